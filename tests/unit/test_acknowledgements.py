@@ -10,8 +10,8 @@ from lockstep.audit.verify import Verdict
 from lockstep.errors import AuditLogUnreachableError
 from tests.support.memory import MemorySigner, MemoryWorld
 from tests.support.seals import sealed
+from tests.unit.audit_case import acknowledge, at, begun, head, heads, problems, verified
 from tests.unit.harness import quiet, rotate, rotate_again
-from tests.unit.test_audit_attacks import acknowledge, at, begun, head, heads, problems, verified
 
 FARTHEST = 10**12 - 1
 

@@ -1,28 +1,20 @@
 """Attacks on the evidence: no rotation stops, no run goes unrecorded, every trace is found (protocol E6, E8, E11)."""
 
 import json
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
 
-from lockstep.audit.append import ORDER, Chain
-from lockstep.audit.end import FARTHEST, MAX_FOREIGN
-from lockstep.audit.findings import ACKNOWLEDGE, details_of
-from lockstep.audit.order_event import event_of_order
-from lockstep.audit.seal import NO_PREVIOUS, Stored, stored
-from lockstep.audit.verify import Verdict, Verification, verify
+from lockstep.audit.end import FARTHEST
+from lockstep.audit.verify import Verdict
 from lockstep.errors import (
-    AuditConflictError,
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,
     LockstepError,
 )
 from lockstep.model import ChainHead
-from lockstep.workers import one_after_the_other
-from tests.support.builds import NEWER, build
-from tests.support.memory import MemorySigner, MemoryWorld
-from tests.support.seals import sealed
+from tests.support.memory import MemorySigner
+from tests.unit.audit_case import acknowledge, at, begun, head, heads, problems, verified
 from tests.unit.harness import (
     INTERVAL_SECONDS,
     at_every_boundary,
@@ -32,72 +24,6 @@ from tests.unit.harness import (
     rotate_again,
     undisturbed,
 )
-
-EVENT = {"time": 0, "metadata": {"uid": "foreign"}}
-
-
-def verified(world: MemoryWorld, *streams: str) -> dict[str, Verification]:
-    logs = [(world.audit_logs[s], world.signers[s]) for s in streams or ("aws", "oci")]
-    found = verify(world.credential.id, logs, world.lock.record, side_by_side=one_after_the_other)
-    return {v.stream: v for v in found}
-
-
-def problems(world: MemoryWorld, stream: str = "aws") -> list[str]:
-    return [str(p) for p in verified(world)[stream].problems]
-
-
-def begun(runs: int = 3, *, standby: bool = True) -> MemoryWorld:
-    """A world in its steady state: AWS rotates, OCI stands by."""
-    world = MemoryWorld.create()
-    for run in range(runs):
-        rotate_again(world, f"run-{run}")
-        if standby:
-            rotate(world, f"standby-{run}", runner="oci")
-    return world
-
-
-def heads(world: MemoryWorld, **changed: ChainHead | None) -> None:
-    """Write heads into the lock record, as who may write the table can."""
-    now = {**world.lock.record.heads, **changed}
-    world.lock.record = replace(world.lock.record, heads={k: h for k, h in now.items() if h})
-
-
-def head(world: MemoryWorld, stream: str = "aws") -> ChainHead:
-    return world.lock.record.heads[stream]
-
-
-def at(world: MemoryWorld, number: int, stream: str = "aws") -> Stored:
-    return stored(number, world.audit_logs[stream].entries[number][1])
-
-
-def chain_of(world: MemoryWorld, stream: str = "aws") -> Chain:
-    """The chain of a stream, to append to."""
-    ports = world.ports(stream)
-    return Chain(
-        credential_id=world.credential.id,
-        lock=world.lock,
-        log=ports.audit_log,
-        signer=ports.signer,
-        other_logs=ports.other_logs,
-    )
-
-
-def acknowledge(world: MemoryWorld, stream: str, first: int, last: int) -> None:
-    """As the command does: what is found now of these entries."""
-    found = verified(world)[stream].problems
-    about = [p for p in found if p.first is not None and first <= p.first and (p.end or 0) <= last]
-    entry_id = f"{ORDER}ack-{first}-{head(world).seq}"
-    event = event_of_order(
-        ACKNOWLEDGE,
-        details_of(stream, about, "examined in INC-1"),
-        entry_id=entry_id,
-        credential_id=world.credential.id,
-        stream="aws",
-        who="arn:of/auditor",
-        now=world.clock.now(),
-    )
-    chain_of(world).append(event, entry_id=entry_id, look_back=1)
-
 
 # The head is a hint
 
@@ -166,170 +92,6 @@ def test_a_head_that_was_removed_is_found_again() -> None:
     heads(world, aws=None)
     rotate_again(world, "run-9")
     assert (verified(world)["aws"].verdict, head(world).rotation_id) == (Verdict.VERIFIED, "run-9")
-
-
-# Foreign objects
-
-
-def _without_metadata(world: MemoryWorld) -> tuple[bytes, Mapping[str, str]]:
-    del world
-    return b"{}", {}
-
-
-def _of_the_run(world: MemoryWorld) -> tuple[bytes, Mapping[str, str]]:
-    made = sealed(
-        {"time": 0, "metadata": {"uid": "run-9"}},
-        at(world, head(world).seq),
-        signer=MemorySigner("stolen"),
-        rotation_id="run-9",
-    )
-    return made.body, made.metadata
-
-
-def _with_the_key_named(world: MemoryWorld) -> tuple[bytes, Mapping[str, str]]:
-    body, metadata = _of_the_run(world)
-    key_id = world.signers["aws"].key_id
-    return (
-        body.replace(b"stolen", key_id.encode()),
-        {**metadata, "mac": metadata["mac"].replace("stolen", key_id)},
-    )
-
-
-def _with_another_predecessor(world: MemoryWorld) -> tuple[bytes, Mapping[str, str]]:
-    before = replace(at(world, head(world).seq), hash="e" * 64)
-    made = sealed(EVENT, before, signer=MemorySigner("stolen"))
-    return made.body, made.metadata
-
-
-def _from_another_stream(world: MemoryWorld) -> tuple[bytes, Mapping[str, str]]:
-    return world.audit_logs["oci"].entries[1]
-
-
-def _again(world: MemoryWorld) -> tuple[bytes, Mapping[str, str]]:
-    return world.audit_logs["aws"].entries[2]
-
-
-def _from_another_credential(world: MemoryWorld) -> tuple[bytes, Mapping[str, str]]:
-    made = sealed(
-        EVENT, at(world, head(world).seq), signer=world.signers["aws"], credential_id="multi-cloud/other"
-    )
-    return made.body, made.metadata
-
-
-def _from_another_deployment(world: MemoryWorld) -> tuple[bytes, Mapping[str, str]]:
-    other = MemoryWorld.create()
-    other.clock.sleep(1)
-    for run in range(6):
-        rotate_again(other, f"run-{run}")
-    return other.audit_logs["aws"].entries[head(world).seq + 1]
-
-
-def _of_a_newer_format(world: MemoryWorld) -> tuple[bytes, Mapping[str, str]]:
-    with build(NEWER):
-        return _of_the_run(world)
-
-
-def _of_format_2(world: MemoryWorld) -> tuple[bytes, Mapping[str, str]]:
-    return b"{}", {
-        "seq": str(head(world).seq + 1),
-        "hash": "d" * 64,
-        "previous-hash": head(world).hash,
-        "rotation-id": "run-9",
-    }
-
-
-def _with_a_seal_of_another_number(world: MemoryWorld) -> tuple[bytes, Mapping[str, str]]:
-    body, metadata = _of_the_run(world)
-    return body, {**metadata, "chain": metadata["chain"].replace('"seq":4', '"seq":999999999999')}
-
-
-FOREIGN: list[Callable[[MemoryWorld], tuple[bytes, Mapping[str, str]]]] = [
-    _without_metadata,
-    _of_the_run,
-    _with_the_key_named,
-    _with_another_predecessor,
-    _from_another_stream,
-    _again,
-    _from_another_credential,
-    _from_another_deployment,
-    _of_a_newer_format,
-    _of_format_2,
-    _with_a_seal_of_another_number,
-]
-
-
-@pytest.mark.parametrize("foreign", FOREIGN, ids=lambda f: f.__name__)
-@pytest.mark.parametrize("head_is", ["true", "forged"])
-def test_a_foreign_object_after_the_end_costs_one_number(
-    foreign: Callable[[MemoryWorld], tuple[bytes, Mapping[str, str]]], head_is: str
-) -> None:
-    world = begun()
-    last = head(world)
-    world.audit_logs["aws"].entries[last.seq + 1] = foreign(world)
-    if head_is == "forged":
-        hash_ = stored(last.seq + 1, world.audit_logs["aws"].entries[last.seq + 1][1]).hash
-        heads(world, aws=ChainHead(seq=last.seq + 1, hash=hash_ or "f" * 64, rotation_id="run-9"))
-    assert rotate_again(world, "run-9").outcome == "rotated"
-    assert rotate_again(world, "run-10").outcome == "rotated"
-    found = verified(world)["aws"]
-    assert [e.rotation_id for e in found.entries[-2:]] == ["run-9", "run-10"]
-    assert found.verdict is Verdict.NOT_VERIFIED
-    assert last.seq + 1 in {p.first for p in found.problems}
-    acknowledge(world, "aws", last.seq, last.seq + 2)
-    assert verified(world)["aws"].verdict is Verdict.VERIFIED
-
-
-def test_a_foreign_first_object_is_stepped_over() -> None:
-    world = MemoryWorld.create()
-    world.audit_logs["aws"].entries[1] = b"{}", {}
-    rotate(world, "first")
-    assert at(world, 2).seal == replace(at(world, 2).seal, stepped_over=(1, 1), previous_hash=NO_PREVIOUS)  # type: ignore[type-var]
-    assert problems(world) == ["entry 1: is malformed; entry 2 has stepped over it"]
-
-
-@pytest.mark.parametrize("is_head_lost", [False, True])
-def test_a_thousand_foreign_objects_are_stepped_over_at_once(*, is_head_lost: bool) -> None:
-    world = begun()
-    last = head(world).seq
-    for number in range(MAX_FOREIGN):
-        world.audit_logs["aws"].entries[last + 1 + number] = b"{}", {}
-    if is_head_lost:
-        heads(world, aws=None)
-    rotate_again(world, "run-9")
-    assert head(world).seq == last + MAX_FOREIGN + 1
-    assert problems(world) == [
-        f"entries {last + 1} to {last + MAX_FOREIGN}: is malformed; entry {last + MAX_FOREIGN + 1} has stepped over it"
-    ]
-
-
-def test_more_foreign_objects_need_a_person() -> None:
-    world = begun()
-    last = head(world).seq
-    for number in range(MAX_FOREIGN + 1):
-        world.audit_logs["aws"].entries[last + 1 + number] = b"{}", {}
-    with pytest.raises(AuditConflictError):
-        rotate_again(world, "run-9")
-    assert world.locked_out() == []
-    assert world.lock.record.holder is None
-
-
-@pytest.mark.parametrize("runs", [1, 3])
-def test_a_foreign_object_far_away_is_no_obstacle(runs: int) -> None:
-    world = begun(runs)
-    world.audit_logs["aws"].entries[10**12 - 1] = b"{}", {}
-    rotate_again(world, "run-9")
-    assert head(world).seq == runs + 1
-    assert problems(world) == [f"entry {10**12 - 1}: is malformed"]
-
-
-def test_after_a_lost_table_junk_above_the_end_is_passed() -> None:
-    world = begun(3)
-    world.audit_logs["aws"].entries[10**12 - 1] = b"{}", {}
-    world.audit_logs["aws"].entries[4] = b"{}", {}
-    heads(world, aws=None)
-    rotate_again(world, "run-9")
-    assert head(world).seq == 5
-    assert [p.first for p in verified(world)["aws"].problems] == [4, 10**12 - 1]
 
 
 # Deletion

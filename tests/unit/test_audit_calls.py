@@ -14,6 +14,7 @@ from lockstep.timing import CLOCK_SKEW, LEASE
 from tests.proof.tampering_plants import Plant
 from tests.support.memory import MemoryWorld
 from tests.support.trips import Trips
+from tests.unit.audit_case import at, begun, head
 from tests.unit.harness import (
     INTERVAL_SECONDS,
     Killed,
@@ -28,7 +29,6 @@ from tests.unit.harness import (
     undisturbed,
 )
 from tests.unit.test_audit import Flight
-from tests.unit.test_audit_attacks import at, begun, head
 from tests.unit.test_chain_end import extend
 
 READS = ["lock require", "aws read_generation", "aws log look"]

@@ -14,8 +14,8 @@ from lockstep.model import ChainHead
 from lockstep.ports import Mac
 from tests.support.memory import MemorySigner, MemoryWorld
 from tests.support.seals import sealed
+from tests.unit.audit_case import EVENT, at, begun, chain_of, head, heads, verified
 from tests.unit.harness import INTERVAL_SECONDS, entries, orders, rotate, rotate_again
-from tests.unit.test_audit_attacks import EVENT, at, begun, chain_of, head, heads, verified
 
 
 def extend(world: MemoryWorld, count: int, *, stream: str = "aws") -> None:

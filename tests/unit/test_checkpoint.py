@@ -11,9 +11,9 @@ from lockstep.audit.verify import Verdict, Verification, verify
 from lockstep.errors import AuditVerificationError
 from lockstep.workers import one_after_the_other
 from tests.support.memory import MemorySigner, MemoryWorld
+from tests.unit.audit_case import acknowledge, begun, head, heads, verified
 from tests.unit.harness import orders, quiet, rotate_again
 from tests.unit.test_acknowledgements import archive
-from tests.unit.test_audit_attacks import acknowledge, begun, head, heads, verified
 
 
 def since(world: MemoryWorld, before: Mapping[str, Base] | None = None) -> dict[str, Verification]:

@@ -10,8 +10,8 @@ from lockstep.audit.verify import Verdict
 from lockstep.errors import AuditLogUnreachableError
 from lockstep.model import ChainHead
 from tests.support.memory import MemoryWorld
+from tests.unit.audit_case import heads, verified
 from tests.unit.harness import entries, orders, rotate, undisturbed
-from tests.unit.test_audit_attacks import heads, verified
 
 MINUTE = 60.0
 

@@ -1,0 +1,81 @@
+"""Both clouds' audit logs over some rotations, what verification finds in them, and what an attacker writes."""
+
+from dataclasses import replace
+
+from lockstep.audit.append import ORDER, Chain
+from lockstep.audit.findings import ACKNOWLEDGE, details_of
+from lockstep.audit.order_event import event_of_order
+from lockstep.audit.seal import Stored, stored
+from lockstep.audit.verify import Verification, verify
+from lockstep.model import ChainHead
+from lockstep.workers import one_after_the_other
+from tests.support.memory import MemoryWorld
+from tests.unit.harness import (
+    rotate,
+    rotate_again,
+)
+
+EVENT = {"time": 0, "metadata": {"uid": "foreign"}}
+
+
+def verified(world: MemoryWorld, *streams: str) -> dict[str, Verification]:
+    logs = [(world.audit_logs[s], world.signers[s]) for s in streams or ("aws", "oci")]
+    found = verify(world.credential.id, logs, world.lock.record, side_by_side=one_after_the_other)
+    return {v.stream: v for v in found}
+
+
+def problems(world: MemoryWorld, stream: str = "aws") -> list[str]:
+    return [str(p) for p in verified(world)[stream].problems]
+
+
+def begun(runs: int = 3, *, standby: bool = True) -> MemoryWorld:
+    """A world in its steady state: AWS rotates, OCI stands by."""
+    world = MemoryWorld.create()
+    for run in range(runs):
+        rotate_again(world, f"run-{run}")
+        if standby:
+            rotate(world, f"standby-{run}", runner="oci")
+    return world
+
+
+def heads(world: MemoryWorld, **changed: ChainHead | None) -> None:
+    """Write heads into the lock record, as who may write the table can."""
+    now = {**world.lock.record.heads, **changed}
+    world.lock.record = replace(world.lock.record, heads={k: h for k, h in now.items() if h})
+
+
+def head(world: MemoryWorld, stream: str = "aws") -> ChainHead:
+    return world.lock.record.heads[stream]
+
+
+def at(world: MemoryWorld, number: int, stream: str = "aws") -> Stored:
+    return stored(number, world.audit_logs[stream].entries[number][1])
+
+
+def chain_of(world: MemoryWorld, stream: str = "aws") -> Chain:
+    """The chain of a stream, to append to."""
+    ports = world.ports(stream)
+    return Chain(
+        credential_id=world.credential.id,
+        lock=world.lock,
+        log=ports.audit_log,
+        signer=ports.signer,
+        other_logs=ports.other_logs,
+    )
+
+
+def acknowledge(world: MemoryWorld, stream: str, first: int, last: int) -> None:
+    """As the command does: what is found now of these entries."""
+    found = verified(world)[stream].problems
+    about = [p for p in found if p.first is not None and first <= p.first and (p.end or 0) <= last]
+    entry_id = f"{ORDER}ack-{first}-{head(world).seq}"
+    event = event_of_order(
+        ACKNOWLEDGE,
+        details_of(stream, about, "examined in INC-1"),
+        entry_id=entry_id,
+        credential_id=world.credential.id,
+        stream="aws",
+        who="arn:of/auditor",
+        now=world.clock.now(),
+    )
+    chain_of(world).append(event, entry_id=entry_id, look_back=1)
