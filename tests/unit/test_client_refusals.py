@@ -1,0 +1,241 @@
+"""What the client for applications does when a login is refused, and which errors are refusals."""
+
+from dataclasses import replace
+
+import psycopg
+import pymysql
+import pytest
+
+from lockstep.client import (
+    REFUSAL_SECONDS,
+    ClientCredential,
+    CredentialClient,
+    sqlalchemy_creator,
+)
+from lockstep.engines import is_mysql_refusal, is_postgresql_refusal
+from lockstep.errors import (
+    StoreUnreachableError,
+)
+from tests.support.memory import FakeClock
+from tests.unit.client_world import (
+    MAX_AGE_SECONDS,
+    SECONDS,
+    Database,
+    RefusedError,
+    Store,
+    client_of,
+    is_refusal,
+    value,
+)
+
+# Refused logins
+
+
+def test_a_refused_login_is_retried_once_with_a_fresh_value() -> None:
+    store, database = Store(1), Database(2)
+    client = client_of(store)
+    client.get()
+    store.generation = 2
+    assert client.login(database.connect, is_refusal) == "connection with generation 2"
+    assert database.tried == [1, 2]
+    assert client.login(database.connect, is_refusal) == "connection with generation 2"
+    assert (database.tried, store.reads) == ([1, 2, 2], 2)
+
+
+def test_a_second_refusal_is_raised() -> None:
+    store, database = Store(1), Database(3)
+    client = client_of(store)
+    client.get()
+    store.generation = 2
+    with pytest.raises(RefusedError):
+        client.login(database.connect, is_refusal)
+    assert (database.tried, store.reads) == ([1, 2], 2)
+
+
+def test_an_unchanged_value_is_not_tried_again() -> None:
+    store, database = Store(1), Database()
+    with pytest.raises(RefusedError):
+        client_of(store).login(database.connect, is_refusal)
+    assert (database.tried, store.reads) == ([1], 2)
+
+
+def test_a_loop_of_refused_logins_does_not_read_the_store_each_time() -> None:
+    store, database, clock = Store(1), Database(), FakeClock()
+    client = client_of(store, clock=clock)
+    client.get()
+    for _ in range(50):
+        with pytest.raises(RefusedError):
+            client.login(database.connect, is_refusal)
+    assert (store.reads, client.status.refusals) == (2, 50)
+    clock.sleep(REFUSAL_SECONDS)
+    with pytest.raises(RefusedError):
+        client.login(database.connect, is_refusal)
+    assert store.reads == 3
+
+
+def test_a_loop_of_refused_logins_delays_no_login_after_a_rotation() -> None:
+    store, broken, clock = Store(1), Database(), FakeClock()
+    client = client_of(store, clock=clock)
+    for _ in range(3):
+        with pytest.raises(RefusedError):
+            client.login(broken.connect, is_refusal)
+    store.generation = 2
+    clock.sleep(REFUSAL_SECONDS)
+    with pytest.raises(RefusedError):
+        client.login(broken.connect, is_refusal)
+    store.generation = 3
+    # No time has passed, but generation 2 was never asked about.
+    assert client.login(Database(3).connect, is_refusal) == "connection with generation 3"
+
+
+def test_dead_stores_are_not_asked_after_each_refusal() -> None:
+    store, database, clock = Store(1), Database(2), FakeClock()
+    client = client_of(store, clock=clock)
+    client.get()
+    store.trouble = StoreUnreachableError()
+    for _ in range(10):
+        with pytest.raises(RefusedError) as caught:
+            client.login(database.connect, is_refusal)
+        assert caught.value.__cause__ is store.trouble
+    assert store.reads == 2
+    store.trouble, store.generation = None, 2
+    clock.sleep(REFUSAL_SECONDS)
+    assert client.login(database.connect, is_refusal) == "connection with generation 2"
+
+
+def test_after_a_refusal_the_next_source_is_asked_if_the_nearest_has_nothing_new() -> None:
+    near, far, database = Store(1), Store(2), Database(2)
+    client = client_of(near, far)
+    assert client.login(database.connect, is_refusal) == "connection with generation 2"
+    assert (near.reads, far.reads) == (2, 1)
+    assert client.login(database.connect, is_refusal) == "connection with generation 2"
+    assert database.tried == [1, 2, 2]
+
+
+def test_after_a_refusal_only_the_nearest_is_asked_if_it_has_a_newer_value() -> None:
+    near, far, database = Store(1), Store(3), Database(2)
+    client = client_of(near, far)
+    client.get()
+    near.generation = 2
+    assert client.login(database.connect, is_refusal) == "connection with generation 2"
+    assert far.reads == 0
+
+
+def test_after_a_refusal_the_newest_of_the_older_values_is_the_last_resort() -> None:
+    """A database that was restored accepts an older value, and a store may lag."""
+    stores = [Store(5), Store(3), Store(4)]
+    database = Database(4)
+    client = client_of(*stores)
+    assert client.login(database.connect, is_refusal) == "connection with generation 4"
+    assert database.tried == [5, 4]
+
+
+def test_after_a_refusal_a_dead_store_hides_nothing() -> None:
+    near, middle, far = Store(1), Store(1), Store(2)
+    middle.trouble = StoreUnreachableError()
+    client = client_of(near, middle, far)
+    assert client.login(Database(2).connect, is_refusal) == "connection with generation 2"
+    far.trouble = StoreUnreachableError()
+    near.generation = 2
+    with pytest.raises(RefusedError) as caught:
+        client.login(Database().connect, is_refusal)
+    assert caught.value.__cause__ is None  # A store answered: it has nothing else.
+
+
+def test_a_failure_that_is_not_a_refusal_reads_nothing() -> None:
+    store = Store()
+
+    def broken(_credential: ClientCredential) -> str:
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        client_of(store).login(broken, is_refusal)
+    assert store.reads == 1
+
+
+def test_a_refusal_is_raised_if_no_source_answers_afterwards() -> None:
+    store, database = Store(1), Database(2)
+    client = client_of(store)
+    client.get()
+    store.trouble = StoreUnreachableError()
+    with pytest.raises(RefusedError) as caught:
+        client.login(database.connect, is_refusal)
+    assert caught.value.__cause__ is store.trouble
+
+
+def test_a_slow_read_does_not_bring_back_what_a_refusal_has_replaced() -> None:
+    near, far, clock = Store(1), Store(2), FakeClock()
+    client = client_of(near, far, clock=clock)
+    client.get()
+    clock.sleep(MAX_AGE_SECONDS)
+    near.answers.clear()
+    client.get()
+    reading = client._refresh
+    assert reading
+    assert near.asked.wait(SECONDS)
+    client._kept = client._kept and client._kept._replace(seen=replace(client._kept.seen, value=value(2)))
+    near.answers.set()
+    assert reading.result(SECONDS).generation == 2
+    assert client.get().generation == 2
+
+
+def test_sqlalchemys_creator_uses_the_client_for_each_connection() -> None:
+    store, database = Store(1), Database(1, 2)
+    client = client_of(store)
+
+    def connect(client: CredentialClient, *, database: Database) -> str:
+        return client.login(database.connect, is_refusal)
+
+    creator = sqlalchemy_creator(client, connect, database=database)
+    first = creator()
+    store.generation = 2
+    client.refresh(value(1))
+    assert [first, creator()] == [f"connection with generation {n}" for n in (1, 2)]
+
+
+def test_a_generation_is_dead_an_overlap_after_a_newer_one_was_seen() -> None:
+    store, clock = Store(1), FakeClock()
+    client = client_of(store, clock=clock)
+    assert client.dead_before(60) == 0
+    client.get()
+    store.generation = 2
+    clock.sleep(MAX_AGE_SECONDS)
+    client.get(wait_seconds=SECONDS)
+    assert client.dead_before(60) == 0
+    clock.sleep(60)
+    assert client.dead_before(60) == 2
+
+
+# Which errors are refusals
+
+REFUSALS = {
+    "1045": (pymysql.OperationalError(1045, "Access denied for user 'app'@'h' (using password: YES)"), True),
+    "unknown database": (pymysql.OperationalError(1049, "Unknown database 'app'"), False),
+    "unreachable": (pymysql.OperationalError(2003, "Can't connect to MySQL server"), False),
+    "too many connections": (pymysql.OperationalError(1040, "Too many connections"), False),
+    "locked": (pymysql.OperationalError(3118, "Account is locked"), False),
+    "nothing": (OSError(), False),
+}
+
+
+@pytest.mark.parametrize(("error", "expected"), REFUSALS.values(), ids=REFUSALS)
+def test_mysqls_refusals(error: Exception, *, expected: bool) -> None:
+    assert is_mysql_refusal(error) is expected
+
+
+PG_REFUSALS = {
+    "by code": (psycopg.errors.InvalidPassword(), True),
+    "by text": (
+        psycopg.OperationalError('connection failed: FATAL:  password authentication failed for user "app"'),
+        True,
+    ),
+    "no such database": (psycopg.OperationalError('FATAL:  database "app" does not exist'), False),
+    "refused connection": (psycopg.OperationalError("connection refused"), False),
+    "too many": (psycopg.errors.TooManyConnections(), False),
+    "time": (TimeoutError(), False),
+}
+
+
+@pytest.mark.parametrize(("error", "expected"), PG_REFUSALS.values(), ids=PG_REFUSALS)
+def test_postgresqls_refusals(error: Exception, *, expected: bool) -> None:
+    assert is_postgresql_refusal(error) is expected
