@@ -1,22 +1,14 @@
 """What becomes of each secret of a fleet, at which pace, and how the work goes on after trouble."""
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
-from threading import Event
 from types import MappingProxyType
 
 import pytest
 
 from lockstep.adoption import Found, Wanted
 from lockstep.contents import decode_app_user
-from lockstep.errors import (
-    LockstepError,
-    StoreAccessDeniedError,
-    StoreThrottledError,
-    StoreUnreachableError,
-)
 from lockstep.extras import GENERATED, extras_in
 from lockstep.model import Engine
 from lockstep.plan import Plan
@@ -33,12 +25,9 @@ from lockstep.provision.decide import (
     in_oci,
     rotated_in_aws,
 )
-from lockstep.provision.pace import Pace
 from lockstep.provision.settings import StackSettings, ring_terms, stack_settings
-from lockstep.provision.work import AT_FIRST, POLICY, Outcome, Work
 from lockstep.system import SystemPasswords
 from lockstep.tags import SECRET_TAG, STACK_TAG, SecretKind
-from lockstep.workers import Workers, one_after_the_other
 from sandbox import plans
 
 KEY = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
@@ -258,244 +247,3 @@ def test_orphans_are_rotated_secrets_that_live_and_that_the_plan_does_not_name()
     slots = [("a.0", slot()), ("gone.0", slot()), ("dying.0", slot(lifecycle="PENDING_DELETION"))]
     [orphan] = orphans.in_oci(slots, {"a.0"}, region="eu-frankfurt-1")
     assert (orphan.name, "schedule-secret-deletion" in orphan.command) == ("gone.0", True)
-
-
-# The pace, and the work
-
-
-@dataclass
-class FakeTime:
-    """Time that passes by waiting only."""
-
-    now: float = 1000.0
-    slept: list[float] = field(default_factory=list)
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
-
-
-@dataclass
-class FakePlace:
-    """Secrets in memory, of a service that takes so many writes in any second.
-
-    Attributes:
-        takes: Writes in a second; more are throttled.
-        lost: Names whose reply is lost, once each.
-        hidden: Names that are taken by what cannot be seen.
-    """
-
-    time: FakeTime
-    takes: float = float("inf")
-    there: set[str] = field(default_factory=set)
-    lost: set[str] = field(default_factory=set)
-    hidden: set[str] = field(default_factory=set)
-    fails: Callable[[str], LockstepError | None] = lambda _: None
-    began: list[float] = field(default_factory=list)
-    throttled: int = 0
-
-    def decide(self, name: str) -> Decision:
-        if error := self.fails(name):
-            raise error
-        return Decision(name=name, deed=Deed.NOTHING if name in self.there else Deed.MAKE)
-
-    def make(self, decision: Decision) -> bool:
-        now = self.time.now
-        self.began.append(now)
-        if sum(now - 1 < at <= now for at in self.began) > self.takes:
-            self.throttled += 1
-            raise StoreThrottledError
-        if decision.name in self.there | self.hidden:
-            return False
-        self.there.add(decision.name)
-        if decision.name in self.lost:
-            self.lost.remove(decision.name)
-            raise StoreUnreachableError
-        return True
-
-    def tag(self, decision: Decision) -> None:
-        raise NotImplementedError
-
-    def taken(self, name: str) -> Decision:
-        return Decision(name=name, deed=Deed.REFUSE, problems=("taken",))
-
-
-@dataclass
-class Done:
-    """A work, and what was seen of it."""
-
-    work: Work
-    pace: Pace
-    seen: list[Outcome]
-
-    @property
-    def made(self) -> list[str]:
-        return [o.decision.name for o in self.seen if o.is_done]
-
-
-def work_on(place: FakePlace, *, rate: float = 50, is_dry: bool = False, threads: int = 0) -> Done:
-    seen: list[Outcome] = []
-    pace = Pace(rate, monotonic=place.time.monotonic, sleep=place.time.sleep)
-    work = Work(
-        place=place,
-        pace=pace,
-        side_by_side=Workers(threads) if threads else one_after_the_other,
-        sleep=place.time.sleep,
-        see=seen.append,
-        stop=Event(),
-        is_dry=is_dry,
-    )
-    return Done(work, pace, seen)
-
-
-NAMES = [f"s{i}" for i in range(400)]
-
-
-def most_in_a_second(began: list[float]) -> int:
-    return max(sum(at <= other < at + 1 - 1e-6 for other in began) for at in began)
-
-
-@pytest.mark.parametrize("rate", [50, 25, 0.5])
-def test_no_second_has_more_writes_than_the_rate(rate: float) -> None:
-    place = FakePlace(FakeTime())
-    done, names = work_on(place, rate=rate), NAMES[: round(8 * rate)]
-    done.work.do(names)
-    assert done.made == names
-    assert most_in_a_second(place.began) == max(rate, 1)
-    assert place.began[-1] - place.began[0] == pytest.approx((len(names) - 1) / rate)
-
-
-def test_no_second_has_more_writes_than_the_rate_with_threads_either() -> None:
-    place = FakePlace(FakeTime())
-    done = work_on(place, threads=15)
-    done.work.do(NAMES)
-    assert sorted(done.made) == sorted(NAMES)
-    assert place.time.now - 1000 == pytest.approx((len(NAMES) - 1) / 50)
-
-
-def test_a_second_run_changes_nothing() -> None:
-    place = FakePlace(FakeTime())
-    work_on(place).work.do(NAMES)
-    again = work_on(place)
-    again.work.do(NAMES)
-    assert (again.made, len(again.seen), len(place.began)) == ([], 400, 400)
-
-
-def test_a_dry_run_makes_nothing_and_waits_for_nothing() -> None:
-    place = FakePlace(FakeTime())
-    done = work_on(place, is_dry=True)
-    done.work.do(NAMES)
-    assert {o.decision.deed for o in done.seen} == {Deed.MAKE}
-    assert (place.there, place.time.slept) == (set(), [])
-
-
-def test_a_service_that_throttles_gets_fewer_calls_and_the_work_ends() -> None:
-    place = FakePlace(FakeTime(), takes=10)
-    done = work_on(place)
-    done.work.do(NAMES)
-    assert done.made == NAMES
-    # Far fewer refusals than calls, and more than half of what the service takes.
-    assert 0 < place.throttled < 40
-    assert place.time.now - 1000 < 400 / 5
-
-
-def test_after_a_refusal_the_pace_comes_back() -> None:
-    time = FakeTime()
-    pace = Pace(50, monotonic=time.monotonic, sleep=time.sleep)
-    pace.slower()
-    pace.slower()  # Another thread, which was refused together with the first.
-    assert pace.rate == 25
-    for _ in range(100):
-        pace.faster()
-    assert pace.rate == 50
-    pace.faster()
-    assert pace.rate == 50
-
-
-def test_the_pace_never_stops() -> None:
-    time = FakeTime()
-    pace = Pace(50, monotonic=time.monotonic, sleep=time.sleep)
-    for _ in range(100):
-        time.now += 1
-        pace.slower()
-    assert pace.rate == 0.5
-
-
-def test_a_lost_reply_is_no_failure_and_makes_nothing_twice() -> None:
-    place = FakePlace(FakeTime(), lost={"s1"})
-    done = work_on(place)
-    done.work.do(NAMES[:3])
-    assert {o.decision.name: o.decision.deed for o in done.seen if not o.is_done} == {"s1": Deed.NOTHING}
-    assert place.there == set(NAMES[:3])
-
-
-def test_a_name_that_is_taken_unseen_is_in_the_way_and_the_others_are_made() -> None:
-    place = FakePlace(FakeTime(), hidden={"s1"})
-    done = work_on(place)
-    done.work.do(NAMES[:3])
-    assert done.made == ["s0", "s2"]
-    [other] = [o.decision for o in done.seen if not o.is_done]
-    assert (other.name, other.deed) == ("s1", Deed.REFUSE)
-
-
-def test_what_does_not_pass_ends_the_work_at_once() -> None:
-    place = FakePlace(FakeTime(), fails=lambda name: StoreAccessDeniedError() if name == "s5" else None)
-    done = work_on(place)
-    with pytest.raises(StoreAccessDeniedError):
-        done.work.do(NAMES)
-    assert done.made == NAMES[:5]
-
-
-def test_an_outage_of_a_minute_passes() -> None:
-    time = FakeTime()
-
-    def fails(_: str) -> LockstepError | None:
-        return StoreUnreachableError() if 1005 < time.now < 1065 else None
-
-    done = work_on(FakePlace(time, fails=fails), rate=2)
-    done.work.do(NAMES[:30])
-    assert done.made == NAMES[:30]
-
-
-def test_a_place_that_never_answers_is_given_up_soon() -> None:
-    time, asked = FakeTime(), list[str]()
-
-    def fails(name: str) -> LockstepError | None:
-        asked.append(name)
-        return StoreUnreachableError()
-
-    with pytest.raises(StoreUnreachableError):
-        work_on(FakePlace(time, fails=fails)).work.do(NAMES)
-    assert asked == ["s0"] * (AT_FIRST + 1)
-
-
-def test_one_that_stays_away_ends_the_work() -> None:
-    place = FakePlace(FakeTime(), fails=lambda name: StoreUnreachableError() if name == "s2" else None)
-    done = work_on(place)
-    with pytest.raises(StoreUnreachableError):
-        done.work.do(NAMES)
-    assert done.made == ["s0", "s1"]
-    assert len(place.time.slept) >= POLICY.attempts
-
-
-def test_an_interruption_ends_every_worker_and_the_next_run_goes_on() -> None:
-    place = FakePlace(FakeTime())
-    done = work_on(place, threads=15)
-
-    def interrupt(outcome: Outcome) -> None:
-        done.seen.append(outcome)
-        if len(done.seen) == 100:
-            raise KeyboardInterrupt
-
-    done.work.see = interrupt
-    with pytest.raises(KeyboardInterrupt):
-        done.work.do(NAMES)
-    # At most what was under way besides.
-    assert 100 <= len(place.there) < 100 + 2 * 16
-    again = work_on(place, threads=15)
-    again.work.do(NAMES)
-    assert not set(again.made) & set(done.made)
-    assert place.there == set(NAMES)
