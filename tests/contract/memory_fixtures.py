@@ -20,7 +20,8 @@ from tests.contract.harness import (
     StoreHarness,
 )
 from tests.support.faults import Faults
-from tests.support.memory import MemoryAuditLog, MemoryLock, MemorySigner, MemoryStore, make_plan
+from tests.support.memory import MemoryAuditLog, MemorySigner, MemoryStore, make_plan
+from tests.support.memory_lock import MemoryLock
 
 
 class _Disturbed:

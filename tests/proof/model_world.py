@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from lockstep import errors
 from lockstep.errors import LockstepError
 from lockstep.model import Claim, LockRecord
-from tests.support.memory import MemoryLock, make_plan
+from tests.support.memory import make_plan
+from tests.support.memory_lock import MemoryLock
 
 STORES = ("aws", "oci")
 DATABASES = ("db-1", "db-2")

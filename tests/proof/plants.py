@@ -25,7 +25,7 @@ from oci_fn import sequence
 from tests.proof import model_ports
 from tests.proof.model_ports import ModelStore
 from tests.proof.patching import Foreign, patched
-from tests.support.memory import MemoryLock
+from tests.support.memory_lock import MemoryLock
 
 # What is in flight.
 

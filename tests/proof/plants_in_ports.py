@@ -29,8 +29,8 @@ from lockstep.versioned_secret import Observed
 from tests.proof import model_world
 from tests.proof.model_ports import ModelDatabase, ModelStore
 from tests.proof.patching import Foreign, patched
-from tests.support.memory import MemoryLock
 from tests.support.memory_database import MemoryDatabase
+from tests.support.memory_lock import MemoryLock
 from tests.support.memory_store import KINDS, MemoryStore
 
 # The lock record.

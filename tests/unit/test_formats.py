@@ -22,7 +22,8 @@ from lockstep.plan_file import PlanProblemsError, parse_plan
 from lockstep.workers import one_after_the_other
 from sandbox import plans
 from tests.support.builds import NEWER, OLDER, build
-from tests.support.memory import MemoryAuditLog, MemoryLock, MemorySigner, MemoryWorld
+from tests.support.memory import MemoryAuditLog, MemorySigner, MemoryWorld
+from tests.support.memory_lock import MemoryLock
 from tests.support.seals import sealed
 from tests.unit.harness import activates, loses_the_lock_table, rotate, rotate_again
 

@@ -1,0 +1,171 @@
+"""A credential's lock record in memory."""
+
+from collections.abc import Collection
+from dataclasses import replace
+from datetime import datetime
+
+from lockstep import formats
+from lockstep.errors import FenceLostError, LostCompareAndSetError
+from lockstep.model import (
+    Acquired,
+    ChainHead,
+    Claim,
+    Lease,
+    LockRecord,
+    Release,
+    Told,
+)
+from lockstep.standby import Bounds, yields
+from tests.support.faults import Faults
+
+
+class MemoryLock:
+    """The lock record, with the conditions of the DynamoDB table."""
+
+    def __init__(self, credential_id: str) -> None:
+        self.faults = Faults()
+        self.record = LockRecord(credential_id=credential_id)
+
+    def read(self) -> LockRecord:
+        with self.faults.around("read"):
+            return self._readable()
+
+    def acquire(
+        self,
+        *,
+        holder: str,
+        now: datetime,
+        expires_at: datetime,
+        force: bool,
+        leads: bool = False,
+        limits: Bounds | None = None,
+    ) -> Acquired | None:
+        with self.faults.around("acquire"):
+            r = self.record
+            free = r.holder in (None, holder) or (r.expires_at is not None and r.expires_at < now)
+            left = limits is not None and not r.claim and yields(r.aws, r.next_due_at, limits)
+            due = r.claim or force or ((r.next_due_at is None or r.next_due_at <= now) and not left)
+            overlap_over = r.not_before is None or r.not_before <= now
+            if not (free and (force or not r.paused) and (r.is_revoking or (due and overlap_over))):
+                return None
+            aws = r.aws.after_begin(now) if leads else r.aws
+            self.record = replace(r, holder=holder, expires_at=expires_at, fence=r.fence + 1, aws=aws)
+            lease = Lease(credential_id=r.credential_id, holder=holder, fence=self.record.fence)
+            return Acquired(lease=lease, told={"record": self.record})
+
+    def recall(self, lease: Lease, told: Told) -> LockRecord | None:
+        record = told.get("record")
+        if not (isinstance(record, LockRecord) and record.credential_id == lease.credential_id):
+            return None
+        formats.require_known(record.format, credential=record.credential_id)
+        return record if (record.holder, record.fence) == (lease.holder, lease.fence) else None
+
+    def note_skip(self, now: datetime) -> None:
+        with self.faults.around("note_skip"):
+            self.record = replace(self.record, aws=self.record.aws.after_skip(now))
+
+    def claim(
+        self, lease: Lease, claim: Claim, *, over: LockRecord, plan: str, served: Collection[int]
+    ) -> None:
+        with self.faults.around("claim"):
+            r = self.record
+            if self._held(lease) and r.claim == claim:
+                return
+            as_seen = (r.claim, r.promoting) == (over.claim, over.promoting)
+            activates = over.activate == plan
+            is_newest = r.highest_generation < claim.generation
+            is_under = self._is_under(plan, activates=activates)
+            if not (self._held(lease) and as_seen and is_newest and is_under):
+                raise FenceLostError(credential=lease.credential_id, generation=claim.generation)
+            self.record = replace(
+                r,
+                format=formats.FORMAT,
+                claim=claim,
+                promoting=False,
+                plan=plan,
+                activate=None if activates else r.activate,
+                alive=r.alive.union(served),
+                revoke_through=claim.generation if over.raises_order(claim) else r.revoke_through,
+                highest_generation=claim.generation,
+            )
+
+    def begin_promotion(self, lease: Lease, claim: Claim, *, now: datetime) -> LockRecord:
+        with self.faults.around("begin_promotion"):
+            r = self._readable()
+            in_time = r.expires_at is not None and now < r.expires_at
+            if not (self._held(lease) and in_time and (r.claim, r.format) == (claim, formats.FORMAT)):
+                raise FenceLostError(credential=lease.credential_id, generation=claim.generation)
+            self.record = replace(r, promoting=True, alive=r.alive | {claim.generation})
+            return self.record
+
+    def require(self, lease: Lease, claim: Claim, *, promoting: bool, now: datetime) -> LockRecord:
+        with self.faults.around("require"):
+            r = self._readable()
+            in_time = r.expires_at is not None and now < r.expires_at
+            in_flight = (r.claim, r.promoting, r.format) == (claim, promoting, formats.FORMAT)
+            if not (self._held(lease) and in_time and in_flight):
+                raise FenceLostError(credential=lease.credential_id, generation=claim.generation)
+            return r
+
+    def require_lease(self, lease: Lease, *, now: datetime) -> None:
+        with self.faults.around("require_lease"):
+            in_time = self.record.expires_at is not None and now < self.record.expires_at
+            if not (self._held(lease) and in_time):
+                raise FenceLostError(credential=lease.credential_id)
+
+    def mute(self, lease: Lease, databases: Collection[str]) -> None:
+        with self.faults.around("mute"):
+            if not self._held(lease):
+                raise FenceLostError(credential=lease.credential_id)
+            self.record = replace(self.record, muted=self.record.muted.union(databases))
+
+    def move_head(
+        self,
+        stream: str,
+        head: ChainHead,
+        *,
+        after: ChainHead | None,
+        at: datetime | None,
+        witnesses: Collection[str] = (),
+    ) -> None:
+        with self.faults.around("move_head"):
+            if self.record.heads.get(stream) not in (after, head):
+                raise LostCompareAndSetError(credential=self.record.credential_id, stream=stream)
+            since = {name: at for name, at in self.record.unwitnessed.items() if name not in witnesses}
+            own = {stream: at} if at else {}
+            self.record = replace(
+                self.record,
+                heads={**self.record.heads, stream: head},
+                unwitnessed={**own, **since},
+            )
+
+    def release(self, lease: Lease, done: Release | None) -> None:
+        with self.faults.around("release"):
+            r = self.record
+            if r.fence != lease.fence or r.holder not in (None, lease.holder):
+                raise FenceLostError(credential=lease.credential_id)
+            self.record = replace(r, holder=None, expires_at=None)
+            if done:
+                self.record = replace(
+                    self.record,
+                    aws=r.aws.after_success(done.led_at) if done.led_at else r.aws,
+                    led_at=done.led_at or r.led_at,
+                    claim=None,
+                    promoting=False,
+                    current_generation=done.current_generation,
+                    alive=done.alive,
+                    enrol=r.enrol.difference(done.proven),
+                    muted=r.muted.difference(done.proven),
+                    next_due_at=done.next_due_at,
+                    not_before=done.not_before,
+                )
+
+    def _readable(self) -> LockRecord:
+        formats.require_known(self.record.format, credential=self.record.credential_id)
+        return self.record
+
+    def _is_under(self, plan: str, *, activates: bool) -> bool:
+        return plan == (self.record.activate if activates else self.record.plan)
+
+    def _held(self, lease: Lease) -> bool:
+        return (self.record.holder, self.record.fence) == (lease.holder, lease.fence)
