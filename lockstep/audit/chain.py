@@ -161,7 +161,7 @@ def _sealed(document: Any, body: bytes) -> Entry:  # noqa: ANN401 - any JSON
         body[before + len(_EVENT) - 1 : after],
         body[after + len(_MAC) - 1 : -1],
     )
-    if hashlib.sha256(event).hexdigest() != place.event:
+    if hashlib.sha256(event).hexdigest() != place.event or not isinstance(document["event"], dict):
         raise ValueError
     return entry_of(
         place,

@@ -13,7 +13,7 @@ from lockstep.audit.chain import Entry, parse
 from lockstep.audit.end import newest_numbers
 from lockstep.audit.reading import NOT_RESTORED
 from lockstep.audit.report.meanings import meaning_of
-from lockstep.audit.seal import look
+from lockstep.audit.seal import look, whole
 from lockstep.cli.failures import advice_of
 from lockstep.cli.operator import operator, streams
 from lockstep.cli.output import (
@@ -207,7 +207,7 @@ def _run(credential: Credential, cloud: str, seq: int, entry: Entry) -> Run | No
     ended_at = _moment(entry.time)
     if ended_at is None or not is_of_a_run(entry.rotation_id) or not event:
         return None
-    started, generation = event.get("start_time"), details.get("generation")
+    generation = details.get("generation")
     failed = event.get("status") != "Success"
     return Run(
         credential=credential,
@@ -215,11 +215,19 @@ def _run(credential: Credential, cloud: str, seq: int, entry: Entry) -> Run | No
         seq=seq,
         rotation_id=entry.rotation_id,
         ended_at=ended_at,
-        seconds=(entry.time - started) / 1000 if isinstance(started, int) else None,
+        seconds=_seconds(event.get("start_time"), entry.time),
         error=str(event.get("status_code") or "?") if failed else None,
         generation=generation if isinstance(generation, int) else None,
         trigger=str(details.get("trigger") or "?"),
     )
+
+
+def _seconds(began: object, ended: int) -> float | None:
+    """How long a run took, by its milliseconds since the epoch; None where these are none."""
+    try:
+        return (ended - whole(began)) / 1000
+    except TypeError:
+        return None
 
 
 def _moment(milliseconds: int) -> datetime | None:

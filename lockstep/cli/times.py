@@ -34,7 +34,10 @@ def absolute(time: datetime, now: datetime) -> str:
     """A time for people, without its distance; UTC with `--utc`."""
     if wants_utc():
         return moment(time)
-    local = time.astimezone()
+    try:
+        local = time.astimezone()
+    except OverflowError:  # At the end of the last year there are zones in which the next one has begun.
+        return moment(time)
     is_today = local.date() == now.astimezone().date()
     return f"{local:%H:%M:%S}" if is_today else f"{local:%Y-%m-%d %H:%M:%S}"
 

@@ -1,10 +1,13 @@
 """Commands that read the audit log, where it holds what somebody else wrote, and archived entries (protocol E11)."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from time import tzset
 
 import pytest
+import rfc8785
 from typer.testing import CliRunner, Result
 
 from lockstep.cli import app
@@ -13,7 +16,7 @@ from lockstep.errors import AuditLogUnreachableError
 from lockstep.model import Credential
 from lockstep.orders import OrderState
 from lockstep.plan_file import load_plan
-from lockstep.ports import AuditLog, Lock, Signer
+from lockstep.ports import AuditLog, Clock, Lock, Signer
 from sandbox import plans
 from tests.support.builds import NEWER, build
 from tests.support.memory import MemorySigner, MemoryWorld
@@ -27,6 +30,10 @@ class _Clouds:
     """What the commands ask of `Clouds`, from a world in memory."""
 
     world: MemoryWorld
+
+    @property
+    def clock(self) -> Clock:
+        return self.world.clock
 
     def lock(self, _credential: Credential) -> Lock:
         return self.world.lock
@@ -55,7 +62,8 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MemoryWorld:
     file.write_text(json.dumps(document))
     monkeypatch.setenv("LOCKSTEP_PLAN", str(file))
     desk = Desk(plan=load_plan(file), clouds=_Clouds(made), stream="aws")  # type: ignore[arg-type]  # part of it
-    monkeypatch.setattr("lockstep.cli.audit.operator", lambda _plan: _Clouds(made))
+    for command in ("audit", "history"):
+        monkeypatch.setattr(f"lockstep.cli.{command}.operator", lambda _plan: _Clouds(made))
     monkeypatch.setattr("lockstep.cli.activate.desk", lambda _plan, _stream: desk)
     return made
 
@@ -103,3 +111,58 @@ def test_archived_entries_are_shown_by_their_seals(world: MemoryWorld) -> None:
     assert "archived, oci-1" in shown.stdout
     found = json.loads(run("audit", "show", "--stream", "oci", "--json").stdout)["entries"]
     assert {entry["event"] for entry in found} == {None}
+
+
+def plant(world: MemoryWorld, event: str, *, time: int = 0) -> None:
+    """Put an object after the last entry that looks like one, and has no valid MAC."""
+    last = at(world, head(world).seq)
+    made = sealed({**EVENT, "time": time}, last, signer=MemorySigner("stolen"))
+    document = json.loads(made.body)
+    chain = {**document["chain"], "event": hashlib.sha256(event.encode()).hexdigest()}
+    parts = [rfc8785.dumps(chain).decode(), event, rfc8785.dumps(document["mac"]).decode()]
+    body = '{"chain":%s,"event":%s,"mac":%s}' % tuple(parts)  # noqa: UP031 - braces
+    world.audit_logs["aws"].entries[last.number + 1] = body.encode(), {**made.metadata, "chain": parts[0]}
+
+
+LAST_SECOND = 253_402_300_799_000
+"""Of the year 9999, in milliseconds."""
+
+
+@pytest.mark.parametrize(
+    ("event", "time"),
+    [
+        ('{"start_time":1%s,"status":"Success"}' % ("0" * 400), 0),
+        ('{"start_time":true,"status":"Success"}', 0),
+        ('{"start_time":{},"status":[],"status_code":{},"unmapped":{"lockstep":{"generation":"x"}}}', 0),
+        ('{"status":"Success"}', LAST_SECOND),
+        ('{"status":"Success","time":%d}' % LAST_SECOND, LAST_SECOND),  # noqa: UP031 - braces
+        ('["status"]', 0),
+        ('"status"', 0),
+        ("7", 0),
+    ],
+    ids=[
+        "long",
+        "a flag",
+        "objects",
+        "the end of time",
+        "that in both places",
+        "a list",
+        "a text",
+        "a number",
+    ],
+)
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Niue"])
+def test_whatever_an_object_holds_the_runs_are_shown(
+    world: MemoryWorld, event: str, time: int, zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(world, event, time=time)
+    monkeypatch.setenv("TZ", zone)
+    tzset()
+    try:
+        for words in (("history",), ("history", "--json"), ("audit", "show"), ("audit", "show", "--json")):
+            shown = run(*words)
+            assert shown.exit_code == 0, shown.output
+            assert "run-1" in shown.stdout or "generation 2" in shown.stdout
+    finally:
+        monkeypatch.undo()
+        tzset()
