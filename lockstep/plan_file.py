@@ -16,7 +16,7 @@ from lockstep.errors import InvalidPlanError, NewerFormatError
 from lockstep.plan import Plan
 from lockstep.plan_databases import BASE
 from lockstep.plan_messages import Problem, in_order, located, problems_of
-from lockstep.plan_overlay import BASE_NAME, EXTENDS, extended, merged
+from lockstep.plan_overlay import BASE_NAME, EXTENDS, extended, merged, repeated_entries
 from lockstep.plan_variables import Variables, escaped
 from lockstep.plan_yaml import Document, Mark, NotYamlError, document_of, mark_of, read_yaml
 
@@ -113,7 +113,8 @@ def parse_plan(text: str, *, base: Path, environ: Mapping[str, str] | None = Non
 
 def _read(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        with file.open(encoding="utf-8") as opened:
+            return opened.read(MAX_PLAN_CHARACTERS + 1)  # What is longer is refused, and may have no end.
     except OSError as e:
         missing = PlanMissingError(path=str(file), code=str(e.strerror))
         raise PlanProblemsError([Problem("", f"{file}: cannot be read: {e.strerror}")]) from missing
@@ -127,6 +128,8 @@ def _parse(text: str, *, base: Path, name: str, environ: Mapping[str, str]) -> P
     root = _nodes(text, name)
     extends, variables = extended(root), Variables(environ)
     if extends:
+        if repeated := list(repeated_entries(root, name)):
+            raise PlanProblemsError(repeated)
         root = merged(_base_of(extends, base, name), root)
     variables.replace(root)
     if variables.problems:

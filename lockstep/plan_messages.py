@@ -31,6 +31,8 @@ _WORDS = {
     "int_parsing": "must be a whole number",
     "int_parsing_size": "must be a whole number",
     "int_from_float": "must be a whole number",
+    "finite_number": "must be a whole number",
+    "invalid_key": "a key must be a text; if it looks like something else, put it in quotes",
     "greater_than_equal": "must be {ge} or more",
     "less_than_equal": "must be {le} or less",
     "too_short": "too few entries; at least {min_length}",
@@ -107,6 +109,8 @@ def problems_of(error: ValidationError, document: Document, root: type[Section])
             misspelt.add(place_of((*path[:-1], hint)))
             told = with_hint(_WORDS["extra_forbidden"], hint)
             found.append(Problem(place_of(path), told, document.mark(path, key=True)))
+        elif details["type"] == "invalid_key":
+            found.append(Problem(place_of(path[:-1]), message_of(details), document.mark(path, key=True)))
         elif not _is_counted_wrong(details):
             if details["type"].startswith("union_tag"):
                 path = (*path, "kind")

@@ -4,9 +4,13 @@ One rule: mappings merge key by key; `stores`, `databases` and `credentials` mer
 anything else replaces what it meets; and `null` removes a key.
 """
 
+from collections.abc import Iterator
+
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from lockstep.plan_fields import Text
+from lockstep.plan_messages import Problem, place_of
+from lockstep.plan_yaml import mark_of
 
 EXTENDS = "extends"
 """The key with the name of the file below."""
@@ -19,6 +23,21 @@ _NULL = "tag:yaml.org,2002:null"
 def extended(root: Node | None) -> Node | None:
     """What the file says in `extends`."""
     return _values(root).get(EXTENDS) if isinstance(root, MappingNode) else None
+
+
+def repeated_entries(overlay: MappingNode, file: str) -> Iterator[Problem]:
+    """Entries of an overlay that it has already: of two that say what differs, one would be lost."""
+    for key, lists in overlay.value:
+        identity = _IDENTITY.get(key.value) if isinstance(key, ScalarNode) else None
+        if not identity or not isinstance(lists, SequenceNode):
+            continue
+        seen = set[str]()
+        for i, entry in enumerate(lists.value):
+            named = _named(entry, identity)
+            if named and named.value in seen:
+                told = "this overlay has an entry of it already; say in one what differs"
+                yield Problem(place_of((key.value, i, identity)), told, mark_of(named, file))
+            seen |= {named.value} if named else set()
 
 
 def merged(base: MappingNode, overlay: MappingNode) -> MappingNode:
@@ -69,8 +88,14 @@ class _Merge:
 
 
 def _id(entry: Node, identity: str) -> str:
+    named = _named(entry, identity)
+    return str(named.value) if named else ""
+
+
+def _named(entry: Node, identity: str) -> ScalarNode | None:
+    """What says which entry it is."""
     value = _values(entry).get(identity) if isinstance(entry, MappingNode) else None
-    return str(value.value) if isinstance(value, ScalarNode) else ""
+    return value if isinstance(value, ScalarNode) else None
 
 
 def _values(mapping: MappingNode) -> dict[str, Node]:

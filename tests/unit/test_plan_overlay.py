@@ -137,6 +137,21 @@ def test_a_mistake_is_told_in_the_file_that_has_it(
     assert problem.startswith(expected), problem
 
 
+@pytest.mark.parametrize(
+    ("key", "entries", "place"),
+    [
+        ("databases", "{name: orders, host: a}, {name: orders, port: 1}", "2:45: databases[1].name"),
+        ("databases", "{name: new}, {name: ledger}, {name: new}", "2:49: databases[2].name"),
+        ("stores", "{kind: oci-vault, ring: 4}, {kind: oci-vault, ring: 5}", "2:45: stores[1].kind"),
+        ("credentials", "{id: a/b}, {}, {id: a/b}", "2:35: credentials[2].id"),
+    ],
+)
+def test_an_overlay_has_one_entry_of_a_name(tmp_path: Path, key: str, entries: str, place: str) -> None:
+    """Of two one would be lost, and nobody would hear of it."""
+    (problem,) = told(tmp_path, f"extends: lockstep.yaml\n{key}: [{entries}]")
+    assert problem.startswith(f"lockstep.prod.yaml:{place}: this overlay has an entry of it already")
+
+
 def test_what_holds_itself_or_grows_without_bound_is_no_harm(tmp_path: Path) -> None:
     bomb = "\n".join(
         ["a0: &a0 {x: 1}", *(f"a{n}: &a{n} {{x: *a{n - 1}, y: *a{n - 1}}}" for n in range(1, 60))]
