@@ -146,7 +146,7 @@ def _refuse_to_replace(file: Path, schema_file: Path, schema: str, *, force: boo
         return
     if file.exists():
         raise wrong_use(f"{file} exists; give another name with --plan, or replace it with --force")
-    if schema_file.exists() and schema_file.read_text(encoding="utf-8") != schema:
+    if schema_file.exists() and schema_file.read_bytes() != schema.encode():
         raise wrong_use(f"{schema_file} is that of another version; replace it with --force")
 
 

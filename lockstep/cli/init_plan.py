@@ -114,7 +114,19 @@ def database(engine: Engine, host: str, port: int, dbname: str) -> DatabaseAnswe
         host=host,
         port=port,
         dbname=dbname,
-        admin_secret=f"lockstep/admin/{name[:63]}",
+        admin_secret=admin_secret_of(name[:63]),
+    )
+
+
+def admin_secret_of(name: str) -> str:
+    """The secret with the rotator admin's login on a database, unless another one is named."""
+    return f"lockstep/admin/{name}"
+
+
+def username_of(credential: str) -> str:
+    """The username of a login, unless another one is named: what a username may have of its id's last part."""
+    return (
+        re.sub(r"[^A-Za-z0-9_]", "_", credential.rpartition("/")[2]).lstrip("0123456789")[:31] or "app_user"
     )
 
 
@@ -125,7 +137,8 @@ def distinct(servers: Sequence[DatabaseAnswer]) -> list[DatabaseAnswer]:
     for server in servers:
         seen[server.name] += 1
         count = seen[server.name]
-        found.append(server if count == 1 else replace(server, name=f"{server.name[:60]}-{count}"))
+        name = f"{server.name[:60]}-{count}"
+        found.append(server if count == 1 else replace(server, name=name, admin_secret=admin_secret_of(name)))
     return found
 
 

@@ -18,6 +18,7 @@ from lockstep.cli.init_plan import (
     SessionsAnswer,
     database,
     distinct,
+    username_of,
 )
 from lockstep.cli.output import complain, say
 from lockstep.environment import AwsActionDeniedError, OciActionDeniedError, OciExtraMissingError, line_of
@@ -101,7 +102,7 @@ def questions(*, keys: bool) -> tuple[Answers, dict[str, Any] | None]:
     while typer.confirm("Another database?", default=False):
         found.append(_server())
     credential = ask("Name of the login, and of its secret", CredentialId, default="multi-cloud/app_user")
-    username = ask("Username in the database", Username, default=credential.rpartition("/")[2])
+    username = ask("Username in the database", Username, default=username_of(credential))
     clouds = one_of("Clouds", ("aws", "both"), default="both")
     known = next((os.environ[name] for name in _REGIONS if os.environ.get(name)), None)
     region = ask("AWS region", Region, default=known)

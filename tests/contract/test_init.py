@@ -13,13 +13,15 @@ from pathlib import Path
 import jsonschema
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
+from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 from typer.testing import CliRunner, Result
 
 from lockstep.cli.app import app
-from lockstep.cli.init_plan import DatabaseAnswer, database_of
+from lockstep.cli.init_plan import DatabaseAnswer, database_of, username_of
 from lockstep.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from lockstep.model import Engine, Strategy
+from lockstep.plan_fields import Username
 from lockstep.plan_file import load_plan
 from lockstep.plan_schema import SCHEMA_NAME, plan_schema
 from lockstep.store_kinds import OciVault
@@ -222,6 +224,41 @@ def test_a_database_is_named_by_its_url() -> None:
         dbname="My_App1",
         admin_secret="lockstep/admin/my-app",
     )
+
+
+def test_databases_of_one_name_get_names_and_admins_of_their_own(tmp_path: Path) -> None:
+    urls = ("mysql://a.internal/orders", "mysql://b.internal/ledger")
+    made = init(tmp_path, *AWS, *(word for url in urls for word in ("-d", url)))
+    assert made.exit_code == 0, made.output
+    sections = load_plan(tmp_path / "lockstep.yaml").database_sections
+    assert [(s.name, s.host) for s in sections] == [
+        ("orders", "orders.internal"),
+        ("orders-2", "a.internal"),
+        ("ledger", "b.internal"),
+    ]
+    assert [s.admin_secret for s in sections] == [f"lockstep/admin/{s.name}" for s in sections]
+
+
+@pytest.mark.parametrize(
+    ("credential", "username"),
+    [
+        ("multi-cloud/app_user", "app_user"),
+        ("team/orders-app", "orders_app"),
+        ("team/9.lives", "_lives"),
+        ("2026", "app_user"),
+        ("a" * 40, "a" * 31),
+    ],
+)
+def test_the_username_that_is_offered_is_one(credential: str, username: str) -> None:
+    assert username_of(credential) == username
+    assert TypeAdapter(Username).validate_python(username) == username
+
+
+def test_a_schema_file_that_is_no_text_is_that_of_something_else(tmp_path: Path) -> None:
+    (tmp_path / SCHEMA_NAME).write_bytes(b"\xff\xfe")
+    refused = init(tmp_path, *AWS)
+    assert (refused.exit_code, "replace it with --force" in refused.stderr) == (2, True)
+    assert init(tmp_path, *AWS, "--force").exit_code == 0
 
 
 # ---- With questions
