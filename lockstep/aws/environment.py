@@ -107,6 +107,10 @@ _MISSING: Mapping[tuple[str, str], type[EnvironmentalError]] = {
     },
 }
 """Codes that mean something else in each service, with the call."""
+_OF_CREDENTIALS = frozenset(
+    {"AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "GetRoleCredentials"}
+)
+"""Calls that botocore makes itself, to get credentials: what they refuse says nothing of what was to be called."""
 # Every service writes it into its text; nothing else is taken from there.
 _ACTION = re.compile(r"not authorized to perform: ([a-z0-9-]{2,40}:[A-Za-z0-9]{2,60})\b")
 _SKEW = re.compile(r"signature (expired|not yet current)", re.IGNORECASE)
@@ -168,7 +172,7 @@ def _refusal(error: ClientError) -> EnvironmentalError | None:
     if problem is AwsCredentialsRefusedError and _SKEW.search(text):
         problem = ClockSkewError
     if problem is None:
-        return None
+        return AwsCredentialsUnavailableError(code=code, action=call) if call in _OF_CREDENTIALS else None
     if problem is AwsActionDeniedError:
         named = _ACTION.search(text)
         return problem(action=named[1] if named else call)
