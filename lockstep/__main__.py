@@ -1,5 +1,6 @@
 """The program: `lockstep`, or `python -m lockstep`."""
 
+import signal
 import sys
 
 from lockstep.environment import CliExtraMissingError, line_of
@@ -7,6 +8,13 @@ from lockstep.environment import CliExtraMissingError, line_of
 
 def main() -> None:
     """Run the command line, and end the process with its exit code."""
+    try:
+        _run()
+    except KeyboardInterrupt:  # While it loads, for example: a command that runs ends by itself.
+        sys.exit(128 + signal.SIGINT)
+
+
+def _run() -> None:
     try:
         from lockstep.cli.process import run  # noqa: PLC0415 - the functions and the client have no command line
     except ModuleNotFoundError as error:

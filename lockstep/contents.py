@@ -165,13 +165,14 @@ def decode_app_user(text: str, *, store: str, secret: str) -> tuple[Login | None
     if PLACEHOLDER in document and "username" not in document and "password" not in document:
         return None, 0
     username, password = document.get("username"), document.get("password")
-    if not (_is_text(username) and _is_text(password)):
+    if not (is_text(username) and is_text(password)):
         formats.require_known(formats.format_of(document), store=store, secret=secret)
         raise SecretMalformedError(store=store, secret=secret, code=NO_LOGIN)
     return Login(username, SecretStr(password)), _generation(document)
 
 
-def _is_text(value: object) -> TypeGuard[str]:
+def is_text(value: object) -> TypeGuard[str]:
+    """Whether a value may be a username or a password."""
     # A lone surrogate, which JSON can spell as an escape, is not a character, and no database takes it.
     return isinstance(value, str) and value != "" and not any("\ud800" <= c <= "\udfff" for c in value)
 

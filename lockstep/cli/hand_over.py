@@ -17,7 +17,7 @@ from lockstep.cli.output import (
     say,
     wrong_use,
 )
-from lockstep.contents import BINARY, NOT_AN_OBJECT, decode_app_user
+from lockstep.contents import BINARY, NOT_AN_OBJECT, decode_app_user, is_text
 from lockstep.errors import HandOverRefusedError, SecretMalformedError
 from lockstep.events.happenings import Adopted
 from lockstep.hand_over import Estate, hand_over, prove, texts_to_write
@@ -137,7 +137,7 @@ def _login(text: str) -> Login:
     if not text.lstrip().startswith("{"):
         lines = text.removesuffix("\n").split("\n")
         username, password = (line.removesuffix("\r") for line in lines) if len(lines) == 2 else ("", "")  # noqa: PLR2004 - a login is a username and a password
-        if username and password:
+        if is_text(username) and is_text(password):
             return Login(username, SecretStr(password))
     else:
         try:

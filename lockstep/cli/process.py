@@ -34,10 +34,23 @@ class _Piped(io.TextIOWrapper):
             raise SystemExit(BROKEN_PIPE_STATUS) from None
 
 
+class _Told(_Piped):
+    """Standard error. What it does not take is lost: there is nowhere to tell that, and the exit code stays."""
+
+    def _or_end(self, act: Callable[[], T]) -> T:
+        try:
+            return super()._or_end(act)
+        except OSError:
+            _discard(self.fileno())
+            return super()._or_end(act)
+
+
 def run() -> None:
     """Run the command line with the process's own arguments and streams, and exit."""
     _open_what_is_closed()
-    sys.stdout, sys.stderr = _piped(sys.stdout), _piped(sys.stderr)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # Who reads it judges what is no text.
+    sys.stdout, sys.stderr = _piped(sys.stdout, _Piped), _piped(sys.stderr, _Told)
     try:
         app()
     except SystemExit as ended:
@@ -56,10 +69,10 @@ def _open_what_is_closed() -> None:
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - likewise
 
 
-def _piped(stream: TextIO) -> TextIO:
+def _piped(stream: TextIO, kind: type[_Piped]) -> TextIO:
     """The same stream; a character that its encoding lacks is shown as an escape."""
     is_terminal = stream.isatty()
-    return _Piped(
+    return kind(
         stream.detach(),  # type: ignore[attr-defined]  # of every stream that the interpreter opens
         encoding=stream.encoding,
         errors="backslashreplace",

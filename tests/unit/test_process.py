@@ -88,6 +88,22 @@ def test_a_full_disk_is_told() -> None:
     assert "standard output" in done.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("$L status $P 2>/dev/full", 3),
+        ("$L status $P --json 2>/dev/full", 3),
+        ("$L status -c none $P 2>/dev/full", 2),
+        ("$L plan sql $P >/dev/full 2>/dev/full", 3),
+        ("$L status --nothing $P 2>/dev/full", 2),
+        ("$L cost $P 2>/dev/full", 0),
+    ],
+)
+def test_where_nothing_can_be_told_the_exit_code_stays(line: str, code: int) -> None:
+    assert shell(f"({line}); echo $?").stdout.splitlines()[-1] == str(code)
+
+
 @pytest.mark.parametrize(
     "more",
     [
@@ -118,6 +134,21 @@ def test_a_folder_that_is_gone_and_no_home(tmp_path: Path) -> None:
     done = shell(f"mkdir {tmp_path}/gone && cd {tmp_path}/gone && rmdir ../gone && $L status; echo $?")
     assert done.stdout == "3\n"
     assert "PlanMissingError: " in done.stderr
+
+
+@pytest.mark.parametrize(
+    "lines", [r"app\nsecret\xff\n", r"\xff", r"{\"username\": \"a\", \"password\": \"\xff\"}"]
+)
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_a_login_that_is_no_text(lines: str, locale: str) -> None:
+    done = shell(f"printf '{lines}' | $L hand-over multi-cloud/app_user $P; echo $?", LC_ALL=locale)
+    assert (done.stdout, "that is no login" in done.stderr) == ("2\n", True)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="the system has no /dev/zero")
+def test_a_plan_without_an_end() -> None:
+    done = shell("ulimit -v 4000000; $L plan check -p /dev/zero; echo $?")
+    assert (done.stdout, "the file has more than" in done.stderr) == ("2\n", True)
 
 
 def test_arguments_that_are_no_text() -> None:
