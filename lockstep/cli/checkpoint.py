@@ -7,7 +7,7 @@ import typer
 
 from lockstep.audit.checkpoint import Bases, opened, sealed
 from lockstep.audit.event import milliseconds
-from lockstep.cli.output import Exit, complain, wrong_use
+from lockstep.cli.output import no, wrong_use
 from lockstep.clouds import Clouds
 from lockstep.errors import AuditVerificationError
 from lockstep.plan import Plan
@@ -30,8 +30,8 @@ def read_checkpoint(file: Path | None, plan: Plan, clouds: Clouds) -> Bases:
     except AuditVerificationError as error:
         if error.where["code"] == "no-checkpoint":
             raise wrong_use(f"{file} is no checkpoint; make one with `lockstep audit checkpoint`") from None
-        complain(f"{file} was not signed by the plan's key, or was changed since: verify without it")
-        raise typer.Exit(Exit.NO) from None
+        text = f"{file} was not signed by the plan's key, or was changed since: verify without it"
+        raise no(text, name="CheckpointRefused") from None
 
 
 def write_checkpoint(file: Path, reached: Bases, plan: Plan, clouds: Clouds) -> None:

@@ -7,7 +7,7 @@ import typer
 from rich.prompt import Confirm
 
 from lockstep.cli.open_sessions import count_sessions, lines
-from lockstep.cli.output import Exit, complain, err, say_aside, wrong_use
+from lockstep.cli.output import complain, err, no, say_aside, wrong_use
 from lockstep.cli.usage import show_problems, usage_lines
 from lockstep.clouds import Clouds
 from lockstep.environment import line_of
@@ -64,8 +64,7 @@ def require_yes(question: str, *, otherwise: str) -> None:
     except EOFError:
         raise typer.Abort from None
     if not agreed:
-        complain(otherwise)
-        raise typer.Exit(Exit.NO)
+        raise no(otherwise, name="NotConfirmed")
 
 
 def _show(clouds: Clouds, credential: Credential, places: Sequence[str]) -> None:

@@ -1,6 +1,5 @@
 """`lockstep cost`: what the plan costs a month, by item, and what would lower it."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +12,7 @@ from lockstep.cli.output import (
     FEW,
     AsJson,
     PlanFile,
+    json_in,
     plan_or_exit,
     print_json,
     say,
@@ -91,7 +91,7 @@ def _deployed(settings: Path | None) -> Deployed:
     if settings is None:
         return Deployed()
     try:
-        return Deployed.of_settings(json.loads(settings.read_text(encoding="utf-8")))
+        return Deployed.of_settings(json_in(settings))
     except (OSError, ValueError) as error:
         raise wrong_use(f"{settings} is no file of settings such as cdk.json: {error}") from None
 

@@ -76,9 +76,10 @@ def located(plan: Plan, stack: str, alias: str) -> str:
 def region_of(state_machine_arn: str) -> str:
     """The region in an ARN, or exit code 2."""
     parts = state_machine_arn.split(":")
-    if parts[:1] + parts[2:3] != ["arn", "states"] or not parts[3]:
+    region = "".join(parts[3:4])
+    if parts[:1] + parts[2:3] != ["arn", "states"] or not region:
         raise wrong_use("--state-machine-arn: not the ARN of a state machine (arn:aws:states:…)")
-    return parts[3]
+    return region
 
 
 class Watched:

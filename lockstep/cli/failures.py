@@ -4,6 +4,7 @@ Commands raise and do not catch. A negative answer is an exit code of the comman
 refused; so any other error means that something was unreachable.
 """
 
+import signal
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from lockstep.cli.output import Exit, answer, complain, refuse
+from lockstep.cli.output import Exit, answer, complain, no, refuse
 from lockstep.environment import (
     EnvironmentalError,
     FileRefusedError,
@@ -41,6 +42,12 @@ _ANSWERS = (
     UnknownUsernameError,
 )
 """Errors that are a negative answer to a write."""
+
+INTERRUPTED_STATUS = 128 + signal.SIGINT
+"""The status of a program that Ctrl-C has ended."""
+_INTERRUPTED = {"name": "Interrupted", "meaning": "ended by Ctrl-C"}
+_UNTOLD = {"name": "NoAnswer", "meaning": "it ended without an answer; standard error says why"}
+"""For a command that has given no document, whatever it was that ended it."""
 
 
 def exit_code_of(kind: type[LockstepError]) -> Exit:
@@ -111,7 +118,10 @@ class Root(TyperGroup):
     ) -> NoReturn:
         """Run it and exit."""
         with answer(args) as words:
-            raise SystemExit(int(self._ended(words, prog_name or "lockstep", complete_var, extra)))
+            code = int(self._ended(words, prog_name or "lockstep", complete_var, extra))
+            if code:
+                refuse(code, _INTERRUPTED if code == INTERRUPTED_STATUS else _UNTOLD)
+            raise SystemExit(code)
 
     def _ended(
         self,
@@ -124,8 +134,7 @@ class Root(TyperGroup):
             ended = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
             return int(ended or 0)
         except typer.Abort:
-            complain("aborted")
-            return Exit.NO
+            return no("aborted", name="Aborted").exit_code
         except Exception as error:  # noqa: BLE001 - the end of the program
             if hasattr(error, "show") and hasattr(
                 error, "format_message"

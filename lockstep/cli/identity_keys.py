@@ -14,12 +14,10 @@ from lockstep.cli.output import (
     DEFAULT_PLAN,
     AsJson,
     DryRun,
-    Exit,
     PlanFile,
-    complain,
+    no,
     plan_or_exit,
     print_json,
-    refuse,
     say,
     say_aside,
     wrong_use,
@@ -142,9 +140,7 @@ def _refuse_full(one: "_One", others: Sequence[Registered]) -> NoReturn:
         f"of the plan has {listed}. Delete one that nothing uses: "
         f"lockstep identity rotate-key {one.runner} --delete {others[0].id}"
     )
-    complain(text)
-    refuse(Exit.NO, {"name": "TooManyKeys", "meaning": text})
-    raise typer.Exit(Exit.NO)
+    raise no(text, name="TooManyKeys")
 
 
 @dataclass(kw_only=True)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,12 +15,10 @@ from lockstep.cli.output import (
     DEFAULT_PLAN,
     AsJson,
     DryRun,
-    Exit,
     PlanFile,
-    complain,
+    no,
     plan_or_exit,
     print_json,
-    refuse,
     say,
     wrong_use,
 )
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from lockstep.oci.issuer_bucket import IssuerBucket, Stored
     from lockstep.oci.issuer_key import IssuerKeyVersions, KeyVersion
 
+_no = partial(no, name="IdentityRefused")
 _EXAMPLE = "https://objectstorage.REGION.oraclecloud.com/n/NAMESPACE/b/BUCKET/o"
 
 
@@ -318,13 +318,6 @@ def _require_served(told: _Desk, wanted: Publication, state: _State) -> None:
                 f"{issuer}/{name} is served with other content than the bucket's. What stands before the bucket may "
                 f"keep it for {documents.CACHE_SECONDS} seconds: then run this command again"
             )
-
-
-def _no(text: str) -> typer.Exit:
-    """Say why not; what is returned ends the command, with exit code 1."""
-    complain(text)
-    refuse(Exit.NO, {"name": "IdentityRefused", "meaning": text})
-    return typer.Exit(Exit.NO)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

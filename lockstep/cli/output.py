@@ -95,7 +95,8 @@ def answer(args: Sequence[str] | None) -> Iterator[list[str]]:
 def print_json(document: object) -> None:
     """One JSON document, for other programs."""
     _answer.is_given = True
-    out.print_json(json.dumps(document))
+    # What an encoding lacks is shown as an escape, and not every one of Python's is one of JSON.
+    out.print_json(json.dumps(document), ensure_ascii=not out.encoding.startswith("utf"))
 
 
 def wants_utc() -> bool:
@@ -108,7 +109,7 @@ def is_document() -> bool:
     return _answer.is_json
 
 
-def refuse(code: Exit, error: Mapping[str, Any]) -> None:
+def refuse(code: int, error: Mapping[str, Any]) -> None:
     """With `--json`, give an error in the place of the answer: there is always one document on standard output."""
     if _answer.is_json and not _answer.is_given:
         print_json({"error": {**error, "exit_code": int(code)}})
@@ -123,10 +124,36 @@ def wrong_use(text: str, *, name: str = "WrongUse", problems: Sequence[Problem] 
     return typer.Exit(Exit.USAGE)
 
 
+def no(text: str, *, name: str, code: Exit = Exit.NO) -> typer.Exit:
+    """Say why not; what is returned ends the command, with exit code 1 unless another one is given.
+
+    Args:
+        text: Why.
+        name: Of the error in a document.
+        code: The exit code.
+    """
+    complain(text)
+    refuse(code, {"name": name, "meaning": text})
+    return typer.Exit(code)
+
+
 def plain(text: str, style: str = "") -> Text:
     """A text that cannot control the terminal."""
     # Names come from clouds; a forged one must not control the terminal.
     return Text("".join(c if c.isprintable() else "?" for c in text), style=style)
+
+
+def json_in(file: Path) -> object:
+    """The JSON document in a file.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It holds none.
+    """
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def plan_or_exit(file: Path) -> Plan:

@@ -1,6 +1,5 @@
 """What `lockstep provision` does in one cloud: who makes what, at which pace, and what has become of it."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,11 +8,9 @@ from functools import partial
 from pathlib import Path
 from threading import Event
 
-import typer
-
 from lockstep.aws.made_secrets import StackSecrets, listed
 from lockstep.aws.reads import AwsReads
-from lockstep.cli.output import Exit, complain, err, refuse, say_aside, wrong_use
+from lockstep.cli.output import err, json_in, no, say_aside, wrong_use
 from lockstep.cli.progress import progress_bar
 from lockstep.clouds import Clouds
 from lockstep.doctor.oci_tenancy import vault_of
@@ -129,14 +126,10 @@ def stack_of(settings: Path | None, stack: str | None) -> StackSettings:
     """The settings of the stack in AWS, or exit code 2."""
     file = settings or (CDK_JSON if CDK_JSON.exists() else None)
     try:
-        found = stack_settings(_document(file)) if file else StackSettings()
+        found = stack_settings(json_in(file)) if file else StackSettings()
     except (OSError, ValueError) as error:
         raise wrong_use(f"{file} is no file of settings such as cdk.json: {error}") from None
     return StackSettings(stack=stack or found.stack, key=found.key, tags=found.tags)
-
-
-def _document(file: Path) -> object:
-    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def aws_room(
@@ -170,9 +163,7 @@ def _key_of_stack(clouds: Clouds, stack: str, region: str) -> str:
         f"stack {stack} is not deployed in {region}, so the key of its secrets is not known; deploy it first "
         "(`make deploy-aws`), or name a key as adopt.encryption_key in cdk.json"
     )
-    complain(text)
-    refuse(Exit.NO, {"name": "KeyUnknown", "meaning": text})
-    raise typer.Exit(Exit.NO)
+    raise no(text, name="KeyUnknown")
 
 
 def terms_of(plan: Plan, terraform: Path | None) -> RingTerms:
@@ -184,7 +175,7 @@ def terms_of(plan: Plan, terraform: Path | None) -> RingTerms:
             f"`{_OUTPUT} > provision.json`, and add --terraform provision.json; for AWS alone, add --cloud aws"
         )
     try:
-        found = ring_terms(_document(terraform), region=vault.region)
+        found = ring_terms(json_in(terraform), region=vault.region)
     except (OSError, ValueError) as error:
         raise wrong_use(f"{terraform} is not what `{_OUTPUT}` prints: {error}") from None
     for name in ("compartment_id", "vault_id"):

@@ -21,11 +21,13 @@ from lockstep.cli.output import (
     PlanFile,
     complain,
     err,
+    no,
     one,
     plan_or_exit,
     print_json,
     say,
     say_aside,
+    shown_ids,
     wrong_use,
 )
 from lockstep.cli.times import absolute, moment
@@ -146,11 +148,7 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
     order = Revoke(lift_pause=lift_pause) if revoke_previous else None
     asked = RunInput(credential_id=credential.id, trigger="cli", force=force or revoke_previous)
     if dry_run:
-        if order:
-            say(f"would record and give the order {order.name} for {credential.id}")
-        say(
-            f"would start {state_machine_arn or located(plan, stack, alias)} with {json.dumps(asked.model_dump())}"
-        )
+        _would(credential, order, asked, state_machine_arn or located(plan, stack, alias), as_json=as_json)
         return
     if order:
         if not yes:
@@ -163,8 +161,7 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
         say_aside(f"started {execution.arn}")
     ended = _shown(execution, clock, aside=not as_json)
     if ended is None:
-        complain(f"still running: {execution.arn}")
-        raise typer.Exit(Exit.UNREACHABLE)
+        raise no(f"still running: {execution.arn}", name="StillRunning", code=Exit.UNREACHABLE)
     skip = (
         _skip(plan, credential, clock, is_forced=asked.force)
         if ended.output.get("outcome") == SKIPPED
@@ -179,8 +176,20 @@ def _the_one(plan: Plan, *ids: str | None) -> Credential:
     """The credential that is named once or twice, or the only one of the plan; else exit code 2."""
     given = {i for i in ids if i is not None} or {c.id for c in plan.credentials}
     if len(given) > 1:
-        raise wrong_use(f"name one credential: lockstep rotate CREDENTIAL; one of {', '.join(sorted(given))}")
+        raise wrong_use(f"name one credential: lockstep rotate CREDENTIAL; one of {shown_ids(sorted(given))}")
     return one(plan, given.pop())
+
+
+def _would(credential: Credential, order: Revoke | None, asked: RunInput, arn: str, *, as_json: bool) -> None:
+    """Show what would be done."""
+    started = asked.model_dump()
+    if as_json:
+        given = order.name if order else None
+        print_json({"dry_run": True, "order": given, "state_machine": arn, "input": started})
+        return
+    if order:
+        say(f"would record and give the order {order.name} for {credential.id}")
+    say(f"would start {arn} with {json.dumps(started)}")
 
 
 def _skip(plan: Plan, credential: Credential, clock: Clock, *, is_forced: bool) -> Skip:

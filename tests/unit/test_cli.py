@@ -122,6 +122,9 @@ WRONG_USE = {
         "--state-machine-arn",
         "arn:aws:lambda:eu:1:f",
     ],
+    "rotate: half an ARN": ["rotate", "-c", CREDENTIAL, "--state-machine-arn", "arn:aws:states"],
+    "cost: a file that is too deep": ["cost", "--settings", "deep.json"],
+    "provision: a file that is too deep": ["provision", "--cloud", "aws", "--settings", "deep.json"],
     "rotate: an emergency without a terminal": [
         *("rotate", "-c", CREDENTIAL, "--state-machine-arn", ARN),
         "--revoke-previous",
@@ -132,7 +135,11 @@ WRONG_USE = {
 
 
 @pytest.mark.parametrize("words", WRONG_USE.values(), ids=WRONG_USE)
-def test_wrong_use_is_explained_on_stderr_with_exit_code_2(words: list[str], plan: Path) -> None:
+def test_wrong_use_is_explained_on_stderr_with_exit_code_2(
+    words: list[str], plan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(plan.parent)
+    Path("deep.json").write_text("[" * 200_000)
     shown = run(*words, env={"LOCKSTEP_PLAN": str(plan)})
     assert (shown.exit_code, shown.stdout) == (2, "")
     assert len(shown.stderr) > 20
