@@ -6,8 +6,10 @@ Vault Service", "Details for Object Storage and Archive Storage").
 
 import hashlib
 import threading
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Final, Literal
 
 from cryptography.hazmat.primitives import serialization
@@ -97,6 +99,12 @@ def new_private_key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=_KEY_BITS)
 
 
+# Making one takes as long as a hundred calls: what a user gets by default is the same in every sandbox of a process.
+@cache
+def _own_key(_name: str, _number: int) -> rsa.RSAPrivateKey:
+    return new_private_key()
+
+
 def pem_of(public_key: rsa.RSAPublicKey) -> str:
     """A public key as the services show it."""
     form = serialization.PublicFormat.SubjectPublicKeyInfo
@@ -117,6 +125,7 @@ class Identity:
         self._lock = threading.Lock()
         self._principals: dict[tuple[str, Kind], Principal] = {}
         self._keys: dict[str, ApiKey] = {}
+        self._own_keys: Counter[str] = Counter()
 
     def principal(self, name: str, kind: Kind | None = None) -> Principal:
         """The principal of that name; a new one may do nothing.
@@ -151,8 +160,8 @@ class Identity:
     # ---- API keys
 
     def new_api_key(self, name: str, private_key: rsa.RSAPrivateKey | None = None) -> dict[str, str]:
-        """Register an API key for a user, by default a fresh one; an SDK config that signs with it."""
-        private_key = private_key or new_private_key()
+        """Register an API key for a user, by default another than all before; an SDK config that signs with it."""
+        private_key = private_key or self._next_key(name)
         principal = self.principal(name)
         registered = self.register(principal, private_key.public_key())
         pem = private_key.private_bytes(
@@ -165,6 +174,12 @@ class Identity:
             "key_content": pem.decode("ascii"),
             "region": REGION,
         }
+
+    def _next_key(self, name: str) -> rsa.RSAPrivateKey:
+        with self._lock:
+            self._own_keys[name] += 1
+            number = self._own_keys[name]
+        return _own_key(name, number)
 
     def register(self, user: Principal, public_key: rsa.RSAPublicKey) -> ApiKey:
         """Let requests be signed for a user by the private key of `public_key`, whatever the user's limit."""
