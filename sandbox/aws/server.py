@@ -58,6 +58,8 @@ if TYPE_CHECKING:
 _ACCESS_KEY = "sandbox"
 _SERVICE_MODELS = create_loader()
 """Reading the models of the services takes longer than most tests, so every sandbox of a process shares them."""
+_backend_app = cache(create_backend_app)
+"""The routes of a service. They are moto's own, whatever is patched behind them, and have no state."""
 
 
 class AwsSandbox:
@@ -298,7 +300,7 @@ class _Dispatcher:
 
     def __init__(self, sandbox: AwsSandbox) -> None:
         self._sandbox = sandbox
-        self._moto = DomainDispatcherApplication(create_backend_app)
+        self._moto = DomainDispatcherApplication(_backend_app)
         self._one_at_a_time: defaultdict[str, Lock] = defaultdict(Lock)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
