@@ -12,7 +12,7 @@ from typer import testing
 
 # A session of botocore reads the models of its services, and a client of OCI's SDK proves its private key. Both take
 # longer than most tests, and nothing changes what was read.
-session.create_loader = cache(session.create_loader)  # type: ignore[attr-defined]  # a private import of botocore's
+session.create_loader = cache(session.create_loader)
 signer.load_private_key = cache(signer.load_private_key)
 # Typer makes the commands of an app anew for each invocation, though they have no state. Many commands take less time.
 testing._get_command = cache(testing._get_command)  # type: ignore[attr-defined]  # a private import of Typer's
