@@ -1,7 +1,8 @@
 """The HTTP server of the agent and of the live page: it says nothing of itself, and ends when a signal tells it to.
 
-Connections are bounded, as those of the AWS Secrets Manager Agent are (`max_conn`): whoever reaches the port could
-otherwise take every file descriptor of the process, without a token, and no store could be read and no file written.
+Connections and requests are bounded, as those of the AWS Secrets Manager Agent are (`max_conn`, MAX_BUF_BYTES). Else
+whoever reaches the port could take every file descriptor of the process, or all of its memory, without a token: no
+store could be read and no file written.
 """
 
 import asyncio
@@ -16,6 +17,8 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 MOST_CONNECTIONS = 800
 FIRST_REQUEST_SECONDS = 10.0
 """After which a connection ends on which nothing was asked yet."""
+MOST_BYTES = 321 * 1024
+"""Of one request."""
 _TOO_MANY = (
     b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 25\r\n"
     b"Connection: close\r\n\r\nConnection limit exceeded"
@@ -32,23 +35,33 @@ class _Bounded(asyncio.Protocol):
 
     connections: Collection[object]
     cycle: object | None
+    _counted_for: object | None = None
+    _bytes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._first_request = asyncio.get_running_loop().call_later(
-            FIRST_REQUEST_SECONDS, self._close_unused, transport
-        )
+        self._transport = transport
+        self._first_request = asyncio.get_running_loop().call_later(FIRST_REQUEST_SECONDS, self._close_unused)
         if len(self.connections) > most_connections() and isinstance(transport, asyncio.WriteTransport):
             transport.write(_TOO_MANY)
             transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        if self._counted_for is not self.cycle:  # The head of a request was complete.
+            self._counted_for, self._bytes = self.cycle, 0
+        self._bytes += len(data)
+        if self._bytes > MOST_BYTES:
+            self._transport.close()
+        else:
+            super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._first_request.cancel()
         super().connection_lost(exc)
 
-    def _close_unused(self, transport: asyncio.BaseTransport) -> None:
+    def _close_unused(self) -> None:
         if self.cycle is None:
-            transport.close()
+            self._transport.close()
 
 
 def most_connections() -> int:

@@ -32,6 +32,15 @@ def _received(connection: socket.socket) -> bytes:
     return found
 
 
+def _sent(connection: socket.socket, chunk: bytes, *, times: int) -> int:
+    for n in range(times):
+        try:
+            connection.sendall(chunk)
+        except OSError:
+            return n
+    return times
+
+
 def test_more_connections_than_there_may_be_are_refused(
     agent: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,6 +66,42 @@ def test_a_connection_on_which_nothing_is_asked_ends(
     with _connected(agent) as connection:
         connection.sendall(sent)
         assert _received(connection) == b""
+
+
+ASKED = b"GET /ping HTTP/1.1\r\nHost: a\r\n"
+
+
+@pytest.mark.parametrize("before", [b"", ASKED + b"\r\n"], ids=["first", "second"])
+@pytest.mark.parametrize(
+    ("begun", "part"),
+    [
+        (b"GET /", b"a"),
+        (ASKED + b"X-A: ", b"a"),
+        (ASKED, b"X-A: a\r\n"),
+        (ASKED + b"Content-Length: 9999999\r\n\r\n", b"a"),
+    ],
+    ids=["path", "header", "headers", "body"],
+)
+def test_a_request_that_does_not_end_takes_no_memory(
+    agent: Address, before: bytes, begun: bytes, part: bytes
+) -> None:
+    chunk = part * (16 * 1024 // len(part))
+    with _connected(agent) as connection:
+        connection.sendall(before + begun)
+        assert _sent(connection, chunk, times=10_000) < 10_000
+    assert agent.get("/ping", token=None).status == 200
+
+
+def test_a_request_may_be_as_large_as_the_aws_agent_takes_it(agent: Address) -> None:
+    assert agent.get("/ping", headers={"X-A": "a" * 300 * 1024}).status == 200
+
+
+def test_many_requests_on_one_connection_are_counted_each_for_itself(agent: Address) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", agent.port, timeout=BOUND_SECONDS)
+    for _ in range(5):
+        connection.request("GET", "/ping", headers={"X-A": "a" * 200 * 1024})
+        assert connection.getresponse().read() == b"healthy"
+    connection.close()
 
 
 def test_a_connection_on_which_something_was_asked_goes_on(
