@@ -92,6 +92,20 @@ class UnknownOwnerError(Exception):
         self.key = key
 
 
+class ForeignOwnerError(Exception):
+    """The key that the secret has is somebody else's than the command was told.
+
+    Attributes:
+        key: Its public name.
+        owner: Whose it is.
+    """
+
+    def __init__(self, key: str, owner: str) -> None:
+        super().__init__(key)
+        self.key = key
+        self.owner = owner
+
+
 class Phase(Enum):
     """What is to be done next."""
 

@@ -29,6 +29,7 @@ from lockstep.identity import DEPLOYER, Cloud
 from lockstep.plan import Plan
 from lockstep.ports import Clock
 from lockstep.runner_keys import (
+    ForeignOwnerError,
     KeyState,
     Phase,
     Registered,
@@ -97,13 +98,7 @@ def rotate_key(  # noqa: PLR0913 - an option each
     keys = list(_keys(plan, clouds, runner, user))
     if not keys:
         _end_without(runner, as_json=as_json)
-    try:
-        walk = _Walk(keys, clouds.clock, is_quiet=as_json)
-    except UnknownOwnerError as error:
-        raise wrong_use(
-            f"AWS does not say whose access key {error.key} is, which the secret has: it is deleted, perhaps. Name its "
-            "user: --user NAME"
-        ) from None
+    walk = _begun(keys, clouds.clock, user, is_quiet=as_json)
     walk.require_deletable(delete or ())
     if not dry_run:
         if not yes:
@@ -120,6 +115,24 @@ def rotate_key(  # noqa: PLR0913 - an option each
         print_json({"dry_run": dry_run, "keys": [one.document for one in walk.ones]})
     if (blocked := walk.blocked()) and not (dry_run and delete):
         _refuse_full(*blocked)
+
+
+def _begun(
+    keys: Sequence[tuple[Cloud, RunnerKey]], clock: Clock, user: str | None, *, is_quiet: bool
+) -> "_Walk":
+    """The walk, once each key was looked at; exit code 2 where it is not clear whose a key is."""
+    try:
+        return _Walk(keys, clock, is_quiet=is_quiet)
+    except UnknownOwnerError as error:
+        raise wrong_use(
+            f"AWS does not say whose access key {error.key} is, which the secret has: it is deleted, perhaps. Name its "
+            "user: --user NAME"
+        ) from None
+    except ForeignOwnerError as error:
+        raise wrong_use(
+            f"--user {user}: the access key {error.key}, which the secret has, is a key of {error.owner}; with keys of "
+            "another user the runner would have other rights"
+        ) from None
 
 
 def _end_without(runner: Cloud | None, *, as_json: bool) -> NoReturn:
@@ -316,11 +329,17 @@ def _keys(
     compiled = plan.compiled
     signed = _Signed(clock=clouds.clock, endpoints=endpoints_from_environment(), region=compiled.lock.region)
     aws, in_oci = plan.runners.aws, plan.runners.oci
+    regions = [place.region for place in (compiled.vault, compiled.oci_stream) if place]
     if runner in {None, "aws"}:
         names = dict.fromkeys(name for name in (aws.oci_key_secret, aws.oci_reader_key_secret) if name)
         for name in names:
             client = clouds.aws("secretsmanager", compiled.region_of(name))
-            yield "aws", ApiKeyInAws(store=KeySecret(client, name), operator=clouds.oci, signed=signed)
+            yield (
+                "aws",
+                ApiKeyInAws(
+                    store=KeySecret(client, name), regions=regions, operator=clouds.oci, signed=signed
+                ),
+            )
     config = compiled.vault
     if runner in {None, "oci"} and in_oci and in_oci.aws_key_secret and config:
         vault = Vault(

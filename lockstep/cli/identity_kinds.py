@@ -1,7 +1,8 @@
 """The two kinds of long-lived keys: an API key of OCI in a secret in AWS, an access key of AWS in OCI Vault."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ from lockstep.aws.access_keys import prove as prove_access_key
 from lockstep.aws.clients import AwsKeys
 from lockstep.aws.key_secret import KeySecret, KeyVersion
 from lockstep.aws.secrets_manager import PENDING, PREVIOUS
+from lockstep.environment import AwsActionDeniedError
 from lockstep.errors import (
     LockstepError,
     LostCompareAndSetError,
@@ -26,7 +28,7 @@ from lockstep.oci.api_keys import prove as prove_api_key
 from lockstep.oci.clients import OciClients, OciIdentity
 from lockstep.oci.vault import Content, Vault
 from lockstep.ports import Clock
-from lockstep.runner_keys import Held, KeyState, UnknownOwnerError
+from lockstep.runner_keys import ForeignOwnerError, Held, KeyState, UnknownOwnerError
 
 _READ_SIDE_SECONDS = 60.0
 
@@ -51,11 +53,14 @@ class ApiKeyInAws:
 
     Attributes:
         store: The secret.
+        regions: Of OCI, in which the runner signs with the key: a new one is known in each of them at its own time
+            (https://docs.oracle.com/iaas/Content/Identity/Tasks/managingregions.htm).
         operator: Gives the clients of a region of OCI, of who changes keys.
         signed: Gives those that sign with the key.
     """
 
     store: KeySecret
+    regions: Sequence[str]
     operator: Any
     signed: SignedClients
     kind: str = "API key"
@@ -135,7 +140,8 @@ class ApiKeyInAws:
 
     def _prove(self, text: str) -> None:
         identity = oci_api_key(text, store="aws", secret=self.secret)
-        prove_api_key(self.signed.oci(identity, identity.config["region"]), self.signed.clock)
+        for region in dict.fromkeys((identity.config["region"], *self.regions)):
+            prove_api_key(self.signed.oci(identity, region), self.signed.clock)
 
 
 @dataclass(kw_only=True)
@@ -165,13 +171,27 @@ class AccessKeyInOci:
         self._owner = self._owner or self.user or owner_of(self.iam, key.access_key_id)
         if self._owner is None:
             raise UnknownOwnerError(key.access_key_id)
+        registered = AccessKeys(self.iam, self._owner).listed()
+        if key.access_key_id not in {known.id for known in registered}:
+            self._require_no_other_owner(key.access_key_id)
         return KeyState(
             owner=self._owner,
             current=Held(id=key.access_key_id, since=current.created_at or self.signed.clock.now()),
             previous=self._previous(secret_id),
-            registered=AccessKeys(self.iam, self._owner).listed(),
+            registered=registered,
             most=MOST_ACCESS_KEYS,
         )
+
+    def _require_no_other_owner(self, key: str) -> None:
+        """The runner is not made another user: the key may be deleted, but is not somebody else's.
+
+        Raises:
+            ForeignOwnerError: It is, as far as this identity may ask.
+        """
+        with suppress(AwsActionDeniedError):
+            owner = owner_of(self.iam, key)
+            if owner not in {None, self._owner}:
+                raise ForeignOwnerError(key, str(owner))
 
     def replace(self, state: KeyState) -> str:
         """Make a key, prove it, let the secret serve it, and prove that.

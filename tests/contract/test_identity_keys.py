@@ -17,10 +17,12 @@ from lockstep import runner_keys
 from lockstep.aws.access_keys import AccessKeys
 from lockstep.aws.key_secret import KeySecret
 from lockstep.cli import app
+from lockstep.cli.identity_keys import _Signed
 from lockstep.cli.identity_kinds import AccessKeyInOci, ApiKeyInAws
 from lockstep.errors import StoreUnreachableError
 from lockstep.model import Engine
 from lockstep.oci.api_keys import ApiKeys
+from lockstep.oci.clients import OciClients, OciIdentity
 from lockstep.oci.vault import Vault
 from lockstep.store_kinds.oci_names import oci_name
 from sandbox import plans
@@ -375,6 +377,40 @@ def test_a_key_that_is_known_late_is_waited_for(runners: Runners) -> None:
     assert runners.fingerprints() == {runners.api_key()["fingerprint"]}
 
 
+def test_a_new_key_works_in_every_region_before_a_runner_has_it(runners: Runners) -> None:
+    """The key is registered in one region, and known in the others when they hear of it."""
+    home = "us-ashburn-1"
+    runners.secrets.put_secret_value(
+        SecretId=plans.OCI_KEY_SECRET, SecretString=json.dumps({**runners.api_key(), "region": home})
+    )
+    document = json.loads((runners.folder / "lockstep.yaml").read_text())
+    document["audit"]["oci"]["region"] = "uk-london-1"
+    (runners.folder / "lockstep.yaml").write_text(json.dumps(document))
+    proven: list[str] = []
+
+    def recording(signed: _Signed, identity: OciIdentity, region: str) -> OciClients:
+        proven.append(region)
+        return oci_clients(signed, identity, region)
+
+    oci_clients: Callable[[_Signed, OciIdentity, str], OciClients] = _Signed.oci
+    runners.monkeypatch.setattr(_Signed, "oci", recording)
+    calls = recorded(runners.monkeypatch, *CHANGES)
+    runners.monkeypatch.setattr(
+        KeySecret, "promote", _after(KeySecret.promote, lambda: calls.append(str(proven)))
+    )
+    runners.done("aws")
+    everywhere = [home, "eu-frankfurt-1", "uk-london-1"]
+    assert calls == ["stage", "upload", "stage", str(everywhere), "promote", "delete"]
+
+
+def _after(call: Callable[..., Any], before: Callable[[], object]) -> Callable[..., Any]:
+    def both(*arguments: Any, **more: Any) -> Any:  # noqa: ANN401 - of any call
+        before()
+        return call(*arguments, **more)
+
+    return both
+
+
 def test_keys_that_no_secret_has_are_named_and_deleted_by_order_alone(runners: Runners) -> None:
     strangers = [runners.oci.new_api_key("writer")["fingerprint"] for _ in range(2)]
     before = runners.fingerprints()
@@ -455,6 +491,17 @@ def test_the_owner_of_an_access_key_is_asked_for_where_aws_does_not_know_it(runn
     shown = runners.run("oci", "--yes")
     assert shown.exit_code == 2
     assert "--user" in shown.output
+    [told] = runners.done("oci", "--user", USER)
+    assert runners.access_keys == {told["key"]: "Active"}
+
+
+def test_a_runner_does_not_become_another_user(runners: Runners) -> None:
+    runners.iam.create_user(UserName="somebody")
+    before = runners.access_key()
+    shown = runners.run("oci", "--yes", "--user", "somebody")
+    assert (shown.exit_code, f"is a key of {USER}" in shown.output) == (2, True), shown.output
+    assert runners.access_key() == before
+    assert runners.iam.list_access_keys(UserName="somebody")["AccessKeyMetadata"] == []
     [told] = runners.done("oci", "--user", USER)
     assert runners.access_keys == {told["key"]: "Active"}
 
