@@ -9,9 +9,8 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from threading import Timer
+from threading import Event, Thread
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -29,6 +28,7 @@ LIMIT_BYTES = 100_000
 WITHIN_SECONDS = 5.0
 _OK = 200
 _PART = 8192
+_AGAIN_SECONDS = 0.1
 
 
 def served_at(issuer: str, elsewhere: str | None) -> str:
@@ -103,19 +103,20 @@ def _connection(parts: SplitResult) -> HTTPConnection:
 @contextmanager
 def _ended_in_time(connection: HTTPConnection) -> Iterator[None]:
     """The connection ends once the time is over. Each wait has a bound of its own, which many small parts keep."""
-    timer = Timer(WITHIN_SECONDS, partial(_end, connection))
-    timer.daemon = True
-    timer.start()
+    is_over = Event()
+    Thread(target=_end, args=[connection, WITHIN_SECONDS, is_over], daemon=True).start()
     try:
         yield
     finally:
-        timer.cancel()
+        is_over.set()
 
 
-def _end(connection: HTTPConnection) -> None:
-    # Not `SSLSocket.shutdown`, which takes the TLS away from who is reading.
-    with suppress(OSError, AttributeError):
-        socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+def _end(connection: HTTPConnection, seconds: float, is_over: Event) -> None:
+    while not is_over.wait(seconds):
+        seconds = _AGAIN_SECONDS  # During a handshake it has no socket that could be ended.
+        # Not `SSLSocket.shutdown`, which takes the TLS away from who is reading.
+        with suppress(OSError, TypeError):
+            socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
 
 
 def _problem(error: Exception) -> type[EnvironmentalError]:
