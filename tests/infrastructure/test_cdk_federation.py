@@ -167,6 +167,21 @@ def test_a_client_secret_is_read_by_its_tag_and_nothing_signs() -> None:
         assert statement["Condition"]["StringEquals"]["aws:ResourceTag/lockstep:secret"] == ["runner-key"]
 
 
+def test_a_key_is_not_named_by_the_arn_of_an_alias() -> None:
+    """A policy with that as its resource lets nobody use the key."""
+    arn = "arn:aws:kms:eu-central-1:111122223333:alias/a"
+    plan = plan_with(client={"kms_key": arn, "certificate": "lockstep"})
+    with pytest.raises(
+        NotDeployableError, match=r"client\.kms_key: .*; give the ARN of the key, or alias/a$"
+    ):
+        check_deployable(plan)
+    for field, value in (("mac_key", arn), ("retired_mac_keys", (arn,))):
+        other = plan_with()
+        audit = other.audit.model_copy(update={"aws": other.audit.aws.model_copy(update={field: value})})
+        with pytest.raises(NotDeployableError, match=rf"audit\.aws\.{field}: .*; give the ARN of the key"):
+            check_deployable(other.model_copy(update={"audit": audit}))
+
+
 @pytest.mark.parametrize("alias", ["alias/lockstep", "alias/lockstep-audit"])
 def test_the_key_of_the_client_is_none_of_the_others(alias: str) -> None:
     plan = plan_with(client={"kms_key": alias, "certificate": "lockstep"})
