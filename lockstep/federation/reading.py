@@ -5,12 +5,12 @@ It goes through the proxy of this machine, and also trusts the CA file that OCI'
 
 import base64
 import os
-import socket
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from threading import Event, Thread
+from collections.abc import Callable
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from io import BufferedReader, RawIOBase
+from socket import socket
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -24,11 +24,13 @@ from lockstep.environment import (
 )
 from lockstep.ports import Clock
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 LIMIT_BYTES = 100_000
 WITHIN_SECONDS = 5.0
 _OK = 200
 _PART = 8192
-_AGAIN_SECONDS = 0.1
 
 
 def served_at(issuer: str, elsewhere: str | None) -> str:
@@ -50,20 +52,18 @@ def read_document(url: str, clock: Clock) -> bytes:
     """
     parts = urlsplit(url)
     host, deadline = parts.hostname or "", clock.monotonic() + WITHIN_SECONDS
-    connection = _connection(parts)
+    connection: Any = _connection(parts)
+    connection.response_class = _answers(clock, deadline)
     try:
-        with _ended_in_time(connection):
-            connection.request("GET", parts.path, headers={"Accept": "application/json"})
-            answer = connection.getresponse()
+        connection.request("GET", parts.path, headers={"Accept": "application/json"})
+        answer = connection.getresponse()
         if answer.status != _OK:
             raise IssuerNotPublicError(host=host, code=answer.status, path=parts.path)
         content = b""
-        while len(content) <= LIMIT_BYTES and clock.monotonic() <= deadline:
-            if not (part := answer.read1(_PART)):
-                break
+        while part := answer.read1(_PART):
             content += part
-        else:
-            raise IssuerNotPublicError(host=host, code="too-large-or-slow", path=parts.path)
+            if len(content) > LIMIT_BYTES:
+                raise IssuerNotPublicError(host=host, code="too-large", path=parts.path)
         if answer.length:  # What was promised and did not come.
             raise IssuerNotPublicError(host=host, code="cut", path=parts.path)
     # A host with a label that is empty or too long has no name in the DNS, which is a ValueError.
@@ -100,23 +100,56 @@ def _connection(parts: SplitResult) -> HTTPConnection:
     return connection
 
 
-@contextmanager
-def _ended_in_time(connection: HTTPConnection) -> Iterator[None]:
-    """The connection ends once the time is over. Each wait has a bound of its own, which many small parts keep."""
-    is_over = Event()
-    Thread(target=_end, args=[connection, WITHIN_SECONDS, is_over], daemon=True).start()
-    try:
-        yield
-    finally:
-        is_over.set()
+class _Received(RawIOBase):
+    """What a connection receives until a time: each wait has a bound of its own, which many small parts keep.
+
+    Args:
+        sock: Of the connection.
+        clock: Says when the time is over.
+        deadline: By that clock.
+    """
+
+    def __init__(self, sock: socket, clock: Clock, deadline: float) -> None:
+        self._sock = sock
+        # It keeps the socket open until all is read, also where the answer ends the connection.
+        self._raw = sock.makefile("rb", buffering=0)
+        self._clock = clock
+        self._deadline = deadline
+
+    def makefile(self, *_: object) -> BufferedReader:
+        """It, as `HTTPResponse` asks a socket for it."""
+        return BufferedReader(self)
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int | None:
+        """Read what is there, into a buffer.
+
+        Raises:
+            TimeoutError: The time is over.
+        """
+        left = self._deadline - self._clock.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        """End it, and with it the connection."""
+        self._raw.close()
+        super().close()
 
 
-def _end(connection: HTTPConnection, seconds: float, is_over: Event) -> None:
-    while not is_over.wait(seconds):
-        seconds = _AGAIN_SECONDS  # During a handshake it has no socket that could be ended.
-        # Not `SSLSocket.shutdown`, which takes the TLS away from who is reading.
-        with suppress(OSError, TypeError):
-            socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+def _answers(clock: Clock, deadline: float) -> Callable[..., HTTPResponse]:
+    """The class of a connection's answers, which are read in time as a whole."""
+
+    def answer(sock: socket, *arguments: Any, **more: Any) -> HTTPResponse:  # noqa: ANN401 - of the class
+        received: Any = _Received(sock, clock, deadline)
+        return HTTPResponse(received, *arguments, **more)
+
+    return answer
 
 
 def _problem(error: Exception) -> type[EnvironmentalError]:
