@@ -7,8 +7,11 @@ from functools import cache
 
 import pytest
 from botocore import session
+from hypothesis import HealthCheck, settings
 from oci import signer  # type: ignore[import-untyped]  # the SDK ships no types
 from typer import testing
+
+from tests.fuzz.harness import PROOF
 
 # A session of botocore reads the models of its services, and a client of OCI's SDK proves its private key. Both take
 # longer than most tests, and nothing changes what was read.
@@ -16,6 +19,17 @@ session.create_loader = cache(session.create_loader)
 signer.load_private_key = cache(signer.load_private_key)
 # Typer makes the commands of an app anew for each invocation, though they have no state. Many commands take less time.
 testing._get_command = cache(testing._get_command)  # type: ignore[attr-defined]  # a private import of Typer's
+
+# The same inputs each time, whatever an earlier run has found, and no bound in the time that a busy machine takes: by
+# default an input that takes 200 ms fails its test.
+settings.register_profile(
+    "lockstep",
+    derandomize=not PROOF,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("lockstep")
 
 # Each search for garbage goes through all modules and tests, which stay: seldom, and never after the collection.
 gc.set_threshold(20_000, 10, 10)

@@ -36,9 +36,6 @@ def inputs(count: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Run a test on `count` inputs, the same ones each time; with HYPOTHESIS_PROFILE=proof on many more, new ones."""
     return settings(
         max_examples=count * MORE_FOR_PROOF if PROOF else count,
-        derandomize=not PROOF,
-        database=None,
-        deadline=None,
         # The code under test keeps no state between inputs.
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )

@@ -17,7 +17,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lockstep.audit.report.build import build
@@ -272,7 +272,6 @@ EVENTS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(EVENTS, max_size=5))
 def test_no_event_of_any_type_is_an_error(events: list[dict[str, Any]]) -> None:
     report = made(*events, since=datetime(1970, 1, 1, tzinfo=UTC))
