@@ -1,6 +1,7 @@
-"""A server on a port of this machine that does with each connection what a test says."""
+"""Servers on a port of this machine that do with each connection what a test says, or nothing."""
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Thread
@@ -30,3 +31,24 @@ def peer(answer: Callable[[socket.socket], None]) -> Iterator[int]:
             listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         thread.join(10)
+
+
+@contextmanager
+def silent() -> Iterator[tuple[int, list[float]]]:
+    """A port that takes connections and never says anything.
+
+    With it comes how many seconds each client has waited until it hung up, complete when the block has ended. That a
+    client is slow before it connects is not part of it.
+    """
+    waited: list[float] = []
+
+    def listen(connection: socket.socket) -> None:
+        since = time.monotonic()
+        try:
+            while connection.recv(65536):
+                pass
+        finally:
+            waited.append(time.monotonic() - since)
+
+    with peer(listen) as port:
+        yield port, waited
