@@ -23,7 +23,7 @@ from lockstep.compiled import (
 )
 from lockstep.identity import AWS_RUNNER, OCI_RUNNER, Identity
 from lockstep.model import SecretStr
-from lockstep.timeouts import CloudTimeouts, Timeouts
+from lockstep.timeouts import Timeouts
 from sandbox.aws import AwsSandbox
 from sandbox.oci import OciSandbox
 from sandbox.oci.keys import KeyVersion
@@ -36,7 +36,6 @@ GENERATE, AUDIT = "lockstep-generate", "lockstep-audit"
 STANDBY = "lockstep-oci-runner"
 OCI_FUNCTION = "lockstep-function"
 SUBJECT, AUDIENCE = "lockstep-oci-runner", "sts.amazonaws.com"
-TIMEOUTS = Timeouts(cloud=CloudTimeouts(connect_seconds=3.0, read_seconds=2.0))
 
 
 @dataclass
@@ -160,7 +159,7 @@ class Federated:
 
     def _clouds(self, identity: Identity, endpoint: str | None, **plan: object) -> Clouds:
         endpoints = Endpoints(aws=self.aws.url, oci=endpoint or self.oci.endpoint)
-        return Clouds(self.plan(**plan), identity, endpoints=endpoints, timeouts=TIMEOUTS, clock=self.clock)
+        return Clouds(self.plan(**plan), identity, endpoints=endpoints, timeouts=Timeouts(), clock=self.clock)
 
     def publish(self, *versions: str) -> None:
         """Write the issuer's documents, with these versions of the key; by default all."""

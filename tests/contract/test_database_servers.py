@@ -366,7 +366,7 @@ def test_a_runner_that_falls_silent_loses_the_lock(world: SqlHarness) -> None:
 def test_a_statement_that_takes_effect_late_keeps_the_lock_until_then(world: MySqlHarness) -> None:
     current, late, pending = value_of(world, 1), value_of(world, 2), value_of(world, 4)
     rotate(world, None, current)
-    hasty = world.open(timeouts=Timeouts(io_seconds=1.1, lock_seconds=1))
+    hasty = world.open(timeouts=Timeouts(io_seconds=4, lock_seconds=1))
     world.faults.held = Event()
     with fails(DatabaseUnreachableError), hasty.exclusive() as stager:
         stager.stage(current=current, pending=late)

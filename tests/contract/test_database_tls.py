@@ -14,7 +14,6 @@ from sandbox.databases import CertificateAuthority, MariaDbServer, MySqlServer, 
 from tests.contract.database_harness import (
     ADMIN,
     DATABASE,
-    HASTY,
     MariaDbHarness,
     MySqlHarness,
     SqlHarness,
@@ -50,7 +49,7 @@ def database_at(port: int, engine: Engine, ca_file: Path, host: str = "localhost
         admin=AdminSecret(aws="admin", oci="admin"),
     )
     credential = make_credential(Strategy.ALTERNATING_USERS)
-    return open_database(server, credential, lambda: ADMIN, timeouts=HASTY)
+    return open_database(server, credential, lambda: ADMIN)
 
 
 def require_failure(database: Database, kind: type[LockstepError]) -> None:

@@ -20,7 +20,8 @@ from tests.support.memory import FakeClock
 if TYPE_CHECKING:
     from lockstep.ports import Clock
 
-QUICK = Timeouts(connect_seconds=2, io_seconds=3, lock_seconds=1)
+BRIEF = Timeouts(lock_seconds=1)
+"""A look at a database whose lock somebody holds ends soon."""
 
 
 class ServingStore:
@@ -65,6 +66,7 @@ class DoctorWorld:
         server: As the plan has it; a test may replace it.
         admin: The rotator admin's login; an error: it cannot be read.
         stores: What the stores serve.
+        timeouts: Of looks.
     """
 
     def __init__(self, harness: SqlHarness, folder: Path) -> None:
@@ -80,6 +82,7 @@ class DoctorWorld:
         self.clock: Clock = FakeClock()
         self.side_by_side: SideBySide = one_after_the_other
         self.where = HERE
+        self.timeouts = BRIEF
         self.silent: frozenset[str] = frozenset()
         self._logged = harness.sandbox.watch_general_log()
 
@@ -126,7 +129,7 @@ class DoctorWorld:
     # What the doctor asks of `Clouds`.
 
     def looking(self, server: DatabaseServer, credential: Credential) -> Looking:
-        return open_looking(server, credential, self._admin, timeouts=QUICK)
+        return open_looking(server, credential, self._admin, timeouts=self.timeouts)
 
     def _admin(self) -> Login:
         if isinstance(self.admin, LockstepError):

@@ -6,6 +6,7 @@ from threading import Event, Thread
 
 import pytest
 
+from lockstep.databases import Timeouts
 from lockstep.doctor.findings import Outcome
 from lockstep.doctor.probes.servers import EVERY_CHECK, VERIFY_HOSTS
 from lockstep.model import Engine
@@ -71,6 +72,8 @@ def test_each_check_is_broken_on_each_engine_that_it_asks() -> None:
 # Beside rotations, where two wrong passwords in a row lock an account
 
 ROTATIONS = 12
+PATIENT = Timeouts(lock_seconds=60, io_seconds=90)
+"""Each waits until the other one has left the account, however slow the machine is."""
 
 
 @pytest.mark.parametrize(
@@ -82,7 +85,9 @@ def test_a_doctor_beside_rotations_locks_nobody_out_and_leaves_no_refusal(
     world: SqlHarness, tmp_path: Path
 ) -> None:
     """One thread rotates, with an emergency now and then; the other looks, at whatever moment of it that is."""
+    world.database = world.open(timeouts=PATIENT)
     life, doctor = Life(world, NeverRandom()), DoctorWorld(world, tmp_path)
+    doctor.timeouts = PATIENT
     with limited(world):
         life.rotate()
         doctor.forget_logins()

@@ -27,11 +27,10 @@ from lockstep.model import SecretStr
 from lockstep.oci.clients import OciIdentity
 from lockstep.published.documents import index_of
 from lockstep.system import SystemClock
-from lockstep.timeouts import CloudTimeouts, Timeouts
+from lockstep.timeouts import Timeouts
 from tests.contract.doctor import federated_world
 from tests.contract.doctor.world import World, running_world
 
-TIMEOUTS = Timeouts(cloud=CloudTimeouts(connect_seconds=2.0, read_seconds=2.0))
 FUNCTION = "lockstep-function"
 IN_AWS = "lockstep-step"
 READS = ("SECRET_INSPECT", "SECRET_READ", "SECRET_VERSION_INSPECT", "SECRET_BUNDLE_READ")
@@ -77,7 +76,7 @@ def from_oci(world: World) -> Clouds:
 
 def _clouds(world: World, identity: object) -> Clouds:
     endpoints = Endpoints(aws=world.aws.sandbox.url, oci=world.oci.endpoint)
-    return Clouds(world.plan, identity, endpoints=endpoints, timeouts=TIMEOUTS, clock=SystemClock())  # type: ignore[arg-type]
+    return Clouds(world.plan, identity, endpoints=endpoints, timeouts=Timeouts(), clock=SystemClock())  # type: ignore[arg-type]
 
 
 def told(found: sessions.Found) -> dict[str, Answer]:
