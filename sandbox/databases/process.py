@@ -72,16 +72,38 @@ def _shuffled_ports() -> Iterator[int]:
 _ports = _shuffled_ports()
 
 
+_kept: list[socket.socket] = []
+
+
 def free_port() -> int:
-    """A port of 127.0.0.1 on which nothing listens; none is handed out twice by this process."""
+    """A port of 127.0.0.1 on which nothing listens; it is this process's, and handed out once, for its lifetime."""
     for port in _ports:
         with socket.socket() as probe, suppress(OSError):
             # As servers do, or a port with connections in TIME_WAIT would count as taken.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
+            _keep(port)
             return port
     msg = "no free port on 127.0.0.1"
     raise OSError(msg)
+
+
+def _keep(port: int) -> None:
+    """Let no other process be given the port, also while its server does not run yet or is down.
+
+    What is bound is a name beside the file system (unix(7)), which is free again when this process has ended, however
+    it ended, and is as far away from others as the ports are: in the network namespace.
+
+    Raises:
+        OSError: It is another process's.
+    """
+    keeper = socket.socket(socket.AF_UNIX)
+    try:
+        keeper.bind(f"\0lockstep-sandbox-port-{port}")
+    except OSError:
+        keeper.close()
+        raise
+    _kept.append(keeper)
 
 
 class SupervisedProcess:

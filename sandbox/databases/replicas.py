@@ -13,7 +13,7 @@ from sandbox.databases.postgresql import PostgresServer
 from sandbox.databases.process import poll_until, write_private_file
 
 # Less than the superuser's connections wait for an answer.
-_SYNC_SECONDS = 8
+_SYNC_SECONDS = 25
 
 BINARY_LOG: Mapping[str, str] = {"log_bin": "binlog", "server_id": "1"}
 """The settings of a MariaDB or MySQL server that has a replica."""

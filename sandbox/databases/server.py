@@ -27,7 +27,7 @@ from sandbox.growing import Growing
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
 # For the superuser's connections, so that a paused server makes them fail instead of hang.
-CLIENT_SECONDS = 10.0
+CLIENT_SECONDS = 30.0
 
 _LOG_TAIL_LINES = 25
 

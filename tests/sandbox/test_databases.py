@@ -28,10 +28,11 @@ from sandbox.databases import (
     mysql,
     pgserver,
     postgresql,
+    process,
     running,
 )
 from sandbox.databases.mysql_family import MySqlFamilyServer
-from sandbox.databases.process import ProcessStartError, SupervisedProcess, poll_until
+from sandbox.databases.process import ProcessStartError, SupervisedProcess, free_port, poll_until
 from sandbox.databases.supervisor import processes
 
 TlsServer = MariaDbServer | MySqlServer | PostgresServer
@@ -51,7 +52,14 @@ with databases.running(server):
     print(server.home, *server.process_ids(), flush=True)
     threading.Event().wait()
 """
-CLIENT_SECONDS = 5.0
+# A process that is given a port of those which it is told to look at, in their order.
+SEEKER = """
+import sys
+from sandbox.databases import process
+process._ports = map(int, sys.argv[1:])
+print(process.free_port())
+"""
+CLIENT_SECONDS = 30.0
 HANG_SECONDS = 1.0
 
 
@@ -365,6 +373,20 @@ class TestStarting:
         with make(PgserverServer, package=closed) as server:
             assert server.execute_as_superuser("SELECT 1") == [(1,)]
 
+    def test_no_two_processes_are_given_the_same_port(self) -> None:
+        """Each looks for ports in an order of its own; a server may be down when the other process looks."""
+        first, second = free_port(), free_port()
+        other = free_port()
+        process._kept.pop().close()
+        answer = subprocess.run(  # noqa: S603  a program of ours
+            [sys.executable, "-c", SEEKER, *map(str, (first, second, other))],
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert int(answer.stdout) == other
+
     def test_what_is_missing_is_named(self, tmp_path: Path) -> None:
         assert "mariadbd" in mariadb.available(str(tmp_path)).missing
         assert ".ci/mysql-server" in mysql.available(tmp_path).missing
@@ -433,5 +455,5 @@ class TestSupervision:
         assert pids
         assert poll_until(
             lambda: not live(frozenset(map(int, pids))) and not Path(home).exists(),
-            timeout_seconds=2 * CLIENT_SECONDS,
+            timeout_seconds=CLIENT_SECONDS,
         )
