@@ -24,6 +24,7 @@ from sandbox import plans
 from sandbox.estate import environment
 from sandbox.oci import OciSandbox, write_config_file
 from tests.contract.test_calls_of_commands import listed_in_oci
+from tests.support.settling import settled
 
 ROOT = Path(__file__).parents[2]
 TAGS = {"lockstep-stack": "lockstep", "team": "data"}
@@ -252,7 +253,7 @@ def test_a_run_that_is_killed_is_taken_up_by_the_next(rings: Rings) -> None:
         process.wait(30)
     finally:
         process.kill()
-    made = len(rings.slots())
+    made = len(settled(lambda: sorted(rings.slots())))  # What it has sent before its end is still served.
     assert 10 <= made < 64
     assert rings.done() == {"made": 64 - made, "there": made}
     assert rings.slots().keys() == slots_of(*ids)
