@@ -193,7 +193,7 @@ class _Process:
         work = _Work(payload, call)
         self._under_way[call.request_id] = work
         self._work.put(work)
-        while monotonic() < call.deadline:
+        while monotonic() < call.deadline + call.grace_seconds:
             try:
                 return work.answer.get(timeout=_POLL_SECONDS)
             except Empty:

@@ -48,14 +48,14 @@ class Function:
 
     def __init__(self, processes: FunctionProcesses, host: LambdaHost) -> None:
         self.processes = processes
-        self._host = host
+        self.host = host
 
     def invoke(self, act: str, *, timeout_seconds: float = 30.0) -> Any:  # noqa: ANN401 - JSON
         """What Lambda answers."""
-        self._host.register("frozen", self.processes, timeout_seconds=timeout_seconds)
+        self.host.register("frozen", self.processes, timeout_seconds=timeout_seconds)
         rotation = {"credential_id": f"frozen/{act}", "rotation_id": f"run-{act}"}
         return json.loads(
-            self._host.invoke("frozen", json.dumps({"rotation": rotation, "act": act}).encode()).payload
+            self.host.invoke("frozen", json.dumps({"rotation": rotation, "act": act}).encode()).payload
         )
 
 
@@ -144,6 +144,7 @@ def test_a_step_that_cannot_end_ends_its_process_and_the_retry_gets_another(
     start: Start, signs: Signs, tmp_path: Path
 ) -> None:
     function = start("aws")
+    function.host.grace_seconds = BOUND_SECONDS
     function.invoke("warm")
     answer = function.invoke("hang", timeout_seconds=4.0)
     assert answer["errorType"] == "Runtime.ExitError"

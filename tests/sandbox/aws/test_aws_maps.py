@@ -1,6 +1,7 @@
 """A Map in distributed mode is as strict as that of Step Functions: each item is an execution of its own."""
 
 import json
+from threading import Event
 from typing import Any
 
 import pytest
@@ -227,8 +228,10 @@ def test_an_item_over_the_limit_fails_the_map(run: Runner) -> None:
 
 
 def test_an_item_that_runs_out_of_time_counts_as_failed(aws: AwsSandbox, run: Runner) -> None:
-    aws.lambda_host.register_handler("slow", lambda *_: __import__("time").sleep(2), timeout_seconds=5)
+    released = Event()
+    aws.lambda_host.register_handler("slow", lambda *_: released.wait(60), timeout_seconds=90)
     execution = run(each({"Try": invoke("slow", TimeoutSeconds=1)}), {"items": [1]})
+    released.set()
     assert execution.error == "States.ExceedToleratedFailureThreshold"
     [child] = children(aws, execution)
     assert (child["status"], child["error"]) == ("FAILED", "States.Timeout")

@@ -59,7 +59,7 @@ def start(child: str, pattern: str = ".sync:2", **arguments: object) -> dict[str
 
 def wait_for(is_so: Callable[[], bool]) -> None:
     """Wait until something is so."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -164,7 +164,7 @@ def test_a_task_that_is_given_up_stops_what_it_awaits(
     aws: AwsSandbox, run: Runner, child: str, gate: Event
 ) -> None:
     states = start(child, Name="one", Input={"wait": True})
-    states["Start"]["TimeoutSeconds"] = 1
+    states["Start"]["TimeoutSeconds"] = 3  # It has started by then what it awaits.
     assert run(states).output["Error"] == "States.Timeout"
     arn = child.replace(":stateMachine:", ":execution:") + ":one"
     wait_for(lambda: aws.client("stepfunctions").describe_execution(executionArn=arn)["status"] != "RUNNING")
@@ -176,7 +176,7 @@ def test_a_task_that_is_given_up_stops_what_it_awaits(
 
 def test_each_of_several_tasks_stops_its_own(aws: AwsSandbox, run: Runner, child: str, gate: Event) -> None:
     states = start(child, Name="{% $states.input %}", Input={"wait": True})
-    states["Start"]["TimeoutSeconds"] = 1
+    states["Start"]["TimeoutSeconds"] = 3  # It has started by then what it awaits.
     each = {
         "Type": "Map",
         "Items": ["one", "two"],

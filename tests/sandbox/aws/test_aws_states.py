@@ -153,7 +153,7 @@ def _each(task: dict[str, Any], **fields: object) -> dict[str, Any]:
 
 def test_a_time_out_inside_a_map_keeps_its_name(aws: AwsSandbox, run: Runner) -> None:
     released = threading.Event()
-    aws.lambda_host.register_handler("slow", lambda *_: released.wait(5), timeout_seconds=10)
+    aws.lambda_host.register_handler("slow", lambda *_: released.wait(60), timeout_seconds=90)
     execution = run(_each(invoke("slow", TimeoutSeconds=1), Catch=_CATCH_ALL))
     released.set()
     assert (execution.status, execution.output) == ("SUCCEEDED", "States.Timeout")
@@ -172,7 +172,7 @@ def test_a_terminal_error_inside_a_map_ends_the_execution(aws: AwsSandbox, run: 
 
 def test_an_error_inside_a_parallel_branch_keeps_its_name(aws: AwsSandbox, run: Runner) -> None:
     released = threading.Event()
-    aws.lambda_host.register_handler("slow", lambda *_: released.wait(5), timeout_seconds=10)
+    aws.lambda_host.register_handler("slow", lambda *_: released.wait(60), timeout_seconds=90)
     branch = {"StartAt": "Inner", "States": {"Inner": invoke("slow", TimeoutSeconds=1)}}
     execution = run(
         {
@@ -194,19 +194,19 @@ def test_a_task_time_out_does_not_stop_the_function(aws: AwsSandbox, run: Runner
     finished = threading.Event()
 
     def slow(_event: object, _context: object) -> None:
-        released.wait(10)
+        released.wait(60)
         finished.set()
 
-    aws.lambda_host.register_handler("slow", slow, timeout_seconds=20)
+    aws.lambda_host.register_handler("slow", slow, timeout_seconds=90)
     execution = run({"Try": invoke("slow", TimeoutSeconds=1)})
     assert (execution.status, execution.error) == ("FAILED", "States.Timeout")
     released.set()
-    assert finished.wait(10)
+    assert finished.wait(60)
 
 
 def test_a_timed_out_execution_ends_its_history_there(aws: AwsSandbox, run: Runner) -> None:
     released = threading.Event()
-    aws.lambda_host.register_handler("slow", lambda *_: released.wait(5), timeout_seconds=10)
+    aws.lambda_host.register_handler("slow", lambda *_: released.wait(60), timeout_seconds=90)
     execution = run({"Try": invoke("slow")}, TimeoutSeconds=1)
     assert (execution.status, execution.error, execution.cause) == ("TIMED_OUT", None, None)
     assert execution.history[-1]["type"] == "ExecutionTimedOut"
