@@ -87,14 +87,16 @@ def test_it_says_so_refuses_a_value_that_may_be_dead_and_recovers_by_itself(tmp_
             OCI_ENDPOINT_VARIABLE: oci.endpoint,
             CONFIG_FILE_VARIABLE: str(write_config_file(tmp_path, "agent", key)),
         }
+        reads: list[float] = []
+        oci.on_call = lambda when, *_: reads.append(time.monotonic()) if when == "after" else None
         with running_agent(tmp_path, document, environment) as agent:
             assert _gives(agent, app_user(1))
             outages = [oci.faults.outage(service) for service in ("vault", "secrets")]
             down.set()
-            began = time.monotonic()
+            last_read = reads[-1]
             until(partial(_is_refused, agent))
-            # The last look was less than a refresh, a quarter of the overlap, before.
-            assert time.monotonic() - began > OVERLAP_SECONDS / 2
+            # A value is as old as the beginning of its read, which ended here.
+            assert time.monotonic() - last_read > OVERLAP_SECONDS / 2
             health = Address(agent.port).get("/healthz", token=None)
             assert health.status == 503
             assert "UnreachableError" in health.body

@@ -84,7 +84,7 @@ def test_an_entry_is_never_overwritten(log: AuditLog) -> None:
 
 
 def test_only_one_of_two_concurrent_puts_succeeds(log: AuditLog) -> None:
-    barrier = Barrier(2, timeout=10)
+    barrier = Barrier(2, timeout=60)
 
     def race(by: str) -> bool:
         barrier.wait()

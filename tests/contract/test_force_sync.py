@@ -74,7 +74,7 @@ def receiver(tmp_path: Path) -> Iterator[Receiver]:
         yield Receiver(port, api)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         process.stdout.close()
         api.stop()
 

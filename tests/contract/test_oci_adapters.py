@@ -218,7 +218,7 @@ def test_workers_that_meet_a_replaced_key_at_the_same_time_may_all_try_again(
 
     def before_send() -> None:
         if together:
-            sent.wait(10)
+            sent.wait(60)
 
     vault, reads = reading(sandbox, [old, new], before_send)
     vault.read_named("secret")

@@ -111,7 +111,7 @@ def test_the_first_text_of_a_generation_stays(world: StoreHarness, secret: Versi
 
 
 def test_only_one_of_two_concurrent_stagings_writes(world: StoreHarness) -> None:
-    barrier = Barrier(2, timeout=10)
+    barrier = Barrier(2, timeout=60)
 
     def stage(secret: VersionedSecret, by: str) -> tuple[bool, str | None]:
         barrier.wait()

@@ -10,6 +10,8 @@ from sandbox.oci import OciSandbox
 from sandbox.oci.invocation import MAX_BODY_BYTES
 
 FUNCTION_ID = "ocid1.fnfunc.oc1..rotate"
+SECONDS = 60
+"""How long a test waits for another thread at most."""
 
 
 class Slow:
@@ -21,7 +23,7 @@ class Slow:
 
     def __call__(self, body: bytes) -> tuple[int, bytes]:
         self.bodies.append(body)
-        assert self.may_end.wait(10)
+        assert self.may_end.wait(SECONDS)
         return 502, b"{}"
 
 
@@ -39,7 +41,7 @@ def _slow(sandbox: OciSandbox) -> Iterator[Slow]:
     sandbox.functions.code[FUNCTION_ID] = slow
     yield slow
     slow.may_end.set()
-    sandbox.functions.finish(seconds=10)
+    sandbox.functions.finish(seconds=SECONDS)
 
 
 def invoke(sandbox: OciSandbox, body: bytes, kind: str) -> int:
@@ -53,7 +55,7 @@ def test_a_detached_call_is_taken_at_once_and_made_later(sandbox: OciSandbox, sl
     assert invoke(sandbox, b"two", "detached") == 202
     assert slow.bodies in ([], [b"one"])  # One at a time.
     slow.may_end.set()
-    ended = sandbox.functions.finish(seconds=10)
+    ended = sandbox.functions.finish(seconds=SECONDS)
     assert slow.bodies == [b"one", b"two"]
     assert [(call.body, call.answer.result()[0]) for call in ended] == [(b"one", 502), (b"two", 502)]
 

@@ -9,7 +9,7 @@ from lockstep.model import SecretStr
 from tests.support.memory import FakeClock
 
 MAX_AGE_SECONDS = 300.0
-SECONDS = 10
+SECONDS = 30
 """How long a test waits for another thread at most."""
 
 

@@ -24,7 +24,7 @@ from tests.support.memory import MemoryDatabase
 from tests.unit.flights import Flight, both_strategies
 from tests.unit.harness import at_every_boundary, known_logins, orders, undisturbed
 
-TOGETHER_SECONDS = 10.0
+TOGETHER_SECONDS = 60.0
 READ_AHEAD = [
     "before aws read_generation",
     "before aws read_generation",

@@ -319,11 +319,11 @@ def at_once(work: Callable[[], str], *, threads: int = 16) -> Sequence[str]:
     start = threading.Barrier(threads)
 
     def begin() -> str:
-        start.wait(timeout=10)
+        start.wait(timeout=SECONDS)
         return work()
 
     with ThreadPoolExecutor(threads) as pool:
-        return [f.result(timeout=10) for f in [pool.submit(begin) for _ in range(threads)]]
+        return [f.result(timeout=SECONDS) for f in [pool.submit(begin) for _ in range(threads)]]
 
 
 def test_many_threads_read_once() -> None:

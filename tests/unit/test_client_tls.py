@@ -262,7 +262,7 @@ def test_asyncpg_without_tls(postgresql_without_tls: PgserverServer) -> None:
 def test_asyncmy_without_tls(mariadb_without_tls: MariaDbServer) -> None:
     async def work() -> None:
         client = AsyncCredentialClient(client_at(mariadb_without_tls))
-        opener = asyncmy_opener(ssl_ca=str(mariadb_without_tls.ca_file), connect_timeout=5)
+        opener = asyncmy_opener(ssl_ca=str(mariadb_without_tls.ca_file), connect_timeout=30)
         with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever it is, it is no refusal
             await client.login(opener.open, opener.is_refusal)
         assert not opener.is_refusal(caught.value)
@@ -302,7 +302,7 @@ def test_a_pool_with_options_that_verify_less_is_an_error_at_once(
 def test_asyncmys_pool_on_a_server_without_tls(mariadb_without_tls: MariaDbServer) -> None:
     async def work() -> None:
         client = AsyncCredentialClient(client_at(mariadb_without_tls))
-        options: dict[str, Any] = {"ssl_ca": str(mariadb_without_tls.ca_file), "connect_timeout": 5}
+        options: dict[str, Any] = {"ssl_ca": str(mariadb_without_tls.ca_file), "connect_timeout": 30}
         async with asyncmy_pool(client, overlap_seconds=600, options=options) as pool:
             with pytest.raises(Exception, match="SSL"):
                 await pool.acquire()
@@ -322,7 +322,7 @@ def test_psycopgs_pool_of_an_event_loop_on_a_server_without_tls(
         client = AsyncCredentialClient(client_at(postgresql_without_tls, dbname="postgres"))
         async with psycopg_async_pool(client, overlap_seconds=600, min_size=1) as pool:
             with pytest.raises(PoolTimeout):
-                await pool.getconn(timeout=2)
+                await pool.getconn(timeout=5)
 
     asyncio.run(work())
     assert "server does not support SSL" in caplog.text

@@ -11,11 +11,14 @@ import pytest
 from lockstep.aws.clients import AwsKeys, aws_client
 from lockstep.model import SecretStr
 from lockstep.oci.clients import OciClients, OciIdentity
+from lockstep.timeouts import CloudTimeouts
 from lockstep.timing import CALLS_AT_ONCE, CONNECTIONS
 from lockstep.workers import Workers
 from sandbox.oci.server import OciSandbox
 
-SECONDS = 20
+SECONDS = 60.0
+PATIENT = CloudTimeouts(connect_seconds=SECONDS, read_seconds=SECONDS)
+"""The last call may come long after the first one."""
 
 
 class _Front(ThreadingHTTPServer):
@@ -65,14 +68,14 @@ def _front() -> Iterator[tuple[_Front, str]]:
 
 def _aws(endpoint: str) -> Callable[[], object]:
     keys = AwsKeys(access_key_id="a-key", secret_access_key=SecretStr("a-secret"))
-    client = aws_client("secretsmanager", "eu-central-1", keys=keys, endpoint=endpoint)
+    client = aws_client("secretsmanager", "eu-central-1", keys=keys, endpoint=endpoint, timeouts=PATIENT)
     return lambda: client.describe_secret(SecretId="a")
 
 
 def _oci(endpoint: str) -> Callable[[], object]:
     with OciSandbox() as sandbox:
         identity = OciIdentity(config=sandbox.config())
-    client = OciClients(lambda: identity, "eu-frankfurt-1", endpoint=endpoint).secrets
+    client = OciClients(lambda: identity, "eu-frankfurt-1", endpoint=endpoint, timeouts=PATIENT).secrets
     return lambda: client.get_secret_bundle("ocid1.vaultsecret.oc1..a")
 
 

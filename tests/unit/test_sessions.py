@@ -20,6 +20,8 @@ from lockstep.federation.failure import FailureKind, SessionFailure
 from lockstep.federation.jwt import Maker, seconds_of
 from lockstep.federation.sessions import AGAIN_SECONDS, EARLY_SECONDS, Made, Sessions
 
+SECONDS = 30
+"""How long a test waits for another thread at most."""
 LIFE = 900.0
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 DOWN = SessionFailure(FailureKind.UNREACHABLE, "down", None)
@@ -132,7 +134,7 @@ def test_while_the_old_one_works_a_failed_renewal_is_not_tried_at_each_call(
 
 
 def test_a_refused_one_is_replaced_unless_it_has_been(sessions: Sessions[str]) -> None:
-    refused, others = threading.Barrier(2, timeout=10), []
+    refused, others = threading.Barrier(2, timeout=SECONDS), []
 
     def other() -> None:
         others.append(sessions())
@@ -147,7 +149,7 @@ def test_a_refused_one_is_replaced_unless_it_has_been(sessions: Sessions[str]) -
     sessions.drop()
     assert sessions() == "session-2"
     refused.wait()
-    thread.join(10)
+    thread.join(SECONDS)
     assert (others, sessions()) == (["session-1"], "session-2")
 
 
@@ -166,7 +168,7 @@ class Held:
         self.asks += 1
         asks = self.asks
         self.asked.release()
-        assert self.answer.wait(10)
+        assert self.answer.wait(SECONDS)
         return self.outcome(asks)
 
     def ask(self) -> threading.Thread:
@@ -184,10 +186,10 @@ class Held:
 def test_threads_that_need_one_at_the_same_time_ask_once(clock: Clock) -> None:
     held = Held(clock)
     threads = [held.ask() for _ in range(8)]
-    assert held.asked.acquire(timeout=10)
+    assert held.asked.acquire(timeout=SECONDS)
     held.answer.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(SECONDS)
     assert (held.results, held.asks) == (["session-1"] * 8, 1)
 
 
@@ -199,11 +201,11 @@ def test_threads_that_wait_fail_as_the_one_that_has_asked(clock: Clock) -> None:
 
     held.outcome = refuse
     first = held.ask()
-    assert held.asked.acquire(timeout=10)
+    assert held.asked.acquire(timeout=SECONDS)
     others = [held.ask() for _ in range(3)]
     held.answer.set()
     for thread in (first, *others):
-        thread.join(10)
+        thread.join(SECONDS)
     assert set(held.results) == {DOWN}
 
 
@@ -211,14 +213,14 @@ def test_others_go_on_with_the_old_one_while_one_asks(clock: Clock) -> None:
     held = Held(clock)
     held.answer.set()
     held.sessions()
-    assert held.asked.acquire(timeout=10)
+    assert held.asked.acquire(timeout=SECONDS)
     held.answer.clear()
     clock.pass_(LIFE - EARLY_SECONDS + 1)
     thread = held.ask()
-    assert held.asked.acquire(timeout=10)
+    assert held.asked.acquire(timeout=SECONDS)
     assert held.sessions() == "session-1"
     held.answer.set()
-    thread.join(10)
+    thread.join(SECONDS)
     assert held.results == ["session-2"]
 
 
@@ -232,11 +234,11 @@ def test_a_thread_of_a_step_that_has_ended_fails_no_other_one(clock: Clock) -> N
 
     held.outcome = once
     left_behind = held.ask()
-    assert held.asked.acquire(timeout=10)
+    assert held.asked.acquire(timeout=SECONDS)
     other = held.ask()
     held.answer.set()
-    left_behind.join(10)
-    other.join(10)
+    left_behind.join(SECONDS)
+    other.join(SECONDS)
     assert sorted(type(result).__name__ for result in held.results) == ["StepEndedError", "str"]
 
 
