@@ -14,7 +14,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parent.parent
-BOUND_SECONDS = 30.0
+BOUND_SECONDS = 120.0
 READER_MAY = ("SECRET_INSPECT", "SECRET_BUNDLE_READ")
 """All that an agent needs in OCI, in the compartment of the rings."""
 

@@ -10,7 +10,7 @@ from sandbox.aws import AwsSandbox
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = ROOT / "node_modules" / ".bin" / "cdk"
-_LIMIT_SECONDS = 300
+_LIMIT_SECONDS = 900
 _DEPLOY = ("deploy", "--require-approval", "never")
 _DESTROY = ("destroy", "--force")
 _INHERITED = ("HOME", "LANG", "PATH")

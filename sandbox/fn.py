@@ -24,7 +24,7 @@ from sandbox.growing import Growing
 
 ROOT = Path(__file__).resolve().parents[1]
 FUNCTION = ROOT / "oci_fn" / "func.py"
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 CALL_SECONDS = 120.0
 POLL_SECONDS = 0.01
 

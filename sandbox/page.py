@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-BOUND_SECONDS = 60.0
+BOUND_SECONDS = 120.0
 _ADDRESS = re.compile(r"http://[0-9.:\[\]]+/")
 
 

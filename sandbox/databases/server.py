@@ -24,7 +24,7 @@ from sandbox.databases.process import (
 from sandbox.growing import Growing
 
 # Generous: a server is up in a fraction of a second, unless the machine is busy elsewhere.
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 STOP_SECONDS = 10.0
 # For the superuser's connections, so that a paused server makes them fail instead of hang.
 CLIENT_SECONDS = 30.0

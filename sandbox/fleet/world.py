@@ -50,7 +50,7 @@ RATE = "50"
 """Secrets that `lockstep provision` makes in a second, in each cloud."""
 SLOTS = 4
 _SIDE_BY_SIDE = 4
-_COMMAND_SECONDS = 300
+_COMMAND_SECONDS = 900
 _HANDED_OVER = "FLEET_LOGIN"
 
 Tell = Callable[[str], None]

@@ -56,7 +56,7 @@ def _ended(folder: Path, write: int, *more: str) -> "subprocess.CompletedProcess
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
 
 

@@ -29,7 +29,7 @@ class Receiver:
     api: KubernetesApi
 
     def post(self, body: object, *, token: str = TOKEN) -> int:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         connection.request("POST", "/", body=data, headers={"Authorization": f"Bearer {token}"})
         status = connection.getresponse().status

@@ -397,7 +397,7 @@ def test_on_a_terminal(tmp_path: Path) -> None:
         if answers and shown.endswith(": "):
             os.write(primary, f"{answers.pop(0)}\n".encode())
     try:
-        assert process.wait(timeout=30) == 0, shown
+        assert process.wait(timeout=120) == 0, shown
     finally:
         process.kill()
         os.close(primary)

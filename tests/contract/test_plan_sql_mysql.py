@@ -274,7 +274,7 @@ def run_in_client(live: _Live, text: str) -> "subprocess.CompletedProcess[str]":
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
 
 

@@ -402,7 +402,7 @@ def run_in_client(live: LivePostgres, text: str) -> "subprocess.CompletedProcess
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
 
 

@@ -21,7 +21,7 @@ from tests.docs.pages import Block, blocks
 
 CONSOLE = "console"
 ANY = "…"
-LIMIT_SECONDS = 240.0
+LIMIT_SECONDS = 900.0
 _MARK = "--end-of-command--"
 
 

@@ -28,7 +28,7 @@ _OVERLAP = re.compile(r"overlap: (\d+)s")
 _SLEEP = re.compile(r"sleep (\d+)")
 _ROTATES = re.compile(r"(?:lockstep rotate|sandbox standby)\b.*?\s(\w+/\w+)")
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 
 @dataclass

@@ -7,7 +7,7 @@ import pytest
 from sandbox.fleet.run import Findings, run
 from sandbox.fleet.world import Size
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 CREDENTIALS, SAMPLED = 12, 4
 
 

@@ -15,7 +15,7 @@ from sandbox.estate import environment
 from tests.infrastructure.life_cycle import Account, Estate, bootstrapped
 
 # Each test deploys up to four times.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 TAGS = {"team": "data"}
 OF_CLOUDFORMATION = "aws:"

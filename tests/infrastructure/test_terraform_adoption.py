@@ -22,7 +22,7 @@ from tests.infrastructure.terraform.stack import (
 )
 
 # Each test runs Terraform up to ten times.
-pytestmark = [needs_tools, pytest.mark.timeout(900)]
+pytestmark = [needs_tools, pytest.mark.timeout(1800)]
 
 RINGS = "ocid1.compartment.oc1..aaaa"
 OWN = "ocid1.compartment.oc1..platform"

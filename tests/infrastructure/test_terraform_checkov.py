@@ -35,7 +35,7 @@ def test_checkov_finds_nothing_without_skips() -> None:
         check=False,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,
     )
     reports = json.loads(done.stdout)
     # The output is an object for one framework and a list for several.

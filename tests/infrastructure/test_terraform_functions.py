@@ -23,7 +23,7 @@ from tests.infrastructure.terraform.stack import (
 from tests.infrastructure.terraform.steps import STEPS
 from tests.infrastructure.terraform.world import World, in_compartment, permissions, running_world
 
-pytestmark = [needs_tools, pytest.mark.timeout(900)]
+pytestmark = [needs_tools, pytest.mark.timeout(1800)]
 
 Shared = tuple[Stack, Deployment]
 CASES = [(step, *case) for step, may in FUNCTIONS_MAY.items() for case in may]

@@ -36,7 +36,7 @@ from tests.infrastructure.terraform.stack import (
 from tests.infrastructure.terraform.world import of, permissions
 
 # Each test runs Terraform up to ten times.
-pytestmark = [needs_tools, pytest.mark.timeout(900)]
+pytestmark = [needs_tools, pytest.mark.timeout(1800)]
 
 BUCKET = "lockstep-issuer"
 FUNCTION = "oci_functions_function"

@@ -21,7 +21,7 @@ from tests.infrastructure.terraform.stack import (
 )
 
 # Each test runs Terraform up to ten times.
-pytestmark = [needs_tools, pytest.mark.timeout(900)]
+pytestmark = [needs_tools, pytest.mark.timeout(1800)]
 
 TAGGED_BY_NOTHING = {
     "oci_identity_api_key",

@@ -27,7 +27,7 @@ from tests.infrastructure.terraform.stack import (
 )
 
 # Each test runs Terraform up to ten times.
-pytestmark = [needs_tools, pytest.mark.timeout(900)]
+pytestmark = [needs_tools, pytest.mark.timeout(1800)]
 BY_COMMAND = {
     "secrets": "provision",
     "freeform_tags": {"team": "data"},

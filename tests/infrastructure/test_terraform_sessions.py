@@ -24,7 +24,7 @@ from tests.infrastructure.terraform.stack import (
 from tests.infrastructure.terraform.world import of
 
 # Each test runs Terraform up to ten times.
-pytestmark = [needs_tools, pytest.mark.timeout(900)]
+pytestmark = [needs_tools, pytest.mark.timeout(1800)]
 
 APP, TRUST = "oci_identity_domains_app", "oci_identity_domains_identity_propagation_trust"
 ALIAS, USER = "oci_identity_domains_oauth_client_certificate", "oci_identity_domains_user"

@@ -30,7 +30,7 @@ from tests.infrastructure.terraform.world import (
 )
 
 # Each test runs Terraform up to ten times.
-pytestmark = [needs_tools, pytest.mark.timeout(900)]
+pytestmark = [needs_tools, pytest.mark.timeout(1800)]
 
 ONE = {"oci_key_secret": "lockstep/oci-key"}
 TWO = {**ONE, "oci_reader_key_secret": "lockstep/oci-reader-key"}

@@ -185,7 +185,7 @@ def emergency(case: Case, answer: str | None, *words: str) -> "subprocess.Comple
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=300,
         )
     finally:
         os.close(ours)

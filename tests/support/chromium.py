@@ -42,7 +42,7 @@ def chromium() -> str | None:
 
 def _starts(path: str) -> bool:
     try:
-        told = subprocess.run([path, "--version"], capture_output=True, timeout=20, check=False)  # noqa: S603 - found above
+        told = subprocess.run([path, "--version"], capture_output=True, timeout=120, check=False)  # noqa: S603 - found above
     except (OSError, subprocess.TimeoutExpired):
         return False
     return told.returncode == 0 and b"Chrom" in told.stdout

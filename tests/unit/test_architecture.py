@@ -197,7 +197,7 @@ def test_importing_the_client_loads_no_driver_and_no_sdk() -> None:
     foreign = sorted({*DRIVERS, "psycopg", "psycopg_pool", "sqlalchemy", "asyncpg", "asyncmy", "django"})
     program = f"import sys, lockstep.client; print(*(m for m in {foreign!r} if m in sys.modules))"
     loaded = subprocess.run(  # noqa: S603 - our own interpreter and a program made here
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=300
     )
     assert loaded.stdout.split() == []
 
@@ -217,7 +217,7 @@ def test_loading_the_steps_loads_no_driver() -> None:
     program = f"import sys, {', '.join(modules)}; print(*sorted({sorted(DRIVERS)!r} & sys.modules.keys()))"
     program = program.replace("sorted([", "sorted({").replace("] &", "} &")
     loaded = subprocess.run(  # noqa: S603 - our own interpreter and a program made here
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=300
     )
     assert loaded.stdout.split() == []
 
@@ -293,7 +293,7 @@ def _committed() -> list[Path]:
         cwd=ROOT,
         capture_output=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
     if listed.returncode:
         pytest.skip("not a git checkout")

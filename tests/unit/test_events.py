@@ -317,6 +317,6 @@ def test_the_schema_refuses_what_is_no_event(change: dict[str, Any]) -> None:
 def test_a_function_loads_nothing_for_events_at_its_start(module: str) -> None:
     program = f"import sys, {module}; print(*(m for m in sys.modules if 'events' in m or 'telling' in m))"
     loaded = subprocess.run(  # noqa: S603 - our own interpreter and a program made here
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=300
     )
     assert [m for m in loaded.stdout.split() if m.startswith(("lockstep", "oci_fn", "functions"))] == []

@@ -30,7 +30,7 @@ def run(*words: str, env: Mapping[str, str] | None = None) -> subprocess.Complet
         text=True,
         errors="replace",
         check=False,
-        timeout=120,
+        timeout=300,
     )
     assert "Traceback" not in done.stderr, done.stderr
     assert "Exception ignored" not in done.stderr, done.stderr
@@ -45,7 +45,7 @@ def shell(line: str, **more: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
     assert "Traceback" not in done.stderr, done.stderr
     assert "Exception ignored" not in done.stderr, done.stderr
@@ -174,7 +174,7 @@ def test_without_an_extra_a_sentence_says_what_to_install(missing: str, words: l
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
     assert (done.returncode, done.stdout) == (3, "")
     assert told in done.stderr
@@ -200,7 +200,7 @@ def test_a_watch_goes_on_after_an_error_until_it_is_interrupted() -> None:
         assert watching.stderr.readline().startswith("AwsCredentialsMissingError: ")
         assert watching.poll() is None
         watching.send_signal(signal.SIGINT)
-        assert watching.wait(timeout=60) == 130
+        assert watching.wait(timeout=300) == 130
         assert "Traceback" not in watching.stderr.read()
 
 

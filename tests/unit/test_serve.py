@@ -45,7 +45,7 @@ def ask(
 ) -> tuple[int, Mapping[str, str], str]:
     """Status, headers and text of an answer; of the headers only those that are given are sent."""
     at = urlsplit(url)
-    connection = http.client.HTTPConnection(at.hostname or "", at.port, timeout=20)
+    connection = http.client.HTTPConnection(at.hostname or "", at.port, timeout=120)
     connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
     for name, value in {"Host": at.netloc, **(headers or {})}.items():
         connection.putheader(name, value)

@@ -37,7 +37,7 @@ GO_LIBRARIES = Path("/usr/share/gocode")
 DRIVERS = [GO_LIBRARIES / "src/github.com" / name for name in ("lib/pq", "go-sql-driver/mysql")]
 FRESH = ["fresh-orders", "fresh-ledger"]
 WAYS = [*FRESH, "pool-orders", "pool-ledger"]
-BUILD_SECONDS = 300
+BUILD_SECONDS = 900
 
 Command = Sequence[str | Path]
 

@@ -131,7 +131,7 @@ def run_tool(folder: Path, *commands: Command, tenancy: Path | None = None, **va
         text=True,
         check=False,
         capture_output=True,
-        timeout=240,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     results: list[Any] = json.loads(answer.read_text())

@@ -32,7 +32,7 @@ def test_an_unmodified_program_finds_the_sandbox_by_its_environment(aws: AwsSand
         env={"PATH": os.environ["PATH"], **aws.environment()},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
     assert done.stdout.split() == [aws.account_id, "{}"]
