@@ -50,7 +50,7 @@ class Function:
         self.processes = processes
         self.host = host
 
-    def invoke(self, act: str, *, timeout_seconds: float = 30.0) -> Any:  # noqa: ANN401 - JSON
+    def invoke(self, act: str, *, timeout_seconds: float = 90.0) -> Any:  # noqa: ANN401 - JSON
         """What Lambda answers."""
         self.host.register("frozen", self.processes, timeout_seconds=timeout_seconds)
         rotation = {"credential_id": f"frozen/{act}", "rotation_id": f"run-{act}"}

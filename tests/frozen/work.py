@@ -11,7 +11,7 @@ from lockstep.model import CredentialValue, Login, SecretStr
 from lockstep.ports import Ports
 
 FOLDER_VARIABLE, CALL_VARIABLE = "TESTS_FROZEN_FOLDER", "TESTS_FROZEN_CALL"
-BOUND_SECONDS = 20.0
+BOUND_SECONDS = 60.0
 GENERATION = 1000
 PASSWORD = "Late-hands-0000-aaaa"
 

@@ -45,7 +45,7 @@ from tests.unit.harness import (
 T = TypeVar("T")
 CALL_SECONDS = 0.1
 """How long a call takes."""
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 120.0
 STANDBY_SECONDS = 1.0
 """With it AWS was last seen more than an interval ago, so the standby, in its turn, does not leave a rotation to it
 (protocol R8)."""

@@ -28,7 +28,7 @@ MINUTE = 1_795_801_200
 TICK = MINUTE // 60
 TIME = "2026-11-27T17:40:00Z"
 SECRET_OF_A_CAUSE = "only-in-the-cause-of-a-rotation"
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 120.0
 
 _ROTATION = {
     "QueryLanguage": "JSONata",
