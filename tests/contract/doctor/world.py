@@ -19,6 +19,7 @@ from lockstep.plan import Plan
 from lockstep.plan_file import load_plan
 from lockstep.ports import Clock
 from lockstep.system import SystemClock
+from lockstep.timeouts import CloudTimeouts, Timeouts
 from lockstep.workers import one_after_the_other
 from sandbox import plans
 from sandbox.aws import AwsSandbox
@@ -29,6 +30,8 @@ from tests.contract.doctor.aws_world import AwsWorld
 
 CREDENTIAL = "multi-cloud/app_user"
 LEDGER = "multi-cloud/ledger"
+PATIENT = Timeouts(cloud=CloudTimeouts(connect_seconds=60.0, read_seconds=60.0))
+"""No service is silent here, and the first call of one may take long: the emulator makes it then."""
 
 
 @dataclass
@@ -69,7 +72,7 @@ class World:
     def examined(self, checks: Sequence[Check]) -> list[Finding]:
         """What checks find now."""
         clouds = operator(self.plan)
-        clouds.clock = self.clock
+        clouds.clock, clouds.timeouts = self.clock, PATIENT
         return examine(checks, Context(plan=self.plan, clouds=clouds), side_by_side=one_after_the_other)
 
     def by_the_check(self, check_id: str) -> list[Finding]:
