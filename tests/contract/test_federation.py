@@ -27,6 +27,7 @@ from lockstep.errors import (
 )
 from lockstep.identity import CONFIG_FILE_VARIABLE, OCI_RUNNER, RESOURCE_PRINCIPAL_VARIABLE
 from lockstep.oci.clients import Trouble as OciTrouble
+from lockstep.timeouts import Timeouts
 from lockstep.workers import at_the_same_time
 from sandbox.aws import AwsSandbox
 from sandbox.names import Trouble
@@ -40,7 +41,6 @@ from tests.contract.federated import (
     GENERATE,
     OCI_FUNCTION,
     STANDBY,
-    TIMEOUTS,
     Federated,
 )
 
@@ -409,7 +409,7 @@ def test_a_function_in_oci_that_has_no_identity_is_denied_with_the_reason(
     for name in (CONFIG_FILE_VARIABLE, RESOURCE_PRINCIPAL_VARIABLE):
         monkeypatch.delenv(name, raising=False)
     endpoints = Endpoints(aws=world.aws.url, oci=world.oci.endpoint)
-    clouds = Clouds(world.plan(), OCI_RUNNER, endpoints=endpoints, timeouts=TIMEOUTS, clock=world.clock)
+    clouds = Clouds(world.plan(), OCI_RUNNER, endpoints=endpoints, timeouts=Timeouts(), clock=world.clock)
     assert refusal_in_aws(world, clouds) == (DENIED, "OciIdentityMissingError")
 
 
