@@ -19,6 +19,7 @@ from lockstep.fleet import MOST_APART_MS, MOST_AT_ONCE, TOLERATED_ONE_IN, FleetI
 from lockstep.messages import Id
 from lockstep.published.places import PLANS, shard_name
 from lockstep.shapes import Matching
+from lockstep.stack_names import LIVE
 
 PATH = Path(__file__).resolve().parent / "fleet.asl.json"
 LABEL = "Rotations"
@@ -37,11 +38,16 @@ _STARTED_BEFORE = (
     "StepFunctions.ExecutionAlreadyExists",
     "StepFunctions.ExecutionAlreadyExistsException",
 )
+_NOT_STARTED = "Sfn.ExecutionDoesNotExistException"
 _CALL = timing.RetryPolicy(errors=(), attempts=4, interval_seconds=1, max_delay_seconds=8)
+_NEVER = timing.RetryPolicy(errors=(), attempts=0, interval_seconds=1, max_delay_seconds=1)
 
 _MOST = {"concurrency": MOST_AT_ONCE, "every_ms": MOST_APART_MS}
 
 _ITEM = "$states.input.item"
+_NAME = f"'f-' & $string($states.input.tick) & '-' & {_ITEM}.key"
+_EXECUTIONS = f"$replace($substring('${{LiveAlias}}', 0, $length('${{LiveAlias}}') - {len(LIVE)}), ':stateMachine:', ':execution:')"
+"""How the ARNs of the executions of rotations begin, whichever alias has started them."""
 _NOW = "$toMillis($states.context.State.EnteredTime)"
 _RUN = "$parse($states.errorOutput.Cause)"
 
@@ -191,7 +197,7 @@ def _item() -> dict[str, State]:
                 },
                 {
                     "Condition": jsonata(f"$max([{_NOW}, $states.input.begins]) > $states.input.latest"),
-                    "Next": "TooLate",
+                    "Next": "FindRotation",
                 },
                 {
                     "Condition": jsonata(f"$states.input.begins - {_NOW} >= 1000"),
@@ -212,6 +218,17 @@ def _item() -> dict[str, State]:
             "Error": InvalidRequestError.__name__,
             "Cause": "An item of the published shard is not valid. Nothing was started for it.",
         },
+        "FindRotation": {
+            "Comment": "It is too late to start a rotation. Where the same trigger came before, that has started it: it has the name.",
+            "Type": "Task",
+            "Resource": "arn:aws:states:::aws-sdk:sfn:describeExecution",
+            "Arguments": {"ExecutionArn": jsonata(f"{_EXECUTIONS} & {_NAME}")},
+            "TimeoutSeconds": seconds(timing.LOCK_CALL),
+            "Output": {**run, "outcome": "repeated"},
+            "Retry": [retry(_NEVER, [_NOT_STARTED]), retry(_CALL, ["States.ALL"])],
+            "Catch": [{"ErrorEquals": ["States.ALL"], "Output": run, "Next": "TooLate"}],
+            "Next": "Repeated",
+        },
         "TooLate": {
             "Comment": "Nothing was started: the next trigger rotates it, or the standby before. Either the trigger came late, or too few rotations may run at the same time.",
             "Type": "Fail",
@@ -226,7 +243,7 @@ def _item() -> dict[str, State]:
                 "StateMachineArn": jsonata(
                     f"{_ITEM}.credential_id = '${{Canary}}' ? '${{CanaryAlias}}' : '${{LiveAlias}}'"
                 ),
-                "Name": f"{{% 'f-' & $string($states.input.tick) & '-' & {_ITEM}.key %}}",
+                "Name": jsonata(_NAME),
                 "Input": {**run, "trigger": "{% $states.input.trigger %}"},
             },
             "TimeoutSeconds": seconds(timing.RUN_AWAITED),

@@ -122,6 +122,43 @@ def test_a_trigger_that_comes_again_rotates_nothing_again(fleet: Fleet) -> None:
     assert outputs == [{"credential_id": c, "outcome": "repeated"} for c in ("team/a", "team/b")]
 
 
+def test_a_trigger_that_comes_again_too_late_misses_nothing(fleet: Fleet, clock: Clock) -> None:
+    # (protocol R17)
+    fleet.publish(["team/a", "team/b", "team/c"])
+    fleet.failing = {"team/b"}
+    fleet.run()
+    clock.now = MINUTE + 200
+    again = fleet.run()
+    assert again.status == "SUCCEEDED", again.cause
+    outputs = [json.loads(entry["Output"]) for entry in fleet.results(again)["SUCCEEDED"]]
+    assert outputs == [{"credential_id": c, "outcome": "repeated"} for c in ("team/a", "team/b", "team/c")]
+    assert len(fleet.rotated) == len(fleet.runs()) == 3
+
+
+def test_what_no_delivery_has_started_is_late(fleet: Fleet, clock: Clock) -> None:
+    fleet.publish(["team/a"])
+    fleet.run()
+    fleet.publish(["team/a", "team/b"])
+    clock.now = MINUTE + 200
+    again = fleet.run()
+    assert again.error == "FleetFailedError"
+    assert (again.cause or "").startswith("1 of 2 rotations of 20m-00 have failed: see reports/20m-00/")
+    assert [run["credential_id"] for run in fleet.rotated] == ["team/a"]
+    assert fleet.naps == []
+
+
+def test_an_earlier_run_that_cannot_be_looked_for_counts_as_none(fleet: Fleet, clock: Clock) -> None:
+    fleet.publish(["team/a"])
+    fleet.run()
+    clock.now = MINUTE + 200
+    fleet.refuse("DescribeExecution", times=2)
+    assert fleet.run().status == "SUCCEEDED"
+    assert len(fleet.naps) == 2
+    fleet.refuse("DescribeExecution", times=100)
+    assert fleet.run().error == "FleetFailedError"
+    fleet.refuse("DescribeExecution", times=0)
+
+
 def test_a_failed_run_is_not_repeated_by_the_same_trigger(fleet: Fleet) -> None:
     fleet.publish(["team/a"])
     fleet.failing = {"team/a"}

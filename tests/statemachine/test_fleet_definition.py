@@ -10,7 +10,7 @@ from lockstep import errors, timing
 from lockstep.errors import LockstepError
 from sandbox.aws.definition import problems
 
-AWS_ERRORS = re.compile(r"(States|StepFunctions)\.[A-Za-z]+")
+AWS_ERRORS = re.compile(r"(States|StepFunctions|Sfn)\.[A-Za-z]+")
 MACHINE: dict[str, Any] = fleetmachine.machine()
 ITEM = MACHINE["States"]["Rotate"]["ItemProcessor"]["States"]
 
