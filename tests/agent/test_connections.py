@@ -45,6 +45,7 @@ def test_more_connections_than_there_may_be_are_refused(
     agent: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "MOST_CONNECTIONS", MOST)
+    monkeypatch.setattr(server, "FIRST_REQUEST_SECONDS", 4 * BOUND_SECONDS)
     with ExitStack() as stack:
         for _ in range(MOST):
             stack.enter_context(_connected(agent))
@@ -107,11 +108,11 @@ def test_many_requests_on_one_connection_are_counted_each_for_itself(agent: Addr
 def test_a_connection_on_which_something_was_asked_goes_on(
     agent: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "FIRST_REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(server, "FIRST_REQUEST_SECONDS", 1.5)
     connection = http.client.HTTPConnection("127.0.0.1", agent.port, timeout=BOUND_SECONDS)
     connection.connect()
     used = connection.sock
-    for pause in (0.0, 0.6):
+    for pause in (0.0, 2.5):
         time.sleep(pause)
         connection.request("GET", "/ping")
         assert connection.getresponse().read() == b"healthy"

@@ -1,5 +1,6 @@
 """What runs after a file has changed: bounded in time, and without the password."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -48,7 +49,12 @@ def test_a_command_is_ended_where_nobody_waits_for_it_any_more(tmp_path: Path) -
 def test_a_command_ends_with_a_process_that_is_ended(tmp_path: Path) -> None:
     """As by `--once` in a job that is cancelled: SIGTERM raises SystemExit there."""
     child = tmp_path / "child"
-    script = f"sleep 60 & echo $! > {child}; kill -USR1 $PPID; wait"
+    script = f"sleep 60 & echo $! > {child}; wait"
+
+    def is_cut() -> bool:  # Once the command has begun.
+        if child.exists() and child.read_text():
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return False
 
     def end(*_received: object) -> None:
         raise SystemExit(3)
@@ -56,7 +62,7 @@ def test_a_command_ends_with_a_process_that_is_ended(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGUSR1, end)
     try:
         with pytest.raises(SystemExit):
-            run_command(["/bin/sh", "-c", script], seconds=60)
+            run_command(["/bin/sh", "-c", script], seconds=60, is_cut=is_cut)
     finally:
         signal.signal(signal.SIGUSR1, before)
     _ends(int(child.read_text()))
