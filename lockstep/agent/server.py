@@ -66,7 +66,10 @@ class _Bounded(asyncio.Protocol):
 
 def most_connections() -> int:
     """How many connections there may be: half of the file descriptors are left for stores and files."""
-    return min(MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return (
+        MOST_CONNECTIONS if descriptors == resource.RLIM_INFINITY else min(MOST_CONNECTIONS, descriptors // 2)
+    )
 
 
 def server_of(app: ASGIApp, *, graceful_seconds: int) -> tuple[uvicorn.Server, Callable[..., None]]:

@@ -121,6 +121,6 @@ def test_a_connection_on_which_something_was_asked_goes_on(
 
 
 def test_half_of_the_file_descriptors_are_left_for_stores_and_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    for soft, most in ((256, 128), (1024, 512), (1_048_576, 800)):
+    for soft, most in ((256, 128), (1024, 512), (1_048_576, 800), (resource.RLIM_INFINITY, 800)):
         monkeypatch.setattr(resource, "getrlimit", lambda _which, soft=soft: (soft, 1_048_576))
         assert server.most_connections() == most
