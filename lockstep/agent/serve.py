@@ -201,6 +201,8 @@ def serve(settings: CompiledSettings) -> int:
     token = TokenFile(settings.token_file)
     listener = listener_of(settings.listen)
     agent = Agent(settings)
+    # Before reads that may take long: it would end the process.
+    signal.signal(signal.SIGHUP, lambda *_received: agent.hurry())
     agent.prepare()
     dialect = Dialect(
         agent.values,
@@ -214,7 +216,6 @@ def serve(settings: CompiledSettings) -> int:
     # Uvicorn has handlers of its own meanwhile; afterwards it raises what it has received again.
     for number in _ENDS:
         signal.signal(number, end)
-    signal.signal(signal.SIGHUP, lambda *_received: agent.hurry())
     with agent.refreshing(), listener:
         where = settings.listen.socket or "{}:{}".format(*listener.getsockname()[:2])
         logger.info("the agent answers", extra={"at": str(where)})

@@ -74,3 +74,33 @@ def test_a_later_write_is_waited_for(tmp_path: Path) -> None:
     assert done.returncode in (0, -signal.SIGTERM), done.stderr
     assert [f.name for f in (tmp_path / "kept").iterdir()] == ["login.json"]
     assert json.loads((tmp_path / "kept" / "login.json").read_text()) == json.loads(app_user(3))
+
+
+HUNG_UP = """
+import os, signal, sys
+from lockstep.agent import serve
+from tests.agent.harness import FakeStore
+
+class Store(FakeStore):
+    def __call__(self):
+        if not self.reads:
+            os.kill(os.getpid(), signal.SIGHUP)
+        return super().__call__()
+
+serve.reader_of = lambda _store: lambda _id, _name: Store()
+from lockstep.agent.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_hangup_during_the_first_read_ends_nothing(tmp_path: Path) -> None:
+    file = settings_file(tmp_path, {**SERVED, "token_file": f"{tmp_path}/token", "listen": {"port": 0}})
+    with subprocess.Popen(  # noqa: S603 - our own interpreter
+        [sys.executable, "-c", HUNG_UP, "--config", str(file)], stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr
+        told = process.stderr.readline()
+        process.terminate()
+        process.communicate(timeout=60)
+    assert "the agent answers" in told
+    assert process.returncode in (0, -signal.SIGTERM)
