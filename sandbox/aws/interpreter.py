@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from threading import Lock, Thread
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from moto.core.config import default_user_config
 from moto.stepfunctions.parser.api import ExecutionStatus, HistoryEventType
 from moto.stepfunctions.parser.asl.component.eval_component import EvalComponent
 from moto.stepfunctions.parser.asl.eval.program_state import ProgramEnded, ProgramError, ProgramTimedOut
+from moto.stepfunctions.parser.asl.parse.preprocessor import Preprocessor
 from moto.stepfunctions.parser.asl.utils import boto_client
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
@@ -37,6 +39,7 @@ def apply(
     tell_the_time(patches, wall_clock)
     run_what_cloudformation_deploys(patches)
     read_strings_as_json(patches)
+    remember_definitions(patches)
     end_executions_at_once(patches)
     stop_at_once(patches)
 
@@ -129,6 +132,27 @@ def read_strings_as_json(patches: Patches) -> None:
     preprocessor = f"{_PARSER}.asl.parse.preprocessor"
     patches.replace(f"{preprocessor}:from_string_literal", text_of)
     patches.wrap(f"{preprocessor}:Preprocessor._inner_string_of", wrapper)
+
+
+def remember_definitions(patches: Patches) -> None:
+    """A definition is parsed once, and its tree made a program for each execution, which keeps its state there.
+
+    moto parses it for each execution, which takes longer than most of its states.
+    """
+
+    def wrapper(original: Foreign) -> object:
+        @lru_cache
+        def tree_of(definition: str) -> Foreign:
+            _, tree = original(definition)
+            return tree
+
+        def parse(definition: str) -> tuple[Foreign, Foreign]:
+            tree = tree_of(definition)
+            return Preprocessor().visit(tree), tree
+
+        return parse
+
+    patches.wrap(f"{_PARSER}.asl.parse.asl_parser:AmazonStateLanguageParser.parse", wrapper)
 
 
 def end_executions_at_once(patches: Patches) -> None:
