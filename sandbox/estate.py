@@ -33,6 +33,7 @@ from lockstep.timeouts import Timeouts
 from lockstep.workers import SideBySide, at_the_same_time
 from sandbox import plans
 from sandbox.aws import AwsSandbox, Execution, create_resources
+from sandbox.aws.executions import Client
 from sandbox.databases import DatabaseServer, running
 from sandbox.databases.front import DatabaseFront, TlsServer, database_fronts
 from sandbox.event_estate import EventEstate, make_event_estate
@@ -257,11 +258,13 @@ def running_estate(
         direct = load_plan(write("direct.yaml", _own_addresses(aws, oci, servers).ports))
         for server in servers.values():
             make_database(server)
+        client, slots = aws.client("secretsmanager"), settings.slots if "oci" in settings.clouds else 0
         for credential in direct.credentials:
             provision(direct, credential, servers, rotators)
-            _hand_over(credential, servers, aws, oci, slots=settings.slots)
+            _hand_over(credential, servers, client, oci, slots=slots)
+        client = aws.client("dynamodb")
         for credential in plan.credentials:  # Its digest is over the servers' addresses, so over a wire's.
-            activate(aws.client("dynamodb"), LOCK_TABLE, credential)
+            activate(client, LOCK_TABLE, credential)
         variables = {
             **aws.environment(),
             "AWS_ENDPOINT_URL": addresses.aws,
@@ -347,17 +350,17 @@ def _fill_oci(
 def _hand_over(
     credential: Credential,
     servers: Mapping[str, DatabaseServer],
-    aws: AwsSandbox,
+    client: Client,
     oci: OciSandbox,
     *,
     slots: int,
 ) -> None:
-    """Give a credential a login, in its databases and in both stores."""
+    """Give a credential a login, in its databases and in its stores; in OCI in so many slots."""
     # A password as a person chooses it: it meets the usual policy of every server.
     login = Login(credential.usernames[0], SecretStr(secrets.token_urlsafe(24) + "-aA1"))
     for server in credential.servers:
         set_password(servers[server.name], login)
-    names, client = credential.secret_names, aws.client("secretsmanager")
+    names = credential.secret_names
     for name, text in {names.app_user: login_text(login), names.connection_blob: PLACEHOLDER}.items():
         client.create_secret(Name=name, SecretString=text)
         create_ring(oci, name, text, slots=slots)
