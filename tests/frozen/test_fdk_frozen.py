@@ -114,7 +114,7 @@ def test_a_run_that_cannot_end_ends_its_process(world: World, tmp_path: Path) ->
     variables = {**world.estate.function_environment, **environment(tmp_path, "aws")}
     with _warm(variables) as function:
         with pytest.raises(RemoteDisconnected):
-            _ask(function, "hang", seconds=MARGIN_SECONDS + 4.0)  # Later no run begins.
+            _ask(function, "hang", seconds=MARGIN_SECONDS + 8.0)  # Later no run begins.
         assert "does not end in time" in function.log
 
 

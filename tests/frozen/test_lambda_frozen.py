@@ -146,7 +146,7 @@ def test_a_step_that_cannot_end_ends_its_process_and_the_retry_gets_another(
     function = start("aws")
     function.host.grace_seconds = BOUND_SECONDS
     function.invoke("warm")
-    answer = function.invoke("hang", timeout_seconds=4.0)
+    answer = function.invoke("hang", timeout_seconds=8.0)
     assert answer["errorType"] == "Runtime.ExitError"
     assert "does not end in time" in (tmp_path / "log").read_text()
     signs.outcome.write_text("gone")
