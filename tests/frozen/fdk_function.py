@@ -39,8 +39,14 @@ class Acting:
         """No call is handed on."""
 
     def ports(self, credential_id: str) -> Ports:
-        """Behave; then fail, so that no rotation begins, with an error that is not tried again (`oci_fn.retries`)."""
-        ports, signs = hosted_runner(OCI_RUNNER).ports(credential_id), Signs.from_environment()
+        """Behave; then fail, so that no rotation begins, with an error that is not tried again (`oci_fn.retries`).
+
+        As with `index`, looking at it may be to take for ever: a call for one credential reads its document alone.
+        """
+        signs = Signs.from_environment()
+        if signs.endless.exists():
+            _never()
+        ports = hosted_runner(OCI_RUNNER).ports(credential_id)
         match credential_id.rpartition("/")[2]:
             case "warm":
                 ports.lock.read()
