@@ -30,13 +30,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from fdk import context, response  # type: ignore[import-untyped]  # fdk ships no types
 
 from lockstep.compiled import CompiledPlan
-from lockstep.errors import (
-    InvalidRequestError,
-    LockstepError,
-    PlanDocumentMissingError,
-    TerminalError,
-    UnexpectedError,
-)
+from lockstep.errors import InvalidRequestError, LockstepError, UnexpectedError
 from lockstep.identity import OCI_RUNNER
 from lockstep.messages import DoctorRequest, Id, RunInput
 from lockstep.picking import pick
@@ -255,22 +249,10 @@ class Function:
                 return Work(runs=_runs(again, given.trigger, call_id))
             # Each run says whether its credential is in the plan: reading the index for a few would take seconds.
             return Work(runs=_runs(given.credential_ids, given.trigger, call_id))
-        if not self._is_known(given.credential_id, ends_at):
+        # A person asks: an id that is not known is refused before a run is told of, whatever the index takes to read.
+        if given.credential_id not in {c.id for c in self._index(ends_at).credentials}:
             raise InvalidRequestError(credential=given.credential_id)
         return Work(runs=[given])
-
-    def _is_known(self, credential_id: str, ends_at: float) -> bool:
-        """Whether the plan has a credential. Where it has a document, nothing is read of the others."""
-        runner, retries = self._runner(), Retries(self._clock, deadline=ends_at)
-        try:
-            retries.call("ReadPlan", partial(runner.ports, credential_id))
-        except InvalidRequestError:
-            return False
-        except PlanDocumentMissingError:
-            return credential_id in {c.id for c in self._index(ends_at).credentials}
-        except TerminalError:
-            pass  # Its run says so.
-        return True
 
     def _due(self, ends_at: float) -> tuple[str, ...]:
         """Look at all credentials."""

@@ -16,7 +16,6 @@ from lockstep.errors import (
     InvalidRequestError,
     LockTableUnreachableError,
     NotHandedOnError,
-    PlanDocumentMissingError,
     PlanUnreachableError,
     StoreAccessDeniedError,
 )
@@ -188,10 +187,6 @@ class Fleet:
     bucket_fails: int = 0
     """So many times does the bucket of the published plan not answer."""
     index_is_out: bool = False
-    has_documents: bool = False
-    """Whether each credential has a document of its own, as in a published plan; else the whole plan is at hand."""
-    lost: str | None = None
-    """The credential whose document is not there."""
 
     @property
     def plan(self) -> CompiledPlan:
@@ -218,8 +213,6 @@ class Fleet:
         return index_of(plan)
 
     def ports(self, credential_id: str) -> Ports:
-        if credential_id == self.lost or (self.has_documents and credential_id not in self.worlds):
-            raise PlanDocumentMissingError
         if credential_id not in self.worlds:
             raise InvalidRequestError(credential=credential_id)
         self._bucket()
@@ -400,26 +393,10 @@ def test_no_rotation_waits_for_what_only_events_need() -> None:
     assert (status, set(there.rotations.values())) == (200, {1})
 
 
-def test_one_credential_by_hand_needs_no_index_unless_it_has_no_document() -> None:
+def test_one_credential_that_is_not_in_the_plan_is_refused_before_a_run() -> None:
     # (protocol R6)
-    there = fleet(2)
-    there.index_is_out = True
-    known = min(there.worlds)
-    status, answer = there.asked({"credential_id": known})
-    assert (status, [r["outcome"] for r in answer["results"]]) == (200, ["rotated"])
-    there.has_documents = True
-    assert there.asked({"credential_id": "nobody"})[1]["error"] == "PlanUnreachableError"
-    there.index_is_out = False
-    assert there.asked({"credential_id": "nobody"}) == (
-        502,
-        {
-            "error": "InvalidRequestError",
-            "message": str(InvalidRequestError(credential="nobody")),
-        },
-    )
-    there.lost = known
-    status, answer = there.asked({"credential_id": known})
-    assert (status, [r["error"] for r in answer["results"]]) == (502, ["PlanDocumentMissingError"])
+    status, body = fleet(1).asked({"credential_id": "nobody"})
+    assert (status, body) == (502, {"error": "InvalidRequestError", "message": body["message"]})
 
 
 def test_while_the_lock_table_is_out_nothing_is_changed() -> None:
