@@ -41,7 +41,7 @@ class Acting:
     def ports(self, credential_id: str) -> Ports:
         """Behave; then fail, so that no rotation begins, with an error that is not tried again (`oci_fn.retries`).
 
-        As with `index`, looking at it may be to take for ever: a call for one credential reads its document alone.
+        As with `index`, looking at it may be to take for ever.
         """
         signs = Signs.from_environment()
         if signs.endless.exists():

@@ -22,7 +22,7 @@ MODULE = Path(__file__).with_name("fdk_function.py")
 
 def _ask(function: FunctionProcess, act: str, *, seconds: float = 120.0) -> str:
     """The error of the run, since each of them fails."""
-    # A call for one credential would look at it before its run.
+    # A call for one credential would look at the index before its run.
     [result] = function.call({"credential_ids": [f"frozen/{act}"]}, seconds=seconds).body["results"]
     return str(result["error"])
 
