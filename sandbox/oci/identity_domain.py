@@ -112,6 +112,8 @@ class IdentityDomain:
         self._used: dict[tuple[str, str], datetime] = {}
         self._read: dict[str, IssuerKeys] = {}
         self._sessions: set[str] = set()
+        # Taken once: of calls at the same time, the cache may make a key for each.
+        self._key = _key_of_sessions()
 
     # ---- for administrators
 
@@ -354,10 +356,6 @@ class IdentityDomain:
 
     def _seconds(self) -> int:
         return int(self._clock.now().astimezone(UTC).timestamp())
-
-    @property
-    def _key(self) -> rsa.RSAPrivateKey:
-        return _key_of_sessions()
 
 
 # Making one takes as long as a hundred calls: one a process will do, since a domain knows the sessions that it gave.

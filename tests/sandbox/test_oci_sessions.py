@@ -1,6 +1,7 @@
 """What a session token opens: requests that its own key signs, until it ends."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import jwt
@@ -8,7 +9,7 @@ import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from sandbox.oci import OciSandbox, SandboxClock
+from sandbox.oci import OciSandbox, SandboxClock, identity_domain
 from sandbox.oci.resources import create_secret
 from sandbox.oci.trusts import ServiceUser
 from tests.sandbox.domain_case import CLIENT, ROLE, SECRET, UPST, DomainCase, claims_of, key_named
@@ -47,6 +48,17 @@ def test_a_role_may_do_what_policies_give_to_its_name(case: DomainCase, secret: 
     with refused(404, "NotAuthorizedOrNotFound"):
         session.get_secret(secret)
     assert case.sandbox.calls.count(principal=ROLE) == 3
+
+
+def test_the_first_tokens_of_a_process_are_of_one_key() -> None:
+    """Functions that start at the same time ask for theirs at the same time."""
+    identity_domain._key_of_sessions.cache_clear()
+    with OciSandbox(SandboxClock.fixed(START)) as sandbox:
+        case = DomainCase(sandbox)
+        form = case.form()
+        with ThreadPoolExecutor(4) as threads:
+            tokens = list(threads.map(lambda _: case.token(**form), range(4)))
+        assert [case.domain.session(token, "secrets") is not None for token in tokens] == [True] * 4
 
 
 def test_another_role_is_another_principal(case: DomainCase, secret: str) -> None:
