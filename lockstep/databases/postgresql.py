@@ -82,7 +82,7 @@ class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
             pass
 
     def _log_in(self, login: Login) -> "PostgreSqlSession":
-        return PostgreSqlSession(self._connect(login), self.name, self.timeouts, self.before_send)
+        return PostgreSqlSession(*self._connect(login), self.name, self.timeouts, self.before_send)
 
     def _open(self, admin: Login) -> "PostgreSqlSession":
         session = self._log_in(admin)
@@ -114,14 +114,14 @@ class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
 
         return AlternatingUsers(self.credential, self.name, set_only_password, self.random_bytes)
 
-    def _connect(self, login: Login) -> Connection:
+    def _connect(self, login: Login) -> tuple[Connection, socket.socket]:
         self.before_send()
         try:
             connected = self.open_socket(self.tls)
         except OSError as e:
             raise _meaning(self.name, e) from None
         try:
-            return Connection(
+            connection = Connection(
                 login.username,
                 host=self.server.host,
                 database=self.server.dbname,
@@ -133,6 +133,7 @@ class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
         except (DatabaseError, InterfaceError, OSError, ScramException) as e:
             connected.close()
             raise self._login_error(e) from None
+        return connection, connected
 
     def open_socket(self, tls: ssl.SSLContext | None) -> socket.socket:
         """A connection up to the TLS handshake; raises OSError, and TlsVerificationError where there is no TLS.
@@ -182,9 +183,15 @@ class PostgreSqlSession:
     """The rotator admin's connection."""
 
     def __init__(
-        self, connection: Connection, database: str, timeouts: Timeouts, before_send: BeforeSend
+        self,
+        connection: Connection,
+        connected: socket.socket,
+        database: str,
+        timeouts: Timeouts,
+        before_send: BeforeSend,
     ) -> None:
         self._connection = connection
+        self._connected = connected
         self._before_send = before_send
         self._database = database
         self._timeouts = timeouts
@@ -222,7 +229,12 @@ class PostgreSqlSession:
 
     def close(self) -> None:
         """See `Session`."""
-        _close(self._connection)
+        # pg8000 sends a farewell first, which fails if the server is gone. Its socket stays open as long as anything
+        # refers to the file that it has made of it, as the traceback of a time-out does, and the lock stays taken.
+        with suppress(InterfaceError, OSError):
+            self._connection.close()
+        with suppress(OSError):
+            socket.socket.shutdown(self._connected, socket.SHUT_RDWR)
 
 
 @contextmanager
@@ -263,9 +275,3 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _close(connection: Connection) -> None:
-    # The connection ends either way: pg8000 sends a farewell first, which fails if the server is gone.
-    with suppress(InterfaceError, OSError):
-        connection.close()

@@ -1,11 +1,12 @@
 """The drivers on real servers: limits, rights, logs, and accounts that were changed by hand."""
 
 import re
-from contextlib import closing
+import socket
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import count
-from threading import Event
+from threading import Event, Thread
 
 import pg8000.native  # type: ignore[import-untyped]  # it ships no types
 import pymysql
@@ -41,6 +42,7 @@ from tests.contract.database_harness import (
     value_of,
 )
 from tests.support.mysql_relay import Greeting, relay
+from tests.support.peer import peer
 
 pytest_plugins = ["tests.contract.database_fixtures"]
 
@@ -360,6 +362,42 @@ def test_a_runner_that_falls_silent_loses_the_lock(world: SqlHarness) -> None:
                 continue
         stager.stage(current=current, pending=value_of(world, 4))
     assert [world.database.accepts(value_of(world, g).login) for g in (1, 2, 4)] == [True, True, False]
+
+
+@each_engine
+def test_a_time_out_gives_the_lock_back_whoever_keeps_the_error(world: SqlHarness) -> None:
+    current, pending = value_of(world, 1), value_of(world, 2)
+    rotate(world, None, current)
+    is_silent = Event()
+
+    def pass_on(client: socket.socket) -> None:
+        with socket.create_connection(("127.0.0.1", world.server.port)) as server:
+            back = Thread(target=_copy, args=(server, client, Event()))
+            back.start()
+            _copy(client, server, is_silent)
+            back.join()
+
+    with peer(pass_on) as port:
+        server = replace(world.server, port=port)
+        hasty = world.open(server=server, timeouts=Timeouts(io_seconds=4, lock_seconds=1))
+        with (  # noqa: PT012 - the server falls silent within the session
+            pytest.raises(DatabaseUnreachableError) as kept,
+            hasty.exclusive() as stager,
+        ):
+            is_silent.set()
+            stager.stage(current=current, pending=pending)
+        rotate(world, current, pending)
+    assert kept.value.__context__ is not None
+
+
+def _copy(source: socket.socket, target: socket.socket, is_silent: Event) -> None:
+    """Hand on what comes, but nothing once the other side is to seem silent."""
+    with suppress(OSError):
+        while data := source.recv(65536):
+            if not is_silent.is_set():
+                target.sendall(data)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_RDWR)
 
 
 @worlds("mysql-dual")
