@@ -2,11 +2,11 @@
 
 import re
 import socket
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from itertools import count
-from threading import Event, Thread
+from threading import Event
 
 import pg8000.native  # type: ignore[import-untyped]  # it ships no types
 import pymysql
@@ -42,7 +42,7 @@ from tests.contract.database_harness import (
     value_of,
 )
 from tests.support.mysql_relay import Greeting, relay
-from tests.support.peer import peer
+from tests.support.peer import hand_on, peer
 
 pytest_plugins = ["tests.contract.database_fixtures"]
 
@@ -372,10 +372,7 @@ def test_a_time_out_gives_the_lock_back_whoever_keeps_the_error(world: SqlHarnes
 
     def pass_on(client: socket.socket) -> None:
         with socket.create_connection(("127.0.0.1", world.server.port)) as server:
-            back = Thread(target=_copy, args=(server, client, Event()))
-            back.start()
-            _copy(client, server, is_silent)
-            back.join()
+            hand_on(client, server, lambda data: b"" if is_silent.is_set() else data)
 
     with peer(pass_on) as port:
         server = replace(world.server, port=port)
@@ -388,16 +385,6 @@ def test_a_time_out_gives_the_lock_back_whoever_keeps_the_error(world: SqlHarnes
             stager.stage(current=current, pending=pending)
         rotate(world, current, pending)
     assert kept.value.__context__ is not None
-
-
-def _copy(source: socket.socket, target: socket.socket, is_silent: Event) -> None:
-    """Hand on what comes, but nothing once the other side is to seem silent."""
-    with suppress(OSError):
-        while data := source.recv(65536):
-            if not is_silent.is_set():
-                target.sendall(data)
-    with suppress(OSError):
-        target.shutdown(socket.SHUT_RDWR)
 
 
 @worlds("mysql-dual")

@@ -2,11 +2,10 @@
 
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Thread
 
-from tests.support.peer import peer
+from tests.support.peer import hand_on, peer
 
 CLIENT_SSL = 0x0800
 # After the version: connection id, the first part of the scramble and a filler, then the lower capabilities.
@@ -27,15 +26,16 @@ def relay(
     port: int, change: Callable[[Greeting], Greeting], said: list[bytes] | None = None
 ) -> Iterator[int]:
     """A port that leads to the server's; `said` collects what clients send."""
-    collected = [] if said is None else said
+
+    def collect(data: bytes) -> bytes:
+        if said is not None:
+            said.append(data)
+        return data
 
     def pass_on(client: socket.socket) -> None:
         with socket.create_connection(("127.0.0.1", port)) as server:
             client.sendall(_changed(server.recv(1024), change))
-            back = Thread(target=_pump, args=(server, client, None))
-            back.start()
-            _pump(client, server, collected)
-            back.join()
+            hand_on(client, server, collect)
 
     with peer(pass_on) as listening:
         yield listening
@@ -52,14 +52,3 @@ def _changed(packet: bytes, change: Callable[[Greeting], Greeting]) -> bytes:
     capabilities = greeting.capabilities.to_bytes(2, "little")
     payload = protocol + greeting.version + b"\0" + before + capabilities + after
     return len(payload).to_bytes(3, "little") + packet[3:4] + payload
-
-
-def _pump(source: socket.socket, target: socket.socket, collected: list[bytes] | None) -> None:
-    with suppress(OSError):
-        while data := source.recv(65536):
-            if collected is not None:
-                collected.append(data)
-            target.sendall(data)
-    # Also where the source was reset: the target would wait for more, and the next client for the target.
-    with suppress(OSError):
-        target.shutdown(socket.SHUT_WR)

@@ -52,3 +52,22 @@ def silent() -> Iterator[tuple[int, list[float]]]:
 
     with peer(listen) as port:
         yield port, waited
+
+
+def hand_on(
+    client: socket.socket, server: socket.socket, sent: Callable[[bytes], bytes] = lambda data: data
+) -> None:
+    """Let a client and a server talk until both have ended; what the client says goes through `sent` first."""
+    back = Thread(target=_copy, args=(server, client, lambda data: data))
+    back.start()
+    _copy(client, server, sent)
+    back.join()
+
+
+def _copy(source: socket.socket, target: socket.socket, sent: Callable[[bytes], bytes]) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(sent(data))
+    # Also where the source was reset: the target would wait for more, and the next client for the target.
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
