@@ -14,13 +14,12 @@ from constructs import Construct
 
 from cdk import watch
 from cdk.alarms import Alarms, Rule
-from cdk.dashboard import Dashboard
+from cdk.dashboard import AUDIT_LOG_TOUCHED, LATE, ROTATIONS, SKIPPED, Dashboard
 from cdk.deployment import Deployment
 from cdk.fleet import Schedules
 from cdk.foundation import Foundation
 from cdk.functions import Functions
 from cdk.orchestration import StateMachine
-from cdk.panels import AUDIT_LOG_TOUCHED, LATE, ROTATIONS, SKIPPED
 from lockstep.watch import namespace
 
 _SOON = Duration.minutes(5)
