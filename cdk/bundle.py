@@ -33,7 +33,7 @@ from cdk.bundle_trim import BOTOCORE_SERVICES, trim
 from lockstep.plan import Plan
 from lockstep.plan_file import PlanProblemsError, load_shipped_plan
 from lockstep.published.places import CA_FOLDER
-from lockstep.store_kinds import OciVault
+from lockstep.store_kinds.oci_vault import OciVault
 
 Runner: TypeAlias = Literal["aws", "oci"]
 Architecture: TypeAlias = Literal["arm64", "x86_64"]

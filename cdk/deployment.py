@@ -16,7 +16,7 @@ from lockstep.plan_file import load_shipped_plan
 from lockstep.published.compiling import Published, compile_plan
 from lockstep.quotas import Estate, broken, uses
 from lockstep.stack_names import DEFAULT_STACK, oci_runner_name
-from lockstep.store_kinds import AwsSecretsManager
+from lockstep.store_kinds.aws_secrets_manager import AwsSecretsManager
 
 DEFINITION = ROOT / "statemachine.asl.json"
 FLEET_DEFINITION = ROOT / "cdk" / "fleet.asl.json"

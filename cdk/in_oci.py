@@ -16,7 +16,7 @@ from cdk.statements import Statements, allow
 from lockstep.compiled import ClientKey, FederationToOci
 from lockstep.federation.to_oci import TOKEN_SECONDS
 from lockstep.plan import Plan
-from lockstep.store_kinds import AwsSecretsManager
+from lockstep.store_kinds.aws_secrets_manager import AwsSecretsManager
 from lockstep.tags import SecretKind
 
 STEPS: Final = ("generate", "apply_db", "update_secrets", "audit")

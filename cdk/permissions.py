@@ -28,7 +28,7 @@ from lockstep.plan import Plan
 from lockstep.plan_admins import is_plain_name
 from lockstep.plan_events import EventBusSection
 from lockstep.stack_names import fleet_machine_name, state_machine_name
-from lockstep.store_kinds import AwsSecretsManager
+from lockstep.store_kinds.aws_secrets_manager import AwsSecretsManager
 from lockstep.tags import SECRET_TAG, STACK_TAG, SecretKind
 
 OWN = (SecretKind.APP_USER, SecretKind.CONNECTION_BLOB)

@@ -7,7 +7,7 @@ from enum import StrEnum
 from lockstep.model import AdminSecret
 from lockstep.plan import Plan
 from lockstep.plan_admins import is_plain_name, secrets_region
-from lockstep.store_kinds import AwsSecretsManager
+from lockstep.store_kinds.aws_secrets_manager import AwsSecretsManager
 from lockstep.tags import SECRET_TAG, STACK_TAG, SecretKind
 
 ROTATED = (SecretKind.APP_USER, SecretKind.CONNECTION_BLOB)

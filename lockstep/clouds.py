@@ -10,33 +10,28 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lockstep.cloud_clients import CloudClients
-from lockstep.compiled import AnyPlan, CompiledPlan, OciStream, Store
+from lockstep.compiled import AnyPlan, AwsStore, CompiledPlan, OciStream, Store, VaultStore
 from lockstep.contents import decode_app_user
 from lockstep.errors import AdminCredentialRejectedError, InvalidPlanError, TlsVerificationError
 from lockstep.identity import Cloud, Identity
-from lockstep.loading import later, load
+from lockstep.loading import later
 from lockstep.model import AdminCredential, AdminIam, AdminSecret, Credential, DatabaseServer, Login
 from lockstep.ports import AuditLog, Clock, Database, Lock, Signer
 from lockstep.scope import BeforeSend, always
 from lockstep.stores import CredentialStore, Stores
 from lockstep.timeouts import Timeouts
 from lockstep.version_names import VersionNames
-from lockstep.versioned_secret import VersionedSecret
 from lockstep.workers import SideBySide, at_the_same_time
 
 if TYPE_CHECKING:
     from lockstep.audit.append import Chain
+    from lockstep.aws.secrets_manager import SecretsManagerSecret
     from lockstep.databases.looking import Looking
     from lockstep.hand_over import EditableSecret
+    from lockstep.oci.vault_ring import VaultRing
     from lockstep.orders import Orders
     from lockstep.sessions import SessionSource
     from lockstep.watch import Table
-
-OpenSecret = Callable[[Store, "Clouds", VersionNames], VersionedSecret]
-"""What `adapter` of a store kind names."""
-
-OpenEditable = Callable[[Store, "Clouds", VersionNames], "EditableSecret"]
-"""The same, for a person."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +45,26 @@ class Endpoints:
 
     aws: str | None = None
     oci: str | None = None
+
+
+def open_secret(config: Store, clouds: "Clouds", names: VersionNames) -> "SecretsManagerSecret | VaultRing":
+    """One secret of a store, through the adapter of the store's kind."""
+    match config:
+        case AwsStore():
+            from lockstep.aws.secrets_manager import SecretsManagerSecret
+
+            return SecretsManagerSecret(clouds.aws("secretsmanager", config.region), config.name, names)
+        case VaultStore():
+            from lockstep.oci.vault_ring import VaultRing
+
+            return VaultRing(
+                clouds.vault(config),
+                names,
+                slots=config.ring,
+                readers=config.slots_of_readers,
+                clock=clouds.clock,
+                side_by_side=clouds.side_by_side,
+            )
 
 
 class Clouds(CloudClients):
@@ -158,7 +173,6 @@ class Clouds(CloudClients):
         names = VersionNames(credential_id=credential.id, secret=credential.secret_names.app_user)
         found: dict[str, EditableSecret] = {}
         for config in self.plan.stores:
-            open_secret: OpenEditable = load(config.adapter)
             found[config.name] = open_secret(config, self, names)
         return found
 
@@ -271,7 +285,6 @@ class Clouds(CloudClients):
         return self.plan.oci_stream
 
     def _store(self, config: Store, credential: Credential) -> CredentialStore:
-        open_secret: OpenSecret = load(config.adapter)
         return CredentialStore(
             config.name,
             credential,

@@ -25,17 +25,11 @@ class LockTable(Message):
 
 
 class AwsStore(Message):
-    """The AWS store.
-
-    Attributes:
-        adapter: The function that opens one secret of the store, as `module:function`: a
-            `lockstep.clouds.OpenSecret`. It is imported when a runner first needs it.
-    """
+    """The AWS store."""
 
     kind: Literal["aws-secrets-manager"]
     name: str
     region: str
-    adapter: str
 
 
 class VaultStore(Message):
@@ -45,7 +39,6 @@ class VaultStore(Message):
         compartment_of_own_secrets: Where the secrets are that Lockstep only reads.
         ring: The slots of each secret.
         slots_of_readers: How many slots every reader reads.
-        adapter: As that of `AwsStore`.
     """
 
     kind: Literal["oci-vault"]
@@ -56,7 +49,6 @@ class VaultStore(Message):
     vault_id: str
     ring: int
     slots_of_readers: int
-    adapter: str
 
 
 Store = AwsStore | VaultStore

@@ -1,7 +1,7 @@
 """The engines that a plan can name: one row each.
 
-To add an engine, add a member to `lockstep.model.Engine` and a row here, and write its driver, its provisioning, its
-listing of sessions and what can be asked of it.
+To add an engine, add a member to `lockstep.model.Engine` and a row here, and write its driver
+(`lockstep.databases.driver_of`), its provisioning, its listing of sessions and what can be asked of it.
 """
 
 import re
@@ -16,11 +16,6 @@ class EngineSpec:
     """What Lockstep has to know about an engine.
 
     Attributes:
-        driver: A `lockstep.databases.base.ServerDatabase`, as `module:class`. It is imported when a runner first needs
-            it, so that a runner loads only the drivers that its plan needs.
-        provisioning: A `lockstep.databases.provisioning.Dialect`, as `module:name`.
-        sessions: A `lockstep.databases.sessions.Lists`, as `module:name`.
-        looks: A `lockstep.databases.looks.Looks`, as `module:name`.
         dsn_scheme: The scheme of the URLs in `connection_blob`.
         strategies: Those that its accounts allow.
         own_accounts: Accounts of the server itself or of its host, which are never an application's.
@@ -29,10 +24,6 @@ class EngineSpec:
         is_refusal: Whether an error of an application's driver means that the server refuses the login.
     """
 
-    driver: str
-    provisioning: str
-    sessions: str
-    looks: str
     dsn_scheme: str
     strategies: frozenset[Strategy]
     own_accounts: re.Pattern[str]
@@ -57,10 +48,6 @@ def is_postgresql_refusal(error: Exception) -> bool:
 
 ENGINES: Mapping[Engine, EngineSpec] = {
     Engine.MYSQL: EngineSpec(
-        driver="lockstep.databases.mysql:MySqlDatabase",
-        provisioning="lockstep.databases.provisioning_mysql:DIALECT",
-        sessions="lockstep.databases.sessions:mysql",
-        looks="lockstep.databases.looks_mysql:LOOKS",
         dsn_scheme="mysql",
         strategies=frozenset(Strategy),
         own_accounts=re.compile("root|rdsadmin"),
@@ -69,10 +56,6 @@ ENGINES: Mapping[Engine, EngineSpec] = {
         is_refusal=is_mysql_refusal,
     ),
     Engine.MARIADB: EngineSpec(
-        driver="lockstep.databases.mariadb:MariaDbDatabase",
-        provisioning="lockstep.databases.provisioning_mariadb:DIALECT",
-        sessions="lockstep.databases.sessions:mariadb",
-        looks="lockstep.databases.looks_mariadb:LOOKS",
         dsn_scheme="mariadb",
         strategies=frozenset(Strategy),
         own_accounts=re.compile("root|rdsadmin|mysql|PUBLIC"),
@@ -81,10 +64,6 @@ ENGINES: Mapping[Engine, EngineSpec] = {
         is_refusal=is_mysql_refusal,
     ),
     Engine.POSTGRESQL: EngineSpec(
-        driver="lockstep.databases.postgresql:PostgreSqlDatabase",
-        provisioning="lockstep.databases.provisioning_postgresql:DIALECT",
-        sessions="lockstep.databases.sessions:postgresql",
-        looks="lockstep.databases.looks_postgresql:LOOKS",
         dsn_scheme="postgresql",
         strategies=frozenset({Strategy.ALTERNATING_USERS}),  # a role has one password
         own_accounts=re.compile("postgres|rdsadmin|public|none|pg_.*"),

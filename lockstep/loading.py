@@ -1,17 +1,10 @@
-"""Names of things that are imported when they are first needed, and objects that are made then."""
+"""Objects that are made when they are first needed."""
 
 from collections.abc import Callable, Iterator
-from importlib import import_module
 from threading import Lock
 from typing import Any, TypeVar, cast
 
 MadeT = TypeVar("MadeT")
-
-
-def load(name: str) -> Any:  # noqa: ANN401 - only the caller knows its type
-    """What `module:attribute` names."""
-    module, _, attribute = name.partition(":")
-    return getattr(import_module(module), attribute)
 
 
 def later(make: Callable[[], MadeT]) -> MadeT:

@@ -41,8 +41,9 @@ from lockstep.plan_fields import (
 from lockstep.plan_hints import near, with_hint
 from lockstep.plan_runners import Runners
 from lockstep.shards import Shard, shards
-from lockstep.store_kinds import OciVault, StoreConfig
 from lockstep.store_kinds.base import Demand, StoreKind
+from lockstep.store_kinds.kinds import StoreConfig
+from lockstep.store_kinds.oci_vault import OciVault
 
 StoreT = TypeVar("StoreT", bound=StoreKind)
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator
 
 from lockstep.model import ROTATOR, Admin, AdminCredential, AdminIam, AdminSecret
 from lockstep.plan_fields import SECRET_NAME, MistakesError, safe
-from lockstep.store_kinds import AwsSecretsManager
+from lockstep.store_kinds.aws_secrets_manager import AwsSecretsManager
 from lockstep.store_kinds.oci_names import oci_name
 
 if TYPE_CHECKING:

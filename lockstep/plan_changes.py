@@ -14,8 +14,8 @@ from enum import IntEnum
 from lockstep.durations import format_duration
 from lockstep.model import Credential, DatabaseServer
 from lockstep.plan import Plan
-from lockstep.store_kinds import OciVault
 from lockstep.store_kinds.base import StoreKind
+from lockstep.store_kinds.oci_vault import OciVault
 
 
 class Phase(IntEnum):

@@ -14,7 +14,7 @@ from lockstep.plan_admins import example_accounts, rotators
 from lockstep.plan_fields import repeated
 from lockstep.shards import run_key
 from lockstep.stack_names import plan_bucket_name
-from lockstep.store_kinds import OciVault
+from lockstep.store_kinds.oci_vault import OciVault
 from lockstep.timing import LEASE, SHORTEST_SHARED_INTERVAL
 from lockstep.wall_clock import fits, neighbours
 

@@ -11,7 +11,7 @@ from lockstep.clouds import Clouds, Endpoints
 from lockstep.compiled import AnyPlan, CompiledPlan, hosted_plan
 from lockstep.errors import InvalidPlanError
 from lockstep.identity import OCI_ENDPOINT_VARIABLE, Cloud, Identity, own_oci_identity
-from lockstep.loading import later, load
+from lockstep.loading import later
 from lockstep.ports import Clock, Ports
 from lockstep.published.documents import Index
 from lockstep.published.places import (
@@ -339,9 +339,10 @@ def hosted_traces() -> "Traces | NotTraced":
 
 @cache
 def _traces() -> "Traces":
-    make, send = load("lockstep.tracing.traces:Traces"), load("lockstep.tracing.sending:send")
-    traces: Traces = make(clock=_DEFAULT_CLOCK, send=send)
-    return traces
+    from lockstep.tracing.sending import send  # noqa: PLC0415 - only where something is traced
+    from lockstep.tracing.traces import Traces  # noqa: PLC0415 - likewise
+
+    return Traces(clock=_DEFAULT_CLOCK, send=send)
 
 
 def forget() -> None:

@@ -31,7 +31,7 @@ from lockstep.client import CredentialClient, Source, aws_source, oci_ring_sourc
 from lockstep.identity import CONFIG_FILE_VARIABLE
 from lockstep.model import Credential, Engine
 from lockstep.plan import Plan
-from lockstep.store_kinds import OciVault
+from lockstep.store_kinds.oci_vault import OciVault
 from lockstep.system import SystemClock
 from sandbox.acts import WITH_APPLICATIONS, WITHOUT_APPLICATIONS, Stage, play, recover
 from sandbox.agent import READER_MAY, running_agent

@@ -27,7 +27,7 @@ from lockstep.plan_fields import CredentialId, Duration, Name, SecretName, Secti
 from lockstep.plan_file import PlanProblemsError, load_plan
 from lockstep.plan_messages import problems_of
 from lockstep.plan_yaml import NotYamlError, read_yaml
-from lockstep.store_kinds import StoreConfig
+from lockstep.store_kinds.kinds import StoreConfig
 from lockstep.usage import DEFAULT_DIRECTORY
 
 DEFAULT_PORT = 2773

@@ -26,7 +26,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lockstep.aws.clients import STORE_ERRORS, error_code, translated
-from lockstep.compiled import AwsStore
 from lockstep.contents import BINARY
 from lockstep.errors import (
     LostCompareAndSetError,
@@ -43,15 +42,8 @@ from lockstep.versioned_secret import Observed, SecretVersion, Staged, VersionNa
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
-    from lockstep.clouds import Clouds
-
 CURRENT, PENDING, PREVIOUS = "AWSCURRENT", "AWSPENDING", "AWSPREVIOUS"
 _PAGE = 100
-
-
-def open_secret(config: AwsStore, clouds: "Clouds", names: VersionNames) -> "SecretsManagerSecret":
-    """One secret of the plan's store: the adapter of the store kind."""
-    return SecretsManagerSecret(clouds.aws("secretsmanager", config.region), config.name, names)
 
 
 def read_secret(client: "SecretsManagerClient", store: str, secret: str) -> str:

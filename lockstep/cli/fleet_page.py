@@ -20,7 +20,7 @@ from lockstep.quotas import Estate, Use, Verdict, pace, uses
 from lockstep.quotas.aws import SECRETS_EACH
 from lockstep.quotas.scaling import scaled
 from lockstep.quotas.simulation import SERVICES, WRITES, Simulated, mean_calls, simulate
-from lockstep.store_kinds import OciVault
+from lockstep.store_kinds.oci_vault import OciVault
 
 COUNTS = (10, 100, 1000, 10_000)
 SECONDS = (0.8, 3, 6, 12)

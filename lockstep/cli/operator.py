@@ -2,10 +2,10 @@
 
 from functools import partial
 
-from lockstep.clouds import Clouds
+from lockstep.clouds import Clouds, open_secret
 from lockstep.compiled import Store
 from lockstep.identity import OPERATOR, Identity
-from lockstep.loading import later, load
+from lockstep.loading import later
 from lockstep.model import Credential
 from lockstep.named import NamedStore
 from lockstep.plan import Plan
@@ -48,5 +48,5 @@ def named_stores(plan: Plan, clouds: Clouds, credential: Credential) -> list[Nam
 
 
 def _named(clouds: Clouds, credential: Credential, config: Store) -> NamedStore:
-    open_secret = partial(load(config.adapter), config, clouds)
-    return NamedStore(config.name, credential, open_secret, side_by_side=clouds.side_by_side)
+    opens = partial(open_secret, config, clouds)
+    return NamedStore(config.name, credential, opens, side_by_side=clouds.side_by_side)

@@ -26,8 +26,8 @@ from lockstep.plan_checks import example_values, missing_ca_files, publication_p
 from lockstep.plan_messages import Problem, in_order
 from lockstep.plan_schema import overlay_schema, plan_schema, schema_text
 from lockstep.quotas import Estate, Use, broken, pace, uses
-from lockstep.store_kinds import OciVault
 from lockstep.store_kinds.oci_budget import version_budget
+from lockstep.store_kinds.oci_vault import OciVault
 
 app = typer.Typer(help="Check the plan file, print its SQL.", no_args_is_help=True)
 

@@ -34,7 +34,8 @@ from lockstep.cli.provisioning import (
 from lockstep.identity import DEPLOYER, Cloud
 from lockstep.plan import Plan
 from lockstep.provision.pace import AWS_QUOTA, AWS_RATE, OCI_RATE
-from lockstep.store_kinds import AwsSecretsManager, OciVault
+from lockstep.store_kinds.aws_secrets_manager import AwsSecretsManager
+from lockstep.store_kinds.oci_vault import OciVault
 
 if TYPE_CHECKING:
     from lockstep.provision.orphans import Orphan

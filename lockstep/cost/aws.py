@@ -15,7 +15,8 @@ from lockstep.plan_admins import names_in_aws
 from lockstep.plan_audit import AwsAudit
 from lockstep.plan_credentials import CredentialSection
 from lockstep.shards import standby_minutes
-from lockstep.store_kinds import AwsSecretsManager, OciVault
+from lockstep.store_kinds.aws_secrets_manager import AwsSecretsManager
+from lockstep.store_kinds.oci_vault import OciVault
 
 FUNCTIONS = ("generate", "apply_db", "update_secrets", "audit")
 HOUR = timedelta(hours=1)

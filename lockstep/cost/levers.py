@@ -11,8 +11,8 @@ from lockstep.cost.prices import SMALLEST_BILLED
 from lockstep.cost.summing import bill
 from lockstep.durations import format_duration
 from lockstep.plan import Plan
-from lockstep.store_kinds import OciVault
 from lockstep.store_kinds.oci_budget import version_budget
+from lockstep.store_kinds.oci_vault import OciVault
 
 LONGER = timedelta(hours=1)
 SHORTEST_LOGS = 30

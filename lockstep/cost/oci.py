@@ -11,7 +11,7 @@ from lockstep.cost.calls import Counted
 from lockstep.plan import Plan
 from lockstep.plan_admins import names_in_oci
 from lockstep.plan_credentials import CredentialSection
-from lockstep.store_kinds import OciVault
+from lockstep.store_kinds.oci_vault import OciVault
 
 SECRETS_EACH = 2
 KEYS = 2

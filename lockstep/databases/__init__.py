@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lockstep.databases.verifiers import RandomBytes
 from lockstep.engines import ENGINES
 from lockstep.errors import UnsupportedServerError
-from lockstep.loading import load
-from lockstep.model import Credential, DatabaseServer, Login
+from lockstep.model import Credential, DatabaseServer, Engine, Login
 from lockstep.ports import Database
 from lockstep.scope import BeforeSend, always
 from lockstep.timeouts import DatabaseTimeouts as Timeouts
@@ -51,8 +50,9 @@ def open_database(
     spec = ENGINES[server.engine]
     if credential.strategy not in spec.strategies:
         raise UnsupportedServerError(database=server.name)
-    driver: type[ServerDatabase[Any]] = load(spec.driver)
-    reached_by = partial(driver, timeouts=timeouts, random_bytes=random_bytes, before_send=before_send)
+    reached_by = partial(
+        driver_of(server.engine), timeouts=timeouts, random_bytes=random_bytes, before_send=before_send
+    )
     replicas = tuple(reached_by(copy, credential, admin) for copy in server.copies)
     return reached_by(server, credential, admin, replicas=replicas)
 
@@ -69,14 +69,12 @@ def open_sessions(
 
     Arguments and errors as of `open_database`.
     """
-    from lockstep.databases.sessions import Sessions  # noqa: PLC0415 - no function needs it
+    from lockstep.databases.sessions import LISTS, Sessions
 
-    spec = ENGINES[server.engine]
-    driver: type[ServerDatabase[Any]] = load(spec.driver)
-    database = driver(
+    database = driver_of(server.engine)(
         server, credential, admin, timeouts=timeouts, random_bytes=os.urandom, before_send=before_send
     )
-    return Sessions(database, load(spec.sessions))
+    return Sessions(database, LISTS[server.engine])
 
 
 def open_looking(
@@ -91,12 +89,43 @@ def open_looking(
 
     Arguments and errors as of `open_database`.
     """
-    from lockstep.databases.looking import Looking  # noqa: PLC0415 - no step needs it
+    from lockstep.databases.looking import Looking
 
-    spec = ENGINES[server.engine]
-    driver: type[ServerDatabase[Any]] = load(spec.driver)
-    database = driver(
+    database = driver_of(server.engine)(
         server, credential, admin, timeouts=timeouts, random_bytes=os.urandom, before_send=before_send
     )
-    questions: Looks = load(spec.looks)
-    return Looking(database, questions)
+    return Looking(database, looks_of(server.engine))
+
+
+def driver_of(engine: Engine) -> "type[ServerDatabase[Any]]":
+    """How a server of an engine is reached. A runner loads only the drivers that its plan needs."""
+    match engine:
+        case Engine.MYSQL:
+            from lockstep.databases.mysql import MySqlDatabase
+
+            return MySqlDatabase
+        case Engine.MARIADB:
+            from lockstep.databases.mariadb import MariaDbDatabase
+
+            return MariaDbDatabase
+        case Engine.POSTGRESQL:
+            from lockstep.databases.postgresql import PostgreSqlDatabase
+
+            return PostgreSqlDatabase
+
+
+def looks_of(engine: Engine) -> "Looks":
+    """What a server of an engine can be asked."""
+    match engine:
+        case Engine.MYSQL:
+            from lockstep.databases import looks_mysql
+
+            return looks_mysql.LOOKS
+        case Engine.MARIADB:
+            from lockstep.databases import looks_mariadb
+
+            return looks_mariadb.LOOKS
+        case Engine.POSTGRESQL:
+            from lockstep.databases import looks_postgresql
+
+            return looks_postgresql.LOOKS

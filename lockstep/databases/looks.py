@@ -27,21 +27,21 @@ _MANAGED = re.compile(r"(arn:.*:secret:)?rds!.*")
 
 
 class Looks(Protocol):
-    """The questions of an engine. A session is the driver's own; raises what its statements raise."""
+    """The questions of an engine. Sessions and databases are the driver's own; raises what its statements raise."""
 
-    def connect(self, database: "ServerDatabase[Any]", tls: ssl.SSLContext | None) -> socket.socket:
+    def connect(self, database: Any, tls: ssl.SSLContext | None) -> socket.socket:  # noqa: ANN401 - the driver's
         """See `lockstep.databases.handshake.Open`."""
 
-    def as_admin(self, session: Any, database: "ServerDatabase[Any]") -> Answers:  # noqa: ANN401 - the driver's
+    def as_admin(self, session: Any, database: Any) -> Answers:  # noqa: ANN401 - the driver's
         """What the rotator admin sees of the server, of its own rights and of the credential's accounts."""
 
-    def as_user(self, session: Any, database: "ServerDatabase[Any]", username: str) -> Answers:  # noqa: ANN401 - likewise
+    def as_user(self, session: Any, database: Any, username: str) -> Answers:  # noqa: ANN401 - likewise
         """What the session of an account shows of that account."""
 
-    def without_login(self, database: "ServerDatabase[Any]", username: str) -> Answers:
+    def without_login(self, database: Any, username: str) -> Answers:  # noqa: ANN401 - the driver's
         """What the server says to an account before a password is shown."""
 
-    def must_not_try(self, session: Any, database: "ServerDatabase[Any]", username: str) -> str | None:  # noqa: ANN401 - likewise
+    def must_not_try(self, session: Any, database: Any, username: str) -> str | None:  # noqa: ANN401 - likewise
         """Why a login of the account would be refused whatever its password; None where no reason is seen."""
 
     def position(self, session: Any) -> str | None:  # noqa: ANN401 - likewise

@@ -8,9 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lockstep.databases.verifiers import RandomBytes
-from lockstep.engines import ENGINES
 from lockstep.errors import InvalidPlanError
-from lockstep.loading import load
 from lockstep.model import (
     ANY_HOST,
     ROTATOR,
@@ -19,6 +17,7 @@ from lockstep.model import (
     AdminSecret,
     Credential,
     DatabaseServer,
+    Engine,
     SecretStr,
 )
 from lockstep.plan import Plan
@@ -145,7 +144,7 @@ def provisioning(
     plan: Plan, credential: Credential, server: DatabaseServer, *, existing: bool = False
 ) -> Provisioning:
     """The SQL for one credential on one of its servers; arguments as of `provisioning_sql`."""
-    dialect: Dialect = load(ENGINES[server.engine].provisioning)
+    dialect = _dialect_of(server.engine)
     rotator = _rotator(plan, server, credential)
     is_itself = server.admin == AdminCredential(credential=credential.id)
     makes = dialect.itself if is_itself else dialect.existing if existing else dialect.fresh
@@ -171,6 +170,22 @@ def provisioning(
     if others and rotator.usernames:
         last_steps.insert(2, f"{rotator.shown} and its login are the same for {', '.join(others)}.")
     return Provisioning(dialect, tuple(preface), tuple(script.statements), tuple(last_steps))
+
+
+def _dialect_of(engine: Engine) -> Dialect:
+    match engine:
+        case Engine.MYSQL:
+            from lockstep.databases import provisioning_mysql
+
+            return provisioning_mysql.DIALECT
+        case Engine.MARIADB:
+            from lockstep.databases import provisioning_mariadb
+
+            return provisioning_mariadb.DIALECT
+        case Engine.POSTGRESQL:
+            from lockstep.databases import provisioning_postgresql
+
+            return provisioning_postgresql.DIALECT
 
 
 def _rotator(plan: Plan, server: DatabaseServer, credential: Credential) -> Rotator:

@@ -14,12 +14,12 @@ https://www.postgresql.org/docs/current/monitoring-stats.html, https://mariadb.c
 https://dev.mysql.com/doc/refman/8.4/en/performance-schema-threads-table.html
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lockstep.databases.sql_text import listed, quoted
 from lockstep.errors import PrivilegeMissingError
-from lockstep.model import Credential
+from lockstep.model import Credential, Engine
 from lockstep.sessions import NotCountable, OpenSession, SessionList
 
 if TYPE_CHECKING:
@@ -160,3 +160,10 @@ def _not_countable(session: "MySqlSession", *grants: str) -> NotCountable:
     username, _, host = account.rpartition("@")
     named = f"{quoted(username)}@{quoted(host)}"
     return NotCountable(grants=tuple(grant.format(account=named) for grant in grants))
+
+
+LISTS: Mapping[Engine, Lists] = {
+    Engine.MYSQL: mysql,
+    Engine.MARIADB: mariadb,
+    Engine.POSTGRESQL: postgresql,
+}

@@ -10,7 +10,7 @@ from lockstep.environment import EnvironmentalError, line_of, told
 from lockstep.errors import LockstepError, UnexpectedError
 from lockstep.plan import Plan
 from lockstep.plan_hints import near, with_hint
-from lockstep.store_kinds import OciVault
+from lockstep.store_kinds.oci_vault import OciVault
 from lockstep.workers import SideBySide
 
 See = Callable[[str], None]

@@ -11,7 +11,7 @@ from lockstep.environment import ClockSkewError
 from lockstep.plan import Plan
 from lockstep.quotas.base import Verdict
 from lockstep.quotas.oci import of_oci
-from lockstep.store_kinds import OciVault
+from lockstep.store_kinds.oci_vault import OciVault
 
 
 def vault_of(plan: Plan) -> OciVault:

@@ -26,9 +26,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-from lockstep.compiled import VaultStore
 from lockstep.errors import (
     LockstepError,
     LostCompareAndSetError,
@@ -54,21 +53,6 @@ PRUNED_AT_ONCE = 5
 ResultT = TypeVar("ResultT")
 
 logger = logging.getLogger("lockstep")
-
-if TYPE_CHECKING:
-    from lockstep.clouds import Clouds
-
-
-def open_secret(config: VaultStore, clouds: "Clouds", names: VersionNames) -> "VaultRing":
-    """One secret of the plan's store: the adapter of the store kind."""
-    return VaultRing(
-        clouds.vault(config),
-        names,
-        slots=config.ring,
-        readers=config.slots_of_readers,
-        clock=clouds.clock,
-        side_by_side=clouds.side_by_side,
-    )
 
 
 class VaultRing:

@@ -7,8 +7,8 @@ from enum import StrEnum
 from lockstep.adoption import ROTATED, Found, Wanted, judge, wanted
 from lockstep.doctor import commands
 from lockstep.plan import Plan
-from lockstep.store_kinds import OciVault
 from lockstep.store_kinds.oci_names import slot_name
+from lockstep.store_kinds.oci_vault import OciVault
 from lockstep.tags import STACK_TAG
 
 _PENDING = frozenset({"PENDING_DELETION", "SCHEDULING_DELETION"})

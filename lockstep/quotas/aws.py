@@ -12,7 +12,7 @@ from lockstep.plan_admins import is_plain_name, names_in_aws
 from lockstep.provision.pace import AWS_QUOTA, AWS_RATE
 from lockstep.quotas.base import SPLIT, Estate, Quota, Use, grows
 from lockstep.quotas.rates import of_rates
-from lockstep.store_kinds import AwsSecretsManager
+from lockstep.store_kinds.aws_secrets_manager import AwsSecretsManager
 
 _AWS = "https://docs.aws.amazon.com"
 

@@ -13,8 +13,8 @@ from lockstep.plan import Plan
 from lockstep.plan_admins import names_in_oci
 from lockstep.quotas import pace
 from lockstep.quotas.base import Quota, Use, grows
-from lockstep.store_kinds import OciVault
 from lockstep.store_kinds.oci_budget import MAX_IN_USE, MAX_PENDING_DELETION, version_budget
+from lockstep.store_kinds.oci_vault import OciVault
 from lockstep.timing import BATCH, RUN
 
 _OCI = "https://docs.oracle.com/iaas/Content"

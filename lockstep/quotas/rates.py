@@ -15,7 +15,7 @@ from lockstep.cost.fleet import STATES_OF_AN_ITEM
 from lockstep.plan import Plan
 from lockstep.quotas import pace
 from lockstep.quotas.base import SPLIT, Quota, Use
-from lockstep.store_kinds import AwsSecretsManager
+from lockstep.store_kinds.aws_secrets_manager import AwsSecretsManager
 
 _AWS = "https://docs.aws.amazon.com"
 _STEP_FUNCTIONS = f"{_AWS}/step-functions/latest/dg/service-quotas.html"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import ClassVar, Literal
+from typing import Literal
 
 from lockstep.compiled import AwsStore, fields_of
 from lockstep.durations import format_duration
@@ -16,8 +16,6 @@ SHORTEST_INTERVAL = timedelta(minutes=15)
 
 class AwsSecretsManager(StoreKind):
     """The AWS store."""
-
-    adapter: ClassVar[str] = "lockstep.aws.secrets_manager:open_secret"
 
     kind: Literal["aws-secrets-manager"]
     """AWS Secrets Manager."""

@@ -4,7 +4,6 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import ClassVar
 
 from lockstep.compiled import Store
 from lockstep.plan_fields import Section
@@ -26,14 +25,7 @@ class Demand:
 
 
 class StoreKind(Section):
-    """A store in the plan.
-
-    Attributes:
-        adapter: The function that opens one secret of the store, as `module:function`: a
-            `lockstep.clouds.OpenSecret`. It is imported when a runner first needs it.
-    """
-
-    adapter: ClassVar[str]
+    """A store in the plan."""
 
     @abstractmethod
     def compile(self) -> Store:

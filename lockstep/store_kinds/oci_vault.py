@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -19,8 +19,6 @@ _ALLOWED_NAME = re.compile(r"[A-Za-z0-9/_.-]+")
 
 class OciVault(StoreKind):
     """The OCI store: each secret is a ring of `ring` plain secrets."""
-
-    adapter: ClassVar[str] = "lockstep.oci.vault_ring:open_secret"
 
     kind: Literal["oci-vault"]
     """OCI Vault."""

@@ -8,7 +8,7 @@ from lockstep.client import ClientCredential, CredentialClient, Source, aws_sour
 from lockstep.engines import ENGINES
 from lockstep.model import Credential, DatabaseServer, SecretStr
 from lockstep.plan import Plan
-from lockstep.store_kinds import OciVault
+from lockstep.store_kinds.oci_vault import OciVault
 from sandbox.applications import CACHE_SECONDS, Application, Login, by_client, log_in
 from sandbox.outside import Outside, StoreName, value_of
 

@@ -16,8 +16,8 @@ from lockstep.model import ROTATOR, AdminSecret, Credential, Engine, Login, Secr
 from lockstep.plan import Plan
 from lockstep.plan_file import load_source
 from lockstep.scope import check_scope
-from lockstep.store_kinds import OciVault
 from lockstep.store_kinds.oci_names import oci_name, slot_name
+from lockstep.store_kinds.oci_vault import OciVault
 from sandbox.aws.resources import create_audit_bucket, create_lock_table, create_mac_key
 from sandbox.databases import DatabaseServer
 from sandbox.estate import PLACEHOLDER

@@ -24,7 +24,7 @@ from lockstep.model import Engine, Strategy
 from lockstep.plan_fields import Username
 from lockstep.plan_file import load_plan
 from lockstep.plan_schema import SCHEMA_NAME, plan_schema
-from lockstep.store_kinds import OciVault
+from lockstep.store_kinds.oci_vault import OciVault
 from sandbox.aws import AwsSandbox
 from sandbox.estate import environment
 from sandbox.oci import OciSandbox, write_config_file

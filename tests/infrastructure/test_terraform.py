@@ -17,8 +17,8 @@ from lockstep.plan_file import parse_plan
 from lockstep.published.places import place_in_oci, place_of
 from lockstep.shards import shards
 from lockstep.stack_names import DEFAULT_STACK
-from lockstep.store_kinds import OciVault
 from lockstep.store_kinds.oci_names import oci_name, slot_name
+from lockstep.store_kinds.oci_vault import OciVault
 from lockstep.timing import RUN
 from tests.infrastructure.terraform.stack import (
     CONFIGURATION,

@@ -14,7 +14,7 @@ from lockstep.provision.content import OCI_DESCRIPTION, OCI_TEXT
 from lockstep.provision.decide import RingTerms, slots_in_oci
 from lockstep.provision.imports import import_blocks
 from lockstep.provision.settings import ring_terms
-from lockstep.store_kinds import OciVault
+from lockstep.store_kinds.oci_vault import OciVault
 from tests.infrastructure.terraform import tenancy
 from tests.infrastructure.terraform.stack import (
     Deployment,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lockstep.loading import later, load
+from lockstep.loading import later
 from lockstep.plan_file import load_plan
 from lockstep.published.compiling import compile_plan
 from lockstep.published.publishing import write_folder
@@ -29,10 +29,6 @@ class _Counted:
 
     def __iter__(self) -> Iterator[int]:
         return iter((1, 2))
-
-
-def test_a_name_is_imported() -> None:
-    assert load("lockstep.loading:load") is load
 
 
 def test_an_object_is_made_at_its_first_use_and_once() -> None:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from lockstep.cli.app import app
 from lockstep.plan_file import PlanProblemsError, load_plan, load_shipped_plan, load_source, parse_plan
-from lockstep.store_kinds import OciVault
+from lockstep.store_kinds.oci_vault import OciVault
 from tests.fuzz.harness import Json, inputs, judged, mutated, spelled
 
 ROOT = Path(__file__).parents[2]

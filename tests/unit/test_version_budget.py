@@ -10,8 +10,8 @@ import pytest
 from lockstep.errors import InvalidPlanError, StoreQuotaExceededError
 from lockstep.model import CredentialValue, Engine, Login, SecretStr, Strategy
 from lockstep.plan_file import PlanProblemsError, parse_plan
-from lockstep.store_kinds import OciVault
 from lockstep.store_kinds.oci_budget import version_budget
+from lockstep.store_kinds.oci_vault import OciVault
 from sandbox import plans
 from sandbox.oci import OciSandbox, SandboxClock
 from tests.contract.oci_fixtures import VaultRingHarness

@@ -5,9 +5,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
@@ -27,8 +25,6 @@ from lockstep.identity import AWS_RUNNER, OCI_RUNNER, OPERATOR, Identity
 from lockstep.model import Login, SecretStr
 from lockstep.oci.clients import OciIdentity
 from lockstep.runner_keys import GRACE
-from lockstep.store_kinds import StoreConfig
-from lockstep.store_kinds.base import StoreKind
 from lockstep.system import SystemClock
 from lockstep.timeouts import CloudTimeouts, DatabaseTimeouts, Timeouts
 from lockstep.wiring import PLAN_VARIABLE, Runner, forget, hosted_runner
@@ -40,7 +36,6 @@ from tests.support.peer import silent
 CREDENTIAL = "multi-cloud/app_user"
 LESS_THAN_SHIPPED = CloudTimeouts().read_seconds - 1
 """No wait by the time-outs that are shipped is so short."""
-KINDS: list[type[StoreKind]] = list(get_args(get_args(StoreConfig)[0]))
 
 
 @pytest.fixture(autouse=True)
@@ -59,12 +54,6 @@ def _reach(read: Callable[[str], str]) -> Clouds:
     clouds = Clouds(make_plan(), OPERATOR, endpoints=Endpoints(), timeouts=Timeouts(), clock=SystemClock())
     clouds.secret = read  # type: ignore[assignment, method-assign]  # nothing is asked of AWS
     return clouds
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_adapter_of_a_store_kind_can_be_imported(kind: type[StoreKind]) -> None:
-    module, _, name = kind.adapter.partition(":")
-    assert callable(getattr(import_module(module), name))
 
 
 def test_a_runner_has_the_stores_of_the_plan_and_the_stream_of_its_own_cloud() -> None:
