@@ -53,9 +53,6 @@ locks: setup ## Resolve the dependencies again
 	.venv/bin/uv pip compile pyproject.toml --extra agent --extra oci --constraint locks/dev.txt --universal \
 	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
 	  --quiet -o locks/agent.txt
-	printf '%s\n' opentelemetry-exporter-otlp-proto-http opentelemetry-sdk | .venv/bin/uv pip compile - \
-	  --constraint locks/dev.txt --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-emit-find-links --no-header --no-annotate --quiet -o locks/otel.txt
 	printf '%s\n' hatchling | .venv/bin/uv pip compile - --constraint locks/dev.txt --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet -o locks/build.txt
 	printf '%s\n' typer uv | .venv/bin/uv pip compile - --constraint locks/dev.txt --universal --python-version 3.11 \
@@ -119,9 +116,9 @@ destroy: destroy-aws
 build-oci: setup ## Build the bundle of the OCI function for PLAN; print its size
 	@$(PYTHON) -m cdk.bundle oci --plan $(PLAN) $(BUILD_ARGS)
 
-image-oci: setup ## Build the image of the OCI function for PLAN as IMAGE, with docker or podman (PLATFORM, BASE, BUILDER, TRACING=1)
+image-oci: setup ## Build the image of the OCI function for PLAN as IMAGE, with docker or podman (PLATFORM, BASE, BUILDER)
 	@$(PYTHON) -m cdk.image --plan $(PLAN) $(if $(IMAGE),--tag $(IMAGE)) $(if $(PLATFORM),--platform $(PLATFORM)) \
-	  $(if $(BASE),--base $(BASE)) $(if $(BUILDER),--builder $(BUILDER)) $(if $(TRACING),--tracing)
+	  $(if $(BASE),--base $(BASE)) $(if $(BUILDER),--builder $(BUILDER))
 
 terraform-cli:
 	@command -v $(TERRAFORM) > /dev/null || { echo "Terraform is not installed. Install Terraform 1.5 or newer, or OpenTofu, \

@@ -20,7 +20,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -108,7 +108,6 @@ class Bundle:
         architecture: The processor that its compiled packages are for.
         unpacked_bytes: Size of all files.
         zip_bytes: Size of `bundle.zip`.
-        tracing: Whether its functions can send traces.
         oci: Whether its functions can reach OCI.
         ca_files: The plan's, as `digests` names them.
     """
@@ -118,7 +117,6 @@ class Bundle:
     architecture: Architecture
     unpacked_bytes: int
     zip_bytes: int
-    tracing: bool = False
     oci: bool = False
     ca_files: tuple[str, ...] = ()
 
@@ -147,7 +145,6 @@ def build(
     out: Path,
     python: str | None = None,
     architecture: Architecture | None = None,
-    tracing: bool = False,
 ) -> Bundle:
     """Build a bundle and replace the contents of `out`.
 
@@ -157,7 +154,6 @@ def build(
         out: The folder to write.
         python: The Python version; the running one by default.
         architecture: The processor; that of this machine by default.
-        tracing: Add what sends traces.
 
     Raises:
         BundleError: A CA file is missing or outside the plan's folder, or the target's Python version is not installed.
@@ -171,10 +167,9 @@ def build(
     shutil.rmtree(out, ignore_errors=True)
     content.mkdir(parents=True)
     shipped = copy_ca_files(content, plan_file, plan)
-    locks = ["oci" if needs_oci else "aws", *(["otel"] if tracing else [])]
-    _install_packages(content, locks, python, architecture)
-    trim(content, runner, tracing=tracing)
-    _copy_sources(content, runner, tracing=tracing)
+    _install_packages(content, "oci" if needs_oci else "aws", python, architecture)
+    trim(content, runner)
+    _copy_sources(content, runner)
     interpreter = _interpreter(python)
     _run(interpreter, "-I", "-S", str(_COMPILER), str(content), _TASK_ROOT[runner], *_SOURCES[runner])
     if (python, architecture) == (running_python(), running_architecture()):
@@ -187,7 +182,6 @@ def build(
         architecture=architecture,
         unpacked_bytes=sum(f.stat().st_size for f in _files(content)),
         zip_bytes=archive.stat().st_size,
-        tracing=tracing,
         oci=needs_oci,
         ca_files=shipped,
     )
@@ -229,22 +223,21 @@ def import_milliseconds(content: Path, module: str, *, tries: int = 3) -> float:
     return round(median(seconds) * 1000, 1)
 
 
-def _install_packages(content: Path, locks: Sequence[str], python: str, architecture: Architecture) -> None:
+def _install_packages(content: Path, lock: str, python: str, architecture: Architecture) -> None:
     _uv(
         *("pip", "install", "--quiet", "--no-deps", "--require-hashes", "--no-build", "--link-mode", "copy"),
         *("--target", str(content)),
-        *(word for name in locks for word in ("--requirements", str(ROOT / "locks" / f"{name}.txt"))),
+        *("--requirements", str(ROOT / "locks" / f"{lock}.txt")),
         *("--python-version", python, "--python-platform", _UV_PLATFORM[architecture]),
     )
 
 
-def _copy_sources(content: Path, runner: Runner, *, tracing: bool) -> None:
-    left_out = _NOT_SHIPPED if tracing else (*_NOT_SHIPPED, "tracing")
+def _copy_sources(content: Path, runner: Runner) -> None:
     for package in _SOURCES[runner]:
         for source in sorted((ROOT / package).rglob("*.py")):
             relative = source.relative_to(ROOT)
             if not any(
-                fnmatch(str(relative), f"lockstep/{n}{rest}") for n in left_out for rest in ("", "/*")
+                fnmatch(str(relative), f"lockstep/{n}{rest}") for n in _NOT_SHIPPED for rest in ("", "/*")
             ):
                 _copy(source, content / relative)
 
@@ -349,7 +342,6 @@ def bundle(
         Architecture | None, typer.Option(help="The processor.  [default: that of this machine]")
     ] = None,
     machine: Annotated[Machine | None, typer.Option(help="The processor, as Docker spells it.")] = None,
-    tracing: Annotated[bool, typer.Option("--tracing", help="Add what sends traces.")] = False,
 ) -> None:
     """Build what is shipped to a cloud, and print its figures as one line of JSON.
 
@@ -363,7 +355,6 @@ def bundle(
             out=folder,
             python=python,
             architecture=architecture or (ARCHITECTURES[machine] if machine else None),
-            tracing=tracing,
         )
     except PlanProblemsError as error:
         typer.echo("\n".join(error.lines), err=True)

@@ -56,8 +56,6 @@ _FOR_PLANS = frozenset(
     "typing_extensions.py",
     "typing_inspection",
 }
-_FOR_TRACES = frozenset({"idna", "typing_extensions", "typing_extensions.py"})
-"""Of all these, what OpenTelemetry and its HTTP client need."""
 _FOR_OCI_FUNCTIONS = frozenset({"fdk", "httptools"})
 # The command line, the drivers of databases, and what has installed the packages.
 _NOT_FOR_AGENTS = frozenset(
@@ -87,9 +85,6 @@ _PARTS = (
     "dateutil/zoneinfo/dateutil-zoneinfo.tar.gz",  # Of zones, only UTC is used.
     "fdk/scripts/fdk_tcp_debug.py",
     "fdk/tests",
-    # Of the messages of Google's own services, the traces have none.
-    *(f"google/{part}" for part in ("api", "cloud", "gapic", "logging", "longrunning", "rpc", "type")),
-    "google/protobuf/internal/message_benchmark.py",
     "oci/addons",
     "oci/async_base_client.py",
     "oci/encryption",
@@ -114,15 +109,14 @@ _METADATA = frozenset({"INSTALLER", "RECORD", "REQUESTED", "WHEEL", "top_level.t
 """Of an installation. Names, versions and licences stay."""
 
 
-def trim(content: Path, kind: Kind, *, tracing: bool = False) -> None:
+def trim(content: Path, kind: Kind) -> None:
     """Leave out of the installed packages what is not used.
 
     Args:
         content: The folder with the packages.
         kind: What uses them.
-        tracing: Whether it sends traces.
     """
-    _leave_out(content, _LEFT_OUT[kind] - _FOR_TRACES if tracing else _LEFT_OUT[kind])
+    _leave_out(content, _LEFT_OUT[kind])
     _trim_botocore(content / "botocore" / "data")
     for part in _PARTS:
         _remove(content / part)

@@ -148,11 +148,6 @@ def check_complete(deployment: Deployment) -> None:
             f"the bundle in {settings.bundle} has not the CA files, or not the SDK of OCI, that {settings.plan} needs; "
             f"run `make build PLAN={settings.plan}`"
         )
-    if settings.tracing_endpoint and not bundle.tracing:
-        raise NotDeployableError(
-            f"the bundle in {settings.bundle} cannot send traces to tracing_endpoint; run `make build "
-            f"PLAN={settings.plan} BUILD_ARGS=--tracing`"
-        )
 
 
 def check_canary(plan: Plan, canary: str | None) -> None:

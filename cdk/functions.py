@@ -32,7 +32,7 @@ from cdk.wide_resources import acknowledge_entries, acknowledge_objects, acknowl
 from lockstep.published.places import place_in_aws
 from lockstep.stack_names import function_names, state_machine_name
 from lockstep.timing import STEP
-from lockstep.wiring import PLAN_VARIABLE, TRACES_VARIABLE
+from lockstep.wiring import PLAN_VARIABLE
 
 _ARCHITECTURES = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
 _PLATFORMS = {"arm64": ecr_assets.Platform.LINUX_ARM64, "x86_64": ecr_assets.Platform.LINUX_AMD64}
@@ -164,7 +164,7 @@ class Functions(Construct):
                 else lambda_.Runtime.FROM_IMAGE
             ),
             architecture=_ARCHITECTURES[bundle.architecture if bundle else self._settings.architecture],
-            environment=self._environment(step),
+            environment=self._environment(),
             # That of a failed deployment goes, so that the next one may publish the same code.
             current_version_options=lambda_.VersionOptions(
                 removal_policy=RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE
@@ -181,10 +181,8 @@ class Functions(Construct):
             security_groups=groups,
         )
 
-    def _environment(self, step: str) -> dict[str, str]:
-        collector = self._settings.tracing_endpoint
-        of_traces = {TRACES_VARIABLE: collector} if collector and step not in _NO_STEPS else {}
-        return {PLAN_VARIABLE: str(self._place), **of_traces}
+    def _environment(self) -> dict[str, str]:
+        return {PLAN_VARIABLE: str(self._place)}
 
     def _bundle(self) -> Bundle | None:
         return read_bundle(self._bundle_folder()) if self._settings.packaging == "zip" else None
@@ -197,8 +195,6 @@ class Functions(Construct):
         arguments = {"PLAN": plan}
         if self._settings.base_image:
             arguments["BASE"] = self._settings.base_image
-        if self._settings.tracing_endpoint:
-            arguments["TRACING"] = "1"
         return lambda_.Code.from_asset_image(
             str(ROOT),
             file="functions/Dockerfile",

@@ -34,7 +34,7 @@ _LEFT_OUT = shutil.ignore_patterns("__pycache__", "terraform")
 
 def sources(runner: Runner) -> list[str]:
     """The files and folders, relative to the repository, from which a runner's bundle is made, besides the plan."""
-    locks = [f"locks/{name}.txt" for name in ("aws", "bootstrap", "oci", "otel")]
+    locks = [f"locks/{name}.txt" for name in ("aws", "bootstrap", "oci")]
     return ["cdk/__init__.py", *_BUILDER, *_FOLDERS[runner], *locks]
 
 
@@ -102,7 +102,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 
 @app.command()
-def image(  # noqa: PLR0913 - an option each
+def image(
     *,
     plan: Annotated[Path, typer.Option(help="The plan file.")] = Path("lockstep.yaml"),
     tag: Annotated[str, typer.Option(help="The image's name and tag.")] = "lockstep:latest",
@@ -113,7 +113,6 @@ def image(  # noqa: PLR0913 - an option each
     builder: Annotated[
         str | None, typer.Option(help="The image that builds the bundle, best with its digest.")
     ] = None,
-    tracing: Annotated[bool, typer.Option("--tracing", help="Add what sends traces.")] = False,
     context: Annotated[Path, typer.Option(help="The folder for the build context.")] = ROOT
     / "build"
     / "image-oci",
@@ -125,7 +124,7 @@ def image(  # noqa: PLR0913 - an option each
 
     Exit code: 0 built, 2 wrong use, an invalid plan, or no program to build with; else that of docker or podman.
     """
-    given = (("BASE", base), ("BUILDER", builder), ("TRACING", "1" if tracing else None))
+    given = (("BASE", base), ("BUILDER", builder))
     arguments = {name: value for name, value in given if value}
     try:
         stage(plan, context)

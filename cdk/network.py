@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
-from urllib.parse import urlsplit
 
 from aws_cdk import aws_ec2 as ec2
 from constructs import Construct
@@ -51,9 +50,7 @@ class Network:
         return cls(
             vpc=vpc,
             groups=groups or [_for_databases(scope, vpc, settings, deployment)],
-            groups_of_others=(groups or [_for_services(scope, vpc, deployment.settings.tracing_endpoint)])
-            if others
-            else None,
+            groups_of_others=(groups or [_for_services(scope, vpc)]) if others else None,
         )
 
     def groups_for(self, step: str) -> Sequence[ec2.ISecurityGroup] | None:
@@ -74,11 +71,11 @@ def _for_databases(
     for port in sorted({server.port for server in deployment.plan.databases}):
         for cidr in settings.database_cidrs:
             group.add_egress_rule(ec2.Peer.ipv4(cidr), ec2.Port.tcp(port), "databases")
-    _let_out(group, deployment.settings.tracing_endpoint)
+    _let_out(group)
     return group
 
 
-def _for_services(scope: Construct, vpc: ec2.IVpc, collector: str | None) -> ec2.SecurityGroup:
+def _for_services(scope: Construct, vpc: ec2.IVpc) -> ec2.SecurityGroup:
     group = ec2.SecurityGroup(
         scope,
         "OtherFunctionsGroup",
@@ -86,13 +83,9 @@ def _for_services(scope: Construct, vpc: ec2.IVpc, collector: str | None) -> ec2
         description="Lockstep: the functions that do not reach the databases",
         allow_all_outbound=False,
     )
-    _let_out(group, collector)
+    _let_out(group)
     return group
 
 
-def _let_out(group: ec2.SecurityGroup, collector: str | None) -> None:
+def _let_out(group: ec2.SecurityGroup) -> None:
     group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "Secrets Manager, DynamoDB, OCI")
-    where = urlsplit(collector or "")
-    port = where.port or (80 if where.scheme == "http" else 443)
-    if where.hostname and where.hostname != "localhost" and port != 443:  # noqa: PLR2004 - HTTPS, as above
-        group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(port), "traces")

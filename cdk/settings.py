@@ -115,14 +115,6 @@ class Settings(BaseModel):
         StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$"),
         Field(description="the address that gets the alarms, once it confirms; null: subscribe by hand"),
     ] = None
-    tracing_endpoint: Annotated[
-        str | None,
-        StringConstraints(pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9/._-]*)?$"),
-        Field(
-            description="the OTLP/HTTP endpoint of the collector that gets a trace of each rotation, such as "
-            "http://localhost:4318; null: nothing is traced"
-        ),
-    ] = None
     vpc: Annotated[
         Vpc | None,
         BeforeValidator(_parsed),

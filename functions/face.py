@@ -16,7 +16,7 @@ from lockstep.ports import Clock, Ports
 from lockstep.scope import Scope, end_process
 from lockstep.shapes import Message, ShapeError, read
 from lockstep.system import SystemClock
-from lockstep.wiring import hosted_runner, hosted_traces
+from lockstep.wiring import hosted_runner
 
 logger = logging.getLogger("lockstep")
 logger.setLevel(logging.INFO)
@@ -76,13 +76,12 @@ class LambdaFace(Generic[RequestT]):
         """Answer one invocation, when every call that it has begun has ended (protocol F10)."""
         if isinstance(event, dict) and "doctor" in event:
             return self._look(event, context)
-        began, traces = time.monotonic(), hosted_traces()
+        began = time.monotonic()
         outcome, request = "ok", None
         try:
             request = _validated(self._request_type, event)
-            step = traces.step(self._step)
             with self._scope(context).open():
-                result = step(request, self._ports(request.rotation.credential_id))
+                result = self._step(request, self._ports(request.rotation.credential_id))
             return result.model_dump()
         except LockstepError as e:
             outcome = type(e).__name__
@@ -93,7 +92,6 @@ class LambdaFace(Generic[RequestT]):
             raise UnexpectedError(code=outcome) from None
         finally:
             _log(request, self._step.__module__, outcome, time.monotonic() - began)
-            traces.flush(seconds_left=context.get_remaining_time_in_millis() / 1000)
 
     def _look(self, event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         """Answer `lockstep doctor --in-cloud`: no step is run, and no line is logged that counts as one."""

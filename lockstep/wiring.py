@@ -2,10 +2,9 @@
 
 import logging
 import os
-from collections.abc import Callable
 from functools import cache, partial
 from threading import Lock
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from lockstep.clouds import Clouds, Endpoints
 from lockstep.compiled import AnyPlan, CompiledPlan, hosted_plan
@@ -32,7 +31,6 @@ from lockstep.workers import SideBySide, at_the_same_time
 if TYPE_CHECKING:
     from lockstep.events.sending import Sink
     from lockstep.oci.own_function import OwnFunction
-    from lockstep.tracing.traces import Traces
     from lockstep.watch import Table
 
 PLAN_VARIABLE = "LOCKSTEP_PLAN"
@@ -47,43 +45,9 @@ FUNCTION_VARIABLE, REGION_VARIABLE = "FN_FN_ID", "OCI_RESOURCE_PRINCIPAL_REGION"
 EVENT_TIMEOUTS = CloudTimeouts(connect_seconds=1.0, read_seconds=2.0)
 """Of the calls that send events: somebody waits for what comes after them, and nobody for the events."""
 
-TRACES_VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
-"""The environment variable that names the collector that gets a trace of each rotation."""
-TRACES_OFF_VARIABLE = "OTEL_SDK_DISABLED"
-"""`true`: nothing is traced all the same."""
-
 logger = logging.getLogger("lockstep")
 
 _DEFAULT_ENDPOINTS, _DEFAULT_TIMEOUTS, _DEFAULT_CLOCK = Endpoints(), Timeouts(), SystemClock()
-
-
-T = TypeVar("T")
-
-
-class NotTraced:
-    """Stands for `lockstep.tracing.traces.Traces` where nothing is traced: all is left as it is."""
-
-    def ports(self, _plan: CompiledPlan) -> Callable[[Ports], Ports]:
-        """Leaves the ports as they are."""
-        return _as_it_is
-
-    def step(self, step: T) -> T:
-        """The step itself."""
-        return step
-
-    def rotation(self, rotate: T) -> T:
-        """The function itself."""
-        return rotate
-
-    def flush(self, *, seconds_left: float) -> None:
-        """There is nothing to send."""
-
-
-_NOT_TRACED = NotTraced()
-
-
-def _as_it_is(given: T) -> T:
-    return given
 
 
 class Runner:
@@ -97,10 +61,9 @@ class Runner:
         clock: The time that every port goes by.
         side_by_side: Runs what does not depend on each other.
         before_send: Called before each request, connect and statement (protocol F11).
-        seen_through: Gives, for a plan, what puts something around the ports, or leaves them as they are.
     """
 
-    def __init__(  # noqa: PLR0913 - all but two are keyword-only and have defaults
+    def __init__(
         self,
         plan: AnyPlan | PlanSource,
         identity: Identity,
@@ -110,10 +73,8 @@ class Runner:
         clock: Clock = _DEFAULT_CLOCK,
         side_by_side: SideBySide = at_the_same_time,
         before_send: BeforeSend = always,
-        seen_through: Callable[[CompiledPlan], Callable[[Ports], Ports]] = _NOT_TRACED.ports,
     ) -> None:
         self._source = plan if isinstance(plan, PlanSource) else WholePlan(plan.compiled)
-        self._seen_through = seen_through
         self._side_by_side = side_by_side
         self._cloud = identity.home
         self._open = partial(
@@ -159,7 +120,7 @@ class Runner:
         credential = plan.found(credential_id)
         clouds, cloud = self._clouds(plan), self._cloud
         clouds.require_stream(cloud)
-        ports = Ports(
+        return Ports(
             runner=cloud,
             credential=credential,
             stores=later(partial(clouds.stores, credential)),
@@ -173,7 +134,6 @@ class Runner:
             clock=clouds.clock,
             passwords=SystemPasswords(),
         )
-        return self._seen_through(plan)(ports)
 
     def lock_table(self) -> "Table":
         """Every lock record.
@@ -267,7 +227,6 @@ def hosted_runner(
         clock=clock,
         side_by_side=side_by_side,
         before_send=check_scope,
-        seen_through=hosted_traces().ports,
     )
 
 
@@ -324,25 +283,6 @@ def _region(said: str | None, variable: str) -> str:
     if not region:
         raise InvalidPlanError(code="no-region")
     return region
-
-
-def hosted_traces() -> "Traces | NotTraced":
-    """What records the rotations of this process, if the environment names a collector. If not, nothing is loaded."""
-    if not os.environ.get(TRACES_VARIABLE) or os.environ.get(TRACES_OFF_VARIABLE, "").lower() == "true":
-        return _NOT_TRACED
-    try:
-        return _traces()
-    except ModuleNotFoundError:
-        logger.warning("traces were not sent: this bundle was built without tracing")
-        return _NOT_TRACED
-
-
-@cache
-def _traces() -> "Traces":
-    from lockstep.tracing.sending import send  # noqa: PLC0415 - only where something is traced
-    from lockstep.tracing.traces import Traces  # noqa: PLC0415 - likewise
-
-    return Traces(clock=_DEFAULT_CLOCK, send=send)
 
 
 def forget() -> None:

@@ -40,7 +40,7 @@ from lockstep.scope import Scope, end_process
 from lockstep.shapes import Message, ShapeError, parse, read
 from lockstep.system import SystemClock
 from lockstep.timing import LOCK_POLICY, STEP
-from lockstep.wiring import forget, hosted_runner, hosted_traces
+from lockstep.wiring import forget, hosted_runner
 from lockstep.workers import at_the_same_time
 from oci_fn.dispatching import LATE, MOST_IDS, HandedOn, hand_on, looked_again, shares, turned
 from oci_fn.retries import Retries
@@ -159,7 +159,6 @@ class Function:
                 if number > 1 and self._clock.monotonic() >= ends_at - LAST_BEGIN_SECONDS:
                     break
                 results.append(self._run(run, f"{call_id}.{number}", teller, ends_at=ends_at))
-            hosted_traces().flush(seconds_left=ends_at - self._clock.monotonic())
         except LockstepError as error:
             self._forget_after(type(error).__name__)
             return _answer(ctx, _shown(error), succeeded=False)
@@ -207,7 +206,7 @@ class Function:
             # A run has a scope of its own, so that nothing of it goes on in the next one (protocol F10).
             with Scope(self._clock, ends_at=ends_at, leave=self._leave).open():
                 ports = retries.call("ReadPlan", partial(self._runner().ports, run.credential_id))
-                done = hosted_traces().rotation(rotate)(request, ports, retries)
+                done = rotate(request, ports, retries)
             result = {
                 "outcome": done.outcome,
                 "generation": done.generation,

@@ -294,7 +294,6 @@ def running_estate(
                 OCI_ENDPOINT_VARIABLE: addresses.oci,
                 wiring.PLAN_VARIABLE: str(plan_file),
                 CONFIG_FILE_VARIABLE: str(write_config_file(folder, "function", identities.function_key)),
-                **{name: value for name, value in os.environ.items() if name.startswith("OTEL_")},
             },
             confidential=[
                 audit_key,

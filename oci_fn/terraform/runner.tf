@@ -24,7 +24,6 @@ module "runner" {
   paused                     = var.paused
   log_retention_days         = var.log_retention_days
   alarm_email                = var.alarm_email
-  tracing_endpoint           = var.tracing_endpoint
   shape                      = var.shape
   freeform_tags              = local.freeform_tags
   defined_tags               = local.defined_tags

@@ -154,17 +154,6 @@ variable "alarm_email" {
   default     = null
 }
 
-variable "tracing_endpoint" {
-  description = "The OTLP/HTTP endpoint of the collector that gets a trace of each rotation, such as http://10.0.0.5:4318. The image must be built with TRACING=1. By default, or with an empty text, nothing is traced."
-  type        = string
-  default     = null
-
-  validation {
-    condition     = var.tracing_endpoint == null || can(regex("^(https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9/._-]*)?)?$", var.tracing_endpoint))
-    error_message = "tracing_endpoint must be a URL such as http://10.0.0.5:4318, or empty."
-  }
-}
-
 # The protection of the audit log.
 
 variable "audit_retention_days" {

@@ -22,7 +22,6 @@ from cdk.settings import Settings
 from lockstep.plan_file import PlanProblemsError, load_plan
 from sandbox.aws.lambda_host import InvocationResult, LambdaHost
 from sandbox.aws.lambda_process import DeployedFunction, FunctionProcesses, copy_runtime
-from sandbox.otlp import Collector
 from sandbox.plans import write_plan
 from tests.infrastructure.cdk_case import PLAN, synthesised
 
@@ -208,33 +207,6 @@ def test_a_handler_is_imported_fast(content: Path) -> None:
     assert import_milliseconds(content, "functions.generate.handler", tries=1) < 5000
 
 
-def test_tracing_is_in_a_bundle_only_where_it_is_asked_for(
-    content: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without it, no byte of OpenTelemetry and none of ours; with it, its process sends from the bundle alone."""
-    assert not (content / "lockstep" / "tracing").exists()
-    assert not {p.name for p in content.iterdir()} & {"opentelemetry", "google", "requests", "idna"}
-    built = build("aws", plan_file=ROOT / PLAN, out=tmp_path / "out", tracing=True)
-    assert (built.tracing, read_bundle(tmp_path / "out")) == (True, built)
-    program = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from lockstep.tracing.sending import send\n"
-        "span = {'trace': 'a' * 32, 'id': 'b' * 16, 'parent': None, 'name': 'n', 'kind': 'client', "
-        "'began': 1, 'ended': 2, 'attributes': {}, 'error': None}\n"
-        "print(send([span], 60.0))"
-    )
-    with Collector() as collector:
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
-        done = subprocess.run(  # noqa: S603 - our own interpreter
-            [sys.executable, "-I", "-S", "-c", program, str(tmp_path / "out" / "content")],
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-    assert done.stdout == "None\n", done.stderr
-    assert [span.name for span in collector.spans] == ["n"]
-
-
 def test_a_ca_file_outside_the_plans_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "plan").mkdir()
     shutil.copy(ROOT / PLAN.parent / "ca" / "example.pem", tmp_path / "example.pem")
@@ -284,7 +256,7 @@ def _pins(lock: str) -> Iterator[tuple[str, str]]:
         yield match[1] + "==" + match[2], match[3]
 
 
-@pytest.mark.parametrize("lock", ["aws.txt", "oci.txt", "otel.txt"])
+@pytest.mark.parametrize("lock", ["aws.txt", "oci.txt"])
 def test_shipped_versions_are_the_tested_ones(lock: str) -> None:
     shipped, tested = dict(_pins(lock)), dict(_pins("dev.txt"))
     assert len(shipped) >= 15

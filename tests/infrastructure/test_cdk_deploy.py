@@ -229,20 +229,6 @@ def test_a_bundle_with_other_ca_files_is_refused(
     assert "the bundle" not in capsys.readouterr().err
 
 
-def test_a_bundle_that_cannot_send_traces_is_refused_where_they_are_wanted(
-    plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bundle = tmp_path / "bundle"
-    build("aws", plan_file=plan, out=bundle)
-    given = ["packaging=zip", f"plan={plan}", f"bundle={bundle}", "tracing_endpoint=http://localhost:4318"]
-    assert main(["--dry-run", *(word for one in given for word in ("-c", one))]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line == (
-        f"the bundle in {bundle} cannot send traces to tracing_endpoint; run `make build PLAN={plan} "
-        "BUILD_ARGS=--tracing`"
-    )
-
-
 def test_without_credentials_it_says_how_to_sign_in(
     plan: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -275,39 +275,6 @@ def test_the_functions_are_told_the_plan_of_the_rules(aws: Synthesised) -> None:
         assert place == PlanInS3(bucket="example-lockstep-audit-plans", digest=digest, region="eu-central-1")
 
 
-def test_a_collector_of_traces_is_named_to_the_steps_and_let_through() -> None:
-    stack = synthesised(plan=BOTH_CLOUDS, vpc=VPC, tracing_endpoint="http://10.0.0.5:4318")
-    functions = {
-        f["Properties"]["FunctionName"]: f["Properties"]["Environment"]["Variables"]
-        for f in stack.resources("AWS::Lambda::Function").values()
-        if "lockstep" in str(f["Properties"].get("FunctionName"))
-    }
-    told = {name for name, variables in functions.items() if "OTEL_EXPORTER_OTLP_ENDPOINT" in variables}
-    assert functions.keys() - told == {"lockstep-watch"}
-    assert len(told) == 4
-    (image,) = {
-        json.dumps(i["source"]["dockerBuildArgs"], sort_keys=True)
-        for i in json.loads((stack.folder / "lockstep.assets.json").read_text())["dockerImages"].values()
-    }
-    assert json.loads(image)["TRACING"] == "1"
-    group = stack.properties("AWS::EC2::SecurityGroup")
-    assert 4318 in {rule["FromPort"] for rule in group["SecurityGroupEgress"]}
-
-
-@pytest.mark.parametrize("endpoint", ["https://otlp.example.com", "http://localhost:4318"])
-def test_a_collector_that_is_reached_anyway_opens_no_port(endpoint: str) -> None:
-    off = synthesised(plan=BOTH_CLOUDS, vpc=VPC)
-    on = synthesised(plan=BOTH_CLOUDS, vpc=VPC, tracing_endpoint=endpoint)
-    kind = "AWS::EC2::SecurityGroup"
-    assert on.properties(kind) == off.properties(kind)
-
-
-@pytest.mark.parametrize("endpoint", ["localhost:4318", "http://a:b@c", "http://x/?token=y", "grpc://x:4317"])
-def test_an_endpoint_that_is_no_url_or_holds_a_token_is_refused(endpoint: str) -> None:
-    with pytest.raises(NotDeployableError, match="tracing_endpoint"):
-        Settings.from_context({"tracing_endpoint": endpoint}.get)
-
-
 def test_cdk_json_holds_every_setting_with_its_default() -> None:
     context = json.loads((ROOT / "cdk.json").read_text())["context"]
     own = {name: value for name, value in context.items() if not name.startswith("@")}

@@ -100,7 +100,7 @@ def _entry_point() -> list[str]:
 
 def test_base_images_and_the_plan_are_arguments() -> None:
     arguments = dict(rest.partition("=")[::2] for rest in _all("ARG"))
-    assert arguments.keys() == {"BUILDER", "BASE", "PLAN", "TARGETARCH", "TRACING"}
+    assert arguments.keys() == {"BUILDER", "BASE", "PLAN", "TARGETARCH"}
     assert _all("FROM") == ["--platform=$BUILDPLATFORM ${BUILDER} AS bundle", "${BASE}"]
     # Both have the Python version that the bundle is compiled for.
     assert arguments["BUILDER"] == f"{arguments['BASE']}-dev"
@@ -110,9 +110,7 @@ def test_base_images_and_the_plan_are_arguments() -> None:
 
 def test_the_bundle_is_for_the_plan_and_the_processor_of_the_target() -> None:
     (command,) = [rest for rest in _all("RUN") if "cdk.bundle" in rest]
-    assert command == (
-        'python3 -m cdk.bundle oci --plan "$PLAN" --out /bundle --machine "$TARGETARCH" ${TRACING:+--tracing}'
-    )
+    assert command == ('python3 -m cdk.bundle oci --plan "$PLAN" --out /bundle --machine "$TARGETARCH"')
 
 
 def test_everything_that_is_copied_exists(context: Path, out: Path) -> None:
@@ -282,7 +280,6 @@ def test_docker_is_called_with_the_plan_the_platform_and_the_bases(
         "base@sha256:1",
         "--builder",
         "builder@sha256:2",
-        "--tracing",
     )
     done = run("--plan", str(plan_file), "--tag", "r/lockstep:1", "--context", str(context), *options)
     assert done.exit_code == 0, done.output
@@ -299,7 +296,6 @@ def test_docker_is_called_with_the_plan_the_platform_and_the_bases(
         ),
         *("--build-arg", "PLAN=plan/lockstep.yaml"),
         *("--build-arg", "BASE=base@sha256:1", "--build-arg", "BUILDER=builder@sha256:2"),
-        *("--build-arg", "TRACING=1"),
         str(context),
     ]
 

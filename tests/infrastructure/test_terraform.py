@@ -178,7 +178,6 @@ def runner_module(name: str, credentials: dict[int, int]) -> Document:
         "paused": False,
         "log_retention_days": 30,
         "alarm_email": None,
-        "tracing_endpoint": None,
         "shape": "GENERIC_X86",
         "freeform_tags": {},
         "defined_tags": None,
@@ -341,25 +340,6 @@ def test_the_doctor_knows_the_names(deployed: Deployment) -> None:
     assert deployed.one("oci_functions_function")["display_name"] == oci_runner.FUNCTION
     alarms = deployed.all("oci_monitoring_alarm").values()
     assert all(alarm["display_name"].startswith(f"{DEFAULT_STACK}: ") for alarm in alarms)
-
-
-@needs_tools
-def test_the_function_is_told_of_a_collector_only_where_there_is_one(
-    tmp_path: Path, deployed: Deployment
-) -> None:
-    plan = {"LOCKSTEP_PLAN": deployed.one("oci_functions_function")["config"]["LOCKSTEP_PLAN"]}
-    assert deployed.one("oci_functions_function")["config"] == plan
-    stack = Stack.new(tmp_path, plan_document())
-    stack.name_made(stack.apply().outputs)
-    traced = stack.apply(**with_image(tracing_endpoint="http://10.0.0.5:4318"))
-    assert traced.one("oci_functions_function")["config"] == {
-        **plan,
-        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://10.0.0.5:4318",
-    }
-    off = stack.apply(**with_image(tracing_endpoint=""))
-    assert off.one("oci_functions_function")["config"] == plan
-    (refused,) = stack.run(("plan", None), **with_image(tracing_endpoint="http://user:token@collector"))
-    assert "tracing_endpoint must be a URL such as" in " ".join("\n".join(messages([refused])).split())
 
 
 @needs_tools

@@ -162,7 +162,6 @@ def test_a_chain_of_imports_is_followed() -> None:
         # The client runs in applications, which bring their own driver.
         ({"pymysql", "pg8000"}, ("lockstep/databases/", "lockstep/client/")),
         ({"fdk"}, ("oci_fn/",)),
-        ({"opentelemetry"}, ("lockstep/tracing/send.py",)),
     ],
     ids=lambda value: "+".join(sorted(value)) if isinstance(value, set) else "",
 )
@@ -182,14 +181,6 @@ def test_only_the_workers_and_the_scope_start_threads() -> None:
     # Where the module is imported as a whole, the name tells.
     texts = {p: p.read_text(encoding="utf-8") for p in code}
     assert {_name(p) for p, text in texts.items() if "threading.Thread(" in text} == {"lockstep/scope.py"}
-
-
-def test_only_the_wiring_knows_of_tracing_and_loads_it_late() -> None:
-    """No step, no adapter and no port: what is traced cannot depend on it."""
-    code = [p for p in _python("lockstep", "functions", "oci_fn") if p.parent.name != "tracing"]
-    assert {_name(p) for p in code if _imported(p, {"lockstep.tracing"})} == {"lockstep/wiring.py"}
-    texts = {p: p.read_text(encoding="utf-8") for p in code}
-    assert {_name(p) for p, text in texts.items() if "lockstep.tracing" in text} == {"lockstep/wiring.py"}
 
 
 def test_importing_the_client_loads_no_driver_and_no_sdk() -> None:

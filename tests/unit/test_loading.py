@@ -89,8 +89,6 @@ OF_PEOPLE = {
     "lockstep.client",
 }
 """What no step uses."""
-OF_TRACES = {"lockstep.tracing", "opentelemetry", "google.protobuf", "requests"}
-"""What nothing loads where nothing is traced."""
 OF_PLANS = {"pydantic", "ruamel.yaml", "durationpy", "lockstep.plan", "lockstep.orders", "lockstep.hand_over"}
 """What reads and changes a plan file."""
 
@@ -102,7 +100,7 @@ def test_a_step_has_its_ports_before_it_loads_an_adapter(step: str, plan: Path) 
         f"hosted_ports('aws/{step}', 'multi-cloud/app_user')",
         plan,
     )
-    assert not loaded & (OF_ADAPTERS | OF_PEOPLE | OF_PLANS | OF_TRACES)
+    assert not loaded & (OF_ADAPTERS | OF_PEOPLE | OF_PLANS)
 
 
 def test_the_watch_loads_the_client_of_its_table_only(plan: Path) -> None:
@@ -122,22 +120,7 @@ def test_the_oci_function_has_its_ports_before_it_loads_an_adapter(plan: Path) -
     loaded = _loaded(
         "import oci_fn.func as f; f.hosted_runner(f.OCI_RUNNER).ports('multi-cloud/app_user')", plan
     )
-    assert not loaded & (OF_ADAPTERS | OF_PEOPLE | OF_PLANS | OF_TRACES)
-
-
-@pytest.mark.parametrize("entry", [*(f"functions.{step}.handler" for step in STEPS), "oci_fn.func"])
-def test_with_tracing_on_a_function_loads_the_recorder_and_still_no_opentelemetry(
-    entry: str, plan: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    program = f"import {entry}; from lockstep.wiring import hosted_traces; hosted_traces()"
-    off = _loaded(program, plan)
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318")
-    on = _loaded(program, plan)
-    assert on & OF_TRACES == {"lockstep.tracing"}
-    assert off & OF_TRACES == set()
-    assert {name for name in on - off if not name.startswith("lockstep.")} <= STANDARD_LIBRARY
-    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
-    assert _loaded(program, plan) == off
+    assert not loaded & (OF_ADAPTERS | OF_PEOPLE | OF_PLANS)
 
 
 def test_threads_of_a_new_process_may_import_what_is_of_oci_in_any_order() -> None:

@@ -26,10 +26,7 @@ resource "oci_functions_function" "rotate" {
   freeform_tags  = var.freeform_tags
   defined_tags   = var.defined_tags
 
-  config = merge(
-    { LOCKSTEP_PLAN = var.published_plan },
-    { for endpoint in compact(var.tracing_endpoint[*]) : "OTEL_EXPORTER_OTLP_ENDPOINT" => endpoint },
-  )
+  config = { LOCKSTEP_PLAN = var.published_plan }
 
   # The maximum for a synchronous call, which is how an operator calls it.
   timeout_in_seconds = 300

@@ -65,11 +65,6 @@ variable "alarm_email" {
   description = "The e-mail address that gets alarms, or null."
 }
 
-variable "tracing_endpoint" {
-  type        = string
-  description = "The OTLP/HTTP endpoint of a collector of traces; empty or null: nothing is traced."
-}
-
 variable "shape" {
   type        = string
   description = "The processors of the application."
