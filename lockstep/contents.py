@@ -9,6 +9,7 @@ JSON. Both forms are read everywhere, and say the same (protocol V23).
 """
 
 import json
+import re
 from typing import Any, TypeGuard
 
 from lockstep import formats
@@ -21,7 +22,8 @@ _RDS_ENGINES = {Engine.POSTGRESQL: "postgres"}
 """Where AWS's structure of a secret spells an engine in another way than a plan does."""
 _LOGIN = ("username", "password")
 _NAMED = ("format", "generation")
-"""The numbers that every text of Lockstep's has since format 2."""
+"""The numbers that every text of Lockstep's has."""
+_NATURAL = re.compile(r"0|[1-9][0-9]{0,18}")
 CONNECTION = ("engine", "host", "port", "dbname")
 CLAIM = "lockstep_claim"
 """The key that names the claim for which a value was staged, as `<generation>:<run>` (protocol V22).
@@ -126,13 +128,13 @@ def with_numbers(text: str) -> str:
     document, extras = object_in(text), extras_in(text)
     if document is None or extras is None:
         return text
-    if any(not isinstance(document.get(k), str) or formats.natural(document[k]) is None for k in _NAMED):
+    if any(not isinstance(document.get(k), str) or _natural(document[k]) is None for k in _NAMED):
         return text
     members = dict(extras.reveal())
     # Which of the two it is decides which keys are Lockstep's: `connection_blob` has no password (protocol V5).
     is_login = "password" in document
     for key in (*_NAMED, "port") if is_login else _NAMED:
-        number = formats.natural(document.get(key))
+        number = _natural(document.get(key))
         if number is not None:
             members[key] = str(number)
     databases = document.get("databases")
@@ -149,7 +151,7 @@ def require_known_format(text: str, *, store: str, secret: str) -> None:
         SecretMalformedError: It is not a JSON object.
     """
     document = _document(text, store=store, secret=secret)
-    formats.require_known(formats.format_of(document), store=store, secret=secret)
+    formats.require_known(_natural(document.get("format")), store=store, secret=secret)
 
 
 def decode_app_user(text: str, *, store: str, secret: str) -> tuple[Login | None, int]:
@@ -166,7 +168,7 @@ def decode_app_user(text: str, *, store: str, secret: str) -> tuple[Login | None
         return None, 0
     username, password = document.get("username"), document.get("password")
     if not (is_text(username) and is_text(password)):
-        formats.require_known(formats.format_of(document), store=store, secret=secret)
+        formats.require_known(_natural(document.get("format")), store=store, secret=secret)
         raise SecretMalformedError(store=store, secret=secret, code=NO_LOGIN)
     return Login(username, SecretStr(password)), _generation(document)
 
@@ -192,7 +194,7 @@ def decode_connection(text: str, *, store: str, secret: str) -> dict[str, Any]:
     """
     document = _document(text, store=store, secret=secret)
     found: dict[str, Any] = {k: document[k] for k in CONNECTION if k in document}
-    port = formats.natural(found.get("port"))
+    port = _natural(found.get("port"))
     if port is not None:
         found["port"] = port
     for engine, rds in _RDS_ENGINES.items():
@@ -221,7 +223,14 @@ def decode_blob_generation(text: str, *, store: str, secret: str) -> int:
 
 
 def _generation(document: dict[str, Any]) -> int:
-    return formats.natural(document.get("generation")) or 0
+    return _natural(document.get("generation")) or 0
+
+
+def _natural(written: object) -> int | None:
+    """The natural number that a member of a secret's text is, as a number or as a string (protocol V23)."""
+    if isinstance(written, str) and _NATURAL.fullmatch(written):
+        return int(written)
+    return written if type(written) is int and written >= 0 else None
 
 
 def _document(text: str, *, store: str, secret: str) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from lockstep import formats
 from lockstep.errors import EnrolmentNeededError
 from lockstep.model import Claim, ClaimKind, Lease, LockRecord, Release, Schedule, StoredValue
 
@@ -81,11 +80,9 @@ def _is_recorded(record: LockRecord, plan: str, value: StoredValue) -> bool:
 
 
 def _can_adopt(record: LockRecord, claim: Claim, base: int) -> bool:
-    # The record names this build's format before anything changes, so an older claim is replaced (protocol R11).
-    is_in_this_format = record.format == formats.FORMAT
     # A value that was made before an emergency order may be among those that leaked (protocol O5).
     is_newer = record.revoke_through is None or claim.generation > record.revoke_through
-    return claim.base_generation == base and is_newer and is_in_this_format
+    return claim.base_generation == base and is_newer
 
 
 def agree(values: Iterable[StoredValue]) -> bool:

@@ -151,12 +151,6 @@ class NewerFormatError(TerminalError):
     advice = "Upgrade this runner, or the command that you called."
 
 
-class FirstEditionClaimError(TerminalError):
-    """The first edition of Lockstep left a rotation half done. Nothing was changed."""
-
-    advice = "Finish it with the build that began it, then deploy this one again."
-
-
 class EnrolmentNeededError(TerminalError):
     """No login is known that works, and nobody has consented to take the accounts over."""
 

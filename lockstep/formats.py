@@ -1,49 +1,24 @@
 """The format of what Lockstep writes: one number for lock records, secrets and audit entries (protocol R10, R11).
 
-A runner reads every format up to its own. Where it meets a higher one it changes nothing. So a change that an older
-runner would misread raises `FORMAT`, and two runners of different formats can be deployed in either order.
-The plan file has a number of its own, `version`, because people write it.
+Where a runner or a command meets a higher one it changes nothing. So a change that an older build would misread raises
+`FORMAT`. The plan file has a number of its own, `version`, because people write it.
 """
-
-import re
-from collections.abc import Mapping
-from typing import Any
 
 from lockstep.errors import NewerFormatError
 
-FORMAT = 4
-"""What this build writes.
-
-Since 3 secrets may hold keys of others, and entries are sealed. Since 4 the members of a secret in OCI are strings
-(protocol R13).
-"""
-_NATURAL = re.compile(r"0|[1-9][0-9]{0,18}")
-UNNAMED = 1
-"""What names no format: the first edition's."""
+FORMAT = 1
+"""What this build writes."""
 
 
-def require_known(written: int, **where: str | int) -> None:
+def require_known(written: int | None, **where: str | int) -> None:
     """Refuse what a newer build wrote.
 
     Args:
-        written: The format in which it was written.
+        written: The format in which it was written; None where it names none.
         where: The fields of the error.
 
     Raises:
         NewerFormatError: It is higher than this build's.
     """
-    if written > FORMAT:
+    if written is not None and written > FORMAT:
         raise NewerFormatError(**where, code=f"format-{written}")
-
-
-def format_of(document: Mapping[str, Any]) -> int:
-    """The format that a JSON document names."""
-    written = natural(document.get("format", UNNAMED))
-    return UNNAMED if written is None else written
-
-
-def natural(written: object) -> int | None:
-    """The natural number that a member of a secret's text is, as a number or as a string (protocol V23)."""
-    if isinstance(written, str) and _NATURAL.fullmatch(written):
-        return int(written)
-    return written if type(written) is int and written >= 0 else None

@@ -12,8 +12,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NoReturn, final
 
-from lockstep import formats
-
 MASK = "**********"
 
 ROTATOR = "lockstep_rotator"
@@ -90,7 +88,7 @@ class CredentialValue:
 
     Attributes:
         claim_id: The run that made the claim for which the value was staged (`Claim.rotation_id`). None where its text
-            names none: an older build staged it, or a person wrote it.
+            names none: a person wrote it.
     """
 
     generation: int
@@ -194,8 +192,7 @@ class LockRecord:
     """The lock's item. Absent attributes are None, False or empty. Times are aware, whole seconds.
 
     Attributes:
-        format: The format of the newest claim; this build's where there was none.
-        led_at: When AWS last finished a rotation; None where a build before this attribute did.
+        led_at: When AWS last finished a rotation.
         unwitnessed: By audit stream, since when it has had entries that no entry of another stream names.
         plan: The digest of the active plan; None before the first activation, and where the table was lost.
         claim: The generation in flight.
@@ -211,7 +208,6 @@ class LockRecord:
     """
 
     credential_id: str
-    format: int = field(default_factory=lambda: formats.FORMAT)
     holder: str | None = None
     fence: int = 0
     expires_at: datetime | None = None

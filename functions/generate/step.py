@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
-from lockstep import decide, formats, plans
+from lockstep import decide, plans
 from lockstep.errors import (
     FenceLostError,
     InvalidRequestError,
@@ -170,7 +170,7 @@ def _own_heal(rotation: Rotation, ports: Ports, record: LockRecord, login: Login
         return None
     held = ports.stores.find_generation(claim.generation)
     is_another = held is not None and (held.login, held.claim_id) != (login, claim.rotation_id)
-    if record.promoting or record.format != formats.FORMAT or is_another:
+    if record.promoting or is_another:
         return None
     ports.lock.require(rotation.lease, claim, promoting=False, now=ports.clock.now())
     return claim

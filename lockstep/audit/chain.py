@@ -31,14 +31,11 @@ from lockstep.audit.seal import (
     read_json,
     read_mac,
     read_seal,
-    text,
     whole,
 )
 from lockstep.errors import AuditVerificationError
 from lockstep.ports import Mac, Signer
 
-SEALED = 3
-"""The format since which an entry's metadata are sealed, and the MAC covers the event by its hash."""
 _PARTS = ["chain", "event", "mac"]
 _BEGIN, _EVENT, _MAC, _END = b'{"chain":{', b',"event":{', b',"mac":{', b"}}"
 """Of the text of an entry. Hashes and MAC bind the very bytes between these."""
@@ -138,11 +135,9 @@ def parse(body: bytes, *, credential_id: str, stream: str, seq: int) -> Entry:
     """
     try:
         document = read_json(body[: MAX_ENTRY_BYTES + 1])
-        written = whole(document["chain"].get("format", formats.UNNAMED))
-        if written > formats.FORMAT:
-            formats.require_known(written, stream=stream, seq=seq)
+        formats.require_known(whole(document["chain"]["format"]), stream=stream, seq=seq)
         is_whole = list(document) == _PARTS and body.startswith(_BEGIN) and body.endswith(_END)
-        entry = (_of_format_2 if written < SEALED else _sealed)(document, body) if is_whole else None
+        entry = _sealed(document, body) if is_whole else None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise AuditVerificationError(stream=stream, seq=seq, code="malformed") from None
     if entry is None:
@@ -188,25 +183,4 @@ def entry_of(place: Seal, event: Mapping[str, Any], *, mac: Mac, digest: bytes, 
         mac=mac,
         digest=digest,
         hash=entry_hash,
-    )
-
-
-def _of_format_2(document: Any, body: bytes) -> Entry:  # noqa: ANN401 - any JSON
-    place, event = document["chain"], document["event"]
-    if rfc8785.dumps(document) != body:
-        raise ValueError
-    return Entry(
-        event=event,
-        credential=text(place["credential"]),
-        stream=text(place["stream"]),
-        seq=whole(place["seq"]),
-        previous_hash=text(place["previous_hash"]),
-        rotation_id=text(event["metadata"]["uid"]),
-        time=whole(event["time"]),
-        witness={
-            text(k): Witnessed(seq=whole(v["seq"]), hash=text(v["hash"])) for k, v in place["witness"].items()
-        },
-        mac=read_mac(document["mac"], rfc8785.dumps(document["mac"])),
-        digest=hashlib.sha256(rfc8785.dumps({"chain": place, "event": event})).digest(),
-        hash=hashlib.sha256(body).hexdigest(),
     )

@@ -177,8 +177,6 @@ def look(log: AuditLog, number: int) -> Stored | None:
 
 def stored(number: int, metadata: Mapping[str, str]) -> Stored:
     """An object by its metadata, whatever they hold."""
-    if "rotation-id" in metadata and CHAIN not in metadata:
-        return _of_format_2(number, metadata)
     try:
         chain, mac = metadata[CHAIN].encode(), metadata[MAC].encode()
         document = read_json(chain)
@@ -192,23 +190,6 @@ def stored(number: int, metadata: Mapping[str, str]) -> Stored:
             is_newer=is_newer,
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return Stored(number=number)
-
-
-def _of_format_2(number: int, metadata: Mapping[str, str]) -> Stored:
-    """An entry of a build whose MAC covers only the body. It counts where the lock record names its hash."""
-    try:
-        seal = Seal(
-            credential="",
-            stream="",
-            seq=int(metadata["seq"]),
-            previous_hash=hash_text(metadata["previous-hash"]),
-            rotation_id=metadata["rotation-id"],
-            time=0,
-            event="",
-        )
-        return Stored(number=number, hash=hash_text(metadata["hash"]), seal=seal)
-    except (ValueError, KeyError, TypeError):
         return Stored(number=number)
 
 

@@ -109,7 +109,6 @@ class DynamoDbLock:
 
         Raises:
             NewerFormatError: A newer build has claimed in it.
-            FirstEditionClaimError: The first edition has a claim in it.
         """
         # What a service integration has spelled in another way is read from the table instead.
         with suppress(LockTableAccessDeniedError):
@@ -224,7 +223,7 @@ class DynamoDbLock:
             FenceLostError: Another run holds the lock, the lease has ended, or the record has another claim or phase.
         """
         record = self.read()
-        in_flight = (record.claim, record.promoting, record.format) == (claim, promoting, formats.FORMAT)
+        in_flight = (record.claim, record.promoting) == (claim, promoting)
         if not (_holds(record, lease) and _is_in_time(record, now) and in_flight):
             raise self._lost(claim)
         return record

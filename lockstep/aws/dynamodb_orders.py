@@ -223,7 +223,7 @@ def _state(credential_id: str, item: Mapping[str, Any]) -> OrderState:
         NewerFormatError: A newer build has claimed in it.
     """
     try:
-        formats.require_known(_number(item, "format") or formats.UNNAMED, credential=credential_id)
+        formats.require_known(_number(item, "format"), credential=credential_id)
         return OrderState(
             credential_id=credential_id,
             active_plan=_text(item, "plan"),

@@ -60,9 +60,9 @@ PROMOTE_UPDATE = (
 )
 PROMOTE_CONDITION = (
     f"{HELD} AND expires_at > :now AND pending_generation = :generation AND claim_rotation_id = :rotation_id "
-    "AND #format = :format"
+    "AND #format <= :format"
 )
-"""Still held by this run, and its claim is in flight, in this build's format (protocol L14, R11)."""
+"""Still held by this run, and its claim is in flight, and no newer build has made it (protocol L14, R11)."""
 
 MUTE_UPDATE = "ADD muted :databases"
 MUTE_CONDITION = HELD

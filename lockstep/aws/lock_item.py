@@ -6,7 +6,7 @@ from typing import Any
 
 from lockstep import formats
 from lockstep.aws.clients import Trouble
-from lockstep.errors import FirstEditionClaimError, LockTableAccessDeniedError, LockTableUnreachableError
+from lockstep.errors import LockTableAccessDeniedError, LockTableUnreachableError
 from lockstep.model import AwsSigns, ChainHead, Claim, ClaimKind, LockRecord
 
 Item = Mapping[str, Any]
@@ -32,16 +32,11 @@ def record_of(credential_id: str, item: Item) -> LockRecord:
     Raises:
         LockTableAccessDeniedError: The item is not a record of Lockstep.
         NewerFormatError: A newer build has claimed in it.
-        FirstEditionClaimError: The first edition has a claim in it.
     """
     try:
-        written, alive = _int(item, "format"), _generations(item, "alive")
-        formats.require_known(written or formats.UNNAMED, credential=credential_id)
-        if written is None:
-            alive |= _left_by_the_first_edition(credential_id, item)
+        formats.require_known(_int(item, "format"), credential=credential_id)
         return LockRecord(
             credential_id=credential_id,
-            format=formats.FORMAT if written is None else written,
             holder=_text(item["holder"]) if "holder" in item else None,
             fence=_int(item, "fence") or 0,
             expires_at=_datetime(item, "expires_at"),
@@ -49,7 +44,7 @@ def record_of(credential_id: str, item: Item) -> LockRecord:
             claim=_claim(item),
             promoting=_flag(item, "promoting"),
             current_generation=_int(item, "current_generation"),
-            alive=alive,
+            alive=_generations(item, "alive"),
             highest_generation=_int(item, "highest_generation") or 0,
             next_due_at=_datetime(item, "next_due_at"),
             not_before=_datetime(item, "not_before"),
@@ -73,16 +68,6 @@ def record_of(credential_id: str, item: Item) -> LockRecord:
         )
     except (LookupError, ValueError, TypeError, AttributeError, OverflowError, OSError):
         raise LockTableAccessDeniedError(credential=credential_id, code="MalformedItem") from None
-
-
-def _left_by_the_first_edition(credential_id: str, item: Item) -> frozenset[int]:
-    """The generation that may log in beside the current one: the first edition did not write `alive` (protocol R12)."""
-    if "pending_generation" in item:
-        raise FirstEditionClaimError(
-            credential=credential_id, generation=int(item["pending_generation"]["N"])
-        )
-    previous = _int(item, "previous_generation")
-    return frozenset() if previous is None else frozenset({previous})
 
 
 def _claim(item: Item) -> Claim | None:

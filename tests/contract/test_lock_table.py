@@ -47,13 +47,11 @@ def test_what_cannot_be_read_is_named_by_its_error_and_hides_nothing_else(dynamo
     put(dynamodb, "readable")
     put(dynamodb, "malformed", fence={"S": "three"})
     put(dynamodb, "newer", format={"N": str(FORMAT + 1)})
-    put(dynamodb, "first", pending_generation={"N": "3"})
     table = read_table(dynamodb, TABLE)
     assert set(table.records) == {"readable"}
     assert table.unreadable == {
         "malformed": "LockTableAccessDeniedError",
         "newer": "NewerFormatError",
-        "first": "FirstEditionClaimError",
     }
 
 

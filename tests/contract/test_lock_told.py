@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lockstep.errors import FenceLostError, FirstEditionClaimError, NewerFormatError
+from lockstep.errors import FenceLostError, NewerFormatError
 from lockstep.model import Acquired, ChainHead, ClaimKind, Lease, LockRecord
 from lockstep.ports import Lock
 from tests.contract.harness import LockHarness
@@ -157,7 +157,7 @@ def test_garbage_in_what_is_told_is_a_record_or_nothing() -> None:
                 told = {**found.told, name: value}
                 try:
                     record = lock.recall(found.lease, told)
-                except (NewerFormatError, FirstEditionClaimError):
+                except NewerFormatError:
                     assert name == "format"
                 else:
                     assert record is None or isinstance(record, LockRecord)

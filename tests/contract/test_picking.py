@@ -46,7 +46,7 @@ def anything(chance: random.Random) -> dict[str, Any]:
         moment = chance.choice([*seconds, chance.randrange(-5400, 5400)])
         return {"N": str(int(NOW.timestamp()) + moment)}
 
-    item: dict[str, Any] = {"fence": {"N": "7"}, "format": {"N": "4"}}
+    item: dict[str, Any] = {"fence": {"N": "7"}, "format": {"N": "1"}}
     if chance.random() < 0.4:
         item |= {"holder": {"S": "somebody"}, "expires_at": near(-1, 0, 1)}
     for name, share in (

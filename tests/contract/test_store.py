@@ -159,7 +159,6 @@ def test_the_members_of_a_text_have_the_form_of_the_store(
 
 @on_every_adapter
 def test_a_value_in_the_other_form_is_the_same_value(world: StoreHarness, store: CredentialStore) -> None:
-    """A build before format 4 staged it."""
     with patch.object(type(world.secret), "only_strings", not world.secret.only_strings):
         store.stage(value(1))
     assert store.stage(value(1)).value == value(1)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from lockstep import formats
 from lockstep.audit.append import Chain
 from lockstep.audit.reading import NOT_RESTORED
 from lockstep.audit.seal import CHAIN, MAC, stored
@@ -55,24 +54,13 @@ def named(scene: Scene, stream: str, name: str) -> None:
     scene.raw[stream].plant(name)
 
 
-def of_another_format(scene: Scene, stream: str, number: int, *, head: bool) -> None:
-    """An object of a newer or older build, as it says, without a valid MAC."""
+def of_another_format(scene: Scene, stream: str, *, head: bool) -> None:
+    """An object of a newer build, as it says, without a valid MAC."""
     last = scene.last(stream)
-    if number > formats.FORMAT:
-        made = _made(scene, stream, _after(last), signer=MemorySigner("mine"))
-        newer = ('"format":4', f'"format":{number}')
-        metadata: Mapping[str, str] = {**made.metadata, CHAIN: made.metadata[CHAIN].replace(*newer)}
-        scene.raw[stream].put(
-            last.number + 1, made.body.replace(newer[0].encode(), newer[1].encode()), metadata
-        )
-    else:
-        metadata = {
-            "seq": str(last.number + 1),
-            "hash": "d" * 64,
-            "previous-hash": last.hash,
-            "rotation-id": NEXT_RUN,
-        }
-        scene.raw[stream].put(last.number + 1, b"{}", metadata)
+    made = _made(scene, stream, _after(last), signer=MemorySigner("mine"))
+    newer = ('"format":1', '"format":99')
+    metadata: Mapping[str, str] = {**made.metadata, CHAIN: made.metadata[CHAIN].replace(*newer)}
+    scene.raw[stream].put(last.number + 1, made.body.replace(newer[0].encode(), newer[1].encode()), metadata)
     if head:
         found = stored(last.number + 1, metadata)
         scene.head(stream, ChainHead(seq=found.number, hash=found.hash, rotation_id=NEXT_RUN))

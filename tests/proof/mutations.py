@@ -59,8 +59,8 @@ REENCODINGS: dict[str, Callable[[bytes], bytes]] = {
     "duplicate key": lambda b: b'{"event":{},' + b[1:],
     "duplicate key at the end": lambda b: b[:-1] + b',"event":{}}',
     "another key": lambda b: b[:-1] + b',"note":1}',
-    "a fraction": lambda b: b.replace(b'"format":4', b'"format":4.0'),
-    "a number as a text": lambda b: b.replace(b'"format":4', b'"format":"4"'),
+    "a fraction": lambda b: b.replace(b'"format":1', b'"format":1.0'),
+    "a number as a text": lambda b: b.replace(b'"format":1', b'"format":"1"'),
     "truncated": lambda b: b[:-1],
     "empty": lambda _: b"",
     "half": lambda b: b[: len(b) // 2],
@@ -68,8 +68,8 @@ REENCODINGS: dict[str, Callable[[bytes], bytes]] = {
     "another status": lambda b: b.replace(b'"status":"Success"', b'"status":"Failure"').replace(
         b'"product":', b'"Product":'
     ),
-    "a newer format": lambda b: b.replace(b'"format":4', b'"format":99'),
-    "an older format": lambda b: b.replace(b'"format":4', b'"format":2'),
+    "a newer format": lambda b: b.replace(b'"format":1', b'"format":99'),
+    "an older format": lambda b: b.replace(b'"format":1', b'"format":0'),
     "a mac with another key": lambda b: b.replace(b'"mac":{', b'"mac":{"a":1,'),
     "a mac in other base64": lambda b: b.replace(b'="}}', b'=\\n"}}'),
     "a mac of another algorithm": lambda b: b.replace(b"HMAC-SHA-256", b"HMAC-SHA-255"),

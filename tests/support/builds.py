@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 from lockstep import formats
 
-OLDER = formats.FORMAT
+THIS = formats.FORMAT
 NEWER = formats.FORMAT + 1
 
 

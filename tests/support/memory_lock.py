@@ -25,6 +25,7 @@ class MemoryLock:
     def __init__(self, credential_id: str) -> None:
         self.faults = Faults()
         self.record = LockRecord(credential_id=credential_id)
+        self.format = formats.FORMAT
 
     def read(self) -> LockRecord:
         with self.faults.around("read"):
@@ -57,7 +58,7 @@ class MemoryLock:
         record = told.get("record")
         if not (isinstance(record, LockRecord) and record.credential_id == lease.credential_id):
             return None
-        formats.require_known(record.format, credential=record.credential_id)
+        formats.require_known(self.format, credential=record.credential_id)
         return record if (record.holder, record.fence) == (lease.holder, lease.fence) else None
 
     def note_skip(self, now: datetime) -> None:
@@ -77,9 +78,9 @@ class MemoryLock:
             is_under = self._is_under(plan, activates=activates)
             if not (self._held(lease) and as_seen and is_newest and is_under):
                 raise FenceLostError(credential=lease.credential_id, generation=claim.generation)
+            self.format = formats.FORMAT
             self.record = replace(
                 r,
-                format=formats.FORMAT,
                 claim=claim,
                 promoting=False,
                 plan=plan,
@@ -93,7 +94,7 @@ class MemoryLock:
         with self.faults.around("begin_promotion"):
             r = self._readable()
             in_time = r.expires_at is not None and now < r.expires_at
-            if not (self._held(lease) and in_time and (r.claim, r.format) == (claim, formats.FORMAT)):
+            if not (self._held(lease) and in_time and r.claim == claim):
                 raise FenceLostError(credential=lease.credential_id, generation=claim.generation)
             self.record = replace(r, promoting=True, alive=r.alive | {claim.generation})
             return self.record
@@ -102,7 +103,7 @@ class MemoryLock:
         with self.faults.around("require"):
             r = self._readable()
             in_time = r.expires_at is not None and now < r.expires_at
-            in_flight = (r.claim, r.promoting, r.format) == (claim, promoting, formats.FORMAT)
+            in_flight = (r.claim, r.promoting) == (claim, promoting)
             if not (self._held(lease) and in_time and in_flight):
                 raise FenceLostError(credential=lease.credential_id, generation=claim.generation)
             return r
@@ -161,7 +162,7 @@ class MemoryLock:
                 )
 
     def _readable(self) -> LockRecord:
-        formats.require_known(self.record.format, credential=self.record.credential_id)
+        formats.require_known(self.format, credential=self.record.credential_id)
         return self.record
 
     def _is_under(self, plan: str, *, activates: bool) -> bool:

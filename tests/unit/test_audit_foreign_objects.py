@@ -80,15 +80,6 @@ def _of_a_newer_format(world: MemoryWorld) -> tuple[bytes, Mapping[str, str]]:
         return _of_the_run(world)
 
 
-def _of_format_2(world: MemoryWorld) -> tuple[bytes, Mapping[str, str]]:
-    return b"{}", {
-        "seq": str(head(world).seq + 1),
-        "hash": "d" * 64,
-        "previous-hash": head(world).hash,
-        "rotation-id": "run-9",
-    }
-
-
 def _with_a_seal_of_another_number(world: MemoryWorld) -> tuple[bytes, Mapping[str, str]]:
     body, metadata = _of_the_run(world)
     return body, {**metadata, "chain": metadata["chain"].replace('"seq":4', '"seq":999999999999')}
@@ -104,7 +95,6 @@ FOREIGN: list[Callable[[MemoryWorld], tuple[bytes, Mapping[str, str]]]] = [
     _from_another_credential,
     _from_another_deployment,
     _of_a_newer_format,
-    _of_format_2,
     _with_a_seal_of_another_number,
 ]
 

@@ -36,7 +36,7 @@ def test_app_user_has_the_field_names_of_an_rds_secret() -> None:
     assert json.loads(encode_app_user(_value(), CREDENTIAL)) == {
         "dbname": "app",
         "engine": "mysql",
-        "format": 4,
+        "format": 1,
         "generation": 7,
         "host": "db-1.example.com",
         "password": "hunter2",
@@ -63,7 +63,7 @@ def test_a_text_for_tools_that_map_a_secret_to_keys_and_values_has_strings_only(
     user, blob = (json.loads(text) for text in texts(only_strings=True))
     for document in (user, blob):
         assert {type(member) for member in document.values()} == {str}
-    assert (user["port"], user["generation"], user["format"]) == ("3306", "7", "4")
+    assert (user["port"], user["generation"], user["format"]) == ("3306", "7", "1")
     assert json.loads(blob["databases"])["db-2"]["port"] == 3306
     assert blob["dsn"] == "mysql://db-1.example.com:3306/app"
 
@@ -84,7 +84,7 @@ def test_both_forms_say_the_same() -> None:
     for text in texts(only_strings=True):
         require_known_format(text, **where)
         with pytest.raises(NewerFormatError):
-            require_known_format(text.replace('"format":"4"', '"format":"5"'), **where)
+            require_known_format(text.replace('"format":"1"', '"format":"2"'), **where)
 
 
 def test_a_text_of_strings_is_given_to_applications_in_the_other_form() -> None:
@@ -102,8 +102,8 @@ def test_a_text_of_strings_is_given_to_applications_in_the_other_form() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "x", "[]", '{"port":"3306"}', '{"port":"3306","format":3,"generation":7}'),
-        *('{"password":"x","port":"3306","format":"json"}', '{"databases":"{}","format":"4"}'),
+        *("", "x", "[]", '{"port":"3306"}', '{"port":"3306","format":1,"generation":7}'),
+        *('{"password":"x","port":"3306","format":"json"}', '{"databases":"{}","format":"1"}'),
     ],
 )
 def test_what_lockstep_did_not_write_in_strings_stays_as_it_is(text: str) -> None:

@@ -1,29 +1,20 @@
-"""What a newer build wrote is refused, and what an older one wrote is read (protocol R10, E12)."""
+"""What a newer build wrote is refused, and nothing else (protocol R10, E12)."""
 
-import hashlib
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import rfc8785
 
-from lockstep import formats
-from lockstep.audit.append import Chain
-from lockstep.audit.chain import parse
-from lockstep.audit.seal import NO_PREVIOUS, mac_text
 from lockstep.audit.verify import Verdict, Verification, verify
 from lockstep.client import decode
 from lockstep.contents import decode_app_user, require_known_format
 from lockstep.errors import NewerFormatError, SecretMalformedError
-from lockstep.model import ChainHead
 from lockstep.plan_file import PlanProblemsError, parse_plan
 from lockstep.workers import one_after_the_other
 from sandbox import plans
-from tests.support.builds import NEWER, OLDER, build
-from tests.support.memory import MemoryAuditLog, MemorySigner, MemoryWorld
-from tests.support.memory_lock import MemoryLock
+from tests.support.builds import NEWER, THIS, build
+from tests.support.memory import MemorySigner, MemoryWorld
 from tests.support.seals import sealed
 from tests.unit.harness import activates, loses_the_lock_table, rotate, rotate_again
 
@@ -42,12 +33,12 @@ def _texts(world: MemoryWorld) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize("written", [OLDER, NEWER])
+@pytest.mark.parametrize("written", [THIS, NEWER])
 def test_record_secrets_and_entries_name_the_format_of_their_build(written: int) -> None:
     world = MemoryWorld.create()
     with build(written):
         rotate(world, "run-1")
-    assert world.lock.record.format == written
+    assert world.lock.format == written
     assert [text["format"] for text in _texts(world)] == [written, written, str(written), str(written)]
     assert json.loads(world.audit_logs["aws"].entries[1][0])["chain"]["format"] == written
 
@@ -66,7 +57,7 @@ def test_a_newer_secret_is_refused_whatever_it_looks_like(document: dict[str, An
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize("format_", [None, 1, 2, "3", True, 9.5])
+@pytest.mark.parametrize("format_", [None, 1, "1", True, 9.5])
 def test_a_secret_without_a_newer_format_is_read(format_: object) -> None:
     text = json.dumps({**LOGIN, **({} if format_ is None else {"format": format_})})
     require_known_format(text, **WHERE)
@@ -78,7 +69,7 @@ def test_an_application_reads_the_login_of_a_newer_build() -> None:
     with pytest.raises(NewerFormatError):
         decode(json.dumps({"login": {}, "format": NEWER}), **WHERE)
     with pytest.raises(SecretMalformedError):
-        decode(json.dumps({"login": {}, "format": OLDER}), **WHERE)
+        decode(json.dumps({"login": {}, "format": THIS}), **WHERE)
 
 
 def test_a_secret_of_a_newer_build_is_not_written_over_where_the_lock_table_was_lost() -> None:
@@ -122,39 +113,6 @@ def test_what_only_says_that_it_is_of_a_newer_format_is_a_problem() -> None:
 def _verified(world: MemoryWorld) -> list[Verification]:
     log = world.audit_logs["aws"], world.signers["aws"]
     return verify(world.credential.id, [log], world.lock.record, side_by_side=one_after_the_other)
-
-
-def _of_format_2(signer: MemorySigner, *, named: int | None) -> bytes:
-    """An entry as builds before format 3 wrote it."""
-    chain = {"credential": "c", "stream": "aws", "seq": 1, "previous_hash": NO_PREVIOUS, "witness": {}}
-    document: dict[str, Any] = {"chain": {**chain, **({"format": named} if named else {})}, "event": EVENT}
-    mac = signer.sign(hashlib.sha256(rfc8785.dumps(document)).digest())
-    return rfc8785.dumps({**document, "mac": json.loads(mac_text(mac))})
-
-
-@pytest.mark.parametrize("named", [None, 2])
-def test_an_entry_of_an_older_edition_is_verified_and_continued(named: int | None) -> None:
-    signer, log, lock = MemorySigner("key"), MemoryAuditLog("aws"), MemoryLock("c")
-    first = _of_format_2(signer, named=named)
-    entry_hash = hashlib.sha256(first).hexdigest()
-    log.put(
-        1,
-        first,
-        {"seq": "1", "hash": entry_hash, "previous-hash": NO_PREVIOUS, "rotation-id": "run-1"},
-    )
-    lock.record = replace(lock.record, heads={"aws": ChainHead(seq=1, hash=entry_hash, rotation_id="run-1")})
-    chain = Chain(credential_id="c", lock=lock, log=log, signer=signer, other_logs=tuple)
-    chain.append({**EVENT, "metadata": {"uid": "run-2"}}, entry_id="run-2", look_back=1)
-    [found] = verify("c", [(log, signer)], lock.record, side_by_side=one_after_the_other)
-    assert (found.problems, [e.rotation_id for e in found.entries]) == ([], ["run-1", "run-2"])
-
-
-def test_the_format_of_an_entry_is_signed() -> None:
-    signer = MemorySigner("key")
-    document = json.loads(_of_format_2(signer, named=2))
-    document["chain"]["format"] = formats.UNNAMED
-    entry = parse(rfc8785.dumps(document), credential_id="c", stream="aws", seq=1)
-    assert not signer.verify(entry.digest, entry.mac)
 
 
 def test_a_newer_plan_file_is_refused_with_what_to_do_and_nothing_else() -> None:

@@ -4,7 +4,6 @@ The older one stands for the edition before an upgrade. At every boundary an app
 every database, with what it has just read and with what it read before the run.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -12,13 +11,11 @@ from itertools import count
 
 import pytest
 
-from lockstep import formats
 from lockstep.errors import LockstepError
-from lockstep.model import ClaimKind, Login, Strategy
+from lockstep.model import Login, Strategy
 from lockstep.plan import Plan
-from tests.support.builds import NEWER, OLDER, build
+from tests.support.builds import NEWER, THIS, build
 from tests.support.memory import MemoryWorld, make_plan
-from tests.support.memory_store import KINDS, MemorySecret
 from tests.unit.harness import (
     INTERVAL_SECONDS,
     Killed,
@@ -67,7 +64,7 @@ class Day:
     ids: "count[int]" = field(default_factory=lambda: count(1))
     rotations: int = 0
     switches: int = 0
-    last: int = OLDER
+    last: int = THIS
 
     def run(self, written: int, *, runner: str, at: Callable[[str], None] = lambda _boundary: None) -> str:
         """One run of a build, at the next trigger; its outcome, or the error's name."""
@@ -112,7 +109,7 @@ def _day(strategy: Strategy) -> Day:
     world = MemoryWorld.create(_plan(strategy))
     day = Day(world, Application(world))
     for runner in ("aws", "oci"):
-        assert day.run(OLDER, runner=runner) == "rotated"
+        assert day.run(THIS, runner=runner) == "rotated"
     return day
 
 
@@ -152,32 +149,12 @@ def test_a_runner_that_is_upgraded_first_rotates_and_the_other_one_changes_nothi
     for _ in range(5):
         assert day.run(NEWER, runner=first) == "rotated"
         before = _all(day.world)
-        assert day.run(OLDER, runner=second) == "NewerFormatError"
+        assert day.run(THIS, runner=second) == "NewerFormatError"
         assert _all(day.world) == before
         assert day.world.lock.record.holder is None
     assert day.run(NEWER, runner=second) == "rotated"
     day.in_step()
     assert (day.rotations, day.switches) == (8, 11)
-
-
-@STRATEGIES
-@pytest.mark.parametrize("runner", ["aws", "oci"])
-def test_a_newer_build_finishes_what_an_older_one_left_at_any_boundary(
-    strategy: Strategy, runner: str
-) -> None:
-    for at in count():
-        day, death = _day(strategy), _Death(at)
-        day.run(OLDER, runner="aws", at=death)
-        if not death.boundary:
-            break
-        assert day.run(NEWER, runner=runner) == "rotated", death.boundary
-        day.in_step()
-        before = _all(day.world)
-        assert day.run(OLDER, runner=runner) == "NewerFormatError", death.boundary
-        assert _all(day.world) == before
-        assert day.run(NEWER, runner="aws") == "rotated", death.boundary
-        day.in_step()
-    assert at >= BOUNDARIES
 
 
 @STRATEGIES
@@ -191,8 +168,8 @@ def test_an_older_build_leaves_alone_what_a_newer_one_left_at_any_boundary(
         day.run(NEWER, runner="aws", at=death)
         if not death.boundary:
             break
-        before, has_claimed = _all(day.world), day.world.lock.record.format == NEWER
-        outcome = day.run(OLDER, runner=runner)
+        before, has_claimed = _all(day.world), day.world.lock.format == NEWER
+        outcome = day.run(THIS, runner=runner)
         assert outcome == ("NewerFormatError" if has_claimed else "rotated"), death.boundary
         assert not has_claimed or _all(day.world) == before, death.boundary
         rotated += outcome == "rotated"
@@ -200,70 +177,3 @@ def test_an_older_build_leaves_alone_what_a_newer_one_left_at_any_boundary(
         day.in_step()
     assert at >= BOUNDARIES
     assert 0 < rotated < at / 2
-
-
-@STRATEGIES
-@pytest.mark.parametrize("before", [OLDER, NEWER])
-def test_a_deployment_at_any_boundary_of_a_run_locks_no_application_out(
-    strategy: Strategy, before: int
-) -> None:
-    """The steps of one run are separate functions: a deployment, or one that is taken back, can come between two."""
-    after = NEWER if before == OLDER else OLDER
-    for at in count():
-        day = _day(strategy)
-        switch = _Switch(at, after)
-        outcome = day.run(before, runner="aws", at=switch)
-        if not switch.boundary:
-            break
-        assert outcome in ("rotated", "FenceLostError", "NewerFormatError"), switch.boundary
-        if day.run(OLDER, runner="oci") == "rotated":
-            assert day.world.lock.record.format == OLDER
-        assert day.run(NEWER, runner="oci") == "rotated", switch.boundary
-        day.in_step()
-    assert at >= BOUNDARIES
-
-
-@STRATEGIES
-@pytest.mark.parametrize("runner", ["aws", "oci"])
-def test_values_with_numbers_count_as_the_same_values(
-    strategy: Strategy, runner: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A build of format 3 wrote numbers in OCI too. One that writes strings goes on with them, and heals nothing."""
-    with monkeypatch.context() as before:
-        before.setattr(MemorySecret, "only_strings", False)
-        day = _day(strategy)
-        assert json.loads(day.world.stores["oci"].current_text("app_user"))["generation"] == 2
-        number = day.world.lock.record.highest_generation
-    served = {name: store.current_login() for name, store in day.world.stores.items()}
-    texts = [store.current_text(kind) for store in day.world.stores.values() for kind in KINDS]
-    kinds: list[ClaimKind] = []
-
-    def look(_boundary: str) -> None:
-        if claim := day.world.lock.record.claim:
-            kinds.append(claim.kind)
-
-    assert day.run(NEWER, runner=runner, at=look) == "rotated"
-    assert set(kinds) == {ClaimKind.NEW}
-    assert day.world.lock.record.highest_generation == number + 1
-    for name, store in day.world.stores.items():
-        assert store.read_generation(number).login == served[name]  # type: ignore[union-attr]  # it is held
-    written = [v for s in day.world.stores.values() for k in KINDS for v in s._secrets[k].versions.values()]
-    assert all(text in written for text in texts)  # Nothing was written anew.
-    assert json.loads(day.world.stores["oci"].current_text("app_user"))["generation"] == "3"
-    assert day.run(NEWER, runner="oci") == "rotated"
-    day.in_step()
-
-
-class _Switch:
-    """Puts another build in place at the n-th boundary, until the run ends."""
-
-    def __init__(self, at: int, after: int) -> None:
-        self.boundary = ""
-        self._left = at
-        self._after = after
-
-    def __call__(self, boundary: str) -> None:
-        self._left -= 1
-        if self._left == -1:
-            self.boundary = boundary
-            formats.FORMAT = self._after
