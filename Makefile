@@ -4,7 +4,7 @@ TERRAFORM ?= $(or $(shell command -v terraform),$(shell command -v tofu),terrafo
 
 PLAN ?= lockstep.yaml
 
-.PHONY: help setup demo proof bench test asl lint format locks terraform-tools cdk-cli browser languages report-screens sandbox docs release-tools hooks release build deploy-local fleet deploy-aws rollback-aws destroy-aws destroy build-oci image-oci deploy-oci destroy-oci destroy-oci-trial lock-oci terraform-cli oci-init
+.PHONY: help setup demo proof bench test asl lint format locks terraform-tools cdk-cli browser languages screens sandbox docs release-tools hooks release build deploy-local fleet deploy-aws rollback-aws destroy-aws destroy build-oci image-oci deploy-oci destroy-oci destroy-oci-trial lock-oci terraform-cli oci-init
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
@@ -77,7 +77,7 @@ browser: setup ## Install Chromium, for the tests of pages
 languages: setup ## Install the languages and pools of the recipes in docs/how-to, for their tests
 	@.ci/languages
 
-report-screens: browser ## Draw the pictures of the audit report and the live page in docs/images/
+screens: browser ## Draw the pictures of the live page in docs/images/
 	@$(PYTHON) -m tests.browser.screens
 
 docs: setup ## Build the site of docs/ into build/site/, with all links checked (REPOSITORY_FILES=https://HOST/OWNER/NAME/blob/main)

@@ -23,8 +23,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
-from lockstep.audit.report.build import build
-from lockstep.audit.report.evidence import evidence
+from lockstep.audit.report.build import build, evidence
 from lockstep.audit.report.page import page
 from lockstep.audit.verify import Verification
 from lockstep.client import CredentialClient, Source, aws_source, oci_ring_source

@@ -12,7 +12,6 @@ from lockstep.audit.append import is_of_a_run
 from lockstep.audit.chain import Entry, parse
 from lockstep.audit.end import newest_numbers
 from lockstep.audit.reading import NOT_RESTORED
-from lockstep.audit.report.meanings import meaning_of
 from lockstep.audit.seal import look, whole
 from lockstep.cli.failures import advice_of
 from lockstep.cli.operator import operator, streams
@@ -34,6 +33,7 @@ from lockstep.cli.times import clock_time, moment
 from lockstep.clouds import Clouds
 from lockstep.environment import line_of
 from lockstep.errors import AuditLogUnreachableError, AuditVerificationError, LockstepError, NewerFormatError
+from lockstep.html.formatting import error_text
 from lockstep.model import ChainHead, Credential
 from lockstep.plan import Plan
 from lockstep.ports import AuditLog
@@ -249,7 +249,7 @@ def ending(run: Run) -> str:
     which = f"generation {run.generation}" if run.generation is not None else "no generation"
     took = f" in {run.seconds:.1f} s" if run.seconds is not None else ""
     outcome = f"failed{took}" if run.error else f"rotated{took}"
-    why = f", with {run.error}: {meaning_of(run.error)}" if run.error else ""
+    why = f", with {run.error}: {error_text(run.error)}" if run.error else ""
     return f"{which}, {outcome}, trigger {run.trigger}{why}"
 
 
@@ -264,7 +264,7 @@ def document(run: Run) -> dict[str, Any]:
         "seconds": run.seconds,
         "outcome": run.outcome,
         "error": run.error,
-        "meaning": meaning_of(run.error) if run.error else None,
+        "meaning": error_text(run.error) if run.error else None,
         "next": run.next,
         "generation": run.generation,
         "trigger": run.trigger,

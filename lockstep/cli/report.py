@@ -9,9 +9,8 @@ from typing import Annotated
 
 import typer
 
-from lockstep.audit.report.build import build
+from lockstep.audit.report.build import build, evidence
 from lockstep.audit.report.data import Report
-from lockstep.audit.report.evidence import evidence
 from lockstep.audit.report.page import page
 from lockstep.audit.report.tables import as_csv, as_json
 from lockstep.audit.verify import Verdict

@@ -3,7 +3,7 @@
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from jinja2.loaders import ChoiceLoader
 
-from lockstep.audit.report import words
+from lockstep.html import formatting
 
 BASE = "base.css"
 
@@ -18,11 +18,11 @@ def environment(package: str) -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {
-        "span": words.span,
-        "stamp": words.stamp,
-        "minute": words.minute,
-        "many": words.many,
-        "is_long": words.is_long,
+        "span": formatting.span,
+        "stamp": formatting.stamp,
+        "minute": formatting.minute,
+        "many": formatting.many,
+        "is_long": formatting.is_long,
     }
     return made
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from lockstep.audit.report.words import many, span
 from lockstep.cli.logins import promoted_at
+from lockstep.html.formatting import many, span
 from lockstep.serve.looking import Seen
 
 STEPS = 8

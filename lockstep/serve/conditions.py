@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from lockstep.audit.report.meanings import meaning_of
 from lockstep.environment import line_of, told
 from lockstep.errors import LockstepError
+from lockstep.html.formatting import error_text
 from lockstep.serve.looking import Seen
 
 
@@ -132,5 +132,5 @@ def _by_stores(seen: Seen, now: datetime) -> Iterator[tuple[Condition, str, str]
 def _by_last_run(seen: Seen) -> Iterator[tuple[Condition, str, str]]:
     last = seen.state.last_run
     if last and last.error:
-        text = f"The last run failed with {last.error}: {meaning_of(last.error)} {last.next or ''}".strip()
+        text = f"The last run failed with {last.error}: {error_text(last.error)} {last.next or ''}".strip()
         yield Condition.FAILED, text, "lockstep history -c {}"

@@ -4,15 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from lockstep.audit.report.charts import Plot, lives_plot
-from lockstep.audit.report.data import Life
-from lockstep.audit.report.views import Figure, Table
-from lockstep.audit.report.words import NONE, span, stamp
+from lockstep.audit.report.page import Figure, Table
 from lockstep.cli import history, status
 from lockstep.cli.execution import Entered
 from lockstep.cli.history import Run
 from lockstep.cli.times import clock_time, relative
 from lockstep.environment import line_of
+from lockstep.html.formatting import NONE, span, stamp
 from lockstep.serve.ages import Bar, bar_of
 from lockstep.serve.conditions import LOOKS, Alarm, Condition, alarms, condition
 from lockstep.serve.fleet import CLOUDS, age_of, who
@@ -81,7 +79,6 @@ class Detail:
     bar: Bar | None
     stores: Table
     read: str
-    overlap: Plot | None
     runs: Sequence[RunLine]
     unread: Sequence[str]
 
@@ -104,7 +101,6 @@ def detail(seen: Seen, now: datetime) -> Detail:
         bar=bar_of(seen, now),
         stores=_stores(seen, now),
         read=f"read {relative(seen.read_at, now)}" if seen.read_at else "not read since the last change",
-        overlap=lives_plot(_lives(seen), now),
         runs=tuple(_runs(seen, now)),
         unread=tuple(f"{CLOUDS[cloud]}: {line_of(error)}" for cloud, error in seen.state.unread.items()),
     )
@@ -165,30 +161,6 @@ def _stores(seen: Seen, now: datetime) -> Table:
 
 def _generation(number: int) -> str:
     return f"generation {number}" if number else "a version that Lockstep did not write"
-
-
-def _lives(seen: Seen) -> list[Life]:
-    """The generations that the runs made, the oldest first, as far as the record says which are alive."""
-    rotated = [run for run in reversed(seen.runs) if run.outcome == "rotated" and run.generation is not None]
-    found = []
-    for number, run in enumerate(rotated):
-        after = [later.ended_at for later in rotated[number + 1 :]]
-        is_over = run.generation not in seen.record.alive | {seen.record.current_generation}
-        found.append(
-            Life(
-                generation=run.generation or 0,
-                stream=run.cloud,
-                kind="",
-                base=None,
-                born=run.ended_at,
-                older=False,
-                begun=run.ended_at,
-                promoted=run.ended_at,
-                superseded=after[0] if after else None,
-                dead=after[1] if is_over and len(after) > 1 else None,
-            )
-        )
-    return found
 
 
 def _runs(seen: Seen, now: datetime) -> Iterator[RunLine]:

@@ -8,11 +8,11 @@ from itertools import islice
 from typing import Literal
 from urllib.parse import quote
 
-from lockstep.audit.report.views import Figure
-from lockstep.audit.report.words import NONE, many, number, span
+from lockstep.audit.report.page import Figure
 from lockstep.cli.logins import promoted_at
 from lockstep.cli.outlook import leader
 from lockstep.cli.times import absolute, relative
+from lockstep.html.formatting import NONE, many, number, span
 from lockstep.serve.ages import Bar, bar_of
 from lockstep.serve.conditions import LOOKS, Alarm, Condition, alarms, condition, together
 from lockstep.serve.looking import Look, Seen

@@ -3,9 +3,9 @@
 from datetime import datetime
 
 from lockstep import __version__
-from lockstep.audit.report.words import span
 from lockstep.cli.times import absolute
 from lockstep.html.filling import environment, style
+from lockstep.html.formatting import span
 from lockstep.serve.ages import age_map
 from lockstep.serve.calls import Calls
 from lockstep.serve.detail import detail, progress

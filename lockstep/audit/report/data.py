@@ -1,10 +1,11 @@
-"""The report as plain values: what goes in (evidence) and what the page, JSON and CSV show. Times are aware, UTC."""
+"""The report as plain values, which JSON has as they are: times are aware and in UTC, durations are seconds."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
+from typing import Literal
 
-from lockstep.audit.report.reading import Order, Other, Run
+from msgspec import Struct, field
+
 from lockstep.audit.verify import Verdict
 from lockstep.model import Credential
 
@@ -24,8 +25,7 @@ def worst(verdicts: Sequence[Verdict]) -> Verdict:
     return max(told, key=_ORDER.index, default=Verdict.NOT_VERIFIED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class Check(Struct, frozen=True, kw_only=True):
     """What verification found of one stream.
 
     Attributes:
@@ -50,47 +50,109 @@ class Check:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Archived:
-    """An entry of which only the seal was read, since its body is archived.
+class Proof(Struct, frozen=True, kw_only=True):
+    """What a run showed on one database.
 
     Attributes:
-        at: None where its seal names no time that can be told.
-        what: `run`, or another kind.
+        refused: The generations whose login was refused, which proves them dead.
+        unreadable: The generations that no store holds any more, so no login could be tried.
     """
 
+    database: str
+    outcome: str
+    refused: tuple[int, ...]
+    unreadable: tuple[int, ...]
+    enrolled: bool
+    plaintext: bool
+
+
+class Run(Struct, frozen=True, kw_only=True):
+    """The entry of one run.
+
+    Attributes:
+        at: When it ended.
+        error: The name of its error; None after a success.
+        kind: `new` or `heal`; None where it failed before it had a claim.
+        base: The generation that was current before; of a heal the one whose login is given again.
+        ended: The generations that an emergency ended.
+    """
+
+    stream: str
+    seq: int
+    at: datetime
+    started: datetime
+    rotation_id: str
+    error: str | None
+    trigger: str
+    forced: bool
+    kind: Literal["new", "heal"] | None
+    generation: int | None
+    base: int | None
+    adopted_from: str | None
+    plan: str | None
+    proofs: tuple[Proof, ...]
+    ended: tuple[int, ...]
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether every store serves its generation."""
+        return self.error is None
+
+    @property
+    def behind(self) -> str:
+        """Who was behind it: the schedule of a cloud, or a person."""
+        cloud = self.stream.upper()
+        match self.trigger, self.stream:
+            case "schedule", "oci":
+                return "standby, on schedule (OCI)"
+            case "schedule", _:
+                return f"schedule ({cloud})"
+            case "cli", _:
+                return f"an operator, by lockstep rotate ({cloud})"
+            case "manual", _:
+                return f"a person who started it ({cloud})"
+        return f"“{self.trigger}” ({cloud})"
+
+
+class Order(Struct, frozen=True, kw_only=True):
+    """The entry of an operator's order.
+
+    Attributes:
+        through: Of a revocation: the highest generation that must die.
+        lifts_pause: Of a revocation: whether it also resumes.
+    """
+
+    stream: str
+    seq: int
+    at: datetime
+    name: str
+    who: str
+    details: str
+    through: int | None
+    lifts_pause: bool
+
+
+class Other(Struct, frozen=True, kw_only=True):
+    """An entry that is neither, or that does not count.
+
+    Attributes:
+        at: None where it names no time that can be believed.
+        why: Why it does not count; empty where it is a kind of its own.
+    """
+
+    stream: str
     seq: int
     at: datetime | None
-    what: str = "run"
+    what: str
+    details: str
+    why: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamEvidence:
-    """A stream as verification left it.
-
-    Attributes:
-        events: The OCSF event of each entry that was read, with its number.
-        archived: The entries that were not.
-        doubtful: Why an entry does not count, by its number.
-    """
-
-    check: Check
-    events: Sequence[tuple[int, Mapping[str, object]]] = ()
-    archived: Sequence[Archived] = ()
-    doubtful: Mapping[int, str] = field(default_factory=dict)
+Record = Run | Order | Other
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CredentialEvidence:
-    """All streams of a credential, and the plan that it is measured by."""
-
-    credential: Credential
-    streams: tuple[StreamEvidence, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Life:
-    """The life of one generation.
+class Generation(Struct, frozen=True, kw_only=True):
+    """One generation that was promoted.
 
     Attributes:
         stream: The cloud that promoted it.
@@ -103,11 +165,14 @@ class Life:
         dead: When it was on record as dead on every database.
         death: `refused`, `unreadable`, or `revoked` by an emergency.
         hurried: Whether the run that showed it dead fulfilled an emergency, which waits for no overlap.
+        overlap_seconds: For how long it logged in beside the next one, at least; None while it does, of an emergency,
+            and where the next generation on record was not the next one.
+        longest_overlap_seconds: For how long at most.
     """
 
     generation: int
     stream: str
-    kind: str
+    kind: Literal["new", "heal"] | None
     base: int | None
     born: datetime
     older: bool
@@ -116,28 +181,28 @@ class Life:
     superseded: datetime | None = None
     tried: datetime | None = None
     dead: datetime | None = None
-    death: str | None = None
+    death: Literal["refused", "unreadable", "revoked"] | None = None
     hurried: bool = False
+    overlap_seconds: float | None = None
+    longest_overlap_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bin:
-    """A part of the period.
+class Period(Struct, frozen=True, kw_only=True):
+    """A part of the whole period.
 
     Attributes:
         rotated: Successes by stream.
-        longest_age: The greatest age that the current password had in it; None where no password is on record.
+        longest_age_seconds: The greatest age that the current password had in it; None where none is on record.
     """
 
     start: datetime
     end: datetime
-    rotated: Mapping[str, int]
+    rotated: dict[str, int]
     failed: int
-    longest_age: timedelta | None
+    longest_age_seconds: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gap:
+class Gap(Struct, frozen=True, kw_only=True):
     """A time without a rotation that is longer than any fault of one cloud explains (protocol R8).
 
     Attributes:
@@ -151,8 +216,7 @@ class Gap:
     why: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Emergency:
+class Emergency(Struct, frozen=True, kw_only=True):
     """A revocation.
 
     Attributes:
@@ -165,35 +229,17 @@ class Emergency:
     over: Run | None
     ended: tuple[int, ...]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailureName:
-    """All failures of one name."""
-
-    name: str
-    meaning: str
-    count: int
-    by_stream: Mapping[str, int]
-    first: datetime
-    last: datetime
+    @property
+    def seconds(self) -> float | None:
+        """From the order until everything before it was refused."""
+        return (self.over.at - self.ordered.at).total_seconds() if self.over and self.ordered else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Behind:
-    """Who was behind runs."""
-
-    who: str
-    rotated: int
-    failed: int
-    forced: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatabaseProofs:
-    """What the runs showed on one database.
+class DatabaseProofs(Struct, frozen=True, kw_only=True):
+    """What all runs showed on one database.
 
     Attributes:
-        accepted: Runs in which it accepted the new generation in a real login.
+        accepted: How often it accepted the new generation in a real login.
         refused: Generations that it was seen to refuse.
         unreadable: Generations that no store held any more.
     """
@@ -207,48 +253,31 @@ class DatabaseProofs:
     plaintext: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OtherKind:
-    """All other entries of one kind."""
-
-    what: str
-    stream: str
-    why: str
-    count: int
-    first: datetime | None
-    last: datetime | None
-    example: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
+class Figures(Struct, frozen=True, kw_only=True):
     """The figures of a credential in the period. Durations are None where nothing was measured.
 
     Attributes:
-        between_limit: The longest time between two rotations that a fault of one cloud explains.
-        shortest_overlap: The overlap as the entries bound it from below: from the end of the run that promoted the
-            next generation to the beginning of the one that showed this one dead.
+        between_limit_seconds: The longest time between two rotations that a fault of one cloud explains.
+        shortest_overlap_seconds: The overlap as the entries bound it from below: from the end of the run that promoted
+            the next generation to the beginning of the one that showed this one dead.
         short_overlaps: Overlaps that were shorter than the plan's, however the times are read, without emergencies.
         archived: Entries of runs that were not read, so nothing here counts them.
         taken_over: When a login that was there before was taken over last; it is older than the record says.
         unproven: Generations of which two newer ones were promoted and no proof of death is on record.
     """
 
-    rotated: Mapping[str, int]
+    rotated: dict[str, int]
     failed: int
     healed: int
     adopted: int
-    typical_between: timedelta | None
-    longest_between: timedelta | None
-    between_limit: timedelta
-    longest_age: timedelta | None
-    age_now: timedelta | None
-    shortest_overlap: timedelta | None
-    typical_overlap: timedelta | None
+    typical_between_seconds: float | None
+    longest_between_seconds: float | None
+    between_limit_seconds: float
+    longest_age_seconds: float | None
+    shortest_overlap_seconds: float | None
     short_overlaps: int
     proven_dead: int
     refused_logins: int
-    unreadable: int
     archived: int
     taken_over: datetime | None
     unproven: tuple[int, ...]
@@ -259,18 +288,27 @@ class Figures:
         return sum(self.rotated.values())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CredentialReport:
+class Planned(Struct, frozen=True, kw_only=True):
+    """What today's plan says of a credential."""
+
+    id: str
+    strategy: str
+    usernames: tuple[str, ...]
+    databases: tuple[str, ...]
+    interval_seconds: float
+    overlap_seconds: float
+    plan: str
+
+
+class CredentialReport(Struct, frozen=True, kw_only=True):
     """The report on one credential.
 
     Attributes:
         start: The beginning of what is shown: of the period, or of the record where that is later.
         runs: Those of the period, in the order of time.
-        plans: The plan digests under which its runs acted, with the first run of each.
-        paused: Since when until when scheduled runs were off.
     """
 
-    credential: Credential
+    credential: Planned
     checks: tuple[Check, ...]
     verdict: Verdict
     start: datetime
@@ -279,38 +317,49 @@ class CredentialReport:
     orders: tuple[Order, ...]
     others: tuple[Other, ...]
     figures: Figures
-    lives: tuple[Life, ...]
-    bins: tuple[Bin, ...]
+    generations: tuple[Generation, ...]
+    periods: tuple[Period, ...]
     gaps: tuple[Gap, ...]
     emergencies: tuple[Emergency, ...]
-    failures: tuple[FailureName, ...]
-    behind: tuple[Behind, ...]
     proofs: tuple[DatabaseProofs, ...]
-    other_kinds: tuple[OtherKind, ...]
-    plans: tuple[tuple[str, datetime], ...]
-    paused: tuple[tuple[datetime, datetime], ...]
-
-    @property
-    def failed(self) -> tuple[Run, ...]:
-        """The runs that failed."""
-        return tuple(run for run in self.runs if not run.succeeded)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """The whole report.
+class Report(Struct, frozen=True, kw_only=True):
+    """The whole report. Times are RFC 3339 in UTC, durations are seconds.
 
     Attributes:
+        format: It grows with a change that an old reader does not understand.
+        verdict: The worst of all credentials.
         lock: Name and region of the lock table, which tells two deployments apart.
     """
 
+    format: Literal[1] = 1
+    verdict: Verdict
     made_at: datetime
     since: datetime
     lock: str
     version: str
     credentials: tuple[CredentialReport, ...]
 
-    @property
-    def verdict(self) -> Verdict:
-        """The worst of all credentials."""
-        return worst([c.verdict for c in self.credentials])
+
+class StreamEvidence(Struct, frozen=True, kw_only=True):
+    """A stream as verification left it.
+
+    Attributes:
+        events: The OCSF event of each entry that was read, with its number.
+        archived: Number, time and kind (`run` or another) of the entries of which only the seal was read, since their
+            bodies are archived; the time is None where the seal names none that can be told.
+        doubtful: Why an entry does not count, by its number.
+    """
+
+    check: Check
+    events: Sequence[tuple[int, Mapping[str, object]]] = ()
+    archived: Sequence[tuple[int, datetime | None, str]] = ()
+    doubtful: Mapping[int, str] = field(default_factory=dict)
+
+
+class CredentialEvidence(Struct, frozen=True, kw_only=True):
+    """All streams of a credential, and the plan that it is measured by."""
+
+    credential: Credential
+    streams: tuple[StreamEvidence, ...]

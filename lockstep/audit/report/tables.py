@@ -1,20 +1,20 @@
-"""The report as JSON and as CSV, with every entry of the period. docs/audit-report.schema.json is JSON's contract."""
+"""The report as JSON and as CSV, with every entry of the period.
+
+python -m lockstep.audit.report.tables > docs/audit-report.schema.json
+"""
 
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
-from datetime import datetime, timedelta
-from typing import Any, get_args
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
 
-from lockstep.audit.report.build import who_is_behind
-from lockstep.audit.report.data import Check, CredentialReport, Report
-from lockstep.audit.report.reading import Order, Other, Record, Run
-from lockstep.model import Credential
+import msgspec
 
-FORMAT = 1
-"""Of the JSON document; it grows with a change that an old reader does not understand."""
+from lockstep.audit.report.data import Check, CredentialReport, Order, Other, Record, Report, Run
+
 FORMULA = frozenset("=+-@\t\r\uff1d\uff0b\uff0d\uff20")
 """A cell that begins with one of these, or its full-width form, is a formula to a spreadsheet."""
 COLUMNS = (
@@ -35,44 +35,16 @@ COLUMNS = (
 
 
 def as_json(report: Report) -> str:
-    """One JSON document. Times are RFC 3339 in UTC, durations are seconds. The same report gives the same text."""
-    document = {"format": FORMAT, "verdict": report.verdict.value, **_plain(report)}
-    return json.dumps(document, separators=(",", ":")) + "\n"
+    """One JSON document. The same report gives the same text."""
+    return msgspec.json.encode(report).decode() + "\n"
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - of any type that the report has
-    match value:
-        case datetime():
-            return f"{value:%Y-%m-%dT%H:%M:%S}.{value.microsecond // 1000:03}Z"
-        case timedelta():
-            return value.total_seconds()
-        case Mapping():
-            return {name: _plain(part) for name, part in value.items()}
-        case tuple() | list():
-            return [_plain(part) for part in value]
-    return _object(value) if is_dataclass(value) else value
-
-
-def _object(value: Any) -> dict[str, Any]:  # noqa: ANN401 - a dataclass
-    if isinstance(value, Credential):
-        return _plan_of(value)
-    return {key_of(field.name, field.type): _plain(getattr(value, field.name)) for field in fields(value)}
-
-
-def key_of(name: str, kind: Any) -> str:  # noqa: ANN401 - a type
-    """The name of a field in JSON: that of a duration says its unit."""
-    return f"{name}_seconds" if timedelta in (kind, *get_args(kind)) else name
-
-
-def _plan_of(credential: Credential) -> dict[str, Any]:
+def schema() -> dict[str, Any]:
+    """The schema of the JSON document (JSON Schema 2020-12)."""
     return {
-        "id": credential.id,
-        "strategy": credential.strategy.value,
-        "usernames": list(credential.usernames),
-        "databases": list(credential.databases),
-        "interval_seconds": credential.schedule.interval.total_seconds(),
-        "overlap_seconds": credential.schedule.overlap.total_seconds(),
-        "plan": credential.plan_digest,
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Lockstep audit report",
+        **msgspec.json.schema(Report),
     }
 
 
@@ -94,7 +66,7 @@ def _cell(value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case datetime():
-            return str(_plain(value))
+            return str(msgspec.to_builtins(value))
         case tuple():
             return " ".join(map(str, value))
     text = str(value)
@@ -135,7 +107,7 @@ def _entry(record: Record) -> dict[str, object]:
                 "generation": record.generation,
                 "base": record.base,
                 "claim": record.kind,
-                "behind": who_is_behind(record),
+                "behind": record.behind,
                 "forced": record.forced,
                 "run": record.rotation_id,
                 "adopted_from": record.adopted_from,
@@ -149,3 +121,7 @@ def _entry(record: Record) -> dict[str, object]:
         case Other():
             why = f"not counted: {record.why}; " if record.why else ""
             return {"kind": "other", "outcome": record.what, "details": f"{why}{record.details}"}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(schema(), indent=2) + "\n")

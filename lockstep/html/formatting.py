@@ -1,18 +1,27 @@
-"""Times, durations and numbers as people read them."""
+"""Times, durations, numbers and names of errors as people read them."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import cache
+
+from lockstep.errors import LockstepError, family
 
 NONE = "\N{EN DASH}"
 """For what was not measured."""
 LONG_WORD = 26
 _UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+_OF_THE_PLATFORM: Mapping[str, str] = {
+    "States.Timeout": "The execution ran out of time.",
+    "States.TaskFailed": "A step failed in a way that has no name of its own.",
+    "Lambda.Unknown": "The function ended without an answer.",
+}
 
 
-def span(duration: timedelta | None) -> str:
-    """Two units at most: `1 h 20 min`; a dash where nothing was measured."""
+def span(duration: timedelta | float | None) -> str:
+    """Two units at most: `1 h 20 min`; a dash where nothing was measured. A number is one of seconds."""
     if duration is None:
         return NONE
-    seconds = max(0, round(duration.total_seconds()))
+    seconds = max(0, round(duration.total_seconds() if isinstance(duration, timedelta) else duration))
     parts = []
     for unit, size in _UNITS:
         if seconds >= size:
@@ -48,3 +57,14 @@ def many(value: int, one: str, more: str = "") -> str:
 def is_long(text: str) -> bool:
     """Whether it has a word that must be broken to fit a column."""
     return max(map(len, text.split()), default=0) > LONG_WORD
+
+
+@cache
+def _error_names() -> Mapping[str, str]:
+    ours = {error.__name__: (error.__doc__ or "").strip() for error in family(LockstepError)}
+    return {**_OF_THE_PLATFORM, **ours}
+
+
+def error_text(name: str) -> str:
+    """The fixed sentence of an error's class (protocol E5, F2); empty for a name that this build does not know."""
+    return _error_names().get(name, "")
