@@ -87,7 +87,6 @@ _FOR_PEOPLE = (
     "oci/made_slots.py",
     "oci/reads.py",
     "sessions.py",
-    "usage.py",
 )
 _OF_PLANS = ("plan.py", "plan_*.py", "durations.py", "databases/provisioning*.py", "store_kinds/[!_o]*.py")
 _NOT_SHIPPED = (*_FOR_PEOPLE, *_OF_PLANS, "store_kinds/oci_vault.py")

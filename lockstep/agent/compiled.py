@@ -93,7 +93,6 @@ class CompiledSettings(Message):
     refresh: timedelta
     listen: Listen
     token_file: Path
-    usage: Path
     files: tuple[File, ...]
 
 

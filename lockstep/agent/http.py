@@ -6,7 +6,6 @@
     GET /ping                                `healthy`, without a token
     GET /healthz                             200 while every value may be served, else 503; without a token
     GET /metrics                             for Prometheus; without a token, and without values
-    GET /lockstep/usage                      which generation was given, and is used by processes; without a token
 
 Paths, parameters, headers and status codes are those of https://github.com/aws/aws-secretsmanager-agent, version 2. One
 differs: what is not there is a 404, where that agent passes the service's 400 on.
@@ -17,27 +16,21 @@ tools that map a JSON object to keys take strings only.
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lockstep import usage
 from lockstep.agent.files import FileRefusedError, login_of
 from lockstep.agent.given import HTTP, Given
 from lockstep.agent.values import Kept, Value, Values
 
 TOKEN_HEADERS = ("X-Aws-Parameters-Secrets-Token", "X-Vault-Token")
 CURRENT = "AWSCURRENT"
-_OPEN = frozenset({"/ping", "/healthz", "/metrics", usage.PATH})
+_OPEN = frozenset({"/ping", "/healthz", "/metrics"})
 """Paths that need no token: they tell nothing about a value."""
-_NEAR = frozenset({usage.PATH})
-"""Of these, the paths that answer no forwarded request: they tell the names of processes."""
 _PARAMETERS = frozenset({"versionId", "versionStage", "refreshNow"})
 _REFRESH = {"true": True, "1": True, "false": False, "0": False}
 
@@ -86,7 +79,6 @@ class Dialect:
         values: What is served.
         matches: Whether this is the token that a request must bring.
         given: Where to note what was given.
-        usage_directory: Where processes say which generation they use.
         path_prefix: Before the name of a secret in a path.
     """
 
@@ -96,13 +88,11 @@ class Dialect:
         *,
         matches: Callable[[str], bool],
         given: Given,
-        usage_directory: Path = usage.DEFAULT_DIRECTORY,
         path_prefix: str = "/v1/",
     ) -> None:
         self.answered = Counter[int]()
         self._values = values
         self._given = given
-        self._usage_directory = usage_directory
         self._matches = matches
         self._prefix = path_prefix
 
@@ -118,7 +108,7 @@ class Dialect:
 
     def _require_allowed(self, request: Request) -> None:
         path = _path_of(request)
-        if "X-Forwarded-For" in request.headers and path not in _OPEN - _NEAR:
+        if "X-Forwarded-For" in request.headers and path not in _OPEN:
             raise RefusedError(400, "Forwarded")
         is_trusted = path in _OPEN or any(self._matches(request.headers.get(h, "")) for h in TOKEN_HEADERS)
         if not is_trusted:
@@ -140,8 +130,6 @@ class Dialect:
             return PlainTextResponse(
                 text_of(self._values, self._given, self.answered), media_type=CONTENT_TYPE
             )
-        if path == usage.PATH:
-            return JSONResponse({"usage": await run_in_threadpool(self._usage)})
         return await self._value(self._query(request))
 
     def _query(self, request: Request) -> Query:
@@ -162,12 +150,6 @@ class Dialect:
         late = [v for v in self._values if not v.served]
         told = [f"{v.secret.name}: {_state(v)}" for v in self._values]
         return "\n".join(told), 503 if late else 200
-
-    def _usage(self) -> list[dict[str, Any]]:
-        found = [*self._given.usages()]
-        with suppress(OSError):  # There may be no such directory.
-            found += usage.in_directory(self._usage_directory)
-        return [one.document() for one in found]
 
     async def _served(self, query: Query) -> tuple[Value, Kept]:
         value = self._values.find(query.secret_id)

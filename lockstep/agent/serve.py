@@ -208,7 +208,6 @@ def serve(settings: CompiledSettings) -> int:
         agent.values,
         matches=token.matches,
         given=agent.given,
-        usage_directory=settings.usage,
         path_prefix=settings.listen.path_prefix,
     )
     server, end = server_of(app_of(dialect), graceful_seconds=5)

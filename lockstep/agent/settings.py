@@ -28,7 +28,6 @@ from lockstep.plan_file import PlanProblemsError, load_plan
 from lockstep.plan_messages import problems_of
 from lockstep.plan_yaml import NotYamlError, read_yaml
 from lockstep.store_kinds.kinds import StoreConfig
-from lockstep.usage import DEFAULT_DIRECTORY
 
 DEFAULT_PORT = 2773
 """That of the AWS Secrets Manager Agent."""
@@ -153,7 +152,6 @@ class Settings(Section):
         nearest: The store that is asked first; none: the first of the plan.
         refresh: How often the stores are asked; none: a quarter of the shortest overlap, a minute at most.
         token_file: Has the token that requests must bring; made with mode 0640 if it is not there.
-        usage: A directory in which processes say which generation they use.
     """
 
     version: Literal[1]
@@ -165,7 +163,6 @@ class Settings(Section):
     refresh: Duration | None = None
     listen: Listen = Listen()
     token_file: Path = Path("/run/lockstep/agent-token")
-    usage: Path = DEFAULT_DIRECTORY
     files: tuple[File, ...] = ()
 
     @model_validator(mode="after")
@@ -195,7 +192,6 @@ class Settings(Section):
             refresh=self.how_often,
             listen=compiled.Listen(**fields_of(compiled.Listen, self.listen)),
             token_file=self.token_file,
-            usage=self.usage,
             files=tuple(
                 f.compile(next(s for s in serve if f.credential in (None, s.id))) for f in self.files
             ),

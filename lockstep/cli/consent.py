@@ -1,28 +1,24 @@
 """Questions whether to go on; before an emergency also who would break."""
 
 import sys
-from collections.abc import Sequence
 
 import typer
 from rich.prompt import Confirm
 
 from lockstep.cli.open_sessions import count_sessions, lines
 from lockstep.cli.output import complain, err, no, say_aside, wrong_use
-from lockstep.cli.usage import show_problems, usage_lines
 from lockstep.clouds import Clouds
 from lockstep.environment import line_of
 from lockstep.errors import LockstepError
 from lockstep.model import Credential
-from lockstep.usage import usage_at
 
 
-def require_consent(clouds: Clouds, credential: Credential, places: Sequence[str]) -> None:
+def require_consent(clouds: Clouds, credential: Credential) -> None:
     """Show who would break, and ask; exit code 1 if the answer is no, 2 where nobody can be asked.
 
     Args:
         clouds: Where the credential is.
         credential: What is to be revoked.
-        places: Where clients and agents say what they use.
 
     What cannot be read or counted is said, and does not stand in the way of an emergency.
     """
@@ -31,7 +27,7 @@ def require_consent(clouds: Clouds, credential: Credential, places: Sequence[str
         f"To see who would break: lockstep sessions {credential.id}. To go on without a question, add --yes",
     )
     try:
-        _show(clouds, credential, places)
+        _show(clouds, credential)
     except LockstepError as e:
         complain(f"who would break is not known: {line_of(e)}")
     say_aside(
@@ -67,12 +63,6 @@ def require_yes(question: str, *, otherwise: str) -> None:
         raise no(otherwise, name="NotConfirmed")
 
 
-def _show(clouds: Clouds, credential: Credential, places: Sequence[str]) -> None:
-    found = count_sessions(clouds, credential)
-    for line in lines(found):
+def _show(clouds: Clouds, credential: Credential) -> None:
+    for line in lines(count_sessions(clouds, credential)):
         say_aside(line)
-    if places:
-        usage = usage_at(places, now=found.now)
-        for line, _ in usage_lines(usage, found.record, found.now):
-            say_aside(line)
-        show_problems(usage)

@@ -101,24 +101,8 @@ class Run(BaseModel):
     trigger: str
 
 
-class User(BaseModel):
-    """A client or an agent that says which generation it uses."""
-
-    format: int
-    credential: str
-    generation: int
-    name: str
-    host: str
-    pid: int
-    namespace: str
-    since: datetime
-    at: datetime
-    oldest_connection: int | None
-    behind: bool
-
-
 class Credential(BaseModel):
-    """The state of a credential; `usage` is there with --usage.
+    """The state of a credential.
 
     `read` is what was read of the stores: `names` of versions, or with --read-values `values`. `in_step` is null where
     a store did not answer, and before the first rotation where values were not read. `pending_since` is when the
@@ -146,7 +130,6 @@ class Credential(BaseModel):
     pending_since: datetime | None
     stores: list[StoreServes | StoreFailed]
     next_run: NextRun | None
-    usage: list[User] = Field(default_factory=list)
 
 
 class RunnerKey(BaseModel):
@@ -174,7 +157,6 @@ class Status(BaseModel):
     in_step: bool
     credentials: list[Credential]
     keys: list[RunnerKey] = Field(default_factory=list)
-    usage_problems: dict[str, str] = Field(default_factory=dict)
 
 
 class History(BaseModel):

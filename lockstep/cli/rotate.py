@@ -31,7 +31,6 @@ from lockstep.cli.output import (
     wrong_use,
 )
 from lockstep.cli.times import absolute, moment
-from lockstep.cli.usage import UsagePlaces
 from lockstep.environment import line_of
 from lockstep.errors import LockstepError, OrderRefusedError
 from lockstep.identity import Cloud
@@ -118,7 +117,6 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="With --revoke-previous: neither count sessions nor ask.")
     ] = False,
-    usage: UsagePlaces = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be started, without starting it.")
     ] = False,
@@ -135,8 +133,7 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
     --resume.
 
     An emergency first shows which sessions are open, as `lockstep sessions` does, and asks. Sessions go on; it is their
-    next login that is refused, until they read the new value. With --usage it also shows what clients and agents say
-    of themselves. Without a terminal it needs --yes.
+    next login that is refused, until they read the new value. Without a terminal it needs --yes.
 
     Exit code: 0 rotated or skipped, 1 the rotation failed, the emergency is not over or the answer was no, 2 wrong use
     or nobody to ask, 3 AWS was unreachable or the rotation did not end in time.
@@ -152,7 +149,7 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
         return
     if order:
         if not yes:
-            require_consent(desk(plan, stream).clouds, credential, usage or ())
+            require_consent(desk(plan, stream).clouds, credential)
         given = _ordered(plan, order, credential, stream)
         # Standard output may be JSON.
         say_aside(f"emergency through generation {given.state.revoke_through} ordered")

@@ -16,8 +16,6 @@ from lockstep.cli.output import (
     print_json,
     say,
 )
-from lockstep.cli.usage import UsagePlaces, problems_document, show_problems, show_usage, usage_document
-from lockstep.usage import usage_at
 
 
 def sessions(
@@ -26,7 +24,6 @@ def sessions(
         typer.Argument(metavar="CREDENTIAL", help="The credential, by its id.  [default: all of the plan]"),
     ] = None,
     *,
-    usage: UsagePlaces = None,
     file: PlanFile = DEFAULT_PLAN,
     as_json: AsJson = False,
 ) -> None:
@@ -41,23 +38,17 @@ def sessions(
     This logs in to each database as the rotator admin, and only reads. A server that shows it no sessions is not a
     failure: the statement to run there is printed.
 
-    Exit code: 0 counted, or the statements to run are shown, 3 a database, a store, the lock table or a place of
-    --usage was unreachable.
+    Exit code: 0 counted, or the statements to run are shown, 3 a database, a store or the lock table was
+    unreachable.
     """
     plan = plan_or_exit(file)
     wanted, clouds = chosen(plan, credential_id), operator(plan)
     found = [count_sessions(clouds, credential) for credential in wanted]
-    told = usage_at(usage, now=clouds.clock.now()) if usage else None
     if as_json:
-        documents = [document(one) | (usage_document(told, one.record) if told else {}) for one in found]
-        print_json({"credentials": documents} | (problems_document(told) if told else {}))
+        print_json({"credentials": [document(one) for one in found]})
     else:
         for one in found:
             for line in lines(one):
                 say(line)
-            if told:
-                show_usage(told, one.record, one.now)
-    if told:
-        show_problems(told)
-    if any(one.unreachable for one in found) or (told and told.problems):
+    if any(one.unreachable for one in found):
         raise typer.Exit(Exit.UNREACHABLE)

@@ -33,7 +33,6 @@ from lockstep.cli.output import (
 from lockstep.cli.reading import Answer, Depth, Look
 from lockstep.cli.records import records_of, show_summary
 from lockstep.cli.times import clock_time, moment, moment_or_none
-from lockstep.cli.usage import UsagePlaces, problems_document, show_problems, show_usage, usage_document
 from lockstep.clouds import Clouds
 from lockstep.environment import line_of, told
 from lockstep.errors import LockstepError, SecretMalformedError, SecretNotFoundError
@@ -41,7 +40,6 @@ from lockstep.model import Claim, Credential, LockRecord, StoredValue
 from lockstep.named import StoredNames
 from lockstep.plan import Plan
 from lockstep.ports import Clock
-from lockstep.usage import usage_at
 
 WATCH_SECONDS = 5.0
 _NO_ANSWER = "not known, because a store was unreachable"
@@ -90,7 +88,6 @@ def status(
             "each store. Needs the right to read the secrets.",
         ),
     ] = False,
-    usage: UsagePlaces = None,
     watch: Annotated[bool, typer.Option("--watch", help="Look again every 5 seconds, until Ctrl-C.")] = False,
     summary: Annotated[
         bool,
@@ -117,19 +114,18 @@ def status(
 
     docs/status.schema.json says what --json prints; later versions only add fields and values.
 
-    Exit code: 0 in step, 1 not in step or not rotated yet, 3 a store, the lock table or a place of --usage was
-    unreachable.
+    Exit code: 0 in step, 1 not in step or not rotated yet, 3 a store or the lock table was unreachable.
     """
     if watch and as_json:
         raise wrong_use("--watch is for people: leave out --json")
     plan = plan_or_exit(file)
     wanted, clouds = chosen(plan, credential_id), operator(plan)
-    if summary and (usage or read_values or watch):
-        raise wrong_use("--summary reads the lock table alone: leave out --usage, --read-values and --watch")
+    if summary and (read_values or watch):
+        raise wrong_use("--summary reads the lock table alone: leave out --read-values and --watch")
     if summary:
         raise typer.Exit(show_summary(plan, clouds, wanted, as_json=as_json) or 0)
     depth: Depth = "values" if read_values else "names"
-    look = partial(_look, plan, clouds, wanted, usage, depth=depth, as_json=as_json)
+    look = partial(_look, plan, clouds, wanted, depth=depth, as_json=as_json)
     if watch:
         _watch(look, clouds.clock)
     if code := look():
@@ -150,7 +146,6 @@ def _look(
     plan: Plan,
     clouds: Clouds,
     wanted: Sequence[Credential],
-    usage: UsagePlaces,
     *,
     depth: Depth,
     as_json: bool,
@@ -160,25 +155,19 @@ def _look(
     records = records_of(plan, clouds, wanted)
     looks = [partial(looked_at, plan, clouds, c, records[c.id], now, depth=depth) for c in wanted]
     states = clouds.side_by_side(looks) if len(looks) > FEW else [look() for look in looks]
-    found = usage_at(usage, now=now) if usage else None
     keys = key_ages.ages(plan, clouds)
     if as_json:
-        documents = [document(s, now) | (usage_document(found, s.record) if found else {}) for s in states]
-        problems = problems_document(found) if found else {}
+        documents = [document(s, now) for s in states]
         told = {"keys": [age.document(now) for age in keys]}
-        print_json({"in_step": all(s.is_in_step for s in states), "credentials": documents} | told | problems)
+        print_json({"in_step": all(s.is_in_step for s in states), "credentials": documents} | told)
     else:
         for state in states:
             _show(state, now)
-            if found:
-                show_usage(found, state.record, now)
         key_ages.show(plan, keys, now)
-    if found:
-        show_problems(found)
     codes = {s.exit_code for s in states}
     if Exit.NO in codes:
         return Exit.NO
-    return Exit.UNREACHABLE if Exit.UNREACHABLE in codes or (found and found.problems) else None
+    return Exit.UNREACHABLE if Exit.UNREACHABLE in codes else None
 
 
 def looked_at(

@@ -27,7 +27,6 @@ from lockstep.client.pools import attach_sqlalchemy, psycopg_pool, sqlalchemy_cr
 from lockstep.client.pools_async import asyncmy_pool, asyncpg_pool, psycopg_async_pool
 from lockstep.client.sources import aws_source, oci_ring_source
 from lockstep.client.threads import CredentialClient
-from lockstep.client.usage import UsageFile
 
 __all__ = [
     "DEFAULT_MAX_AGE_SECONDS",
@@ -40,7 +39,6 @@ __all__ = [
     "CredentialClient",
     "Source",
     "StoreSource",
-    "UsageFile",
     "asyncmy_pool",
     "asyncpg_pool",
     "attach_sqlalchemy",

@@ -20,7 +20,6 @@ from typing import NamedTuple, TypeAlias, TypeVar
 from lockstep.client.clock import suspend_aware_clock
 from lockstep.client.credential import ClientCredential, Source, name_of
 from lockstep.client.tracebacks import without_locals
-from lockstep.client.usage import UsageFile
 from lockstep.errors import StoreUnreachableError
 from lockstep.newest import Seen, ask, is_older
 
@@ -96,7 +95,6 @@ class CredentialCache:
             read again in the background. Keep it below the plan's overlap.
         refuse_after_seconds: The age from which a value is not given any more. None: it is always given, since it may
             still log in.
-        usage: Where to say which generation is used. None: nowhere.
         clock: Seconds that only grow, also while the machine is suspended.
     """
 
@@ -106,7 +104,6 @@ class CredentialCache:
         *,
         max_age_seconds: float = DEFAULT_MAX_AGE_SECONDS,
         refuse_after_seconds: float | None = None,
-        usage: UsageFile | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
         if not sources:
@@ -125,7 +122,6 @@ class CredentialCache:
         self._failed_at: float | None = None
         self._refused: tuple[_Refused, ...] = ()  # The last one first.
         self._seen: dict[str, int] = {}
-        self._usage = usage
         self._connections: weakref.WeakKeyDictionary[object, int] = weakref.WeakKeyDictionary()
         self._begin_without_threads()
         _caches.add(self)
@@ -271,13 +267,6 @@ class CredentialCache:
                 settle = partial(reading.set_result, self._keep(found, refused))
             self._end(reading)
         settle()
-        self._tell_usage()
-
-    def _tell_usage(self) -> None:
-        with self._lock:
-            kept, generations = self._kept, list(self._connections.values())
-        if self._usage and kept:
-            self._usage.tell(kept.seen.value.generation, min(generations, default=None))
 
     def _end(self, reading: Reading) -> None:
         self._refresh = None if self._refresh is reading else self._refresh

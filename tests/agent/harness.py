@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from lockstep.agent.compiled import Listen
 from lockstep.agent.given import Given
@@ -17,7 +16,6 @@ from lockstep.agent.server import server_of
 from lockstep.agent.values import Reading, Secret, Values
 from lockstep.errors import StoreUnreachableError
 from lockstep.model import SecretStr
-from lockstep.usage import DEFAULT_DIRECTORY
 
 NEEDLE = "pa'ss\"wo:rd\\#1"
 """Part of every password: it must be escaped in every format, and must be in no log."""
@@ -129,9 +127,9 @@ class Address:
 
 
 @contextmanager
-def answering(values: Values, *, usage: Path = DEFAULT_DIRECTORY) -> Iterator[Address]:
+def answering(values: Values) -> Iterator[Address]:
     """The agent's answers on a free port of loopback."""
-    dialect = Dialect(values, matches=TOKEN.__eq__, given=Given(lambda: NOW), usage_directory=usage)
+    dialect = Dialect(values, matches=TOKEN.__eq__, given=Given(lambda: NOW))
     listener = listener_of(Listen(host="127.0.0.1", port=0, socket=None, path_prefix="/v1/"))
     server, end = server_of(app_of(dialect), graceful_seconds=5)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)

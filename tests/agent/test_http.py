@@ -4,13 +4,10 @@ import http.client
 import json
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from lockstep.agent.values import Secret, Values
-from lockstep.client import UsageFile
-from lockstep.usage import usage_at
 from tests.agent.harness import (
     BOUND_SECONDS,
     NAME,
@@ -278,52 +275,27 @@ def test_metrics_have_ages_and_counts_and_no_value(agent: Address) -> None:
     assert "the-token" not in answer.body
 
 
-@pytest.fixture
-def used(tmp_path: Path) -> Iterator[tuple[Address, World, Path]]:
+def test_it_tells_which_generation_it_gave_last() -> None:
     world = World()
     world.value.refresh()
-    with answering(world.values, usage=tmp_path) as address:
-        yield address, world, tmp_path
 
+    def given() -> list[str]:
+        metrics = address.get("/metrics", token=None).body
+        return [line for line in metrics.splitlines() if line.startswith("lockstep_agent_given")]
 
-def test_it_tells_which_generation_it_gave_last(used: tuple[Address, World, Path]) -> None:
-    address, world, _ = used
-    asked = [f"http://127.0.0.1:{address.port}"]
-    assert usage_at(asked, now=NOW).usages == ()
-    for generation, path in ((1, QUERY), (2, PATH), (3, f"/lockstep/login?secretId={NAME}")):
-        world.near.generation = generation
+    with answering(world.values) as address:
+        assert given() == []
+        for generation, path in ((1, QUERY), (2, PATH), (3, f"/lockstep/login?secretId={NAME}")):
+            world.near.generation = generation
+            world.value.refresh()
+            assert address.get(path).status == 200
+            labels = f'{{credential="{NAME}",way="http"}}'
+            told, at = given()
+            assert told == f"lockstep_agent_given_generation{labels} {generation}.0"
+            assert at.startswith(f"lockstep_agent_given_timestamp_seconds{labels} ")
+            assert float(at.rpartition(" ")[2]) == NOW.timestamp()
+        world.near.generation = 4
         world.value.refresh()
-        assert address.get(path).status == 200
-        [usage] = usage_at(asked, now=NOW).usages
-        assert (usage.credential, usage.name, usage.generation) == (NAME, "lockstep-agent http", generation)
-        assert (usage.at, usage.since) == (NOW, NOW)
-    world.near.generation = 4
-    world.value.refresh()
-    for refused in (address.get(QUERY, token="wrong"), address.get(QUERY + "&versionId=unknown")):
-        assert refused.status in (403, 404)
-    assert usage_at(asked, now=NOW).usages == (usage,)  # Nobody was given it.
-    metrics = address.get("/metrics", token=None).body
-    assert f'lockstep_agent_given_generation{{credential="{NAME}",way="http"}} 3.0' in metrics
-    assert f'lockstep_agent_given_timestamp_seconds{{credential="{NAME}",way="http"}}' in metrics
-
-
-def test_it_tells_what_processes_have_said(used: tuple[Address, World, Path]) -> None:
-    address, _, directory = used
-    UsageFile(NAME, name="shop", directory=directory, now=lambda: NOW).tell(40, 39)
-    (directory / "garbage.json").write_text("[")
-    answer = address.get("/lockstep/usage", token=None)
-    [told] = json.loads(answer.body)["usage"]
-    assert (told["name"], told["generation"], told["oldest_connection"]) == ("shop", 40, 39)
-    found = usage_at([f"http://127.0.0.1:{address.port}", str(directory)], now=NOW)
-    assert [usage.name for usage in found.usages] == ["shop"]
-
-
-def test_a_forwarded_question_who_uses_it_is_refused(used: tuple[Address, World, Path]) -> None:
-    address, _, _ = used
-    assert address.get("/lockstep/usage", token=None, headers={"X-Forwarded-For": "a"}).status == 400
-    assert address.get("/metrics", token=None, headers={"X-Forwarded-For": "a"}).status == 200
-
-
-def test_who_uses_it_is_told_where_there_is_no_such_directory(world: World, tmp_path: Path) -> None:
-    with answering(world.values, usage=tmp_path / "not-there") as address:
-        assert address.get("/lockstep/usage", token=None).status == 200
+        for refused in (address.get(QUERY, token="wrong"), address.get(QUERY + "&versionId=unknown")):
+            assert refused.status in (403, 404)
+        assert given() == [told, at]  # Nobody was given it.

@@ -5,14 +5,12 @@ import os
 import signal
 import stat
 import subprocess
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lockstep.usage import usage_at
 from sandbox.agent import command, settings_file
 from sandbox.applications import Applications, address_of, by_file, over_http
 from sandbox.estate import Estate
@@ -87,11 +85,10 @@ def _rotate(estate: Estate, function: Any, *, by: str) -> None:  # noqa: ANN401 
 def _it_tells_what_it_gave(estate: Estate, agent: AgentProcess, folder: Path) -> None:
     item = estate.outside.lock_item(USER)
     current = int(item["current_generation"]["N"])
-    found = usage_at([f"http://127.0.0.1:{agent.address.port}"], now=datetime.now(UTC))
-    assert (found.below(USER, current), found.problems) == ([], {})
-    ways = {usage.name.removeprefix("lockstep-agent ") for usage in found.of(USER)}
-    assert ways == {"http", *(f"{folder}/{name}" for name in ("pgpass", "my.cnf", "app.json"))}
-    assert len(found.below(USER, current + 1)) == len(ways)
+    metrics = agent.address.get("/metrics", token=None).body
+    for way in ("http", *(f"{folder}/{name}" for name in ("pgpass", "my.cnf", "app.json"))):
+        labels = f'{{credential="{USER}",way="{way}"}}'
+        assert f"lockstep_agent_given_generation{labels} {current:.1f}" in metrics
 
 
 def _nothing_leaks(estate: Estate, agent: AgentProcess, folder: Path) -> None:
@@ -104,7 +101,6 @@ def _nothing_leaks(estate: Estate, agent: AgentProcess, folder: Path) -> None:
         "hook's environment": (folder / "hook-environment").read_text(),
         "metrics": agent.address.get("/metrics", token=None).body,
         "health": agent.address.get("/healthz", token=None).body,
-        "usage": agent.address.get("/lockstep/usage", token=None).body,
     }
     for what, text in shown.items():
         assert text, what

@@ -8,10 +8,8 @@ from typing import Any
 from typer.testing import CliRunner, Result
 
 from lockstep.cli import app
-from lockstep.client import CredentialClient, UsageFile, aws_source
 from sandbox.plans import AUDIT_BUCKET
 from tests.statemachine.conftest import Case, login_text
-from tests.statemachine.test_client_pools import until
 from tests.support.documents import require_document
 
 DEAD = "run-that-died"
@@ -82,31 +80,6 @@ def test_status_tells_since_when_a_generation_is_pending(mysql: Case) -> None:
     assert mysql.again().status == "SUCCEEDED"
     [after] = document(run(mysql, "status", "--json"), "status")["credentials"]
     assert (after["claim"], after["pending_since"]) == (None, None)
-
-
-def test_status_tells_who_still_uses_the_old_one(plain: Case, tmp_path: Path) -> None:
-    plain.rotate()
-    names, region = plain.credential.secret_names, plain.world.aws.region
-    for name in ("idle", "busy"):
-        told = UsageFile(plain.credential.id, name=name, directory=tmp_path)
-        CredentialClient([aws_source(names.app_user, region=region)], usage=told).get()
-        if name == "idle":
-            plain.again()
-    until(lambda: len(list(tmp_path.glob("*.json"))) == 2)
-    shown = run(plain, "status", "--usage", str(tmp_path))
-    assert shown.exit_code == 0
-    assert "usage: 1 of 2 behind generation 2\n    idle[" in shown.stdout
-    [credential] = document(run(plain, "status", "--json", "--usage", str(tmp_path)), "status")["credentials"]
-    assert [(u["name"], u["generation"], u["behind"]) for u in credential["usage"]] == [
-        ("idle", 1, True),
-        ("busy", 2, False),
-    ]
-    assert plain.stored_login().password.reveal() not in shown.output
-    unknown = run(plain, "status", "--usage", str(tmp_path), "--usage", f"{tmp_path}/not-there")
-    assert unknown.exit_code == 3
-    assert "1 of 2 behind" in unknown.stdout
-    assert f"usage at {tmp_path}/not-there: " in unknown.stderr
-    assert "no directory or socket or http address" in unknown.stderr
 
 
 def test_status_of_a_secret_that_was_edited_by_hand(plain: Case) -> None:

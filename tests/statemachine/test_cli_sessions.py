@@ -7,15 +7,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from typer.testing import CliRunner, Result
 
 from lockstep.cli import app
 from lockstep.model import ROTATOR, Login
-from lockstep.usage import Usage
 from sandbox.plans import DBNAME
 from tests.statemachine.conftest import Case
 from tests.support.app_sessions import connect
@@ -155,22 +152,6 @@ app(sys.argv[1:])
 """
 
 
-def behind(case: Case, folder: Path, generation: int) -> Path:
-    """A directory in which a client says that it uses a generation."""
-    usage = Usage(
-        credential=case.credential.id,
-        generation=generation,
-        name="shop",
-        host="pod-7",
-        pid=1,
-        namespace="pid:[4026531836]",
-        since=datetime.now(UTC),
-        at=datetime.now(UTC),
-    )
-    (folder / "shop.json").write_text(json.dumps(usage.document()))
-    return folder
-
-
 def emergency(case: Case, answer: str | None, *words: str) -> "subprocess.CompletedProcess[str]":
     """Order one, at a terminal where there is somebody to answer."""
     asked = ["rotate", "--revoke-previous", "-c", case.credential.id]
@@ -190,23 +171,6 @@ def emergency(case: Case, answer: str | None, *words: str) -> "subprocess.Comple
     finally:
         os.close(ours)
         os.close(theirs)
-
-
-def test_what_clients_say_of_themselves_is_shown_beside_the_sessions(spanning: Case, tmp_path: Path) -> None:
-    spanning.rotate()
-    spanning.again()
-    words = ["sessions", spanning.credential.id, "--usage", str(behind(spanning, tmp_path, 1))]
-    shown = run(*words)
-    assert shown.exit_code == 0
-    assert "usage: 1 of 1 behind generation 2" in shown.stdout
-    assert "shop[1] at pod-7: generation 1" in shown.stdout
-    [credential] = json.loads(run(*words, "--json").stdout)["credentials"]
-    assert credential["usage"][0]["behind"] is True
-    nowhere = run("sessions", spanning.credential.id, "--usage", str(tmp_path / "none"))
-    assert (nowhere.exit_code, "usage at" in nowhere.stderr) == (3, True)
-    asked = emergency(spanning, "n\n", "--usage", str(tmp_path))
-    assert (asked.returncode, asked.stdout) == (1, "")
-    assert "shop[1] at pod-7: generation 1" in asked.stderr
 
 
 def test_an_emergency_shows_who_would_break_and_asks(spanning: Case) -> None:
