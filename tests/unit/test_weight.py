@@ -1,0 +1,147 @@
+"""How much there is to hold: ceilings, which only go down. Raising one takes a decision that says what went for it."""
+
+import ast
+import io
+import re
+import tokenize
+from collections import defaultdict
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from pydantic import BaseModel
+from typer.main import get_command
+
+from lockstep.cli.app import app
+from lockstep.plan import Plan
+from tests.unit.test_protocol_citations import clauses, retired
+
+ROOT = Path(__file__).parents[2]
+PRODUCT = ("lockstep", "functions", "oci_fn")
+NO_CODE = {
+    tokenize.NL,
+    tokenize.NEWLINE,
+    tokenize.INDENT,
+    tokenize.DEDENT,
+    tokenize.ENDMARKER,
+    tokenize.COMMENT,
+}
+SLACK = 1.05
+"""A ceiling further than this above what there is must be lowered."""
+
+
+@cache
+def _files(*folders: str) -> tuple[Path, ...]:
+    return tuple(sorted(p for f in folders for p in (ROOT / f).rglob("*.py") if "cdk.out" not in p.parts))
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+@cache
+def _code(path: Path) -> int:
+    """Lines of code: no docstrings, comments or blanks."""
+    text = path.read_text(encoding="utf-8")
+    documentation: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+        if isinstance(node, kinds) and node.body and _is_text(node.body[0]):
+            documentation.update(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+    code: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type not in NO_CODE:
+            code.update(range(token.start[0], token.end[0] + 1))
+    return len(code - documentation)
+
+
+def _sum(*folders: str) -> int:
+    return sum(_code(p) for p in _files(*folders))
+
+
+def _rooms() -> dict[str, list[Path]]:
+    """The files of code of each folder of `lockstep/`."""
+    found = defaultdict(list)
+    for path in _files("lockstep"):
+        if _code(path) and path.name not in {"__init__.py", "__main__.py"}:
+            found[str(path.parent.relative_to(ROOT))].append(path)
+    return found
+
+
+def _leaves(command: object) -> list[object]:
+    inner = getattr(command, "commands", None)
+    return [leaf for c in inner.values() for leaf in _leaves(c)] if inner else [command]
+
+
+def _commands() -> list[object]:
+    return _leaves(get_command(app))
+
+
+def _options() -> int:
+    return sum(
+        1
+        for c in _commands()
+        for p in getattr(c, "params", ())
+        if p.param_type_name == "option" and p.name != "help"
+    )
+
+
+def _errors() -> int:
+    texts = [p.read_text(encoding="utf-8") for p in _files(*PRODUCT)]
+    return sum(len(re.findall(r"^class \w+Error\b", text, re.MULTILINE)) for text in texts)
+
+
+def _clauses() -> int:
+    return len(set(clauses()) - retired())
+
+
+def _keys(model: type[BaseModel], seen: set[type[BaseModel]]) -> int:
+    """The keys of a section of the plan, with those of the sections in it."""
+    if model in seen:
+        return 0
+    seen.add(model)
+    found = 0
+    for field in model.model_fields.values():
+        waiting: list[object] = [field.annotation]
+        found += 1
+        while waiting:
+            part = waiting.pop()
+            waiting.extend(get_args(part))
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                found += _keys(part, seen)
+    return found
+
+
+CEILINGS: dict[str, tuple[Callable[[], int], int]] = {
+    "code lines of lockstep, functions and oci_fn": (lambda: _sum(*PRODUCT), 35_400),
+    "code lines of cdk": (lambda: _sum("cdk"), 6_300),
+    "code lines of tests": (lambda: _sum("tests"), 72_300),
+    "code lines of the sandbox": (lambda: _sum("sandbox"), 17_000),
+    "code lines of the longest file": (lambda: max(map(_code, _files(*PRODUCT, "cdk"))), 400),
+    "rooms of lockstep": (lambda: len({p.relative_to(ROOT).parts[1] for p in _files("lockstep")}), 85),
+    "files of the largest room": (lambda: max(len(found) for found in _rooms().values()), 66),
+    "files below 60 code lines": (lambda: sum(0 < _code(p) < 60 for p in _files("lockstep")), 134),
+    "commands": (lambda: len(_commands()), 34),
+    "options": (_options, 179),
+    "keys of the plan": (lambda: _keys(Plan, set()), 97),
+    "classes of errors": (_errors, 135),
+    "clauses of the protocol": (_clauses, 157),
+}
+
+
+@pytest.mark.parametrize("what", CEILINGS)
+def test_nothing_grows(what: str) -> None:
+    measure, ceiling = CEILINGS[what]
+    assert measure() <= ceiling
+
+
+@pytest.mark.parametrize("what", CEILINGS)
+def test_a_ceiling_that_is_out_of_reach_is_lowered(what: str) -> None:
+    measure, ceiling = CEILINGS[what]
+    assert measure() * SLACK + 1 >= ceiling
