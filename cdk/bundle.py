@@ -61,13 +61,11 @@ _FOR_PEOPLE = (
     "audit/report",
     "cli",
     "client",
-    "cost",
     "doctor/[!_fp]*",
     "html",
     "provision",
     "published/compiling.py",
     "published/publishing.py",
-    "quotas",
     "serve",
     "adoption.py",
     "aws/access_keys.py",
@@ -86,6 +84,8 @@ _FOR_PEOPLE = (
     "oci/issuer_*.py",
     "oci/made_slots.py",
     "oci/reads.py",
+    "pace.py",
+    "quotas.py",
     "sessions.py",
 )
 _OF_PLANS = ("plan.py", "plan_*.py", "durations.py", "databases/provisioning*.py", "store_kinds/[!_o]*.py")

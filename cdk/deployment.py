@@ -14,7 +14,7 @@ from lockstep.plan import Plan
 from lockstep.plan_checks import example_values, missing_ca_files, publication_problems
 from lockstep.plan_file import load_shipped_plan
 from lockstep.published.compiling import Published, compile_plan
-from lockstep.quotas import Estate, broken, uses
+from lockstep.quotas import broken
 from lockstep.stack_names import DEFAULT_STACK, oci_runner_name
 from lockstep.store_kinds.aws_secrets_manager import AwsSecretsManager
 
@@ -71,23 +71,17 @@ def read_deployment(settings: Settings) -> Deployment:
     check_canary(plan, settings.canary)
     check_secrets(plan, settings)
     check_oci_role(plan, settings)
-    check_quotas(plan, settings)
+    check_quotas(plan)
     return Deployment.of(plan, settings)
 
 
-def check_quotas(plan: Plan, settings: Settings) -> None:
+def check_quotas(plan: Plan) -> None:
     """Refuse a plan that needs more than a quota allows, unless the provider raises it on request.
 
     Raises:
         NotDeployableError: Names every such quota.
     """
-    estate = Estate(
-        stack=settings.stack,
-        tags=settings.tags,
-        adopts_secret=lambda name: not settings.makes_secret(name),
-        keys=len(settings.adopt.keys),
-    )
-    if problems := [str(use) for use in broken(uses(plan, estate))]:
+    if problems := [str(use) for use in broken(plan)]:
         raise NotDeployableError("\n".join(problems))
 
 

@@ -30,7 +30,7 @@ from cdk.orchestration import StateMachine
 from cdk.permissions import Grants
 from cdk.plan_policy import PLAN_PREFIX, REPORT_PREFIX
 from cdk.wide_resources import acknowledge_objects
-from lockstep.quotas.pace import concurrency, every_ms
+from lockstep.pace import concurrency, every_ms
 from lockstep.shards import Shard
 from lockstep.stack_names import CANARY, LIVE, fleet_machine_name, rule_name, state_machine_name
 from lockstep.timing import TRIGGER_LATENESS

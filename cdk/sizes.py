@@ -1,32 +1,22 @@
-"""How large a deployment is: resources, template, policies. `python -m cdk.sizes` prints a table.
+"""How large a deployment is: resources, template, policies. No call to AWS is made."""
 
-No call to AWS is made. The plan's credentials are repeated, each copy with an id, usernames and secrets of its own,
-until there are as many as asked.
-"""
-
-import argparse
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from aws_cdk import App
 
 from cdk.app import add_stack
-from cdk.bundle import BundleError
 from cdk.deployment import Deployment
-from cdk.settings import ROOT, NotDeployableError, Settings
+from cdk.settings import ROOT, Settings
 from cdk.template import Statement, Template
 from lockstep.adoption import MOST_WITH_SECRETS
 from lockstep.plan import Plan
-from lockstep.plan_file import PlanProblemsError, load_plan
-from lockstep.quotas.scaling import scaled
 
-COUNTS = (1, 10, 100, 1_000, 10_000)
 CLI_CONTEXT = {
     "aws:cdk:enable-path-metadata": True,
     "aws:cdk:enable-asset-metadata": True,
@@ -61,16 +51,6 @@ class Sizes:
     trust_policy_characters: int
     queue_policy_statements: int
     seconds: float = 0.0
-
-    @property
-    def row(self) -> str:
-        """A row of the table in `docs/runbook.md`, but for the seconds, which are those of a machine."""
-        policies = (
-            max(self.managed_policy_characters.values(), default=0),
-            max(self.inline_policy_characters.values()),
-        )
-        cells = (self.credentials, self.resources, self.rules, self.template_bytes, *policies)
-        return f"| {' | '.join(f'{cell:,}' for cell in cells)} | {self.secrets} |"
 
 
 def synthesise(plan: Plan, settings: Settings, folder: Path) -> Template:
@@ -136,41 +116,3 @@ def characters(statements: list[Statement]) -> int:
 
 def _file(folder: Path, settings: Settings) -> Path:
     return folder / f"{settings.stack}.template.json"
-
-
-HEAD = """\
-| credentials | resources | rules | template, bytes | managed policy, characters | inline policies | secrets |
-|---|---|---|---|---|---|---|"""
-
-
-def main() -> int:
-    """Print a row of a table, or a line of JSON, for each number of credentials, and return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m cdk.sizes", description=__doc__.partition("\n")[0])
-    parser.add_argument("--plan", type=Path, help="the plan file  [default: that of cdk.json]")
-    parser.add_argument(
-        "--json", action="store_true", help="print every size, and the seconds of the synthesis"
-    )
-    parser.add_argument("counts", nargs="*", type=int, default=COUNTS, help="numbers of credentials")
-    asked = parser.parse_args()
-    context = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))["context"]
-    try:
-        settings = Settings.from_context(context.get)
-        if asked.plan:
-            settings = settings.model_copy(update={"plan": asked.plan})
-        plan = load_plan(ROOT / settings.plan)
-        if not asked.json:
-            print(HEAD)  # noqa: T201 - for a person
-        for count in asked.counts:
-            sizes = measure(scaled(plan, count), settings)
-            print(json.dumps(asdict(sizes)) if asked.json else sizes.row, flush=True)  # noqa: T201 - likewise
-    except PlanProblemsError as error:
-        print("\n".join(error.lines), file=sys.stderr)  # noqa: T201 - likewise
-        return 2
-    except (NotDeployableError, BundleError) as error:
-        print(error, file=sys.stderr)  # noqa: T201 - likewise
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

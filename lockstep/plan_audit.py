@@ -29,7 +29,7 @@ class AwsAudit(Section):
     retired_mac_keys: tuple[KmsKeyId, ...] = ()
     """ARNs of keys that signed before `mac_key`, the oldest first."""
     storage_class: StorageClass = "GLACIER_IR"
-    """Of the entries; `lockstep cost` compares them."""
+    """Of the entries. All but STANDARD charge 128 KB for each, which has 2 KB."""
     retention: Duration = timedelta(days=400)
     """How long nobody can delete an entry."""
 

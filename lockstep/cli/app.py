@@ -10,7 +10,6 @@ from lockstep.cli import (
     adopt,
     agent,
     audit,
-    cost,
     diff,
     doctor,
     enrol,
@@ -48,7 +47,6 @@ plan.app.command("diff")(diff.diff)
 plan.app.command("publish")(publish.publish)
 app.command("init")(init.init)
 app.add_typer(plan.app, name="plan")
-app.command("cost")(cost.cost)
 app.command("adopt")(adopt.adopt)
 app.command("provision")(provision.provision)
 app.command("agent")(agent.agent)

@@ -164,7 +164,7 @@ def _lines(answers: Answers) -> Iterator[str]:
     if oci:
         yield from _vault(oci)
     yield ""
-    yield "audit:  # every rotation is on record; `lockstep cost` compares the storage classes"
+    yield "audit:  # every rotation is on record"
     yield "  aws:"
     yield f"    bucket: {_scalar(answers.bucket)}"
     yield f"    region: {_scalar(answers.region)}"

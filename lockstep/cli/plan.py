@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lockstep import pace
 from lockstep.cli.output import (
     DEFAULT_PLAN,
     FEW,
@@ -25,7 +26,7 @@ from lockstep.plan import Plan
 from lockstep.plan_checks import example_values, missing_ca_files, publication_problems
 from lockstep.plan_messages import Problem, in_order
 from lockstep.plan_schema import overlay_schema, plan_schema, schema_text
-from lockstep.quotas import Estate, Use, broken, pace, uses
+from lockstep.quotas import Use, Verdict, uses
 from lockstep.store_kinds.oci_budget import version_budget
 from lockstep.store_kinds.oci_vault import OciVault
 
@@ -37,11 +38,6 @@ def check(
     *,
     file: PlanFile = DEFAULT_PLAN,
     as_json: AsJson = False,
-    quotas: Annotated[bool, typer.Option("--quotas", help="Show every quota of both clouds.")] = False,
-    secrets_exist: Annotated[
-        bool,
-        typer.Option("--secrets-exist", help="The stack makes no secrets (secrets or adopt in cdk.json)."),
-    ] = False,
     before_oci: Annotated[
         bool,
         typer.Option(
@@ -52,22 +48,23 @@ def check(
     """Check the plan and show what it means: who may read its secrets, and how long a value works.
 
     This calls no cloud and no database. The plan digest of a credential must be the same in both clouds: compare what
-    this command prints for the plan of each. Quotas of the clouds that the plan nears are shown, with --quotas all of
-    them: what the plan needs, and from which number of credentials on it needs more than allowed.
+    this command prints for the plan of each. Quotas of the clouds that the plan nears are shown, with --json all of
+    them.
 
     Exit code: 0 valid, 2 not valid, or with a missing CA file, values of an example, or more than a quota that cannot
     be raised allows. Every mistake is listed with its line and column, with --json as `error.problems`.
     """
     source = source_or_exit(file)
     plan = source.plan
-    estate = Estate(adopts_secret=lambda _: secrets_exist, plan_text=source.text)
-    found = uses(plan, estate)
+    found = uses(plan)
     told = (
         *example_values(plan, before_oci=before_oci),
         *missing_ca_files(plan),
         *publication_problems(plan, file.parent),
     )
-    problems = in_order(map(source.located, told)) + [Problem("", str(use)) for use in broken(found)]
+    problems = in_order(map(source.located, told)) + [
+        Problem("", str(use)) for use in found if use.verdict is Verdict.BREAKS
+    ]
     if problems:
         text = f"{file} is a valid plan, but it cannot be deployed yet:"
         raise wrong_use(text, name="PlanNotDeployable", problems=problems)
@@ -82,6 +79,11 @@ def check(
             }
         )
         return
+    _show(plan, rows, found)
+    say(f"{file}: valid")
+
+
+def _show(plan: Plan, rows: list[dict[str, str]], found: list[Use]) -> None:
     for row in rows[:FEW]:
         say(row["credential"], style="bold")
         for name, value in row.items():
@@ -92,14 +94,15 @@ def check(
     for server in plan.databases:
         if server.plaintext:
             say(f"{server.name}: {server.plaintext}", style="yellow")
-    _show_quotas(found, every=quotas)
+    for use in found:
+        if use.verdict is not Verdict.FITS:
+            say(str(use), style="yellow")
     starts = _starts(plan)
-    if quotas or starts["shards"] > 1:
+    if starts["shards"] > 1:
         say(
-            f"{starts['shards']} {'shards' if starts['shards'] > 1 else 'shard'}; at the busiest minute, "
+            f"{starts['shards']} shards; at the busiest minute, "
             f"{starts['busiest_minute']}, {starts['rotations']:,} rotations begin"
         )
-    say(f"{file}: valid")
 
 
 def _starts(plan: Plan) -> dict[str, Any]:
@@ -113,26 +116,16 @@ def _starts(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _show_quotas(found: list[Use], *, every: bool) -> None:
-    for use in found:
-        if every or use.is_told:
-            say(str(use), style="yellow" if use.is_told else "")
-        if every:
-            say(f"  {use.quota.source}")
-
-
 def _quota(use: Use) -> dict[str, Any]:
     return {
-        "quota": use.quota.name,
-        "limit": use.quota.limit,
-        "unit": use.quota.unit,
+        "quota": use.name,
+        "limit": use.limit,
+        "unit": use.unit,
         "need": round(float(use.need), 2),
-        "grows_with": use.per if use.breaks_at is not None else None,
-        "breaks_at": use.breaks_at,
         "verdict": use.verdict.value,
-        "adjustable": use.quota.adjustable,
-        "change": use.quota.change,
-        "source": use.quota.source,
+        "adjustable": use.adjustable,
+        "change": use.change,
+        "source": use.source,
     }
 
 

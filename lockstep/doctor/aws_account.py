@@ -10,17 +10,15 @@ from lockstep.doctor.skew import skew_answer
 from lockstep.environment import ClockSkewError
 from lockstep.plan import Plan
 from lockstep.plan_admins import secrets_region
-from lockstep.quotas import Estate, Use, Verdict
-from lockstep.quotas.aws import of_aws
+from lockstep.quotas import Use, Verdict, of_aws
 
 _ACCOUNT = 4
 """The place of the account in an ARN."""
-_CODES: Mapping[str, tuple[str, str, int]] = {
-    "EventBridge, rules on the default bus": ("events", "L-244521F2", 1),
-    "Lambda, concurrent executions in the region": ("lambda", "L-B99A9384", 1),
-    "Lambda, storage of zips in the region, with packaging zip": ("lambda", "L-2ACBD22F", 1024),
+_CODES: Mapping[str, tuple[str, str]] = {
+    "EventBridge, rules on the default bus": ("events", "L-244521F2"),
+    "Lambda, concurrent executions in the region": ("lambda", "L-B99A9384"),
 }
-"""Of quotas that an account may have raised: service, code, and how many of `lockstep.quotas`' units one is
+"""Of quotas that an account may have raised: service and code
 (https://docs.aws.amazon.com/general/latest/gr/ev.html, https://docs.aws.amazon.com/general/latest/gr/lambda-service.html)."""
 
 
@@ -73,31 +71,31 @@ def regions_of(plan: Plan) -> list[str]:
 
 def quotas(context: Context) -> Iterator[Answer]:
     """What the plan needs of each quota, by the account's own limit where AWS tells it."""
-    for use in of_aws(context.plan, Estate(stack=context.stack)):
+    for use in of_aws(context.plan):
         yield quota_answer(_by_account(context, use), context.plan.lock.region)
 
 
 def _by_account(context: Context, use: Use) -> Use:
-    if use.quota.name not in _CODES:
+    if use.name not in _CODES:
         return use
-    service, code, factor = _CODES[use.quota.name]
+    service, code = _CODES[use.name]
     asked = {"ServiceCode": service, "QuotaCode": code}
     found = context.aws.found("service-quotas", "get_service_quota", **asked)
-    return use.limited(int(found["Quota"]["Value"]) * factor) if found else use
+    return use.limited(int(found["Quota"]["Value"])) if found else use
 
 
 def quota_answer(use: Use, region: str) -> Answer:
     """What a need of a quota means."""
-    if not use.is_told:
-        return passed(use.quota.name, str(use))
+    if use.verdict is Verdict.FITS:
+        return passed(use.name, str(use))
     tell = warning if use.verdict is Verdict.NEAR else failed
-    service, code, _ = _CODES.get(use.quota.name, ("", "", 1))
+    service, code = _CODES.get(use.name, ("", ""))
     ask = commands.aws(
         region,
         "service-quotas request-service-quota-increase",
         *("--service-code", service, "--quota-code", code, "--desired-value", "…"),
     )
-    return tell(use.quota.name, str(use), ask if code else f"lockstep plan check  # {use.quota.change}")
+    return tell(use.name, str(use), ask if code else f"lockstep plan check  # {use.change}")
 
 
 CHECKS = (

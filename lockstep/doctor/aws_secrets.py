@@ -17,8 +17,7 @@ from lockstep.identity import oci_api_key, oci_client_secret
 from lockstep.model import AdminSecret
 from lockstep.plan import Plan
 from lockstep.plan_admins import is_plain_name
-from lockstep.quotas.aws import VERSIONS
-from lockstep.quotas.base import NEAR
+from lockstep.quotas import NEAR, VERSIONS
 from lockstep.runner_keys import KEY_AGE
 from lockstep.stack_names import SECRETS_OUTPUT
 from lockstep.tags import SecretKind

@@ -9,8 +9,7 @@ from lockstep.doctor.findings import Answer, failed, passed, warning
 from lockstep.doctor.skew import skew_answer
 from lockstep.environment import ClockSkewError
 from lockstep.plan import Plan
-from lockstep.quotas.base import Verdict
-from lockstep.quotas.oci import of_oci
+from lockstep.quotas import Verdict, of_oci
 from lockstep.store_kinds.oci_vault import OciVault
 
 
@@ -81,11 +80,11 @@ def compartments(context: Context) -> Iterator[Answer]:
 def quotas(context: Context) -> Iterator[Answer]:
     """What the plan needs of each quota."""
     for use in of_oci(context.plan):
-        if not use.is_told:
-            yield passed(use.quota.name, str(use))
+        if use.verdict is Verdict.FITS:
+            yield passed(use.name, str(use))
         else:
-            tell = warning if use.verdict is Verdict.NEAR or use.quota.adjustable else failed
-            yield tell(use.quota.name, str(use), f"lockstep plan check  # {use.quota.change}")
+            tell = warning if use.verdict is Verdict.NEAR or use.adjustable else failed
+            yield tell(use.name, str(use), f"lockstep plan check  # {use.change}")
 
 
 _CORRECT = "lockstep plan check  # then correct compartment_id and own_compartment_id"

@@ -13,7 +13,7 @@ from lockstep.doctor.oci_tenancy import vault_of
 from lockstep.plan import Plan
 from lockstep.plan_admins import names_in_oci
 from lockstep.provision.decide import slots_in_oci
-from lockstep.quotas.base import NEAR
+from lockstep.quotas import NEAR
 from lockstep.store_kinds.oci_budget import MAX_IN_USE, MAX_PENDING_DELETION
 from lockstep.store_kinds.oci_names import oci_name
 

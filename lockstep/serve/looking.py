@@ -171,8 +171,7 @@ class Looker:
     def _table(self) -> Table:
         lock = self._plan.lock
         if not self.is_of_few:
-            with self._calls.scanning():
-                return read_table(self._clouds.aws("dynamodb", lock.region), lock.table)
+            return read_table(self._clouds.aws("dynamodb", lock.region), lock.table)
         locks = [self._clouds.lock(c) for c in self._plan.credentials]
         records = self._clouds.side_by_side([one.read for one in locks])
         return Table(records={r.credential_id: r for r in records}, unreadable={})

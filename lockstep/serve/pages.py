@@ -59,5 +59,4 @@ class Pages:
             "old": span(now - look.at),
             "every": round(poller.seconds),
             "calls": calls.last_minute,
-            "usd": f"{calls.usd_an_hour:.4f}",
         }

@@ -107,7 +107,4 @@ def _others() -> Iterator[Goal]:
         path=("starts", "bundles", "oci", "unpacked_bytes"),
         at_most=12_000_000,
     )
-    yield Goal(
-        name="USD a credential and month, example plan", path=("cost", "usd_per_credential"), at_most=1.6
-    )
     yield Goal(name="start of the OCI function, ms", path=("starts", "function", "milliseconds"), at_most=500)

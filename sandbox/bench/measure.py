@@ -14,7 +14,6 @@ from typing import Any
 from lockstep.model import Credential, Strategy
 from sandbox import plans
 from sandbox.bench.budget import FUNCTION, LARGE, MACHINE, SMALL
-from sandbox.bench.costs import costs
 from sandbox.bench.lockout import BACK_TO_BACK, RotateWatched, at_boundaries, back_to_back
 from sandbox.bench.network import Network
 from sandbox.bench.peer import Peer, current_value, running_peer
@@ -63,7 +62,6 @@ def measure(depth: Depth, peer: Path | None, say: Say) -> Figures:
             "machine": _this_machine(),
             **small(depth, peer, folder, say),
             **_large(depth, folder, bundles, say),
-            "cost": costs(),
         }
         if bundles:
             say("imports")

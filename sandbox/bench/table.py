@@ -37,7 +37,6 @@ class Tables:
         if PEER in self._now:
             yield from self._beside_the_peer()
         yield from self._starts()
-        yield from self._cost()
         yield from self._goals()
 
     def _rotations(self) -> Iterator[str]:
@@ -128,12 +127,6 @@ class Tables:
         ]
         rows = [(" ".join(path), self._cell("starts", *path)) for path in paths]
         yield from _table(("start", "figure"), rows)
-
-    def _cost(self) -> Iterator[str]:
-        items = figure(self._now, ("cost", "items")) or {}
-        rows = [(item, self._cell("cost", "items", item)) for item in items]
-        rows.append(("all items", self._cell("cost", "usd_per_credential")))
-        yield from _table(("USD a credential and month, example plan", "figure"), rows)
 
     def _goals(self) -> Iterator[str]:
         rows = [

@@ -23,10 +23,10 @@ from lockstep.stack_names import KEY_OUTPUT, plan_bucket_name
 from lockstep.system import SystemClock
 from lockstep.tags import STACK_TAG
 from sandbox import plans
-from sandbox.count_calls import World
 from sandbox.oci import write_config_file
 from sandbox.oci.resources import create_secret
 from sandbox.plans import AUDIT_BUCKET
+from tests.contract.counted import World
 from tests.statemachine.conftest import Case, login_text
 
 KEY, ROLE = "AKIAPERSON", "person"

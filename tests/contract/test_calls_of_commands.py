@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from lockstep.cost.calls import Shape
-from sandbox.count_calls import World, world
+from lockstep.pace import WRITES_OF_A_ROTATION
 from sandbox.oci import write_config_file
+from tests.contract.counted import World, world
 from tests.contract.person import ACTS, Person, pending, run
 
 SLOTS = 4
@@ -20,9 +20,9 @@ SLOTS = 4
 @pytest.fixture(scope="module")
 def running() -> Iterator[World]:
     """Both clouds, one database, the audit bucket of OCI in its default tier; each runner has rotated."""
-    with world(Shape(databases=1, ring=SLOTS)) as found:
+    with world(slots=SLOTS) as found:
         found.by_aws()
-        found.by_oci(found.function(), due=True)
+        found.by_oci()
         yield found
 
 
@@ -32,6 +32,12 @@ def calls_of(running: World, *words: str) -> Counter[str]:
     found = running.counting.of(lambda: shown.append(run(*words)), "it")
     assert shown[0].exit_code == 0, shown[0].output
     return Counter({call.removeprefix("it "): number for call, number in found.items()})
+
+
+def test_a_rotation_writes_to_secrets_manager_as_often_as_the_pace_reckons(running: World) -> None:
+    writes = {"PutSecretValue", "UpdateSecret", "UpdateSecretVersionStage"}
+    found = running.by_aws()
+    assert sum(n for call, n in found.items() if call.split()[-1] in writes) == WRITES_OF_A_ROTATION
 
 
 def test_status_reads_no_value_and_no_key(running: World) -> None:

@@ -17,11 +17,11 @@ from cdk.settings import NotDeployableError, Settings
 from cdk.sizes import synthesise
 from lockstep.model import LockRecord
 from lockstep.plan_file import load_plan
-from lockstep.quotas.scaling import scaled
 from lockstep.watch import COUNTED, EVERY, Expected, Table, watch
 from sandbox.aws.alarms import EXTRA_PERIODS, judge
 from sandbox.aws.strict_alarms import ALARM, NO_DATA, OK
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, FEDERATED, PLAN, Synthesised, synthesised
+from tests.support.scaled import scaled
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 PAGE_TOPIC = "arn:aws:sns:eu-central-1:999999999999:on-call"

@@ -13,9 +13,9 @@ from cdk.deployment import check_secrets
 from cdk.estate import Adopt
 from cdk.settings import ROOT, NotDeployableError, Settings
 from lockstep.plan_file import load_plan
-from lockstep.quotas.scaling import scaled
 from sandbox.aws.policies import Statement, as_list
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, PLAN, VPC, Synthesised, synthesised
+from tests.support.scaled import scaled
 
 UNTAGGABLE = {
     "AWS::CDK::Metadata",

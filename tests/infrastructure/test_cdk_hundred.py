@@ -8,7 +8,7 @@ import pytest
 from cdk.bundle import build
 from cdk.sizes import characters
 from lockstep.model import Engine
-from lockstep.quotas.aws import RUNNER_POLICY
+from lockstep.quotas import RUNNER_POLICY
 from lockstep.tags import SECRET_TAG, STACK_TAG
 from sandbox import plans
 from sandbox.aws import AwsSandbox

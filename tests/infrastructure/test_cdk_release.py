@@ -14,10 +14,10 @@ from cdk.deployment import check_canary, read_deployment
 from cdk.settings import ROOT, NotDeployableError, Settings
 from cdk.sizes import synthesise
 from lockstep.plan_file import load_plan
-from lockstep.quotas.scaling import scaled
 from lockstep.timing import RUN, START_LATENESS
 from lockstep.watch import EVERY
 from tests.infrastructure.cdk_case import PLAN, Synthesised, synthesised
+from tests.support.scaled import scaled
 
 CANARY, OTHER = "multi-cloud/app_user", "multi-cloud/ledger_user"
 ALIAS = "AWS::StepFunctions::StateMachineAlias"

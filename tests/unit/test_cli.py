@@ -123,7 +123,6 @@ WRONG_USE = {
         "arn:aws:lambda:eu:1:f",
     ],
     "rotate: half an ARN": ["rotate", "-c", CREDENTIAL, "--state-machine-arn", "arn:aws:states"],
-    "cost: a file that is too deep": ["cost", "--settings", "deep.json"],
     "provision: a file that is too deep": ["provision", "--cloud", "aws", "--settings", "deep.json"],
     "rotate: an emergency without a terminal": [
         *("rotate", "-c", CREDENTIAL, "--state-machine-arn", ARN),

@@ -7,26 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from lockstep.cost.assumptions import ROTATION_SECONDS
 from lockstep.model import Engine
-from lockstep.plan import Plan
-from lockstep.plan_file import parse_plan
-from lockstep.quotas.pace import (
+from lockstep.pace import (
     FULLEST,
     LEAST,
+    ROTATION_SECONDS,
     WINDOW,
     WRITES_A_SECOND,
+    WRITES_OF_A_ROTATION,
     busiest,
     concurrency,
     every_ms,
     most_at_once,
-    writes_of_a_rotation,
 )
-from lockstep.quotas.scaling import scaled
-from lockstep.quotas.simulation import WRITES, mean_calls, simulate
+from lockstep.plan import Plan
+from lockstep.plan_file import parse_plan
 from lockstep.shards import Shard
 from lockstep.timing import LAST_START, START_POLICY, TRIGGER_LATENESS
 from sandbox import plans
+from tests.support.scaled import scaled
 
 MINUTE = timedelta(minutes=1)
 
@@ -80,7 +79,7 @@ def test_no_minute_writes_more_than_its_share_and_every_shard_begins_within_it(
     every, at_once = every_ms(plan), concurrency(plan)
     assert every.keys() == at_once.keys() == {shard.name for shard in plan.shards}
     begun_a_second = sum(1000 / every[name] for name in busiest(plan.shards).shards)
-    assert begun_a_second * writes_of_a_rotation() <= FULLEST * WRITES_A_SECOND
+    assert begun_a_second * WRITES_OF_A_ROTATION <= FULLEST * WRITES_A_SECOND
     for shard in plan.shards:
         size = len(shard.credential_ids)
         assert (size - 1) * every[shard.name] <= 1000 * WINDOW.total_seconds()
@@ -114,29 +113,3 @@ def test_a_shard_beside_the_one_of_the_minute_before_may_run_with_it() -> None:
     allowed = concurrency(plan)
     assert max(allowed.values()) == 120
     assert most_at_once(plan) == 240
-
-
-@pytest.mark.parametrize("count", [10, 100, 1000, 10_000])
-@pytest.mark.parametrize("seconds", [0.8, 3, 6, 12])
-def test_nothing_is_refused_however_long_rotations_take(count: int, seconds: float) -> None:
-    found = simulate(_plan(count, 20), seconds=seconds)
-    assert (found.throttled, found.failed) == (0, 0)
-    assert found.last_begins <= WINDOW.total_seconds()
-    assert found.wall <= WINDOW.total_seconds() + 2 * seconds
-    assert found.at_once <= most_at_once(_plan(count, 20))
-
-
-def test_by_a_limit_alone_rotations_that_are_fast_would_be_refused() -> None:
-    plan = _plan(10_000, 20)
-    paced, waves = (simulate(plan, seconds=0.8, paced=p) for p in (True, False))
-    assert waves.peaks[WRITES] > 4 * paced.peaks[WRITES]
-    assert waves.throttled > waves.rotations
-    assert waves.failed
-
-
-def test_the_mean_of_a_fleet_grows_with_it_and_its_busiest_second_hardly() -> None:
-    means = {count: mean_calls(_plan(count, 20))[WRITES] for count in (100, 10_000)}
-    assert means[100] == pytest.approx(100 * 4 / 1200)
-    assert means[10_000] == pytest.approx(100 * means[100])
-    peaks = {count: simulate(_plan(count, 20)).peaks[WRITES] for count in (100, 10_000)}
-    assert peaks[10_000] < 3 * peaks[100]

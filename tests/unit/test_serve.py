@@ -19,7 +19,7 @@ from lockstep.cli.operator import operator
 from lockstep.errors import LockTableUnreachableError
 from lockstep.serve import poller as polling
 from lockstep.serve.ages import LINKED, MOST_GROUPS, age_map, bar_of
-from lockstep.serve.calls import DEAREST, SCANNED, Calls
+from lockstep.serve.calls import Calls
 from lockstep.serve.conditions import Condition, condition
 from lockstep.serve.detail import detail
 from lockstep.serve.fleet import ROWS, Asked, fleet
@@ -297,17 +297,14 @@ def test_the_steps_of_so_many_runs_are_read_in_one_look_and_no_more(monkeypatch:
     assert len(asked) == MOST_EXECUTIONS
 
 
-def test_calls_are_counted_for_a_minute_at_the_dearest_price() -> None:
+def test_calls_are_counted_for_a_minute() -> None:
     clock = StillClock()
     calls = Calls(clock.monotonic)
     for _ in range(10):
         calls.count()
-    with calls.scanning():
-        calls.count()
-    assert calls.last_minute == 11
-    assert calls.usd_an_hour == pytest.approx(float(60 * (10 * DEAREST + SCANNED)))
+    assert calls.last_minute == 10
     clock.sleep(61)
-    assert (calls.last_minute, calls.usd_an_hour) == (0, 0.0)
+    assert calls.last_minute == 0
 
 
 # The command

@@ -1,4 +1,4 @@
-"""A plan with another number of credentials, to measure what grows with them."""
+"""A plan with another number of credentials."""
 
 from lockstep.plan import Plan
 from lockstep.plan_credentials import CredentialSection, SecretsSection

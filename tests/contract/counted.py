@@ -1,0 +1,114 @@
+"""Counts the calls of rotations and of commands, by the step that makes them."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lockstep import wiring
+from lockstep.identity import OCI_RUNNER
+from lockstep.model import Credential, Strategy
+from oci_fn.retries import Retries
+from oci_fn.sequence import RunRequest, rotate
+from sandbox import plans
+from sandbox.aws import InvocationContext
+from sandbox.databases import CertificateAuthority
+from sandbox.estate import Estate, Settings, running_estate
+from sandbox.servers import default_servers
+
+DATABASE = "orders"
+MACHINE = "machine"
+READ_BY_ANYONE = ("get_object", "anyone")
+
+
+@dataclass
+class Counting:
+    """Counts the calls of an estate, by the step that makes them."""
+
+    estate: Estate
+    step: str = MACHINE
+    seen: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        host = self.estate.aws.lambda_host
+        host.before_call, host.after_call = self._enter, lambda *_: self._go_on_in(MACHINE)
+        self.estate.aws.on_request = self._see
+
+    def of(self, act: Callable[[], object], step: str = MACHINE) -> Counter[str]:
+        """The calls of an act, as `step service operation`."""
+        self._go_on_in(step)
+        self.seen.clear()
+        act()
+        self._go_on_in(MACHINE)
+        return Counter(self.seen)
+
+    def _enter(self, call: InvocationContext, _event: object) -> None:
+        self._go_on_in(call.function_name)
+
+    def _see(self, service: str, operation: str) -> None:
+        self.seen[f"{self.step} {service} {operation}"] += 1
+
+    def _go_on_in(self, step: str) -> None:
+        # It is AWS that reads the issuer's documents.
+        records = [r for r in self.estate.oci.calls.records if (r.operation, r.principal) != READ_BY_ANYONE]
+        self.seen.update(f"{self.step} {r.service} {r.operation}" for r in records)
+        self.estate.oci.calls.clear()
+        self.step = step
+
+
+@dataclass
+class World:
+    """An estate with one credential, and both runners."""
+
+    estate: Estate
+    counting: Counting
+    _number: int = 0
+
+    @property
+    def credential(self) -> Credential:
+        """The credential."""
+        [found] = self.estate.plan.credentials
+        return found
+
+    def by_aws(self) -> Counter[str]:
+        """The calls of a rotation by the state machine."""
+        self.estate.outside.expire_schedule(self.credential.id)
+        return self.counting.of(self._execute)
+
+    def by_oci(self) -> Counter[str]:
+        """The calls of a rotation by the function, whose process has just started."""
+        self.estate.outside.expire_schedule(self.credential.id)
+        endpoints = wiring.endpoints_from_environment()
+        runner = wiring.Runner(self.estate.plan, OCI_RUNNER, endpoints=endpoints)
+
+        def run() -> None:
+            self._number += 1
+            request = RunRequest(rotation_id=f"counted.{self._number}", runner="oci", trigger="schedule")
+            ports = runner.ports(self.credential.id)
+            retries = Retries(ports.clock, deadline=ports.clock.monotonic() + 60)
+            assert rotate(request, ports, retries).outcome == "rotated"
+
+        return self.counting.of(run, "function")
+
+    def _execute(self) -> None:
+        done = self.estate.rotate(self.credential.id)
+        assert done.status == "SUCCEEDED", done.cause
+
+
+@contextmanager
+def world(*, slots: int) -> Iterator[World]:
+    """An estate in both clouds with one database.
+
+    Args:
+        slots: Of the rings in OCI.
+    """
+    with tempfile.TemporaryDirectory(prefix="lockstep-count-") as folder:
+        servers = {DATABASE: default_servers(CertificateAuthority(Path(folder)))[DATABASE]}
+        credential = plans.credential(
+            "multi-cloud/app_user", DATABASE, username="app_user", strategy=Strategy.ALTERNATING_USERS
+        )
+        settings = Settings(clouds=("aws", "oci"), slots=slots)
+        with running_estate([credential], servers, folder=Path(folder), settings=settings) as estate:
+            yield World(estate, Counting(estate))
