@@ -19,7 +19,7 @@ from lockstep.cli.output import (
     source_or_exit,
     wrong_use,
 )
-from lockstep.databases.provisioning import provisioning_sql
+from lockstep.databases.provisioning import LiveRoleError, provisioning_sql
 from lockstep.durations import format_duration
 from lockstep.model import Credential
 from lockstep.plan import Plan
@@ -178,33 +178,37 @@ def sql(
     credential_id: CredentialId = None,
     database: Annotated[str | None, typer.Option("--database", "-d", help="Only this database.")] = None,
     existing: Annotated[
-        bool, typer.Option("--existing", help="For live accounts that come under Lockstep's management.")
+        bool,
+        typer.Option(
+            "--existing", help="For live accounts of MySQL and MariaDB that come under Lockstep's management."
+        ),
     ] = False,
 ) -> None:
     """Print the one-time SQL of each database.
 
     It creates what is missing: logins with equal rights, and a rotator that can only rotate. It first checks that
     nothing on the server would lock an account out, and stops if something would. With --existing it shows what
-    changes for running applications, and lets them keep what they may do and what they own. It holds no password and
-    changes none. Review it, and run it as an administrator. Rotation itself never creates users or grants.
+    changes for running applications; PostgreSQL has no such script, since a DBA prepares a live role there
+    (docs/how-to/postgresql-live-login.md). It holds no password and changes none. Review it, and run it as an
+    administrator. Rotation itself never creates users or grants.
 
-    Exit code: 0 printed, 2 the plan is not valid or has no such credential or database.
+    Exit code: 0 printed, 2 the plan is not valid or has no such credential, database or script.
     """
     plan = plan_or_exit(file)
-    printed = False
-    for credential in chosen(plan, credential_id):
-        for server in credential.servers:
-            if database in {None, server.name}:
-                out.print(
-                    provisioning_sql(plan, credential, server, existing=existing),
-                    markup=False,
-                    highlight=False,
-                    soft_wrap=True,
-                )
-                printed = True
-    if not printed:
+    try:
+        scripts = [
+            provisioning_sql(plan, credential, server, existing=existing)
+            for credential in chosen(plan, credential_id)
+            for server in credential.servers
+            if database in {None, server.name}
+        ]
+    except LiveRoleError as error:
+        raise wrong_use(str(error)) from None
+    if not scripts:
         known = ", ".join(d.name for d in plan.databases)
         raise wrong_use(f"no database {database!r} for these credentials; the plan has: {known}")
+    for script in scripts:
+        out.print(script, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -28,7 +28,7 @@ from lockstep.databases.looks import (
     of_account,
 )
 from lockstep.databases.postgresql import PostgreSqlDatabase, PostgreSqlSession
-from lockstep.databases.postgresql_estate import CHANGE_OWN
+from lockstep.databases.sql_text import CHANGE_OWN
 from lockstep.doctor.findings import Answer, failed, passed, warning
 from lockstep.errors import AccountLockedError, DatabaseUnreachableError, PrivilegeMissingError
 

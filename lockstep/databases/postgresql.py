@@ -11,7 +11,7 @@ from pg8000.native import Connection, identifier, literal  # type: ignore[import
 from scramp import ScramException  # type: ignore[import-untyped]  # as above
 
 from lockstep.databases.base import AlternatingUsers, LoginRefusedError, ServerDatabase, Strategist
-from lockstep.databases.postgresql_estate import CHANGE_OWN
+from lockstep.databases.sql_text import CHANGE_OWN
 from lockstep.databases.tls import is_tls_failure
 from lockstep.databases.verifiers import scram_sha_256
 from lockstep.errors import (

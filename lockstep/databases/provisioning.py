@@ -1,7 +1,8 @@
 """The one-time SQL that a DBA reviews and runs, before the first rotation (protocol D21).
 
-It has two faces: for accounts that do not exist yet, and for live accounts that come under Lockstep's management.
-Neither holds a password, changes one, or demands TLS of an account that exists. Each engine has a dialect of its own.
+It has two faces: for accounts that do not exist yet, and, on MySQL and MariaDB, for live accounts that come under
+Lockstep's management. On PostgreSQL a DBA prepares a live role (docs/how-to/postgresql-live-login.md). Neither holds a
+password, changes one, or demands TLS of an account that exists. Each engine has a dialect of its own.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,16 @@ from lockstep.model import (
 )
 from lockstep.plan import Plan
 from lockstep.plan_admins import is_managed
+
+
+class LiveRoleError(Exception):
+    """There is no script for a live role of PostgreSQL: what it owns and may do moves to an owner role by hand."""
+
+    def __init__(self, credential: Credential, server: DatabaseServer) -> None:
+        super().__init__(
+            f"{credential.id} on {server.name}: there is no script for a live role of PostgreSQL. Let it act as "
+            f"{credential.owner}, as docs/how-to/postgresql-live-login.md shows; then leave out --existing"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,14 +82,14 @@ class Dialect:
 
     Attributes:
         fresh: The script that makes accounts.
-        existing: The script for live accounts.
+        existing: The script for live accounts; None where a DBA prepares them.
         itself: The script for the rotator admin that is a credential of the plan, live or not.
         set_password: The statement that gives an account a password, as a verifier.
         in_client: A statement as the engine's command-line client takes it, with its end.
     """
 
     fresh: Callable[[Credential, DatabaseServer, Rotator], Script]
-    existing: Callable[[Credential, DatabaseServer, Rotator], Script]
+    existing: Callable[[Credential, DatabaseServer, Rotator], Script] | None
     itself: Callable[[Credential, DatabaseServer, Rotator], Script]
     set_password: Callable[[str, SecretStr, RandomBytes], str]
     in_client: Callable[[str], str] = lambda statement: f"{statement};\n"
@@ -136,6 +147,9 @@ def provisioning_sql(
         credential: The credential.
         server: One of its servers.
         existing: Whether the accounts are live.
+
+    Raises:
+        LiveRoleError: A live role of PostgreSQL, for which there is no script.
     """
     return provisioning(plan, credential, server, existing=existing).text()
 
@@ -148,6 +162,8 @@ def provisioning(
     rotator = _rotator(plan, server, credential)
     is_itself = server.admin == AdminCredential(credential=credential.id)
     makes = dialect.itself if is_itself else dialect.existing if existing else dialect.fresh
+    if makes is None:
+        raise LiveRoleError(credential, server)
     script = makes(credential, server, rotator)
     face = "for live accounts" if existing else "for accounts that do not exist yet"
     preface = [

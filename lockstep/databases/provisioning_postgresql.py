@@ -1,31 +1,116 @@
 """The script of `lockstep plan sql` for PostgreSQL (protocol D21). It is one transaction: all of it, or nothing."""
 
-from lockstep.databases.postgresql_estate import (
-    BORROW,
-    CHANGE_OWN,
-    CHECKS,
-    COPY_RIGHTS,
-    GIVE_BACK,
-    LOOK,
-    MAKE_LOGINS,
-    OWN_PASSWORDS,
-    SWITCH,
-    VERIFY_RIGHTS,
-    VERIFY_ROTATOR,
-)
 from lockstep.databases.provisioning import Dialect, Rotator, Script
 from lockstep.databases.sessions import POSTGRESQL_GRANT
-from lockstep.databases.sql_text import identifier, listed, quoted
+from lockstep.databases.sql_text import CHANGE_OWN, identifier, listed, quoted
 from lockstep.databases.verifiers import RandomBytes, scram_sha_256
 from lockstep.model import Credential, DatabaseServer, SecretStr
 
+HOW_TO = "docs/how-to/postgresql-live-login.md"
+"""How a DBA moves what a live login owns and may do to an owner role."""
+
+# All of it runs on PostgreSQL since 10: what is newer is in text that a condition guards.
+CHECKS = """DO $lockstep$
+DECLARE
+  logins CONSTANT name[] := {logins};
+  stops text;
+BEGIN
+  SELECT string_agg(f.stop, '; ') INTO stops FROM (
+    SELECT format('%s exists already, and does not act as %s: {how_to}', rolname, {owner})
+    FROM pg_roles AS r WHERE rolname = ANY (logins) AND NOT EXISTS (SELECT FROM pg_db_role_setting AS s
+      WHERE s.setrole = r.oid AND s.setdatabase = 0 AND 'role=' || {owner} = ANY (s.setconfig))
+    UNION ALL SELECT format('%s is a superuser, which %s may not change: NOSUPERUSER', rolname,
+      array_to_string({rotators}, ', '))
+    FROM pg_roles WHERE rolsuper AND rolname = ANY (logins)
+    UNION ALL SELECT format('%s has REPLICATION, so %s may not change it, and it does not pass to another role',
+      rolname, array_to_string({rotators}, ', '))
+    FROM pg_roles WHERE rolreplication AND rolname = ANY (logins)
+    UNION ALL SELECT format('%s is NOLOGIN: LOGIN', rolname)
+    FROM pg_roles WHERE NOT rolcanlogin AND rolname = ANY (logins || {rotators})
+    UNION ALL SELECT format('%s is VALID UNTIL %s, and refused as by a wrong password from then on: ''infinity''',
+      rolname, rolvaliduntil)
+    FROM pg_roles WHERE rolvaliduntil < 'infinity' AND rolname = ANY (logins || {rotators})
+    UNION ALL SELECT format('%s has CONNECTION LIMIT %s, too few for applications and Lockstep: -1',
+      rolname, rolconnlimit)
+    FROM pg_roles WHERE rolconnlimit BETWEEN 0 AND 1 AND rolname = ANY (logins || {rotators})
+    UNION ALL SELECT format('%s logs in itself, so it cannot be an owner role: NOLOGIN', rolname)
+    FROM pg_roles WHERE rolcanlogin AND rolname = {owner}
+    UNION ALL SELECT format('%s cannot change roles: CREATEROLE', rolname)
+    FROM pg_roles WHERE NOT rolcreaterole AND rolname = ANY ({rotators})
+    UNION ALL SELECT 'this server is a standby: run the script on its primary' WHERE pg_is_in_recovery()
+  ) AS f (stop);
+  IF stops IS NOT NULL THEN
+    RAISE EXCEPTION 'Lockstep stops: %', stops;
+  END IF;
+END $lockstep$"""
+
+# Who is no superuser must be a member of a role to give it what it owns. The transaction takes this back.
+BORROW = """DO $lockstep$ BEGIN
+  PERFORM set_config('lockstep.borrowed', (NOT pg_has_role(current_user, {owner}, 'USAGE'))::text, true);
+  IF current_setting('lockstep.borrowed')::bool THEN
+    EXECUTE format('GRANT %I TO %I', {owner}, current_user)
+      || CASE WHEN current_setting('server_version_num')::int >= 160000 THEN ' WITH INHERIT TRUE, SET TRUE' ELSE '' END;
+  END IF;
+END $lockstep$"""
+
+GIVE_BACK = """DO $lockstep$ BEGIN
+  IF current_setting('lockstep.borrowed')::bool THEN
+    EXECUTE format('REVOKE %I FROM %I', {owner}, current_user);
+  END IF;
+END $lockstep$"""
+
+# Roles that change each other by ADMIN OPTION would be members of each other. So a role that nobody logs in as has that
+# option, and lends this one use of it (https://www.postgresql.org/docs/current/sql-createfunction.html).
+OWN_PASSWORDS = """DO $lockstep$ BEGIN
+  IF EXISTS (SELECT FROM pg_namespace WHERE nspname = {owner} AND nspowner <> (
+      SELECT oid FROM pg_roles WHERE rolname = {owner})) THEN
+    RAISE EXCEPTION 'Lockstep stops: the schema % belongs to another role: drop it', {owner};
+  END IF;
+  EXECUTE format('CREATE SCHEMA IF NOT EXISTS %I AUTHORIZATION %I', {owner}, {owner});
+  EXECUTE format('CREATE OR REPLACE FUNCTION %I.{function}(login name, verifier text) RETURNS void
+      LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+    BEGIN
+      IF login <> ALL (%L::name[]) OR verifier NOT LIKE ''SCRAM-SHA-256$%%'' THEN
+        RAISE insufficient_privilege;
+      END IF;
+      EXECUTE format(''ALTER ROLE %%I PASSWORD %%L'', login, verifier);
+    END $body$', {owner}, {logins});
+  EXECUTE format('ALTER FUNCTION %I.{function}(name, text) OWNER TO %I', {owner}, {owner});
+  EXECUTE format('REVOKE ALL ON FUNCTION %I.{function}(name, text) FROM PUBLIC', {owner});
+END $lockstep$"""
+
+VERIFY_ROTATOR = """DO $lockstep$
+DECLARE
+  rotator name;
+  unreachable text;
+BEGIN
+  FOREACH rotator IN ARRAY {rotators} LOOP
+    IF NOT (SELECT rolcreaterole FROM pg_roles WHERE rolname = rotator) THEN
+      RAISE EXCEPTION 'Lockstep stops: % cannot change roles: CREATEROLE', rotator;
+    END IF;
+    SELECT string_agg(l.login, ', ') INTO unreachable FROM unnest({logins}) AS l (login)
+    WHERE current_setting('server_version_num')::int >= 160000 AND NOT EXISTS (
+      SELECT FROM pg_auth_members AS m JOIN pg_roles AS g ON g.oid = m.roleid JOIN pg_roles AS r ON r.oid = m.member
+      WHERE g.rolname = l.login AND r.rolname = rotator AND m.admin_option);
+    IF unreachable IS NOT NULL THEN
+      RAISE EXCEPTION 'Lockstep stops: % lacks ADMIN OPTION for %', rotator, unreachable;
+    END IF;
+  END LOOP;
+END $lockstep$"""
+
 
 def fresh(credential: Credential, server: DatabaseServer, rotator: Rotator) -> Script:
-    """The script that makes accounts. It stops if one exists that it did not make."""
+    """The script that makes accounts. It stops at one that exists and does not act as the owner role."""
     owner, users = identifier(credential.owner), [identifier(u) for u in credential.usernames]
     statements = [
         "BEGIN",
-        _foreign(credential),
+        "-- Stop if something must be changed first\n"
+        + CHECKS.format(
+            logins=f"ARRAY[{listed(credential.usernames)}]::name[]",
+            owner=f"{quoted(credential.owner)}::name",
+            rotators=_names(rotator),
+            how_to=HOW_TO,
+        ),
         _unless_exists(credential.owner, f"CREATE ROLE {owner} NOLOGIN"),
         *(_unless_exists(u, f"CREATE ROLE {identifier(u)} LOGIN") for u in credential.usernames),
         f"GRANT {owner} TO {', '.join(users)}",
@@ -36,48 +121,6 @@ def fresh(credential: Credential, server: DatabaseServer, rotator: Rotator) -> S
         "COMMIT",
     ]
     notes = [f"Objects belong to {credential.owner}, whichever login makes them."]
-    return _script(server, rotator, statements, notes)
-
-
-def existing(credential: Credential, server: DatabaseServer, rotator: Rotator) -> Script:
-    """The script for live accounts: the owner role gets what they may do and own, then they act as it."""
-    names = {
-        "logins": f"ARRAY[{listed(credential.usernames)}]::name[]",
-        "owner": f"{quoted(credential.owner)}::name",
-        "rotators": _names(rotator),
-    }
-    owner = credential.owner
-    statements = [
-        "-- What is there, and what becomes of it\n" + LOOK.format(**names),
-        "BEGIN",
-        "SET LOCAL lock_timeout = '10s'",
-        "SET LOCAL search_path = pg_catalog",
-        "-- Stop if something must be changed first\n" + CHECKS.format(**names),
-        _unless_exists(owner, f"CREATE ROLE {identifier(owner)} NOLOGIN"),
-        "-- Make the logins that are missing, with the settings of one that exists\n"
-        + MAKE_LOGINS.format(**names),
-        "-- Act for the roles, unless as a superuser, until the end of this transaction\n"
-        + BORROW.format(**names),
-        "-- Give the owner role what the logins may do and what they own\n" + COPY_RIGHTS.format(**names),
-        "-- Stop if something was left\n" + VERIFY_RIGHTS.format(**names),
-        "-- From the next connection on the logins act as the owner role\n" + SWITCH.format(**names),
-        GIVE_BACK,
-        *_rotators(credential, server, rotator),
-        "COMMIT",
-    ]
-    notes = [
-        "What changes for running applications, in this database alone:",
-        f"- Tables, functions and other objects of the logins belong to {owner}. Sessions that are open keep using",
-        "  them, since each login is a member of it. The change waits at most 10 s for a lock on an object; if it",
-        "  does not get it, nothing is changed: run the script again.",
-        f"- New connections act as {owner}: current_user is {owner}, and session_user is the login.",
-        "- What open sessions make until they reconnect belongs to the login: run the script again after that.",
-        f"- Grant to {owner} from now on, not to a login.",
-        "Run it in each database in which the application works. Instead of COMMIT, ROLLBACK tries it out.",
-        "Who is no superuser must be a member of the owners of what was granted to the logins.",
-        "Name the new login also where the server does not: pg_hba.conf, poolers, monitoring.",
-        "Passwords become SCRAM-SHA-256: clients older than libpq 10 cannot use them.",
-    ]
     return _script(server, rotator, statements, notes)
 
 
@@ -94,12 +137,12 @@ def itself(credential: Credential, server: DatabaseServer, rotator: Rotator) -> 
         *(s for username in rotator.usernames for s in _made(username, server, iam=False)),
         _with_admin_option(users, owner),
         "-- Act for the owner role, unless as a superuser, until the end of this transaction\n"
-        + BORROW.format(logins="ARRAY[]::name[]", owner=names["owner"]),
+        + BORROW.format(owner=names["owner"]),
         "-- Let the roles change each other's passwords, and nothing else of each other\n"
         + OWN_PASSWORDS.format(function=CHANGE_OWN, **names),
         f"GRANT USAGE ON SCHEMA {owner} TO {users}",
         f"GRANT EXECUTE ON FUNCTION {owner}.{CHANGE_OWN}(name, text) TO {users}",
-        GIVE_BACK,
+        GIVE_BACK.format(owner=names["owner"]),
         VERIFY_ROTATOR.format(logins=names["logins"], rotators=f"ARRAY[{names['owner']}]"),
         "COMMIT",
     ]
@@ -129,18 +172,6 @@ def _script(server: DatabaseServer, rotator: Rotator, statements: list[str], not
         "in psql, which sends a verifier.",
     ]
     return Script(notes=notes, statements=statements, password_steps=password_steps, last_steps=last_steps)
-
-
-def _foreign(credential: Credential) -> str:
-    """Stop at a login that exists and does not act as the owner role."""
-    return f"""DO $lockstep$ BEGIN
-  IF EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname IN ({listed(credential.usernames)}) AND NOT EXISTS (
-      SELECT FROM pg_db_role_setting AS s
-      WHERE s.setrole = r.oid AND s.setdatabase = 0 AND {quoted(f"role={credential.owner}")} = ANY (s.setconfig))) THEN
-    RAISE EXCEPTION 'Lockstep stops: % exists already, and is changed only with --existing',
-      {quoted(" or ".join(credential.usernames))};
-  END IF;
-END $lockstep$"""
 
 
 def _names(rotator: Rotator) -> str:
@@ -192,4 +223,4 @@ def _set_password(username: str, password: SecretStr, random_bytes: RandomBytes)
     return f"ALTER ROLE {identifier(username)} PASSWORD {quoted(verifier)}"
 
 
-DIALECT = Dialect(fresh, existing, itself, _set_password)
+DIALECT = Dialect(fresh, None, itself, _set_password)

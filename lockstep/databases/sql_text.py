@@ -1,6 +1,10 @@
 """Names and texts of a plan in SQL that is shown to people, or sent."""
 
 from collections.abc import Sequence
+from typing import Final
+
+CHANGE_OWN: Final = "change_own"
+"""The function by which a rotator admin's roles on PostgreSQL change each other, in a schema named like their owner."""
 
 
 def identifier(name: str) -> str:

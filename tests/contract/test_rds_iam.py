@@ -244,14 +244,13 @@ def test_the_script_stops_at_an_account_that_takes_no_token(world: SqlHarness) -
 
 
 @pytest.mark.parametrize("world", ["postgresql"], indirect=True)
-@pytest.mark.parametrize("existing", [False, True])
-def test_the_script_makes_a_role_that_takes_tokens(world: SqlHarness, existing: bool) -> None:  # noqa: FBT001
+def test_the_script_makes_a_role_that_takes_tokens(world: SqlHarness) -> None:
     user = f"iam_{world.credential.usernames[0]}"
     admin = AdminIam(username=user, region=REGION)
     if not world.execute("SELECT FROM pg_roles WHERE rolname = 'rds_iam'"):
         world.execute("CREATE ROLE rds_iam")
     server = replace(world.server, admin=admin)
-    made = provisioning(make_plan(), world.credential, server, existing=existing)
+    made = provisioning(make_plan(), world.credential, server)
     for _ in range(2):
         world.execute(*made.statements)
     assert world.execute(f"SELECT pg_has_role('{user}', 'rds_iam', 'MEMBER')") == [(True,)]

@@ -249,6 +249,14 @@ def test_plan_sql(plan: Path) -> None:
     assert "CREATE USER" in shown.stdout
 
 
+def test_plan_sql_leaves_a_live_role_of_postgresql_to_a_dba(plan: Path) -> None:
+    text = plan.read_text().replace('"mysql"', '"postgresql"').replace('"mariadb"', '"postgresql"')
+    plan.write_text(text.replace('"dual_password"', '"alternating_users"'))
+    shown = run("plan", "sql", "-p", str(plan), "--existing")
+    assert (shown.exit_code, shown.stdout) == (2, "")
+    assert "docs/how-to/postgresql-live-login.md" in shown.stderr
+
+
 def test_a_dry_run_of_rotate_starts_nothing(plan: Path, unreachable_aws: Mapping[str, str]) -> None:
     words = ["rotate", "-c", CREDENTIAL, "--state-machine-arn", ARN, "--force", "--dry-run"]
     shown = run(*words, env={"LOCKSTEP_PLAN": str(plan), **unreachable_aws})
