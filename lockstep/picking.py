@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from lockstep.audit.witness import REFRESH
+from lockstep.lock_rule import reason_against
 from lockstep.model import LockRecord, Schedule
-from lockstep.standby import LEADER, Bounds, bounds, turn_after, yields
+from lockstep.standby import LEADER, Bounds, bounds, turn_after
 from lockstep.watch import Table
 
 _LAST = datetime.max.replace(tzinfo=UTC)
@@ -47,32 +48,12 @@ def pick(credentials: Sequence[Known], table: Table, *, now: datetime) -> tuple[
             continue
         record = table.records.get(credential.id) or LockRecord(credential_id=credential.id)
         limits = bounds(credential.schedule, now)
-        if may_acquire(record, limits, now):
+        if reason_against(record, now=now, limits=limits) is None:
             rank = 0 if record.is_revoking else 1
             found.append(((rank, record.next_due_at or _LAST), credential.id))
         elif must_witness(record, credential.schedule, limits):
             found.append(((3, _LAST), credential.id))
     return tuple(credential_id for _, credential_id in sorted(found))
-
-
-def may_acquire(record: LockRecord, limits: Bounds, now: datetime) -> bool:
-    """Whether a scheduled run of the standby gets the lock: the condition of ACQUIRE, for a holder that is new.
-
-    Args:
-        record: As it is in the table.
-        limits: What is left to AWS.
-        now: The time of the run.
-    """
-    is_free = record.holder is None or (record.expires_at is not None and record.expires_at < now)
-    if not is_free or record.paused:
-        return False
-    if record.is_revoking:
-        return True
-    if record.not_before and record.not_before > now:
-        return False
-    if record.claim or record.next_due_at is None:
-        return True
-    return record.next_due_at <= now and not yields(record.aws, record.next_due_at, limits)
 
 
 def must_witness(record: LockRecord, schedule: Schedule, limits: Bounds) -> bool:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from lockstep.lock_rule import due_at
 from lockstep.model import LockRecord, Schedule
 from lockstep.runner_keys import KEY_AGE
 from lockstep.standby import DISTRUST_INTERVALS
@@ -212,24 +213,19 @@ def _is_activated(record: LockRecord) -> bool:
     return record.plan is not None or record.activate is not None
 
 
-def _due_at(record: LockRecord) -> datetime | None:
-    times = [time for time in (record.next_due_at, record.not_before) if time is not None]
-    return max(times, default=None)
-
-
 def _due_for(record: LockRecord, now: datetime) -> timedelta:
-    due_at = _due_at(record)
-    return max(now - due_at, timedelta()) if due_at else timedelta()
+    due = due_at(record)
+    return max(now - due, timedelta()) if due else timedelta()
 
 
 def _is_stale(record: LockRecord, credential: Watched, now: datetime) -> bool:
     schedule = credential.schedule
-    due_at = _due_at(record)
-    if due_at is None:
+    due = due_at(record)
+    if due is None:
         return False
     # It is due an interval, less the tolerance, after its last rotation began.
-    not_rotated_for_two_intervals = now - due_at >= schedule.interval + schedule.tolerance
-    by_a_wrong_clock = due_at - now > max(schedule.interval, schedule.overlap) + CLOCK_SKEW
+    not_rotated_for_two_intervals = now - due >= schedule.interval + schedule.tolerance
+    by_a_wrong_clock = due - now > max(schedule.interval, schedule.overlap) + CLOCK_SKEW
     return not_rotated_for_two_intervals or by_a_wrong_clock
 
 

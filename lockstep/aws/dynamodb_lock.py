@@ -43,6 +43,7 @@ from lockstep.errors import (
     LockTableAccessDeniedError,
     LostCompareAndSetError,
 )
+from lockstep.lock_rule import has_lease, is_in_time
 from lockstep.model import Acquired, ChainHead, Claim, Lease, LockRecord, Release, Told
 from lockstep.standby import Bounds
 
@@ -113,7 +114,7 @@ class DynamoDbLock:
         # What a service integration has spelled in another way is read from the table instead.
         with suppress(LockTableAccessDeniedError):
             record = record_of(self._credential_id, told)
-            if told.get("credential_id") == {"S": self._credential_id} and _holds(record, lease):
+            if told.get("credential_id") == {"S": self._credential_id} and has_lease(record, lease):
                 return record
         return None
 
@@ -181,7 +182,7 @@ class DynamoDbLock:
             except self._client.exceptions.ConditionalCheckFailedException as error:
                 reply: Item = error.response  # The stubs lack the item in this response.
                 found = record_of(self._credential_id, reply.get("Item", {}))
-                if not (_holds(found, lease) and found.claim == claim):
+                if not (has_lease(found, lease) and found.claim == claim):
                     raise self._lost(claim) from None
 
     def begin_promotion(self, lease: Lease, claim: Claim, *, now: datetime) -> LockRecord:
@@ -224,7 +225,7 @@ class DynamoDbLock:
         """
         record = self.read()
         in_flight = (record.claim, record.promoting) == (claim, promoting)
-        if not (_holds(record, lease) and _is_in_time(record, now) and in_flight):
+        if not (has_lease(record, lease) and is_in_time(record, now) and in_flight):
             raise self._lost(claim)
         return record
 
@@ -235,7 +236,7 @@ class DynamoDbLock:
             FenceLostError: Another run holds the lock, or the lease has ended.
         """
         record = self.read()
-        if not (_holds(record, lease) and _is_in_time(record, now)):
+        if not (has_lease(record, lease) and is_in_time(record, now)):
             raise FenceLostError(credential=self._credential_id)
 
     def mute(self, lease: Lease, databases: Collection[str]) -> None:
@@ -326,14 +327,6 @@ class DynamoDbLock:
     def _translated(self) -> Iterator[None]:
         with translated(LOCK_TABLE_ERRORS, credential=self._credential_id):
             yield
-
-
-def _holds(record: LockRecord, lease: Lease) -> bool:
-    return (record.holder, record.fence) == (lease.holder, lease.fence)
-
-
-def _is_in_time(record: LockRecord, now: datetime) -> bool:
-    return record.expires_at is not None and now < record.expires_at
 
 
 def _number(value: int) -> "AttributeValueTypeDef":

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from functools import partial
 
 from lockstep import plans
@@ -11,16 +10,8 @@ from lockstep.cli.reading import Served, judged
 from lockstep.cli.times import clock_time, moment_or_none
 from lockstep.decide import Adopt, Begin, agree, decide
 from lockstep.errors import DatabaseMutedError, EnrolmentNeededError, PlanNotActiveError
+from lockstep.lock_rule import Reason, reason_against
 from lockstep.model import Credential, LockRecord
-
-
-class Reason(StrEnum):
-    """Why a run is skipped."""
-
-    HELD = "held"
-    PAUSED = "paused"
-    OVERLAP = "overlap"
-    NOT_DUE = "not due"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +19,7 @@ class Wait:
     """What a run waits for.
 
     Attributes:
-        until: When that is over; None for a pause, which ends by an order.
+        until: When that is over; None for a pause, which ends by an order, and for a holder without an end.
         holder: The run that holds the lock.
     """
 
@@ -39,7 +30,7 @@ class Wait:
 
     def told(self, now: datetime) -> str:
         """The same, in words."""
-        end = clock_time(self.until, now) if self.until else ""
+        end = clock_time(self.until, now) if self.until else "somebody gives it back"
         match self.reason:
             case Reason.HELD:
                 return f"{self.holder} holds the lock until {end}"
@@ -143,16 +134,16 @@ def waits_for(record: LockRecord, now: datetime, *, is_forced: bool = False) -> 
         now: When it would start.
         is_forced: Whether it rotates before it is due and in spite of a pause.
     """
+    reason = reason_against(record, now=now, is_forced=is_forced)
     wait = partial(Wait, credential_id=record.credential_id)
-    if record.holder is not None and record.expires_at is not None and record.expires_at >= now:
-        return wait(reason=Reason.HELD, until=record.expires_at, holder=record.holder)
-    if record.paused and not is_forced:
-        return wait(reason=Reason.PAUSED)
-    if record.is_revoking:
-        return None
-    if record.not_before is not None and record.not_before > now:
-        return wait(reason=Reason.OVERLAP, until=record.not_before)
-    is_early = record.next_due_at is not None and record.next_due_at > now
-    if is_early and not record.claim and not is_forced:
-        return wait(reason=Reason.NOT_DUE, until=record.next_due_at)
-    return None
+    match reason:
+        case Reason.HELD:
+            return wait(reason=reason, until=record.expires_at, holder=record.holder)
+        case Reason.PAUSED:
+            return wait(reason=reason)
+        case Reason.OVERLAP:
+            return wait(reason=reason, until=record.not_before)
+        case Reason.NOT_DUE:
+            return wait(reason=reason, until=record.next_due_at)
+        case None:
+            return None

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from lockstep.durations import format_duration
+from lockstep.lock_rule import due_at
 from lockstep.model import Credential, LockRecord
 
 
@@ -148,4 +149,4 @@ def _next(record: LockRecord) -> datetime | None:
     """From when on a scheduled run rotates; None where none does."""
     if record.paused or record.next_due_at is None:
         return None
-    return max(record.next_due_at, record.not_before or record.next_due_at)
+    return due_at(record)

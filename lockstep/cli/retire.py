@@ -16,6 +16,7 @@ from lockstep.cli.output import (
     say,
 )
 from lockstep.events.happenings import Retired
+from lockstep.lock_rule import is_held
 from lockstep.model import AdminCredential, Credential, LockRecord
 from lockstep.orders import Pause, accounts_of, record
 from lockstep.plan import Plan
@@ -73,7 +74,7 @@ def _require_no_admin(plan: Plan, credential: Credential) -> None:
 
 def _require_rest(found: LockRecord, at: Desk) -> None:
     """Exit code 1 where something is under way: what is alive would not be known."""
-    holder = found.holder if found.expires_at and found.expires_at >= at.clouds.clock.now() else None
+    holder = found.holder if is_held(found, at.clouds.clock.now()) else None
     if holder is None and found.claim is None:
         return
     what = f"{holder} holds the lock" if holder else "a generation is in flight"

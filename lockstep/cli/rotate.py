@@ -11,7 +11,7 @@ from rich.status import Status
 from lockstep.cli.consent import require_consent
 from lockstep.cli.execution import Ended, Entered, Execution, located, region_of
 from lockstep.cli.failures import advice_of
-from lockstep.cli.forecast import Reason, Wait, waits_for
+from lockstep.cli.forecast import Wait, waits_for
 from lockstep.cli.giving import RecordIn, desk
 from lockstep.cli.operator import operator
 from lockstep.cli.output import (
@@ -34,6 +34,7 @@ from lockstep.cli.times import absolute, moment
 from lockstep.environment import line_of
 from lockstep.errors import LockstepError, OrderRefusedError
 from lockstep.identity import Cloud
+from lockstep.lock_rule import Reason
 from lockstep.messages import RunInput
 from lockstep.model import Credential
 from lockstep.orders import Given, Revoke

@@ -36,6 +36,7 @@ from lockstep.cli.times import clock_time, moment, moment_or_none
 from lockstep.clouds import Clouds
 from lockstep.environment import line_of, told
 from lockstep.errors import LockstepError, SecretMalformedError, SecretNotFoundError
+from lockstep.lock_rule import is_held
 from lockstep.model import Claim, Credential, LockRecord, StoredValue
 from lockstep.named import StoredNames
 from lockstep.plan import Plan
@@ -322,10 +323,11 @@ def _pending(claim: Claim, since: datetime | LockstepError | None, now: datetime
 
 
 def _lock(record: LockRecord, now: datetime) -> str:
-    if record.holder is None or record.expires_at is None:
+    if record.holder is None:
         return f"free, fence {record.fence}"
-    verb, until = ("holds it", "until") if record.expires_at >= now else ("held it", "which ended at")
-    return f"{record.holder} {verb} under fence {record.fence}, {until} {clock_time(record.expires_at, now)}"
+    verb, until = ("holds it", "until") if is_held(record, now) else ("held it", "which ended at")
+    end = clock_time(record.expires_at, now) if record.expires_at else "somebody gives it back"
+    return f"{record.holder} {verb} under fence {record.fence}, {until} {end}"
 
 
 def document(state: State, now: datetime) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from lockstep.cli.logins import promoted_at
 from lockstep.cli.outlook import leader
 from lockstep.cli.times import absolute, relative
 from lockstep.html.formatting import NONE, many, number, span
+from lockstep.lock_rule import due_at
 from lockstep.serve.ages import Bar, bar_of
 from lockstep.serve.conditions import LOOKS, Alarm, Condition, alarms, condition, together
 from lockstep.serve.looking import Look, Seen
@@ -210,9 +211,9 @@ def _figures(everything: Sequence[Seen], states: dict[str, Condition], now: date
 
 def _next_figure(everything: Sequence[Seen], now: datetime) -> Figure:
     due = [
-        (max(one.record.next_due_at, one.record.not_before or one.record.next_due_at), one)
+        (due, one)
         for one in everything
-        if one.record.next_due_at and not one.record.paused
+        if one.record.next_due_at and not one.record.paused and (due := due_at(one.record))
     ]
     at, one = min(due, key=lambda pair: pair[0], default=(None, None))
     if at is None or one is None:

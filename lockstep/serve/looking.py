@@ -18,6 +18,7 @@ from lockstep.cli.forecast import waits_for
 from lockstep.clouds import Clouds
 from lockstep.environment import line_of
 from lockstep.errors import LockstepError
+from lockstep.lock_rule import is_held
 from lockstep.model import Credential, LockRecord
 from lockstep.plan import Plan
 from lockstep.serve.calls import Calls
@@ -73,9 +74,7 @@ class Seen:
     def runner(self, now: datetime) -> str | None:
         """The cloud whose run has the lock; None if none has."""
         record = self.record
-        if record.holder is None or record.expires_at is None or record.expires_at < now:
-            return None
-        return cloud_of(record.holder)
+        return cloud_of(record.holder) if record.holder and is_held(record, now) else None
 
 
 @dataclass(frozen=True, kw_only=True)

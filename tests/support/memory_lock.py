@@ -6,6 +6,7 @@ from datetime import datetime
 
 from lockstep import formats
 from lockstep.errors import FenceLostError, LostCompareAndSetError
+from lockstep.lock_rule import has_lease, is_in_time, reason_against
 from lockstep.model import (
     Acquired,
     ChainHead,
@@ -15,7 +16,7 @@ from lockstep.model import (
     Release,
     Told,
 )
-from lockstep.standby import Bounds, yields
+from lockstep.standby import Bounds
 from tests.support.faults import Faults
 
 
@@ -43,11 +44,7 @@ class MemoryLock:
     ) -> Acquired | None:
         with self.faults.around("acquire"):
             r = self.record
-            free = r.holder in (None, holder) or (r.expires_at is not None and r.expires_at < now)
-            left = limits is not None and not r.claim and yields(r.aws, r.next_due_at, limits)
-            due = r.claim or force or ((r.next_due_at is None or r.next_due_at <= now) and not left)
-            overlap_over = r.not_before is None or r.not_before <= now
-            if not (free and (force or not r.paused) and (r.is_revoking or (due and overlap_over))):
+            if reason_against(r, now=now, holder=holder, is_forced=force, limits=limits):
                 return None
             aws = r.aws.after_begin(now) if leads else r.aws
             self.record = replace(r, holder=holder, expires_at=expires_at, fence=r.fence + 1, aws=aws)
@@ -59,7 +56,7 @@ class MemoryLock:
         if not (isinstance(record, LockRecord) and record.credential_id == lease.credential_id):
             return None
         formats.require_known(self.format, credential=record.credential_id)
-        return record if (record.holder, record.fence) == (lease.holder, lease.fence) else None
+        return record if has_lease(record, lease) else None
 
     def note_skip(self, now: datetime) -> None:
         with self.faults.around("note_skip"):
@@ -93,8 +90,7 @@ class MemoryLock:
     def begin_promotion(self, lease: Lease, claim: Claim, *, now: datetime) -> LockRecord:
         with self.faults.around("begin_promotion"):
             r = self._readable()
-            in_time = r.expires_at is not None and now < r.expires_at
-            if not (self._held(lease) and in_time and r.claim == claim):
+            if not (self._held(lease) and is_in_time(r, now) and r.claim == claim):
                 raise FenceLostError(credential=lease.credential_id, generation=claim.generation)
             self.record = replace(r, promoting=True, alive=r.alive | {claim.generation})
             return self.record
@@ -102,16 +98,14 @@ class MemoryLock:
     def require(self, lease: Lease, claim: Claim, *, promoting: bool, now: datetime) -> LockRecord:
         with self.faults.around("require"):
             r = self._readable()
-            in_time = r.expires_at is not None and now < r.expires_at
             in_flight = (r.claim, r.promoting) == (claim, promoting)
-            if not (self._held(lease) and in_time and in_flight):
+            if not (self._held(lease) and is_in_time(r, now) and in_flight):
                 raise FenceLostError(credential=lease.credential_id, generation=claim.generation)
             return r
 
     def require_lease(self, lease: Lease, *, now: datetime) -> None:
         with self.faults.around("require_lease"):
-            in_time = self.record.expires_at is not None and now < self.record.expires_at
-            if not (self._held(lease) and in_time):
+            if not (self._held(lease) and is_in_time(self.record, now)):
                 raise FenceLostError(credential=lease.credential_id)
 
     def mute(self, lease: Lease, databases: Collection[str]) -> None:
@@ -169,4 +163,4 @@ class MemoryLock:
         return plan == (self.record.activate if activates else self.record.plan)
 
     def _held(self, lease: Lease) -> bool:
-        return (self.record.holder, self.record.fence) == (lease.holder, lease.fence)
+        return has_lease(self.record, lease)

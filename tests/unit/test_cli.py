@@ -328,6 +328,13 @@ FORECASTS = {
     "not due": (record(next_due_at=SOON, not_before=BEFORE), [stored()], True, "rotate", "not due"),
     "overlap": (record(next_due_at=BEFORE, not_before=SOON), [stored()], True, "rotate", "overlap"),
     "held": (record(holder="run-8", expires_at=SOON), [stored()], True, "rotate", "run-8 holds"),
+    "holder without an end": (
+        record(holder="run-8"),
+        [stored()],
+        True,
+        "rotate",
+        "until somebody gives it back",
+    ),
     "holder is dead": (record(holder="run-8", expires_at=BEFORE), [stored()], True, "rotate", None),
     "half done": (record(claim=CLAIM, next_due_at=SOON), [stored(), stored()], True, "finish", None),
     "promoted": (record(claim=CLAIM, promoting=True), [stored(8), stored(8)], True, "heal", None),

@@ -12,8 +12,9 @@ from itertools import count
 
 import pytest
 
+from lockstep.lock_rule import reason_against
 from lockstep.model import AwsSigns, LockRecord
-from lockstep.picking import may_acquire, pick
+from lockstep.picking import pick
 from lockstep.published.documents import IndexedCredential
 from lockstep.shards import shards, standby_minutes
 from lockstep.standby import bounds
@@ -110,7 +111,7 @@ class Outage:
             return
         key, *others = batch
         record = self.records[key]
-        if not may_acquire(record, bounds(self.credentials[key].schedule, now), now):
+        if reason_against(record, now=now, limits=bounds(self.credentials[key].schedule, now)):
             now += SKIP
         elif key in self.broken:
             self.records[key] = replace(record, holder="broken", expires_at=now + BROKEN)

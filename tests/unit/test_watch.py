@@ -224,7 +224,7 @@ def test_cloudwatch_takes_every_metric_of_the_line() -> None:
 PLANTED: Mapping[str, tuple[str, Callable[..., Any]]] = {
     "never stale": ("_is_stale", lambda *_: False),
     "stale as soon as it is due": ("_is_stale", lambda r, _c, now: r.next_due_at <= now),
-    "the overlap is forgotten": ("_due_at", lambda r: r.next_due_at),
+    "the overlap is forgotten": ("due_at", lambda r: r.next_due_at),
     "a time too far ahead is trusted": (
         "_is_stale",
         lambda r, c, now: (

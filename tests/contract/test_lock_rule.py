@@ -1,0 +1,175 @@
+"""The rule of the lock as a function, against the conditions that DynamoDB evaluates (protocol L4, R8).
+
+The adapter makes the calls. Their conditions are evaluated in this process, over records that Lockstep's own writes can
+leave and over many that they cannot.
+"""
+
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from itertools import product
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from moto.dynamodb.comparisons import Func, Op, get_filter_expression
+from moto.dynamodb.models.dynamo_type import DynamoType
+from moto.dynamodb.models.dynamo_type import Item as MotoItem
+
+from lockstep.aws.dynamodb_lock import DynamoDbLock
+from lockstep.aws.dynamodb_orders import DynamoDbOrders
+from lockstep.aws.lock_item import record_of
+from lockstep.formats import FORMAT
+from lockstep.lock_rule import Reason, due_at, is_held, reason_against
+from lockstep.model import AwsSigns, Claim, ClaimKind, LockRecord, Schedule
+from lockstep.standby import Bounds, bounds
+from lockstep.timing import LEASE
+
+NOW = datetime(2026, 1, 1, 12, 31, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+LIMITS = bounds(
+    Schedule(interval=timedelta(minutes=20), overlap=timedelta(minutes=16), tolerance=timedelta(minutes=2)),
+    NOW,
+)
+ME, OTHER = "oci-1", "aws-1"
+CLAIM = Claim(kind=ClaimKind.NEW, generation=7, base_generation=6, rotation_id=OTHER)
+SAMPLE = 4_000
+
+
+def around(*moments: datetime) -> tuple[datetime | None, ...]:
+    """No time, and for each moment the seconds about it."""
+    return (None, *(moment + n * SECOND for moment in moments for n in (-1, 0, 1)))
+
+
+PARTS: dict[str, tuple[Any, ...]] = {
+    "holder": (None, None, ME, OTHER),
+    "expires_at": around(NOW),
+    "paused": (False, False, True),
+    "orders": tuple(
+        product((None, None, 5), (frozenset(), frozenset({5, 7}), frozenset({6, 7}), frozenset({7})))
+    ),
+    "claim": (None, None, CLAIM),
+    "not_before": (*around(NOW), NOW - timedelta(hours=1)),
+    "next_due_at": around(LIMITS.late_by, LIMITS.turn_by, NOW),
+    "aws": tuple(
+        AwsSigns(seen_at=seen, began_at=began)
+        for seen, began in product(around(LIMITS.seen_after), around(LIMITS.began_by))
+    ),
+}
+
+
+def records() -> Iterator[LockRecord]:
+    """Records at random, each time the same."""
+    chance = random.Random(24)  # noqa: S311 - chance that can be repeated
+    for _ in range(SAMPLE):
+        parts = {name: chance.choice(values) for name, values in PARTS.items()}
+        through, alive = parts.pop("orders")
+        yield LockRecord(credential_id="c", fence=7, revoke_through=through, alive=alive, **parts)
+
+
+def item_of(record: LockRecord) -> dict[str, dict[str, Any]]:
+    """The record as the table has it."""
+    claim, alive = record.claim, sorted(record.alive)
+    numbers = {
+        "format": FORMAT,
+        "fence": record.fence,
+        "revoke_through": record.revoke_through,
+        "alive_from": min(alive, default=None),
+        "pending_generation": claim and claim.generation,
+        "base_generation": claim and claim.base_generation,
+        **{
+            name: moment and int(moment.timestamp())
+            for name, moment in (
+                ("expires_at", record.expires_at),
+                ("not_before", record.not_before),
+                ("next_due_at", record.next_due_at),
+                ("aws_seen_at", record.aws.seen_at),
+                ("aws_began_at", record.aws.began_at),
+            )
+        },
+    }
+    texts = {
+        "credential_id": record.credential_id,
+        "holder": record.holder,
+        "claim_kind": claim and claim.kind.value,
+        "claim_rotation_id": claim and claim.rotation_id,
+    }
+    return {
+        **{name: {"N": str(value)} for name, value in numbers.items() if value is not None},
+        **{name: {"S": value} for name, value in texts.items() if value is not None},
+        **({"alive": {"NS": [str(generation) for generation in alive]}} if alive else {}),
+        **({"paused": {"BOOL": True}} if record.paused else {}),
+    }
+
+
+@cache
+def parsed(condition: str, values: tuple[tuple[str, str, object], ...]) -> Op | Func:
+    return get_filter_expression(condition, {}, {name: {kind: value} for name, kind, value in values})  # type: ignore[dict-item]  # a flag is a bool
+
+
+class Table:
+    """A client of DynamoDB whose table has one item, and whose writes leave it as it is."""
+
+    exceptions = SimpleNamespace(ConditionalCheckFailedException=type("ConditionFailed", (Exception,), {}))
+
+    def __init__(self, item: dict[str, dict[str, Any]]) -> None:
+        self._item = item
+
+    def update_item(
+        self,
+        *,
+        ConditionExpression: str,  # noqa: N803 - as a client has it
+        ExpressionAttributeValues: dict[str, dict[str, object]],  # noqa: N803 - the same
+        **_more: object,
+    ) -> dict[str, Any]:
+        values = [
+            (name, kind, value)
+            for name, typed in ExpressionAttributeValues.items()
+            for kind, value in typed.items()
+        ]
+        condition = parsed(ConditionExpression, tuple(values))
+        if not condition.expr(MotoItem(DynamoType(self._item["credential_id"]), None, self._item)):
+            raise self.exceptions.ConditionalCheckFailedException
+        return {"Attributes": self._item}
+
+
+MODES = {
+    "scheduled": (False, None),
+    "forced": (True, None),
+    "standby": (False, LIMITS),
+    "standby, forced": (True, LIMITS),
+}
+
+
+@pytest.mark.parametrize(("is_forced", "limits"), MODES.values(), ids=MODES)
+def test_a_run_gets_the_lock_where_the_rule_has_no_reason_against_it(
+    *, is_forced: bool, limits: Bounds | None
+) -> None:
+    found: list[Reason | None] = []
+    for record in records():
+        item = item_of(record)
+        assert record_of("c", item) == record
+        lock = DynamoDbLock(Table(item), "t", "c")  # type: ignore[arg-type]  # the calls of this test
+        acquired = lock.acquire(holder=ME, now=NOW, expires_at=NOW + LEASE, force=is_forced, limits=limits)
+        reason = reason_against(record, now=NOW, holder=ME, is_forced=is_forced, limits=limits)
+        assert (acquired is None) == (reason is not None), record
+        found.append(reason)
+    impossible = {Reason.PAUSED} if is_forced else set()
+    impossible |= {Reason.NOT_DUE} if is_forced and not limits else set()
+    for reason in (None, *Reason):
+        assert (found.count(reason) > SAMPLE / 50) == (reason not in impossible), reason
+
+
+def test_the_lock_is_held_where_an_operator_cannot_take_it() -> None:
+    for record in records():
+        orders = DynamoDbOrders(Table(item_of(record)), "t", "c")  # type: ignore[arg-type]  # the same
+        taken = orders.hold(holder="order-1", now=NOW, expires_at=NOW + LEASE)
+        assert (taken is None) == is_held(record, NOW) == is_held(record, NOW + SECOND / 2), record
+
+
+def test_the_schedule_alone_says_from_when_on_a_scheduled_run_rotates() -> None:
+    for record in records():
+        if not (record.holder or record.paused or record.claim or record.is_revoking):
+            due = due_at(record)
+            assert (reason_against(record, now=NOW) is None) == (due is None or due <= NOW), record
