@@ -9,14 +9,13 @@ from typing import get_args
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+from ruamel.yaml.nodes import MappingNode
 
 from lockstep.environment import PlanMissingError
 from lockstep.errors import InvalidPlanError, NewerFormatError
 from lockstep.plan import Plan
 from lockstep.plan_databases import BASE
 from lockstep.plan_messages import Problem, in_order, located, problems_of
-from lockstep.plan_overlay import BASE_NAME, EXTENDS, extended, merged, repeated_entries
 from lockstep.plan_variables import Variables, escaped
 from lockstep.plan_yaml import Document, Mark, NotYamlError, document_of, mark_of, read_yaml
 
@@ -52,14 +51,14 @@ class PlanSource:
     Attributes:
         plan: What it says.
         document: Where it says it.
-        text: It in one file without variables: the file's own text, or what overlay and variables come to.
-        composed: Where it extends another file or has a variable; None where it does neither.
+        text: It in one file without variables: the file's own text, or what it comes to.
+        variable: Where its first variable is; None where it has none.
     """
 
     plan: Plan
     document: Document
     text: str
-    composed: Mark | None
+    variable: Mark | None
 
     def located(self, told: str) -> Problem:
         """A problem `place: what to do` that was found in the plan later, with its place in the file."""
@@ -76,18 +75,18 @@ def load_plan(file: Path) -> Plan:
 
 
 def load_shipped_plan(file: Path) -> Plan:
-    """As `load_plan`, of a plan that goes into a cloud: one file, since a function has neither the other nor variables.
+    """As `load_plan`, of a plan that goes into a cloud: without variables, since a function has none.
 
     Raises:
-        PlanProblemsError: As `load_plan`; or the plan is not of one file.
+        PlanProblemsError: As `load_plan`; or the plan has variables.
     """
     source = load_source(file)
-    if source.composed:
+    if source.variable:
         told = (
-            "extends another file or has variables, which a function has not; write what they come to, and deploy "
-            f"that: lockstep plan render --plan {file} > rendered.yaml"
+            "has variables, which a function has not; write what they come to, and deploy that: "
+            f"lockstep plan render --plan {file} > rendered.yaml"
         )
-        raise PlanProblemsError([Problem("", told, source.composed)])
+        raise PlanProblemsError([Problem("", told, source.variable)])
     return source.plan
 
 
@@ -105,7 +104,7 @@ def parse_plan(text: str, *, base: Path, environ: Mapping[str, str] | None = Non
 
     Args:
         text: That of the file.
-        base: The folder of CA files and of the file that it extends.
+        base: The folder of CA files.
         environ: The variables; those of this process unless given.
     """
     return _parse(text, base=base, name=PLAN_NAME, environ=os.environ if environ is None else environ).plan
@@ -126,15 +125,11 @@ def _read(file: Path) -> str:
 
 def _parse(text: str, *, base: Path, name: str, environ: Mapping[str, str]) -> PlanSource:
     root = _nodes(text, name)
-    extends, variables = extended(root), Variables(environ)
-    if extends:
-        if repeated := list(repeated_entries(root, name)):
-            raise PlanProblemsError(repeated)
-        root = merged(_base_of(extends, base, name), root)
+    variables = Variables(environ)
     variables.replace(root)
     if variables.problems:
         raise PlanProblemsError(in_order(variables.problems))
-    composed = extends or variables.first
+    variable = variables.first
     document = _document(root, name)
     try:
         plan = Plan.model_validate(document.data, context={BASE: base})
@@ -144,26 +139,9 @@ def _parse(text: str, *, base: Path, name: str, environ: Mapping[str, str]) -> P
     return PlanSource(
         plan,
         document,
-        text=_rendered(document.data, name) if composed else text,
-        composed=mark_of(composed, name) if composed else None,
+        text=_rendered(document.data, name) if variable else text,
+        variable=mark_of(variable, name) if variable else None,
     )
-
-
-def _base_of(named: Node, folder: Path, overlay: str) -> MappingNode:
-    """The file below an overlay."""
-    mark = mark_of(named, overlay)
-    if not (isinstance(named, ScalarNode) and BASE_NAME.matches(named.value)):
-        raise PlanProblemsError([Problem(EXTENDS, f"must be {BASE_NAME.words}", mark)])
-    file = folder / named.value
-    try:
-        text = _read(file)
-    except PlanProblemsError as e:
-        raise PlanProblemsError([Problem(EXTENDS, e.problems[0].message, mark)]) from None
-    root = _nodes(text, str(file))
-    if further := extended(root):
-        told = f"{file} is extended by {overlay}, so it cannot extend another file"
-        raise PlanProblemsError([Problem(EXTENDS, told, mark_of(further, str(file)))])
-    return root
 
 
 def _nodes(text: str, name: str) -> MappingNode:

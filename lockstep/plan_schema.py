@@ -11,7 +11,6 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from lockstep.durations import format_duration
 from lockstep.plan import Plan
-from lockstep.plan_overlay import BASE_NAME, EXTENDS
 from lockstep.plan_variables import VARIABLE
 
 SCHEMA_NAME = "lockstep.schema.json"
@@ -27,18 +26,6 @@ def plan_schema() -> dict[str, Any]:
         "description": "Has a variable of the environment, ${NAME} or ${NAME:-default}.",
     }
     return {"$schema": GenerateJsonSchema.schema_dialect, **found}
-
-
-def overlay_schema() -> dict[str, Any]:
-    """The schema of an overlay: nothing but `extends` and the names of entries is required, and null removes a key."""
-    found: dict[str, Any] = _partial(plan_schema())
-    base = {
-        "type": "string",
-        "pattern": f"^{BASE_NAME.pattern}$",
-        "description": "The file that this one extends, in the same folder.",
-    }
-    found["properties"] = {EXTENDS: base, **found["properties"]}
-    return {**found, "title": "An overlay of a plan of Lockstep", "required": [EXTENDS]}
 
 
 def schema_text(schema: dict[str, Any]) -> str:
@@ -69,19 +56,3 @@ def _adapted(schema: Any) -> Any:  # noqa: ANN401 - a schema
 
 def _is_no_default(key: str, value: object) -> bool:
     return key == "default" and (value is None or isinstance(value, dict))
-
-
-def _partial(schema: Any) -> Any:  # noqa: ANN401 - a schema
-    if isinstance(schema, list):
-        return [_partial(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    kept = {key: _partial(value) for key, value in schema.items() if key != "allOf"}
-    if kept.get("type") != "object":
-        return kept
-    required = [key for key in kept.pop("required", ()) if key in {"kind", "name", "id"}]
-    properties = {
-        key: value if key in required else {"anyOf": [value, {"type": "null"}]}
-        for key, value in kept["properties"].items()
-    }
-    return {**kept, "properties": properties, **({"required": required} if required else {})}

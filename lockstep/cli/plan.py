@@ -25,7 +25,7 @@ from lockstep.model import Credential
 from lockstep.plan import Plan
 from lockstep.plan_checks import example_values, missing_ca_files, publication_problems
 from lockstep.plan_messages import Problem, in_order
-from lockstep.plan_schema import overlay_schema, plan_schema, schema_text
+from lockstep.plan_schema import plan_schema, schema_text
 from lockstep.quotas import Use, Verdict, uses
 from lockstep.store_kinds.oci_budget import version_budget
 from lockstep.store_kinds.oci_vault import OciVault
@@ -213,10 +213,10 @@ def sql(
 
 @app.command()
 def render(*, file: PlanFile = DEFAULT_PLAN) -> None:
-    """Print the plan in one file: what an overlay and the file that it extends are together, with variables replaced.
+    """Print the plan with its variables replaced.
 
-    CDK, Terraform and the bundles take such a file only, so that both clouds get what was reviewed. Its plan digests
-    are those of the overlay. CA files stay relative: write it into the folder of the plan.
+    CDK, Terraform and the bundles take such a file only, so that both clouds get what was reviewed. CA files stay
+    relative: write it into the folder of the plan.
 
     Exit code: 0 printed, 2 the plan is not valid.
     """
@@ -224,10 +224,7 @@ def render(*, file: PlanFile = DEFAULT_PLAN) -> None:
 
 
 @app.command()
-def schema(
-    *,
-    overlay: Annotated[bool, typer.Option("--overlay", help="That of a file that extends another.")] = False,
-) -> None:
+def schema() -> None:
     """Print the JSON Schema of the plan file, for editors.
 
     Write it beside the plan, as lockstep.schema.json, and let the plan begin with the line
@@ -235,4 +232,4 @@ def schema(
 
     Exit code: 0.
     """
-    typer.echo(schema_text(overlay_schema() if overlay else plan_schema()), nl=False)
+    typer.echo(schema_text(plan_schema()), nl=False)

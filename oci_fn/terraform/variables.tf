@@ -25,10 +25,10 @@ variable "plan_file" {
   }
 
   validation {
-    condition = !can(yamldecode(file(var.plan_file)).extends) && length(
+    condition = length(
       regexall("(^|[^$])[$][{]", try(jsonencode(yamldecode(file(var.plan_file))), ""))
     ) == 0
-    error_message = "plan_file extends another file or has variables. Write what they come to with `lockstep plan render`, and name that file."
+    error_message = "plan_file has variables. Write what they come to with `lockstep plan render`, and name that file."
   }
 }
 

@@ -216,18 +216,17 @@ def test_a_ca_file_outside_the_plans_folder_is_refused(tmp_path: Path) -> None:
         build("aws", plan_file=plan, out=tmp_path / "out")
 
 
-def test_what_is_shipped_is_one_file_without_variables(tmp_path: Path) -> None:
-    overlay = tmp_path / "prod.yaml"
-    overlay.write_text("extends: lockstep.yaml\n")
-    (tmp_path / "lockstep.yaml").write_text((ROOT / PLAN).read_text())
+def test_what_is_shipped_has_no_variables(tmp_path: Path) -> None:
+    file = tmp_path / "prod.yaml"
+    file.write_text((ROOT / PLAN).read_text().replace("version: 1", "version: ${NONE:-1}", 1))
     for ship in (
-        lambda: build("aws", plan_file=overlay, out=tmp_path / "out"),
-        lambda: image.stage(overlay, tmp_path / "context"),
-        lambda: read_deployment(Settings(plan=overlay)),
+        lambda: build("aws", plan_file=file, out=tmp_path / "out"),
+        lambda: image.stage(file, tmp_path / "context"),
+        lambda: read_deployment(Settings(plan=file)),
     ):
         with pytest.raises(PlanProblemsError) as caught:
             ship()
-        assert f"lockstep plan render --plan {overlay}" in caught.value.lines[0]
+        assert f"lockstep plan render --plan {file}" in caught.value.lines[0]
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "context").exists()
 

@@ -15,7 +15,7 @@ from lockstep.cli.app import app
 from lockstep.durations import parse_duration
 from lockstep.model import Engine
 from lockstep.plan_file import PlanProblemsError, parse_plan
-from lockstep.plan_schema import SCHEMA_NAME, overlay_schema, plan_schema, schema_text
+from lockstep.plan_schema import SCHEMA_NAME, plan_schema, schema_text
 from sandbox import plans
 from tests.fuzz.harness import inputs, mutated, spelled
 
@@ -180,31 +180,6 @@ def test_what_a_schema_can_say_is_refused(path: str, value: object) -> None:
 )
 def test_what_the_plan_allows_is_not_refused(path: str, value: object) -> None:
     VALIDATOR.validate(changed(path, value))
-
-
-def test_an_overlay_needs_no_more_than_names() -> None:
-    schema = overlay_schema()
-    jsonschema.Draft202012Validator.check_schema(schema)
-    overlay = jsonschema.Draft202012Validator(schema)
-    overlay.validate({"extends": "lockstep.yaml"})
-    prod = {
-        "extends": "lockstep.yaml",
-        "lock": {"table": "prod"},
-        "stores": [{"kind": "oci-vault", "vault_id": "${VAULT}"}],
-        "databases": [{"name": "orders", "host": "orders.prod.internal", "tls": None}],
-        "credentials": [{"id": "multi-cloud/app_user", "interval": "1h"}],
-        "runners": None,
-    }
-    overlay.validate(prod)
-    for wrong in (
-        {},
-        {**prod, "extends": "../lockstep.yaml"},
-        {**prod, "databases": [{"host": "x"}]},
-        {**prod, "lock": {"tabel": "x"}},
-        {**prod, "stores": [{"kind": "aws"}]},
-    ):
-        assert not overlay.is_valid(wrong), wrong
-    assert json.loads(CliRunner().invoke(app, ["plan", "schema", "--overlay"]).stdout) == schema
 
 
 @inputs(200)
