@@ -121,7 +121,7 @@ def look(deployment: Deployment, template: Template, account: Account) -> Estate
     verdict.notes += [*topics.notes, *checks.untagged(deployment, _secrets(names), verdict.adopted)]
     other_cloud = federation(deployment, account)
     verdict.problems += other_cloud.problems
-    verdict.notes += [*other_cloud.notes, *checks.unwatched(deployment)]
+    verdict.notes += [*other_cloud.notes]
     return Estate(
         adopt=adopt,
         taken=tuple(verdict.taken),

@@ -73,16 +73,6 @@ def untagged(
         )
 
 
-def unwatched(deployment: Deployment) -> Iterator[str]:
-    """Keys whose age nobody is told."""
-    runner, settings = deployment.plan.runners.oci, deployment.settings
-    if runner and runner.aws_key_secret and not settings.oci_runner_user:
-        yield (
-            "runners.oci.aws_key_secret: nothing watches the age of its access key; name the key's user "
-            "(oci_runner_user in cdk.json), or use runners.oci.federation, which needs no key"
-        )
-
-
 def _network(deployment: Deployment, account: Account) -> Iterator[str]:
     vpc = deployment.settings.vpc
     if vpc is None:

@@ -84,7 +84,7 @@ class Functions(Construct):
                 "apply_db": grants.apply_db(),
                 "update_secrets": grants.update_secrets(),
                 "audit": grants.audit(),
-                "watch": grants.watch(self._settings.oci_runner_user),
+                "watch": grants.watch(),
                 **({"announce": grants.announce(bus)} if bus else {}),
             }.items()
         }

@@ -20,7 +20,6 @@ from cdk.audit_policy import AUDIT_PREFIX
 from cdk.keys import NamedKey
 from cdk.plan_policy import PLAN_PREFIX, REPORT_PREFIX
 from cdk.statements import Statements, allow, arn_of_login, execution_arn, log_of_a_machine, start
-from lockstep.adoption import runner_keys
 from lockstep.compiled import StorageClass
 from lockstep.model import Admin, AdminIam, AdminSecret
 from lockstep.orders import ACCOUNT_PREFIX
@@ -193,22 +192,9 @@ class Grants:
             *self._entries(),
         ]
 
-    def watch(self, oci_runner_user: str | None) -> Statements:
-        """Read the whole lock table, and ask how old the keys are by which a runner opens the other cloud.
-
-        Args:
-            oci_runner_user: The user whose access key the OCI runner has, with its path, where that is known.
-        """
-        kinds = sorted(set(runner_keys(self.plan).values()))
-        user = oci_runner_user if self.plan.runners.oci and self.plan.runners.oci.aws_key_secret else None
-        arn = f"arn:{Aws.PARTITION}:iam::{Aws.ACCOUNT_ID}:user/{user}"
-        return [
-            allow("Scan", ["dynamodb:Scan"], [self.table_arn]),
-            self._lock_key(),
-            # Which versions there are, and since when; no value. The secret's own date is moved by a tag, too.
-            *self.secrets("KeyAge", ["secretsmanager:ListSecretVersionIds"], kinds),
-            *([allow("AccessKeyAge", ["iam:ListAccessKeys"], [arn])] if user else []),
-        ]
+    def watch(self) -> Statements:
+        """Read the whole lock table."""
+        return [allow("Scan", ["dynamodb:Scan"], [self.table_arn]), self._lock_key()]
 
     def announce(self, bus: EventBusSection) -> Statements:
         """Send events to the bus; ask Step Functions for the name of the error with which an execution failed."""

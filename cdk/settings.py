@@ -165,15 +165,6 @@ class Settings(BaseModel):
         ),
     ] = None
 
-    oci_runner_user: Annotated[
-        str | None,
-        StringConstraints(pattern=r"^[A-Za-z0-9+=,.@_/-]{1,512}$"),
-        Field(
-            description="with runners.oci.aws_key_secret: the name of the user whose access key it holds, with the "
-            "user's path; the age of the key is watched. null: it is not"
-        ),
-    ] = None
-
     def makes_secret(self, name: str) -> bool:
         """Whether the stack makes this secret of a credential."""
         return self.secrets == "stack" and not self.adopt.adopts_secret(name)

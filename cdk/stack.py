@@ -64,7 +64,6 @@ class LockstepStack(Stack):
             self,
             "Watch",
             function=functions.by_step["watch"],
-            plan=plan,
             settings=settings,
             canary=deployment.canary,
         )

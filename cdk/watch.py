@@ -20,9 +20,8 @@ from cdk.deployment import LONGEST_ALARM
 from cdk.nag import acknowledge
 from cdk.settings import Settings
 from lockstep.plan import Plan
-from lockstep.runner_keys import KEY_AGE
 from lockstep.stack_names import canary_alarm_name
-from lockstep.watch import EVERY, KEY_AGE_METRIC, LEAD_INTERVALS, namespace
+from lockstep.watch import EVERY, LEAD_INTERVALS, namespace
 
 _PERIOD = Duration.seconds(EVERY.total_seconds())
 _HOUR = timedelta(hours=1)
@@ -42,7 +41,6 @@ class Watch(Construct):
         construct_id: str,
         *,
         function: lambda_.IFunction,
-        plan: Plan,
         settings: Settings,
         canary: Canary | None,
     ) -> None:
@@ -60,8 +58,6 @@ class Watch(Construct):
             "Serverless-EventBusDLQ",
             "It is called again five minutes later, and an alarm tells if it stays silent.",
         )
-        has_access_key = plan.runners.oci and plan.runners.oci.aws_key_secret
-        user = settings.oci_runner_user if has_access_key else None
         rule.add_target(
             targets.LambdaFunction(
                 function,
@@ -70,7 +66,6 @@ class Watch(Construct):
                         "stack": settings.stack,
                         "schedules": settings.schedules,
                         **({"canary": canary.credential.id} if canary else {}),
-                        **({"oci_runner_user": user.rpartition("/")[2]} if user else {}),
                     }
                 ),
                 # It is called again five minutes later.
@@ -197,19 +192,6 @@ def rules(plan: Plan, stack: str) -> Iterator[Rule]:
         description="Credentials have been paused for a day or more.",
         section="alarms",
     )
-    if any(plan.runners.keys):
-        yield Rule(
-            name="KeyAge",
-            metric=watched(stack, KEY_AGE_METRIC),
-            severity="ticket",
-            datapoints=2,
-            periods=3,
-            threshold=KEY_AGE / timedelta(days=1),
-            without_data=_MISSING,
-            description="A key by which one cloud opens the other is 90 days old or older. The log of the function "
-            "watch names its secret.",
-            section="a-key-is-old",
-        )
     if plan.runners.oci:
         yield Rule(
             name="StandbyLeads",

@@ -196,16 +196,6 @@ class CompiledPlan(Message):
         return next((s for s in self.stores if isinstance(s, AwsStore)), None)
 
     @property
-    def secrets_for_oci(self) -> frozenset[str]:
-        """The secrets in AWS with what the AWS runner proves itself with: those of `plan_runners.AwsRunner.secrets`."""
-        match self.to_oci:
-            case ApiKeys(writer=writer, reader=reader):
-                return frozenset({writer, reader})
-            case FederationToOci(client=ClientSecret(secret=secret)):
-                return frozenset({secret})
-        return frozenset()
-
-    @property
     def secrets_region(self) -> str:
         """The AWS region of secrets that are given by name."""
         return self.aws_store.region if self.aws_store else self.lock.region

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Literal
 from lockstep.compiled import AccessKey, ApiKeys, FederationToAws, FederationToOci
 from lockstep.errors import InvalidPlanError, StoreAccessDeniedError
 from lockstep.model import SecretStr
-from lockstep.runner_keys import GRACE
+from lockstep.timing import CLOCK_SKEW, RUN_AWAITED
 
 if TYPE_CHECKING:
     from lockstep.aws.clients import AwsKeys, Keys
@@ -44,6 +44,10 @@ OCI_ENDPOINT_VARIABLE = "LOCKSTEP_OCI_ENDPOINT"
 """Where OCI is, if not at Oracle's own address. The counterpart of AWS_ENDPOINT_URL; OCI's SDK has no such variable."""
 
 Cloud = Literal["aws", "oci"]
+
+KEY_KEPT = (RUN_AWAITED + CLOCK_SKEW) / 2
+"""How long a process keeps an access key that it has read: a person who replaces it deletes the old one twice as long
+after, when no run is left that has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +78,10 @@ def _in_aws(reach: "Reach") -> "Keys":
         case AccessKey(secret=secret):
             from lockstep.federation.sessions import Made, Sessions
 
-            # A process may live long, and the key that it has read is deleted `GRACE` after it was replaced.
+            # A process may live long, and a person deletes an old key when no run is left that has read it.
             def read() -> Made["AwsKeys"]:
                 key = aws_access_key(reach.secret(secret), store="oci", secret=secret)
-                return Made(session=key, seconds=GRACE.total_seconds() / 2)
+                return Made(session=key, seconds=KEY_KEPT.total_seconds())
 
             return Sessions(read, reach.clock)
     raise InvalidPlanError

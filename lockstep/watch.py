@@ -20,7 +20,6 @@ from typing import Protocol
 
 from lockstep.lock_rule import due_at
 from lockstep.model import LockRecord, Schedule
-from lockstep.runner_keys import KEY_AGE
 from lockstep.standby import DISTRUST_INTERVALS
 from lockstep.timing import CLOCK_SKEW
 
@@ -28,8 +27,6 @@ EVERY = timedelta(minutes=5)
 """How often the table is looked at."""
 LEAD_INTERVALS = DISTRUST_INTERVALS + 3
 """After one failure the standby leads for three intervals, and AWS rotates in the fourth (protocol R8)."""
-KEY_AGE_METRIC = "KeyAgeDays"
-_DAY = timedelta(days=1)
 SHOWN = 20
 """So many ids of a kind are written; of the others their number."""
 COUNTED = (
@@ -112,16 +109,13 @@ class Expected:
     others: Collection[str] = ()
 
 
-def watch(
-    table: Table, expected: Expected, *, now: datetime, keys: Mapping[str, datetime | str] | None = None
-) -> Found:
+def watch(table: Table, expected: Expected, *, now: datetime) -> Found:
     """Judge the records of a plan's credentials.
 
     Args:
         table: What the lock table holds.
         expected: What should go on.
         now: The time.
-        keys: When the long-lived keys of the runners were made, or the name of the error for which that is not known.
     """
     ids: dict[str, list[str]] = {name: [] for name in COUNTED}
     oldest_due, unwitnessed = timedelta(), timedelta()
@@ -148,9 +142,8 @@ def watch(
             "OldestDueSeconds": oldest_due.total_seconds(),
             "UnwitnessedSeconds": unwitnessed.total_seconds(),
             **_canary(table, expected, now),
-            **_age(keys or {}, now),
         },
-        ids={name: found for name, found in (ids | _old(keys or {}, now)).items() if found},
+        ids={name: found for name, found in ids.items() if found},
         others=sorted(
             {*table.records, *table.unreadable} - {c.id for c in expected.credentials} - set(expected.others)
         ),
@@ -169,22 +162,6 @@ def _canary(table: Table, expected: Expected, now: datetime) -> Mapping[str, flo
     """How long ago AWS last finished a rotation of the canary; no number where it never did, or nothing shows it."""
     record = table.records.get(expected.canary or "")
     return {"CanarySeconds": (now - record.led_at).total_seconds()} if record and record.led_at else {}
-
-
-def _age(keys: Mapping[str, datetime | str], now: datetime) -> Mapping[str, float]:
-    """How old the oldest key is, in days; no number where there is none, or no age is known."""
-    ages = [(now - made_at) / _DAY for made_at in keys.values() if isinstance(made_at, datetime)]
-    return {KEY_AGE_METRIC: round(max(ages), 2)} if ages else {}
-
-
-def _old(keys: Mapping[str, datetime | str], now: datetime) -> dict[str, list[str]]:
-    """The keys that are to be replaced, and those whose age is not known."""
-    told = [
-        f"{key}: {made_at}" if isinstance(made_at, str) else f"{key}: {(now - made_at).days} days"
-        for key, made_at in sorted(keys.items())
-        if isinstance(made_at, str) or now - made_at >= KEY_AGE
-    ]
-    return {KEY_AGE_METRIC: told}
 
 
 def _kinds(record: LockRecord, credential: Watched, expected: Expected, now: datetime) -> Iterable[str]:

@@ -1,20 +1,17 @@
-"""The Lambda face of `lockstep.watch`: a scan of the lock table, the ages of keys, a line in the log.
+"""The Lambda face of `lockstep.watch`: a scan of the lock table, a line in the log.
 
 It imports no store and no database: it starts every five minutes, often cold.
 """
 
 import sys
-from datetime import datetime
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 from functions.face import LambdaContext
 from functions.watch.report import line
 from lockstep.aws.clients import aws_client
 from lockstep.aws.dynamodb_table import read_table
-from lockstep.aws.key_age import oldest_access_key, stored_at
-from lockstep.compiled import CompiledPlan
-from lockstep.errors import InvalidRequestError, LockstepError
+from lockstep.errors import InvalidRequestError
 from lockstep.scope import Scope, check_scope
 from lockstep.shapes import Message, ShapeError
 from lockstep.system import SystemClock
@@ -29,13 +26,11 @@ class Request(Message):
         stack: The stack's name.
         schedules: Whether the rules of the credentials are enabled.
         canary: The id of the credential for which the others wait in a deployment.
-        oci_runner_user: The user in AWS whose access key the OCI runner has, where that is known.
     """
 
     stack: str
     schedules: bool
     canary: str | None = None
-    oci_runner_user: str | None = None
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | None:
@@ -65,7 +60,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | N
     with Scope(clock, ends_at=ends_at).open():
         index = hosted_source().index
         table = read_table(_client("dynamodb", index.plan.lock.region), index.plan.lock.table)
-        keys = _keys(index.plan, request.oci_runner_user)
     expected = Expected(
         credentials=index.credentials,
         schedules=request.schedules,
@@ -74,29 +68,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | N
     )
     now = clock.now()
     # Unlike a record of the logger, a line on the standard output reaches CloudWatch as it is.
-    found = watch(table, expected, now=now, keys=keys)
+    found = watch(table, expected, now=now)
     sys.stdout.write(line(found, stack=request.stack, now=now) + "\n")
     sys.stdout.flush()
     return None
-
-
-def _keys(plan: CompiledPlan, user: str | None) -> dict[str, datetime | str]:
-    """When each key of a runner was made that AWS can date. One that cannot be had must not silence the watch."""
-    asked: dict[str, partial[datetime | None]] = {}
-    for secret in plan.secrets_for_oci:
-        client = _client("secretsmanager", plan.region_of(secret))
-        asked[secret] = partial(stored_at, client, secret)
-    if user:
-        asked[f"access key of {user}"] = partial(oldest_access_key, _client("iam", plan.lock.region), user)
-    found: dict[str, datetime | str] = {}
-    for name, ask in asked.items():
-        try:
-            made_at = ask()
-        except LockstepError as error:
-            found[name] = type(error).__name__
-        else:
-            found |= {name: made_at} if made_at else {}
-    return found
 
 
 @cache

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 
 class Head(BaseModel):
@@ -132,31 +132,11 @@ class Credential(BaseModel):
     next_run: NextRun | None
 
 
-class RunnerKey(BaseModel):
-    """A long-lived key by which a runner reaches the other cloud, in a secret of its own cloud.
-
-    `key` is its place in the plan. `since` is when the secret got it; null where that is not known, and `error` says
-    why. It is `old` from 90 days on.
-    """
-
-    runner: Literal["aws", "oci"]
-    key: str
-    secret: str
-    since: datetime | None
-    age_days: int | None
-    old: bool
-    error: str | None
-
-
 class Status(BaseModel):
-    """What `lockstep status --json` prints. `in_step` is true only where every credential is in step.
-
-    `keys` is empty where the runners reach the other cloud without long-lived keys.
-    """
+    """What `lockstep status --json` prints. `in_step` is true only where every credential is in step."""
 
     in_step: bool
     credentials: list[Credential]
-    keys: list[RunnerKey] = Field(default_factory=list)
 
 
 class History(BaseModel):

@@ -1,13 +1,11 @@
-"""`lockstep identity`: what the runners prove themselves with in the other cloud."""
+"""`lockstep identity`: the documents with which the OCI runner proves itself in AWS."""
 
 import typer
 
-from lockstep.cli.identity_keys import rotate_key
 from lockstep.cli.identity_publish import publish
 
 app = typer.Typer(
-    help="The keys and documents with which the runners prove themselves in the other cloud.",
+    help="The documents by which AWS verifies the tokens of the OCI runner.",
     no_args_is_help=True,
 )
 app.command("publish")(publish)
-app.command("rotate-key")(rotate_key)

@@ -166,8 +166,7 @@ def _desk(plan: Plan, bucket: str | None) -> _Desk:
     federation = plan.runners.oci.federation if plan.runners.oci else None
     if federation is None:
         raise wrong_use(
-            "the plan has no runners.oci.federation, so there is no issuer; the OCI runner reaches AWS with a key: "
-            "lockstep identity rotate-key oci"
+            "the plan has no runners.oci.federation, so there is no issuer; the OCI runner reaches AWS with a key"
         )
     if examples := [text for text in example_values(plan) if text.startswith("runners.oci.federation.key.")]:
         raise wrong_use("; ".join(examples))

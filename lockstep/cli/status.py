@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from lockstep.cli import history, key_ages, outlook, reading
+from lockstep.cli import history, outlook, reading
 from lockstep.cli.forecast import Forecast, forecast, in_step, waits_for
 from lockstep.cli.history import Run, last_runs
 from lockstep.cli.operator import operator
@@ -156,15 +156,12 @@ def _look(
     records = records_of(plan, clouds, wanted)
     looks = [partial(looked_at, plan, clouds, c, records[c.id], now, depth=depth) for c in wanted]
     states = clouds.side_by_side(looks) if len(looks) > FEW else [look() for look in looks]
-    keys = key_ages.ages(plan, clouds)
     if as_json:
         documents = [document(s, now) for s in states]
-        told = {"keys": [age.document(now) for age in keys]}
-        print_json({"in_step": all(s.is_in_step for s in states), "credentials": documents} | told)
+        print_json({"in_step": all(s.is_in_step for s in states), "credentials": documents})
     else:
         for state in states:
             _show(state, now)
-        key_ages.show(plan, keys, now)
     codes = {s.exit_code for s in states}
     if Exit.NO in codes:
         return Exit.NO

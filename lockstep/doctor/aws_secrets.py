@@ -18,7 +18,6 @@ from lockstep.model import AdminSecret
 from lockstep.plan import Plan
 from lockstep.plan_admins import is_plain_name
 from lockstep.quotas import NEAR, VERSIONS
-from lockstep.runner_keys import KEY_AGE
 from lockstep.stack_names import SECRETS_OUTPUT
 from lockstep.tags import SecretKind
 
@@ -240,8 +239,6 @@ _CLIENT_SECRET = _Proof(
 
 
 def _proof(context: Context, name: str, proof: _Proof) -> Answer:
-    from lockstep.aws.key_age import stored_at  # noqa: PLC0415 - loaded where it is needed
-
     region = context.plan.compiled.region_of(name)
     text = context.aws.value(name, region)
     put = commands.aws(
@@ -253,17 +250,7 @@ def _proof(context: Context, name: str, proof: _Proof) -> Answer:
         proof.read(text, secret=name)
     except StoreAccessDeniedError:
         return failed(name, f"it is no {proof.what}", put)
-    since = stored_at(context.clouds.aws("secretsmanager", region), name)
-    replace = put if proof is _CLIENT_SECRET else commands.lockstep("identity", "rotate-key", "aws")
-    return age_answer(name, since, context.clock.now(), replace)
-
-
-def age_answer(name: str, since: datetime | None, now: datetime, mend: str) -> Answer:
-    """Whether a key of a runner is to be replaced that its secret has since then."""
-    if since and now - since >= KEY_AGE:
-        return warning(name, f"the key has been there for {(now - since).days} days", mend)
-    days = (now - since).days if since else 0
-    return passed(name, f"it is a key, {days} days old")
+    return passed(name, "it is a key")
 
 
 def with_keys_in_aws(plan: Plan) -> bool:
@@ -330,10 +317,9 @@ CHECKS = (
     Check(
         id="aws.oci-key",
         title="the AWS runner's keys for OCI",
-        looks_at="where the plan names them: whether each secret holds an API key, or the client secret, and its age; "
-        "90 days are a warning",
+        looks_at="where the plan names them: whether each secret holds an API key, or the client secret",
         means="the AWS runner cannot reach OCI, so no rotation succeeds",
-        command="lockstep identity rotate-key aws",
+        command="aws secretsmanager put-secret-value --secret-id SECRET --secret-string file://oci-api-key.json",
         ask=oci_key,
         needs=_NEEDS,
         applies=with_keys_in_aws,

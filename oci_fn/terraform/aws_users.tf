@@ -2,7 +2,7 @@
 # functions that write nothing in OCI have a user of their own.
 
 variable "aws_runner_public_key" {
-  description = "The public key (PEM) of the first API key of the AWS runner's user. If it is not set, upload the key by hand. Later keys come from `lockstep identity rotate-key`."
+  description = "The public key (PEM) of the first API key of the AWS runner's user. If it is not set, upload the key by hand. Later keys are uploaded by hand, too."
   type        = string
   default     = null
 
@@ -61,8 +61,8 @@ locals {
     var.keep_api_keys,
   )
 
-  # Terraform uploads the first key of a user and no later one: `lockstep identity rotate-key` uploads the next and deletes the
-  # one before, and Terraform would bring it back.
+  # Terraform uploads the first key of a user and no later one: a person uploads the next and deletes the one before, and
+  # Terraform would bring it back.
   known_users = {
     for kind, found in data.oci_identity_users.aws_runner : kind => one([for user in found.users : user.id if user.state == "ACTIVE"])
   }
@@ -126,7 +126,7 @@ resource "oci_identity_api_key" "aws_runner" {
   key_value = each.value
 
   lifecycle {
-    # While it signs. `lockstep identity rotate-key` replaces it, and Terraform then forgets it.
+    # While it signs. A person replaces it, and Terraform then forgets it.
     prevent_destroy = true
     ignore_changes  = [key_value]
   }

@@ -8,7 +8,7 @@ import hashlib
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cache
 from typing import Final, Literal
 
@@ -112,15 +112,10 @@ def pem_of(public_key: rsa.RSAPublicKey) -> str:
 
 
 class Identity:
-    """The tenancy's principals and keys.
-
-    Attributes:
-        key_lag: So long after its upload a new API key is being made, and unknown to the services.
-    """
+    """The tenancy's principals and keys."""
 
     def __init__(self, clock: SandboxClock) -> None:
         """Begin without principals; keys are dated by `clock`."""
-        self.key_lag = timedelta()
         self._clock = clock
         self._lock = threading.Lock()
         self._principals: dict[tuple[str, Kind], Principal] = {}
@@ -163,7 +158,7 @@ class Identity:
         """Register an API key for a user, by default another than all before; an SDK config that signs with it."""
         private_key = private_key or self._next_key(name)
         principal = self.principal(name)
-        registered = self.register(principal, private_key.public_key())
+        registered = self._register(principal, private_key.public_key())
         pem = private_key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
@@ -181,8 +176,8 @@ class Identity:
             number = self._own_keys[name]
         return _own_key(name, number)
 
-    def register(self, user: Principal, public_key: rsa.RSAPublicKey) -> ApiKey:
-        """Let requests be signed for a user by the private key of `public_key`, whatever the user's limit."""
+    def _register(self, user: Principal, public_key: rsa.RSAPublicKey) -> ApiKey:
+        """Let requests be signed for a user by the private key of `public_key`."""
         der = public_key.public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )
@@ -212,10 +207,5 @@ class Identity:
             del self._keys[key_id]
 
     def api_key(self, key_id: str) -> ApiKey | None:
-        """The registered key of an id, `tenancy/user/fingerprint`, once the services know it."""
-        key = self._keys.get(key_id)
-        return key if key and self.is_active(key) else None
-
-    def is_active(self, key: ApiKey) -> bool:
-        """Whether the services know the key by now."""
-        return key.time_created + self.key_lag <= self._clock.now()
+        """The registered key of an id, `tenancy/user/fingerprint`."""
+        return self._keys.get(key_id)

@@ -117,10 +117,7 @@ ROUTES: Final = (
         "deployment", "list_region_subscriptions", "GET", "/20160918/tenancies/{tenancy}/regionSubscriptions"
     ),
     _route("deployment", "get_compartment", "GET", "/20160918/compartments/{compartment}"),
-    _route("identity", "get_user", "GET", _USER),
     _route("identity", "list_api_keys", "GET", _USER + "/apiKeys"),
-    _route("identity", "upload_api_key", "POST", _USER + "/apiKeys"),
-    _route("identity", "delete_api_key", "DELETE", _USER + "/apiKeys/{fingerprint}"),
     _route("identitydomain", "exchange_token", "POST", "/oauth2/v1/token"),
     _route("deployment", "get_vault", "GET", "/20180608/vaults/{vault}"),
     _route("kms", "get_key", "GET", _KEY),

@@ -4,13 +4,11 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from lockstep import runner_keys
 from lockstep.aws.clients import forget_session
 from lockstep.cli import app
 from lockstep.cli.operator import operator
@@ -23,8 +21,6 @@ from lockstep.stack_names import KEY_OUTPUT, plan_bucket_name
 from lockstep.system import SystemClock
 from lockstep.tags import STACK_TAG
 from sandbox import plans
-from sandbox.oci import write_config_file
-from sandbox.oci.resources import create_secret
 from sandbox.plans import AUDIT_BUCKET
 from tests.contract.counted import World
 from tests.statemachine.conftest import Case, login_text
@@ -215,41 +211,6 @@ def provision(person: Person) -> None:
         assert told in shown.stdout
 
 
-def rotate_key(person: Person, runner: str) -> None:
-    """Replace a key that no runner has."""
-    estate = person.running.estate
-    names = plans.OciNames(
-        compartment_id=estate.oci.compartment_id,
-        own_compartment_id=estate.oci.own_compartment_id,
-        vault_id=estate.oci.vault_id,
-    )
-    document = plans.plan_document(
-        [plans.database("orders", Engine.MYSQL)], [plans.credential("fleet/a", "orders")], oci=names
-    )
-    document["runners"] = {"aws": {"oci_key_secret": "own/oci"}, "oci": {"aws_key_secret": "own/aws"}}
-    file = person.tmp_path / "keys.yaml"
-    file.write_text(json.dumps(document))
-    if runner == "aws":
-        key = estate.oci.new_api_key("owner")
-        text = json.dumps({**key, "private_key": key["key_content"]})
-        estate.aws.client("secretsmanager").create_secret(Name="own/oci", SecretString=text)
-    else:
-        iam = estate.aws.client("iam")
-        iam.create_user(UserName="owner")
-        made = iam.create_access_key(UserName="owner")["AccessKey"]
-        fields = {"access_key_id": made["AccessKeyId"], "secret_access_key": made["SecretAccessKey"]}
-        own = estate.oci.own_compartment_id
-        create_secret(estate.oci, "own/aws", json.dumps(fields).encode(), compartment=own)
-    config = write_config_file(person.tmp_path, "administrator", estate.oci.config())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OCI_CONFIG_FILE", str(config))
-        patch.setattr(runner_keys, "GRACE", timedelta())
-        patch.setattr(runner_keys, "_PAUSE_SECONDS", 0.01)
-        shown = person.run("identity", "rotate-key", runner, "--yes", "--json", "-p", str(file))
-    [told] = json.loads(shown.stdout)["keys"]
-    assert len(told["deleted"]) == 1
-
-
 ACTS: Mapping[str, Callable[[Person], object]] = {
     "status": look,
     "status --read-values": lambda person: look(person, "--read-values"),
@@ -264,8 +225,6 @@ ACTS: Mapping[str, Callable[[Person], object]] = {
     "audit acknowledge": acknowledge,
     "adopt": lambda person: person.run("adopt", "--yes"),
     "provision": provision,
-    "identity rotate-key aws": lambda person: rotate_key(person, "aws"),
-    "identity rotate-key oci": lambda person: rotate_key(person, "oci"),
     "sessions": lambda person: person.run("sessions", person.case.credential.id),
     "rotate": rotate,
     "rotate --revoke-previous --yes": lambda person: revoke(person, "--yes"),

@@ -378,7 +378,7 @@ def test_without_federation_there_is_no_issuer(issuer: Issuer) -> None:
     file.write_text(json.dumps(document))
     shown = issuer.run()
     assert shown.exit_code == 2
-    assert "rotate-key oci" in shown.output
+    assert "no runners.oci.federation" in shown.output
 
 
 def test_without_a_right_it_says_which_call_was_denied(issuer: Issuer) -> None:

@@ -20,7 +20,7 @@ from lockstep.plan_file import load_plan
 from lockstep.watch import COUNTED, EVERY, Expected, Table, watch
 from sandbox.aws.alarms import EXTRA_PERIODS, judge
 from sandbox.aws.strict_alarms import ALARM, NO_DATA, OK
-from tests.infrastructure.cdk_case import BOTH_CLOUDS, FEDERATED, PLAN, Synthesised, synthesised
+from tests.infrastructure.cdk_case import BOTH_CLOUDS, PLAN, Synthesised, synthesised
 from tests.support.scaled import scaled
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
@@ -68,7 +68,6 @@ def test_every_alarm_tells_one_topic_when_it_begins_and_when_it_is_over(both: Sy
     by_name = alarms(both)
     assert {n for n, a in by_name.items() if told(both, a) == "lockstep-page"} == PAGES
     assert {n for n, a in by_name.items() if told(both, a) == "lockstep-ticket"} == TICKETS | {
-        "KeyAge",
         "StandbyLeads",
         "Unwitnessed",
     }
@@ -195,7 +194,7 @@ def test_what_is_stale_gets_its_next_trigger_before_people_are_paged(aws: Synthe
 
 def test_every_count_of_the_watch_has_an_alarm(both: Synthesised) -> None:
     counted = {a["MetricName"] for a in alarms(both).values() if a["Namespace"].startswith("Lockstep")}
-    of_no_credential = {"AuditLogTouched", "Credentials", "KeyAgeDays", "StartedLate", "UnwitnessedSeconds"}
+    of_no_credential = {"AuditLogTouched", "Credentials", "StartedLate", "UnwitnessedSeconds"}
     assert counted == {*COUNTED, *of_no_credential}
 
 
@@ -221,28 +220,6 @@ def test_neither_alarms_nor_metrics_nor_the_dashboard_grow_with_the_plan(tmp_pat
         sizes.append((len(found), len(json.dumps(found))))
         assert 'Credential"' not in json.dumps(found)
     assert sizes[0] == sizes[1]
-
-
-def test_a_key_of_ninety_days_is_a_ticket_and_sessions_have_no_such_alarm(both: Synthesised) -> None:
-    alarm = alarms(both)["KeyAge"]
-    assert (alarm["MetricName"], alarm["Threshold"]) == ("KeyAgeDays", 90)
-    assert alarm["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
-    assert states(alarm, [89.9] * 6) == [OK] * 6
-    assert ALARM in states(alarm, [90] * 3)
-    assert alarms(synthesised(plan=FEDERATED)).keys() == alarms(both).keys() - {"KeyAge"}
-
-
-def test_the_watch_is_told_whose_the_access_key_is_and_may_look_at_that_users_keys_alone() -> None:
-    stack = synthesised(plan=BOTH_CLOUDS, oci_runner_user="lockstep/oci-runner")
-    (target,) = stack.properties("AWS::Events::Rule", Name="lockstep.watch")["Targets"]
-    assert json.loads(target["Input"])["oci_runner_user"] == "oci-runner"
-    (look,) = (s for title, s in stack.policies() if s.get("Sid") == "AccessKeyAge")
-    assert look["Action"] == "iam:ListAccessKeys"
-    assert stack.words(look["Resource"]) == "arn:aws:iam::111122223333:user/lockstep/oci-runner"
-    sessions = synthesised(plan=FEDERATED, oci_runner_user="lockstep/oci-runner")
-    assert not [s for _, s in sessions.policies() if s.get("Sid") == "AccessKeyAge"]
-    (target,) = sessions.properties("AWS::Events::Rule", Name="lockstep.watch")["Targets"]
-    assert "oci_runner_user" not in json.loads(target["Input"])
 
 
 def test_rotations_and_skips_are_counted_from_logs(aws: Synthesised) -> None:

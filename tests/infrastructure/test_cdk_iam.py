@@ -48,14 +48,14 @@ def test_the_page_lists_what_events_add() -> None:
 def test_the_page_lists_what_sessions_add_and_take_away() -> None:
     keys, sessions = _rows(plan=BOTH_CLOUDS), _rows(plan=FEDERATED)
     assert _documented("With sessions") == sessions - keys
-    assert {row[1] for row in keys - sessions} == {"KeyAge", "OciKey", "OciKeyKey"}
+    assert {row[1] for row in keys - sessions} == {"OciKey", "OciKeyKey"}
 
 
 def test_the_page_lists_what_a_key_of_readers_changes() -> None:
     one_key, two_keys = _rows(plan=BOTH_CLOUDS), _rows(plan=READERS)
     assert _documented("With a key of its own") == two_keys - one_key
     gone = {(row[0], row[1]) for row in one_key - two_keys}
-    assert gone == {("apply_db", "OciKey"), ("audit", "OciKey"), ("watch", "KeyAge")}
+    assert gone == {("apply_db", "OciKey"), ("audit", "OciKey")}
 
 
 def test_the_page_counts_the_statements_of_each_identity_with_keys_and_with_sessions() -> None:

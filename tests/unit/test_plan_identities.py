@@ -89,17 +89,3 @@ def test_functions_that_only_read_may_have_a_key_of_their_own() -> None:
     secret = {**TO_OCI, "client": {"secret": "lockstep/client"}}
     plan = parse(with_value("runners.aws", {"federation": secret}, of=BOTH))
     assert dict(plan.runners.keys)["runners.aws.federation.client.secret"] == "lockstep/client"
-
-
-@pytest.mark.parametrize(
-    "runner",
-    [
-        {"oci_key_secret": "lockstep/one"},
-        {"oci_key_secret": "lockstep/one", "oci_reader_key_secret": "lockstep/two"},
-        {"federation": TO_OCI},
-        {"federation": {**TO_OCI, "client": {"secret": "lockstep/client"}}},
-    ],
-)
-def test_a_compiled_plan_names_the_secrets_with_which_the_runner_proves_itself(runner: object) -> None:
-    plan = parse(with_value("runners.aws", runner, of=BOTH))
-    assert plan.compiled.secrets_for_oci == set(plan.runners.aws.secrets.values())

@@ -193,26 +193,6 @@ def test_a_hundred_stale_credentials_make_one_short_line() -> None:
     assert len(text) < 4000
 
 
-def test_the_oldest_key_counts_and_what_is_old_or_not_known_is_named() -> None:
-    ages: dict[str, datetime | str] = {
-        "lockstep/oci-key": NOW - timedelta(days=90),
-        "lockstep/oci-reader-key": NOW - timedelta(days=89.5),
-        "access key of runner": "StoreAccessDeniedError",
-    }
-    expected = Expected(credentials=(CREDENTIAL,), schedules=True, standby=True)
-    table = Table(records={CREDENTIAL.id: IN_STEP}, unreadable={})
-    found = watch(table, expected, now=NOW, keys=ages)
-    assert found.metrics["KeyAgeDays"] == 90
-    assert found.ids == {
-        "KeyAgeDays": ["access key of runner: StoreAccessDeniedError", "lockstep/oci-key: 90 days"]
-    }
-    points = embedded(line(found, stack="lockstep", now=NOW), now=NOW.timestamp())
-    assert [p.value for p in points if p.name == "KeyAgeDays"] == [90]
-    unknown = watch(table, expected, now=NOW, keys={"lockstep/oci-key": "StoreUnreachableError"})
-    assert "KeyAgeDays" not in unknown.metrics
-    assert "KeyAgeDays" not in watch(table, expected, now=NOW).metrics
-
-
 def test_cloudwatch_takes_every_metric_of_the_line() -> None:
     points = embedded(line(look(IN_STEP), stack="lockstep", now=NOW), now=NOW.timestamp())
     assert {p.name for p in points} == {*COUNTED, "Credentials", "OldestDueSeconds", "UnwitnessedSeconds"}

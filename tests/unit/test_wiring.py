@@ -21,10 +21,9 @@ from lockstep.errors import (
     StoreUnreachableError,
 )
 from lockstep.federation.reach import Reach
-from lockstep.identity import AWS_RUNNER, OCI_RUNNER, OPERATOR, Identity
+from lockstep.identity import AWS_RUNNER, KEY_KEPT, OCI_RUNNER, OPERATOR, Identity
 from lockstep.model import Login, SecretStr
 from lockstep.oci.clients import OciIdentity
-from lockstep.runner_keys import GRACE
 from lockstep.system import SystemClock
 from lockstep.timeouts import CloudTimeouts, DatabaseTimeouts, Timeouts
 from lockstep.wiring import PLAN_VARIABLE, Runner, forget, hosted_runner
@@ -130,7 +129,7 @@ def test_the_oci_runner_reads_its_access_key_again_before_an_old_one_is_deleted(
     assert aws_credentials(keys).access_key == "old"
     stored.append("new")
     assert aws_credentials(keys).access_key == "old"
-    clock.sleep(GRACE.total_seconds() - 1)
+    clock.sleep(KEY_KEPT.total_seconds() + 1)
     assert aws_credentials(keys).access_key == "new"
 
 

@@ -3,8 +3,6 @@
 from datetime import timedelta
 from typing import Any
 
-from moto.secretsmanager.models import secretsmanager_backends
-
 from lockstep.doctor.findings import Outcome
 from lockstep.stack_names import SECRETS_OUTPUT
 from sandbox import plans
@@ -106,21 +104,6 @@ def _many_versions(count: int) -> Act:
             secrets.put_secret_value(SecretId=BLOB, SecretString=str(number))
 
     return act
-
-
-def _old_key(world: World) -> None:
-    world.clock.by = timedelta(days=91)
-
-
-def _old_key_with_a_new_tag(world: World) -> None:
-    """The secret is changed today, and its value is of another day."""
-    sandbox = world.aws.sandbox
-    secret: Any = secretsmanager_backends[sandbox.account_id][sandbox.region].secrets[OCI_KEY_SECRET]
-    for version in secret.versions.values():
-        version["createdate"] -= timedelta(days=100).total_seconds()
-    call("secretsmanager", "tag_resource", SecretId=OCI_KEY_SECRET, Tags=[{"Key": "team", "Value": "data"}])(
-        world
-    )
 
 
 def _other_region(world: World) -> None:
@@ -294,27 +277,6 @@ BREAKS_OF_AWS: tuple[Break, ...] = (
         act=call("secretsmanager", "put_secret_value", SecretId=OCI_KEY_SECRET, SecretString="{}"),
         says="no API key",
         command=f"put-secret-value --secret-id {OCI_KEY_SECRET}",
-    ),
-    Break(
-        check="aws.oci-key",
-        act=_old_key,
-        says="91 days",
-        command="lockstep identity rotate-key aws",
-        outcome=Outcome.WARNING,
-    ),
-    Break(
-        check="aws.oci-key",
-        act=_old_key_with_a_new_tag,
-        says="100 days",
-        command="lockstep identity rotate-key aws",
-        outcome=Outcome.WARNING,
-    ),
-    Break(
-        check="aws.oci-key",
-        act=_denied("secretsmanager:ListSecretVersionIds"),
-        says="AwsActionDeniedError",
-        command="docs/iam.md",
-        outcome=Outcome.NOT_ASKED,
     ),
     Break(
         check="aws.audit-bucket",

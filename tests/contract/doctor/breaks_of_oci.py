@@ -213,13 +213,6 @@ BREAKS_OF_OCI: tuple[Break, ...] = (
         command="kms management key cancel-deletion",
     ),
     Break(check="oci.aws-key", act=_content(AWS_KEY, "e30="), says="no access key", command="update-base64"),
-    Break(
-        check="oci.aws-key",
-        act=lambda world: setattr(world.clock, "by", timedelta(days=100)),
-        says="100 days",
-        command="lockstep identity rotate-key oci",
-        outcome=Outcome.WARNING,
-    ),
     Break(check="oci.runner-key", act=_no_runner_key, says="no such key", command="api-key upload"),
     Break(
         check="oci.audit-bucket",
