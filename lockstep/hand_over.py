@@ -123,9 +123,11 @@ def hand_over(login: Login, estate: Estate, *, replace: bool = False) -> HandedO
     if lease is None:
         raise HandOverRefusedError(credential=credential.id, code="lock-held")
     try:
-        promoting = estate.orders.read().promoting
-        if promoting is not None:
-            raise HandOverRefusedError(credential=credential.id, generation=promoting, code="promoting")
+        record = estate.chain.lock.read()
+        if record.claim and record.promoting:
+            raise HandOverRefusedError(
+                credential=credential.id, generation=record.claim.generation, code="promoting"
+            )
         prove(login, estate)
         for account in accounts_of(credential):
             estate.orders.register(account)

@@ -174,18 +174,6 @@ class AwsSigns:
     seen_at: datetime | None = None
     began_at: datetime | None = None
 
-    def after_begin(self, now: datetime) -> "AwsSigns":
-        """AWS has acquired the lock. Written ahead, so a run that dies leaves the sign without a further write."""
-        return replace(self, began_at=now)
-
-    def after_success(self, now: datetime) -> "AwsSigns":
-        """AWS has released the lock after a rotation."""
-        return replace(self, seen_at=now, began_at=None)
-
-    def after_skip(self, now: datetime) -> "AwsSigns":
-        """AWS did not get the lock. It lives, but that does not excuse a run that it left unfinished."""
-        return replace(self, seen_at=now)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockRecord:

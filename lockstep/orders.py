@@ -21,7 +21,7 @@ from lockstep.audit.order_event import event_of_order
 from lockstep.engines import ENGINES
 from lockstep.errors import OrderRefusedError
 from lockstep.hosts import server_of
-from lockstep.model import ANY_HOST, ChainHead, Credential, Lease
+from lockstep.model import ANY_HOST, ChainHead, Credential, Lease, LockRecord
 
 ACCOUNT_PREFIX = "account#"
 """Of the keys of accounts in the lock table. Only operators may use these items."""
@@ -30,50 +30,15 @@ LOOK_BACK = 4
 """How many entries of runs may be newer than an order's own, when its reply was lost (protocol E9)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrderState:
-    """What the lock record holds of orders, and what they are compared with.
-
-    Attributes:
-        active_plan: The plan digest under which runs may act; None where none was ever active.
-        highest_generation: The highest generation that was ever claimed.
-        promoting: The generation of a claim that some store may serve already; None where there is no such claim.
-        paused: Whether scheduled runs are off.
-        revoke_through: Every generation up to this one must die; None: there was never an emergency.
-        alive_from: The lowest generation that may log in; None where that is not known.
-        enrol: Databases whose accounts may be taken over without a login that works.
-        muted: Databases that runs leave alone until an operator says otherwise.
-        activate: The plan digest that is to become the active one.
-    """
-
-    credential_id: str
-    active_plan: str | None = None
-    highest_generation: int = 0
-    promoting: int | None = None
-    paused: bool = False
-    revoke_through: int | None = None
-    alive_from: int | None = None
-    enrol: frozenset[str] = frozenset()
-    muted: frozenset[str] = frozenset()
-    activate: str | None = None
-
-    @property
-    def is_revoking(self) -> bool:
-        """Whether something that an emergency wants dead may still log in."""
-        return self.revoke_through is not None and (
-            self.alive_from is None or self.alive_from <= self.revoke_through
-        )
-
-
 class _Order:
     """What most orders have in common."""
 
     __slots__ = ()
 
-    def check(self, state: OrderState) -> None:
-        """Raise OrderRefusedError if the order may not be given in this state."""
+    def check(self, record: LockRecord) -> None:
+        """Raise OrderRefusedError if the order may not be given in this record."""
 
-    def details(self, _state: OrderState) -> dict[str, Any]:
+    def details(self, _record: LockRecord) -> dict[str, Any]:
         """What the audit entry says besides the name."""
         return {}
 
@@ -84,9 +49,9 @@ class Pause(_Order):
 
     name: ClassVar[str] = "pause"
 
-    def stands_in(self, state: OrderState) -> bool:
+    def stands_in(self, record: LockRecord) -> bool:
         """Whether the record says it already."""
-        return state.paused
+        return record.paused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +60,9 @@ class Resume(_Order):
 
     name: ClassVar[str] = "resume"
 
-    def stands_in(self, state: OrderState) -> bool:
+    def stands_in(self, record: LockRecord) -> bool:
         """Whether the record says it already."""
-        return not state.paused
+        return not record.paused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,19 +76,19 @@ class Revoke(_Order):
     lift_pause: bool
     name: ClassVar[str] = "revoke"
 
-    def stands_in(self, state: OrderState) -> bool:
+    def stands_in(self, record: LockRecord) -> bool:
         """Whether the record says it already."""
-        through = state.revoke_through
-        return through is not None and through >= state.highest_generation and not state.paused
+        through = record.revoke_through
+        return through is not None and through >= record.highest_generation and not record.paused
 
-    def check(self, state: OrderState) -> None:
+    def check(self, record: LockRecord) -> None:
         """Refuse a credential that would stay paused: the runs that finish an emergency would not begin."""
-        if state.paused and not self.lift_pause:
-            raise OrderRefusedError(credential=state.credential_id, code="paused")
+        if record.paused and not self.lift_pause:
+            raise OrderRefusedError(credential=record.credential_id, code="paused")
 
-    def details(self, state: OrderState) -> dict[str, Any]:
+    def details(self, record: LockRecord) -> dict[str, Any]:
         """What the audit entry says besides the name."""
-        return {"revoke_through": state.highest_generation, "lifts_pause": self.lift_pause}
+        return {"revoke_through": record.highest_generation, "lifts_pause": self.lift_pause}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,11 +98,11 @@ class Enrol(_Order):
     databases: frozenset[str]
     name: ClassVar[str] = "enrol"
 
-    def stands_in(self, state: OrderState) -> bool:
+    def stands_in(self, record: LockRecord) -> bool:
         """Whether the record says it already."""
-        return self.databases <= state.enrol
+        return self.databases <= record.enrol
 
-    def details(self, _state: OrderState) -> dict[str, Any]:
+    def details(self, _record: LockRecord) -> dict[str, Any]:
         """What the audit entry says besides the name."""
         return {"databases": sorted(self.databases)}
 
@@ -149,11 +114,11 @@ class CancelEnrolment(_Order):
     databases: frozenset[str]
     name: ClassVar[str] = "cancel-enrolment"
 
-    def stands_in(self, state: OrderState) -> bool:
+    def stands_in(self, record: LockRecord) -> bool:
         """Whether the record says it already."""
-        return not self.databases & state.enrol
+        return not self.databases & record.enrol
 
-    def details(self, _state: OrderState) -> dict[str, Any]:
+    def details(self, _record: LockRecord) -> dict[str, Any]:
         """What the audit entry says besides the name."""
         return {"databases": sorted(self.databases)}
 
@@ -165,11 +130,11 @@ class Retry(_Order):
     database: str
     name: ClassVar[str] = "retry"
 
-    def stands_in(self, state: OrderState) -> bool:
+    def stands_in(self, record: LockRecord) -> bool:
         """Whether the record says it already."""
-        return self.database not in state.muted
+        return self.database not in record.muted
 
-    def details(self, _state: OrderState) -> dict[str, Any]:
+    def details(self, _record: LockRecord) -> dict[str, Any]:
         """What the audit entry says besides the name."""
         return {"databases": [self.database]}
 
@@ -191,18 +156,18 @@ class Activate(_Order):
     leaving: tuple[str, ...] = ()
     name: ClassVar[str] = "activate"
 
-    def stands_in(self, state: OrderState) -> bool:
+    def stands_in(self, record: LockRecord) -> bool:
         """Whether the record says it already."""
-        if state.active_plan == self.digest:
-            return state.activate is None
-        return state.activate == self.digest and state.active_plan == self.replaces
+        if record.plan == self.digest:
+            return record.activate is None
+        return record.activate == self.digest and record.plan == self.replaces
 
-    def check(self, state: OrderState) -> None:
+    def check(self, record: LockRecord) -> None:
         """Refuse a change of a plan that is not the one that the operator saw."""
-        if state.active_plan not in {self.replaces, self.digest}:
-            raise OrderRefusedError(credential=state.credential_id, code="another-plan-is-active")
+        if record.plan not in {self.replaces, self.digest}:
+            raise OrderRefusedError(credential=record.credential_id, code="another-plan-is-active")
 
-    def details(self, _state: OrderState) -> dict[str, Any]:
+    def details(self, _record: LockRecord) -> dict[str, Any]:
         """What the audit entry says besides the name."""
         return {"plan": self.digest, "replaces": self.replaces, "leaving": list(self.leaving)}
 
@@ -250,10 +215,7 @@ def accounts_of(credential: Credential) -> Iterator[Account]:
 class Orders(Protocol):
     """What an operator may change in the lock table, for one credential. Errors of every method: LockTable*."""
 
-    def read(self) -> OrderState:
-        """What the record holds, by a consistent read."""
-
-    def write(self, order: Order) -> OrderState:
+    def write(self, order: Order) -> LockRecord:
         """Put an order into the record, if it may stand there; if it stands there already, that is success.
 
         Raises:
@@ -279,12 +241,12 @@ class Given:
     """An order that stands in the record.
 
     Attributes:
-        state: The record afterwards.
+        record: The record afterwards.
         entry: Its audit entry; None where it stood in the record already.
         was_paused: Whether the credential was paused before.
     """
 
-    state: OrderState
+    record: LockRecord
     entry: ChainHead | None
     was_paused: bool = False
 
@@ -314,12 +276,12 @@ def give(order: Order, *, by: Operator, chain: Chain, orders: Orders) -> Given:
         OrderRefusedError: The record does not allow it.
         AuditConflictError, LostCompareAndSetError: As `Chain.append`.
     """
-    state = orders.read()
-    if order.stands_in(state):
-        return Given(state=state, entry=None)
-    order.check(state)
-    entry = record(order.name, order.details(state), by=by, chain=chain)
-    return Given(state=orders.write(order), entry=entry, was_paused=state.paused)
+    before = chain.lock.read()
+    if order.stands_in(before):
+        return Given(record=before, entry=None)
+    order.check(before)
+    entry = record(order.name, order.details(before), by=by, chain=chain)
+    return Given(record=orders.write(order), entry=entry, was_paused=before.paused)
 
 
 def record(name: str, details: dict[str, Any], *, by: Operator, chain: Chain) -> ChainHead:

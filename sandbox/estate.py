@@ -20,7 +20,7 @@ from pathlib import Path
 
 from lockstep import wiring
 from lockstep.audit.verify import Verification, verify
-from lockstep.aws.clients import forget_session
+from lockstep.aws.clients import botocore_session
 from lockstep.cli.giving import desk
 from lockstep.identity import AWS_RUNNER, CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE, OCI_RUNNER
 from lockstep.model import ROTATOR, Credential, Login, SecretStr
@@ -395,4 +395,4 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 def _forget() -> None:
     wiring.forget()
-    forget_session()
+    botocore_session.cache_clear()

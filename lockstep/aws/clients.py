@@ -100,7 +100,7 @@ def aws_client(
     )
     sessions, fixed = _told_apart(keys)
     try:
-        client = _session(sessions).create_client(
+        client = botocore_session(sessions).create_client(
             service,
             region_name=region,
             endpoint_url=endpoint,
@@ -129,7 +129,7 @@ def aws_credentials(keys: Keys | None) -> ReadOnlyCredentials:
     sessions, fixed = _told_apart(keys)
     if fixed:
         return fixed
-    found = _session(sessions).get_credentials()
+    found = botocore_session(sessions).get_credentials()
     if found is None:
         raise NoCredentialsError
     return found.get_frozen_credentials()
@@ -181,18 +181,14 @@ _UNKNOWN = {"InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken", "Unrec
 
 
 @lru_cache(maxsize=4)  # A replaced identity is not kept for good.
-def _session(sessions: Sessions[AwsKeys] | None = None) -> Session:
+def botocore_session(sessions: Sessions[AwsKeys] | None = None) -> Session:
+    """Whose identity clients have: that of these sessions, or of the environment as it was at the first call."""
     # At DEBUG botocore logs every request and reply, including secrets.
     logging.getLogger("botocore").setLevel(logging.INFO)
     made = Session()
     if sessions:
         made.register_component("credential_provider", CredentialResolver([_OfSessions(sessions)]))
     return made
-
-
-def forget_session() -> None:
-    """Forget the identity of the environment. The next client takes it from the environment as it is then."""
-    _session.cache_clear()
 
 
 class Trouble(Enum):

@@ -9,23 +9,20 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from lockstep import formats
 from lockstep.aws.clients import translated
 from lockstep.aws.lock_expressions import ACQUIRE_UPDATE, FREE_CONDITION
-from lockstep.aws.lock_item import LOCK_TABLE_ERRORS
+from lockstep.aws.lock_item import LOCK_TABLE_ERRORS, record_of
 from lockstep.errors import (
     AccountOwnedError,
-    LockTableAccessDeniedError,
     OrderRefusedError,
 )
-from lockstep.model import Lease
+from lockstep.model import Lease, LockRecord
 from lockstep.orders import (
     Account,
     Activate,
     CancelEnrolment,
     Enrol,
     Order,
-    OrderState,
     Pause,
     Resume,
     Retry,
@@ -71,13 +68,7 @@ class DynamoDbOrders:
         self._credential_id = credential_id
         self._key: dict[str, AttributeValueTypeDef] = {"credential_id": {"S": credential_id}}
 
-    def read(self) -> OrderState:
-        """What the record holds, by a consistent read; nothing where there is no item yet."""
-        with self._translated():
-            reply = self._client.get_item(TableName=self._table, Key=self._key, ConsistentRead=True)
-        return _state(self._credential_id, reply.get("Item", {}))
-
-    def write(self, order: Order) -> OrderState:
+    def write(self, order: Order) -> LockRecord:
         """Put an order into the record.
 
         Raises:
@@ -90,11 +81,11 @@ class DynamoDbOrders:
                 )
             except self._client.exceptions.ConditionalCheckFailedException as error:
                 response: Mapping[str, Any] = error.response  # The stubs lack the item in this response.
-                found = _state(self._credential_id, response.get("Item", {}))
+                found = record_of(self._credential_id, response.get("Item", {}))
                 if order.stands_in(found):
                     return found
                 raise OrderRefusedError(credential=self._credential_id, code=order.name) from None
-            return _state(self._credential_id, reply["Attributes"])
+            return record_of(self._credential_id, reply["Attributes"])
 
     def hold(self, *, holder: str, now: datetime, expires_at: datetime) -> Lease | None:
         """Take the lock under a new fence; None where FREE_CONDITION does not hold."""
@@ -213,40 +204,3 @@ def _update(
 
 def _names(databases: frozenset[str] | set[str]) -> dict[str, Any]:
     return {":databases": {"SS": sorted(databases)}}
-
-
-def _state(credential_id: str, item: Mapping[str, Any]) -> OrderState:
-    """The item's orders.
-
-    Raises:
-        LockTableAccessDeniedError: The item is not a record of Lockstep.
-        NewerFormatError: A newer build has claimed in it.
-    """
-    try:
-        formats.require_known(_number(item, "format"), credential=credential_id)
-        return OrderState(
-            credential_id=credential_id,
-            active_plan=_text(item, "plan"),
-            highest_generation=_number(item, "highest_generation") or 0,
-            promoting=_number(item, "pending_generation") if "promoting" in item else None,
-            paused="paused" in item and bool(item["paused"]["BOOL"]),
-            revoke_through=_number(item, "revoke_through"),
-            alive_from=_number(item, "alive_from"),
-            enrol=_set(item, "enrol"),
-            muted=_set(item, "muted"),
-            activate=_text(item, "activate"),
-        )
-    except (LookupError, ValueError, TypeError, AttributeError):
-        raise LockTableAccessDeniedError(credential=credential_id, code="MalformedItem") from None
-
-
-def _text(item: Mapping[str, Any], name: str) -> str | None:
-    return str(item[name]["S"]) if name in item else None
-
-
-def _number(item: Mapping[str, Any], name: str) -> int | None:
-    return int(item[name]["N"]) if name in item else None
-
-
-def _set(item: Mapping[str, Any], name: str) -> frozenset[str]:
-    return frozenset(str(text) for text in item[name]["SS"]) if name in item else frozenset()

@@ -83,8 +83,8 @@ def activate(  # noqa: PLR0913 - each is an option of the command
     before = {c.id: c.plan_digest for c in plan_or_exit(from_plan).credentials} if from_plan else {}
 
     def act(credential: Credential) -> None:
-        state = at.state(credential)
-        active = state.active_plan
+        record = at.read(credential)
+        active = record.plan
         if active is None and replaced:
             _refuse(f"{credential.id}: no plan is active, so leave out --from")
         if active not in {None, credential.plan_digest, before.get(credential.id), *(replaced or [])}:
@@ -95,10 +95,10 @@ def activate(  # noqa: PLR0913 - each is an option of the command
         leaving = _leaving(at, credential, dropped) if active else ()
         order = Activate(digest=credential.plan_digest, replaces=active, leaving=leaving)
         if dry_run:
-            would(credential, order, state)
+            would(credential, order, record)
             return
         given = at.give(order, credential)
-        if given.state.active_plan == credential.plan_digest:
+        if given.record.plan == credential.plan_digest:
             say(f"{credential.id}: active ({entry_text(given.entry, at.stream)})", style="green")
             return
         say(f"{credential.id}: ordered {order.digest} ({entry_text(given.entry, at.stream)})", style="green")

@@ -91,7 +91,7 @@ def retry(
     found, at = _on(plan, credential_id, frozenset({database})), desk(plan, stream)
 
     def act(credential: Credential) -> None:
-        if database not in at.state(credential).muted:
+        if database not in at.read(credential).muted:
             _require_known(credential, frozenset({database}))
         text = _given(at, credential, Retry(database=database), dry_run=dry_run)
         if text:
@@ -114,7 +114,7 @@ def _on(plan: Plan, written: str, databases: frozenset[str]) -> list[Credential]
 def _given(at: Desk, credential: Credential, order: Order, *, dry_run: bool) -> str | None:
     """Where the order is on record; None after a dry run."""
     if dry_run:
-        would(credential, order, at.state(credential))
+        would(credential, order, at.read(credential))
         return None
     return entry_text(at.give(order, credential).entry, at.stream)
 

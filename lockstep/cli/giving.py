@@ -17,8 +17,8 @@ from lockstep.environment import EnvironmentalError, told
 from lockstep.errors import LockstepError
 from lockstep.events.happenings import Entry, Happening, Paused, Resumed
 from lockstep.identity import Cloud
-from lockstep.model import ChainHead, Credential
-from lockstep.orders import Given, Operator, Order, OrderState, Pause, Resume, Revoke, give
+from lockstep.model import ChainHead, Credential, LockRecord
+from lockstep.orders import Given, Operator, Order, Pause, Resume, Revoke, give
 from lockstep.plan import Plan
 from lockstep.system import new_id
 from lockstep.workers import at_the_same_time
@@ -58,7 +58,7 @@ class Desk:
             chain=self.clouds.chain(self.stream, credential),
             orders=self.clouds.orders(credential),
         )
-        lifted = isinstance(order, Revoke) and given.was_paused and not given.state.paused
+        lifted = isinstance(order, Revoke) and given.was_paused and not given.record.paused
         if given.entry and (lifted or isinstance(order, Pause | Resume)):
             kind = Paused if isinstance(order, Pause) else Resumed
             self.tell(kind(credential=credential.id, entry=self.place(given.entry)), given.entry)
@@ -82,9 +82,9 @@ class Desk:
         """Who gives orders here."""
         return Operator(who=self.clouds.caller(), now=self.clouds.clock.now, new_id=new_id)
 
-    def state(self, credential: Credential) -> OrderState:
-        """What the lock record holds."""
-        return self.clouds.orders(credential).read()
+    def read(self, credential: Credential) -> LockRecord:
+        """The lock record, with every order that stands in it."""
+        return self.clouds.lock(credential).read()
 
 
 def desk(plan: Plan, stream: Cloud) -> Desk:
@@ -202,10 +202,10 @@ def entry_text(entry: ChainHead | None, stream: str) -> str:
     return f"entry {entry.seq} of {stream}" if entry else "it was so already"
 
 
-def would(credential: Credential, order: Order, state: OrderState) -> None:
+def would(credential: Credential, order: Order, record: LockRecord) -> None:
     """Say what a dry run would do, or raise what it would raise."""
-    if order.stands_in(state):
+    if order.stands_in(record):
         say(f"{credential.id}: it is so already")
         return
-    order.check(state)
+    order.check(record)
     say(f"{credential.id}: would record and give the order {order.name}")

@@ -109,7 +109,7 @@ def _hand_over(login: Login, credential: Credential, at: Desk, *, replace: bool,
         f"{credential.id}: handed over; written into {where} ({entry_text(done.entry, at.stream)})",
         style="green",
     )
-    is_active = at.state(credential).active_plan == credential.plan_digest
+    is_active = at.read(credential).plan == credential.plan_digest
     say(f"next: lockstep {'rotate --force -c' if is_active else 'plan activate'} {credential.id}")
 
 

@@ -65,13 +65,13 @@ def _switch(
 
     def act(credential: Credential) -> None:
         if dry_run:
-            would(credential, order, at.state(credential))
+            would(credential, order, at.read(credential))
             return
         given = at.give(order, credential)
-        word = "paused" if given.state.paused else "resumed"
+        record = given.record
+        word = "paused" if record.paused else "resumed"
         say(f"{credential.id}: {word} ({entry_text(given.entry, stream)})", style="green")
-        record = at.clouds.lock(credential).read()
-        if given.state.paused and record.holder and record.expires_at:
+        if record.paused and record.holder and record.expires_at:
             until = clock_time(record.expires_at, at.clouds.clock.now())
             say(f"  {record.holder} may still be running, until {until} at the latest")
 

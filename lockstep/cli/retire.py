@@ -42,7 +42,7 @@ def retire(
     _require_no_admin(plan, credential)
     if not dry_run:
         at.give(Pause(), credential)
-    found = at.clouds.lock(credential).read()
+    found = at.read(credential)
     _require_rest(found, at)
     details = _details(found, credential, at)
     _explain(details, found)
@@ -88,7 +88,7 @@ def _require_rest(found: LockRecord, at: Desk) -> None:
 def _details(found: LockRecord, credential: Credential, at: Desk) -> dict[str, Any]:
     return {
         "left_alive": sorted(found.alive),
-        "revoked_through": at.state(credential).revoke_through,
+        "revoked_through": found.revoke_through,
         "usernames": list(credential.usernames),
         "databases": list(credential.databases),
         "stores": [store.name for store in at.plan.stores],

@@ -153,7 +153,7 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
             require_consent(desk(plan, stream).clouds, credential)
         given = _ordered(plan, order, credential, stream)
         # Standard output may be JSON.
-        say_aside(f"emergency through generation {given.state.revoke_through} ordered")
+        say_aside(f"emergency through generation {given.record.revoke_through} ordered")
     execution = Execution(state_machine_arn or located(plan, stack, alias), asked)
     if not as_json:
         say_aside(f"started {execution.arn}")
@@ -200,11 +200,11 @@ def _skip(plan: Plan, credential: Credential, clock: Clock, *, is_forced: bool) 
 
 def _require_over(plan: Plan, credential: Credential, stream: Cloud) -> None:
     """Exit code 1 where the emergency is not over: the run was skipped, or had to heal the stores first."""
-    state = desk(plan, stream).state(credential)
-    if state.is_revoking:
+    record = desk(plan, stream).read(credential)
+    if record.is_revoking:
         complain(
-            f"not over: generations up to {state.revoke_through} may still log in. The order stands in the record, and "
-            f"the next run of either cloud goes on with it. To see it: lockstep status -c {credential.id}"
+            f"not over: generations up to {record.revoke_through} may still log in. The order stands in the record, "
+            f"and the next run of either cloud goes on with it. To see it: lockstep status -c {credential.id}"
         )
         raise typer.Exit(Exit.NO)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from lockstep.aws.clients import forget_session
+from lockstep.aws.clients import botocore_session
 from lockstep.cli import app
 from lockstep.cli.operator import operator
 from lockstep.model import Engine, SecretStr
@@ -74,9 +74,9 @@ class Person:
         seen = len(self._guard.records)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("AWS_ACCESS_KEY_ID", KEY)
-            forget_session()  # The functions go on with the clients that they have.
+            botocore_session.cache_clear()  # The functions go on with the clients that they have.
             yield
-        forget_session()
+        botocore_session.cache_clear()
         own = (r for r in self._guard.records[seen:] if r.role == ROLE)
         refused = {r.call.action for r in own if not r.verdict.allowed}
         assert refused == set(), what

@@ -304,9 +304,9 @@ def test_missing_credentials_are_access_denied(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", "none")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "none")
-    clients.forget_session()
+    clients.botocore_session.cache_clear()
     client = aws_client("secretsmanager", REGION, endpoint="http://127.0.0.1:9")
-    clients.forget_session()
+    clients.botocore_session.cache_clear()
     with pytest.raises(errors.StoreAccessDeniedError) as error:
         open_store(client).read_current()
     assert error.value.where["code"] == "NoCredentialsError"

@@ -16,7 +16,7 @@ from functools import partial
 import pytest
 
 from lockstep.aws.clients import Trouble as AwsTrouble
-from lockstep.aws.clients import forget_session, translated
+from lockstep.aws.clients import botocore_session, translated
 from lockstep.clouds import Clouds, Endpoints
 from lockstep.errors import (
     LockstepError,
@@ -85,7 +85,7 @@ def test_a_function_in_oci_looks_for_no_identity_of_aws(
         monkeypatch.delenv(name, raising=False)
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
         monkeypatch.setenv(name, "/nowhere")
-    forget_session()
+    botocore_session.cache_clear()
     with socket.create_server(("127.0.0.1", 0)) as metadata:
         metadata.settimeout(0)
         address = f"http://127.0.0.1:{metadata.getsockname()[1]}"
@@ -93,7 +93,7 @@ def test_a_function_in_oci_looks_for_no_identity_of_aws(
         assert items(world, world.from_oci()) == []
         with pytest.raises(BlockingIOError):
             metadata.accept()
-    forget_session()
+    botocore_session.cache_clear()
 
 
 # From AWS to OCI

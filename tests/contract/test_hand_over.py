@@ -321,7 +321,7 @@ OPEN = {
     "base_generation": {"N": "6"},
     "claim_rotation_id": {"S": "run-7"},
     "highest_generation": {"N": "7"},
-    "format": {"N": "2"},
+    "format": {"N": "1"},
 }
 
 

@@ -20,7 +20,7 @@ from lockstep.errors import (
     LockTableUnreachableError,
     OrderRefusedError,
 )
-from lockstep.model import ChainHead, Claim, ClaimKind, Release
+from lockstep.model import ChainHead, Claim, ClaimKind, LockRecord, Release
 from lockstep.orders import (
     Account,
     Activate,
@@ -29,7 +29,6 @@ from lockstep.orders import (
     Given,
     Operator,
     Order,
-    OrderState,
     Pause,
     Resume,
     Retry,
@@ -48,7 +47,7 @@ WHO = "arn:aws:iam::123456789012:user/ops"
 REST: dict[str, dict[str, Any]] = {
     "holder": {"S": "run-7"},
     "fence": {"N": "7"},
-    "head_oci": {"M": {"seq": {"N": "3"}}},
+    "head_oci": {"M": {"seq": {"N": "3"}, "hash": {"S": "f"}, "rotation_id": {"S": "run-7"}}},
 }
 """Attributes that no order may touch."""
 
@@ -160,14 +159,14 @@ def test_an_order_changes_its_own_attributes_and_no_others(
 ) -> None:
     before, order, after = case
     world.put(**REST, **before)
-    state = world.orders.write(order)
+    record = world.orders.write(order)
     found = world.item
     for name in found:
         if "SS" in found[name]:
             found[name]["SS"].sort()
     assert found == {**REST, **after}
-    assert state == world.orders.read()
-    assert order.stands_in(state)
+    assert record == world.lock.read()
+    assert order.stands_in(record)
 
 
 @pytest.mark.parametrize("case", WRITES.values(), ids=WRITES)
@@ -204,7 +203,7 @@ def test_an_order_that_the_record_does_not_allow_changes_nothing(
 
 
 def test_an_order_may_be_the_first_write_of_a_record(world: World) -> None:
-    assert world.orders.read() == OrderState(credential_id=CREDENTIAL.id)
+    assert world.lock.read() == LockRecord(credential_id=CREDENTIAL.id)
     assert world.orders.write(Pause()).paused
     assert world.lock.read().fence == 0
 
@@ -220,27 +219,34 @@ def test_an_order_may_be_the_first_write_of_a_record(world: World) -> None:
 )
 def test_an_item_that_lockstep_did_not_write_is_an_error(attribute: dict[str, Any]) -> None:
     class Client:
-        def get_item(self, **_request: object) -> dict[str, Any]:
-            return {"Item": attribute}
+        def update_item(self, **_request: object) -> dict[str, Any]:
+            return {"Attributes": attribute}
 
     orders = DynamoDbOrders(Client(), TABLE, CREDENTIAL.id)  # type: ignore[arg-type]  # DynamoDB itself checks numbers
     with pytest.raises(LockTableAccessDeniedError, match="MalformedItem"):
-        orders.read()
+        orders.write(Pause())
 
 
 @pytest.mark.parametrize(
-    ("through", "alive_from", "is_revoking"),
+    ("through", "lowest_alive", "is_revoking"),
     [(None, None, False), (None, 1, False), (9, None, True), (9, 9, True), (9, 10, False), (0, None, True)],
 )
 def test_an_emergency_lasts_until_nothing_it_names_is_alive(
-    world: World, through: int | None, alive_from: int | None, *, is_revoking: bool
+    world: World, through: int | None, lowest_alive: int | None, *, is_revoking: bool
 ) -> None:
-    numbers = {"revoke_through": through, "alive_from": alive_from}
-    world.put(**{name: {"N": str(n)} for name, n in numbers.items() if n is not None})
-    assert world.orders.read().is_revoking is is_revoking
+    world.put(
+        **({} if through is None else {"revoke_through": {"N": str(through)}}),
+        **({} if lowest_alive is None else {"alive": {"NS": [str(lowest_alive), "12"]}}),
+    )
+    assert world.lock.read().is_revoking is is_revoking
 
 
 # Beside runs
+
+
+def ordered(record: LockRecord) -> tuple[object, ...]:
+    """What orders have put into a record."""
+    return record.plan, record.paused, record.enrol, record.activate, record.revoke_through, record.muted
 
 
 def test_no_write_of_a_run_loses_an_order(world: World) -> None:
@@ -254,22 +260,22 @@ def test_no_write_of_a_run_loses_an_order(world: World) -> None:
         world.orders.write(order)
     world.orders.write(Revoke(lift_pause=True))
     world.orders.write(Pause())
-    before = world.orders.read()
+    before = ordered(world.lock.read())
 
     lease = world.orders.hold(holder="run-1", now=NOW, expires_at=NOW + LEASE)
     assert lease is not None
-    assert world.orders.read() == before
     record = world.lock.read()
+    assert ordered(record) == before
     claim = Claim(kind=ClaimKind.NEW, generation=1, base_generation=0, rotation_id="run-1")
     world.lock.claim(lease, claim, over=record, plan=OLD, served=())
     world.lock.move_head("aws", ChainHead(seq=1, hash="aa", rotation_id="run-1"), after=None, at=NOW)
-    assert world.orders.read() == replace(before, highest_generation=1)
+    assert ordered(world.lock.read()) == before
     done = Release(
         current_generation=1, alive=frozenset({1}), proven=("db-9",), next_due_at=NOW, not_before=NOW
     )
     world.lock.release(lease, done)
-    assert world.orders.read() == replace(before, highest_generation=1, alive_from=1)
-    assert world.lock.read().current_generation == 1
+    record = world.lock.read()
+    assert (ordered(record), record.current_generation) == (before, 1)
 
 
 def test_an_order_does_not_disturb_a_run(world: World) -> None:
@@ -303,7 +309,7 @@ def test_an_operator_holds_the_lock_whatever_the_schedule_says(world: World) -> 
 def test_an_order_is_an_entry_first(world: World) -> None:
     given = world.give(Enrol(databases=frozenset({"db-2", "db-1"})))
     assert given.entry is not None
-    assert given.state.enrol == {"db-1", "db-2"}
+    assert given.record.enrol == {"db-1", "db-2"}
     assert world.recorded() == [{"order": "enrol", "databases": ["db-1", "db-2"]}]
     body = world.log.read(1)
     assert body is not None
@@ -336,10 +342,10 @@ def test_an_order_that_is_refused_is_not_recorded(world: World) -> None:
 
 
 def test_an_order_whose_reply_was_lost_is_a_success_when_given_again(world: World) -> None:
-    # `read` is the operator's first call, the write of the order the second; the chain has a client of its own.
-    with pytest.raises(LockTableUnreachableError), world.harness.lose_reply(2):
+    # The write of the order is the first call of this client; lock and chain have one of their own.
+    with pytest.raises(LockTableUnreachableError), world.harness.lose_reply(1):
         world.give(Pause())
-    assert world.give(Pause()).state.paused
+    assert world.give(Pause()).record.paused
     assert world.recorded() == [{"order": "pause"}]
 
 
@@ -347,10 +353,10 @@ def test_an_order_that_died_after_its_entry_is_given_again(world: World) -> None
     def die() -> None:
         raise LockTableUnreachableError
 
-    with pytest.raises(LockTableUnreachableError), world.harness.before_call(2, die):
+    with pytest.raises(LockTableUnreachableError), world.harness.before_call(1, die):
         world.give(Pause())
-    assert not world.orders.read().paused
-    assert world.give(Pause()).state.paused
+    assert not world.lock.read().paused
+    assert world.give(Pause()).record.paused
     assert world.recorded() == [{"order": "pause"}, {"order": "pause"}]
 
 

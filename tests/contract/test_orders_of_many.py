@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from lockstep.aws.clients import forget_session
+from lockstep.aws.clients import botocore_session
 from lockstep.cli import app, giving
 from lockstep.cli.output import FEW
 from lockstep.clouds import Clouds
@@ -87,11 +87,11 @@ def _fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
     with AwsSandbox() as aws:
         for name, value in aws.environment().items():
             monkeypatch.setenv(name, value)
-        forget_session()
+        botocore_session.cache_clear()
         fleet = Fleet(aws, tmp_path)
         monkeypatch.setenv("LOCKSTEP_PLAN", str(fleet.now))
         yield fleet
-    forget_session()
+    botocore_session.cache_clear()
 
 
 def run(*words: str) -> Result:
@@ -141,7 +141,7 @@ def test_what_fails_for_all_is_said_once_and_no_more_are_tried(
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    forget_session()
+    botocore_session.cache_clear()
     done = run("plan", "activate", "--all", "--from-plan", str(fleet.before))
     assert done.exit_code == 3
     assert done.stderr.count("AwsCredentialsMissingError") == 1

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from lockstep.aws.clients import forget_session
+from lockstep.aws.clients import botocore_session
 from lockstep.cli import app
 from lockstep.identity import AWS_RUNNER, OCI_RUNNER
 from lockstep.plan_file import load_plan
@@ -43,10 +43,10 @@ def _clouds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[A
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("OCI_CONFIG_FILE", str(write_config_file(tmp_path, "operator", oci.config())))
         monkeypatch.setenv("LOCKSTEP_OCI_ENDPOINT", oci.endpoint)
-        forget_session()
+        botocore_session.cache_clear()
         forget()
         yield aws, oci
-    forget_session()
+    botocore_session.cache_clear()
     forget()
 
 

@@ -206,7 +206,7 @@ def test_without_an_aws_identity_there_is_no_token(monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv(name, str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with (
-        patch("lockstep.aws.clients._session", Session),
+        patch("lockstep.aws.clients.botocore_session", Session),
         pytest.raises(StoreAccessDeniedError),
     ):
         token_login(_server("orders.example.com", 3306, ADMIN_IAM), ADMIN_IAM, None)

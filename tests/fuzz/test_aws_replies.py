@@ -185,7 +185,6 @@ def operations(server: GarbageServer) -> dict[str, list[Operation]]:
             lambda: lock.release(LEASE, DONE),
         ],
         "dynamodb orders": [
-            orders.read,
             lambda: orders.write(Pause()),
             lambda: orders.write(Activate(digest="a" * 64, replaces="b" * 64)),
             lambda: orders.hold(holder="order-1", now=EPOCH, expires_at=EPOCH + timedelta(minutes=10)),

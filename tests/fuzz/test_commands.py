@@ -112,9 +112,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     # It tries three times, a second apart.
     monkeypatch.setattr(ContainerMetadataFetcher, "SLEEP_TIME", 0)
     plans.write_plan(tmp_path / "lockstep.yaml", PLAN)
-    clients.forget_session()
+    clients.botocore_session.cache_clear()
     yield tmp_path
-    clients.forget_session()
+    clients.botocore_session.cache_clear()
 
 
 def run(words: Sequence[str], what: str) -> Result:
@@ -271,9 +271,9 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
                 patch.delenv(name)
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         patch.chdir(made)
-        clients.forget_session()
+        clients.botocore_session.cache_clear()
         yield made
-        clients.forget_session()
+        clients.botocore_session.cache_clear()
 
 
 @inputs(200)

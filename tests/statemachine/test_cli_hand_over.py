@@ -12,6 +12,7 @@ from lockstep.model import Login
 from lockstep.orders import accounts_of
 from sandbox.plans import LOCK_TABLE
 from tests.statemachine.conftest import Case, login_text
+from tests.statemachine.test_cli_orders import record_of
 from tests.support.memory import PLACEHOLDER_TEXT
 
 
@@ -113,13 +114,13 @@ def test_retirement_puts_on_record_what_is_left_alive(mysql: Case) -> None:
         orders.register(account)
     dry = run("retire", mysql.credential.id, "--dry-run")
     assert (dry.exit_code, dry.stdout.endswith("nothing was changed\n")) == (0, True)
-    assert not orders.read().paused
+    assert not record_of(mysql).paused
 
     shown = run("retire", mysql.credential.id)
     assert shown.exit_code == 0
     assert "generation 2 stays current in aws, and logs in" in shown.stdout
     assert "generation 1 may log in, too" in shown.stdout
-    assert orders.read().paused
+    assert record_of(mysql).paused
     assert [e["order"] for e in recorded(mysql)[2:]] == ["pause", "retire"]
     entry = recorded(mysql)[-1]
     assert (entry["left_alive"], entry["databases"], entry["stores"]) == ([1, 2], ["crm"], ["aws"])

@@ -8,9 +8,11 @@ from typing import Any
 from ruamel.yaml import YAML
 from typer.testing import CliRunner, Result
 
+from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.cli import app
-from lockstep.orders import OrderState, accounts_of
+from lockstep.model import LockRecord
+from lockstep.orders import accounts_of
 from sandbox.outside import Value, lets_in
 from sandbox.plans import LOCK_TABLE
 from tests.statemachine.conftest import Case
@@ -25,8 +27,8 @@ def orders_of(case: Case) -> DynamoDbOrders:
     return DynamoDbOrders(case.world.aws.client("dynamodb"), LOCK_TABLE, case.credential.id)
 
 
-def state_of(case: Case) -> OrderState:
-    return orders_of(case).read()
+def record_of(case: Case) -> LockRecord:
+    return DynamoDbLock(case.world.aws.client("dynamodb"), LOCK_TABLE, case.credential.id).read()
 
 
 def recorded(case: Case) -> list[dict[str, Any]]:
@@ -43,18 +45,18 @@ def test_pause_and_resume(plain: Case) -> None:
     plain.rotate()
     dry = run("pause", plain.credential.id, "--dry-run")
     assert (dry.exit_code, "would record and give the order pause" in dry.stdout) == (0, True)
-    assert not state_of(plain).paused
+    assert not record_of(plain).paused
 
     paused = run("pause", plain.credential.id)
     assert (paused.exit_code, paused.stdout) == (0, f"{plain.credential.id}: paused (entry 2 of aws)\n")
     again = run("pause", plain.credential.id)
     assert (again.exit_code, again.stdout) == (0, f"{plain.credential.id}: paused (it was so already)\n")
-    assert state_of(plain).paused
+    assert record_of(plain).paused
     assert "paused: no scheduled run begins, in either cloud" in status_of(plain)
     assert f"skipped now (paused, until `lockstep resume {plain.credential.id}`)" in status_of(plain)
 
     assert run("resume", plain.credential.id).exit_code == 0
-    assert not state_of(plain).paused
+    assert not record_of(plain).paused
     assert "paused" not in status_of(plain)
     assert recorded(plain) == [{"order": "pause"}, {"order": "resume"}]
 
@@ -75,13 +77,13 @@ def test_enrolment_is_given_and_cancelled(plain: Case) -> None:
     assert enrolled.exit_code == 0
     assert f"{plain.credential.id}: enrolled crm (entry 1 of aws)" in enrolled.stdout
     assert f"next: lockstep rotate --force {plain.credential.id}" in enrolled.stdout
-    assert state_of(plain).enrol == {"crm"}
+    assert record_of(plain).enrol == {"crm"}
     assert "enrolled, until proven: crm" in status_of(plain)
     assert "it was so already" in run("enrol", plain.credential.id, "crm").stdout
 
     cancelled = run("enrol", plain.credential.id, "crm", "--cancel")
     assert (cancelled.exit_code, "cancelled crm" in cancelled.stdout) == (0, True)
-    assert state_of(plain).enrol == frozenset()
+    assert record_of(plain).enrol == frozenset()
     assert [d["order"] for d in recorded(plain)] == ["enrol", "cancel-enrolment"]
 
 
@@ -95,7 +97,7 @@ def test_an_account_of_another_credential_is_not_enrolled(plain: Case) -> None:
     assert (dry.exit_code, refused.exit_code) == (0, 1)
     assert "AccountOwnedError" in refused.stderr
     assert "owner=multi-cloud/elsewhere" in refused.stderr
-    assert state_of(plain).enrol == frozenset()
+    assert record_of(plain).enrol == frozenset()
 
 
 def test_a_muted_database_is_tried_again(plain: Case) -> None:
@@ -110,7 +112,7 @@ def test_a_muted_database_is_tried_again(plain: Case) -> None:
     assert (shown.exit_code, "crm is tried again (entry 1 of aws)" in shown.stdout) == (0, True)
     # A database that left the plan can be cleared too.
     assert run("retry", plain.credential.id, "gone").exit_code == 0
-    assert state_of(plain).muted == frozenset()
+    assert record_of(plain).muted == frozenset()
     assert run("retry", plain.credential.id, "gone").exit_code == 2
     assert run("retry", plain.credential.id, "crm").stdout.endswith("(it was so already)\n")
 
@@ -158,12 +160,12 @@ def test_the_first_plan_is_ordered_without_an_old_one(plain: Case) -> None:
     forget(plain, "plan", "activate")
     assert activate(plain, "--from", OLD).exit_code == 1
     assert activate(plain, "--dry-run").exit_code == 0
-    assert state_of(plain).activate is None
+    assert record_of(plain).activate is None
     ordered = activate(plain)
     assert ordered.exit_code == 0
     assert f"ordered {digest} (entry 1 of aws)" in ordered.stdout
     assert f"next: lockstep rotate --force {plain.credential.id}" in ordered.stdout
-    assert state_of(plain).activate == digest
+    assert record_of(plain).activate == digest
     assert f"to become the active plan: {digest}" in status_of(plain)
     assert "it was so already" in activate(plain).stdout
     assert recorded(plain) == [{"order": "activate", "plan": digest, "replaces": None, "leaving": []}]
@@ -178,7 +180,7 @@ def test_the_plan_that_is_replaced_must_be_named(plain: Case) -> None:
         assert refused.exit_code == 1
         assert f"lockstep plan activate {plain.credential.id} --from {OLD}" in refused.stderr
     assert activate(plain, "--from", OLD).exit_code == 0
-    assert state_of(plain).activate == plain.credential.plan_digest
+    assert record_of(plain).activate == plain.credential.plan_digest
 
 
 def test_a_database_that_leaves_must_be_named(spanning: Case, tmp_path: Path) -> None:
@@ -190,7 +192,7 @@ def test_a_database_that_leaves_must_be_named(spanning: Case, tmp_path: Path) ->
     assert "add: --drop ledger" in refused.stderr
     wrong = activate(spanning, "--from", OLD, "--drop", "ledger", "--drop", "orders", plan=smaller)
     assert (wrong.exit_code, "orders does not leave" in wrong.stderr) == (1, True)
-    assert state_of(spanning).activate is None
+    assert record_of(spanning).activate is None
     assert activate(spanning, "--from", OLD, "--drop", "ledger", plan=smaller).exit_code == 0
     assert recorded(spanning)[-1]["leaving"] == ["ledger"]
 
@@ -201,7 +203,7 @@ def test_the_usernames_of_a_credential_never_change(spanning: Case, tmp_path: Pa
     renamed = changed_plan(spanning, tmp_path, lambda c: c.update(username="somebody_else"))
     refused = activate(spanning, "--from", OLD, plan=renamed)
     assert (refused.exit_code, "usernames" in refused.stderr) == (1, True)
-    assert state_of(spanning).activate is None
+    assert record_of(spanning).activate is None
 
 
 def test_to_activate_the_active_plan_withdraws_another(plain: Case) -> None:
@@ -211,7 +213,7 @@ def test_to_activate_the_active_plan_withdraws_another(plain: Case) -> None:
     set_attribute(plain, "activate", {"S": ELSE})
     withdrawn = activate(plain)
     assert (withdrawn.exit_code, "active (entry 1 of aws)" in withdrawn.stdout) == (0, True)
-    assert state_of(plain).activate is None
+    assert record_of(plain).activate is None
 
 
 # Emergencies
@@ -236,7 +238,7 @@ def test_an_emergency_is_an_order_and_a_run(plain: Case) -> None:
     assert "emergency through generation 1 ordered" in done.stderr
     assert recorded(plain) == [{"order": "revoke", "revoke_through": 1, "lifts_pause": False}]
     assert plain.locked_out() == []
-    assert not state_of(plain).is_revoking
+    assert not record_of(plain).is_revoking
     assert "emergency" not in status_of(plain)
     [server] = plain.credential.servers
     assert not lets_in(server, Value(before.username, before.password.reveal()))
@@ -249,9 +251,9 @@ def test_an_emergency_on_a_paused_credential_says_so(plain: Case) -> None:
     assert (refused.exit_code, refused.stdout) == (1, "")
     assert "code=paused" in refused.stderr
     assert "--resume" in refused.stderr
-    assert state_of(plain).revoke_through is None
+    assert record_of(plain).revoke_through is None
     assert emergency(plain, "--resume").exit_code == 0
-    assert not state_of(plain).paused
+    assert not record_of(plain).paused
 
 
 def test_an_emergency_that_finds_the_lock_held_stands_in_the_record(plain: Case) -> None:
@@ -260,5 +262,5 @@ def test_an_emergency_that_finds_the_lock_held_stands_in_the_record(plain: Case)
     shown = emergency(plain)
     assert (shown.exit_code, shown.stdout.split(" until ")[0]) == (1, "skipped: run-7 holds the lock")
     assert "not over: generations up to 1 may still log in" in shown.stderr
-    assert state_of(plain).is_revoking
+    assert record_of(plain).is_revoking
     assert "emergency: every generation up to 1 must die" in status_of(plain)

@@ -5,24 +5,18 @@ from pathlib import Path
 
 from typer.testing import CliRunner, Result
 
-from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.cli import app
 from lockstep.model import Login, SecretStr
-from lockstep.orders import OrderState
 from sandbox.outside import Value, lets_in
 from sandbox.plans import LOCK_TABLE
 from tests.statemachine.conftest import Case, failure_names, login_text
-from tests.statemachine.test_cli_orders import changed_plan
+from tests.statemachine.test_cli_orders import changed_plan, record_of
 from tests.support.memory import PLACEHOLDER_TEXT
 
 
 def run(*words: str, **more: str) -> Result:
     """Run a command; the plan is in the environment."""
     return CliRunner().invoke(app, words, **more)  # type: ignore[arg-type]  # input only
-
-
-def state_of(case: Case) -> OrderState:
-    return DynamoDbOrders(case.world.aws.client("dynamodb"), LOCK_TABLE, case.credential.id).read()
 
 
 def forced(case: Case) -> Result:
@@ -57,7 +51,7 @@ def test_a_paused_credential_is_not_rotated_by_the_schedule(plain: Case) -> None
     assert plain.stored_login() == before
     assert forced(plain).exit_code == 0
     assert plain.stored_login() != before
-    assert state_of(plain).paused
+    assert record_of(plain).paused
 
     assert run("resume", plain.credential.id).exit_code == 0
     assert plain.again().output["outcome"] == "rotated"
@@ -78,8 +72,8 @@ def test_a_login_is_handed_over_activated_and_rotated(mysql: Case) -> None:
     assert run("hand-over", mysql.credential.id, input=login_text(login)).exit_code == 0
     assert run("plan", "activate", mysql.credential.id).exit_code == 0
     assert forced(mysql).exit_code == 0
-    state = state_of(mysql)
-    assert (state.active_plan, state.activate) == (mysql.credential.plan_digest, None)
+    record = record_of(mysql)
+    assert (record.plan, record.activate) == (mysql.credential.plan_digest, None)
     assert mysql.locked_out() == []
     assert logs_in(mysql, login)
 
@@ -91,7 +85,7 @@ def test_a_credential_without_a_login_begins_by_enrolment(mysql: Case) -> None:
     assert run("plan", "activate", mysql.credential.id).exit_code == 0
     assert forced(mysql).exit_code == 0
     assert mysql.locked_out() == []
-    assert state_of(mysql).enrol == frozenset()
+    assert record_of(mysql).enrol == frozenset()
     assert not logs_in(mysql, Login(mysql.credential.usernames[0], SecretStr("nobody knows this")))
 
 
@@ -105,7 +99,7 @@ def test_a_database_that_knows_no_login_comes_back_by_enrolment(mysql: Case) -> 
     assert logs_in(mysql, Login(mysql.credential.usernames[0], SecretStr("changed by hand")))
     assert run("enrol", mysql.credential.id, "crm").exit_code == 0
     assert forced(mysql).exit_code == 0
-    assert state_of(mysql).enrol == frozenset()
+    assert record_of(mysql).enrol == frozenset()
     assert mysql.locked_out() == []
 
 
@@ -139,7 +133,7 @@ def test_a_run_under_another_plan_changes_nothing_until_it_is_activated(mysql: C
     active = mysql.credential.plan_digest
     ordered = run("plan", "activate", mysql.credential.id, "--from", active, "-p", str(other))
     assert ordered.exit_code == 0
-    wanted = state_of(mysql).activate
+    wanted = record_of(mysql).activate
     assert wanted not in {None, active}
 
     before = mysql.stored_login()
@@ -159,7 +153,7 @@ def test_a_run_under_another_plan_changes_nothing_until_it_is_activated(mysql: C
     back = run("plan", "activate", mysql.credential.id, "--from", str(wanted))
     assert back.exit_code == 0
     assert forced(mysql).exit_code == 0
-    assert state_of(mysql).active_plan == active
+    assert record_of(mysql).plan == active
     assert mysql.locked_out() == []
 
 
@@ -180,9 +174,9 @@ def test_an_emergency_that_died_is_finished_by_a_scheduled_run(mysql: Case) -> N
     finally:
         crm.start()
     assert died.exit_code == 1
-    assert state_of(mysql).is_revoking
+    assert record_of(mysql).is_revoking
     assert mysql.rotate().output["outcome"] == "rotated"
-    assert not state_of(mysql).is_revoking
+    assert not record_of(mysql).is_revoking
     assert not logs_in(mysql, leaked)
     assert mysql.locked_out() == []
     assert failure_names(mysql.entries()) == [None, None, "DatabaseUnreachableError", None]

@@ -12,7 +12,6 @@ from lockstep.audit.append import Chain
 from lockstep.audit.verify import Verification, verify
 from lockstep.errors import DatabaseUnreachableError, StoreUnreachableError
 from lockstep.orders import Operator, Order, Pause, Resume, Revoke, record
-from lockstep.orders import OrderState as State
 from lockstep.ports import AuditLog, Ports, Signer
 from oci_fn import sequence
 from oci_fn.retries import Retries
@@ -104,8 +103,7 @@ class AuditStory:
         self.count += 1
         by = Operator(who=who, now=world.clock.now, new_id=lambda: f"{self.count:06d}")
         chain = chain_of(ports)
-        state = State(credential_id=world.credential.id, highest_generation=lock.highest_generation)
-        record(order.name, order.details(state), by=by, chain=chain)
+        record(order.name, order.details(lock), by=by, chain=chain)
         match order:
             case Pause():
                 orders(world, paused=True)

@@ -9,6 +9,7 @@ from lockstep.errors import FenceLostError, LostCompareAndSetError
 from lockstep.lock_rule import has_lease, is_in_time, reason_against
 from lockstep.model import (
     Acquired,
+    AwsSigns,
     ChainHead,
     Claim,
     Lease,
@@ -46,7 +47,7 @@ class MemoryLock:
             r = self.record
             if reason_against(r, now=now, holder=holder, is_forced=force, limits=limits):
                 return None
-            aws = r.aws.after_begin(now) if leads else r.aws
+            aws = replace(r.aws, began_at=now) if leads else r.aws
             self.record = replace(r, holder=holder, expires_at=expires_at, fence=r.fence + 1, aws=aws)
             lease = Lease(credential_id=r.credential_id, holder=holder, fence=self.record.fence)
             return Acquired(lease=lease, told={"record": self.record})
@@ -60,7 +61,7 @@ class MemoryLock:
 
     def note_skip(self, now: datetime) -> None:
         with self.faults.around("note_skip"):
-            self.record = replace(self.record, aws=self.record.aws.after_skip(now))
+            self.record = replace(self.record, aws=replace(self.record.aws, seen_at=now))
 
     def claim(
         self, lease: Lease, claim: Claim, *, over: LockRecord, plan: str, served: Collection[int]
@@ -143,7 +144,7 @@ class MemoryLock:
             if done:
                 self.record = replace(
                     self.record,
-                    aws=r.aws.after_success(done.led_at) if done.led_at else r.aws,
+                    aws=AwsSigns(seen_at=done.led_at) if done.led_at else r.aws,
                     led_at=done.led_at or r.led_at,
                     claim=None,
                     promoting=False,

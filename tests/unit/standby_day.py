@@ -162,9 +162,9 @@ class Day:
         if comes_to is Aws.DEAD:
             return
         if comes_to is Aws.SKIPS or not self._may_acquire(at, clock):
-            self._signs = self._signs.after_skip(_time(clock))
+            self._signs = replace(self._signs, seen_at=_time(clock))
             return
-        self._signs = self._signs.after_begin(_time(clock))
+        self._signs = replace(self._signs, began_at=_time(clock))
         self._acquire(clock)
         if comes_to in {Aws.FAILS, Aws.FAILS_PENDING, Aws.OTHER_PLAN}:
             self._pending |= comes_to is Aws.FAILS_PENDING
@@ -175,7 +175,7 @@ class Day:
         elif comes_to in {Aws.WORKS, Aws.SLOW}:
             done = at + (QUICK if comes_to is Aws.WORKS else self.rules.run - 1)
             self._promote(clock, done, self.aws_clock, "aws")
-            self._signs = self._signs.after_success(_time(done + self.aws_clock))
+            self._signs = AwsSigns(seen_at=_time(done + self.aws_clock))
 
     def _call_oci(self, at: float) -> None:
         if not self._may_acquire(at, at):

@@ -14,7 +14,6 @@ from lockstep.cli import app
 from lockstep.cli.giving import Desk
 from lockstep.errors import AuditLogUnreachableError
 from lockstep.model import Credential
-from lockstep.orders import OrderState
 from lockstep.plan_file import load_plan
 from lockstep.ports import AuditLog, Clock, Lock, Signer
 from sandbox import plans
@@ -40,13 +39,6 @@ class _Clouds:
 
     def stream(self, cloud: str, _credential: Credential) -> tuple[AuditLog, Signer]:
         return self.world.audit_logs[cloud], self.world.signers[cloud]
-
-    def orders(self, credential: Credential) -> "_Clouds":
-        del credential
-        return self
-
-    def read(self) -> OrderState:
-        return OrderState(credential_id=self.world.credential.id, active_plan="0" * 64)
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ from lockstep.audit.order_event import event_of_order
 from lockstep.audit.seal import Witnessed
 from lockstep.audit.witness import event_of_witness
 from lockstep.messages import FailedRun, RotatedRun
-from lockstep.orders import Activate, CancelEnrolment, Enrol, Order, OrderState, Pause, Resume, Retry, Revoke
+from lockstep.model import LockRecord
+from lockstep.orders import Activate, CancelEnrolment, Enrol, Order, Pause, Resume, Retry, Revoke
 from tests.fuzz.test_inputs import EVENTS
 from tests.support.memory import EPOCH
 
@@ -70,7 +71,7 @@ RECORDED: dict[str, Event] = {
     "failed before a claim": of_run("failed"),
     "failed with a claim": of_run("failed", claim=EVENTS["audit"][0]["claim"]),
     **{
-        f"{number} {order.name}": of_order(order.name, order.details(OrderState(credential_id="c")))
+        f"{number} {order.name}": of_order(order.name, order.details(LockRecord(credential_id="c")))
         for number, order in enumerate(ORDERS)
     },
     "retire": of_order("retire", {"left_alive": [1, 2]}),

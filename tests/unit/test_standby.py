@@ -77,13 +77,6 @@ def test_aws_is_trusted_when_it_was_seen_and_left_nothing_unfinished(
     assert trusts(signs, bounds(PLAN, NOON)) is trusted
 
 
-def test_only_a_success_takes_an_unfinished_run_back() -> None:
-    began = AwsSigns(seen_at=_at(-40)).after_begin(_at(0))
-    assert began == AwsSigns(seen_at=_at(-40), began_at=_at(0))
-    assert began.after_skip(_at(20)) == AwsSigns(seen_at=_at(20), began_at=_at(0))
-    assert began.after_success(_at(1)) == AwsSigns(seen_at=_at(1))
-
-
 @pytest.mark.parametrize(
     ("now", "due", "left"),
     [
