@@ -248,7 +248,7 @@ def test_the_lock_is_read_consistently(lock: DynamoDbHarness) -> None:
     "change",
     [
         {"holder": {"N": "1"}},
-        {"pending_generation": {"N": "1"}, "format": {"N": "2"}},
+        {"pending_generation": {"N": "1"}, "format": {"N": "1"}},
         {"format": {"S": "2"}},
         {"fence": {"S": "many"}},
         {"head_aws": {"S": "aa"}},

@@ -82,7 +82,7 @@ ITEM = {
     "claim_rotation_id": {"S": "run-1"},
     "current_generation": {"N": "6"},
     "plan": {"S": "of-a-plan"},
-    "format": {"N": "2"},
+    "format": {"N": "1"},
     "alive": {"NS": ["5", "6"]},
     "paused": {"BOOL": True},
     "activate": {"S": "of-another-plan"},
