@@ -1,7 +1,6 @@
 """The agent: reads a credential for applications beside it, in whatever language they are written.
 
-settings.py   the file that configures it
-compiled.py   what the agent needs of that file
+settings.py   the file that configures it, read and checked
 token_file.py the token that requests must bring
 sources.py    where values are read
 values.py     what is kept of them, and for how long it may be served

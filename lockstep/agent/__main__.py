@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from lockstep.agent import DEFAULT_SETTINGS
-from lockstep.agent.compiled import SettingsError, settings_of
 from lockstep.agent.listening import ListenError
+from lockstep.agent.settings import SettingsError, load_settings
 from lockstep.agent.token_file import TokenError
 from lockstep.environment import AgentExtraMissingError, OciExtraMissingError, line_of
 
@@ -46,11 +46,10 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("lockstep").setLevel(logging.INFO)
     try:
-        settings = settings_of(asked.config)
+        settings = load_settings(asked.config)
         if asked.check:
             return 0
-        # Now, so that it and the process that checks the settings are not in memory at the same time.
-        from lockstep.agent.serve import once, serve  # noqa: PLC0415
+        from lockstep.agent.serve import once, serve  # noqa: PLC0415 - a package that is missing is told below
 
         return once(settings) if asked.once else serve(settings)
     except SettingsError as error:

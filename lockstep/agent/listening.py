@@ -4,7 +4,6 @@ import os
 import socket
 from pathlib import Path
 
-from lockstep.agent.compiled import Listen
 from lockstep.errors import TerminalError
 
 _WAITING = 1024
@@ -14,27 +13,32 @@ class ListenError(TerminalError):
     """The agent cannot listen there."""
 
 
-def listener_of(listen: Listen) -> socket.socket:
+def listener_of(host: str, port: int, path: Path | None = None) -> socket.socket:
     """A socket that listens: from now on requests wait instead of being refused. One that was left over is replaced.
+
+    Args:
+        host: An address of this machine.
+        port: 0: a free one.
+        path: Of a Unix socket, instead of both.
 
     Raises:
         ListenError: Another program listens there, or this one may not.
     """
     try:
-        listener = _port(listen) if listen.socket is None else _unix_socket(listen.socket)
+        listener = _port(host, port) if path is None else _unix_socket(path)
         listener.listen(_WAITING)
     except OSError as error:
-        where = str(listen.socket or f"{listen.host}:{listen.port}")
+        where = str(path or f"{host}:{port}")
         raise ListenError(path=where, code=error.strerror or type(error).__name__) from None
     return listener
 
 
-def _port(listen: Listen) -> socket.socket:
-    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+def _port(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Named as TCP, or asyncio would not send small answers at once, and each would wait 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((listen.host, listen.port))
+    listener.bind((host, port))
     return listener
 
 

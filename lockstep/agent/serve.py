@@ -12,11 +12,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lockstep.agent import files, hooks
-from lockstep.agent.compiled import CompiledSettings, File
 from lockstep.agent.given import Given
 from lockstep.agent.http import Dialect, app_of
 from lockstep.agent.listening import listener_of
 from lockstep.agent.server import server_of
+from lockstep.agent.settings import File, Settings
 from lockstep.agent.sources import reader_of
 from lockstep.agent.token_file import TokenFile
 from lockstep.agent.values import Secret, Values, said
@@ -42,7 +42,7 @@ class Agent:
         clock: Seconds that only grow, and that count while the machine is suspended.
     """
 
-    def __init__(self, settings: CompiledSettings, clock: Callable[[], float] = boot_seconds) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], float] = boot_seconds) -> None:
         self.values = Values(list(_secrets(settings)), clock)
         self.given = Given(SystemClock().now)
         self._settings = settings
@@ -111,7 +111,7 @@ class Agent:
                 _warn("a store was not read", value.problem, secret=value.secret.name)
 
     def _read_until_over(self) -> None:
-        interval = self._settings.refresh.total_seconds()
+        interval = self._settings.how_often.total_seconds()
         # In small steps: waiting does not count the time in which the machine is suspended.
         while not self._over.wait(min(1.0, interval / 4)):
             if self._clock() - self._read_at >= interval:
@@ -156,7 +156,8 @@ class Agent:
 
     def _write(self, file: File) -> bool:
         """Write a file if what it says has changed. A value that may be dead is not written."""
-        value = self.values.find(file.served.app_user)
+        served = self._settings.served_by(file)
+        value = self.values.find(served.secrets.app_user)
         kept = value.served if value else None
         if value is None or kept is None:
             return False
@@ -174,14 +175,14 @@ class Agent:
             file.path,
             SecretStr(text),
             mode=file.mode,
-            uid=file.uid,
-            gid=file.gid,
+            uid=file.owner,
+            gid=file.group,
             before=self._written.get(file.path),
         ):
             logger.info("file written", extra={"path": str(file.path), "generation": login.generation})
             self._written[file.path] = SecretStr(text)
             self._owed.add(file.path)
-        self.given.note(file.served.id, str(file.path), kept.value.generation)
+        self.given.note(served.id, str(file.path), kept.value.generation)
         return True
 
     def _run_hook(self, file: File) -> bool:
@@ -194,12 +195,13 @@ class Agent:
         return True
 
 
-def serve(settings: CompiledSettings) -> int:
+def serve(settings: Settings) -> int:
     """Run the agent until SIGTERM or SIGINT; the exit status."""
     forbid_core_dumps()
     _end_by_an_exception(0)
     token = TokenFile(settings.token_file)
-    listener = listener_of(settings.listen)
+    listen = settings.listen
+    listener = listener_of(listen.host, listen.port, listen.socket)
     agent = Agent(settings)
     # Before reads that may take long: it would end the process.
     signal.signal(signal.SIGHUP, lambda *_received: agent.hurry())
@@ -208,7 +210,7 @@ def serve(settings: CompiledSettings) -> int:
         agent.values,
         matches=token.matches,
         given=agent.given,
-        path_prefix=settings.listen.path_prefix,
+        path_prefix=listen.path_prefix,
     )
     server, end = server_of(app_of(dialect), graceful_seconds=5)
 
@@ -216,29 +218,29 @@ def serve(settings: CompiledSettings) -> int:
     for number in _ENDS:
         signal.signal(number, end)
     with agent.refreshing(), listener:
-        where = settings.listen.socket or "{}:{}".format(*listener.getsockname()[:2])
+        where = listen.socket or "{}:{}".format(*listener.getsockname()[:2])
         logger.info("the agent answers", extra={"at": str(where)})
         server.run([listener])
     return 0
 
 
-def once(settings: CompiledSettings) -> int:
+def once(settings: Settings) -> int:
     """Read every secret and write every file, for a job or an init container; the exit status."""
     forbid_core_dumps()
     _end_by_an_exception(3)
     return 0 if Agent(settings).refresh() else 3
 
 
-def _secrets(settings: CompiledSettings) -> Iterator[Secret]:
-    readers = {store.name: reader_of(store) for store in settings.stores}
+def _secrets(settings: Settings) -> Iterator[Secret]:
+    readers = {store.name: reader_of(store) for store in settings.stores_in_turn}
     for served in settings.serve:
-        for name in served.secrets:
+        for name in served.secrets.names:
             yield Secret(
                 name=name,
                 credential_id=served.id,
                 overlap=served.overlap,
                 sources={store: reader(served.id, name) for store, reader in readers.items()},
-                has_login=name == served.app_user,
+                has_login=name == served.secrets.app_user,
             )
 
 

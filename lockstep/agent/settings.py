@@ -11,7 +11,7 @@ files:
 
 import grp
 import pwd
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -19,10 +19,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from lockstep.agent import compiled
-from lockstep.agent.compiled import CompiledSettings, SettingsError
 from lockstep.agent.files import FORMATS
-from lockstep.compiled import fields_of
+from lockstep.compiled import Store
+from lockstep.errors import TerminalError
 from lockstep.plan_fields import CredentialId, Duration, Name, SecretName, Section, Text
 from lockstep.plan_file import PlanProblemsError, load_plan
 from lockstep.plan_messages import problems_of
@@ -34,6 +33,16 @@ DEFAULT_PORT = 2773
 REFRESHES_IN_AN_OVERLAP = 4
 """Several reads may fail before a value has to be refused."""
 MAX_CHARACTERS = 262_144
+AS_THE_PROCESS = -1
+"""An owner or group of a file that is not named."""
+
+
+class SettingsError(TerminalError):
+    """The agent's settings are not valid."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__()
 
 
 def _mode(value: object) -> object:
@@ -42,6 +51,26 @@ def _mode(value: object) -> object:
     if not (text.isdecimal() and len(text) <= 4 and set(text) <= set("01234567")):  # noqa: PLR2004 - digits
         raise ValueError('write a mode as four octal digits: "0640"')
     return int(text, 8)
+
+
+def _id(what: str, of_name: Callable[[str], int], value: object) -> int:
+    """The id of a user or a group of this machine, by its name."""
+    if value is None:
+        return AS_THE_PROCESS
+    if not isinstance(value, str):
+        raise ValueError("must be a name")  # noqa: TRY004 - pydantic tells of a ValueError
+    try:
+        return of_name(value)
+    except KeyError:
+        raise ValueError(f"this machine has no {what} {value}") from None
+
+
+def _uid(value: object) -> int:
+    return _id("owner", lambda name: pwd.getpwnam(name).pw_uid, value)
+
+
+def _gid(value: object) -> int:
+    return _id("group", lambda name: grp.getgrnam(name).gr_gid, value)
 
 
 class Signal(Section):
@@ -58,6 +87,8 @@ class File(Section):
         credential: Needed where the agent has several.
         database: Whose address it gets; none: the credential's first.
         template: A jinja2 template instead of a format.
+        owner: Named in the file, an id here.
+        group: Likewise.
         command: Runs after a change; its first word is a program.
         command_timeout: After which it is ended.
     """
@@ -68,8 +99,8 @@ class File(Section):
     format: Literal["json", "env", "pgpass", "my-cnf", "pgbouncer-userlist"] | None = None
     template: Path | None = None
     mode: Annotated[int, BeforeValidator(_mode)] = 0o600
-    owner: str | None = None
-    group: str | None = None
+    owner: Annotated[int, BeforeValidator(_uid)] = AS_THE_PROCESS
+    group: Annotated[int, BeforeValidator(_gid)] = AS_THE_PROCESS
     command: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     command_timeout: Duration = timedelta(seconds=30)
     signal: Signal | None = None
@@ -83,14 +114,6 @@ class File(Section):
         if self.mode & 0o007:
             raise ValueError("mode: everybody could read the password; use 0600 or 0640 and a group")
         return self
-
-    def compile(self, served: compiled.Served) -> compiled.File:
-        """What the agent needs of it."""
-        given = {n: getattr(self, n) for n in compiled.File.model_fields() if n in type(self).model_fields}
-        signal = self.signal and compiled.Signal(**fields_of(compiled.Signal, self.signal))
-        uid = -1 if self.owner is None else pwd.getpwnam(self.owner).pw_uid
-        gid = -1 if self.group is None else grp.getgrnam(self.group).gr_gid
-        return compiled.File(**{**given, "served": served, "signal": signal, "uid": uid, "gid": gid})
 
 
 class Listen(Section):
@@ -127,20 +150,22 @@ class SecretPair(Section):
     app_user: SecretName
     connection_blob: SecretName | None = None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One or both."""
+        return (self.app_user, self.connection_blob) if self.connection_blob else (self.app_user,)
+
 
 class Served(Section):
-    """A credential, where there is no plan to look it up in."""
+    """A credential that is served.
+
+    Attributes:
+        overlap: How long a value logs in after a newer one was promoted.
+    """
 
     id: CredentialId
     secrets: SecretPair
     overlap: Duration
-
-    def compile(self) -> compiled.Served:
-        """What the agent needs of it."""
-        names = self.secrets
-        return compiled.Served(
-            id=self.id, app_user=names.app_user, connection_blob=names.connection_blob, overlap=self.overlap
-        )
 
 
 class Settings(Section):
@@ -183,23 +208,18 @@ class Settings(Section):
         """How often the stores are asked."""
         return self.refresh or min(self.shortest_overlap / REFRESHES_IN_AN_OVERLAP, timedelta(minutes=1))
 
-    def compile(self) -> CompiledSettings:
-        """What the agent needs of them, once there is nothing wrong with them."""
-        serve = [s.compile() for s in self.serve]
-        return CompiledSettings(
-            stores=tuple(s.compile() for s in sorted(self.stores, key=lambda s: s.name != self.nearest)),
-            serve=tuple(serve),
-            refresh=self.how_often,
-            listen=compiled.Listen(**fields_of(compiled.Listen, self.listen)),
-            token_file=self.token_file,
-            files=tuple(
-                f.compile(next(s for s in serve if f.credential in (None, s.id))) for f in self.files
-            ),
-        )
+    @property
+    def stores_in_turn(self) -> tuple[Store, ...]:
+        """The stores, the nearest first."""
+        return tuple(s.compile() for s in sorted(self.stores, key=lambda s: s.name != self.nearest))
+
+    def served_by(self, file: File) -> Served:
+        """The credential whose login a file has."""
+        return next(s for s in self.serve if file.credential in (None, s.id))
 
 
-def load_settings(file: Path) -> CompiledSettings:
-    """Read and check the settings, and the plan that they name.
+def load_settings(file: Path) -> Settings:
+    """Read and check the settings; where they name a plan, its stores and credentials are in them.
 
     Raises:
         SettingsError: With every mistake.
@@ -220,7 +240,7 @@ def load_settings(file: Path) -> CompiledSettings:
         raise SettingsError([f"plan: {problem}" for problem in error.problems]) from None
     if problems := list(_problems(settings)):
         raise SettingsError(problems)
-    return settings.compile()
+    return settings
 
 
 def _from_plan(settings: Settings, *, base: Path) -> Settings:
@@ -254,8 +274,6 @@ def _problems(settings: Settings) -> Iterator[str]:
     if settings.how_often < timedelta(seconds=1):
         yield "refresh: must be at least 1s"
     ids = [served.id for served in settings.serve]
-    users = {entry.pw_name for entry in pwd.getpwall()}
-    groups = {entry.gr_name for entry in grp.getgrall()}
     paths = [file.path for file in settings.files]
     for i, file in enumerate(settings.files):
         if file.path in (settings.token_file, *paths[:i]):
@@ -264,6 +282,3 @@ def _problems(settings: Settings) -> Iterator[str]:
             yield f"files[{i}].credential: needed, there are several: {', '.join(ids)}"
         elif file.credential not in (None, *ids):
             yield f"files[{i}].credential: there is no {file.credential}, only {', '.join(ids)}"
-        for what, name, known in (("owner", file.owner, users), ("group", file.group, groups)):
-            if name is not None and name not in known:
-                yield f"files[{i}].{what}: this machine has no {what} {name}"

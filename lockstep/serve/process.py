@@ -5,7 +5,6 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lockstep.agent.compiled import Listen
 from lockstep.agent.listening import listener_of
 from lockstep.agent.server import server_of
 from lockstep.cli.operator import operator
@@ -36,7 +35,7 @@ class Address:
         Raises:
             ListenError: The port is taken, or this user may not.
         """
-        listener = listener_of(Listen(host=host, port=port, socket=None, path_prefix="/"))
+        listener = listener_of(host, port)
         return cls(listener, host, listener.getsockname()[1])
 
     @property

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from lockstep.agent.compiled import Listen
 from lockstep.agent.given import Given
 from lockstep.agent.http import Dialect, app_of
 from lockstep.agent.listening import listener_of
@@ -130,7 +129,7 @@ class Address:
 def answering(values: Values) -> Iterator[Address]:
     """The agent's answers on a free port of loopback."""
     dialect = Dialect(values, matches=TOKEN.__eq__, given=Given(lambda: NOW))
-    listener = listener_of(Listen(host="127.0.0.1", port=0, socket=None, path_prefix="/v1/"))
+    listener = listener_of("127.0.0.1", 0)
     server, end = server_of(app_of(dialect), graceful_seconds=5)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()

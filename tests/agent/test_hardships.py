@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from lockstep.agent import serve
-from lockstep.agent.compiled import Listen
 from lockstep.agent.listening import ListenError, listener_of
 from lockstep.agent.serve import Agent
 from lockstep.agent.settings import load_settings
@@ -174,23 +173,19 @@ def test_a_machine_that_was_suspended_reads_within_a_second(tmp_path: Path) -> N
         until(lambda: machine.has(2))
 
 
-def _listen(**more: Any) -> Listen:  # noqa: ANN401 - any field
-    return Listen(**{"host": "127.0.0.1", "port": 0, "socket": None, "path_prefix": "/v1/", **more})
-
-
 def test_a_socket_that_was_left_over_is_replaced(tmp_path: Path) -> None:
     at = tmp_path / "agent.sock"
-    listener_of(_listen(socket=at)).close()
+    listener_of("127.0.0.1", 0, at).close()
     assert at.is_socket()
-    with listener_of(_listen(socket=at)), socket.socket(socket.AF_UNIX) as client:
+    with listener_of("127.0.0.1", 0, at), socket.socket(socket.AF_UNIX) as client:
         client.connect(str(at))
 
 
 def test_a_socket_of_another_agent_is_left_to_it(tmp_path: Path) -> None:
     at = tmp_path / "agent.sock"
-    with listener_of(_listen(socket=at)):
+    with listener_of("127.0.0.1", 0, at):
         with pytest.raises(ListenError, match="another program listens there"):
-            listener_of(_listen(socket=at))
+            listener_of("127.0.0.1", 0, at)
         assert at.is_socket()
 
 
@@ -200,7 +195,7 @@ def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     link.symlink_to(file)
     for at in (file, link, tmp_path):
         with pytest.raises(ListenError, match="something else is there"):
-            listener_of(_listen(socket=at))
+            listener_of("127.0.0.1", 0, at)
     assert file.read_text() == "of somebody"
     assert link.is_symlink()
 

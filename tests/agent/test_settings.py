@@ -3,7 +3,6 @@
 import errno
 import os
 import pwd
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,9 +12,7 @@ from typing import Any
 
 import pytest
 
-from lockstep.agent import settings
-from lockstep.agent.compiled import CompiledSettings, SettingsError, Signal, settings_of
-from lockstep.agent.settings import load_settings
+from lockstep.agent.settings import Settings, SettingsError, Signal, load_settings
 from lockstep.agent.token_file import TokenError, TokenFile, token_of
 from sandbox.agent import command, settings_file
 
@@ -28,24 +25,24 @@ STORES: dict[str, Any] = {
 }
 
 
-def _load(folder: Path, document: Mapping[str, Any]) -> CompiledSettings:
+def _load(folder: Path, document: Mapping[str, Any]) -> Settings:
     return load_settings(settings_file(folder, document))
 
 
 def test_a_plan_says_stores_names_and_overlaps(tmp_path: Path) -> None:
     found = _load(tmp_path, PLAN)
     assert [s.id for s in found.serve] == ["multi-cloud/app_user"]
-    assert found.serve[0].secrets == ("multi-cloud/app_user", "multi-cloud/connection_blob")
-    assert found.refresh == timedelta(minutes=1)
-    assert [store.name for store in found.stores] == ["aws", "oci"]
+    assert found.serve[0].secrets.names == ("multi-cloud/app_user", "multi-cloud/connection_blob")
+    assert found.how_often == timedelta(minutes=1)
+    assert [store.name for store in found.stores_in_turn] == ["aws", "oci"]
     nearest = _load(tmp_path, {**PLAN, "nearest": "oci"})
-    assert [store.name for store in nearest.stores] == ["oci", "aws"]
+    assert [store.name for store in nearest.stores_in_turn] == ["oci", "aws"]
 
 
 def test_without_a_plan_the_settings_say_it(tmp_path: Path) -> None:
     found = _load(tmp_path, STORES)
     assert found.serve[0].overlap == timedelta(minutes=12)
-    assert found.serve[0].secrets == ("a",)
+    assert found.serve[0].secrets.names == ("a",)
     assert (found.listen.host, found.listen.port) == ("127.0.0.1", 2773)
 
 
@@ -53,32 +50,18 @@ def test_a_file_has_the_login_of_its_credential_and_the_owner_that_is_named(tmp_
     own = {"owner": pwd.getpwuid(os.geteuid()).pw_name, "signal": {"pid_file": "/run/a.pid"}}
     serve = [*STORES["serve"], {"id": "b", "secrets": {"app_user": "b"}, "overlap": "13m"}]
     files = [{**FILE, **own, "credential": "b"}, {"path": "/run/b", "template": "/t", "credential": "a"}]
-    first, second = _load(tmp_path, {**STORES, "serve": serve, "files": files}).files
-    assert (first.served.id, first.uid, first.gid, first.mode) == ("b", os.geteuid(), -1, 0o600)
+    found = _load(tmp_path, {**STORES, "serve": serve, "files": files})
+    first, second = found.files
+    assert (found.served_by(first).id, first.owner, first.group, first.mode) == ("b", os.geteuid(), -1, 0o600)
     assert first.signal == Signal(name="HUP", pid_file=Path("/run/a.pid"))
-    assert (second.served.id, second.template, second.signal) == ("a", Path("/t"), None)
+    assert (found.served_by(second).id, second.template, second.signal) == ("a", Path("/t"), None)
 
 
-def test_a_child_process_gives_the_same_settings_and_mistakes(tmp_path: Path) -> None:
-    file = settings_file(tmp_path, {**PLAN, "files": [FILE]} | {"credentials": ["multi-cloud/app_user"]})
-    assert settings_of(file) == load_settings(file)
-    with pytest.raises(SettingsError) as caught:
-        settings_of(tmp_path / "none.yaml")
-    assert caught.value.problems == ["cannot be read: No such file or directory"]
-
-
-def test_a_child_process_that_dies_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "load_settings", lambda _file: os.kill(os.getpid(), signal.SIGKILL))
-    with pytest.raises(SettingsError) as caught:
-        settings_of(tmp_path / "agent.yaml")
-    assert caught.value.problems == ["could not be checked: the process that reads them has died"]
-
-
-def test_the_agent_does_not_keep_in_memory_what_checks_its_settings(tmp_path: Path) -> None:
+def test_the_agent_does_not_load_what_it_may_never_need(tmp_path: Path) -> None:
     program = (
         "import sys; from lockstep.agent.__main__ import main; import lockstep.agent.serve, lockstep.agent.sources; "
         f"assert main(['--check', '--config', {str(settings_file(tmp_path, PLAN))!r}]) == 0; "
-        "print(*sorted({'pydantic', 'ruamel', 'jinja2', 'typer', 'prometheus_client'} & sys.modules.keys()))"
+        "print(*sorted({'jinja2', 'typer', 'prometheus_client'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)  # noqa: S603
     assert done.stdout.split() == []
@@ -107,6 +90,7 @@ FILE = {"path": "/run/a", "format": "pgpass"}
             {"files": [{**FILE, "owner": "no-such-user"}]},
             "files[0].owner: this machine has no owner no-such-user",
         ),
+        ({"files": [{**FILE, "group": {"a": "pa55word"}}]}, "files[0].group: must be a name"),
         ({"files": [{**FILE, "command": []}]}, "files[0].command"),
         ({"files": [{**FILE, "credential": "x"}]}, "files[0].credential: there is no x"),
         ({"files": [{**FILE, "signal": {"name": "KILL", "pid_file": "/a"}}]}, "files[0].signal.name"),
