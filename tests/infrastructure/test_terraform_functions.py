@@ -3,7 +3,6 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -22,21 +21,21 @@ from tests.infrastructure.terraform.stack import (
 from tests.infrastructure.terraform.steps import STEPS
 from tests.infrastructure.terraform.world import World, in_compartment, permissions, running_world
 
-pytestmark = [needs_tools, pytest.mark.timeout(1800)]
+pytestmark = needs_tools
 
 Shared = tuple[Stack, Deployment]
 CASES = [(step, *case) for step, may in FUNCTIONS_MAY.items() for case in may]
 
 
 @pytest.fixture(name="shared", scope="module")
-def _shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
-    stack = Stack.new(tmp_path_factory.mktemp("federated"), federated())
+def _shared() -> Shared:
+    stack = Stack(plan=federated())
     return stack, stack.deploy(**FROM_AWS)
 
 
 @pytest.fixture(name="policy", scope="module")
 def _policy(shared: Shared) -> list[Statement]:
-    return statements(*shared)
+    return statements(shared[1])
 
 
 @pytest.fixture(name="world")
@@ -107,26 +106,26 @@ def test_it_cannot_do_the_work_of_another(
         STEPS[other](world, clients)
 
 
-def test_an_audit_that_reads_the_first_store_may_read_the_rings(shared: Shared, tmp_path: Path) -> None:
-    stack = shared[0].copy(tmp_path)
+def test_an_audit_that_reads_the_first_store_may_read_the_rings(shared: Shared) -> None:
+    stack = shared[0].copy()
     stack.plan["stores"].reverse()
-    after = statements(stack, stack.apply(**with_image(**FROM_AWS)))
+    after = statements(stack.apply(**with_image(**FROM_AWS)))
     rings = in_compartment(of_function("audit", after), stack.store["compartment_id"])
     assert permissions(rings) == {p for p, _ in FUNCTIONS_MAY["apply_db"]}
 
 
 def test_the_documentation_counts_the_statements_before_and_after(
-    shared: Shared, policy: list[Statement], tmp_path: Path
+    shared: Shared, policy: list[Statement]
 ) -> None:
     """`git show 27c6ac5:oci_fn/terraform` granted what a stack with keys has now."""
-    keys = Stack.new(tmp_path, plan_document())
-    before = Counter(who(s, deployed) for deployed in [keys.deploy()] for s in statements(keys, deployed))
-    stack = shared[0].copy(tmp_path / "keyless")
+    keys = Stack(plan=plan_document())
+    before = Counter(who(s, deployed) for deployed in [keys.deploy()] for s in statements(deployed))
+    stack = shared[0].copy()
     stack.plan["runners"]["oci"] = {"federation": plans.TO_AWS}
     first = stack.apply(**FROM_AWS, retired_secrets=["lockstep.aws-key"])
     stack.plan["runners"]["oci"]["federation"] = first.outputs["runners_oci_federation"]
     deployed = stack.apply(**with_image(**FROM_AWS, retired_secrets=["lockstep.aws-key"]))
-    after = Counter(who(s, deployed) for s in statements(stack, deployed))
+    after = Counter(who(s, deployed) for s in statements(deployed))
     table = (
         (ROOT / "docs/iam-oci.md").read_text().partition("| identity | before | after |\n|---|---|---|\n")[2]
     )

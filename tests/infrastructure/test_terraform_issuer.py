@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import shutil
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,23 +18,18 @@ from sandbox import plans
 from sandbox.oci import OciSandbox
 from sandbox.oci.keys import Key
 from tests.contract.oci_fixtures import sandbox_clients
-from tests.infrastructure.terraform import tenancy
 from tests.infrastructure.terraform.policies import Statement, allowed, statements
 from tests.infrastructure.terraform.stack import (
-    CONFIGURATION,
     Deployment,
     Document,
     Stack,
-    messages,
     needs_tools,
     plan_document,
-    succeeded,
     with_image,
 )
 from tests.infrastructure.terraform.world import of, permissions
 
-# Each test runs Terraform up to ten times.
-pytestmark = [needs_tools, pytest.mark.timeout(1800)]
+pytestmark = needs_tools
 
 BUCKET = "lockstep-issuer"
 FUNCTION = "oci_functions_function"
@@ -52,37 +45,29 @@ def issuing(**changes: object) -> Document:
     return document
 
 
-@pytest.fixture(name="blank", scope="module")
-def _blank(tmp_path_factory: pytest.TempPathFactory) -> Stack:
-    return Stack.new(tmp_path_factory.mktemp("blank"), issuing())
-
-
 @pytest.fixture(name="shared", scope="module")
-def _shared(blank: Stack, tmp_path_factory: pytest.TempPathFactory) -> tuple[Stack, Deployment]:
-    stack = blank.copy(tmp_path_factory.mktemp("shared"))
+def _shared() -> tuple[Stack, Deployment]:
+    stack = Stack(plan=issuing())
     outputs = stack.apply().outputs
     stack.name_made(outputs)
     paste(stack, outputs)
     return stack, stack.apply(**with_image())
 
 
+@pytest.fixture(name="fresh")
+def _fresh() -> Stack:
+    """One for a test that changes its plan."""
+    return Stack(plan=issuing())
+
+
 @pytest.fixture(name="policy", scope="module")
 def _policy(shared: tuple[Stack, Deployment]) -> list[Statement]:
-    return statements(*shared)
+    return statements(shared[1])
 
 
 def paste(stack: Stack, outputs: Mapping[str, Document]) -> None:
     """Write the output into the plan, as an operator does."""
     stack.plan["runners"]["oci"]["federation"] = outputs["runners_oci_federation"]
-
-
-def told(results: list[Document]) -> str:
-    return " ".join("\n".join(messages(results)).split())
-
-
-def changes_nothing(stack: Stack, **variables: object) -> None:
-    (planned,) = stack.run(("plan", None), **variables)
-    assert planned["code"] == 0, told([planned])
 
 
 # ---- what is made
@@ -179,13 +164,13 @@ def test_no_policy_lets_anybody_write_the_documents(
 
 
 def test_deny_policies_take_it_from_storage_administrators(
-    shared: tuple[Stack, Deployment], tmp_path: Path
+    shared: tuple[Stack, Deployment],
 ) -> None:
-    stack = shared[0].copy(tmp_path)
+    stack = shared[0]
     group = "ocid1.group.oc1..breakglass"
     variables = with_image(audit_deny_policies=True, audit_break_glass_group_ocid=group)
     own = stack.store["own_compartment_id"]
-    policy = statements(stack, stack.apply(**variables))
+    policy = statements(stack.apply(**variables))
     administrators = Statement(
         text="",
         denies=False,
@@ -231,17 +216,16 @@ def test_the_output_is_the_section_of_the_plan(shared: tuple[Stack, Deployment])
         first.subject,
         first.role_arn,
     )
-    changes_nothing(stack, **with_image())
 
 
 def test_a_function_whose_plan_names_another_key_is_refused(fresh: Stack) -> None:
     outputs = fresh.apply().outputs
     fresh.name_made(outputs)
-    (refused,) = fresh.run(("plan", None), **with_image())
+    refused = fresh.refused(**with_image())
     made = outputs["runners_oci_federation"]["key"]
     for name in ("id", "endpoint"):
         expected = f"runners.oci.federation.key.{name} in the plan: {made[name]} is expected."
-        assert expected in told([refused])
+        assert expected in refused
     paste(fresh, outputs)
     # A version that is not the newest: it signs until the plan goes on to the next.
     fresh.plan["runners"]["oci"]["federation"]["key"]["version"] = "ocid1.keyversion.oc1.eu.earlier"
@@ -259,9 +243,9 @@ def test_a_function_whose_plan_names_another_key_is_refused(fresh: Stack) -> Non
 )
 def test_another_issuer_is_refused_with_the_right_one(issuer: str, fresh: Stack) -> None:
     fresh.plan["runners"]["oci"]["federation"]["issuer"] = issuer
-    (refused,) = fresh.run(("plan", None))
+    refused = fresh.refused()
     right = "https://objectstorage.eu-frankfurt-1.oraclecloud.com/n/tenant/b/lockstep-issuer/o"
-    assert f"runners.oci.federation.issuer in the plan: {right} is expected" in told([refused])
+    assert f"runners.oci.federation.issuer in the plan: {right} is expected" in refused
     elsewhere = fresh.apply(adopt_issuer=True)
     assert not [b for b in elsewhere.all("oci_objectstorage_bucket") if b.startswith("issuer")]
     assert elsewhere.all("oci_kms_key")["issuer[0]"]
@@ -279,27 +263,20 @@ def test_the_bucket_is_the_one_that_the_command_writes(prefix: str, fresh: Stack
     assert "of-ours" in names
 
 
-# ---- a key that exists, another way to AWS, and the end
+# ---- a key that exists, and an issuer before the sessions
 
 
 def adopt(stack: Stack, **changes: object) -> Document:
-    """Put a vault and a key of others into the tenancy; the variables that adopt them."""
-    document = tenancy.read(stack.tenancy)
-    there = tenancy.Tenancy(document)
+    """Let a vault and a key of others be there; the variables that adopt them."""
     ends = {f"{name}_endpoint": f"https://estate-{name}" for name in ("management", "crypto")}
-    there.put("oci_kms_vault", VAULT, {"id": VAULT, "compartment_id": "ocid1.compartment.oc1..x", **ends})
-    key = {
-        "id": KEY,
-        "key_id": KEY,
+    stack.there["oci_kms_vault.adopted"] = ends
+    stack.there["oci_kms_key.issuer"] = {
         "compartment_id": "ocid1.compartment.oc1..x",
         "current_key_version": "ocid1.keyversion.oc1.eu.estate",
         "protection_mode": "HSM",
         "key_shape": [{"algorithm": "RSA", "length": "256"}],
-        "management_endpoint": ends["management_endpoint"],
         **changes,
     }
-    there.put("oci_kms_key", KEY, key)
-    tenancy.write(stack.tenancy, document)
     return {"vault_ocid": VAULT, "issuer_key_ocid": KEY}
 
 
@@ -315,7 +292,7 @@ def test_a_key_that_exists_is_adopted(fresh: Stack) -> None:
     paste(fresh, outputs)
     deployment = fresh.apply(**with_image(**adopting))
     assert set(deployment.all("oci_kms_key")) == {"secrets[0]", "audit[0]"}
-    [granted] = [s for s in statements(fresh, deployment) if "KEY_SIGN" in s.permissions]
+    [granted] = [s for s in statements(deployment) if "KEY_SIGN" in s.permissions]
     assert granted.compartment == "ocid1.compartment.oc1..x"
     assert granted.targets == {"target.key.id": {KEY}}
 
@@ -324,64 +301,17 @@ def test_a_key_that_exists_is_adopted(fresh: Stack) -> None:
     "changes", [{"protection_mode": "SOFTWARE"}, {"key_shape": [{"algorithm": "AES", "length": "32"}]}]
 )
 def test_a_key_that_does_not_fit_is_not_adopted(changes: Document, fresh: Stack) -> None:
-    (refused,) = fresh.run(("plan", None), **adopt(fresh, **changes))
-    assert "it must be an RSA key whose protection mode is HSM" in told([refused])
+    assert "it must be an RSA key whose protection mode is HSM" in fresh.refused(**adopt(fresh, **changes))
 
 
-def test_an_access_key_gives_way_to_sessions(fresh: Stack) -> None:
-    sessions = fresh.plan["runners"]["oci"]
+def test_the_issuer_can_be_there_before_the_function_uses_it(fresh: Stack) -> None:
+    keyless = fresh.apply()
     fresh.plan["runners"]["oci"] = {"aws_key_secret": "lockstep/aws-key"}
-    before = fresh.apply()
-    assert "runners_oci_federation" not in before.outputs
-    fresh.plan["runners"]["oci"] = sessions
-    assert 'by_hand["lockstep.aws-key"]' in told(fresh.run(("plan", None)))
-    after = fresh.apply(retired_secrets=["lockstep.aws-key"])
-    assert after.secrets.keys() == before.secrets.keys()
-    assert after.all("oci_kms_key")["issuer[0]"]
-
-
-def test_a_standby_goes_over_to_sessions_and_back(fresh: Stack) -> None:
-    to_aws = fresh.plan["runners"]["oci"]["federation"]
-    keys = {"aws_key_secret": "lockstep/aws-key"}
-    fresh.plan["runners"]["oci"] = keys
-    with_keys = fresh.deploy()
-
-    # At once it is refused, in words, and the standby stays as it is.
-    fresh.plan["runners"]["oci"] = {"federation": to_aws}
-    at_once = with_image(retired_secrets=["lockstep.aws-key"], plan_digest="f" * 64)
-    text = told(fresh.run(("plan", None), **at_once))
-    endpoint = with_keys.one("oci_kms_vault")["crypto_endpoint"]
-    assert f"runners.oci.federation.key.endpoint in the plan: {endpoint} is expected." in text
-    assert "invalid error message" not in text
-
-    # The issuer first, while the standby goes on with its key.
-    fresh.plan["runners"]["oci"] = keys
+    assert "runners_oci_federation" not in fresh.apply().outputs
+    fresh.name_made(fresh.apply().outputs)
     both = fresh.apply(**with_image(keep_issuer=BUCKET))
-    assert both.one(FUNCTION)["config"] == with_keys.one(FUNCTION)["config"]
-    assert not [s for s in statements(fresh, both) if "KEY_SIGN" in s.permissions]
-    issuer = both.outputs["runners_oci_federation"]
-    assert issuer["issuer"] == to_aws["issuer"]
-
-    fresh.plan["runners"]["oci"] = {"federation": {**issuer, "role_arn": to_aws["role_arn"]}}
-    assert parse_plan(json.dumps(fresh.plan), base=Path()).compiled.to_aws
-    after = fresh.apply(**at_once)
-    assert "f" * 64 in after.one(FUNCTION)["config"]["LOCKSTEP_PLAN"]
-    assert [s for s in statements(fresh, after) if "KEY_SIGN" in s.permissions]
-
-    fresh.plan["runners"]["oci"] = keys
-    assert "Instance cannot be destroyed" in told(fresh.run(("plan", None), **with_image()))
-    back = fresh.apply(**with_image(keep_issuer=BUCKET))
-    assert not [s for s in statements(fresh, back) if "KEY_SIGN" in s.permissions]
+    assert not [s for s in statements(both) if "KEY_SIGN" in s.permissions]
     for kind in ("oci_kms_key", "oci_objectstorage_bucket"):
-        assert back.all(kind)["issuer[0]"]["id"] == both.all(kind)["issuer[0]"]["id"]
-
-
-def test_the_key_goes_with_a_trial(fresh: Stack) -> None:
-    fresh.apply()
-    assert "Instance cannot be destroyed" in told(fresh.run(("destroy", None)))
-    shutil.copyfile(CONFIGURATION / "trial_override.tf.example", fresh.folder / "trial_override.tf")
-    succeeded(fresh.run(("destroy", None)))
-    resources = tenancy.read(fresh.tenancy)["resources"].values()
-    keys = Counter(r["lifecycle"] for r in resources if r["type"] == "oci_kms_key")
-    assert keys == {"PENDING_DELETION": 3}
-    assert not [r for r in resources if r["type"] == "oci_objectstorage_bucket"]
+        assert both.all(kind)["issuer[0]"] == keyless.all(kind)["issuer[0]"]
+    made, asked = (one.outputs["runners_oci_federation"] for one in (both, keyless))
+    assert {**made, "role_arn": asked["role_arn"]} == asked

@@ -43,8 +43,8 @@ pytestmark = needs_tools
 
 
 @pytest.fixture(scope="module")
-def policy(stack: Stack, deployed: Deployment) -> list[Statement]:
-    return statements(stack, deployed)
+def policy(deployed: Deployment) -> list[Statement]:
+    return statements(deployed)
 
 
 @pytest.fixture
@@ -70,13 +70,13 @@ def test_the_runners_have_the_same_permissions_as_in_the_sandbox(
 
 
 def test_where_the_plan_sends_events_the_function_may_publish_in_the_compartment_of_the_topic(
-    deployed: Deployment, stack: Stack, policy: list[Statement], tmp_path: Path
+    deployed: Deployment, stack: Stack, policy: list[Statement]
 ) -> None:
     topics = "ocid1.compartment.oc1..topics"
-    telling = stack.copy(tmp_path)
+    telling = stack.copy()
     topic = {"topic_id": "ocid1.onstopic.oc1.eu.a", "compartment_id": topics, "region": "eu-frankfurt-1"}
     telling.plan["events"] = {"oci": topic}
-    after = statements(telling, telling.apply(**with_image()))
+    after = statements(telling.apply(**with_image()))
     group = "lockstep-oci-runner"
     now, before = of(group, after, deployed), of(group, policy, deployed)
     [added] = [s for s in now if s not in before]
@@ -90,26 +90,25 @@ def test_the_rings_are_alone_in_their_compartment(stack: Stack, deployed: Deploy
     there = [s["secret_name"] for s in deployed.secrets.values() if s["compartment_id"] == rings]
     assert sorted(there) == sorted(deployed.outputs["slots"])
     others = [
-        r["address"]
-        for r in deployed.resources
-        if r["values"].get("compartment_id") == rings
-        and r["mode"] == "managed"
-        and r["type"] not in {"oci_vault_secret", "oci_identity_policy"}
+        address
+        for address, values in deployed.resources.items()
+        if values.get("compartment_id") == rings
+        and not address.startswith(("oci_vault_secret.", "oci_identity_policy."))
     ]
     assert others == []
 
 
 @pytest.mark.parametrize("credentials", [1, 12])
 def test_the_size_of_the_policies_does_not_depend_on_the_number_of_credentials(
-    credentials: int, policy: list[Statement], stack: Stack, deployed: Deployment, tmp_path: Path
+    credentials: int, policy: list[Statement], stack: Stack, deployed: Deployment
 ) -> None:
-    copy = stack.copy(tmp_path)
+    copy = stack.copy()
     first = copy.plan["credentials"][0]
     copy.plan["credentials"] += [
         {**first, "id": f"more/app_{i}/user", "username": f"more_{i}"} for i in range(credentials)
     ]
     assert len(set(names_of(copy.plan))) == len(names_of(copy.plan))
-    more = statements(copy, copy.apply(**with_image()))
+    more = statements(copy.apply(**with_image()))
     assert sorted(len(s.text) for s in more) == sorted(len(s.text) for s in policy)
     assert deployed.resources
 
@@ -154,12 +153,10 @@ def test_schedules_find_the_function_and_call_it(policy: list[Statement], deploy
     assert calls.targets == {"target.function.id": {deployed.one("oci_functions_function")["id"]}}
 
 
-def test_dynamic_groups_name_the_function_and_the_schedules_by_ocid(
-    stack: Stack, deployed: Deployment
-) -> None:
+def test_dynamic_groups_name_the_function_and_the_schedules_by_ocid(deployed: Deployment) -> None:
     groups = deployed.all("oci_identity_dynamic_group")
     function, schedules = matching_rules(
-        stack, [groups["function[0]"]["matching_rule"], groups["schedules[0]"]["matching_rule"]]
+        [groups["function[0]"]["matching_rule"], groups["schedules[0]"]["matching_rule"]]
     )
     assert _clauses(function) == [
         ("resource.type", "fnfunc"),
@@ -323,12 +320,10 @@ def test_the_runners_only_add_to_their_own_audit_log(
     assert not succeeds(function.objects.put_object, world.sandbox.namespace, bucket, entry, b"forged")
 
 
-def test_an_application_reads_only_its_own_credential(
-    world: World, stack: Stack, deployed: Deployment
-) -> None:
+def test_an_application_reads_only_its_own_credential(world: World, deployed: Deployment) -> None:
     grants = deployed.outputs["application_grants"]["multi-cloud/app_user"]
     policy = [f"Allow dynamic-group id ocid1.dynamicgroup.oc1..app {grant}" for grant in grants]
-    given = statements(stack, Deployment(resources=(_policy(policy),), outputs={}))
+    given = statements(_policy(policy))
     vault = sandbox_vault(world.sandbox, world.permit("application", given))
     assert vault.read_named("multi-cloud.app_user.0").data
     assert vault.read_named("multi-cloud.connection_blob.3").data
@@ -338,11 +333,8 @@ def test_an_application_reads_only_its_own_credential(
             reader.read_named(name)
 
 
-def _policy(texts: Sequence[str]) -> dict[str, object]:
-    address = "oci_identity_policy.application"
-    return {
-        "type": "oci_identity_policy",
-        "mode": "managed",
-        "address": address,
-        "values": {"statements": list(texts)},
-    }
+def _policy(texts: Sequence[str]) -> Deployment:
+    return Deployment(
+        resources={"oci_identity_policy.application": {"statements": list(texts)}},
+        outputs={},
+    )

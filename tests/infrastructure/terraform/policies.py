@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sandbox.oci import Grant
-from tests.infrastructure.terraform.stack import Deployment, Document, Stack, run_tool
+from tests.infrastructure.terraform.stack import Deployment, Document, run_tool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,17 +55,17 @@ def allowed(policy: Iterable[Statement], permission: str, request: Mapping[str, 
     return bool(about) and not any(s.denies for s in about)
 
 
-def statements(stack: Stack, deployment: Deployment) -> list[Statement]:
+def statements(deployment: Deployment) -> list[Statement]:
     """Every statement of every policy, parsed; invalid syntax fails."""
     texts = [s for policy in deployment.all("oci_identity_policy").values() for s in policy["statements"]]
-    (parsed,) = run_tool(stack.folder, ("policies", texts))
+    parsed = run_tool("policies", texts)
     return [_statement(text, document) for text, document in zip(texts, parsed, strict=True)]
 
 
-def matching_rules(stack: Stack, rules: Iterable[str]) -> list[Document]:
+def matching_rules(rules: Iterable[str]) -> list[Document]:
     """The rules of dynamic groups, parsed."""
-    (parsed,) = run_tool(stack.folder, ("matching_rules", list(rules)))
-    return list(parsed)
+    parsed: list[Document] = run_tool("matching_rules", list(rules))
+    return parsed
 
 
 def _statement(text: str, parsed: Document) -> Statement:

@@ -1,18 +1,20 @@
-"""Lockstep's Terraform configuration, applied by the real Terraform to a tenancy that is a file."""
+"""Lockstep's Terraform configuration with a plan and variables, evaluated by the real Terraform without a provider."""
 
 import json
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
 from lockstep.model import Engine
 from sandbox import plans
+from tests.infrastructure.terraform import plain
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIGURATION = ROOT / "oci_fn/terraform"
@@ -25,24 +27,32 @@ needs_tools = pytest.mark.skipif(
 )
 
 Document = dict[str, Any]
-Command = tuple[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """The resources and outputs after an apply."""
+    """What would be made, and the outputs."""
 
-    resources: tuple[Document, ...]
+    resources: Mapping[str, Document]
+    """The values by address without module: `oci_vault_secret.slot["multi-cloud.app_user.0"]`."""
     outputs: Mapping[str, Any]
 
     def all(self, kind: str) -> dict[str, Document]:
-        """The values of the resources of a type, by address without module: `slot["multi-cloud.app_user.0"]`."""
-        found = [r for r in self.resources if r["type"] == kind and r["mode"] == "managed"]
-        return {r["address"].rpartition(f"{kind}.")[2]: r["values"] for r in found}
+        """The values of the resources of a type, by name: `slot["multi-cloud.app_user.0"]`."""
+        return {
+            address.removeprefix(f"{kind}."): values
+            for address, values in self.resources.items()
+            if address.startswith(f"{kind}.")
+        }
+
+    @property
+    def kinds(self) -> set[str]:
+        """The types of what is made."""
+        return {address.partition(".")[0] for address in self.resources}
 
     @property
     def secrets(self) -> dict[str, Document]:
-        """The secrets that Terraform manages, by address."""
+        """The secrets that Terraform makes, by name."""
         return self.all("oci_vault_secret")
 
     def one(self, kind: str) -> Document:
@@ -51,45 +61,35 @@ class Deployment:
         return values
 
 
+@dataclass(kw_only=True)
 class Stack:
-    """The configuration with a plan and its own state.
+    """The configuration with a plan.
 
-    Args:
-        root: A folder that has the configuration at the repository's path.
+    Attributes:
         plan: The plan as a document.
-        tenancy: The file of the tenancy; by default one of its own.
+        there: What data sources find, by type and name.
     """
 
-    def __init__(self, root: Path, plan: Document, tenancy: Path | None = None) -> None:
-        self._root = root
-        self.folder = root / "oci_fn/terraform"
-        self.plan = plan
-        self.tenancy = tenancy or self.folder / "tenancy.json"
+    plan: Document
+    there: dict[str, Any] = field(default_factory=dict)
 
-    @classmethod
-    def new(cls, root: Path, plan: Document, tenancy: Path | None = None) -> Self:
-        """A new stack in an empty folder, after `terraform init`."""
-        ignored = shutil.ignore_patterns(".terraform*", "*.tfstate*")
-        shutil.copytree(CONFIGURATION, root / "oci_fn/terraform", ignore=ignored)
-        stack = cls(root, plan, tenancy)
-        succeeded(stack.run(("init", None)))
-        return stack
-
-    def copy(self, root: Path) -> "Stack":
-        """A copy with the same state, in a copy of the tenancy."""
-        shutil.copytree(self._root, root, dirs_exist_ok=True, symlinks=True)
-        return Stack(root, deepcopy(self.plan))
-
-    def run(self, *commands: Command, **variables: object) -> list[Document]:
-        """Run commands of the tool in order."""
-        (self._root / "lockstep.yaml").write_text(json.dumps(self.plan))
-        return run_tool(self.folder, *commands, tenancy=self.tenancy, **variables)
+    def copy(self) -> "Stack":
+        """One whose plan can be changed."""
+        return deepcopy(self)
 
     def apply(self, **variables: object) -> Deployment:
-        """Apply, and read the state."""
-        results = self.run(("apply", None), ("show", None), **variables)
-        succeeded(results)
-        return _deployment(results[-1]["value"]["values"])
+        """What it comes to."""
+        done = self._outputs(variables)
+        assert done["code"] == 0, _messages(done)
+        outputs = {name: output["value"] for name, output in done["value"].items()}
+        outputs = {name: value for name, value in outputs.items() if value is not None}
+        return Deployment(resources=dict(_resources(outputs.pop(plain.MADE))), outputs=outputs)
+
+    def refused(self, **variables: object) -> str:
+        """What Terraform says against it, in one line."""
+        done = self._outputs(variables)
+        assert done["code"] != 0, "it is not refused"
+        return _messages(done)
 
     def deploy(self, **variables: object) -> Deployment:
         """Deploy as an operator does: first without an image, then with what was made in the plan and an image."""
@@ -107,6 +107,21 @@ class Stack:
         (found,) = [store for store in self.plan["stores"] if store["kind"] == "oci-vault"]
         return found
 
+    def _outputs(self, variables: Mapping[str, object]) -> Document:
+        folder = Path(_folder().name)
+        plain.write(CONFIGURATION, folder, self.there)
+        (folder / "lockstep.yaml").write_text(json.dumps(self.plan))
+        given = {"tenancy_ocid": "ocid1.tenancy.oc1..aaaa", "plan_file": "lockstep.yaml", **variables}
+        (folder / "test.auto.tfvars.json").write_text(json.dumps(given))
+        done: Document = run_tool("outputs", folder=folder)
+        return done
+
+
+@cache
+def _folder() -> TemporaryDirectory[str]:
+    """Where this process runs Terraform: its modules are initialized once."""
+    return TemporaryDirectory()
+
 
 def with_image(**more: object) -> Document:
     """The variables of a deployment with a runner."""
@@ -114,55 +129,47 @@ def with_image(**more: object) -> Document:
     return {"image": IMAGE, "subnet_ids": subnets, "plan_digest": PLAN_DIGEST, **more}
 
 
-def run_tool(folder: Path, *commands: Command, tenancy: Path | None = None, **variables: object) -> list[Any]:
-    """Run the tool; return the results of its commands."""
-    answer = folder / "answer.json"
-    asked = {
-        "folder": str(folder),
-        "answer": str(answer),
-        "tenancy": str(tenancy or folder / "tenancy.json"),
-        "variables": {"tenancy_ocid": "ocid1.tenancy.oc1..aaaa", "identity_delay": "0s", **variables},
-        "commands": commands,
-    }
-    done = subprocess.run(  # noqa: S603 - our own program
-        [str(TOOLS / "python"), "-m", "tests.infrastructure.terraform.tool"],
-        cwd=ROOT,
-        input=json.dumps(asked),
-        text=True,
-        check=False,
-        capture_output=True,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr
-    results: list[Any] = json.loads(answer.read_text())
-    return results
+def run_tool(command: str, argument: object = None, *, folder: Path = CONFIGURATION) -> Any:  # noqa: ANN401 - any JSON
+    """Run a command of the tool."""
+    with TemporaryDirectory() as place:
+        answer = Path(place) / "answer.json"
+        asked = {"folder": str(folder), "answer": str(answer), "command": command, "argument": argument}
+        done = subprocess.run(  # noqa: S603 - our own program
+            [str(TOOLS / "python"), "-m", "tests.infrastructure.terraform.tool"],
+            cwd=ROOT,
+            input=json.dumps(asked),
+            text=True,
+            check=False,
+            capture_output=True,
+            timeout=900,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(answer.read_text())
 
 
-def succeeded(results: list[Document]) -> None:
-    """Check that no command failed."""
-    assert [r["code"] for r in results] == [0] * len(results), "\n".join(messages(results))
-
-
-def messages(results: list[Document]) -> list[str]:
-    """Terraform's error messages."""
-    return [m for r in results for m in [*_diagnostics(r["value"]), r["error"]] if m]
+def _messages(result: Document) -> str:
+    """Terraform's error messages, whose lines it wraps."""
+    found = [*_diagnostics(result["value"]), result["error"] or ""]
+    return " ".join("\n".join(found).split())
 
 
 def _diagnostics(value: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON
-    if isinstance(value, str):  # `init` answers with text.
-        return
-    for line in value if isinstance(value, list) else value.get("diagnostics", []) if value else []:
+    for line in value if isinstance(value, list) else (value or {}).get("diagnostics", []):
         diagnostic = line.get("diagnostic", line)
         if diagnostic.get("severity") == "error":
             yield f"{diagnostic['summary']}: {diagnostic['detail']}"
 
 
-def _deployment(values: Document) -> Deployment:
-    modules = [values["root_module"], *values["root_module"].get("child_modules", [])]
-    return Deployment(
-        resources=tuple(r for m in modules for r in m.get("resources", [])),
-        outputs={name: output["value"] for name, output in values["outputs"].items()},
-    )
+def _resources(made: Document) -> Iterator[tuple[str, Document]]:
+    for address, found in made.items():
+        if address.startswith("module."):
+            yield from _resources(found or {})
+        elif isinstance(found, list):
+            yield from ((f"{address}[{index}]", one) for index, one in enumerate(found))
+        elif all(isinstance(one, dict) for one in found.values()) and "id" not in found:
+            yield from ((f'{address}["{key}"]', one) for key, one in found.items())
+        else:
+            yield address, found
 
 
 def plan_document(**changes: object) -> Document:
