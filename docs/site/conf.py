@@ -10,7 +10,7 @@ project = "Lockstep"
 author = "The Lockstep authors"
 html_title = "Lockstep"
 
-extensions = ["myst_parser", "pages"]
+extensions = ["myst_parser", "pages", "generate"]
 exclude_patterns = ["site/**"]
 root_doc = "index"
 

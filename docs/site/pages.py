@@ -15,7 +15,7 @@ from sphinx.application import Sphinx
 
 INDEX = "index"
 DECISIONS = "adr/README"
-UNLISTED = {"how-to": "How-to guides", "json": "Reference", "": "Reference"}
+UNLISTED = {"how-to": "How-to guides", "": "Reference"}
 """The part of pages that the index does not list, by their folder."""
 _HEADING = re.compile(r"^## (.+)$")
 _LISTED = re.compile(r"^- \[[^]]+\]\(([^)#:]+)\.md\)")

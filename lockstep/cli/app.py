@@ -39,7 +39,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # Plain help reads the same in a terminal, a pipe and docs/commands.md.
+    rich_markup_mode=None,  # Plain help reads the same in a terminal, a pipe and the documentation.
 )
 plan.app.command("activate")(activate.activate)
 plan.app.command("compile")(publish.compile_)

@@ -72,14 +72,13 @@ def doctor(
 ) -> None:
     """Look at everything that a rotation needs, and say what mends what is wrong.
 
-    docs/doctor.md lists the checks: what each looks at, what a failure means, and the command that mends it. What this
-    identity has no right to read is told as not asked. This changes nothing, in no cloud and in no database.
+    What this identity has no right to read is told as not asked. This changes nothing, in no cloud and in no database.
 
     With --in-cloud each deployed function is invoked once, and looks with its own rights, through its own network, at
     the plan that it was deployed with; it starts no rotation. A login is shown to a database once for each account and
     place, only where it should work, and nowhere any more once a place has seen it refused.
 
-    docs/doctor.schema.json says what --json prints; later versions only add fields.
+    Later versions only add fields to what --json prints.
 
     Exit code: 0 all passed, warnings too; 1 something failed; 3 nothing failed, but something could not be asked.
     """

@@ -1,8 +1,6 @@
-"""What `status`, `history` and `doctor` print with `--json`, as models, and the JSON Schemas in docs/ made of them.
+"""What `status`, `history` and `doctor` print with `--json`, as models, and the JSON Schemas of the documentation.
 
-    python -m lockstep.cli.documents status > docs/status.schema.json
-    python -m lockstep.cli.documents history > docs/history.schema.json
-    python -m lockstep.cli.documents doctor > docs/doctor.schema.json
+    python -m lockstep.cli.documents status
 
 Within a major version fields are only added, so a program ignores what it does not know. Times are RFC 3339 in UTC.
 """

@@ -74,7 +74,7 @@ def tell(error: Exception) -> Exit:
 
 
 def document(error: LockstepError) -> dict[str, Any]:
-    """An error for other programs; docs/errors.md lists the names."""
+    """An error for other programs."""
     shown = told(error)
     return {
         "name": type(shown).__name__,

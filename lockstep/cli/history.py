@@ -92,7 +92,7 @@ def history(
     with the command that mends it. Of an entry that is archived only the time is known. Runs that changed nothing leave
     no entry. This does not verify the entries; `audit verify` does.
 
-    docs/history.schema.json says what --json prints; later versions only add fields.
+    Later versions only add fields to what --json prints.
 
     Exit code: 0 shown, 3 a log or the lock table was unreachable; the runs of the other log are shown.
     """

@@ -113,7 +113,7 @@ def status(
 
     Of many credentials --summary tells which need a look; -c 'team/*' then looks at these, several at the same time.
 
-    docs/status.schema.json says what --json prints; later versions only add fields and values.
+    Later versions only add fields and values to what --json prints.
 
     Exit code: 0 in step, 1 not in step or not rotated yet, 3 a store or the lock table was unreachable.
     """

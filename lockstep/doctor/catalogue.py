@@ -1,4 +1,4 @@
-"""Every check, in the order in which findings are shown. docs/doctor.md is made of it.
+"""Every check, in the order in which findings are shown. The documentation lists them.
 
 A group's first check is the one that the others need. Add a check to the tuple of its module, and a row to
 `tests/contract/doctor/breaks.py` that shows it to fail.

@@ -94,7 +94,7 @@ class Failed(Message):
         rotation: The run, as its audit entry names it.
         trigger: What started the run.
         status: `failed`; or, in AWS, `timed_out` or `aborted`, of which there may be no audit entry.
-        error: A name of docs/errors.md or of Step Functions; null where none is known.
+        error: The name of an error, of Lockstep or of Step Functions; null where none is known.
     """
 
     credential: Id

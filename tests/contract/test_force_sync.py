@@ -14,8 +14,8 @@ import pytest
 from moto.events.models import EventPattern
 from ruamel.yaml import YAML
 
-from lockstep.cli.events_page import examples
 from lockstep.events.happenings import Paused, Promoted
+from tests.support.event_examples import examples
 from tests.support.kubernetes_api import KubernetesApi
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "external-secrets"

@@ -16,7 +16,6 @@ from typer.testing import CliRunner, Result
 
 from lockstep.aws import clients
 from lockstep.cli import app
-from lockstep.cli.reference import paths
 from lockstep.model import Engine
 from sandbox import plans
 from sandbox.aws import AwsSandbox
@@ -26,6 +25,7 @@ from sandbox.oci.config_file import write_config_file
 from tests.fuzz.environments import ANSWERS, AWS, CANARY, KEYS, OCI, Broken
 from tests.fuzz.garbage_server import GarbageServer
 from tests.fuzz.harness import characters, counted, inputs
+from tests.support.cli_paths import paths
 
 CREDENTIAL = "multi-cloud/app_user"
 PLAN = plans.plan_document(

@@ -315,11 +315,7 @@ def test_a_long_value_is_cut_and_says_so() -> None:
 # JSON
 
 
-def test_json_is_by_its_schema_and_the_schema_is_in_the_documentation() -> None:
-    written = (ROOT / "docs" / "audit-report.schema.json").read_text()
-    assert json.loads(written) == json.loads(json.dumps(schema())), (
-        "run: python -m lockstep.audit.report.tables > docs/audit-report.schema.json"
-    )
+def test_json_is_by_its_schema() -> None:
     document = json.loads(as_json(report_of(told())))
     jsonschema.Draft202012Validator.check_schema(schema())
     jsonschema.Draft202012Validator(schema()).validate(document)

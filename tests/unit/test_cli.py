@@ -17,11 +17,11 @@ from lockstep.cli.forecast import forecast, in_step
 from lockstep.cli.operator import named_stores, operator, streams
 from lockstep.cli.output import say
 from lockstep.cli.reading import possible
-from lockstep.cli.reference import page, paths
 from lockstep.model import Claim, ClaimKind, Engine, LockRecord, Login, SecretStr, StoredValue
 from lockstep.named import StoredNames
 from lockstep.plan_file import load_plan
 from sandbox import plans
+from tests.support.cli_paths import paths
 from tests.support.memory import make_plan
 
 ARN = "arn:aws:states:eu-central-1:123456789012:stateMachine:lockstep"
@@ -69,11 +69,6 @@ def test_the_help_of_every_command_lists_its_exit_codes() -> None:
         is_group = any(other[: len(words)] == words and other != words for other in paths())
         if not is_group:
             assert "Exit code: 0" in run(*words, "--help").stdout, words
-
-
-def test_the_page_of_commands_matches_the_help() -> None:
-    written = Path(__file__).parents[2] / "docs" / "commands.md"
-    assert written.read_text() == page(), "run: python -m lockstep.cli.reference > docs/commands.md"
 
 
 def test_version() -> None:

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -13,7 +12,6 @@ from typer.testing import CliRunner
 
 from lockstep.aws.reads import AwsReads
 from lockstep.cli import app, doctor
-from lockstep.cli.doctor_page import page
 from lockstep.cli.operator import operator
 from lockstep.doctor import commands, in_cloud
 from lockstep.doctor.catalogue import CATALOGUE
@@ -64,11 +62,6 @@ def found_by(*checks: Check) -> list[Finding]:
 
 def by_subject(findings: list[Finding]) -> Mapping[str, Finding]:
     return {finding.subject: finding for finding in findings}
-
-
-def test_the_page_is_made_of_the_catalogue() -> None:
-    written = Path(__file__).parents[2] / "docs" / "doctor.md"
-    assert written.read_text() == page(), "run: python -m lockstep.cli.doctor_page > docs/doctor.md"
 
 
 def test_the_catalogue_is_in_groups_with_ids_of_their_own() -> None:

@@ -3,20 +3,17 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import jsonschema
 import pytest
 
 from lockstep.cli import history, status
-from lockstep.cli.documents import DOCUMENTS, schema
 from lockstep.cli.reading import Answer, Look
 from lockstep.errors import StoreUnreachableError
 from lockstep.model import LockRecord, StoredValue
 from tests.support.documents import require_document
 from tests.unit.test_cli import FORECASTS, NOW, PLANNED, names_of
 
-DOCS = Path(__file__).parents[2] / "docs"
 RUN = history.Run(
     credential=PLANNED,
     cloud="aws",
@@ -31,13 +28,6 @@ RUN = history.Run(
 
 
 ARCHIVED = replace(RUN, error=None, trigger="?", is_read=False)
-
-
-@pytest.mark.parametrize("command", DOCUMENTS)
-def test_the_schema_is_in_the_documentation(command: str) -> None:
-    written = DOCS / f"{command}.schema.json"
-    again = f"run: python -m lockstep.cli.documents {command} > docs/{command}.schema.json"
-    assert json.loads(written.read_text()) == schema(command), again
 
 
 @pytest.mark.parametrize("case", FORECASTS.values(), ids=FORECASTS)

@@ -20,7 +20,6 @@ from sandbox import plans
 from tests.fuzz.harness import inputs, mutated, spelled
 
 ROOT = Path(__file__).parents[2]
-COMMITTED = ROOT / "docs" / SCHEMA_NAME
 SCHEMA = plan_schema()
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 PLANS = [ROOT / "lockstep.yaml", *sorted((ROOT / "tests/infrastructure/plan").glob("*.yaml"))]
@@ -38,10 +37,7 @@ def read(file: Path) -> Any:  # noqa: ANN401 - a document
     return YAML(typ="safe", pure=True).load(file.read_text())
 
 
-def test_the_committed_schema_is_current() -> None:
-    assert COMMITTED.read_text() == schema_text(SCHEMA), (
-        f"run: lockstep plan schema > {COMMITTED.relative_to(ROOT)}"
-    )
+def test_the_command_prints_it() -> None:
     assert CliRunner().invoke(app, ["plan", "schema"]).stdout == schema_text(SCHEMA)
 
 
@@ -52,7 +48,7 @@ def test_it_is_a_schema() -> None:
 def test_the_example_names_it_for_editors() -> None:
     first = (ROOT / "lockstep.yaml").read_text().splitlines()[0]
     _, _, path = first.partition("# yaml-language-server: $schema=")
-    assert (ROOT / path).samefile(COMMITTED)
+    assert path == SCHEMA_NAME
 
 
 @pytest.mark.parametrize("file", PLANS, ids=lambda f: str(f.relative_to(ROOT)))

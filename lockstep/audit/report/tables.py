@@ -1,6 +1,6 @@
 """The report as JSON and as CSV, with every entry of the period.
 
-python -m lockstep.audit.report.tables > docs/audit-report.schema.json
+python -m lockstep.audit.report.tables prints the JSON Schema.
 """
 
 import csv

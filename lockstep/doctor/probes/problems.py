@@ -55,6 +55,6 @@ def of_error(server: DatabaseServer, error: LockstepError, *, subject: str | Non
             for kind, text in _MENDS.items()
             if isinstance(error, kind)
         ),
-        "look up the error in docs/errors.md",
+        "look up the error in docs/runbook.md#errors-by-name",
     )
     return failed(about, sentence(error), command)

@@ -171,7 +171,7 @@ def _failed(subject: str, error: LockstepError, otherwise: str) -> Answer:
         return not_asked(subject, "there was no time left for it")
     shown = told(error)
     advice = " ".join(text for text in (shown.advice or error.advice, otherwise) if text)
-    return failed(subject, sentence(shown), advice or "look up the error in docs/errors.md")
+    return failed(subject, sentence(shown), advice or "look up the error in docs/runbook.md#errors-by-name")
 
 
 def _instead(runner: str, choice: str) -> str:

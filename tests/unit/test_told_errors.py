@@ -1,15 +1,13 @@
-"""What people are told of an error: the page, the document, and times."""
+"""What people are told of an error: the line, the document, and times."""
 
 import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from lockstep import environment
 from lockstep.cli import app
-from lockstep.cli.errors_page import page
 from lockstep.cli.failures import document, exit_code_of
 from lockstep.cli.output import answer
 from lockstep.cli.times import absolute, clock_time, relative
@@ -23,11 +21,6 @@ from lockstep.errors import (
 )
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
-
-
-def test_the_page_matches_the_classes() -> None:
-    written = Path(__file__).parents[2] / "docs" / "errors.md"
-    assert written.read_text() == page(), "run: python -m lockstep.cli.errors_page > docs/errors.md"
 
 
 @pytest.mark.parametrize("kind", family(EnvironmentalError), ids=lambda kind: kind.__name__)

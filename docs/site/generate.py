@@ -1,0 +1,193 @@
+"""What is made of the code: pages of the site, and JSON Schemas. `make docs` writes them into docs/; git ignores them.
+
+A link to one of them works in the site alone, so only pages of docs/ have some.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from lockstep import environment, errors
+from lockstep.audit.report import tables
+from lockstep.cli.app import app
+from lockstep.cli.documents import DOCUMENTS
+from lockstep.cli.documents import schema as document_schema
+from lockstep.cli.failures import exit_code_of
+from lockstep.doctor.catalogue import CATALOGUE
+from lockstep.environment import EnvironmentalError
+from lockstep.errors import LockstepError, RetryableError, TerminalError
+from lockstep.plan_schema import SCHEMA_NAME, plan_schema
+
+Schema = dict[str, Any]
+DOCS = Path(__file__).parents[1]
+_PLAN = """\
+# The plan, field by field
+
+`lockstep.yaml` says what to rotate. `lockstep init` writes a first one; `lockstep plan schema` prints the JSON Schema
+with which editors check it, which is also [lockstep.schema.json](lockstep.schema.json). What depends on several
+sections only `lockstep plan check` knows. A field without a default and without *optional* is required. A duration is
+written like `90s`, `20m`, `1h30m` or `7d`. Instead of a text or a number a field may have a variable of the
+environment, `${NAME}` or `${NAME:-default}`.
+"""
+_ERRORS = """\
+# Errors
+
+Every command ends with one of these exit codes:
+
+| Exit code | Meaning |
+|---|---|
+| 0 | done, or the answer is yes |
+| 1 | the answer is no: not in step, not verified, refused |
+| 2 | wrong use, or a plan that is not valid |
+| 3 | something was unreachable, or the environment is wrong; nothing is known to be out of step |
+| 130, 141 | ended by Ctrl-C; the reader of its output has gone |
+
+An error is one line on standard error: `Name: meaning [where] next`. With `--json` standard output has one document in
+any case; after an error it is `{"error": {"name", "meaning", "where", "next", "during", "exit_code"}}`. `during` names
+the part of the work that failed, where the reason is the environment. Wrong use has the name `WrongUse`, and a plan
+that is not valid has `problems`.
+"""
+_PARTS = (
+    ("The environment", "What is wrong where Lockstep runs, with what mends it.", EnvironmentalError),
+    ("A later try may succeed", "Runs try these again by themselves.", RetryableError),
+    ("Something must change", "These end a run. Its successor goes on from where it ended.", TerminalError),
+)
+_DOCTOR = """\
+# What `lockstep doctor` looks at
+
+Run it before the first deployment, after each one, and when something is wrong. It changes nothing. `--only` and
+`--skip` take the id of a check, or its group, which is the word before the dot. What cannot be asked, since a right is
+missing or a service does not answer, is told as *not asked* and not as a failure; so is what needs its answer.
+"""
+_GROUPS = {"aws": "AWS", "oci": "Oracle Cloud", "database": "Databases", "inside": "Inside the functions"}
+
+
+def generated() -> Iterator[tuple[str, str]]:
+    """Each file in docs/, with its text."""
+    yield "commands.md", "# Commands\n" + "".join(_help((), get_command(app)))
+    yield "errors.md", _ERRORS + "".join(_errors(*part) for part in _PARTS)
+    yield "doctor.md", _DOCTOR + "".join(_checks())
+    yield "plan.md", _PLAN + "".join(_sections(plan_schema()))
+    schemas: Mapping[str, Schema] = {
+        SCHEMA_NAME: plan_schema(),
+        "audit-report.schema.json": tables.schema(),
+        **{f"{name}.schema.json": document_schema(name) for name in DOCUMENTS},
+    }
+    for name, schema in schemas.items():
+        yield name, json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """For Sphinx."""
+    app.connect("builder-inited", _write)
+    return {"parallel_read_safe": True}
+
+
+def _write(app: Sphinx) -> None:
+    """Write what differs from what is there; other pages than those of the repository are built as they are."""
+    if Path(app.srcdir) != DOCS:
+        return
+    for name, text in generated():
+        file = DOCS / name
+        if not file.exists() or file.read_text(encoding="utf-8") != text:
+            file.write_text(text, encoding="utf-8")
+
+
+def _help(path: tuple[str, ...], command: Any) -> Iterator[str]:  # noqa: ANN401 - of Typer's own copy of Click
+    shown = CliRunner().invoke(app, [*path, "--help"], prog_name="lockstep", env={"COLUMNS": "80"})
+    yield f"\n## {' '.join(('lockstep', *path))}\n\n```text\n{shown.stdout.rstrip()}\n```\n"
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from _help((*path, name), inner)
+
+
+def _errors(title: str, text: str, kind: type[LockstepError]) -> str:
+    module = environment if kind is EnvironmentalError else errors
+    own = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__]
+    rows = [
+        (f"`{e.__name__}`", str(exit_code_of(e)), (e.__doc__ or "").strip(), e.advice.strip())
+        for e in own
+        if issubclass(e, kind) and not any(other.__base__ is e for other in own)
+    ]
+    return f"\n## {title}\n\n{text}\n\n" + _table(("Name", "Exit code", "Meaning", "Next"), rows)
+
+
+def _checks() -> Iterator[str]:
+    for group, checks in groupby(CATALOGUE, key=lambda check: check.group):
+        rows = [(f"`{c.id}`", c.looks_at, c.means, f"`{c.command}`") for c in checks]
+        columns = ("Check", "Looks at", "A failure means", "Mend it")
+        yield f"\n## {_GROUPS.get(group, group.title())}\n\n{_table(columns, rows)}"
+
+
+def _sections(schema: Schema) -> Iterator[str]:
+    for name, section in (("The file", schema), *sorted(schema["$defs"].items())):
+        for form in section.get("anyOf", [section]):
+            if fields := form.get("properties"):
+                required = form.get("required", ())
+                rows = [
+                    (
+                        f"`{field}`",
+                        _type(about, schema["$defs"]),
+                        "" if field in required else _default(about),
+                        _first(about),
+                    )
+                    for field, about in fields.items()
+                ]
+                yield f"\n## {name}\n\n{_first(form)}\n\n"
+                yield _table(("field", "type", "default", "meaning"), rows)
+
+
+def _type(field: Schema, definitions: Schema) -> str:
+    """The form of a value, in words."""
+    name = field.get("$ref", "").rpartition("/")[2]
+    if name and "properties" in str(definitions[name]):
+        return f"[{name}](#{name.lower()})"
+    if name:
+        return _type(definitions[name], definitions)
+    if forms := field.get("anyOf") or field.get("oneOf"):
+        own = (f for f in forms if f.get("type") != "null" and not f.get("$ref", "").endswith("/Variable"))
+        return " or ".join(dict.fromkeys(_type(form, definitions) for form in own))
+    if values := [field["const"]] if "const" in field else field.get("enum"):
+        return " or ".join(f"`{value}`" for value in values)
+    if field.get("type") == "array":
+        return f"list of {_type(field['items'], definitions)}"
+    return _simple(field)
+
+
+def _simple(field: Schema) -> str:
+    if "[dhms]" in field.get("pattern", ""):
+        return "duration"
+    if said := field.get("patternErrorMessage"):
+        return f"text: {said.removeprefix('must be ')}"
+    if "maximum" in field:
+        return f"number, {field['minimum']} to {field['maximum']}"
+    kind = str(field.get("type", "any"))
+    return {"string": "text", "integer": "number", "boolean": "true or false"}.get(kind, kind)
+
+
+def _default(field: Schema) -> str:
+    default = field.get("default")
+    return (
+        "*optional*"
+        if default in (None, [])
+        else f"`{default if isinstance(default, str) else json.dumps(default)}`"
+    )
+
+
+def _first(about: Schema) -> str:
+    """Its description, without what follows its first paragraph."""
+    return " ".join(str(about.get("description", "")).partition("\n\n")[0].split())
+
+
+def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = (columns, ("---",) * len(columns), *rows)
+    return "".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "\\<")

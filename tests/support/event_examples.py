@@ -1,0 +1,73 @@
+"""An event of each kind, as docs/events.md shows it."""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from lockstep.events.cloud_event import event_of, source_of
+from lockstep.events.happenings import (
+    Adopted,
+    Entry,
+    Failed,
+    Happening,
+    Paused,
+    PreviousDies,
+    Promoted,
+    Resumed,
+    Retired,
+)
+
+_PROMOTED_AT = datetime(2026, 11, 27, 12, 0, 7, tzinfo=UTC)
+_OVERLAP_ENDS_AT = datetime(2026, 11, 27, 12, 16, 7, tzinfo=UTC)
+_ID, _ENTRY, _RUN = (
+    "multi-cloud/app_user",
+    Entry(stream="aws", seq=42),
+    "5d0b9a1c-6f3e-4c39-9d63-2f8f6b1f7c11",
+)
+
+
+def examples() -> Mapping[type[Happening], dict[str, Any]]:
+    """An event of each kind."""
+    source = source_of(region="eu-central-1", table="lockstep")
+    return {
+        type(h): event_of(h, source=source, cause=_RUN, time=_PROMOTED_AT).document() for h in _happenings()
+    }
+
+
+def _happenings() -> Iterator[Happening]:
+    yield Promoted(
+        credential=_ID,
+        runner="aws",
+        rotation=_RUN,
+        trigger="schedule",
+        kind="new",
+        generation=8,
+        previous_generation=7,
+        stores=("aws", "oci"),
+        promoted_at=_PROMOTED_AT,
+        overlap_ends_at=_OVERLAP_ENDS_AT,
+        revoked=False,
+        adopted=False,
+        entry=_ENTRY,
+    )
+    yield PreviousDies(
+        credential=_ID,
+        runner="aws",
+        rotation=_RUN,
+        generation=8,
+        previous_generation=7,
+        dies_at=_OVERLAP_ENDS_AT,
+        reason="overlap",
+    )
+    yield Failed(
+        credential=_ID,
+        runner="aws",
+        rotation=_RUN,
+        trigger="schedule",
+        status="failed",
+        error="DatabaseUnreachableError",
+    )
+    yield Adopted(credential=_ID, stores=("aws", "oci"), databases=("orders",), entry=_ENTRY)
+    yield Paused(credential=_ID, entry=_ENTRY)
+    yield Resumed(credential=_ID, entry=_ENTRY)
+    yield Retired(credential=_ID, left_alive=(7, 8), entry=_ENTRY)
