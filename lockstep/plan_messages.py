@@ -69,18 +69,6 @@ class Problem:
         """In one line, with file, line and column."""
         return f"{self.mark}: {self.told}" if self.mark else self.told
 
-    @property
-    def as_json(self) -> dict[str, Any]:
-        """For `--json`."""
-        mark = self.mark
-        return {
-            "file": mark and mark.file,
-            "line": mark and mark.line,
-            "column": mark and mark.column,
-            "place": self.place,
-            "message": self.message,
-        }
-
 
 def located(told: str, document: Document, path: Path = ()) -> Problem:
     """The problem in a text `place: what to do`, whose place is below `path`."""

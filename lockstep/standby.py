@@ -25,12 +25,14 @@ same rule as a function.
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from lockstep.model import AwsSigns, Schedule
 from lockstep.timing import CLOCK_SKEW, START_LATENESS
 from lockstep.wall_clock import last_trigger, period
 
-LEADER, STANDBY = "aws", "oci"
+LEADER: Final = "aws"
+STANDBY: Final = "oci"
 """The names of the runners."""
 DISTRUST_INTERVALS = 3
 """For so long after an AWS run that did not finish the standby leads."""

@@ -1,11 +1,12 @@
 """`lockstep adopt`: give the secrets that a stack uses the tags by which its functions know them."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from lockstep.adoption import Judgement, State, Wanted, judge, wanted
 from lockstep.aws.secret_tags import describe, tag
+from lockstep.cli.documents import Adopted, AdoptedSecret
 from lockstep.cli.operator import operator
 from lockstep.cli.output import (
     DEFAULT_PLAN,
@@ -53,7 +54,7 @@ def adopt(
     clouds = operator(plan)
     found = [_looked_up(clouds, item, stack=stack, yes=yes) for item in wanted(plan, credential_id)]
     if as_json:
-        print_json({"stack": stack, "secrets": [_document(item) for item in found]})
+        print_json(Adopted(stack=stack, secrets=[_document(item) for item in found]))
     else:
         for item in found:
             _show(item)
@@ -92,14 +93,14 @@ def _listed(plan: Plan) -> list[str]:
     return sorted(a.aws for a in admins if isinstance(a, AdminSecret) and not is_plain_name(a.aws))
 
 
-def _document(item: Judgement) -> dict[str, Any]:
-    return {
-        "secret": item.wanted.name,
-        "kind": item.wanted.kind.value,
-        "region": item.wanted.region,
-        "state": item.state.value,
-        "arn": item.found.arn if item.found else None,
-        "key": item.found.key if item.found else None,
-        "missing_tags": dict(item.missing_tags),
-        "problems": list(item.problems),
-    }
+def _document(item: Judgement) -> AdoptedSecret:
+    return AdoptedSecret(
+        secret=item.wanted.name,
+        kind=item.wanted.kind.value,
+        region=item.wanted.region,
+        state=item.state.value,
+        arn=item.found.arn if item.found else None,
+        key=item.found.key if item.found else None,
+        missing_tags=item.missing_tags,
+        problems=item.problems,
+    )

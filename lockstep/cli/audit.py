@@ -14,6 +14,7 @@ from lockstep.audit.end import newest_numbers
 from lockstep.audit.reading import read_object
 from lockstep.audit.verify import Verdict, Verification
 from lockstep.audit.verify import verify as verify_chains
+from lockstep.cli import documents
 from lockstep.cli.acknowledge import acknowledge
 from lockstep.cli.checkpoint import CheckpointFile, read_checkpoint, write_checkpoint
 from lockstep.cli.operator import operator, streams
@@ -118,7 +119,9 @@ def _finish(found: list[tuple[Credential, Verification]], clouds: Clouds, *, as_
     """Show the verdicts; exit with the gravest."""
     if as_json:
         print_json(
-            {"verified": all(v.verified for _, v in found), "streams": [_json(c, v) for c, v in found]}
+            documents.Verified(
+                verified=all(v.verified for _, v in found), streams=[_chain(c, v) for c, v in found]
+            )
         )
     else:
         for credential, verification in found:
@@ -152,21 +155,21 @@ def verified(
     )
 
 
-def _json(credential: Credential, v: Verification) -> dict[str, object]:
-    return {
-        "credential": credential.id,
-        "stream": v.stream,
-        "verdict": v.verdict,
-        "verified": None if v.verdict is Verdict.UNREADABLE else v.verified,
-        "entries": len(v.entries),
-        "witnessed": v.witnessed,
-        "unwitnessed": v.unwitnessed,
-        "unwitnessed_since": v.unwitnessed_since,
-        "problems": [str(p) for p in v.problems],
-        "acknowledged": [str(a) for a in v.acknowledged],
-        "notes": v.notes,
-        "error": v.unreadable or None,
-    }
+def _chain(credential: Credential, v: Verification) -> documents.Chain:
+    return documents.Chain(
+        credential=credential.id,
+        stream=v.stream,
+        verdict=v.verdict.value,
+        verified=None if v.verdict is Verdict.UNREADABLE else v.verified,
+        entries=len(v.entries),
+        witnessed=v.witnessed,
+        unwitnessed=v.unwitnessed,
+        unwitnessed_since=v.unwitnessed_since,
+        problems=[str(p) for p in v.problems],
+        acknowledged=[str(a) for a in v.acknowledged],
+        notes=v.notes,
+        error=v.unreadable or None,
+    )
 
 
 def _streams(
@@ -234,17 +237,17 @@ def show(
             ]
     if as_json:
         print_json(
-            {
-                "entries": [
-                    {
-                        "credential": credential.id,
-                        "stream": log.stream,
-                        "seq": seq,
-                        "event": (entry.event or None) if entry else None,
-                    }
+            documents.Entries(
+                entries=[
+                    documents.EntryShown(
+                        credential=credential.id,
+                        stream=log.stream,
+                        seq=seq,
+                        event=(entry.event or None) if entry else None,
+                    )
                     for credential, log, seq, entry in found
                 ]
-            }
+            )
         )
         return
     for credential, log, seq, entry in found:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from lockstep.cli.documents import Difference, Refusal, Step
 from lockstep.cli.output import AsJson, Exit, complain, plan_or_exit, print_json, say
 from lockstep.plan_changes import PlanChanges, plan_changes
 
@@ -43,11 +44,9 @@ def diff(
         raise typer.Exit(Exit.NO)
 
 
-def _document(changes: PlanChanges) -> dict[str, object]:
-    return {
-        "safe": not changes.refusals,
-        "refusals": [{"what": refusal.what, "why": refusal.text} for refusal in changes.refusals],
-        "steps": [
-            {"phase": step.phase.name.lower(), "what": step.what, "do": step.text} for step in changes.steps
-        ],
-    }
+def _document(changes: PlanChanges) -> Difference:
+    return Difference(
+        safe=not changes.refusals,
+        refusals=[Refusal(what=refusal.what, why=refusal.text) for refusal in changes.refusals],
+        steps=[Step(phase=step.phase.name.lower(), what=step.what, do=step.text) for step in changes.steps],
+    )

@@ -4,13 +4,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import groupby
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from rich.status import Status
 from rich.table import Table
 
+from lockstep.cli import documents
 from lockstep.cli.operator import operator
 from lockstep.cli.output import (
     DEFAULT_PLAN,
@@ -169,24 +170,14 @@ def exit_code(findings: Iterable[Finding]) -> Exit | None:
     return codes.get(verdict(findings))
 
 
-def document(findings: Sequence[Finding]) -> dict[str, Any]:
-    """The findings for other programs; `lockstep.cli.documents` has their fields."""
+def document(findings: Sequence[Finding]) -> documents.Doctor:
+    """The findings for other programs."""
     counted = Counter(finding.outcome for finding in findings)
-    return {
-        "verdict": verdict(findings).value,
-        "counts": {outcome.value: counted[outcome] for outcome in Outcome},
-        "findings": [
-            {
-                "check": f.check,
-                "where": f.where,
-                "subject": f.subject,
-                "outcome": f.outcome.value,
-                "says": f.says,
-                "command": f.command,
-            }
-            for f in findings
-        ],
-    }
+    return documents.Doctor(
+        verdict=verdict(findings),
+        counts={outcome.value: counted[outcome] for outcome in Outcome},
+        findings=findings,
+    )
 
 
 def show(findings: Sequence[Finding]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from lockstep.cli.documents import Error
 from lockstep.cli.output import Exit, answer, complain, no, refuse
 from lockstep.environment import (
     EnvironmentalError,
@@ -45,8 +46,8 @@ _ANSWERS = (
 
 INTERRUPTED_STATUS = 128 + signal.SIGINT
 """The status of a program that Ctrl-C has ended."""
-_INTERRUPTED = {"name": "Interrupted", "meaning": "ended by Ctrl-C"}
-_UNTOLD = {"name": "NoAnswer", "meaning": "it ended without an answer; standard error says why"}
+_INTERRUPTED = Error(name="Interrupted", meaning="ended by Ctrl-C")
+_UNTOLD = Error(name="NoAnswer", meaning="it ended without an answer; standard error says why")
 """For a command that has given no document, whatever it was that ended it."""
 
 
@@ -73,16 +74,16 @@ def tell(error: Exception) -> Exit:
     return code
 
 
-def document(error: LockstepError) -> dict[str, Any]:
+def document(error: LockstepError) -> Error:
     """An error for other programs."""
     shown = told(error)
-    return {
-        "name": type(shown).__name__,
-        "meaning": (type(shown).__doc__ or "").strip(),
-        "where": shown.where,
-        "next": shown.advice or None,
-        "during": None if shown is error else type(error).__name__,
-    }
+    return Error(
+        name=type(shown).__name__,
+        meaning=(type(shown).__doc__ or "").strip(),
+        where=shown.where,
+        next=shown.advice or None,
+        during=None if shown is error else type(error).__name__,
+    )
 
 
 def advice_of(name: str | None) -> str | None:
@@ -140,6 +141,6 @@ class Root(TyperGroup):
                 error, "format_message"
             ):  # wrong use, which the parser tells
                 error.show()
-                refuse(Exit.USAGE, {"name": "WrongUse", "meaning": error.format_message()})
+                refuse(Exit.USAGE, Error(name="WrongUse", meaning=error.format_message()))
                 return Exit.USAGE
             return tell(error)

@@ -6,8 +6,9 @@ from datetime import datetime
 from functools import partial
 
 from lockstep import plans
+from lockstep.cli.documents import Action, WaitsFor
 from lockstep.cli.reading import Served, judged
-from lockstep.cli.times import clock_time, moment_or_none
+from lockstep.cli.times import clock_time, to_second
 from lockstep.decide import Adopt, Begin, agree, decide
 from lockstep.errors import DatabaseMutedError, EnrolmentNeededError, PlanNotActiveError
 from lockstep.lock_rule import Reason, reason_against
@@ -41,14 +42,14 @@ class Wait:
             case Reason.NOT_DUE:
                 return f"not due before {end}"
 
-    def document(self, now: datetime) -> dict[str, str | None]:
+    def document(self, now: datetime) -> WaitsFor:
         """The same, for other programs."""
-        return {
-            "reason": self.reason.value,
-            "until": moment_or_none(self.until),
-            "holder": self.holder,
-            "meaning": self.told(now),
-        }
+        return WaitsFor(
+            reason=self.reason.value,
+            until=to_second(self.until),
+            holder=self.holder,
+            meaning=self.told(now),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +63,7 @@ class Forecast:
         waits_for: Why a run that starts now would be skipped; None: it would not.
     """
 
-    action: str | None
+    action: Action | None
     meaning: str
     waits_for: Wait | None
 
@@ -99,21 +100,21 @@ def forecast(
         credential: The credential.
         now: When the run would start.
     """
-    action: str | None
+    action: Action | None
     [(action, meaning), *others] = judged(cases, partial(_foreseen, record, credential))
     for _, other in others:
         action, meaning = None, f"{meaning}; or, if the stores hold placeholders only: {other}"
     return Forecast(action=action, meaning=meaning, waits_for=waits_for(record, now))
 
 
-def _foreseen(record: LockRecord, credential: Credential, current: Served) -> tuple[str, str]:
+def _foreseen(record: LockRecord, credential: Credential, current: Served) -> tuple[Action, str]:
     try:
         return _decided(record, current, credential)
     except (PlanNotActiveError, EnrolmentNeededError, DatabaseMutedError) as error:
         return "stop", f"change nothing: {error}"
 
 
-def _decided(record: LockRecord, current: Served, credential: Credential) -> tuple[str, str]:
+def _decided(record: LockRecord, current: Served, credential: Credential) -> tuple[Action, str]:
     plan = plans.require_active(record, credential)
     plans.require_audible(record, credential)
     match decide(record, current, plan=plan, databases=credential.databases):

@@ -1,10 +1,9 @@
 """`lockstep history`: the last runs of both clouds."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -13,6 +12,7 @@ from lockstep.audit.chain import Entry, parse
 from lockstep.audit.end import newest_numbers
 from lockstep.audit.reading import NOT_RESTORED
 from lockstep.audit.seal import look, whole
+from lockstep.cli.documents import History, Run
 from lockstep.cli.failures import advice_of
 from lockstep.cli.operator import operator, streams
 from lockstep.cli.output import (
@@ -29,7 +29,7 @@ from lockstep.cli.output import (
     say,
 )
 from lockstep.cli.records import records_of
-from lockstep.cli.times import clock_time, moment
+from lockstep.cli.times import clock_time, to_second
 from lockstep.clouds import Clouds
 from lockstep.environment import line_of
 from lockstep.errors import AuditLogUnreachableError, AuditVerificationError, LockstepError, NewerFormatError
@@ -42,41 +42,47 @@ OTHERS = 20
 """So many entries beside runs are expected among the newest: orders, and a witness an hour."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+def run_of(  # noqa: PLR0913 - what an entry says
+    *,
+    credential: str,
+    stream: str,
+    seq: int,
+    rotation_id: str,
+    ended_at: datetime,
+    seconds: float | None = None,
+    error: str | None = None,
+    generation: int | None = None,
+    trigger: str = "?",
+    is_read: bool = True,
+) -> Run:
     """A run, as its entry tells it, which was not verified.
 
-    Attributes:
-        cloud: In which it ran.
+    Args:
+        credential: Its id.
+        stream: The cloud in which it ran.
         seq: The number of its entry.
+        rotation_id: Its id.
         ended_at: When it ended.
         seconds: How long it took; None where the entry does not say.
         error: The name of its error; None for a success.
+        generation: What it made.
+        trigger: What started it.
         is_read: Whether its event was read; False: it is archived, and only its seal was.
     """
-
-    credential: Credential
-    cloud: str
-    seq: int
-    rotation_id: str
-    ended_at: datetime
-    seconds: float | None
-    error: str | None
-    generation: int | None
-    trigger: str
-    is_read: bool = True
-
-    @property
-    def outcome(self) -> str:
-        """How it ended, as far as that was read."""
-        if not self.is_read:
-            return "archived"
-        return "failed" if self.error else "rotated"
-
-    @property
-    def next(self) -> str | None:
-        """What mends its error."""
-        return advice_of(self.error)
+    return Run(
+        credential=credential,
+        cloud="oci" if stream == "oci" else "aws",
+        seq=seq,
+        rotation_id=rotation_id,
+        ended_at=to_second(ended_at),
+        seconds=seconds,
+        outcome="archived" if not is_read else "failed" if error else "rotated",
+        error=error,
+        meaning=error_text(error) if error else None,
+        next=advice_of(error),
+        generation=generation,
+        trigger=trigger,
+    )
 
 
 def history(
@@ -98,7 +104,8 @@ def history(
     """
     plan = plan_or_exit(file)
     clouds = operator(plan)
-    found, problems = [], []
+    found: list[Run] = []
+    problems: list[str] = []
     wanted = chosen(plan, credential_id)
     records = records_of(plan, clouds, wanted)
     reads = [partial(last_runs, plan, clouds, c, records[c.id].heads, newest) for c in wanted]
@@ -107,11 +114,11 @@ def history(
         found += runs
         problems += [f"{credential.id} {cloud}: {line_of(error)}" for cloud, error in unread.items()]
     if as_json:
-        print_json({"runs": [document(run) for run in found], "problems": problems})
+        print_json(History(runs=found, problems=problems))
     else:
         now = clouds.clock.now()
         for run in found:
-            say(f"{run.credential.id} {told(run, now)}", style="red" if run.error else "")
+            say(f"{run.credential} {told(run, now)}", style="red" if run.error else "")
             if run.next:
                 say(f"  next: {run.next}")
         if not found and not problems:
@@ -187,16 +194,12 @@ def _archived(log: AuditLog, credential: Credential, seq: int) -> Run | None:
     ended_at = _moment(seal.time) if seal and is_of_a_run(seal.rotation_id) else None
     if seal is None or ended_at is None:
         return None
-    return Run(
-        credential=credential,
-        cloud=log.stream,
+    return run_of(
+        credential=credential.id,
+        stream=log.stream,
         seq=seq,
         rotation_id=seal.rotation_id,
         ended_at=ended_at,
-        seconds=None,
-        error=None,
-        generation=None,
-        trigger="?",
         is_read=False,
     )
 
@@ -209,9 +212,9 @@ def _run(credential: Credential, cloud: str, seq: int, entry: Entry) -> Run | No
         return None
     generation = details.get("generation")
     failed = event.get("status") != "Success"
-    return Run(
-        credential=credential,
-        cloud=cloud,
+    return run_of(
+        credential=credential.id,
+        stream=cloud,
         seq=seq,
         rotation_id=entry.rotation_id,
         ended_at=ended_at,
@@ -244,28 +247,10 @@ def told(run: Run, now: datetime) -> str:
 
 def ending(run: Run) -> str:
     """The same without time and cloud."""
-    if not run.is_read:
+    if run.outcome == "archived":
         return f"a run, whose entry {run.seq} is archived and was not read"
     which = f"generation {run.generation}" if run.generation is not None else "no generation"
     took = f" in {run.seconds:.1f} s" if run.seconds is not None else ""
     outcome = f"failed{took}" if run.error else f"rotated{took}"
     why = f", with {run.error}: {error_text(run.error)}" if run.error else ""
     return f"{which}, {outcome}, trigger {run.trigger}{why}"
-
-
-def document(run: Run) -> dict[str, Any]:
-    """A run, for other programs; `lockstep.cli.documents` has its fields."""
-    return {
-        "credential": run.credential.id,
-        "cloud": run.cloud,
-        "seq": run.seq,
-        "rotation_id": run.rotation_id,
-        "ended_at": moment(run.ended_at),
-        "seconds": run.seconds,
-        "outcome": run.outcome,
-        "error": run.error,
-        "meaning": error_text(run.error) if run.error else None,
-        "next": run.next,
-        "generation": run.generation,
-        "trigger": run.trigger,
-    }

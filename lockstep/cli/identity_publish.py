@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lockstep.cli.documents import Issuer, TrustedVersion
 from lockstep.cli.operator import operator
 from lockstep.cli.output import (
     DEFAULT_PLAN,
@@ -22,7 +23,7 @@ from lockstep.cli.output import (
     say,
     wrong_use,
 )
-from lockstep.cli.times import moment
+from lockstep.cli.times import to_second
 from lockstep.clouds import Clouds
 from lockstep.environment import OciExtraMissingError
 from lockstep.federation import issuer as documents
@@ -122,7 +123,7 @@ def publish(
         fresh=fresh,
         rotate=rotate,
         file=file,
-        made_at={version.id: moment(version.made_at) for version in state.versions},
+        made_at={version.id: to_second(version.made_at) for version in state.versions},
     )
     if as_json:
         print_json(report.document)
@@ -331,7 +332,7 @@ class _Report:
     fresh: str | None
     rotate: bool
     file: Path
-    made_at: Mapping[str, str]
+    made_at: Mapping[str, datetime]
 
     @property
     def others(self) -> list[str]:
@@ -354,20 +355,20 @@ class _Report:
         ]
 
     @property
-    def document(self) -> dict[str, Any]:
+    def document(self) -> Issuer:
         """For other programs."""
-        return {
-            "issuer": self.issuer,
-            "dry_run": self.dry_run,
-            "written": list(self.written),
-            "trusted": [
-                {"version": kid, "made_at": self.made_at[kid], "signs": kid == self.named}
+        return Issuer(
+            issuer=self.issuer,
+            dry_run=self.dry_run,
+            written=self.written,
+            trusted=[
+                TrustedVersion(version=kid, made_at=self.made_at[kid], signs=kid == self.named)
                 for kid in self.wanted.trusted
             ],
-            "dropped": list(self.wanted.dropped),
-            "next_version": self.fresh,
-            "next": self.steps,
-        }
+            dropped=self.wanted.dropped,
+            next_version=self.fresh,
+            next=self.steps,
+        )
 
     def show(self) -> None:
         """For people."""

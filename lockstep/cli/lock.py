@@ -2,9 +2,11 @@
 
 from typing import Annotated
 
+import msgspec
 import typer
 
 from lockstep.cli.consent import require_yes
+from lockstep.cli.documents import Locks, Record
 from lockstep.cli.operator import operator
 from lockstep.cli.output import (
     DEFAULT_PLAN,
@@ -21,7 +23,7 @@ from lockstep.cli.output import (
     say,
 )
 from lockstep.cli.records import records_of
-from lockstep.cli.status import record_document
+from lockstep.cli.status import record_fields
 from lockstep.cli.times import clock_time
 from lockstep.model import Lease, LockRecord
 from lockstep.system import SystemClock
@@ -40,13 +42,13 @@ def show(
     plan = plan_or_exit(file)
     wanted = chosen(plan, credential_id)
     read = records_of(plan, operator(plan), wanted)
-    records = [read[c.id] for c in wanted]
+    records = [Record(**record_fields(read[c.id])) for c in wanted]
     if as_json:
-        print_json({"locks": [record_document(r) for r in records]})
+        print_json(Locks(locks=records))
         return
     for record in records:
-        say(record.credential_id, style="bold")
-        for name, value in record_document(record).items():
+        say(record.credential, style="bold")
+        for name, value in msgspec.to_builtins(record).items():
             if name not in {"credential", "heads"}:
                 say(f"  {name.replace('_', ' ')}: {_shown(value)}")
         for stream, head in record.heads.items():

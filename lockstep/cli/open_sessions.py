@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
 
+from lockstep.cli import documents
 from lockstep.cli.logins import LoginState, State, login_states, promoted_at
-from lockstep.cli.times import clock_time, moment_or_none
+from lockstep.cli.times import clock_time, to_second
 from lockstep.clouds import Clouds
 from lockstep.durations import format_duration
 from lockstep.environment import line_of
@@ -223,51 +223,52 @@ def _meaning(found: OpenSessions) -> Iterator[str]:
 # JSON
 
 
-def document(found: OpenSessions) -> dict[str, Any]:
-    """For other programs. Ages are seconds; times are UTC."""
-    return {
-        "credential": found.credential.id,
-        "current_generation": found.current,
-        "promoted_at": moment_or_none(found.promoted_at),
-        "logins": [
-            {
-                "username": login.username,
-                "state": login.state.value,
-                "generations": list(login.generations),
-                "dies_at": moment_or_none(login.dies_at),
-                "must_die": login.must_die,
-            }
+def document(found: OpenSessions) -> documents.SessionsOfCredential:
+    """For other programs. Ages are seconds."""
+    return documents.SessionsOfCredential(
+        credential=found.credential.id,
+        current_generation=found.current,
+        promoted_at=to_second(found.promoted_at),
+        logins=[
+            documents.Login(
+                username=login.username,
+                state=login.state.value,
+                generations=login.generations,
+                dies_at=to_second(login.dies_at),
+                must_die=login.must_die,
+            )
             for login in found.logins
         ],
-        "servers": [_server_document(found, name, answer) for name, answer in found.answers.items()],
-    }
+        servers=[_server_document(found, name, answer) for name, answer in found.answers.items()],
+    )
 
 
-def _server_document(found: OpenSessions, name: str, answer: Answer) -> dict[str, Any]:
+def _server_document(found: OpenSessions, name: str, answer: Answer) -> documents.SessionsOfServer:
     match answer:
         case NotCountable(grants=grants):
-            return {"database": name, "counted": False, "error": None, "grants": list(grants)}
+            return documents.SessionsOfServer(database=name, counted=False, error=None, grants=grants)
         case LockstepError():
-            return {"database": name, "counted": False, "error": type(answer).__name__, "grants": []}
+            error = type(answer).__name__
+            return documents.SessionsOfServer(database=name, counted=False, error=error, grants=())
     counts = next((counts for counted, _, counts in found.counted() if counted == name), [])
-    return {
-        "database": name,
-        "counted": True,
-        "same_server_as": found.same().get(name),
-        "ages_are_exact": answer.ages_are_exact,
-        "grants": list(answer.grants),
-        "sessions": [
-            {
-                "username": count.login.username,
-                "sessions": count.sessions,
-                "connected_before_current": count.before,
-                "oldest_seconds": count.oldest_seconds and round(count.oldest_seconds, 1),
-                "clients": [
-                    {"host": host, "application": application, "sessions": sessions}
+    return documents.SessionsOfServer(
+        database=name,
+        counted=True,
+        same_server_as=found.same().get(name),
+        ages_are_exact=answer.ages_are_exact,
+        grants=answer.grants,
+        sessions=[
+            documents.SessionsOfLogin(
+                username=count.login.username,
+                sessions=count.sessions,
+                connected_before_current=count.before,
+                oldest_seconds=count.oldest_seconds and round(count.oldest_seconds, 1),
+                clients=[
+                    documents.ClientSessions(host=host, application=application, sessions=sessions)
                     for (host, application), sessions in count.clients[: 10 * MOST_CLIENTS]
                 ],
-                "clients_in_all": len(count.clients),
-            }
+                clients_in_all=len(count.clients),
+            )
             for count in counts
         ],
-    }
+    )

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
 
 from lockstep.cli.logins import promoted_at
-from lockstep.cli.times import clock_time, moment, moment_or_none, relative
+from lockstep.cli.times import clock_time, relative
+from lockstep.identity import Cloud
 from lockstep.model import Credential, LockRecord
 from lockstep.standby import LEADER, STANDBY, bounds, trusts
 
 
-def leader(record: LockRecord, credential: Credential, now: datetime, *, has_standby: bool) -> str:
+def leader(record: LockRecord, credential: Credential, now: datetime, *, has_standby: bool) -> Cloud:
     """The cloud whose next trigger rotates (protocol R8)."""
     if not has_standby or trusts(record.aws, bounds(credential.schedule, now)):
         return LEADER
@@ -51,14 +51,3 @@ def _by(record: LockRecord, credential: Credential, now: datetime, *, has_standb
     overdue = ", overdue" if record.next_due_at and record.next_due_at < now else ""
     who = leader(record, credential, now, has_standby=has_standby)
     return f"{overdue}; the turn of {who}{', the standby' if who == STANDBY else ''}"
-
-
-def document(
-    record: LockRecord, credential: Credential, now: datetime, *, has_standby: bool
-) -> dict[str, Any]:
-    """The same, for other programs."""
-    return {
-        "current_since": moment_or_none(promoted_at(record, credential)),
-        "leader": leader(record, credential, now, has_standby=has_standby),
-        "unwitnessed_since": {stream: moment(first) for stream, first in sorted(record.unwitnessed.items())},
-    }

@@ -2,18 +2,20 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.text import Text
 
+from lockstep.cli import documents
 from lockstep.model import Credential
 from lockstep.plan import Plan
 from lockstep.plan_file import PlanProblemsError, PlanSource, load_source
@@ -92,11 +94,12 @@ def answer(args: Sequence[str] | None) -> Iterator[list[str]]:
         _answer.is_json = _answer.is_utc = False
 
 
-def print_json(document: object) -> None:
+def print_json(document: msgspec.Struct) -> None:
     """One JSON document, for other programs."""
     _answer.is_given = True
     # What an encoding lacks is shown as an escape, and not every one of Python's is one of JSON.
-    out.print_json(json.dumps(document), ensure_ascii=not out.encoding.startswith("utf"))
+    text = msgspec.json.encode(document).decode()
+    out.print_json(text, ensure_ascii=not out.encoding.startswith("utf"))
 
 
 def wants_utc() -> bool:
@@ -109,10 +112,10 @@ def is_document() -> bool:
     return _answer.is_json
 
 
-def refuse(code: int, error: Mapping[str, Any]) -> None:
+def refuse(code: int, error: documents.Error) -> None:
     """With `--json`, give an error in the place of the answer: there is always one document on standard output."""
     if _answer.is_json and not _answer.is_given:
-        print_json({"error": {**error, "exit_code": int(code)}})
+        print_json(documents.Refused(error=msgspec.structs.replace(error, exit_code=int(code))))
 
 
 def wrong_use(text: str, *, name: str = "WrongUse", problems: Sequence[Problem] = ()) -> typer.Exit:
@@ -120,8 +123,20 @@ def wrong_use(text: str, *, name: str = "WrongUse", problems: Sequence[Problem] 
     complain(text)
     for problem in problems:
         complain(f"  {problem}")
-    refuse(Exit.USAGE, {"name": name, "meaning": text, "problems": [problem.as_json for problem in problems]})
+    listed = [_listed(problem) for problem in problems]
+    refuse(Exit.USAGE, documents.Error(name=name, meaning=text, problems=listed))
     return typer.Exit(Exit.USAGE)
+
+
+def _listed(problem: Problem) -> documents.Problem:
+    mark = problem.mark
+    return documents.Problem(
+        file=mark.file if mark else None,
+        line=mark.line if mark else None,
+        column=mark.column if mark else None,
+        place=problem.place,
+        message=problem.message,
+    )
 
 
 def no(text: str, *, name: str, code: Exit = Exit.NO) -> typer.Exit:
@@ -133,7 +148,7 @@ def no(text: str, *, name: str, code: Exit = Exit.NO) -> typer.Exit:
         code: The exit code.
     """
     complain(text)
-    refuse(code, {"name": name, "meaning": text})
+    refuse(code, documents.Error(name=name, meaning=text))
     return typer.Exit(code)
 
 

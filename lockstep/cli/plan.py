@@ -1,10 +1,12 @@
 """`lockstep plan`: check the plan, print it, its schema and the SQL that a DBA reviews and runs."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+from msgspec import structs
 
 from lockstep import pace
+from lockstep.cli import documents
 from lockstep.cli.output import (
     DEFAULT_PLAN,
     FEW,
@@ -71,22 +73,22 @@ def check(
     rows = [_row(plan, i) for i in range(len(plan.credentials))]
     if as_json:
         print_json(
-            {
-                "valid": True,
-                "credentials": rows,
-                "starts": _starts(plan),
-                "quotas": [_quota(use) for use in found],
-            }
+            documents.Checked(
+                valid=True,
+                credentials=rows,
+                starts=_starts(plan),
+                quotas=[_quota(use) for use in found],
+            )
         )
         return
     _show(plan, rows, found)
     say(f"{file}: valid")
 
 
-def _show(plan: Plan, rows: list[dict[str, str]], found: list[Use]) -> None:
+def _show(plan: Plan, rows: list[documents.PlannedCredential], found: list[Use]) -> None:
     for row in rows[:FEW]:
-        say(row["credential"], style="bold")
-        for name, value in row.items():
+        say(row.credential, style="bold")
+        for name, value in structs.asdict(row).items():
             if name != "credential":
                 say(f"  {name.replace('_', ' ')}: {value}")
     if len(rows) > FEW:
@@ -98,56 +100,56 @@ def _show(plan: Plan, rows: list[dict[str, str]], found: list[Use]) -> None:
         if use.verdict is not Verdict.FITS:
             say(str(use), style="yellow")
     starts = _starts(plan)
-    if starts["shards"] > 1:
+    if starts.shards > 1:
         say(
-            f"{starts['shards']} shards; at the busiest minute, "
-            f"{starts['busiest_minute']}, {starts['rotations']:,} rotations begin"
+            f"{starts.shards} shards; at the busiest minute, "
+            f"{starts.busiest_minute}, {starts.rotations:,} rotations begin"
         )
 
 
-def _starts(plan: Plan) -> dict[str, Any]:
+def _starts(plan: Plan) -> documents.Starts:
     busiest = pace.busiest(plan.shards)
-    return {
-        "shards": len(plan.shards),
-        "busiest_minute": str(busiest),
-        "rotations": busiest.rotations,
-        "concurrency": pace.concurrency(plan),
-        "every_ms": pace.every_ms(plan),
-    }
+    return documents.Starts(
+        shards=len(plan.shards),
+        busiest_minute=str(busiest),
+        rotations=busiest.rotations,
+        concurrency=pace.concurrency(plan),
+        every_ms=pace.every_ms(plan),
+    )
 
 
-def _quota(use: Use) -> dict[str, Any]:
-    return {
-        "quota": use.name,
-        "limit": use.limit,
-        "unit": use.unit,
-        "need": round(float(use.need), 2),
-        "verdict": use.verdict.value,
-        "adjustable": use.adjustable,
-        "change": use.change,
-        "source": use.source,
-    }
+def _quota(use: Use) -> documents.Quota:
+    return documents.Quota(
+        quota=use.name,
+        limit=use.limit,
+        unit=use.unit,
+        need=round(float(use.need), 2),
+        verdict=use.verdict.value,
+        adjustable=use.adjustable,
+        change=use.change,
+        source=use.source,
+    )
 
 
-def _row(plan: Plan, index: int) -> dict[str, str]:
+def _row(plan: Plan, index: int) -> documents.PlannedCredential:
     credential = plan.credentials[index]
     vault = plan.store(OciVault)
     peak = "no OCI store"
     if isinstance(vault, OciVault):
         budget = version_budget(credential.schedule.interval, vault.ring)
         peak = f"{budget.peak_in_use} in use, {budget.peak_pending} pending deletion, of 30 each"
-    return {
-        "credential": credential.id,
-        "strategy": credential.strategy.value,
-        "logins": ", ".join(credential.usernames),
-        "databases": ", ".join(credential.databases),
-        "every": format_duration(credential.schedule.interval),
-        "overlap": format_duration(credential.schedule.overlap),
-        "a_value_works": _life(credential),
-        "readers": _readers(credential, vault),
-        "oci_versions": peak,
-        "plan_digest": credential.plan_digest,
-    }
+    return documents.PlannedCredential(
+        credential=credential.id,
+        strategy=credential.strategy.value,
+        logins=", ".join(credential.usernames),
+        databases=", ".join(credential.databases),
+        every=format_duration(credential.schedule.interval),
+        overlap=format_duration(credential.schedule.overlap),
+        a_value_works=_life(credential),
+        readers=_readers(credential, vault),
+        oci_versions=peak,
+        plan_digest=credential.plan_digest,
+    )
 
 
 def _life(credential: Credential) -> str:

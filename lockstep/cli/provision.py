@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from lockstep.cli import documents
 from lockstep.cli.giving import named
 from lockstep.cli.operator import operator
 from lockstep.cli.output import (
@@ -119,7 +120,8 @@ def provision(  # noqa: PLR0913 - an option each
     reports = [carried_out(room, is_dry=dry_run, is_quiet=as_json) for room in rooms]
     orphans = {room.cloud: orphans_of(room) for room in rooms if dry_run}
     if as_json:
-        print_json({"dry_run": dry_run, "clouds": [_document(r, orphans.get(r.cloud)) for r in reports]})
+        made = [_document(r, orphans.get(r.cloud)) for r in reports]
+        print_json(documents.Provisioned(dry_run=dry_run, clouds=made))
     else:
         for report in reports:
             _show(report, orphans.get(report.cloud, ()), is_dry=dry_run)
@@ -162,21 +164,21 @@ def _list(what: str, names: list[str]) -> None:
         say(f"{what}: {len(names) - SHOWN_IDS} more; --json lists all")
 
 
-def _document(report: Report, orphans: "tuple[Orphan, ...] | None") -> dict[str, Any]:
-    return {
-        "cloud": report.cloud,
-        "counts": report.counts,
-        "secrets": [
-            {
-                "secret": decision.name,
-                "state": decision.deed.value,
-                "done": is_done,
-                "problems": list(decision.problems),
-                "command": decision.command,
-            }
+def _document(report: Report, orphans: "tuple[Orphan, ...] | None") -> documents.ProvisionedIn:
+    return documents.ProvisionedIn(
+        cloud=report.cloud,
+        counts=report.counts,
+        secrets=[
+            documents.ProvisionedSecret(
+                secret=decision.name,
+                state=decision.deed.value,
+                done=is_done,
+                problems=decision.problems,
+                command=decision.command,
+            )
             for decision, is_done in report.told
         ],
-        "not_in_the_plan": None
+        not_in_the_plan=None
         if orphans is None
-        else [{"secret": orphan.name, "command": orphan.command} for orphan in orphans],
-    }
+        else [documents.SecretOfNobody(secret=orphan.name, command=orphan.command) for orphan in orphans],
+    )

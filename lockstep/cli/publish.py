@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
+from msgspec import structs
 from rich.progress import BarColumn
 
+from lockstep.cli.documents import CompiledPlan, PublishedIn, ShardOfPlan
 from lockstep.cli.operator import operator
 from lockstep.cli.output import (
     DEFAULT_PLAN,
@@ -32,7 +34,7 @@ from lockstep.plan_checks import publication_problems
 from lockstep.plan_messages import in_order
 from lockstep.published.compiling import Published, compile_plan
 from lockstep.published.places import INDEX, folder_of, place_in_aws, place_in_oci
-from lockstep.published.publishing import NO_BUCKET, PlanBucket, State, state_of, write, write_folder
+from lockstep.published.publishing import NO_BUCKET, PlanBucket, state_of, write, write_folder
 from lockstep.wall_clock import cron_expression
 
 _DEPLOYED = "functions read the plan that they were deployed with; whether that is this one: lockstep doctor --in-cloud"
@@ -124,13 +126,13 @@ def publish(
     for each in wanted:
         bucket, address = _bucket(plan, clouds, each, published.digest)
         try:
-            found.append(_published(bucket, published, clouds, each, dry_run=dry_run, replace=replace))
+            outcome = _published(bucket, published, clouds, each, address, dry_run=dry_run, replace=replace)
         except PlanAccessDeniedError as error:
             if not if_there or error.where.get("code") not in NO_BUCKET:
                 raise
             say_aside(f"{address}: its bucket does not exist yet")
             continue
-        found[-1]["address"] = address
+        found.append(outcome)
         if not as_json:
             _show(found[-1], dry_run=dry_run)
     if not as_json:
@@ -140,8 +142,8 @@ def publish(
             else "nothing to publish: the plan has no runners.oci, so no function in OCI reads it"
         )
     if as_json:
-        print_json({**_document(plan, published), "dry_run": dry_run, "clouds": found})
-    if any(each["different"] for each in found):
+        print_json(structs.replace(_document(plan, published), dry_run=dry_run, clouds=found))
+    if any(each.different for each in found):
         raise typer.Exit(Exit.NO)
 
 
@@ -153,21 +155,21 @@ def _compiled(file: Path) -> tuple[Plan, Published]:
     return source.plan, compile_plan(source.plan.compiled, source.plan.shards, file.parent)
 
 
-def _document(plan: Plan, published: Published) -> dict[str, Any]:
-    return {
-        "digest": published.digest,
-        "credentials": len(plan.credential_sections),
-        "documents": len(published.files),
-        "bytes": published.size,
-        "shards": [
-            {
-                "name": shard.name,
-                "credentials": len(shard.credential_ids),
-                "schedule": cron_expression(shard.interval, shard.phase),
-            }
+def _document(plan: Plan, published: Published) -> CompiledPlan:
+    return CompiledPlan(
+        digest=published.digest,
+        credentials=len(plan.credential_sections),
+        documents=len(published.files),
+        bytes=published.size,
+        shards=[
+            ShardOfPlan(
+                name=shard.name,
+                credentials=len(shard.credential_ids),
+                schedule=cron_expression(shard.interval, shard.phase),
+            )
             for shard in plan.shards
         ],
-    }
+    )
 
 
 def _wanted(plan: Plan, cloud: Literal["aws", "oci", "both"]) -> tuple[Cloud, ...]:
@@ -198,8 +200,15 @@ def _bucket(plan: Plan, clouds: Clouds, cloud: Cloud, digest: str) -> tuple[Plan
 
 
 def _published(
-    bucket: PlanBucket, published: Published, clouds: Clouds, cloud: Cloud, *, dry_run: bool, replace: bool
-) -> dict[str, Any]:
+    bucket: PlanBucket,
+    published: Published,
+    clouds: Clouds,
+    cloud: Cloud,
+    address: str,
+    *,
+    dry_run: bool,
+    replace: bool,
+) -> PublishedIn:
     """Publish in one cloud; what became of it."""
     state = state_of(bucket, published)
     replacing = state.different if replace else frozenset[str]()
@@ -208,19 +217,15 @@ def _published(
         with _progress(cloud, total=len(published.files), there=len(state.same)) as done:
             different |= write(bucket, published, names, clock=clouds.clock, done=done, replacing=replacing)
     # The index is kept back as long as something else is in a place.
-    return _outcome(cloud, state, names - different - ({INDEX} if different else set()), different)
-
-
-def _outcome(
-    cloud: Cloud, state: State, written: frozenset[str], different: frozenset[str]
-) -> dict[str, Any]:
-    return {
-        "cloud": cloud,
-        "there": len(state.same),
-        "written": len(written),
-        "replaced": len(written & state.different),
-        "different": sorted(different),
-    }
+    written = names - different - ({INDEX} if different else set())
+    return PublishedIn(
+        cloud=cloud,
+        there=len(state.same),
+        written=len(written),
+        replaced=len(written & state.different),
+        different=sorted(different),
+        address=address,
+    )
 
 
 @contextmanager
@@ -231,13 +236,13 @@ def _progress(cloud: str, *, total: int, there: int) -> Iterator[Callable[[str],
         yield lambda _name: progress.advance(task)
 
 
-def _show(found: dict[str, Any], *, dry_run: bool) -> None:
+def _show(found: PublishedIn, *, dry_run: bool) -> None:
     verb = "would be written" if dry_run else "written"
-    say(f"{found['address']}")
-    say(f"  {found['there']:,} documents were there, {found['written']:,} {verb}")
-    if found["replaced"]:
-        say(f"  {found['replaced']:,} of these in the place of something else", style="yellow")
-    different = found["different"]
+    say(f"{found.address}")
+    say(f"  {found.there:,} documents were there, {found.written:,} {verb}")
+    if found.replaced:
+        say(f"  {found.replaced:,} of these in the place of something else", style="yellow")
+    different = found.different
     if different:
         complain(f"  {len(different):,} have other content than the plan's, so functions refuse them:")
         for name in different[:SHOWN_IDS]:

@@ -1,9 +1,9 @@
 """The lock records of many credentials, by one scan of the table, and what they say of a whole fleet."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from lockstep.aws.dynamodb_table import read_table
+from lockstep.cli.documents import Summary
 from lockstep.cli.output import FEW, Exit, print_json, say
 from lockstep.clouds import Clouds
 from lockstep.errors import LockTableAccessDeniedError
@@ -54,19 +54,10 @@ def show_summary(plan: Plan, clouds: Clouds, wanted: Sequence[Credential], *, as
     )
     found = watch(_table(plan, clouds), expected, now=clouds.clock.now())
     if as_json:
-        print_json(document(found))
+        print_json(Summary(in_time=not found.ids.keys() - NO_TROUBLE, metrics=found.metrics, ids=found.ids))
     else:
         _show(found)
     return Exit.NO if found.ids.keys() - NO_TROUBLE else None
-
-
-def document(found: Found) -> dict[str, Any]:
-    """The same, for other programs."""
-    return {
-        "in_time": not found.ids.keys() - NO_TROUBLE,
-        "metrics": dict(found.metrics),
-        "ids": {name: list(ids) for name, ids in found.ids.items()},
-    }
 
 
 def _show(found: Found) -> None:

@@ -3,12 +3,14 @@
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
+from msgspec import UNSET
 from rich.status import Status
 
 from lockstep.cli.consent import require_consent
+from lockstep.cli.documents import Rotated, StateOfMachine, WouldRotate
 from lockstep.cli.execution import Ended, Entered, Execution, located, region_of
 from lockstep.cli.failures import advice_of
 from lockstep.cli.forecast import Wait, waits_for
@@ -30,7 +32,7 @@ from lockstep.cli.output import (
     shown_ids,
     wrong_use,
 )
-from lockstep.cli.times import absolute, moment
+from lockstep.cli.times import absolute, to_second
 from lockstep.environment import line_of
 from lockstep.errors import LockstepError, OrderRefusedError
 from lockstep.identity import Cloud
@@ -183,7 +185,7 @@ def _would(credential: Credential, order: Revoke | None, asked: RunInput, arn: s
     started = asked.model_dump()
     if as_json:
         given = order.name if order else None
-        print_json({"dry_run": True, "order": given, "state_machine": arn, "input": started})
+        print_json(WouldRotate(dry_run=True, order=given, state_machine=arn, input=started))
         return
     if order:
         say(f"would record and give the order {order.name} for {credential.id}")
@@ -256,13 +258,18 @@ def _report(ended: Ended, skip: Skip | None, now: datetime, *, as_json: bool) ->
         raise typer.Exit(Exit.NO)
 
 
-def _document(ended: Ended, skip: Skip | None, advice: str | None, now: datetime) -> dict[str, Any]:
-    wait = skip.wait if skip else None
-    return {
-        "execution": ended.arn,
-        "status": ended.status,
-        **ended.output,
-        **({"error": ended.error, "cause": ended.cause, "next": advice} if ended.error else {}),
-        **({"waits_for": wait.document(now) if wait else None} if skip else {}),
-        "states": [{"state": s.name, "entered_at": moment(s.at), "seconds": s.seconds} for s in ended.states],
-    }
+def _document(ended: Ended, skip: Skip | None, advice: str | None, now: datetime) -> Rotated:
+    failed = ended.error is not None
+    return Rotated(
+        execution=ended.arn,
+        status=ended.status,
+        outcome=ended.output.get("outcome", UNSET),
+        generation=ended.output.get("generation", UNSET),
+        error=ended.error or UNSET,
+        cause=ended.cause if failed else UNSET,
+        next=advice if failed else UNSET,
+        waits_for=(skip.wait.document(now) if skip.wait else None) if skip else UNSET,
+        states=[
+            StateOfMachine(state=s.name, entered_at=to_second(s.at), seconds=s.seconds) for s in ended.states
+        ],
+    )

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from lockstep.cli.documents import Sessions
 from lockstep.cli.open_sessions import count_sessions, document, lines
 from lockstep.cli.operator import operator
 from lockstep.cli.output import (
@@ -45,7 +46,7 @@ def sessions(
     wanted, clouds = chosen(plan, credential_id), operator(plan)
     found = [count_sessions(clouds, credential) for credential in wanted]
     if as_json:
-        print_json({"credentials": [document(one) for one in found]})
+        print_json(Sessions(credentials=[document(one) for one in found]))
     else:
         for one in found:
             for line in lines(one):

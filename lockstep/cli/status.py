@@ -11,9 +11,11 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from lockstep.cli import history, outlook, reading
+from lockstep.cli import documents, history, outlook, reading
+from lockstep.cli.documents import Run
 from lockstep.cli.forecast import Forecast, forecast, in_step, waits_for
-from lockstep.cli.history import Run, last_runs
+from lockstep.cli.history import last_runs
+from lockstep.cli.logins import promoted_at
 from lockstep.cli.operator import operator
 from lockstep.cli.output import (
     DEFAULT_PLAN,
@@ -32,7 +34,7 @@ from lockstep.cli.output import (
 )
 from lockstep.cli.reading import Answer, Depth, Look
 from lockstep.cli.records import records_of, show_summary
-from lockstep.cli.times import clock_time, moment, moment_or_none
+from lockstep.cli.times import clock_time, to_second
 from lockstep.clouds import Clouds
 from lockstep.environment import line_of, told
 from lockstep.errors import LockstepError, SecretMalformedError, SecretNotFoundError
@@ -157,8 +159,12 @@ def _look(
     looks = [partial(looked_at, plan, clouds, c, records[c.id], now, depth=depth) for c in wanted]
     states = clouds.side_by_side(looks) if len(looks) > FEW else [look() for look in looks]
     if as_json:
-        documents = [document(s, now) for s in states]
-        print_json({"in_step": all(s.is_in_step for s in states), "credentials": documents})
+        print_json(
+            documents.Status(
+                in_step=all(s.is_in_step for s in states),
+                credentials=[document(s, now) for s in states],
+            )
+        )
     else:
         for state in states:
             _show(state, now)
@@ -327,75 +333,75 @@ def _lock(record: LockRecord, now: datetime) -> str:
     return f"{record.holder} {verb} under fence {record.fence}, {until} {end}"
 
 
-def document(state: State, now: datetime) -> dict[str, Any]:
-    """The state of a credential, for other programs; `lockstep.cli.documents` has its fields."""
-    last, since = state.last_run, state.look.pending_since
-    return {
-        **record_document(state.record),
-        "orders": orders_document(state.record),
-        **outlook.document(state.record, state.credential, now, has_standby=state.has_standby),
-        "last_run": history.document(last) if last else None,
-        "plan_digest": state.credential.plan_digest,
-        "in_step": state.is_in_step,
-        "read": state.look.depth,
-        "pending_since": moment(since) if isinstance(since, datetime) else None,
-        "stores": [_store_document(name, answer) for name, answer in state.look.answers.items()],
-        "next_run": {
-            "action": state.next_run.action,
-            "meaning": state.next_run.meaning,
-            "waits_for": state.next_run.waits_for.document(now) if state.next_run.waits_for else None,
-        }
+def document(state: State, now: datetime) -> documents.Credential:
+    """The state of a credential, for other programs."""
+    record, since = state.record, state.look.pending_since
+    return documents.Credential(
+        **record_fields(record),
+        orders=documents.Orders(
+            active_plan=record.plan,
+            activate=record.activate,
+            paused=record.paused,
+            revoke_through=record.revoke_through if record.is_revoking else None,
+            enrol=sorted(record.enrol),
+            muted=sorted(record.muted),
+        ),
+        current_since=to_second(promoted_at(record, state.credential)),
+        leader=outlook.leader(record, state.credential, now, has_standby=state.has_standby),
+        unwitnessed_since={stream: to_second(first) for stream, first in sorted(record.unwitnessed.items())},
+        last_run=state.last_run,
+        plan_digest=state.credential.plan_digest,
+        in_step=state.is_in_step,
+        read=state.look.depth,
+        pending_since=to_second(since) if isinstance(since, datetime) else None,
+        stores=[_store_document(name, answer) for name, answer in state.look.answers.items()],
+        next_run=documents.NextRun(
+            action=state.next_run.action,
+            meaning=state.next_run.meaning,
+            waits_for=state.next_run.waits_for.document(now) if state.next_run.waits_for else None,
+        )
         if state.next_run
         else None,
-    }
+    )
 
 
-def _store_document(name: str, answer: Answer) -> dict[str, Any]:
+def _store_document(name: str, answer: Answer) -> documents.StoreServes:
+    """What a store serves, for other programs."""
     if isinstance(answer, LockstepError):
-        return {"store": name, "error": type(told(answer)).__name__}
+        return documents.StoreServes(store=name, error=type(told(answer)).__name__)
     # What Lockstep wrote is none; of what it did not write the name says nothing.
     by_name = None if answer.generation == 0 else False
-    return {
-        "store": name,
-        "generation": answer.generation,
-        "blob_generation": answer.blob_generation,
-        "version": answer.version,
-        "placeholder": answer.login is None if isinstance(answer, StoredValue) else by_name,
-    }
+    return documents.StoreServes(
+        store=name,
+        generation=answer.generation,
+        blob_generation=answer.blob_generation,
+        version=answer.version,
+        placeholder=answer.login is None if isinstance(answer, StoredValue) else by_name,
+    )
 
 
-def orders_document(orders: LockRecord) -> dict[str, Any]:
-    """What an operator wants, for JSON."""
-    return {
-        "active_plan": orders.plan,
-        "activate": orders.activate,
-        "paused": orders.paused,
-        "revoke_through": orders.revoke_through if orders.is_revoking else None,
-        "enrol": sorted(orders.enrol),
-        "muted": sorted(orders.muted),
-    }
-
-
-def record_document(record: LockRecord) -> dict[str, Any]:
-    """The lock record, for JSON."""
+def record_fields(record: LockRecord) -> dict[str, Any]:
+    """The lock record, as the fields of `documents.Record`."""
     claim = record.claim
     return {
         "credential": record.credential_id,
         "holder": record.holder,
         "fence": record.fence,
-        "expires_at": moment_or_none(record.expires_at),
+        "expires_at": to_second(record.expires_at),
         "current_generation": record.current_generation,
         "alive": sorted(record.alive),
-        "claim": {
-            "kind": claim.kind.value,
-            "generation": claim.generation,
-            "base_generation": claim.base_generation,
-            "promoting": record.promoting,
-            "rotation_id": claim.rotation_id,
-        }
+        "claim": documents.ClaimInFlight(
+            kind=claim.kind.value,
+            generation=claim.generation,
+            base_generation=claim.base_generation,
+            promoting=record.promoting,
+            rotation_id=claim.rotation_id,
+        )
         if claim
         else None,
-        "next_due_at": moment_or_none(record.next_due_at),
-        "not_before": moment_or_none(record.not_before),
-        "heads": {stream: {"seq": head.seq, "hash": head.hash} for stream, head in record.heads.items()},
+        "next_due_at": to_second(record.next_due_at),
+        "not_before": to_second(record.not_before),
+        "heads": {
+            stream: documents.Head(seq=head.seq, hash=head.hash) for stream, head in record.heads.items()
+        },
     }

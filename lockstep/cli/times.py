@@ -1,6 +1,7 @@
 """Times as people read them: in this machine's zone or in UTC, and how far away they are."""
 
 from datetime import UTC, datetime, timedelta
+from typing import overload
 
 from lockstep.cli.output import is_document, wants_utc
 
@@ -18,9 +19,13 @@ def moment(time: datetime) -> str:
     return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def moment_or_none(time: datetime | None) -> str | None:
-    """The same for a time that may be missing."""
-    return moment(time) if time else None
+@overload
+def to_second(time: datetime) -> datetime: ...
+@overload
+def to_second(time: datetime | None) -> datetime | None: ...
+def to_second(time: datetime | None) -> datetime | None:
+    """A time for a document: UTC, to the second."""
+    return time and time.astimezone(UTC).replace(microsecond=0)
 
 
 def clock_time(time: datetime, now: datetime) -> str:

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from lockstep.audit.report.page import Figure, Table
-from lockstep.cli import history, status
+from lockstep.cli import history
+from lockstep.cli.documents import Run
 from lockstep.cli.execution import Entered
-from lockstep.cli.history import Run
 from lockstep.cli.times import clock_time, relative
-from lockstep.environment import line_of
+from lockstep.environment import line_of, told
+from lockstep.errors import LockstepError
 from lockstep.html.formatting import NONE, span, stamp
+from lockstep.model import StoredValue
 from lockstep.serve.ages import Bar, bar_of
 from lockstep.serve.conditions import LOOKS, Alarm, Condition, alarms, condition
 from lockstep.serve.fleet import CLOUDS, age_of, who
@@ -99,7 +101,7 @@ def detail(seen: Seen, now: datetime) -> Detail:
         alarms=tuple(alarms(seen, now)),
         progress=progress(seen, now),
         bar=bar_of(seen, now),
-        stores=_stores(seen, now),
+        stores=_stores(seen),
         read=f"read {relative(seen.read_at, now)}" if seen.read_at else "not read since the last change",
         runs=tuple(_runs(seen, now)),
         unread=tuple(f"{CLOUDS[cloud]}: {line_of(error)}" for cloud, error in seen.state.unread.items()),
@@ -147,14 +149,15 @@ def _figures(seen: Seen, now: datetime) -> Iterator[Figure]:
     )
 
 
-def _stores(seen: Seen, now: datetime) -> Table:
-    rows = []
-    for store in status.document(seen.state, now)["stores"]:
-        if "error" in store:
-            rows.append((store["store"], store["error"], NONE, NONE))
+def _stores(seen: Seen) -> Table:
+    rows: list[tuple[str, ...]] = []
+    for name, answer in seen.state.look.answers.items():
+        if isinstance(answer, LockstepError):
+            rows.append((name, type(told(answer)).__name__, NONE, NONE))
             continue
-        served = "a placeholder" if store["placeholder"] else _generation(store["generation"])
-        rows.append((store["store"], served, _generation(store["blob_generation"]), store["version"]))
+        is_placeholder = isinstance(answer, StoredValue) and answer.login is None
+        served = "a placeholder" if is_placeholder else _generation(answer.generation)
+        rows.append((name, served, _generation(answer.blob_generation), answer.version))
     columns = ("Store", "app_user serves", "connection_blob serves", "Version")
     return Table(columns=columns, rows=tuple(rows))
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from lockstep.aws.dynamodb_table import read_table
 from lockstep.cli import history, reading, status
+from lockstep.cli.documents import Run
 from lockstep.cli.execution import Entered, Watched
 from lockstep.cli.forecast import waits_for
 from lockstep.clouds import Clouds
@@ -60,7 +61,7 @@ class Seen:
     credential: Credential
     state: status.State
     read_at: datetime | None = None
-    runs: Sequence[history.Run] = ()
+    runs: Sequence[Run] = ()
     steps: Mapping[str, Sequence[Entered]] = field(default_factory=dict)
     unrotated: bool = False
     stale: bool = False
@@ -112,7 +113,7 @@ class _Kept:
     """
 
     state: status.State
-    runs: Sequence[history.Run]
+    runs: Sequence[Run]
     at: datetime
     is_whole: bool
 

@@ -9,9 +9,11 @@ from functools import cache
 
 import uvicorn
 
-from lockstep.cli import history, reading, status
+from lockstep.cli import reading, status
+from lockstep.cli.documents import Run
 from lockstep.cli.execution import Entered
 from lockstep.cli.forecast import Forecast
+from lockstep.cli.history import run_of
 from lockstep.errors import StoreUnreachableError
 from lockstep.model import AwsSigns, Claim, ClaimKind, Credential, LockRecord
 from lockstep.named import StoredNames
@@ -134,7 +136,8 @@ def _troubled(seen: Seen, number: int, since: datetime) -> Seen:
         case 13:
             seen = replace(seen, state=replace(state, record=replace(record, paused=True)))
         case 29:
-            failed = replace(seen.runs[0], error="DatabaseUnreachableError", generation=None)
+            newest = seen.runs[0]
+            failed = _runs(seen.credential, newest.seq, newest.ended_at, error="DatabaseUnreachableError")[0]
             seen = replace(seen, state=replace(state, last_run=failed), runs=[failed, *seen.runs[1:]])
         case 37:
             answers = {**state.look.answers, "oci": StoreUnreachableError(store="oci")}
@@ -182,17 +185,17 @@ def _state(credential: Credential, record: LockRecord, generation: int) -> statu
     )
 
 
-def _runs(credential: Credential, generation: int, since: datetime) -> list[history.Run]:
+def _runs(credential: Credential, generation: int, since: datetime, *, error: str | None = None) -> list[Run]:
     return [
-        history.Run(
-            credential=credential,
-            cloud="aws" if n % 2 == 0 else "oci",
+        run_of(
+            credential=credential.id,
+            stream="aws" if n % 2 == 0 else "oci",
             seq=generation - n,
             rotation_id=f"run-{generation}-{n}",
             ended_at=since - n * 20 * _MINUTE,
             seconds=3.4 - n / 5,
-            error=None,
-            generation=generation - n,
+            error=error,
+            generation=None if error else generation - n,
             trigger="schedule",
         )
         for n in range(8)

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from lockstep.cli.logins import LoginState, State
@@ -90,7 +91,8 @@ def test_a_list_of_clients_is_bounded_and_begins_with_the_busiest() -> None:
     assert "10.0.0.7 web (2), " in text
     assert text.count("10.0.0.") == MOST_CLIENTS
     assert "and 4 more" in text
-    [[a, _]] = [s["sessions"] for s in document(found)["servers"]]
+    [server_document] = msgspec.to_builtins(document(found))["servers"]
+    a, _ = server_document["sessions"]
     assert (len(a["clients"]), a["clients_in_all"]) == (9, 9)
 
 
@@ -107,8 +109,8 @@ def test_two_names_of_one_server_are_counted_once() -> None:
     found = counted(ledger=server(session("a")), ledger_at_proxy=server(session("a")))
     assert len(list(found.counted())) == 1
     assert "ledger@proxy: the same server as ledger; its sessions are counted once" in "\n".join(lines(found))
-    [_, proxy] = document(found)["servers"]
-    assert (proxy["same_server_as"], proxy["sessions"]) == ("ledger", [])
+    [_, proxy] = document(found).servers
+    assert (proxy.same_server_as, proxy.sessions) == ("ledger", [])
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
+import msgspec
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
@@ -162,9 +163,9 @@ def test_the_gravest_outcome_is_the_verdict(outcomes: str, expected: Outcome, co
 
 def test_the_document_is_by_its_schema() -> None:
     document = doctor.document(found_by(check("a.one", *ANSWERS)))
-    require_document("doctor", document)
-    assert document["counts"] == {"passed": 1, "failed": 1, "warning": 1, "not_asked": 1}
-    assert document["verdict"] == "failed"
+    require_document("doctor", msgspec.to_builtins(document))
+    assert document.counts == {"passed": 1, "failed": 1, "warning": 1, "not_asked": 1}
+    assert document.verdict is Outcome.FAILED
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])

@@ -1,33 +1,30 @@
 """What `status --json` and `history --json` print is what their schemas in docs/ say."""
 
-import json
-from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 import jsonschema
+import msgspec
 import pytest
 
 from lockstep.cli import history, status
+from lockstep.cli.documents import History, Status
 from lockstep.cli.reading import Answer, Look
 from lockstep.errors import StoreUnreachableError
 from lockstep.model import LockRecord, StoredValue
 from tests.support.documents import require_document
 from tests.unit.test_cli import FORECASTS, NOW, PLANNED, names_of
 
-RUN = history.Run(
-    credential=PLANNED,
-    cloud="aws",
+IN_LOG = partial(
+    history.run_of,
+    credential=PLANNED.id,
+    stream="aws",
     seq=7,
     rotation_id="run-7",
     ended_at=datetime(2026, 1, 1, tzinfo=UTC),
-    seconds=None,
-    error="PlanNotActiveError",
-    generation=None,
-    trigger="schedule",
 )
-
-
-ARCHIVED = replace(RUN, error=None, trigger="?", is_read=False)
+RUN = IN_LOG(error="PlanNotActiveError", trigger="schedule")
+ARCHIVED = IN_LOG(is_read=False)
 
 
 @pytest.mark.parametrize("case", FORECASTS.values(), ids=FORECASTS)
@@ -47,14 +44,13 @@ def test_each_state_of_a_credential_is_by_the_schema(
             state = status.state_of(
                 record, PLANNED, look, NOW, has_standby=True, last_run=last_run, unread={}
             )
-            told = status.document(state, NOW)
-            require_document("status", {"in_step": bool(state.is_in_step), "credentials": [told]})
-            json.dumps(told)
+            told = Status(in_step=bool(state.is_in_step), credentials=[status.document(state, NOW)])
+            require_document("status", msgspec.to_builtins(told))
 
 
 def test_a_run_is_by_the_schema() -> None:
     for run in (RUN, ARCHIVED):
-        require_document("history", {"runs": [history.document(run)], "problems": []})
+        require_document("history", msgspec.to_builtins(History(runs=[run], problems=[])))
 
 
 def test_a_field_that_the_schema_lacks_is_found() -> None:

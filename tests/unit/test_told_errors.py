@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from lockstep import environment
 from lockstep.cli import app
+from lockstep.cli.documents import Error
 from lockstep.cli.failures import document, exit_code_of
 from lockstep.cli.output import answer
 from lockstep.cli.times import absolute, clock_time, relative
@@ -38,13 +39,13 @@ def test_a_person_is_told_the_cause_and_a_program_both() -> None:
     assert line_of(error).startswith(
         "AwsSessionExpiredError: The AWS session has expired. [code=ExpiredToken] "
     )
-    assert document(error) == {
-        "name": "AwsSessionExpiredError",
-        "meaning": "The AWS session has expired.",
-        "where": {"code": "ExpiredToken"},
-        "next": "Log in again: `aws sso login`.",
-        "during": "LockTableAccessDeniedError",
-    }
+    assert document(error) == Error(
+        name="AwsSessionExpiredError",
+        meaning="The AWS session has expired.",
+        where={"code": "ExpiredToken"},
+        next="Log in again: `aws sso login`.",
+        during="LockTableAccessDeniedError",
+    )
 
 
 def test_a_foreign_cause_is_not_told() -> None:

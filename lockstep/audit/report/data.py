@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from lockstep.audit.verify import Verdict
 from lockstep.model import Credential
 
+Time = Annotated[datetime, Meta(tz=True)]
 _ORDER = (
     Verdict.VERIFIED,
     Verdict.EMPTY,
@@ -43,7 +44,7 @@ class Check(Struct, frozen=True, kw_only=True):
     entries: int = 0
     witnessed: int = 0
     unwitnessed: int | None = None
-    unwitnessed_since: datetime | None = None
+    unwitnessed_since: Time | None = None
     problems: tuple[str, ...] = ()
     acknowledged: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -79,8 +80,8 @@ class Run(Struct, frozen=True, kw_only=True):
 
     stream: str
     seq: int
-    at: datetime
-    started: datetime
+    at: Time
+    started: Time
     rotation_id: str
     error: str | None
     trigger: str
@@ -124,7 +125,7 @@ class Order(Struct, frozen=True, kw_only=True):
 
     stream: str
     seq: int
-    at: datetime
+    at: Time
     name: str
     who: str
     details: str
@@ -142,7 +143,7 @@ class Other(Struct, frozen=True, kw_only=True):
 
     stream: str
     seq: int
-    at: datetime | None
+    at: Time | None
     what: str
     details: str
     why: str = ""
@@ -174,13 +175,13 @@ class Generation(Struct, frozen=True, kw_only=True):
     stream: str
     kind: Literal["new", "heal"] | None
     base: int | None
-    born: datetime
+    born: Time
     older: bool
-    begun: datetime
-    promoted: datetime
-    superseded: datetime | None = None
-    tried: datetime | None = None
-    dead: datetime | None = None
+    begun: Time
+    promoted: Time
+    superseded: Time | None = None
+    tried: Time | None = None
+    dead: Time | None = None
     death: Literal["refused", "unreadable", "revoked"] | None = None
     hurried: bool = False
     overlap_seconds: float | None = None
@@ -195,8 +196,8 @@ class Period(Struct, frozen=True, kw_only=True):
         longest_age_seconds: The greatest age that the current password had in it; None where none is on record.
     """
 
-    start: datetime
-    end: datetime
+    start: Time
+    end: Time
     rotated: dict[str, int]
     failed: int
     longest_age_seconds: float | None
@@ -210,8 +211,8 @@ class Gap(Struct, frozen=True, kw_only=True):
         why: What the log says about it.
     """
 
-    start: datetime
-    end: datetime
+    start: Time
+    end: Time
     is_open: bool
     why: tuple[str, ...]
 
@@ -248,7 +249,7 @@ class DatabaseProofs(Struct, frozen=True, kw_only=True):
     accepted: int
     refused: int
     unreadable: int
-    last_refused: datetime | None
+    last_refused: Time | None
     enrolled: int
     plaintext: bool
 
@@ -279,7 +280,7 @@ class Figures(Struct, frozen=True, kw_only=True):
     proven_dead: int
     refused_logins: int
     archived: int
-    taken_over: datetime | None
+    taken_over: Time | None
     unproven: tuple[int, ...]
 
     @property
@@ -311,8 +312,8 @@ class CredentialReport(Struct, frozen=True, kw_only=True):
     credential: Planned
     checks: tuple[Check, ...]
     verdict: Verdict
-    start: datetime
-    end: datetime
+    start: Time
+    end: Time
     runs: tuple[Run, ...]
     orders: tuple[Order, ...]
     others: tuple[Other, ...]
@@ -335,8 +336,8 @@ class Report(Struct, frozen=True, kw_only=True):
 
     format: Literal[1] = 1
     verdict: Verdict
-    made_at: datetime
-    since: datetime
+    made_at: Time
+    since: Time
     lock: str
     version: str
     credentials: tuple[CredentialReport, ...]

@@ -5,8 +5,6 @@ python -m lockstep.audit.report.tables prints the JSON Schema.
 
 import csv
 import io
-import json
-import sys
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -121,7 +119,3 @@ def _entry(record: Record) -> dict[str, object]:
         case Other():
             why = f"not counted: {record.why}; " if record.why else ""
             return {"kind": "other", "outcome": record.what, "details": f"{why}{record.details}"}
-
-
-if __name__ == "__main__":
-    sys.stdout.write(json.dumps(schema(), indent=2) + "\n")
