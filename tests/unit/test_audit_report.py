@@ -19,7 +19,6 @@ from lockstep.audit.report.tables import as_json
 from lockstep.audit.verify import Verdict
 from lockstep.errors import AuditLogUnreachableError, PasswordRefusedByPolicyError
 from lockstep.html.formatting import NONE
-from lockstep.orders import Revoke
 from tests.support.audit_story import ANNA, AuditStory, chain_of, whole_story
 from tests.support.seals import resigned
 from tests.unit.harness import edit, entries, login_of
@@ -174,17 +173,14 @@ def test_a_generation_that_nobody_has_shown_dead_is_named() -> None:
     )
 
 
-def test_a_revocation_is_told_from_its_order_to_its_end() -> None:
-    (emergency,) = one(told()).emergencies
-    assert emergency.ordered is not None
-    assert emergency.over is not None
-    assert emergency.ordered.who == ANNA
-    assert emergency.over.trigger == "cli"
-    assert len(emergency.ended) == 2
-    assert emergency.over.at - emergency.ordered.at == timedelta(seconds=19)
-    revoked = [life.generation for life in one(told()).generations if life.death == "revoked"]
-    assert set(revoked) <= set(emergency.ended)
-    assert revoked
+def test_a_revocation_is_told_by_its_order_and_by_what_it_ended() -> None:
+    (order,) = (order for order in one(told()).orders if order.name == "revoke")
+    (run,) = (run for run in one(told()).runs if run.ended)
+    assert (order.who, run.trigger, len(run.ended)) == (ANNA, "cli", 2)
+    assert run.at - order.at == timedelta(seconds=19)
+    revoked = [g for g in one(told()).generations if g.death == "revoked"]
+    assert {g.generation for g in revoked} <= set(run.ended)
+    assert {g.dead for g in revoked} == {run.at}
 
 
 def test_a_revocation_waits_for_no_overlap_and_shortens_none() -> None:
@@ -211,15 +207,6 @@ def test_a_promotion_that_is_missing_on_record_shortens_no_overlap() -> None:
     assert report.figures.rotations == whole.figures.rotations - 2
     assert report.figures.shortest_overlap_seconds == whole.figures.shortest_overlap_seconds
     assert report.figures.short_overlaps == 0
-
-
-def test_a_revocation_that_no_run_has_fulfilled_is_told() -> None:
-    story = AuditStory()
-    story.days(0.1)
-    story.order(Revoke(lift_pause=False))
-    (emergency,) = one(story).emergencies
-    assert emergency.over is None
-    assert rows(one(story), "Revocations")[0][3] == "not on record"
 
 
 def test_who_was_behind_the_runs() -> None:

@@ -163,7 +163,6 @@ def test_the_page_says_what_it_must() -> None:
         "Rotations by cloud, and age of the password",
         "Overlap",
         "Gaps",
-        "Revocations",
         "StoreUnreachableError",
         "The secrets manager did not answer.",
         "standby, on schedule (OCI)",

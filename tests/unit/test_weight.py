@@ -123,7 +123,7 @@ CEILINGS: dict[str, tuple[Callable[[], int], int]] = {
     "code lines of cdk": (lambda: _sum("cdk"), 6_200),
     "code lines of tests": (lambda: _sum("tests"), 70_300),
     "code lines of the sandbox": (lambda: _sum("sandbox"), 16_700),
-    "code lines of the longest file": (lambda: max(map(_code, _files(*PRODUCT, "cdk"))), 400),
+    "code lines of the longest file": (lambda: max(map(_code, _files(*PRODUCT, "cdk"))), 380),
     "rooms of lockstep": (lambda: len({p.relative_to(ROOT).parts[1] for p in _files("lockstep")}), 83),
     "files of the largest room": (lambda: max(len(found) for found in _rooms().values()), 66),
     "files below 60 code lines": (lambda: sum(0 < _code(p) < 60 for p in _files("lockstep")), 124),

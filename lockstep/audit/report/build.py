@@ -21,7 +21,6 @@ from lockstep.audit.report.data import (
     CredentialEvidence,
     CredentialReport,
     DatabaseProofs,
-    Emergency,
     Figures,
     Gap,
     Generation,
@@ -179,7 +178,6 @@ def _credential(found: CredentialEvidence, since: datetime, now: datetime) -> Cr
                 end=now,
             )
         ),
-        emergencies=tuple(_emergencies(all_runs, all_orders, since)),
         proofs=tuple(_proofs(runs)),
     )
 
@@ -428,24 +426,6 @@ def _explained(
         yield f"{name}: {many(count, 'failed run')}"
     if not (names or off or archived):
         yield "no run is on record in it"
-
-
-def _emergencies(runs: Sequence[Run], orders: Sequence[Order], since: datetime) -> Iterator[Emergency]:
-    used: set[tuple[str, int]] = set()
-    for order in orders:
-        if order.name == "revoke":
-            over = next((r for r in runs if r.succeeded and r.at >= order.at and _fulfils(r, order)), None)
-            if over:
-                used.add((over.stream, over.seq))
-            if order.at >= since or (over and over.at >= since):
-                yield Emergency(ordered=order, over=over, ended=over.ended if over else ())
-    for run in runs:
-        if run.ended and run.at >= since and (run.stream, run.seq) not in used:
-            yield Emergency(ordered=None, over=run, ended=run.ended)
-
-
-def _fulfils(run: Run, order: Order) -> bool:
-    return bool(run.ended) and (order.through is None or (run.generation or 0) > order.through)
 
 
 def _proofs(runs: Sequence[Run]) -> Iterator[DatabaseProofs]:

@@ -217,25 +217,6 @@ class Gap(Struct, frozen=True, kw_only=True):
     why: tuple[str, ...]
 
 
-class Emergency(Struct, frozen=True, kw_only=True):
-    """A revocation.
-
-    Attributes:
-        ordered: The order's entry; None where the period holds only the run that fulfilled it.
-        over: The run that ended what the order named; None: not on record.
-        ended: The generations that it ended.
-    """
-
-    ordered: Order | None
-    over: Run | None
-    ended: tuple[int, ...]
-
-    @property
-    def seconds(self) -> float | None:
-        """From the order until everything before it was refused."""
-        return (self.over.at - self.ordered.at).total_seconds() if self.over and self.ordered else None
-
-
 class DatabaseProofs(Struct, frozen=True, kw_only=True):
     """What all runs showed on one database.
 
@@ -321,7 +302,6 @@ class CredentialReport(Struct, frozen=True, kw_only=True):
     generations: tuple[Generation, ...]
     periods: tuple[Period, ...]
     gaps: tuple[Gap, ...]
-    emergencies: tuple[Emergency, ...]
     proofs: tuple[DatabaseProofs, ...]
 
 

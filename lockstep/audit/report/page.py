@@ -11,7 +11,7 @@ from functools import cache
 
 from jinja2 import Environment
 
-from lockstep.audit.report.data import Check, CredentialReport, Emergency, Report
+from lockstep.audit.report.data import Check, CredentialReport, Report
 from lockstep.audit.verify import Verdict
 from lockstep.html.filling import environment, style
 from lockstep.html.formatting import NONE, error_text, many, minute, number, span, stamp
@@ -139,7 +139,7 @@ def overview(report: Report) -> Table:
     return Table(
         columns=(
             *("Credential", "Verdict", "Rotations", "AWS", "OCI", "Failed"),
-            *("Longest between", "Gaps", "Revocations"),
+            *("Longest between", "Gaps"),
         ),
         rows=tuple(
             (
@@ -150,11 +150,10 @@ def overview(report: Report) -> Table:
                 number(c.figures.failed),
                 span(c.figures.longest_between_seconds),
                 number(len(c.gaps)),
-                number(len(c.emergencies)),
             )
             for c in report.credentials
         ),
-        numeric=(2, 3, 4, 5, 6, 7, 8),
+        numeric=(2, 3, 4, 5, 6, 7),
         verdict=1,
     )
 
@@ -207,10 +206,9 @@ def figures(report: CredentialReport) -> tuple[Figure, ...]:
             bad=f.short_overlaps > 0,
         ),
         Figure(
-            name="Revocations",
-            value=number(len(report.emergencies)),
-            note=_emergency_note(report.emergencies),
-            bad=any(e.over is None for e in report.emergencies),
+            name="Orders",
+            value=number(len(report.orders)),
+            note=many(sum(o.name == "revoke" for o in report.orders), "revocation"),
         ),
         Figure(
             name="Not yet witnessed",
@@ -219,13 +217,6 @@ def figures(report: CredentialReport) -> tuple[Figure, ...]:
             bad=not tail or (bool(dates) and (report.end - min(dates)).total_seconds() > WITNESSED_WITHIN),
         ),
     )
-
-
-def _emergency_note(emergencies: Sequence[Emergency]) -> str:
-    if not emergencies:
-        return "none in the period"
-    took = [e.seconds for e in emergencies if e.seconds is not None]
-    return f"slowest {span(max(took))} from order to proof" if took else "not finished on record"
 
 
 def problems(report: CredentialReport) -> Iterator[tuple[str, str, str]]:
@@ -250,7 +241,6 @@ def sections(report: CredentialReport) -> Iterator[Section]:
     yield _rotations(report)
     yield _overlaps(report)
     yield _gaps(report)
-    yield _emergencies(report)
     yield _failures(report)
     yield _proofs(report)
     yield _orders(report)
@@ -341,35 +331,6 @@ def _gaps(report: CredentialReport) -> Section:
         "a minute, which is the longest that a fault of one cloud explains.",
         table=_table(("From", "Until", "Length", "What the log says"), rows, numeric=(2,)),
         empty="None: each rotation came in time.",
-    )
-
-
-def _emergencies(report: CredentialReport) -> Section:
-    columns = (
-        "Ordered",
-        "By",
-        "Everything up to generation",
-        "Over",
-        "After",
-        "By the run",
-        "Ended generations",
-    )
-    return Section(
-        name="Revocations",
-        about="Emergencies: a new password at once, and a refused login of everything before it on every database.",
-        table=_table(columns, [_emergency(e) for e in reversed(report.emergencies)], numeric=(2, 4)),
-    )
-
-
-def _emergency(e: Emergency) -> tuple[str, ...]:
-    return (
-        stamp(e.ordered.at) if e.ordered else "the order is not on record",
-        e.ordered.who if e.ordered else NONE,
-        str(e.ordered.through) if e.ordered and e.ordered.through is not None else NONE,
-        stamp(e.over.at) if e.over else "not on record",
-        span(e.seconds),
-        f"{e.over.stream.upper()} {e.over.rotation_id}" if e.over else NONE,
-        _numbers(e.ended),
     )
 
 
