@@ -119,13 +119,13 @@ class Run(Struct, frozen=True, kw_only=True):
     seq: int
     rotation_id: str
     ended_at: Time
-    seconds: float | None
+    seconds: float | None = None
     outcome: Literal["rotated", "failed", "archived"]
-    error: str | None
-    meaning: str | None
-    next: str | None
-    generation: int | None
-    trigger: str
+    error: str | None = None
+    meaning: str | None = None
+    next: str | None = None
+    generation: int | None = None
+    trigger: str = "?"
 
 
 class Record(Struct, frozen=True, kw_only=True):

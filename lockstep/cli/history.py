@@ -34,55 +34,13 @@ from lockstep.clouds import Clouds
 from lockstep.environment import line_of
 from lockstep.errors import AuditLogUnreachableError, AuditVerificationError, LockstepError, NewerFormatError
 from lockstep.html.formatting import error_text
+from lockstep.identity import Cloud
 from lockstep.model import ChainHead, Credential
 from lockstep.plan import Plan
 from lockstep.ports import AuditLog
 
 OTHERS = 20
 """So many entries beside runs are expected among the newest: orders, and a witness an hour."""
-
-
-def run_of(  # noqa: PLR0913 - what an entry says
-    *,
-    credential: str,
-    stream: str,
-    seq: int,
-    rotation_id: str,
-    ended_at: datetime,
-    seconds: float | None = None,
-    error: str | None = None,
-    generation: int | None = None,
-    trigger: str = "?",
-    is_read: bool = True,
-) -> Run:
-    """A run, as its entry tells it, which was not verified.
-
-    Args:
-        credential: Its id.
-        stream: The cloud in which it ran.
-        seq: The number of its entry.
-        rotation_id: Its id.
-        ended_at: When it ended.
-        seconds: How long it took; None where the entry does not say.
-        error: The name of its error; None for a success.
-        generation: What it made.
-        trigger: What started it.
-        is_read: Whether its event was read; False: it is archived, and only its seal was.
-    """
-    return Run(
-        credential=credential,
-        cloud="oci" if stream == "oci" else "aws",
-        seq=seq,
-        rotation_id=rotation_id,
-        ended_at=to_second(ended_at),
-        seconds=seconds,
-        outcome="archived" if not is_read else "failed" if error else "rotated",
-        error=error,
-        meaning=error_text(error) if error else None,
-        next=advice_of(error),
-        generation=generation,
-        trigger=trigger,
-    )
 
 
 def history(
@@ -194,13 +152,13 @@ def _archived(log: AuditLog, credential: Credential, seq: int) -> Run | None:
     ended_at = _moment(seal.time) if seal and is_of_a_run(seal.rotation_id) else None
     if seal is None or ended_at is None:
         return None
-    return run_of(
+    return Run(
         credential=credential.id,
-        stream=log.stream,
+        cloud=_cloud(log.stream),
         seq=seq,
         rotation_id=seal.rotation_id,
-        ended_at=ended_at,
-        is_read=False,
+        ended_at=to_second(ended_at),
+        outcome="archived",
     )
 
 
@@ -211,18 +169,25 @@ def _run(credential: Credential, cloud: str, seq: int, entry: Entry) -> Run | No
     if ended_at is None or not is_of_a_run(entry.rotation_id) or not event:
         return None
     generation = details.get("generation")
-    failed = event.get("status") != "Success"
-    return run_of(
+    error = str(event.get("status_code") or "?") if event.get("status") != "Success" else None
+    return Run(
         credential=credential.id,
-        stream=cloud,
+        cloud=_cloud(cloud),
         seq=seq,
         rotation_id=entry.rotation_id,
-        ended_at=ended_at,
+        ended_at=to_second(ended_at),
         seconds=_seconds(event.get("start_time"), entry.time),
-        error=str(event.get("status_code") or "?") if failed else None,
+        outcome="failed" if error else "rotated",
+        error=error,
+        meaning=error_text(error) if error else None,
+        next=advice_of(error),
         generation=generation if isinstance(generation, int) else None,
         trigger=str(details.get("trigger") or "?"),
     )
+
+
+def _cloud(stream: str) -> Cloud:
+    return "oci" if stream == "oci" else "aws"
 
 
 def _seconds(began: object, ended: int) -> float | None:

@@ -12,9 +12,10 @@ import uvicorn
 from lockstep.cli import reading, status
 from lockstep.cli.documents import Run
 from lockstep.cli.execution import Entered
+from lockstep.cli.failures import advice_of
 from lockstep.cli.forecast import Forecast
-from lockstep.cli.history import run_of
 from lockstep.errors import StoreUnreachableError
+from lockstep.html.formatting import error_text
 from lockstep.model import AwsSigns, Claim, ClaimKind, Credential, LockRecord
 from lockstep.named import StoredNames
 from lockstep.serve import poller as polling
@@ -187,14 +188,17 @@ def _state(credential: Credential, record: LockRecord, generation: int) -> statu
 
 def _runs(credential: Credential, generation: int, since: datetime, *, error: str | None = None) -> list[Run]:
     return [
-        run_of(
+        Run(
             credential=credential.id,
-            stream="aws" if n % 2 == 0 else "oci",
+            cloud="aws" if n % 2 == 0 else "oci",
             seq=generation - n,
             rotation_id=f"run-{generation}-{n}",
             ended_at=since - n * 20 * _MINUTE,
             seconds=3.4 - n / 5,
+            outcome="failed" if error else "rotated",
             error=error,
+            meaning=error_text(error) if error else None,
+            next=advice_of(error),
             generation=None if error else generation - n,
             trigger="schedule",
         )

@@ -7,8 +7,8 @@ import jsonschema
 import msgspec
 import pytest
 
-from lockstep.cli import history, status
-from lockstep.cli.documents import History, Status
+from lockstep.cli import status
+from lockstep.cli.documents import History, Run, Status
 from lockstep.cli.reading import Answer, Look
 from lockstep.errors import StoreUnreachableError
 from lockstep.model import LockRecord, StoredValue
@@ -16,15 +16,15 @@ from tests.support.documents import require_document
 from tests.unit.test_cli import FORECASTS, NOW, PLANNED, names_of
 
 IN_LOG = partial(
-    history.run_of,
+    Run,
     credential=PLANNED.id,
-    stream="aws",
+    cloud="aws",
     seq=7,
     rotation_id="run-7",
     ended_at=datetime(2026, 1, 1, tzinfo=UTC),
 )
-RUN = IN_LOG(error="PlanNotActiveError", trigger="schedule")
-ARCHIVED = IN_LOG(is_read=False)
+RUN = IN_LOG(outcome="failed", error="PlanNotActiveError", trigger="schedule")
+ARCHIVED = IN_LOG(outcome="archived")
 
 
 @pytest.mark.parametrize("case", FORECASTS.values(), ids=FORECASTS)
