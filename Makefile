@@ -18,15 +18,15 @@ demo: setup ## Rotate on this machine while a client logs in all the time (DEMO_
 sandbox: setup ## Start both clouds and real databases for the tutorial, until Ctrl-C; then: . build/sandbox/env
 	@$(PYTHON) -m sandbox.playground up
 
-proof: setup ## Test that no application is locked out: faults at every call, races, planted bugs, load (MINUTES=30)
+proof: setup terraform-tools cdk-cli browser languages release-tools ## Test that no application is locked out: faults at every call, races, planted bugs, load, deployments (MINUTES=30)
 	@$(PYTHON) -m tests.proof.run --minutes $(or $(MINUTES),30)
 
 bench: setup ## Measure a rotation: round trips, calls, seconds, starts (PEER=<AWS's sample rotation functions>, BENCH_ARGS=--help)
 	@$(PYTHON) -m sandbox.bench $(if $(PEER),--peer $(PEER)) $(BENCH_ARGS)
 
 # Folder by folder: each worker makes what the tests of a folder share once, and the short files of tests/unit come last.
-test: setup terraform-tools cdk-cli browser languages release-tools ## Run the tests
-	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+test: setup terraform-tools cdk-cli release-tools ## Run the tests, without those that `make proof` has (tests/tiers.py)
+	$(PYTHON) -m pytest -m "not proof" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 asl: setup ## Write statemachine.asl.json and cdk/fleet.asl.json from their sources
 	@$(PYTHON) -m cdk.statemachine

@@ -12,6 +12,7 @@ from oci import signer  # type: ignore[import-untyped]  # the SDK ships no types
 from typer import testing
 
 from tests.fuzz.harness import PROOF
+from tests.tiers import is_proof_tier
 
 # A session of botocore reads the models of its services, and a client of OCI's SDK proves its private key. Both take
 # longer than most tests, and nothing changes what was read.
@@ -35,6 +36,14 @@ settings.load_profile("lockstep")
 gc.set_threshold(20_000, 10, 10)
 
 _DEFAULT_DEPTH = 1000
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the second tier, before `-m` selects."""
+    for item in items:
+        if is_proof_tier(item.nodeid):
+            item.add_marker(pytest.mark.proof)
 
 
 def pytest_collection_finish() -> None:

@@ -10,6 +10,7 @@ from tests.proof.catalogue import CATALOGUE, HUNTED, Bug, Model, StandIn
 from tests.proof.soak import SoakResult
 from tests.proof.thirty_days import Month
 from tests.proof.work import ROOT, Catch, CommandResult, FaultResult, RaceResult
+from tests.tiers import PROOF_TIER
 
 DOCUMENT = ROOT / "docs" / "proof.md"
 BEGIN, END = "<!-- planted bugs: begin -->", "<!-- planted bugs: end -->"
@@ -57,7 +58,7 @@ class Report:
                 say(f"month    {vars(result)}")
             case CommandResult():
                 self._commands[name] = result
-                say(f"{name:<8} {json.dumps(result.figures)}{result.output}")
+                say(f"{name:<11} {json.dumps(result.figures)}{result.output}")
             case Broken():
                 self._broken += 1
                 say(f"{name:<8} could not be run:\n{result.traceback}")
@@ -120,6 +121,7 @@ class Report:
             "model_states": model.get("states", 0),
             "model_transitions": model.get("transitions", 0),
             "fuzz_inputs": fuzz.get("fuzz_inputs", 0),
+            "second_tier": {name: c.figures for name in PROOF_TIER if (c := self._commands.get(name))},
         }
 
 

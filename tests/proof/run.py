@@ -1,4 +1,6 @@
-"""`make proof`: faults at every call, races, planted bugs, load, the model and fuzzing, for as many minutes as given.
+"""`make proof`: faults at every call, races, planted bugs, load, the model, fuzzing and the tests of the second tier.
+
+It takes about as many minutes as given.
 
 Each part runs in processes of its own, several at a time. Ends with one line of JSON, and with status 1 if any claim
 does not hold: an invariant was broken, a planted bug was not found, a login was refused, memory grew, a part broke off.
@@ -26,10 +28,13 @@ from tests.proof.report import Broken, Report, say
 from tests.proof.runners import RUNNERS
 from tests.proof.scenarios import SCENARIOS
 from tests.proof.thirty_days import live
+from tests.tiers import PROOF_TIER
 
 ENUMERATED = ("mariadb", "mysql", "alternating", "any-slot")
 # Parts of the given time. The rest is for the planted bugs, the month, the model and fuzzing, which have no limit.
-FAULT_PART, RACE_PART, SOAK_PART = 0.6, 0.08, 0.08
+FAULT_PART, RACE_PART, SOAK_PART, TIER_PART = 0.4, 0.08, 0.08, 0.2
+TIER_SHARES = {"deployments": 6.0, "pages": 2.0, "languages": 2.0}
+"""Parts of the time for the tests of the second tier."""
 SHARES = {("aws", False): 6.0, ("oci", False): 4.0, ("aws", True): 0.6, ("oci", True): 0.6}
 """Parts of the time for faults, by runner and by whether they are hangs, which are few and slow."""
 LONG_MINUTES = 20
@@ -113,6 +118,9 @@ def _add_parts(tasks: _Tasks, minutes: float, jobs: int, first_seed: int) -> Non
     tasks.add("fuzz", work.fuzz, at_length=is_long)
     tasks.add("races", work.race, first_seed=first_seed, minutes=total * RACE_PART)
     tasks.add("load", work.load, minutes=total * SOAK_PART, seed=1)
+    for name, tier_share in TIER_SHARES.items():
+        limit = total * TIER_PART * tier_share / sum(TIER_SHARES.values())
+        tasks.add(name, work.second_tier, name, minutes=limit)
     tasks.add("month", live, max(2, min(30, int(minutes))), seed=1)
     for hangs in (False, True):
         for kind in ENUMERATED:
@@ -123,6 +131,7 @@ def _add_parts(tasks: _Tasks, minutes: float, jobs: int, first_seed: int) -> Non
 
 
 assert set(ENUMERATED) <= set(KINDS)
+assert set(TIER_SHARES) == set(PROOF_TIER)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -22,6 +22,7 @@ from tests.proof.invariants import ViolationError
 from tests.proof.planted import hunt, hunt_on_the_wire
 from tests.proof.runners import RunnerName, Runners
 from tests.proof.soak import SoakResult, soak
+from tests.tiers import PROOF_TIER
 
 ROOT = Path(__file__).resolve().parents[2]
 SOAKED = ("mysql", "alternating")
@@ -158,6 +159,23 @@ def fuzz(*, at_length: bool) -> CommandResult:
     """The fuzzing of everything that is parsed: as in `make test`, or with twenty times the inputs, and new ones."""
     command = ["-m", "pytest", "--quiet", "-p", "no:cacheprovider", "tests/fuzz"]
     return _command(command, HYPOTHESIS_PROFILE="proof" if at_length else "")
+
+
+def second_tier(part: str, *, minutes: float) -> CommandResult:
+    """The tests that `make test` leaves out, one after the other; after the time no further one begins."""
+    bounded = ["-p", "tests.proof.bounded", "--bound-minutes", str(minutes)]
+    command = [
+        "-m",
+        "pytest",
+        "--quiet",
+        "-p",
+        "no:cacheprovider",
+        *bounded,
+        "-m",
+        "proof",
+        *PROOF_TIER[part],
+    ]
+    return _command(command)
 
 
 def _command(arguments: Sequence[str], **environment: str) -> CommandResult:
