@@ -313,15 +313,6 @@ class HostBlockedError(TerminalError):
     advice = "MySQL: TRUNCATE TABLE performance_schema.host_cache; MariaDB: FLUSH HOSTS. Then raise max_connect_errors."
 
 
-class PasswordInUseRefusedError(TerminalError):
-    """The server's password policy refuses a password that is in use, and the server takes it only as text."""
-
-    advice = (
-        "Upgrade the server to MySQL 8.0.21 or newer, or loosen its policy until the next rotation is done: its new "
-        "password satisfies the policy if `password` in the plan does."
-    )
-
-
 class VerifierRefusedError(TerminalError):
     """The server takes no verifiers because it wants to check each password (strict_password_validation)."""
 
@@ -355,6 +346,8 @@ class TlsVerificationError(TerminalError):
 
 class UnsupportedServerError(TerminalError):
     """The server does not support the chosen strategy."""
+
+    advice = "Use MySQL 8.0.21, MariaDB 10.4, PostgreSQL 10 or newer, at a host that takes writes."
 
 
 class ReplicaLaggingError(TerminalError):

@@ -195,7 +195,7 @@ class Database(Protocol):
     Errors: DatabaseUnreachableError, DatabaseBusyError, AdvisoryLockBusyError, TlsVerificationError,
     AccountUnusableError (all four), AccountMissingError, AccountPluginError, AmbiguousAccountError, LockoutLimitError,
     HostBlockedError, AdminCredentialRejectedError, PrivilegeMissingError, PasswordRefusedByPolicyError,
-    PasswordInUseRefusedError, VerifierRefusedError, UnsupportedServerError, DatabaseRejectedError.
+    VerifierRefusedError, UnsupportedServerError, DatabaseRejectedError.
     """
 
     @property

@@ -14,8 +14,6 @@ from lockstep.errors import AccountPluginError
 from lockstep.model import Strategy
 
 _DEFAULT_PLUGIN = next(iter(VERIFIERS))
-_VERIFIERS_SINCE = (8, 0, 21)
-"""Before, passwords travel as text, which the server's policy checks (protocol D12)."""
 
 
 class MySqlLooks(FamilyLooks):
@@ -51,16 +49,8 @@ class MySqlLooks(FamilyLooks):
 
     def _policy(self, session: MySqlSession, database: MySqlFamilyDatabase) -> Answer:
         checked = session.rows("SHOW GLOBAL VARIABLES LIKE %s", "validate_password%policy")
-        version = tuple(map(int, re.findall(r"\d+", session.server_version)[:3]))
         if not checked:
             return passed(database.name, "the server checks no passwords")
-        if version < _VERIFIERS_SINCE:
-            return warning(
-                database.name,
-                f"{session.server_version} takes passwords as text, and validate_password checks them",
-                "let `password` in the plan satisfy it (SHOW VARIABLES LIKE 'validate_password%'), or upgrade to "
-                "MySQL 8.0.21 or newer",
-            )
         return passed(database.name, "validate_password is not asked about verifiers, which Lockstep sends")
 
     def as_user(self, session: MySqlSession, database: MySqlFamilyDatabase, username: str) -> Answers:

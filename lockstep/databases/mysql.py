@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import ClassVar
@@ -22,17 +22,8 @@ from lockstep.databases.verifiers import (
     mysql_native_password,
     sha256_password,
 )
-from lockstep.errors import (
-    AccountPluginError,
-    DatabaseRejectedError,
-    PasswordInUseRefusedError,
-    PasswordRefusedByPolicyError,
-    UnsupportedServerError,
-)
+from lockstep.errors import AccountPluginError, UnsupportedServerError
 from lockstep.model import ANY_HOST, CredentialValue, Login, SecretStr, Strategy
-
-_SYNTAX_ERROR = "1064"
-_UNKNOWN_TABLE = "1109"
 
 VERIFIERS: Mapping[str, Callable[[SecretStr, RandomBytes], SecretStr]] = {
     "caching_sha2_password": caching_sha2_password,
@@ -48,14 +39,14 @@ _SHOWN_LIMIT = re.compile(r" FAILED_LOGIN_ATTEMPTS (\d+) ")
 
 
 class MySqlDatabase(MySqlFamilyDatabase):
-    """MySQL since 8.0.14.
+    """MySQL since 8.0.21, which has ATTRIBUTE.
 
     Passwords travel as verifiers. An account keeps its authentication plugin, since its clients may know no other and
     the server lets two passwords live side by side only under one plugin.
     """
 
     is_mariadb: ClassVar[bool] = False
-    minimum_version: ClassVar[tuple[int, ...]] = (8, 0, 14)
+    minimum_version: ClassVar[tuple[int, ...]] = (8, 0, 21)
 
     def matched(self, session: MySqlSession) -> Matched:
         """See `MySqlFamilyDatabase`."""
@@ -64,17 +55,12 @@ class MySqlDatabase(MySqlFamilyDatabase):
         account, limit = _SHOWN_ACCOUNT.match(shown), _SHOWN_LIMIT.search(shown)
         return Matched("@".join(account.groups()) if account else "", int(limit[1]) if limit else None)
 
-    def accounts(self, session: MySqlSession) -> Sequence[KnownAccount] | None:
+    def accounts(self, session: MySqlSession) -> Sequence[KnownAccount]:
         """See `MySqlFamilyDatabase`."""
-        try:
-            rows = session.rows(
-                "SELECT user, host, attribute FROM information_schema.user_attributes WHERE user IN %s",
-                self.credential.usernames,
-            )
-        except DatabaseRejectedError as e:
-            if e.where["code"] != _UNKNOWN_TABLE:
-                raise
-            return None
+        rows = session.rows(
+            "SELECT user, host, attribute FROM information_schema.user_attributes WHERE user IN %s",
+            self.credential.usernames,
+        )
         return [KnownAccount(*row) for row in rows]
 
     def _accepts_after_all(self, session: MySqlSession, login: Login) -> bool:
@@ -117,9 +103,7 @@ class MySqlAccount:
 
     Each change is one statement that also records, in the account's ATTRIBUTE, which generation each slot holds;
     what others keep there stays (https://dev.mysql.com/doc/refman/8.4/en/create-user.html#create-user-comments-attributes).
-    The manual's grammar shows no verifier beside RETAIN; the server's has it since dual passwords exist. ATTRIBUTE came
-    with 8.0.21. What a server does not know it answers with 1064, having changed nothing: then the verifier travels
-    without a record, and where that is refused too, the password as text, inside TLS.
+    The manual's grammar shows no verifier beside RETAIN; the server's has it since dual passwords exist.
 
     Args:
         session: Holds the advisory lock.
@@ -143,82 +127,55 @@ class MySqlAccount:
         self._host = host
         self._account = account_at(host)
 
-    def recorded(self, username: str) -> Slots | None:
-        """The recorded slots; readable with the privilege CREATE USER. None: the server keeps no record."""
+    def recorded(self, username: str) -> Slots:
+        """The recorded slots; readable with the privilege CREATE USER."""
         if username in self._attributes:  # It is altered from now on.
             return _slots_in(self._attributes.pop(username))
-        try:
-            row = self._session.run(
-                "SELECT attribute FROM information_schema.user_attributes WHERE user = %s AND host = %s",
-                username,
-                self._host,
-            )
-        except DatabaseRejectedError as e:
-            if e.where["code"] != _UNKNOWN_TABLE:
-                raise
-            return None
+        row = self._session.run(
+            "SELECT attribute FROM information_schema.user_attributes WHERE user = %s AND host = %s",
+            username,
+            self._host,
+        )
         return _slots_in(row[0] if row else None)
 
-    def set_primary(self, value: CredentialValue, *, retain: bool, before: Slots | None) -> Slots | None:
+    def set_primary(self, value: CredentialValue, *, retain: bool, before: Slots) -> Slots:
         """Make a value the primary password; the record after it.
+
+        Which plugin the account has, only an administrator of `mysql.user` could read: the verifiers of the others are
+        tried where the recorded one is refused.
 
         Args:
             value: The value.
             retain: The secondary password becomes what was primary; else it stays.
-            before: The record; None: the server keeps none.
+            before: The record.
 
         Raises:
             AccountPluginError: The account has a plugin that Lockstep makes no verifiers for.
-            PasswordRefusedByPolicyError: It travelled as text, and the server's policy refuses it.
         """
-        after = before and Slots(
-            value.generation, before.primary if retain else before.secondary, before.plugin
-        )
+        after = Slots(value.generation, before.primary if retain else before.secondary, before.plugin)
         clause = " RETAIN CURRENT PASSWORD" if retain else ""
-        for record in dict.fromkeys([after, None]):
-            # The server does not know the statement: nothing was changed.
-            with _passing_over_unknown_syntax():
-                return self._set_verifier_of_its_plugin(value.login, clause, record)
-        self._session.run(
-            f"ALTER USER {self._account} IDENTIFIED BY %s{clause}",
-            value.login.username,
-            value.login.password.reveal(),
-        )
-        return None
-
-    def _set_verifier_of_its_plugin(self, login: Login, clause: str, after: Slots | None) -> Slots | None:
-        """Try the verifiers of other plugins where the account has one of them.
-
-        Which one it has, only an administrator of `mysql.user` could read.
-        """
-        first = after.plugin if after else _DEFAULT_PLUGIN
         try:
-            return self._set_verifier(login, clause, first, after)
+            return self._set_verifier(value.login, clause, after)
         except AccountPluginError as refusal:
-            for plugin in (p for p in VERIFIERS if p != first):
+            for plugin in (p for p in VERIFIERS if p != after.plugin):
                 # The server lacks that plugin, or the account has yet another one: nothing was changed.
                 with suppress(AccountPluginError, UnsupportedServerError):
-                    return self._set_verifier(login, clause, plugin, after)
+                    return self._set_verifier(value.login, clause, replace(after, plugin=plugin))
             raise refusal from None
 
-    def _set_verifier(self, login: Login, clause: str, plugin: str, after: Slots | None) -> Slots | None:
-        arguments = [login.username, self._verifier(login, plugin)]
-        if after:
-            after = replace(after, plugin=plugin)
-            clause += " ATTRIBUTE %s"
-            arguments.append(_record(after))
-        self._session.run(f"ALTER USER {self._account} IDENTIFIED WITH {plugin} AS %s{clause}", *arguments)
+    def _set_verifier(self, login: Login, clause: str, after: Slots) -> Slots:
+        self._session.run(
+            f"ALTER USER {self._account} IDENTIFIED WITH {after.plugin} AS %s{clause} ATTRIBUTE %s",
+            login.username,
+            self._verifier(login, after.plugin),
+            _record(after),
+        )
         return after
 
-    def discard_secondary(self, username: str, *, before: Slots | None) -> None:
+    def discard_secondary(self, username: str, *, before: Slots) -> None:
         """Leave the account with its primary password."""
-        if before:
-            after = _record(Slots(before.primary, plugin=before.plugin))
-            self._session.run(
-                f"ALTER USER {self._account} DISCARD OLD PASSWORD ATTRIBUTE %s", username, after
-            )
-        else:
-            self._session.run(f"ALTER USER {self._account} DISCARD OLD PASSWORD", username)
+        after = _record(Slots(before.primary, plugin=before.plugin))
+        self._session.run(f"ALTER USER {self._account} DISCARD OLD PASSWORD ATTRIBUTE %s", username, after)
 
     def set_only_password(self, login: Login) -> None:
         """Take all other passwords, and another plugin, from an idle account."""
@@ -246,8 +203,8 @@ class DualPassword:
     A person may have changed the account, which the record does not show. So each operation first makes primary the
     password that must live, which keeps it whichever slot it was in. The record is believed where it does not name
     pending, since only Lockstep's statements make pending a password: then no login with pending is tried, so none is
-    refused. Where it names pending, or where the server keeps none, the order of logins is base, pending, base, so that
-    a refusal has a success before and after it (protocol D12).
+    refused. Where it names pending, the order of logins is base, pending, base, so that a refusal has a success before
+    and after it (protocol D12).
     """
 
     def __init__(self, account: MySqlAccount, accepts: Callable[[Login], bool]) -> None:
@@ -265,19 +222,19 @@ class DualPassword:
             slots = self._account.set_primary(pending, retain=False, before=slots)
             self._account.discard_secondary(pending.login.username, before=slots)
         elif not self._are_staged(slots, current, pending):
-            slots = self._make_primary(current, retain=True, before=slots)
+            slots = self._account.set_primary(current, retain=True, before=slots)
             self._account.set_primary(pending, retain=True, before=slots)
 
     def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> Login:
         """End with (keep, -)."""
         del drop  # every password that is not kept is dead
         slots = self._account.recorded(keep.login.username)
-        slots = self._make_primary(keep, retain=False, before=slots)
+        slots = self._account.set_primary(keep, retain=False, before=slots)
         self._account.discard_secondary(keep.login.username, before=slots)
         return keep.login
 
-    def _are_staged(self, slots: Slots | None, current: CredentialValue, pending: CredentialValue) -> bool:
-        if slots and not slots.name(pending.generation):
+    def _are_staged(self, slots: Slots, current: CredentialValue, pending: CredentialValue) -> bool:
+        if not slots.name(pending.generation):
             return False
         if not self._accepts(current.login):
             return False
@@ -285,22 +242,6 @@ class DualPassword:
             return True
         self._accepts(current.login)
         return False
-
-    def _make_primary(self, value: CredentialValue, *, retain: bool, before: Slots | None) -> Slots | None:
-        try:
-            return self._account.set_primary(value, retain=retain, before=before)
-        except PasswordRefusedByPolicyError as e:
-            # Another pending password would not change the policy's answer.
-            raise PasswordInUseRefusedError(**e.where) from None
-
-
-@contextmanager
-def _passing_over_unknown_syntax() -> Iterator[None]:
-    try:
-        yield
-    except DatabaseRejectedError as e:
-        if e.where["code"] != _SYNTAX_ERROR:
-            raise
 
 
 def _record(slots: Slots) -> str:

@@ -38,10 +38,8 @@ _NO_HISTORY = "PASSWORD HISTORY 0 PASSWORD REUSE INTERVAL 0 DAY"
 
 _PLUGINS = ("caching_sha2_password", "mysql_native_password", "sha256_password")
 
-_ATTRIBUTE_SINCE = 80021
-"""Since then an account's ATTRIBUTE tells whose its second password is."""
-
-_DUAL_PASSWORDS_SINCE = 80014
+_OLDEST = 80021
+"""Since then an account's ATTRIBUTE tells whose its passwords are."""
 
 _MESSAGE_LENGTH = 128
 """What an error quotes of an argument."""
@@ -192,13 +190,13 @@ def _together(found: list[Finding]) -> str:
 
 
 def too_old(version: str) -> str:
-    """The condition that a version, an SQL expression, lacks dual passwords, or is MariaDB's."""
-    return f"{version} LIKE '%MariaDB%' OR {version_number(version)} < {_DUAL_PASSWORDS_SINCE}"
+    """The condition that a version, an SQL expression, is older than Lockstep takes, or is MariaDB's."""
+    return f"{version} LIKE '%MariaDB%' OR {version_number(version)} < {_OLDEST}"
 
 
 def unsupported() -> str:
     """What the script says then."""
-    return quoted("Lockstep stops: this is not MySQL 8.0.14 or newer, which has RETAIN CURRENT PASSWORD")
+    return quoted("Lockstep stops: this is not MySQL 8.0.21 or newer, which has ATTRIBUTE")
 
 
 def stop(condition: str, message: str) -> str:
@@ -253,7 +251,6 @@ def _stops(credential: Credential, rotator: Rotator) -> list[Finding]:
             (
                 "mysql.user AS u WHERE u.User_attributes->'$.additional_password' IS NOT NULL"
                 f" AND u.User_attributes->'$.metadata.lockstep' IS NULL"
-                f" AND {version_number('VERSION()')} >= {_ATTRIBUTE_SINCE}"
                 f" AND {application}"
             ),
         ),

@@ -35,7 +35,7 @@ from lockstep.scope import BeforeSend, always
 from sandbox.databases import MariaDbServer, PgserverServer, PostgresServer
 from sandbox.growing import Growing
 from tests.support.memory import MemoryDatabase, make_plan
-from tests.support.statement_faults import OLD_GRAMMAR, FrontedMySqlServer, StatementFaults
+from tests.support.statement_faults import FrontedMySqlServer, StatementFaults
 
 DATABASE = "app_db"
 ADMIN = Login(ROTATOR, SecretStr("Rotator's-\\pass-1"))
@@ -300,20 +300,6 @@ class MySqlHarness(MySqlFamilyHarness):
         self.sandbox.set_strict_policy(on=True)
         yield
         self.sandbox.set_strict_policy(on=False)
-
-    @contextmanager
-    def old_grammar(self) -> Iterator[None]:
-        """See `OLD_GRAMMAR`."""
-        self.faults.refused = OLD_GRAMMAR
-        yield
-        self.faults.clear()
-
-    @contextmanager
-    def policy(self) -> Iterator[CredentialValue]:
-        """A value that the server's policy refuses, sent as text: a policy cannot check a verifier."""
-        refused = Login(value_of(self, 3).login.username, SecretStr("only-lower-case"))
-        with self.strict_policy(), self.old_grammar():
-            yield CredentialValue(3, refused)
 
 
 class PostgresHarness(SqlHarness):

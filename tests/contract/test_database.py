@@ -324,7 +324,7 @@ def test_a_server_that_does_not_answer_is_no_wrong_password(
     assert database.accepts(value.login)
 
 
-@pytest.mark.parametrize("world", [*MEMORY_WORLDS, "mysql-dual", "postgresql"], indirect=True)
+@pytest.mark.parametrize("world", [*MEMORY_WORLDS, "postgresql"], indirect=True)
 def test_a_password_that_the_policy_refuses_leaves_current_alone(
     world: DatabaseHarness, database: Database
 ) -> None:

@@ -19,7 +19,6 @@ from tests.contract.database_harness import (
     SqlHarness,
 )
 from tests.contract.rotation_driver import Life, apply_as_before
-from tests.support.statement_faults import NO_RECORD, OLD_GRAMMAR
 
 pytest_plugins = ["tests.contract.database_fixtures"]
 
@@ -59,16 +58,6 @@ def test_rotations_that_die_anywhere_lock_no_account(
     world: SqlHarness, seed: int, record_property: Record
 ) -> None:
     assert_never_locked(world, seed, record_property)
-
-
-@pytest.mark.parametrize("grammar", [NO_RECORD, OLD_GRAMMAR], ids=["no-attribute", "text-only"])
-@pytest.mark.parametrize("world", ["mysql-dual"], indirect=True)
-def test_an_old_mysql_that_keeps_no_record_locks_no_account(
-    world: MySqlHarness, grammar: dict[str, int], record_property: Record
-) -> None:
-    """Here staging must ask, between two logins that succeed."""
-    world.faults.refused = grammar
-    assert_never_locked(world, 3, record_property)
 
 
 def assert_never_locked(world: SqlHarness, seed: int, record_property: Record) -> None:

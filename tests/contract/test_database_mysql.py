@@ -10,12 +10,10 @@ from lockstep.databases.verifiers import sha256_crypt
 from lockstep.errors import (
     AccountPluginError,
     DatabaseUnreachableError,
-    PasswordInUseRefusedError,
-    PasswordRefusedByPolicyError,
 )
 from lockstep.model import CredentialValue, Login, SecretStr, Strategy
 from tests.contract.database_harness import MySqlHarness, fails, value_of
-from tests.support.statement_faults import NO_RECORD, FrontedMySqlServer, StatementFaults
+from tests.support.statement_faults import FrontedMySqlServer, StatementFaults
 
 pytest_plugins = ["tests.contract.database_fixtures"]
 
@@ -124,7 +122,7 @@ def slots(request: pytest.FixtureRequest, world: MySqlHarness) -> Slots:
 # From every state
 
 
-KNOWN = ["not recorded", "recorded", "recorded, then changed by hand", "no record kept"]
+KNOWN = ["not recorded", "recorded", "recorded, then changed by hand"]
 
 
 def prepare(world: MySqlHarness, slots: Slots, known: str) -> None:
@@ -134,8 +132,6 @@ def prepare(world: MySqlHarness, slots: Slots, known: str) -> None:
     elif known == "recorded, then changed by hand":
         # Only Lockstep's own statements make pending a password, so a record may leave it out only if it is in no slot.
         record(world, ("pending" if "pending" in slots else "current", "old"))
-    elif known == "no record kept":
-        world.faults.refused = NO_RECORD
 
 
 def is_known_as_staged(slots: Slots, known: str) -> bool:
@@ -154,7 +150,7 @@ def test_staging_from_any_state(
     assert slots_of(world) == (slots if is_known else ("pending", "current"))
     assert all(alive)
     assert len(alive) == (0 if is_known else 2)
-    if not is_known and known != "no record kept":
+    if not is_known:
         assert recorded(world) == {"primary": 6, "secondary": 4}
 
 
@@ -178,7 +174,7 @@ def test_a_refusal_while_staging_has_a_success_before_and_after_it(
 
 
 def logins_of_staging(slots: Slots, known: str) -> list[str]:
-    if known == "not recorded" or (known != "no record kept" and "pending" not in slots):
+    if known == "not recorded" or "pending" not in slots:
         return []
     if "current" not in slots:
         return ["current refused"]  # A rotation does not get here: it has just seen current log in.
@@ -300,26 +296,6 @@ def test_an_account_with_a_plugin_of_no_verifier_is_told_the_way_out(
     faults.refused = {"ALTER USER … IDENTIFIED WITH": 3894}
     with pytest.raises(AccountPluginError, match="IDENTIFIED WITH caching_sha2_password BY"):
         stage(world)
-    assert slots_of(world) == ("current", None)
-
-
-def test_an_old_server_gets_the_passwords_as_text(world: MySqlHarness, slots: Slots) -> None:
-    with world.old_grammar():
-        stage(world)
-        both_were_there = set(slots) == {"current", "pending"}
-        assert slots_of(world) == (slots if both_were_there else ("pending", "current"))
-        retire(world)
-    assert slots_of(world) == ("current", None)
-
-
-def test_a_policy_that_refuses_current_is_not_cured_by_another_pending_value(world: MySqlHarness) -> None:
-    fill(world, ("current", None))
-    with world.strict_policy(), world.old_grammar():
-        for change in (stage, retire):
-            with fails(PasswordInUseRefusedError):
-                change(world)
-        with fails(PasswordRefusedByPolicyError), world.database.exclusive() as stager:
-            stager.stage(current=None, pending=named(world, "pending"))
     assert slots_of(world) == ("current", None)
 
 

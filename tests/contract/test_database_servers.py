@@ -177,7 +177,7 @@ def test_a_plan_that_names_the_wrong_engine(world: SqlHarness) -> None:
 @worlds("mysql-dual")
 def test_a_mysql_that_is_too_old(world: MySqlHarness) -> None:
     def age(greeting: Greeting) -> Greeting:
-        return replace(greeting, version=b"8.0.13")
+        return replace(greeting, version=b"8.0.20")
 
     with relay(world.sandbox.port, age) as port, fails(UnsupportedServerError):
         old = replace(world.server, port=port)

@@ -335,19 +335,19 @@ def test_an_account_that_lockstep_could_not_log_in_with(live: _Live, change: str
     ("version", "old"),
     [
         ("5.7.44-log", True),
-        ("8.0.13", True),
-        ("8.0.14", False),
+        ("8.0.20", True),
+        ("8.0.21", False),
         ("8.0.36-0ubuntu0.22.04.1", False),
         ("9.7.4", False),
         ("11.8.9-MariaDB", True),
     ],
 )
-def test_a_mysql_that_has_no_second_password(live: LiveMySql, version: str, *, old: bool) -> None:
+def test_a_mysql_that_is_too_old(live: LiveMySql, version: str, *, old: bool) -> None:
     script = [s.replace("VERSION()", f"'{version}'") for s in live.script().statements]
     if not old:
         live.execute(*script)
         return
-    with pytest.raises(pymysql.err.MySQLError, match=r"Lockstep stops: this is not MySQL 8.0.14 or newer"):
+    with pytest.raises(pymysql.err.MySQLError, match=r"Lockstep stops: this is not MySQL 8.0.21 or newer"):
         live.execute(*script)
 
 

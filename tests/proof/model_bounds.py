@@ -4,8 +4,6 @@ from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 MYSQL = ("mysql", "mysql")
-MYSQL_TEXT = ("mysql-text", "mysql-text")
-"""Servers before 8.0.21: no ATTRIBUTE, and passwords travel as text."""
 MARIADB = ("mariadb", "mariadb")
 MIXED = ("mysql", "mariadb")
 POSTGRESQL = ("postgresql", "postgresql")
@@ -131,11 +129,9 @@ _FULL = (
     Bound(Budget(terms=2)),
     Bound(Budget(terms=2), MIXED),
     Bound(Budget(terms=2), MARIADB),
-    Bound(Budget(terms=2), MYSQL_TEXT),
     Bound(Budget(terms=1, refusals=1, revokes=1)),
     Bound(Budget(terms=1, restores=1, revokes=1), MIXED),
     Bound(Budget(terms=1, edits=1, restores=1), POSTGRESQL),
-    Bound(Budget(terms=1, edits=1, refusals=1), MYSQL_TEXT),
     Bound(Budget(terms=1, edits=1, revokes=1), POSTGRESQL),
     Bound(Budget(terms=1, losses=1, restores=1), MARIADB),
     Bound(Budget(terms=2, sudden_losses=1), POSTGRESQL),

@@ -16,7 +16,6 @@ from lockstep.databases.base import AlternatingUsers, Strategist
 from lockstep.databases.mariadb import _DualPassword as MariaDbDualPassword
 from lockstep.databases.mysql import DualPassword, MySqlAccount
 from lockstep.errors import (
-    DatabaseRejectedError,
     LockstepError,
     LostCompareAndSetError,
     PasswordRefusedByPolicyError,
@@ -424,7 +423,7 @@ class ModelDatabase:
     def _stager(self) -> Strategist:
         """The shipped stager of the engine, on a session of the model."""
         match self._engine:
-            case "mysql" | "mysql-text":
+            case "mysql":
                 return DualPassword(_MySqlAccount(cast("Any", self), lambda _n: b""), self.accepts)
             case "mariadb":
                 return MariaDbDualPassword(cast("Any", self))
@@ -434,18 +433,13 @@ class ModelDatabase:
     def _set_only_password(self, login: RealLogin) -> None:
         self.ask("set_only_password", self._replay.modelled(login))
 
-    # A MySQL session. A server of `mysql-text` knows no ATTRIBUTE and takes no verifier beside RETAIN.
+    # A MySQL session.
 
     def run(self, sql: str, username: str, *values: str) -> tuple[str] | None:
-        is_text = self._engine == "mysql-text"
         if sql.startswith("SELECT"):
-            if is_text:
-                raise DatabaseRejectedError(database=self._name, code=1109)
             return (json.dumps({"lockstep": dict(zip(_SLOTS, self.ask("recorded"), strict=True))}),)
         record = None
         if sql.endswith("ATTRIBUTE %s"):
-            if is_text:
-                raise DatabaseRejectedError(database=self._name, code=1064)
             kept = json.loads(values[-1])["lockstep"]
             record = tuple(kept[slot] for slot in _SLOTS)
         if "DISCARD OLD PASSWORD" in sql:

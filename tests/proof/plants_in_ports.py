@@ -159,14 +159,16 @@ def retain_without_probe() -> AbstractContextManager[None]:
 
 def primary_not_set_to_base() -> AbstractContextManager[None]:
     """RETAIN keeps the primary password, which may not be base."""
-    original = DualPassword._make_primary
 
-    def make_primary(
-        self: DualPassword, value: CredentialValue, *, retain: bool, before: Slots | None
-    ) -> Slots | None:
-        return before if retain else original(self, value, retain=retain, before=before)
+    def stage(self: DualPassword, *, current: CredentialValue | None, pending: CredentialValue) -> None:
+        slots = self._account.recorded(pending.login.username)
+        if current is None or current.login == pending.login:
+            slots = self._account.set_primary(pending, retain=False, before=slots)
+            self._account.discard_secondary(pending.login.username, before=slots)
+        elif not self._are_staged(slots, current, pending):
+            self._account.set_primary(pending, retain=True, before=slots)
 
-    return patched(patch.object(DualPassword, "_make_primary", make_primary))
+    return patched(patch.object(DualPassword, "stage", stage))
 
 
 def verifier_of_base_left_out() -> AbstractContextManager[None]:

@@ -10,27 +10,6 @@ from sandbox.databases.front import DatabaseFront
 from sandbox.databases.process import free_port
 from sandbox.wire import CutError, Process
 
-_NO_ATTRIBUTES = dict.fromkeys(
-    (
-        "SELECT attribute FROM information_schema.user_attributes",
-        "SELECT user, host, attribute FROM information_schema.user_attributes",
-    ),
-    1109,
-)
-
-NO_RECORD = {
-    "ALTER USER … IDENTIFIED WITH caching_sha2_password … ATTRIBUTE": 1064,
-    "ALTER USER … DISCARD OLD PASSWORD … ATTRIBUTE": 1064,
-    **_NO_ATTRIBUTES,
-}
-"""A server before 8.0.21, which has no ATTRIBUTE."""
-
-OLD_GRAMMAR = {
-    "ALTER USER … IDENTIFIED WITH": 1064,
-    **_NO_ATTRIBUTES,
-}
-"""A server that knows no verifier beside RETAIN either, so that passwords travel as text."""
-
 
 def mysql_error(number: int, *, sequence: int = 1) -> bytes:
     """The packet with which a MySQL server answers a statement that it refuses."""

@@ -3,10 +3,8 @@
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
-from unittest.mock import patch
 
 from lockstep.databases import looks
-from lockstep.databases.mysql_family import MySqlSession
 from lockstep.doctor.findings import Outcome
 from lockstep.doctor.probes import servers
 from lockstep.errors import LockTableUnreachableError, StoreUnreachableError
@@ -15,7 +13,6 @@ from tests.contract.doctor.breakage import (
     EACH,
     FAMILY,
     MARIADB,
-    MYSQL,
     POSTGRESQL,
     Break,
     Breakage,
@@ -27,7 +24,6 @@ from tests.contract.doctor.database_world import DoctorWorld
 
 if TYPE_CHECKING:
     from sandbox.databases import PostgresServer
-    from tests.contract.database_harness import MySqlHarness
 
 # ---- Accounts
 
@@ -44,12 +40,6 @@ def lockout_limit_of_one(world: DoctorWorld, stack: ExitStack) -> None:
         )
     else:
         execute(world, stack, "ALTER USER {account} FAILED_LOGIN_ATTEMPTS 1 PASSWORD_LOCK_TIME UNBOUNDED")
-
-
-def text_and_policy(world: DoctorWorld, stack: ExitStack) -> None:
-    """A MySQL server with a policy, which says that it is from before 8.0.21; there is none to be had."""
-    stack.enter_context(cast("MySqlHarness", world.harness).strict_policy())
-    stack.enter_context(patch.object(MySqlSession, "server_version", "8.0.20"))
 
 
 def strict_validation(world: DoctorWorld, stack: ExitStack) -> None:
@@ -203,14 +193,6 @@ BREAKS_OF_ACCOUNTS: tuple[Breakage, ...] = (
         worlds=POSTGRESQL,
         how=by("ALTER ROLE {account} VALID UNTIL '2999-01-01'"),
         says="refused from then on",
-        outcome=WARNING,
-    ),
-    Breakage(
-        name="text-and-policy",
-        check=looks.POLICY,
-        worlds=MYSQL,
-        how=text_and_policy,
-        says="takes passwords as text",
         outcome=WARNING,
     ),
     Breakage(
