@@ -6,7 +6,9 @@ a test of the first tier holds already. Everything else is of the first tier.
 
 PROOF_TIER: dict[str, tuple[str, ...]] = {
     "deployments": (
-        "tests/infrastructure/test_artefacts.py",
+        "tests/infrastructure/test_artefacts.py::test_two_builds_of_a_commit_are_the_same_bytes",
+        "tests/infrastructure/test_artefacts.py::test_a_bill_of_materials_has_every_package_of_the_lock_file_with_its_hashes",
+        "tests/infrastructure/test_artefacts.py::test_the_sums_are_those_of_all_files",
         "tests/infrastructure/test_cdk_hundred.py",
         "tests/infrastructure/test_fleet_run.py",
         "tests/infrastructure/test_life_cycle.py",
@@ -20,6 +22,10 @@ PROOF_TIER: dict[str, tuple[str, ...]] = {
         "tests/docs/test_tutorial.py::test_the_tutorial_runs_as_it_is_written",
         "tests/docs/test_tutorial.py::test_the_guides_run_in_the_same_sandbox",
         "tests/docs/test_tutorial.py::test_nothing_is_left_of_a_sandbox_that_was_stopped",
+    ),
+    "breakages": (
+        "tests/contract/doctor/test_doctor.py::test_a_check_tells_whatever_else_is_wrong",
+        "tests/contract/doctor/test_doctor.py::test_a_check_of_sessions_tells_whatever_else_is_wrong",
     ),
     "languages": ("tests/agent/languages",),
 }

@@ -41,8 +41,17 @@ CHANGELOG = """# Changelog
 """
 
 
+@pytest.fixture(scope="module", name="packages")
+def _packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel and the source archive."""
+    out = tmp_path_factory.mktemp("packages")
+    artefacts.build_packages(out, COMMIT)
+    return out
+
+
 @pytest.fixture(scope="module", name="made")
 def _made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything but the image."""
     out = tmp_path_factory.mktemp("release")
     artefacts.build_packages(out, COMMIT)
     artefacts.write_bills(out, COMMIT)
@@ -79,17 +88,17 @@ def test_two_builds_of_a_commit_are_the_same_bytes(made: Path, tmp_path: Path) -
     assert [file.name for file in built if file.read_bytes() != (made / file.name).read_bytes()] == []
 
 
-def test_another_time_makes_another_wheel(made: Path, tmp_path: Path) -> None:
+def test_another_time_makes_another_wheel(packages: Path, tmp_path: Path) -> None:
     """Else the commit's time is not in it, and the test above shows nothing."""
     artefacts.build_packages(tmp_path, Commit("d" * 40, COMMIT.seconds + 86_400, clean=True))
     (wheel,) = tmp_path.glob("*.whl")
-    assert wheel.read_bytes() != (made / wheel.name).read_bytes()
+    assert wheel.read_bytes() != (packages / wheel.name).read_bytes()
 
 
-def test_the_wheel_can_be_installed_and_gives_the_command(made: Path, tmp_path: Path) -> None:
+def test_the_wheel_can_be_installed_and_gives_the_command(packages: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "env", with_pip=False)
     python = tmp_path / "env/bin/python"
-    (wheel,) = made.glob("*.whl")
+    (wheel,) = packages.glob("*.whl")
     install = [
         sys.executable,
         "-m",
@@ -111,15 +120,15 @@ def test_the_wheel_can_be_installed_and_gives_the_command(made: Path, tmp_path: 
     assert "Traceback" not in done.stderr
 
 
-def test_the_source_archive_makes_the_same_wheel(made: Path, tmp_path: Path) -> None:
+def test_the_source_archive_makes_the_same_wheel(packages: Path, tmp_path: Path) -> None:
     """What people build from the archive is what was released."""
-    (archive,) = made.glob("*.tar.gz")
+    (archive,) = packages.glob("*.tar.gz")
     subprocess.run(["tar", "-xzf", archive, "-C", tmp_path], check=True)  # noqa: S603, S607
     (source,) = tmp_path.iterdir()
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
     subprocess.run(command, cwd=source, check=True, capture_output=True)  # noqa: S603 - our own interpreter
     (built,) = tmp_path.glob("*.whl")
-    (released,) = made.glob("*.whl")
+    (released,) = packages.glob("*.whl")
     assert _content(built) == _content(released)
 
 
