@@ -11,6 +11,8 @@ The file names by placeholders: `PlanBucket`, with what is published; `ReportBuc
 from pathlib import Path
 from typing import Annotated, get_args, get_origin
 
+from msgspec import structs
+
 from cdk.asl import State, formatted, is_id, is_text, jsonata, no_other_key, retry, seconds
 from cdk.plan_policy import REPORT_PREFIX
 from lockstep import timing
@@ -18,8 +20,8 @@ from lockstep.errors import FleetFailedError, InvalidRequestError, StartedLateEr
 from lockstep.fleet import MOST_APART_MS, MOST_AT_ONCE, TOLERATED_ONE_IN, FleetInput
 from lockstep.messages import Id
 from lockstep.published.places import PLANS, shard_name
-from lockstep.shapes import Matching
 from lockstep.stack_names import LIVE
+from lockstep.strict_json import pattern_of
 
 PATH = Path(__file__).resolve().parent / "fleet.asl.json"
 LABEL = "Rotations"
@@ -64,7 +66,7 @@ def machine() -> State:
 
 
 def _begin() -> dict[str, State]:
-    fields = FleetInput.model_fields()
+    fields = {field.name: field for field in structs.fields(FleetInput)}
     time = "($exists($states.input.time) ? $states.input.time : $states.context.Execution.StartTime)"
     minute = f"$floor($toMillis({time}) / 60000)"
     # A rule fires within its minute, and the event may say at which second. The standby counts from the minute.
@@ -108,12 +110,12 @@ def _begin() -> dict[str, State]:
 
 def _valid_input() -> str:
     """Whether the input is a `FleetInput` whose time is not ahead."""
-    fields = FleetInput.model_fields()
-    conditions = [no_other_key("$states.input", fields)]
-    for name, field in fields.items():
-        value = f"$states.input.{name}"
-        valid = _is_valid(value, field.hint, most=_MOST.get(name, 0))
-        conditions.append(valid if field.is_required else f"($exists({value}) ? {valid} : true)")
+    fields = structs.fields(FleetInput)
+    conditions = [no_other_key("$states.input", FleetInput.__struct_fields__)]
+    for field in fields:
+        value = f"$states.input.{field.name}"
+        valid = _is_valid(value, field.type, most=_MOST.get(field.name, 0))
+        conditions.append(valid if field.required else f"($exists({value}) ? {valid} : true)")
     ahead = f"$toMillis($states.input.time) - $toMillis($states.context.State.EnteredTime) > {1000 * seconds(timing.CLOCK_SKEW)}"
     valid = f"{' and '.join(conditions)} ? ($exists($states.input.time) ? $not({ahead}) : true) : false"
     return f"$type($states.input) = 'object' ? ({valid}) : false"
@@ -126,12 +128,12 @@ def _is_valid(value: str, hint: object, *, most: int) -> str:
         return is_id(value)
     # Of an optional one, its own annotation.
     annotated = hint if get_origin(hint) is Annotated else get_args(hint)[0]
-    pattern = next(m.pattern for m in get_args(annotated)[1:] if isinstance(m, Matching))
+    pattern = next(filter(None, map(pattern_of, get_args(annotated)[1:])))
     return is_text(value, pattern)
 
 
 def _rotate() -> dict[str, State]:
-    default = FleetInput.model_fields()["concurrency"].default
+    default = FleetInput(shard="", plan="").concurrency
     return {
         "Rotate": {
             "Comment": "Start a rotation of each credential of the shard, and await them all. One that fails stops no other. Each item is an execution of its own, so the console shows it.",

@@ -8,6 +8,8 @@ committed whole, so that it can be read in the repository as in the Step Functio
 import sys
 from pathlib import Path
 
+from msgspec import structs
+
 from cdk import fleetmachine
 from cdk.asl import (
     State,
@@ -144,7 +146,7 @@ def _rotation(fence: str) -> State:
         "rotation_id": "{% $states.context.Execution.Name %}",
         "runner": "aws",
         "trigger": jsonata(
-            f"$exists($states.input.trigger) ? $states.input.trigger : '{RunInput.model_fields()['trigger'].default}'"
+            f"$exists($states.input.trigger) ? $states.input.trigger : '{RunInput(credential_id='').trigger}'"
         ),
         "started_at": "{% $states.context.Execution.StartTime %}",
         "fence": jsonata(fence),
@@ -154,15 +156,14 @@ def _rotation(fence: str) -> State:
 
 def _valid_input() -> str:
     """Whether the messages of the steps accept the input and the name of the execution (protocol R6)."""
-    fields = RunInput.model_fields()
     conditions = [
         is_id("$states.context.Execution.Name"),
-        no_other_key("$states.input", fields),
+        no_other_key("$states.input", RunInput.__struct_fields__),
     ]
-    for name, field in fields.items():
-        value = f"$states.input.{name}"
-        valid = f"$type({value}) = 'boolean'" if field.hint is bool else is_id(value)
-        conditions.append(valid if field.is_required else f"($exists({value}) ? {valid} : true)")
+    for field in structs.fields(RunInput):
+        value = f"$states.input.{field.name}"
+        valid = f"$type({value}) = 'boolean'" if field.type is bool else is_id(value)
+        conditions.append(valid if field.required else f"($exists({value}) ? {valid} : true)")
     return f"$type($states.input) = 'object' ? ({' and '.join(conditions)}) : false"
 
 

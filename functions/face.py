@@ -14,7 +14,7 @@ from lockstep.errors import InvalidRequestError, LockstepError, UnexpectedError
 from lockstep.identity import identity_of
 from lockstep.ports import Clock, Ports
 from lockstep.scope import Scope, end_process
-from lockstep.shapes import Message, ShapeError, read
+from lockstep.strict_json import Message, MessageError, read, write
 from lockstep.system import SystemClock
 from lockstep.wiring import hosted_runner
 
@@ -43,7 +43,7 @@ class LambdaFace(Generic[RequestT]):
 
     Args:
         step: `run` of the step.
-        request_type: The type of its request, as `lockstep.shapes` reads it.
+        request_type: The type of its request, as `lockstep.strict_json` reads it.
         ports: Gives the ports for a credential id; by default those of the plan that the environment names.
         clock: Measures the time left.
         leave: Called if the step does not end in time (`lockstep.scope.Scope`).
@@ -82,7 +82,7 @@ class LambdaFace(Generic[RequestT]):
             request = _validated(self._request_type, event)
             with self._scope(context).open():
                 result = self._step(request, self._ports(request.rotation.credential_id))
-            return result.model_dump()
+            return write(result)
         except LockstepError as e:
             outcome = type(e).__name__
             raise
@@ -108,7 +108,7 @@ class LambdaFace(Generic[RequestT]):
 def _validated(request_type: Any, event: object) -> Any:  # noqa: ANN401 - see request_type
     try:
         return read(request_type, event)
-    except ShapeError:
+    except MessageError:
         raise InvalidRequestError from None
 
 

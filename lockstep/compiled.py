@@ -8,11 +8,11 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from lockstep.errors import InvalidPlanError
 from lockstep.model import Credential
-from lockstep.shapes import Message, Tag, write
+from lockstep.strict_json import Message, write
 
 _ARN = re.compile(r"arn:aws[a-z-]*:secretsmanager:(?P<region>[a-z0-9-]+):[0-9]{12}:secret:.+")
 
@@ -24,15 +24,14 @@ class LockTable(Message):
     region: str
 
 
-class AwsStore(Message):
+class AwsStore(Message, tag_field="kind", tag="aws-secrets-manager"):
     """The AWS store."""
 
-    kind: Literal["aws-secrets-manager"]
     name: str
     region: str
 
 
-class VaultStore(Message):
+class VaultStore(Message, tag_field="kind", tag="oci-vault"):
     """The OCI store.
 
     Attributes:
@@ -41,7 +40,6 @@ class VaultStore(Message):
         slots_of_readers: How many slots every reader reads.
     """
 
-    kind: Literal["oci-vault"]
     name: str
     region: str
     compartment_id: str
@@ -90,7 +88,7 @@ class EventTopic(Message):
     region: str
 
 
-class ApiKeys(Message):
+class ApiKeys(Message, tag_field="kind", tag="api-keys"):
     """API keys for OCI, in secrets in AWS.
 
     Attributes:
@@ -98,42 +96,37 @@ class ApiKeys(Message):
         reader: The secret with that of all others; may be the same.
     """
 
-    kind: Literal["api-keys"]
     writer: str
     reader: str
 
 
-class ClientKey(Message):
+class ClientKey(Message, tag_field="kind", tag="kms-key"):
     """A key of KMS that signs for the domain's application; attributes as in `lockstep.plan_runners.DomainClient`."""
 
-    kind: Literal["kms-key"]
     kms_key: str
     certificate: str
 
 
-class ClientSecret(Message):
+class ClientSecret(Message, tag_field="kind", tag="secret"):
     """The secret in AWS with the client secret of the domain's application."""
 
-    kind: Literal["secret"]
     secret: str
 
 
-class FederationToOci(Message):
+class FederationToOci(Message, tag_field="kind", tag="federation"):
     """How the AWS runner gets sessions in OCI; attributes as in `lockstep.plan_runners.DomainFederation`."""
 
-    kind: Literal["federation"]
     domain_url: str
     audience: str
     client_id: str
-    client: Annotated[ClientKey | ClientSecret, Tag("kind")]
+    client: ClientKey | ClientSecret
     token: Literal["rpst", "upst"]
     resource_type: str
 
 
-class AccessKey(Message):
+class AccessKey(Message, tag_field="kind", tag="access-key"):
     """An access key for AWS, in a secret in OCI Vault."""
 
-    kind: Literal["access-key"]
     secret: str
 
 
@@ -145,10 +138,9 @@ class IssuerKey(Message):
     endpoint: str
 
 
-class FederationToAws(Message):
+class FederationToAws(Message, tag_field="kind", tag="federation"):
     """How the OCI runner gets sessions in AWS; attributes as in `lockstep.plan_runners.IssuerFederation`."""
 
-    kind: Literal["federation"]
     issuer: str
     audience: str
     subject: str
@@ -174,8 +166,8 @@ class CompiledPlan(Message):
     aws_stream: AwsStream
     oci_stream: OciStream | None
     has_standby: bool
-    to_oci: Annotated[ApiKeys | FederationToOci, Tag("kind")] | None
-    to_aws: Annotated[AccessKey | FederationToAws, Tag("kind")] | None
+    to_oci: ApiKeys | FederationToOci | None
+    to_aws: AccessKey | FederationToAws | None
     credentials: tuple[Credential, ...]
     event_bus: EventBus | None = None
     event_topic: EventTopic | None = None
@@ -231,7 +223,7 @@ class AnyPlan(Protocol):
 
 def fields_of(kind: type[Message], section: object) -> dict[str, Any]:
     """The values of a section of the plan for one of the classes above: its attributes of the same names."""
-    return {name: getattr(section, name) for name in kind.model_fields()}
+    return {name: getattr(section, name) for name in kind.__struct_fields__}
 
 
 def dumped(part: CompiledPlan | Credential, folder: Path) -> Any:  # noqa: ANN401 - JSON

@@ -6,7 +6,7 @@
 from typing import Annotated
 
 from lockstep.messages import Id
-from lockstep.shapes import Matching, Message
+from lockstep.strict_json import Message, matching
 
 AT_ONCE = 10
 """So many rotations of a shard run at the same time where its input does not say it; its rule does."""
@@ -21,13 +21,13 @@ MOST_APART_MS = 60_000
 TOLERATED_ONE_IN = 10
 """A shard has failed where more than one of so many rotations has. Of fewer credentials than that, each counts."""
 
-ShardName = Annotated[str, Matching(r"[0-9a-z]{1,20}-[0-9]{2}")]
+ShardName = Annotated[str, matching(r"[0-9a-z]{1,20}-[0-9]{2}")]
 """See `lockstep.shards.Shard.name`."""
-PlanDigest = Annotated[str, Matching(r"[0-9a-f]{64}")]
+PlanDigest = Annotated[str, matching(r"[0-9a-f]{64}")]
 """Names the folder of a published plan."""
 Moment = Annotated[
     str,
-    Matching(
+    matching(
         r"20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z"
     ),
 ]

@@ -3,17 +3,16 @@
 They hold only names, numbers and outcomes: every step reads secret values from the stores itself (protocol M9, I6).
 """
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
 from lockstep.model import Claim, Lease, StoreVersions, Told
-from lockstep.shapes import Matching, Message, Tag
+from lockstep.strict_json import Instant, Message, matching
 
 ID_CHARACTERS = "A-Za-z0-9/_+=.@:-"
 """The characters of an id, as ranges of a regular expression."""
 ID_LENGTH = 200
-Id = Annotated[str, Matching(rf"[{ID_CHARACTERS}]{{1,{ID_LENGTH}}}")]
+Id = Annotated[str, matching(rf"[{ID_CHARACTERS}]{{1,{ID_LENGTH}}}")]
 
 
 class RunInput(Message):
@@ -52,7 +51,7 @@ class Rotation(Message):
     rotation_id: Id
     runner: Literal["aws", "oci"]
     trigger: Id
-    started_at: datetime
+    started_at: Instant
     fence: int
     force: bool = False
     plan: Id | None = None
@@ -101,7 +100,7 @@ class Hint(Message):
     enrol: tuple[Id, ...] = ()
 
 
-class Staged(Message):
+class Staged(Message, tag_field="outcome", tag="staged"):
     """Output of Generate: the value of this claim is staged in every store.
 
     Attributes:
@@ -110,7 +109,6 @@ class Staged(Message):
         seen: What each store served before the value was staged; the promotion compares with it (protocol V10).
     """
 
-    outcome: Literal["staged"] = "staged"
     rotation: Rotation
     claim: Claim
     adopted_from: Id | None = None
@@ -118,7 +116,7 @@ class Staged(Message):
     hint: Hint = Hint()
 
 
-class ProbeNeeded(Message):
+class ProbeNeeded(Message, tag_field="outcome", tag="probe"):
     """Output of Generate: the databases must show which candidate logs in.
 
     Attributes:
@@ -127,19 +125,17 @@ class ProbeNeeded(Message):
         candidates: In the order in which they are tried; the first that works everywhere wins.
     """
 
-    outcome: Literal["probe"] = "probe"
     rotation: Rotation
     databases: tuple[Id, ...]
     candidates: tuple[CandidateRef, ...]
 
 
-GenerateResult = Annotated[Staged | ProbeNeeded, Tag("outcome")]
+GenerateResult = Staged | ProbeNeeded
 
 
-class ApplyRequest(Message):
+class ApplyRequest(Message, tag_field="action", tag="apply"):
     """Input of ApplyDb, for all databases of the credential."""
 
-    action: Literal["apply"] = "apply"
     rotation: Rotation
     claim: Claim
     hint: Hint = Hint()
@@ -198,10 +194,9 @@ class ApplyResult(Message):
         return tuple(d.database for d in self.databases if d.outcome is not DatabaseOutcome.REFUSED_BY_POLICY)
 
 
-class ProbeRequest(Message):
+class ProbeRequest(Message, tag_field="action", tag="probe"):
     """Input of ApplyDb for a heal: which candidate logs in on every one of these databases?"""
 
-    action: Literal["probe"]
     rotation: Rotation
     databases: tuple[Id, ...]
     candidates: tuple[CandidateRef, ...]
@@ -213,10 +208,9 @@ class ProbeResult(Message):
     winner: CandidateRef
 
 
-class RevokeRequest(Message):
+class RevokeRequest(Message, tag_field="action", tag="revoke"):
     """Input of ApplyDb after the promotion, in an emergency: leave nothing alive but the claim's generation."""
 
-    action: Literal["revoke"]
     rotation: Rotation
     claim: Claim
 
@@ -234,7 +228,7 @@ class RevokeResult(Message):
     databases: tuple[Revoked, ...]
 
 
-DatabaseRequest = Annotated[ApplyRequest | ProbeRequest | RevokeRequest, Tag("action")]
+DatabaseRequest = ApplyRequest | ProbeRequest | RevokeRequest
 
 
 class UpdateRequest(Message):
@@ -267,24 +261,23 @@ class UpdateResult(Message):
     """
 
     stores: tuple[StoreResult, ...]
-    promoted_at: datetime
+    promoted_at: Instant
     revoke: bool
 
 
-class RotatedRun(Message):
+class RotatedRun(Message, kw_only=True, tag_field="outcome", tag="rotated"):
     """Input of Audit after a success: what the steps reported."""
 
-    outcome: Literal["rotated"] = "rotated"
     rotation: Rotation
     claim: Claim
     adopted_from: Id | None = None
     databases: tuple[DatabaseResult, ...]
     stores: tuple[StoreResult, ...]
-    promoted_at: datetime
+    promoted_at: Instant
     revoked: tuple[Revoked, ...] = ()
 
 
-class FailedRun(Message):
+class FailedRun(Message, kw_only=True, tag_field="outcome", tag="failed"):
     """Input of Audit after a failure: what the steps before it reported.
 
     Attributes:
@@ -292,30 +285,28 @@ class FailedRun(Message):
         error: The error's name, never its text.
     """
 
-    outcome: Literal["failed"] = "failed"
     rotation: Rotation
     claim: Claim | None = None
     adopted_from: Id | None = None
     databases: tuple[DatabaseResult, ...] = ()
     stores: tuple[StoreResult, ...] = ()
     revoked: tuple[Revoked, ...] = ()
-    error: Annotated[str, Matching(r"[A-Za-z0-9._]{1,100}")]
+    error: Annotated[str, matching(r"[A-Za-z0-9._]{1,100}")]
 
 
-class SkippedRun(Message):
+class SkippedRun(Message, tag_field="outcome", tag="skipped"):
     """Input of Audit where another runner rotates: a witness entry may be due.
 
     Attributes:
         rotation: The run, without a fence: it does not hold the lock.
     """
 
-    outcome: Literal["skipped"] = "skipped"
     rotation: Rotation
 
 
 Run = RotatedRun | FailedRun
 """What Audit records of a run that held the lock."""
-AuditRequest = Annotated[Run | SkippedRun, Tag("outcome")]
+AuditRequest = Run | SkippedRun
 
 
 class ReleaseValues(Message):

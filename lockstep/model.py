@@ -6,11 +6,15 @@ stood in the stores before Lockstep: a login that is taken over, or a placeholde
 
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NoReturn, final
+
+from msgspec import structs
+
+from lockstep.strict_json import Message
 
 MASK = "**********"
 
@@ -114,8 +118,7 @@ class StoredValue:
     version: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreVersions:
+class StoreVersions(Message):
     """A version of each of the two secrets in one store, by the store's own ids; an empty id is not known.
 
     Attributes:
@@ -134,8 +137,7 @@ class ClaimKind(StrEnum):
     HEAL = "heal"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class Claim(Message):
     """The one generation in flight, as the lock record names it.
 
     Attributes:
@@ -271,8 +273,7 @@ class Release:
     led_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
+class Schedule(Message):
     """When a credential may and must rotate.
 
     Attributes:
@@ -288,16 +289,14 @@ class Schedule:
     phase: timedelta = timedelta()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PasswordPolicy:
+class PasswordPolicy(Message):
     """What a generated password looks like: `length` characters, at least one of each of `classes`."""
 
     length: int
     classes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tls:
+class Tls(Message):
     """How a server's certificate is verified: by this CA, for the host name in the plan.
 
     Attributes:
@@ -307,8 +306,7 @@ class Tls:
     ca_file: Path | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdminSecret:
+class AdminSecret(Message, tag_field="kind", tag="secret"):
     """A rotator admin whose login somebody else keeps in a secret of each cloud that has a runner.
 
     Attributes:
@@ -320,8 +318,7 @@ class AdminSecret:
     oci: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdminIam:
+class AdminIam(Message, tag_field="kind", tag="iam"):
     """A rotator admin that logs in by RDS IAM authentication, as the AWS identity of each runner.
 
     Attributes:
@@ -333,8 +330,7 @@ class AdminIam:
     region: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdminCredential:
+class AdminCredential(Message, tag_field="kind", tag="credential"):
     """A rotator admin whose login is itself a credential of the plan (protocol D23).
 
     Attributes:
@@ -348,8 +344,7 @@ Admin = AdminSecret | AdminIam | AdminCredential
 """How the rotator admin of a server logs in."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifyHost:
+class VerifyHost(Message):
     """Another host at which applications reach a database: a read replica, a proxy (protocol D15).
 
     Attributes:
@@ -366,8 +361,7 @@ class VerifyHost:
         return f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatabaseServer:
+class DatabaseServer(Message):
     """A server on which every live generation must log in.
 
     Attributes:
@@ -394,7 +388,7 @@ class DatabaseServer:
     def copies(self) -> tuple["DatabaseServer", ...]:
         """Its verify hosts as servers, each named after both."""
         return tuple(
-            replace(
+            structs.replace(
                 self,
                 name=f"{self.name}@{end.name}",
                 host=end.host,
@@ -412,16 +406,14 @@ class DatabaseServer:
         return tuple(dict.fromkeys(tls.ca_file for tls in ways if tls and tls.ca_file))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SecretNames:
+class SecretNames(Message):
     """The names of a credential's two secrets, as in the plan."""
 
     app_user: str
     connection_blob: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credential:
+class Credential(Message):
     """One logical login: what the steps and the adapters need of the plan.
 
     Attributes:

@@ -45,8 +45,8 @@ class DomainClient(Section):
     def compile(self) -> ClientKey | ClientSecret:
         """What a runner needs of it."""
         if self.secret:
-            return ClientSecret(kind="secret", secret=self.secret)
-        return ClientKey(kind="kms-key", kms_key=self.kms_key or "", certificate=self.certificate or "")
+            return ClientSecret(secret=self.secret)
+        return ClientKey(kms_key=self.kms_key or "", certificate=self.certificate or "")
 
 
 class DomainFederation(Section):
@@ -72,11 +72,11 @@ class DomainFederation(Section):
 
     def compile(self) -> FederationToOci:
         """What a runner needs of it."""
-        own = {name: getattr(self, name) for name in FederationToOci.model_fields() if name not in _MADE}
-        return FederationToOci(kind="federation", client=self.client.compile(), **own)
+        own = {name: getattr(self, name) for name in FederationToOci.__struct_fields__ if name not in _MADE}
+        return FederationToOci(client=self.client.compile(), **own)
 
 
-_MADE = {"kind", "client", "key"}
+_MADE = {"client", "key"}
 
 
 class AwsRunner(Section):
@@ -114,7 +114,7 @@ class AwsRunner(Section):
         if not self.oci_key_secret:
             return None
         reader = self.oci_reader_key_secret or self.oci_key_secret
-        return ApiKeys(kind="api-keys", writer=self.oci_key_secret, reader=reader)
+        return ApiKeys(writer=self.oci_key_secret, reader=reader)
 
 
 class IssuerKeySection(Section):
@@ -155,9 +155,9 @@ class IssuerFederation(Section):
 
     def compile(self) -> FederationToAws:
         """What a runner needs of it."""
-        own = {name: getattr(self, name) for name in FederationToAws.model_fields() if name not in _MADE}
+        own = {name: getattr(self, name) for name in FederationToAws.__struct_fields__ if name not in _MADE}
         key = IssuerKey(**fields_of(IssuerKey, self.key))
-        return FederationToAws(kind="federation", key=key, **own)
+        return FederationToAws(key=key, **own)
 
 
 class OciRunner(Section):
@@ -183,7 +183,7 @@ class OciRunner(Section):
         """Who the function is in AWS."""
         if self.federation:
             return self.federation.compile()
-        return AccessKey(kind="access-key", secret=self.aws_key_secret or "")
+        return AccessKey(secret=self.aws_key_secret or "")
 
 
 class Runners(Section):

@@ -37,7 +37,7 @@ from lockstep.picking import pick
 from lockstep.ports import Clock, Ports
 from lockstep.published.documents import Index
 from lockstep.scope import Scope, end_process
-from lockstep.shapes import Message, ShapeError, parse, read
+from lockstep.strict_json import Message, MessageError, parse, read
 from lockstep.system import SystemClock
 from lockstep.timing import LOCK_POLICY, STEP
 from lockstep.wiring import forget, hosted_runner
@@ -305,14 +305,25 @@ def _why(done: HandedOn) -> dict[str, str]:
 
 def _parse(body: bytes) -> Given:
     try:
-        given: Given = read(Given, parse(body.strip() or b"{}"))
-    except ShapeError:
+        document = parse(body.strip() or b"{}")
+        given: Given = read(_kind_of(document), document)
+    except MessageError:
         raise InvalidRequestError from None
     if isinstance(given, ManyInput):
         ids = given.credential_ids
         if not (0 < len(ids) <= MOST_IDS and len(set(ids)) == len(ids)):
             raise InvalidRequestError(code="credential_ids")
     return given
+
+
+def _kind_of(document: object) -> type[Given]:
+    """Which input it is to be, by the key that no other has."""
+    keys = document if isinstance(document, dict) else {}
+    if "doctor" in keys:
+        return DoctorRequest
+    if "credential_ids" in keys:
+        return ManyInput
+    return RunInput if "credential_id" in keys else EveryInput
 
 
 def _call_id(ctx: context.InvokeContext) -> str:

@@ -7,7 +7,9 @@ states.
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from msgspec import structs
 
 from functions.apply_db import step as apply_db
 from functions.audit import step as audit
@@ -43,8 +45,8 @@ from lockstep.messages import (
 )
 from lockstep.model import Claim, Release, Told
 from lockstep.ports import Ports
-from lockstep.shapes import ShapeError
 from lockstep.standby import LEADER, STANDBY, bounds
+from lockstep.strict_json import MessageError, read
 from lockstep.timing import LEASE, LOCK_POLICY
 from oci_fn.retries import Retries
 
@@ -115,18 +117,19 @@ def rotate(request: RunRequest, ports: Ports, retries: Retries) -> RunResult:
             skipped = SkippedRun(rotation=rotation)
             retries.call("Witness", lambda: audit.run(skipped, ports))
         return RunResult(outcome="skipped")
-    held = rotation.model_copy(update={"fence": acquired.lease.fence})
+    held = structs.replace(rotation, fence=acquired.lease.fence)
     return _HeldRun(held, ports, retries, told=acquired.told).finish()
 
 
 def _rotation(request: RunRequest, credential_id: str, now: datetime) -> Rotation:
     try:
-        return Rotation.model_validate(
-            {**asdict(request), "credential_id": credential_id, "started_at": now, "fence": 0}
+        rotation: Rotation = read(
+            Rotation, {**asdict(request), "credential_id": credential_id, "started_at": now, "fence": 0}
         )
-    except ShapeError:
+    except MessageError:
         # Nothing was acquired yet.
         raise InvalidRequestError(credential=credential_id) from None
+    return rotation
 
 
 class _HeldRun:
@@ -137,7 +140,7 @@ class _HeldRun:
         self._ports = ports
         self._retries = retries
         self._told: Told | None = told
-        self._notes: dict[str, object] = {}
+        self._notes: dict[str, Any] = {}
 
     def finish(self) -> RunResult:
         try:
@@ -186,19 +189,18 @@ class _HeldRun:
         request = GenerateRequest(rotation=self._rotation, refused=refused)
         result = self._generate(request)
         while isinstance(result, ProbeNeeded):
-            result = self._generate(request.model_copy(update={"winner": self._probe(result).winner}))
+            result = self._generate(structs.replace(request, winner=self._probe(result).winner))
         self._notes |= {"claim": result.claim, "adopted_from": result.adopted_from}
         return result
 
     def _generate(self, request: GenerateRequest) -> GenerateResult:
-        asked = request.model_copy(update={"rotation": self._rotation, "record": self._told})
+        asked = structs.replace(request, rotation=self._rotation, record=self._told)
         result = self._retries.call("Generate", lambda: generate.run(asked, self._ports))
         self._rotation, self._told = result.rotation, None  # From here on it is old (protocol L16).
         return result
 
     def _probe(self, needed: ProbeNeeded) -> ProbeResult:
         request = ProbeRequest(
-            action="probe",
             rotation=self._rotation,
             databases=needed.databases,
             candidates=needed.candidates,
@@ -233,7 +235,7 @@ class _HeldRun:
         return updated
 
     def _revoke(self, claim: Claim) -> tuple[Revoked, ...]:
-        request = RevokeRequest(action="revoke", rotation=self._rotation, claim=claim)
+        request = RevokeRequest(rotation=self._rotation, claim=claim)
         revoked = self._on_databases("RevokeDb", request, RevokeResult).databases
         self._notes["revoked"] = revoked
         return revoked
@@ -245,9 +247,7 @@ class _HeldRun:
         return result
 
     def _fail(self, error: LockstepError) -> None:
-        failed = FailedRun.model_validate(
-            {"rotation": self._rotation, "error": type(error).__name__, **self._notes}
-        )
+        failed = FailedRun(rotation=self._rotation, error=type(error).__name__, **self._notes)
         with suppress(LockstepError):
             self._retries.call("AuditFailure", lambda: audit.run(failed, self._ports), is_owed=True)
         with suppress(LockstepError):

@@ -19,7 +19,7 @@ from lockstep.events.happenings import (
     overlap_ends_at,
 )
 from lockstep.messages import Id, RunInput
-from lockstep.shapes import Message, ShapeError, parse, read
+from lockstep.strict_json import Instant, Message, MessageError, parse, read
 
 Status = Literal["SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED"]
 STATUSES: tuple[Status, ...] = ("SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED")
@@ -36,7 +36,7 @@ class Rotated(Message):
     audit: Entry
     base_generation: int
     stores: tuple[Id, ...]
-    promoted_at: datetime
+    promoted_at: Instant
     not_before: int
     revoked: bool
 
@@ -111,7 +111,7 @@ def ended(event: Any, is_known: Callable[[str], bool]) -> Ended | None:  # noqa:
         is_known: Whether the plan has a credential, by its id.
 
     Raises:
-        ShapeError: The event is another one.
+        MessageError: The event is another one.
     """
     try:
         detail = event["detail"]
@@ -124,10 +124,10 @@ def ended(event: Any, is_known: Callable[[str], bool]) -> Ended | None:  # noqa:
             "error": detail.get("error"),
         }
     except (LookupError, TypeError, AttributeError, ValueError):
-        raise ShapeError("must tell that an execution has ended") from None
+        raise MessageError("must tell that an execution has ended") from None
     try:
         run: RunInput = read(RunInput, parse(given or "null"))
-    except ShapeError:
+    except MessageError:
         return None  # The state machine refused it, too.
     return Ended(at=at, run=run, **found) if is_known(run.credential_id) else None
 
@@ -140,17 +140,18 @@ def _rotated(output: str | None) -> Rotated | None:
     found = parse(output or "null")
     if not isinstance(found, dict) or found.get("outcome") != "rotated":
         return None
-    known = Rotated.model_fields().keys()
+    known = {key: value for key, value in found.items() if key in Rotated.__struct_fields__}
     try:
-        return Rotated.model_validate({key: value for key, value in found.items() if key in known})
-    except ShapeError:
+        rotated: Rotated = read(Rotated, known)
+    except MessageError:
         return None
+    return rotated
 
 
 def _name(error: str | None) -> str | None:
     """The name of an error, if it is one."""
     try:
         name: str = read(ErrorName, error)
-    except ShapeError:
+    except MessageError:
         return None
     return name

@@ -19,7 +19,7 @@ from lockstep.events.happenings import Promoted
 from lockstep.events.sending import Sink
 from lockstep.identity import AWS_RUNNER
 from lockstep.scope import Scope, check_scope
-from lockstep.shapes import ShapeError
+from lockstep.strict_json import MessageError
 from lockstep.system import SystemClock
 from lockstep.wiring import endpoints_from_environment, event_sink, hosted_source
 
@@ -43,7 +43,7 @@ class Announcer:
                 if run is None:
                     return
                 sent = self._tell(run)
-        except ShapeError:
+        except MessageError:
             raise InvalidRequestError from None
         # Unlike a record of the logger, a line on the standard output reaches CloudWatch as it is.
         sys.stdout.write(json.dumps({"rotation": run.rotation, "events_sent": sent}) + "\n")

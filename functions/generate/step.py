@@ -19,6 +19,8 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
+from msgspec import structs
+
 from lockstep import decide, plans
 from lockstep.errors import (
     FenceLostError,
@@ -81,8 +83,8 @@ def run(request: GenerateRequest, ports: Ports) -> GenerateResult:
 def _prepared(request: GenerateRequest, ports: Ports, served: Served, record: LockRecord) -> GenerateResult:
     plan = plans.require_active(record, ports.credential)  # (2)
     head = record.heads.get(request.rotation.runner)
-    rotation = request.rotation.model_copy(
-        update={"plan": request.rotation.plan or plan, "head": head.seq if head else None}
+    rotation = structs.replace(
+        request.rotation, plan=request.rotation.plan or plan, head=head.seq if head else None
     )
     plans.require_same_plan(rotation, ports.credential)
     plans.require_audible(record, ports.credential)
@@ -91,9 +93,7 @@ def _prepared(request: GenerateRequest, ports: Ports, served: Served, record: Lo
     if isinstance(result, ProbeNeeded):
         return result
     alive = record.alive | _generations(served)
-    return result.model_copy(
-        update={"hint": Hint(alive=tuple(sorted(alive)), enrol=tuple(sorted(record.enrol)))}
-    )
+    return structs.replace(result, hint=Hint(alive=tuple(sorted(alive)), enrol=tuple(sorted(record.enrol))))
 
 
 def _carried_out(
@@ -233,7 +233,7 @@ def _free_claim(ports: Ports, taken: Claim) -> tuple[LockRecord, Claim]:
         # Replaced in the meantime: a twin of this step is running (protocol F4).
         raise LostCompareAndSetError(generation=taken.generation)
     while ports.stores.find_generation(claim.generation):
-        claim = replace(claim, generation=claim.generation + 1)
+        claim = structs.replace(claim, generation=claim.generation + 1)
     return record, claim
 
 

@@ -13,7 +13,7 @@ from lockstep.aws.clients import aws_client
 from lockstep.aws.dynamodb_table import read_table
 from lockstep.errors import InvalidRequestError
 from lockstep.scope import Scope, check_scope
-from lockstep.shapes import Message, ShapeError
+from lockstep.strict_json import Message, MessageError, read
 from lockstep.system import SystemClock
 from lockstep.watch import Expected, watch
 from lockstep.wiring import hosted_source
@@ -54,8 +54,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | N
         with Scope(clock, ends_at=ends_at).open():
             return answer(event, function="aws/watch")
     try:
-        request = Request.model_validate(event)
-    except ShapeError:
+        request: Request = read(Request, event)
+    except MessageError:
         raise InvalidRequestError from None
     with Scope(clock, ends_at=ends_at).open():
         index = hosted_source().index

@@ -19,7 +19,7 @@ from lockstep.environment import DomainUnreachableError
 from lockstep.federation.failure import FailureKind, SessionFailure
 from lockstep.ports import Clock
 from lockstep.scope import BeforeSend
-from lockstep.shapes import object_of
+from lockstep.strict_json import object_of
 from lockstep.timeouts import CloudTimeouts
 
 MOST_BYTES = 65536

@@ -14,6 +14,7 @@ from lockstep.messages import RunInput
 from lockstep.plan import Plan
 from lockstep.ports import Clock
 from lockstep.stack_names import state_machine_name
+from lockstep.strict_json import write
 
 TIMEOUT_SECONDS = 660.0
 """The longest time that an execution may run, plus a minute."""
@@ -157,7 +158,7 @@ class Execution(Watched):
         client = aws_client("stepfunctions", region_of(state_machine_arn))
         with _calls():
             started = client.start_execution(
-                stateMachineArn=state_machine_arn, input=json.dumps(asked.model_dump())
+                stateMachineArn=state_machine_arn, input=json.dumps(write(asked))
             )
         super().__init__(client, started["executionArn"])
 

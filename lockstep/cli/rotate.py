@@ -43,6 +43,7 @@ from lockstep.orders import Given, Revoke
 from lockstep.plan import Plan
 from lockstep.ports import Clock
 from lockstep.stack_names import DEFAULT_STACK, LIVE
+from lockstep.strict_json import write
 from lockstep.system import SystemClock
 
 SKIPPED = "skipped"
@@ -182,7 +183,7 @@ def _the_one(plan: Plan, *ids: str | None) -> Credential:
 
 def _would(credential: Credential, order: Revoke | None, asked: RunInput, arn: str, *, as_json: bool) -> None:
     """Show what would be done."""
-    started = asked.model_dump()
+    started = write(asked)
     if as_json:
         given = order.name if order else None
         print_json(WouldRotate(dry_run=True, order=given, state_machine=arn, input=started))

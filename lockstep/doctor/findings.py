@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from lockstep.strict_json import Message
+
 
 class Outcome(StrEnum):
     """What became of a question."""
@@ -39,8 +41,7 @@ class Answer:
             raise ValueError(f"{self.subject}: what is {self.outcome} needs a command")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(Message):
     """An answer, with the check that gave it and the place from which it was asked.
 
     Attributes:

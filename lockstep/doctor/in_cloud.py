@@ -24,8 +24,8 @@ from lockstep.doctor.probes.reply import Reply
 from lockstep.errors import LockstepError
 from lockstep.messages import DoctorRequest
 from lockstep.plan import Plan
-from lockstep.shapes import ShapeError, parse
 from lockstep.stack_names import function_names
+from lockstep.strict_json import MessageError, parse, read, write
 from lockstep.timing import CLOCK_SKEW
 from lockstep.workers import SideBySide
 
@@ -103,7 +103,7 @@ def _in_oci(context: Context, silent: frozenset[str]) -> Answered:
 
 
 def _request(silent: frozenset[str]) -> dict[str, Any]:
-    return DoctorRequest(doctor="look", silent=tuple(sorted(silent))).model_dump()
+    return write(DoctorRequest(doctor="look", silent=tuple(sorted(silent))))
 
 
 def _perhaps_refused(context: Context, where: str) -> frozenset[str]:
@@ -144,8 +144,8 @@ def _read(context: Context, where: str, name: str, payload: bytes, began: dateti
         document = parse(payload)
         if isinstance(document, dict) and "error" in document:
             return _only(FUNCTION, where, _broken(context, name, str(document["error"]), where))
-        reply = Reply.model_validate(document)
-    except ShapeError:
+        reply: Reply = read(Reply, document)
+    except MessageError:
         unread = "its answer is none that this command knows: the builds differ"
         answered, _ = _only(FUNCTION, where, failed(name, unread, _DEPLOY[cloud]))
         return answered, _perhaps_refused(context, where)

@@ -16,7 +16,7 @@ from lockstep.federation.failure import SessionFailure
 from lockstep.federation.issuer import CONFIGURATION, KEYS, NotAnIssuerKeyError, PublicKey
 from lockstep.federation.reading import read_document, served_at
 from lockstep.plan import Plan
-from lockstep.shapes import object_of
+from lockstep.strict_json import object_of
 
 Untyped = Any
 """A value of the SDK, which ships no types."""

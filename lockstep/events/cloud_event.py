@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lockstep.events.happenings import NAMES, Happening
-from lockstep.shapes import write
+from lockstep.strict_json import write
 
 PREFIX = "dev.lockstep.credential"
 """What every type begins with, before a dot: a name in reverse order, as the specification recommends."""
@@ -43,9 +43,9 @@ class CloudEvent:
             "source": self.source,
             "type": self.type,
             "subject": self.data.credential,
-            "time": write(self.time.astimezone(UTC)),
+            "time": self.time.astimezone(UTC).isoformat().replace("+00:00", "Z"),
             "datacontenttype": "application/json",
-            "data": self.data.model_dump(),
+            "data": write(self.data),
         }
 
 

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from lockstep.messages import Id
-from lockstep.shapes import Matching, Message
+from lockstep.strict_json import Instant, Message, matching
 
-ErrorName = Annotated[str, Matching(r"[A-Za-z0-9._]{1,100}")]
+ErrorName = Annotated[str, matching(r"[A-Za-z0-9._]{1,100}")]
 Runner = Literal["aws", "oci"]
 
 
@@ -55,8 +55,8 @@ class Promoted(Message):
     generation: int
     previous_generation: int
     stores: tuple[Id, ...]
-    promoted_at: datetime
-    overlap_ends_at: datetime | None
+    promoted_at: Instant
+    overlap_ends_at: Instant | None
     revoked: bool
     adopted: bool
     entry: Entry
@@ -81,7 +81,7 @@ class PreviousDies(Message):
     rotation: Id
     generation: int
     previous_generation: int
-    dies_at: datetime
+    dies_at: Instant
     reason: Literal["overlap", "revoked"]
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
-from lockstep.shapes import object_of
+from lockstep.strict_json import object_of
 
 CONFIGURATION: Final = ".well-known/openid-configuration"
 KEYS: Final = "jwks.json"

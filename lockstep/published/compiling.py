@@ -9,6 +9,7 @@ from lockstep.published.documents import FORMAT, canonical, enveloped, index_of
 from lockstep.published.merkle import tree
 from lockstep.published.places import INDEX, credential_name, shard_name
 from lockstep.shards import Shard, run_key
+from lockstep.strict_json import write
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,7 @@ def compile_plan(plan: CompiledPlan, shards: Sequence[Shard], folder: Path) -> P
         )
         for credential in plan.credentials
     }
-    documents[INDEX] = canonical(index.model_dump())
+    documents[INDEX] = canonical(write(index))
     for shard in shards:
         started = [{"credential_id": key, "key": run_key(key)} for key in shard.credential_ids]
         documents[shard_name(shard.name)] = canonical(started)

@@ -12,11 +12,13 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
+from msgspec import structs
+
 from lockstep.compiled import CompiledPlan
 from lockstep.errors import NewerFormatError, PlanDocumentRefusedError
 from lockstep.model import Schedule
 from lockstep.published.merkle import PathError, root
-from lockstep.shapes import Message, ShapeError, parse
+from lockstep.strict_json import Message, MessageError, parse, read
 
 FORMAT: Final = "1"
 """Of the documents. A function is deployed with the digest of documents that its own build has written."""
@@ -74,7 +76,7 @@ def index_of(plan: CompiledPlan) -> Index:
     """
     return Index(
         format=FORMAT,
-        plan=plan.model_copy(update={"credentials": ()}),
+        plan=structs.replace(plan, credentials=()),
         credentials=tuple(
             IndexedCredential(id=c.id, databases=c.databases, schedule=c.schedule, plan_digest=c.plan_digest)
             for c in plan.credentials
@@ -117,7 +119,7 @@ def verified(file: bytes, *, name: str, digest: str, limit: int) -> Any:  # noqa
         found = parse(file)
         document, path = found["document"], found["path"]
         content = canonical(document)
-    except (ShapeError, LookupError, TypeError, ValueError, RecursionError):
+    except (MessageError, LookupError, TypeError, ValueError, RecursionError):
         # The text of these may quote the file.
         raise PlanDocumentRefusedError(path=name, code="not-json") from None
     try:
@@ -136,6 +138,6 @@ def as_message(kind: type[Any], document: object, *, name: str) -> Any:  # noqa:
         NewerFormatError: Another build has written it, in a format that this one does not read.
     """
     try:
-        return kind.model_validate(document)
-    except ShapeError:
+        return read(kind, document)
+    except MessageError:
         raise NewerFormatError(path=name) from None

@@ -11,6 +11,8 @@ from pathlib import Path
 from threading import Lock, RLock
 from typing import Protocol
 
+from msgspec import structs
+
 from lockstep.compiled import CompiledPlan, moved_ca_files
 from lockstep.errors import (
     InvalidRequestError,
@@ -180,7 +182,7 @@ class PublishedPlan(PlanSource):
         """As a document that was read says it, else the index."""
         with self._keeping:
             found = next(reversed(self._plans.values()), None)
-        return (found or self.index.plan).model_copy(update={"credentials": ()})
+        return structs.replace(found or self.index.plan, credentials=())
 
     def _read_credential(self, credential_id: str) -> CompiledPlan:
         name = credential_name(run_key(credential_id))

@@ -8,12 +8,12 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import pytest
+from msgspec import structs
 
 from lockstep.databases import Timeouts, open_database
 from lockstep.databases.provisioning import provisioning
@@ -114,7 +114,7 @@ def make_credential(strategy: Strategy) -> Credential:
     name = f"u{next(_numbers)}"
     usernames = (name,) if strategy is Strategy.DUAL_PASSWORD else (f"{name}_a", f"{name}_b")
     planned = make_plan(strategy=strategy).credentials[0]
-    return replace(planned, id=f"contract/{name}", usernames=usernames, owner=f"{name}_owner")
+    return structs.replace(planned, id=f"contract/{name}", usernames=usernames, owner=f"{name}_owner")
 
 
 class MemoryHarness:

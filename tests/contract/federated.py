@@ -10,6 +10,7 @@ from typing import Any
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from jwt.algorithms import RSAAlgorithm
+from msgspec import structs
 
 from lockstep.aws.clients import AwsKeys
 from lockstep.clouds import Clouds, Endpoints
@@ -100,16 +101,14 @@ class Federated:
         self.oci.identity.permit(OCI_FUNCTION, "KEY_SIGN", resource=self.key.ocid)
         self.oci.identity.permit(self.arn(GENERATE), "SECRET_INSPECT", compartment=self.oci.compartment_id)
         self.to_oci = FederationToOci(
-            kind="federation",
             domain_url="https://idcs-sandbox.identity.oraclecloud.com",
             audience="lockstep",
             client_id=CLIENT_ID,
-            client=ClientKey(kind="kms-key", kms_key=self.kms_key, certificate=CERTIFICATE),
+            client=ClientKey(kms_key=self.kms_key, certificate=CERTIFICATE),
             token="rpst",
             resource_type="lockstep",
         )
         self.to_aws = FederationToAws(
-            kind="federation",
             issuer=self.issuer,
             audience=AUDIENCE,
             subject=SUBJECT,
@@ -130,15 +129,13 @@ class Federated:
     @property
     def with_secret(self) -> FederationToOci:
         """The way to OCI by a client secret."""
-        return self.to_oci.model_copy(update={"client": ClientSecret(kind="secret", secret=SECRET_NAME)})
+        return structs.replace(self.to_oci, client=ClientSecret(secret=SECRET_NAME))
 
     def arn(self, role: str) -> str:
         return f"arn:aws:iam::{self.aws.account_id}:role/{role}"
 
     def plan(self, **changed: object) -> CompiledPlan:
-        return make_plan().compiled.model_copy(
-            update={"to_oci": self.to_oci, "to_aws": self.to_aws, **changed}
-        )
+        return structs.replace(make_plan().compiled, to_oci=self.to_oci, to_aws=self.to_aws, **changed)
 
     def from_aws(self, role: str = GENERATE, *, endpoint: str | None = None, **plan: object) -> Clouds:
         """A process of a function in AWS."""

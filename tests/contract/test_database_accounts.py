@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from lockstep.errors import (
     AccountBlockedError,
@@ -61,7 +61,7 @@ def wrong(value: CredentialValue) -> Login:
 @each_server
 def test_one_account_under_two_ids_is_changed_by_one_run_at_a_time(world: SqlHarness) -> None:
     mine = world.database
-    world.credential = replace(world.credential, id="another/id")
+    world.credential = structs.replace(world.credential, id="another/id")
     with mine.exclusive(), fails(AdvisoryLockBusyError), world.open().exclusive():
         pass
 
@@ -69,7 +69,7 @@ def test_one_account_under_two_ids_is_changed_by_one_run_at_a_time(world: SqlHar
 @each_server
 def test_two_accounts_are_changed_side_by_side(world: SqlHarness) -> None:
     mine = world.database
-    world.credential = replace(
+    world.credential = structs.replace(
         world.credential, usernames=("other_a", "other_b")[: len(world.credential.usernames)]
     )
     with mine.exclusive(), world.open().exclusive():
@@ -111,7 +111,7 @@ def test_a_username_with_two_hosts_is_not_changed(world: MySqlFamilyHarness) -> 
 
 @with_hosts
 def test_a_host_that_is_not_the_plans_is_named_as_such(world: MySqlFamilyHarness) -> None:
-    world.credential = replace(world.credential, account_host="192.0.2.%")
+    world.credential = structs.replace(world.credential, account_host="192.0.2.%")
     with fails(AmbiguousAccountError), world.open().exclusive():
         pass
 

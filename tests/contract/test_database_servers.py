@@ -11,6 +11,7 @@ from threading import Event
 import pg8000.native  # type: ignore[import-untyped]  # it ships no types
 import pymysql
 import pytest
+from msgspec import structs
 
 from lockstep.databases import Timeouts
 from lockstep.errors import (
@@ -169,7 +170,7 @@ def test_an_account_with_a_plugin_that_the_client_lacks(world: MariaDbHarness) -
 @worlds("mariadb-dual", "mysql-dual")
 def test_a_plan_that_names_the_wrong_engine(world: SqlHarness) -> None:
     other = {Engine.MARIADB: Engine.MYSQL, Engine.MYSQL: Engine.MARIADB}[world.engine]
-    server = replace(world.server, engine=other)
+    server = structs.replace(world.server, engine=other)
     with fails(UnsupportedServerError), world.open(server=server).exclusive():
         pass
 
@@ -180,7 +181,7 @@ def test_a_mysql_that_is_too_old(world: MySqlHarness) -> None:
         return replace(greeting, version=b"8.0.20")
 
     with relay(world.sandbox.port, age) as port, fails(UnsupportedServerError):
-        old = replace(world.server, port=port)
+        old = structs.replace(world.server, port=port)
         with world.open(server=old).exclusive():
             pass
 
@@ -205,7 +206,7 @@ def test_no_account_but_the_credentials_own(world: SqlHarness) -> None:
 def test_an_account_of_the_host_that_the_plan_names(world: MySqlFamilyHarness) -> None:
     for username in world.credential.usernames:
         world.execute(f"DROP USER '{username}'@'%'")
-    world.credential = replace(world.credential, account_host="127.0.0.%")
+    world.credential = structs.replace(world.credential, account_host="127.0.0.%")
     world.database = world.open()
     world.provision()
     rotate(world, None, value_of(world, 1))
@@ -375,7 +376,7 @@ def test_a_time_out_gives_the_lock_back_whoever_keeps_the_error(world: SqlHarnes
             hand_on(client, server, lambda data: b"" if is_silent.is_set() else data)
 
     with peer(pass_on) as port:
-        server = replace(world.server, port=port)
+        server = structs.replace(world.server, port=port)
         hasty = world.open(server=server, timeouts=Timeouts(io_seconds=4, lock_seconds=1))
         with (  # noqa: PT012 - the server falls silent within the session
             pytest.raises(DatabaseUnreachableError) as kept,

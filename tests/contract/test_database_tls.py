@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from lockstep.databases import open_database
 from lockstep.errors import DatabaseBusyError, DatabaseUnreachableError, LockstepError, TlsVerificationError
@@ -119,7 +120,7 @@ def test_a_hidden_tls_offer_is_no_reason_to_do_without(world: MySqlHarness) -> N
 
     said: list[bytes] = []
     with relay(world.sandbox.port, hide_tls, said) as port:
-        require_failure(world.open(server=replace(world.server, port=port)), TlsVerificationError)
+        require_failure(world.open(server=structs.replace(world.server, port=port)), TlsVerificationError)
     assert b"".join(said) == b""
 
 

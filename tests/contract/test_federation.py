@@ -14,6 +14,7 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
+from msgspec import structs
 
 from lockstep.aws.clients import Trouble as AwsTrouble
 from lockstep.aws.clients import botocore_session, translated
@@ -420,9 +421,7 @@ def test_a_key_is_replaced_with_two_published_and_no_call_fails(world: Federated
     second = world.new_version()
     world.publish(first.ocid, second.ocid)
     new = world.from_oci(
-        to_aws=world.to_aws.model_copy(
-            update={"key": world.to_aws.key.model_copy(update={"version": second.ocid})}
-        )
+        to_aws=structs.replace(world.to_aws, key=structs.replace(world.to_aws.key, version=second.ocid))
     )
     for clouds in (old, new):
         world.pass_(900)

@@ -9,6 +9,7 @@ from threading import Barrier
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from lockstep.errors import FenceLostError, LockTableUnreachableError, LostCompareAndSetError
 from lockstep.model import ChainHead, Lease, LockRecord, Release
@@ -211,7 +212,7 @@ def test_require_fails_for_a_claim_that_is_not_in_the_record(lock: Lock) -> None
         lock.require(lease, claim_of(lease), promoting=False, now=NOW)
     made = claim(lock, lease)
     with pytest.raises(FenceLostError):
-        lock.require(lease, replace(made, rotation_id="other"), promoting=False, now=NOW)
+        lock.require(lease, structs.replace(made, rotation_id="other"), promoting=False, now=NOW)
 
 
 # Zombies
@@ -225,7 +226,7 @@ def test_a_zombie_can_write_nothing_once_the_fence_is_higher(lock: Lock, holder:
     before = lock.read()
     writes: list[Callable[[], object]] = [
         lambda: lock.require(zombie, made, promoting=False, now=NOW),
-        lambda: claim(lock, zombie, replace(made, generation=9)),
+        lambda: claim(lock, zombie, structs.replace(made, generation=9)),
         lambda: lock.begin_promotion(zombie, made, now=NOW),
         lambda: lock.mute(zombie, ["db-1"]),
         lambda: lock.release(zombie, done(zombie)),
@@ -415,7 +416,7 @@ def test_every_write_can_be_repeated_after_a_lost_reply(world: LockHarness, lock
         acquire(lock)
     lease = acquired(lock)
     seen = lock.read()
-    first, second = claim_of(lease), replace(claim_of(lease), generation=9)
+    first, second = claim_of(lease), structs.replace(claim_of(lease), generation=9)
     head, next_head = (ChainHead(seq=n, hash=f"{n}", rotation_id="aws-1") for n in (1, 2))
 
     twice(lambda: claim(lock, lease, first, over=seen))

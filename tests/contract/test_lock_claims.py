@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from lockstep.errors import FenceLostError
 from lockstep.model import ClaimKind, Lease
@@ -45,7 +46,7 @@ def lock(world: LockHarness) -> Lock:
 @pytest.mark.parametrize("kind", list(ClaimKind))
 def test_a_claim_is_read_back_as_it_was_made_and_is_open(lock: Lock, kind: ClaimKind) -> None:
     lease = acquired(lock)
-    made = claim(lock, lease, replace(claim_of(lease, base=4), kind=kind))
+    made = claim(lock, lease, structs.replace(claim_of(lease, base=4), kind=kind))
     record = lock.read()
     assert (record.claim, record.promoting, record.highest_generation) == (made, False, lease.fence)
 
@@ -74,7 +75,7 @@ def test_a_claim_over_less_than_the_record_has_changes_nothing(
     lease, seen = acquired(lock), lock.read()
     claim(lock, lease, over=seen)
     with pytest.raises(FenceLostError):
-        claim(lock, lease, replace(claim_of(lease), **change), over=seen)  # type: ignore[arg-type]  # a row of the table
+        claim(lock, lease, structs.replace(claim_of(lease), **change), over=seen)
     assert lock.read().claim == claim_of(lease)
 
 
@@ -110,7 +111,7 @@ def test_a_claim_that_went_into_promotion_since_it_was_seen_stays(lock: Lock) ->
     seen = lock.read()
     promoting(lock, lease, made)
     with pytest.raises(FenceLostError):
-        claim(lock, lease, replace(made, generation=2), over=seen)
+        claim(lock, lease, structs.replace(made, generation=2), over=seen)
     assert (lock.read().claim, lock.read().promoting) == (made, True)
 
 
@@ -118,9 +119,9 @@ def test_a_claim_that_is_open_again_since_it_was_seen_in_promotion_stays(lock: L
     lease = acquired(lock)
     first = promoting(lock, lease)
     seen = lock.read()
-    second = claim(lock, lease, replace(first, generation=2))
+    second = claim(lock, lease, structs.replace(first, generation=2))
     with pytest.raises(FenceLostError):
-        claim(lock, lease, replace(first, generation=3), over=seen)
+        claim(lock, lease, structs.replace(first, generation=3), over=seen)
     assert lock.read().claim == second
 
 
@@ -128,7 +129,7 @@ def test_a_claim_over_one_that_is_gone_changes_nothing(lock: Lock) -> None:
     lease = acquired(lock)
     seen = replace(lock.read(), claim=claim_of(lease))
     with pytest.raises(FenceLostError):
-        claim(lock, lease, replace(claim_of(lease), generation=2), over=seen)
+        claim(lock, lease, structs.replace(claim_of(lease), generation=2), over=seen)
     assert lock.read().claim is None
 
 
@@ -136,7 +137,7 @@ def test_a_generation_is_never_claimed_twice(lock: Lock) -> None:
     rotated(lock)
     lease = acquired(lock, at=NOW + INTERVAL)
     with pytest.raises(FenceLostError):
-        claim(lock, lease, replace(claim_of(lease), generation=1))
+        claim(lock, lease, structs.replace(claim_of(lease), generation=1))
     assert lock.read().claim is None
 
 
@@ -181,7 +182,7 @@ def test_an_order_to_activate_another_plan_outlives_a_claim_under_the_active_one
     lease = acquired(lock, at=NOW + INTERVAL)
     claim(lock, lease)
     assert (lock.read().plan, lock.read().activate) == (PLAN, "of-another-plan")
-    claim(lock, lease, replace(claim_of(lease), generation=9), plan="of-another-plan")
+    claim(lock, lease, structs.replace(claim_of(lease), generation=9), plan="of-another-plan")
     assert (lock.read().plan, lock.read().activate) == ("of-another-plan", None)
 
 
@@ -206,7 +207,7 @@ def test_a_claim_under_a_plan_that_was_active_when_it_was_seen_changes_nothing(
     world.order(activate="of-another-plan")
     other = claim(lock, lease, plan="of-another-plan")
     with pytest.raises(FenceLostError):
-        claim(lock, lease, replace(other, generation=9), over=replace(seen, claim=other))
+        claim(lock, lease, structs.replace(other, generation=9), over=replace(seen, claim=other))
     assert lock.read().claim == other
 
 
@@ -229,7 +230,7 @@ def test_a_claim_that_is_not_in_the_record_is_not_promoted(lock: Lock, change: d
         lock.begin_promotion(lease, claim_of(lease), now=NOW)
     made = claim(lock, lease)
     with pytest.raises(FenceLostError):
-        lock.begin_promotion(lease, replace(made, **change), now=NOW)
+        lock.begin_promotion(lease, structs.replace(made, **change), now=NOW)
     assert not lock.read().promoting
 
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from lockstep.errors import FenceLostError, NewerFormatError
 from lockstep.model import Acquired, ChainHead, ClaimKind, Lease, LockRecord
@@ -99,7 +100,7 @@ def test_a_claim_that_is_not_the_one_on_record_replaces_nothing(lock: Lock, chan
     """What a forged record names is compared whole: a heal is not passed off as a new value (protocol L6)."""
     made = claim(lock, acquired(lock))
     found = taken(lock)
-    forged = replace(lock.read(), claim=replace(made, **change))
+    forged = replace(lock.read(), claim=structs.replace(made, **change))
     with pytest.raises(FenceLostError):
         claim(lock, found.lease, claim_of(found.lease), over=forged)
     assert lock.read().claim == made

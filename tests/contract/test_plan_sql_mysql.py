@@ -6,11 +6,11 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from typing import Any
 
 import pymysql
 import pytest
+from msgspec import structs
 
 from lockstep.databases.provisioning import Provisioning, provisioning
 from lockstep.model import ROTATOR, CredentialValue, Login, SecretStr, Strategy
@@ -376,7 +376,7 @@ def test_an_account_of_the_host_that_the_plan_names(live: _Live) -> None:
     live.execute(f"RENAME USER '{name}'@'%' TO '{name}'@'127.0.0.%'")
     # MySQL shows no more than the first 128 characters of what stopped it.
     with stopped(live, f"'{name}'@'127.0.0.%' takes clients"):
-        live.credential = replace(live.credential, account_host="127.0.0.%")
+        live.credential = structs.replace(live.credential, account_host="127.0.0.%")
     live.database = live.open()
     live.run_script(existing=True)
     pending = stage_next(live)

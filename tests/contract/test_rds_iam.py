@@ -13,6 +13,7 @@ import boto3
 import pymysql
 import pytest
 from botocore.session import Session
+from msgspec import structs
 
 from lockstep.aws.clients import AwsKeys, aws_credentials
 from lockstep.aws.rds_token import token_login
@@ -66,7 +67,7 @@ def rds(world: Any, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> 
 
 
 def behind(world: SqlHarness, front: RdsFront) -> DatabaseServer:
-    return replace(world.server, port=front.port, admin=ADMIN_IAM)
+    return structs.replace(world.server, port=front.port, admin=ADMIN_IAM)
 
 
 def opened(
@@ -78,7 +79,7 @@ def opened(
 ) -> tuple[Database, DatabaseServer]:
     """The adapter, whose tokens may be made for another server than the one that it connects to."""
     server = behind(world, front)
-    signed_for: Any = replace(server, **other)
+    signed_for: Any = structs.replace(server, **other)
     return world.open(server=server, admin=partial(token_login, signed_for, signed_for.admin, keys)), server
 
 
@@ -102,7 +103,7 @@ def test_a_token_lets_the_rotator_admin_rotate(world: SqlHarness) -> None:
     [
         {"host": "other.abc123.eu-central-1.rds.amazonaws.com"},
         {"port": 3305},
-        {"admin": replace(ADMIN_IAM, region="eu-west-1")},
+        {"admin": structs.replace(ADMIN_IAM, region="eu-west-1")},
         {"keys": STRANGER},
         {"keys": replace(KEYS, session_token=None)},
         {"keys": replace(KEYS, secret_access_key=SecretStr("wrong"))},
@@ -221,7 +222,7 @@ def test_no_token_is_sent_to_a_server_that_offers_no_tls(world: SqlHarness) -> N
         return replace(greeting, capabilities=greeting.capabilities & ~CLIENT_SSL)
 
     with relay(world.sandbox.port, without_tls, said) as port:
-        server = replace(world.server, port=port, admin=ADMIN_IAM)
+        server = structs.replace(world.server, port=port, admin=ADMIN_IAM)
         database = world.open(server=server, admin=partial(token_login, server, ADMIN_IAM, KEYS))
         with fails(TlsVerificationError), database.exclusive():
             pass
@@ -235,7 +236,9 @@ def test_no_token_is_sent_to_a_server_that_offers_no_tls(world: SqlHarness) -> N
 def test_the_script_stops_at_an_account_that_takes_no_token(world: SqlHarness) -> None:
     user = f"iam_{world.credential.usernames[0]}"
     admin = AdminIam(username=user, region=REGION)
-    script = provisioning(make_plan(), world.credential, replace(world.server, admin=admin)).statements
+    script = provisioning(
+        make_plan(), world.credential, structs.replace(world.server, admin=admin)
+    ).statements
     checks = script[: next(i for i, s in enumerate(script) if s.startswith("CREATE USER"))]
     world.execute(*checks)
     world.execute(f"CREATE USER '{user}'@'%' IDENTIFIED BY 'a-password'")
@@ -249,7 +252,7 @@ def test_the_script_makes_a_role_that_takes_tokens(world: SqlHarness) -> None:
     admin = AdminIam(username=user, region=REGION)
     if not world.execute("SELECT FROM pg_roles WHERE rolname = 'rds_iam'"):
         world.execute("CREATE ROLE rds_iam")
-    server = replace(world.server, admin=admin)
+    server = structs.replace(world.server, admin=admin)
     made = provisioning(make_plan(), world.credential, server)
     for _ in range(2):
         world.execute(*made.statements)

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from lockstep import replication
 from lockstep.databases import open_sessions
@@ -147,7 +148,7 @@ class ReplicatedWorld:
         pair.lag.hold()
 
     def open(self, host: VerifyHost, **more: Any) -> Database:  # noqa: ANN401 - options of the harness
-        return self.harness.open(server=replace(self.harness.server, verify_hosts=(host,)), **more)
+        return self.harness.open(server=structs.replace(self.harness.server, verify_hosts=(host,)), **more)
 
     def catch_up(self) -> None:
         self.pair.lag.catch_up()
@@ -325,7 +326,7 @@ def test_a_replica_that_does_not_answer_is_no_refusal(world: ReplicatedWorld) ->
 @pytest.mark.parametrize("world", ["mariadb-dual", "mysql-dual", "postgresql"], indirect=True)
 def test_a_replica_is_verified_by_its_own_ca_file(world: ReplicatedWorld, tmp_path_factory: Any) -> None:  # noqa: ANN401
     stranger = CertificateAuthority(tmp_path_factory.mktemp("stranger"))
-    elsewhere = replace(world.host, tls=Tls(ca_file=stranger.ca_file))
+    elsewhere = structs.replace(world.host, tls=Tls(ca_file=stranger.ca_file))
     with fails(TlsVerificationError):
         world.wait(FakeClock(), of=world.open(elsewhere))
 
@@ -347,7 +348,7 @@ def test_a_replica_lists_its_own_sessions_and_another_name_of_the_primary_the_pr
         world.harness.execute(f"GRANT PROCESS ON *.* TO '{ROTATOR}'@'%'")
     world.catch_up()
     same = VerifyHost(host="localhost", port=world.pair.primary.port, tls=world.host.tls)
-    primary = replace(world.harness.server, verify_hosts=(world.host, same))
+    primary = structs.replace(world.harness.server, verify_hosts=(world.host, same))
     replica, alias = primary.copies
     login = world.login(2)
     with ExitStack() as stack:
@@ -366,7 +367,7 @@ def test_a_replica_lists_its_own_sessions_and_another_name_of_the_primary_the_pr
 def doctor(world: ReplicatedWorld, tmp_path: Path) -> DoctorWorld:
     """It looks at the database and its replica, while the stores serve generation 2."""
     made = DoctorWorld(world.harness, tmp_path)
-    made.server = replace(world.harness.server, verify_hosts=(world.host,))
+    made.server = structs.replace(world.harness.server, verify_hosts=(world.host,))
     made.serve(world.value(2), world.value(2))
     return made
 
@@ -400,7 +401,7 @@ def test_the_doctor_tells_a_replica_that_is_named_as_the_server(
     world.catch_up()
     if not doctor.is_postgresql:
         world.pair.replica.execute_as_superuser("SET GLOBAL read_only = 1")
-    doctor.server = replace(world.harness.server, port=world.pair.replica.port)
+    doctor.server = structs.replace(world.harness.server, port=world.pair.replica.port)
     try:
         (answer,) = doctor.look().of("database.server")
     finally:

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from typing import Any
 
 import pymysql
 import pytest
+from msgspec import structs
 
 from lockstep.databases import Timeouts, open_sessions
 from lockstep.errors import AdminCredentialRejectedError, DatabaseUnreachableError
@@ -132,7 +132,7 @@ def test_neither_other_accounts_nor_the_rotator_admin_are_listed(world: SqlHarne
         world.execute(f"GRANT SELECT ON {DATABASE}.* TO '{other.username}'@'%'")
     with closing(connect(world.sandbox, other, DATABASE, "other")):
         assert seen(world).sessions == []
-        itself = replace(world.credential, usernames=(ROTATOR,))
+        itself = structs.replace(world.credential, usernames=(ROTATOR,))
         with world.database.exclusive():
             found = open_sessions(world.server, itself, lambda: ADMIN).list_sessions()
         assert isinstance(found, SessionList)

@@ -8,7 +8,7 @@ from typing import Literal
 from functions.face import LambdaFace
 from lockstep.errors import StoreUnreachableError
 from lockstep.ports import Ports
-from lockstep.shapes import Message
+from lockstep.strict_json import Message
 from lockstep.workers import at_the_same_time
 from tests.frozen.work import Signs, late_call, wait_for
 

@@ -7,6 +7,7 @@ import pytest
 import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from lockstep.audit.chain import Sealed, parse
 from lockstep.audit.event import Mark, event_of
@@ -17,6 +18,7 @@ from lockstep.cli.audit import _line
 from lockstep.errors import AuditVerificationError, NewerFormatError
 from lockstep.messages import RotatedRun
 from lockstep.model import LockRecord
+from lockstep.strict_json import read
 from lockstep.workers import one_after_the_other
 from tests.fuzz.harness import CANARY, Json, documents, inputs, judged, mangled, mutated, nested, spelled
 from tests.fuzz.test_inputs import EVENTS
@@ -30,12 +32,10 @@ WITNESS = {"oci": Witnessed(seq=4, hash="d" * 64, at=1)}
 
 def chained() -> list[Sealed]:
     """A chain of three entries."""
-    request = RotatedRun.model_validate(EVENTS["audit"][0])
+    request = read(RotatedRun, EVENTS["audit"][0])
     chain: list[Sealed] = []
     for n in range(3):
-        run = request.model_copy(
-            update={"rotation": request.rotation.model_copy(update={"rotation_id": f"run-{n}"})}
-        )
+        run = structs.replace(request, rotation=structs.replace(request.rotation, rotation_id=f"run-{n}"))
         event = event_of(run, usernames=("app",), mark=Mark(fingerprint="0123456789abcdef"), now=EPOCH)
         chain.append(
             sealed(

@@ -20,7 +20,7 @@ from lockstep import wiring
 from lockstep.errors import InvalidRequestError
 from lockstep.messages import AuditRequest, DatabaseRequest, GenerateRequest, UpdateRequest
 from lockstep.ports import Ports
-from lockstep.shapes import Message
+from lockstep.strict_json import Message, read
 from oci_fn import func
 from tests.fuzz.harness import CANARY, Json, documents, inputs, judged, mangled, mutated, nested, spelled
 from tests.fuzz.test_plan import VALID
@@ -118,7 +118,7 @@ def test_valid_inputs_reach_the_step(step: str) -> None:
 
         def see(_request: object, _ports: Ports, reached: list[str] = reached, step: str = step) -> Message:
             reached.append(step)
-            return GenerateRequest.model_validate({"rotation": ROTATION})
+            return read(GenerateRequest, {"rotation": ROTATION})
 
         LambdaFace(see, kind, ports=ports)(event, TimeLeft())
         assert reached == [step]

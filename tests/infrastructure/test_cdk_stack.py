@@ -17,6 +17,7 @@ from lockstep.contents import decode_app_user
 from lockstep.fleet import FleetInput
 from lockstep.plan_file import load_plan
 from lockstep.published.places import PlanInS3, place_of
+from lockstep.strict_json import read
 from lockstep.timing import STEP, TRIGGER_LATENESS
 from sandbox.aws.resources import substitute
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, FEDERATED, PLAN, VPC, Synthesised, synthesised
@@ -261,7 +262,7 @@ def test_each_shard_has_its_rule(aws: Synthesised) -> None:
         assert transformer["InputPathsMap"] == {"time": "$.time"}
         # EventBridge puts the text in quotation marks.
         given = transformer["InputTemplate"].replace("<time>", '"2026-11-27T17:40:00Z"')
-        started = FleetInput.model_validate(json.loads(given))
+        started = read(FleetInput, json.loads(given))
         assert (started.shard, started.plan, started.trigger) == (shard, digest, "schedule")
         assert target["DeadLetterConfig"]["Arn"]
         assert target["RetryPolicy"]["MaximumRetryAttempts"] > 0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lockstep.compiled import FederationToOci
+from lockstep.compiled import ClientKey, FederationToOci
 from lockstep.plan_file import parse_plan
 from tests.infrastructure.terraform.policies import statements
 from tests.infrastructure.terraform.sessions import FROM_AWS, ISSUER, ROLES, TO_OCI, federated
@@ -72,7 +72,7 @@ def test_the_application_proves_itself_by_the_certificate_of_the_plan(
     assert (app["idcs_endpoint"], app["name"]) == (to_oci.domain_url, to_oci.client_id)
     assert (app["active"], app["is_oauth_client"], app["client_type"]) == (True, True, "trusted")
     assert app["allowed_grants"] == ["client_credentials"]
-    assert to_oci.client.kind == "kms-key"
+    assert isinstance(to_oci.client, ClientKey)
     assert [c["cert_alias"] for c in app["certificates"]] == [to_oci.client.certificate]
     assert alias["certificate_alias"] == to_oci.client.certificate
     assert alias["x509base64certificate"] == "MIIBAQID"

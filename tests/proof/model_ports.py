@@ -9,6 +9,8 @@ from datetime import datetime
 from functools import cache, partial
 from typing import Any, cast
 
+from msgspec import structs
+
 from lockstep.audit.chain import Sealed, seal
 from lockstep.audit.fingerprints import FingerprintKey, derived
 from lockstep.audit.seal import ChainEnd
@@ -167,9 +169,9 @@ class Replay:
 @cache
 def _credential(strategy: Strategy, users: int = 2) -> Credential:
     # One digest for all: what the plans differ in is not what the model is about.
-    found = replace(make_plan(strategy=strategy).credentials[0], plan_digest=DIGEST)
+    found = structs.replace(make_plan(strategy=strategy).credentials[0], plan_digest=DIGEST)
     more = tuple(f"app_{n}" for n in range(3, users + 1))
-    return replace(found, usernames=(*found.usernames, *more))
+    return structs.replace(found, usernames=(*found.usernames, *more))
 
 
 @cache

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
+from msgspec import structs
+
 from lockstep.errors import LockstepError, PasswordRefusedByPolicyError, RetryableError
 from lockstep.messages import ApplyResult, Staged, UpdateResult
 from lockstep.model import Acquired, Claim, Lease
@@ -212,11 +214,9 @@ def _abstract(result: Any) -> Any:  # noqa: ANN401 - whatever a step returns
     """A result without what only the audit entry says of it."""
     match result:
         case ApplyResult():
-            return result.model_copy(
-                update={
-                    "databases": tuple(d.model_copy(update={"enrolled": False}) for d in result.databases)
-                }
+            return structs.replace(
+                result, databases=tuple(structs.replace(d, enrolled=False) for d in result.databases)
             )
         case UpdateResult():
-            return result.model_copy(update={"stores": ()})
+            return structs.replace(result, stores=())
     return result

@@ -9,6 +9,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from unittest.mock import patch
 
+from msgspec import structs
+
 from functions.apply_db import logins
 from functions.apply_db import step as apply_db
 from functions.audit import step as audit
@@ -120,7 +122,7 @@ def old_decision_over_a_newer_record() -> AbstractContextManager[None]:
             return original(rotation, ports, record, served, claim, value_of)
         except FenceLostError:
             found = ports.lock.read()
-            claim = replace(claim, generation=found.highest_generation + 1)
+            claim = structs.replace(claim, generation=found.highest_generation + 1)
             return original(rotation, ports, found, served, claim, value_of)
 
     return patched(patch.object(generate, "_claimed_and_staged", claimed_and_staged))
@@ -543,7 +545,7 @@ def proven_not_compared() -> AbstractContextManager[None]:
     original = update_secrets.run
 
     def run(request: Foreign, ports: Ports) -> Foreign:
-        return original(request.model_copy(update={"proven": tuple(ports.databases)}), ports)
+        return original(structs.replace(request, proven=tuple(ports.databases)), ports)
 
     return patched(_one_database_alone(), patch.object(update_secrets, "run", run))
 
@@ -615,7 +617,7 @@ def revoked_before_promotion() -> AbstractContextManager[None]:
 
     def run(request: Foreign, ports: Ports) -> Foreign:
         if ports.lock.read().is_revoking and request.claim.kind is ClaimKind.NEW:
-            revocation = RevokeRequest(action="revoke", rotation=request.rotation, claim=request.claim)
+            revocation = RevokeRequest(rotation=request.rotation, claim=request.claim)
             lock: Foreign = _LockThatNeverRefuses(ports.lock)
             apply_db.run(revocation, replace(ports, lock=lock))
         return original(request, ports)

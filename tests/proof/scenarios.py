@@ -3,8 +3,9 @@
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from functools import cache
+
+from msgspec import structs
 
 from lockstep.model import LockRecord, Login, SecretStr, Strategy
 from lockstep.plan import Plan
@@ -147,7 +148,7 @@ def _placeholders(world: MemoryWorld) -> None:
 def _two_plans(world: MemoryWorld) -> None:
     """The second database is new in the plan of AWS, which is active; OCI still has the plan before."""
     servers = world.credential.servers[:1]
-    world.plans["oci"] = replace(world.credential, servers=servers, plan_digest="the-plan-before")
+    world.plans["oci"] = structs.replace(world.credential, servers=servers, plan_digest="the-plan-before")
 
 
 def _paused(world: MemoryWorld) -> None:

@@ -3,11 +3,12 @@
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import is_dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args, get_type_hints
 
 import pytest
+from msgspec import structs
 
 from functions.announce.ended import Rotated
 from functions.generate import step as generate
@@ -37,7 +38,7 @@ from lockstep.messages import (
     UpdateRequest,
 )
 from lockstep.model import Claim, ClaimKind, Lease, Release
-from lockstep.shapes import Message, ShapeError, read, write
+from lockstep.strict_json import Message, MessageError, read, write
 from lockstep.timing import LEASE
 from tests.statemachine.definition import MACHINE, STATES, JsonObject, evaluate, walk
 from tests.support.memory import EPOCH, MemoryWorld, make_plan
@@ -71,7 +72,7 @@ NO_FLAG: tuple[object, ...] = ("true", 1, 0, None, {}, [])
     ids=repr,
 )
 def test_a_valid_input_reaches_the_lock(given: JsonObject) -> None:
-    RunInput.model_validate(given)
+    read(RunInput, given)
     assert _leads_to(given) == "AcquireLock"
 
 
@@ -93,14 +94,14 @@ def test_a_valid_input_reaches_the_lock(given: JsonObject) -> None:
     ids=repr,
 )
 def test_an_input_that_a_step_would_refuse_does_not_reach_the_lock(given: object) -> None:
-    with pytest.raises(ShapeError):
-        RunInput.model_validate(given)
+    with pytest.raises(MessageError):
+        read(RunInput, given)
     assert _leads_to(given) == "InvalidInput"
 
 
 @pytest.mark.parametrize("name", ["it's", "a!b", "x+(1)", "\u00e9"])
 def test_an_execution_name_that_a_step_would_refuse_does_not_reach_the_lock(name: str) -> None:
-    with pytest.raises(ShapeError):
+    with pytest.raises(MessageError):
         read(Id, name)
     assert _leads_to(GOOD, name=name) == "InvalidInput"
 
@@ -154,7 +155,7 @@ def test_no_field_has_a_name_for_a_secret() -> None:
 
 def _names(hint: Any) -> Iterator[str]:  # noqa: ANN401 - an annotation
     """The names of the fields below an annotation."""
-    if isinstance(hint, type) and (issubclass(hint, Message) or is_dataclass(hint)):
+    if isinstance(hint, type) and issubclass(hint, Message):
         for name, part in get_type_hints(hint, include_extras=True).items():
             yield name
             yield from _names(part)
@@ -204,7 +205,7 @@ class Run:
 
     def generate(self, result: Staged | ProbeNeeded) -> object:
         """Evaluate and validate the payload of Generate; assign its result."""
-        self.prepared = result.model_dump()
+        self.prepared = write(result)
         request = self.step("Generate", "${GenerateFunction}", self.prepared)
         self.next = STATES["Generate"]["Next"]
         return request
@@ -215,7 +216,7 @@ class Run:
             DatabaseResult(database=f"db-{n}", outcome=outcome, dead=DEAD)
             for n, outcome in enumerate(outcomes, start=1)
         ]
-        return self.on_databases({"databases": [d.model_dump() for d in databases]})
+        return self.on_databases({"databases": [write(d) for d in databases]})
 
     def on_databases(self, output: JsonObject) -> object:
         request = self.step("ApplyDb", "${ApplyDbFunction}", output, state_input=self.prepared)
@@ -243,12 +244,12 @@ APPLIED, REFUSED = DatabaseOutcome.APPLIED, DatabaseOutcome.REFUSED_BY_POLICY
 
 
 def _rotation(run: Run) -> Rotation:
-    return Rotation.model_validate(run.variables["rotation"])
+    return read(Rotation, run.variables["rotation"])
 
 
 def _staged(run: Run) -> Staged:
     plan = run.world.credential.plan_digest
-    return Staged(rotation=_rotation(run).model_copy(update={"plan": plan}), claim=CLAIM, hint=HINT)
+    return Staged(rotation=structs.replace(_rotation(run), plan=plan), claim=CLAIM, hint=HINT)
 
 
 def _json(message: Any) -> Any:  # noqa: ANN401 - a message and any JSON
@@ -290,7 +291,7 @@ def test_each_step_is_sent_a_valid_request(databases: int, revoke: bool) -> None
     )
     assert run.generate(_staged(run)) == GenerateRequest(rotation=began, record=RECORD)
     # Every later step gets the plan that Generate named (protocol O10).
-    rotation = began.model_copy(update={"plan": run.world.credential.plan_digest})
+    rotation = structs.replace(began, plan=run.world.credential.plan_digest)
     assert (run.next, run.variables["claim"]) == ("ApplyDb", _json(CLAIM))
 
     assert run.apply(*[APPLIED] * databases) == ApplyRequest(rotation=rotation, claim=CLAIM, hint=HINT)
@@ -305,7 +306,7 @@ def test_each_step_is_sent_a_valid_request(databases: int, revoke: bool) -> None
     if revoke:
         revoked = {"databases": [{"database": n, "dead": [_json(d) for d in DEAD]} for n in names]}
         request = run.step("RevokeDb", "${ApplyDbFunction}", revoked)
-        assert request == RevokeRequest(action="revoke", rotation=rotation, claim=CLAIM)
+        assert request == RevokeRequest(rotation=rotation, claim=CLAIM)
     audited = run.step("Audit", "${AuditFunction}", _json(_recorded()))
     assert isinstance(audited, RotatedRun)
     assert (audited.rotation, audited.claim, audited.adopted_from) == (rotation, CLAIM, None)
@@ -334,7 +335,6 @@ def test_a_heal_asks_for_a_probe_and_is_told_the_winner(stores: int, databases: 
     request = run.on_databases({"winner": _json(winner)})
     assert (run.next, run.variables["applied"]) == ("Generate", [])
     assert request == ProbeRequest(
-        action="probe",
         rotation=asked.rotation,
         databases=tuple(world.databases),
         candidates=asked.candidates,
@@ -354,7 +354,7 @@ def test_a_probe_after_a_refusal_keeps_the_claim_and_what_the_databases_said() -
     run.on_databases({"winner": _json(candidate)})
     assert (run.next, run.variables["refused"]) == ("Generate", CLAIM.generation)
     failed = run.evaluate(STATES["AuditFailure"]["Arguments"]["Payload"] | {"error": "StoreUnreachableError"})
-    request = FailedRun.model_validate(failed)
+    request = read(FailedRun, failed)
     assert (request.claim, [d.outcome for d in request.databases]) == (CLAIM, [APPLIED, REFUSED])
 
 
@@ -388,7 +388,7 @@ def test_a_failure_is_recorded_by_name_even_right_after_acquiring(error: str) ->
     task = STATES["AuditFailure"]
     payload = run.evaluate(task["Arguments"]["Payload"])
     assert "hunter2" not in json.dumps(payload)
-    request = FailedRun.model_validate(payload)
+    request = read(FailedRun, payload)
     assert (request.error, request.claim, request.databases) == (error, None, ())
 
 
@@ -411,7 +411,7 @@ def test_the_output_of_an_execution_names_the_current_generation() -> None:
         "not_before": _recorded().release.not_before,
         "revoked": False,
     }
-    Rotated.model_validate(output)  # What `announce` reads.
+    read(Rotated, output)  # What `announce` reads.
 
 
 # The lock table: the state machine and the library make the same calls

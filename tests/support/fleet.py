@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 
 import uvicorn
+from msgspec import structs
 
 from lockstep.cli import reading, status
 from lockstep.cli.documents import Run
@@ -90,8 +91,10 @@ def _first() -> Credential:
 def _credential(number: int) -> Credential:
     made = _first()
     database = DATABASES[(number * number + number) % 7 % len(DATABASES)]
-    server = replace(made.servers[0], name=database, host=f"{database}.internal")
-    return replace(made, id=f"shop/service-{number:05d}", servers=(server,), usernames=(f"service_{number}",))
+    server = structs.replace(made.servers[0], name=database, host=f"{database}.internal")
+    return structs.replace(
+        made, id=f"shop/service-{number:05d}", servers=(server,), usernames=(f"service_{number}",)
+    )
 
 
 def _seen(number: int) -> Seen:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from msgspec import structs
+
 from lockstep.audit.fingerprints import FingerprintKey, derived
 from lockstep.audit.objects import EntryObjects
 from lockstep.audit.seal import MAX_METADATA_BYTES
@@ -262,7 +264,7 @@ class MemoryWorld:
         credential = plan.credentials[0]
         slots = 1
         if users > 2:
-            credential = replace(credential, usernames=tuple(f"app_{n}" for n in range(1, users + 1)))
+            credential = structs.replace(credential, usernames=tuple(f"app_{n}" for n in range(1, users + 1)))
             slots = users - 1
         world = cls(
             credential=credential,
@@ -287,12 +289,12 @@ class MemoryWorld:
         """Let the standby's turns begin where the clock is, as long as it moves by whole intervals (protocol R8)."""
         schedule = self.credential.schedule
         phase = (self.clock.now() - EPOCH + schedule.interval / 2) % schedule.interval
-        self.credential = replace(self.credential, schedule=replace(schedule, phase=phase))
+        self.credential = structs.replace(self.credential, schedule=structs.replace(schedule, phase=phase))
 
     def by_wall_clock(self) -> None:
         """Let AWS's triggers begin at midnight, as those of a first shard do."""
-        schedule = replace(self.credential.schedule, phase=timedelta())
-        self.credential = replace(self.credential, schedule=schedule)
+        schedule = structs.replace(self.credential.schedule, phase=timedelta())
+        self.credential = structs.replace(self.credential, schedule=schedule)
 
     def hand_over(self, login: Login) -> None:
         """Put a login in every store and every database, as people did before Lockstep."""

@@ -19,6 +19,7 @@ from lockstep.messages import (
     UpdateResult,
 )
 from lockstep.model import Claim, Strategy
+from lockstep.strict_json import read
 from tests.support.memory import MemoryDatabase, MemoryWorld, make_plan
 from tests.unit.harness import (
     INTERVAL_SECONDS,
@@ -91,7 +92,7 @@ def dies(world: MemoryWorld, boundary: str, *, runner: str = "oci") -> None:
 
 def run_generate(world: MemoryWorld, rotation: Rotation, **more: object) -> Staged:
     """Run Generate where it stages; `more` holds the winner of a probe or the refused generation."""
-    request = GenerateRequest.model_validate({"rotation": rotation, **more})
+    request = read(GenerateRequest, {"rotation": rotation, **more})
     result = generate.run(request, world.ports(rotation.runner))
     assert isinstance(result, Staged)
     return result
@@ -107,7 +108,6 @@ def asked_to_probe(world: MemoryWorld, rotation: Rotation) -> ProbeNeeded:
 def probed(world: MemoryWorld, needed: ProbeNeeded) -> CandidateRef:
     """Run the probe that Generate asks for; the winner."""
     request = ProbeRequest(
-        action="probe",
         rotation=needed.rotation,
         databases=needed.databases,
         candidates=needed.candidates,
@@ -149,7 +149,7 @@ class Flight:
 
     def revoke(self) -> Revoked:
         """Run RevokeDb; the result of db-1."""
-        request = RevokeRequest(action="revoke", rotation=self.staged.rotation, claim=self.claim)
+        request = RevokeRequest(rotation=self.staged.rotation, claim=self.claim)
         result = apply_db.run(request, self.world.ports())
         assert isinstance(result, RevokeResult)
         return result.databases[0]

@@ -21,6 +21,7 @@ from lockstep.messages import (
     UpdateResult,
 )
 from lockstep.model import ClaimKind, LockRecord, Login, SecretStr
+from lockstep.strict_json import read
 from lockstep.timing import LEASE, RUN
 from oci_fn import sequence
 from oci_fn.retries import Retries
@@ -72,7 +73,8 @@ def held(
     acquired = world.lock.acquire(holder=rotation_id, now=now, expires_at=now + LEASE, force=force)
     assert acquired
     lease = acquired.lease
-    return Rotation.model_validate(
+    return read(
+        Rotation,
         {
             "credential_id": lease.credential_id,
             "rotation_id": rotation_id,
@@ -81,7 +83,7 @@ def held(
             "started_at": now,
             "fence": lease.fence,
             "force": force,
-        }
+        },
     )
 
 

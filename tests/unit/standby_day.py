@@ -13,6 +13,8 @@ from enum import Enum
 from heapq import heappop, heappush
 from itertools import pairwise
 
+from msgspec import structs
+
 from lockstep.model import AwsSigns, Schedule
 from lockstep.standby import Bounds, bounds, turn_after, yields
 from lockstep.timing import LAST_START, LEASE, RUN, TOLERANCE, TRIGGER_LATENESS
@@ -62,7 +64,7 @@ class Rules:
 
 def _one_shard(plan: Schedule, now: datetime) -> Bounds:
     """The bounds of a standby that knows one minute of AWS for all credentials, and no turn of its own."""
-    shipped = bounds(replace(plan, phase=timedelta()), now)
+    shipped = bounds(structs.replace(plan, phase=timedelta()), now)
     return replace(
         shipped,
         late_by=last_trigger(plan.interval, now - TRIGGER_LATENESS),

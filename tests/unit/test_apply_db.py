@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+from msgspec import structs
 
 from lockstep.errors import (
     AccountLockedError,
@@ -204,7 +205,7 @@ def _lease_ended(flight: Flight) -> None:
 
 def _claim_was_replaced(flight: Flight) -> None:
     record = flight.world.lock.record
-    flight.world.lock.record = replace(record, claim=replace(flight.claim, generation=4))
+    flight.world.lock.record = replace(record, claim=structs.replace(flight.claim, generation=4))
 
 
 def _unreachable(flight: Flight) -> None:
@@ -229,7 +230,7 @@ def _base_is_gone(flight: Flight) -> None:
 
 
 def _deployed(flight: Flight) -> None:
-    flight.world.credential = replace(flight.world.credential, plan_digest="of-another-plan")
+    flight.world.credential = structs.replace(flight.world.credential, plan_digest="of-another-plan")
 
 
 def _promoting(flight: Flight) -> None:

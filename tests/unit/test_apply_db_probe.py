@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from functions.apply_db import step as apply_db
 from lockstep.errors import (
@@ -38,7 +39,7 @@ def test_a_probe_names_the_first_candidate_that_every_database_accepts_and_chang
     needed = asked_to_probe(world, held(world, "third"))
     before = known_logins(world), world.lock.record
     assert probed(world, needed) == CandidateRef(store="aws", version="generation-2")
-    backwards = needed.model_copy(update={"candidates": (needed.candidates[-1], needed.candidates[0])})
+    backwards = structs.replace(needed, candidates=(needed.candidates[-1], needed.candidates[0]))
     assert probed(world, backwards).version == "generation-1"
     world.databases["db-2"].accounts["app"].passwords = (login_of(world, 2).password.reveal(),)
     assert probed(world, backwards).version == "generation-2"
@@ -49,7 +50,6 @@ def test_candidates_are_tried_in_their_order_whichever_was_read_first() -> None:
     world = _edited()
     needed = asked_to_probe(world, held(world, "third"))
     request = ProbeRequest(
-        action="probe",
         rotation=needed.rotation,
         databases=needed.databases,
         candidates=needed.candidates,
@@ -77,7 +77,7 @@ def test_a_version_that_is_gone_does_not_win() -> None:
     world = _edited()
     needed = asked_to_probe(world, held(world, "third"))
     gone = (CandidateRef(store="aws", version="gone"), *needed.candidates)
-    assert probed(world, needed.model_copy(update={"candidates": gone})).version == "generation-2"
+    assert probed(world, structs.replace(needed, candidates=gone)).version == "generation-2"
 
 
 def test_a_probe_of_an_unreachable_database_is_an_error_and_mutes_nothing() -> None:
@@ -100,8 +100,6 @@ def test_a_probe_of_an_unreachable_database_is_an_error_and_mutes_nothing() -> N
 def test_a_probe_of_what_is_not_in_the_plan_is_an_invalid_request(change: dict[str, object]) -> None:
     world = _edited()
     needed = asked_to_probe(world, held(world, "third"))
-    request = ProbeRequest(
-        action="probe", rotation=needed.rotation, databases=needed.databases, candidates=needed.candidates
-    )
+    request = ProbeRequest(rotation=needed.rotation, databases=needed.databases, candidates=needed.candidates)
     with pytest.raises(InvalidRequestError):
-        apply_db.run(request.model_copy(update=change), world.ports())
+        apply_db.run(structs.replace(request, **change), world.ports())

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from types import ModuleType
 
 import pytest
+from msgspec import structs
 
 from functions.audit import step as audit
 from lockstep.audit import append, end, witness
@@ -103,7 +104,7 @@ def test_a_failure_before_the_claim_looks_after_the_head_is_known() -> None:
 
 def test_a_skip_reads_the_record_and_the_end_once() -> None:
     world = begun()
-    rotation = Flight(begun(2)).rotation.model_copy(update={"rotation_id": "standby", "runner": "oci"})
+    rotation = structs.replace(Flight(begun(2)).rotation, rotation_id="standby", runner="oci")
     request = SkippedRun(rotation=rotation)
     for number in (2, 3):
         trips = Trips(world)
@@ -114,9 +115,7 @@ def test_a_skip_reads_the_record_and_the_end_once() -> None:
         world.clock.sleep(3 * INTERVAL_SECONDS)
         trips = Trips(world)
         assert (
-            audit.run(
-                request.model_copy(update={"rotation": renamed(rotation, number)}), trips.ports("oci")
-            ).seq
+            audit.run(structs.replace(request, rotation=renamed(rotation, number)), trips.ports("oci")).seq
             == number
         )
         assert trips.calls == [
@@ -164,7 +163,7 @@ def test_a_witness_that_is_repeated_by_a_slower_clock_is_one_entry() -> None:
 
 
 def renamed(rotation: Rotation, number: int) -> Rotation:
-    return rotation.model_copy(update={"rotation_id": f"skipped-{number}", "runner": "oci"})
+    return structs.replace(rotation, rotation_id=f"skipped-{number}", runner="oci")
 
 
 def dies_at(world: MemoryWorld, boundary: str) -> None:
@@ -209,7 +208,7 @@ def test_a_retry_finds_its_entry_below_the_one_that_took_it_in() -> None:
     """The reply of the write was lost, and a run that was overtaken before has recorded that since (protocol E9)."""
     flight = Flight()
     flight.dies("before lock move_head")
-    overtaken = flight.rotation.model_copy(update={"rotation_id": "overtaken"})
+    overtaken = structs.replace(flight.rotation, rotation_id="overtaken")
     audit.run(FailedRun(rotation=overtaken, error="X"), flight.world.ports())
     assert flight.record().seq == 2
     assert [run for run, _ in flight.runs()] == ["first", "second", "overtaken"]
@@ -218,10 +217,10 @@ def test_a_retry_finds_its_entry_below_the_one_that_took_it_in() -> None:
 def test_a_head_that_named_no_entry_when_the_run_began_hides_none() -> None:
     """Who writes the lock record can name any number: only where the chain ends there still, nothing can be below."""
     flight = Flight()
-    far = flight.rotation.model_copy(update={"head": 10**9})
-    flight.request = flight.request.model_copy(update={"rotation": far})
+    far = structs.replace(flight.rotation, head=10**9)
+    flight.request = structs.replace(flight.request, rotation=far)
     flight.dies("before lock move_head")
-    overtaken = far.model_copy(update={"rotation_id": "overtaken"})
+    overtaken = structs.replace(far, rotation_id="overtaken")
     audit.run(FailedRun(rotation=overtaken, error="X"), flight.world.ports())
     assert flight.record().seq == 2
     assert [run for run, _ in flight.runs()] == ["first", "second", "overtaken"]

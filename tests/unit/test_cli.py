@@ -3,13 +3,13 @@
 import json
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from typer.testing import CliRunner, Result
 
 from lockstep.cli import app
@@ -406,7 +406,7 @@ def test_no_judgement_by_names_is_refuted_by_the_values(data: st.DataObject) -> 
     lock_record = record(
         current_generation=data.draw(st.sampled_from([None, 1, 2])),
         promoting=data.draw(st.booleans()),
-        claim=data.draw(st.sampled_from([None, replace(CLAIM, generation=3, base_generation=2)])),
+        claim=data.draw(st.sampled_from([None, structs.replace(CLAIM, generation=3, base_generation=2)])),
         enrol=data.draw(st.sampled_from([frozenset(), BOTH])),
         muted=data.draw(st.sampled_from([frozenset(), BOTH])),
         plan=data.draw(st.sampled_from([None, PLANNED.plan_digest])),

@@ -1,10 +1,10 @@
 """What becomes of each username's login, from the lock record and what the stores hold."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from lockstep.cli.logins import LoginState, State, login_states, promoted_at
 from lockstep.model import Claim, ClaimKind, Credential, LockRecord, Strategy
@@ -17,7 +17,9 @@ INTERVAL = timedelta(minutes=20)
 
 def credential(*usernames: str) -> Credential:
     planned = make_plan(strategy=Strategy.ALTERNATING_USERS).credentials[0]
-    return replace(planned, usernames=usernames, schedule=replace(planned.schedule, interval=INTERVAL))
+    return structs.replace(
+        planned, usernames=usernames, schedule=structs.replace(planned.schedule, interval=INTERVAL)
+    )
 
 
 def record(current: int | None = 41, alive: tuple[int, ...] = (40, 41), **more: object) -> LockRecord:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from fdk import context  # type: ignore[import-untyped]  # fdk ships no types
+from msgspec import structs
 
 from lockstep.compiled import CompiledPlan
 from lockstep.errors import (
@@ -45,7 +46,7 @@ def minutes(number: float) -> timedelta:
 
 
 def known(credential_id: str, **more: Any) -> IndexedCredential:  # noqa: ANN401 - fields of a schedule
-    plan = replace(schedule(INTERVAL), **more)
+    plan = structs.replace(schedule(INTERVAL), **more)
     return IndexedCredential(id=credential_id, databases=("db-1",), schedule=plan, plan_digest="d")
 
 
@@ -203,12 +204,12 @@ class Fleet:
     def index(self) -> Index:
         self._bucket()
         first = next(iter(self.worlds.values())).credential
-        plan = self.plan.model_copy(
-            update={
-                "credentials": tuple(
-                    replace(first, id=key, schedule=w.credential.schedule) for key, w in self.worlds.items()
-                )
-            }
+        plan = structs.replace(
+            self.plan,
+            credentials=tuple(
+                structs.replace(first, id=key, schedule=w.credential.schedule)
+                for key, w in self.worlds.items()
+            ),
         )
         return index_of(plan)
 

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
 import msgspec
 import pytest
+from msgspec import structs
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -26,6 +26,7 @@ from lockstep.errors import AdminCredentialRejectedError, StoreBusyError
 from lockstep.model import AdminIam, AdminSecret, Login, SecretStr
 from lockstep.oci.clients import OciClients
 from lockstep.oci.reads import OciReads
+from lockstep.strict_json import write
 from lockstep.workers import at_the_same_time
 from tests.support.documents import require_document
 from tests.support.memory import make_plan
@@ -251,7 +252,7 @@ def test_the_clock_of_a_function_is_compared_with_this_one(off: float, outcome: 
         Context(plan=PLAN, clouds=clouds),
         "aws/audit",
         "lockstep-audit",
-        json.dumps(reply.model_dump()).encode(),
+        json.dumps(write(reply)).encode(),
         NOON,
     )
     (clock,) = (f for f in found if f.check == in_cloud.CLOCK)
@@ -291,7 +292,7 @@ def test_another_plan_is_deployed_by_what_takes_it_along(where: str) -> None:
     """The plan is published, so the image of the function in OCI stays; without one the function would go."""
     reply = Reply(findings=(), plans={PLAN.credentials[0].id: "another"}, at=NOON)
     context = Context(plan=PLAN, clouds=operator(PLAN))
-    found, _ = in_cloud._read(context, where, "it", json.dumps(reply.model_dump()).encode(), NOON)
+    found, _ = in_cloud._read(context, where, "it", json.dumps(write(reply)).encode(), NOON)
     (plan,) = (f for f in found if f.check == in_cloud.PLAN)
     assert plan.command is not None
     assert "docker push" not in plan.command
@@ -369,7 +370,7 @@ def test_a_token_that_is_refused_here_says_nothing_of_the_functions(
             raise AdminCredentialRejectedError
 
     credential = PLAN.compiled.credentials[0]
-    server, found = replace(credential.servers[0], admin=admin), Found()
+    server, found = structs.replace(credential.servers[0], admin=admin), Found()
     looking: Any = Refusing()
     Databases([credential], operator(PLAN), where=where)._as_admin(looking, server, credential, set(), found)
     (answer,) = found.answers[ADMIN]

@@ -17,7 +17,7 @@ from lockstep.events.happenings import NAMES, Entry, Failed, Paused, PreviousDie
 from lockstep.events.sending import text_of
 from lockstep.messages import ID_LENGTH
 from lockstep.plan_file import PlanProblemsError, load_plan
-from lockstep.shapes import ShapeError
+from lockstep.strict_json import MessageError
 from sandbox import plans
 from sandbox.plans import write_plan
 from tests.support.event_examples import examples
@@ -199,7 +199,7 @@ def test_a_run_that_was_skipped_is_not_told(output: str) -> None:
     "event", [{}, [], None, {"detail": 1}, {"detail": {"status": "RUNNING"}}, execution("RUNNING")]
 )
 def test_another_event_is_refused(event: Any) -> None:  # noqa: ANN401 - JSON
-    with pytest.raises(ShapeError):
+    with pytest.raises(MessageError):
         ended(event, _is_known)
 
 

@@ -3,10 +3,10 @@
 import copy
 import json
 import pickle
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec import structs
 
 from lockstep import formats
 from lockstep.client import decode
@@ -186,8 +186,8 @@ def test_where_no_place_has_an_object_nothing_can_be_carried() -> None:
 def test_the_engine_is_spelled_as_in_the_structure_of_aws_and_read_as_in_the_plan(
     engine: Engine, spelled: str
 ) -> None:
-    server = replace(CREDENTIAL.primary, engine=engine)
-    text = encode_app_user(VALUE, replace(CREDENTIAL, servers=(server,)))
+    server = structs.replace(CREDENTIAL.primary, engine=engine)
+    text = encode_app_user(VALUE, structs.replace(CREDENTIAL, servers=(server,)))
     assert json.loads(text)["engine"] == spelled
     for spelling in (spelled, engine.value):
         read = {**json.loads(text), "engine": spelling}

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+from msgspec import structs
 
 from lockstep.errors import (
     DatabaseMutedError,
@@ -20,6 +21,7 @@ from lockstep.errors import (
 )
 from lockstep.messages import Hint, Staged
 from lockstep.model import Claim, ClaimKind, CredentialValue, Login, SecretStr, Strategy
+from lockstep.strict_json import write
 from tests.support.memory import PLACEHOLDER_TEXT, MemoryWorld, make_plan
 from tests.unit.flights import (
     OPEN,
@@ -99,7 +101,7 @@ def test_stores_are_staged_in_the_order_of_the_plan_after_the_claim() -> None:
 def test_the_output_holds_no_secret() -> None:
     world = steady()
     result = generated(world, held(world, "third"))
-    text = json.dumps(result.model_dump())
+    text = json.dumps(write(result))
     assert login_of(world, 3).password.reveal() not in text
     assert login_of(world, 2).password.reveal() not in text
 
@@ -171,7 +173,7 @@ def test_if_one_store_holds_a_placeholder_the_login_of_the_other_is_taken_over(
 def test_a_runner_with_another_plan_changes_nothing_and_the_other_goes_on() -> None:
     """Two runners that disagree on where a credential lives must not both act (protocol I10)."""
     world = steady()
-    other = replace(world, credential=replace(world.credential, plan_digest="of-another-plan"))
+    other = replace(world, credential=structs.replace(world.credential, plan_digest="of-another-plan"))
     seen: list[str] = []
     rotation = held(other, "third", runner="oci")
     at_every_boundary(other, seen.append)
@@ -193,7 +195,7 @@ def test_a_deployment_during_a_heal_ends_the_run_before_the_claim() -> None:
     edit(world.stores["oci"], another_login(world))
     needed = asked_to_probe(world, held(world, "third"))
     winner = probed(world, needed)
-    deployed = replace(world, credential=replace(world.credential, plan_digest="of-another-plan"))
+    deployed = replace(world, credential=structs.replace(world.credential, plan_digest="of-another-plan"))
     orders(world, activate="of-another-plan")
     with pytest.raises(PlanNotActiveError):
         run_generate(deployed, needed.rotation, winner=winner)
@@ -205,7 +207,7 @@ def test_an_activation_gives_the_login_that_works_a_generation_under_the_new_pla
     world = steady(strategy)
     dies(world, "after db-1 stage")
     current = login_of(world, 2)
-    deployed = replace(world, credential=replace(world.credential, plan_digest="of-another-plan"))
+    deployed = replace(world, credential=structs.replace(world.credential, plan_digest="of-another-plan"))
     activates(deployed)
     result = rotate(deployed, "activation")
     assert_in_step(deployed, result.generation)
@@ -356,7 +358,7 @@ def _fails_at(operation: str, error: Exception) -> Callable[[str], None]:
 
 def without_seen(staged: Staged) -> Staged:
     """A step that finds its values staged does not say what their texts know of: the promotion looks again."""
-    return staged.model_copy(update={"seen": ()})
+    return structs.replace(staged, seen=())
 
 
 @both_strategies

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from functions.apply_db import step as apply_db
 from functions.apply_db.handler import handler as apply_db_handler
@@ -37,7 +38,7 @@ from lockstep.messages import (
     UpdateRequest,
 )
 from lockstep.ports import Ports
-from lockstep.shapes import Message, ShapeError, read
+from lockstep.strict_json import Message, MessageError, read, write
 from tests.support.lambda_context import TimeLeft
 from tests.support.memory import MemoryWorld
 from tests.unit.harness import held, login_of
@@ -49,7 +50,7 @@ Step = Callable[[GenerateRequest, Ports], Message]
 
 def _event(world: MemoryWorld) -> dict[str, Any]:
     """The input of Generate, as the state machine sends it."""
-    return {"rotation": held(world).model_dump()}
+    return {"rotation": write(held(world))}
 
 
 def _handler(step: Step, world: MemoryWorld) -> Callable[[Any], Mapping[str, Any]]:
@@ -67,7 +68,7 @@ def test_the_reply_is_json_that_the_next_step_accepts(caplog: pytest.LogCaptureF
     world = MemoryWorld.create(placeholder=True)
     reply = _handler(generate.run, world)(_event(world))
     assert json.loads(json.dumps(reply)) == reply
-    result = Staged.model_validate(reply)
+    result = read(Staged, reply)
     assert result.claim == world.lock.record.claim
     logged = _logged(caplog)
     for known in ("functions.generate.step", "multi-cloud/app_user", "run-1", "ok"):
@@ -79,7 +80,7 @@ def test_the_kind_of_a_request_is_recognised() -> None:
     world = MemoryWorld.create()
     face = LambdaFace(apply_db.run, DatabaseRequest, ports=lambda _credential_id: world.ports())
     plan = world.credential.plan_digest
-    rotation = held(world).model_copy(update={"plan": plan}).model_dump()
+    rotation = write(structs.replace(held(world), plan=plan))
     version = world.stores["aws"].read_current().version
     candidates = [{"store": "aws", "version": version}]
     event = {"action": "probe", "rotation": rotation, "databases": ["db-1"], "candidates": candidates}
@@ -181,7 +182,7 @@ def test_a_foreign_error_shows_only_its_class(foreign: Exception, caplog: pytest
 
 def test_a_validation_error_inside_the_step_is_unexpected() -> None:
     def step(_request: GenerateRequest, _ports: Ports) -> Message:
-        return Staged.model_validate({"outcome": CANARY})
+        return read(Staged, {"outcome": CANARY})
 
     world = MemoryWorld.create()
     with pytest.raises(UnexpectedError) as caught:
@@ -259,8 +260,8 @@ def test_no_request_of_a_step_and_no_input_of_a_run_is_one_of_the_doctor(
     hint: Any,  # noqa: ANN401 - a class or a union of classes
 ) -> None:
     for look in ({"doctor": "look"}, {"doctor": "look", "silent": ["db-1"]}):
-        DoctorRequest.model_validate(look)
-        with pytest.raises(ShapeError):
+        read(DoctorRequest, look)
+        with pytest.raises(MessageError):
             read(hint, look)
 
 

@@ -25,6 +25,7 @@ from lockstep.audit.witness import event_of_witness
 from lockstep.messages import FailedRun, RotatedRun
 from lockstep.model import LockRecord
 from lockstep.orders import Activate, CancelEnrolment, Enrol, Order, Pause, Resume, Retry, Revoke
+from lockstep.strict_json import read
 from tests.fuzz.test_inputs import EVENTS
 from tests.support.memory import EPOCH
 
@@ -47,7 +48,7 @@ def of_run(name: str, **more: object) -> Event:
     """The event of a run; `name` is its outcome."""
     (sample,) = (e for e in EVENTS["audit"] if isinstance(e, dict) and e["outcome"] == name)
     kind: type[RotatedRun | FailedRun] = RotatedRun if name == "rotated" else FailedRun
-    request = kind.model_validate({**sample, **more})
+    request = read(kind, {**sample, **more})
     mark = Mark(fingerprint="0123456789abcdef", key="arn:of/key") if name == "rotated" else NO_MARK
     return event_of(request, usernames=("app_a", "app_b"), mark=mark, now=EPOCH)
 

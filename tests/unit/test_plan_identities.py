@@ -3,7 +3,7 @@
 import pytest
 
 from lockstep.compiled import ApiKeys, ClientKey, CompiledPlan, FederationToAws, FederationToOci
-from lockstep.shapes import read, write
+from lockstep.strict_json import read, write
 from sandbox.plans import TO_AWS, TO_OCI
 from tests.unit.plan_case import BOTH, parse, problems_of, with_value
 
@@ -59,9 +59,7 @@ def test_a_plan_without_a_long_lived_key_is_valid() -> None:
     )
     to_oci, to_aws = plan.compiled.to_oci, plan.compiled.to_aws
     assert isinstance(to_oci, FederationToOci)
-    assert to_oci.client == ClientKey(
-        kind="kms-key", kms_key="alias/lockstep-oci-client", certificate="lockstep"
-    )
+    assert to_oci.client == ClientKey(kms_key="alias/lockstep-oci-client", certificate="lockstep")
     assert (to_oci.token, to_oci.audience, to_oci.resource_type) == ("rpst", "lockstep", "lockstep")
     assert isinstance(to_aws, FederationToAws)
     assert to_aws.key.version == TO_AWS["key"]["version"]
@@ -79,13 +77,9 @@ def test_the_address_of_a_domain_may_be_as_oci_shows_it() -> None:
 
 
 def test_functions_that_only_read_may_have_a_key_of_their_own() -> None:
-    assert parse(BOTH).compiled.to_oci == ApiKeys(
-        kind="api-keys", writer="lockstep/oci-key", reader="lockstep/oci-key"
-    )
+    assert parse(BOTH).compiled.to_oci == ApiKeys(writer="lockstep/oci-key", reader="lockstep/oci-key")
     plan = parse(with_value("runners.aws.oci_reader_key_secret", "lockstep/oci-reader", of=BOTH))
-    assert plan.compiled.to_oci == ApiKeys(
-        kind="api-keys", writer="lockstep/oci-key", reader="lockstep/oci-reader"
-    )
+    assert plan.compiled.to_oci == ApiKeys(writer="lockstep/oci-key", reader="lockstep/oci-reader")
     secret = {**TO_OCI, "client": {"secret": "lockstep/client"}}
     plan = parse(with_value("runners.aws", {"federation": secret}, of=BOTH))
     assert dict(plan.runners.keys)["runners.aws.federation.client.secret"] == "lockstep/client"

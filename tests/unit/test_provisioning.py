@@ -1,9 +1,9 @@
 """The SQL of `lockstep plan sql`: what it grants, what it leaves alone, and that it holds no password."""
 
 import os
-from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from lockstep.databases.provisioning import LiveRoleError, Provisioning, provisioning, provisioning_sql
 from lockstep.model import (
@@ -45,7 +45,7 @@ def server(engine: Engine, *, plaintext: bool = False, name: str = "main") -> Da
 
 
 def credential(strategy: Strategy = Strategy.ALTERNATING_USERS) -> Credential:
-    return replace(make_plan(strategy=strategy).credentials[0], id="multi-cloud/orders")
+    return structs.replace(make_plan(strategy=strategy).credentials[0], id="multi-cloud/orders")
 
 
 @pytest.fixture
@@ -176,7 +176,9 @@ ADMIN_IAM = AdminIam(username="dba", region="eu-west-1")
 def test_an_admin_of_rds_iam_authentication_is_made_without_a_password(
     plan: Plan, engine: Engine, *, existing: bool
 ) -> None:
-    made = provisioning(plan, credential(), replace(server(engine), admin=ADMIN_IAM), existing=existing)
+    made = provisioning(
+        plan, credential(), structs.replace(server(engine), admin=ADMIN_IAM), existing=existing
+    )
     script = "\n".join(made.statements)
     if engine is Engine.POSTGRESQL:
         assert 'CREATE ROLE "dba" LOGIN NOINHERIT CREATEROLE' in script
@@ -199,7 +201,9 @@ def test_the_master_user_of_rds_needs_no_rotator_beside_it(
     plan: Plan, engine: Engine, *, existing: bool
 ) -> None:
     managed = AdminSecret(aws="rds!db-1", oci="dba")
-    text = provisioning(plan, credential(), replace(server(engine), admin=managed), existing=existing).text()
+    text = provisioning(
+        plan, credential(), structs.replace(server(engine), admin=managed), existing=existing
+    ).text()
     assert ROTATOR not in text
     assert "-- Run it as the master user: Lockstep logs in as that user." in text
     assert "-- Nothing: the master user's login is in rds!db-1." in text

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from lockstep import plan_checks
 from lockstep.compiled import AccessKey
@@ -43,7 +44,7 @@ from tests.proof.tampering_plants import Plant
 ROOT = Path(__file__).resolve().parents[2]
 PLAN_FILE = ROOT / WITH_CA_FILES
 DIGEST = "0123456789abcdef" * 4
-OTHER_KEY = AccessKey(kind="access-key", secret="lockstep/another")
+OTHER_KEY = AccessKey(secret="lockstep/another")
 
 
 @pytest.fixture(scope="module", name="plan")
@@ -86,9 +87,9 @@ def test_a_credential_and_what_does_not_belong_to_one_are_as_in_the_plan(
     kept = Kept(published.files)
     found = source(published, kept)
     for credential in plan.credentials:
-        expected = plan.compiled.model_copy(update={"credentials": (credential,)})
+        expected = structs.replace(plan.compiled, credentials=(credential,))
         assert found.of(credential.id) == expected
-    assert found.plan == plan.compiled.model_copy(update={"credentials": ()})
+    assert found.plan == structs.replace(plan.compiled, credentials=())
     assert kept.asked == names_of(plan)
 
 
@@ -126,7 +127,7 @@ def test_the_same_plan_has_the_same_digest_wherever_it_is(published: Published, 
 
 def test_anything_in_the_plan_changes_the_digest(plan: Plan, published: Published) -> None:
     # What the plan digest of a credential leaves out counts, too.
-    other = plan.compiled.model_copy(update={"to_aws": OTHER_KEY})
+    other = structs.replace(plan.compiled, to_aws=OTHER_KEY)
     assert compile_plan(other, plan.shards, PLAN_FILE.parent).digest != published.digest
     assert compile_plan(plan.compiled, plan.shards[:0], PLAN_FILE.parent).digest != published.digest
 
@@ -216,7 +217,7 @@ def test_the_valid_document_of_another_credential_is_refused(plan: Plan, publish
 
 def test_the_valid_document_of_an_older_plan_is_refused(plan: Plan, published: Published) -> None:
     older = compile_plan(
-        plan.compiled.model_copy(update={"to_aws": OTHER_KEY}),
+        structs.replace(plan.compiled, to_aws=OTHER_KEY),
         plan.shards,
         PLAN_FILE.parent,
     )

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import NoReturn
 
 import pytest
+from msgspec import structs
 
 from functions.apply_db import step as apply_db
 from functions.audit import step as audit
@@ -166,7 +167,7 @@ def test_a_deployment_between_two_steps_ends_the_run_and_the_next_run_converges(
     ports = world.ports()
     module = {"apply_db": apply_db, "update_secrets": update_secrets, "audit": audit}[step]
     run = module.run
-    deployed = replace(world.credential, plan_digest="of-another-plan")
+    deployed = structs.replace(world.credential, plan_digest="of-another-plan")
 
     def after_a_deployment(request: object, ports: Ports) -> object:
         return run(request, replace(ports, credential=deployed))

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from msgspec import structs
 from typer.testing import CliRunner
 
 from lockstep.cli import app, reading
@@ -225,7 +226,9 @@ def test_many_cells_are_small_and_no_links() -> None:
     everything = [
         replace(
             one,
-            credential=replace(one.credential, servers=(replace(one.credential.servers[0], name=f"db-{n}"),)),
+            credential=structs.replace(
+                one.credential, servers=(structs.replace(one.credential.servers[0], name=f"db-{n}"),)
+            ),
         )
         for n, one in enumerate(look(100).seen.values())
     ]

@@ -1,10 +1,10 @@
 """The host of a session, as MySQL and MariaDB spell it: the process list with a port, performance_schema without."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from lockstep.databases.sessions import mariadb, mysql
 from lockstep.model import Credential
@@ -28,7 +28,7 @@ class Session:
 
 
 def credential() -> Credential:
-    return replace(make_plan().credentials[0], usernames=("app",))
+    return structs.replace(make_plan().credentials[0], usernames=("app",))
 
 
 def hosts(found: object) -> list[str | None]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from functions.generate import step as generate
 from lockstep.errors import (
@@ -273,8 +274,8 @@ OPEN_HEAL = Claim(kind=ClaimKind.HEAL, generation=3, base_generation=2, rotation
     "forged",
     [
         lambda r: replace(r, claim=None),
-        lambda r: replace(r, claim=replace(OPEN_HEAL, kind=ClaimKind.NEW, base_generation=1)),
-        lambda r: replace(r, claim=replace(OPEN_HEAL, rotation_id="third")),
+        lambda r: replace(r, claim=structs.replace(OPEN_HEAL, kind=ClaimKind.NEW, base_generation=1)),
+        lambda r: replace(r, claim=structs.replace(OPEN_HEAL, rotation_id="third")),
         lambda r: replace(r, highest_generation=0, claim=None),
     ],
 )

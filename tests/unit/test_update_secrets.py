@@ -1,9 +1,9 @@
 """UpdateSecrets: every store is promoted and serves the generation (protocol U1, U2, U4)."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from msgspec import structs
 
 from lockstep.errors import (
     FenceLostError,
@@ -135,7 +135,7 @@ def test_less_than_every_database_of_the_plan_promotes_nothing(proven: tuple[str
 def test_a_deployment_after_the_databases_changed_promotes_nothing() -> None:
     """The new plan may have a database that has never seen the value (protocol I10)."""
     flight = Flight()
-    deployed = replace(flight.world.credential, plan_digest="of-another-plan")
+    deployed = structs.replace(flight.world.credential, plan_digest="of-another-plan")
     flight.world.credential = deployed
     with pytest.raises(PlanNotActiveError):
         flight.update()
@@ -171,9 +171,9 @@ def test_an_emergency_order_is_fulfilled_by_a_newer_value_with_a_password_of_its
     revokes: bool,  # noqa: FBT001 - a row of the table
 ) -> None:
     flight = Flight()
-    claim = replace(flight.staged.claim, kind=kind)
+    claim = structs.replace(flight.staged.claim, kind=kind)
     orders(flight.world, revoke_through=through, claim=claim)
-    flight.staged = flight.staged.model_copy(update={"claim": claim})
+    flight.staged = structs.replace(flight.staged, claim=claim)
     assert flight.update().revoke is revokes
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from msgspec import structs
 
 from functions.watch.report import line
 from lockstep import watch as rules
@@ -19,7 +20,7 @@ from tests.support.memory import make_plan
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 CREDENTIAL = make_plan().credentials[0]
 INTERVAL, TOLERANCE = CREDENTIAL.schedule.interval, CREDENTIAL.schedule.tolerance
-OTHER = replace(CREDENTIAL, id="other")
+OTHER = structs.replace(CREDENTIAL, id="other")
 IN_STEP = LockRecord(
     credential_id=CREDENTIAL.id,
     plan=CREDENTIAL.plan_digest,
@@ -183,7 +184,7 @@ def test_there_is_no_standby_to_lead_where_the_plan_has_none() -> None:
 
 
 def test_a_hundred_stale_credentials_make_one_short_line() -> None:
-    many = tuple(replace(CREDENTIAL, id=f"team/{n}") for n in range(100))
+    many = tuple(structs.replace(CREDENTIAL, id=f"team/{n}") for n in range(100))
     found = look(*(replace(due_since(days=9), credential_id=c.id) for c in many), credentials=many)
     text = line(found, stack="lockstep", now=NOW)
     document = json.loads(text)

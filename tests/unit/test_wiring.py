@@ -4,10 +4,10 @@ import json
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from lockstep import identity
 from lockstep.aws.clients import aws_credentials
@@ -109,7 +109,7 @@ def test_time_outs_reach_the_clients_of_oci_and_the_drivers(
             oci_store.read_current()
     assert max(waited) < LESS_THAN_SHIPPED
     with silent() as (port, waited):
-        server = replace(credential.primary, host="127.0.0.1", port=port)
+        server = structs.replace(credential.primary, host="127.0.0.1", port=port)
         with pytest.raises(DatabaseUnreachableError):
             clouds.database(server, credential).accepts(Login("app", SecretStr("a-password")))
     assert max(waited) < LESS_THAN_SHIPPED
@@ -117,8 +117,8 @@ def test_time_outs_reach_the_clients_of_oci_and_the_drivers(
 
 def test_the_oci_runner_reads_its_access_key_again_before_an_old_one_is_deleted() -> None:
     clock, stored = FakeClock(), ["old"]
-    to_aws = AccessKey(kind="access-key", secret="lockstep/aws-key")
-    plan = make_plan().compiled.model_copy(update={"to_aws": to_aws})
+    to_aws = AccessKey(secret="lockstep/aws-key")
+    plan = structs.replace(make_plan().compiled, to_aws=to_aws)
     clouds = Clouds(plan, OCI_RUNNER, endpoints=Endpoints(), timeouts=Timeouts(), clock=clock)
 
     def read(_name: str) -> str:

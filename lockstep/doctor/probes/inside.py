@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from msgspec import structs
+
 from lockstep.clouds import Clouds
 from lockstep.compiled import CompiledPlan
 from lockstep.doctor.findings import Answer, Finding, failed, not_asked, passed
@@ -35,7 +37,7 @@ from lockstep.model import Credential
 from lockstep.published.documents import Index
 from lockstep.published.source import PlanSource
 from lockstep.scope import check_scope
-from lockstep.shapes import ShapeError
+from lockstep.strict_json import MessageError, read, write
 from lockstep.system import SystemClock
 from lockstep.timeouts import CloudTimeouts, DatabaseTimeouts, Timeouts
 from lockstep.wiring import endpoints_from_environment, hosted_source
@@ -75,8 +77,8 @@ def answer(event: object, *, function: str) -> dict[str, Any]:
         UnexpectedError: A bug, or a foreign error.
     """
     try:
-        request = DoctorRequest.model_validate(event)
-    except ShapeError:
+        request: DoctorRequest = read(DoctorRequest, event)
+    except MessageError:
         raise InvalidRequestError from None
     try:
         return _answered(request, function)
@@ -99,7 +101,7 @@ def _answered(request: DoctorRequest, function: str) -> dict[str, Any]:
         before_send=check_scope,
         find=source.of,
     )
-    return looked(plan, index, clouds, function=function, silent=frozenset(request.silent)).model_dump()
+    return write(looked(plan, index, clouds, function=function, silent=frozenset(request.silent)))
 
 
 def _plan(source: PlanSource, index: Index) -> CompiledPlan:
@@ -107,7 +109,7 @@ def _plan(source: PlanSource, index: Index) -> CompiledPlan:
     ids = [credential.id for credential in index.credentials[:MOST_CREDENTIALS]]
     plans = at_the_same_time([partial(source.of, key) for key in ids])
     found = tuple(plan.found(key) for plan, key in zip(plans, ids, strict=True))
-    return index.plan.model_copy(update={"credentials": found})
+    return structs.replace(index.plan, credentials=found)
 
 
 def looked(

@@ -1,13 +1,12 @@
 """What a function answers to `lockstep doctor --in-cloud`."""
 
 from collections.abc import Mapping
-from datetime import datetime
 
 from lockstep.doctor.findings import Finding
-from lockstep.shapes import Message
+from lockstep.strict_json import Instant, Message
 
 
-class Reply(Message):
+class Reply(Message, kw_only=True):
     """What a function has found, without a secret.
 
     Attributes:
@@ -20,4 +19,4 @@ class Reply(Message):
     findings: tuple[Finding, ...]
     refused: tuple[str, ...] = ()
     plans: Mapping[str, str]
-    at: datetime
+    at: Instant

@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, cast
 
+from msgspec import structs
+
 from lockstep.databases import looks
 from lockstep.doctor.findings import Outcome
 from lockstep.doctor.probes import servers
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def unknown_name(world: DoctorWorld, _stack: ExitStack) -> None:
-    world.server = replace(world.server, host="no-such-host.invalid")
+    world.server = structs.replace(world.server, host="no-such-host.invalid")
 
 
 def unknown_name_inside(world: DoctorWorld, stack: ExitStack) -> None:
@@ -41,7 +43,7 @@ def unknown_name_in_oci(world: DoctorWorld, stack: ExitStack) -> None:
 
 
 def nothing_listens(world: DoctorWorld, _stack: ExitStack) -> None:
-    world.server = replace(world.server, port=free_port())
+    world.server = structs.replace(world.server, port=free_port())
 
 
 def dropped_packets(world: DoctorWorld, stack: ExitStack) -> None:
@@ -52,27 +54,27 @@ def dropped_packets(world: DoctorWorld, stack: ExitStack) -> None:
         filler.setblocking(False)
         with suppress(BlockingIOError):
             filler.connect(listener.getsockname())
-    world.server = replace(world.server, host="127.0.0.1", port=listener.getsockname()[1])
+    world.server = structs.replace(world.server, host="127.0.0.1", port=listener.getsockname()[1])
 
 
 def another_name(world: DoctorWorld, _stack: ExitStack) -> None:
-    world.server = replace(world.server, host="127.0.0.1")
+    world.server = structs.replace(world.server, host="127.0.0.1")
 
 
 def another_ca(world: DoctorWorld, _stack: ExitStack) -> None:
     stranger = CertificateAuthority(world.folder / "stranger")
-    world.server = replace(world.server, tls=Tls(ca_file=stranger.ca_file))
+    world.server = structs.replace(world.server, tls=Tls(ca_file=stranger.ca_file))
 
 
 def no_ca_file(world: DoctorWorld, _stack: ExitStack) -> None:
-    world.server = replace(world.server, tls=Tls(ca_file=world.folder / "gone.pem"))
+    world.server = structs.replace(world.server, tls=Tls(ca_file=world.folder / "gone.pem"))
 
 
 def mysql_without_tls(world: DoctorWorld, stack: ExitStack) -> None:
     def without(greeting: Greeting) -> Greeting:
         return replace(greeting, capabilities=greeting.capabilities & ~CLIENT_SSL)
 
-    world.server = replace(world.server, port=stack.enter_context(relay(world.server.port, without)))
+    world.server = structs.replace(world.server, port=stack.enter_context(relay(world.server.port, without)))
 
 
 def postgresql_without_tls(world: DoctorWorld, stack: ExitStack) -> None:
@@ -80,7 +82,7 @@ def postgresql_without_tls(world: DoctorWorld, stack: ExitStack) -> None:
         if connection.recv(8):
             connection.sendall(b"N")
 
-    world.server = replace(world.server, port=stack.enter_context(peer(refuse)))
+    world.server = structs.replace(world.server, port=stack.enter_context(peer(refuse)))
 
 
 def _running(world: DoctorWorld) -> "MySqlFamilyServer | PostgresServer":
@@ -110,7 +112,7 @@ def valid(*, since: timedelta, until: timedelta) -> Break:
         certificate = server.authority.issue_between(now + since, now + until, "localhost")
         _restarted(world, stack, certificate=certificate)
         # A front verifies the certificate too, and would hang up.
-        world.server = replace(world.server, port=server.listening_port)
+        world.server = structs.replace(world.server, port=server.listening_port)
         world.clock = SystemClock()
 
     return act
@@ -140,7 +142,7 @@ def unreadable_admin_inside(world: DoctorWorld, stack: ExitStack) -> None:
 
 def other_engine(world: DoctorWorld, _stack: ExitStack) -> None:
     other = {Engine.MYSQL: Engine.MARIADB, Engine.MARIADB: Engine.MYSQL}
-    world.server = replace(world.server, engine=other[world.server.engine])
+    world.server = structs.replace(world.server, engine=other[world.server.engine])
 
 
 def locked(world: DoctorWorld, stack: ExitStack) -> None:

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import structs
 
 from lockstep.databases import Timeouts, open_looking
 from lockstep.databases.looking import Looking
@@ -146,7 +147,7 @@ class DoctorWorld:
 
     def look(self) -> "Seen":
         """Look once, as one run of the doctor does."""
-        credential = replace(self.credential, servers=(self.server,))
+        credential = structs.replace(self.credential, servers=(self.server,))
         seen = Seen(Databases([credential], self, where=self.where, silent=self.silent))  # type: ignore[arg-type]  # what it asks of Clouds is above
         seen.everything()  # What is not asked for is not looked at.
         return seen

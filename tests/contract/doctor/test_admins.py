@@ -1,9 +1,9 @@
 """The doctor where the rotator admin has a token of RDS IAM authentication, or a login that is itself rotated."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from lockstep.aws.clients import AwsKeys
 from lockstep.aws.rds_token import token_login
@@ -95,7 +95,7 @@ def test_a_rotated_login_that_does_not_work_is_handed_over_again(
     world: SqlHarness, tmp_path: Path, login: Login | LockstepError, says: str
 ) -> None:
     doctor = DoctorWorld(world, tmp_path)
-    doctor.server, doctor.admin = replace(world.server, admin=ROTATED), login
+    doctor.server, doctor.admin = structs.replace(world.server, admin=ROTATED), login
     (told,) = doctor.look().of(servers.ADMIN)
     assert told.outcome is Outcome.FAILED
     assert says in told.says

@@ -1,0 +1,198 @@
+"""Values of JSON are read as frozen classes, and nothing that does not fit is read."""
+
+import copy
+import json
+import pickle
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lockstep import messages
+from lockstep.strict_json import (
+    Instant,
+    Message,
+    MessageError,
+    matching,
+    object_of,
+    parse,
+    pattern_of,
+    read,
+    write,
+)
+
+NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
+LETTERS = Annotated[str, matching("[a-z]+")]
+
+
+class Colour(StrEnum):
+    """An enumeration."""
+
+    RED = "red"
+
+
+class Point(Message):
+    """A message without a tag."""
+
+    x: int
+    name: str | None = None
+
+
+class One(Message, tag_field="kind", tag="one"):
+    """A message with a tag."""
+
+    at: Instant
+    ca_file: Path | None = None
+
+
+class Two(Message, tag_field="kind", tag="two"):
+    """Another one."""
+
+    points: tuple[Point, ...] = ()
+    colour: Literal["green", "blue"] = "green"
+
+
+Either = One | Two
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        (bool, True, True),
+        (int, 7, 7),
+        (int, 7.0, 7),
+        (str | None, None, None),
+        (LETTERS, "abc", "abc"),
+        (Instant, "2026-11-27T12:00:00Z", NOON),
+        (Instant, "2026-11-27T13:00:00+01:00", NOON),
+        (timedelta, "PT90S", timedelta(seconds=90)),
+        (Path | None, "ca/a.pem", Path("ca/a.pem")),
+        (Colour, "red", Colour.RED),
+        (tuple[int, ...], [1, 2], (1, 2)),
+        (frozenset[str], ["a"], frozenset({"a"})),
+        (Mapping[str, int], {"a": 1}, {"a": 1}),
+        (Mapping[str, Any], {"a": [None]}, {"a": [None]}),
+        (Point, {"x": 1}, Point(x=1)),
+        (Either, {"kind": "one", "at": "2026-11-27T12:00:00Z"}, One(at=NOON)),
+        (Either, {"kind": "two", "points": [{"x": 1.0}]}, Two(points=(Point(x=1),))),
+    ],
+)
+def test_what_fits_is_read(kind: object, value: object, expected: object) -> None:
+    found = read(kind, value)
+    assert (type(found), found) == (type(expected), expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "place"),
+    [
+        (bool, 1, ""),
+        (bool, "true", ""),
+        (int, True, ""),
+        (int, "7", ""),
+        (int, 7.5, ""),
+        (int, float("inf"), ""),
+        (str, 7, ""),
+        (str | None, 7, ""),
+        (LETTERS, "abc\n", ""),
+        (LETTERS, "\ud800", ""),
+        (Instant, "2026-11-27T12:00:00", ""),
+        (Instant, "noon", ""),
+        (Instant, 0, ""),
+        (timedelta, 90, ""),
+        (Colour, "blue", ""),
+        (Colour, ["red"], ""),
+        (Colour, "\ud800", ""),
+        (tuple[int, ...], "12", ""),
+        (tuple[int, ...], [1, "2"], "$[1]"),
+        (Mapping[str, int], {"a": "b"}, "$[...]"),
+        (Point, {}, "`x`"),
+        (Point, {"x": 1, "y": 2}, ""),
+        (Point, {"x": 1, 1: 2}, ""),
+        (Point, [], ""),
+        (Either, {"at": "2026-11-27T12:00:00Z"}, "`kind`"),
+        (Either, {"kind": ["one"]}, "$.kind"),
+        (Either, {"kind": "three"}, "$.kind"),
+        (Either, {"kind": "one", "at": "2026-11-27T12:00:00Z", "ca_file": 7}, "$.ca_file"),
+        (Either, {"kind": "two", "points": [{"x": "1"}]}, "$.points[0].x"),
+        (Either, {"kind": "two", "colour": "red"}, "$.colour"),
+        (Either, None, ""),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_its_place(kind: object, value: object, place: str) -> None:
+    with pytest.raises(MessageError) as error:
+        read(kind, value)
+    assert place in str(error.value)
+
+
+@given(st.recursive(st.text() | st.integers() | st.none(), lambda inner: st.dictionaries(st.text(), inner)))
+def test_an_error_never_quotes_the_value(value: object) -> None:
+    secret = "hunter2-hunter2"
+    for kind in (Either, Point, messages.DatabaseRequest, Colour, Instant, int, tuple[int, ...], LETTERS):
+        for poisoned in (
+            secret,
+            {"kind": secret},
+            {"kind": "two", "colour": secret},
+            {"kind": "one", "at": secret},
+            {"kind": "one", "at": NOON, "ca_file": [secret]},
+            {"x": secret, secret: value},
+            {"x": 1, secret: value},
+            [secret],
+            f"{secret}\ud800",
+        ):
+            with pytest.raises(MessageError) as error:
+                read(kind, f"{secret} 7" if poisoned == secret else poisoned)
+            assert secret not in str(error.value)
+            assert error.value.__cause__ is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1,", b"\xff", '"\ud800"', "NaN", "[" * 100_000])
+@pytest.mark.usefixtures("deep")
+def test_a_text_that_is_no_json_is_refused(text: str | bytes) -> None:
+    with pytest.raises(MessageError, match="must be JSON"):
+        parse(text)
+
+
+@pytest.mark.usefixtures("deep")
+def test_a_value_that_is_nested_too_deeply_is_refused() -> None:
+    nested: list[object] = []
+    for _ in range(100_000):
+        nested = [nested]
+    with pytest.raises(MessageError, match="nested"):
+        read(Any, nested)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"a": 1, "a": 2}', '{"b": {"a": 1, "a": 1}}', b"\xff"])
+def test_what_is_no_object_or_has_a_name_twice_is_an_empty_one(text: str | bytes) -> None:
+    assert object_of(text) == {}
+    assert object_of('{"a": 1, "b": {"a": 1}}') == {"a": 1, "b": {"a": 1}}
+
+
+def test_a_message_is_frozen_and_equal_to_one_with_the_same_fields() -> None:
+    one = One(at=NOON, ca_file=Path("a.pem"))
+    with pytest.raises(AttributeError):
+        one.at = NOON  # type: ignore[misc]  # what is refused
+    with pytest.raises(AttributeError):
+        del one.at
+    assert one == copy.deepcopy(one) == read(One, write(one))
+    assert pickle.loads(pickle.dumps(one)) == one  # noqa: S301 - our own
+    assert hash(one) == hash(One(at=NOON, ca_file=Path("a.pem")))
+    assert one != One(at=NOON)
+
+
+def test_a_message_is_written_as_json_with_its_tag() -> None:
+    assert json.loads(json.dumps(write(One(at=NOON, ca_file=Path("a.pem"))))) == {
+        "kind": "one",
+        "at": "2026-11-27T12:00:00Z",
+        "ca_file": "a.pem",
+    }
+    assert write(Two(points=(Point(x=1),)))["points"] == [{"x": 1, "name": None}]
+
+
+def test_the_pattern_of_an_annotation_is_told() -> None:
+    assert pattern_of(matching("[a-z]+")) == "[a-z]+"
+    assert pattern_of("a note") is None
