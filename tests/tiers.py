@@ -23,13 +23,22 @@ PROOF_TIER: dict[str, tuple[str, ...]] = {
         "tests/docs/test_tutorial.py::test_the_guides_run_in_the_same_sandbox",
         "tests/docs/test_tutorial.py::test_nothing_is_left_of_a_sandbox_that_was_stopped",
     ),
-    "breakages": (
+    "repeats": (
         "tests/contract/doctor/test_doctor.py::test_a_check_tells_whatever_else_is_wrong",
         "tests/contract/doctor/test_doctor.py::test_a_check_of_sessions_tells_whatever_else_is_wrong",
+        "tests/proof/test_faults.py::test_a_fault_at_any_change_locks_nobody_out_and_the_next_run_finishes[any-slot]",
+        "tests/statemachine/test_canary.py::test_no_password_appears_anywhere[mariadb]",
+        "tests/statemachine/test_canary.py::test_no_password_appears_anywhere[spanning]",
+        "tests/statemachine/test_client_logins.py::test_no_login_is_refused[with_psycopg]",
+        "tests/statemachine/test_client_logins.py::test_no_login_is_refused[with_psycopg_async]",
+        "tests/statemachine/test_client_pools.py::test_a_pool_goes_through_rotations[Django, PyMySQL]",
+        "tests/statemachine/test_client_pools.py::test_a_pool_goes_through_rotations[SQLAlchemy, asyncmy]",
+        "tests/statemachine/test_client_pools.py::test_a_pool_goes_through_rotations[SQLAlchemy, psycopg]",
+        "tests/statemachine/test_client_pools.py::test_a_pool_goes_through_rotations[SQLAlchemy, psycopg in a loop]",
     ),
     "languages": ("tests/agent/languages",),
 }
-"""By part of `make proof`: files, folders, or tests without their parameters, from the root of the repository."""
+"""By part of `make proof`: folders, files, or tests, with parameters or of all parameters."""
 
 
 def is_proof_tier(test: str) -> bool:
@@ -38,7 +47,8 @@ def is_proof_tier(test: str) -> bool:
     Args:
         test: pytest's id of it.
     """
-    file, _, name = test.partition("[")[0].partition("::")
+    without_parameters = test.partition("[")[0]
+    file = without_parameters.partition("::")[0]
     folders = [file[:at] for at, letter in enumerate(file) if letter == "/"]
-    places = {*folders, file, f"{file}::{name}"}
+    places = {*folders, file, without_parameters, test}
     return any(not places.isdisjoint(part) for part in PROOF_TIER.values())
