@@ -129,12 +129,14 @@ oci-init: setup terraform-cli
 	$(TERRAFORM) -chdir=oci_fn/terraform init -input=false
 
 # As the administrator that Terraform is: its default is the config file of the OCI CLI.
-PUBLISH_OCI = OCI_CONFIG_FILE=$${OCI_CONFIG_FILE:-$$HOME/.oci/config} $(PYTHON) -m lockstep plan publish --cloud oci --plan $(PLAN)
+AS_ADMINISTRATOR = OCI_CONFIG_FILE=$${OCI_CONFIG_FILE:-$$HOME/.oci/config} $(PYTHON) -m lockstep
+PUBLISH_OCI = $(AS_ADMINISTRATOR) plan publish --cloud oci --plan $(PLAN)
+SECRETS_OCI = build/secrets-oci.json
 # A failure ends the line.
 WITH_DIGEST = digest=$$($(PYTHON) -m lockstep plan compile --digest --plan $(PLAN)) &&
 
 # The function reads its plan from a bucket. Published before the function is told of it, and at the first time, when the bucket
-# is made here, after it.
+# is made here, after it. Then the slots are made that the plan's credentials lack, and Terraform's outputs name them.
 deploy-oci: oci-init ## Deploy the OCI side of PLAN with Terraform; see oci_fn/terraform/README.md (REMOVE_STANDBY=1, PAUSE_STANDBY=1)
 	$(PYTHON) -m lockstep plan check --before-oci --plan $(PLAN)
 	$(WITH_DIGEST) $(PYTHON) -m cdk.standby --terraform $(TERRAFORM) --plan $(PLAN) $(if $(REMOVE_STANDBY),--remove) \
@@ -142,6 +144,11 @@ deploy-oci: oci-init ## Deploy the OCI side of PLAN with Terraform; see oci_fn/t
 	$(PUBLISH_OCI) --if-there
 	$(WITH_DIGEST) $(TERRAFORM) -chdir=oci_fn/terraform apply -var plan_file=$(abspath $(PLAN)) -var plan_digest=$$digest
 	$(PUBLISH_OCI)
+	@mkdir -p $(dir $(SECRETS_OCI))
+	$(TERRAFORM) -chdir=oci_fn/terraform output -json secrets > $(SECRETS_OCI)
+	$(AS_ADMINISTRATOR) secrets create --cloud oci --terraform $(SECRETS_OCI) --plan $(PLAN)
+	$(WITH_DIGEST) $(TERRAFORM) -chdir=oci_fn/terraform apply -refresh-only -auto-approve \
+	  -var plan_file=$(abspath $(PLAN)) -var plan_digest=$$digest
 
 destroy-oci: oci-init ## Remove the OCI runner; secrets and audit log stay
 	$(TERRAFORM) -chdir=oci_fn/terraform apply -var plan_file=$(abspath $(PLAN)) -var image=

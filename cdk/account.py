@@ -201,36 +201,10 @@ class Account:
             key_arn=self.customer_key(key),
         )
 
-    def secret(self, name: str) -> Found | None:
-        """A secret of a credential."""
+    def key_of_secret(self, name: str) -> str | None:
+        """The key of a secret; None where that is AWS's own, or there is no such secret."""
         answer = self.ask("secretsmanager", "describe_secret", SecretId=name)
-        if answer is None:
-            return None
-        what, unfit, lacks = f"secret {name}", [], []
-        if answer.get("DeletedDate"):
-            lacks.append(
-                f"{what}: it is scheduled for deletion; `aws secretsmanager restore-secret --secret-id {name}` keeps "
-                "it, and a name is free again only after its deletion"
-            )
-        if answer.get("RotationEnabled"):
-            lacks.append(
-                f"{what}: another rotation writes it; `aws secretsmanager cancel-rotate-secret --secret-id {name}`"
-            )
-        if answer.get("OwningService"):
-            unfit.append(
-                f"{what}: it belongs to {answer['OwningService']}, which writes it; name another in the plan"
-            )
-        if answer.get("PrimaryRegion", self.region) != self.region:
-            unfit.append(
-                f"{what}: it is a replica of {answer['PrimaryRegion']}, which cannot be written; name another"
-            )
-        return Found(
-            what=what,
-            tags=_tags(answer.get("Tags", [])),
-            unfit=tuple(unfit),
-            lacks=tuple(lacks),
-            key_arn=self.customer_key(answer.get("KmsKeyId")),
-        )
+        return self.customer_key(answer.get("KmsKeyId")) if answer else None
 
     def customer_key(self, key_id: str | None) -> str | None:
         """The ARN of a key that is no key of AWS's own, for which no permission is needed."""

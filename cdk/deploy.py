@@ -6,7 +6,8 @@
 and no longer manages, is taken back. What exists and is not to be adopted is an error that names the line to add.
 
 The plan is published before the deployment, so that what is deployed finds it. Where the bucket is made by this
-deployment, it is published right after that.
+deployment, it is published right after that. The secrets that the plan's credentials lack are made at the end, as
+`lockstep secrets create --cloud aws` does: their key is one of the stack's.
 """
 
 import argparse
@@ -30,13 +31,21 @@ from cdk.existing import Estate, look
 from cdk.publish import NotPublishedError, Publication
 from cdk.settings import ROOT, NotDeployableError, Settings, check_names
 from cdk.sizes import synthesise
+from lockstep.aws.reads import AwsReads
+from lockstep.aws.reads import Client as AwsClient
+from lockstep.cli import secrets
+from lockstep.errors import LockstepError
 from lockstep.plan_file import PlanProblemsError
-from lockstep.stack_names import CANARY, plan_bucket_name
+from lockstep.provision.decide import StackTerms
+from lockstep.stack_names import CANARY, KEY_OUTPUT, plan_bucket_name
+from lockstep.store_kinds.aws_secrets_manager import AwsSecretsManager
 
 _CLI = ROOT / "node_modules" / ".bin" / "cdk"
 _ALIAS = "AWS::StepFunctions::StateMachineAlias"
 _USAGE = 2
 _CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 4})
+_ONCE = _CONFIG.merge(Config(retries={"total_max_attempts": 1}))
+"""Of calls that are repeated here."""
 
 
 def settings_of(context: Sequence[str]) -> Settings:
@@ -119,6 +128,9 @@ def main(argv: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - each way 
     if asked.dry_run:
         _say(f"adopt: {json.dumps(estate.adopt.model_dump(mode='json'))}")
         _say(f"{when} the deployment the plan would be published: {publication.address}")
+        _say(
+            "after it the secrets that are missing would be made: `lockstep secrets create --dry-run` lists them"
+        )
         return 0
     if not _CLI.exists():
         return _stopped(["the CDK CLI is not installed; `make cdk-cli` installs it"])
@@ -130,9 +142,12 @@ def main(argv: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - each way 
     ended = subprocess.run(  # noqa: S603 - the arguments are those of the person who runs it
         [_CLI, *arguments(estate, [*profile, *more], asked.context)], cwd=ROOT, check=False
     ).returncode
-    if ended == 0 and not is_there and not _published(publication):
-        return _USAGE
-    return ended
+    if ended:
+        return ended
+    published = is_there or _published(publication)
+    session: Any = boto3.Session(profile_name=asked.profile)
+    made = create_secrets(deployment, lambda service, where: session.client(service, where, config=_ONCE))
+    return 0 if published and made else _USAGE
 
 
 def unpublishable(
@@ -162,6 +177,28 @@ def unpublishable(
             f"until then {deployment.canary.credential.id} cannot rotate, and all would go back. Deploy to all at "
             'once, `make deploy-aws CDK_ARGS="-c canary="`, and then once more, which names the canary again'
         )
+
+
+def create_secrets(deployment: Deployment, client: AwsClient) -> bool:
+    """Make the secrets in AWS that the plan's credentials lack; whether all are there now.
+
+    Args:
+        deployment: What was deployed.
+        client: Gives a client of a service in a region, which tries each call once.
+    """
+    plan, settings = deployment.plan, deployment.settings
+    if plan.store(AwsSecretsManager) is None:
+        return True
+    try:
+        outputs = AwsReads(client, plan.lock.region).stack_outputs(settings.stack)
+        terms = StackTerms(stack=settings.stack, key=outputs[KEY_OUTPUT], tags=settings.tags)
+        report = secrets.carried_out(secrets.aws_room(plan, client, terms))
+    except LockstepError as error:
+        again = f"lockstep secrets create --cloud aws --stack {settings.stack} --plan {settings.plan}"
+        _stopped([f"secrets of credentials: {type(error).__name__}: {error}; repeat `{again}`"])
+        return False
+    secrets.show(report)
+    return not report.refused
 
 
 def _published(publication: Publication) -> bool:

@@ -9,7 +9,6 @@ from cdk.bundle import ca_files, digests, read_bundle
 from cdk.canary import LONGEST_WAIT, Canary
 from cdk.in_oci import client_key_name
 from cdk.settings import ROOT, NotDeployableError, Settings
-from lockstep.adoption import MOST_WITH_SECRETS, secret_kinds
 from lockstep.plan import Plan
 from lockstep.plan_checks import example_values, missing_ca_files, publication_problems
 from lockstep.plan_file import load_shipped_plan
@@ -69,7 +68,6 @@ def read_deployment(settings: Settings) -> Deployment:
     plan = load_shipped_plan(ROOT / settings.plan)
     check_deployable(plan, stack=settings.stack)
     check_canary(plan, settings.canary)
-    check_secrets(plan, settings)
     check_oci_role(plan, settings)
     check_quotas(plan)
     return Deployment.of(plan, settings)
@@ -83,21 +81,6 @@ def check_quotas(plan: Plan) -> None:
     """
     if problems := [str(use) for use in broken(plan)]:
         raise NotDeployableError("\n".join(problems))
-
-
-def check_secrets(plan: Plan, settings: Settings) -> None:
-    """Refuse a plan with more secrets than a stack should make.
-
-    Raises:
-        NotDeployableError: It names the setting, and the command that makes them.
-    """
-    made = [name for name in secret_kinds(plan) if settings.makes_secret(name)]
-    if len(made) > 2 * MOST_WITH_SECRETS:
-        raise NotDeployableError(
-            f"cdk.json: secrets: a stack makes the secrets of {MOST_WITH_SECRETS} credentials at most, two each, and "
-            f'this plan has {len(made)} to make; set "secrets": "provision", run `make deploy-aws` again, and then '
-            "`lockstep provision --cloud aws`, which makes those that are missing"
-        )
 
 
 def check_oci_role(plan: Plan, settings: Settings) -> None:

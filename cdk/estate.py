@@ -23,7 +23,6 @@ KeyArn = Annotated[str, StringConstraints(pattern=rf"^{_ARN}:kms:[a-z0-9-]+:[0-9
 TopicArn = Annotated[
     str, StringConstraints(pattern=rf"^{_ARN}:sns:[a-z0-9-]+:[0-9]{{12}}:[A-Za-z0-9_-]{{1,256}}$")
 ]
-SecretName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9/_+=.@-]{1,512}$")]
 LogGroupName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9/_.#-]{1,512}$")]
 
 
@@ -48,8 +47,7 @@ class Adopt(BaseModel):
         oidc_provider: The provider of IAM for the issuer of the OCI runner's tokens.
         oci_role: The role that the OCI runner gets. Its policies and its trust stay as they are.
         encryption_key: The key for what is made: secrets, table, logs, topics. Its policy stays as it is.
-        keys: Other keys, which encrypt adopted secrets or the adopted table.
-        secrets: All secrets of credentials, or those with these names. Their contents stay as they are.
+        keys: Other keys, which encrypt secrets that people made or the adopted table.
         log_groups: All log groups, or those with these names. Their retention stays as it is.
         topics: The topics of alarms.
     """
@@ -65,21 +63,12 @@ class Adopt(BaseModel):
     oci_role: bool = False
     encryption_key: KeyArn | None = None
     keys: tuple[KeyArn, ...] = ()
-    secrets: bool | tuple[SecretName, ...] = False
     log_groups: bool | tuple[LogGroupName, ...] = False
     topics: Topics = Topics()
 
-    def adopts_secret(self, name: str) -> bool:
-        """Whether the secret with this name exists."""
-        return _names(self.secrets, name)
-
     def adopts_log_group(self, name: str) -> bool:
         """Whether the log group with this name exists."""
-        return _names(self.log_groups, name)
-
-
-def _names(adopted: bool | tuple[str, ...], name: str) -> bool:  # noqa: FBT001 - one setting: all, none, or names
-    return adopted if isinstance(adopted, bool) else name in adopted
+        return self.log_groups if isinstance(self.log_groups, bool) else name in self.log_groups
 
 
 class Vpc(BaseModel):

@@ -5,7 +5,6 @@ back without asking: the stack made it, and was deleted, or failed, since. What 
 line of `cdk.json` says so.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -31,7 +30,6 @@ _ADOPTABLE = {
     "AWS::KMS::Alias": "AliasName",
     "AWS::Logs::LogGroup": "LogGroupName",
     "AWS::S3::Bucket": "BucketName",
-    "AWS::SecretsManager::Secret": "Name",
 }
 _MAC_KEY, _CLIENT_KEY = '"mac_key": true', '"client_key": true'
 _AUDIT_BUCKET, _PLAN_BUCKET = '"audit_bucket": true', '"plan_bucket": true'
@@ -118,7 +116,7 @@ def look(deployment: Deployment, template: Template, account: Account) -> Estate
     verdict.problems += checks.problems(deployment, template, account, adopt=adopt, managed=state.resources)
     topics = adopted_topics(deployment, account)
     verdict.problems += topics.problems
-    verdict.notes += [*topics.notes, *checks.untagged(deployment, _secrets(names), verdict.adopted)]
+    verdict.notes += topics.notes
     other_cloud = federation(deployment, account)
     verdict.problems += other_cloud.problems
     verdict.notes += [*other_cloud.notes]
@@ -128,11 +126,6 @@ def look(deployment: Deployment, template: Template, account: Account) -> Estate
         notes=tuple(verdict.notes),
         problems=tuple(verdict.problems),
     )
-
-
-def _secrets(names: list[_Name]) -> Mapping[str, Found]:
-    """The secrets that exist, by name."""
-    return {n.name: n.found for n in names if n.found and n.resource_type == "AWS::SecretsManager::Secret"}
 
 
 def _stack_problem(stack: str, state: StackState) -> str | None:
@@ -164,15 +157,6 @@ def _names(deployment: Deployment, template: Template, account: Account) -> Iter
                 yield _one(kind, name, '"oidc_provider": true', adopt.oidc_provider, ask)
             case "AWS::KMS::Alias":
                 yield from _key(deployment, account, name)
-            case "AWS::SecretsManager::Secret":
-                yield _Name(
-                    resource_type=kind,
-                    name=name,
-                    line=f'"secrets": ["{name}"]',
-                    consent=adopt.adopts_secret(name),
-                    expected=adopt.secrets is not True and adopt.adopts_secret(name),
-                    ask=partial(account.secret, name),
-                )
             case "AWS::Logs::LogGroup":
                 yield _Name(
                     resource_type=kind,
@@ -255,11 +239,6 @@ def _judge(name: _Name, verdict: _Verdict, *, stack: str, managed: frozenset[tup
         verdict.problems.append(f"{found.what} exists, and is {whose}: to adopt it, add {line} to adopt")
         verdict.problems += found.lacks
         return
-    if name.resource_type == "AWS::SecretsManager::Secret" and owner not in (None, stack):
-        verdict.problems.append(
-            f"{found.what}: its tag {STACK_TAG} says {owner}; only one stack may rotate a secret"
-        )
-        return
     verdict.problems += found.lacks
     verdict.notes += found.notes
     verdict.adopted.setdefault(name.resource_type, set()).add(name.name)
@@ -276,11 +255,7 @@ def _is_managed(name: _Name, managed: frozenset[tuple[str, str]]) -> bool:
         # Its physical id is its ARN, which has the URL without the scheme.
         end = f":oidc-provider/{name.name.removeprefix('https://')}"
         return any(kind == name.resource_type and found.endswith(end) for kind, found in managed)
-    if name.resource_type != "AWS::SecretsManager::Secret":
-        return (name.resource_type, name.name) in managed
-    # Secrets Manager appends six characters to the name.
-    arn = re.compile(rf".*:secret:{re.escape(name.name)}-[A-Za-z0-9]{{6}}")
-    return any(kind == name.resource_type and arn.fullmatch(physical_id) for kind, physical_id in managed)
+    return (name.resource_type, name.name) in managed
 
 
 def _keys(deployment: Deployment, verdict: _Verdict, account: Account) -> None:
@@ -294,12 +269,12 @@ def _keys(deployment: Deployment, verdict: _Verdict, account: Account) -> None:
             # Its key is in another region or account: `keys` names it.
             continue
         try:
-            found = account.secret(secret)
+            key_arn = account.key_of_secret(secret)
         except UnansweredError as error:
             verdict.notes.append(f"secret {secret}: its key is not known: {error}; name it in keys")
             continue
-        if found and found.key_arn:
-            verdict.keys[secret] = found.key_arn
+        if key_arn:
+            verdict.keys[secret] = key_arn
 
 
 def _complete(
@@ -331,7 +306,6 @@ def _complete(
         oci_role=adopt.oci_role,
         encryption_key=encryption_key,
         keys=tuple(others),
-        secrets=_all_or_some("AWS::SecretsManager::Secret", adopted, names),
         log_groups=_all_or_some("AWS::Logs::LogGroup", adopted, names),
         topics=adopt.topics,
     )

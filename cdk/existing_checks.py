@@ -4,14 +4,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from cdk import existing_keys as keys
-from cdk.account import Account, Found, UnansweredError
+from cdk.account import Account, UnansweredError
 from cdk.deployment import Deployment
 from cdk.estate import Adopt
 from cdk.in_oci import client_key_name
 from cdk.template import Template
-from lockstep.adoption import secret_kinds
 from lockstep.stack_names import oci_runner_name
-from lockstep.tags import SECRET_TAG, STACK_TAG
 
 _NO_SUCH_NETWORK = ("InvalidVpcID", "InvalidSubnetID", "InvalidSubnet", "InvalidGroup", "InvalidGroupId")
 
@@ -54,23 +52,6 @@ def problems(
         except UnansweredError as error:
             found.append(str(error))
     return found
-
-
-def untagged(
-    deployment: Deployment, secrets: Mapping[str, Found], adopted: Mapping[str, set[str]]
-) -> Iterator[str]:
-    """Adopted secrets that no policy knows yet."""
-    stack, kinds = deployment.settings.stack, secret_kinds(deployment.plan)
-    lacking = [
-        name
-        for name in sorted(adopted.get("AWS::SecretsManager::Secret", ()))
-        if (secrets[name].tags.get(STACK_TAG), secrets[name].tags.get(SECRET_TAG)) != (stack, kinds[name])
-    ]
-    if lacking:
-        yield (
-            f"{', '.join(lacking)}: the functions may use a secret only with its tags; `lockstep adopt --plan "
-            f"{deployment.settings.plan} --stack {stack} --yes` sets them"
-        )
 
 
 def _network(deployment: Deployment, account: Account) -> Iterator[str]:

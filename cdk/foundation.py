@@ -1,17 +1,16 @@
-"""Resources that outlive the stack: keys, lock table, secrets, the buckets of audit log and plan. All of them stay.
+"""Resources that outlive the stack: keys, lock table, the buckets of audit log and plan. All of them stay.
 
 Each is made or adopted. What is adopted is not in the template, so CloudFormation neither changes nor deletes it: not
-the content of a secret, not the policy of a bucket or of a key.
+the policy of a bucket or of a key. The secrets of credentials are made after the deployment (`cdk.deploy`).
 """
 
 from typing import cast
 
-from aws_cdk import Aws, CfnResource, DefaultStackSynthesizer, Duration, Stack, Tags
+from aws_cdk import Aws, CfnResource, DefaultStackSynthesizer, Duration, Stack
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
-from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from cdk import plan_policy
@@ -22,21 +21,9 @@ from cdk.keys import KEPT, Made, keep_alias, named_key
 from cdk.nag import acknowledge
 from cdk.plan_policy import REPORT_PREFIX
 from cdk.settings import Settings
-from lockstep.adoption import secret_kinds
-from lockstep.extras import GENERATED
 from lockstep.plan import Plan
 from lockstep.plan_audit import AwsAudit
-from lockstep.provision.content import AWS_DESCRIPTION, AWS_TEMPLATE, GENERATED_LENGTH
 from lockstep.stack_names import plan_bucket_name
-from lockstep.tags import SECRET_TAG, SecretKind
-
-PLACEHOLDER = secretsmanager.CfnSecret.GenerateSecretStringProperty(
-    secret_string_template=AWS_TEMPLATE,
-    generate_string_key=GENERATED,
-    password_length=GENERATED_LENGTH,
-)
-"""The first content of a secret. Secrets Manager generates it, so no template holds a value."""
-
 
 _LOCKS = {
     "compliance": s3.ObjectLockRetention.compliance,
@@ -57,10 +44,10 @@ _CLIENT_KEY = Made(
 
 
 class Foundation(Construct):
-    """Keys, lock table, secrets, audit bucket and plan bucket.
+    """Keys, lock table, audit bucket and plan bucket.
 
     Attributes:
-        key: The key that encrypts what is made: secrets, lock table, logs, topics.
+        key: The key that encrypts what is made: lock table, logs, topics, and the secrets of credentials.
         key_arns: Every key that encrypts secrets or the lock table.
         mac_key: The key that signs audit entries.
         client_key: The key that signs for the application in OCI's identity domain, where the plan names one.
@@ -84,9 +71,6 @@ class Foundation(Construct):
         self._made_table = None if settings.adopt.lock_table else self._lock_table(plan, settings)
         # By name, so that nothing waits for it: see `make_table_last`.
         self.table = dynamodb.Table.from_table_name(self, "LockTableByName", plan.lock.table)
-        for name, kind in secret_kinds(plan).items():
-            if settings.makes_secret(name):
-                self._secret(name, kind)
         self._access_log: s3.Bucket | None = None
         self.bucket = self._audit_bucket(plan.audit.aws, settings)
         self.plans = self._plan_bucket(plan_bucket_name(plan.audit.aws.bucket), settings)
@@ -162,25 +146,6 @@ class Foundation(Construct):
             ),
             deletion_protection=settings.deletion_protection,
             removal_policy=KEPT,
-        )
-
-    def _secret(self, name: str, kind: SecretKind) -> None:
-        # Not the L2 construct: it lets the whole account use the key through Secrets Manager.
-        secret = secretsmanager.CfnSecret(
-            self,
-            f"Secret-{name}",
-            name=name,
-            description=AWS_DESCRIPTION,
-            kms_key_id=self.key.key_arn,
-            generate_secret_string=PLACEHOLDER,
-        )
-        secret.apply_removal_policy(KEPT)
-        Tags.of(secret).add(SECRET_TAG, kind)
-        acknowledge(
-            secret,
-            "AwsSolutions-SMG4",
-            "Lockstep rotates it every few minutes. The built-in rotation allows four hours at least and "
-            "supports one database only.",
         )
 
     def _audit_bucket(self, audit: AwsAudit, settings: Settings) -> s3.IBucket:

@@ -97,13 +97,6 @@ class Settings(BaseModel):
     schedules: Annotated[
         bool, Field(description="whether the rules start rotations: true as the last step of the first day")
     ] = False
-    secrets: Annotated[
-        Literal["stack", "provision"],
-        Field(
-            description="who makes the secrets of credentials: the stack, for at most 100 credentials, or `lockstep "
-            "provision`, for any number"
-        ),
-    ] = "stack"
     canary: Annotated[
         str | None,
         Field(
@@ -164,10 +157,6 @@ class Settings(BaseModel):
             "but for the account's root user, who can replace the bucket's policy"
         ),
     ] = None
-
-    def makes_secret(self, name: str) -> bool:
-        """Whether the stack makes this secret of a credential."""
-        return self.secrets == "stack" and not self.adopt.adopts_secret(name)
 
     def audit_role(self, region: str) -> str:
         """The name of the audit function's role: names of roles are those of an account, not of a region."""

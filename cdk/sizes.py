@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from aws_cdk import App
 
@@ -14,7 +13,6 @@ from cdk.app import add_stack
 from cdk.deployment import Deployment
 from cdk.settings import ROOT, Settings
 from cdk.template import Statement, Template
-from lockstep.adoption import MOST_WITH_SECRETS
 from lockstep.plan import Plan
 
 CLI_CONTEXT = {
@@ -32,7 +30,6 @@ class Sizes:
     """The sizes of one synthesised stack.
 
     Attributes:
-        secrets: Who makes them.
         template_bytes: Of the file that is uploaded.
         managed_policy_characters: Of each managed policy, without white space.
         inline_policy_characters: Of all inline policies of each role, without white space.
@@ -42,7 +39,6 @@ class Sizes:
     """
 
     credentials: int
-    secrets: Literal["stack", "provision"]
     resources: int
     template_bytes: int
     rules: int
@@ -64,19 +60,17 @@ def synthesise(plan: Plan, settings: Settings, folder: Path) -> Template:
 
 
 def measure(plan: Plan, settings: Settings) -> Sizes:
-    """Synthesise the stack and measure it. What a stack makes no secrets of, is measured without them."""
+    """Synthesise the stack and measure it."""
     count = len(plan.credential_sections)
-    if count > MOST_WITH_SECRETS:
-        settings = settings.model_copy(update={"secrets": "provision"})
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="lockstep-sizes-") as folder:
         template = synthesise(plan, settings, Path(folder))
         size = _file(Path(folder), settings).stat().st_size
     seconds = round(time.monotonic() - began, 1)
-    return replace(sizes_of(template, settings, credentials=count, template_bytes=size), seconds=seconds)
+    return replace(sizes_of(template, credentials=count, template_bytes=size), seconds=seconds)
 
 
-def sizes_of(template: Template, settings: Settings, *, credentials: int, template_bytes: int) -> Sizes:
+def sizes_of(template: Template, *, credentials: int, template_bytes: int) -> Sizes:
     """Measure a template."""
     managed: dict[str, int] = {}
     inline: dict[str, int] = {}
@@ -97,7 +91,6 @@ def sizes_of(template: Template, settings: Settings, *, credentials: int, templa
     ]
     return Sizes(
         credentials=credentials,
-        secrets=settings.secrets,
         resources=len(template.resources),
         template_bytes=template_bytes,
         rules=len(template.of_type("AWS::Events::Rule")),

@@ -21,7 +21,6 @@ from lockstep.stack_names import (
     FORMAT_OUTPUT,
     KEY_OUTPUT,
     PRINCIPALS_OUTPUT,
-    SECRETS_OUTPUT,
     VERSION_OUTPUT,
 )
 from lockstep.tags import STACK_TAG
@@ -114,7 +113,6 @@ class LockstepStack(Stack):
         # By these `lockstep doctor` knows the build.
         CfnOutput(self, VERSION_OUTPUT, value=__version__)
         CfnOutput(self, FORMAT_OUTPUT, value=str(FORMAT))
-        CfnOutput(self, SECRETS_OUTPUT, value=settings.secrets)
         CfnOutput(self, KEY_OUTPUT, value=foundation.key.key_arn)
 
     def _boundary(self, policy: str) -> iam.IManagedPolicy:

@@ -12,8 +12,6 @@ from lockstep.tags import SECRET_TAG, STACK_TAG, SecretKind
 
 ROTATED = (SecretKind.APP_USER, SecretKind.CONNECTION_BLOB)
 """What Lockstep writes. The other kinds it only reads."""
-MOST_WITH_SECRETS = 100
-"""So many credentials may have their secrets made by the stack, whose template takes 500 resources."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +67,7 @@ class State(StrEnum):
 
     READY = "ready"
     TO_TAG = "to be tagged"
-    TO_BE_MADE = "made by the stack"
+    TO_BE_MADE = "to be made"
     MISSING = "missing"
     IN_THE_WAY = "in the way"
 
@@ -98,11 +96,6 @@ def wanted(plan: Plan, credential_id: str | None = None) -> list[Wanted]:
         credential_id: Only the secrets of this credential, and those that all need; None: of all.
     """
     return list(dict.fromkeys(_wanted(plan, credential_id)))
-
-
-def secret_kinds(plan: Plan) -> dict[str, SecretKind]:
-    """What each secret of the credentials in AWS holds, by its name."""
-    return {one.name: one.kind for one in wanted(plan) if one.kind in ROTATED}
 
 
 def runner_keys(plan: Plan) -> dict[str, SecretKind]:

@@ -14,8 +14,7 @@ from typing import Any, NoReturn
 from lockstep.model import MASK
 from lockstep.versioned_secret import SecretVersion
 
-PLACEHOLDER, GENERATED = "placeholder", "generated"
-_MARKERS = frozenset({PLACEHOLDER, GENERATED})
+PLACEHOLDER = "placeholder"
 """What the first content of a secret has in the place of a login, in either cloud."""
 MAX_TEXT_BYTES = 65_536
 """The most that any store keeps in a secret."""
@@ -76,7 +75,7 @@ def object_in(text: str) -> dict[str, Any] | None:
 def extras_in(text: str) -> Extras | None:
     """Every key of a text; None if it is no JSON object.
 
-    Without the marks of a placeholder, by which a reader would take the next value for one.
+    Without the mark of a placeholder, by which a reader would take the next value for one.
     """
     document = object_in(text)
     if document is None:
@@ -88,7 +87,7 @@ def extras_in(text: str) -> Extras | None:
         at = _next(text, at)
         _, end = _DECODER.raw_decode(text, at)
         members[key], at = _LONE_SURROGATE.sub(_escaped, text[at:end]), end
-    return Extras(members).without(_MARKERS if PLACEHOLDER in document else ())
+    return Extras(members).without((PLACEHOLDER,) if PLACEHOLDER in document else ())
 
 
 def carried(served: Sequence[SecretVersion]) -> Extras | None:

@@ -15,13 +15,11 @@ from typing import Any
 from lockstep.doctor.oci_runner import FUNCTION
 from lockstep.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from lockstep.model import Login
-from lockstep.plan import Plan
 from lockstep.stack_names import PRINCIPALS_OUTPUT, oci_runner_name
 from lockstep.wiring import PLAN_VARIABLE
 from sandbox import plans
 from sandbox.aws import AwsSandbox
 from sandbox.aws.deployed import DeployedStack
-from sandbox.estate import PLACEHOLDER
 from sandbox.fn import FunctionProcess, running_function
 from sandbox.identities import (
     LOOKER_MAY,
@@ -33,7 +31,7 @@ from sandbox.identities import (
     make_issuer,
 )
 from sandbox.oci import OciSandbox, write_config_file
-from sandbox.oci.resources import create_audit_bucket, create_ring, create_secret
+from sandbox.oci.resources import create_audit_bucket, create_secret
 from sandbox.plans import AUDIT_BUCKET, MAC_SECRET, TO_OCI
 from sandbox.servers import login_text
 
@@ -76,16 +74,13 @@ def operator(oci: OciSandbox, folder: Path) -> Mapping[str, str]:
     return {OCI_ENDPOINT_VARIABLE: oci.endpoint, CONFIG_FILE_VARIABLE: str(config)}
 
 
-def make_secrets(oci: OciSandbox, plan: Plan, rotators: Mapping[str, Login], *, slots: int = 4) -> None:
-    """Make the audit bucket, what the standby reads, and the rings with placeholders."""
+def make_secrets(oci: OciSandbox, rotators: Mapping[str, Login]) -> None:
+    """Make the audit bucket, and the secrets that the standby reads."""
     create_audit_bucket(oci, AUDIT_BUCKET, tier="Standard")
     texts = {plans.admin_secret(name): login_text(login) for name, login in rotators.items()}
     texts[MAC_SECRET] = base64.b64encode(secrets.token_bytes(48)).decode()
     for name, text in texts.items():
         create_secret(oci, name, text.encode(), compartment=oci.own_compartment_id)
-    for credential in plan.credentials:
-        for name in (credential.secret_names.app_user, credential.secret_names.connection_blob):
-            create_ring(oci, name, PLACEHOLDER, slots=slots)
 
 
 @contextmanager

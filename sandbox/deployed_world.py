@@ -13,7 +13,7 @@ from cdk.bundle import Bundle, build
 from cdk.deployment import Deployment
 from cdk.publish import Publication
 from cdk.settings import Settings
-from lockstep.adoption import wanted
+from lockstep.adoption import ROTATED, wanted
 from lockstep.aws.secret_tags import tag
 from lockstep.identity import OCI_ENDPOINT_VARIABLE
 from lockstep.model import ROTATOR, Login, SecretStr
@@ -34,7 +34,8 @@ from sandbox.deploy_in_oci import (
     planned_runners,
     running_standby,
 )
-from sandbox.first_day import activate, enrol
+from sandbox.estate import environment
+from sandbox.first_day import activate, create_secrets, enrol
 from sandbox.fn import FunctionProcess
 from sandbox.oci import OciSandbox
 from sandbox.plans import LOCK_TABLE
@@ -153,15 +154,17 @@ def deployed_world(*, in_both: bool = False) -> Iterator[DeployedWorld]:
             # The bucket was just made.
             deployment = Deployment.of(plan, Settings.from_context(settings.get))
             Publication(deployment, aws.client("s3")).publish()
+        beside = operator(oci, folder) if oci else {}
+        with timed(seconds, "secrets"), environment({**aws.environment(), **beside}):
+            create_secrets(plan, key=encryption_key(aws), oci_key=oci.key_id if oci else None)
         with timed(seconds, "provision"):
             rotators = _provision(plan, servers, aws)
-        beside = operator(oci, folder) if oci else {}
         endpoint = {name: beside[name] for name in (OCI_ENDPOINT_VARIABLE,) if name in beside}
         deployed = DeployedStack(aws, STACK, folder / "deployed", environment=endpoint)
         standby = None
         if oci:
             know_deployed(aws, oci, deployed)
-            make_secrets(oci, plan, rotators)
+            make_secrets(oci, rotators)
             standby = stack.enter_context(running_standby(aws, oci, STACK, folder, plan_file))
         functions = stack.enter_context(deployed.running())
         yield DeployedWorld(
@@ -222,7 +225,8 @@ def _provision(plan: Plan, servers: Mapping[str, DatabaseServer], aws: AwsSandbo
             KmsKeyId=encryption_key(aws),
         )
     for secret in wanted(plan):
-        tag(client, secret.name, secret.tags(STACK))
+        if secret.kind not in ROTATED:
+            tag(client, secret.name, secret.tags(STACK))
     for credential in plan.credentials:
         provision(plan, credential, servers, rotators)
         activate(aws.client("dynamodb"), LOCK_TABLE, credential)

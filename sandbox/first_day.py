@@ -1,16 +1,51 @@
-"""What an operator orders before a credential's first rotation, as `lockstep plan activate` and `lockstep enrol` do.
+"""What happens before a first rotation, as by `lockstep secrets create`, `lockstep plan activate` and `lockstep enrol`.
 
-Without the orders' audit entries, so that an estate's chains begin with its first run.
+Orders are given without their audit entries, so that an estate's chains begin with its first run.
 """
 
 from typing import TYPE_CHECKING
 
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
+from lockstep.cli.operator import operator
+from lockstep.cli.secrets import Report, aws_room, carried_out, oci_room
+from lockstep.doctor.oci_tenancy import vault_of
+from lockstep.identity import DEPLOYER
 from lockstep.model import Credential
 from lockstep.orders import Activate, Enrol
+from lockstep.plan import Plan
+from lockstep.provision.decide import RingTerms, StackTerms
+from lockstep.stack_names import DEFAULT_STACK
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+
+SECRETS_A_SECOND = 50.0
+"""In each cloud."""
+
+
+def create_secrets(plan: Plan, *, key: str, oci_key: str | None) -> list[Report]:
+    """Make the secrets of credentials as both deployments do, with the clouds that this process' environment names.
+
+    Args:
+        plan: The plan.
+        key: The ARN of the stack's key.
+        oci_key: The OCID of Terraform's key; None: the plan has no store in OCI.
+    """
+    clouds = operator(plan, identity=DEPLOYER)
+    terms = StackTerms(stack=DEFAULT_STACK, key=key)
+    rooms = [aws_room(plan, clouds.aws, terms, rate=SECRETS_A_SECOND)]
+    if oci_key:
+        vault = vault_of(plan)
+        ring = RingTerms(
+            region=vault.region,
+            compartment_id=vault.compartment_id,
+            vault_id=vault.vault_id,
+            key_id=oci_key,
+            freeform_tags={"lockstep-stack": DEFAULT_STACK},
+        )
+        rooms.append(oci_room(plan, clouds, ring, rate=SECRETS_A_SECOND))
+    return [carried_out(room, is_quiet=True) for room in rooms]
 
 
 def activate(client: "DynamoDBClient", table: str, credential: Credential) -> None:

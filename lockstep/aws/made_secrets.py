@@ -1,23 +1,21 @@
-"""AWS Secrets Manager: secrets that are made outside a stack, as the stack makes them.
+"""AWS Secrets Manager: the secrets of credentials, as a place where secrets are made.
 
     decide    DescribeSecret
     make      CreateSecret, with the tags: there is no secret without them
     tag       TagResource
-    listed    ListSecrets, for each hundred secrets; what changed in the last minutes may be missing
 
 No value is ever read, or written into a secret that exists.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lockstep.adoption import Found, Wanted
+from lockstep.adoption import Wanted
 from lockstep.aws.clients import STORE_ERRORS, translated
-from lockstep.aws.secret_tags import describe, found_in, tag
-from lockstep.provision.content import AWS_DESCRIPTION
+from lockstep.aws.secret_tags import describe, tag
+from lockstep.provision.content import AWS_DESCRIPTION, FIRST_TEXT
 from lockstep.provision.decide import Decision, StackTerms, in_aws, taken
-from lockstep.tags import STACK_TAG
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -29,15 +27,13 @@ class StackSecrets:
 
     Attributes:
         client: Of the region.
-        terms: What the stack gives them.
+        terms: What they get.
         wanted: What the plan names, by name.
-        new_text: Draws a first content.
     """
 
     client: "SecretsManagerClient"
     terms: StackTerms
     wanted: Mapping[str, Wanted]
-    new_text: Callable[[], str]
 
     def decide(self, name: str) -> Decision:
         """As `Place`.
@@ -55,7 +51,7 @@ class StackSecrets:
                     Name=decision.name,
                     Description=AWS_DESCRIPTION,
                     KmsKeyId=self.terms.key,
-                    SecretString=self.new_text(),
+                    SecretString=FIRST_TEXT,
                     Tags=[{"Key": key, "Value": value} for key, value in decision.tags.items()],
                 )
             except self.client.exceptions.ResourceExistsException:
@@ -69,24 +65,3 @@ class StackSecrets:
     def taken(self, name: str) -> Decision:
         """As `Place`."""
         return taken(name)
-
-
-def listed(client: "SecretsManagerClient", stack: str) -> Iterator[tuple[str, Found]]:
-    """Every secret with the tag of a stack, those included that are scheduled for deletion.
-
-    Raises:
-        StoreAccessDeniedError: The identity may not list them; likewise the other Store* errors.
-    """
-    # The filter takes what begins with the words, in any case
-    # (https://docs.aws.amazon.com/secretsmanager/latest/userguide/manage_search-secret.html).
-    wanted = [{"Key": "tag-key", "Values": [STACK_TAG]}, {"Key": "tag-value", "Values": [stack]}]
-    with translated(STORE_ERRORS, store="aws"):
-        pages = client.get_paginator("list_secrets").paginate(
-            Filters=wanted,  # type: ignore[arg-type]  # literals that a list forgets
-            IncludePlannedDeletion=True,
-            PaginationConfig={"PageSize": 100},
-        )
-        for entry in (entry for page in pages for entry in page["SecretList"]):
-            found = found_in(entry)
-            if found.tags.get(STACK_TAG) == stack:
-                yield entry["Name"], found

@@ -24,11 +24,10 @@ def describe(client: "SecretsManagerClient", name: str) -> Found | None:
             reply = client.describe_secret(SecretId=name)
         except client.exceptions.ResourceNotFoundException:
             return None
-        return found_in(reply)
+        return _found(reply)
 
 
-def found_in(entry: Mapping[str, Any]) -> Found:
-    """What DescribeSecret, or a row of ListSecrets, says of a secret."""
+def _found(entry: Mapping[str, Any]) -> Found:
     return Found(
         arn=entry["ARN"],
         tags={tag["Key"]: tag["Value"] for tag in entry.get("Tags", [])},

@@ -7,7 +7,6 @@ import typer
 from lockstep import __version__
 from lockstep.cli import (
     activate,
-    adopt,
     agent,
     audit,
     diff,
@@ -20,11 +19,11 @@ from lockstep.cli import (
     lock,
     pause,
     plan,
-    provision,
     publish,
     report,
     retire,
     rotate,
+    secrets,
     serve,
     sessions,
     status,
@@ -47,8 +46,7 @@ plan.app.command("diff")(diff.diff)
 plan.app.command("publish")(publish.publish)
 app.command("init")(init.init)
 app.add_typer(plan.app, name="plan")
-app.command("adopt")(adopt.adopt)
-app.command("provision")(provision.provision)
+app.add_typer(secrets.app, name="secrets")
 app.command("agent")(agent.agent)
 app.command("doctor")(doctor.doctor)
 app.command("status")(status.status)

@@ -6,19 +6,17 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from lockstep.adoption import MOST_WITH_SECRETS, ROTATED, Wanted, wanted
+from lockstep.adoption import ROTATED, Wanted, wanted
 from lockstep.doctor import commands
 from lockstep.doctor.checks import Check
 from lockstep.doctor.context import Context
 from lockstep.doctor.findings import Answer, failed, passed, warning
-from lockstep.environment import EnvironmentalError
 from lockstep.errors import StoreAccessDeniedError
 from lockstep.identity import oci_api_key, oci_client_secret
 from lockstep.model import AdminSecret
 from lockstep.plan import Plan
 from lockstep.plan_admins import is_plain_name
 from lockstep.quotas import NEAR, VERSIONS
-from lockstep.stack_names import SECRETS_OUTPUT
 from lockstep.tags import SecretKind
 
 Described = Mapping[str, Any]
@@ -70,8 +68,7 @@ def exist(context: Context) -> Iterator[Answer]:
 def _make(context: Context, one: Wanted) -> str:
     stack = context.stack
     if one.kind in ROTATED:
-        provision = commands.lockstep("provision", "--cloud", "aws", "--stack", stack)
-        return provision if _is_provisioned(context) else commands.DEPLOY_AWS
+        return commands.lockstep("secrets", "create", "--cloud", "aws", "--stack", stack)
     if not is_plain_name(one.name):
         return "lockstep plan check  # then correct admin_secret"
     tags = [f"Key={key},Value={value}" for key, value in one.tags(stack).items()]
@@ -81,17 +78,6 @@ def _make(context: Context, one: Wanted) -> str:
         *("--name", one.name, "--secret-string", "file://secret.json", "--kms-key-id", f"alias/{stack}"),
         *("--tags", *tags),
     )
-
-
-def _is_provisioned(context: Context) -> bool:
-    """Whether `lockstep provision` makes them: as the stack says, or else by the size of the plan."""
-    try:
-        says = context.aws.stack_outputs(context.stack).get(SECRETS_OUTPUT)
-    except EnvironmentalError:
-        says = None
-    if says is None:
-        return len(context.plan.credential_sections) > MOST_WITH_SECRETS
-    return says == "provision"
 
 
 def labels(context: Context) -> Iterator[Answer]:
@@ -121,7 +107,7 @@ def tags(context: Context) -> Iterator[Answer]:
         has = {tag["Key"]: tag["Value"] for tag in found.get("Tags", [])}
         lacking = [f"{k}={v}" for k, v in one.tags(context.stack).items() if has.get(k) != v]
         if lacking:
-            adopt = commands.lockstep("adopt", "--stack", context.stack, "--yes")
+            adopt = commands.lockstep("secrets", "tag", "--stack", context.stack, "--yes")
             return failed(one.name, f"it lacks {', '.join(lacking)}, so no function may use it", adopt)
         return passed(one.name, "it has the tags of the stack")
 
@@ -265,7 +251,7 @@ CHECKS = (
         title="secrets",
         looks_at="whether every secret in AWS that the plan names exists, and is not to be deleted",
         means="runs fail with SecretNotFoundError",
-        command="make deploy-aws  # or lockstep provision --cloud aws, where the setting secrets says so",
+        command="lockstep secrets create --cloud aws",
         ask=exist,
         needs=_NEEDS,
     ),
@@ -283,7 +269,7 @@ CHECKS = (
         title="tags of the secrets",
         looks_at="the tags `lockstep:stack` and `lockstep:secret` of each secret that is given by name",
         means="the functions' policies do not allow them to use it",
-        command="lockstep adopt --yes",
+        command="lockstep secrets tag --yes",
         ask=tags,
         needs=_NEEDS,
     ),

@@ -26,8 +26,6 @@ def lockstep(*words: str) -> str:
 
 DEPLOY_AWS = "make deploy-aws"
 DEPLOY_OCI = "make deploy-oci"
-PROVISION_OCI = "lockstep provision --cloud oci --terraform provision.json"
-"""The file is what Terraform's output `provision` says."""
 DEPLOY_IMAGE_OCI = (
     "make image-oci IMAGE=REPOSITORY:TAG && docker push REPOSITORY:TAG && "
     f"TF_VAR_image=REPOSITORY:TAG {DEPLOY_OCI}"

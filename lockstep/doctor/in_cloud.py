@@ -253,7 +253,7 @@ CHECKS = (
         title="stores, inside",
         looks_at="whether generate, update_secrets and the OCI function may read both secrets in each store",
         means="no run gets beyond that step",
-        command="lockstep adopt; docs/iam.md, docs/iam-oci.md",
+        command="lockstep secrets tag; docs/iam.md, docs/iam-oci.md",
     ),
     _check(
         "inside.audit-log",

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from lockstep.adoption import MOST_WITH_SECRETS
 from lockstep.doctor import commands
 from lockstep.doctor.checks import Check, with_oci
 from lockstep.doctor.context import Context
@@ -69,9 +68,7 @@ def the_vault(context: Context) -> Iterator[Answer]:
 def slots(context: Context) -> Iterator[Answer]:
     """Each slot of each ring is there, and stays."""
     compartment = vault_of(context.plan).compartment_id
-    fleet = len(context.plan.credential_sections) > MOST_WITH_SECRETS
-    make = commands.PROVISION_OCI if fleet else commands.DEPLOY_OCI
-    yield from _are_there(context, compartment, slots_of(context.plan), make)
+    yield from _are_there(context, compartment, slots_of(context.plan), commands.DEPLOY_OCI)
 
 
 def own_secrets(context: Context) -> Iterator[Answer]:

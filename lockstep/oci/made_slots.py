@@ -1,14 +1,13 @@
-"""OCI Vault: slots that are made outside Terraform, as Terraform makes them.
+"""OCI Vault: the slots of rings, as a place where secrets are made.
 
     decide    ListSecrets, once for the rings' compartment and for Lockstep's own; again, by name, for what was tried
     make      CreateSecret, with content and tags
-    listed    as decide
 
 No content is ever read, or written into a slot that exists.
 """
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from threading import Lock
 from typing import NoReturn
 
@@ -18,7 +17,7 @@ from oci.exceptions import ServiceError  # type: ignore[import-untyped]  # likew
 from lockstep.errors import LockstepError, StoreAccessDeniedError, StoreRejectedError
 from lockstep.oci.clients import OciClients, Trouble, Untyped
 from lockstep.oci.vault import STORE_ERRORS
-from lockstep.provision.content import OCI_DESCRIPTION, OCI_TEXT
+from lockstep.provision.content import FIRST_TEXT, OCI_DESCRIPTION
 from lockstep.provision.decide import Decision, FoundSlot, RingTerms, in_oci, taken
 
 _ERRORS: Mapping[Trouble, type[LockstepError]] = {
@@ -41,7 +40,7 @@ class RingSlots:
 
     Args:
         clients: Of the vault's region.
-        terms: What Terraform gives each slot.
+        terms: What each slot gets.
         own_compartment_id: Lockstep's other compartment, where a slot may be by mistake.
         store: The store's name, for errors.
     """
@@ -79,7 +78,7 @@ class RingSlots:
             freeform_tags=dict(decision.tags),
             defined_tags=_nested(self._terms.defined_tags) or None,
             secret_content=models.Base64SecretContentDetails(
-                content=base64.b64encode(OCI_TEXT.encode()).decode("ascii")
+                content=base64.b64encode(FIRST_TEXT.encode()).decode("ascii")
             ),
         )
         with self._clients.translated(_ERRORS, store=self._store, secret=decision.name):
@@ -99,11 +98,6 @@ class RingSlots:
         """As `Place`."""
         words = f"query vaultsecret resources where displayName = '{name}'"
         return taken(name, f'oci search resource structured-search --query-text "{words}"')
-
-    def listed(self) -> Iterator[tuple[str, FoundSlot]]:
-        """Every secret in the rings' compartment, by name, as it is now; errors as `decide`."""
-        found = self._all().items()
-        yield from (one for one in found if one[1].compartment_id == self._terms.compartment_id)
 
     def _all(self, name: str | None = None) -> dict[str, FoundSlot]:
         """The secrets of the vault in both compartments; of one name, or all."""

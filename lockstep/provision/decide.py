@@ -43,7 +43,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackTerms:
-    """What a stack gives each of its secrets in AWS.
+    """What the secrets of a stack in AWS get.
 
     Attributes:
         stack: `stack` in cdk.json.
@@ -61,7 +61,7 @@ class StackTerms:
 
 
 def rotated_in_aws(plan: Plan, credential_ids: tuple[str, ...] = ()) -> list[Wanted]:
-    """The secrets in AWS that a stack makes of a plan.
+    """The secrets in AWS of the credentials of a plan.
 
     Args:
         plan: The plan.
@@ -81,12 +81,13 @@ def _names(plan: Plan, credential_ids: tuple[str, ...]) -> list[str]:
 def in_aws(one: Wanted, found: Found | None, terms: StackTerms) -> Decision:
     """What becomes of a secret in AWS.
 
-    What people made keeps its tags, and so is of no use to the functions, until they consent with `lockstep adopt`.
+    What people made keeps its tags, and so is of no use to the functions, until they consent with
+    `lockstep secrets tag`.
 
     Args:
         one: What the plan names.
         found: What is there.
-        terms: What the stack gives it.
+        terms: What it gets.
     """
     tags = terms.tags_of(one)
     if found is None:
@@ -96,8 +97,8 @@ def in_aws(one: Wanted, found: Found | None, terms: StackTerms) -> Decision:
         restore = commands.aws(one.region, "secretsmanager restore-secret", "--secret-id", one.name)
         return _refused(one.name, *judged.problems, command=restore if found.is_deleted else None)
     if STACK_TAG not in found.tags:
-        text = "it exists, and no stack has made it: its value may be in use, and stays; adopt it by its tags"
-        command = commands.lockstep("adopt", "--stack", terms.stack, "--yes")
+        text = "it exists, and people made it: its value may be in use, and stays; its tags let the functions use it"
+        command = commands.lockstep("secrets", "tag", "--stack", terms.stack, "--yes")
         return _refused(one.name, text, command=command)
     lacking = {key: value for key, value in tags.items() if found.tags.get(key) != value}
     return Decision(
@@ -143,7 +144,7 @@ class FoundSlot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RingTerms:
-    """What Terraform gives each slot in OCI: its output `provision`.
+    """What each slot in OCI gets: the output `secrets` of Terraform.
 
     Attributes:
         region: Of the vault.
@@ -152,7 +153,6 @@ class RingTerms:
         key_id: The key that encrypts the slots.
         freeform_tags: Those of Terraform.
         defined_tags: Likewise, by `Namespace.Key`.
-        managed: How many slots Terraform manages.
     """
 
     region: str
@@ -161,7 +161,6 @@ class RingTerms:
     key_id: str
     freeform_tags: Mapping[str, str]
     defined_tags: Mapping[str, str] = field(default_factory=dict)
-    managed: int = 0
 
 
 def slots_in_oci(plan: Plan, vault: OciVault, credential_ids: tuple[str, ...] = ()) -> list[str]:

@@ -1,4 +1,4 @@
-"""How the stacks are deployed, as far as their secrets depend on it: `cdk.json`, and an output of Terraform."""
+"""How the sides are deployed, as far as secrets depend on it: `cdk.json`, and an output of Terraform."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -43,7 +43,7 @@ def stack_settings(cdk_json: object) -> StackSettings:
 
 
 def ring_terms(output: object, *, region: str) -> RingTerms:
-    """What the output `provision` of Terraform says.
+    """What the output `secrets` of Terraform says.
 
     Args:
         output: The document.

@@ -68,7 +68,7 @@ variable "adopt_audit_bucket" {
 }
 
 variable "adopted_secrets" {
-  description = "Secrets that exist: the OCID by the name in Vault, such as {\"multi-cloud.app_user.0\" = \"ocid1.vaultsecret…\"}. Their contents stay."
+  description = "Secrets that exist: the OCID by the name in Vault, such as {\"lockstep.admin.orders\" = \"ocid1.vaultsecret…\"}. Their contents stay."
   type        = map(string)
   default     = {}
 
@@ -79,7 +79,7 @@ variable "adopted_secrets" {
 }
 
 variable "retired_slots" {
-  description = "Slots of credentials, or of a larger ring, that have left the plan: their names in Vault. They stay as they are."
+  description = "Slots of credentials, or of a larger ring, that have left the plan, as long as they exist: their names in Vault."
   type        = list(string)
   default     = []
 }

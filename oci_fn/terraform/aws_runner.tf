@@ -25,7 +25,7 @@ resource "oci_identity_policy" "aws_runner" {
 
     precondition {
       condition     = length(local.unknown_names) == 0
-      error_message = "adopted_secrets: the plan has no secret with this name in Vault: ${join(", ", local.unknown_names)}. Slots end in a number, such as multi-cloud.app_user.0."
+      error_message = "adopted_secrets: the plan has no secret with this name in Vault: ${join(", ", local.unknown_names)}."
     }
 
     precondition {
@@ -40,7 +40,7 @@ resource "oci_identity_policy" "aws_runner" {
 
     precondition {
       condition     = length(local.other_compartment) == 0
-      error_message = "adopted_secrets: slots must be in the compartment of the rings, others in Lockstep's own one. Move these there (oci vault secret change-compartment): ${join(", ", local.other_compartment)}."
+      error_message = "adopted_secrets: they must be in Lockstep's own compartment. Move these there (oci vault secret change-compartment): ${join(", ", local.other_compartment)}."
     }
   }
 }

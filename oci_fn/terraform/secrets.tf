@@ -1,48 +1,20 @@
-# Secrets are created with placeholders, so that the state holds no credential. Terraform never changes their later content.
-# One that exists is adopted by its OCID: Terraform only looks at it. With `secrets = "provision"` the slots are made by
-# `lockstep provision` instead, and Terraform looks them up by name.
+# Secrets to fill in are created with placeholders, so that the state holds no credential. Terraform never changes their later
+# content. One that exists is adopted by its OCID: Terraform only looks at it. The slots of the rings are made by
+# `lockstep secrets create`, and looked up by name.
 
 locals {
-  placeholder = base64encode(jsonencode({ placeholder = "the first rotation replaces this" }))
-  fill_in     = base64encode(jsonencode({ placeholder = "an administrator replaces this by hand" }))
+  fill_in = base64encode(jsonencode({ placeholder = "an administrator replaces this by hand" }))
 
   slot_names = distinct(concat(flatten(values(local.slots)), var.retired_slots))
   hand_names = distinct(concat(tolist(local.by_hand), var.retired_secrets))
   adopted    = keys(var.adopted_secrets)
 
-  managed_slots = var.secrets == "provision" ? [] : [for name in local.slot_names : name if !contains(local.adopted, name)]
-  slots_there = {
-    for s in data.oci_vault_secrets.rings.secrets : s.secret_name => s.id
-    if var.secrets == "provision" && s.state == "ACTIVE" && s.vault_id == local.vault_id
+  slot_ids = {
+    for s in data.oci_vault_secrets.rings.secrets : s.secret_name => s.id if s.state == "ACTIVE" && s.vault_id == local.vault_id
   }
-  slot_ids = merge(local.slots_there, { for name, s in oci_vault_secret.slot : name => s.id }, {
-    for name in local.slot_names : name => var.adopted_secrets[name] if contains(local.adopted, name)
-  })
   by_hand_ids = merge({ for name, s in oci_vault_secret.by_hand : name => s.id }, {
     for name in local.hand_names : name => var.adopted_secrets[name] if contains(local.adopted, name)
   })
-}
-
-resource "oci_vault_secret" "slot" {
-  for_each = toset(local.managed_slots)
-
-  compartment_id = local.rings
-  vault_id       = local.vault_id
-  key_id         = local.secrets_key_id
-  secret_name    = each.key
-  description    = "A slot of a ring. Lockstep rotates it."
-  freeform_tags  = local.freeform_tags
-  defined_tags   = local.defined_tags
-
-  secret_content {
-    content_type = "BASE64"
-    content      = local.placeholder
-  }
-
-  lifecycle {
-    prevent_destroy = true
-    ignore_changes  = [secret_content, metadata]
-  }
 }
 
 resource "oci_vault_secret" "by_hand" {
@@ -99,23 +71,21 @@ data "oci_vault_secret" "adopted" {
 }
 
 locals {
-  unknown_names = setsubtract(local.adopted, concat(local.slot_names, local.hand_names, tolist(local.mac_secrets)))
+  unknown_names = setsubtract(local.adopted, concat(local.hand_names, tolist(local.mac_secrets)))
   misnamed      = [for name, s in data.oci_vault_secret.adopted : "${s.secret_id} is named ${s.secret_name}, not ${name}" if s.secret_name != name]
   other_vault   = [for name, s in data.oci_vault_secret.adopted : name if s.vault_id != local.vault_id]
   other_compartment = [
-    for name, s in data.oci_vault_secret.adopted : name
-    if s.compartment_id != (contains(local.slot_names, name) ? local.rings : local.own)
+    for name, s in data.oci_vault_secret.adopted : name if s.compartment_id != local.own
   ]
 }
 
-output "provision" {
-  description = "What `lockstep provision` gives each slot. Hand it over with --terraform."
+output "secrets" {
+  description = "What `lockstep secrets create` gives each slot. Hand it over with --terraform."
   value = {
     compartment_id = local.rings
     vault_id       = local.vault_id
     key_id         = local.secrets_key_id
     freeform_tags  = local.freeform_tags
     defined_tags   = local.defined_tags
-    managed        = length(local.managed_slots)
   }
 }

@@ -54,17 +54,6 @@ variable "key_protection" {
   }
 }
 
-variable "secrets" {
-  description = "Who makes the slots of the rings: terraform, or provision, which is `lockstep provision`, for more than 100 credentials. Before you change it to provision, run `terraform state rm oci_vault_secret.slot`, which deletes none; before you change it back, add what `lockstep provision --imports` writes."
-  type        = string
-  default     = "terraform"
-
-  validation {
-    condition     = contains(["terraform", "provision"], var.secrets)
-    error_message = "secrets must be terraform or provision."
-  }
-}
-
 variable "image" {
   description = "The image of the function in the registry of the region. If it is empty, everything but the OCI runner is created."
   type        = string

@@ -1,8 +1,8 @@
 """Starts a fleet: both clouds, databases, the deployed stack, and credentials that are handed over or enrolled.
 
 1. MariaDB, PostgreSQL and MySQL are started over TLS, AWS is moto, OCI an emulator; a plan names them.
-2. `cdk bootstrap` and `cdk deploy` with the setting `secrets` at `provision`; the plan is published.
-3. `lockstep provision` makes the secrets of both clouds.
+2. `cdk bootstrap` and `cdk deploy`; the plan is published.
+3. `lockstep secrets create` makes the secrets of both clouds.
 4. `lockstep plan sql` makes the accounts. Those that have an application have a password, and `lockstep hand-over` and
    `lockstep plan activate` bring them under management; the others are enrolled.
 """
@@ -47,7 +47,7 @@ from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE
 from sandbox.servers import default_servers, login_text, make_database, provision, set_password
 
 RATE = "50"
-"""Secrets that `lockstep provision` makes in a second, in each cloud."""
+"""Secrets that `lockstep secrets create` makes in a second, in each cloud."""
 SLOTS = 4
 _SIDE_BY_SIDE = 4
 _COMMAND_SECONDS = 900
@@ -139,16 +139,15 @@ def running_fleet(size: Size, tell: Tell) -> Iterator[Fleet]:
                 "bundle": str(folder / "bundle"),
                 # Nothing fires a rule by itself here.
                 "schedules": "true",
-                "secrets": "provision",
             }
             cli = CdkCli(aws, folder / "cdk.out")
             cli.bootstrap()
             cli.deploy(settings)
             deployment = Deployment.of(plan, Settings.from_context(settings.get))
             Publication(deployment, aws.client("s3")).publish()
-        tell("making the secrets: lockstep provision")
-        with timed(seconds, "provision"):
-            _provision(folder, oci, operator)
+        tell("making the secrets: lockstep secrets create")
+        with timed(seconds, "secrets"):
+            _create_secrets(folder, oci, operator)
         deployed = DeployedStack(
             aws, STACK, folder / "deployed", environment={OCI_ENDPOINT_VARIABLE: oci.endpoint}
         )
@@ -190,10 +189,10 @@ def _write_plan(
     return plans.write_plan(folder / "lockstep.yaml", document)
 
 
-def _provision(folder: Path, oci: OciSandbox, operator: Mapping[str, str]) -> None:
+def _create_secrets(folder: Path, oci: OciSandbox, operator: Mapping[str, str]) -> None:
     """Make the secrets of both clouds side by side."""
     create_audit_bucket(oci, AUDIT_BUCKET, tier="Standard")
-    terms = folder / "provision.json"
+    terms = folder / "secrets.json"
     terms.write_text(
         json.dumps(
             {
@@ -202,13 +201,12 @@ def _provision(folder: Path, oci: OciSandbox, operator: Mapping[str, str]) -> No
                 "key_id": oci.key_id,
                 "freeform_tags": {"lockstep-stack": STACK},
                 "defined_tags": None,
-                "managed": 0,
             }
         )
     )
     words = (("--cloud", "aws"), ("--cloud", "oci", "--terraform", str(terms)))
     with ThreadPoolExecutor(len(words)) as pool:
-        list(pool.map(lambda w: lockstep(operator, "provision", "--rate", RATE, *w), words))
+        list(pool.map(lambda w: lockstep(operator, "secrets", "create", "--rate", RATE, *w), words))
 
 
 def _make_accounts(fleet: Fleet) -> None:

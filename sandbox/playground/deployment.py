@@ -8,19 +8,21 @@ import base64
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import astuple
 from pathlib import Path
 
 from lockstep import wiring
 from lockstep.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
-from lockstep.model import ROTATOR, AdminSecret, Credential, Engine, Login, SecretStr
+from lockstep.model import ROTATOR, AdminSecret, Engine, Login, SecretStr
 from lockstep.plan import Plan
 from lockstep.plan_file import load_source
 from lockstep.scope import check_scope
+from lockstep.stack_names import DEFAULT_STACK
 from lockstep.store_kinds.oci_names import oci_name, slot_name
 from lockstep.store_kinds.oci_vault import OciVault
 from sandbox.aws.resources import create_audit_bucket, create_lock_table, create_mac_key
 from sandbox.databases import DatabaseServer
-from sandbox.estate import PLACEHOLDER
+from sandbox.first_day import create_secrets
 from sandbox.fn import running_function
 from sandbox.identities import Identities
 from sandbox.oci import resources as in_oci
@@ -45,8 +47,9 @@ def deploy(world: World, plan_file: Path) -> Iterator[str]:
     (plan_file.parent / DEPLOYED).write_text(source.text, encoding="utf-8")
     yield from _admins(world, plan)
     yield from _aws(world, plan)
-    if vault := plan.store(OciVault):
-        yield from _oci(world, plan, vault)
+    if plan.store(OciVault):
+        yield from _oci(world, plan)
+    yield from _of_credentials(world, plan)
     _runners(world, plan, plan_file.parent / DEPLOYED)
     yield f"both clouds run {plan_file.name}" if plan.runners.oci else f"AWS runs {plan_file.name}"
 
@@ -65,28 +68,35 @@ def _aws(world: World, plan: Plan) -> Iterator[str]:
         yield f"AWS: key {audit.mac_key}"
     for name in plan.runners.aws.secrets.values():
         yield from _secret_in_aws(world, name, world.keys.in_aws[OCI_KEY_SECRET])
-    for credential in plan.credentials:
-        for name in _secrets(credential):
-            yield from _secret_in_aws(world, name, PLACEHOLDER)
 
 
-def _oci(world: World, plan: Plan, vault: OciVault) -> Iterator[str]:
-    if not _in_vault(world, slot_name(_secrets(plan.credentials[0])[0], 0)) and plan.audit.oci:
+def _oci(world: World, plan: Plan) -> Iterator[str]:
+    if not _in_vault(world, slot_name(plan.credentials[0].secret_names.app_user, 0)) and plan.audit.oci:
         # Entries can be read at once; in a tenancy they are archived.
         in_oci.create_audit_bucket(world.oci, plan.audit.oci.bucket, tier="Standard")
         yield f"OCI: audit bucket {plan.audit.oci.bucket}"
-    for credential in plan.credentials:
-        for name in _secrets(credential):
-            slots = [i for i in range(vault.ring) if not _in_vault(world, slot_name(name, i))]
-            for i in slots:
-                in_oci.create_secret(world.oci, slot_name(name, i), PLACEHOLDER.encode())
-            if slots:
-                yield f"OCI: {len(slots)} secrets for {name}, with placeholders"
     if plan.audit.oci:
         mac_key = base64.b64encode(secrets.token_bytes(48)).decode()
         yield from _secret_in_oci(world, plan.audit.oci.mac_secret, mac_key)
     for name in plan.runners.oci.secrets.values() if plan.runners.oci else ():
         yield from _secret_in_oci(world, name, world.keys.in_oci[AWS_KEY_SECRET])
+
+
+def _of_credentials(world: World, plan: Plan) -> Iterator[str]:
+    """Make the secrets of credentials, with placeholders, as both deployments do."""
+    kms = world.aws.client("kms")
+    alias = f"alias/{DEFAULT_STACK}"
+    if alias not in [a["AliasName"] for a in kms.list_aliases()["Aliases"]]:
+        kms.create_alias(AliasName=alias, TargetKeyId=kms.create_key()["KeyMetadata"]["KeyId"])
+    key = kms.describe_key(KeyId=alias)["KeyMetadata"]["Arn"]
+    oci_key = world.oci.key_id if plan.store(OciVault) else None
+    for report in create_secrets(plan, key=key, oci_key=oci_key):
+        made = {outcome.decision.name for outcome in report.outcomes if outcome.is_done}
+        for name in (name for c in plan.credentials for name in astuple(c.secret_names)):
+            if name in made:
+                yield f"AWS: secret {name}, with a placeholder"
+            elif slots := made & {slot_name(name, i) for i in range(len(made))}:
+                yield f"OCI: {len(slots)} secrets for {name}, with placeholders"
 
 
 def _admins(world: World, plan: Plan) -> Iterator[str]:
@@ -122,7 +132,7 @@ def _secret_in_aws(world: World, name: str, text: str) -> Iterator[str]:
         client.create_secret(Name=name, SecretString=text)
     except client.exceptions.ResourceExistsException:
         return
-    yield f"AWS: secret {name}{_placeholder(text)}"
+    yield f"AWS: secret {name}"
 
 
 def _secret_in_oci(world: World, name: str, text: str) -> Iterator[str]:
@@ -133,14 +143,6 @@ def _secret_in_oci(world: World, name: str, text: str) -> Iterator[str]:
 
 def _in_vault(world: World, name: str) -> bool:
     return world.oci.vault.named(oci_name(name), world.oci.vault_id) is not None
-
-
-def _secrets(credential: Credential) -> list[str]:
-    return [credential.secret_names.app_user, credential.secret_names.connection_blob]
-
-
-def _placeholder(text: str) -> str:
-    return ", with a placeholder" if text == PLACEHOLDER else ""
 
 
 def _runners(world: World, plan: Plan, deployed: Path) -> None:

@@ -195,7 +195,7 @@ def publish(person: Person) -> None:
     person.run(*words, "--replace")
 
 
-def provision(person: Person) -> None:
+def create_secrets(person: Person) -> None:
     """Make a secret, and tag one; the stack says with which key."""
     aws, plan = person.running.estate.aws, fleet_plan(person)
     key = aws.client("kms").create_key()["KeyMetadata"]["Arn"]
@@ -207,7 +207,7 @@ def provision(person: Person) -> None:
     tags = [{"Key": STACK_TAG, "Value": "fleet"}]
     aws.client("secretsmanager").create_secret(Name="fleet/a", SecretString="{}", KmsKeyId=key, Tags=tags)
     for more, told in ((["--dry-run"], "1 to make, 1 to tag"), ([], "1 made, 1 tagged")):
-        shown = person.run("provision", "-p", str(plan), "--stack", "fleet", *more)
+        shown = person.run("secrets", "create", "-p", str(plan), "--stack", "fleet", *more)
         assert told in shown.stdout
 
 
@@ -223,8 +223,8 @@ ACTS: Mapping[str, Callable[[Person], object]] = {
     "orders": give_orders,
     "plan publish": publish,
     "audit acknowledge": acknowledge,
-    "adopt": lambda person: person.run("adopt", "--yes"),
-    "provision": provision,
+    "secrets tag": lambda person: person.run("secrets", "tag", "--yes"),
+    "secrets create": create_secrets,
     "sessions": lambda person: person.run("sessions", person.case.credential.id),
     "rotate": rotate,
     "rotate --revoke-previous --yes": lambda person: revoke(person, "--yes"),

@@ -38,7 +38,7 @@ CLOUD = {
         ("doctor",),
         ("status",),
         ("serve",),
-        ("adopt",),
+        ("secrets", "tag"),
         ("rotate",),
         ("pause",),
         ("resume",),
@@ -207,7 +207,7 @@ def test_who_gets_no_credentials_does_not_hear_of_a_table(
         ).encode()
         for name, value in {**variables, "AWS_ENDPOINT_URL": server.endpoint}.items():
             monkeypatch.setenv(name, value)
-        for path in (("status",), ("lock", "show"), ("audit", "show"), ("adopt",), ("rotate",)):
+        for path in (("status",), ("lock", "show"), ("audit", "show"), ("secrets", "tag"), ("rotate",)):
             shown = run(words_of(path), "commands_refused")
             assert (shown.exit_code, "AwsCredentialsUnavailableError" in shown.output) == (3, True), (
                 shown.output

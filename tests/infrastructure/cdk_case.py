@@ -46,7 +46,6 @@ _KINDS = {
     "AWS::Lambda::Function": ("function", "FunctionName"),
     "AWS::Logs::LogGroup": ("log", "LogGroupName"),
     "AWS::S3::Bucket": ("bucket", "BucketName"),
-    "AWS::SecretsManager::Secret": ("secret", "Name"),
     "AWS::SQS::Queue": ("queue", "QueueName"),
     "AWS::StepFunctions::StateMachine": ("state machine", "StateMachineName"),
     "AWS::StepFunctions::StateMachineAlias": ("alias", "Name"),

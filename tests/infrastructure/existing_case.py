@@ -26,7 +26,6 @@ from tests.infrastructure.cdk_case import PLAN
 BUCKET = "example-lockstep-audit"
 PLAN_BUCKET = "example-lockstep-audit-plans"
 OWN = [{"Key": "lockstep:stack", "Value": "lockstep"}]
-SECRET = "multi-cloud/app_user"
 
 
 @cache
@@ -54,10 +53,8 @@ def make_table(aws: AwsSandbox, *, tags: list[dict[str, str]] = OWN, key: str = 
     )
 
 
-def make_secret(
-    aws: AwsSandbox, name: str = SECRET, *, tags: list[dict[str, str]] = OWN, **more: str
-) -> None:
-    aws.client("secretsmanager").create_secret(Name=name, SecretString="{}", Tags=tags, **more)
+def make_secret(aws: AwsSandbox, name: str, **more: str) -> None:
+    aws.client("secretsmanager").create_secret(Name=name, SecretString="{}", **more)
 
 
 def make_key(aws: AwsSandbox, alias: str | None, *, tags: list[dict[str, str]] = OWN, **more: str) -> str:
@@ -116,8 +113,6 @@ def make_everything(aws: AwsSandbox, tags: list[dict[str, str]]) -> Mapping[str,
     make_table(aws, tags=tags)
     make_bucket(aws, tags=tags)
     make_plan_bucket(aws, tags=tags)
-    for resource in template().of_type("AWS::SecretsManager::Secret").values():
-        make_secret(aws, resource["Properties"]["Name"], tags=tags, KmsKeyId=keys["encryption"])
     for resource in template().of_type("AWS::Logs::LogGroup").values():
         aws.client("logs").create_log_group(
             logGroupName=resource["Properties"]["LogGroupName"],

@@ -15,6 +15,7 @@ from aws_cdk import App
 
 from cdk.app import make_app
 from cdk.bundle import Bundle, build, read_bundle
+from cdk.deploy import create_secrets
 from cdk.deployment import Deployment, read_deployment
 from cdk.publish import Publication
 from cdk.settings import ROOT, Settings
@@ -206,12 +207,16 @@ class Estate:
         return out
 
     def deploy(self, **settings: object) -> str:
-        """Synthesise and deploy; what the CLI says. The plan is published, as by `make deploy-aws`."""
+        """Synthesise and deploy; what the CLI says. Plan and secrets follow, as by `make deploy-aws`."""
         assembly = self.assembly(settings)
         is_there = self.publish(settings)
         said = self.account.cli.deploy_assembly(assembly)
         if not is_there:
             assert self.publish(settings)
+        chosen = Settings.model_validate({"plan": self.plan_file, "stack": self.stack, **settings})
+        assert create_secrets(
+            Deployment.of(self.plan, chosen), lambda service, _: self.account.aws.client(service)
+        )
         return said
 
     def publish(self, settings: Mapping[str, object]) -> bool:
@@ -291,11 +296,6 @@ class Estate:
                 functions=functions,
             )
 
-    def run_errors(self) -> set[str | None]:
-        """The errors with which a run of each credential ends."""
-        with self._world() as world:
-            return {world.rotate(credential.id).error for credential in self.plan.credentials}
-
     def rotate(self) -> None:
         """Rotate each credential as the fleet does. Each is at a newer generation afterwards, and all is well."""
         before = self.generations()
@@ -355,7 +355,6 @@ class Estate:
             "audit_bucket": True,
             "plan_bucket": True,
             "mac_key": True,
-            "secrets": True,
             "log_groups": True,
         }
         return {**everything, "encryption_key": self.encryption_key, **more}

@@ -9,6 +9,7 @@ from pathlib import Path
 from cdk.settings import ROOT, Settings
 from cdk.sizes import synthesise
 from cdk.template import Template
+from lockstep.adoption import ROTATED, wanted
 from lockstep.plan import Plan
 from lockstep.plan_admins import names_in_aws
 from lockstep.plan_file import load_plan
@@ -106,14 +107,12 @@ def tags(stack: str, kind: str) -> Context:
 
 
 def secrets(stack: str) -> Iterator[tuple[str, str, Context]]:
-    """ARN, kind and tags of every secret of a stack: its own, and those that people made for it."""
+    """ARN, kind and tags of every secret of a stack: those of credentials, and those that people made for it."""
     found = world(stack)
-    for name, secret in found.template.of_type("AWS::SecretsManager::Secret").items():
-        given = {tag["Key"]: tag["Value"] for tag in secret["Properties"]["Tags"]}
-        yield found.template.arn(name), given[SECRET_TAG], tags(given[STACK_TAG], given[SECRET_TAG])
     by_hand = dict.fromkeys(names_in_aws(found.plan), SecretKind.ADMIN)
     by_hand[found.plan.runners.aws.oci_key_secret or ""] = SecretKind.RUNNER_KEY
-    for name, kind in by_hand.items():
+    rotated = {one.name: one.kind for one in wanted(found.plan) if one.kind in ROTATED}
+    for name, kind in {**rotated, **by_hand}.items():
         yield secret_arn(name), kind, tags(stack, kind)
 
 

@@ -8,13 +8,15 @@ import pytest
 
 from cdk import app as cdk_app
 from cdk.bundle import build
-from cdk.deploy import arguments, main, settings_of, unpublishable
+from cdk.deploy import arguments, create_secrets, main, settings_of, unpublishable
 from cdk.deployment import read_deployment
 from cdk.estate import Adopt
 from cdk.existing import Estate
 from cdk.publish import NotPublishedError, Publication
 from cdk.settings import ROOT, NotDeployableError, Settings
 from lockstep.plan_file import load_plan
+from lockstep.stack_names import KEY_OUTPUT
+from lockstep.tags import STACK_TAG
 from sandbox.aws import AwsSandbox
 from sandbox.aws.resources import create_lock_table
 from tests.infrastructure.cdk_case import PLAN
@@ -62,6 +64,7 @@ def test_a_dry_run_says_what_would_be_adopted_and_deploys_nothing(
     (adopt,) = (line.removeprefix("adopt: ") for line in said.splitlines() if line.startswith("adopt: "))
     assert Adopt.model_validate_json(adopt) == Adopt(lock_table=True)
     assert f"after the deployment the plan would be published: s3://{BUCKET}-plans/plans/" in said
+    assert "after it the secrets that are missing would be made" in said
     assert aws.client("cloudformation").list_stacks()["StackSummaries"] == []
 
 
@@ -78,6 +81,33 @@ def test_a_plan_is_published_once_and_what_others_wrote_stops_it(aws: AwsSandbox
     s3.put_object(Bucket=name, Key=f"{folder}/shards/20m-00.json", Body=b"[]")
     with pytest.raises(NotPublishedError, match="1 documents have other content"):
         publication.publish()
+
+
+def test_the_secrets_that_credentials_lack_are_made_with_the_key_and_the_tags_of_the_stack(
+    aws: AwsSandbox, plan: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = aws.client("kms").create_key()["KeyMetadata"]["Arn"]
+    topic = {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": "t"}}
+    template = {"Resources": {"Topic": topic}, "Outputs": {KEY_OUTPUT: {"Value": key}}}
+    aws.client("cloudformation").create_stack(StackName="lockstep", TemplateBody=json.dumps(template))
+    deployment = read_deployment(Settings(plan=plan, tags={"team": "data"}))
+    secrets = aws.client("secretsmanager")
+    secrets.create_secret(Name="multi-cloud/app_user", SecretString="in use")
+    assert not create_secrets(deployment, lambda service, _: aws.client(service))
+    told = capsys.readouterr()
+    assert "multi-cloud/app_user: it exists, and people made it" in " ".join(told.err.split())
+    assert "lockstep secrets tag --stack lockstep --yes" in told.out
+    assert "3 made" in told.out
+    tags = [{"Key": STACK_TAG, "Value": "lockstep"}]
+    secrets.tag_resource(SecretId="multi-cloud/app_user", Tags=tags)
+    assert create_secrets(deployment, lambda service, _: aws.client(service))
+    assert "3 there already, 0 made, 1 tagged" in capsys.readouterr().out
+    made = secrets.describe_secret(SecretId="multi-cloud/connection_blob")
+    assert made["KmsKeyId"] == key
+    assert {"Key": "team", "Value": "data"} in made["Tags"]
+    with refusing("DescribeSecret"):
+        assert not create_secrets(deployment, lambda service, _: aws.client(service))
+    assert "repeat `lockstep secrets create --cloud aws" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("aws")
@@ -258,8 +288,8 @@ def test_a_plan_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]
 
 
 def test_the_cli_gets_the_complete_adopt_and_all_other_arguments() -> None:
-    estate = Estate(adopt=Adopt(secrets=("a",)), taken=(), notes=(), problems=())
-    given = arguments(estate, ["--require-approval", "never"], ["plan=p.yaml", 'adopt={"secrets": false}'])
+    estate = Estate(adopt=Adopt(log_groups=("a",)), taken=(), notes=(), problems=())
+    given = arguments(estate, ["--require-approval", "never"], ["plan=p.yaml", 'adopt={"log_groups": false}'])
     assert given[:3] == ["deploy", "--context", "plan=p.yaml"]
     assert given[-2:] == ["--require-approval", "never"]
     (adopt,) = (part.removeprefix("adopt=") for part in given if part.startswith("adopt="))

@@ -9,13 +9,10 @@ from typing import Any
 import pytest
 
 from cdk.bundle import build
-from cdk.deployment import check_secrets
 from cdk.estate import Adopt
 from cdk.settings import ROOT, NotDeployableError, Settings
-from lockstep.plan_file import load_plan
 from sandbox.aws.policies import Statement, as_list
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, PLAN, VPC, Synthesised, synthesised
-from tests.support.scaled import scaled
 
 UNTAGGABLE = {
     "AWS::CDK::Metadata",
@@ -70,13 +67,6 @@ def _taggable(stack: Synthesised) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def test_every_resource_carries_the_tag_of_its_stack_and_those_of_the_settings(trial: Synthesised) -> None:
     for name, resource in _taggable(trial):
         assert _tags(resource).items() >= {"lockstep:stack": "lockstep", **TAGS}.items(), name
-
-
-def test_secrets_say_what_they_hold(trial: Synthesised) -> None:
-    secrets = trial.resources("AWS::SecretsManager::Secret").values()
-    kinds = {s["Properties"]["Name"]: _tags(s)["lockstep:secret"] for s in secrets}
-    assert set(kinds.values()) == {"app_user", "connection_blob"}
-    assert kinds["multi-cloud/app_user"] == "app_user"
 
 
 def test_every_role_has_the_boundary(trial: Synthesised) -> None:
@@ -136,16 +126,14 @@ def test_every_wrong_setting_is_named_at_once() -> None:
 
 
 @pytest.mark.parametrize("adopted", [True, ["a/b"]])
-def test_secrets_and_log_groups_are_adopted_all_or_by_name(adopted: object) -> None:
-    adopt = Adopt.model_validate({"secrets": adopted, "log_groups": adopted})
-    assert adopt.adopts_secret("a/b")
+def test_log_groups_are_adopted_all_or_by_name(adopted: object) -> None:
+    adopt = Adopt.model_validate({"log_groups": adopted})
     assert adopt.adopts_log_group("a/b")
 
 
 @pytest.mark.parametrize("adopted", [False, ["other"], []])
 def test_what_is_not_named_is_made(adopted: object) -> None:
-    adopt = Adopt.model_validate({"secrets": adopted, "log_groups": adopted})
-    assert not adopt.adopts_secret("a/b")
+    adopt = Adopt.model_validate({"log_groups": adopted})
     assert not adopt.adopts_log_group("a/b")
 
 
@@ -156,7 +144,6 @@ ALL_ADOPTED = {
     "mac_key": True,
     "encryption_key": ADOPTED_KEY,
     "keys": [OTHER_KEY],
-    "secrets": True,
     "log_groups": True,
 }
 IN_CHINA = {name: value for name, value in ALL_ADOPTED.items() if not name.endswith(("key", "keys"))}
@@ -167,7 +154,6 @@ FOUNDATION = {
     "AWS::Logs::LogGroup",
     "AWS::S3::Bucket",
     "AWS::S3::BucketPolicy",
-    "AWS::SecretsManager::Secret",
 }
 
 
@@ -189,7 +175,6 @@ def test_a_stack_that_adopts_everything_makes_none_of_it() -> None:
     ("line", "gone"),
     [
         ({"lock_table": True}, {"AWS::DynamoDB::Table"}),
-        ({"secrets": True}, {"AWS::SecretsManager::Secret"}),
         ({"log_groups": True}, {"AWS::Logs::LogGroup"}),
         ({"audit_bucket": True, "plan_bucket": True}, {"AWS::S3::Bucket", "AWS::S3::BucketPolicy"}),
     ],
@@ -241,39 +226,13 @@ def test_an_adopted_mac_key_is_known_by_its_alias() -> None:
 
 def test_an_adopted_key_encrypts_what_is_made() -> None:
     adopting = _adopting(encryption_key=ADOPTED_KEY)
-    for resource_type in ("AWS::SecretsManager::Secret", "AWS::Logs::LogGroup"):
-        found = adopting.resources(resource_type).values()
-        assert {r["Properties"]["KmsKeyId"] for r in found} == {ADOPTED_KEY}
+    logs = adopting.resources("AWS::Logs::LogGroup").values()
+    assert {log["Properties"]["KmsKeyId"] for log in logs} == {ADOPTED_KEY}
     assert adopting.properties("AWS::DynamoDB::Table")["SSESpecification"]["KMSMasterKeyId"] == ADOPTED_KEY
     for topic in adopting.resources("AWS::SNS::Topic").values():
         assert topic["Properties"]["KmsMasterKeyId"] == ADOPTED_KEY
     (lock,) = _statements(adopting, "generate", "LockKey")
     assert lock["Resource"] == ADOPTED_KEY
-
-
-def test_one_secret_is_adopted_and_the_others_are_made() -> None:
-    made = _adopting(secrets=["multi-cloud/app_user"]).resources("AWS::SecretsManager::Secret").values()
-    assert {s["Properties"]["Name"] for s in made} == {
-        "multi-cloud/connection_blob",
-        "multi-cloud/ledger_user",
-        "multi-cloud/ledger_blob",
-    }
-
-
-def test_secrets_that_are_provisioned_are_not_in_the_template(aws: Synthesised) -> None:
-    provisioned = synthesised(secrets="provision")
-    gone = aws.template["Resources"].keys() - provisioned.template["Resources"].keys()
-    assert {aws.template["Resources"][name]["Type"] for name in gone} == {"AWS::SecretsManager::Secret"}
-    assert not provisioned.resources("AWS::SecretsManager::Secret")
-
-
-def test_a_stack_makes_the_secrets_of_a_hundred_credentials_and_no_more() -> None:
-    plan = load_plan(ROOT / PLAN)
-    check_secrets(scaled(plan, 100), Settings())
-    with pytest.raises(NotDeployableError, match=r"has 202 to make.*lockstep provision --cloud aws"):
-        check_secrets(scaled(plan, 101), Settings())
-    check_secrets(scaled(plan, 101), Settings(secrets="provision"))
-    check_secrets(scaled(plan, 101), Settings(adopt=Adopt(secrets=True)))
 
 
 def test_every_function_can_be_in_the_vpc_and_only_one_reaches_databases() -> None:

@@ -163,7 +163,7 @@ def test_credentials_that_are_divided_into_more_shards_have_their_rules_before_t
 ) -> None:
     plan = scaled(load_plan(ROOT / PLAN), 500)
     (canary, *_) = (c.id for c in plan.credential_sections if c.interval == timedelta(minutes=20))
-    settings = Settings(plan=PLAN, schedules=True, canary=canary, secrets="provision")
+    settings = Settings(plan=PLAN, schedules=True, canary=canary)
     assert len([shard for shard in plan.shards if shard.interval == timedelta(minutes=20)]) > 1
     stack = Synthesised(tmp_path, synthesise(plan, settings, tmp_path).content)
     gate, _ = named(stack, "gate")

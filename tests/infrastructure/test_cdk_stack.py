@@ -13,7 +13,6 @@ from cfnlint.core import get_rules  # type: ignore[import-untyped]  # likewise
 from cdk.bundle import ROOT
 from cdk.deployment import FLEET_DEFINITION, check_deployable, read_deployment
 from cdk.settings import NotDeployableError, Settings
-from lockstep.contents import decode_app_user
 from lockstep.fleet import FleetInput
 from lockstep.plan_file import load_plan
 from lockstep.published.places import PlanInS3, place_of
@@ -99,27 +98,6 @@ def test_the_definition_of_the_fleet_is_the_unchanged_file_too(aws: Synthesised)
     }
 
 
-def test_both_secrets_of_each_credential_hold_a_placeholder_without_a_login(aws: Synthesised) -> None:
-    secrets = aws.resources("AWS::SecretsManager::Secret")
-    assert {s["Properties"]["Name"] for s in secrets.values()} == {
-        "multi-cloud/app_user",
-        "multi-cloud/connection_blob",
-        "multi-cloud/ledger_user",
-        "multi-cloud/ledger_blob",
-    }
-    for secret in secrets.values():
-        # Must not change: with any change CloudFormation generates again, and overwrites what applications use.
-        assert secret["Properties"]["GenerateSecretString"] == {
-            "SecretStringTemplate": '{"placeholder": "lockstep"}',
-            "GenerateStringKey": "generated",
-            "PasswordLength": 32,
-        }
-        assert "SecretString" not in secret["Properties"]
-        assert aws.words(secret["Properties"]["KmsKeyId"]) == "key alias/lockstep"
-    content = json.dumps({"placeholder": "lockstep", "generated": "x" * 32})
-    assert decode_app_user(content, store="aws", secret="multi-cloud/app_user")[0] is None
-
-
 @pytest.mark.parametrize(
     "resource_type",
     [
@@ -129,7 +107,6 @@ def test_both_secrets_of_each_credential_hold_a_placeholder_without_a_login(aws:
         "AWS::Logs::LogGroup",
         "AWS::S3::Bucket",
         "AWS::S3::BucketPolicy",
-        "AWS::SecretsManager::Secret",
     ],
 )
 def test_resources_with_data_outlive_the_stack_but_not_the_failed_deployment_that_made_them(

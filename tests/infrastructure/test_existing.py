@@ -12,7 +12,6 @@ from tests.infrastructure.existing_case import (
     BUCKET,
     OWN,
     PLAN_BUCKET,
-    SECRET,
     looked_at,
     make_bucket,
     make_everything,
@@ -32,7 +31,7 @@ def _aws() -> Iterator[AwsSandbox]:
         yield aws
 
 
-ALL = dict.fromkeys(("lock_table", "audit_bucket", "plan_bucket", "mac_key", "secrets", "log_groups"), True)
+ALL = dict.fromkeys(("lock_table", "audit_bucket", "plan_bucket", "mac_key", "log_groups"), True)
 
 
 def test_in_an_empty_account_everything_is_made(aws: AwsSandbox) -> None:
@@ -50,9 +49,9 @@ def test_what_a_stack_left_behind_is_taken_back_without_asking(aws: AwsSandbox) 
 def test_what_is_of_others_is_refused_with_the_line_that_adopts_it(aws: AwsSandbox) -> None:
     keys = make_everything(aws, [])
     problems = looked_at(aws).problems
-    assert len(problems) == len(template().of_type("AWS::SecretsManager::Secret")) + len(
-        template().of_type("AWS::Logs::LogGroup")
-    ) + len(["table", "audit bucket", "plan bucket", "encryption key", "MAC key"])
+    assert len(problems) == len(template().of_type("AWS::Logs::LogGroup")) + len(
+        ["table", "audit bucket", "plan bucket", "encryption key", "MAC key"]
+    )
     text = "\n".join(problems)
     for line in (
         '"lock_table": true',
@@ -60,7 +59,6 @@ def test_what_is_of_others_is_refused_with_the_line_that_adopts_it(aws: AwsSandb
         '"plan_bucket": true',
         '"mac_key": true',
         f'"encryption_key": "{keys["encryption"]}"',
-        f'"secrets": ["{SECRET}"]',
         f'"log_groups": ["{LOG}"]',
     ):
         assert f"to adopt it, add {line} to adopt" in text
@@ -75,8 +73,6 @@ def test_each_line_adopts_what_it_names(aws: AwsSandbox) -> None:
     estate = looked_at(aws, adopt={**ALL, "encryption_key": keys["encryption"]})
     assert estate.problems == ()
     assert estate.adopt == Adopt.model_validate({**ALL, "encryption_key": keys["encryption"]})
-    (note,) = (n for n in estate.notes if "lockstep adopt" in n)
-    assert SECRET in note
 
 
 def test_an_encryption_key_must_let_the_services_in(aws: AwsSandbox) -> None:
@@ -103,12 +99,6 @@ def test_the_policy_of_an_encryption_key_must_let_the_roles_in(aws: AwsSandbox) 
     assert "lets no IAM policy of the account grant its use" in problem
 
 
-def test_some_secrets_are_adopted_and_the_others_are_made(aws: AwsSandbox) -> None:
-    make_secret(aws, tags=[])
-    for adopted in (True, [SECRET]):
-        assert looked_at(aws, adopt={"secrets": adopted}).adopt.secrets == (SECRET,)
-
-
 @pytest.mark.parametrize(
     "line",
     [
@@ -116,7 +106,6 @@ def test_some_secrets_are_adopted_and_the_others_are_made(aws: AwsSandbox) -> No
         {"audit_bucket": True},
         {"plan_bucket": True},
         {"mac_key": True},
-        {"secrets": [SECRET]},
         {"log_groups": [LOG]},
         {"encryption_key": "arn:aws:kms:eu-central-1:123456789012:key/12345678-1234-1234-1234-123456789012"},
     ],
@@ -126,27 +115,11 @@ def test_what_is_to_be_adopted_must_exist(aws: AwsSandbox, line: Mapping[str, ob
     assert "does not" in problem
 
 
-def test_another_stacks_secret_is_not_adopted(aws: AwsSandbox) -> None:
-    make_secret(aws, tags=[{"Key": "lockstep:stack", "Value": "other"}])
-    (problem,) = looked_at(aws).problems
-    assert "is of the stack other" in problem
-    (problem,) = looked_at(aws, adopt={"secrets": True}).problems
-    assert "only one stack may rotate a secret" in problem
-
-
-def test_a_secret_that_is_being_deleted_is_restored_first(aws: AwsSandbox) -> None:
-    make_secret(aws)
-    aws.client("secretsmanager").delete_secret(SecretId=SECRET, RecoveryWindowInDays=7)
-    (problem,) = looked_at(aws).problems
-    assert f"aws secretsmanager restore-secret --secret-id {SECRET}" in problem
-
-
-def test_the_keys_of_adopted_and_admins_secrets_are_told_to_the_policies(aws: AwsSandbox) -> None:
-    key, admin_key = make_key(aws, None), make_key(aws, None)
-    make_secret(aws, KmsKeyId=key)
-    make_secret(aws, "lockstep/admin/orders", tags=[], KmsKeyId=admin_key)
-    make_secret(aws, "lockstep/admin/ledger", tags=[])  # With the key of AWS, which needs no permission.
-    assert looked_at(aws).adopt.keys == tuple(sorted([key, admin_key]))
+def test_the_keys_of_admins_secrets_are_told_to_the_policies(aws: AwsSandbox) -> None:
+    key = make_key(aws, None)
+    make_secret(aws, "lockstep/admin/orders", KmsKeyId=key)
+    make_secret(aws, "lockstep/admin/ledger")  # With the key of AWS, which needs no permission.
+    assert looked_at(aws).adopt.keys == (key,)
 
 
 def test_a_table_with_another_key_is_refused(aws: AwsSandbox) -> None:

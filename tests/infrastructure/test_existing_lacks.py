@@ -15,9 +15,7 @@ from sandbox.aws import AwsSandbox
 from tests.infrastructure.cdk_case import PLAN
 from tests.infrastructure.existing_case import (
     BUCKET,
-    OWN,
     PLAN_BUCKET,
-    SECRET,
     looked_at,
     make_bucket,
     make_key,
@@ -26,6 +24,7 @@ from tests.infrastructure.existing_case import (
     refusing,
 )
 
+ADMIN = "lockstep/admin/orders"
 ELSEWHERE = "arn:aws:kms:eu-central-1:999988887777:key/0a1b2c3d-0000-0000-0000-000000000000"
 
 
@@ -68,11 +67,12 @@ def test_a_bucket_must_not_hide_entries_before_their_retention_is_over(aws: AwsS
 
 
 def test_what_it_lacks_is_said_together_with_the_line_that_adopts_it(aws: AwsSandbox) -> None:
-    make_secret(aws, tags=[])
-    aws.client("secretsmanager").delete_secret(SecretId=SECRET, RecoveryWindowInDays=7)
+    make_key(aws, "alias/lockstep-audit", tags=[], KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")
+    key_id = aws.client("kms").describe_key(KeyId="alias/lockstep-audit")["KeyMetadata"]["KeyId"]
+    aws.client("kms").schedule_key_deletion(KeyId=key_id, PendingWindowInDays=7)
     line, lack = looked_at(aws).problems
-    assert f'"secrets": ["{SECRET}"]' in line
-    assert "restore-secret" in lack
+    assert '"mac_key": true' in line
+    assert "cancel-key-deletion" in lack
 
 
 def test_what_can_never_be_used_is_not_offered_for_adoption(aws: AwsSandbox) -> None:
@@ -82,17 +82,6 @@ def test_what_can_never_be_used_is_not_offered_for_adoption(aws: AwsSandbox) -> 
     assert bucket.startswith(f"bucket {BUCKET}: it belongs to another account")
     assert plans.startswith(f"bucket {PLAN_BUCKET}: it belongs to another account")
     assert "name another table in the plan (lock.table)" in table
-
-
-def test_a_tag_that_says_something_else_is_told(aws: AwsSandbox) -> None:
-    for tags in (OWN, [*OWN, {"Key": "lockstep:secret", "Value": "connection_blob"}]):
-        make_secret(aws, tags=tags)
-        (note,) = looked_at(aws).notes
-        assert f"{SECRET}: the functions may use a secret only with its tags" in note
-        assert f"`lockstep adopt --plan {PLAN} --stack lockstep --yes`" in note
-        aws.client("secretsmanager").delete_secret(SecretId=SECRET, ForceDeleteWithoutRecovery=True)
-    make_secret(aws, tags=[*OWN, {"Key": "lockstep:secret", "Value": "app_user"}])
-    assert looked_at(aws).notes == ()
 
 
 def test_the_name_of_an_alarm_must_be_free(aws: AwsSandbox) -> None:
@@ -117,14 +106,14 @@ def set_key_policy(aws: AwsSandbox, arn: str, principal: str, *actions: str) -> 
 
 
 def usable(aws: AwsSandbox, arn: str) -> bool:
-    """Whether the key of an adopted secret lets the roles in."""
+    """Whether the key of a secret that people made lets the roles in."""
     problems = looked_at(aws, adopt={"keys": [arn]}).problems
     assert len(problems) <= 1
     assert not problems or "lets no IAM policy of the account grant its use; add to it {" in problems[0]
     return not problems
 
 
-def test_the_key_of_an_adopted_secret_must_let_the_roles_in(aws: AwsSandbox) -> None:
+def test_the_key_of_a_secret_that_people_made_must_let_the_roles_in(aws: AwsSandbox) -> None:
     arn, account = make_key(aws, None), f"arn:aws:iam::{aws.account_id}"
     assert usable(aws, arn)
     for principal, actions, may in (
@@ -139,7 +128,7 @@ def test_the_key_of_an_adopted_secret_must_let_the_roles_in(aws: AwsSandbox) -> 
 
 def test_the_key_that_is_found_is_looked_at_too(aws: AwsSandbox) -> None:
     arn = make_key(aws, None)
-    make_secret(aws, tags=[*OWN, {"Key": "lockstep:secret", "Value": "app_user"}], KmsKeyId=arn)
+    make_secret(aws, ADMIN, KmsKeyId=arn)
     aws.client("kms").disable_key(KeyId=arn.rpartition("/")[2])
     (problem,) = looked_at(aws).problems
     assert "it is Disabled; `aws kms enable-key" in problem
@@ -159,11 +148,9 @@ def test_so_must_the_key_of_the_entries(aws: AwsSandbox, alias: str | None, tmp_
 
 
 def test_a_key_of_another_account_is_used_though_it_may_not_be_looked_at(aws: AwsSandbox) -> None:
-    make_secret(aws, tags=[*OWN, {"Key": "lockstep:secret", "Value": "app_user"}], KmsKeyId=ELSEWHERE)
+    make_secret(aws, ADMIN, KmsKeyId=ELSEWHERE)
     with refusing("DescribeKey"):
-        found = Account(aws.client, aws.region).secret(SECRET)
-    assert found
-    assert found.key_arn == ELSEWHERE
+        assert Account(aws.client, aws.region).key_of_secret(ADMIN) == ELSEWHERE
 
 
 def test_both_keys_cannot_have_one_alias(tmp_path: Path) -> None:

@@ -118,7 +118,10 @@ WRONG_USE = {
         "arn:aws:lambda:eu:1:f",
     ],
     "rotate: half an ARN": ["rotate", "-c", CREDENTIAL, "--state-machine-arn", "arn:aws:states"],
-    "provision: a file that is too deep": ["provision", "--cloud", "aws", "--settings", "deep.json"],
+    "secrets create: a file that is too deep": [
+        *("secrets", "create"),
+        *("--cloud", "aws", "--settings", "deep.json"),
+    ],
     "rotate: an emergency without a terminal": [
         *("rotate", "-c", CREDENTIAL, "--state-machine-arn", ARN),
         "--revoke-previous",

@@ -190,7 +190,7 @@ def test_an_edit_at_any_moment_of_a_run_is_kept(world: MemoryWorld, name: str, k
 
 def test_a_placeholder_has_nothing_to_carry(world: MemoryWorld) -> None:
     store = world.stores["oci"]
-    store.edit("app_user", '{"placeholder":true,"generated":"x","team":"payments"}')
+    store.edit("app_user", '{"placeholder":true,"team":"payments"}')
     assert run(world, "heals") == "heal"
     assert keys_of(store, "app_user") == {"team": "payments"}
 

@@ -9,12 +9,11 @@ import pytest
 
 from lockstep.adoption import Found, Wanted
 from lockstep.contents import decode_app_user
-from lockstep.extras import GENERATED, extras_in
+from lockstep.extras import extras_in
 from lockstep.model import Engine
 from lockstep.plan import Plan
 from lockstep.plan_file import parse_plan
-from lockstep.provision import orphans
-from lockstep.provision.content import AWS_TEMPLATE, GENERATED_LENGTH, OCI_TEXT, aws_text
+from lockstep.provision.content import FIRST_TEXT
 from lockstep.provision.decide import (
     Decision,
     Deed,
@@ -26,7 +25,6 @@ from lockstep.provision.decide import (
     rotated_in_aws,
 )
 from lockstep.provision.settings import StackSettings, ring_terms, stack_settings
-from lockstep.system import SystemPasswords
 from lockstep.tags import SECRET_TAG, STACK_TAG, SecretKind
 from sandbox import plans
 
@@ -102,7 +100,7 @@ def refused(there: Found) -> Decision:
 
 def test_what_people_made_is_not_taken_without_their_consent() -> None:
     decision = refused(found({STACK_TAG: None, SECRET_TAG: None}))
-    assert decision.command == "lockstep adopt --stack lockstep --yes"
+    assert decision.command == "lockstep secrets tag --stack lockstep --yes"
 
 
 def test_one_of_another_stack_or_kind_is_refused() -> None:
@@ -157,26 +155,11 @@ def test_a_slot_with_another_key_is_told_and_stays() -> None:
 # Contents
 
 
-def test_each_first_content_is_a_placeholder_and_leaves_nothing_to_carry_on() -> None:
-    drawn = {aws_text(SystemPasswords()) for _ in range(3)}
-    assert len(drawn) == 3
-    for text in (*drawn, OCI_TEXT):
-        assert decode_app_user(text, store="s", secret="a") == (None, 0)
-        extras = extras_in(text)
-        assert extras is not None
-        assert not extras
-
-
-def test_the_template_of_the_stack_never_changes() -> None:
-    """CloudFormation would overwrite the value that applications use."""
-    assert (AWS_TEMPLATE, GENERATED, GENERATED_LENGTH) == ('{"placeholder": "lockstep"}', "generated", 32)
-
-
-def test_the_first_content_in_aws_is_what_the_stack_has_generated() -> None:
-    document = json.loads(aws_text(SystemPasswords()))
-    assert document["placeholder"] == "lockstep"
-    assert len(document["generated"]) == 32
-    assert set(document) == {"placeholder", "generated"}
+def test_the_first_content_is_a_placeholder_and_leaves_nothing_to_carry_on() -> None:
+    assert decode_app_user(FIRST_TEXT, store="s", secret="a") == (None, 0)
+    extras = extras_in(FIRST_TEXT)
+    assert extras is not None
+    assert not extras
 
 
 # Settings
@@ -217,7 +200,7 @@ def test_an_output_of_terraform_is_read_with_null_tags() -> None:
             ring_terms(wrong, region="eu-frankfurt-1")
 
 
-# Orphans
+# Names
 
 
 def plan_of(*ids: str) -> Plan:
@@ -232,18 +215,3 @@ def test_the_secrets_are_those_of_the_credentials_and_no_others() -> None:
     plan = plan_of("a", "b")
     assert [one.name for one in rotated_in_aws(plan)] == ["a", "a-connection_blob", "b", "b-connection_blob"]
     assert [one.name for one in rotated_in_aws(plan, ("b",))] == ["b", "b-connection_blob"]
-
-
-def test_orphans_are_rotated_secrets_that_live_and_that_the_plan_does_not_name() -> None:
-    listed = [
-        ("a", found()),
-        ("gone", found()),
-        ("lockstep/admin", found({SECRET_TAG: "admin"})),
-        ("deleted", found(deleted=True)),
-    ]
-    [orphan] = orphans.in_aws(listed, {"a"}, region="eu-central-1")
-    assert orphan.name == "gone"
-    assert "delete-secret --secret-id gone --recovery-window-in-days 30" in orphan.command
-    slots = [("a.0", slot()), ("gone.0", slot()), ("dying.0", slot(lifecycle="PENDING_DELETION"))]
-    [orphan] = orphans.in_oci(slots, {"a.0"}, region="eu-frankfurt-1")
-    assert (orphan.name, "schedule-secret-deletion" in orphan.command) == ("gone.0", True)

@@ -1,4 +1,4 @@
-"""How `lockstep provision` works through what is to be made: its pace, and what it does about failures."""
+"""How `lockstep secrets create` works through what is to be made: its pace, and what it does about failures."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

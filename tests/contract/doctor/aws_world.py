@@ -123,7 +123,7 @@ class AwsWorld:
         return f"{folder_of(self.place.digest)}/{INDEX}"
 
     def secret(self, one: Wanted) -> None:
-        """Make a secret, tagged as the stack or `lockstep adopt` tags it."""
+        """Make a secret, tagged as `lockstep secrets` tags it."""
         texts = {SecretKind.RUNNER_KEY: self._oci_key, SecretKind.ADMIN: '{"username": "a", "password": "b"}'}
         self.client("secretsmanager").create_secret(
             Name=one.name,

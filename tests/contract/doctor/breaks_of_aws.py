@@ -4,11 +4,9 @@ from datetime import timedelta
 from typing import Any
 
 from lockstep.doctor.findings import Outcome
-from lockstep.stack_names import SECRETS_OUTPUT
 from sandbox import plans
 from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE, OCI_KEY_SECRET
 from tests.contract.doctor.breaking import Act, Break, call
-from tests.contract.doctor.breaks_of_stack import outputs
 from tests.contract.doctor.world import CREDENTIAL, World
 
 ADMIN = plans.admin_secret("orders")
@@ -115,11 +113,6 @@ def _other_region(world: World) -> None:
 def _denied(action: str) -> Act:
     """An organisation denies this to the operator."""
     return lambda world: world.aws.sandbox.guard.denied.add(action)
-
-
-def _missing_in_a_fleet(world: World) -> None:
-    outputs(**{SECRETS_OUTPUT: "provision"})(world)
-    world.aws.client("secretsmanager").delete_secret(SecretId=BLOB, ForceDeleteWithoutRecovery=True)
 
 
 BREAKS_OF_AWS: tuple[Break, ...] = (
@@ -241,16 +234,16 @@ BREAKS_OF_AWS: tuple[Break, ...] = (
     ),
     Break(
         check="aws.secrets",
-        act=_missing_in_a_fleet,
+        act=call("secretsmanager", "delete_secret", SecretId=BLOB, ForceDeleteWithoutRecovery=True),
         says="no such secret",
-        command="lockstep provision --cloud aws --stack lockstep",
+        command="lockstep secrets create --cloud aws --stack lockstep",
     ),
     Break(check="aws.secret-labels", act=_no_label, says="AWSCURRENT", command="put-secret-value"),
     Break(
         check="aws.secret-tags",
         act=call("secretsmanager", "untag_resource", SecretId=ADMIN, TagKeys=["lockstep:secret"]),
         says="lacks lockstep:secret=admin",
-        command="lockstep adopt --stack lockstep --yes",
+        command="lockstep secrets tag --stack lockstep --yes",
     ),
     Break(check="aws.secret-keys", act=_key_off, says="Disabled", command="kms enable-key"),
     Break(

@@ -1,4 +1,4 @@
-"""`lockstep provision` on Vault over HTTP: the slots of the rings, what is in the way, throttling and lost replies."""
+"""`lockstep secrets create` on Vault: the slots of the rings, what is in the way, throttling and lost replies."""
 
 import base64
 import json
@@ -63,10 +63,9 @@ class Rings:
             "key_id": KEY,
             "freeform_tags": TAGS,
             "defined_tags": None,
-            "managed": 0,
             **changes,
         }
-        (self.folder / "provision.json").write_text(json.dumps(given))
+        (self.folder / "secrets.json").write_text(json.dumps(given))
 
     @property
     def variables(self) -> Mapping[str, str]:
@@ -75,8 +74,19 @@ class Rings:
         return {"LOCKSTEP_OCI_ENDPOINT": self.oci.endpoint, "OCI_CONFIG_FILE": str(config)}
 
     def words(self, *words: str) -> list[str]:
-        plan, output = self.folder / "lockstep.yaml", self.folder / "provision.json"
-        base = ["provision", "-p", str(plan), "--cloud", "oci", "--terraform", str(output), "--rate", "50"]
+        plan, output = self.folder / "lockstep.yaml", self.folder / "secrets.json"
+        base = [
+            "secrets",
+            "create",
+            "-p",
+            str(plan),
+            "--cloud",
+            "oci",
+            "--terraform",
+            str(output),
+            "--rate",
+            "50",
+        ]
         return [*base, *words]
 
     def run(self, *words: str) -> Result:
@@ -142,7 +152,7 @@ def _rings(tmp_path: Path) -> Iterator[Rings]:
         yield found
 
 
-def test_each_slot_gets_what_terraform_gives(rings: Rings) -> None:
+def test_each_slot_has_key_tags_and_a_placeholder(rings: Rings) -> None:
     assert rings.done() == {"made": 16}
     slots = rings.slots()
     assert slots.keys() == slots_of("a", "b")
@@ -162,15 +172,10 @@ def test_a_second_run_changes_nothing_and_lists_both_compartments_once(rings: Ri
     assert rings.calls == {"list_secrets": 2}
 
 
-def test_a_dry_run_makes_nothing_and_lists_what_the_plan_does_not_name(rings: Rings) -> None:
-    rings.make("gone.0", rings.oci.compartment_id)
-    rings.make("admin", rings.oci.own_compartment_id)
+def test_a_dry_run_makes_nothing(rings: Rings) -> None:
     shown = rings.run("--dry-run")
     assert (shown.exit_code, "16 to make" in shown.stdout) == (0, True)
-    assert [line.split(":")[0] for line in shown.stdout.splitlines() if "lockstep retire" in line] == [
-        "gone.0"
-    ]
-    assert rings.slots().keys() == {"gone.0"}
+    assert rings.slots() == {}
 
 
 def test_growth_makes_what_is_new(rings: Rings) -> None:
@@ -269,7 +274,7 @@ def as_person(rings: Rings, name: str, ring: set[str], own: set[str]) -> int:
 
 
 def test_a_person_needs_what_the_page_lists_and_nothing_else(rings: Rings) -> None:
-    listed = listed_in_oci("provision")
+    listed = listed_in_oci("secrets create")
     ring, own = listed["the rings' compartment"], listed["Lockstep's own compartment"]
     assert len(ring) == 5
     for lacking in ring:
@@ -283,30 +288,23 @@ def test_a_person_needs_what_the_page_lists_and_nothing_else(rings: Rings) -> No
 def test_without_the_output_of_terraform_it_says_how_to_get_it(rings: Rings) -> None:
     with environment(rings.variables):
         plan = str(rings.folder / "lockstep.yaml")
-        shown = CliRunner().invoke(app, ["provision", "-p", plan, "--cloud", "oci"])
-    assert (shown.exit_code, "terraform -chdir=oci_fn/terraform output -json provision" in shown.stderr) == (
+        shown = CliRunner().invoke(app, ["secrets", "create", "-p", plan, "--cloud", "oci"])
+    assert (shown.exit_code, "terraform -chdir=oci_fn/terraform output -json secrets" in shown.stderr) == (
         2,
         True,
     )
     rings.output(vault_id="ocid1.vault.oc1.eu.other")
     shown = rings.run()
     assert (shown.exit_code, "of another plan: its vault_id" in shown.stderr) == (2, True)
-    (rings.folder / "provision.json").write_text("{}")
+    (rings.folder / "secrets.json").write_text("{}")
     assert (rings.run().exit_code, rings.slots()) == (2, {})
 
 
-def test_slots_that_terraform_manages_are_told_with_what_lets_them_go(rings: Rings) -> None:
-    rings.output(managed=16)
-    assert "state rm oci_vault_secret.slot" in rings.run().stderr
-    rings.output()
-    assert "state rm" not in rings.run().stderr
-
-
-def test_import_blocks_name_the_slots_of_the_plan(rings: Rings) -> None:
-    rings.make("gone.0", rings.oci.compartment_id)
-    file = rings.folder / "imports.tf"
-    assert rings.done("--imports", str(file)) == {"made": 16}
-    text = file.read_text()
-    for name, slot in rings.slots().items():
-        block = f'import {{\n  to = oci_vault_secret.slot["{name}"]\n  id = "{slot.id}"\n}}\n'
-        assert (block in text) == (name != "gone.0")
+def test_a_plan_that_does_not_name_the_vault_yet_is_told_to(rings: Rings) -> None:
+    """The first deployment makes the vault, and the plan names it after that."""
+    file = rings.folder / "lockstep.yaml"
+    file.write_text(file.read_text().replace(rings.oci.vault_id, "ocid1.vault.oc1..example"))
+    shown = rings.run()
+    assert (shown.exit_code, shown.stdout) == (0, "")
+    assert "vault_id: ocid1.vault.oc1..example is an example" in " ".join(shown.stderr.split())
+    assert rings.slots() == {}

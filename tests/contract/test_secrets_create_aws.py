@@ -1,7 +1,6 @@
-"""`lockstep provision` on Secrets Manager over HTTP: what it makes, leaves and refuses; cut, throttled and repeated."""
+"""`lockstep secrets create` on Secrets Manager: what it makes, leaves and refuses; cut, throttled and repeated."""
 
 import json
-import shlex
 import signal
 import subprocess
 import sys
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from cdk.foundation import PLACEHOLDER
 from lockstep.cli import app
 from lockstep.model import Engine
 from lockstep.stack_names import KEY_OUTPUT
@@ -103,7 +101,7 @@ class Fleet:
 
     def words(self, *words: str) -> list[str]:
         plan, settings = self.folder / "lockstep.yaml", self.folder / "cdk.json"
-        return ["provision", "-p", str(plan), "--settings", str(settings), "--rate", "50", *words]
+        return ["secrets", "create", "-p", str(plan), "--settings", str(settings), "--rate", "50", *words]
 
     def run(self, *words: str) -> Result:
         """Run the command."""
@@ -167,7 +165,7 @@ def _fleet(tmp_path: Path) -> Iterator[Fleet]:
         yield found
 
 
-def test_each_secret_gets_what_the_stack_gives(fleet: Fleet) -> None:
+def test_each_secret_has_key_tags_and_a_placeholder(fleet: Fleet) -> None:
     assert fleet.done() == {"made": 4}
     assert fleet.names() == secrets_of("a", "b")
     for name, kind in (("a", "app_user"), ("a-connection_blob", "connection_blob")):
@@ -177,11 +175,7 @@ def test_each_secret_gets_what_the_stack_gives(fleet: Fleet) -> None:
             fleet.key,
             "Lockstep rotates this secret",
         )
-        document = json.loads(fleet.value(name))
-        template = json.loads(PLACEHOLDER.secret_string_template or "")
-        assert document.keys() == {*template, PLACEHOLDER.generate_string_key}
-        assert document["placeholder"] == template["placeholder"]
-    assert fleet.value("a") != fleet.value("b")
+        assert json.loads(fleet.value(name)).keys() == {"placeholder"}
 
 
 def test_a_second_run_changes_nothing_and_says_so(fleet: Fleet) -> None:
@@ -196,12 +190,11 @@ def test_a_second_run_changes_nothing_and_says_so(fleet: Fleet) -> None:
 
 def test_no_value_is_read_or_shown_and_none_that_exists_is_written(fleet: Fleet) -> None:
     fleet.run()
-    first = fleet.value("a")
     fleet.owner.put_secret_value(SecretId="a", SecretString='{"username": "u", "password": "in use"}')
     shown = fleet.run()
     assert fleet.calls == {"DescribeSecret": 4}
     assert "in use" in fleet.value("a")
-    assert json.loads(first)["generated"] not in shown.output
+    assert "in use" not in shown.output
 
 
 def test_a_dry_run_makes_nothing_and_lists_what_it_would_make(fleet: Fleet) -> None:
@@ -219,17 +212,6 @@ def test_growth_makes_what_is_new_and_what_has_left_stays(fleet: Fleet) -> None:
     assert fleet.done() == {"made": 2, "there": 2}
     assert fleet.names() == secrets_of("a", "b", "c")
     assert {name: fleet.value(name) for name in before} == before
-    # The dry run names what has left; nothing deletes it.
-    fleet.owner.create_secret(Name="of-others", SecretString="x", Tags=[{"Key": STACK_TAG, "Value": "other"}])
-    fleet.owner.create_secret(Name="admin", SecretString="x", Tags=[{"Key": STACK_TAG, "Value": "lockstep"}])
-    shown = fleet.run("--dry-run")
-    assert [
-        line.split(":")[0] for line in shown.stdout.splitlines() if "lockstep retire" in line
-    ] == secrets_of("a")
-    commands = [line.strip() for line in shown.stdout.splitlines() if line.startswith("    aws ")]
-    assert shlex.split(commands[0])[:5] == ["aws", "secretsmanager", "delete-secret", "--secret-id", "a"]
-    rows = json.loads(fleet.run("--dry-run", "--json").stdout)["clouds"][0]["not_in_the_plan"]
-    assert [row["secret"] for row in rows] == secrets_of("a")
 
 
 def test_only_makes_the_secrets_of_the_credentials_that_it_names(fleet: Fleet) -> None:
@@ -274,7 +256,7 @@ def to_be_deleted(fleet: Fleet) -> None:
     ("make", "told", "command"),
     [
         (of_another_stack, "'other'", None),
-        (of_people, "no stack has made it", "lockstep adopt --stack lockstep --yes"),
+        (of_people, "people made it", "lockstep secrets tag --stack lockstep --yes"),
         (
             to_be_deleted,
             "scheduled for deletion",
@@ -302,9 +284,9 @@ def test_after_the_command_for_a_deletion_it_says_what_comes_next(fleet: Fleet) 
     to_be_deleted(fleet)
     fleet.run()
     fleet.owner.restore_secret(SecretId="a")
-    assert "lockstep adopt" in fleet.run().stdout
+    assert "lockstep secrets tag" in fleet.run().stdout
     with environment(fleet.aws.environment()):
-        CliRunner().invoke(app, ["adopt", "-p", str(fleet.folder / "lockstep.yaml"), "--yes"])
+        CliRunner().invoke(app, ["secrets", "tag", "-p", str(fleet.folder / "lockstep.yaml"), "--yes"])
     assert fleet.done() == {"tagged": 1, "there": 3}
 
 

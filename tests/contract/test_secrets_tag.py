@@ -1,4 +1,4 @@
-"""`lockstep adopt` on Secrets Manager: what it shows, what it tags, and that it takes nothing from others."""
+"""`lockstep secrets tag` on Secrets Manager: what it shows, what it tags, and that it takes nothing from others."""
 
 import json
 from collections.abc import Iterator
@@ -36,10 +36,10 @@ class Account:
         """Secrets Manager, as an administrator."""
         return self.aws.client("secretsmanager")
 
-    def adopt(self, *words: str) -> Result:
+    def tag(self, *words: str) -> Result:
         """Run the command."""
         with environment(self.aws.environment()):
-            return CliRunner().invoke(app, ["adopt", "-p", str(self.plan), *words])
+            return CliRunner().invoke(app, ["secrets", "tag", "-p", str(self.plan), *words])
 
     def states(self, *words: str) -> dict[str, str]:
         """The state of each secret, by its name."""
@@ -47,7 +47,7 @@ class Account:
 
     def rows(self, *words: str) -> list[dict[str, Any]]:
         """What `--json` prints of each secret."""
-        rows: list[dict[str, Any]] = json.loads(self.adopt("--json", *words).stdout)["secrets"]
+        rows: list[dict[str, Any]] = json.loads(self.tag("--json", *words).stdout)["secrets"]
         return rows
 
     def tags(self, name: str) -> dict[str, str]:
@@ -70,7 +70,7 @@ def _account(tmp_path: Path) -> Iterator[Account]:
 
 def test_nothing_is_tagged_without_consent(account: Account) -> None:
     account.make(ADMIN)
-    shown = account.adopt()
+    shown = account.tag()
     assert shown.exit_code == 1
     assert f"lacks the tag {STACK_TAG}=lockstep" in shown.stdout
     assert f"lacks the tag {SECRET_TAG}=admin" in shown.stdout
@@ -78,20 +78,20 @@ def test_nothing_is_tagged_without_consent(account: Account) -> None:
     assert account.tags(ADMIN) == {}
 
 
-def test_it_tags_what_people_made_and_leaves_the_rest_to_the_stack(account: Account) -> None:
+def test_it_tags_what_people_made_and_makes_nothing(account: Account) -> None:
     account.make(ADMIN, Tags=[{"Key": "team", "Value": "payments"}])
-    shown = account.adopt("--yes")
+    shown = account.tag("--yes")
     assert shown.exit_code == 0, shown.stdout
     assert account.tags(ADMIN) == {"team": "payments", STACK_TAG: "lockstep", SECRET_TAG: "admin"}
-    made = "made by the stack"
+    made = "to be made"
     assert account.states() == {APP_USER: made, BLOB: made, ADMIN: "ready"}
 
 
 def test_repeating_it_changes_nothing(account: Account) -> None:
     account.make(ADMIN, APP_USER, BLOB)
-    assert account.adopt("--yes").exit_code == 0
+    assert account.tag("--yes").exit_code == 0
     before = account.owner.describe_secret(SecretId=ADMIN)["LastChangedDate"]
-    again = account.adopt("--yes")
+    again = account.tag("--yes")
     assert (again.exit_code, "lacks" in again.stdout) == (0, False)
     assert account.owner.describe_secret(SecretId=ADMIN)["LastChangedDate"] == before
     assert account.tags(BLOB)[SECRET_TAG] == "connection_blob"
@@ -100,21 +100,21 @@ def test_repeating_it_changes_nothing(account: Account) -> None:
 def test_an_interrupted_one_is_finished(account: Account) -> None:
     account.make(ADMIN)
     account.owner.tag_resource(SecretId=ADMIN, Tags=[{"Key": STACK_TAG, "Value": "lockstep"}])
-    assert account.adopt("--yes").exit_code == 0
+    assert account.tag("--yes").exit_code == 0
     assert account.tags(ADMIN)[SECRET_TAG] == "admin"
 
 
 def test_a_secret_of_another_stack_is_not_taken(account: Account) -> None:
     account.make(ADMIN)
-    assert account.adopt("--yes", "--stack", "other").exit_code == 0
+    assert account.tag("--yes", "--stack", "other").exit_code == 0
     before = account.tags(ADMIN)
-    shown = account.adopt("--yes")
+    shown = account.tag("--yes")
     assert (shown.exit_code, "'other', not 'lockstep'" in shown.stdout) == (1, True)
     assert account.tags(ADMIN) == before
 
 
 def test_a_missing_admin_is_told_and_a_missing_login_is_not(account: Account) -> None:
-    shown = account.adopt("--yes")
+    shown = account.tag("--yes")
     assert (shown.exit_code, "create it" in shown.stdout) == (1, True)
     assert account.states()[ADMIN] == "missing"
 
@@ -124,7 +124,7 @@ def test_the_key_of_each_is_shown(account: Account) -> None:
     account.make(ADMIN, KmsKeyId=key)
     account.make(APP_USER)
     assert {row["secret"]: row["key"] for row in account.rows()}[ADMIN] == key
-    shown = account.adopt().stdout
+    shown = account.tag().stdout
     assert (key in shown, "that of Secrets Manager" in shown) == (True, True)
 
 
@@ -135,12 +135,12 @@ def test_a_secret_that_is_being_deleted_is_in_the_way(account: Account) -> None:
 
 
 def test_an_unknown_credential_is_wrong_use(account: Account) -> None:
-    assert account.adopt("-c", "nobody").exit_code == 2
+    assert account.tag("-c", "nobody").exit_code == 2
 
 
 def test_a_missing_right_is_named(account: Account) -> None:
     account.make(ADMIN)
     account.aws.client("iam").create_role(RoleName="r", AssumeRolePolicyDocument="{}")
     account.aws.guard.know(account.aws.environment()["AWS_ACCESS_KEY_ID"], "r")
-    shown = account.adopt("--yes")
+    shown = account.tag("--yes")
     assert (shown.exit_code, "AwsActionDeniedError" in shown.stderr) == (3, True)
