@@ -12,6 +12,7 @@ from lockstep.doctor import oci_runner
 from lockstep.plan import Plan
 from lockstep.plan_admins import names_in_oci
 from lockstep.plan_file import parse_plan
+from lockstep.provision.settings import ring_terms
 from lockstep.published.places import place_in_oci, place_of
 from lockstep.shards import shards
 from lockstep.stack_names import DEFAULT_STACK
@@ -69,7 +70,7 @@ def names_in_vault(plan: Plan) -> Iterator[str]:
 
 
 def secret_names(deployment: Deployment) -> list[str]:
-    return sorted(s["secret_name"] for s in deployment.secrets.values())
+    return sorted([*(s["secret_name"] for s in deployment.secrets.values()), *deployment.outputs["slots"]])
 
 
 # ---- Terraform's own checks
@@ -87,7 +88,10 @@ def test_the_configuration_is_formatted() -> None:
 @needs_tools
 def test_the_secrets_are_those_that_the_code_reads(stack: Stack, deployed: Deployment) -> None:
     assert secret_names(deployed) == sorted(names_in_vault(parsed(stack.plan)))
-    assert set(deployed.outputs["slots"]) >= {"multi-cloud.app_user.0", "multi-cloud.connection_blob.3"}
+    [_, read] = deployed.outputs["application_grants"]["batch"]
+    of_batch = [ocid for name, ocid in deployed.outputs["slots"].items() if name.startswith("batch.")]
+    assert of_batch
+    assert all(ocid in read for ocid in of_batch)
     assert set(deployed.outputs["secrets_to_fill_in"]) == {
         "lockstep.aws-key",
         "lockstep.admin.orders",
@@ -106,7 +110,36 @@ def test_names_and_defaults_follow_the_plan_as_the_code_does() -> None:
         {**plan["credentials"][1], "username": "third", "id": "named", "interval": "1d", "secrets": named},
     ]
     stack = Stack(plan=plan)
+    first = stack.apply()
+    # What people fill in, and the signing key; the slots are made by `lockstep secrets create`.
+    assert {address.partition("[")[0] for address in first.secrets} <= {"by_hand", "mac"}
+    assert (first.outputs["slots"], first.outputs["application_grants"]) == ({}, {})
+    stack.create_slots(first.outputs["secrets"])
     assert secret_names(stack.apply()) == sorted(names_in_vault(parsed(plan)))
+
+
+@needs_tools
+def test_the_command_reads_what_each_slot_gets(deployed: Deployment) -> None:
+    terms = ring_terms(deployed.outputs["secrets"], region="eu-frankfurt-1")
+    assert terms.freeform_tags == {"lockstep-stack": "lockstep"}
+    assert (terms.vault_id, terms.defined_tags) == (deployed.outputs["vault_id"], {})
+    tagged = Stack(plan=plan_document()).apply(defined_tags={"Finance.CostCenter": "42"})
+    output = tagged.outputs["secrets"]
+    assert ring_terms(output, region="eu-frankfurt-1").defined_tags == {"Finance.CostCenter": "42"}
+
+
+@needs_tools
+def test_slots_that_have_left_the_plan_are_strangers_until_they_are_named(
+    stack: Stack, deployed: Deployment
+) -> None:
+    fewer = stack.copy()
+    del fewer.plan["credentials"][1]
+    left = [name for name in deployed.outputs["slots"] if name.startswith(("batch.", "connection"))]
+    assert left
+    assert "list them in retired_slots: batch.0, " in fewer.refused()
+    assert fewer.apply(retired_slots=left).outputs["slots"].keys() == deployed.outputs["slots"].keys() - {
+        *left
+    }
 
 
 @needs_tools
@@ -256,8 +289,7 @@ def test_the_state_holds_no_credential(deployed: Deployment) -> None:
     generated = [s for s in secrets if s.get("enable_auto_generation")]
     assert [s["secret_name"] for s in generated] == ["lockstep.mac"]
     given = {c["content"] for s in secrets for c in s.get("secret_content", [])}
-    # Two placeholders: one for all rings, one for the secrets to fill in.
-    assert len(given) == 2
+    assert len(given) == 1
     assert sum(len(s.get("secret_content", [])) for s in secrets) == len(secrets) - len(generated)
 
 

@@ -24,7 +24,6 @@ TENANCY = "ocid1.tenancy.oc1..aaaa"
 VAULT = "ocid1.vault.oc1.eu-frankfurt-1.estate"
 SECRETS_KEY, AUDIT_KEY = "ocid1.key.oc1.eu-frankfurt-1.secrets", "ocid1.key.oc1.eu-frankfurt-1.audit"
 SECRETS = {
-    "multi-cloud.app_user.0": ("ocid1.vaultsecret.oc1.eu-frankfurt-1.slot", RINGS),
     "lockstep.admin.orders": ("ocid1.vaultsecret.oc1.eu-frankfurt-1.admin", OWN),
     "lockstep.aws-key": ("ocid1.vaultsecret.oc1.eu-frankfurt-1.aws", OWN),
     "lockstep.mac": ("ocid1.vaultsecret.oc1.eu-frankfurt-1.mac", OWN),

@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 
 from lockstep.model import Engine
+from lockstep.plan_file import parse_plan
+from lockstep.provision.decide import slots_in_oci
+from lockstep.store_kinds.oci_vault import OciVault
 from sandbox import plans
 from tests.infrastructure.terraform import plain
 
@@ -34,11 +37,11 @@ class Deployment:
     """What would be made, and the outputs."""
 
     resources: Mapping[str, Document]
-    """The values by address without module: `oci_vault_secret.slot["multi-cloud.app_user.0"]`."""
+    """The values by address without module: `oci_vault_secret.mac["lockstep.mac"]`."""
     outputs: Mapping[str, Any]
 
     def all(self, kind: str) -> dict[str, Document]:
-        """The values of the resources of a type, by name: `slot["multi-cloud.app_user.0"]`."""
+        """The values of the resources of a type, by name: `mac["lockstep.mac"]`."""
         return {
             address.removeprefix(f"{kind}."): values
             for address, values in self.resources.items()
@@ -93,8 +96,26 @@ class Stack:
 
     def deploy(self, **variables: object) -> Deployment:
         """Deploy as an operator does: first without an image, then with what was made in the plan and an image."""
-        self.name_made(self.apply(**variables).outputs)
+        first = self.apply(**variables).outputs
+        self.name_made(first)
+        self.create_slots(first["secrets"])
         return self.apply(**with_image(**variables))
+
+    def create_slots(self, terms: Mapping[str, str]) -> None:
+        """Let the plan's slots be there, as after `lockstep secrets create` with the output `secrets`."""
+        plan = parse_plan(json.dumps(self.plan), base=Path())
+        vault = plan.store(OciVault)
+        assert vault
+        found = [
+            {
+                "secret_name": name,
+                "vault_id": terms["vault_id"],
+                "state": "ACTIVE",
+                "id": f"ocid1.vaultsecret.oc1.eu-frankfurt-1.{name}",
+            }
+            for name in slots_in_oci(plan, vault)
+        ]
+        self.there["oci_vault_secrets.rings"] = {"secrets": found}
 
     def name_made(self, outputs: Mapping[str, str]) -> None:
         """Write the OCIDs into the plan that Terraform prints for it."""

@@ -105,6 +105,8 @@ def running_world(stack: Stack, deployed: Deployment) -> Iterator[World]:
         for secret in deployed.secrets.values():
             name, compartment = secret["secret_name"], ids[secret["compartment_id"]]
             secrets[name] = ids[secret["id"]] = create_secret(sandbox, name, content, compartment=compartment)
+        for name, ocid in deployed.outputs["slots"].items():
+            secrets[name] = ids[ocid] = create_secret(sandbox, name, content)
         OciConsole(sandbox).storage.put_object(
             sandbox.namespace,
             plan_bucket_name(plan.audit.oci.bucket),
