@@ -251,10 +251,9 @@ def test_what_has_left_the_plan_stays_where_it_is_named() -> None:
     stack.plan["databases"].pop(1)
     stack.plan["credentials"][0]["databases"] = ["orders"]
     left = stack.apply().secrets
-    slots = [f"{secret}.{slot}" for secret in ("batch", "batch.connection_blob") for slot in range(4)]
     by_hand = "lockstep.admin.reports"
-    assert whole.keys() - left.keys() == {*(f'slot["{name}"]' for name in slots), f'by_hand["{by_hand}"]'}
-    assert stack.apply(retired_slots=slots, retired_secrets=[by_hand]).secrets == whole
+    assert whole.keys() - left.keys() == {f'by_hand["{by_hand}"]'}
+    assert stack.apply(retired_secrets=[by_hand]).secrets == whole
 
 
 @needs_tools
@@ -301,7 +300,6 @@ def test_a_rotated_secret_and_an_uploaded_key_are_left_alone() -> None:
     }
     generated = {"secret_generation_context", "enable_auto_generation"}
     assert left_alone == {
-        "oci_vault_secret.slot": {"secret_content", "metadata"},
         "oci_vault_secret.by_hand": {"secret_content", "metadata"},
         "oci_vault_secret.mac": {"secret_content", "metadata"} | generated,
         "oci_identity_api_key.aws_runner": {"key_value"},
@@ -310,7 +308,6 @@ def test_a_rotated_secret_and_an_uploaded_key_are_left_alone() -> None:
 
 def test_credentials_and_the_audit_log_cannot_be_destroyed() -> None:
     assert {f"{kind}.{name}" for kind, name, _ in declared("resource") if kind in KEPT} >= {
-        "oci_vault_secret.slot",
         "oci_objectstorage_bucket.audit",
     }
     for kind, name, block in declared("resource"):
