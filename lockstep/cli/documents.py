@@ -428,8 +428,8 @@ class Difference(Struct, frozen=True, kw_only=True):
     steps: list[Step]
 
 
-class AdoptedSecret(Struct, frozen=True, kw_only=True):
-    """A secret that a stack takes."""
+class TaggedSecret(Struct, frozen=True, kw_only=True):
+    """A secret in AWS that the functions know by its tags."""
 
     secret: str
     kind: str
@@ -441,14 +441,14 @@ class AdoptedSecret(Struct, frozen=True, kw_only=True):
     problems: Sequence[str]
 
 
-class Adopted(Struct, frozen=True, kw_only=True):
-    """What `lockstep adopt --json` prints."""
+class Tagged(Struct, frozen=True, kw_only=True):
+    """What `lockstep secrets tag --json` prints."""
 
     stack: str
-    secrets: list[AdoptedSecret]
+    secrets: list[TaggedSecret]
 
 
-class ProvisionedSecret(Struct, frozen=True, kw_only=True):
+class CreatedSecret(Struct, frozen=True, kw_only=True):
     """A secret that was made or tagged, is to be, or is in the way."""
 
     secret: str
@@ -458,27 +458,19 @@ class ProvisionedSecret(Struct, frozen=True, kw_only=True):
     command: str | None
 
 
-class SecretOfNobody(Struct, frozen=True, kw_only=True):
-    """A secret that the plan does not name any more."""
-
-    secret: str
-    command: str
-
-
-class ProvisionedIn(Struct, frozen=True, kw_only=True):
-    """The secrets of a cloud; `not_in_the_plan` is null without --dry-run."""
+class CreatedIn(Struct, frozen=True, kw_only=True):
+    """The secrets of a cloud."""
 
     cloud: str
     counts: Mapping[str, int]
-    secrets: list[ProvisionedSecret]
-    not_in_the_plan: list[SecretOfNobody] | None
+    secrets: list[CreatedSecret]
 
 
-class Provisioned(Struct, frozen=True, kw_only=True):
-    """What `lockstep provision --json` prints."""
+class Created(Struct, frozen=True, kw_only=True):
+    """What `lockstep secrets create --json` prints."""
 
     dry_run: bool
-    clouds: list[ProvisionedIn]
+    clouds: list[CreatedIn]
 
 
 class TrustedVersion(Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,6 +15,7 @@ from lockstep.aws.made_secrets import StackSecrets
 from lockstep.aws.reads import AwsReads
 from lockstep.aws.reads import Client as AwsClient
 from lockstep.aws.secret_tags import describe, tag
+from lockstep.cli import documents
 from lockstep.cli.giving import named
 from lockstep.cli.operator import operator
 from lockstep.cli.output import (
@@ -127,7 +128,7 @@ def create(  # noqa: PLR0913 - an option each
         rooms.append(oci_room(plan, clouds, ring, ids, rate=rate or OCI_RATE))
     reports = [carried_out(room, is_dry=dry_run, is_quiet=as_json) for room in rooms]
     if as_json:
-        print_json({"dry_run": dry_run, "clouds": [_report_document(report) for report in reports]})
+        print_json(documents.Created(dry_run=dry_run, clouds=list(map(_report_document, reports))))
     else:
         for report in reports:
             show(report, is_dry=dry_run)
@@ -162,7 +163,7 @@ def tag_command(
     clouds = operator(plan)
     found = [_looked_up(clouds, item, stack=stack, yes=yes) for item in wanted(plan, credential_id)]
     if as_json:
-        print_json({"stack": stack, "secrets": [_judgement_document(item) for item in found]})
+        print_json(documents.Tagged(stack=stack, secrets=list(map(_judgement_document, found))))
     else:
         for item in found:
             _show_judgement(item)
@@ -414,21 +415,21 @@ def _list(what: str, names: list[str]) -> None:
         say(f"{what}: {len(names) - SHOWN_IDS} more; --json lists all")
 
 
-def _report_document(report: Report) -> dict[str, Any]:
-    return {
-        "cloud": report.cloud,
-        "counts": report.counts,
-        "secrets": [
-            {
-                "secret": decision.name,
-                "state": decision.deed.value,
-                "done": is_done,
-                "problems": list(decision.problems),
-                "command": decision.command,
-            }
+def _report_document(report: Report) -> documents.CreatedIn:
+    return documents.CreatedIn(
+        cloud=report.cloud,
+        counts=report.counts,
+        secrets=[
+            documents.CreatedSecret(
+                secret=decision.name,
+                state=decision.deed.value,
+                done=is_done,
+                problems=decision.problems,
+                command=decision.command,
+            )
             for decision, is_done in report.told
         ],
-    }
+    )
 
 
 def _looked_up(clouds: Clouds, item: Wanted, *, stack: str, yes: bool) -> Judgement:
@@ -457,14 +458,14 @@ def _listed_admins(plan: Plan) -> list[str]:
     return sorted(a.aws for a in admins if isinstance(a, AdminSecret) and not is_plain_name(a.aws))
 
 
-def _judgement_document(item: Judgement) -> dict[str, Any]:
-    return {
-        "secret": item.wanted.name,
-        "kind": item.wanted.kind.value,
-        "region": item.wanted.region,
-        "state": item.state.value,
-        "arn": item.found.arn if item.found else None,
-        "key": item.found.key if item.found else None,
-        "missing_tags": dict(item.missing_tags),
-        "problems": list(item.problems),
-    }
+def _judgement_document(item: Judgement) -> documents.TaggedSecret:
+    return documents.TaggedSecret(
+        secret=item.wanted.name,
+        kind=item.wanted.kind.value,
+        region=item.wanted.region,
+        state=item.state.value,
+        arn=item.found.arn if item.found else None,
+        key=item.found.key if item.found else None,
+        missing_tags=item.missing_tags,
+        problems=item.problems,
+    )
