@@ -25,20 +25,30 @@ from tests.infrastructure.existing_case import refusing
 BUCKET = "audit-of-orders"
 
 
-@pytest.fixture(name="plan")
-def _plan(tmp_path: Path) -> Path:
+def plan_in(folder: Path) -> Path:
     """A plan without values of the example."""
     text = (ROOT / PLAN).read_text().replace("example-lockstep-audit", BUCKET)
-    file = tmp_path / "lockstep.yaml"
+    file = folder / "lockstep.yaml"
     file.write_text(text.replace("{ca_file: ca/example.pem}", "{}"))
     return file
 
 
+@pytest.fixture(name="plan")
+def _plan(tmp_path: Path) -> Path:
+    return plan_in(tmp_path)
+
+
+@pytest.fixture(scope="module", name="bundle")
+def _bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle for the plan, which is not in it."""
+    folder = tmp_path_factory.mktemp("bundle")
+    build("aws", plan_file=plan_in(folder), out=folder / "bundle")
+    return folder / "bundle"
+
+
 @pytest.fixture(name="zipped")
-def _zipped(plan: Path, tmp_path: Path) -> list[str]:
+def _zipped(plan: Path, bundle: Path) -> list[str]:
     """Deploy the plan as zips: an image is built from plans in the repository only."""
-    bundle = tmp_path / "bundle"
-    build("aws", plan_file=plan, out=bundle)
     given = [f"plan={plan}", "packaging=zip", f"bundle={bundle}"]
     return [word for one in given for word in ("-c", one)]
 
@@ -235,27 +245,26 @@ def test_a_broken_cdk_json_is_one_line(
 
 
 def test_a_bundle_with_other_ca_files_is_refused(
-    plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    plan: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its functions would not find those that the published plan names."""
     other = tmp_path / "other.yaml"
     (tmp_path / "ca.pem").write_text("another authority")
     other.write_text(plan.read_text().replace("tls: {}", "tls: {ca_file: ca.pem}", 1))
-    bundle = tmp_path / "bundle"
-    given = ["--dry-run", "-c", f"plan={plan}", "-c", "packaging=zip", "-c", f"bundle={bundle}"]
-    assert main(given) == 2
-    assert capsys.readouterr().err == f"there is no bundle in {bundle}; run `make build`\n"
-    build("aws", plan_file=other, out=bundle)
-    assert main(given) == 2
+    others = tmp_path / "bundle"
+    given = ["--dry-run", "-c", f"plan={plan}", "-c", "packaging=zip", "-c"]
+    assert main([*given, f"bundle={others}"]) == 2
+    assert capsys.readouterr().err == f"there is no bundle in {others}; run `make build`\n"
+    build("aws", plan_file=other, out=others)
+    assert main([*given, f"bundle={others}"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line == (
-        f"the bundle in {bundle} has not the CA files, or not the SDK of OCI, that {plan} needs; run `make build "
+        f"the bundle in {others} has not the CA files, or not the SDK of OCI, that {plan} needs; run `make build "
         f"PLAN={plan}`"
     )
     # The plan itself is not in it: another one with the same CA files is deployed without a new bundle.
-    build("aws", plan_file=plan, out=bundle)
     plan.write_text(plan.read_text() + "# changed\n")
-    main(given)
+    main([*given, f"bundle={bundle}"])
     assert "the bundle" not in capsys.readouterr().err
 
 
