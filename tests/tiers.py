@@ -9,13 +9,30 @@ PROOF_TIER: dict[str, tuple[str, ...]] = {
         "tests/infrastructure/test_artefacts.py::test_two_builds_of_a_commit_are_the_same_bytes",
         "tests/infrastructure/test_artefacts.py::test_a_bill_of_materials_has_every_package_of_the_lock_file_with_its_hashes",
         "tests/infrastructure/test_artefacts.py::test_the_sums_are_those_of_all_files",
-        "tests/infrastructure/test_cdk_hundred.py",
         "tests/infrastructure/test_fleet_run.py",
         "tests/infrastructure/test_life_cycle.py",
         "tests/infrastructure/test_life_cycle_adoption.py",
-        "tests/infrastructure/test_life_cycle_provision.py",
         "tests/infrastructure/test_life_cycle_sessions.py",
         "tests/infrastructure/test_life_cycle_versions.py",
+    ),
+    "emulators": (
+        "tests/sandbox/aws",
+        "tests/sandbox/test_alarms.py",
+        "tests/sandbox/test_databases.py",
+        "tests/sandbox/test_mysql_relay.py",
+        "tests/sandbox/test_names.py",
+        "tests/sandbox/test_oci_faults.py",
+        "tests/sandbox/test_oci_identity_domain.py",
+        "tests/sandbox/test_oci_invocation.py",
+        "tests/sandbox/test_oci_keys.py",
+        "tests/sandbox/test_oci_object_storage.py",
+        "tests/sandbox/test_oci_public_objects.py",
+        "tests/sandbox/test_oci_quota.py",
+        "tests/sandbox/test_oci_retrieval.py",
+        "tests/sandbox/test_oci_sessions.py",
+        "tests/sandbox/test_oci_signatures.py",
+        "tests/sandbox/test_oci_users.py",
+        "tests/sandbox/test_oci_vault.py",
     ),
     "pages": (
         "tests/browser",
@@ -26,7 +43,10 @@ PROOF_TIER: dict[str, tuple[str, ...]] = {
     "repeats": (
         "tests/contract/doctor/test_doctor.py::test_a_check_tells_whatever_else_is_wrong",
         "tests/contract/doctor/test_doctor.py::test_a_check_of_sessions_tells_whatever_else_is_wrong",
+        "tests/contract/test_database_lockout.py::test_rotations_that_die_elsewhere_lock_no_account",
         "tests/proof/test_faults.py::test_a_fault_at_any_change_locks_nobody_out_and_the_next_run_finishes[any-slot]",
+        "tests/proof/test_planted.py::test_the_wire_finds_it[retain-without-probe]",
+        "tests/proof/test_planted.py::test_the_wire_finds_it[same-user-again]",
         "tests/statemachine/test_canary.py::test_no_password_appears_anywhere[mariadb]",
         "tests/statemachine/test_canary.py::test_no_password_appears_anywhere[spanning]",
         "tests/statemachine/test_client_logins.py::test_no_login_is_refused[with_psycopg]",
@@ -35,10 +55,16 @@ PROOF_TIER: dict[str, tuple[str, ...]] = {
         "tests/statemachine/test_client_pools.py::test_a_pool_goes_through_rotations[SQLAlchemy, asyncmy]",
         "tests/statemachine/test_client_pools.py::test_a_pool_goes_through_rotations[SQLAlchemy, psycopg]",
         "tests/statemachine/test_client_pools.py::test_a_pool_goes_through_rotations[SQLAlchemy, psycopg in a loop]",
+        "tests/statemachine/test_rotation.py::test_an_adopted_secret_keeps_its_other_keys[mariadb]",
+        "tests/statemachine/test_rotation.py::test_an_adopted_secret_keeps_its_other_keys[spanning]",
     ),
     "languages": ("tests/agent/languages",),
+    "fuzz": ("tests/fuzz/test_aws_replies.py", "tests/fuzz/test_oci_replies.py"),
 }
-"""By part of `make proof`: folders, files, or tests, with parameters or of all parameters."""
+"""By part of `make proof`: folders, files, or tests, with parameters or of all parameters.
+
+The part `fuzz` also runs what is of the first tier in `tests/fuzz`.
+"""
 
 
 def is_proof_tier(test: str) -> bool:

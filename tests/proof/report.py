@@ -121,7 +121,9 @@ class Report:
             "model_states": model.get("states", 0),
             "model_transitions": model.get("transitions", 0),
             "fuzz_inputs": fuzz.get("fuzz_inputs", 0),
-            "second_tier": {name: c.figures for name in PROOF_TIER if (c := self._commands.get(name))},
+            "second_tier": {
+                name: c.figures for name in PROOF_TIER if name != "fuzz" and (c := self._commands.get(name))
+            },
         }
 
 

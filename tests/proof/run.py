@@ -33,8 +33,8 @@ from tests.tiers import PROOF_TIER
 ENUMERATED = ("mariadb", "mysql", "alternating", "any-slot")
 # Parts of the given time. The rest is for the planted bugs, the month, the model and fuzzing, which have no limit.
 FAULT_PART, RACE_PART, SOAK_PART, TIER_PART = 0.4, 0.08, 0.08, 0.2
-TIER_SHARES = {"deployments": 4.0, "pages": 2.0, "repeats": 3.0, "languages": 2.0}
-"""Parts of the time for the tests of the second tier."""
+TIER_SHARES = {"deployments": 4.0, "emulators": 2.0, "pages": 2.0, "repeats": 3.0, "languages": 2.0}
+"""Parts of the time for the tests of the second tier, but for fuzzing."""
 SHARES = {("aws", False): 6.0, ("oci", False): 4.0, ("aws", True): 0.6, ("oci", True): 0.6}
 """Parts of the time for faults, by runner and by whether they are hangs, which are few and slow."""
 LONG_MINUTES = 20
@@ -131,7 +131,7 @@ def _add_parts(tasks: _Tasks, minutes: float, jobs: int, first_seed: int) -> Non
 
 
 assert set(ENUMERATED) <= set(KINDS)
-assert set(TIER_SHARES) == set(PROOF_TIER)
+assert {*TIER_SHARES, "fuzz"} == set(PROOF_TIER)
 
 if __name__ == "__main__":
     sys.exit(main())
