@@ -135,7 +135,9 @@ class Federated:
         return f"arn:aws:iam::{self.aws.account_id}:role/{role}"
 
     def plan(self, **changed: object) -> CompiledPlan:
-        return structs.replace(make_plan().compiled, to_oci=self.to_oci, to_aws=self.to_aws, **changed)
+        return structs.replace(
+            make_plan().compiled, **{"to_oci": self.to_oci, "to_aws": self.to_aws, **changed}
+        )
 
     def from_aws(self, role: str = GENERATE, *, endpoint: str | None = None, **plan: object) -> Clouds:
         """A process of a function in AWS."""
