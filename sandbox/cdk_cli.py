@@ -2,8 +2,7 @@
 
 import os
 import subprocess
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from sandbox.aws import AwsSandbox
@@ -12,7 +11,6 @@ ROOT = Path(__file__).resolve().parent.parent
 COMMAND = ROOT / "node_modules" / ".bin" / "cdk"
 _LIMIT_SECONDS = 900
 _DEPLOY = ("deploy", "--require-approval", "never")
-_DESTROY = ("destroy", "--force")
 _INHERITED = ("HOME", "LANG", "PATH")
 
 
@@ -52,52 +50,12 @@ class CdkCli:
         """
         return self._run(*_DEPLOY, "--output", str(self._output), *_context(context), cwd=ROOT)
 
-    def deploy_assembly(self, assembly: Path) -> str:
-        """Deploy what was synthesised before; what the CLI says.
-
-        Args:
-            assembly: The output of `cdk synth`.
-
-        Raises:
-            CdkError: It failed.
-        """
-        return self._run(*_DEPLOY, "--app", str(assembly), cwd=self._output.parent)
-
-    def deploy_asking(self, context: Mapping[str, str]) -> str:
-        """Deploy as `make deploy-aws` does, which asks the account first; what it says.
-
-        Args:
-            context: Settings that differ from `cdk.json`.
-
-        Raises:
-            CdkError: It failed, or something has to be changed first.
-        """
-        module = (sys.executable, "-m", "cdk.deploy")
-        more = (*_DEPLOY[1:], "--output", str(self._output))
-        return self._run(*more, *_context(context), cwd=ROOT, program=module)
-
-    def destroy(self, context: Mapping[str, str]) -> str:
-        """Synthesise the stack and delete it; what the CLI says.
-
-        Raises:
-            CdkError: It failed.
-        """
-        return self._run(*_DESTROY, "--output", str(self._output), *_context(context), cwd=ROOT)
-
-    def destroy_assembly(self, assembly: Path) -> str:
-        """Delete the stack of an assembly; what the CLI says.
-
-        Raises:
-            CdkError: It failed.
-        """
-        return self._run(*_DESTROY, "--app", str(assembly), cwd=self._output.parent)
-
-    def _run(self, *arguments: str, cwd: Path, program: Sequence[str | Path] = (COMMAND,)) -> str:
+    def _run(self, *arguments: str, cwd: Path) -> str:
         if not COMMAND.exists():
             raise CdkError("the CDK CLI is not there; `make cdk-cli` installs it")
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         done = subprocess.run(
-            [*program, *arguments, "--ci", "--no-notices", "--no-color"],
+            [COMMAND, *arguments, "--ci", "--no-notices", "--no-color"],
             env={
                 **environment,
                 **self._aws.environment(),

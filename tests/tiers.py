@@ -11,10 +11,6 @@ PROOF_TIER: dict[str, tuple[str, ...]] = {
         "tests/infrastructure/test_artefacts.py::test_a_bill_of_materials_has_every_package_of_the_lock_file_with_its_hashes",
         "tests/infrastructure/test_artefacts.py::test_the_sums_are_those_of_all_files",
         "tests/infrastructure/test_fleet_run.py",
-        "tests/infrastructure/test_life_cycle.py",
-        "tests/infrastructure/test_life_cycle_adoption.py",
-        "tests/infrastructure/test_life_cycle_sessions.py",
-        "tests/infrastructure/test_life_cycle_versions.py",
     ),
     "emulators": (
         "tests/sandbox/aws",

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import boto3
 import botocore.session
 from botocore.config import Config
-from botocore.exceptions import ClientError
 from botocore.loaders import create_loader
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.moto_api._internal.models import moto_api_backend
@@ -42,7 +41,6 @@ from sandbox.aws import (
     strict_states,
     strict_versions,
 )
-from sandbox.aws.cloudformation import versions
 from sandbox.aws.executions import Client, Execution, run_execution
 from sandbox.aws.guard import Guard
 from sandbox.aws.lambda_host import LambdaHost
@@ -80,12 +78,9 @@ class AwsSandbox:
         names: Resolves the names of issuers, for STS and for others who are given it.
         web_identity: Issues tokens for the account's roles, and takes those of other issuers.
         application: Serves all requests (WSGI); a front forwards requests to it.
-        denied_to_cloudformation: Calls that a deployment's role may not make: boto3's name of the service, a
-            colon, the operation.
         on_request: Called with service and operation (for S3 the method) of each request.
         quotas: The account's, by service and code; a test may set others.
         rates: How many calls a second a service takes, by moto's name of it; any number where it is not named.
-        deployment_minute: What CloudFormation does for each minute of a gradual deployment; it waits.
     """
 
     _running: ClassVar[Lock] = Lock()
@@ -130,12 +125,10 @@ class AwsSandbox:
         )
         self._server: BaseWSGIServer | None = None
         self.application = _Dispatcher(self)
-        self.denied_to_cloudformation: set[str] = set()
         self.event_fault: strict_events.Fault | None = None
         self.on_request: Callable[[str, str], None] | None = None
         self.quotas: strict_quotas.Quotas = dict(strict_quotas.DEFAULTS)
         self.rates: dict[str, Rate] = {}
-        self.deployment_minute: Callable[[], None] = versions.a_minute_passes
 
     def start(self) -> None:
         """Listen on a free port of the loopback interface.
@@ -170,8 +163,7 @@ class AwsSandbox:
         strict_sns.apply(self._patches)
         strict_quotas.apply(self._patches, self.quotas)
         strict_events.apply(self._patches, lambda: self.event_fault)
-        cloudformation.apply(self._patches, cache(self._client_of_cloudformation))
-        self._patches.replace(f"{versions.__name__}:a_minute_passes", self._a_minute_passes)
+        cloudformation.apply(self._patches, cache(self.client))
         Thread(
             target=self._server.serve_forever,
             kwargs={"poll_interval": 0.05},
@@ -181,10 +173,6 @@ class AwsSandbox:
 
     def _judge(self, role_arn: str, call: Call) -> bool:
         return self.guard.allows(interpreter.access_key(role_arn), call)
-
-    def _a_minute_passes(self) -> None:
-        # What is set after the start counts too.
-        self.deployment_minute()
 
     def stop(self) -> None:
         """Abort all executions, stop listening and clear the state. May be called again."""
@@ -238,18 +226,6 @@ class AwsSandbox:
     def client_as(self, access_key: str, service: str) -> Client:
         """Create a client that signs with an access key that the guard knows."""
         return self._client(service, 30.0, aws_access_key_id=access_key, aws_secret_access_key=_ACCESS_KEY)
-
-    def _client_of_cloudformation(self, service: str) -> Client:
-        client = self.client(service)
-
-        def refuse(model: Client, **_more: Client) -> None:
-            action = f"{service}:{model.name}"
-            if action in self.denied_to_cloudformation:
-                text = f"User: cfn-exec-role is not authorized to perform: {action}"
-                raise ClientError({"Error": {"Code": "AccessDenied", "Message": text}}, model.name)
-
-        client.meta.events.register("before-call", refuse)
-        return client
 
     def _client(self, service: str, read_timeout_seconds: float, **identity: str) -> Client:
         with self._session_lock:

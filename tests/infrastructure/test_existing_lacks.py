@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from moto.cloudformation.models import cloudformation_backends
 
 from cdk.account import Account, UnansweredError
 from cdk.deployment import check_deployable
@@ -172,19 +173,18 @@ def test_a_refusal_says_what_to_do(aws: AwsSandbox, code: str, command: str) -> 
         Account(aws.client, aws.region)
 
 
+def stack_in(aws: AwsSandbox, status: str) -> None:
+    """A stack with a topic, as a deployment or a deletion that failed leaves it."""
+    topic = {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": "lockstep-page"}}
+    template = json.dumps({"Resources": {"Topic": topic}})
+    aws.client("cloudformation").create_stack(StackName="lockstep", TemplateBody=template)
+    (stack,) = cloudformation_backends[aws.account_id][aws.region].stacks.values()
+    stack.status = status
+
+
 def test_a_stack_that_could_not_be_deleted_is_deleted_first(aws: AwsSandbox) -> None:
     """As where the policy of the OCI runner is still attached to the user of its access key."""
-    cloudformation, iam = aws.client("cloudformation"), aws.client("iam")
-    statement = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}
-    policy = {
-        "Type": "AWS::IAM::ManagedPolicy",
-        "Properties": {"PolicyDocument": {"Version": "2012-10-17", "Statement": [statement]}},
-    }
-    cloudformation.create_stack(StackName="lockstep", TemplateBody=json.dumps({"Resources": {"P": policy}}))
-    (made,) = iam.list_policies(Scope="Local")["Policies"]
-    iam.create_user(UserName="standby")
-    iam.attach_user_policy(UserName="standby", PolicyArn=made["Arn"])
-    cloudformation.delete_stack(StackName="lockstep")
+    stack_in(aws, "DELETE_FAILED")
     (problem,) = looked_at(aws).problems
     assert "stack lockstep: it is DELETE_FAILED; first delete it again" in problem
     assert "detach the policy of the OCI runner" in problem
@@ -192,17 +192,5 @@ def test_a_stack_that_could_not_be_deleted_is_deleted_first(aws: AwsSandbox) -> 
 
 def test_what_a_failed_deployment_could_not_remove_is_not_in_its_own_way(aws: AwsSandbox) -> None:
     """The CDK CLI deletes such a stack, with what is left of it, before it deploys again."""
-    topic = {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": "lockstep-page"}}
-    broken = {
-        "Type": "AWS::IAM::ManagedPolicy",
-        "Properties": {
-            "Description": {"Ref": "Topic"},
-            "PolicyDocument": {"Version": "2012-10-17", "Statement": []},
-        },
-    }
-    aws.denied_to_cloudformation |= {"sns:DeleteTopic", "iam:CreatePolicy"}
-    template = json.dumps({"Resources": {"Topic": topic, "Broken": broken}})
-    aws.client("cloudformation").create_stack(StackName="lockstep", TemplateBody=template)
-    (stack,) = aws.client("cloudformation").describe_stacks()["Stacks"]
-    assert stack["StackStatus"] == "ROLLBACK_FAILED"
+    stack_in(aws, "ROLLBACK_FAILED")
     assert looked_at(aws).problems == ()

@@ -22,7 +22,7 @@ def test_what_the_list_names_is_there(place: str) -> None:
     [
         ("tests/agent/languages/test_node.py::test_a_pool[mysql]", True),
         ("tests/agent/test_http.py::test_languages", False),
-        ("tests/infrastructure/test_life_cycle.py::test_any", True),
+        ("tests/infrastructure/test_fleet_run.py::test_any", True),
         ("tests/docs/test_tutorial.py::test_the_guides_run_in_the_same_sandbox[a/b::c]", True),
         ("tests/statemachine/test_canary.py::test_no_password_appears_anywhere[mariadb]", True),
         ("tests/statemachine/test_canary.py::test_no_password_appears_anywhere[everywhere]", False),

@@ -7,8 +7,6 @@ from botocore.exceptions import ClientError
 
 from sandbox.aws import AwsSandbox
 
-PLACEHOLDER = {"SecretStringTemplate": '{"placeholder": "x"}', "GenerateStringKey": "generated"}
-
 
 def deploy(aws: AwsSandbox, resource_type: str, **properties: object) -> str:
     resources = {"It": {"Type": resource_type, "Properties": properties}}
@@ -17,35 +15,6 @@ def deploy(aws: AwsSandbox, resource_type: str, **properties: object) -> str:
     (made,) = client.describe_stack_resources(StackName="stack")["StackResources"]
     physical_id: str = made["PhysicalResourceId"]
     return physical_id
-
-
-def test_a_secret_generates_its_value(aws: AwsSandbox) -> None:
-    arn = deploy(
-        aws, "AWS::SecretsManager::Secret", Name="multi-cloud/app_user", GenerateSecretString=PLACEHOLDER
-    )
-    reply = aws.client("secretsmanager").get_secret_value(SecretId="multi-cloud/app_user")
-    assert reply["ARN"] == arn
-    content = json.loads(reply["SecretString"])
-    assert (content["placeholder"], len(content["generated"])) == ("x", 32)
-
-
-@pytest.mark.parametrize(("described", "overwritten"), [("the same", False), ("by other rules", True)])
-def test_a_value_is_overwritten_only_when_its_rules_change(
-    aws: AwsSandbox, described: str, *, overwritten: bool
-) -> None:
-    deploy(aws, "AWS::SecretsManager::Secret", Name="secret", GenerateSecretString=PLACEHOLDER)
-    secrets = aws.client("secretsmanager")
-    secrets.put_secret_value(SecretId="secret", SecretString="in use")
-    rules = {**PLACEHOLDER, "PasswordLength": 40} if overwritten else PLACEHOLDER
-    changed = {
-        "Type": "AWS::SecretsManager::Secret",
-        "Properties": {"Name": "secret", "GenerateSecretString": rules},
-    }
-    more = {"Type": "AWS::SNS::Topic", "Properties": {"DisplayName": described}}
-    aws.client("cloudformation").update_stack(
-        StackName="stack", TemplateBody=json.dumps({"Resources": {"It": changed, "More": more}})
-    )
-    assert (secrets.get_secret_value(SecretId="secret")["SecretString"] != "in use") is overwritten
 
 
 def test_a_key_has_the_spec_of_its_template(aws: AwsSandbox) -> None:
@@ -84,3 +53,40 @@ def test_a_definition_gets_its_substitutions(aws: AwsSandbox) -> None:
 def test_an_unknown_type_fails(aws: AwsSandbox) -> None:
     with pytest.raises(ClientError, match="AWS::Nobody::KnowsThis"):
         deploy(aws, "AWS::Nobody::KnowsThis")
+
+
+def test_an_alias_leads_to_its_version(aws: AwsSandbox) -> None:
+    definition = {"StartAt": "End", "States": {"End": {"Type": "Succeed"}}}
+    resources = {
+        "Machine": {
+            "Type": "AWS::StepFunctions::StateMachine",
+            "Properties": {
+                "StateMachineName": "machine",
+                "DefinitionString": json.dumps(definition),
+                "RoleArn": "arn:aws:iam::123456789012:role/machine",
+            },
+        },
+        "Version": {
+            "Type": "AWS::StepFunctions::StateMachineVersion",
+            "Properties": {"StateMachineArn": {"Ref": "Machine"}},
+        },
+        "Live": {
+            "Type": "AWS::StepFunctions::StateMachineAlias",
+            "Properties": {
+                "Name": "live",
+                "DeploymentPreference": {
+                    "Type": "CANARY",
+                    "StateMachineVersionArn": {"Ref": "Version"},
+                },
+            },
+        },
+    }
+    outputs = {"Live": {"Value": {"Ref": "Live"}}}
+    client = aws.client("cloudformation")
+    client.create_stack(
+        StackName="stack", TemplateBody=json.dumps({"Resources": resources, "Outputs": outputs})
+    )
+    (told,) = client.describe_stacks(StackName="stack")["Stacks"][0]["Outputs"]
+    alias = aws.client("stepfunctions").describe_state_machine_alias(stateMachineAliasArn=told["OutputValue"])
+    (route,) = alias["routingConfiguration"]
+    assert (route["stateMachineVersionArn"].rpartition(":")[2], route["weight"]) == ("1", 100)

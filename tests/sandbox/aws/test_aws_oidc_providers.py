@@ -9,10 +9,8 @@ from botocore.exceptions import ClientError
 from sandbox.aws import AwsSandbox
 from sandbox.aws.executions import Client
 from tests.sandbox.aws.issuer import ADDRESS, AUDIENCE
-from tests.sandbox.aws.stacks import Resource, Stack, resource
 
 URL = f"https://{ADDRESS}"
-TYPE = "AWS::IAM::OIDCProvider"
 
 
 @pytest.fixture(name="iam")
@@ -75,78 +73,6 @@ def test_clients_are_added_and_removed_one_by_one(iam: Client) -> None:
     assert code(lambda: iam.add_client_id_to_open_id_connect_provider(**named, ClientID="more")) == (
         "LimitExceeded"
     )
-
-
-def provider(url: str = URL) -> Resource:
-    return resource(TYPE, Url=url, ClientIdList=[AUDIENCE])
-
-
-def role(**condition: str) -> Resource:
-    return resource(
-        "AWS::IAM::Role",
-        RoleName="runner",
-        AssumeRolePolicyDocument={
-            "Version": "2012-10-17",
-            "Statement": [
-                {
-                    "Effect": "Allow",
-                    "Principal": {"Federated": {"Fn::GetAtt": ["Provider", "Arn"]}},
-                    "Action": "sts:AssumeRoleWithWebIdentity",
-                    "Condition": {"StringEquals": condition},
-                }
-            ],
-        },
-    )
-
-
-def test_a_template_makes_changes_replaces_and_deletes_a_provider(aws: AwsSandbox, iam: Client) -> None:
-    stack = Stack(aws)
-    assert stack.create(tags={"a": "1"}, Provider=provider(), Role=role()) == "CREATE_COMPLETE"
-    arn = stack.physical_ids["Provider"]
-    found = iam.get_open_id_connect_provider(OpenIDConnectProviderArn=arn)
-    assert (found["Url"], found["ClientIDList"]) == (ADDRESS, [AUDIENCE])
-    trust = iam.get_role(RoleName="runner")["Role"]["AssumeRolePolicyDocument"]
-    assert trust["Statement"][0]["Principal"] == {"Federated": arn}
-    changed = resource(TYPE, Url=URL, ClientIdList=["other"], ThumbprintList=["a" * 40])
-    assert stack.update(tags={"b": "2"}, Provider=changed, Role=role()) == "UPDATE_COMPLETE"
-    found = iam.get_open_id_connect_provider(OpenIDConnectProviderArn=arn)
-    assert (found["ClientIDList"], found["ThumbprintList"]) == (["other"], ["a" * 40])
-    assert [tag["Key"] for tag in found["Tags"]] == ["b"]
-    moved = provider("https://issuer.example.com/new")
-    assert stack.update(Provider=moved, Role=role()) == "UPDATE_COMPLETE"
-    new = f"arn:aws:iam::{aws.account_id}:oidc-provider/issuer.example.com/new"
-    listed = [one["Arn"] for one in iam.list_open_id_connect_providers()["OpenIDConnectProviderList"]]
-    assert (stack.physical_ids["Provider"], listed) == (new, [new])
-    assert stack.delete() == "DELETE_COMPLETE"
-    assert iam.list_open_id_connect_providers()["OpenIDConnectProviderList"] == []
-
-
-def test_a_template_with_a_bad_url_fails(aws: AwsSandbox) -> None:
-    stack = Stack(aws)
-    assert stack.create(Provider=provider("https://issuer.example.com:8443")) == "ROLLBACK_COMPLETE"
-    assert any("Invalid Open ID Connect Provider URL" in text for text in stack.reasons("CREATE_FAILED"))
-
-
-def test_a_template_makes_a_key_for_signatures(aws: AwsSandbox) -> None:
-    root = {
-        "Effect": "Allow",
-        "Action": "kms:*",
-        "Resource": "*",
-        "Principal": {"AWS": f"arn:aws:iam::{aws.account_id}:root"},
-    }
-    key: dict[str, Any] = {
-        "KeyPolicy": {"Statement": [root]},
-        "KeySpec": "RSA_2048",
-        "KeyUsage": "SIGN_VERIFY",
-    }
-    alias = resource("AWS::KMS::Alias", AliasName="alias/client", TargetKeyId={"Ref": "Key"})
-    stack = Stack(aws)
-    assert stack.create(Key=resource("AWS::KMS::Key", **key), Alias=alias) == "CREATE_COMPLETE"
-    told = aws.client("kms").get_public_key(KeyId="alias/client")
-    assert (told["KeySpec"], told["KeyUsage"]) == ("RSA_2048", "SIGN_VERIFY")
-    described = {**key, "Description": "of the client"}
-    assert stack.update(Key=resource("AWS::KMS::Key", **described), Alias=alias) == "UPDATE_COMPLETE"
-    assert stack.delete() == "DELETE_COMPLETE"
 
 
 def test_a_user_has_two_access_keys_at_most_and_a_dead_one_signs_nothing(

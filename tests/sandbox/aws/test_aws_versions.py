@@ -3,7 +3,6 @@
 import io
 import json
 import zipfile
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -11,11 +10,8 @@ from botocore.exceptions import ClientError
 
 from sandbox.aws import AwsSandbox, InvocationResult
 from sandbox.aws.executions import Client
-from tests.sandbox.aws.stacks import Resource, Stack, resource
 
 ROLE = "arn:aws:iam::123456789012:role/machine"
-MINUTES = 3
-ALARM = "canary"
 TRUST = {
     "Version": "2012-10-17",
     "Statement": [
@@ -201,164 +197,3 @@ def test_a_version_is_not_called_by_another_name(aws: AwsSandbox) -> None:
     reply = aws.client("lambda").invoke(FunctionName="echo", Qualifier="1", Payload=b"7")
     assert (reply["Payload"].read(), reply["ExecutedVersion"]) == (b"7", "1")
     assert refused(aws.client("lambda").invoke, FunctionName="echo:2") == "ResourceNotFoundException"
-
-
-# CloudFormation
-
-
-def stack_of(says: str, **alias: object) -> Mapping[str, Resource]:
-    """A machine with a version and an alias `live`."""
-    to_version = {"StateMachineVersionArn": {"Ref": "Version"}}
-    moved = (
-        {"DeploymentPreference": {**to_version, **alias}}
-        if alias
-        else {"RoutingConfiguration": [{**to_version, "Weight": 100}]}
-    )
-    return {
-        "Machine": resource(
-            "AWS::StepFunctions::StateMachine",
-            StateMachineName="machine",
-            RoleArn=ROLE,
-            DefinitionString=definition(says),
-        ),
-        "Version": resource(
-            "AWS::StepFunctions::StateMachineVersion",
-            keep="RetainExceptOnCreate",
-            StateMachineArn={"Ref": "Machine"},
-            StateMachineRevisionId={"Fn::GetAtt": ["Machine", "StateMachineRevisionId"]},
-        ),
-        "Live": resource("AWS::StepFunctions::StateMachineAlias", Name="live", **moved),
-    }
-
-
-CANARY: Mapping[str, object] = {
-    "Type": "CANARY",
-    "Percentage": 99,
-    "Interval": MINUTES,
-    "Alarms": [ALARM],
-}
-
-
-@pytest.fixture(name="stack")
-def _stack(aws: AwsSandbox) -> Stack:
-    return Stack(aws)
-
-
-def live(stack: Stack) -> Mapping[str, int]:
-    """The weight of each version, by its number."""
-    client = stack.aws.client("stepfunctions")
-    found = client.describe_state_machine_alias(stateMachineAliasArn=stack.physical_ids["Live"])
-    return {
-        route["stateMachineVersionArn"].rpartition(":")[2]: route["weight"]
-        for route in found["routingConfiguration"]
-    }
-
-
-def numbers(stack: Stack) -> list[str]:
-    listed = stack.aws.client("stepfunctions").list_state_machine_versions(
-        stateMachineArn=stack.physical_ids["Machine"]
-    )
-    return [v["stateMachineVersionArn"].rpartition(":")[2] for v in listed["stateMachineVersions"]]
-
-
-def test_a_changed_machine_gets_a_version_and_its_alias_moves(stack: Stack) -> None:
-    assert stack.create(**stack_of("one")) == "CREATE_COMPLETE"
-    assert live(stack) == {"1": 100}
-    assert stack.update(tags={"team": "a"}, **stack_of("one")) == "UPDATE_COMPLETE"
-    assert numbers(stack) == ["1"]
-    assert stack.update(**stack_of("two")) == "UPDATE_COMPLETE"
-    assert (live(stack), numbers(stack)) == ({"2": 100}, ["2", "1"])
-    assert stack.delete() == "DELETE_COMPLETE"
-
-
-def test_the_first_deployment_waits_for_nothing(aws: AwsSandbox, stack: Stack) -> None:
-    aws.deployment_minute = lambda: pytest.fail("it waits")
-    assert stack.create(**stack_of("one", **CANARY)) == "CREATE_COMPLETE"
-    assert live(stack) == {"1": 100}
-
-
-def test_a_canary_goes_first_and_the_rest_follows(aws: AwsSandbox, stack: Stack) -> None:
-    stack.create(**stack_of("one", **CANARY))
-    seen: list[Mapping[str, int]] = []
-    arn = stack.physical_ids["Live"]
-
-    def minute() -> None:
-        routes = aws.client("stepfunctions").describe_state_machine_alias(stateMachineAliasArn=arn)
-        seen.append({r["stateMachineVersionArn"][-1]: r["weight"] for r in routes["routingConfiguration"]})
-
-    aws.deployment_minute = minute
-    assert stack.update(**stack_of("two", **CANARY)) == "UPDATE_COMPLETE"
-    assert seen == [{"2": 99, "1": 1}] * MINUTES
-    assert live(stack) == {"2": 100}
-
-
-@pytest.fixture(name="alarm")
-def _alarm(aws: AwsSandbox) -> Any:  # noqa: ANN401 - a call
-    cloudwatch = aws.client("cloudwatch")
-    cloudwatch.put_metric_alarm(
-        AlarmName=ALARM,
-        Namespace="AWS/Lambda",
-        MetricName="Errors",
-        Statistic="Sum",
-        Period=60,
-        EvaluationPeriods=1,
-        Threshold=1,
-        ComparisonOperator="GreaterThanOrEqualToThreshold",
-    )
-    return lambda: cloudwatch.set_alarm_state(AlarmName=ALARM, StateValue="ALARM", StateReason="a test")
-
-
-def test_an_alarm_rolls_the_whole_stack_back(aws: AwsSandbox, stack: Stack, alarm: Any) -> None:  # noqa: ANN401 - see the fixture
-    stack.create(**stack_of("one", **CANARY))
-    aws.deployment_minute = alarm
-    assert stack.update(**stack_of("two", **CANARY)) == "UPDATE_ROLLBACK_COMPLETE"
-    assert live(stack) == {"1": 100}
-    # The version of a failed deployment is removed, so the next one can publish.
-    assert numbers(stack) == ["1"]
-    machine = stack.physical_ids["Machine"]
-    assert json.loads(
-        aws.client("stepfunctions").describe_state_machine(stateMachineArn=machine)["definition"]
-    ) == json.loads(definition("one"))
-    aws.client("cloudwatch").set_alarm_state(AlarmName=ALARM, StateValue="OK", StateReason="a test")
-    aws.deployment_minute = lambda: None
-    assert stack.update(**stack_of("two", **CANARY)) == "UPDATE_COMPLETE"
-    assert (live(stack), numbers(stack)) == ({"3": 100}, ["3", "1"])
-
-
-def test_an_alarm_that_is_on_before_stops_the_deployment_before_anything_moves(
-    aws: AwsSandbox,
-    stack: Stack,
-    alarm: Any,  # noqa: ANN401 - see the fixture
-) -> None:
-    stack.create(**stack_of("one", **CANARY))
-    alarm()
-    aws.deployment_minute = lambda: pytest.fail("it has moved")
-    assert stack.update(**stack_of("two", **CANARY)) == "UPDATE_ROLLBACK_COMPLETE"
-
-
-def test_an_alias_that_someone_moves_meanwhile_fails_the_deployment(aws: AwsSandbox, stack: Stack) -> None:
-    stack.create(**stack_of("one", **CANARY))
-    arn, first = stack.physical_ids["Live"], stack.physical_ids["Version"]
-    aws.deployment_minute = lambda: aws.client("stepfunctions").update_state_machine_alias(
-        stateMachineAliasArn=arn, routingConfiguration=[{"stateMachineVersionArn": first, "weight": 100}]
-    )
-    assert stack.update(**stack_of("two", **CANARY)) == "UPDATE_ROLLBACK_COMPLETE"
-    assert any("drift detected" in reason for reason in stack.reasons("UPDATE_FAILED"))
-
-
-def test_all_at_once_looks_at_no_alarm(stack: Stack, alarm: Any) -> None:  # noqa: ANN401 - see the fixture
-    at_once = {"Type": "ALL_AT_ONCE", "Alarms": [ALARM]}
-    stack.create(**stack_of("one", **at_once))
-    alarm()
-    assert stack.update(**stack_of("two", **at_once)) == "UPDATE_COMPLETE"
-    assert live(stack) == {"2": 100}
-
-
-def test_a_version_of_an_unchanged_function_fails(aws: AwsSandbox, stack: Stack, function: Client) -> None:
-    del function
-    version = resource("AWS::Lambda::Version", keep="Retain", FunctionName="function")
-    assert stack.create(First=version) == "CREATE_COMPLETE"
-    assert stack.physical_ids["First"].endswith(":function:function:1")
-    assert stack.update(First=version, Again=version) == "UPDATE_ROLLBACK_COMPLETE"
-    assert any("A version for this Lambda function exists ( 1 )" in r for r in stack.reasons("CREATE_FAILED"))
-    assert aws.client("lambda").get_function(FunctionName="function", Qualifier="1")
