@@ -33,6 +33,7 @@ PROOF_TIER: dict[str, tuple[str, ...]] = {
     ),
     "pages": (
         "tests/browser",
+        "tests/docs/test_site.py",
         "tests/docs/test_tutorial.py::test_the_tutorial_runs_as_it_is_written",
         "tests/docs/test_tutorial.py::test_the_guides_run_in_the_same_sandbox",
         "tests/docs/test_tutorial.py::test_nothing_is_left_of_a_sandbox_that_was_stopped",
@@ -62,6 +63,7 @@ PROOF_TIER: dict[str, tuple[str, ...]] = {
         "tests/statemachine/test_client_pools.py::test_a_pool_goes_through_rotations[psycopg_pool in a loop]",
         "tests/statemachine/test_rotation.py::test_an_adopted_secret_keeps_its_other_keys[mariadb]",
         "tests/statemachine/test_rotation.py::test_an_adopted_secret_keeps_its_other_keys[spanning]",
+        "tests/unit/test_process.py::test_odd_surroundings",
     ),
     "languages": ("tests/agent/languages",),
     "fuzz": ("tests/fuzz/test_aws_replies.py", "tests/fuzz/test_oci_replies.py"),
