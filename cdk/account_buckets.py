@@ -11,8 +11,8 @@ from cdk.audit_policy import AUDIT_PREFIX, AuditPolicy
 from cdk.plan_policy import PLAN_PREFIX
 from cdk.resource_policies import listed
 from cdk.settings import Settings
-from lockstep.plan_audit import AwsAudit
-from lockstep.stack_names import plan_bucket_name
+from lockstep.plan.runners import AwsAudit
+from lockstep.protocol.names import plan_bucket_name
 
 
 def audit_policy(account: Account, audit: AwsAudit, settings: Settings) -> AuditPolicy:

@@ -15,7 +15,7 @@ from constructs import Construct
 from cdk.deployment import Deployment
 from cdk.nag import acknowledge
 from cdk.settings import NotDeployableError
-from lockstep.stack_names import alarm_prefix
+from lockstep.protocol.names import alarm_prefix
 
 Severity: TypeAlias = Literal["page", "ticket"]
 SEVERITIES: tuple[Severity, ...] = ("page", "ticket")

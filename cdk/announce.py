@@ -12,7 +12,7 @@ from constructs import Construct
 from cdk.nag import acknowledge
 from cdk.settings import Settings
 from functions.announce.ended import STATUSES
-from lockstep.stack_names import announce_rule_name
+from lockstep.protocol.names import announce_rule_name
 
 
 class Announce(Construct):

@@ -9,7 +9,7 @@ from cdk.bundle import BundleError
 from cdk.deployment import Deployment, check_complete, read_deployment
 from cdk.settings import NotDeployableError, Settings, check_names
 from cdk.stack import LockstepStack
-from lockstep.plan_file import PlanProblemsError
+from lockstep.plan.file import PlanProblemsError
 
 
 def make_app(deployment: Deployment, app: App) -> LockstepStack:

@@ -8,9 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from lockstep import timing
-from lockstep.messages import ID_CHARACTERS, ID_LENGTH
-from lockstep.timing import RetryPolicy
+from lockstep.protocol import deadlines
+from lockstep.protocol.deadlines import RetryPolicy
+from lockstep.protocol.messages import ID_CHARACTERS, ID_LENGTH
 
 State = dict[str, Any]
 
@@ -58,9 +58,9 @@ def step(function: str, payload: object) -> State:
         "Resource": "arn:aws:states:::lambda:invoke",
         "Arguments": {"FunctionName": f"${{{function}Function}}", "Payload": payload},
         "Output": "{% $states.result.Payload %}",
-        "TimeoutSeconds": seconds(timing.STEP),
+        "TimeoutSeconds": seconds(deadlines.STEP),
         "Retry": [
-            retry(timing.STEP_POLICY, [error.__name__ for error in timing.STEP_POLICY.errors]),
+            retry(deadlines.STEP_POLICY, [error.__name__ for error in deadlines.STEP_POLICY.errors]),
             retry(_LAMBDA_POLICY, _LAMBDA_ERRORS),
         ],
     }
@@ -89,8 +89,8 @@ def lock_call(
             "ExpressionAttributeValues": values,
             **({"ReturnValues": returns} if returns else {}),
         },
-        "TimeoutSeconds": seconds(timing.LOCK_CALL),
-        "Retry": [retry(timing.LOCK_POLICY, _DYNAMODB_ERRORS)],
+        "TimeoutSeconds": seconds(deadlines.LOCK_CALL),
+        "Retry": [retry(deadlines.LOCK_POLICY, _DYNAMODB_ERRORS)],
     }
 
 
@@ -107,7 +107,7 @@ def retry(policy: RetryPolicy, errors: Sequence[str]) -> State:
 
 
 def is_id(value: str) -> str:
-    """The condition that a value is an id of `lockstep.messages`."""
+    """The condition that a value is an id of `lockstep.protocol.messages`."""
     characters = ID_CHARACTERS.replace("/", r"\/")
     return (
         f"($type({value}) = 'string' ? $length({value}) > 0 and $length({value}) <= {ID_LENGTH} "

@@ -30,10 +30,10 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 
 from cdk.bundle_trim import BOTOCORE_SERVICES, trim
-from lockstep.plan import Plan
-from lockstep.plan_file import PlanProblemsError, load_shipped_plan
-from lockstep.published.places import CA_FOLDER
-from lockstep.store_kinds.oci_vault import OciVault
+from lockstep.plan.file import PlanProblemsError, load_shipped_plan
+from lockstep.plan.model import Plan
+from lockstep.plan.published import CA_FOLDER
+from lockstep.plan.stores import OciVault
 
 Runner: TypeAlias = Literal["aws", "oci"]
 Architecture: TypeAlias = Literal["arm64", "x86_64"]

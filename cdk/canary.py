@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from math import ceil
 
-from lockstep.model import Credential
-from lockstep.timing import RUN, START_LATENESS
-from lockstep.watch import EVERY
+from lockstep.operate.watch import EVERY
+from lockstep.protocol.deadlines import RUN, START_LATENESS
+from lockstep.protocol.model import Credential
 
 LONGEST_WAIT = timedelta(minutes=2100)
 """Of CloudFormation between two steps of a gradual deployment

@@ -16,7 +16,7 @@ from constructs import Construct
 from cdk.fleet import Schedules
 from cdk.functions import Functions
 from cdk.orchestration import StateMachine
-from lockstep.watch import COUNTED
+from lockstep.operate.watch import COUNTED
 
 Owner = Literal["stack", "machine", "fleet", "function", "queue"]
 """Whose metric it is, which gives namespace and dimension."""

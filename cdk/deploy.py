@@ -34,11 +34,11 @@ from cdk.sizes import synthesise
 from lockstep.aws.reads import AwsReads
 from lockstep.aws.reads import Client as AwsClient
 from lockstep.cli import secrets
-from lockstep.errors import LockstepError
-from lockstep.plan_file import PlanProblemsError
-from lockstep.provision.decide import StackTerms
-from lockstep.stack_names import CANARY, KEY_OUTPUT, plan_bucket_name
-from lockstep.store_kinds.aws_secrets_manager import AwsSecretsManager
+from lockstep.operate.secrets import StackTerms
+from lockstep.plan.file import PlanProblemsError
+from lockstep.plan.stores import AwsSecretsManager
+from lockstep.protocol.errors import LockstepError
+from lockstep.protocol.names import CANARY, KEY_OUTPUT, plan_bucket_name
 
 _CLI = ROOT / "node_modules" / ".bin" / "cdk"
 _ALIAS = "AWS::StepFunctions::StateMachineAlias"

@@ -9,13 +9,13 @@ from cdk.bundle import ca_files, digests, read_bundle
 from cdk.canary import LONGEST_WAIT, Canary
 from cdk.in_oci import client_key_name
 from cdk.settings import ROOT, NotDeployableError, Settings
-from lockstep.plan import Plan
-from lockstep.plan_checks import example_values, missing_ca_files, publication_problems
-from lockstep.plan_file import load_shipped_plan
-from lockstep.published.compiling import Published, compile_plan
-from lockstep.quotas import broken
-from lockstep.stack_names import DEFAULT_STACK, oci_runner_name
-from lockstep.store_kinds.aws_secrets_manager import AwsSecretsManager
+from lockstep.plan.checks import example_values, missing_ca_files, publication_problems
+from lockstep.plan.file import load_shipped_plan
+from lockstep.plan.limits import broken
+from lockstep.plan.model import Plan
+from lockstep.plan.published import Published, compile_plan
+from lockstep.plan.stores import AwsSecretsManager
+from lockstep.protocol.names import DEFAULT_STACK, oci_runner_name
 
 DEFINITION = ROOT / "statemachine.asl.json"
 FLEET_DEFINITION = ROOT / "cdk" / "fleet.asl.json"

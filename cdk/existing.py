@@ -20,8 +20,8 @@ from cdk.existing_keys import CLIENT_KEY, MAC_KEY
 from cdk.existing_topics import topics as adopted_topics
 from cdk.in_oci import client_key_name
 from cdk.template import Template
-from lockstep.model import AdminSecret
-from lockstep.tags import STACK_TAG
+from lockstep.protocol.model import AdminSecret
+from lockstep.protocol.names import STACK_TAG
 
 _AT_ONCE = 8
 _ADOPTABLE = {

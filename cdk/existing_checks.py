@@ -9,7 +9,7 @@ from cdk.deployment import Deployment
 from cdk.estate import Adopt
 from cdk.in_oci import client_key_name
 from cdk.template import Template
-from lockstep.stack_names import oci_runner_name
+from lockstep.protocol.names import oci_runner_name
 
 _NO_SUCH_NETWORK = ("InvalidVpcID", "InvalidSubnetID", "InvalidSubnet", "InvalidGroup", "InvalidGroupId")
 

@@ -8,8 +8,8 @@ from typing import Any
 from cdk.account import Account, UnansweredError
 from cdk.deployment import Deployment
 from cdk.resource_policies import listed
-from lockstep.plan_runners import IssuerFederation
-from lockstep.stack_names import oci_runner_name
+from lockstep.plan.runners import IssuerFederation
+from lockstep.protocol.names import oci_runner_name
 
 _ENABLE = "aws iam enable-outbound-web-identity-federation"
 _INFO = "aws iam get-outbound-web-identity-federation-info"

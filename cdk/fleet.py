@@ -1,7 +1,7 @@
 """What starts rotations: one rule for each shard, and the state machine of the fleet, which starts those of a shard.
 
 Their number depends on the intervals of the plan, and on nothing else: an interval has 20 shards at most. What a shard
-holds is published beside the plan (`lockstep.published`), and the rule names the plan's digest.
+holds is published beside the plan (`lockstep.plan.published`), and the rule names the plan's digest.
 
 CloudFormation moves them in an order (`cdk/release.py`): where there is a canary, the fleet and the rules of its
 interval come before the gate, all other rules after it. So the fleet knows the alias `live` by its name, and does not
@@ -30,11 +30,10 @@ from cdk.orchestration import StateMachine
 from cdk.permissions import Grants
 from cdk.plan_policy import PLAN_PREFIX, REPORT_PREFIX
 from cdk.wide_resources import acknowledge_objects
-from lockstep.pace import concurrency, every_ms
-from lockstep.shards import Shard
-from lockstep.stack_names import CANARY, LIVE, fleet_machine_name, rule_name, state_machine_name
-from lockstep.timing import TRIGGER_LATENESS
-from lockstep.wall_clock import cron
+from lockstep.plan.limits import concurrency, every_ms
+from lockstep.protocol.deadlines import TRIGGER_LATENESS
+from lockstep.protocol.names import CANARY, LIVE, fleet_machine_name, rule_name, state_machine_name
+from lockstep.protocol.schedule import Shard, cron
 
 _NO_CREDENTIAL = "(none)"
 """No id has brackets. An empty text would look like a placeholder that was forgotten."""

@@ -15,13 +15,13 @@ from msgspec import structs
 
 from cdk.asl import State, formatted, is_id, is_text, jsonata, no_other_key, retry, seconds
 from cdk.plan_policy import REPORT_PREFIX
-from lockstep import timing
-from lockstep.errors import FleetFailedError, InvalidRequestError, StartedLateError
-from lockstep.fleet import MOST_APART_MS, MOST_AT_ONCE, TOLERATED_ONE_IN, FleetInput
-from lockstep.messages import Id
-from lockstep.published.places import PLANS, shard_name
-from lockstep.stack_names import LIVE
-from lockstep.strict_json import pattern_of
+from lockstep.plan.published import PLANS, shard_name
+from lockstep.protocol import deadlines
+from lockstep.protocol.errors import FleetFailedError, InvalidRequestError, StartedLateError
+from lockstep.protocol.messages import Id
+from lockstep.protocol.names import LIVE
+from lockstep.protocol.schedule import MOST_APART_MS, MOST_AT_ONCE, TOLERATED_ONE_IN, FleetInput
+from lockstep.protocol.strict_json import pattern_of
 
 PATH = Path(__file__).resolve().parent / "fleet.asl.json"
 LABEL = "Rotations"
@@ -41,8 +41,8 @@ _STARTED_BEFORE = (
     "StepFunctions.ExecutionAlreadyExistsException",
 )
 _NOT_STARTED = "Sfn.ExecutionDoesNotExistException"
-_CALL = timing.RetryPolicy(errors=(), attempts=4, interval_seconds=1, max_delay_seconds=8)
-_NEVER = timing.RetryPolicy(errors=(), attempts=0, interval_seconds=1, max_delay_seconds=1)
+_CALL = deadlines.RetryPolicy(errors=(), attempts=4, interval_seconds=1, max_delay_seconds=8)
+_NEVER = deadlines.RetryPolicy(errors=(), attempts=0, interval_seconds=1, max_delay_seconds=1)
 
 _MOST = {"concurrency": MOST_AT_ONCE, "every_ms": MOST_APART_MS}
 
@@ -60,7 +60,7 @@ def machine() -> State:
         "Comment": "Lockstep: the rotations of one shard, each an execution of the state machine of rotations. Input, output and history hold ids only.",
         "QueryLanguage": "JSONata",
         "StartAt": "CheckInput",
-        "TimeoutSeconds": seconds(timing.SHARD),
+        "TimeoutSeconds": seconds(deadlines.SHARD),
         "States": {**_begin(), **_rotate(), **_report()},
     }
 
@@ -83,7 +83,7 @@ def _begin() -> dict[str, State]:
                         "tick": jsonata(minute),
                         # What is retried until then begins in time.
                         "latest": jsonata(
-                            f"{late_from} + {1000 * seconds(timing.LAST_START - timing.START_POLICY.longest)}"
+                            f"{late_from} + {1000 * seconds(deadlines.LAST_START - deadlines.START_POLICY.longest)}"
                         ),
                         "trigger": jsonata(
                             f"$exists($states.input.trigger) ? $states.input.trigger : '{fields['trigger'].default}'"
@@ -116,7 +116,7 @@ def _valid_input() -> str:
         value = f"$states.input.{field.name}"
         valid = _is_valid(value, field.type, most=_MOST.get(field.name, 0))
         conditions.append(valid if field.required else f"($exists({value}) ? {valid} : true)")
-    ahead = f"$toMillis($states.input.time) - $toMillis($states.context.State.EnteredTime) > {1000 * seconds(timing.CLOCK_SKEW)}"
+    ahead = f"$toMillis($states.input.time) - $toMillis($states.context.State.EnteredTime) > {1000 * seconds(deadlines.CLOCK_SKEW)}"
     valid = f"{' and '.join(conditions)} ? ($exists($states.input.time) ? $not({ahead}) : true) : false"
     return f"$type($states.input) = 'object' ? ({valid}) : false"
 
@@ -225,7 +225,7 @@ def _item() -> dict[str, State]:
             "Type": "Task",
             "Resource": "arn:aws:states:::aws-sdk:sfn:describeExecution",
             "Arguments": {"ExecutionArn": jsonata(f"{_EXECUTIONS} & {_NAME}")},
-            "TimeoutSeconds": seconds(timing.LOCK_CALL),
+            "TimeoutSeconds": seconds(deadlines.LOCK_CALL),
             "Output": {**run, "outcome": "repeated"},
             "Retry": [retry(_NEVER, [_NOT_STARTED]), retry(_CALL, ["States.ALL"])],
             "Catch": [{"ErrorEquals": ["States.ALL"], "Output": run, "Next": "TooLate"}],
@@ -235,7 +235,7 @@ def _item() -> dict[str, State]:
             "Comment": "Nothing was started: the next trigger rotates it, or the standby before. Either the trigger came late, or too few rotations may run at the same time.",
             "Type": "Fail",
             "Error": StartedLateError.__name__,
-            "Cause": f"The rotation would begin later than {seconds(timing.START_LATENESS)} s after its trigger. Nothing was started.",
+            "Cause": f"The rotation would begin later than {seconds(deadlines.START_LATENESS)} s after its trigger. Nothing was started.",
         },
         "StartRotation": {
             "Comment": "One name for a credential and a trigger: what is running is joined, what has ended is not run again.",
@@ -248,9 +248,9 @@ def _item() -> dict[str, State]:
                 "Name": jsonata(_NAME),
                 "Input": {**run, "trigger": "{% $states.input.trigger %}"},
             },
-            "TimeoutSeconds": seconds(timing.RUN_AWAITED),
+            "TimeoutSeconds": seconds(deadlines.RUN_AWAITED),
             "Output": {**run, "outcome": "{% $states.result.Output.outcome %}"},
-            "Retry": [retry(timing.START_POLICY, _START_ERRORS)],
+            "Retry": [retry(deadlines.START_POLICY, _START_ERRORS)],
             "End": True,
             "Catch": [
                 {
@@ -296,7 +296,7 @@ def _report() -> dict[str, State]:
             "Type": "Task",
             "Resource": "arn:aws:states:::aws-sdk:sfn:describeMapRun",
             "Arguments": {"MapRunArn": "{% $states.input.MapRunArn %}"},
-            "TimeoutSeconds": seconds(timing.LOCK_CALL),
+            "TimeoutSeconds": seconds(deadlines.LOCK_CALL),
             "Output": {
                 "shard": "{% $shard %}",
                 "tick": "{% $tick %}",

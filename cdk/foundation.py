@@ -21,9 +21,9 @@ from cdk.keys import KEPT, Made, keep_alias, named_key
 from cdk.nag import acknowledge
 from cdk.plan_policy import REPORT_PREFIX
 from cdk.settings import Settings
-from lockstep.plan import Plan
-from lockstep.plan_audit import AwsAudit
-from lockstep.stack_names import plan_bucket_name
+from lockstep.plan.model import Plan
+from lockstep.plan.runners import AwsAudit
+from lockstep.protocol.names import plan_bucket_name
 
 _LOCKS = {
     "compliance": s3.ObjectLockRetention.compliance,

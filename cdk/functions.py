@@ -29,10 +29,10 @@ from cdk.permissions import Grants
 from cdk.plan_policy import PLAN_PREFIX
 from cdk.settings import ROOT, NotDeployableError
 from cdk.wide_resources import acknowledge_entries, acknowledge_objects, acknowledge_patterns
-from lockstep.published.places import place_in_aws
-from lockstep.stack_names import function_names, state_machine_name
-from lockstep.timing import STEP
-from lockstep.wiring import PLAN_VARIABLE
+from lockstep.plan.published import place_in_aws
+from lockstep.protocol.deadlines import STEP
+from lockstep.protocol.names import function_names, state_machine_name
+from lockstep.runtime.wiring import PLAN_VARIABLE
 
 _ARCHITECTURES = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
 _PLATFORMS = {"arm64": ecr_assets.Platform.LINUX_ARM64, "x86_64": ecr_assets.Platform.LINUX_AMD64}

@@ -18,7 +18,7 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 
 from cdk.bundle import ROOT, BundleError, Runner, copy_ca_files
-from lockstep.plan_file import PlanProblemsError, load_shipped_plan
+from lockstep.plan.file import PlanProblemsError, load_shipped_plan
 
 Platform: TypeAlias = Literal["linux/amd64", "linux/arm64"]
 

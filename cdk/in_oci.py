@@ -13,11 +13,11 @@ from aws_cdk import aws_iam as iam
 from cdk.keys import NamedKey
 from cdk.permissions import READ, Grants
 from cdk.statements import Statements, allow
-from lockstep.compiled import ClientKey, FederationToOci
-from lockstep.federation.to_oci import TOKEN_SECONDS
-from lockstep.plan import Plan
-from lockstep.store_kinds.aws_secrets_manager import AwsSecretsManager
-from lockstep.tags import SecretKind
+from lockstep.plan.compiled import ClientKey, FederationToOci
+from lockstep.plan.model import Plan
+from lockstep.plan.stores import AwsSecretsManager
+from lockstep.protocol.names import SecretKind
+from lockstep.runtime.federation import TOKEN_SECONDS
 
 STEPS: Final = ("generate", "apply_db", "update_secrets", "audit")
 WRITERS = frozenset({"generate", "update_secrets"})

@@ -8,8 +8,8 @@ the expressions that the role sends, so it cannot fall behind them.
 
 import re
 
-from lockstep.aws import lock_expressions as writes
-from lockstep.aws.lock_item import HEAD, UNWITNESSED
+from lockstep.aws import dynamodb_lock as writes
+from lockstep.aws.dynamodb_lock import HEAD, UNWITNESSED
 
 Attributes = frozenset[str]
 

@@ -20,7 +20,7 @@ from cdk.fleet import Schedules
 from cdk.foundation import Foundation
 from cdk.functions import Functions
 from cdk.orchestration import StateMachine
-from lockstep.watch import namespace
+from lockstep.operate.watch import namespace
 
 _SOON = Duration.minutes(5)
 _MOST_PERIODS = 288

@@ -10,8 +10,8 @@ from aws_cdk import aws_s3 as s3
 from cdk.deployment import Deployment
 from cdk.permissions import Grants
 from cdk.wide_resources import acknowledge_entries, acknowledge_patterns
-from lockstep.plan_runners import IssuerFederation
-from lockstep.stack_names import oci_runner_name
+from lockstep.plan.runners import IssuerFederation
+from lockstep.protocol.names import oci_runner_name
 
 LONGEST_SESSION = Duration.hours(1)
 """The least that a role can have. The runner asks for 15 minutes

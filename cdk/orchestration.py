@@ -14,7 +14,7 @@ from cdk.log_groups import log_group
 from cdk.nag import acknowledge
 from cdk.permissions import Grants
 from cdk.release import Release
-from lockstep.stack_names import state_machine_name
+from lockstep.protocol.names import state_machine_name
 
 FUNCTION_PLACEHOLDERS = {
     "GenerateFunction": "generate",

@@ -20,15 +20,14 @@ from cdk.audit_policy import AUDIT_PREFIX
 from cdk.keys import NamedKey
 from cdk.plan_policy import PLAN_PREFIX, REPORT_PREFIX
 from cdk.statements import Statements, allow, arn_of_login, execution_arn, log_of_a_machine, start
-from lockstep.compiled import StorageClass
-from lockstep.model import Admin, AdminIam, AdminSecret
-from lockstep.orders import ACCOUNT_PREFIX
-from lockstep.plan import Plan
-from lockstep.plan_admins import is_plain_name
-from lockstep.plan_events import EventBusSection
-from lockstep.stack_names import fleet_machine_name, state_machine_name
-from lockstep.store_kinds.aws_secrets_manager import AwsSecretsManager
-from lockstep.tags import SECRET_TAG, STACK_TAG, SecretKind
+from lockstep.plan.admins import is_plain_name
+from lockstep.plan.compiled import StorageClass
+from lockstep.plan.model import Plan
+from lockstep.plan.runners import EventBusSection
+from lockstep.plan.stores import AwsSecretsManager
+from lockstep.protocol.model import Admin, AdminIam, AdminSecret
+from lockstep.protocol.names import SECRET_TAG, STACK_TAG, SecretKind, fleet_machine_name, state_machine_name
+from lockstep.protocol.orders import ACCOUNT_PREFIX
 
 OWN = (SecretKind.APP_USER, SecretKind.CONNECTION_BLOB)
 ANY_SECRET = f"arn:{Aws.PARTITION}:secretsmanager:{Aws.REGION}:{Aws.ACCOUNT_ID}:secret:*"

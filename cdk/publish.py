@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 from cdk.account import Client
 from cdk.deployment import Deployment
-from lockstep.aws.plan_bucket import S3PlanBucket
-from lockstep.errors import LockstepError
-from lockstep.published.places import folder_of, place_in_aws
-from lockstep.published.publishing import state_of, write
-from lockstep.system import SystemClock
+from lockstep.aws.s3 import S3PlanBucket
+from lockstep.plan.published import folder_of, place_in_aws, state_of, write_plan
+from lockstep.protocol.errors import LockstepError
+from lockstep.runtime.system import SystemClock
 
 
 class NotPublishedError(Exception):
@@ -47,7 +46,7 @@ class Publication:
         try:
             state = state_of(bucket, published)
             names = state.wanting()
-            different = state.different | write(
+            different = state.different | write_plan(
                 bucket, published, names, clock=SystemClock(), done=lambda _name: None
             )
         except LockstepError as error:

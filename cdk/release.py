@@ -22,7 +22,7 @@ from constructs import Construct
 from cdk.canary import Canary
 from cdk.deployment import Deployment
 from cdk.watch import canary_alarm
-from lockstep.stack_names import CANARY, LIVE
+from lockstep.protocol.names import CANARY, LIVE
 
 GATE = "gate"
 _WHOLE = 100

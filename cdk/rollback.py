@@ -20,8 +20,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from cdk.deploy import settings_of
 from cdk.settings import ROOT, NotDeployableError
-from lockstep.plan_file import PlanProblemsError, load_plan
-from lockstep.stack_names import CANARY, LIVE
+from lockstep.plan.file import PlanProblemsError, load_plan
+from lockstep.protocol.names import CANARY, LIVE
 
 _CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 4})
 _USAGE = 2

@@ -1,7 +1,7 @@
 """The settings: the plan says what is rotated, `cdk.json` (or `-c name=value`) how it is deployed.
 
 The plan gives interval, overlap, names, regions, and the retention and storage class of the audit log. The time-outs
-are in `lockstep.timing`, because the lease depends on them: a function has the time-out of its state.
+are in `lockstep.protocol.deadlines`, because the lease depends on them: a function has the time-out of its state.
 """
 
 import json
@@ -21,7 +21,7 @@ from pydantic import (
 
 from cdk.bundle import Architecture
 from cdk.estate import Adopt, Tags, Vpc
-from lockstep.stack_names import DEFAULT_STACK
+from lockstep.protocol.names import DEFAULT_STACK
 
 ROOT = Path(__file__).resolve().parent.parent
 _ALIKE = 0.8

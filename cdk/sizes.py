@@ -13,7 +13,7 @@ from cdk.app import add_stack
 from cdk.deployment import Deployment
 from cdk.settings import ROOT, Settings
 from cdk.template import Statement, Template
-from lockstep.plan import Plan
+from lockstep.plan.model import Plan
 
 CLI_CONTEXT = {
     "aws:cdk:enable-path-metadata": True,

@@ -16,14 +16,8 @@ from cdk.orchestration import StateMachine
 from cdk.permissions import Grants
 from cdk.watch import Watch
 from lockstep import __version__
-from lockstep.formats import FORMAT
-from lockstep.stack_names import (
-    FORMAT_OUTPUT,
-    KEY_OUTPUT,
-    PRINCIPALS_OUTPUT,
-    VERSION_OUTPUT,
-)
-from lockstep.tags import STACK_TAG
+from lockstep.protocol.model import FORMAT
+from lockstep.protocol.names import FORMAT_OUTPUT, KEY_OUTPUT, PRINCIPALS_OUTPUT, STACK_TAG, VERSION_OUTPUT
 
 
 class LockstepStack(Stack):

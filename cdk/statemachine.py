@@ -25,9 +25,9 @@ from cdk.asl import (
     step,
     write,
 )
-from lockstep import timing
-from lockstep.aws import lock_expressions as lock
-from lockstep.messages import ID_CHARACTERS, ID_LENGTH, RunInput
+from lockstep.aws import dynamodb_lock as lock
+from lockstep.protocol import deadlines
+from lockstep.protocol.messages import ID_CHARACTERS, ID_LENGTH, RunInput
 
 PATH = Path(__file__).resolve().parents[1] / "statemachine.asl.json"
 
@@ -42,7 +42,7 @@ def machine() -> State:
         "Comment": "Lockstep: one rotation of one credential. Prepare (Generate), apply (ApplyDb), commit (UpdateSecrets) and record (Audit), under one lock. Input, output and history never hold a secret value.",
         "QueryLanguage": "JSONata",
         "StartAt": "CheckInput",
-        "TimeoutSeconds": seconds(timing.RUN),
+        "TimeoutSeconds": seconds(deadlines.RUN),
         "States": {**_begin(), **_prepare(), **_apply(), **_commit(), **_fail()},
     }
 
@@ -67,7 +67,7 @@ def _begin() -> dict[str, State]:
             "Cause": f'Start with {{"credential_id": "<id in the plan>"}}; optional: trigger (text) and force (true or false), and nothing else. The texts and the name of the execution: 1 to {ID_LENGTH} of the characters {ID_CHARACTERS}.',
         },
         "AcquireLock": {
-            "Comment": f"One conditional write decides which run rotates. The lock must be free, expired or already held by this run; and the credential must be due, forced, or have a generation in flight, not paused, and its overlap over; an emergency order waives what it must. The write adds 1 to the fence. The lease ({seconds(timing.LEASE)} s) is longer than an execution ({seconds(timing.RUN)} s), a function ({seconds(timing.STEP)} s) and clock skew together, so the holder has stopped before its lease ends.",
+            "Comment": f"One conditional write decides which run rotates. The lock must be free, expired or already held by this run; and the credential must be due, forced, or have a generation in flight, not paused, and its overlap over; an emergency order waives what it must. The write adds 1 to the fence. The lease ({seconds(deadlines.LEASE)} s) is longer than an execution ({seconds(deadlines.RUN)} s), a function ({seconds(deadlines.STEP)} s) and clock skew together, so the holder has stopped before its lease ends.",
             **lock_call(
                 "$states.input.credential_id",
                 update=lock.LEADER_ACQUIRE_UPDATE,
@@ -75,7 +75,7 @@ def _begin() -> dict[str, State]:
                 values={
                     ":holder": {"S": "{% $states.context.Execution.Name %}"},
                     ":now": number(_NOW),
-                    ":expires_at": number(f"{_NOW} + {seconds(timing.LEASE)}"),
+                    ":expires_at": number(f"{_NOW} + {seconds(deadlines.LEASE)}"),
                     ":due_by": {
                         "N": jsonata(f"$states.input.force = true ? '{lock.FAR_FUTURE}' : $string({_NOW})")
                     },

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
 
-from lockstep.stack_names import rule_name
+from lockstep.protocol.names import rule_name
 
 Statements = list[iam.PolicyStatement]
 

@@ -19,9 +19,9 @@ from cdk.canary import Canary
 from cdk.deployment import LONGEST_ALARM
 from cdk.nag import acknowledge
 from cdk.settings import Settings
-from lockstep.plan import Plan
-from lockstep.stack_names import canary_alarm_name
-from lockstep.watch import EVERY, LEAD_INTERVALS, namespace
+from lockstep.operate.watch import EVERY, LEAD_INTERVALS, namespace
+from lockstep.plan.model import Plan
+from lockstep.protocol.names import canary_alarm_name
 
 _PERIOD = Duration.seconds(EVERY.total_seconds())
 _HOUR = timedelta(hours=1)

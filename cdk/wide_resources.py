@@ -10,7 +10,7 @@ from cdk.audit_policy import AUDIT_PREFIX
 from cdk.nag import acknowledge
 from cdk.permissions import iam_logins
 from cdk.statements import arn_of_login
-from lockstep.plan import Plan
+from lockstep.plan.model import Plan
 
 
 def acknowledge_patterns(construct: IConstruct, plan: Plan) -> None:

@@ -10,13 +10,13 @@ from copy import copy
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
-from lockstep.errors import InvalidRequestError, LockstepError, UnexpectedError
-from lockstep.identity import identity_of
-from lockstep.ports import Clock, Ports
-from lockstep.scope import Scope, end_process
-from lockstep.strict_json import Message, MessageError, read, write
-from lockstep.system import SystemClock
-from lockstep.wiring import hosted_runner
+from lockstep.protocol.deadlines import Scope, end_process
+from lockstep.protocol.errors import InvalidRequestError, LockstepError, UnexpectedError
+from lockstep.protocol.ports import Clock, Ports
+from lockstep.protocol.strict_json import Message, MessageError, read, write
+from lockstep.runtime.identity import identity_of
+from lockstep.runtime.system import SystemClock
+from lockstep.runtime.wiring import hosted_runner
 
 logger = logging.getLogger("lockstep")
 logger.setLevel(logging.INFO)
@@ -43,10 +43,10 @@ class LambdaFace(Generic[RequestT]):
 
     Args:
         step: `run` of the step.
-        request_type: The type of its request, as `lockstep.strict_json` reads it.
+        request_type: The type of its request, as `lockstep.protocol.strict_json` reads it.
         ports: Gives the ports for a credential id; by default those of the plan that the environment names.
         clock: Measures the time left.
-        leave: Called if the step does not end in time (`lockstep.scope.Scope`).
+        leave: Called if the step does not end in time (`lockstep.protocol.deadlines.Scope`).
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class LambdaFace(Generic[RequestT]):
 
     def _look(self, event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         """Answer `lockstep doctor --in-cloud`: no step is run, and no line is logged that counts as one."""
-        from lockstep.doctor.probes.inside import answer  # noqa: PLC0415 - no rotation needs it
+        from lockstep.operate.doctor.inside import answer  # noqa: PLC0415 - no rotation needs it
 
         with self._scope(context).open():
             return answer(event, function=self._function)

@@ -3,7 +3,7 @@
 import signal
 import sys
 
-from lockstep.environment import CliExtraMissingError, line_of
+from lockstep.protocol.errors import CliExtraMissingError, line_of
 
 
 def main() -> None:

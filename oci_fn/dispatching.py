@@ -13,9 +13,9 @@ from functools import partial
 from hashlib import sha256
 from typing import Any
 
-from lockstep.errors import LockstepError
-from lockstep.timing import BATCH
-from lockstep.workers import SideBySide
+from lockstep.protocol.deadlines import BATCH
+from lockstep.protocol.errors import LockstepError
+from lockstep.protocol.workers import SideBySide
 
 MOST_BATCHES = 100
 """Detached calls that one call asks for. Each is a container while it runs, and a tenancy has 60 GB of them in each

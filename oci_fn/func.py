@@ -1,13 +1,14 @@
 """The fdk face of the standby: the same four steps as the state machine, in sequence.
 
-    input    {}  or nothing       every credential of the plan that is due or half-done (`lockstep.picking`); what a
+    input    {}  or nothing       every credential of the plan that is due or half-done
+    (`lockstep.protocol.lock_rule`); what a
                                   schedule sends. Many are handed on to calls of the function itself
                                   (`oci_fn.dispatching`)
              {"credential_ids": [ … ], "trigger": …}             these, 100 at most: what is handed on
              {"credential_id": …, "trigger": …, "force": …}      one credential: the input of the
-                                  state machine (`lockstep.messages.RunInput`)
+                                  state machine (`lockstep.protocol.messages.RunInput`)
              {"doctor": "look", …}    nothing is rotated: what `lockstep doctor --in-cloud` asks, answered as
-                                  `lockstep.doctor.probes.reply.Reply`
+                                  `lockstep.operate.doctor.inside.Reply`
     output   {"results": [{"credential_id": …, "outcome": "rotated" | "skipped" | "failed", …}, …],
               "handed_on": credentials, "batches": calls, "left": credentials for the next call}
 
@@ -29,26 +30,25 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fdk import context, response  # type: ignore[import-untyped]  # fdk ships no types
 
-from lockstep.compiled import CompiledPlan
-from lockstep.errors import InvalidRequestError, LockstepError, UnexpectedError
-from lockstep.identity import OCI_RUNNER
-from lockstep.messages import DoctorRequest, Id, RunInput
-from lockstep.picking import pick
-from lockstep.ports import Clock, Ports
-from lockstep.published.documents import Index
-from lockstep.scope import Scope, end_process
-from lockstep.strict_json import Message, MessageError, parse, read
-from lockstep.system import SystemClock
-from lockstep.timing import LOCK_POLICY, STEP
-from lockstep.wiring import forget, hosted_runner
-from lockstep.workers import at_the_same_time
+from lockstep.plan.compiled import CompiledPlan
+from lockstep.plan.published import Index
+from lockstep.protocol.deadlines import LOCK_POLICY, STEP, Scope, end_process
+from lockstep.protocol.errors import InvalidRequestError, LockstepError, UnexpectedError
+from lockstep.protocol.lock_rule import pick
+from lockstep.protocol.messages import DoctorRequest, Id, RunInput
+from lockstep.protocol.ports import Clock, Ports
+from lockstep.protocol.strict_json import Message, MessageError, parse, read
+from lockstep.protocol.workers import at_the_same_time
+from lockstep.runtime.identity import OCI_RUNNER
+from lockstep.runtime.system import SystemClock
+from lockstep.runtime.wiring import forget, hosted_runner
 from oci_fn.dispatching import LATE, MOST_IDS, HandedOn, hand_on, looked_again, shares, turned
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest, rotate
 
 if TYPE_CHECKING:
-    from lockstep.oci.own_function import OwnFunction
-    from lockstep.watch import Table
+    from lockstep.oci.functions import OwnFunction
+    from lockstep.protocol.ports import Table
     from oci_fn.telling import Teller
 
 MARGIN_SECONDS = 25.0
@@ -100,7 +100,7 @@ class Work:
 
 
 class RunnerLike(Protocol):
-    """The part of `lockstep.wiring.Runner` that the function uses."""
+    """The part of `lockstep.runtime.wiring.Runner` that the function uses."""
 
     @property
     def plan(self) -> CompiledPlan:
@@ -127,7 +127,7 @@ class Function:
         runner: Returns the runner; by default that of the plan that the environment names.
         forget: Called after an identity was refused, so that `runner` reads it again.
         clock: Measures the time left. It must be the clock of the runner's ports.
-        leave: Called if a run does not end in time (`lockstep.scope.Scope`).
+        leave: Called if a run does not end in time (`lockstep.protocol.deadlines.Scope`).
     """
 
     def __init__(
@@ -226,7 +226,7 @@ class Function:
         return result
 
     def _look(self, request: DoctorRequest, ctx: context.InvokeContext) -> Mapping[str, Any]:
-        from lockstep.doctor.probes.inside import answer  # noqa: PLC0415 - no rotation needs it
+        from lockstep.operate.doctor.inside import answer  # noqa: PLC0415 - no rotation needs it
 
         ends_at = self._clock.monotonic() + _seconds_left(ctx, self._clock)
         with Scope(self._clock, ends_at=ends_at, leave=self._leave).open():

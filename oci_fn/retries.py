@@ -1,12 +1,12 @@
-"""The retry policies of `lockstep.timing`, for a runner without Step Functions (protocol F3)."""
+"""The retry policies of `lockstep.protocol.deadlines`, for a runner without Step Functions (protocol F3)."""
 
 import random
 from collections.abc import Callable
 from typing import TypeVar
 
-from lockstep.errors import DeadlineExceededError, LockstepError, UnexpectedError
-from lockstep.ports import Clock
-from lockstep.timing import STEP_POLICY, RetryPolicy
+from lockstep.protocol.deadlines import STEP_POLICY, RetryPolicy
+from lockstep.protocol.errors import DeadlineExceededError, LockstepError, UnexpectedError
+from lockstep.protocol.ports import Clock
 
 Result = TypeVar("Result")
 

@@ -1,7 +1,7 @@
 """The rotation as a sequence of step calls: `statemachine.asl.json` for a runner without Step Functions (protocol R1).
 
-`lockstep.timing` has the retry policies of both clouds. A test compares the order of the calls with the order of the
-states.
+`lockstep.protocol.deadlines` has the retry policies of both clouds. A test compares the order of the calls with the
+order of the states.
 """
 
 from contextlib import suppress
@@ -15,13 +15,14 @@ from functions.apply_db import step as apply_db
 from functions.audit import step as audit
 from functions.generate import step as generate
 from functions.update_secrets import step as update_secrets
-from lockstep.errors import (
+from lockstep.protocol.deadlines import LEASE, LOCK_POLICY
+from lockstep.protocol.errors import (
     InvalidRequestError,
     LockstepError,
     PasswordRefusedByPolicyError,
     UnexpectedError,
 )
-from lockstep.messages import (
+from lockstep.protocol.messages import (
     ApplyRequest,
     ApplyResult,
     DatabaseRequest,
@@ -43,11 +44,10 @@ from lockstep.messages import (
     UpdateRequest,
     UpdateResult,
 )
-from lockstep.model import Claim, Release, Told
-from lockstep.ports import Ports
-from lockstep.standby import LEADER, STANDBY, bounds
-from lockstep.strict_json import MessageError, read
-from lockstep.timing import LEASE, LOCK_POLICY
+from lockstep.protocol.model import Claim, Release, Told
+from lockstep.protocol.ports import Ports
+from lockstep.protocol.schedule import LEADER, STANDBY, bounds
+from lockstep.protocol.strict_json import MessageError, read
 from oci_fn.retries import Retries
 
 Result = TypeVar("Result")

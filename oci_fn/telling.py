@@ -9,15 +9,23 @@ import logging
 from collections.abc import Callable
 from functools import cached_property
 
-from lockstep.compiled import CompiledPlan
-from lockstep.errors import DeadlineExceededError, LockstepError
-from lockstep.events.cloud_event import event_of, source_of
-from lockstep.events.happenings import Entry, Failed, Happening, Promoted, of_promotion, overlap_ends_at
-from lockstep.events.sending import Sink
-from lockstep.identity import OCI_RUNNER
-from lockstep.ports import Clock
-from lockstep.scope import Scope, check_scope
-from lockstep.wiring import endpoints_from_environment, event_sink
+from lockstep.plan.compiled import CompiledPlan
+from lockstep.protocol.deadlines import Scope, check_scope
+from lockstep.protocol.errors import DeadlineExceededError, LockstepError
+from lockstep.protocol.events import (
+    Entry,
+    Failed,
+    Happening,
+    Promoted,
+    Sink,
+    event_of,
+    of_promotion,
+    overlap_ends_at,
+    source_of,
+)
+from lockstep.protocol.ports import Clock
+from lockstep.runtime.identity import OCI_RUNNER
+from lockstep.runtime.wiring import endpoints_from_environment, event_sink
 from oci_fn.sequence import RunRequest, RunResult
 
 SLOW_SECONDS = 2.0

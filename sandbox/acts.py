@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lockstep.model import Credential, Login, SecretStr
-from lockstep.orders import Enrol, Revoke
+from lockstep.protocol.model import Credential, Login, SecretStr
+from lockstep.protocol.orders import Enrol, Revoke
 from sandbox.applications import CACHE_SECONDS
 from sandbox.aws import InvocationContext, ProcessDied
 from sandbox.estate import Estate

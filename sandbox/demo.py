@@ -23,15 +23,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
-from lockstep.audit.report.build import build, evidence
-from lockstep.audit.report.page import page
 from lockstep.audit.verify import Verification
 from lockstep.client import CredentialClient, Source, aws_source, oci_ring_source
-from lockstep.identity import CONFIG_FILE_VARIABLE
-from lockstep.model import Credential, Engine
-from lockstep.plan import Plan
-from lockstep.store_kinds.oci_vault import OciVault
-from lockstep.system import SystemClock
+from lockstep.operate.report.build import build, evidence
+from lockstep.operate.report.page import page
+from lockstep.plan.model import Plan
+from lockstep.plan.stores import OciVault
+from lockstep.protocol.model import Credential, Engine
+from lockstep.runtime.identity import CONFIG_FILE_VARIABLE
+from lockstep.runtime.system import SystemClock
 from sandbox.acts import WITH_APPLICATIONS, WITHOUT_APPLICATIONS, Stage, play, recover
 from sandbox.agent import READER_MAY, running_agent
 from sandbox.applications import (

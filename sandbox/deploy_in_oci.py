@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lockstep.doctor.oci_runner import FUNCTION
-from lockstep.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
-from lockstep.model import Login
-from lockstep.stack_names import PRINCIPALS_OUTPUT, oci_runner_name
-from lockstep.wiring import PLAN_VARIABLE
+from lockstep.operate.doctor.oci import FUNCTION
+from lockstep.protocol.model import Login
+from lockstep.protocol.names import PRINCIPALS_OUTPUT, oci_runner_name
+from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
+from lockstep.runtime.wiring import PLAN_VARIABLE
 from sandbox import plans
 from sandbox.aws import AwsSandbox
 from sandbox.aws.deployed import DeployedStack

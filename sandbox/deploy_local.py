@@ -26,10 +26,10 @@ from typing import Any
 
 from cdk.bundle import HANDLERS, import_milliseconds
 from lockstep.audit.verify import verify
-from lockstep.identity import AWS_RUNNER
-from lockstep.model import Credential
-from lockstep.watch import COUNTED
-from lockstep.wiring import Runner, endpoints_from_environment
+from lockstep.operate.watch import COUNTED
+from lockstep.protocol.model import Credential
+from lockstep.runtime.identity import AWS_RUNNER
+from lockstep.runtime.wiring import Runner, endpoints_from_environment
 from sandbox.aws.cloudformation import NOT_EMULATED
 from sandbox.aws.deployed import Fired, Schedule
 from sandbox.deployed_world import STACK, DeployedWorld, deployed_world

@@ -13,13 +13,13 @@ from cdk.bundle import Bundle, build
 from cdk.deployment import Deployment
 from cdk.publish import Publication
 from cdk.settings import Settings
-from lockstep.adoption import ROTATED, wanted
-from lockstep.aws.secret_tags import tag
-from lockstep.identity import OCI_ENDPOINT_VARIABLE
-from lockstep.model import ROTATOR, Login, SecretStr
-from lockstep.plan import Plan
-from lockstep.plan_file import load_plan
-from lockstep.shards import Shard
+from lockstep.operate.secrets import ROTATED, wanted
+from lockstep.operate.secrets_made import tag
+from lockstep.plan.file import load_plan
+from lockstep.plan.model import Plan
+from lockstep.protocol.model import ROTATOR, Login, SecretStr
+from lockstep.protocol.schedule import Shard
+from lockstep.runtime.identity import OCI_ENDPOINT_VARIABLE
 from sandbox import plans
 from sandbox.aws import AwsSandbox, Execution
 from sandbox.aws.deployed import DeployedStack, Fired, Schedule

@@ -18,19 +18,20 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from lockstep import wiring
+from lockstep.audit.append import Given
 from lockstep.audit.verify import Verification, verify
 from lockstep.aws.clients import botocore_session
-from lockstep.cli.giving import desk
-from lockstep.identity import AWS_RUNNER, CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE, OCI_RUNNER
-from lockstep.model import ROTATOR, Credential, Login, SecretStr
-from lockstep.orders import Given, Order
-from lockstep.plan import Plan
-from lockstep.plan_file import load_plan
-from lockstep.ports import Clock, Ports
-from lockstep.system import SystemClock
-from lockstep.timeouts import Timeouts
-from lockstep.workers import SideBySide, at_the_same_time
+from lockstep.cli.orders import desk
+from lockstep.plan.file import load_plan
+from lockstep.plan.model import Plan
+from lockstep.protocol.deadlines import Timeouts
+from lockstep.protocol.model import ROTATOR, Credential, Login, SecretStr
+from lockstep.protocol.orders import Order
+from lockstep.protocol.ports import Clock, Ports
+from lockstep.protocol.workers import SideBySide, at_the_same_time
+from lockstep.runtime import wiring
+from lockstep.runtime.identity import AWS_RUNNER, CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE, OCI_RUNNER
+from lockstep.runtime.system import SystemClock
 from sandbox import plans
 from sandbox.aws import AwsSandbox, Execution, create_resources
 from sandbox.aws.executions import Client

@@ -6,15 +6,15 @@ Orders are given without their audit entries, so that an estate's chains begin w
 from typing import TYPE_CHECKING
 
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
-from lockstep.cli.operator import operator
 from lockstep.cli.secrets import Report, aws_room, carried_out, oci_room
-from lockstep.doctor.oci_tenancy import vault_of
-from lockstep.identity import DEPLOYER
-from lockstep.model import Credential
-from lockstep.orders import Activate, Enrol
-from lockstep.plan import Plan
-from lockstep.provision.decide import RingTerms, StackTerms
-from lockstep.stack_names import DEFAULT_STACK
+from lockstep.operate.access import operator
+from lockstep.operate.doctor.oci import vault_of
+from lockstep.operate.secrets import RingTerms, StackTerms
+from lockstep.plan.model import Plan
+from lockstep.protocol.model import Credential
+from lockstep.protocol.names import DEFAULT_STACK
+from lockstep.protocol.orders import Activate, Enrol
+from lockstep.runtime.identity import DEPLOYER
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

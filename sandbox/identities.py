@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from lockstep.aws.clients import AwsKeys
-from lockstep.federation.issuer import CONFIGURATION, KEYS, configuration, key_set, public_key
-from lockstep.identity import Identity, identity_of
-from lockstep.model import SecretStr
+from lockstep.protocol.issuer import CONFIGURATION, KEYS, configuration, key_set, public_key
+from lockstep.protocol.model import SecretStr
+from lockstep.runtime.identity import Identity, identity_of
 from sandbox.aws import AwsSandbox
 from sandbox.oci import OciSandbox
 from sandbox.oci.identity import new_private_key, pem_of

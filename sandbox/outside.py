@@ -12,10 +12,9 @@ from typing import Any, Literal, NamedTuple
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
 from lockstep.client import ClientCredential
-from lockstep.engines import ENGINES
-from lockstep.model import Credential, DatabaseServer, SecretStr
-from lockstep.store_kinds.oci_names import slot_name
-from lockstep.version_names import VersionNames
+from lockstep.protocol.engines import ENGINES
+from lockstep.protocol.model import Credential, DatabaseServer, SecretStr
+from lockstep.protocol.names import VersionNames, slot_name
 from sandbox.applications import log_in
 from sandbox.aws import AwsSandbox
 from sandbox.oci import OciSandbox

@@ -10,8 +10,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from lockstep.model import Engine, Strategy
-from lockstep.plan_databases import PLAINTEXT_CONSENT
+from lockstep.plan.databases import PLAINTEXT_CONSENT
+from lockstep.protocol.model import Engine, Strategy
 
 Document = dict[str, Any]
 

@@ -4,9 +4,9 @@ import json
 import os
 from collections.abc import Mapping
 
-from lockstep.databases.provisioning import provisioning
-from lockstep.model import ROTATOR, AdminSecret, Credential, Engine, Login, Strategy
-from lockstep.plan import Plan
+from lockstep.operate.plan_sql.scripts import provisioning
+from lockstep.plan.model import Plan
+from lockstep.protocol.model import ROTATOR, AdminSecret, Credential, Engine, Login, Strategy
 from sandbox import plans
 from sandbox.databases import (
     CertificateAuthority,

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from lockstep.ports import Ports
-from lockstep.stack_names import CANARY, DEFAULT_STACK, LIVE, fleet_machine_name, state_machine_name
+from lockstep.protocol.names import CANARY, DEFAULT_STACK, LIVE, fleet_machine_name, state_machine_name
+from lockstep.protocol.ports import Ports
 from sandbox.aws import AwsSandbox, create_state_machine
 
 ROOT = Path(__file__).resolve().parent.parent

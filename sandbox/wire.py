@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 
-from lockstep.workers import at_the_same_time, one_after_the_other
+from lockstep.protocol.workers import at_the_same_time, one_after_the_other
 
 if TYPE_CHECKING:
     import socket

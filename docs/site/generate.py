@@ -13,16 +13,16 @@ from sphinx.application import Sphinx
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from lockstep import environment, errors
-from lockstep.audit.report import tables
 from lockstep.cli.app import app
-from lockstep.cli.documents import DOCUMENTS
-from lockstep.cli.documents import schema as document_schema
-from lockstep.cli.failures import exit_code_of
-from lockstep.doctor.catalogue import CATALOGUE
-from lockstep.environment import EnvironmentalError
-from lockstep.errors import LockstepError, RetryableError, TerminalError
-from lockstep.plan_schema import SCHEMA_NAME, plan_schema
+from lockstep.cli.output import exit_code_of
+from lockstep.operate.doctor.catalogue import CATALOGUE
+from lockstep.operate.documents import DOCUMENTS
+from lockstep.operate.documents import schema as document_schema
+from lockstep.operate.report import tables
+from lockstep.plan.file import SCHEMA_NAME, plan_schema
+from lockstep.protocol import errors
+from lockstep.protocol import errors as environment
+from lockstep.protocol.errors import EnvironmentalError, LockstepError, RetryableError, TerminalError
 
 Schema = dict[str, Any]
 DOCS = Path(__file__).parents[1]

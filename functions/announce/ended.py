@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from lockstep.events.happenings import (
+from lockstep.protocol.events import (
     Entry,
     ErrorName,
     Failed,
@@ -18,8 +18,8 @@ from lockstep.events.happenings import (
     of_promotion,
     overlap_ends_at,
 )
-from lockstep.messages import Id, RunInput
-from lockstep.strict_json import Instant, Message, MessageError, parse, read
+from lockstep.protocol.messages import Id, RunInput
+from lockstep.protocol.strict_json import Instant, Message, MessageError, parse, read
 
 Status = Literal["SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED"]
 STATUSES: tuple[Status, ...] = ("SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED")

@@ -12,16 +12,14 @@ from typing import Any
 from functions.announce.ended import Ended, ended
 from functions.face import LambdaContext
 from lockstep.aws.clients import Trouble, aws_client, translated
-from lockstep.compiled import CompiledPlan
-from lockstep.errors import EventNotSentError, InvalidRequestError, PlanDocumentMissingError
-from lockstep.events.cloud_event import event_of, source_of
-from lockstep.events.happenings import Promoted
-from lockstep.events.sending import Sink
-from lockstep.identity import AWS_RUNNER
-from lockstep.scope import Scope, check_scope
-from lockstep.strict_json import MessageError
-from lockstep.system import SystemClock
-from lockstep.wiring import endpoints_from_environment, event_sink, hosted_source
+from lockstep.plan.compiled import CompiledPlan
+from lockstep.protocol.deadlines import Scope, check_scope
+from lockstep.protocol.errors import EventNotSentError, InvalidRequestError, PlanDocumentMissingError
+from lockstep.protocol.events import Promoted, Sink, event_of, source_of
+from lockstep.protocol.strict_json import MessageError
+from lockstep.runtime.identity import AWS_RUNNER
+from lockstep.runtime.system import SystemClock
+from lockstep.runtime.wiring import endpoints_from_environment, event_sink, hosted_source
 
 
 class Announcer:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import partial
 from typing import TypeVar
 
-from lockstep.model import CredentialValue, Login
-from lockstep.ports import Database, Ports
+from lockstep.protocol.model import CredentialValue, Login
+from lockstep.protocol.ports import Database, Ports
 
 Key = TypeVar("Key")
 Reads = Mapping[Key, Callable[[], CredentialValue | None]]

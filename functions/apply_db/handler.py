@@ -2,6 +2,6 @@
 
 from functions.apply_db import step
 from functions.face import LambdaFace
-from lockstep.messages import DatabaseRequest
+from lockstep.protocol.messages import DatabaseRequest
 
 handler = LambdaFace(step.run, DatabaseRequest)

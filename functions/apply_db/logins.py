@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from functions.apply_db.outcomes import outcome_of
-from lockstep.errors import (
+from lockstep.protocol.errors import (
     AccountMissingError,
     AccountUnusableError,
     CurrentCredentialRejectedError,
@@ -15,10 +15,10 @@ from lockstep.errors import (
     PreviousCredentialAcceptedError,
     StoresDivergedError,
 )
-from lockstep.messages import CandidateRef, Dead, Death
-from lockstep.model import CredentialValue, Lease, Login
-from lockstep.ports import Database, Ports, Stager
-from lockstep.workers import SideBySide
+from lockstep.protocol.messages import CandidateRef, Dead, Death
+from lockstep.protocol.model import CredentialValue, Lease, Login
+from lockstep.protocol.ports import Database, Ports, Stager
+from lockstep.protocol.workers import SideBySide
 
 REFUSALS_AT_MOST = 2
 """Refused logins in a row, in the search for a login that works, after which a database is muted (protocol D20)."""

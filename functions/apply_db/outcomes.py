@@ -5,15 +5,15 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-from lockstep.errors import (
+from lockstep.protocol.errors import (
     CurrentCredentialRejectedError,
     LockstepError,
     ReplicaRejectedError,
     RetryableError,
     TerminalError,
 )
-from lockstep.model import Lease
-from lockstep.ports import Ports
+from lockstep.protocol.model import Lease
+from lockstep.protocol.ports import Ports
 
 T = TypeVar("T")
 

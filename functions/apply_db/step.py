@@ -23,8 +23,9 @@ from functools import partial
 
 from functions.apply_db import ahead, logins, outcomes
 from functions.apply_db.logins import Answer
-from lockstep import plans, replication
-from lockstep.errors import (
+from lockstep.protocol import decide, replication
+from lockstep.protocol.deadlines import LEASE
+from lockstep.protocol.errors import (
     CurrentCredentialRejectedError,
     EnrolmentNeededError,
     FenceLostError,
@@ -34,7 +35,7 @@ from lockstep.errors import (
     RetryableError,
     StagedValueConflictError,
 )
-from lockstep.messages import (
+from lockstep.protocol.messages import (
     ApplyRequest,
     ApplyResult,
     DatabaseOutcome,
@@ -48,9 +49,8 @@ from lockstep.messages import (
     RevokeResult,
     Rotation,
 )
-from lockstep.model import Claim, ClaimKind, CredentialValue, Lease, LockRecord, Login
-from lockstep.ports import Database, Ports, Stager
-from lockstep.timing import LEASE
+from lockstep.protocol.model import Claim, ClaimKind, CredentialValue, Lease, LockRecord, Login
+from lockstep.protocol.ports import Database, Ports, Stager
 
 Values = Mapping[int, CredentialValue | None]
 """Values by generation; None where no store has one."""
@@ -67,7 +67,7 @@ def run(request: DatabaseRequest, ports: Ports) -> ApplyResult | ProbeResult | R
         PreviousCredentialAcceptedError: A generation that should be dead still logs in.
         StoresDivergedError: No candidate logs in on every database.
     """
-    plans.require_same_plan(request.rotation, ports.credential)
+    decide.require_same_plan(request.rotation, ports.credential)
     match request:
         case ApplyRequest():
             return _apply(request, ports)

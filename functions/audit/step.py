@@ -6,15 +6,13 @@ from contextlib import suppress
 from functools import partial
 from typing import overload
 
-from lockstep import decide, plans
-from lockstep.audit import witness
-from lockstep.audit.append import WITNESS, Chain, Reading
-from lockstep.audit.event import NO_MARK, Mark, event_of
-from lockstep.audit.fingerprints import FingerprintKey, signed_fingerprint
-from lockstep.audit.seal import Stored, Witnessed
-from lockstep.audit.witness import Look
-from lockstep.errors import LockstepError
-from lockstep.messages import (
+from lockstep.audit import append
+from lockstep.audit.append import WITNESS, Chain, Look, Reading
+from lockstep.audit.entry import NO_MARK, Mark, Stored, Witnessed, event_of
+from lockstep.protocol import decide
+from lockstep.protocol import decide as plans
+from lockstep.protocol.errors import LockstepError
+from lockstep.protocol.messages import (
     AuditRequest,
     DatabaseResult,
     FailedRun,
@@ -27,9 +25,9 @@ from lockstep.messages import (
     SkippedRun,
     Witnessing,
 )
-from lockstep.model import ChainHead, Claim, ClaimKind, CredentialValue, LockRecord
-from lockstep.ports import Ports
-from lockstep.workers import together
+from lockstep.protocol.model import ChainHead, Claim, ClaimKind, CredentialValue, LockRecord
+from lockstep.protocol.ports import FingerprintKey, Ports, signed_fingerprint
+from lockstep.protocol.workers import together
 
 LOST_LOCK_LOOK_BACK = 4
 """How many runs may have taken a failed run's entry into the chain: without the lock, others run (protocol E9).
@@ -160,7 +158,7 @@ def _witnessed(ports: Ports, record: LockRecord, known: Mapping[str, Witnessed])
 def _looks(ports: Ports, record: LockRecord, known: Mapping[str, Witnessed]) -> Mapping[str, Look]:
     """The other streams, if they are due and answer: an entry that is owed does not wait for them (protocol E15)."""
     with suppress(LockstepError):
-        return witness.look_at(
+        return append.look_at(
             ports.other_logs(), record.heads, known, clock=ports.clock, side_by_side=ports.side_by_side
         )
     return {}
@@ -175,7 +173,7 @@ def _witness(request: SkippedRun, ports: Ports) -> Witnessing:
     record = ports.lock.read()
     end = chain.ends.find(record.heads)
     known = end.after.seal.witness if end.after and end.after.seal else {}
-    if not any(witness.is_due(known, other, now) for other in others):
+    if not any(append.is_due(known, other, now) for other in others):
         return nothing
     looks, serves = together(
         ports.side_by_side, partial(_looks, ports, record, known), ports.home_store.generation
@@ -184,7 +182,7 @@ def _witness(request: SkippedRun, ports: Ports) -> Witnessing:
         return nothing
     seen = {other: look.witnessed for other, look in looks.items()}
     entry_id = f"{WITNESS}{request.rotation.rotation_id}"
-    event = witness.event_of_witness(
+    event = append.event_of_witness(
         entry_id=entry_id,
         credential_id=ports.credential.id,
         stream=stream,
@@ -197,7 +195,7 @@ def _witness(request: SkippedRun, ports: Ports) -> Witnessing:
         entry_id=entry_id,
         look_back=1,
         reading=Reading(record=record, end=end),
-        began_at=end.after.number if end.after and not witness.may_be_later(known, now) else None,
+        began_at=end.after.number if end.after and not append.may_be_later(known, now) else None,
         witnesses=lambda _record, _known: seen,
     )
     return Witnessing(stream=stream, seq=head.seq)

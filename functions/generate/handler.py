@@ -2,6 +2,6 @@
 
 from functions.face import LambdaFace
 from functions.generate import step
-from lockstep.messages import GenerateRequest
+from lockstep.protocol.messages import GenerateRequest
 
 handler = LambdaFace(step.run, GenerateRequest)

@@ -21,15 +21,17 @@ from functools import partial
 
 from msgspec import structs
 
-from lockstep import decide, plans
-from lockstep.errors import (
+from lockstep.protocol import decide
+from lockstep.protocol import decide as plans
+from lockstep.protocol.decide import next_username, staged_usernames
+from lockstep.protocol.errors import (
     FenceLostError,
     InvalidRequestError,
     LostCompareAndSetError,
     StagedValueConflictError,
     StoresDivergedError,
 )
-from lockstep.messages import (
+from lockstep.protocol.messages import (
     CandidateRef,
     GenerateRequest,
     GenerateResult,
@@ -38,7 +40,7 @@ from lockstep.messages import (
     Rotation,
     Staged,
 )
-from lockstep.model import (
+from lockstep.protocol.model import (
     Claim,
     ClaimKind,
     CredentialValue,
@@ -47,9 +49,8 @@ from lockstep.model import (
     StoredValue,
     StoreVersions,
 )
-from lockstep.ports import Ports
-from lockstep.usernames import next_username, staged_usernames
-from lockstep.workers import together
+from lockstep.protocol.ports import Ports
+from lockstep.protocol.workers import together
 
 Served = Mapping[str, StoredValue]
 Stage = Callable[[CredentialValue], tuple[StoreVersions, ...]]

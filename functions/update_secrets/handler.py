@@ -2,6 +2,6 @@
 
 from functions.face import LambdaFace
 from functions.update_secrets import step
-from lockstep.messages import UpdateRequest
+from lockstep.protocol.messages import UpdateRequest
 
 handler = LambdaFace(step.run, UpdateRequest)

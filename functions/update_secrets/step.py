@@ -11,12 +11,12 @@ that is success (protocol U1, U2, U4, U5).
 
 from functools import partial
 
-from lockstep import plans
-from lockstep.errors import InvalidRequestError
-from lockstep.messages import StoreResult, UpdateRequest, UpdateResult
-from lockstep.model import Claim, ClaimKind, LockRecord
-from lockstep.ports import Ports
-from lockstep.workers import together
+from lockstep.protocol import decide
+from lockstep.protocol.errors import InvalidRequestError
+from lockstep.protocol.messages import StoreResult, UpdateRequest, UpdateResult
+from lockstep.protocol.model import Claim, ClaimKind, LockRecord
+from lockstep.protocol.ports import Ports
+from lockstep.protocol.workers import together
 
 
 def run(request: UpdateRequest, ports: Ports) -> UpdateResult:
@@ -30,7 +30,7 @@ def run(request: UpdateRequest, ports: Ports) -> UpdateResult:
         EditedMeanwhileError: Somebody has edited keys of others since Generate saw them; the next run keeps them.
         ReadSideLaggingError: Promoted, but a store does not serve it within 20 seconds; try again.
     """
-    plans.require_same_plan(request.rotation, ports.credential)
+    decide.require_same_plan(request.rotation, ports.credential)
     if not ports.databases.keys() <= set(request.proven):
         raise InvalidRequestError(credential=ports.credential.id, generation=request.claim.generation)
     lease, claim = request.rotation.lease, request.claim

@@ -1,4 +1,4 @@
-"""The Lambda face of `lockstep.watch`: a scan of the lock table, a line in the log.
+"""The Lambda face of `lockstep.operate.watch`: a scan of the lock table, a line in the log.
 
 It imports no store and no database: it starts every five minutes, often cold.
 """
@@ -10,13 +10,13 @@ from typing import Any
 from functions.face import LambdaContext
 from functions.watch.report import line
 from lockstep.aws.clients import aws_client
-from lockstep.aws.dynamodb_table import read_table
-from lockstep.errors import InvalidRequestError
-from lockstep.scope import Scope, check_scope
-from lockstep.strict_json import Message, MessageError, read
-from lockstep.system import SystemClock
-from lockstep.watch import Expected, watch
-from lockstep.wiring import hosted_source
+from lockstep.aws.dynamodb_lock import read_table
+from lockstep.operate.watch import Expected, watch
+from lockstep.protocol.deadlines import Scope, check_scope
+from lockstep.protocol.errors import InvalidRequestError
+from lockstep.protocol.strict_json import Message, MessageError, read
+from lockstep.runtime.system import SystemClock
+from lockstep.runtime.wiring import hosted_source
 
 
 class Request(Message):
@@ -49,7 +49,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | N
     clock = SystemClock()
     ends_at = clock.monotonic() + context.get_remaining_time_in_millis() / 1000
     if isinstance(event, dict) and "doctor" in event:
-        from lockstep.doctor.probes.inside import answer  # noqa: PLC0415 - the watch itself needs none of it
+        from lockstep.operate.doctor.inside import answer  # noqa: PLC0415 - the watch itself needs none of it
 
         with Scope(clock, ends_at=ends_at).open():
             return answer(event, function="aws/watch")

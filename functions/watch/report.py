@@ -1,4 +1,4 @@
-"""What `lockstep.watch` has found, as one log line in CloudWatch's embedded metric format.
+"""What `lockstep.operate.watch` has found, as one log line in CloudWatch's embedded metric format.
 
 CloudWatch makes metrics of the numbers; the ids beside them are for people and for queries of the log
 (https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html).
@@ -7,7 +7,7 @@ CloudWatch makes metrics of the numbers; the ids beside them are for people and 
 import json
 from datetime import datetime
 
-from lockstep.watch import Found, namespace, shown
+from lockstep.operate.watch import Found, namespace, shown
 
 
 def line(found: Found, *, stack: str, now: datetime) -> str:

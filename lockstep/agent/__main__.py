@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 from lockstep.agent import DEFAULT_SETTINGS
-from lockstep.agent.listening import ListenError
+from lockstep.agent.serve import TokenError
+from lockstep.agent.server import ListenError
 from lockstep.agent.settings import SettingsError, load_settings
-from lockstep.agent.token_file import TokenError
-from lockstep.environment import AgentExtraMissingError, OciExtraMissingError, line_of
+from lockstep.protocol.errors import AgentExtraMissingError, OciExtraMissingError, line_of
 
 _FIELDS = ("secret", "path", "generation", "error", "at")
 

@@ -1,6 +1,7 @@
 """The agent as a process: it refreshes values, keeps files, and answers requests until it is told to end."""
 
 import ctypes
+import hmac
 import logging
 import resource
 import signal
@@ -9,22 +10,77 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from lockstep.agent import files, hooks
-from lockstep.agent.given import Given
-from lockstep.agent.http import Dialect, app_of
-from lockstep.agent.listening import listener_of
-from lockstep.agent.server import server_of
+from lockstep.agent import files
+from lockstep.agent import files as hooks
+from lockstep.agent.files import replace_file
+from lockstep.agent.http import Dialect, Given, app_of
+from lockstep.agent.server import listener_of, server_of
 from lockstep.agent.settings import File, Settings
-from lockstep.agent.sources import reader_of
-from lockstep.agent.token_file import TokenFile
-from lockstep.agent.values import Secret, Values, said
-from lockstep.model import SecretStr
-from lockstep.system import SystemClock, boot_seconds
+from lockstep.agent.values import Secret, Values, reader_of, said
+from lockstep.protocol.errors import TerminalError
+from lockstep.protocol.model import SecretStr
+from lockstep.runtime.system import SystemClock, boot_seconds, new_token
 
-if TYPE_CHECKING:
-    from pathlib import Path
+# The file with the token that requests must bring.
+
+MODE = 0o640
+
+
+class TokenError(TerminalError):
+    """The token file cannot be read or made."""
+
+
+def token_of(file: Path) -> SecretStr:
+    """The token of a file, which is made where there is none.
+
+    Raises:
+        TokenError: It cannot be read or made, or is empty, or others than its owner and group can read it.
+    """
+    try:
+        if not file.exists():
+            replace_file(file, new_token().reveal().encode(), mode=MODE)
+        if file.stat().st_mode & 0o007:
+            raise TokenError(path=str(file), code="readable-by-everybody")
+        token = file.read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        raise TokenError(path=str(file), code=type(error).__name__) from None
+    if not token:
+        raise TokenError(path=str(file), code="empty")
+    return SecretStr(token)
+
+
+class TokenFile:
+    """The token of a file, also after the file was replaced.
+
+    Args:
+        file: As for `token_of`.
+
+    Raises:
+        TokenError: As `token_of` does.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._token = token_of(file)
+        self._seen: tuple[int, ...] = ()
+
+    def matches(self, brought: str) -> bool:
+        """Whether this is the token. Where a new file cannot be read, the token before it counts."""
+        seen = self._look()
+        if seen and seen != self._seen:
+            with suppress(TokenError):
+                self._token = token_of(self._file)
+                self._seen = seen
+        return hmac.compare_digest(brought.encode(), self._token.reveal().encode())
+
+    def _look(self) -> tuple[int, ...]:
+        with suppress(OSError):
+            found = self._file.stat()
+            return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size, found.st_mode
+        return ()
+
 
 logger = logging.getLogger("lockstep.agent")
 

@@ -20,13 +20,11 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from lockstep.agent.files import FORMATS
-from lockstep.compiled import Store
-from lockstep.errors import TerminalError
-from lockstep.plan_fields import CredentialId, Duration, Name, SecretName, Section, Text
-from lockstep.plan_file import PlanProblemsError, load_plan
-from lockstep.plan_messages import problems_of
-from lockstep.plan_yaml import NotYamlError, read_yaml
-from lockstep.store_kinds.kinds import StoreConfig
+from lockstep.plan.compiled import Store
+from lockstep.plan.fields import CredentialId, Duration, Name, SecretName, Section, Text
+from lockstep.plan.file import NotYamlError, PlanProblemsError, load_plan, problems_of, read_yaml
+from lockstep.plan.stores import StoreConfig
+from lockstep.protocol.errors import TerminalError
 
 DEFAULT_PORT = 2773
 """That of the AWS Secrets Manager Agent."""

@@ -1,4 +1,6 @@
-"""What the agent keeps: the newest value of each secret that a store has shown (`lockstep.newest`), and when that was.
+"""What the agent keeps: the newest value of each secret that a store has shown, and when that was.
+
+The rules are those of `lockstep.stores.readers`.
 
 A value may be served until its overlap has passed since a store was last seen to serve it: until then it logs in, even
 if a newer one was promoted right after that look (protocol I1).
@@ -9,11 +11,16 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TypeAlias
 
-from lockstep.errors import LockstepError, StoreUnreachableError
-from lockstep.model import SecretStr
-from lockstep.newest import Seen, ask
+from lockstep.plan.compiled import AwsStore, Store, VaultStore
+from lockstep.protocol.errors import LockstepError, SecretMalformedError, StoreUnreachableError
+from lockstep.protocol.model import SecretStr
+from lockstep.protocol.names import VersionNames
+from lockstep.protocol.ports import BINARY
+from lockstep.stores.contents import with_numbers
+from lockstep.stores.readers import Seen, ask
 
 _RANDOM_END = re.compile(r"-[A-Za-z0-9]{6}\Z")
 SHORTEST_PAUSE_SECONDS = 1.0
@@ -38,7 +45,7 @@ class Reading:
 
 
 Read = Callable[[], Reading]
-"""Reads a secret from one store. Raises the Store* errors of `lockstep.errors`."""
+"""Reads a secret from one store. Raises the Store* errors of `lockstep.protocol.errors`."""
 
 
 Kept: TypeAlias = Seen[Reading]
@@ -209,3 +216,71 @@ def _names_in_arn(arn: str) -> tuple[str, ...]:
     parts = arn.split(":", 6)
     is_secret = len(parts) == 7 and parts[0] == "arn" and parts[2] == "secretsmanager"  # noqa: PLR2004 - of an ARN
     return (parts[6], _RANDOM_END.sub("", parts[6])) if is_secret and parts[5] == "secret" else ()
+
+
+# Where the agent reads values: the stores of a plan, each with the identity that its cloud gives this process.
+
+# Imported late, so that an agent that reads one cloud does not load the other's SDK.
+# ruff: noqa: PLC0415
+
+
+ReaderOf = Callable[[str, str], Read]
+"""How a secret is read, by the credential's id and the secret's name."""
+
+
+def reader_of(store: Store) -> ReaderOf:
+    """How secrets are read from a store. They share one client."""
+    match store:
+        case AwsStore():
+            return _in_aws(store)
+        case VaultStore():
+            return _in_oci(store)
+
+
+def _in_aws(store: AwsStore) -> ReaderOf:
+    from lockstep.aws.clients import aws_client
+    from lockstep.aws.secrets_manager import SecretsManagerSecret
+
+    client = aws_client("secretsmanager", store.region)
+
+    def read(secret: SecretsManagerSecret, name: str) -> Reading:
+        found = secret.read_current()
+        return _reading(
+            found.text, found.id, found.generation, found.created_at, store=store.name, secret=name
+        )
+
+    def reader(credential_id: str, name: str) -> Read:
+        versions = VersionNames(credential_id=credential_id, secret=name)
+        return partial(read, SecretsManagerSecret(client, store.name, versions), name)
+
+    return reader
+
+
+def _in_oci(store: VaultStore) -> ReaderOf:
+    from lockstep.client.sources import own_vault
+    from lockstep.stores.ring import RingReader
+
+    vault = own_vault(
+        region=store.region, compartment_id=store.compartment_id, vault_id=store.vault_id, store=store.name
+    )
+
+    def read(versions: VersionNames, name: str) -> Reading:
+        slot, found = RingReader(vault, versions, slots=store.slots_of_readers).newest()
+        generation = versions.generation_of(found.name)
+        version = found.name if generation and found.name else f"{slot}:{found.number}"
+        return _reading(found.text, version, generation, found.created_at, store=store.name, secret=name)
+
+    return lambda credential_id, name: partial(
+        read, VersionNames(credential_id=credential_id, secret=name), name
+    )
+
+
+def _reading(
+    text: str | None, version: str, generation: int, created_at: "datetime | None", *, store: str, secret: str
+) -> Reading:
+    if text is None:
+        raise SecretMalformedError(store=store, secret=secret, code=BINARY)
+    # The same form from both stores: which one answers must make no difference to an application (protocol V23).
+    return Reading(
+        text=SecretStr(with_numbers(text)), version=version, generation=generation, created_at=created_at
+    )

@@ -1,1 +1,1 @@
-"""The signed, chained record of every rotation: entry, chain, verification."""
+"""The signed, chained record of every rotation: entry, chain, verification, events."""

@@ -7,42 +7,302 @@
 4. What another stream witnesses is in the stream, with that hash: if a log was cut short together with the lock record,
    the other cloud's contradicts it.
 5. What was rotated is on record: the base of each rotation, the generation that the record names, and those that
-   witnesses saw in their stores (`lockstep.audit.generations`).
+   witnesses saw in their stores (`lockstep.audit.verify`).
 
 Every stream gets a verdict, whatever is wrong with another one. A problem is over only when a person has acknowledged
 it in a signed entry. An archived entry is verified by its seal alone: its event is not read.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import attrgetter
 from typing import NamedTuple
 
-from lockstep.audit import generations
 from lockstep.audit.append import is_of_a_run
-from lockstep.audit.chain import Entry
-from lockstep.audit.checkpoint import BEGINNING, NOTHING, Base
-from lockstep.audit.deletions import findings
-from lockstep.audit.findings import (
+from lockstep.audit.chain import Entry, entry_of, parse
+from lockstep.audit.checkpoint import (
     ACKNOWLEDGED_IN,
+    BEGINNING,
+    NOTHING,
     STEPPED_OVER,
     Acknowledged,
+    Base,
     Problem,
     acknowledged_in,
     collapsed,
 )
-from lockstep.audit.reading import Object, read_object
-from lockstep.audit.seal import NO_PREVIOUS
-from lockstep.environment import line_of
-from lockstep.errors import (
+from lockstep.audit.entry import NO_PREVIOUS, Stored, look
+from lockstep.protocol.errors import (
     AuditLogAccessDeniedError,
+    AuditLogUnreachableError,
+    AuditVerificationError,
     LockstepError,
+    NewerFormatError,
+    line_of,
 )
-from lockstep.model import ChainHead, LockRecord
-from lockstep.ports import AuditLog, Signer
-from lockstep.workers import SideBySide, Workers
+from lockstep.protocol.model import ChainHead, ClaimKind, LockRecord
+from lockstep.protocol.ports import AuditLog, ObjectVersion, Signer
+from lockstep.protocol.workers import SideBySide, Workers
+
+# Reading one object of a log for verification: an entry, or what is wrong with it (protocol E11, E12).
+
+NOT_RESTORED = "NotRestored"
+"""The code of the error for an archived object."""
+
+
+class Object(NamedTuple):
+    """What stands under a number: an entry, or what is wrong with it; and its hash, if it has one."""
+
+    number: int
+    entry: Entry | None
+    wrong: str = ""
+    hash: str = ""
+    archived: bool = False
+
+
+def read_object(credential_id: str, log: AuditLog, signer: Signer, number: int) -> Object:
+    """The object under a number.
+
+    Raises:
+        AuditLogUnreachableError, AuditLogAccessDeniedError: The log or a key cannot be asked.
+        NewerFormatError: A newer build wrote it.
+    """
+    try:
+        body = log.read(number)
+    except AuditLogUnreachableError as error:
+        if error.where.get("code") != NOT_RESTORED:
+            raise
+        return _archived(credential_id, log, signer, number)
+    if body is None:
+        return Object(number, None, "is gone: it was deleted meanwhile")
+    try:
+        entry = parse(body, credential_id=credential_id, stream=log.stream, seq=number)
+    except AuditVerificationError as error:
+        return Object(number, None, f"is {error.where['code']}")
+    except NewerFormatError:
+        return _of_a_newer_format(log, signer, number)
+    if not signer.verify(entry.digest, entry.mac):
+        return Object(
+            number, None, f"has a MAC that does not match, of key {entry.mac.key_id[:200]}", entry.hash
+        )
+    wrong = _unlike_its_event(entry)
+    return Object(number, entry, wrong, entry.hash)
+
+
+def _of_a_newer_format(log: AuditLog, signer: Signer, number: int) -> Object:
+    """Nothing can be said of an entry that a newer build wrote; anybody can write that one did."""
+    found = look(log, number) or Stored(number=number)
+    if found.mac and signer.verify(found.digest, found.mac):
+        raise NewerFormatError(stream=log.stream, seq=number)
+    return Object(number, None, "is of an unknown format, without a MAC of this chain's key", found.hash)
+
+
+def _unlike_its_event(entry: Entry) -> str:
+    metadata = entry.event.get("metadata")
+    uid = metadata.get("uid") if isinstance(metadata, dict) else None
+    return "" if uid == entry.rotation_id else "names another run than its event"
+
+
+def _archived(credential_id: str, log: AuditLog, signer: Signer, number: int) -> Object:
+    found = look(log, number) or Stored(number=number)
+    if not (found.seal and found.mac and found.is_at(credential_id, log.stream)):
+        return Object(number, None, "is archived, and its metadata are no seal", archived=True)
+    if not signer.verify(found.digest, found.mac):
+        return Object(number, None, "has a MAC that does not match", found.hash, archived=True)
+    entry = entry_of(found.seal, {}, mac=found.mac, digest=found.digest, entry_hash=found.hash)
+    return Object(number, entry, "", found.hash, archived=True)
+
+
+# What the versions of a log's objects show of deletion and overwriting (protocol E13).
+#
+# Object Lock and versioning keep what was written, not what a read meets. A delete marker hides an entry and
+# frees its name, so that another entry can be written under it. The list of versions shows both, also after the
+# marker is gone, if the name was written again.
+
+MAX_NAME = 200
+"""Characters of a name of an object that is not ours; S3 and Object Storage allow 1,024 bytes."""
+
+
+class Trace(StrEnum):
+    """What was done to an object."""
+
+    HIDDEN = "hidden by a delete marker"
+    DELETED = "deleted and written again"
+    REWRITTEN = "written more than once"
+    FOREIGN = "not an entry"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Traces of one kind on neighbouring objects.
+
+    Attributes:
+        first: The lowest number of an entry; 0 for objects that are not entries.
+        last: The highest number.
+        objects: How many objects.
+        name: The name of the first object.
+    """
+
+    trace: Trace
+    first: int
+    last: int
+    objects: int
+    name: str
+
+    def __str__(self) -> str:
+        """One sentence, with nothing of a foreign name that a terminal would interpret."""
+        if self.trace is Trace.FOREIGN:
+            name = ascii(self.name[:MAX_NAME])
+            return (
+                f"{name} is not an entry"
+                if self.objects == 1
+                else f"{self.objects} objects are not entries, the first is {name}"
+            )
+        if self.objects == 1:
+            return f"entry {self.first} was {self.trace}"
+        return f"{self.objects} entries from {self.first} to {self.last} were {self.trace}"
+
+
+def findings(history: Iterable[ObjectVersion]) -> Iterator[Finding]:
+    """What is wrong with a chain's history; nothing for a log that was only appended to.
+
+    Holds one object's summary in memory at a time, however many versions somebody has written.
+
+    Args:
+        history: As `AuditLog.history` returns it: the versions of an object follow each other, the latest first.
+    """
+    pending: Finding | None = None
+    for found in _of_each_object(history):
+        if pending and pending.trace is found.trace and _are_neighbours(pending, found):
+            pending = replace(pending, last=found.last, objects=pending.objects + 1)
+            continue
+        if pending:
+            yield pending
+        pending = found
+    if pending:
+        yield pending
+
+
+def _of_each_object(history: Iterable[ObjectVersion]) -> Iterator[Finding]:
+    for name, versions in groupby(history, key=attrgetter("key")):
+        latest, contents, markers = None, 0, 0
+        for version in versions:
+            latest = latest or version
+            if version.is_delete_marker:
+                markers += 1
+            else:
+                contents += 1
+        if latest and (trace := _trace(latest, contents=contents, markers=markers)):
+            yield Finding(trace=trace, first=latest.seq, last=latest.seq, objects=1, name=name)
+
+
+def _trace(latest: ObjectVersion, *, contents: int, markers: int) -> Trace | None:
+    if latest.seq == 0:
+        return Trace.FOREIGN
+    if latest.is_delete_marker:
+        return Trace.HIDDEN
+    if markers:
+        return Trace.DELETED
+    return Trace.REWRITTEN if contents > 1 else None
+
+
+def _are_neighbours(before: Finding, found: Finding) -> bool:
+    return found.first == 0 or found.first == before.last + 1
+
+
+# Whether everything that was rotated is on record (protocol E17).
+#
+# A generation is on record if an entry of any stream says that it was promoted. A claim that nobody finished is
+# replaced by a heal, which says so itself; so what a heal began from need not be on record. The event of an
+# archived entry is not read, but its seal says that it is a run's, and when it was written: so which generations
+# it can record.
+
+
+class _Named(NamedTuple):
+    """A generation that an entry of a stream names."""
+
+    where: "Verification"
+    entry: Entry
+    generation: int
+
+
+class _Recorded:
+    """The generations on record, and those that archived entries of runs can record.
+
+    Args:
+        known: Those that are known to be on record.
+        unread: The times of the archived entries.
+    """
+
+    def __init__(self, known: Collection[int], unread: Sequence[int]) -> None:
+        self._known, self._unread = known, unread
+        self._times: dict[int, int] = {}
+
+    def add(self, generation: int, time: int) -> None:
+        """An entry of this time records it."""
+        self._times.setdefault(generation, time)
+
+    def __contains__(self, generation: int) -> bool:
+        """Whether it is on record, or may be: generations only grow."""
+        if generation in self._known or generation in self._times:
+            return True
+        after = max((time for g, time in self._times.items() if g < generation), default=0)
+        before = min((time for g, time in self._times.items() if g > generation), default=None)
+        return any(after <= time and (before is None or time <= before) for time in self._unread)
+
+
+def compare(
+    found: Sequence["Verification"], record: LockRecord, known: Collection[int], unread: Sequence[int]
+) -> None:
+    """Add the problems of generations that no entry records.
+
+    Args:
+        found: The streams, all of them read.
+        record: The lock record.
+        known: Generations that were known to be on record.
+        unread: The times of runs' entries whose events were not read.
+    """
+    recorded, successes, heals = _Recorded(known, unread), list[int](), list(unread)
+    bases, seen = list[_Named](), list[_Named]()
+    for verification in found:
+        for entry in verification.entries:
+            details = entry.details
+            if type(serves := details.get("serves")) is int and serves:
+                seen.append(_Named(verification, entry, serves))
+            if entry.event.get("status") != "Success" or type(details.get("generation")) is not int:
+                continue
+            recorded.add(details["generation"], entry.time)
+            successes.append(entry.time)
+            if details.get("kind") == ClaimKind.HEAL:
+                heals.append(entry.time)
+            elif type(base := details.get("base_generation")) is int and base:
+                bases.append(_Named(verification, entry, base))
+    _tell_bases(bases, recorded)
+    _tell_witnesses(seen, recorded, latest=max(successes, default=0), healed=max(heals, default=0))
+    current = record.current_generation
+    if found and any(v.entries for v in found) and current is not None and current not in recorded:
+        found[0].problems.append(
+            Problem(f"the lock record's current generation is {current}, which no entry records")
+        )
+
+
+def _tell_bases(bases: Sequence[_Named], recorded: _Recorded) -> None:
+    for where, entry, base in bases:
+        if base not in recorded:
+            where.problems.append(Problem(f"began from generation {base}, which no entry records", entry.seq))
+
+
+def _tell_witnesses(seen: Sequence[_Named], recorded: _Recorded, *, latest: int, healed: int) -> None:
+    for where, entry, serves in seen:
+        # A run that promotes now records later; one that died is healed.
+        if serves not in recorded and healed <= entry.time < latest:
+            where.problems.append(
+                Problem(f"saw generation {serves} in its store, which no entry records", entry.seq)
+            )
+
 
 READS_AT_ONCE = 32
 READS: SideBySide = Workers(READS_AT_ONCE)
@@ -148,7 +408,7 @@ def verify(
     else:
         on_record = {g for base in since.values() for g in base.generations}
         unread_at = [*(e.time for e in runs), *(base.unread for base in since.values() if base.unread)]
-        generations.compare(found, record, on_record, unread_at)
+        compare(found, record, on_record, unread_at)
         for verification in found if runs else ():
             verification.notes.append(
                 f"what {len(runs)} archived entries of runs record was not read: a rotation may be on record there"

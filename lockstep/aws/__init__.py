@@ -1,1 +1,1 @@
-"""AWS: the store, the lock, the audit log and its signing key, one file a service."""
+"""AWS, one file a service."""

@@ -29,27 +29,250 @@ In AWS the state machine acquires and releases the lock itself, with the same ex
 operators order is written by others, without the lock; a run only removes what it has fulfilled.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import datetime
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
-from lockstep import formats
-from lockstep.aws import lock_expressions as writes
-from lockstep.aws.clients import translated
-from lockstep.aws.lock_item import HEAD, LOCK_TABLE_ERRORS, UNWITNESSED, Item, record_of
-from lockstep.errors import (
+from lockstep.aws.clients import Trouble, translated
+from lockstep.protocol import model
+from lockstep.protocol.errors import (
     FenceLostError,
+    LockstepError,
     LockTableAccessDeniedError,
+    LockTableUnreachableError,
     LostCompareAndSetError,
 )
-from lockstep.lock_rule import has_lease, is_in_time
-from lockstep.model import Acquired, ChainHead, Claim, Lease, LockRecord, Release, Told
-from lockstep.standby import Bounds
+from lockstep.protocol.lock_rule import has_lease, is_in_time
+from lockstep.protocol.model import (
+    Acquired,
+    AwsSigns,
+    ChainHead,
+    Claim,
+    ClaimKind,
+    Lease,
+    LockRecord,
+    Release,
+    Told,
+)
+from lockstep.protocol.orders import ACCOUNT_PREFIX
+from lockstep.protocol.ports import Table
+from lockstep.protocol.schedule import Bounds
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+
+# The writes of the lock record as DynamoDB expressions: what each sets, and under which condition (protocol L3).
+#
+# In AWS the state machine acquires and releases the lock itself: `cdk/statemachine.py` takes the expressions for
+# `statemachine.asl.json` from here.
+
+FAR_FUTURE = 253402300799
+"""9999-12-31T23:59:59Z, in epoch seconds: later than every due time."""
+
+_ACQUIRE = "SET holder = :holder, expires_at = :expires_at, acquired_at = :now"
+_ONE_MORE = " ADD fence :one"
+ACQUIRE_UPDATE = f"{_ACQUIRE}{_ONE_MORE}"
+LEADER_ACQUIRE_UPDATE = f"{_ACQUIRE}, aws_began_at = :now{_ONE_MORE}"
+"""ACQUIRE by AWS. A run that never ends leaves the sign without a further write (protocol R8)."""
+FREE_CONDITION = "attribute_not_exists(holder) OR expires_at < :now OR holder = :holder"
+"""Free, expired or already held by this run. An operator who takes the lock waits for nothing else."""
+_MAY_BEGIN = (
+    f"({FREE_CONDITION}) "
+    "AND (attribute_not_exists(paused) OR paused <> :heeded) "
+    "AND ((attribute_exists(revoke_through) "
+    "AND (attribute_not_exists(alive_from) OR alive_from <= revoke_through)) "
+    "OR ((attribute_not_exists(not_before) OR not_before <= :now) "
+    "AND (attribute_exists(pending_generation) OR attribute_not_exists(next_due_at) OR "
+)
+ACQUIRE_CONDITION = f"{_MAY_BEGIN}next_due_at <= :due_by)))"
+"""Free, expired or already held by this run; not paused; and an emergency, or due after the overlap (protocol L4)."""
+STANDBY_ACQUIRE_CONDITION = (
+    f"{_MAY_BEGIN}(next_due_at <= :due_by AND (next_due_at <= :late_by OR (next_due_at <= :turn_by AND "
+    "(attribute_not_exists(aws_seen_at) OR aws_seen_at <= :seen_after OR aws_began_at > :began_by)))))))"
+)
+"""The same, and what is due is not left to AWS: `schedule.yields` in DynamoDB's words (protocol R8)."""
+PAUSE_HEEDED, PAUSE_WAIVED = True, False
+"""`:heeded`, for a scheduled run and for a forced one: the value of `paused` that stops it."""
+
+CLAIM_UPDATE = (
+    "SET claim_kind = :kind, pending_generation = :generation, base_generation = :base, "
+    "claim_rotation_id = :rotation_id, highest_generation = :generation, #plan = :plan, #format = :format"
+)
+RAISE_ORDER = ", revoke_through = :generation"
+REMOVE_PHASE = " REMOVE promoting"
+REMOVE_ACTIVATION = ", activate"
+SET_ALIVE_FROM = ", alive_from = :alive_from"
+ADD_ALIVE = " ADD alive :alive"
+HELD = "holder = :holder AND fence = :fence"
+NEWEST = "(attribute_not_exists(highest_generation) OR highest_generation < :generation)"
+UNDER_ACTIVE_PLAN = "#plan = :plan"
+UNDER_ORDERED_PLAN = "activate = :plan"
+NOTHING_IN_FLIGHT = "attribute_not_exists(pending_generation)"
+_REPLACED = (
+    "pending_generation = :replaced AND claim_kind = :replaced_kind AND base_generation = :replaced_base "
+    "AND claim_rotation_id = :replaced_run"
+)
+OPEN = f"{_REPLACED} AND attribute_not_exists(promoting)"
+PROMOTING = f"{_REPLACED} AND attribute_exists(promoting)"
+"""CLAIM: still held by this run, in flight is what was seen, the generation was never used, and the plan is the active
+one or becomes so with this write (protocol L6)."""
+
+PROMOTE_UPDATE = (
+    "SET promoting = :true, alive_from = if_not_exists(alive_from, :generation) ADD alive :generations"
+)
+PROMOTE_CONDITION = (
+    f"{HELD} AND expires_at > :now AND pending_generation = :generation AND claim_rotation_id = :rotation_id "
+    "AND #format <= :format"
+)
+"""Still held by this run, and its claim is in flight, and no newer build has made it (protocol L14, R11)."""
+
+MUTE_UPDATE = "ADD muted :databases"
+MUTE_CONDITION = HELD
+"""Still held by this run (protocol L15)."""
+
+HEAD_UPDATE = "SET #head = :head"
+UNWITNESSED_UPDATE = f"{HEAD_UPDATE}, #since = if_not_exists(#since, :at)"
+"""The stream's newest entry is named by no other stream yet. What it names is witnessed (protocol L8): REMOVE it."""
+FIRST_HEAD_CONDITION = "attribute_not_exists(#head) OR #head = :head"
+HEAD_CONDITION = "#head = :after OR #head = :head"
+"""The head is the one that was read. Not under the fence: a run without it records its failure (protocol L8)."""
+
+SKIP_UPDATE = "SET aws_seen_at = :now"
+SKIP_CONDITION = "attribute_exists(credential_id)"
+"""A run of AWS that did not get the lock shows that AWS lives (protocol R8)."""
+
+_DONE = (
+    "SET current_generation = :current, alive = :alive, alive_from = :alive_from, "
+    "next_due_at = :next_due_at, not_before = :not_before"
+)
+_NO_CLAIM = (
+    " REMOVE holder, expires_at, acquired_at, claim_kind, pending_generation, base_generation, "
+    "claim_rotation_id, promoting"
+)
+_PROVEN = " DELETE enrol :proven, muted :proven"
+RELEASE_DONE_UPDATE = f"{_DONE}{_NO_CLAIM}{_PROVEN}"
+LEADER_RELEASE_DONE_UPDATE = (
+    f"{_DONE}, aws_seen_at = :now, aws_led_at = :now{_NO_CLAIM}, aws_began_at{_PROVEN}"
+)
+"""RELEASE_DONE by AWS: what it began has finished well (protocol R8)."""
+RELEASE_UPDATE = "REMOVE holder, expires_at, acquired_at"
+RELEASE_CONDITION = "fence = :fence AND (holder = :holder OR attribute_not_exists(holder))"
+"""No other run has acquired the lock since (protocol L10)."""
+
+
+# The lock's DynamoDB item as a record (protocol L3).
+
+Item = Mapping[str, Any]
+"""An item, or a map inside an item: names to typed values."""
+HEAD = "head_"
+"""How the attributes of the audit chains' heads begin; a stream's name follows."""
+
+UNWITNESSED = "unwitnessed_"
+"""How the attributes begin that say since when a stream has had entries that no other stream names."""
+
+LOCK_TABLE_ERRORS = {
+    Trouble.UNREACHABLE: LockTableUnreachableError,
+    Trouble.THROTTLED: LockTableUnreachableError,
+    Trouble.DENIED: LockTableAccessDeniedError,
+    Trouble.REJECTED: LockTableAccessDeniedError,
+}
+"""What a call of the lock table that failed is, for runs and operators."""
+
+
+def record_of(credential_id: str, item: Item) -> LockRecord:
+    """The item as a record.
+
+    Raises:
+        LockTableAccessDeniedError: The item is not a record of Lockstep.
+        NewerFormatError: A newer build has claimed in it.
+    """
+    try:
+        model.require_known(_int(item, "format"), credential=credential_id)
+        return LockRecord(
+            credential_id=credential_id,
+            holder=_text(item["holder"]) if "holder" in item else None,
+            fence=_int(item, "fence") or 0,
+            expires_at=_datetime(item, "expires_at"),
+            plan=_text(item["plan"]) if "plan" in item else None,
+            claim=_claim(item),
+            promoting=_flag(item, "promoting"),
+            current_generation=_int(item, "current_generation"),
+            alive=_generations(item, "alive"),
+            highest_generation=_int(item, "highest_generation") or 0,
+            next_due_at=_datetime(item, "next_due_at"),
+            not_before=_datetime(item, "not_before"),
+            paused=_flag(item, "paused"),
+            activate=_text(item["activate"]) if "activate" in item else None,
+            revoke_through=_int(item, "revoke_through"),
+            enrol=_names(item, "enrol"),
+            muted=_names(item, "muted"),
+            aws=AwsSigns(seen_at=_datetime(item, "aws_seen_at"), began_at=_datetime(item, "aws_began_at")),
+            led_at=_datetime(item, "aws_led_at"),
+            unwitnessed={
+                name.removeprefix(UNWITNESSED): since
+                for name in item
+                if name.startswith(UNWITNESSED) and (since := _datetime(item, name))
+            },
+            heads={
+                name.removeprefix(HEAD): _chain_head(value["M"])
+                for name, value in item.items()
+                if name.startswith(HEAD)
+            },
+        )
+    except (LookupError, ValueError, TypeError, AttributeError, OverflowError, OSError):
+        raise LockTableAccessDeniedError(credential=credential_id, code="MalformedItem") from None
+
+
+def _claim(item: Item) -> Claim | None:
+    if "pending_generation" not in item:
+        return None
+    return Claim(
+        kind=ClaimKind(_text(item["claim_kind"])),
+        generation=int(item["pending_generation"]["N"]),
+        base_generation=int(item["base_generation"]["N"]),
+        rotation_id=_text(item["claim_rotation_id"]),
+    )
+
+
+def _chain_head(head: Item) -> ChainHead:
+    return ChainHead(
+        seq=int(head["seq"]["N"]), hash=_text(head["hash"]), rotation_id=_text(head["rotation_id"])
+    )
+
+
+def _text(value: Item) -> str:
+    text: object = value["S"]
+    if not isinstance(text, str):
+        raise TypeError
+    return text
+
+
+def _flag(item: Item, name: str) -> bool:
+    flag: object = item.get(name, {"BOOL": False})["BOOL"]
+    if not isinstance(flag, bool):
+        raise TypeError
+    return flag
+
+
+def _names(item: Item, name: str) -> frozenset[str]:
+    return frozenset(_text({"S": value}) for value in item.get(name, {"SS": []})["SS"])
+
+
+def _generations(item: Item, name: str) -> frozenset[int]:
+    return frozenset(int(value) for value in item.get(name, {"NS": []})["NS"])
+
+
+def _int(item: Item, name: str) -> int | None:
+    value = item.get(name, {"NULL": True})
+    return None if "NULL" in value else int(value["N"])
+
+
+def _datetime(item: Item, name: str) -> datetime | None:
+    seconds = _int(item, name)
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 class DynamoDbLock:
@@ -84,17 +307,15 @@ class DynamoDbLock:
                 reply = self._client.update_item(
                     TableName=self._table,
                     Key=self._key,
-                    UpdateExpression=writes.LEADER_ACQUIRE_UPDATE if leads else writes.ACQUIRE_UPDATE,
-                    ConditionExpression=writes.STANDBY_ACQUIRE_CONDITION
-                    if yielding
-                    else writes.ACQUIRE_CONDITION,
+                    UpdateExpression=LEADER_ACQUIRE_UPDATE if leads else ACQUIRE_UPDATE,
+                    ConditionExpression=STANDBY_ACQUIRE_CONDITION if yielding else ACQUIRE_CONDITION,
                     ExpressionAttributeValues={
                         ":holder": {"S": holder},
                         ":expires_at": _time(expires_at),
                         ":now": _time(now),
                         ":one": _number(1),
-                        ":due_by": _number(writes.FAR_FUTURE) if force else _time(now),
-                        ":heeded": {"BOOL": writes.PAUSE_WAIVED if force else writes.PAUSE_HEEDED},
+                        ":due_by": _number(FAR_FUTURE) if force else _time(now),
+                        ":heeded": {"BOOL": PAUSE_WAIVED if force else PAUSE_HEEDED},
                         **yielding,
                     },
                     ReturnValues="ALL_NEW",
@@ -124,8 +345,8 @@ class DynamoDbLock:
             self._client.update_item(
                 TableName=self._table,
                 Key=self._key,
-                UpdateExpression=writes.SKIP_UPDATE,
-                ConditionExpression=writes.SKIP_CONDITION,
+                UpdateExpression=SKIP_UPDATE,
+                ConditionExpression=SKIP_CONDITION,
                 ExpressionAttributeValues={":now": _time(now)},
             )
 
@@ -145,9 +366,9 @@ class DynamoDbLock:
             ":base": _number(claim.base_generation),
             ":rotation_id": {"S": claim.rotation_id},
             ":plan": {"S": plan},
-            ":format": _number(formats.FORMAT),
+            ":format": _number(model.FORMAT),
         }
-        in_flight = writes.NOTHING_IN_FLIGHT
+        in_flight = NOTHING_IN_FLIGHT
         if over.claim:
             values |= {
                 ":replaced": _number(over.claim.generation),
@@ -155,7 +376,7 @@ class DynamoDbLock:
                 ":replaced_base": _number(over.claim.base_generation),
                 ":replaced_run": {"S": over.claim.rotation_id},
             }
-            in_flight = writes.PROMOTING if over.promoting else writes.OPEN
+            in_flight = PROMOTING if over.promoting else OPEN
         alive = over.alive.union(served)
         if alive:
             values[":alive"] = _numbers(alive)
@@ -166,14 +387,14 @@ class DynamoDbLock:
                     TableName=self._table,
                     Key=self._key,
                     UpdateExpression=(
-                        f"{writes.CLAIM_UPDATE}{writes.SET_ALIVE_FROM if alive else ''}"
-                        f"{writes.RAISE_ORDER if over.raises_order(claim) else ''}"
-                        f"{writes.REMOVE_PHASE}{writes.REMOVE_ACTIVATION if activates else ''}"
-                        f"{writes.ADD_ALIVE if alive else ''}"
+                        f"{CLAIM_UPDATE}{SET_ALIVE_FROM if alive else ''}"
+                        f"{RAISE_ORDER if over.raises_order(claim) else ''}"
+                        f"{REMOVE_PHASE}{REMOVE_ACTIVATION if activates else ''}"
+                        f"{ADD_ALIVE if alive else ''}"
                     ),
                     ConditionExpression=(
-                        f"{writes.HELD} AND {in_flight} AND {writes.NEWEST} "
-                        f"AND {writes.UNDER_ORDERED_PLAN if activates else writes.UNDER_ACTIVE_PLAN}"
+                        f"{HELD} AND {in_flight} AND {NEWEST} "
+                        f"AND {UNDER_ORDERED_PLAN if activates else UNDER_ACTIVE_PLAN}"
                     ),
                     ExpressionAttributeNames={"#plan": "plan", "#format": "format"},
                     ExpressionAttributeValues=values,
@@ -196,11 +417,11 @@ class DynamoDbLock:
                 reply = self._client.update_item(
                     TableName=self._table,
                     Key=self._key,
-                    UpdateExpression=writes.PROMOTE_UPDATE,
-                    ConditionExpression=writes.PROMOTE_CONDITION,
+                    UpdateExpression=PROMOTE_UPDATE,
+                    ConditionExpression=PROMOTE_CONDITION,
                     ExpressionAttributeNames={"#format": "format"},
                     ExpressionAttributeValues={
-                        ":format": _number(formats.FORMAT),
+                        ":format": _number(model.FORMAT),
                         **_lease(lease),
                         ":now": _time(now),
                         ":true": {"BOOL": True},
@@ -250,8 +471,8 @@ class DynamoDbLock:
                 self._client.update_item(
                     TableName=self._table,
                     Key=self._key,
-                    UpdateExpression=writes.MUTE_UPDATE,
-                    ConditionExpression=writes.MUTE_CONDITION,
+                    UpdateExpression=MUTE_UPDATE,
+                    ConditionExpression=MUTE_CONDITION,
                     ExpressionAttributeValues={**_lease(lease), ":databases": {"SS": sorted(databases)}},
                 )
             except self._client.exceptions.ConditionalCheckFailedException:
@@ -274,10 +495,10 @@ class DynamoDbLock:
         values = {":head": _head(head)}
         witnessed = {f"#witnessed{i}": f"{UNWITNESSED}{other}" for i, other in enumerate(sorted(witnesses))}
         names = {"#head": f"{HEAD}{stream}", **witnessed}
-        update = writes.HEAD_UPDATE
+        update = HEAD_UPDATE
         if at:
             update, names["#since"], values[":at"] = (
-                writes.UNWITNESSED_UPDATE,
+                UNWITNESSED_UPDATE,
                 f"{UNWITNESSED}{stream}",
                 _time(at),
             )
@@ -289,7 +510,7 @@ class DynamoDbLock:
                     TableName=self._table,
                     Key=self._key,
                     UpdateExpression=update + (f" REMOVE {', '.join(witnessed)}" if witnessed else ""),
-                    ConditionExpression=writes.HEAD_CONDITION if after else writes.FIRST_HEAD_CONDITION,
+                    ConditionExpression=HEAD_CONDITION if after else FIRST_HEAD_CONDITION,
                     ExpressionAttributeNames=names,
                     ExpressionAttributeValues=values,
                 )
@@ -305,16 +526,16 @@ class DynamoDbLock:
             FenceLostError: Another run has acquired the lock since.
         """
         values = {**_lease(lease), **(_done(done) if done else {})}
-        update = writes.RELEASE_DONE_UPDATE if done else writes.RELEASE_UPDATE
+        update = RELEASE_DONE_UPDATE if done else RELEASE_UPDATE
         if done and done.led_at:
-            update, values[":now"] = writes.LEADER_RELEASE_DONE_UPDATE, _time(done.led_at)
+            update, values[":now"] = LEADER_RELEASE_DONE_UPDATE, _time(done.led_at)
         with self._translated():
             try:
                 self._client.update_item(
                     TableName=self._table,
                     Key=self._key,
                     UpdateExpression=update,
-                    ConditionExpression=writes.RELEASE_CONDITION,
+                    ConditionExpression=RELEASE_CONDITION,
                     ExpressionAttributeValues=values,
                 )
             except self._client.exceptions.ConditionalCheckFailedException:
@@ -367,3 +588,40 @@ def _done(done: Release) -> "dict[str, AttributeValueTypeDef]":
 
 def _head(head: ChainHead) -> "AttributeValueTypeDef":
     return {"M": {"seq": _number(head.seq), "hash": {"S": head.hash}, "rotation_id": {"S": head.rotation_id}}}
+
+
+# The whole lock table, for `lockstep.operate.watch` and for the page of many credentials (`lockstep.operate.page`).
+#
+# No other code scans it: a rotation reads its own record (protocol L2).
+
+
+def read_table(client: "DynamoDBClient", table: str) -> Table:
+    """Every lock record, by consistent reads. The owners of accounts (protocol O8) are left out.
+
+    Raises:
+        LockTableUnreachableError: The table did not answer, or its answer cannot be read.
+        LockTableAccessDeniedError: It is not there, or the role may not read it.
+    """
+    records, unreadable = {}, {}
+    with translated(LOCK_TABLE_ERRORS):
+        items = [(str(item["credential_id"]["S"]), item) for item in _items(client, table)]
+    for credential_id, item in items:
+        if credential_id.startswith(ACCOUNT_PREFIX):
+            continue
+        try:
+            records[credential_id] = record_of(credential_id, item)
+        except LockstepError as error:
+            unreadable[credential_id] = type(error).__name__
+    return Table(records=records, unreadable=unreadable)
+
+
+def _items(client: "DynamoDBClient", table: str) -> Iterator[dict[str, Any]]:
+    # A page is 1 MB at most
+    # (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Scan.html#Scan.Pagination).
+    more: dict[str, Any] = {}
+    while True:
+        page = client.scan(TableName=table, ConsistentRead=True, **more)
+        yield from page["Items"]
+        if "LastEvaluatedKey" not in page:
+            return
+        more = {"ExclusiveStartKey": page["LastEvaluatedKey"]}

@@ -1,4 +1,4 @@
-"""Orders in the lock's DynamoDB item, and the owners of accounts in items of their own (`lockstep.orders`).
+"""Orders in the lock's DynamoDB item, and the owners of accounts in items of their own (`lockstep.protocol.orders`).
 
 Every write names the attributes of its order and no others, so it can meet any write of a run and neither is lost
 (protocol O3). It is not under the fence, because an operator does not hold the lock.
@@ -10,14 +10,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from lockstep.aws.clients import translated
-from lockstep.aws.lock_expressions import ACQUIRE_UPDATE, FREE_CONDITION
-from lockstep.aws.lock_item import LOCK_TABLE_ERRORS, record_of
-from lockstep.errors import (
-    AccountOwnedError,
-    OrderRefusedError,
-)
-from lockstep.model import Lease, LockRecord
-from lockstep.orders import (
+from lockstep.aws.dynamodb_lock import ACQUIRE_UPDATE, FREE_CONDITION, LOCK_TABLE_ERRORS, record_of
+from lockstep.protocol.errors import AccountOwnedError, OrderRefusedError
+from lockstep.protocol.model import Lease, LockRecord
+from lockstep.protocol.orders import (
     Account,
     Activate,
     CancelEnrolment,

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lockstep.aws.clients import Trouble, translated
-from lockstep.errors import EventNotSentError, LockstepError
-from lockstep.events.cloud_event import CloudEvent
-from lockstep.events.sending import text_of
+from lockstep.protocol.errors import EventNotSentError, LockstepError
+from lockstep.protocol.events import CloudEvent, text_of
 
 ENTRIES = 10
 SOURCE = "lockstep"
@@ -31,7 +30,7 @@ class EventBridgeBus:
         self._bus = bus
 
     def send(self, events: Sequence[CloudEvent]) -> None:
-        """As `lockstep.events.sending.Sink`."""
+        """As `lockstep.protocol.events.Sink`."""
         for first in range(0, len(events), ENTRIES):
             some = events[first : first + ENTRIES]
             with translated(_ERRORS):

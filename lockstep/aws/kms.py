@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import botocore.exceptions
 
-from lockstep.audit.fingerprints import FingerprintKey, derived
 from lockstep.aws.clients import translated
-from lockstep.aws.s3_audit import AUDIT_ERRORS
-from lockstep.ports import Mac
+from lockstep.aws.s3 import AUDIT_ERRORS
+from lockstep.protocol.ports import FingerprintKey, Mac, derived
 
 if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient

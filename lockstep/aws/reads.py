@@ -1,7 +1,9 @@
 """Reads of AWS, for checks: no other call can be made through this, and each is made once."""
 
-from collections.abc import Callable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -10,10 +12,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from lockstep.aws.clients import RAISED, error_code
-from lockstep.aws.environment import environment_problem
-from lockstep.environment import AwsCallRefusedError, AwsResourceMissingError
-from lockstep.errors import LockstepError
+from lockstep.aws.clients import RAISED, aws_client, environment_problem, error_code
+from lockstep.protocol.deadlines import STEP, CloudTimeouts
+from lockstep.protocol.errors import AwsCallRefusedError, AwsResourceMissingError, LockstepError
 
 READS = ("describe_", "get_", "head_", "list_")
 """How the names of operations begin that change nothing."""
@@ -183,3 +184,57 @@ def explained() -> Iterator[None]:
 
 def _is_missing(code: str, text: str) -> bool:
     return code in _MISSING or (code == "ValidationError" and _ABSENT_STACK in text)
+
+
+# Deployed functions, to be asked by `lockstep doctor --in-cloud`.
+
+ANSWER_SECONDS = STEP.total_seconds() + 10
+"""The longest time that a function may run, and some more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Called:
+    """What a function has answered.
+
+    Attributes:
+        name: The function.
+        payload: JSON: what it returned, or its error.
+        has_failed: Whether it raised an error, or ran out of time.
+    """
+
+    name: str
+    payload: bytes
+    has_failed: bool
+
+    @property
+    def error(self) -> str:
+        """The name of its error; empty where it is not told."""
+        try:
+            document = json.loads(self.payload)
+        except ValueError:
+            return ""
+        return str(document.get("errorType", "")) if isinstance(document, dict) else ""
+
+
+def call(region: str, names: Sequence[str], event: Mapping[str, Any]) -> Called | None:
+    """Invoke the first of these functions that there is, what was deployed of it last; None where there is none.
+
+    Args:
+        region: The functions' region.
+        names: In the order in which they are looked for.
+        event: Their input.
+
+    Raises:
+        EnvironmentalError: AWS did not answer, or refused the call.
+    """
+    timeouts = CloudTimeouts(connect_seconds=3, read_seconds=ANSWER_SECONDS)
+    client = aws_client("lambda", region, timeouts=timeouts)
+    for name in names:
+        try:
+            with explained():
+                reply = client.invoke(FunctionName=name, Payload=json.dumps(event).encode())
+                payload = reply["Payload"].read()
+        except AwsResourceMissingError:
+            continue
+        return Called(name=name, payload=payload, has_failed="FunctionError" in reply)
+    return None

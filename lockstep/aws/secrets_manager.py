@@ -1,6 +1,6 @@
 """AWS Secrets Manager: one versioned secret.
 
-A generation's name (`lockstep.version_names`) is the version's id, so staging is idempotent: Secrets Manager never
+A generation's name (`lockstep.protocol.names`) is the version's id, so staging is idempotent: Secrets Manager never
 puts other content under an id that it has
 (https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_PutSecretValue.html).
 
@@ -26,8 +26,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lockstep.aws.clients import STORE_ERRORS, error_code, translated
-from lockstep.contents import BINARY
-from lockstep.errors import (
+from lockstep.protocol.errors import (
     LostCompareAndSetError,
     ReadSideLaggingError,
     SecretMalformedError,
@@ -35,9 +34,16 @@ from lockstep.errors import (
     StoreQuotaExceededError,
     StoreRejectedError,
 )
-from lockstep.extras import MAX_TEXT_BYTES, moment
-from lockstep.version_names import VersionNames
-from lockstep.versioned_secret import Observed, SecretVersion, Staged, VersionName
+from lockstep.protocol.names import VersionNames
+from lockstep.protocol.ports import (
+    BINARY,
+    MAX_TEXT_BYTES,
+    Observed,
+    SecretVersion,
+    Staged,
+    VersionName,
+    moment,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient

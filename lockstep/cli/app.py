@@ -6,30 +6,26 @@ import typer
 
 from lockstep import __version__
 from lockstep.cli import (
-    activate,
     agent,
     audit,
-    diff,
     doctor,
-    enrol,
-    hand_over,
     history,
     identity,
     init,
-    lock,
-    pause,
+    login_import,
+    orders,
     plan,
-    publish,
-    report,
-    retire,
     rotate,
     secrets,
     serve,
     sessions,
     status,
 )
-from lockstep.cli.failures import Root
-from lockstep.cli.output import say
+from lockstep.cli import audit as report
+from lockstep.cli import plan as activate
+from lockstep.cli import plan as diff
+from lockstep.cli import plan as publish
+from lockstep.cli.output import Root, say
 
 app = typer.Typer(
     help="Rotates database credentials every 20 minutes across AWS and Oracle Cloud, in step, without a lockout.",
@@ -54,15 +50,15 @@ app.command("history")(history.history)
 app.command("serve")(serve.serve)
 app.command("sessions")(sessions.sessions)
 app.command("rotate")(rotate.rotate)
-app.command("pause")(pause.pause)
-app.command("resume")(pause.resume)
-app.command("enrol")(enrol.enrol)
-app.command("retry")(enrol.retry)
-app.command("hand-over")(hand_over.command)
-app.command("retire")(retire.retire)
+app.command("pause")(orders.pause)
+app.command("resume")(orders.resume)
+app.command("enrol")(orders.enrol)
+app.command("retry")(orders.retry)
+app.command("hand-over")(login_import.command)
+app.command("retire")(orders.retire)
 audit.app.command("report")(report.report)
 app.add_typer(audit.app, name="audit")
-app.add_typer(lock.app, name="lock")
+app.add_typer(orders.app, name="lock")
 app.add_typer(identity.app, name="identity")
 
 

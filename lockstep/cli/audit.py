@@ -1,44 +1,162 @@
 """`lockstep audit`: verify the signed chains, show the newest entries."""
 
-from collections.abc import Mapping
-from datetime import UTC, datetime
+import re
+import sys
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from rich.progress import Progress
 
-from lockstep.audit.chain import Entry, parse
-from lockstep.audit.checkpoint import NOTHING, Base, bases
-from lockstep.audit.end import newest_numbers
-from lockstep.audit.reading import read_object
-from lockstep.audit.verify import Verdict, Verification
+from lockstep.audit.append import record_order
+from lockstep.audit.chain import Entry, newest_numbers, parse
+from lockstep.audit.checkpoint import (
+    ACKNOWLEDGE,
+    ACKNOWLEDGED_IN,
+    NOTHING,
+    Base,
+    Bases,
+    Problem,
+    bases,
+    details_of,
+    opened,
+    sealed,
+)
+from lockstep.audit.entry import milliseconds
+from lockstep.audit.verify import Verdict, Verification, read_object
 from lockstep.audit.verify import verify as verify_chains
-from lockstep.cli import documents
-from lockstep.cli.acknowledge import acknowledge
-from lockstep.cli.checkpoint import CheckpointFile, read_checkpoint, write_checkpoint
-from lockstep.cli.operator import operator, streams
+from lockstep.cli.orders import CredentialArgument, desk, entry_text
 from lockstep.cli.output import (
     DEFAULT_PLAN,
     AsJson,
     CredentialId,
-    Exit,
+    DryRun,
     PlanFile,
     chosen,
+    complain,
     err,
+    no,
+    one,
     plan_or_exit,
     print_json,
+    progress_bar,
     say,
     wrong_use,
 )
-from lockstep.cli.progress import progress_bar
-from lockstep.cli.times import absolute
-from lockstep.clouds import Clouds
-from lockstep.errors import AuditLogUnreachableError, AuditVerificationError, NewerFormatError
-from lockstep.model import Credential
-from lockstep.plan import Plan
-from lockstep.ports import AuditLog, Signer
-from lockstep.system import SystemClock
+from lockstep.operate import documents
+from lockstep.operate.access import operator, streams
+from lockstep.operate.documents import Exit
+from lockstep.operate.formatting import absolute
+from lockstep.operate.report.build import build, evidence
+from lockstep.operate.report.data import Report
+from lockstep.operate.report.page import page
+from lockstep.operate.report.tables import as_csv, as_json
+from lockstep.plan.model import Plan
+from lockstep.protocol.errors import AuditLogUnreachableError, AuditVerificationError, NewerFormatError
+from lockstep.protocol.model import Credential
+from lockstep.protocol.ports import AuditLog, Signer
+from lockstep.protocol.schedule import parse_duration
+from lockstep.runtime.clouds import Clouds
+from lockstep.runtime.system import SystemClock
+
+# `lockstep audit acknowledge`: put on record that a person has examined a problem of the audit log (protocol
+# E11).
+
+_PLACE = re.compile(r"(?P<stream>aws|oci):(?P<first>[0-9]{1,12})(-(?P<last>[0-9]{1,12}))?", re.ASCII)
+MAX_REASON = 500
+MAX_PROBLEMS = 500
+"""An entry has 256 KiB, and a problem less than half a KiB."""
+
+
+def acknowledge(
+    credential_id: CredentialArgument,
+    entries: Annotated[
+        str,
+        typer.Argument(
+            metavar="ENTRIES",
+            help="The entries, as STREAM:NUMBER or STREAM:FIRST-LAST; STREAM:0 for objects that are no entries.",
+        ),
+    ],
+    *,
+    reason: Annotated[str, typer.Option("--reason", help="What was found; a ticket, for example.")],
+    dry_run: DryRun = False,
+    file: PlanFile = DEFAULT_PLAN,
+) -> None:
+    """Put on record that a person has examined what `audit verify` reports of these entries.
+
+    The acknowledgement is a signed entry of the AWS stream with your name, the problems and the reason. From then on
+    `audit verify` shows these problems as acknowledged, and its verdict does not depend on them. It never hides them,
+    and what is found later of the same entries is another problem.
+
+    Exit code: 0 acknowledged, 1 there is no such problem, 3 a log, a key or the lock table was unreachable.
+    """
+    plan = plan_or_exit(file)
+    credential, at = one(plan, credential_id), desk(plan, ACKNOWLEDGED_IN)
+    place = _PLACE.fullmatch(entries)
+    if place is None:
+        raise wrong_use("name the entries as aws:7 or aws:7-9")
+    if not 0 < len(reason) <= MAX_REASON:
+        raise wrong_use(f"give a reason of 1 to {MAX_REASON} characters")
+    named, first = place["stream"], int(place["first"])
+    last = int(place["last"] or first)
+    found = verify_chains(
+        credential.id, streams(plan, at.clouds, credential), at.clouds.lock(credential).read()
+    )
+    problems = [p for v in found if v.stream == named for p in v.problems if _within(p, first, last)]
+    for problem in problems:
+        say(f"{credential.id} {named}: {problem}")
+    if not problems:
+        complain(f"`audit verify` reports nothing that is not acknowledged of {entries}")
+        raise typer.Exit(Exit.NO)
+    if dry_run:
+        say("nothing was recorded")
+        return
+    if len(problems) > MAX_PROBLEMS:
+        raise wrong_use(f"acknowledge at most {MAX_PROBLEMS} problems at once")
+    details = details_of(named, problems, reason)
+    entry = record_order(ACKNOWLEDGE, details, by=at.operator(), chain=at.clouds.chain(at.stream, credential))
+    say(f"{credential.id}: acknowledged ({entry_text(entry, at.stream)})", style="green")
+
+
+def _within(problem: Problem, first: int, last: int) -> bool:
+    return problem.first is not None and first <= problem.first and (problem.end or 0) <= last
+
+
+# `lockstep audit checkpoint`: verify, and sign up to where, so that the next verification need not read it again.
+
+CheckpointFile = Annotated[
+    Path | None,
+    typer.Option("--checkpoint", help="Go on from this checkpoint, which `audit checkpoint` has made."),
+]
+
+
+def read_checkpoint(file: Path | None, plan: Plan, clouds: Clouds) -> Bases:
+    """What a checkpoint file says; exit code 2 if it is none, 1 if the plan's key has not signed it."""
+    if file is None:
+        return {}
+    try:
+        return opened(file.read_bytes(), _signer(plan, clouds))
+    except OSError as error:
+        raise wrong_use(f"{file}: {error.strerror}") from None
+    except AuditVerificationError as error:
+        if error.where["code"] == "no-checkpoint":
+            raise wrong_use(f"{file} is no checkpoint; make one with `lockstep audit checkpoint`") from None
+        text = f"{file} was not signed by the plan's key, or was changed since: verify without it"
+        raise no(text, name="CheckpointRefused") from None
+
+
+def write_checkpoint(file: Path, reached: Bases, plan: Plan, clouds: Clouds) -> None:
+    """Sign a checkpoint and write it."""
+    at = milliseconds(clouds.clock.now())
+    file.write_text(sealed(reached, _signer(plan, clouds), at=at), encoding="utf-8")
+
+
+def _signer(plan: Plan, clouds: Clouds) -> Signer:
+    return clouds.stream("aws", plan.credentials[0])[1]
+
 
 app = typer.Typer(help="Verify and show the audit log.", no_args_is_help=True)
 
@@ -326,3 +444,104 @@ def _part(whole: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 app.command()(acknowledge)
+
+
+# `lockstep audit report`: evidence for people and auditors, as one page, JSON or CSV.
+
+LONGEST = timedelta(days=3650)
+"""The longest period."""
+STDOUT = Path("-")
+
+
+class Format(StrEnum):
+    """Forms of the report."""
+
+    HTML = "html"
+    JSON = "json"
+    CSV = "csv"
+
+
+WRITERS: dict[Format, Callable[[Report], str]] = {
+    Format.HTML: page,
+    Format.JSON: as_json,
+    Format.CSV: as_csv,
+}
+
+
+def report(
+    *,
+    file: PlanFile = DEFAULT_PLAN,
+    credential_id: CredentialId = None,
+    since: Annotated[str, typer.Option("--since", help="How far back: 24h, 30d, 90d.")] = "90d",
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The file to write; - for standard output.")
+    ] = Path("report.html"),
+    form: Annotated[
+        Format | None,
+        typer.Option("--format", help="[default: by the name of the file: .html, .json or .csv]"),
+    ] = None,
+) -> None:
+    """Write a report on the audit log, for people and auditors.
+
+    Verifies every chain first, then tells for each credential when each cloud rotated, how old the password became,
+    how long the previous one kept working, which refused logins show that old ones are dead, every failure, gap,
+    revocation and order, and what of it is witnessed. The page is one file that loads nothing and prints well. JSON
+    and CSV have every entry of the period.
+
+    Exit code: 0 written, and every chain verified; 1 written, and a chain is not verified; 3 written without a chain
+    that was unreachable, or not written because the lock table was.
+    """
+    period, form = _period(since), form or _by_name(output)
+    if not output.absolute().parent.is_dir():
+        raise wrong_use(f"--output: {output.parent} is not a folder")
+    plan = plan_or_exit(file)
+    clouds = operator(plan)
+    now = clouds.clock.now()
+    with progress_bar() as progress:
+        found = [
+            evidence(credential, verified(plan, clouds, credential, None, progress))
+            for credential in chosen(plan, credential_id)
+        ]
+    made = build(found, since=now - period, now=now, lock=f"{plan.lock.table}, {plan.lock.region}")
+    _write(WRITERS[form](made), output)
+    if output != STDOUT:
+        err.print(f"{output}: {made.verdict.value}", highlight=False, markup=False, soft_wrap=True)
+    if made.verdict is Verdict.NOT_VERIFIED:
+        raise typer.Exit(Exit.NO)
+    if made.verdict is Verdict.UNREADABLE:
+        raise typer.Exit(Exit.UNREACHABLE)
+
+
+def _period(text: str) -> timedelta:
+    try:
+        period = parse_duration(text)
+    except ValueError as error:
+        raise wrong_use(f"--since: {error}") from None
+    if not timedelta() < period <= LONGEST:
+        raise wrong_use(f"--since: must be longer than zero, and at most {LONGEST.days}d")
+    return period
+
+
+def _by_name(output: Path) -> Format:
+    if output == STDOUT:
+        return Format.HTML
+    try:
+        return Format(output.suffix.removeprefix(".").lower())
+    except ValueError:
+        raise wrong_use(
+            f"--output: {output.name} does not end with .html, .json or .csv; say --format"
+        ) from None
+
+
+def _write(text: str, output: Path) -> None:
+    """Write the whole file or nothing: half a page of evidence looks like a page."""
+    if output == STDOUT:
+        sys.stdout.write(text)
+        return
+    unfinished = output.with_name(f".{output.name}.unfinished")
+    try:
+        unfinished.write_text(text, encoding="utf-8", newline="")
+        unfinished.replace(output)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise wrong_use(f"--output: {output} cannot be written: {error.strerror}") from None

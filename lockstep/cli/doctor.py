@@ -11,12 +11,9 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from rich.status import Status
 from rich.table import Table
 
-from lockstep.cli import documents
-from lockstep.cli.operator import operator
 from lockstep.cli.output import (
     DEFAULT_PLAN,
     AsJson,
-    Exit,
     PlanFile,
     err,
     out,
@@ -26,14 +23,16 @@ from lockstep.cli.output import (
     say,
     wrong_use,
 )
-from lockstep.doctor import in_cloud
-from lockstep.doctor.catalogue import CATALOGUE
-from lockstep.doctor.checks import Check, UnknownCheckError, chosen, examine
-from lockstep.doctor.context import Context
-from lockstep.doctor.findings import Finding, Outcome, verdict
-from lockstep.plan import Plan
-from lockstep.stack_names import DEFAULT_STACK
-from lockstep.workers import at_the_same_time
+from lockstep.operate import documents
+from lockstep.operate.access import operator
+from lockstep.operate.doctor import in_cloud
+from lockstep.operate.doctor.catalogue import CATALOGUE
+from lockstep.operate.doctor.checks import Check, Context, UnknownCheckError, chosen, examine
+from lockstep.operate.documents import Exit
+from lockstep.plan.model import Plan
+from lockstep.protocol.findings import Finding, Outcome, verdict
+from lockstep.protocol.names import DEFAULT_STACK
+from lockstep.protocol.workers import at_the_same_time
 
 STYLES = {
     Outcome.PASSED: "green",

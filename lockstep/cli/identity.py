@@ -1,8 +1,410 @@
 """`lockstep identity`: the documents with which the OCI runner proves itself in AWS."""
 
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
 
-from lockstep.cli.identity_publish import publish
+from lockstep.cli.output import (
+    DEFAULT_PLAN,
+    AsJson,
+    DryRun,
+    PlanFile,
+    no,
+    plan_or_exit,
+    print_json,
+    say,
+    wrong_use,
+)
+from lockstep.operate.access import operator
+from lockstep.operate.documents import Issuer, TrustedVersion
+from lockstep.operate.formatting import to_second
+from lockstep.plan.checks import example_values
+from lockstep.plan.model import Plan
+from lockstep.plan.runners import IssuerFederation
+from lockstep.protocol import issuer as documents
+from lockstep.protocol.errors import OciExtraMissingError
+from lockstep.protocol.issuer import (
+    CONFIGURATION,
+    KEYS,
+    RETIRE_AFTER,
+    VERIFIERS_FORGET,
+    NotAnIssuerKeyError,
+    Origin,
+    Place,
+    Publication,
+    publication,
+    successor,
+)
+from lockstep.runtime.clouds import Clouds
+from lockstep.runtime.identity import DEPLOYER
+from lockstep.runtime.issuer import read_document, served_at
+from lockstep.runtime.wiring import endpoints_from_environment
+
+if TYPE_CHECKING:
+    from lockstep.oci.kms import IssuerKeyVersions, KeyVersion
+    from lockstep.oci.object_storage import IssuerBucket, Stored
+
+
+# `lockstep identity publish`: the documents by which AWS verifies the OCI runner's tokens.
+
+_no = partial(no, name="IdentityRefused")
+_EXAMPLE = "https://objectstorage.REGION.oraclecloud.com/n/NAMESPACE/b/BUCKET/o"
+
+
+def publish(
+    *,
+    bucket: Annotated[
+        str | None,
+        typer.Option(
+            "--bucket",
+            metavar="URL",
+            help=f"Where to write, if the issuer has an address of your own: {_EXAMPLE}.",
+        ),
+    ] = None,
+    rotate: Annotated[
+        bool,
+        typer.Option("--rotate", help="Also make the next version of the key, and let it be trusted, too."),
+    ] = False,
+    retire: Annotated[
+        str | None,
+        typer.Option(
+            "--retire", metavar="VERSION", help="Trust this version of the key no more, by its OCID."
+        ),
+    ] = None,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Write over documents that are not of this issuer."),
+    ] = False,
+    dry_run: DryRun = False,
+    file: PlanFile = DEFAULT_PLAN,
+    as_json: AsJson = False,
+) -> None:
+    """Publish the documents by which AWS verifies the tokens of the OCI runner.
+
+    With `runners.oci.federation` the OCI function needs no key for AWS: a key in OCI Vault, which cannot be exported,
+    signs its tokens, and AWS reads from the issuer's bucket with which keys they may be signed. This writes both
+    documents there, the key set first, and reads them back over HTTPS without an identity, as AWS does. What is as it
+    should be is left alone.
+
+    Whoever may write to that bucket can make tokens of the OCI runner: give that right to those who deploy, and to no
+    function. A key in the key set that is not of the plan's key is never overlooked: this ends with 1, until --replace
+    removes it.
+
+    The key set names the version of the key that the plan names, and those that it names already and that still sign.
+    --rotate makes the next version, publishes it beside the old one and says when and how the plan takes it;
+    repeated, it goes on with the version that it has made. --retire takes the old one out afterwards.
+
+    Exit code: 0 published, or with --dry-run could be; 1 a document is not of this issuer, the key has no such
+    version, or what is served differs; 2 the plan has no runners.oci.federation; 3 the vault, the bucket or the
+    issuer's address was unreachable or denied.
+    """
+    plan = plan_or_exit(file)
+    told = _desk(plan, bucket)
+    state = _look(told)
+    _require_retirable(told, state, retire)
+    fresh = _fresh(told, state, dry_run=dry_run) if rotate else None
+    if fresh and fresh == retire:
+        raise _no(f"{retire} stays with --rotate, which lets it sign next; give one of both options")
+    wanted = publication(
+        state.versions,
+        named=told.named,
+        published=state.published.keys(),
+        more={fresh} if fresh else set(),
+        retired={retire} if retire else set(),
+    )
+    written = _written(told, state, wanted, dry_run=dry_run, replace=replace)
+    if not dry_run or not written:
+        _require_served(told, wanted, state)
+    report = _Report(
+        issuer=told.federation.issuer,
+        named=told.named,
+        dry_run=dry_run,
+        wanted=wanted,
+        written=written,
+        fresh=fresh,
+        rotate=rotate,
+        file=file,
+        made_at={version.id: to_second(version.made_at) for version in state.versions},
+    )
+    if as_json:
+        print_json(report.document)
+    else:
+        report.show()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Desk:
+    """What the command works with."""
+
+    clouds: Clouds
+    federation: IssuerFederation
+    key: "IssuerKeyVersions"
+    bucket: "IssuerBucket"
+
+    @property
+    def named(self) -> str:
+        """The version that the plan names."""
+        return self.federation.key.version
+
+
+@dataclass(slots=True, kw_only=True)
+class _State:
+    """What was found.
+
+    Attributes:
+        versions: Of the key, the oldest first.
+        stored: The documents in the bucket, by name.
+        published: The keys of the stored key set.
+        keys: Public halves that were read, by the OCID of the version.
+    """
+
+    versions: "list[KeyVersion]"
+    stored: "Mapping[str, Stored | None]"
+    published: Mapping[str, Mapping[str, Any]]
+    keys: dict[str, documents.PublicKey] = field(default_factory=dict)
+
+
+def _desk(plan: Plan, bucket: str | None) -> _Desk:
+    federation = plan.runners.oci.federation if plan.runners.oci else None
+    if federation is None:
+        raise wrong_use(
+            "the plan has no runners.oci.federation, so there is no issuer; the OCI runner reaches AWS with a key"
+        )
+    if examples := [text for text in example_values(plan) if text.startswith("runners.oci.federation.key.")]:
+        raise wrong_use("; ".join(examples))
+    place = documents.place_of(bucket or federation.issuer)
+    if place is None:
+        raise wrong_use(
+            f"{bucket or federation.issuer} is no address of a bucket in OCI's commercial realm, and this command "
+            f"knows no other; say where the documents are to be written: --bucket {_EXAMPLE}"
+        )
+    region = documents.region_of(federation.key.endpoint)
+    if region is None:
+        raise wrong_use(
+            "runners.oci.federation.key.endpoint is no cryptographic endpoint of a vault; it is told by: "
+            "oci kms management vault get --vault-id VAULT --query 'data.\"crypto-endpoint\"'"
+        )
+    return _opened(operator(plan, identity=DEPLOYER), federation, place, region)
+
+
+def _opened(clouds: Clouds, federation: IssuerFederation, place: Place, region: str) -> _Desk:
+    try:
+        from lockstep.oci.kms import IssuerKeyVersions  # noqa: PLC0415 - likewise
+        from lockstep.oci.object_storage import IssuerBucket  # noqa: PLC0415 - the extra may be missing
+    except ModuleNotFoundError:
+        raise OciExtraMissingError from None
+    return _Desk(
+        clouds=clouds,
+        federation=federation,
+        key=IssuerKeyVersions(
+            clouds.oci(region),
+            key_id=federation.key.id,
+            endpoint=federation.key.endpoint,
+            elsewhere=endpoints_from_environment().oci,
+            clock=clouds.clock,
+        ),
+        bucket=IssuerBucket(clouds.oci(place.region), place),
+    )
+
+
+def _look(told: _Desk) -> _State:
+    versions = list(told.key.listed())
+    named = next((version for version in versions if version.id == told.named), None)
+    if named is None or not named.is_enabled:
+        has = ", ".join(version.id for version in versions if version.is_enabled) or "none"
+        state = "is not enabled" if named else "is not a version of this key"
+        raise _no(f"{told.named} {state}; correct runners.oci.federation.key.version. Enabled are: {has}")
+    stored = {name: told.bucket.read(name) for name in (KEYS, CONFIGURATION)}
+    keys = stored[KEYS]
+    return _State(
+        versions=versions,
+        stored=stored,
+        published=(documents.published_keys(keys.content) if keys else None) or {},
+    )
+
+
+def _fresh(told: _Desk, state: _State, *, dry_run: bool) -> str | None:
+    """The version that is to sign next; with `dry_run` None where it is yet to be made."""
+    state.versions = list(told.key.settled())
+    found = successor(state.versions, told.named)
+    if found is None and not dry_run:
+        found = told.key.make()
+        state.versions = list(told.key.settled())
+    return found
+
+
+def _require_retirable(told: _Desk, state: _State, retire: str | None) -> None:
+    """Exit code 1 where the version must stay, or is not one of the key."""
+    if retire is None:
+        return
+    if retire == told.named:
+        raise _no(
+            f"{retire} stays: the plan names it, and the OCI function signs with it. First let "
+            "runners.oci.federation.key.version name the next one, and deploy: lockstep identity publish --rotate"
+        )
+    if retire not in {version.id for version in state.versions}:
+        raise _no(f"the key has no version {retire}; its versions: {', '.join(v.id for v in state.versions)}")
+
+
+def _written(
+    told: _Desk, state: _State, wanted: Publication, *, dry_run: bool, replace: bool
+) -> tuple[str, ...]:
+    """Write what is not as it should be, the key set first; the names."""
+    ours = {version.id for version in state.versions}
+    for kid in wanted.trusted:
+        state.keys[kid] = _public_key(told, kid)
+    for kid in (state.published.keys() & ours) - state.keys.keys():
+        # A vault does not show a version for good that it has deleted. What is published of it is then a stranger's.
+        with suppress(NotAnIssuerKeyError):
+            state.keys[kid] = told.key.public_key(kid)
+    if not replace:
+        _require_ours(told, state)
+    content = _content(told, state, wanted)
+    changed = tuple(name for name, text in content.items() if not _is_there(state.stored[name], text))
+    for name in () if dry_run else changed:
+        if not told.bucket.write(name, content[name], over=state.stored[name]):
+            raise _no(
+                f"{name} was changed by another writer at the same time; look again: run this command again"
+            )
+    return changed
+
+
+def _public_key(told: _Desk, kid: str) -> documents.PublicKey:
+    try:
+        return told.key.public_key(kid)
+    except NotAnIssuerKeyError:
+        raise _no(
+            f"{kid} is no RSA key of 2,048 bits or more, which AWS needs; name another one in "
+            "runners.oci.federation.key"
+        ) from None
+
+
+def _require_ours(told: _Desk, state: _State) -> None:
+    """Exit code 1 where a document is somebody else's."""
+    keys, found = state.stored[KEYS], state.stored[CONFIGURATION]
+    foreign = [
+        f"{KEYS} holds {kid}" for kid in (documents.strangers(keys.content, state.keys) if keys else ())
+    ]
+    origin = documents.origin_of_configuration(found.content if found else None, told.federation.issuer)
+    if origin is Origin.FOREIGN:
+        foreign.append(f"{CONFIGURATION} is {origin.value}")
+    if not foreign:
+        return
+    raise _no(
+        "the bucket has what is not of this issuer and its key: "
+        f"{'; '.join(foreign)}. Whose key is there can make tokens of the OCI runner. Find out who wrote it; then "
+        "write over it: lockstep identity publish --replace"
+    )
+
+
+def _content(told: _Desk, state: _State, wanted: Publication) -> Mapping[str, bytes]:
+    """The documents by name, in the order in which they are written: what names the key set is there last."""
+    return {
+        KEYS: documents.key_set([state.keys[kid] for kid in wanted.trusted]),
+        CONFIGURATION: documents.configuration(told.federation.issuer),
+    }
+
+
+def _is_there(stored: "Stored | None", content: bytes) -> bool:
+    return stored is not None and stored.content == content and stored.is_served_well
+
+
+def _require_served(told: _Desk, wanted: Publication, state: _State) -> None:
+    """Exit code 1 where everyone reads something else than what is in the bucket."""
+    issuer = told.federation.issuer
+    base = served_at(issuer, endpoints_from_environment().oci)
+    for name, content in _content(told, state, wanted).items():
+        if read_document(f"{base}/{name}", told.clouds.clock) != content:
+            raise _no(
+                f"{issuer}/{name} is served with other content than the bucket's. What stands before the bucket may "
+                f"keep it for {documents.CACHE_SECONDS} seconds: then run this command again"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Report:
+    """What was done, or would be."""
+
+    issuer: str
+    named: str
+    dry_run: bool
+    wanted: Publication
+    written: tuple[str, ...]
+    fresh: str | None
+    rotate: bool
+    file: Path
+    made_at: Mapping[str, datetime]
+
+    @property
+    def others(self) -> list[str]:
+        """Versions that are trusted and do not sign."""
+        return [kid for kid in self.wanted.trusted if kid not in {self.named, self.fresh}]
+
+    @property
+    def steps(self) -> list[str]:
+        """What comes next."""
+        if self.fresh and not self.dry_run:
+            return [
+                f"wait {_hours(VERIFIERS_FORGET)}: how long AWS keeps a key set is not documented",
+                f"in {self.file}: runners.oci.federation.key.version: {self.fresh}",
+                f"deploy: make deploy-oci PLAN={self.file}",
+                f"{_hours(RETIRE_AFTER)} later: lockstep identity publish --retire {self.named}",
+            ]
+        return [
+            f"once no function signs with it for {_hours(RETIRE_AFTER)}: lockstep identity publish --retire {kid}"
+            for kid in self.others
+        ]
+
+    @property
+    def document(self) -> Issuer:
+        """For other programs."""
+        return Issuer(
+            issuer=self.issuer,
+            dry_run=self.dry_run,
+            written=self.written,
+            trusted=[
+                TrustedVersion(version=kid, made_at=self.made_at[kid], signs=kid == self.named)
+                for kid in self.wanted.trusted
+            ],
+            dropped=self.wanted.dropped,
+            next_version=self.fresh,
+            next=self.steps,
+        )
+
+    def show(self) -> None:
+        """For people."""
+        verb = "would be written" if self.dry_run else "written"
+        say(self.issuer)
+        for name in (KEYS, CONFIGURATION):
+            say(f"  {name}: {verb if name in self.written else 'as it should be'}")
+        for kid in self.wanted.trusted:
+            use = (
+                "signs" if kid == self.named else "is to sign next" if kid == self.fresh else "signed before"
+            )
+            say(f"  trusted: {kid}, made {self.made_at[kid]}, {use}")
+        for kid in self.wanted.dropped:
+            say(f"  {'would be' if self.dry_run else 'is'} trusted no more: {kid}", style="yellow")
+        if self.rotate and self.fresh is None:
+            say("  would make the next version of the key, and trust it, too")
+        if not self.written and not self.fresh:
+            say("nothing to do: the documents are there, and served as they should be", style="green")
+        elif not self.dry_run:
+            say("read back as AWS reads them", style="green")
+        if self.steps:
+            say("Next:")
+        for i, step in enumerate(self.steps, 1):
+            say(f"  {i}. {step}")
+
+
+def _hours(time: timedelta) -> str:
+    return f"{time.total_seconds() / 3600:g} h"
+
 
 app = typer.Typer(
     help="The documents by which AWS verifies the tokens of the OCI runner.",

@@ -1,25 +1,49 @@
-"""What all commands share: where they print, how they load the plan, how they fail."""
+"""How the command fails: the one place that turns errors into a line, an exit code and, with `--json`, a document.
+
+Commands raise and do not catch. A negative answer is an exit code of the command and no error, except where a write was
+refused; so any other error means that something was unreachable.
+"""
 
 import json
+import signal
 import sys
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import IntEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 import typer
 from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
+from typer.core import TyperGroup
 
-from lockstep.cli import documents
-from lockstep.model import Credential
-from lockstep.plan import Plan
-from lockstep.plan_file import PlanProblemsError, PlanSource, load_source
-from lockstep.plan_messages import Problem
+from lockstep.operate import documents
+from lockstep.operate.documents import Error, Exit
+from lockstep.operate.formatting import _answer
+from lockstep.plan.file import PlanProblemsError, PlanSource, Problem, load_source
+from lockstep.plan.model import Plan
+from lockstep.protocol.errors import (
+    AccountOwnedError,
+    EnvironmentalError,
+    FenceLostError,
+    FileRefusedError,
+    HandOverRefusedError,
+    InvalidPlanError,
+    LockstepError,
+    OciExtraMissingError,
+    OrderRefusedError,
+    UnexpectedError,
+    UnknownUsernameError,
+    line_of,
+    told,
+)
+from lockstep.protocol.model import Credential
+
+# What all commands share: where they print, how they load the plan, how they fail.
 
 out, err = Console(), Console(stderr=True)
 for _console in (out, err):
@@ -27,18 +51,8 @@ for _console in (out, err):
         _console.width = 80
 
 DEFAULT_PLAN = Path("lockstep.yaml")
-FEW = 20
-"""So many credentials are done one after the other, and more of them side by side."""
 SHOWN_IDS = 20
 """So many ids or names of a kind are listed for people; of the others their number."""
-
-
-class Exit(IntEnum):
-    """Exit codes."""
-
-    NO = 1
-    USAGE = 2
-    UNREACHABLE = 3
 
 
 PlanFile = Annotated[Path, typer.Option("--plan", "-p", envvar="LOCKSTEP_PLAN", help="The plan file.")]
@@ -70,18 +84,6 @@ def say_aside(text: str) -> None:
     err.print(plain(text), soft_wrap=True)
 
 
-@dataclass(slots=True)
-class _Answer:
-    """Whether this run of the command is to print one JSON document, whether it has, and in which zone times are."""
-
-    is_json: bool = False
-    is_given: bool = False
-    is_utc: bool = False
-
-
-_answer = _Answer()
-
-
 @contextmanager
 def answer(args: Sequence[str] | None) -> Iterator[list[str]]:
     """The time of one run of the command; gives its arguments without `--utc`, which may stand anywhere."""
@@ -100,16 +102,6 @@ def print_json(document: msgspec.Struct) -> None:
     # What an encoding lacks is shown as an escape, and not every one of Python's is one of JSON.
     text = msgspec.json.encode(document).decode()
     out.print_json(text, ensure_ascii=not out.encoding.startswith("utf"))
-
-
-def wants_utc() -> bool:
-    """Whether people are shown times in UTC."""
-    return _answer.is_utc
-
-
-def is_document() -> bool:
-    """Whether a document is printed, whose times are in UTC."""
-    return _answer.is_json
 
 
 def refuse(code: int, error: documents.Error) -> None:
@@ -219,3 +211,132 @@ def shown_ids(ids: Sequence[str]) -> str:
     """The first `SHOWN_IDS` of the ids, and how many more there are."""
     more = f" and {len(ids) - SHOWN_IDS:,} more" if len(ids) > SHOWN_IDS else ""
     return f"{', '.join(ids[:SHOWN_IDS])}{more}"
+
+
+_PACKAGE = Path(__file__).parents[1]
+_ANSWERS = (
+    FenceLostError,
+    OrderRefusedError,
+    AccountOwnedError,
+    HandOverRefusedError,
+    UnknownUsernameError,
+)
+"""Errors that are a negative answer to a write."""
+
+INTERRUPTED_STATUS = 128 + signal.SIGINT
+"""The status of a program that Ctrl-C has ended."""
+_INTERRUPTED = Error(name="Interrupted", meaning="ended by Ctrl-C")
+_UNTOLD = Error(name="NoAnswer", meaning="it ended without an answer; standard error says why")
+"""For a command that has given no document, whatever it was that ended it."""
+
+
+def exit_code_of(kind: type[LockstepError]) -> Exit:
+    """The exit code of an error."""
+    if issubclass(kind, EnvironmentalError):
+        return Exit.UNREACHABLE
+    if issubclass(kind, InvalidPlanError):
+        return Exit.USAGE
+    return Exit.NO if issubclass(kind, _ANSWERS) else Exit.UNREACHABLE
+
+
+def code_of(error: LockstepError) -> Exit:
+    """The exit code of what a person is told of an error."""
+    return exit_code_of(type(told(error)))
+
+
+def tell(error: Exception) -> Exit:
+    """Tell the person, or the program, about an error; the exit code."""
+    ours = in_our_words(error)
+    code = code_of(ours)
+    complain(line_of(ours))
+    refuse(code, document(ours))
+    return code
+
+
+def document(error: LockstepError) -> Error:
+    """An error for other programs."""
+    shown = told(error)
+    return Error(
+        name=type(shown).__name__,
+        meaning=(type(shown).__doc__ or "").strip(),
+        where=shown.where,
+        next=shown.advice or None,
+        during=None if shown is error else type(error).__name__,
+    )
+
+
+def in_our_words(error: Exception) -> LockstepError:
+    """The error of ours that stands for any error."""
+    if isinstance(error, LockstepError):
+        return error
+    if isinstance(error, ModuleNotFoundError) and error.name == "oci":
+        return OciExtraMissingError()
+    if isinstance(error, OSError) and (error.filename is not None or error.errno is not None):
+        return FileRefusedError(path=str(error.filename or "standard output"), code=str(error.strerror))
+    # Where, but never what: its text may hold a secret.
+    ours = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(_PACKAGE)]
+    place = f"{Path(ours[-1].filename).relative_to(_PACKAGE)}:{ours[-1].lineno}" if ours else "?"
+    return UnexpectedError(code=type(error).__name__, path=place)
+
+
+class Root(TyperGroup):
+    """The command, which never ends with a traceback."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,  # noqa: ARG002, FBT001, FBT002 - likewise
+        windows_expand_args: bool = True,  # noqa: ARG002, FBT001, FBT002 - likewise
+        **extra: Any,  # noqa: ANN401 - likewise
+    ) -> NoReturn:
+        """Run it and exit."""
+        with answer(args) as words:
+            code = int(self._ended(words, prog_name or "lockstep", complete_var, extra))
+            if code:
+                refuse(code, _INTERRUPTED if code == INTERRUPTED_STATUS else _UNTOLD)
+            raise SystemExit(code)
+
+    def _ended(
+        self,
+        args: Sequence[str],
+        prog_name: str,
+        complete_var: str | None,
+        extra: Mapping[str, Any],
+    ) -> int:
+        try:
+            ended = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+            return int(ended or 0)
+        except typer.Abort:
+            return no("aborted", name="Aborted").exit_code
+        except Exception as error:  # noqa: BLE001 - the end of the program
+            if hasattr(error, "show") and hasattr(
+                error, "format_message"
+            ):  # wrong use, which the parser tells
+                error.show()
+                refuse(Exit.USAGE, Error(name="WrongUse", meaning=error.format_message()))
+                return Exit.USAGE
+            return tell(error)
+
+
+# How far long work is, on a terminal.
+
+
+@contextmanager
+def progress_bar(*more: ProgressColumn) -> Iterator[Progress]:
+    """Shows what is done of each task; on a terminal only.
+
+    Args:
+        more: Columns after the name of the task.
+    """
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        *more,
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    ) as progress:
+        yield progress

@@ -1,36 +1,92 @@
 """`lockstep plan`: check the plan, print it, its schema and the SQL that a DBA reviews and runs."""
 
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 from msgspec import structs
+from rich.progress import BarColumn
 
-from lockstep import pace
-from lockstep.cli import documents
+from lockstep.audit.chain import Entry, newest_numbers
+from lockstep.audit.verify import read_object
+from lockstep.cli.orders import (
+    AllCredentials,
+    CredentialArguments,
+    Desk,
+    RecordIn,
+    desk,
+    each,
+    entry_text,
+    named,
+    would,
+)
 from lockstep.cli.output import (
     DEFAULT_PLAN,
-    FEW,
+    SHOWN_IDS,
     AsJson,
     CredentialId,
+    DryRun,
     PlanFile,
     chosen,
+    complain,
     out,
     plan_or_exit,
     print_json,
+    progress_bar,
     say,
+    say_aside,
     source_or_exit,
     wrong_use,
 )
-from lockstep.databases.provisioning import LiveRoleError, provisioning_sql
-from lockstep.durations import format_duration
-from lockstep.model import Credential
-from lockstep.plan import Plan
-from lockstep.plan_checks import example_values, missing_ca_files, publication_problems
-from lockstep.plan_messages import Problem, in_order
-from lockstep.plan_schema import plan_schema, schema_text
-from lockstep.quotas import Use, Verdict, uses
-from lockstep.store_kinds.oci_budget import version_budget
-from lockstep.store_kinds.oci_vault import OciVault
+from lockstep.operate import documents
+from lockstep.operate.access import operator, streams
+from lockstep.operate.documents import (
+    FEW,
+    CompiledPlan,
+    Difference,
+    Exit,
+    PublishedIn,
+    Refusal,
+    ShardOfPlan,
+    Step,
+)
+from lockstep.operate.plan_sql.dialect import LiveRoleError
+from lockstep.operate.plan_sql.scripts import provisioning_sql
+from lockstep.plan import limits
+from lockstep.plan.checks import example_values, missing_ca_files, publication_problems
+from lockstep.plan.diff import PlanChanges, plan_changes
+from lockstep.plan.file import Problem, in_order, plan_schema, schema_text
+from lockstep.plan.limits import Use, Verdict, uses
+from lockstep.plan.model import Plan
+from lockstep.plan.published import (
+    INDEX,
+    NO_BUCKET,
+    PlanBucket,
+    Published,
+    compile_plan,
+    folder_of,
+    place_in_aws,
+    place_in_oci,
+    state_of,
+    write_folder,
+    write_plan,
+)
+from lockstep.plan.stores import OciVault
+from lockstep.protocol.errors import (
+    AuditLogAccessDeniedError,
+    AuditLogUnreachableError,
+    PlanAccessDeniedError,
+)
+from lockstep.protocol.model import ChainHead, Credential
+from lockstep.protocol.orders import Activate
+from lockstep.protocol.ports import AuditLog, Signer
+from lockstep.protocol.ring import version_budget
+from lockstep.protocol.schedule import cron_expression, format_duration
+from lockstep.runtime.clouds import Clouds
+from lockstep.runtime.identity import DEPLOYER, Cloud
 
 app = typer.Typer(help="Check the plan file, print its SQL.", no_args_is_help=True)
 
@@ -108,13 +164,13 @@ def _show(plan: Plan, rows: list[documents.PlannedCredential], found: list[Use])
 
 
 def _starts(plan: Plan) -> documents.Starts:
-    busiest = pace.busiest(plan.shards)
+    busiest = limits.busiest(plan.shards)
     return documents.Starts(
         shards=len(plan.shards),
         busiest_minute=str(busiest),
         rotations=busiest.rotations,
-        concurrency=pace.concurrency(plan),
-        every_ms=pace.every_ms(plan),
+        concurrency=limits.concurrency(plan),
+        every_ms=limits.every_ms(plan),
     )
 
 
@@ -235,3 +291,421 @@ def schema() -> None:
     Exit code: 0.
     """
     typer.echo(schema_text(plan_schema()), nl=False)
+
+
+# `lockstep plan diff`: what changes between two plans, in the order in which it is safe.
+
+
+def diff(
+    old: Annotated[Path, typer.Argument(help="The file of the plan that is active.")],
+    new: Annotated[Path, typer.Argument(help="The file of the plan that is to become active.")],
+    *,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--drop", help="What leaves after its readers: a database, store or credential. Once for each."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what must happen, and in which order, so that a new plan locks no application out.
+
+    This calls no cloud and no database. It compares two files, so the first one must be the plan under which runs act:
+    `status` shows its digest, `plan check` that of a file.
+
+    Exit code: 0 safe in the order that is printed, 1 refused, 2 one of the plans is not valid.
+    """
+    changes = plan_changes(plan_or_exit(old), plan_or_exit(new), drop=drop or ())
+    if as_json:
+        print_json(_document(changes))
+    elif changes.refusals:
+        for refusal in changes.refusals:
+            complain(f"{refusal.what}: {refusal.text}")
+    else:
+        for number, step in enumerate(changes.steps, start=1):
+            say(f"{number}. {step.what}: {step.text}")
+        if not changes.steps:
+            say("nothing changes that readers or both runners must agree on")
+    if changes.refusals:
+        raise typer.Exit(Exit.NO)
+
+
+def _document(changes: PlanChanges) -> Difference:
+    return Difference(
+        safe=not changes.refusals,
+        refusals=[Refusal(what=refusal.what, why=refusal.text) for refusal in changes.refusals],
+        steps=[Step(phase=step.phase.name.lower(), what=step.what, do=step.text) for step in changes.steps],
+    )
+
+
+# `lockstep plan activate`: make the plan file's plan of a credential the one under which runs act.
+
+LOOK_BACK = 100
+"""How many entries of a stream are searched for the last rotation: more than a day."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rotated:
+    """What the last rotation on record used."""
+
+    usernames: tuple[str, ...]
+    places: frozenset[str]
+
+
+def activate(  # noqa: PLR0913 - each is an option of the command
+    credentials: CredentialArguments = None,
+    *,
+    everything: AllCredentials = False,
+    replaced: Annotated[
+        list[str] | None,
+        typer.Option("--from", help="The digest of the plan that is active now. Once for each digest."),
+    ] = None,
+    from_plan: Annotated[
+        Path | None,
+        typer.Option(
+            "--from-plan",
+            help="The plan file that is active now: of each credential, its digest is replaced.",
+        ),
+    ] = None,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option("--drop", help="A database or store that leaves, after its readers. Once for each."),
+    ] = None,
+    dry_run: DryRun = False,
+    stream: RecordIn = "aws",
+    file: PlanFile = DEFAULT_PLAN,
+) -> None:
+    """Make this plan file's plan of a credential the active one, in both clouds.
+
+    Runs act under the active plan only. `plan check` prints the digest of the plan file, `status` the active one.
+    Deploy the plan to both clouds first. The next run of a cloud that has it proves the login on every database and
+    makes the plan active; from then on, runs under the old one change nothing. Applications may use a new database only
+    after that, and must leave a dropped one before. To activate the plan that is active withdraws the order for another
+    one.
+
+    For many credentials give a pattern or --all, and the plan file that is active now: git show HEAD~:lockstep.yaml >
+    before.yaml; lockstep plan activate --all --from-plan before.yaml. Repeat the command after a failure: what is
+    ordered stays ordered. Each is activated by its next run.
+
+    Exit code: 0 ordered (or active already), 1 refused, 3 the lock table or the audit log was unreachable.
+    """
+    plan = plan_or_exit(file)
+    found, at = named(plan, credentials, everything=everything), desk(plan, stream)
+    dropped = frozenset(drop or [])
+    before = {c.id: c.plan_digest for c in plan_or_exit(from_plan).credentials} if from_plan else {}
+
+    def act(credential: Credential) -> None:
+        record = at.read(credential)
+        active = record.plan
+        if active is None and replaced:
+            _refuse(f"{credential.id}: no plan is active, so leave out --from")
+        if active not in {None, credential.plan_digest, before.get(credential.id), *(replaced or [])}:
+            _refuse(
+                f"{credential.id}: the active plan is {active}; "
+                f"to replace it: lockstep plan activate {credential.id} --from {active}"
+            )
+        leaving = _leaving(at, credential, dropped) if active else ()
+        order = Activate(digest=credential.plan_digest, replaces=active, leaving=leaving)
+        if dry_run:
+            would(credential, order, record)
+            return
+        given = at.give(order, credential)
+        if given.record.plan == credential.plan_digest:
+            say(f"{credential.id}: active ({entry_text(given.entry, at.stream)})", style="green")
+            return
+        say(f"{credential.id}: ordered {order.digest} ({entry_text(given.entry, at.stream)})", style="green")
+        if len(found) <= FEW:
+            say(f"next: lockstep rotate --force {credential.id}")
+
+    each(found, act)
+
+
+def _leaving(at: Desk, credential: Credential, dropped: frozenset[str]) -> tuple[str, ...]:
+    """The databases and stores that leave, each of which must be named in `--drop`."""
+    last = _last_rotation(at, credential)
+    if last is None:
+        complain(
+            f"{credential.id}: no rotation on record can be read, so what leaves the plan is not checked"
+        )
+        return tuple(sorted(dropped))
+    kept = last.usernames == credential.usernames[: len(last.usernames)]
+    if not kept or (len(last.usernames) == 1) != (len(credential.usernames) == 1):
+        _refuse(
+            f"{credential.id}: the active plan has the usernames {', '.join(last.usernames)}; they and the strategy "
+            "never change. Append usernames, or make a credential with another id"
+        )
+    here = {*credential.databases, *(store.name for store in at.plan.stores)}
+    leaving = last.places - here
+    if unnamed := sorted(leaving - dropped):
+        options = " ".join(f"--drop {name}" for name in unnamed)
+        _refuse(
+            f"{credential.id}: {', '.join(unnamed)} would leave. When no application uses it any more, add: {options}"
+        )
+    if unknown := sorted(dropped - leaving):
+        _refuse(f"{credential.id}: {', '.join(unknown)} does not leave")
+    return tuple(sorted(leaving))
+
+
+def _last_rotation(at: Desk, credential: Credential) -> _Rotated | None:
+    """The newest rotation on record, in any stream that can be read; archived entries cannot."""
+    found: list[Entry] = []
+    heads = at.clouds.lock(credential).read().heads
+    for log, signer in streams(at.plan, at.clouds, credential):
+        try:
+            found += [
+                next(
+                    e
+                    for e in _newest_first(log, signer, credential, heads.get(log.stream))
+                    if _is_rotation(e)
+                )
+            ]
+        except (StopIteration, AuditLogUnreachableError, AuditLogAccessDeniedError):
+            continue
+    if not found:
+        return None
+    details = max(found, key=lambda e: e.time).details
+    return _Rotated(
+        usernames=tuple(details["usernames"]), places=frozenset({*details["databases"], *details["stores"]})
+    )
+
+
+def _newest_first(
+    log: AuditLog, signer: Signer, credential: Credential, head: ChainHead | None
+) -> Iterator[Entry]:
+    """The entries whose signature is valid; an entry that is not valid is for `audit verify`."""
+    for seq in newest_numbers(log, head, LOOK_BACK):
+        found = read_object(credential.id, log, signer, seq)
+        if found.archived:
+            return
+        if found.entry:
+            yield found.entry
+
+
+def _is_rotation(entry: Entry) -> bool:
+    return entry.event.get("status") == "Success" and {"generation", "usernames"} <= entry.details.keys()
+
+
+def _refuse(text: str) -> None:
+    complain(text)
+    raise typer.Exit(Exit.NO)
+
+
+# `lockstep plan compile` and `lockstep plan publish`: the plan as the functions read it.
+
+_DEPLOYED = "functions read the plan that they were deployed with; whether that is this one: lockstep doctor --in-cloud"
+
+
+def compile_(
+    *,
+    file: PlanFile = DEFAULT_PLAN,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--out", help="Write the documents and CA files below this folder, as plans/<digest>/."),
+    ] = None,
+    digest: Annotated[bool, typer.Option("--digest", help="Print the digest alone, for programs.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compile the plan into the documents that the functions read, and print its digest.
+
+    This calls no cloud and no database. The digest stands for every document: the same plan has the same digest on any
+    machine, and a function that was deployed with it takes no other document. It is not the plan digest of a
+    credential, which `plan check` prints, and which only names what both clouds must agree on.
+
+    Exit code: 0 compiled, 2 the plan is not valid, or cannot be published.
+    """
+    if digest and as_json:
+        raise wrong_use("give --digest or --json, not both")
+    plan, published = _compiled(file)
+    if folder:
+        named = {ca_file for server in plan.databases for ca_file in server.ca_files}
+        write_folder(
+            published,
+            folder / folder_of(published.digest),
+            {ca_file.relative_to(file.parent): ca_file for ca_file in named},
+        )
+    if as_json:
+        print_json(_publish_document(plan, published))
+        return
+    if digest:
+        say(published.digest)
+        return
+    say(f"digest {published.digest}")
+    say(
+        f"{len(plan.credential_sections):,} credentials, {len(published.files):,} documents, "
+        f"{published.size:,} bytes; index.json {len(published.files[INDEX]):,}"
+    )
+    for shard in plan.shards:
+        count = len(shard.credential_ids)
+        say(f"  shard {shard.name}: {count:,} credentials, {cron_expression(shard.interval, shard.phase)}")
+    if folder:
+        say(f"written to {folder / folder_of(published.digest)}")
+
+
+def publish(
+    *,
+    file: PlanFile = DEFAULT_PLAN,
+    cloud: Annotated[
+        Literal["aws", "oci", "both"],
+        typer.Option("--cloud", help="Where to. In OCI only where the plan has runners.oci."),
+    ] = "both",
+    dry_run: DryRun = False,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace", help="Delete what is in the place of a document, and write the plan's own."
+        ),
+    ] = False,
+    if_there: Annotated[
+        bool,
+        typer.Option(
+            "--if-there", help="Do nothing where the bucket does not exist: a deployment makes it first."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the compiled plan into the bucket from which the functions of a cloud read it.
+
+    Nothing is written over, and what is there is skipped: repeat the command after an interruption, and it goes on
+    where it was. Nothing that runs changes: a function reads the documents of the digest that it was deployed with.
+
+    The bucket is named after the audit bucket, with `-plans` at its end; `make deploy-aws` and `make deploy-oci` make
+    it, and call this command. Where a document has other content than the plan's, somebody else wrote it. Functions
+    refuse it; with --replace it is deleted, and stays as an older version of its object.
+
+    Exit code: 0 everything is there, or with --dry-run could be, 1 a document has other content, 2 the plan is not
+    valid, or cannot be published, 3 a bucket was unreachable, missing (without --if-there) or denied.
+    """
+    plan, published = _compiled(file)
+    clouds = operator(plan, identity=DEPLOYER)
+    found, wanted = [], _wanted(plan, cloud)
+    for one_cloud in wanted:
+        bucket, address = _bucket(plan, clouds, one_cloud, published.digest)
+        try:
+            outcome = _published(
+                bucket, published, clouds, one_cloud, address, dry_run=dry_run, replace=replace
+            )
+        except PlanAccessDeniedError as error:
+            if not if_there or error.where.get("code") not in NO_BUCKET:
+                raise
+            say_aside(f"{address}: its bucket does not exist yet")
+            continue
+        found.append(outcome)
+        if not as_json:
+            _publish_show(found[-1], dry_run=dry_run)
+    if not as_json:
+        say(
+            _DEPLOYED
+            if wanted
+            else "nothing to publish: the plan has no runners.oci, so no function in OCI reads it"
+        )
+    if as_json:
+        print_json(structs.replace(_publish_document(plan, published), dry_run=dry_run, clouds=found))
+    if any(one_cloud.different for one_cloud in found):
+        raise typer.Exit(Exit.NO)
+
+
+def _compiled(file: Path) -> tuple[Plan, Published]:
+    source = source_or_exit(file)
+    if told := list(publication_problems(source.plan, file.parent)):
+        problems = in_order(map(source.located, told))
+        raise wrong_use(f"{file} cannot be published:", name="PlanNotDeployable", problems=problems)
+    return source.plan, compile_plan(source.plan.compiled, source.plan.shards, file.parent)
+
+
+def _publish_document(plan: Plan, published: Published) -> CompiledPlan:
+    return CompiledPlan(
+        digest=published.digest,
+        credentials=len(plan.credential_sections),
+        documents=len(published.files),
+        bytes=published.size,
+        shards=[
+            ShardOfPlan(
+                name=shard.name,
+                credentials=len(shard.credential_ids),
+                schedule=cron_expression(shard.interval, shard.phase),
+            )
+            for shard in plan.shards
+        ],
+    )
+
+
+def _wanted(plan: Plan, cloud: Literal["aws", "oci", "both"]) -> tuple[Cloud, ...]:
+    running: tuple[Cloud, ...] = ("aws", "oci") if plan.runners.oci else ("aws",)
+    return tuple(one_cloud for one_cloud in running if cloud in (one_cloud, "both"))
+
+
+def _bucket(plan: Plan, clouds: Clouds, cloud: Cloud, digest: str) -> tuple[PlanBucket, str]:
+    """The folder of the plan in a cloud, and its address."""
+    if cloud == "aws":
+        from lockstep.aws.s3 import S3PlanBucket  # noqa: PLC0415 - the other cloud needs none of it
+
+        in_aws = place_in_aws(plan.compiled, digest)
+        client = clouds.aws("s3", plan.audit.aws.region)
+        return S3PlanBucket(client, in_aws.bucket, folder_of(digest)), str(in_aws)
+    from lockstep.oci.object_storage import ObjectStoragePlanBucket  # noqa: PLC0415 - likewise
+
+    in_oci = place_in_oci(plan.compiled, digest)
+    return (
+        ObjectStoragePlanBucket(
+            clouds.oci(in_oci.region or ""),
+            namespace=in_oci.namespace,
+            bucket=in_oci.bucket,
+            folder=folder_of(digest),
+        ),
+        str(in_oci),
+    )
+
+
+def _published(
+    bucket: PlanBucket,
+    published: Published,
+    clouds: Clouds,
+    cloud: Cloud,
+    address: str,
+    *,
+    dry_run: bool,
+    replace: bool,
+) -> PublishedIn:
+    """Publish in one cloud; what became of it."""
+    state = state_of(bucket, published)
+    replacing = state.different if replace else frozenset[str]()
+    names, different = state.wanting(replace=replace), state.different - replacing
+    if not dry_run:
+        with _progress(cloud, total=len(published.files), there=len(state.same)) as done:
+            different |= write_plan(
+                bucket, published, names, clock=clouds.clock, done=done, replacing=replacing
+            )
+    # The index is kept back as long as something else is in a place.
+    written = names - different - ({INDEX} if different else set())
+    return PublishedIn(
+        cloud=cloud,
+        there=len(state.same),
+        written=len(written),
+        replaced=len(written & state.different),
+        different=sorted(different),
+        address=address,
+    )
+
+
+@contextmanager
+def _progress(cloud: str, *, total: int, there: int) -> Iterator[Callable[[str], None]]:
+    """Shows how many documents are there."""
+    with progress_bar(BarColumn()) as progress:
+        task = progress.add_task(cloud, total=total, completed=there)
+        yield lambda _name: progress.advance(task)
+
+
+def _publish_show(found: PublishedIn, *, dry_run: bool) -> None:
+    verb = "would be written" if dry_run else "written"
+    say(f"{found.address}")
+    say(f"  {found.there:,} documents were there, {found.written:,} {verb}")
+    if found.replaced:
+        say(f"  {found.replaced:,} of these in the place of something else", style="yellow")
+    different = found.different
+    if different:
+        complain(f"  {len(different):,} have other content than the plan's, so functions refuse them:")
+        for name in different[:SHOWN_IDS]:
+            complain(f"    {name}")
+        if len(different) > SHOWN_IDS:
+            complain(f"    and {len(different) - SHOWN_IDS:,} more")
+        complain("  find out who wrote them, and put the plan's own there: lockstep plan publish --replace")

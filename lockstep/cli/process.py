@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TextIO, TypeVar
 
 from lockstep.cli.app import app
-from lockstep.cli.failures import tell
+from lockstep.cli.output import tell
 
 BROKEN_PIPE_STATUS = 128 + signal.SIGPIPE
 """The status of a program that SIGPIPE has ended. The signal itself stays ignored: it would also end a program whose

@@ -1,15 +1,14 @@
 """The lock records of many credentials, by one scan of the table, and what they say of a whole fleet."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from lockstep.aws.dynamodb_table import read_table
-from lockstep.cli.documents import Summary
-from lockstep.cli.output import FEW, Exit, print_json, say
-from lockstep.clouds import Clouds
-from lockstep.errors import LockTableAccessDeniedError
-from lockstep.model import Credential, LockRecord
-from lockstep.plan import Plan
-from lockstep.watch import Expected, Found, Table, shown, watch
+from lockstep.cli.output import print_json, say
+from lockstep.operate.documents import Exit, Summary
+from lockstep.operate.state import _table
+from lockstep.operate.watch import Expected, Found, shown, watch
+from lockstep.plan.model import Plan
+from lockstep.protocol.model import Credential
+from lockstep.runtime.clouds import Clouds
 
 NO_TROUBLE = frozenset({"PausedCredentials", "StandbyLeadsCredentials"})
 """What an operator has ordered, or the other cloud does."""
@@ -23,24 +22,6 @@ _WORDS = {
     "UnreadableRecords": "whose lock record cannot be read",
     "UnrotatedCredentials": "never rotated",
 }
-
-
-def records_of(plan: Plan, clouds: Clouds, wanted: Sequence[Credential]) -> Mapping[str, LockRecord]:
-    """The lock records of credentials, by id: one by one; or by a scan for more than `FEW`, where that is allowed.
-
-    Raises:
-        LockstepError: As `lockstep.ports.Lock.read`.
-    """
-    if len(wanted) <= FEW:
-        return {c.id: clouds.lock(c).read() for c in wanted}
-    try:
-        records = _table(plan, clouds).records
-    except LockTableAccessDeniedError:
-        records = {}
-    # What is not there, or cannot be read, is told as of one.
-    others = [c for c in wanted if c.id not in records]
-    read = clouds.side_by_side([clouds.lock(c).read for c in others])
-    return {**records, **dict(zip((c.id for c in others), read, strict=True))}
 
 
 def show_summary(plan: Plan, clouds: Clouds, wanted: Sequence[Credential], *, as_json: bool) -> Exit | None:
@@ -67,7 +48,3 @@ def _show(found: Found) -> None:
         say(f"  {len(ids):,} {_WORDS[name]}: {', '.join(shown(ids))}", style=style)
     if not found.ids:
         say("  each of them is rotated in time", style="green")
-
-
-def _table(plan: Plan, clouds: Clouds) -> Table:
-    return read_table(clouds.aws("dynamodb", plan.lock.region), plan.lock.table)

@@ -9,17 +9,12 @@ import typer
 from msgspec import UNSET
 from rich.status import Status
 
-from lockstep.cli.consent import require_consent
-from lockstep.cli.documents import Rotated, StateOfMachine, WouldRotate
-from lockstep.cli.execution import Ended, Entered, Execution, located, region_of
-from lockstep.cli.failures import advice_of
-from lockstep.cli.forecast import Wait, waits_for
-from lockstep.cli.giving import RecordIn, desk
-from lockstep.cli.operator import operator
+from lockstep.audit.append import Given
+from lockstep.cli.execution import located, region_of
+from lockstep.cli.orders import RecordIn, desk, require_consent
 from lockstep.cli.output import (
     DEFAULT_PLAN,
     AsJson,
-    Exit,
     PlanFile,
     complain,
     err,
@@ -32,19 +27,22 @@ from lockstep.cli.output import (
     shown_ids,
     wrong_use,
 )
-from lockstep.cli.times import absolute, to_second
-from lockstep.environment import line_of
-from lockstep.errors import LockstepError, OrderRefusedError
-from lockstep.identity import Cloud
-from lockstep.lock_rule import Reason
-from lockstep.messages import RunInput
-from lockstep.model import Credential
-from lockstep.orders import Given, Revoke
-from lockstep.plan import Plan
-from lockstep.ports import Clock
-from lockstep.stack_names import DEFAULT_STACK, LIVE
-from lockstep.strict_json import write
-from lockstep.system import SystemClock
+from lockstep.operate.access import operator
+from lockstep.operate.documents import Exit, Rotated, StateOfMachine, WouldRotate
+from lockstep.operate.execution import Ended, Entered, Execution
+from lockstep.operate.formatting import absolute, to_second
+from lockstep.operate.state import Wait, waits_for
+from lockstep.plan.model import Plan
+from lockstep.protocol.errors import LockstepError, OrderRefusedError, advice_of, line_of
+from lockstep.protocol.lock_rule import Reason
+from lockstep.protocol.messages import RunInput
+from lockstep.protocol.model import Credential
+from lockstep.protocol.names import DEFAULT_STACK, LIVE
+from lockstep.protocol.orders import Revoke
+from lockstep.protocol.ports import Clock
+from lockstep.protocol.strict_json import write
+from lockstep.runtime.identity import Cloud
+from lockstep.runtime.system import SystemClock
 
 SKIPPED = "skipped"
 """The outcome of an execution that changed nothing."""
@@ -157,7 +155,8 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
         given = _ordered(plan, order, credential, stream)
         # Standard output may be JSON.
         say_aside(f"emergency through generation {given.record.revoke_through} ordered")
-    execution = Execution(state_machine_arn or located(plan, stack, alias), asked)
+    arn = state_machine_arn or located(plan, stack, alias)
+    execution = Execution(arn, region_of(arn), asked)
     if not as_json:
         say_aside(f"started {execution.arn}")
     ended = _shown(execution, clock, aside=not as_json)

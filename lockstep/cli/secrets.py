@@ -10,21 +10,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from lockstep.adoption import Judgement, State, Wanted, judge, wanted
-from lockstep.aws.made_secrets import StackSecrets
 from lockstep.aws.reads import AwsReads
 from lockstep.aws.reads import Client as AwsClient
-from lockstep.aws.secret_tags import describe, tag
-from lockstep.cli import documents
-from lockstep.cli.giving import named
-from lockstep.cli.operator import operator
+from lockstep.cli.orders import named
 from lockstep.cli.output import (
     DEFAULT_PLAN,
     SHOWN_IDS,
     AsJson,
     CredentialId,
     DryRun,
-    Exit,
     PlanFile,
     complain,
     err,
@@ -33,27 +27,49 @@ from lockstep.cli.output import (
     one,
     plan_or_exit,
     print_json,
+    progress_bar,
     say,
     say_aside,
     wrong_use,
 )
-from lockstep.cli.progress import progress_bar
-from lockstep.clouds import Clouds
-from lockstep.doctor.oci_tenancy import vault_of
-from lockstep.identity import DEPLOYER, Cloud
-from lockstep.model import AdminSecret
-from lockstep.plan import Plan
-from lockstep.plan_admins import is_plain_name
-from lockstep.plan_checks import example_values
-from lockstep.provision.decide import Decision, Deed, RingTerms, StackTerms, rotated_in_aws, slots_in_oci
-from lockstep.provision.pace import AWS_QUOTA, AWS_RATE, OCI_RATE, Pace
-from lockstep.provision.settings import StackSettings, ring_terms, stack_settings
-from lockstep.provision.work import Outcome, Place, Work
-from lockstep.stack_names import DEFAULT_STACK, KEY_OUTPUT
-from lockstep.store_kinds.aws_secrets_manager import AwsSecretsManager
-from lockstep.store_kinds.oci_vault import OciVault
-from lockstep.system import SystemClock
-from lockstep.workers import at_the_same_time
+from lockstep.operate import documents
+from lockstep.operate.access import operator
+from lockstep.operate.doctor.oci import vault_of
+from lockstep.operate.documents import Exit
+from lockstep.operate.secrets import (
+    AWS_QUOTA,
+    AWS_RATE,
+    OCI_RATE,
+    Decision,
+    Deed,
+    Judgement,
+    Outcome,
+    Pace,
+    Place,
+    RingTerms,
+    StackSettings,
+    StackTerms,
+    State,
+    Wanted,
+    Work,
+    judge,
+    ring_terms,
+    rotated_in_aws,
+    slots_in_oci,
+    stack_settings,
+    wanted,
+)
+from lockstep.operate.secrets_made import StackSecrets, describe, tag
+from lockstep.plan.admins import is_plain_name
+from lockstep.plan.checks import example_values
+from lockstep.plan.model import Plan
+from lockstep.plan.stores import AwsSecretsManager, OciVault
+from lockstep.protocol.model import AdminSecret
+from lockstep.protocol.names import DEFAULT_STACK, KEY_OUTPUT
+from lockstep.protocol.workers import at_the_same_time
+from lockstep.runtime.clouds import Clouds
+from lockstep.runtime.identity import DEPLOYER, Cloud
+from lockstep.runtime.system import SystemClock
 
 CDK_JSON = Path("cdk.json")
 _OUTPUT = "terraform -chdir=oci_fn/terraform output -json secrets"
@@ -322,7 +338,7 @@ def oci_room(
         ids: Of these credentials; none: of all.
         rate: Writes a second.
     """
-    from lockstep.oci.made_slots import RingSlots  # noqa: PLC0415 - the SDK is an extra
+    from lockstep.operate.secrets_made import RingSlots  # noqa: PLC0415 - the SDK is an extra
 
     vault = vault_of(plan)
     place = RingSlots(

@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from lockstep.agent.listening import ListenError
+from lockstep.agent.server import ListenError
 from lockstep.cli.execution import located
 from lockstep.cli.output import DEFAULT_PLAN, PlanFile, plan_or_exit, say_aside, wrong_use
-from lockstep.environment import ServeExtraMissingError
-from lockstep.stack_names import DEFAULT_STACK, LIVE
+from lockstep.protocol.errors import ServeExtraMissingError
+from lockstep.protocol.names import DEFAULT_STACK, LIVE
 
 
 def serve(
@@ -40,7 +40,7 @@ def serve(
     """
     plan = plan_or_exit(file)
     try:
-        from lockstep.serve.process import Address, serve_until_signal  # noqa: PLC0415 - no other command needs it
+        from lockstep.operate.page.server import Address, serve_until_signal  # noqa: PLC0415 - no other command needs it
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("lockstep"):
             raise

@@ -4,19 +4,10 @@ from typing import Annotated
 
 import typer
 
-from lockstep.cli.documents import Sessions
-from lockstep.cli.open_sessions import count_sessions, document, lines
-from lockstep.cli.operator import operator
-from lockstep.cli.output import (
-    DEFAULT_PLAN,
-    AsJson,
-    Exit,
-    PlanFile,
-    chosen,
-    plan_or_exit,
-    print_json,
-    say,
-)
+from lockstep.cli.output import DEFAULT_PLAN, AsJson, PlanFile, chosen, plan_or_exit, print_json, say
+from lockstep.operate.access import operator
+from lockstep.operate.documents import Exit, Sessions
+from lockstep.operate.sessions import count_sessions, document, lines
 
 
 def sessions(

@@ -3,26 +3,17 @@
 By default it reads no value: names of versions spell generations (ADR 59).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
-from lockstep.cli import documents, history, outlook, reading
-from lockstep.cli.documents import Run
-from lockstep.cli.forecast import Forecast, forecast, in_step, waits_for
-from lockstep.cli.history import last_runs
-from lockstep.cli.logins import promoted_at
-from lockstep.cli.operator import operator
 from lockstep.cli.output import (
     DEFAULT_PLAN,
-    FEW,
     AsJson,
     CredentialId,
-    Exit,
     PlanFile,
     chosen,
     complain,
@@ -32,51 +23,23 @@ from lockstep.cli.output import (
     say,
     wrong_use,
 )
-from lockstep.cli.reading import Answer, Depth, Look
-from lockstep.cli.records import records_of, show_summary
-from lockstep.cli.times import clock_time, to_second
-from lockstep.clouds import Clouds
-from lockstep.environment import line_of, told
-from lockstep.errors import LockstepError, SecretMalformedError, SecretNotFoundError
-from lockstep.lock_rule import is_held
-from lockstep.model import Claim, Credential, LockRecord, StoredValue
-from lockstep.named import StoredNames
-from lockstep.plan import Plan
-from lockstep.ports import Clock
+from lockstep.cli.records import show_summary
+from lockstep.operate import documents
+from lockstep.operate.access import operator
+from lockstep.operate.documents import FEW, Exit
+from lockstep.operate.formatting import clock_time
+from lockstep.operate.history import run_line
+from lockstep.operate.state import Answer, CredentialState, Depth, document, lines, looked_at, records_of
+from lockstep.plan.model import Plan
+from lockstep.protocol.errors import LockstepError, line_of
+from lockstep.protocol.lock_rule import is_held
+from lockstep.protocol.model import Claim, Credential, LockRecord, StoredValue
+from lockstep.protocol.ports import Clock
+from lockstep.runtime.clouds import Clouds
+from lockstep.stores.readers import StoredNames
 
 WATCH_SECONDS = 5.0
 _NO_ANSWER = "not known, because a store was unreachable"
-
-
-@dataclass(frozen=True, kw_only=True)
-class State:
-    """The state of one credential.
-
-    Attributes:
-        credential: As the plan file has it.
-        look: What each store told, or why that is not known.
-        is_in_step: None if a store was unreachable, or that depends on values that were not read.
-        next_run: None where a store was unreachable.
-        last_run: The newest on record; None where there is none.
-        unread: The errors of the audit logs in which it was looked for, by cloud.
-    """
-
-    record: LockRecord
-    credential: Credential
-    has_standby: bool
-    look: Look
-    is_in_step: bool | None
-    next_run: Forecast | None
-    last_run: Run | None
-    unread: Mapping[str, LockstepError]
-
-    @property
-    def exit_code(self) -> Exit | None:
-        """3 where a store was unreachable, 1 where it is not in step or not shown to be."""
-        if self.is_in_step:
-            return None
-        is_away = any(isinstance(answer, LockstepError) for answer in self.look.answers.values())
-        return Exit.UNREACHABLE if self.is_in_step is None and is_away else Exit.NO
 
 
 def status(
@@ -174,58 +137,7 @@ def _look(
     return Exit.UNREACHABLE if Exit.UNREACHABLE in codes else None
 
 
-def looked_at(
-    plan: Plan,
-    clouds: Clouds,
-    credential: Credential,
-    record: LockRecord,
-    now: datetime,
-    *,
-    depth: Depth = "names",
-) -> State:
-    """The state of a credential: its stores and its last run are read, beside a record that was."""
-    look = reading.look(plan, clouds, credential, record, depth)
-    runs, unread = last_runs(plan, clouds, credential, record.heads, 1)
-    return state_of(
-        record,
-        credential,
-        look,
-        now,
-        has_standby=plan.runners.oci is not None,
-        last_run=next(iter(runs), None),
-        unread=unread,
-    )
-
-
-def state_of(
-    record: LockRecord,
-    credential: Credential,
-    look: Look,
-    now: datetime,
-    **more: Any,  # noqa: ANN401 - the other attributes of State
-) -> State:
-    """The state of a credential, by what was read."""
-    told = {name: a for name, a in look.answers.items() if not isinstance(a, LockstepError)}
-    wrong = [n for n, a in look.answers.items() if isinstance(a, SecretMalformedError | SecretNotFoundError)]
-    is_in_step: bool | None = False if wrong else None
-    next_run: Forecast | None = None
-    if wrong:
-        meaning = f"change nothing, because what store {wrong[0]} has cannot be used"
-        next_run = Forecast(action="stop", meaning=meaning, waits_for=waits_for(record, now))
-    elif len(told) == len(look.answers):
-        cases = reading.possible(told)
-        is_in_step, next_run = in_step(record, cases), forecast(record, cases, credential, now=now)
-    return State(
-        record=record,
-        credential=credential,
-        look=look,
-        is_in_step=is_in_step,
-        next_run=next_run,
-        **more,
-    )
-
-
-def _show(state: State, now: datetime) -> None:
+def _show(state: CredentialState, now: datetime) -> None:
     record = state.record
     verdict, style = _verdict(state)
     say(f"{record.credential_id}: {verdict}", style=style)
@@ -234,7 +146,7 @@ def _show(state: State, now: datetime) -> None:
     say(f"  lock: {_lock(record, now)}")
     if record.claim:
         say(f"  {_pending(record.claim, state.look.pending_since, now)}")
-    for line in outlook.lines(record, state.credential, now, has_standby=state.has_standby):
+    for line in lines(record, state.credential, now, has_standby=state.has_standby):
         say(f"  {line}")
     for line in _order_lines(state):
         say(f"  {line}", style="yellow")
@@ -249,16 +161,16 @@ def _show(state: State, now: datetime) -> None:
     _show_last(state, now)
 
 
-def _show_last(state: State, now: datetime) -> None:
+def _show_last(state: CredentialState, now: datetime) -> None:
     if state.last_run:
-        say(f"  last run: {history.told(state.last_run, now)}", style="red" if state.last_run.error else "")
+        say(f"  last run: {run_line(state.last_run, now)}", style="red" if state.last_run.error else "")
         if state.last_run.next:
             say(f"    next: {state.last_run.next}")
     for cloud, error in state.unread.items():
         say(f"  last run in {cloud}: not known; {line_of(error)}", style="yellow")
 
 
-def _order_lines(state: State) -> Iterator[str]:
+def _order_lines(state: CredentialState) -> Iterator[str]:
     orders, wanted = state.record, state.credential.plan_digest
     if orders.paused:
         yield "paused: no scheduled run begins, in either cloud"
@@ -274,7 +186,7 @@ def _order_lines(state: State) -> Iterator[str]:
         yield f"active plan: {orders.plan or 'none'}; this plan file is {wanted}"
 
 
-def _verdict(state: State) -> tuple[str, str]:
+def _verdict(state: CredentialState) -> tuple[str, str]:
     by = "by the names of the versions" if state.look.depth == "names" else "by their values"
     match state.is_in_step, state.exit_code:
         case True, _:
@@ -288,7 +200,7 @@ def _verdict(state: State) -> tuple[str, str]:
             return f"NOT IN STEP, {by}", "bold red"
 
 
-def _unread(state: State) -> str | None:
+def _unread(state: CredentialState) -> str | None:
     """What the forecast takes for granted: that what others wrote is a login, as names do not say."""
     edited = [n for n, a in state.look.answers.items() if isinstance(a, StoredNames) and not a.generation]
     if state.is_in_step is None or not edited:
@@ -331,77 +243,3 @@ def _lock(record: LockRecord, now: datetime) -> str:
     verb, until = ("holds it", "until") if is_held(record, now) else ("held it", "which ended at")
     end = clock_time(record.expires_at, now) if record.expires_at else "somebody gives it back"
     return f"{record.holder} {verb} under fence {record.fence}, {until} {end}"
-
-
-def document(state: State, now: datetime) -> documents.Credential:
-    """The state of a credential, for other programs."""
-    record, since = state.record, state.look.pending_since
-    return documents.Credential(
-        **record_fields(record),
-        orders=documents.Orders(
-            active_plan=record.plan,
-            activate=record.activate,
-            paused=record.paused,
-            revoke_through=record.revoke_through if record.is_revoking else None,
-            enrol=sorted(record.enrol),
-            muted=sorted(record.muted),
-        ),
-        current_since=to_second(promoted_at(record, state.credential)),
-        leader=outlook.leader(record, state.credential, now, has_standby=state.has_standby),
-        unwitnessed_since={stream: to_second(first) for stream, first in sorted(record.unwitnessed.items())},
-        last_run=state.last_run,
-        plan_digest=state.credential.plan_digest,
-        in_step=state.is_in_step,
-        read=state.look.depth,
-        pending_since=to_second(since) if isinstance(since, datetime) else None,
-        stores=[_store_document(name, answer) for name, answer in state.look.answers.items()],
-        next_run=documents.NextRun(
-            action=state.next_run.action,
-            meaning=state.next_run.meaning,
-            waits_for=state.next_run.waits_for.document(now) if state.next_run.waits_for else None,
-        )
-        if state.next_run
-        else None,
-    )
-
-
-def _store_document(name: str, answer: Answer) -> documents.StoreServes:
-    """What a store serves, for other programs."""
-    if isinstance(answer, LockstepError):
-        return documents.StoreServes(store=name, error=type(told(answer)).__name__)
-    # What Lockstep wrote is none; of what it did not write the name says nothing.
-    by_name = None if answer.generation == 0 else False
-    return documents.StoreServes(
-        store=name,
-        generation=answer.generation,
-        blob_generation=answer.blob_generation,
-        version=answer.version,
-        placeholder=answer.login is None if isinstance(answer, StoredValue) else by_name,
-    )
-
-
-def record_fields(record: LockRecord) -> dict[str, Any]:
-    """The lock record, as the fields of `documents.Record`."""
-    claim = record.claim
-    return {
-        "credential": record.credential_id,
-        "holder": record.holder,
-        "fence": record.fence,
-        "expires_at": to_second(record.expires_at),
-        "current_generation": record.current_generation,
-        "alive": sorted(record.alive),
-        "claim": documents.ClaimInFlight(
-            kind=claim.kind.value,
-            generation=claim.generation,
-            base_generation=claim.base_generation,
-            promoting=record.promoting,
-            rotation_id=claim.rotation_id,
-        )
-        if claim
-        else None,
-        "next_due_at": to_second(record.next_due_at),
-        "not_before": to_second(record.not_before),
-        "heads": {
-            stream: documents.Head(seq=head.seq, hash=head.hash) for stream, head in record.heads.items()
-        },
-    }

@@ -12,21 +12,23 @@ stores are read once more and the login tried once more; a second refusal is the
 docs/client.md has an example for each driver. Nothing here imports a driver or an SDK before it is used.
 """
 
-from lockstep.client.aio import AsyncCredentialClient
 from lockstep.client.cache import (
     DEFAULT_MAX_AGE_SECONDS,
     REFUSAL_SECONDS,
     RETRY_SECONDS,
+    ClientCredential,
     ClientStatus,
     CredentialCache,
+    Source,
+    StoreSource,
+    decode,
 )
-from lockstep.client.credential import ClientCredential, Source, StoreSource, decode
 from lockstep.client.drivers import connect_psycopg, connect_pymysql
 from lockstep.client.drivers_async import connect_asyncpg, connect_psycopg_async
 from lockstep.client.pools import attach_sqlalchemy, psycopg_pool, sqlalchemy_creator
 from lockstep.client.pools_async import asyncmy_pool, asyncpg_pool, psycopg_async_pool
 from lockstep.client.sources import aws_source, oci_ring_source
-from lockstep.client.threads import CredentialClient
+from lockstep.client.threads import AsyncCredentialClient, CredentialClient
 
 __all__ = [
     "DEFAULT_MAX_AGE_SECONDS",

@@ -8,20 +8,166 @@ one read because of a value's age, and one because of refused logins.
 """
 
 import os
+import sys
 import threading
+import time
+import traceback
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
-from lockstep.client.clock import suspend_aware_clock
-from lockstep.client.credential import ClientCredential, Source, name_of
-from lockstep.client.tracebacks import without_locals
-from lockstep.errors import StoreUnreachableError
-from lockstep.newest import Seen, ask, is_older
+from lockstep.protocol.errors import NotBootstrappedError, StoreUnreachableError
+from lockstep.protocol.model import SecretStr
+from lockstep.runtime.system import SystemClock, boot_seconds
+from lockstep.stores.contents import decode_app_user, decode_connection
+from lockstep.stores.readers import Seen, ask, is_older
+
+# Seconds that go on while the machine is suspended.
+#
+# A value ages while a laptop sleeps or a virtual machine is paused, and Python's monotonic clock stands still
+# meanwhile on Linux (clock_gettime(2), CLOCK_MONOTONIC).
+
+Seconds = Callable[[], float]
+
+
+class ComparedClocks:
+    """For systems without a clock that counts suspended time: of two clocks the one that went further.
+
+    A wall clock that is set forward ages a value too much, which costs one read; one that is set back changes nothing.
+
+    Args:
+        monotonic: Seconds that only grow.
+        wall: Seconds of the wall clock.
+    """
+
+    def __init__(self, monotonic: Seconds, wall: Seconds) -> None:
+        self._monotonic, self._wall = monotonic, wall
+        self._last = monotonic(), wall()
+        self._elapsed_seconds = 0.0
+
+    def __call__(self) -> float:
+        """Seconds since this clock was made. Not for several threads at once."""
+        now = self._monotonic(), self._wall()
+        self._elapsed_seconds += max(0.0, *(new - old for new, old in zip(now, self._last, strict=True)))
+        self._last = now
+        return self._elapsed_seconds
+
+
+def suspend_aware_clock() -> Seconds:
+    """CLOCK_BOOTTIME where there is one (Linux), else the monotonic and the wall clock compared."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return boot_seconds
+    system = SystemClock()
+    return ComparedClocks(system.monotonic, lambda: system.now().timestamp())
+
+
+# No password in what a crash reporter sends: the local variables of frames that have ended are dropped.
+#
+# A reporter walks a traceback and sends each frame's variables. Frames of a read hold the text of the secret, and
+# frames of a driver hold the password.
+
+
+@contextmanager
+def without_locals() -> Iterator[None]:
+    """Let an error out without the local variables of the frames that it has passed, and those of its causes.
+
+    The frames stay, with their files and lines. What the caller was handling already is not touched.
+    """
+    handled = sys.exception()
+    try:
+        yield
+    except BaseException as error:
+        for one in _chain(error, handled):
+            traceback.clear_frames(one.__traceback__)
+        raise
+
+
+def _chain(error: BaseException, handled: BaseException | None) -> list[BaseException]:
+    found: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is None or one is handled or any(one is other for other in found):
+            continue
+        found.append(one)
+        waiting += [one.__cause__, one.__context__]
+        if isinstance(one, BaseExceptionGroup):
+            waiting += one.exceptions
+    return found
+
+
+# What an application gets from a store.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientCredential:
+    """What an application needs to connect. Two are equal if they are the same value, wherever it was read.
+
+    Attributes:
+        generation: Names the value; for logs, since it tells nothing about the password.
+        connection: `engine`, `host`, `port` and `dbname` of the credential's first database.
+        databases: The same of each of its databases, by their names in the plan; where the source reads
+            `connection_blob`.
+    """
+
+    username: str
+    password: SecretStr
+    generation: int
+    connection: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    databases: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, compare=False)
+
+
+Source = Callable[[], ClientCredential]
+"""Reads the credential from a store, uncached. Raises the Store* errors of `lockstep.protocol.errors`."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSource:
+    """A source with a name, for logs and metrics."""
+
+    name: str
+    read: Source
+
+    def __call__(self) -> ClientCredential:
+        """Read it. A traceback holds no text of the secret."""
+        with without_locals():
+            return self.read()
+
+
+def name_of(source: Source, position: int) -> str:
+    """The name of a source, or its position among the sources, from 1."""
+    return str(getattr(source, "name", None) or f"source {position}")
+
+
+def decode(text: str, *, store: str, secret: str) -> ClientCredential:
+    """What the text of an `app_user` secret says.
+
+    Raises:
+        NotBootstrappedError: It is a placeholder.
+        SecretMalformedError: It is not a credential.
+    """
+    try:
+        with without_locals():
+            return _decode(text, store=store, secret=secret)
+    finally:
+        del text  # A traceback shows this frame, too.
+
+
+def _decode(text: str, *, store: str, secret: str) -> ClientCredential:
+    login, generation = decode_app_user(text, store=store, secret=secret)
+    if login is None:
+        raise NotBootstrappedError(store=store, secret=secret)
+    return ClientCredential(
+        username=login.username,
+        password=login.password,
+        generation=generation,
+        connection=decode_connection(text, store=store, secret=secret),
+    )
+
 
 DEFAULT_MAX_AGE_SECONDS = 300.0
 RETRY_SECONDS = 10.0
@@ -87,7 +233,7 @@ class _Refused(NamedTuple):
 
 
 class CredentialCache:
-    """Keeps the newest value (`lockstep.newest`). Safe to share between threads, and across a fork.
+    """Keeps the newest value (`lockstep.stores.readers`). Safe to share between threads, and across a fork.
 
     Args:
         sources: The nearest store first. The next is asked when one does not answer, or not with a credential.

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from lockstep.client.credential import ClientCredential
+from lockstep.client.cache import ClientCredential
 from lockstep.client.threads import CredentialClient
-from lockstep.engines import is_mysql_refusal, is_postgresql_refusal
-from lockstep.errors import TlsVerificationError
-from lockstep.model import Engine
+from lockstep.protocol.engines import is_mysql_refusal, is_postgresql_refusal
+from lockstep.protocol.errors import TlsVerificationError
+from lockstep.protocol.model import Engine
 
 if TYPE_CHECKING:
     import psycopg

@@ -3,8 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from lockstep.client.aio import AsyncCredentialClient
-from lockstep.client.credential import ClientCredential
+from lockstep.client.cache import ClientCredential
 from lockstep.client.drivers import (
     MYSQL,
     POSTGRESQL,
@@ -13,8 +12,9 @@ from lockstep.client.drivers import (
     psycopg_options,
     verifying_context,
 )
-from lockstep.engines import is_mysql_refusal, is_postgresql_refusal
-from lockstep.errors import TlsVerificationError
+from lockstep.client.threads import AsyncCredentialClient
+from lockstep.protocol.engines import is_mysql_refusal, is_postgresql_refusal
+from lockstep.protocol.errors import TlsVerificationError
 
 if TYPE_CHECKING:
     import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no type information

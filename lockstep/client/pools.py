@@ -7,11 +7,10 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lockstep.client.aio import AsyncCredentialClient
-from lockstep.client.credential import ClientCredential
+from lockstep.client.cache import ClientCredential
 from lockstep.client.drivers import Opener, psycopg_opener, pymysql_opener
 from lockstep.client.drivers_async import asyncmy_opener, asyncpg_opener, psycopg_async_opener
-from lockstep.client.threads import CredentialClient
+from lockstep.client.threads import AsyncCredentialClient, CredentialClient
 
 if TYPE_CHECKING:
     import psycopg_pool as pools

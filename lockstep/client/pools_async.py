@@ -5,10 +5,10 @@ from contextlib import suppress
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
-from lockstep.client.aio import AsyncCredentialClient
-from lockstep.client.credential import ClientCredential
+from lockstep.client.cache import ClientCredential
 from lockstep.client.drivers_async import asyncmy_opener, asyncpg_opener, psycopg_async_opener
 from lockstep.client.pools import refuse_dead
+from lockstep.client.threads import AsyncCredentialClient
 
 if TYPE_CHECKING:
     from collections import deque

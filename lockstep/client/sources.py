@@ -6,8 +6,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from lockstep.client.credential import ClientCredential, StoreSource, decode
-from lockstep.contents import decode_databases
+from lockstep.client.cache import ClientCredential, StoreSource, decode
+from lockstep.stores.contents import decode_databases
 
 if TYPE_CHECKING:
     from lockstep.oci.vault import Vault
@@ -35,9 +35,9 @@ class PerProcess(Generic[Made]):
 
 def own_vault(*, region: str, compartment_id: str, vault_id: str, store: str) -> "Vault":
     """A vault, with the identity that OCI or the environment gives this process."""
-    from lockstep.identity import OCI_ENDPOINT_VARIABLE, own_oci_identity
     from lockstep.oci.clients import OciClients
     from lockstep.oci.vault import Vault
+    from lockstep.runtime.identity import OCI_ENDPOINT_VARIABLE, own_oci_identity
 
     clients = OciClients(own_oci_identity, region, endpoint=os.environ.get(OCI_ENDPOINT_VARIABLE))
     return Vault(clients, compartment_id=compartment_id, vault_id=vault_id, store=store)
@@ -96,8 +96,8 @@ def oci_ring_source(  # noqa: PLR0913 - all but one are keywords, and each is on
         connection_blob: Name of the `connection_blob` secret in the plan, for `database=` of the `connect_…` functions.
         name: For logs and metrics.
     """
-    from lockstep.oci.ring_reader import RingReader
-    from lockstep.version_names import VersionNames
+    from lockstep.protocol.names import VersionNames
+    from lockstep.stores.ring import RingReader
 
     vault = PerProcess(
         partial(own_vault, region=region, compartment_id=compartment_id, vault_id=vault_id, store=name)

@@ -1,16 +1,18 @@
 """What all engines have in common: when to connect, as whom, and which usernames may be touched."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from hashlib import sha256
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from lockstep.databases.tls import ssl_context
 from lockstep.databases.verifiers import RandomBytes
-from lockstep.errors import AccountUnusableError, AdminCredentialRejectedError, UnknownUsernameError
-from lockstep.model import (
+from lockstep.protocol.deadlines import BeforeSend
+from lockstep.protocol.deadlines import DatabaseTimeouts as Timeouts
+from lockstep.protocol.errors import AccountUnusableError, AdminCredentialRejectedError, UnknownUsernameError
+from lockstep.protocol.model import (
     AdminCredential,
     AdminIam,
     Credential,
@@ -19,9 +21,7 @@ from lockstep.model import (
     Login,
     SecretStr,
 )
-from lockstep.ports import Replica, Stager
-from lockstep.scope import BeforeSend
-from lockstep.timeouts import DatabaseTimeouts as Timeouts
+from lockstep.protocol.ports import Replica, Stager
 
 
 class LoginRefusedError(Exception):
@@ -42,7 +42,7 @@ SessionT = TypeVar("SessionT", bound=Session)
 
 
 class ServerDatabase(ABC, Generic[SessionT]):
-    """A `lockstep.ports.Database`, apart from how its engine is spoken to.
+    """A `lockstep.protocol.ports.Database`, apart from how its engine is spoken to.
 
     The advisory lock belongs to a session of the server, so the plan's host must be the server itself. A
     connection pooler that gives each transaction another session (PgBouncer's `pool_mode = transaction`) or a
@@ -83,7 +83,7 @@ class ServerDatabase(ABC, Generic[SessionT]):
 
     @property
     def name(self) -> str:
-        """See `lockstep.ports.Database`."""
+        """See `lockstep.protocol.ports.Database`."""
         return self.server.name
 
     @property
@@ -93,11 +93,11 @@ class ServerDatabase(ABC, Generic[SessionT]):
 
     @property
     def plaintext(self) -> bool:
-        """See `lockstep.ports.Database`."""
+        """See `lockstep.protocol.ports.Database`."""
         return self.server.plaintext
 
     def accepts(self, login: Login) -> bool:
-        """See `lockstep.ports.Database`; logs in to the plan's `dbname`, as applications do."""
+        """See `lockstep.protocol.ports.Database`; logs in to the plan's `dbname`, as applications do."""
         try:
             self._try(login)
         except LoginRefusedError:
@@ -106,12 +106,12 @@ class ServerDatabase(ABC, Generic[SessionT]):
 
     @property
     def admin(self) -> Hashable:
-        """See `lockstep.ports.Database`; a token is made for one server."""
+        """See `lockstep.protocol.ports.Database`; a token is made for one server."""
         admin = self.server.admin
         return (self.server.name, admin) if isinstance(admin, AdminIam) else admin
 
     def admin_login(self) -> Login:
-        """See `lockstep.ports.Database`."""
+        """See `lockstep.protocol.ports.Database`."""
         return self._admin()
 
     @contextmanager
@@ -139,7 +139,7 @@ class ServerDatabase(ABC, Generic[SessionT]):
 
     @contextmanager
     def exclusive(self, admin: Login | None = None) -> Iterator[Stager]:
-        """See `lockstep.ports.Database`."""
+        """See `lockstep.protocol.ports.Database`."""
         with self.as_admin(admin) as session:
             session.lock(self.lock_key)
             second_look = partial(self._accepts_after_all, session)
@@ -182,17 +182,17 @@ class ServerDatabase(ABC, Generic[SessionT]):
 
     @abstractmethod
     def _accepts_after_all(self, session: SessionT, login: Login) -> bool:
-        """See `lockstep.ports.Stager.accepts_after_all`."""
+        """See `lockstep.protocol.ports.Stager.accepts_after_all`."""
 
 
 class Strategist(Protocol):
-    """The part of `lockstep.ports.Stager` that depends on the strategy."""
+    """The part of `lockstep.protocol.ports.Stager` that depends on the strategy."""
 
     def stage(self, *, current: CredentialValue | None, pending: CredentialValue) -> None:
-        """See `lockstep.ports.Stager`."""
+        """See `lockstep.protocol.ports.Stager`."""
 
     def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> Login:
-        """See `lockstep.ports.Stager`."""
+        """See `lockstep.protocol.ports.Stager`."""
 
 
 class KnownUsernames:
@@ -211,17 +211,17 @@ class KnownUsernames:
         self._second_look = second_look
 
     def stage(self, *, current: CredentialValue | None, pending: CredentialValue) -> None:
-        """See `lockstep.ports.Stager`; raises UnknownUsernameError."""
+        """See `lockstep.protocol.ports.Stager`; raises UnknownUsernameError."""
         self._require(pending.login, *([current.login] if current else []))
         self._strategist.stage(current=current, pending=pending)
 
     def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> Login:
-        """See `lockstep.ports.Stager`; raises UnknownUsernameError."""
+        """See `lockstep.protocol.ports.Stager`; raises UnknownUsernameError."""
         self._require(drop.login, keep.login)
         return self._strategist.retire(drop=drop, keep=keep)
 
     def accepts_after_all(self, login: Login) -> bool:
-        """See `lockstep.ports.Stager`; raises UnknownUsernameError."""
+        """See `lockstep.protocol.ports.Stager`; raises UnknownUsernameError."""
         self._require(login)
         return self._second_look(login)
 
@@ -270,3 +270,24 @@ class AlternatingUsers:
         random = Login(drop.login.username, SecretStr(self._random_bytes(32).hex()))
         self._set_password(random)
         return random
+
+
+# Names and texts of a plan in SQL that is shown to people, or sent.
+
+CHANGE_OWN: Final = "change_own"
+"""The function by which a rotator admin's roles on PostgreSQL change each other, in a schema named like their owner."""
+
+
+def identifier(name: str) -> str:
+    """A name of the plan as an SQL identifier; names of a plan hold no quotes."""
+    return f'"{name}"'
+
+
+def quoted(text: str) -> str:
+    """A text as an SQL literal; it holds no backslash."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def listed(texts: Sequence[str]) -> str:
+    """Texts as SQL literals, with commas between them."""
+    return ", ".join(map(quoted, texts))

@@ -12,8 +12,8 @@ from lockstep.databases.mysql_family import (
     account_at,
 )
 from lockstep.databases.verifiers import mysql_native_password
-from lockstep.errors import PrivilegeMissingError, UnsupportedServerError, VerifierRefusedError
-from lockstep.model import CredentialValue, Login, SecretStr, Strategy
+from lockstep.protocol.errors import PrivilegeMissingError, UnsupportedServerError, VerifierRefusedError
+from lockstep.protocol.model import CredentialValue, Login, SecretStr, Strategy
 
 _OPTION_PREVENTS = "1290"  # read_only, or strict_password_validation
 

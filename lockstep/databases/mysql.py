@@ -22,8 +22,8 @@ from lockstep.databases.verifiers import (
     mysql_native_password,
     sha256_password,
 )
-from lockstep.errors import AccountPluginError, UnsupportedServerError
-from lockstep.model import ANY_HOST, CredentialValue, Login, SecretStr, Strategy
+from lockstep.protocol.errors import AccountPluginError, UnsupportedServerError
+from lockstep.protocol.model import ANY_HOST, CredentialValue, Login, SecretStr, Strategy
 
 VERIFIERS: Mapping[str, Callable[[SecretStr, RandomBytes], SecretStr]] = {
     "caching_sha2_password": caching_sha2_password,

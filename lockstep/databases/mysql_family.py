@@ -11,7 +11,9 @@ from pymysql.connections import Connection
 
 from lockstep.databases.base import LoginRefusedError, ServerDatabase, Strategist
 from lockstep.databases.tls import is_tls_failure
-from lockstep.errors import (
+from lockstep.protocol.deadlines import BeforeSend
+from lockstep.protocol.deadlines import DatabaseTimeouts as Timeouts
+from lockstep.protocol.errors import (
     AccountBlockedError,
     AccountDeniedError,
     AccountExpiredError,
@@ -31,9 +33,7 @@ from lockstep.errors import (
     TlsVerificationError,
     UnsupportedServerError,
 )
-from lockstep.model import Login
-from lockstep.scope import BeforeSend
-from lockstep.timeouts import DatabaseTimeouts as Timeouts
+from lockstep.protocol.model import Login
 
 _CHARACTER_SET = "utf8mb4"
 

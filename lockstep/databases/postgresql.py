@@ -10,11 +10,18 @@ from pg8000.exceptions import DatabaseError, InterfaceError  # type: ignore[impo
 from pg8000.native import Connection, identifier, literal  # type: ignore[import-untyped]  # as above
 from scramp import ScramException  # type: ignore[import-untyped]  # as above
 
-from lockstep.databases.base import AlternatingUsers, LoginRefusedError, ServerDatabase, Strategist
-from lockstep.databases.sql_text import CHANGE_OWN
+from lockstep.databases.base import (
+    CHANGE_OWN,
+    AlternatingUsers,
+    LoginRefusedError,
+    ServerDatabase,
+    Strategist,
+)
 from lockstep.databases.tls import is_tls_failure
 from lockstep.databases.verifiers import scram_sha_256
-from lockstep.errors import (
+from lockstep.protocol.deadlines import BeforeSend
+from lockstep.protocol.deadlines import DatabaseTimeouts as Timeouts
+from lockstep.protocol.errors import (
     AccountDeniedError,
     AccountExpiredError,
     AccountLockedError,
@@ -29,9 +36,7 @@ from lockstep.errors import (
     TlsVerificationError,
     UnsupportedServerError,
 )
-from lockstep.model import Login
-from lockstep.scope import BeforeSend
-from lockstep.timeouts import DatabaseTimeouts as Timeouts
+from lockstep.protocol.model import Login
 
 # https://www.postgresql.org/docs/current/protocol-message-formats.html: SSLRequest, and what answers it.
 _SSL_REQUEST = (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")

@@ -1,11 +1,18 @@
 """TLS for every driver: without a verified certificate and host name there is no connection (protocol D14)."""
 
+import socket
 import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from lockstep.errors import TlsVerificationError
-from lockstep.model import DatabaseServer
+from lockstep.protocol.errors import DatabaseUnreachableError, TlsVerificationError
+from lockstep.protocol.model import DatabaseServer
 
 # The network's doing, though they are SSLErrors: the peer went away in the middle of the handshake.
 _CUT_SHORT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
@@ -37,3 +44,91 @@ def _verifying(ca_file: Path | None, _changed_at: int | None) -> ssl.SSLContext:
 def is_tls_failure(error: BaseException | None) -> bool:
     """Whether the certificate or the peer's TLS is what failed, rather than the network."""
     return isinstance(error, ssl.SSLError) and not isinstance(error, _CUT_SHORT)
+
+
+# A server's certificate, from a TLS handshake as its driver makes it; no login is shown.
+#
+# MySQL and MariaDB count a handshake without a login as an error of the client's host, until a login from there
+# succeeds (`max_connect_errors`, 100 by default).
+
+# https://docs.openssl.org/master/man3/X509_STORE_CTX_get_error/
+_NOT_YET, _EXPIRED = 9, 10
+_NAME, _ADDRESS = 62, 64
+
+Open = Callable[[ssl.SSLContext | None], socket.socket]
+"""Connects, up to the TLS handshake: raises OSError, and TlsVerificationError where the server offers no TLS."""
+
+
+class Flaw(StrEnum):
+    """Why a certificate is not taken."""
+
+    NO_TLS = "no-tls"
+    NAME = "name"
+    EXPIRED = "expired"
+    NOT_YET = "not-yet-valid"
+    UNKNOWN_CA = "unknown-ca"
+    PROTOCOL = "protocol"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shaken:
+    """What a handshake has shown.
+
+    Attributes:
+        version: Of TLS, such as `TLSv1.3`; None where there was no handshake.
+        flaw: None where the certificate is taken.
+        names: For which the certificate is; empty where it was not read.
+        expires_at: None where it was not read.
+    """
+
+    version: str | None = None
+    flaw: Flaw | None = None
+    names: tuple[str, ...] = ()
+    expires_at: datetime | None = None
+
+
+def shake_hands(database: str, tls: ssl.SSLContext, ca_file: str | None, connect: Open) -> Shaken:
+    """One handshake; a second one, without a look at the name, where the certificate is for another.
+
+    Args:
+        database: For the error.
+        tls: How the certificate is verified.
+        ca_file: What `tls` was made of; None: the system's CAs.
+        connect: Of the engine.
+
+    Raises:
+        DatabaseUnreachableError: The server hung up, or did not answer in time.
+    """
+    try:
+        return _shown(connect(tls))
+    except TlsVerificationError:
+        return Shaken(flaw=Flaw.NO_TLS)
+    except ssl.SSLCertVerificationError as error:
+        flaw = _flaw(error.verify_code)
+        if flaw is not Flaw.NAME:
+            return Shaken(flaw=flaw)
+    except OSError as error:
+        if is_tls_failure(error):
+            return Shaken(flaw=Flaw.PROTOCOL)
+        raise DatabaseUnreachableError(database=database, code=type(error).__name__) from None
+    nameless = ssl.create_default_context(cafile=ca_file)
+    nameless.check_hostname = False
+    with suppress(OSError, TlsVerificationError):
+        shown = _shown(connect(nameless))
+        return Shaken(flaw=Flaw.NAME, names=shown.names, expires_at=shown.expires_at)
+    return Shaken(flaw=Flaw.NAME)
+
+
+def _flaw(code: int) -> Flaw:
+    known = {_NAME: Flaw.NAME, _ADDRESS: Flaw.NAME, _EXPIRED: Flaw.EXPIRED, _NOT_YET: Flaw.NOT_YET}
+    return known.get(code, Flaw.UNKNOWN_CA)
+
+
+def _shown(connected: socket.socket) -> Shaken:
+    with connected:
+        if not isinstance(connected, ssl.SSLSocket):
+            return Shaken(flaw=Flaw.NO_TLS)
+        certificate: dict[str, Any] = connected.getpeercert() or {}
+        names = tuple(str(name) for _, name in certificate.get("subjectAltName", ()))
+        expires_at = datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate["notAfter"]), UTC)
+        return Shaken(version=connected.version(), names=names, expires_at=expires_at)

@@ -7,7 +7,7 @@ import base64
 import hashlib
 from collections.abc import Callable
 
-from lockstep.model import SecretStr
+from lockstep.protocol.model import SecretStr
 
 SCRAM_ITERATIONS = 4096  # what PostgreSQL itself uses unless told otherwise (scram_iterations)
 SCRAM_SALT_BYTES = 16

@@ -1,1 +1,1 @@
-"""OCI: the store, the audit log and its signing key, one file a service."""
+"""OCI, one file a service."""

@@ -1,6 +1,7 @@
 """OCI clients with time-outs and without retries, and the meaning of their failures.
 
-`lockstep.timing` has the retry policies, so the SDK's own retries (eight attempts, up to ten minutes) and its circuit
+`lockstep.protocol.deadlines` has the retry policies, so the SDK's own retries (eight attempts, up to ten minutes) and
+its circuit
 breaker (which counts a busy secret as a failure) are off. Each failure becomes one of our errors, without the text of
 the foreign error, which may quote the request.
 """
@@ -11,20 +12,101 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from threading import RLock
 from typing import Any
+from urllib.parse import urlsplit
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
-from oci.exceptions import (  # type: ignore[import-untyped]  # likewise
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from oci.exceptions import (  # type: ignore[import-untyped]  # likewise  # type: ignore[import-untyped]  # likewise
     BaseRequestException,
     ClientError,
+    ConfigFileNotFound,
+    InvalidConfig,
+    InvalidKeyFilePath,
+    InvalidPrivateKey,
     ServiceError,
 )
 
-from lockstep.errors import LockstepError
-from lockstep.federation.failure import SessionFailure
-from lockstep.oci.environment import environment_problem
-from lockstep.scope import BeforeSend, always
-from lockstep.timeouts import CloudTimeouts
-from lockstep.timing import CONNECTIONS
+from lockstep.protocol.deadlines import CONNECTIONS, BeforeSend, CloudTimeouts, always
+from lockstep.protocol.errors import (
+    CaFileMissingError,
+    CertificateRefusedError,
+    ClockSkewError,
+    EndpointInvalidError,
+    EndpointUnreachableError,
+    EnvironmentalError,
+    LockstepError,
+    OciActionDeniedError,
+    OciConfigInvalidError,
+    OciConfigMissingError,
+    OciIdentityRefusedError,
+    OciKeyUnreadableError,
+    ProxyUnusableError,
+    SessionFailure,
+)
+
+# What OCI's SDK raises because of the environment, as one of `lockstep.protocol.errors`.
+
+_UNAUTHENTICATED, _FORBIDDEN = 401, 403
+_OF_REQUESTS: Mapping[str, type[EnvironmentalError]] = {
+    "SSLError": CertificateRefusedError,
+    "ProxyError": ProxyUnusableError,
+    "InvalidProxyURL": ProxyUnusableError,
+    **dict.fromkeys(("InvalidURL", "MissingSchema", "InvalidSchema"), EndpointInvalidError),
+}
+"""By the names of the classes: the SDK hands on those of `requests`, which it bundles or not."""
+
+
+def environment_problem(error: Exception) -> EnvironmentalError | None:
+    """What is wrong with the environment, without the text of the foreign error; None where it is not that."""
+    if isinstance(error, oci.exceptions.ServiceError):
+        return _refusal(error)
+    if isinstance(error, BaseRequestException):
+        return _of_requests(error)
+    if isinstance(error, OSError) and error.filename is None:
+        missing_ca = "TLS CA certificate bundle" in str(error)
+        return CaFileMissingError() if missing_ca else EndpointUnreachableError(code=type(error).__name__)
+    return config_problem(error) if isinstance(error, ClientError | OSError) else None
+
+
+def config_problem(error: Exception) -> EnvironmentalError:
+    """The same for an error of reading a config or a key."""
+    if isinstance(error, ConfigFileNotFound):
+        return OciConfigMissingError()
+    if isinstance(error, InvalidConfig):
+        return OciConfigInvalidError(code=_field_of(error))
+    if isinstance(error, InvalidKeyFilePath | InvalidPrivateKey):
+        return OciKeyUnreadableError(code=type(error).__name__)
+    return OciConfigInvalidError(code=type(error).__name__)
+
+
+def _refusal(error: Any) -> EnvironmentalError | None:  # noqa: ANN401 - of the SDK, which ships no types
+    if error.status == _UNAUTHENTICATED:
+        is_clock = "clock skew" in str(error.message).lower()
+        return (
+            ClockSkewError(code=str(error.code))
+            if is_clock
+            else OciIdentityRefusedError(code=str(error.code))
+        )
+    if error.status == _FORBIDDEN:
+        return OciActionDeniedError(action=str(error.operation_name or "?"), code=str(error.code))
+    return None
+
+
+def _of_requests(error: Exception) -> EnvironmentalError:
+    # The exception of `requests` is an argument of the SDK's own exception.
+    cause: Any = next((a for a in error.args if isinstance(a, BaseRequestException)), error)
+    name = type(cause).__name__
+    problem = _OF_REQUESTS.get(name, EndpointUnreachableError)
+    url = getattr(getattr(cause, "request", None), "url", None)
+    host = urlsplit(url).hostname if isinstance(url, str) else None
+    return problem(**({"host": host} if host else {}), code=name)
+
+
+def _field_of(error: Exception) -> str:
+    """Which field is wrong, and how: `fingerprint malformed`."""
+    found = error.args[0] if error.args else None
+    return " ".join(map(str, next(iter(found.items())))) if isinstance(found, dict) and found else "?"
+
 
 _DEFAULT_TIMEOUTS = CloudTimeouts()
 
@@ -279,3 +361,31 @@ def diagnose(error: Exception) -> tuple[Trouble, str]:
         is_certificate = type(cause).__name__ == "SSLError"
         return Trouble.REJECTED if is_certificate else Trouble.UNREACHABLE, type(cause).__name__
     return Trouble.UNREACHABLE, type(error).__name__
+
+
+# Requests that a session signs: its token names who it is, and its key proves that the token is its own.
+
+
+def signer_of(token: str, key: RSAPrivateKey) -> Untyped:
+    """What signs with a session, until it ends."""
+    return oci.auth.signers.SecurityTokenSigner(token, key)
+
+
+class SessionSigner(oci.auth.signers.SecurityTokenSigner):  # type: ignore[misc]  # the SDK ships no types
+    """Signs each request with the session of that moment. By its class the SDK's clients know that it needs no config.
+
+    Args:
+        current: Gives the signer of the session.
+    """
+
+    def __init__(self, current: Callable[[], Untyped]) -> None:
+        # There is no token yet, so its own constructor is not called.
+        self._current = current
+
+    def renew(self) -> None:
+        """Have a session now, and not only with the next request."""
+        self._current()
+
+    def __call__(self, request: Untyped, enforce_content_headers: bool = True) -> Untyped:  # noqa: FBT001, FBT002 - as the base class
+        """The request, signed."""
+        return self._current()(request, enforce_content_headers)

@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
-from lockstep.errors import EventNotSentError, LockstepError
-from lockstep.events.cloud_event import CloudEvent
-from lockstep.events.sending import text_of
 from lockstep.oci.clients import OciClients, Trouble
+from lockstep.protocol.errors import EventNotSentError, LockstepError
+from lockstep.protocol.events import CloudEvent, text_of
 
 _ERRORS: Mapping[Trouble, type[LockstepError]] = dict.fromkeys(Trouble, EventNotSentError)
 
@@ -31,7 +30,7 @@ class NotificationsTopic:
         self._topic_id = topic_id
 
     def send(self, events: Sequence[CloudEvent]) -> None:
-        """As `lockstep.events.sending.Sink`. The first that is not taken ends it."""
+        """As `lockstep.protocol.events.Sink`. The first that is not taken ends it."""
         for event in events:
             with self._clients.translated(_ERRORS):
                 self._clients.of(oci.ons.NotificationDataPlaneClient).publish_message(

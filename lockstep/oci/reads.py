@@ -9,10 +9,14 @@ from threading import Lock
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
-from lockstep.environment import EnvironmentalError, OciActionDeniedError, OciCallRefusedError
-from lockstep.errors import LockstepError, StoreAccessDeniedError
-from lockstep.oci.clients import OciClients, Untyped
-from lockstep.oci.environment import environment_problem
+from lockstep.oci.clients import OciClients, Untyped, environment_problem
+from lockstep.protocol.errors import (
+    EnvironmentalError,
+    LockstepError,
+    OciActionDeniedError,
+    OciCallRefusedError,
+    StoreAccessDeniedError,
+)
 
 READS = ("get_", "head_", "list_")
 """How the names of operations begin that change nothing."""

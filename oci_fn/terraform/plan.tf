@@ -1,4 +1,4 @@
-# Values from lockstep.yaml, with the defaults of lockstep/plan.py. Tests check that both give the same names.
+# Values from lockstep.yaml, with the defaults of lockstep/plan/model.py. Tests check that both give the same names.
 locals {
   plan  = yamldecode(file(var.plan_file))
   vault = one([for store in local.plan.stores : store if store.kind == "oci-vault"])

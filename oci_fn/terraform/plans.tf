@@ -7,7 +7,7 @@ locals {
   plan_bucket = "${try(local.audit.bucket, "")}-plans"
   # An adopted bucket stays in the compartment where it is.
   plans_compartment = one(concat(oci_objectstorage_bucket.plans[*].compartment_id, data.oci_objectstorage_bucket.adopted_plans[*].compartment_id))
-  # Where the function finds the plan (lockstep/published/places.py).
+  # Where the function finds the plan (lockstep/plan/published.py).
   published_plan = try(format(
     "oci://%s/%s/plans/%s?region=%s", local.audit.namespace, local.plan_bucket, var.plan_digest, local.audit.region
   ), null)

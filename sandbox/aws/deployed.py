@@ -22,7 +22,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 from moto.awslambda.models import lambda_backends
 
-from lockstep.stack_names import fleet_machine_name, state_machine_name
+from lockstep.protocol.names import fleet_machine_name, state_machine_name
 from sandbox.aws.executions import Client, Execution, ended
 from sandbox.aws.interpreter import access_key
 from sandbox.aws.lambda_host import InvocationResult, Registered

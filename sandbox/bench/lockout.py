@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from lockstep.model import DatabaseServer
+from lockstep.protocol.model import DatabaseServer
 from sandbox.bench.rounds import Rotation
 from sandbox.estate import Estate
 from sandbox.outside import Value, lets_in

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lockstep.model import Credential, Strategy
+from lockstep.protocol.model import Credential, Strategy
 from sandbox import plans
 from sandbox.bench.budget import FUNCTION, LARGE, MACHINE, SMALL
 from sandbox.bench.lockout import BACK_TO_BACK, RotateWatched, at_boundaries, back_to_back

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from lockstep.model import Credential
+from lockstep.protocol.model import Credential
 from sandbox.aws import Execution
 from sandbox.bench.network import Network, Record
 from sandbox.bench.rounds import Rotate, Rotation

@@ -14,10 +14,9 @@ from statistics import median
 from typing import Any
 
 from cdk.bundle import Bundle, BundleError, build, ca_files
-from lockstep.plan_file import load_plan
-from lockstep.published.compiling import compile_plan
-from lockstep.published.publishing import write_folder
-from lockstep.wiring import PLAN_VARIABLE
+from lockstep.plan.file import load_plan
+from lockstep.plan.published import compile_plan, write_folder
+from lockstep.runtime.wiring import PLAN_VARIABLE
 from sandbox.fn import FUNCTION, running_function
 from sandbox.steps import FUNCTIONS, ROOT
 
@@ -35,8 +34,8 @@ aws_client("secretsmanager", "{REGION}")
 """
 _FIRST_PORTS = """
 import functions.generate.handler
-from lockstep.identity import AWS_RUNNER
-from lockstep.wiring import hosted_runner
+from lockstep.runtime.identity import AWS_RUNNER
+from lockstep.runtime.wiring import hosted_runner
 runner = hosted_runner(AWS_RUNNER)
 runner.ports("multi-cloud/app_user")
 """

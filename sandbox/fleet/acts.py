@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from lockstep.published.places import folder_of, place_in_aws, shard_name
-from lockstep.shards import Shard, run_key
+from lockstep.plan.published import folder_of, place_in_aws, shard_name
+from lockstep.protocol.schedule import Shard, run_key
 from sandbox.aws.rates import Rate
 from sandbox.deployed_world import STACK
 from sandbox.fleet.calls import SECRET_WRITES

@@ -5,10 +5,10 @@ from functools import partial
 from itertools import count
 
 from lockstep.client import ClientCredential, CredentialClient, Source, aws_source, oci_ring_source
-from lockstep.engines import ENGINES
-from lockstep.model import Credential, DatabaseServer, SecretStr
-from lockstep.plan import Plan
-from lockstep.store_kinds.oci_vault import OciVault
+from lockstep.plan.model import Plan
+from lockstep.plan.stores import OciVault
+from lockstep.protocol.engines import ENGINES
+from lockstep.protocol.model import Credential, DatabaseServer, SecretStr
 from sandbox.applications import CACHE_SECONDS, Application, Login, by_client, log_in
 from sandbox.outside import Outside, StoreName, value_of
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import chain, zip_longest
 
-from lockstep.model import Credential, Engine, Strategy
+from lockstep.protocol.model import Credential, Engine, Strategy
 from sandbox import plans
 from sandbox.databases import DatabaseServer
 from sandbox.plans import Document

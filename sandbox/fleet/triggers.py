@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from lockstep.aws.lock_item import UNWITNESSED
-from lockstep.model import Credential
-from lockstep.shards import Shard, run_key
-from lockstep.timing import CLOCK_SKEW
+from lockstep.aws.dynamodb_lock import UNWITNESSED
+from lockstep.protocol.deadlines import CLOCK_SKEW
+from lockstep.protocol.model import Credential
+from lockstep.protocol.schedule import Shard, run_key
 from sandbox.aws.deployed import Schedule
 from sandbox.deployed_world import STACK
 from sandbox.fleet.world import Fleet, Tell
@@ -27,7 +27,7 @@ _POLL_SECONDS = 1.0
 _TELL_SECONDS = 15.0
 _LONGEST_SECONDS = 900.0
 _TIMES = ("expires_at", "next_due_at", "not_before", "aws_seen_at", "aws_began_at", "aws_led_at")
-"""The attributes of a lock record that are times (`lockstep.aws.lock_item`), beside those that begin `unwitnessed_`."""
+"""The attributes of a lock record that are times, beside those that begin `unwitnessed_`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,13 +23,13 @@ from cdk.bundle import build
 from cdk.deployment import Deployment
 from cdk.publish import Publication
 from cdk.settings import Settings
-from lockstep.adoption import wanted
-from lockstep.aws.secret_tags import tag
-from lockstep.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
-from lockstep.model import ROTATOR, Credential, Login, SecretStr
-from lockstep.plan_file import load_plan
-from lockstep.shards import PER_SHARD
-from lockstep.wiring import PLAN_VARIABLE
+from lockstep.operate.secrets import wanted
+from lockstep.operate.secrets_made import tag
+from lockstep.plan.file import load_plan
+from lockstep.protocol.model import ROTATOR, Credential, Login, SecretStr
+from lockstep.protocol.schedule import PER_SHARD
+from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
+from lockstep.runtime.wiring import PLAN_VARIABLE
 from sandbox import plans
 from sandbox.aws import AwsSandbox
 from sandbox.aws.deployed import DeployedStack

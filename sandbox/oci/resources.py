@@ -5,7 +5,7 @@ from typing import Any
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
-from lockstep.store_kinds.oci_names import oci_name, slot_name
+from lockstep.protocol.names import oci_name, slot_name
 from sandbox.oci.keys import Key
 from sandbox.oci.server import OBJECT_STORAGE_HOST, OciSandbox
 

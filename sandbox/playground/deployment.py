@@ -11,15 +11,14 @@ from contextlib import ExitStack
 from dataclasses import astuple
 from pathlib import Path
 
-from lockstep import wiring
-from lockstep.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
-from lockstep.model import ROTATOR, AdminSecret, Engine, Login, SecretStr
-from lockstep.plan import Plan
-from lockstep.plan_file import load_source
-from lockstep.scope import check_scope
-from lockstep.stack_names import DEFAULT_STACK
-from lockstep.store_kinds.oci_names import oci_name, slot_name
-from lockstep.store_kinds.oci_vault import OciVault
+from lockstep.plan.file import load_source
+from lockstep.plan.model import Plan
+from lockstep.plan.stores import OciVault
+from lockstep.protocol.deadlines import check_scope
+from lockstep.protocol.model import ROTATOR, AdminSecret, Engine, Login, SecretStr
+from lockstep.protocol.names import DEFAULT_STACK, oci_name, slot_name
+from lockstep.runtime import wiring
+from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from sandbox.aws.resources import create_audit_bucket, create_lock_table, create_mac_key
 from sandbox.databases import DatabaseServer
 from sandbox.first_day import create_secrets

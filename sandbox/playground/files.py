@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lockstep.model import Engine, Login
+from lockstep.protocol.model import Engine, Login
 from sandbox.databases import DatabaseServer
 from sandbox.databases.process import write_private_file
 from sandbox.servers import engine_of, login_text

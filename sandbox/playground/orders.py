@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lockstep.plan_file import PlanProblemsError
+from lockstep.plan.file import PlanProblemsError
 from sandbox.outside import Value, lets_in
 from sandbox.playground.control import Answer
 from sandbox.playground.deployment import deploy

@@ -6,10 +6,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lockstep.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
-from lockstep.model import AdminSecret, Engine, Login, SecretStr, Tls
-from lockstep.model import DatabaseServer as PlannedServer
-from lockstep.wiring import PLAN_VARIABLE
+from lockstep.protocol.model import AdminSecret, Engine, Login, SecretStr, Tls
+from lockstep.protocol.model import DatabaseServer as PlannedServer
+from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
+from lockstep.runtime.wiring import PLAN_VARIABLE
 from sandbox.aws import AwsSandbox
 from sandbox.databases import CertificateAuthority, DatabaseServer, running
 from sandbox.estate import environment

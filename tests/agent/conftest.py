@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lockstep.model import Strategy
+from lockstep.protocol.model import Strategy
 from sandbox import plans
 from sandbox.databases import CertificateAuthority, MariaDbServer, PostgresServer
 from sandbox.estate import Estate, running_estate

@@ -8,13 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from lockstep.agent.given import Given
-from lockstep.agent.http import Dialect, app_of
-from lockstep.agent.listening import listener_of
-from lockstep.agent.server import server_of
+from lockstep.agent.http import Dialect, Given, app_of
+from lockstep.agent.server import listener_of, server_of
 from lockstep.agent.values import Reading, Secret, Values
-from lockstep.errors import StoreUnreachableError
-from lockstep.model import SecretStr
+from lockstep.protocol.errors import StoreUnreachableError
+from lockstep.protocol.model import SecretStr
 
 NEEDLE = "pa'ss\"wo:rd\\#1"
 """Part of every password: it must be escaped in every format, and must be in no log."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from lockstep.agent.files import FORMATS, FileRefusedError, Login, formatted, login_of, rendered, write
-from lockstep.model import SecretStr
+from lockstep.protocol.model import SecretStr
 from tests.agent.harness import NEEDLE, app_user, blob
 from tests.unit.test_client_fork import in_child
 

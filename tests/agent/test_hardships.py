@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from lockstep.agent import serve
-from lockstep.agent.listening import ListenError, listener_of
 from lockstep.agent.serve import Agent
+from lockstep.agent.server import ListenError, listener_of
 from lockstep.agent.settings import load_settings
 from sandbox.agent import command, settings_file
 from tests.agent.harness import NAME, FakeBootClock, FakeStore

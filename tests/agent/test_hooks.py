@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lockstep.agent.hooks import HookFailedError, run_command, send_signal
+from lockstep.agent.files import HookFailedError, run_command, send_signal
 from tests.agent.process import until
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from lockstep.agent.serve import TokenError, TokenFile, token_of
 from lockstep.agent.settings import Settings, SettingsError, Signal, load_settings
-from lockstep.agent.token_file import TokenError, TokenFile, token_of
 from sandbox.agent import command, settings_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,7 +59,7 @@ def test_a_file_has_the_login_of_its_credential_and_the_owner_that_is_named(tmp_
 
 def test_the_agent_does_not_load_what_it_may_never_need(tmp_path: Path) -> None:
     program = (
-        "import sys; from lockstep.agent.__main__ import main; import lockstep.agent.serve, lockstep.agent.sources; "
+        "import sys; from lockstep.agent.__main__ import main; import lockstep.agent.serve, lockstep.agent.values; "
         f"assert main(['--check', '--config', {str(settings_file(tmp_path, PLAN))!r}]) == 0; "
         "print(*sorted({'jinja2', 'typer', 'prometheus_client'} & sys.modules.keys()))"
     )

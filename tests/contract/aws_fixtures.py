@@ -9,16 +9,15 @@ from typing import Any
 
 from botocore.exceptions import ConnectionClosedError
 
-from lockstep.audit.objects import EntryObjects
 from lockstep.aws.clients import AwsKeys, aws_client
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.aws.kms import KmsSigner
-from lockstep.aws.s3_audit import S3AuditLog
+from lockstep.aws.s3 import S3AuditLog
 from lockstep.aws.secrets_manager import SecretsManagerSecret
-from lockstep.model import SecretStr
-from lockstep.stores import CredentialStore
-from lockstep.version_names import VersionNames
-from lockstep.versioned_secret import VersionedSecret
+from lockstep.protocol.model import SecretStr
+from lockstep.protocol.names import VersionNames
+from lockstep.protocol.ports import EntryObjects, VersionedSecret
+from lockstep.stores.credential import CredentialStore
 from sandbox.aws.resources import create_audit_bucket, create_lock_table, create_mac_key, create_secret
 from sandbox.aws.server import AwsSandbox
 from tests.contract.harness import (

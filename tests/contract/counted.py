@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lockstep import wiring
-from lockstep.identity import OCI_RUNNER
-from lockstep.model import Credential, Strategy
+from lockstep.protocol.model import Credential, Strategy
+from lockstep.runtime import wiring
+from lockstep.runtime.identity import OCI_RUNNER
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest, rotate
 from sandbox import plans

@@ -15,10 +15,10 @@ from typing import Any, ClassVar, Protocol
 import pytest
 from msgspec import structs
 
-from lockstep.databases import Timeouts, open_database
-from lockstep.databases.provisioning import provisioning
-from lockstep.errors import LockstepError
-from lockstep.model import (
+from lockstep.operate.plan_sql.scripts import provisioning
+from lockstep.protocol.deadlines import BeforeSend, always
+from lockstep.protocol.errors import LockstepError
+from lockstep.protocol.model import (
     ROTATOR,
     AdminSecret,
     Credential,
@@ -30,8 +30,8 @@ from lockstep.model import (
     Strategy,
     Tls,
 )
-from lockstep.ports import Database
-from lockstep.scope import BeforeSend, always
+from lockstep.protocol.ports import Database
+from lockstep.runtime.databases import Timeouts, open_database
 from sandbox.databases import MariaDbServer, PgserverServer, PostgresServer
 from sandbox.growing import Growing
 from tests.support.memory import MemoryDatabase, make_plan

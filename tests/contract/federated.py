@@ -13,18 +13,12 @@ from jwt.algorithms import RSAAlgorithm
 from msgspec import structs
 
 from lockstep.aws.clients import AwsKeys
-from lockstep.clouds import Clouds, Endpoints
-from lockstep.compiled import (
-    ClientKey,
-    ClientSecret,
-    CompiledPlan,
-    FederationToAws,
-    FederationToOci,
-    IssuerKey,
-)
-from lockstep.identity import AWS_RUNNER, OCI_RUNNER, Identity
-from lockstep.model import SecretStr
-from lockstep.timeouts import Timeouts
+from lockstep.plan.compiled import ClientKey, ClientSecret, CompiledPlan, FederationToAws, FederationToOci
+from lockstep.protocol.deadlines import Timeouts
+from lockstep.protocol.issuer import IssuerKey
+from lockstep.protocol.model import SecretStr
+from lockstep.runtime.clouds import Clouds, Endpoints
+from lockstep.runtime.identity import AWS_RUNNER, OCI_RUNNER, Identity
 from sandbox.aws import AwsSandbox
 from sandbox.oci import OciSandbox
 from sandbox.oci.keys import KeyVersion

@@ -8,9 +8,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
-from lockstep.ports import AuditLog, Lock, Signer
-from lockstep.stores import CredentialStore
-from lockstep.versioned_secret import VersionedSecret
+from lockstep.protocol.ports import AuditLog, Lock, Signer, VersionedSecret
+from lockstep.stores.credential import CredentialStore
 
 SecretKind = Literal["app_user", "connection_blob"]
 PLACEHOLDER_TEXT = '{"placeholder":true}'

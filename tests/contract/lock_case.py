@@ -4,8 +4,8 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 
-from lockstep.model import Claim, ClaimKind, Lease, LockRecord, Release
-from lockstep.ports import Lock
+from lockstep.protocol.model import Claim, ClaimKind, Lease, LockRecord, Release
+from lockstep.protocol.ports import Lock
 from tests.contract.aws_fixtures import aws_lock
 from tests.contract.harness import LockHarness
 from tests.contract.memory_fixtures import memory_lock

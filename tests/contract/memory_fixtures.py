@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from lockstep.errors import (
+from lockstep.protocol.errors import (
     AuditLogUnreachableError,
     LockstepError,
     LockTableUnreachableError,
     StoreUnreachableError,
 )
-from lockstep.versioned_secret import VersionedSecret
+from lockstep.protocol.ports import VersionedSecret
 from tests.contract.harness import (
     AuditLogHarness,
     Disturbance,

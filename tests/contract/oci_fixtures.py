@@ -11,20 +11,17 @@ from unittest.mock import patch
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
-from lockstep.audit.objects import EntryObjects
 from lockstep.oci.clients import OciClients, OciIdentity
-from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
-from lockstep.oci.vault import Vault
-from lockstep.oci.vault_ring import VaultRing
-from lockstep.oci.vault_signer import VaultSigner
-from lockstep.ports import Clock
-from lockstep.store_kinds import oci_names
-from lockstep.stores import CredentialStore
-from lockstep.system import SystemClock
-from lockstep.timeouts import CloudTimeouts
-from lockstep.version_names import VersionNames
-from lockstep.versioned_secret import VersionedSecret
-from lockstep.workers import SideBySide, one_after_the_other
+from lockstep.oci.object_storage import ObjectStorageAuditLog
+from lockstep.oci.vault import Vault, VaultSigner
+from lockstep.protocol import names as oci_names
+from lockstep.protocol.deadlines import CloudTimeouts
+from lockstep.protocol.names import VersionNames
+from lockstep.protocol.ports import Clock, EntryObjects, VersionedSecret
+from lockstep.protocol.workers import SideBySide, one_after_the_other
+from lockstep.runtime.system import SystemClock
+from lockstep.stores.credential import CredentialStore
+from lockstep.stores.ring import VaultRing
 from sandbox.oci import OciSandbox
 from tests.contract.harness import (
     PLACEHOLDER_TEXT,

@@ -11,15 +11,13 @@ from typer.testing import CliRunner, Result
 
 from lockstep.aws.clients import botocore_session
 from lockstep.cli import app
-from lockstep.cli.operator import operator
-from lockstep.model import Engine, SecretStr
-from lockstep.plan_file import load_plan
-from lockstep.published.places import INDEX, PLANS
-from lockstep.serve.calls import Calls
-from lockstep.serve.looking import Looker
-from lockstep.stack_names import KEY_OUTPUT, plan_bucket_name
-from lockstep.system import SystemClock
-from lockstep.tags import STACK_TAG
+from lockstep.operate.access import operator
+from lockstep.operate.page.snapshot import Calls, Looker
+from lockstep.plan.file import load_plan
+from lockstep.plan.published import INDEX, PLANS
+from lockstep.protocol.model import Engine, SecretStr
+from lockstep.protocol.names import KEY_OUTPUT, STACK_TAG, plan_bucket_name
+from lockstep.runtime.system import SystemClock
 from sandbox import plans
 from sandbox.plans import AUDIT_BUCKET
 from tests.contract.counted import World

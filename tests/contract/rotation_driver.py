@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 
-from lockstep.errors import DatabaseUnreachableError
-from lockstep.model import CredentialValue, Login
-from lockstep.ports import Database
+from lockstep.protocol.errors import DatabaseUnreachableError
+from lockstep.protocol.model import CredentialValue, Login
+from lockstep.protocol.ports import Database
 from tests.contract.database_harness import DatabaseHarness, value_of
 
 _CRASHES_PER_POINT = 0.06

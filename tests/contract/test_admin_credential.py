@@ -11,14 +11,14 @@ from pathlib import Path
 import pg8000.native  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
-from lockstep.databases import open_database
-from lockstep.databases.provisioning import provisioning
-from lockstep.errors import AdminCredentialRejectedError, StepEndedError
-from lockstep.model import Credential, CredentialValue, DatabaseServer, Login, SecretStr
-from lockstep.plan import Plan
-from lockstep.plan_file import parse_plan
-from lockstep.ports import Database
-from lockstep.scope import BeforeSend, always
+from lockstep.operate.plan_sql.scripts import provisioning
+from lockstep.plan.file import parse_plan
+from lockstep.plan.model import Plan
+from lockstep.protocol.deadlines import BeforeSend, always
+from lockstep.protocol.errors import AdminCredentialRejectedError, StepEndedError
+from lockstep.protocol.model import Credential, CredentialValue, DatabaseServer, Login, SecretStr
+from lockstep.protocol.ports import Database
+from lockstep.runtime.databases import open_database
 from sandbox import plans
 from tests.contract.database_harness import DATABASE, SQL_WORLDS, SqlHarness, fails
 

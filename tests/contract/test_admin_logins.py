@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from lockstep.aws.clients import aws_client
-from lockstep.clouds import Clouds, Endpoints
-from lockstep.errors import SecretNotFoundError
-from lockstep.identity import AWS_RUNNER, CONFIG_FILE_VARIABLE, OCI_RUNNER, Identity
-from lockstep.model import Engine, Login, SecretStr
-from lockstep.plan_file import parse_plan
-from lockstep.system import SystemClock
-from lockstep.timeouts import Timeouts
+from lockstep.plan.file import parse_plan
+from lockstep.protocol.deadlines import Timeouts
+from lockstep.protocol.errors import SecretNotFoundError
+from lockstep.protocol.model import Engine, Login, SecretStr
+from lockstep.runtime.clouds import Clouds, Endpoints
+from lockstep.runtime.identity import AWS_RUNNER, CONFIG_FILE_VARIABLE, OCI_RUNNER, Identity
+from lockstep.runtime.system import SystemClock
 from sandbox import plans
 from sandbox.aws.server import AwsSandbox
 from sandbox.identities import FUNCTION_MAY

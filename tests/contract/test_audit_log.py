@@ -9,12 +9,11 @@ from threading import Barrier
 
 import pytest
 
-from lockstep.audit.deletions import findings
-from lockstep.audit.objects import MAX_ENTRY_BYTES
-from lockstep.audit.seal import MAX_METADATA_BYTES
-from lockstep.errors import AuditLogUnreachableError
-from lockstep.model import Login, SecretStr
-from lockstep.ports import AuditLog
+from lockstep.audit.entry import MAX_METADATA_BYTES
+from lockstep.audit.verify import findings
+from lockstep.protocol.errors import AuditLogUnreachableError
+from lockstep.protocol.model import Login, SecretStr
+from lockstep.protocol.ports import MAX_ENTRY_BYTES, AuditLog
 from tests.contract.aws_fixtures import aws_audit_log, aws_signer
 from tests.contract.harness import AuditLogHarness, SignerHarness
 from tests.contract.memory_fixtures import memory_audit_log, memory_signer

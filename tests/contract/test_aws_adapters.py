@@ -10,10 +10,10 @@ from botocore.client import BaseClient
 from botocore.model import OperationModel
 
 from lockstep.aws.kms import KmsSigner
-from lockstep.aws.s3_audit import S3AuditLog
+from lockstep.aws.s3 import S3AuditLog
 from lockstep.aws.secrets_manager import read_secret
-from lockstep.compiled import StorageClass
-from lockstep.errors import (
+from lockstep.plan.compiled import StorageClass
+from lockstep.protocol.errors import (
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,
     LockTableAccessDeniedError,
@@ -22,8 +22,8 @@ from lockstep.errors import (
     StoreQuotaExceededError,
     StoreRejectedError,
 )
-from lockstep.model import CredentialValue, Login, SecretStr
-from lockstep.version_names import VersionNames
+from lockstep.protocol.model import CredentialValue, Login, SecretStr
+from lockstep.protocol.names import VersionNames
 from sandbox.aws.resources import create_mac_key
 from sandbox.aws.server import AwsSandbox
 from tests.contract.aws_fixtures import (

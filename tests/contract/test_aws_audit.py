@@ -14,10 +14,10 @@ from urllib3 import HTTPResponse
 
 from lockstep.aws.clients import AwsKeys, aws_client
 from lockstep.aws.kms import KmsSigner
-from lockstep.aws.s3_audit import S3AuditLog
-from lockstep.errors import AuditLogAccessDeniedError
-from lockstep.model import SecretStr
-from lockstep.plan_audit import AwsAudit
+from lockstep.aws.s3 import S3AuditLog
+from lockstep.plan.runners import AwsAudit
+from lockstep.protocol.errors import AuditLogAccessDeniedError
+from lockstep.protocol.model import SecretStr
 from sandbox.aws.resources import create_mac_key
 from sandbox.aws.server import AwsSandbox
 from tests.contract.aws_fixtures import BUCKET, CREDENTIAL, S3Harness, sandbox_client

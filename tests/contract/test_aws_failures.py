@@ -15,24 +15,21 @@ import pytest
 import trustme
 from botocore.stub import Stubber
 
-from lockstep import errors
 from lockstep.aws import clients
-from lockstep.aws.caller import caller_arn
-from lockstep.aws.clients import STORE_ERRORS, aws_client, translated
-from lockstep.aws.dynamodb_lock import DynamoDbLock
+from lockstep.aws.clients import STORE_ERRORS, aws_client, caller_arn, translated
+from lockstep.aws.dynamodb_lock import DynamoDbLock, read_table
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
-from lockstep.aws.dynamodb_table import read_table
 from lockstep.aws.kms import KmsSigner
-from lockstep.aws.plan_bucket import S3PlanBucket
-from lockstep.aws.s3_audit import S3AuditLog
+from lockstep.aws.s3 import S3AuditLog, S3PlanBucket
 from lockstep.aws.secrets_manager import SecretsManagerSecret
-from lockstep.errors import LockstepError
-from lockstep.federation.sessions import Made, Sessions
-from lockstep.model import CredentialValue, Login, SecretStr
-from lockstep.orders import Pause
-from lockstep.stores import CredentialStore
-from lockstep.system import SystemClock
-from lockstep.timeouts import CloudTimeouts
+from lockstep.protocol import errors
+from lockstep.protocol.deadlines import CloudTimeouts
+from lockstep.protocol.errors import LockstepError
+from lockstep.protocol.model import CredentialValue, Login, SecretStr
+from lockstep.protocol.orders import Pause
+from lockstep.protocol.session_cache import Made, Sessions
+from lockstep.runtime.system import SystemClock
+from lockstep.stores.credential import CredentialStore
 from tests.contract.aws_fixtures import CREDENTIAL, KEYS
 from tests.support.peer import silent
 

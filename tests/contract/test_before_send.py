@@ -9,18 +9,16 @@ import pytest
 from lockstep.aws.clients import aws_client
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.aws.kms import KmsSigner
-from lockstep.aws.plan_bucket import S3PlanBucket
-from lockstep.aws.s3_audit import S3AuditLog
+from lockstep.aws.s3 import S3AuditLog, S3PlanBucket
 from lockstep.aws.secrets_manager import read_secret
-from lockstep.compiled import IssuerKey
-from lockstep.errors import SecretNotFoundError, StepEndedError
-from lockstep.model import CredentialValue
 from lockstep.oci.clients import OciClients, OciIdentity
-from lockstep.oci.key_signing import sign
-from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
-from lockstep.oci.plan_bucket import ObjectStoragePlanBucket
-from lockstep.ports import Database
-from lockstep.scope import BeforeSend
+from lockstep.oci.kms import sign
+from lockstep.oci.object_storage import ObjectStorageAuditLog, ObjectStoragePlanBucket
+from lockstep.protocol.deadlines import BeforeSend
+from lockstep.protocol.errors import SecretNotFoundError, StepEndedError
+from lockstep.protocol.issuer import IssuerKey
+from lockstep.protocol.model import CredentialValue
+from lockstep.protocol.ports import Database
 from sandbox.oci import OciSandbox
 from tests.contract.aws_fixtures import KEYS
 from tests.contract.database_harness import SQL_WORLDS, SqlHarness, value_of

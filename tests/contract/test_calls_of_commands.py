@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from lockstep.pace import WRITES_OF_A_ROTATION
+from lockstep.plan.limits import WRITES_OF_A_ROTATION
 from sandbox.oci import write_config_file
 from tests.contract.counted import World, world
 from tests.contract.person import ACTS, Person, pending, run

@@ -8,7 +8,7 @@ from asyncmy.connection import Connection
 from asyncmy.pool import Pool
 
 from lockstep.client import AsyncCredentialClient, ClientCredential, CredentialClient, asyncmy_pool
-from lockstep.model import SecretStr
+from lockstep.protocol.model import SecretStr
 from sandbox.databases import CertificateAuthority, MariaDbServer
 from tests.support.memory import FakeClock
 from tests.support.servers import require

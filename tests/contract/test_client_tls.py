@@ -27,8 +27,8 @@ from lockstep.client import (
 )
 from lockstep.client.drivers import psycopg_opener, pymysql_opener
 from lockstep.client.drivers_async import asyncmy_opener, asyncpg_opener
-from lockstep.errors import TlsVerificationError
-from lockstep.model import SecretStr
+from lockstep.protocol.errors import TlsVerificationError
+from lockstep.protocol.model import SecretStr
 from sandbox.databases import CertificateAuthority, DatabaseServer, MariaDbServer, PostgresServer
 from sandbox.databases.pgserver import PgserverServer
 from sandbox.databases.pgserver import available as pgserver_available

@@ -7,15 +7,15 @@ from threading import Event
 
 import pytest
 
-from lockstep.errors import (
+from lockstep.protocol.errors import (
     AccountLockedError,
     AdminCredentialRejectedError,
     AdvisoryLockBusyError,
     DatabaseUnreachableError,
     PasswordRefusedByPolicyError,
 )
-from lockstep.model import CredentialValue, Login, SecretStr
-from lockstep.ports import Database
+from lockstep.protocol.model import CredentialValue, Login, SecretStr
+from lockstep.protocol.ports import Database
 from tests.contract.database_harness import MEMORY_WORLDS, SQL_WORLDS, DatabaseHarness, fails, value_of
 
 pytest_plugins = ["tests.contract.database_fixtures"]

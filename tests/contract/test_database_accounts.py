@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 from msgspec import structs
 
-from lockstep.errors import (
+from lockstep.protocol.errors import (
     AccountBlockedError,
     AccountExpiredError,
     AccountLockedError,
@@ -16,7 +16,7 @@ from lockstep.errors import (
     LockoutLimitError,
     UnknownUsernameError,
 )
-from lockstep.model import CredentialValue, Login, SecretStr
+from lockstep.protocol.model import CredentialValue, Login, SecretStr
 from tests.contract.database_harness import (
     ADMIN,
     SQL_WORLDS,

@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from lockstep.errors import AccountBlockedError
+from lockstep.protocol.errors import AccountBlockedError
 from tests.contract.database_harness import (
     SQL_WORLDS,
     MariaDbHarness,

@@ -7,11 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from lockstep.databases.verifiers import sha256_crypt
-from lockstep.errors import (
-    AccountPluginError,
-    DatabaseUnreachableError,
-)
-from lockstep.model import CredentialValue, Login, SecretStr, Strategy
+from lockstep.protocol.errors import AccountPluginError, DatabaseUnreachableError
+from lockstep.protocol.model import CredentialValue, Login, SecretStr, Strategy
 from tests.contract.database_harness import MySqlHarness, fails, value_of
 from tests.support.statement_faults import FrontedMySqlServer, StatementFaults
 

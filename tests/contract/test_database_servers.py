@@ -13,8 +13,7 @@ import pymysql
 import pytest
 from msgspec import structs
 
-from lockstep.databases import Timeouts
-from lockstep.errors import (
+from lockstep.protocol.errors import (
     AccountDeniedError,
     AccountExpiredError,
     AccountMissingError,
@@ -27,7 +26,8 @@ from lockstep.errors import (
     UnsupportedServerError,
     VerifierRefusedError,
 )
-from lockstep.model import CredentialValue, Engine, Login, SecretStr
+from lockstep.protocol.model import CredentialValue, Engine, Login, SecretStr
+from lockstep.runtime.databases import Timeouts
 from sandbox.growing import Growing
 from tests.contract.database_harness import (
     ADMIN,

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from lockstep.model import Engine
+from lockstep.protocol.model import Engine
 from sandbox.growing import Growing
 from tests.contract.database_harness import SQL_WORLDS, SqlHarness, value_of
 

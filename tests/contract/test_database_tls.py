@@ -7,10 +7,15 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from lockstep.databases import open_database
-from lockstep.errors import DatabaseBusyError, DatabaseUnreachableError, LockstepError, TlsVerificationError
-from lockstep.model import AdminSecret, DatabaseServer, Engine, Login, SecretStr, Strategy, Tls
-from lockstep.ports import Database
+from lockstep.protocol.errors import (
+    DatabaseBusyError,
+    DatabaseUnreachableError,
+    LockstepError,
+    TlsVerificationError,
+)
+from lockstep.protocol.model import AdminSecret, DatabaseServer, Engine, Login, SecretStr, Strategy, Tls
+from lockstep.protocol.ports import Database
+from lockstep.runtime.databases import open_database
 from sandbox.databases import CertificateAuthority, MariaDbServer, MySqlServer, PgserverServer, PostgresServer
 from tests.contract.database_harness import (
     ADMIN,

@@ -11,13 +11,12 @@ from moto.core.exceptions import JsonRESTError
 
 from lockstep.aws.clients import aws_client
 from lockstep.aws.eventbridge import EventBridgeBus
-from lockstep.errors import EventNotSentError
-from lockstep.events.cloud_event import CloudEvent, event_of
-from lockstep.events.happenings import Entry, Paused, Retired
 from lockstep.oci.clients import OciClients, OciIdentity
 from lockstep.oci.notifications import NotificationsTopic
-from lockstep.timeouts import CloudTimeouts
-from lockstep.wiring import EVENT_TIMEOUTS
+from lockstep.protocol.deadlines import CloudTimeouts
+from lockstep.protocol.errors import EventNotSentError
+from lockstep.protocol.events import CloudEvent, Entry, Paused, Retired, event_of
+from lockstep.runtime.wiring import EVENT_TIMEOUTS
 from sandbox.aws import AwsSandbox
 from sandbox.event_estate import EventEstate, make_event_estate
 from sandbox.oci import OciSandbox

@@ -18,18 +18,18 @@ from msgspec import structs
 
 from lockstep.aws.clients import Trouble as AwsTrouble
 from lockstep.aws.clients import botocore_session, translated
-from lockstep.clouds import Clouds, Endpoints
-from lockstep.errors import (
+from lockstep.oci.clients import Trouble as OciTrouble
+from lockstep.protocol.deadlines import Timeouts
+from lockstep.protocol.errors import (
     LockstepError,
     StoreAccessDeniedError,
     StoreRejectedError,
     StoreThrottledError,
     StoreUnreachableError,
 )
-from lockstep.identity import CONFIG_FILE_VARIABLE, OCI_RUNNER, RESOURCE_PRINCIPAL_VARIABLE
-from lockstep.oci.clients import Trouble as OciTrouble
-from lockstep.timeouts import Timeouts
-from lockstep.workers import at_the_same_time
+from lockstep.protocol.workers import at_the_same_time
+from lockstep.runtime.clouds import Clouds, Endpoints
+from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_RUNNER, RESOURCE_PRINCIPAL_VARIABLE
 from sandbox.aws import AwsSandbox
 from sandbox.names import Trouble
 from sandbox.oci import OciSandbox

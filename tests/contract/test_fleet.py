@@ -7,12 +7,12 @@ from datetime import timedelta
 
 import pytest
 
-from lockstep import timing
 from lockstep.audit.append import is_of_a_run
-from lockstep.messages import RunInput
-from lockstep.serve.looking import cloud_of
-from lockstep.shards import run_key
-from lockstep.timing import START_POLICY
+from lockstep.operate.page.snapshot import cloud_of
+from lockstep.protocol import deadlines
+from lockstep.protocol.deadlines import START_POLICY
+from lockstep.protocol.messages import RunInput
+from lockstep.protocol.schedule import run_key
 from sandbox.aws import AwsSandbox
 from tests.support.fleet_machine import (
     MINUTE,
@@ -25,7 +25,7 @@ from tests.support.fleet_machine import (
     Fleet,
 )
 
-LATEST = (timing.LAST_START - START_POLICY.longest).total_seconds()
+LATEST = (deadlines.LAST_START - START_POLICY.longest).total_seconds()
 """So many seconds after its trigger a rotation is begun at the latest."""
 
 

@@ -14,7 +14,7 @@ import pytest
 from moto.events.models import EventPattern
 from ruamel.yaml import YAML
 
-from lockstep.events.happenings import Paused, Promoted
+from lockstep.protocol.events import Paused, Promoted
 from tests.support.event_examples import examples
 from tests.support.kubernetes_api import KubernetesApi
 

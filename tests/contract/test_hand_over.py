@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from lockstep.audit.append import Chain
+from lockstep.audit.append import Chain, Operator
 from lockstep.audit.verify import verify
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
-from lockstep.contents import encode_app_user
-from lockstep.errors import (
+from lockstep.operate.login_import import EditableSecret, Estate, HandedOver, hand_over, prove, stores_without
+from lockstep.protocol.errors import (
     AccountExpiredError,
     AccountOwnedError,
     DatabaseUnreachableError,
@@ -24,9 +24,9 @@ from lockstep.errors import (
     StoreUnreachableError,
     UnknownUsernameError,
 )
-from lockstep.hand_over import EditableSecret, Estate, HandedOver, hand_over, prove, stores_without
-from lockstep.model import CredentialValue, Login, SecretStr
-from lockstep.orders import Operator, accounts_of
+from lockstep.protocol.model import CredentialValue, Login, SecretStr
+from lockstep.protocol.orders import accounts_of
+from lockstep.stores.contents import encode_app_user
 from sandbox.aws.server import AwsSandbox
 from sandbox.oci import OciSandbox
 from tests.contract.aws_fixtures import (

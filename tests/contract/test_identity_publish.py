@@ -13,15 +13,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from lockstep.cli import app
-from lockstep.federation.issuer import (
-    CACHE_CONTROL,
-    CONFIGURATION,
-    KEYS,
-    NotAnIssuerKeyError,
-    PublicKey,
-)
-from lockstep.model import Engine
-from lockstep.oci.issuer_key import IssuerKeyVersions
+from lockstep.oci.kms import IssuerKeyVersions
+from lockstep.protocol.issuer import CACHE_CONTROL, CONFIGURATION, KEYS, NotAnIssuerKeyError, PublicKey
+from lockstep.protocol.model import Engine
 from sandbox import plans
 from sandbox.estate import environment
 from sandbox.oci import OciSandbox, write_config_file

@@ -18,13 +18,12 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner, Result
 
 from lockstep.cli.app import app
-from lockstep.cli.init_plan import DatabaseAnswer, database_of, username_of
-from lockstep.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
-from lockstep.model import Engine, Strategy
-from lockstep.plan_fields import Username
-from lockstep.plan_file import load_plan
-from lockstep.plan_schema import SCHEMA_NAME, plan_schema
-from lockstep.store_kinds.oci_vault import OciVault
+from lockstep.cli.init import DatabaseAnswer, database_of, username_of
+from lockstep.plan.fields import Username
+from lockstep.plan.file import SCHEMA_NAME, load_plan, plan_schema
+from lockstep.plan.stores import OciVault
+from lockstep.protocol.model import Engine, Strategy
+from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from sandbox.aws import AwsSandbox
 from sandbox.estate import environment
 from sandbox.oci import OciSandbox, write_config_file

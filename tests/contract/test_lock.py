@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from lockstep.errors import FenceLostError, LockTableUnreachableError, LostCompareAndSetError
-from lockstep.model import ChainHead, Lease, LockRecord, Release
-from lockstep.ports import Lock
+from lockstep.protocol.errors import FenceLostError, LockTableUnreachableError, LostCompareAndSetError
+from lockstep.protocol.model import ChainHead, Lease, LockRecord, Release
+from lockstep.protocol.ports import Lock
 from tests.contract.harness import LockHarness
 from tests.contract.lock_case import (
     FACTORIES,

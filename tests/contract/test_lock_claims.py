@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from lockstep.errors import FenceLostError
-from lockstep.model import ClaimKind, Lease
-from lockstep.ports import Lock
+from lockstep.protocol.errors import FenceLostError
+from lockstep.protocol.model import ClaimKind, Lease
+from lockstep.protocol.ports import Lock
 from tests.contract.harness import LockHarness
 from tests.contract.lock_case import (
     FACTORIES,

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from lockstep.errors import NewerFormatError
-from lockstep.ports import Lock
+from lockstep.protocol.errors import NewerFormatError
+from lockstep.protocol.ports import Lock
 from tests.contract.lock_case import FACTORIES, LEASE, NOW, PLAN, SECOND, acquired, claim
 from tests.support.builds import NEWER, build
 

@@ -17,14 +17,12 @@ from moto.dynamodb.comparisons import Func, Op, get_filter_expression
 from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.dynamodb.models.dynamo_type import Item as MotoItem
 
-from lockstep.aws.dynamodb_lock import DynamoDbLock
+from lockstep.aws.dynamodb_lock import DynamoDbLock, record_of
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
-from lockstep.aws.lock_item import record_of
-from lockstep.formats import FORMAT
-from lockstep.lock_rule import Reason, due_at, is_held, reason_against
-from lockstep.model import AwsSigns, Claim, ClaimKind, LockRecord, Schedule
-from lockstep.standby import Bounds, bounds
-from lockstep.timing import LEASE
+from lockstep.protocol.deadlines import LEASE
+from lockstep.protocol.lock_rule import Reason, due_at, is_held, reason_against
+from lockstep.protocol.model import FORMAT, AwsSigns, Claim, ClaimKind, LockRecord, Schedule
+from lockstep.protocol.schedule import Bounds, bounds
 
 NOW = datetime(2026, 1, 1, 12, 31, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -6,9 +6,9 @@ from itertools import product
 
 import pytest
 
-from lockstep.model import AwsSigns, Lease, Release, Schedule
-from lockstep.ports import Lock
-from lockstep.standby import bounds, yields
+from lockstep.protocol.model import AwsSigns, Lease, Release, Schedule
+from lockstep.protocol.ports import Lock
+from lockstep.protocol.schedule import bounds, yields
 from tests.contract.aws_fixtures import aws_lock
 from tests.contract.harness import LockHarness
 from tests.contract.memory_fixtures import memory_lock

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from lockstep.aws.dynamodb_table import read_table
-from lockstep.errors import LockTableAccessDeniedError
-from lockstep.formats import FORMAT
-from lockstep.orders import accounts_of
+from lockstep.aws.dynamodb_lock import read_table
+from lockstep.protocol.errors import LockTableAccessDeniedError
+from lockstep.protocol.model import FORMAT
+from lockstep.protocol.orders import accounts_of
 from sandbox.aws.resources import create_lock_table
 from sandbox.aws.server import AwsSandbox
 from tests.contract.aws_fixtures import CREDENTIAL, TABLE, sandbox_client

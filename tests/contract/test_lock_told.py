@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from lockstep.errors import FenceLostError, NewerFormatError
-from lockstep.model import Acquired, ChainHead, ClaimKind, Lease, LockRecord
-from lockstep.ports import Lock
+from lockstep.protocol.errors import FenceLostError, NewerFormatError
+from lockstep.protocol.model import Acquired, ChainHead, ClaimKind, Lease, LockRecord
+from lockstep.protocol.ports import Lock
 from tests.contract.harness import LockHarness
 from tests.contract.lock_case import (
     FACTORIES,

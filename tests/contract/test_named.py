@@ -6,11 +6,11 @@ from typing import cast
 import pytest
 
 from lockstep.aws import secrets_manager
-from lockstep.errors import SecretMalformedError, SecretNotFoundError
-from lockstep.named import NamedSecret
-from lockstep.oci.vault_ring import VaultRing
-from lockstep.system import SystemClock
-from lockstep.version_names import VersionNames
+from lockstep.protocol.errors import SecretMalformedError, SecretNotFoundError
+from lockstep.protocol.names import VersionNames
+from lockstep.runtime.system import SystemClock
+from lockstep.stores.readers import NamedSecret
+from lockstep.stores.ring import VaultRing
 from sandbox.aws import AwsSandbox
 from sandbox.oci import OciSandbox
 from tests.contract.aws_fixtures import SecretsManagerHarness

@@ -10,8 +10,11 @@ from threading import Barrier, Thread
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
 
-from lockstep.environment import EnvironmentalError
-from lockstep.errors import (
+from lockstep.oci.clients import OciClients, OciIdentity, Trouble, diagnose
+from lockstep.oci.vault import Vault
+from lockstep.protocol.deadlines import BeforeSend, CloudTimeouts, always
+from lockstep.protocol.errors import (
+    EnvironmentalError,
     LockstepError,
     LostCompareAndSetError,
     SecretMalformedError,
@@ -23,12 +26,8 @@ from lockstep.errors import (
     StoreThrottledError,
     StoreUnreachableError,
 )
-from lockstep.identity import aws_access_key, oci_api_key, own_oci_identity
-from lockstep.oci.clients import OciClients, OciIdentity, Trouble, diagnose
-from lockstep.oci.vault import Vault
-from lockstep.scope import BeforeSend, always
-from lockstep.timeouts import CloudTimeouts
-from lockstep.workers import at_the_same_time
+from lockstep.protocol.workers import at_the_same_time
+from lockstep.runtime.identity import aws_access_key, oci_api_key, own_oci_identity
 from sandbox.oci import OciSandbox
 from tests.contract.oci_fixtures import OciConsole, sandbox_clients, sandbox_vault
 

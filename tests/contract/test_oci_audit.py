@@ -9,10 +9,10 @@ from datetime import timedelta
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
 
-from lockstep.errors import AuditLogAccessDeniedError, AuditLogUnreachableError
-from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
-from lockstep.oci.vault_signer import VaultSigner
-from lockstep.ports import Mac
+from lockstep.oci.object_storage import ObjectStorageAuditLog
+from lockstep.oci.vault import VaultSigner
+from lockstep.protocol.errors import AuditLogAccessDeniedError, AuditLogUnreachableError
+from lockstep.protocol.ports import Mac
 from sandbox.oci import OciSandbox
 from tests.contract.oci_fixtures import BUCKET, OciConsole, sandbox_clients, sandbox_vault
 

@@ -9,32 +9,29 @@ from typing import Any
 
 import pytest
 
-from lockstep.audit.append import Chain
+from lockstep.audit.append import Chain, Given, Operator, give
 from lockstep.audit.verify import verify
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
-from lockstep.errors import (
+from lockstep.protocol.errors import (
     AccountOwnedError,
     AuditLogUnreachableError,
     LockTableAccessDeniedError,
     LockTableUnreachableError,
     OrderRefusedError,
 )
-from lockstep.model import ChainHead, Claim, ClaimKind, LockRecord, Release
-from lockstep.orders import (
+from lockstep.protocol.model import ChainHead, Claim, ClaimKind, LockRecord, Release
+from lockstep.protocol.orders import (
     Account,
     Activate,
     CancelEnrolment,
     Enrol,
-    Given,
-    Operator,
     Order,
     Pause,
     Resume,
     Retry,
     Revoke,
     accounts_of,
-    give,
 )
 from sandbox.aws.server import AwsSandbox
 from tests.contract.aws_fixtures import CREDENTIAL, TABLE, DynamoDbHarness, sandbox_client

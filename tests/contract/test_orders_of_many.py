@@ -11,13 +11,13 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from lockstep.aws.clients import botocore_session
-from lockstep.cli import app, giving
-from lockstep.cli.output import FEW
-from lockstep.clouds import Clouds
-from lockstep.errors import LockTableAccessDeniedError
-from lockstep.model import Engine
-from lockstep.plan import Plan
-from lockstep.plan_file import load_plan
+from lockstep.cli import app, orders
+from lockstep.operate.documents import FEW
+from lockstep.plan.file import load_plan
+from lockstep.plan.model import Plan
+from lockstep.protocol.errors import LockTableAccessDeniedError
+from lockstep.protocol.model import Engine
+from lockstep.runtime.clouds import Clouds
 from sandbox import plans
 from sandbox.aws.resources import create_audit_bucket, create_lock_table, create_mac_key
 from sandbox.aws.server import AwsSandbox
@@ -111,7 +111,7 @@ def test_a_pattern_names_the_credentials_of_a_team(fleet: Fleet) -> None:
 def test_a_plan_of_many_credentials_is_activated_in_place_of_the_one_before(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(giving, "TOLD_EVERY", 25)
+    monkeypatch.setattr(orders, "TOLD_EVERY", 25)
     digests = {c.id: c.plan_digest for c in Fleet.plan(fleet.now).credentials}
     refused = run("plan", "activate", "--all")
     assert refused.exit_code == 1

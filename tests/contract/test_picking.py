@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from lockstep.aws.dynamodb_lock import DynamoDbLock
-from lockstep.aws.dynamodb_table import read_table
-from lockstep.model import Schedule
-from lockstep.picking import pick
-from lockstep.published.documents import IndexedCredential
-from lockstep.standby import bounds
-from lockstep.timing import LEASE
+from lockstep.aws.dynamodb_lock import DynamoDbLock, read_table
+from lockstep.plan.published import IndexedCredential
+from lockstep.protocol.deadlines import LEASE
+from lockstep.protocol.lock_rule import pick
+from lockstep.protocol.model import Schedule
+from lockstep.protocol.schedule import bounds
 from sandbox.aws.resources import create_lock_table
 from sandbox.aws.server import AwsSandbox
 from tests.contract.aws_fixtures import TABLE, sandbox_client

@@ -12,8 +12,8 @@ import pymysql
 import pytest
 from msgspec import structs
 
-from lockstep.databases.provisioning import Provisioning, provisioning
-from lockstep.model import ROTATOR, CredentialValue, Login, SecretStr, Strategy
+from lockstep.operate.plan_sql.scripts import Provisioning, provisioning
+from lockstep.protocol.model import ROTATOR, CredentialValue, Login, SecretStr, Strategy
 from tests.contract.database_harness import (
     DATABASE,
     MariaDbHarness,

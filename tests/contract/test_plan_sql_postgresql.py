@@ -11,8 +11,8 @@ from pathlib import Path
 import pg8000.native  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
-from lockstep.databases.provisioning import Provisioning, provisioning
-from lockstep.model import ROTATOR, CredentialValue, Login, SecretStr, Strategy
+from lockstep.operate.plan_sql.scripts import Provisioning, provisioning
+from lockstep.protocol.model import ROTATOR, CredentialValue, Login, SecretStr, Strategy
 from tests.contract.database_harness import (
     DATABASE,
     PlaintextPostgresHarness,

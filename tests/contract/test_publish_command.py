@@ -10,13 +10,13 @@ from typer.testing import CliRunner, Result
 
 from lockstep.aws.clients import botocore_session
 from lockstep.cli import app
-from lockstep.identity import AWS_RUNNER, OCI_RUNNER
-from lockstep.plan_file import load_plan
-from lockstep.published.places import credential_name
-from lockstep.scope import Scope
-from lockstep.shards import run_key
-from lockstep.system import SystemClock
-from lockstep.wiring import PLAN_VARIABLE, forget, hosted_runner, hosted_source
+from lockstep.plan.file import load_plan
+from lockstep.plan.published import credential_name
+from lockstep.protocol.deadlines import Scope
+from lockstep.protocol.schedule import run_key
+from lockstep.runtime.identity import AWS_RUNNER, OCI_RUNNER
+from lockstep.runtime.system import SystemClock
+from lockstep.runtime.wiring import PLAN_VARIABLE, forget, hosted_runner, hosted_source
 from sandbox.aws.server import AwsSandbox
 from sandbox.oci import OciSandbox, write_config_file
 from tests.contract.oci_fixtures import OciConsole

@@ -11,24 +11,33 @@ import pytest
 from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
 
 from lockstep.aws.clients import aws_client
-from lockstep.aws.plan_bucket import S3PlanBucket
-from lockstep.errors import (
+from lockstep.aws.s3 import S3PlanBucket
+from lockstep.oci.clients import OciClients, OciIdentity
+from lockstep.oci.object_storage import ObjectStoragePlanBucket
+from lockstep.plan.file import load_plan
+from lockstep.plan.model import Plan
+from lockstep.plan.published import (
+    INDEX,
+    TRIES,
+    PlanBucket,
+    Published,
+    PublishedPlan,
+    State,
+    compile_plan,
+    credential_name,
+    folder_of,
+    state_of,
+    write_plan,
+)
+from lockstep.protocol.errors import (
     PlanAccessDeniedError,
     PlanDocumentMissingError,
     PlanDocumentRefusedError,
     PlanUnreachableError,
 )
-from lockstep.oci.clients import OciClients, OciIdentity
-from lockstep.oci.plan_bucket import ObjectStoragePlanBucket
-from lockstep.plan import Plan
-from lockstep.plan_file import load_plan
-from lockstep.published.compiling import Published, compile_plan
-from lockstep.published.places import INDEX, credential_name, folder_of
-from lockstep.published.publishing import TRIES, PlanBucket, State, state_of, write
-from lockstep.published.source import PublishedPlan
-from lockstep.shards import run_key
-from lockstep.system import SystemClock
-from lockstep.workers import one_after_the_other
+from lockstep.protocol.schedule import run_key
+from lockstep.protocol.workers import one_after_the_other
+from lockstep.runtime.system import SystemClock
 from sandbox.aws.server import AwsSandbox
 from sandbox.oci import OciSandbox
 from tests.contract.aws_fixtures import KEYS, sandbox_client
@@ -167,7 +176,7 @@ def _world(request: pytest.FixtureRequest, published: Published) -> Iterator[Wor
 def publish(world: World, published: Published, **more: Any) -> frozenset[str]:  # noqa: ANN401 - as `write`
     bucket = world.open()
     state = state_of(bucket, published)
-    return write(bucket, published, state.missing, clock=world.clock, done=lambda _: None, **more)
+    return write_plan(bucket, published, state.missing, clock=world.clock, done=lambda _: None, **more)
 
 
 def source(world: World, published: Published) -> PublishedPlan:
@@ -203,14 +212,14 @@ def test_a_publication_that_broke_off_goes_on_and_the_index_comes_last(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write(
+        write_plan(
             bucket, published, published.files, clock=world.clock, done=done, side_by_side=one_after_the_other
         )
     state = state_of(bucket, published)
     assert INDEX in state.missing
     assert set(written) <= state.same
     rest = list[str]()
-    write(bucket, published, state.missing, clock=world.clock, done=rest.append)
+    write_plan(bucket, published, state.missing, clock=world.clock, done=rest.append)
     assert set(rest) == state.missing
     assert rest[-1] == INDEX
     assert not state_of(bucket, published).missing
@@ -255,7 +264,7 @@ def test_what_somebody_else_wrote_is_refused_named_and_replaced_by_order_only(
     assert not state.missing
     assert publish(world, published) == frozenset()
     assert bucket.read(name, len(forged)) == forged
-    write(
+    write_plan(
         bucket, published, state.different, clock=world.clock, done=lambda _: None, replacing=state.different
     )
     assert source(world, published).of(plan.credentials[0].id).credentials == (plan.credentials[0],)
@@ -272,7 +281,7 @@ def test_what_another_publication_has_replaced_meanwhile_is_not_deleted_again(
     seen = state_of(bucket, published).different
     assert seen == {name}
     for _ in range(2):  # Both have seen the forged one.
-        write(bucket, published, seen, clock=clock, done=lambda _: None, replacing=seen)
+        write_plan(bucket, published, seen, clock=clock, done=lambda _: None, replacing=seen)
     assert world.versions(name) == 3
     assert bucket.read(name, 100_000) == published.files[name]
 
@@ -284,7 +293,7 @@ def test_what_is_deleted_already_is_replaced_all_the_same(world: World, publishe
     bucket = world.open()
     for _ in range(2):
         bucket.delete(name)
-    write(bucket, published, {name}, clock=world.clock, done=lambda _: None, replacing={name})
+    write_plan(bucket, published, {name}, clock=world.clock, done=lambda _: None, replacing={name})
     assert state_of(bucket, published) == State(
         same=frozenset(published.files), missing=frozenset(), different=frozenset()
     )
@@ -296,7 +305,7 @@ def test_a_document_that_comes_in_between_is_told_and_no_index_is_written(
     name = next(n for n in published.files if n != INDEX)
     state = state_of(world.open(), published)
     world.forge(name, b"{}")
-    different = write(world.open(), published, state.missing, clock=world.clock, done=lambda _: None)
+    different = write_plan(world.open(), published, state.missing, clock=world.clock, done=lambda _: None)
     assert different == {name}
     assert state_of(world.open(), published).missing == {INDEX}
 

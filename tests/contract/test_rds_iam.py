@@ -16,15 +16,19 @@ from botocore.session import Session
 from msgspec import structs
 
 from lockstep.aws.clients import AwsKeys, aws_credentials
-from lockstep.aws.rds_token import token_login
-from lockstep.clouds import Clouds, Endpoints
-from lockstep.databases.provisioning import provisioning
-from lockstep.errors import AdminCredentialRejectedError, StoreAccessDeniedError, TlsVerificationError
-from lockstep.identity import Identity
-from lockstep.model import ROTATOR, AdminIam, DatabaseServer, Engine, Login, SecretStr, Tls
-from lockstep.ports import Database
-from lockstep.system import SystemClock
-from lockstep.timeouts import Timeouts
+from lockstep.aws.rds import token_login
+from lockstep.operate.plan_sql.scripts import provisioning
+from lockstep.protocol.deadlines import Timeouts
+from lockstep.protocol.errors import (
+    AdminCredentialRejectedError,
+    StoreAccessDeniedError,
+    TlsVerificationError,
+)
+from lockstep.protocol.model import ROTATOR, AdminIam, DatabaseServer, Engine, Login, SecretStr, Tls
+from lockstep.protocol.ports import Database
+from lockstep.runtime.clouds import Clouds, Endpoints
+from lockstep.runtime.identity import Identity
+from lockstep.runtime.system import SystemClock
 from sandbox.databases.rds_iam import AccessKey, RdsFront, RdsIam, rds_front
 from tests.contract.database_harness import ADMIN, NEEDLE, SqlHarness, fails, value_of
 from tests.support.memory import make_plan

@@ -9,23 +9,23 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from lockstep import replication
-from lockstep.databases import open_sessions
-from lockstep.doctor.findings import Outcome
-from lockstep.doctor.probes.servers import LOGIN, VERIFY_HOSTS
-from lockstep.errors import (
+from lockstep.databases.sessions import SessionList
+from lockstep.operate.doctor.servers import LOGIN, VERIFY_HOSTS
+from lockstep.protocol import replication
+from lockstep.protocol.errors import (
     AccountBlockedError,
     DatabaseUnreachableError,
     ReplicaLaggingError,
     ReplicaRejectedError,
     TlsVerificationError,
 )
-from lockstep.model import ROTATOR, CredentialValue, Login, SecretStr, Strategy, Tls, VerifyHost
-from lockstep.model import DatabaseServer as PlannedServer
-from lockstep.ports import Database
-from lockstep.replication import Wait
-from lockstep.sessions import SessionList
-from lockstep.workers import at_the_same_time
+from lockstep.protocol.findings import Outcome
+from lockstep.protocol.model import ROTATOR, CredentialValue, Login, SecretStr, Strategy, Tls, VerifyHost
+from lockstep.protocol.model import DatabaseServer as PlannedServer
+from lockstep.protocol.ports import Database
+from lockstep.protocol.replication import Wait
+from lockstep.protocol.workers import at_the_same_time
+from lockstep.runtime.databases import open_sessions
 from sandbox.databases import CertificateAuthority, DatabaseServer, MariaDbServer, MySqlServer, PostgresServer
 from sandbox.databases.replicas import (
     BINARY_LOG,
@@ -360,7 +360,7 @@ def test_a_replica_lists_its_own_sessions_and_another_name_of_the_primary_the_pr
     assert found[0].server == found[2].server != found[1].server
 
 
-# The doctor (`lockstep.doctor.probes.servers`)
+# The doctor (`lockstep.operate.doctor.servers`)
 
 
 @pytest.fixture

@@ -16,9 +16,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from lockstep.cli import app
-from lockstep.model import Engine
-from lockstep.stack_names import KEY_OUTPUT
-from lockstep.tags import SECRET_TAG, STACK_TAG
+from lockstep.protocol.model import Engine
+from lockstep.protocol.names import KEY_OUTPUT, SECRET_TAG, STACK_TAG
 from sandbox import plans
 from sandbox.aws import AwsSandbox
 from sandbox.aws.executions import Client

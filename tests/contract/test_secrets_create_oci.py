@@ -18,8 +18,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from lockstep.cli import app
-from lockstep.contents import decode_app_user
-from lockstep.model import Engine
+from lockstep.protocol.model import Engine
+from lockstep.stores.contents import decode_app_user
 from sandbox import plans
 from sandbox.estate import environment
 from sandbox.oci import OciSandbox, write_config_file

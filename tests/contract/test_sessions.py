@@ -8,10 +8,10 @@ import pymysql
 import pytest
 from msgspec import structs
 
-from lockstep.databases import Timeouts, open_sessions
-from lockstep.errors import AdminCredentialRejectedError, DatabaseUnreachableError
-from lockstep.model import ROTATOR, Login, SecretStr, Strategy
-from lockstep.sessions import NotCountable, OpenSession, SessionList
+from lockstep.databases.sessions import NotCountable, OpenSession, SessionList
+from lockstep.protocol.errors import AdminCredentialRejectedError, DatabaseUnreachableError
+from lockstep.protocol.model import ROTATOR, Login, SecretStr, Strategy
+from lockstep.runtime.databases import Timeouts, open_sessions
 from sandbox.databases import CertificateAuthority, MySqlServer
 from tests.contract.database_harness import (
     ADMIN,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
-from lockstep.model import Strategy
+from lockstep.protocol.model import Strategy
 from sandbox import plans
 from sandbox.aws import Execution
 from sandbox.databases import CertificateAuthority, MariaDbServer

@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import pytest
 
-from lockstep.errors import (
+from lockstep.protocol.errors import (
     EditedMeanwhileError,
     FenceLostError,
     LostCompareAndSetError,
@@ -20,8 +20,8 @@ from lockstep.errors import (
     SecretTooLargeError,
     StoreUnreachableError,
 )
-from lockstep.model import CredentialValue, Login, SecretStr
-from lockstep.stores import CredentialStore
+from lockstep.protocol.model import CredentialValue, Login, SecretStr
+from lockstep.stores.credential import CredentialStore
 from tests.contract.aws_fixtures import CREDENTIAL
 from tests.contract.harness import SecretKind, StoreHarness
 from tests.contract.test_versioned_secret import ADAPTERS, ONE_PLACE

@@ -7,12 +7,8 @@ from threading import Barrier
 
 import pytest
 
-from lockstep.errors import (
-    LostCompareAndSetError,
-    SecretNotFoundError,
-    StoreRejectedError,
-)
-from lockstep.versioned_secret import VersionedSecret
+from lockstep.protocol.errors import LostCompareAndSetError, SecretNotFoundError, StoreRejectedError
+from lockstep.protocol.ports import VersionedSecret
 from tests.contract.aws_fixtures import aws_store
 from tests.contract.harness import PLACEHOLDER_TEXT, StoreHarness
 from tests.contract.memory_fixtures import memory_store

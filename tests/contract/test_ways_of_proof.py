@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lockstep.model import Strategy
+from lockstep.protocol.model import Strategy
 from sandbox import plans
 from sandbox.databases import CertificateAuthority, MariaDbServer
 from sandbox.estate import Estate, Settings, running_estate

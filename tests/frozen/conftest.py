@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lockstep.model import Credential
+from lockstep.protocol.model import Credential
 from sandbox import plans
 from sandbox.databases import CertificateAuthority, MariaDbServer
 from sandbox.estate import Estate, running_estate

@@ -4,14 +4,13 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 
-from lockstep.compiled import CompiledPlan
-from lockstep.errors import StoresDivergedError
-from lockstep.identity import OCI_RUNNER
-from lockstep.ports import Ports
-from lockstep.published.documents import Index
-from lockstep.watch import Table
-from lockstep.wiring import hosted_runner
-from lockstep.workers import at_the_same_time
+from lockstep.plan.compiled import CompiledPlan
+from lockstep.plan.published import Index
+from lockstep.protocol.errors import StoresDivergedError
+from lockstep.protocol.ports import Ports, Table
+from lockstep.protocol.workers import at_the_same_time
+from lockstep.runtime.identity import OCI_RUNNER
+from lockstep.runtime.wiring import hosted_runner
 from oci_fn import func
 from tests.frozen.work import Signs, late_call, wait_for
 

@@ -6,10 +6,10 @@ from contextvars import copy_context
 from typing import Literal
 
 from functions.face import LambdaFace
-from lockstep.errors import StoreUnreachableError
-from lockstep.ports import Ports
-from lockstep.strict_json import Message
-from lockstep.workers import at_the_same_time
+from lockstep.protocol.errors import StoreUnreachableError
+from lockstep.protocol.ports import Ports
+from lockstep.protocol.strict_json import Message
+from lockstep.protocol.workers import at_the_same_time
 from tests.frozen.work import Signs, late_call, wait_for
 
 

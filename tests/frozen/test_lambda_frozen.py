@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lockstep.wiring import PLAN_VARIABLE
+from lockstep.runtime.wiring import PLAN_VARIABLE
 from sandbox.aws.lambda_host import LambdaHost
 from sandbox.aws.lambda_process import DeployedFunction, FunctionProcesses, copy_runtime
 from tests.frozen.conftest import World

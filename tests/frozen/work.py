@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lockstep.errors import LockstepError
-from lockstep.model import CredentialValue, Login, SecretStr
-from lockstep.ports import Ports
+from lockstep.protocol.errors import LockstepError
+from lockstep.protocol.model import CredentialValue, Login, SecretStr
+from lockstep.protocol.ports import Ports
 
 FOLDER_VARIABLE, CALL_VARIABLE = "TESTS_FROZEN_FOLDER", "TESTS_FROZEN_CALL"
 BOUND_SECONDS = 60.0

@@ -15,7 +15,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from lockstep.errors import LockstepError
+from lockstep.protocol.errors import LockstepError
 
 PROOF = os.environ.get("HYPOTHESIS_PROFILE") == "proof"
 MORE_FOR_PROOF = 20

@@ -10,16 +10,15 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from lockstep.audit.chain import Sealed, parse
-from lockstep.audit.event import Mark, event_of
-from lockstep.audit.objects import MAX_ENTRY_BYTES
-from lockstep.audit.seal import Witnessed
+from lockstep.audit.entry import Mark, Witnessed, event_of
 from lockstep.audit.verify import verify
 from lockstep.cli.audit import _line
-from lockstep.errors import AuditVerificationError, NewerFormatError
-from lockstep.messages import RotatedRun
-from lockstep.model import LockRecord
-from lockstep.strict_json import read
-from lockstep.workers import one_after_the_other
+from lockstep.protocol.errors import AuditVerificationError, NewerFormatError
+from lockstep.protocol.messages import RotatedRun
+from lockstep.protocol.model import LockRecord
+from lockstep.protocol.ports import MAX_ENTRY_BYTES
+from lockstep.protocol.strict_json import read
+from lockstep.protocol.workers import one_after_the_other
 from tests.fuzz.harness import CANARY, Json, documents, inputs, judged, mangled, mutated, nested, spelled
 from tests.fuzz.test_inputs import EVENTS
 from tests.support.memory import EPOCH, MemoryAuditLog, MemorySigner

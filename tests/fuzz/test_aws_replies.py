@@ -10,14 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lockstep.aws.caller import caller_arn
-from lockstep.aws.clients import AwsKeys, aws_client
+from lockstep.aws.clients import AwsKeys, aws_client, caller_arn
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.aws.kms import KmsSigner
-from lockstep.aws.s3_audit import S3AuditLog
+from lockstep.aws.s3 import S3AuditLog
 from lockstep.aws.secrets_manager import SecretsManagerSecret, read_secret
-from lockstep.model import (
+from lockstep.protocol.model import (
     ChainHead,
     Claim,
     ClaimKind,
@@ -29,11 +28,11 @@ from lockstep.model import (
     SecretStr,
     StoreVersions,
 )
-from lockstep.named import NamedStore
-from lockstep.orders import Account, Activate, Pause
-from lockstep.ports import Mac
-from lockstep.stores import CredentialStore
-from lockstep.version_names import VersionNames
+from lockstep.protocol.names import VersionNames
+from lockstep.protocol.orders import Account, Activate, Pause
+from lockstep.protocol.ports import Mac
+from lockstep.stores.credential import CredentialStore
+from lockstep.stores.readers import NamedStore
 from tests.fuzz.garbage_server import GarbageServer
 from tests.fuzz.harness import CANARY, inputs, judged
 from tests.fuzz.replies import BODIES, replies

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from lockstep.aws import clients
 from lockstep.cli import app
-from lockstep.model import Engine
+from lockstep.protocol.model import Engine
 from sandbox import plans
 from sandbox.aws import AwsSandbox
 from sandbox.aws.resources import create_lock_table

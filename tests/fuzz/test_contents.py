@@ -8,18 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lockstep.client import decode
-from lockstep.contents import (
+from lockstep.protocol.errors import SecretMalformedError, SecretTooLargeError
+from lockstep.protocol.model import CredentialValue, Login, SecretStr
+from lockstep.protocol.ports import MAX_TEXT_BYTES
+from lockstep.runtime.identity import aws_access_key, oci_api_key
+from lockstep.stores.contents import (
+    NO_EXTRAS,
     decode_app_user,
     decode_blob_generation,
     decode_connection,
     encode_app_user,
     encode_connection_blob,
+    extras_in,
     fitting,
+    object_in,
 )
-from lockstep.errors import SecretMalformedError, SecretTooLargeError
-from lockstep.extras import MAX_TEXT_BYTES, NO_EXTRAS, extras_in, object_in
-from lockstep.identity import aws_access_key, oci_api_key
-from lockstep.model import CredentialValue, Login, SecretStr
 from tests.fuzz.harness import (
     CANARY,
     Json,

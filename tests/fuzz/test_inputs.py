@@ -16,11 +16,11 @@ from functions.audit import step as audit
 from functions.face import LambdaFace
 from functions.generate import step as generate
 from functions.update_secrets import step as update_secrets
-from lockstep import wiring
-from lockstep.errors import InvalidRequestError
-from lockstep.messages import AuditRequest, DatabaseRequest, GenerateRequest, UpdateRequest
-from lockstep.ports import Ports
-from lockstep.strict_json import Message, read
+from lockstep.protocol.errors import InvalidRequestError
+from lockstep.protocol.messages import AuditRequest, DatabaseRequest, GenerateRequest, UpdateRequest
+from lockstep.protocol.ports import Ports
+from lockstep.protocol.strict_json import Message, read
+from lockstep.runtime import wiring
 from oci_fn import func
 from tests.fuzz.harness import CANARY, Json, documents, inputs, judged, mangled, mutated, nested, spelled
 from tests.fuzz.test_plan import VALID

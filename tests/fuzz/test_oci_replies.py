@@ -15,16 +15,15 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lockstep.model import CredentialValue, Login, SecretStr, StoreVersions
-from lockstep.named import NamedStore
 from lockstep.oci.clients import OciClients, OciIdentity
-from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
-from lockstep.oci.vault import Vault
-from lockstep.oci.vault_ring import VaultRing
-from lockstep.oci.vault_signer import VaultSigner
-from lockstep.store_kinds import oci_names
-from lockstep.stores import CredentialStore
-from lockstep.version_names import VersionNames
+from lockstep.oci.object_storage import ObjectStorageAuditLog
+from lockstep.oci.vault import Vault, VaultSigner
+from lockstep.protocol import names
+from lockstep.protocol.model import CredentialValue, Login, SecretStr, StoreVersions
+from lockstep.protocol.names import VersionNames
+from lockstep.stores.credential import CredentialStore
+from lockstep.stores.readers import NamedStore
+from lockstep.stores.ring import VaultRing
 from tests.fuzz.garbage_server import GarbageServer
 from tests.fuzz.harness import CANARY, inputs, judged
 from tests.fuzz.replies import BODIES, replies
@@ -41,14 +40,14 @@ NAME = VersionNames(credential_id=CREDENTIAL.id, secret=SECRET).name_of(7)
 LIST = [
     {"id": SECRET_ID, "secretName": name, "lifecycleState": "ACTIVE", "vaultId": "v", "compartmentId": "c"}
     for name in (
-        oci_names.slot_name(SECRET, 0),
-        oci_names.slot_name(CREDENTIAL.secret_names.connection_blob, 0),
+        names.slot_name(SECRET, 0),
+        names.slot_name(CREDENTIAL.secret_names.connection_blob, 0),
         "lockstep.mac",
     )
 ]
 STATE = {
     "id": SECRET_ID,
-    "secretName": oci_names.slot_name(SECRET, 0),
+    "secretName": names.slot_name(SECRET, 0),
     "lifecycleState": "ACTIVE",
     "currentVersionNumber": 1,
 }

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lockstep.databases.provisioning import provisioning_sql
-from lockstep.model import Engine, Strategy
-from lockstep.plan import Plan
-from lockstep.plan_file import PlanProblemsError, load_plan, parse_plan
+from lockstep.operate.plan_sql.scripts import provisioning_sql
+from lockstep.plan.file import PlanProblemsError, load_plan, parse_plan
+from lockstep.plan.model import Plan
+from lockstep.protocol.model import Engine, Strategy
 from sandbox import plans
 from tests.fuzz.harness import CANARY, Json, documents, inputs, judged, mangled, mutated, nested, spelled
 from tests.support.memory import EPOCH

@@ -9,11 +9,11 @@ from pathlib import Path
 from cdk.settings import ROOT, Settings
 from cdk.sizes import synthesise
 from cdk.template import Template
-from lockstep.adoption import ROTATED, wanted
-from lockstep.plan import Plan
-from lockstep.plan_admins import names_in_aws
-from lockstep.plan_file import load_plan
-from lockstep.tags import SECRET_TAG, STACK_TAG, SecretKind
+from lockstep.operate.secrets import ROTATED, wanted
+from lockstep.plan.admins import names_in_aws
+from lockstep.plan.file import load_plan
+from lockstep.plan.model import Plan
+from lockstep.protocol.names import SECRET_TAG, STACK_TAG, SecretKind
 from sandbox.aws.policies import Call, Context, Statement, decide
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, VPC, title_of
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cdk.bundle import ROOT
-from lockstep.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
+from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from sandbox.agent import READER_MAY, running_agent
 from sandbox.aws import AwsSandbox
 from sandbox.oci import OciSandbox, write_config_file

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from cdk.audit_policy import BUCKET_ACTIONS, ENTRY_ACTIONS, AuditPolicy, Statement
 from cdk.settings import ROOT, Settings
 from cdk.sizes import synthesise
-from lockstep.plan_file import load_plan
+from lockstep.plan.file import load_plan
 from sandbox.aws.policies import Call, decide
 from tests.infrastructure.cdk_case import PLAN
 

@@ -9,8 +9,8 @@ from aws_cdk import App, Stack
 
 from cdk.keys import NamedKey
 from cdk.permissions import Grants
-from lockstep.model import Engine
-from lockstep.plan_file import parse_plan
+from lockstep.plan.file import parse_plan
+from lockstep.protocol.model import Engine
 from sandbox import plans
 from tests.infrastructure.cdk_case import synthesised
 

@@ -15,9 +15,10 @@ from cdk.deployment import DEFINITION, FLEET_DEFINITION
 from cdk.estate import Adopt, Topics
 from cdk.settings import NotDeployableError, Settings
 from cdk.sizes import synthesise
-from lockstep.model import LockRecord
-from lockstep.plan_file import load_plan
-from lockstep.watch import COUNTED, EVERY, Expected, Table, watch
+from lockstep.operate.watch import COUNTED, EVERY, Expected, watch
+from lockstep.plan.file import load_plan
+from lockstep.protocol.model import LockRecord
+from lockstep.protocol.ports import Table
 from sandbox.aws.alarms import EXTRA_PERIODS, judge
 from sandbox.aws.strict_alarms import ALARM, NO_DATA, OK
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, PLAN, Synthesised, synthesised
@@ -201,7 +202,7 @@ def test_every_count_of_the_watch_has_an_alarm(both: Synthesised) -> None:
 def test_the_watch_is_always_on_and_knows_whether_the_schedules_are() -> None:
     for schedules in (False, True):
         stack = synthesised(schedules=schedules)
-        rule = stack.properties("AWS::Events::Rule", Name="lockstep.watch")
+        rule = stack.properties("AWS::Events::Rule", Name="lockstep.operate.watch")
         (target,) = rule["Targets"]
         assert (rule["State"], rule["ScheduleExpression"]) == ("ENABLED", "rate(5 minutes)")
         assert json.loads(target["Input"]) == {"stack": "lockstep", "schedules": schedules}

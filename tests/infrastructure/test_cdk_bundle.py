@@ -19,7 +19,7 @@ from cdk import bundle, bundle_trim, image
 from cdk.bundle import HANDLERS, ROOT, BundleError, build, import_milliseconds, read_bundle
 from cdk.deployment import read_deployment
 from cdk.settings import Settings
-from lockstep.plan_file import PlanProblemsError, load_plan
+from lockstep.plan.file import PlanProblemsError, load_plan
 from sandbox.aws.lambda_host import InvocationResult, LambdaHost
 from sandbox.aws.lambda_process import DeployedFunction, FunctionProcesses, copy_runtime
 from sandbox.plans import write_plan

@@ -14,9 +14,8 @@ from cdk.estate import Adopt
 from cdk.existing import Estate
 from cdk.publish import NotPublishedError, Publication
 from cdk.settings import ROOT, NotDeployableError, Settings
-from lockstep.plan_file import load_plan
-from lockstep.stack_names import KEY_OUTPUT
-from lockstep.tags import STACK_TAG
+from lockstep.plan.file import load_plan
+from lockstep.protocol.names import KEY_OUTPUT, STACK_TAG
 from sandbox.aws import AwsSandbox
 from sandbox.aws.resources import create_lock_table
 from tests.infrastructure.cdk_case import PLAN

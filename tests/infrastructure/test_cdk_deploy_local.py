@@ -11,16 +11,15 @@ import pytest
 from botocore.exceptions import ClientError
 from ruamel.yaml import YAML
 
-from lockstep.audit.deletions import findings
-from lockstep.aws.s3_audit import S3AuditLog
-from lockstep.cli.operator import operator
-from lockstep.doctor.catalogue import CATALOGUE
-from lockstep.doctor.checks import chosen, examine
-from lockstep.doctor.context import Context
-from lockstep.doctor.findings import Outcome
-from lockstep.errors import AuditLogAccessDeniedError
-from lockstep.model import Credential, Login, SecretStr
-from lockstep.workers import one_after_the_other
+from lockstep.audit.verify import findings
+from lockstep.aws.s3 import S3AuditLog
+from lockstep.operate.access import operator
+from lockstep.operate.doctor.catalogue import CATALOGUE
+from lockstep.operate.doctor.checks import Context, chosen, examine
+from lockstep.protocol.errors import AuditLogAccessDeniedError
+from lockstep.protocol.findings import Outcome
+from lockstep.protocol.model import Credential, Login, SecretStr
+from lockstep.protocol.workers import one_after_the_other
 from sandbox.aws.deployed import NotPermittedError
 from sandbox.aws.executions import Client
 from sandbox.aws.policies import as_list

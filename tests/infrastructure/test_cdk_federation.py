@@ -13,9 +13,9 @@ from cdk.estate import Adopt
 from cdk.settings import ROOT, NotDeployableError, Settings
 from cdk.sizes import synthesise
 from cdk.template import Statement, Template
-from lockstep.plan import Plan
-from lockstep.plan_file import load_plan
-from lockstep.plan_runners import Runners
+from lockstep.plan.file import load_plan
+from lockstep.plan.model import Plan
+from lockstep.plan.runners import Runners
 from sandbox.aws.policies import Call, Context, decide
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, FEDERATED, PLAN, Synthesised, synthesised, title_of
 

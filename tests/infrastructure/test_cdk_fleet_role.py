@@ -10,9 +10,9 @@ from aws_cdk import App, Stack
 
 from cdk.keys import NamedKey
 from cdk.permissions import Grants
-from lockstep.model import Engine
-from lockstep.plan_file import parse_plan
-from lockstep.stack_names import CANARY, LIVE
+from lockstep.plan.file import parse_plan
+from lockstep.protocol.model import Engine
+from lockstep.protocol.names import CANARY, LIVE
 from sandbox import plans
 from sandbox.aws import AwsSandbox
 from sandbox.aws.interpreter import access_key

@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from lockstep.compiled import StorageClass
+from lockstep.plan.compiled import StorageClass
 from sandbox.aws.policies import Call, Context, decide
 from tests.infrastructure.policy_case import LOCK, OTHER, ROLES, THIS, allowed, world
 

@@ -13,9 +13,9 @@ from cdk.canary import LONGEST_WAIT, Canary
 from cdk.deployment import check_canary, read_deployment
 from cdk.settings import ROOT, NotDeployableError, Settings
 from cdk.sizes import synthesise
-from lockstep.plan_file import load_plan
-from lockstep.timing import RUN, START_LATENESS
-from lockstep.watch import EVERY
+from lockstep.operate.watch import EVERY
+from lockstep.plan.file import load_plan
+from lockstep.protocol.deadlines import RUN, START_LATENESS
 from tests.infrastructure.cdk_case import PLAN, Synthesised, synthesised
 from tests.support.scaled import scaled
 

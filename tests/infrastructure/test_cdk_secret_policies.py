@@ -8,8 +8,8 @@ import pytest
 
 from cdk.settings import ROOT, Settings
 from cdk.sizes import synthesise
-from lockstep.plan_file import load_plan
-from lockstep.tags import SECRET_TAG, STACK_TAG, SecretKind
+from lockstep.plan.file import load_plan
+from lockstep.protocol.names import SECRET_TAG, STACK_TAG, SecretKind
 from sandbox.aws.policies import Call, Statement, decide
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, FEDERATED, READERS, title_of
 from tests.infrastructure.policy_case import (

@@ -8,10 +8,10 @@ import pytest
 
 from cdk.settings import ROOT, Settings
 from cdk.sizes import Sizes, measure
-from lockstep.plan import Plan
-from lockstep.plan_file import load_plan
-from lockstep.quotas import uses
-from lockstep.shards import SLOTS
+from lockstep.plan.file import load_plan
+from lockstep.plan.limits import uses
+from lockstep.plan.model import Plan
+from lockstep.protocol.schedule import SLOTS
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, FEDERATED, VPC
 from tests.support.scaled import scaled
 

@@ -13,11 +13,11 @@ from cfnlint.core import get_rules  # type: ignore[import-untyped]  # likewise
 from cdk.bundle import ROOT
 from cdk.deployment import FLEET_DEFINITION, check_deployable, read_deployment
 from cdk.settings import NotDeployableError, Settings
-from lockstep.fleet import FleetInput
-from lockstep.plan_file import load_plan
-from lockstep.published.places import PlanInS3, place_of
-from lockstep.strict_json import read
-from lockstep.timing import STEP, TRIGGER_LATENESS
+from lockstep.plan.file import load_plan
+from lockstep.plan.published import PlanInS3, place_of
+from lockstep.protocol.deadlines import STEP, TRIGGER_LATENESS
+from lockstep.protocol.schedule import FleetInput
+from lockstep.protocol.strict_json import read
 from sandbox.aws.resources import substitute
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, FEDERATED, PLAN, VPC, Synthesised, synthesised
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from cdk.dashboard import FILTERED, FUNCTIONS
-from lockstep.watch import Expected, Table, watch
+from lockstep.operate.watch import Expected, watch
+from lockstep.protocol.ports import Table
 from tests.infrastructure.cdk_case import WITH_EVENTS, Synthesised, synthesised
 
 LOGICAL_ID = "MonitoringDashboard0C3675C6"

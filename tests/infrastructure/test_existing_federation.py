@@ -14,7 +14,7 @@ from cdk.account import Account
 from cdk.existing import Estate, look
 from cdk.sizes import synthesise
 from cdk.template import Template
-from lockstep.plan_runners import Runners
+from lockstep.plan.runners import Runners
 from sandbox.aws import AwsSandbox
 from tests.infrastructure.cdk_case import FEDERATED
 from tests.infrastructure.existing_case import OWN, deployment, make_key, refusing

@@ -11,7 +11,7 @@ from moto.cloudformation.models import cloudformation_backends
 from cdk.account import Account, UnansweredError
 from cdk.deployment import check_deployable
 from cdk.settings import NotDeployableError, Settings
-from lockstep.plan_file import load_plan
+from lockstep.plan.file import load_plan
 from sandbox.aws import AwsSandbox
 from tests.infrastructure.cdk_case import PLAN
 from tests.infrastructure.existing_case import (

@@ -19,8 +19,8 @@ from botocore.exceptions import ClientError
 from cdk.settings import ROOT, Settings
 from cdk.sizes import synthesise
 from cdk.template import Template
-from lockstep.plan_file import load_plan
-from lockstep.stack_names import oci_runner_name
+from lockstep.plan.file import load_plan
+from lockstep.protocol.names import oci_runner_name
 from sandbox.aws import AwsSandbox
 from tests.infrastructure.cdk_case import FEDERATED, title_of
 from tests.sandbox.aws.issuer import HOST, Issuer

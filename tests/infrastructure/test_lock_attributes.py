@@ -11,8 +11,17 @@ import pytest
 from cdk.deployment import DEFINITION
 from lockstep.aws.clients import AwsKeys, aws_client
 from lockstep.aws.dynamodb_lock import DynamoDbLock
-from lockstep.model import ChainHead, Claim, ClaimKind, Lease, LockRecord, Release, Schedule, SecretStr
-from lockstep.standby import bounds
+from lockstep.protocol.model import (
+    ChainHead,
+    Claim,
+    ClaimKind,
+    Lease,
+    LockRecord,
+    Release,
+    Schedule,
+    SecretStr,
+)
+from lockstep.protocol.schedule import bounds
 from sandbox.aws.item_access import item_context
 from sandbox.aws.policies import Call
 from tests.infrastructure.policy_case import LOCK, ROLES, THIS, allowed, world

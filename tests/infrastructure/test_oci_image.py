@@ -18,13 +18,10 @@ from typer.testing import CliRunner
 from cdk import image
 from cdk.bundle import ROOT, read_bundle
 from cdk.image import DOCKERFILE, PLAN_IN_CONTEXT, PROGRAMS
-from lockstep.model import Engine
-from lockstep.plan_file import load_plan
-from lockstep.published.compiling import compile_plan
-from lockstep.published.places import CA_FOLDER
-from lockstep.published.publishing import write_folder
-from lockstep.published.source import FolderOfPlan, PublishedPlan
-from lockstep.wiring import PLAN_VARIABLE
+from lockstep.plan.file import load_plan
+from lockstep.plan.published import CA_FOLDER, FolderOfPlan, PublishedPlan, compile_plan, write_folder
+from lockstep.protocol.model import Engine
+from lockstep.runtime.wiring import PLAN_VARIABLE
 from sandbox import plans
 from sandbox.fn import FunctionProcess, running_function
 from sandbox.oci.identity import new_private_key
@@ -247,9 +244,7 @@ def test_the_bundle_can_sign_as_a_resource_principal(content: Path, tmp_path: Pa
         "OCI_RESOURCE_PRINCIPAL_REGION": "eu-frankfurt-1",
         "PYTHONPATH": str(content),
     }
-    program = (
-        "from lockstep.identity import own_oci_identity; print(type(own_oci_identity().signer).__name__)"
-    )
+    program = "from lockstep.runtime.identity import own_oci_identity; print(type(own_oci_identity().signer).__name__)"
     done = subprocess.run(  # noqa: S603 - our own interpreter
         [sys.executable, "-S", "-c", program], cwd=tmp_path, env=environment, check=True, capture_output=True
     )

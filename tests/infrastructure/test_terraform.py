@@ -8,17 +8,16 @@ import hcl2
 import pytest
 from ruamel.yaml import YAML
 
-from lockstep.doctor import oci_runner
-from lockstep.plan import Plan
-from lockstep.plan_admins import names_in_oci
-from lockstep.plan_file import parse_plan
-from lockstep.provision.settings import ring_terms
-from lockstep.published.places import place_in_oci, place_of
-from lockstep.shards import shards
-from lockstep.stack_names import DEFAULT_STACK
-from lockstep.store_kinds.oci_names import oci_name, slot_name
-from lockstep.store_kinds.oci_vault import OciVault
-from lockstep.timing import RUN
+from lockstep.operate.doctor import oci
+from lockstep.operate.secrets import ring_terms
+from lockstep.plan.admins import names_in_oci
+from lockstep.plan.file import parse_plan
+from lockstep.plan.model import Plan
+from lockstep.plan.published import place_in_oci, place_of
+from lockstep.plan.stores import OciVault
+from lockstep.protocol.deadlines import RUN
+from lockstep.protocol.names import DEFAULT_STACK, oci_name, slot_name
+from lockstep.protocol.schedule import shards
 from tests.infrastructure.terraform import plain
 from tests.infrastructure.terraform.stack import (
     CONFIGURATION,
@@ -175,7 +174,7 @@ def test_the_standby_is_called_half_an_interval_after_each_rotation_and_every_ho
         for counts, _ in cases
     ]
     for plan, run in zip(plans, runs, strict=True):
-        assert oci_runner.crons(shards(plan)) == set(run)
+        assert oci.crons(shards(plan)) == set(run)
 
 
 def schedules(folder: Path, cases: list[dict[int, int]]) -> list[list[str]]:
@@ -423,7 +422,7 @@ def test_a_run_is_dead_before_its_lease_ends(deployed: Deployment) -> None:
 @needs_tools
 def test_the_doctor_knows_the_names(deployed: Deployment) -> None:
     assert deployed.one("oci_functions_application")["display_name"] == DEFAULT_STACK
-    assert deployed.one("oci_functions_function")["display_name"] == oci_runner.FUNCTION
+    assert deployed.one("oci_functions_function")["display_name"] == oci.FUNCTION
     alarms = deployed.all("oci_monitoring_alarm").values()
     assert all(alarm["display_name"].startswith(f"{DEFAULT_STACK}: ") for alarm in alarms)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lockstep.errors import LockstepError
+from lockstep.protocol.errors import LockstepError
 from sandbox import plans
 from tests.infrastructure.terraform.policies import Statement, statements
 from tests.infrastructure.terraform.sessions import FROM_AWS, FUNCTIONS_MAY, ROLES, federated

@@ -9,11 +9,11 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
-from lockstep.compiled import FederationToAws, IssuerKey
-from lockstep.federation.failure import SessionFailure
-from lockstep.federation.issuer import place_of
-from lockstep.oci.key_signing import sign
-from lockstep.plan_file import parse_plan
+from lockstep.oci.kms import sign
+from lockstep.plan.compiled import FederationToAws
+from lockstep.plan.file import parse_plan
+from lockstep.protocol.errors import SessionFailure
+from lockstep.protocol.issuer import IssuerKey, place_of
 from sandbox import plans
 from sandbox.oci import OciSandbox
 from sandbox.oci.keys import Key

@@ -6,11 +6,11 @@ from pathlib import Path
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
 
-from lockstep.errors import LockstepError, NotHandedOnError
 from lockstep.oci.clients import OciClients
-from lockstep.oci.own_function import OwnFunction
-from lockstep.plan_file import parse_plan
-from lockstep.stack_names import plan_bucket_name
+from lockstep.oci.functions import OwnFunction
+from lockstep.plan.file import parse_plan
+from lockstep.protocol.errors import LockstepError, NotHandedOnError
+from lockstep.protocol.names import plan_bucket_name
 from sandbox.identities import FUNCTION_MAY, RUNNERS_MAY, WITNESS_MAY
 from tests.contract.oci_fixtures import sandbox_clients, sandbox_vault
 from tests.infrastructure.terraform.policies import Statement, matching_rules, statements

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lockstep.compiled import ClientKey, FederationToOci
-from lockstep.plan_file import parse_plan
+from lockstep.plan.compiled import ClientKey, FederationToOci
+from lockstep.plan.file import parse_plan
 from tests.infrastructure.terraform.policies import statements
 from tests.infrastructure.terraform.sessions import FROM_AWS, ISSUER, ROLES, TO_OCI, federated
 from tests.infrastructure.terraform.stack import (

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lockstep.errors import LockstepError
+from lockstep.protocol.errors import LockstepError
 from sandbox.identities import READERS_MAY, RUNNERS_MAY, WITNESS_MAY
 from tests.infrastructure.terraform import steps
 from tests.infrastructure.terraform.policies import Statement, statements

@@ -2,12 +2,11 @@
 
 import os
 
-from lockstep.compiled import CompiledPlan
-from lockstep.identity import OCI_RUNNER
-from lockstep.ports import Ports
-from lockstep.published.documents import Index
-from lockstep.watch import Table
-from lockstep.wiring import hosted_runner
+from lockstep.plan.compiled import CompiledPlan
+from lockstep.plan.published import Index
+from lockstep.protocol.ports import Ports, Table
+from lockstep.runtime.identity import OCI_RUNNER
+from lockstep.runtime.wiring import hosted_runner
 from oci_fn import func
 
 

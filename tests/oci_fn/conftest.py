@@ -5,10 +5,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from lockstep import wiring
 from lockstep.audit.chain import Entry
-from lockstep.model import Credential, Strategy
-from lockstep.plan import Plan
+from lockstep.plan.model import Plan
+from lockstep.protocol.model import Credential, Strategy
+from lockstep.runtime import wiring
 from sandbox import plans
 from sandbox.databases import CertificateAuthority, MySqlServer
 from sandbox.estate import Estate, Settings, running_estate

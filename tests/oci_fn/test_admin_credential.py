@@ -11,14 +11,14 @@ from uuid import uuid4
 import pytest
 from typer.testing import CliRunner, Result
 
-from lockstep import wiring
 from lockstep.cli import app as cli
-from lockstep.cli.operator import operator
-from lockstep.errors import LockstepError, StepEndedError
-from lockstep.model import Credential, DatabaseServer, Login, SecretStr, Strategy
-from lockstep.orders import Pause, Resume, Revoke
-from lockstep.ports import Database
-from lockstep.system import SystemClock
+from lockstep.operate.access import operator
+from lockstep.protocol.errors import LockstepError, StepEndedError
+from lockstep.protocol.model import Credential, DatabaseServer, Login, SecretStr, Strategy
+from lockstep.protocol.orders import Pause, Resume, Revoke
+from lockstep.protocol.ports import Database
+from lockstep.runtime import wiring
+from lockstep.runtime.system import SystemClock
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest, rotate
 from sandbox import plans

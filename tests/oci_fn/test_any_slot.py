@@ -21,7 +21,7 @@ import psycopg
 import pymysql
 import pytest
 
-from lockstep.model import Strategy
+from lockstep.protocol.model import Strategy
 from sandbox import plans
 from sandbox.databases import CertificateAuthority, MariaDbServer, PostgresServer
 from sandbox.estate import Estate, Settings, running_estate

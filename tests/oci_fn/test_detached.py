@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from lockstep.timing import BATCH
-from lockstep.wiring import FUNCTION_VARIABLE, REGION_VARIABLE
+from lockstep.protocol.deadlines import BATCH
+from lockstep.runtime.wiring import FUNCTION_VARIABLE, REGION_VARIABLE
 from sandbox.estate import Estate
 from sandbox.fn import FunctionProcess, running_function
 from sandbox.oci.invocation import Detached

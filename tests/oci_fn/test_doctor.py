@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from lockstep.cli import app
-from lockstep.doctor.oci_runner import FUNCTION
-from lockstep.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
-from lockstep.model import Engine
-from lockstep.stack_names import DEFAULT_STACK
+from lockstep.operate.doctor.oci import FUNCTION
+from lockstep.protocol.model import Engine
+from lockstep.protocol.names import DEFAULT_STACK
+from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from sandbox.databases import DatabaseServer
 from sandbox.estate import Estate, environment
 from sandbox.fn import FunctionProcess

@@ -17,8 +17,8 @@ from typer.testing import CliRunner, Result
 from lockstep.cli import app
 from lockstep.client import CredentialClient
 from lockstep.client.sources import aws_source
-from lockstep.model import Credential
-from lockstep.orders import Enrol, Pause, Revoke
+from lockstep.protocol.model import Credential
+from lockstep.protocol.orders import Enrol, Pause, Revoke
 from oci_fn.telling import SLOW_SECONDS
 from sandbox import plans
 from sandbox.applications import Applications, by_client

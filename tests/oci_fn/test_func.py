@@ -11,15 +11,13 @@ import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
 
 from lockstep.aws.dynamodb_lock import DynamoDbLock
-from lockstep.model import Credential, Login, SecretStr
-from lockstep.oci.plan_bucket import ObjectStoragePlanBucket
-from lockstep.published.compiling import compile_plan
-from lockstep.published.places import credential_name, folder_of, place_in_oci
-from lockstep.published.publishing import write
-from lockstep.shards import run_key
-from lockstep.store_kinds.oci_names import slot_name
-from lockstep.system import SystemClock
-from lockstep.wiring import PLAN_VARIABLE
+from lockstep.oci.object_storage import ObjectStoragePlanBucket
+from lockstep.plan.published import compile_plan, credential_name, folder_of, place_in_oci, write_plan
+from lockstep.protocol.model import Credential, Login, SecretStr
+from lockstep.protocol.names import slot_name
+from lockstep.protocol.schedule import run_key
+from lockstep.runtime.system import SystemClock
+from lockstep.runtime.wiring import PLAN_VARIABLE
 from sandbox.estate import Estate
 from sandbox.fn import Answer, FunctionProcess, running_function
 from sandbox.oci.resources import create_audit_bucket
@@ -397,7 +395,7 @@ def test_a_published_plan_is_verified_before_a_credential_is_rotated(
         bucket=place.bucket,
         folder=folder_of(place.digest),
     )
-    write(own, published, published.files, clock=SystemClock(), done=lambda _: None)
+    write_plan(own, published, published.files, clock=SystemClock(), done=lambda _: None)
     environment = {**estate.function_environment, PLAN_VARIABLE: str(place)}
     with running_function(environment) as function:
         answer = rotate(function, credential)

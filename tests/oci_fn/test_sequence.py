@@ -21,7 +21,8 @@ from functions.face import LambdaFace
 from functions.generate import step as generate
 from functions.update_secrets import step as update_secrets
 from lockstep.aws.dynamodb_lock import DynamoDbLock
-from lockstep.errors import (
+from lockstep.protocol.deadlines import LEASE, RUN, STEP_POLICY, RetryPolicy
+from lockstep.protocol.errors import (
     AuditConflictError,
     DatabaseUnreachableError,
     FenceLostError,
@@ -30,9 +31,8 @@ from lockstep.errors import (
     StoreRejectedError,
     StoreUnreachableError,
 )
-from lockstep.messages import AuditRequest, DatabaseRequest, GenerateRequest, UpdateRequest
-from lockstep.ports import Ports
-from lockstep.timing import LEASE, RUN, STEP_POLICY, RetryPolicy
+from lockstep.protocol.messages import AuditRequest, DatabaseRequest, GenerateRequest, UpdateRequest
+from lockstep.protocol.ports import Ports
 from oci_fn import sequence
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from lockstep.model import Credential, Strategy
-from lockstep.timeouts import CloudTimeouts, DatabaseTimeouts, Timeouts
+from lockstep.protocol.deadlines import CloudTimeouts, DatabaseTimeouts, Timeouts
+from lockstep.protocol.model import Credential, Strategy
 from sandbox import plans
 from sandbox.aws import AwsSandbox
 from sandbox.databases import CertificateAuthority, MariaDbServer, MySqlServer, PostgresServer

@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from lockstep.audit.seal import stored
+from lockstep.audit.entry import stored
 from lockstep.audit.verify import READS_AT_ONCE, Verdict, verify
-from lockstep.ports import Mac
-from lockstep.workers import one_after_the_other
+from lockstep.protocol.ports import Mac
+from lockstep.protocol.workers import one_after_the_other
 from tests.support.memory import MemoryAuditLog, MemorySigner, MemoryWorld
 from tests.support.seals import sealed
 from tests.unit.harness import rotate_again

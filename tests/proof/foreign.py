@@ -4,18 +4,17 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from lockstep.audit.append import Chain
-from lockstep.audit.reading import NOT_RESTORED
-from lockstep.audit.seal import CHAIN, MAC, stored
-from lockstep.audit.witness import event_of_witness
-from lockstep.errors import (
+from lockstep.audit.append import Chain, event_of_witness
+from lockstep.audit.entry import CHAIN, MAC, stored
+from lockstep.audit.verify import NOT_RESTORED
+from lockstep.protocol.errors import (
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,
     DatabaseUnreachableError,
     LockstepError,
 )
-from lockstep.model import ChainHead
-from lockstep.ports import AuditLog
+from lockstep.protocol.model import ChainHead
+from lockstep.protocol.ports import AuditLog
 from tests.proof.mutations import Place, _after, _made, rolled_back
 from tests.proof.tampered import CREDENTIAL, NEXT_RUN, Scene
 from tests.support.memory import MemorySigner

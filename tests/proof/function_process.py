@@ -16,9 +16,9 @@ from typing import Any
 
 from fdk import context  # type: ignore[import-untyped]  # fdk ships no types
 
-from lockstep.identity import OCI_RUNNER
-from lockstep.wiring import hosted_runner
-from lockstep.workers import one_after_the_other
+from lockstep.protocol.workers import one_after_the_other
+from lockstep.runtime.identity import OCI_RUNNER
+from lockstep.runtime.wiring import hosted_runner
 from oci_fn import func
 from tests.proof.clock import JumpingClock
 

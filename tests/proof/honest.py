@@ -10,15 +10,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from lockstep.audit.reading import NOT_RESTORED
-from lockstep.errors import (
+from lockstep.audit.verify import NOT_RESTORED
+from lockstep.protocol.errors import (
     AuditLogUnreachableError,
     DatabaseUnreachableError,
     LockstepError,
     LockTableUnreachableError,
     StoreUnreachableError,
 )
-from lockstep.orders import Pause, Resume
+from lockstep.protocol.orders import Pause, Resume
 from tests.support.audit_story import AuditStory
 from tests.support.memory import MemorySigner
 from tests.unit.harness import activates, at_every_boundary, loses_the_lock_table, quiet, undisturbed

@@ -14,13 +14,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lockstep.model import ClaimKind, Credential, Engine, LockRecord, Login
-from lockstep.plan import Plan
-from lockstep.plan_file import parse_plan
-from lockstep.ports import Ports
-from lockstep.store_kinds import oci_names
-from lockstep.stores import Stores
-from lockstep.version_names import VersionNames
+from lockstep.plan.file import parse_plan
+from lockstep.plan.model import Plan
+from lockstep.protocol import names
+from lockstep.protocol.model import ClaimKind, Credential, Engine, LockRecord, Login
+from lockstep.protocol.names import VersionNames
+from lockstep.protocol.ports import Ports
+from lockstep.stores.credential import Stores
 from sandbox import plans
 from sandbox.oci import OciSandbox
 from sandbox.oci.secret import Version
@@ -124,7 +124,7 @@ class LifeWorld:
     def add_slot(self) -> None:
         """Make one more secret for each ring, which its readers read from now on."""
         for kind, name in self.ring.names.items():
-            slot = oci_names.slot_name(name, len(self.ring.ids[kind]))
+            slot = names.slot_name(name, len(self.ring.ids[kind]))
             self.ring.ids[kind].append(self.ring.console.create_secret(slot, PLACEHOLDER_TEXT))
 
     def serves(self) -> dict[str, Shown | None]:

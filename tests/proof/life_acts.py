@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
-from lockstep.errors import (
+from lockstep.protocol.errors import (
     CurrentCredentialRejectedError,
     DatabaseMutedError,
     EnrolmentNeededError,
@@ -21,7 +21,7 @@ from lockstep.errors import (
     PreviousCredentialAcceptedError,
     StoresDivergedError,
 )
-from lockstep.model import LockRecord
+from lockstep.protocol.model import LockRecord
 from tests.proof.life import (
     ALL_DATABASES,
     CREDENTIAL_ID,

@@ -3,9 +3,8 @@
 from datetime import datetime  # noqa: TC003 - the attribute is annotated at run time too
 from functools import cache
 
-from lockstep.contents import decode_app_user
-from lockstep.extras import extras_in
-from lockstep.model import Claim, ClaimKind, Login
+from lockstep.protocol.model import Claim, ClaimKind, Login
+from lockstep.stores.contents import decode_app_user, extras_in
 from tests.proof import invariants
 from tests.proof.invariants import InFlight, Snapshot, ViolationError
 from tests.proof.scenarios import accounts

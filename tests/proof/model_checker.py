@@ -11,7 +11,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from lockstep.model import Lease
+from lockstep.protocol.model import Lease
 from tests.proof import model_invariants as invariants
 from tests.proof.invariants import ViolationError
 from tests.proof.model_bounds import SPENDABLE, Budget

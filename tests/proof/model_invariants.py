@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from lockstep.model import Claim, ClaimKind
+from lockstep.protocol.model import Claim, ClaimKind
 from tests.proof import invariants
 from tests.proof.invariants import InFlight, Snapshot, ViolationError
 from tests.proof.model_process import Process

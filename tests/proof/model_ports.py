@@ -12,17 +12,12 @@ from typing import Any, cast
 from msgspec import structs
 
 from lockstep.audit.chain import Sealed, seal
-from lockstep.audit.fingerprints import FingerprintKey, derived
-from lockstep.audit.seal import ChainEnd
+from lockstep.audit.entry import ChainEnd
 from lockstep.databases.base import AlternatingUsers, Strategist
 from lockstep.databases.mariadb import _DualPassword as MariaDbDualPassword
 from lockstep.databases.mysql import DualPassword, MySqlAccount
-from lockstep.errors import (
-    LockstepError,
-    LostCompareAndSetError,
-    PasswordRefusedByPolicyError,
-)
-from lockstep.model import (
+from lockstep.protocol.errors import LockstepError, LostCompareAndSetError, PasswordRefusedByPolicyError
+from lockstep.protocol.model import (
     Acquired,
     ChainHead,
     Claim,
@@ -37,11 +32,11 @@ from lockstep.model import (
     Strategy,
     Told,
 )
-from lockstep.model import Login as RealLogin
-from lockstep.ports import Mac, Pending, Ports, Replica, Stager, StillOurs
-from lockstep.standby import Bounds
-from lockstep.stores import Stores
-from lockstep.workers import one_after_the_other
+from lockstep.protocol.model import Login as RealLogin
+from lockstep.protocol.ports import FingerprintKey, Mac, Pending, Ports, Replica, Stager, StillOurs, derived
+from lockstep.protocol.schedule import Bounds
+from lockstep.protocol.workers import one_after_the_other
+from lockstep.stores.credential import Stores
 from sandbox.wire import the_last_first
 from tests.proof.model_world import (
     DATABASES,
@@ -195,7 +190,7 @@ def claim_id(run: int) -> str | None:
 
 
 class ModelStore:
-    """A `lockstep.ports.Store` of the model."""
+    """A `lockstep.protocol.ports.Store` of the model."""
 
     def __init__(self, replay: Replay, name: str) -> None:
         self._replay = replay
@@ -384,7 +379,7 @@ class _Lock:
 
 
 class ModelDatabase:
-    """A `lockstep.ports.Database` of the model, with the shipped stagers. Its rotator admin is always let in."""
+    """A `Database` of the model, with the shipped stagers. Its rotator admin is always let in."""
 
     plaintext = False
     admin = "rotator"

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple, cast
 
 from msgspec import structs
 
-from lockstep.errors import LockstepError, PasswordRefusedByPolicyError, RetryableError
-from lockstep.messages import ApplyResult, Staged, UpdateResult
-from lockstep.model import Acquired, Claim, Lease
+from lockstep.protocol.errors import LockstepError, PasswordRefusedByPolicyError, RetryableError
+from lockstep.protocol.messages import ApplyResult, Staged, UpdateResult
+from lockstep.protocol.model import Acquired, Claim, Lease
 from oci_fn import sequence
 from oci_fn.sequence import RunRequest
 from tests.proof.model_ports import Invocation, Replay, Suspended

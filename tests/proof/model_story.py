@@ -1,6 +1,6 @@
 """Texts for what happens in the model."""
 
-from lockstep.model import Claim
+from lockstep.protocol.model import Claim
 from tests.proof.model_world import Login, Reply, Value
 
 

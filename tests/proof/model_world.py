@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from lockstep import errors
-from lockstep.errors import LockstepError
-from lockstep.model import Claim, LockRecord
+from lockstep.protocol import errors
+from lockstep.protocol.errors import LockstepError
+from lockstep.protocol.model import Claim, LockRecord
 from tests.support.memory import make_plan
 from tests.support.memory_lock import MemoryLock
 

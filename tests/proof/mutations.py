@@ -11,9 +11,8 @@ from collections.abc import Callable
 import rfc8785
 
 from lockstep.audit.chain import Sealed, seal
-from lockstep.audit.event import other_event
-from lockstep.audit.seal import CHAIN, MAC, NO_PREVIOUS, ChainEnd, Stored, stored
-from lockstep.model import ChainHead
+from lockstep.audit.entry import CHAIN, MAC, NO_PREVIOUS, ChainEnd, Stored, other_event, stored
+from lockstep.protocol.model import ChainHead
 from tests.proof.tampered import CREDENTIAL, STREAMS, Past, Scene
 from tests.support.memory import MemorySigner
 from tests.support.seals import resigned

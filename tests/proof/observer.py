@@ -21,12 +21,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from lockstep.audit.seal import stored
-from lockstep.aws.s3_audit import S3AuditLog
-from lockstep.model import Credential
+from lockstep.audit.entry import stored
+from lockstep.aws.s3 import S3AuditLog
 from lockstep.oci.clients import OciClients, OciIdentity
-from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
-from lockstep.ports import AuditLog
+from lockstep.oci.object_storage import ObjectStorageAuditLog
+from lockstep.protocol.model import Credential
+from lockstep.protocol.ports import AuditLog
 from sandbox.outside import StoreName, Value, lets_in, value_of
 from sandbox.plans import AUDIT_BUCKET, OCI_REGION
 from sandbox.wire import Call

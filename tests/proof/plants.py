@@ -16,13 +16,16 @@ from functions.apply_db import step as apply_db
 from functions.audit import step as audit
 from functions.generate import step as generate
 from functions.update_secrets import step as update_secrets
-from lockstep import contents, decide, one_secret, plans
 from lockstep.audit.append import Chain
-from lockstep.errors import FenceLostError, RetryableError
-from lockstep.messages import ApplyRequest, Dead, Death, RevokeRequest
-from lockstep.model import Claim, ClaimKind, CredentialValue, Lease, LockRecord, Release
-from lockstep.ports import Ports
-from lockstep.stores import Stores
+from lockstep.protocol import decide
+from lockstep.protocol import decide as plans
+from lockstep.protocol.errors import FenceLostError, RetryableError
+from lockstep.protocol.messages import ApplyRequest, Dead, Death, RevokeRequest
+from lockstep.protocol.model import Claim, ClaimKind, CredentialValue, Lease, LockRecord, Release
+from lockstep.protocol.ports import Ports
+from lockstep.stores import contents
+from lockstep.stores import credential as one_secret
+from lockstep.stores.credential import Stores
 from oci_fn import sequence
 from tests.proof import model_ports
 from tests.proof.model_ports import ModelStore

@@ -8,10 +8,10 @@ from unittest.mock import patch
 
 from functions.apply_db import logins
 from functions.apply_db import step as apply_db
-from lockstep.errors import PreviousCredentialAcceptedError
-from lockstep.messages import Dead, Death
-from lockstep.model import Claim, CredentialValue, Lease, LockRecord
-from lockstep.ports import Ports
+from lockstep.protocol.errors import PreviousCredentialAcceptedError
+from lockstep.protocol.messages import Dead, Death
+from lockstep.protocol.model import Claim, CredentialValue, Lease, LockRecord
+from lockstep.protocol.ports import Ports
 from tests.proof.patching import Foreign, patched
 from tests.proof.plants import clock_not_read
 

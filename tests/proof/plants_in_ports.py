@@ -10,12 +10,11 @@ from dataclasses import replace
 from unittest.mock import patch
 
 from functions.generate import step as generate
-from lockstep import extras, one_secret
 from lockstep.databases.base import AlternatingUsers
 from lockstep.databases.mariadb import _DualPassword as MariaDbDualPassword
 from lockstep.databases.mysql import DualPassword, Slots
-from lockstep.errors import DatabaseUnreachableError
-from lockstep.model import (
+from lockstep.protocol.errors import DatabaseUnreachableError
+from lockstep.protocol.model import (
     ChainHead,
     Claim,
     CredentialValue,
@@ -24,8 +23,9 @@ from lockstep.model import (
     Release,
     StoreVersions,
 )
-from lockstep.one_secret import OneSecret
-from lockstep.versioned_secret import Observed
+from lockstep.protocol.ports import Observed
+from lockstep.stores import contents, credential
+from lockstep.stores.credential import OneSecret
 from tests.proof import model_world
 from tests.proof.model_ports import ModelDatabase, ModelStore
 from tests.proof.patching import Foreign, patched
@@ -201,7 +201,7 @@ def same_user_again() -> AbstractContextManager[None]:
 
 def keys_lost_on_reissue() -> AbstractContextManager[None]:
     """A heal writes the login and nothing else."""
-    is_heal, healed, carried = ContextVar("is_heal", default=False), generate._healed, extras.carried
+    is_heal, healed, carried = ContextVar("is_heal", default=False), generate._healed, contents.carried
 
     def heal(*args: Foreign) -> Foreign:
         token = is_heal.set(True)
@@ -211,9 +211,9 @@ def keys_lost_on_reissue() -> AbstractContextManager[None]:
             is_heal.reset(token)
 
     def forgets(served: Foreign) -> Foreign:
-        return extras.NO_EXTRAS if is_heal.get() else carried(served)
+        return contents.NO_EXTRAS if is_heal.get() else carried(served)
 
-    return patched(patch.object(generate, "_healed", heal), patch.object(one_secret, "carried", forgets))
+    return patched(patch.object(generate, "_healed", heal), patch.object(credential, "carried", forgets))
 
 
 def seen_not_compared() -> AbstractContextManager[None]:

@@ -5,13 +5,13 @@ from contextlib import AbstractContextManager
 from unittest.mock import patch
 
 from functions.generate import step as generate
-from lockstep import usernames
-from lockstep.model import Login
-from lockstep.stores import Stores
+from lockstep.protocol import decide
+from lockstep.protocol.model import Login
+from lockstep.stores.credential import Stores
 from tests.proof.patching import Foreign, patched
 
 Choice = Callable[..., str]
-_as_shipped = usernames.next_username
+_as_shipped = decide.next_username
 
 
 def _chosen_by(choice: Choice) -> AbstractContextManager[None]:

@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from lockstep.errors import (
+from lockstep.protocol.errors import (
     AuditLogUnreachableError,
     DatabaseUnreachableError,
     LockstepError,

@@ -6,10 +6,9 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Any, Protocol, TypeAlias
 
-from lockstep.audit.objects import EntryObjects
-from lockstep.aws.s3_audit import S3AuditLog
-from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
-from lockstep.ports import AuditLog
+from lockstep.aws.s3 import S3AuditLog
+from lockstep.oci.object_storage import ObjectStorageAuditLog
+from lockstep.protocol.ports import AuditLog, EntryObjects
 from sandbox.aws.resources import create_audit_bucket
 from sandbox.aws.server import AwsSandbox
 from sandbox.oci import OciSandbox

@@ -11,11 +11,10 @@ from typing import Any, Literal
 
 from fdk import context  # type: ignore[import-untyped]  # fdk ships no types
 
-from lockstep.identity import OCI_RUNNER
-from lockstep.standby import STANDBY, turn_after
-from lockstep.timing import START_LATENESS
-from lockstep.wall_clock import last_trigger, period
-from lockstep.wiring import hosted_runner
+from lockstep.protocol.deadlines import START_LATENESS
+from lockstep.protocol.schedule import STANDBY, last_trigger, period, turn_after
+from lockstep.runtime.identity import OCI_RUNNER
+from lockstep.runtime.wiring import hosted_runner
 from oci_fn import func
 from sandbox.aws import InvocationContext, InvocationResult, ProcessDied
 from sandbox.aws.executions import run_execution

@@ -7,8 +7,8 @@ from functools import cache
 
 from msgspec import structs
 
-from lockstep.model import LockRecord, Login, SecretStr, Strategy
-from lockstep.plan import Plan
+from lockstep.plan.model import Plan
+from lockstep.protocol.model import LockRecord, Login, SecretStr, Strategy
 from tests.support.memory import PLACEHOLDER_TEXT, CountingPasswords, MemoryDatabase, MemoryWorld, make_plan
 from tests.support.memory_store import KINDS
 from tests.unit.harness import (

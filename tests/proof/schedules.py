@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
-from lockstep.errors import LockstepError
-from lockstep.model import Strategy
+from lockstep.protocol.errors import LockstepError
+from lockstep.protocol.model import Strategy
 from tests.proof.scenarios import SCENARIOS, world_of
 from tests.unit.harness import at_every_boundary, rotate
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lockstep.client import CredentialClient, Source, decode
-from lockstep.model import Credential
+from lockstep.protocol.model import Credential
 from sandbox.applications import Application, Applications, by_client
 from sandbox.outside import StoreName
 from sandbox.wire import Fault, FaultKind, Process

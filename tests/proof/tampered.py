@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 
 from lockstep.audit.chain import parse
-from lockstep.audit.seal import Seal, Stored, stored
+from lockstep.audit.entry import Seal, Stored, stored
 from lockstep.audit.verify import Verdict, Verification, verify
-from lockstep.errors import AuditVerificationError, DatabaseUnreachableError, LockstepError
-from lockstep.model import ChainHead
-from lockstep.orders import Pause, Resume
-from lockstep.workers import one_after_the_other
+from lockstep.protocol.errors import AuditVerificationError, DatabaseUnreachableError, LockstepError
+from lockstep.protocol.model import ChainHead
+from lockstep.protocol.orders import Pause, Resume
+from lockstep.protocol.workers import one_after_the_other
 from tests.proof.raw_logs import Backend, MemoryRawLog, Object, RawLog
 from tests.support.audit_story import AuditStory
 from tests.support.memory import MemorySigner, MemoryWorld, make_plan

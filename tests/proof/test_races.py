@@ -2,7 +2,7 @@
 
 import pytest
 
-from lockstep.model import Strategy
+from lockstep.protocol.model import Strategy
 from tests.proof.races import Failure, play
 from tests.proof.schedules import Event, Schedule, schedule_of
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lockstep.errors import LockTableUnreachableError, StoreUnreachableError
+from lockstep.protocol.errors import LockTableUnreachableError, StoreUnreachableError
 from tests.proof.weaving import Weave
 from tests.unit.harness import Killed
 

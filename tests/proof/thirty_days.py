@@ -19,14 +19,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from lockstep.errors import (
+from lockstep.protocol.errors import (
     DatabaseUnreachableError,
     LockstepError,
     LockTableUnreachableError,
     StoreQuotaExceededError,
     StoreUnreachableError,
 )
-from lockstep.store_kinds.oci_budget import MAX_IN_USE, MAX_PENDING_DELETION
+from lockstep.protocol.ring import MAX_IN_USE, MAX_PENDING_DELETION
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest, rotate
 from sandbox.oci import OciSandbox, SandboxClock

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from lockstep.workers import one_after_the_other
+from lockstep.protocol.workers import one_after_the_other
 
 T = TypeVar("T")
 SWITCHES = 0.5

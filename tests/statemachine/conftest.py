@@ -8,9 +8,9 @@ from string import ascii_lowercase, digits
 import pytest
 
 from lockstep.audit.chain import Entry
-from lockstep.aws.lock_expressions import FAR_FUTURE
-from lockstep.model import Credential, Login, SecretStr, Strategy
-from lockstep.orders import Order
+from lockstep.aws.dynamodb_lock import FAR_FUTURE
+from lockstep.protocol.model import Credential, Login, SecretStr, Strategy
+from lockstep.protocol.orders import Order
 from sandbox import plans
 from sandbox.aws import AwsSandbox, Execution
 from sandbox.databases import CertificateAuthority, DatabaseServer, MariaDbServer, MySqlServer, PostgresServer

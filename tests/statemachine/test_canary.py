@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lockstep.orders import Revoke
+from lockstep.protocol.orders import Revoke
 from sandbox.databases import PostgresServer
 from tests.statemachine.conftest import Case, login_text
 

@@ -8,8 +8,8 @@ from typer.testing import CliRunner, Result
 
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.cli import app
-from lockstep.model import Login
-from lockstep.orders import accounts_of
+from lockstep.protocol.model import Login
+from lockstep.protocol.orders import accounts_of
 from sandbox.plans import LOCK_TABLE
 from tests.statemachine.conftest import Case, login_text
 from tests.statemachine.test_cli_orders import record_of

@@ -1,6 +1,6 @@
 """`lockstep history`, and what `lockstep status` tells of the last and the next run, after real runs."""
 
-from lockstep.orders import Pause
+from lockstep.protocol.orders import Pause
 from tests.statemachine.conftest import Case
 from tests.statemachine.test_cli import document, run
 

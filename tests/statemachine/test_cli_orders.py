@@ -11,8 +11,8 @@ from typer.testing import CliRunner, Result
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.cli import app
-from lockstep.model import LockRecord
-from lockstep.orders import accounts_of
+from lockstep.protocol.model import LockRecord
+from lockstep.protocol.orders import accounts_of
 from sandbox.outside import Value, lets_in
 from sandbox.plans import LOCK_TABLE
 from tests.statemachine.conftest import Case

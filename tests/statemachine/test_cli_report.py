@@ -8,7 +8,7 @@ from pathlib import Path
 from typer.testing import CliRunner, Result
 
 from lockstep.cli import app
-from lockstep.orders import Pause, Resume
+from lockstep.protocol.orders import Pause, Resume
 from sandbox.plans import AUDIT_BUCKET
 from tests.statemachine.conftest import Case
 

@@ -3,10 +3,11 @@
 import re
 import time
 
-from lockstep.cli.execution import EVENTS_AT_ONCE, Execution
-from lockstep.messages import RunInput
-from lockstep.orders import Pause
-from lockstep.system import SystemClock
+from lockstep.cli.execution import region_of
+from lockstep.operate.execution import EVENTS_AT_ONCE, Execution
+from lockstep.protocol.messages import RunInput
+from lockstep.protocol.orders import Pause
+from lockstep.runtime.system import SystemClock
 from tests.statemachine.conftest import Case
 from tests.statemachine.test_cli import DEAD, document, run
 from tests.statemachine.test_cli_orders import set_attribute
@@ -47,7 +48,7 @@ def test_a_look_reads_on_from_where_the_last_one_was(plain: Case) -> None:
     sent: list[int] = []
     looks: list[int] = []
     asked = RunInput(credential_id=plain.credential.id, trigger="cli", force=False)
-    execution = Execution(plain.world.machine_arn, asked)
+    execution = Execution(plain.world.machine_arn, region_of(plain.world.machine_arn), asked)
     execution._client.meta.events.register(
         "after-call.sfn.GetExecutionHistory", lambda parsed, **_: sent.append(len(parsed["events"]))
     )

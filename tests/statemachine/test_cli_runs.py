@@ -6,7 +6,7 @@ from pathlib import Path
 from typer.testing import CliRunner, Result
 
 from lockstep.cli import app
-from lockstep.model import Login, SecretStr
+from lockstep.protocol.model import Login, SecretStr
 from sandbox.outside import Value, lets_in
 from sandbox.plans import LOCK_TABLE
 from tests.statemachine.conftest import Case, failure_names, login_text

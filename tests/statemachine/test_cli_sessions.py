@@ -12,7 +12,7 @@ from typing import Any
 from typer.testing import CliRunner, Result
 
 from lockstep.cli import app
-from lockstep.model import ROTATOR, Login
+from lockstep.protocol.model import ROTATOR, Login
 from sandbox.plans import DBNAME
 from tests.statemachine.conftest import Case
 from tests.support.app_sessions import connect

@@ -14,7 +14,7 @@ from lockstep.client import (
     connect_pymysql,
     sqlalchemy_creator,
 )
-from lockstep.model import DatabaseServer
+from lockstep.protocol.model import DatabaseServer
 from tests.statemachine.conftest import Case
 
 MYSQL_WHO, POSTGRESQL_WHO = "SELECT CURRENT_USER()", "SELECT session_user"

@@ -6,8 +6,8 @@ import re
 import pytest
 
 from cdk import statemachine
-from lockstep import errors, timing
-from lockstep.errors import LockstepError
+from lockstep.protocol import deadlines, errors
+from lockstep.protocol.errors import LockstepError
 from sandbox.aws.definition import problems
 from tests.statemachine.definition import (
     LAMBDAS,
@@ -118,11 +118,11 @@ def test_a_run_that_does_not_get_the_lock_succeeds() -> None:
 
 
 def test_a_holder_has_stopped_before_its_lease_ends() -> None:
-    assert timing.LEASE >= timing.RUN + timing.STEP + timing.CLOCK_SKEW
+    assert deadlines.LEASE >= deadlines.RUN + deadlines.STEP + deadlines.CLOCK_SKEW
 
 
 def test_a_run_ends_before_the_trigger_after_the_next_one() -> None:
-    assert make_plan().credentials[0].schedule.interval / 2 >= timing.RUN
+    assert make_plan().credentials[0].schedule.interval / 2 >= deadlines.RUN
 
 
 # Variables

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from lockstep.model import ROTATOR, Login, SecretStr
-from lockstep.orders import Enrol, Retry
+from lockstep.protocol.model import ROTATOR, Login, SecretStr
+from lockstep.protocol.orders import Enrol, Retry
 from sandbox.aws import Execution, InvocationContext, InvocationResult, ProcessDied
 from sandbox.databases import CertificateAuthority, MariaDbServer
 from sandbox.estate import Estate

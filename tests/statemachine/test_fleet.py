@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from lockstep.published.places import PLANS, shard_name
-from lockstep.shards import run_key
+from lockstep.plan.published import PLANS, shard_name
+from lockstep.protocol.schedule import run_key
 from sandbox.estate import Estate
 from sandbox.steps import deploy_fleet_machine
 from tests.statemachine.conftest import Case

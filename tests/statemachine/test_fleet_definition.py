@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from cdk import fleetmachine
-from lockstep import errors, timing
-from lockstep.errors import LockstepError
+from lockstep.protocol import deadlines, errors
+from lockstep.protocol.errors import LockstepError
 from sandbox.aws.definition import problems
 
 AWS_ERRORS = re.compile(r"(States|StepFunctions|Sfn)\.[A-Za-z]+")
@@ -39,11 +39,11 @@ def test_every_retry_has_jitter() -> None:
 
 def test_times_leave_a_rotation_its_own() -> None:
     task = ITEM["StartRotation"]
-    assert task["TimeoutSeconds"] > timing.RUN.total_seconds()
-    latest = timing.START_LATENESS.total_seconds()
+    assert task["TimeoutSeconds"] > deadlines.RUN.total_seconds()
+    latest = deadlines.START_LATENESS.total_seconds()
     assert MACHINE["TimeoutSeconds"] > latest + task["TimeoutSeconds"]
     # Another trigger of the shortest interval does not find the one before it.
-    assert MACHINE["TimeoutSeconds"] < timing.SHORTEST_SHARED_INTERVAL.total_seconds()
+    assert MACHINE["TimeoutSeconds"] < deadlines.SHORTEST_SHARED_INTERVAL.total_seconds()
 
 
 def test_step_functions_would_accept_it() -> None:

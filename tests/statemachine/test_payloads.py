@@ -13,7 +13,8 @@ from msgspec import structs
 from functions.announce.ended import Rotated
 from functions.generate import step as generate
 from lockstep.aws.dynamodb_lock import DynamoDbLock
-from lockstep.messages import (
+from lockstep.protocol.deadlines import LEASE
+from lockstep.protocol.messages import (
     ApplyRequest,
     AuditRequest,
     CandidateRef,
@@ -37,9 +38,8 @@ from lockstep.messages import (
     Staged,
     UpdateRequest,
 )
-from lockstep.model import Claim, ClaimKind, Lease, Release
-from lockstep.strict_json import Message, MessageError, read, write
-from lockstep.timing import LEASE
+from lockstep.protocol.model import Claim, ClaimKind, Lease, Release
+from lockstep.protocol.strict_json import Message, MessageError, read, write
 from tests.statemachine.definition import MACHINE, STATES, JsonObject, evaluate, walk
 from tests.support.memory import EPOCH, MemoryWorld, make_plan
 from tests.unit.harness import another_login, edit, held, rotate

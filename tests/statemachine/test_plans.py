@@ -6,9 +6,9 @@ from contextlib import contextmanager
 
 from ruamel.yaml import YAML
 
-from lockstep import wiring
-from lockstep.orders import Activate, Enrol
-from lockstep.plan_file import load_plan
+from lockstep.plan.file import load_plan
+from lockstep.protocol.orders import Activate, Enrol
+from lockstep.runtime import wiring
 from sandbox.estate import environment
 from tests.statemachine.conftest import Case, failure_names
 

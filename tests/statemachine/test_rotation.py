@@ -4,7 +4,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
-from lockstep.orders import Enrol, Revoke
+from lockstep.protocol.orders import Enrol, Revoke
 from tests.statemachine.conftest import Case, failure_names, login_text
 
 CANARY = "hunter2-of-another-team"

@@ -2,11 +2,10 @@
 
 from collections import Counter
 
-from lockstep.cli.operator import operator
-from lockstep.serve.calls import Calls
-from lockstep.serve.conditions import Condition, condition
-from lockstep.serve.looking import MOST_CALLS, MOST_EXECUTIONS, Looker
-from lockstep.system import SystemClock
+from lockstep.operate.access import operator
+from lockstep.operate.page.fleet import Condition, condition
+from lockstep.operate.page.snapshot import MOST_CALLS, MOST_EXECUTIONS, Calls, Looker
+from lockstep.runtime.system import SystemClock
 from tests.statemachine.conftest import Case
 
 MOST_FOR_RECORDS = 4 + MOST_EXECUTIONS

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import pg8000.native  # type: ignore[import-untyped]  # it ships no types
 import pymysql
 
-from lockstep.model import Login
+from lockstep.protocol.model import Login
 
 
 class Server(Protocol):

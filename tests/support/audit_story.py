@@ -8,11 +8,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from lockstep.audit.append import Chain
+from lockstep.audit.append import Chain, Operator, record_order
 from lockstep.audit.verify import Verification, verify
-from lockstep.errors import DatabaseUnreachableError, StoreUnreachableError
-from lockstep.orders import Operator, Order, Pause, Resume, Revoke, record
-from lockstep.ports import AuditLog, Ports, Signer
+from lockstep.protocol.errors import DatabaseUnreachableError, StoreUnreachableError
+from lockstep.protocol.orders import Order, Pause, Resume, Revoke
+from lockstep.protocol.ports import AuditLog, Ports, Signer
 from oci_fn import sequence
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest
@@ -103,7 +103,7 @@ class AuditStory:
         self.count += 1
         by = Operator(who=who, now=world.clock.now, new_id=lambda: f"{self.count:06d}")
         chain = chain_of(ports)
-        record(order.name, order.details(lock), by=by, chain=chain)
+        record_order(order.name, order.details(lock), by=by, chain=chain)
         match order:
             case Pause():
                 orders(world, paused=True)

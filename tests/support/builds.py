@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
-from lockstep import formats
+from lockstep.protocol import model
 
-THIS = formats.FORMAT
-NEWER = formats.FORMAT + 1
+THIS = model.FORMAT
+NEWER = model.FORMAT + 1
 
 
 @contextmanager
 def build(written: int) -> Iterator[None]:
     """Run the block as the build whose format this is."""
-    with patch.object(formats, "FORMAT", written):
+    with patch.object(model, "FORMAT", written):
         yield

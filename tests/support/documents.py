@@ -4,7 +4,7 @@ from typing import Any
 
 import jsonschema
 
-from lockstep.cli.documents import schema
+from lockstep.operate.documents import schema
 
 
 def require_document(command: str, document: object) -> None:

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from lockstep.events.cloud_event import event_of, source_of
-from lockstep.events.happenings import (
+from lockstep.protocol.events import (
     Adopted,
     Entry,
     Failed,
@@ -15,6 +14,8 @@ from lockstep.events.happenings import (
     Promoted,
     Resumed,
     Retired,
+    event_of,
+    source_of,
 )
 
 _PROMOTED_AT = datetime(2026, 11, 27, 12, 0, 7, tzinfo=UTC)

@@ -10,22 +10,17 @@ from functools import cache
 import uvicorn
 from msgspec import structs
 
-from lockstep.cli import reading, status
-from lockstep.cli.documents import Run
-from lockstep.cli.execution import Entered
-from lockstep.cli.failures import advice_of
-from lockstep.cli.forecast import Forecast
-from lockstep.errors import StoreUnreachableError
-from lockstep.html.formatting import error_text
-from lockstep.model import AwsSigns, Claim, ClaimKind, Credential, LockRecord
-from lockstep.named import StoredNames
-from lockstep.serve import poller as polling
-from lockstep.serve.calls import Calls
-from lockstep.serve.http import Site, app_of
-from lockstep.serve.looking import Look, Seen
-from lockstep.serve.pages import Pages
-from lockstep.serve.poller import Poller
-from lockstep.serve.process import Address
+from lockstep.operate import state as reading
+from lockstep.operate.documents import Run
+from lockstep.operate.execution import Entered
+from lockstep.operate.formatting import error_text
+from lockstep.operate.page import snapshot as polling
+from lockstep.operate.page.server import Address, Pages, Site, app_of
+from lockstep.operate.page.snapshot import Calls, Look, Poller, Seen
+from lockstep.operate.state import CredentialState, Forecast
+from lockstep.protocol.errors import StoreUnreachableError, advice_of
+from lockstep.protocol.model import AwsSigns, Claim, ClaimKind, Credential, LockRecord
+from lockstep.stores.readers import StoredNames
 from tests.support.memory import make_plan
 
 NOW = datetime(2026, 11, 27, 9, 30, tzinfo=UTC)
@@ -166,14 +161,14 @@ def _running(seen: Seen) -> Seen:
     return replace(seen, state=replace(seen.state, record=held), steps=steps)
 
 
-def _state(credential: Credential, record: LockRecord, generation: int) -> status.State:
+def _state(credential: Credential, record: LockRecord, generation: int) -> CredentialState:
     value = StoredNames(
         generation=generation,
         blob_generation=generation,
         version=f"13cf509b-b00d-89f1-89bb-{generation:012d}",
     )
     run = _runs(credential, generation, NOW - timedelta(minutes=3))[0]
-    return status.State(
+    return CredentialState(
         record=record,
         credential=credential,
         has_standby=True,

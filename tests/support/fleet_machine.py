@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.wrappers import Response
 
-from lockstep.shards import run_key
-from lockstep.stack_names import CANARY, DEFAULT_STACK, LIVE, state_machine_name
+from lockstep.protocol.names import CANARY, DEFAULT_STACK, LIVE, state_machine_name
+from lockstep.protocol.schedule import run_key
 from sandbox.aws import AwsSandbox, Execution, create_state_machine
 from sandbox.aws.guard import Guard
 from sandbox.aws.interpreter import access_key

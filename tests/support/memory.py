@@ -15,23 +15,14 @@ from pathlib import Path
 
 from msgspec import structs
 
-from lockstep.audit.fingerprints import FingerprintKey, derived
-from lockstep.audit.objects import EntryObjects
-from lockstep.audit.seal import MAX_METADATA_BYTES
-from lockstep.errors import AuditLogAccessDeniedError
-from lockstep.model import (
-    Credential,
-    Engine,
-    Login,
-    PasswordPolicy,
-    SecretStr,
-    Strategy,
-)
-from lockstep.plan import Plan
-from lockstep.plan_file import parse_plan
-from lockstep.ports import Mac, ObjectVersion, Ports
-from lockstep.stores import Stores
-from lockstep.workers import SideBySide, one_after_the_other
+from lockstep.audit.entry import MAX_METADATA_BYTES
+from lockstep.plan.file import parse_plan
+from lockstep.plan.model import Plan
+from lockstep.protocol.errors import AuditLogAccessDeniedError
+from lockstep.protocol.model import Credential, Engine, Login, PasswordPolicy, SecretStr, Strategy
+from lockstep.protocol.ports import EntryObjects, FingerprintKey, Mac, ObjectVersion, Ports, derived
+from lockstep.protocol.workers import SideBySide, one_after_the_other
+from lockstep.stores.credential import Stores
 from sandbox import plans
 from tests.support.faults import Faults
 from tests.support.memory_database import Account, MemoryDatabase, MemoryStager

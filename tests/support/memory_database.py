@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
-from lockstep.errors import (
+from lockstep.protocol.errors import (
     AccountBlockedError,
     AccountExpiredError,
     AccountLockedError,
@@ -16,7 +16,7 @@ from lockstep.errors import (
     DatabaseUnreachableError,
     PasswordRefusedByPolicyError,
 )
-from lockstep.model import CredentialValue, Login, SecretStr, Strategy
+from lockstep.protocol.model import CredentialValue, Login, SecretStr, Strategy
 from tests.support.faults import Faults
 
 FORGOTTEN = "random, of generation "

@@ -4,20 +4,11 @@ from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 
-from lockstep import formats
-from lockstep.errors import FenceLostError, LostCompareAndSetError
-from lockstep.lock_rule import has_lease, is_in_time, reason_against
-from lockstep.model import (
-    Acquired,
-    AwsSigns,
-    ChainHead,
-    Claim,
-    Lease,
-    LockRecord,
-    Release,
-    Told,
-)
-from lockstep.standby import Bounds
+from lockstep.protocol import model
+from lockstep.protocol.errors import FenceLostError, LostCompareAndSetError
+from lockstep.protocol.lock_rule import has_lease, is_in_time, reason_against
+from lockstep.protocol.model import Acquired, AwsSigns, ChainHead, Claim, Lease, LockRecord, Release, Told
+from lockstep.protocol.schedule import Bounds
 from tests.support.faults import Faults
 
 
@@ -27,7 +18,7 @@ class MemoryLock:
     def __init__(self, credential_id: str) -> None:
         self.faults = Faults()
         self.record = LockRecord(credential_id=credential_id)
-        self.format = formats.FORMAT
+        self.format = model.FORMAT
 
     def read(self) -> LockRecord:
         with self.faults.around("read"):
@@ -56,7 +47,7 @@ class MemoryLock:
         record = told.get("record")
         if not (isinstance(record, LockRecord) and record.credential_id == lease.credential_id):
             return None
-        formats.require_known(self.format, credential=record.credential_id)
+        model.require_known(self.format, credential=record.credential_id)
         return record if has_lease(record, lease) else None
 
     def note_skip(self, now: datetime) -> None:
@@ -76,7 +67,7 @@ class MemoryLock:
             is_under = self._is_under(plan, activates=activates)
             if not (self._held(lease) and as_seen and is_newest and is_under):
                 raise FenceLostError(credential=lease.credential_id, generation=claim.generation)
-            self.format = formats.FORMAT
+            self.format = model.FORMAT
             self.record = replace(
                 r,
                 claim=claim,
@@ -157,7 +148,7 @@ class MemoryLock:
                 )
 
     def _readable(self) -> LockRecord:
-        formats.require_known(self.format, credential=self.record.credential_id)
+        model.require_known(self.format, credential=self.record.credential_id)
         return self.record
 
     def _is_under(self, plan: str, *, activates: bool) -> bool:

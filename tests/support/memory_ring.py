@@ -1,10 +1,10 @@
-"""A ring of plain secrets in memory, as `lockstep.oci.vault_ring` keeps one."""
+"""A ring of plain secrets in memory, as `lockstep.stores.ring` keeps one."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from lockstep.errors import LostCompareAndSetError, StoreRejectedError
-from lockstep.versioned_secret import Observed, SecretVersion, Staged
+from lockstep.protocol.errors import LostCompareAndSetError, StoreRejectedError
+from lockstep.protocol.ports import Observed, SecretVersion, Staged
 from tests.support.memory_store import MemorySecret, Versions, generation_of, version_of
 
 

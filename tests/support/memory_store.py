@@ -7,14 +7,13 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Literal
 
-from lockstep.contents import decode_app_user
-from lockstep.errors import LostCompareAndSetError, SecretNotFoundError, StoreRejectedError
-from lockstep.extras import MAX_TEXT_BYTES
-from lockstep.model import Credential, CredentialValue, Login, StoredValue, StoreVersions
-from lockstep.stores import CredentialStore
-from lockstep.version_names import VersionNames
-from lockstep.versioned_secret import Observed, SecretVersion, Staged, VersionName
-from lockstep.workers import SideBySide
+from lockstep.protocol.errors import LostCompareAndSetError, SecretNotFoundError, StoreRejectedError
+from lockstep.protocol.model import Credential, CredentialValue, Login, StoredValue, StoreVersions
+from lockstep.protocol.names import VersionNames
+from lockstep.protocol.ports import MAX_TEXT_BYTES, Observed, SecretVersion, Staged, VersionName
+from lockstep.protocol.workers import SideBySide
+from lockstep.stores.contents import decode_app_user
+from lockstep.stores.credential import CredentialStore
 from tests.support.faults import Faults
 
 SecretKind = Literal["app_user", "connection_blob"]

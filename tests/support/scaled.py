@@ -1,7 +1,7 @@
 """A plan with another number of credentials."""
 
-from lockstep.plan import Plan
-from lockstep.plan_credentials import CredentialSection, SecretsSection
+from lockstep.plan.credentials import CredentialSection, SecretsSection
+from lockstep.plan.model import Plan
 
 
 def scaled(plan: Plan, count: int) -> Plan:

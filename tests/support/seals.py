@@ -8,7 +8,7 @@ from typing import Any
 import rfc8785
 
 from lockstep.audit.chain import Sealed, seal
-from lockstep.audit.seal import ChainEnd, Stored, Witnessed
+from lockstep.audit.entry import ChainEnd, Stored, Witnessed
 from tests.support.memory import MemorySigner
 
 

@@ -3,12 +3,11 @@
 from dataclasses import replace
 
 from lockstep.audit.append import ORDER, Chain
-from lockstep.audit.findings import ACKNOWLEDGE, details_of
-from lockstep.audit.order_event import event_of_order
-from lockstep.audit.seal import Stored, stored
+from lockstep.audit.checkpoint import ACKNOWLEDGE, details_of
+from lockstep.audit.entry import Stored, event_of_order, stored
 from lockstep.audit.verify import Verification, verify
-from lockstep.model import ChainHead
-from lockstep.workers import one_after_the_other
+from lockstep.protocol.model import ChainHead
+from lockstep.protocol.workers import one_after_the_other
 from tests.support.memory import MemoryWorld
 from tests.unit.harness import (
     rotate,

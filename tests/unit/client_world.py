@@ -4,8 +4,8 @@ import threading
 from concurrent.futures import wait
 
 from lockstep.client import ClientCredential, CredentialCache, CredentialClient
-from lockstep.errors import LockstepError
-from lockstep.model import SecretStr
+from lockstep.protocol.errors import LockstepError
+from lockstep.protocol.model import SecretStr
 from tests.support.memory import FakeClock
 
 MAX_AGE_SECONDS = 300.0

@@ -4,7 +4,7 @@ import pytest
 
 from functions.apply_db import step as apply_db
 from functions.generate import step as generate
-from lockstep.messages import (
+from lockstep.protocol.messages import (
     CandidateRef,
     DatabaseResult,
     GenerateRequest,
@@ -18,8 +18,8 @@ from lockstep.messages import (
     Staged,
     UpdateResult,
 )
-from lockstep.model import Claim, Strategy
-from lockstep.strict_json import read
+from lockstep.protocol.model import Claim, Strategy
+from lockstep.protocol.strict_json import read
 from tests.support.memory import MemoryDatabase, MemoryWorld, make_plan
 from tests.unit.harness import (
     INTERVAL_SECONDS,

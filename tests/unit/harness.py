@@ -10,8 +10,9 @@ from functions.apply_db import step as apply_db
 from functions.generate import step as generate
 from functions.update_secrets import step as update_secrets
 from lockstep.audit.chain import Entry, parse
-from lockstep.audit.seal import NO_PREVIOUS
-from lockstep.messages import (
+from lockstep.audit.entry import NO_PREVIOUS
+from lockstep.protocol.deadlines import LEASE, RUN
+from lockstep.protocol.messages import (
     ApplyRequest,
     ApplyResult,
     GenerateRequest,
@@ -20,9 +21,8 @@ from lockstep.messages import (
     UpdateRequest,
     UpdateResult,
 )
-from lockstep.model import ClaimKind, LockRecord, Login, SecretStr
-from lockstep.strict_json import read
-from lockstep.timing import LEASE, RUN
+from lockstep.protocol.model import ClaimKind, LockRecord, Login, SecretStr
+from lockstep.protocol.strict_json import read
 from oci_fn import sequence
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest, RunResult

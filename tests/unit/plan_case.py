@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from lockstep.model import Engine, Strategy
-from lockstep.plan import Plan
-from lockstep.plan_file import PlanProblemsError, parse_plan
+from lockstep.plan.file import PlanProblemsError, parse_plan
+from lockstep.plan.model import Plan
+from lockstep.protocol.model import Engine, Strategy
 from sandbox import plans
 
 VALID = plans.plan_document(

@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Literal
 
 from lockstep.client import decode
-from lockstep.errors import LockstepError
-from lockstep.model import CredentialValue, Login, SecretStr
-from lockstep.oci.ring_reader import RingReader
-from lockstep.plan import Plan
-from lockstep.ports import Ports
-from lockstep.store_kinds import oci_names
-from lockstep.stores import CredentialStore, Stores
+from lockstep.plan.model import Plan
+from lockstep.protocol import names
+from lockstep.protocol.errors import LockstepError
+from lockstep.protocol.model import CredentialValue, Login, SecretStr
+from lockstep.protocol.ports import Ports
+from lockstep.stores.credential import CredentialStore, Stores
+from lockstep.stores.ring import RingReader
 from oci_fn import sequence
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest, RunResult
@@ -60,7 +60,7 @@ def create_slots(world: VaultRingHarness, slots: int) -> None:
     """Create what is missing of so many slots, with placeholders, as Terraform does."""
     for kind, name in world.names.items():
         for i in range(len(world.ids[kind]), slots):
-            created = world.console.create_secret(oci_names.slot_name(name, i), PLACEHOLDER_TEXT)
+            created = world.console.create_secret(names.slot_name(name, i), PLACEHOLDER_TEXT)
             world.ids[kind].append(created)
 
 

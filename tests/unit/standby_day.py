@@ -1,6 +1,7 @@
 """A simulated day of one credential: triggers of both clouds, lock, schedule, and an AWS that fails as told.
 
-It has the shipped rules (`lockstep.standby`, `lockstep.wall_clock`, `lockstep.timing`) or, to compare, earlier ones.
+It has the shipped rules (`lockstep.protocol.schedule`, `lockstep.protocol.schedule`, `lockstep.protocol.deadlines`)
+or, to compare, earlier ones.
 Runs are reduced to when they acquire, promote and release. Times are seconds from midnight UTC; a runner reads them on
 its own clock.
 """
@@ -15,10 +16,9 @@ from itertools import pairwise
 
 from msgspec import structs
 
-from lockstep.model import AwsSigns, Schedule
-from lockstep.standby import Bounds, bounds, turn_after, yields
-from lockstep.timing import LAST_START, LEASE, RUN, TOLERANCE, TRIGGER_LATENESS
-from lockstep.wall_clock import last_trigger, period
+from lockstep.protocol.deadlines import LAST_START, LEASE, RUN, TOLERANCE, TRIGGER_LATENESS
+from lockstep.protocol.model import AwsSigns, Schedule
+from lockstep.protocol.schedule import Bounds, bounds, last_trigger, period, turn_after, yields
 
 DAY = 86400
 MIDNIGHT = datetime(2026, 11, 25, tzinfo=UTC)

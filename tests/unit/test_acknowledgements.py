@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from lockstep.audit.findings import ACKNOWLEDGE, Problem, details_of
-from lockstep.audit.order_event import event_of_order
+from lockstep.audit.checkpoint import ACKNOWLEDGE, Problem, details_of
+from lockstep.audit.entry import event_of_order
 from lockstep.audit.verify import Verdict
-from lockstep.errors import AuditLogUnreachableError
+from lockstep.protocol.errors import AuditLogUnreachableError
 from tests.support.memory import MemorySigner, MemoryWorld
 from tests.support.seals import sealed
 from tests.unit.audit_case import acknowledge, at, begun, head, heads, problems, verified

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from lockstep.adoption import Found, State, Wanted, judge, wanted
-from lockstep.model import Engine
-from lockstep.plan import Plan
-from lockstep.plan_file import parse_plan
-from lockstep.tags import SECRET_TAG, STACK_TAG, SecretKind
+from lockstep.operate.secrets import Found, State, Wanted, judge, wanted
+from lockstep.plan.file import parse_plan
+from lockstep.plan.model import Plan
+from lockstep.protocol.model import Engine
+from lockstep.protocol.names import SECRET_TAG, STACK_TAG, SecretKind
 from sandbox import plans
 
 ARN = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:dba/else-AbCdEf"

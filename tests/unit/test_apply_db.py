@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from msgspec import structs
 
-from lockstep.errors import (
+from lockstep.protocol.errors import (
     AccountLockedError,
     AdminCredentialRejectedError,
     AdvisoryLockBusyError,
@@ -21,14 +21,8 @@ from lockstep.errors import (
     PreviousCredentialAcceptedError,
     StagedValueConflictError,
 )
-from lockstep.messages import (
-    ApplyResult,
-    DatabaseOutcome,
-    DatabaseResult,
-    Dead,
-    Death,
-)
-from lockstep.model import ClaimKind, Strategy
+from lockstep.protocol.messages import ApplyResult, DatabaseOutcome, DatabaseResult, Dead, Death
+from lockstep.protocol.model import ClaimKind, Strategy
 from tests.support.memory import MemoryWorld, make_plan
 from tests.unit.flights import Flight, asked_to_probe, both_strategies, probed, run_generate, steady
 from tests.unit.harness import (

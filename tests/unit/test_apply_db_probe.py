@@ -6,16 +6,8 @@ import pytest
 from msgspec import structs
 
 from functions.apply_db import step as apply_db
-from lockstep.errors import (
-    DatabaseUnreachableError,
-    FenceLostError,
-    InvalidRequestError,
-)
-from lockstep.messages import (
-    CandidateRef,
-    ProbeRequest,
-    ProbeResult,
-)
+from lockstep.protocol.errors import DatabaseUnreachableError, FenceLostError, InvalidRequestError
+from lockstep.protocol.messages import CandidateRef, ProbeRequest, ProbeResult
 from tests.support.memory import MemoryWorld
 from tests.unit.flights import asked_to_probe, probed, steady
 from tests.unit.harness import (

@@ -6,7 +6,8 @@ from threading import Barrier
 import pytest
 
 from functions.apply_db import step as apply_db
-from lockstep.errors import (
+from lockstep.protocol.deadlines import LEASE
+from lockstep.protocol.errors import (
     CurrentCredentialRejectedError,
     DatabaseUnreachableError,
     FenceLostError,
@@ -15,11 +16,10 @@ from lockstep.errors import (
     PendingCredentialRejectedError,
     StoreUnreachableError,
 )
-from lockstep.messages import ApplyRequest, ApplyResult, Dead, Death, Hint
-from lockstep.model import Strategy
-from lockstep.ports import Ports
-from lockstep.timing import LEASE
-from lockstep.workers import Workers
+from lockstep.protocol.messages import ApplyRequest, ApplyResult, Dead, Death, Hint
+from lockstep.protocol.model import Strategy
+from lockstep.protocol.ports import Ports
+from lockstep.protocol.workers import Workers
 from tests.support.memory import MemoryDatabase
 from tests.unit.flights import Flight, both_strategies
 from tests.unit.harness import at_every_boundary, known_logins, orders, undisturbed

@@ -37,11 +37,10 @@ CORE = [
 ADAPTERS = {
     "lockstep.aws",
     "lockstep.oci",
-    "lockstep.databases",
-    "lockstep.cloud_clients",
-    "lockstep.clouds",
-    "lockstep.wiring",
-    "lockstep.system",
+    "lockstep.runtime.databases",
+    "lockstep.runtime.clouds",
+    "lockstep.runtime.wiring",
+    "lockstep.runtime.system",
 }
 DRIVERS = {"boto3", "botocore", "oci", "pymysql", "pg8000", "fdk"}
 
@@ -92,9 +91,12 @@ def test_shipped_code_imports_neither_the_sandbox_nor_the_tests(path: Path) -> N
 @pytest.mark.parametrize("path", STEPS, ids=_name)
 def test_a_step_does_io_through_ports_only(path: Path) -> None:
     assert not _imported(
-        path, DRIVERS | {"lockstep.aws", "lockstep.oci", "lockstep.databases", "lockstep.wiring"}
+        path,
+        DRIVERS | {"lockstep.aws", "lockstep.oci", "lockstep.runtime.databases", "lockstep.runtime.wiring"},
     )
-    assert not _imported(path, {"lockstep.system", "os", "time", "socket", "logging", "threading", "random"})
+    assert not _imported(
+        path, {"lockstep.runtime.system", "os", "time", "socket", "logging", "threading", "random"}
+    )
 
 
 @pytest.mark.parametrize("path", STEPS, ids=_name)
@@ -108,9 +110,9 @@ def test_the_rules_import_no_adapter_and_do_no_io(path: Path) -> None:
     own_adapters = {
         "lockstep.aws",
         "lockstep.oci",
-        "lockstep.databases",
-        "lockstep.wiring",
-        "lockstep.system",
+        "lockstep.runtime.databases",
+        "lockstep.runtime.wiring",
+        "lockstep.runtime.system",
     }
     assert not _imported(
         path, DRIVERS | own_adapters | {"os", "io", "time", "socket", "subprocess", "logging"}
@@ -141,9 +143,9 @@ def test_the_core_reaches_no_adapter_and_no_driver_by_any_chain_of_imports(path:
 
 
 def test_a_chain_of_imports_is_followed() -> None:
-    assert {"lockstep.plan_fields", "lockstep.durations"} <= _reached("lockstep.plan")
-    assert "lockstep.oci.ring" in _reached("lockstep.oci.vault_ring")
-    assert "lockstep.engines" in _reached("lockstep.databases.sql_text")  # Imported by its package only.
+    assert {"lockstep.plan.fields", "lockstep.protocol.schedule"} <= _reached("lockstep.plan.model")
+    assert "lockstep.protocol.ring" in _reached("lockstep.stores.ring")
+    assert "lockstep.protocol.engines" in _reached("lockstep.databases.base")  # Imported by its package only.
     assert ROOT / "lockstep" / "timing.py" in CORE
 
 
@@ -158,7 +160,7 @@ def test_a_chain_of_imports_is_followed() -> None:
                 *("cdk/account.py", "cdk/bundle_check.py", "cdk/deploy.py", "cdk/rollback.py"),
             ),
         ),
-        ({"oci"}, ("lockstep/oci/", "lockstep/identity.py", "cdk/bundle_check.py")),
+        ({"oci"}, ("lockstep/oci/", "lockstep/runtime/identity.py", "cdk/bundle_check.py")),
         # The client runs in applications, which bring their own driver.
         ({"pymysql", "pg8000"}, ("lockstep/databases/", "lockstep/client/")),
         ({"fdk"}, ("oci_fn/",)),
@@ -177,10 +179,12 @@ def test_only_the_workers_and_the_scope_start_threads() -> None:
     apart = ("agent", "client", "serve")
     code = [p for p in _python("lockstep", "functions", "oci_fn") if p.parent.name not in apart]
     users = {_name(p) for p in code if _imported(p, starting)}
-    assert users == {"lockstep/workers.py"}
+    assert users == {"lockstep/protocol/workers.py"}
     # Where the module is imported as a whole, the name tells.
     texts = {p: p.read_text(encoding="utf-8") for p in code}
-    assert {_name(p) for p, text in texts.items() if "threading.Thread(" in text} == {"lockstep/scope.py"}
+    assert {_name(p) for p, text in texts.items() if "threading.Thread(" in text} == {
+        "lockstep/protocol/deadlines.py"
+    }
 
 
 def test_importing_the_client_loads_no_driver_and_no_sdk() -> None:
@@ -196,7 +200,7 @@ def test_importing_the_client_loads_no_driver_and_no_sdk() -> None:
 @pytest.mark.parametrize("name", ["cache", "credential", "threads", "aio", "clock", "tracebacks"])
 def test_the_cache_of_the_client_knows_no_driver_and_no_store(name: str) -> None:
     """So that whatever hands values on can use it."""
-    own = {"lockstep.aws", "lockstep.oci", "lockstep.databases"}
+    own = {"lockstep.aws", "lockstep.oci", "lockstep.runtime.databases"}
     own |= {
         f"lockstep.client.{name}" for name in ("drivers", "drivers_async", "pools", "pools_async", "sources")
     }
@@ -245,12 +249,12 @@ def _forbidden(path: Path) -> Iterator[str]:
 
 
 def test_time_ids_and_randomness_come_from_one_file() -> None:
-    found = [f for p in _python(*SHIPPED) if _name(p) != "lockstep/system.py" for f in _forbidden(p)]
+    found = [f for p in _python(*SHIPPED) if _name(p) != "lockstep/runtime/system.py" for f in _forbidden(p)]
     assert found == []
 
 
 def test_the_search_finds_them_in_that_file() -> None:
-    found = {f.split(": ")[1] for f in _forbidden(ROOT / "lockstep/system.py")}
+    found = {f.split(": ")[1] for f in _forbidden(ROOT / "lockstep/runtime/system.py")}
     assert {"time.sleep", "datetime.now", "secrets", "secrets.choice"} <= found
 
 

@@ -10,14 +10,14 @@ from msgspec import structs
 
 from functions.audit import step as audit
 from lockstep.audit.append import MAX_TRIES, ORDER, Chain
-from lockstep.audit.seal import NO_PREVIOUS, stored
-from lockstep.errors import (
+from lockstep.audit.entry import NO_PREVIOUS, stored
+from lockstep.protocol.errors import (
     AuditLogUnreachableError,
     FenceLostError,
     LostCompareAndSetError,
     PlanNotActiveError,
 )
-from lockstep.messages import (
+from lockstep.protocol.messages import (
     AuditRequest,
     Dead,
     Death,
@@ -27,8 +27,8 @@ from lockstep.messages import (
     RotatedRun,
     Rotation,
 )
-from lockstep.model import ChainHead
-from lockstep.strict_json import MessageError, read, write
+from lockstep.protocol.model import ChainHead
+from lockstep.protocol.strict_json import MessageError, read, write
 from tests.support.memory import MemoryWorld
 from tests.support.seals import sealed
 from tests.unit.harness import (

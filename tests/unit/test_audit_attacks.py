@@ -5,14 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from lockstep.audit.end import FARTHEST
+from lockstep.audit.chain import FARTHEST
 from lockstep.audit.verify import Verdict
-from lockstep.errors import (
-    AuditLogAccessDeniedError,
-    AuditLogUnreachableError,
-    LockstepError,
-)
-from lockstep.model import ChainHead
+from lockstep.protocol.errors import AuditLogAccessDeniedError, AuditLogUnreachableError, LockstepError
+from lockstep.protocol.model import ChainHead
 from tests.support.memory import MemorySigner
 from tests.unit.audit_case import acknowledge, at, begun, head, heads, problems, verified
 from tests.unit.harness import (

@@ -8,10 +8,11 @@ import pytest
 from msgspec import structs
 
 from functions.audit import step as audit
-from lockstep.audit import append, end, witness
-from lockstep.errors import FenceLostError, LockstepError
-from lockstep.messages import FailedRun, Rotation, SkippedRun
-from lockstep.timing import CLOCK_SKEW, LEASE
+from lockstep.audit import append, chain
+from lockstep.audit import append as witness
+from lockstep.protocol.deadlines import CLOCK_SKEW, LEASE
+from lockstep.protocol.errors import FenceLostError, LockstepError
+from lockstep.protocol.messages import FailedRun, Rotation, SkippedRun
 from tests.proof.tampering_plants import Plant
 from tests.support.memory import MemoryWorld
 from tests.support.trips import Trips
@@ -258,7 +259,7 @@ class Omission:
 OMISSIONS = (
     Omission(
         name="the object that was looked at ahead counts, whatever the record names",
-        module=end,
+        module=chain,
         old="if seen and (seen.number, seen.hash) == (head.seq, head.hash):",
         new="if seen:",
         found_by=test_an_order_since_the_run_began_is_continued,

@@ -5,13 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from lockstep.audit.end import MAX_FOREIGN
-from lockstep.audit.seal import NO_PREVIOUS, stored
+from lockstep.audit.chain import MAX_FOREIGN
+from lockstep.audit.entry import NO_PREVIOUS, stored
 from lockstep.audit.verify import Verdict
-from lockstep.errors import (
-    AuditConflictError,
-)
-from lockstep.model import ChainHead
+from lockstep.protocol.errors import AuditConflictError
+from lockstep.protocol.model import ChainHead
 from tests.support.builds import NEWER, build
 from tests.support.memory import MemorySigner, MemoryWorld
 from tests.support.seals import sealed

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from lockstep.audit.report.build import build, evidence
-from lockstep.audit.report.data import CredentialReport, Report, worst
-from lockstep.audit.report.page import figures, page, sections
-from lockstep.audit.report.tables import as_json
 from lockstep.audit.verify import Verdict
-from lockstep.errors import AuditLogUnreachableError, PasswordRefusedByPolicyError
-from lockstep.html.formatting import NONE
+from lockstep.operate.formatting import NONE
+from lockstep.operate.report.build import build, evidence
+from lockstep.operate.report.data import CredentialReport, Report, worst
+from lockstep.operate.report.page import figures, page, sections
+from lockstep.operate.report.tables import as_json
+from lockstep.protocol.errors import AuditLogUnreachableError, PasswordRefusedByPolicyError
 from tests.support.audit_story import ANNA, AuditStory, chain_of, whole_story
 from tests.support.seals import resigned
 from tests.unit.harness import edit, entries, login_of

@@ -20,12 +20,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lockstep.audit.report.build import build
-from lockstep.audit.report.data import Check, CredentialEvidence, Report, StreamEvidence
-from lockstep.audit.report.events import LONGEST, sanitize
-from lockstep.audit.report.page import page
-from lockstep.audit.report.tables import COLUMNS, as_csv, as_json, schema
 from lockstep.audit.verify import Verdict
+from lockstep.operate.report.build import build
+from lockstep.operate.report.data import Check, CredentialEvidence, Report, StreamEvidence
+from lockstep.operate.report.events import LONGEST, sanitize
+from lockstep.operate.report.page import page
+from lockstep.operate.report.tables import COLUMNS, as_csv, as_json, schema
 from tests.support.memory import EPOCH, make_plan
 from tests.unit.test_audit_report import report_of, told
 
@@ -51,7 +51,7 @@ def milliseconds(days: float) -> int:
 
 
 def event(at: int, generation: int, **details: object) -> dict[str, Any]:
-    """The event of a success, as `lockstep.audit.event` makes it."""
+    """The event of a success, as `lockstep.audit.entry` makes it."""
     return {
         "activity_id": 3,
         "activity_name": "Password Change",

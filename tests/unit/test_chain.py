@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lockstep.audit.chain import Entry, Sealed, parse, seal
-from lockstep.audit.objects import MAX_ENTRY_BYTES
-from lockstep.audit.seal import MAX_METADATA_BYTES, ChainEnd, Differs, Stored, Witnessed, stored
-from lockstep.errors import AuditVerificationError
+from lockstep.audit.entry import MAX_METADATA_BYTES, ChainEnd, Differs, Stored, Witnessed, stored
+from lockstep.protocol.errors import AuditVerificationError
+from lockstep.protocol.ports import MAX_ENTRY_BYTES
 from tests.support import seals
 from tests.support.memory import MemorySigner
 

@@ -4,14 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from lockstep.audit import end
-from lockstep.audit.append import MAX_LOOK_BACK, ORDER
-from lockstep.audit.order_event import event_of_order
+from lockstep.audit import chain as end
+from lockstep.audit.append import LOOK_SECONDS, MAX_LOOK_BACK, ORDER
+from lockstep.audit.entry import event_of_order
 from lockstep.audit.verify import Verdict
-from lockstep.audit.witness import LOOK_SECONDS
-from lockstep.errors import AuditLogAccessDeniedError, AuditLogUnreachableError
-from lockstep.model import ChainHead
-from lockstep.ports import Mac
+from lockstep.protocol.errors import AuditLogAccessDeniedError, AuditLogUnreachableError
+from lockstep.protocol.model import ChainHead
+from lockstep.protocol.ports import Mac
 from tests.support.memory import MemorySigner, MemoryWorld
 from tests.support.seals import sealed
 from tests.unit.audit_case import EVENT, at, begun, chain_of, head, heads, verified

@@ -8,8 +8,8 @@ import pytest
 
 from lockstep.audit.checkpoint import Base, bases, opened, sealed
 from lockstep.audit.verify import Verdict, Verification, verify
-from lockstep.errors import AuditVerificationError
-from lockstep.workers import one_after_the_other
+from lockstep.protocol.errors import AuditVerificationError
+from lockstep.protocol.workers import one_after_the_other
 from tests.support.memory import MemorySigner, MemoryWorld
 from tests.unit.audit_case import acknowledge, begun, head, heads, verified
 from tests.unit.harness import orders, quiet, rotate_again

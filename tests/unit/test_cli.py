@@ -13,13 +13,12 @@ from msgspec import structs
 from typer.testing import CliRunner, Result
 
 from lockstep.cli import app
-from lockstep.cli.forecast import forecast, in_step
-from lockstep.cli.operator import named_stores, operator, streams
 from lockstep.cli.output import say
-from lockstep.cli.reading import possible
-from lockstep.model import Claim, ClaimKind, Engine, LockRecord, Login, SecretStr, StoredValue
-from lockstep.named import StoredNames
-from lockstep.plan_file import load_plan
+from lockstep.operate.access import named_stores, operator, streams
+from lockstep.operate.state import forecast, in_step, possible
+from lockstep.plan.file import load_plan
+from lockstep.protocol.model import Claim, ClaimKind, Engine, LockRecord, Login, SecretStr, StoredValue
+from lockstep.stores.readers import StoredNames
 from sandbox import plans
 from tests.support.cli_paths import paths
 from tests.support.memory import make_plan

@@ -67,7 +67,7 @@ def test_what_a_rotation_would_start_is_a_document() -> None:
 @pytest.mark.usefixtures("unreachable")
 @pytest.mark.parametrize(("given", "name"), [("n\n", "NotConfirmed"), ("", "Aborted")])
 def test_who_does_not_agree_gets_a_document(given: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lockstep.cli.consent.require_stdin", lambda _what, _otherwise: None)
+    monkeypatch.setattr("lockstep.cli.orders.require_stdin", lambda _what, _otherwise: None)
     shown = run("rotate", "--revoke-previous", "--state-machine-arn", ARN, "--json", given=given)
     assert (shown.exit_code, error_of(shown)["name"]) == (1, name)
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from lockstep.cli.logins import LoginState, State, login_states, promoted_at
-from lockstep.model import Claim, ClaimKind, Credential, LockRecord, Strategy
+from lockstep.operate.state import LoginState, State, login_states, promoted_at
+from lockstep.protocol.model import Claim, ClaimKind, Credential, LockRecord, Strategy
 from tests.support.memory import make_plan
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)

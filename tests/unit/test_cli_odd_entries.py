@@ -11,11 +11,11 @@ import rfc8785
 from typer.testing import CliRunner, Result
 
 from lockstep.cli import app
-from lockstep.cli.giving import Desk
-from lockstep.errors import AuditLogUnreachableError
-from lockstep.model import Credential
-from lockstep.plan_file import load_plan
-from lockstep.ports import AuditLog, Clock, Lock, Signer
+from lockstep.cli.orders import Desk
+from lockstep.plan.file import load_plan
+from lockstep.protocol.errors import AuditLogUnreachableError
+from lockstep.protocol.model import Credential
+from lockstep.protocol.ports import AuditLog, Clock, Lock, Signer
 from sandbox import plans
 from tests.support.builds import NEWER, build
 from tests.support.memory import MemorySigner, MemoryWorld
@@ -56,7 +56,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MemoryWorld:
     desk = Desk(plan=load_plan(file), clouds=_Clouds(made), stream="aws")  # type: ignore[arg-type]  # part of it
     for command in ("audit", "history"):
         monkeypatch.setattr(f"lockstep.cli.{command}.operator", lambda _plan: _Clouds(made))
-    monkeypatch.setattr("lockstep.cli.activate.desk", lambda _plan, _stream: desk)
+    monkeypatch.setattr("lockstep.cli.plan.desk", lambda _plan, _stream: desk)
     return made
 
 

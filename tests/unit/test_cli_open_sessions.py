@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from lockstep.cli.logins import LoginState, State
-from lockstep.cli.open_sessions import MOST_CLIENTS, Answer, OpenSessions, document, lines
-from lockstep.errors import AdminCredentialRejectedError, DatabaseUnreachableError
-from lockstep.model import LockRecord
-from lockstep.sessions import NotCountable, OpenSession, SessionList
+from lockstep.databases.sessions import NotCountable, OpenSession, SessionList
+from lockstep.operate.sessions import MOST_CLIENTS, Answer, OpenSessions, document, lines
+from lockstep.operate.state import LoginState, State
+from lockstep.protocol.errors import AdminCredentialRejectedError, DatabaseUnreachableError
+from lockstep.protocol.model import LockRecord
 from tests.support.memory import make_plan
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -13,8 +13,8 @@ from lockstep.client import (
     CredentialClient,
     decode,
 )
-from lockstep.client.clock import ComparedClocks, suspend_aware_clock
-from lockstep.errors import (
+from lockstep.client.cache import ComparedClocks, suspend_aware_clock
+from lockstep.protocol.errors import (
     LockstepError,
     NotBootstrappedError,
     SecretMalformedError,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lockstep.client import AsyncCredentialClient, ClientCredential
-from lockstep.errors import StoreUnreachableError
+from lockstep.protocol.errors import StoreUnreachableError
 from tests.support.memory import FakeClock
 from tests.unit.client_world import (
     MAX_AGE_SECONDS,

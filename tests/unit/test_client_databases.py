@@ -6,9 +6,9 @@ import pytest
 
 from lockstep.client import ClientCredential
 from lockstep.client.drivers import MYSQL, POSTGRESQL, address
-from lockstep.contents import decode_databases, encode_connection_blob
-from lockstep.errors import SecretMalformedError
-from lockstep.model import SecretStr
+from lockstep.protocol.errors import SecretMalformedError
+from lockstep.protocol.model import SecretStr
+from lockstep.stores.contents import decode_databases, encode_connection_blob
 from tests.support.memory import make_plan
 
 ORDERS = {"engine": "mariadb", "host": "orders.example", "port": 3306, "dbname": "orders"}

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from lockstep.client.sources import PerProcess
-from lockstep.errors import StoreUnreachableError
+from lockstep.protocol.errors import StoreUnreachableError
 from tests.support.memory import FakeClock
 from tests.unit.client_world import MAX_AGE_SECONDS, SECONDS, Store, client_of
 

@@ -12,10 +12,8 @@ from lockstep.client import (
     CredentialClient,
     sqlalchemy_creator,
 )
-from lockstep.engines import is_mysql_refusal, is_postgresql_refusal
-from lockstep.errors import (
-    StoreUnreachableError,
-)
+from lockstep.protocol.engines import is_mysql_refusal, is_postgresql_refusal
+from lockstep.protocol.errors import StoreUnreachableError
 from tests.support.memory import FakeClock
 from tests.unit.client_world import (
     MAX_AGE_SECONDS,

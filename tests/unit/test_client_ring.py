@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from lockstep.client import ClientCredential, CredentialClient, Source, oci_ring_source
-from lockstep.errors import (
+from lockstep.protocol.errors import (
     NotBootstrappedError,
     SecretNotFoundError,
     StoreAccessDeniedError,
     StoreUnreachableError,
 )
-from lockstep.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
+from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from sandbox.oci import write_config_file
 from tests.contract.oci_fixtures import CREDENTIAL, VaultRingHarness
 from tests.support.client_page import adapted, examples

@@ -17,9 +17,9 @@ from lockstep.client import (
     decode,
     oci_ring_source,
 )
-from lockstep.client.tracebacks import without_locals
-from lockstep.errors import LockstepError, StoreUnreachableError
-from lockstep.model import SecretStr
+from lockstep.client.cache import without_locals
+from lockstep.protocol.errors import LockstepError, StoreUnreachableError
+from lockstep.protocol.model import SecretStr
 from tests.unit.client_world import RefusedError, is_refusal
 
 NEEDLE = "needle-in-a-haystack"

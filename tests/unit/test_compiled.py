@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from lockstep.compiled import hosted_plan
-from lockstep.errors import InvalidPlanError
-from lockstep.plan_file import load_plan
+from lockstep.plan.compiled import hosted_plan
+from lockstep.plan.file import load_plan
+from lockstep.protocol.errors import InvalidPlanError
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAN = ROOT / "lockstep.yaml"
@@ -25,7 +25,7 @@ def test_a_file_that_is_not_valid_is_refused(tmp_path: Path) -> None:
 
 def test_without_a_parser_a_file_is_no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a bundle, whose functions read a published plan."""
-    monkeypatch.setitem(sys.modules, "lockstep.plan_file", None)
+    monkeypatch.setitem(sys.modules, "lockstep.plan.file", None)
     with pytest.raises(InvalidPlanError):
         hosted_plan(PLAN)
 

@@ -9,11 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from lockstep.aws.clients import AwsKeys, aws_client
-from lockstep.model import SecretStr
 from lockstep.oci.clients import OciClients, OciIdentity
-from lockstep.timeouts import CloudTimeouts
-from lockstep.timing import CALLS_AT_ONCE, CONNECTIONS
-from lockstep.workers import Workers
+from lockstep.protocol.deadlines import CONNECTIONS, CloudTimeouts
+from lockstep.protocol.model import SecretStr
+from lockstep.protocol.workers import CALLS_AT_ONCE, Workers
 from sandbox.oci.server import OciSandbox
 
 SECONDS = 60.0

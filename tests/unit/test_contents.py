@@ -7,8 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lockstep.contents import (
+from lockstep.protocol.errors import NewerFormatError, SecretMalformedError
+from lockstep.protocol.model import CredentialValue, Login, SecretStr, Strategy
+from lockstep.protocol.ports import MAX_TEXT_BYTES
+from lockstep.stores.contents import (
     CLAIM,
+    NO_EXTRAS,
+    Extras,
     decode_app_user,
     decode_blob_generation,
     decode_claim_id,
@@ -16,12 +21,11 @@ from lockstep.contents import (
     decode_databases,
     encode_app_user,
     encode_connection_blob,
+    extras_in,
+    object_in,
     require_known_format,
     with_numbers,
 )
-from lockstep.errors import NewerFormatError, SecretMalformedError
-from lockstep.extras import MAX_TEXT_BYTES, NO_EXTRAS, Extras, extras_in, object_in
-from lockstep.model import CredentialValue, Login, SecretStr, Strategy
 from tests.support.memory import make_plan
 
 CREDENTIAL = make_plan().credentials[0]

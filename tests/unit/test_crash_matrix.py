@@ -11,9 +11,9 @@ from functools import cache
 
 import pytest
 
-from lockstep.errors import LockstepError
-from lockstep.model import Login, SecretStr, Strategy
-from lockstep.plan import Plan
+from lockstep.plan.model import Plan
+from lockstep.protocol.errors import LockstepError
+from lockstep.protocol.model import Login, SecretStr, Strategy
 from tests.support.memory import MemoryWorld, make_plan
 from tests.unit.harness import (
     INTERVAL_SECONDS,

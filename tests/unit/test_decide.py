@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lockstep import decide
-from lockstep.decide import Adopt, Begin, Decision, Heal
-from lockstep.errors import EnrolmentNeededError
-from lockstep.model import (
+from lockstep.protocol import decide
+from lockstep.protocol.decide import Adopt, Begin, Decision, Heal
+from lockstep.protocol.errors import EnrolmentNeededError
+from lockstep.protocol.model import (
     Claim,
     ClaimKind,
     Lease,

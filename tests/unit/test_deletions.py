@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from lockstep.audit.deletions import Finding, Trace, findings
-from lockstep.ports import ObjectVersion
+from lockstep.audit.verify import Finding, Trace, findings
+from lockstep.protocol.ports import ObjectVersion
 from tests.support.memory import EPOCH
 
 PREFIX = "aws/multi-cloud.app_user/"

@@ -12,21 +12,20 @@ import pytest
 from fdk import context  # type: ignore[import-untyped]  # fdk ships no types
 from msgspec import structs
 
-from lockstep.compiled import CompiledPlan
-from lockstep.errors import (
+from lockstep.plan.compiled import CompiledPlan
+from lockstep.plan.published import Index, IndexedCredential, index_of
+from lockstep.protocol.deadlines import BATCH
+from lockstep.protocol.errors import (
     InvalidRequestError,
     LockTableUnreachableError,
     NotHandedOnError,
     PlanUnreachableError,
     StoreAccessDeniedError,
 )
-from lockstep.model import AwsSigns, LockRecord
-from lockstep.picking import must_witness, pick
-from lockstep.ports import Ports
-from lockstep.published.documents import Index, IndexedCredential, index_of
-from lockstep.standby import bounds
-from lockstep.timing import BATCH
-from lockstep.watch import Table
+from lockstep.protocol.lock_rule import must_witness, pick
+from lockstep.protocol.model import AwsSigns, LockRecord
+from lockstep.protocol.ports import Ports, Table
+from lockstep.protocol.schedule import bounds
 from oci_fn import func
 from oci_fn.dispatching import MOST_BATCHES, hand_on, shares
 from tests.support.memory import EPOCH, FakeClock, MemoryWorld, make_plan

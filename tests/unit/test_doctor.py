@@ -13,21 +13,20 @@ from typer.testing import CliRunner
 
 from lockstep.aws.reads import AwsReads
 from lockstep.cli import app, doctor
-from lockstep.cli.operator import operator
-from lockstep.doctor import commands, in_cloud
-from lockstep.doctor.catalogue import CATALOGUE
-from lockstep.doctor.checks import Check, UnknownCheckError, chosen, examine
-from lockstep.doctor.context import Context
-from lockstep.doctor.findings import Answer, Finding, Outcome, failed, not_asked, passed, verdict, warning
-from lockstep.doctor.probes.reply import Reply
-from lockstep.doctor.probes.servers import ADMIN, Databases, Found
-from lockstep.environment import AwsSessionExpiredError
-from lockstep.errors import AdminCredentialRejectedError, StoreBusyError
-from lockstep.model import AdminIam, AdminSecret, Login, SecretStr
 from lockstep.oci.clients import OciClients
 from lockstep.oci.reads import OciReads
-from lockstep.strict_json import write
-from lockstep.workers import at_the_same_time
+from lockstep.operate import formatting
+from lockstep.operate.access import operator
+from lockstep.operate.doctor import in_cloud
+from lockstep.operate.doctor.catalogue import CATALOGUE
+from lockstep.operate.doctor.checks import Check, Context, UnknownCheckError, chosen, examine
+from lockstep.operate.doctor.inside import Reply
+from lockstep.operate.doctor.servers import ADMIN, Databases, Found
+from lockstep.protocol.errors import AdminCredentialRejectedError, AwsSessionExpiredError, StoreBusyError
+from lockstep.protocol.findings import Answer, Finding, Outcome, failed, not_asked, passed, verdict, warning
+from lockstep.protocol.model import AdminIam, AdminSecret, Login, SecretStr
+from lockstep.protocol.strict_json import write
+from lockstep.protocol.workers import at_the_same_time
 from tests.support.documents import require_document
 from tests.support.memory import make_plan
 
@@ -284,7 +283,7 @@ def test_a_build_that_is_too_old_to_be_asked_is_told_as_such() -> None:
     payload = b'{"error": "InvalidRequestError", "message": "The input of this run is not valid."}'
     (found,), _ = in_cloud._read(context, "oci/rotate", "lockstep/rotate", payload, NOON)
     assert "older than this command" in found.says
-    assert found.command == commands.DEPLOY_IMAGE_OCI
+    assert found.command == formatting.DEPLOY_IMAGE_OCI
 
 
 @pytest.mark.parametrize("where", ["aws/generate", "oci/rotate"])

@@ -7,11 +7,10 @@ import jsonschema
 import msgspec
 import pytest
 
-from lockstep.cli import status
-from lockstep.cli.documents import History, Run, Status
-from lockstep.cli.reading import Answer, Look
-from lockstep.errors import StoreUnreachableError
-from lockstep.model import LockRecord, StoredValue
+from lockstep.operate.documents import History, Run, Status
+from lockstep.operate.state import Answer, Look, document, state_of
+from lockstep.protocol.errors import StoreUnreachableError
+from lockstep.protocol.model import LockRecord, StoredValue
 from tests.support.documents import require_document
 from tests.unit.test_cli import FORECASTS, NOW, PLANNED, names_of
 
@@ -41,10 +40,8 @@ def test_each_state_of_a_credential_is_by_the_schema(
         Look(depth="names", answers=named, pending_since=StoreUnreachableError()),
     ):
         for last_run in (None, RUN, ARCHIVED):
-            state = status.state_of(
-                record, PLANNED, look, NOW, has_standby=True, last_run=last_run, unread={}
-            )
-            told = Status(in_step=bool(state.is_in_step), credentials=[status.document(state, NOW)])
+            state = state_of(record, PLANNED, look, NOW, has_standby=True, last_run=last_run, unread={})
+            told = Status(in_step=bool(state.is_in_step), credentials=[document(state, NOW)])
             require_document("status", msgspec.to_builtins(told))
 
 

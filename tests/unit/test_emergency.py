@@ -4,15 +4,15 @@ from contextlib import suppress
 
 import pytest
 
-from lockstep.errors import (
+from lockstep.protocol.errors import (
     DatabaseUnreachableError,
     FenceLostError,
     PendingCredentialRejectedError,
     PlanNotActiveError,
     PreviousCredentialAcceptedError,
 )
-from lockstep.messages import Dead, Death
-from lockstep.model import Strategy
+from lockstep.protocol.messages import Dead, Death
+from lockstep.protocol.model import Strategy
 from tests.support.memory import MemoryWorld, make_plan
 from tests.unit.flights import Flight, both_strategies, dies, steady
 from tests.unit.harness import (

@@ -3,12 +3,8 @@
 import pytest
 
 from functions.apply_db.logins import REFUSALS_AT_MOST
-from lockstep.errors import (
-    CurrentCredentialRejectedError,
-    DatabaseMutedError,
-    StoresDivergedError,
-)
-from lockstep.model import Strategy
+from lockstep.protocol.errors import CurrentCredentialRejectedError, DatabaseMutedError, StoresDivergedError
+from lockstep.protocol.model import Strategy
 from tests.support.memory import Account
 from tests.unit.flights import (
     both_strategies,

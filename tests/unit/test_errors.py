@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lockstep import errors
-from lockstep.errors import (
+from lockstep.protocol import errors
+from lockstep.protocol.errors import (
     FenceLostError,
     LockstepError,
     RetryableError,

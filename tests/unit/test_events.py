@@ -11,13 +11,23 @@ from typing import Any
 import pytest
 
 from functions.announce.ended import ended
-from lockstep.cli.telling import tell
-from lockstep.events.cloud_event import event_of, source_of, type_of
-from lockstep.events.happenings import NAMES, Entry, Failed, Paused, PreviousDies, Promoted, of_promotion
-from lockstep.events.sending import text_of
-from lockstep.messages import ID_LENGTH
-from lockstep.plan_file import PlanProblemsError, load_plan
-from lockstep.strict_json import MessageError
+from lockstep.cli.orders import tell
+from lockstep.plan.file import PlanProblemsError, load_plan
+from lockstep.protocol.events import (
+    NAMES,
+    Entry,
+    Failed,
+    Paused,
+    PreviousDies,
+    Promoted,
+    event_of,
+    of_promotion,
+    source_of,
+    text_of,
+    type_of,
+)
+from lockstep.protocol.messages import ID_LENGTH
+from lockstep.protocol.strict_json import MessageError
 from sandbox import plans
 from sandbox.plans import write_plan
 from tests.support.event_examples import examples

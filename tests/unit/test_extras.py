@@ -8,19 +8,22 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec import structs
 
-from lockstep import formats
 from lockstep.client import decode
-from lockstep.contents import (
+from lockstep.protocol import model
+from lockstep.protocol.errors import SecretTooLargeError
+from lockstep.protocol.model import MASK, CredentialValue, Engine, Login, SecretStr
+from lockstep.protocol.ports import SecretVersion
+from lockstep.stores.contents import (
+    NO_EXTRAS,
+    Extras,
+    carried,
     decode_app_user,
     decode_connection,
     encode_app_user,
     encode_connection_blob,
+    extras_in,
     fitting,
 )
-from lockstep.errors import SecretTooLargeError
-from lockstep.extras import NO_EXTRAS, Extras, carried, extras_in
-from lockstep.model import MASK, CredentialValue, Engine, Login, SecretStr
-from lockstep.versioned_secret import SecretVersion
 from tests.support.memory import make_plan
 
 CREDENTIAL = make_plan().credentials[0]
@@ -48,7 +51,7 @@ def rewritten(text: str) -> str:
 def test_the_keys_of_an_rds_secret_are_carried_on_and_ours_win() -> None:
     own, new = json.loads(encode_app_user(VALUE, CREDENTIAL)), json.loads(rewritten(json.dumps(RDS)))
     theirs = {key: RDS[key] for key in ("masterarn", "dbClusterIdentifier", "ssl")}
-    assert new == {**own, **theirs, "format": formats.FORMAT}
+    assert new == {**own, **theirs, "format": model.FORMAT}
     assert decode_app_user(json.dumps(new), **WHERE) == (VALUE.login, 7)
 
 
@@ -86,7 +89,7 @@ def test_of_two_keys_of_one_name_the_last_counts() -> None:
 def test_a_text_without_keys_of_others_is_what_it_always_was() -> None:
     plain = encode_app_user(VALUE, CREDENTIAL)
     assert rewritten(plain) == plain
-    assert json.loads(plain)["format"] == formats.FORMAT
+    assert json.loads(plain)["format"] == model.FORMAT
 
 
 @pytest.mark.parametrize("text", ['{"placeholder":true}', '{"placeholder":"fill in"}'])
@@ -101,7 +104,7 @@ def test_connection_blob_carries_keys_but_no_login() -> None:
     before = '{"username":"old","password":"old","url":"jdbc:x","databases":{"gone":{}},"format":1}'
     blob = json.loads(encode_connection_blob(7, CREDENTIAL, extras_in(before) or NO_EXTRAS))
     own = json.loads(encode_connection_blob(7, CREDENTIAL))
-    assert blob == {**own, "url": "jdbc:x", "format": formats.FORMAT}
+    assert blob == {**own, "url": "jdbc:x", "format": model.FORMAT}
 
 
 @pytest.mark.parametrize("text", ["hunter2", "[1]", '"hunter2"', "null", "", "{", "[" * 20_000])

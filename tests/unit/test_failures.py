@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from lockstep.errors import (
+from lockstep.protocol.errors import (
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,
     DatabaseRejectedError,
@@ -19,7 +19,7 @@ from lockstep.errors import (
     StoreAccessDeniedError,
     StoreUnreachableError,
 )
-from lockstep.model import Strategy
+from lockstep.protocol.model import Strategy
 from tests.support.memory import MemoryWorld
 from tests.unit.flights import steady
 from tests.unit.harness import (

@@ -7,8 +7,8 @@ import pickle
 
 import pytest
 
-from lockstep.audit.fingerprints import derived, signed_fingerprint
-from lockstep.model import Login, SecretStr
+from lockstep.protocol.model import Login, SecretStr
+from lockstep.protocol.ports import derived, signed_fingerprint
 from tests.support.memory import MemorySigner, MemoryWorld
 from tests.unit.harness import INTERVAL_SECONDS, edit, entries, login_of, rotate, rotate_again
 

@@ -8,10 +8,10 @@ import pytest
 
 from lockstep.audit.verify import Verdict, Verification, verify
 from lockstep.client import decode
-from lockstep.contents import decode_app_user, require_known_format
-from lockstep.errors import NewerFormatError, SecretMalformedError
-from lockstep.plan_file import PlanProblemsError, parse_plan
-from lockstep.workers import one_after_the_other
+from lockstep.plan.file import PlanProblemsError, parse_plan
+from lockstep.protocol.errors import NewerFormatError, SecretMalformedError
+from lockstep.protocol.workers import one_after_the_other
+from lockstep.stores.contents import decode_app_user, require_known_format
 from sandbox import plans
 from tests.support.builds import NEWER, THIS, build
 from tests.support.memory import MemorySigner, MemoryWorld

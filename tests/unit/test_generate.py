@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from msgspec import structs
 
-from lockstep.errors import (
+from lockstep.protocol.errors import (
     DatabaseMutedError,
     EnrolmentNeededError,
     FenceLostError,
@@ -19,9 +19,9 @@ from lockstep.errors import (
     StoresDivergedError,
     StoreUnreachableError,
 )
-from lockstep.messages import Hint, Staged
-from lockstep.model import Claim, ClaimKind, CredentialValue, Login, SecretStr, Strategy
-from lockstep.strict_json import write
+from lockstep.protocol.messages import Hint, Staged
+from lockstep.protocol.model import Claim, ClaimKind, CredentialValue, Login, SecretStr, Strategy
+from lockstep.protocol.strict_json import write
 from tests.support.memory import PLACEHOLDER_TEXT, MemoryWorld, make_plan
 from tests.unit.flights import (
     OPEN,

@@ -4,14 +4,14 @@ from copy import deepcopy
 
 import pytest
 
-from lockstep.errors import (
+from lockstep.protocol.errors import (
     DatabaseUnreachableError,
     FenceLostError,
     InvalidRequestError,
     StoresDivergedError,
 )
-from lockstep.messages import CandidateRef
-from lockstep.model import Login, SecretStr, Strategy
+from lockstep.protocol.messages import CandidateRef
+from lockstep.protocol.model import Login, SecretStr, Strategy
 from tests.support.memory import Account, MemoryWorld
 from tests.support.memory_store import SecretKind
 from tests.unit.flights import (

@@ -14,15 +14,14 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from lockstep.environment import (
+from lockstep.protocol.errors import (
     CertificateRefusedError,
     EndpointUnreachableError,
     EnvironmentalError,
     IssuerNotPublicError,
     ProxyUnusableError,
 )
-from lockstep.federation import reading
-from lockstep.federation.issuer import (
+from lockstep.protocol.issuer import (
     NotAnIssuerKeyError,
     Origin,
     Place,
@@ -32,13 +31,15 @@ from lockstep.federation.issuer import (
     origin_of_configuration,
     place_of,
     public_key,
+    publication,
     published_keys,
     region_of,
     strangers,
+    successor,
 )
-from lockstep.federation.publication import publication, successor
-from lockstep.federation.reading import LIMIT_BYTES, read_document
-from lockstep.system import SystemClock
+from lockstep.runtime import issuer as reading
+from lockstep.runtime.issuer import LIMIT_BYTES, read_document
+from lockstep.runtime.system import SystemClock
 from sandbox.names import Answer, Names, Trouble
 
 ISSUER = "https://objectstorage.eu-frankfurt-1.oraclecloud.com/n/ns/b/lockstep-issuer/o"

@@ -9,8 +9,8 @@ from contextlib import suppress
 
 import pytest
 
-from lockstep.errors import EditedMeanwhileError
-from lockstep.model import Login, SecretStr, Strategy
+from lockstep.protocol.errors import EditedMeanwhileError
+from lockstep.protocol.model import Login, SecretStr, Strategy
 from tests.support.memory import MemoryWorld, make_plan
 from tests.support.memory_store import KINDS, OUR_KEYS, MemoryStore, SecretKind
 from tests.unit.harness import (

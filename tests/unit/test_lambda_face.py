@@ -19,7 +19,7 @@ from functions.face import LambdaFace
 from functions.generate import step as generate
 from functions.generate.handler import handler as generate_handler
 from functions.update_secrets.handler import handler as update_secrets_handler
-from lockstep.errors import (
+from lockstep.protocol.errors import (
     FenceLostError,
     InvalidRequestError,
     LockstepError,
@@ -28,7 +28,7 @@ from lockstep.errors import (
     UnexpectedError,
     family,
 )
-from lockstep.messages import (
+from lockstep.protocol.messages import (
     AuditRequest,
     DatabaseRequest,
     DoctorRequest,
@@ -37,8 +37,8 @@ from lockstep.messages import (
     Staged,
     UpdateRequest,
 )
-from lockstep.ports import Ports
-from lockstep.strict_json import Message, MessageError, read, write
+from lockstep.protocol.ports import Ports
+from lockstep.protocol.strict_json import Message, MessageError, read, write
 from tests.support.lambda_context import TimeLeft
 from tests.support.memory import MemoryWorld
 from tests.unit.harness import held, login_of

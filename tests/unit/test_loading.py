@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from lockstep.loading import later
-from lockstep.plan_file import load_plan
-from lockstep.published.compiling import compile_plan
-from lockstep.published.publishing import write_folder
-from lockstep.workers import at_the_same_time
+from lockstep.plan.file import load_plan
+from lockstep.plan.published import compile_plan, write_folder
+from lockstep.protocol.workers import at_the_same_time
+from lockstep.runtime.lazy import later
 
 STANDARD_LIBRARY = sys.stdlib_module_names
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,19 +76,26 @@ def _loaded(program: str, plan: Path) -> set[str]:
     return set(done.stdout.split())
 
 
-OF_ADAPTERS = {"botocore", "oci", "cryptography", "pymysql", "pg8000", "lockstep.databases"}
+OF_ADAPTERS = {"botocore", "oci", "cryptography", "pymysql", "pg8000", "lockstep.runtime.databases"}
 """What only the step that uses it may load."""
 OF_PEOPLE = {
     "typer",
     "rich",
     "boto3",
     "lockstep.cli",
-    "lockstep.audit.report",
+    "lockstep.operate.report",
     "lockstep.audit.verify",
     "lockstep.client",
 }
 """What no step uses."""
-OF_PLANS = {"pydantic", "ruamel.yaml", "durationpy", "lockstep.plan", "lockstep.orders", "lockstep.hand_over"}
+OF_PLANS = {
+    "pydantic",
+    "ruamel.yaml",
+    "durationpy",
+    "lockstep.plan.model",
+    "lockstep.protocol.orders",
+    "lockstep.operate.login_import",
+}
 """What reads and changes a plan file."""
 
 

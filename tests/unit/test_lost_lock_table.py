@@ -4,10 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from lockstep.errors import (
-    PlanNotActiveError,
-)
-from lockstep.model import Strategy
+from lockstep.protocol.errors import PlanNotActiveError
+from lockstep.protocol.model import Strategy
 from tests.support.memory import MemoryWorld, make_plan
 from tests.unit.flights import (
     both_strategies,

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from lockstep import decide, model, ports
-from lockstep.model import MASK, Claim, ClaimKind, CredentialValue, Login, SecretStr, StoredValue
+from lockstep.protocol import decide, model, ports
+from lockstep.protocol.model import MASK, Claim, ClaimKind, CredentialValue, Login, SecretStr, StoredValue
 
 # Too long to be part of the mask or of a class name by chance. Lone surrogates come from JSON escapes.
 secrets = st.text(st.characters(), min_size=12, max_size=60).filter(lambda s: s not in MASK)

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from lockstep.databases.mysql import MySqlAccount, Slots
-from lockstep.errors import AccountPluginError, LockstepError, UnsupportedServerError
-from lockstep.model import CredentialValue, Login, SecretStr
+from lockstep.protocol.errors import AccountPluginError, LockstepError, UnsupportedServerError
+from lockstep.protocol.model import CredentialValue, Login, SecretStr
 
 VALUE = CredentialValue(7, Login("app", SecretStr("s3cret")))
 VERIFIERS = {

@@ -18,14 +18,12 @@ from py_ocsf_models.events.base_event import BaseEvent  # type: ignore[import-un
 from py_ocsf_models.objects.cloud import Cloud  # type: ignore[import-untyped]  # as above
 
 from lockstep import audit
-from lockstep.audit.event import NO_MARK, Mark, event_of
-from lockstep.audit.order_event import event_of_order
-from lockstep.audit.seal import Witnessed
-from lockstep.audit.witness import event_of_witness
-from lockstep.messages import FailedRun, RotatedRun
-from lockstep.model import LockRecord
-from lockstep.orders import Activate, CancelEnrolment, Enrol, Order, Pause, Resume, Retry, Revoke
-from lockstep.strict_json import read
+from lockstep.audit.append import event_of_witness
+from lockstep.audit.entry import NO_MARK, Mark, Witnessed, event_of, event_of_order
+from lockstep.protocol.messages import FailedRun, RotatedRun
+from lockstep.protocol.model import LockRecord
+from lockstep.protocol.orders import Activate, CancelEnrolment, Enrol, Order, Pause, Resume, Retry, Revoke
+from lockstep.protocol.strict_json import read
 from tests.fuzz.test_inputs import EVENTS
 from tests.support.memory import EPOCH
 
@@ -88,9 +86,9 @@ RECORDED: dict[str, Event] = {
 }
 """An event of each kind. A new kind of entry is added here, and its function below."""
 FUNCTIONS = {
-    "lockstep.audit.event.event_of",
-    "lockstep.audit.order_event.event_of_order",
-    "lockstep.audit.witness.event_of_witness",
+    "lockstep.audit.entry.event_of",
+    "lockstep.audit.entry.event_of_order",
+    "lockstep.audit.append.event_of_witness",
 }
 """Every function that makes an event; the name of each begins with `event_of`."""
 

@@ -5,15 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from lockstep.cli import outlook, status
-from lockstep.cli.reading import Answer, Look
-from lockstep.errors import (
+from lockstep.cli import status
+from lockstep.operate import state
+from lockstep.operate.state import Answer, Look, state_of
+from lockstep.protocol.errors import (
     LockstepError,
     SecretMalformedError,
     SecretNotFoundError,
     StoreUnreachableError,
 )
-from lockstep.model import AwsSigns, LockRecord, StoredValue
+from lockstep.protocol.model import AwsSigns, LockRecord, StoredValue
 from tests.unit.test_cli import BEFORE, BOTH, CLAIM, NOW, PLANNED, SOON, names_of, record, stored
 
 NAMED = names_of(stored())
@@ -21,7 +22,7 @@ EDITED = names_of(stored(0, blob=7))
 
 
 def lines(lock_record: LockRecord, *, has_standby: bool = True) -> list[str]:
-    return list(outlook.lines(lock_record, PLANNED, NOW, has_standby=has_standby))
+    return list(state.lines(lock_record, PLANNED, NOW, has_standby=has_standby))
 
 
 def shown(
@@ -30,7 +31,7 @@ def shown(
     """What is shown, and the exit code."""
     depth = "values" if any(isinstance(a, StoredValue) for a in answers.values()) else "names"
     look = Look(depth=depth, answers=answers, pending_since=None)  # type: ignore[arg-type]  # one of two words
-    found = status.state_of(lock_record, PLANNED, look, NOW, has_standby=True, last_run=None, unread={})
+    found = state_of(lock_record, PLANNED, look, NOW, has_standby=True, last_run=None, unread={})
     status._show(found, NOW)
     return capsys.readouterr().out.splitlines(), found.exit_code
 

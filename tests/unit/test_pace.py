@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lockstep.model import Engine
-from lockstep.pace import (
+from lockstep.plan.file import parse_plan
+from lockstep.plan.limits import (
     FULLEST,
     LEAST,
     ROTATION_SECONDS,
@@ -20,10 +20,10 @@ from lockstep.pace import (
     every_ms,
     most_at_once,
 )
-from lockstep.plan import Plan
-from lockstep.plan_file import parse_plan
-from lockstep.shards import Shard
-from lockstep.timing import LAST_START, START_POLICY, TRIGGER_LATENESS
+from lockstep.plan.model import Plan
+from lockstep.protocol.deadlines import LAST_START, START_POLICY, TRIGGER_LATENESS
+from lockstep.protocol.model import Engine
+from lockstep.protocol.schedule import Shard
 from sandbox import plans
 from tests.support.scaled import scaled
 

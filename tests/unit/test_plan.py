@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from lockstep.errors import InvalidPlanError
-from lockstep.model import Engine, Strategy
-from lockstep.plan_checks import example_values
-from lockstep.plan_databases import PLAINTEXT_CONSENT
-from lockstep.plan_file import PlanProblemsError, load_plan, parse_plan
-from lockstep.store_kinds.aws_secrets_manager import AwsSecretsManager
-from lockstep.store_kinds.oci_vault import OciVault
+from lockstep.plan.checks import example_values
+from lockstep.plan.databases import PLAINTEXT_CONSENT
+from lockstep.plan.file import PlanProblemsError, load_plan, parse_plan
+from lockstep.plan.stores import AwsSecretsManager, OciVault
+from lockstep.protocol.errors import InvalidPlanError
+from lockstep.protocol.model import Engine, Strategy
 from sandbox import plans
 from tests.unit.plan_case import BOTH, VALID, parse, problems_of, with_value
 

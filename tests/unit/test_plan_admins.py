@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from lockstep.model import AdminCredential, AdminIam, AdminSecret, Engine
-from lockstep.plan import Plan
-from lockstep.plan_admins import names_in_aws, names_in_oci, partition_of, rds_region
-from lockstep.plan_checks import example_values
-from lockstep.plan_databases import PLAINTEXT_CONSENT
-from lockstep.plan_file import PlanProblemsError, parse_plan
+from lockstep.plan.admins import names_in_aws, names_in_oci, partition_of, rds_region
+from lockstep.plan.checks import example_values
+from lockstep.plan.databases import PLAINTEXT_CONSENT
+from lockstep.plan.file import PlanProblemsError, parse_plan
+from lockstep.plan.model import Plan
+from lockstep.protocol.model import AdminCredential, AdminIam, AdminSecret, Engine
 from sandbox import plans
 
 ARN = "arn:aws:secretsmanager:eu-west-1:210987654321:secret:dba/rotator-AbC123"

@@ -10,10 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from lockstep.cli.app import app
-from lockstep.model import Engine, Strategy
-from lockstep.plan import Plan
-from lockstep.plan_changes import Phase, PlanChanges, plan_changes
-from lockstep.plan_file import parse_plan
+from lockstep.plan.diff import Phase, PlanChanges, plan_changes
+from lockstep.plan.file import parse_plan
+from lockstep.plan.model import Plan
+from lockstep.protocol.model import Engine, Strategy
 from sandbox import plans
 
 CREDENTIAL = "multi-cloud/app_user"

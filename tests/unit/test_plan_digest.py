@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from lockstep.model import Engine, Strategy
-from lockstep.plan_file import parse_plan
+from lockstep.plan.file import parse_plan
+from lockstep.protocol.model import Engine, Strategy
 from sandbox import plans
 
 Document = dict[str, Any]

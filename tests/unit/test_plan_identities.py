@@ -2,8 +2,8 @@
 
 import pytest
 
-from lockstep.compiled import ApiKeys, ClientKey, CompiledPlan, FederationToAws, FederationToOci
-from lockstep.strict_json import read, write
+from lockstep.plan.compiled import ApiKeys, ClientKey, CompiledPlan, FederationToAws, FederationToOci
+from lockstep.protocol.strict_json import read, write
 from sandbox.plans import TO_AWS, TO_OCI
 from tests.unit.plan_case import BOTH, parse, problems_of, with_value
 

@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from lockstep.cli.app import app
-from lockstep.plan_file import PlanProblemsError, parse_plan
-from lockstep.plan_hints import near
+from lockstep.plan.fields import near
+from lockstep.plan.file import PlanProblemsError, parse_plan
 
 TEXT = """\
 version: 1

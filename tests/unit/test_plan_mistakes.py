@@ -2,7 +2,7 @@
 
 import pytest
 
-from lockstep.plan_databases import PLAINTEXT_CONSENT
+from lockstep.plan.databases import PLAINTEXT_CONSENT
 from tests.unit.plan_case import OCI_STORE, VALID, parse, problems_of, with_value
 
 UNSAFE_NAMES = ("..", ".", "...", "a/../b", "a/./b", "/a", "a/", "a//b", "/")

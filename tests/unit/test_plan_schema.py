@@ -12,10 +12,9 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from lockstep.cli.app import app
-from lockstep.durations import parse_duration
-from lockstep.model import Engine
-from lockstep.plan_file import PlanProblemsError, parse_plan
-from lockstep.plan_schema import SCHEMA_NAME, plan_schema, schema_text
+from lockstep.plan.file import SCHEMA_NAME, PlanProblemsError, parse_plan, plan_schema, schema_text
+from lockstep.protocol.model import Engine
+from lockstep.protocol.schedule import parse_duration
 from sandbox import plans
 from tests.fuzz.harness import inputs, mutated, spelled
 

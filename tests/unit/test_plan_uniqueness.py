@@ -4,7 +4,7 @@ from itertools import combinations
 
 import pytest
 
-from lockstep.model import Engine
+from lockstep.protocol.model import Engine
 from sandbox import plans
 from tests.unit.plan_case import BOTH, VALID, parse, problems_of, with_value
 

@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from lockstep.cli.app import app
-from lockstep.model import Engine, Strategy
-from lockstep.plan import Plan
-from lockstep.plan_changes import Phase, plan_changes
-from lockstep.plan_file import PlanProblemsError, parse_plan
+from lockstep.plan.diff import Phase, plan_changes
+from lockstep.plan.file import PlanProblemsError, parse_plan
+from lockstep.plan.model import Plan
+from lockstep.protocol.model import Engine, Strategy
 from sandbox import plans
 
 FIVE = ("ledger_a", "ledger_b", "ledger_c", "ledger_d", "ledger_e")

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from lockstep.cli.app import app
-from lockstep.plan_file import PlanProblemsError, load_plan, load_shipped_plan, load_source, parse_plan
+from lockstep.plan.file import PlanProblemsError, load_plan, load_shipped_plan, load_source, parse_plan
 from tests.fuzz.harness import Json, inputs, judged, mutated, spelled
 
 ROOT = Path(__file__).parents[2]

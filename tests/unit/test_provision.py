@@ -7,25 +7,27 @@ from types import MappingProxyType
 
 import pytest
 
-from lockstep.adoption import Found, Wanted
-from lockstep.contents import decode_app_user
-from lockstep.extras import extras_in
-from lockstep.model import Engine
-from lockstep.plan import Plan
-from lockstep.plan_file import parse_plan
-from lockstep.provision.content import FIRST_TEXT
-from lockstep.provision.decide import (
+from lockstep.operate.secrets import (
+    FIRST_TEXT,
     Decision,
     Deed,
+    Found,
     FoundSlot,
     RingTerms,
+    StackSettings,
     StackTerms,
+    Wanted,
     in_aws,
     in_oci,
+    ring_terms,
     rotated_in_aws,
+    stack_settings,
 )
-from lockstep.provision.settings import StackSettings, ring_terms, stack_settings
-from lockstep.tags import SECRET_TAG, STACK_TAG, SecretKind
+from lockstep.plan.file import parse_plan
+from lockstep.plan.model import Plan
+from lockstep.protocol.model import Engine
+from lockstep.protocol.names import SECRET_TAG, STACK_TAG, SecretKind
+from lockstep.stores.contents import decode_app_user, extras_in
 from sandbox import plans
 
 KEY = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"

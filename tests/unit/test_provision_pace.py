@@ -6,19 +6,14 @@ from threading import Event
 
 import pytest
 
-from lockstep.errors import (
+from lockstep.operate.secrets import AT_FIRST, POLICY, Decision, Deed, Outcome, Pace, Work
+from lockstep.protocol.errors import (
     LockstepError,
     StoreAccessDeniedError,
     StoreThrottledError,
     StoreUnreachableError,
 )
-from lockstep.provision.decide import (
-    Decision,
-    Deed,
-)
-from lockstep.provision.pace import Pace
-from lockstep.provision.work import AT_FIRST, POLICY, Outcome, Work
-from lockstep.workers import Workers, one_after_the_other
+from lockstep.protocol.workers import Workers, one_after_the_other
 
 
 @dataclass

@@ -5,8 +5,10 @@ import os
 import pytest
 from msgspec import structs
 
-from lockstep.databases.provisioning import LiveRoleError, Provisioning, provisioning, provisioning_sql
-from lockstep.model import (
+from lockstep.operate.plan_sql.dialect import LiveRoleError
+from lockstep.operate.plan_sql.scripts import Provisioning, provisioning, provisioning_sql
+from lockstep.plan.model import Plan
+from lockstep.protocol.model import (
     ROTATOR,
     AdminIam,
     AdminSecret,
@@ -17,7 +19,6 @@ from lockstep.model import (
     Strategy,
     Tls,
 )
-from lockstep.plan import Plan
 from tests.support.memory import make_plan
 
 PASSWORD = SecretStr("a'b\\c")

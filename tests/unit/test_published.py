@@ -9,9 +9,30 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from lockstep import plan_checks
-from lockstep.compiled import AccessKey
-from lockstep.errors import (
+from lockstep.plan import checks
+from lockstep.plan import published as documents
+from lockstep.plan import published as merkle
+from lockstep.plan import published as source_module
+from lockstep.plan.checks import publication_problems
+from lockstep.plan.compiled import AccessKey
+from lockstep.plan.file import load_plan
+from lockstep.plan.model import Plan
+from lockstep.plan.published import (
+    INDEX,
+    FolderOfPlan,
+    Place,
+    PlanInFile,
+    PlanInFolder,
+    PlanInObjectStorage,
+    PlanInS3,
+    Published,
+    PublishedPlan,
+    WholePlan,
+    compile_plan,
+    credential_name,
+    place_of,
+)
+from lockstep.protocol.errors import (
     InvalidPlanError,
     InvalidRequestError,
     LockstepError,
@@ -20,24 +41,7 @@ from lockstep.errors import (
     PlanDocumentMissingError,
     PlanDocumentRefusedError,
 )
-from lockstep.plan import Plan
-from lockstep.plan_checks import publication_problems
-from lockstep.plan_file import load_plan
-from lockstep.published import documents, merkle
-from lockstep.published import source as source_module
-from lockstep.published.compiling import Published, compile_plan
-from lockstep.published.places import (
-    INDEX,
-    Place,
-    PlanInFile,
-    PlanInFolder,
-    PlanInObjectStorage,
-    PlanInS3,
-    credential_name,
-    place_of,
-)
-from lockstep.published.source import FolderOfPlan, PublishedPlan, WholePlan
-from lockstep.shards import run_key
+from lockstep.protocol.schedule import run_key
 from tests.infrastructure.cdk_case import PLAN as WITH_CA_FILES
 from tests.proof.tampering_plants import Plant
 
@@ -150,7 +154,7 @@ def test_ids_with_one_key_are_named(plan: Plan, monkeypatch: pytest.MonkeyPatch)
     assert list(publication_problems(plan, PLAN_FILE.parent)) == []
     first, second, *_ = (c.id for c in plan.credentials)
     monkeypatch.setattr(
-        plan_checks, "run_key", lambda key: "0123456789abcdef" if key in (first, second) else run_key(key)
+        checks, "run_key", lambda key: "0123456789abcdef" if key in (first, second) else run_key(key)
     )
     (problem,) = publication_problems(plan, PLAN_FILE.parent)
     assert problem == (

@@ -9,12 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from lockstep.cli import app
-from lockstep.model import Engine
-from lockstep.pace import busiest
-from lockstep.plan import Plan
-from lockstep.plan_file import parse_plan
-from lockstep.quotas import OTHER_RULES, Use, Verdict, broken, uses
-from lockstep.timing import BATCH
+from lockstep.plan.file import parse_plan
+from lockstep.plan.limits import OTHER_RULES, Use, Verdict, broken, busiest, uses
+from lockstep.plan.model import Plan
+from lockstep.protocol.deadlines import BATCH
+from lockstep.protocol.model import Engine
 from sandbox import plans
 from tests.support.scaled import scaled
 

@@ -7,8 +7,8 @@ import pytest
 
 from lockstep.agent.values import Reading, Secret, Values
 from lockstep.client import REFUSAL_SECONDS, CredentialClient
-from lockstep.errors import StoreUnreachableError
-from lockstep.model import SecretStr
+from lockstep.protocol.errors import StoreUnreachableError
+from lockstep.protocol.model import SecretStr
 from tests.agent.harness import NAME, OVERLAP, World
 from tests.support.memory import FakeClock
 from tests.unit.client_world import SECONDS, value

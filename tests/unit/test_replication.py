@@ -7,16 +7,16 @@ from itertools import count
 
 import pytest
 
-from lockstep import replication
-from lockstep.errors import (
+from lockstep.protocol import replication
+from lockstep.protocol.errors import (
     AccountBlockedError,
     DatabaseUnreachableError,
     ReplicaLaggingError,
     ReplicaRejectedError,
 )
-from lockstep.model import CredentialValue, Login, SecretStr, Strategy
-from lockstep.replication import Wait
-from lockstep.workers import SideBySide, at_the_same_time, one_after_the_other
+from lockstep.protocol.model import CredentialValue, Login, SecretStr, Strategy
+from lockstep.protocol.replication import Wait
+from lockstep.protocol.workers import SideBySide, at_the_same_time, one_after_the_other
 from tests.support.memory import FakeClock, MemoryDatabase
 from tests.support.memory_database import MemoryReplica
 

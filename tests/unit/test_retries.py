@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from lockstep.errors import (
+from lockstep.protocol.deadlines import LOCK_POLICY, STEP_POLICY, RetryPolicy
+from lockstep.protocol.errors import (
     DeadlineExceededError,
     FenceLostError,
     LockstepError,
@@ -12,7 +13,6 @@ from lockstep.errors import (
     StoreUnreachableError,
     UnexpectedError,
 )
-from lockstep.timing import LOCK_POLICY, STEP_POLICY, RetryPolicy
 from oci_fn.retries import Retries
 from tests.support.memory import FakeClock
 

@@ -11,10 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from lockstep.errors import DeadlineExceededError, StepEndedError
-from lockstep.scope import EXIT_CODE, LAST_CALL_SECONDS, LEAVE_SECONDS, Scope, always, check_scope
-from lockstep.system import SystemClock
-from lockstep.workers import at_the_same_time, one_after_the_other
+from lockstep.protocol.deadlines import (
+    EXIT_CODE,
+    LAST_CALL_SECONDS,
+    LEAVE_SECONDS,
+    Scope,
+    always,
+    check_scope,
+)
+from lockstep.protocol.errors import DeadlineExceededError, StepEndedError
+from lockstep.protocol.workers import at_the_same_time, one_after_the_other
+from lockstep.runtime.system import SystemClock
 from tests.proof.clock import JumpingClock
 
 ROOT = Path(__file__).parents[2]
@@ -121,9 +128,9 @@ def test_a_scope_that_is_still_open_at_its_end_leaves() -> None:
 
 STUCK = """
 import sys, threading
-from lockstep.scope import LAST_CALL_SECONDS, Scope
-from lockstep.system import SystemClock
-from lockstep.workers import at_the_same_time
+from lockstep.protocol.deadlines import LAST_CALL_SECONDS, Scope
+from lockstep.runtime.system import SystemClock
+from lockstep.protocol.workers import at_the_same_time
 
 clock = SystemClock()
 print("buffered", end="")

@@ -11,7 +11,7 @@ from msgspec import structs
 from functions.apply_db import step as apply_db
 from functions.audit import step as audit
 from functions.update_secrets import step as update_secrets
-from lockstep.errors import (
+from lockstep.protocol.errors import (
     DatabaseUnreachableError,
     DeadlineExceededError,
     InvalidRequestError,
@@ -20,8 +20,8 @@ from lockstep.errors import (
     PlanNotActiveError,
     UnexpectedError,
 )
-from lockstep.model import AwsSigns, Strategy
-from lockstep.ports import Ports
+from lockstep.protocol.model import AwsSigns, Strategy
+from lockstep.protocol.ports import Ports
 from oci_fn import sequence
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest

@@ -14,25 +14,32 @@ import pytest
 from msgspec import structs
 from typer.testing import CliRunner
 
-from lockstep.cli import app, reading
-from lockstep.cli.execution import Entered
-from lockstep.cli.operator import operator
-from lockstep.errors import LockTableUnreachableError
-from lockstep.serve import poller as polling
-from lockstep.serve.ages import LINKED, MOST_GROUPS, age_map, bar_of
-from lockstep.serve.calls import Calls
-from lockstep.serve.conditions import Condition, condition
-from lockstep.serve.detail import detail
-from lockstep.serve.fleet import ROWS, Asked, fleet
-from lockstep.serve.looking import MOST_EXECUTIONS, Looker
-from lockstep.serve.poller import Poller
-from lockstep.serve.process import Address
-from lockstep.standby import LEADER
+from lockstep.cli import app
+from lockstep.operate import state
+from lockstep.operate.access import operator
+from lockstep.operate.execution import Entered
+from lockstep.operate.page import snapshot as polling
+from lockstep.operate.page.detail import detail
+from lockstep.operate.page.fleet import (
+    LINKED,
+    MOST_GROUPS,
+    ROWS,
+    Asked,
+    Condition,
+    age_map,
+    bar_of,
+    condition,
+    fleet,
+)
+from lockstep.operate.page.server import Address
+from lockstep.operate.page.snapshot import MOST_EXECUTIONS, Calls, Looker, Poller
+from lockstep.protocol.errors import LockTableUnreachableError
+from lockstep.protocol.schedule import LEADER
 from tests.support.fleet import NOW, MadeUp, StillClock, look, shown
 from tests.support.memory import make_plan
 from tests.unit.test_cli import PLAN
 
-NOTHING = reading.Look(depth="names", answers={}, pending_since=None)
+NOTHING = state.Look(depth="names", answers={}, pending_since=None)
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from lockstep.databases.sessions import mariadb, mysql
-from lockstep.model import Credential
-from lockstep.sessions import SessionList
+from lockstep.databases.sessions import SessionList, mariadb, mysql
+from lockstep.protocol.model import Credential
 from tests.support.memory import make_plan
 
 ROW = ("app", "10.0.0.1", "web", 7)

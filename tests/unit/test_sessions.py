@@ -15,10 +15,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
-from lockstep.errors import StepEndedError
-from lockstep.federation.failure import FailureKind, SessionFailure
-from lockstep.federation.jwt import Maker, seconds_of
-from lockstep.federation.sessions import AGAIN_SECONDS, EARLY_SECONDS, Made, Sessions
+from lockstep.protocol.errors import FailureKind, SessionFailure, StepEndedError
+from lockstep.protocol.issuer import Maker, seconds_of
+from lockstep.protocol.session_cache import AGAIN_SECONDS, EARLY_SECONDS, Made, Sessions
 
 SECONDS = 30
 """How long a test waits for another thread at most."""

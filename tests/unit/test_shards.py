@@ -7,8 +7,19 @@ from itertools import pairwise
 
 import pytest
 
-from lockstep.shards import COUNTS, PER_SHARD, SLOTS, phase, run_key, shards, slot
-from lockstep.wall_clock import cron_expression, fits, last_trigger, period
+from lockstep.protocol.schedule import (
+    COUNTS,
+    PER_SHARD,
+    SLOTS,
+    cron_expression,
+    fits,
+    last_trigger,
+    period,
+    phase,
+    run_key,
+    shards,
+    slot,
+)
 
 MINUTE = timedelta(minutes=1)
 INTERVALS = [timedelta(minutes=m) for m in (10, 12, 15, 20, 30, 60, 120, 480, 1440, 4320)]

@@ -8,10 +8,18 @@ from itertools import product
 
 import pytest
 
-from lockstep import timing
-from lockstep.model import AwsSigns
-from lockstep.standby import bounds, trusts, turn_after, yields
-from lockstep.wall_clock import cron, fits, last_trigger, neighbours
+from lockstep.protocol import deadlines
+from lockstep.protocol.model import AwsSigns
+from lockstep.protocol.schedule import (
+    bounds,
+    cron,
+    fits,
+    last_trigger,
+    neighbours,
+    trusts,
+    turn_after,
+    yields,
+)
 from tests.unit.standby_day import (
     FIRST_EDITION,
     NEW,
@@ -184,11 +192,11 @@ def test_the_last_trigger_is_counted_from_midnight() -> None:
 
 def test_a_lease_of_aws_has_ended_when_the_standby_is_called() -> None:
     # (protocol R9)
-    shortest = timing.SHORTEST_SHARED_INTERVAL
+    shortest = deadlines.SHORTEST_SHARED_INTERVAL
     assert shortest == INTERVAL
-    assert shortest / 2 - timing.LEASE >= timing.START_LATENESS + timing.CLOCK_SKEW
-    assert shortest / 2 - timing.LEASE >= timedelta(seconds=90)
-    margin = timing.LEASE - timing.RUN
+    assert shortest / 2 - deadlines.LEASE >= deadlines.START_LATENESS + deadlines.CLOCK_SKEW
+    assert shortest / 2 - deadlines.LEASE >= timedelta(seconds=90)
+    margin = deadlines.LEASE - deadlines.RUN
     assert margin >= timedelta(seconds=120)
 
 
@@ -204,7 +212,7 @@ def _worst(
     phase: timedelta = PHASE,
 ) -> float:
     """The longest gap in minutes, over so many days, with the clock of AWS behind, right and ahead."""
-    skew = timing.CLOCK_SKEW.total_seconds()
+    skew = deadlines.CLOCK_SKEW.total_seconds()
     return max(
         Day(
             plan=schedule(timedelta(minutes=minutes), phase=phase),
@@ -325,13 +333,13 @@ def test_an_aws_that_works_loses_no_rotation_to_the_positions_of_its_runs() -> N
     """The tolerance needs no room for clocks: a run is compared with the next one of the same runner."""
 
     def rotations(tolerance: timedelta) -> int:
-        at = itertools.cycle([timing.LAST_START.total_seconds() + 9, 0])
+        at = itertools.cycle([deadlines.LAST_START.total_seconds() + 9, 0])
         plan = schedule(INTERVAL, tolerance)
         day = Day(plan=plan, behaviour=_always(Aws.WORKS), drops_late=False, position=lambda: next(at))
         return day.live().rotations_by("aws")
 
-    assert rotations(timing.TOLERANCE) == 72
-    assert rotations(timing.TOLERANCE - timedelta(seconds=2)) < 72
+    assert rotations(deadlines.TOLERANCE) == 72
+    assert rotations(deadlines.TOLERANCE - timedelta(seconds=2)) < 72
 
 
 @pytest.mark.parametrize("queue", [120, 300])

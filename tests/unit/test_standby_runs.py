@@ -2,8 +2,8 @@
 
 from itertools import pairwise
 
-from lockstep.timing import LEASE
-from lockstep.wall_clock import last_trigger
+from lockstep.protocol.deadlines import LEASE
+from lockstep.protocol.schedule import last_trigger
 from tests.support.memory import MemoryWorld
 from tests.unit.harness import INTERVAL_SECONDS, rotate
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from lockstep.errors import (
+from lockstep.protocol.errors import (
     EditedMeanwhileError,
     FenceLostError,
     InvalidRequestError,
@@ -15,9 +15,9 @@ from lockstep.errors import (
     StagedValueConflictError,
     StoreUnreachableError,
 )
-from lockstep.model import CredentialValue, Login, SecretStr, StoreVersions
-from lockstep.ports import StillOurs
-from lockstep.stores import READ_SIDE_TIMEOUT_SECONDS, Stores
+from lockstep.protocol.model import CredentialValue, Login, SecretStr, StoreVersions
+from lockstep.protocol.ports import StillOurs
+from lockstep.stores.credential import READ_SIDE_TIMEOUT_SECONDS, Stores
 from tests.support.fence import fence_held
 from tests.support.memory import FakeClock, MemoryStore, make_plan
 from tests.support.memory_store import SecretKind

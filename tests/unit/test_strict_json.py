@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lockstep import messages
-from lockstep.strict_json import (
+from lockstep.protocol import messages
+from lockstep.protocol.strict_json import (
     Instant,
     Message,
     MessageError,

@@ -6,9 +6,9 @@ from datetime import UTC, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lockstep.model import PasswordPolicy
-from lockstep.plan_credentials import Password
-from lockstep.system import SystemClock, SystemPasswords
+from lockstep.plan.credentials import Password
+from lockstep.protocol.model import PasswordPolicy
+from lockstep.runtime.system import SystemClock, SystemPasswords
 
 DEFAULT = Password()
 policies = st.builds(

@@ -12,14 +12,12 @@ from itertools import count
 
 import pytest
 
-from lockstep.lock_rule import reason_against
-from lockstep.model import AwsSigns, LockRecord
-from lockstep.picking import pick
-from lockstep.published.documents import IndexedCredential
-from lockstep.shards import shards, standby_minutes
-from lockstep.standby import bounds
-from lockstep.timing import LEASE
-from lockstep.watch import Table
+from lockstep.plan.published import IndexedCredential
+from lockstep.protocol.deadlines import LEASE
+from lockstep.protocol.lock_rule import pick, reason_against
+from lockstep.protocol.model import AwsSigns, LockRecord
+from lockstep.protocol.ports import Table
+from lockstep.protocol.schedule import bounds, shards, standby_minutes
 from oci_fn.dispatching import LATE, looked_again, shares, turned
 from oci_fn.func import LAST_BEGIN_SECONDS
 from tests.support.memory import EPOCH

@@ -6,19 +6,21 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from typer.testing import CliRunner
 
-from lockstep import environment
 from lockstep.cli import app
-from lockstep.cli.documents import Error
-from lockstep.cli.failures import document, exit_code_of
-from lockstep.cli.output import answer
-from lockstep.cli.times import absolute, clock_time, relative
-from lockstep.environment import AwsSessionExpiredError, EnvironmentalError, line_of, told
-from lockstep.errors import (
+from lockstep.cli.output import answer, document, exit_code_of
+from lockstep.operate.documents import Error
+from lockstep.operate.formatting import absolute, clock_time, relative
+from lockstep.protocol import errors
+from lockstep.protocol.errors import (
+    AwsSessionExpiredError,
+    EnvironmentalError,
     FenceLostError,
     InvalidPlanError,
     LockTableAccessDeniedError,
     StoreBusyError,
     family,
+    line_of,
+    told,
 )
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -26,7 +28,7 @@ NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 @pytest.mark.parametrize("kind", family(EnvironmentalError), ids=lambda kind: kind.__name__)
 def test_every_error_of_the_environment_has_a_next_command(kind: type[EnvironmentalError]) -> None:
-    assert kind.__module__ == environment.__name__
+    assert kind.__module__ == errors.__name__
     assert kind.__name__.endswith("Error")
     assert "`" in kind.advice
     assert len(str(kind()).splitlines()) == 1

@@ -8,16 +8,16 @@ import pytest
 from msgspec import structs
 
 from functions.generate import step as generate
-from lockstep.errors import (
+from lockstep.protocol.deadlines import LEASE
+from lockstep.protocol.errors import (
     DatabaseMutedError,
     EnrolmentNeededError,
     FenceLostError,
     PlanNotActiveError,
     StoreUnreachableError,
 )
-from lockstep.messages import GenerateRequest, GenerateResult, ProbeNeeded, Rotation, Staged
-from lockstep.model import Claim, ClaimKind, LockRecord, Strategy
-from lockstep.timing import LEASE
+from lockstep.protocol.messages import GenerateRequest, GenerateResult, ProbeNeeded, Rotation, Staged
+from lockstep.protocol.model import Claim, ClaimKind, LockRecord, Strategy
 from tests.support.memory import PLACEHOLDER_TEXT, MemoryWorld
 from tests.unit.flights import both_strategies, dies, steady
 from tests.unit.harness import (

@@ -11,9 +11,9 @@ from itertools import count
 
 import pytest
 
-from lockstep.errors import LockstepError
-from lockstep.model import Login, Strategy
-from lockstep.plan import Plan
+from lockstep.plan.model import Plan
+from lockstep.protocol.errors import LockstepError
+from lockstep.protocol.model import Login, Strategy
 from tests.support.builds import NEWER, THIS, build
 from tests.support.memory import MemoryWorld, make_plan
 from tests.unit.harness import (

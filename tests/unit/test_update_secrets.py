@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from msgspec import structs
 
-from lockstep.errors import (
+from lockstep.protocol.errors import (
     FenceLostError,
     InvalidRequestError,
     LostCompareAndSetError,
@@ -13,8 +13,8 @@ from lockstep.errors import (
     StoreRejectedError,
     StoreUnreachableError,
 )
-from lockstep.messages import StoreResult, UpdateResult
-from lockstep.model import ClaimKind, Strategy
+from lockstep.protocol.messages import StoreResult, UpdateResult
+from lockstep.protocol.model import ClaimKind, Strategy
 from tests.support.memory import MemoryWorld, make_plan
 from tests.unit.harness import (
     INTERVAL_SECONDS,

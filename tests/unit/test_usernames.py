@@ -5,15 +5,15 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from lockstep.errors import (
+from lockstep.protocol.decide import LOOK_BACK, next_username, staged_usernames
+from lockstep.protocol.errors import (
     LostCompareAndSetError,
     NoFreeUsernameError,
     StoreRejectedError,
     UnknownUsernameError,
 )
-from lockstep.model import CredentialValue, Login, SecretStr
-from lockstep.usernames import LOOK_BACK, next_username, staged_usernames
-from lockstep.versioned_secret import Observed
+from lockstep.protocol.model import CredentialValue, Login, SecretStr
+from lockstep.protocol.ports import Observed
 from tests.contract.oci_fixtures import VaultRingHarness
 from tests.support.fence import fence_held
 from tests.unit.ring_world import emulated_ring, slot_generations, value

@@ -9,18 +9,17 @@ from typing import Any, Literal
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
 
-from lockstep.errors import (
+from lockstep.protocol import names, ring
+from lockstep.protocol.errors import (
     FenceLostError,
     LostCompareAndSetError,
     ReadSideLaggingError,
     StoreBusyError,
     StoreQuotaExceededError,
 )
-from lockstep.model import CredentialValue, Login, SecretStr
-from lockstep.oci import ring
-from lockstep.oci.ring import Slot, Version
-from lockstep.ports import Clock
-from lockstep.store_kinds import oci_names
+from lockstep.protocol.model import CredentialValue, Login, SecretStr
+from lockstep.protocol.ports import Clock
+from lockstep.protocol.ring import Slot, Version
 from sandbox.oci import OciSandbox
 from tests.contract.oci_fixtures import APP_USER_VERSIONS, VaultRingHarness
 from tests.support.fence import fence_held
@@ -54,7 +53,7 @@ def operations(sandbox: OciSandbox, operation: Callable[[], object]) -> dict[str
 
 
 def test_a_slot_is_named_after_the_secret(four: VaultRingHarness) -> None:
-    assert oci_names.slot_name("multi-cloud/app_user", 3) == "multi-cloud.app_user.3"
+    assert names.slot_name("multi-cloud/app_user", 3) == "multi-cloud.app_user.3"
     assert four.store.read_current().version == "0:1"
 
 
@@ -338,7 +337,7 @@ def test_a_ring_without_room_is_an_error_and_changes_nothing(
     assert four.store.read_current().login == value(1).login
 
 
-# The rules of `lockstep.oci.ring`
+# The rules of `lockstep.protocol.ring`
 
 
 def slot(index: int, *versions: Version) -> Slot:

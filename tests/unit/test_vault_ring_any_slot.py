@@ -7,10 +7,10 @@ from unittest.mock import patch
 
 import pytest
 
-from lockstep.errors import DatabaseUnreachableError, ReadSideLaggingError
-from lockstep.model import Login, SecretStr, Strategy
-from lockstep.store_kinds.oci_budget import MAX_IN_USE
-from lockstep.stores import POLL_SECONDS
+from lockstep.protocol.errors import DatabaseUnreachableError, ReadSideLaggingError
+from lockstep.protocol.model import Login, SecretStr, Strategy
+from lockstep.protocol.ring import MAX_IN_USE
+from lockstep.stores.credential import POLL_SECONDS
 from tests.support.fence import fence_held
 from tests.support.memory import PLACEHOLDER_TEXT, MemoryWorld, make_plan
 from tests.support.memory_ring import MemoryRing

@@ -6,14 +6,14 @@ from datetime import timedelta
 
 import pytest
 
-from lockstep.errors import (
+from lockstep.protocol import names
+from lockstep.protocol.errors import (
     EditedMeanwhileError,
     SecretMalformedError,
     SecretNotFoundError,
     StagedValueConflictError,
 )
-from lockstep.model import Login, SecretStr
-from lockstep.store_kinds import oci_names
+from lockstep.protocol.model import Login, SecretStr
 from tests.contract.harness import PLACEHOLDER_TEXT
 from tests.contract.oci_fixtures import APP_USER_VERSIONS, VaultRingHarness
 from tests.support.fence import fence_held
@@ -193,7 +193,7 @@ def test_the_error_names_a_slot_that_does_not_exist(four: VaultRingHarness) -> N
 def test_a_ring_that_has_grown_uses_its_new_slot_first(four: VaultRingHarness) -> None:
     advance(four, 1, 2, 3, 4, 5)
     for kind, name in four.names.items():
-        four.ids[kind].append(four.console.create_secret(oci_names.slot_name(name, 4), PLACEHOLDER_TEXT))
+        four.ids[kind].append(four.console.create_secret(names.slot_name(name, 4), PLACEHOLDER_TEXT))
     four.slots = 5
     four.store = four.store_on(four.vault)
     assert four.store.read_current().login == value(5).login

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from lockstep.errors import ReadSideLaggingError, SecretNotFoundError, StoreAccessDeniedError
-from lockstep.oci.ring_reader import RingReader
 from lockstep.oci.vault import Vault
-from lockstep.store_kinds import oci_names
+from lockstep.protocol import names
+from lockstep.protocol.errors import ReadSideLaggingError, SecretNotFoundError, StoreAccessDeniedError
+from lockstep.stores.ring import RingReader
 from sandbox.oci import OciSandbox
 from tests.contract.harness import PLACEHOLDER_TEXT
 from tests.contract.oci_fixtures import (
@@ -160,7 +160,7 @@ def test_a_reader_does_not_pass_over_a_gap() -> None:
     with OciSandbox() as sandbox:
         console = OciConsole(sandbox)
         for slot in (0, 2):
-            console.create_secret(oci_names.slot_name(APP_USER_VERSIONS.secret, slot), PLACEHOLDER_TEXT)
+            console.create_secret(names.slot_name(APP_USER_VERSIONS.secret, slot), PLACEHOLDER_TEXT)
         with pytest.raises(SecretNotFoundError) as error:
             reader_on(sandbox_vault(sandbox)).newest()
     assert error.value.where["secret"] == "multi-cloud.app_user.1"

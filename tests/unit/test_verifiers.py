@@ -11,7 +11,7 @@ from lockstep.databases.verifiers import (
     scram_sha_256,
     sha256_crypt,
 )
-from lockstep.model import SecretStr
+from lockstep.protocol.model import SecretStr
 
 
 def test_scram_sha_256_has_the_keys_of_rfc_7677() -> None:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lockstep.errors import InvalidPlanError, StoreQuotaExceededError
-from lockstep.model import CredentialValue, Engine, Login, SecretStr, Strategy
-from lockstep.plan_file import PlanProblemsError, parse_plan
-from lockstep.store_kinds.oci_budget import version_budget
-from lockstep.store_kinds.oci_vault import OciVault
+from lockstep.plan.file import PlanProblemsError, parse_plan
+from lockstep.plan.stores import OciVault
+from lockstep.protocol.errors import InvalidPlanError, StoreQuotaExceededError
+from lockstep.protocol.model import CredentialValue, Engine, Login, SecretStr, Strategy
+from lockstep.protocol.ring import version_budget
 from sandbox import plans
 from sandbox.oci import OciSandbox, SandboxClock
 from tests.contract.oci_fixtures import VaultRingHarness
@@ -19,8 +19,8 @@ from tests.support.fence import fence_held
 from tests.support.memory import EPOCH, FakeClock, make_plan
 
 if TYPE_CHECKING:
-    from lockstep.model import Credential
-    from lockstep.plan import Plan
+    from lockstep.plan.model import Plan
+    from lockstep.protocol.model import Credential
 
 HALF_A_DAY = timedelta(hours=12)
 

@@ -4,7 +4,7 @@ from uuid import RFC_4122, UUID
 
 import pytest
 
-from lockstep.version_names import VersionNames
+from lockstep.protocol.names import VersionNames
 
 OURS = VersionNames(credential_id="multi-cloud/app_user", secret="multi-cloud/app_user")
 

@@ -1,4 +1,4 @@
-"""What `lockstep.watch` finds in a lock table: a table of records, and planted mistakes that it must notice."""
+"""What `lockstep.operate.watch` finds in a lock table: a table of records, and planted mistakes that it must notice."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -11,9 +11,10 @@ import pytest
 from msgspec import structs
 
 from functions.watch.report import line
-from lockstep import watch as rules
-from lockstep.model import AwsSigns, Credential, LockRecord
-from lockstep.watch import COUNTED, SHOWN, Expected, Found, Table, watch
+from lockstep.operate import watch as rules
+from lockstep.operate.watch import COUNTED, SHOWN, Expected, Found, watch
+from lockstep.protocol.model import AwsSigns, Credential, LockRecord
+from lockstep.protocol.ports import Table
 from sandbox.aws.alarms import embedded
 from tests.support.memory import make_plan
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from typer.main import get_command
 
 from lockstep.cli.app import app
-from lockstep.plan import Plan
+from lockstep.plan.model import Plan
 from tests.unit.test_protocol_citations import clauses, retired
 
 ROOT = Path(__file__).parents[2]

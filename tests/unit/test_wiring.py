@@ -9,25 +9,25 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from lockstep import identity
 from lockstep.aws.clients import aws_credentials
-from lockstep.clouds import Clouds, Endpoints
-from lockstep.compiled import AccessKey
-from lockstep.errors import (
+from lockstep.oci.clients import OciIdentity
+from lockstep.plan.compiled import AccessKey
+from lockstep.protocol.deadlines import CloudTimeouts, DatabaseTimeouts, Timeouts
+from lockstep.protocol.errors import (
     DatabaseUnreachableError,
     InvalidPlanError,
     InvalidRequestError,
     LockTableUnreachableError,
     StoreUnreachableError,
 )
-from lockstep.federation.reach import Reach
-from lockstep.identity import AWS_RUNNER, KEY_KEPT, OCI_RUNNER, OPERATOR, Identity
-from lockstep.model import Login, SecretStr
-from lockstep.oci.clients import OciIdentity
-from lockstep.system import SystemClock
-from lockstep.timeouts import CloudTimeouts, DatabaseTimeouts, Timeouts
-from lockstep.wiring import PLAN_VARIABLE, Runner, forget, hosted_runner
-from lockstep.workers import at_the_same_time
+from lockstep.protocol.model import Login, SecretStr
+from lockstep.protocol.workers import at_the_same_time
+from lockstep.runtime import identity
+from lockstep.runtime.clouds import Clouds, Endpoints
+from lockstep.runtime.federation import Reach
+from lockstep.runtime.identity import AWS_RUNNER, KEY_KEPT, OCI_RUNNER, OPERATOR, Identity
+from lockstep.runtime.system import SystemClock
+from lockstep.runtime.wiring import PLAN_VARIABLE, Runner, forget, hosted_runner
 from sandbox.oci import OciSandbox, write_config_file
 from tests.support.memory import FakeClock, make_plan
 from tests.support.peer import silent

@@ -5,10 +5,10 @@ from datetime import timedelta
 from itertools import pairwise
 
 from lockstep.audit.append import WITNESS
-from lockstep.audit.seal import Stored, Witnessed, stored
+from lockstep.audit.entry import Stored, Witnessed, stored
 from lockstep.audit.verify import Verdict
-from lockstep.errors import AuditLogUnreachableError
-from lockstep.model import ChainHead
+from lockstep.protocol.errors import AuditLogUnreachableError
+from lockstep.protocol.model import ChainHead
 from tests.support.memory import MemoryWorld
 from tests.unit.audit_case import heads, verified
 from tests.unit.harness import entries, orders, rotate, undisturbed

@@ -7,9 +7,14 @@ from threading import Barrier, Event, current_thread
 
 import pytest
 
-from lockstep.errors import DatabaseUnreachableError, LockstepError, StoreUnreachableError
-from lockstep.timing import CALLS_AT_ONCE
-from lockstep.workers import SideBySide, Workers, at_the_same_time, one_after_the_other
+from lockstep.protocol.errors import DatabaseUnreachableError, LockstepError, StoreUnreachableError
+from lockstep.protocol.workers import (
+    CALLS_AT_ONCE,
+    SideBySide,
+    Workers,
+    at_the_same_time,
+    one_after_the_other,
+)
 
 BOUND_SECONDS = 30.0
 BOTH = pytest.mark.parametrize("side_by_side", [at_the_same_time, one_after_the_other])

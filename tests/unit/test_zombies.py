@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import pytest
 
-from lockstep.errors import LockstepError
-from lockstep.model import Strategy
+from lockstep.protocol.errors import LockstepError
+from lockstep.protocol.model import Strategy
 from tests.support.memory import MemoryWorld
 from tests.unit.flights import steady
 from tests.unit.harness import (

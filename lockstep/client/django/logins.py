@@ -18,7 +18,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured  # type: ignore[import-untyped]  # Django ships no types
 from django.utils.module_loading import import_string  # type: ignore[import-untyped]  # likewise
 
-from lockstep.client.credential import ClientCredential
+from lockstep.client.cache import ClientCredential
 from lockstep.client.drivers import Opener
 from lockstep.client.threads import CredentialClient
 

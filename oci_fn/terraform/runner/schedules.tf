@@ -3,7 +3,7 @@
 #
 # A schedule of Resource Scheduler fires at most once an hour. So there is one schedule for each minute of the hour at which some
 # shard has its turn: with one shard and an interval of 20 minutes these are 10, 30 and 50. Up to 200 credentials of an interval are
-# one shard, more of them are 5, 10 or 20 (lockstep/shards.py).
+# one shard, more of them are 5, 10 or 20 (lockstep/protocol/schedule.py).
 
 locals {
   intervals = { for minutes in keys(var.credentials) : minutes => tonumber(minutes) }

@@ -9,24 +9,24 @@ from typing import Any
 from moto.cloudformation.models import cloudformation_backends
 
 from lockstep import __version__
-from lockstep.adoption import Wanted, wanted
-from lockstep.formats import FORMAT
-from lockstep.plan import Plan
-from lockstep.published.places import INDEX, PlanInS3, folder_of, place_in_aws
-from lockstep.stack_names import (
+from lockstep.operate.secrets import Wanted, wanted
+from lockstep.plan.model import Plan
+from lockstep.plan.published import INDEX, PlanInS3, folder_of, place_in_aws
+from lockstep.protocol.model import FORMAT
+from lockstep.protocol.names import (
     DEFAULT_STACK,
     FORMAT_OUTPUT,
     LIVE,
     VERSION_OUTPUT,
+    SecretKind,
     announce_rule_name,
     canary_alarm_name,
     fleet_machine_name,
     rule_name,
     state_machine_name,
 )
-from lockstep.tags import SecretKind
-from lockstep.wall_clock import cron_expression
-from lockstep.wiring import PLAN_VARIABLE
+from lockstep.protocol.schedule import cron_expression
+from lockstep.runtime.wiring import PLAN_VARIABLE
 from sandbox.aws import AwsSandbox, create_state_machine
 from sandbox.plans import AUDIT_BUCKET, EVENT_BUS, LOCK_TABLE
 from sandbox.steps import FUNCTIONS, ROOT

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from lockstep.doctor.findings import Outcome
-from lockstep.model import ROTATOR, Engine
+from lockstep.protocol.findings import Outcome
+from lockstep.protocol.model import ROTATOR, Engine
 from tests.contract.doctor.database_world import DoctorWorld
 
 Break = Callable[[DoctorWorld, ExitStack], None]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lockstep.doctor.findings import Outcome
+from lockstep.protocol.findings import Outcome
 from tests.contract.doctor.world import World
 
 Act = Callable[[World], object]

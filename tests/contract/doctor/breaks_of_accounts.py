@@ -4,11 +4,11 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from lockstep.databases import looks
-from lockstep.doctor.findings import Outcome
-from lockstep.doctor.probes import servers
-from lockstep.errors import LockTableUnreachableError, StoreUnreachableError
-from lockstep.model import Engine, LockRecord, Login, SecretStr
+from lockstep.databases import inspect
+from lockstep.operate.doctor import servers
+from lockstep.protocol.errors import LockTableUnreachableError, StoreUnreachableError
+from lockstep.protocol.findings import Outcome
+from lockstep.protocol.model import Engine, LockRecord, Login, SecretStr
 from tests.contract.doctor.breakage import (
     EACH,
     FAMILY,
@@ -124,10 +124,12 @@ def refused_elsewhere(world: DoctorWorld, _stack: ExitStack) -> None:
 
 WARNING, NOT_ASKED = Outcome.WARNING, Outcome.NOT_ASKED
 BREAKS_OF_ACCOUNTS: tuple[Breakage, ...] = (
-    Breakage(name="two-hosts", check=looks.ACCOUNTS, worlds=FAMILY, how=two_hosts, says="192.0.2.%", shows=0),
+    Breakage(
+        name="two-hosts", check=inspect.ACCOUNTS, worlds=FAMILY, how=two_hosts, says="192.0.2.%", shows=0
+    ),
     Breakage(
         name="gone",
-        check=looks.ACCOUNTS,
+        check=inspect.ACCOUNTS,
         worlds=FAMILY,
         how=by("DROP USER {account}"),
         says="there is no account",
@@ -135,7 +137,7 @@ BREAKS_OF_ACCOUNTS: tuple[Breakage, ...] = (
     ),
     Breakage(
         name="gone",
-        check=looks.ACCOUNTS,
+        check=inspect.ACCOUNTS,
         worlds=POSTGRESQL,
         how=by("DROP ROLE {account}"),
         says="there is no role",
@@ -143,7 +145,7 @@ BREAKS_OF_ACCOUNTS: tuple[Breakage, ...] = (
     ),
     Breakage(
         name="no-login",
-        check=looks.ACCOUNTS,
+        check=inspect.ACCOUNTS,
         worlds=POSTGRESQL,
         how=by("ALTER ROLE {account} NOLOGIN"),
         says="it is NOLOGIN",
@@ -151,21 +153,21 @@ BREAKS_OF_ACCOUNTS: tuple[Breakage, ...] = (
     ),
     Breakage(
         name="too-few-connections",
-        check=looks.ACCOUNTS,
+        check=inspect.ACCOUNTS,
         worlds=POSTGRESQL,
         how=by("ALTER ROLE {account} CONNECTION LIMIT 1"),
         says="CONNECTION LIMIT of 1",
     ),
     Breakage(
         name="limit-of-one",
-        check=looks.LOCKOUT,
+        check=inspect.LOCKOUT,
         worlds=FAMILY,
         how=lockout_limit_of_one,
         says="one wrong password locks it",
     ),
     Breakage(
         name="lifetime",
-        check=looks.EXPIRY,
+        check=inspect.EXPIRY,
         worlds=FAMILY,
         how=by("ALTER USER {account} PASSWORD EXPIRE INTERVAL 90 DAY"),
         says="expires 90 days after",
@@ -173,7 +175,7 @@ BREAKS_OF_ACCOUNTS: tuple[Breakage, ...] = (
     ),
     Breakage(
         name="lifetime-by-default",
-        check=looks.EXPIRY,
+        check=inspect.EXPIRY,
         worlds=FAMILY,
         how=by("SET GLOBAL default_password_lifetime = 30", "SET GLOBAL default_password_lifetime = 0"),
         says="expires 30 days after",
@@ -181,7 +183,7 @@ BREAKS_OF_ACCOUNTS: tuple[Breakage, ...] = (
     ),
     Breakage(
         name="over",
-        check=looks.EXPIRY,
+        check=inspect.EXPIRY,
         worlds=POSTGRESQL,
         how=by("ALTER ROLE {account} VALID UNTIL '2000-01-01'"),
         says="is refused since then",
@@ -189,7 +191,7 @@ BREAKS_OF_ACCOUNTS: tuple[Breakage, ...] = (
     ),
     Breakage(
         name="will-end",
-        check=looks.EXPIRY,
+        check=inspect.EXPIRY,
         worlds=POSTGRESQL,
         how=by("ALTER ROLE {account} VALID UNTIL '2999-01-01'"),
         says="refused from then on",
@@ -197,14 +199,14 @@ BREAKS_OF_ACCOUNTS: tuple[Breakage, ...] = (
     ),
     Breakage(
         name="strict-validation",
-        check=looks.POLICY,
+        check=inspect.POLICY,
         worlds=MARIADB,
         how=strict_validation,
         says="takes no verifiers",
     ),
     Breakage(
         name="md5",
-        check=looks.POLICY,
+        check=inspect.POLICY,
         worlds=POSTGRESQL,
         how=by(
             "ALTER ROLE {rotator} SET password_encryption = 'md5'",
@@ -215,14 +217,14 @@ BREAKS_OF_ACCOUNTS: tuple[Breakage, ...] = (
     ),
     Breakage(
         name="no-password-kept",
-        check=looks.PLUGIN,
+        check=inspect.PLUGIN,
         worlds=MARIADB,
         how=foreign_plugin,
         says="unix_socket keeps no password",
     ),
     Breakage(
         name="older-plugin",
-        check=looks.PLUGIN,
+        check=inspect.PLUGIN,
         worlds=("mysql-alternating",),
         how=older_plugin,
         says="gets caching_sha2_password at its next turn",
@@ -230,14 +232,14 @@ BREAKS_OF_ACCOUNTS: tuple[Breakage, ...] = (
     ),
     Breakage(
         name="trust",
-        check=looks.ACCESS,
+        check=inspect.ACCESS,
         worlds=POSTGRESQL,
         how=hba("hostssl all {username} 127.0.0.1/32 trust"),
         says="every password logs in",
     ),
     Breakage(
         name="no-line",
-        check=looks.ACCESS,
+        check=inspect.ACCESS,
         worlds=POSTGRESQL,
         how=hba("hostssl all {username} 127.0.0.1/32 reject"),
         says="lets it not in from here, with TLS: SQLSTATE 28000",
@@ -245,14 +247,14 @@ BREAKS_OF_ACCOUNTS: tuple[Breakage, ...] = (
     ),
     Breakage(
         name="not-valid",
-        check=looks.ACCESS,
+        check=inspect.ACCESS,
         worlds=POSTGRESQL,
         how=hba_with_a_mistake,
         says="pg_hba.conf is not valid, line 1",
     ),
     Breakage(
         name="no-member",
-        check=looks.ROLES,
+        check=inspect.ROLES,
         worlds=POSTGRESQL,
         how=by("REVOKE {owner} FROM {account}"),
         says="it is no member of",
@@ -260,14 +262,14 @@ BREAKS_OF_ACCOUNTS: tuple[Breakage, ...] = (
     ),
     Breakage(
         name="owner-logs-in",
-        check=looks.ROLES,
+        check=inspect.ROLES,
         worlds=POSTGRESQL,
         how=by("ALTER ROLE {owner} LOGIN"),
         says="logs in itself",
     ),
     Breakage(
         name="special",
-        check=looks.ROLES,
+        check=inspect.ROLES,
         worlds=POSTGRESQL,
         how=by("ALTER ROLE {account} REPLICATION"),
         says="has REPLICATION",

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from lockstep.doctor.findings import Outcome
+from lockstep.protocol.findings import Outcome
 from sandbox import plans
 from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE, OCI_KEY_SECRET
 from tests.contract.doctor.breaking import Act, Break, call

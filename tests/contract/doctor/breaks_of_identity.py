@@ -4,9 +4,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from lockstep.doctor.findings import Outcome
-from lockstep.federation import issuer as documents
-from lockstep.federation.issuer import CONFIGURATION, KEYS
+from lockstep.protocol import issuer as documents
+from lockstep.protocol.findings import Outcome
+from lockstep.protocol.issuer import CONFIGURATION, KEYS
 from sandbox.oci.keys import Key
 from sandbox.oci.wire import Reply
 from sandbox.plans import OCI_KEY_SECRET

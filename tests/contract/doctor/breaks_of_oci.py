@@ -5,7 +5,7 @@ from typing import Any
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
-from lockstep.doctor.findings import Outcome
+from lockstep.protocol.findings import Outcome
 from sandbox import plans
 from sandbox.oci.resources import create_secret
 from sandbox.plans import AUDIT_BUCKET

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, cast
 
 from msgspec import structs
 
-from lockstep.databases import looks
-from lockstep.doctor.findings import Outcome
-from lockstep.doctor.probes import servers
-from lockstep.errors import StoreAccessDeniedError
-from lockstep.model import ROTATOR, Engine, Login, SecretStr, Tls
-from lockstep.system import SystemClock
+from lockstep.databases import inspect
+from lockstep.operate.doctor import servers
+from lockstep.protocol.errors import StoreAccessDeniedError
+from lockstep.protocol.findings import Outcome
+from lockstep.protocol.model import ROTATOR, Engine, Login, SecretStr, Tls
+from lockstep.runtime.system import SystemClock
 from sandbox.databases import CertificateAuthority, PostgresServer
 from sandbox.databases.process import free_port
 from tests.contract.doctor.breakage import EACH, FAMILY, MARIADB, MYSQL, POSTGRESQL, Break, Breakage, by
@@ -283,7 +283,7 @@ BREAKS_OF_SERVERS: tuple[Breakage, ...] = (
     ),
     Breakage(
         name="other-engine",
-        check=looks.SERVER,
+        check=inspect.SERVER,
         worlds=FAMILY,
         how=other_engine,
         says="that the strategy works on",
@@ -291,14 +291,14 @@ BREAKS_OF_SERVERS: tuple[Breakage, ...] = (
     ),
     Breakage(
         name="read-only",
-        check=looks.SERVER,
+        check=inspect.SERVER,
         worlds=FAMILY,
         how=by("SET GLOBAL read_only = 1", "SET GLOBAL read_only = 0"),
         says="is read-only",
     ),
     Breakage(
         name="no-right",
-        check=looks.RIGHTS,
+        check=inspect.RIGHTS,
         worlds=FAMILY,
         how=by("REVOKE CREATE USER ON *.* FROM {rotator}", "GRANT CREATE USER ON *.* TO {rotator}"),
         says="lacks CREATE USER",
@@ -307,14 +307,14 @@ BREAKS_OF_SERVERS: tuple[Breakage, ...] = (
     ),
     Breakage(
         name="no-right",
-        check=looks.RIGHTS,
+        check=inspect.RIGHTS,
         worlds=POSTGRESQL,
         how=by("ALTER ROLE {rotator} NOCREATEROLE", "ALTER ROLE {rotator} CREATEROLE"),
         says="cannot change roles",
     ),
     Breakage(
         name="no-admin-option",
-        check=looks.RIGHTS,
+        check=inspect.RIGHTS,
         worlds=("postgresql-18-plaintext",),
         how=by("REVOKE {account} FROM {rotator}"),
         says="lacks ADMIN OPTION for",
@@ -322,7 +322,7 @@ BREAKS_OF_SERVERS: tuple[Breakage, ...] = (
     ),
     Breakage(
         name="wide-rights",
-        check=looks.RIGHTS,
+        check=inspect.RIGHTS,
         worlds=FAMILY,
         how=by("GRANT SELECT ON *.* TO {rotator}", "REVOKE SELECT ON *.* FROM {rotator}"),
         says="may do more than rotate: SELECT",
@@ -330,7 +330,7 @@ BREAKS_OF_SERVERS: tuple[Breakage, ...] = (
     ),
     Breakage(
         name="wide-rights-elsewhere",
-        check=looks.RIGHTS,
+        check=inspect.RIGHTS,
         worlds=FAMILY,
         how=by("GRANT SELECT ON app_db.* TO {rotator}", "REVOKE SELECT ON app_db.* FROM {rotator}"),
         says="may do more than rotate: app_db.*",
@@ -338,7 +338,7 @@ BREAKS_OF_SERVERS: tuple[Breakage, ...] = (
     ),
     Breakage(
         name="wide-rights",
-        check=looks.RIGHTS,
+        check=inspect.RIGHTS,
         worlds=POSTGRESQL,
         how=by("ALTER ROLE {rotator} CREATEDB", "ALTER ROLE {rotator} NOCREATEDB"),
         says="may do more than rotate: CREATEDB",
@@ -346,7 +346,7 @@ BREAKS_OF_SERVERS: tuple[Breakage, ...] = (
     ),
     Breakage(
         name="no-hosts",
-        check=looks.RIGHTS,
+        check=inspect.RIGHTS,
         worlds=MARIADB,
         how=by(
             "REVOKE SELECT (User, Host) ON mysql.user FROM {rotator}",
@@ -357,7 +357,7 @@ BREAKS_OF_SERVERS: tuple[Breakage, ...] = (
     ),
     Breakage(
         name="no-sessions",
-        check=looks.RIGHTS,
+        check=inspect.RIGHTS,
         worlds=MARIADB,
         how=by("REVOKE PROCESS ON *.* FROM {rotator}", "GRANT PROCESS ON *.* TO {rotator}"),
         says="may not list sessions",

@@ -2,9 +2,9 @@
 
 import json
 
-from lockstep.doctor.findings import Outcome
-from lockstep.formats import FORMAT
-from lockstep.stack_names import (
+from lockstep.protocol.findings import Outcome
+from lockstep.protocol.model import FORMAT
+from lockstep.protocol.names import (
     DEFAULT_STACK,
     FORMAT_OUTPUT,
     LIVE,

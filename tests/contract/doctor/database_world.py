@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from lockstep.databases import Timeouts, open_looking
-from lockstep.databases.looking import Looking
-from lockstep.doctor.findings import Answer, Outcome
-from lockstep.doctor.probes.places import HERE
-from lockstep.doctor.probes.servers import EVERY_CHECK, Databases
-from lockstep.errors import LockstepError
-from lockstep.model import Credential, CredentialValue, DatabaseServer, Engine, LockRecord, Login
-from lockstep.workers import SideBySide, one_after_the_other
+from lockstep.databases.inspect import Looking
+from lockstep.operate.doctor.network import HERE
+from lockstep.operate.doctor.servers import EVERY_CHECK, Databases
+from lockstep.protocol.errors import LockstepError
+from lockstep.protocol.findings import Answer, Outcome
+from lockstep.protocol.model import Credential, CredentialValue, DatabaseServer, Engine, LockRecord, Login
+from lockstep.protocol.workers import SideBySide, one_after_the_other
+from lockstep.runtime.databases import Timeouts, open_looking
 from tests.contract.database_harness import ADMIN, SqlHarness, value_of
 from tests.support.memory import FakeClock
 
 if TYPE_CHECKING:
-    from lockstep.ports import Clock
+    from lockstep.protocol.ports import Clock
 
 BRIEF = Timeouts(lock_seconds=1)
 """A look at a database whose lock somebody holds ends soon."""
@@ -60,7 +60,7 @@ class RecordLock:
 
 
 class DoctorWorld:
-    """What `lockstep.clouds.Clouds` gives the doctor, around the server of a harness.
+    """What `lockstep.runtime.clouds.Clouds` gives the doctor, around the server of a harness.
 
     Attributes:
         folder: For files of a test.

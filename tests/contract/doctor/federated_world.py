@@ -6,8 +6,8 @@ from typing import Any
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from lockstep.federation import issuer as documents
-from lockstep.federation.issuer import CONFIGURATION, KEYS, PublicKey
+from lockstep.protocol import issuer as documents
+from lockstep.protocol.issuer import CONFIGURATION, KEYS, PublicKey
 from sandbox import plans
 from sandbox.aws import AwsSandbox
 from sandbox.oci import OciSandbox

@@ -3,10 +3,9 @@
 import json
 from typing import Any
 
-from lockstep.doctor.oci_runner import FUNCTION
-from lockstep.doctor.oci_vault import own_secrets_of
-from lockstep.plan import Plan
-from lockstep.stack_names import DEFAULT_STACK
+from lockstep.operate.doctor.oci import FUNCTION, own_secrets_of
+from lockstep.plan.model import Plan
+from lockstep.protocol.names import DEFAULT_STACK
 from sandbox.oci import OciSandbox
 from sandbox.oci.resources import create_audit_bucket, create_ring, create_secret
 from sandbox.plans import AUDIT_BUCKET, AWS_KEY_SECRET, OciNames

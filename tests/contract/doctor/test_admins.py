@@ -6,11 +6,11 @@ import pytest
 from msgspec import structs
 
 from lockstep.aws.clients import AwsKeys
-from lockstep.aws.rds_token import token_login
-from lockstep.doctor.findings import Outcome
-from lockstep.doctor.probes import servers
-from lockstep.errors import AdminCredentialRejectedError, LockstepError
-from lockstep.model import ROTATOR, AdminCredential, Login, SecretStr
+from lockstep.aws.rds import token_login
+from lockstep.operate.doctor import servers
+from lockstep.protocol.errors import AdminCredentialRejectedError, LockstepError
+from lockstep.protocol.findings import Outcome
+from lockstep.protocol.model import ROTATOR, AdminCredential, Login, SecretStr
 from sandbox.databases.rds_iam import RdsFront
 from tests.contract.database_harness import SqlHarness
 from tests.contract.doctor.database_world import DoctorWorld

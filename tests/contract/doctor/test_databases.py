@@ -6,10 +6,10 @@ from threading import Event, Thread
 
 import pytest
 
-from lockstep.databases import Timeouts
-from lockstep.doctor.findings import Outcome
-from lockstep.doctor.probes.servers import EVERY_CHECK, VERIFY_HOSTS
-from lockstep.model import Engine
+from lockstep.operate.doctor.servers import EVERY_CHECK, VERIFY_HOSTS
+from lockstep.protocol.findings import Outcome
+from lockstep.protocol.model import Engine
+from lockstep.runtime.databases import Timeouts
 from tests.contract.database_harness import SQL_WORLDS, SqlHarness
 from tests.contract.doctor.breakage import Breakage
 from tests.contract.doctor.breaks_of_databases import BREAKAGES

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from lockstep.doctor import in_cloud
-from lockstep.doctor.catalogue import CATALOGUE
-from lockstep.doctor.findings import Outcome
-from lockstep.doctor.probes.servers import VERIFY_HOSTS
+from lockstep.operate.doctor import in_cloud
+from lockstep.operate.doctor.catalogue import CATALOGUE
+from lockstep.operate.doctor.servers import VERIFY_HOSTS
+from lockstep.protocol.findings import Outcome
 from tests.contract.doctor.breaking import Break
 from tests.contract.doctor.breaks import BREAKS, WITH_SESSIONS
 from tests.contract.doctor.breaks_of_databases import BREAKAGES

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from lockstep.aws.clients import AwsKeys
-from lockstep.clouds import Clouds, Endpoints
-from lockstep.doctor.findings import Answer, Finding, Outcome
-from lockstep.doctor.probes import inside, sessions
-from lockstep.doctor.probes.sessions import (
+from lockstep.oci.clients import OciIdentity
+from lockstep.operate.doctor import inside
+from lockstep.operate.doctor import inside as sessions
+from lockstep.operate.doctor.inside import (
     DOCUMENTS,
     KEY_SET,
     POLICIES,
@@ -22,12 +22,13 @@ from lockstep.doctor.probes.sessions import (
     TOKEN,
     VAULT,
 )
-from lockstep.identity import AWS_RUNNER, OCI_RUNNER
-from lockstep.model import SecretStr
-from lockstep.oci.clients import OciIdentity
-from lockstep.published.documents import index_of
-from lockstep.system import SystemClock
-from lockstep.timeouts import Timeouts
+from lockstep.plan.published import index_of
+from lockstep.protocol.deadlines import Timeouts
+from lockstep.protocol.findings import Answer, Finding, Outcome
+from lockstep.protocol.model import SecretStr
+from lockstep.runtime.clouds import Clouds, Endpoints
+from lockstep.runtime.identity import AWS_RUNNER, OCI_RUNNER
+from lockstep.runtime.system import SystemClock
 from tests.contract.doctor import federated_world
 from tests.contract.doctor.world import World, running_world
 

@@ -8,19 +8,18 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from lockstep.cli.operator import operator
-from lockstep.doctor.catalogue import CATALOGUE
-from lockstep.doctor.checks import Check, examine
-from lockstep.doctor.context import Context
-from lockstep.doctor.findings import Finding
-from lockstep.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
-from lockstep.model import Engine
-from lockstep.plan import Plan
-from lockstep.plan_file import load_plan
-from lockstep.ports import Clock
-from lockstep.system import SystemClock
-from lockstep.timeouts import CloudTimeouts, Timeouts
-from lockstep.workers import one_after_the_other
+from lockstep.operate.access import operator
+from lockstep.operate.doctor.catalogue import CATALOGUE
+from lockstep.operate.doctor.checks import Check, Context, examine
+from lockstep.plan.file import load_plan
+from lockstep.plan.model import Plan
+from lockstep.protocol.deadlines import CloudTimeouts, Timeouts
+from lockstep.protocol.findings import Finding
+from lockstep.protocol.model import Engine
+from lockstep.protocol.ports import Clock
+from lockstep.protocol.workers import one_after_the_other
+from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
+from lockstep.runtime.system import SystemClock
 from sandbox import plans
 from sandbox.aws import AwsSandbox
 from sandbox.estate import environment

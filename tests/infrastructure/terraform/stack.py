@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from lockstep.model import Engine
-from lockstep.plan_file import parse_plan
-from lockstep.provision.decide import slots_in_oci
-from lockstep.store_kinds.oci_vault import OciVault
+from lockstep.operate.secrets import slots_in_oci
+from lockstep.plan.file import parse_plan
+from lockstep.plan.stores import OciVault
+from lockstep.protocol.model import Engine
 from sandbox import plans
 from tests.infrastructure.terraform import plain
 

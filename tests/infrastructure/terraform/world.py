@@ -10,25 +10,22 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from lockstep.contents import encode_app_user, encode_connection_blob
-from lockstep.model import Credential, CredentialValue, Login, SecretStr
 from lockstep.oci.clients import OciClients
-from lockstep.oci.object_storage_audit import ObjectStorageAuditLog
-from lockstep.oci.own_function import OwnFunction
-from lockstep.oci.plan_bucket import ObjectStoragePlanBucket
-from lockstep.oci.vault import Vault
-from lockstep.oci.vault_ring import VaultRing
-from lockstep.oci.vault_signer import VaultSigner
-from lockstep.plan import Plan
-from lockstep.plan_admins import names_in_oci
-from lockstep.plan_file import parse_plan
-from lockstep.published.places import INDEX, folder_of, place_in_oci
-from lockstep.stack_names import plan_bucket_name
-from lockstep.store_kinds import oci_names
-from lockstep.store_kinds.oci_budget import MAX_IN_USE
-from lockstep.stores import CredentialStore
-from lockstep.system import SystemClock
-from lockstep.version_names import VersionNames
+from lockstep.oci.functions import OwnFunction
+from lockstep.oci.object_storage import ObjectStorageAuditLog, ObjectStoragePlanBucket
+from lockstep.oci.vault import Vault, VaultSigner
+from lockstep.plan.admins import names_in_oci
+from lockstep.plan.file import parse_plan
+from lockstep.plan.model import Plan
+from lockstep.plan.published import INDEX, folder_of, place_in_oci
+from lockstep.protocol import names as oci_names
+from lockstep.protocol.model import Credential, CredentialValue, Login, SecretStr
+from lockstep.protocol.names import VersionNames, plan_bucket_name
+from lockstep.protocol.ring import MAX_IN_USE
+from lockstep.runtime.system import SystemClock
+from lockstep.stores.contents import encode_app_user, encode_connection_blob
+from lockstep.stores.credential import CredentialStore
+from lockstep.stores.ring import VaultRing
 from sandbox.oci import OciSandbox
 from sandbox.oci.resources import create_audit_bucket, create_secret
 from tests.contract.oci_fixtures import OciConsole, sandbox_clients, sandbox_vault

@@ -1,0 +1,476 @@
+"""The seal of an entry: its place in the chain, and what vouches for it (protocol E2, E3).
+
+The seal is `chain` and `mac` of the entry, and in the same canonical text the metadata of its object. So a HEAD shows
+all that a chain is continued by, and the MAC covers all of it: the body of an archived object cannot be read at once,
+and metadata can be written by anyone who may put an object.
+
+    chain   {credential, differs, event, format, previous_hash, rotation_id, seq, stepped_over, stream, time, witness}
+    mac     {algorithm, key_id, value}
+
+`event` is the SHA-256 of the event's canonical form. The MAC is HMAC-SHA-256 over the SHA-256 of `chain`. The entry's
+hash is the SHA-256 of the canonical form of `chain` and `mac` together.
+"""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NoReturn
+
+from lockstep import __version__
+from lockstep.protocol import model
+from lockstep.protocol.messages import FailedRun, Run
+from lockstep.protocol.model import ChainHead
+from lockstep.protocol.ports import AuditLog, Mac
+
+NO_PREVIOUS = "0" * 64
+MAC_ALGORITHM = "HMAC-SHA-256"
+CHAIN, MAC = "chain", "mac"
+"""The names of the metadata."""
+_STREAMS = {"aws", "oci"}
+_HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
+MAX_METADATA_BYTES = 2_048
+"""What S3 takes, names included (https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html)."""
+_CHAIN_KEYS = {
+    *("credential", "differs", "event", "format", "previous_hash", "rotation_id"),
+    *("seq", "stepped_over", "stream", "time", "witness"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Witnessed:
+    """The newest entry of another stream, as its log showed it.
+
+    Attributes:
+        at: When the other log was read, in milliseconds since the epoch; 0 if that is not known.
+    """
+
+    seq: int
+    hash: str
+    at: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Differs:
+    """An entry that somebody vouches for and that the log does not hold (protocol E8).
+
+    Attributes:
+        by: Who names it: `head`, the lock record; or the stream that witnesses it.
+        seq: Its number.
+        hash: Its hash, as they name it.
+        found: The hash of what the log holds there; None if that is nothing, or no entry.
+    """
+
+    by: str
+    seq: int
+    hash: str
+    found: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seal:
+    """The place of an entry in a chain.
+
+    Attributes:
+        rotation_id: The id of the run, the order or the witness.
+        time: Of the event, in milliseconds since the epoch.
+        event: The SHA-256 of the event's canonical form.
+        witness: What is known of the other streams, by their names.
+        stepped_over: The first and the last number since `previous_hash` that hold what is no entry of this chain.
+        differs: What was missing when this entry was written.
+    """
+
+    credential: str
+    stream: str
+    seq: int
+    previous_hash: str
+    rotation_id: str
+    time: int
+    event: str
+    witness: Mapping[str, Witnessed] = field(default_factory=dict)
+    stepped_over: tuple[int, int] | None = None
+    differs: tuple[Differs, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """The seal as JSON."""
+        return {
+            "credential": self.credential,
+            "differs": [{"by": d.by, "seq": d.seq, "hash": d.hash, "found": d.found} for d in self.differs],
+            "event": self.event,
+            "format": model.FORMAT,
+            "previous_hash": self.previous_hash,
+            "rotation_id": self.rotation_id,
+            "seq": self.seq,
+            "stepped_over": list(self.stepped_over) if self.stepped_over else None,
+            "stream": self.stream,
+            "time": self.time,
+            "witness": {name: {"seq": w.seq, "hash": w.hash, "at": w.at} for name, w in self.witness.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """An object of the log, by its metadata. Nothing of it is to be believed before its MAC was verified.
+
+    Attributes:
+        number: The number in the object's name.
+        hash: What the next entry names; empty if the metadata are no seal's.
+        seal: None if the metadata are no seal's.
+        digest: What the MAC covers.
+        mac: None if there is none.
+        is_newer: Whether its format is a newer build's; `seal` is None then.
+    """
+
+    number: int
+    hash: str = ""
+    seal: Seal | None = None
+    digest: bytes = b""
+    mac: Mac | None = None
+    is_newer: bool = False
+
+    def is_at(self, credential_id: str, stream: str) -> bool:
+        """Whether the seal names the place where it was found."""
+        s = self.seal
+        return s is not None and (s.credential, s.stream, s.seq) == (credential_id, stream, self.number)
+
+    @property
+    def head(self) -> ChainHead:
+        """The head of the chain that ends with this entry."""
+        return ChainHead(
+            seq=self.number, hash=self.hash, rotation_id=self.seal.rotation_id if self.seal else ""
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainEnd:
+    """Where a chain ends.
+
+    Attributes:
+        after: Its last entry; None if it has none.
+        seq: The number of the next one.
+        stepped_over: The first and the last number before `seq` that hold what is no entry.
+        differs: What is vouched for and missing.
+    """
+
+    after: Stored | None
+    seq: int
+    stepped_over: tuple[int, int] | None = None
+    differs: tuple[Differs, ...] = ()
+
+
+def mac_text(mac: Mac) -> bytes:
+    """A MAC as canonical JSON: keys of KMS and of Vault are named in ASCII."""
+    named, value = json.dumps(mac.key_id), base64.b64encode(mac.value).decode()
+    return f'{{"algorithm":"{MAC_ALGORITHM}","key_id":{named},"value":"{value}"}}'.encode()
+
+
+def hash_of(chain: bytes, mac: bytes) -> str:
+    """An entry's hash, from the canonical texts of its chain and its MAC."""
+    return hashlib.sha256(b'{"chain":' + chain + b',"mac":' + mac + b"}").hexdigest()
+
+
+def look(log: AuditLog, number: int) -> Stored | None:
+    """The object under a number of a log, by its metadata; None if there is none."""
+    metadata = log.look(number)
+    return None if metadata is None else stored(number, metadata)
+
+
+def stored(number: int, metadata: Mapping[str, str]) -> Stored:
+    """An object by its metadata, whatever they hold."""
+    try:
+        chain, mac = metadata[CHAIN].encode(), metadata[MAC].encode()
+        document = read_json(chain)
+        is_newer = whole(document["format"]) > model.FORMAT
+        return Stored(
+            number=number,
+            hash=hash_of(chain, mac),
+            seal=None if is_newer else read_seal(document),
+            digest=hashlib.sha256(chain).digest(),
+            mac=read_mac(read_json(mac), mac),
+            is_newer=is_newer,
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return Stored(number=number)
+
+
+def read_seal(document: Mapping[str, Any]) -> Seal:
+    """A seal from its JSON.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError: It is none.
+    """
+    over = document["stepped_over"]
+    seal = Seal(
+        credential=text(document["credential"]),
+        stream=text(document["stream"]),
+        seq=whole(document["seq"]),
+        previous_hash=hash_text(document["previous_hash"]),
+        rotation_id=text(document["rotation_id"]),
+        time=whole(document["time"]),
+        event=hash_text(document["event"]),
+        witness={
+            text(name): Witnessed(seq=whole(w["seq"]), hash=hash_text(w["hash"]), at=whole(w["at"]))
+            for name, w in document["witness"].items()
+        },
+        stepped_over=None if over is None else (whole(over[0]), whole(over[1])),
+        differs=tuple(
+            Differs(
+                by=text(d["by"]),
+                seq=whole(d["seq"]),
+                hash=text(d["hash"]),
+                found=None if d["found"] is None else text(d["found"]),
+            )
+            for d in document["differs"]
+        ),
+    )
+    if document.keys() != _CHAIN_KEYS or seal.witness.keys() - _STREAMS:
+        raise ValueError
+    return seal
+
+
+def read_mac(document: Mapping[str, Any], given: bytes) -> Mac:
+    """A MAC from its JSON and the text of that, which has exactly its keys, and its value in canonical base64.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError: It is none.
+    """
+    value = base64.b64decode(text(document["value"]), validate=True)
+    mac = Mac(key_id=text(document["key_id"]), value=value)
+    if mac_text(mac) != given:
+        raise ValueError
+    return mac
+
+
+def whole(value: object) -> int:
+    """A whole number: no boolean, fraction or infinity, which Python's JSON parser returns as numbers too."""
+    if type(value) is not int or abs(value) > 2**53:
+        raise TypeError
+    return value
+
+
+def hash_text(value: object) -> str:
+    """A hash, as it may be copied into another entry."""
+    if not is_hash(text(value)):
+        raise ValueError
+    return text(value)
+
+
+def is_hash(value: str) -> bool:
+    """Whether a text is a SHA-256 in hexadecimal."""
+    return _HASH.fullmatch(value) is not None
+
+
+def text(value: object) -> str:
+    """A text."""
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def read_json(given: bytes) -> Any:  # noqa: ANN401 - any JSON
+    """The value of a JSON text without fractions.
+
+    Raises:
+        ValueError, RecursionError: It is none.
+    """
+    return _decoder.decode(given.decode())
+
+
+def _refuse(_text: str) -> NoReturn:
+    raise ValueError
+
+
+_decoder = json.JSONDecoder(parse_float=_refuse, parse_constant=_refuse)
+
+
+# The event of an audit entry, in the form of OCSF 1.5, which security lakes and SIEMs read without conversion.
+#
+# Class Account Change (3001), activity Password Change (3); https://schema.ocsf.io/1.5.0/classes/account_change.
+# Fields without an OCSF attribute are in `unmapped.lockstep`. The event holds names, numbers and outcomes, and no
+# secret value (protocol I6).
+
+CLASS_UID = 3001
+ACTIVITY_PASSWORD_CHANGE, ACTIVITY_OTHER = 3, 99
+STATUS_SUCCESS, STATUS_FAILURE = 1, 2
+SEVERITY_INFORMATIONAL, SEVERITY_HIGH = 1, 4
+PROFILES = ["cloud"]
+"""An event has the attribute `cloud` by this profile; https://schema.ocsf.io/1.5.0/profiles/cloud."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """The fingerprint of the value that is current now.
+
+    Attributes:
+        fingerprint: None for a failed run, and where the first store does not hold the value any more.
+        key: The signing key that the fingerprint's key follows from; None where it is a MAC of the entry's own key.
+    """
+
+    fingerprint: str | None = None
+    key: str | None = None
+
+
+NO_MARK = Mark()
+
+
+def event_of(request: Run, *, usernames: tuple[str, ...], mark: Mark, now: datetime) -> dict[str, Any]:
+    """The event that records one run.
+
+    Args:
+        request: What the steps reported.
+        usernames: The logins that the credential uses in databases.
+        mark: The value's fingerprint.
+        now: The time at which the run ended.
+    """
+    rotation, failed = request.rotation, isinstance(request, FailedRun)
+    started_ms, ended_ms = milliseconds(rotation.started_at), milliseconds(now)
+    return {
+        "activity_id": ACTIVITY_PASSWORD_CHANGE,
+        "activity_name": "Password Change",
+        "category_uid": 3,
+        "category_name": "Identity & Access Management",
+        "class_uid": CLASS_UID,
+        "class_name": "Account Change",
+        "type_uid": CLASS_UID * 100 + ACTIVITY_PASSWORD_CHANGE,
+        "time": ended_ms,
+        "start_time": started_ms,
+        "end_time": ended_ms,
+        "severity_id": SEVERITY_HIGH if failed else SEVERITY_INFORMATIONAL,
+        "status_id": STATUS_FAILURE if failed else STATUS_SUCCESS,
+        "status": "Failure" if failed else "Success",
+        **({"status_code": request.error} if isinstance(request, FailedRun) else {}),
+        "actor": {"app_name": "lockstep", "app_uid": f"lockstep/{rotation.runner}"},
+        "user": {
+            "name": rotation.credential_id,
+            "uid": rotation.credential_id,
+            "type": "System",
+            "type_id": 3,
+        },
+        "cloud": {"provider": rotation.runner.upper()},
+        "metadata": {
+            "version": "1.5.0",
+            "uid": rotation.rotation_id,
+            "profiles": PROFILES,
+            "product": {"name": "Lockstep", "vendor_name": "Lockstep", "version": __version__},
+        },
+        "unmapped": {"lockstep": _details(request, usernames, mark)},
+    }
+
+
+def other_event(
+    activity: str,
+    details: Mapping[str, Any],
+    *,
+    entry_id: str,
+    credential_id: str,
+    stream: str,
+    actor: Mapping[str, Any],
+    now: datetime,
+) -> dict[str, Any]:
+    """An event of something that is no run: Account Change has no activity for it, so it is Other (99), with a name.
+
+    Args:
+        activity: The name.
+        details: What Lockstep says of it.
+        entry_id: The id of the entry.
+        credential_id: The credential that it is about.
+        stream: `aws` or `oci`, the cloud in which it is recorded.
+        actor: The OCSF actor.
+        now: When it was done.
+    """
+    return {
+        "activity_id": ACTIVITY_OTHER,
+        "activity_name": activity,
+        "category_uid": 3,
+        "category_name": "Identity & Access Management",
+        "class_uid": CLASS_UID,
+        "class_name": "Account Change",
+        "type_uid": CLASS_UID * 100 + ACTIVITY_OTHER,
+        "time": milliseconds(now),
+        "severity_id": SEVERITY_INFORMATIONAL,
+        "status_id": STATUS_SUCCESS,
+        "status": "Success",
+        "actor": dict(actor),
+        "user": {"name": credential_id, "uid": credential_id, "type": "System", "type_id": 3},
+        "cloud": {"provider": stream.upper()},
+        "metadata": {
+            "version": "1.5.0",
+            "uid": entry_id,
+            "profiles": PROFILES,
+            "product": {"name": "Lockstep", "vendor_name": "Lockstep", "version": __version__},
+        },
+        "unmapped": {"lockstep": dict(details)},
+    }
+
+
+def _details(request: Run, usernames: tuple[str, ...], mark: Mark) -> dict[str, Any]:
+    rotation, claim = request.rotation, request.claim
+    return {
+        "trigger": rotation.trigger,
+        "forced": rotation.force,
+        "fence": rotation.fence,
+        "kind": claim.kind.value if claim else None,
+        "generation": claim.generation if claim else None,
+        "base_generation": claim.base_generation if claim else None,
+        "adopted_from": request.adopted_from,
+        "plan": rotation.plan,
+        "revoked_on_purpose": sorted({dead.generation for r in request.revoked for dead in r.dead}),
+        "fingerprint": mark.fingerprint,
+        "fingerprint_key": mark.key,
+        "usernames": list(usernames),
+        "databases": {
+            d.database: {
+                "outcome": d.outcome.value,
+                "dead": {str(dead.generation): dead.death.value for dead in d.dead},
+                "enrolled": d.enrolled,
+                "plaintext": d.plaintext,
+            }
+            for d in request.databases
+        },
+        "stores": {s.store: s.version for s in request.stores},
+    }
+
+
+def milliseconds(moment: datetime) -> int:
+    """Since the epoch."""
+    return round(moment.timestamp() * 1000)
+
+
+# The event of an operator's order, in the form of OCSF 1.5 (see `lockstep.audit.entry`).
+#
+# The fields of the order are in `unmapped.lockstep`. It holds no secret value (protocol I6).
+
+
+def event_of_order(
+    name: str,
+    details: Mapping[str, Any],
+    *,
+    entry_id: str,
+    credential_id: str,
+    stream: str,
+    who: str,
+    now: datetime,
+) -> dict[str, Any]:
+    """The event that records an order.
+
+    Args:
+        name: The order's name.
+        details: Its fields.
+        entry_id: The id of the order.
+        credential_id: The credential that it is for.
+        stream: `aws` or `oci`, the cloud in which it was recorded.
+        who: The cloud's name of the identity that gave it.
+        now: When it was given.
+    """
+    return other_event(
+        f"Order: {name}",
+        {"order": name, **details},
+        entry_id=entry_id,
+        credential_id=credential_id,
+        stream=stream,
+        actor={"app_name": "lockstep", "app_uid": "lockstep/cli", "user": {"name": who, "uid": who}},
+        now=now,
+    )

@@ -1,0 +1,312 @@
+"""The AWS audit stream: one S3 object for each entry, in a bucket with Object Lock.
+
+An entry is written only if no object has its name (`lockstep.protocol.ports`). Every method makes one call, except
+`numbers` and `history`, which make one for each page, and `look` where S3 does not say whether there is an object.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from botocore.exceptions import ClientError
+
+from lockstep.aws.clients import Trouble, error_code, translated
+from lockstep.protocol.errors import (
+    AuditLogAccessDeniedError,
+    AuditLogUnreachableError,
+    PlanAccessDeniedError,
+    PlanUnreachableError,
+)
+from lockstep.protocol.ports import MAX_ENTRY_BYTES, EntryObjects, Listed, ObjectVersion, whole
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ListObjectVersionsOutputTypeDef
+
+
+AUDIT_ERRORS = {
+    Trouble.UNREACHABLE: AuditLogUnreachableError,
+    Trouble.THROTTLED: AuditLogUnreachableError,
+    Trouble.DENIED: AuditLogAccessDeniedError,
+    Trouble.REJECTED: AuditLogAccessDeniedError,
+}
+
+_BAD_REQUEST, _FORBIDDEN = "400", "403"
+
+
+class S3AuditLog:
+    """The port `AuditLog` on one credential's prefix of a bucket.
+
+    Args:
+        client: The client of the bucket's region.
+        bucket: The bucket's name.
+        stream: The stream's name.
+        credential_id: The credential whose chain it is.
+        storage_class: The storage class of new entries.
+        page_size: Entries in one list; S3 returns at most 1,000.
+    """
+
+    def __init__(
+        self,
+        client: "S3Client",
+        bucket: str,
+        stream: str,
+        credential_id: str,
+        storage_class: Literal["GLACIER_IR", "STANDARD", "STANDARD_IA"] = "GLACIER_IR",
+        *,
+        page_size: int = 1000,
+    ) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._objects = EntryObjects(stream, credential_id)
+        self._storage_class = storage_class
+        self._page_size = page_size
+
+    @property
+    def stream(self) -> str:
+        """The stream's name."""
+        return self._objects.stream
+
+    def put(self, number: int, body: bytes, metadata: Mapping[str, str]) -> bool:
+        """Write an object if its number is free; False where it is taken.
+
+        S3 answers a conditional write with 412 where the key exists, and with 409 where another write to it was
+        under way (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html). A 409 does not
+        tell which write won, so the call must be retried.
+        """
+        with self._translated(number):
+            try:
+                self._client.put_object(
+                    Bucket=self._bucket,
+                    Key=self._objects.key(number),
+                    Body=body,
+                    IfNoneMatch="*",
+                    ChecksumAlgorithm="SHA256",  # Object Lock requires a checksum; S3 compares it.
+                    ContentType="application/json",
+                    StorageClass=self._storage_class,
+                    Metadata=dict(metadata),
+                )
+            except ClientError as error:
+                if error_code(error) == "PreconditionFailed":
+                    return False
+                if error_code(error) == "ConditionalRequestConflict":
+                    raise AuditLogUnreachableError(
+                        stream=self._objects.stream, seq=number, code="ConditionalRequestConflict"
+                    ) from None
+                raise
+        return True
+
+    def look(self, number: int) -> Mapping[str, str] | None:
+        """The metadata of an object, by a HEAD; None where there is none."""
+        with self._translated(number):
+            try:
+                return self._client.head_object(Bucket=self._bucket, Key=self._objects.key(number))[
+                    "Metadata"
+                ]
+            except ClientError as error:
+                # A reply to a HEAD has no body, so the code is the status.
+                status = error_code(error)
+                if status in {"404", "NoSuchKey"}:
+                    return None
+                if status in {_BAD_REQUEST, _FORBIDDEN} and not self._is_listed(number):
+                    return None
+                if status == _BAD_REQUEST:
+                    return {}
+                raise
+
+    def _is_listed(self, number: int) -> bool:
+        """Whether there is an object that cannot be looked at.
+
+        Who may list a folder only gets 403 for an object that is missing, because a HEAD names no prefix. An object
+        that somebody has encrypted with a key of their own (SSE-C) is answered with 400
+        (https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html).
+        """
+        key = self._objects.key(number)
+        reply = self._client.list_objects_v2(Bucket=self._bucket, Prefix=key, MaxKeys=1)
+        return any(item["Key"] == key for item in reply.get("Contents", []))
+
+    def read(self, number: int) -> bytes | None:
+        """The body of an object, as far as an entry can be long; None where there is none."""
+        with self._translated(number):
+            try:
+                reply = self._client.get_object(Bucket=self._bucket, Key=self._objects.key(number))
+            except self._client.exceptions.NoSuchKey:
+                return None
+            except ClientError as error:
+                if error_code(error) == "InvalidRequest":
+                    return b""  # Encrypted with a key of somebody's own, as no entry is.
+                raise
+            return reply["Body"].read(MAX_ENTRY_BYTES + 1)
+
+    def numbers(self, *, after: int = 0) -> Iterator[int]:
+        """The numbers above one, ascending, by a list for each page."""
+        more = True
+        while more:
+            page, more = self._page(after=after)
+            yield from page
+            after = max([after, *page])
+
+    def _page(self, *, after: int) -> tuple[list[int], bool]:
+        """The numbers in the next page, and whether more pages follow."""
+        with self._translated(after):
+            reply = self._client.list_objects_v2(
+                Bucket=self._bucket,
+                Prefix=self._objects.prefix,
+                StartAfter=self._objects.key(after),
+                MaxKeys=self._page_size,
+            )
+            listed = reply.get("Contents", [])
+            found = sorted({s for o in listed if (s := self._objects.seq_of(o["Key"])) > after})
+            # A page without a number that is higher would be asked for forever.
+            return found, reply["IsTruncated"] and bool(found)
+
+    def history(self) -> Iterator[ObjectVersion]:
+        """Every version and delete marker, page by page; needs `s3:ListBucketVersions`."""
+        list_page = partial(
+            self._client.list_object_versions,
+            Bucket=self._bucket,
+            Prefix=self._objects.prefix,
+            MaxKeys=self._page_size,
+        )
+        marker: tuple[str, str] | None = None
+        while True:
+            with self._translated(0):
+                # S3 refuses an empty version id, so the first call names none
+                # (https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html).
+                reply = list_page(KeyMarker=marker[0], VersionIdMarker=marker[1]) if marker else list_page()
+                page = self._versions(reply)
+                following = (
+                    (reply["NextKeyMarker"], reply["NextVersionIdMarker"]) if reply["IsTruncated"] else None
+                )
+                if following and following == marker:
+                    raise ValueError("a page that does not advance would loop forever")
+            yield from page
+            if not following:
+                return
+            marker = following
+
+    def _versions(self, reply: "ListObjectVersionsOutputTypeDef") -> list[ObjectVersion]:
+        """A page, by name, the latest of each first: botocore returns versions and markers apart."""
+        found = [
+            ObjectVersion(
+                key=item["Key"],
+                seq=self._objects.seq_of(item["Key"]),
+                version_id=item["VersionId"],
+                is_delete_marker=is_delete_marker,
+                is_latest=item["IsLatest"],
+                at=item["LastModified"],
+                size=size,
+            )
+            for item, is_delete_marker, size in (
+                *((version, False, version["Size"]) for version in reply.get("Versions", [])),
+                *((marker, True, 0) for marker in reply.get("DeleteMarkers", [])),
+            )
+        ]
+        return sorted(found, key=lambda version: (version.key, not version.is_latest))
+
+    @contextmanager
+    def _translated(self, seq: int) -> Iterator[None]:
+        with translated(AUDIT_ERRORS, stream=self._objects.stream, seq=seq):
+            yield
+
+
+# Published plans in Amazon S3.
+#
+# A document is written only if no object has its name. Every method makes one call, except `listed`, which makes
+# one for each page.
+
+_ERRORS = {
+    Trouble.UNREACHABLE: PlanUnreachableError,
+    Trouble.THROTTLED: PlanUnreachableError,
+    Trouble.DENIED: PlanAccessDeniedError,
+    Trouble.REJECTED: PlanAccessDeniedError,
+}
+_NO_BUCKET = "NoSuchBucket"
+_TAKEN, _CONFLICT = "PreconditionFailed", "ConditionalRequestConflict"
+
+
+class S3PlanBucket:
+    """The documents of one folder of a bucket.
+
+    Args:
+        client: The client of the bucket's region.
+        bucket: The bucket's name.
+        folder: That of the plan (`lockstep.plan.published.folder_of`).
+        page_size: Objects in one list; S3 returns at most 1,000.
+    """
+
+    def __init__(self, client: "S3Client", bucket: str, folder: str, *, page_size: int = 1000) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._folder = f"{folder}/"
+        self._page_size = page_size
+
+    def read(self, name: str, limit: int) -> bytes | None:
+        """The file of a document, and no more than `limit` bytes and one; None where there is none."""
+        with self._translated(name):
+            try:
+                reply = self._client.get_object(Bucket=self._bucket, Key=self._folder + name)
+            except self._client.exceptions.NoSuchKey:
+                return None
+            with reply["Body"] as body:
+                return whole(body.read(limit + 1), length=reply["ContentLength"], limit=limit, name=name)
+
+    def create(self, name: str, file: bytes) -> bool:
+        """Write a document; False where the name is taken."""
+        with self._translated(name):
+            try:
+                self._client.put_object(
+                    Bucket=self._bucket,
+                    Key=self._folder + name,
+                    Body=file,
+                    ContentType="application/json",
+                    ChecksumAlgorithm="SHA256",
+                    IfNoneMatch="*",
+                )
+            except ClientError as error:
+                if error_code(error) == _TAKEN:
+                    return False
+                if error_code(error) == _CONFLICT:  # Another write was under way, and one of the two has won.
+                    raise PlanUnreachableError(path=name, code=_CONFLICT) from None
+                raise
+        return True
+
+    def delete(self, name: str) -> None:
+        """Delete a document; it stays as an older version."""
+        with self._translated(name):
+            self._client.delete_object(Bucket=self._bucket, Key=self._folder + name)
+
+    def listed(self) -> Iterator[Listed]:
+        """What is in the folder, page by page."""
+        after, more = self._folder, True
+        while more:
+            with self._translated(self._folder):
+                reply = self._client.list_objects_v2(
+                    Bucket=self._bucket, Prefix=self._folder, StartAfter=after, MaxKeys=self._page_size
+                )
+                found = [(item["Key"], item["Size"], item["ETag"]) for item in reply.get("Contents", [])]
+                # A page without a key that is higher would be asked for forever.
+                more = reply["IsTruncated"] and bool(found)
+            after = max([after, *(key for key, _, _ in found)])
+            for key, size, tag in found:
+                yield Listed(name=key.removeprefix(self._folder), size=size, tag=tag)
+
+    @staticmethod
+    def tag(file: bytes) -> str:
+        """The tag that the list gives for this content: its MD5, for an object that was put in one part.
+
+        This holds for encryption with S3's own keys; with a KMS key it is no MD5
+        (https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html).
+        """
+        return f'"{hashlib.md5(file, usedforsecurity=False).hexdigest()}"'
+
+    @contextmanager
+    def _translated(self, name: str) -> Iterator[None]:
+        with translated(_ERRORS, path=name):
+            try:
+                yield
+            except self._client.exceptions.NoSuchBucket:
+                # Elsewhere this means the bucket of the audit log.
+                raise PlanAccessDeniedError(path=name, code=_NO_BUCKET) from None

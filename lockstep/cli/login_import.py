@@ -1,0 +1,143 @@
+"""`lockstep hand-over`: bring the login that works now under Lockstep's management."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from lockstep.cli.orders import CredentialArgument, Desk, RecordIn, desk, entry_text
+from lockstep.cli.output import DEFAULT_PLAN, DryRun, PlanFile, complain, one, plan_or_exit, say, wrong_use
+from lockstep.operate.login_import import Estate, hand_over, prove, texts_to_write
+from lockstep.protocol.errors import HandOverRefusedError, SecretMalformedError
+from lockstep.protocol.events import Adopted
+from lockstep.protocol.model import Credential, Login, SecretStr
+from lockstep.protocol.ports import BINARY, NOT_AN_OBJECT
+from lockstep.stores.contents import decode_app_user, is_text
+
+_NEXT = {
+    "login-refused": "find the login that works there, or, where nobody knows one: lockstep enrol {id} {database}",
+    "admin-refused": "it is the rotator admin's own login: find the one that works on {database}, or let a DBA set its "
+    "password there",
+    "promoting": "generation {generation} is being promoted; to finish it: lockstep rotate --force {id}",
+    BINARY: "store {store} has a binary value in {secret}; keep it elsewhere, then repeat this with --replace",
+    NOT_AN_OBJECT: "store {store} has in {secret} what is no JSON object, for example a bare password; keep it "
+    "elsewhere, then repeat this with --replace",
+    "lock-held": "a run is under way; wait until it has ended: lockstep lock show -c {id}",
+}
+
+
+def command(  # noqa: PLR0913 - an option each
+    credential_id: CredentialArgument,
+    *,
+    secret: Annotated[
+        str | None, typer.Option("--from-secret", help="Read the login from this secret of a store.")
+    ] = None,
+    store: Annotated[
+        str | None, typer.Option("--store", help="The store that has it.  [default: the plan's first]")
+    ] = None,
+    variable: Annotated[
+        str | None,
+        typer.Option("--from-env", help="Read the login from the environment variable of this name."),
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace a value that is no JSON object; it would be gone.")
+    ] = False,
+    dry_run: DryRun = False,
+    stream: RecordIn = "aws",
+    file: PlanFile = DEFAULT_PLAN,
+) -> None:
+    """Hand the login that works now over to Lockstep.
+
+    The login comes from standard input, from a secret, or from an environment variable that a pipeline has injected;
+    never from the command line. It is a JSON object with `username` and `password`, or these two on a line each. It
+    must log in on every database of the credential. Then every store, and every slot of a ring, serves it, beside the
+    other keys that the secret has there; no database is changed. It can be run again at any time, and finishes what was
+    left. With `--dry-run` it only logs in.
+
+    Exit code: 0 every store serves it, 1 refused, 2 no login was given, 3 a cloud or a database was unreachable.
+    """
+    plan = plan_or_exit(file)
+    credential, at = one(plan, credential_id), desk(plan, stream)
+    if secret and variable:
+        raise wrong_use("give --from-secret or --from-env, not both")
+    login = _login(_text(at, secret, store, variable))
+    try:
+        _hand_over(login, credential, at, replace=replace, dry_run=dry_run)
+    except HandOverRefusedError as error:
+        where = {"id": credential.id, "secret": credential.secret_names.app_user, **error.where}
+        complain(_NEXT[error.where["code"]].format(**where))
+        raise
+
+
+def _hand_over(login: Login, credential: Credential, at: Desk, *, replace: bool, dry_run: bool) -> None:
+    clouds = at.clouds
+    estate = Estate(
+        credential=credential,
+        databases=[clouds.database(server, credential, handed_over=login) for server in credential.servers],
+        secrets=clouds.app_users(credential),
+        orders=clouds.orders(credential),
+        chain=clouds.chain(at.stream, credential),
+        clock=clouds.clock,
+        by=at.operator(),
+    )
+    if dry_run:
+        prove(login, estate)
+        say(f"{credential.id}: it logs in on {', '.join(credential.databases)}")
+        missing = texts_to_write(login, estate, replace=replace)
+        say(f"would write it into: {', '.join(missing) or 'no store, all serve it'}")
+        return
+    done = hand_over(login, estate, replace=replace)
+    if done.entry:
+        adopted = Adopted(
+            credential=credential.id,
+            stores=done.written,
+            databases=credential.databases,
+            entry=at.place(done.entry),
+        )
+        at.tell(adopted, done.entry)
+    where = ", ".join(done.written) or "no store, all served it"
+    say(
+        f"{credential.id}: handed over; written into {where} ({entry_text(done.entry, at.stream)})",
+        style="green",
+    )
+    is_active = at.read(credential).plan == credential.plan_digest
+    say(f"next: lockstep {'rotate --force -c' if is_active else 'plan activate'} {credential.id}")
+
+
+def _text(at: Desk, secret: str | None, store: str | None, variable: str | None) -> str:
+    """The text with the login, wherever it comes from; or exit code 2."""
+    if secret:
+        name = store or at.plan.stores[0].name
+        if name not in {s.name for s in at.plan.stores}:
+            raise wrong_use(
+                f"the plan has no store {name!r}; it has: {', '.join(s.name for s in at.plan.stores)}"
+            )
+        return at.clouds.secret_in(name, secret)
+    if variable:
+        if variable not in os.environ:
+            raise wrong_use(f"there is no environment variable {variable!r}")
+        return os.environ[variable]
+    if sys.stdin.isatty():
+        username = typer.prompt("username", err=True)
+        return f"{username}\n{typer.prompt('password', hide_input=True, err=True)}"
+    return sys.stdin.read()
+
+
+def _login(text: str) -> Login:
+    """The login in a text, or exit code 2. What is wrong with it is not quoted: it may be a password."""
+    if not text.lstrip().startswith("{"):
+        lines = text.removesuffix("\n").split("\n")
+        username, password = (line.removesuffix("\r") for line in lines) if len(lines) == 2 else ("", "")  # noqa: PLR2004 - a login is a username and a password
+        if is_text(username) and is_text(password):
+            return Login(username, SecretStr(password))
+    else:
+        try:
+            login, _ = decode_app_user(text, store="input", secret="")
+        except SecretMalformedError:
+            login = None
+        if login:
+            return login
+    raise wrong_use(
+        "that is no login: give a JSON object with `username` and `password`, or two lines, username and password"
+    )

@@ -1,0 +1,689 @@
+"""Questions whether to go on; before an emergency also who would break."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from itertools import pairwise
+from typing import Annotated, Any, Literal
+
+import msgspec
+import typer
+from rich.prompt import Confirm
+
+from lockstep.audit.append import Given, Operator, give, record_order
+from lockstep.cli import output
+from lockstep.cli.output import (
+    DEFAULT_PLAN,
+    AsJson,
+    CredentialId,
+    DryRun,
+    OneCredentialId,
+    PlanFile,
+    chosen,
+    complain,
+    err,
+    in_our_words,
+    matching,
+    no,
+    one,
+    plan_or_exit,
+    print_json,
+    say,
+    say_aside,
+    shown_ids,
+    wrong_use,
+)
+from lockstep.operate.access import operator
+from lockstep.operate.documents import FEW, Exit, Locks, Record
+from lockstep.operate.formatting import clock_time
+from lockstep.operate.sessions import count_sessions, lines
+from lockstep.operate.state import record_fields, records_of
+from lockstep.plan.model import Plan
+from lockstep.protocol.errors import EnvironmentalError, LockstepError, line_of, told
+from lockstep.protocol.events import Entry, Happening, Paused, Resumed, Retired, event_of, source_of
+from lockstep.protocol.lock_rule import is_held
+from lockstep.protocol.model import AdminCredential, ChainHead, Credential, Lease, LockRecord
+from lockstep.protocol.orders import CancelEnrolment, Enrol, Order, Pause, Resume, Retry, Revoke, accounts_of
+from lockstep.protocol.workers import at_the_same_time
+from lockstep.runtime.clouds import Clouds
+from lockstep.runtime.identity import OPERATOR, Cloud
+from lockstep.runtime.system import SystemClock, new_id
+from lockstep.runtime.wiring import endpoints_from_environment, event_sink
+
+
+def require_consent(clouds: Clouds, credential: Credential) -> None:
+    """Show who would break, and ask; exit code 1 if the answer is no, 2 where nobody can be asked.
+
+    Args:
+        clouds: Where the credential is.
+        credential: What is to be revoked.
+
+    What cannot be read or counted is said, and does not stand in the way of an emergency.
+    """
+    require_stdin(
+        "this revokes every login of the credential",
+        f"To see who would break: lockstep sessions {credential.id}. To go on without a question, add --yes",
+    )
+    try:
+        _show(clouds, credential)
+    except LockstepError as e:
+        complain(f"who would break is not known: {line_of(e)}")
+    say_aside(
+        "Every login so far will be dead, the current one too. Open sessions go on; their next login is refused until "
+        "they read the new value. Applications that read it at their start alone must be restarted."
+    )
+    require_yes(f"Revoke every login of {credential.id}?", otherwise="not revoked")
+
+
+def require_stdin(what: str, otherwise: str) -> None:
+    """Exit code 2 where nobody can be asked.
+
+    Args:
+        what: What the command does.
+        otherwise: What a person can do instead.
+    """
+    if not sys.stdin.isatty():
+        raise wrong_use(f"{what}, and without a terminal nobody can be asked. {otherwise}")
+
+
+def require_yes(question: str, *, otherwise: str) -> None:
+    """Ask, on standard error altogether, since standard output may be JSON; exit code 1 if the answer is no.
+
+    Args:
+        question: What to ask.
+        otherwise: What to say if the answer is no.
+    """
+    try:
+        agreed = Confirm.ask(question, console=err)
+    except EOFError:
+        raise typer.Abort from None
+    if not agreed:
+        raise no(otherwise, name="NotConfirmed")
+
+
+def _show(clouds: Clouds, credential: Credential) -> None:
+    for line in lines(count_sessions(clouds, credential)):
+        say_aside(line)
+
+
+# Events of what an operator has done at the command line.
+
+_CLOUDS: tuple[Cloud, ...] = ("aws", "oci")
+
+
+def tell(plan: Plan, happening: Happening, *, cause: str, time: datetime) -> None:
+    """Send an event to each place that the plan names. One that is not sent is complained of, and changes nothing.
+
+    Args:
+        plan: The plan.
+        happening: What has happened.
+        cause: The id of its audit entry.
+        time: When.
+    """
+    source = source_of(region=plan.lock.region, table=plan.lock.table)
+    event = event_of(happening, source=source, cause=cause, time=time.replace(microsecond=0))
+    for cloud in _CLOUDS:
+        try:
+            sink = event_sink(plan, cloud, OPERATOR, endpoints=endpoints_from_environment())
+            if sink:
+                sink.send([event])
+        except Exception as error:  # noqa: BLE001 - what was ordered is done, and an event changes no outcome (E18)
+            ours = in_our_words(error)
+            why = ours.where.get("code") or line_of(ours)
+            complain(f"{happening.credential}: done, but events.{cloud} did not take its event: {why}")
+
+
+# What the commands that give orders share: who gives them, where they are recorded, how they fail.
+
+CredentialArgument = Annotated[str, typer.Argument(metavar="CREDENTIAL", help="The credential, by its id.")]
+CredentialArguments = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="CREDENTIAL", help="Credentials, by their ids or by patterns such as 'team/*'."),
+]
+AllCredentials = Annotated[bool, typer.Option("--all", help="Every credential of the plan.")]
+RecordIn = Annotated[
+    Literal["aws", "oci"],
+    typer.Option("--stream", help="The audit stream that records it: that of the cloud you are in."),
+]
+
+TOLD_EVERY = 500
+"""Of more, after so many it is told how far it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """From where an operator gives orders.
+
+    Attributes:
+        stream: The cloud whose audit stream records them.
+    """
+
+    plan: Plan
+    clouds: Clouds
+    stream: Cloud
+
+    def give(self, order: Order, credential: Credential) -> Given:
+        """Record an order, then put it into the lock record; then tell of it, if it was not there before."""
+        given = give(
+            order,
+            by=self.operator(),
+            chain=self.clouds.chain(self.stream, credential),
+            orders=self.clouds.orders(credential),
+        )
+        lifted = isinstance(order, Revoke) and given.was_paused and not given.record.paused
+        if given.entry and (lifted or isinstance(order, Pause | Resume)):
+            kind = Paused if isinstance(order, Pause) else Resumed
+            self.tell(kind(credential=credential.id, entry=self.place(given.entry)), given.entry)
+        return given
+
+    def place(self, recorded: ChainHead) -> Entry:
+        """An audit entry, as events name it."""
+        return Entry(stream=self.stream, seq=recorded.seq)
+
+    def tell(self, happening: Happening, recorded: ChainHead) -> None:
+        """Send the event of what an operator has done, if the plan sends events. Raises nothing (protocol E18).
+
+        Args:
+            happening: What has been done.
+            recorded: Its audit entry.
+        """
+        if self.plan.events:
+            tell(self.plan, happening, cause=recorded.rotation_id, time=self.clouds.clock.now())
+
+    def operator(self) -> Operator:
+        """Who gives orders here."""
+        return Operator(who=self.clouds.caller(), now=self.clouds.clock.now, new_id=new_id)
+
+    def read(self, credential: Credential) -> LockRecord:
+        """The lock record, with every order that stands in it."""
+        return self.clouds.lock(credential).read()
+
+
+def desk(plan: Plan, stream: Cloud) -> Desk:
+    """The desk of the person at the command line, or exit code 2 where the plan has no such stream."""
+    if stream == "oci" and plan.audit.oci is None:
+        raise wrong_use("the plan has no audit stream in oci")
+    return Desk(plan=plan, clouds=operator(plan), stream=stream)
+
+
+def named(plan: Plan, ids: list[str] | None, *, everything: bool) -> list[Credential]:
+    """The credentials that the command is about, each once, or exit code 2."""
+    if everything == bool(ids):
+        raise wrong_use("name credentials, or give --all")
+    if everything:
+        return chosen(plan, None)
+    found = {c.id: c for written in ids or [] for c in matching(plan, written)}
+    return list(found.values())
+
+
+def each(credentials: Sequence[Credential], act: Callable[[Credential], None]) -> None:
+    """Do it for every credential. One that fails does not stop the others; the exit code is the gravest.
+
+    For more than `FEW`, several at the same time; how far it is goes to standard error.
+    """
+    if len(credentials) <= FEW:
+        codes = [_done(credential, act) for credential in credentials]
+    else:
+        codes = _many(credentials, act)
+    if any(codes):
+        raise typer.Exit(max(codes))
+
+
+def _many(credentials: Sequence[Credential], act: Callable[[Credential], None]) -> list[int]:
+    """As `each`, with equal errors told once. It ends where a whole batch fails for one reason in the environment."""
+    codes: list[int] = []
+    failures_of: dict[str, _Failures] = {}
+    for begin, end in pairwise((0, FEW, *range(TOLD_EVERY, len(credentials), TOLD_EVERY), len(credentials))):
+        outcomes = at_the_same_time([partial(_tried, c, act) for c in credentials[begin:end]])
+        for credential, outcome in zip(credentials[begin:end], outcomes, strict=True):
+            if isinstance(outcome, LockstepError):
+                error = _without_credential(outcome)
+                failures_of.setdefault(str(error), _Failures(error, [])).ids.append(credential.id)
+        codes += [o if isinstance(o, int) else output.code_of(o) for o in outcomes]
+        if hopeless := _is_of_this_machine(outcomes):
+            break
+        if end > FEW:
+            say_aside(f"{end:,} of {len(credentials):,}")
+    for failed in failures_of.values():
+        failed.tell()
+    missing = len(credentials) - codes.count(0)
+    if hopeless:
+        complain(
+            f"{missing:,} of {len(credentials):,} not done: the last {len(outcomes):,} all failed in this way, so no "
+            "more were tried. Mend it and repeat the command: what is done stays as it is"
+        )
+    elif missing:
+        complain(
+            f"{missing:,} of {len(credentials):,} not done. Repeat the command: what is done stays as it is"
+        )
+    return codes
+
+
+@dataclass(frozen=True, slots=True)
+class _Failures:
+    """The credentials at which one error was met."""
+
+    error: LockstepError
+    ids: list[str]
+
+    def tell(self) -> None:
+        output.tell(self.error)
+        complain(f"not done, {len(self.ids):,} credentials: {shown_ids(self.ids)}")
+
+
+def _without_credential(error: LockstepError) -> LockstepError:
+    """What a person is told of an error, whichever credential it was met at."""
+    shown = told(error)
+    if "credential" not in shown.where:
+        return shown
+    return type(shown)(**{key: value for key, value in shown.where.items() if key != "credential"})
+
+
+def _is_of_this_machine(outcomes: Sequence[int | LockstepError]) -> bool:
+    """Whether every credential failed for one reason that lies in the environment."""
+    reasons = {str(told(o)) if isinstance(o, LockstepError) else "" for o in outcomes}
+    return len(reasons) == 1 and all(
+        isinstance(o, LockstepError) and isinstance(told(o), EnvironmentalError) for o in outcomes
+    )
+
+
+def _tried(credential: Credential, act: Callable[[Credential], None]) -> int | LockstepError:
+    """Do it for one; 0, the exit code of a refusal that has been told, or an error that has not."""
+    try:
+        act(credential)
+    except typer.Exit as stopped:
+        complain(f"{credential.id}: not done")
+        return stopped.exit_code
+    except LockstepError as error:
+        return error
+    return 0
+
+
+def _done(credential: Credential, act: Callable[[Credential], None]) -> int:
+    """Do it for one; 0, or the exit code of its failure, which has been told."""
+    outcome = _tried(credential, act)
+    if isinstance(outcome, int):
+        return outcome
+    code = output.tell(outcome)
+    complain(f"{credential.id}: not done")
+    return code
+
+
+def entry_text(entry: ChainHead | None, stream: str) -> str:
+    """Where an order is on record, for a sentence's end."""
+    return f"entry {entry.seq} of {stream}" if entry else "it was so already"
+
+
+def would(credential: Credential, order: Order, record: LockRecord) -> None:
+    """Say what a dry run would do, or raise what it would raise."""
+    if order.stands_in(record):
+        say(f"{credential.id}: it is so already")
+        return
+    order.check(record)
+    say(f"{credential.id}: would record and give the order {order.name}")
+
+
+# `lockstep enrol` and `lockstep retry`: databases whose accounts Lockstep may take over, or must try again.
+
+CredentialOrPattern = Annotated[
+    str,
+    typer.Argument(
+        metavar="CREDENTIAL",
+        help="The credential, by its id; or a pattern such as '*', for those on all of the databases.",
+    ),
+]
+Databases = Annotated[
+    list[str], typer.Argument(metavar="DATABASE", help="Databases, by their names in the plan.")
+]
+
+
+def enrol(
+    credential_id: CredentialOrPattern,
+    databases: Databases,
+    *,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Take the permission back.")] = False,
+    dry_run: DryRun = False,
+    stream: RecordIn = "aws",
+    file: PlanFile = DEFAULT_PLAN,
+) -> None:
+    """Let Lockstep take over the accounts of a credential on a database.
+
+    Needed where no login that Lockstep knows works: a new account, a database restored from a backup, a password that
+    was changed by hand. The next run sets the account's password, whatever it is now. Once the login is proven there,
+    the permission is gone. An account that belongs to another credential is refused.
+
+    After the restore of a database that many credentials use: lockstep enrol '*' DATABASE
+
+    Exit code: 0 enrolled (or cancelled), 1 refused, 3 the lock table or the audit log was unreachable.
+    """
+    plan = plan_or_exit(file)
+    wanted = frozenset(databases)
+    found, at = _on(plan, credential_id, wanted), desk(plan, stream)
+    order = CancelEnrolment(databases=wanted) if cancel else Enrol(databases=wanted)
+
+    def act(credential: Credential) -> None:
+        if not cancel:
+            _require_known(credential, wanted)
+        if not cancel and not dry_run:
+            _register(at, credential, wanted)
+        text = _given(at, credential, order, dry_run=dry_run)
+        if text:
+            say(
+                f"{credential.id}: {'cancelled' if cancel else 'enrolled'} {_list(wanted)} ({text})",
+                style="green",
+            )
+            if not cancel and len(found) <= FEW:
+                say(f"next: lockstep rotate --force {credential.id}")
+
+    each(found, act)
+
+
+def retry(
+    credential_id: CredentialOrPattern,
+    database: Annotated[str, typer.Argument(metavar="DATABASE", help="Its name in the plan.")],
+    *,
+    dry_run: DryRun = False,
+    stream: RecordIn = "aws",
+    file: PlanFile = DEFAULT_PLAN,
+) -> None:
+    """Let runs log in to a database again that they had muted.
+
+    A run mutes a database whose account refuses a login twice, before the server locks the account. Find out first why
+    it refused: if the password was changed there, use `lockstep enrol`.
+
+    Exit code: 0 it is tried again, 3 the lock table or the audit log was unreachable.
+    """
+    plan = plan_or_exit(file)
+    found, at = _on(plan, credential_id, frozenset({database})), desk(plan, stream)
+
+    def act(credential: Credential) -> None:
+        if database not in at.read(credential).muted:
+            _require_known(credential, frozenset({database}))
+        text = _given(at, credential, Retry(database=database), dry_run=dry_run)
+        if text:
+            say(f"{credential.id}: {database} is tried again ({text})", style="green")
+
+    each(found, act)
+
+
+def _on(plan: Plan, written: str, databases: frozenset[str]) -> list[Credential]:
+    """The credential of that id; or of a pattern, those that are on all of these databases, or exit code 2."""
+    found = matching(plan, written)
+    if [c.id for c in found] == [written]:
+        return found
+    on_them = [c for c in found if databases <= set(c.databases)]
+    if not on_them:
+        raise wrong_use(f"no credential that matches {written!r} is on {_list(databases)}")
+    return on_them
+
+
+def _given(at: Desk, credential: Credential, order: Order, *, dry_run: bool) -> str | None:
+    """Where the order is on record; None after a dry run."""
+    if dry_run:
+        would(credential, order, at.read(credential))
+        return None
+    return entry_text(at.give(order, credential).entry, at.stream)
+
+
+def _register(at: Desk, credential: Credential, databases: frozenset[str]) -> None:
+    """Make the accounts this credential's before anything may change them (protocol O8)."""
+    orders = at.clouds.orders(credential)
+    for account in accounts_of(credential):
+        if account.database in databases:
+            orders.register(account)
+
+
+def _require_known(credential: Credential, databases: frozenset[str]) -> None:
+    if unknown := sorted(databases - set(credential.databases)):
+        has = ", ".join(credential.databases)
+        raise wrong_use(f"{credential.id} has no database {', '.join(unknown)} in the plan; it has: {has}")
+
+
+def _list(databases: frozenset[str]) -> str:
+    return ", ".join(sorted(databases))
+
+
+# `lockstep pause` and `lockstep resume`: switch the scheduled runs of both clouds off and on.
+
+
+def pause(
+    credentials: CredentialArguments = None,
+    *,
+    everything: AllCredentials = False,
+    dry_run: DryRun = False,
+    stream: RecordIn = "aws",
+    file: PlanFile = DEFAULT_PLAN,
+) -> None:
+    """Switch scheduled rotations off, in both clouds.
+
+    Nothing expires: every password stays as it is, and what is alive stays alive. A run that is under way goes on to
+    its end. `lockstep rotate --force` still rotates.
+
+    Exit code: 0 paused, 3 the lock table or the audit log was unreachable.
+    """
+    _switch(Pause(), credentials, everything=everything, dry_run=dry_run, stream=stream, file=file)
+
+
+def resume(
+    credentials: CredentialArguments = None,
+    *,
+    everything: AllCredentials = False,
+    dry_run: DryRun = False,
+    stream: RecordIn = "aws",
+    file: PlanFile = DEFAULT_PLAN,
+) -> None:
+    """Switch scheduled rotations on again.
+
+    What is due rotates with the next trigger of either cloud.
+
+    Exit code: 0 resumed, 3 the lock table or the audit log was unreachable.
+    """
+    _switch(Resume(), credentials, everything=everything, dry_run=dry_run, stream=stream, file=file)
+
+
+def _switch(
+    order: Pause | Resume,
+    credentials: CredentialArguments,
+    *,
+    everything: bool,
+    dry_run: bool,
+    stream: RecordIn,
+    file: PlanFile,
+) -> None:
+    plan = plan_or_exit(file)
+    found, at = named(plan, credentials, everything=everything), desk(plan, stream)
+
+    def act(credential: Credential) -> None:
+        if dry_run:
+            would(credential, order, at.read(credential))
+            return
+        given = at.give(order, credential)
+        record = given.record
+        word = "paused" if record.paused else "resumed"
+        say(f"{credential.id}: {word} ({entry_text(given.entry, stream)})", style="green")
+        if record.paused and record.holder and record.expires_at:
+            until = clock_time(record.expires_at, at.clouds.clock.now())
+            say(f"  {record.holder} may still be running, until {until} at the latest")
+
+    each(found, act)
+
+
+# `lockstep retire`: end the rotation of a credential, and put on record what is left alive (protocol O11).
+
+
+def retire(
+    credential_id: CredentialArgument,
+    *,
+    dry_run: DryRun = False,
+    stream: RecordIn = "aws",
+    file: PlanFile = DEFAULT_PLAN,
+) -> None:
+    """End the rotation of a credential.
+
+    Pauses it in both clouds, puts on record which generations may still log in and where, and frees its accounts, so
+    that another credential may have them. No store and no database is changed: applications keep the login that they
+    have. Take the credential out of the plan afterwards. `lockstep resume` undoes the pause.
+
+    Exit code: 0 retired, 1 a run or a generation is in flight, 3 the lock table or the audit log was unreachable.
+    """
+    plan = plan_or_exit(file)
+    credential, at = one(plan, credential_id), desk(plan, stream)
+    _require_no_admin(plan, credential)
+    if not dry_run:
+        at.give(Pause(), credential)
+    found = at.read(credential)
+    _require_rest(found, at)
+    details = _details(found, credential, at)
+    _explain(details, found)
+    if dry_run:
+        say("nothing was changed")
+        return
+    entry = record_order("retire", details, by=at.operator(), chain=at.clouds.chain(at.stream, credential))
+    orders = at.clouds.orders(credential)
+    for account in accounts_of(credential):
+        orders.unregister(account)
+    retired = Retired(
+        credential=credential.id, left_alive=tuple(details["left_alive"]), entry=at.place(entry)
+    )
+    at.tell(retired, entry)
+    say(f"{credential.id}: retired ({entry_text(entry, at.stream)})", style="green")
+    say("next: take it out of the plan and deploy; its secrets and its audit entries stay")
+
+
+def _require_no_admin(plan: Plan, credential: Credential) -> None:
+    """Exit code 1 where the credential is a rotator admin's login: the plan cannot do without it."""
+    own = AdminCredential(credential=credential.id)
+    if of := [server.name for server in plan.databases if server.admin == own]:
+        complain(
+            f"not retired: it is the rotator admin's login on {', '.join(of)}; first give these databases another "
+            "admin, in both clouds"
+        )
+        raise typer.Exit(Exit.NO)
+
+
+def _require_rest(found: LockRecord, at: Desk) -> None:
+    """Exit code 1 where something is under way: what is alive would not be known."""
+    holder = found.holder if is_held(found, at.clouds.clock.now()) else None
+    if holder is None and found.claim is None:
+        return
+    what = f"{holder} holds the lock" if holder else "a generation is in flight"
+    complain(
+        f"not retired: {what}. When no run is under way: "
+        f"lockstep rotate --force {found.credential_id}; then repeat this"
+    )
+    raise typer.Exit(Exit.NO)
+
+
+def _details(found: LockRecord, credential: Credential, at: Desk) -> dict[str, Any]:
+    return {
+        "left_alive": sorted(found.alive),
+        "revoked_through": found.revoke_through,
+        "usernames": list(credential.usernames),
+        "databases": list(credential.databases),
+        "stores": [store.name for store in at.plan.stores],
+    }
+
+
+def _explain(details: dict[str, Any], found: LockRecord) -> None:
+    say(f"{found.credential_id}: {', '.join(details['usernames'])} on {', '.join(details['databases'])}")
+    if found.current_generation is None:
+        say("  no generation was ever promoted: the login is what it was before Lockstep")
+        return
+    say(
+        f"  generation {found.current_generation} stays current in {', '.join(details['stores'])}, and logs in"
+    )
+    for generation in details["left_alive"]:
+        if generation != found.current_generation:
+            say(
+                f"  generation {generation} may log in, too; to end that first: "
+                f"lockstep rotate --revoke-previous {found.credential_id}"
+            )
+    say("  when no application uses them any more, a DBA drops the accounts")
+
+
+# `lockstep lock`: show who holds the lock; free it after its holder has died.
+
+app = typer.Typer(help="Show or free the lock, which says who may rotate.", no_args_is_help=True)
+
+
+@app.command()
+def show(
+    *, file: PlanFile = DEFAULT_PLAN, credential_id: CredentialId = None, as_json: AsJson = False
+) -> None:
+    """Show who holds the lock and what is in flight.
+
+    Exit code: 0 shown, 3 the lock table was unreachable.
+    """
+    plan = plan_or_exit(file)
+    wanted = chosen(plan, credential_id)
+    read = records_of(plan, operator(plan), wanted)
+    records = [Record(**record_fields(read[c.id])) for c in wanted]
+    if as_json:
+        print_json(Locks(locks=records))
+        return
+    for record in records:
+        say(record.credential, style="bold")
+        for name, value in msgspec.to_builtins(record).items():
+            if name not in {"credential", "heads"}:
+                say(f"  {name.replace('_', ' ')}: {_shown(value)}")
+        for stream, head in record.heads.items():
+            say(f"  audit head {stream}: entry {head.seq}, {head.hash}")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k.replace('_', ' ')} {_shown(v)}" for k, v in value.items())
+    return "none" if value is None else str(value)
+
+
+@app.command()
+def release(
+    *,
+    credential_id: OneCredentialId,
+    holder: Annotated[str, typer.Option("--holder", help="The holder, exactly as `lock show` prints it.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be done, without doing it.")
+    ] = False,
+    file: PlanFile = DEFAULT_PLAN,
+) -> None:
+    """Break glass: free the lock of a dead run.
+
+    A lease ends by itself within 7 minutes, so this is seldom needed. The lock is freed only if this holder still
+    has it. Its claim stays: the next run finishes the generation in flight. If the holder is still alive, it can
+    change nothing from then on.
+
+    Exit code: 0 freed, 1 not freed, 3 the lock table was unreachable.
+    """
+    plan = plan_or_exit(file)
+    credential = one(plan, credential_id)
+    lock = operator(plan).lock(credential)
+    record = lock.read()
+    if record.holder != holder:
+        found = f"the holder is {record.holder}" if record.holder else "the lock is free already"
+        complain(f"not freed: {found}")
+        raise typer.Exit(Exit.NO)
+    _lock_explain(record)
+    if dry_run:
+        say("nothing was changed")
+        return
+    if not yes:
+        require_yes("Free it?", otherwise="not freed")
+    lock.release(Lease(credential_id=credential.id, holder=holder, fence=record.fence), None)
+    say(f"{credential.id}: the lock is free", style="green")
+
+
+def _lock_explain(record: LockRecord) -> None:
+    lease = f" until {clock_time(record.expires_at, SystemClock().now())}" if record.expires_at else ""
+    say(f"{record.holder} holds the lock of {record.credential_id} under fence {record.fence}{lease}.")
+    say(
+        "The lock will be freed now. Make sure that this run is dead: a live run would end with FenceLostError."
+    )
+    if record.claim:
+        say(
+            f"Generation {record.claim.generation} stays in flight: the next run is due at once and finishes it."
+        )
+    else:
+        say("Nothing is in flight: the schedule does not change.")

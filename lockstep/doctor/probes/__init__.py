@@ -1,1 +1,0 @@
-"""Looks at databases, stores and clouds that a function can make too: nothing here reads a plan file."""

@@ -1,0 +1,157 @@
+"""The key in OCI Vault that signs the OCI runner's tokens: its versions, with their public halves."""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import oci  # type: ignore[import-untyped]  # the SDK ships no types
+
+from lockstep.oci.clients import OciClients, Untyped, diagnose, environment_problem
+from lockstep.oci.reads import explained
+from lockstep.protocol.errors import (
+    FailureKind,
+    IssuerKeyRefusedError,
+    LockstepError,
+    OciCallRefusedError,
+    SessionFailure,
+)
+from lockstep.protocol.issuer import IssuerKey, PublicKey, management_endpoint, public_key
+from lockstep.protocol.ports import Clock
+
+_ENABLED, _CREATING = "ENABLED", "CREATING"
+_WITHIN_SECONDS = 60.0
+_PAUSE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyVersion:
+    """A version of the key.
+
+    Attributes:
+        id: Its OCID.
+        is_enabled: Whether it signs.
+        is_coming: Whether it is being made.
+        made_at: When it was made.
+    """
+
+    id: str
+    is_enabled: bool
+    is_coming: bool
+    made_at: datetime
+
+
+class IssuerKeyVersions:
+    """The versions of one key.
+
+    Every method raises an EnvironmentalError where the vault does not do it.
+
+    Args:
+        clients: Of the vault's region.
+        key_id: The OCID of the key.
+        endpoint: The cryptographic endpoint of its vault.
+        elsewhere: Where everything of OCI is, if not at Oracle's own addresses.
+        clock: Bounds the wait for a version that is being made.
+    """
+
+    def __init__(
+        self, clients: OciClients, *, key_id: str, endpoint: str, elsewhere: str | None, clock: Clock
+    ) -> None:
+        self._clients = clients
+        self._clock = clock
+        self._key_id = key_id
+        self._endpoint = elsewhere or management_endpoint(endpoint)
+
+    def listed(self) -> Sequence[KeyVersion]:
+        """All versions, the oldest first."""
+        with explained("ListKeyVersions"):
+            found = oci.pagination.list_call_get_all_results(self._management.list_key_versions, self._key_id)
+            return sorted(map(_version, found.data), key=lambda version: version.made_at)
+
+    def settled(self) -> Sequence[KeyVersion]:
+        """The same, once none is being made any more.
+
+        Raises:
+            OciCallRefusedError: It takes too long.
+        """
+        deadline = self._clock.monotonic() + _WITHIN_SECONDS
+        while True:
+            found = self.listed()
+            if not any(version.is_coming for version in found):
+                return found
+            if self._clock.monotonic() > deadline:
+                raise OciCallRefusedError(action="CreateKeyVersion", code="CREATING")
+            self._clock.sleep(_PAUSE_SECONDS)
+
+    def public_key(self, version: str) -> PublicKey:
+        """The public half of a version.
+
+        Raises:
+            NotAnIssuerKeyError: As `lockstep.protocol.issuer.public_key`.
+        """
+        with explained("GetKeyVersion"):
+            shown = self._management.get_key_version(self._key_id, version).data
+        return public_key(version, str(shown.public_key or ""))
+
+    def make(self) -> str:
+        """Make a version; its OCID. Tokens are signed by the one that the plan names, as before."""
+        with explained("CreateKeyVersion"):
+            return str(self._management.create_key_version(self._key_id).data.id)
+
+    @property
+    def _management(self) -> Untyped:
+        return self._clients.of(oci.key_management.KmsManagementClient, endpoint=self._endpoint)
+
+
+def _version(shown: Untyped) -> KeyVersion:
+    return KeyVersion(
+        id=str(shown.id),
+        is_enabled=shown.lifecycle_state == _ENABLED,
+        is_coming=shown.lifecycle_state == _CREATING,
+        made_at=shown.time_created,
+    )
+
+
+# Signatures by a key of OCI Vault that cannot be had.
+
+
+def sign(clients: OciClients, key: IssuerKey, digest: bytes, *, endpoint: str | None = None) -> bytes:
+    """The signature of a SHA-256 digest by RSASSA-PKCS1-v1_5.
+
+    Args:
+        clients: Of the process; its principal needs KEY_SIGN on the key.
+        key: The key, and its version that signs.
+        digest: 32 bytes.
+        endpoint: Where OCI is, if not at the key's own address.
+
+    Raises:
+        SessionFailure: There is none.
+        LockstepError: There is no identity, or the call may not be sent.
+    """
+    details = oci.key_management.models.SignDataDetails
+    try:
+        answer = clients.of(oci.key_management.KmsCryptoClient, endpoint=endpoint or key.endpoint).sign(
+            details(
+                key_id=key.id,
+                key_version_id=key.version,
+                message=base64.b64encode(digest).decode(),
+                message_type=details.MESSAGE_TYPE_DIGEST,
+                signing_algorithm=details.SIGNING_ALGORITHM_SHA_256_RSA_PKCS1_V1_5,
+            )
+        )
+        return base64.b64decode(answer.data.signature, validate=True)
+    except binascii.Error:
+        raise SessionFailure(FailureKind.UNREACHABLE, "not-a-signature", IssuerKeyRefusedError()) from None
+    except LockstepError:
+        raise  # The step has ended, or there is no identity to sign as.
+    except Exception as error:  # noqa: BLE001 - the SDK raises a plain Exception for an answer that it cannot read
+        raise _failure(error) from None
+
+
+def _failure(error: Exception) -> SessionFailure:
+    trouble, code = diagnose(error)
+    kind = FailureKind.of(trouble)
+    if kind is FailureKind.DENIED:
+        return SessionFailure(kind, code, IssuerKeyRefusedError(code=code))
+    return SessionFailure(kind, code, environment_problem(error))

@@ -1,0 +1,51 @@
+"""Both clouds as a person at a command line reaches them."""
+
+from functools import partial
+
+from lockstep.plan.compiled import Store
+from lockstep.plan.model import Plan
+from lockstep.protocol.deadlines import BeforeSend, Timeouts, always
+from lockstep.protocol.model import Credential
+from lockstep.protocol.ports import AuditLog, Signer
+from lockstep.runtime.clouds import Clouds, open_secret
+from lockstep.runtime.identity import OPERATOR, Identity
+from lockstep.runtime.lazy import later
+from lockstep.runtime.system import SystemClock
+from lockstep.runtime.wiring import endpoints_from_environment
+from lockstep.stores.readers import NamedStore
+
+
+def operator(plan: Plan, *, identity: Identity = OPERATOR, before_send: BeforeSend = always) -> Clouds:
+    """What the plan names, opened as the operator.
+
+    Args:
+        plan: The plan.
+        identity: Who the person is.
+        before_send: Called before each request.
+    """
+    return Clouds(
+        plan,
+        identity,
+        endpoints=endpoints_from_environment(),
+        timeouts=Timeouts(),
+        clock=SystemClock(),
+        before_send=before_send,
+    )
+
+
+def streams(plan: Plan, clouds: Clouds, credential: Credential) -> list[tuple[AuditLog, Signer]]:
+    """The audit streams of a credential with their keys: one for each cloud that runs rotations."""
+    found = [clouds.stream("aws", credential)]
+    if plan.runners.oci:
+        found.append(clouds.stream("oci", credential))
+    return found
+
+
+def named_stores(plan: Plan, clouds: Clouds, credential: Credential) -> list[NamedStore]:
+    """A credential's stores by the names of their versions, in the plan's order, each opened at its first use."""
+    return [later(partial(_named, clouds, credential, config)) for config in plan.compiled.stores]
+
+
+def _named(clouds: Clouds, credential: Credential, config: Store) -> NamedStore:
+    opens = partial(open_secret, config, clouds)
+    return NamedStore(config.name, credential, opens, side_by_side=clouds.side_by_side)

@@ -1,0 +1,1 @@
+"""Looks at everything that a rotation needs, and says what fixes what it finds. It changes nothing."""

@@ -1,0 +1,275 @@
+"""A check, and how a choice of checks is run: groups side by side, each in its order."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from lockstep.operate.doctor.network import HERE
+from lockstep.plan.fields import near, with_hint
+from lockstep.plan.model import Plan
+from lockstep.plan.stores import OciVault
+from lockstep.protocol.errors import (
+    EnvironmentalError,
+    LockstepError,
+    OciExtraMissingError,
+    UnexpectedError,
+    line_of,
+    told,
+)
+from lockstep.protocol.findings import Answer, Finding, Outcome, failed, not_asked, passed, warning
+from lockstep.protocol.names import DEFAULT_STACK
+from lockstep.protocol.ports import Clock
+from lockstep.protocol.workers import SideBySide
+from lockstep.runtime.clouds import Clouds
+
+if TYPE_CHECKING:
+    from lockstep.aws.reads import AwsReads
+    from lockstep.oci.reads import OciReads
+    from lockstep.operate.doctor.servers import Databases
+
+
+# What checks may ask: the plan and both clouds, as one identity reaches them from one place.
+
+
+@dataclass(kw_only=True)
+class Context:
+    """What a check is given.
+
+    Attributes:
+        plan: The plan.
+        clouds: Its ports, as the identity of this place opens them.
+        stack: The prefix of all names in AWS.
+        name: That of all names in OCI: `name` of Terraform.
+        where: The place from which is asked.
+    """
+
+    plan: Plan
+    clouds: Clouds
+    stack: str = DEFAULT_STACK
+    name: str = DEFAULT_STACK
+    where: str = HERE
+
+    @property
+    def clock(self) -> Clock:
+        """The time of this place."""
+        return self.clouds.clock
+
+    @cached_property
+    def aws(self) -> "AwsReads":
+        """Reads of AWS, in the region of the lock table unless told otherwise."""
+        from lockstep.aws.reads import AwsReads  # noqa: PLC0415 - a plan may have nothing there that is asked
+
+        return AwsReads(self.clouds.aws, self.plan.lock.region)
+
+    @cached_property
+    def oci(self) -> "OciReads":
+        """Reads of OCI, in the region of the plan's store there."""
+        try:
+            from lockstep.oci.reads import OciReads  # noqa: PLC0415 - likewise
+        except ModuleNotFoundError:
+            raise OciExtraMissingError from None
+        return OciReads(self.clouds.oci)
+
+    @cached_property
+    def databases(self) -> "Databases":
+        """The databases of the plan, each looked at once."""
+        from lockstep.operate.doctor.servers import Databases  # noqa: PLC0415 - it loads the drivers
+
+        return Databases(self.plan.compiled.credentials, self.clouds, where=self.where)
+
+    @property
+    def refused(self) -> frozenset[str]:
+        """The names of the databases that have refused a login, as far as they were looked at."""
+        return self.databases.refused if "databases" in vars(self) else frozenset()
+
+
+See = Callable[[str], None]
+"""Called with the id of each check when it begins."""
+
+
+def always(_plan: Plan) -> bool:
+    """A check that every plan needs."""
+    return True
+
+
+def with_oci(plan: Plan) -> bool:
+    """A check for plans that have a store in OCI."""
+    return plan.store(OciVault) is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One question, of as many subjects as the plan has.
+
+    Attributes:
+        id: The group and a name in it, such as `aws.lock-table`.
+        title: What it is about, in a few words.
+        looks_at: What is looked at.
+        means: What a failure means.
+        command: What mends it; findings have it with the names filled in.
+        ask: Gives the answers. It may raise a LockstepError, which becomes an answer too.
+        needs: The check that must have passed for this one to have a meaning; one before it, of its group.
+        applies: Whether it is a question for this plan.
+    """
+
+    id: str
+    title: str
+    looks_at: str
+    means: str
+    command: str
+    ask: Callable[[Context], Iterable[Answer]]
+    needs: str | None = None
+    applies: Callable[[Plan], bool] = always
+
+    @property
+    def group(self) -> str:
+        """The group of its id."""
+        return self.id.partition(".")[0]
+
+
+_STOPS = frozenset({Outcome.FAILED, Outcome.NOT_ASKED})
+"""With these of a check, what needs it is not asked."""
+_FIRST = "first mend "
+
+
+class UnknownCheckError(Exception):
+    """A word is neither the id of a check nor a group."""
+
+
+def chosen(
+    catalogue: Sequence[Check], plan: Plan, *, only: Sequence[str] = (), skip: Sequence[str] = ()
+) -> list[Check]:
+    """The checks that these words choose, of those that are questions for this plan.
+
+    Args:
+        catalogue: All checks.
+        plan: The plan.
+        only: Ids and groups; none: all.
+        skip: Ids and groups that are left out.
+
+    Raises:
+        UnknownCheckError: A word names none; its text says so.
+    """
+    known = {word for check in catalogue for word in (check.id, check.group)}
+    for word in (*only, *skip):
+        if word not in known:
+            text = f"there is no check {word!r}; the groups are {', '.join(_groups(catalogue))}"
+            raise UnknownCheckError(with_hint(text, near(word, known)))
+    return [
+        check
+        for check in catalogue
+        if check.applies(plan)
+        and (not only or {check.id, check.group} & set(only))
+        and not {check.id, check.group} & set(skip)
+    ]
+
+
+def _groups(catalogue: Sequence[Check]) -> list[str]:
+    return list(dict.fromkeys(check.group for check in catalogue))
+
+
+def examine(
+    checks: Sequence[Check], context: Context, *, side_by_side: SideBySide, see: See = lambda _id: None
+) -> list[Finding]:
+    """What the checks find, in their order.
+
+    Args:
+        checks: In the order of the catalogue.
+        context: What they may ask.
+        side_by_side: Runs the groups.
+        see: Told of each check when it begins.
+    """
+    groups = [list(members) for _, members in groupby(checks, key=lambda check: check.group)]
+    found = side_by_side([_OneGroup(group, context, see) for group in groups])
+    return [finding for findings in found for finding in findings]
+
+
+@dataclass(frozen=True, slots=True)
+class _OneGroup:
+    checks: Sequence[Check]
+    context: Context
+    see: See
+
+    def __call__(self) -> list[Finding]:
+        findings: list[Finding] = []
+        for check in self.checks:
+            self.see(check.id)
+            findings += _needed(check, findings, self.context) or run(check, self.context)
+        return findings
+
+
+def _needed(check: Check, before: Sequence[Finding], context: Context) -> list[Finding]:
+    """Why the check cannot be asked; nothing where it can."""
+    lacking = next((f for f in before if f.check == check.needs and f.outcome in _STOPS), None)
+    if lacking is None:
+        return []
+    says = lacking.says if lacking.says.startswith(_FIRST) else f"{_FIRST}{lacking.check}"
+    return [_finding(check, context, not_asked(check.title, says))]
+
+
+def run(check: Check, context: Context) -> list[Finding]:
+    """What one check finds; an error of the environment, or of the check, is an answer."""
+    return [_finding(check, context, answer) for answer in _answers(check, context)]
+
+
+def _answers(check: Check, context: Context) -> Iterator[Answer]:
+    try:
+        yield from check.ask(context)
+    except LockstepError as error:
+        yield unanswered(check.title, error)
+    except Exception as error:  # noqa: BLE001 - a check that is wrong must not hide what the others find
+        unexpected = UnexpectedError(code=type(error).__name__, path=check.id)
+        yield unanswered(check.title, unexpected)
+
+
+def unanswered(subject: str, error: LockstepError) -> Answer:
+    """Why it is not known, with what mends that."""
+    shown = told(error)
+    is_told = isinstance(shown, EnvironmentalError)
+    text = line_of(error).removesuffix(shown.advice).strip() if shown.advice else line_of(error)
+    return not_asked(subject, text.rstrip("."), shown.advice if is_told and shown.advice else None)
+
+
+def _finding(check: Check, context: Context, answer: Answer) -> Finding:
+    return Finding(
+        check=check.id,
+        where=context.where,
+        subject=answer.subject,
+        outcome=answer.outcome,
+        says=answer.says,
+        command=answer.command,
+    )
+
+
+# How far this clock is from that of a cloud.
+
+LIMIT = timedelta(minutes=5)
+"""A request that was signed at another time than this is refused, in both clouds
+(https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html,
+https://docs.oracle.com/en-us/iaas/Content/API/Concepts/signingrequests.htm)."""
+NEAR = timedelta(minutes=1)
+"""Lockstep counts with clocks that are nearer: half its tolerance."""
+MEND = "timedatectl set-ntp true"
+
+
+def skew_answer(cloud: str, clock: Clock, ask: Callable[[], datetime]) -> Answer:
+    """What the difference means.
+
+    Args:
+        cloud: Whose clock it is compared with.
+        clock: This one.
+        ask: Which time the cloud says that it is, to the second.
+    """
+    before = clock.now()
+    theirs = ask()
+    middle = before + (clock.now() - before) / 2
+    away = abs(theirs - middle)
+    seconds = f"{round(away.total_seconds())} s"
+    if away >= LIMIT:
+        return failed("clock", f"it is {seconds} from that of {cloud}, which refuses signatures by it", MEND)
+    if away >= NEAR:
+        return warning("clock", f"it is {seconds} from that of {cloud}", MEND)
+    return passed("clock", f"it is {seconds} from that of {cloud}")

@@ -1,0 +1,518 @@
+"""What the commands print with `--json`: each document is one of these types, built once and encoded as it is.
+
+Within a major version fields are only added, so a program ignores what it does not know. Times are RFC 3339 in UTC. A
+field that is UNSET is left out.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import IntEnum
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from lockstep.protocol.findings import Finding, Outcome
+
+Time = Annotated[datetime, Meta(tz=True)]
+Action = Literal["rotate", "finish", "heal", "stop"]
+"""What a run does."""
+
+
+class Problem(Struct, frozen=True, kw_only=True):
+    """A mistake in a plan."""
+
+    file: str | None
+    line: int | None
+    column: int | None
+    place: str
+    message: str
+
+
+class Error(Struct, frozen=True, kw_only=True):
+    """An error; the documentation lists the names. `problems` are there where the arguments or the plan are wrong."""
+
+    name: str
+    meaning: str
+    where: Mapping[str, Any] | UnsetType = UNSET
+    next: str | UnsetType | None = UNSET
+    during: str | UnsetType | None = UNSET
+    problems: Sequence[Problem] | UnsetType = UNSET
+    exit_code: int = 0
+
+
+class Refused(Struct, frozen=True, kw_only=True):
+    """What stands in the place of an answer."""
+
+    error: Error
+
+
+class Head(Struct, frozen=True, kw_only=True):
+    """The newest entry of an audit stream that the lock record knows."""
+
+    seq: int
+    hash: str
+
+
+class ClaimInFlight(Struct, frozen=True, kw_only=True):
+    """The generation that a run has begun and not finished."""
+
+    kind: Literal["new", "heal"]
+    generation: int
+    base_generation: int
+    promoting: bool
+    rotation_id: str
+
+
+class Orders(Struct, frozen=True, kw_only=True):
+    """What an operator wants."""
+
+    active_plan: str | None
+    activate: str | None
+    paused: bool
+    revoke_through: int | None
+    enrol: list[str]
+    muted: list[str]
+
+
+class StoreServes(Struct, frozen=True, kw_only=True):
+    """What a store serves, or why that is not known: `error`, the name of an error.
+
+    `placeholder` is null where Lockstep did not write the version, and it was not read.
+    """
+
+    store: str
+    generation: int | UnsetType = UNSET
+    blob_generation: int | UnsetType = UNSET
+    version: str | UnsetType = UNSET
+    placeholder: bool | UnsetType | None = UNSET
+    error: str | UnsetType = UNSET
+
+
+class WaitsFor(Struct, frozen=True, kw_only=True):
+    """Why a run that starts now would be skipped."""
+
+    reason: Literal["held", "paused", "overlap", "not due"]
+    until: Time | None
+    holder: str | None
+    meaning: str
+
+
+class NextRun(Struct, frozen=True, kw_only=True):
+    """What the next run does. `action` is null where that depends on values that were not read.
+
+    By names it is what follows where those that Lockstep did not write are well-formed: others end a run.
+    """
+
+    action: Action | None
+    meaning: str
+    waits_for: WaitsFor | None
+
+
+class Run(Struct, frozen=True, kw_only=True):
+    """A run, as its entry in the audit log tells it, which was not verified.
+
+    `archived` is the outcome where the entry cannot be read at once: of such a run only time and id are known.
+    """
+
+    credential: str
+    cloud: Literal["aws", "oci"]
+    seq: int
+    rotation_id: str
+    ended_at: Time
+    seconds: float | None = None
+    outcome: Literal["rotated", "failed", "archived"]
+    error: str | None = None
+    meaning: str | None = None
+    next: str | None = None
+    generation: int | None = None
+    trigger: str = "?"
+
+
+class Record(Struct, frozen=True, kw_only=True):
+    """The lock record of a credential."""
+
+    credential: str
+    holder: str | None
+    fence: int
+    expires_at: Time | None
+    current_generation: int | None
+    alive: list[int]
+    claim: ClaimInFlight | None
+    next_due_at: Time | None
+    not_before: Time | None
+    heads: dict[str, Head]
+
+
+class Locks(Struct, frozen=True, kw_only=True):
+    """What `lockstep lock show --json` prints."""
+
+    locks: list[Record]
+
+
+class Credential(Record, frozen=True, kw_only=True):
+    """The state of a credential.
+
+    `read` is what was read of the stores: `names` of versions, or with --read-values `values`. `in_step` is null where
+    a store did not answer, and before the first rotation where values were not read. `pending_since` is when the
+    generation in `claim` was staged; null where it was not, or where that is not known.
+    """
+
+    orders: Orders
+    current_since: Time | None
+    leader: Literal["aws", "oci"]
+    unwitnessed_since: dict[str, Time]
+    last_run: Run | None
+    plan_digest: str
+    in_step: bool | None
+    read: Literal["names", "values"]
+    pending_since: Time | None
+    stores: list[StoreServes]
+    next_run: NextRun | None
+
+
+class Status(Struct, frozen=True, kw_only=True):
+    """What `lockstep status --json` prints. `in_step` is true only where every credential is in step."""
+
+    in_step: bool
+    credentials: list[Credential]
+
+
+class Summary(Struct, frozen=True, kw_only=True):
+    """What `lockstep status --summary --json` prints: the watch's numbers, and what they count."""
+
+    in_time: bool
+    metrics: Mapping[str, float]
+    ids: Mapping[str, Sequence[str]]
+
+
+class History(Struct, frozen=True, kw_only=True):
+    """What `lockstep history --json` prints: runs, and the logs that were not read."""
+
+    runs: list[Run]
+    problems: list[str]
+
+
+class Doctor(Struct, frozen=True, kw_only=True):
+    """What `lockstep doctor --json` prints. `verdict` is the gravest outcome, where a warning is not grave."""
+
+    verdict: Outcome
+    counts: dict[str, int]
+    findings: Sequence[Finding]
+
+
+class Chain(Struct, frozen=True, kw_only=True):
+    """A verified audit stream. `unwitnessed_since` is in milliseconds since 1970."""
+
+    credential: str
+    stream: str
+    verdict: str
+    verified: bool | None
+    entries: int
+    witnessed: int
+    unwitnessed: int | None
+    unwitnessed_since: int | None
+    problems: list[str]
+    acknowledged: list[str]
+    notes: Sequence[str]
+    error: str | None
+
+
+class Verified(Struct, frozen=True, kw_only=True):
+    """What `lockstep audit verify --json` and `audit checkpoint --json` print."""
+
+    verified: bool
+    streams: list[Chain]
+
+
+class EntryShown(Struct, frozen=True, kw_only=True):
+    """An audit entry; `event` is null where it is none, or was not read."""
+
+    credential: str
+    stream: str
+    seq: int
+    event: Mapping[str, Any] | None
+
+
+class Entries(Struct, frozen=True, kw_only=True):
+    """What `lockstep audit show --json` prints."""
+
+    entries: list[EntryShown]
+
+
+class Login(Struct, frozen=True, kw_only=True):
+    """A username of a credential, and what its login is."""
+
+    username: str
+    state: str
+    generations: Sequence[int]
+    dies_at: Time | None
+    must_die: bool
+
+
+class ClientSessions(Struct, frozen=True, kw_only=True):
+    """The sessions of an application on a host."""
+
+    host: str | None
+    application: str
+    sessions: int
+
+
+class SessionsOfLogin(Struct, frozen=True, kw_only=True):
+    """The sessions of a username on a server."""
+
+    username: str
+    sessions: int
+    connected_before_current: int | None
+    oldest_seconds: float | None
+    clients: list[ClientSessions]
+    clients_in_all: int
+
+
+class SessionsOfServer(Struct, frozen=True, kw_only=True):
+    """What a server or verify host counted, or why it did not; `grants` let it show more."""
+
+    database: str
+    counted: bool
+    error: str | UnsetType | None = UNSET
+    same_server_as: str | UnsetType | None = UNSET
+    ages_are_exact: bool | UnsetType = UNSET
+    grants: Sequence[str]
+    sessions: list[SessionsOfLogin] | UnsetType = UNSET
+
+
+class SessionsOfCredential(Struct, frozen=True, kw_only=True):
+    """The open sessions of a credential."""
+
+    credential: str
+    current_generation: int | None
+    promoted_at: Time | None
+    logins: list[Login]
+    servers: list[SessionsOfServer]
+
+
+class Sessions(Struct, frozen=True, kw_only=True):
+    """What `lockstep sessions --json` prints."""
+
+    credentials: list[SessionsOfCredential]
+
+
+class StateOfMachine(Struct, frozen=True, kw_only=True):
+    """A state of an execution."""
+
+    state: str
+    entered_at: Time
+    seconds: float | None
+
+
+class Rotated(Struct, frozen=True, kw_only=True):
+    """What `lockstep rotate --json` prints. `waits_for` is there where the run was skipped, `error` where it failed."""
+
+    execution: str
+    status: str
+    outcome: str | UnsetType = UNSET
+    generation: int | UnsetType = UNSET
+    error: str | UnsetType = UNSET
+    cause: str | UnsetType | None = UNSET
+    next: str | UnsetType | None = UNSET
+    waits_for: WaitsFor | UnsetType | None = UNSET
+    states: list[StateOfMachine]
+
+
+class WouldRotate(Struct, frozen=True, kw_only=True):
+    """What `lockstep rotate --dry-run --json` prints."""
+
+    dry_run: bool
+    order: str | None
+    state_machine: str
+    input: Any
+
+
+class PlannedCredential(Struct, frozen=True, kw_only=True):
+    """What the plan means for a credential, in words."""
+
+    credential: str
+    strategy: str
+    logins: str
+    databases: str
+    every: str
+    overlap: str
+    a_value_works: str
+    readers: str
+    oci_versions: str
+    plan_digest: str
+
+
+class Starts(Struct, frozen=True, kw_only=True):
+    """How rotations begin."""
+
+    shards: int
+    busiest_minute: str
+    rotations: int
+    concurrency: Mapping[str, int]
+    every_ms: Mapping[str, int]
+
+
+class Quota(Struct, frozen=True, kw_only=True):
+    """A limit of a cloud, and what the plan needs of it."""
+
+    quota: str
+    limit: float
+    unit: str
+    need: float
+    verdict: str
+    adjustable: bool
+    change: str
+    source: str
+
+
+class Checked(Struct, frozen=True, kw_only=True):
+    """What `lockstep plan check --json` prints."""
+
+    valid: bool
+    credentials: list[PlannedCredential]
+    starts: Starts
+    quotas: list[Quota]
+
+
+class ShardOfPlan(Struct, frozen=True, kw_only=True):
+    """Credentials that start together."""
+
+    name: str
+    credentials: int
+    schedule: str
+
+
+class PublishedIn(Struct, frozen=True, kw_only=True):
+    """What became of the plan's documents in a cloud."""
+
+    cloud: str
+    there: int
+    written: int
+    replaced: int
+    different: list[str]
+    address: str
+
+
+class CompiledPlan(Struct, frozen=True, kw_only=True):
+    """What `lockstep plan compile --json` and `plan publish --json` print; the last two fields are of `publish`."""
+
+    digest: str
+    credentials: int
+    documents: int
+    bytes: int
+    shards: list[ShardOfPlan]
+    dry_run: bool | UnsetType = UNSET
+    clouds: list[PublishedIn] | UnsetType = UNSET
+
+
+class Refusal(Struct, frozen=True, kw_only=True):
+    """Why a plan must not follow another one."""
+
+    what: str
+    why: str
+
+
+class Step(Struct, frozen=True, kw_only=True):
+    """What is to be done between two plans."""
+
+    phase: str
+    what: str
+    do: str
+
+
+class Difference(Struct, frozen=True, kw_only=True):
+    """What `lockstep plan diff --json` prints."""
+
+    safe: bool
+    refusals: list[Refusal]
+    steps: list[Step]
+
+
+class TaggedSecret(Struct, frozen=True, kw_only=True):
+    """A secret in AWS that the functions know by its tags."""
+
+    secret: str
+    kind: str
+    region: str
+    state: str
+    arn: str | None
+    key: str | None
+    missing_tags: Mapping[str, str]
+    problems: Sequence[str]
+
+
+class Tagged(Struct, frozen=True, kw_only=True):
+    """What `lockstep secrets tag --json` prints."""
+
+    stack: str
+    secrets: list[TaggedSecret]
+
+
+class CreatedSecret(Struct, frozen=True, kw_only=True):
+    """A secret that was made or tagged, is to be, or is in the way."""
+
+    secret: str
+    state: str
+    done: bool
+    problems: Sequence[str]
+    command: str | None
+
+
+class CreatedIn(Struct, frozen=True, kw_only=True):
+    """The secrets of a cloud."""
+
+    cloud: str
+    counts: Mapping[str, int]
+    secrets: list[CreatedSecret]
+
+
+class Created(Struct, frozen=True, kw_only=True):
+    """What `lockstep secrets create --json` prints."""
+
+    dry_run: bool
+    clouds: list[CreatedIn]
+
+
+class TrustedVersion(Struct, frozen=True, kw_only=True):
+    """A version of the issuer's key that AWS trusts."""
+
+    version: str
+    made_at: Time
+    signs: bool
+
+
+class Issuer(Struct, frozen=True, kw_only=True):
+    """What `lockstep identity publish --json` prints."""
+
+    issuer: str
+    dry_run: bool
+    written: Sequence[str]
+    trusted: list[TrustedVersion]
+    dropped: Sequence[str]
+    next_version: str | None
+    next: Sequence[str]
+
+
+DOCUMENTS: Mapping[str, type[Struct]] = {"status": Status, "history": History, "doctor": Doctor}
+"""Those whose schema the documentation has."""
+
+
+def schema(command: str) -> dict[str, Any]:
+    """The schema of a command's document (JSON Schema 2020-12)."""
+    kind = DOCUMENTS[command]
+    (_,), defs = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
+    whole = defs.pop(kind.__name__)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole, "$defs": defs}
+
+
+FEW = 20
+"""So many credentials are done one after the other, and more of them side by side."""
+
+
+class Exit(IntEnum):
+    """Exit codes."""
+
+    NO = 1
+    USAGE = 2
+    UNREACHABLE = 3

@@ -1,0 +1,191 @@
+"""."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import takewhile
+from typing import Any
+
+from lockstep.aws.clients import Trouble, aws_client, translated
+from lockstep.protocol.errors import AwsCallRefusedError
+from lockstep.protocol.messages import RunInput
+from lockstep.protocol.ports import Clock
+from lockstep.protocol.strict_json import write
+
+TIMEOUT_SECONDS = 660.0
+"""The longest time that an execution may run, plus a minute."""
+
+
+POLL_SECONDS = 1.0
+
+
+EVENTS_AT_ONCE = 10
+"""Of the history. A state that calls a function has five."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entered:
+    """A state that an execution has entered.
+
+    Attributes:
+        left_at: When the next one was entered, or the execution ended; None while it is in this one.
+    """
+
+    name: str
+    at: datetime
+    left_at: datetime | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it was there."""
+        return (self.left_at - self.at).total_seconds() if self.left_at else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """An execution that has ended.
+
+    Attributes:
+        status: As Step Functions says it: `SUCCEEDED`, `FAILED`, `TIMED_OUT`, `ABORTED`.
+        output: What it returned; empty unless it succeeded.
+        error: Its error; None if it succeeded.
+        cause: The text of the error.
+        states: Those that it entered, in their order.
+    """
+
+    arn: str
+    status: str
+    output: dict[str, Any]
+    error: str | None
+    cause: str
+    states: tuple[Entered, ...]
+
+
+class Watched:
+    """An execution that is looked at again and again.
+
+    Args:
+        client: Of Step Functions.
+        arn: The execution's.
+    """
+
+    def __init__(self, client: Any, arn: str) -> None:  # noqa: ANN401 - botocore makes its clients' types at run time
+        self.arn = arn
+        self._client = client
+        self._entered: list[Entered] = []
+        self._last_event = 0
+
+    @classmethod
+    def named(cls, client: Any, machine_arn: str, name: str) -> "Watched":  # noqa: ANN401 - likewise
+        """One that somebody has started.
+
+        Args:
+            client: Of Step Functions.
+            machine_arn: The ARN of the machine, or of an alias of it.
+            name: The execution's, which is the id of its run.
+        """
+        return cls(
+            client, ":".join([*machine_arn.split(":")[:7], name]).replace(":stateMachine:", ":execution:")
+        )
+
+    def look(self) -> tuple[dict[str, Any], tuple[Entered, ...]]:
+        """Its description, and all states so far.
+
+        Raises:
+            AwsCallRefusedError: There is none, or a call failed.
+        """
+        with _calls():
+            shown = self._client.describe_execution(executionArn=self.arn)
+            # After the description, so that at the end no state is missing.
+            self._read_on()
+        return shown, tuple(_until_next(self._entered, shown.get("stopDate")))
+
+    def _read_on(self) -> None:
+        """Take in the states that were entered since the last look.
+
+        The newest events come first, in small pages, so that a look reads little more than what is new: a page's token
+        leads to older events only, never to those that come later.
+        """
+        pages = self._client.get_paginator("get_execution_history").paginate(
+            executionArn=self.arn,
+            includeExecutionData=False,
+            reverseOrder=True,
+            PaginationConfig={"PageSize": EVENTS_AT_ONCE},
+        )
+        newest_first = (event for page in pages for event in page["events"])
+        unknown = takewhile(lambda event: event["id"] > self._last_event, newest_first)
+        # By its id, since an emulator that pages by counting gives an event twice when others come in between.
+        new = list({event["id"]: event for event in unknown}.values())
+        self._last_event = new[0]["id"] if new else self._last_event
+        self._entered += [
+            Entered(name=event["stateEnteredEventDetails"]["name"], at=event["timestamp"])
+            for event in reversed(new)
+            if "stateEnteredEventDetails" in event
+        ]
+
+
+class Execution(Watched):
+    """An execution that was started here.
+
+    Args:
+        state_machine_arn: What to start.
+        region: Where it is.
+        asked: Its input.
+    """
+
+    def __init__(self, state_machine_arn: str, region: str, asked: RunInput) -> None:
+        client = aws_client("stepfunctions", region)
+        with _calls():
+            started = client.start_execution(
+                stateMachineArn=state_machine_arn, input=json.dumps(write(asked))
+            )
+        super().__init__(client, started["executionArn"])
+
+    def followed(self, clock: Clock, see: Callable[[tuple[Entered, ...]], None]) -> Ended | None:
+        """Follow it to its end; None if that takes too long.
+
+        Args:
+            clock: Which time it is.
+            see: Called at each look, and at the end, with all states so far.
+
+        Raises:
+            AwsCallRefusedError: A call failed; the execution goes on.
+        """
+        deadline = clock.monotonic() + TIMEOUT_SECONDS
+        while clock.monotonic() < deadline:
+            shown, states = self.look()
+            see(states)
+            if shown["status"] != "RUNNING":
+                return _ended(self.arn, shown, states)
+            clock.sleep(POLL_SECONDS)
+        return None
+
+
+def _until_next(entered: list[Entered], stopped: datetime | None) -> Iterator[Entered]:
+    for state, left_at in zip(entered, [*(s.at for s in entered[1:]), stopped], strict=False):
+        yield Entered(name=state.name, at=state.at, left_at=left_at)
+
+
+def _ended(arn: str, shown: dict[str, Any], states: tuple[Entered, ...]) -> Ended:
+    succeeded = shown["status"] == "SUCCEEDED"
+    return Ended(
+        arn=arn,
+        status=shown["status"],
+        output=dict(json.loads(shown["output"])) if succeeded else {},
+        error=None if succeeded else shown.get("error", shown["status"]),
+        cause="" if succeeded else _message(shown.get("cause", "")),
+        states=states,
+    )
+
+
+def _message(cause: str) -> str:
+    """The text of a function's error, without Lambda's wrapping."""
+    try:
+        return str(json.loads(cause)["errorMessage"])
+    except (ValueError, TypeError, KeyError):
+        return cause
+
+
+def _calls() -> Any:  # noqa: ANN401 - a context manager
+    return translated(dict.fromkeys(Trouble, AwsCallRefusedError))

@@ -1,0 +1,185 @@
+"""Times, durations, numbers and names of errors as people read them."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import overload
+
+from lockstep.protocol.errors import LockstepError, family
+
+NONE = "\N{EN DASH}"
+"""For what was not measured."""
+LONG_WORD = 26
+_UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+_OF_THE_PLATFORM: Mapping[str, str] = {
+    "States.Timeout": "The execution ran out of time.",
+    "States.TaskFailed": "A step failed in a way that has no name of its own.",
+    "Lambda.Unknown": "The function ended without an answer.",
+}
+
+
+def span(duration: timedelta | float | None) -> str:
+    """Two units at most: `1 h 20 min`; a dash where nothing was measured. A number is one of seconds."""
+    if duration is None:
+        return NONE
+    seconds = max(0, round(duration.total_seconds() if isinstance(duration, timedelta) else duration))
+    parts = []
+    for unit, size in _UNITS:
+        if seconds >= size:
+            parts.append(f"{seconds // size} {unit}")
+            seconds %= size
+        elif parts:
+            break
+        if len(parts) == 2:  # noqa: PLR2004 - two units
+            break
+    return " ".join(parts) or "0 s"
+
+
+def stamp(moment: datetime | None) -> str:
+    """To the second, UTC: `2026-11-27 04:00:01`; a dash for none."""
+    return f"{moment:%Y-%m-%d %H:%M:%S}" if moment else NONE
+
+
+def minute(moment: datetime | None) -> str:
+    """To the minute, UTC: `2026-11-27 04:00`; a dash for none."""
+    return f"{moment:%Y-%m-%d %H:%M}" if moment else NONE
+
+
+def number(value: int) -> str:
+    """With commas: `26,280`."""
+    return f"{value:,}"
+
+
+def many(value: int, one: str, more: str = "") -> str:
+    """A number with its noun: `1 entry`, `2 entries`."""
+    return f"{value:,} {one if value == 1 else more or one + 's'}"
+
+
+def is_long(text: str) -> bool:
+    """Whether it has a word that must be broken to fit a column."""
+    return max(map(len, text.split()), default=0) > LONG_WORD
+
+
+@cache
+def _error_names() -> Mapping[str, str]:
+    ours = {error.__name__: (error.__doc__ or "").strip() for error in family(LockstepError)}
+    return {**_OF_THE_PLATFORM, **ours}
+
+
+def error_text(name: str) -> str:
+    """The fixed sentence of an error's class (protocol E5, F2); empty for a name that this build does not know."""
+    return _error_names().get(name, "")
+
+
+# The commands that findings name: complete, and quoted for a shell.
+
+
+def aws(region: str, words: str, *arguments: str) -> str:
+    """A command of the AWS CLI.
+
+    Args:
+        region: Where it acts.
+        words: Service and operation, which need no quotes.
+        arguments: Options and their values.
+    """
+    return f"aws {words} {shlex.join([*arguments, '--region', region])}"
+
+
+def oci(region: str, words: str, *arguments: str) -> str:
+    """A command of the OCI CLI; arguments as of `aws`."""
+    return f"oci {words} {shlex.join([*arguments, '--region', region])}"
+
+
+def lockstep(*words: str) -> str:
+    """A command of this program."""
+    return shlex.join(["lockstep", *words])
+
+
+DEPLOY_AWS = "make deploy-aws"
+DEPLOY_OCI = "make deploy-oci"
+DEPLOY_IMAGE_OCI = (
+    "make image-oci IMAGE=REPOSITORY:TAG && docker push REPOSITORY:TAG && "
+    f"TF_VAR_image=REPOSITORY:TAG {DEPLOY_OCI}"
+)
+"""The function's image holds code and CA files, so a deployment without a new image changes neither."""
+DEPLOY_PLAN_OCI = f"TF_VAR_image=REPOSITORY:TAG {DEPLOY_OCI}"
+"""The image that is deployed may stay; without one the function would go."""
+
+
+# Times as people read them: in this machine's zone or in UTC, and how far away they are.
+
+_TIMES_UNITS = (
+    (timedelta(days=2), timedelta(days=1), "days"),
+    (timedelta(hours=2), timedelta(hours=1), "hours"),
+    (timedelta(minutes=2), timedelta(minutes=1), "minutes"),
+    (timedelta(0), timedelta(seconds=1), "seconds"),
+)
+"""From which distance on a unit is used, the unit, and its name."""
+
+
+def moment(time: datetime) -> str:
+    """A time for other programs, UTC."""
+    return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+@overload
+def to_second(time: datetime) -> datetime: ...
+@overload
+def to_second(time: datetime | None) -> datetime | None: ...
+def to_second(time: datetime | None) -> datetime | None:
+    """A time for a document: UTC, to the second."""
+    return time and time.astimezone(UTC).replace(microsecond=0)
+
+
+def clock_time(time: datetime, now: datetime) -> str:
+    """A time for people: `14:05:12 (in 7 minutes)`, with the date where it is not today's; in documents as `moment`."""
+    if is_document():
+        return moment(time)
+    return f"{absolute(time, now)} ({relative(time, now)})"
+
+
+def absolute(time: datetime, now: datetime) -> str:
+    """A time for people, without its distance; UTC with `--utc`."""
+    if wants_utc():
+        return moment(time)
+    try:
+        local = time.astimezone()
+    except OverflowError:  # At the end of the last year there are zones in which the next one has begun.
+        return moment(time)
+    is_today = local.date() == now.astimezone().date()
+    return f"{local:%H:%M:%S}" if is_today else f"{local:%Y-%m-%d %H:%M:%S}"
+
+
+def relative(time: datetime, now: datetime) -> str:
+    """How far away a time is: `in 7 minutes`, `3 hours ago`."""
+    distance = abs(time - now)
+    unit, name = next((unit, name) for least, unit, name in _TIMES_UNITS if distance >= least)
+    number = distance // unit
+    if time > now and distance % unit and unit == timedelta(seconds=1):
+        number += 1  # Who waits for as long as is told does not come too early.
+    count = f"{number} {name if number != 1 else name.removesuffix('s')}"
+    return f"in {count}" if time > now else f"{count} ago"
+
+
+@dataclass(slots=True)
+class _Answer:
+    """Whether this run of the command is to print one JSON document, whether it has, and in which zone times are."""
+
+    is_json: bool = False
+    is_given: bool = False
+    is_utc: bool = False
+
+
+_answer = _Answer()
+
+
+def wants_utc() -> bool:
+    """Whether people are shown times in UTC."""
+    return _answer.is_utc
+
+
+def is_document() -> bool:
+    """Whether a document is printed, whose times are in UTC."""
+    return _answer.is_json

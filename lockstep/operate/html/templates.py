@@ -1,0 +1,34 @@
+"""Templates, with the shared ones. Autoescape is on, and nothing is marked as safe."""
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2.loaders import ChoiceLoader
+
+from lockstep.operate import formatting
+
+BASE = "base.css"
+
+
+def environment(package: str) -> Environment:
+    """The templates of a package, and those in this one."""
+    made = Environment(
+        loader=ChoiceLoader(
+            [PackageLoader(name, package_path="") for name in (package, "lockstep.operate.html")]
+        ),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "span": formatting.span,
+        "stamp": formatting.stamp,
+        "minute": formatting.minute,
+        "many": formatting.many,
+        "is_long": formatting.is_long,
+    }
+    return made
+
+
+def style(templates: Environment, own: str) -> str:
+    """The shared style sheet and a page's own, as `{% include %}` gives them one after the other."""
+    return "".join(templates.get_template(name).render() for name in (BASE, own))

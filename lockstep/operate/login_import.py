@@ -1,0 +1,242 @@
+"""Hand-over: the login that works now comes into every store, where the first rotation finds it (protocol O9, O10).
+
+    1. take the lock                    no run begins; none has left a promotion half done
+    2. log in on every database         with each database's advisory lock held, as every probe
+    3. append the audit entry           who, which login by its fingerprint, where
+    4. write it into every store        into each slot of a ring, the slot that is served last
+    5. wait for the read sides
+    6. give the lock back
+
+Every step can be repeated: a place that serves the login already is not written again. The login is generation 0, as is
+everything that Lockstep did not make; the next run gives it a generation.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from lockstep.audit.append import ORDER, Chain, Operator, record_order
+from lockstep.protocol.errors import (
+    AdminCredentialRejectedError,
+    FenceLostError,
+    HandOverRefusedError,
+    ReadSideLaggingError,
+    SecretMalformedError,
+    UnknownUsernameError,
+)
+from lockstep.protocol.model import ChainHead, Credential, CredentialValue, Login, SecretStr
+from lockstep.protocol.orders import Orders, accounts_of
+from lockstep.protocol.ports import BINARY, NOT_AN_OBJECT, Clock, Database, SecretVersion, signed_fingerprint
+from lockstep.stores.contents import (
+    NO_EXTRAS,
+    carried,
+    decode_app_user,
+    encode_app_user,
+    fitting,
+    object_in,
+    require_known_format,
+)
+from lockstep.stores.credential import POLL_SECONDS, READ_SIDE_TIMEOUT_SECONDS
+
+LEASE = timedelta(minutes=10)
+"""How long the lock is held at most."""
+
+
+class EditableSecret(Protocol):
+    """A versioned secret as a person edits it. Errors: as `lockstep.protocol.ports.VersionedSecret`."""
+
+    @property
+    def max_bytes(self) -> int:
+        """As `lockstep.protocol.ports.VersionedSecret`."""
+
+    @property
+    def only_strings(self) -> bool:
+        """As `lockstep.protocol.ports.VersionedSecret`."""
+
+    def served(self) -> Sequence[SecretVersion]:
+        """As `lockstep.protocol.ports.VersionedSecret`."""
+
+    def serves(self, matches: Callable[[str], bool]) -> bool:
+        """Whether every place from which applications read the secret holds a text that matches, by the read side."""
+
+    def edit(self, text: str, *, unless: Callable[[str], bool]) -> None:
+        """Make a text current in each of these places, except where `unless` holds for the text that is there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estate:
+    """What a hand-over works on.
+
+    Attributes:
+        databases: All of the credential.
+        secrets: `app_user` in each store, by the store's name.
+        by: Who hands over.
+    """
+
+    credential: Credential
+    databases: Sequence[Database]
+    secrets: Mapping[str, EditableSecret]
+    orders: Orders
+    chain: Chain
+    clock: Clock
+    by: Operator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandedOver:
+    """What a hand-over did.
+
+    Attributes:
+        entry: Its audit entry; None where every store served the login already.
+        written: The stores that did not serve it before.
+    """
+
+    entry: ChainHead | None
+    written: tuple[str, ...]
+
+
+def hand_over(login: Login, estate: Estate, *, replace: bool = False) -> HandedOver:
+    """Prove a login on every database, and make every store serve it, beside the keys that the store has already.
+
+    Args:
+        login: What works now.
+        estate: Where.
+        replace: Also where a store has something that is no JSON object, and would be gone.
+
+    Raises:
+        UnknownUsernameError: The plan does not name its username.
+        AccountOwnedError: Another credential has one of the accounts.
+        HandOverRefusedError: A database refuses it, a promotion is half done, the lock is held, or a secret has
+            something that is no JSON object.
+        SecretTooLargeError: A store does not keep that much.
+        ReadSideLaggingError: It was written, but a store does not serve it yet. Repeat it.
+        FenceLostError: The lock was lost on the way. Repeat it.
+    """
+    credential, now = estate.credential, estate.clock.now()
+    _require_username(login, credential)
+    holder = f"{ORDER}{estate.by.new_id()}"
+    until = now + LEASE
+    lease = estate.orders.hold(holder=holder, now=now, expires_at=until)
+    if lease is None:
+        raise HandOverRefusedError(credential=credential.id, code="lock-held")
+    try:
+        record = estate.chain.lock.read()
+        if record.claim and record.promoting:
+            raise HandOverRefusedError(
+                credential=credential.id, generation=record.claim.generation, code="promoting"
+            )
+        prove(login, estate)
+        for account in accounts_of(credential):
+            estate.orders.register(account)
+        return _serve(login, estate, lambda: estate.clock.now() < until, replace=replace)
+    finally:
+        estate.chain.lock.release(lease, None)
+
+
+def prove(login: Login, estate: Estate) -> None:
+    """Log in on every database, and stop at the first that refuses: a refusal brings an account nearer to its limit.
+
+    Raises:
+        HandOverRefusedError: A database refuses the login.
+        AccountUnusableError: It would refuse any login of the account (protocol D14).
+        DatabaseUnreachableError: A database cannot be asked; likewise the other errors of `Database`.
+    """
+    _require_username(login, estate.credential)
+    for database in estate.databases:
+        try:
+            _prove_at(database, login, estate)
+        except AdminCredentialRejectedError:
+            # Where the login is the rotator admin's own, it is the one that takes the advisory lock (protocol D23).
+            if database.name not in estate.credential.administers:
+                raise
+            raise _refused_at(database.name, estate, code="admin-refused") from None
+
+
+def _prove_at(database: Database, login: Login, estate: Estate) -> None:
+    with database.exclusive() as stager:
+        if not database.accepts(login) and not stager.accepts_after_all(login):
+            raise _refused_at(database.name, estate)
+        for replica in database.replicas:
+            if not replica.accepts(login):
+                raise _refused_at(replica.name, estate)
+
+
+def _refused_at(place: str, estate: Estate, *, code: str = "login-refused") -> HandOverRefusedError:
+    return HandOverRefusedError(credential=estate.credential.id, database=place, code=code)
+
+
+def stores_without(login: Login, estate: Estate) -> tuple[str, ...]:
+    """The stores that do not serve the login in every place."""
+    return tuple(name for name, secret in estate.secrets.items() if not secret.serves(_is(login, name)))
+
+
+def texts_to_write(login: Login, estate: Estate, *, replace: bool) -> dict[str, SecretStr]:
+    """What each store will hold that does not serve the login in every place yet (protocol V20).
+
+    Raises:
+        HandOverRefusedError: A store has something that is no JSON object, and it is not to be replaced.
+        SecretTooLargeError: A store does not keep that much.
+    """
+    return {name: _text(login, name, estate, replace=replace) for name in stores_without(login, estate)}
+
+
+def _text(login: Login, store: str, estate: Estate, *, replace: bool) -> SecretStr:
+    credential, secret = estate.credential, estate.secrets[store]
+    served = secret.served()
+    wrong = [BINARY if v.text is None else NOT_AN_OBJECT for v in served if object_in(v.text or "") is None]
+    if wrong and not replace:
+        raise HandOverRefusedError(credential=credential.id, store=store, code=wrong[0])
+    extras = carried(served) or NO_EXTRAS
+    text = encode_app_user(CredentialValue(0, login), credential, extras, only_strings=secret.only_strings)
+    name = credential.secret_names.app_user
+    return SecretStr(fitting(text, max_bytes=secret.max_bytes, store=store, secret=name))
+
+
+def _serve(login: Login, estate: Estate, is_in_time: Callable[[], bool], *, replace: bool) -> HandedOver:
+    missing = texts_to_write(login, estate, replace=replace)
+    if not missing:
+        return HandedOver(entry=None, written=())
+    credential, chain = estate.credential, estate.chain
+    details = {
+        "username": login.username,
+        "fingerprint": signed_fingerprint(
+            login, credential_id=credential.id, generation=0, signer=chain.signer
+        ),
+        "databases": [database.name for database in estate.databases],
+        "stores": list(missing),
+    }
+    entry = record_order("hand-over", details, by=estate.by, chain=chain)
+    for name, text in missing.items():
+        if not is_in_time():
+            raise FenceLostError(credential=credential.id, store=name)
+        estate.secrets[name].edit(text.reveal(), unless=_is(login, name))
+    for name in missing:
+        _wait_until_served(login, name, estate)
+    return HandedOver(entry=entry, written=tuple(missing))
+
+
+def _wait_until_served(login: Login, store: str, estate: Estate) -> None:
+    clock = estate.clock
+    deadline = clock.monotonic() + READ_SIDE_TIMEOUT_SECONDS
+    while not estate.secrets[store].serves(_is(login, store)):
+        if clock.monotonic() >= deadline:
+            raise ReadSideLaggingError(store=store)
+        clock.sleep(POLL_SECONDS)
+
+
+def _is(login: Login, store: str) -> Callable[[str], bool]:
+    def matches(text: str) -> bool:
+        try:
+            require_known_format(text, store=store, secret="")
+            found, _ = decode_app_user(text, store=store, secret="")
+        except SecretMalformedError:
+            return False
+        return found == login
+
+    return matches
+
+
+def _require_username(login: Login, credential: Credential) -> None:
+    if login.username not in credential.usernames:
+        raise UnknownUsernameError(credential=credential.id)

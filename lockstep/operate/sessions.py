@@ -1,0 +1,273 @@
+"""The open sessions of a credential on all its servers: counted, and shown as a table or as JSON."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+
+from lockstep.databases.sessions import NotCountable, OpenSession, SessionList
+from lockstep.operate import documents
+from lockstep.operate.formatting import clock_time, to_second
+from lockstep.operate.state import LoginState, State, login_states, promoted_at
+from lockstep.protocol.errors import AdminCredentialRejectedError, LockstepError, line_of
+from lockstep.protocol.model import Credential, DatabaseServer, LockRecord
+from lockstep.protocol.schedule import format_duration
+from lockstep.runtime.clouds import Clouds
+
+MOST_CLIENTS = 5
+"""So many hosts and applications are shown of a login."""
+
+Answer = SessionList | NotCountable | LockstepError
+Client = tuple[str | None, str]
+"""Host and application."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """The sessions of a username on a server.
+
+    Attributes:
+        before: How many were connected before the current generation was promoted; None where that is not known.
+        oldest_seconds: None where no session tells its age.
+        clients: With the number of sessions of each, the most first.
+    """
+
+    login: LoginState
+    sessions: int
+    before: int | None
+    oldest_seconds: float | None
+    clients: Sequence[tuple[Client, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenSessions:
+    """What was counted of a credential.
+
+    Attributes:
+        answers: Of each server and verify host, by its name.
+        now: When it was counted.
+    """
+
+    credential: Credential
+    record: LockRecord
+    logins: Sequence[LoginState]
+    answers: dict[str, Answer]
+    now: datetime
+
+    @property
+    def current(self) -> int | None:
+        """The current generation."""
+        return self.record.current_generation
+
+    @property
+    def promoted_at(self) -> datetime | None:
+        """When it was promoted."""
+        return promoted_at(self.record, self.credential)
+
+    @property
+    def unreachable(self) -> bool:
+        """Whether a server could not be asked. A verify host that refuses the rotator admin may be a proxy."""
+        return any(
+            isinstance(answer, LockstepError)
+            and not ("@" in name and isinstance(answer, AdminCredentialRejectedError))
+            for name, answer in self.answers.items()
+        )
+
+    def same(self) -> dict[str, str]:
+        """Names of servers that have answered under another name before, with that name."""
+        first: dict[str, str] = {}
+        found = {}
+        for name, answer in self.answers.items():
+            if isinstance(answer, SessionList) and first.setdefault(answer.server, name) != name:
+                found[name] = first[answer.server]
+        return found
+
+    def counted(self) -> Iterator[tuple[str, SessionList, list[Count]]]:
+        """Each server that was counted, once."""
+        same = self.same()
+        for name, answer in self.answers.items():
+            if isinstance(answer, SessionList) and name not in same:
+                yield name, answer, [self._count(login, answer.sessions) for login in self.logins]
+
+    def _count(self, login: LoginState, sessions: Sequence[OpenSession]) -> Count:
+        own = [s for s in sessions if s.username == login.username]
+        ages = [s.age_seconds for s in own if s.age_seconds is not None]
+        before = None
+        if self.promoted_at and len(ages) == len(own):
+            # What is on record is whole seconds, rounded up.
+            since = max(0.0, (self.now - self.promoted_at).total_seconds()) + 1
+            before = sum(age > since for age in ages)
+        clients = Counter((s.host, s.application) for s in own)
+        return Count(
+            login=login,
+            sessions=len(own),
+            before=before,
+            oldest_seconds=max(ages, default=None),
+            clients=clients.most_common(),
+        )
+
+
+def count_sessions(clouds: Clouds, credential: Credential) -> OpenSessions:
+    """Ask every server and verify host, side by side; an error of one is its answer.
+
+    Values are read from the stores only where there are several usernames, to learn which has which generation.
+
+    Raises:
+        LockstepError: The lock table, or a store, could not be read.
+    """
+    record = clouds.lock(credential).read()
+    logins = login_states(record, credential, partial(_username_of, clouds, credential))
+    servers = [host for server in credential.servers for host in (server, *server.copies)]
+    answers = clouds.side_by_side([partial(_asked, clouds, credential, server) for server in servers])
+    return OpenSessions(
+        credential=credential,
+        record=record,
+        logins=logins,
+        answers={server.name: answer for server, answer in zip(servers, answers, strict=True)},
+        now=clouds.clock.now(),
+    )
+
+
+def _username_of(clouds: Clouds, credential: Credential, generation: int) -> str | None:
+    held = (store.read_generation(generation) for store in clouds.stores(credential))
+    return next((value.login.username for value in held if value), None)
+
+
+def _asked(clouds: Clouds, credential: Credential, server: DatabaseServer) -> Answer:
+    try:
+        return clouds.sessions(server, credential).list_sessions()
+    except LockstepError as e:
+        return e
+
+
+# Text
+
+_HEAD = ("DATABASE", "USERNAME", "GENERATION", "STATE", "SESSIONS", "BEFORE", "OLDEST", "FROM")
+
+
+def lines(found: OpenSessions) -> Iterator[str]:
+    """The table and what must be known of it."""
+    current = (
+        "no generation is on record" if found.current is None else f"generation {found.current} is current"
+    )
+    since = f", promoted at {clock_time(found.promoted_at, found.now)}" if found.promoted_at else ""
+    yield f"{found.credential.id}: {current}{since}"
+    rows = [
+        _row(name, answer, count, found.now) for name, answer, counts in found.counted() for count in counts
+    ]
+    if rows:
+        widths = [max(len(row[i]) for row in [_HEAD, *rows]) for i in range(len(_HEAD))]
+        for row in [_HEAD, *rows]:
+            yield (
+                "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            )
+    yield from (f"  {line}" for line in _notes(found))
+
+
+def _row(name: str, answer: SessionList, count: Count, now: datetime) -> tuple[str, ...]:
+    generations = " or ".join(map(str, count.login.generations)) or "-"
+    least = "" if answer.ages_are_exact else "at least "
+    before = "-" if not count.sessions else "?" if count.before is None else f"{least}{count.before}"
+    oldest = "-" if not count.sessions else "?"
+    if count.oldest_seconds is not None:
+        oldest = least + format_duration(timedelta(seconds=count.oldest_seconds))
+    return (
+        name,
+        count.login.username,
+        generations,
+        count.login.text(now),
+        str(count.sessions),
+        before,
+        oldest,
+        _clients(count.clients),
+    )
+
+
+def _clients(clients: Sequence[tuple[Client, int]]) -> str:
+    shown = [
+        f"{' '.join(filter(None, client)) or 'unnamed'} ({sessions})"
+        for client, sessions in clients[:MOST_CLIENTS]
+    ]
+    more = len(clients) - MOST_CLIENTS
+    return ", ".join([*shown, *([f"and {more} more"] if more > 0 else [])])
+
+
+def _notes(found: OpenSessions) -> Iterator[str]:
+    for name, other in found.same().items():
+        yield f"{name}: the same server as {other}; its sessions are counted once"
+    for name, answer in found.answers.items():
+        match answer:
+            case NotCountable(grants=grants):
+                why = "cannot be counted, the rotator admin sees its own sessions only"
+                yield f"{name}: {why}; as an administrator run there: {'; '.join(grants)};"
+            case SessionList(hidden=hidden, grants=grants) if hidden:
+                yield f"{name}: no {hidden}; to see them, as an administrator run there: {'; '.join(grants)};"
+            case LockstepError():
+                yield f"{name}: cannot be counted: {line_of(answer)}"
+    yield from _meaning(found)
+
+
+def _meaning(found: OpenSessions) -> Iterator[str]:
+    answers = [answer for _, answer, _ in found.counted()]
+    if not answers or found.current is None:
+        return
+    yield f"BEFORE: connected before generation {found.current} was promoted, so with an earlier one."
+    if any(login.state is State.EITHER for login in found.logins):
+        yield "With one username no server says which password a session used: those after that may have used either."
+    if not all(answer.ages_are_exact for answer in answers):
+        yield "At least: MySQL and MariaDB keep no time of connection; counted from a session's last statement."
+
+
+# JSON
+
+
+def document(found: OpenSessions) -> documents.SessionsOfCredential:
+    """For other programs. Ages are seconds."""
+    return documents.SessionsOfCredential(
+        credential=found.credential.id,
+        current_generation=found.current,
+        promoted_at=to_second(found.promoted_at),
+        logins=[
+            documents.Login(
+                username=login.username,
+                state=login.state.value,
+                generations=login.generations,
+                dies_at=to_second(login.dies_at),
+                must_die=login.must_die,
+            )
+            for login in found.logins
+        ],
+        servers=[_server_document(found, name, answer) for name, answer in found.answers.items()],
+    )
+
+
+def _server_document(found: OpenSessions, name: str, answer: Answer) -> documents.SessionsOfServer:
+    match answer:
+        case NotCountable(grants=grants):
+            return documents.SessionsOfServer(database=name, counted=False, error=None, grants=grants)
+        case LockstepError():
+            error = type(answer).__name__
+            return documents.SessionsOfServer(database=name, counted=False, error=error, grants=())
+    counts = next((counts for counted, _, counts in found.counted() if counted == name), [])
+    return documents.SessionsOfServer(
+        database=name,
+        counted=True,
+        same_server_as=found.same().get(name),
+        ages_are_exact=answer.ages_are_exact,
+        grants=answer.grants,
+        sessions=[
+            documents.SessionsOfLogin(
+                username=count.login.username,
+                sessions=count.sessions,
+                connected_before_current=count.before,
+                oldest_seconds=count.oldest_seconds and round(count.oldest_seconds, 1),
+                clients=[
+                    documents.ClientSessions(host=host, application=application, sessions=sessions)
+                    for (host, application), sessions in count.clients[: 10 * MOST_CLIENTS]
+                ],
+                clients_in_all=len(count.clients),
+            )
+            for count in counts
+        ],
+    )

@@ -1,0 +1,650 @@
+"""What becomes of the login that each username of a credential has, as a pure function over what was read."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+from lockstep.aws.dynamodb_lock import read_table
+from lockstep.operate import documents
+from lockstep.operate.access import named_stores
+from lockstep.operate.documents import FEW, Action, Exit, Run, WaitsFor
+from lockstep.operate.formatting import clock_time, relative, to_second
+from lockstep.operate.history import last_runs
+from lockstep.plan.model import Plan
+from lockstep.protocol import decide as plans
+from lockstep.protocol.decide import Adopt, Begin, agree, decide
+from lockstep.protocol.errors import (
+    DatabaseMutedError,
+    EnrolmentNeededError,
+    LockstepError,
+    LockTableAccessDeniedError,
+    PlanNotActiveError,
+    SecretMalformedError,
+    SecretNotFoundError,
+    told,
+)
+from lockstep.protocol.lock_rule import Reason, due_at, reason_against
+from lockstep.protocol.model import Credential, LockRecord, Login, SecretStr, StoredValue
+from lockstep.protocol.ports import Store, Table
+from lockstep.protocol.schedule import LEADER, STANDBY, bounds, format_duration, trusts
+from lockstep.runtime.clouds import Clouds
+from lockstep.runtime.identity import Cloud
+from lockstep.stores.readers import NamedStore, StoredNames
+
+
+class State(StrEnum):
+    """Of the login that a username has now."""
+
+    CURRENT = "current"
+    EITHER = "current or previous"
+    IN_ROTATION = "in rotation"
+    PREVIOUS = "previous"
+    OLDER = "older"
+    DEAD = "dead"
+    NOT_ROTATED = "not rotated yet"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginState:
+    """The login of a username.
+
+    Attributes:
+        generations: Which it may be, the newest first. With one username all that are alive, since a server does not
+            say which password a session used; with several at most one. Empty: none logs in.
+        dies_at: When the next rotation may end what is not current, as the schedule stands; None: nothing is scheduled.
+        must_die: An emergency is in force, and ends it as soon as a run can.
+    """
+
+    username: str
+    state: State
+    generations: tuple[int, ...] = ()
+    dies_at: datetime | None = None
+    must_die: bool = False
+
+    def text(self, now: datetime) -> str:
+        """The state in words."""
+        if self.state in {State.CURRENT, State.NOT_ROTATED}:
+            return self.state + (", must die" if self.must_die else "")
+        if self.state is State.DEAD:
+            return "dead, new logins are refused"
+        if self.state is State.IN_ROTATION:
+            return self.state
+        if self.must_die:
+            end = "must die"
+        elif self.dies_at is None:
+            end = "dies with the next rotation"
+        elif self.dies_at <= now:
+            end = "dies with the next run"
+        else:
+            end = f"dies in {format_duration(self.dies_at - now)}"
+        return f"{self.state}, {'the latter ' if self.state is State.EITHER else ''}{end}"
+
+
+def promoted_at(record: LockRecord, credential: Credential) -> datetime | None:
+    """When every store was seen to serve the current generation (protocol C10).
+
+    None where that is not on record, or the plan is not the active one: its overlap may be another.
+    """
+    if record.current_generation is None or record.not_before is None:
+        return None
+    if record.plan != credential.plan_digest:
+        return None
+    return record.not_before - credential.schedule.overlap
+
+
+def login_states(
+    record: LockRecord, credential: Credential, username_of: Callable[[int], str | None]
+) -> list[LoginState]:
+    """The state of each username's login, in the plan's order.
+
+    Args:
+        record: The lock record.
+        credential: The credential.
+        username_of: The username of a generation's value; None where no store holds it. Asked only where there are
+            several usernames, since the answer is in the value.
+    """
+    current = record.current_generation
+    if current is None:
+        return [LoginState(username=u, state=State.NOT_ROTATED) for u in credential.usernames]
+    alive = record.alive | {current}
+    if len(credential.usernames) == 1:
+        state = State.CURRENT if alive == {current} else State.EITHER
+        newest = tuple(sorted(alive, reverse=True))
+        return [_login(record, credential.usernames[0], state, newest, dies_at=_next(record))]
+    return _of_several(record, credential, _holders({*alive, *_in_flight(record)}, username_of))
+
+
+def _in_flight(record: LockRecord) -> set[int]:
+    return {record.claim.generation} if record.claim else set()
+
+
+def _holders(generations: set[int], username_of: Callable[[int], str | None]) -> dict[str, int]:
+    """The newest generation of each username that has one."""
+    found = {username_of(generation): generation for generation in sorted(generations)}
+    return {username: generation for username, generation in found.items() if username is not None}
+
+
+def _of_several(record: LockRecord, credential: Credential, held: Mapping[str, int]) -> list[LoginState]:
+    idle = [u for u in credential.usernames if u not in held]
+    # Each rotation gives a new value to the username whose turn was longest ago (protocol V18).
+    turns = [*idle, *sorted((u for u in credential.usernames if u in held), key=lambda u: held[u])]
+    previous = max((g for g in held.values() if g < (record.current_generation or 0)), default=0)
+    soonest = _next(record)
+    found = []
+    for username in credential.usernames:
+        generation = held.get(username)
+        if generation is None:
+            found.append(LoginState(username=username, state=State.DEAD))
+            continue
+        if generation in _in_flight(record):
+            state = State.IN_ROTATION
+        elif generation == record.current_generation:
+            state = State.CURRENT
+        else:
+            state = State.PREVIOUS if generation == previous else State.OLDER
+        turn: timedelta = credential.schedule.interval * turns.index(username)
+        found.append(
+            _login(record, username, state, (generation,), dies_at=soonest + turn if soonest else None)
+        )
+    return found
+
+
+def _login(
+    record: LockRecord,
+    username: str,
+    state: State,
+    generations: tuple[int, ...],
+    *,
+    dies_at: datetime | None,
+) -> LoginState:
+    must_die = record.is_revoking and generations[-1] <= (record.revoke_through or 0)
+    return LoginState(
+        username=username,
+        state=state,
+        generations=generations,
+        dies_at=None if state in {State.CURRENT, State.IN_ROTATION} else dies_at,
+        must_die=must_die,
+    )
+
+
+def _next(record: LockRecord) -> datetime | None:
+    """From when on a scheduled run rotates; None where none does."""
+    if record.paused or record.next_due_at is None:
+        return None
+    return due_at(record)
+
+
+# What a look at the stores tells: by the names of the versions, or by the values themselves.
+#
+# A judgement is told where it is the same for everything that the stores may hold by what was read. Where it is
+# not, only the values decide, and `lockstep status --read-values` reads them (ADR 59).
+
+Depth = Literal["names", "values"]
+Answer = StoredNames | StoredValue | LockstepError
+Served = Mapping[str, StoredValue]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What a look at a credential's stores told.
+
+    Attributes:
+        depth: What was read.
+        answers: Of each store, by its name.
+        pending_since: When the generation in flight was staged; None where none is in flight, or it is not staged yet.
+    """
+
+    depth: Depth
+    answers: Mapping[str, Answer]
+    pending_since: datetime | LockstepError | None
+
+
+AnswerT = TypeVar("AnswerT")
+JudgedT = TypeVar("JudgedT")
+
+_SOME = Login("", SecretStr(""))
+"""In the place of a login that was not read."""
+
+
+def look(plan: Plan, clouds: Clouds, credential: Credential, record: LockRecord, depth: Depth) -> Look:
+    """Ask every store, and the first one about a generation in flight.
+
+    Args:
+        plan: The plan.
+        clouds: What the operator reaches.
+        credential: The credential.
+        record: Its lock record.
+        depth: Whether values are read.
+    """
+    named = named_stores(plan, clouds, credential)
+    names = [store.name for store in plan.stores]
+    reads: list[Callable[[], StoredNames | StoredValue]] = (
+        [partial(_value_of, store) for store in clouds.stores(credential)]
+        if depth == "values"
+        else [partial(_names_of, store) for store in named]
+    )
+    answers = {name: asked(read) for name, read in zip(names, reads, strict=True)}
+    claim = record.claim
+    # Staging begins in the first store (protocol V2), so it knows since when a generation pends.
+    since = asked(partial(_staged_at, named[0], claim.generation)) if claim else None
+    return Look(depth=depth, answers=answers, pending_since=since)
+
+
+def asked(ask: Callable[[], AnswerT]) -> AnswerT | LockstepError:
+    """An answer, or why there is none."""
+    try:
+        return ask()
+    except LockstepError as error:
+        return error
+
+
+def _names_of(store: NamedStore) -> StoredNames:
+    return store.read()
+
+
+def _value_of(store: Store) -> StoredValue:
+    return store.read_current()
+
+
+def _staged_at(store: NamedStore, generation: int) -> datetime | None:
+    return store.staged_at(generation)
+
+
+def possible(answers: Mapping[str, StoredNames | StoredValue]) -> list[Served]:
+    """Everything that the stores may hold by what was read, as far as it matters to a run.
+
+    What Lockstep wrote under one generation is one value in every store (protocol V2). What it did not write is a login
+    or a placeholder: names do not say which.
+    """
+    cases = [_filled(answers, login) for login in (_SOME, None)]
+    return cases[:1] if cases[0] == cases[1] else cases
+
+
+def _filled(answers: Mapping[str, StoredNames | StoredValue], unwritten: Login | None) -> Served:
+    return {name: _value(answer, unwritten) for name, answer in answers.items()}
+
+
+def _value(answer: StoredNames | StoredValue, unwritten: Login | None) -> StoredValue:
+    if isinstance(answer, StoredValue):
+        return answer
+    return StoredValue(
+        login=_SOME if answer.generation else unwritten,
+        generation=answer.generation,
+        blob_generation=answer.blob_generation,
+        version=answer.version,
+    )
+
+
+def judged(cases: Iterable[Served], judge: Callable[[Served], JudgedT]) -> list[JudgedT]:
+    """The different judgements of all cases; one where names tell it."""
+    found: list[JudgedT] = []
+    for case in cases:
+        if (one := judge(case)) not in found:
+            found.append(one)
+    return found
+
+
+# What a run that started now would do, as a pure function over what was read. It probes and changes nothing.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """What a run waits for.
+
+    Attributes:
+        until: When that is over; None for a pause, which ends by an order, and for a holder without an end.
+        holder: The run that holds the lock.
+    """
+
+    credential_id: str
+    reason: Reason
+    until: datetime | None = None
+    holder: str | None = None
+
+    def told(self, now: datetime) -> str:
+        """The same, in words."""
+        end = clock_time(self.until, now) if self.until else "somebody gives it back"
+        match self.reason:
+            case Reason.HELD:
+                return f"{self.holder} holds the lock until {end}"
+            case Reason.PAUSED:
+                return f"paused, until `lockstep resume {self.credential_id}`"
+            case Reason.OVERLAP:
+                return f"the overlap ends at {end}"
+            case Reason.NOT_DUE:
+                return f"not due before {end}"
+
+    def document(self, now: datetime) -> WaitsFor:
+        """The same, for other programs."""
+        return WaitsFor(
+            reason=self.reason.value,
+            until=to_second(self.until),
+            holder=self.holder,
+            meaning=self.told(now),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What the next run does.
+
+    Attributes:
+        action: `rotate`, `finish`, `heal`, or `stop` where it would end without a change; None where that depends on
+            values that were not read.
+        meaning: The same, as a sentence.
+        waits_for: Why a run that starts now would be skipped; None: it would not.
+    """
+
+    action: Action | None
+    meaning: str
+    waits_for: Wait | None
+
+
+def in_step(record: LockRecord, cases: Sequence[Served]) -> bool | None:
+    """Whether every store serves the same login, and the one that the lock record knows.
+
+    Args:
+        record: The lock record.
+        cases: What the stores may hold (`lockstep.operate.state.possible`).
+
+    Returns:
+        None where that depends on values that were not read.
+    """
+    found = judged(cases, partial(_is_in_step, record))
+    return found[0] if len(found) == 1 else None
+
+
+def _is_in_step(record: LockRecord, current: Served) -> bool:
+    first = next(iter(current.values()))
+    known = {record.current_generation, record.claim.generation if record.claim else None}
+    is_known = record.current_generation is None or first.generation in known
+    return first.login is not None and agree(current.values()) and is_known
+
+
+def forecast(
+    record: LockRecord, cases: Sequence[Served], credential: Credential, *, now: datetime
+) -> Forecast:
+    """What the next run does, and what it waits for; the waiting by the condition of AcquireLock, not forced.
+
+    Args:
+        record: The lock record.
+        cases: What the stores may hold, with logins first (`lockstep.operate.state.possible`).
+        credential: The credential.
+        now: When the run would start.
+    """
+    action: Action | None
+    [(action, meaning), *others] = judged(cases, partial(_foreseen, record, credential))
+    for _, other in others:
+        action, meaning = None, f"{meaning}; or, if the stores hold placeholders only: {other}"
+    return Forecast(action=action, meaning=meaning, waits_for=waits_for(record, now))
+
+
+def _foreseen(record: LockRecord, credential: Credential, current: Served) -> tuple[Action, str]:
+    try:
+        return _decided(record, current, credential)
+    except (PlanNotActiveError, EnrolmentNeededError, DatabaseMutedError) as error:
+        return "stop", f"change nothing: {error}"
+
+
+def _decided(record: LockRecord, current: Served, credential: Credential) -> tuple[Action, str]:
+    plan = plans.require_active(record, credential)
+    plans.require_audible(record, credential)
+    match decide(record, current, plan=plan, databases=credential.databases):
+        case Adopt(claim=claim):
+            return "finish", f"finish generation {claim.generation}, begun by {claim.rotation_id}"
+        case Begin(base_generation=base):
+            what = f"make a new generation on top of {base}" if base else "make the first generation"
+            return "rotate", what
+        case _:
+            return "heal", "find the login that works on every database and serve it from every store"
+
+
+def waits_for(record: LockRecord, now: datetime, *, is_forced: bool = False) -> Wait | None:
+    """Why a run that starts now would be skipped, by the condition of AcquireLock; None: it would not.
+
+    Args:
+        record: As the run would find it.
+        now: When it would start.
+        is_forced: Whether it rotates before it is due and in spite of a pause.
+    """
+    reason = reason_against(record, now=now, is_forced=is_forced)
+    wait = partial(Wait, credential_id=record.credential_id)
+    match reason:
+        case Reason.HELD:
+            return wait(reason=reason, until=record.expires_at, holder=record.holder)
+        case Reason.PAUSED:
+            return wait(reason=reason)
+        case Reason.OVERLAP:
+            return wait(reason=reason, until=record.not_before)
+        case Reason.NOT_DUE:
+            return wait(reason=reason, until=record.next_due_at)
+        case None:
+            return None
+
+
+# What a credential's record says to a person: how old its value is, who rotates it next, and what is not
+# witnessed.
+
+
+def leader(record: LockRecord, credential: Credential, now: datetime, *, has_standby: bool) -> Cloud:
+    """The cloud whose next trigger rotates (protocol R8)."""
+    if not has_standby or trusts(record.aws, bounds(credential.schedule, now)):
+        return LEADER
+    return STANDBY
+
+
+def lines(record: LockRecord, credential: Credential, now: datetime, *, has_standby: bool) -> Iterator[str]:
+    """The same as lines."""
+    since = promoted_at(record, credential)
+    if since is not None:
+        yield f"generation {record.current_generation}: promoted at {clock_time(since, now)}"
+    if previous := _previous(record, now):
+        yield previous
+    if record.next_due_at:
+        yield f"next due: {clock_time(record.next_due_at, now)}{_by(record, credential, now, has_standby=has_standby)}"
+    for stream, first in sorted(record.unwitnessed.items()):
+        yield f"witness: entries of {stream} since {clock_time(first, now)} are not witnessed yet"
+
+
+def _previous(record: LockRecord, now: datetime) -> str | None:
+    """What is still alive of the generations before the current one, and for how long."""
+    older = sorted(g for g in record.alive if g < (record.current_generation or 0))
+    if not older:
+        return None
+    name = f"previous generation{'s' if len(older) > 1 else ''} {', '.join(map(str, older))}"
+    if record.is_revoking:
+        return f"{name}: must die, by the emergency order"
+    if record.not_before and record.not_before > now:
+        return f"{name}: sure to log in until {clock_time(record.not_before, now)}"
+    ended = f"the overlap ended {relative(record.not_before, now)}, so " if record.not_before else ""
+    return f"{name}: {ended}the next rotation may end {'them' if len(older) > 1 else 'it'}"
+
+
+def _by(record: LockRecord, credential: Credential, now: datetime, *, has_standby: bool) -> str:
+    """Who has the next turn. Whether that run rotates is in the forecast."""
+    if record.paused:
+        return "; paused, so no scheduled run begins"
+    overdue = ", overdue" if record.next_due_at and record.next_due_at < now else ""
+    who = leader(record, credential, now, has_standby=has_standby)
+    return f"{overdue}; the turn of {who}{', the standby' if who == STANDBY else ''}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CredentialState:
+    """The state of one credential.
+
+    Attributes:
+        credential: As the plan file has it.
+        look: What each store told, or why that is not known.
+        is_in_step: None if a store was unreachable, or that depends on values that were not read.
+        next_run: None where a store was unreachable.
+        last_run: The newest on record; None where there is none.
+        unread: The errors of the audit logs in which it was looked for, by cloud.
+    """
+
+    record: LockRecord
+    credential: Credential
+    has_standby: bool
+    look: Look
+    is_in_step: bool | None
+    next_run: Forecast | None
+    last_run: Run | None
+    unread: Mapping[str, LockstepError]
+
+    @property
+    def exit_code(self) -> Exit | None:
+        """3 where a store was unreachable, 1 where it is not in step or not shown to be."""
+        if self.is_in_step:
+            return None
+        is_away = any(isinstance(answer, LockstepError) for answer in self.look.answers.values())
+        return Exit.UNREACHABLE if self.is_in_step is None and is_away else Exit.NO
+
+
+def looked_at(
+    plan: Plan,
+    clouds: Clouds,
+    credential: Credential,
+    record: LockRecord,
+    now: datetime,
+    *,
+    depth: Depth = "names",
+) -> CredentialState:
+    """The state of a credential: its stores and its last run are read, beside a record that was."""
+    snapshot = look(plan, clouds, credential, record, depth)
+    runs, unread = last_runs(plan, clouds, credential, record.heads, 1)
+    return state_of(
+        record,
+        credential,
+        snapshot,
+        now,
+        has_standby=plan.runners.oci is not None,
+        last_run=next(iter(runs), None),
+        unread=unread,
+    )
+
+
+def state_of(
+    record: LockRecord,
+    credential: Credential,
+    look: Look,
+    now: datetime,
+    **more: Any,  # noqa: ANN401 - the other attributes of CredentialState
+) -> CredentialState:
+    """The state of a credential, by what was read."""
+    told = {name: a for name, a in look.answers.items() if not isinstance(a, LockstepError)}
+    wrong = [n for n, a in look.answers.items() if isinstance(a, SecretMalformedError | SecretNotFoundError)]
+    is_in_step: bool | None = False if wrong else None
+    next_run: Forecast | None = None
+    if wrong:
+        meaning = f"change nothing, because what store {wrong[0]} has cannot be used"
+        next_run = Forecast(action="stop", meaning=meaning, waits_for=waits_for(record, now))
+    elif len(told) == len(look.answers):
+        cases = possible(told)
+        is_in_step, next_run = in_step(record, cases), forecast(record, cases, credential, now=now)
+    return CredentialState(
+        record=record,
+        credential=credential,
+        look=look,
+        is_in_step=is_in_step,
+        next_run=next_run,
+        **more,
+    )
+
+
+def document(state: CredentialState, now: datetime) -> documents.Credential:
+    """The state of a credential, for other programs."""
+    record, since = state.record, state.look.pending_since
+    return documents.Credential(
+        **record_fields(record),
+        orders=documents.Orders(
+            active_plan=record.plan,
+            activate=record.activate,
+            paused=record.paused,
+            revoke_through=record.revoke_through if record.is_revoking else None,
+            enrol=sorted(record.enrol),
+            muted=sorted(record.muted),
+        ),
+        current_since=to_second(promoted_at(record, state.credential)),
+        leader=leader(record, state.credential, now, has_standby=state.has_standby),
+        unwitnessed_since={stream: to_second(first) for stream, first in sorted(record.unwitnessed.items())},
+        last_run=state.last_run,
+        plan_digest=state.credential.plan_digest,
+        in_step=state.is_in_step,
+        read=state.look.depth,
+        pending_since=to_second(since) if isinstance(since, datetime) else None,
+        stores=[_store_document(name, answer) for name, answer in state.look.answers.items()],
+        next_run=documents.NextRun(
+            action=state.next_run.action,
+            meaning=state.next_run.meaning,
+            waits_for=state.next_run.waits_for.document(now) if state.next_run.waits_for else None,
+        )
+        if state.next_run
+        else None,
+    )
+
+
+def _store_document(name: str, answer: Answer) -> documents.StoreServes:
+    """What a store serves, for other programs."""
+    if isinstance(answer, LockstepError):
+        return documents.StoreServes(store=name, error=type(told(answer)).__name__)
+    # What Lockstep wrote is none; of what it did not write the name says nothing.
+    by_name = None if answer.generation == 0 else False
+    return documents.StoreServes(
+        store=name,
+        generation=answer.generation,
+        blob_generation=answer.blob_generation,
+        version=answer.version,
+        placeholder=answer.login is None if isinstance(answer, StoredValue) else by_name,
+    )
+
+
+def record_fields(record: LockRecord) -> dict[str, Any]:
+    """The lock record, as the fields of `documents.Record`."""
+    claim = record.claim
+    return {
+        "credential": record.credential_id,
+        "holder": record.holder,
+        "fence": record.fence,
+        "expires_at": to_second(record.expires_at),
+        "current_generation": record.current_generation,
+        "alive": sorted(record.alive),
+        "claim": documents.ClaimInFlight(
+            kind=claim.kind.value,
+            generation=claim.generation,
+            base_generation=claim.base_generation,
+            promoting=record.promoting,
+            rotation_id=claim.rotation_id,
+        )
+        if claim
+        else None,
+        "next_due_at": to_second(record.next_due_at),
+        "not_before": to_second(record.not_before),
+        "heads": {
+            stream: documents.Head(seq=head.seq, hash=head.hash) for stream, head in record.heads.items()
+        },
+    }
+
+
+def records_of(plan: Plan, clouds: Clouds, wanted: Sequence[Credential]) -> Mapping[str, LockRecord]:
+    """The lock records of credentials, by id: one by one; or by a scan for more than `FEW`, where that is allowed.
+
+    Raises:
+        LockstepError: As `lockstep.protocol.ports.Lock.read`.
+    """
+    if len(wanted) <= FEW:
+        return {c.id: clouds.lock(c).read() for c in wanted}
+    try:
+        records = _table(plan, clouds).records
+    except LockTableAccessDeniedError:
+        records = {}
+    # What is not there, or cannot be read, is told as of one.
+    others = [c for c in wanted if c.id not in records]
+    read = clouds.side_by_side([clouds.lock(c).read for c in others])
+    return {**records, **dict(zip((c.id for c in others), read, strict=True))}
+
+
+def _table(plan: Plan, clouds: Clouds) -> Table:
+    return read_table(clouds.aws("dynamodb", plan.lock.region), plan.lock.table)

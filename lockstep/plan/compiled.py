@@ -1,0 +1,338 @@
+"""The compiled plan: what a runner needs of a plan that is valid, with every default filled in.
+
+The plan file is checked when it is compiled (`lockstep.plan.model`). A function does not check it again: it reads what
+was published (`lockstep.plan.published`).
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import rfc8785
+
+from lockstep.protocol.errors import InvalidPlanError
+from lockstep.protocol.issuer import IssuerKey
+from lockstep.protocol.model import ANY_HOST, Credential, DatabaseServer, Schedule, SecretNames, Strategy
+from lockstep.protocol.strict_json import Message, write
+
+_ARN = re.compile(r"arn:aws[a-z-]*:secretsmanager:(?P<region>[a-z0-9-]+):[0-9]{12}:secret:.+")
+
+
+class LockTable(Message):
+    """The DynamoDB table that says who may rotate."""
+
+    table: str
+    region: str
+
+
+class AwsStore(Message, tag_field="kind", tag="aws-secrets-manager"):
+    """The AWS store."""
+
+    name: str
+    region: str
+
+
+class VaultStore(Message, tag_field="kind", tag="oci-vault"):
+    """The OCI store.
+
+    Attributes:
+        compartment_of_own_secrets: Where the secrets are that Lockstep only reads.
+        ring: The slots of each secret.
+        slots_of_readers: How many slots every reader reads.
+    """
+
+    name: str
+    region: str
+    compartment_id: str
+    compartment_of_own_secrets: str
+    vault_id: str
+    ring: int
+    slots_of_readers: int
+
+
+Store = AwsStore | VaultStore
+StorageClass = Literal["GLACIER_IR", "STANDARD", "STANDARD_IA"]
+"""Classes of S3 whose objects can be read at once."""
+
+
+class AwsStream(Message):
+    """The AWS stream of the audit log; attributes as in `lockstep.plan.model.AwsAudit`."""
+
+    bucket: str
+    region: str
+    mac_key: str
+    retired_mac_keys: tuple[str, ...]
+    storage_class: StorageClass
+
+
+class OciStream(Message):
+    """The OCI stream; attributes as in `lockstep.plan.model.OciAudit`."""
+
+    bucket: str
+    namespace: str
+    region: str
+    mac_secret: str
+    retired_mac_secrets: tuple[str, ...]
+
+
+class EventBus(Message):
+    """The bus of EventBridge that gets events; attributes as in `lockstep.plan.runners.EventBusSection`."""
+
+    name: str
+    region: str
+
+
+class EventTopic(Message):
+    """The topic of OCI Notifications that gets events; attributes as in `lockstep.plan.runners.EventTopicSection`."""
+
+    topic_id: str
+    region: str
+
+
+class ApiKeys(Message, tag_field="kind", tag="api-keys"):
+    """API keys for OCI, in secrets in AWS.
+
+    Attributes:
+        writer: The secret with that of the functions that change secrets in OCI.
+        reader: The secret with that of all others; may be the same.
+    """
+
+    writer: str
+    reader: str
+
+
+class ClientKey(Message, tag_field="kind", tag="kms-key"):
+    """A key of KMS that signs for the domain's application; attributes as in `lockstep.plan.runners.DomainClient`."""
+
+    kms_key: str
+    certificate: str
+
+
+class ClientSecret(Message, tag_field="kind", tag="secret"):
+    """The secret in AWS with the client secret of the domain's application."""
+
+    secret: str
+
+
+class FederationToOci(Message, tag_field="kind", tag="federation"):
+    """How the AWS runner gets sessions in OCI; attributes as in `lockstep.plan.runners.DomainFederation`."""
+
+    domain_url: str
+    audience: str
+    client_id: str
+    client: ClientKey | ClientSecret
+    token: Literal["rpst", "upst"]
+    resource_type: str
+
+
+class AccessKey(Message, tag_field="kind", tag="access-key"):
+    """An access key for AWS, in a secret in OCI Vault."""
+
+    secret: str
+
+
+class FederationToAws(Message, tag_field="kind", tag="federation"):
+    """How the OCI runner gets sessions in AWS; attributes as in `lockstep.plan.runners.IssuerFederation`."""
+
+    issuer: str
+    audience: str
+    subject: str
+    key: IssuerKey
+    role_arn: str
+
+
+class CompiledPlan(Message):
+    """A plan, compiled.
+
+    Attributes:
+        stores: In the plan's order.
+        oci_stream: None where the plan has no stream in OCI.
+        has_standby: Whether OCI runs rotations, too.
+        to_oci: Who the AWS runner is in OCI; None where the plan has no store there.
+        to_aws: Who the OCI runner is in AWS; None where OCI runs nothing.
+        event_bus: Where AWS sends events; None: it sends none.
+        event_topic: Where OCI sends events; None: it sends none.
+    """
+
+    lock: LockTable
+    stores: tuple[Store, ...]
+    aws_stream: AwsStream
+    oci_stream: OciStream | None
+    has_standby: bool
+    to_oci: ApiKeys | FederationToOci | None
+    to_aws: AccessKey | FederationToAws | None
+    credentials: tuple[Credential, ...]
+    event_bus: EventBus | None = None
+    event_topic: EventTopic | None = None
+
+    @property
+    def compiled(self) -> "CompiledPlan":
+        """It is."""
+        return self
+
+    @property
+    def vault(self) -> VaultStore | None:
+        """The OCI store, if the plan has one."""
+        return next((s for s in self.stores if isinstance(s, VaultStore)), None)
+
+    @property
+    def aws_store(self) -> AwsStore | None:
+        """The AWS store, if the plan has one."""
+        return next((s for s in self.stores if isinstance(s, AwsStore)), None)
+
+    @property
+    def secrets_region(self) -> str:
+        """The AWS region of secrets that are given by name."""
+        return self.aws_store.region if self.aws_store else self.lock.region
+
+    def region_of(self, secret: str) -> str:
+        """The AWS region of a secret: that in its ARN, or that of names."""
+        arn = _ARN.fullmatch(secret)
+        return arn["region"] if arn else self.secrets_region
+
+    def credential(self, credential_id: str) -> Credential | None:
+        """The credential with that id."""
+        return next((c for c in self.credentials if c.id == credential_id), None)
+
+    def found(self, credential_id: str) -> Credential:
+        """The credential with that id.
+
+        Raises:
+            InvalidPlanError: There is none.
+        """
+        credential = self.credential(credential_id)
+        if credential is None:
+            raise InvalidPlanError
+        return credential
+
+
+class AnyPlan(Protocol):
+    """A plan, compiled or not."""
+
+    @property
+    def compiled(self) -> CompiledPlan:
+        """It, compiled."""
+
+
+def fields_of(kind: type[Message], section: object) -> dict[str, Any]:
+    """The values of a section of the plan for one of the classes above: its attributes of the same names."""
+    return {name: getattr(section, name) for name in kind.__struct_fields__}
+
+
+def dumped(part: CompiledPlan | Credential, folder: Path) -> Any:  # noqa: ANN401 - JSON
+    """A compiled plan, or a credential of it, as JSON, in which CA files below a folder are relative to it."""
+    return moved_ca_files(write(part), partial(_relative, folder))
+
+
+def moved_ca_files(document: object, move: Callable[[str], str]) -> Any:  # noqa: ANN401 - JSON
+    """JSON of a compiled plan, or a part of it, with other paths of its CA files."""
+    match document:
+        case dict():
+            return {
+                key: move(value) if key == "ca_file" and value else moved_ca_files(value, move)
+                for key, value in document.items()
+            }
+        case list():
+            return [moved_ca_files(item, move) for item in document]
+    return document
+
+
+def _relative(folder: Path, path: str) -> str:
+    return str(Path(path).relative_to(folder)) if Path(path).is_relative_to(folder) else path
+
+
+def hosted_plan(file: Path) -> CompiledPlan:
+    """The plan in a file.
+
+    Raises:
+        InvalidPlanError: The file is not valid; or this is a bundle, which has no parser and reads a published plan.
+    """
+    try:
+        from lockstep.plan.file import load_plan  # noqa: PLC0415 - no function in a cloud has a plan file
+    except ModuleNotFoundError:
+        raise InvalidPlanError from None
+    plan: AnyPlan = load_plan(file)
+    return plan.compiled
+
+
+# The plan digest: one value for all that both runners must agree on for a credential (protocol O1).
+#
+# A runner whose digest is not the active one changes nothing. So the digest covers what makes two runners write
+# different values, to different places, or at different times, and nothing that each runner may have its own way:
+#
+# - not how a server is reached: `tls` with its CA file, endpoints. The two clouds reach it over different networks.
+# - not how the rotator admin logs in. Each runner has its own way, and the admin's login decides no value.
+# - not `audit` and `runners`. Each runner writes its own stream.
+# - not `password`. A value that was made under another policy is as good as any.
+# - not the names of stores, nor OCI's compartment. A store is its kind and its place; a vault's secrets keep their
+# names
+#   when they are moved to another compartment.
+
+VERSION = 1
+"""Of the document below. To raise it changes every digest, so that every credential needs an activation; a new field
+that is left out while it has its default does not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """What both runners must agree on for a credential.
+
+    Attributes:
+        lock_table: Name and region of the lock table.
+        stores: What makes each store this store (`StoreKind.identity`). Their order counts: the first one decides.
+        usernames: Their order counts: it says whose turn is next.
+        account_host: The host part of their accounts.
+        servers: The first one counts as such: it is the one in `app_user`. The order of the others does not.
+    """
+
+    credential_id: str
+    lock_table: tuple[str, str]
+    stores: Sequence[Mapping[str, object]]
+    secret_names: SecretNames
+    strategy: Strategy
+    usernames: Sequence[str]
+    account_host: str
+    schedule: Schedule
+    servers: Sequence[DatabaseServer]
+
+
+def plan_digest(agreement: Agreement) -> str:
+    """SHA-256, in hexadecimal, of the agreement in its canonical form (RFC 8785)."""
+    return hashlib.sha256(rfc8785.dumps(_document(agreement))).hexdigest()
+
+
+def _document(agreement: Agreement) -> dict[str, Any]:
+    names, schedule = agreement.secret_names, agreement.schedule
+    table, region = agreement.lock_table
+    return {
+        "version": VERSION,
+        "credential": agreement.credential_id,
+        "lock": {"table": table, "region": region},
+        "stores": [dict(store) for store in agreement.stores],
+        "secrets": {"app_user": names.app_user, "connection_blob": names.connection_blob},
+        "strategy": agreement.strategy.value,
+        "usernames": list(agreement.usernames),
+        **({"account_host": agreement.account_host} if agreement.account_host != ANY_HOST else {}),
+        "seconds": {
+            "interval": int(schedule.interval.total_seconds()),
+            "tolerance": int(schedule.tolerance.total_seconds()),
+            "overlap": int(schedule.overlap.total_seconds()),
+        },
+        "primary": agreement.servers[0].name,
+        "databases": {server.name: _database(server) for server in agreement.servers},
+    }
+
+
+def _database(server: DatabaseServer) -> dict[str, Any]:
+    verified = sorted((end.host, end.port) for end in server.verify_hosts)
+    return {
+        "engine": server.engine.value,
+        "host": server.host,
+        "port": server.port,
+        "dbname": server.dbname,
+        **({"verify_hosts": [list(end) for end in verified]} if verified else {}),
+    }

@@ -1,0 +1,184 @@
+"""The types of the fields in a plan, for `lockstep.plan.model` and for the store kinds."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from difflib import get_close_matches
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from lockstep.protocol.schedule import DURATION, parse_duration
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text that matches a pattern as a whole.
+
+    Attributes:
+        pattern: Without its ends.
+        words: What the text must be, as messages say it after `must be`.
+    """
+
+    pattern: str
+    words: str
+
+    def matches(self, value: str) -> bool:
+        """Whether the text is one of these."""
+        return re.fullmatch(self.pattern, value) is not None
+
+    def checked(self, value: str) -> str:
+        """The text.
+
+        Raises:
+            ValueError: It does not match.
+        """
+        if not self.matches(value):
+            raise ValueError(f"must be {self.words}")
+        return value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401 - pydantic's
+        return core_schema.no_info_after_validator_function(self.checked, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        # `patternErrorMessage` is what editors show instead of the pattern.
+        words = f"must be {self.words}"
+        return {**handler(schema), "pattern": f"^{self.pattern}$", "patternErrorMessage": words}
+
+
+SECRET_NAME = Text(r"[A-Za-z0-9/_+=.@-]{1,200}", "letters, digits and / _ + = . @ -, at most 200 in all")
+
+
+def safe(name: str) -> str:
+    """The name, if it can be a folder too.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    parts = name.split("/")
+    if not all(part.strip(".") for part in parts):
+        raise ValueError("no slash at its beginning or end, no two slashes in a row, no part of only dots")
+    return name
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    WithJsonSchema({"type": "string", "pattern": f"^{DURATION}$", "examples": ["90s", "20m", "1h30m", "7d"]}),
+]
+Name = Annotated[
+    str,
+    Text(
+        r"[a-z][a-z0-9-]{0,62}",
+        "lower-case letters, digits and hyphens, beginning with a letter, at most 63 in all",
+    ),
+]
+SecretName = Annotated[str, SECRET_NAME, AfterValidator(safe)]
+CredentialId = Annotated[
+    str,
+    Text(r"[A-Za-z0-9/_.-]{1,200}", "letters, digits and / _ . -, at most 200 in all"),
+    AfterValidator(safe),
+]
+"""It becomes a folder of the audit log and part of the name of a rule (protocol R7)."""
+Username = Annotated[
+    str,
+    Text(
+        r"[A-Za-z_][A-Za-z0-9_]{0,30}",
+        "letters, digits and underscores, beginning with no digit, at most 31 in all",
+    ),
+]
+AccountHost = Annotated[
+    str,
+    Text(r"[A-Za-z0-9._:%/-]{1,255}", "a host name or an address, with % and _ as wildcards"),
+    AfterValidator(str.lower),
+]
+"""The host part of an account of MySQL or MariaDB, with its wildcards; the servers keep it in lower case."""
+Region = Annotated[
+    str, Text(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}", "the name of a region, such as eu-central-1")
+]
+"""The name of a region; both clouds write them alike."""
+
+
+class Section(BaseModel):
+    """A mapping in the plan file. An unknown key is a mistake."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class MistakesError(ValueError):
+    """What is wrong with a section, each as a text `place: what to do`; the place is below the section."""
+
+    def __init__(self, found: Iterable[str]) -> None:
+        self.found = tuple(found)
+        super().__init__("; ".join(self.found))
+
+
+def refuse(problems: Iterable[str]) -> None:
+    """Let a section's validator tell all that it has found.
+
+    Raises:
+        MistakesError: It has found something.
+    """
+    if found := tuple(problems):
+        raise MistakesError(found)
+
+
+def repeated(values: Iterable[tuple[str, str]], what: str = "") -> Iterator[str]:
+    """One sentence for each value that appears more than once.
+
+    Args:
+        values: Each with its place.
+        what: What they are, where the place does not say it.
+    """
+    places: defaultdict[str, list[str]] = defaultdict(list)
+    for place, value in values:
+        places[value].append(place)
+    for value, (first, *others) in places.items():
+        if others:
+            also = "" if first == others[0] else f", first in {first}"
+            yield f"{others[0]}: {what}{value} appears {len(others) + 1} times{also}; each must be unique"
+
+
+# What a word that is not known was probably meant to be.
+
+_ALIKE = 0.6
+"""How alike two words must be, from 0 to 1."""
+_LONGEST = 64
+"""Characters; no word that Lockstep knows is longer."""
+
+
+def near(written: object, known: Iterable[str]) -> str:
+    """The known word that was probably meant; empty where it is none.
+
+    Args:
+        written: What the file says. Nothing of it is returned.
+        known: The words that are possible.
+    """
+    plain = _plain(str(written)[:_LONGEST])
+    words = {_plain(word): word for word in known}
+    begin = [word for word in words if plain and word.startswith(plain)]
+    found = begin if len(begin) == 1 else get_close_matches(plain, words, n=1, cutoff=_ALIKE)
+    return words[found[0]] if found else ""
+
+
+def with_hint(message: str, hint: str) -> str:
+    """The message, with the word that was probably meant."""
+    return f"{message}; did you mean {hint}?" if hint else message
+
+
+def _plain(word: str) -> str:
+    return word.lower().replace("-", "_")

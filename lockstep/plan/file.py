@@ -1,0 +1,652 @@
+"""Reads `lockstep.yaml`. All mistakes are reported at once, each with its place in the file and how to correct it."""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from io import StringIO
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import ValidationError
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import ConstructorError, SafeConstructor
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
+
+from lockstep.plan.databases import BASE
+from lockstep.plan.fields import MistakesError, Section, near, with_hint
+from lockstep.plan.model import Plan
+from lockstep.protocol.errors import InvalidPlanError, NewerFormatError, PlanMissingError
+from lockstep.protocol.schedule import format_duration
+
+# A YAML file as data that knows where in the file each value is.
+
+YamlPath = Sequence[str | int]
+"""Keys and indexes from the top of a document to a value in it."""
+_QUOTED = re.compile(r"""["'].*""", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Mark:
+    """A place in a file. Line and column begin at 1."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        """As compilers write it, so that editors and terminals can go there."""
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+class NotYamlError(Exception):
+    """The text is not YAML; `problem` says why, without what the text says."""
+
+    def __init__(self, problem: str, mark: Mark) -> None:
+        self.problem, self.mark = problem, mark
+        super().__init__()
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The content of a file.
+
+    Attributes:
+        data: Mappings, lists and scalars.
+        root: The same with its marks; None where the file is empty.
+        file: What messages call the file.
+    """
+
+    data: object
+    root: Node | None
+    file: str
+
+    def mark(self, path: YamlPath, *, key: bool = False) -> Mark:
+        """Where a value is, or what is nearest to it: of a value that is missing, what it is missing in.
+
+        Args:
+            path: The value's.
+            key: Point at its key instead. A mapping or a list in a mapping is always pointed at by its key.
+        """
+        node, mark = self.root, mark_of(self.root, self.file)
+        for i, part in enumerate(path):
+            is_key = key and i == len(path) - 1
+            if isinstance(node, MappingNode):
+                found = next((pair for pair in node.value if pair[0].value == str(part)), None)
+                if found is None:
+                    break
+                name, node = found
+                mark = mark_of(node if isinstance(node, ScalarNode) and not is_key else name, self.file)
+            elif isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.value):
+                node = node.value[part]
+                mark = mark_of(node, self.file)
+            else:
+                break
+        return mark
+
+
+def read_yaml(text: str, *, file: str) -> Document:
+    """Read a text.
+
+    Args:
+        text: The whole file.
+        file: What messages call it.
+
+    Raises:
+        NotYamlError: It is not YAML, or uses what a configuration file has no need of: tags that name classes, merge
+            keys.
+    """
+    yaml = _yaml()
+    stream = StringIO(text)
+    stream.name = file
+    with _explained(text, file, yaml.constructor):
+        root = yaml.compose(stream)
+    return Document(data=None, root=None, file=file) if root is None else document_of(root, file=file)
+
+
+def document_of(root: Node, *, file: str) -> Document:
+    """The document that nodes are.
+
+    Raises:
+        NotYamlError: As `read_yaml`.
+    """
+    yaml = _yaml()
+    with _explained("", file, yaml.constructor):
+        return Document(data=yaml.constructor.construct_document(root), root=root, file=file)
+
+
+def _yaml() -> YAML:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = _Constructor
+    yaml.composer.warn_double_anchors = False  # The warning quotes the file.
+    return yaml
+
+
+@contextmanager
+def _explained(text: str, file: str, constructor: "_Constructor") -> Iterator[None]:
+    """Turn each error of the parser into one that quotes nothing."""
+    try:
+        yield
+    except MarkedYAMLError as e:
+        # The message quotes the file, which may hold a misplaced password.
+        problem = f"not valid YAML ({_QUOTED.sub('…', e.problem or '')})"
+        mark = e.problem_mark
+        place = Mark(mark.name, mark.line + 1, mark.column + 1) if mark else Mark(file, 1, 1)
+        raise NotYamlError(problem, place) from None
+    except ReaderError as e:
+        before = text[: e.position]
+        column = e.position - (before.rfind("\n") + 1) + 1
+        problem = "not valid YAML (a character that may not be in a text file)"
+        raise NotYamlError(problem, Mark(file, before.count("\n") + 1, column)) from None
+    except RecursionError:
+        raise NotYamlError("not valid YAML (nested too deeply)", Mark(file, 1, 1)) from None
+    except (YAMLError, ValueError):
+        # A scalar that is not what its tag or its form says, such as the date 2026-13-45.
+        problem = "not valid YAML (a value is not of its type)"
+        raise NotYamlError(problem, mark_of(constructor.last, file)) from None
+    except LookupError:
+        # The parser looks up the resolver of a `%YAML` directive that is no version which it knows.
+        raise NotYamlError("not valid YAML (a directive is not known)", Mark(file, 1, 1)) from None
+
+
+def mark_of(node: Node | None, file: str) -> Mark:
+    """Where a node begins; where there is none, the beginning of the file."""
+    if node is None:
+        return Mark(file, 1, 1)
+    return Mark(node.start_mark.name, node.start_mark.line + 1, node.start_mark.column + 1)
+
+
+class _Constructor(SafeConstructor):
+    """Constructs YAML's own types only, and no merge keys: ten of those can expand to billions of keys.
+
+    Attributes:
+        last: What is being constructed.
+    """
+
+    last: Node | None = None
+
+    def construct_object(self, node: Node, deep: bool = False) -> object:  # noqa: FBT001, FBT002 - as in the base class
+        self.last = node
+        return super().construct_object(node, deep)
+
+    def flatten_mapping(self, node: MappingNode) -> None:
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise ConstructorError(None, None, "merge keys are not supported", key.start_mark)
+
+
+# What is wrong with a file, in words: where it is, what may be there instead, and what was probably meant.
+#
+# No message quotes the file, which may hold a misplaced password; it names keys, and words that Lockstep knows.
+
+_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_PLACE = re.compile(r"([a-z_]+(?:\[[0-9]+\])?(?:\.[a-z_]+(?:\[[0-9]+\])?)*): (.*)", re.DOTALL)
+_PART = re.compile(r"[a-z_]+|[0-9]+")
+_BETWEEN = re.compile(", | or ")
+
+_WORDS = {
+    "extra_forbidden": "unknown key",
+    "missing": "this key is required",
+    "model_type": "must be a mapping",
+    "model_attributes_type": "must be a mapping",
+    "tuple_type": "must be a list",
+    "string_type": "must be a text; if it looks like a number or a date, put it in quotes",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "finite_number": "must be a whole number",
+    "invalid_key": "a key must be a text; if it looks like something else, put it in quotes",
+    "greater_than_equal": "must be {ge} or more",
+    "less_than_equal": "must be {le} or less",
+    "too_short": "too few entries; at least {min_length}",
+    "too_long": "too many entries; at most {max_length}",
+    "union_tag_not_found": "this key is required",
+    "path_type": "must be the path of a file",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "string_unicode": "must be a text that can be written as UTF-8",
+}
+"""Our texts for pydantic's errors: its own name Python classes and patterns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake.
+
+    Attributes:
+        place: The path in the file, such as `credentials[0].username`; empty where it is the file itself.
+        message: What is wrong and how to correct it.
+        mark: Where it is; None where the file cannot be read.
+    """
+
+    place: str
+    message: str
+    mark: Mark | None = None
+
+    @property
+    def told(self) -> str:
+        """Place and message."""
+        return f"{self.place}: {self.message}" if self.place else self.message
+
+    def __str__(self) -> str:
+        """In one line, with file, line and column."""
+        return f"{self.mark}: {self.told}" if self.mark else self.told
+
+
+def located(told: str, document: Document, path: YamlPath = ()) -> Problem:
+    """The problem in a text `place: what to do`, whose place is below `path`."""
+    found = _PLACE.fullmatch(told)
+    below, message = (_PART.findall(found[1]), found[2]) if found else ([], told)
+    full = (*path, *(int(part) if part.isdecimal() else part for part in below))
+    return Problem(place_of(full), message, document.mark(full))
+
+
+def problems_of(error: ValidationError, document: Document, root: type[Section]) -> list[Problem]:
+    """Every mistake that pydantic has found, in the order of the file.
+
+    Args:
+        error: Pydantic's.
+        document: What was validated.
+        root: The class of the whole file.
+    """
+    found, misspelt = list[Problem](), set[str]()
+    for details in error.errors(include_url=False):
+        path = _path(details["loc"], document.data)
+        cause = details.get("ctx", {}).get("error")
+        if isinstance(cause, MistakesError):
+            found += [located(told, document, path) for told in cause.found]
+        elif details["type"] == "extra_forbidden":
+            hint = near(path[-1], _keys(root, path[:-1]))
+            misspelt.add(place_of((*path[:-1], hint)))
+            told = with_hint(_WORDS["extra_forbidden"], hint)
+            found.append(Problem(place_of(path), told, document.mark(path, key=True)))
+        elif details["type"] == "invalid_key":
+            found.append(Problem(place_of(path[:-1]), message_of(details), document.mark(path, key=True)))
+        elif not _is_counted_wrong(details):
+            if details["type"].startswith("union_tag"):
+                path = (*path, "kind")
+            found.append(Problem(place_of(path), message_of(details), document.mark(path)))
+    # A key that is misspelt is not missing too.
+    return in_order([p for p in found if not (p.message == _WORDS["missing"] and p.place in misspelt)])
+
+
+def _is_counted_wrong(details: ErrorDetails) -> bool:
+    """Whether the list is long enough, and its entries, which pydantic does not count, have mistakes of their own."""
+    return details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"]
+
+
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """As they are in the file."""
+    return sorted(problems, key=lambda p: (p.mark.line, p.mark.column) if p.mark else (0, 0))
+
+
+def _path(loc: YamlPath, data: Any) -> YamlPath:  # noqa: ANN401 - a document
+    """Pydantic's path without the kinds of stores, which are no keys of the file."""
+    path: list[str | int] = []
+    for part in loc:
+        if isinstance(data, dict):
+            if part not in data and data.get("kind") == part:
+                continue
+            data = data.get(part)
+        else:
+            data = data[part] if isinstance(data, list) and isinstance(part, int) else None
+        path.append(part)
+    return tuple(path)
+
+
+def place_of(path: YamlPath) -> str:
+    """A path as messages write it: `credentials[0].username`."""
+    shown = ""
+    for part in path:
+        if isinstance(part, int):
+            shown += f"[{part}]"
+        else:
+            # A key with other characters may be a misplaced value.
+            key = part if _KEY.fullmatch(part) else "?"
+            shown += f".{key}" if shown else key
+    return shown
+
+
+def message_of(details: ErrorDetails) -> str:
+    """One of pydantic's errors in our words."""
+    context = details.get("ctx", {})
+    expected = context.get("expected", context.get("expected_tags"))
+    if expected is not None:
+        known = [word.strip("'") for word in _BETWEEN.split(expected)]
+        hint = near(context.get("tag", details["input"]), known)
+        return with_hint(f"must be {_either(known)}", hint)
+    template = _WORDS.get(details["type"])
+    if template is None:
+        return details["msg"].removeprefix("Value error, ")
+    return template.format(**context)
+
+
+def _either(words: list[str]) -> str:
+    *others, last = words
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _keys(root: type[Section], path: YamlPath) -> list[str]:
+    """The keys that a mapping of the file may have."""
+    kinds = [root]
+    for key in path:
+        if isinstance(key, str):
+            kinds = [
+                inner for kind in kinds for name, f in _fields(kind) if name == key for inner in _sections(f)
+            ]
+    return [name for kind in kinds for name, _ in _fields(kind)]
+
+
+def _fields(kind: type[Section]) -> Iterator[tuple[str, object]]:
+    return ((f.alias or name, f.annotation) for name, f in kind.model_fields.items())
+
+
+def _sections(annotation: object) -> Iterator[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _sections(argument)
+
+
+# Variables of the environment in a plan: `${NAME}`, or `${NAME:-default}`, taken where NAME is unset or empty.
+#
+# `$${` is `${` itself; any other dollar sign is a dollar sign. Variables are replaced in values, not in keys, and
+# what they come to is a value, never a part of the file's structure.
+
+VARIABLE = r"\$\{[A-Za-z_][A-Za-z0-9_]{0,63}(:-[^}]*)?\}"
+_FOUND = re.compile(r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]{0,63})(?::-(?P<default>[^}]*))?\}|\$\{")
+
+
+class Variables:
+    """Replaces variables in a plan.
+
+    Attributes:
+        problems: Those that are not set, and what only begins like a variable.
+        first: The first value that has one.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._resolver = YAML(typ="safe", pure=True).resolver
+        self.problems: list[Problem] = []
+        self.first: Node | None = None
+
+    def replace(self, root: Node) -> None:
+        """Replace them in all values below a node."""
+        seen = set[int]()  # By an alias a node is at several places.
+        for path, node in _scalars(root, (), seen):
+            if "${" in node.value:
+                self._replace(path, node)
+
+    def _replace(self, path: tuple[str | int, ...], node: ScalarNode) -> None:
+        told = set[str]()
+
+        def value(found: re.Match[str]) -> str:
+            name, default = found["name"], found["default"]
+            if found[0] == "$${":
+                return "${"
+            self.first = self.first or node
+            if name is None:
+                told.add(
+                    "${ begins a variable, ${NAME} or ${NAME:-default}; for these characters themselves write $${"
+                )
+                return ""
+            known = self._environ.get(name)
+            if default is not None:
+                return known or default
+            if known is None:
+                told.add(f"the variable {name} is not set; set it, or give a default: ${{{name}:-…}}")
+            return known or ""
+
+        replaced = _FOUND.sub(value, node.value)
+        self.problems += [Problem(place_of(path), text, mark_of(node, "")) for text in sorted(told)]
+        node.value = replaced
+        if node.style is None:  # Not quoted: a number may be a number.
+            node.tag = self._resolver.resolve(ScalarNode, replaced, (True, False))
+
+
+def escaped(value: object) -> object:
+    """A value as a plan says it, so that it is read as it is."""
+    if isinstance(value, dict):
+        return {key: escaped(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [escaped(inner) for inner in value]
+    return value.replace("${", "$${") if isinstance(value, str) else value
+
+
+def _scalars(
+    node: Node, path: tuple[str | int, ...], seen: set[int]
+) -> Iterator[tuple[tuple[str | int, ...], ScalarNode]]:
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, ScalarNode):
+        yield path, node
+    elif isinstance(node, SequenceNode):
+        for i, entry in enumerate(node.value):
+            yield from _scalars(entry, (*path, i), seen)
+    elif isinstance(node, MappingNode):
+        for key, value in node.value:
+            yield from _scalars(value, (*path, str(key.value)), seen)
+
+
+MAX_PLAN_CHARACTERS = 4_194_304
+"""More than 10,000 credentials need, at some 130 to 300 characters each. To read 1.3 million takes 6 seconds."""
+PLAN_NAME = "lockstep.yaml"
+
+
+class PlanProblemsError(InvalidPlanError):
+    """The plan file is not valid."""
+
+    def __init__(self, problems: list[Problem], *, all_told: bool = False) -> None:
+        """Keep the problems.
+
+        Args:
+            problems: In the order of the file.
+            all_told: Whether that is everything: what concerns several sections is checked once each of them is valid.
+        """
+        self.problems = problems
+        self.all_told = all_told
+        super().__init__()
+
+    @property
+    def lines(self) -> list[str]:
+        """A line for each problem."""
+        return [str(problem) for problem in self.problems]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSource:
+    """A plan with what it was read from.
+
+    Attributes:
+        plan: What it says.
+        document: Where it says it.
+        text: It in one file without variables: the file's own text, or what it comes to.
+        variable: Where its first variable is; None where it has none.
+    """
+
+    plan: Plan
+    document: Document
+    text: str
+    variable: Mark | None
+
+    def located(self, told: str) -> Problem:
+        """A problem `place: what to do` that was found in the plan later, with its place in the file."""
+        return located(told, self.document)
+
+
+def load_plan(file: Path) -> Plan:
+    """Read and check a plan; relative CA files are taken relative to it, variables from the environment.
+
+    Raises:
+        PlanProblemsError: With every mistake. Its cause is a PlanMissingError where the file cannot be read.
+    """
+    return load_source(file).plan
+
+
+def load_shipped_plan(file: Path) -> Plan:
+    """As `load_plan`, of a plan that goes into a cloud: without variables, since a function has none.
+
+    Raises:
+        PlanProblemsError: As `load_plan`; or the plan has variables.
+    """
+    source = load_source(file)
+    if source.variable:
+        told = (
+            "has variables, which a function has not; write what they come to, and deploy that: "
+            f"lockstep plan render --plan {file} > rendered.yaml"
+        )
+        raise PlanProblemsError([Problem("", told, source.variable)])
+    return source.plan
+
+
+def load_source(file: Path) -> PlanSource:
+    """As `load_plan`, with the places in the file.
+
+    Raises:
+        PlanProblemsError: As `load_plan`.
+    """
+    return _parse(_read(file), base=file.parent, name=str(file), environ=os.environ)
+
+
+def parse_plan(text: str, *, base: Path, environ: Mapping[str, str] | None = None) -> Plan:
+    """As `load_plan`, from a text.
+
+    Args:
+        text: That of the file.
+        base: The folder of CA files.
+        environ: The variables; those of this process unless given.
+    """
+    return _parse(text, base=base, name=PLAN_NAME, environ=os.environ if environ is None else environ).plan
+
+
+def _read(file: Path) -> str:
+    try:
+        with file.open(encoding="utf-8") as opened:
+            return opened.read(MAX_PLAN_CHARACTERS + 1)  # What is longer is refused, and may have no end.
+    except OSError as e:
+        missing = PlanMissingError(path=str(file), code=str(e.strerror))
+        raise PlanProblemsError([Problem("", f"{file}: cannot be read: {e.strerror}")]) from missing
+    except UnicodeDecodeError:
+        raise PlanProblemsError([Problem("", f"{file}: not UTF-8 text")]) from None
+    except ValueError:
+        raise PlanProblemsError([Problem("", "the plan path is not a valid path")]) from None
+
+
+def _parse(text: str, *, base: Path, name: str, environ: Mapping[str, str]) -> PlanSource:
+    root = _nodes(text, name)
+    variables = Variables(environ)
+    variables.replace(root)
+    if variables.problems:
+        raise PlanProblemsError(in_order(variables.problems))
+    variable = variables.first
+    document = _document(root, name)
+    try:
+        plan = Plan.model_validate(document.data, context={BASE: base})
+    except ValidationError as e:
+        of_sections = any(details["loc"] for details in e.errors(include_input=False))
+        raise PlanProblemsError(problems_of(e, document, Plan), all_told=not of_sections) from None
+    return PlanSource(
+        plan,
+        document,
+        text=_rendered(document.data, name) if variable else text,
+        variable=mark_of(variable, name) if variable else None,
+    )
+
+
+def _nodes(text: str, name: str) -> MappingNode:
+    """The nodes of a file, which is a mapping of YAML's own types."""
+    if len(text) > MAX_PLAN_CHARACTERS:
+        told = f"the file has more than {MAX_PLAN_CHARACTERS} characters"
+        raise PlanProblemsError([Problem("", told, Mark(name, 1, 1))])
+    try:
+        document = read_yaml(text, file=name)
+    except NotYamlError as e:
+        raise PlanProblemsError([Problem("", e.problem, e.mark)]) from None
+    if not (isinstance(document.root, MappingNode) and isinstance(document.data, dict)):
+        told = "the file is not a mapping; start with `version: 1`"
+        raise PlanProblemsError([Problem("", told, document.mark(()))])
+    return document.root
+
+
+def _document(root: MappingNode, name: str) -> Document:
+    """The content of the plan."""
+    try:
+        document = document_of(root, file=name)
+    except NotYamlError as e:
+        raise PlanProblemsError([Problem("", e.problem, e.mark)]) from None
+    version = document.data.get("version") if isinstance(document.data, dict) else None
+    newest = max(get_args(Plan.model_fields["version"].annotation))
+    if type(version) is int and version > newest:
+        # Whatever else looks wrong in it may be right in that version.
+        told = f"version: {version} is newer than {newest}, which this build reads. {NewerFormatError.advice}"
+        raise PlanProblemsError([located(told, document)])
+    return document
+
+
+def _rendered(data: object, name: str) -> str:
+    yaml = YAML()
+    yaml.representer.ignore_aliases = lambda _: True
+    text = StringIO()
+    text.write(f"# Made from {Path(name).name} by `lockstep plan render`.\n")
+    yaml.dump(escaped(data), text)
+    return text.getvalue()
+
+
+# The JSON Schema of the plan file, with which editors complete and check it as it is written.
+#
+# It knows each key, its form and its description. What depends on several sections only `lockstep plan check`
+# knows.
+
+SCHEMA_NAME = "lockstep.schema.json"
+
+
+def plan_schema() -> dict[str, Any]:
+    """The schema, in the dialect 2020-12."""
+    made = Plan.model_json_schema(schema_generator=_Generator)
+    found: dict[str, Any] = {**_adapted(made), "title": "The plan of Lockstep"}
+    found["$defs"]["Variable"] = {
+        "type": "string",
+        "pattern": VARIABLE,
+        "description": "Has a variable of the environment, ${NAME} or ${NAME:-default}.",
+    }
+    return {"$schema": GenerateJsonSchema.schema_dialect, **found}
+
+
+def schema_text(schema: dict[str, Any]) -> str:
+    """A schema as the text of a file."""
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+class _Generator(GenerateJsonSchema):
+    """Pydantic's, with durations as people write them."""
+
+    def encode_default(self, dft: Any) -> Any:  # noqa: ANN401 - as in the base class
+        """A default value as the file would say it."""
+        return format_duration(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
+
+
+def _adapted(schema: Any) -> Any:  # noqa: ANN401 - a schema
+    """The schema with variables in the place of values, and without defaults that are nothing or whole sections."""
+    if isinstance(schema, list):
+        return [_adapted(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {key: _adapted(value) for key, value in schema.items() if not _is_no_default(key, value)}
+    if kept.get("type") == "integer" or (kept.get("type") == "string" and kept.keys() & {"pattern", "enum"}):
+        about = {key: kept.pop(key) for key in ("title", "description", "default", "examples") if key in kept}
+        return {**about, "anyOf": [kept, {"$ref": "#/$defs/Variable"}]}
+    return kept
+
+
+def _is_no_default(key: str, value: object) -> bool:
+    return key == "default" and (value is None or isinstance(value, dict))

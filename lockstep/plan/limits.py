@@ -1,0 +1,305 @@
+"""The limits of both clouds that a plan can exceed, and what it needs of each: `plan check`, the doctor, `cdk synth`.
+
+What is not here a plan cannot exceed before one of these, or is the same for every plan, and tests hold it. The numbers
+are for an account in which nothing else is.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from enum import StrEnum
+from fractions import Fraction
+from math import ceil
+from typing import NamedTuple
+
+from lockstep.plan.admins import is_plain_name, names_in_oci
+from lockstep.plan.model import Plan
+from lockstep.plan.stores import AwsSecretsManager, OciVault
+from lockstep.protocol.deadlines import BATCH, LAST_START, START_POLICY, TRIGGER_LATENESS
+from lockstep.protocol.model import AdminIam, AdminSecret
+from lockstep.protocol.ring import MAX_IN_USE, MAX_PENDING_DELETION, version_budget
+from lockstep.protocol.schedule import DAY, MOST_APART_MS, Shard, period
+
+# How fast the rotations of a shard begin, and how many run at once (protocol R17).
+#
+# Secrets Manager takes 50 writes a second of an account and region, whoever makes them, and no request raises
+# that. So one rotation after the other begins, `every` so many milliseconds: what a shard writes in a second does
+# not depend on how long a rotation takes. All shards of a minute share what may be written. How many rotations
+# run at once is a limit for the day on which they take longer, not the pace: by a limit alone they would begin in
+# waves, and rotations that are faster than assumed would write more than is taken (docs/fleet.md).
+
+WRITES_A_SECOND = 50
+"""PutSecretValue, UpdateSecret and UpdateSecretVersionStage together, of an account and region; not adjustable
+(https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_limits.html). What OCI Vault takes is not
+published, so a plan without a store in AWS keeps to the same pace."""
+WRITES_OF_A_ROTATION = 4
+"""PutSecretValue and UpdateSecretVersionStage, for both secrets; a test counts them."""
+ROTATION_SECONDS = 6
+"""What a rotation takes in AWS. `make bench` measures a median of 0.8 s on a loopback; four functions that start anew,
+each at a few hundred milliseconds, and calls of real services come on top."""
+WINDOW = timedelta(seconds=60)
+"""Within so long after its start a shard should begin its last rotation: the next shard starts then."""
+USUAL = Fraction(8, 10)
+"""So much of the writes rotations use where they have the time."""
+FULLEST = Fraction(95, 100)
+"""A minute in which more begin than `USUAL` of the writes allows uses no more than this share of them."""
+SPREAD_MS = (LAST_START - START_POLICY.longest - TRIGGER_LATENESS) // timedelta(milliseconds=1)
+"""Over so much of it a shard spreads its rotations where it may begin them faster: whoever else is asked, such as OCI
+Vault, whose rates are not published, is asked evenly. And where the trigger is late by its minute, the last one still
+begins in time."""
+SLOWEST_MS = 250
+"""No shard begins them slower."""
+LONGER = 2
+"""Rotations may take so many times what is assumed before fewer of them run at once than the pace needs."""
+LEAST = 10
+"""So many rotations may run at once in any shard."""
+_MINUTE = timedelta(minutes=1)
+
+
+class Busiest(NamedTuple):
+    """The minute of the day at which most rotations begin.
+
+    Attributes:
+        at: After midnight UTC.
+        rotations: Of all shards that are started then.
+        shards: Their names.
+    """
+
+    at: timedelta
+    rotations: int
+    shards: tuple[str, ...]
+
+    def __str__(self) -> str:
+        hour, minute = divmod(self.at // _MINUTE, 60)
+        return f"{hour:02}:{minute:02} UTC"
+
+
+def busiest(shards: Sequence[Shard]) -> Busiest:
+    """The busiest minute; the first of several. What is rotated every few days counts as if it were due."""
+    counts = _by_minute(shards)
+    at = min(counts, key=lambda minute: (-counts[minute], minute))
+    return Busiest(at, counts[at], tuple(shard.name for shard in shards if at in minutes(shard)))
+
+
+def every_ms(plan: Plan) -> dict[str, int]:
+    """The milliseconds from the begin of a rotation to that of the next one in the same shard, by the shard's name."""
+    counts, found = _by_minute(plan.shards), {}
+    for shard in plan.shards:
+        size = len(shard.credential_ids)
+        of_all = Fraction(max(counts[minute] for minute in minutes(shard)), size)
+        usual, fastest = (
+            ceil(of_all * 1000 * WRITES_OF_A_ROTATION / (share * WRITES_A_SECOND))
+            for share in (USUAL, FULLEST)
+        )
+        in_window = int(1000 * WINDOW.total_seconds()) // size
+        apart = max(min(usual, max(fastest, in_window)), min(SPREAD_MS // size, SLOWEST_MS))
+        found[shard.name] = min(apart, MOST_APART_MS)
+    return found
+
+
+def concurrency(plan: Plan) -> dict[str, int]:
+    """How many rotations of each shard may run at once, by the shard's name; 1 at least."""
+    every = every_ms(plan)
+    return {
+        shard.name: min(
+            len(shard.credential_ids),
+            max(LEAST, ceil(Fraction(1000 * LONGER * ROTATION_SECONDS, every[shard.name]))),
+        )
+        for shard in plan.shards
+    }
+
+
+def most_at_once(plan: Plan) -> int:
+    """How many rotations may run at the same time: of the shards of a minute, and of the minute before."""
+    allowed = concurrency(plan)
+    counts: Counter[timedelta] = Counter()
+    for shard in plan.shards:
+        for minute in {(m + later) % DAY for m in minutes(shard) for later in (timedelta(), _MINUTE)}:
+            counts[minute] += allowed[shard.name]
+    return max(counts.values())
+
+
+def minutes(shard: Shard) -> frozenset[timedelta]:
+    """The minutes of a day at which it is started, after midnight UTC."""
+    every = period(shard.interval)
+    return frozenset(shard.phase + number * every for number in range(DAY // every))
+
+
+def _by_minute(shards: Sequence[Shard]) -> Counter[timedelta]:
+    counts: Counter[timedelta] = Counter()
+    for shard in shards:
+        for minute in minutes(shard):
+            counts[minute] += len(shard.credential_ids)
+    return counts
+
+
+NEAR = Fraction(8, 10)
+"""From this share of a limit on, a plan is near it."""
+VERSIONS = 100
+"""Of a secret in AWS that may be younger than a day."""
+OTHER_RULES = 3
+"""Those that call the watch and `announce`, and the managed one of Step Functions."""
+RUNNER_POLICY = 4840
+"""Characters of the OCI runner's policy, with the longest names and three adopted keys."""
+FUNCTION_POLICY = 5660
+"""Characters of the largest inline policy of a role, likewise, without listed admins."""
+_LISTED_ADMIN = 45 + len("arn:aws-us-gov:secretsmanager:us-gov-west-1:111122223333:secret:")
+"""Characters that an admin's secret adds to the policy, its name apart."""
+_LOGIN = 95
+"""Characters of a region and username with which admins log in by IAM, the username apart."""
+_FUNCTION_MB = 512
+"""Memory of the OCI function, by default."""
+_SECONDS_IN_OCI = 10
+"""Of a rotation by it, whose calls of the lock table and of Secrets Manager cross to the other cloud."""
+_AWS, _OCI = "https://docs.aws.amazon.com", "https://docs.oracle.com/iaas/Content"
+_SECRETS_MANAGER = f"{_AWS}/secretsmanager/latest/userguide/reference_limits.html"
+_IAM = f"{_AWS}/IAM/latest/UserGuide/reference_iam-quotas.html"
+_VERSIONS_IN_OCI = f"{_OCI}/secret-management/Concepts/secret-versions.htm"
+_SPLIT = "deploy two stacks, with a plan, a lock table and an audit bucket each"
+_SPREAD = f"use longer intervals for some credentials, or {_SPLIT} in another region"
+_MORE = f"ask AWS for more, or {_SPLIT} in another region"
+
+
+class Verdict(StrEnum):
+    """Whether a plan keeps to a limit."""
+
+    FITS = "fits"
+    NEAR = "near"
+    RAISE = "raise it"
+    BREAKS = "breaks"
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A limit, and what a plan needs of it.
+
+    Attributes:
+        name: What is limited.
+        need: What the plan needs.
+        limit: The most that is allowed.
+        unit: Of both.
+        change: What to do where a plan needs more.
+        source: Where the provider says so.
+        adjustable: Whether the provider raises it on request, so that an account may have more.
+    """
+
+    name: str
+    need: Fraction | int
+    limit: int
+    unit: str
+    change: str
+    source: str
+    adjustable: bool = False
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the plan fits."""
+        if self.need > self.limit:
+            return Verdict.RAISE if self.adjustable else Verdict.BREAKS
+        return Verdict.NEAR if self.need >= NEAR * self.limit else Verdict.FITS
+
+    def limited(self, limit: int) -> "Use":
+        """The same by the limit of an account, which may have been raised, or be lower as that of new accounts is."""
+        return replace(self, limit=limit)
+
+    def __str__(self) -> str:
+        text = f"{self.name}: {ceil(self.need):,} of {self.limit:,} {self.unit}"
+        return text if self.verdict is Verdict.FITS else f"{text}; {self.change}"
+
+
+def uses(plan: Plan) -> list[Use]:
+    """What the plan needs of every limit."""
+    return [*of_aws(plan), *of_oci(plan)]
+
+
+def broken(plan: Plan) -> list[Use]:
+    """The limits that the plan exceeds and no request raises."""
+    return [use for use in uses(plan) if use.verdict is Verdict.BREAKS]
+
+
+def of_aws(plan: Plan) -> Iterator[Use]:
+    """What a plan needs of AWS."""
+    peak, every = busiest(plan.shards), every_ms(plan)
+    change = f"{peak.rotations:,} rotations begin at {peak}: {_SPREAD}"
+    if plan.store(AwsSecretsManager):
+        writes = Fraction(peak.rotations * WRITES_OF_A_ROTATION, 60)
+        name = "Secrets Manager, writes in the peak minute"
+        yield Use(name, writes, WRITES_A_SECOND, "a second", change, _SECRETS_MANAGER)
+        shortest = min(c.interval for c in plan.credential_sections)
+        name = "Secrets Manager, versions of a secret younger than a day"
+        longer = "use an interval of 20m or more"
+        yield Use(name, ceil(DAY / shortest), VERSIONS, "versions", longer, _SECRETS_MANAGER)
+    yield Use(
+        "Lockstep, time in which the rotations of a shard begin",
+        max(Fraction((len(s.credential_ids) - 1) * every[s.name], 1000) for s in plan.shards),
+        int(WINDOW.total_seconds()),
+        "seconds",
+        f"{change}. What begins later is left to the standby",
+        "docs/fleet.md",
+    )
+    source = f"{_AWS}/eventbridge/latest/userguide/eb-quota.html"
+    rules = len(plan.shards) + OTHER_RULES
+    yield Use("EventBridge, rules on the default bus", rules, 300, "rules", _MORE, source, adjustable=True)
+    source = f"{_AWS}/lambda/latest/dg/gettingstarted-limits.html"
+    name, at_once = "Lambda, concurrent executions in the region", most_at_once(plan)
+    yield Use(name, at_once, 1000, "executions", _MORE, source, adjustable=True)
+    yield from _of_policies(plan)
+
+
+def _of_policies(plan: Plan) -> Iterator[Use]:
+    admins = [d.admin for d in plan.database_sections]
+    logins = sum(
+        _LOGIN + len(name) for _, name in {(a.region, a.username) for a in admins if isinstance(a, AdminIam)}
+    )
+    if plan.runners.oci:
+        name = "IAM, managed policy of the OCI runner"
+        yield Use(name, RUNNER_POLICY + logins, 6144, "characters", _SPLIT, _IAM)
+    secrets = {a.aws for a in admins if isinstance(a, AdminSecret)}
+    listed = sum(_LISTED_ADMIN + len(secret) for secret in secrets if not is_plain_name(secret))
+    yield Use(
+        "IAM, inline policies of the function ApplyDb",
+        FUNCTION_POLICY + logins + listed,
+        10240,
+        "characters",
+        "keep admins' logins in secrets of this account, given by name and tagged, or let databases of one server "
+        f"share a secret, or {_SPLIT}",
+        _IAM,
+    )
+
+
+def of_oci(plan: Plan) -> Iterator[Use]:
+    """What a plan needs of OCI; nothing where no store is there."""
+    vault = plan.store(OciVault)
+    if vault is None:
+        return
+    # Its runner reads admins, the AWS key and the MAC key. Slots that only readers read are made too.
+    fixed = len(names_in_oci(plan)) + 2 if plan.runners.oci else 0
+    yield Use(
+        "OCI Vault, secrets of the tenancy",
+        fixed + 2 * vault.slots_of_readers * len(plan.credential_sections),
+        5000,
+        "secrets",
+        "ask Oracle for more, or use a smaller ring with a longer interval",
+        f"{_OCI}/General/Concepts/servicelimits.htm",
+        adjustable=True,
+    )
+    shortest = min(c.interval for c in plan.credential_sections)
+    budget = version_budget(shortest, vault.ring, purge_lateness=timedelta())
+    for what, need, limit in (
+        ("in use", budget.peak_in_use, MAX_IN_USE),
+        ("pending deletion, with purges on time", budget.peak_pending, MAX_PENDING_DELETION),
+    ):
+        change = budget.advice or "use a larger ring, or a longer interval"
+        yield Use(f"OCI Vault, versions of a slot {what}", need, limit, "versions", change, _VERSIONS_IN_OCI)
+    if plan.runners.oci:
+        calls = ceil(Fraction(busiest(plan.shards).rotations, BATCH))
+        yield Use(
+            "OCI Functions, memory of the calls that take over the shards of the peak minute",
+            calls * _FUNCTION_MB * Fraction(BATCH * _SECONDS_IN_OCI, 60),
+            60 * 1024,
+            "MB of an availability domain",
+            "ask Oracle for more, or give the function less memory (memory_in_mbs)",
+            f"{_OCI}/Functions/Concepts/functionslimits.htm",
+            adjustable=True,
+        )

@@ -1,0 +1,762 @@
+"""A hash tree over named documents, as in RFC 6962, section 2.1: its root stands for all of them.
+
+A leaf covers the name of its document, so a document proves its content only at its own place. Leaves and inner nodes
+are hashed with different prefixes, so neither can be taken for the other.
+
+    leaf(name, content) = SHA-256(00, length of the name in 8 bytes, name, content)
+    node(left, right)   = SHA-256(01, left, right)
+
+A node without a sibling moves up as it is. The *path* of a document is the siblings from its leaf to the root: each as
+`l` or `r`, the side on which the sibling is, and 64 hexadecimal digits.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from threading import Lock, RLock
+from typing import Any, Final, Literal, Protocol, TypeVar
+
+from msgspec import structs
+
+from lockstep.plan.compiled import CompiledPlan, dumped, moved_ca_files
+from lockstep.protocol.errors import (
+    InvalidPlanError,
+    InvalidRequestError,
+    NewerFormatError,
+    PlanAccessDeniedError,
+    PlanDocumentMissingError,
+    PlanDocumentRefusedError,
+    PlanUnreachableError,
+)
+from lockstep.protocol.model import Schedule
+from lockstep.protocol.names import plan_bucket_name
+from lockstep.protocol.ports import Clock, Listed
+from lockstep.protocol.schedule import Shard, run_key
+from lockstep.protocol.strict_json import Message, MessageError, parse, read, write
+from lockstep.protocol.workers import CALLS_AT_ONCE, SideBySide, at_the_same_time
+
+LONGEST_PATH = 64
+"""More siblings than any tree has."""
+_STEP = re.compile(r"[lr][0-9a-f]{64}")
+
+
+class PathError(ValueError):
+    """It is not the path of a document."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tree:
+    """A hash tree.
+
+    Attributes:
+        root: In hexadecimal.
+        paths: Of each document, by name.
+    """
+
+    root: str
+    paths: Mapping[str, Sequence[str]]
+
+
+def tree(documents: Mapping[str, bytes]) -> Tree:
+    """The tree over documents by name; there is at least one."""
+    names = sorted(documents)
+    paths: dict[str, list[str]] = {name: [] for name in names}
+    level = [(_leaf(name, documents[name]), [name]) for name in names]
+    while len(level) > 1:
+        above = []
+        for (left, of_left), (right, of_right) in zip(level[::2], level[1::2], strict=False):
+            for name in of_left:
+                paths[name].append(f"r{right.hex()}")
+            for name in of_right:
+                paths[name].append(f"l{left.hex()}")
+            above.append((_node(left, right), of_left + of_right))
+        level = above + level[len(level) - len(level) % 2 :]
+    return Tree(root=level[0][0].hex(), paths=paths)
+
+
+def root(name: str, content: bytes, path: Sequence[str]) -> str:
+    """The root of the tree that has this document at this path, in hexadecimal.
+
+    Raises:
+        PathError: It is no path.
+    """
+    if len(path) > LONGEST_PATH:
+        raise PathError
+    digest = _leaf(name, content)
+    for step in path:
+        if not _STEP.fullmatch(step):
+            raise PathError
+        sibling = bytes.fromhex(step[1:])
+        digest = _node(sibling, digest) if step[0] == "l" else _node(digest, sibling)
+    return digest.hex()
+
+
+def _leaf(name: str, content: bytes) -> bytes:
+    named = name.encode()
+    return hashlib.sha256(b"\0" + len(named).to_bytes(8) + named + content).digest()
+
+
+def _node(left: bytes, right: bytes) -> bytes:
+    return hashlib.sha256(b"\1" + left + right).digest()
+
+
+# The documents of a published plan, and how one of them is verified.
+#
+# `index.json` and the document of a credential are
+#
+#     {"document": …, "path": ["r…", "l…", …]}
+#
+# where the path is that of the document in the tree (`lockstep.plan.published`). What the tree covers is the
+# document as `canonical` writes it; that of a shard, which Step Functions reads, is its whole file.
+
+FORMAT: Final = "1"
+"""Of the documents. A function is deployed with the digest of documents that its own build has written."""
+MAX_DOCUMENT_BYTES = 1_048_576
+"""Of a credential; it has about 3,000, and some 500 for each database."""
+MAX_INDEX_BYTES = 33_554_432
+"""Of `index.json`; it has about 400 for each credential."""
+
+
+class CredentialDocument(Message):
+    """What a function needs of one credential.
+
+    Attributes:
+        plan: The compiled plan, with this credential only.
+    """
+
+    format: Literal["1"]
+    plan: CompiledPlan
+
+
+class IndexedCredential(Message):
+    """What needs to be known of a credential by who looks at all of them: the watch, the dispatcher in OCI.
+
+    Attributes:
+        databases: The names of its servers.
+        schedule: With its phase: when AWS triggers it.
+        plan_digest: As of `lockstep.protocol.model.Credential`.
+    """
+
+    id: str
+    databases: tuple[str, ...]
+    schedule: Schedule
+    plan_digest: str
+
+
+class Index(Message):
+    """A plan without what only a rotation needs.
+
+    Attributes:
+        plan: What does not belong to a credential: the lock table, the stores, the audit streams, where events go. It
+            has no credential.
+        credentials: In the plan's order.
+    """
+
+    format: Literal["1"]
+    plan: CompiledPlan
+    credentials: tuple[IndexedCredential, ...]
+
+
+def index_of(plan: CompiledPlan) -> Index:
+    """The index of a plan.
+
+    Args:
+        plan: With all its credentials.
+    """
+    return Index(
+        format=FORMAT,
+        plan=structs.replace(plan, credentials=()),
+        credentials=tuple(
+            IndexedCredential(id=c.id, databases=c.databases, schedule=c.schedule, plan_digest=c.plan_digest)
+            for c in plan.credentials
+        ),
+    )
+
+
+def canonical(document: object) -> bytes:
+    """A document as the tree covers it: keys sorted, no blanks, UTF-8."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def enveloped(document: bytes, path: Sequence[str]) -> bytes:
+    """The file of a document that verifies itself.
+
+    Args:
+        document: In its canonical form.
+        path: Its path.
+    """
+    return b'{"document":%b,"path":%b}\n' % (document, canonical(list(path)))
+
+
+def verified(file: bytes, *, name: str, digest: str, limit: int) -> Any:  # noqa: ANN401 - JSON
+    """The document in a file, if it is the one of that name in the plan of that digest.
+
+    What is returned is what was verified: the document is hashed in the form that it has once it is read.
+
+    Args:
+        file: As the bucket gave it.
+        name: In the folder of the plan.
+        digest: Of the plan that was deployed.
+        limit: The most bytes that the file may have.
+
+    Raises:
+        PlanDocumentRefusedError: It is not. The code says `too-large`, `not-json` or `not-of-this-plan`.
+    """
+    if len(file) > limit:
+        raise PlanDocumentRefusedError(path=name, code="too-large")
+    try:
+        found = parse(file)
+        document, path = found["document"], found["path"]
+        content = canonical(document)
+    except (MessageError, LookupError, TypeError, ValueError, RecursionError):
+        # The text of these may quote the file.
+        raise PlanDocumentRefusedError(path=name, code="not-json") from None
+    try:
+        is_of_plan = root(name, content, path) == digest
+    except (PathError, TypeError):
+        is_of_plan = False
+    if not is_of_plan:
+        raise PlanDocumentRefusedError(path=name, code="not-of-this-plan")
+    return document
+
+
+def as_message(kind: type[Any], document: object, *, name: str) -> Any:  # noqa: ANN401 - of that kind
+    """A verified document as a message.
+
+    Raises:
+        NewerFormatError: Another build has written it, in a format that this one does not read.
+    """
+    try:
+        return read(kind, document)
+    except MessageError:
+        raise NewerFormatError(path=name) from None
+
+
+# Where a host of the functions has its plan: what the environment variable LOCKSTEP_PLAN says.
+#
+#     lockstep.yaml                                   a plan file, on a machine that has the parser
+#     build/plans/<digest>                            a folder that `lockstep plan compile --out` has written
+#     s3://BUCKET/plans/<digest>                      in Amazon S3
+#     oci://NAMESPACE/BUCKET/plans/<digest>           in OCI Object Storage
+#
+# Behind an address in a cloud `?region=…` names the region of the bucket; without it, it is the function's own.
+
+PLANS = "plans"
+"""The folder of a bucket that has the folder of each plan."""
+INDEX = "index.json"
+CA_FOLDER = Path("plan")
+"""Where a function has the CA files of its plan, relative to its working directory."""
+
+_DIGEST = "(?P<digest>[0-9a-f]{64})"
+_REGION = r"(\?region=(?P<region>[a-z0-9-]{1,40}))?"
+_S3 = re.compile(rf"s3://(?P<bucket>[a-z0-9.-]{{3,63}})/{PLANS}/{_DIGEST}{_REGION}")
+_OCI = re.compile(
+    rf"oci://(?P<namespace>[A-Za-z0-9_-]{{1,100}})/(?P<bucket>[A-Za-z0-9_.-]{{1,256}})/{PLANS}/{_DIGEST}{_REGION}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanInFile:
+    """A plan file."""
+
+    file: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanInFolder:
+    """A published plan on this machine; CA files are below its folder.
+
+    Attributes:
+        folder: That of its documents.
+    """
+
+    folder: Path
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanInS3:
+    """A published plan in S3.
+
+    Attributes:
+        region: None: the function's own.
+    """
+
+    bucket: str
+    digest: str
+    region: str | None = None
+
+    def __str__(self) -> str:
+        """Its address."""
+        return f"s3://{self.bucket}/{PLANS}/{self.digest}{_query(self.region)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanInObjectStorage:
+    """A published plan in OCI Object Storage.
+
+    Attributes:
+        region: None: the function's own.
+    """
+
+    namespace: str
+    bucket: str
+    digest: str
+    region: str | None = None
+
+    def __str__(self) -> str:
+        """Its address."""
+        return f"oci://{self.namespace}/{self.bucket}/{PLANS}/{self.digest}{_query(self.region)}"
+
+
+Place = PlanInFile | PlanInFolder | PlanInS3 | PlanInObjectStorage
+
+
+def place_of(said: str) -> Place:
+    """The place that a value of LOCKSTEP_PLAN means.
+
+    Raises:
+        InvalidPlanError: It begins as an address, and is none.
+    """
+    if found := _S3.fullmatch(said):
+        return PlanInS3(**found.groupdict())
+    if found := _OCI.fullmatch(said):
+        return PlanInObjectStorage(**found.groupdict())
+    if said.startswith(("s3:", "oci:")):
+        raise InvalidPlanError(code="not-an-address-of-a-plan")
+    path = Path(said)
+    if re.fullmatch(_DIGEST, path.name) and path.is_dir():
+        return PlanInFolder(folder=path, digest=path.name)
+    return PlanInFile(path)
+
+
+def place_in_aws(plan: CompiledPlan, digest: str) -> PlanInS3:
+    """Where the functions in AWS find a plan."""
+    stream = plan.aws_stream
+    return PlanInS3(bucket=plan_bucket_name(stream.bucket), digest=digest, region=stream.region)
+
+
+def place_in_oci(plan: CompiledPlan, digest: str) -> PlanInObjectStorage:
+    """Where the function in OCI finds a plan.
+
+    Raises:
+        InvalidPlanError: OCI runs nothing.
+    """
+    stream = plan.oci_stream
+    if stream is None:
+        raise InvalidPlanError
+    return PlanInObjectStorage(
+        namespace=stream.namespace,
+        bucket=plan_bucket_name(stream.bucket),
+        digest=digest,
+        region=stream.region,
+    )
+
+
+def folder_of(digest: str) -> str:
+    """The folder of a plan in a bucket."""
+    return f"{PLANS}/{digest}"
+
+
+def credential_name(key: str) -> str:
+    """The document of a credential, in the folder of its plan.
+
+    Args:
+        key: Its `lockstep.protocol.schedule.run_key`.
+    """
+    return f"credentials/{key}.json"
+
+
+def shard_name(name: str) -> str:
+    """The document of a shard.
+
+    Args:
+        name: Its `lockstep.protocol.schedule.Shard.name`.
+    """
+    return f"shards/{name}.json"
+
+
+def _query(region: str | None) -> str:
+    return f"?region={region}" if region else ""
+
+
+# Makes the documents of a published plan. Pure: the same plan gives the same documents, on any machine.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """A plan, as it is published.
+
+    Attributes:
+        digest: The root of the tree over its documents.
+        files: The files of its documents, by their names in its folder.
+    """
+
+    digest: str
+    files: Mapping[str, bytes]
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return sum(map(len, self.files.values()))
+
+
+def compile_plan(plan: CompiledPlan, shards: Sequence[Shard], folder: Path) -> Published:
+    """Compile a plan.
+
+    Args:
+        plan: With all its credentials.
+        shards: Of the same plan.
+        folder: That of the plan file: CA files below it are named relative to it.
+    """
+    index = index_of(plan)
+    common = dumped(index.plan, folder)
+    documents = {
+        credential_name(run_key(credential.id)): canonical(
+            {"format": FORMAT, "plan": {**common, "credentials": [dumped(credential, folder)]}}
+        )
+        for credential in plan.credentials
+    }
+    documents[INDEX] = canonical(write(index))
+    for shard in shards:
+        started = [{"credential_id": key, "key": run_key(key)} for key in shard.credential_ids]
+        documents[shard_name(shard.name)] = canonical(started)
+    found = tree(documents)
+    return Published(
+        digest=found.root,
+        files={
+            name: document if _is_plain(name) else enveloped(document, found.paths[name])
+            for name, document in documents.items()
+        },
+    )
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a document is its file as it is: Step Functions reads the array of a shard."""
+    return name.startswith("shards/")
+
+
+# Where a host of the functions finds a credential: in the plan that it was given, or in the published one.
+#
+# A source gives the compiled plan with one credential, and the index. It reads nothing before that, and each
+# document at most once while it is kept.
+
+KEPT = 256
+"""So many documents are kept by a process."""
+
+
+class Documents(Protocol):
+    """The folder of a published plan."""
+
+    def read(self, name: str, limit: int) -> bytes | None:
+        """The file of a document, and no more than `limit` bytes and one; None where there is none.
+
+        Raises:
+            PlanUnreachableError, PlanAccessDeniedError: It cannot be had.
+        """
+
+
+class PlanSource(ABC):
+    """A plan, by credential."""
+
+    @abstractmethod
+    def of(self, credential_id: str) -> CompiledPlan:
+        """The plan with at least this credential.
+
+        Raises:
+            InvalidRequestError: The plan has no such credential.
+            PlanUnreachableError, PlanAccessDeniedError, PlanDocumentMissingError: The document cannot be had.
+            PlanDocumentRefusedError, NewerFormatError: It is not used.
+        """
+
+    @property
+    @abstractmethod
+    def index(self) -> Index:
+        """What is known of all credentials.
+
+        Raises:
+            LockstepError: As `of`.
+        """
+
+    @property
+    @abstractmethod
+    def plan(self) -> CompiledPlan:
+        """What does not belong to a credential. Whether it also has credentials depends on the source.
+
+        Raises:
+            LockstepError: As `of`.
+        """
+
+
+class WholePlan(PlanSource):
+    """A plan that is at hand."""
+
+    def __init__(self, plan: CompiledPlan) -> None:
+        self._plan = plan
+
+    def of(self, credential_id: str) -> CompiledPlan:
+        """The plan."""
+        if self._plan.credential(credential_id) is None:
+            raise InvalidRequestError(credential=credential_id)
+        return self._plan
+
+    @property
+    def index(self) -> Index:
+        """Of it."""
+        return index_of(self._plan)
+
+    @property
+    def plan(self) -> CompiledPlan:
+        """It, with all its credentials."""
+        return self._plan
+
+
+class PublishedPlan(PlanSource):
+    """A published plan, read document by document. Each is verified before it is used.
+
+    Args:
+        digest: Of the plan that was deployed.
+        documents: Its folder.
+        ca_folder: Where the CA files of the plan are.
+        kept: So many documents of credentials are kept.
+    """
+
+    def __init__(self, digest: str, documents: Documents, *, ca_folder: Path, kept: int = KEPT) -> None:
+        self._digest = digest
+        self._documents = documents
+        self._ca_folder = ca_folder
+        self._kept = kept
+        self._plans: OrderedDict[str, CompiledPlan] = OrderedDict()
+        self._index: Index | None = None
+        self._reading_index = RLock()
+        self._keeping = Lock()
+
+    def of(self, credential_id: str) -> CompiledPlan:
+        """The plan with this credential only."""
+        with self._keeping:
+            if credential_id in self._plans:
+                self._plans.move_to_end(credential_id)
+                return self._plans[credential_id]
+        plan = self._read_credential(credential_id)
+        with self._keeping:
+            self._plans[credential_id] = plan
+            while len(self._plans) > self._kept:
+                self._plans.popitem(last=False)
+        return plan
+
+    @property
+    def index(self) -> Index:
+        """The index, read once."""
+        with self._reading_index:
+            if self._index is None:
+                document = self._document(INDEX, MAX_INDEX_BYTES)
+                self._index = as_message(Index, document, name=INDEX)
+            return self._index
+
+    @property
+    def plan(self) -> CompiledPlan:
+        """As a document that was read says it, else the index."""
+        with self._keeping:
+            found = next(reversed(self._plans.values()), None)
+        return structs.replace(found or self.index.plan, credentials=())
+
+    def _read_credential(self, credential_id: str) -> CompiledPlan:
+        name = credential_name(run_key(credential_id))
+        document = moved_ca_files(
+            self._document(name, MAX_DOCUMENT_BYTES), lambda path: str(self._ca_folder / path)
+        )
+        plan: CompiledPlan = as_message(CredentialDocument, document, name=name).plan
+        if [c.id for c in plan.credentials] != [credential_id]:
+            raise PlanDocumentRefusedError(path=name, credential=credential_id, code="another-credential")
+        return plan
+
+    def _document(self, name: str, limit: int) -> object:
+        file = self._documents.read(name, limit)
+        if file is None:
+            raise PlanDocumentMissingError(path=name)
+        return verified(file, name=name, digest=self._digest, limit=limit)
+
+
+class FolderOfPlan:
+    """The folder of a published plan on this machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def read(self, name: str, limit: int) -> bytes | None:
+        """The file of a document, and no more than `limit` bytes and one; None where there is none."""
+        try:
+            with (self._folder / name).open("rb") as file:
+                return file.read(limit + 1)
+        except FileNotFoundError:
+            return None
+        except PermissionError:
+            raise PlanAccessDeniedError(path=name) from None
+        except OSError as error:
+            raise PlanUnreachableError(path=name, code=type(error).__name__) from None
+
+
+# Brings the documents of a plan into a bucket.
+#
+# What is there already is not written again, so a publication that broke off goes on where it was. `index.json`
+# comes last: where it is, everything is. Nothing is written over. A document with other content was written by
+# somebody else: it is named, and replaced only by order. It stays as an older version.
+
+T = TypeVar("T")
+
+TRIES = 6
+"""Of a call that is throttled or not answered."""
+AT_ONCE = 4 * CALLS_AT_ONCE
+"""So many documents are handed to the workers; after a failure no more are."""
+NO_BUCKET = frozenset({"NoSuchBucket", "BucketNotFound"})
+"""Codes of PlanAccessDeniedError where there is no bucket; in OCI also where this identity may not see it."""
+FIRST_WAIT_SECONDS = 0.5
+"""After the first of them; then twice as long each."""
+
+
+class PlanBucket(Documents, Protocol):
+    """The folder of a plan in a bucket. Its methods raise PlanUnreachableError and PlanAccessDeniedError."""
+
+    def create(self, name: str, file: bytes) -> bool:
+        """Write a document; False where the name is taken."""
+
+    def delete(self, name: str) -> None:
+        """Delete a document, if it is there; in a bucket with versions it stays as an older one."""
+
+    def listed(self) -> Iterator[Listed]:
+        """What is in the folder."""
+
+    def tag(self, file: bytes) -> str:
+        """The tag that the list gives for this content."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What a bucket holds of a plan.
+
+    Attributes:
+        same: The documents that are there.
+        missing: Those that are not.
+        different: Those in whose place there is something else.
+    """
+
+    same: frozenset[str]
+    missing: frozenset[str]
+    different: frozenset[str]
+
+    def wanting(self, *, replace: bool = False) -> frozenset[str]:
+        """What is to be written.
+
+        Args:
+            replace: Also in the place of something else.
+        """
+        if replace:
+            return self.missing | self.different
+        # The index says that everything is there.
+        return self.missing - {INDEX} if self.different else self.missing
+
+
+def state_of(bucket: PlanBucket, published: Published) -> State:
+    """Compare a bucket with a plan: by a list, and by reading what the list does not show to be the same."""
+    listed = {item.name: item for item in bucket.listed()}
+    there = published.files.keys() & listed.keys()
+    same = {name for name in there if _looks_same(bucket, listed[name], published.files[name])}
+    same |= {name for name in there - same if _is_same(bucket, name, published.files[name])}
+    return State(
+        same=frozenset(same),
+        missing=frozenset(published.files.keys() - there),
+        different=frozenset(there - same),
+    )
+
+
+def write_plan(
+    bucket: PlanBucket,
+    published: Published,
+    names: Collection[str],
+    *,
+    clock: Clock,
+    done: Callable[[str], None],
+    replacing: Collection[str] = (),
+    side_by_side: SideBySide = at_the_same_time,
+) -> frozenset[str]:
+    """Write documents, `index.json` last.
+
+    Args:
+        bucket: Where to.
+        published: The plan.
+        names: Those to be written.
+        clock: Waits between tries.
+        done: Called with each name whose call has ended.
+        replacing: Those of them of which something else is to be deleted first.
+        side_by_side: Makes the calls.
+
+    Returns:
+        The names in whose place there is something else by now.
+
+    Raises:
+        PlanUnreachableError: A call was not answered, at every try. What was written stays.
+        PlanAccessDeniedError: The bucket is not there, or does not let this identity write.
+    """
+
+    def put(name: str) -> bool:
+        file = published.files[name]
+        # Somebody else may have replaced it meanwhile, and functions read it.
+        if name in replacing and not _tried(lambda: _is_same(bucket, name, file), clock):
+            _tried(lambda: bucket.delete(name), clock)
+        # A try that was not answered may have written it.
+        return _tried(lambda: bucket.create(name, file) or _is_same(bucket, name, file), clock)
+
+    different: set[str] = set()
+    wanted = sorted(set(names) - {INDEX})
+    for first in range(0, len(wanted), AT_ONCE):
+        batch = wanted[first : first + AT_ONCE]
+        for name, is_there in zip(batch, side_by_side([partial(put, name) for name in batch]), strict=True):
+            done(name)
+            different |= set() if is_there else {name}
+    if INDEX in names and not different:
+        different |= set() if put(INDEX) else {INDEX}
+        done(INDEX)
+    return frozenset(different)
+
+
+def write_folder(published: Published, folder: Path, ca_files: Mapping[Path, Path]) -> None:
+    """Write the documents of a plan into a folder of this machine, with the CA files of the plan below it.
+
+    Args:
+        published: The plan.
+        folder: Whose name is its digest.
+        ca_files: By the paths that the documents name.
+    """
+    there = FolderOfPlan(folder)
+    for name in sorted(published.files, key=INDEX.__eq__):
+        content = published.files[name]
+        if there.read(name, len(content)) != content:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+    for path, source in ca_files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, folder / path)
+
+
+def _tried(call: Callable[[], T], clock: Clock) -> T:
+    for number in range(TRIES - 1):
+        try:
+            return call()
+        except PlanUnreachableError:
+            clock.sleep(FIRST_WAIT_SECONDS * 2**number)
+    return call()
+
+
+def _looks_same(bucket: PlanBucket, listed: Listed, file: bytes) -> bool:
+    return listed.size == len(file) and listed.tag == bucket.tag(file)
+
+
+def _is_same(bucket: PlanBucket, name: str, file: bytes) -> bool:
+    return bucket.read(name, len(file)) == file

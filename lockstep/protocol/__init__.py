@@ -1,0 +1,1 @@
+"""The protocol: nouns, lock rule, decisions, orders, schedule, messages, errors, ports. Pure: no I/O, no SDK."""

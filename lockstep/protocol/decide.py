@@ -1,0 +1,282 @@
+"""The decisions of the protocol, as pure functions over what was read (protocol C1).
+
+The lock record alone says which generation is in flight (protocol L1). Stage labels and "the highest version" never
+decide: a paused runner can stage late, move a label, or add a higher version over an applied lower one.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Protocol
+
+from lockstep.protocol.errors import (
+    DatabaseMutedError,
+    EnrolmentNeededError,
+    NoFreeUsernameError,
+    PlanNotActiveError,
+    UnknownUsernameError,
+)
+from lockstep.protocol.messages import Rotation
+from lockstep.protocol.model import (
+    Claim,
+    ClaimKind,
+    Credential,
+    CredentialValue,
+    Lease,
+    LockRecord,
+    Login,
+    Release,
+    Schedule,
+    StoredValue,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """A generation is in flight that no store can serve yet: finish it, whichever run began it (protocol C2, R3)."""
+
+    claim: Claim
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """All stores serve what is on record: claim a new generation on top of it."""
+
+    base_generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heal:
+    """Something disagrees: a login that is proven on every database gets a new generation in every store (protocol C5).
+
+    No database changes, so it does not matter what the stores and the record were about to do.
+    """
+
+
+Decision = Adopt | Begin | Heal
+
+
+def decide(
+    record: LockRecord,
+    served: Mapping[str, StoredValue],
+    *,
+    plan: str,
+    databases: Collection[str],
+    refused: int | None = None,
+) -> Decision:
+    """What this run must do.
+
+    Args:
+        record: The lock record.
+        served: What every store serves now, in the plan's order.
+        plan: The digest of this runner's plan, which is active or is to become active.
+        databases: The names of the plan's databases.
+        refused: The generation that a database's policy has refused in this run: it is not adopted.
+
+    Raises:
+        EnrolmentNeededError: There are only placeholders, and not every database is under enrolment.
+    """
+    values = list(served.values())
+    first_day = (
+        record.current_generation is None and not any(v.login for v in values) and not record.promoting
+    )
+    if first_day and not record.enrol.issuperset(databases):
+        raise EnrolmentNeededError
+    # A heal may have replaced a promotion whose last writes are still under way. They fail once the heal has moved
+    # every store, and no database may change before that.
+    is_half_done = record.promoting or (record.claim and record.claim.kind is ClaimKind.HEAL)
+    if is_half_done or not agree(values) or not (first_day or _is_recorded(record, plan, values[0])):
+        return Heal()
+    base = values[0].generation
+    if record.claim and _can_adopt(record, record.claim, base) and record.claim.generation != refused:
+        return Adopt(record.claim)
+    return Begin(base_generation=base)
+
+
+def _is_recorded(record: LockRecord, plan: str, value: StoredValue) -> bool:
+    # An activation is a heal, so that every store serves a value under the new plan (protocol O7).
+    return record.activate != plan and value.generation == record.current_generation
+
+
+def _can_adopt(record: LockRecord, claim: Claim, base: int) -> bool:
+    # A value that was made before an emergency order may be among those that leaked (protocol O5).
+    is_newer = record.revoke_through is None or claim.generation > record.revoke_through
+    return claim.base_generation == base and is_newer
+
+
+def agree(values: Iterable[StoredValue]) -> bool:
+    """Whether all stores serve the same login under the same generation, in both secrets (protocol V9)."""
+    first, *others = values
+    return first.generation == first.blob_generation and all(
+        (v.generation, v.blob_generation, v.login) == (first.generation, first.blob_generation, first.login)
+        for v in others
+    )
+
+
+def ranked_generations(record: LockRecord, served: Mapping[str, StoredValue]) -> Sequence[int | str]:
+    """Where a heal looks for a login that works, the best first (protocol C5): generations, and names of stores.
+
+    The generation in promotion comes first, since every database was seen to accept it; then the recorded current one;
+    then what the stores serve, the newest first; then what else may be alive. A store that serves a generation above
+    every one on record shows that the record is an old copy: what that store serves comes before all of it.
+    """
+    promoting = [record.claim.generation] if record.claim and record.promoting else []
+    current = [] if record.current_generation is None else [record.current_generation]
+    stores = sorted(served, key=lambda name: served[name].generation, reverse=True)
+    ahead = [name for name in stores if served[name].generation > record.highest_generation]
+    return [*ahead, *promoting, *current, *stores, *sorted(record.alive, reverse=True)]
+
+
+def next_generation(lease: Lease, record: LockRecord, served: Iterable[StoredValue]) -> int:
+    """The fence, or one more than every generation seen; it grows even if the lock table was lost (protocol C3)."""
+    highest = max((max(v.generation, v.blob_generation) for v in served), default=0)
+    return max(lease.fence, record.highest_generation + 1, highest + 1)
+
+
+def release_after(
+    claim: Claim,
+    record: LockRecord,
+    schedule: Schedule,
+    *,
+    dead: Collection[int],
+    proven: tuple[str, ...],
+    started: datetime,
+    promoted: datetime,
+) -> Release:
+    """What ReleaseLock writes after the rotation was recorded (protocol C10).
+
+    The next rotation is due an interval after this one *started*, so that the schedule does not drift, minus the
+    tolerance for early triggers. It may not start before the overlap has passed since the promotion.
+
+    Args:
+        claim: The claim that was promoted.
+        record: The lock record, which names the generations that may be alive.
+        schedule: The credential's.
+        dead: The generations that are dead on every database.
+        proven: The databases that accept the claim's generation.
+        started: When the run started.
+        promoted: When every store was seen to serve it.
+    """
+    return Release(
+        current_generation=claim.generation,
+        alive=(record.alive | {claim.generation}).difference(dead),
+        proven=proven,
+        next_due_at=started + schedule.interval - schedule.tolerance,
+        not_before=promoted + schedule.overlap,
+    )
+
+
+# What a run needs to be allowed to act: its plan is the active one, and no database is muted (protocol I10, O13).
+
+
+def require_active(record: LockRecord, credential: Credential) -> str:
+    """This runner's plan digest of the credential, if it is the active one or is ordered to become it.
+
+    Raises:
+        PlanNotActiveError: Another digest is active, or none, as where the lock table was lost.
+    """
+    if credential.plan_digest not in (record.plan, record.activate):
+        raise PlanNotActiveError(credential=credential.id)
+    return credential.plan_digest
+
+
+def require_audible(record: LockRecord, credential: Credential) -> None:
+    """Refuse a run while one of its databases is muted, unless it is under enrolment (protocol D20).
+
+    Raises:
+        DatabaseMutedError: A database has refused a login that should work.
+    """
+    for database in sorted(record.muted.intersection(credential.databases) - record.enrol):
+        raise DatabaseMutedError(credential=credential.id, database=database)
+
+
+def require_same_plan(rotation: Rotation, credential: Credential) -> None:
+    """Refuse a step whose plan is not the one under which its run began: a deployment came in between.
+
+    Raises:
+        PlanNotActiveError: The digests differ.
+    """
+    if rotation.plan != credential.plan_digest:
+        raise PlanNotActiveError(credential=credential.id)
+
+
+# Which of its usernames a credential's next value gets (protocol V18).
+#
+# With two usernames it is the one that base does not have. With more of them, readers may read any one slot of
+# any store: each slot's login must stay alive until the slot serves another one and its overlap is over. So the
+# next username is one that no slot serves. That is not the one after base in the plan: a generation that was
+# abandoned has used up its username's turn.
+#
+# Of several, it is one whose newest value was never promoted: a database may accept that value, and no record
+# names it. Else it is the one that was staged longest ago.
+
+LOOK_BACK = 100
+"""How many generations are looked at: Secrets Manager keeps about as many versions."""
+
+
+class Generations(Protocol):
+    """What holds the values of generations: a store."""
+
+    def read_generation(self, generation: int) -> CredentialValue | None:
+        """The value of a generation; None if it is not held."""
+
+
+def next_username(
+    usernames: Sequence[str],
+    *,
+    base: Login | None,
+    served: Iterable[Login],
+    staged: Iterable[tuple[int, str]],
+    alive: Collection[int],
+) -> str:
+    """The username of the next value.
+
+    Args:
+        usernames: Those of the plan, in its order.
+        base: The login that stays alive beside the next one.
+        served: What every slot of every store serves. Not looked at with fewer than three usernames: readers then take
+            the newest slot, which serves base.
+        staged: Generations and usernames of the values that were staged, the newest first (`staged_usernames`). Read
+            only as far as it is needed, so that it may be an iterator that reads a store.
+        alive: The generations that are alive on record. The newest value of a username is among them if it was ever
+            promoted, since it is shown dead only by the next one.
+
+    Raises:
+        UnknownUsernameError: The plan does not name the username of base (protocol C8).
+        NoFreeUsernameError: Every username is served or base's.
+    """
+    if base and base.username not in usernames:
+        raise UnknownUsernameError
+    if len(usernames) <= 2:  # noqa: PLR2004 - alternation
+        return next((name for name in usernames if not base or name != base.username), usernames[0])
+    taken = {login.username for login in served} | ({base.username} if base else set())
+    free = [name for name in usernames if name not in taken]
+    if not free:
+        raise NoFreeUsernameError
+    return free[0] if len(free) == 1 else _abandoned_or_longest_ago(free, staged, alive)
+
+
+def _abandoned_or_longest_ago(
+    free: list[str], staged: Iterable[tuple[int, str]], alive: Collection[int]
+) -> str:
+    for generation, username in staged:
+        if username in free:
+            if generation not in alive:
+                return username
+            free = [name for name in free if name != username]
+            if len(free) == 1:
+                break
+    return free[0]  # Of several that are left none was staged within memory.
+
+
+def staged_usernames(store: Generations, *, highest: int) -> Iterator[tuple[int, str]]:
+    """Generations and usernames of the values that a store holds, the newest first, each as it is asked for.
+
+    Args:
+        store: The first store: a value is staged there before it is anywhere else (protocol V1).
+        highest: The highest generation that was ever claimed or staged.
+    """
+    for generation in islice(range(highest, 0, -1), LOOK_BACK):
+        if value := store.read_generation(generation):
+            yield generation, value.login.username

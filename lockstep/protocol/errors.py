@@ -1,0 +1,793 @@
+"""Every way in which a rotation can fail, in two families (protocol F1, F2).
+
+The state machine matches on these class names, so they are part of the interface: its `Retry` lists
+name the *retryable* ones, and the *terminal* ones end the run. A skipped run has not failed; skipping is an outcome.
+
+The text of each error is its docstring plus a few checked fields (names, numbers, codes). No constructor takes
+free text, so a foreign message, which may hold a password, cannot get into a log line or a state machine history.
+"""
+
+import re
+from enum import Enum, auto
+from typing import ClassVar
+
+_SAFE_FIELD = re.compile(r"[A-Za-z0-9_.:/@+ -]{1,120}")
+_FIELDS = frozenset(
+    {
+        *("credential", "store", "secret", "database", "generation", "stream", "seq", "code", "path"),
+        *("username", "owner", "profile", "action", "region", "host"),
+    }
+)
+
+
+class LockstepError(Exception):
+    """Something went wrong."""
+
+    advice: ClassVar[str] = ""
+
+    def __init__(self, **where: str | int) -> None:
+        """Keep where it happened.
+
+        Args:
+            where: Any of credential, store, secret, database, generation, stream, seq, code, path, username, owner,
+                profile, action, region, host. A value that does not look like a name, a number or a code is shown
+                as `?`.
+        """
+        unknown = where.keys() - _FIELDS
+        if unknown:
+            raise TypeError(f"not a field of an error: {sorted(unknown)}")
+        self.where = {key: _printable(value) for key, value in where.items()}
+        super().__init__(self._text())
+
+    def _text(self) -> str:
+        meaning = (type(self).__doc__ or "").strip()
+        place = ", ".join(f"{key}={value}" for key, value in self.where.items())
+        return " ".join(part for part in (meaning, f"[{place}]" if place else "", self.advice) if part)
+
+
+def _printable(value: str | int) -> str:
+    text = str(value)
+    return text if _SAFE_FIELD.fullmatch(text) else "?"
+
+
+class RetryableError(LockstepError):
+    """A later try may succeed."""
+
+
+class TerminalError(LockstepError):
+    """Trying again does not help until something has changed."""
+
+
+# Retryable: the state machine's Retry lists name exactly these.
+
+
+class StoreUnreachableError(RetryableError):
+    """The secrets manager did not answer."""
+
+
+class StoreThrottledError(RetryableError):
+    """The secrets manager throttles the calls."""
+
+
+class StoreBusyError(RetryableError):
+    """The secret is being updated by another call."""
+
+
+class LostCompareAndSetError(RetryableError):
+    """Another writer changed the same thing between the read and the write."""
+
+
+class ReadSideLaggingError(RetryableError):
+    """The store does not serve the promoted version yet."""
+
+
+class DatabaseUnreachableError(RetryableError):
+    """The database did not answer in time."""
+
+
+class DatabaseBusyError(RetryableError):
+    """The database accepts no more connections at the moment."""
+
+
+class AdvisoryLockBusyError(RetryableError):
+    """Another rotation holds the database's advisory lock for this credential."""
+
+
+class LockTableUnreachableError(RetryableError):
+    """The lock table did not answer."""
+
+
+class AuditLogUnreachableError(RetryableError):
+    """The audit log or its signing key did not answer."""
+
+
+class PlanUnreachableError(RetryableError):
+    """The bucket of the published plan did not answer."""
+
+
+# Terminal.
+
+
+class InvalidPlanError(TerminalError):
+    """The plan file is not valid."""
+
+    advice = "Run `lockstep plan check`."
+
+
+class PlanDocumentMissingError(TerminalError):
+    """The published plan has no such document."""
+
+    advice = "Publish the plan that was deployed: `lockstep plan publish`."
+
+
+class PlanDocumentRefusedError(TerminalError):
+    """The document is not of the published plan that was deployed, so it is not used. Nothing was changed."""
+
+    advice = "Find out who wrote it, and put the plan's own in its place: `lockstep plan publish --replace`."
+
+
+class PlanAccessDeniedError(TerminalError):
+    """The bucket of the published plan does not exist or denies access to this identity."""
+
+    advice = "Deploy the bucket and the rights to it: `make deploy-aws`, `make deploy-oci`."
+
+
+class InvalidRequestError(TerminalError):
+    """The input of this run is not valid. Nothing was changed."""
+
+
+class FenceLostError(TerminalError):
+    """This run has lost the lock or its claim, so it must not change anything."""
+
+
+class PlanNotActiveError(TerminalError):
+    """This runner's plan of the credential is not the active one, so it changes nothing."""
+
+    advice = "Deploy the active plan, or make this one active: `lockstep plan activate`."
+
+
+class NewerFormatError(TerminalError):
+    """A newer build of Lockstep wrote this, so this one does not read it and changes nothing."""
+
+    advice = "Upgrade this runner, or the command that you called."
+
+
+class EnrolmentNeededError(TerminalError):
+    """No login is known that works, and nobody has consented to take the accounts over."""
+
+    advice = (
+        "Enter the login that works: `lockstep hand-over`. If there is none, or its password may be lost: "
+        "`lockstep enrol`."
+    )
+
+
+class DatabaseMutedError(TerminalError):
+    """The database has refused a login that should work, so it is shown no other: its account could be locked."""
+
+    advice = (
+        "Once it accepts what the stores serve: `lockstep retry`. To set its password: `lockstep enrol`. "
+        "Or take the database out of the plan."
+    )
+
+
+class StoresDivergedError(TerminalError):
+    """The stores hold different values, and none of these logs in on every database."""
+
+    advice = "See `Stores diverged` in docs/runbook.md."
+
+
+class StagedValueConflictError(TerminalError):
+    """The store already holds another value under this generation."""
+
+    advice = "Either a value was staged by hand, or two lock tables are in use."
+
+
+class SecretNotFoundError(TerminalError):
+    """The secret does not exist in the store."""
+
+    advice = "Correct its name in the plan, or deploy what makes it: `make deploy-aws`, `make deploy-oci`."
+
+
+class SecretMalformedError(TerminalError):
+    """The content of the secret is neither a credential nor a placeholder."""
+
+    advice = (
+        "`app_user` must be a JSON object with `username` and `password`: restore its previous version, or bring the "
+        "login that works into it with `lockstep hand-over --replace`. `connection_blob` must be a JSON object: keep "
+        "what it has elsewhere, and put `{}` into it."
+    )
+
+
+class EditedMeanwhileError(TerminalError):
+    """A person has edited other keys of the secret since this run read it, and its value would replace them."""
+
+    advice = "The next run keeps what was written."
+
+
+class SecretTooLargeError(TerminalError):
+    """With the keys that it had before, the secret would be larger than its store allows."""
+
+    advice = (
+        "No store serves a new value, and no database has changed. Move keys of your own out of the secret."
+    )
+
+
+class NotBootstrappedError(TerminalError):
+    """The secret still holds a placeholder because the first rotation has not run."""
+
+
+class StoreAccessDeniedError(TerminalError):
+    """The secrets manager denies access to this identity."""
+
+
+class StoreQuotaExceededError(TerminalError):
+    """The secret has reached its limit of versions."""
+
+
+class StoreRejectedError(TerminalError):
+    """The secrets manager rejected the call."""
+
+
+class CurrentCredentialRejectedError(TerminalError):
+    """The database refuses the current value, so this account was left unchanged."""
+
+    advice = "The account was changed outside of Lockstep; see `Current value rejected` in docs/runbook.md."
+
+
+class PendingCredentialRejectedError(TerminalError):
+    """The database accepted the pending value but refuses its login."""
+
+
+class PreviousCredentialAcceptedError(TerminalError):
+    """A retired value still logs in."""
+
+
+class PasswordRefusedByPolicyError(TerminalError):
+    """The server's password policy refuses the generated password."""
+
+    advice = "Align `password` in the plan with the server's policy."
+
+
+class AccountUnusableError(TerminalError):
+    """The account may not log in, whatever its password."""
+
+
+class AccountLockedError(AccountUnusableError):
+    """The account is locked."""
+
+    advice = (
+        "Find out who locked it. MySQL, MariaDB: ALTER USER <account> ACCOUNT UNLOCK. PostgreSQL: ALTER ROLE <role> "
+        "LOGIN."
+    )
+
+
+class AccountBlockedError(AccountUnusableError):
+    """The server has locked the account because of too many wrong passwords in a row."""
+
+    advice = "Find the client that has a wrong password, then: ALTER USER <account> ACCOUNT UNLOCK."
+
+
+class AccountExpiredError(AccountUnusableError):
+    """The account or its password has expired."""
+
+    advice = (
+        "PostgreSQL: ALTER ROLE <role> VALID UNTIL 'infinity'. MySQL, MariaDB: ALTER USER <account> PASSWORD EXPIRE "
+        "NEVER, and if the password was expired by hand, let Lockstep set it again: `lockstep enrol`."
+    )
+
+
+class AccountDeniedError(AccountUnusableError):
+    """The account may not connect to the database from here."""
+
+    advice = (
+        "Compare its rights and its host with `lockstep plan sql`; on PostgreSQL also look at pg_hba.conf."
+    )
+
+
+class AccountMissingError(TerminalError):
+    """The account does not exist."""
+
+    advice = "Let a DBA run the output of `lockstep plan sql`."
+
+
+class AmbiguousAccountError(TerminalError):
+    """The server has the username under another host than the plan, or under several hosts."""
+
+    advice = (
+        "Applications may be matched to another account than the one that is rotated. Keep one, give its host as "
+        "`account_host` in the plan, and drop the others: DROP USER <username>@<host>."
+    )
+
+
+class LockoutLimitError(TerminalError):
+    """One wrong password would lock the account, so no old password can be shown to be dead."""
+
+    advice = (
+        "Allow at least 2. MySQL: ALTER USER <account> FAILED_LOGIN_ATTEMPTS 2. MariaDB: SET GLOBAL "
+        "max_password_errors = 2."
+    )
+
+
+class HostBlockedError(TerminalError):
+    """The server has blocked this host because of too many failed connections."""
+
+    advice = "MySQL: TRUNCATE TABLE performance_schema.host_cache; MariaDB: FLUSH HOSTS. Then raise max_connect_errors."
+
+
+class VerifierRefusedError(TerminalError):
+    """The server takes no verifiers because it wants to check each password (strict_password_validation)."""
+
+    advice = (
+        "SET GLOBAL strict_password_validation = OFF; passwords that people set are checked all the same."
+    )
+
+
+class AccountPluginError(TerminalError):
+    """Lockstep makes no verifiers for the account's authentication plugin, so it cannot set a second password."""
+
+    advice = (
+        "Change the plugin once, with the present password: ALTER USER <account> IDENTIFIED WITH "
+        "caching_sha2_password BY <present password>."
+    )
+
+
+class AdminCredentialRejectedError(TerminalError):
+    """The database refuses the login of the rotator admin."""
+
+
+class PrivilegeMissingError(TerminalError):
+    """The rotator admin lacks a privilege."""
+
+    advice = "Compare its grants with `lockstep plan sql`."
+
+
+class TlsVerificationError(TerminalError):
+    """The server's TLS certificate cannot be verified, or it offers no TLS."""
+
+
+class UnsupportedServerError(TerminalError):
+    """The server does not support the chosen strategy."""
+
+    advice = "Use MySQL 8.0.21, MariaDB 10.4, PostgreSQL 10 or newer, at a host that takes writes."
+
+
+class ReplicaLaggingError(TerminalError):
+    """A verify host has not applied the change of an account yet."""
+
+    advice = "The next run continues from here. If it happens again, look at the host's replication."
+
+
+class ReplicaRejectedError(TerminalError):
+    """A verify host refuses the value that its database accepts as current."""
+
+    advice = (
+        "Its replication has stopped or its accounts were changed; see `Verify hosts` in docs/runbook.md."
+    )
+
+
+class DatabaseRejectedError(TerminalError):
+    """The database rejected the statement."""
+
+
+class UnknownUsernameError(TerminalError):
+    """The secret's username is not one of this credential's logins in the plan."""
+
+
+class NoFreeUsernameError(TerminalError):
+    """Every username of the credential is served by a slot of some store. Nothing was changed."""
+
+    advice = "Append usernames in the plan: there must be more of them than any store has slots."
+
+
+class LockTableAccessDeniedError(TerminalError):
+    """The lock table does not exist or denies access to this identity."""
+
+
+class AuditLogAccessDeniedError(TerminalError):
+    """The audit log or its signing key does not exist or denies access to this identity."""
+
+
+class AuditConflictError(TerminalError):
+    """The audit log has more after its last entry that is not Lockstep's than is stepped over."""
+
+
+class AuditVerificationError(TerminalError):
+    """The audit log cannot be verified."""
+
+
+class OrderRefusedError(TerminalError):
+    """The lock record does not allow this order. Nothing was changed."""
+
+    advice = "Run `lockstep status` to see what the record holds."
+
+
+class HandOverRefusedError(TerminalError):
+    """The login was not handed over. No store was changed."""
+
+
+class AccountOwnedError(TerminalError):
+    """The account belongs to another credential."""
+
+    advice = "Take it out of one of the two plans; `lockstep retire` frees the accounts of a credential."
+
+
+class NotHandedOnError(TerminalError):
+    """The function in OCI could not be called for other credentials."""
+
+    advice = (
+        "Deploy it with its rights: `make deploy-oci`. What was not handed on is done one after the other."
+    )
+
+
+class EventNotSentError(TerminalError):
+    """An event was not sent. It is no evidence, and nothing waits for it."""
+
+
+class StepEndedError(TerminalError):
+    """The step that began this call has ended, so the call was not sent."""
+
+
+class DeadlineExceededError(TerminalError):
+    """The run exceeded its deadline. The next run continues from here."""
+
+
+class StartedLateError(TerminalError):
+    """The rotation would have begun too late after its trigger. Nothing was started."""
+
+
+class FleetFailedError(TerminalError):
+    """More rotations of a shard have failed than one credential explains."""
+
+    advice = "The cause names the report, which names them: `aws s3 cp s3://BUCKET/REPORT -`."
+
+
+class UnexpectedError(TerminalError):
+    """An unexpected error. Its text is withheld because it may hold a secret."""
+
+
+def family(kind: type[LockstepError]) -> list[type[LockstepError]]:
+    """All leaf classes of a family, in the order in which they are written here."""
+    return [c for sub in kind.__subclasses__() for c in (family(sub) or [sub])]
+
+
+# What can be wrong where Lockstep runs: with the configuration, identity and network of this machine.
+#
+# The ports raise errors that say which part of a rotation failed, and the state machine matches on those. Where
+# the reason is the environment, such an error has one of these as its cause (`__cause__`), and a person is told
+# the cause instead. `lockstep/aws/clients.py` and `lockstep/oci/clients.py` find the cause in what the
+# SDKs raise.
+
+
+class EnvironmentalError(TerminalError):
+    """Something is wrong where Lockstep runs."""
+
+
+def told(error: LockstepError) -> LockstepError:
+    """What a person needs to know of an error: its cause, if that is the environment."""
+    return error.__cause__ if isinstance(error.__cause__, EnvironmentalError) else error
+
+
+def line_of(error: LockstepError) -> str:
+    """The error that a person is told, in one line."""
+    shown = told(error)
+    return f"{type(shown).__name__}: {shown}"
+
+
+# This machine.
+
+
+class PlanMissingError(EnvironmentalError):
+    """There is no plan file, or it cannot be read."""
+
+    advice = "Write one with `lockstep init`, or name the file: `--plan FILE` or LOCKSTEP_PLAN."
+
+
+class FileRefusedError(EnvironmentalError):
+    """A file on this machine cannot be read or written."""
+
+    advice = "Look at its folder, its rights and the free space: `ls -ld`, `df -h`."
+
+
+class CliExtraMissingError(EnvironmentalError):
+    """The command line is not installed."""
+
+    advice = "Install it: `pip install 'lockstep-rotation[cli]'`."
+
+
+class AgentExtraMissingError(EnvironmentalError):
+    """The agent is not installed."""
+
+    advice = "Install it: `pip install 'lockstep-rotation[agent]'`."
+
+
+class ServeExtraMissingError(EnvironmentalError):
+    """The page is not installed."""
+
+    advice = "Install it: `pip install 'lockstep-rotation[serve]'`."
+
+
+class OciExtraMissingError(EnvironmentalError):
+    """The SDK of Oracle Cloud is not installed, and the plan has something there."""
+
+    advice = "Install it: `pip install 'lockstep-rotation[oci]'`."
+
+
+class ClockSkewError(EnvironmentalError):
+    """This machine's clock is wrong, so the cloud refuses its signatures."""
+
+    advice = "Set it: `timedatectl set-ntp true`."
+
+
+# The network.
+
+
+class EndpointUnreachableError(EnvironmentalError):
+    """The endpoint cannot be reached."""
+
+    advice = (
+        "Try it with `curl -v`; look at the network, HTTPS_PROXY, AWS_ENDPOINT_URL and LOCKSTEP_OCI_ENDPOINT."
+    )
+
+
+class EndpointInvalidError(EnvironmentalError):
+    """The address of the endpoint is not valid."""
+
+    advice = "Correct AWS_ENDPOINT_URL or LOCKSTEP_OCI_ENDPOINT, or `unset` it."
+
+
+class ForeignAnswerError(EnvironmentalError):
+    """What answered is not the cloud, but a proxy or a portal, for example."""
+
+    advice = "Look at the answer with `curl -v`; correct HTTPS_PROXY or AWS_ENDPOINT_URL."
+
+
+class ProxyUnusableError(EnvironmentalError):
+    """The proxy cannot be used."""
+
+    advice = "Correct HTTPS_PROXY and HTTP_PROXY, or `unset` them."
+
+
+class CertificateRefusedError(EnvironmentalError):
+    """The certificate of the endpoint cannot be verified."""
+
+    advice = (
+        "If a proxy opens TLS here, name its CA: `export AWS_CA_BUNDLE=FILE`, for OCI REQUESTS_CA_BUNDLE."
+    )
+
+
+class CaFileMissingError(EnvironmentalError):
+    """The file with the CA certificates cannot be read."""
+
+    advice = "Correct AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE, or `unset` it."
+
+
+# AWS.
+
+
+class AwsProfileMissingError(EnvironmentalError):
+    """The AWS config has no such profile."""
+
+    advice = "List them with `aws configure list-profiles`, then set AWS_PROFILE."
+
+
+class AwsConfigInvalidError(EnvironmentalError):
+    """The AWS config is not valid."""
+
+    advice = "Correct the file, or the variable; `aws configure list` shows what is used."
+
+
+class AwsRegionInvalidError(EnvironmentalError):
+    """No AWS region is given, or there is none of that name."""
+
+    advice = "Correct `region` in the plan, then run `lockstep plan check`."
+
+
+class AwsCredentialsMissingError(EnvironmentalError):
+    """There are no AWS credentials here, or only a part of them."""
+
+    advice = "Log in with `aws sso login`, or set AWS_PROFILE."
+
+
+class AwsCredentialsUnavailableError(EnvironmentalError):
+    """What should give the AWS credentials has failed."""
+
+    advice = "Try it by itself: `aws sts get-caller-identity`."
+
+
+class AwsCredentialsRefusedError(EnvironmentalError):
+    """AWS does not accept these credentials."""
+
+    advice = "Try them with `aws sts get-caller-identity`; set AWS_PROFILE, or get new ones."
+
+
+class AwsSessionExpiredError(EnvironmentalError):
+    """The AWS session has expired."""
+
+    advice = "Log in again: `aws sso login`."
+
+
+class AwsActionDeniedError(EnvironmentalError):
+    """AWS denies this action to this identity."""
+
+    advice = "See who you are with `aws sts get-caller-identity`; docs/iam.md lists who needs which rights."
+
+
+class LockTableMissingError(EnvironmentalError):
+    """The lock table does not exist in this account and region."""
+
+    advice = "Correct `lock` in the plan, or deploy the stack: `make deploy-aws`."
+
+
+class AuditBucketMissingError(EnvironmentalError):
+    """The bucket of the audit log does not exist."""
+
+    advice = "Correct `audit` in the plan, or deploy the stack: `make deploy-aws`."
+
+
+class AuditKeyMissingError(EnvironmentalError):
+    """The key of the audit log does not exist in this account and region."""
+
+    advice = "Correct `mac_key` in the plan, or deploy the stack: `make deploy-aws`."
+
+
+class StateMachineMissingError(EnvironmentalError):
+    """The state machine is not deployed in this account and region."""
+
+    advice = "Name the stack of cdk.json, `lockstep rotate --stack NAME`, or deploy it: `make deploy-aws`."
+
+
+class AwsResourceMissingError(EnvironmentalError):
+    """What was asked for does not exist in this AWS account and region."""
+
+    advice = "Correct the plan, or deploy the stack: `make deploy-aws`."
+
+
+class AwsCallRefusedError(EnvironmentalError):
+    """AWS did not answer the call, or refused it."""
+
+    advice = "Look at the code, and try the identity: `aws sts get-caller-identity`."
+
+
+# Oracle Cloud.
+
+
+class OciConfigMissingError(EnvironmentalError):
+    """The OCI config file does not exist."""
+
+    advice = "Correct OCI_CONFIG_FILE, or make the file: `oci setup config`."
+
+
+class OciConfigInvalidError(EnvironmentalError):
+    """The OCI config is not valid."""
+
+    advice = "Correct the file that OCI_CONFIG_FILE names, or make it anew: `oci setup config`."
+
+
+class OciIdentityMissingError(EnvironmentalError):
+    """No identity in OCI is named here."""
+
+    advice = "Name a config file: `export OCI_CONFIG_FILE=~/.oci/config`."
+
+
+class OciKeyUnreadableError(EnvironmentalError):
+    """The private key of the OCI config cannot be read."""
+
+    advice = "Correct `key_file` and `pass_phrase` in the config, or make a new key: `oci setup keys`."
+
+
+class OciIdentityRefusedError(EnvironmentalError):
+    """OCI does not accept this identity: its fingerprint, key, user or tenancy is wrong."""
+
+    advice = "Compare them with the API keys of the user: `oci iam user api-key list --user-id USER`."
+
+
+class OciActionDeniedError(EnvironmentalError):
+    """OCI denies this action to this identity."""
+
+    advice = "Compare its policies, `oci iam policy list --compartment-id ID`, with docs/iam-oci.md."
+
+
+class OciCallRefusedError(EnvironmentalError):
+    """OCI did not answer the call, or refused it."""
+
+    advice = "Look at the code, and try the identity: `oci iam region list`."
+
+
+# Sessions in the other cloud.
+
+
+class WebIdentityDisabledError(EnvironmentalError):
+    """AWS makes no tokens for OCI: outbound web identity federation is not enabled in this account."""
+
+    advice = "Enable it, once for the account: `aws iam enable-outbound-web-identity-federation`."
+
+
+class DomainClientRefusedError(EnvironmentalError):
+    """The identity domain in OCI refuses the application that exchanges tokens."""
+
+    advice = (
+        "Compare client_id and client in `runners.aws.federation` with the domain's application: is it active, and has "
+        "it the certificate of the key?"
+    )
+
+
+class DomainTokenRefusedError(EnvironmentalError):
+    """The identity domain in OCI refuses the token that AWS has made."""
+
+    advice = (
+        "Compare audience, token and resource_type in `runners.aws.federation` with the domain's identity propagation "
+        "trust: is it active, and is its issuer the one that `aws iam get-outbound-web-identity-federation-info` says?"
+    )
+
+
+class DomainUnreachableError(EnvironmentalError):
+    """The identity domain in OCI does not answer as it should."""
+
+    advice = "Try domain_url of `runners.aws.federation` with `curl -v`; look at the network and HTTPS_PROXY."
+
+
+class IssuerKeyRefusedError(EnvironmentalError):
+    """OCI does not sign the token for AWS with the issuer's key."""
+
+    advice = (
+        "Compare `runners.oci.federation.key` with the key, `oci kms management key-version get`; docs/iam-oci.md "
+        "names the permission."
+    )
+
+
+class IssuerUnreadableError(EnvironmentalError):
+    """AWS cannot read the documents of the issuer in OCI, or they do not name the version of the key."""
+
+    advice = "Write them again: `lockstep identity publish`; the bucket must be readable by everybody."
+
+
+class IssuerTokenRefusedError(EnvironmentalError):
+    """AWS refuses the token of the issuer in OCI."""
+
+    advice = (
+        "Compare `runners.oci.federation` with the OIDC provider and the trust policy of the role in AWS; is the key's "
+        "version published? `lockstep identity publish --dry-run`."
+    )
+
+
+class IssuerNotPublicError(EnvironmentalError):
+    """A document of the issuer cannot be read by everyone, so AWS cannot verify the tokens."""
+
+    advice = "Let its bucket be read: `oci os bucket update --name BUCKET --public-access-type ObjectReadWithoutList`."
+
+
+# What it means that no session can be had (protocol R21).
+
+
+class FailureKind(Enum):
+    """What can be done about it. The names are those of `Trouble` in the clients of both clouds."""
+
+    UNREACHABLE = auto()
+    THROTTLED = auto()
+    DENIED = auto()
+
+    @classmethod
+    def of(cls, trouble: Enum) -> "FailureKind":
+        """The kind of a `Trouble`; of any other one that trying again does not help."""
+        return cls.__members__.get(trouble.name, cls.DENIED)
+
+
+class SessionFailure(Exception):  # noqa: N818 - no error of ours: a port makes its own of it
+    """There is no session in the other cloud. The clients of that cloud turn it into the error of the port.
+
+    Attributes:
+        kind: What can be done.
+        code: The code of who refused.
+        problem: What a person is told, which names the side; None where nothing is known.
+    """
+
+    def __init__(self, kind: FailureKind, code: str, problem: EnvironmentalError | None) -> None:
+        super().__init__(f"{kind.name} {code}")
+        self.kind = kind
+        self.code = code
+        self.problem = problem
+
+
+def advice_of(name: str | None) -> str | None:
+    """What mends an error that a run ended with, by the error's name."""
+    return {kind.__name__: kind.advice for kind in family(LockstepError)}.get(name or "") or None

@@ -1,0 +1,300 @@
+"""What can have happened to a credential, as the `data` of a CloudEvent (protocol E18).
+
+Names, numbers, times and outcomes, all of which the audit entry has too: no password, and no address of a database. A
+field is only added within a major version of Lockstep; a receiver ignores what it does not know.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Protocol
+
+from lockstep.protocol.messages import Id
+from lockstep.protocol.strict_json import Instant, Message, matching, write
+
+ErrorName = Annotated[str, matching(r"[A-Za-z0-9._]{1,100}")]
+Runner = Literal["aws", "oci"]
+
+
+class Entry(Message):
+    """An audit entry.
+
+    Attributes:
+        stream: Whose: that of AWS or of OCI.
+        seq: Its number there.
+    """
+
+    stream: Runner
+    seq: int
+
+
+class Promoted(Message):
+    """Every store serves a new generation, and the run that did it is over.
+
+    Attributes:
+        credential: Its id in the plan.
+        runner: Who rotated.
+        rotation: The run, as its audit entry names it.
+        trigger: What started the run, such as `schedule` or `manual`.
+        kind: `new` has a password of its own; `heal` gives a login that worked already a new generation.
+        generation: What the stores serve now.
+        previous_generation: What it follows; 0 for a value that Lockstep did not make.
+        stores: Their names in the plan.
+        promoted_at: When every store was seen to serve it.
+        overlap_ends_at: Until when the value before it logs in at the least; null where this run has ended it, and
+            after a heal, which ends nothing.
+        revoked: Whether the run has ended every other value, as an operator ordered.
+        adopted: Whether another run began the generation.
+        entry: The audit entry of the run.
+    """
+
+    credential: Id
+    runner: Runner
+    rotation: Id
+    trigger: Id
+    kind: Literal["new", "heal"]
+    generation: int
+    previous_generation: int
+    stores: tuple[Id, ...]
+    promoted_at: Instant
+    overlap_ends_at: Instant | None
+    revoked: bool
+    adopted: bool
+    entry: Entry
+
+
+class PreviousDies(Message):
+    """The value before the promoted one stops working: sent with the promotion, ahead of the time that it names.
+
+    Attributes:
+        credential: Its id in the plan.
+        runner: Who rotated.
+        rotation: The run, as its audit entry names it.
+        generation: What the stores serve now.
+        previous_generation: What stops working.
+        dies_at: Until then it logs in at the least; the first rotation after it ends it. Where `reason` is `revoked`,
+            it is dead already, and this is when the value after it was promoted.
+        reason: `overlap`, as planned; or `revoked`, by an operator's order.
+    """
+
+    credential: Id
+    runner: Runner
+    rotation: Id
+    generation: int
+    previous_generation: int
+    dies_at: Instant
+    reason: Literal["overlap", "revoked"]
+
+
+class Failed(Message):
+    """A run failed. Applications keep what they have, and the next run goes on from there.
+
+    Attributes:
+        credential: Its id in the plan.
+        runner: Who tried.
+        rotation: The run, as its audit entry names it.
+        trigger: What started the run.
+        status: `failed`; or, in AWS, `timed_out` or `aborted`, of which there may be no audit entry.
+        error: The name of an error, of Lockstep or of Step Functions; null where none is known.
+    """
+
+    credential: Id
+    runner: Runner
+    rotation: Id
+    trigger: Id
+    status: Literal["failed", "timed_out", "aborted"]
+    error: ErrorName | None
+
+
+class Adopted(Message):
+    """An operator has handed a login over: every store serves it, and Lockstep rotates it from now on.
+
+    Attributes:
+        credential: Its id in the plan.
+        stores: Those that did not serve it before, by their names in the plan.
+        databases: Those on which it logged in, by their names in the plan.
+        entry: The audit entry, which says who did it.
+    """
+
+    credential: Id
+    stores: tuple[Id, ...]
+    databases: tuple[Id, ...]
+    entry: Entry
+
+
+class Paused(Message):
+    """An operator has switched the scheduled runs of both clouds off.
+
+    Attributes:
+        credential: Its id in the plan.
+        entry: The audit entry, which says who did it.
+    """
+
+    credential: Id
+    entry: Entry
+
+
+class Resumed(Message):
+    """An operator has switched the scheduled runs on again.
+
+    Attributes:
+        credential: Its id in the plan.
+        entry: The audit entry, which says who did it.
+    """
+
+    credential: Id
+    entry: Entry
+
+
+class Retired(Message):
+    """An operator has ended the rotation of a credential. Applications keep what they have.
+
+    Attributes:
+        credential: Its id in the plan.
+        left_alive: The generations that may still log in.
+        entry: The audit entry, which says who did it.
+    """
+
+    credential: Id
+    left_alive: tuple[int, ...]
+    entry: Entry
+
+
+Happening = Promoted | PreviousDies | Failed | Adopted | Paused | Resumed | Retired
+NAMES: Mapping[type[Happening], str] = {
+    Promoted: "promoted",
+    PreviousDies: "previous-dies",
+    Failed: "failed",
+    Adopted: "adopted",
+    Paused: "paused",
+    Resumed: "resumed",
+    Retired: "retired",
+}
+"""What each is called in the type of its event."""
+
+
+def overlap_ends_at(kind: str, *, not_before: int, revoked: bool) -> datetime | None:
+    """Until when the value before the promoted one logs in at the least; None where this run decides nothing about it.
+
+    Args:
+        kind: Of the claim.
+        not_before: What the run wrote into the lock record: when the next rotation is allowed, in epoch seconds
+            (protocol C10). It is the next rotation that ends the value.
+        revoked: Whether this run has ended it.
+    """
+    return None if revoked or kind != "new" else datetime.fromtimestamp(not_before, UTC)
+
+
+def of_promotion(promoted: Promoted) -> tuple[Happening, ...]:
+    """What is told of a promotion: it, and when the value before it stops working, if that is known."""
+    if promoted.revoked:
+        dies_at: datetime | None = promoted.promoted_at
+    else:
+        dies_at = promoted.overlap_ends_at
+    if dies_at is None or not promoted.previous_generation:
+        return (promoted,)
+    dies = PreviousDies(
+        credential=promoted.credential,
+        runner=promoted.runner,
+        rotation=promoted.rotation,
+        generation=promoted.generation,
+        previous_generation=promoted.previous_generation,
+        dies_at=dies_at,
+        reason="revoked" if promoted.revoked else "overlap",
+    )
+    return (promoted, dies)
+
+
+# CloudEvents 1.0, in the JSON format, structured mode.
+#
+# https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md and formats/json-format.md beside it.
+
+PREFIX = "dev.lockstep.credential"
+"""What every type begins with, before a dot: a name in reverse order, as the specification recommends."""
+CONTENT_TYPE = "application/cloudevents+json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloudEvent:
+    """An event.
+
+    Attributes:
+        id: The same for the same happening, however often it is sent; unique within `source`.
+        source: The lock table, which is the authority on the credential.
+        time: When it happened.
+    """
+
+    id: str
+    source: str
+    time: datetime
+    data: Happening
+
+    @property
+    def type(self) -> str:
+        """Its type."""
+        return type_of(type(self.data))
+
+    def document(self) -> dict[str, Any]:
+        """It as JSON."""
+        return {
+            "specversion": "1.0",
+            "id": self.id,
+            "source": self.source,
+            "type": self.type,
+            "subject": self.data.credential,
+            "time": self.time.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+            "datacontenttype": "application/json",
+            "data": write(self.data),
+        }
+
+
+def type_of(kind: type[Happening]) -> str:
+    """The type of the events of a kind of happening."""
+    return f"{PREFIX}.{NAMES[kind]}"
+
+
+def source_of(*, region: str, table: str) -> str:
+    """The source of all events about the credentials of a lock table.
+
+    Args:
+        region: Where the table is.
+        table: Its name.
+    """
+    return f"/lockstep/{region}/{table}"
+
+
+def event_of(happening: Happening, *, source: str, cause: str, time: datetime) -> CloudEvent:
+    """The event of a happening.
+
+    Args:
+        happening: What has happened.
+        source: Of `source_of`.
+        cause: The run, or the audit entry, that it belongs to: with the credential and the type it makes the id.
+        time: When.
+    """
+    return CloudEvent(
+        id=f"{happening.credential}/{cause}/{NAMES[type(happening)]}",
+        source=source,
+        time=time,
+        data=happening,
+    )
+
+
+# Where events go, and what becomes of one that cannot be sent.
+
+
+class Sink(Protocol):
+    """Takes events. It tries once."""
+
+    def send(self, events: Sequence[CloudEvent]) -> None:
+        """Send them.
+
+        Raises:
+            EventNotSentError: At least one of them was not taken.
+        """
+
+
+def text_of(event: CloudEvent) -> str:
+    """An event as it is sent."""
+    return json.dumps(event.document(), separators=(",", ":"), ensure_ascii=False)

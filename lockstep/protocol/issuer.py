@@ -1,0 +1,358 @@
+"""The issuer of the OCI runner's tokens: its two documents, where they are, and which keys they name.
+
+A verifier reads `<issuer>/.well-known/openid-configuration` (OpenID Connect Discovery 1.0, 4) and from there the key
+set (RFC 7517), and takes every token that one of its keys has signed. So whoever writes the documents is the issuer.
+The keys stay in OCI Vault; a key's `kid` is the OCID of its version.
+"""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any, Final, Protocol
+
+from lockstep.protocol.strict_json import Message, object_of
+
+CONFIGURATION: Final = ".well-known/openid-configuration"
+KEYS: Final = "jwks.json"
+CONTENT_TYPE: Final = "application/json"
+CACHE_SECONDS: Final = 60
+"""How long what stands between the bucket and a verifier may keep a document."""
+CACHE_CONTROL: Final = f"public, max-age={CACHE_SECONDS}"
+ALGORITHM: Final = "RS256"
+_LEAST_BITS: Final = 2048
+_CERTIFICATES: Final = {"x5c", "x5u"}
+"""Members of a key in which another key may stand (RFC 7517 4.6, 4.7)."""
+_CLAIMS: Final = ("iss", "aud", "sub", "iat", "nbf", "exp", "jti")
+_PLACE = re.compile(
+    r"https://(?:[a-z0-9-]+\.)?objectstorage\.(?P<region>[a-z0-9-]+)\.(?:oraclecloud|oci\.customer-oci)\.com"
+    r"/n/(?P<namespace>[^/]+)/b/(?P<bucket>[^/]+)/o(?P<prefix>(?:/[^/]+)*)"
+)
+_CRYPTO = re.compile(r"https://[a-z0-9-]+-crypto\.kms\.(?P<region>[a-z0-9-]+)\.(?:oci\.)?[a-z0-9.-]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where an issuer's documents are in Object Storage.
+
+    Attributes:
+        prefix: Before the names of the objects; empty, or with a slash at its end.
+    """
+
+    region: str
+    namespace: str
+    bucket: str
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublicKey:
+    """One version of the key.
+
+    Attributes:
+        kid: The OCID of the version.
+        modulus, exponent: Of the RSA key.
+    """
+
+    kid: str
+    modulus: int
+    exponent: int
+
+    @property
+    def jwk(self) -> Mapping[str, str]:
+        """As a key set has it (RFC 7517, RFC 7518 6.3.1)."""
+        return {
+            "kty": "RSA",
+            "use": "sig",
+            "alg": ALGORITHM,
+            "kid": self.kid,
+            "n": _base64url(self.modulus),
+            "e": _base64url(self.exponent),
+        }
+
+
+class NotAnIssuerKeyError(ValueError):
+    """A public key with which no token of the issuer can be verified."""
+
+
+def place_of(issuer: str) -> Place | None:
+    """The place that the address of a bucket names; None: the address is not Object Storage's own."""
+    found = _PLACE.fullmatch(issuer)
+    if found is None:
+        return None
+    prefix = found["prefix"].strip("/")
+    return Place(
+        region=found["region"],
+        namespace=found["namespace"],
+        bucket=found["bucket"],
+        prefix=f"{prefix}/" if prefix else "",
+    )
+
+
+def region_of(endpoint: str) -> str | None:
+    """The region of a vault, by its cryptographic endpoint; None: the address is not one of OCI's."""
+    found = _CRYPTO.fullmatch(endpoint)
+    return found["region"] if found else None
+
+
+def management_endpoint(endpoint: str) -> str:
+    """Where a vault's keys are managed, by its cryptographic endpoint."""
+    return endpoint.replace("-crypto.kms.", "-management.kms.", 1)
+
+
+def public_key(kid: str, pem: str) -> PublicKey:
+    """A key from what the vault shows of it.
+
+    Raises:
+        NotAnIssuerKeyError: It is not an RSA key, or shorter than 2,048 bits.
+    """
+    # It comes with OCI's SDK, which the command line alone does not need.
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
+
+    try:
+        key = load_pem_public_key(pem.encode())
+    except ValueError:
+        key = None
+    if not isinstance(key, RSAPublicKey) or key.key_size < _LEAST_BITS:
+        raise NotAnIssuerKeyError(kid)
+    numbers = key.public_numbers()
+    return PublicKey(kid=kid, modulus=numbers.n, exponent=numbers.e)
+
+
+def configuration(issuer: str) -> bytes:
+    """The document of discovery."""
+    return _text(
+        {
+            "issuer": issuer,
+            "jwks_uri": f"{issuer}/{KEYS}",
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": [ALGORITHM],
+            "claims_supported": list(_CLAIMS),
+        }
+    )
+
+
+def key_set(keys: Sequence[PublicKey]) -> bytes:
+    """The key set, in the order given."""
+    return _text({"keys": [dict(key.jwk) for key in keys]})
+
+
+def published_keys(document: bytes) -> Mapping[str, Mapping[str, Any]] | None:
+    """The keys of a key set that was read, by their `kid`; None: it is no key set, or a key has none."""
+    keys = object_of(document).get("keys")
+    if not isinstance(keys, list) or not all(
+        isinstance(k, dict) and isinstance(k.get("kid"), str) for k in keys
+    ):
+        return None
+    found = {key["kid"]: key for key in keys}
+    return found if len(found) == len(keys) else None
+
+
+class Origin(Enum):
+    """Whose a document is that is in the place of one of the issuer's."""
+
+    ABSENT = "not there"
+    SAME = "as it should be"
+    OLDER = "an older one of this issuer"
+    FOREIGN = "not of this issuer"
+
+
+def origin_of_configuration(document: bytes | None, issuer: str) -> Origin:
+    """Whose document of discovery it is."""
+    if document is None:
+        return Origin.ABSENT
+    if document == configuration(issuer):
+        return Origin.SAME
+    found = object_of(document)
+    ours = found.get("issuer") == issuer and found.get("jwks_uri") == f"{issuer}/{KEYS}"
+    return Origin.OLDER if ours else Origin.FOREIGN
+
+
+def strangers(document: bytes, known: Mapping[str, PublicKey]) -> Sequence[str]:
+    """What a key set holds that is not of the issuer's key: tokens of others are taken for the issuer's.
+
+    Args:
+        document: The key set that was read.
+        known: The versions of the key, by their `kid`, also those that are not in use any more.
+    """
+    found = published_keys(document)
+    if found is None:
+        return ("a document that is no key set",)
+    return sorted(
+        kid
+        for kid, key in found.items()
+        if kid not in known
+        or _CERTIFICATES & key.keys()
+        or any(key.get(name) != value for name, value in known[kid].jwk.items())
+    )
+
+
+def _text(document: Mapping[str, Any]) -> bytes:
+    return (json.dumps(document, indent=2) + "\n").encode()
+
+
+def _base64url(number: int) -> str:
+    data = number.to_bytes((number.bit_length() + 7) // 8)
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+# Which keys an issuer's key set is to name. No cloud is asked here.
+
+VERIFIERS_FORGET = timedelta(hours=24)
+"""Verifiers read the key set again within this time. AWS does not say how long STS keeps one, and no version is in a
+hurry: the old one signs meanwhile."""
+RETIRE_AFTER = timedelta(hours=1)
+"""So long after no function has a version any more, it is out of use: a token lives 5 minutes, its session 15."""
+
+
+class Version(Protocol):
+    """A version of the key."""
+
+    @property
+    def id(self) -> str:
+        """Its OCID."""
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether it signs."""
+
+    @property
+    def made_at(self) -> datetime:
+        """When it was made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """What the key set is to name.
+
+    Attributes:
+        trusted: The versions whose tokens are taken, the newest first.
+        dropped: Versions of the key that were published, and are not any more.
+    """
+
+    trusted: Sequence[str]
+    dropped: Sequence[str]
+
+
+def successor(versions: Sequence[Version], named: str) -> str | None:
+    """The version that is to sign after the one that the plan names; None: it is yet to be made.
+
+    A version that was made for that before and is not in the plan yet is taken again, so that a repeated or
+    interrupted rotation makes no second one.
+    """
+    made_at = {version.id: version.made_at for version in versions}
+    newer = [v for v in versions if v.is_enabled and v.made_at > made_at[named]]
+    return max(newer, key=lambda v: v.made_at).id if newer else None
+
+
+def publication(
+    versions: Sequence[Version],
+    *,
+    named: str,
+    published: AbstractSet[str],
+    more: AbstractSet[str] = frozenset(),
+    retired: AbstractSet[str] = frozenset(),
+) -> Publication:
+    """What the key set is to name: the version of the plan, `more`, and what it names already and still signs.
+
+    A version that was taken out does not come back by itself, so the key set itself says what is trusted.
+
+    Args:
+        versions: Of the key.
+        named: The version that the plan names.
+        published: The versions that the key set names now.
+        more: Versions that are to be added.
+        retired: Versions that are to be taken out.
+    """
+    enabled: Mapping[str, datetime] = {v.id: v.made_at for v in versions if v.is_enabled}
+    wanted = ({named} | more | published) & enabled.keys() - (retired - {named})
+    ours = {version.id for version in versions}
+    return Publication(
+        trusted=sorted(wanted, key=lambda kid: (enabled[kid], kid), reverse=True),
+        dropped=sorted((published & ours) - wanted),
+    )
+
+
+# JSON Web Tokens that a service signs, whose key nobody can have (RFC 7515, RFC 7519).
+#
+# Who gets a token verifies it. Here one is only made, or read for what the other side says of its own session.
+
+BACKDATED = timedelta(minutes=1)
+"""By how much a clock may be ahead of that of who verifies."""
+LIFETIME = timedelta(minutes=5)
+"""Of a token from its `iat` on. It is used at once."""
+_MOST_CHARACTERS = 65536
+_SIGNED = re.compile(r"[A-Za-z0-9_-]+\.(?P<claims>[A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+")
+"""The compact form of a signed token (RFC 7515 7.1). Whatever else came could not be sent on in a header."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Maker:
+    """Makes tokens of one key.
+
+    Attributes:
+        kid: By which the verifier finds the key.
+        sign: The signature of a SHA-256 digest, by RSASSA-PKCS1-v1_5.
+        new_id: An id that was never used.
+    """
+
+    kid: str
+    sign: Callable[[bytes], bytes]
+    new_id: Callable[[], str]
+
+    def token(self, *, issuer: str, subject: str, audience: str, now: datetime) -> str:
+        """A token for a few minutes."""
+        issued = now - BACKDATED
+        header = {"alg": "RS256", "typ": "JWT", "kid": self.kid}
+        claims = {
+            "iss": issuer,
+            "sub": subject,
+            "aud": audience,
+            "iat": int(issued.timestamp()),
+            "exp": int((issued + LIFETIME).timestamp()),
+            "jti": self.new_id(),
+        }
+        signed = f"{_encoded(_json(header))}.{_encoded(_json(claims))}"
+        return f"{signed}.{_encoded(self.sign(hashlib.sha256(signed.encode()).digest()))}"
+
+
+def seconds_of(token: str) -> float | None:
+    """How long a token lives from its making to its end, as it says itself, unverified; None: it says nothing of both.
+
+    Both times are of one clock, so it does not matter how this machine's is set.
+    """
+    form = _SIGNED.fullmatch(token) if len(token) <= _MOST_CHARACTERS else None
+    if form is None:
+        return None
+    claims = form["claims"]
+    try:
+        text = base64.b64decode(claims + "=" * (-len(claims) % 4), altchars=b"-_", validate=True)
+        found = json.loads(text)
+        made, ends = (found.get(name) if isinstance(found, dict) else None for name in ("iat", "exp"))
+        return float(ends - made) if type(made) is int and type(ends) is int else None
+    except (ValueError, OverflowError, RecursionError):
+        # The parser's own message quotes the token, so it is dropped.
+        return None
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _encoded(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+
+
+class IssuerKey(Message):
+    """The key that signs the OCI runner's tokens; attributes as in `lockstep.plan.runners.IssuerKeySection`."""
+
+    id: str
+    version: str
+    endpoint: str

@@ -1,0 +1,145 @@
+"""Whether a run may act, by the lock record and the time (protocol L4, L9, R8).
+
+Pure. The lock table decides by the conditions of its writes (`lockstep.aws.dynamodb_lock`); whatever else says what
+a run would be given asks here: `lockstep status` and the live page, the standby's choice of credentials, the watch, and
+the lock in memory on which the model runs. `tests/contract/test_lock_rule.py` compares both over records of every kind.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Protocol
+
+from lockstep.protocol.deadlines import REFRESH
+from lockstep.protocol.model import Lease, LockRecord, Schedule
+from lockstep.protocol.ports import Table
+from lockstep.protocol.schedule import LEADER, Bounds, bounds, turn_after, yields
+
+
+class Reason(StrEnum):
+    """Why a run does not get the lock. Where there are several reasons, the first of them."""
+
+    HELD = "held"
+    """Another run has it, until its lease ends."""
+    PAUSED = "paused"
+    """An operator has ordered that no scheduled run begins."""
+    OVERLAP = "overlap"
+    """The previous value keeps logging in for a while."""
+    NOT_DUE = "not due"
+    """It is not due yet, or the standby leaves it to AWS or to its next turn."""
+
+
+def reason_against(
+    record: LockRecord,
+    *,
+    now: datetime,
+    holder: str | None = None,
+    is_forced: bool = False,
+    limits: Bounds | None = None,
+) -> Reason | None:
+    """Why a run that asks for the lock does not get it: the condition of ACQUIRE.
+
+    Args:
+        record: As the run would find it.
+        now: When it asks.
+        holder: The run; None: one that has not asked before.
+        is_forced: Whether it rotates before it is due and in spite of a pause.
+        limits: What the standby leaves to AWS; None for any other run.
+
+    Returns:
+        None where it gets the lock.
+    """
+    if is_held(record, now) and record.holder != holder:
+        return Reason.HELD
+    if record.paused and not is_forced:
+        return Reason.PAUSED
+    if record.is_revoking:
+        return None
+    if record.not_before is not None and record.not_before > now:
+        return Reason.OVERLAP
+    if record.claim is not None or record.next_due_at is None:
+        return None
+    is_early = record.next_due_at > now and not is_forced
+    is_left = limits is not None and yields(record.aws, record.next_due_at, limits)
+    return Reason.NOT_DUE if is_early or is_left else None
+
+
+def is_held(record: LockRecord, now: datetime) -> bool:
+    """Whether a run has the lock, and another one would not get it. A holder without an end keeps it."""
+    # A write compares whole seconds.
+    has_ended = record.expires_at is not None and record.expires_at < now.replace(microsecond=0)
+    return record.holder is not None and not has_ended
+
+
+def due_at(record: LockRecord) -> datetime | None:
+    """From when on a scheduled run rotates, by the schedule and the overlap alone; None: at once."""
+    times = (time for time in (record.next_due_at, record.not_before) if time is not None)
+    return max(times, default=None)
+
+
+def has_lease(record: LockRecord, lease: Lease) -> bool:
+    """Whether no run has acquired the lock since this one did, and this one has not given it back."""
+    return (record.holder, record.fence) == (lease.holder, lease.fence)
+
+
+def is_in_time(record: LockRecord, now: datetime) -> bool:
+    """Whether the lease in the record has not ended, so that its run may still change something."""
+    return record.expires_at is not None and now < record.expires_at
+
+
+# Which credentials the standby comes to in a call, by one look at the whole lock table (protocol R5).
+#
+# Pure. What is picked is everything that ACQUIRE would give (protocol L4), by the record as it was read, and what
+# is to be witnessed (protocol E15). ACQUIRE decides again for each, by the record as it is then: what is picked
+# twice, or was rotated meanwhile, is skipped.
+
+_LAST = datetime.max.replace(tzinfo=UTC)
+
+
+class Known(Protocol):
+    """What must be known of a credential of the plan."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """When it is rotated."""
+
+
+def pick(credentials: Sequence[Known], table: Table, *, now: datetime) -> tuple[str, ...]:
+    """The ids of the credentials that a call of the standby comes to: emergencies, then the longest due first.
+
+    Those that were never rotated follow, whose records cannot be read, so that their runs say so, and which are only to
+    be witnessed.
+
+    Args:
+        credentials: Of the plan. What else is in the table is left alone.
+        table: What it holds.
+        now: In whole seconds, as a run has it.
+    """
+    found = []
+    for credential in credentials:
+        if credential.id in table.unreadable:
+            found.append(((2, _LAST), credential.id))
+            continue
+        record = table.records.get(credential.id) or LockRecord(credential_id=credential.id)
+        limits = bounds(credential.schedule, now)
+        if reason_against(record, now=now, limits=limits) is None:
+            rank = 0 if record.is_revoking else 1
+            found.append(((rank, record.next_due_at or _LAST), credential.id))
+        elif must_witness(record, credential.schedule, limits):
+            found.append(((3, _LAST), credential.id))
+    return tuple(credential_id for _, credential_id in sorted(found))
+
+
+def must_witness(record: LockRecord, schedule: Schedule, limits: Bounds) -> bool:
+    """Whether the standby may have to look at the log of AWS, though nothing is to be rotated.
+
+    It looked in a turn, before the entry came since which AWS is not witnessed. So from the turn on at which that entry
+    is `REFRESH` less half an interval old, a look is due, or nearly.
+    """
+    since = record.unwitnessed.get(LEADER)
+    turn = limits.turn_by - schedule.tolerance
+    return since is not None and turn - since >= REFRESH - turn_after(schedule.interval)

@@ -1,0 +1,340 @@
+"""Inputs and outputs of the four steps. On AWS they pass through the state machine and its history as JSON.
+
+They hold only names, numbers and outcomes: every step reads secret values from the stores itself (protocol M9, I6).
+"""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from lockstep.protocol.model import Claim, Lease, StoreVersions, Told
+from lockstep.protocol.strict_json import Instant, Message, matching
+
+ID_CHARACTERS = "A-Za-z0-9/_+=.@:-"
+"""The characters of an id, as ranges of a regular expression."""
+ID_LENGTH = 200
+Id = Annotated[str, matching(rf"[{ID_CHARACTERS}]{{1,{ID_LENGTH}}}")]
+
+
+class RunInput(Message):
+    """What starts a run of one credential, in either cloud. It is checked before the lock is acquired (protocol R6)."""
+
+    credential_id: Id
+    trigger: Id = "manual"
+    force: bool = False
+
+
+class DoctorRequest(Message):
+    """What `lockstep doctor --in-cloud` sends to a function: it looks, and starts nothing.
+
+    It names no host and no credential: what is looked at is the function's own plan. It cannot start a run, and what
+    starts one cannot mean this: the input of a run and the requests of steps have no key `doctor`, this has no
+    `credential_id` and no `rotation`, and no message has a key that it does not know.
+
+    Attributes:
+        silent: The names of databases to which no login is shown, since another place has seen them refuse one.
+    """
+
+    doctor: Literal["look"]
+    silent: tuple[Id, ...] = ()
+
+
+class Rotation(Message):
+    """One run: its runner, its trigger and its fence. Every request carries it.
+
+    Attributes:
+        plan: The digest of the plan under which the run acts: Generate names it, every later step compares its own.
+        head: The number of the head of the runner's own stream, as Generate read it; None if there was none. The run's
+            own entry is above it (protocol E9).
+    """
+
+    credential_id: Id
+    rotation_id: Id
+    runner: Literal["aws", "oci"]
+    trigger: Id
+    started_at: Instant
+    fence: int
+    force: bool = False
+    plan: Id | None = None
+    head: int | None = None
+
+    @property
+    def lease(self) -> Lease:
+        """The lease that this run's writes depend on."""
+        return Lease(credential_id=self.credential_id, holder=self.rotation_id, fence=self.fence)
+
+
+class CandidateRef(Message):
+    """A version in a store whose login may be the one that works."""
+
+    store: Id
+    version: Id
+
+
+class GenerateRequest(Message):
+    """Input of Generate.
+
+    Attributes:
+        winner: The candidate that logs in on every database, on the second call of a heal.
+        refused: The generation whose password a database's policy refused in this run: it is replaced (protocol C7).
+        record: The lock record as AcquireLock has left it, for the first call of a run (protocol L16). Whatever it is,
+            a run that it leads astray meets the conditions of the claim.
+    """
+
+    rotation: Rotation
+    winner: CandidateRef | None = None
+    refused: int | None = None
+    record: Told | None = None
+
+
+class Hint(Message):
+    """What the lock record said when Generate claimed, so that ApplyDb can ask ahead of its own look at the record.
+
+    It is never believed: the record that is read under the advisory locks decides (protocol D4).
+
+    Attributes:
+        alive: The generations that may be alive.
+        enrol: The databases under enrolment.
+    """
+
+    alive: tuple[int, ...] = ()
+    enrol: tuple[Id, ...] = ()
+
+
+class Staged(Message, tag_field="outcome", tag="staged"):
+    """Output of Generate: the value of this claim is staged in every store.
+
+    Attributes:
+        rotation: The run, with its plan.
+        adopted_from: The run that made the claim, if it was another one.
+        seen: What each store served before the value was staged; the promotion compares with it (protocol V10).
+    """
+
+    rotation: Rotation
+    claim: Claim
+    adopted_from: Id | None = None
+    seen: tuple[StoreVersions, ...] = ()
+    hint: Hint = Hint()
+
+
+class ProbeNeeded(Message, tag_field="outcome", tag="probe"):
+    """Output of Generate: the databases must show which candidate logs in.
+
+    Attributes:
+        rotation: The run, with its plan.
+        databases: Those that are asked: all but the ones under enrolment.
+        candidates: In the order in which they are tried; the first that works everywhere wins.
+    """
+
+    rotation: Rotation
+    databases: tuple[Id, ...]
+    candidates: tuple[CandidateRef, ...]
+
+
+GenerateResult = Staged | ProbeNeeded
+
+
+class ApplyRequest(Message, tag_field="action", tag="apply"):
+    """Input of ApplyDb, for all databases of the credential."""
+
+    rotation: Rotation
+    claim: Claim
+    hint: Hint = Hint()
+
+
+class Death(StrEnum):
+    """What is known of a generation that should be dead."""
+
+    REFUSED = "refused"
+    UNREADABLE = "unreadable"
+
+
+class Dead(Message):
+    """A generation that logs in no more: a login was refused, or no store has its value to try it."""
+
+    generation: int
+    death: Death
+
+
+class DatabaseOutcome(StrEnum):
+    """What ApplyDb did to one database: made it accept pending beside base, saw that it does, or neither."""
+
+    APPLIED = "applied"
+    PROVEN = "proven"
+    REFUSED_BY_POLICY = "refused_by_policy"
+
+
+class DatabaseResult(Message):
+    """Output of ApplyDb, for one database.
+
+    Attributes:
+        dead: The generations that were alive and are dead on this database now.
+        enrolled: Whether its account was taken over without a login that works, by order.
+    """
+
+    database: Id
+    outcome: DatabaseOutcome
+    dead: tuple[Dead, ...] = ()
+    enrolled: bool = False
+    plaintext: bool = False
+
+
+class ApplyResult(Message):
+    """Output of ApplyDb."""
+
+    databases: tuple[DatabaseResult, ...]
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the password policy of a database refused the pending value."""
+        return any(d.outcome is DatabaseOutcome.REFUSED_BY_POLICY for d in self.databases)
+
+    @property
+    def proven(self) -> tuple[str, ...]:
+        """The databases that were seen to accept pending."""
+        return tuple(d.database for d in self.databases if d.outcome is not DatabaseOutcome.REFUSED_BY_POLICY)
+
+
+class ProbeRequest(Message, tag_field="action", tag="probe"):
+    """Input of ApplyDb for a heal: which candidate logs in on every one of these databases?"""
+
+    rotation: Rotation
+    databases: tuple[Id, ...]
+    candidates: tuple[CandidateRef, ...]
+
+
+class ProbeResult(Message):
+    """Output of a probe."""
+
+    winner: CandidateRef
+
+
+class RevokeRequest(Message, tag_field="action", tag="revoke"):
+    """Input of ApplyDb after the promotion, in an emergency: leave nothing alive but the claim's generation."""
+
+    rotation: Rotation
+    claim: Claim
+
+
+class Revoked(Message):
+    """What a revocation ended on one database."""
+
+    database: Id
+    dead: tuple[Dead, ...]
+
+
+class RevokeResult(Message):
+    """Output of a revocation."""
+
+    databases: tuple[Revoked, ...]
+
+
+DatabaseRequest = ApplyRequest | ProbeRequest | RevokeRequest
+
+
+class UpdateRequest(Message):
+    """Input of UpdateSecrets.
+
+    Attributes:
+        proven: The databases that were seen to accept the claim's generation.
+        seen: What each store served before the value was staged, as Generate has said.
+    """
+
+    rotation: Rotation
+    claim: Claim
+    proven: tuple[Id, ...]
+    seen: tuple[StoreVersions, ...] = ()
+
+
+class StoreResult(Message):
+    """What one store serves now."""
+
+    store: Id
+    version: Id
+
+
+class UpdateResult(Message):
+    """Output of UpdateSecrets.
+
+    Attributes:
+        promoted_at: When every store was seen to serve the generation.
+        revoke: Whether an order wants everything but this generation dead now.
+    """
+
+    stores: tuple[StoreResult, ...]
+    promoted_at: Instant
+    revoke: bool
+
+
+class RotatedRun(Message, kw_only=True, tag_field="outcome", tag="rotated"):
+    """Input of Audit after a success: what the steps reported."""
+
+    rotation: Rotation
+    claim: Claim
+    adopted_from: Id | None = None
+    databases: tuple[DatabaseResult, ...]
+    stores: tuple[StoreResult, ...]
+    promoted_at: Instant
+    revoked: tuple[Revoked, ...] = ()
+
+
+class FailedRun(Message, kw_only=True, tag_field="outcome", tag="failed"):
+    """Input of Audit after a failure: what the steps before it reported.
+
+    Attributes:
+        claim: None where the run failed before it had one.
+        error: The error's name, never its text.
+    """
+
+    rotation: Rotation
+    claim: Claim | None = None
+    adopted_from: Id | None = None
+    databases: tuple[DatabaseResult, ...] = ()
+    stores: tuple[StoreResult, ...] = ()
+    revoked: tuple[Revoked, ...] = ()
+    error: Annotated[str, matching(r"[A-Za-z0-9._]{1,100}")]
+
+
+class SkippedRun(Message, tag_field="outcome", tag="skipped"):
+    """Input of Audit where another runner rotates: a witness entry may be due.
+
+    Attributes:
+        rotation: The run, without a fence: it does not hold the lock.
+    """
+
+    rotation: Rotation
+
+
+Run = RotatedRun | FailedRun
+"""What Audit records of a run that held the lock."""
+AuditRequest = Run | SkippedRun
+
+
+class ReleaseValues(Message):
+    """What ReleaseLock writes: generations, names of databases, and epoch seconds."""
+
+    current_generation: int
+    alive: tuple[int, ...]
+    proven: tuple[Id, ...]
+    next_due_at: int
+    not_before: int
+
+
+class Recorded(Message):
+    """Output of Audit: the entry's place in the chain, and its hash."""
+
+    stream: str
+    seq: int
+    hash: str
+
+
+class Witnessing(Message):
+    """Output of Audit after a skip: the number of the witness entry; None where none was due."""
+
+    stream: str
+    seq: int | None
+
+
+class RecordedRotation(Recorded):
+    """Output of Audit after a success, with what ReleaseLock writes."""
+
+    release: ReleaseValues

@@ -1,0 +1,482 @@
+"""The nouns of the protocol. Frozen, without I/O.
+
+A *generation* is a positive integer that names one value of a credential; it only grows. Generation 0 is what
+stood in the stores before Lockstep: a login that is taken over, or a placeholder.
+"""
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NoReturn, final
+
+from msgspec import structs
+
+from lockstep.protocol.errors import NewerFormatError
+from lockstep.protocol.strict_json import Message
+
+MASK = "**********"
+
+ROTATOR = "lockstep_rotator"
+"""The account that changes the others' passwords, on every server."""
+
+ANY_HOST = "%"
+"""The host part of an account that takes logins from every host, on MySQL and MariaDB."""
+
+
+@final
+class SecretStr:
+    """A string that cannot be printed, formatted, logged, compared in variable time or pickled by accident."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The string itself. Every call of this is a place to look at in a review."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"SecretStr({MASK!r})"
+
+    def __str__(self) -> str:
+        return MASK
+
+    def __format__(self, spec: str) -> str:
+        return MASK
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SecretStr):
+            return NotImplemented
+        return hmac.compare_digest(_bytes(self._value), _bytes(other._value))
+
+    __hash__ = None  # type: ignore[assignment]  # a hash of a password is a hint at the password
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a SecretStr is not pickled or copied")
+
+
+def _bytes(value: str) -> bytes:
+    # An encoding error would carry the value with it.
+    return value.encode("utf-8", "surrogatepass")
+
+
+class Strategy(StrEnum):
+    """How a database accepts the pending value beside the current one (protocol D12, D13)."""
+
+    DUAL_PASSWORD = "dual_password"  # noqa: S105 - the name of a strategy
+    ALTERNATING_USERS = "alternating_users"
+
+
+class Engine(StrEnum):
+    """Kinds of database server."""
+
+    MYSQL = "mysql"
+    MARIADB = "mariadb"
+    POSTGRESQL = "postgresql"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """What a client shows a database."""
+
+    username: str
+    password: SecretStr
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialValue:
+    """One value of a credential, named by its generation.
+
+    Attributes:
+        claim_id: The run that made the claim for which the value was staged (`Claim.rotation_id`). None where its text
+            names none: a person wrote it.
+    """
+
+    generation: int
+    login: Login
+    claim_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredValue:
+    """What a store serves as current.
+
+    Attributes:
+        login: None where the secret holds a placeholder.
+        generation: The generation under which Lockstep wrote this version; 0 for a version that Lockstep did
+            not write, whatever its text says.
+        blob_generation: The same for the `connection_blob` secret.
+        version: The store's own name of the version, for references and for the audit entry.
+    """
+
+    login: Login | None
+    generation: int
+    blob_generation: int
+    version: str
+
+
+class StoreVersions(Message):
+    """A version of each of the two secrets in one store, by the store's own ids; an empty id is not known.
+
+    Attributes:
+        store: The store's name in the plan.
+    """
+
+    store: str
+    app_user: str
+    connection_blob: str
+
+
+class ClaimKind(StrEnum):
+    """Why there is a generation in flight."""
+
+    NEW = "new"
+    HEAL = "heal"
+
+
+class Claim(Message):
+    """The one generation in flight, as the lock record names it.
+
+    Attributes:
+        kind: `new` has a password of its own, `heal` gives the login that works a new generation.
+        generation: The pending generation.
+        base_generation: What pending follows: for a new one the current generation, for a heal the one whose login it
+            gives again.
+        rotation_id: The run that made the claim; another run that finishes it has adopted it.
+    """
+
+    kind: ClaimKind
+    generation: int
+    base_generation: int
+    rotation_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainHead:
+    """The newest entry of an audit stream."""
+
+    seq: int
+    hash: str
+    rotation_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwsSigns:
+    """What the lock record says of the AWS runner (protocol R8). Times are aware, whole seconds.
+
+    Attributes:
+        seen_at: The last time at which AWS finished a rotation, or found that there was nothing to do.
+        began_at: Since when a run of AWS has not finished well: it is under way, hangs, failed, timed out, or found
+            that its plan is not the active one. Absent after a success.
+    """
+
+    seen_at: datetime | None = None
+    began_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockRecord:
+    """The lock's item. Absent attributes are None, False or empty. Times are aware, whole seconds.
+
+    Attributes:
+        led_at: When AWS last finished a rotation.
+        unwitnessed: By audit stream, since when it has had entries that no entry of another stream names.
+        plan: The digest of the active plan; None before the first activation, and where the table was lost.
+        claim: The generation in flight.
+        promoting: Whether a store may serve the claim's value already; until then the claim is open.
+        alive: The generations that may have been served and are not yet shown dead.
+        paused: An order: no scheduled run.
+        activate: An order: the digest that becomes the active plan with the next claim.
+        revoke_through: An order: every generation up to this one is to be dead.
+        enrol: An order: the databases whose account may be taken over without a login that works.
+        muted: The databases that refused a login that should work; no login is shown to them until an operator
+            retries or enrols them.
+        aws: What the AWS runner did last; the standby judges it.
+    """
+
+    credential_id: str
+    holder: str | None = None
+    fence: int = 0
+    expires_at: datetime | None = None
+    plan: str | None = None
+    claim: Claim | None = None
+    promoting: bool = False
+    current_generation: int | None = None
+    alive: frozenset[int] = frozenset()
+    highest_generation: int = 0
+    next_due_at: datetime | None = None
+    not_before: datetime | None = None
+    paused: bool = False
+    activate: str | None = None
+    revoke_through: int | None = None
+    enrol: frozenset[str] = frozenset()
+    muted: frozenset[str] = frozenset()
+    aws: AwsSigns = AwsSigns()
+    led_at: datetime | None = None
+    unwitnessed: Mapping[str, datetime] = field(default_factory=dict)
+    heads: Mapping[str, ChainHead] = field(default_factory=dict)
+
+    @property
+    def is_revoking(self) -> bool:
+        """Whether the order `revoke_through` is not fulfilled: a generation that it names may be alive."""
+        through = self.revoke_through
+        return through is not None and min(self.alive, default=0) <= through
+
+    def raises_order(self, claim: Claim) -> bool:
+        """Whether an emergency order reaches up to a claim: a heal gives a login again, which may have leaked."""
+        return self.is_revoking and claim.kind is ClaimKind.HEAL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """Proof of having acquired the lock: what every write of this run is conditional on."""
+
+    credential_id: str
+    holder: str
+    fence: int
+
+
+Told = Mapping[str, Any]
+"""A lock record in the form in which the lock table returns it: only the adapter of the table reads it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acquired:
+    """What taking the lock gives.
+
+    Attributes:
+        told: The record as that write has left it.
+    """
+
+    lease: Lease
+    told: Told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """What a finished rotation writes when it gives the lock back.
+
+    Attributes:
+        alive: As in the record.
+        proven: The databases that were seen to accept the new generation: no longer under enrolment, or muted.
+        led_at: When AWS finished it; None where another runner did.
+    """
+
+    current_generation: int
+    alive: frozenset[int]
+    proven: tuple[str, ...]
+    next_due_at: datetime
+    not_before: datetime
+    led_at: datetime | None = None
+
+
+class Schedule(Message):
+    """When a credential may and must rotate.
+
+    Attributes:
+        interval: From the start of one rotation to the next.
+        overlap: How long the previous value keeps logging in after a newer one was promoted.
+        tolerance: How much too early a trigger may come and still count as due.
+        phase: How long after midnight UTC, and after each interval, AWS is triggered (`lockstep.protocol.schedule`).
+    """
+
+    interval: timedelta
+    overlap: timedelta
+    tolerance: timedelta
+    phase: timedelta = timedelta()
+
+
+class PasswordPolicy(Message):
+    """What a generated password looks like: `length` characters, at least one of each of `classes`."""
+
+    length: int
+    classes: tuple[str, ...]
+
+
+class Tls(Message):
+    """How a server's certificate is verified: by this CA, for the host name in the plan.
+
+    Attributes:
+        ca_file: A PEM file; None: the system's CAs.
+    """
+
+    ca_file: Path | None = None
+
+
+class AdminSecret(Message, tag_field="kind", tag="secret"):
+    """A rotator admin whose login somebody else keeps in a secret of each cloud that has a runner.
+
+    Attributes:
+        aws: Name or ARN in AWS.
+        oci: Name in OCI, with slashes, as in the plan.
+    """
+
+    aws: str
+    oci: str
+
+
+class AdminIam(Message, tag_field="kind", tag="iam"):
+    """A rotator admin that logs in by RDS IAM authentication, as the AWS identity of each runner.
+
+    Attributes:
+        username: Its account, which has no password.
+        region: Where RDS has the server.
+    """
+
+    username: str
+    region: str
+
+
+class AdminCredential(Message, tag_field="kind", tag="credential"):
+    """A rotator admin whose login is itself a credential of the plan (protocol D23).
+
+    Attributes:
+        credential: Its id.
+    """
+
+    credential: str
+
+
+Admin = AdminSecret | AdminIam | AdminCredential
+"""How the rotator admin of a server logs in."""
+
+
+class VerifyHost(Message):
+    """Another host at which applications reach a database: a read replica, a proxy (protocol D15).
+
+    Attributes:
+        tls: None where the plan consents to plaintext.
+    """
+
+    host: str
+    port: int
+    tls: Tls | None
+
+    @property
+    def name(self) -> str:
+        """Host and port."""
+        return f"{self.host}:{self.port}"
+
+
+class DatabaseServer(Message):
+    """A server on which every live generation must log in.
+
+    Attributes:
+        tls: None where the plan consents to plaintext.
+        admin: How the rotator admin logs in.
+        verify_hosts: Where its accounts must log in too, before a generation is promoted.
+    """
+
+    name: str
+    engine: Engine
+    host: str
+    port: int
+    dbname: str
+    tls: Tls | None
+    admin: Admin
+    verify_hosts: tuple[VerifyHost, ...] = ()
+
+    @property
+    def plaintext(self) -> bool:
+        """Whether passwords may cross the network unencrypted."""
+        return self.tls is None
+
+    @property
+    def copies(self) -> tuple["DatabaseServer", ...]:
+        """Its verify hosts as servers, each named after both."""
+        return tuple(
+            structs.replace(
+                self,
+                name=f"{self.name}@{end.name}",
+                host=end.host,
+                port=end.port,
+                tls=end.tls,
+                verify_hosts=(),
+            )
+            for end in self.verify_hosts
+        )
+
+    @property
+    def ca_files(self) -> tuple[Path, ...]:
+        """Every CA file that a runner needs to reach it and its verify hosts, each once."""
+        ways = (self.tls, *(end.tls for end in self.verify_hosts))
+        return tuple(dict.fromkeys(tls.ca_file for tls in ways if tls and tls.ca_file))
+
+
+class SecretNames(Message):
+    """The names of a credential's two secrets, as in the plan."""
+
+    app_user: str
+    connection_blob: str
+
+
+class Credential(Message):
+    """One logical login: what the steps and the adapters need of the plan.
+
+    Attributes:
+        usernames: One with dual passwords, two or more with alternating users. No other account is touched (protocol
+            D11).
+        owner: The role that owns objects, with alternating users on PostgreSQL.
+        servers: Every server on which it must log in, the primary first.
+        plan_digest: What both runners must agree on for it, as one value (protocol O1).
+        account_host: The host part of its accounts on MySQL and MariaDB.
+    """
+
+    id: str
+    strategy: Strategy
+    usernames: tuple[str, ...]
+    owner: str
+    schedule: Schedule
+    password_policy: PasswordPolicy
+    secret_names: SecretNames
+    servers: tuple[DatabaseServer, ...]
+    plan_digest: str
+    account_host: str = ANY_HOST
+
+    @property
+    def lets_read_any_slot(self) -> bool:
+        """Whether a reader may read any one slot of a ring; else it must look for the newest one (protocol V18)."""
+        return len(self.usernames) > 2  # noqa: PLR2004 - alternation
+
+    @property
+    def databases(self) -> tuple[str, ...]:
+        """The names of the servers."""
+        return tuple(server.name for server in self.servers)
+
+    @property
+    def administers(self) -> tuple[str, ...]:
+        """The names of those of its servers on which it is the rotator admin's own login (protocol D23)."""
+        itself = AdminCredential(credential=self.id)
+        return tuple(server.name for server in self.servers if server.admin == itself)
+
+    @property
+    def primary(self) -> DatabaseServer:
+        """The server whose connection fields are in `app_user`."""
+        return self.servers[0]
+
+
+# The format of what Lockstep writes: one number for lock records, secrets and audit entries (protocol R10, R11).
+#
+# Where a runner or a command meets a higher one it changes nothing. So a change that an older build would misread
+# raises `FORMAT`. The plan file has a number of its own, `version`, because people write it.
+
+FORMAT = 1
+"""What this build writes."""
+
+
+def require_known(written: int | None, **where: str | int) -> None:
+    """Refuse what a newer build wrote.
+
+    Args:
+        written: The format in which it was written; None where it names none.
+        where: The fields of the error.
+
+    Raises:
+        NewerFormatError: It is higher than this build's.
+    """
+    if written is not None and written > FORMAT:
+        raise NewerFormatError(**where, code=f"format-{written}")

@@ -1,0 +1,740 @@
+"""The ports: what the steps may ask of the clouds, the databases and the clock.
+
+Foreign exceptions never cross a port: each adapter turns them into one of `lockstep.protocol.errors`. No adapter
+retries;
+retries are said once, in `lockstep.protocol.deadlines`, for both clouds. Every call has a time-out (protocol F1, F3,
+F5).
+"""
+
+import hashlib
+import hmac
+import re
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum, auto
+from typing import TYPE_CHECKING, NoReturn, Protocol
+
+from lockstep.protocol.errors import PlanUnreachableError
+from lockstep.protocol.model import (
+    Acquired,
+    ChainHead,
+    Claim,
+    Credential,
+    CredentialValue,
+    Lease,
+    LockRecord,
+    Login,
+    PasswordPolicy,
+    Release,
+    SecretStr,
+    StoredValue,
+    StoreVersions,
+    Told,
+)
+from lockstep.protocol.workers import SideBySide
+
+if TYPE_CHECKING:
+    from lockstep.protocol.schedule import Bounds
+    from lockstep.stores.credential import Stores
+
+
+class Clock(Hashable, Protocol):
+    """Time, as the code under test sees it; equal to itself only."""
+
+    def now(self) -> datetime:
+        """The wall clock, aware, UTC."""
+
+    def monotonic(self) -> float:
+        """Seconds that only grow, for bounded waits."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+class PasswordSource(Protocol):
+    """Where new passwords come from."""
+
+    def new_password(self, policy: PasswordPolicy) -> SecretStr:
+        """A fresh password that satisfies the policy."""
+
+
+StillOurs = Callable[[], object]
+"""Raises FenceLostError if another run holds the lock, or the claim is not this run's any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """What a store holds of a generation after it was staged: perhaps another value than the one that was given.
+
+    Attributes:
+        seen: What the promotion will replace; empty ids where that is not known.
+    """
+
+    value: CredentialValue
+    seen: StoreVersions
+
+
+class Store(Protocol):
+    """A credential's two secrets in one secrets manager: what steps need of a `CredentialStore`.
+
+    Errors of every method: as `VersionedSecret`.
+    """
+
+    @property
+    def name(self) -> str:
+        """The store's name in the plan."""
+
+    def read_current(self) -> StoredValue:
+        """The value that applications read now."""
+
+    def generation(self) -> int:
+        """The generation that readers of `app_user` get now."""
+
+    def read_version(self, version: str) -> CredentialValue | None:
+        """The value in a version that `read_current` has named; None if it is gone or a placeholder."""
+
+    def read_generation(self, generation: int) -> CredentialValue | None:
+        """The value of a generation, whether current or not; None if the store does not hold it."""
+
+    def prepare(self, generation: int, *, is_new: bool = False) -> Callable[[CredentialValue], Pending]:
+        """Look at what staging a generation needs. Changes nothing.
+
+        Args:
+            generation: The generation.
+            is_new: This run has just named it, after `read_current`.
+
+        Returns:
+            Makes a value of that generation pending in both secrets, unless the store already holds one.
+        """
+
+    def prepare_promotion(
+        self, generation: int, *, seen: StoreVersions | None = None
+    ) -> Callable[[StillOurs], StoreVersions]:
+        """Look at what promoting a generation needs, where it is known what was seen before it was staged.
+
+        Returns:
+            Makes the generation current in both secrets, by compare-and-set, and returns the versions that are current
+            then. To be called after the fence was read. Where somebody has changed what was seen, or nothing was seen,
+            it looks at what is current, asks whether the lock is still ours, and compares and sets once more.
+
+        Raises:
+            FenceLostError: A higher generation is current, or the lock is not ours.
+            LostCompareAndSetError: The current version changed in between.
+            EditedMeanwhileError: It would replace keys of others that are not in what was staged.
+        """
+
+    def served_logins(self) -> Sequence[Login]:
+        """The login of each slot: what some reader of any one slot may use (protocol V18)."""
+
+    def spread(self, generation: int, still_ours: StillOurs, *, gently: bool = False) -> Callable[[], bool]:
+        """Make a generation that is current what every slot of both secrets serves, as `promote` does.
+
+        Args:
+            generation: The generation.
+            still_ours: Looks at the fence.
+            gently: Leave a slot that has no room, or keys of others that the generation does not have.
+
+        Returns:
+            Says whether the read side has it in every slot.
+        """
+
+    def shows(self, promoted: StoreVersions) -> bool:
+        """Whether the read side has these versions as current."""
+
+    def version_of(self, generation: int) -> str:
+        """The store's own id of the version that holds a generation, for the audit entry."""
+
+    def prune(self) -> int:
+        """Remove superseded versions if the store does not do so by itself; return how many."""
+
+
+class Stager(Protocol):
+    """A database under its advisory lock, on the very connection that makes the changes."""
+
+    def stage(self, *, current: CredentialValue | None, pending: CredentialValue) -> None:
+        """Make the database accept exactly current and pending; idempotent, current logs in throughout (protocol D5).
+
+        With current None: pending alone. With alternating users only pending's account is changed. No login with
+        pending is tried before, unless it was staged already or the server keeps no record of that.
+        """
+
+    def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> Login:
+        """Make `drop` dead; idempotent, `keep` logs in throughout.
+
+        Returns:
+            A login that works for the account whose password was dropped. To be tried before and after `drop` is
+            refused: it takes back the refusal of a run that died, proves that the password was refused and not the
+            account, and takes this refusal back (protocol D18).
+        """
+
+    def accepts_after_all(self, login: Login) -> bool:
+        """Look again at a refusal that was not expected; False if the password is wrong (protocol D14).
+
+        Not every server tells a client why it is refused. This asks as the rotator admin, and logs in again if that
+        may help. It brings the account no closer to being locked.
+
+        Raises:
+            AccountUnusableError: The account is barred, whatever its password.
+            AccountMissingError: There is no such account.
+        """
+
+
+class Replica(Protocol):
+    """Another host at which applications reach a database. It only proves logins (protocol D15).
+
+    Errors: as `Database`, apart from those of changes.
+    """
+
+    @property
+    def name(self) -> str:
+        """The database's name in the plan, with the host."""
+
+    def accepts(self, login: Login) -> bool:
+        """As `Database.accepts`."""
+
+
+class Database(Protocol):
+    """A server on which every live generation must log in.
+
+    Errors: DatabaseUnreachableError, DatabaseBusyError, AdvisoryLockBusyError, TlsVerificationError,
+    AccountUnusableError (all four), AccountMissingError, AccountPluginError, AmbiguousAccountError, LockoutLimitError,
+    HostBlockedError, AdminCredentialRejectedError, PrivilegeMissingError, PasswordRefusedByPolicyError,
+    VerifierRefusedError, UnsupportedServerError, DatabaseRejectedError.
+    """
+
+    @property
+    def name(self) -> str:
+        """The database's name in the plan."""
+
+    @property
+    def plaintext(self) -> bool:
+        """Whether the plan allows connections without TLS."""
+
+    @property
+    def replicas(self) -> tuple[Replica, ...]:
+        """The hosts that must accept a value too, before it is promoted."""
+
+    def accepts(self, login: Login) -> bool:
+        """Log in for real, on a new connection: True, or False for a wrong password or unknown user.
+
+        Anything else is an error: an outage never looks like a wrong password.
+        """
+
+    @property
+    def admin(self) -> Hashable:
+        """Whose login the rotator admin has: databases with the same one may share what `admin_login` returns."""
+
+    def admin_login(self) -> Login:
+        """The rotator admin's login as it is now (protocol D22); raises also the errors of a store."""
+
+    def exclusive(self, admin: Login | None = None) -> AbstractContextManager[Stager]:
+        """Hold the server's advisory lock for the accounts; waits some seconds, then AdvisoryLockBusyError.
+
+        Args:
+            admin: The rotator admin's login, as it was just read; None: it is read now. It is read again if the server
+                refuses it.
+        """
+
+
+class Lock(Protocol):
+    """The lock table's item of one credential. Errors: LockTable*, FenceLostError."""
+
+    def read(self) -> LockRecord:
+        """The record, by a consistent read."""
+
+    def acquire(
+        self,
+        *,
+        holder: str,
+        now: datetime,
+        expires_at: datetime,
+        force: bool,
+        leads: bool = False,
+        limits: "Bounds | None" = None,
+    ) -> Acquired | None:
+        """Take the lock if it is free, expired or already ours, and the credential is due; else None.
+
+        Args:
+            holder: The run.
+            now: By the runner's clock.
+            expires_at: When the lease ends.
+            force: Waives that it is due.
+            leads: It is a run of AWS, which leaves the sign that it has begun (protocol R8).
+            limits: It is a scheduled run of the standby, which leaves to AWS what these bounds allow (protocol R8).
+        """
+
+    def recall(self, lease: Lease, told: Told) -> LockRecord | None:
+        """The record that `acquire` has told, without a call; None where it shows another lease, or is no record.
+
+        Since then the record may have changed (protocol L16).
+        """
+
+    def note_skip(self, now: datetime) -> None:
+        """Note that a run of AWS did not get the lock (protocol R8)."""
+
+    def claim(
+        self, lease: Lease, claim: Claim, *, over: LockRecord, plan: str, served: Collection[int]
+    ) -> None:
+        """Name the generation in flight, in the place of the claim that was seen, if the lease holds.
+
+        If the record names the same claim already, that is success.
+
+        Args:
+            lease: Of this run.
+            claim: Its generation is above every one that was claimed before.
+            over: The record that was seen: the same claim, or none, must be in flight, in the same phase.
+            plan: The digest under which the run acts: it must be the active one, or the one that is to become active.
+            served: The generations that stores serve; they count as alive from now on.
+        """
+
+    def begin_promotion(self, lease: Lease, claim: Claim, *, now: datetime) -> LockRecord:
+        """Mark the claim as promoting, if the lease and the claim hold, else FenceLostError; the record afterwards."""
+
+    def require(self, lease: Lease, claim: Claim, *, promoting: bool, now: datetime) -> LockRecord:
+        """The record by a consistent read, if lease, claim and phase hold; else FenceLostError."""
+
+    def require_lease(self, lease: Lease, *, now: datetime) -> None:
+        """Return if a consistent read shows that the lease holds, whatever is in flight; else FenceLostError."""
+
+    def mute(self, lease: Lease, databases: Collection[str]) -> None:
+        """Show these databases no login until an operator retries or enrols them; else FenceLostError."""
+
+    def move_head(
+        self,
+        stream: str,
+        head: ChainHead,
+        *,
+        after: ChainHead | None,
+        at: datetime | None,
+        witnesses: Collection[str] = (),
+    ) -> None:
+        """Move an audit chain's head on, if it is still `after`; else LostCompareAndSetError.
+
+        Args:
+            stream: The chain's stream.
+            head: Its newest entry.
+            after: The head that was read.
+            at: When the entry was written; None for one that needs no witness itself.
+            witnesses: The other streams whose heads the entry names.
+        """
+
+    def release(self, lease: Lease, done: Release | None) -> None:
+        """Give the lock back. With `done`, clear the claim and move the schedule on; without it, leave both."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectVersion:
+    """A version of an object below a chain's prefix, or the marker that hides the older ones.
+
+    Attributes:
+        key: The object's name.
+        seq: The number of the entry; 0 if the name is not an entry's.
+        is_delete_marker: Whether it says that the object was deleted. It has no content.
+        is_latest: Whether it is what a read without a version id meets.
+        at: When it was written, by the service's clock.
+    """
+
+    key: str
+    seq: int
+    version_id: str
+    is_delete_marker: bool
+    is_latest: bool
+    at: datetime
+    size: int
+
+
+class AuditLog(Protocol):
+    """An append-only stream of objects: the entries of one credential, by their numbers. Errors: AuditLog*."""
+
+    @property
+    def stream(self) -> str:
+        """`aws` or `oci`."""
+
+    def put(self, number: int, body: bytes, metadata: Mapping[str, str]) -> bool:
+        """Write an object if there is none under its number; False if there is one."""
+
+    def look(self, number: int) -> Mapping[str, str] | None:
+        """The metadata of the object under a number; None if there is none."""
+
+    def read(self, number: int) -> bytes | None:
+        """The body of the object under a number; None if there is none."""
+
+    def numbers(self, *, after: int = 0) -> Iterator[int]:
+        """The numbers above one that have an object, ascending; listed page by page as they are asked for."""
+
+    def history(self) -> Iterator[ObjectVersion]:
+        """Every version and delete marker below the prefix, by name, the latest of each name first; page by page.
+
+        A log that is only appended to has one version of each entry and no marker.
+
+        Raises:
+            AuditLogAccessDeniedError: The reader may not list versions. That is another right than to read entries.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mac:
+    """An HMAC-SHA-256.
+
+    Attributes:
+        key_id: The key that made it, by the id that it keeps.
+    """
+
+    key_id: str
+    value: bytes
+
+
+class Signer(Protocol):
+    """The HMAC-SHA-256 keys of one stream: the one that signs, and those that did. Errors: AuditLog*."""
+
+    def sign(self, digest: bytes) -> Mac:
+        """The MAC over 32 bytes, by the key that signs."""
+
+    def fingerprint_key(self) -> "FingerprintKey":
+        """The key of fingerprints that follows from the key that signs. It is made again where another one signs."""
+
+    def verify(self, digest: bytes, mac: Mac) -> bool:
+        """Whether the key that a MAC names is one of these, and made it."""
+
+    def rank(self, key_id: str) -> tuple[int, int]:
+        """The place of a key among these: of two keys that verify, the one that came later has the higher rank."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """The world of one rotation, for one credential and one runner.
+
+    Attributes:
+        home_store: The store in the runner's cloud, or else the first.
+        other_logs: Opens the audit logs of the other clouds, which this runner only reads.
+    """
+
+    runner: str
+    credential: Credential
+    stores: "Stores"
+    databases: Mapping[str, Database]
+    side_by_side: SideBySide
+    lock: Lock
+    home_store: Store
+    audit_log: AuditLog
+    other_logs: Callable[[], Sequence[AuditLog]]
+    signer: Signer
+    clock: Clock
+    passwords: PasswordSource
+
+
+# The port of a secrets manager: one secret with its versions, which is what an adapter of a store implements.
+#
+# The steps do not see it: they use `lockstep.protocol.ports.Store`, which
+# `lockstep.stores.credential.CredentialStore` makes of two
+# secrets. What `lockstep.protocol.ports` says of ports holds for this one, too.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretVersion:
+    """One version of a secret, as it was read.
+
+    Attributes:
+        id: The store's own id of the version.
+        generation: The generation in the version's name; 0 if Lockstep did not write the version.
+        text: Its content; None if that is not text.
+        created_at: When it was made, by the store's clock; None if the store does not say.
+    """
+
+    id: str
+    generation: int
+    text: str | None = field(repr=False)
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionName:
+    """A version of a secret by its name alone; attributes as those of `SecretVersion`."""
+
+    id: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staged:
+    """What staging a version did.
+
+    Attributes:
+        is_new: Whether this call wrote the version; False if the secret already held the generation.
+        read_back: Reads the version that the secret holds under the generation now. Raises ReadSideLaggingError if
+            the read side does not have it yet.
+        seen: The id of what the promotion will replace, as it was when the staged text was made; empty where that is
+            not known.
+    """
+
+    is_new: bool
+    read_back: Callable[[], SecretVersion]
+    seen: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What was seen of a secret before a promotion.
+
+    Attributes:
+        generation: The generation that was current.
+        version: The id of the version that has the wanted generation.
+        commit: Makes the wanted generation current if what was observed still is; else LostCompareAndSetError. Not to
+            be called, and None in some adapters, if the generation that was current is not lower than the wanted one.
+        replaces: The store's own id of the version that the commit replaces, if Lockstep did not write that and the
+            wanted one may have been made without a look at it; else empty.
+    """
+
+    generation: int
+    version: str
+    commit: Callable[[], None] | None
+    replaces: str = ""
+
+
+class VersionedSecret(Protocol):
+    """One secret of a secrets manager, whose versions are named by generation (`lockstep.protocol.names`).
+
+    The whole of what an adapter of a store implements; `lockstep.stores.credential.CredentialStore` has the rules.
+
+    Errors of every method: the Store* families, SecretNotFoundError, SecretMalformedError.
+    """
+
+    @property
+    def max_bytes(self) -> int:
+        """The most that the store keeps in one version."""
+
+    @property
+    def only_strings(self) -> bool:
+        """Whether every member of a text is written as a string (protocol V23)."""
+
+    def read_current(self) -> SecretVersion:
+        """The version that applications read now, from the read side."""
+
+    def served(self) -> Sequence[SecretVersion]:
+        """Every version that some reader may read as current: one for each slot of a ring (protocol V18)."""
+
+    def read_version(self, version: str) -> SecretVersion | None:
+        """A version by the store's own id; None if there is none."""
+
+    def read_generation(self, generation: int) -> SecretVersion | None:
+        """The version that holds a generation, whether current or not; None if there is none.
+
+        For generation 0: the current version if Lockstep did not write it, else the previous one if Lockstep did not
+        write that.
+        """
+
+    def version_of(self, generation: int) -> str:
+        """The store's own id of the version that `read_generation` reads; empty if there is none."""
+
+    def prepare(self, generation: int, *, over: Sequence[SecretVersion] = ()) -> Callable[[str], Staged]:
+        """Look at what staging a generation needs. Changes nothing.
+
+        Args:
+            generation: The generation.
+            over: What `served` answered, where this run has just named the generation. Then an adapter may look at
+                less, and `Staged.seen` says which of these versions the promotion will replace.
+
+        Returns:
+            Writes a text as a pending version, unless the secret already holds that generation. What is current stays.
+
+        Raises:
+            StoreQuotaExceededError: The secret has no room for another version. The write may raise it, too.
+        """
+
+    def from_seen(self, generation: int, seen: str) -> Observed:
+        """For a compare-and-set that makes a generation current in the place of the version that staging has seen.
+
+        Raises:
+            LostCompareAndSetError: That is not current any more. An adapter may leave this to `commit`.
+        """
+
+    def observe(self, generation: int, *, seen: str = "") -> Observed:
+        """Look at what is current, for a compare-and-set that makes a generation current.
+
+        Args:
+            generation: The generation.
+            seen: What staging has seen there, if that is known: what a person wrote later has not been looked at.
+
+        Raises:
+            StoreRejectedError: The secret does not hold that generation. An adapter may leave this to `commit`.
+        """
+
+    def shows(self, version: str) -> bool:
+        """Whether the read side has a version as what its place serves."""
+
+    def spread(self, generation: int, *, gently: bool = False) -> Sequence[Observed]:
+        """Stage a generation that is current in every slot that serves a lower one (protocol V19).
+
+        Args:
+            generation: The generation.
+            gently: Only in the ring's own slots, as far as they have room.
+
+        Returns:
+            What makes it current there; nothing for a secret that is no ring.
+        """
+
+    def prune(self) -> int:
+        """Remove superseded versions if the store does not do so by itself; return how many."""
+
+
+# The names of an entry's objects, the same in both clouds: `<stream>/<credential>/<number, 12 digits>.json`.
+#
+# A slash in the credential's id is a dot.
+
+MAX_ENTRY_BYTES = 262_144
+_NAME = re.compile(r"([0-9]{12})\.json")
+
+
+class EntryObjects:
+    """The objects of one credential's chain in one stream."""
+
+    def __init__(self, stream: str, credential_id: str) -> None:
+        self.stream = stream
+        self.prefix = f"{stream}/{credential_id.replace('/', '.')}/"
+
+    def key(self, seq: int) -> str:
+        """The name of the object."""
+        return f"{self.prefix}{seq:012d}.json"
+
+    def seq_of(self, key: str) -> int:
+        """The seq in a name; 0 for an object that is not an entry of this chain."""
+        match = _NAME.fullmatch(key.removeprefix(self.prefix)) if key.startswith(self.prefix) else None
+        return int(match[1]) if match else 0
+
+
+# Fingerprints: they tell the values in a log apart, and reveal nothing about a password (protocol E2).
+#
+# A key that signs may never leave its service, so each MAC is a call. A password that Lockstep has made is too
+# long to be guessed: its fingerprint is made in the process, by a key that follows from the one that signs. A
+# password that people chose may be guessed: its fingerprint is a MAC of the service, so that each guess is a call
+# that the cloud logs.
+
+_KEY_NAME = b"lockstep fingerprint key 1"
+"""Nothing else that the key signs is like it: entries and checkpoints begin with a brace, logins have zero bytes."""
+_LENGTH = 16
+
+
+class FingerprintKey:
+    """A key for fingerprints, in memory. It cannot be printed, copied or pickled.
+
+    Attributes:
+        key_id: The key that it follows from.
+    """
+
+    __slots__ = ("_key", "key_id")
+
+    def __init__(self, mac: Mac) -> None:
+        self.key_id = mac.key_id
+        self._key = mac.value
+
+    def fingerprint(self, login: Login, *, credential_id: str, generation: int) -> str:
+        """The fingerprint of a value whose password Lockstep has made."""
+        message = _message(login, credential_id, generation)
+        return hmac.digest(self._key, message, "sha256").hex()[:_LENGTH]
+
+    def __repr__(self) -> str:
+        return f"FingerprintKey(of {self.key_id!r})"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a FingerprintKey is not pickled or copied")
+
+
+def derived(sign: Callable[[bytes], Mac]) -> FingerprintKey:
+    """The key of fingerprints that follows from the key that signs: its MAC over a fixed text."""
+    return FingerprintKey(sign(hashlib.sha256(_KEY_NAME).digest()))
+
+
+def signed_fingerprint(login: Login, *, credential_id: str, generation: int, signer: Signer) -> str:
+    """The fingerprint of a login that people may have chosen."""
+    digest = hashlib.sha256(_message(login, credential_id, generation)).digest()
+    return signer.sign(digest).value.hex()[:_LENGTH]
+
+
+def _message(login: Login, credential_id: str, generation: int) -> bytes:
+    parts = ("lockstep fingerprint", credential_id, str(generation), login.username, login.password.reveal())
+    return "\0".join(parts).encode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """What the lock table holds.
+
+    Attributes:
+        records: The records that can be read, by credential id.
+        unreadable: The names of the errors of those that cannot, by credential id.
+    """
+
+    records: Mapping[str, LockRecord]
+    unreadable: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """An object in the folder of a plan.
+
+    Attributes:
+        name: In that folder.
+        size: In bytes.
+        tag: What the service says of its content; the content has it if it is the same.
+    """
+
+    name: str
+    size: int
+    tag: str
+
+
+def whole(body: bytes, *, length: int, limit: int, name: str) -> bytes:
+    """What was read of a document, if it is as much as there is to be read.
+
+    Args:
+        body: What was read.
+        length: Of the object.
+        limit: As given to `Documents.read`.
+        name: The document's.
+
+    Raises:
+        PlanUnreachableError: The connection was cut.
+    """
+    if len(body) < min(length, limit + 1):
+        raise PlanUnreachableError(path=name, code="cut")
+    return body
+
+
+MAX_TEXT_BYTES = 65_536
+"""The most that any store keeps in a secret."""
+
+
+def moment(value: object) -> datetime | None:
+    """When a version was made, as a store says it; None if that is no time with a zone."""
+    return value if isinstance(value, datetime) and value.tzinfo else None
+
+
+NOT_AN_OBJECT, NO_LOGIN, BINARY, FORGED = "not-a-json-object", "no-login", "binary", "forged"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """A version with its content, from the read side."""
+
+    number: int
+    name: str | None
+    data: bytes = field(repr=False)
+    created_at: datetime | None = None
+
+    @property
+    def text(self) -> str | None:
+        """The content as text; None if it is binary."""
+        try:
+            return self.data.decode()
+        except UnicodeDecodeError:
+            return None
+
+
+class Absence(Enum):
+    """Why a vault has no secret of some name, as its list of secrets says."""
+
+    DELETED = auto()
+    """Its lifecycle state was read: it is deleted or scheduled for deletion."""
+    UNLISTED = auto()

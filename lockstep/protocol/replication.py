@@ -1,0 +1,168 @@
+"""Waiting for the hosts at which applications reach a database besides the database itself (protocol D15, D16).
+
+A read replica applies the change of an account some time after its database, and until then refuses what is pending. A
+server may lock an account after two refusals in a row, counted on each host. So the order of the logins is such that a
+refusal is followed by a login that works for the same account:
+
+- One account with two passwords: base, then pending and base in turn. Base works before and after the change.
+- Accounts with one password each: what the account had before is tried until it is refused. From then on pending works;
+  to try pending earlier would be a refusal that nothing takes back for certain, since the change may arrive in between.
+- Neither is known: pending is tried once, after half of the wait.
+
+A run that dies between two logins leaves one refusal. Where the account has two passwords the next run begins with
+base, so an application's account is never refused twice in a row. An account with one password is not in use before
+the promotion.
+
+Each wait is made while the database's advisory lock is held, so that the logins of two runs do not mix.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Self
+
+from lockstep.protocol.errors import ReplicaLaggingError, ReplicaRejectedError
+from lockstep.protocol.model import Login
+from lockstep.protocol.ports import Clock, Database, Replica
+from lockstep.protocol.workers import SideBySide
+
+PATIENCE_SECONDS = 20.0
+"""How long a step waits for the hosts of its databases. A step may take 60 s, and the advisory lock's session is silent
+meanwhile (`DatabaseTimeouts.idle_seconds`)."""
+
+_POLL_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """How long, and how, the hosts of a database are waited for.
+
+    Attributes:
+        clock: To wait by.
+        deadline: By the clock's `monotonic`. Each host is tried once in any case.
+        side_by_side: How the hosts are worked on. The logins on one host come one after the other.
+    """
+
+    clock: Clock
+    deadline: float
+    side_by_side: SideBySide
+
+    @classmethod
+    def begin(cls, clock: Clock, side_by_side: SideBySide) -> Self:
+        """A wait of PATIENCE_SECONDS, from now on."""
+        return cls(clock=clock, deadline=clock.monotonic() + PATIENCE_SECONDS, side_by_side=side_by_side)
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the deadline, or 0."""
+        return max(0.0, self.deadline - self.clock.monotonic())
+
+    def before_the_next_try(self, replica: Replica) -> None:
+        """Sleep, or raise ReplicaLaggingError after the deadline."""
+        if not self.seconds_left:
+            raise ReplicaLaggingError(database=replica.name)
+        self.clock.sleep(min(_POLL_SECONDS, self.seconds_left))
+
+
+def wait_until_accepted(
+    database: Database,
+    wait: Wait,
+    *,
+    pending: Login,
+    base: Login | None,
+    doomed: Sequence[Login] = (),
+    enrolled: bool = False,
+) -> None:
+    """Wait until each of a database's hosts accepts pending and base, and refuses what is doomed.
+
+    To be called after the same was proven on the database itself. Where no password is changed, pending and base are
+    the same login.
+
+    Args:
+        database: Whose hosts.
+        wait: How long, and how.
+        pending: What is to be promoted.
+        base: What applications use at present; None if there is none.
+        doomed: As for `wait_until_dead`. The newest one of pending's account is what that account had before.
+        enrolled: Whether the database was just made to accept base without having accepted it before.
+
+    Raises:
+        ReplicaLaggingError: A host is not that far at the deadline. The next run may continue.
+        ReplicaRejectedError: A host refuses base.
+    """
+    prove = partial(_prove, wait=wait, pending=pending, base=base, doomed=doomed, enrolled=enrolled)
+    wait.side_by_side([partial(prove, replica) for replica in database.replicas])
+
+
+def wait_until_dead(
+    database: Database, wait: Wait, *, doomed: Sequence[Login], live: Sequence[Login]
+) -> None:
+    """Wait until each of a database's hosts refuses logins that are dead on the database.
+
+    Args:
+        database: Whose hosts.
+        wait: How long, and how.
+        doomed: What was made dead, the oldest first. What is of an account without a live login is not tried, nor what
+            is live.
+        live: One login for each account that works on the database, and on a host at the latest when it refuses what
+            is doomed. It proves that the password was refused and not the account, and takes the refusal back.
+
+    Raises:
+        ReplicaLaggingError: At the deadline a host still accepts one that is doomed, or it refuses one that is live.
+    """
+    refuse = partial(_see_dead, wait=wait, doomed=doomed, live=live)
+    wait.side_by_side([partial(refuse, replica) for replica in database.replicas])
+
+
+def _prove(
+    replica: Replica,
+    *,
+    wait: Wait,
+    pending: Login,
+    base: Login | None,
+    doomed: Sequence[Login],
+    enrolled: bool,
+) -> None:
+    live = [pending, base] if base else [pending]
+    if enrolled:
+        _try_once(replica, wait, pending)
+    if base:
+        _require(replica, base)
+    if base and base.username == pending.username:
+        _poll_beside(replica, wait, pending, base)
+    elif not enrolled and not any(d.username == pending.username for d in doomed if d not in live):
+        _try_once(replica, wait, pending)
+    _see_dead(replica, wait=wait, doomed=doomed, live=live)
+
+
+def _require(replica: Replica, base: Login) -> None:
+    if not replica.accepts(base):
+        raise ReplicaRejectedError(database=replica.name)
+
+
+def _poll_beside(replica: Replica, wait: Wait, pending: Login, base: Login) -> None:
+    """Pending, then base, until pending logs in: no two refusals in a row."""
+    while True:
+        is_accepted = replica.accepts(pending)
+        _require(replica, base)
+        if is_accepted:
+            return
+        wait.before_the_next_try(replica)
+
+
+def _try_once(replica: Replica, wait: Wait, pending: Login) -> None:
+    wait.clock.sleep(wait.seconds_left / 2)
+    if not replica.accepts(pending):
+        raise ReplicaLaggingError(database=replica.name)
+
+
+def _see_dead(replica: Replica, *, wait: Wait, doomed: Sequence[Login], live: Sequence[Login]) -> None:
+    # The newest first: while the host lags, the account has that one, so it is refused only when the host is in step.
+    for login in (d for d in reversed(doomed) if d not in live):
+        keep = next((k for k in live if k.username == login.username), None)
+        if keep is None:
+            continue
+        while replica.accepts(login):
+            wait.before_the_next_try(replica)
+        if not replica.accepts(keep):
+            raise ReplicaLaggingError(database=replica.name)

@@ -1,0 +1,267 @@
+"""Whether a ring can be rotated indefinitely within Vault's quota of versions.
+
+Each rotation of a ring adds a version to one slot; a slot's turn comes every `slots` intervals. What is superseded is
+scheduled for deletion, a day ahead at least, and is gone when Vault purges it, which may be half a day later. Until
+then it counts against one of two caps per secret: 30 versions in use, 30 pending deletion
+(https://docs.oracle.com/iaas/Content/secret-management/Concepts/secret-versions.htm).
+
+In the long run a slot loses at most 30 versions in the time from scheduling to purge. A ring that gains more fills the
+cap of pending deletions first, then that of versions in use, and then the next staging is refused: it has wedged. The
+slots are alike, so what holds for one of them holds for the ring.
+"""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from math import ceil
+
+MAX_IN_USE = 30
+MAX_PENDING_DELETION = 30
+"""The limits of one secret (https://docs.oracle.com/iaas/Content/secret-management/Concepts/secret-versions.htm)."""
+
+MAX_BYTES = 25_600
+"""The most that a version keeps: 25 KB."""
+
+KEPT_SUPERSEDED = 1
+"""DEPRECATED versions of Lockstep that stay: a repeated ApplyDb still has to show that the newest of them is dead."""
+
+DELETION_LEAD = timedelta(hours=24, minutes=10)
+"""How far ahead a deletion is scheduled: a day at least (https://docs.oracle.com/iaas/api/#/en/secretmgmt/20180608/),
+and some clock skew."""
+
+PURGE_LATENESS = timedelta(hours=12)
+"""The longest expected delay of a purge; Oracle promises no limit."""
+
+MAX_SLOTS = 16
+"""The most slots that a plan may give a ring."""
+
+_NEVER_DELETED = 1
+"""The version that a slot held before Lockstep, which Lockstep does not delete."""
+_NOT_SUPERSEDED = 3
+"""CURRENT, PREVIOUS and, during a rotation, PENDING."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What a ring needs of each slot's quota.
+
+    Attributes:
+        holds: Whether it can be rotated indefinitely.
+        versions_per_day_per_slot: How many versions a slot gains.
+        peak_in_use: The most versions in use at once, of `MAX_IN_USE`.
+        peak_pending: The most versions pending deletion at once, of `MAX_PENDING_DELETION`.
+        wedges_after: How long after the first rotation a staging is refused; None where it holds.
+        advice: What to change; empty where it holds.
+    """
+
+    holds: bool
+    versions_per_day_per_slot: float
+    peak_in_use: int
+    peak_pending: int
+    wedges_after: timedelta | None
+    advice: str
+
+
+def version_budget(interval: timedelta, slots: int, *, purge_lateness: timedelta = PURGE_LATENESS) -> Budget:
+    """What a ring of so many slots needs, rotated at this interval.
+
+    Args:
+        interval: Between rotations; positive.
+        slots: Of the ring.
+        purge_lateness: How late every purge is taken to be.
+    """
+    turn, retention = interval * slots, DELETION_LEAD + purge_lateness
+    holds = retention <= turn * MAX_PENDING_DELETION
+    peak_in_use = _NEVER_DELETED + _NOT_SUPERSEDED + KEPT_SUPERSEDED + 1
+    return Budget(
+        holds=holds,
+        versions_per_day_per_slot=timedelta(days=1) / turn,
+        peak_in_use=peak_in_use if holds else MAX_IN_USE,
+        peak_pending=ceil(retention / turn) if holds else MAX_PENDING_DELETION,
+        wedges_after=None if holds else _wedges_after(turn, retention),
+        advice="" if holds else _advice(interval, slots, retention),
+    )
+
+
+def _wedges_after(turn: timedelta, retention: timedelta) -> timedelta:
+    """Follow one slot until a staging is refused; ends, since it gains more than it loses."""
+    now = timedelta()
+    in_use = _NEVER_DELETED
+    purges: deque[timedelta] = deque()
+    while True:
+        while purges and purges[0] <= now:
+            purges.popleft()
+        if in_use >= MAX_IN_USE:
+            return now
+        in_use += 1
+        disposable = in_use - _NEVER_DELETED - _NOT_SUPERSEDED - KEPT_SUPERSEDED
+        for _ in range(min(disposable, MAX_PENDING_DELETION - len(purges))):
+            purges.append(now + retention)
+            in_use -= 1
+        now += turn
+
+
+def _advice(interval: timedelta, slots: int, retention: timedelta) -> str:
+    needed = ceil(retention / (interval * MAX_PENDING_DELETION))
+    shortest = timedelta(minutes=ceil(retention / (slots * MAX_PENDING_DELETION) / timedelta(minutes=1)))
+    minutes = int(shortest / timedelta(minutes=1))
+    longer = f"an interval of {minutes}m or more"
+    return f"ring: {needed}, or {longer}" if needed <= MAX_SLOTS else longer
+
+
+# The ring: one secret that changes every 20 minutes, kept in k plain OCI secrets (protocol V13, V14).
+#
+# Pure, without I/O.
+#
+# A Vault secret takes about 30 versions a day (`lockstep.protocol.ring`), so `multi-cloud/app_user` is
+# kept in OCI as the slots `multi-cloud.app_user.0` … `multi-cloud.app_user.<k-1>`, which take turns. A slot's
+# generation is that of its CURRENT version, and **the ring's value is the value of the slot with the highest
+# generation**. The promotion of one slot is the commit, so no separate pointer can lag behind.
+#
+# A version's generation comes from its content name (`lockstep.protocol.names`), never from its text. Applications
+# must read the ring in the same way: the highest generation by *version name*. They read at least the slots of
+# the ring. What they read counts: a slot beyond the ring that they still read, or read already, can serve the
+# ring's value, but nothing is staged there (protocol V16).
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """A version of a slot, without its content."""
+
+    number: int
+    generation: int
+    stages: frozenset[str]
+    created_at: datetime | None = None
+    is_pending_deletion: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """A slot as the management side shows it.
+
+    Attributes:
+        index: Its place in the ring.
+        secret_id: Its OCID.
+        versions: All of them, in any order.
+        in_ring: Whether values are staged here; else readers read it, and the ring has shrunk or will grow.
+    """
+
+    index: int
+    secret_id: str
+    versions: Sequence[Version]
+    in_ring: bool = True
+
+    def in_stage(self, stage: str) -> Version | None:
+        """The newest version in a stage."""
+        return max((v for v in self.versions if stage in v.stages), key=lambda v: v.number, default=None)
+
+    @property
+    def current(self) -> Version | None:
+        """The version that the slot serves."""
+        return self.in_stage("CURRENT")
+
+    @property
+    def generation(self) -> int:
+        """The generation that the slot serves."""
+        return self.current.generation if self.current else 0
+
+    @property
+    def room(self) -> int:
+        """How many versions may still be added."""
+        return MAX_IN_USE - sum(not v.is_pending_deletion for v in self.versions)
+
+    @property
+    def deletions_left(self) -> int:
+        """How many deletions may still be scheduled."""
+        return MAX_PENDING_DELETION - sum(v.is_pending_deletion for v in self.versions)
+
+
+Slots = Sequence[Slot]
+
+
+def serving(slots: Slots) -> Slot:
+    """The slot whose value is the ring's; the first slot if Lockstep has promoted none."""
+    return max(slots, key=lambda slot: (slot.generation, -slot.index))
+
+
+def holder(slots: Slots, generation: int) -> tuple[Slot, Version] | None:
+    """The slot and version that hold a generation, a slot that serves it first.
+
+    Generation 0 is what Lockstep found in the first slot, as long as that is CURRENT or PREVIOUS there.
+    """
+    if generation == 0:
+        first = slots[0]
+        found = (first.in_stage(stage) for stage in ("CURRENT", "PREVIOUS"))
+        return next(((first, v) for v in found if v and v.generation == 0), None)
+    ranked = sorted(slots, key=lambda slot: slot.generation != generation)
+    versions = ((s, v) for s in ranked for v in s.versions if v.generation == generation)
+    return next(((s, v) for s, v in versions if not v.is_pending_deletion), None)
+
+
+def edited_since(slots: Slots, slot: Slot, staged: Version, *, seen: int | None = None) -> Version | None:
+    """What a slot serves, if a person wrote it and a version that was staged there may not know.
+
+    In a ring of several slots the staged version knows what all of them served, so only a later one counts: what is in
+    this slot since before the first rotation may be older than an edit of another slot.
+
+    Args:
+        slots: All of the ring.
+        slot: Where the version was staged.
+        staged: The version.
+        seen: What the slot served when the staged text was made, if that is known.
+    """
+    current = slot.current
+    if current is None or current.generation:
+        return None
+    if seen is not None:
+        return current if current.number != seen else None
+    is_later = current.created_at and staged.created_at and current.created_at > staged.created_at
+    return current if is_later or len(slots) == 1 else None
+
+
+def staging_slot(slots: Slots, generation: int) -> Slot | None:
+    """The slot in which to stage a generation: the one that serves the lowest; None if no slot has room.
+
+    The slot whose value is the ring's is used only if there is no other: a pending version does not change what is
+    current, but a slot that no application reads is safer to touch. Of the slots without a generation the last comes
+    first, so that a login taken over in the first slot stays readable for longest. The choice depends only on the
+    slots: two runners with one claim choose the same slot, and the second finds the content name taken.
+    """
+    usable = [slot for slot in slots if slot.in_ring]
+    idle = [slot for slot in usable if len(usable) == 1 or slot is not serving(slots)]
+    ranked = sorted(idle, key=lambda slot: (slot.generation, -slot.index))
+    return next((s for s in ranked if has_room(s, generation)), None)
+
+
+def has_room(slot: Slot, generation: int) -> bool:
+    """Whether a generation can be staged in a slot, at once or in the place of one that is not needed any more."""
+    return slot.room > 0 or bool(disposable(slot, below=generation))
+
+
+def as_seen(served: Mapping[int, Version], *, in_ring: int) -> Slots:
+    """Slots by what each of them serves, without their other versions and their OCIDs."""
+    return [
+        Slot(index=i, secret_id="", versions=(version,), in_ring=i < in_ring) for i, version in served.items()
+    ]
+
+
+def disposable(slot: Slot, *, below: int) -> list[Version]:
+    """The versions of a slot that are no longer needed and whose deletion can be scheduled, oldest first.
+
+    Lockstep does not delete versions that it did not write.
+
+    Args:
+        slot: The slot.
+        below: The ring's generation, or the one that is about to be staged. A lower one that is neither current nor
+            previous is dead or was abandoned. A higher one may be in flight in any stage.
+    """
+    dead = sorted(
+        (
+            v
+            for v in slot.versions
+            if "DEPRECATED" in v.stages and not v.is_pending_deletion and 0 < v.generation < below
+        ),
+        key=lambda v: v.number,
+    )
+    return dead[:-KEPT_SUPERSEDED][: max(slot.deletions_left, 0)]

@@ -1,0 +1,353 @@
+"""Durations as people write them: `90s`, `20m`, `1h30m`, `7d`."""
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final
+
+import durationpy
+
+from lockstep.protocol.deadlines import CLOCK_SKEW, START_LATENESS
+from lockstep.protocol.messages import Id
+from lockstep.protocol.model import AwsSigns, Schedule
+from lockstep.protocol.strict_json import Message, matching
+
+DURATION = r"([0-9]{1,6} ?[dhms] ?)+"
+"""The pattern of a duration. durationpy also takes signs, text between the parts, and other units: months as `mm`,
+nanoseconds."""
+_LONGEST_IN_DAYS = timedelta(days=30)
+"""From this length on durationpy would write months, which the plan refuses."""
+_MAXIMUM = timedelta(days=999_999)
+"""Far from the limit of `timedelta`, so that a multiple of a duration in the plan does not overflow."""
+
+
+def parse_duration(value: object) -> timedelta:
+    """The duration that a text in the plan means.
+
+    Raises:
+        ValueError: It is not a duration; the text says how to write one.
+    """
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, str) and re.fullmatch(DURATION, value):
+        with suppress(durationpy.DurationError):  # out of range; its text quotes the value
+            duration: timedelta = durationpy.from_str(value.replace(" ", ""))
+            if duration <= _MAXIMUM:
+                return duration
+    raise ValueError("write a duration as numbers with units: 90s, 20m, 1h30m or 7d")
+
+
+def format_duration(duration: timedelta) -> str:
+    """The duration as people write it, in whole seconds: `20m` for 1,200 seconds."""
+    whole = timedelta(seconds=int(duration.total_seconds()))
+    if whole >= _LONGEST_IN_DAYS and not whole % timedelta(days=1):
+        return f"{whole.days}d"
+    return str(durationpy.to_str(whole, extended=whole < _LONGEST_IN_DAYS)) if whole else "0s"
+
+
+# When the AWS runner is triggered: by wall clock, every interval after midnight UTC and a phase (protocol R2).
+#
+# The phase is that of the credential's shard (`lockstep.protocol.schedule`); that of the first one is zero. A
+# schedule by
+# wall clock does not depend on when it was deployed. So each runner knows when the other one is called, and the
+# standby is called half an interval later.
+
+_MINUTE = timedelta(minutes=1)
+_HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+_NO_PHASE = timedelta()
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SHORT = tuple(
+    [timedelta(minutes=m) for m in (10, 12, 15, 20, 30)]
+    + [timedelta(hours=h) for h in (1, 2, 3, 4, 6, 8, 12)]
+)
+"""What divides an hour or, as whole hours, a day, and leaves room for the tolerance: one cron expression each."""
+
+
+def fits(interval: timedelta) -> bool:
+    """Whether one cron expression can trigger at this interval: it divides an hour or a day, or is whole days."""
+    return interval in _SHORT or (bool(interval) and not interval % DAY)
+
+
+def neighbours(interval: timedelta) -> tuple[timedelta, ...]:
+    """The nearest intervals that fit: the one below, if there is one, and the one above."""
+    days = interval // DAY * DAY
+    candidates = (*_SHORT, *(d for d in (days, days + DAY) if d))
+    below = [c for c in candidates if c <= interval]
+    above = [c for c in candidates if c > interval]
+    return (*below[-1:], *above[:1])
+
+
+def period(interval: timedelta) -> timedelta:
+    """The time between two triggers. A longer interval than a day is triggered daily; most triggers are skipped."""
+    return min(interval, DAY)
+
+
+def last_trigger(interval: timedelta, before: datetime, phase: timedelta = _NO_PHASE) -> datetime:
+    """The last trigger of the AWS runner, at or before a time."""
+    return before - (before - _EPOCH - phase) % period(interval)
+
+
+def cron(interval: timedelta, phase: timedelta = _NO_PHASE) -> tuple[str, str]:
+    """The fields for minute and hour in EventBridge's cron expression of an interval that fits.
+
+    Args:
+        interval: It fits.
+        phase: In whole minutes, and shorter than the period.
+    """
+    every = period(interval)
+    hour, minute = divmod(phase // _MINUTE, 60)
+    if every < _HOUR:
+        return f"{minute}/{every // _MINUTE}", "*"
+    hours = {_HOUR: "*", DAY: str(hour)}
+    return str(minute), hours.get(every, f"{hour}/{every // _HOUR}")
+
+
+def cron_expression(interval: timedelta, phase: timedelta = _NO_PHASE) -> str:
+    """The whole expression, as EventBridge shows it."""
+    minute, hour = cron(interval, phase)
+    return f"cron({minute} {hour} * * ? *)"
+
+
+# When the standby leaves a rotation that is due to the AWS runner (protocol R8).
+#
+# AWS leads. The standby rotates what AWS did not, and yields as soon as AWS shows that it is back. It must never
+# wait for a runner that will not come, so it yields only to one that showed a sign of life within an interval,
+# has not left a run unfinished within three, and has had no trigger since the credential was due. Then a rotation
+# comes at most half an interval after AWS's trigger, whatever AWS does.
+#
+# Each credential has its turn, half an interval after AWS's trigger of it, and half an hour after it where the
+# interval is longer than an hour. The standby is called more often where other credentials have other phases or
+# intervals. What falls due between two turns is left to the next one, also where AWS does not come: so neither a
+# run of AWS that may still start nor the pace of the rotations depends on what else is in the plan.
+#
+# Two times in the lock record say what AWS did. Only AWS writes them, and they are facts: the judgement needs the
+# interval, which the state machine does not know, and is made by the standby, whose plan has it (ADR 28).
+#
+#     AWS: 0 begins and hangs (began_at = 0); 20, 40, 60 skip (seen_at = 20, 40, 60); 80 leads again (began_at absent).
+#     Standby: 10 rotates (late); 30 and 50 rotate (distrust); 70 yields (trust).
+#
+# `lockstep/aws/dynamodb_lock.py` compares the record with `Bounds` in the write that acquires the lock; `yields`
+# is the same rule as a function.
+
+LEADER: Final = "aws"
+STANDBY: Final = "oci"
+"""The names of the runners."""
+DISTRUST_INTERVALS = 3
+"""For so long after an AWS run that did not finish the standby leads."""
+CALLED_EVERY = timedelta(hours=1)
+"""The longest time between two calls of the standby for a credential."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """With what the standby compares the record to see whether it yields.
+
+    Attributes:
+        late_by: A credential that was due by then has been left by a trigger of AWS: it is rotated.
+        turn_by: One that was due by then is rotated if AWS is not trusted; any other waits for its next turn.
+        seen_after: AWS is trusted only if it was seen later than this.
+        began_by: AWS is trusted only if it left no run unfinished that began later than this.
+    """
+
+    late_by: datetime
+    turn_by: datetime
+    seen_after: datetime
+    began_by: datetime
+
+
+def turn_after(interval: timedelta) -> timedelta:
+    """How long after a trigger of AWS the standby has its turn."""
+    return min(period(interval), CALLED_EVERY) / 2
+
+
+def bounds(schedule: Schedule, now: datetime) -> Bounds:
+    """The bounds for a credential with this schedule, at this time."""
+    after = turn_after(schedule.interval)
+    # The turn has come, also by a clock that is behind.
+    trigger = last_trigger(schedule.interval, now + CLOCK_SKEW - after, schedule.phase)
+    return Bounds(
+        # The run before that trigger may have started late, by a clock that is ahead.
+        late_by=trigger + START_LATENESS + CLOCK_SKEW,
+        # It was rotated late in its turn, and is due a little later than the turn begins.
+        turn_by=trigger + after + schedule.tolerance,
+        seen_after=now - schedule.interval,
+        began_by=now - DISTRUST_INTERVALS * schedule.interval,
+    )
+
+
+def trusts(signs: AwsSigns, limits: Bounds) -> bool:
+    """Whether the next trigger of AWS can be expected to rotate."""
+    seen = signs.seen_at is not None and signs.seen_at > limits.seen_after
+    unfinished = signs.began_at is not None and signs.began_at > limits.began_by
+    return seen and not unfinished
+
+
+def yields(signs: AwsSigns, next_due_at: datetime | None, limits: Bounds) -> bool:
+    """Whether the standby leaves a credential that nothing pends for and that is due to AWS, or to its next turn.
+
+    Args:
+        signs: What the record says of AWS.
+        next_due_at: When it was due; None: it was never rotated, and is not left to anyone.
+        limits: Of the standby's clock.
+    """
+    if next_due_at is None or next_due_at <= limits.late_by:
+        return False
+    return next_due_at > limits.turn_by or trusts(signs, limits)
+
+
+# Which rule starts the rotations of a credential: one shard of the credentials that share an interval (protocol
+# R2).
+#
+# Up to `PER_SHARD` credentials with one interval are one shard, which is triggered at midnight UTC and every
+# interval after it. More of them are spread over the interval, so that no minute asks a service for what only a
+# whole interval can give: Secrets Manager takes 50 writes a second, and no request raises that.
+#
+# Each credential has a slot of its own, by the hash of its id, whatever else the plan holds. A shard is a run of
+# slots. Where a class grows its shards are divided, and no credential is moved but to a later minute within its
+# old shard.
+#
+#     slots      0  1  2  3  4  5  6  7  8  9 10 11 12 13 14 15 16 17 18 19
+#     1 shard    |--------------------------------------------------------|
+#     5 shards   |---------||---------||---------||---------||-----------|
+
+PER_SHARD = 200
+"""So many credentials of an interval are one shard; the most shards hold more."""
+SLOTS = 20
+COUNTS = (1, 5, 10, SLOTS)
+"""How many shards an interval can have. Each divides the next one, so that growth divides shards and moves none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """Credentials that one rule starts.
+
+    Attributes:
+        interval: Theirs.
+        number: The shard's, from 0.
+        count: The shards of that interval.
+        credential_ids: Sorted.
+    """
+
+    interval: timedelta
+    number: int
+    count: int
+    credential_ids: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Its name in rules and files, such as `20m-00`."""
+        return f"{format_duration(self.interval)}-{self.number:02}"
+
+    @property
+    def phase(self) -> timedelta:
+        """How long after midnight UTC it is first triggered, in whole minutes."""
+        return phase(self.interval, self.number * SLOTS // self.count)
+
+
+def slot(credential_id: str) -> int:
+    """The slot of a credential, from 0 to `SLOTS` less 1."""
+    return int.from_bytes(hashlib.sha256(credential_id.encode()).digest()[:8]) % SLOTS
+
+
+def run_key(credential_id: str) -> str:
+    """What stands for the credential in the names of its executions, which take no slash: 16 hexadecimal digits."""
+    return hashlib.sha256(credential_id.encode()).hexdigest()[:16]
+
+
+def phase(interval: timedelta, first_slot: int) -> timedelta:
+    """When the shard that begins with this slot is triggered, after the beginning of the interval."""
+    return period(interval) * first_slot // SLOTS // _MINUTE * _MINUTE
+
+
+def shards(intervals: Mapping[str, timedelta]) -> tuple[Shard, ...]:
+    """The shards of all credentials, by interval and number; none is empty.
+
+    Args:
+        intervals: Of each credential, by id.
+    """
+    classes: dict[timedelta, list[str]] = defaultdict(list)
+    for credential_id, interval in intervals.items():
+        classes[interval].append(credential_id)
+    return tuple(shard for interval in sorted(classes) for shard in _of(interval, classes[interval]))
+
+
+def standby_minutes(plan: Iterable[Shard]) -> tuple[int, ...]:
+    """The minutes of an hour at which the standby is called: the turns of all shards (protocol R2).
+
+    Those without a credential count too: Terraform knows how many credentials an interval has, and not their slots.
+
+    Args:
+        plan: The shards of a plan.
+    """
+    found: set[int] = set()
+    for interval, count in {(shard.interval, shard.count) for shard in plan}:
+        every = min(period(interval), CALLED_EVERY)
+        for number in range(count):
+            first = phase(interval, number * SLOTS // count) + turn_after(interval)
+            found |= {(first + call * every) // _MINUTE % 60 for call in range(CALLED_EVERY // every)}
+    return tuple(sorted(found))
+
+
+def _of(interval: timedelta, ids: list[str]) -> list[Shard]:
+    count = next((c for c in COUNTS if len(ids) <= c * PER_SHARD), COUNTS[-1])
+    members: dict[int, list[str]] = defaultdict(list)
+    for credential_id in sorted(ids):
+        members[slot(credential_id) * count // SLOTS].append(credential_id)
+    return [
+        Shard(interval=interval, number=number, count=count, credential_ids=tuple(members[number]))
+        for number in sorted(members)
+    ]
+
+
+# What starts the rotations of a shard in AWS, and how their executions are named (protocol R15, R16, R17, R18).
+#
+# `cdk/fleetmachine.py` writes these into `cdk/fleet.asl.json`, which checks its input by them.
+
+AT_ONCE = 10
+"""So many rotations of a shard run at the same time where its input does not say it; its rule does."""
+MOST_AT_ONCE = 1_000
+"""No more of them: so many executions of functions an account may have at the same time, unless it asks for more
+(https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html)."""
+APART_MS = 100
+"""Milliseconds from the begin of a rotation of a shard to that of the next one, where its input does not say it; its
+rule does. At ten a second, Secrets Manager is asked for 40 of the 50 writes a second that it takes."""
+MOST_APART_MS = 60_000
+"""No more of them: a shard begins its rotations within a minute."""
+TOLERATED_ONE_IN = 10
+"""A shard has failed where more than one of so many rotations has. Of fewer credentials than that, each counts."""
+
+ShardName = Annotated[str, matching(r"[0-9a-z]{1,20}-[0-9]{2}")]
+"""See `lockstep.protocol.schedule.Shard.name`."""
+PlanDigest = Annotated[str, matching(r"[0-9a-f]{64}")]
+"""Names the folder of a published plan."""
+Moment = Annotated[
+    str,
+    matching(
+        r"20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z"
+    ),
+]
+"""A time as EventBridge writes it."""
+
+
+class FleetInput(Message):
+    """What starts the rotations of one shard. It is checked before anything is read (protocol R15).
+
+    Attributes:
+        plan: The published plan that lists the shard.
+        time: When its rule was to fire; without it, the start of the execution.
+        concurrency: So many rotations run at the same time, from 1 to `MOST_AT_ONCE`.
+        every_ms: The next rotation begins so many milliseconds after the one before, from 1 to `MOST_APART_MS`.
+        trigger: What the runs name as theirs.
+    """
+
+    shard: ShardName
+    plan: PlanDigest
+    time: Moment | None = None
+    concurrency: int = AT_ONCE
+    every_ms: int = APART_MS
+    trigger: Id = "manual"

@@ -1,0 +1,495 @@
+"""Both clouds as one identity reaches them.
+
+The only place that knows which adapter serves which port. Adapters are imported when they are needed, so that a
+function loads only what it uses.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from threading import RLock
+from typing import TYPE_CHECKING, Any
+
+from lockstep.plan.compiled import AnyPlan, AwsStore, CompiledPlan, OciStream, Store, VaultStore
+from lockstep.protocol.deadlines import BeforeSend, Timeouts, always
+from lockstep.protocol.errors import AdminCredentialRejectedError, InvalidPlanError, TlsVerificationError
+from lockstep.protocol.model import AdminCredential, AdminIam, AdminSecret, Credential, DatabaseServer, Login
+from lockstep.protocol.names import VersionNames, oci_name
+from lockstep.protocol.ports import AuditLog, Clock, Database, Lock, Signer
+from lockstep.protocol.workers import SideBySide, at_the_same_time
+from lockstep.runtime.identity import Cloud, Identity
+from lockstep.runtime.lazy import later
+from lockstep.stores.contents import decode_app_user
+from lockstep.stores.credential import CredentialStore, Stores
+
+if TYPE_CHECKING:
+    from lockstep.audit.append import Chain
+    from lockstep.aws.secrets_manager import SecretsManagerSecret
+    from lockstep.databases.inspect import Looking
+    from lockstep.databases.sessions import SessionSource
+    from lockstep.operate.login_import import EditableSecret
+    from lockstep.protocol.orders import Orders
+    from lockstep.protocol.ports import Table
+    from lockstep.stores.ring import VaultRing
+
+
+# The clients of both clouds as one identity has them, and the secrets that it reads by name.
+#
+# Clients are made when they are first needed, and used again; an SDK is imported when it is needed, so that a
+# function loads only what it uses.
+
+if TYPE_CHECKING:
+    from lockstep.aws.clients import Keys
+    from lockstep.oci.clients import OciClients
+    from lockstep.oci.vault import Vault
+
+
+class CloudClients:
+    """The clients with which one identity reaches what a plan names.
+
+    Args:
+        plan: The plan.
+        identity: Who reaches it.
+        endpoints: Where the clouds are.
+        timeouts: Bounds of every wait.
+        clock: The time that every port goes by.
+        before_send: Called before each request, connect and statement (protocol F11).
+        side_by_side: Runs what does not depend on each other.
+    """
+
+    def __init__(
+        self,
+        plan: AnyPlan,
+        identity: Identity,
+        *,
+        endpoints: "Endpoints",
+        timeouts: Timeouts,
+        clock: Clock,
+        before_send: BeforeSend = always,
+        side_by_side: SideBySide = at_the_same_time,
+    ) -> None:
+        self.plan = plan.compiled
+        self._identity = identity
+        self.endpoints = endpoints
+        self.timeouts = timeouts
+        self.clock = clock
+        self.side_by_side = side_by_side
+        self.before_send = before_send
+        # Workers ask at the same time, and an SDK makes one client at a time.
+        self._making = RLock()
+        self._aws: dict[tuple[str, str], Any] = {}
+        self._oci: dict[str, OciClients] = {}
+        self._vaults: dict[tuple[str, str], Vault] = {}
+        self.kept: dict[str, Any] = {}
+
+    def aws(self, service: str, region: str) -> Any:  # noqa: ANN401 - botocore makes its clients' types at run time
+        """A client of an AWS service."""
+        from lockstep.aws.clients import aws_client
+
+        with self._making:
+            if (service, region) not in self._aws:
+                self._aws[service, region] = aws_client(
+                    service,
+                    region,
+                    keys=self._keys,
+                    endpoint=self.endpoints.aws,
+                    timeouts=self.timeouts.cloud,
+                    before_send=self.before_send,
+                )
+            return self._aws[service, region]
+
+    def sign_in(self, cloud: Cloud) -> None:
+        """Have the session that signs requests to a cloud now, and not only with the next request. A key needs none.
+
+        Raises:
+            SessionFailure, LockstepError: There is none.
+        """
+        if cloud == "aws":
+            with self._making:
+                keys = self._keys
+            if callable(keys):
+                keys()
+            return
+        from lockstep.oci.clients import SessionSigner
+
+        with self._making:
+            signer = self._identity.oci(self).signer
+        if isinstance(signer, SessionSigner):
+            signer.renew()
+
+    @cached_property
+    def _keys(self) -> "Keys | None":
+        return self._identity.aws(self)
+
+    def oci(self, region: str) -> "OciClients":
+        """The OCI clients of a region."""
+        from lockstep.oci.clients import OciClients
+
+        with self._making:
+            if region not in self._oci:
+                self._oci[region] = OciClients(
+                    partial(self._identity.oci, self),
+                    region,
+                    endpoint=self.endpoints.oci,
+                    timeouts=self.timeouts.cloud,
+                    before_send=self.before_send,
+                )
+            return self._oci[region]
+
+    def vault(self, config: VaultStore) -> "Vault":
+        """A vault of the plan, with the rings' compartment."""
+        return self._vault(config, config.compartment_id)
+
+    def _vault(self, config: VaultStore, compartment_id: str) -> "Vault":
+        from lockstep.oci.vault import Vault
+
+        with self._making:
+            if (config.name, compartment_id) not in self._vaults:
+                self._vaults[config.name, compartment_id] = Vault(
+                    self.oci(config.region),
+                    compartment_id=compartment_id,
+                    vault_id=config.vault_id,
+                    store=config.name,
+                )
+            return self._vaults[config.name, compartment_id]
+
+    def secret(self, name: str) -> str:
+        """The text of a secret in the identity's home, by its name in the plan; in AWS also by an ARN.
+
+        Raises:
+            InvalidPlanError: The home is OCI and the plan has no store there.
+        """
+        if self._identity.home == "oci":
+            vault, secret = self._own_vault(), oci_name(name)
+            return vault.text(secret, vault.read_named(secret))
+        from lockstep.aws.secrets_manager import read_secret
+
+        return read_secret(self.aws("secretsmanager", self.plan.region_of(name)), "aws", name)
+
+    def secret_in(self, store: str, name: str) -> str:
+        """The text of a secret in a store of the plan, by its name there.
+
+        Raises:
+            InvalidPlanError: The plan has no such store.
+        """
+        from lockstep.aws.secrets_manager import read_secret
+
+        config = next((c for c in self.plan.stores if c.name == store), None)
+        match config:
+            case VaultStore():
+                vault = self.vault(config)
+                return vault.text(name, vault.read_named(name))
+            case AwsStore():
+                return read_secret(self.aws("secretsmanager", config.region), store, name)
+        raise InvalidPlanError
+
+    def _own_vault(self) -> "Vault":
+        """The vault, with the compartment of the secrets that Lockstep only reads."""
+        config = self._vault_config()
+        return self._vault(config, config.compartment_of_own_secrets)
+
+    def _vault_config(self) -> VaultStore:
+        config = self.plan.vault
+        if config is None:
+            raise InvalidPlanError
+        return config
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    """Where the clouds are.
+
+    Attributes:
+        aws: None: what botocore finds in its own environment variables, else AWS.
+        oci: None: Oracle's own for the region.
+    """
+
+    aws: str | None = None
+    oci: str | None = None
+
+
+def open_secret(config: Store, clouds: "Clouds", names: VersionNames) -> "SecretsManagerSecret | VaultRing":
+    """One secret of a store, through the adapter of the store's kind."""
+    match config:
+        case AwsStore():
+            from lockstep.aws.secrets_manager import SecretsManagerSecret
+
+            return SecretsManagerSecret(clouds.aws("secretsmanager", config.region), config.name, names)
+        case VaultStore():
+            from lockstep.stores.ring import VaultRing
+
+            return VaultRing(
+                clouds.vault(config),
+                names,
+                slots=config.ring,
+                readers=config.slots_of_readers,
+                clock=clouds.clock,
+                side_by_side=clouds.side_by_side,
+            )
+
+
+class Clouds(CloudClients):
+    """What a plan names in both clouds, opened as one identity.
+
+    The arguments are those of `CloudClients`, and one more.
+
+    Args:
+        find: Gives the plan with another credential, whose login may be that of a rotator admin; by default that is
+            `plan`.
+    """
+
+    def __init__(  # noqa: PLR0913 - all but two are keyword-only
+        self,
+        plan: AnyPlan,
+        identity: Identity,
+        *,
+        endpoints: Endpoints,
+        timeouts: Timeouts,
+        clock: Clock,
+        before_send: BeforeSend = always,
+        side_by_side: SideBySide = at_the_same_time,
+        find: Callable[[str], CompiledPlan] | None = None,
+    ) -> None:
+        super().__init__(
+            plan,
+            identity,
+            endpoints=endpoints,
+            timeouts=timeouts,
+            clock=clock,
+            before_send=before_send,
+            side_by_side=side_by_side,
+        )
+        self._find = find or (lambda _: self.plan)
+        self._kms: Signer | None = None
+        self._caller: str | None = None
+
+    def lock(self, credential: Credential) -> Lock:
+        """A credential's lock record."""
+        from lockstep.aws.dynamodb_lock import DynamoDbLock
+
+        table = self.plan.lock
+        return DynamoDbLock(self.aws("dynamodb", table.region), table.table, credential.id)
+
+    def lock_table(self) -> "Table":
+        """Every lock record.
+
+        Raises:
+            LockTableUnreachableError, LockTableAccessDeniedError: As `lockstep.aws.dynamodb_lock.read_table`.
+        """
+        from lockstep.aws.dynamodb_lock import read_table
+
+        table = self.plan.lock
+        return read_table(self.aws("dynamodb", table.region), table.table)
+
+    def orders(self, credential: Credential) -> "Orders":
+        """What an operator may change in the lock table."""
+        from lockstep.aws.dynamodb_orders import DynamoDbOrders
+
+        table = self.plan.lock
+        return DynamoDbOrders(self.aws("dynamodb", table.region), table.table, credential.id)
+
+    def chain(self, cloud: Cloud, credential: Credential) -> "Chain":
+        """A credential's audit chain in a cloud, to append to."""
+        from lockstep.audit.append import Chain
+
+        log, signer = self.stream(cloud, credential)
+        return Chain(
+            credential_id=credential.id,
+            lock=self.lock(credential),
+            log=log,
+            signer=signer,
+            other_logs=partial(self.other_logs, cloud, credential),
+        )
+
+    def other_logs(self, cloud: Cloud, credential: Credential) -> list[AuditLog]:
+        """A credential's audit logs in the other clouds that run rotations."""
+        runners: tuple[Cloud, ...] = ("aws", "oci") if self.plan.has_standby else ("aws",)
+        return [self.log(other, credential) for other in runners if other != cloud]
+
+    def caller(self) -> str:
+        """AWS's name of the identity, for the audit log; asked once."""
+        from lockstep.aws.clients import caller_arn
+
+        if self._caller is None:
+            self._caller = caller_arn(self.aws("sts", self.plan.lock.region))
+        return self._caller
+
+    def stores(self, credential: Credential) -> Stores:
+        """A credential's stores, in the plan's order, each opened at its first use."""
+        found = [later(partial(self._store, config, credential)) for config in self.plan.stores]
+        return Stores(found, side_by_side=self.side_by_side)
+
+    def each_store(self, credential: Credential) -> list[CredentialStore]:
+        """The same, each to be read by itself."""
+        return [self._store(config, credential) for config in self.plan.stores]
+
+    def home_store(self, credential: Credential) -> CredentialStore:
+        """A credential's store in the identity's cloud, or else the plan's first."""
+        plan = self.plan
+        own = plan.vault if self._identity.home == "oci" else plan.aws_store
+        return self._store(own or plan.stores[0], credential)
+
+    def app_users(self, credential: Credential) -> dict[str, "EditableSecret"]:
+        """A credential's `app_user` in each store, by the store's name, to be edited."""
+        names = VersionNames(credential_id=credential.id, secret=credential.secret_names.app_user)
+        found: dict[str, EditableSecret] = {}
+        for config in self.plan.stores:
+            found[config.name] = open_secret(config, self, names)
+        return found
+
+    def database(
+        self, server: DatabaseServer, credential: Credential, *, handed_over: Login | None = None
+    ) -> Database:
+        """A server, for one credential.
+
+        Args:
+            server: The server.
+            credential: The credential.
+            handed_over: A login of the credential that no store serves yet. Where the credential is the rotator
+                admin's own, it is the admin's login (protocol D23).
+        """
+        from lockstep.runtime.databases import open_database
+
+        admin = self.admin(server)
+        if handed_over is not None and server.admin == AdminCredential(credential=credential.id):
+            admin = partial(_given, handed_over)
+
+        return open_database(
+            server,
+            credential,
+            admin,
+            timeouts=self.timeouts.database,
+            before_send=self.before_send,
+        )
+
+    def sessions(self, server: DatabaseServer, credential: Credential) -> "SessionSource":
+        """The open sessions of a credential on a server, or on one of its `copies`."""
+        from lockstep.runtime.databases import open_sessions
+
+        return open_sessions(
+            server,
+            credential,
+            self.admin(server),
+            timeouts=self.timeouts.database,
+            before_send=self.before_send,
+        )
+
+    def looking(self, server: DatabaseServer, credential: Credential) -> "Looking":
+        """A server, or one of its `copies`, to be looked at and not changed."""
+        from lockstep.runtime.databases import open_looking
+
+        return open_looking(
+            server,
+            credential,
+            self.admin(server),
+            timeouts=self.timeouts.database,
+            before_send=self.before_send,
+        )
+
+    def stream(self, cloud: Cloud, credential: Credential) -> tuple[AuditLog, Signer]:
+        """A credential's audit stream in a cloud, with its key.
+
+        Raises:
+            InvalidPlanError: The plan has no audit stream in that cloud.
+        """
+        return self.log(cloud, credential), self.signer(cloud)
+
+    def require_stream(self, cloud: Cloud) -> None:
+        """Refuse a plan that has no audit stream in a cloud.
+
+        Raises:
+            InvalidPlanError: It has none, or no store that keeps its key.
+        """
+        if cloud == "oci":
+            self._oci_audit()
+            self._vault_config()
+
+    def log(self, cloud: Cloud, credential: Credential) -> AuditLog:
+        """A credential's audit log in a cloud."""
+        if cloud == "aws":
+            from lockstep.aws.s3 import S3AuditLog
+
+            aws = self.plan.aws_stream
+            return S3AuditLog(self.aws("s3", aws.region), aws.bucket, "aws", credential.id, aws.storage_class)
+        from lockstep.oci.object_storage import ObjectStorageAuditLog
+
+        oci = self._oci_audit()
+        return ObjectStorageAuditLog(
+            self.oci(oci.region),
+            namespace=oci.namespace,
+            bucket=oci.bucket,
+            stream="oci",
+            credential_id=credential.id,
+        )
+
+    def signer(self, cloud: Cloud) -> Signer:
+        """The key of the audit streams in a cloud."""
+        if cloud == "aws":
+            from lockstep.aws.kms import KmsSigner
+
+            aws = self.plan.aws_stream
+            with self._making:
+                if self._kms is None:  # Kept, and with it the key of fingerprints.
+                    self._kms = KmsSigner(
+                        self.aws("kms", aws.region), aws.mac_key, retired=aws.retired_mac_keys
+                    )
+                return self._kms
+        # It has read a key, and by the next run a newer version may sign.
+        from lockstep.oci.vault import VaultSigner
+
+        oci = self._oci_audit()
+        return VaultSigner(self._own_vault(), oci.mac_secret, retired=oci.retired_mac_secrets)
+
+    def _oci_audit(self) -> OciStream:
+        if self.plan.oci_stream is None:
+            raise InvalidPlanError
+        return self.plan.oci_stream
+
+    def _store(self, config: Store, credential: Credential) -> CredentialStore:
+        return CredentialStore(
+            config.name,
+            credential,
+            partial(open_secret, config, self),
+            side_by_side=self.side_by_side,
+        )
+
+    def admin(self, server: DatabaseServer) -> Callable[[], Login]:
+        """Fetches the login of a server's rotator admin, as it is now (protocol D22).
+
+        What it returns raises AdminCredentialRejectedError where the secret holds a placeholder, and the errors of a
+        store.
+        """
+        match server.admin:
+            case AdminSecret() as admin:
+                return partial(self._kept_login, server.name, admin)
+            case AdminIam() as admin:
+                return partial(self._token_login, server, admin)
+            case AdminCredential(credential=credential_id):
+                return partial(self._rotated_login, server.name, credential_id)
+
+    def _kept_login(self, database: str, admin: AdminSecret) -> Login:
+        home = self._identity.home
+        name = admin.oci if home == "oci" else admin.aws
+        login, _ = decode_app_user(self.secret(name), store=home, secret=name)
+        if login is None:
+            raise AdminCredentialRejectedError(database=database)
+        return login
+
+    def _rotated_login(self, database: str, credential_id: str) -> Login:
+        login = self.home_store(self._find(credential_id).found(credential_id)).read_login()
+        if login is None:
+            raise AdminCredentialRejectedError(database=database)
+        return login
+
+    def _token_login(self, server: DatabaseServer, admin: AdminIam) -> Login:
+        from lockstep.aws.rds import token_login
+
+        if server.plaintext:
+            raise TlsVerificationError(database=server.name)
+        with self._making:
+            keys = self._keys
+        return token_login(server, admin, keys)
+
+
+def _given(login: Login) -> Login:
+    return login

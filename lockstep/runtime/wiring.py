@@ -1,0 +1,294 @@
+"""The composition root: the ports of one rotation, from a plan, an identity, endpoints, time-outs and a clock."""
+
+import logging
+import os
+from functools import cache, partial
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from lockstep.plan.compiled import AnyPlan, CompiledPlan, hosted_plan
+from lockstep.plan.published import (
+    CA_FOLDER,
+    Documents,
+    FolderOfPlan,
+    Index,
+    PlanInFile,
+    PlanInFolder,
+    PlanInObjectStorage,
+    PlanInS3,
+    PlanSource,
+    PublishedPlan,
+    WholePlan,
+    folder_of,
+    place_of,
+)
+from lockstep.protocol.deadlines import BeforeSend, CloudTimeouts, Timeouts, always, check_scope
+from lockstep.protocol.errors import InvalidPlanError
+from lockstep.protocol.ports import Clock, Ports
+from lockstep.protocol.workers import SideBySide, at_the_same_time
+from lockstep.runtime.clouds import Clouds, Endpoints
+from lockstep.runtime.identity import OCI_ENDPOINT_VARIABLE, Cloud, Identity, own_oci_identity
+from lockstep.runtime.lazy import later
+from lockstep.runtime.system import SystemClock, SystemPasswords
+
+if TYPE_CHECKING:
+    from lockstep.oci.functions import OwnFunction
+    from lockstep.protocol.events import Sink
+    from lockstep.protocol.ports import Table
+
+PLAN_VARIABLE = "LOCKSTEP_PLAN"
+"""The environment variable that says where the plan is: a file, or an address (`lockstep.plan.published`)."""
+PLAN_NAME = "lockstep.yaml"
+"""The plan file where nothing says another."""
+
+FUNCTION_VARIABLE, REGION_VARIABLE = "FN_FN_ID", "OCI_RESOURCE_PRINCIPAL_REGION"
+"""A function's own OCID, and its region, as OCI says them in its environment
+(https://docs.oracle.com/iaas/Content/Functions/Tasks/functionsenvironmentvariables.htm)."""
+
+EVENT_TIMEOUTS = CloudTimeouts(connect_seconds=1.0, read_seconds=2.0)
+"""Of the calls that send events: somebody waits for what comes after them, and nobody for the events."""
+
+logger = logging.getLogger("lockstep")
+
+_DEFAULT_ENDPOINTS, _DEFAULT_TIMEOUTS, _DEFAULT_CLOCK = Endpoints(), Timeouts(), SystemClock()
+
+
+class Runner:
+    """Builds the ports of a rotation, for one plan and one identity.
+
+    Args:
+        plan: What to rotate, or where each credential is found.
+        identity: `lockstep.runtime.identity.AWS_RUNNER` or `OCI_RUNNER`.
+        endpoints: Where the clouds are.
+        timeouts: Bounds of every wait.
+        clock: The time that every port goes by.
+        side_by_side: Runs what does not depend on each other.
+        before_send: Called before each request, connect and statement (protocol F11).
+    """
+
+    def __init__(
+        self,
+        plan: AnyPlan | PlanSource,
+        identity: Identity,
+        *,
+        endpoints: Endpoints = _DEFAULT_ENDPOINTS,
+        timeouts: Timeouts = _DEFAULT_TIMEOUTS,
+        clock: Clock = _DEFAULT_CLOCK,
+        side_by_side: SideBySide = at_the_same_time,
+        before_send: BeforeSend = always,
+    ) -> None:
+        self._source = plan if isinstance(plan, PlanSource) else WholePlan(plan.compiled)
+        self._side_by_side = side_by_side
+        self._cloud = identity.home
+        self._open = partial(
+            Clouds,
+            identity=identity,
+            endpoints=endpoints,
+            timeouts=timeouts,
+            clock=clock,
+            before_send=before_send,
+            side_by_side=side_by_side,
+            find=self._source.of,
+        )
+        self._opening = Lock()
+        self._opened: Clouds | None = None
+
+    @property
+    def plan(self) -> CompiledPlan:
+        """What does not belong to a credential; with the credentials where the runner was given a whole plan.
+
+        Raises:
+            LockstepError: As `PlanSource.index`.
+        """
+        return self._source.plan
+
+    @property
+    def index(self) -> Index:
+        """What is known of all credentials.
+
+        Raises:
+            LockstepError: As `PlanSource.index`.
+        """
+        return self._source.index
+
+    def ports(self, credential_id: str) -> Ports:
+        """The ports of a credential, each opened when a step first uses it.
+
+        Raises:
+            InvalidRequestError: The plan has no such credential.
+            InvalidPlanError: The plan has no such runner.
+            LockstepError: As `PlanSource.of`.
+        """
+        plan = self._source.of(credential_id)
+        credential = plan.found(credential_id)
+        clouds, cloud = self._clouds(plan), self._cloud
+        clouds.require_stream(cloud)
+        return Ports(
+            runner=cloud,
+            credential=credential,
+            stores=later(partial(clouds.stores, credential)),
+            databases={s.name: later(partial(clouds.database, s, credential)) for s in credential.servers},
+            side_by_side=self._side_by_side,
+            lock=later(partial(clouds.lock, credential)),
+            home_store=later(partial(clouds.home_store, credential)),
+            audit_log=later(partial(clouds.log, cloud, credential)),
+            other_logs=partial(clouds.other_logs, cloud, credential),
+            signer=later(partial(clouds.signer, cloud)),
+            clock=clouds.clock,
+            passwords=SystemPasswords(),
+        )
+
+    def lock_table(self) -> "Table":
+        """Every lock record.
+
+        Raises:
+            LockTableUnreachableError: The table did not answer.
+            LockTableAccessDeniedError: It is not there, or this identity may not read all of it.
+        """
+        return self._clouds(self._source.plan).lock_table()
+
+    def own_function(self) -> "OwnFunction | None":
+        """The function in OCI that this process is an instance of; None where it is none."""
+        function_id, region = (os.environ.get(name) for name in (FUNCTION_VARIABLE, REGION_VARIABLE))
+        if not (function_id and region):
+            return None
+        from lockstep.oci.functions import OwnFunction
+
+        return OwnFunction(self._clouds(self._source.plan).oci(region), function_id)
+
+    def _clouds(self, plan: CompiledPlan) -> Clouds:
+        """The clients of all credentials: what a client needs of the plan does not belong to a credential."""
+        with self._opening:
+            self._opened = self._opened or self._open(plan)
+            return self._opened
+
+
+def event_sink(
+    plan: AnyPlan,
+    cloud: Cloud,
+    identity: Identity,
+    *,
+    endpoints: Endpoints,
+    clock: Clock = _DEFAULT_CLOCK,
+    before_send: BeforeSend = always,
+) -> "Sink | None":
+    """Where events of a cloud go; None where the plan names nothing there. Then nothing is loaded.
+
+    Args:
+        plan: The plan.
+        cloud: The cloud.
+        identity: Who sends.
+        endpoints: Where the clouds are.
+        clock: Of the caller.
+        before_send: Called before each request (protocol F11).
+    """
+    bus, topic = plan.compiled.event_bus, plan.compiled.event_topic
+    clouds = partial(
+        Clouds,
+        plan,
+        identity,
+        endpoints=endpoints,
+        timeouts=Timeouts(cloud=EVENT_TIMEOUTS),
+        clock=clock,
+        before_send=before_send,
+    )
+    if cloud == "aws" and bus:
+        from lockstep.aws.eventbridge import EventBridgeBus
+
+        return EventBridgeBus(clouds().aws("events", bus.region), bus.name)
+    if cloud == "oci" and topic:
+        from lockstep.oci.notifications import NotificationsTopic
+
+        return NotificationsTopic(clouds().oci(topic.region), topic.topic_id)
+    return None
+
+
+def endpoints_from_environment() -> Endpoints:
+    """Where the clouds are, as the environment says."""
+    return Endpoints(oci=os.environ.get(OCI_ENDPOINT_VARIABLE))
+
+
+@cache
+def hosted_runner(
+    identity: Identity,
+    timeouts: Timeouts = _DEFAULT_TIMEOUTS,
+    clock: Clock = _DEFAULT_CLOCK,
+    side_by_side: SideBySide = at_the_same_time,
+) -> Runner:
+    """The runner of a function: its plan and its endpoints are those that the environment names. Made once.
+
+    Its calls must belong to an open scope (protocol F11).
+
+    Raises:
+        PlanProblemsError: The plan file is not valid.
+    """
+    return Runner(
+        hosted_source(),
+        identity,
+        endpoints=endpoints_from_environment(),
+        timeouts=timeouts,
+        clock=clock,
+        side_by_side=side_by_side,
+        before_send=check_scope,
+    )
+
+
+@cache
+def hosted_source() -> PlanSource:
+    """Where the environment says that the plan is. Made once; its calls must belong to an open scope (protocol F11).
+
+    Raises:
+        InvalidPlanError: The plan file is not valid, or the address is none.
+    """
+    match place_of(os.environ.get(PLAN_VARIABLE, PLAN_NAME)):
+        case PlanInFile(file):
+            return WholePlan(hosted_plan(file))
+        case PlanInFolder() as place:
+            return PublishedPlan(place.digest, FolderOfPlan(place.folder), ca_folder=place.folder)
+        case PlanInS3() as place:
+            bucket: Documents = later(partial(_s3_bucket, place))
+            return PublishedPlan(place.digest, bucket, ca_folder=CA_FOLDER)
+        case PlanInObjectStorage() as place:
+            bucket = later(partial(_object_storage_bucket, place))
+            return PublishedPlan(place.digest, bucket, ca_folder=CA_FOLDER)
+
+
+def _s3_bucket(place: PlanInS3) -> Documents:
+    from lockstep.aws.clients import aws_client
+    from lockstep.aws.s3 import S3PlanBucket
+
+    client = aws_client("s3", _region(place.region, "AWS_REGION"), before_send=check_scope)
+    return S3PlanBucket(client, place.bucket, folder_of(place.digest))
+
+
+def _object_storage_bucket(place: PlanInObjectStorage) -> Documents:
+    from lockstep.oci.clients import OciClients
+    from lockstep.oci.object_storage import ObjectStoragePlanBucket
+
+    clients = OciClients(
+        own_oci_identity,
+        _region(place.region, REGION_VARIABLE),
+        endpoint=endpoints_from_environment().oci,
+        before_send=check_scope,
+    )
+    return ObjectStoragePlanBucket(
+        clients, namespace=place.namespace, bucket=place.bucket, folder=folder_of(place.digest)
+    )
+
+
+def _region(said: str | None, variable: str) -> str:
+    """The region of a bucket: that in its address, or the function's own.
+
+    Raises:
+        InvalidPlanError: Neither is known.
+    """
+    region = said or os.environ.get(variable)
+    if not region:
+        raise InvalidPlanError(code="no-region")
+    return region
+
+
+def forget() -> None:
+    """Forget the hosted runners. The next one is made from the environment and the keys as they are then."""
+    hosted_runner.cache_clear()
+    hosted_source.cache_clear()

@@ -1,0 +1,637 @@
+"""The contents of a ring's slots, from the read side of a vault."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from typing import TypeVar
+
+from lockstep.oci.vault import Vault
+from lockstep.protocol import ring
+from lockstep.protocol.errors import (
+    LockstepError,
+    LostCompareAndSetError,
+    ReadSideLaggingError,
+    SecretMalformedError,
+    SecretNotFoundError,
+    StagedValueConflictError,
+    StoreAccessDeniedError,
+    StoreQuotaExceededError,
+    StoreRejectedError,
+)
+from lockstep.protocol.names import VersionNames, slot_name
+from lockstep.protocol.ports import (
+    Absence,
+    Clock,
+    Content,
+    Observed,
+    SecretVersion,
+    Staged,
+    VersionName,
+    moment,
+)
+from lockstep.protocol.ring import DELETION_LEAD, MAX_BYTES, MAX_SLOTS, Slot, Slots, Version
+from lockstep.protocol.workers import SideBySide, one_after_the_other, together
+from lockstep.stores.contents import serving
+
+# The slots of a ring, as the management side of a vault shows them.
+
+ResultT = TypeVar("ResultT")
+
+
+class RingSlots:
+    """Looks slots up, and lists their versions; all slots at the same time.
+
+    Args:
+        vault: The vault that has the slots.
+        names: The secret's name, and the content names of its versions.
+        count: How many slots the ring has.
+        readers: How many slots applications read, at least as many.
+        side_by_side: Asks all slots at the same time.
+    """
+
+    def __init__(
+        self, vault: Vault, names: VersionNames, *, count: int, readers: int, side_by_side: SideBySide
+    ) -> None:
+        self.count = count
+        self.names = [slot_name(names.secret, i) for i in range(readers)]
+        self._vault = vault
+        self._versions_of = names
+        self._side_by_side = side_by_side
+
+    def look(self) -> Slots:
+        """Every slot that there is, with its versions."""
+        return self.each_alive(self.slot)
+
+    def slot(self, index: int, secret_id: str) -> Slot:
+        """One slot, with its versions."""
+        versions = self._versions(index, secret_id)
+        return Slot(index=index, secret_id=secret_id, versions=versions, in_ring=index < self.count)
+
+    def each_alive(self, ask: Callable[[int, str], ResultT]) -> tuple[ResultT, ...]:
+        """Ask every slot that there is, by its index and OCID."""
+        return self._side_by_side([partial(ask, i, secret_id) for i, secret_id in self.alive()])
+
+    def alive(self) -> list[tuple[int, str]]:
+        """Index and OCID of each slot; without those that are known to be deleted, and those still to be created."""
+        found = self._side_by_side([partial(self._vault.lookup, name) for name in self.names])
+        for index, place in enumerate(found[: self.count]):
+            if place is Absence.UNLISTED:
+                raise SecretNotFoundError(store=self._vault.store, secret=self.names[index])
+        if all(isinstance(place, Absence) for place in found[: self.count]):
+            raise SecretNotFoundError(store=self._vault.store, secret=self._versions_of.secret)
+        return [(i, place) for i, place in enumerate(found) if isinstance(place, str)]
+
+    def again(self, look: Callable[[], ResultT]) -> ResultT:
+        """The result of a reading; a second one where a slot was deleted after its OCID was looked up."""
+        try:
+            return look()
+        except LostCompareAndSetError:
+            self._vault.forget(*self.names)
+            return look()
+
+    @contextmanager
+    def missing_if_empty(self) -> Iterator[None]:
+        """Raise SecretNotFoundError if a slot turns out to be deleted and no other is left."""
+        try:
+            yield
+        except LostCompareAndSetError:
+            self._vault.forget(*self.names)
+            self.alive()
+            raise
+
+    def met(self, slot: Slot, generation: int) -> Slot:
+        """The slot as it is after Vault refused a content name, if the generation is in it now.
+
+        Raises:
+            StagedValueConflictError: It is, but its deletion was scheduled.
+            StoreRejectedError: It is not.
+        """
+        now = replace(slot, versions=self._versions(slot.index, slot.secret_id))
+        if ring.holder([now], generation):
+            return now
+        taken = any(v.generation == generation for v in now.versions)
+        error = StagedValueConflictError if taken else StoreRejectedError
+        raise error(store=self._vault.store, secret=self.names[slot.index], generation=generation)
+
+    def _versions(self, index: int, secret_id: str) -> list[Version]:
+        return [
+            Version(
+                number=v.version_number,
+                generation=self._versions_of.generation_of(v.name),
+                stages=frozenset(v.stages),
+                created_at=moment(v.time_created),
+                is_pending_deletion=v.time_of_deletion is not None,
+            )
+            for v in self._vault.versions(self.names[index], secret_id)
+        ]
+
+
+READ_BACK_TIMEOUT_SECONDS = 10.0
+POLL_SECONDS = 0.5
+
+
+class RingContents:
+    """Reads the versions of slots. The id of one is `<slot>:<version number>`.
+
+    Args:
+        vault: The vault that has the slots.
+        names: The content names of the secret's versions.
+        slots: The slots.
+        clock: For the bounded wait for the read side.
+    """
+
+    def __init__(self, vault: Vault, names: VersionNames, slots: RingSlots, clock: Clock) -> None:
+        self._vault = vault
+        self._names = names
+        self._slots = slots
+        self._clock = clock
+
+    def current(self, slot: int, secret_id: str) -> SecretVersion:
+        """What a slot serves."""
+        return self._version(slot, self._vault.current(self._slots.names[slot], secret_id))
+
+    def read(self, slot: int, secret_id: str, **which: str | int) -> SecretVersion | None:
+        """A version of a slot, by number or name as in `Vault.read`; None if the read side does not have it."""
+        found = self._vault.read(self._slots.names[slot], secret_id, **which)
+        return self._version(slot, found) if found else None
+
+    def arrived(self, slot: Slot, generation: int, **which: str | int) -> SecretVersion:
+        """A version that the slot holds, as soon as the read side has it.
+
+        Raises:
+            ReadSideLaggingError: It has not, after some seconds.
+        """
+        name = self._slots.names[slot.index]
+        deadline = self._clock.monotonic() + READ_BACK_TIMEOUT_SECONDS
+        while (found := self.read(slot.index, slot.secret_id, **which)) is None:
+            if self._clock.monotonic() >= deadline:
+                raise ReadSideLaggingError(store=self._vault.store, secret=name, generation=generation)
+            self._clock.sleep(POLL_SECONDS)
+        return found
+
+    def _version(self, slot: int, content: Content) -> SecretVersion:
+        return SecretVersion(
+            id=version_id(slot, content.number),
+            generation=self._names.generation_of(content.name),
+            text=content.text,
+            created_at=content.created_at,
+        )
+
+
+def version_id(slot: int, number: int) -> str:
+    """The id of a version of a slot."""
+    return f"{slot}:{number}"
+
+
+def place_of(version: str) -> tuple[int, int]:
+    """Slot and version number of a version id; (-1, 0) for a text that is none."""
+    index, _, number = version.partition(":")
+    return (int(index), int(number)) if index.isdecimal() and number.isdecimal() else (-1, 0)
+
+
+# How an application reads a ring: the newest of the slots that it reads, by version names (protocol V13, V15,
+# V16).
+
+
+class RingReader:
+    """Reads the value of a ring.
+
+    A slot is passed over only if the vault's list says so: it is deleted, or it is above the highest slot that exists,
+    since readers learn of a slot before it is created. Any other slot that cannot be read is an error: it may be the
+    one with the newest value, and what the others hold may be dead.
+
+    Args:
+        vault: The vault that has the slots.
+        names: The secret's name, and the content names of its versions.
+        slots: How many slots this application reads at least. Where a next one exists that it may read, it reads that
+            one too, so that a ring which grew before its readers locks none of them out.
+    """
+
+    def __init__(self, vault: Vault, names: VersionNames, *, slots: int) -> None:
+        self._vault = vault
+        self._names = names
+        self._slots = slots
+
+    def newest(self) -> tuple[str, Content]:
+        """Name and content of the slot with the highest generation.
+
+        Raises:
+            SecretNotFoundError: There is no slot, or one is missing below another one.
+            StoreAccessDeniedError: This identity lacks a right on a slot; likewise the other Store* errors.
+        """
+        found = [(name, self._own(name)) for name in map(self._name, range(self._slots))]
+        self._refuse_gaps(found)
+        read = [(name, content) for name, content in found if isinstance(content, Content)]
+        if found[-1][1] is not Absence.UNLISTED:
+            read += self._beyond()
+        if not read:
+            raise SecretNotFoundError(store=self._vault.store, secret=self._names.secret)
+        return max(read, key=lambda item: self._names.generation_of(item[1].name))
+
+    def _own(self, name: str) -> Content | Absence:
+        try:
+            return self._current(name)
+        except LostCompareAndSetError:
+            return self._current(name)  # It was deleted after its OCID was looked up.
+
+    def _beyond(self) -> list[tuple[str, Content]]:
+        read = []
+        for name in map(self._name, range(self._slots, MAX_SLOTS)):
+            try:
+                content = self._own(name)
+            except (StoreAccessDeniedError, ReadSideLaggingError):
+                break  # A slot that it was not told to read owes it nothing.
+            if content is Absence.UNLISTED:
+                break
+            if isinstance(content, Content):
+                read.append((name, content))
+        return read
+
+    def _current(self, name: str) -> Content | Absence:
+        place = self._vault.lookup(name)
+        return place if isinstance(place, Absence) else self._vault.current(name, place)
+
+    def _refuse_gaps(self, found: list[tuple[str, Content | Absence]]) -> None:
+        listed = [i for i, (_, content) in enumerate(found) if content is not Absence.UNLISTED]
+        for name, content in found[: max(listed, default=0)]:
+            if content is Absence.UNLISTED:
+                raise SecretNotFoundError(store=self._vault.store, secret=name)
+
+    def _name(self, slot: int) -> str:
+        return slot_name(self._names.secret, slot)
+
+
+# OCI Vault: one versioned secret in a ring of k plain secrets (`lockstep.protocol.ring`).
+#
+# Management's list of versions decides which version is where; contents come from the read side.
+#
+#     operation          calls of one ring
+#     read_current       k        get_secret_bundle, each slot
+#     read_version       1        get_secret_bundle
+#     read_generation    k + 1    list_secret_versions, each slot; get_secret_bundle, or get_secret if there is none
+#     version_of         0        after an observation by the same object, else k
+#     prepare            1        list_secret_versions, of the one slot, where it is known what the slots serve; else
+#     k;
+#                                 update_secret to write; get_secret_bundle to read back what was there
+#     from_seen          2        list_secret_versions, get_secret, of one slot at the same time; update_secret to
+#     commit
+#     observe            k + 1    list_secret_versions, each slot; get_secret; update_secret to commit
+#     shows              1        get_secret_bundle
+#     prune              1        schedule_secret_version_deletion, after a look by the same object; else k more
+#     named              2 k      list_secrets and list_secret_versions, each slot
+#     made_at            0        after `named` by the same object, else k
+#
+# and one list_secrets for each slot whose OCID the process does not know yet. A slot is passed over, with a
+# warning, only if the list shows that it is deleted or scheduled for deletion (protocol V15). Slots beyond the
+# ring that readers read (`readers_ring`) may also be missing; where one exists, it counts and costs as the others
+# do (protocol V16).
+
+PRUNED_AT_ONCE = 5
+"""Per slot. A rotation supersedes one version, so a few rotations remove what an outage left over."""
+
+
+logger = logging.getLogger("lockstep")
+
+
+class VaultRing:
+    """The ports `VersionedSecret` and `NamedSecret` on one ring of one vault.
+
+    The store's own id of a version is `<slot>:<version number>`.
+
+    Args:
+        vault: The vault that has the slots.
+        names: The secret's name, and the content names of its versions.
+        slots: How many slots the ring has.
+        readers: How many slots applications read, at least as many; None: as many.
+        clock: For the bounded wait for the read side, and for the time of deletions.
+        side_by_side: Asks all slots at the same time.
+    """
+
+    max_bytes = MAX_BYTES
+    only_strings = True
+
+    def __init__(
+        self,
+        vault: Vault,
+        names: VersionNames,
+        *,
+        slots: int,
+        clock: Clock,
+        readers: int | None = None,
+        side_by_side: SideBySide = one_after_the_other,
+    ) -> None:
+        self._vault = vault
+        self._names = names
+        self._slots = RingSlots(
+            vault, names, count=slots, readers=readers or slots, side_by_side=side_by_side
+        )
+        self._contents = RingContents(vault, names, self._slots, clock)
+        self._clock = clock
+        self._side_by_side = side_by_side
+        # Seen by the last look before a promotion. Pruning can use it, since Vault deletes only superseded versions.
+        self._seen: Slots = ()
+        self._is_pruned = False
+
+    def read_current(self) -> SecretVersion:
+        """The current version of the slot with the highest generation."""
+        return serving(self.served())
+
+    def served(self) -> list[SecretVersion]:
+        """The current version of each slot, in the order of the ring: what a reader of any one slot may read (V18)."""
+        return list(self._slots.again(lambda: self._slots.each_alive(self._contents.current)))
+
+    def named(self) -> VersionName:
+        """The current version of the slot with the highest generation, by its name.
+
+        The OCIDs are looked up anew: management lists the versions of a deleted secret, too.
+        """
+        self._vault.forget(*self._slots.names)
+        self._seen = self._slots.look()
+        slot = ring.serving(self._seen)
+        if slot.current is None:
+            raise SecretMalformedError(store=self._vault.store, secret=self._slots.names[slot.index])
+        return VersionName(id=version_id(slot.index, slot.current.number), generation=slot.generation)
+
+    def made_at(self, generation: int) -> datetime | None:
+        """When the version of a generation was made."""
+        found = ring.holder(self._seen or self._slots.look(), generation)
+        return found[1].created_at if found else None
+
+    def read_version(self, version: str) -> SecretVersion | None:
+        """A version by slot and version number; None if there is no such version or slot."""
+        slot, number = place_of(version)
+        secret_id = dict(self._slots.alive()).get(slot)
+        if secret_id is None:
+            return None
+        return self._contents.read(slot, secret_id, version_number=number)
+
+    def read_generation(self, generation: int) -> SecretVersion | None:
+        """The version that holds a generation; None if there is none, or it is about to be deleted.
+
+        For generation 0: what the first slot holds as CURRENT, else as PREVIOUS, if Lockstep did not write it.
+        """
+        return self._slots.again(lambda: self._read_generation(generation))
+
+    def version_of(self, generation: int) -> str:
+        """Slot and version number of a generation."""
+        found = ring.holder(self._seen, generation) if self._seen else None
+        found = found or ring.holder(self._slots.look(), generation)
+        return version_id(found[0].index, found[1].number) if found else ""
+
+    def prepare(self, generation: int, *, over: Sequence[SecretVersion] = ()) -> Callable[[str], Staged]:
+        """Look where to stage. The write adds a PENDING version, unless a slot holds the generation in any stage.
+
+        A generation that was only just named is in no slot, so it is enough to look at the slot that takes it, which
+        follows from what the slots serve. If that slot has changed, or has no room, every slot is looked at.
+
+        Raises:
+            StoreQuotaExceededError: No slot has room.
+        """
+        served = {place_of(v.id)[0]: _seen_version(v) for v in over}
+        slot = self._next_slot(served, generation) if over else None
+        if slot is None:
+            slots = self._slots.look()
+            if found := ring.holder(slots, generation):
+                return lambda _text: self._staged(found[0], generation, is_new=False)
+            slot = ring.staging_slot(slots, generation)
+        if slot is None:
+            raise StoreQuotaExceededError(store=self._vault.store, secret=self._names.secret)
+        seen = served.get(slot.index)
+        return partial(self._put, slot, generation, version_id(slot.index, seen.number) if seen else "")
+
+    def _next_slot(self, served: Mapping[int, Version], generation: int) -> Slot | None:
+        chosen = ring.staging_slot(ring.as_seen(served, in_ring=self._slots.count), generation)
+        secret_id = dict(self._slots.alive()).get(chosen.index) if chosen else None
+        if chosen is None or secret_id is None:
+            return None
+        slot = self._slots.slot(chosen.index, secret_id)
+        is_as_seen = slot.current and slot.current.number == served[slot.index].number
+        has_room = ring.has_room(slot, generation)
+        return slot if is_as_seen and has_room and not ring.holder([slot], generation) else None
+
+    def _put(self, slot: Slot, generation: int, seen: str, text: str) -> Staged:
+        if slot.room <= 0:
+            self._delete(slot, ring.disposable(slot, below=generation)[0])
+        name = self._names.name_of(generation)
+        is_new = self._vault.stage(self._slots.names[slot.index], slot.secret_id, name=name, text=text)
+        if is_new:
+            return self._staged(slot, generation, is_new=True, seen=seen)
+        return self._staged(self._slots.met(slot, generation), generation, is_new=False)
+
+    def from_seen(self, generation: int, seen: str) -> Observed:
+        """Look at the slot in which the generation was staged; the commit makes it current there.
+
+        What it served when the generation was staged must be what it serves now. The other slots need no comparison: if
+        a lower generation is promoted there late, the ring's value stays.
+
+        Raises:
+            LostCompareAndSetError: It serves something else, or does not hold the generation.
+        """
+        index, number = place_of(seen)
+        lost = LostCompareAndSetError(
+            store=self._vault.store, secret=self._names.secret, generation=generation
+        )
+        secret_id = dict(self._slots.alive()).get(index)
+        if secret_id is None:
+            raise lost
+        slot, state = together(
+            self._side_by_side,
+            partial(self._slots.slot, index, secret_id),
+            partial(self._vault.state, self._slots.names[index], secret_id),
+        )
+        found = ring.holder([slot], generation)
+        if found is None or slot.current is None or {slot.current.number, state.current_number} != {number}:
+            raise lost
+        self._seen, self._is_pruned = [slot], False
+        return self._observed(slot.generation, *found, state.etag)
+
+    def observe(self, generation: int, *, seen: str = "") -> Observed:
+        """Look at every slot; the commit makes the generation current in the slot that holds it.
+
+        Raises:
+            StoreRejectedError: No slot holds the generation.
+            LostCompareAndSetError: The slot changed while it was looked at.
+        """
+        slots = self._seen = self._slots.look()
+        self._is_pruned = False
+        serving = ring.serving(slots)
+        if serving.current and serving.generation >= generation:
+            current = version_id(serving.index, serving.current.number)
+            return Observed(generation=serving.generation, version=current, commit=None)
+        index, number = place_of(seen)
+        staged_in = [slot for slot in slots if slot.index == index]
+        # Where it is known in which slot it was staged, a version of that name in another one is not meant.
+        found = (ring.holder(staged_in, generation) if staged_in else None) or ring.holder(slots, generation)
+        if found is None:
+            raise StoreRejectedError(
+                store=self._vault.store, secret=self._names.secret, generation=generation
+            )
+        slot, version = found
+        edit = ring.edited_since(slots, slot, version, seen=number if slot.index == index else None)
+        replaces = version_id(slot.index, edit.number) if edit else ""
+        return self._observed(serving.generation, slot, version, self._etag(slot, version), replaces=replaces)
+
+    def _observed(
+        self, generation: int, slot: Slot, version: Version, etag: str, *, replaces: str = ""
+    ) -> Observed:
+        name = self._slots.names[slot.index]
+        return Observed(
+            generation=generation,
+            version=version_id(slot.index, version.number),
+            replaces=replaces,
+            commit=partial(self._vault.promote, name, slot.secret_id, version.number, etag=etag),
+        )
+
+    def spread(self, generation: int, *, gently: bool = False) -> list[Observed]:
+        """Stage a generation that the ring holds in every slot that serves a lower one (protocol V19).
+
+        Each slot's commit makes it current there, if the slot still is as it was seen. Before every commit was called,
+        readers of different slots read different values.
+
+        Args:
+            generation: The generation.
+            gently: Only in the ring's own slots, as far as they have room. A slot beyond the ring would keep the value,
+                and its account, until the ring has grown.
+
+        Raises:
+            StoreRejectedError: No slot holds the generation.
+            StoreQuotaExceededError: A slot has no room.
+            LostCompareAndSetError: A slot changed while it was looked at.
+        """
+        slots = self._slots.look()
+        found = ring.holder(slots, generation)
+        held = self._contents.arrived(found[0], generation, version_number=found[1].number) if found else None
+        if held is None or held.text is None:
+            raise StoreRejectedError(
+                store=self._vault.store, secret=self._names.secret, generation=generation
+            )
+        behind = [slot for slot in slots if slot.generation < generation]
+        if gently:
+            for slot in behind:
+                if slot.in_ring and not ring.has_room(slot, generation):
+                    _warn("slot left as it is", self._is_full(slot))
+            behind = [slot for slot in behind if slot.in_ring and ring.has_room(slot, generation)]
+        into = [partial(self._spread_into, slot, generation, held.text) for slot in behind]
+        return list(self._side_by_side(into))
+
+    def _spread_into(self, slot: Slot, generation: int, text: str) -> Observed:
+        name = self._slots.names[slot.index]
+        if ring.holder([slot], generation) is None:
+            if slot.room <= 0:
+                if not (old := ring.disposable(slot, below=generation)):
+                    raise self._is_full(slot)
+                self._delete(slot, old[0])
+            self._vault.stage(name, slot.secret_id, name=self._names.name_of(generation), text=text)
+        now = self._slots.met(slot, generation)
+        version = next(v for v in now.versions if v.generation == generation and not v.is_pending_deletion)
+        edit = slot.current if slot.current and not slot.generation else None
+        replaces = version_id(slot.index, edit.number) if edit else ""
+        return self._observed(slot.generation, slot, version, self._etag(slot, version), replaces=replaces)
+
+    def _is_full(self, slot: Slot) -> StoreQuotaExceededError:
+        return StoreQuotaExceededError(store=self._vault.store, secret=self._slots.names[slot.index])
+
+    def _etag(self, slot: Slot, version: Version) -> str:
+        """For making a version current in its slot, if that still serves what it served when it was looked at."""
+        name = self._slots.names[slot.index]
+        with self._slots.missing_if_empty():
+            state = self._vault.state(name, slot.secret_id)
+        if slot.current is None or state.current_number != slot.current.number:
+            raise LostCompareAndSetError(store=self._vault.store, secret=name, generation=version.generation)
+        return state.etag
+
+    def prune(self) -> int:
+        """Schedule the deletion of superseded versions, as many as Vault allows; return how many.
+
+        Never raises a store's error: the rotation is done when this is called, and the next rotation prunes again.
+        Each failure is a warning in the log. One that lasts ends in StoreQuotaExceededError, before any change.
+        """
+        try:
+            slots = self._slots.look() if self._is_pruned or not self._seen else self._seen
+        except LockstepError as error:
+            _warn("not pruned", error)
+            return 0
+        self._is_pruned = True
+        newest = ring.serving(slots).generation
+        return sum(self._side_by_side([partial(self._pruned, slot, below=newest) for slot in slots]))
+
+    def _pruned(self, slot: Slot, *, below: int) -> int:
+        count = 0
+        for version in ring.disposable(slot, below=below)[:PRUNED_AT_ONCE]:
+            try:
+                self._delete(slot, version)
+            except LockstepError as error:
+                _warn("not pruned", error)
+                break
+            count += 1
+        return count
+
+    def shows(self, version: str) -> bool:
+        """Whether a slot serves the version.
+
+        What the other slots serve need not be read: before the promotion it was lower, and a run that has promoted
+        something higher since then has taken the lock.
+        """
+        index, number = place_of(version)
+        secret_id = dict(self._slots.alive()).get(index)
+        if secret_id is None:
+            return False
+        return self._vault.current(self._slots.names[index], secret_id).number == number
+
+    def serves(self, matches: Callable[[str], bool]) -> bool:
+        """Whether the current text of every slot matches."""
+        return all(v.text is not None and matches(v.text) for v in self.served())
+
+    def edit(self, text: str, *, unless: Callable[[str], bool]) -> None:
+        """Make a text current in every slot, under a name that is not Lockstep's, unless a slot's text matches.
+
+        The slot whose value is the ring's comes last: until then applications read what they read before.
+        """
+        slots = self._slots.look()
+        serving = ring.serving(slots)
+        for slot in sorted(slots, key=lambda slot: (slot is serving, slot.index)):
+            name = self._slots.names[slot.index]
+            etag = self._vault.state(name, slot.secret_id).etag
+            held = self._vault.current(name, slot.secret_id).text
+            if held is not None and unless(held):
+                continue
+            if slot.room <= 0 and (old := ring.disposable(slot, below=serving.generation)):
+                self._delete(slot, old[0])
+                etag = self._vault.state(name, slot.secret_id).etag
+            self._vault.put_current(name, slot.secret_id, text, etag=etag)
+
+    def _read_generation(self, generation: int) -> SecretVersion | None:
+        slots = self._slots.look()
+        found = ring.holder(slots, generation)
+        if found is None:
+            # Management lists the versions of a deleted secret, too. This raises if the secret itself is missing.
+            self._vault.state(self._slots.names[slots[0].index], slots[0].secret_id)
+            return None
+        slot, version = found
+        return self._contents.arrived(slot, generation, version_number=version.number)
+
+    def _staged(self, slot: Slot, generation: int, *, is_new: bool, seen: str = "") -> Staged:
+        name = self._names.name_of(generation)
+
+        def read_back() -> SecretVersion:
+            with self._slots.missing_if_empty():
+                return self._contents.arrived(slot, generation, secret_version_name=name)
+
+        return Staged(is_new=is_new, read_back=read_back, seen=seen)
+
+    def _delete(self, slot: Slot, version: Version) -> None:
+        at = self._clock.now() + DELETION_LEAD
+        self._vault.schedule_deletion(self._slots.names[slot.index], slot.secret_id, version.number, at=at)
+
+
+def _seen_version(served: SecretVersion) -> Version:
+    number = place_of(served.id)[1]
+    return Version(number=number, generation=served.generation, stages=frozenset({"CURRENT"}))
+
+
+def _warn(what: str, error: LockstepError) -> None:
+    logger.warning(json.dumps({"warning": what, "error": type(error).__name__, **error.where}))
