@@ -84,7 +84,7 @@ def signing_key(
 
 
 def other_keys(arns: Sequence[str], account: Account, stack: str) -> Iterator[str]:
-    """What the keys of adopted secrets, of those that people made, and of the adopted table lack."""
+    """What the keys of secrets that people made, and of the adopted table lack."""
     for arn in arns:
         _, _, _, region, owner, _ = arn.split(":")
         if (region, owner) != (account.region, account.id):

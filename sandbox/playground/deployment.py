@@ -8,7 +8,6 @@ import base64
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import astuple
 from pathlib import Path
 
 from lockstep.plan.file import load_source
@@ -91,7 +90,8 @@ def _of_credentials(world: World, plan: Plan) -> Iterator[str]:
     oci_key = world.oci.key_id if plan.store(OciVault) else None
     for report in create_secrets(plan, key=key, oci_key=oci_key):
         made = {outcome.decision.name for outcome in report.outcomes if outcome.is_done}
-        for name in (name for c in plan.credentials for name in astuple(c.secret_names)):
+        names = [c.secret_names for c in plan.credentials]
+        for name in (name for pair in names for name in (pair.app_user, pair.connection_blob)):
             if name in made:
                 yield f"AWS: secret {name}, with a placeholder"
             elif slots := made & {slot_name(name, i) for i in range(len(made))}:
