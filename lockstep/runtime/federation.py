@@ -246,7 +246,7 @@ def _strange(code: str) -> SessionFailure:
 
 TOKEN_SECONDS = 300
 """For which AWS makes a token. It is exchanged at once."""
-TOKEN_SECONDS = 3600
+RESOURCE_SESSION_SECONDS = 3600
 """For which a resource principal's session is asked; the domain would give one of up to 12 hours. What it has given,
 its token says."""
 KEY_BITS = 2048
@@ -315,7 +315,7 @@ def _token_endpoint(federation: FederationToOci, reach: Reach) -> str:
 
 
 def _of_resource(resource_type: str) -> Mapping[str, str]:
-    return {"res_type": resource_type, "rpst_exp": str(TOKEN_SECONDS)}
+    return {"res_type": resource_type, "rpst_exp": str(RESOURCE_SESSION_SECONDS)}
 
 
 def _token_of_aws(federation: FederationToOci, reach: Reach) -> str:
