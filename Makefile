@@ -31,10 +31,11 @@ test: setup terraform-tools cdk-cli release-tools ## Run the tests, without thos
 asl: setup ## Write statemachine.asl.json and cdk/fleet.asl.json from their sources
 	@$(PYTHON) -m cdk.statemachine
 
-lint: setup ## Check style, types and that the state machines are what their sources make
+lint: setup ## Check style, types the order of the rooms, and that the state machines are what their sources make
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
+	.venv/bin/lint-imports --no-cache
 	$(PYTHON) -m cdk.statemachine --check
 
 format: setup ## Format the code

@@ -12,11 +12,12 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from lockstep.protocol.deadlines import Scope, end_process
 from lockstep.protocol.errors import InvalidRequestError, LockstepError, UnexpectedError
-from lockstep.protocol.ports import Clock, Ports
+from lockstep.protocol.ports import Clock
 from lockstep.protocol.strict_json import Message, MessageError, read, write
 from lockstep.runtime.identity import identity_of
 from lockstep.runtime.system import SystemClock
 from lockstep.runtime.wiring import hosted_runner
+from lockstep.stores.credential import Ports
 
 logger = logging.getLogger("lockstep")
 logger.setLevel(logging.INFO)

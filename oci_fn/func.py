@@ -36,12 +36,13 @@ from lockstep.protocol.deadlines import LOCK_POLICY, STEP, Scope, end_process
 from lockstep.protocol.errors import InvalidRequestError, LockstepError, UnexpectedError
 from lockstep.protocol.lock_rule import pick
 from lockstep.protocol.messages import DoctorRequest, Id, RunInput
-from lockstep.protocol.ports import Clock, Ports
+from lockstep.protocol.ports import Clock
 from lockstep.protocol.strict_json import Message, MessageError, parse, read
 from lockstep.protocol.workers import at_the_same_time
 from lockstep.runtime.identity import OCI_RUNNER
 from lockstep.runtime.system import SystemClock
 from lockstep.runtime.wiring import forget, hosted_runner
+from lockstep.stores.credential import Ports
 from oci_fn.dispatching import LATE, MOST_IDS, HandedOn, hand_on, looked_again, shares, turned
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest, rotate

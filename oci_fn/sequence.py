@@ -45,9 +45,9 @@ from lockstep.protocol.messages import (
     UpdateResult,
 )
 from lockstep.protocol.model import Claim, Release, Told
-from lockstep.protocol.ports import Ports
 from lockstep.protocol.schedule import LEADER, STANDBY, bounds
 from lockstep.protocol.strict_json import MessageError, read
+from lockstep.stores.credential import Ports
 from oci_fn.retries import Retries
 
 Result = TypeVar("Result")

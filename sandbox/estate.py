@@ -27,11 +27,12 @@ from lockstep.plan.model import Plan
 from lockstep.protocol.deadlines import Timeouts
 from lockstep.protocol.model import ROTATOR, Credential, Login, SecretStr
 from lockstep.protocol.orders import Order
-from lockstep.protocol.ports import Clock, Ports
+from lockstep.protocol.ports import Clock
 from lockstep.protocol.workers import SideBySide, at_the_same_time
 from lockstep.runtime import wiring
 from lockstep.runtime.identity import AWS_RUNNER, CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE, OCI_RUNNER
 from lockstep.runtime.system import SystemClock
+from lockstep.stores.credential import Ports
 from sandbox import plans
 from sandbox.aws import AwsSandbox, Execution, create_resources
 from sandbox.aws.executions import Client

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from lockstep.protocol.names import CANARY, DEFAULT_STACK, LIVE, fleet_machine_name, state_machine_name
-from lockstep.protocol.ports import Ports
+from lockstep.stores.credential import Ports
 from sandbox.aws import AwsSandbox, create_state_machine
 
 ROOT = Path(__file__).resolve().parent.parent

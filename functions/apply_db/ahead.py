@@ -5,7 +5,8 @@ from functools import partial
 from typing import TypeVar
 
 from lockstep.protocol.model import CredentialValue, Login
-from lockstep.protocol.ports import Database, Ports
+from lockstep.protocol.ports import Database
+from lockstep.stores.credential import Ports
 
 Key = TypeVar("Key")
 Reads = Mapping[Key, Callable[[], CredentialValue | None]]

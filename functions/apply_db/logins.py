@@ -17,8 +17,9 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.messages import CandidateRef, Dead, Death
 from lockstep.protocol.model import CredentialValue, Lease, Login
-from lockstep.protocol.ports import Database, Ports, Stager
+from lockstep.protocol.ports import Database, Stager
 from lockstep.protocol.workers import SideBySide
+from lockstep.stores.credential import Ports
 
 REFUSALS_AT_MOST = 2
 """Refused logins in a row, in the search for a login that works, after which a database is muted (protocol D20)."""

@@ -13,7 +13,7 @@ from lockstep.protocol.errors import (
     TerminalError,
 )
 from lockstep.protocol.model import Lease
-from lockstep.protocol.ports import Ports
+from lockstep.stores.credential import Ports
 
 T = TypeVar("T")
 

@@ -50,7 +50,8 @@ from lockstep.protocol.messages import (
     Rotation,
 )
 from lockstep.protocol.model import Claim, ClaimKind, CredentialValue, Lease, LockRecord, Login
-from lockstep.protocol.ports import Database, Ports, Stager
+from lockstep.protocol.ports import Database, Stager
+from lockstep.stores.credential import Ports
 
 Values = Mapping[int, CredentialValue | None]
 """Values by generation; None where no store has one."""

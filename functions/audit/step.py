@@ -26,8 +26,9 @@ from lockstep.protocol.messages import (
     Witnessing,
 )
 from lockstep.protocol.model import ChainHead, Claim, ClaimKind, CredentialValue, LockRecord
-from lockstep.protocol.ports import FingerprintKey, Ports, signed_fingerprint
+from lockstep.protocol.ports import FingerprintKey, signed_fingerprint
 from lockstep.protocol.workers import together
+from lockstep.stores.credential import Ports
 
 LOST_LOCK_LOOK_BACK = 4
 """How many runs may have taken a failed run's entry into the chain: without the lock, others run (protocol E9).

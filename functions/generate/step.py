@@ -49,8 +49,8 @@ from lockstep.protocol.model import (
     StoredValue,
     StoreVersions,
 )
-from lockstep.protocol.ports import Ports
 from lockstep.protocol.workers import together
+from lockstep.stores.credential import Ports
 
 Served = Mapping[str, StoredValue]
 Stage = Callable[[CredentialValue], tuple[StoreVersions, ...]]

@@ -15,8 +15,8 @@ from lockstep.protocol import decide
 from lockstep.protocol.errors import InvalidRequestError
 from lockstep.protocol.messages import StoreResult, UpdateRequest, UpdateResult
 from lockstep.protocol.model import Claim, ClaimKind, LockRecord
-from lockstep.protocol.ports import Ports
 from lockstep.protocol.workers import together
+from lockstep.stores.credential import Ports
 
 
 def run(request: UpdateRequest, ports: Ports) -> UpdateResult:

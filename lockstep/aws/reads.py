@@ -238,3 +238,43 @@ def call(region: str, names: Sequence[str], event: Mapping[str, Any]) -> Called 
             continue
         return Called(name=name, payload=payload, has_failed="FunctionError" in reply)
     return None
+
+
+class AwsInventory:
+    """The lists of one region. Each raises an EnvironmentalError where it cannot be had."""
+
+    def __init__(self, region: str) -> None:
+        self._region = region
+
+    def secrets(self) -> list[str]:
+        """Names of secrets."""
+        return self._all("secretsmanager", "list_secrets", "SecretList", "Name")
+
+    def buckets(self) -> list[str]:
+        """Names of buckets, of every region."""
+        return self._all("s3", "list_buckets", "Buckets", "Name")
+
+    def keys(self) -> list[str]:
+        """Aliases of keys, without AWS's own."""
+        aliases = self._all("kms", "list_aliases", "Aliases", "AliasName")
+        return [alias for alias in aliases if not alias.startswith("alias/aws/")]
+
+    def networks(self) -> list[str]:
+        """Ids of VPCs."""
+        return self._all("ec2", "describe_vpcs", "Vpcs", "VpcId")
+
+    def subnets(self, vpc: str) -> list[tuple[str, str]]:
+        """A VPC's subnets: availability zone and id."""
+        wanted = [{"Name": "vpc-id", "Values": [vpc]}]
+        with explained():
+            pages = self._client("ec2").get_paginator("describe_subnets").paginate(Filters=wanted)
+            return sorted((s["AvailabilityZone"], s["SubnetId"]) for page in pages for s in page["Subnets"])
+
+    def _all(self, service: str, operation: str, items: str, name: str) -> list[str]:
+        with explained():
+            client = self._client(service)
+            pages = client.get_paginator(operation).paginate()
+            return sorted(item[name] for page in pages for item in page.get(items, []))
+
+    def _client(self, service: str) -> Any:  # noqa: ANN401 - botocore makes its clients' types at run time
+        return aws_client(service, self._region)

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import typer
 from pydantic import TypeAdapter, ValidationError
 
+from lockstep.aws.reads import AwsInventory
 from lockstep.cli.output import DEFAULT_PLAN, PlanFile, complain, say, wrong_use
-from lockstep.operate.inventory import AwsInventory
 from lockstep.plan.admins import SecretInAws
 from lockstep.plan.checks import missing_ca_files, needs_ca_file
 from lockstep.plan.databases import DatabaseSection
@@ -40,10 +40,10 @@ from lockstep.protocol.errors import (
     line_of,
 )
 from lockstep.protocol.model import Engine, Strategy
-from lockstep.runtime.identity import OCI_ENDPOINT_VARIABLE
+from lockstep.runtime.identity import OCI_ENDPOINT_VARIABLE, own_oci_identity
 
 if TYPE_CHECKING:
-    from lockstep.operate.inventory import OciInventory
+    from lockstep.oci.reads import OciInventory
 
 
 # The first plan of an estate, as text with comments, from a few answers.
@@ -457,10 +457,10 @@ class _OciLists:
     @cached_property
     def inventory(self) -> "OciInventory":
         try:
-            from lockstep.operate.inventory import OciInventory  # noqa: PLC0415 - the extra may be missing
+            from lockstep.oci.reads import OciInventory  # noqa: PLC0415 - the extra may be missing
         except ModuleNotFoundError:
             raise OciExtraMissingError from None
-        return OciInventory(self._region, endpoint=os.environ.get(OCI_ENDPOINT_VARIABLE))
+        return OciInventory(self._region, own_oci_identity(), endpoint=os.environ.get(OCI_ENDPOINT_VARIABLE))
 
 
 def _network(lists: Lists, aws: AwsInventory) -> dict[str, Any] | None:

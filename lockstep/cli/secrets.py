@@ -59,7 +59,7 @@ from lockstep.operate.secrets import (
     stack_settings,
     wanted,
 )
-from lockstep.operate.secrets_made import StackSecrets, describe, tag
+from lockstep.operate.secrets_aws import StackSecrets, describe, tag
 from lockstep.plan.admins import is_plain_name
 from lockstep.plan.checks import example_values
 from lockstep.plan.model import Plan
@@ -338,7 +338,7 @@ def oci_room(
         ids: Of these credentials; none: of all.
         rate: Writes a second.
     """
-    from lockstep.operate.secrets_made import RingSlots  # noqa: PLC0415 - the SDK is an extra
+    from lockstep.operate.secrets_oci import RingSlots  # noqa: PLC0415 - the SDK is an extra
 
     vault = vault_of(plan)
     place = RingSlots(

@@ -14,7 +14,6 @@ everything that Lockstep did not make; the next run gives it a generation.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
 
 from lockstep.audit.append import ORDER, Chain, Operator, record_order
 from lockstep.protocol.errors import (
@@ -27,7 +26,14 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.model import ChainHead, Credential, CredentialValue, Login, SecretStr
 from lockstep.protocol.orders import Orders, accounts_of
-from lockstep.protocol.ports import BINARY, NOT_AN_OBJECT, Clock, Database, SecretVersion, signed_fingerprint
+from lockstep.protocol.ports import (
+    BINARY,
+    NOT_AN_OBJECT,
+    Clock,
+    Database,
+    EditableSecret,
+    signed_fingerprint,
+)
 from lockstep.stores.contents import (
     NO_EXTRAS,
     carried,
@@ -41,27 +47,6 @@ from lockstep.stores.credential import POLL_SECONDS, READ_SIDE_TIMEOUT_SECONDS
 
 LEASE = timedelta(minutes=10)
 """How long the lock is held at most."""
-
-
-class EditableSecret(Protocol):
-    """A versioned secret as a person edits it. Errors: as `lockstep.protocol.ports.VersionedSecret`."""
-
-    @property
-    def max_bytes(self) -> int:
-        """As `lockstep.protocol.ports.VersionedSecret`."""
-
-    @property
-    def only_strings(self) -> bool:
-        """As `lockstep.protocol.ports.VersionedSecret`."""
-
-    def served(self) -> Sequence[SecretVersion]:
-        """As `lockstep.protocol.ports.VersionedSecret`."""
-
-    def serves(self, matches: Callable[[str], bool]) -> bool:
-        """Whether every place from which applications read the secret holds a text that matches, by the read side."""
-
-    def edit(self, text: str, *, unless: Callable[[str], bool]) -> None:
-        """Make a text current in each of these places, except where `unless` holds for the text that is there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,6 @@ from lockstep.protocol.model import (
     Acquired,
     ChainHead,
     Claim,
-    Credential,
     CredentialValue,
     Lease,
     LockRecord,
@@ -33,11 +32,9 @@ from lockstep.protocol.model import (
     StoreVersions,
     Told,
 )
-from lockstep.protocol.workers import SideBySide
 
 if TYPE_CHECKING:
     from lockstep.protocol.schedule import Bounds
-    from lockstep.stores.credential import Stores
 
 
 class Clock(Hashable, Protocol):
@@ -402,29 +399,6 @@ class Signer(Protocol):
         """The place of a key among these: of two keys that verify, the one that came later has the higher rank."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ports:
-    """The world of one rotation, for one credential and one runner.
-
-    Attributes:
-        home_store: The store in the runner's cloud, or else the first.
-        other_logs: Opens the audit logs of the other clouds, which this runner only reads.
-    """
-
-    runner: str
-    credential: Credential
-    stores: "Stores"
-    databases: Mapping[str, Database]
-    side_by_side: SideBySide
-    lock: Lock
-    home_store: Store
-    audit_log: AuditLog
-    other_logs: Callable[[], Sequence[AuditLog]]
-    signer: Signer
-    clock: Clock
-    passwords: PasswordSource
-
-
 # The port of a secrets manager: one secret with its versions, which is what an adapter of a store implements.
 #
 # The steps do not see it: they use `lockstep.protocol.ports.Store`, which
@@ -738,3 +712,24 @@ class Absence(Enum):
     DELETED = auto()
     """Its lifecycle state was read: it is deleted or scheduled for deletion."""
     UNLISTED = auto()
+
+
+class EditableSecret(Protocol):
+    """A versioned secret as a person edits it. Errors: as `lockstep.protocol.ports.VersionedSecret`."""
+
+    @property
+    def max_bytes(self) -> int:
+        """As `lockstep.protocol.ports.VersionedSecret`."""
+
+    @property
+    def only_strings(self) -> bool:
+        """As `lockstep.protocol.ports.VersionedSecret`."""
+
+    def served(self) -> Sequence[SecretVersion]:
+        """As `lockstep.protocol.ports.VersionedSecret`."""
+
+    def serves(self, matches: Callable[[str], bool]) -> bool:
+        """Whether every place from which applications read the secret holds a text that matches, by the read side."""
+
+    def edit(self, text: str, *, unless: Callable[[str], bool]) -> None:
+        """Make a text current in each of these places, except where `unless` holds for the text that is there."""

@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from lockstep.aws.secrets_manager import SecretsManagerSecret
     from lockstep.databases.inspect import Looking
     from lockstep.databases.sessions import SessionSource
-    from lockstep.operate.login_import import EditableSecret
     from lockstep.protocol.orders import Orders
-    from lockstep.protocol.ports import Table
+    from lockstep.protocol.ports import EditableSecret, Table
     from lockstep.stores.ring import VaultRing
 
 

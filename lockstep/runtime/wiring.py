@@ -24,12 +24,13 @@ from lockstep.plan.published import (
 )
 from lockstep.protocol.deadlines import BeforeSend, CloudTimeouts, Timeouts, always, check_scope
 from lockstep.protocol.errors import InvalidPlanError
-from lockstep.protocol.ports import Clock, Ports
+from lockstep.protocol.ports import Clock
 from lockstep.protocol.workers import SideBySide, at_the_same_time
 from lockstep.runtime.clouds import Clouds, Endpoints
 from lockstep.runtime.identity import OCI_ENDPOINT_VARIABLE, Cloud, Identity, own_oci_identity
 from lockstep.runtime.lazy import later
 from lockstep.runtime.system import SystemClock, SystemPasswords
+from lockstep.stores.credential import Ports
 
 if TYPE_CHECKING:
     from lockstep.oci.functions import OwnFunction

@@ -8,8 +8,8 @@ What does not depend on each other is asked at the same time: both secrets, all 
 parts, a look and a write, so that a caller can look while it does something else.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from lockstep.protocol.errors import (
@@ -27,10 +27,15 @@ from lockstep.protocol.ports import (
     BINARY,
     FORGED,
     NO_LOGIN,
+    AuditLog,
     Clock,
+    Database,
+    Lock,
     Observed,
+    PasswordSource,
     Pending,
     SecretVersion,
+    Signer,
     Staged,
     StillOurs,
     Store,
@@ -610,3 +615,26 @@ def _wait(is_shown: Callable[[], bool], store: str, generation: int, clock: Cloc
         if clock.monotonic() >= deadline:
             raise ReadSideLaggingError(store=store, generation=generation)
         clock.sleep(POLL_SECONDS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """The world of one rotation, for one credential and one runner.
+
+    Attributes:
+        home_store: The store in the runner's cloud, or else the first.
+        other_logs: Opens the audit logs of the other clouds, which this runner only reads.
+    """
+
+    runner: str
+    credential: Credential
+    stores: "Stores"
+    databases: Mapping[str, Database]
+    side_by_side: SideBySide
+    lock: Lock
+    home_store: Store
+    audit_log: AuditLog
+    other_logs: Callable[[], Sequence[AuditLog]]
+    signer: Signer
+    clock: Clock
+    passwords: PasswordSource

@@ -1,4 +1,4 @@
-"""The contents of a ring's slots, from the read side of a vault."""
+"""One versioned secret in a ring of plain secrets (`lockstep.protocol.ring`), over whatever keeps these."""
 
 import json
 import logging
@@ -7,9 +7,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
-from lockstep.oci.vault import Vault
 from lockstep.protocol import ring
 from lockstep.protocol.errors import (
     LockstepError,
@@ -36,6 +35,60 @@ from lockstep.protocol.ports import (
 from lockstep.protocol.ring import DELETION_LEAD, MAX_BYTES, MAX_SLOTS, Slot, Slots, Version
 from lockstep.protocol.workers import SideBySide, one_after_the_other, together
 from lockstep.stores.contents import serving
+
+
+class SlotState(Protocol):
+    """The state of a slot's secret, from the management side."""
+
+    @property
+    def etag(self) -> str:
+        """Its entity tag."""
+
+    @property
+    def current_number(self) -> int | None:
+        """The number of its current version."""
+
+
+class Vault(Protocol):
+    """The plain secrets of one vault in one compartment, as the ring uses them.
+
+    `lockstep.oci.vault.Vault` is one, and says what each method raises.
+    """
+
+    @property
+    def store(self) -> str:
+        """The store's name in the plan."""
+
+    def lookup(self, secret: str) -> str | Absence:
+        """The OCID of a secret, or why there is none."""
+
+    def forget(self, *secrets: str) -> None:
+        """Look up the OCIDs of these secrets again."""
+
+    def read(self, secret: str, secret_id: str, **which: str | int) -> Content | None:
+        """A version, from the read side: the current one, or by `version_number` or `secret_version_name`."""
+
+    def current(self, secret: str, secret_id: str) -> Content:
+        """The current version, from the read side."""
+
+    def state(self, secret: str, secret_id: str) -> SlotState:
+        """The secret's entity tag and current version."""
+
+    def versions(self, secret: str, secret_id: str) -> Sequence[Any]:
+        """All versions, with the attributes of the SDK's SecretVersionSummary."""
+
+    def stage(self, secret: str, secret_id: str, *, name: str, text: str) -> bool:
+        """Write a pending version; False if the secret has one of that name."""
+
+    def put_current(self, secret: str, secret_id: str, text: str, *, etag: str) -> None:
+        """Write a version that is current at once."""
+
+    def promote(self, secret: str, secret_id: str, number: int, *, etag: str) -> None:
+        """Make a version current."""
+
+    def schedule_deletion(self, secret: str, secret_id: str, number: int, *, at: datetime) -> None:
+        """Schedule the deletion of a superseded version."""
+
 
 # The slots of a ring, as the management side of a vault shows them.
 

@@ -24,7 +24,7 @@ from cdk.deployment import Deployment
 from cdk.publish import Publication
 from cdk.settings import Settings
 from lockstep.operate.secrets import wanted
-from lockstep.operate.secrets_made import tag
+from lockstep.operate.secrets_aws import tag
 from lockstep.plan.file import load_plan
 from lockstep.protocol.model import ROTATOR, Credential, Login, SecretStr
 from lockstep.protocol.schedule import PER_SHARD

@@ -14,7 +14,7 @@ from lockstep.audit.append import Chain, Operator
 from lockstep.audit.verify import verify
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
-from lockstep.operate.login_import import EditableSecret, Estate, HandedOver, hand_over, prove, stores_without
+from lockstep.operate.login_import import Estate, HandedOver, hand_over, prove, stores_without
 from lockstep.protocol.errors import (
     AccountExpiredError,
     AccountOwnedError,
@@ -26,6 +26,7 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.model import CredentialValue, Login, SecretStr
 from lockstep.protocol.orders import accounts_of
+from lockstep.protocol.ports import EditableSecret
 from lockstep.stores.contents import encode_app_user
 from sandbox.aws.server import AwsSandbox
 from sandbox.oci import OciSandbox

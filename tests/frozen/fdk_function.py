@@ -7,10 +7,11 @@ from contextvars import copy_context
 from lockstep.plan.compiled import CompiledPlan
 from lockstep.plan.published import Index
 from lockstep.protocol.errors import StoresDivergedError
-from lockstep.protocol.ports import Ports, Table
+from lockstep.protocol.ports import Table
 from lockstep.protocol.workers import at_the_same_time
 from lockstep.runtime.identity import OCI_RUNNER
 from lockstep.runtime.wiring import hosted_runner
+from lockstep.stores.credential import Ports
 from oci_fn import func
 from tests.frozen.work import Signs, late_call, wait_for
 

@@ -7,9 +7,9 @@ from typing import Literal
 
 from functions.face import LambdaFace
 from lockstep.protocol.errors import StoreUnreachableError
-from lockstep.protocol.ports import Ports
 from lockstep.protocol.strict_json import Message
 from lockstep.protocol.workers import at_the_same_time
+from lockstep.stores.credential import Ports
 from tests.frozen.work import Signs, late_call, wait_for
 
 

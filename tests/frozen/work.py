@@ -8,7 +8,7 @@ from typing import Any
 
 from lockstep.protocol.errors import LockstepError
 from lockstep.protocol.model import CredentialValue, Login, SecretStr
-from lockstep.protocol.ports import Ports
+from lockstep.stores.credential import Ports
 
 FOLDER_VARIABLE, CALL_VARIABLE = "TESTS_FROZEN_FOLDER", "TESTS_FROZEN_CALL"
 BOUND_SECONDS = 60.0

@@ -18,9 +18,9 @@ from functions.generate import step as generate
 from functions.update_secrets import step as update_secrets
 from lockstep.protocol.errors import InvalidRequestError
 from lockstep.protocol.messages import AuditRequest, DatabaseRequest, GenerateRequest, UpdateRequest
-from lockstep.protocol.ports import Ports
 from lockstep.protocol.strict_json import Message, read
 from lockstep.runtime import wiring
+from lockstep.stores.credential import Ports
 from oci_fn import func
 from tests.fuzz.harness import CANARY, Json, documents, inputs, judged, mangled, mutated, nested, spelled
 from tests.fuzz.test_plan import VALID

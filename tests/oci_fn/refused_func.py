@@ -3,9 +3,10 @@
 from lockstep.plan.compiled import CompiledPlan
 from lockstep.plan.published import Index
 from lockstep.protocol.errors import LockTableAccessDeniedError
-from lockstep.protocol.ports import Ports, Table
+from lockstep.protocol.ports import Table
 from lockstep.runtime.identity import OCI_RUNNER
 from lockstep.runtime.wiring import hosted_runner
+from lockstep.stores.credential import Ports
 from oci_fn import func
 
 

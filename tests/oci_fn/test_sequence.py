@@ -32,7 +32,7 @@ from lockstep.protocol.errors import (
     StoreUnreachableError,
 )
 from lockstep.protocol.messages import AuditRequest, DatabaseRequest, GenerateRequest, UpdateRequest
-from lockstep.protocol.ports import Ports
+from lockstep.stores.credential import Ports
 from oci_fn import sequence
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest

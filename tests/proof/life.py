@@ -19,8 +19,7 @@ from lockstep.plan.model import Plan
 from lockstep.protocol import names
 from lockstep.protocol.model import ClaimKind, Credential, Engine, LockRecord, Login
 from lockstep.protocol.names import VersionNames
-from lockstep.protocol.ports import Ports
-from lockstep.stores.credential import Stores
+from lockstep.stores.credential import Ports, Stores
 from sandbox import plans
 from sandbox.oci import OciSandbox
 from sandbox.oci.secret import Version

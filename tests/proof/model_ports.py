@@ -33,10 +33,10 @@ from lockstep.protocol.model import (
     Told,
 )
 from lockstep.protocol.model import Login as RealLogin
-from lockstep.protocol.ports import FingerprintKey, Mac, Pending, Ports, Replica, Stager, StillOurs, derived
+from lockstep.protocol.ports import FingerprintKey, Mac, Pending, Replica, Stager, StillOurs, derived
 from lockstep.protocol.schedule import Bounds
 from lockstep.protocol.workers import one_after_the_other
-from lockstep.stores.credential import Stores
+from lockstep.stores.credential import Ports, Stores
 from sandbox.wire import the_last_first
 from tests.proof.model_world import (
     DATABASES,

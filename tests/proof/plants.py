@@ -22,10 +22,9 @@ from lockstep.protocol import decide as plans
 from lockstep.protocol.errors import FenceLostError, RetryableError
 from lockstep.protocol.messages import ApplyRequest, Dead, Death, RevokeRequest
 from lockstep.protocol.model import Claim, ClaimKind, CredentialValue, Lease, LockRecord, Release
-from lockstep.protocol.ports import Ports
 from lockstep.stores import contents
 from lockstep.stores import credential as one_secret
-from lockstep.stores.credential import Stores
+from lockstep.stores.credential import Ports, Stores
 from oci_fn import sequence
 from tests.proof import model_ports
 from tests.proof.model_ports import ModelStore

@@ -11,7 +11,7 @@ from functions.apply_db import step as apply_db
 from lockstep.protocol.errors import PreviousCredentialAcceptedError
 from lockstep.protocol.messages import Dead, Death
 from lockstep.protocol.model import Claim, CredentialValue, Lease, LockRecord
-from lockstep.protocol.ports import Ports
+from lockstep.stores.credential import Ports
 from tests.proof.patching import Foreign, patched
 from tests.proof.plants import clock_not_read
 

@@ -12,7 +12,8 @@ from lockstep.audit.append import Chain, Operator, record_order
 from lockstep.audit.verify import Verification, verify
 from lockstep.protocol.errors import DatabaseUnreachableError, StoreUnreachableError
 from lockstep.protocol.orders import Order, Pause, Resume, Revoke
-from lockstep.protocol.ports import AuditLog, Ports, Signer
+from lockstep.protocol.ports import AuditLog, Signer
+from lockstep.stores.credential import Ports
 from oci_fn import sequence
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest

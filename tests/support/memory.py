@@ -20,9 +20,9 @@ from lockstep.plan.file import parse_plan
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import AuditLogAccessDeniedError
 from lockstep.protocol.model import Credential, Engine, Login, PasswordPolicy, SecretStr, Strategy
-from lockstep.protocol.ports import EntryObjects, FingerprintKey, Mac, ObjectVersion, Ports, derived
+from lockstep.protocol.ports import EntryObjects, FingerprintKey, Mac, ObjectVersion, derived
 from lockstep.protocol.workers import SideBySide, one_after_the_other
-from lockstep.stores.credential import Stores
+from lockstep.stores.credential import Ports, Stores
 from sandbox import plans
 from tests.support.faults import Faults
 from tests.support.memory_database import Account, MemoryDatabase, MemoryStager

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from lockstep.protocol.ports import Ports
+from lockstep.stores.credential import Ports
 from tests.support.memory import MemoryWorld
 from tests.unit.harness import at_every_boundary
 

@@ -11,8 +11,7 @@ from lockstep.plan.model import Plan
 from lockstep.protocol import names
 from lockstep.protocol.errors import LockstepError
 from lockstep.protocol.model import CredentialValue, Login, SecretStr
-from lockstep.protocol.ports import Ports
-from lockstep.stores.credential import CredentialStore, Stores
+from lockstep.stores.credential import CredentialStore, Ports, Stores
 from lockstep.stores.ring import RingReader
 from oci_fn import sequence
 from oci_fn.retries import Retries

@@ -18,8 +18,8 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.messages import ApplyRequest, ApplyResult, Dead, Death, Hint
 from lockstep.protocol.model import Strategy
-from lockstep.protocol.ports import Ports
 from lockstep.protocol.workers import Workers
+from lockstep.stores.credential import Ports
 from tests.support.memory import MemoryDatabase
 from tests.unit.flights import Flight, both_strategies
 from tests.unit.harness import at_every_boundary, known_logins, orders, undisturbed

@@ -24,8 +24,9 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.lock_rule import must_witness, pick
 from lockstep.protocol.model import AwsSigns, LockRecord
-from lockstep.protocol.ports import Ports, Table
+from lockstep.protocol.ports import Table
 from lockstep.protocol.schedule import bounds
+from lockstep.stores.credential import Ports
 from oci_fn import func
 from oci_fn.dispatching import MOST_BATCHES, hand_on, shares
 from tests.support.memory import EPOCH, FakeClock, MemoryWorld, make_plan

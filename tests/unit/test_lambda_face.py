@@ -37,8 +37,8 @@ from lockstep.protocol.messages import (
     Staged,
     UpdateRequest,
 )
-from lockstep.protocol.ports import Ports
 from lockstep.protocol.strict_json import Message, MessageError, read, write
+from lockstep.stores.credential import Ports
 from tests.support.lambda_context import TimeLeft
 from tests.support.memory import MemoryWorld
 from tests.unit.harness import held, login_of

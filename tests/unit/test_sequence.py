@@ -21,7 +21,7 @@ from lockstep.protocol.errors import (
     UnexpectedError,
 )
 from lockstep.protocol.model import AwsSigns, Strategy
-from lockstep.protocol.ports import Ports
+from lockstep.stores.credential import Ports
 from oci_fn import sequence
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest

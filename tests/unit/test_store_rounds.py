@@ -15,8 +15,7 @@ from functions.apply_db import step as apply_db
 from functions.generate import step as generate
 from functions.update_secrets import step as update_secrets
 from lockstep.protocol.messages import ApplyRequest, GenerateRequest, Staged, UpdateRequest
-from lockstep.protocol.ports import Ports
-from lockstep.stores.credential import Stores
+from lockstep.stores.credential import Ports, Stores
 from tests.support.trips import LongestChain
 from tests.unit.flights import steady
 from tests.unit.harness import INTERVAL_SECONDS, at_every_boundary, held, undisturbed
