@@ -1,7 +1,6 @@
 """A simulated day of one credential: triggers of both clouds, lock, schedule, and an AWS that fails as told.
 
-It has the shipped rules (`lockstep.protocol.schedule`, `lockstep.protocol.schedule`, `lockstep.protocol.deadlines`)
-or, to compare, earlier ones.
+It has the shipped rules (`lockstep.protocol.schedule`, `lockstep.protocol.deadlines`).
 Runs are reduced to when they acquire, promote and release. Times are seconds from midnight UTC; a runner reads them on
 its own clock.
 """
@@ -14,11 +13,9 @@ from enum import Enum
 from heapq import heappop, heappush
 from itertools import pairwise
 
-from msgspec import structs
-
 from lockstep.protocol.deadlines import LAST_START, LEASE, RUN, TOLERANCE, TRIGGER_LATENESS
 from lockstep.protocol.model import AwsSigns, Schedule
-from lockstep.protocol.schedule import Bounds, bounds, last_trigger, period, turn_after, yields
+from lockstep.protocol.schedule import bounds, period, turn_after, yields
 
 DAY = 86400
 MIDNIGHT = datetime(2026, 11, 25, tzinfo=UTC)
@@ -52,32 +49,6 @@ Behaviour = Callable[[int], Aws]
 """What the trigger with this number comes to."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rules:
-    """By which rules both runners act."""
-
-    lease: float
-    run: float
-    limits: Callable[[Schedule, datetime], Bounds] | None
-    """What the standby leaves to AWS; None: nothing."""
-
-
-def _one_shard(plan: Schedule, now: datetime) -> Bounds:
-    """The bounds of a standby that knows one minute of AWS for all credentials, and no turn of its own."""
-    shipped = bounds(structs.replace(plan, phase=timedelta()), now)
-    return replace(
-        shipped,
-        late_by=last_trigger(plan.interval, now - TRIGGER_LATENESS),
-        turn_by=datetime.max.replace(tzinfo=UTC),
-    )
-
-
-NEW = Rules(lease=LEASE.total_seconds(), run=RUN.total_seconds(), limits=bounds)
-FIRST_EDITION = Rules(lease=900, run=600, limits=None)
-ONE_SHARD = Rules(lease=480, run=360, limits=_one_shard)
-"""Of a plan whose credentials are all triggered, and begin, in the same minute."""
-
-
 def schedule(
     interval: timedelta, tolerance: timedelta = TOLERANCE, *, phase: timedelta = timedelta()
 ) -> Schedule:
@@ -92,7 +63,6 @@ class Day:
     Attributes:
         plan: The credential's schedule.
         behaviour: Of AWS.
-        rules: The shipped ones, or earlier ones.
         others_every: Other credentials have the standby called this often, in seconds, from midnight; 0: none.
         jitter: How late in its minute a trigger comes, in seconds.
         position: How long after its trigger AWS starts the run of this credential, in seconds.
@@ -105,7 +75,6 @@ class Day:
 
     plan: Schedule
     behaviour: Behaviour
-    rules: Rules = NEW
     others_every: float = 0
     jitter: Callable[[], float] = lambda: 0.0
     position: Callable[[], float] = lambda: 0.0
@@ -175,17 +144,16 @@ class Day:
             self._pending = True
             self.promoted.append((at + QUICK, "aws"))
         elif comes_to in {Aws.WORKS, Aws.SLOW}:
-            done = at + (QUICK if comes_to is Aws.WORKS else self.rules.run - 1)
+            done = at + (QUICK if comes_to is Aws.WORKS else RUN.total_seconds() - 1)
             self._promote(clock, done, self.aws_clock, "aws")
             self._signs = AwsSigns(seen_at=_time(done + self.aws_clock))
 
     def _call_oci(self, at: float) -> None:
         if not self._may_acquire(at, at):
             return
-        if self.rules.limits and not self._pending:
-            limits = self.rules.limits(self.plan, _time(at))
-            if yields(self._signs, _time(self._next_due_at), limits):
-                return
+        due_at = _time(self._next_due_at)
+        if not self._pending and yields(self._signs, due_at, bounds(self.plan, _time(at))):
+            return
         self._acquire(at)
         self._promote(at, at + QUICK, 0, "oci")
 
@@ -197,7 +165,7 @@ class Day:
         return due and not self._held(at, clock)
 
     def _acquire(self, clock: float) -> None:
-        self._expires_at = clock + self.rules.lease
+        self._expires_at = clock + LEASE.total_seconds()
         self._free_at = float("inf")
 
     def _promote(self, clock: float, done: float, ahead: float, runner: str) -> None:

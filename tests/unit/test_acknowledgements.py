@@ -63,13 +63,23 @@ def test_objects_that_are_no_entries_are_acknowledged_by_their_names() -> None:
     assert verified(world)["aws"].verdict is Verdict.NOT_VERIFIED
 
 
-def test_a_foreign_object_that_is_acknowledged_before_the_next_run_stays_so() -> None:
-    world = begun()
-    world.audit_logs["aws"].entries[head(world).seq + 2] = b"{}", {}
-    acknowledge(world, "aws", 0, FARTHEST)
-    for run in range(3):
-        rotate_again(world, f"after-{run}")
-    assert verified(world)["aws"].verdict is Verdict.VERIFIED
+def forge_an_acknowledgement(
+    world: MemoryWorld, about: list[Problem], *, signer: MemorySigner, stream: str = "aws"
+) -> None:
+    """Append an entry that acknowledges problems of the stream of AWS, signed with a key of the attacker's choice."""
+    last = at(world, head(world, stream).seq, stream)
+    event = event_of_order(
+        ACKNOWLEDGE,
+        details_of("aws", about, "nothing to see"),
+        entry_id="order-forged",
+        credential_id=world.credential.id,
+        stream=stream,
+        who="arn:of/auditor",
+        now=world.clock.now(),
+    )
+    forged = sealed(event, last, signer=signer, stream=stream, rotation_id="order-forged")
+    world.audit_logs[stream].entries[last.number + 1] = forged.body, forged.metadata
+    heads(world, **{stream: forged.stored.head})
 
 
 def test_a_retired_key_acknowledges_nothing() -> None:
@@ -78,39 +88,17 @@ def test_a_retired_key_acknowledges_nothing() -> None:
     stolen = world.signers["aws"]
     world.signers = {**world.signers, "aws": MemorySigner("new-key", retired=["aws-key"])}
     rotate_again(world, "with-the-new")
-    last = at(world, head(world).seq)
-    own = Problem("is signed with a key that was retired before", last.number + 1, last.number + 1)
-    event = event_of_order(
-        ACKNOWLEDGE,
-        details_of("aws", [own], "nothing to see"),
-        entry_id="order-forged",
-        credential_id=world.credential.id,
-        stream="aws",
-        who="arn:of/auditor",
-        now=world.clock.now(),
-    )
-    forged = sealed(event, last, signer=stolen, rotation_id="order-forged")
-    world.audit_logs["aws"].entries[last.number + 1] = forged.body, forged.metadata
-    heads(world, aws=forged.stored.head)
+    number = head(world).seq + 1
+    own = Problem("is signed with a key that was retired before", number, number)
+    forge_an_acknowledgement(world, [own], signer=stolen)
     assert problems(world) == [str(own)]
 
 
 def test_the_key_of_oci_acknowledges_nothing() -> None:
     """Its entries are archived, and whoever reads the key signs like the runner."""
     world, foreign = with_a_foreign_object()
-    last = at(world, head(world, "oci").seq, "oci")
-    event = event_of_order(
-        ACKNOWLEDGE,
-        details_of("aws", verified(world)["aws"].problems, "nothing to see"),
-        entry_id="order-forged",
-        credential_id=world.credential.id,
-        stream="oci",
-        who="arn:of/auditor",
-        now=world.clock.now(),
-    )
-    forged = sealed(event, last, signer=world.signers["oci"], stream="oci", rotation_id="order-forged")
-    world.audit_logs["oci"].entries[last.number + 1] = forged.body, forged.metadata
-    heads(world, oci=forged.stored.head)
+    found = verified(world)["aws"].problems
+    forge_an_acknowledgement(world, found, signer=world.signers["oci"], stream="oci")
     assert [p.first for p in verified(world)["aws"].problems] == [foreign]
 
 

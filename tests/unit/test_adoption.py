@@ -53,26 +53,6 @@ def test_every_secret_that_is_known_by_its_tags_is_wanted_once() -> None:
     assert len(wanted(plan_of())) == len(names(plan_of()))
 
 
-def test_the_key_of_those_who_only_read_in_oci_is_a_kind_of_its_own() -> None:
-    document = plans.plan_document(
-        [plans.database("orders", Engine.MYSQL)], [plans.credential("a", "orders")], oci=plans.OciNames()
-    )
-    document["runners"]["aws"]["oci_reader_key_secret"] = "lockstep/oci-reader-key"
-    found = names(parse_plan(json.dumps(document), base=Path()))
-    assert found["lockstep/oci-reader-key"] == "runner-reader-key"
-    assert found[plans.OCI_KEY_SECRET] == "runner-key"
-
-
-def test_the_client_secret_of_the_domains_application_is_a_key_of_the_runner() -> None:
-    document = plans.plan_document(
-        [plans.database("orders", Engine.MYSQL)], [plans.credential("a", "orders")], oci=plans.OciNames()
-    )
-    document["runners"]["aws"] = {"federation": {**plans.TO_OCI, "client": {"secret": "lockstep/client"}}}
-    found = names(parse_plan(json.dumps(document), base=Path()))
-    assert found["lockstep/client"] == "runner-key"
-    assert plans.OCI_KEY_SECRET not in found
-
-
 def test_one_credential_needs_its_own_secrets_and_its_databases_admins() -> None:
     assert names(plan_of(oci=False), "a") == {
         "a": "app_user",
@@ -89,13 +69,6 @@ def test_a_shared_admin_is_wanted_once_and_those_that_are_known_by_arn_are_not()
     }
     listed = plan_of(orders=ARN, stock="rds!cluster-1")
     assert SecretKind.ADMIN.value not in names(listed).values()
-
-
-@pytest.mark.parametrize("kind", list(SecretKind))
-def test_a_missing_secret_is_made_by_the_stack_or_by_people(kind: SecretKind) -> None:
-    one = Wanted(name="a", kind=kind, region="eu-central-1")
-    makes = kind in {SecretKind.APP_USER, SecretKind.CONNECTION_BLOB}
-    assert judge(one, None, stack="lockstep").state is (State.TO_BE_MADE if makes else State.MISSING)
 
 
 @pytest.mark.parametrize(

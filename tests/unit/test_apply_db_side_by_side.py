@@ -14,7 +14,6 @@ from lockstep.protocol.errors import (
     LockstepError,
     LockTableUnreachableError,
     PendingCredentialRejectedError,
-    StoreUnreachableError,
 )
 from lockstep.protocol.messages import ApplyRequest, ApplyResult, Dead, Death, Hint
 from lockstep.protocol.model import Strategy
@@ -96,14 +95,6 @@ def test_databases_with_different_admins_read_each_login() -> None:
     flight = Flight()
     flight.world.databases["db-2"].admin = "another"
     assert "before db-2 admin_login" in _boundaries(flight)
-
-
-def test_a_store_that_does_not_answer_fails_the_step_before_any_login() -> None:
-    flight = Flight()
-    _fails(flight.database, StoreUnreachableError(store="aws"), at="admin_login")
-    with pytest.raises(StoreUnreachableError):
-        flight.apply()
-    assert flight.lets_in(1)
 
 
 # What runs at the same time

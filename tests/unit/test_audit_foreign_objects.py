@@ -159,13 +159,3 @@ def test_a_foreign_object_far_away_is_no_obstacle(runs: int) -> None:
     rotate_again(world, "run-9")
     assert head(world).seq == runs + 1
     assert problems(world) == [f"entry {10**12 - 1}: is malformed"]
-
-
-def test_after_a_lost_table_junk_above_the_end_is_passed() -> None:
-    world = begun(3)
-    world.audit_logs["aws"].entries[10**12 - 1] = b"{}", {}
-    world.audit_logs["aws"].entries[4] = b"{}", {}
-    heads(world, aws=None)
-    rotate_again(world, "run-9")
-    assert head(world).seq == 5
-    assert [p.first for p in verified(world)["aws"].problems] == [4, 10**12 - 1]

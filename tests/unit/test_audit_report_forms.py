@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -29,7 +28,6 @@ from lockstep.operate.report.tables import COLUMNS, as_csv, as_json, schema
 from tests.support.memory import EPOCH, make_plan
 from tests.unit.test_audit_report import report_of, told
 
-ROOT = Path(__file__).resolve().parents[2]
 NOW = EPOCH + timedelta(days=400)
 VOID = frozenset({"meta", "br", "hr", "img", "input", "link"})
 BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c"
@@ -155,24 +153,6 @@ def test_the_policy_of_the_page_allows_its_own_style_and_nothing_else() -> None:
     )
 
 
-def test_the_page_says_what_it_must() -> None:
-    texts = " ".join(Reader(page(report_of(told()))).texts)
-    for words in (
-        "multi-cloud/app_user",
-        "Verdict of each chain",
-        "Rotations by cloud, and age of the password",
-        "Overlap",
-        "Gaps",
-        "StoreUnreachableError",
-        "The secrets manager did not answer.",
-        "standby, on schedule (OCI)",
-        "Old passwords proven dead",
-        "Proofs by database",
-        "Orders of operators",
-    ):
-        assert words.lower() in texts.lower(), words
-
-
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_a_hostile_text_is_escaped_and_bounded_wherever_it_is(text: str) -> None:
     everywhere = failure(
@@ -195,7 +175,7 @@ def test_a_hostile_text_is_escaped_and_bounded_wherever_it_is(text: str) -> None
     }
     other = {"time": milliseconds(399), "activity_name": text, "unmapped": {"lockstep": {text: text}}}
     success = event(milliseconds(399), 5, plan=text)
-    report = made(success, everywhere, order, other)
+    report = made(success, everywhere, order, other, problems=(text,))
     shown = page(report)
     reader = Reader(shown)
     assert "script" not in reader.tags
@@ -206,17 +186,6 @@ def test_a_hostile_text_is_escaped_and_bounded_wherever_it_is(text: str) -> None
     table = as_csv(report)
     assert not [c for c in table if not c.isprintable() and c not in "\r\n"]
     assert len(table) + len(as_json(report)) < 100_000
-
-
-@pytest.mark.parametrize(
-    "problem",
-    ["entry 5 names <script>alert(1)</script>", f"object aws/{BIDI}{C1} is foreign"],
-    ids=["script", "bidi"],
-)
-def test_what_verification_says_is_escaped_too(problem: str) -> None:
-    shown = page(made(event(milliseconds(1), 1), problems=(problem,)))
-    assert "script" not in Reader(shown).tags
-    assert not [c for c in shown if not c.isprintable() and c != "\n"]
 
 
 LEAVES = st.one_of(

@@ -33,15 +33,6 @@ def _parsed(body: bytes, seq: int = 1, *, stream: str = "aws", credential_id: st
     return parse(body, credential_id=credential_id, stream=stream, seq=seq)
 
 
-def test_the_first_entry_has_no_predecessor_and_a_witness() -> None:
-    first = _sealed()
-    entry = _parsed(first.body)
-    assert (entry.seq, entry.previous_hash) == (1, "0" * 64)
-    assert entry.witness == {"oci": OTHER}
-    assert (entry.credential, entry.stream, entry.mac.key_id) == (CREDENTIAL, "aws", "aws-key")
-    assert (entry.event, entry.time, entry.rotation_id) == (EVENT, EVENT["time"], "run-1")
-
-
 def test_the_metadata_say_what_the_body_says() -> None:
     first = _sealed()
     entry, found = _parsed(first.body), stored(1, first.metadata)
@@ -50,12 +41,6 @@ def test_the_metadata_say_what_the_body_says() -> None:
     assert (found.hash, found.digest, found.mac) == (entry.hash, entry.digest, entry.mac)
     assert found.is_at(CREDENTIAL, "aws")
     assert not stored(2, first.metadata).is_at(CREDENTIAL, "aws")
-
-
-def test_an_entry_names_the_hash_of_its_predecessor() -> None:
-    first = _sealed()
-    second = _parsed(_sealed(first.stored).body, 2)
-    assert second.previous_hash == _parsed(first.body).hash
 
 
 def test_mac_and_hash_can_be_checked_without_lockstep() -> None:

@@ -55,21 +55,6 @@ def test_a_head_of_long_ago_stops_no_rotation(behind: int) -> None:
     assert verified(world)["aws"].verdict is Verdict.VERIFIED
 
 
-def test_many_foreign_objects_above_a_head_end_at_that_head() -> None:
-    world = begun(2)
-    last = head(world)
-    log = world.audit_logs["aws"]
-    for number in range(end.MAX_TAKEN_IN + 5):
-        log.entries[last.seq + 1 + number] = b"{}", {}
-    rotate_again(world, "run-9")
-    seal = at(world, head(world).seq).seal
-    assert seal
-    assert (seal.previous_hash, seal.stepped_over) == (
-        last.hash,
-        (last.seq + 1, last.seq + end.MAX_TAKEN_IN + 5),
-    )
-
-
 class _RetiredKeyIsDisabled(MemorySigner):
     def verify(self, digest: bytes, mac: Mac) -> bool:
         if mac.key_id == "retired":
@@ -123,21 +108,6 @@ def test_a_slow_log_of_the_other_cloud_takes_little_of_a_step() -> None:
     seal = at(world, head(world, "oci").seq, "oci").seal
     assert seal
     assert old.seq < seal.witness["aws"].seq < old.seq + 150
-
-
-def test_a_head_that_was_rolled_back_makes_no_witness_name_less() -> None:
-    world = begun(2)
-    old = at(world, 1).head
-    extend(world, 300)
-    world.clock.sleep(4 * INTERVAL_SECONDS)
-    orders(world, paused=True)
-    rotate(world, "standby-1", runner="oci")
-    last = head(world).seq
-    assert entries(world, "oci")[-1].witness["aws"].seq == last
-    heads(world, aws=old)
-    world.clock.sleep(4 * INTERVAL_SECONDS)
-    rotate(world, "standby-2", runner="oci")
-    assert entries(world, "oci")[-1].witness["aws"].seq == last
 
 
 def test_a_clock_that_was_wrong_once_ends_no_witness() -> None:

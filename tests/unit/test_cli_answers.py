@@ -17,7 +17,7 @@ from lockstep.cli import app
 from tests.support.memory import MemorySigner
 from tests.unit.test_cli import ARN, CREDENTIAL, PLAN
 from tests.unit.test_cli_odd_entries import world as world_of_audit
-from tests.unit.test_process import ROOT, environment
+from tests.unit.test_process import environment
 
 world = world_of_audit
 """The fixture."""
@@ -112,48 +112,3 @@ def test_ctrl_c_leaves_a_document() -> None:
         "exit_code": 130,
     }
     assert b"Traceback" not in complaint
-
-
-def test_ctrl_c_while_it_loads_is_no_traceback() -> None:
-    program = (
-        "import sys\n"
-        "class Pressed:\n"
-        "    def find_spec(self, name, *_):\n"
-        "        if name == 'lockstep.cli.app': raise KeyboardInterrupt\n"
-        "sys.meta_path.insert(0, Pressed())\n"
-        "from lockstep.__main__ import main\n"
-        "main()\n"
-    )
-    done = subprocess.run(  # noqa: S603 - our own interpreter
-        [sys.executable, "-c", program],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
-
-
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_a_document_is_valid_in_every_encoding(encoding: str) -> None:
-    words = [
-        sys.executable,
-        "-m",
-        "lockstep",
-        "status",
-        "--json",
-        "-p",
-        "lockstep.yaml",
-        "-c",
-        "é€\U0001f511",
-    ]
-    done = subprocess.run(  # noqa: S603 - our own interpreter
-        words,
-        env=environment(PYTHONIOENCODING=encoding),
-        cwd=ROOT,
-        capture_output=True,
-        check=False,
-        timeout=120,
-    )
-    assert "é€\U0001f511" in json.loads(done.stdout.decode(encoding))["error"]["meaning"]

@@ -13,7 +13,7 @@ from lockstep.client import (
     CredentialClient,
     decode,
 )
-from lockstep.client.cache import ComparedClocks, suspend_aware_clock
+from lockstep.client.cache import ComparedClocks
 from lockstep.protocol.errors import (
     LockstepError,
     NotBootstrappedError,
@@ -162,39 +162,6 @@ def test_the_second_source_is_read_if_the_first_fails(trouble: LockstepError) ->
     assert (near.reads, far.reads) == (1, 1)
 
 
-def test_the_second_source_is_not_read_while_the_first_answers() -> None:
-    near, far = Store(1), Store(2)
-    assert client_of(near, far).get().generation == 1
-    assert far.reads == 0
-
-
-def test_the_first_source_is_read_again_once_it_answers() -> None:
-    near, far, clock = Store(1), Store(1, name="far"), FakeClock()
-    client = client_of(near, far, clock=clock)
-    near.trouble = StoreUnreachableError()
-    client.get()
-    assert client.status.source == "far"
-    near.trouble = None
-    clock.sleep(MAX_AGE_SECONDS)
-    client.get(wait_seconds=SECONDS)
-    assert (client.status.source, far.reads) == (near.name, 1)
-
-
-def test_a_store_that_lags_does_not_bring_an_older_value_back() -> None:
-    near, far, clock = Store(1), Store(2), FakeClock()
-    client = client_of(near, far, clock=clock)
-    near.trouble = StoreUnreachableError()
-    assert client.get().generation == 2
-    near.trouble = None
-    clock.sleep(MAX_AGE_SECONDS)
-    assert client.get(wait_seconds=SECONDS).generation == 2
-    assert client.status.age_seconds == 0  # The far store was asked, too.
-    far.trouble = StoreUnreachableError()
-    clock.sleep(MAX_AGE_SECONDS)
-    assert client.get(wait_seconds=SECONDS).generation == 2
-    assert client.status.age_seconds == MAX_AGE_SECONDS
-
-
 def test_where_every_store_lags_until_the_value_is_not_given_any_more_a_lower_generation_is() -> None:
     """Or it would never recover from a store that was made anew, and counts from 1."""
     store, clock = Store(2), FakeClock()
@@ -206,15 +173,6 @@ def test_where_every_store_lags_until_the_value_is_not_given_any_more_a_lower_ge
     assert client.status.failures == 1
     clock.sleep(RETRY_SECONDS)
     assert client.get().generation == 1
-
-
-def test_a_value_that_a_person_put_there_replaces_any() -> None:
-    store, clock = Store(7), FakeClock()
-    client = client_of(store, clock=clock)
-    client.get()
-    store.generation = 0
-    clock.sleep(MAX_AGE_SECONDS)
-    assert client.get(wait_seconds=SECONDS).generation == 0
 
 
 @pytest.mark.parametrize("trouble", [StoreThrottledError(), StoreAccessDeniedError(), SecretMalformedError()])
@@ -282,18 +240,6 @@ def test_where_no_thread_can_be_started_the_caller_reads(monkeypatch: pytest.Mon
 # The clock
 
 
-def test_a_value_ages_while_the_machine_is_suspended() -> None:
-    clock = FakeClock()
-    awake_seconds = 0.0
-    seconds = ComparedClocks(lambda: awake_seconds, clock.monotonic)
-    store = Store(1)
-    client = CredentialClient([store], max_age_seconds=MAX_AGE_SECONDS, clock=seconds)
-    client.get()
-    store.generation = 2
-    clock.sleep(MAX_AGE_SECONDS)  # Only the wall clock sees it.
-    assert client.get(wait_seconds=SECONDS).generation == 2
-
-
 def test_of_two_clocks_the_one_that_went_further_counts() -> None:
     now = {"monotonic": 100.0, "wall": 5000.0}
     seconds = ComparedClocks(lambda: now["monotonic"], lambda: now["wall"])
@@ -304,12 +250,6 @@ def test_of_two_clocks_the_one_that_went_further_counts() -> None:
     now |= {"monotonic": 103.0, "wall": 3000.0}  # The wall clock was set back.
     assert seconds() == 102
     assert seconds() == 102
-
-
-def test_the_machines_clock_goes_on() -> None:
-    seconds = suspend_aware_clock()
-    first = seconds()
-    assert seconds() >= first
 
 
 # Threads

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from lockstep.client import AsyncCredentialClient, ClientCredential
-from lockstep.protocol.errors import StoreUnreachableError
+from lockstep.client import AsyncCredentialClient
 from tests.support.memory import FakeClock
 from tests.unit.client_world import (
     MAX_AGE_SECONDS,
@@ -52,21 +51,6 @@ def test_a_read_does_not_block_the_loop() -> None:
     run(work)
 
 
-def test_many_waiters_share_one_read() -> None:
-    store = Store()
-    client = face(store)
-
-    async def work() -> None:
-        store.answers.clear()
-        waiting = [asyncio.create_task(client.get()) for _ in range(50)]
-        await others_run()
-        store.answers.set()
-        assert {(await w).generation for w in waiting} == {1}
-        assert store.reads == 1
-
-    run(work)
-
-
 def test_a_waiter_that_is_cancelled_does_not_cancel_the_read_of_the_others() -> None:
     store = Store()
     client = face(store)
@@ -103,23 +87,6 @@ def test_a_value_is_given_at_once_while_it_is_read_again() -> None:
     run(work)
 
 
-def test_a_dead_store_is_an_error_only_without_a_value() -> None:
-    store, clock = Store(), FakeClock()
-    client = face(store, clock=clock)
-
-    async def work() -> None:
-        store.trouble = StoreUnreachableError()
-        with pytest.raises(StoreUnreachableError):
-            await client.get()
-        store.trouble = None
-        await client.get()
-        store.trouble = StoreUnreachableError()
-        clock.sleep(MAX_AGE_SECONDS)
-        assert (await client.get(wait_seconds=SECONDS)).generation == 1
-
-    run(work)
-
-
 def test_a_refused_login_is_retried_once_with_a_fresh_value() -> None:
     store, database = Store(1), Database(2)
     client = face(store)
@@ -133,35 +100,6 @@ def test_a_refused_login_is_retried_once_with_a_fresh_value() -> None:
         database.accepted = {3}
         with pytest.raises(RefusedError):
             await client.login(database.connect_async, is_refusal)
-
-    run(work)
-
-
-def test_a_refusal_is_raised_if_no_source_answers_afterwards() -> None:
-    store, database = Store(1), Database(2)
-    client = face(store)
-
-    async def work() -> None:
-        await client.get()
-        store.trouble = StoreUnreachableError()
-        with pytest.raises(RefusedError) as caught:
-            await client.login(database.connect_async, is_refusal)
-        assert caught.value.__cause__ is store.trouble
-
-    run(work)
-
-
-def test_another_failure_reads_nothing() -> None:
-    store = Store(1)
-    client = face(store)
-
-    async def broken(_credential: ClientCredential) -> str:
-        raise TimeoutError
-
-    async def work() -> None:
-        with pytest.raises(TimeoutError):
-            await client.login(broken, is_refusal)
-        assert store.reads == 1
 
     run(work)
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 import pytest
 
 from lockstep.client.sources import PerProcess
-from lockstep.protocol.errors import StoreUnreachableError
 from tests.support.memory import FakeClock
 from tests.unit.client_world import MAX_AGE_SECONDS, SECONDS, Store, client_of
 
@@ -111,12 +110,3 @@ def test_a_child_makes_its_own_client_of_a_store() -> None:
     assert (client(), client()) == (1, 1)
     assert in_child(lambda: 10 * client() + client()) == 22
     assert (client(), made) == (1, [os.getpid()])
-
-
-def test_a_child_of_a_parent_whose_stores_are_dead_has_its_value() -> None:
-    store, clock = Store(3), FakeClock()
-    client = client_of(store, clock=clock)
-    client.get()
-    store.trouble = StoreUnreachableError()
-    clock.sleep(MAX_AGE_SECONDS)
-    assert in_child(lambda: client.get(wait_seconds=SECONDS).generation) == 3

@@ -9,8 +9,6 @@ import pytest
 from lockstep.client import (
     REFUSAL_SECONDS,
     ClientCredential,
-    CredentialClient,
-    sqlalchemy_creator,
 )
 from lockstep.protocol.engines import is_mysql_refusal, is_postgresql_refusal
 from lockstep.protocol.errors import StoreUnreachableError
@@ -101,15 +99,6 @@ def test_dead_stores_are_not_asked_after_each_refusal() -> None:
     assert client.login(database.connect, is_refusal) == "connection with generation 2"
 
 
-def test_after_a_refusal_the_next_source_is_asked_if_the_nearest_has_nothing_new() -> None:
-    near, far, database = Store(1), Store(2), Database(2)
-    client = client_of(near, far)
-    assert client.login(database.connect, is_refusal) == "connection with generation 2"
-    assert (near.reads, far.reads) == (2, 1)
-    assert client.login(database.connect, is_refusal) == "connection with generation 2"
-    assert database.tried == [1, 2, 2]
-
-
 def test_after_a_refusal_only_the_nearest_is_asked_if_it_has_a_newer_value() -> None:
     near, far, database = Store(1), Store(3), Database(2)
     client = client_of(near, far)
@@ -151,16 +140,6 @@ def test_a_failure_that_is_not_a_refusal_reads_nothing() -> None:
     assert store.reads == 1
 
 
-def test_a_refusal_is_raised_if_no_source_answers_afterwards() -> None:
-    store, database = Store(1), Database(2)
-    client = client_of(store)
-    client.get()
-    store.trouble = StoreUnreachableError()
-    with pytest.raises(RefusedError) as caught:
-        client.login(database.connect, is_refusal)
-    assert caught.value.__cause__ is store.trouble
-
-
 def test_a_slow_read_does_not_bring_back_what_a_refusal_has_replaced() -> None:
     near, far, clock = Store(1), Store(2), FakeClock()
     client = client_of(near, far, clock=clock)
@@ -175,20 +154,6 @@ def test_a_slow_read_does_not_bring_back_what_a_refusal_has_replaced() -> None:
     near.answers.set()
     assert reading.result(SECONDS).generation == 2
     assert client.get().generation == 2
-
-
-def test_sqlalchemys_creator_uses_the_client_for_each_connection() -> None:
-    store, database = Store(1), Database(1, 2)
-    client = client_of(store)
-
-    def connect(client: CredentialClient, *, database: Database) -> str:
-        return client.login(database.connect, is_refusal)
-
-    creator = sqlalchemy_creator(client, connect, database=database)
-    first = creator()
-    store.generation = 2
-    client.refresh(value(1))
-    assert [first, creator()] == [f"connection with generation {n}" for n in (1, 2)]
 
 
 def test_a_generation_is_dead_an_overlap_after_a_newer_one_was_seen() -> None:

@@ -10,15 +10,13 @@ from lockstep.client import ClientCredential, CredentialClient, Source, oci_ring
 from lockstep.protocol.errors import (
     NotBootstrappedError,
     SecretNotFoundError,
-    StoreAccessDeniedError,
     StoreUnreachableError,
 )
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from sandbox.oci import write_config_file
 from tests.contract.oci_fixtures import CREDENTIAL, VaultRingHarness
 from tests.support.client_page import adapted, examples
-from tests.support.fence import fence_held
-from tests.unit.ring_world import advance, create_slots, emulated_ring, value
+from tests.unit.ring_world import advance, emulated_ring, value
 
 SLOTS = 2
 
@@ -73,14 +71,6 @@ def test_the_slot_with_the_highest_generation_is_read(world: VaultRingHarness, s
         assert _seen(source()) == _expected(generation)
 
 
-def test_a_pending_version_is_not_read(world: VaultRingHarness, source: Source) -> None:
-    advance(world, 1)
-    world.store.stage(value(2))
-    assert _seen(source()) == _expected(1)
-    world.store.promote(2, fence_held)
-    assert _seen(source()) == _expected(2)
-
-
 def test_a_copy_by_hand_is_not_newer_whatever_its_text_claims(
     world: VaultRingHarness, source: Source
 ) -> None:
@@ -90,40 +80,6 @@ def test_a_copy_by_hand_is_not_newer_whatever_its_text_claims(
         older, json.dumps({"username": "app", "password": "copied-by-hand", "generation": 999})
     )
     assert _seen(source()) == _expected(2)
-
-
-def test_a_deleted_or_missing_slot_is_passed_over(world: VaultRingHarness, source: Source) -> None:
-    advance(world, 1, 2)
-    older = next(i for i in world.ids["app_user"] if i != world.serving("app_user")[0])
-    world.console.remove(older)
-    assert _seen(source()) == _expected(2)
-    assert _seen(_source_of(world, slots=SLOTS + 1)()) == _expected(2)
-
-
-def test_a_slot_that_the_application_may_not_read_is_an_error_and_not_an_older_value(
-    world: VaultRingHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The value in another slot may be dead already (protocol V15)."""
-    advance(world, 1, 2)
-    config = world.sandbox.new_api_key("application", "SECRET_INSPECT")
-    _sign_in(world, config, tmp_path, monkeypatch)
-    newest = world.serving("app_user")[0]
-    (other,) = set(world.ids["app_user"]) - {newest}
-    world.sandbox.identity.permit("application", "SECRET_BUNDLE_READ", resource=other)
-    with pytest.raises(StoreAccessDeniedError):
-        _source_of(world)()
-    world.sandbox.identity.permit("application", "SECRET_BUNDLE_READ", resource=newest)
-    assert _seen(_source_of(world)()) == _expected(2)
-
-
-def test_a_ring_that_grew_before_its_readers_is_read(world: VaultRingHarness, source: Source) -> None:
-    """The slot that a reader was not told of is the next one to serve (protocol V16)."""
-    advance(world, 1, 2)
-    create_slots(world, SLOTS + 1)
-    world.slots = SLOTS + 1
-    world.store = world.store_on(world.vault)
-    advance(world, 3)
-    assert _seen(source()) == _expected(3)
 
 
 def test_a_ring_without_slots_is_a_missing_secret(world: VaultRingHarness, source: Source) -> None:

@@ -136,34 +136,12 @@ def test_connection_blob_names_no_user_so_no_reader_can_mix_two_users() -> None:
         assert (dsn.hostname, dsn.port, dsn.path) == (server.host, server.port, f"/{server.dbname}")
 
 
-def test_a_dsn_names_its_engine() -> None:
-    credential = make_plan(strategy=Strategy.ALTERNATING_USERS).credentials[0]
-    blob = json.loads(encode_connection_blob(7, credential))
-    assert blob["databases"]["db-1"]["dsn"].startswith("postgresql://db-1.")
-
-
 @given(words, words, st.integers(min_value=1, max_value=10**12))
 def test_app_user_is_read_back_unchanged(username: str, password: str, generation: int) -> None:
     value = _value(username, password, generation)
     text = encode_app_user(value, CREDENTIAL)
     assert decode_app_user(text, store="aws", secret="s") == (value.login, generation)
     assert text == encode_app_user(value, CREDENTIAL)
-
-
-@given(st.integers(min_value=1, max_value=10**12))
-def test_connection_blob_claims_its_generation(generation: int) -> None:
-    text = encode_connection_blob(generation, CREDENTIAL)
-    assert decode_blob_generation(text, store="aws", secret="s") == generation
-
-
-def test_a_text_without_a_generation_is_generation_0() -> None:
-    assert decode_app_user('{"username":"a","password":"b"}', store="aws", secret="s")[1] == 0
-    assert decode_blob_generation("{}", store="aws", secret="s") == 0
-
-
-def test_a_value_is_written_as_compact_json_with_sorted_keys() -> None:
-    for text in (encode_app_user(_value(), CREDENTIAL), encode_connection_blob(7, CREDENTIAL)):
-        assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
 
 
 def test_the_connection_holds_only_the_fields_of_a_connection() -> None:

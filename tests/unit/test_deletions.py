@@ -1,6 +1,5 @@
 """What a history shows: a table of histories, collapsed, bounded, and safe to print."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -77,29 +76,3 @@ def test_a_foreign_name_is_printed_without_effect(evil: str) -> None:
     assert str(finding).isascii()
     assert str(finding).isprintable()
     assert len(str(finding)) < 300
-
-
-def test_versions_are_not_held() -> None:
-    """The history is read as a stream: what was yielded is dropped before the next is asked for."""
-    (template,) = versions(1, "v")
-    alive = 0
-    highest = 0
-
-    class Counted(ObjectVersion):
-        __slots__ = ()
-
-        def __del__(self) -> None:
-            nonlocal alive
-            alive -= 1
-
-    def history() -> Iterator[ObjectVersion]:
-        nonlocal alive, highest
-        fields = {name: getattr(template, name) for name in template.__dataclass_fields__}
-        for n in range(20_000):
-            alive += 1
-            highest = max(highest, alive)
-            yield Counted(**{**fields, "is_latest": n == 0})
-
-    (finding,) = findings(history())
-    assert finding.trace is Trace.REWRITTEN
-    assert highest < 10

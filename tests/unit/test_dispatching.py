@@ -323,16 +323,6 @@ def test_a_credential_that_fails_in_its_batch_does_not_touch_the_others() -> Non
     assert outcomes == {key: "failed" if key == broken else "rotated" for key in there.worlds}
 
 
-def test_a_batch_that_is_not_taken_is_done_by_the_call_itself() -> None:
-    there = fleet()
-    there.refuses = lambda event: min(there.worlds) in event["credential_ids"]
-    status, body = there.asked()
-    assert (status, body["handed_on"], body["error"]) == (502, NUMBER - BATCH, "NotHandedOnError")
-    assert [r["outcome"] for r in body["results"]] == ["rotated"] * BATCH
-    there.detached()
-    assert set(there.rotations.values()) == {1}
-
-
 def test_a_call_that_has_no_time_left_begins_no_further_run_and_says_so() -> None:
     there = fleet(20)
     there.hands_on, there.takes_seconds = False, 50
@@ -368,14 +358,6 @@ def test_a_bucket_that_does_not_answer_once_costs_nobody_a_turn(body: object) ->
     there.bucket_fails = 1  # The index.
     status, _ = there.asked(body)
     assert (status, set(there.rotations.values())) == (200, {1} if body is None else {0, 1})
-
-
-def test_a_document_that_is_not_read_at_once_is_read_again() -> None:
-    # (protocol F3)
-    there = fleet(2)
-    there.bucket_fails = 1
-    status, answer = there.asked({"credential_ids": sorted(there.worlds)})
-    assert (status, {r["outcome"] for r in answer["results"]}) == (200, {"rotated"})
 
 
 def test_a_bucket_that_stays_silent_fails_the_runs_by_name() -> None:

@@ -1,21 +1,18 @@
 """`lockstep doctor`: how checks are chosen and run, and how findings are shown."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
-import msgspec
 import pytest
 from msgspec import structs
-from rich.console import Console
 from typer.testing import CliRunner
 
 from lockstep.aws.reads import AwsReads
 from lockstep.cli import app, doctor
 from lockstep.oci.clients import OciClients
 from lockstep.oci.reads import OciReads
-from lockstep.operate import formatting
 from lockstep.operate.access import operator
 from lockstep.operate.doctor import in_cloud
 from lockstep.operate.doctor.catalogue import CATALOGUE
@@ -27,7 +24,6 @@ from lockstep.protocol.findings import Answer, Finding, Outcome, failed, not_ask
 from lockstep.protocol.model import AdminIam, AdminSecret, Login, SecretStr
 from lockstep.protocol.strict_json import write
 from lockstep.protocol.workers import at_the_same_time
-from tests.support.documents import require_document
 from tests.support.memory import make_plan
 
 PLAN = make_plan()
@@ -59,10 +55,6 @@ def check(check_id: str, *answers: Answer, error: Exception | None = None, needs
 def found_by(*checks: Check) -> list[Finding]:
     context = Context(plan=PLAN, clouds=operator(PLAN))
     return examine(checks, context, side_by_side=at_the_same_time)
-
-
-def by_subject(findings: list[Finding]) -> Mapping[str, Finding]:
-    return {finding.subject: finding for finding in findings}
 
 
 def test_the_catalogue_is_in_groups_with_ids_of_their_own() -> None:
@@ -161,29 +153,6 @@ def test_the_gravest_outcome_is_the_verdict(outcomes: str, expected: Outcome, co
     assert (verdict(found), doctor.exit_code(found)) == (expected, code)
 
 
-def test_the_document_is_by_its_schema() -> None:
-    document = doctor.document(found_by(check("a.one", *ANSWERS)))
-    require_document("doctor", msgspec.to_builtins(document))
-    assert document.counts == {"passed": 1, "failed": 1, "warning": 1, "not_asked": 1}
-    assert document.verdict is Outcome.FAILED
-
-
-@pytest.mark.parametrize("width", [40, 80, 200])
-def test_a_command_is_one_line_that_can_be_copied(
-    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for place in ("lockstep.cli.doctor.out", "lockstep.cli.output.out"):
-        monkeypatch.setattr(place, Console(width=width))
-    doctor.show(found_by(check("a.one", *ANSWERS), check("b.one", passed("x", "1"), passed("y", "2"))))
-    lines = capsys.readouterr().out.splitlines()
-    assert f"    {ANSWERS[2].command}" in lines
-    shown = " ".join(" ".join(lines).split())
-    assert "not asked a.one" in shown
-    assert "x, y" in shown
-    assert "1 failed, 1 warning, 1 not asked, 3 passed" in shown
-    assert all(len(line) <= width for line in lines if "a.one" in line or "b.one" in line)
-
-
 def test_reads_can_change_nothing() -> None:
     aws = AwsReads(lambda _service, _region: pytest.fail("a client was made"), "eu-central-1")
     oci = OciReads(lambda _region: OciClients(lambda: pytest.fail("signed in"), "eu-frankfurt-1"))
@@ -193,13 +162,6 @@ def test_reads_can_change_nothing() -> None:
         aws.all("s3", "put_object", "Items")
     with pytest.raises(ValueError, match="update_secret is not a read"):
         oci("eu-frankfurt-1", "vault.VaultsClient", "update_secret", "ocid")
-
-
-def test_a_wrong_word_is_wrong_use() -> None:
-    shown = CliRunner().invoke(app, ["doctor", "--only", "awz", "--json"])
-    assert shown.exit_code == 2
-    assert json.loads(shown.stdout)["error"]["name"] == "WrongUse"
-    assert "did you mean aws?" in shown.stderr
 
 
 @pytest.mark.parametrize("only", ["inside", "inside.clock"])
@@ -278,14 +240,6 @@ def test_an_answer_that_is_none_is_told_as_such(payload: bytes) -> None:
     assert found.command == "make deploy-aws"
 
 
-def test_a_build_that_is_too_old_to_be_asked_is_told_as_such() -> None:
-    context = Context(plan=PLAN, clouds=operator(PLAN))
-    payload = b'{"error": "InvalidRequestError", "message": "The input of this run is not valid."}'
-    (found,), _ = in_cloud._read(context, "oci/rotate", "lockstep/rotate", payload, NOON)
-    assert "older than this command" in found.says
-    assert found.command == formatting.DEPLOY_IMAGE_OCI
-
-
 @pytest.mark.parametrize("where", ["aws/generate", "oci/rotate"])
 def test_another_plan_is_deployed_by_what_takes_it_along(where: str) -> None:
     """The plan is published, so the image of the function in OCI stays; without one the function would go."""
@@ -297,20 +251,6 @@ def test_another_plan_is_deployed_by_what_takes_it_along(where: str) -> None:
     assert "docker push" not in plan.command
     assert ("TF_VAR_image=" in plan.command) == (where == "oci/rotate")
     assert plan.command.endswith("lockstep plan diff OLD NEW")
-
-
-@pytest.mark.parametrize(
-    ("where", "log"),
-    [
-        ("aws/apply_db", "aws logs tail /aws/lambda/lockstep-apply-db --region eu-central-1"),
-        ("oci/rotate", "oci logging-search search-logs --search-query 'search \"ocid1."),
-    ],
-)
-def test_a_function_that_has_failed_is_told_with_its_own_clouds_log(where: str, log: str) -> None:
-    context = Context(plan=PLAN, clouds=operator(PLAN))
-    answer = in_cloud._broken(context, "lockstep-apply-db-zip", "InvalidPlanError", where)
-    assert answer.command is not None
-    assert answer.command.startswith(log)
 
 
 @pytest.mark.parametrize("where", ["aws/apply_db", "aws/audit"])

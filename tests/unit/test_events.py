@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -289,21 +288,3 @@ def test_the_page_shows_an_event_of_each_kind_and_tells_of_each_field() -> None:
         section = page.partition(f"\n## {type_of(kind)}\n")[2].partition("\n## ")[0]
         assert json.loads(section.partition("```json\n")[2].partition("```")[0]) == example
         assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)[1:] == list(example["data"])
-
-
-# Nothing where none is sent
-
-
-@pytest.mark.parametrize(
-    "module",
-    [
-        "oci_fn.func",
-        *(f"functions.{s}.handler" for s in ("generate", "apply_db", "update_secrets", "audit", "watch")),
-    ],
-)
-def test_a_function_loads_nothing_for_events_at_its_start(module: str) -> None:
-    program = f"import sys, {module}; print(*(m for m in sys.modules if 'events' in m or 'telling' in m))"
-    loaded = subprocess.run(  # noqa: S603 - our own interpreter and a program made here
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=300
-    )
-    assert [m for m in loaded.stdout.split() if m.startswith(("lockstep", "oci_fn", "functions"))] == []

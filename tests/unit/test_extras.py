@@ -107,12 +107,6 @@ def test_connection_blob_carries_keys_but_no_login() -> None:
     assert blob == {**own, "url": "jdbc:x", "format": model.FORMAT}
 
 
-@pytest.mark.parametrize("text", ["hunter2", "[1]", '"hunter2"', "null", "", "{", "[" * 20_000])
-@pytest.mark.usefixtures("deep")
-def test_what_is_no_object_has_no_keys(text: str) -> None:
-    assert extras_in(text) is None
-
-
 @pytest.mark.parametrize("show", [repr, str, "{}".format, "{!r:>9}".format, lambda e: repr([e])])
 def test_no_key_and_no_value_is_shown(show: object) -> None:
     assert callable(show)
@@ -192,8 +186,3 @@ def test_the_engine_is_spelled_as_in_the_structure_of_aws_and_read_as_in_the_pla
         read = {**json.loads(text), "engine": spelling}
         assert decode(json.dumps(read), **WHERE).connection["engine"] == engine.value
         assert decode_connection(json.dumps(read), **WHERE)["engine"] == engine.value
-
-
-@pytest.mark.parametrize("engine", [None, 5, ["postgres"], "oracle"])
-def test_another_engine_is_read_as_it_is(engine: object) -> None:
-    assert decode_connection(json.dumps({"engine": engine}), **WHERE) == {"engine": engine}

@@ -1,18 +1,15 @@
 """What a newer build wrote is refused, and nothing else (protocol R10, E12)."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lockstep.audit.verify import Verdict, Verification, verify
 from lockstep.client import decode
-from lockstep.plan.file import PlanProblemsError, parse_plan
 from lockstep.protocol.errors import NewerFormatError, SecretMalformedError
 from lockstep.protocol.workers import one_after_the_other
 from lockstep.stores.contents import decode_app_user, require_known_format
-from sandbox import plans
 from tests.support.builds import NEWER, THIS, build
 from tests.support.memory import MemorySigner, MemoryWorld
 from tests.support.seals import sealed
@@ -20,7 +17,6 @@ from tests.unit.harness import activates, loses_the_lock_table, rotate, rotate_a
 
 WHERE = {"store": "aws", "secret": "multi-cloud/app_user"}
 LOGIN = {"username": "app", "password": "hunter2"}
-EVENT = {"metadata": {"uid": "run-1"}, "time": 0}
 
 
 def _texts(world: MemoryWorld) -> list[dict[str, Any]]:
@@ -113,12 +109,3 @@ def test_what_only_says_that_it_is_of_a_newer_format_is_a_problem() -> None:
 def _verified(world: MemoryWorld) -> list[Verification]:
     log = world.audit_logs["aws"], world.signers["aws"]
     return verify(world.credential.id, [log], world.lock.record, side_by_side=one_after_the_other)
-
-
-def test_a_newer_plan_file_is_refused_with_what_to_do_and_nothing_else() -> None:
-    document = {**plans.plan_document([], []), "version": 2, "a-key-of-version-2": 1}
-    with pytest.raises(PlanProblemsError) as caught:
-        parse_plan(json.dumps(document), base=Path())
-    [problem] = caught.value.problems
-    assert problem.told.startswith("version: 2 is newer than 1")
-    assert "Upgrade this runner" in problem.message

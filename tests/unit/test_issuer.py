@@ -6,7 +6,6 @@ import select
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -19,7 +18,6 @@ from lockstep.protocol.errors import (
     EndpointUnreachableError,
     EnvironmentalError,
     IssuerNotPublicError,
-    ProxyUnusableError,
 )
 from lockstep.protocol.issuer import (
     NotAnIssuerKeyError,
@@ -189,10 +187,6 @@ def read(names: Names) -> bytes:
     return read_document(f"https://localhost:{names.port}/o/jwks.json", SystemClock())
 
 
-def test_a_document_is_read_by_https(names: Names) -> None:
-    assert read(names) == b"{}"
-
-
 def test_a_document_is_read_through_the_proxy_of_the_machine(
     names: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,54 +254,3 @@ def test_a_document_has_a_most(names: Names) -> None:
     names.serve("localhost", lambda _: Answer(200, b"x" * (LIMIT_BYTES + 1)))
     with pytest.raises(IssuerNotPublicError):
         read(names)
-
-
-@pytest.mark.parametrize("host", ["a..example.com", f"{'a' * 64}.example.com", ".example.com"])
-def test_an_address_that_no_name_can_have_is_told(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HTTPS_PROXY", "https_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    with pytest.raises(EndpointUnreachableError):
-        read_document(f"https://{host}/jwks.json", SystemClock())
-
-
-@pytest.mark.parametrize("proxy", ["http://a proxy:80", "http://proxy:port", "http://[::1"])
-def test_a_proxy_with_no_address_is_told(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("NO_PROXY", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("HTTPS_PROXY", "https_proxy"):
-        monkeypatch.setenv(name, proxy)
-    with pytest.raises(ProxyUnusableError):
-        read_document("https://issuer.example.com/jwks.json", SystemClock())
-
-
-@pytest.mark.parametrize("begin", [b"", b"HTTP/1.1 200 OK\r\n"], ids=["status", "headers"])
-def test_what_comes_before_a_document_has_the_same_time(
-    begin: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each part of it comes in time."""
-    monkeypatch.setattr(reading, "WITHIN_SECONDS", 1.0)
-    left = threading.Event()
-
-    def serve(server: socket.socket) -> None:
-        client, _ = server.accept()
-        with client, suppress(OSError):
-            client.sendall(begin or b"HTTP/1.1 ")
-            while not left.wait(0.1):
-                client.sendall(b"X" if begin else b"2")
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=serve, args=[server])
-        thread.start()
-        asking = threading.Thread(target=_asks, args=[server.getsockname()[1], left])
-        asking.start()
-        asking.join(30)
-        was_in_time = left.is_set()
-        left.set()
-        thread.join(10)
-    assert was_in_time
-
-
-def _asks(port: int, left: threading.Event) -> None:
-    with pytest.raises(EnvironmentalError):
-        read_document(f"http://127.0.0.1:{port}/jwks.json", SystemClock())
-    left.set()

@@ -2,11 +2,8 @@
 
 import json
 import logging
-import subprocess
-import sys
 import traceback
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,11 +17,9 @@ from functions.generate import step as generate
 from functions.generate.handler import handler as generate_handler
 from functions.update_secrets.handler import handler as update_secrets_handler
 from lockstep.protocol.errors import (
-    FenceLostError,
     InvalidRequestError,
     LockstepError,
     RetryableError,
-    StoreUnreachableError,
     UnexpectedError,
     family,
 )
@@ -43,7 +38,6 @@ from tests.support.lambda_context import TimeLeft
 from tests.support.memory import MemoryWorld
 from tests.unit.harness import held, login_of
 
-ROOT = Path(__file__).parents[2]
 CANARY = "hunter2-canary"
 Step = Callable[[GenerateRequest, Ports], Message]
 
@@ -180,16 +174,6 @@ def test_a_foreign_error_shows_only_its_class(foreign: Exception, caplog: pytest
     assert type(foreign).__name__ in _logged(caplog)
 
 
-def test_a_validation_error_inside_the_step_is_unexpected() -> None:
-    def step(_request: GenerateRequest, _ports: Ports) -> Message:
-        return read(Staged, {"outcome": CANARY})
-
-    world = MemoryWorld.create()
-    with pytest.raises(UnexpectedError) as caught:
-        _handler(step, world)(_event(world))
-    assert CANARY not in _shown(caught.value)
-
-
 def test_a_foreign_error_while_the_ports_are_built_shows_only_its_class() -> None:
     def ports(_credential_id: str) -> Ports:
         raise ValueError(CANARY)
@@ -203,16 +187,6 @@ def test_a_foreign_error_while_the_ports_are_built_shows_only_its_class() -> Non
 def _shown(error: BaseException) -> str:
     """Everything that Lambda shows of an error: type, text, stack and cause."""
     return "".join(traceback.format_exception(error)) + str(error) + repr(error)
-
-
-def test_the_logged_outcome_is_the_name_of_the_error(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="lockstep")
-    world = MemoryWorld.create()
-    for error in (FenceLostError(), StoreUnreachableError(store="aws")):
-        caplog.clear()
-        with pytest.raises(type(error)):
-            _handler(_raising(error), world)(_event(world))
-        assert type(error).__name__ in _logged(caplog)
 
 
 @pytest.mark.parametrize(
@@ -263,13 +237,3 @@ def test_no_request_of_a_step_and_no_input_of_a_run_is_one_of_the_doctor(
         read(DoctorRequest, look)
         with pytest.raises(MessageError):
             read(hint, look)
-
-
-@pytest.mark.parametrize("function", ["generate", "apply_db", "update_secrets", "audit", "watch"])
-def test_a_cold_start_loads_nothing_of_the_doctor(function: str) -> None:
-    found = "m for m in sys.modules if 'doctor' in m or 'look' in m"
-    program = f"import sys, functions.{function}.handler; print(*({found}))"
-    loaded = subprocess.run(  # noqa: S603 - our own interpreter and a program made here
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=300
-    )
-    assert loaded.stdout.split() == []

@@ -73,7 +73,13 @@ def _loaded(program: str, plan: Path) -> set[str]:
         text=True,
         env={**os.environ, "LOCKSTEP_PLAN": str(plan)},
     )
-    return set(done.stdout.split())
+    loaded = set(done.stdout.split())
+    ours = (name for name in loaded if name.startswith(("lockstep", "oci_fn", "functions")))
+    # Nothing where no event is sent, and nothing of what only `lockstep doctor` asks for.
+    assert not [
+        name for name in ours if any(word in name for word in ("events", "telling", "doctor", "look"))
+    ]
+    return loaded
 
 
 OF_ADAPTERS = {"botocore", "oci", "cryptography", "pymysql", "pg8000", "lockstep.runtime.databases"}

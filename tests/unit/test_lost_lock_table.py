@@ -76,20 +76,6 @@ def test_a_value_staged_before_the_table_was_lost_is_never_used(strategy: Strate
 
 
 @both_strategies
-def test_a_heal_does_not_use_a_forgotten_value(strategy: Strategy) -> None:
-    world = steady(strategy)
-    dies(world, "after db-1 stage")
-    current = login_of(world, 2)
-    loses_the_lock_table(world)
-    activates(world)
-    edit(world.stores["oci"], another_login(world))
-    result = rotate(world, "healer")
-    assert_in_step(world, result.generation)
-    assert result.generation == 4
-    assert login_of(world, result.generation or 0) == current
-
-
-@both_strategies
 def test_after_a_lost_lock_table_and_an_edit_generations_continue_above_connection_blob(
     strategy: Strategy,
 ) -> None:

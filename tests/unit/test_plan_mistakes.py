@@ -181,15 +181,6 @@ def test_limits_are_allowed(path: str, value: str) -> None:
     assert parse(with_value(path, value))
 
 
-def test_all_mistakes_are_reported_at_once() -> None:
-    document = with_value("credentials.0.username", "app-user")
-    document["databases"][0]["port"] = 0
-    document["lock"]["tabel"] = "x"
-    problems = problems_of(document)
-    for place in ("credentials[0].username: ", "databases[0].port: ", "lock.tabel: unknown key"):
-        assert any(problem.startswith(place) for problem in problems)
-
-
 def test_mistakes_across_sections_are_reported_together() -> None:
     document = with_value("credentials.0.databases", ["nope"])
     document["stores"].append(OCI_STORE)

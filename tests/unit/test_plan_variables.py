@@ -4,13 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from lockstep.cli.app import app
 from lockstep.plan.file import PlanProblemsError, load_plan, load_shipped_plan, load_source, parse_plan
-from tests.fuzz.harness import Json, inputs, judged, mutated, spelled
 
 ROOT = Path(__file__).parents[2]
 BASE = (ROOT / "lockstep.yaml").read_text()
@@ -151,18 +148,3 @@ def test_a_value_of_the_environment_is_in_no_message() -> None:
     with pytest.raises(PlanProblemsError) as caught:
         parse_plan(with_host("${SECRET}"), base=Path(), environ=environ)
     assert "unter2" not in "".join(caught.value.lines) + repr(vars(caught.value))
-
-
-DOCUMENT: Json = YAML(typ="safe", pure=True).load(BASE)
-
-
-@inputs(150)
-@given(mutated(DOCUMENT))
-def test_a_mutated_plan_is_rendered_as_it_is(
-    tmp_path_factory: pytest.TempPathFactory, document: Json
-) -> None:
-    folder = tmp_path_factory.getbasetemp()
-    with judged("plan", PlanProblemsError):
-        source = load_source(written(folder, spelled(document)))
-        one = parse_plan(source.text, base=folder, environ={})
-        assert [c.plan_digest for c in one.credentials] == [c.plan_digest for c in source.plan.credentials]

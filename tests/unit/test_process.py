@@ -130,12 +130,6 @@ def test_odd_surroundings(more: dict[str, str], tmp_path: Path) -> None:
     assert run("status", *PLAN, env=env).returncode == 3
 
 
-def test_a_folder_that_is_gone_and_no_home(tmp_path: Path) -> None:
-    done = shell(f"mkdir {tmp_path}/gone && cd {tmp_path}/gone && rmdir ../gone && $L status; echo $?")
-    assert done.stdout == "3\n"
-    assert "PlanMissingError: " in done.stderr
-
-
 @pytest.mark.parametrize(
     "lines", [r"app\nsecret\xff\n", r"\xff", r"{\"username\": \"a\", \"password\": \"\xff\"}"]
 )
@@ -143,17 +137,6 @@ def test_a_folder_that_is_gone_and_no_home(tmp_path: Path) -> None:
 def test_a_login_that_is_no_text(lines: str, locale: str) -> None:
     done = shell(f"printf '{lines}' | $L hand-over multi-cloud/app_user $P; echo $?", LC_ALL=locale)
     assert (done.stdout, "that is no login" in done.stderr) == ("2\n", True)
-
-
-@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="the system has no /dev/zero")
-def test_a_plan_without_an_end() -> None:
-    done = shell("ulimit -v 4000000; $L plan check -p /dev/zero; echo $?")
-    assert (done.stdout, "the file has more than" in done.stderr) == ("2\n", True)
-
-
-def test_arguments_that_are_no_text() -> None:
-    done = shell("$L status $P -c $'\\xff\\xfe' --json; echo $?")
-    assert done.stdout.splitlines()[-1] == "2"
 
 
 @pytest.mark.parametrize(
@@ -202,7 +185,3 @@ def test_a_watch_goes_on_after_an_error_until_it_is_interrupted() -> None:
         watching.send_signal(signal.SIGINT)
         assert watching.wait(timeout=300) == 130
         assert "Traceback" not in watching.stderr.read()
-
-
-def test_a_watch_is_for_people() -> None:
-    assert run("status", "--watch", "--json", *PLAN).returncode == 2

@@ -54,19 +54,6 @@ def found(
     return Found(arn="arn:aws:secretsmanager:…:a", tags=tags, key=key, is_deleted=deleted)
 
 
-def test_one_that_is_missing_gets_all_tags() -> None:
-    assert in_aws(ONE, None, TERMS) == Decision(name="a", deed=Deed.MAKE, tags=ALL)
-
-
-def test_one_that_is_as_it_should_be_stays() -> None:
-    assert in_aws(ONE, found(), TERMS) == Decision(name="a", deed=Deed.NOTHING)
-
-
-@pytest.mark.parametrize("key", [KEY, KEY.rpartition("/")[2], "alias/lockstep"])
-def test_a_key_is_known_by_each_of_its_names(key: str) -> None:
-    assert in_aws(ONE, found(key=key), TERMS).problems == ()
-
-
 @pytest.mark.parametrize(
     ("key", "named"), [(None, "that of Secrets Manager"), ("alias/other", "alias/other")]
 )
@@ -121,16 +108,6 @@ def test_one_that_is_to_be_deleted_is_refused_with_the_command_that_restores_it(
 def slot(**changes: str) -> FoundSlot:
     given = {"compartment_id": RINGS, "lifecycle": "ACTIVE", "key_id": RING.key_id, **changes}
     return FoundSlot(id="ocid1.vaultsecret.oc1..x", **given)
-
-
-@pytest.mark.parametrize("there", [None, slot(lifecycle="DELETED")])
-def test_a_slot_that_is_missing_is_made(there: FoundSlot | None) -> None:
-    assert in_oci("a.0", there, RING) == Decision(name="a.0", deed=Deed.MAKE, tags=RING.freeform_tags)
-
-
-@pytest.mark.parametrize("lifecycle", ["ACTIVE", "CREATING", "UPDATING"])
-def test_a_slot_that_is_there_stays(lifecycle: str) -> None:
-    assert in_oci("a.0", slot(lifecycle=lifecycle), RING) == Decision(name="a.0", deed=Deed.NOTHING)
 
 
 @pytest.mark.parametrize(

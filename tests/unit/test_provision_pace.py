@@ -6,7 +6,7 @@ from threading import Event
 
 import pytest
 
-from lockstep.operate.secrets import AT_FIRST, POLICY, Decision, Deed, Outcome, Pace, Work
+from lockstep.operate.secrets import AT_FIRST, Decision, Deed, Outcome, Pace, Work
 from lockstep.protocol.errors import (
     LockstepError,
     StoreAccessDeniedError,
@@ -121,30 +121,6 @@ def test_no_second_has_more_writes_than_the_rate(rate: float) -> None:
     assert place.began[-1] - place.began[0] == pytest.approx((len(names) - 1) / rate)
 
 
-def test_no_second_has_more_writes_than_the_rate_with_threads_either() -> None:
-    place = FakePlace(FakeTime())
-    done = work_on(place, threads=15)
-    done.work.do(NAMES)
-    assert sorted(done.made) == sorted(NAMES)
-    assert place.time.now - 1000 == pytest.approx((len(NAMES) - 1) / 50)
-
-
-def test_a_second_run_changes_nothing() -> None:
-    place = FakePlace(FakeTime())
-    work_on(place).work.do(NAMES)
-    again = work_on(place)
-    again.work.do(NAMES)
-    assert (again.made, len(again.seen), len(place.began)) == ([], 400, 400)
-
-
-def test_a_dry_run_makes_nothing_and_waits_for_nothing() -> None:
-    place = FakePlace(FakeTime())
-    done = work_on(place, is_dry=True)
-    done.work.do(NAMES)
-    assert {o.decision.deed for o in done.seen} == {Deed.MAKE}
-    assert (place.there, place.time.slept) == (set(), [])
-
-
 def test_a_service_that_throttles_gets_fewer_calls_and_the_work_ends() -> None:
     place = FakePlace(FakeTime(), takes=10)
     done = work_on(place)
@@ -153,28 +129,6 @@ def test_a_service_that_throttles_gets_fewer_calls_and_the_work_ends() -> None:
     # Far fewer refusals than calls, and more than half of what the service takes.
     assert 0 < place.throttled < 40
     assert place.time.now - 1000 < 400 / 5
-
-
-def test_after_a_refusal_the_pace_comes_back() -> None:
-    time = FakeTime()
-    pace = Pace(50, monotonic=time.monotonic, sleep=time.sleep)
-    pace.slower()
-    pace.slower()  # Another thread, which was refused together with the first.
-    assert pace.rate == 25
-    for _ in range(100):
-        pace.faster()
-    assert pace.rate == 50
-    pace.faster()
-    assert pace.rate == 50
-
-
-def test_the_pace_never_stops() -> None:
-    time = FakeTime()
-    pace = Pace(50, monotonic=time.monotonic, sleep=time.sleep)
-    for _ in range(100):
-        time.now += 1
-        pace.slower()
-    assert pace.rate == 0.5
 
 
 def test_a_lost_reply_is_no_failure_and_makes_nothing_twice() -> None:
@@ -223,15 +177,6 @@ def test_a_place_that_never_answers_is_given_up_soon() -> None:
     with pytest.raises(StoreUnreachableError):
         work_on(FakePlace(time, fails=fails)).work.do(NAMES)
     assert asked == ["s0"] * (AT_FIRST + 1)
-
-
-def test_one_that_stays_away_ends_the_work() -> None:
-    place = FakePlace(FakeTime(), fails=lambda name: StoreUnreachableError() if name == "s2" else None)
-    done = work_on(place)
-    with pytest.raises(StoreUnreachableError):
-        done.work.do(NAMES)
-    assert done.made == ["s0", "s1"]
-    assert len(place.time.slept) >= POLICY.attempts
 
 
 def test_an_interruption_ends_every_worker_and_the_next_run_goes_on() -> None:

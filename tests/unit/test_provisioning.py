@@ -6,7 +6,7 @@ import pytest
 from msgspec import structs
 
 from lockstep.operate.plan_sql.dialect import LiveRoleError
-from lockstep.operate.plan_sql.scripts import Provisioning, provisioning, provisioning_sql
+from lockstep.operate.plan_sql.scripts import Provisioning, provisioning
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import (
     ROTATOR,
@@ -56,17 +56,6 @@ def plan() -> Plan:
 
 def made(plan: Plan, engine: Engine, *, existing: bool = False, plaintext: bool = False) -> Provisioning:
     return provisioning(plan, credential(), server(engine, plaintext=plaintext), existing=existing)
-
-
-@both_faces
-def test_the_script_says_what_it_is_for(plan: Plan, engine: Engine, *, existing: bool) -> None:
-    script = provisioning_sql(plan, credential(), server(engine), existing=existing)
-    face = "for live accounts" if existing else "for accounts that do not exist yet"
-    expected = f"-- Lockstep: credential multi-cloud/orders on database server main ({engine}), {face}."
-    assert script.startswith(expected)
-    assert "secret lockstep/rotator" in script
-    assert script.isascii()
-    assert max(map(len, (line for line in script.splitlines() if line.startswith("--")))) <= 120
 
 
 @both_faces
@@ -132,42 +121,9 @@ def test_the_rotator_sees_no_statements_on_postgresql_unless_a_dba_lets_it(plan:
     assert '--   GRANT pg_read_all_stats TO "lockstep_rotator";' in script.text().splitlines()
 
 
-def test_postgresql_logins_share_an_owner(plan: Plan) -> None:
-    statements = made(plan, Engine.POSTGRESQL).statements
-    assert 'GRANT "app_owner" TO "app_a", "app_b"' in statements
-    assert 'ALTER ROLE "app_a" SET role TO "app_owner"' in statements
-    assert 'ALTER ROLE "app_b" SET role TO "app_owner"' in statements
-
-
 def test_there_is_no_script_for_a_live_role_of_postgresql(plan: Plan) -> None:
     with pytest.raises(LiveRoleError, match=r"act as app_owner, as docs/how-to/postgresql-live-login\.md"):
         made(plan, Engine.POSTGRESQL, existing=True)
-
-
-def test_a_postgresql_script_is_one_transaction(plan: Plan) -> None:
-    statements = made(plan, Engine.POSTGRESQL).statements
-    assert statements[0] == "BEGIN"
-    assert statements[-1] == "COMMIT"
-    assert statements.count("COMMIT") == 1
-
-
-def test_an_underscore_in_a_mariadb_name_is_escaped(plan: Plan) -> None:
-    assert any(r"ON `app\_db`.*" in s for s in made(plan, Engine.MARIADB).statements)
-
-
-def test_a_block_has_a_delimiter_of_its_own_in_a_mariadb_script(plan: Plan) -> None:
-    lines = made(plan, Engine.MARIADB).text().splitlines()
-    assert lines.count("DELIMITER $$") == lines.count("DELIMITER ;") > 0
-
-
-def test_dual_passwords_need_one_account(plan: Plan) -> None:
-    statements = provisioning(plan, credential(Strategy.DUAL_PASSWORD), server(Engine.MARIADB)).statements
-    assert [s.split("'")[1] for s in statements if s.startswith("CREATE USER")] == ["app", ROTATOR]
-
-
-def test_the_script_names_the_credentials_that_share_the_rotator(plan: Plan) -> None:
-    script = provisioning_sql(plan, credential(), server(Engine.MYSQL, name=plan.databases[0].name))
-    assert f"{ROTATOR} and its login are the same for {plan.credentials[0].id}." in script
 
 
 ADMIN_IAM = AdminIam(username="dba", region="eu-west-1")

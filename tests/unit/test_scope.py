@@ -106,18 +106,6 @@ def test_an_invocation_without_time_begins_nothing() -> None:
         check_scope()
 
 
-def test_a_deadline_may_be_as_far_away_as_a_platform_can_say() -> None:
-    with _scope(JumpingClock(), seconds=1e12).open():
-        check_scope()
-
-
-def test_the_thread_that_watches_the_deadline_ends_with_its_scope() -> None:
-    before = set(threading.enumerate())
-    with _scope(JumpingClock()).open():
-        assert len(set(threading.enumerate()) - before) == 1
-    assert set(threading.enumerate()) <= before
-
-
 def test_a_scope_that_is_still_open_at_its_end_leaves() -> None:
     clock, left = SystemClock(), threading.Event()
     scope = Scope(clock, ends_at=clock.monotonic() + LAST_CALL_SECONDS + 1.0, leave=left.set)

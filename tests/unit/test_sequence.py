@@ -34,7 +34,6 @@ from tests.unit.harness import (
     assert_in_step,
     at_every_boundary,
     entries,
-    held,
     interrupted,
     known_logins,
     login_of,
@@ -120,25 +119,6 @@ def test_a_skip_that_cannot_be_noted_is_a_skip() -> None:
 
     world.lock.faults.before = down
     assert rotate(world, "second").outcome == "skipped"
-
-
-def test_a_generation_in_flight_is_finished_at_once() -> None:
-    world = steady()
-    world.databases["db-2"].unreachable = True
-    with pytest.raises(DatabaseUnreachableError):
-        rotate(world, "third")
-    world.databases["db-2"].unreachable = False
-    result = rotate(world, "fourth", runner="oci")
-    assert (result.generation, result.adopted) == (3, True)
-    assert_in_step(world, 3)
-
-
-def test_a_run_is_skipped_while_another_run_holds_the_lock() -> None:
-    world = MemoryWorld.create()
-    held(world, "first")
-    assert rotate(world, "second", runner="oci").outcome == "skipped"
-    world.clock.sleep(901)
-    assert rotate(world, "third", runner="oci").outcome == "rotated"
 
 
 @pytest.mark.parametrize(

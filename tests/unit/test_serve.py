@@ -6,37 +6,27 @@ import re
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from msgspec import structs
 from typer.testing import CliRunner
 
 from lockstep.cli import app
 from lockstep.operate import state
-from lockstep.operate.access import operator
-from lockstep.operate.execution import Entered
 from lockstep.operate.page import snapshot as polling
 from lockstep.operate.page.detail import detail
 from lockstep.operate.page.fleet import (
-    LINKED,
-    MOST_GROUPS,
     ROWS,
     Asked,
     Condition,
-    age_map,
-    bar_of,
     condition,
     fleet,
 )
 from lockstep.operate.page.server import Address
-from lockstep.operate.page.snapshot import MOST_EXECUTIONS, Calls, Looker, Poller
+from lockstep.operate.page.snapshot import Poller
 from lockstep.protocol.errors import LockTableUnreachableError
-from lockstep.protocol.schedule import LEADER
 from tests.support.fleet import NOW, MadeUp, StillClock, look, shown
-from tests.support.memory import make_plan
 from tests.unit.test_cli import PLAN
 
 NOTHING = state.Look(depth="names", answers={}, pending_since=None)
@@ -210,40 +200,6 @@ def test_what_was_not_read_is_not_called_in_step() -> None:
     assert detail(unread, NOW).stores.rows == ()
 
 
-def test_the_bar_is_inside_its_box_at_any_time() -> None:
-    seen = look(1).seen["shop/service-00000"]
-    for minutes in (-5, 0, 1, 16, 20, 21, 90, 10**6):
-        bar = bar_of(seen, NOW + timedelta(minutes=minutes))
-        assert bar is not None
-        assert all(0 <= at <= 100 for at in (bar.now, bar.overlap, bar.due)), bar
-
-
-def test_cells_show_their_age_by_shape_and_by_text() -> None:
-    found = age_map(list(look(60).seen.values()), NOW)
-    cells = {cell.id: cell for group in found.groups for cell in group.cells}
-    assert len(cells) == 60
-    assert {cell.look for cell in cells.values()} >= {"a0", "a4", "late", "off", "none"}
-    assert cells["shop/service-00007"].title == "shop/service-00007: 1 h 18 min, late"
-    assert all(cell.title.startswith(cell.id) for cell in cells.values())
-
-
-def test_many_cells_are_small_and_no_links() -> None:
-    few, many = (age_map(list(look(n).seen.values()), NOW) for n in (LINKED, LINKED + 1))
-    assert (few.linked, many.linked) == (True, False)
-    everything = [
-        replace(
-            one,
-            credential=structs.replace(
-                one.credential, servers=(structs.replace(one.credential.servers[0], name=f"db-{n}"),)
-            ),
-        )
-        for n, one in enumerate(look(100).seen.values())
-    ]
-    groups = age_map(everything, NOW).groups
-    assert len(groups) == MOST_GROUPS
-    assert sum(len(group.cells) for group in groups) == 100
-
-
 def test_ten_thousand_credentials_make_one_page() -> None:
     with shown(MadeUp(10_000)) as url:
         status, _, text = ask(url)
@@ -283,38 +239,6 @@ def test_an_outage_is_told_and_what_was_known_stays() -> None:
         assert "LockTableUnreachableError" in text
         assert "What is shown is" in text
         assert "shop/service-00001" in text
-
-
-def test_the_steps_of_so_many_runs_are_read_in_one_look_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-
-    class Ended:
-        def look(self) -> tuple[None, list[Entered]]:
-            return None, [Entered(name="Generate", at=NOW, left_at=NOW)]
-
-    def execution(_looker: Looker, name: str) -> Ended:
-        asked.append(name)
-        return Ended()
-
-    monkeypatch.setattr(Looker, "_execution", execution)
-    plan, seen = make_plan(), look(60).seen
-    looker = Looker(plan, operator(plan), Calls(StillClock().monotonic), lambda: "")
-    person = "shop/service-00000"
-    first = looker._with_steps(seen, [person], NOW)[person]
-    assert set(first.steps) == {run.rotation_id for run in first.runs if run.cloud == LEADER} != set()
-    asked.clear()
-    looker._with_steps(seen, list(seen), NOW)
-    assert len(asked) == MOST_EXECUTIONS
-
-
-def test_calls_are_counted_for_a_minute() -> None:
-    clock = StillClock()
-    calls = Calls(clock.monotonic)
-    for _ in range(10):
-        calls.count()
-    assert calls.last_minute == 10
-    clock.sleep(61)
-    assert calls.last_minute == 0
 
 
 # The command

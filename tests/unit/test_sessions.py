@@ -76,11 +76,6 @@ def _sessions(issuer: Issuer, clock: Clock) -> Sessions[str]:
     return Sessions(issuer, clock)
 
 
-def test_nothing_is_asked_for_before_it_is_needed(sessions: Sessions[str], issuer: Issuer) -> None:
-    assert issuer.given == 0
-    assert sessions() == sessions() == "session-1"
-
-
 @pytest.mark.parametrize(
     "go_on",
     [
@@ -100,22 +95,6 @@ def test_it_is_renewed_a_minute_before_its_end(
     assert sessions() == "session-1"
     go_on(clock, 1)
     go_on(clock, LIFE)
-    assert sessions() == "session-2"
-
-
-def test_where_it_cannot_be_renewed_the_old_one_is_used_to_its_end(
-    sessions: Sessions[str], clock: Clock, issuer: Issuer
-) -> None:
-    sessions()
-    clock.pass_(LIFE - EARLY_SECONDS + 1)
-    issuer.failure = DOWN
-    assert sessions() == "session-1"
-    clock.pass_(EARLY_SECONDS - 2)
-    assert sessions() == "session-1"
-    clock.pass_(2)
-    with pytest.raises(SessionFailure):
-        sessions()
-    issuer.failure = None
     assert sessions() == "session-2"
 
 
@@ -180,16 +159,6 @@ class Held:
         thread = threading.Thread(target=run)
         thread.start()
         return thread
-
-
-def test_threads_that_need_one_at_the_same_time_ask_once(clock: Clock) -> None:
-    held = Held(clock)
-    threads = [held.ask() for _ in range(8)]
-    assert held.asked.acquire(timeout=SECONDS)
-    held.answer.set()
-    for thread in threads:
-        thread.join(SECONDS)
-    assert (held.results, held.asks) == (["session-1"] * 8, 1)
 
 
 def test_threads_that_wait_fail_as_the_one_that_has_asked(clock: Clock) -> None:

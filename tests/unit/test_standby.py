@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 
@@ -20,14 +20,12 @@ from lockstep.protocol.schedule import (
     turn_after,
     yields,
 )
+from tests.support.memory import MemoryWorld
+from tests.unit.harness import INTERVAL_SECONDS, rotate
 from tests.unit.standby_day import (
-    FIRST_EDITION,
-    NEW,
-    ONE_SHARD,
     Aws,
     Behaviour,
     Day,
-    Rules,
     dice,
     late,
     schedule,
@@ -297,38 +295,6 @@ def test_where_others_have_the_standby_called_a_turn_is_added(minutes: int, othe
 # With positions in a shard, and with shards
 
 
-def test_the_lease_of_one_shard_stops_rotation_where_a_run_starts_late_and_hangs() -> None:
-    # (protocol R9)
-    def hanging(rules: Rules) -> Day:
-        return Day(
-            plan=PLAN, behaviour=_always(Aws.HANGS), rules=rules, position=lambda: 109, aws_clock=60
-        ).live()
-
-    assert hanging(ONE_SHARD).longest_gap_minutes > 23 * 60
-    assert hanging(NEW).longest_gap_minutes <= GOAL_MINUTES
-
-
-def test_a_standby_without_turns_takes_the_rotations_of_an_aws_that_works() -> None:
-    # (protocol R8)
-    def working(rules: Rules, phase: timedelta) -> int:
-        return (
-            Day(
-                plan=schedule(INTERVAL, phase=phase),
-                behaviour=_always(Aws.WORKS),
-                rules=rules,
-                jitter=late(1),
-                position=somewhere(1),
-                others_every=EVERY_MINUTE,
-            )
-            .live()
-            .rotations_by("oci")
-        )
-
-    phases = [timedelta(minutes=m) for m in range(20)]
-    assert all(working(ONE_SHARD, phase) > 0 for phase in phases)
-    assert [working(NEW, phase) for phase in phases] == [0] * 20
-
-
 def test_an_aws_that_works_loses_no_rotation_to_the_positions_of_its_runs() -> None:
     """The tolerance needs no room for clocks: a run is compared with the next one of the same runner."""
 
@@ -364,37 +330,33 @@ def test_with_many_shards_aws_leads_again_after_one_failed_run() -> None:
     assert day.rotations_by("oci") <= 3
 
 
-def test_the_rules_of_the_first_edition_stop_for_a_day_if_aws_hangs() -> None:
-    tolerance = timedelta(seconds=60)
-    hanging = Day(
-        plan=schedule(INTERVAL, tolerance), behaviour=_always(Aws.HANGS), rules=FIRST_EDITION
-    ).live()
-    assert len(hanging.promoted) == 1
-    assert hanging.longest_gap_minutes > 23 * 60
-    assert (
-        Day(plan=schedule(INTERVAL), behaviour=_always(Aws.HANGS)).live().longest_gap_minutes <= GOAL_MINUTES
-    )
+# The shipped sequence and lock
 
 
-def test_after_one_failed_run_aws_leads_again() -> None:
-    def one_failure(number: int) -> Aws:
-        return Aws.FAILS_PENDING if number == 10 else Aws.WORKS
-
-    before = Day(plan=schedule(INTERVAL), behaviour=one_failure, rules=FIRST_EDITION).live()
-    assert before.promoted[-1][1] == "oci"  # for ever
-    assert before.rotations_by("aws") == 10
-    after = Day(plan=schedule(INTERVAL), behaviour=one_failure).live()
-    assert after.promoted[-1][1] == "aws"
-    assert after.rotations_by("oci") == 3
-    assert after.longest_gap_minutes <= 30
+def _hang(world: MemoryWorld, name: str) -> None:
+    """A run of AWS that acquires the lock, if it can, and does nothing more."""
+    now = world.clock.now()
+    if not world.lock.acquire(
+        holder=name, now=now, expires_at=now + deadlines.LEASE, force=False, leads=True
+    ):
+        world.lock.note_skip(now)
 
 
-def test_an_aws_that_works_does_every_rotation() -> None:
-    day = Day(plan=schedule(INTERVAL), behaviour=_always(Aws.WORKS), jitter=late(1)).live()
-    assert (day.rotations_by("aws"), day.rotations_by("oci")) == (72, 0)
-
-
-def test_while_aws_is_dead_the_standby_keeps_the_interval() -> None:
-    day = Day(plan=schedule(INTERVAL), behaviour=_always(Aws.DEAD)).live()
-    assert (day.rotations_by("aws"), day.rotations_by("oci")) == (1, 71)
-    assert day.longest_gap_minutes <= 31
+def test_a_day_of_the_shipped_runs_with_an_aws_that_hangs() -> None:
+    # (protocol R8, R9)
+    world = MemoryWorld.create()
+    world.by_wall_clock()
+    interval = world.credential.schedule.interval
+    assert last_trigger(interval, world.clock.now()) == world.clock.now()
+    rotate(world, "first")
+    rotated = [world.clock.now()]
+    for number in range(72):
+        if number:
+            _hang(world, f"aws-{number}")
+        world.clock.sleep(INTERVAL_SECONDS / 2)
+        if rotate(world, f"oci-{number}", runner="oci").outcome == "rotated":
+            rotated.append(world.clock.now())
+        world.clock.sleep(INTERVAL_SECONDS / 2)
+    gaps = [(after - before).total_seconds() / 60 for before, after in pairwise(rotated)]
+    assert (len(rotated), max(gaps)) == (55, 40)
+    assert world.locked_out() == []

@@ -9,11 +9,9 @@ import pytest
 from lockstep.protocol.errors import (
     EditedMeanwhileError,
     FenceLostError,
-    InvalidRequestError,
     ReadSideLaggingError,
     SecretMalformedError,
     StagedValueConflictError,
-    StoreUnreachableError,
 )
 from lockstep.protocol.model import CredentialValue, Login, SecretStr, StoreVersions
 from lockstep.protocol.ports import StillOurs
@@ -89,12 +87,6 @@ def test_a_connection_blob_that_claims_another_generation_than_its_name_is_malfo
     assert error.value.where["secret"] == CREDENTIAL.secret_names.connection_blob
 
 
-def test_a_connection_blob_from_an_older_plan_is_kept(store: MemoryStore) -> None:
-    store.forge("connection_blob", 7, '{"generation":7,"databases":{}}')
-    assert store.stage(value(7)).value == value(7)
-    assert store.current_text("connection_blob") == '{"generation":7,"databases":{}}'
-
-
 # The order of a promotion
 
 
@@ -159,28 +151,6 @@ def test_a_generation_is_found_in_the_first_store_that_holds_it(pair: Pair) -> N
     assert pair.both.holder_of(1) is pair.first
     assert pair.both.find_generation(2) is None
     assert pair.both.holder_of(2) is None
-
-
-def test_a_version_is_read_from_the_store_that_is_named(pair: Pair) -> None:
-    pair.second.stage(value(1))
-    assert pair.both.read_version(store="second", version="generation-1") == value(1)
-    assert pair.both.read_version(store="first", version="generation-1") is None
-    with pytest.raises(InvalidRequestError) as error:
-        pair.both.read_version(store="third", version="generation-1")
-    assert error.value.where == {"store": "third"}
-
-
-def test_served_lists_every_store_in_order(pair: Pair) -> None:
-    pair.both.stage(value(1))
-    pair.second.promote(1, fence_held)
-    assert [(name, v.generation) for name, v in pair.both.served().items()] == [("first", 0), ("second", 1)]
-    pair.first.faults.before = _unreachable
-    with pytest.raises(StoreUnreachableError):
-        pair.both.served()
-
-
-def _unreachable(_operation: str) -> None:
-    raise StoreUnreachableError
 
 
 def promoted(pair: Pair, seen: Sequence[StoreVersions], still_ours: StillOurs) -> tuple[StoreVersions, ...]:

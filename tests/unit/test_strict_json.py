@@ -1,8 +1,5 @@
 """Values of JSON are read as frozen classes, and nothing that does not fit is read."""
 
-import copy
-import json
-import pickle
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -21,9 +18,7 @@ from lockstep.protocol.strict_json import (
     matching,
     object_of,
     parse,
-    pattern_of,
     read,
-    write,
 )
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
@@ -170,29 +165,3 @@ def test_a_value_that_is_nested_too_deeply_is_refused() -> None:
 def test_what_is_no_object_or_has_a_name_twice_is_an_empty_one(text: str | bytes) -> None:
     assert object_of(text) == {}
     assert object_of('{"a": 1, "b": {"a": 1}}') == {"a": 1, "b": {"a": 1}}
-
-
-def test_a_message_is_frozen_and_equal_to_one_with_the_same_fields() -> None:
-    one = One(at=NOON, ca_file=Path("a.pem"))
-    with pytest.raises(AttributeError):
-        one.at = NOON  # type: ignore[misc]  # what is refused
-    with pytest.raises(AttributeError):
-        del one.at
-    assert one == copy.deepcopy(one) == read(One, write(one))
-    assert pickle.loads(pickle.dumps(one)) == one  # noqa: S301 - our own
-    assert hash(one) == hash(One(at=NOON, ca_file=Path("a.pem")))
-    assert one != One(at=NOON)
-
-
-def test_a_message_is_written_as_json_with_its_tag() -> None:
-    assert json.loads(json.dumps(write(One(at=NOON, ca_file=Path("a.pem"))))) == {
-        "kind": "one",
-        "at": "2026-11-27T12:00:00Z",
-        "ca_file": "a.pem",
-    }
-    assert write(Two(points=(Point(x=1),)))["points"] == [{"x": 1, "name": None}]
-
-
-def test_the_pattern_of_an_annotation_is_told() -> None:
-    assert pattern_of(matching("[a-z]+")) == "[a-z]+"
-    assert pattern_of("a note") is None

@@ -21,10 +21,8 @@ from lockstep.protocol.model import Claim, ClaimKind, LockRecord, Strategy
 from tests.support.memory import PLACEHOLDER_TEXT, MemoryWorld
 from tests.unit.flights import both_strategies, dies, steady
 from tests.unit.harness import (
-    another_login,
     applied,
     at_every_boundary,
-    edit,
     held,
     known_logins,
     orders,
@@ -144,16 +142,6 @@ def test_a_second_try_after_an_adopted_claim_was_replaced_adopts_the_new_one(str
     assert staged(world, rotation, record).claim == replaced.claim == world.lock.record.claim
 
 
-def test_a_second_try_after_an_edit_asks_for_a_probe() -> None:
-    world = steady()
-    rotation, record = told(world)
-    staged(world, rotation, record)
-    edit(world.stores["aws"], another_login(world))
-    before = world.lock.record
-    assert isinstance(run(world, rotation, record), ProbeNeeded)
-    assert world.lock.record == before
-
-
 def test_what_was_decided_by_an_old_record_is_not_claimed_over_a_promotion() -> None:
     """A call that was left behind wakes up while its run promotes (protocol I4)."""
     world = steady()
@@ -198,36 +186,6 @@ def test_an_emergency_that_is_not_seen_is_answered_by_the_run_or_by_the_next() -
     assert rotate(world, "sixth").outcome == "rotated"  # and then all but a new value are ended.
     assert not is_in_an_emergency(world)
     assert all(len(known) == 1 for known in known_logins(world).values())
-
-
-def test_a_heal_that_did_not_see_the_emergency_does_not_end_it() -> None:
-    world = steady()
-    edit(world.stores["aws"], another_login(world))
-    rotation, record = told(world)
-    needed = run(world, rotation, record)
-    assert isinstance(needed, ProbeNeeded)
-    winner = needed.candidates[0]
-    revokes_everything(world)
-    request = GenerateRequest(rotation=rotation, record=record, winner=winner)
-    result = generate.run(request, world.ports("aws"))
-    assert isinstance(result, Staged)
-    applied(world, result)
-    assert not updated(world, result).revoke
-    assert is_in_an_emergency(world)
-
-
-def test_consent_that_was_taken_back_takes_no_account_over() -> None:
-    world = MemoryWorld.create()
-    for store in world.stores.values():
-        store.edit("app_user", PLACEHOLDER_TEXT)
-    orders(world, enrol=frozenset(world.databases))
-    rotation, record = told(world)
-    orders(world, enrol=frozenset())
-    before = known_logins(world)
-    result = staged(world, rotation, record)
-    with pytest.raises(EnrolmentNeededError):
-        applied(world, result)
-    assert known_logins(world) == before
 
 
 @pytest.mark.parametrize(

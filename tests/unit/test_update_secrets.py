@@ -11,7 +11,6 @@ from lockstep.protocol.errors import (
     LostCompareAndSetError,
     PlanNotActiveError,
     StoreRejectedError,
-    StoreUnreachableError,
 )
 from lockstep.protocol.messages import StoreResult, UpdateResult
 from lockstep.protocol.model import ClaimKind, Strategy
@@ -70,14 +69,6 @@ def test_every_store_serves_the_new_generation_in_both_secrets(strategy: Strateg
     assert (record.promoting, record.alive) == (True, frozenset({1, 2, 3}))
 
 
-@both_strategies
-def test_a_repeated_step_changes_nothing(strategy: Strategy) -> None:
-    flight = Flight(strategy)
-    first = flight.update()
-    assert flight.update() == first
-    assert flight.generations() == {3}
-
-
 def test_a_twin_at_any_boundary_does_no_harm() -> None:
     at = 0
     while True:
@@ -94,23 +85,6 @@ def test_a_twin_at_any_boundary_does_no_harm() -> None:
         assert flight.generations() == {3}, twin.boundary
         at += 1
     assert at >= 14
-
-
-@pytest.mark.parametrize("store", ["aws", "oci"])
-def test_a_store_that_is_down_locks_no_application_out(store: str) -> None:
-    flight = Flight()
-
-    def down(operation: str) -> None:
-        if operation.startswith("promote"):
-            raise StoreUnreachableError(store=store)
-
-    flight.world.stores[store].faults.before = down
-    with pytest.raises(StoreUnreachableError):
-        flight.update()
-    assert flight.world.locked_out() == []
-    undisturbed(flight.world)
-    flight.update()
-    assert flight.generations() == {3}
 
 
 def test_a_generation_that_is_not_staged_is_not_promoted() -> None:
@@ -180,15 +154,6 @@ def test_an_emergency_order_is_fulfilled_by_a_newer_value_with_a_password_of_its
 # The read side
 
 
-def test_it_waits_for_a_lagging_read_side() -> None:
-    flight = Flight()
-    flight.world.stores["oci"].lagging_reads = 7
-    began = flight.world.clock.monotonic()
-    result = flight.update()
-    assert flight.world.clock.monotonic() - began == pytest.approx(3.5)
-    assert result.promoted_at == flight.world.clock.now()
-
-
 def test_every_store_is_pruned_once_it_serves_the_new_generation(monkeypatch: pytest.MonkeyPatch) -> None:
     flight = Flight()
     pruned: list[tuple[str, int]] = []
@@ -203,15 +168,6 @@ def test_every_store_is_pruned_once_it_serves_the_new_generation(monkeypatch: py
 
 
 # The lock
-
-
-def test_a_run_that_was_overtaken_promotes_nothing() -> None:
-    flight = Flight()
-    flight.world.clock.sleep(INTERVAL_SECONDS)
-    held(flight.world, "taker", runner="oci")
-    with pytest.raises(FenceLostError):
-        flight.update()
-    assert flight.generations() == {2}
 
 
 def test_a_run_whose_lease_has_ended_promotes_nothing() -> None:

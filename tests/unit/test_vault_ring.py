@@ -9,7 +9,7 @@ from typing import Any, Literal
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
 
-from lockstep.protocol import names, ring
+from lockstep.protocol import ring
 from lockstep.protocol.errors import (
     FenceLostError,
     LostCompareAndSetError,
@@ -47,14 +47,6 @@ def operations(sandbox: OciSandbox, operation: Callable[[], object]) -> dict[str
     operation()
     made = [record.operation for record in sandbox.calls.records]
     return {name: made.count(name) for name in dict.fromkeys(made)}
-
-
-# Names
-
-
-def test_a_slot_is_named_after_the_secret(four: VaultRingHarness) -> None:
-    assert names.slot_name("multi-cloud/app_user", 3) == "multi-cloud.app_user.3"
-    assert four.store.read_current().version == "0:1"
 
 
 # The order of the slots
@@ -98,37 +90,6 @@ def test_the_two_secrets_may_be_served_from_different_slots(four: VaultRingHarne
 
 
 # Calls
-
-
-def test_calls_of_a_rotation(sandbox: OciSandbox, four: VaultRingHarness) -> None:
-    advance(four, *range(1, 21))
-    store = four.store
-    made = {
-        "read_current": operations(sandbox, store.read_current),
-        "read_generation, a new one": operations(sandbox, lambda: store.read_generation(21)),
-        "stage": operations(sandbox, lambda: store.stage(value(21))),
-        "stage again": operations(sandbox, lambda: store.stage(value(21))),
-        "promote": operations(sandbox, lambda: store.promote(21, fence_held)),
-        "serves": operations(sandbox, lambda: store.serves(21)),
-        "prune": operations(sandbox, store.prune),
-        "promote again": operations(sandbox, lambda: store.promote(21, fence_held)),
-        "version_of": operations(sandbox, lambda: store.version_of(21)),
-        "read_generation": operations(sandbox, lambda: store.read_generation(21)),
-        "read_version": operations(sandbox, lambda: store.read_version("0:1")),
-    }
-    assert made == {
-        "read_current": {"get_secret_bundle": 8},
-        "read_generation, a new one": {"list_secret_versions": 4, "get_secret": 1},
-        "stage": {"list_secret_versions": 8, "update_secret": 2},
-        "stage again": {"list_secret_versions": 8, "get_secret_bundle": 2},
-        "promote": {"list_secret_versions": 8, "get_secret": 2, "update_secret": 2},
-        "serves": {"get_secret_bundle": 8},
-        "prune": {"schedule_secret_version_deletion": 2},
-        "promote again": {"list_secret_versions": 8},
-        "version_of": {},
-        "read_generation": {"list_secret_versions": 4, "get_secret_bundle": 1},
-        "read_version": {"get_secret_bundle": 1},
-    }
 
 
 def test_calls_of_a_generation_that_was_just_named(sandbox: OciSandbox, four: VaultRingHarness) -> None:

@@ -6,15 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from lockstep.protocol import names
 from lockstep.protocol.errors import (
     EditedMeanwhileError,
-    SecretMalformedError,
-    SecretNotFoundError,
     StagedValueConflictError,
 )
 from lockstep.protocol.model import Login, SecretStr
-from tests.contract.harness import PLACEHOLDER_TEXT
 from tests.contract.oci_fixtures import APP_USER_VERSIONS, VaultRingHarness
 from tests.support.fence import fence_held
 from tests.unit.ring_world import (
@@ -88,16 +84,6 @@ def test_a_promotion_of_an_old_version_by_hand_is_healed() -> None:
         assert world.rotate_again("oci-7").outcome == "rotated"
         assert world.in_step()
         assert world.lockouts == []
-
-
-def test_a_forged_content_name_is_an_error(four: VaultRingHarness) -> None:
-    advance(four, 1)
-    forged = json.dumps({"username": "app", "password": "hunter2", "generation": 5})
-    name = APP_USER_VERSIONS.name_of(7)
-    four.console.edit(four.ids["app_user"][0], forged, name=name)
-    with pytest.raises(SecretMalformedError) as error:
-        four.store.read_current()
-    assert "hunter2" not in str(error.value)
 
 
 def test_an_idle_slot_may_hold_any_text(four: VaultRingHarness) -> None:
@@ -181,21 +167,3 @@ def test_a_ring_works_without_a_deleted_slot_and_uses_it_again_when_restored(
         world.ring.ids["app_user"].append(slot)
         assert [attempt(world, f"oci-{n}") for n in (9, 10, 11)] == ["rotated"] * 3
         assert world.lockouts == []
-
-
-def test_the_error_names_a_slot_that_does_not_exist(four: VaultRingHarness) -> None:
-    four.slots = 5
-    with pytest.raises(SecretNotFoundError) as error:
-        four.rival().read_current()
-    assert error.value.where["secret"] == "multi-cloud.app_user.4"
-
-
-def test_a_ring_that_has_grown_uses_its_new_slot_first(four: VaultRingHarness) -> None:
-    advance(four, 1, 2, 3, 4, 5)
-    for kind, name in four.names.items():
-        four.ids[kind].append(four.console.create_secret(names.slot_name(name, 4), PLACEHOLDER_TEXT))
-    four.slots = 5
-    four.store = four.store_on(four.vault)
-    assert four.store.read_current().login == value(5).login
-    advance(four, 6)
-    assert slot_generations(four) == [4, 3, 2, 5, 6]

@@ -197,12 +197,3 @@ def test_a_ring_of_several_slots_is_never_the_first_store() -> None:
 def test_the_default_plan_has_a_ring_that_is_large_enough() -> None:
     credential: Credential = make_plan().credentials[0]
     assert version_budget(credential.schedule.interval, 4).holds
-
-
-def test_names_that_vault_refuses_or_that_clash_in_vault_are_refused() -> None:
-    assert "Vault does not accept the secret name a+b" in problems(
-        secrets={"app_user": "a+b", "connection_blob": "ab"}
-    )
-    assert "multi-cloud.app_user.0 appears 2 times" in problems(
-        secrets={"app_user": "multi-cloud/app_user", "connection_blob": "multi-cloud.app_user"}
-    )

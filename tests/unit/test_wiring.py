@@ -16,7 +16,6 @@ from lockstep.protocol.deadlines import CloudTimeouts, DatabaseTimeouts, Timeout
 from lockstep.protocol.errors import (
     DatabaseUnreachableError,
     InvalidPlanError,
-    InvalidRequestError,
     LockTableUnreachableError,
     StoreUnreachableError,
 )
@@ -60,16 +59,6 @@ def test_a_runner_has_the_stores_of_the_plan_and_the_stream_of_its_own_cloud() -
     assert ports.runner == ports.audit_log.stream == "aws"
     assert [store.name for store in ports.stores] == ["aws", "oci"]
     assert list(ports.databases) == ["db-1", "db-2"]
-
-
-def test_a_credential_that_is_not_in_the_plan_is_an_invalid_request() -> None:
-    with pytest.raises(InvalidRequestError):
-        Runner(make_plan(), AWS_RUNNER).ports("multi-cloud/other")
-
-
-def test_the_oci_runner_needs_a_plan_that_has_one() -> None:
-    with pytest.raises(InvalidPlanError):
-        Runner(make_plan(stores=1), OCI_RUNNER).ports(CREDENTIAL)
 
 
 def test_endpoints_and_time_outs_reach_the_clients() -> None:

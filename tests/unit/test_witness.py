@@ -49,6 +49,7 @@ def test_in_the_steady_state_each_cloud_looks_at_the_other_every_hour() -> None:
     for stream in ("aws", "oci"):
         assert max(gaps(looks(world, stream))) <= timedelta(hours=1)
         assert len(looks(world, stream)) >= 11
+    assert len(entries(world, "oci")) <= 13  # A witness entry is written at most once an hour.
     found = verified(world)
     assert {v.verdict for v in found.values()} == {Verdict.VERIFIED}
     assert (found["aws"].unwitnessed or 0) <= 4
@@ -66,12 +67,6 @@ def test_a_skipped_run_of_aws_witnesses_what_oci_has_rotated() -> None:
     assert [w.seq for w in looks(world, "aws")] == [1, 4]
 
 
-def test_a_witness_entry_is_written_at_most_once_an_hour() -> None:
-    world = MemoryWorld.create()
-    hours(world, 24)
-    assert 24 <= len(entries(world, "oci")) <= 25
-
-
 def test_while_nothing_rotates_no_witness_answers_another() -> None:
     world = MemoryWorld.create()
     hours(world, 2)
@@ -80,14 +75,6 @@ def test_while_nothing_rotates_no_witness_answers_another() -> None:
     hours(world, 24)
     assert len(entries(world, "aws")) - before["aws"] <= 1
     assert len(entries(world, "oci")) - before["oci"] <= 1
-
-
-def test_a_witness_states_what_its_own_store_serves() -> None:
-    world = MemoryWorld.create()
-    hours(world, 1)
-    last = [e for e in entries(world, "oci") if e.rotation_id.startswith(WITNESS)][-1]
-    assert last.details["serves"] in {1, 2, 3}
-    assert last.details["witness"]["aws"]["seq"] == last.witness["aws"].seq
 
 
 def test_the_log_is_believed_and_not_the_record() -> None:
@@ -108,14 +95,6 @@ def test_the_log_is_believed_and_not_the_record() -> None:
         orders(world, paused=True)
         rotate(world, f"standby-{number}", runner="oci")
         assert looks(world, "oci")[-1].seq == 3
-
-
-def test_an_entry_of_a_run_that_died_is_witnessed_too() -> None:
-    world = MemoryWorld.create()
-    hours(world, 1, standby=None)
-    heads(world, aws=_at(world, 2).head)  # The run died before it moved the head.
-    rotate(world, "standby", runner="oci")
-    assert looks(world, "oci")[-1].seq == 3
 
 
 def _at(world: MemoryWorld, number: int) -> Stored:
@@ -141,14 +120,6 @@ def test_a_log_that_does_not_answer_delays_no_rotation_and_no_skip() -> None:
 
 def entries_of(world: MemoryWorld) -> list:  # type: ignore[type-arg]  # of Entry
     return entries(world, "aws")
-
-
-def test_a_repeated_skip_writes_no_second_entry() -> None:
-    world = MemoryWorld.create()
-    hours(world, 1, standby=None)
-    rotate(world, "standby", runner="oci")
-    rotate(world, "standby", runner="oci")
-    assert len(entries(world, "oci")) == 1
 
 
 def test_what_a_forged_record_hides_is_found_by_the_next_witness() -> None:

@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
-from threading import Barrier, Event, current_thread
+from threading import Event
 
 import pytest
 
 from lockstep.protocol.errors import DatabaseUnreachableError, LockstepError, StoreUnreachableError
 from lockstep.protocol.workers import (
-    CALLS_AT_ONCE,
     SideBySide,
     Workers,
     at_the_same_time,
@@ -31,37 +30,6 @@ def _failing(error: LockstepError) -> Callable[[], int]:
 def test_the_results_are_in_the_order_of_the_calls(side_by_side: SideBySide) -> None:
     assert side_by_side([partial(int, number) for number in range(20)]) == tuple(range(20))
     assert side_by_side([]) == ()
-
-
-def test_the_order_does_not_depend_on_who_ends_first() -> None:
-    second_has_ended = Event()
-
-    def first() -> int:
-        assert second_has_ended.wait(BOUND_SECONDS)
-        return 1
-
-    def second() -> int:
-        second_has_ended.set()
-        return 2
-
-    assert at_the_same_time([first, second]) == (1, 2)
-
-
-def test_as_many_calls_run_at_the_same_time_as_there_are_threads_and_the_caller() -> None:
-    barrier = Barrier(CALLS_AT_ONCE + 1)
-    at_the_same_time([lambda: barrier.wait(BOUND_SECONDS)] * (CALLS_AT_ONCE + 1))
-
-
-def test_the_threads_are_made_once() -> None:
-    workers, barrier, used = Workers(3), Barrier(4), set[str]()
-
-    def meet() -> None:
-        used.add(current_thread().name)
-        barrier.wait(BOUND_SECONDS)
-
-    for _ in range(20):
-        workers([meet] * 4)
-    assert len(used) == 4
 
 
 def test_calls_that_run_others_side_by_side_never_wait_for_a_free_thread() -> None:
@@ -110,9 +78,3 @@ def test_a_worker_sees_the_context_of_its_caller() -> None:
     variable = ContextVar("variable", default="nobody's")
     variable.set("the caller's")
     assert at_the_same_time([variable.get, variable.get]) == ("the caller's", "the caller's")
-
-
-def test_without_threads_the_calls_run_in_order() -> None:
-    made: list[int] = []
-    one_after_the_other([partial(made.append, number) for number in range(5)])
-    assert made == [0, 1, 2, 3, 4]
