@@ -39,8 +39,6 @@ PROOF_TIER: dict[str, tuple[str, ...]] = {
         "tests/docs/test_tutorial.py::test_nothing_is_left_of_a_sandbox_that_was_stopped",
     ),
     "repeats": (
-        "tests/contract/doctor/test_doctor.py::test_a_check_tells_whatever_else_is_wrong",
-        "tests/contract/doctor/test_doctor.py::test_a_check_of_sessions_tells_whatever_else_is_wrong",
         "tests/contract/test_database_lockout.py::test_rotations_that_die_elsewhere_lock_no_account",
         "tests/oci_fn/test_admin_credential.py::test_a_run_that_dies_anywhere_leaves_an_admin_that_logs_in[rotators/alternating]",
         "tests/oci_fn/test_any_slot.py",

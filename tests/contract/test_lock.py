@@ -1,36 +1,114 @@
-"""Every lock has one holder at a time, and refuses a run that lost it (protocol L4, L6, L10)."""
+"""Every lock has one holder and one claim at a time, and tells its record to who takes it.
 
-from collections.abc import Callable, Iterator
+It refuses a run that lost it (protocol L4, L6, L10), lets a claim go through its phases once (protocol I4, L14, O7),
+leaves what a newer build wrote alone (protocol R10, R11), and keeps what AWS says about itself (protocol R8).
+"""
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from threading import Barrier
 from typing import Any
 
 import pytest
 from msgspec import structs
 
-from lockstep.protocol.errors import FenceLostError, LockTableUnreachableError, LostCompareAndSetError
-from lockstep.protocol.model import ChainHead, Lease, LockRecord, Release
-from lockstep.protocol.ports import Lock
-from tests.contract.harness import LockHarness
-from tests.contract.lock_case import (
-    FACTORIES,
-    INTERVAL,
-    LEASE,
-    NOW,
-    OVERLAP,
-    PLAN,
-    SECOND,
-    acquire,
-    acquired,
-    claim,
-    claim_of,
-    done,
-    promoting,
-    rotated,
+from lockstep.protocol.errors import (
+    FenceLostError,
+    LockTableUnreachableError,
+    LostCompareAndSetError,
+    NewerFormatError,
 )
+from lockstep.protocol.model import (
+    Acquired,
+    AwsSigns,
+    ChainHead,
+    Claim,
+    ClaimKind,
+    Lease,
+    LockRecord,
+    Release,
+)
+from lockstep.protocol.ports import Lock
+from tests.contract.aws_fixtures import aws_lock
+from tests.contract.harness import LockHarness
+from tests.contract.memory_fixtures import memory_lock
+from tests.support.builds import NEWER, build
+
+FACTORIES: Mapping[str, Callable[[], AbstractContextManager[LockHarness]]] = {
+    "memory": memory_lock,
+    "aws": aws_lock,
+}
+
+NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+LEASE = timedelta(minutes=15)
+INTERVAL = timedelta(minutes=20)
+OVERLAP = timedelta(minutes=18)
+SECOND = timedelta(seconds=1)
+
+
+PLAN = "of-the-active-plan"
+
+
+def acquire(lock: Lock, holder: str = "aws-1", *, at: datetime = NOW, force: bool = False) -> Lease | None:
+    acquired = lock.acquire(holder=holder, now=at, expires_at=at + LEASE, force=force)
+    return acquired.lease if acquired else None
+
+
+def acquired(lock: Lock, holder: str = "aws-1", *, at: datetime = NOW) -> Lease:
+    lease = acquire(lock, holder, at=at)
+    assert lease is not None
+    return lease
+
+
+def claim_of(lease: Lease, *, base: int = 0) -> Claim:
+    return Claim(kind=ClaimKind.NEW, generation=lease.fence, base_generation=base, rotation_id=lease.holder)
+
+
+def claim(
+    lock: Lock,
+    lease: Lease,
+    claim: Claim | None = None,
+    *,
+    over: LockRecord | None = None,
+    plan: str = PLAN,
+    served: Collection[int] = (),
+) -> Claim:
+    """Claim over what the record says now, or over what was seen earlier."""
+    claim = claim or claim_of(lease)
+    lock.claim(lease, claim, over=over or lock.read(), plan=plan, served=served)
+    return claim
+
+
+def promoting(lock: Lock, lease: Lease, made: Claim | None = None) -> Claim:
+    made = made or claim(lock, lease)
+    lock.begin_promotion(lease, made, now=NOW)
+    return made
+
+
+def done(
+    lease: Lease,
+    *,
+    at: datetime = NOW,
+    alive: frozenset[int] | None = None,
+    proven: tuple[str, ...] = ("db-1",),
+) -> Release:
+    return Release(
+        current_generation=lease.fence,
+        alive=alive or frozenset({lease.fence}),
+        proven=proven,
+        next_due_at=at + INTERVAL,
+        not_before=at + OVERLAP,
+    )
+
+
+def rotated(lock: Lock, *, at: datetime = NOW, holder: str = "aws-1") -> None:
+    lease = acquired(lock, holder, at=at)
+    claim(lock, lease)
+    lock.release(lease, done(lease, at=at))
 
 
 @pytest.fixture(params=FACTORIES)
@@ -65,14 +143,6 @@ def test_every_order_is_read_back(world: LockHarness) -> None:
     world.order(**orders)
     record = world.lock.read()
     assert record == replace(LockRecord(credential_id=record.credential_id), **orders)
-
-
-def test_acquiring_writes_holder_and_expiry_and_raises_the_fence(lock: Lock) -> None:
-    lease = acquired(lock)
-    record = lock.read()
-    assert (lease.holder, lease.fence) == ("aws-1", 1)
-    assert (record.holder, record.fence, record.expires_at) == ("aws-1", 1, NOW + LEASE)
-    assert record.claim is None
 
 
 def test_a_held_lock_cannot_be_acquired_by_another(lock: Lock) -> None:
@@ -146,11 +216,6 @@ def test_when_the_next_rotation_may_start(
         assert lock.read() == before
 
 
-def test_an_emergency_before_the_first_rotation_starts_it(world: LockHarness, lock: Lock) -> None:
-    world.order(revoke_through=0)
-    assert acquire(lock)
-
-
 def test_a_held_lock_is_held_in_an_emergency_too(world: LockHarness, lock: Lock) -> None:
     rotated(lock)
     acquired(lock, at=NOW + INTERVAL)
@@ -182,14 +247,6 @@ def test_require_returns_the_record_of_a_held_lock_with_its_claim_in_its_phase(
     assert lock.require(lease, made, promoting=is_promoting, now=just_in_time) == lock.read()
     with pytest.raises(FenceLostError):
         lock.require(lease, made, promoting=not is_promoting, now=just_in_time)
-
-
-@pytest.mark.parametrize("late", [timedelta(0), SECOND])
-def test_require_fails_from_the_end_of_the_lease_on(lock: Lock, late: timedelta) -> None:
-    lease = acquired(lock)
-    made = claim(lock, lease)
-    with pytest.raises(FenceLostError):
-        lock.require(lease, made, promoting=False, now=NOW + LEASE + late)
 
 
 def test_a_lease_holds_until_its_end_or_until_the_lock_is_given_back(lock: Lock) -> None:
@@ -347,30 +404,7 @@ def test_a_failed_rotation_keeps_claim_and_schedule(lock: Lock) -> None:
     assert lock.read() == replace(before, holder=None, expires_at=None)
 
 
-def test_a_failed_rotation_keeps_a_claim_in_promotion(lock: Lock) -> None:
-    lease = acquired(lock)
-    made = promoting(lock, lease)
-    lock.release(lease, None)
-    assert (lock.read().claim, lock.read().promoting) == (made, True)
-
-
-def test_a_repeated_release_succeeds(lock: Lock) -> None:
-    lease = acquired(lock)
-    lock.release(lease, done(lease))
-    lock.release(lease, done(lease))
-    assert lock.read().holder is None
-
-
 # Audit heads
-
-
-def test_the_heads_of_two_streams_move_independently(lock: Lock) -> None:
-    first = ChainHead(seq=1, hash="aa", rotation_id="aws-1")
-    second = ChainHead(seq=2, hash="bb", rotation_id="aws-2")
-    lock.move_head("aws", first, after=None, at=NOW)
-    lock.move_head("oci", second, after=None, at=NOW)
-    lock.move_head("aws", second, after=first, at=NOW)
-    assert lock.read().heads == {"aws": second, "oci": second}
 
 
 @pytest.mark.parametrize("after", [None, ChainHead(seq=1, hash="zz", rotation_id="aws-1")])
@@ -431,3 +465,378 @@ def test_every_write_can_be_repeated_after_a_lost_reply(world: LockHarness, lock
 
     record = lock.read()
     assert (record.holder, record.claim, record.current_generation) == (None, None, lease.fence)
+
+
+# Claiming
+
+
+@pytest.mark.parametrize("kind", list(ClaimKind))
+def test_a_claim_is_read_back_as_it_was_made_and_is_open(lock: Lock, kind: ClaimKind) -> None:
+    lease = acquired(lock)
+    made = claim(lock, lease, structs.replace(claim_of(lease, base=4), kind=kind))
+    record = lock.read()
+    assert (record.claim, record.promoting, record.highest_generation) == (made, False, lease.fence)
+
+
+def test_what_stores_serve_is_alive_from_the_claim_on(lock: Lock) -> None:
+    lease = acquired(lock)
+    claim(lock, lease, served=(3, 4))
+    assert lock.read().alive == {3, 4}
+    lease = acquired(lock)
+    claim(lock, lease, claim_of(lease), served=(4, 5))
+    assert lock.read().alive == {3, 4, 5}
+
+
+@pytest.mark.parametrize("change", [{"base_generation": 9}, {"kind": ClaimKind.HEAL}, {"generation": 2}])
+def test_a_claim_over_less_than_the_record_has_changes_nothing(
+    lock: Lock, change: dict[str, int | ClaimKind]
+) -> None:
+    """Between the read and the write another claim came: a decision is never made over what was not seen."""
+    lease, seen = acquired(lock), lock.read()
+    claim(lock, lease, over=seen)
+    with pytest.raises(FenceLostError):
+        claim(lock, lease, structs.replace(claim_of(lease), **change), over=seen)
+    assert lock.read().claim == claim_of(lease)
+
+
+def test_a_claim_outlives_its_run_and_is_adopted_unchanged(lock: Lock) -> None:
+    first = acquired(lock)
+    claim(lock, first)
+    second = acquired(lock, "oci-1", at=NOW + LEASE + SECOND)
+    adopted = lock.read().claim
+    assert adopted == claim_of(first)
+    assert lock.require(second, adopted, promoting=False, now=NOW + LEASE).claim == adopted
+
+
+@pytest.mark.parametrize("is_promoting", [False, True])
+def test_a_claim_that_was_seen_is_replaced_by_an_open_one(
+    lock: Lock,
+    is_promoting: bool,  # noqa: FBT001 - a row of the table
+) -> None:
+    first = acquired(lock)
+    made = claim(lock, first)
+    if is_promoting:
+        promoting(lock, first, made)
+    second, seen = acquired(lock), lock.read()
+    for _ in range(2):
+        claim(lock, second, over=seen)
+    record = lock.read()
+    assert (record.claim, record.promoting, record.highest_generation) == (claim_of(second), False, 2)
+
+
+def test_a_claim_that_went_into_promotion_since_it_was_seen_stays(lock: Lock) -> None:
+    """A store may serve it by now, so what was decided over an open claim no longer holds (protocol L6)."""
+    lease = acquired(lock)
+    made = claim(lock, lease)
+    seen = lock.read()
+    promoting(lock, lease, made)
+    with pytest.raises(FenceLostError):
+        claim(lock, lease, structs.replace(made, generation=2), over=seen)
+    assert (lock.read().claim, lock.read().promoting) == (made, True)
+
+
+def test_a_claim_that_is_open_again_since_it_was_seen_in_promotion_stays(lock: Lock) -> None:
+    lease = acquired(lock)
+    first = promoting(lock, lease)
+    seen = lock.read()
+    second = claim(lock, lease, structs.replace(first, generation=2))
+    with pytest.raises(FenceLostError):
+        claim(lock, lease, structs.replace(first, generation=3), over=seen)
+    assert lock.read().claim == second
+
+
+def test_a_generation_is_never_claimed_twice(lock: Lock) -> None:
+    rotated(lock)
+    lease = acquired(lock, at=NOW + INTERVAL)
+    with pytest.raises(FenceLostError):
+        claim(lock, lease, structs.replace(claim_of(lease), generation=1))
+    assert lock.read().claim is None
+
+
+def test_a_claim_needs_the_lock(lock: Lock) -> None:
+    stranger = Lease(credential_id=lock.read().credential_id, holder="aws-1", fence=1)
+    with pytest.raises(FenceLostError):
+        claim(lock, stranger)
+    assert lock.read().claim is None
+
+
+# The active plan (protocol I10, O7)
+
+
+def test_the_first_claim_makes_the_ordered_plan_active(lock: Lock) -> None:
+    lease, seen = acquired(lock), lock.read()
+    assert (seen.plan, seen.activate) == (None, PLAN)
+    for _ in range(2):
+        claim(lock, lease, over=seen)
+    assert (lock.read().plan, lock.read().activate) == (PLAN, None)
+
+
+def test_a_claim_under_a_plan_that_is_neither_active_nor_ordered_changes_nothing(
+    world: LockHarness, lock: Lock
+) -> None:
+    lease = acquired(lock)
+    with pytest.raises(FenceLostError):
+        claim(lock, lease, plan="of-another-plan")
+    rotated(lock)
+    lease = acquired(lock, at=NOW + INTERVAL)
+    world.order(activate="of-a-third-plan")
+    before = lock.read()
+    with pytest.raises(FenceLostError):
+        claim(lock, lease, plan="of-another-plan")
+    assert lock.read() == before
+
+
+def test_an_order_to_activate_another_plan_outlives_a_claim_under_the_active_one(
+    world: LockHarness, lock: Lock
+) -> None:
+    rotated(lock)
+    world.order(activate="of-another-plan")
+    lease = acquired(lock, at=NOW + INTERVAL)
+    claim(lock, lease)
+    assert (lock.read().plan, lock.read().activate) == (PLAN, "of-another-plan")
+    claim(lock, lease, structs.replace(claim_of(lease), generation=9), plan="of-another-plan")
+    assert (lock.read().plan, lock.read().activate) == ("of-another-plan", None)
+
+
+@pytest.mark.parametrize("order", [None, "of-a-third-plan"])
+def test_an_activation_that_was_changed_since_it_was_seen_does_not_happen(
+    world: LockHarness, lock: Lock, order: str | None
+) -> None:
+    lease, seen = acquired(lock), lock.read()
+    world.order(activate=order)
+    with pytest.raises(FenceLostError):
+        claim(lock, lease, over=seen)
+    record = lock.read()
+    assert (record.plan, record.activate, record.claim) == (None, order, None)
+
+
+def test_a_claim_under_a_plan_that_was_active_when_it_was_seen_changes_nothing(
+    world: LockHarness, lock: Lock
+) -> None:
+    rotated(lock)
+    lease = acquired(lock, at=NOW + INTERVAL)
+    seen = lock.read()
+    world.order(activate="of-another-plan")
+    other = claim(lock, lease, plan="of-another-plan")
+    with pytest.raises(FenceLostError):
+        claim(lock, lease, structs.replace(other, generation=9), over=replace(seen, claim=other))
+    assert lock.read().claim == other
+
+
+# Promoting (protocol L14)
+
+
+def test_a_promotion_begins_once_and_its_generation_is_alive(lock: Lock) -> None:
+    lease = acquired(lock)
+    made = claim(lock, lease, served=(4,))
+    for _ in range(2):
+        assert lock.begin_promotion(lease, made, now=NOW) == lock.read()
+    record = lock.read()
+    assert (record.claim, record.promoting, record.alive) == (made, True, frozenset({1, 4}))
+
+
+@pytest.mark.parametrize("change", [{"generation": 2}, {"rotation_id": "another"}])
+def test_a_claim_that_is_not_in_the_record_is_not_promoted(lock: Lock, change: dict[str, Any]) -> None:
+    lease = acquired(lock)
+    with pytest.raises(FenceLostError):
+        lock.begin_promotion(lease, claim_of(lease), now=NOW)
+    made = claim(lock, lease)
+    with pytest.raises(FenceLostError):
+        lock.begin_promotion(lease, structs.replace(made, **change), now=NOW)
+    assert not lock.read().promoting
+
+
+@pytest.mark.parametrize("late", [timedelta(0), SECOND])
+def test_no_promotion_begins_from_the_end_of_the_lease_on(lock: Lock, late: timedelta) -> None:
+    lease = acquired(lock)
+    made = claim(lock, lease)
+    with pytest.raises(FenceLostError):
+        lock.begin_promotion(lease, made, now=NOW + LEASE + late)
+    assert not lock.read().promoting
+
+
+def test_a_promotion_shows_the_orders_that_came_since(world: LockHarness, lock: Lock) -> None:
+    lease = acquired(lock)
+    made = claim(lock, lease)
+    world.order(revoke_through=7, paused=True)
+    record = lock.begin_promotion(lease, made, now=NOW)
+    assert (record.revoke_through, record.paused) == (7, True)
+
+
+# Muting (protocol L15)
+
+
+def test_muted_databases_add_up(lock: Lock) -> None:
+    lease = acquired(lock)
+    lock.mute(lease, ["db-2", "db-1"])
+    lock.mute(lease, ["db-2", "db-3"])
+    assert lock.read().muted == {"db-1", "db-2", "db-3"}
+
+
+# Told to who takes it (protocol L16)
+
+
+def taken(lock: Lock, *, after: timedelta = timedelta()) -> Acquired:
+    at = NOW + after
+    found = lock.acquire(holder="aws-1", now=at, expires_at=at + LEASE, force=True, leads=True)
+    assert found
+    return found
+
+
+def test_taking_the_lock_tells_the_record_as_a_read_shows_it(world: LockHarness, lock: Lock) -> None:
+    first = taken(lock)
+    assert lock.recall(first.lease, first.told) == lock.read()
+    lock.release(first.lease, None)
+    rotated(lock)
+    world.order(
+        enrol=frozenset({"db-1"}), muted=frozenset({"db-2"}), revoke_through=7, activate="of-another-plan"
+    )
+    lease = acquired(lock, at=NOW + LEASE)
+    promoting(lock, lease)
+    second = taken(lock, after=LEASE + SECOND)
+    record = lock.read()
+    assert (record.holder, record.promoting, record.alive) == ("aws-1", True, frozenset({2, 3}))
+    assert lock.recall(second.lease, second.told) == record
+
+
+def test_what_is_told_does_not_change_with_the_record(lock: Lock) -> None:
+    found = taken(lock)
+    before = lock.read()
+    claim(lock, found.lease)
+    assert lock.recall(found.lease, found.told) == before
+
+
+def test_what_is_told_to_one_lease_is_nothing_to_another(lock: Lock) -> None:
+    first = taken(lock)
+    second = taken(lock)
+    assert lock.recall(second.lease, first.told) is None
+    assert lock.recall(first.lease, second.told) is None
+    assert lock.recall(replace(second.lease, holder="oci-1"), second.told) is None
+    assert lock.recall(Lease(credential_id="multi-cloud/other", holder="aws-1", fence=2), {}) is None
+
+
+def test_a_record_of_a_newer_build_is_refused_as_a_read_refuses_it(lock: Lock) -> None:
+    with build(NEWER):
+        claim(lock, acquired(lock))
+    found = taken(lock)
+    with pytest.raises(NewerFormatError):
+        lock.recall(found.lease, found.told)
+
+
+@pytest.mark.parametrize("change", [{"kind": ClaimKind.HEAL}, {"base_generation": 9}, {"rotation_id": "oci"}])
+def test_a_claim_that_is_not_the_one_on_record_replaces_nothing(lock: Lock, change: dict[str, Any]) -> None:
+    """What a forged record names is compared whole: a heal is not passed off as a new value (protocol L6)."""
+    made = claim(lock, acquired(lock))
+    found = taken(lock)
+    forged = replace(lock.read(), claim=structs.replace(made, **change))
+    with pytest.raises(FenceLostError):
+        claim(lock, found.lease, claim_of(found.lease), over=forged)
+    assert lock.read().claim == made
+
+
+# The table's own form
+
+
+def test_it_survives_the_way_through_a_state_machine_and_another_spelling_is_not_believed() -> None:
+    with FACTORIES["aws"]() as world:
+        world.order(activate=PLAN, enrol=frozenset({"db-1"}))
+        lock = world.lock
+        promoting(lock, acquired(lock))
+        found = taken(lock)
+        text = json.dumps(found.told)
+        assert lock.recall(found.lease, json.loads(text)) == lock.read()
+        # AWS's own integrations of SDK calls spell types in this way.
+        for ours, theirs in (("BOOL", "Bool"), ("NS", "Ns"), ("SS", "Ss")):
+            assert f'"{ours}"' in text
+            assert lock.recall(found.lease, json.loads(text.replace(f'"{ours}"', f'"{theirs}"'))) is None
+
+
+GARBAGE: tuple[object, ...] = (
+    None,
+    5,
+    "x",
+    [],
+    {},
+    {"N": "x"},
+    {"N": None},
+    {"N": "9" * 5000},
+    {"N": "99999999999999999"},
+    {"S": 5},
+    {"S": "x"},
+    {"NS": [None]},
+    {"SS": [5]},
+    {"M": {"seq": {"N": "1"}}},
+    {"M": None},
+    {"BOOL": "y"},
+    {"NULL": True},
+)
+
+
+def test_garbage_in_what_is_told_is_a_record_or_nothing() -> None:
+    with FACTORIES["aws"]() as world:
+        world.order(activate=PLAN, enrol=frozenset({"db-1"}), muted=frozenset({"db-2"}), revoke_through=7)
+        lock = world.lock
+        promoting(lock, acquired(lock))
+        head = ChainHead(seq=1, hash="d" * 64, rotation_id="aws-1")
+        lock.move_head("aws", head, after=None, at=NOW)
+        found = taken(lock)
+        assert len(found.told) > 15
+        for name in (*found.told, "current_generation", "head_oci", "unwitnessed_oci", "format"):
+            for value in GARBAGE:
+                told = {**found.told, name: value}
+                try:
+                    record = lock.recall(found.lease, told)
+                except NewerFormatError:
+                    assert name == "format"
+                else:
+                    assert record is None or isinstance(record, LockRecord)
+
+
+# Of another build
+
+
+def test_an_older_build_gets_the_lease_of_a_newer_record_and_gives_it_back(lock: Lock) -> None:
+    with build(NEWER):
+        made = claim(lock, acquired(lock))
+        before = lock.read()
+    lease = acquired(lock, "oci-1", at=NOW + LEASE + SECOND)
+    with pytest.raises(NewerFormatError):
+        lock.read()
+    with pytest.raises(NewerFormatError):
+        lock.require(lease, made, promoting=False, now=NOW + LEASE)
+    with pytest.raises(NewerFormatError):
+        lock.begin_promotion(lease, made, now=NOW + LEASE)
+    lock.release(lease, None)
+    with build(NEWER):
+        assert lock.read() == replace(before, holder=None, expires_at=None, fence=2)
+
+
+# What AWS says about itself
+
+
+def led(lock: Lock, *, at: timedelta) -> Lease:
+    """A run of AWS that has acquired the lock."""
+    found = lock.acquire(holder="aws-1", now=NOW + at, expires_at=NOW + at + LEASE, force=True, leads=True)
+    assert found
+    return found.lease
+
+
+def test_a_run_of_aws_leaves_its_sign_with_the_lock_and_only_a_success_takes_it_back(lock: Lock) -> None:
+    began, skipped, again = (timedelta(minutes=minutes) for minutes in (0, 20, 40))
+    lease = led(lock, at=began)
+    assert lock.read().aws == AwsSigns(began_at=NOW)
+    lock.release(lease, None)
+    lock.note_skip(NOW + skipped)
+    assert lock.read().aws == AwsSigns(began_at=NOW, seen_at=NOW + skipped)
+    lease = led(lock, at=again)
+    for late in (SECOND, 2 * SECOND):  # A lost reply of the release is repeated.
+        lock.release(lease, replace(done(lease), led_at=NOW + again + late))
+    assert lock.read().aws == AwsSigns(seen_at=NOW + again + 2 * SECOND)
+
+
+def test_a_run_of_the_standby_or_of_an_operator_leaves_no_sign(lock: Lock) -> None:
+    lease = led(lock, at=timedelta())
+    lock.release(lease, replace(done(lease), led_at=NOW))
+    before = lock.read().aws
+    rotated(lock, at=NOW + INTERVAL, holder="oci-1")
+    assert lock.read().aws == before

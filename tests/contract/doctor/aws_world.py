@@ -6,8 +6,6 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any
 
-from moto.cloudformation.models import cloudformation_backends
-
 from lockstep import __version__
 from lockstep.operate.secrets import Wanted, wanted
 from lockstep.plan.model import Plan
@@ -226,11 +224,6 @@ class AwsWorld:
         self.template = template
         self.client("cloudformation").create_stack(StackName=DEFAULT_STACK, TemplateBody=json.dumps(template))
 
-    def set_stack_status(self, status: str) -> None:
-        """As a deployment leaves it that could not be rolled back."""
-        stacks = cloudformation_backends[self.sandbox.account_id][self.sandbox.region].stacks
-        next(iter(stacks.values())).status = status
-
     def rotate_by_aws(self, secret: str) -> None:
         """Switch AWS's own rotation on, as a console does."""
         self.client("secretsmanager").rotate_secret(
@@ -245,10 +238,10 @@ class AwsWorld:
             self.rule(shard.name, cron_expression(shard.interval, shard.phase))
             self.target(shard.name, self.fleet, {"shard": shard.name, "plan": self.place.digest})
 
-    def rule(self, shard: str, expression: str, state: str = "ENABLED") -> None:
-        """Make or change the rule of a shard."""
+    def rule(self, shard: str, expression: str) -> None:
+        """Make the rule of a shard."""
         self.client("events").put_rule(
-            Name=rule_name(DEFAULT_STACK, shard), ScheduleExpression=expression, State=state
+            Name=rule_name(DEFAULT_STACK, shard), ScheduleExpression=expression, State="ENABLED"
         )
 
     def target(self, shard: str, arn: str, started: Mapping[str, str]) -> None:

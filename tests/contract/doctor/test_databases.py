@@ -11,8 +11,7 @@ from lockstep.protocol.findings import Outcome
 from lockstep.protocol.model import Engine
 from lockstep.runtime.databases import Timeouts
 from tests.contract.database_harness import SQL_WORLDS, SqlHarness
-from tests.contract.doctor.breakage import Breakage
-from tests.contract.doctor.breaks_of_databases import BREAKAGES
+from tests.contract.doctor.breakages import BREAKAGES, Breakage
 from tests.contract.doctor.database_world import DoctorWorld, Seen
 from tests.contract.rotation_driver import Life
 from tests.contract.test_database_lockout import NeverRandom, limited
@@ -40,7 +39,7 @@ def test_where_all_is_well_every_check_passes(doctor: DoctorWorld) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "world"), ROWS, indirect=["world"], ids=[f"{r.check}-{r.name}-{w}" for r, w in ROWS]
+    ("row", "world"), ROWS, indirect=["world"], ids=[f"{r.check}-{r.says}-{w}" for r, w in ROWS]
 )
 def test_each_check_complains_when_what_it_looks_at_is_broken(doctor: DoctorWorld, row: Breakage) -> None:
     with ExitStack() as mending:
@@ -62,6 +61,8 @@ def test_each_check_is_broken_on_each_engine_that_it_asks() -> None:
         # Verify hosts, and a standby that is named as the server: tests/contract/test_replicas.py.
         *((VERIFY_HOSTS, engine) for engine in engines),
         ("database.server", "postgresql"),
+        # No policy of MySQL is asked about verifiers.
+        ("database.policy", "mysql"),
         # PostgreSQL has neither such a limit nor such plugins, the others have no such rules and roles.
         *((check, "postgresql") for check in ("database.lockout", "database.plugin")),
         *((check, e) for check in ("database.access", "database.roles") for e in ("mysql", "mariadb")),
