@@ -33,7 +33,7 @@ OPTIONAL = frozenset(
     }
 )
 """Packages that others can use, and do without."""
-SKIPPED = frozenset({"plan", "__pycache__", "__main__"})
+SKIPPED = frozenset({"__pycache__", "__main__"})
 
 
 def modules(content: Path) -> Iterator[str]:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
-import durationpy
-
 from lockstep.protocol.deadlines import CLOCK_SKEW, START_LATENESS
 from lockstep.protocol.messages import Id
 from lockstep.protocol.model import AwsSigns, Schedule
@@ -34,6 +32,8 @@ def parse_duration(value: object) -> timedelta:
     if isinstance(value, timedelta):
         return value
     if isinstance(value, str) and re.fullmatch(DURATION, value):
+        import durationpy  # noqa: PLC0415 - no function has it, and none reads a duration
+
         with suppress(durationpy.DurationError):  # out of range; its text quotes the value
             duration: timedelta = durationpy.from_str(value.replace(" ", ""))
             if duration <= _MAXIMUM:
@@ -46,6 +46,8 @@ def format_duration(duration: timedelta) -> str:
     whole = timedelta(seconds=int(duration.total_seconds()))
     if whole >= _LONGEST_IN_DAYS and not whole % timedelta(days=1):
         return f"{whole.days}d"
+    import durationpy  # noqa: PLC0415 - as above
+
     return str(durationpy.to_str(whole, extended=whole < _LONGEST_IN_DAYS)) if whole else "0s"
 
 
