@@ -1,3 +1,3 @@
-"""Lockstep rotates database credentials in AWS and OCI, in step, without a gap in which a login fails."""
+"""Lockstep rotates database credentials in AWS and OCI, in sync, without a gap in which a login fails."""
 
 __version__ = "0.1.0"

@@ -166,7 +166,7 @@ WITH_APPLICATIONS = (
     Act(
         "OCI Vault goes down",
         "The demo switches OCI Vault off on purpose in the middle of a promotion, so that the clouds serve different "
-        "passwords, because both must log in until the next run brings the clouds back in step.",
+        "passwords, because both must log in until the next run brings the clouds back in sync.",
         _oci_is_down_and_heals,
     ),
     Act(

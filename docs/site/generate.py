@@ -43,9 +43,9 @@ Every command ends with one of these exit codes:
 | Exit code | Meaning |
 |---|---|
 | 0 | done, or the answer is yes |
-| 1 | the answer is no: not in step, not verified, refused |
+| 1 | the answer is no: not in sync, not verified, refused |
 | 2 | wrong use, or a plan that is not valid |
-| 3 | something was unreachable, or the environment is wrong; nothing is known to be out of step |
+| 3 | something was unreachable, or the environment is wrong; nothing is known to be out of sync |
 | 130, 141 | ended by Ctrl-C; the reader of its output has gone |
 
 An error is one line on standard error: `Name: meaning [where] next`. With `--json` standard output has one document in

@@ -28,7 +28,7 @@ from lockstep.cli import plan as publish
 from lockstep.cli.output import Root, say
 
 app = typer.Typer(
-    help="Rotates database credentials every 20 minutes across AWS and Oracle Cloud, in step, without a lockout.",
+    help="Rotates database credentials every 20 minutes across AWS and Oracle Cloud, in sync, without a lockout.",
     epilog="Exit codes: 0 done, 1 the answer is no, 2 wrong use or an invalid plan, 3 a service was unreachable.",
     cls=Root,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -64,7 +64,7 @@ def status(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show whether the stores are in step.
+    """Show whether the stores are in sync.
 
     Shows which generation every store serves and since when, when the previous value's overlap ends, what is pending
     and since when, who holds the lock, which cloud rotates next and when, what that run would do, and how the last run
@@ -80,7 +80,7 @@ def status(
 
     Later versions only add fields and values to what --json prints.
 
-    Exit code: 0 in step, 1 not in step or not rotated yet, 3 a store or the lock table was unreachable.
+    Exit code: 0 in sync, 1 not in sync or not rotated yet, 3 a store or the lock table was unreachable.
     """
     if watch and as_json:
         raise wrong_use("--watch is for people: leave out --json")
@@ -124,7 +124,7 @@ def _look(
     if as_json:
         print_json(
             documents.Status(
-                in_step=all(s.is_in_step for s in states),
+                in_sync=all(s.is_in_sync for s in states),
                 credentials=[document(s, now) for s in states],
             )
         )
@@ -188,22 +188,22 @@ def _order_lines(state: CredentialState) -> Iterator[str]:
 
 def _verdict(state: CredentialState) -> tuple[str, str]:
     by = "by the names of the versions" if state.look.depth == "names" else "by their values"
-    match state.is_in_step, state.exit_code:
+    match state.is_in_sync, state.exit_code:
         case True, _:
-            return f"in step, {by}", "green"
+            return f"in sync, {by}", "green"
         case None, Exit.NO:
             values = f"lockstep status --read-values -c {state.credential.id}"
             return f"NOT ROTATED YET; what the secrets hold was not read: {values}", "bold yellow"
         case None, _:
             return "NOT KNOWN", "bold yellow"
         case _:
-            return f"NOT IN STEP, {by}", "bold red"
+            return f"NOT IN SYNC, {by}", "bold red"
 
 
 def _unread(state: CredentialState) -> str | None:
     """What the forecast takes for granted: that what others wrote is a login, as names do not say."""
     edited = [n for n, a in state.look.answers.items() if isinstance(a, StoredNames) and not a.generation]
-    if state.is_in_step is None or not edited:
+    if state.is_in_sync is None or not edited:
         return None
     values = f"lockstep status --read-values -c {state.credential.id}"
     return f"not read: the value in {', '.join(edited)}; whether a run can use it: {values}"

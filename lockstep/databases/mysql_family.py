@@ -125,7 +125,7 @@ class MySqlSession:
     def rows(self, sql: str, *arguments: Argument) -> tuple[tuple[Any, ...], ...]:
         """Run a statement; all rows of its result.
 
-        PyMySQL escapes the arguments into the statement's text, in step with the server's SQL mode.
+        PyMySQL escapes the arguments into the statement's text, in sync with the server's SQL mode.
         """
         try:
             return self._rows(sql, *arguments)

@@ -153,7 +153,7 @@ class Locks(Struct, frozen=True, kw_only=True):
 class Credential(Record, frozen=True, kw_only=True):
     """The state of a credential.
 
-    `read` is what was read of the stores: `names` of versions, or with --read-values `values`. `in_step` is null where
+    `read` is what was read of the stores: `names` of versions, or with --read-values `values`. `in_sync` is null where
     a store did not answer, and before the first rotation where values were not read. `pending_since` is when the
     generation in `claim` was staged; null where it was not, or where that is not known.
     """
@@ -164,7 +164,7 @@ class Credential(Record, frozen=True, kw_only=True):
     unwitnessed_since: dict[str, Time]
     last_run: Run | None
     plan_digest: str
-    in_step: bool | None
+    in_sync: bool | None
     read: Literal["names", "values"]
     pending_since: Time | None
     stores: list[StoreServes]
@@ -172,9 +172,9 @@ class Credential(Record, frozen=True, kw_only=True):
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """What `lockstep status --json` prints. `in_step` is true only where every credential is in step."""
+    """What `lockstep status --json` prints. `in_sync` is true only where every credential is in sync."""
 
-    in_step: bool
+    in_sync: bool
     credentials: list[Credential]
 
 

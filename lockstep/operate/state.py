@@ -343,7 +343,7 @@ class Forecast:
     waits_for: Wait | None
 
 
-def in_step(record: LockRecord, cases: Sequence[Served]) -> bool | None:
+def in_sync(record: LockRecord, cases: Sequence[Served]) -> bool | None:
     """Whether every store serves the same login, and the one that the lock record knows.
 
     Args:
@@ -353,11 +353,11 @@ def in_step(record: LockRecord, cases: Sequence[Served]) -> bool | None:
     Returns:
         None where that depends on values that were not read.
     """
-    found = judged(cases, partial(_is_in_step, record))
+    found = judged(cases, partial(_is_in_sync, record))
     return found[0] if len(found) == 1 else None
 
 
-def _is_in_step(record: LockRecord, current: Served) -> bool:
+def _is_in_sync(record: LockRecord, current: Served) -> bool:
     first = next(iter(current.values()))
     known = {record.current_generation, record.claim.generation if record.claim else None}
     is_known = record.current_generation is None or first.generation in known
@@ -479,7 +479,7 @@ class CredentialState:
     Attributes:
         credential: As the plan file has it.
         look: What each store told, or why that is not known.
-        is_in_step: None if a store was unreachable, or that depends on values that were not read.
+        is_in_sync: None if a store was unreachable, or that depends on values that were not read.
         next_run: None where a store was unreachable.
         last_run: The newest on record; None where there is none.
         unread: The errors of the audit logs in which it was looked for, by cloud.
@@ -489,18 +489,18 @@ class CredentialState:
     credential: Credential
     has_standby: bool
     look: Look
-    is_in_step: bool | None
+    is_in_sync: bool | None
     next_run: Forecast | None
     last_run: Run | None
     unread: Mapping[str, LockstepError]
 
     @property
     def exit_code(self) -> Exit | None:
-        """3 where a store was unreachable, 1 where it is not in step or not shown to be."""
-        if self.is_in_step:
+        """3 where a store was unreachable, 1 where it is not in sync or not shown to be."""
+        if self.is_in_sync:
             return None
         is_away = any(isinstance(answer, LockstepError) for answer in self.look.answers.values())
-        return Exit.UNREACHABLE if self.is_in_step is None and is_away else Exit.NO
+        return Exit.UNREACHABLE if self.is_in_sync is None and is_away else Exit.NO
 
 
 def looked_at(
@@ -536,19 +536,19 @@ def state_of(
     """The state of a credential, by what was read."""
     told = {name: a for name, a in look.answers.items() if not isinstance(a, LockstepError)}
     wrong = [n for n, a in look.answers.items() if isinstance(a, SecretMalformedError | SecretNotFoundError)]
-    is_in_step: bool | None = False if wrong else None
+    is_in_sync: bool | None = False if wrong else None
     next_run: Forecast | None = None
     if wrong:
         meaning = f"change nothing, because what store {wrong[0]} has cannot be used"
         next_run = Forecast(action="stop", meaning=meaning, waits_for=waits_for(record, now))
     elif len(told) == len(look.answers):
         cases = possible(told)
-        is_in_step, next_run = in_step(record, cases), forecast(record, cases, credential, now=now)
+        is_in_sync, next_run = in_sync(record, cases), forecast(record, cases, credential, now=now)
     return CredentialState(
         record=record,
         credential=credential,
         look=look,
-        is_in_step=is_in_step,
+        is_in_sync=is_in_sync,
         next_run=next_run,
         **more,
     )
@@ -572,7 +572,7 @@ def document(state: CredentialState, now: datetime) -> documents.Credential:
         unwitnessed_since={stream: to_second(first) for stream, first in sorted(record.unwitnessed.items())},
         last_run=state.last_run,
         plan_digest=state.credential.plan_digest,
-        in_step=state.is_in_step,
+        in_sync=state.is_in_sync,
         read=state.look.depth,
         pending_since=to_second(since) if isinstance(since, datetime) else None,
         stores=[_store_document(name, answer) for name, answer in state.look.answers.items()],

@@ -157,7 +157,7 @@ def _try_once(replica: Replica, wait: Wait, pending: Login) -> None:
 
 
 def _see_dead(replica: Replica, *, wait: Wait, doomed: Sequence[Login], live: Sequence[Login]) -> None:
-    # The newest first: while the host lags, the account has that one, so it is refused only when the host is in step.
+    # The newest first: while the host lags, the account has that one, so it is refused only when the host is in sync.
     for login in (d for d in reversed(doomed) if d not in live):
         keep = next((k for k in live if k.username == login.username), None)
         if keep is None:

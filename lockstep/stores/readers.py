@@ -1,7 +1,7 @@
 """A credential's secrets by the names of their versions: which generation a store has as current, without any value.
 
 A version's name spells its generation (`lockstep.protocol.names`), so whoever may list versions can tell whether the
-stores are in step, and need not be able to read a password. Names do not say what a version holds that Lockstep did not
+stores are in sync, and need not be able to read a password. Names do not say what a version holds that Lockstep did not
 write, nor whether a text is what its name says.
 """
 

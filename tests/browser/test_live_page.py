@@ -140,7 +140,7 @@ def test_a_rotation_is_seen_while_it_runs_and_no_password_ever(
         shown.ask("window.stays = true")
         keep()
         assert estate.rotate(CREDENTIAL).status == "SUCCEEDED"
-        until(lambda: "in step" in shown.ask("document.querySelector('table.fleet .chip').innerText"))
+        until(lambda: "in sync" in shown.ask("document.querySelector('table.fleet .chip').innerText"))
         keep()
         estate.outside.expire_schedule(CREDENTIAL)
         goes_on = threading.Event()

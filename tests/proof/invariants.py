@@ -174,7 +174,7 @@ def no_zombie_write(*, holds_lock: bool, keeps_claim: bool, when: str) -> None:
         raise ViolationError("I5", f"a run that has lost the lock, and whose claim is gone, writes, {when}")
 
 
-def in_step(now: Snapshot[Value], generations: Iterable[int], holder: object, when: str) -> None:
+def in_sync(now: Snapshot[Value], generations: Iterable[int], holder: object, when: str) -> None:
     """I8: the lock is free, nothing is in flight, and every store serves the current generation.
 
     Args:

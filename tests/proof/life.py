@@ -258,7 +258,7 @@ class LifeObserver:
 
     def _rotated(self) -> None:
         record, now, when = self._world.record, self._snapshot(), f"after a rotation of {self.runner}"
-        invariants.in_step(now, self._world.generations(), record.holder, when)
+        invariants.in_sync(now, self._world.generations(), record.holder, when)
         if self._kinds.get(record.current_generation or 0) is ClaimKind.NEW:
             self.past_is_dead(when)
         if record.revoke_through is not None and not record.is_revoking:

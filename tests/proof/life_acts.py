@@ -76,7 +76,7 @@ class Operator:
             self._world.order(activate=self.edition.credential.plan_digest)
             yield from self._some_time()
             self._world.order(enrol=frozenset(self.edition.databases))
-            yield from self._until(self._in_step)
+            yield from self._until(self._in_sync)
             self._observer.readers.update(self.edition.databases)
             self._count("bootstraps")
 
@@ -99,7 +99,7 @@ class Operator:
             for step in steps:
                 step()
                 yield from self._some_time()
-            yield from self._until(self._in_step)
+            yield from self._until(self._in_sync)
             self._observer.readers |= added
             self._count("plan changes")
 
@@ -118,7 +118,7 @@ class Operator:
                 self._world.memory.databases[database].accounts = deepcopy(self._backups[database])
             yield from self._some_time()
             self._world.order(enrol=self._world.record.enrol | {database})
-            yield from self._until(lambda: not self._world.record.enrol and self._in_step())
+            yield from self._until(lambda: not self._world.record.enrol and self._in_sync())
             self._observer.restored.discard(database)
             self._count("restores")
 
@@ -133,19 +133,19 @@ class Operator:
         self._world.order(paused=True)
         yield from self._some_time()
         self._world.order(paused=False)
-        yield from self._until(self._in_step)
+        yield from self._until(self._in_sync)
         self._count("pauses")
 
     def edit(self) -> Act:
         """A person moves a store back to the value before the current one, which still works."""
-        yield from self._until(lambda: self._in_step() and self._previous() is not None)
+        yield from self._until(lambda: self._in_sync() and self._previous() is not None)
         store, previous = self._world.memory.stores["aws"], self._previous()
         found = store.secret("app_user").read_generation(previous or 0)
         assert found
         assert found.text
         with self._observer.by_a_person():
             store.edit("app_user", found.text)
-        yield from self._until(self._in_step)
+        yield from self._until(self._in_sync)
         self._count("edits")
 
     def lost_table(self) -> Act:
@@ -154,12 +154,12 @@ class Operator:
             self._world.memory.lock.record = LockRecord(credential_id=CREDENTIAL_ID)
             yield from self._some_time()
             self._world.order(activate=self.edition.credential.plan_digest)
-            yield from self._until(self._in_step)
+            yield from self._until(self._in_sync)
             self._count("lost tables")
 
     def retire(self) -> Act:
         """At rest, the credential is paused for good."""
-        yield from self._until(self._in_step)
+        yield from self._until(self._in_sync)
         self._world.order(paused=True)
         self._count("retirements")
         yield from self._some_time()
@@ -187,7 +187,7 @@ class Operator:
         enrol = self._world.record.enrol | added
         self._world.order(activate=self.edition.credential.plan_digest, enrol=enrol)
 
-    def _in_step(self) -> bool:
+    def _in_sync(self) -> bool:
         record = self._world.record
         digest = self.edition.credential.plan_digest
         at_rest = record.claim is None and record.holder is None and record.current_generation is not None

@@ -394,7 +394,7 @@ class Checker:
         return self._broken[world]
 
     def _diverges(self, world: State) -> ViolationError | None:
-        """I8: every process dies here, faults stop, and the next run must bring everything in step.
+        """I8: every process dies here, faults stop, and the next run must bring everything in sync.
 
         Where a person must act first, the error says so: an operator does that, and the run after it must do it.
         """

@@ -132,9 +132,9 @@ def at_release(world: World, claim: Claim, alive: Collection[int]) -> None:
 
 
 def at_rest(world: World) -> None:
-    """I8: a run without any disturbance has brought everything in step."""
+    """I8: a run without any disturbance has brought everything in sync."""
     generations = [store.serving().generation for store in world.stores]
-    invariants.in_step(_snapshot(world), generations, world.lock.holder, "after an undisturbed run")
+    invariants.in_sync(_snapshot(world), generations, world.lock.holder, "after an undisturbed run")
 
 
 def _excused(world: World) -> list[str]:

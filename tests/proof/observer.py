@@ -220,7 +220,7 @@ class Observer:
         self._last = now = self._snapshot()
         when = f"after the recovery; current is {record.current}"
         generations = [g for s in self._served.values() for g in (s.generation, s.blob_generation)]
-        invariants.in_step(now, generations, record.holder, when)
+        invariants.in_sync(now, generations, record.holder, when)
         if not record.is_revoking and record.revoke_through != self._revoked_through:
             self._revoked_through = record.revoke_through
             leaked = [v for g, v in self.values.items() if g <= (record.revoke_through or 0)]

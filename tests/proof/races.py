@@ -31,7 +31,7 @@ from tests.support.memory import MemoryWorld
 from tests.unit.harness import (
     INTERVAL_SECONDS,
     Killed,
-    assert_in_step,
+    assert_in_sync,
     assert_on_record,
     at_every_boundary,
     known_logins,
@@ -171,7 +171,7 @@ class Race:
         undisturbed(world)
         self._raise()
         self._refusals_are_few()
-        self._in_step(generations[-1])
+        self._in_sync(generations[-1])
         *older, previous, current = (shown(login_of(world, g)) for g in generations)
         live = {previous, current, *(older if world.credential.lets_read_any_slot else ())}
         for name, let_in in known_logins(world).items():
@@ -214,11 +214,11 @@ class Race:
             raise ViolationError("I8", f"{name} ended as {outcome.outcome}")
         return outcome.generation or 0
 
-    def _in_step(self, generation: int) -> None:
+    def _in_sync(self, generation: int) -> None:
         try:
-            assert_in_step(self.world, generation)
+            assert_in_sync(self.world, generation)
         except AssertionError as e:
-            raise ViolationError("I8", f"not in step: {e}") from None
+            raise ViolationError("I8", f"not in sync: {e}") from None
         try:
             assert_on_record(self.world)
         except (AssertionError, LockstepError) as e:

@@ -40,22 +40,22 @@ def test_status_of_a_credential_that_rotates(plain: Case) -> None:
     assert "store aws: a version that Lockstep did not write\n" in before.stdout
     assert "; or, if the stores hold placeholders only: change nothing: " in before.stdout
     [unread] = document(run(plain, "status", "--json"), "status")["credentials"]
-    assert (unread["in_step"], unread["read"], unread["next_run"]["action"]) == (None, "names", None)
+    assert (unread["in_sync"], unread["read"], unread["next_run"]["action"]) == (None, "names", None)
     assert unread["stores"][0]["placeholder"] is None
     taken_over = run(plain, "status", "--read-values")
     assert taken_over.exit_code == 0
-    assert ": in step, by their values\n" in taken_over.stdout
+    assert ": in sync, by their values\n" in taken_over.stdout
     [read] = document(run(plain, "status", "--read-values", "--json"), "status")["credentials"]
-    assert (read["in_step"], read["read"], read["next_run"]["action"]) == (True, "values", "heal")
+    assert (read["in_sync"], read["read"], read["next_run"]["action"]) == (True, "values", "heal")
     plain.rotate()
     shown = run(plain, "status")
     assert shown.exit_code == 0
-    assert ": in step, by the names of the versions\n" in shown.stdout
+    assert ": in sync, by the names of the versions\n" in shown.stdout
     assert "store aws: generation 1\n" in shown.stdout
     assert "skipped now (the overlap ends at" in shown.stdout
     found = document(run(plain, "status", "--json"), "status")
     [credential] = found["credentials"]
-    assert found["in_step"] is credential["in_step"] is True
+    assert found["in_sync"] is credential["in_sync"] is True
     assert (credential["current_generation"], credential["next_run"]["action"]) == (1, "rotate")
     assert credential["stores"][0]["placeholder"] is False
 
@@ -88,11 +88,11 @@ def test_status_of_a_secret_that_was_edited_by_hand(plain: Case) -> None:
     plain.edit_secret(login_text(login))
     shown = run(plain, "status")
     assert shown.exit_code == 1
-    assert "NOT IN STEP" in shown.stdout
+    assert "NOT IN SYNC" in shown.stdout
     assert "find the login that works" in shown.stdout
     plain.edit_secret(f"{login.password.reveal()}, not JSON")
     unread = run(plain, "status")
-    assert (unread.exit_code, "NOT IN STEP" in unread.stdout) == (1, True)
+    assert (unread.exit_code, "NOT IN SYNC" in unread.stdout) == (1, True)
     malformed = run(plain, "status", "--read-values")
     assert malformed.exit_code == 1
     assert "SecretMalformedError" in malformed.stdout

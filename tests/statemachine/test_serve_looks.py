@@ -26,7 +26,7 @@ def test_many_credentials_are_read_in_bounded_calls(plain: Case) -> None:
     second = looker.look([asked])
     assert MOST_CALLS <= calls.last_minute <= MOST_CALLS + MOST_FOR_ONE
     seen = second.seen[asked]
-    assert condition(seen, clock.now()) is Condition.IN_STEP
+    assert condition(seen, clock.now()) is Condition.IN_SYNC
     assert [run.generation for run in seen.runs] == [1]
     assert {"Generate", "ApplyDb", "UpdateSecrets"} <= {s.name for s in seen.steps[seen.runs[0].rotation_id]}
     told = Counter(one.read_at is None for one in second.seen.values())

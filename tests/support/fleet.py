@@ -72,7 +72,7 @@ class MadeUp:
 
 
 def look(credentials: int) -> Look:
-    """What is known of so many: most in step, a few of each trouble."""
+    """What is known of so many: most in sync, a few of each trouble."""
     seen = {one.credential.id: one for one in map(_seen, range(credentials))}
     return Look(at=NOW, seen=seen)
 
@@ -141,7 +141,7 @@ def _troubled(seen: Seen, number: int, since: datetime) -> Seen:
         case 37:
             answers = {**state.look.answers, "oci": StoreUnreachableError(store="oci")}
             away = replace(state.look, answers=answers)
-            seen = replace(seen, state=replace(state, look=away, is_in_step=None, next_run=None))
+            seen = replace(seen, state=replace(state, look=away, is_in_sync=None, next_run=None))
         case 53:
             fresh = LockRecord(credential_id=seen.credential.id)
             seen = replace(seen, state=replace(state, record=fresh, last_run=None), runs=(), unrotated=True)
@@ -175,7 +175,7 @@ def _state(credential: Credential, record: LockRecord, generation: int) -> Crede
         look=reading.Look(
             depth="names", answers={"aws": value, "oci": replace(value, version="3:17")}, pending_since=None
         ),
-        is_in_step=True,
+        is_in_sync=True,
         next_run=Forecast(
             action="rotate", meaning=f"make a new generation on top of {generation}", waits_for=None
         ),

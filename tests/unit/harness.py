@@ -338,7 +338,7 @@ def status_of(entry: Entry) -> str:
     return status
 
 
-def assert_in_step(world: MemoryWorld, generation: int | None = None) -> None:
+def assert_in_sync(world: MemoryWorld, generation: int | None = None) -> None:
     """Check that stores, databases and record agree and the lock is free (invariants I1 and I8)."""
     record = world.lock.record
     if generation is not None:

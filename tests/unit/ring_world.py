@@ -141,7 +141,7 @@ class RingWorld:
         document = json.loads(self.ring.console.current(self.ring.ids["app_user"][slot])[1])
         return Login(document["username"], SecretStr(document["password"]))
 
-    def in_step(self) -> bool:
+    def in_sync(self) -> bool:
         """Whether both rings serve the recorded generation, no claim is open and the lock is free."""
         record = self.memory.lock.record
         generations = {self.ring.serving(kind)[1] for kind in self.ring.ids}

@@ -33,7 +33,7 @@ from tests.unit.harness import (
     INTERVAL_SECONDS,
     Killed,
     applied,
-    assert_in_step,
+    assert_in_sync,
     assert_on_record,
     at_every_boundary,
     entries,
@@ -264,7 +264,7 @@ def test_a_failure_is_recorded_once_even_if_another_run_records_in_between() -> 
             break
         assert sorted(run for run, _ in flight.runs()) == ["first", "second", "taker"], between.boundary
         assert_on_record(flight.world)
-        assert_in_step(flight.world)
+        assert_in_sync(flight.world)
         at += 1
     assert at >= 8
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from lockstep.cli import app
 from lockstep.cli.output import say
 from lockstep.operate.access import named_stores, operator, streams
-from lockstep.operate.state import forecast, in_step, possible
+from lockstep.operate.state import forecast, in_sync, possible
 from lockstep.plan.file import load_plan
 from lockstep.protocol.model import Claim, ClaimKind, Engine, LockRecord, Login, SecretStr, StoredValue
 from lockstep.stores.readers import StoredNames
@@ -319,10 +319,10 @@ FORECASTS = {
 def test_the_forecast_follows_the_rules_of_acquire_and_generate(
     case: tuple[LockRecord, list[StoredValue], bool, str, str | None],
 ) -> None:
-    lock_record, values, expected_in_step, action, waits_for = case
+    lock_record, values, expected_in_sync, action, waits_for = case
     cases = possible({f"store-{n}": v for n, v in enumerate(values)})
     found = forecast(lock_record, cases, PLANNED, now=NOW)
-    assert in_step(lock_record, cases) is expected_in_step
+    assert in_sync(lock_record, cases) is expected_in_sync
     assert found.action == action
     assert (waits_for is None) == (found.waits_for is None)
     assert (waits_for or "") in (found.waits_for.told(NOW) if found.waits_for else "")
@@ -341,14 +341,14 @@ DECIDED_BY_VALUES = {"hand-over", "placeholder", "bootstrap"}
 @pytest.mark.parametrize("name", FORECASTS)
 def test_names_tell_the_same_or_that_values_decide(name: str) -> None:
     """What names tell is what values tell; never something else (ADR 59)."""
-    lock_record, values, expected_in_step, action, waits_for = FORECASTS[name]
+    lock_record, values, expected_in_sync, action, waits_for = FORECASTS[name]
     cases = possible({f"store-{n}": names_of(v) for n, v in enumerate(values)})
-    found, told = forecast(lock_record, cases, PLANNED, now=NOW), in_step(lock_record, cases)
+    found, told = forecast(lock_record, cases, PLANNED, now=NOW), in_sync(lock_record, cases)
     if name in DECIDED_BY_VALUES:
         assert (told, found.action) == (None, None)
         assert "if the stores hold placeholders only" in found.meaning
     else:
-        assert (told, found.action) == (expected_in_step, action)
+        assert (told, found.action) == (expected_in_sync, action)
     assert (waits_for is None) == (found.waits_for is None)
 
 
@@ -375,7 +375,7 @@ def test_no_judgement_by_names_is_refuted_by_the_values(data: st.DataObject) -> 
     [truth] = [forecast(lock_record, by_values, PLANNED, now=NOW)]
     found = forecast(lock_record, by_names, PLANNED, now=NOW)
     assert found.action in {None, truth.action}
-    assert in_step(lock_record, by_names) in {None, in_step(lock_record, by_values)}
+    assert in_sync(lock_record, by_names) in {None, in_sync(lock_record, by_values)}
 
 
 def test_an_operator_sees_the_streams_of_all_runners(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from tests.unit.harness import (
     Killed,
     Observer,
     another_login,
-    assert_in_step,
+    assert_in_sync,
     assert_on_record,
     at_every_boundary,
     edit,
@@ -146,7 +146,7 @@ def _recovers(world: MemoryWorld, runner: str) -> None:
     recovered = rotate_again(world, "recovery", runner=runner)
     undisturbed(world)
     assert recovered.outcome == "rotated"
-    assert_in_step(world, recovered.generation)
+    assert_in_sync(world, recovered.generation)
 
 
 def _goes_on(world: MemoryWorld) -> None:
@@ -155,7 +155,7 @@ def _goes_on(world: MemoryWorld) -> None:
     at_every_boundary(world, Observer(world).look)
     following = rotate_again(world, "following", runner="aws")
     undisturbed(world)
-    assert_in_step(world, following.generation)
+    assert_in_sync(world, following.generation)
     assert not world.lock.record.is_revoking
     new = shown(login_of(world, following.generation or 0))
     live = {new} if emergency else {new, shown(base)}

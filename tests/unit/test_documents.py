@@ -41,7 +41,7 @@ def test_each_state_of_a_credential_is_by_the_schema(
     ):
         for last_run in (None, RUN, ARCHIVED):
             state = state_of(record, PLANNED, look, NOW, has_standby=True, last_run=last_run, unread={})
-            told = Status(in_step=bool(state.is_in_step), credentials=[document(state, NOW)])
+            told = Status(in_sync=bool(state.is_in_sync), credentials=[document(state, NOW)])
             require_document("status", msgspec.to_builtins(told))
 
 

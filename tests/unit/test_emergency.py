@@ -19,7 +19,7 @@ from tests.unit.harness import (
     INTERVAL_SECONDS,
     activates,
     another_login,
-    assert_in_step,
+    assert_in_sync,
     at_every_boundary,
     edit,
     entries,
@@ -38,7 +38,7 @@ from tests.unit.harness import (
 
 def _serves_only(world: MemoryWorld, generation: int | None) -> None:
     """Every database accepts this generation and nothing else, and the order is no longer in force."""
-    assert_in_step(world, generation)
+    assert_in_sync(world, generation)
     only = {shown(login_of(world, generation or 0))}
     assert known_logins(world) == dict.fromkeys(world.databases, only)
     assert not world.lock.record.is_revoking
@@ -157,7 +157,7 @@ def test_an_order_ends_the_overlap_at_once_and_is_recorded(strategy: Strategy) -
     details = entries(world, "oci")[-1].event["unmapped"]["lockstep"]
     assert details["revoked_on_purpose"] == [2, 3]
     assert rotate(world, "fulfilled").outcome == "skipped"
-    assert_in_step(world, rotate_again(world, "following").generation)
+    assert_in_sync(world, rotate_again(world, "following").generation)
 
 
 @both_strategies
@@ -167,7 +167,7 @@ def test_an_order_while_a_heal_is_due_is_fulfilled_by_the_run_after_the_heal(str
     edit(world.stores["oci"], another_login(world))
     revokes_everything(world)
     healed = rotate(world, "healer")
-    assert_in_step(world, healed.generation)
+    assert_in_sync(world, healed.generation)
     assert login_of(world, healed.generation or 0) == login_of(world, 2)
     assert world.lock.record.is_revoking
     result = rotate(world, "emergency", runner="oci")
@@ -218,7 +218,7 @@ def test_an_order_during_the_promotion_of_an_older_value_is_fulfilled_by_the_nex
         revokes_everything(world) if op == "stage" and not world.lock.record.revoke_through else None
     )
     result = rotate(world, "third")
-    assert_in_step(world, 3)
+    assert_in_sync(world, 3)
     assert (result.generation, world.lock.record.is_revoking) == (3, True)
     _serves_only(world, rotate(world, "emergency", runner="oci").generation)
 
@@ -256,7 +256,7 @@ def test_an_order_whose_revocation_fails_stays_in_force(strategy: Strategy) -> N
     world.databases["db-2"].faults.before = lambda _operation: None
     assert world.locked_out() == []
     assert world.lock.record.is_revoking
-    assert_in_step(world, rotate(world, "healer").generation)
+    assert_in_sync(world, rotate(world, "healer").generation)
     _serves_only(world, rotate(world, "again").generation)
 
 

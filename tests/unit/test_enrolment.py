@@ -13,7 +13,7 @@ from tests.unit.flights import (
 )
 from tests.unit.harness import (
     another_login,
-    assert_in_step,
+    assert_in_sync,
     edit,
     entries,
     known_logins,
@@ -40,7 +40,7 @@ def test_a_database_restored_from_a_backup_is_taken_over_by_order(strategy: Stra
     assert known_logins(world)["db-1"] == before["db-1"]
     orders(world, enrol=frozenset({"db-2"}))
     result = rotate_again(world, "enrolled")
-    assert_in_step(world, result.generation)
+    assert_in_sync(world, result.generation)
     record = world.lock.record
     assert (record.enrol, record.muted) == (frozenset(), frozenset())
     live = {shown(current), shown(login_of(world, result.generation or 0))}
@@ -61,10 +61,10 @@ def test_an_enrolment_while_a_heal_is_due_takes_the_account_over(
         account.passwords = ("changed-by-hand",)
     orders(world, enrol=enrol)
     result = rotate(world, "healer")
-    assert_in_step(world, result.generation)
+    assert_in_sync(world, result.generation)
     assert login_of(world, result.generation or 0) == pending
     assert world.lock.record.enrol == frozenset()
-    assert_in_step(world, rotate_again(world, "following").generation)
+    assert_in_sync(world, rotate_again(world, "following").generation)
 
 
 def test_a_database_that_refuses_every_candidate_is_muted_until_a_retry() -> None:
@@ -83,4 +83,4 @@ def test_a_database_that_refuses_every_candidate_is_muted_until_a_retry() -> Non
     assert world.databases["db-2"].refusals.most == refusals == REFUSALS_AT_MOST
     world.databases["db-2"].accounts = accounts
     orders(world, muted=frozenset())
-    assert_in_step(world, rotate_again(world, "retried").generation)
+    assert_in_sync(world, rotate_again(world, "retried").generation)

@@ -24,7 +24,7 @@ from tests.support.memory import MemoryWorld
 from tests.unit.flights import steady
 from tests.unit.harness import (
     Observer,
-    assert_in_step,
+    assert_in_sync,
     assert_on_record,
     at_every_boundary,
     entries,
@@ -87,7 +87,7 @@ def test_a_call_that_fails_once_is_retried_within_the_run(strategy: Strategy) ->
         result = rotate(world, "third")
         undisturbed(world)
         assert result.outcome == "rotated", failure.boundary
-        assert_in_step(world, result.generation)
+        assert_in_sync(world, result.generation)
         assert_on_record(world)
         if not failure.boundary:
             assert at >= 80
@@ -118,7 +118,7 @@ def test_a_refused_call_ends_the_run_and_the_next_run_finishes_it(strategy: Stra
         _left_in_order(world, failure.boundary)
         result = rotate_again(world, "fourth", runner="oci")
         assert result.outcome == "rotated", failure.boundary
-        assert_in_step(world, result.generation)
+        assert_in_sync(world, result.generation)
         assert_on_record(world)
     pytest.fail("the run never ends")
 

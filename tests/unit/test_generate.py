@@ -29,7 +29,7 @@ from tests.unit.harness import (
     INTERVAL_SECONDS,
     activates,
     another_login,
-    assert_in_step,
+    assert_in_sync,
     at_every_boundary,
     entries,
     generated,
@@ -92,7 +92,7 @@ def test_a_login_that_is_handed_over_gets_the_first_generation_and_changes_no_da
     asked_to_probe(world, held(world))
     world.clock.sleep(INTERVAL_SECONDS)
     assert rotate(world, "first").generation == 2
-    assert_in_step(world, 2)
+    assert_in_sync(world, 2)
     assert (login_of(world, 2), known_logins(world)) == (login, before)
     assert world.passwords.count == 0
 
@@ -130,9 +130,9 @@ def test_a_runner_with_another_plan_changes_nothing_and_the_other_goes_on() -> N
     assert rotate_again(world, "fourth", runner="aws").generation == 4
     with pytest.raises(PlanNotActiveError):
         rotate_again(other, "fifth", runner="oci")
-    assert_in_step(world, 4)
+    assert_in_sync(world, 4)
     assert entries(world, "oci")[-1].event["status_code"] == "PlanNotActiveError"
-    assert_in_step(world, rotate_again(world, "sixth", runner="aws").generation)
+    assert_in_sync(world, rotate_again(world, "sixth", runner="aws").generation)
 
 
 @both_strategies
@@ -143,12 +143,12 @@ def test_an_activation_gives_the_login_that_works_a_generation_under_the_new_pla
     deployed = replace(world, credential=structs.replace(world.credential, plan_digest="of-another-plan"))
     activates(deployed)
     result = rotate(deployed, "activation")
-    assert_in_step(deployed, result.generation)
+    assert_in_sync(deployed, result.generation)
     assert login_of(world, result.generation or 0) == current
     assert (world.lock.record.plan, world.lock.record.activate) == ("of-another-plan", None)
     with pytest.raises(PlanNotActiveError):
         rotate_again(world, "old-plan", runner="oci")
-    assert_in_step(deployed, rotate_again(deployed, "following").generation)
+    assert_in_sync(deployed, rotate_again(deployed, "following").generation)
 
 
 def test_what_the_stores_serve_counts_as_alive_from_the_claim_on() -> None:
@@ -204,7 +204,7 @@ def test_a_claim_that_died_before_its_staging_does_not_adopt_what_was_there_befo
     dies(world, "after lock claim")
     result = rotate(world, "taker")
     assert (result.generation, result.adopted) == (4, False)
-    assert_in_step(world, 4)
+    assert_in_sync(world, 4)
 
 
 def test_a_claim_is_replaced_once_for_a_taken_name() -> None:
@@ -222,7 +222,7 @@ def test_a_claim_is_replaced_once_for_a_taken_name() -> None:
         run_generate(world, rotation)
     undisturbed(world)
     assert world.lock.record.highest_generation == 4
-    assert_in_step(world, rotate_again(world, "next").generation)
+    assert_in_sync(world, rotate_again(world, "next").generation)
 
 
 def _value(world: MemoryWorld, generation: int) -> CredentialValue:
@@ -294,7 +294,7 @@ def test_a_claim_in_promotion_is_not_adopted_but_its_login_gets_a_new_generation
     pending, before = login_of(world, 3), known_logins(world)
     result = rotate(world, "taker")
     assert (result.generation, result.adopted) == (4, False)
-    assert_in_step(world, 4)
+    assert_in_sync(world, 4)
     assert login_of(world, 4) == pending
     assert known_logins(world) == before
 

@@ -27,7 +27,7 @@ from tests.unit.harness import (
     Killed,
     Observer,
     another_login,
-    assert_in_step,
+    assert_in_sync,
     at_every_boundary,
     edit,
     held,
@@ -55,7 +55,7 @@ def test_an_edit_that_does_not_log_in_is_probed_and_replaced(edited: str, strate
     assert world.lock.record.claim is None
     world.clock.sleep(INTERVAL_SECONDS)
     result = rotate(world, "fourth")
-    assert_in_step(world, result.generation)
+    assert_in_sync(world, result.generation)
     assert login_of(world, result.generation or 0) == current
     assert world.passwords.count == 1
 
@@ -67,7 +67,7 @@ def test_a_password_changed_by_hand_in_every_database_wins(strategy: Strategy) -
     set_password(world, changed)
     edit(world.stores["oci"], changed)
     result = rotate(world, "third")
-    assert_in_step(world, result.generation)
+    assert_in_sync(world, result.generation)
     assert login_of(world, result.generation or 0) == changed
 
 
@@ -79,7 +79,7 @@ def test_a_text_copied_by_hand_is_generation_0(secret: SecretKind) -> None:
     store.edit(secret, store.current_text(secret))
     result = rotate(world, "third")
     assert result.generation == 3
-    assert_in_step(world, 3)
+    assert_in_sync(world, 3)
     assert login_of(world, 3) == current
 
 
@@ -115,7 +115,7 @@ def test_a_username_outside_the_plan_never_wins(strategy: Strategy) -> None:
         edit(store, root)
     current = login_of(world, 2)
     result = rotate(world, "third")
-    assert_in_step(world, result.generation)
+    assert_in_sync(world, result.generation)
     assert login_of(world, result.generation or 0) == current
 
 
@@ -129,7 +129,7 @@ def test_a_heal_in_flight_gives_way_to_a_login_that_works_now(phase: str, strate
     set_password(world, once_more)
     edit(world.stores["oci"], once_more)
     result = rotate(world, "taker")
-    assert_in_step(world, result.generation)
+    assert_in_sync(world, result.generation)
     assert login_of(world, result.generation or 0) == once_more
 
 
@@ -142,7 +142,7 @@ def test_a_heal_in_flight_is_made_again_under_a_new_generation(phase: str, strat
     dies(world, phase)
     result = rotate(world, "taker")
     assert (result.generation, result.adopted) == (4, False)
-    assert_in_step(world, 4)
+    assert_in_sync(world, 4)
     assert (login_of(world, 4), known_logins(world)) == (current, before)
 
 
@@ -157,10 +157,10 @@ def test_after_an_edit_in_flight_every_store_serves_what_works_and_no_database_c
     base, before = login_of(world, 2), known_logins(world)
     edit(world.stores["oci"], another_login(world))
     result = rotate(world, "taker")
-    assert_in_step(world, 4)
+    assert_in_sync(world, 4)
     assert result.generation == 4
     assert (login_of(world, 4), known_logins(world)) == (base, before)
-    assert_in_step(world, rotate_again(world, "following").generation)
+    assert_in_sync(world, rotate_again(world, "following").generation)
     assert all(len(let_in) == 2 for let_in in known_logins(world).values())
 
 
@@ -184,9 +184,9 @@ def test_a_store_moved_back_while_databases_were_away_stays_alive(
     result = rotate_again(world, "taker", runner="oci")
     undisturbed(world)
     assert not result.adopted
-    assert_in_step(world, result.generation)
+    assert_in_sync(world, result.generation)
     assert all(shown(login_of(world, 1)) in let_in for let_in in known_logins(world).values())
-    assert_in_step(world, rotate_again(world, "following").generation)
+    assert_in_sync(world, rotate_again(world, "following").generation)
 
 
 @pytest.mark.parametrize("phase", ["after aws promote app_user", "after aws promote connection_blob"])
@@ -201,7 +201,7 @@ def test_a_run_that_died_between_two_stores_is_healed_and_nothing_dies(
     at_every_boundary(world, Observer(world).look)
     result = rotate(world, "healer")
     undisturbed(world)
-    assert_in_step(world, result.generation)
+    assert_in_sync(world, result.generation)
     assert known_logins(world) == before
     assert login_of(world, result.generation or 0) == login_of(world, 3)
     assert {2, 3, result.generation} <= world.lock.record.alive
@@ -216,9 +216,9 @@ def test_a_value_in_promotion_that_one_database_lost_gives_way_to_base(strategy:
     world.databases["db-1"].accounts = backup
     base = login_of(world, 2)
     result = rotate(world, "healer")
-    assert_in_step(world, result.generation)
+    assert_in_sync(world, result.generation)
     assert login_of(world, result.generation or 0) == base
-    assert_in_step(world, rotate_again(world, "following").generation)
+    assert_in_sync(world, rotate_again(world, "following").generation)
 
 
 def test_a_locked_candidate_does_not_fail_the_heal() -> None:
@@ -228,7 +228,7 @@ def test_a_locked_candidate_does_not_fail_the_heal() -> None:
     for database in world.databases.values():
         database.accounts[pending.username].locked = True
     result = rotate(world, "healer")
-    assert_in_step(world, result.generation)
+    assert_in_sync(world, result.generation)
     assert login_of(world, result.generation or 0) == base
 
 
@@ -266,7 +266,7 @@ def test_an_edit_back_to_a_revoked_value_is_healed(strategy: Strategy) -> None:
     world.clock.sleep(INTERVAL_SECONDS)
     edit(world.stores["oci"], base)
     result = rotate(world, "taker")
-    assert_in_step(world, result.generation)
+    assert_in_sync(world, result.generation)
     assert login_of(world, result.generation or 0) == emergency
-    assert_in_step(world, rotate_again(world, "following").generation)
+    assert_in_sync(world, rotate_again(world, "following").generation)
     assert not world.lock.record.is_revoking

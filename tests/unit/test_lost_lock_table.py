@@ -16,7 +16,7 @@ from tests.unit.harness import (
     INTERVAL_SECONDS,
     activates,
     another_login,
-    assert_in_step,
+    assert_in_sync,
     edit,
     known_logins,
     login_of,
@@ -51,11 +51,11 @@ def test_after_a_lost_lock_table_nothing_happens_until_the_plan_is_activated_aga
     assert world.locked_out() == []
     activates(world)
     result = rotate(world, "second-again", runner="oci")
-    assert_in_step(world, 59)
+    assert_in_sync(world, 59)
     assert result.generation == 59
     assert (login_of(world, 59), known_logins(world)) == (current, before)
     assert world.lock.record.not_before == world.clock.now() + world.credential.schedule.overlap
-    assert_in_step(world, rotate_again(world, "following").generation)
+    assert_in_sync(world, rotate_again(world, "following").generation)
 
 
 @pytest.mark.parametrize("failed_runs", [0, 1, 2])
@@ -71,7 +71,7 @@ def test_a_value_staged_before_the_table_was_lost_is_never_used(strategy: Strate
     activates(world)
     for run in range(4):
         result = rotate_again(world, f"again-{run}")
-        assert_in_step(world, result.generation)
+        assert_in_sync(world, result.generation)
         assert shown(login_of(world, result.generation or 0)) != shown(forgotten.login)
 
 
@@ -87,7 +87,7 @@ def test_after_a_lost_lock_table_and_an_edit_generations_continue_above_connecti
         edit(store, current)
     result = rotate(world, "healer")
     assert result.generation == 59
-    assert_in_step(world, 59)
+    assert_in_sync(world, 59)
 
 
 @pytest.mark.parametrize("hand_edited", [False, True], ids=["new", "heal"])
@@ -108,5 +108,5 @@ def test_a_claim_from_an_old_copy_of_the_lock_table_is_not_adopted(
     world.lock.record = replace(copy, heads=world.lock.record.heads)
     current = login_of(world, served(world)["aws"][0])
     result = rotate_again(world, "healer")
-    assert_in_step(world, result.generation)
+    assert_in_sync(world, result.generation)
     assert login_of(world, result.generation or 0) == current

@@ -85,7 +85,7 @@ def test_without_a_standby_it_is_always_the_turn_of_aws() -> None:
 
 def test_an_edit_by_hand_is_told_with_what_was_not_read(capsys: pytest.CaptureFixture[str]) -> None:
     told, code = shown(capsys, record(), aws=EDITED, oci=NAMED)
-    assert (told[0].endswith(": NOT IN STEP, by the names of the versions"), code) == (True, 1)
+    assert (told[0].endswith(": NOT IN SYNC, by the names of the versions"), code) == (True, 1)
     assert "  store aws: a version that Lockstep did not write, but connection_blob has generation 7" in told
     unread = "not read: the value in aws; whether a run can use it: "
     assert f"  {unread}lockstep status --read-values -c {PLANNED.id}" in told
@@ -94,7 +94,7 @@ def test_an_edit_by_hand_is_told_with_what_was_not_read(capsys: pytest.CaptureFi
 def test_by_values_nothing_is_left_to_be_read(capsys: pytest.CaptureFixture[str]) -> None:
     told, code = shown(capsys, record(), aws=stored(0, blob=7), oci=stored())
     assert (code, any("read-values" in line for line in told)) == (1, False)
-    assert told[0].endswith(": NOT IN STEP, by their values")
+    assert told[0].endswith(": NOT IN SYNC, by their values")
 
 
 @pytest.mark.parametrize(
@@ -103,13 +103,13 @@ def test_by_values_nothing_is_left_to_be_read(capsys: pytest.CaptureFixture[str]
         (
             SecretMalformedError(),
             1,
-            "NOT IN STEP",
+            "NOT IN SYNC",
             "change nothing, because what store aws has cannot be used",
         ),
         (
             SecretNotFoundError(),
             1,
-            "NOT IN STEP",
+            "NOT IN SYNC",
             "change nothing, because what store aws has cannot be used",
         ),
         (StoreUnreachableError(), 3, "NOT KNOWN", "not known, because a store was unreachable"),

@@ -208,7 +208,7 @@ def test_where_no_password_was_changed_the_live_login_is_proven(strategy: Strate
 
 @STRATEGIES
 def test_what_an_enrolled_account_accepts_is_not_known_so_pending_is_tried_once(strategy: Strategy) -> None:
-    """Base is not known there either until the host is in step, so it is not asked for before."""
+    """Base is not known there either until the host is in sync, so it is not asked for before."""
     world = Rotated(strategy, lag=0)
     world.replicas[0].lag_logins = None
     world.values = [replace(v, login=replace(v.login, password=SecretStr("new"))) for v in world.values]

@@ -31,7 +31,7 @@ from tests.unit.harness import (
     INTERVAL_SECONDS,
     Killed,
     activates,
-    assert_in_step,
+    assert_in_sync,
     at_every_boundary,
     entries,
     interrupted,
@@ -165,8 +165,8 @@ def test_a_deployment_between_two_steps_ends_the_run_and_the_next_run_converges(
     with pytest.raises(PlanNotActiveError):
         rotate(world, "not-active-yet")
     activates(world)
-    assert_in_step(world, rotate(world, "activation").generation)
-    assert_in_step(world, rotate_again(world, "following").generation)
+    assert_in_sync(world, rotate(world, "activation").generation)
+    assert_in_sync(world, rotate_again(world, "following").generation)
 
 
 @both_strategies
@@ -176,7 +176,7 @@ def test_a_refused_password_is_replaced_within_the_run(strategy: Strategy) -> No
     refuse_next_passwords(world, count=1)
     result = rotate(world, "third")
     assert result.generation == 4
-    assert_in_step(world, 4)
+    assert_in_sync(world, 4)
     live = {shown(base), shown(login_of(world, 4))}
     assert known_logins(world) == {"db-1": live, "db-2": live}
 
@@ -192,7 +192,7 @@ def test_a_second_refusal_ends_the_run_and_the_next_run_goes_on(strategy: Strate
     assert world.locked_out() == []
     assert (world.lock.record.holder, world.lock.record.current_generation) == (None, 2)
     result = rotate_again(world, "fourth", runner="oci")
-    assert_in_step(world, result.generation)
+    assert_in_sync(world, result.generation)
     live = {shown(base), shown(login_of(world, result.generation or 0))}
     assert known_logins(world) == {"db-1": live, "db-2": live}
 
@@ -216,7 +216,7 @@ def test_an_account_is_never_refused_twice_in_a_row(strategy: Strategy) -> None:
         with suppress(Killed):
             rotate(world, f"dies-{number}", runner="oci")
         undisturbed(world)
-        assert_in_step(world, rotate_again(world, f"run-{number}").generation)
+        assert_in_sync(world, rotate_again(world, f"run-{number}").generation)
         world.clock.sleep(INTERVAL_SECONDS)
     assert [d.refusals.most for d in world.databases.values()] == [1, 1]
 
@@ -230,7 +230,7 @@ def test_a_run_out_of_time_records_its_failure_and_releases_the_lock() -> None:
     assert world.lock.record.holder is None
     [entry] = entries(world, "aws")
     assert entry.event["status_code"] == "DeadlineExceededError"
-    assert_in_step(world, rotate_again(world, "next", runner="oci").generation)
+    assert_in_sync(world, rotate_again(world, "next", runner="oci").generation)
 
 
 def test_a_foreign_error_at_any_boundary_is_not_quoted_and_the_next_run_rotates() -> None:
@@ -247,7 +247,7 @@ def test_a_foreign_error_at_any_boundary_is_not_quoted_and_the_next_run_rotates(
         if not foreign.boundary:
             break
         assert world.locked_out() == []
-        assert_in_step(world, rotate_again(world, "next").generation)
+        assert_in_sync(world, rotate_again(world, "next").generation)
         at += 1
     assert at >= 80
 

@@ -160,7 +160,7 @@ def test_an_id_that_is_not_in_the_plan_is_not_found(page: str) -> None:
 @pytest.mark.parametrize(
     ("number", "expected"),
     [
-        (0, Condition.IN_STEP),
+        (0, Condition.IN_SYNC),
         (1, Condition.ROTATING),
         (7, Condition.LATE),
         (13, Condition.PAUSED),
@@ -177,22 +177,22 @@ def test_the_state_is_the_gravest_one(number: int, expected: Condition) -> None:
 def test_what_is_wrong_is_told_with_the_command_that_mends_it() -> None:
     seen = look(1).seen["shop/service-00000"]
     record = replace(seen.record, muted=frozenset({"orders"}), revoke_through=40, paused=True, plan="another")
-    troubled = replace(seen, state=replace(seen.state, record=record, is_in_step=False))
+    troubled = replace(seen, state=replace(seen.state, record=record, is_in_sync=False))
     found = detail(troubled, NOW)
     assert {a.condition: a.command for a in found.alarms} == {
-        Condition.OUT_OF_STEP: f"lockstep status -c {found.id}",
+        Condition.OUT_OF_SYNC: f"lockstep status -c {found.id}",
         Condition.REVOKING: f"lockstep rotate {found.id} --force",
         Condition.MUTED: f"lockstep retry {found.id} orders",
         Condition.OTHER_PLAN: f"lockstep plan activate {found.id} --from another",
         Condition.PAUSED: f"lockstep resume {found.id}",
     }
-    assert found.condition is Condition.OUT_OF_STEP
+    assert found.condition is Condition.OUT_OF_SYNC
 
 
-def test_what_was_not_read_is_not_called_in_step() -> None:
+def test_what_was_not_read_is_not_called_in_sync() -> None:
     seen = look(1).seen["shop/service-00000"]
     unread = replace(
-        seen, read_at=None, state=replace(seen.state, look=NOTHING, is_in_step=None, next_run=None)
+        seen, read_at=None, state=replace(seen.state, look=NOTHING, is_in_sync=None, next_run=None)
     )
     assert condition(unread, NOW) is Condition.UNREAD
     all_of_them = replace(look(1), seen={unread.credential.id: unread})

@@ -20,7 +20,7 @@ from tests.unit.harness import (
     INTERVAL_SECONDS,
     Killed,
     Observer,
-    assert_in_step,
+    assert_in_sync,
     assert_on_record,
     at_every_boundary,
     rotate,
@@ -94,9 +94,9 @@ class Day:
         assert self.application.refused == []
         return outcome
 
-    def in_step(self) -> None:
+    def in_sync(self) -> None:
         with build(NEWER):
-            assert_in_step(self.world)
+            assert_in_sync(self.world)
             assert_on_record(self.world)
 
 
@@ -153,7 +153,7 @@ def test_a_runner_that_is_upgraded_first_rotates_and_the_other_one_changes_nothi
         assert _all(day.world) == before
         assert day.world.lock.record.holder is None
     assert day.run(NEWER, runner=second) == "rotated"
-    day.in_step()
+    day.in_sync()
     assert (day.rotations, day.switches) == (8, 11)
 
 
@@ -174,6 +174,6 @@ def test_an_older_build_leaves_alone_what_a_newer_one_left_at_any_boundary(
         assert not has_claimed or _all(day.world) == before, death.boundary
         rotated += outcome == "rotated"
         assert day.run(NEWER, runner=runner) == "rotated", death.boundary
-        day.in_step()
+        day.in_sync()
     assert at >= BOUNDARIES
     assert 0 < rotated < at / 2

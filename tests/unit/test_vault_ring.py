@@ -370,5 +370,5 @@ def test_rotations_through_all_slots_lock_no_application_out() -> None:
         assert world.read() == TAKEN_OVER
         for n in range(1, 12):
             assert world.rotate_again(f"oci-{n}").outcome == "rotated"
-            assert world.in_step()
+            assert world.in_sync()
         assert world.lockouts == []

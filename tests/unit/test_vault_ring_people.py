@@ -52,11 +52,11 @@ def test_an_edit_of_the_serving_slot_is_healed(*, slots: int, alone: bool) -> No
         if slots == 1:
             world.lockouts.clear()  # Applications read the edit until the next run.
         healed = world.rotate_again("oci-4")
-        assert (healed.outcome, world.in_step()) == ("rotated", True)
+        assert (healed.outcome, world.in_sync()) == ("rotated", True)
         if slots > 1:
             assert world.lockouts == []  # Until then the generation before it is served, and logs in.
         assert world.rotate_again("oci-5").outcome == "rotated"
-        assert world.in_step()
+        assert world.in_sync()
 
 
 def test_a_login_written_into_every_slot_by_hand_is_taken_over() -> None:
@@ -71,7 +71,7 @@ def test_a_login_written_into_every_slot_by_hand_is_taken_over() -> None:
         assert world.store.read_current().login == by_hand
         assert world.rotate_again("oci-3").outcome == "rotated"
         assert world.read() == by_hand
-        assert world.in_step()
+        assert world.in_sync()
 
 
 def test_a_promotion_of_an_old_version_by_hand_is_healed() -> None:
@@ -82,7 +82,7 @@ def test_a_promotion_of_an_old_version_by_hand_is_healed() -> None:
         previous = next(v for v in world.ring.console.versions(serving) if "PREVIOUS" in v.stages)
         world.ring.console.promote(serving, previous.version_number)
         assert world.rotate_again("oci-7").outcome == "rotated"
-        assert world.in_step()
+        assert world.in_sync()
         assert world.lockouts == []
 
 
@@ -160,7 +160,7 @@ def test_a_ring_works_without_a_deleted_slot_and_uses_it_again_when_restored(
         # The process has cached the slot's OCID.
         outcomes = [attempt(world, f"oci-{n}") for n in (5, 6, 7, 8)]
         assert outcomes == ["rotated"] * 4
-        assert world.in_step()
+        assert world.in_sync()
         assert world.lockouts == []
         assert '"warning": "deleted"' in caplog.text
         world.ring.console.restore(slot)

@@ -180,7 +180,7 @@ def test_a_reader_of_too_few_slots_reads_the_next_ones_as_far_as_it_may(four: Va
 
 def rotate(world: RingWorld, name: str, times: int) -> None:
     outcomes = [world.rotate_again(f"oci-{name}-{n}").outcome for n in range(times)]
-    assert (outcomes, world.in_step(), world.lockouts) == (["rotated"] * times, True, [])
+    assert (outcomes, world.in_sync(), world.lockouts) == (["rotated"] * times, True, [])
 
 
 @pytest.fixture(params=[False, True], ids=["beside AWS", "alone"])

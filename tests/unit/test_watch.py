@@ -20,7 +20,7 @@ NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 CREDENTIAL = make_plan().credentials[0]
 INTERVAL, TOLERANCE = CREDENTIAL.schedule.interval, CREDENTIAL.schedule.tolerance
 OTHER = structs.replace(CREDENTIAL, id="other")
-IN_STEP = LockRecord(
+IN_SYNC = LockRecord(
     credential_id=CREDENTIAL.id,
     plan=CREDENTIAL.plan_digest,
     current_generation=5,
@@ -48,26 +48,26 @@ def look(
 
 
 def due_since(**ago: float) -> LockRecord:
-    return replace(IN_STEP, next_due_at=NOW - timedelta(**ago), not_before=NOW - timedelta(days=10))
+    return replace(IN_SYNC, next_due_at=NOW - timedelta(**ago), not_before=NOW - timedelta(days=10))
 
 
 STALE_AFTER = INTERVAL + TOLERANCE
 """After its due time: it is due an interval, less the tolerance, after its last rotation began."""
 ROWS: list[tuple[str, LockRecord, set[str]]] = [
-    ("in step", IN_STEP, set()),
+    ("in sync", IN_SYNC, set()),
     ("due, and not yet stale", due_since(seconds=STALE_AFTER.total_seconds() - 1), set()),
     ("stale", due_since(seconds=STALE_AFTER.total_seconds()), {"StaleCredentials"}),
     (
         "the overlap moves the due time",
-        replace(IN_STEP, next_due_at=NOW - 2 * INTERVAL, not_before=NOW - MINUTE),
+        replace(IN_SYNC, next_due_at=NOW - 2 * INTERVAL, not_before=NOW - MINUTE),
         set(),
     ),
     (
         "a clock that was ahead has moved the due time out of reach",
-        replace(IN_STEP, next_due_at=NOW + timedelta(days=365)),
+        replace(IN_SYNC, next_due_at=NOW + timedelta(days=365)),
         {"StaleCredentials"},
     ),
-    ("a clock that is a little ahead", replace(IN_STEP, next_due_at=NOW + INTERVAL + MINUTE), set()),
+    ("a clock that is a little ahead", replace(IN_SYNC, next_due_at=NOW + INTERVAL + MINUTE), set()),
     ("paused, however stale", replace(due_since(days=9), paused=True), {"PausedCredentials"}),
     ("never rotated", NEVER_ROTATED, {"UnrotatedCredentials"}),
     (
@@ -75,33 +75,33 @@ ROWS: list[tuple[str, LockRecord, set[str]]] = [
         LockRecord(credential_id=CREDENTIAL.id, activate=CREDENTIAL.plan_digest),
         {"UnrotatedCredentials"},
     ),
-    ("another plan is active", replace(IN_STEP, plan="another"), {"PlanNotActiveCredentials"}),
+    ("another plan is active", replace(IN_SYNC, plan="another"), {"PlanNotActiveCredentials"}),
     (
         "another plan is to be replaced",
-        replace(IN_STEP, plan="another", activate=CREDENTIAL.plan_digest),
+        replace(IN_SYNC, plan="another", activate=CREDENTIAL.plan_digest),
         set(),
     ),
-    ("an emergency", replace(IN_STEP, revoke_through=4), {"RevokingCredentials"}),
-    ("an emergency that is over", replace(IN_STEP, revoke_through=3), set()),
+    ("an emergency", replace(IN_SYNC, revoke_through=4), {"RevokingCredentials"}),
+    ("an emergency that is over", replace(IN_SYNC, revoke_through=3), set()),
     (
         "an emergency on a paused credential",
-        replace(IN_STEP, revoke_through=4, paused=True),
+        replace(IN_SYNC, revoke_through=4, paused=True),
         {"RevokingCredentials", "PausedCredentials"},
     ),
-    ("a muted database", replace(IN_STEP, muted=frozenset(CREDENTIAL.databases[:1])), {"MutedDatabases"}),
-    ("a muted database that left the plan", replace(IN_STEP, muted=frozenset({"gone"})), set()),
+    ("a muted database", replace(IN_SYNC, muted=frozenset(CREDENTIAL.databases[:1])), {"MutedDatabases"}),
+    ("a muted database that left the plan", replace(IN_SYNC, muted=frozenset({"gone"})), set()),
     (
         "OCI leads for six intervals",
-        replace(IN_STEP, led_at=NOW - rules.LEAD_INTERVALS * INTERVAL),
+        replace(IN_SYNC, led_at=NOW - rules.LEAD_INTERVALS * INTERVAL),
         set(),
     ),
     (
         "OCI leads for longer",
-        replace(IN_STEP, led_at=NOW - rules.LEAD_INTERVALS * INTERVAL - MINUTE),
+        replace(IN_SYNC, led_at=NOW - rules.LEAD_INTERVALS * INTERVAL - MINUTE),
         {"StandbyLeadsCredentials"},
     ),
-    ("AWS was never seen", replace(IN_STEP, led_at=None, aws=AwsSigns()), {"StandbyLeadsCredentials"}),
-    ("AWS led before this was on record", replace(IN_STEP, led_at=None), set()),
+    ("AWS was never seen", replace(IN_SYNC, led_at=None, aws=AwsSigns()), {"StandbyLeadsCredentials"}),
+    ("AWS led before this was on record", replace(IN_SYNC, led_at=None), set()),
 ]
 
 
@@ -126,13 +126,13 @@ def test_a_lost_table_makes_every_credential_stale() -> None:
 
 
 def test_a_new_credential_beside_others_is_not_a_lost_table() -> None:
-    found = look(IN_STEP, credentials=(CREDENTIAL, OTHER))
+    found = look(IN_SYNC, credentials=(CREDENTIAL, OTHER))
     assert found.ids == {"PlanNotActiveCredentials": [OTHER.id]}
 
 
 def test_whether_the_table_was_lost_is_judged_by_all_of_the_plan_where_some_are_looked_at() -> None:
     expected = Expected(credentials=(OTHER,), schedules=True, standby=True, others={CREDENTIAL.id})
-    table = Table(records={CREDENTIAL.id: IN_STEP}, unreadable={})
+    table = Table(records={CREDENTIAL.id: IN_SYNC}, unreadable={})
     found = watch(table, expected, now=NOW)
     assert (found.ids, found.others) == ({"PlanNotActiveCredentials": [OTHER.id]}, [])
     lost = watch(Table(records={}, unreadable={}), expected, now=NOW)
@@ -146,7 +146,7 @@ def test_a_record_that_cannot_be_read_is_counted_and_named() -> None:
 
 def test_what_is_not_in_the_plan_is_named_and_counts_nowhere() -> None:
     gone = replace(due_since(days=9), credential_id="gone")
-    found = look(IN_STEP, gone, unreadable={"foreign": "LockTableAccessDeniedError"})
+    found = look(IN_SYNC, gone, unreadable={"foreign": "LockTableAccessDeniedError"})
     assert (found.ids, list(found.others)) == ({}, ["foreign", "gone"])
 
 
@@ -154,19 +154,19 @@ def test_the_oldest_due_time_is_that_of_a_credential_that_may_rotate() -> None:
     paused = replace(due_since(days=9), credential_id=OTHER.id, paused=True)
     found = look(due_since(seconds=90), paused, credentials=(CREDENTIAL, OTHER))
     assert found.metrics["OldestDueSeconds"] == 90
-    assert look(IN_STEP).metrics["OldestDueSeconds"] == 0
+    assert look(IN_SYNC).metrics["OldestDueSeconds"] == 0
 
 
 def test_a_stream_is_unwitnessed_since_its_first_entry_that_the_other_does_not_name() -> None:
-    record = replace(IN_STEP, unwitnessed={"aws": NOW - timedelta(hours=2)})
+    record = replace(IN_SYNC, unwitnessed={"aws": NOW - timedelta(hours=2)})
     assert look(record).metrics["UnwitnessedSeconds"] == 7200
     assert look(record, standby=False).metrics["UnwitnessedSeconds"] == 0
-    assert look(IN_STEP).metrics["UnwitnessedSeconds"] == 0
+    assert look(IN_SYNC).metrics["UnwitnessedSeconds"] == 0
 
 
 def test_the_canary_is_as_old_as_the_last_rotation_that_aws_finished() -> None:
     """Neither a skip of AWS nor a rotation of the standby shows that a deployment works."""
-    by_aws = replace(IN_STEP, led_at=NOW - timedelta(seconds=90), aws=AwsSigns(seen_at=NOW))
+    by_aws = replace(IN_SYNC, led_at=NOW - timedelta(seconds=90), aws=AwsSigns(seen_at=NOW))
     assert look(by_aws, canary=CREDENTIAL.id).metrics["CanarySeconds"] == 90
     assert look(replace(by_aws, paused=True), canary=CREDENTIAL.id).metrics["CanarySeconds"] == 90
     for nothing in (
@@ -179,7 +179,7 @@ def test_the_canary_is_as_old_as_the_last_rotation_that_aws_finished() -> None:
 
 
 def test_there_is_no_standby_to_lead_where_the_plan_has_none() -> None:
-    assert look(replace(IN_STEP, led_at=None, aws=AwsSigns()), standby=False).ids == {}
+    assert look(replace(IN_SYNC, led_at=None, aws=AwsSigns()), standby=False).ids == {}
 
 
 def test_a_hundred_stale_credentials_make_one_short_line() -> None:
@@ -194,7 +194,7 @@ def test_a_hundred_stale_credentials_make_one_short_line() -> None:
 
 
 def test_cloudwatch_takes_every_metric_of_the_line() -> None:
-    points = embedded(line(look(IN_STEP), stack="lockstep", now=NOW), now=NOW.timestamp())
+    points = embedded(line(look(IN_SYNC), stack="lockstep", now=NOW), now=NOW.timestamp())
     assert {p.name for p in points} == {*COUNTED, "Credentials", "OldestDueSeconds", "UnwitnessedSeconds"}
     assert {(p.namespace, p.dimensions) for p in points} == {
         ("Lockstep/lockstep", frozenset({("Stack", "lockstep")}))

@@ -14,7 +14,7 @@ from tests.support.memory import MemoryWorld
 from tests.unit.flights import steady
 from tests.unit.harness import (
     Observer,
-    assert_in_step,
+    assert_in_sync,
     assert_on_record,
     at_every_boundary,
     known_logins,
@@ -99,7 +99,7 @@ def test_a_run_that_was_taken_over_changes_nothing(
             assert outside(world) == sleep.before_waking, sleep.boundary
         assert world.locked_out() == [], sleep.boundary
         result = rotate_again(world, "following", runner="oci")
-        assert_in_step(world, result.generation)
+        assert_in_sync(world, result.generation)
         assert_on_record(world)
     pytest.fail("the run never ends")
 
@@ -126,7 +126,7 @@ def test_a_zombie_with_an_advisory_lock_blocks_the_taker_in_that_database(
         if not sleep.boundary:
             break
         result = rotate_again(world, "following", runner="oci")
-        assert_in_step(world, result.generation)
+        assert_in_sync(world, result.generation)
         live = {shown(login_of(world, g)) for g in world.lock.record.alive}
         assert result.generation in world.lock.record.alive
         assert all(let_in == live for let_in in known_logins(world).values())

@@ -20,7 +20,7 @@ from lockstep.protocol.lock_rule import due_at
 class Condition(StrEnum):
     """The word, the gravest first."""
 
-    OUT_OF_STEP = "not in step"
+    OUT_OF_SYNC = "not in sync"
     REVOKING = "emergency"
     UNREADABLE = "unreadable"
     MUTED = "muted"
@@ -32,16 +32,16 @@ class Condition(StrEnum):
     ROTATING = "rotating"
     NEW = "never rotated"
     UNREAD = "not read yet"
-    IN_STEP = "in step"
+    IN_SYNC = "in sync"
 
 
 LOOKS = {
-    **dict.fromkeys((Condition.OUT_OF_STEP, Condition.REVOKING, Condition.UNREADABLE), "bad"),
+    **dict.fromkeys((Condition.OUT_OF_SYNC, Condition.REVOKING, Condition.UNREADABLE), "bad"),
     **dict.fromkeys((Condition.MUTED, Condition.OTHER_PLAN, Condition.FAILED, Condition.LATE), "warn"),
     **dict.fromkeys((Condition.UNKNOWN, Condition.PAUSED), "warn"),
     **dict.fromkeys((Condition.NEW, Condition.UNREAD), "calm"),
     Condition.ROTATING: "busy",
-    Condition.IN_STEP: "good",
+    Condition.IN_SYNC: "good",
 }
 """The look of its chip."""
 
@@ -68,7 +68,7 @@ class Alarm:
 
 
 def condition(seen: Seen, now: datetime) -> Condition:
-    """The gravest one; `IN_STEP` where there is nothing to tell."""
+    """The gravest one; `IN_SYNC` where there is nothing to tell."""
     return min(_conditions(seen, now), key=list(Condition).index)
 
 
@@ -77,14 +77,14 @@ def _conditions(seen: Seen, now: datetime) -> Iterator[Condition]:
     if seen.problem:
         yield Condition.UNREADABLE
     if seen.runner(now):
-        # What is half done is not out of step: a run is promoting.
+        # What is half done is not out of sync: a run is promoting.
         yield Condition.ROTATING
-    elif state.is_in_step is None:
+    elif state.is_in_sync is None:
         is_away = any(isinstance(answer, LockstepError) for answer in state.look.answers.values())
         yield Condition.UNREAD if seen.read_at is None else Condition.UNKNOWN if is_away else Condition.NEW
     for alarm in alarms(seen, now):
         yield alarm.condition
-    yield Condition.NEW if seen.unrotated else Condition.IN_STEP
+    yield Condition.NEW if seen.unrotated else Condition.IN_SYNC
 
 
 def alarms(seen: Seen, now: datetime) -> Iterator[Alarm]:
@@ -125,10 +125,10 @@ def _by_record(seen: Seen) -> Iterator[tuple[Condition, str, str]]:
 
 def _by_stores(seen: Seen, now: datetime) -> Iterator[tuple[Condition, str, str]]:
     state = seen.state
-    if state.is_in_step is False and not seen.unrotated and not seen.runner(now):
+    if state.is_in_sync is False and not seen.unrotated and not seen.runner(now):
         forecast = state.next_run
         text = f"The stores do not serve the same login. The next run: {forecast.meaning if forecast else 'not known'}."
-        yield Condition.OUT_OF_STEP, text, "lockstep status -c {}"
+        yield Condition.OUT_OF_SYNC, text, "lockstep status -c {}"
     for name, value in state.look.answers.items():
         if isinstance(value, LockstepError):
             text = f"What store {name} serves is not known. {line_of(value)}"
@@ -436,26 +436,26 @@ def _verdict(states: dict[str, Condition]) -> tuple[str, str]:
         return "bad", f"{counts['bad']} of {many(whole, 'credential')} needs a person"
     if counts["warn"]:
         return "warn", f"{counts['warn']} of {many(whole, 'credential')} to look at"
-    ready = sum(state in {Condition.IN_STEP, Condition.ROTATING} for state in states.values())
+    ready = sum(state in {Condition.IN_SYNC, Condition.ROTATING} for state in states.values())
     if ready < whole:
         return (
             "calm",
-            f"{ready} of {many(whole, 'credential')} in step, the others were not rotated or read yet",
+            f"{ready} of {many(whole, 'credential')} in sync, the others were not rotated or read yet",
         )
     return (
         "good",
-        "The credential is in step" if whole == 1 else f"All {number(whole)} credentials are in step",
+        "The credential is in sync" if whole == 1 else f"All {number(whole)} credentials are in sync",
     )
 
 
 def _figures(everything: Sequence[Seen], states: dict[str, Condition], now: datetime) -> Iterator[Figure]:
-    in_step = sum(one.state.is_in_step is True for one in everything)
+    in_sync = sum(one.state.is_in_sync is True for one in everything)
     rotating = [one for one in everything if one.runner(now)]
     pending = sum(one.record.claim is not None for one in everything)
     calm = sum(states[one.credential.id] is Condition.UNREAD for one in everything)
     yield Figure(
-        name="In step",
-        value=f"{number(in_step)} of {number(len(everything))}",
+        name="In sync",
+        value=f"{number(in_sync)} of {number(len(everything))}",
         note=f"{number(calm)} not read yet" if calm else "every store serves the same login",
         bad=any(LOOKS[state] == "bad" for state in states.values()),
     )

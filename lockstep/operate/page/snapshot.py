@@ -67,7 +67,7 @@ MOST_CALLS = 300
 READ_AGAIN = timedelta(seconds=60)
 """What stores serve is read again after this time, where nothing has changed."""
 READ_AGAIN_IN_TROUBLE = timedelta(seconds=10)
-"""The same where they are not in step, or one did not answer."""
+"""The same where they are not in sync, or one did not answer."""
 RUNS = 8
 """Of the credential that somebody looks at."""
 MOST_EXECUTIONS = 2 * RUNS
@@ -153,7 +153,7 @@ class _Kept:
 
     def is_old(self, now: datetime) -> bool:
         """Whether it is to be read again, though nothing has changed."""
-        after = READ_AGAIN if self.state.is_in_step else READ_AGAIN_IN_TROUBLE
+        after = READ_AGAIN if self.state.is_in_sync else READ_AGAIN_IN_TROUBLE
         return now - self.at >= after
 
 
@@ -250,7 +250,7 @@ class Looker:
                 credential=credential,
                 has_standby=self._plan.runners.oci is not None,
                 look=reading.Look(depth="names", answers={}, pending_since=None),
-                is_in_step=None,
+                is_in_sync=None,
                 next_run=None,
                 last_run=kept.state.last_run if kept else None,
                 unread=kept.state.unread if kept else {},
