@@ -34,11 +34,11 @@ def head(stream: str, *others: str) -> Attributes:
 
 CLAIM = named(
     writes.CLAIM_UPDATE,
-    writes.SET_ALIVE_FROM,
+    writes.SET_VALID_FROM,
     writes.RAISE_ORDER,
     writes.REMOVE_PHASE,
     writes.REMOVE_ACTIVATION,
-    writes.ADD_ALIVE,
+    writes.ADD_VALID,
     writes.HELD,
     writes.NEWEST,
     writes.UNDER_ACTIVE_PLAN,

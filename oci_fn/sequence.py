@@ -262,7 +262,7 @@ class _HeldRun:
 def _release(values: ReleaseValues, *, led_at: datetime | None) -> Release:
     return Release(
         current_generation=values.current_generation,
-        alive=frozenset(values.alive),
+        valid=frozenset(values.valid),
         proven=values.proven,
         next_due_at=datetime.fromtimestamp(values.next_due_at, UTC),
         not_before=datetime.fromtimestamp(values.not_before, UTC),

@@ -104,7 +104,7 @@ def _oci_is_down_and_heals(stage: Stage, credential: Credential) -> None:
     stage.story.note(f"{short(credential.id)}: the demo has switched OCI Vault on again")
     # A store serves the value already, so it is not adopted: it gets a new generation in both stores.
     stage.story.add(_by_aws(stage, credential), ROTATED)
-    # An application that cannot read its only store for longer than the overlap holds a dead value. So every
+    # An application that cannot read its only store for longer than the overlap holds a revoked value. So every
     # application reads once more before the next outage begins.
     stage.story.note(
         f"waiting {2 * CACHE_SECONDS:.0f} seconds until every application has read OCI Vault again"

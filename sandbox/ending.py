@@ -79,7 +79,7 @@ def sentences(found: Figures, failed: list[str], *, applications: int, report: P
     )
     proven = (
         f"What was proven: no login was refused, {found['adopted']} rotations that had failed half-way were finished, "
-        f"the leaked passwords are dead, and all {found['audit_entries']} audit entries have valid signatures in "
+        f"the leaked passwords are revoked, and all {found['audit_entries']} audit entries have valid signatures in "
         "unbroken chains."
     )
     if failed:

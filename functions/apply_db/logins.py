@@ -15,7 +15,7 @@ from lockstep.protocol.errors import (
     PreviousCredentialAcceptedError,
     StoresDivergedError,
 )
-from lockstep.protocol.messages import CandidateRef, Dead, Death
+from lockstep.protocol.messages import CandidateRef, RevocationCheck, RevocationResult
 from lockstep.protocol.model import CredentialValue, Lease, Login
 from lockstep.protocol.ports import Database, Stager
 from lockstep.protocol.workers import SideBySide
@@ -65,30 +65,34 @@ def prove(
     pending: CredentialValue,
     base: CredentialValue | None,
     doomed: Mapping[int, CredentialValue | None],
-) -> tuple[Dead, ...]:
+) -> tuple[RevocationCheck, ...]:
     """See pending and base log in, and what is doomed refused (protocol D7, D8, D9).
 
     The accounts are worked on side by side, the logins of one account one after the other (protocol D19).
 
     Raises:
         PendingCredentialRejectedError, CurrentCredentialRejectedError, PreviousCredentialAcceptedError: As
-            `require_accepted` and `require_dead`.
+            `require_accepted` and `require_revoked`.
     """
     usernames = dict.fromkeys(value.login.username for value in (pending, base) if value)
 
-    def prove_account(username: str) -> tuple[Dead, ...]:
+    def prove_account(username: str) -> tuple[RevocationCheck, ...]:
         of_account = [
             value if value and value.login.username == username else None for value in (pending, base)
         ]
         require_accepted(database, pending=of_account[0], base=of_account[1])
         shown = {g: value for g, value in doomed.items() if value and value.login.username == username}
-        return require_dead(database, shown, live=[value.login for value in of_account if value])
+        return require_revoked(database, shown, live=[value.login for value in of_account if value])
 
-    dead = {
+    revoked = {
         d.generation: d for part in side_by_side([partial(prove_account, u) for u in usernames]) for d in part
     }
-    dead |= {g: Dead(generation=g, death=Death.UNREADABLE) for g, value in doomed.items() if value is None}
-    return tuple(dead[g] for g in doomed if g in dead)
+    revoked |= {
+        g: RevocationCheck(generation=g, revocation=RevocationResult.UNREADABLE)
+        for g, value in doomed.items()
+        if value is None
+    }
+    return tuple(revoked[g] for g in doomed if g in revoked)
 
 
 def require_accepted(
@@ -108,13 +112,13 @@ def require_accepted(
         raise CurrentCredentialRejectedError(database=database.name, generation=base.generation)
 
 
-def require_dead(
+def require_revoked(
     database: Database, doomed: Mapping[int, CredentialValue | None], *, live: Sequence[Login]
-) -> tuple[Dead, ...]:
+) -> tuple[RevocationCheck, ...]:
     """See that generations are refused, each refusal followed by a login of the same account (protocol D9, I9).
 
     A refusal proves nothing where the account is locked, so it counts only if the next login succeeds. A login of an
-    account that has no live one cannot be followed, so it is not tried: it stays alive on record.
+    account that has no live one cannot be followed, so it is not tried: it stays valid on record.
 
     Args:
         database: The database.
@@ -125,10 +129,10 @@ def require_dead(
         PreviousCredentialAcceptedError: One still logs in.
         CurrentCredentialRejectedError: The login after a refusal is refused, too: nothing is known.
     """
-    dead = []
+    revoked = []
     for generation, value in doomed.items():
         if value is None:
-            dead.append(Dead(generation=generation, death=Death.UNREADABLE))
+            revoked.append(RevocationCheck(generation=generation, revocation=RevocationResult.UNREADABLE))
             continue
         followed_by = next((login for login in live if login.username == value.login.username), None)
         if value.login in live or followed_by is None:
@@ -137,8 +141,8 @@ def require_dead(
             raise PreviousCredentialAcceptedError(database=database.name, generation=generation)
         if not database.accepts(followed_by):
             raise CurrentCredentialRejectedError(database=database.name)
-        dead.append(Dead(generation=generation, death=Death.REFUSED))
-    return tuple(dead)
+        revoked.append(RevocationCheck(generation=generation, revocation=RevocationResult.REFUSED))
+    return tuple(revoked)
 
 
 def first_that_works(

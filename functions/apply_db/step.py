@@ -41,9 +41,9 @@ from lockstep.protocol.messages import (
     DatabaseOutcome,
     DatabaseRequest,
     DatabaseResult,
-    Dead,
     ProbeRequest,
     ProbeResult,
+    RevocationCheck,
     Revoked,
     RevokeRequest,
     RevokeResult,
@@ -65,7 +65,7 @@ def run(request: DatabaseRequest, ports: Ports) -> ApplyResult | ProbeResult | R
         PlanNotActiveError: The run began under another plan; nothing was changed.
         CurrentCredentialRejectedError: Base does not log in: nothing was changed, or the server did not keep it.
         PendingCredentialRejectedError: The server took it but does not let it log in.
-        PreviousCredentialAcceptedError: A generation that should be dead still logs in.
+        PreviousCredentialAcceptedError: A generation that should be revoked still logs in.
         StoresDivergedError: No candidate logs in on every database.
     """
     decide.require_same_plan(request.rotation, ports.credential)
@@ -83,8 +83,8 @@ class _Change:
     """What one run wants of every database.
 
     Attributes:
-        base: None at bootstrap, where there is nothing to keep alive.
-        doomed: The generations that may be alive beside base and pending, with their values where a store has them.
+        base: None at bootstrap, where there is nothing to keep valid.
+        doomed: The generations that may be valid beside base and pending, with their values where a store has them.
     """
 
     claim: Claim
@@ -97,8 +97,8 @@ class _Change:
 def _apply(request: ApplyRequest, ports: Ports) -> ApplyResult:
     claim, lease = request.claim, request.rotation.lease
     is_heal = claim.kind is ClaimKind.HEAL
-    # What the hint calls alive is read with them; whether it dies, the record decides (protocol D4).
-    read = [claim.generation] if is_heal else [claim.generation, claim.base_generation, *request.hint.alive]
+    # What the hint calls valid is read with them; whether it dies, the record decides (protocol D4).
+    read = [claim.generation] if is_heal else [claim.generation, claim.base_generation, *request.hint.valid]
     values, admins = ahead.read_ahead(ports, ahead.of_generations(ports, filter(None, read)), ports.databases)
     pending = _held(values, claim)
     base = pending if is_heal else _base(values, claim)
@@ -127,7 +127,7 @@ def _base(values: Values, claim: Claim) -> CredentialValue | None:
     if not claim.base_generation:
         return None
     base = values[claim.base_generation]
-    if base is None:  # It could not be kept alive (protocol D3).
+    if base is None:  # It could not be kept valid (protocol D3).
         raise CurrentCredentialRejectedError(generation=claim.base_generation)
     return base
 
@@ -137,8 +137,8 @@ def _fence_beside_live(
 ) -> tuple[LockRecord, dict[str, Answer]]:
     """Read the fence beside the first login on each database (protocol D4).
 
-    A run that was overtaken may show a base that is dead by now, which its clock must make unlikely (protocol D18). It
-    shows no other login, and changes nothing.
+    A run that was overtaken may show a base that is revoked by now, which its clock must make unlikely (protocol D18).
+    It shows no other login, and changes nothing.
     """
     claim, lease = request.claim, request.rotation.lease
     _require_time_left(request.rotation, ports)
@@ -208,7 +208,7 @@ def _require_live(
 def _change_one(ports: Ports, name: str, stager: Stager, change: _Change) -> DatabaseResult:
     database, enrolled = ports.databases[name], name in change.enrol
     outcome = DatabaseOutcome.PROVEN
-    dead: tuple[Dead, ...] = ()
+    revoked: tuple[RevocationCheck, ...] = ()
     try:
         if enrolled:  # What the account accepts is not known, so first it accepts base alone, or pending.
             stager.stage(current=None, pending=change.base or change.pending)
@@ -218,7 +218,7 @@ def _change_one(ports: Ports, name: str, stager: Stager, change: _Change) -> Dat
     except PasswordRefusedByPolicyError:
         outcome = DatabaseOutcome.REFUSED_BY_POLICY  # An answer: the other databases go on (protocol M4).
     else:
-        dead = logins.prove(
+        revoked = logins.prove(
             database, ports.side_by_side, pending=change.pending, base=change.base, doomed=change.doomed
         )
         replication.wait_until_accepted(
@@ -232,7 +232,7 @@ def _change_one(ports: Ports, name: str, stager: Stager, change: _Change) -> Dat
     return DatabaseResult(
         database=database.name,
         outcome=outcome,
-        dead=dead,
+        revoked=revoked,
         enrolled=enrolled,
         plaintext=database.plaintext,
     )
@@ -247,7 +247,7 @@ def _probe(request: ProbeRequest, ports: Ports) -> ProbeResult:
     }
     values, admins = ahead.read_ahead(ports, reads, request.databases)
     with _locked(ports, admins) as stagers:
-        # What a run that was overtaken would show may be dead by now (protocol D18).
+        # What a run that was overtaken would show may be revoked by now (protocol D18).
         ports.lock.require_lease(request.rotation.lease, now=ports.clock.now())
         candidates = {candidate: value.login for candidate, value in values.items() if value}
         winner = logins.first_that_works(ports, request.rotation.lease, stagers, candidates)
@@ -255,7 +255,7 @@ def _probe(request: ProbeRequest, ports: Ports) -> ProbeResult:
 
 
 def _revoke(request: RevokeRequest, ports: Ports) -> RevokeResult:
-    """Leave nothing alive but the promoted generation (protocol O5)."""
+    """Leave nothing valid but the promoted generation (protocol O5)."""
     claim = request.claim
     reads = ahead.of_generations(ports, [claim.generation])
     values, admins = ahead.read_ahead(ports, reads, ports.databases)
@@ -292,22 +292,22 @@ def _revoke_one(
             if not database.accepts(retired):
                 raise PendingCredentialRejectedError(database=database.name, generation=pending.generation)
             live.append(retired)
-    dead = logins.require_dead(database, doomed, live=live)
-    replication.wait_until_dead(
+    revoked = logins.require_revoked(database, doomed, live=live)
+    replication.wait_until_revoked(
         database,
         replication.Wait.begin(ports.clock, ports.side_by_side),
         doomed=[value.login for value in doomed.values() if value],
         live=live,
     )
-    return Revoked(database=database.name, dead=dead)
+    return Revoked(database=database.name, revoked=revoked)
 
 
 def _doomed(
     ports: Ports, record: LockRecord, claim: Claim, known: Values, *, keep_base: bool = True
 ) -> dict[int, CredentialValue | None]:
-    """What the record calls alive, and is not kept: the values that are known, and those that are not, read now."""
+    """What the record calls valid, and is not kept: the values that are known, and those that are not, read now."""
     kept = {claim.generation, claim.base_generation} if keep_base else {claim.generation}
-    doomed = sorted(record.alive - kept)
+    doomed = sorted(record.valid - kept)
     unknown = [generation for generation in doomed if generation not in known]
     read = ports.side_by_side([partial(ports.stores.find_generation, generation) for generation in unknown])
     found = {**known, **dict(zip(unknown, read, strict=True))}

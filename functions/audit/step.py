@@ -75,7 +75,7 @@ def run(request: AuditRequest, ports: Ports) -> Recorded | Witnessing:
         claim,
         record,
         ports.credential.schedule,
-        dead=_dead_everywhere(request.databases) | _dead_everywhere(request.revoked),
+        revoked=_revoked_everywhere(request.databases) | _revoked_everywhere(request.revoked),
         proven=tuple(d.database for d in request.databases),
         started=request.rotation.started_at,
         promoted=request.promoted_at,
@@ -86,7 +86,7 @@ def run(request: AuditRequest, ports: Ports) -> Recorded | Witnessing:
         hash=head.hash,
         release=ReleaseValues(
             current_generation=release.current_generation,
-            alive=tuple(sorted(release.alive)),
+            valid=tuple(sorted(release.valid)),
             proven=release.proven,
             next_due_at=int(release.next_due_at.timestamp()),
             not_before=math.ceil(release.not_before.timestamp()),  # The overlap is a promise.
@@ -94,10 +94,10 @@ def run(request: AuditRequest, ports: Ports) -> Recorded | Witnessing:
     )
 
 
-def _dead_everywhere(databases: Sequence[DatabaseResult] | Sequence[Revoked]) -> set[int]:
-    """The generations that are dead on every database (protocol D9)."""
-    dead = [{d.generation for d in database.dead} for database in databases]
-    return set.intersection(*dead) if dead else set()
+def _revoked_everywhere(databases: Sequence[DatabaseResult] | Sequence[Revoked]) -> set[int]:
+    """The generations that are revoked on every database (protocol D9)."""
+    revoked = [{d.generation for d in database.revoked} for database in databases]
+    return set.intersection(*revoked) if revoked else set()
 
 
 def _recorded_failure(request: FailedRun, ports: Ports) -> ChainHead:

@@ -93,8 +93,8 @@ def _prepared(request: GenerateRequest, ports: Ports, served: Served, record: Lo
     result = _carried_out(decision, rotation, ports, record, served, request.winner)
     if isinstance(result, ProbeNeeded):
         return result
-    alive = record.alive | _generations(served)
-    return structs.replace(result, hint=Hint(alive=tuple(sorted(alive)), enrol=tuple(sorted(record.enrol))))
+    valid = record.valid | _generations(served)
+    return structs.replace(result, hint=Hint(valid=tuple(sorted(valid)), enrol=tuple(sorted(record.enrol))))
 
 
 def _carried_out(
@@ -279,7 +279,7 @@ def _next_username(ports: Ports, record: LockRecord, served: Served, claim: Clai
         staged=staged_usernames(
             ports.stores.first, highest=max({record.highest_generation, *_generations(served)})
         ),
-        alive=record.alive,
+        valid=record.valid,
     )
 
 

@@ -46,7 +46,7 @@ def run(request: UpdateRequest, ports: Ports) -> UpdateResult:
     promoted = promote(still_ours)
     revoke = _revokes(record, claim)
     lets_read_any_slot = ports.credential.lets_read_any_slot
-    # Nothing else will be alive in a moment; or what the other slots serve may log in nowhere, or not everywhere.
+    # Nothing else will be valid in a moment; or what the other slots serve may log in nowhere, or not everywhere.
     if revoke or (lets_read_any_slot and (record.enrol or claim.kind is ClaimKind.HEAL)):
         # A slot that cannot have it holds up an emergency only where somebody may read that slot alone (protocol V19).
         gently = not (revoke and lets_read_any_slot)

@@ -9,8 +9,8 @@
 
 Paths, parameters, headers and status codes are those of https://github.com/aws/aws-secretsmanager-agent, version 2. One
 differs: what is not there is a 404, where that agent passes the service's 400 on.
-Added are: 503 instead of a value that may be dead, headers that tell a value's generation and age, and the login, since
-tools that map a JSON object to keys take strings only.
+Added are: 503 instead of a value that may be revoked, headers that tell a value's generation and age, and the login,
+since tools that map a JSON object to keys take strings only.
 """
 
 import json
@@ -310,7 +310,7 @@ class _Collector(Collector):
             "lockstep_agent_age_seconds", "Since a store was last seen to serve it.", labels=["secret"]
         )
         left = GaugeMetricFamily(
-            "lockstep_agent_overlap_left_seconds", "Until it may be dead.", labels=["secret"]
+            "lockstep_agent_overlap_left_seconds", "Until it may be revoked.", labels=["secret"]
         )
         reads = CounterMetricFamily(
             "lockstep_agent_reads", "Reads of a store.", labels=["secret", "source", "outcome"]

@@ -211,7 +211,7 @@ class Agent:
             return False
 
     def _write(self, file: File) -> bool:
-        """Write a file if what it says has changed. A value that may be dead is not written."""
+        """Write a file if what it says has changed. A value that may be revoked is not written."""
         served = self._settings.served_by(file)
         value = self.values.find(served.secrets.app_user)
         kept = value.served if value else None

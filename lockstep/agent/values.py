@@ -113,7 +113,7 @@ class Value:
 
     @property
     def seconds_left(self) -> float:
-        """How long what is kept logs in at least; not above zero if it may be dead."""
+        """How long what is kept logs in at least; not above zero if it may be revoked."""
         return self.secret.overlap.total_seconds() - self.age_seconds
 
     @property

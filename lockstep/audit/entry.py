@@ -417,14 +417,14 @@ def _details(request: Run, usernames: tuple[str, ...], mark: Mark) -> dict[str, 
         "base_generation": claim.base_generation if claim else None,
         "adopted_from": request.adopted_from,
         "plan": rotation.plan,
-        "revoked_on_purpose": sorted({dead.generation for r in request.revoked for dead in r.dead}),
+        "revoked_on_purpose": sorted({revoked.generation for r in request.revoked for revoked in r.revoked}),
         "fingerprint": mark.fingerprint,
         "fingerprint_key": mark.key,
         "usernames": list(usernames),
         "databases": {
             d.database: {
                 "outcome": d.outcome.value,
-                "dead": {str(dead.generation): dead.death.value for dead in d.dead},
+                "revoked": {str(revoked.generation): revoked.revocation.value for revoked in d.revoked},
                 "enrolled": d.enrolled,
                 "plaintext": d.plaintext,
             }

@@ -83,7 +83,7 @@ _MAY_BEGIN = (
     f"({FREE_CONDITION}) "
     "AND (attribute_not_exists(paused) OR paused <> :heeded) "
     "AND ((attribute_exists(revoke_through) "
-    "AND (attribute_not_exists(alive_from) OR alive_from <= revoke_through)) "
+    "AND (attribute_not_exists(valid_from) OR valid_from <= revoke_through)) "
     "OR ((attribute_not_exists(not_before) OR not_before <= :now) "
     "AND (attribute_exists(pending_generation) OR attribute_not_exists(next_due_at) OR "
 )
@@ -104,8 +104,8 @@ CLAIM_UPDATE = (
 RAISE_ORDER = ", revoke_through = :generation"
 REMOVE_PHASE = " REMOVE promoting"
 REMOVE_ACTIVATION = ", activate"
-SET_ALIVE_FROM = ", alive_from = :alive_from"
-ADD_ALIVE = " ADD alive :alive"
+SET_VALID_FROM = ", valid_from = :valid_from"
+ADD_VALID = " ADD valid :valid"
 HELD = "holder = :holder AND fence = :fence"
 NEWEST = "(attribute_not_exists(highest_generation) OR highest_generation < :generation)"
 UNDER_ACTIVE_PLAN = "#plan = :plan"
@@ -121,7 +121,7 @@ PROMOTING = f"{_REPLACED} AND attribute_exists(promoting)"
 one or becomes so with this write (protocol L6)."""
 
 PROMOTE_UPDATE = (
-    "SET promoting = :true, alive_from = if_not_exists(alive_from, :generation) ADD alive :generations"
+    "SET promoting = :true, valid_from = if_not_exists(valid_from, :generation) ADD valid :generations"
 )
 PROMOTE_CONDITION = (
     f"{HELD} AND expires_at > :now AND pending_generation = :generation AND claim_rotation_id = :rotation_id "
@@ -145,7 +145,7 @@ SKIP_CONDITION = "attribute_exists(credential_id)"
 """A run of AWS that did not get the lock shows that AWS lives (protocol R8)."""
 
 _DONE = (
-    "SET current_generation = :current, alive = :alive, alive_from = :alive_from, "
+    "SET current_generation = :current, valid = :valid, valid_from = :valid_from, "
     "next_due_at = :next_due_at, not_before = :not_before"
 )
 _NO_CLAIM = (
@@ -200,7 +200,7 @@ def record_of(credential_id: str, item: Item) -> LockRecord:
             claim=_claim(item),
             promoting=_flag(item, "promoting"),
             current_generation=_int(item, "current_generation"),
-            alive=_generations(item, "alive"),
+            valid=_generations(item, "valid"),
             highest_generation=_int(item, "highest_generation") or 0,
             next_due_at=_datetime(item, "next_due_at"),
             not_before=_datetime(item, "not_before"),
@@ -377,20 +377,20 @@ class DynamoDbLock:
                 ":replaced_run": {"S": over.claim.rotation_id},
             }
             in_flight = PROMOTING if over.promoting else OPEN
-        alive = over.alive.union(served)
-        if alive:
-            values[":alive"] = _numbers(alive)
-            values[":alive_from"] = _number(min(alive))
+        valid = over.valid.union(served)
+        if valid:
+            values[":valid"] = _numbers(valid)
+            values[":valid_from"] = _number(min(valid))
         with self._translated():
             try:
                 self._client.update_item(
                     TableName=self._table,
                     Key=self._key,
                     UpdateExpression=(
-                        f"{CLAIM_UPDATE}{SET_ALIVE_FROM if alive else ''}"
+                        f"{CLAIM_UPDATE}{SET_VALID_FROM if valid else ''}"
                         f"{RAISE_ORDER if over.raises_order(claim) else ''}"
                         f"{REMOVE_PHASE}{REMOVE_ACTIVATION if activates else ''}"
-                        f"{ADD_ALIVE if alive else ''}"
+                        f"{ADD_VALID if valid else ''}"
                     ),
                     ConditionExpression=(
                         f"{HELD} AND {in_flight} AND {NEWEST} "
@@ -407,7 +407,7 @@ class DynamoDbLock:
                     raise self._lost(claim) from None
 
     def begin_promotion(self, lease: Lease, claim: Claim, *, now: datetime) -> LockRecord:
-        """Mark the claim as promoting, and its generation as alive.
+        """Mark the claim as promoting, and its generation as valid.
 
         Raises:
             FenceLostError: PROMOTE_CONDITION does not hold.
@@ -578,8 +578,8 @@ def _limits(limits: Bounds) -> "dict[str, AttributeValueTypeDef]":
 def _done(done: Release) -> "dict[str, AttributeValueTypeDef]":
     return {
         ":current": _number(done.current_generation),
-        ":alive": _numbers(done.alive),
-        ":alive_from": _number(min(done.alive)),
+        ":valid": _numbers(done.valid),
+        ":valid_from": _number(min(done.valid)),
         ":proven": {"SS": list(done.proven)},
         ":next_due_at": _time(done.next_due_at),
         ":not_before": _time(done.not_before),

@@ -484,7 +484,7 @@ def report(
     """Write a report on the audit log, for people and auditors.
 
     Verifies every chain first, then tells for each credential when each cloud rotated, how old the password became,
-    how long the previous one kept working, which refused logins show that old ones are dead, every failure, gap,
+    how long the previous one kept working, which refused logins show that old ones are revoked, every failure, gap,
     revocation and order, and what of it is witnessed. The page is one file that loads nothing and prints well. JSON
     and CSV have every entry of the period.
 

@@ -71,7 +71,7 @@ def require_consent(clouds: Clouds, credential: Credential) -> None:
     except LockstepError as e:
         complain(f"who would break is not known: {line_of(e)}")
     say_aside(
-        "Every login so far will be dead, the current one too. Open sessions go on; their next login is refused until "
+        "Every login will be revoked, the current one too. Open sessions go on; their next login is refused until "
         "they read the new value. Applications that read it at their start alone must be restarted."
     )
     require_yes(f"Revoke every login of {credential.id}?", otherwise="not revoked")
@@ -458,7 +458,7 @@ def pause(
 ) -> None:
     """Switch scheduled rotations off, in both clouds.
 
-    Nothing expires: every password stays as it is, and what is alive stays alive. A run that is under way goes on to
+    Nothing expires: every password stays as it is, and what is valid stays valid. A run that is under way goes on to
     its end. `lockstep rotate --force` still rotates.
 
     Exit code: 0 paused, 3 the lock table or the audit log was unreachable.
@@ -510,7 +510,7 @@ def _switch(
     each(found, act)
 
 
-# `lockstep retire`: end the rotation of a credential, and put on record what is left alive (protocol O11).
+# `lockstep retire`: end the rotation of a credential, and put on record what is left valid (protocol O11).
 
 
 def retire(
@@ -545,7 +545,7 @@ def retire(
     for account in accounts_of(credential):
         orders.unregister(account)
     retired = Retired(
-        credential=credential.id, left_alive=tuple(details["left_alive"]), entry=at.place(entry)
+        credential=credential.id, left_valid=tuple(details["left_valid"]), entry=at.place(entry)
     )
     at.tell(retired, entry)
     say(f"{credential.id}: retired ({entry_text(entry, at.stream)})", style="green")
@@ -564,7 +564,7 @@ def _require_no_admin(plan: Plan, credential: Credential) -> None:
 
 
 def _require_rest(found: LockRecord, at: Desk) -> None:
-    """Exit code 1 where something is under way: what is alive would not be known."""
+    """Exit code 1 where something is under way: what is valid would not be known."""
     holder = found.holder if is_held(found, at.clouds.clock.now()) else None
     if holder is None and found.claim is None:
         return
@@ -578,7 +578,7 @@ def _require_rest(found: LockRecord, at: Desk) -> None:
 
 def _details(found: LockRecord, credential: Credential, at: Desk) -> dict[str, Any]:
     return {
-        "left_alive": sorted(found.alive),
+        "left_valid": sorted(found.valid),
         "revoked_through": found.revoke_through,
         "usernames": list(credential.usernames),
         "databases": list(credential.databases),
@@ -594,7 +594,7 @@ def _explain(details: dict[str, Any], found: LockRecord) -> None:
     say(
         f"  generation {found.current_generation} stays current in {', '.join(details['stores'])}, and logs in"
     )
-    for generation in details["left_alive"]:
+    for generation in details["left_valid"]:
         if generation != found.current_generation:
             say(
                 f"  generation {generation} may log in, too; to end that first: "

@@ -1,4 +1,4 @@
-"""Pools whose new connections use the current value, and whose old ones go once their generation is dead.
+"""Pools whose new connections use the current value, and whose old ones go once their generation is revoked.
 
 A changed password ends no session, so without more a pool keeps connections of logins that were revoked long ago.
 """
@@ -39,7 +39,7 @@ def sqlalchemy_creator(
 def attach_sqlalchemy(
     engine: "Engine | AsyncEngine", client: CredentialClient, *, overlap_seconds: float, **options: Any
 ) -> None:
-    """Let an engine log in with the credential, and drop its connections of generations that are dead.
+    """Let an engine log in with the credential, and drop its connections of generations that are revoked.
 
         engine = create_engine("postgresql+psycopg://")
         attach_sqlalchemy(engine, credential, database="ledger", overlap_seconds=600, sslrootcert="ca.pem")
@@ -83,7 +83,7 @@ def attach_sqlalchemy(
     @event.listens_for(inner, "checkout")
     def retire(_connection: Any, record: Any, _proxy: Any) -> None:
         if record.info.get(_STAMP, 0) < client.dead_before(overlap_seconds):
-            raise DisconnectionError("its generation is dead")
+            raise DisconnectionError("its generation is revoked")
 
 
 def _stamping(
@@ -109,7 +109,7 @@ def psycopg_pool(
     options: dict[str, Any] | None = None,
     **of_pool: Any,
 ) -> "pools.ConnectionPool[PsycopgConnection[Any]]":
-    """A psycopg_pool (3.3 or newer) that logs in with the credential, and drops connections of dead generations.
+    """A psycopg_pool (3.3 or newer) that logs in with the credential, and drops connections of revoked generations.
 
         with psycopg_pool(credential, overlap_seconds=600, options={"sslrootcert": "ca.pem"}, max_size=8) as pool:
 
@@ -174,10 +174,10 @@ def refuse_dead(
     """The `check` of a psycopg_pool: a connection that was waited for may have been opened before its pool was drained.
 
     Raises:
-        OperationalError: Its generation is dead; it is closed, so the pool opens another one.
+        OperationalError: Its generation is revoked; it is closed, so the pool opens another one.
     """
     import psycopg
 
     if (client.generation_of(connection) or 0) < client.dead_before(overlap_seconds):
         connection.pgconn.finish()  # `close` may give it back (`close_returns`).
-        raise psycopg.OperationalError("its generation is dead")
+        raise psycopg.OperationalError("its generation is revoked")

@@ -92,12 +92,12 @@ def asyncpg_pool(
     options: dict[str, Any] | None = None,
     **of_pool: Any,
 ) -> "asyncpg.Pool[Any]":
-    """An asyncpg pool (0.30 or newer) that logs in with the credential, and drops connections of dead generations.
+    """An asyncpg pool (0.30 or newer) that logs in with the credential, and drops connections of revoked generations.
 
         async with asyncpg_pool(login, overlap_seconds=600, options={"ssl_ca": "ca.pem"}, max_size=8) as pool:
 
-    A connection of a dead generation is closed when it is acquired: another one is taken or opened, and the application
-    notices nothing.
+    A connection of a revoked generation is closed when it is acquired: another one is taken or opened, and the
+    application notices nothing.
 
     Args:
         client: Gives the credential.
@@ -115,7 +115,7 @@ def asyncpg_pool(
         return await client.login(opener.open, opener.is_refusal)
 
     class LoggedInPool(asyncpg.Pool):  # type: ignore[misc]  # It has no types.
-        """Gives no connection of a dead generation; `_acquire` and `_con` are asyncpg's own names."""
+        """Gives no connection of a revoked generation; `_acquire` and `_con` are asyncpg's own names."""
 
         async def _acquire(self, timeout: float | None) -> Any:  # noqa: ASYNC109 - asyncpg's own
             async with asyncio.timeout(timeout):
@@ -141,7 +141,7 @@ def asyncmy_pool(
     maxsize: int = 10,
     **of_pool: Any,
 ) -> "asyncmy.pool.Pool":
-    """An asyncmy pool (0.2.18 or newer) that logs in with the credential, and drops connections of dead generations.
+    """An asyncmy pool (0.2.18 or newer) that logs in with the credential, and drops connections of revoked generations.
 
         async with asyncmy_pool(login, overlap_seconds=600, options={"ssl_ca": "ca.pem"}, maxsize=8) as pool:
 

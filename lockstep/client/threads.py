@@ -17,8 +17,8 @@ class CredentialClient(CredentialCache):
     def get(self, *, wait_seconds: float = 0.0) -> ClientCredential:
         """The credential, at once if a value was ever read; `status.age_seconds` tells how old it is.
 
-        A value that nobody asked for during more than the maximum age may be dead. Who cannot try again after a refused
-        login waits for a newer one.
+        A value that nobody asked for during more than the maximum age may be revoked. Who cannot try again after a
+        refused login waits for a newer one.
 
         Args:
             wait_seconds: How long to wait for a read if the value is older than the maximum age. If it does not come in

@@ -263,7 +263,7 @@ class AlternatingUsers:
     def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> Login:
         """Give the dropped account a random password, which only the returned login holds.
 
-        Where both logins are one account's, the one password it has is `keep`'s and `drop` is dead already.
+        Where both logins are one account's, the one password it has is `keep`'s and `drop` is revoked already.
         """
         if drop.login.username == keep.login.username:
             return keep.login

@@ -336,7 +336,7 @@ def _lockout(subject: str, most: int | None, how_long: str) -> Answer:
     if most == 1:
         return failed(
             subject,
-            "one wrong password locks it, so no old password can be shown to be dead",
+            "one wrong password locks it, so no old password can be shown to be revoked",
             LockoutLimitError.advice,
         )
     return passed(

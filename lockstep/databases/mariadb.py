@@ -94,7 +94,7 @@ class _Account:
 
 
 class _DualPassword:
-    """One statement names all passwords that are to stay alive, so each of these is atomic and idempotent."""
+    """One statement names all passwords that are to stay valid, so each of these is atomic and idempotent."""
 
     def __init__(self, account: _Account) -> None:
         self._account = account
@@ -104,6 +104,6 @@ class _DualPassword:
         self._account.set_passwords(pending.login.username, pending.login.password, *beside)
 
     def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> Login:
-        del drop  # every password that is not named is dead
+        del drop  # every password that is not named is revoked
         self._account.set_only_password(keep.login)
         return keep.login

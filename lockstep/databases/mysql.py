@@ -227,7 +227,7 @@ class DualPassword:
 
     def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> Login:
         """End with (keep, -)."""
-        del drop  # every password that is not kept is dead
+        del drop  # every password that is not kept is revoked
         slots = self._account.recorded(keep.login.username)
         slots = self._account.set_primary(keep, retain=False, before=slots)
         self._account.discard_secondary(keep.login.username, before=slots)

@@ -301,7 +301,8 @@ class MySqlFamilyDatabase(ServerDatabase[MySqlSession]):
         if is_tls_failure(error.__context__):
             return TlsVerificationError(database=self.name)
         if number in _LOGIN_REFUSED:
-            # Before the handshake a third party can forge this answer, and with it the proof that a password is dead.
+            # Before the handshake a third party can forge this answer, and with it the proof that a password is
+            # revoked.
             trusted = over_tls or self.plaintext
             return LoginRefusedError() if trusted else TlsVerificationError(database=self.name)
         kind = _ERRORS.get(number, DatabaseRejectedError)

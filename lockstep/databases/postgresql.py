@@ -79,7 +79,7 @@ class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
     `accepts_after_all` asks as the rotator admin.
 
     The application's roles need a password entry in pg_hba.conf (`scram-sha-256`, `md5` or `password`): where
-    it says `trust`, every password logs in, and the proof that an old one is dead fails.
+    it says `trust`, every password logs in, and the proof that an old one is revoked fails.
     """
 
     def _try(self, login: Login) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # Who is logged in: the open sessions of a credential's usernames on a server.
 #
-# A server ends no session when a password changes, so sessions show who connected with a login that is dead by
+# A server ends no session when a password changes, so sessions show who connected with a login that is revoked by
 # now, or will be soon. No server says which password a session used: only its username, and at best since when it
 # is there.
 

@@ -137,7 +137,7 @@ class Record(Struct, frozen=True, kw_only=True):
     fence: int
     expires_at: Time | None
     current_generation: int | None
-    alive: list[int]
+    valid: list[int]
     claim: ClaimInFlight | None
     next_due_at: Time | None
     not_before: Time | None

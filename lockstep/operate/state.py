@@ -43,7 +43,7 @@ class State(StrEnum):
     IN_ROTATION = "in rotation"
     PREVIOUS = "previous"
     OLDER = "older"
-    DEAD = "dead"
+    REVOKED = "revoked"
     NOT_ROTATED = "not rotated yet"
 
 
@@ -52,7 +52,7 @@ class LoginState:
     """The login of a username.
 
     Attributes:
-        generations: Which it may be, the newest first. With one username all that are alive, since a server does not
+        generations: Which it may be, the newest first. With one username all that are valid, since a server does not
             say which password a session used; with several at most one. Empty: none logs in.
         dies_at: When the next rotation may end what is not current, as the schedule stands; None: nothing is scheduled.
         must_die: An emergency is in force, and ends it as soon as a run can.
@@ -68,8 +68,8 @@ class LoginState:
         """The state in words."""
         if self.state in {State.CURRENT, State.NOT_ROTATED}:
             return self.state + (", must die" if self.must_die else "")
-        if self.state is State.DEAD:
-            return "dead, new logins are refused"
+        if self.state is State.REVOKED:
+            return "revoked, new logins are refused"
         if self.state is State.IN_ROTATION:
             return self.state
         if self.must_die:
@@ -109,12 +109,12 @@ def login_states(
     current = record.current_generation
     if current is None:
         return [LoginState(username=u, state=State.NOT_ROTATED) for u in credential.usernames]
-    alive = record.alive | {current}
+    valid = record.valid | {current}
     if len(credential.usernames) == 1:
-        state = State.CURRENT if alive == {current} else State.EITHER
-        newest = tuple(sorted(alive, reverse=True))
+        state = State.CURRENT if valid == {current} else State.EITHER
+        newest = tuple(sorted(valid, reverse=True))
         return [_login(record, credential.usernames[0], state, newest, dies_at=_next(record))]
-    return _of_several(record, credential, _holders({*alive, *_in_flight(record)}, username_of))
+    return _of_several(record, credential, _holders({*valid, *_in_flight(record)}, username_of))
 
 
 def _in_flight(record: LockRecord) -> set[int]:
@@ -137,7 +137,7 @@ def _of_several(record: LockRecord, credential: Credential, held: Mapping[str, i
     for username in credential.usernames:
         generation = held.get(username)
         if generation is None:
-            found.append(LoginState(username=username, state=State.DEAD))
+            found.append(LoginState(username=username, state=State.REVOKED))
             continue
         if generation in _in_flight(record):
             state = State.IN_ROTATION
@@ -450,8 +450,8 @@ def lines(record: LockRecord, credential: Credential, now: datetime, *, has_stan
 
 
 def _previous(record: LockRecord, now: datetime) -> str | None:
-    """What is still alive of the generations before the current one, and for how long."""
-    older = sorted(g for g in record.alive if g < (record.current_generation or 0))
+    """What is still valid of the generations before the current one, and for how long."""
+    older = sorted(g for g in record.valid if g < (record.current_generation or 0))
     if not older:
         return None
     name = f"previous generation{'s' if len(older) > 1 else ''} {', '.join(map(str, older))}"
@@ -610,7 +610,7 @@ def record_fields(record: LockRecord) -> dict[str, Any]:
         "fence": record.fence,
         "expires_at": to_second(record.expires_at),
         "current_generation": record.current_generation,
-        "alive": sorted(record.alive),
+        "valid": sorted(record.valid),
         "claim": documents.ClaimInFlight(
             kind=claim.kind.value,
             generation=claim.generation,

@@ -118,14 +118,14 @@ def ranked_generations(record: LockRecord, served: Mapping[str, StoredValue]) ->
     """Where a heal looks for a login that works, the best first (protocol C5): generations, and names of stores.
 
     The generation in promotion comes first, since every database was seen to accept it; then the recorded current one;
-    then what the stores serve, the newest first; then what else may be alive. A store that serves a generation above
+    then what the stores serve, the newest first; then what else may be valid. A store that serves a generation above
     every one on record shows that the record is an old copy: what that store serves comes before all of it.
     """
     promoting = [record.claim.generation] if record.claim and record.promoting else []
     current = [] if record.current_generation is None else [record.current_generation]
     stores = sorted(served, key=lambda name: served[name].generation, reverse=True)
     ahead = [name for name in stores if served[name].generation > record.highest_generation]
-    return [*ahead, *promoting, *current, *stores, *sorted(record.alive, reverse=True)]
+    return [*ahead, *promoting, *current, *stores, *sorted(record.valid, reverse=True)]
 
 
 def next_generation(lease: Lease, record: LockRecord, served: Iterable[StoredValue]) -> int:
@@ -139,7 +139,7 @@ def release_after(
     record: LockRecord,
     schedule: Schedule,
     *,
-    dead: Collection[int],
+    revoked: Collection[int],
     proven: tuple[str, ...],
     started: datetime,
     promoted: datetime,
@@ -151,16 +151,16 @@ def release_after(
 
     Args:
         claim: The claim that was promoted.
-        record: The lock record, which names the generations that may be alive.
+        record: The lock record, which names the generations that may be valid.
         schedule: The credential's.
-        dead: The generations that are dead on every database.
+        revoked: The generations that are revoked on every database.
         proven: The databases that accept the claim's generation.
         started: When the run started.
         promoted: When every store was seen to serve it.
     """
     return Release(
         current_generation=claim.generation,
-        alive=(record.alive | {claim.generation}).difference(dead),
+        valid=(record.valid | {claim.generation}).difference(revoked),
         proven=proven,
         next_due_at=started + schedule.interval - schedule.tolerance,
         not_before=promoted + schedule.overlap,
@@ -204,7 +204,7 @@ def require_same_plan(rotation: Rotation, credential: Credential) -> None:
 # Which of its usernames a credential's next value gets (protocol V18).
 #
 # With two usernames it is the one that base does not have. With more of them, readers may read any one slot of
-# any store: each slot's login must stay alive until the slot serves another one and its overlap is over. So the
+# any store: each slot's login must stay valid until the slot serves another one and its overlap is over. So the
 # next username is one that no slot serves. That is not the one after base in the plan: a generation that was
 # abandoned has used up its username's turn.
 #
@@ -228,19 +228,19 @@ def next_username(
     base: Login | None,
     served: Iterable[Login],
     staged: Iterable[tuple[int, str]],
-    alive: Collection[int],
+    valid: Collection[int],
 ) -> str:
     """The username of the next value.
 
     Args:
         usernames: Those of the plan, in its order.
-        base: The login that stays alive beside the next one.
+        base: The login that stays valid beside the next one.
         served: What every slot of every store serves. Not looked at with fewer than three usernames: readers then take
             the newest slot, which serves base.
         staged: Generations and usernames of the values that were staged, the newest first (`staged_usernames`). Read
             only as far as it is needed, so that it may be an iterator that reads a store.
-        alive: The generations that are alive on record. The newest value of a username is among them if it was ever
-            promoted, since it is shown dead only by the next one.
+        valid: The generations that are valid on record. The newest value of a username is among them if it was ever
+            promoted, since it is shown to be revoked only by the next one.
 
     Raises:
         UnknownUsernameError: The plan does not name the username of base (protocol C8).
@@ -254,15 +254,15 @@ def next_username(
     free = [name for name in usernames if name not in taken]
     if not free:
         raise NoFreeUsernameError
-    return free[0] if len(free) == 1 else _abandoned_or_longest_ago(free, staged, alive)
+    return free[0] if len(free) == 1 else _abandoned_or_longest_ago(free, staged, valid)
 
 
 def _abandoned_or_longest_ago(
-    free: list[str], staged: Iterable[tuple[int, str]], alive: Collection[int]
+    free: list[str], staged: Iterable[tuple[int, str]], valid: Collection[int]
 ) -> str:
     for generation, username in staged:
         if username in free:
-            if generation not in alive:
+            if generation not in valid:
                 return username
             free = [name for name in free if name != username]
             if len(free) == 1:

@@ -300,7 +300,7 @@ class AmbiguousAccountError(TerminalError):
 
 
 class LockoutLimitError(TerminalError):
-    """One wrong password would lock the account, so no old password can be shown to be dead."""
+    """One wrong password would lock the account, so no old password can be shown to be revoked."""
 
     advice = (
         "Allow at least 2. MySQL: ALTER USER <account> FAILED_LOGIN_ATTEMPTS 2. MariaDB: SET GLOBAL "

@@ -74,7 +74,7 @@ class PreviousDies(Message):
         generation: What the stores serve now.
         previous_generation: What stops working.
         dies_at: Until then it logs in at the least; the first rotation after it ends it. Where `reason` is `revoked`,
-            it is dead already, and this is when the value after it was promoted.
+            it is revoked already, and this is when the value after it was promoted.
         reason: `overlap`, as planned; or `revoked`, by an operator's order.
     """
 
@@ -152,12 +152,12 @@ class Retired(Message):
 
     Attributes:
         credential: Its id in the plan.
-        left_alive: The generations that may still log in.
+        left_valid: The generations that may still log in.
         entry: The audit entry, which says who did it.
     """
 
     credential: Id
-    left_alive: tuple[int, ...]
+    left_valid: tuple[int, ...]
     entry: Entry
 
 

@@ -92,11 +92,11 @@ class Hint(Message):
     It is never believed: the record that is read under the advisory locks decides (protocol D4).
 
     Attributes:
-        alive: The generations that may be alive.
+        valid: The generations that may be valid.
         enrol: The databases under enrolment.
     """
 
-    alive: tuple[int, ...] = ()
+    valid: tuple[int, ...] = ()
     enrol: tuple[Id, ...] = ()
 
 
@@ -141,18 +141,18 @@ class ApplyRequest(Message, tag_field="action", tag="apply"):
     hint: Hint = Hint()
 
 
-class Death(StrEnum):
-    """What is known of a generation that should be dead."""
+class RevocationResult(StrEnum):
+    """What is known of a generation that should be revoked."""
 
     REFUSED = "refused"
     UNREADABLE = "unreadable"
 
 
-class Dead(Message):
+class RevocationCheck(Message):
     """A generation that logs in no more: a login was refused, or no store has its value to try it."""
 
     generation: int
-    death: Death
+    revocation: RevocationResult
 
 
 class DatabaseOutcome(StrEnum):
@@ -167,13 +167,13 @@ class DatabaseResult(Message):
     """Output of ApplyDb, for one database.
 
     Attributes:
-        dead: The generations that were alive and are dead on this database now.
+        revoked: The generations that were valid and are revoked on this database now.
         enrolled: Whether its account was taken over without a login that works, by order.
     """
 
     database: Id
     outcome: DatabaseOutcome
-    dead: tuple[Dead, ...] = ()
+    revoked: tuple[RevocationCheck, ...] = ()
     enrolled: bool = False
     plaintext: bool = False
 
@@ -209,7 +209,7 @@ class ProbeResult(Message):
 
 
 class RevokeRequest(Message, tag_field="action", tag="revoke"):
-    """Input of ApplyDb after the promotion, in an emergency: leave nothing alive but the claim's generation."""
+    """Input of ApplyDb after the promotion, in an emergency: leave nothing valid but the claim's generation."""
 
     rotation: Rotation
     claim: Claim
@@ -219,7 +219,7 @@ class Revoked(Message):
     """What a revocation ended on one database."""
 
     database: Id
-    dead: tuple[Dead, ...]
+    revoked: tuple[RevocationCheck, ...]
 
 
 class RevokeResult(Message):
@@ -257,7 +257,7 @@ class UpdateResult(Message):
 
     Attributes:
         promoted_at: When every store was seen to serve the generation.
-        revoke: Whether an order wants everything but this generation dead now.
+        revoke: Whether an order wants everything but this generation revoked now.
     """
 
     stores: tuple[StoreResult, ...]
@@ -313,7 +313,7 @@ class ReleaseValues(Message):
     """What ReleaseLock writes: generations, names of databases, and epoch seconds."""
 
     current_generation: int
-    alive: tuple[int, ...]
+    valid: tuple[int, ...]
     proven: tuple[Id, ...]
     next_due_at: int
     not_before: int

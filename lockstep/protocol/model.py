@@ -188,10 +188,10 @@ class LockRecord:
         plan: The digest of the active plan; None before the first activation, and where the table was lost.
         claim: The generation in flight.
         promoting: Whether a store may serve the claim's value already; until then the claim is open.
-        alive: The generations that may have been served and are not yet shown dead.
+        valid: The generations that may have been served and are not yet shown to be revoked.
         paused: An order: no scheduled run.
         activate: An order: the digest that becomes the active plan with the next claim.
-        revoke_through: An order: every generation up to this one is to be dead.
+        revoke_through: An order: every generation up to this one is to be revoked.
         enrol: An order: the databases whose account may be taken over without a login that works.
         muted: The databases that refused a login that should work; no login is shown to them until an operator
             retries or enrols them.
@@ -206,7 +206,7 @@ class LockRecord:
     claim: Claim | None = None
     promoting: bool = False
     current_generation: int | None = None
-    alive: frozenset[int] = frozenset()
+    valid: frozenset[int] = frozenset()
     highest_generation: int = 0
     next_due_at: datetime | None = None
     not_before: datetime | None = None
@@ -222,9 +222,9 @@ class LockRecord:
 
     @property
     def is_revoking(self) -> bool:
-        """Whether the order `revoke_through` is not fulfilled: a generation that it names may be alive."""
+        """Whether the order `revoke_through` is not fulfilled: a generation that it names may be valid."""
         through = self.revoke_through
-        return through is not None and min(self.alive, default=0) <= through
+        return through is not None and min(self.valid, default=0) <= through
 
     def raises_order(self, claim: Claim) -> bool:
         """Whether an emergency order reaches up to a claim: a heal gives a login again, which may have leaked."""
@@ -261,13 +261,13 @@ class Release:
     """What a finished rotation writes when it gives the lock back.
 
     Attributes:
-        alive: As in the record.
+        valid: As in the record.
         proven: The databases that were seen to accept the new generation: no longer under enrolment, or muted.
         led_at: When AWS finished it; None where another runner did.
     """
 
     current_generation: int
-    alive: frozenset[int]
+    valid: frozenset[int]
     proven: tuple[str, ...]
     next_due_at: datetime
     not_before: datetime

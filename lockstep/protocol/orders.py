@@ -5,7 +5,7 @@ lock record, without the lock. The next run does what the order says.
 
     order              in the record                     over with
     pause              paused                            resume; an emergency that says so
-    revoke             revoke_through                    the run that shows all up to it dead; it stays
+    revoke             revoke_through                    the run that shows all up to it to be revoked; it stays
     enrol              enrol, a set of databases         proof on the database; cancel
     activate           activate, a plan digest           the claim that makes it the active plan
     retry              a database is out of `muted`      its own write

@@ -158,7 +158,7 @@ class Stager(Protocol):
         """
 
     def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> Login:
-        """Make `drop` dead; idempotent, `keep` logs in throughout.
+        """Revoke `drop`; idempotent, `keep` logs in throughout.
 
         Returns:
             A login that works for the account whose password was dropped. To be tried before and after `drop` is
@@ -283,7 +283,7 @@ class Lock(Protocol):
             claim: Its generation is above every one that was claimed before.
             over: The record that was seen: the same claim, or none, must be in flight, in the same phase.
             plan: The digest under which the run acts: it must be the active one, or the one that is to become active.
-            served: The generations that stores serve; they count as alive from now on.
+            served: The generations that stores serve; they count as valid from now on.
         """
 
     def begin_promotion(self, lease: Lease, claim: Claim, *, now: datetime) -> LockRecord:

@@ -83,7 +83,7 @@ def wait_until_accepted(
         wait: How long, and how.
         pending: What is to be promoted.
         base: What applications use at present; None if there is none.
-        doomed: As for `wait_until_dead`. The newest one of pending's account is what that account had before.
+        doomed: As for `wait_until_revoked`. The newest one of pending's account is what that account had before.
         enrolled: Whether the database was just made to accept base without having accepted it before.
 
     Raises:
@@ -94,15 +94,15 @@ def wait_until_accepted(
     wait.side_by_side([partial(prove, replica) for replica in database.replicas])
 
 
-def wait_until_dead(
+def wait_until_revoked(
     database: Database, wait: Wait, *, doomed: Sequence[Login], live: Sequence[Login]
 ) -> None:
-    """Wait until each of a database's hosts refuses logins that are dead on the database.
+    """Wait until each of a database's hosts refuses logins that are revoked on the database.
 
     Args:
         database: Whose hosts.
         wait: How long, and how.
-        doomed: What was made dead, the oldest first. What is of an account without a live login is not tried, nor what
+        doomed: What was revoked, the oldest first. What is of an account without a live login is not tried, nor what
             is live.
         live: One login for each account that works on the database, and on a host at the latest when it refuses what
             is doomed. It proves that the password was refused and not the account, and takes the refusal back.
@@ -110,7 +110,7 @@ def wait_until_dead(
     Raises:
         ReplicaLaggingError: At the deadline a host still accepts one that is doomed, or it refuses one that is live.
     """
-    refuse = partial(_see_dead, wait=wait, doomed=doomed, live=live)
+    refuse = partial(_see_revoked, wait=wait, doomed=doomed, live=live)
     wait.side_by_side([partial(refuse, replica) for replica in database.replicas])
 
 
@@ -132,7 +132,7 @@ def _prove(
         _poll_beside(replica, wait, pending, base)
     elif not enrolled and not any(d.username == pending.username for d in doomed if d not in live):
         _try_once(replica, wait, pending)
-    _see_dead(replica, wait=wait, doomed=doomed, live=live)
+    _see_revoked(replica, wait=wait, doomed=doomed, live=live)
 
 
 def _require(replica: Replica, base: Login) -> None:
@@ -156,7 +156,7 @@ def _try_once(replica: Replica, wait: Wait, pending: Login) -> None:
         raise ReplicaLaggingError(database=replica.name)
 
 
-def _see_dead(replica: Replica, *, wait: Wait, doomed: Sequence[Login], live: Sequence[Login]) -> None:
+def _see_revoked(replica: Replica, *, wait: Wait, doomed: Sequence[Login], live: Sequence[Login]) -> None:
     # The newest first: while the host lags, the account has that one, so it is refused only when the host is in sync.
     for login in (d for d in reversed(doomed) if d not in live):
         keep = next((k for k in live if k.username == login.username), None)

@@ -24,7 +24,7 @@ MAX_BYTES = 25_600
 """The most that a version keeps: 25 KB."""
 
 KEPT_SUPERSEDED = 1
-"""DEPRECATED versions of Lockstep that stay: a repeated ApplyDb still has to show that the newest of them is dead."""
+"""Lockstep's DEPRECATED versions that stay: a repeated ApplyDb still has to show that the newest is revoked."""
 
 DELETION_LEAD = timedelta(hours=24, minutes=10)
 """How far ahead a deletion is scheduled: a day at least (https://docs.oracle.com/iaas/api/#/en/secretmgmt/20180608/),
@@ -254,9 +254,9 @@ def disposable(slot: Slot, *, below: int) -> list[Version]:
     Args:
         slot: The slot.
         below: The ring's generation, or the one that is about to be staged. A lower one that is neither current nor
-            previous is dead or was abandoned. A higher one may be in flight in any stage.
+            previous is revoked or was abandoned. A higher one may be in flight in any stage.
     """
-    dead = sorted(
+    revoked = sorted(
         (
             v
             for v in slot.versions
@@ -264,4 +264,4 @@ def disposable(slot: Slot, *, below: int) -> list[Version]:
         ),
         key=lambda v: v.number,
     )
-    return dead[:-KEPT_SUPERSEDED][: max(slot.deletions_left, 0)]
+    return revoked[:-KEPT_SUPERSEDED][: max(slot.deletions_left, 0)]

@@ -255,7 +255,7 @@ class RingReader:
 
     A slot is passed over only if the vault's list says so: it is deleted, or it is above the highest slot that exists,
     since readers learn of a slot before it is created. Any other slot that cannot be read is an error: it may be the
-    one with the newest value, and what the others hold may be dead.
+    one with the newest value, and what the others hold may be revoked.
 
     Args:
         vault: The vault that has the slots.

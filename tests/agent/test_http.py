@@ -173,7 +173,7 @@ def test_refresh_now_reads_the_store(value: str) -> None:
         assert agent.get(f"{QUERY}&refreshNow=0").headers["x-lockstep-generation"] == "2"
 
 
-def test_a_value_that_may_be_dead_is_not_served_and_the_reason_is_told() -> None:
+def test_a_value_that_may_be_revoked_is_not_served_and_the_reason_is_told() -> None:
     world = World()
     world.value.refresh()
     with answering(world.values) as agent:

@@ -103,7 +103,7 @@ def test_it_recovers_by_itself() -> None:
     assert world.value.served.value.generation == 9
 
 
-def test_what_stores_serve_is_served_where_what_was_kept_may_be_dead() -> None:
+def test_what_stores_serve_is_served_where_what_was_kept_may_be_revoked() -> None:
     """A store that was restored serves a lower generation: after the overlap that is all there is."""
     world = World()
     world.near.generation = world.far.generation = 7

@@ -27,9 +27,9 @@ class Change:
     Attributes:
         base: What the stores serve; None at bootstrap.
         pending: What is to be promoted.
-        doomed: What must be dead before the promotion.
+        doomed: What must be revoked before the promotion.
         promoting: Whether a store may serve pending already.
-        revoke: Whether base is to be dead too, at once.
+        revoke: Whether base is to be revoked too, at once.
     """
 
     base: CredentialValue | None
@@ -74,7 +74,7 @@ def require(database: Database, login: Login, point: Callable[[], None]) -> None
 
 def refuse(database: Database, doomed: Login, *, then: Login, point: Callable[[], None]) -> None:
     point()
-    assert not database.accepts(doomed), "what must be dead logs in"
+    assert not database.accepts(doomed), "what must be revoked logs in"
     require(database, then, point)
 
 
@@ -145,7 +145,7 @@ class Life:
         self._rotations = 0
         self._highest = 0
         self._current: CredentialValue | None = None
-        self._alive: dict[int, CredentialValue] = {}
+        self._valid: dict[int, CredentialValue] = {}
         self.refusals.watch(world.database)
 
     def rotate(self) -> None:
@@ -156,13 +156,13 @@ class Life:
                 pending = self._claim()
                 self.replaced += 1
         base, self._current = self._current, pending
-        self._alive = {base.generation: base} if base else {}
+        self._valid = {base.generation: base} if base else {}
         self._rotations += 1
         if base and self._rotations % _ROTATIONS_PER_EMERGENCY == 0:
             self.revoked += 1
             while not self._survives(pending, promoting=True, base=base):
                 pass
-            self._alive = {}
+            self._valid = {}
 
     @property
     def current(self) -> CredentialValue:
@@ -172,7 +172,7 @@ class Life:
 
     def require_current(self) -> None:
         """What the stores serve logs in, and what may be in use beside it."""
-        for value in (self._current, *self._alive.values()):
+        for value in (self._current, *self._valid.values()):
             assert value
             assert self._world.database.accepts(value.login)
 
@@ -189,7 +189,7 @@ class Life:
         self, pending: CredentialValue, *, promoting: bool, base: CredentialValue | None = None
     ) -> bool:
         base = base or self._current
-        doomed = {g: v for g, v in self._alive.items() if base is None or g != base.generation}
+        doomed = {g: v for g, v in self._valid.items() if base is None or g != base.generation}
         change = Change(base=base, pending=pending, doomed=doomed, promoting=promoting, revoke=promoting)
         cut = self._random.random() < _CUTS_PER_RUN
         self._strike(self._random)

@@ -61,7 +61,7 @@ def _gives(agent: RunningAgent, text: str) -> bool | None:
     return (answer.status == HTTPStatus.OK and json.loads(answer.body)["SecretString"] == text) or None
 
 
-def test_it_says_so_refuses_a_value_that_may_be_dead_and_recovers_by_itself(tmp_path: Path) -> None:
+def test_it_says_so_refuses_a_value_that_may_be_revoked_and_recovers_by_itself(tmp_path: Path) -> None:
     down = threading.Event()
     with (
         AwsSandbox() as aws,

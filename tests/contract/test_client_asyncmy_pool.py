@@ -1,4 +1,4 @@
-"""asyncmy's pool with the client's value, on a real server: connections of dead generations go, and nobody notices."""
+"""asyncmy's pool with the client's value, on a real server: connections of revoked generations go unnoticed."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator

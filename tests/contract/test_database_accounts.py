@@ -176,7 +176,7 @@ def block(world: MySqlFamilyHarness, value: CredentialValue) -> None:
 
 
 @worlds("mariadb-dual")
-def test_a_blocked_mariadb_account_with_two_passwords_is_neither_dead_nor_changed(
+def test_a_blocked_mariadb_account_with_two_passwords_is_neither_revoked_nor_changed(
     world: MariaDbHarness,
 ) -> None:
     """The server refuses the one that it names first as if it were wrong."""

@@ -150,7 +150,7 @@ def test_plaintext_is_what_the_plan_says_in_as_many_words(authority: Certificate
 @pytest.mark.parametrize(
     ("first_packet", "kind"),
     [
-        # A third party could forge this answer, and a password would count as dead.
+        # A third party could forge this answer, and a password would count as revoked.
         (mysql_error(1045, sequence=0), TlsVerificationError),
         (mysql_error(1040, sequence=0), DatabaseBusyError),
         (mysql_error(1053, sequence=0), DatabaseUnreachableError),

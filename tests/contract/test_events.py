@@ -34,8 +34,8 @@ def paused(number: int = 1) -> CloudEvent:
 
 
 def too_large() -> CloudEvent:
-    """No plan makes one; so large is a credential of 100,000 generations that may be alive."""
-    happening = Retired(credential="c", left_alive=tuple(range(100_000)), entry=Entry(stream="aws", seq=1))
+    """No plan makes one; so large is a credential of 100,000 generations that may be valid."""
+    happening = Retired(credential="c", left_valid=tuple(range(100_000)), entry=Entry(stream="aws", seq=1))
     return event_of(happening, source="/lockstep/eu-central-1/lockstep", cause="order-1", time=AT)
 
 

@@ -93,12 +93,12 @@ def done(
     lease: Lease,
     *,
     at: datetime = NOW,
-    alive: frozenset[int] | None = None,
+    valid: frozenset[int] | None = None,
     proven: tuple[str, ...] = ("db-1",),
 ) -> Release:
     return Release(
         current_generation=lease.fence,
-        alive=alive or frozenset({lease.fence}),
+        valid=valid or frozenset({lease.fence}),
         proven=proven,
         next_due_at=at + INTERVAL,
         not_before=at + OVERLAP,
@@ -307,7 +307,7 @@ def test_a_finished_rotation_clears_the_claim_and_moves_the_schedule(lock: Lock)
         fence=1,
         plan=PLAN,
         current_generation=1,
-        alive=frozenset({1}),
+        valid=frozenset({1}),
         highest_generation=1,
         next_due_at=NOW + INTERVAL,
         not_before=NOW + OVERLAP,
@@ -315,19 +315,21 @@ def test_a_finished_rotation_clears_the_claim_and_moves_the_schedule(lock: Lock)
 
 
 def test_a_finished_rotation_says_what_is_alive(world: LockHarness, lock: Lock) -> None:
-    """An emergency order counts from the oldest generation that may be alive (protocol O5)."""
+    """An emergency order counts from the oldest generation that may be valid (protocol O5)."""
     rotated(lock)
     lease = acquired(lock, at=NOW + INTERVAL)
     claim(lock, lease, served=(1,))
-    lock.release(lease, done(lease, at=NOW + INTERVAL, alive=frozenset({2})))
-    assert lock.read().alive == {2}
+    lock.release(lease, done(lease, at=NOW + INTERVAL, valid=frozenset({2})))
+    assert lock.read().valid == {2}
     world.order(revoke_through=1)
     assert acquire(lock, at=NOW + INTERVAL) is None
     world.order(revoke_through=2)
     assert acquire(lock, at=NOW + INTERVAL)
 
 
-def test_an_emergency_counts_what_came_alive_since_the_last_rotation(world: LockHarness, lock: Lock) -> None:
+def test_an_emergency_counts_what_became_valid_since_the_last_rotation(
+    world: LockHarness, lock: Lock
+) -> None:
     """A store that was moved back serves an older generation than the record remembered."""
     rotated(lock)
     lease = acquired(lock, at=NOW + INTERVAL)
@@ -478,13 +480,13 @@ def test_a_claim_is_read_back_as_it_was_made_and_is_open(lock: Lock, kind: Claim
     assert (record.claim, record.promoting, record.highest_generation) == (made, False, lease.fence)
 
 
-def test_what_stores_serve_is_alive_from_the_claim_on(lock: Lock) -> None:
+def test_what_stores_serve_is_valid_from_the_claim_on(lock: Lock) -> None:
     lease = acquired(lock)
     claim(lock, lease, served=(3, 4))
-    assert lock.read().alive == {3, 4}
+    assert lock.read().valid == {3, 4}
     lease = acquired(lock)
     claim(lock, lease, claim_of(lease), served=(4, 5))
-    assert lock.read().alive == {3, 4, 5}
+    assert lock.read().valid == {3, 4, 5}
 
 
 @pytest.mark.parametrize("change", [{"base_generation": 9}, {"kind": ClaimKind.HEAL}, {"generation": 2}])
@@ -632,7 +634,7 @@ def test_a_promotion_begins_once_and_its_generation_is_alive(lock: Lock) -> None
     for _ in range(2):
         assert lock.begin_promotion(lease, made, now=NOW) == lock.read()
     record = lock.read()
-    assert (record.claim, record.promoting, record.alive) == (made, True, frozenset({1, 4}))
+    assert (record.claim, record.promoting, record.valid) == (made, True, frozenset({1, 4}))
 
 
 @pytest.mark.parametrize("change", [{"generation": 2}, {"rotation_id": "another"}])
@@ -695,7 +697,7 @@ def test_taking_the_lock_tells_the_record_as_a_read_shows_it(world: LockHarness,
     promoting(lock, lease)
     second = taken(lock, after=LEASE + SECOND)
     record = lock.read()
-    assert (record.holder, record.promoting, record.alive) == ("aws-1", True, frozenset({2, 3}))
+    assert (record.holder, record.promoting, record.valid) == ("aws-1", True, frozenset({2, 3}))
     assert lock.recall(second.lease, second.told) == record
 
 

@@ -62,18 +62,18 @@ def records() -> Iterator[LockRecord]:
     chance = random.Random(24)  # noqa: S311 - chance that can be repeated
     for _ in range(SAMPLE):
         parts = {name: chance.choice(values) for name, values in PARTS.items()}
-        through, alive = parts.pop("orders")
-        yield LockRecord(credential_id="c", fence=7, revoke_through=through, alive=alive, **parts)
+        through, valid = parts.pop("orders")
+        yield LockRecord(credential_id="c", fence=7, revoke_through=through, valid=valid, **parts)
 
 
 def item_of(record: LockRecord) -> dict[str, dict[str, Any]]:
     """The record as the table has it."""
-    claim, alive = record.claim, sorted(record.alive)
+    claim, valid = record.claim, sorted(record.valid)
     numbers = {
         "format": FORMAT,
         "fence": record.fence,
         "revoke_through": record.revoke_through,
-        "alive_from": min(alive, default=None),
+        "valid_from": min(valid, default=None),
         "pending_generation": claim and claim.generation,
         "base_generation": claim and claim.base_generation,
         **{
@@ -96,7 +96,7 @@ def item_of(record: LockRecord) -> dict[str, dict[str, Any]]:
     return {
         **{name: {"N": str(value)} for name, value in numbers.items() if value is not None},
         **{name: {"S": value} for name, value in texts.items() if value is not None},
-        **({"alive": {"NS": [str(generation) for generation in alive]}} if alive else {}),
+        **({"valid": {"NS": [str(generation) for generation in valid]}} if valid else {}),
         **({"paused": {"BOOL": True}} if record.paused else {}),
     }
 

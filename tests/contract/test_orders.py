@@ -225,15 +225,15 @@ def test_an_item_that_lockstep_did_not_write_is_an_error(attribute: dict[str, An
 
 
 @pytest.mark.parametrize(
-    ("through", "lowest_alive", "is_revoking"),
+    ("through", "lowest_valid", "is_revoking"),
     [(None, None, False), (None, 1, False), (9, None, True), (9, 9, True), (9, 10, False), (0, None, True)],
 )
 def test_an_emergency_lasts_until_nothing_it_names_is_alive(
-    world: World, through: int | None, lowest_alive: int | None, *, is_revoking: bool
+    world: World, through: int | None, lowest_valid: int | None, *, is_revoking: bool
 ) -> None:
     world.put(
         **({} if through is None else {"revoke_through": {"N": str(through)}}),
-        **({} if lowest_alive is None else {"alive": {"NS": [str(lowest_alive), "12"]}}),
+        **({} if lowest_valid is None else {"valid": {"NS": [str(lowest_valid), "12"]}}),
     )
     assert world.lock.read().is_revoking is is_revoking
 
@@ -268,7 +268,7 @@ def test_no_write_of_a_run_loses_an_order(world: World) -> None:
     world.lock.move_head("aws", ChainHead(seq=1, hash="aa", rotation_id="run-1"), after=None, at=NOW)
     assert ordered(world.lock.read()) == before
     done = Release(
-        current_generation=1, alive=frozenset({1}), proven=("db-9",), next_due_at=NOW, not_before=NOW
+        current_generation=1, valid=frozenset({1}), proven=("db-9",), next_due_at=NOW, not_before=NOW
     )
     world.lock.release(lease, done)
     record = world.lock.read()

@@ -67,8 +67,8 @@ def anything(chance: random.Random) -> dict[str, Any]:
         item["paused"] = {"BOOL": True}
     if chance.random() < 0.7:
         lowest = chance.randrange(4, 8)
-        item |= {"alive": {"NS": [str(lowest), "7"]} if lowest < 7 else {"NS": ["7"]}}
-        item["alive_from"] = {"N": str(lowest)}
+        item |= {"valid": {"NS": [str(lowest), "7"]} if lowest < 7 else {"NS": ["7"]}}
+        item["valid_from"] = {"N": str(lowest)}
     if chance.random() < 0.2:
         item["revoke_through"] = {"N": str(chance.randrange(4, 8))}
     return item

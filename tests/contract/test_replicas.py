@@ -303,7 +303,7 @@ def test_a_retired_value_is_waited_for_until_the_replica_refuses_it(world: Repli
 
     def wait(clock: FakeClock) -> None:
         doomed = [world.login(1)]
-        replication.wait_until_dead(world.database, waiting(clock, 1), doomed=doomed, live=[keep])
+        replication.wait_until_revoked(world.database, waiting(clock, 1), doomed=doomed, live=[keep])
 
     with fails(ReplicaLaggingError):
         wait(FakeClock())

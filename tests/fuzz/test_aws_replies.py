@@ -49,7 +49,7 @@ CLAIM = Claim(kind=ClaimKind.NEW, generation=7, base_generation=6, rotation_id="
 HEAD = ChainHead(seq=3, hash="d" * 64, rotation_id="run-1")
 DONE = Release(
     current_generation=7,
-    alive=frozenset({6, 7}),
+    valid=frozenset({6, 7}),
     proven=("db-1",),
     next_due_at=EPOCH,
     not_before=EPOCH,
@@ -82,7 +82,7 @@ ITEM = {
     "current_generation": {"N": "6"},
     "plan": {"S": "of-a-plan"},
     "format": {"N": "1"},
-    "alive": {"NS": ["5", "6"]},
+    "valid": {"NS": ["5", "6"]},
     "paused": {"BOOL": True},
     "activate": {"S": "of-another-plan"},
     "revoke_through": {"N": "5"},

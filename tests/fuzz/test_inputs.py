@@ -46,7 +46,7 @@ ROTATION = {
 }
 CLAIM = {"kind": "new", "generation": 1, "base_generation": 0, "rotation_id": "run-1"}
 CANDIDATES = [{"store": "aws", "version": "v1"}]
-DEAD = [{"generation": 0, "death": "refused"}]
+REVOKED = [{"generation": 0, "revocation": "refused"}]
 EVENTS: dict[str, list[Json]] = {
     "generate": [
         {"rotation": ROTATION},
@@ -69,14 +69,14 @@ EVENTS: dict[str, list[Json]] = {
                 {
                     "database": "db-1",
                     "outcome": "applied",
-                    "dead": DEAD,
+                    "revoked": REVOKED,
                     "enrolled": True,
                     "plaintext": False,
                 }
             ],
             "stores": [{"store": "aws", "version": "v1"}],
             "promoted_at": "2026-01-01T00:00:10Z",
-            "revoked": [{"database": "db-1", "dead": DEAD}],
+            "revoked": [{"database": "db-1", "revoked": REVOKED}],
         },
         {"outcome": "failed", "rotation": ROTATION, "error": "StoresDivergedError"},
     ],

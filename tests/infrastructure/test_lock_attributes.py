@@ -58,7 +58,7 @@ LEASE = Lease(credential_id=CREDENTIAL, holder="run-1", fence=7)
 CLAIM = Claim(kind=ClaimKind.NEW, generation=7, base_generation=6, rotation_id="run-1")
 DONE = Release(
     current_generation=7,
-    alive=frozenset({6, 7}),
+    valid=frozenset({6, 7}),
     proven=("db-1",),
     next_due_at=EPOCH,
     not_before=EPOCH,
@@ -106,7 +106,7 @@ def test_what_may_not_read_the_record_gets_it_only_as_its_own_write_has_left_it(
 
 
 Operation = Callable[[DynamoDbLock], object]
-SEEN = LockRecord(credential_id=CREDENTIAL, plan="of-a-plan", alive=frozenset({5}))
+SEEN = LockRecord(credential_id=CREDENTIAL, plan="of-a-plan", valid=frozenset({5}))
 OPEN = LockRecord(credential_id=CREDENTIAL, plan="of-a-plan", claim=CLAIM, revoke_through=5)
 PROMOTING = LockRecord(credential_id=CREDENTIAL, activate="of-a-plan", claim=CLAIM, promoting=True)
 

@@ -241,7 +241,7 @@ def test_what_operators_do_is_told_in_both_clouds(estate: Estate, credential: Cr
     assert [e["stream"] for e in entries] == ["aws"] * 4
     assert sorted(e["seq"] for e in entries) == [e["seq"] for e in entries]
     assert run("pause", credential.id).exit_code == 0
-    assert on_topic[-1]["data"]["left_alive"] == [1]
+    assert on_topic[-1]["data"]["left_valid"] == [1]
     assert (estate.events.on_bus(), estate.events.on_topic()) == ([], [])  # It was paused already.
 
 

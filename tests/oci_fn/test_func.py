@@ -77,8 +77,8 @@ def test_rotations_end_to_end_on_every_engine(
         (3, "new"),
         (4, "new"),
     ]
-    dead = [[d["dead"] for d in event["databases"].values()] for event in details[2:]]
-    assert dead == [[{str(g): "refused"}] * len(everywhere.databases) for g in (1, 2)]
+    revoked = [[d["revoked"] for d in event["databases"].values()] for event in details[2:]]
+    assert revoked == [[{str(g): "refused"}] * len(everywhere.databases) for g in (1, 2)]
     assert [e["metadata"]["uid"] for e in events] == runs
     states = ["ReadPlan", "AcquireLock", "Generate", "ApplyDb", "UpdateSecrets", "Audit", "ReleaseLock"]
     assert [list(function.logged(run)["states_ms"]) for run in runs] == [states] * len(runs)
@@ -187,7 +187,7 @@ def test_it_finishes_what_aws_left_half_done(
 
 
 def orders_revocation(estate: Estate, credential: Credential, through: int) -> None:
-    """Order an emergency: every generation up to this one is to be dead."""
+    """Order an emergency: every generation up to this one is to be revoked."""
     estate.aws.client("dynamodb").update_item(
         TableName=LOCK_TABLE,
         Key={"credential_id": {"S": credential.id}},
@@ -211,7 +211,7 @@ def test_an_emergency_ends_the_previous_value_at_once(
     assert estate.locked_out(credential) == []
     event = entries(estate, credential)["oci"][-1].event["unmapped"]["lockstep"]
     assert (event["trigger"], event["forced"]) == ("incident-7", False)
-    assert event["revoked_on_purpose"] == sorted(record.alive)
+    assert event["revoked_on_purpose"] == sorted(record.valid)
     value = Value(before.username, before.password.reveal())
     assert not any(lets_in(server, value) for server in credential.servers)
 

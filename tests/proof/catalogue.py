@@ -237,7 +237,7 @@ _BUGS = (
         plants_in_apply_db.hint_believed,
         (
             StandIn(
-                "the fence: while it and the claim hold, nothing joins what is alive",
+                "the fence: while it and the claim hold, nothing joins what is valid",
                 Budget(terms=1, edits=1),
                 POSTGRESQL,
             ),
@@ -407,10 +407,10 @@ _BUGS = (
         (Faults("alternating", ("I1",)), Model("I8", Budget(terms=1), POSTGRESQL)),
     ),
     Bug(
-        "past-not-proven-dead",
+        "past-not-proven-revoked",
         "D9",
-        "what should be dead is said to be dead without a login",
-        plants.past_not_proven_dead,
+        "what should be revoked is said to be revoked without a login",
+        plants.past_not_proven_revoked,
         (Races(("I9",), ("sticky",)), Model("I9", Budget(terms=1, clinging=1), MARIADB)),
     ),
     Bug(
@@ -448,7 +448,7 @@ _BUGS = (
         plants.phase_not_compared,
         (
             StandIn(
-                "the advisory lock: a step that comes late finds base dead, and stops",
+                "the advisory lock: a step that comes late finds base revoked, and stops",
                 Budget(terms=1, twins=1, revokes=1),
                 MARIADB,
             ),
@@ -485,16 +485,16 @@ _BUGS = (
     Bug(
         "past-forgotten",
         "C11",
-        "only the value before the current one is remembered as alive",
+        "only the value before the current one is remembered as valid",
         plants.past_forgotten,
         (StandIn("staging leaves exactly base and pending", Budget(terms=1, edits=1)),),
     ),
     Bug(
-        "death-on-one-database-is-enough",
+        "revocation-on-one-database-is-enough",
         "C11",
-        "a value counts as dead when one database refuses it",
-        plants.death_on_one_database_is_enough,
-        (StandIn("a login that should be dead and is accepted fails the run before", Budget(terms=1)),),
+        "a value counts as revoked when one database refuses it",
+        plants.revocation_on_one_database_is_enough,
+        (StandIn("a login that should be revoked and is accepted fails the run before", Budget(terms=1)),),
     ),
     Bug(
         "emergency-adopts-an-old-value",

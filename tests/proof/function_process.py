@@ -36,7 +36,7 @@ class FunctionProcess:
 
     def call(self, call_id: str, credential_id: str, *, ahead_seconds: float) -> dict[str, Any] | None:
         """The function's answer; None where the process died before it gave one."""
-        process = self._alive()
+        process = self._valid()
         asked = {"call_id": call_id, "credential_id": credential_id, "ahead_seconds": ahead_seconds}
         assert process.stdin
         assert process.stdout
@@ -64,7 +64,7 @@ class FunctionProcess:
                     with suppress(BrokenPipeError):
                         stream.close()
 
-    def _alive(self) -> subprocess.Popen[str]:
+    def _valid(self) -> subprocess.Popen[str]:
         if self._process is None:
             self.started += 1
             self._process = subprocess.Popen(  # noqa: S603 - this very module

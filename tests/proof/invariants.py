@@ -191,7 +191,7 @@ def in_sync(now: Snapshot[Value], generations: Iterable[int], holder: object, wh
     no_lockout(now, when)
 
 
-def past_is_dead(
+def past_is_revoked(
     now: Snapshot[Value], past: Iterable[Value], live: Collection[Value | None], when: str
 ) -> None:
     """I9: no database accepts a value of the past that is not live."""

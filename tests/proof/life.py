@@ -260,19 +260,19 @@ class LifeObserver:
         record, now, when = self._world.record, self._snapshot(), f"after a rotation of {self.runner}"
         invariants.in_sync(now, self._world.generations(), record.holder, when)
         if self._kinds.get(record.current_generation or 0) is ClaimKind.NEW:
-            self.past_is_dead(when)
+            self.past_is_revoked(when)
         if record.revoke_through is not None and not record.is_revoking:
             leaked = [
                 v for g in range(record.revoke_through, 0, -1)[:20] if (v := self._world.holds(g)["aws"])
             ]
             invariants.emergency_is_over(now, leaked, when)
 
-    def past_is_dead(self, when: str) -> None:
-        """I9: what a database accepts is alive on record."""
-        live = [self._world.holds(g)["aws"] for g in self._world.record.alive]
+    def past_is_revoked(self, when: str) -> None:
+        """I9: what a database accepts is valid on record."""
+        live = [self._world.holds(g)["aws"] for g in self._world.record.valid]
         now = self._snapshot()
         past = set().union(*(self._world.accepted(d) for d in now.databases if d not in self.restored))
-        invariants.past_is_dead(now, past.difference(live), live, when)
+        invariants.past_is_revoked(now, past.difference(live), live, when)
 
     def _saw(self, database: str, login: Login) -> None:
         self._proven.add((database, shown(login)))
@@ -295,7 +295,7 @@ class LifeObserver:
         world = self._world
         return (
             world.changes,
-            (world.record.claim, world.record.promoting, world.record.revoke_through, world.record.alive),
+            (world.record.claim, world.record.promoting, world.record.revoke_through, world.record.valid),
             [(s.current, len(s.versions)) for s in world.memory.stores["aws"]._secrets.values()],
             {d: world.accepted(d) for d in ALL_DATABASES},
         )

@@ -123,7 +123,7 @@ class Operator:
             self._count("restores")
 
     def emergency(self) -> Act:
-        """A value has leaked: everything up to now is to be dead."""
+        """A value has leaked: everything up to now is to be revoked."""
         self._world.order(revoke_through=self._world.record.highest_generation)
         yield from self._until(lambda: not self._world.record.is_revoking)
         self._count("emergencies")
@@ -197,7 +197,7 @@ class Operator:
     def _previous(self) -> int | None:
         """The newest generation below the current one that logs in wherever applications use it."""
         record = self._world.record
-        for generation in sorted(record.alive - {record.current_generation}, reverse=True):
+        for generation in sorted(record.valid - {record.current_generation}, reverse=True):
             login = self._world.holds(generation)["aws"]
             if all(login in self._world.accepted(d) for d in self._observer.readers):
                 return generation

@@ -59,7 +59,7 @@ class RaceObserver:
             before, now, boundary, is_proven=lambda database, value: (database, value) in self._proven
         )
         self._promise(before, now)
-        self._past_is_dead(now, boundary)
+        self._past_is_revoked(now, boundary)
         if self._was_promoting:
             invariants.one_in_flight(before, now, boundary)
         invariants.in_flight_write_ahead(now, boundary)
@@ -121,8 +121,8 @@ class RaceObserver:
         if accounts(self._world.databases[database]) != self._accounts[database]:
             raise ViolationError(invariant, f"Lockstep has changed {database}")
 
-    def _past_is_dead(self, now: Snapshot[Shown], boundary: str) -> None:
-        """I9, when a new value is done: what is not alive on record is refused."""
+    def _past_is_revoked(self, now: Snapshot[Shown], boundary: str) -> None:
+        """I9, when a new value is done: what is not valid on record is refused."""
         done, record = self._claim, self._world.lock.record
         if not done or done.kind is ClaimKind.HEAL or done.generation != record.current_generation:
             return
@@ -131,9 +131,9 @@ class RaceObserver:
         stores = list(self._world.stores.values())
         with quiet(self._world):
             staged = {g: s.read_generation(g) for s in stores for g in _generations(s)}
-        live = {shown(v.login) for g, v in staged.items() if v and g in record.alive}
+        live = {shown(v.login) for g, v in staged.items() if v and g in record.valid}
         past = {shown(v.login) for v in staged.values() if v} - live
-        invariants.past_is_dead(now, past, live, f"generation {done.generation} is done, {boundary}")
+        invariants.past_is_revoked(now, past, live, f"generation {done.generation} is done, {boundary}")
 
     def _orders_are_heeded(self, now: Snapshot[Shown], boundary: str) -> None:
         """O5: where an emergency is over, nothing that it names logs in."""
@@ -183,7 +183,7 @@ class RaceObserver:
             return
         claim = self._claims.get(rotation_id)
         # A promotion that was sent before a heal came writes a value that every database accepts.
-        keeps_claim = record.claim == claim or (claim is not None and claim.generation in record.alive)
+        keeps_claim = record.claim == claim or (claim is not None and claim.generation in record.valid)
         invariants.no_zombie_write(
             holds_lock=record.holder == rotation_id, keeps_claim=keeps_claim, when=boundary
         )

@@ -374,7 +374,7 @@ class Checker:
             return None
         if is_release:
             return invariants.violation(
-                invariants.at_release, self._world(state), place.claim, call.args[1].alive
+                invariants.at_release, self._world(state), place.claim, call.args[1].valid
             )
         return invariants.violation(
             partial(invariants.of_write, waives_zombies="I5" in self.waives),

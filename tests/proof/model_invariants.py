@@ -82,7 +82,7 @@ def of_write(
     is_lost = lock.fence < run.fence
     # A promotion that was sent before a heal came is a write of a value that every database accepts.
     is_healed = lock.claim is not None and lock.claim.kind is ClaimKind.HEAL
-    is_promotion = call.to in STORES and is_healed and claim.generation in lock.alive
+    is_promotion = call.to in STORES and is_healed and claim.generation in lock.valid
     if not (is_lost or waives_zombies or is_promotion or _is_begun(world, process, call)):
         invariants.no_zombie_write(holds_lock=has_lock(lock, run), keeps_claim=lock.claim == claim, when=when)
     if call.to in STORES:
@@ -115,20 +115,20 @@ def at_claim(world: World, after: Lock) -> None:
         invariants.one_in_flight(_snapshot(world), _snapshot(claimed), "when another one is claimed")
 
 
-def at_release(world: World, claim: Claim, alive: Collection[int]) -> None:
-    """I9: when a new value is done, no database accepts what is not alive on record; one that was restored may."""
+def at_release(world: World, claim: Claim, valid: Collection[int]) -> None:
+    """I9: when a new value is done, no database accepts what is not valid on record; one that was restored may."""
     if claim.kind is ClaimKind.HEAL:
         return
     through = world.lock.revoke
     if through is not None and world.lock.is_revoking and claim.generation > through:
-        alive = [claim.generation]
+        valid = [claim.generation]
     store = world.stores[0]
-    live = [store.find(g) for g in alive]
+    live = [store.find(g) for g in valid]
     past = [login for _, login, *_ in store.versions if login not in live]
     when = f"when generation {claim.generation} is done"
     now = _snapshot(world)
     watched = [name for name, d in zip(DATABASES, world.databases, strict=True) if not d.foreign]
-    invariants.past_is_dead(replace(now, databases=watched), past, live, when)
+    invariants.past_is_revoked(replace(now, databases=watched), past, live, when)
 
 
 def at_rest(world: World) -> None:
@@ -184,7 +184,7 @@ def _promised(world: World) -> list[Login]:
     if store.replaced is not None:
         is_restored = any(d.foreign for d in world.databases)
         return [] if is_restored else [login for s in world.stores for login in s.replaced or ()]
-    older = [g for g in lock.alive if lock.current is not None and g < lock.current]
+    older = [g for g in lock.valid if lock.current is not None and g < lock.current]
     if lock.due or not older or any(d.foreign for d in world.databases):
         return []
     previous, current = store.find(max(older)), store.find(lock.current or 0)

@@ -51,7 +51,7 @@ class Lock(NamedTuple):
     claim: Claim | None
     promoting: bool
     current: int | None
-    alive: tuple[int, ...]
+    valid: tuple[int, ...]
     highest: int
     due: bool
     plan: bool = True
@@ -247,7 +247,7 @@ def record_of(lock: Lock) -> LockRecord:
         claim=lock.claim,
         promoting=lock.promoting,
         current_generation=lock.current,
-        alive=frozenset(lock.alive),
+        valid=frozenset(lock.valid),
         highest_generation=lock.highest,
         next_due_at=due_at,
         not_before=due_at,
@@ -265,7 +265,7 @@ def _value(record: LockRecord) -> Lock:
         claim=record.claim,
         promoting=record.promoting,
         current=record.current_generation,
-        alive=tuple(sorted(record.alive)),
+        valid=tuple(sorted(record.valid)),
         highest=record.highest_generation,
         due=max(record.next_due_at or NOW, record.not_before or NOW) <= NOW,
         plan=record.plan == DIGEST,

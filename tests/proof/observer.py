@@ -12,7 +12,7 @@ See `sandbox.outside` for how it looks.
     I6 nothing leaks             at the end, in all that was logged, answered, recorded
     I7 every change on record    after every run
     I8 it converges              after every recovery
-    I9 the past is dead          after every recovery that made a new value: what is not alive on record is refused
+    I9 the past is revoked          after every recovery that made a new value: what is not valid on record is refused
     O5 an emergency ends         after every recovery, where one was ordered
 """
 
@@ -62,13 +62,13 @@ class Record:
     kind: str
     promoting: bool
     current: int | None
-    alive: frozenset[int]
+    valid: frozenset[int]
     revoke_through: int | None
 
     @property
     def is_revoking(self) -> bool:
         """Whether an emergency is in force."""
-        return self.revoke_through is not None and min(self.alive, default=0) <= self.revoke_through
+        return self.revoke_through is not None and min(self.valid, default=0) <= self.revoke_through
 
 
 class Observer:
@@ -181,7 +181,7 @@ class Observer:
 
     def _of_the_record(self) -> list[Value]:
         record = self._record
-        named = (record.pending, record.base, record.current, *record.alive) if record else ()
+        named = (record.pending, record.base, record.current, *record.valid) if record else ()
         return [value for generation, value in self.values.items() if generation in named]
 
     # After runs.
@@ -226,9 +226,9 @@ class Observer:
             leaked = [v for g, v in self.values.items() if g <= (record.revoke_through or 0)]
             invariants.emergency_is_over(now, leaked, when)
         if self._kinds.get(record.current or 0) == "new":
-            live = {self.values[g] for g in record.alive}
+            live = {self.values[g] for g in record.valid}
             past = [value for value in list(self.values.values())[-RECENT:] if value not in live]
-            invariants.past_is_dead(now, past, live, when)
+            invariants.past_is_revoked(now, past, live, when)
 
     def leaks(self, texts: Mapping[str, str]) -> None:
         """I6, in any texts."""
@@ -290,7 +290,7 @@ class Observer:
             kind=item.get("claim_kind", {}).get("S", ""),
             promoting=item.get("promoting", {}).get("BOOL", False),
             current=number("current_generation"),
-            alive=frozenset(map(int, item.get("alive", {}).get("NS", ()))),
+            valid=frozenset(map(int, item.get("valid", {}).get("NS", ()))),
             revoke_through=number("revoke_through"),
         )
 

@@ -20,7 +20,7 @@ from lockstep.audit.append import Chain
 from lockstep.protocol import decide
 from lockstep.protocol import decide as plans
 from lockstep.protocol.errors import FenceLostError, RetryableError
-from lockstep.protocol.messages import ApplyRequest, Dead, Death, RevokeRequest
+from lockstep.protocol.messages import ApplyRequest, RevocationCheck, RevocationResult, RevokeRequest
 from lockstep.protocol.model import Claim, ClaimKind, CredentialValue, Lease, LockRecord, Release
 from lockstep.stores import contents
 from lockstep.stores import credential as one_secret
@@ -501,28 +501,28 @@ def neither_fence_nor_base() -> AbstractContextManager[None]:
 def proof_skipped() -> AbstractContextManager[None]:
     """A database that acknowledges a change is believed without a login."""
     return patched(
-        patch.object(logins, "require_accepted", lambda _database, **_: None), past_not_proven_dead()
+        patch.object(logins, "require_accepted", lambda _database, **_: None), past_not_proven_revoked()
     )
 
 
-def past_not_proven_dead() -> AbstractContextManager[None]:
+def past_not_proven_revoked() -> AbstractContextManager[None]:
     def believed(_database: Foreign, doomed: Mapping[int, CredentialValue | None], **_: Foreign) -> Foreign:
-        return tuple(Dead(generation=g, death=Death.REFUSED) for g in doomed)
+        return tuple(RevocationCheck(generation=g, revocation=RevocationResult.REFUSED) for g in doomed)
 
-    return patched(patch.object(logins, "require_dead", believed))
+    return patched(patch.object(logins, "require_revoked", believed))
 
 
 def refusal_not_taken_back() -> AbstractContextManager[None]:
     """What must be refused is shown last, and no login of that account follows."""
 
-    def require_dead(
+    def require_revoked(
         database: Foreign, doomed: Mapping[int, CredentialValue | None], *, live: Foreign
-    ) -> tuple[Dead, ...]:
+    ) -> tuple[RevocationCheck, ...]:
         shown = [(g, v) for g, v in doomed.items() if v and v.login not in live]
         assert not any(database.accepts(v.login) for _, v in shown)
-        return tuple(Dead(generation=g, death=Death.REFUSED) for g, _ in shown)
+        return tuple(RevocationCheck(generation=g, revocation=RevocationResult.REFUSED) for g, _ in shown)
 
-    return patched(patch.object(logins, "require_dead", require_dead))
+    return patched(patch.object(logins, "require_revoked", require_revoked))
 
 
 def unexpected_refusal_not_muted() -> AbstractContextManager[None]:
@@ -568,21 +568,21 @@ def _one_database_alone() -> AbstractContextManager[None]:
 
 
 def past_forgotten() -> AbstractContextManager[None]:
-    """What may be alive is what was current last, whatever else was served and not shown dead."""
+    """What may be valid is what was current last, whatever else was served and not shown to be revoked."""
     original = decide.release_after
 
     def release_after(claim: Claim, record: LockRecord, *more: Foreign, **named: Foreign) -> Release:
-        kept = record.alive & {claim.base_generation}
-        return original(claim, replace(record, alive=frozenset(kept)), *more, **named)
+        kept = record.valid & {claim.base_generation}
+        return original(claim, replace(record, valid=frozenset(kept)), *more, **named)
 
     return patched(patch.object(decide, "release_after", release_after))
 
 
-def death_on_one_database_is_enough() -> AbstractContextManager[None]:
-    def dead_somewhere(databases: Foreign) -> set[int]:
-        return {d.generation for database in databases for d in database.dead}
+def revocation_on_one_database_is_enough() -> AbstractContextManager[None]:
+    def revoked_somewhere(databases: Foreign) -> set[int]:
+        return {d.generation for database in databases for d in database.revoked}
 
-    return patched(patch.object(audit, "_dead_everywhere", dead_somewhere))
+    return patched(patch.object(audit, "_revoked_everywhere", revoked_somewhere))
 
 
 def own_entry_not_looked_for() -> AbstractContextManager[None]:
@@ -591,7 +591,7 @@ def own_entry_not_looked_for() -> AbstractContextManager[None]:
 
 
 def emergency_without_revocation() -> AbstractContextManager[None]:
-    """A new value is promoted, but what the order names stays alive."""
+    """A new value is promoted, but what the order names stays valid."""
     return patched(patch.object(update_secrets, "_revokes", lambda _record, _claim: False))
 
 
@@ -601,7 +601,7 @@ def emergency_ended_by_a_heal() -> AbstractContextManager[None]:
 
     def release_after(claim: Claim, record: LockRecord, *more: Foreign, **named: Foreign) -> Release:
         done = original(claim, record, *more, **named)
-        return replace(done, alive=frozenset({claim.generation})) if record.is_revoking else done
+        return replace(done, valid=frozenset({claim.generation})) if record.is_revoking else done
 
     return patched(patch.object(decide, "release_after", release_after))
 

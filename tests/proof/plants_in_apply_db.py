@@ -9,7 +9,7 @@ from unittest.mock import patch
 from functions.apply_db import logins
 from functions.apply_db import step as apply_db
 from lockstep.protocol.errors import PreviousCredentialAcceptedError
-from lockstep.protocol.messages import Dead, Death
+from lockstep.protocol.messages import RevocationCheck, RevocationResult
 from lockstep.protocol.model import Claim, CredentialValue, Lease, LockRecord
 from lockstep.stores.credential import Ports
 from tests.proof.patching import Foreign, patched
@@ -29,11 +29,11 @@ def changed_before_the_fence_answered() -> AbstractContextManager[None]:
 
 
 def hint_believed() -> AbstractContextManager[None]:
-    """What is alive and under enrolment is what Generate has handed on."""
+    """What is valid and under enrolment is what Generate has handed on."""
     original = apply_db._apply
 
     def apply(request: Foreign, ports: Ports) -> Foreign:
-        hint = {"alive": frozenset(request.hint.alive), "enrol": frozenset(request.hint.enrol)}
+        hint = {"valid": frozenset(request.hint.valid), "enrol": frozenset(request.hint.enrol)}
         return original(request, replace(ports, lock=_ChangedLock(ports.lock, is_asked=True, said=hint)))
 
     return patched(patch.object(apply_db, "_apply", apply))
@@ -68,7 +68,7 @@ def refusals_side_by_side() -> AbstractContextManager[None]:
         pending: CredentialValue,
         base: CredentialValue | None,
         doomed: Mapping[int, CredentialValue | None],
-    ) -> tuple[Dead, ...]:
+    ) -> tuple[RevocationCheck, ...]:
         original(database, side_by_side, pending=pending, base=base, doomed={})
         live = [value.login for value in (pending, base) if value]
         shown = {g: v.login for g, v in doomed.items() if v and v.login not in live}
@@ -76,6 +76,6 @@ def refusals_side_by_side() -> AbstractContextManager[None]:
             raise PreviousCredentialAcceptedError(database=database.name)
         for login in live:
             database.accepts(login)
-        return tuple(Dead(generation=g, death=Death.REFUSED) for g in shown)
+        return tuple(RevocationCheck(generation=g, revocation=RevocationResult.REFUSED) for g in shown)
 
     return patched(patch.object(logins, "prove", prove))

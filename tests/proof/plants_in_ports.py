@@ -63,7 +63,7 @@ def release_without_condition() -> AbstractContextManager[None]:
                     claim=None,
                     promoting=False,
                     current_generation=done.current_generation,
-                    alive=done.alive,
+                    valid=done.valid,
                     next_due_at=done.next_due_at,
                     not_before=done.not_before,
                 )

@@ -60,9 +60,9 @@ def base_forgotten() -> AbstractContextManager[None]:
 def abandoned_users_skipped() -> AbstractContextManager[None]:
     """The next username is the one that was staged longest ago, whether or not another one's value was abandoned."""
 
-    def choice(names: Sequence[str], *, alive: Foreign, **more: Foreign) -> str:
-        del alive
-        return _as_shipped(names, alive=range(10**6), **more)
+    def choice(names: Sequence[str], *, valid: Foreign, **more: Foreign) -> str:
+        del valid
+        return _as_shipped(names, valid=range(10**6), **more)
 
     return _chosen_by(choice)
 

@@ -177,7 +177,9 @@ class Race:
         for name, let_in in known_logins(world).items():
             if not {previous, current} <= let_in <= live:
                 dead = len(let_in - live)
-                raise ViolationError("I9", f"{name} lets in {len(let_in)} logins, {dead} of them dead ones")
+                raise ViolationError(
+                    "I9", f"{name} lets in {len(let_in)} logins, {dead} of them revoked ones"
+                )
 
     def _refusals_are_few(self) -> None:
         """I1: no account comes closer to being locked than one login takes back.
@@ -201,7 +203,9 @@ class Race:
             outcome = rotate_again(self.world, name, runner=runner)
         except PreviousCredentialAcceptedError:
             if self.schedule.scenario != "sticky":
-                raise ViolationError("I9", f"{name} finds a generation alive that should be dead") from None
+                raise ViolationError(
+                    "I9", f"{name} finds a generation valid that should be revoked"
+                ) from None
             _unstick(self.world)
             return self._undisturbed(f"{name}-again", runner)
         except LockstepError as e:
@@ -346,8 +350,8 @@ def _unstick(world: MemoryWorld) -> None:
     """An operator has read the alarm and ended the old value."""
     claim = world.lock.record.claim
     assert claim
-    alive = world.lock.record.alive if world.credential.lets_read_any_slot else ()
-    live = {shown(login_of(world, g)) for g in (claim.generation, claim.base_generation, *alive)}
+    valid = world.lock.record.valid if world.credential.lets_read_any_slot else ()
+    live = {shown(login_of(world, g)) for g in (claim.generation, claim.base_generation, *valid)}
     for database in world.databases.values():
         for username, account in database.accounts.items():
             account.passwords = tuple(p for p in account.passwords if (username, p) in live)

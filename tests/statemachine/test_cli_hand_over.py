@@ -105,7 +105,7 @@ def test_a_hand_over_says_what_to_do_about_a_run(mysql: Case) -> None:
 # Retirement
 
 
-def test_retirement_puts_on_record_what_is_left_alive(mysql: Case) -> None:
+def test_retirement_puts_on_record_what_is_left_valid(mysql: Case) -> None:
     mysql.rotate()
     mysql.again()
     current = mysql.stored_login()
@@ -123,7 +123,7 @@ def test_retirement_puts_on_record_what_is_left_alive(mysql: Case) -> None:
     assert record_of(mysql).paused
     assert [e["order"] for e in recorded(mysql)[2:]] == ["pause", "retire"]
     entry = recorded(mysql)[-1]
-    assert (entry["left_alive"], entry["databases"], entry["stores"]) == ([1, 2], ["crm"], ["aws"])
+    assert (entry["left_valid"], entry["databases"], entry["stores"]) == ([1, 2], ["crm"], ["aws"])
     assert mysql.stored_login() == current
     assert mysql.locked_out() == []
     other = DynamoDbOrders(mysql.world.aws.client("dynamodb"), LOCK_TABLE, "multi-cloud/heir")
@@ -139,4 +139,4 @@ def test_a_credential_is_not_retired_while_a_run_is_under_way(mysql: Case) -> No
 
 def test_a_login_that_was_never_rotated_is_retired_as_it_was(mysql: Case) -> None:
     assert "no generation was ever promoted" in run("retire", mysql.credential.id).stdout
-    assert recorded(mysql)[-1]["left_alive"] == []
+    assert recorded(mysql)[-1]["left_valid"] == []

@@ -182,7 +182,7 @@ def test_an_emergency_that_died_is_finished_by_a_scheduled_run(mysql: Case) -> N
     assert failure_names(mysql.entries()) == [None, None, "DatabaseUnreachableError", None]
 
 
-def test_an_emergency_just_after_a_rotation_leaves_one_value_alive(mysql: Case) -> None:
+def test_an_emergency_just_after_a_rotation_leaves_one_value_valid(mysql: Case) -> None:
     first = mysql.stored_login()
     mysql.rotate()
     second = mysql.stored_login()
@@ -200,9 +200,9 @@ def test_an_emergency_just_after_a_rotation_leaves_one_value_alive(mysql: Case) 
 def test_a_retired_credential_leaves_on_record_what_is_alive(mysql: Case) -> None:
     mysql.rotate()
     mysql.again()
-    alive = mysql.entries()[-1].event["unmapped"]["lockstep"]["generation"]
+    valid = mysql.entries()[-1].event["unmapped"]["lockstep"]["generation"]
     assert run("retire", mysql.credential.id).exit_code == 0
     assert mysql.again().output == {"outcome": "skipped"}
     details = mysql.entries()[-1].event["unmapped"]["lockstep"]
-    assert alive in details["left_alive"]
+    assert valid in details["left_valid"]
     assert logs_in(mysql, mysql.stored_login())

@@ -199,7 +199,7 @@ def test_an_emergency_shows_who_would_break_and_asks(spanning: Case) -> None:
         document = found(spanning)
         assert counts(document, "ledger")[first.username] == 3
         states = {login["username"]: login["state"] for login in document["logins"]}
-        assert sorted(states.values()) == ["current", "dead"]
+        assert sorted(states.values()) == ["current", "revoked"]
 
 
 def test_an_emergency_that_nobody_can_be_asked_about_needs_consent_in_its_words(spanning: Case) -> None:

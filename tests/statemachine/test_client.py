@@ -1,4 +1,4 @@
-"""The client with real drivers on real databases: it reads a cached value again once the value is dead."""
+"""The client with real drivers on real databases: it reads a cached value again once the value is revoked."""
 
 from collections.abc import Callable
 from typing import Any
@@ -91,7 +91,7 @@ def client_of(case: Case) -> CredentialClient:
     return CredentialClient([source], max_age_seconds=1e9)
 
 
-def test_every_driver_logs_in_before_and_after_its_cached_value_is_dead(spanning: Case) -> None:
+def test_every_driver_logs_in_before_and_after_its_cached_value_is_revoked(spanning: Case) -> None:
     spanning.rotate()
     drivers = [
         with_pymysql(spanning),
@@ -107,7 +107,7 @@ def test_every_driver_logs_in_before_and_after_its_cached_value_is_dead(spanning
     assert [who(client) for who, client in zip(drivers, clients, strict=True)] == [first] * 4
     assert {client.get().generation for client in clients} == {1}
     spanning.again()
-    # Generation 1 is dead on every database.
+    # Generation 1 is revoked on every database.
     assert [who(client) for who, client in zip(drivers, clients, strict=True)] == [first] * 4
     assert {client.get().generation for client in clients} == {3}
 

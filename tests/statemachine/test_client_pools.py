@@ -1,4 +1,4 @@
-"""Pools through live rotations: no login is refused, no query fails, and connections of dead generations go."""
+"""Pools through live rotations: no login is refused, no query fails, and connections of revoked generations go."""
 
 import asyncio
 import sys

@@ -21,8 +21,6 @@ from lockstep.protocol.messages import (
     DatabaseOutcome,
     DatabaseRequest,
     DatabaseResult,
-    Dead,
-    Death,
     FailedRun,
     GenerateRequest,
     Hint,
@@ -31,6 +29,8 @@ from lockstep.protocol.messages import (
     ProbeRequest,
     RecordedRotation,
     ReleaseValues,
+    RevocationCheck,
+    RevocationResult,
     RevokeRequest,
     RotatedRun,
     Rotation,
@@ -165,7 +165,7 @@ def _names(hint: Any) -> Iterator[str]:  # noqa: ANN401 - an annotation
 
 RECORD = {
     "fence": {"N": "7"},
-    "alive": {"NS": ["6"]},
+    "valid": {"NS": ["6"]},
     "paused": {"BOOL": False},
     "head_aws": {"M": {"seq": {"N": "9"}}},
 }
@@ -213,7 +213,7 @@ class Run:
     def apply(self, *outcomes: DatabaseOutcome) -> object:
         """Evaluate and validate the payload of ApplyDb; assign its result and pass EveryDatabaseAccepts."""
         databases = [
-            DatabaseResult(database=f"db-{n}", outcome=outcome, dead=DEAD)
+            DatabaseResult(database=f"db-{n}", outcome=outcome, revoked=REVOKED)
             for n, outcome in enumerate(outcomes, start=1)
         ]
         return self.on_databases({"databases": [write(d) for d in databases]})
@@ -238,8 +238,8 @@ class Run:
 
 
 CLAIM = Claim(kind=ClaimKind.NEW, generation=7, base_generation=1, rotation_id="second")
-HINT = Hint(alive=(1,), enrol=("db-1",))
-DEAD = (Dead(generation=0, death=Death.UNREADABLE),)
+HINT = Hint(valid=(1,), enrol=("db-1",))
+REVOKED = (RevocationCheck(generation=0, revocation=RevocationResult.UNREADABLE),)
 APPLIED, REFUSED = DatabaseOutcome.APPLIED, DatabaseOutcome.REFUSED_BY_POLICY
 
 
@@ -256,14 +256,14 @@ def _json(message: Any) -> Any:  # noqa: ANN401 - a message and any JSON
     return write(message)
 
 
-def _recorded(*, alive: tuple[int, ...] = (7,), proven: tuple[str, ...] = ("db-1",)) -> RecordedRotation:
+def _recorded(*, valid: tuple[int, ...] = (7,), proven: tuple[str, ...] = ("db-1",)) -> RecordedRotation:
     return RecordedRotation(
         stream="aws",
         seq=9,
         hash="f" * 64,
         release=ReleaseValues(
             current_generation=7,
-            alive=alive,
+            valid=valid,
             proven=proven,
             next_due_at=int(DUE.timestamp()),
             not_before=int(ALLOWED.timestamp()),
@@ -304,15 +304,15 @@ def test_each_step_is_sent_a_valid_request(databases: int, revoke: bool) -> None
     run.choose("RevokeOrdered", updated)
     assert run.next == ("RevokeDb" if revoke else "Audit")
     if revoke:
-        revoked = {"databases": [{"database": n, "dead": [_json(d) for d in DEAD]} for n in names]}
+        revoked = {"databases": [{"database": n, "revoked": [_json(d) for d in REVOKED]} for n in names]}
         request = run.step("RevokeDb", "${ApplyDbFunction}", revoked)
         assert request == RevokeRequest(rotation=rotation, claim=CLAIM)
     audited = run.step("Audit", "${AuditFunction}", _json(_recorded()))
     assert isinstance(audited, RotatedRun)
     assert (audited.rotation, audited.claim, audited.adopted_from) == (rotation, CLAIM, None)
-    assert [(d.database, d.dead) for d in audited.databases] == [(name, DEAD) for name in names]
+    assert [(d.database, d.revoked) for d in audited.databases] == [(name, REVOKED) for name in names]
     assert [s.version for s in audited.stores] == ["v7"]
-    assert [(r.database, r.dead) for r in audited.revoked] == [(name, DEAD) for name in names if revoke]
+    assert [(r.database, r.revoked) for r in audited.revoked] == [(name, REVOKED) for name in names if revoke]
     assert audited.promoted_at == datetime(2026, 1, 1, 0, 20, 5, 500000, tzinfo=UTC)
 
 
@@ -325,7 +325,7 @@ def test_a_heal_asks_for_a_probe_and_is_told_the_winner(stores: int, databases: 
     edit(world.stores["aws"], another_login(world))
     if stores == 1:
         edit(world.stores["oci"], another_login(world))
-        world.lock.record = replace(world.lock.record, current_generation=None, alive=frozenset())
+        world.lock.record = replace(world.lock.record, current_generation=None, valid=frozenset())
     asked = generate.run(GenerateRequest(rotation=held(world, "second")), world.ports())
     assert isinstance(asked, ProbeNeeded)
     assert len(asked.candidates) == stores
@@ -453,14 +453,14 @@ def test_noting_a_skip_makes_the_same_call() -> None:
 
 
 @pytest.mark.parametrize("proven", [("db-1",), ("db-1", "db-2")])
-@pytest.mark.parametrize("alive", [(7,), (1, 7)])
-def test_releasing_makes_the_same_call(alive: tuple[int, ...], proven: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("valid", [(7,), (1, 7)])
+def test_releasing_makes_the_same_call(valid: tuple[int, ...], proven: tuple[str, ...]) -> None:
     run = Run()
     run.acquire()
-    run.variables["audit"] = _json(_recorded(alive=alive, proven=proven))
+    run.variables["audit"] = _json(_recorded(valid=valid, proven=proven))
     done = Release(
         current_generation=7,
-        alive=frozenset(alive),
+        valid=frozenset(valid),
         proven=proven,
         next_due_at=DUE,
         not_before=ALLOWED,

@@ -22,7 +22,7 @@ NORMAL = [
 ]
 
 
-def test_every_kind_of_credential_rotates_and_older_values_are_dead(any_kind: Case) -> None:
+def test_every_kind_of_credential_rotates_and_older_values_are_revoked(any_kind: Case) -> None:
     logins = [any_kind.stored_login()]
     for generation in (1, 2, 3):
         is_activation = generation == 1
@@ -53,10 +53,10 @@ def test_every_kind_of_credential_rotates_and_older_values_are_dead(any_kind: Ca
     assert any_kind.lock.keys().isdisjoint({"holder", "pending_generation", "expires_at"})
     details = [e.event["unmapped"]["lockstep"] for e in any_kind.entries()]
     assert [d["generation"] for d in details] == [1, 2, 3]
-    deaths = [db["dead"] for d in details for db in d["databases"].values()]
-    before_the_third = len(deaths) * 2 // 3
-    assert not any(deaths[:before_the_third])
-    assert all(dead == {"1": "refused"} for dead in deaths[before_the_third:])
+    revocations = [db["revoked"] for d in details for db in d["databases"].values()]
+    before_the_third = len(revocations) * 2 // 3
+    assert not any(revocations[:before_the_third])
+    assert all(revoked == {"1": "refused"} for revoked in revocations[before_the_third:])
 
 
 def test_an_adopted_secret_keeps_its_other_keys(any_kind: Case) -> None:

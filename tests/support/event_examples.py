@@ -71,4 +71,4 @@ def _happenings() -> Iterator[Happening]:
     yield Adopted(credential=_ID, stores=("aws", "oci"), databases=("orders",), entry=_ENTRY)
     yield Paused(credential=_ID, entry=_ENTRY)
     yield Resumed(credential=_ID, entry=_ENTRY)
-    yield Retired(credential=_ID, left_alive=(7, 8), entry=_ENTRY)
+    yield Retired(credential=_ID, left_valid=(7, 8), entry=_ENTRY)

@@ -102,7 +102,7 @@ def _seen(number: int) -> Seen:
         fence=generation,
         plan=credential.plan_digest,
         current_generation=generation,
-        alive=frozenset({generation, generation - 1}),
+        valid=frozenset({generation, generation - 1}),
         highest_generation=generation,
         next_due_at=since + credential.schedule.interval - credential.schedule.tolerance,
         not_before=since + credential.schedule.overlap,
@@ -129,7 +129,7 @@ def _troubled(seen: Seen, number: int, since: datetime) -> Seen:
             return _running(seen)
         case 7:
             late = replace(
-                record, next_due_at=since - 41 * _MINUTE, not_before=since - 43 * _MINUTE, alive=frozenset()
+                record, next_due_at=since - 41 * _MINUTE, not_before=since - 43 * _MINUTE, valid=frozenset()
             )
             seen = replace(seen, state=replace(state, record=late), stale=True)
         case 13:

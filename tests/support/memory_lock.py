@@ -74,7 +74,7 @@ class MemoryLock:
                 promoting=False,
                 plan=plan,
                 activate=None if activates else r.activate,
-                alive=r.alive.union(served),
+                valid=r.valid.union(served),
                 revoke_through=claim.generation if over.raises_order(claim) else r.revoke_through,
                 highest_generation=claim.generation,
             )
@@ -84,7 +84,7 @@ class MemoryLock:
             r = self._readable()
             if not (self._held(lease) and is_in_time(r, now) and r.claim == claim):
                 raise FenceLostError(credential=lease.credential_id, generation=claim.generation)
-            self.record = replace(r, promoting=True, alive=r.alive | {claim.generation})
+            self.record = replace(r, promoting=True, valid=r.valid | {claim.generation})
             return self.record
 
     def require(self, lease: Lease, claim: Claim, *, promoting: bool, now: datetime) -> LockRecord:
@@ -140,7 +140,7 @@ class MemoryLock:
                     claim=None,
                     promoting=False,
                     current_generation=done.current_generation,
-                    alive=done.alive,
+                    valid=done.valid,
                     enrol=r.enrol.difference(done.proven),
                     muted=r.muted.difference(done.proven),
                     next_due_at=done.next_due_at,

@@ -118,7 +118,7 @@ def probed(world: MemoryWorld, needed: ProbeNeeded) -> CandidateRef:
 
 
 class Flight:
-    """A world with generation 3 claimed and staged, base 2, and 1 still alive."""
+    """A world with generation 3 claimed and staged, base 2, and 1 still valid."""
 
     def __init__(self, strategy: Strategy = Strategy.DUAL_PASSWORD) -> None:
         self.world = steady(strategy)

@@ -119,7 +119,7 @@ def orders(world: MemoryWorld, **order: object) -> None:
 
 
 def revokes_everything(world: MemoryWorld) -> None:
-    """Order an emergency: every generation that was ever claimed is to be dead (protocol O5)."""
+    """Order an emergency: every generation that was ever claimed is to be revoked (protocol O5)."""
     orders(world, revoke_through=world.lock.record.highest_generation)
 
 

@@ -21,7 +21,13 @@ from lockstep.protocol.errors import (
     PreviousCredentialAcceptedError,
     StagedValueConflictError,
 )
-from lockstep.protocol.messages import ApplyResult, DatabaseOutcome, DatabaseResult, Dead, Death
+from lockstep.protocol.messages import (
+    ApplyResult,
+    DatabaseOutcome,
+    DatabaseResult,
+    RevocationCheck,
+    RevocationResult,
+)
 from lockstep.protocol.model import ClaimKind, Strategy
 from tests.support.memory import MemoryWorld, make_plan
 from tests.unit.flights import Flight, asked_to_probe, both_strategies, probed, run_generate, steady
@@ -48,14 +54,14 @@ from tests.unit.harness import (
 
 
 @both_strategies
-def test_pending_and_base_log_in_afterwards_and_what_was_alive_before_does_not(strategy: Strategy) -> None:
+def test_pending_and_base_log_in_afterwards_and_what_was_valid_before_does_not(strategy: Strategy) -> None:
     flight = Flight(strategy)
     assert flight.lets_in(1)
     done = [
         DatabaseResult(
             database=name,
             outcome=DatabaseOutcome.APPLIED,
-            dead=(Dead(generation=1, death=Death.REFUSED),),
+            revoked=(RevocationCheck(generation=1, revocation=RevocationResult.REFUSED),),
         )
         for name in ("db-1", "db-2")
     ]
@@ -262,7 +268,7 @@ def test_a_policys_refusal_is_an_answer_and_the_other_databases_go_on() -> None:
     ]
     assert (result.is_refused, result.proven) == (True, ("db-2",))
     assert flight.lets_in(2)
-    assert not result.databases[0].dead
+    assert not result.databases[0].revoked
 
 
 # The proofs
@@ -295,19 +301,19 @@ def test_a_value_that_no_store_holds_is_unreadable() -> None:
     flight = Flight()
     for store in flight.world.stores.values():
         del store._secrets["app_user"].versions["generation-1"]
-    assert flight.apply().dead == (Dead(generation=1, death=Death.UNREADABLE),)
+    assert flight.apply().revoked == (RevocationCheck(generation=1, revocation=RevocationResult.UNREADABLE),)
 
 
-def test_a_value_with_the_login_of_base_is_not_dead() -> None:
+def test_a_value_with_the_login_of_base_is_not_revoked() -> None:
     flight = _healing()
     updated(flight.world, flight.staged, proven=flight.world.databases)
     flight.world.clock.sleep(INTERVAL_SECONDS)
     assert rotate(flight.world, "healer").generation == 4
     assert rotate_again(flight.world, "new").generation == 5
     record = flight.world.lock.record
-    assert record.alive == {2, 3, 4, 5}  # 2, 3 and 4 are one login; what was alive before it is dead.
+    assert record.valid == {2, 3, 4, 5}  # 2, 3 and 4 are one login; what was valid before it is revoked.
     rotate_again(flight.world, "newer")
-    assert flight.world.lock.record.alive == {5, 6}
+    assert flight.world.lock.record.valid == {5, 6}
 
 
 def test_a_refusal_proves_nothing_on_a_locked_account() -> None:

@@ -37,7 +37,7 @@ def test_a_probe_names_the_first_candidate_that_every_database_accepts_and_chang
 
 
 def test_a_run_that_was_overtaken_shows_no_candidate() -> None:
-    """By now its candidates may be dead, and two refusals bring an account to a limit of two (protocol D18)."""
+    """By now its candidates may be revoked, and two refusals bring an account to a limit of two (protocol D18)."""
     world = _edited()
     needed = asked_to_probe(world, held(world, "third"))
     for name in ("healer", "following", "last"):

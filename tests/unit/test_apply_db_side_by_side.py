@@ -15,7 +15,7 @@ from lockstep.protocol.errors import (
     LockTableUnreachableError,
     PendingCredentialRejectedError,
 )
-from lockstep.protocol.messages import ApplyRequest, ApplyResult, Dead, Death, Hint
+from lockstep.protocol.messages import ApplyRequest, ApplyResult, Hint, RevocationCheck, RevocationResult
 from lockstep.protocol.model import Strategy
 from lockstep.protocol.workers import Workers
 from lockstep.stores.credential import Ports
@@ -48,12 +48,14 @@ def _boundaries(flight: Flight, hint: Hint | None = None) -> list[str]:
     return [b for b in seen[: seen.index("before db-1 stage")] if b.startswith("before")]
 
 
-def _apply(flight: Flight, hint: Hint | None = None, ports: Ports | None = None) -> tuple[Dead, ...]:
+def _apply(
+    flight: Flight, hint: Hint | None = None, ports: Ports | None = None
+) -> tuple[RevocationCheck, ...]:
     hint = flight.staged.hint if hint is None else hint
     request = ApplyRequest(rotation=flight.staged.rotation, claim=flight.claim, hint=hint)
     result = apply_db.run(request, ports or flight.world.ports())
     assert isinstance(result, ApplyResult)
-    return result.databases[0].dead
+    return result.databases[0].revoked
 
 
 def _fails(database: MemoryDatabase, error: LockstepError, *, at: str = "accepts") -> None:
@@ -83,11 +85,11 @@ def test_what_the_hint_lacks_is_read_once_the_record_says_that_it_is_alive() -> 
     assert not flight.lets_in(1)
 
 
-def test_what_only_the_hint_calls_alive_is_not_shown_to_a_database() -> None:
+def test_what_only_the_hint_calls_valid_is_not_shown_to_a_database() -> None:
     """The record under the advisory lock decides (protocol D4)."""
     flight = Flight()
-    orders(flight.world, alive=frozenset({2}))
-    assert _apply(flight, Hint(alive=(1, 2))) == ()
+    orders(flight.world, valid=frozenset({2}))
+    assert _apply(flight, Hint(valid=(1, 2))) == ()
     assert [d.refusals.most for d in flight.world.databases.values()] == [0, 0]
 
 
@@ -137,7 +139,9 @@ def test_the_accounts_of_two_users_are_proven_side_by_side() -> None:
 
     flight.database.accepts = accepts  # type: ignore[method-assign]
     ports = replace(flight.world.ports(), side_by_side=Workers(8))
-    assert _apply(flight, ports=ports) == (Dead(generation=1, death=Death.REFUSED),)
+    assert _apply(flight, ports=ports) == (
+        RevocationCheck(generation=1, revocation=RevocationResult.REFUSED),
+    )
     assert accounts == {"app_a", "app_b"}
 
 
@@ -216,7 +220,7 @@ def test_a_run_that_was_overtaken_shows_base_at_most_once_and_mutes_nothing(stra
 
 
 def test_a_run_whose_lease_is_over_by_its_own_clock_shows_no_login() -> None:
-    """By now base may be dead, and its refusal would count (protocol D18)."""
+    """By now base may be revoked, and its refusal would count (protocol D18)."""
     flight = Flight()
     flight.world.clock.sleep(LEASE.total_seconds())
     assert _shown(flight) == []
@@ -248,14 +252,14 @@ def test_base_is_not_shown_where_the_hint_says_enrolment() -> None:
     flight = Flight()
     _refuses_base(flight, "db-1")
     orders(flight.world, enrol=frozenset({"db-1"}))
-    hint = Hint(alive=(1, 2), enrol=("db-1",))
+    hint = Hint(valid=(1, 2), enrol=("db-1",))
     assert "before db-1 accepts" not in _boundaries(flight, hint)
     assert (flight.lets_in(3), flight.lets_in(2)) == (True, True)
 
 
 def test_an_enrolment_that_was_withdrawn_meanwhile_is_asked_after_the_fence() -> None:
     flight = Flight()
-    hint = Hint(alive=(1, 2), enrol=("db-1",))
+    hint = Hint(valid=(1, 2), enrol=("db-1",))
     seen = _boundaries(flight, hint)
     assert seen[-3:] == ["before lock require", "before db-2 accepts", "before db-1 accepts"]
     _refuses_base(flight, "db-1")

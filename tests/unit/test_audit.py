@@ -17,11 +17,11 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.messages import (
     AuditRequest,
-    Dead,
-    Death,
     FailedRun,
     Recorded,
     RecordedRotation,
+    RevocationCheck,
+    RevocationResult,
     RotatedRun,
     Rotation,
 )
@@ -122,7 +122,7 @@ def test_an_entry_continues_the_chain_and_moves_the_head() -> None:
 def test_the_result_holds_the_values_for_the_release() -> None:
     flight = Flight()
     release = flight.record().release
-    assert (release.current_generation, release.alive, release.proven) == (2, (1, 2), ("db-1", "db-2"))
+    assert (release.current_generation, release.valid, release.proven) == (2, (1, 2), ("db-1", "db-2"))
     started, schedule = flight.rotation.started_at, flight.world.credential.schedule
     assert release.next_due_at == (started + schedule.interval - schedule.tolerance).timestamp()
     assert release.not_before == (started + schedule.overlap).timestamp()
@@ -168,21 +168,21 @@ def test_an_entry_holds_the_result_of_each_database() -> None:
     world.databases["db-2"].plaintext = True
     for run in ("first", "second", "third"):
         rotate_again(world, run)
-    told = {"outcome": "applied", "dead": {"1": "refused"}, "enrolled": False}
+    told = {"outcome": "applied", "revoked": {"1": "refused"}, "enrolled": False}
     assert _details(world)["databases"] == {
         "db-1": {**told, "plaintext": False},
         "db-2": {**told, "plaintext": True},
     }
 
 
-def test_a_generation_is_dead_once_it_is_dead_on_every_database() -> None:
+def test_a_generation_is_revoked_once_it_is_revoked_on_every_database() -> None:
     """What one database may still let in stays on record, so that an emergency ends it (protocol C11)."""
     flight = Flight()
-    dead = Dead(generation=1, death=Death.REFUSED)
+    revoked = RevocationCheck(generation=1, revocation=RevocationResult.REFUSED)
     one, other = flight.request.databases
-    both = structs.replace(one, dead=(dead,)), structs.replace(other, dead=(dead,))
-    assert flight.record(databases=(both[0], other)).release.alive == (1, 2)
-    assert flight.record(databases=both).release.alive == (2,)
+    both = structs.replace(one, revoked=(revoked,)), structs.replace(other, revoked=(revoked,))
+    assert flight.record(databases=(both[0], other)).release.valid == (1, 2)
+    assert flight.record(databases=both).release.valid == (2,)
 
 
 def test_an_adopted_generation_names_the_run_that_began_it() -> None:

@@ -140,19 +140,19 @@ def test_each_generation_lives_until_its_login_is_refused() -> None:
     *old, previous, current = report.generations
     assert current.superseded is None
     assert previous.superseded == current.promoted
-    assert previous.dead is None
+    assert previous.revoked is None
     for life, after in pairwise(old):
         assert life.superseded == after.promoted
-        assert life.dead is not None
-        assert life.death in {"refused", "revoked"}
-    assert report.figures.proven_dead == sum(life.death == "refused" for life in old)
+        assert life.revoked is not None
+        assert life.revocation in {"refused", "revoked"}
+    assert report.figures.proven_revoked == sum(life.revocation == "refused" for life in old)
     assert report.figures.unproven == ()
     assert report.figures.short_overlaps == 0
     assert report.figures.shortest_overlap_seconds is not None
     assert report.figures.shortest_overlap_seconds >= report.credential.overlap_seconds
 
 
-def test_a_generation_that_nobody_has_shown_dead_is_named() -> None:
+def test_a_generation_that_nobody_has_shown_to_be_revoked_is_named() -> None:
     story = AuditStory()
     story.days(0.2)
     whole = report_of(story)
@@ -160,7 +160,7 @@ def test_a_generation_that_nobody_has_shown_dead_is_named() -> None:
     shown = given.generations[3].generation
     read = story.verify()
     for entry in read[0].entries:
-        entry.event["unmapped"]["lockstep"]["databases"]["db-2"]["dead"].pop(str(shown), None)
+        entry.event["unmapped"]["lockstep"]["databases"]["db-2"]["revoked"].pop(str(shown), None)
     doubted = build(
         [evidence(story.world.credential, read)], since=story.now - DAY, now=story.now
     ).credentials[0]
@@ -179,7 +179,7 @@ def test_a_revocation_waits_for_no_overlap_and_shortens_none() -> None:
     story.days(0.1)
     report = one(story)
     hurried = [life for life in report.generations if life.hurried]
-    assert {life.death for life in hurried} == {"refused", "revoked"}
+    assert {life.revocation for life in hurried} == {"refused", "revoked"}
     assert (report.figures.shortest_overlap_seconds, report.figures.short_overlaps) == (before, 0)
 
 

@@ -69,7 +69,7 @@ def event(at: int, generation: int, **details: object) -> dict[str, Any]:
                 "plan": "a-plan",
                 "revoked_on_purpose": [],
                 "databases": {
-                    name: {"outcome": "applied", "dead": {str(generation - 2): "refused"}}
+                    name: {"outcome": "applied", "revoked": {str(generation - 2): "refused"}}
                     for name in ("db-1", "db-2")
                 },
                 **details,
@@ -164,7 +164,7 @@ def test_a_hostile_text_is_escaped_and_bounded_wherever_it_is(text: str) -> None
                 "trigger": text,
                 "adopted_from": text,
                 "plan": text,
-                "databases": {text: {"outcome": text, "dead": {text: text, "1": "refused"}}},
+                "databases": {text: {"outcome": text, "revoked": {text: text, "1": "refused"}}},
             }
         },
     )
@@ -215,7 +215,8 @@ DETAILS = st.fixed_dictionaries(
             st.dictionaries(
                 st.text(max_size=5),
                 st.fixed_dictionaries(
-                    {}, optional={"outcome": VALUES, "dead": VALUES, "enrolled": VALUES, "plaintext": VALUES}
+                    {},
+                    optional={"outcome": VALUES, "revoked": VALUES, "enrolled": VALUES, "plaintext": VALUES},
                 ),
                 max_size=3,
             ),
@@ -359,7 +360,7 @@ def test_junk_of_a_writer_of_the_bucket_does_not_blow_the_page_up() -> None:
     events: list[dict[str, Any]] = []
     for number in range(1000):
         at = milliseconds(1) + number * 60_000
-        databases = {f"{number}-{n}": {"outcome": "applied", "dead": {"1": "refused"}} for n in range(90)}
+        databases = {f"{number}-{n}": {"outcome": "applied", "revoked": {"1": "refused"}} for n in range(90)}
         events.append(
             failure(
                 at, f"{number:0200}", unmapped={"lockstep": {"trigger": str(number), "databases": databases}}

@@ -268,7 +268,7 @@ def stored(generation: int = 7, login: Login | None = LOGIN, blob: int | None = 
 
 
 def record(**more: object) -> LockRecord:
-    known = {"current_generation": 7, "alive": frozenset({6, 7}), "plan": PLANNED.plan_digest}
+    known = {"current_generation": 7, "valid": frozenset({6, 7}), "plan": PLANNED.plan_digest}
     return LockRecord(credential_id=CREDENTIAL, **{**known, **more})  # type: ignore[arg-type]
 
 

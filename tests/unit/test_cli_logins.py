@@ -22,8 +22,8 @@ def credential(*usernames: str) -> Credential:
     )
 
 
-def record(current: int | None = 41, alive: tuple[int, ...] = (40, 41), **more: object) -> LockRecord:
-    known = {"current_generation": current, "alive": frozenset(alive), "next_due_at": DUE}
+def record(current: int | None = 41, valid: tuple[int, ...] = (40, 41), **more: object) -> LockRecord:
+    known = {"current_generation": current, "valid": frozenset(valid), "next_due_at": DUE}
     return LockRecord(credential_id="app", **{**known, **more})  # type: ignore[arg-type]
 
 
@@ -53,14 +53,14 @@ def test_after_a_heal_the_same_username_is_current_under_its_newest_generation()
     assert (found["a"].state, found["a"].generations) == (State.PREVIOUS, (40,))
 
 
-def test_after_an_emergency_the_other_username_is_dead() -> None:
-    found = states(record(alive=(41,)), TURNS, "a", "b")
-    assert (found["a"].state, found["a"].generations) == (State.DEAD, ())
-    assert found["a"].text(NOW) == "dead, new logins are refused"
+def test_after_an_emergency_the_other_username_is_revoked() -> None:
+    found = states(record(valid=(41,)), TURNS, "a", "b")
+    assert (found["a"].state, found["a"].generations) == (State.REVOKED, ())
+    assert found["a"].text(NOW) == "revoked, new logins are refused"
 
 
 def test_a_generation_that_no_store_holds_has_no_username() -> None:
-    assert states(record(alive=(38, 41)), {41: "b"}, "a", "b")["a"].state is State.DEAD
+    assert states(record(valid=(38, 41)), {41: "b"}, "a", "b")["a"].state is State.REVOKED
 
 
 def test_a_username_whose_generation_is_in_flight_is_in_rotation() -> None:
@@ -70,7 +70,7 @@ def test_a_username_whose_generation_is_in_flight_is_in_rotation() -> None:
 
 def test_of_four_usernames_the_one_that_waited_longest_dies_first() -> None:
     held = {38: "c", 39: "d", **TURNS}
-    found = states(record(alive=(38, 39, 40, 41)), held, "a", "b", "c", "d")
+    found = states(record(valid=(38, 39, 40, 41)), held, "a", "b", "c", "d")
     assert {u: login.state for u, login in found.items()} == {
         "a": State.PREVIOUS,
         "b": State.CURRENT,
@@ -92,7 +92,7 @@ def test_one_username_is_either_and_no_value_is_read() -> None:
     [login] = login_states(record(), credential("app"), read)
     assert (login.state, login.generations, login.dies_at) == (State.EITHER, (41, 40), DUE)
     assert login.text(NOW) == "current or previous, the latter dies in 7m"
-    [alone] = login_states(record(alive=(41,)), credential("app"), read)
+    [alone] = login_states(record(valid=(41,)), credential("app"), read)
     assert (alone.state, alone.generations, alone.dies_at) == (State.CURRENT, (41,), None)
 
 

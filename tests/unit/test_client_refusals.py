@@ -156,7 +156,7 @@ def test_a_slow_read_does_not_bring_back_what_a_refusal_has_replaced() -> None:
     assert client.get().generation == 2
 
 
-def test_a_generation_is_dead_an_overlap_after_a_newer_one_was_seen() -> None:
+def test_a_generation_is_revoked_an_overlap_after_a_newer_one_was_seen() -> None:
     store, clock = Store(1), FakeClock()
     client = client_of(store, clock=clock)
     assert client.dead_before(60) == 0

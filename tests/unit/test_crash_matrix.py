@@ -160,7 +160,7 @@ def _goes_on(world: MemoryWorld) -> None:
     new = shown(login_of(world, following.generation or 0))
     live = {new} if emergency else {new, shown(base)}
     for database, let_in in known_logins(world).items():
-        assert let_in == live, f"I9: {database} accepts a dead login, or refuses a live one"
+        assert let_in == live, f"I9: {database} accepts a revoked login, or refuses a live one"
         assert world.databases[database].refusals.most <= 1, "two refused logins in a row"
     assert_on_record(world)
     recorded = [rotation_of(e) for stream in world.audit_logs for e in entries(world, stream)]

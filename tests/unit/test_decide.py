@@ -203,10 +203,10 @@ def test_placeholders_alone_need_every_database_under_enrolment(
             _record(5), (_stored(4), _stored(6)), [5, "oci", "aws"], id="the recorded before the newest"
         ),
         pytest.param(
-            _record(5, SEVENTH, promoting=True, alive=frozenset({4, 5, 7})),
+            _record(5, SEVENTH, promoting=True, valid=frozenset({4, 5, 7})),
             (_stored(5), _stored(7)),
             [7, 5, "oci", "aws", 7, 5, 4],
-            id="promoting before the recorded, what else is alive at the end",
+            id="promoting before the recorded, what else is valid at the end",
         ),
         pytest.param(
             _record(5, SEVENTH), (_stored(4), _stored(5)), [5, "oci", "aws"], id="not an open claim"
@@ -255,12 +255,12 @@ def _release(
     claim: Claim,
     record: LockRecord,
     *,
-    dead: frozenset[int] = frozenset(),
+    revoked: frozenset[int] = frozenset(),
     started: datetime = NOW,
     promoted: datetime = NOW,
 ) -> Release:
     return decide.release_after(
-        claim, record, SCHEDULE, dead=dead, proven=BOTH, started=started, promoted=promoted
+        claim, record, SCHEDULE, revoked=revoked, proven=BOTH, started=started, promoted=promoted
     )
 
 
@@ -272,11 +272,11 @@ def test_the_schedule_counts_from_the_start_and_the_overlap_from_the_promotion()
 
 
 @pytest.mark.parametrize("claim", [SEVENTH, HEALED])
-def test_alive_is_what_may_have_been_served_and_is_not_shown_dead(claim: Claim) -> None:
+def test_valid_is_what_may_have_been_served_and_is_not_shown_to_be_revoked(claim: Claim) -> None:
     """A rule about leaks: whoever read a value that a store has served can use it (protocol C11)."""
-    record = _record(5, claim, alive=frozenset({3, 4, 5}))
-    assert _release(claim, record).alive == {3, 4, 5, 7}
-    assert _release(claim, record, dead=frozenset({3, 4})).alive == {5, 7}
+    record = _record(5, claim, valid=frozenset({3, 4, 5}))
+    assert _release(claim, record).valid == {3, 4, 5, 7}
+    assert _release(claim, record, revoked=frozenset({3, 4})).valid == {5, 7}
 
 
 @given(late=st.integers(0, 60), early=st.integers(0, 60))

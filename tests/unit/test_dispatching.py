@@ -69,7 +69,7 @@ def test_the_longest_due_comes_first_after_emergencies() -> None:
         record("b", None),
         record("c", 45),
         record("d", 12),
-        record("e", -5, revoke_through=3, alive=frozenset({3, 4})),
+        record("e", -5, revoke_through=3, valid=frozenset({3, 4})),
         record("f", -5, unwitnessed={"aws": TURN - minutes(40)}),
         unreadable={"g": "NewerFormatError"},
     )
@@ -86,7 +86,7 @@ def test_the_longest_due_comes_first_after_emergencies() -> None:
         record("a", 2, aws=AwsSigns(seen_at=TURN - minutes(10))),  # to AWS, which has its turn
         record("a", -1, unwitnessed={"aws": TURN - minutes(30)}),
         record("a", -1, unwitnessed={"oci": TURN - minutes(90)}),
-        record("a", 40, paused=True, revoke_through=3, alive=frozenset({3})),
+        record("a", 40, paused=True, revoke_through=3, valid=frozenset({3})),
     ],
 )
 def test_what_acquire_would_refuse_and_nobody_waits_for_is_left_out(left: LockRecord) -> None:

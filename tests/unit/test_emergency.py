@@ -11,7 +11,7 @@ from lockstep.protocol.errors import (
     PlanNotActiveError,
     PreviousCredentialAcceptedError,
 )
-from lockstep.protocol.messages import Dead, Death
+from lockstep.protocol.messages import RevocationCheck, RevocationResult
 from lockstep.protocol.model import Strategy
 from tests.support.memory import MemoryWorld, make_plan
 from tests.unit.flights import Flight, both_strategies, dies, steady
@@ -42,7 +42,7 @@ def _serves_only(world: MemoryWorld, generation: int | None) -> None:
     only = {shown(login_of(world, generation or 0))}
     assert known_logins(world) == dict.fromkeys(world.databases, only)
     assert not world.lock.record.is_revoking
-    assert world.lock.record.alive == {generation}
+    assert world.lock.record.valid == {generation}
 
 
 # The step
@@ -80,14 +80,16 @@ def test_a_revocation_that_fails_anywhere_and_is_tried_again_is_not_refused_twic
 
 
 @both_strategies
-def test_what_may_be_alive_beside_the_promoted_generation_is_dead_and_that_logs_in(
+def test_what_may_be_valid_beside_the_promoted_generation_is_revoked_and_that_logs_in(
     strategy: Strategy,
 ) -> None:
     flight = _promoted(strategy)
-    dead = (1, 2)
+    ended = (1, 2)
     revoked = flight.revoke()
-    assert revoked.dead == tuple(Dead(generation=g, death=Death.REFUSED) for g in dead)
-    assert [flight.lets_in(g) for g in (3, *dead)] == [True, False, False]
+    assert revoked.revoked == tuple(
+        RevocationCheck(generation=g, revocation=RevocationResult.REFUSED) for g in ended
+    )
+    assert [flight.lets_in(g) for g in (3, *ended)] == [True, False, False]
     assert flight.revoke() == revoked
     assert flight.database.refusals.most == 1
 
@@ -98,7 +100,7 @@ def test_the_other_account_is_ended_even_if_no_store_has_its_value() -> None:
     for store in flight.world.stores.values():
         del store._secrets["app_user"].versions["generation-2"]
     revoked = flight.revoke()
-    assert Dead(generation=2, death=Death.UNREADABLE) in revoked.dead
+    assert RevocationCheck(generation=2, revocation=RevocationResult.UNREADABLE) in revoked.revoked
     assert shown(base) not in known_logins(flight.world)["db-1"]
 
 

@@ -68,7 +68,7 @@ def test_a_promotion_tells_when_the_previous_value_dies() -> None:
     assert (second.previous_generation, second.dies_at, second.reason) == (7, OVERLAP, "overlap")
 
 
-def test_an_emergency_tells_that_it_is_dead_already() -> None:
+def test_an_emergency_tells_that_it_is_revoked_already() -> None:
     _, dies = of_promotion(promoted(revoked=True, overlap_ends_at=None))
     assert isinstance(dies, PreviousDies)
     assert (dies.dies_at, dies.reason) == (AT, "revoked")

@@ -58,7 +58,7 @@ def test_a_new_generation_is_claimed_and_staged_in_every_store_and_in_no_databas
     before = known_logins(world), served(world)
     result = generated(world, held(world, "third"))
     assert result.claim == Claim(kind=ClaimKind.NEW, generation=3, base_generation=2, rotation_id="third")
-    assert (result.adopted_from, result.hint) == (None, Hint(alive=(1, 2)))
+    assert (result.adopted_from, result.hint) == (None, Hint(valid=(1, 2)))
     assert (world.lock.record.claim, world.lock.record.promoting) == (result.claim, False)
     staged = [store.read_generation(3) for store in world.stores.values()]
     assert staged[0] is not None
@@ -151,14 +151,14 @@ def test_an_activation_gives_the_login_that_works_a_generation_under_the_new_pla
     assert_in_sync(deployed, rotate_again(deployed, "following").generation)
 
 
-def test_what_the_stores_serve_counts_as_alive_from_the_claim_on() -> None:
+def test_what_the_stores_serve_counts_as_valid_from_the_claim_on() -> None:
     """An old value that somebody made current again can be in use: it is not forgotten (protocol C11)."""
     world = steady()
-    orders(world, alive=frozenset({2}))
+    orders(world, valid=frozenset({2}))
     world.stores["oci"]._secrets["app_user"].make_current("generation-1")
     needed = asked_to_probe(world, held(world, "third"))
     run_generate(world, needed.rotation, winner=probed(world, needed))
-    assert world.lock.record.alive == {1, 2}
+    assert world.lock.record.valid == {1, 2}
 
 
 # Errors that change nothing

@@ -106,7 +106,7 @@ def test_only_a_candidate_can_win(store: str) -> None:
 
 @both_strategies
 def test_a_username_outside_the_plan_never_wins(strategy: Strategy) -> None:
-    """Such an account is not ours to keep alive: an administrator's login, typed into a store (protocol D11)."""
+    """Such an account is not ours to keep valid: an administrator's login, typed into a store (protocol D11)."""
     world = steady(strategy)
     root = Login("root", SecretStr("of-root"))
     for database in world.databases.values():
@@ -166,7 +166,7 @@ def test_after_an_edit_in_flight_every_store_serves_what_works_and_no_database_c
 
 @pytest.mark.parametrize("moved", [("oci",), ("aws", "oci")])
 @both_strategies
-def test_a_store_moved_back_while_databases_were_away_stays_alive(
+def test_a_store_moved_back_while_databases_were_away_stays_valid(
     moved: tuple[str, ...], strategy: Strategy
 ) -> None:
     """The previous value works, so applications read it again. Finishing the claim would kill it (protocol C2, I1)."""
@@ -204,7 +204,7 @@ def test_a_run_that_died_between_two_stores_is_healed_and_nothing_dies(
     assert_in_sync(world, result.generation)
     assert known_logins(world) == before
     assert login_of(world, result.generation or 0) == login_of(world, 3)
-    assert {2, 3, result.generation} <= world.lock.record.alive
+    assert {2, 3, result.generation} <= world.lock.record.valid
 
 
 @both_strategies
@@ -240,7 +240,7 @@ def test_a_locked_candidate_does_not_fail_the_heal() -> None:
         (2, "after aws promote connection_blob", ["generation-3", "generation-2", "edit-4", "generation-1"]),
     ],
 )
-def test_every_login_that_may_be_alive_is_a_candidate(stores: int, phase: str, expected: list[str]) -> None:
+def test_every_login_that_may_be_valid_is_a_candidate(stores: int, phase: str, expected: list[str]) -> None:
     world = steady(stores=stores)
     dies(world, phase)
     edit(list(world.stores.values())[-1], another_login(world))
@@ -254,11 +254,11 @@ def test_an_edit_back_to_a_revoked_value_is_healed(strategy: Strategy) -> None:
     base = login_of(world, 2)
     revokes_everything(world)
 
-    def dies_once_base_is_dead(at: str) -> None:
+    def dies_once_base_is_revoked(at: str) -> None:
         if at == "after lock release" or at.endswith("log put"):
             raise Killed
 
-    at_every_boundary(world, dies_once_base_is_dead)
+    at_every_boundary(world, dies_once_base_is_revoked)
     with pytest.raises(Killed):
         rotate(world, "emergency")
     undisturbed(world)

@@ -73,7 +73,7 @@ RECORDED: dict[str, Event] = {
         f"{number} {order.name}": of_order(order.name, order.details(LockRecord(credential_id="c")))
         for number, order in enumerate(ORDERS)
     },
-    "retire": of_order("retire", {"left_alive": [1, 2]}),
+    "retire": of_order("retire", {"left_valid": [1, 2]}),
     "acknowledge": of_order("acknowledge", {"stream": "aws", "first": 7, "last": 9, "reason": "INC-1"}),
     "witness": event_of_witness(
         entry_id="witness-1",

@@ -40,19 +40,19 @@ def shown(
 
 
 def test_what_is_in_promotion_is_not_a_previous_generation() -> None:
-    """The record counts it as alive, and it follows the current one (protocol C7)."""
-    found = lines(record(claim=CLAIM, promoting=True, alive=frozenset({6, 7, 8}), not_before=SOON))
+    """The record counts it as valid, and it follows the current one (protocol C7)."""
+    found = lines(record(claim=CLAIM, promoting=True, valid=frozenset({6, 7, 8}), not_before=SOON))
     [previous] = [line for line in found if line.startswith("previous")]
     assert previous.startswith("previous generation 6: sure to log in until ")
 
 
-def test_several_are_alive_after_a_heal_and_none_is_said_to_end_at_once() -> None:
-    found = " ".join(lines(record(alive=frozenset({5, 6, 7}), not_before=BEFORE)))
+def test_several_are_valid_after_a_heal_and_none_is_said_to_end_at_once() -> None:
+    found = " ".join(lines(record(valid=frozenset({5, 6, 7}), not_before=BEFORE)))
     assert (
         "previous generations 5, 6: the overlap ended 5 minutes ago, so the next rotation may end them"
         in found
     )
-    revoked = " ".join(lines(record(alive=frozenset({6, 7}), not_before=SOON, revoke_through=6)))
+    revoked = " ".join(lines(record(valid=frozenset({6, 7}), not_before=SOON, revoke_through=6)))
     assert "previous generation 6: must die, by the emergency order" in revoked
 
 

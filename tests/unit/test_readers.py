@@ -243,8 +243,8 @@ def test_a_text_that_differs_by_the_keys_of_others_is_the_same_value() -> None:
 
 
 @pytest.mark.parametrize("lower", [0, 1, 6])
-def test_what_is_kept_and_may_be_dead_gives_way_to_a_lower_generation(lower: int) -> None:
-    """A store that was made anew counts from 1. The client learns from a refusal that its value is dead."""
+def test_what_is_kept_and_may_be_revoked_gives_way_to_a_lower_generation(lower: int) -> None:
+    """A store that was made anew counts from 1. The client learns from a refusal that its value is revoked."""
     stores = Stores([7, 7])
     client, agent = ClientReader(stores), AgentReader(stores)
     client.refresh()

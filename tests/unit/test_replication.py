@@ -82,8 +82,8 @@ class Rotated:
             enrolled=enrolled,
         )
 
-    def wait_until_dead(self, *doomed: int, live: Sequence[Login]) -> None:
-        replication.wait_until_dead(
+    def wait_until_revoked(self, *doomed: int, live: Sequence[Login]) -> None:
+        replication.wait_until_revoked(
             self.database, self.waiting(), doomed=[self.login(g) for g in doomed], live=live
         )
 
@@ -239,7 +239,7 @@ def test_every_host_is_asked_and_the_logins_on_one_come_one_after_the_other(stra
     assert world.proven() == [True] * 4
 
 
-# Dead on every host (protocol D16)
+# Revoked on every host (protocol D16)
 
 
 def retire(world: Rotated, doomed: int, keep: int) -> list[Login]:
@@ -259,7 +259,7 @@ def test_a_retired_generation_is_waited_for_until_each_host_refuses_it(
     world.wait()
     replica = world.replicas[0]
     replica.lag_logins = lag
-    world.wait_until_dead(*doomed, live=retire(world, 2, keep=3))
+    world.wait_until_revoked(*doomed, live=retire(world, 2, keep=3))
     assert replica.refusals.most <= 1
     replica.refusals.limit = None
     assert [replica.accepts(world.login(g)) for g in (0, 1, 2, 3)] == [False, False, False, True]
@@ -271,18 +271,18 @@ def test_a_host_where_a_retired_generation_lives_on_is_named(strategy: Strategy)
     world.wait()
     world.replicas[0].lag_logins = None
     with pytest.raises(ReplicaLaggingError, match="main@replica-1:3306"):
-        world.wait_until_dead(2, live=retire(world, 2, keep=3))
+        world.wait_until_revoked(2, live=retire(world, 2, keep=3))
     assert world.clock.monotonic() >= PATIENCE
 
 
-def test_a_refusal_alone_is_no_proof_of_death() -> None:
+def test_a_refusal_alone_is_no_proof_of_revocation() -> None:
     """An account that is blocked refuses every password, so the next login has to succeed."""
     world = Rotated(DUAL)
     with pytest.raises(ReplicaLaggingError):
-        world.wait_until_dead(1, live=[Login("app", SecretStr("not this one either"))])
+        world.wait_until_revoked(1, live=[Login("app", SecretStr("not this one either"))])
 
 
 def test_what_is_live_or_of_an_account_without_a_live_login_is_not_tried() -> None:
     world = Rotated(ALTERNATING)
-    world.wait_until_dead(2, 3, live=[world.login(3)])
+    world.wait_until_revoked(2, 3, live=[world.login(3)])
     assert world.replicas[0].refusals.most == 0

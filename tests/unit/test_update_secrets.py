@@ -66,7 +66,7 @@ def test_every_store_serves_the_new_generation_in_both_secrets(strategy: Strateg
         revoke=False,
     )
     record = flight.world.lock.record
-    assert (record.promoting, record.alive) == (True, frozenset({1, 2, 3}))
+    assert (record.promoting, record.valid) == (True, frozenset({1, 2, 3}))
 
 
 def test_a_twin_at_any_boundary_does_no_harm() -> None:
@@ -133,9 +133,9 @@ def test_the_claim_is_in_promotion_before_any_store_changes() -> None:
     ("through", "kind", "revokes"),
     [
         (None, ClaimKind.NEW, False),
-        (0, ClaimKind.NEW, False),  # Fulfilled: nothing at or below it is alive.
+        (0, ClaimKind.NEW, False),  # Fulfilled: nothing at or below it is valid.
         (2, ClaimKind.NEW, True),
-        (3, ClaimKind.NEW, False),  # The value itself is to be dead: another run makes a newer one.
+        (3, ClaimKind.NEW, False),  # The value itself is to be revoked: another run makes a newer one.
         (2, ClaimKind.HEAL, False),
     ],
 )

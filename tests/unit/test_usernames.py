@@ -59,26 +59,26 @@ def test_the_next_username(
         base=login(base),
         served=[login(name) for name in served],
         staged=Unread() if staged is None else [(g, name.lower()) for g, name in newest_first],
-        alive={g for g, name in newest_first if name.islower()},
+        valid={g for g, name in newest_first if name.islower()},
     )
     assert found == expected
 
 
 def test_at_bootstrap_the_first_username_is_next() -> None:
     for usernames in (FIVE[:1], FIVE[:2], FIVE):
-        assert next_username(usernames, base=None, served=(), staged=(), alive=()) == "a"
+        assert next_username(usernames, base=None, served=(), staged=(), valid=()) == "a"
 
 
 def test_without_a_free_username_there_is_none() -> None:
     with pytest.raises(NoFreeUsernameError):
-        next_username(FIVE, base=login("a"), served=[login(name) for name in "bcde"], staged=(), alive=())
+        next_username(FIVE, base=login("a"), served=[login(name) for name in "bcde"], staged=(), valid=())
 
 
 def test_a_base_of_another_account_is_an_error() -> None:
     """It is left alone (protocol C8)."""
     for usernames in (FIVE[:1], FIVE[:2], FIVE):
         with pytest.raises(UnknownUsernameError):
-            next_username(usernames, base=login("x"), served=(), staged=(), alive=())
+            next_username(usernames, base=login("x"), served=(), staged=(), valid=())
 
 
 class Held:
@@ -97,7 +97,7 @@ class Held:
 def test_what_was_staged_is_read_only_as_far_as_needed() -> None:
     held = Held({9: "a", 8: "e", 6: "d", 1: "b"})
     staged = staged_usernames(held, highest=9)
-    assert next_username(FIVE[2:], base=None, served=(), staged=staged, alive=range(10)) == "c"
+    assert next_username(FIVE[2:], base=None, served=(), staged=staged, valid=range(10)) == "c"
     assert held.reads == 9 - 6 + 1
 
 
@@ -145,7 +145,7 @@ def test_the_value_of_every_slot_lives_until_an_overlap_after_it_was_replaced(se
                 base=base.login if base else None,
                 served=logins_of(world),
                 staged=staged_usernames(world.store, highest=generation - 1),
-                alive=promoted,
+                valid=promoted,
             )
             pending = CredentialValue(generation, login(username, generation))
             world.store.stage(pending)

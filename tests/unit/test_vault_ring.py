@@ -325,7 +325,7 @@ def test_a_full_slot_is_passed_over() -> None:
 
 
 def test_a_version_that_may_be_in_flight_is_not_disposable() -> None:
-    dead = [version(n, n, "DEPRECATED") for n in (1, 2, 3)]
+    revoked = [version(n, n, "DEPRECATED") for n in (1, 2, 3)]
     others = [
         version(4, 0, "DEPRECATED"),
         version(5, 5, "DEPRECATED", deleted=True),
@@ -334,17 +334,17 @@ def test_a_version_that_may_be_in_flight_is_not_disposable() -> None:
         version(8, 11, "DEPRECATED"),
         version(9, 12, "PENDING"),
     ]
-    one = slot(0, *dead, *others)
-    assert ring.disposable(one, below=10) == dead[:2]
+    one = slot(0, *revoked, *others)
+    assert ring.disposable(one, below=10) == revoked[:2]
     # Once generation 13 is claimed, 11 is abandoned. It stays because it is the newest superseded version.
-    assert ring.disposable(one, below=13) == dead
+    assert ring.disposable(one, below=13) == revoked
 
 
 def test_no_more_deletions_are_scheduled_than_vault_allows() -> None:
-    dead = [version(n, n, "DEPRECATED") for n in range(1, 6)]
+    revoked = [version(n, n, "DEPRECATED") for n in range(1, 6)]
     leaving = [version(n, n, "DEPRECATED", deleted=True) for n in range(6, 34)]
-    one = slot(0, *dead, *leaving, version(99, 99, "CURRENT"))
-    assert ring.disposable(one, below=99) == dead[:2]
+    one = slot(0, *revoked, *leaving, version(99, 99, "CURRENT"))
+    assert ring.disposable(one, below=99) == revoked[:2]
 
 
 def test_a_version_scheduled_for_deletion_does_not_hold_its_generation() -> None:

@@ -89,7 +89,7 @@ def test_the_first_value_is_in_every_slot(world: RingWorld) -> None:
     assert world.lockouts == []
 
 
-def test_a_heal_replaces_what_other_slots_serve_and_is_dead(world: RingWorld) -> None:
+def test_a_heal_replaces_what_other_slots_serve_and_is_revoked(world: RingWorld) -> None:
     """A database was restored from a backup: it knows what one slot serves, and not what the others do."""
     for n in range(4):
         assert attempt(world, f"oci-{n}") == "rotated"
@@ -143,7 +143,7 @@ def test_a_heal_goes_over_an_edit_that_has_fewer_keys(world: RingWorld) -> None:
 def test_a_heal_says_which_slot_it_leaves_since_it_is_full(
     world: RingWorld, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its readers have a login that may be dead, until somebody makes room."""
+    """Its readers have a login that may be revoked, until somebody makes room."""
     assert attempt(world, "oci-1") == "rotated"
     assert attempt(world, "oci-2") == "rotated"
     login, world.any_slot = world.read(), []

@@ -24,7 +24,7 @@ IN_SYNC = LockRecord(
     credential_id=CREDENTIAL.id,
     plan=CREDENTIAL.plan_digest,
     current_generation=5,
-    alive=frozenset({4, 5}),
+    valid=frozenset({4, 5}),
     next_due_at=NOW + INTERVAL / 2,
     not_before=NOW + INTERVAL / 4,
     aws=AwsSigns(seen_at=NOW - INTERVAL / 2),

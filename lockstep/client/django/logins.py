@@ -74,8 +74,8 @@ class LogsIn:
         return self._client.login(connect, opener.is_refusal)
 
     def close_if_unusable_or_obsolete(self) -> None:
-        """As Django's, which calls it around each request; a connection of a dead generation is obsolete."""
-        is_dead = self._generation < self._client.dead_before(self._overlap_seconds)
-        if self.connection is not None and not self.in_atomic_block and is_dead:
+        """As Django's, which calls it around each request; a connection of a revoked generation is obsolete."""
+        is_revoked = self._generation < self._client.dead_before(self._overlap_seconds)
+        if self.connection is not None and not self.in_atomic_block and is_revoked:
             super().close()  # type: ignore[misc]  # Django's, which comes after this class
         super().close_if_unusable_or_obsolete()  # type: ignore[misc]  # likewise

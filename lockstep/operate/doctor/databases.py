@@ -98,7 +98,7 @@ CHECKS = (
         inspect.LOCKOUT,
         title="lockout limit",
         looks_at="FAILED_LOGIN_ATTEMPTS of MySQL, max_password_errors of MariaDB",
-        means="with a limit of 1 no old password can be shown to be dead, so no run begins",
+        means="with a limit of 1 no old password can be shown to be revoked, so no run begins",
         command="ALTER USER … FAILED_LOGIN_ATTEMPTS 2; SET GLOBAL max_password_errors = 2",
     ),
     _check(

@@ -143,7 +143,7 @@ def _figures(seen: Seen, now: datetime) -> Iterator[Figure]:
         else NONE,
         note=f"by {who(seen, now)}{f', {clock_time(due, now)}' if due else ''}",
     )
-    previous = sorted(g for g in record.alive if g < (record.current_generation or 0))
+    previous = sorted(g for g in record.valid if g < (record.current_generation or 0))
     left = record.not_before - now if record.not_before else timedelta()
     yield Figure(
         name="Previous value",
@@ -152,7 +152,7 @@ def _figures(seen: Seen, now: datetime) -> Iterator[Figure]:
         if previous and left > timedelta()
         else f"generation {', '.join(map(str, previous))} may end with the next rotation"
         if previous
-        else "nothing before the current one is alive",
+        else "nothing before the current one is valid",
     )
 
 

@@ -215,7 +215,7 @@ def bar_of(seen: Seen, now: datetime) -> Bar | None:
     if since is None:
         return None
     due = record.next_due_at or since + schedule.interval
-    has_previous = any(generation < (record.current_generation or 0) for generation in record.alive)
+    has_previous = any(generation < (record.current_generation or 0) for generation in record.valid)
     overlap = record.not_before if has_previous and record.not_before else since
     end = max(due, now, overlap, since + timedelta(seconds=1))
 
@@ -228,7 +228,7 @@ def bar_of(seen: Seen, now: datetime) -> Bar | None:
         else (
             "the previous value may end with the next rotation"
             if has_previous
-            else "nothing before it is alive"
+            else "nothing before it is valid"
         )
     )
     when = f"due in {span(due - now)}" if due > now else f"due since {span(now - due)}"

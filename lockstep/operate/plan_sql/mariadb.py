@@ -244,7 +244,7 @@ def _stops(credential: Credential, rotator: Rotator) -> list[Finding]:
         (
             (
                 "'max_password_errors is 1: one wrong password locks an account, and Lockstep tries '"
-                "'dead passwords to show that they are dead; 2 or more'"
+                "'revoked passwords to show that they are revoked; 2 or more'"
             ),
             "(SELECT 1) AS one WHERE @@GLOBAL.max_password_errors = 1",
         ),

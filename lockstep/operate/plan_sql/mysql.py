@@ -385,7 +385,7 @@ def _stops(credential: Credential, rotator: Rotator) -> list[Finding]:
         ),
         (
             (
-                f"{who}' is locked by one wrong password, and Lockstep shows that a password is dead by trying it: '"
+                f"{who}' is locked by one wrong password, and Lockstep shows that a password is revoked by trying it: '"
                 "'FAILED_LOGIN_ATTEMPTS 2 or more'"
             ),
             (

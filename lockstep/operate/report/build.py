@@ -45,7 +45,7 @@ RecordT = TypeVar("RecordT", Run, Order, Other)
 Pause = tuple[datetime, datetime]
 """Since when until when scheduled runs were off."""
 
-ALIVE = 2
+VALID = 2
 """The newest generations with a password of their own, which may log in: the current one and the one before it."""
 MOST_NAMES = 50
 """Databases that are listed one by one; the rest is one line."""
@@ -165,7 +165,7 @@ def _credential(found: CredentialEvidence, since: datetime, now: datetime) -> Cr
             rotated={stream: sum(r.succeeded and r.stream == stream for r in runs) for stream in streams},
             archived=len(unread),
         ),
-        generations=tuple(g for g in generations if (g.dead or g.superseded or now) >= start),
+        generations=tuple(g for g in generations if (g.revoked or g.superseded or now) >= start),
         periods=tuple(_periods(start, now, runs, generations, streams)),
         gaps=tuple(
             _gaps(
@@ -246,45 +246,55 @@ def _generations(runs: Sequence[Run]) -> list[Generation]:
             )
     for one, after in pairwise(list(found.values())):
         found[one.generation] = replace(one, superseded=after.promoted)
-    _add_deaths(found, runs)
+    _add_revocations(found, runs)
     for one, after in pairwise(list(found.values())):
         found[one.generation] = _with_overlap(one, after)
     return list(found.values())
 
 
-def _add_deaths(found: dict[int, Generation], runs: Sequence[Run]) -> None:
+def _add_revocations(found: dict[int, Generation], runs: Sequence[Run]) -> None:
     shown: dict[int, dict[str, str]] = {}
     for run in runs:
         databases = {proof.database for proof in run.proofs}
         for proof in run.proofs:
-            for death, numbers in (("refused", proof.refused), ("unreadable", proof.unreadable)):
+            for revocation, numbers in (("refused", proof.refused), ("unreadable", proof.unreadable)):
                 for number in numbers:
-                    shown.setdefault(number, {})[proof.database] = death
+                    shown.setdefault(number, {})[proof.database] = revocation
         for number in {g for proof in run.proofs for g in (*proof.refused, *proof.unreadable)}:
-            deaths = shown[number]
-            if databases <= deaths.keys():
-                _die(found, number, run, "refused" if set(deaths.values()) == {"refused"} else "unreadable")
+            revocations = shown[number]
+            if databases <= revocations.keys():
+                _die(
+                    found,
+                    number,
+                    run,
+                    "refused" if set(revocations.values()) == {"refused"} else "unreadable",
+                )
         for number in run.ended:
             _die(found, number, run, "revoked")
 
 
 def _die(
-    found: dict[int, Generation], number: int, run: Run, death: Literal["refused", "unreadable", "revoked"]
+    found: dict[int, Generation],
+    number: int,
+    run: Run,
+    revocation: Literal["refused", "unreadable", "revoked"],
 ) -> None:
     one = found.get(number)
-    if one and one.dead is None and one.promoted <= run.at:
-        found[number] = replace(one, tried=run.started, dead=run.at, death=death, hurried=bool(run.ended))
+    if one and one.revoked is None and one.promoted <= run.at:
+        found[number] = replace(
+            one, tried=run.started, revoked=run.at, revocation=revocation, hurried=bool(run.ended)
+        )
 
 
 def _with_overlap(one: Generation, after: Generation) -> Generation:
-    if one.dead is None or one.tried is None or one.superseded is None:
+    if one.revoked is None or one.tried is None or one.superseded is None:
         return one
     if one.hurried or after.base != one.generation:
         return one
     return replace(
         one,
         overlap_seconds=max((one.tried - one.superseded).total_seconds(), 0.0),
-        longest_overlap_seconds=(one.dead - after.begun).total_seconds(),
+        longest_overlap_seconds=(one.revoked - after.begun).total_seconds(),
     )
 
 
@@ -305,8 +315,8 @@ def _figures(
         for g in found
         if (g.superseded or now) >= start
     ]
-    dead = [g for g in found if g.dead and g.dead >= start]
-    overlaps = [g.overlap_seconds for g in dead if g.overlap_seconds is not None]
+    revoked = [g for g in found if g.revoked and g.revoked >= start]
+    overlaps = [g.overlap_seconds for g in revoked if g.overlap_seconds is not None]
     return Figures(
         rotated={},
         failed=sum(not run.succeeded for run in runs),
@@ -320,9 +330,9 @@ def _figures(
         short_overlaps=sum(
             g.longest_overlap_seconds is not None
             and g.longest_overlap_seconds < schedule.overlap.total_seconds()
-            for g in dead
+            for g in revoked
         ),
-        proven_dead=sum(g.death == "refused" for g in dead),
+        proven_revoked=sum(g.revocation == "refused" for g in revoked),
         refused_logins=sum(len(proof.refused) for run in runs for proof in run.proofs),
         archived=0,
         taken_over=max((g.promoted for g in found if g.older and g.promoted >= start), default=None),
@@ -333,7 +343,7 @@ def _figures(
 def _unproven(found: Sequence[Generation], start: datetime) -> tuple[int, ...]:
     newer, old = 0, []
     for one in reversed(found):
-        if newer >= ALIVE and one.dead is None and one.promoted >= start:
+        if newer >= VALID and one.revoked is None and one.promoted >= start:
             old.append(one.generation)
         newer += one.kind == "new"
     return tuple(reversed(old))

@@ -55,7 +55,7 @@ class Proof(Struct, frozen=True, kw_only=True):
     """What a run showed on one database.
 
     Attributes:
-        refused: The generations whose login was refused, which proves them dead.
+        refused: The generations whose login was refused, which proves them revoked.
         unreadable: The generations that no store holds any more, so no login could be tried.
     """
 
@@ -162,10 +162,10 @@ class Generation(Struct, frozen=True, kw_only=True):
         older: Whether its password was there before: a login that was taken over, or one from before the record.
         begun: When the run that promoted it began.
         superseded: When the next generation was promoted; None for the current one.
-        tried: When the run began that showed it dead.
-        dead: When it was on record as dead on every database.
-        death: `refused`, `unreadable`, or `revoked` by an emergency.
-        hurried: Whether the run that showed it dead fulfilled an emergency, which waits for no overlap.
+        tried: When the run began that showed it to be revoked.
+        revoked: When it was on record as revoked on every database.
+        revocation: `refused`, `unreadable`, or `revoked` by an emergency.
+        hurried: Whether the run that showed it to be revoked fulfilled an emergency, which waits for no overlap.
         overlap_seconds: For how long it logged in beside the next one, at least; None while it does, of an emergency,
             and where the next generation on record was not the next one.
         longest_overlap_seconds: For how long at most.
@@ -181,8 +181,8 @@ class Generation(Struct, frozen=True, kw_only=True):
     promoted: Time
     superseded: Time | None = None
     tried: Time | None = None
-    dead: Time | None = None
-    death: Literal["refused", "unreadable", "revoked"] | None = None
+    revoked: Time | None = None
+    revocation: Literal["refused", "unreadable", "revoked"] | None = None
     hurried: bool = False
     overlap_seconds: float | None = None
     longest_overlap_seconds: float | None = None
@@ -241,11 +241,11 @@ class Figures(Struct, frozen=True, kw_only=True):
     Attributes:
         between_limit_seconds: The longest time between two rotations that a fault of one cloud explains.
         shortest_overlap_seconds: The overlap as the entries bound it from below: from the end of the run that promoted
-            the next generation to the beginning of the one that showed this one dead.
+            the next generation to the beginning of the one that showed this one to be revoked.
         short_overlaps: Overlaps that were shorter than the plan's, however the times are read, without emergencies.
         archived: Entries of runs that were not read, so nothing here counts them.
         taken_over: When a login that was there before was taken over last; it is older than the record says.
-        unproven: Generations of which two newer ones were promoted and no proof of death is on record.
+        unproven: Generations of which two newer ones were promoted and no proof of revocation is on record.
     """
 
     rotated: dict[str, int]
@@ -258,7 +258,7 @@ class Figures(Struct, frozen=True, kw_only=True):
     longest_age_seconds: float | None
     shortest_overlap_seconds: float | None
     short_overlaps: int
-    proven_dead: int
+    proven_revoked: int
     refused_logins: int
     archived: int
     taken_over: Time | None

@@ -111,12 +111,14 @@ def _proofs(databases: Mapping[str, object]) -> list[Proof]:
 
 
 def _proof(name: str, told: Mapping[str, object]) -> Proof:
-    dead = list(part(told, "dead").items())[:MOST_DEAD]
+    revoked = list(part(told, "revoked").items())[:MOST_DEAD]
     return Proof(
         database=sanitize(name, 60),
         outcome=sanitize(told.get("outcome"), 40),
-        refused=_numbers([_key(generation) for generation, death in dead if death == "refused"]),
-        unreadable=_numbers([_key(generation) for generation, death in dead if death == "unreadable"]),
+        refused=_numbers([_key(generation) for generation, revocation in revoked if revocation == "refused"]),
+        unreadable=_numbers(
+            [_key(generation) for generation, revocation in revoked if revocation == "unreadable"]
+        ),
         enrolled=told.get("enrolled") is True,
         plaintext=told.get("plaintext") is True,
     )

@@ -187,8 +187,8 @@ def figures(report: CredentialReport) -> tuple[Figure, ...]:
             bad=f.longest_age_seconds is not None and f.longest_age_seconds > over,
         ),
         Figure(
-            name="Old passwords proven dead",
-            value=number(f.proven_dead),
+            name="Old passwords proven revoked",
+            value=number(f.proven_revoked),
             note=f"by {many(f.refused_logins, 'refused login')}"
             + (f"; {many(len(f.unproven), 'generation')} without proof" if f.unproven else ""),
             bad=bool(f.unproven),
@@ -303,12 +303,12 @@ def _overlaps(report: CredentialReport) -> Section:
             g.stream.upper(),
             stamp(g.promoted),
             stamp(g.superseded) if g.superseded else "current",
-            f"{g.death} {stamp(g.dead)}" if g.dead else "not on record",
+            f"{g.revocation} {stamp(g.revoked)}" if g.revoked else "not on record",
             span(g.overlap_seconds),
         )
         for g in reversed(report.generations)
     ]
-    columns = ("Generation", "By", "Promoted", "Superseded", "Login shown dead", "Overlap at least")
+    columns = ("Generation", "By", "Promoted", "Superseded", "Login shown to be revoked", "Overlap at least")
     unproven = report.figures.unproven
     note = f" Without a proof on record: generation {_numbers(unproven)}." if unproven else ""
     return Section(

@@ -269,8 +269,8 @@ def survives_rotations(machine: Machine, application: Application, ways: Sequenc
             _until_it_has_come(machine, application, ways, current.username)
             if by:
                 machine.rotate(by)
-    for dead in logins[:-2]:
-        assert not any(lets_in(server, dead) for server in credential.servers)
+    for revoked in logins[:-2]:
+        assert not any(lets_in(server, revoked) for server in credential.servers)
     for name in ways:
         count = application.ways[name].succeeded
         logger.info("%s: %d logins or queries, none failed", name, count)
