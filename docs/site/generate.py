@@ -54,7 +54,7 @@ the part of the work that failed, where the reason is the environment. Wrong use
 that is not valid has `problems`.
 """
 _PARTS = (
-    ("The environment", "What is wrong where Lockstep runs, with what mends it.", EnvironmentalError),
+    ("The environment", "What is wrong where Lockstep runs, with what fixes it.", EnvironmentalError),
     ("A later try may succeed", "Runs try these again by themselves.", RetryableError),
     ("Something must change", "These end a run. Its successor goes on from where it ended.", TerminalError),
 )
@@ -120,7 +120,7 @@ def _errors(title: str, text: str, kind: type[LockstepError]) -> str:
 def _checks() -> Iterator[str]:
     for group, checks in groupby(CATALOGUE, key=lambda check: check.group):
         rows = [(f"`{c.id}`", c.looks_at, c.means, f"`{c.command}`") for c in checks]
-        columns = ("Check", "Looks at", "A failure means", "Mend it")
+        columns = ("Check", "Looks at", "A failure means", "Fix")
         yield f"\n## {_GROUPS.get(group, group.title())}\n\n{_table(columns, rows)}"
 
 

@@ -1,4 +1,4 @@
-"""`lockstep doctor`: looks at everything that a rotation needs, and says what mends what it finds."""
+"""`lockstep doctor`: looks at everything that a rotation needs, and says what fixes what it finds."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -70,7 +70,7 @@ def doctor(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Look at everything that a rotation needs, and say what mends what is wrong.
+    """Look at everything that a rotation needs, and say what fixes what is wrong.
 
     What this identity has no right to read is told as not asked. This changes nothing, in no cloud and in no database.
 
@@ -180,7 +180,7 @@ def document(findings: Sequence[Finding]) -> documents.Doctor:
 
 
 def show(findings: Sequence[Finding]) -> None:
-    """The findings for people: a row each, and below it the command that mends it."""
+    """The findings for people: a row each, and below it the command that fixes it."""
     rows = list(_rows(findings))
     widths = [max(len(cell) for cell in column) for column in list(zip(*(r[1:3] for r in rows), strict=True))]
     for finding, word, check, text in rows:
@@ -236,6 +236,6 @@ def _summary(findings: Sequence[Finding]) -> str:
     told = ", ".join(f"{counted[o]} {_WORDS.get(o, o.value)}" for o in _ORDER if counted[o])
     return {
         Outcome.PASSED: f"nothing failed ({told})",
-        Outcome.FAILED: f"something is wrong ({told}); each line above has the command that mends it",
+        Outcome.FAILED: f"something is wrong ({told}); each line above has the command that fixes it",
         Outcome.NOT_ASKED: f"nothing failed, but not everything could be asked ({told})",
     }[verdict(findings)]

@@ -35,7 +35,7 @@ def history(
     """Show the last runs of both clouds, the newest first.
 
     Each is an entry of the audit log: when it ended, in which cloud, how long it took, what it made, and why it failed,
-    with the command that mends it. Of an entry that is archived only the time is known. Runs that changed nothing leave
+    with the command that fixes it. Of an entry that is archived only the time is known. Runs that changed nothing leave
     no entry. This does not verify the entries; `audit verify` does.
 
     Later versions only add fields to what --json prints.

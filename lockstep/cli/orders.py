@@ -252,7 +252,7 @@ def _many(credentials: Sequence[Credential], act: Callable[[Credential], None]) 
     if hopeless:
         complain(
             f"{missing:,} of {len(credentials):,} not done: the last {len(outcomes):,} all failed in this way, so no "
-            "more were tried. Mend it and repeat the command: what is done stays as it is"
+            "more were tried. Fix it and repeat the command: what is done stays as it is"
         )
     elif missing:
         complain(

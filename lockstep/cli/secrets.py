@@ -124,7 +124,7 @@ def create(  # noqa: PLR0913 - an option each
 
     `make deploy-aws` and `make deploy-oci` do this after each deployment, since the key must be there first. A secret
     gets the deployment's key, its tags, and a placeholder that the first rotation replaces. One that exists keeps its
-    value; one of this stack gets the tags that it lacks. What is in the way is told with the command that mends it: a
+    value; one of this stack gets the tags that it lacks. What is in the way is told with the command that fixes it: a
     secret of another stack, one that people made, one that is scheduled for deletion. Nothing is ever deleted.
 
     Repeating it is harmless, and makes what is new in the plan. Interrupt it as you like: what is made stays, and the

@@ -68,7 +68,7 @@ def status(
 
     Shows which generation every store serves and since when, when the previous value's overlap ends, what is pending
     and since when, who holds the lock, which cloud rotates next and when, what that run would do, and how the last run
-    ended, with the command that mends it. This changes nothing and calls no database. Without the right to read the
+    ended, with the command that fixes it. This changes nothing and calls no database. Without the right to read the
     audit log it shows all but the last run.
 
     It reads no password: the names of the versions say which generation they hold. They do not say what a secret holds

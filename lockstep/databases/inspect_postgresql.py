@@ -67,17 +67,17 @@ class PostgreSqlLooks:
         told = self._startup(database, username)
         rule = "hostssl" if database.tls else "host"
         line = f"{rule} {database.server.dbname} {username} <this client's network> scram-sha-256"
-        mend = (
+        fix = (
             f"put a line into pg_hba.conf, above those that match now: {line}; then: SELECT pg_reload_conf()"
         )
         if isinstance(told, str):
-            yield ACCESS, failed(subject, f"the server lets it not in from here, {how}: {told}", mend)
+            yield ACCESS, failed(subject, f"the server lets it not in from here, {how}: {told}", fix)
         elif told is Asks.NOTHING:
-            yield ACCESS, failed(subject, "pg_hba.conf trusts it from here: every password logs in", mend)
+            yield ACCESS, failed(subject, "pg_hba.conf trusts it from here: every password logs in", fix)
         elif told in _WITH_PASSWORD:
             yield ACCESS, passed(subject, f"pg_hba.conf wants a password of it from here, {how}")
         else:
-            yield ACCESS, failed(subject, f"pg_hba.conf wants {told.name} of it from here, no password", mend)
+            yield ACCESS, failed(subject, f"pg_hba.conf wants {told.name} of it from here, no password", fix)
 
     def _startup(self, database: PostgreSqlDatabase, username: str) -> Asks | str:
         fields = {"user": username, "database": database.server.dbname, "application_name": "lockstep"}

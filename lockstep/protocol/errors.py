@@ -789,5 +789,5 @@ class SessionFailure(Exception):  # noqa: N818 - no error of ours: a port makes 
 
 
 def advice_of(name: str | None) -> str | None:
-    """What mends an error that a run ended with, by the error's name."""
+    """What fixes an error that a run ended with, by the error's name."""
     return {kind.__name__: kind.advice for kind in family(LockstepError)}.get(name or "") or None

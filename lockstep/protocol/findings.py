@@ -27,7 +27,7 @@ class Answer:
         subject: What was looked at, such as a secret's name.
         outcome: What became of it.
         says: One sentence, without the full stop.
-        command: What mends it; required for `failed` and `warning`.
+        command: What fixes it; required for `failed` and `warning`.
     """
 
     subject: str

@@ -146,7 +146,7 @@ def test_what_fails_for_all_is_said_once_and_no_more_are_tried(
     assert done.exit_code == 3
     assert done.stderr.count("AwsCredentialsMissingError") == 1
     assert "40 of 40 not done: the last 20 all failed in this way, so no more were tried" in done.stderr
-    assert "Mend it and repeat the command" in done.stderr
+    assert "Fix it and repeat the command" in done.stderr
     assert fleet.entries() == 0
 
 

@@ -534,18 +534,18 @@ class Stop(NamedTuple):
         worlds: On which servers.
         change: SQL, with the {app} or its {account}, its {owner} and the {rotator}.
         says: What the script says then.
-        mend: SQL, where the server is changed and not the account alone.
+        fix: SQL, where the server is changed and not the account alone.
     """
 
     worlds: tuple[str, ...]
     change: str
     says: str
-    mend: str = ""
+    fix: str = ""
 
 
 _ACCOUNT = "ALTER USER {account} "
 _APP, _ROTATOR = "ALTER ROLE {app} ", "ALTER ROLE {rotator} "
-_MENDED = "ALTER ROLE {rotator} LOGIN CREATEROLE VALID UNTIL 'infinity'"
+_FIXED = "ALTER ROLE {rotator} LOGIN CREATEROLE VALID UNTIL 'infinity'"
 _OUTLIVED = (
     f"{_ACCOUNT}PASSWORD EXPIRE INTERVAL 1 DAY; UPDATE mysql.user SET password_last_changed ="
     " NOW() - INTERVAL 2 DAY WHERE user = '{app}'; FLUSH PRIVILEGES"
@@ -598,9 +598,9 @@ STOPS = (
         "{app} exists already, and does not act as {owner}: docs/how-to/",
     ),
     Stop(POSTGRESQL, "ALTER ROLE {owner} LOGIN", "logs in itself"),
-    Stop(POSTGRESQL, f"{_ROTATOR}NOCREATEROLE", "{rotator}", _MENDED),
-    Stop(POSTGRESQL, f"{_ROTATOR}NOLOGIN", "{rotator}", _MENDED),
-    Stop(POSTGRESQL, f"{_ROTATOR}VALID UNTIL '2020-01-01'", "{rotator}", _MENDED),
+    Stop(POSTGRESQL, f"{_ROTATOR}NOCREATEROLE", "{rotator}", _FIXED),
+    Stop(POSTGRESQL, f"{_ROTATOR}NOLOGIN", "{rotator}", _FIXED),
+    Stop(POSTGRESQL, f"{_ROTATOR}VALID UNTIL '2020-01-01'", "{rotator}", _FIXED),
 )
 ROWS = [(row, world) for row in STOPS for world in row.worlds]
 
@@ -627,5 +627,5 @@ def test_what_must_be_changed_first(live: Live, row: Stop) -> None:
     try:
         require_stop(live, row.says.format(**names))
     finally:
-        if row.mend:
-            live.execute(row.mend.format(**names))
+        if row.fix:
+            live.execute(row.fix.format(**names))

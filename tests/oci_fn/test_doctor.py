@@ -143,7 +143,7 @@ def test_the_command_asks_the_function_and_tells_which_are_not_deployed(deployed
     assert of(found, "inside.plan") == of(found, "inside.clock") == {"passed"}
 
 
-def test_a_function_that_no_policy_shows_is_told_with_what_mends_it(deployed: Estate) -> None:
+def test_a_function_that_no_policy_shows_is_told_with_what_fixes_it(deployed: Estate) -> None:
     deployed.oci.deployment.functions = []
     _, found = doctor(deployed, "--only", "inside")
     (finding,) = (f for f in found if f["where"] == "oci/rotate")

@@ -29,7 +29,7 @@ def test_history_shows_the_newest_runs_first(plain: Case) -> None:
     assert first["ended_at"] < newest["ended_at"] or first["seq"] < newest["seq"]
 
 
-def test_a_failed_run_is_told_with_what_mends_it(plain: Case) -> None:
+def test_a_failed_run_is_told_with_what_fixes_it(plain: Case) -> None:
     plain.settle()
     plain.set_password("crm", "not-the-password")
     failed = plain.rotate()

@@ -86,7 +86,7 @@ def test_rotate_says_why_and_until_when_it_was_skipped(plain: Case) -> None:
     assert [s["state"] for s in told["states"]][:2] == ["CheckInput", "AcquireLock"]
 
 
-def test_rotate_says_what_mends_a_failure(plain: Case) -> None:
+def test_rotate_says_what_fixes_a_failure(plain: Case) -> None:
     plain.rotate()
     set_attribute(plain, "plan", {"S": "of-another-plan"})
     plain.world.outside.expire_schedule(plain.credential.id)

@@ -30,7 +30,7 @@ PLAN = make_plan()
 ANSWERS = (
     passed("a", "it is"),
     warning("b", "it is near", "aws raise it"),
-    failed("c", "it is not", "aws mend " + "x" * 200),
+    failed("c", "it is not", "aws fix " + "x" * 200),
     not_asked("d", "nobody knows"),
 )
 
@@ -81,7 +81,7 @@ def test_checks_are_run_in_order_with_what_they_say_before_they_fail() -> None:
     found = found_by(
         check("a.one", passed("s", "yes")),
         check("a.two", passed("t", "yes"), error=StoreBusyError(store="aws")),
-        check("b.one", failed("u", "no", "mend it")),
+        check("b.one", failed("u", "no", "fix it")),
     )
     assert [(f.check, f.outcome) for f in found] == [
         ("a.one", Outcome.PASSED),
@@ -90,10 +90,10 @@ def test_checks_are_run_in_order_with_what_they_say_before_they_fail() -> None:
         ("b.one", Outcome.FAILED),
     ]
     assert found[2].says == "StoreBusyError: The secret is being updated by another call. [store=aws]"
-    assert (found[3].command, found[3].where) == ("mend it", "here")
+    assert (found[3].command, found[3].where) == ("fix it", "here")
 
 
-def test_an_error_of_the_environment_is_told_with_what_mends_it() -> None:
+def test_an_error_of_the_environment_is_told_with_what_fixes_it() -> None:
     error = StoreBusyError(store="aws")
     error.__cause__ = AwsSessionExpiredError(code="ExpiredToken")
     (found,) = found_by(check("a.one", error=error))
@@ -111,7 +111,7 @@ def test_a_check_that_is_wrong_hides_nothing_else_and_no_secret_is_shown() -> No
 
 def test_what_needs_another_answer_is_not_asked_without_it() -> None:
     gate = check("a.gate", error=AwsSessionExpiredError())
-    following = check("a.next", failed("s", "no", "mend"), needs="a.gate")
+    following = check("a.next", failed("s", "no", "fix"), needs="a.gate")
     last = check("a.last", ANSWERS[0], needs="a.next")
     found = found_by(gate, following, last, check("b.one", ANSWERS[0]))
     assert [(f.check, f.outcome) for f in found] == [
@@ -120,7 +120,7 @@ def test_what_needs_another_answer_is_not_asked_without_it() -> None:
         ("a.last", Outcome.NOT_ASKED),
         ("b.one", Outcome.PASSED),
     ]
-    assert {f.says for f in found[1:3]} == {"first mend a.gate"}
+    assert {f.says for f in found[1:3]} == {"first fix a.gate"}
 
 
 def test_checks_are_chosen_by_id_and_by_group() -> None:

@@ -174,7 +174,7 @@ def test_the_state_is_the_gravest_one(number: int, expected: Condition) -> None:
     assert condition(seen, NOW) is expected
 
 
-def test_what_is_wrong_is_told_with_the_command_that_mends_it() -> None:
+def test_what_is_wrong_is_told_with_the_command_that_fixes_it() -> None:
     seen = look(1).seen["shop/service-00000"]
     record = replace(seen.record, muted=frozenset({"orders"}), revoke_through=40, paused=True, plan="another")
     troubled = replace(seen, state=replace(seen.state, record=record, is_in_sync=False))

@@ -200,18 +200,18 @@ def protection(context: Context) -> Iterator[Answer]:
     recovery = backups["ContinuousBackupsDescription"].get("PointInTimeRecoveryDescription", {})
     on = recovery.get("PointInTimeRecoveryStatus") == "ENABLED"
     if not described.get("DeletionProtectionEnabled"):
-        mend = formatting.aws(
+        fix = formatting.aws(
             region, "dynamodb update-table", "--table-name", name, "--deletion-protection-enabled"
         )
-        yield warning(name, "one call can delete it", mend)
+        yield warning(name, "one call can delete it", fix)
     if not on:
-        mend = formatting.aws(
+        fix = formatting.aws(
             region,
             "dynamodb update-continuous-backups",
             *("--table-name", name),
             *("--point-in-time-recovery-specification", "PointInTimeRecoveryEnabled=true"),
         )
-        yield warning(name, "no earlier state of it can be looked at", mend)
+        yield warning(name, "no earlier state of it can be looked at", fix)
     if on and described.get("DeletionProtectionEnabled"):
         yield passed(name, "it is protected against deletion, and its earlier states are kept")
 
@@ -426,8 +426,8 @@ def alarms(context: Context) -> Iterator[Answer]:
     for alarm in found:
         name = alarm["AlarmName"]
         if not alarm.get("ActionsEnabled", True):
-            mend = formatting.aws(region, "cloudwatch enable-alarm-actions", "--alarm-names", name)
-            yield failed(name, "its actions are switched off, so it tells nobody", mend)
+            fix = formatting.aws(region, "cloudwatch enable-alarm-actions", "--alarm-names", name)
+            yield failed(name, "its actions are switched off, so it tells nobody", fix)
         elif not alarm.get("AlarmActions") and name != canary_alarm_name(context.stack):
             yield failed(name, "it has no action, so it tells nobody", formatting.DEPLOY_AWS)
         elif alarm.get("StateValue") == "ALARM":

@@ -59,8 +59,8 @@ def exist(context: Context) -> Iterator[Answer]:
             text = f"there is no such secret in {one.region}"
             return failed(one.name, text, _make(context, one))
         if found.get("DeletedDate"):
-            mend = formatting.aws(one.region, "secretsmanager restore-secret", "--secret-id", one.name)
-            return failed(one.name, "it is scheduled for deletion", mend)
+            fix = formatting.aws(one.region, "secretsmanager restore-secret", "--secret-id", one.name)
+            return failed(one.name, "it is scheduled for deletion", fix)
         return passed(one.name, "it exists")
 
     yield from context.clouds.side_by_side([partial(look, one) for one in secrets_of(context.plan)])
@@ -89,12 +89,12 @@ def labels(context: Context) -> Iterator[Answer]:
         if any("AWSCURRENT" in labels for labels in stages):
             return passed(one.name, "it has a current version")
         first = '{"placeholder": true}' if one.kind in ROTATED else "file://secret.json"
-        mend = formatting.aws(
+        fix = formatting.aws(
             one.region,
             "secretsmanager put-secret-value",
             *("--secret-id", one.name, "--secret-string", first),
         )
-        return failed(one.name, "no version of it has the label AWSCURRENT, so nobody can read it", mend)
+        return failed(one.name, "no version of it has the label AWSCURRENT, so nobody can read it", fix)
 
     yield from _each(context, look)
 
@@ -137,10 +137,10 @@ def key_answer(context: Context, key: str, region: str, use: str) -> Answer:
     if state == "Enabled":
         return passed(key, "the key is enabled")
     if state == "PendingDeletion":
-        mend = formatting.aws(region, "kms cancel-key-deletion", "--key-id", key)
-        return failed(key, f"the key is to be deleted, but {use}", mend)
-    mend = formatting.aws(region, "kms enable-key", "--key-id", key)
-    return failed(key, f"the key is {state}, but {use}", mend)
+        fix = formatting.aws(region, "kms cancel-key-deletion", "--key-id", key)
+        return failed(key, f"the key is to be deleted, but {use}", fix)
+    fix = formatting.aws(region, "kms enable-key", "--key-id", key)
+    return failed(key, f"the key is {state}, but {use}", fix)
 
 
 def rotation(context: Context) -> Iterator[Answer]:
@@ -150,9 +150,9 @@ def rotation(context: Context) -> Iterator[Answer]:
         if one.kind not in ROTATED:
             return None
         if found.get("RotationEnabled"):
-            mend = formatting.aws(one.region, "secretsmanager cancel-rotate-secret", "--secret-id", one.name)
+            fix = formatting.aws(one.region, "secretsmanager cancel-rotate-secret", "--secret-id", one.name)
             return failed(
-                one.name, "AWS's own rotation is on, which changes the password behind Lockstep's back", mend
+                one.name, "AWS's own rotation is on, which changes the password behind Lockstep's back", fix
             )
         return passed(one.name, "only Lockstep rotates it")
 
@@ -347,12 +347,12 @@ def retention(context: Context) -> Iterator[Answer]:
     where = {"region": audit.region, "Bucket": audit.bucket}
     versions = context.aws("s3", "get_bucket_versioning", **where)
     if versions.get("Status") != "Enabled":
-        mend = formatting.aws(
+        fix = formatting.aws(
             audit.region,
             "s3api put-bucket-versioning",
             *("--bucket", audit.bucket, "--versioning-configuration", "Status=Enabled"),
         )
-        yield failed(audit.bucket, "it keeps no versions, so an entry can be replaced", mend)
+        yield failed(audit.bucket, "it keeps no versions, so an entry can be replaced", fix)
     found = context.aws.found("s3", "get_object_lock_configuration", **where) or {}
     lock: Mapping[str, Any] = found.get("ObjectLockConfiguration", {})
     rule = lock.get("Rule", {}).get("DefaultRetention", {})

@@ -109,7 +109,7 @@ class Check:
         title: What it is about, in a few words.
         looks_at: What is looked at.
         means: What a failure means.
-        command: What mends it; findings have it with the names filled in.
+        command: What fixes it; findings have it with the names filled in.
         ask: Gives the answers. It may raise a LockstepError, which becomes an answer too.
         needs: The check that must have passed for this one to have a meaning; one before it, of its group.
         applies: Whether it is a question for this plan.
@@ -132,7 +132,7 @@ class Check:
 
 _STOPS = frozenset({Outcome.FAILED, Outcome.NOT_ASKED})
 """With these of a check, what needs it is not asked."""
-_FIRST = "first mend "
+_FIRST = "first fix "
 
 
 class UnknownCheckError(Exception):
@@ -226,7 +226,7 @@ def _answers(check: Check, context: Context) -> Iterator[Answer]:
 
 
 def unanswered(subject: str, error: LockstepError) -> Answer:
-    """Why it is not known, with what mends that."""
+    """Why it is not known, with what fixes that."""
     shown = told(error)
     is_told = isinstance(shown, EnvironmentalError)
     text = line_of(error).removesuffix(shown.advice).strip() if shown.advice else line_of(error)
@@ -252,7 +252,7 @@ LIMIT = timedelta(minutes=5)
 https://docs.oracle.com/en-us/iaas/Content/API/Concepts/signingrequests.htm)."""
 NEAR = timedelta(minutes=1)
 """Lockstep counts with clocks that are nearer: half its tolerance."""
-MEND = "timedatectl set-ntp true"
+FIX = "timedatectl set-ntp true"
 
 
 def skew_answer(cloud: str, clock: Clock, ask: Callable[[], datetime]) -> Answer:
@@ -269,7 +269,7 @@ def skew_answer(cloud: str, clock: Clock, ask: Callable[[], datetime]) -> Answer
     away = abs(theirs - middle)
     seconds = f"{round(away.total_seconds())} s"
     if away >= LIMIT:
-        return failed("clock", f"it is {seconds} from that of {cloud}, which refuses signatures by it", MEND)
+        return failed("clock", f"it is {seconds} from that of {cloud}, which refuses signatures by it", FIX)
     if away >= NEAR:
-        return warning("clock", f"it is {seconds} from that of {cloud}", MEND)
+        return warning("clock", f"it is {seconds} from that of {cloud}", FIX)
     return passed("clock", f"it is {seconds} from that of {cloud}")

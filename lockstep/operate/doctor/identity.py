@@ -285,10 +285,10 @@ def _state(named: IssuerKey, ocid: str, state: str, region: str, what: str) -> A
     act = "cancel-deletion" if state in _DELETED else "enable"
     version = ["--key-version-id", named.version] if what == "key-version" else []
     endpoint = documents.management_endpoint(named.endpoint)
-    mend = formatting.oci(
+    fix = formatting.oci(
         region, f"kms management {what} {act}", "--key-id", named.id, *version, "--endpoint", endpoint
     )
-    return failed(ocid, f"it is {state}, and signs the OCI runner's tokens", mend)
+    return failed(ocid, f"it is {state}, and signs the OCI runner's tokens", fix)
 
 
 def _region(context: Context, named: IssuerKey) -> str:
@@ -340,11 +340,11 @@ def issuer(context: Context) -> Iterator[Answer]:
         try:
             found[name] = read_document(f"{base}/{name}", context.clock)
         except EnvironmentalError as error:
-            mend = (
+            fix = (
                 _PUBLISH if isinstance(error, IssuerNotPublicError) else f"curl -v {federation.issuer}/{name}"
             )
             text = f"it is not served to everyone: {type(error).__name__} ({error.where.get('code')})"
-            yield failed(f"{federation.issuer}/{name}", text, mend)
+            yield failed(f"{federation.issuer}/{name}", text, fix)
     if CONFIGURATION in found:
         yield _configuration(federation, found[CONFIGURATION])
     if KEYS in found:

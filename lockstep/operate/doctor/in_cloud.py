@@ -91,8 +91,8 @@ def _in_oci(context: Context, silent: frozenset[str]) -> Answered:
         found = functions_of(context)
         if not found:
             missing = f"there is no function {name} in {vault_of(context.plan).compartment_of_own_secrets}"
-            mend = f"{_DEPLOY['oci']}; or name it: --oci-name"
-            return _only(FUNCTION, OCI_FUNCTION, failed(name, missing, mend))
+            fix = f"{_DEPLOY['oci']}; or name it: --oci-name"
+            return _only(FUNCTION, OCI_FUNCTION, failed(name, missing, fix))
         began = context.clock.now()
         payload = call(context.clouds.oci(vault_of(context.plan).region), found[0], _request(silent))
     except LockstepError as error:
@@ -158,16 +158,16 @@ def _read(context: Context, where: str, name: str, payload: bytes, began: dateti
 
 
 def _plans(plan: Plan, reply: Reply, name: str, cloud: str) -> Iterator[Answer]:
-    mend = f"{_DEPLOY_PLAN[cloud]}  # with this plan; what changes: lockstep plan diff OLD NEW"
+    fix = f"{_DEPLOY_PLAN[cloud]}  # with this plan; what changes: lockstep plan diff OLD NEW"
     here = {c.id: c.plan_digest for c in plan.compiled.credentials}
     for credential_id in sorted(here.keys() | reply.plans.keys()):
         there = reply.plans.get(credential_id)
         if credential_id not in here:
-            yield failed(credential_id, f"{name} has it, and the plan here has not", mend)
+            yield failed(credential_id, f"{name} has it, and the plan here has not", fix)
         elif there is None:
-            yield failed(credential_id, f"{name} does not have it yet", mend)
+            yield failed(credential_id, f"{name} does not have it yet", fix)
         elif there != here[credential_id]:
-            yield failed(credential_id, f"{name} was deployed with another plan of it", mend)
+            yield failed(credential_id, f"{name} was deployed with another plan of it", fix)
         else:
             yield passed(credential_id, f"{name} has the plan that is here")
 

@@ -371,9 +371,9 @@ def _denied(subject: str, error: LockstepError) -> Answer:
     if is_out_of_time(error):
         return not_asked(subject, "there was no time left for it")
     shown = told(error)
-    mend = shown.advice if shown is not error else error.advice
+    fix = shown.advice if shown is not error else error.advice
     rights = "compare the function's role with docs/iam.md and docs/iam-oci.md, and deploy again"
-    return failed(subject, sentence(error), mend or rights)
+    return failed(subject, sentence(error), fix or rights)
 
 
 def _records(clouds: Clouds, plan: CompiledPlan) -> Iterator[tuple[str, Answer]]:

@@ -317,13 +317,13 @@ def keys(context: Context) -> Iterator[Answer]:
             yield passed(key, "the key is enabled")
             continue
         act = "cancel-deletion" if state in _DELETED else "enable"
-        mend = formatting.oci(
+        fix = formatting.oci(
             store.region,
             f"kms management key {act}",
             *("--key-id", key, "--endpoint", str(vault.management_endpoint)),
         )
         told = f"the key is {state}" if state else "no policy lets you see the key"
-        yield failed(key, f"{told}, and it encrypts {secret}", mend)
+        yield failed(key, f"{told}, and it encrypts {secret}", fix)
 
 
 _LARGER = "lockstep plan check  # then use a larger ring, or a longer interval"
@@ -572,7 +572,7 @@ def topic_of(context: Context, region: str, ocid: str) -> Untyped | None:
 
 
 def subscribed(
-    context: Context, region: str, ocid: str, *, lost: str, mend: str = formatting.DEPLOY_OCI
+    context: Context, region: str, ocid: str, *, lost: str, fix: str = formatting.DEPLOY_OCI
 ) -> Answer:
     """Whether a topic tells somebody.
 
@@ -581,15 +581,15 @@ def subscribed(
         region: Where the topic is.
         ocid: The topic's.
         lost: What reaches nobody if not, such as `no alarm`.
-        mend: What gives a topic that can be used.
+        fix: What gives a topic that can be used.
     """
     topic = topic_of(context, region, ocid)
     if topic is None:
         text = "there is no such topic, or no policy lets you see it"
-        return failed(ocid, text, mend)
+        return failed(ocid, text, fix)
     if topic.lifecycle_state != "ACTIVE":
         text = f"the topic is {topic.lifecycle_state}, so {lost} reaches anybody"
-        return failed(topic.name, text, mend)
+        return failed(topic.name, text, fix)
     listed = context.oci(
         region, "ons.NotificationDataPlaneClient", "list_subscriptions", topic.compartment_id, topic_id=ocid
     )
@@ -704,7 +704,7 @@ def events(context: Context) -> Iterator[Answer]:
         )
         yield failed(topic.name, text, "lockstep plan check  # then correct events.oci.compartment_id")
         return
-    yield subscribed(context, named.region, named.topic_id, lost="no event", mend=_OCI_EVENTS_CORRECT)
+    yield subscribed(context, named.region, named.topic_id, lost="no event", fix=_OCI_EVENTS_CORRECT)
 
 
 def _with_topic(plan: Plan) -> bool:

@@ -39,7 +39,7 @@ from lockstep.protocol.model import (
 from lockstep.runtime.clouds import Clouds
 
 _OUT_OF_TIME = (DeadlineExceededError, StepEndedError)
-_MENDS: dict[type[LockstepError], str] = {
+_FIXES: dict[type[LockstepError], str] = {
     DatabaseUnreachableError: "look at the server's log and load, then: nc -vz {host} {port}",
     DatabaseBusyError: "end sessions, or raise the limit (max_connections, max_user_connections)",
     UnsupportedServerError: "correct `engine`, or `strategy`, in the plan (lockstep plan check), or upgrade the server",
@@ -73,11 +73,11 @@ def of_error(server: DatabaseServer, error: LockstepError, *, subject: str | Non
         return not_asked(about, "there was no time left for it")
     if isinstance(error, UnsupportedServerError) and error.where.get("code"):
         what = f"the server is {error.where['code']}: no {server.engine} that the strategy works on"
-        return failed(about, what, _MENDS[UnsupportedServerError])
+        return failed(about, what, _FIXES[UnsupportedServerError])
     command = error.advice or next(
         (
             text.format(host=server.host, port=server.port)
-            for kind, text in _MENDS.items()
+            for kind, text in _FIXES.items()
             if isinstance(error, kind)
         ),
         "look up the error in docs/runbook.md#errors-by-name",
@@ -134,11 +134,11 @@ def served_logins(stores: Iterable[Readable], credential: Credential) -> tuple[l
             problems.append(not_asked(subject, f"what it serves is not known: {sentence(error)}"))
             continue
         if login is None:
-            mend = f"lockstep hand-over {credential.id}, or, where no login is known: lockstep enrol {credential.id}"
-            problems.append(warning(subject, "the store serves no login yet, but a placeholder", mend))
+            fix = f"lockstep hand-over {credential.id}, or, where no login is known: lockstep enrol {credential.id}"
+            problems.append(warning(subject, "the store serves no login yet, but a placeholder", fix))
         elif login.username not in credential.usernames:
-            mend = f"lockstep hand-over {credential.id}"
-            problems.append(failed(subject, "the store serves a username that the plan does not name", mend))
+            fix = f"lockstep hand-over {credential.id}"
+            problems.append(failed(subject, "the store serves a username that the plan does not name", fix))
         else:
             found = _with(found, Served(login=login, stores=(store.name,)))
     return found, problems
@@ -156,14 +156,12 @@ def forbidden(server: DatabaseServer, credential: Credential, record: LockRecord
     """Why no login may be shown there at all; None where one may (protocol D3, D20)."""
     subject = f"{server.name} {credential.id}"
     if server.name in record.enrol:
-        mend = f"lockstep rotate --force {credential.id}"
-        return warning(subject, "it is under enrolment: the next rotation takes its account over", mend)
+        fix = f"lockstep rotate --force {credential.id}"
+        return warning(subject, "it is under enrolment: the next rotation takes its account over", fix)
     if server.name in record.muted:
-        mend = (
-            f"lockstep retry {credential.id} {server.name}, or lockstep enrol {credential.id} {server.name}"
-        )
+        fix = f"lockstep retry {credential.id} {server.name}, or lockstep enrol {credential.id} {server.name}"
         return failed(
-            subject, "it is muted: it has refused what should work, so no login is shown to it", mend
+            subject, "it is muted: it has refused what should work, so no login is shown to it", fix
         )
     return None
 
@@ -236,13 +234,13 @@ def admin_failed(server: DatabaseServer, error: LockstepError, where: str, *, wa
         return not_asked(server.name, says, "lockstep doctor --in-cloud")
     if was_shown:
         return failed(
-            server.name, f"the server refuses the rotator admin's login, by {_way(server)}", _mend(server)
+            server.name, f"the server refuses the rotator admin's login, by {_way(server)}", _fix(server)
         )
     if isinstance(error, _DENIED) and where == HERE:
         return not_asked(
             server.name, f"{_way(server)} may not be read from here", "lockstep doctor --in-cloud"
         )
-    return failed(server.name, f"there is no login of the rotator admin: {sentence(error)}", _mend(server))
+    return failed(server.name, f"there is no login of the rotator admin: {sentence(error)}", _fix(server))
 
 
 def _way(server: DatabaseServer) -> str:
@@ -255,7 +253,7 @@ def _way(server: DatabaseServer) -> str:
             return f"the credential {credential}"
 
 
-def _mend(server: DatabaseServer) -> str:
+def _fix(server: DatabaseServer) -> str:
     match server.admin:
         case AdminSecret(aws=secret):
             return f"put the login that works into the secret {secret}; `lockstep plan sql` makes the account"

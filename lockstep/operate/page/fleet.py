@@ -1,4 +1,4 @@
-"""What is the matter with a credential, in one word, and the command that shows or mends it."""
+"""What is the matter with a credential, in one word, and the command that shows or fixes it."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -53,7 +53,7 @@ class Alarm:
     Attributes:
         ids: The credentials of which it is true.
         text: One sentence.
-        command: What mends it, or shows more, for the first of them; advice that is no command stands in `text`.
+        command: What fixes it, or shows more, for the first of them; advice that is no command stands in `text`.
     """
 
     ids: tuple[str, ...]

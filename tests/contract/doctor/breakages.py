@@ -33,7 +33,7 @@ class Breakage:
     Attributes:
         check: The check that complains.
         worlds: On which servers.
-        how: Breaks it; what is pushed on the stack mends it.
+        how: Breaks it; what is pushed on the stack fixes it.
         says: Part of what the check says.
         outcome: Of its complaint.
         shows: How many logins of the credential's accounts reach the server.
@@ -47,12 +47,12 @@ class Breakage:
     shows: int = 1
 
 
-def execute(world: DoctorWorld, stack: ExitStack, statement: str, mend: str | None = None) -> None:
-    """Run a statement now, and one that mends it afterwards; both name the account of base as {account}."""
+def execute(world: DoctorWorld, stack: ExitStack, statement: str, fix: str | None = None) -> None:
+    """Run a statement now, and one that fixes it afterwards; both name the account of base as {account}."""
     found = names(world)
     world.harness.execute(statement.format(**found))
-    if mend:
-        stack.callback(world.harness.execute, mend.format(**found))
+    if fix:
+        stack.callback(world.harness.execute, fix.format(**found))
 
 
 def names(world: DoctorWorld) -> dict[str, str]:
@@ -63,9 +63,9 @@ def names(world: DoctorWorld) -> dict[str, str]:
     return {"account": account, "username": username, "rotator": rotator, "owner": world.credential.owner}
 
 
-def by(statement: str, mend: str | None = None) -> Break:
+def by(statement: str, fix: str | None = None) -> Break:
     """Break it by SQL."""
-    return lambda world, stack: execute(world, stack, statement, mend)
+    return lambda world, stack: execute(world, stack, statement, fix)
 
 
 # ---- The server and the rotator admin

@@ -42,8 +42,8 @@ def test_where_all_is_well_every_check_passes(doctor: DoctorWorld) -> None:
     ("row", "world"), ROWS, indirect=["world"], ids=[f"{r.check}-{r.says}-{w}" for r, w in ROWS]
 )
 def test_each_check_complains_when_what_it_looks_at_is_broken(doctor: DoctorWorld, row: Breakage) -> None:
-    with ExitStack() as mending:
-        row.how(doctor, mending)
+    with ExitStack() as fixing:
+        row.how(doctor, fixing)
         doctor.forget_logins()
         seen = doctor.look()
         complaint = next((a for a in seen.of(row.check) if row.says in a.says), None)

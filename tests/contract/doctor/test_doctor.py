@@ -64,12 +64,12 @@ def test_every_check_has_a_way_to_break_it() -> None:
 
 
 @pytest.mark.parametrize("broken", [*OF_AWS, *OF_OCI], ids=told_as)
-def test_a_check_tells_what_is_wrong_and_what_mends_it(world: World, broken: Break) -> None:
+def test_a_check_tells_what_is_wrong_and_what_fixes_it(world: World, broken: Break) -> None:
     require_told(world, broken)
 
 
 @pytest.mark.parametrize("broken", OF_SESSIONS, ids=told_as)
-def test_a_check_of_sessions_tells_what_is_wrong_and_what_mends_it(federated: World, broken: Break) -> None:
+def test_a_check_of_sessions_tells_what_is_wrong_and_what_fixes_it(federated: World, broken: Break) -> None:
     require_told(federated, broken)
 
 
