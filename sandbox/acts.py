@@ -85,7 +85,7 @@ def _aws_begins_oci_finishes(stage: Stage, credential: Credential) -> None:
     stage.story.add(_by_oci(stage, credential), FINISHED)
 
 
-def _oci_is_down_and_heals(stage: Stage, credential: Credential) -> None:
+def _oci_is_down_and_recovers(stage: Stage, credential: Credential) -> None:
     """OCI Vault goes down as the commit begins: AWS serves the new value, OCI the one before, and both log in."""
     outages: list[Fault] = []
 
@@ -167,7 +167,7 @@ WITH_APPLICATIONS = (
         "OCI Vault goes down",
         "The demo switches OCI Vault off on purpose in the middle of a promotion, so that the clouds serve different "
         "passwords, because both must log in until the next run brings the clouds back in sync.",
-        _oci_is_down_and_heals,
+        _oci_is_down_and_recovers,
     ),
     Act(
         "AWS rotates again",

@@ -31,7 +31,7 @@ class Rotated(Message):
 
     outcome: Literal["rotated"]
     generation: int
-    kind: Literal["new", "heal"]
+    kind: Literal["new", "reconcile"]
     adopted: bool
     audit: Entry
     base_generation: int

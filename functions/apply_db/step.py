@@ -12,8 +12,8 @@ connection died has lost both.
 A server may lock an account after a few refused logins in a row. So what must succeed is shown before what must be
 refused, one login of an account at a time, and a refusal is followed by a login that succeeds (protocol D9, D19).
 
-The same function probes candidates for a heal, and ends every other value in an emergency: all that needs a database
-happens here.
+The same function probes candidates for a reconcile, and ends every other value in an emergency: all that needs a
+database happens here.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -96,16 +96,18 @@ class _Change:
 
 def _apply(request: ApplyRequest, ports: Ports) -> ApplyResult:
     claim, lease = request.claim, request.rotation.lease
-    is_heal = claim.kind is ClaimKind.HEAL
+    is_reconcile = claim.kind is ClaimKind.RECONCILE
     # What the hint calls valid is read with them; whether it dies, the record decides (protocol D4).
-    read = [claim.generation] if is_heal else [claim.generation, claim.base_generation, *request.hint.valid]
+    read = (
+        [claim.generation] if is_reconcile else [claim.generation, claim.base_generation, *request.hint.valid]
+    )
     values, admins = ahead.read_ahead(ports, ahead.of_generations(ports, filter(None, read)), ports.databases)
     pending = _held(values, claim)
-    base = pending if is_heal else _base(values, claim)
+    base = pending if is_reconcile else _base(values, claim)
     with _locked(ports, admins) as stagers:
         record, answers = _fence_beside_live(request, ports, base)
-        # A heal changes nothing, so nothing dies by it.
-        doomed = {} if is_heal else _doomed(ports, record, claim, values)
+        # A reconcile changes nothing, so nothing dies by it.
+        doomed = {} if is_reconcile else _doomed(ports, record, claim, values)
         change = _Change(claim=claim, pending=pending, base=base, doomed=doomed, enrol=record.enrol)
         _require_live(ports, lease, stagers, change, answers)
         databases = outcomes.all_of(

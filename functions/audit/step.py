@@ -115,7 +115,7 @@ def _head_ahead(request: Run, chain: Chain) -> Stored | None:
 
 
 def _fingerprint_key(ports: Ports, claim: Claim) -> FingerprintKey | None:
-    """None for a heal: people may have chosen the password that it gives again."""
+    """None for a reconcile: people may have chosen the password that it gives again."""
     return ports.signer.fingerprint_key() if claim.kind is ClaimKind.NEW else None
 
 

@@ -2,7 +2,7 @@
 
 1. Read what every store serves, and the lock record unless taking the lock has told it. If one cannot be read, stop:
    nothing was changed (protocol C1).
-2. Compare the plan, and decide: adopt, begin, or heal.
+2. Compare the plan, and decide: adopt, begin, or reconcile.
 3. Claim, under the fence: from here on the lock record names the generation (protocol C4). Beside it, look at what
    staging needs.
 4. Stage the value, first in the store that decides what the value is, then in all others (protocol V1, V2).
@@ -10,8 +10,8 @@
 Whether a store holds a value under the name of a new generation, staging finds out, and the value says for which claim
 it was staged (protocol C3, V22).
 
-No database accepts the value yet (protocol I2, M2), and this step has no access to a database: for a heal it asks for a
-probe of the candidates and is called again.
+No database accepts the value yet (protocol I2, M2), and this step has no access to a database: for a reconcile it asks
+for a probe of the candidates and is called again.
 """
 
 from collections.abc import Callable, Mapping
@@ -60,7 +60,7 @@ def run(request: GenerateRequest, ports: Ports) -> GenerateResult:
     """Prepare the rotation.
 
     Returns:
-        The claim, staged in every store; or the candidates to probe, for a heal.
+        The claim, staged in every store; or the candidates to probe, for a reconcile.
 
     Raises:
         FenceLostError: Another run holds the lock.
@@ -114,8 +114,8 @@ def _carried_out(
                 return _begun(rotation, ports, record, served, claim.base_generation)
         case decide.Begin(base_generation=base_generation):
             return _begun(rotation, ports, record, served, base_generation)
-        case decide.Heal():
-            return _healed(rotation, ports, record, served, winner)
+        case decide.Reconcile():
+            return _reconciled(rotation, ports, record, served, winner)
 
 
 def _adopted(rotation: Rotation, ports: Ports, record: LockRecord, claim: Claim, served: Served) -> Staged:
@@ -139,7 +139,7 @@ def _begun(
     )
 
 
-def _healed(
+def _reconciled(
     rotation: Rotation, ports: Ports, record: LockRecord, served: Served, winner: CandidateRef | None
 ) -> GenerateResult:
     candidates = _candidates(ports, record, served)
@@ -155,19 +155,19 @@ def _healed(
     if value is None:
         raise LostCompareAndSetError(store=winner.store)
 
-    def healed(claim: Claim) -> CredentialValue:
+    def reconciled(claim: Claim) -> CredentialValue:
         return replace(value, generation=claim.generation, claim_id=claim.rotation_id)
 
-    if own := _own_heal(rotation, ports, record, value.login):
-        return _staged(rotation, own, ports.stores.stage(healed(own)))
-    claim = _next_claim(rotation, record, served, ClaimKind.HEAL, value.generation)
-    return _claimed_and_staged(rotation, ports, record, served, claim, healed)
+    if own := _own_reconcile(rotation, ports, record, value.login):
+        return _staged(rotation, own, ports.stores.stage(reconciled(own)))
+    claim = _next_claim(rotation, record, served, ClaimKind.RECONCILE, value.generation)
+    return _claimed_and_staged(rotation, ports, record, served, claim, reconciled)
 
 
-def _own_heal(rotation: Rotation, ports: Ports, record: LockRecord, login: Login) -> Claim | None:
+def _own_reconcile(rotation: Rotation, ports: Ports, record: LockRecord, login: Login) -> Claim | None:
     """The claim that this run has made for the same login, before this step was tried again (protocol F4)."""
     claim = record.claim
-    if claim is None or claim.kind is not ClaimKind.HEAL or claim.rotation_id != rotation.rotation_id:
+    if claim is None or claim.kind is not ClaimKind.RECONCILE or claim.rotation_id != rotation.rotation_id:
         return None
     held = ports.stores.find_generation(claim.generation)
     is_another = held is not None and (held.login, held.claim_id) != (login, claim.rotation_id)

@@ -1,6 +1,6 @@
 """UpdateSecrets: promote the pending value in every store, after every database was seen to accept it (protocol M3).
 
-First one conditional write marks the claim as promoting: from here on a store may serve its value, so only a heal
+First one conditional write marks the claim as promoting: from here on a store may serve its value, so only a reconcile
 may replace it (protocol I4, L14). It is also the look at the fence. Then every store compares and sets, from what
 Generate saw before it staged the value: a run that was overtaken before the conditional write finds that out, and one
 that is overtaken later loses the comparison. Where the comparison is lost, or Generate did not see what is replaced,
@@ -47,7 +47,7 @@ def run(request: UpdateRequest, ports: Ports) -> UpdateResult:
     revoke = _revokes(record, claim)
     lets_read_any_slot = ports.credential.lets_read_any_slot
     # Nothing else will be valid in a moment; or what the other slots serve may log in nowhere, or not everywhere.
-    if revoke or (lets_read_any_slot and (record.enrol or claim.kind is ClaimKind.HEAL)):
+    if revoke or (lets_read_any_slot and (record.enrol or claim.kind is ClaimKind.RECONCILE)):
         # A slot that cannot have it holds up an emergency only where somebody may read that slot alone (protocol V19).
         gently = not (revoke and lets_read_any_slot)
         ports.stores.spread(claim.generation, still_ours, ports.clock, gently=gently)
@@ -62,7 +62,7 @@ def run(request: UpdateRequest, ports: Ports) -> UpdateResult:
 
 
 def _revokes(record: LockRecord, claim: Claim) -> bool:
-    """Whether an emergency order is fulfilled by this generation: a heal gives an old login again (protocol O5)."""
+    """Whether this generation fulfils an emergency order: a reconcile gives an old login again (protocol O5)."""
     if record.revoke_through is None or not record.is_revoking:
         return False
     return claim.kind is ClaimKind.NEW and claim.generation > record.revoke_through

@@ -216,7 +216,7 @@ def _are_neighbours(before: Finding, found: Finding) -> bool:
 # Whether everything that was rotated is on record (protocol E17).
 #
 # A generation is on record if an entry of any stream says that it was promoted. A claim that nobody finished is
-# replaced by a heal, which says so itself; so what a heal began from need not be on record. The event of an
+# replaced by a reconcile, which says so itself; so what a reconcile began from need not be on record. The event of an
 # archived entry is not read, but its seal says that it is a run's, and when it was written: so which generations
 # it can record.
 
@@ -265,7 +265,7 @@ def compare(
         known: Generations that were known to be on record.
         unread: The times of runs' entries whose events were not read.
     """
-    recorded, successes, heals = _Recorded(known, unread), list[int](), list(unread)
+    recorded, successes, reconciles = _Recorded(known, unread), list[int](), list(unread)
     bases, seen = list[_Named](), list[_Named]()
     for verification in found:
         for entry in verification.entries:
@@ -276,12 +276,12 @@ def compare(
                 continue
             recorded.add(details["generation"], entry.time)
             successes.append(entry.time)
-            if details.get("kind") == ClaimKind.HEAL:
-                heals.append(entry.time)
+            if details.get("kind") == ClaimKind.RECONCILE:
+                reconciles.append(entry.time)
             elif type(base := details.get("base_generation")) is int and base:
                 bases.append(_Named(verification, entry, base))
     _tell_bases(bases, recorded)
-    _tell_witnesses(seen, recorded, latest=max(successes, default=0), healed=max(heals, default=0))
+    _tell_witnesses(seen, recorded, latest=max(successes, default=0), reconciled=max(reconciles, default=0))
     current = record.current_generation
     if found and any(v.entries for v in found) and current is not None and current not in recorded:
         found[0].problems.append(
@@ -295,10 +295,10 @@ def _tell_bases(bases: Sequence[_Named], recorded: _Recorded) -> None:
             where.problems.append(Problem(f"began from generation {base}, which no entry records", entry.seq))
 
 
-def _tell_witnesses(seen: Sequence[_Named], recorded: _Recorded, *, latest: int, healed: int) -> None:
+def _tell_witnesses(seen: Sequence[_Named], recorded: _Recorded, *, latest: int, reconciled: int) -> None:
     for where, entry, serves in seen:
-        # A run that promotes now records later; one that died is healed.
-        if serves not in recorded and healed <= entry.time < latest:
+        # A run that promotes now records later; one that died is reconciled.
+        if serves not in recorded and reconciled <= entry.time < latest:
             where.problems.append(
                 Problem(f"saw generation {serves} in its store, which no entry records", entry.seq)
             )

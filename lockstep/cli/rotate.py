@@ -201,7 +201,7 @@ def _skip(plan: Plan, credential: Credential, clock: Clock, *, is_forced: bool) 
 
 
 def _require_over(plan: Plan, credential: Credential, stream: Cloud) -> None:
-    """Exit code 1 where the emergency is not over: the run was skipped, or had to heal the stores first."""
+    """Exit code 1 where the emergency is not over: the run was skipped, or had to reconcile the stores first."""
     record = desk(plan, stream).read(credential)
     if record.is_revoking:
         complain(

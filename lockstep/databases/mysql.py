@@ -86,7 +86,8 @@ class Slots:
 
     None: unknown, or no password. The record holds Lockstep's own changes. Others may have replaced a password
     since, but only Lockstep's statements put a staged value into a slot, and each of them updates the record.
-    A heal gives a login another generation and changes no database, so a slot may be recorded under the earlier one.
+    A reconcile gives a login another generation and changes no database, so a slot may be recorded under the earlier
+    one.
     """
 
     primary: int | None = None

@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from lockstep.protocol.findings import Finding, Outcome
 
 Time = Annotated[datetime, Meta(tz=True)]
-Action = Literal["rotate", "finish", "heal", "stop"]
+Action = Literal["rotate", "finish", "reconcile", "stop"]
 """What a run does."""
 
 
@@ -57,7 +57,7 @@ class Head(Struct, frozen=True, kw_only=True):
 class ClaimInFlight(Struct, frozen=True, kw_only=True):
     """The generation that a run has begun and not finished."""
 
-    kind: Literal["new", "heal"]
+    kind: Literal["new", "reconcile"]
     generation: int
     base_generation: int
     promoting: bool

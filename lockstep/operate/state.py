@@ -332,8 +332,8 @@ class Forecast:
     """What the next run does.
 
     Attributes:
-        action: `rotate`, `finish`, `heal`, or `stop` where it would end without a change; None where that depends on
-            values that were not read.
+        action: `rotate`, `finish`, `reconcile`, or `stop` where it would end without a change; None where that depends
+            on values that were not read.
         meaning: The same, as a sentence.
         waits_for: Why a run that starts now would be skipped; None: it would not.
     """
@@ -399,7 +399,7 @@ def _decided(record: LockRecord, current: Served, credential: Credential) -> tup
             what = f"make a new generation on top of {base}" if base else "make the first generation"
             return "rotate", what
         case _:
-            return "heal", "find the login that works on every database and serve it from every store"
+            return "reconcile", "find the login that works on every database and serve it from every store"
 
 
 def waits_for(record: LockRecord, now: datetime, *, is_forced: bool = False) -> Wait | None:

@@ -47,14 +47,14 @@ class Begin:
 
 
 @dataclass(frozen=True, slots=True)
-class Heal:
+class Reconcile:
     """Something disagrees: a login that is proven on every database gets a new generation in every store (protocol C5).
 
     No database changes, so it does not matter what the stores and the record were about to do.
     """
 
 
-Decision = Adopt | Begin | Heal
+Decision = Adopt | Begin | Reconcile
 
 
 def decide(
@@ -83,11 +83,11 @@ def decide(
     )
     if first_day and not record.enrol.issuperset(databases):
         raise EnrolmentNeededError
-    # A heal may have replaced a promotion whose last writes are still under way. They fail once the heal has moved
-    # every store, and no database may change before that.
-    is_half_done = record.promoting or (record.claim and record.claim.kind is ClaimKind.HEAL)
+    # A reconcile may have replaced a promotion whose last writes are still under way. They fail once the reconcile has
+    # moved every store, and no database may change before that.
+    is_half_done = record.promoting or (record.claim and record.claim.kind is ClaimKind.RECONCILE)
     if is_half_done or not agree(values) or not (first_day or _is_recorded(record, plan, values[0])):
-        return Heal()
+        return Reconcile()
     base = values[0].generation
     if record.claim and _can_adopt(record, record.claim, base) and record.claim.generation != refused:
         return Adopt(record.claim)
@@ -95,7 +95,7 @@ def decide(
 
 
 def _is_recorded(record: LockRecord, plan: str, value: StoredValue) -> bool:
-    # An activation is a heal, so that every store serves a value under the new plan (protocol O7).
+    # An activation is a reconcile, so that every store serves a value under the new plan (protocol O7).
     return record.activate != plan and value.generation == record.current_generation
 
 
@@ -115,7 +115,7 @@ def agree(values: Iterable[StoredValue]) -> bool:
 
 
 def ranked_generations(record: LockRecord, served: Mapping[str, StoredValue]) -> Sequence[int | str]:
-    """Where a heal looks for a login that works, the best first (protocol C5): generations, and names of stores.
+    """Where a reconcile looks for a login that works, the best first (protocol C5): generations, and names of stores.
 
     The generation in promotion comes first, since every database was seen to accept it; then the recorded current one;
     then what the stores serve, the newest first; then what else may be valid. A store that serves a generation above

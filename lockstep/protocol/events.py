@@ -37,13 +37,13 @@ class Promoted(Message):
         runner: Who rotated.
         rotation: The run, as its audit entry names it.
         trigger: What started the run, such as `schedule` or `manual`.
-        kind: `new` has a password of its own; `heal` gives a login that worked already a new generation.
+        kind: `new` has a password of its own; `reconcile` gives a login that worked already a new generation.
         generation: What the stores serve now.
         previous_generation: What it follows; 0 for a value that Lockstep did not make.
         stores: Their names in the plan.
         promoted_at: When every store was seen to serve it.
         overlap_ends_at: Until when the value before it logs in at the least; null where this run has ended it, and
-            after a heal, which ends nothing.
+            after a reconcile, which ends nothing.
         revoked: Whether the run has ended every other value, as an operator ordered.
         adopted: Whether another run began the generation.
         entry: The audit entry of the run.
@@ -53,7 +53,7 @@ class Promoted(Message):
     runner: Runner
     rotation: Id
     trigger: Id
-    kind: Literal["new", "heal"]
+    kind: Literal["new", "reconcile"]
     generation: int
     previous_generation: int
     stores: tuple[Id, ...]

@@ -74,7 +74,7 @@ class GenerateRequest(Message):
     """Input of Generate.
 
     Attributes:
-        winner: The candidate that logs in on every database, on the second call of a heal.
+        winner: The candidate that logs in on every database, on the second call of a reconcile.
         refused: The generation whose password a database's policy refused in this run: it is replaced (protocol C7).
         record: The lock record as AcquireLock has left it, for the first call of a run (protocol L16). Whatever it is,
             a run that it leads astray meets the conditions of the claim.
@@ -195,7 +195,7 @@ class ApplyResult(Message):
 
 
 class ProbeRequest(Message, tag_field="action", tag="probe"):
-    """Input of ApplyDb for a heal: which candidate logs in on every one of these databases?"""
+    """Input of ApplyDb for a reconcile: which candidate logs in on every one of these databases?"""
 
     rotation: Rotation
     databases: tuple[Id, ...]

@@ -135,17 +135,17 @@ class ClaimKind(StrEnum):
     """Why there is a generation in flight."""
 
     NEW = "new"
-    HEAL = "heal"
+    RECONCILE = "reconcile"
 
 
 class Claim(Message):
     """The one generation in flight, as the lock record names it.
 
     Attributes:
-        kind: `new` has a password of its own, `heal` gives the login that works a new generation.
+        kind: `new` has a password of its own, `reconcile` gives the login that works a new generation.
         generation: The pending generation.
-        base_generation: What pending follows: for a new one the current generation, for a heal the one whose login it
-            gives again.
+        base_generation: What pending follows: for a new one the current generation, for a reconcile the one whose login
+            it gives again.
         rotation_id: The run that made the claim; another run that finishes it has adopted it.
     """
 
@@ -227,8 +227,8 @@ class LockRecord:
         return through is not None and min(self.valid, default=0) <= through
 
     def raises_order(self, claim: Claim) -> bool:
-        """Whether an emergency order reaches up to a claim: a heal gives a login again, which may have leaked."""
-        return self.is_revoking and claim.kind is ClaimKind.HEAL
+        """Whether an emergency order reaches up to a claim: a reconcile gives a login again, which may have leaked."""
+        return self.is_revoking and claim.kind is ClaimKind.RECONCILE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

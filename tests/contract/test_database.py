@@ -217,7 +217,7 @@ def test_the_first_value_leaves_no_other(world: DatabaseHarness, database: Datab
 def test_a_value_that_is_both_current_and_pending_keeps_logging_in(
     world: DatabaseHarness, database: Database
 ) -> None:
-    """As after a heal, which gives a login another generation."""
+    """As after a reconcile, which gives a login another generation."""
     before, value = value_of(world, 1), value_of(world, 2)
     stage(database, current=None, pending=before)
     stage(database, current=before, pending=value)

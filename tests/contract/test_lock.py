@@ -489,7 +489,7 @@ def test_what_stores_serve_is_valid_from_the_claim_on(lock: Lock) -> None:
     assert lock.read().valid == {3, 4, 5}
 
 
-@pytest.mark.parametrize("change", [{"base_generation": 9}, {"kind": ClaimKind.HEAL}, {"generation": 2}])
+@pytest.mark.parametrize("change", [{"base_generation": 9}, {"kind": ClaimKind.RECONCILE}, {"generation": 2}])
 def test_a_claim_over_less_than_the_record_has_changes_nothing(
     lock: Lock, change: dict[str, int | ClaimKind]
 ) -> None:
@@ -725,9 +725,11 @@ def test_a_record_of_a_newer_build_is_refused_as_a_read_refuses_it(lock: Lock) -
         lock.recall(found.lease, found.told)
 
 
-@pytest.mark.parametrize("change", [{"kind": ClaimKind.HEAL}, {"base_generation": 9}, {"rotation_id": "oci"}])
+@pytest.mark.parametrize(
+    "change", [{"kind": ClaimKind.RECONCILE}, {"base_generation": 9}, {"rotation_id": "oci"}]
+)
 def test_a_claim_that_is_not_the_one_on_record_replaces_nothing(lock: Lock, change: dict[str, Any]) -> None:
-    """What a forged record names is compared whole: a heal is not passed off as a new value (protocol L6)."""
+    """What a forged record names is compared whole: a reconcile is not passed off as a new value (protocol L6)."""
     made = claim(lock, acquired(lock))
     found = taken(lock)
     forged = replace(lock.read(), claim=structs.replace(made, **change))

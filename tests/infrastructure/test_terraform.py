@@ -439,7 +439,7 @@ def test_failed_runs_and_missing_calls_raise_alarms(deployed: Deployment) -> Non
     assert alarms["absent"]["query"].startswith("FunctionInvocationCount[60m]")
     # The first trigger comes within 20 minutes of the deployment or the end of a pause.
     assert (alarms["absent"]["pending_duration"], alarms["absent"]["is_enabled"]) == ("PT30M", False)
-    # One failure is healed by the next run; two of three are for people.
+    # One failure is made good by the next run; two of three are for people.
     assert [alarms[name]["severity"] for name in ("absent", "failed", "failing")] == [
         "WARNING",
         "WARNING",

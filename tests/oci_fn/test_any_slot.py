@@ -172,7 +172,7 @@ def _through_rotations(estate: Estate, name: str, *, before: int, rotations: int
 
 
 def test_with_more_users_than_slots_a_reader_of_any_one_slot_is_never_refused(estate: Estate) -> None:
-    """From the activation on: its heal is in every slot."""
+    """From the activation on: its reconcile is in every slot."""
     readers = _through_rotations(estate, THREE, before=1, rotations=ROTATIONS)
     assert [reader.refused for reader in readers] == [[]] * SLOTS
     logins = [reader.logins for reader in readers]

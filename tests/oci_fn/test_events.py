@@ -96,8 +96,8 @@ def test_both_runners_tell_of_their_rotations(
     estate: Estate, function: FunctionProcess, credential: Credential
 ) -> None:
     assert by_aws(estate, credential).output["outcome"] == "rotated"
-    [first] = estate.events.on_bus()  # The activation's heal, after which nothing dies.
-    assert (first["data"]["kind"], first["data"]["generation"]) == ("heal", 1)
+    [first] = estate.events.on_bus()  # The activation's reconcile, after which nothing dies.
+    assert (first["data"]["kind"], first["data"]["generation"]) == ("reconcile", 1)
     assert first["data"]["overlap_ends_at"] is None
 
     asked: list[str] = []

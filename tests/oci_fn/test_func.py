@@ -72,7 +72,7 @@ def test_rotations_end_to_end_on_every_engine(
     events = [e.event for e in entries(estate, everywhere)["oci"]]
     details = [e["unmapped"]["lockstep"] for e in events]
     assert [(d["generation"], d["kind"]) for d in details] == [
-        (1, "heal"),
+        (1, "reconcile"),
         (2, "new"),
         (3, "new"),
         (4, "new"),

@@ -351,10 +351,10 @@ _BUGS = (
         (Races(("I2",)), Model("I2", Budget(terms=1))),
     ),
     Bug(
-        "heal-skipped",
+        "reconcile-skipped",
         "C5",
-        "stores that disagree are not healed; the first one is believed",
-        plants.heal_skipped,
+        "stores that disagree are not reconciled; the first one is believed",
+        plants.reconcile_skipped,
         (Races(("I1", "I8"), ("edited",)), Model("I8", Budget(terms=1, edits=1))),
     ),
     Bug(
@@ -435,10 +435,10 @@ _BUGS = (
         (Model("I4", Budget(terms=2), POSTGRESQL, is_slow=True),),
     ),
     Bug(
-        "heal-replaced-by-a-new-value",
+        "reconcile-replaced-by-a-new-value",
         "C2",
-        "where all stores still serve base, a heal that replaced a promotion is replaced by a new value",
-        plants.heal_replaced_by_a_new_value,
+        "where all stores still serve base, a reconcile that replaced a promotion is replaced by a new value",
+        plants.reconcile_replaced_by_a_new_value,
         (Model("I3", Budget(terms=2), POSTGRESQL, is_slow=True),),
     ),
     Bug(
@@ -464,7 +464,7 @@ _BUGS = (
     Bug(
         "activation-begins-a-new-value",
         "O7",
-        "a plan becomes active with a new value; what the stores serve is not healed first",
+        "a plan becomes active with a new value; what the stores serve is not reconciled first",
         plants.activation_begins_a_new_value,
         (Model("I1", Budget(terms=2, sudden_losses=1), POSTGRESQL, is_slow=True),),
     ),
@@ -511,10 +511,10 @@ _BUGS = (
         (Model("I9", Budget(terms=1, revokes=1)),),
     ),
     Bug(
-        "emergency-ended-by-a-heal",
+        "emergency-ended-by-a-reconcile",
         "O5",
-        "a heal, which gives an old login again, ends an emergency",
-        plants.emergency_ended_by_a_heal,
+        "a reconcile, which gives an old login again, ends an emergency",
+        plants.emergency_ended_by_a_reconcile,
         (Model("I9", Budget(terms=1, revokes=1, edits=1)),),
     ),
     Bug(
@@ -562,7 +562,7 @@ _BUGS = (
     Bug(
         "keys-lost-on-reissue",
         "V20",
-        "a heal writes the login without the keys of others that the secret had",
+        "a reconcile writes the login without the keys of others that the secret had",
         plants_in_ports.keys_lost_on_reissue,
         (Races(("V20",), ("edited",)),),
     ),
@@ -621,10 +621,10 @@ _BUGS = (
         ),
     ),
     Bug(
-        "healed-in-one-slot",
+        "reconciled-in-one-slot",
         "V19",
-        "with more than two users a heal gives its value to one slot, and the others keep what may log in nowhere",
-        plants_of_users.healed_in_one_slot,
+        "with more than two users a reconcile gives its value to one slot, and the others keep what may log in nowhere",
+        plants_of_users.reconciled_in_one_slot,
         (Model("I1", Budget(terms=1, restores=1, users=3), POSTGRESQL),),
     ),
 )

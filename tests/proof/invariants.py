@@ -26,7 +26,7 @@ class InFlight:
     """The generation in flight, as the lock record names it."""
 
     generation: int
-    is_heal: bool
+    is_reconcile: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,11 +125,11 @@ def write_ahead(
 
 
 def in_flight_write_ahead(now: Snapshot[Value], when: str) -> None:
-    """I2 and I4 for the generation in flight. A value that is healed logs in before it is staged."""
+    """I2 and I4 for the generation in flight. A value that is reconciled logs in before it is staged."""
     if now.in_flight is None:
         return
     one_value(now.in_flight.generation, now.holds.values(), when)
-    if not now.in_flight.is_heal:
+    if not now.in_flight.is_reconcile:
         values = {value for value in now.holds.values() if value}
         write_ahead(now, values, lambda store, value: now.holds[store] == value, when)
 
@@ -151,11 +151,11 @@ def promoted_is_proven(
 
 
 def one_in_flight(before: Snapshot[Value], now: Snapshot[Value], when: str) -> None:
-    """I4: a generation in promotion stays in flight until it is current, or a heal takes its place."""
+    """I4: a generation in promotion stays in flight until it is current, or a reconcile takes its place."""
     flying = before.in_flight
     if flying is None or now.in_flight == flying or now.current == flying.generation:
         return
-    if now.in_flight and now.in_flight.is_heal:
+    if now.in_flight and now.in_flight.is_reconcile:
         return
     what = f"replaced by {now.in_flight.generation}" if now.in_flight else "dropped"
     raise ViolationError("I4", f"generation {flying.generation} was in flight and is {what}, {when}")

@@ -285,7 +285,7 @@ class LifeObserver:
             serves=world.serves(),
             holds=world.holds(claim.generation) if claim else {},
             lets_in=lambda database, value: value in let_in[database],
-            in_flight=InFlight(generation=claim.generation, is_heal=claim.kind is ClaimKind.HEAL)
+            in_flight=InFlight(generation=claim.generation, is_reconcile=claim.kind is ClaimKind.RECONCILE)
             if claim
             else None,
             current=record.current_generation,

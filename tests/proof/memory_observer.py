@@ -84,7 +84,7 @@ class RaceObserver:
             serves={name: shown(login) if login else None for name, login in serves.items()},
             holds={name: shown(value.login) if value else None for name, value in held.items()},
             lets_in=lambda database, value: value in let_in[database],
-            in_flight=InFlight(generation=claim.generation, is_heal=claim.kind is ClaimKind.HEAL)
+            in_flight=InFlight(generation=claim.generation, is_reconcile=claim.kind is ClaimKind.RECONCILE)
             if claim
             else None,
             current=record.current_generation,
@@ -124,7 +124,7 @@ class RaceObserver:
     def _past_is_revoked(self, now: Snapshot[Shown], boundary: str) -> None:
         """I9, when a new value is done: what is not valid on record is refused."""
         done, record = self._claim, self._world.lock.record
-        if not done or done.kind is ClaimKind.HEAL or done.generation != record.current_generation:
+        if not done or done.kind is ClaimKind.RECONCILE or done.generation != record.current_generation:
             return
         if record.claim is not None:
             return
@@ -182,7 +182,7 @@ class RaceObserver:
         if before in (None, outside):
             return
         claim = self._claims.get(rotation_id)
-        # A promotion that was sent before a heal came writes a value that every database accepts.
+        # A promotion that was sent before a reconcile came writes a value that every database accepts.
         keeps_claim = record.claim == claim or (claim is not None and claim.generation in record.valid)
         invariants.no_zombie_write(
             holds_lock=record.holder == rotation_id, keeps_claim=keeps_claim, when=boundary

@@ -80,9 +80,9 @@ def of_write(
     when = f"run {run.number} writes to {call.to}"
     # A lost lock table takes the claim away while its holder is at work. That is no zombie write.
     is_lost = lock.fence < run.fence
-    # A promotion that was sent before a heal came is a write of a value that every database accepts.
-    is_healed = lock.claim is not None and lock.claim.kind is ClaimKind.HEAL
-    is_promotion = call.to in STORES and is_healed and claim.generation in lock.valid
+    # A promotion that was sent before a reconcile came is a write of a value that every database accepts.
+    is_reconciled = lock.claim is not None and lock.claim.kind is ClaimKind.RECONCILE
+    is_promotion = call.to in STORES and is_reconciled and claim.generation in lock.valid
     if not (is_lost or waives_zombies or is_promotion or _is_begun(world, process, call)):
         invariants.no_zombie_write(holds_lock=has_lock(lock, run), keeps_claim=lock.claim == claim, when=when)
     if call.to in STORES:
@@ -109,7 +109,7 @@ def _is_begun(world: World, process: Process, call: Call) -> bool:
 
 
 def at_claim(world: World, after: Lock) -> None:
-    """I4: what is in promotion gives its place to a heal alone."""
+    """I4: what is in promotion gives its place to a reconcile alone."""
     if world.lock.promoting:
         claimed = world._replace(lock=after)
         invariants.one_in_flight(_snapshot(world), _snapshot(claimed), "when another one is claimed")
@@ -117,7 +117,7 @@ def at_claim(world: World, after: Lock) -> None:
 
 def at_release(world: World, claim: Claim, valid: Collection[int]) -> None:
     """I9: when a new value is done, no database accepts what is not valid on record; one that was restored may."""
-    if claim.kind is ClaimKind.HEAL:
+    if claim.kind is ClaimKind.RECONCILE:
         return
     through = world.lock.revoke
     if through is not None and world.lock.is_revoking and claim.generation > through:
@@ -160,7 +160,7 @@ def _snapshot(world: World) -> Snapshot[Login]:
         serves={name: store.serving().login for name, store in stores.items()},
         holds={name: store.find(claim.generation) for name, store in stores.items()} if claim else {},
         lets_in=lambda database, login: databases[database].accepts(login),
-        in_flight=InFlight(generation=claim.generation, is_heal=claim.kind is ClaimKind.HEAL)
+        in_flight=InFlight(generation=claim.generation, is_reconcile=claim.kind is ClaimKind.RECONCILE)
         if claim
         else None,
         current=lock.current,
@@ -189,5 +189,5 @@ def _promised(world: World) -> list[Login]:
         return []
     previous, current = store.find(max(older)), store.find(lock.current or 0)
     if previous is None or (current and current.password[0] != lock.current):
-        return []  # A heal renames a login that works; it promises no new overlap.
+        return []  # A reconcile renames a login that works; it promises no new overlap.
     return [previous]

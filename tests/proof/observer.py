@@ -7,7 +7,7 @@ See `sandbox.outside` for how it looks.
                                  and what a store served before it, until its overlap is over
     I2 write-ahead               likewise: where a database lets a pending value in, every store holds it
     I3 promote what is proven    likewise: what a store serves had been accepted everywhere before it served it
-    I4 one in flight             likewise: one value a generation; a promotion ends, or a heal takes its place
+    I4 one in flight             likewise: one value a generation; a promotion ends, or a reconcile takes its place
     I5 no zombie writes          after every call of a run that has lost the lock
     I6 nothing leaks             at the end, in all that was logged, answered, recorded
     I7 every change on record    after every run
@@ -152,7 +152,7 @@ class Observer:
             serves={store: served.value for store, served in self._served.items()},
             holds={} if pending is None else {store: self._staged(store, pending) for store in STORES},
             lets_in=self.lets_in,
-            in_flight=InFlight(generation=pending, is_heal=record.kind != "new")
+            in_flight=InFlight(generation=pending, is_reconcile=record.kind != "new")
             if record and pending is not None
             else None,
             current=record.current if record else None,

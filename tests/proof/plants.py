@@ -198,20 +198,20 @@ def refused_value_adopted() -> AbstractContextManager[None]:
     return _decided(lambda record, served, asked: _DECIDE(record, served, **{**asked, "refused": None}))
 
 
-def heal_skipped() -> AbstractContextManager[None]:
-    """Stores that disagree are not healed; the first one is believed."""
-    return _instead_of_heal(
+def reconcile_skipped() -> AbstractContextManager[None]:
+    """Stores that disagree are not reconciled; the first one is believed."""
+    return _instead_of_reconcile(
         lambda _record, served: decide.Begin(base_generation=next(iter(served.values())).generation)
     )
 
 
 def adopt_whatever_stores_serve() -> AbstractContextManager[None]:
     """A generation in flight is finished, also if a store serves neither its base nor it."""
-    return _instead_of_heal(
+    return _instead_of_reconcile(
         lambda record, _served: (
             decide.Adopt(record.claim)
             if record.claim and not record.promoting and record.claim.kind is ClaimKind.NEW
-            else decide.Heal()
+            else decide.Reconcile()
         )
     )
 
@@ -226,45 +226,47 @@ def promotion_replaced_by_a_new_value() -> AbstractContextManager[None]:
         )
         if record.promoting and at_base and record.current_generation is not None:
             return decide.Begin(base_generation=record.current_generation)
-        return decide.Heal()
+        return decide.Reconcile()
 
-    return _instead_of_heal(instead)
+    return _instead_of_reconcile(instead)
 
 
-def heal_replaced_by_a_new_value() -> AbstractContextManager[None]:
-    """Where all stores serve base again, a heal under way is replaced by a new value."""
+def reconcile_replaced_by_a_new_value() -> AbstractContextManager[None]:
+    """Where all stores serve base again, a reconcile under way is replaced by a new value."""
 
     def instead(record: LockRecord, served: Foreign) -> decide.Decision:
         at_base = (
             decide.agree(served.values())
             and next(iter(served.values())).generation == record.current_generation
         )
-        is_heal = record.claim is not None and record.claim.kind is ClaimKind.HEAL and not record.promoting
-        if is_heal and at_base and record.current_generation is not None:
+        is_reconcile = (
+            record.claim is not None and record.claim.kind is ClaimKind.RECONCILE and not record.promoting
+        )
+        if is_reconcile and at_base and record.current_generation is not None:
             return decide.Begin(base_generation=record.current_generation)
-        return decide.Heal()
+        return decide.Reconcile()
 
-    return _instead_of_heal(instead)
+    return _instead_of_reconcile(instead)
 
 
 def activation_begins_a_new_value() -> AbstractContextManager[None]:
-    """A plan becomes active with the next new value; what the stores serve is not healed first."""
+    """A plan becomes active with the next new value; what the stores serve is not reconciled first."""
 
     def instead(record: LockRecord, served: Foreign) -> decide.Decision:
         values = [*served.values()]
         if record.activate and decide.agree(values) and values[0].login and values[0].generation:
             return decide.Begin(base_generation=values[0].generation)
-        return decide.Heal()
+        return decide.Reconcile()
 
-    return _instead_of_heal(instead)
+    return _instead_of_reconcile(instead)
 
 
-def _instead_of_heal(
+def _instead_of_reconcile(
     instead: Callable[[LockRecord, Foreign], decide.Decision],
 ) -> AbstractContextManager[None]:
     def decided(record: LockRecord, served: Foreign, asked: Mapping[str, Foreign]) -> decide.Decision:
         found = _DECIDE(record, served, **asked)
-        return instead(record, served) if isinstance(found, decide.Heal) else found
+        return instead(record, served) if isinstance(found, decide.Reconcile) else found
 
     return _decided(decided)
 
@@ -595,8 +597,8 @@ def emergency_without_revocation() -> AbstractContextManager[None]:
     return patched(patch.object(update_secrets, "_revokes", lambda _record, _claim: False))
 
 
-def emergency_ended_by_a_heal() -> AbstractContextManager[None]:
-    """A heal, which gives an old login again, counts as the answer to the order."""
+def emergency_ended_by_a_reconcile() -> AbstractContextManager[None]:
+    """A reconcile, which gives an old login again, counts as the answer to the order."""
     original = decide.release_after
 
     def release_after(claim: Claim, record: LockRecord, *more: Foreign, **named: Foreign) -> Release:

@@ -200,20 +200,26 @@ def same_user_again() -> AbstractContextManager[None]:
 
 
 def keys_lost_on_reissue() -> AbstractContextManager[None]:
-    """A heal writes the login and nothing else."""
-    is_heal, healed, carried = ContextVar("is_heal", default=False), generate._healed, contents.carried
+    """A reconcile writes the login and nothing else."""
+    is_reconcile, reconciled, carried = (
+        ContextVar("is_reconcile", default=False),
+        generate._reconciled,
+        contents.carried,
+    )
 
-    def heal(*args: Foreign) -> Foreign:
-        token = is_heal.set(True)
+    def reconcile(*args: Foreign) -> Foreign:
+        token = is_reconcile.set(True)
         try:
-            return healed(*args)
+            return reconciled(*args)
         finally:
-            is_heal.reset(token)
+            is_reconcile.reset(token)
 
     def forgets(served: Foreign) -> Foreign:
-        return contents.NO_EXTRAS if is_heal.get() else carried(served)
+        return contents.NO_EXTRAS if is_reconcile.get() else carried(served)
 
-    return patched(patch.object(generate, "_healed", heal), patch.object(credential, "carried", forgets))
+    return patched(
+        patch.object(generate, "_reconciled", reconcile), patch.object(credential, "carried", forgets)
+    )
 
 
 def seen_not_compared() -> AbstractContextManager[None]:

@@ -76,8 +76,8 @@ def promoted_into_one_slot() -> AbstractContextManager[None]:
     return patched(patch.object(Stores, "spread", spread))
 
 
-def healed_in_one_slot() -> AbstractContextManager[None]:
-    """A heal gives its value to one slot, and the others keep what may log in nowhere."""
+def reconciled_in_one_slot() -> AbstractContextManager[None]:
+    """A reconcile gives its value to one slot, and the others keep what may log in nowhere."""
     original = Stores.spread
 
     def spread(self: Stores, *arguments: Foreign, gently: bool = False) -> None:

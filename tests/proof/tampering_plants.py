@@ -215,7 +215,7 @@ PLANTS = (
     Plant(
         name="what a witness saw served need not be on record",
         module=generations,
-        old="if serves not in recorded and healed <= entry.time < latest:",
+        old="if serves not in recorded and reconciled <= entry.time < latest:",
         new="if False:",
         mutation="a generation that was served and is on no record",
     ),

@@ -49,7 +49,7 @@ def test_no_password_appears_anywhere(any_kind: Case, everything_logged: io.Stri
         seen.append(any_kind.rotate().text)
         seen.append(command_lines())
         passwords.append(any_kind.stored_login().password.reveal())
-    # A failure and a heal, for their texts.
+    # A failure and a reconcile, for their texts.
     orders = world.servers[credential.databases[0]]
     orders.kill()
     try:
@@ -70,7 +70,7 @@ def test_no_password_appears_anywhere(any_kind: Case, everything_logged: io.Stri
         "plan": world.plan_file.read_text(),
         **{name: log.added() for name, log in watched.items()},
     }
-    # The heal has served the fourth one again.
+    # The reconcile has served the fourth one again.
     assert len(set(passwords)) == 4
     assert places["logs"].count("step ended") > 4 * len(passwords)
     for name, text in places.items():

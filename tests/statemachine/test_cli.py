@@ -46,7 +46,7 @@ def test_status_of_a_credential_that_rotates(plain: Case) -> None:
     assert taken_over.exit_code == 0
     assert ": in sync, by their values\n" in taken_over.stdout
     [read] = document(run(plain, "status", "--read-values", "--json"), "status")["credentials"]
-    assert (read["in_sync"], read["read"], read["next_run"]["action"]) == (True, "values", "heal")
+    assert (read["in_sync"], read["read"], read["next_run"]["action"]) == (True, "values", "reconcile")
     plain.rotate()
     shown = run(plain, "status")
     assert shown.exit_code == 0

@@ -185,7 +185,7 @@ def test_a_database_that_refuses_what_applications_use_is_muted(mariadb: Case) -
     # The operator who changed the account puts its password into the secret; the next run builds on it.
     mariadb.edit_secret(login_text(Login(current.username, SecretStr("changed outside"))))
     mariadb.order(Retry(database="orders"))
-    assert mariadb.rotate().output["kind"] == "heal"
+    assert mariadb.rotate().output["kind"] == "reconcile"
     assert mariadb.again().output["kind"] == "new"
     assert mariadb.locked_out() == []
 

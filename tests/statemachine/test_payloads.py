@@ -318,7 +318,7 @@ def test_each_step_is_sent_a_valid_request(databases: int, revoke: bool) -> None
 
 @pytest.mark.parametrize("databases", [1, 2])
 @pytest.mark.parametrize("stores", [1, 2], ids=["one candidate", "two candidates"])
-def test_a_heal_asks_for_a_probe_and_is_told_the_winner(stores: int, databases: int) -> None:
+def test_a_reconcile_asks_for_a_probe_and_is_told_the_winner(stores: int, databases: int) -> None:
     run = Run(databases=databases)
     run.acquire()
     world = run.world

@@ -51,7 +51,7 @@ def test_a_database_leaves_by_activation_and_the_old_plan_stops(spanning: Case) 
     assert spanning.again().output["kind"] == "new"
     with deployed_without(spanning, "ledger"):
         activation = spanning.again()
-        assert (activation.output["outcome"], activation.output["kind"]) == ("rotated", "heal")
+        assert (activation.output["outcome"], activation.output["kind"]) == ("rotated", "reconcile")
         assert spanning.again().output["kind"] == "new"
     assert spanning.locked_out() == ["ledger"]
     before = spanning.stored_login()
@@ -64,14 +64,14 @@ def test_a_database_joins_by_activation_and_enrolment(spanning: Case) -> None:
     spanning.settle()
     with deployed_without(spanning, "ledger") as digest:
         spanning.order(Activate(digest=digest, replaces=spanning.credential.plan_digest))
-        assert [spanning.again().output["kind"] for _ in range(3)] == ["heal", "new", "new"]
+        assert [spanning.again().output["kind"] for _ in range(3)] == ["reconcile", "new", "new"]
     before = spanning.stored_login()
     spanning.order(Activate(digest=spanning.credential.plan_digest, replaces=digest))
     assert spanning.again().error == "StoresDivergedError"
     assert spanning.stored_login() == before
     spanning.order(Enrol(databases=frozenset({"ledger"})))
     execution = spanning.rotate()
-    assert (execution.output["outcome"], execution.output["kind"]) == ("rotated", "heal")
+    assert (execution.output["outcome"], execution.output["kind"]) == ("rotated", "reconcile")
     assert spanning.stored_login() == before
     assert spanning.locked_out() == []
     assert spanning.lock["plan"] == spanning.credential.plan_digest

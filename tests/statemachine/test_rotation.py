@@ -35,7 +35,7 @@ def test_every_kind_of_credential_rotates_and_older_values_are_revoked(any_kind:
         assert told == {
             "outcome": "rotated",
             "generation": generation,
-            "kind": "heal" if is_activation else "new",
+            "kind": "reconcile" if is_activation else "new",
             "adopted": False,
             "audit": {"stream": "aws", "seq": generation},
             "base_generation": generation - 1,
@@ -60,7 +60,7 @@ def test_every_kind_of_credential_rotates_and_older_values_are_revoked(any_kind:
 
 
 def test_an_adopted_secret_keeps_its_other_keys(any_kind: Case) -> None:
-    """A secret as RDS and its team made it, through adoption, rotation, an edit, a heal and an emergency."""
+    """A secret as RDS and its team made it, through adoption, rotation, an edit, a reconcile and an emergency."""
     names = any_kind.credential.secret_names
     login, keys = any_kind.stored_login(), {"masterarn": "arn:x", "ssl": True, "api": {"key": CANARY}}
     any_kind.edit_secret(login_text(login, engine="postgres", port="3306", **keys))
@@ -73,7 +73,7 @@ def test_an_adopted_secret_keeps_its_other_keys(any_kind: Case) -> None:
         if n == 5:
             any_kind.order(Revoke(lift_pause=False))
         execution = any_kind.rotate() if n == 0 else any_kind.again()
-        assert execution.output["kind"] == ("heal" if n in (0, 3) else "new"), execution.cause
+        assert execution.output["kind"] == ("reconcile" if n in (0, 3) else "new"), execution.cause
         found, blob = any_kind.stored(names.app_user), any_kind.stored(names.connection_blob)
         assert {key: found[key] for key in keys} == keys
         assert {key: blob[key] for key in blob_keys} == blob_keys
@@ -117,21 +117,21 @@ def test_force_rotates_before_the_due_time_and_only_an_emergency_within_the_over
     assert mariadb.accepted(revoked) == []
     # The order is fulfilled: the schedule counts again.
     assert mariadb.rotate().output == {"outcome": "skipped"}
-    # The revoked value is put back by hand. It no longer logs in, so it is healed.
+    # The revoked value is put back by hand. It no longer logs in, so it is reconciled.
     mariadb.edit_secret(login_text(revoked))
-    assert mariadb.again().output["kind"] == "heal"
+    assert mariadb.again().output["kind"] == "reconcile"
     assert mariadb.locked_out() == []
 
 
-def test_an_emergency_is_not_over_with_a_heal(everywhere: Case) -> None:
-    """A heal gives an old login again, so the next run, due at once, makes the new one (protocol O5)."""
+def test_an_emergency_is_not_over_with_a_reconcile(everywhere: Case) -> None:
+    """A reconcile gives an old login again, so the next run, due at once, makes the new one (protocol O5)."""
     everywhere.settle()
     everywhere.rotate()
     leaked = everywhere.stored_login()
     everywhere.edit_secret(login_text(leaked, note="by hand"))
     everywhere.order(Revoke(lift_pause=False))
-    healed = everywhere.rotate()
-    assert (healed.output["kind"], "RevokeDb" in healed.states_entered) == ("heal", False)
+    reconciled = everywhere.rotate()
+    assert (reconciled.output["kind"], "RevokeDb" in reconciled.states_entered) == ("reconcile", False)
     assert everywhere.accepted(leaked) == list(everywhere.credential.databases)
     new = everywhere.rotate()
     assert (new.output["kind"], "RevokeDb" in new.states_entered) == ("new", True)
@@ -157,13 +157,13 @@ def test_a_run_takes_over_after_the_lease_of_a_dead_holder(mariadb: Case) -> Non
     assert mariadb.lock["fence"] == "3"
 
 
-def test_an_edited_secret_is_healed_with_the_login_that_works(spanning: Case) -> None:
+def test_an_edited_secret_is_reconciled_with_the_login_that_works(spanning: Case) -> None:
     spanning.rotate()
     works = spanning.stored_login()
     spanning.edit_secret(login_text(works).replace(works.password.reveal(), "not the password"))
     assert spanning.locked_out() == ["orders", "ledger"]
     execution = spanning.again()
-    assert execution.output["kind"] == "heal"
+    assert execution.output["kind"] == "reconcile"
     assert spanning.stored_login() == works
     assert spanning.locked_out() == []
     assert spanning.again().output["kind"] == "new"

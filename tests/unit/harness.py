@@ -287,8 +287,8 @@ class Observer:
         locked_out = set(self._world.locked_out()) - self._not_ours
         assert not locked_out, f"I1 broken {boundary}: {locked_out}"
         claim = self._world.lock.record.claim
-        if claim is None or claim.kind is ClaimKind.HEAL:
-            return  # A healed login is accepted before it is staged.
+        if claim is None or claim.kind is ClaimKind.RECONCILE:
+            return  # A reconciled login is accepted before it is staged.
         with quiet(self._world):
             staged = [s.read_generation(claim.generation) for s in self._world.stores.values()]
         values = {shown(v.login) for v in staged if v}

@@ -135,19 +135,19 @@ def test_after_a_placeholder_only_the_first_generation_logs_in(strategy: Strateg
     assert set(known_logins(world)["db-1"]) == {shown(login_of(world, 1))}
 
 
-def _healing(strategy: Strategy = Strategy.DUAL_PASSWORD) -> Flight:
-    """A flight whose claim is a heal: generation 3 has the login of 2."""
+def _reconciling(strategy: Strategy = Strategy.DUAL_PASSWORD) -> Flight:
+    """A flight whose claim is a reconcile: generation 3 has the login of 2."""
     flight = Flight.__new__(Flight)
     flight.world = world = steady(strategy)
     edit(world.stores["oci"], another_login(world))
     needed = asked_to_probe(world, held(world, "third"))
     flight.staged = run_generate(world, needed.rotation, winner=probed(world, needed))
-    assert flight.claim.kind is ClaimKind.HEAL
+    assert flight.claim.kind is ClaimKind.RECONCILE
     return flight
 
 
-def test_a_healed_value_that_no_longer_logs_in_is_an_error() -> None:
-    flight = _healing()
+def test_a_reconciled_value_that_no_longer_logs_in_is_an_error() -> None:
+    flight = _reconciling()
     flight.database.accounts["app"].passwords = ("changed-by-hand",)
     before = known_logins(flight.world)
     with pytest.raises(CurrentCredentialRejectedError):
@@ -305,10 +305,10 @@ def test_a_value_that_no_store_holds_is_unreadable() -> None:
 
 
 def test_a_value_with_the_login_of_base_is_not_revoked() -> None:
-    flight = _healing()
+    flight = _reconciling()
     updated(flight.world, flight.staged, proven=flight.world.databases)
     flight.world.clock.sleep(INTERVAL_SECONDS)
-    assert rotate(flight.world, "healer").generation == 4
+    assert rotate(flight.world, "reconciler").generation == 4
     assert rotate_again(flight.world, "new").generation == 5
     record = flight.world.lock.record
     assert record.valid == {2, 3, 4, 5}  # 2, 3 and 4 are one login; what was valid before it is revoked.

@@ -1,4 +1,4 @@
-"""ApplyDb probes candidates for a heal: the first that every database accepts wins (protocol C5)."""
+"""ApplyDb probes candidates for a reconcile: the first that every database accepts wins (protocol C5)."""
 
 import pytest
 from msgspec import structs
@@ -40,7 +40,7 @@ def test_a_run_that_was_overtaken_shows_no_candidate() -> None:
     """By now its candidates may be revoked, and two refusals bring an account to a limit of two (protocol D18)."""
     world = _edited()
     needed = asked_to_probe(world, held(world, "third"))
-    for name in ("healer", "following", "last"):
+    for name in ("reconciler", "following", "last"):
         rotate_again(world, name)
     for database in world.databases.values():
         database.refusals.most = 0

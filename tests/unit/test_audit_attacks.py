@@ -236,7 +236,7 @@ def test_a_run_that_appends_or_dies_while_it_is_verified_is_no_problem() -> None
 
 @pytest.mark.parametrize("runner", ["aws", "oci"])
 def test_whatever_a_rotation_dies_of_verification_stays_green(runner: str) -> None:
-    """Deaths at every boundary, and what heals them, leave no false alarm."""
+    """Deaths at every boundary, and what reconciles them, leave no false alarm."""
     number = 0
     while True:
         world = begun(2)

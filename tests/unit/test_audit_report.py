@@ -117,11 +117,11 @@ def test_the_password_is_as_old_as_the_time_since_its_promotion() -> None:
     story.days(0.5)
     age = one(story).figures.longest_age_seconds
     assert age is not None
-    # The first run, a heal, is quicker.
+    # The first run, a reconcile, is quicker.
     assert INTERVAL.total_seconds() <= age < INTERVAL.total_seconds() + 10
 
 
-def test_a_heal_keeps_the_age_of_its_password() -> None:
+def test_a_reconcile_keeps_the_age_of_its_password() -> None:
     story = AuditStory()
     story.days(0.25)
     before = one(story).generations[-1]
@@ -129,10 +129,10 @@ def test_a_heal_keeps_the_age_of_its_password() -> None:
     assert newest is not None
     edit(story.world.stores["oci"], login_of(story.world, newest))
     story.run()
-    healed = one(story).generations[-1]
-    assert (healed.kind, healed.born) == ("heal", before.born)
-    assert healed.promoted > before.promoted
-    assert one(story).figures.healed == 2  # The first run heals too: it takes over what was there.
+    reconciled = one(story).generations[-1]
+    assert (reconciled.kind, reconciled.born) == ("reconcile", before.born)
+    assert reconciled.promoted > before.promoted
+    assert one(story).figures.reconciled == 2  # The first run reconciles too: it takes over what was there.
 
 
 def test_each_generation_lives_until_its_login_is_refused() -> None:

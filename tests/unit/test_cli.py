@@ -274,7 +274,7 @@ def record(**more: object) -> LockRecord:
 
 FORECASTS = {
     "due": (record(), [stored(), stored()], True, "rotate", None),
-    "hand-over": (record(current_generation=None), [stored(0)], True, "heal", None),
+    "hand-over": (record(current_generation=None), [stored(0)], True, "reconcile", None),
     "not due": (record(next_due_at=SOON, not_before=BEFORE), [stored()], True, "rotate", "not due"),
     "overlap": (record(next_due_at=BEFORE, not_before=SOON), [stored()], True, "rotate", "overlap"),
     "held": (record(holder="run-8", expires_at=SOON), [stored()], True, "rotate", "run-8 holds"),
@@ -287,11 +287,11 @@ FORECASTS = {
     ),
     "holder is dead": (record(holder="run-8", expires_at=BEFORE), [stored()], True, "rotate", None),
     "half done": (record(claim=CLAIM, next_due_at=SOON), [stored(), stored()], True, "finish", None),
-    "promoted": (record(claim=CLAIM, promoting=True), [stored(8), stored(8)], True, "heal", None),
-    "half promoted": (record(claim=CLAIM, promoting=True), [stored(8), stored(7)], False, "heal", None),
-    "edited": (record(), [stored(0), stored()], False, "heal", None),
-    "edited everywhere": (record(), [stored(0), stored(0)], False, "heal", None),
-    "blob behind": (record(), [stored(7, blob=6)], False, "heal", None),
+    "promoted": (record(claim=CLAIM, promoting=True), [stored(8), stored(8)], True, "reconcile", None),
+    "half promoted": (record(claim=CLAIM, promoting=True), [stored(8), stored(7)], False, "reconcile", None),
+    "edited": (record(), [stored(0), stored()], False, "reconcile", None),
+    "edited everywhere": (record(), [stored(0), stored(0)], False, "reconcile", None),
+    "blob behind": (record(), [stored(7, blob=6)], False, "reconcile", None),
     "placeholder": (record(current_generation=None), [stored(0, login=None)], False, "stop", None),
     "bootstrap": (
         record(current_generation=None, enrol=BOTH),
@@ -301,7 +301,7 @@ FORECASTS = {
         None,
     ),
     "another plan": (record(plan="of-another-plan"), [stored()], True, "stop", None),
-    "activation": (record(plan=None, activate=PLANNED.plan_digest), [stored()], True, "heal", None),
+    "activation": (record(plan=None, activate=PLANNED.plan_digest), [stored()], True, "reconcile", None),
     "muted": (record(muted=BOTH), [stored()], True, "stop", None),
     "paused": (record(paused=True), [stored()], True, "rotate", "paused"),
     "emergency": (

@@ -47,7 +47,7 @@ def test_two_usernames_are_current_and_previous() -> None:
     assert found["a"].text(NOW) == "previous, dies in 7m"
 
 
-def test_after_a_heal_the_same_username_is_current_under_its_newest_generation() -> None:
+def test_after_a_reconcile_the_same_username_is_current_under_its_newest_generation() -> None:
     found = states(record(42, (40, 41, 42)), {**TURNS, 42: "b"}, "a", "b")
     assert (found["b"].state, found["b"].generations) == (State.CURRENT, (42,))
     assert (found["a"].state, found["a"].generations) == (State.PREVIOUS, (40,))

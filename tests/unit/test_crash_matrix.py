@@ -83,7 +83,7 @@ def _emergency(world: MemoryWorld) -> None:
     revokes_everything(world)
 
 
-def _emergency_in_a_heal(world: MemoryWorld) -> None:
+def _emergency_in_a_reconcile(world: MemoryWorld) -> None:
     _edited_by_hand(world)
     revokes_everything(world)
 
@@ -97,7 +97,7 @@ STORIES = (
     Story(name="edited-by-hand", prepare=_edited_by_hand, boundaries=80),
     Story(name="refused-by-policy", prepare=_refused_by_policy, boundaries=120),
     Story(name="emergency", prepare=_emergency, boundaries=100),
-    Story(name="emergency-in-a-heal", prepare=_emergency_in_a_heal, boundaries=80),
+    Story(name="emergency-in-a-reconcile", prepare=_emergency_in_a_reconcile, boundaries=80),
 )
 
 

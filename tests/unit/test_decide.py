@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lockstep.protocol import decide
-from lockstep.protocol.decide import Adopt, Begin, Decision, Heal
+from lockstep.protocol.decide import Adopt, Begin, Decision, Reconcile
 from lockstep.protocol.errors import EnrolmentNeededError
 from lockstep.protocol.model import (
     Claim,
@@ -79,7 +79,7 @@ def _decision(record: LockRecord, *served: StoredValue, refused: int | None = No
 
 TAKEN_OVER = _stored(0, "before")
 PLACEHOLDER = _stored(0)
-FIRST, SEVENTH, HEALED = _claim(1, 0), _claim(7, 5), _claim(7, 5, ClaimKind.HEAL)
+FIRST, SEVENTH, RECONCILED = _claim(1, 0), _claim(7, 5), _claim(7, 5, ClaimKind.RECONCILE)
 
 
 @pytest.mark.parametrize(
@@ -88,25 +88,27 @@ FIRST, SEVENTH, HEALED = _claim(1, 0), _claim(7, 5), _claim(7, 5, ClaimKind.HEAL
         # Nothing in flight
         pytest.param(_record(5), _stored(5), _stored(5), Begin(5), id="all agree"),
         pytest.param(_record(enrol=BOTH), PLACEHOLDER, PLACEHOLDER, Begin(0), id="bootstrap"),
-        pytest.param(_record(), TAKEN_OVER, TAKEN_OVER, Heal(), id="hand-over"),
-        pytest.param(_record(), _stored(57), _stored(57), Heal(), id="lock table lost"),
-        pytest.param(_record(), TAKEN_OVER, PLACEHOLDER, Heal(), id="one placeholder"),
-        pytest.param(_record(), _stored(0, "a"), _stored(0, "b"), Heal(), id="two logins to take over"),
-        pytest.param(_record(5), _stored(5), _stored(0, "typed"), Heal(), id="one edited"),
+        pytest.param(_record(), TAKEN_OVER, TAKEN_OVER, Reconcile(), id="hand-over"),
+        pytest.param(_record(), _stored(57), _stored(57), Reconcile(), id="lock table lost"),
+        pytest.param(_record(), TAKEN_OVER, PLACEHOLDER, Reconcile(), id="one placeholder"),
+        pytest.param(_record(), _stored(0, "a"), _stored(0, "b"), Reconcile(), id="two logins to take over"),
+        pytest.param(_record(5), _stored(5), _stored(0, "typed"), Reconcile(), id="one edited"),
         pytest.param(
-            _record(5), _stored(0, "typed"), _stored(0, "typed"), Heal(), id="both edited to one login"
+            _record(5), _stored(0, "typed"), _stored(0, "typed"), Reconcile(), id="both edited to one login"
         ),
-        pytest.param(_record(5), PLACEHOLDER, PLACEHOLDER, Heal(), id="both edited to placeholders"),
-        pytest.param(_record(5), _stored(0, "password-5"), _stored(5), Heal(), id="copied by hand"),
-        pytest.param(_record(5), _stored(5, blob=0), _stored(5), Heal(), id="blob edited in the first"),
-        pytest.param(_record(5), _stored(5), _stored(5, blob=4), Heal(), id="blob behind in the second"),
-        pytest.param(_record(5), _stored(5, blob=4), _stored(5, blob=4), Heal(), id="blob behind in both"),
-        pytest.param(_record(5), _stored(4), _stored(4), Heal(), id="both moved back"),
-        pytest.param(_record(5), _stored(5), _stored(4), Heal(), id="one moved back"),
-        pytest.param(_record(), _stored(57), _stored(58), Heal(), id="lock table lost in a promotion"),
-        pytest.param(_record(5), _stored(5, "a"), _stored(5, "b"), Heal(), id="two lock tables"),
-        pytest.param(_record(5), _stored(9), _stored(9), Heal(), id="old copy of the lock table"),
-        pytest.param(_record(5, activate=PLAN), _stored(5), _stored(5), Heal(), id="activation"),
+        pytest.param(_record(5), PLACEHOLDER, PLACEHOLDER, Reconcile(), id="both edited to placeholders"),
+        pytest.param(_record(5), _stored(0, "password-5"), _stored(5), Reconcile(), id="copied by hand"),
+        pytest.param(_record(5), _stored(5, blob=0), _stored(5), Reconcile(), id="blob edited in the first"),
+        pytest.param(_record(5), _stored(5), _stored(5, blob=4), Reconcile(), id="blob behind in the second"),
+        pytest.param(
+            _record(5), _stored(5, blob=4), _stored(5, blob=4), Reconcile(), id="blob behind in both"
+        ),
+        pytest.param(_record(5), _stored(4), _stored(4), Reconcile(), id="both moved back"),
+        pytest.param(_record(5), _stored(5), _stored(4), Reconcile(), id="one moved back"),
+        pytest.param(_record(), _stored(57), _stored(58), Reconcile(), id="lock table lost in a promotion"),
+        pytest.param(_record(5), _stored(5, "a"), _stored(5, "b"), Reconcile(), id="two lock tables"),
+        pytest.param(_record(5), _stored(9), _stored(9), Reconcile(), id="old copy of the lock table"),
+        pytest.param(_record(5, activate=PLAN), _stored(5), _stored(5), Reconcile(), id="activation"),
         pytest.param(
             _record(5, activate="another"), _stored(5), _stored(5), Begin(5), id="activation of another plan"
         ),
@@ -123,14 +125,16 @@ FIRST, SEVENTH, HEALED = _claim(1, 0), _claim(7, 5), _claim(7, 5, ClaimKind.HEAL
             _record(None, FIRST, enrol=BOTH), PLACEHOLDER, PLACEHOLDER, Adopt(FIRST), id="open bootstrap"
         ),
         pytest.param(
-            _record(5, SEVENTH, activate=PLAN), _stored(5), _stored(5), Heal(), id="activation, open"
+            _record(5, SEVENTH, activate=PLAN), _stored(5), _stored(5), Reconcile(), id="activation, open"
         ),
-        pytest.param(_record(5, SEVENTH), _stored(5), _stored(0, "x"), Heal(), id="edited, open"),
-        pytest.param(_record(5, SEVENTH), _stored(4), _stored(5), Heal(), id="one moved back, open"),
-        pytest.param(_record(5, SEVENTH), _stored(4), _stored(4), Heal(), id="both moved back, open"),
+        pytest.param(_record(5, SEVENTH), _stored(5), _stored(0, "x"), Reconcile(), id="edited, open"),
+        pytest.param(_record(5, SEVENTH), _stored(4), _stored(5), Reconcile(), id="one moved back, open"),
+        pytest.param(_record(5, SEVENTH), _stored(4), _stored(4), Reconcile(), id="both moved back, open"),
         pytest.param(_record(5, _claim(7, 4)), _stored(5), _stored(5), Begin(5), id="open on another base"),
-        pytest.param(_record(5, HEALED), _stored(5), _stored(5), Heal(), id="open heal, all agree again"),
-        pytest.param(_record(5, HEALED), _stored(5), _stored(0, "x"), Heal(), id="open heal"),
+        pytest.param(
+            _record(5, RECONCILED), _stored(5), _stored(5), Reconcile(), id="open reconcile, all agree again"
+        ),
+        pytest.param(_record(5, RECONCILED), _stored(5), _stored(0, "x"), Reconcile(), id="open reconcile"),
         pytest.param(
             _record(5, SEVENTH, revoke_through=6),
             _stored(5),
@@ -141,21 +145,37 @@ FIRST, SEVENTH, HEALED = _claim(1, 0), _claim(7, 5), _claim(7, 5, ClaimKind.HEAL
         pytest.param(
             _record(5, SEVENTH, revoke_through=7), _stored(5), _stored(5), Begin(5), id="older than order"
         ),
-        pytest.param(_record(5, SEVENTH), _stored(9), _stored(9), Heal(), id="old copy with a claim"),
+        pytest.param(_record(5, SEVENTH), _stored(9), _stored(9), Reconcile(), id="old copy with a claim"),
         pytest.param(
-            _record(5, SEVENTH), _stored(0, "x", blob=9), _stored(5), Heal(), id="only the blob is ahead"
+            _record(5, SEVENTH), _stored(0, "x", blob=9), _stored(5), Reconcile(), id="only the blob is ahead"
         ),
         # A claim in promotion
         pytest.param(
-            _record(5, SEVENTH, promoting=True), _stored(5), _stored(5), Heal(), id="promoting, none served"
+            _record(5, SEVENTH, promoting=True),
+            _stored(5),
+            _stored(5),
+            Reconcile(),
+            id="promoting, none served",
         ),
-        pytest.param(_record(5, SEVENTH, promoting=True), _stored(7), _stored(5), Heal(), id="one promoted"),
-        pytest.param(_record(5, SEVENTH, promoting=True), _stored(7), _stored(7), Heal(), id="all promoted"),
         pytest.param(
-            _record(5, SEVENTH, promoting=True), _stored(7, blob=5), _stored(5), Heal(), id="half a store"
+            _record(5, SEVENTH, promoting=True), _stored(7), _stored(5), Reconcile(), id="one promoted"
         ),
         pytest.param(
-            _record(None, FIRST, promoting=True), PLACEHOLDER, PLACEHOLDER, Heal(), id="promoting bootstrap"
+            _record(5, SEVENTH, promoting=True), _stored(7), _stored(7), Reconcile(), id="all promoted"
+        ),
+        pytest.param(
+            _record(5, SEVENTH, promoting=True),
+            _stored(7, blob=5),
+            _stored(5),
+            Reconcile(),
+            id="half a store",
+        ),
+        pytest.param(
+            _record(None, FIRST, promoting=True),
+            PLACEHOLDER,
+            PLACEHOLDER,
+            Reconcile(),
+            id="promoting bootstrap",
         ),
     ],
 )
@@ -169,11 +189,11 @@ def test_the_decision_with_two_stores(
     ("record", "only", "expected"),
     [
         pytest.param(_record(5), _stored(5), Begin(5), id="as recorded"),
-        pytest.param(_record(5), _stored(0, "typed"), Heal(), id="edited"),
-        pytest.param(_record(5), _stored(5, blob=0), Heal(), id="blob edited"),
-        pytest.param(_record(), _stored(0, "before"), Heal(), id="hand-over"),
+        pytest.param(_record(5), _stored(0, "typed"), Reconcile(), id="edited"),
+        pytest.param(_record(5), _stored(5, blob=0), Reconcile(), id="blob edited"),
+        pytest.param(_record(), _stored(0, "before"), Reconcile(), id="hand-over"),
         pytest.param(_record(5, SEVENTH), _stored(5), Adopt(SEVENTH), id="open"),
-        pytest.param(_record(5, SEVENTH, promoting=True), _stored(5), Heal(), id="promoting"),
+        pytest.param(_record(5, SEVENTH, promoting=True), _stored(5), Reconcile(), id="promoting"),
     ],
 )
 def test_the_decision_with_one_store(record: LockRecord, only: StoredValue, expected: Decision) -> None:
@@ -216,7 +236,7 @@ def test_placeholders_alone_need_every_database_under_enrolment(
         ),
     ],
 )
-def test_where_a_heal_looks_for_a_login_that_works(
+def test_where_a_reconcile_looks_for_a_login_that_works(
     record: LockRecord, served: tuple[StoredValue, StoredValue], expected: list[int | str]
 ) -> None:
     found = decide.ranked_generations(record, dict(zip(("aws", "oci"), served, strict=True)))
@@ -271,7 +291,7 @@ def test_the_schedule_counts_from_the_start_and_the_overlap_from_the_promotion()
     assert (release.current_generation, release.proven) == (7, BOTH)
 
 
-@pytest.mark.parametrize("claim", [SEVENTH, HEALED])
+@pytest.mark.parametrize("claim", [SEVENTH, RECONCILED])
 def test_valid_is_what_may_have_been_served_and_is_not_shown_to_be_revoked(claim: Claim) -> None:
     """A rule about leaks: whoever read a value that a store has served can use it (protocol C11)."""
     record = _record(5, claim, valid=frozenset({3, 4, 5}))

@@ -163,14 +163,16 @@ def test_an_order_ends_the_overlap_at_once_and_is_recorded(strategy: Strategy) -
 
 
 @both_strategies
-def test_an_order_while_a_heal_is_due_is_fulfilled_by_the_run_after_the_heal(strategy: Strategy) -> None:
-    """A heal gives an old login again, so it cannot fulfil the order; the next run may begin at once."""
+def test_an_order_while_a_reconcile_is_due_is_fulfilled_by_the_run_after_the_reconcile(
+    strategy: Strategy,
+) -> None:
+    """A reconcile gives an old login again, so it cannot fulfil the order; the next run may begin at once."""
     world = steady(strategy)
     edit(world.stores["oci"], another_login(world))
     revokes_everything(world)
-    healed = rotate(world, "healer")
-    assert_in_sync(world, healed.generation)
-    assert login_of(world, healed.generation or 0) == login_of(world, 2)
+    reconciled = rotate(world, "reconciler")
+    assert_in_sync(world, reconciled.generation)
+    assert login_of(world, reconciled.generation or 0) == login_of(world, 2)
     assert world.lock.record.is_revoking
     result = rotate(world, "emergency", runner="oci")
     _serves_only(world, result.generation)
@@ -258,7 +260,7 @@ def test_an_order_whose_revocation_fails_stays_in_force(strategy: Strategy) -> N
     world.databases["db-2"].faults.before = lambda _operation: None
     assert world.locked_out() == []
     assert world.lock.record.is_revoking
-    assert_in_sync(world, rotate(world, "healer").generation)
+    assert_in_sync(world, rotate(world, "reconciler").generation)
     _serves_only(world, rotate(world, "again").generation)
 
 
@@ -274,7 +276,7 @@ def test_an_order_does_not_start_a_runner_with_another_plan() -> None:
 
 @both_strategies
 @pytest.mark.parametrize("table", ["handed over", "lost"])
-def test_an_order_that_names_no_generation_on_record_outlives_the_heal(
+def test_an_order_that_names_no_generation_on_record_outlives_the_reconcile(
     strategy: Strategy, table: str
 ) -> None:
     world = MemoryWorld.create(make_plan(strategy=strategy))
@@ -286,7 +288,7 @@ def test_an_order_that_names_no_generation_on_record_outlives_the_heal(
     login = world.stores["aws"].current_login()
     assert login
     revokes_everything(world)
-    assert rotate(world, "heal").outcome == "rotated"
+    assert rotate(world, "reconcile").outcome == "rotated"
     result = rotate(world, "new", runner="oci")
     assert result.outcome == "rotated"
     assert shown(login) not in known_logins(world)["db-1"]

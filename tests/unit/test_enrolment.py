@@ -51,7 +51,7 @@ def test_a_database_restored_from_a_backup_is_taken_over_by_order(strategy: Stra
 
 @pytest.mark.parametrize("enrol", [frozenset({"db-2"}), frozenset({"db-1", "db-2"})])
 @both_strategies
-def test_an_enrolment_while_a_heal_is_due_takes_the_account_over(
+def test_an_enrolment_while_a_reconcile_is_due_takes_the_account_over(
     enrol: frozenset[str], strategy: Strategy
 ) -> None:
     world = steady(strategy)
@@ -60,7 +60,7 @@ def test_an_enrolment_while_a_heal_is_due_takes_the_account_over(
     for account in world.databases["db-2"].accounts.values():
         account.passwords = ("changed-by-hand",)
     orders(world, enrol=enrol)
-    result = rotate(world, "healer")
+    result = rotate(world, "reconciler")
     assert_in_sync(world, result.generation)
     assert login_of(world, result.generation or 0) == pending
     assert world.lock.record.enrol == frozenset()

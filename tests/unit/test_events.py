@@ -75,7 +75,9 @@ def test_an_emergency_tells_that_it_is_revoked_already() -> None:
 
 
 @pytest.mark.parametrize(
-    "more", [{"kind": "heal", "overlap_ends_at": None}, {"previous_generation": 0}], ids=["heal", "bootstrap"]
+    "more",
+    [{"kind": "reconcile", "overlap_ends_at": None}, {"previous_generation": 0}],
+    ids=["reconcile", "bootstrap"],
 )
 def test_where_nothing_dies_nothing_is_told_of_it(more: dict[str, object]) -> None:
     assert of_promotion(promoted(**more)) == (promoted(**more),)

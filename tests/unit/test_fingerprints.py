@@ -65,15 +65,19 @@ def test_the_entry_of_a_new_value_names_the_key_that_its_fingerprint_follows_fro
 
 
 def test_the_fingerprint_of_what_people_chose_is_made_by_the_signing_key() -> None:
-    """A heal gives a login that works again: nobody can try words at it without asking the cloud for each."""
+    """A reconcile gives a login that works again: nobody can try words at it without asking the cloud for each."""
     world = MemoryWorld.create()
     rotate(world, "first")
     rotate_again(world, "second")
     edit(world.stores["aws"], login_of(world, 1))
     world.clock.sleep(INTERVAL_SECONDS)
-    rotate(world, "heals")
+    rotate(world, "reconciles")
     details = entries(world, "aws")[-1].details
     expected = signed_fingerprint(
         login_of(world, 3), credential_id=CREDENTIAL, generation=3, signer=MemorySigner("aws-key")
     )
-    assert (details["kind"], details["fingerprint"], details["fingerprint_key"]) == ("heal", expected, None)
+    assert (details["kind"], details["fingerprint"], details["fingerprint_key"]) == (
+        "reconcile",
+        expected,
+        None,
+    )

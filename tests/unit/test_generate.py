@@ -288,7 +288,7 @@ def test_an_open_claim_is_adopted_in_every_phase(phase: str, strategy: Strategy)
 def test_a_claim_in_promotion_is_not_adopted_but_its_login_gets_a_new_generation(
     phase: str, strategy: Strategy
 ) -> None:
-    """Since a store may serve it, nothing may be staged over it: a heal changes no database (protocol C5, I4)."""
+    """Since a store may serve it, nothing may be staged over it: a reconcile changes no database (protocol C5, I4)."""
     world = steady(strategy)
     dies(world, phase)
     pending, before = login_of(world, 3), known_logins(world)

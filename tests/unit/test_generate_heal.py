@@ -1,4 +1,4 @@
-"""Heals: after a change from outside a login that works everywhere gets a new generation (protocol C5)."""
+"""Reconciles: after a change from outside a login that works everywhere gets a new generation (protocol C5)."""
 
 from copy import deepcopy
 
@@ -42,7 +42,7 @@ from tests.unit.harness import (
     undisturbed,
 )
 
-# Healing
+# Reconciling
 
 
 @pytest.mark.parametrize("edited", ["aws", "oci"])
@@ -121,7 +121,7 @@ def test_a_username_outside_the_plan_never_wins(strategy: Strategy) -> None:
 
 @pytest.mark.parametrize("phase", ["after lock claim", "after aws stage app_user", *PROMOTING[:3]])
 @both_strategies
-def test_a_heal_in_flight_gives_way_to_a_login_that_works_now(phase: str, strategy: Strategy) -> None:
+def test_a_reconcile_in_flight_gives_way_to_a_login_that_works_now(phase: str, strategy: Strategy) -> None:
     world = steady(strategy)
     edit(world.stores["oci"], another_login(world))
     dies(world, phase)
@@ -135,7 +135,7 @@ def test_a_heal_in_flight_gives_way_to_a_login_that_works_now(phase: str, strate
 
 @pytest.mark.parametrize("phase", ["after lock claim", "after aws stage app_user", *PROMOTING[:3]])
 @both_strategies
-def test_a_heal_in_flight_is_made_again_under_a_new_generation(phase: str, strategy: Strategy) -> None:
+def test_a_reconcile_in_flight_is_made_again_under_a_new_generation(phase: str, strategy: Strategy) -> None:
     world = steady(strategy)
     current, before = login_of(world, 2), known_logins(world)
     edit(world.stores["oci"], another_login(world))
@@ -191,7 +191,7 @@ def test_a_store_moved_back_while_databases_were_away_stays_valid(
 
 @pytest.mark.parametrize("phase", ["after aws promote app_user", "after aws promote connection_blob"])
 @both_strategies
-def test_a_run_that_died_between_two_stores_is_healed_and_nothing_dies(
+def test_a_run_that_died_between_two_stores_is_reconciled_and_nothing_dies(
     phase: str, strategy: Strategy
 ) -> None:
     world = steady(strategy)
@@ -199,7 +199,7 @@ def test_a_run_that_died_between_two_stores_is_healed_and_nothing_dies(
     assert {user for user, _, _ in served(world).values()} == {2, 3}
     before = known_logins(world)
     at_every_boundary(world, Observer(world).look)
-    result = rotate(world, "healer")
+    result = rotate(world, "reconciler")
     undisturbed(world)
     assert_in_sync(world, result.generation)
     assert known_logins(world) == before
@@ -215,19 +215,19 @@ def test_a_value_in_promotion_that_one_database_lost_gives_way_to_base(strategy:
     dies(world, "after aws promote connection_blob")
     world.databases["db-1"].accounts = backup
     base = login_of(world, 2)
-    result = rotate(world, "healer")
+    result = rotate(world, "reconciler")
     assert_in_sync(world, result.generation)
     assert login_of(world, result.generation or 0) == base
     assert_in_sync(world, rotate_again(world, "following").generation)
 
 
-def test_a_locked_candidate_does_not_fail_the_heal() -> None:
+def test_a_locked_candidate_does_not_fail_the_reconcile() -> None:
     world = steady(Strategy.ALTERNATING_USERS)
     dies(world, "after aws promote connection_blob")
     pending, base = login_of(world, 3), login_of(world, 2)
     for database in world.databases.values():
         database.accounts[pending.username].locked = True
-    result = rotate(world, "healer")
+    result = rotate(world, "reconciler")
     assert_in_sync(world, result.generation)
     assert login_of(world, result.generation or 0) == base
 
@@ -249,7 +249,7 @@ def test_every_login_that_may_be_valid_is_a_candidate(stores: int, phase: str, e
 
 
 @both_strategies
-def test_an_edit_back_to_a_revoked_value_is_healed(strategy: Strategy) -> None:
+def test_an_edit_back_to_a_revoked_value_is_reconciled(strategy: Strategy) -> None:
     world = steady(strategy)
     base = login_of(world, 2)
     revokes_everything(world)

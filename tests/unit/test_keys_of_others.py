@@ -57,7 +57,7 @@ def world(request: pytest.FixtureRequest) -> MemoryWorld:
     for store in made.stores.values():
         for kind in KINDS:
             add_keys(store, kind, **adopted(store, kind))
-    assert run(made, "adoption") == "heal"
+    assert run(made, "adoption") == "reconcile"
     assert_carried(made)
     return made
 
@@ -111,7 +111,7 @@ def test_a_refused_password_and_an_emergency(world: MemoryWorld) -> None:
 def test_a_lost_lock_table(world: MemoryWorld) -> None:
     loses_the_lock_table(world)
     activates(world)
-    assert run(world, "after") == "heal"
+    assert run(world, "after") == "reconcile"
     assert_carried(world)
 
 
@@ -119,14 +119,14 @@ def test_a_lost_lock_table(world: MemoryWorld) -> None:
 def test_a_person_adds_changes_and_removes_keys(world: MemoryWorld, kind: SecretKind) -> None:
     store = world.stores["aws"]
     add_keys(store, kind, team="payments", masterarn="another")
-    assert run(world, "heals") == "heal"
+    assert run(world, "reconciles") == "reconcile"
     expected = {**adopted(store, kind), "team": "payments", "masterarn": "another"}
     assert keys_of(store, kind) == expected
     assert keys_of(world.stores["oci"], kind) == adopted(world.stores["oci"], kind)
     document = json.loads(store.current_text(kind))
     del document["nested"], document["api_key"]
     store.edit(kind, json.dumps(document))
-    rotate_again(world, "heals-again")
+    rotate_again(world, "reconciles-again")
     assert keys_of(store, kind) == {"team": "payments", "masterarn": "another"}
     assert run(world, "rotates") == "new"
     assert keys_of(store, kind) == {"team": "payments", "masterarn": "another"}
@@ -138,7 +138,7 @@ def test_a_person_who_saves_an_older_login_keeps_the_keys_and_not_the_login(worl
     opened = json.loads(store.current_text("app_user"))
     rotate_again(world, "between")
     store.edit("app_user", json.dumps({**opened, "team": "payments"}))
-    assert run(world, "heals") == "heal"
+    assert run(world, "reconciles") == "reconcile"
     assert keys_of(store, "app_user") == {**adopted(store, "app_user"), "team": "payments"}
     assert world.locked_out() == []
 
@@ -163,7 +163,7 @@ def test_an_edit_between_two_stagings_of_one_generation_stops_nothing(world: Mem
 
 @pytest.mark.parametrize(("name", "kind"), [("aws", "app_user"), ("oci", "connection_blob")])
 def test_an_edit_at_any_moment_of_a_run_is_kept(world: MemoryWorld, name: str, kind: SecretKind) -> None:
-    """A run that would replace it ends, and the next one heals (protocol V21)."""
+    """A run that would replace it ends, and the next one reconciles (protocol V21)."""
     store, reached, left = world.stores[name], 0, 0
     every = 11  # A run has about a hundred boundaries.
 
@@ -191,7 +191,7 @@ def test_an_edit_at_any_moment_of_a_run_is_kept(world: MemoryWorld, name: str, k
 def test_a_placeholder_has_nothing_to_carry(world: MemoryWorld) -> None:
     store = world.stores["oci"]
     store.edit("app_user", '{"placeholder":true,"team":"payments"}')
-    assert run(world, "heals") == "heal"
+    assert run(world, "reconciles") == "reconcile"
     assert keys_of(store, "app_user") == {"team": "payments"}
 
 

@@ -85,12 +85,12 @@ def test_after_a_lost_lock_table_and_an_edit_generations_continue_above_connecti
     current = login_of(world, 58)
     for store in world.stores.values():
         edit(store, current)
-    result = rotate(world, "healer")
+    result = rotate(world, "reconciler")
     assert result.generation == 59
     assert_in_sync(world, 59)
 
 
-@pytest.mark.parametrize("hand_edited", [False, True], ids=["new", "heal"])
+@pytest.mark.parametrize("hand_edited", [False, True], ids=["new", "reconcile"])
 @pytest.mark.parametrize("phase", ["after lock claim", "after lock begin_promotion"])
 @both_strategies
 def test_a_claim_from_an_old_copy_of_the_lock_table_is_not_adopted(
@@ -107,6 +107,6 @@ def test_a_claim_from_an_old_copy_of_the_lock_table_is_not_adopted(
         rotate_again(world, f"before-the-loss-{run}")
     world.lock.record = replace(copy, heads=world.lock.record.heads)
     current = login_of(world, served(world)["aws"][0])
-    result = rotate_again(world, "healer")
+    result = rotate_again(world, "reconciler")
     assert_in_sync(world, result.generation)
     assert login_of(world, result.generation or 0) == current

@@ -46,7 +46,7 @@ def test_what_is_in_promotion_is_not_a_previous_generation() -> None:
     assert previous.startswith("previous generation 6: sure to log in until ")
 
 
-def test_several_are_valid_after_a_heal_and_none_is_said_to_end_at_once() -> None:
+def test_several_are_valid_after_a_reconcile_and_none_is_said_to_end_at_once() -> None:
     found = " ".join(lines(record(valid=frozenset({5, 6, 7}), not_before=BEFORE)))
     assert (
         "previous generations 5, 6: the overlap ended 5 minutes ago, so the next rotation may end them"

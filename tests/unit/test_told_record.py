@@ -182,7 +182,7 @@ def test_an_emergency_that_is_not_seen_is_answered_by_the_run_or_by_the_next() -
     assert is_in_an_emergency(world)
     world.lock.release(rotation.lease, None)
     world.clock.sleep(1)
-    assert rotate(world, "fifth").outcome == "rotated"  # The promotion is healed,
+    assert rotate(world, "fifth").outcome == "rotated"  # The promotion is reconciled,
     assert rotate(world, "sixth").outcome == "rotated"  # and then all but a new value are ended.
     assert not is_in_an_emergency(world)
     assert all(len(known) == 1 for known in known_logins(world).values())
@@ -225,21 +225,21 @@ def test_an_activation_that_was_withdrawn_makes_no_plan_active() -> None:
 # A record that somebody has made up
 
 
-OPEN_HEAL = Claim(kind=ClaimKind.HEAL, generation=3, base_generation=2, rotation_id="dead")
+OPEN_RECONCILE = Claim(kind=ClaimKind.RECONCILE, generation=3, base_generation=2, rotation_id="dead")
 
 
 @pytest.mark.parametrize(
     "forged",
     [
         lambda r: replace(r, claim=None),
-        lambda r: replace(r, claim=structs.replace(OPEN_HEAL, kind=ClaimKind.NEW, base_generation=1)),
-        lambda r: replace(r, claim=structs.replace(OPEN_HEAL, rotation_id="third")),
+        lambda r: replace(r, claim=structs.replace(OPEN_RECONCILE, kind=ClaimKind.NEW, base_generation=1)),
+        lambda r: replace(r, claim=structs.replace(OPEN_RECONCILE, rotation_id="third")),
         lambda r: replace(r, highest_generation=0, claim=None),
     ],
 )
 def test_a_forged_record_replaces_no_claim(forged: Callable[[LockRecord], LockRecord]) -> None:
     world = steady()
-    orders(world, claim=OPEN_HEAL, highest_generation=3)
+    orders(world, claim=OPEN_RECONCILE, highest_generation=3)
     rotation, record = told(world)
     before = world.lock.record
     assert isinstance(run(world, rotation, {"record": forged(record["record"])}), ProbeNeeded)

@@ -136,7 +136,7 @@ def test_the_claim_is_in_promotion_before_any_store_changes() -> None:
         (0, ClaimKind.NEW, False),  # Fulfilled: nothing at or below it is valid.
         (2, ClaimKind.NEW, True),
         (3, ClaimKind.NEW, False),  # The value itself is to be revoked: another run makes a newer one.
-        (2, ClaimKind.HEAL, False),
+        (2, ClaimKind.RECONCILE, False),
     ],
 )
 def test_an_emergency_order_is_fulfilled_by_a_newer_value_with_a_password_of_its_own(

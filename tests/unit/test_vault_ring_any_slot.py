@@ -89,7 +89,7 @@ def test_the_first_value_is_in_every_slot(world: RingWorld) -> None:
     assert world.lockouts == []
 
 
-def test_a_heal_replaces_what_other_slots_serve_and_is_revoked(world: RingWorld) -> None:
+def test_a_reconcile_replaces_what_other_slots_serve_and_is_revoked(world: RingWorld) -> None:
     """A database was restored from a backup: it knows what one slot serves, and not what the others do."""
     for n in range(4):
         assert attempt(world, f"oci-{n}") == "rotated"
@@ -99,7 +99,7 @@ def test_a_heal_replaces_what_other_slots_serve_and_is_revoked(world: RingWorld)
         if username != served.username:
             account.passwords = ("of-the-backup",)
     world.memory.stores["aws"].edit("app_user", json.dumps({"username": "x", "password": "typed"}))
-    assert attempt(world, "oci-heal") == "rotated"
+    assert attempt(world, "oci-reconcile") == "rotated"
     assert [world.read_slot(slot) for slot in range(SLOTS)] == [served] * SLOTS != old
     world.any_slot = list(range(SLOTS))
     for n in range(4):
@@ -107,11 +107,11 @@ def test_a_heal_replaces_what_other_slots_serve_and_is_revoked(world: RingWorld)
     assert world.lockouts == []
 
 
-def test_a_heal_leaves_a_slot_that_was_edited_since(world: RingWorld) -> None:
+def test_a_reconcile_leaves_a_slot_that_was_edited_since(world: RingWorld) -> None:
     assert attempt(world, "oci-1") == "rotated"
     assert attempt(world, "oci-2") == "rotated"
     login, edits = world.read(), [1]
-    assert world.slot() == SLOTS - 1  # The heal is promoted in the slot before it.
+    assert world.slot() == SLOTS - 1  # The reconcile is promoted in the slot before it.
 
     def edit_once(when: str, operation: str, _resource: str) -> None:
         if (when, operation) == ("before", "get_secret") and edits:  # UpdateSecrets has begun.
@@ -120,13 +120,13 @@ def test_a_heal_leaves_a_slot_that_was_edited_since(world: RingWorld) -> None:
 
     world.memory.stores["aws"].edit("app_user", json.dumps({"username": "x", "password": "typed"}))
     world.sandbox.on_call = edit_once
-    assert attempt(world, "oci-heal") == "rotated"
+    assert attempt(world, "oci-reconcile") == "rotated"
     assert json.loads(world.ring.console.current(world.ring.ids["app_user"][0])[1])["team"] == "ledger"
     assert attempt(world, "oci-after") == "rotated"
     assert json.loads(world.ring.current_text("app_user"))["team"] == "ledger"
 
 
-def test_a_heal_goes_over_an_edit_that_has_fewer_keys(world: RingWorld) -> None:
+def test_a_reconcile_goes_over_an_edit_that_has_fewer_keys(world: RingWorld) -> None:
     """Nothing is lost by it, and the login that was typed may log in nowhere."""
     assert attempt(world, "oci-1") == "rotated"
     assert attempt(world, "oci-2") == "rotated"
@@ -135,12 +135,12 @@ def test_a_heal_goes_over_an_edit_that_has_fewer_keys(world: RingWorld) -> None:
     world.memory.clock.sleep(60)
     world.edit(1, login, team="ledger")
     world.memory.stores["aws"].edit("app_user", json.dumps({"username": "x", "password": "typed"}))
-    assert attempt(world, "oci-heal") == "rotated"
+    assert attempt(world, "oci-reconcile") == "rotated"
     assert [world.read_slot(slot) for slot in range(SLOTS)] == [login] * SLOTS
     assert json.loads(world.ring.current_text("app_user"))["team"] == "ledger"
 
 
-def test_a_heal_says_which_slot_it_leaves_since_it_is_full(
+def test_a_reconcile_says_which_slot_it_leaves_since_it_is_full(
     world: RingWorld, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its readers have a login that may be revoked, until somebody makes room."""
@@ -151,7 +151,7 @@ def test_a_heal_says_which_slot_it_leaves_since_it_is_full(
     while len(world.ring.console.versions(slot)) < MAX_IN_USE:  # Lockstep deletes no version of others.
         world.edit(0, login)
     world.memory.stores["aws"].edit("app_user", json.dumps({"username": "x", "password": "typed"}))
-    assert attempt(world, "oci-heal") == "rotated"
+    assert attempt(world, "oci-reconcile") == "rotated"
     [warning] = [json.loads(r.message) for r in caplog.records if "slot left" in r.message]
     assert warning == {
         "warning": "slot left as it is",

@@ -43,7 +43,7 @@ def test_an_edited_idle_slot_is_not_served_and_is_used_next(
 
 @pytest.mark.parametrize("slots", [1, 4])
 @pytest.mark.parametrize("alone", [False, True])
-def test_an_edit_of_the_serving_slot_is_healed(*, slots: int, alone: bool) -> None:
+def test_an_edit_of_the_serving_slot_is_reconciled(*, slots: int, alone: bool) -> None:
     with ring_world(slots=slots, alone=alone) as world:
         for n in range(1, 4):
             assert world.rotate_again(f"oci-{n}").outcome == "rotated"
@@ -51,8 +51,8 @@ def test_an_edit_of_the_serving_slot_is_healed(*, slots: int, alone: bool) -> No
         world.ring.edit("app_user", json.dumps(copied))
         if slots == 1:
             world.lockouts.clear()  # Applications read the edit until the next run.
-        healed = world.rotate_again("oci-4")
-        assert (healed.outcome, world.in_sync()) == ("rotated", True)
+        reconciled = world.rotate_again("oci-4")
+        assert (reconciled.outcome, world.in_sync()) == ("rotated", True)
         if slots > 1:
             assert world.lockouts == []  # Until then the generation before it is served, and logs in.
         assert world.rotate_again("oci-5").outcome == "rotated"
@@ -74,7 +74,7 @@ def test_a_login_written_into_every_slot_by_hand_is_taken_over() -> None:
         assert world.in_sync()
 
 
-def test_a_promotion_of_an_old_version_by_hand_is_healed() -> None:
+def test_a_promotion_of_an_old_version_by_hand_is_reconciled() -> None:
     with ring_world() as world:
         for n in range(1, 7):
             world.rotate_again(f"oci-{n}")

@@ -244,7 +244,7 @@ def test_a_ring_shrinks_before_its_readers(world: RingWorld) -> None:
     rotate(world, "deleted", 5)
 
 
-def test_a_ring_that_shrinks_although_its_readers_were_not_named_is_healed(world: RingWorld) -> None:
+def test_a_ring_that_shrinks_although_its_readers_were_not_named_is_reconciled(world: RingWorld) -> None:
     grown(world)
     world.ring.slots = world.ring.readers_ring = 4
     rotate(world, "shrunk", 3)

@@ -233,14 +233,14 @@ def _generations(runs: Sequence[Run]) -> list[Generation]:
     found: dict[int, Generation] = {}
     for run in runs:
         if run.succeeded and run.generation is not None and run.generation not in found:
-            base = found.get(run.base) if run.base is not None and run.kind == "heal" else None
+            base = found.get(run.base) if run.base is not None and run.kind == "reconcile" else None
             found[run.generation] = Generation(
                 generation=run.generation,
                 stream=run.stream,
                 kind=run.kind,
                 base=run.base,
                 born=base.born if base else run.at,
-                older=base.older if base else run.kind == "heal",
+                older=base.older if base else run.kind == "reconcile",
                 begun=run.started,
                 promoted=run.at,
             )
@@ -320,7 +320,7 @@ def _figures(
     return Figures(
         rotated={},
         failed=sum(not run.succeeded for run in runs),
-        healed=sum(run.succeeded and run.kind == "heal" for run in runs),
+        reconciled=sum(run.succeeded and run.kind == "reconcile" for run in runs),
         adopted=sum(run.succeeded and run.adopted_from is not None for run in runs),
         typical_between_seconds=round(median(between)) if between else None,
         longest_between_seconds=max(between, default=None),

@@ -73,8 +73,8 @@ class Run(Struct, frozen=True, kw_only=True):
     Attributes:
         at: When it ended.
         error: The name of its error; None after a success.
-        kind: `new` or `heal`; None where it failed before it had a claim.
-        base: The generation that was current before; of a heal the one whose login is given again.
+        kind: `new` or `reconcile`; None where it failed before it had a claim.
+        base: The generation that was current before; of a reconcile the one whose login is given again.
         ended: The generations that an emergency ended.
     """
 
@@ -86,7 +86,7 @@ class Run(Struct, frozen=True, kw_only=True):
     error: str | None
     trigger: str
     forced: bool
-    kind: Literal["new", "heal"] | None
+    kind: Literal["new", "reconcile"] | None
     generation: int | None
     base: int | None
     adopted_from: str | None
@@ -157,8 +157,8 @@ class Generation(Struct, frozen=True, kw_only=True):
 
     Attributes:
         stream: The cloud that promoted it.
-        base: The generation that its run named as current before; of a heal the one whose login is given again.
-        born: When its password was first promoted; earlier than `promoted` for a heal, which gives a login again.
+        base: The generation that its run named as current before; of a reconcile the one whose login is given again.
+        born: When its password was first promoted; earlier than `promoted` for a reconcile, which gives a login again.
         older: Whether its password was there before: a login that was taken over, or one from before the record.
         begun: When the run that promoted it began.
         superseded: When the next generation was promoted; None for the current one.
@@ -173,7 +173,7 @@ class Generation(Struct, frozen=True, kw_only=True):
 
     generation: int
     stream: str
-    kind: Literal["new", "heal"] | None
+    kind: Literal["new", "reconcile"] | None
     base: int | None
     born: Time
     older: bool
@@ -250,7 +250,7 @@ class Figures(Struct, frozen=True, kw_only=True):
 
     rotated: dict[str, int]
     failed: int
-    healed: int
+    reconciled: int
     adopted: int
     typical_between_seconds: float | None
     longest_between_seconds: float | None

@@ -79,7 +79,9 @@ def _run(
     now: datetime,
 ) -> Run | None:
     generation, named = whole(details.get("generation")), details.get("kind")
-    kind: Literal["new", "heal"] | None = "new" if named == "new" else "heal" if named == "heal" else None
+    kind: Literal["new", "reconcile"] | None = (
+        "new" if named == "new" else "reconcile" if named == "reconcile" else None
+    )
     succeeded = event.get("status_id") == STATUS_SUCCESS
     if event.get("activity_id") != ACTIVITY_PASSWORD_CHANGE or (
         succeeded and (generation is None or kind is None)

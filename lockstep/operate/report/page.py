@@ -196,7 +196,7 @@ def figures(report: CredentialReport) -> tuple[Figure, ...]:
         Figure(
             name="Failed runs",
             value=number(f.failed),
-            note=f"{number(f.adopted)} taken over by another run, {many(f.healed, 'heal')}",
+            note=f"{number(f.adopted)} taken over by another run, {many(f.reconciled, 'reconcile')}",
         ),
         Figure(
             name="Shortest overlap",
