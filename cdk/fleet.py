@@ -166,7 +166,7 @@ class Schedules(Construct):
                 rule_name=rule_name(settings.stack, shard.name),
                 description=f"Lockstep: rotate the credentials of the shard {shard.name}",
                 schedule=events.Schedule.cron(minute=minute, hour=hour),
-                # Nothing may rotate before the login that applications use is handed over (protocol I11).
+                # Nothing may rotate before the login that applications use is imported (protocol I11).
                 enabled=settings.schedules,
                 targets=[_Start(fleet_arn, role, self.dead_letters, started)],
             )

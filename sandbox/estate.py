@@ -263,7 +263,7 @@ def running_estate(
         client, slots = aws.client("secretsmanager"), settings.slots if "oci" in settings.clouds else 0
         for credential in direct.credentials:
             provision(direct, credential, servers, rotators)
-            _hand_over(credential, servers, client, oci, slots=slots)
+            _import_login(credential, servers, client, oci, slots=slots)
         client = aws.client("dynamodb")
         for credential in plan.credentials:  # Its digest is over the servers' addresses, so over a wire's.
             activate(client, LOCK_TABLE, credential)
@@ -348,7 +348,7 @@ def _fill_oci(
     return mac_key
 
 
-def _hand_over(
+def _import_login(
     credential: Credential,
     servers: Mapping[str, DatabaseServer],
     client: Client,

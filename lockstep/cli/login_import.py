@@ -1,4 +1,4 @@
-"""`lockstep hand-over`: bring the login that works now under Lockstep's management."""
+"""`lockstep import`: bring the login that works now under Lockstep's management."""
 
 import os
 import sys
@@ -8,8 +8,8 @@ import typer
 
 from lockstep.cli.orders import CredentialArgument, Desk, RecordIn, desk, entry_text
 from lockstep.cli.output import DEFAULT_PLAN, DryRun, PlanFile, complain, one, plan_or_exit, say, wrong_use
-from lockstep.operate.login_import import Estate, hand_over, prove, texts_to_write
-from lockstep.protocol.errors import HandOverRefusedError, SecretMalformedError
+from lockstep.operate.login_import import Estate, import_login, prove, texts_to_write
+from lockstep.protocol.errors import LoginImportRefusedError, SecretMalformedError
 from lockstep.protocol.events import Adopted
 from lockstep.protocol.model import Credential, Login, SecretStr
 from lockstep.protocol.ports import BINARY, NOT_AN_OBJECT
@@ -63,18 +63,18 @@ def command(  # noqa: PLR0913 - an option each
         raise wrong_use("give --from-secret or --from-env, not both")
     login = _login(_text(at, secret, store, variable))
     try:
-        _hand_over(login, credential, at, replace=replace, dry_run=dry_run)
-    except HandOverRefusedError as error:
+        _import_login(login, credential, at, replace=replace, dry_run=dry_run)
+    except LoginImportRefusedError as error:
         where = {"id": credential.id, "secret": credential.secret_names.app_user, **error.where}
         complain(_NEXT[error.where["code"]].format(**where))
         raise
 
 
-def _hand_over(login: Login, credential: Credential, at: Desk, *, replace: bool, dry_run: bool) -> None:
+def _import_login(login: Login, credential: Credential, at: Desk, *, replace: bool, dry_run: bool) -> None:
     clouds = at.clouds
     estate = Estate(
         credential=credential,
-        databases=[clouds.database(server, credential, handed_over=login) for server in credential.servers],
+        databases=[clouds.database(server, credential, imported=login) for server in credential.servers],
         secrets=clouds.app_users(credential),
         orders=clouds.orders(credential),
         chain=clouds.chain(at.stream, credential),
@@ -87,7 +87,7 @@ def _hand_over(login: Login, credential: Credential, at: Desk, *, replace: bool,
         missing = texts_to_write(login, estate, replace=replace)
         say(f"would write it into: {', '.join(missing) or 'no store, all serve it'}")
         return
-    done = hand_over(login, estate, replace=replace)
+    done = import_login(login, estate, replace=replace)
     if done.entry:
         adopted = Adopted(
             credential=credential.id,
@@ -98,7 +98,7 @@ def _hand_over(login: Login, credential: Credential, at: Desk, *, replace: bool,
         at.tell(adopted, done.entry)
     where = ", ".join(done.written) or "no store, all served it"
     say(
-        f"{credential.id}: handed over; written into {where} ({entry_text(done.entry, at.stream)})",
+        f"{credential.id}: imported; written into {where} ({entry_text(done.entry, at.stream)})",
         style="green",
     )
     is_active = at.read(credential).plan == credential.plan_digest

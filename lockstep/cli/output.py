@@ -31,9 +31,9 @@ from lockstep.protocol.errors import (
     EnvironmentalError,
     FenceLostError,
     FileRefusedError,
-    HandOverRefusedError,
     InvalidPlanError,
     LockstepError,
+    LoginImportRefusedError,
     OciExtraMissingError,
     OrderRefusedError,
     UnexpectedError,
@@ -218,7 +218,7 @@ _ANSWERS = (
     FenceLostError,
     OrderRefusedError,
     AccountOwnedError,
-    HandOverRefusedError,
+    LoginImportRefusedError,
     UnknownUsernameError,
 )
 """Errors that are a negative answer to a write."""

@@ -1,4 +1,4 @@
-"""Hand-over: the login that works now comes into every store, where the first rotation finds it (protocol O9, O10).
+"""Import: the login that works now comes into every store, where the first rotation finds it (protocol O9, O10).
 
     1. take the lock                    no run begins; none has left a promotion half done
     2. log in on every database         with each database's advisory lock held, as every probe
@@ -19,7 +19,7 @@ from lockstep.audit.append import ORDER, Chain, Operator, record_order
 from lockstep.protocol.errors import (
     AdminCredentialRejectedError,
     FenceLostError,
-    HandOverRefusedError,
+    LoginImportRefusedError,
     ReadSideLaggingError,
     SecretMalformedError,
     UnknownUsernameError,
@@ -51,7 +51,7 @@ LEASE = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estate:
-    """What a hand-over works on.
+    """What an import works on.
 
     Attributes:
         databases: All of the credential.
@@ -69,8 +69,8 @@ class Estate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HandedOver:
-    """What a hand-over did.
+class LoginImport:
+    """What an import did.
 
     Attributes:
         entry: Its audit entry; None where every store served the login already.
@@ -81,7 +81,7 @@ class HandedOver:
     written: tuple[str, ...]
 
 
-def hand_over(login: Login, estate: Estate, *, replace: bool = False) -> HandedOver:
+def import_login(login: Login, estate: Estate, *, replace: bool = False) -> LoginImport:
     """Prove a login on every database, and make every store serve it, beside the keys that the store has already.
 
     Args:
@@ -92,7 +92,7 @@ def hand_over(login: Login, estate: Estate, *, replace: bool = False) -> HandedO
     Raises:
         UnknownUsernameError: The plan does not name its username.
         AccountOwnedError: Another credential has one of the accounts.
-        HandOverRefusedError: A database refuses it, a promotion is half done, the lock is held, or a secret has
+        LoginImportRefusedError: A database refuses it, a promotion is half done, the lock is held, or a secret has
             something that is no JSON object.
         SecretTooLargeError: A store does not keep that much.
         ReadSideLaggingError: It was written, but a store does not serve it yet. Repeat it.
@@ -104,11 +104,11 @@ def hand_over(login: Login, estate: Estate, *, replace: bool = False) -> HandedO
     until = now + LEASE
     lease = estate.orders.hold(holder=holder, now=now, expires_at=until)
     if lease is None:
-        raise HandOverRefusedError(credential=credential.id, code="lock-held")
+        raise LoginImportRefusedError(credential=credential.id, code="lock-held")
     try:
         record = estate.chain.lock.read()
         if record.claim and record.promoting:
-            raise HandOverRefusedError(
+            raise LoginImportRefusedError(
                 credential=credential.id, generation=record.claim.generation, code="promoting"
             )
         prove(login, estate)
@@ -123,7 +123,7 @@ def prove(login: Login, estate: Estate) -> None:
     """Log in on every database, and stop at the first that refuses: a refusal brings an account nearer to its limit.
 
     Raises:
-        HandOverRefusedError: A database refuses the login.
+        LoginImportRefusedError: A database refuses the login.
         AccountUnusableError: It would refuse any login of the account (protocol D14).
         DatabaseUnreachableError: A database cannot be asked; likewise the other errors of `Database`.
     """
@@ -147,8 +147,8 @@ def _prove_at(database: Database, login: Login, estate: Estate) -> None:
                 raise _refused_at(replica.name, estate)
 
 
-def _refused_at(place: str, estate: Estate, *, code: str = "login-refused") -> HandOverRefusedError:
-    return HandOverRefusedError(credential=estate.credential.id, database=place, code=code)
+def _refused_at(place: str, estate: Estate, *, code: str = "login-refused") -> LoginImportRefusedError:
+    return LoginImportRefusedError(credential=estate.credential.id, database=place, code=code)
 
 
 def stores_without(login: Login, estate: Estate) -> tuple[str, ...]:
@@ -160,7 +160,7 @@ def texts_to_write(login: Login, estate: Estate, *, replace: bool) -> dict[str, 
     """What each store will hold that does not serve the login in every place yet (protocol V20).
 
     Raises:
-        HandOverRefusedError: A store has something that is no JSON object, and it is not to be replaced.
+        LoginImportRefusedError: A store has something that is no JSON object, and it is not to be replaced.
         SecretTooLargeError: A store does not keep that much.
     """
     return {name: _text(login, name, estate, replace=replace) for name in stores_without(login, estate)}
@@ -171,17 +171,17 @@ def _text(login: Login, store: str, estate: Estate, *, replace: bool) -> SecretS
     served = secret.served()
     wrong = [BINARY if v.text is None else NOT_AN_OBJECT for v in served if object_in(v.text or "") is None]
     if wrong and not replace:
-        raise HandOverRefusedError(credential=credential.id, store=store, code=wrong[0])
+        raise LoginImportRefusedError(credential=credential.id, store=store, code=wrong[0])
     extras = carried(served) or NO_EXTRAS
     text = encode_app_user(CredentialValue(0, login), credential, extras, only_strings=secret.only_strings)
     name = credential.secret_names.app_user
     return SecretStr(fitting(text, max_bytes=secret.max_bytes, store=store, secret=name))
 
 
-def _serve(login: Login, estate: Estate, is_in_time: Callable[[], bool], *, replace: bool) -> HandedOver:
+def _serve(login: Login, estate: Estate, is_in_time: Callable[[], bool], *, replace: bool) -> LoginImport:
     missing = texts_to_write(login, estate, replace=replace)
     if not missing:
-        return HandedOver(entry=None, written=())
+        return LoginImport(entry=None, written=())
     credential, chain = estate.credential, estate.chain
     details = {
         "username": login.username,
@@ -191,14 +191,14 @@ def _serve(login: Login, estate: Estate, is_in_time: Callable[[], bool], *, repl
         "databases": [database.name for database in estate.databases],
         "stores": list(missing),
     }
-    entry = record_order("hand-over", details, by=estate.by, chain=chain)
+    entry = record_order("import", details, by=estate.by, chain=chain)
     for name, text in missing.items():
         if not is_in_time():
             raise FenceLostError(credential=credential.id, store=name)
         estate.secrets[name].edit(text.reveal(), unless=_is(login, name))
     for name in missing:
         _wait_until_served(login, name, estate)
-    return HandedOver(entry=entry, written=tuple(missing))
+    return LoginImport(entry=entry, written=tuple(missing))
 
 
 def _wait_until_served(login: Login, store: str, estate: Estate) -> None:

@@ -158,7 +158,7 @@ class _Comparison:
                 what=new.id,
                 text="create its accounts (`lockstep plan sql`) and its secrets with placeholders",
             )
-            yield Step(phase=Phase.ACTIVATE, what=new.id, text="hand its login over, or enrol its databases")
+            yield Step(phase=Phase.ACTIVATE, what=new.id, text="import its login, or enrol its databases")
             yield Step(phase=Phase.READERS_LAST, what=new.id, text="applications may use it")
 
     def _credential(self, old: Credential, new: Credential) -> Found:

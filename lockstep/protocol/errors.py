@@ -156,7 +156,7 @@ class EnrolmentNeededError(TerminalError):
     """No login is known that works, and nobody has consented to take the accounts over."""
 
     advice = (
-        "Enter the login that works: `lockstep hand-over`. If there is none, or its password may be lost: "
+        "Enter the login that works: `lockstep import`. If there is none, or its password may be lost: "
         "`lockstep enrol`."
     )
 
@@ -193,7 +193,7 @@ class SecretMalformedError(TerminalError):
 
     advice = (
         "`app_user` must be a JSON object with `username` and `password`: restore its previous version, or bring the "
-        "login that works into it with `lockstep hand-over --replace`. `connection_blob` must be a JSON object: keep "
+        "login that works into it with `lockstep import --replace`. `connection_blob` must be a JSON object: keep "
         "what it has elsewhere, and put `{}` into it."
     )
 
@@ -401,8 +401,8 @@ class OrderRefusedError(TerminalError):
     advice = "Run `lockstep status` to see what the record holds."
 
 
-class HandOverRefusedError(TerminalError):
-    """The login was not handed over. No store was changed."""
+class LoginImportRefusedError(TerminalError):
+    """The login was not imported. No store was changed."""
 
 
 class AccountOwnedError(TerminalError):

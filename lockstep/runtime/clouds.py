@@ -337,21 +337,21 @@ class Clouds(CloudClients):
         return found
 
     def database(
-        self, server: DatabaseServer, credential: Credential, *, handed_over: Login | None = None
+        self, server: DatabaseServer, credential: Credential, *, imported: Login | None = None
     ) -> Database:
         """A server, for one credential.
 
         Args:
             server: The server.
             credential: The credential.
-            handed_over: A login of the credential that no store serves yet. Where the credential is the rotator
+            imported: A login of the credential that no store serves yet. Where the credential is the rotator
                 admin's own, it is the admin's login (protocol D23).
         """
         from lockstep.runtime.databases import open_database
 
         admin = self.admin(server)
-        if handed_over is not None and server.admin == AdminCredential(credential=credential.id):
-            admin = partial(_given, handed_over)
+        if imported is not None and server.admin == AdminCredential(credential=credential.id):
+            admin = partial(_given, imported)
 
         return open_database(
             server,

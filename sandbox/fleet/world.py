@@ -1,9 +1,9 @@
-"""Starts a fleet: both clouds, databases, the deployed stack, and credentials that are handed over or enrolled.
+"""Starts a fleet: both clouds, databases, the deployed stack, and credentials that are imported or enrolled.
 
 1. MariaDB, PostgreSQL and MySQL are started over TLS, AWS is moto, OCI an emulator; a plan names them.
 2. `cdk bootstrap` and `cdk deploy`; the plan is published.
 3. `lockstep secrets create` makes the secrets of both clouds.
-4. `lockstep plan sql` makes the accounts. Those that have an application have a password, and `lockstep hand-over` and
+4. `lockstep plan sql` makes the accounts. Those that have an application have a password, and `lockstep import` and
    `lockstep plan activate` bring them under management; the others are enrolled.
 """
 
@@ -51,7 +51,7 @@ RATE = "50"
 SLOTS = 4
 _SIDE_BY_SIDE = 4
 _COMMAND_SECONDS = 900
-_HANDED_OVER = "FLEET_LOGIN"
+_IMPORTED = "FLEET_LOGIN"
 
 Tell = Callable[[str], None]
 
@@ -106,7 +106,7 @@ class Fleet(DeployedWorld):
 
 @contextmanager
 def running_fleet(size: Size, tell: Tell) -> Iterator[Fleet]:
-    """Start, deploy, provision, hand over; stop and forget everything afterwards.
+    """Start, deploy, provision, import; stop and forget everything afterwards.
 
     Args:
         size: How large.
@@ -170,7 +170,7 @@ def running_fleet(size: Size, tell: Tell) -> Iterator[Fleet]:
         tell("making the accounts, and bringing them under management")
         with timed(seconds, "accounts"):
             _make_accounts(fleet)
-            _hand_over(fleet, operator)
+            _import_login(fleet, operator)
         stack.enter_context(environment(operator))
         yield fleet
 
@@ -225,7 +225,7 @@ def _make_accounts(fleet: Fleet) -> None:
         provision(plan, credential, servers, rotators)
 
 
-def _hand_over(fleet: Fleet, operator: Mapping[str, str]) -> None:
+def _import_login(fleet: Fleet, operator: Mapping[str, str]) -> None:
     dynamodb = fleet.aws.client("dynamodb")
     live = {credential.id for credential in fleet.sampled}
     for credential in fleet.plan.credentials:
@@ -238,8 +238,8 @@ def _hand_over(fleet: Fleet, operator: Mapping[str, str]) -> None:
         for name in credential.databases:
             set_password(fleet.servers[name], login)
         lockstep(
-            {**operator, _HANDED_OVER: login_text(login)},
-            *("hand-over", credential.id, "--from-env", _HANDED_OVER),
+            {**operator, _IMPORTED: login_text(login)},
+            *("import", credential.id, "--from-env", _IMPORTED),
         )
 
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:

@@ -141,11 +141,11 @@ def acknowledge(person: Person) -> None:
     person.run("audit", "acknowledge", credential, "aws:999", "--reason", "a test")
 
 
-def hand_over(person: Person) -> None:
+def import_login(person: Person) -> None:
     [database] = person.case.credential.databases
     person.case.set_password(database, "changed-By-hand-1")
     login = replace(person.case.stored_login(), password=SecretStr("changed-By-hand-1"))
-    person.run("hand-over", person.case.credential.id, given=login_text(login))
+    person.run("import", person.case.credential.id, given=login_text(login))
     person.running.by_aws()
 
 
@@ -226,6 +226,6 @@ ACTS: Mapping[str, Callable[[Person], object]] = {
     "sessions": lambda person: person.run("sessions", person.case.credential.id),
     "rotate": rotate,
     "rotate --revoke-previous --yes": lambda person: revoke(person, "--yes"),
-    "hand-over": hand_over,
+    "import": import_login,
 }
 """What a person does, by the first column of the table in docs/iam.md."""

@@ -187,7 +187,7 @@ def test_the_admin_may_use_no_data(world: SqlHarness) -> None:
     script = "\n".join(made.statements)
     assert "SELECT, INSERT" not in script
     assert "GRANT USAGE, CREATE ON SCHEMA public" not in script
-    assert f"lockstep hand-over {admin.credential.id}" in made.text()
+    assert f"lockstep import {admin.credential.id}" in made.text()
 
 
 @postgresql

@@ -1,4 +1,4 @@
-"""Hand-over: the login that works is proven, put on record, and served everywhere (protocol O9, O10)."""
+"""Import: the login that works is proven, put on record, and served everywhere (protocol O9, O10)."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -14,12 +14,12 @@ from lockstep.audit.append import Chain, Operator
 from lockstep.audit.verify import verify
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
-from lockstep.operate.login_import import Estate, HandedOver, hand_over, prove, stores_without
+from lockstep.operate.login_import import Estate, LoginImport, import_login, prove, stores_without
 from lockstep.protocol.errors import (
     AccountExpiredError,
     AccountOwnedError,
     DatabaseUnreachableError,
-    HandOverRefusedError,
+    LoginImportRefusedError,
     SecretTooLargeError,
     StoreUnreachableError,
     UnknownUsernameError,
@@ -153,7 +153,7 @@ def test_a_full_slot_of_a_ring_makes_room() -> None:
         assert harness.secret.serves(is_text)
 
 
-# The whole hand-over
+# The whole import
 
 
 @dataclass
@@ -195,8 +195,8 @@ class World:
             by=Operator(who="ops", now=self.clock.now, new_id=lambda: f"{next(self._ids)}"),
         )
 
-    def hand_over(self, login: Login = LOGIN, *, replace: bool = False) -> HandedOver:
-        return hand_over(login, self.estate, replace=replace)
+    def import_login(self, login: Login = LOGIN, *, replace: bool = False) -> LoginImport:
+        return import_login(login, self.estate, replace=replace)
 
     def served(self) -> list[Login | None]:
         return [store.read_current().login for store in (self.secrets.store, self.ring.store)]
@@ -225,13 +225,13 @@ def assert_untouched(world: World) -> None:
 
 
 def test_a_login_that_works_everywhere_is_served_everywhere(world: World) -> None:
-    done = world.hand_over()
+    done = world.import_login()
     assert done.written == ("aws", "oci")
     assert world.served() == [LOGIN, LOGIN]
     assert [s.read_current().generation for s in (world.secrets.store, world.ring.store)] == [0, 0]
     [details] = world.recorded()
     assert (details["order"], details["username"], details["stores"]) == (
-        "hand-over",
+        "import",
         LOGIN.username,
         ["aws", "oci"],
     )
@@ -241,27 +241,27 @@ def test_a_login_that_works_everywhere_is_served_everywhere(world: World) -> Non
     assert (record.holder, record.claim, record.current_generation) == (None, None, None)
 
 
-def test_a_second_hand_over_changes_nothing(world: World) -> None:
-    world.hand_over()
+def test_a_second_import_changes_nothing(world: World) -> None:
+    world.import_login()
     before = world.secrets.secret.read_current().id
-    assert world.hand_over() == HandedOver(entry=None, written=())
+    assert world.import_login() == LoginImport(entry=None, written=())
     assert world.secrets.secret.read_current().id == before
     assert len(world.recorded()) == 1
 
 
-def test_a_hand_over_that_died_half_way_is_finished_by_the_next(world: World) -> None:
+def test_an_import_that_died_half_way_is_finished_by_the_next(world: World) -> None:
     def die() -> None:
         raise StoreUnreachableError
 
     with pytest.raises(StoreUnreachableError), world.ring.before_call(6, die):
-        world.hand_over()
+        world.import_login()
     assert world.served() == [LOGIN, None]
     assert world.lock.read().holder is None
-    assert world.hand_over().written == ("oci",)
+    assert world.import_login().written == ("oci",)
     assert world.served() == [LOGIN, LOGIN]
 
 
-def test_a_login_that_one_database_refuses_is_not_handed_over(world: World) -> None:
+def test_a_login_that_one_database_refuses_is_not_imported(world: World) -> None:
     tried: list[str] = []
 
     def note(name: str, operation: str) -> None:
@@ -270,8 +270,8 @@ def test_a_login_that_one_database_refuses_is_not_handed_over(world: World) -> N
     for database in world.databases:
         database.faults.before = partial(note, database.name)
     world.databases[0].set_passwords(LOGIN.username, "another")
-    with pytest.raises(HandOverRefusedError, match="database=db-1") as caught:
-        world.hand_over()
+    with pytest.raises(LoginImportRefusedError, match="database=db-1") as caught:
+        world.import_login()
     assert caught.value.where["code"] == "login-refused"
     assert tried == ["db-1 lock", "db-1 accepts"], "one refusal, under the advisory lock, and no more"
     assert_untouched(world)
@@ -282,37 +282,37 @@ def test_an_account_that_has_expired_is_no_wrong_login(world: World) -> None:
     """PostgreSQL tells the client nothing else."""
     world.databases[0].accounts[LOGIN.username].expired = True
     with pytest.raises(AccountExpiredError, match="VALID UNTIL"):
-        world.hand_over()
+        world.import_login()
     assert_untouched(world)
 
 
 def test_a_database_that_does_not_answer_is_an_error(world: World) -> None:
     world.databases[1].unreachable = True
     with pytest.raises(DatabaseUnreachableError):
-        world.hand_over()
+        world.import_login()
     assert_untouched(world)
 
 
 def test_verify_hosts_must_accept_the_login_too(world: World) -> None:
     world.databases[1] = MemoryDatabase("db-2", CREDENTIAL.strategy, CREDENTIAL.usernames, verify_hosts=1)
     world.databases[1].set_passwords(LOGIN.username, "another")
-    with pytest.raises(HandOverRefusedError, match="database=db-2"):
-        world.hand_over()
+    with pytest.raises(LoginImportRefusedError, match="database=db-2"):
+        world.import_login()
     assert_untouched(world)
 
 
 def test_a_username_that_the_plan_does_not_name_is_refused_before_any_login(world: World) -> None:
     with pytest.raises(UnknownUsernameError):
-        world.hand_over(replace(LOGIN, username="somebody"))
+        world.import_login(replace(LOGIN, username="somebody"))
     assert_untouched(world)
 
 
-def test_an_account_of_another_credential_is_not_handed_over(world: World) -> None:
+def test_an_account_of_another_credential_is_not_imported(world: World) -> None:
     other = DynamoDbOrders(world.table.client, TABLE, "multi-cloud/other")
     account = next(iter(accounts_of(CREDENTIAL)))
     other.register(account)
     with pytest.raises(AccountOwnedError, match="owner=multi-cloud/other"):
-        world.hand_over()
+        world.import_login()
     assert_untouched(world)
 
 
@@ -328,34 +328,34 @@ OPEN = {
 
 def test_a_generation_that_no_store_can_serve_yet_is_no_hindrance(world: World) -> None:
     world.put(**OPEN)
-    world.hand_over()
+    world.import_login()
     assert world.served() == [LOGIN, LOGIN]
     assert world.lock.read().claim is not None
 
 
 def test_a_promotion_is_finished_first(world: World) -> None:
     world.put(**OPEN, promoting={"BOOL": True})
-    with pytest.raises(HandOverRefusedError, match="generation=7") as caught:
-        world.hand_over()
+    with pytest.raises(LoginImportRefusedError, match="generation=7") as caught:
+        world.import_login()
     assert caught.value.where["code"] == "promoting"
     assert_untouched(world)
 
 
 def test_a_run_that_is_under_way_is_not_disturbed(world: World) -> None:
     world.put(holder={"S": "run-7"}, fence={"N": "7"}, expires_at={"N": "4000000000"})
-    with pytest.raises(HandOverRefusedError) as caught:
-        world.hand_over()
+    with pytest.raises(LoginImportRefusedError) as caught:
+        world.import_login()
     assert caught.value.where["code"] == "lock-held"
     assert world.served() == [None, None]
     assert world.lock.read().holder == "run-7"
 
 
-def test_no_run_begins_during_a_hand_over(world: World) -> None:
+def test_no_run_begins_during_an_import(world: World) -> None:
     """The lock is held from before the first login to after the last write."""
     holders: list[str | None] = []
     world.databases[0].faults.before = lambda _operation: holders.append(world.lock.read().holder)
     world.log.faults.before = lambda _operation: holders.append(world.lock.read().holder)
-    world.hand_over()
+    world.import_login()
     assert set(holders) == {"order-1"}
     assert world.lock.read().holder is None
 
@@ -369,27 +369,27 @@ def test_a_look_beforehand_changes_nothing(world: World) -> None:
 def test_a_text_that_is_no_login_is_replaced(world: World) -> None:
     world.secrets.edit("app_user", '{"user": "app"}')
     world.ring.edit("app_user", PLACEHOLDER_TEXT)
-    assert world.hand_over().written == ("aws", "oci")
+    assert world.import_login().written == ("aws", "oci")
     assert world.served() == [LOGIN, LOGIN]
 
 
 def test_what_is_no_json_object_is_replaced_only_on_demand(world: World) -> None:
     world.secrets.edit("app_user", "hunter2")
-    with pytest.raises(HandOverRefusedError, match="store=aws, code=not-a-json-object") as refused:
-        world.hand_over()
+    with pytest.raises(LoginImportRefusedError, match="store=aws, code=not-a-json-object") as refused:
+        world.import_login()
     assert "hunter2" not in str(refused.value)
     assert world.secrets.current_text("app_user") == "hunter2"
     world.secrets.console.put_secret_value(SecretId=world.secrets.names["app_user"], SecretBinary=b"hunter2")
-    with pytest.raises(HandOverRefusedError, match="store=aws, code=binary"):
-        world.hand_over()
-    assert world.hand_over(replace=True).written == ("aws", "oci")
+    with pytest.raises(LoginImportRefusedError, match="store=aws, code=binary"):
+        world.import_login()
+    assert world.import_login(replace=True).written == ("aws", "oci")
     assert world.served() == [LOGIN, LOGIN]
 
 
 def test_the_other_keys_of_every_store_are_kept(world: World) -> None:
     world.secrets.edit("app_user", '{"username": "old", "ssl": true, "rate": 0.10}')
     world.ring.edit("app_user", '{"username": "old", "team": {"a": [1e400, null]}}')
-    world.hand_over()
+    world.import_login()
     assert '"ssl":true,"rate":0.10}' in world.secrets.current_text("app_user")
     for slot in world.ring.ids["app_user"]:
         assert world.ring.console.current(slot)[1].endswith('"username":"app","team":{"a": [1e400, null]}}')
@@ -399,5 +399,5 @@ def test_the_other_keys_of_every_store_are_kept(world: World) -> None:
 def test_a_text_that_would_be_too_large_stops_before_anything_is_written(world: World) -> None:
     world.ring.edit("app_user", json.dumps({"username": "old", "notes": "x" * 25_500}))
     with pytest.raises(SecretTooLargeError, match="code=over-25600-bytes"):
-        world.hand_over()
+        world.import_login()
     assert world.secrets.current_text("app_user") == PLACEHOLDER_TEXT

@@ -112,7 +112,7 @@ WRITES: dict[str, tuple[dict[str, Any], Order, dict[str, Any]]] = {
         Revoke(lift_pause=False),
         {"highest_generation": {"N": "9"}, "revoke_through": {"N": "9"}},
     ),
-    "revoke what was handed over": ({}, Revoke(lift_pause=False), {"revoke_through": {"N": "0"}}),
+    "revoke what was imported": ({}, Revoke(lift_pause=False), {"revoke_through": {"N": "0"}}),
     "revoke a paused one": (
         {"highest_generation": {"N": "9"}, "paused": {"BOOL": True}},
         Revoke(lift_pause=True),

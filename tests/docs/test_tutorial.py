@@ -20,7 +20,7 @@ from tests.docs.console import Command, Shell, commands, follow, has_come, is_as
 from tests.docs.pages import ROOT, repository_files
 
 TUTORIAL = ROOT / "docs/tutorial.md"
-GUIDES = ("emergency", "add-a-database", "leave-a-cloud", "hand-over")
+GUIDES = ("emergency", "add-a-database", "leave-a-cloud", "import")
 """In this order: each goes on from the one before."""
 HOW_TO = [ROOT / f"docs/how-to/{guide}.md" for guide in GUIDES]
 PROMISED_MINUTES = 15.0

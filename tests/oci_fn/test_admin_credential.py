@@ -164,8 +164,8 @@ def test_an_emergency_ends_what_the_admin_was(estate: Estate, function: Function
         by_aws(estate, other)
 
 
-def test_the_admin_is_handed_over_first(estate: Estate) -> None:
-    """Where no store has its login, nobody can take an advisory lock but by the login that is handed over."""
+def test_the_admin_is_imported_first(estate: Estate) -> None:
+    """Where no store has its login, nobody can take an advisory lock but by the login that is imported."""
     dual, _, app, _ = estate.plan.credentials
     known = estate.stored_login(dual)
     assert known
@@ -176,8 +176,8 @@ def test_the_admin_is_handed_over_first(estate: Estate) -> None:
     failed = estate.rotate(app.id)
     assert (failed.status, failed.error) == ("FAILED", "AdminCredentialRejectedError")
     wrong = Login(known.username, SecretStr("not it"))
-    assert command("hand-over", dual.id, input=login_text(wrong)).exit_code == 1
-    done = command("hand-over", dual.id, input=login_text(known))
+    assert command("import", dual.id, input=login_text(wrong)).exit_code == 1
+    done = command("import", dual.id, input=login_text(known))
     assert done.exit_code == 0, done.output
     assert estate.stored_login(dual) == known
     by_aws(estate, app)

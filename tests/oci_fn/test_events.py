@@ -278,14 +278,14 @@ def test_a_slow_topic_is_left_alone_for_the_rest_of_the_call(
     assert 1 <= len(estate.events.on_topic()) < len(rotated)
 
 
-def test_a_hand_over_is_told_as_adopted(estate: Estate, credential: Credential) -> None:
+def test_an_import_is_told_as_adopted(estate: Estate, credential: Credential) -> None:
     login = estate.stored_login(credential)
     assert login
     placeholder = json.dumps({"placeholder": True})
     name = credential.secret_names.app_user
     estate.aws.client("secretsmanager").put_secret_value(SecretId=name, SecretString=placeholder)
     text = f"{login.username}\n{login.password.reveal()}\n"
-    shown = run("hand-over", credential.id, given=text)
+    shown = run("import", credential.id, given=text)
     assert shown.exit_code == 0, shown.output
     [event] = estate.events.on_bus()
     assert event["type"] == f"{PREFIX}adopted"

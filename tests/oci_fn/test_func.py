@@ -65,7 +65,7 @@ def test_rotations_end_to_end_on_every_engine(
         assert (result(answer)["outcome"], result(answer)["generation"]) == ("rotated", generation)
         runs.append(result(answer)["rotation_id"])
         after = both_serve(estate, everywhere)
-        assert (after == before) == (generation == 1)  # What was handed over works, and stays.
+        assert (after == before) == (generation == 1)  # What was imported works, and stays.
         assert estate.locked_out(everywhere) == []
         before = after
         estate.outside.expire_schedule(everywhere.id)

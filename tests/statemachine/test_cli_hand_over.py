@@ -1,4 +1,4 @@
-"""Hand-over and retirement on a running world: real databases, the record, the audit log (protocol O9, O11)."""
+"""Import and retirement on a running world: real databases, the record, the audit log (protocol O9, O11)."""
 
 import json
 from typing import Any
@@ -40,24 +40,24 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-def test_the_login_that_works_is_handed_over_from_standard_input(mysql: Case, form: Any) -> None:  # noqa: ANN401 - a row of the table
+def test_the_login_that_works_is_imported_from_standard_input(mysql: Case, form: Any) -> None:  # noqa: ANN401 - a row of the table
     login = placeholders(mysql)
-    shown = run("hand-over", mysql.credential.id, input=form(login))
+    shown = run("import", mysql.credential.id, input=form(login))
     assert shown.exit_code == 0
-    assert "handed over; written into aws (entry 1 of aws)" in shown.stdout
+    assert "imported; written into aws (entry 1 of aws)" in shown.stdout
     assert f"next: lockstep plan activate {mysql.credential.id}" in shown.stdout
     assert mysql.stored_login() == login
     assert mysql.locked_out() == []
-    again = run("hand-over", mysql.credential.id, input=form(login))
+    again = run("import", mysql.credential.id, input=form(login))
     assert (again.exit_code, "no store, all served it" in again.stdout) == (0, True)
     [entry] = recorded(mysql)
-    assert (entry["order"], entry["username"]) == ("hand-over", login.username)
+    assert (entry["order"], entry["username"]) == ("import", login.username)
     assert login.password.reveal() not in shown.output + again.output + json.dumps(entry)
 
 
-def test_a_handed_over_login_rotates(mysql: Case) -> None:
+def test_an_imported_login_rotates(mysql: Case) -> None:
     login = placeholders(mysql)
-    assert run("hand-over", mysql.credential.id, input=login_text(login)).exit_code == 0
+    assert run("import", mysql.credential.id, input=login_text(login)).exit_code == 0
     for execution in (mysql.rotate(), mysql.again()):
         assert execution.output["outcome"] == "rotated"
         assert mysql.locked_out() == []
@@ -69,7 +69,7 @@ def test_a_login_is_read_from_another_secret_or_from_the_environment(mysql: Case
     mysql.world.aws.client("secretsmanager").create_secret(
         Name="before/lockstep", SecretString=login_text(login, engine="mysql")
     )
-    words = ["hand-over", mysql.credential.id]
+    words = ["import", mysql.credential.id]
     assert run(*words, "--from-secret", "before/lockstep", "--dry-run").stdout.endswith(
         "would write it into: aws\n"
     )
@@ -83,11 +83,11 @@ def test_a_login_is_read_from_another_secret_or_from_the_environment(mysql: Case
     assert run(*words, "--from-secret", "before/lockstep", "--store", "oci").exit_code == 2
 
 
-def test_a_login_that_a_database_refuses_is_not_handed_over(mysql: Case) -> None:
+def test_a_login_that_a_database_refuses_is_not_imported(mysql: Case) -> None:
     login = placeholders(mysql)
     wrong = json.dumps({"username": login.username, "password": "a-wrong-password"})
     for words in (["--dry-run"], []):
-        refused = run("hand-over", mysql.credential.id, *words, input=wrong)
+        refused = run("import", mysql.credential.id, *words, input=wrong)
         assert refused.exit_code == 1
         assert f"lockstep enrol {mysql.credential.id} crm" in refused.stderr
         assert "a-wrong-password" not in refused.output
@@ -95,10 +95,10 @@ def test_a_login_that_a_database_refuses_is_not_handed_over(mysql: Case) -> None
     assert mysql.world.stored_login(mysql.credential) is None
 
 
-def test_a_hand_over_says_what_to_do_about_a_run(mysql: Case) -> None:
+def test_an_import_says_what_to_do_about_a_run(mysql: Case) -> None:
     login = placeholders(mysql)
     mysql.hold_lock("run-7")
-    refused = run("hand-over", mysql.credential.id, input=login_text(login))
+    refused = run("import", mysql.credential.id, input=login_text(login))
     assert (refused.exit_code, "a run is under way" in refused.stderr) == (1, True)
 
 

@@ -61,15 +61,15 @@ def test_a_paused_credential_is_not_rotated_by_the_schedule(plain: Case) -> None
 # The first day
 
 
-def test_a_login_is_handed_over_activated_and_rotated(mysql: Case) -> None:
+def test_a_login_is_imported_activated_and_rotated(mysql: Case) -> None:
     login = mysql.stored_login()
     mysql.edit_secret(PLACEHOLDER_TEXT)
     early = mysql.rotate()
     assert early.error == "EnrolmentNeededError"
-    assert "lockstep hand-over" in str(early.cause)
+    assert "lockstep import" in str(early.cause)
     assert logs_in(mysql, login)
 
-    assert run("hand-over", mysql.credential.id, input=login_text(login)).exit_code == 0
+    assert run("import", mysql.credential.id, input=login_text(login)).exit_code == 0
     assert run("plan", "activate", mysql.credential.id).exit_code == 0
     assert forced(mysql).exit_code == 0
     record = record_of(mysql)
@@ -103,7 +103,7 @@ def test_a_database_that_knows_no_login_comes_back_by_enrolment(mysql: Case) -> 
     assert mysql.locked_out() == []
 
 
-def test_a_password_that_was_changed_during_a_rotation_is_handed_over(mysql: Case) -> None:
+def test_a_password_that_was_changed_during_a_rotation_is_imported(mysql: Case) -> None:
     """The claim is open: no store can serve its value, so anything may replace it."""
     mysql.rotate()
     crm = mysql.world.servers["crm"]
@@ -115,7 +115,7 @@ def test_a_password_that_was_changed_during_a_rotation_is_handed_over(mysql: Cas
     assert mysql.lock["pending_generation"] == "2"
     changed = Login(mysql.credential.usernames[0], SecretStr("changed by hand"))
     change_password(mysql, "changed by hand")
-    handed = run("hand-over", mysql.credential.id, input=login_text(changed))
+    handed = run("import", mysql.credential.id, input=login_text(changed))
     assert (handed.exit_code, mysql.stored_login()) == (0, changed)
     assert "next: lockstep rotate --force" in handed.stdout
     assert forced(mysql).exit_code == 0

@@ -273,7 +273,7 @@ class MemoryWorld:
         if placeholder:
             world.lock.record = replace(world.lock.record, enrol=frozenset(world.databases))
         else:
-            world.hand_over(Login(credential.usernames[0], SecretStr("before-lockstep")))
+            world.import_login(Login(credential.usernames[0], SecretStr("before-lockstep")))
         return world
 
     def always_in_turn(self) -> None:
@@ -287,7 +287,7 @@ class MemoryWorld:
         schedule = structs.replace(self.credential.schedule, phase=timedelta())
         self.credential = structs.replace(self.credential, schedule=schedule)
 
-    def hand_over(self, login: Login) -> None:
+    def import_login(self, login: Login) -> None:
         """Put a login in every store and every database, as people did before Lockstep."""
         text = json.dumps({"username": login.username, "password": login.password.reveal()})
         for store in self.stores.values():

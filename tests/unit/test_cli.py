@@ -99,11 +99,11 @@ WRONG_USE = {
     "enrol: no database": ["enrol", CREDENTIAL],
     "enrol: no such database": ["enrol", CREDENTIAL, "orders", "nowhere"],
     "retry: no database": ["retry", CREDENTIAL],
-    "hand-over: no login": ["hand-over", CREDENTIAL],
-    "hand-over: no such variable": ["hand-over", CREDENTIAL, "--from-env", "NOWHERE"],
-    "hand-over: two sources": ["hand-over", CREDENTIAL, "--from-env", "X", "--from-secret", "Y"],
-    "hand-over: no such store": ["hand-over", CREDENTIAL, "--from-secret", "Y", "--store", "nowhere"],
-    "hand-over: no such credential": ["hand-over", "unknown"],
+    "import: no login": ["import", CREDENTIAL],
+    "import: no such variable": ["import", CREDENTIAL, "--from-env", "NOWHERE"],
+    "import: two sources": ["import", CREDENTIAL, "--from-env", "X", "--from-secret", "Y"],
+    "import: no such store": ["import", CREDENTIAL, "--from-secret", "Y", "--store", "nowhere"],
+    "import: no such credential": ["import", "unknown"],
     "retire: no such credential": ["retire", "unknown"],
     "plan activate: no credential": ["plan", "activate"],
     "plan activate: no such credential": ["plan", "activate", "unknown"],
@@ -158,7 +158,7 @@ CLOUD_COMMANDS = {
     "enrol, cancelled": ["enrol", CREDENTIAL, "orders", "--cancel"],
     "retry": ["retry", CREDENTIAL, "orders"],
     "plan activate": ["plan", "activate", CREDENTIAL],
-    "hand-over": ["hand-over", CREDENTIAL, "--from-secret", "before"],
+    "import": ["import", CREDENTIAL, "--from-secret", "before"],
     "retire": ["retire", CREDENTIAL],
     "rotate, emergency": [
         *("rotate", "-c", CREDENTIAL, "--state-machine-arn", ARN),
@@ -237,7 +237,7 @@ def test_plan_check_refuses_a_ca_file_that_is_not_there(plan: Path) -> None:
     ],
 )
 def test_what_is_no_login_is_refused_and_not_shown(plan: Path, given: str) -> None:
-    shown = run("hand-over", CREDENTIAL, env={"LOCKSTEP_PLAN": str(plan)}, input=given)
+    shown = run("import", CREDENTIAL, env={"LOCKSTEP_PLAN": str(plan)}, input=given)
     assert (shown.exit_code, shown.stdout) == (2, "")
     assert "give a JSON object" in shown.stderr
     assert "hunter2" not in shown.output
@@ -274,7 +274,7 @@ def record(**more: object) -> LockRecord:
 
 FORECASTS = {
     "due": (record(), [stored(), stored()], True, "rotate", None),
-    "hand-over": (record(current_generation=None), [stored(0)], True, "reconcile", None),
+    "import": (record(current_generation=None), [stored(0)], True, "reconcile", None),
     "not due": (record(next_due_at=SOON, not_before=BEFORE), [stored()], True, "rotate", "not due"),
     "overlap": (record(next_due_at=BEFORE, not_before=SOON), [stored()], True, "rotate", "overlap"),
     "held": (record(holder="run-8", expires_at=SOON), [stored()], True, "rotate", "run-8 holds"),
@@ -334,7 +334,7 @@ def names_of(value: StoredValue) -> StoredNames:
     )
 
 
-DECIDED_BY_VALUES = {"hand-over", "placeholder", "bootstrap"}
+DECIDED_BY_VALUES = {"import", "placeholder", "bootstrap"}
 """Nothing was rotated yet, so the stores hold what Lockstep did not write: names do not say what."""
 
 

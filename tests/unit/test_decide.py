@@ -88,7 +88,7 @@ FIRST, SEVENTH, RECONCILED = _claim(1, 0), _claim(7, 5), _claim(7, 5, ClaimKind.
         # Nothing in flight
         pytest.param(_record(5), _stored(5), _stored(5), Begin(5), id="all agree"),
         pytest.param(_record(enrol=BOTH), PLACEHOLDER, PLACEHOLDER, Begin(0), id="bootstrap"),
-        pytest.param(_record(), TAKEN_OVER, TAKEN_OVER, Reconcile(), id="hand-over"),
+        pytest.param(_record(), TAKEN_OVER, TAKEN_OVER, Reconcile(), id="import"),
         pytest.param(_record(), _stored(57), _stored(57), Reconcile(), id="lock table lost"),
         pytest.param(_record(), TAKEN_OVER, PLACEHOLDER, Reconcile(), id="one placeholder"),
         pytest.param(_record(), _stored(0, "a"), _stored(0, "b"), Reconcile(), id="two logins to take over"),
@@ -191,7 +191,7 @@ def test_the_decision_with_two_stores(
         pytest.param(_record(5), _stored(5), Begin(5), id="as recorded"),
         pytest.param(_record(5), _stored(0, "typed"), Reconcile(), id="edited"),
         pytest.param(_record(5), _stored(5, blob=0), Reconcile(), id="blob edited"),
-        pytest.param(_record(), _stored(0, "before"), Reconcile(), id="hand-over"),
+        pytest.param(_record(), _stored(0, "before"), Reconcile(), id="import"),
         pytest.param(_record(5, SEVENTH), _stored(5), Adopt(SEVENTH), id="open"),
         pytest.param(_record(5, SEVENTH, promoting=True), _stored(5), Reconcile(), id="promoting"),
     ],

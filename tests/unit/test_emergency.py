@@ -275,7 +275,7 @@ def test_an_order_does_not_start_a_runner_with_another_plan() -> None:
 
 
 @both_strategies
-@pytest.mark.parametrize("table", ["handed over", "lost"])
+@pytest.mark.parametrize("table", ["imported", "lost"])
 def test_an_order_that_names_no_generation_on_record_outlives_the_reconcile(
     strategy: Strategy, table: str
 ) -> None:

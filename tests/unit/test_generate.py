@@ -83,7 +83,7 @@ def test_stores_are_staged_in_the_order_of_the_plan_after_the_claim() -> None:
 
 
 @both_strategies
-def test_a_login_that_is_handed_over_gets_the_first_generation_and_changes_no_database(
+def test_a_login_that_is_imported_gets_the_first_generation_and_changes_no_database(
     strategy: Strategy,
 ) -> None:
     """On the first day applications keep the login they have; what works is proven first (protocol C5, O7)."""

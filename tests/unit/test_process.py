@@ -72,7 +72,7 @@ def test_a_reader_that_goes_away_ends_it_silently(words: str) -> None:
         ("$L cost $P 2>&-", 0),
         ("$L cost $P <&-", 0),
         ("$L status $P >&- 2>&- <&-", 3),
-        ("$L hand-over multi-cloud/app_user $P <&-", 2),
+        ("$L import multi-cloud/app_user $P <&-", 2),
     ],
 )
 def test_closed_streams_change_nothing(line: str, code: int) -> None:
@@ -135,7 +135,7 @@ def test_odd_surroundings(more: dict[str, str], tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
 def test_a_login_that_is_no_text(lines: str, locale: str) -> None:
-    done = shell(f"printf '{lines}' | $L hand-over multi-cloud/app_user $P; echo $?", LC_ALL=locale)
+    done = shell(f"printf '{lines}' | $L import multi-cloud/app_user $P; echo $?", LC_ALL=locale)
     assert (done.stdout, "that is no login" in done.stderr) == ("2\n", True)
 
 

@@ -26,7 +26,7 @@ def world() -> Iterator[RingWorld]:
     with ring_world(slots=SLOTS, plan=plan) as made:
         login = made.memory.stores["aws"].read_current().login
         assert login
-        for slot in range(SLOTS):  # As a hand-over leaves it.
+        for slot in range(SLOTS):  # As an import leaves it.
             made.edit(slot, login)
         made.any_slot = list(range(SLOTS))
         yield made

@@ -134,10 +134,10 @@ def served_logins(stores: Iterable[Readable], credential: Credential) -> tuple[l
             problems.append(not_asked(subject, f"what it serves is not known: {sentence(error)}"))
             continue
         if login is None:
-            fix = f"lockstep hand-over {credential.id}, or, where no login is known: lockstep enrol {credential.id}"
+            fix = f"lockstep import {credential.id}, or, where no login is known: lockstep enrol {credential.id}"
             problems.append(warning(subject, "the store serves no login yet, but a placeholder", fix))
         elif login.username not in credential.usernames:
-            fix = f"lockstep hand-over {credential.id}"
+            fix = f"lockstep import {credential.id}"
             problems.append(failed(subject, "the store serves a username that the plan does not name", fix))
         else:
             found = _with(found, Served(login=login, stores=(store.name,)))
@@ -183,7 +183,7 @@ def refused(server: DatabaseServer, served: Served, credential: Credential) -> A
     return failed(
         served.subject(server),
         f"the server refuses {served.told}; the doctor has shown it once, and shows no other",
-        f"lockstep hand-over {credential.id}, with the login that works; or lockstep enrol {credential.id} "
+        f"lockstep import {credential.id}, with the login that works; or lockstep enrol {credential.id} "
         f"{server.name}; see `Current value rejected` in docs/runbook.md",
     )
 
@@ -263,7 +263,7 @@ def _fix(server: DatabaseServer) -> str:
                 "runner rds-db:connect (docs/iam.md)"
             )
         case AdminCredential(credential=credential):
-            return f"lockstep hand-over {credential}"
+            return f"lockstep import {credential}"
 
 
 # The databases of a plan, looked at from one place: everything once, whatever the number of checks.

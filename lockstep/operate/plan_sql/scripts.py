@@ -160,7 +160,7 @@ def _planned_steps(admin: Credential, *, is_itself: bool) -> tuple[str, ...]:
     if not is_itself:
         return (f"Nothing: the rotator admin is the credential {admin.id}, which has a script of its own.",)
     return (
-        f"Hand the login over before any other credential: lockstep hand-over {admin.id}",
+        f"Import the login before any other credential: lockstep import {admin.id}",
         f"Where {admin.usernames[0]} has no password yet, first give it one:",
     )
 

@@ -91,7 +91,7 @@ def looking_at(rotated: Rotated, admin: Rotated, folder: Path) -> DoctorWorld:
     ],
     ids=["placeholder", "wrong"],
 )
-def test_a_rotated_login_that_does_not_work_is_handed_over_again(
+def test_a_rotated_login_that_does_not_work_is_imported_again(
     world: SqlHarness, tmp_path: Path, login: Login | LockstepError, says: str
 ) -> None:
     doctor = DoctorWorld(world, tmp_path)
@@ -99,4 +99,4 @@ def test_a_rotated_login_that_does_not_work_is_handed_over_again(
     (told,) = doctor.look().of(servers.ADMIN)
     assert told.outcome is Outcome.FAILED
     assert says in told.says
-    assert told.command == f"lockstep hand-over {ROTATED.credential}"
+    assert told.command == f"lockstep import {ROTATED.credential}"
