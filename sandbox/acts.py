@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lockstep.protocol.model import Credential, Login, SecretStr
-from lockstep.protocol.orders import Enrol, Revoke
+from lockstep.protocol.orders import Revoke, TakeOver
 from sandbox.applications import CACHE_SECONDS
 from sandbox.aws import InvocationContext, ProcessDied
 from sandbox.estate import Estate
@@ -126,8 +126,8 @@ def _a_database_is_restored(stage: Stage, credential: Credential) -> None:
         outcome="DatabaseMutedError", cause=f"no run asks {database} again, which might lock the account"
     )
     story.add(_by_oci(stage, credential), muted)
-    estate.order(credential, Enrol(databases=frozenset({database})))
-    story.note(f"{short(credential.id)}: an operator has enrolled {database}, as with `lockstep enrol`")
+    estate.order(credential, TakeOver(databases=frozenset({database})))
+    story.note(f"{short(credential.id)}: an operator takes over {database}, as with `lockstep take-over`")
     story.add(_by_aws(stage, credential), FINISHED)
     story.expect_none(credential.id, "locked out", estate.locked_out(credential))
 
@@ -181,7 +181,7 @@ WITHOUT_APPLICATIONS = (
     Act(
         "A database is restored from a backup",
         "The applications have stopped, and the demo gives a database another password on purpose, because Lockstep "
-        "must leave an account that it no longer knows alone until an operator enrols the database.",
+        "must leave an account that it no longer knows alone until an operator orders its take-over.",
         _a_database_is_restored,
     ),
     Act(

@@ -35,7 +35,7 @@ from sandbox.deploy_in_oci import (
     running_standby,
 )
 from sandbox.estate import environment
-from sandbox.first_day import activate, create_secrets, enrol
+from sandbox.first_day import activate, create_secrets, take_over
 from sandbox.fn import FunctionProcess
 from sandbox.oci import OciSandbox
 from sandbox.plans import LOCK_TABLE
@@ -230,7 +230,7 @@ def _provision(plan: Plan, servers: Mapping[str, DatabaseServer], aws: AwsSandbo
     for credential in plan.credentials:
         provision(plan, credential, servers, rotators)
         activate(aws.client("dynamodb"), LOCK_TABLE, credential)
-        enrol(aws.client("dynamodb"), LOCK_TABLE, credential)
+        take_over(aws.client("dynamodb"), LOCK_TABLE, credential)
     return rotators
 
 

@@ -1,4 +1,4 @@
-"""What happens before a first rotation, as by `lockstep secrets create`, `lockstep plan activate` and `lockstep enrol`.
+"""What happens before a first rotation, as by `lockstep secrets create`, `plan activate` and `take-over`.
 
 Orders are given without their audit entries, so that an estate's chains begin with its first run.
 """
@@ -13,7 +13,7 @@ from lockstep.operate.secrets import RingTerms, StackTerms
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import Credential
 from lockstep.protocol.names import DEFAULT_STACK
-from lockstep.protocol.orders import Activate, Enrol
+from lockstep.protocol.orders import Activate, TakeOver
 from lockstep.runtime.identity import DEPLOYER
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def activate(client: "DynamoDBClient", table: str, credential: Credential) -> No
     DynamoDbOrders(client, table, credential.id).write(order)
 
 
-def enrol(client: "DynamoDBClient", table: str, credential: Credential) -> None:
+def take_over(client: "DynamoDBClient", table: str, credential: Credential) -> None:
     """Consent to taking over the accounts on every database, without a login that works."""
-    order = Enrol(databases=frozenset(credential.databases))
+    order = TakeOver(databases=frozenset(credential.databases))
     DynamoDbOrders(client, table, credential.id).write(order)

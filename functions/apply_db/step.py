@@ -27,13 +27,13 @@ from lockstep.protocol import decide, replication
 from lockstep.protocol.deadlines import LEASE
 from lockstep.protocol.errors import (
     CurrentCredentialRejectedError,
-    EnrolmentNeededError,
     FenceLostError,
     InvalidRequestError,
     PasswordRefusedByPolicyError,
     PendingCredentialRejectedError,
     RetryableError,
     StagedValueConflictError,
+    TakeOverNeededError,
 )
 from lockstep.protocol.messages import (
     ApplyRequest,
@@ -91,7 +91,7 @@ class _Change:
     pending: CredentialValue
     base: CredentialValue | None
     doomed: Mapping[int, CredentialValue | None]
-    enrol: frozenset[str]
+    take_over: frozenset[str]
 
 
 def _apply(request: ApplyRequest, ports: Ports) -> ApplyResult:
@@ -108,7 +108,7 @@ def _apply(request: ApplyRequest, ports: Ports) -> ApplyResult:
         record, answers = _fence_beside_live(request, ports, base)
         # A reconcile changes nothing, so nothing dies by it.
         doomed = {} if is_reconcile else _doomed(ports, record, claim, values)
-        change = _Change(claim=claim, pending=pending, base=base, doomed=doomed, enrol=record.enrol)
+        change = _Change(claim=claim, pending=pending, base=base, doomed=doomed, take_over=record.take_over)
         _require_live(ports, lease, stagers, change, answers)
         databases = outcomes.all_of(
             ports,
@@ -153,7 +153,7 @@ def _fence_beside_live(
     def log_in(name: str, login: Login) -> None:
         answers[name] = logins.answer_of(ports.databases[name], login)
 
-    asked = [name for name in ports.databases if name not in request.hint.enrol]
+    asked = [name for name in ports.databases if name not in request.hint.take_over]
     calls: list[Callable[[], None]] = [read_fence]
     if base:
         calls += [partial(log_in, name, base.login) for name in asked]
@@ -183,10 +183,10 @@ def _require_live(
     answers: Mapping[str, Answer],
 ) -> None:
     """No database is changed before what applications use has logged in on every one (protocol D3, I11)."""
-    asked = [name for name in stagers if name not in change.enrol]
+    asked = [name for name in stagers if name not in change.take_over]
     if change.base is None:
         for name in asked:
-            raise EnrolmentNeededError(credential=ports.credential.id, database=name)
+            raise TakeOverNeededError(credential=ports.credential.id, database=name)
         return
     login, generation = change.base.login, change.claim.base_generation
     outcomes.all_of(
@@ -208,13 +208,13 @@ def _require_live(
 
 
 def _change_one(ports: Ports, name: str, stager: Stager, change: _Change) -> DatabaseResult:
-    database, enrolled = ports.databases[name], name in change.enrol
+    database, taken_over = ports.databases[name], name in change.take_over
     outcome = DatabaseOutcome.PROVEN
     revoked: tuple[RevocationCheck, ...] = ()
     try:
-        if enrolled:  # What the account accepts is not known, so first it accepts base alone, or pending.
+        if taken_over:  # What the account accepts is not known, so first it accepts base alone, or pending.
             stager.stage(current=None, pending=change.base or change.pending)
-        if enrolled or change.claim.kind is ClaimKind.NEW:
+        if taken_over or change.claim.kind is ClaimKind.NEW:
             stager.stage(current=change.base, pending=change.pending)
             outcome = DatabaseOutcome.APPLIED
     except PasswordRefusedByPolicyError:
@@ -229,13 +229,13 @@ def _change_one(ports: Ports, name: str, stager: Stager, change: _Change) -> Dat
             pending=change.pending.login,
             base=change.base.login if change.base else None,
             doomed=[value.login for value in change.doomed.values() if value],
-            enrolled=enrolled,
+            taken_over=taken_over,
         )
     return DatabaseResult(
         database=database.name,
         outcome=outcome,
         revoked=revoked,
-        enrolled=enrolled,
+        taken_over=taken_over,
         plaintext=database.plaintext,
     )
 

@@ -66,7 +66,7 @@ def run(request: GenerateRequest, ports: Ports) -> GenerateResult:
         FenceLostError: Another run holds the lock.
         PlanNotActiveError: This runner's plan is not the active one.
         DatabaseMutedError: A database is not asked any more until an operator says so.
-        EnrolmentNeededError: There are only placeholders, and no consent to take the accounts over.
+        TakeOverNeededError: There are only placeholders, and no consent to take the accounts over.
         NewerFormatError: A newer build wrote the record or a secret; nothing was changed.
         StoresDivergedError: There is no login to try.
     """
@@ -94,7 +94,9 @@ def _prepared(request: GenerateRequest, ports: Ports, served: Served, record: Lo
     if isinstance(result, ProbeNeeded):
         return result
     valid = record.valid | _generations(served)
-    return structs.replace(result, hint=Hint(valid=tuple(sorted(valid)), enrol=tuple(sorted(record.enrol))))
+    return structs.replace(
+        result, hint=Hint(valid=tuple(sorted(valid)), take_over=tuple(sorted(record.take_over)))
+    )
 
 
 def _carried_out(
@@ -143,7 +145,7 @@ def _reconciled(
     rotation: Rotation, ports: Ports, record: LockRecord, served: Served, winner: CandidateRef | None
 ) -> GenerateResult:
     candidates = _candidates(ports, record, served)
-    asked = tuple(name for name in ports.databases if name not in record.enrol)
+    asked = tuple(name for name in ports.databases if name not in record.take_over)
     if not candidates:
         raise StoresDivergedError(credential=ports.credential.id)
     if winner is None and asked:

@@ -425,7 +425,7 @@ def _details(request: Run, usernames: tuple[str, ...], mark: Mark) -> dict[str, 
             d.database: {
                 "outcome": d.outcome.value,
                 "revoked": {str(revoked.generation): revoked.revocation.value for revoked in d.revoked},
-                "enrolled": d.enrolled,
+                "taken_over": d.taken_over,
                 "plaintext": d.plaintext,
             }
             for d in request.databases

@@ -152,7 +152,7 @@ _NO_CLAIM = (
     " REMOVE holder, expires_at, acquired_at, claim_kind, pending_generation, base_generation, "
     "claim_rotation_id, promoting"
 )
-_PROVEN = " DELETE enrol :proven, muted :proven"
+_PROVEN = " DELETE take_over :proven, muted :proven"
 RELEASE_DONE_UPDATE = f"{_DONE}{_NO_CLAIM}{_PROVEN}"
 LEADER_RELEASE_DONE_UPDATE = (
     f"{_DONE}, aws_seen_at = :now, aws_led_at = :now{_NO_CLAIM}, aws_began_at{_PROVEN}"
@@ -207,7 +207,7 @@ def record_of(credential_id: str, item: Item) -> LockRecord:
             paused=_flag(item, "paused"),
             activate=_text(item["activate"]) if "activate" in item else None,
             revoke_through=_int(item, "revoke_through"),
-            enrol=_names(item, "enrol"),
+            take_over=_names(item, "take_over"),
             muted=_names(item, "muted"),
             aws=AwsSigns(seen_at=_datetime(item, "aws_seen_at"), began_at=_datetime(item, "aws_began_at")),
             led_at=_datetime(item, "aws_led_at"),
@@ -461,7 +461,7 @@ class DynamoDbLock:
             raise FenceLostError(credential=self._credential_id)
 
     def mute(self, lease: Lease, databases: Collection[str]) -> None:
-        """Show these databases no login until an operator retries or enrols them.
+        """Show these databases no login until an operator unblocks them or takes them over.
 
         Raises:
             FenceLostError: MUTE_CONDITION does not hold.

@@ -16,13 +16,13 @@ from lockstep.protocol.model import Lease, LockRecord
 from lockstep.protocol.orders import (
     Account,
     Activate,
-    CancelEnrolment,
-    Enrol,
+    CancelTakeOver,
     Order,
     Pause,
     Resume,
     Retry,
     Revoke,
+    TakeOver,
 )
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ REVOKE_CONDITION = "attribute_not_exists(paused)"
 """The table itself takes the highest generation, so that no claim can come between (protocol O5)."""
 REVOKE_AND_RESUME_UPDATE = f"{REVOKE_UPDATE} REMOVE paused"
 
-ENROL_UPDATE = "ADD enrol :databases"
-CANCEL_UPDATE = "DELETE enrol :databases"
+TAKE_OVER_UPDATE = "ADD take_over :databases"
+CANCEL_UPDATE = "DELETE take_over :databases"
 RETRY_UPDATE = "DELETE muted :databases"
 """Sets, changed by element: two operators, or an operator and a run, do not undo each other (protocol O6)."""
 
@@ -157,9 +157,9 @@ def _expressions(order: Order) -> dict[str, Any]:
             found = _update(REVOKE_AND_RESUME_UPDATE, values={":zero": {"N": "0"}})
         case Revoke():
             found = _update(REVOKE_UPDATE, REVOKE_CONDITION, values={":zero": {"N": "0"}})
-        case Enrol(databases=databases):
-            found = _update(ENROL_UPDATE, values=_names(databases))
-        case CancelEnrolment(databases=databases):
+        case TakeOver(databases=databases):
+            found = _update(TAKE_OVER_UPDATE, values=_names(databases))
+        case CancelTakeOver(databases=databases):
             found = _update(CANCEL_UPDATE, values=_names(databases))
         case Retry(database=database):
             found = _update(RETRY_UPDATE, values=_names({database}))

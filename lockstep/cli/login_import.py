@@ -16,7 +16,7 @@ from lockstep.protocol.ports import BINARY, NOT_AN_OBJECT
 from lockstep.stores.contents import decode_app_user, is_text
 
 _NEXT = {
-    "login-refused": "find the login that works there, or, where nobody knows one: lockstep enrol {id} {database}",
+    "login-refused": "find the login that works there, or, where nobody knows one: lockstep take-over {id} {database}",
     "admin-refused": "it is the rotator admin's own login: find the one that works on {database}, or let a DBA set its "
     "password there",
     "promoting": "generation {generation} is being promoted; to finish it: lockstep rotate --force {id}",

@@ -45,7 +45,16 @@ from lockstep.protocol.errors import EnvironmentalError, LockstepError, line_of,
 from lockstep.protocol.events import Entry, Happening, Paused, Resumed, Retired, event_of, source_of
 from lockstep.protocol.lock_rule import is_held
 from lockstep.protocol.model import AdminCredential, ChainHead, Credential, Lease, LockRecord
-from lockstep.protocol.orders import CancelEnrolment, Enrol, Order, Pause, Resume, Retry, Revoke, accounts_of
+from lockstep.protocol.orders import (
+    CancelTakeOver,
+    Order,
+    Pause,
+    Resume,
+    Retry,
+    Revoke,
+    TakeOver,
+    accounts_of,
+)
 from lockstep.protocol.workers import at_the_same_time
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import OPERATOR, Cloud
@@ -325,7 +334,7 @@ def would(credential: Credential, order: Order, record: LockRecord) -> None:
     say(f"{credential.id}: would record and give the order {order.name}")
 
 
-# `lockstep enrol` and `lockstep retry`: databases whose accounts Lockstep may take over, or must try again.
+# `lockstep take-over` and `lockstep retry`: databases whose accounts Lockstep may take over, or must try again.
 
 CredentialOrPattern = Annotated[
     str,
@@ -339,7 +348,7 @@ Databases = Annotated[
 ]
 
 
-def enrol(
+def take_over(
     credential_id: CredentialOrPattern,
     databases: Databases,
     *,
@@ -354,14 +363,14 @@ def enrol(
     was changed by hand. The next run sets the account's password, whatever it is now. Once the login is proven there,
     the permission is gone. An account that belongs to another credential is refused.
 
-    After the restore of a database that many credentials use: lockstep enrol '*' DATABASE
+    After the restore of a database that many credentials use: lockstep take-over '*' DATABASE
 
-    Exit code: 0 enrolled (or cancelled), 1 refused, 3 the lock table or the audit log was unreachable.
+    Exit code: 0 taken over (or cancelled), 1 refused, 3 the lock table or the audit log was unreachable.
     """
     plan = plan_or_exit(file)
     wanted = frozenset(databases)
     found, at = _on(plan, credential_id, wanted), desk(plan, stream)
-    order = CancelEnrolment(databases=wanted) if cancel else Enrol(databases=wanted)
+    order = CancelTakeOver(databases=wanted) if cancel else TakeOver(databases=wanted)
 
     def act(credential: Credential) -> None:
         if not cancel:
@@ -371,7 +380,7 @@ def enrol(
         text = _given(at, credential, order, dry_run=dry_run)
         if text:
             say(
-                f"{credential.id}: {'cancelled' if cancel else 'enrolled'} {_list(wanted)} ({text})",
+                f"{credential.id}: {'cancelled' if cancel else 'takes over'} {_list(wanted)} ({text})",
                 style="green",
             )
             if not cancel and len(found) <= FEW:
@@ -391,7 +400,7 @@ def retry(
     """Let runs log in to a database again that they had muted.
 
     A run mutes a database whose account refuses a login twice, before the server locks the account. Find out first why
-    it refused: if the password was changed there, use `lockstep enrol`.
+    it refused: if the password was changed there, use `lockstep take-over`.
 
     Exit code: 0 it is tried again, 3 the lock table or the audit log was unreachable.
     """

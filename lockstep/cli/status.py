@@ -176,9 +176,9 @@ def _order_lines(state: CredentialState) -> Iterator[str]:
         yield "paused: no scheduled run begins, in either cloud"
     if orders.is_revoking:
         yield f"emergency: every generation up to {orders.revoke_through} must die"
-    if orders.enrol:
-        yield f"enrolled, until proven: {', '.join(sorted(orders.enrol))}"
-    if muted := orders.muted - orders.enrol:
+    if orders.take_over:
+        yield f"to be taken over, until proven: {', '.join(sorted(orders.take_over))}"
+    if muted := orders.muted - orders.take_over:
         yield f"muted after refused logins: {', '.join(sorted(muted))}; see `lockstep retry --help`"
     if orders.activate:
         yield f"to become the active plan: {orders.activate}"

@@ -71,7 +71,7 @@ class Orders(Struct, frozen=True, kw_only=True):
     activate: str | None
     paused: bool
     revoke_through: int | None
-    enrol: list[str]
+    take_over: list[str]
     muted: list[str]
 
 

@@ -18,12 +18,12 @@ from lockstep.protocol import decide as plans
 from lockstep.protocol.decide import Adopt, Begin, agree, decide
 from lockstep.protocol.errors import (
     DatabaseMutedError,
-    EnrolmentNeededError,
     LockstepError,
     LockTableAccessDeniedError,
     PlanNotActiveError,
     SecretMalformedError,
     SecretNotFoundError,
+    TakeOverNeededError,
     told,
 )
 from lockstep.protocol.lock_rule import Reason, due_at, reason_against
@@ -385,7 +385,7 @@ def forecast(
 def _foreseen(record: LockRecord, credential: Credential, current: Served) -> tuple[Action, str]:
     try:
         return _decided(record, current, credential)
-    except (PlanNotActiveError, EnrolmentNeededError, DatabaseMutedError) as error:
+    except (PlanNotActiveError, TakeOverNeededError, DatabaseMutedError) as error:
         return "stop", f"change nothing: {error}"
 
 
@@ -564,7 +564,7 @@ def document(state: CredentialState, now: datetime) -> documents.Credential:
             activate=record.activate,
             paused=record.paused,
             revoke_through=record.revoke_through if record.is_revoking else None,
-            enrol=sorted(record.enrol),
+            take_over=sorted(record.take_over),
             muted=sorted(record.muted),
         ),
         current_since=to_second(promoted_at(record, state.credential)),

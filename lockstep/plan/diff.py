@@ -158,7 +158,7 @@ class _Comparison:
                 what=new.id,
                 text="create its accounts (`lockstep plan sql`) and its secrets with placeholders",
             )
-            yield Step(phase=Phase.ACTIVATE, what=new.id, text="import its login, or enrol its databases")
+            yield Step(phase=Phase.ACTIVATE, what=new.id, text="import its login, or take over its databases")
             yield Step(phase=Phase.READERS_LAST, what=new.id, text="applications may use it")
 
     def _credential(self, old: Credential, new: Credential) -> Found:
@@ -205,8 +205,8 @@ class _Comparison:
                 yield Step(
                     phase=Phase.PREPARE,
                     what=where,
-                    text="create its accounts (`lockstep plan sql`), and name it for enrolment: "
-                    f"lockstep enrol {new.id} {name}",
+                    text="create its accounts (`lockstep plan sql`), and name it for take-over: "
+                    f"lockstep take-over {new.id} {name}",
                 )
                 yield Step(phase=Phase.READERS_LAST, what=where, text="applications may use it")
 

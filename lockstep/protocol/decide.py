@@ -12,9 +12,9 @@ from typing import Protocol
 
 from lockstep.protocol.errors import (
     DatabaseMutedError,
-    EnrolmentNeededError,
     NoFreeUsernameError,
     PlanNotActiveError,
+    TakeOverNeededError,
     UnknownUsernameError,
 )
 from lockstep.protocol.messages import Rotation
@@ -75,14 +75,14 @@ def decide(
         refused: The generation that a database's policy has refused in this run: it is not adopted.
 
     Raises:
-        EnrolmentNeededError: There are only placeholders, and not every database is under enrolment.
+        TakeOverNeededError: There are only placeholders, and not every database is under take-over.
     """
     values = list(served.values())
     first_day = (
         record.current_generation is None and not any(v.login for v in values) and not record.promoting
     )
-    if first_day and not record.enrol.issuperset(databases):
-        raise EnrolmentNeededError
+    if first_day and not record.take_over.issuperset(databases):
+        raise TakeOverNeededError
     # A reconcile may have replaced a promotion whose last writes are still under way. They fail once the reconcile has
     # moved every store, and no database may change before that.
     is_half_done = record.promoting or (record.claim and record.claim.kind is ClaimKind.RECONCILE)
@@ -182,12 +182,12 @@ def require_active(record: LockRecord, credential: Credential) -> str:
 
 
 def require_audible(record: LockRecord, credential: Credential) -> None:
-    """Refuse a run while one of its databases is muted, unless it is under enrolment (protocol D20).
+    """Refuse a run while one of its databases is muted, unless it is under take-over (protocol D20).
 
     Raises:
         DatabaseMutedError: A database has refused a login that should work.
     """
-    for database in sorted(record.muted.intersection(credential.databases) - record.enrol):
+    for database in sorted(record.muted.intersection(credential.databases) - record.take_over):
         raise DatabaseMutedError(credential=credential.id, database=database)
 
 

@@ -152,12 +152,12 @@ class NewerFormatError(TerminalError):
     advice = "Upgrade this runner, or the command that you called."
 
 
-class EnrolmentNeededError(TerminalError):
+class TakeOverNeededError(TerminalError):
     """No login is known that works, and nobody has consented to take the accounts over."""
 
     advice = (
         "Enter the login that works: `lockstep import`. If there is none, or its password may be lost: "
-        "`lockstep enrol`."
+        "`lockstep take-over`."
     )
 
 
@@ -165,7 +165,7 @@ class DatabaseMutedError(TerminalError):
     """The database has refused a login that should work, so it is shown no other: its account could be locked."""
 
     advice = (
-        "Once it accepts what the stores serve: `lockstep retry`. To set its password: `lockstep enrol`. "
+        "Once it accepts what the stores serve: `lockstep retry`. To set its password: `lockstep take-over`. "
         "Or take the database out of the plan."
     )
 
@@ -272,7 +272,7 @@ class AccountExpiredError(AccountUnusableError):
 
     advice = (
         "PostgreSQL: ALTER ROLE <role> VALID UNTIL 'infinity'. MySQL, MariaDB: ALTER USER <account> PASSWORD EXPIRE "
-        "NEVER, and if the password was expired by hand, let Lockstep set it again: `lockstep enrol`."
+        "NEVER, and if the password was expired by hand, let Lockstep set it again: `lockstep take-over`."
     )
 
 

@@ -93,11 +93,11 @@ class Hint(Message):
 
     Attributes:
         valid: The generations that may be valid.
-        enrol: The databases under enrolment.
+        take_over: The databases under take-over.
     """
 
     valid: tuple[int, ...] = ()
-    enrol: tuple[Id, ...] = ()
+    take_over: tuple[Id, ...] = ()
 
 
 class Staged(Message, tag_field="outcome", tag="staged"):
@@ -121,7 +121,7 @@ class ProbeNeeded(Message, tag_field="outcome", tag="probe"):
 
     Attributes:
         rotation: The run, with its plan.
-        databases: Those that are asked: all but the ones under enrolment.
+        databases: Those that are asked: all but the ones under take-over.
         candidates: In the order in which they are tried; the first that works everywhere wins.
     """
 
@@ -168,13 +168,13 @@ class DatabaseResult(Message):
 
     Attributes:
         revoked: The generations that were valid and are revoked on this database now.
-        enrolled: Whether its account was taken over without a login that works, by order.
+        taken_over: Whether its account was taken over without a login that works, by order.
     """
 
     database: Id
     outcome: DatabaseOutcome
     revoked: tuple[RevocationCheck, ...] = ()
-    enrolled: bool = False
+    taken_over: bool = False
     plaintext: bool = False
 
 

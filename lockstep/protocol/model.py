@@ -192,9 +192,9 @@ class LockRecord:
         paused: An order: no scheduled run.
         activate: An order: the digest that becomes the active plan with the next claim.
         revoke_through: An order: every generation up to this one is to be revoked.
-        enrol: An order: the databases whose account may be taken over without a login that works.
+        take_over: An order: the databases whose account may be taken over without a login that works.
         muted: The databases that refused a login that should work; no login is shown to them until an operator
-            retries or enrols them.
+            unblocks them or takes them over.
         aws: What the AWS runner did last; the standby judges it.
     """
 
@@ -213,7 +213,7 @@ class LockRecord:
     paused: bool = False
     activate: str | None = None
     revoke_through: int | None = None
-    enrol: frozenset[str] = frozenset()
+    take_over: frozenset[str] = frozenset()
     muted: frozenset[str] = frozenset()
     aws: AwsSigns = AwsSigns()
     led_at: datetime | None = None
@@ -262,7 +262,7 @@ class Release:
 
     Attributes:
         valid: As in the record.
-        proven: The databases that were seen to accept the new generation: no longer under enrolment, or muted.
+        proven: The databases that were seen to accept the new generation: no longer under take-over, or muted.
         led_at: When AWS finished it; None where another runner did.
     """
 

@@ -6,7 +6,7 @@ lock record, without the lock. The next run does what the order says.
     order              in the record                     over with
     pause              paused                            resume; an emergency that says so
     revoke             revoke_through                    the run that shows all up to it to be revoked; it stays
-    enrol              enrol, a set of databases         proof on the database; cancel
+    take_over          take_over, a set of databases     proof on the database; cancel
     activate           activate, a plan digest           the claim that makes it the active plan
     retry              a database is out of `muted`      its own write
 """
@@ -87,15 +87,15 @@ class Revoke(_Order):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Enrol(_Order):
+class TakeOver(_Order):
     """The accounts on these databases may be taken over without a login that works there (protocol O6)."""
 
     databases: frozenset[str]
-    name: ClassVar[str] = "enrol"
+    name: ClassVar[str] = "take_over"
 
     def stands_in(self, record: LockRecord) -> bool:
         """Whether the record says it already."""
-        return self.databases <= record.enrol
+        return self.databases <= record.take_over
 
     def details(self, _record: LockRecord) -> dict[str, Any]:
         """What the audit entry says besides the name."""
@@ -103,15 +103,15 @@ class Enrol(_Order):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CancelEnrolment(_Order):
-    """What `Enrol` allows for these databases is not allowed any more."""
+class CancelTakeOver(_Order):
+    """What `TakeOver` allows for these databases is not allowed any more."""
 
     databases: frozenset[str]
-    name: ClassVar[str] = "cancel-enrolment"
+    name: ClassVar[str] = "cancel_take_over"
 
     def stands_in(self, record: LockRecord) -> bool:
         """Whether the record says it already."""
-        return not self.databases & record.enrol
+        return not self.databases & record.take_over
 
     def details(self, _record: LockRecord) -> dict[str, Any]:
         """What the audit entry says besides the name."""
@@ -167,7 +167,7 @@ class Activate(_Order):
         return {"plan": self.digest, "replaces": self.replaces, "leaving": list(self.leaving)}
 
 
-Order = Pause | Resume | Revoke | Enrol | CancelEnrolment | Retry | Activate
+Order = Pause | Resume | Revoke | TakeOver | CancelTakeOver | Retry | Activate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

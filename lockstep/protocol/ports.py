@@ -296,7 +296,7 @@ class Lock(Protocol):
         """Return if a consistent read shows that the lease holds, whatever is in flight; else FenceLostError."""
 
     def mute(self, lease: Lease, databases: Collection[str]) -> None:
-        """Show these databases no login until an operator retries or enrols them; else FenceLostError."""
+        """Show these databases no login until an operator unblocks them or takes them over; else FenceLostError."""
 
     def move_head(
         self,

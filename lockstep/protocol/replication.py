@@ -71,7 +71,7 @@ def wait_until_accepted(
     pending: Login,
     base: Login | None,
     doomed: Sequence[Login] = (),
-    enrolled: bool = False,
+    taken_over: bool = False,
 ) -> None:
     """Wait until each of a database's hosts accepts pending and base, and refuses what is doomed.
 
@@ -84,13 +84,13 @@ def wait_until_accepted(
         pending: What is to be promoted.
         base: What applications use at present; None if there is none.
         doomed: As for `wait_until_revoked`. The newest one of pending's account is what that account had before.
-        enrolled: Whether the database was just made to accept base without having accepted it before.
+        taken_over: Whether the database was just made to accept base without having accepted it before.
 
     Raises:
         ReplicaLaggingError: A host is not that far at the deadline. The next run may continue.
         ReplicaRejectedError: A host refuses base.
     """
-    prove = partial(_prove, wait=wait, pending=pending, base=base, doomed=doomed, enrolled=enrolled)
+    prove = partial(_prove, wait=wait, pending=pending, base=base, doomed=doomed, taken_over=taken_over)
     wait.side_by_side([partial(prove, replica) for replica in database.replicas])
 
 
@@ -121,16 +121,16 @@ def _prove(
     pending: Login,
     base: Login | None,
     doomed: Sequence[Login],
-    enrolled: bool,
+    taken_over: bool,
 ) -> None:
     live = [pending, base] if base else [pending]
-    if enrolled:
+    if taken_over:
         _try_once(replica, wait, pending)
     if base:
         _require(replica, base)
     if base and base.username == pending.username:
         _poll_beside(replica, wait, pending, base)
-    elif not enrolled and not any(d.username == pending.username for d in doomed if d not in live):
+    elif not taken_over and not any(d.username == pending.username for d in doomed if d not in live):
         _try_once(replica, wait, pending)
     _see_revoked(replica, wait=wait, doomed=doomed, live=live)
 

@@ -1,10 +1,10 @@
-"""Starts a fleet: both clouds, databases, the deployed stack, and credentials that are imported or enrolled.
+"""Starts a fleet: both clouds, databases, the deployed stack, and credentials that are imported or taken over.
 
 1. MariaDB, PostgreSQL and MySQL are started over TLS, AWS is moto, OCI an emulator; a plan names them.
 2. `cdk bootstrap` and `cdk deploy`; the plan is published.
 3. `lockstep secrets create` makes the secrets of both clouds.
 4. `lockstep plan sql` makes the accounts. Those that have an application have a password, and `lockstep import` and
-   `lockstep plan activate` bring them under management; the others are enrolled.
+   `lockstep plan activate` bring them under management; the others are taken over.
 """
 
 import json
@@ -38,7 +38,7 @@ from sandbox.databases import CertificateAuthority, DatabaseServer, running
 from sandbox.deploy_in_oci import know_deployed, names, planned_runners
 from sandbox.deployed_world import MAC_KEY, STACK, DeployedWorld, encryption_key, planned_in, timed
 from sandbox.estate import environment, temporary_folder
-from sandbox.first_day import activate, enrol
+from sandbox.first_day import activate, take_over
 from sandbox.fleet.plan import credentials, sample
 from sandbox.oci import OciSandbox, write_config_file
 from sandbox.oci.resources import create_audit_bucket
@@ -231,7 +231,7 @@ def _import_login(fleet: Fleet, operator: Mapping[str, str]) -> None:
     for credential in fleet.plan.credentials:
         if credential.id not in live:
             activate(dynamodb, LOCK_TABLE, credential)
-            enrol(dynamodb, LOCK_TABLE, credential)
+            take_over(dynamodb, LOCK_TABLE, credential)
 
     def one(credential: Credential) -> None:
         login = Login(credential.usernames[0], SecretStr(f"{secrets.token_urlsafe(24)}-aA1"))

@@ -120,7 +120,7 @@ def give_orders(person: Person) -> None:
     for words in (
         ["pause", credential.id],
         ["resume", credential.id],
-        ["enrol", credential.id, *credential.databases],
+        ["take-over", credential.id, *credential.databases],
         ["retry", credential.id, *credential.databases],
         ["plan", "activate", credential.id, "--from", credential.plan_digest],
         ["retire", credential.id],

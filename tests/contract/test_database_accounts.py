@@ -236,7 +236,7 @@ def test_a_password_whose_lifetime_is_over_is_let_in_again(world: MySqlFamilyHar
     with pytest.raises(AccountExpiredError, match="PASSWORD EXPIRE NEVER"):
         world.database.accepts(value.login)
     world.execute(f"ALTER USER {account} PASSWORD EXPIRE NEVER")
-    rotate(world, None, value)  # what enrolment does
+    rotate(world, None, value)  # what take-over does
     assert world.database.accepts(value.login)
 
 

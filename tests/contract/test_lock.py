@@ -137,7 +137,7 @@ def test_every_order_is_read_back(world: LockHarness) -> None:
         "paused": True,
         "activate": "of-another-plan",
         "revoke_through": 7,
-        "enrol": frozenset({"db-1", "db-2"}),
+        "take_over": frozenset({"db-1", "db-2"}),
         "muted": frozenset({"db-3"}),
     }
     world.order(**orders)
@@ -361,15 +361,15 @@ def test_an_emergency_that_names_less_than_the_first_promotion_is_over(
 def test_a_finished_rotation_ends_what_was_ordered_for_the_databases_that_it_proved(
     world: LockHarness, lock: Lock
 ) -> None:
-    world.order(enrol=frozenset({"db-1", "db-2", "db-3"}), muted=frozenset({"db-2", "db-4"}))
+    world.order(take_over=frozenset({"db-1", "db-2", "db-3"}), muted=frozenset({"db-2", "db-4"}))
     lease = acquired(lock)
     lock.release(lease, done(lease, proven=("db-1", "db-2")))
     record = lock.read()
-    assert (record.enrol, record.muted) == (frozenset({"db-3"}), frozenset({"db-4"}))
+    assert (record.take_over, record.muted) == (frozenset({"db-3"}), frozenset({"db-4"}))
     lease = acquired(lock, at=NOW + INTERVAL)
     lock.release(lease, done(lease, proven=("db-3", "db-4")))
     record = lock.read()
-    assert (record.enrol, record.muted) == (frozenset(), frozenset())
+    assert (record.take_over, record.muted) == (frozenset(), frozenset())
 
 
 @pytest.mark.parametrize(
@@ -386,7 +386,7 @@ def test_orders_written_during_a_run_are_not_lost(
         "paused": True,
         "activate": "of-another-plan",
         "revoke_through": 1,
-        "enrol": frozenset({"db-2"}),
+        "take_over": frozenset({"db-2"}),
         "muted": frozenset({"db-3"}),
     }
     world.order(**orders)
@@ -691,7 +691,7 @@ def test_taking_the_lock_tells_the_record_as_a_read_shows_it(world: LockHarness,
     lock.release(first.lease, None)
     rotated(lock)
     world.order(
-        enrol=frozenset({"db-1"}), muted=frozenset({"db-2"}), revoke_through=7, activate="of-another-plan"
+        take_over=frozenset({"db-1"}), muted=frozenset({"db-2"}), revoke_through=7, activate="of-another-plan"
     )
     lease = acquired(lock, at=NOW + LEASE)
     promoting(lock, lease)
@@ -743,7 +743,7 @@ def test_a_claim_that_is_not_the_one_on_record_replaces_nothing(lock: Lock, chan
 
 def test_it_survives_the_way_through_a_state_machine_and_another_spelling_is_not_believed() -> None:
     with FACTORIES["aws"]() as world:
-        world.order(activate=PLAN, enrol=frozenset({"db-1"}))
+        world.order(activate=PLAN, take_over=frozenset({"db-1"}))
         lock = world.lock
         promoting(lock, acquired(lock))
         found = taken(lock)
@@ -778,7 +778,7 @@ GARBAGE: tuple[object, ...] = (
 
 def test_garbage_in_what_is_told_is_a_record_or_nothing() -> None:
     with FACTORIES["aws"]() as world:
-        world.order(activate=PLAN, enrol=frozenset({"db-1"}), muted=frozenset({"db-2"}), revoke_through=7)
+        world.order(activate=PLAN, take_over=frozenset({"db-1"}), muted=frozenset({"db-2"}), revoke_through=7)
         lock = world.lock
         promoting(lock, acquired(lock))
         head = ChainHead(seq=1, hash="d" * 64, rotation_id="aws-1")

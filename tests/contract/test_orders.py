@@ -24,13 +24,13 @@ from lockstep.protocol.model import ChainHead, Claim, ClaimKind, LockRecord, Rel
 from lockstep.protocol.orders import (
     Account,
     Activate,
-    CancelEnrolment,
-    Enrol,
+    CancelTakeOver,
     Order,
     Pause,
     Resume,
     Retry,
     Revoke,
+    TakeOver,
     accounts_of,
 )
 from sandbox.aws.server import AwsSandbox
@@ -118,17 +118,17 @@ WRITES: dict[str, tuple[dict[str, Any], Order, dict[str, Any]]] = {
         Revoke(lift_pause=True),
         {"highest_generation": {"N": "9"}, "revoke_through": {"N": "9"}},
     ),
-    "enrol": (
-        {"enrol": {"SS": ["db-1"]}},
-        Enrol(databases=frozenset({"db-2", "db-3"})),
-        {"enrol": {"SS": ["db-1", "db-2", "db-3"]}},
+    "take_over": (
+        {"take_over": {"SS": ["db-1"]}},
+        TakeOver(databases=frozenset({"db-2", "db-3"})),
+        {"take_over": {"SS": ["db-1", "db-2", "db-3"]}},
     ),
     "cancel one": (
-        {"enrol": {"SS": ["db-1", "db-2"]}},
-        CancelEnrolment(databases=frozenset({"db-2"})),
-        {"enrol": {"SS": ["db-1"]}},
+        {"take_over": {"SS": ["db-1", "db-2"]}},
+        CancelTakeOver(databases=frozenset({"db-2"})),
+        {"take_over": {"SS": ["db-1"]}},
     ),
-    "cancel the last": ({"enrol": {"SS": ["db-1"]}}, CancelEnrolment(databases=frozenset({"db-1"})), {}),
+    "cancel the last": ({"take_over": {"SS": ["db-1"]}}, CancelTakeOver(databases=frozenset({"db-1"})), {}),
     "retry": ({"muted": {"SS": ["db-1", "db-2"]}}, Retry(database="db-1"), {"muted": {"SS": ["db-2"]}}),
     "retry the last": ({"muted": {"SS": ["db-1"]}}, Retry(database="db-1"), {}),
     "first plan": ({}, Activate(digest=NEW, replaces=None), {"activate": {"S": NEW}}),
@@ -209,7 +209,7 @@ def test_an_order_may_be_the_first_write_of_a_record(world: World) -> None:
     "attribute",
     [
         {"plan": {"N": "1"}},
-        {"enrol": {"S": "db-1"}},
+        {"take_over": {"S": "db-1"}},
         {"revoke_through": {"N": "x"}},
         {"paused": {"S": "true"}},
     ],
@@ -243,14 +243,14 @@ def test_an_emergency_lasts_until_nothing_it_names_is_alive(
 
 def ordered(record: LockRecord) -> tuple[object, ...]:
     """What orders have put into a record."""
-    return record.plan, record.paused, record.enrol, record.activate, record.revoke_through, record.muted
+    return record.plan, record.paused, record.take_over, record.activate, record.revoke_through, record.muted
 
 
 def test_no_write_of_a_run_loses_an_order(world: World) -> None:
     world.put(plan={"S": OLD})
     orders: list[Order] = [
         Pause(),
-        Enrol(databases=frozenset({"db-1"})),
+        TakeOver(databases=frozenset({"db-1"})),
         Activate(digest=NEW, replaces=OLD),
     ]
     for order in orders:
@@ -278,9 +278,9 @@ def test_no_write_of_a_run_loses_an_order(world: World) -> None:
 def test_an_order_does_not_disturb_a_run(world: World) -> None:
     lease = world.orders.hold(holder="run-1", now=NOW, expires_at=NOW + LEASE)
     before = world.lock.read()
-    for order in (Pause(), Revoke(lift_pause=True), Enrol(databases=frozenset({"db-1"}))):
+    for order in (Pause(), Revoke(lift_pause=True), TakeOver(databases=frozenset({"db-1"}))):
         world.orders.write(order)
-    ordered = replace(before, revoke_through=0, enrol=frozenset({"db-1"}))
+    ordered = replace(before, revoke_through=0, take_over=frozenset({"db-1"}))
     assert world.lock.read() == ordered
     assert (before.holder, before.fence) == ("run-1", lease.fence if lease else 0)
 
@@ -304,10 +304,10 @@ def test_an_operator_holds_the_lock_whatever_the_schedule_says(world: World) -> 
 
 
 def test_an_order_is_an_entry_first(world: World) -> None:
-    given = world.give(Enrol(databases=frozenset({"db-2", "db-1"})))
+    given = world.give(TakeOver(databases=frozenset({"db-2", "db-1"})))
     assert given.entry is not None
-    assert given.record.enrol == {"db-1", "db-2"}
-    assert world.recorded() == [{"order": "enrol", "databases": ["db-1", "db-2"]}]
+    assert given.record.take_over == {"db-1", "db-2"}
+    assert world.recorded() == [{"order": "take_over", "databases": ["db-1", "db-2"]}]
     body = world.log.read(1)
     assert body is not None
     assert WHO.encode() in body
@@ -363,8 +363,8 @@ def test_the_entries_of_every_order_name_what_was_asked(world: World) -> None:
         Pause(),
         Revoke(lift_pause=True),
         Retry(database="db-1"),
-        Enrol(databases=frozenset({"db-1"})),
-        CancelEnrolment(databases=frozenset({"db-1"})),
+        TakeOver(databases=frozenset({"db-1"})),
+        CancelTakeOver(databases=frozenset({"db-1"})),
         Activate(digest=NEW, replaces=OLD, leaving=("db-3",)),
         Pause(),
         Resume(),
@@ -375,8 +375,8 @@ def test_the_entries_of_every_order_name_what_was_asked(world: World) -> None:
         {"order": "pause"},
         {"order": "revoke", "revoke_through": 9, "lifts_pause": True},
         {"order": "retry", "databases": ["db-1"]},
-        {"order": "enrol", "databases": ["db-1"]},
-        {"order": "cancel-enrolment", "databases": ["db-1"]},
+        {"order": "take_over", "databases": ["db-1"]},
+        {"order": "cancel_take_over", "databases": ["db-1"]},
         {"order": "activate", "plan": NEW, "replaces": OLD, "leaving": ["db-3"]},
         {"order": "pause"},
         {"order": "resume"},

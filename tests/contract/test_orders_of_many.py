@@ -230,18 +230,18 @@ def test_who_may_not_scan_reads_the_records_one_by_one(fleet: Fleet) -> None:
     assert calls == {"dynamodb GetItem": 40}
 
 
-def test_a_pattern_enrols_the_credentials_that_are_on_a_database(fleet: Fleet) -> None:
+def test_a_pattern_takes_over_the_credentials_that_are_on_a_database(fleet: Fleet) -> None:
     document = json.loads(fleet.now.read_text())
     document["databases"].append({**document["databases"][0], "name": "crm", "host": "crm.internal"})
     for credential in document["credentials"][:3]:
         credential["databases"] = ["orders", "crm"]
     fleet.now.write_text(json.dumps(document))
-    done = run("enrol", "*", "crm")
+    done = run("take-over", "*", "crm")
     assert done.exit_code == 0, done.output
-    enrolled = {name for name, item in fleet.records().items() if "enrol" in item}
-    assert enrolled == {credential["id"] for credential in document["credentials"][:3]}
-    assert run("enrol", "ledger/*", "crm").exit_code == 2
-    assert run("enrol", "orders/app_3", "crm").exit_code == 2
+    taken_over = {name for name, item in fleet.records().items() if "take_over" in item}
+    assert taken_over == {credential["id"] for credential in document["credentials"][:3]}
+    assert run("take-over", "ledger/*", "crm").exit_code == 2
+    assert run("take-over", "orders/app_3", "crm").exit_code == 2
     assert run("retry", "*", "crm", "--dry-run").exit_code == 0
-    assert run("enrol", "*", "crm", "--cancel").exit_code == 0
-    assert not any("enrol" in item for item in fleet.records().values())
+    assert run("take-over", "*", "crm", "--cancel").exit_code == 0
+    assert not any("take_over" in item for item in fleet.records().values())

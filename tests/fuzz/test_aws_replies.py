@@ -86,7 +86,7 @@ ITEM = {
     "paused": {"BOOL": True},
     "activate": {"S": "of-another-plan"},
     "revoke_through": {"N": "5"},
-    "enrol": {"SS": ["db-1"]},
+    "take_over": {"SS": ["db-1"]},
     "muted": {"SS": ["db-2"]},
     "highest_generation": {"N": "7"},
     "next_due_at": {"N": "1767225600"},
@@ -99,7 +99,7 @@ ORDERS = {
     "plan": {"S": "a" * 64},
     "activate": {"S": "b" * 64},
     "revoke_through": {"N": "7"},
-    "enrol": {"SS": ["db-1"]},
+    "take_over": {"SS": ["db-1"]},
     "muted": {"SS": ["db-2"]},
     "owned_by": {"S": "multi-cloud/other"},
 }

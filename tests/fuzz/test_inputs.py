@@ -70,7 +70,7 @@ EVENTS: dict[str, list[Json]] = {
                     "database": "db-1",
                     "outcome": "applied",
                     "revoked": REVOKED,
-                    "enrolled": True,
+                    "taken_over": True,
                     "plaintext": False,
                 }
             ],

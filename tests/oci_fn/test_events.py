@@ -18,7 +18,7 @@ from lockstep.cli import app
 from lockstep.client import CredentialClient
 from lockstep.client.sources import aws_source
 from lockstep.protocol.model import Credential
-from lockstep.protocol.orders import Enrol, Pause, Revoke
+from lockstep.protocol.orders import Pause, Revoke, TakeOver
 from oci_fn.telling import SLOW_SECONDS
 from sandbox import plans
 from sandbox.applications import Applications, by_client
@@ -421,7 +421,7 @@ def test_after_one_that_is_not_sent_the_others_of_a_call_are_not_tried(
 
 
 def test_what_is_sent_holds_no_password_and_no_address(estate: Estate, credential: Credential) -> None:
-    estate.order(credential, Enrol(databases=frozenset({"orders"})))
+    estate.order(credential, TakeOver(databases=frozenset({"orders"})))
     passwords = []
     for _ in range(3):
         by_aws(estate, credential)

@@ -272,13 +272,13 @@ def database_is_muted(world: Arranged) -> None:
     world.order(muted={"SS": ["db-2"]})
 
 
-def database_is_enrolled(world: Arranged) -> None:
-    world.order(enrol={"SS": ["db-2"]})
+def database_is_taken_over(world: Arranged) -> None:
+    world.order(take_over={"SS": ["db-2"]})
 
 
-def every_database_is_enrolled_while_the_stores_disagree(world: Arranged) -> None:
+def every_database_is_taken_over_while_the_stores_disagree(world: Arranged) -> None:
     edit(world)
-    world.order(enrol={"SS": ["db-1", "db-2"]})
+    world.order(take_over={"SS": ["db-1", "db-2"]})
 
 
 def emergency(world: Arranged) -> None:
@@ -301,7 +301,7 @@ def password_is_refused_twice(world: Arranged) -> None:
 def password_is_refused_while_the_stores_disagree(world: Arranged) -> None:
     """The login that works is to be set on a restored database, whose policy refuses it."""
     edit(world)
-    database_is_enrolled(world)
+    database_is_taken_over(world)
     refuse(world, how_often=1)
 
 
@@ -335,8 +335,8 @@ FAILED = ["AuditFailure", "ReleaseLockAfterFailure"]
         (paused, SKIPPED, None),
         (edit, [*PROBED, *COMMITTED], None),
         (plan_is_to_become_active, [*PROBED, *COMMITTED], None),
-        (database_is_enrolled, [*PREPARED, *COMMITTED], None),
-        (every_database_is_enrolled_while_the_stores_disagree, [*PREPARED, *COMMITTED], None),
+        (database_is_taken_over, [*PREPARED, *COMMITTED], None),
+        (every_database_is_taken_over_while_the_stores_disagree, [*PREPARED, *COMMITTED], None),
         (password_is_refused_once, [*PREPARED, "ApplyDb", "Generate", *COMMITTED], None),
         (
             password_is_refused_twice,

@@ -476,10 +476,10 @@ _BUGS = (
         (Races(("I1", "I3"), ("two-plans",)),),
     ),
     Bug(
-        "enrolment-not-asked",
+        "take-over-not-asked",
         "I11",
         "accounts of which no login is known are taken over without consent",
-        plants.enrolment_not_asked,
+        plants.take_over_not_asked,
         (Races(("I11",), ("placeholders",)),),
     ),
     Bug(

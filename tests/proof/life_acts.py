@@ -15,11 +15,11 @@ from typing import TypeAlias
 from lockstep.protocol.errors import (
     CurrentCredentialRejectedError,
     DatabaseMutedError,
-    EnrolmentNeededError,
     LockstepError,
     PlanNotActiveError,
     PreviousCredentialAcceptedError,
     StoresDivergedError,
+    TakeOverNeededError,
 )
 from lockstep.protocol.model import LockRecord
 from tests.proof.life import (
@@ -70,12 +70,12 @@ class Operator:
         self._backups[database] = deepcopy(self._world.memory.databases[database].accounts)
 
     def bootstrap(self) -> Act:
-        """The schedules run before anybody has said anything; then the plan is activated, and accounts are enrolled."""
-        with self._expecting(PlanNotActiveError, EnrolmentNeededError):
+        """The schedules run before any order; then the plan is activated, and accounts are taken over."""
+        with self._expecting(PlanNotActiveError, TakeOverNeededError):
             yield from self._some_time()
             self._world.order(activate=self.edition.credential.plan_digest)
             yield from self._some_time()
-            self._world.order(enrol=frozenset(self.edition.databases))
+            self._world.order(take_over=frozenset(self.edition.databases))
             yield from self._until(self._in_sync)
             self._observer.readers.update(self.edition.databases)
             self._count("bootstraps")
@@ -104,7 +104,7 @@ class Operator:
             self._count("plan changes")
 
     def restore(self) -> Act:
-        """A database comes back from a backup that knows only old passwords; the operator enrols it."""
+        """A database comes back from a backup that knows only old passwords; the operator orders its take-over."""
         database = self._dice.choice(sorted(self._observer.readers))
         errors = (
             CurrentCredentialRejectedError,
@@ -117,8 +117,8 @@ class Operator:
             with self._observer.by_a_person():
                 self._world.memory.databases[database].accounts = deepcopy(self._backups[database])
             yield from self._some_time()
-            self._world.order(enrol=self._world.record.enrol | {database})
-            yield from self._until(lambda: not self._world.record.enrol and self._in_sync())
+            self._world.order(take_over=self._world.record.take_over | {database})
+            yield from self._until(lambda: not self._world.record.take_over and self._in_sync())
             self._observer.restored.discard(database)
             self._count("restores")
 
@@ -184,8 +184,8 @@ class Operator:
         self._world.deployed[runner] = self.edition
 
     def _activate(self, added: set[str]) -> None:
-        enrol = self._world.record.enrol | added
-        self._world.order(activate=self.edition.credential.plan_digest, enrol=enrol)
+        take_over = self._world.record.take_over | added
+        self._world.order(activate=self.edition.credential.plan_digest, take_over=take_over)
 
     def _in_sync(self) -> bool:
         record = self._world.record

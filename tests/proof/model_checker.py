@@ -61,9 +61,9 @@ class Step(NamedTuple):
 
 
 def _answered(lock: Lock) -> Lock:
-    """The record after an operator did what a failed run has asked for: activated the plan, enrolled what is muted."""
-    enrol = tuple(sorted({*lock.enrol, *lock.muted}))
-    return lock._replace(activate=lock.activate or not lock.plan, enrol=enrol)
+    """The record after an operator did what a failed run has asked for: activated the plan, ordered the take-over of what is muted."""
+    take_over = tuple(sorted({*lock.take_over, *lock.muted}))
+    return lock._replace(activate=lock.activate or not lock.plan, take_over=take_over)
 
 
 def _at_first(engine: str, passwords: tuple[tuple[int, ...], ...]) -> Database:

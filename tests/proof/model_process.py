@@ -215,7 +215,7 @@ def _abstract(result: Any) -> Any:  # noqa: ANN401 - whatever a step returns
     match result:
         case ApplyResult():
             return structs.replace(
-                result, databases=tuple(structs.replace(d, enrolled=False) for d in result.databases)
+                result, databases=tuple(structs.replace(d, taken_over=False) for d in result.databases)
             )
         case UpdateResult():
             return structs.replace(result, stores=())

@@ -57,7 +57,7 @@ class Lock(NamedTuple):
     plan: bool = True
     activate: bool = False
     revoke: int | None = None
-    enrol: tuple[str, ...] = ()
+    take_over: tuple[str, ...] = ()
     muted: tuple[str, ...] = ()
 
     @property
@@ -252,7 +252,7 @@ def record_of(lock: Lock) -> LockRecord:
         next_due_at=due_at,
         not_before=due_at,
         revoke_through=lock.revoke,
-        enrol=frozenset(lock.enrol),
+        take_over=frozenset(lock.take_over),
         muted=frozenset(lock.muted),
     )
 
@@ -271,7 +271,7 @@ def _value(record: LockRecord) -> Lock:
         plan=record.plan == DIGEST,
         activate=record.activate == DIGEST,
         revoke=record.revoke_through,
-        enrol=tuple(sorted(record.enrol)),
+        take_over=tuple(sorted(record.take_over)),
         muted=tuple(sorted(record.muted)),
     )
 

@@ -305,22 +305,22 @@ def muted_database_asked() -> AbstractContextManager[None]:
     return patched(patch.object(plans, "require_audible", lambda _record, _credential: None))
 
 
-def enrolment_not_asked() -> AbstractContextManager[None]:
+def take_over_not_asked() -> AbstractContextManager[None]:
     """Where there are only placeholders, or no login works, the accounts are taken."""
 
     def decided(record: LockRecord, served: Foreign, asked: Mapping[str, Foreign]) -> decide.Decision:
-        return _DECIDE(replace(record, enrol=frozenset(asked["databases"])), served, **asked)
+        return _DECIDE(replace(record, take_over=frozenset(asked["databases"])), served, **asked)
 
     original = apply_db._apply
 
     def apply(request: Foreign, ports: Ports) -> Foreign:
-        return original(request, replace(ports, lock=_LockThatEnrols(ports.lock, ports.databases)))
+        return original(request, replace(ports, lock=_LockThatTakesOver(ports.lock, ports.databases)))
 
     return patched(_decided(decided), patch.object(apply_db, "_apply", apply))
 
 
-class _LockThatEnrols:
-    """A lock whose record has every database under enrolment."""
+class _LockThatTakesOver:
+    """A lock whose record has every database under take-over."""
 
     def __init__(self, lock: Foreign, databases: Collection[str]) -> None:
         self._lock = lock
@@ -331,7 +331,7 @@ class _LockThatEnrols:
 
     def require(self, *args: Foreign, **more: Foreign) -> LockRecord:
         record: LockRecord = self._lock.require(*args, **more)
-        return replace(record, enrol=frozenset(self._databases))
+        return replace(record, take_over=frozenset(self._databases))
 
 
 # Staging.
@@ -488,7 +488,7 @@ def live_barrier_missing() -> AbstractContextManager[None]:
     original = apply_db._change_one
 
     def change_one(ports: Ports, name: str, stager: Foreign, change: Foreign) -> Foreign:
-        if change.base and name not in change.enrol:
+        if change.base and name not in change.take_over:
             generation = change.claim.base_generation
             logins.require_live(ports.databases[name], stager, change.base.login, generation)
         return original(ports, name, stager, change)

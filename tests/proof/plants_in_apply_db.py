@@ -29,11 +29,11 @@ def changed_before_the_fence_answered() -> AbstractContextManager[None]:
 
 
 def hint_believed() -> AbstractContextManager[None]:
-    """What is valid and under enrolment is what Generate has handed on."""
+    """What is valid and under take-over is what Generate has handed on."""
     original = apply_db._apply
 
     def apply(request: Foreign, ports: Ports) -> Foreign:
-        hint = {"valid": frozenset(request.hint.valid), "enrol": frozenset(request.hint.enrol)}
+        hint = {"valid": frozenset(request.hint.valid), "take_over": frozenset(request.hint.take_over)}
         return original(request, replace(ports, lock=_ChangedLock(ports.lock, is_asked=True, said=hint)))
 
     return patched(patch.object(apply_db, "_apply", apply))

@@ -89,7 +89,7 @@ def test_a_login_that_a_database_refuses_is_not_imported(mysql: Case) -> None:
     for words in (["--dry-run"], []):
         refused = run("import", mysql.credential.id, *words, input=wrong)
         assert refused.exit_code == 1
-        assert f"lockstep enrol {mysql.credential.id} crm" in refused.stderr
+        assert f"lockstep take-over {mysql.credential.id} crm" in refused.stderr
         assert "a-wrong-password" not in refused.output
     assert "holder" not in mysql.lock
     assert mysql.world.stored_login(mysql.credential) is None

@@ -67,37 +67,37 @@ def test_a_pause_says_which_run_goes_on(plain: Case) -> None:
 
 
 def test_an_order_is_shown_with_who_gave_it(plain: Case) -> None:
-    run("enrol", plain.credential.id, "crm")
+    run("take-over", plain.credential.id, "crm")
     shown = run("audit", "show", "-c", plain.credential.id).stdout
-    assert "order enrol, databases crm, by arn:aws:" in shown
+    assert "order take_over, databases crm, by arn:aws:" in shown
 
 
-def test_enrolment_is_given_and_cancelled(plain: Case) -> None:
-    enrolled = run("enrol", plain.credential.id, "crm")
-    assert enrolled.exit_code == 0
-    assert f"{plain.credential.id}: enrolled crm (entry 1 of aws)" in enrolled.stdout
-    assert f"next: lockstep rotate --force {plain.credential.id}" in enrolled.stdout
-    assert record_of(plain).enrol == {"crm"}
-    assert "enrolled, until proven: crm" in status_of(plain)
-    assert "it was so already" in run("enrol", plain.credential.id, "crm").stdout
+def test_take_over_is_given_and_cancelled(plain: Case) -> None:
+    taken_over = run("take-over", plain.credential.id, "crm")
+    assert taken_over.exit_code == 0
+    assert f"{plain.credential.id}: takes over crm (entry 1 of aws)" in taken_over.stdout
+    assert f"next: lockstep rotate --force {plain.credential.id}" in taken_over.stdout
+    assert record_of(plain).take_over == {"crm"}
+    assert "to be taken over, until proven: crm" in status_of(plain)
+    assert "it was so already" in run("take-over", plain.credential.id, "crm").stdout
 
-    cancelled = run("enrol", plain.credential.id, "crm", "--cancel")
+    cancelled = run("take-over", plain.credential.id, "crm", "--cancel")
     assert (cancelled.exit_code, "cancelled crm" in cancelled.stdout) == (0, True)
-    assert record_of(plain).enrol == frozenset()
-    assert [d["order"] for d in recorded(plain)] == ["enrol", "cancel-enrolment"]
+    assert record_of(plain).take_over == frozenset()
+    assert [d["order"] for d in recorded(plain)] == ["take_over", "cancel_take_over"]
 
 
-def test_an_account_of_another_credential_is_not_enrolled(plain: Case) -> None:
+def test_an_account_of_another_credential_is_not_taken_over(plain: Case) -> None:
     """The account has an owner in the lock table, who is named (protocol O8)."""
     other = DynamoDbOrders(plain.world.aws.client("dynamodb"), LOCK_TABLE, "multi-cloud/elsewhere")
     [account] = accounts_of(plain.credential)
     other.register(account)
-    dry = run("enrol", plain.credential.id, "crm", "--dry-run")
-    refused = run("enrol", plain.credential.id, "crm")
+    dry = run("take-over", plain.credential.id, "crm", "--dry-run")
+    refused = run("take-over", plain.credential.id, "crm")
     assert (dry.exit_code, refused.exit_code) == (0, 1)
     assert "AccountOwnedError" in refused.stderr
     assert "owner=multi-cloud/elsewhere" in refused.stderr
-    assert record_of(plain).enrol == frozenset()
+    assert record_of(plain).take_over == frozenset()
 
 
 def test_a_muted_database_is_tried_again(plain: Case) -> None:

@@ -65,7 +65,7 @@ def test_a_login_is_imported_activated_and_rotated(mysql: Case) -> None:
     login = mysql.stored_login()
     mysql.edit_secret(PLACEHOLDER_TEXT)
     early = mysql.rotate()
-    assert early.error == "EnrolmentNeededError"
+    assert early.error == "TakeOverNeededError"
     assert "lockstep import" in str(early.cause)
     assert logs_in(mysql, login)
 
@@ -78,28 +78,28 @@ def test_a_login_is_imported_activated_and_rotated(mysql: Case) -> None:
     assert logs_in(mysql, login)
 
 
-def test_a_credential_without_a_login_begins_by_enrolment(mysql: Case) -> None:
+def test_a_credential_without_a_login_begins_by_take_over(mysql: Case) -> None:
     mysql.edit_secret(PLACEHOLDER_TEXT)
     change_password(mysql, "nobody knows this")
-    assert run("enrol", mysql.credential.id, "crm").exit_code == 0
+    assert run("take-over", mysql.credential.id, "crm").exit_code == 0
     assert run("plan", "activate", mysql.credential.id).exit_code == 0
     assert forced(mysql).exit_code == 0
     assert mysql.locked_out() == []
-    assert record_of(mysql).enrol == frozenset()
+    assert record_of(mysql).take_over == frozenset()
     assert not logs_in(mysql, Login(mysql.credential.usernames[0], SecretStr("nobody knows this")))
 
 
 # Databases that come and go
 
 
-def test_a_database_that_knows_no_login_comes_back_by_enrolment(mysql: Case) -> None:
+def test_a_database_that_knows_no_login_comes_back_by_take_over(mysql: Case) -> None:
     mysql.rotate()
     change_password(mysql, "changed by hand")
     assert mysql.again().error is not None
     assert logs_in(mysql, Login(mysql.credential.usernames[0], SecretStr("changed by hand")))
-    assert run("enrol", mysql.credential.id, "crm").exit_code == 0
+    assert run("take-over", mysql.credential.id, "crm").exit_code == 0
     assert forced(mysql).exit_code == 0
-    assert record_of(mysql).enrol == frozenset()
+    assert record_of(mysql).take_over == frozenset()
     assert mysql.locked_out() == []
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from lockstep.protocol.model import ROTATOR, Login, SecretStr
-from lockstep.protocol.orders import Enrol, Retry
+from lockstep.protocol.orders import Retry, TakeOver
 from sandbox.aws import Execution, InvocationContext, InvocationResult, ProcessDied
 from sandbox.databases import CertificateAuthority, MariaDbServer
 from sandbox.estate import Estate
@@ -190,7 +190,7 @@ def test_a_database_that_refuses_what_applications_use_is_muted(mariadb: Case) -
     assert mariadb.locked_out() == []
 
 
-def test_a_restored_database_is_enrolled(spanning: Case) -> None:
+def test_a_restored_database_is_taken_over(spanning: Case) -> None:
     """It knows no value of any store any more, the other database knows the current one (protocol O6)."""
     spanning.settle()
     spanning.again()
@@ -198,15 +198,15 @@ def test_a_restored_database_is_enrolled(spanning: Case) -> None:
     spanning.set_password("ledger", "of an old backup")
     assert_failed_safely(spanning, spanning.again(), "CurrentCredentialRejectedError", current)
     assert spanning.locked_out() == ["ledger"]
-    spanning.order(Enrol(databases=frozenset({"ledger"})))
+    spanning.order(TakeOver(databases=frozenset({"ledger"})))
     execution = spanning.rotate()
     assert (execution.output["outcome"], execution.output["adopted"]) == ("rotated", True)
     assert spanning.locked_out() == []
     # Also what the other cloud's applications may have cached logs in on both.
     assert spanning.accepted(current) == ["orders", "ledger"]
-    assert spanning.lock.keys().isdisjoint({"enrol", "muted"})
+    assert spanning.lock.keys().isdisjoint({"take_over", "muted"})
     databases = spanning.entries()[-1].event["unmapped"]["lockstep"]["databases"]
-    assert {name: d["enrolled"] for name, d in databases.items()} == {"orders": False, "ledger": True}
+    assert {name: d["taken_over"] for name, d in databases.items()} == {"orders": False, "ledger": True}
     assert spanning.again().output["kind"] == "new"
 
 

@@ -238,7 +238,7 @@ class Run:
 
 
 CLAIM = Claim(kind=ClaimKind.NEW, generation=7, base_generation=1, rotation_id="second")
-HINT = Hint(valid=(1,), enrol=("db-1",))
+HINT = Hint(valid=(1,), take_over=("db-1",))
 REVOKED = (RevocationCheck(generation=0, revocation=RevocationResult.UNREADABLE),)
 APPLIED, REFUSED = DatabaseOutcome.APPLIED, DatabaseOutcome.REFUSED_BY_POLICY
 

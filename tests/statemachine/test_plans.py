@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from ruamel.yaml import YAML
 
 from lockstep.plan.file import load_plan
-from lockstep.protocol.orders import Activate, Enrol
+from lockstep.protocol.orders import Activate, TakeOver
 from lockstep.runtime import wiring
 from sandbox.estate import environment
 from tests.statemachine.conftest import Case, failure_names
@@ -59,7 +59,7 @@ def test_a_database_leaves_by_activation_and_the_old_plan_stops(spanning: Case) 
     assert spanning.stored_login() == before
 
 
-def test_a_database_joins_by_activation_and_enrolment(spanning: Case) -> None:
+def test_a_database_joins_by_activation_and_take_over(spanning: Case) -> None:
     """It knows no value of the stores, so the activation waits for a consent to set its password (protocol O6, O7)."""
     spanning.settle()
     with deployed_without(spanning, "ledger") as digest:
@@ -69,7 +69,7 @@ def test_a_database_joins_by_activation_and_enrolment(spanning: Case) -> None:
     spanning.order(Activate(digest=spanning.credential.plan_digest, replaces=digest))
     assert spanning.again().error == "StoresDivergedError"
     assert spanning.stored_login() == before
-    spanning.order(Enrol(databases=frozenset({"ledger"})))
+    spanning.order(TakeOver(databases=frozenset({"ledger"})))
     execution = spanning.rotate()
     assert (execution.output["outcome"], execution.output["kind"]) == ("rotated", "reconcile")
     assert spanning.stored_login() == before

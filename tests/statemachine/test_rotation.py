@@ -4,7 +4,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
-from lockstep.protocol.orders import Enrol, Revoke
+from lockstep.protocol.orders import Revoke, TakeOver
 from tests.statemachine.conftest import Case, failure_names, login_text
 
 CANARY = "hunter2-of-another-team"
@@ -170,22 +170,22 @@ def test_an_edited_secret_is_reconciled_with_the_login_that_works(spanning: Case
     assert failure_names(spanning.entries()) == [None, None, None]
 
 
-def test_a_placeholder_is_bootstrapped_only_under_enrolment(spanning: Case) -> None:
+def test_a_placeholder_is_bootstrapped_only_under_take_over(spanning: Case) -> None:
     before = spanning.stored_login()
     spanning.edit_secret('{"placeholder": true}')
     execution = spanning.rotate()
-    assert (execution.status, execution.error) == ("FAILED", "EnrolmentNeededError")
-    assert "lockstep enrol" in (execution.cause or "")
+    assert (execution.status, execution.error) == ("FAILED", "TakeOverNeededError")
+    assert "lockstep take-over" in (execution.cause or "")
     assert spanning.world.stored_login(spanning.credential) is None
     assert spanning.accepted(before) == ["orders", "ledger"]
-    spanning.order(Enrol(databases=frozenset({"orders"})))
-    assert spanning.rotate().error == "EnrolmentNeededError"
-    spanning.order(Enrol(databases=frozenset({"ledger"})))
+    spanning.order(TakeOver(databases=frozenset({"orders"})))
+    assert spanning.rotate().error == "TakeOverNeededError"
+    spanning.order(TakeOver(databases=frozenset({"ledger"})))
     output = spanning.rotate().output
     assert (output["outcome"], output["kind"]) == ("rotated", "new")
     assert spanning.locked_out() == []
     assert spanning.accepted(before) == []
-    assert "enrol" not in spanning.lock
+    assert "take_over" not in spanning.lock
 
 
 def test_an_input_that_a_step_would_refuse_is_refused_before_the_lock(mariadb: Case) -> None:

@@ -246,7 +246,7 @@ class MemoryWorld:
 
         Args:
             plan: As `make_plan` makes it; only its first credential counts.
-            placeholder: The secrets hold a placeholder and no login works; every database is under enrolment. Otherwise
+            placeholder: The secrets hold a placeholder and no login works; every database is under take-over. Otherwise
                 the secrets hold a login that every database accepts, to be taken over. Either way the plan is
                 ordered to become active.
             users: With more than two, so many usernames, and the store `oci` is a ring of one slot less.
@@ -271,7 +271,7 @@ class MemoryWorld:
         world.always_in_turn()
         world.lock.record = replace(world.lock.record, activate=credential.plan_digest)
         if placeholder:
-            world.lock.record = replace(world.lock.record, enrol=frozenset(world.databases))
+            world.lock.record = replace(world.lock.record, take_over=frozenset(world.databases))
         else:
             world.import_login(Login(credential.usernames[0], SecretStr("before-lockstep")))
         return world

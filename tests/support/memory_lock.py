@@ -141,7 +141,7 @@ class MemoryLock:
                     promoting=False,
                     current_generation=done.current_generation,
                     valid=done.valid,
-                    enrol=r.enrol.difference(done.proven),
+                    take_over=r.take_over.difference(done.proven),
                     muted=r.muted.difference(done.proven),
                     next_due_at=done.next_due_at,
                     not_before=done.not_before,

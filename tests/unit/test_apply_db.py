@@ -13,13 +13,13 @@ from lockstep.protocol.errors import (
     AdvisoryLockBusyError,
     CurrentCredentialRejectedError,
     DatabaseUnreachableError,
-    EnrolmentNeededError,
     FenceLostError,
     LockstepError,
     PendingCredentialRejectedError,
     PlanNotActiveError,
     PreviousCredentialAcceptedError,
     StagedValueConflictError,
+    TakeOverNeededError,
 )
 from lockstep.protocol.messages import (
     ApplyResult,
@@ -131,7 +131,7 @@ def test_after_a_placeholder_only_the_first_generation_logs_in(strategy: Strateg
     world = MemoryWorld.create(make_plan(strategy=strategy), placeholder=True)
     world.databases["db-1"].accounts[world.credential.usernames[0]].passwords = ("of-old",)
     result = applied(world, generated(world, held(world)))
-    assert all(d.enrolled for d in result.databases)
+    assert all(d.taken_over for d in result.databases)
     assert set(known_logins(world)["db-1"]) == {shown(login_of(world, 1))}
 
 
@@ -156,15 +156,15 @@ def test_a_reconciled_value_that_no_longer_logs_in_is_an_error() -> None:
 
 
 @both_strategies
-def test_a_database_under_enrolment_accepts_base_and_pending_whatever_it_accepted_before(
+def test_a_database_under_take_over_accepts_base_and_pending_whatever_it_accepted_before(
     strategy: Strategy,
 ) -> None:
     flight = Flight(strategy)
     for account in flight.database.accounts.values():
         account.passwords = ("of-an-old-backup",)
-    orders(flight.world, enrol=frozenset({"db-1"}))
+    orders(flight.world, take_over=frozenset({"db-1"}))
     result = applied(flight.world, flight.staged)
-    assert [d.enrolled for d in result.databases] == [True, False]
+    assert [d.taken_over for d in result.databases] == [True, False]
     assert (flight.lets_in(3), flight.lets_in(2)) == (True, True)
 
 
@@ -213,10 +213,10 @@ def _promoting(flight: Flight) -> None:
     orders(flight.world, promoting=True)
 
 
-def _enrolment_is_withdrawn(flight: Flight) -> None:
+def _take_over_is_withdrawn(flight: Flight) -> None:
     flight.world = MemoryWorld.create(placeholder=True)
     flight.staged = generated(flight.world, held(flight.world))
-    orders(flight.world, enrol=frozenset({"db-2"}))
+    orders(flight.world, take_over=frozenset({"db-2"}))
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def _enrolment_is_withdrawn(flight: Flight) -> None:
         (_admin_refused, AdminCredentialRejectedError),
         (_deployed, PlanNotActiveError),
         (_promoting, FenceLostError),
-        (_enrolment_is_withdrawn, EnrolmentNeededError),
+        (_take_over_is_withdrawn, TakeOverNeededError),
         (_never_staged, StagedValueConflictError),
         (_base_is_gone, CurrentCredentialRejectedError),
     ],

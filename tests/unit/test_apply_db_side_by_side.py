@@ -245,21 +245,21 @@ def test_a_refusal_beside_a_fence_that_cannot_be_read_is_not_tried_again() -> No
         flight.apply()
 
 
-# Enrolment
+# Take-over
 
 
-def test_base_is_not_shown_where_the_hint_says_enrolment() -> None:
+def test_base_is_not_shown_where_the_hint_says_take_over() -> None:
     flight = Flight()
     _refuses_base(flight, "db-1")
-    orders(flight.world, enrol=frozenset({"db-1"}))
-    hint = Hint(valid=(1, 2), enrol=("db-1",))
+    orders(flight.world, take_over=frozenset({"db-1"}))
+    hint = Hint(valid=(1, 2), take_over=("db-1",))
     assert "before db-1 accepts" not in _boundaries(flight, hint)
     assert (flight.lets_in(3), flight.lets_in(2)) == (True, True)
 
 
-def test_an_enrolment_that_was_withdrawn_meanwhile_is_asked_after_the_fence() -> None:
+def test_a_take_over_that_was_withdrawn_meanwhile_is_asked_after_the_fence() -> None:
     flight = Flight()
-    hint = Hint(valid=(1, 2), enrol=("db-1",))
+    hint = Hint(valid=(1, 2), take_over=("db-1",))
     seen = _boundaries(flight, hint)
     assert seen[-3:] == ["before lock require", "before db-2 accepts", "before db-1 accepts"]
     _refuses_base(flight, "db-1")
@@ -268,10 +268,10 @@ def test_an_enrolment_that_was_withdrawn_meanwhile_is_asked_after_the_fence() ->
     assert flight.world.lock.record.muted == {"db-1"}
 
 
-def test_an_enrolment_that_was_ordered_meanwhile_makes_the_refusal_of_base_no_error() -> None:
+def test_a_take_over_that_was_ordered_meanwhile_makes_the_refusal_of_base_no_error() -> None:
     flight = Flight()
     _refuses_base(flight, "db-1")
-    orders(flight.world, enrol=frozenset({"db-1"}))
+    orders(flight.world, take_over=frozenset({"db-1"}))
     _apply(flight)
     assert (flight.lets_in(3), flight.lets_in(2)) == (True, True)
     assert flight.world.lock.record.muted == frozenset()

@@ -168,7 +168,7 @@ def test_an_entry_holds_the_result_of_each_database() -> None:
     world.databases["db-2"].plaintext = True
     for run in ("first", "second", "third"):
         rotate_again(world, run)
-    told = {"outcome": "applied", "revoked": {"1": "refused"}, "enrolled": False}
+    told = {"outcome": "applied", "revoked": {"1": "refused"}, "taken_over": False}
     assert _details(world)["databases"] == {
         "db-1": {**told, "plaintext": False},
         "db-2": {**told, "plaintext": True},

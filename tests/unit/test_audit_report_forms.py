@@ -218,7 +218,12 @@ DETAILS = st.fixed_dictionaries(
                 st.text(max_size=5),
                 st.fixed_dictionaries(
                     {},
-                    optional={"outcome": VALUES, "revoked": VALUES, "enrolled": VALUES, "plaintext": VALUES},
+                    optional={
+                        "outcome": VALUES,
+                        "revoked": VALUES,
+                        "taken_over": VALUES,
+                        "plaintext": VALUES,
+                    },
                 ),
                 max_size=3,
             ),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lockstep.protocol import decide
 from lockstep.protocol.decide import Adopt, Begin, Decision, Reconcile
-from lockstep.protocol.errors import EnrolmentNeededError
+from lockstep.protocol.errors import TakeOverNeededError
 from lockstep.protocol.model import (
     Claim,
     ClaimKind,
@@ -52,14 +52,14 @@ def _record(
     claim: Claim | None = None,
     *,
     promoting: bool = False,
-    enrol: tuple[str, ...] = (),
+    take_over: tuple[str, ...] = (),
     **more: object,
 ) -> LockRecord:
     changes = {
         "current_generation": current,
         "claim": claim,
         "promoting": promoting,
-        "enrol": frozenset(enrol),
+        "take_over": frozenset(take_over),
         "highest_generation": 8,
         **more,
     }
@@ -87,7 +87,7 @@ FIRST, SEVENTH, RECONCILED = _claim(1, 0), _claim(7, 5), _claim(7, 5, ClaimKind.
     [
         # Nothing in flight
         pytest.param(_record(5), _stored(5), _stored(5), Begin(5), id="all agree"),
-        pytest.param(_record(enrol=BOTH), PLACEHOLDER, PLACEHOLDER, Begin(0), id="bootstrap"),
+        pytest.param(_record(take_over=BOTH), PLACEHOLDER, PLACEHOLDER, Begin(0), id="bootstrap"),
         pytest.param(_record(), TAKEN_OVER, TAKEN_OVER, Reconcile(), id="import"),
         pytest.param(_record(), _stored(57), _stored(57), Reconcile(), id="lock table lost"),
         pytest.param(_record(), TAKEN_OVER, PLACEHOLDER, Reconcile(), id="one placeholder"),
@@ -113,7 +113,7 @@ FIRST, SEVENTH, RECONCILED = _claim(1, 0), _claim(7, 5), _claim(7, 5, ClaimKind.
             _record(5, activate="another"), _stored(5), _stored(5), Begin(5), id="activation of another plan"
         ),
         pytest.param(
-            _record(activate=PLAN, enrol=BOTH),
+            _record(activate=PLAN, take_over=BOTH),
             PLACEHOLDER,
             PLACEHOLDER,
             Begin(0),
@@ -122,7 +122,7 @@ FIRST, SEVENTH, RECONCILED = _claim(1, 0), _claim(7, 5), _claim(7, 5, ClaimKind.
         # An open claim
         pytest.param(_record(5, SEVENTH), _stored(5), _stored(5), Adopt(SEVENTH), id="open"),
         pytest.param(
-            _record(None, FIRST, enrol=BOTH), PLACEHOLDER, PLACEHOLDER, Adopt(FIRST), id="open bootstrap"
+            _record(None, FIRST, take_over=BOTH), PLACEHOLDER, PLACEHOLDER, Adopt(FIRST), id="open bootstrap"
         ),
         pytest.param(
             _record(5, SEVENTH, activate=PLAN), _stored(5), _stored(5), Reconcile(), id="activation, open"
@@ -207,12 +207,12 @@ def test_a_claim_that_a_policy_refused_in_this_run_is_not_adopted() -> None:
 
 
 @pytest.mark.parametrize("claim", [None, FIRST])
-@pytest.mark.parametrize("enrol", [(), ("db-1",), ("db-1", "db-3")])
-def test_placeholders_alone_need_every_database_under_enrolment(
-    enrol: tuple[str, ...], claim: Claim | None
+@pytest.mark.parametrize("take_over", [(), ("db-1",), ("db-1", "db-3")])
+def test_placeholders_alone_need_every_database_under_take_over(
+    take_over: tuple[str, ...], claim: Claim | None
 ) -> None:
-    with pytest.raises(EnrolmentNeededError):
-        _decision(_record(None, claim, enrol=enrol), PLACEHOLDER, PLACEHOLDER)
+    with pytest.raises(TakeOverNeededError):
+        _decision(_record(None, claim, take_over=take_over), PLACEHOLDER, PLACEHOLDER)
 
 
 @pytest.mark.parametrize(

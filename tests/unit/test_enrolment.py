@@ -38,32 +38,32 @@ def test_a_database_restored_from_a_backup_is_taken_over_by_order(strategy: Stra
     with pytest.raises(DatabaseMutedError):
         rotate_again(world, "muted")
     assert known_logins(world)["db-1"] == before["db-1"]
-    orders(world, enrol=frozenset({"db-2"}))
-    result = rotate_again(world, "enrolled")
+    orders(world, take_over=frozenset({"db-2"}))
+    result = rotate_again(world, "taken_over")
     assert_in_sync(world, result.generation)
     record = world.lock.record
-    assert (record.enrol, record.muted) == (frozenset(), frozenset())
+    assert (record.take_over, record.muted) == (frozenset(), frozenset())
     live = {shown(current), shown(login_of(world, result.generation or 0))}
     assert known_logins(world) == {"db-1": live, "db-2": live}
     details = entries(world, "aws")[-1].event["unmapped"]["lockstep"]["databases"]
-    assert {name: d["enrolled"] for name, d in details.items()} == {"db-1": False, "db-2": True}
+    assert {name: d["taken_over"] for name, d in details.items()} == {"db-1": False, "db-2": True}
 
 
-@pytest.mark.parametrize("enrol", [frozenset({"db-2"}), frozenset({"db-1", "db-2"})])
+@pytest.mark.parametrize("take_over", [frozenset({"db-2"}), frozenset({"db-1", "db-2"})])
 @both_strategies
-def test_an_enrolment_while_a_reconcile_is_due_takes_the_account_over(
-    enrol: frozenset[str], strategy: Strategy
+def test_a_take_over_while_a_reconcile_is_due_takes_the_account_over(
+    take_over: frozenset[str], strategy: Strategy
 ) -> None:
     world = steady(strategy)
     dies(world, "after aws promote connection_blob")
     pending = login_of(world, 3)
     for account in world.databases["db-2"].accounts.values():
         account.passwords = ("changed-by-hand",)
-    orders(world, enrol=enrol)
+    orders(world, take_over=take_over)
     result = rotate(world, "reconciler")
     assert_in_sync(world, result.generation)
     assert login_of(world, result.generation or 0) == pending
-    assert world.lock.record.enrol == frozenset()
+    assert world.lock.record.take_over == frozenset()
     assert_in_sync(world, rotate_again(world, "following").generation)
 
 

@@ -7,10 +7,10 @@ import pytest
 from msgspec import structs
 
 from lockstep.protocol.errors import (
-    EnrolmentNeededError,
     LostCompareAndSetError,
     PlanNotActiveError,
     StagedValueConflictError,
+    TakeOverNeededError,
 )
 from lockstep.protocol.messages import Hint, Staged
 from lockstep.protocol.model import Claim, ClaimKind, CredentialValue, Login, Strategy
@@ -97,14 +97,14 @@ def test_a_login_that_is_imported_gets_the_first_generation_and_changes_no_datab
     assert world.passwords.count == 0
 
 
-@pytest.mark.parametrize("enrol", [frozenset[str](), frozenset({"db-1"})])
-def test_placeholders_without_enrolment_of_every_database_change_nothing(enrol: frozenset[str]) -> None:
+@pytest.mark.parametrize("take_over", [frozenset[str](), frozenset({"db-1"})])
+def test_placeholders_without_take_over_of_every_database_change_nothing(take_over: frozenset[str]) -> None:
     """An empty secret may be one that somebody emptied: the accounts may be in use (protocol I11)."""
     world = MemoryWorld.create(placeholder=True)
     in_use = another_login(world, "in-use")
     set_password(world, in_use)
-    orders(world, enrol=enrol)
-    with pytest.raises(EnrolmentNeededError):
+    orders(world, take_over=take_over)
+    with pytest.raises(TakeOverNeededError):
         rotate(world, "first")
     assert world.lock.record.claim is None
     assert world.lock.record.activate == world.credential.plan_digest

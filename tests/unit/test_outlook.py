@@ -123,16 +123,16 @@ def test_a_store_that_gives_no_answer(
     assert f"  next run: {next_run}" in told
 
 
-def test_a_database_that_is_enrolled_is_not_told_as_muted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_database_that_is_taken_over_is_not_told_as_muted(capsys: pytest.CaptureFixture[str]) -> None:
     muted, _ = shown(capsys, record(muted=BOTH), aws=NAMED)
     assert any(line.startswith("  muted after refused logins: ") for line in muted)
-    enrolled, _ = shown(capsys, record(muted=BOTH, enrol=BOTH), aws=NAMED)
-    assert any(line.startswith("  enrolled, until proven: ") for line in enrolled)
-    assert not any("muted" in line for line in enrolled)
+    taken_over, _ = shown(capsys, record(muted=BOTH, take_over=BOTH), aws=NAMED)
+    assert any(line.startswith("  to be taken over, until proven: ") for line in taken_over)
+    assert not any("muted" in line for line in taken_over)
 
 
 def test_the_first_rotation_is_on_top_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     empty = replace(stored(0, login=None), blob_generation=0)
-    told, _ = shown(capsys, record(current_generation=None, enrol=BOTH), aws=empty)
+    told, _ = shown(capsys, record(current_generation=None, take_over=BOTH), aws=empty)
     assert "  next run: make the first generation" in told
     assert "  store aws: a placeholder, and no login yet" in told

@@ -181,7 +181,7 @@ def test_a_store_that_comes_is_read_last() -> None:
     ]
 
 
-def test_a_database_that_comes_is_enrolled_and_used_last() -> None:
+def test_a_database_that_comes_is_taken_over_and_used_last() -> None:
     found = changes(credential(databases=["shop", "stock"]), before=credential(databases=["shop"]))
     where = f"{CREDENTIAL}, database stock"
     assert steps(found) == [

@@ -70,7 +70,7 @@ class Rotated:
         *,
         base: int | None = 2,
         doomed: Sequence[int] = (1,),
-        enrolled: bool = False,
+        taken_over: bool = False,
         side_by_side: SideBySide = one_after_the_other,
     ) -> None:
         replication.wait_until_accepted(
@@ -79,7 +79,7 @@ class Rotated:
             pending=self.login(3),
             base=None if base is None else self.login(base),
             doomed=[self.login(g) for g in doomed],
-            enrolled=enrolled,
+            taken_over=taken_over,
         )
 
     def wait_until_revoked(self, *doomed: int, live: Sequence[Login]) -> None:
@@ -207,7 +207,7 @@ def test_where_no_password_was_changed_the_live_login_is_proven(strategy: Strate
 
 
 @STRATEGIES
-def test_what_an_enrolled_account_accepts_is_not_known_so_pending_is_tried_once(strategy: Strategy) -> None:
+def test_what_a_taken_over_account_accepts_is_not_known_so_pending_is_tried_once(strategy: Strategy) -> None:
     """Base is not known there either until the host is in sync, so it is not asked for before."""
     world = Rotated(strategy, lag=0)
     world.replicas[0].lag_logins = None
@@ -215,10 +215,10 @@ def test_what_an_enrolled_account_accepts_is_not_known_so_pending_is_tried_once(
     world.stage(None, 2)
     world.stage(2, 3)
     with pytest.raises(ReplicaLaggingError):
-        world.wait(doomed=(), enrolled=True)
+        world.wait(doomed=(), taken_over=True)
     assert world.clock.monotonic() == PATIENCE / 2
     world.replicas[0].lag_logins = 0
-    world.wait(doomed=(), enrolled=True)
+    world.wait(doomed=(), taken_over=True)
     assert world.clock.monotonic() == PATIENCE
     assert world.replicas[0].refusals.most == 1
 

@@ -11,10 +11,10 @@ from functions.generate import step as generate
 from lockstep.protocol.deadlines import LEASE
 from lockstep.protocol.errors import (
     DatabaseMutedError,
-    EnrolmentNeededError,
     FenceLostError,
     PlanNotActiveError,
     StoreUnreachableError,
+    TakeOverNeededError,
 )
 from lockstep.protocol.messages import GenerateRequest, GenerateResult, ProbeNeeded, Rotation, Staged
 from lockstep.protocol.model import Claim, ClaimKind, LockRecord, Strategy
@@ -252,7 +252,7 @@ def test_forged_consent_takes_no_account_over() -> None:
         store.edit("app_user", PLACEHOLDER_TEXT)
     rotation, record = told(world)
     before = known_logins(world)
-    forged = replace(record["record"], enrol=frozenset(world.databases))
-    with pytest.raises(EnrolmentNeededError):
+    forged = replace(record["record"], take_over=frozenset(world.databases))
+    with pytest.raises(TakeOverNeededError):
         applied(world, staged(world, rotation, {"record": forged}))
     assert known_logins(world) == before

@@ -80,7 +80,7 @@ def test_the_first_value_is_in_every_slot(world: RingWorld) -> None:
         world.ring.console.edit(slot, PLACEHOLDER_TEXT)
     memory = world.memory
     memory.stores["aws"].edit("app_user", PLACEHOLDER_TEXT)
-    memory.lock.record = replace(memory.lock.record, enrol=frozenset(memory.databases))
+    memory.lock.record = replace(memory.lock.record, take_over=frozenset(memory.databases))
     assert attempt(world, "oci-first") == "rotated"
     assert [world.read_slot(slot) for slot in range(SLOTS)] == [world.read()] * SLOTS
     world.sandbox.on_call = looks

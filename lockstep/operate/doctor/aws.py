@@ -260,7 +260,7 @@ def _orders(name: str, record: LockRecord) -> Iterator[Answer]:
             f"{database} has refused a login that should work, and is shown no other one",
             formatting.lockstep("retry", name, database),
         )
-    for database in sorted(record.enrol):
+    for database in sorted(record.take_over):
         yield warning(
             name,
             f"the account on {database} is to be taken over by the next run",

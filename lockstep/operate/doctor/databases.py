@@ -141,7 +141,7 @@ CHECKS = (
         title="base logs in",
         looks_at="one login of what each store serves, with the advisory lock held; none where it should not work",
         means="the next run fails, and applications may be locked out now",
-        command="lockstep import …, or lockstep enrol …",
+        command="lockstep import …, or lockstep take-over …",
     ),
     _check(
         servers.VERIFY_HOSTS,

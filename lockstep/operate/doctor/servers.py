@@ -134,7 +134,7 @@ def served_logins(stores: Iterable[Readable], credential: Credential) -> tuple[l
             problems.append(not_asked(subject, f"what it serves is not known: {sentence(error)}"))
             continue
         if login is None:
-            fix = f"lockstep import {credential.id}, or, where no login is known: lockstep enrol {credential.id}"
+            fix = f"lockstep import {credential.id}, or, where no login is known: lockstep take-over {credential.id}"
             problems.append(warning(subject, "the store serves no login yet, but a placeholder", fix))
         elif login.username not in credential.usernames:
             fix = f"lockstep import {credential.id}"
@@ -155,11 +155,11 @@ def _with(found: list[Served], another: Served) -> list[Served]:
 def forbidden(server: DatabaseServer, credential: Credential, record: LockRecord) -> Answer | None:
     """Why no login may be shown there at all; None where one may (protocol D3, D20)."""
     subject = f"{server.name} {credential.id}"
-    if server.name in record.enrol:
+    if server.name in record.take_over:
         fix = f"lockstep rotate --force {credential.id}"
-        return warning(subject, "it is under enrolment: the next rotation takes its account over", fix)
+        return warning(subject, "it is under take-over: the next rotation takes its account over", fix)
     if server.name in record.muted:
-        fix = f"lockstep retry {credential.id} {server.name}, or lockstep enrol {credential.id} {server.name}"
+        fix = f"lockstep retry {credential.id} {server.name}, or lockstep take-over {credential.id} {server.name}"
         return failed(
             subject, "it is muted: it has refused what should work, so no login is shown to it", fix
         )
@@ -183,7 +183,7 @@ def refused(server: DatabaseServer, served: Served, credential: Credential) -> A
     return failed(
         served.subject(server),
         f"the server refuses {served.told}; the doctor has shown it once, and shows no other",
-        f"lockstep import {credential.id}, with the login that works; or lockstep enrol {credential.id} "
+        f"lockstep import {credential.id}, with the login that works; or lockstep take-over {credential.id} "
         f"{server.name}; see `Current value rejected` in docs/runbook.md",
     )
 
@@ -274,7 +274,7 @@ def _fix(server: DatabaseServer) -> str:
 # (protocol D1).
 #
 # A login is shown once for each account and run, and only if it should work: not on a database that is muted
-# (protocol D20) or under enrolment, nor where the server shows that it would be refused whatever the password.
+# (protocol D20) or under take-over, nor where the server shows that it would be refused whatever the password.
 # What one place has seen refused is not shown from another (`Databases.silent`). So no run of the doctor brings
 # an account two refusals. Nothing on a server is changed.
 

@@ -451,6 +451,6 @@ def _proofs(runs: Sequence[Run]) -> Iterator[DatabaseProofs]:
             refused=len({g for _, proof in here for g in proof.refused}),
             unreadable=len({g for _, proof in here for g in proof.unreadable}),
             last_refused=max((run.at for run, proof in here if proof.refused), default=None),
-            enrolled=sum(proof.enrolled for _, proof in here),
+            taken_over=sum(proof.taken_over for _, proof in here),
             plaintext=any(proof.plaintext for _, proof in here),
         )

@@ -63,7 +63,7 @@ class Proof(Struct, frozen=True, kw_only=True):
     outcome: str
     refused: tuple[int, ...]
     unreadable: tuple[int, ...]
-    enrolled: bool
+    taken_over: bool
     plaintext: bool
 
 
@@ -231,7 +231,7 @@ class DatabaseProofs(Struct, frozen=True, kw_only=True):
     refused: int
     unreadable: int
     last_refused: Time | None
-    enrolled: int
+    taken_over: int
     plaintext: bool
 
 

@@ -121,7 +121,7 @@ def _proof(name: str, told: Mapping[str, object]) -> Proof:
         unreadable=_numbers(
             [_key(generation) for generation, revocation in revoked if revocation == "unreadable"]
         ),
-        enrolled=told.get("enrolled") is True,
+        taken_over=told.get("taken_over") is True,
         plaintext=told.get("plaintext") is True,
     )
 

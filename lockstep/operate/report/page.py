@@ -370,7 +370,7 @@ def _proofs(report: CredentialReport) -> Section:
             number(p.refused),
             minute(p.last_refused),
             number(p.unreadable),
-            number(p.enrolled),
+            number(p.taken_over),
             "without TLS, by consent" if p.plaintext else "TLS",
         )
         for p in report.proofs
