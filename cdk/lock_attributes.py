@@ -48,7 +48,7 @@ CLAIM = named(
     writes.PROMOTING,
 )
 PROMOTE = named(writes.PROMOTE_UPDATE, writes.PROMOTE_CONDITION)
-MUTE = named(writes.MUTE_UPDATE, writes.MUTE_CONDITION)
+BLOCK = named(writes.BLOCK_UPDATE, writes.BLOCK_CONDITION)
 RELEASE = named(writes.RELEASE_UPDATE, writes.RELEASE_CONDITION)
 LEADER = RELEASE | named(
     writes.LEADER_ACQUIRE_UPDATE,
@@ -60,7 +60,7 @@ LEADER = RELEASE | named(
 STANDBY = (
     CLAIM
     | PROMOTE
-    | MUTE
+    | BLOCK
     | RELEASE
     | named(
         writes.ACQUIRE_UPDATE,
@@ -70,7 +70,7 @@ STANDBY = (
     )
 )
 
-GENERATE, APPLY_DB, UPDATE_SECRETS = CLAIM, MUTE, PROMOTE
+GENERATE, APPLY_DB, UPDATE_SECRETS = CLAIM, BLOCK, PROMOTE
 AUDIT = head("aws", "oci")
 STATE_MACHINE = LEADER
 OCI_RUNNER = STANDBY | head("oci", "aws")

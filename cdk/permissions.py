@@ -69,7 +69,7 @@ class Grants:
         ]
 
     def apply_db(self) -> Statements:
-        """Read pending, base and the logins of the rotator admins; mute a database that refuses."""
+        """Read pending, base and the logins of the rotator admins; block a database that refuses."""
         listed, by_tag = self._admin_secrets()
         read = [*self._app_users(), *([SecretKind.ADMIN] if by_tag else [])]
         return [

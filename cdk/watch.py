@@ -124,8 +124,8 @@ def rules(plan: Plan, stack: str) -> Iterator[Rule]:
         section="stale-credentials",
     )
     yield Rule(
-        name="Muted",
-        metric=watched(stack, "MutedDatabases"),
+        name="Blocked",
+        metric=watched(stack, "BlockedDatabases"),
         severity="page",
         datapoints=2,
         periods=3,

@@ -122,10 +122,10 @@ def _a_database_is_restored(stage: Stage, credential: Credential) -> None:
         outcome="CurrentCredentialRejectedError", cause=f"{database} refuses the password since its restore"
     )
     story.add(_by_aws(stage, credential), refused)
-    muted = End(
-        outcome="DatabaseMutedError", cause=f"no run asks {database} again, which might lock the account"
+    blocked = End(
+        outcome="DatabaseBlockedError", cause=f"no run asks {database} again, which might lock the account"
     )
-    story.add(_by_oci(stage, credential), muted)
+    story.add(_by_oci(stage, credential), blocked)
     estate.order(credential, TakeOver(databases=frozenset({database})))
     story.note(f"{short(credential.id)}: an operator takes over {database}, as with `lockstep take-over`")
     story.add(_by_aws(stage, credential), FINISHED)

@@ -22,7 +22,7 @@ from lockstep.protocol.workers import SideBySide
 from lockstep.stores.credential import Ports
 
 REFUSALS_AT_MOST = 2
-"""Refused logins in a row, in the search for a login that works, after which a database is muted (protocol D20)."""
+"""Refused logins in a row, in the search for a login that works, after which a database is blocked (protocol D20)."""
 
 
 Answer = bool | LockstepError
@@ -151,7 +151,7 @@ def first_that_works(
     """The first candidate that logs in on every one of the databases (protocol C5).
 
     One that cannot be tried does not work. A database that refuses twice in a row, or refuses the last candidate, is
-    muted, so that the refusals of several runs do not add up (protocol D20).
+    blocked, so that the refusals of several runs do not add up (protocol D20).
 
     Raises:
         StoresDivergedError: None does (protocol C6).
@@ -168,7 +168,7 @@ def first_that_works(
         if max(refusals.values()) >= REFUSALS_AT_MOST:
             break
     if refused := [name for name, count in refusals.items() if count]:
-        ports.lock.mute(lease, refused)
+        ports.lock.block(lease, refused)
     raise StoresDivergedError(credential=ports.credential.id)
 
 

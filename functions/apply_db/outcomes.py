@@ -21,19 +21,19 @@ T = TypeVar("T")
 def all_of(ports: Ports, lease: Lease, calls: Sequence[Callable[[], T]]) -> tuple[T, ...]:
     """Make the calls side by side, one for each database.
 
-    Every database that refuses what should work, itself or by a host of it, is muted: it was changed outside of
+    Every database that refuses what should work, itself or by a host of it, is blocked: it was changed outside of
     Lockstep, and the next run's login would be one more refusal in a row (protocol D20).
 
     Raises:
         LockstepError: Of the errors the first one that is terminal, else the first. Where a login was refused the step
             is not tried again because another database did not answer.
-        FenceLostError: Another run holds the lock, so nothing was muted.
+        FenceLostError: Another run holds the lock, so nothing was blocked.
     """
     outcomes = ports.side_by_side([partial(outcome_of, call) for call in calls])
     errors = [outcome for outcome in outcomes if isinstance(outcome, LockstepError)]
     if refusing := sorted({_refusing(error) for error in errors} - {""}):
         with suppress(RetryableError):  # The run ends all the same, and no login is shown in it any more.
-            ports.lock.mute(lease, refusing)
+            ports.lock.block(lease, refusing)
     if errors:
         raise next((error for error in errors if isinstance(error, TerminalError)), errors[0])
     return tuple(outcome for outcome in outcomes if not isinstance(outcome, LockstepError))

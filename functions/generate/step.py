@@ -65,7 +65,7 @@ def run(request: GenerateRequest, ports: Ports) -> GenerateResult:
     Raises:
         FenceLostError: Another run holds the lock.
         PlanNotActiveError: This runner's plan is not the active one.
-        DatabaseMutedError: A database is not asked any more until an operator says so.
+        DatabaseBlockedError: A database is not asked any more until an operator says so.
         TakeOverNeededError: There are only placeholders, and no consent to take the accounts over.
         NewerFormatError: A newer build wrote the record or a secret; nothing was changed.
         StoresDivergedError: There is no login to try.
@@ -88,7 +88,7 @@ def _prepared(request: GenerateRequest, ports: Ports, served: Served, record: Lo
         request.rotation, plan=request.rotation.plan or plan, head=head.seq if head else None
     )
     plans.require_same_plan(rotation, ports.credential)
-    plans.require_audible(record, ports.credential)
+    plans.require_not_blocked(record, ports.credential)
     decision = decide.decide(record, served, plan=plan, databases=ports.databases, refused=request.refused)
     result = _carried_out(decision, rotation, ports, record, served, request.winner)
     if isinstance(result, ProbeNeeded):

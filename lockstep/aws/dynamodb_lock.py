@@ -129,8 +129,8 @@ PROMOTE_CONDITION = (
 )
 """Still held by this run, and its claim is in flight, and no newer build has made it (protocol L14, R11)."""
 
-MUTE_UPDATE = "ADD muted :databases"
-MUTE_CONDITION = HELD
+BLOCK_UPDATE = "ADD blocked :databases"
+BLOCK_CONDITION = HELD
 """Still held by this run (protocol L15)."""
 
 HEAD_UPDATE = "SET #head = :head"
@@ -152,7 +152,7 @@ _NO_CLAIM = (
     " REMOVE holder, expires_at, acquired_at, claim_kind, pending_generation, base_generation, "
     "claim_rotation_id, promoting"
 )
-_PROVEN = " DELETE take_over :proven, muted :proven"
+_PROVEN = " DELETE take_over :proven, blocked :proven"
 RELEASE_DONE_UPDATE = f"{_DONE}{_NO_CLAIM}{_PROVEN}"
 LEADER_RELEASE_DONE_UPDATE = (
     f"{_DONE}, aws_seen_at = :now, aws_led_at = :now{_NO_CLAIM}, aws_began_at{_PROVEN}"
@@ -208,7 +208,7 @@ def record_of(credential_id: str, item: Item) -> LockRecord:
             activate=_text(item["activate"]) if "activate" in item else None,
             revoke_through=_int(item, "revoke_through"),
             take_over=_names(item, "take_over"),
-            muted=_names(item, "muted"),
+            blocked=_names(item, "blocked"),
             aws=AwsSigns(seen_at=_datetime(item, "aws_seen_at"), began_at=_datetime(item, "aws_began_at")),
             led_at=_datetime(item, "aws_led_at"),
             unwitnessed={
@@ -460,19 +460,19 @@ class DynamoDbLock:
         if not (has_lease(record, lease) and is_in_time(record, now)):
             raise FenceLostError(credential=self._credential_id)
 
-    def mute(self, lease: Lease, databases: Collection[str]) -> None:
+    def block(self, lease: Lease, databases: Collection[str]) -> None:
         """Show these databases no login until an operator unblocks them or takes them over.
 
         Raises:
-            FenceLostError: MUTE_CONDITION does not hold.
+            FenceLostError: BLOCK_CONDITION does not hold.
         """
         with self._translated():
             try:
                 self._client.update_item(
                     TableName=self._table,
                     Key=self._key,
-                    UpdateExpression=MUTE_UPDATE,
-                    ConditionExpression=MUTE_CONDITION,
+                    UpdateExpression=BLOCK_UPDATE,
+                    ConditionExpression=BLOCK_CONDITION,
                     ExpressionAttributeValues={**_lease(lease), ":databases": {"SS": sorted(databases)}},
                 )
             except self._client.exceptions.ConditionalCheckFailedException:

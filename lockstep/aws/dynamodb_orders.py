@@ -20,9 +20,9 @@ from lockstep.protocol.orders import (
     Order,
     Pause,
     Resume,
-    Retry,
     Revoke,
     TakeOver,
+    Unblock,
 )
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ REVOKE_AND_RESUME_UPDATE = f"{REVOKE_UPDATE} REMOVE paused"
 
 TAKE_OVER_UPDATE = "ADD take_over :databases"
 CANCEL_UPDATE = "DELETE take_over :databases"
-RETRY_UPDATE = "DELETE muted :databases"
+UNBLOCK_UPDATE = "DELETE blocked :databases"
 """Sets, changed by element: two operators, or an operator and a run, do not undo each other (protocol O6)."""
 
 ACTIVATE_UPDATE = "SET activate = :digest"
@@ -161,8 +161,8 @@ def _expressions(order: Order) -> dict[str, Any]:
             found = _update(TAKE_OVER_UPDATE, values=_names(databases))
         case CancelTakeOver(databases=databases):
             found = _update(CANCEL_UPDATE, values=_names(databases))
-        case Retry(database=database):
-            found = _update(RETRY_UPDATE, values=_names({database}))
+        case Unblock(database=database):
+            found = _update(UNBLOCK_UPDATE, values=_names({database}))
         case Activate():
             found = _activation(order)
     return found

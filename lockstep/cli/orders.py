@@ -50,9 +50,9 @@ from lockstep.protocol.orders import (
     Order,
     Pause,
     Resume,
-    Retry,
     Revoke,
     TakeOver,
+    Unblock,
     accounts_of,
 )
 from lockstep.protocol.workers import at_the_same_time
@@ -334,7 +334,7 @@ def would(credential: Credential, order: Order, record: LockRecord) -> None:
     say(f"{credential.id}: would record and give the order {order.name}")
 
 
-# `lockstep take-over` and `lockstep retry`: databases whose accounts Lockstep may take over, or must try again.
+# `lockstep take-over` and `lockstep unblock`: databases whose accounts Lockstep may take over, or must try again.
 
 CredentialOrPattern = Annotated[
     str,
@@ -389,7 +389,7 @@ def take_over(
     each(found, act)
 
 
-def retry(
+def unblock(
     credential_id: CredentialOrPattern,
     database: Annotated[str, typer.Argument(metavar="DATABASE", help="Its name in the plan.")],
     *,
@@ -397,9 +397,9 @@ def retry(
     stream: RecordIn = "aws",
     file: PlanFile = DEFAULT_PLAN,
 ) -> None:
-    """Let runs log in to a database again that they had muted.
+    """Let runs log in to a database again that they had blocked.
 
-    A run mutes a database whose account refuses a login twice, before the server locks the account. Find out first why
+    A run blocks a database whose account refuses a login twice, before the server locks the account. Find out first why
     it refused: if the password was changed there, use `lockstep take-over`.
 
     Exit code: 0 it is tried again, 3 the lock table or the audit log was unreachable.
@@ -408,9 +408,9 @@ def retry(
     found, at = _on(plan, credential_id, frozenset({database})), desk(plan, stream)
 
     def act(credential: Credential) -> None:
-        if database not in at.read(credential).muted:
+        if database not in at.read(credential).blocked:
             _require_known(credential, frozenset({database}))
-        text = _given(at, credential, Retry(database=database), dry_run=dry_run)
+        text = _given(at, credential, Unblock(database=database), dry_run=dry_run)
         if text:
             say(f"{credential.id}: {database} is tried again ({text})", style="green")
 

@@ -13,7 +13,7 @@ from lockstep.runtime.clouds import Clouds
 NO_TROUBLE = frozenset({"PausedCredentials", "StandbyLeadsCredentials"})
 """What an operator has ordered, or the other cloud does."""
 _WORDS = {
-    "MutedDatabases": "databases that are muted",
+    "BlockedDatabases": "databases that are blocked",
     "PausedCredentials": "paused",
     "PlanNotActiveCredentials": "whose plan is not the active one",
     "RevokingCredentials": "with an emergency under way",

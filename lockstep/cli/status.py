@@ -178,8 +178,8 @@ def _order_lines(state: CredentialState) -> Iterator[str]:
         yield f"emergency: every generation up to {orders.revoke_through} must die"
     if orders.take_over:
         yield f"to be taken over, until proven: {', '.join(sorted(orders.take_over))}"
-    if muted := orders.muted - orders.take_over:
-        yield f"muted after refused logins: {', '.join(sorted(muted))}; see `lockstep retry --help`"
+    if blocked := orders.blocked - orders.take_over:
+        yield f"blocked after refused logins: {', '.join(sorted(blocked))}; see `lockstep unblock --help`"
     if orders.activate:
         yield f"to become the active plan: {orders.activate}"
     if wanted not in {orders.plan, orders.activate}:

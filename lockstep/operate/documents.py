@@ -72,7 +72,7 @@ class Orders(Struct, frozen=True, kw_only=True):
     paused: bool
     revoke_through: int | None
     take_over: list[str]
-    muted: list[str]
+    blocked: list[str]
 
 
 class StoreServes(Struct, frozen=True, kw_only=True):

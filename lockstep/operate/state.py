@@ -17,7 +17,7 @@ from lockstep.plan.model import Plan
 from lockstep.protocol import decide as plans
 from lockstep.protocol.decide import Adopt, Begin, agree, decide
 from lockstep.protocol.errors import (
-    DatabaseMutedError,
+    DatabaseBlockedError,
     LockstepError,
     LockTableAccessDeniedError,
     PlanNotActiveError,
@@ -385,13 +385,13 @@ def forecast(
 def _foreseen(record: LockRecord, credential: Credential, current: Served) -> tuple[Action, str]:
     try:
         return _decided(record, current, credential)
-    except (PlanNotActiveError, TakeOverNeededError, DatabaseMutedError) as error:
+    except (PlanNotActiveError, TakeOverNeededError, DatabaseBlockedError) as error:
         return "stop", f"change nothing: {error}"
 
 
 def _decided(record: LockRecord, current: Served, credential: Credential) -> tuple[Action, str]:
     plan = plans.require_active(record, credential)
-    plans.require_audible(record, credential)
+    plans.require_not_blocked(record, credential)
     match decide(record, current, plan=plan, databases=credential.databases):
         case Adopt(claim=claim):
             return "finish", f"finish generation {claim.generation}, begun by {claim.rotation_id}"
@@ -565,7 +565,7 @@ def document(state: CredentialState, now: datetime) -> documents.Credential:
             paused=record.paused,
             revoke_through=record.revoke_through if record.is_revoking else None,
             take_over=sorted(record.take_over),
-            muted=sorted(record.muted),
+            blocked=sorted(record.blocked),
         ),
         current_since=to_second(promoted_at(record, state.credential)),
         leader=leader(record, state.credential, now, has_standby=state.has_standby),

@@ -31,7 +31,7 @@ LEAD_INTERVALS = DISTRUST_INTERVALS + 3
 SHOWN = 20
 """So many ids of a kind are written; of the others their number."""
 COUNTED = (
-    "MutedDatabases",
+    "BlockedDatabases",
     "PausedCredentials",
     "PlanNotActiveCredentials",
     "RevokingCredentials",
@@ -114,8 +114,8 @@ def watch(table: Table, expected: Expected, *, now: datetime) -> Found:
         record = table.records.get(credential.id) or LockRecord(credential_id=credential.id)
         for name in _kinds(record, credential, expected, now):
             ids[name].append(credential.id)
-        ids["MutedDatabases"] += [
-            f"{credential.id}: {name}" for name in sorted(record.muted.intersection(credential.databases))
+        ids["BlockedDatabases"] += [
+            f"{credential.id}: {name}" for name in sorted(record.blocked.intersection(credential.databases))
         ]
         if not record.paused:
             oldest_due = max(oldest_due, _due_for(record, now))

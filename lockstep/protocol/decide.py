@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Protocol
 
 from lockstep.protocol.errors import (
-    DatabaseMutedError,
+    DatabaseBlockedError,
     NoFreeUsernameError,
     PlanNotActiveError,
     TakeOverNeededError,
@@ -167,7 +167,7 @@ def release_after(
     )
 
 
-# What a run needs to be allowed to act: its plan is the active one, and no database is muted (protocol I10, O13).
+# What a run needs to be allowed to act: its plan is the active one, and no database is blocked (protocol I10, O13).
 
 
 def require_active(record: LockRecord, credential: Credential) -> str:
@@ -181,14 +181,14 @@ def require_active(record: LockRecord, credential: Credential) -> str:
     return credential.plan_digest
 
 
-def require_audible(record: LockRecord, credential: Credential) -> None:
-    """Refuse a run while one of its databases is muted, unless it is under take-over (protocol D20).
+def require_not_blocked(record: LockRecord, credential: Credential) -> None:
+    """Refuse a run while one of its databases is blocked, unless it is under take-over (protocol D20).
 
     Raises:
-        DatabaseMutedError: A database has refused a login that should work.
+        DatabaseBlockedError: A database has refused a login that should work.
     """
-    for database in sorted(record.muted.intersection(credential.databases) - record.take_over):
-        raise DatabaseMutedError(credential=credential.id, database=database)
+    for database in sorted(record.blocked.intersection(credential.databases) - record.take_over):
+        raise DatabaseBlockedError(credential=credential.id, database=database)
 
 
 def require_same_plan(rotation: Rotation, credential: Credential) -> None:

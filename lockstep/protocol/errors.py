@@ -161,11 +161,11 @@ class TakeOverNeededError(TerminalError):
     )
 
 
-class DatabaseMutedError(TerminalError):
+class DatabaseBlockedError(TerminalError):
     """The database has refused a login that should work, so it is shown no other: its account could be locked."""
 
     advice = (
-        "Once it accepts what the stores serve: `lockstep retry`. To set its password: `lockstep take-over`. "
+        "Once it accepts what the stores serve: `lockstep unblock`. To set its password: `lockstep take-over`. "
         "Or take the database out of the plan."
     )
 

@@ -193,7 +193,7 @@ class LockRecord:
         activate: An order: the digest that becomes the active plan with the next claim.
         revoke_through: An order: every generation up to this one is to be revoked.
         take_over: An order: the databases whose account may be taken over without a login that works.
-        muted: The databases that refused a login that should work; no login is shown to them until an operator
+        blocked: The databases that refused a login that should work; no login is shown to them until an operator
             unblocks them or takes them over.
         aws: What the AWS runner did last; the standby judges it.
     """
@@ -214,7 +214,7 @@ class LockRecord:
     activate: str | None = None
     revoke_through: int | None = None
     take_over: frozenset[str] = frozenset()
-    muted: frozenset[str] = frozenset()
+    blocked: frozenset[str] = frozenset()
     aws: AwsSigns = AwsSigns()
     led_at: datetime | None = None
     unwitnessed: Mapping[str, datetime] = field(default_factory=dict)
@@ -262,7 +262,7 @@ class Release:
 
     Attributes:
         valid: As in the record.
-        proven: The databases that were seen to accept the new generation: no longer under take-over, or muted.
+        proven: The databases that were seen to accept the new generation: no longer under take-over, or blocked.
         led_at: When AWS finished it; None where another runner did.
     """
 

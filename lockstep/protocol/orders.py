@@ -8,7 +8,7 @@ lock record, without the lock. The next run does what the order says.
     revoke             revoke_through                    the run that shows all up to it to be revoked; it stays
     take_over          take_over, a set of databases     proof on the database; cancel
     activate           activate, a plan digest           the claim that makes it the active plan
-    retry              a database is out of `muted`      its own write
+    unblock            a database is out of `blocked`      its own write
 """
 
 from collections.abc import Iterator
@@ -119,15 +119,15 @@ class CancelTakeOver(_Order):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Retry(_Order):
-    """Runs try this database again, which they had muted after refusals."""
+class Unblock(_Order):
+    """Runs try this database again, which they had blocked after refusals."""
 
     database: str
-    name: ClassVar[str] = "retry"
+    name: ClassVar[str] = "unblock"
 
     def stands_in(self, record: LockRecord) -> bool:
         """Whether the record says it already."""
-        return self.database not in record.muted
+        return self.database not in record.blocked
 
     def details(self, _record: LockRecord) -> dict[str, Any]:
         """What the audit entry says besides the name."""
@@ -167,7 +167,7 @@ class Activate(_Order):
         return {"plan": self.digest, "replaces": self.replaces, "leaving": list(self.leaving)}
 
 
-Order = Pause | Resume | Revoke | TakeOver | CancelTakeOver | Retry | Activate
+Order = Pause | Resume | Revoke | TakeOver | CancelTakeOver | Unblock | Activate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -295,7 +295,7 @@ class Lock(Protocol):
     def require_lease(self, lease: Lease, *, now: datetime) -> None:
         """Return if a consistent read shows that the lease holds, whatever is in flight; else FenceLostError."""
 
-    def mute(self, lease: Lease, databases: Collection[str]) -> None:
+    def block(self, lease: Lease, databases: Collection[str]) -> None:
         """Show these databases no login until an operator unblocks them or takes them over; else FenceLostError."""
 
     def move_head(

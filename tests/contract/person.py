@@ -121,7 +121,7 @@ def give_orders(person: Person) -> None:
         ["pause", credential.id],
         ["resume", credential.id],
         ["take-over", credential.id, *credential.databases],
-        ["retry", credential.id, *credential.databases],
+        ["unblock", credential.id, *credential.databases],
         ["plan", "activate", credential.id, "--from", credential.plan_digest],
         ["retire", credential.id],
     ):

@@ -138,7 +138,7 @@ def test_every_order_is_read_back(world: LockHarness) -> None:
         "activate": "of-another-plan",
         "revoke_through": 7,
         "take_over": frozenset({"db-1", "db-2"}),
-        "muted": frozenset({"db-3"}),
+        "blocked": frozenset({"db-3"}),
     }
     world.order(**orders)
     record = world.lock.read()
@@ -285,7 +285,7 @@ def test_a_zombie_can_write_nothing_once_the_fence_is_higher(lock: Lock, holder:
         lambda: lock.require(zombie, made, promoting=False, now=NOW),
         lambda: claim(lock, zombie, structs.replace(made, generation=9)),
         lambda: lock.begin_promotion(zombie, made, now=NOW),
-        lambda: lock.mute(zombie, ["db-1"]),
+        lambda: lock.block(zombie, ["db-1"]),
         lambda: lock.release(zombie, done(zombie)),
         lambda: lock.release(zombie, None),
     ]
@@ -361,15 +361,15 @@ def test_an_emergency_that_names_less_than_the_first_promotion_is_over(
 def test_a_finished_rotation_ends_what_was_ordered_for_the_databases_that_it_proved(
     world: LockHarness, lock: Lock
 ) -> None:
-    world.order(take_over=frozenset({"db-1", "db-2", "db-3"}), muted=frozenset({"db-2", "db-4"}))
+    world.order(take_over=frozenset({"db-1", "db-2", "db-3"}), blocked=frozenset({"db-2", "db-4"}))
     lease = acquired(lock)
     lock.release(lease, done(lease, proven=("db-1", "db-2")))
     record = lock.read()
-    assert (record.take_over, record.muted) == (frozenset({"db-3"}), frozenset({"db-4"}))
+    assert (record.take_over, record.blocked) == (frozenset({"db-3"}), frozenset({"db-4"}))
     lease = acquired(lock, at=NOW + INTERVAL)
     lock.release(lease, done(lease, proven=("db-3", "db-4")))
     record = lock.read()
-    assert (record.take_over, record.muted) == (frozenset(), frozenset())
+    assert (record.take_over, record.blocked) == (frozenset(), frozenset())
 
 
 @pytest.mark.parametrize(
@@ -387,7 +387,7 @@ def test_orders_written_during_a_run_are_not_lost(
         "activate": "of-another-plan",
         "revoke_through": 1,
         "take_over": frozenset({"db-2"}),
-        "muted": frozenset({"db-3"}),
+        "blocked": frozenset({"db-3"}),
     }
     world.order(**orders)
     lock.begin_promotion(lease, made, now=NOW)
@@ -459,7 +459,7 @@ def test_every_write_can_be_repeated_after_a_lost_reply(world: LockHarness, lock
     seen_again = lock.read()
     twice(lambda: claim(lock, lease, second, over=seen_again))
     twice(lambda: lock.begin_promotion(lease, second, now=NOW))
-    twice(lambda: lock.mute(lease, ["db-1"]))
+    twice(lambda: lock.block(lease, ["db-1"]))
     twice(lambda: lock.move_head("aws", head, after=None, at=NOW))
     twice(lambda: lock.move_head("aws", next_head, after=head, at=NOW))
     assert lock.require(lease, second, promoting=True, now=NOW).heads == {"aws": next_head}
@@ -665,14 +665,14 @@ def test_a_promotion_shows_the_orders_that_came_since(world: LockHarness, lock: 
     assert (record.revoke_through, record.paused) == (7, True)
 
 
-# Muting (protocol L15)
+# Blocking (protocol L15)
 
 
-def test_muted_databases_add_up(lock: Lock) -> None:
+def test_blocked_databases_add_up(lock: Lock) -> None:
     lease = acquired(lock)
-    lock.mute(lease, ["db-2", "db-1"])
-    lock.mute(lease, ["db-2", "db-3"])
-    assert lock.read().muted == {"db-1", "db-2", "db-3"}
+    lock.block(lease, ["db-2", "db-1"])
+    lock.block(lease, ["db-2", "db-3"])
+    assert lock.read().blocked == {"db-1", "db-2", "db-3"}
 
 
 # Told to who takes it (protocol L16)
@@ -691,7 +691,10 @@ def test_taking_the_lock_tells_the_record_as_a_read_shows_it(world: LockHarness,
     lock.release(first.lease, None)
     rotated(lock)
     world.order(
-        take_over=frozenset({"db-1"}), muted=frozenset({"db-2"}), revoke_through=7, activate="of-another-plan"
+        take_over=frozenset({"db-1"}),
+        blocked=frozenset({"db-2"}),
+        revoke_through=7,
+        activate="of-another-plan",
     )
     lease = acquired(lock, at=NOW + LEASE)
     promoting(lock, lease)
@@ -778,7 +781,9 @@ GARBAGE: tuple[object, ...] = (
 
 def test_garbage_in_what_is_told_is_a_record_or_nothing() -> None:
     with FACTORIES["aws"]() as world:
-        world.order(activate=PLAN, take_over=frozenset({"db-1"}), muted=frozenset({"db-2"}), revoke_through=7)
+        world.order(
+            activate=PLAN, take_over=frozenset({"db-1"}), blocked=frozenset({"db-2"}), revoke_through=7
+        )
         lock = world.lock
         promoting(lock, acquired(lock))
         head = ChainHead(seq=1, hash="d" * 64, rotation_id="aws-1")

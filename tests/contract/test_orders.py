@@ -28,9 +28,9 @@ from lockstep.protocol.orders import (
     Order,
     Pause,
     Resume,
-    Retry,
     Revoke,
     TakeOver,
+    Unblock,
     accounts_of,
 )
 from sandbox.aws.server import AwsSandbox
@@ -129,8 +129,12 @@ WRITES: dict[str, tuple[dict[str, Any], Order, dict[str, Any]]] = {
         {"take_over": {"SS": ["db-1"]}},
     ),
     "cancel the last": ({"take_over": {"SS": ["db-1"]}}, CancelTakeOver(databases=frozenset({"db-1"})), {}),
-    "retry": ({"muted": {"SS": ["db-1", "db-2"]}}, Retry(database="db-1"), {"muted": {"SS": ["db-2"]}}),
-    "retry the last": ({"muted": {"SS": ["db-1"]}}, Retry(database="db-1"), {}),
+    "unblock": (
+        {"blocked": {"SS": ["db-1", "db-2"]}},
+        Unblock(database="db-1"),
+        {"blocked": {"SS": ["db-2"]}},
+    ),
+    "unblock the last": ({"blocked": {"SS": ["db-1"]}}, Unblock(database="db-1"), {}),
     "first plan": ({}, Activate(digest=NEW, replaces=None), {"activate": {"S": NEW}}),
     "next plan": (
         {"plan": {"S": OLD}},
@@ -243,7 +247,14 @@ def test_an_emergency_lasts_until_nothing_it_names_is_alive(
 
 def ordered(record: LockRecord) -> tuple[object, ...]:
     """What orders have put into a record."""
-    return record.plan, record.paused, record.take_over, record.activate, record.revoke_through, record.muted
+    return (
+        record.plan,
+        record.paused,
+        record.take_over,
+        record.activate,
+        record.revoke_through,
+        record.blocked,
+    )
 
 
 def test_no_write_of_a_run_loses_an_order(world: World) -> None:
@@ -358,11 +369,11 @@ def test_an_order_that_died_after_its_entry_is_given_again(world: World) -> None
 
 
 def test_the_entries_of_every_order_name_what_was_asked(world: World) -> None:
-    world.put(highest_generation={"N": "9"}, muted={"SS": ["db-1"]}, plan={"S": OLD})
+    world.put(highest_generation={"N": "9"}, blocked={"SS": ["db-1"]}, plan={"S": OLD})
     orders: list[Order] = [
         Pause(),
         Revoke(lift_pause=True),
-        Retry(database="db-1"),
+        Unblock(database="db-1"),
         TakeOver(databases=frozenset({"db-1"})),
         CancelTakeOver(databases=frozenset({"db-1"})),
         Activate(digest=NEW, replaces=OLD, leaving=("db-3",)),
@@ -374,7 +385,7 @@ def test_the_entries_of_every_order_name_what_was_asked(world: World) -> None:
     assert world.recorded() == [
         {"order": "pause"},
         {"order": "revoke", "revoke_through": 9, "lifts_pause": True},
-        {"order": "retry", "databases": ["db-1"]},
+        {"order": "unblock", "databases": ["db-1"]},
         {"order": "take_over", "databases": ["db-1"]},
         {"order": "cancel_take_over", "databases": ["db-1"]},
         {"order": "activate", "plan": NEW, "replaces": OLD, "leaving": ["db-3"]},

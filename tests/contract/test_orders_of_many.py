@@ -242,6 +242,6 @@ def test_a_pattern_takes_over_the_credentials_that_are_on_a_database(fleet: Flee
     assert taken_over == {credential["id"] for credential in document["credentials"][:3]}
     assert run("take-over", "ledger/*", "crm").exit_code == 2
     assert run("take-over", "orders/app_3", "crm").exit_code == 2
-    assert run("retry", "*", "crm", "--dry-run").exit_code == 0
+    assert run("unblock", "*", "crm", "--dry-run").exit_code == 0
     assert run("take-over", "*", "crm", "--cancel").exit_code == 0
     assert not any("take_over" in item for item in fleet.records().values())

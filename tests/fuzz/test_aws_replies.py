@@ -87,7 +87,7 @@ ITEM = {
     "activate": {"S": "of-another-plan"},
     "revoke_through": {"N": "5"},
     "take_over": {"SS": ["db-1"]},
-    "muted": {"SS": ["db-2"]},
+    "blocked": {"SS": ["db-2"]},
     "highest_generation": {"N": "7"},
     "next_due_at": {"N": "1767225600"},
     "not_before": {"N": "1767225600"},
@@ -100,7 +100,7 @@ ORDERS = {
     "activate": {"S": "b" * 64},
     "revoke_through": {"N": "7"},
     "take_over": {"SS": ["db-1"]},
-    "muted": {"SS": ["db-2"]},
+    "blocked": {"SS": ["db-2"]},
     "owned_by": {"S": "multi-cloud/other"},
 }
 CALLER = (
@@ -179,7 +179,7 @@ def operations(server: GarbageServer) -> dict[str, list[Operation]]:
             lambda: lock.claim(LEASE, CLAIM, over=SEEN, plan="of-a-plan", served=(6,)),
             lambda: lock.begin_promotion(LEASE, CLAIM, now=EPOCH),
             lambda: lock.require(LEASE, CLAIM, promoting=False, now=EPOCH - timedelta(days=1)),
-            lambda: lock.mute(LEASE, ["db-1"]),
+            lambda: lock.block(LEASE, ["db-1"]),
             lambda: lock.move_head("aws", HEAD, after=None, at=EPOCH),
             lambda: lock.release(LEASE, DONE),
         ],

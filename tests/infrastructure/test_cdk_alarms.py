@@ -27,7 +27,7 @@ from tests.support.scaled import scaled
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 PAGE_TOPIC = "arn:aws:sns:eu-central-1:999999999999:on-call"
 TICKET_TOPIC = "arn:aws:sns:eu-central-1:111122223333:tickets"
-PAGES = {"AuditLogTouched", "Muted", "Revoking", "Stale", "WatchSilent"}
+PAGES = {"AuditLogTouched", "Blocked", "Revoking", "Stale", "WatchSilent"}
 TICKETS = {
     *(
         "DeadLetters",

@@ -244,7 +244,7 @@ def test_no_step_can_do_the_work_of_another(rotated: DeployedWorld) -> None:
         ("apply-db", "SET pending_generation = :x"),
         ("apply-db", "REMOVE #hidden"),
         ("update-secrets", "SET #hidden.seq = :x"),
-        ("generate", "SET muted = :x"),
+        ("generate", "SET blocked = :x"),
     ],
 )
 def test_no_step_writes_the_attributes_of_another(rotated: DeployedWorld, step: str, update: str) -> None:
@@ -396,10 +396,10 @@ def test_people_are_paged_for_a_stale_credential_and_hear_when_it_is_over(rotate
     people = Subscriber.of(rotated.aws, topics["PageTopicArn"], name="people")
     failing, neglected = rotated.plan.credentials[0].id, rotated.plan.credentials[-1].id
 
-    # The database of the credential whose account was changed is muted, and nothing else is wrong yet.
+    # The database of the credential whose account was changed is blocked, and nothing else is wrong yet.
     found = watching.look()
-    assert (found["MutedDatabases"], found["Credentials"]) == (1, len(rotated.plan.credentials))
-    assert watching.minutes_until(people, "Muted", "ALARM") <= 10
+    assert (found["BlockedDatabases"], found["Credentials"]) == (1, len(rotated.plan.credentials))
+    assert watching.minutes_until(people, "Blocked", "ALARM") <= 10
 
     rotated.neglect(neglected)
     rotated.neglect(failing)
@@ -447,7 +447,7 @@ def test_the_watch_may_only_read_the_lock_table(world: DeployedWorld) -> None:
 
 
 def test_the_deployed_functions_look_under_their_own_roles_and_change_nothing(rotated: DeployedWorld) -> None:
-    """One database is muted, since the rotation before has seen it refuse: it is told, and shown no login."""
+    """One database is blocked, since the rotation before has seen it refuse: it is told, and shown no login."""
     before = rotated.aws.client("dynamodb").scan(TableName=LOCK_TABLE)["Items"]
     calls = len(rotated.aws.guard.records)
     document, seconds = doctor_in_cloud(rotated)
@@ -459,7 +459,7 @@ def test_the_deployed_functions_look_under_their_own_roles_and_change_nothing(ro
     bad = {(f["where"], f["check"]) for f in found if f["outcome"] != "passed"}
     assert bad == {("here", "database.login"), ("aws/apply_db", "database.login")}
     told = [f for f in found if f["outcome"] == "failed"]
-    assert all(f["subject"].startswith(credential.databases[0]) and "muted" in f["says"] for f in told)
+    assert all(f["subject"].startswith(credential.databases[0]) and "blocked" in f["says"] for f in told)
     assert rotated.aws.client("dynamodb").scan(TableName=LOCK_TABLE)["Items"] == before
     # Nothing that a function asked was refused, and nothing secret was answered or logged.
     asked = rotated.aws.guard.records[calls:]

@@ -47,7 +47,7 @@ MAY_NAME: dict[str, set[str]] = {
     "current_generation": {STATE_MACHINE, OCI},
     "paused": {STATE_MACHINE, OCI},
     "aws_led_at": {STATE_MACHINE},
-    "muted": {"apply_db", STATE_MACHINE, OCI},
+    "blocked": {"apply_db", STATE_MACHINE, OCI},
     "owned_by": set(),
     "credential_id ": set(),
     "of_another_product": set(),
@@ -130,7 +130,7 @@ CALLS: dict[str, tuple[set[str], list[Operation]]] = {
         {"update_secrets", OCI},
         [lambda lock: lock.begin_promotion(LEASE, CLAIM, now=EPOCH)],
     ),
-    "mute": ({"apply_db", STATE_MACHINE, OCI}, [lambda lock: lock.mute(LEASE, ["db-1"])]),
+    "block": ({"apply_db", STATE_MACHINE, OCI}, [lambda lock: lock.block(LEASE, ["db-1"])]),
     "head of a witness": (
         {"audit"},
         [lambda lock: lock.move_head("aws", HEAD, after=HEAD, at=None, witnesses=["oci"])],
@@ -152,7 +152,7 @@ CALLS: dict[str, tuple[set[str], list[Operation]]] = {
     ),
 }
 """Every write of the lock, by who may make it. IAM cannot tell a write from a condition: a rotation that is done ends a
-muting, and the standby asks what AWS has begun."""
+blocking, and the standby asks what AWS has begun."""
 
 
 class CapturedError(Exception):

@@ -231,7 +231,7 @@ def test_one_credential_that_fails_does_not_stop_the_others(
     assert outcomes[credential.id]["error"] == "CurrentCredentialRejectedError"
     others = {r["outcome"] for name, r in outcomes.items() if name != credential.id}
     assert others <= {"rotated", "skipped"}
-    assert result(rotate(function, credential))["error"] == "DatabaseMutedError"
+    assert result(rotate(function, credential))["error"] == "DatabaseBlockedError"
     # After a repair by hand and a retry the next call finishes the rotation.
     login = estate.stored_login(credential, "oci")
     assert login
@@ -239,7 +239,7 @@ def test_one_credential_that_fails_does_not_stop_the_others(
     estate.aws.client("dynamodb").update_item(
         TableName=LOCK_TABLE,
         Key={"credential_id": {"S": credential.id}},
-        UpdateExpression="DELETE muted :databases",
+        UpdateExpression="DELETE blocked :databases",
         ExpressionAttributeValues={":databases": {"SS": ["crm"]}},
     )
     assert result(rotate(function, credential))["outcome"] == "rotated"

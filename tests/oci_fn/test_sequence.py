@@ -268,8 +268,8 @@ def plan_is_to_become_active(world: Arranged) -> None:
     world.order(plan={"S": "of-another-plan"}, activate={"S": world.memory.credential.plan_digest})
 
 
-def database_is_muted(world: Arranged) -> None:
-    world.order(muted={"SS": ["db-2"]})
+def database_is_blocked(world: Arranged) -> None:
+    world.order(blocked={"SS": ["db-2"]})
 
 
 def database_is_taken_over(world: Arranged) -> None:
@@ -355,7 +355,7 @@ FAILED = ["AuditFailure", "ReleaseLockAfterFailure"]
         ),
         (emergency_while_the_stores_disagree, [*PROBED, *COMMITTED], None),
         (another_plan_is_active, [*PREPARED, *FAILED], "PlanNotActiveError"),
-        (database_is_muted, [*PREPARED, *FAILED], "DatabaseMutedError"),
+        (database_is_blocked, [*PREPARED, *FAILED], "DatabaseBlockedError"),
         (stores_cannot_be_read, [*PREPARED, *FAILED], "StoreAccessDeniedError"),
         (stores_do_not_answer, [*PREPARED, *FAILED], "StoreUnreachableError"),
         (no_candidate_logs_in, [*PREPARED, "ApplyDb", *FAILED], "StoresDivergedError"),

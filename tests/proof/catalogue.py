@@ -546,17 +546,17 @@ _BUGS = (
         (Races(("I1",), ("steady", "edited", "forgetful")),),
     ),
     Bug(
-        "unexpected-refusal-not-muted",
+        "unexpected-refusal-not-blocked",
         "D20",
         "a database that refuses what should work is asked again by every run",
-        plants.unexpected_refusal_not_muted,
+        plants.unexpected_refusal_not_blocked,
         (Races(("I1",), ("changed-by-dba",)),),
     ),
     Bug(
-        "muted-database-asked",
+        "blocked-database-asked",
         "D20",
-        "a database that is muted is asked all the same",
-        plants.muted_database_asked,
+        "a database that is blocked is asked all the same",
+        plants.blocked_database_asked,
         (Races(("I1",), ("changed-by-dba",)),),
     ),
     Bug(

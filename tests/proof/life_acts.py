@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from lockstep.protocol.errors import (
     CurrentCredentialRejectedError,
-    DatabaseMutedError,
+    DatabaseBlockedError,
     LockstepError,
     PlanNotActiveError,
     PreviousCredentialAcceptedError,
@@ -108,7 +108,7 @@ class Operator:
         database = self._dice.choice(sorted(self._observer.readers))
         errors = (
             CurrentCredentialRejectedError,
-            DatabaseMutedError,
+            DatabaseBlockedError,
             PreviousCredentialAcceptedError,
             StoresDivergedError,
         )

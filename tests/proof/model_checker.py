@@ -61,8 +61,8 @@ class Step(NamedTuple):
 
 
 def _answered(lock: Lock) -> Lock:
-    """The record after an operator did what a failed run has asked for: activated the plan, ordered the take-over of what is muted."""
-    take_over = tuple(sorted({*lock.take_over, *lock.muted}))
+    """The record after an operator did what a failed run asked for: plan activated, take-over of what is blocked."""
+    take_over = tuple(sorted({*lock.take_over, *lock.blocked}))
     return lock._replace(activate=lock.activate or not lock.plan, take_over=take_over)
 
 

@@ -360,8 +360,8 @@ class _Lock:
         del now
         self._replay.ask(LOCK, "require_lease", lease)
 
-    def mute(self, lease: Lease, databases: Collection[str]) -> None:
-        self._replay.ask(LOCK, "mute", lease, tuple(sorted(databases)))
+    def block(self, lease: Lease, databases: Collection[str]) -> None:
+        self._replay.ask(LOCK, "block", lease, tuple(sorted(databases)))
 
     def move_head(
         self,

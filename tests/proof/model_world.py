@@ -58,7 +58,7 @@ class Lock(NamedTuple):
     activate: bool = False
     revoke: int | None = None
     take_over: tuple[str, ...] = ()
-    muted: tuple[str, ...] = ()
+    blocked: tuple[str, ...] = ()
 
     @property
     def is_revoking(self) -> bool:
@@ -218,7 +218,7 @@ _ON_LOCK: dict[str, Callable[..., Reply]] = {
         lease, claim, over=record_of(over), plan=plan, served=served
     ),
     "begin_promotion": lambda lock, lease, claim: told(lock.begin_promotion(lease, claim, now=NOW)),
-    "mute": lambda lock, lease, databases: lock.mute(lease, databases),
+    "block": lambda lock, lease, databases: lock.block(lease, databases),
     "release": lambda lock, lease, done: lock.release(lease, done),
 }
 
@@ -253,7 +253,7 @@ def record_of(lock: Lock) -> LockRecord:
         not_before=due_at,
         revoke_through=lock.revoke,
         take_over=frozenset(lock.take_over),
-        muted=frozenset(lock.muted),
+        blocked=frozenset(lock.blocked),
     )
 
 
@@ -272,7 +272,7 @@ def _value(record: LockRecord) -> Lock:
         activate=record.activate == DIGEST,
         revoke=record.revoke_through,
         take_over=tuple(sorted(record.take_over)),
-        muted=tuple(sorted(record.muted)),
+        blocked=tuple(sorted(record.blocked)),
     )
 
 

@@ -301,8 +301,8 @@ def plan_not_compared() -> AbstractContextManager[None]:
     )
 
 
-def muted_database_asked() -> AbstractContextManager[None]:
-    return patched(patch.object(plans, "require_audible", lambda _record, _credential: None))
+def blocked_database_asked() -> AbstractContextManager[None]:
+    return patched(patch.object(plans, "require_not_blocked", lambda _record, _credential: None))
 
 
 def take_over_not_asked() -> AbstractContextManager[None]:
@@ -527,9 +527,9 @@ def refusal_not_taken_back() -> AbstractContextManager[None]:
     return patched(patch.object(logins, "require_revoked", require_revoked))
 
 
-def unexpected_refusal_not_muted() -> AbstractContextManager[None]:
+def unexpected_refusal_not_blocked() -> AbstractContextManager[None]:
     """A database that refuses what should work is asked again by every run."""
-    return patched(patch.object(MemoryLock, "mute", lambda _lock, _lease, _databases: None))
+    return patched(patch.object(MemoryLock, "block", lambda _lock, _lease, _databases: None))
 
 
 # UpdateSecrets, Audit.

@@ -100,21 +100,21 @@ def test_an_account_of_another_credential_is_not_taken_over(plain: Case) -> None
     assert record_of(plain).take_over == frozenset()
 
 
-def test_a_muted_database_is_tried_again(plain: Case) -> None:
+def test_a_blocked_database_is_tried_again(plain: Case) -> None:
     plain.world.aws.client("dynamodb").update_item(
         TableName=LOCK_TABLE,
         Key={"credential_id": {"S": plain.credential.id}},
-        UpdateExpression="SET muted = :names",
+        UpdateExpression="SET blocked = :names",
         ExpressionAttributeValues={":names": {"SS": ["crm", "gone"]}},
     )
-    assert "muted after refused logins: crm, gone" in status_of(plain)
-    shown = run("retry", plain.credential.id, "crm")
+    assert "blocked after refused logins: crm, gone" in status_of(plain)
+    shown = run("unblock", plain.credential.id, "crm")
     assert (shown.exit_code, "crm is tried again (entry 1 of aws)" in shown.stdout) == (0, True)
     # A database that left the plan can be cleared too.
-    assert run("retry", plain.credential.id, "gone").exit_code == 0
-    assert record_of(plain).muted == frozenset()
-    assert run("retry", plain.credential.id, "gone").exit_code == 2
-    assert run("retry", plain.credential.id, "crm").stdout.endswith("(it was so already)\n")
+    assert run("unblock", plain.credential.id, "gone").exit_code == 0
+    assert record_of(plain).blocked == frozenset()
+    assert run("unblock", plain.credential.id, "gone").exit_code == 2
+    assert run("unblock", plain.credential.id, "crm").stdout.endswith("(it was so already)\n")
 
 
 # Activation

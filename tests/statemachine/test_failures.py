@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from lockstep.protocol.model import ROTATOR, Login, SecretStr
-from lockstep.protocol.orders import Retry, TakeOver
+from lockstep.protocol.orders import TakeOver, Unblock
 from sandbox.aws import Execution, InvocationContext, InvocationResult, ProcessDied
 from sandbox.databases import CertificateAuthority, MariaDbServer
 from sandbox.estate import Estate
@@ -172,7 +172,7 @@ def test_a_secret_is_not_json(mariadb: Case) -> None:
     assert mariadb.rotate().output["outcome"] == "rotated"
 
 
-def test_a_database_that_refuses_what_applications_use_is_muted(mariadb: Case) -> None:
+def test_a_database_that_refuses_what_applications_use_is_blocked(mariadb: Case) -> None:
     """No store changes, and no run adds to its refused logins until an operator says so (protocol D20)."""
     mariadb.settle()
     current = mariadb.stored_login()
@@ -180,11 +180,11 @@ def test_a_database_that_refuses_what_applications_use_is_muted(mariadb: Case) -
     execution = mariadb.again()
     assert_failed_safely(mariadb, execution, "CurrentCredentialRejectedError", current)
     execution = mariadb.rotate()
-    assert_failed_safely(mariadb, execution, "DatabaseMutedError", current)
-    assert "lockstep retry" in (execution.cause or "")
+    assert_failed_safely(mariadb, execution, "DatabaseBlockedError", current)
+    assert "lockstep unblock" in (execution.cause or "")
     # The operator who changed the account puts its password into the secret; the next run builds on it.
     mariadb.edit_secret(login_text(Login(current.username, SecretStr("changed outside"))))
-    mariadb.order(Retry(database="orders"))
+    mariadb.order(Unblock(database="orders"))
     assert mariadb.rotate().output["kind"] == "reconcile"
     assert mariadb.again().output["kind"] == "new"
     assert mariadb.locked_out() == []
@@ -204,7 +204,7 @@ def test_a_restored_database_is_taken_over(spanning: Case) -> None:
     assert spanning.locked_out() == []
     # Also what the other cloud's applications may have cached logs in on both.
     assert spanning.accepted(current) == ["orders", "ledger"]
-    assert spanning.lock.keys().isdisjoint({"take_over", "muted"})
+    assert spanning.lock.keys().isdisjoint({"take_over", "blocked"})
     databases = spanning.entries()[-1].event["unmapped"]["lockstep"]["databases"]
     assert {name: d["taken_over"] for name, d in databases.items()} == {"orders": False, "ledger": True}
     assert spanning.again().output["kind"] == "new"

@@ -100,11 +100,11 @@ class MemoryLock:
             if not (self._held(lease) and is_in_time(self.record, now)):
                 raise FenceLostError(credential=lease.credential_id)
 
-    def mute(self, lease: Lease, databases: Collection[str]) -> None:
-        with self.faults.around("mute"):
+    def block(self, lease: Lease, databases: Collection[str]) -> None:
+        with self.faults.around("block"):
             if not self._held(lease):
                 raise FenceLostError(credential=lease.credential_id)
-            self.record = replace(self.record, muted=self.record.muted.union(databases))
+            self.record = replace(self.record, blocked=self.record.blocked.union(databases))
 
     def move_head(
         self,
@@ -142,7 +142,7 @@ class MemoryLock:
                     current_generation=done.current_generation,
                     valid=done.valid,
                     take_over=r.take_over.difference(done.proven),
-                    muted=r.muted.difference(done.proven),
+                    blocked=r.blocked.difference(done.proven),
                     next_due_at=done.next_due_at,
                     not_before=done.not_before,
                 )

@@ -56,13 +56,13 @@ def test_a_version_that_is_gone_does_not_win() -> None:
     assert probed(world, structs.replace(needed, candidates=gone)).version == "generation-2"
 
 
-def test_a_probe_of_an_unreachable_database_is_an_error_and_mutes_nothing() -> None:
+def test_a_probe_of_an_unreachable_database_is_an_error_and_blocks_nothing() -> None:
     world = _edited()
     needed = asked_to_probe(world, held(world, "third"))
     world.databases["db-2"].unreachable = True
     with pytest.raises(DatabaseUnreachableError):
         probed(world, needed)
-    assert world.lock.record.muted == frozenset()
+    assert world.lock.record.blocked == frozenset()
 
 
 @pytest.mark.parametrize(

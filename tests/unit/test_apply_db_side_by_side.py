@@ -148,14 +148,14 @@ def test_the_accounts_of_two_users_are_proven_side_by_side() -> None:
 # What fails at the same time
 
 
-def test_two_databases_that_refuse_base_at_once_are_both_muted() -> None:
+def test_two_databases_that_refuse_base_at_once_are_both_blocked() -> None:
     """Each would be shown one more refusal by the next run (protocol D20)."""
     flight = Flight()
     _refuses_base(flight, "db-1", "db-2")
     with pytest.raises(CurrentCredentialRejectedError) as caught:
         flight.apply()
     assert caught.value.where["database"] == "db-1"
-    assert flight.world.lock.record.muted == {"db-1", "db-2"}
+    assert flight.world.lock.record.blocked == {"db-1", "db-2"}
 
 
 def test_a_refusal_is_not_tried_again_because_another_database_did_not_answer() -> None:
@@ -165,7 +165,7 @@ def test_a_refusal_is_not_tried_again_because_another_database_did_not_answer() 
     with pytest.raises(CurrentCredentialRejectedError) as caught:
         flight.apply()
     assert caught.value.where["database"] == "db-2"
-    assert flight.world.lock.record.muted == {"db-2"}
+    assert flight.world.lock.record.blocked == {"db-2"}
 
 
 def test_after_a_change_a_refusal_wins_over_an_error_that_is_tried_again() -> None:
@@ -179,12 +179,12 @@ def test_after_a_change_a_refusal_wins_over_an_error_that_is_tried_again() -> No
         flight.apply()
 
 
-def test_a_refusal_ends_the_run_also_where_the_database_cannot_be_muted() -> None:
+def test_a_refusal_ends_the_run_also_where_the_database_cannot_be_blocked() -> None:
     flight = Flight()
     _refuses_base(flight, "db-1")
 
     def hook(operation: str) -> None:
-        if operation == "mute":
+        if operation == "block":
             raise LockTableUnreachableError
 
     flight.world.lock.faults.before = hook
@@ -203,7 +203,7 @@ def _shown(flight: Flight) -> list[str]:
 
 
 @both_strategies
-def test_a_run_that_was_overtaken_shows_base_at_most_once_and_mutes_nothing(strategy: Strategy) -> None:
+def test_a_run_that_was_overtaken_shows_base_at_most_once_and_blocks_nothing(strategy: Strategy) -> None:
     """Its clock may say that the lease lasts: then the fence and the first login are under way together."""
     flight = Flight(strategy)
     for database in flight.world.databases.values():
@@ -215,7 +215,7 @@ def test_a_run_that_was_overtaken_shows_base_at_most_once_and_mutes_nothing(stra
     assert _shown(flight) == ["before db-1 accepts", "before db-2 accepts"]
     with pytest.raises(FenceLostError):
         flight.apply()
-    assert flight.world.lock.record.muted == frozenset()
+    assert flight.world.lock.record.blocked == frozenset()
     assert known_logins(flight.world) == before
 
 
@@ -238,7 +238,7 @@ def test_a_refusal_beside_a_fence_that_cannot_be_read_is_not_tried_again() -> No
     with pytest.raises(CurrentCredentialRejectedError) as caught:
         flight.apply()
     assert caught.value.where["database"] == "db-2"
-    assert flight.world.lock.record.muted == frozenset()
+    assert flight.world.lock.record.blocked == frozenset()
     account = flight.world.databases["db-2"].accounts["app"]
     account.passwords = flight.database.accounts["app"].passwords
     with pytest.raises(LockTableUnreachableError):
@@ -265,7 +265,7 @@ def test_a_take_over_that_was_withdrawn_meanwhile_is_asked_after_the_fence() -> 
     _refuses_base(flight, "db-1")
     with pytest.raises(CurrentCredentialRejectedError):
         _apply(flight, hint)
-    assert flight.world.lock.record.muted == {"db-1"}
+    assert flight.world.lock.record.blocked == {"db-1"}
 
 
 def test_a_take_over_that_was_ordered_meanwhile_makes_the_refusal_of_base_no_error() -> None:
@@ -274,4 +274,4 @@ def test_a_take_over_that_was_ordered_meanwhile_makes_the_refusal_of_base_no_err
     orders(flight.world, take_over=frozenset({"db-1"}))
     _apply(flight)
     assert (flight.lets_in(3), flight.lets_in(2)) == (True, True)
-    assert flight.world.lock.record.muted == frozenset()
+    assert flight.world.lock.record.blocked == frozenset()

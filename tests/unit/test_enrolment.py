@@ -3,7 +3,7 @@
 import pytest
 
 from functions.apply_db.logins import REFUSALS_AT_MOST
-from lockstep.protocol.errors import CurrentCredentialRejectedError, DatabaseMutedError, StoresDivergedError
+from lockstep.protocol.errors import CurrentCredentialRejectedError, DatabaseBlockedError, StoresDivergedError
 from lockstep.protocol.model import Strategy
 from tests.support.memory import Account
 from tests.unit.flights import (
@@ -34,15 +34,15 @@ def test_a_database_restored_from_a_backup_is_taken_over_by_order(strategy: Stra
         account.passwords = ("of-an-old-backup",)
     with pytest.raises(CurrentCredentialRejectedError):
         rotate(world, "refused")
-    assert world.lock.record.muted == {"db-2"}
-    with pytest.raises(DatabaseMutedError):
-        rotate_again(world, "muted")
+    assert world.lock.record.blocked == {"db-2"}
+    with pytest.raises(DatabaseBlockedError):
+        rotate_again(world, "blocked")
     assert known_logins(world)["db-1"] == before["db-1"]
     orders(world, take_over=frozenset({"db-2"}))
     result = rotate_again(world, "taken_over")
     assert_in_sync(world, result.generation)
     record = world.lock.record
-    assert (record.take_over, record.muted) == (frozenset(), frozenset())
+    assert (record.take_over, record.blocked) == (frozenset(), frozenset())
     live = {shown(current), shown(login_of(world, result.generation or 0))}
     assert known_logins(world) == {"db-1": live, "db-2": live}
     details = entries(world, "aws")[-1].event["unmapped"]["lockstep"]["databases"]
@@ -67,7 +67,7 @@ def test_a_take_over_while_a_reconcile_is_due_takes_the_account_over(
     assert_in_sync(world, rotate_again(world, "following").generation)
 
 
-def test_a_database_that_refuses_every_candidate_is_muted_until_a_retry() -> None:
+def test_a_database_that_refuses_every_candidate_is_blocked_until_it_is_unblocked() -> None:
     """Each run would show it wrong logins again, until the server locks the account (protocol D20)."""
     world = steady()
     edit(world.stores["oci"], another_login(world))
@@ -75,12 +75,12 @@ def test_a_database_that_refuses_every_candidate_is_muted_until_a_retry() -> Non
     world.databases["db-2"].accounts = {"app": Account(passwords=("changed-by-hand",))}
     with pytest.raises(StoresDivergedError):
         rotate(world, "third")
-    assert "db-2" in world.lock.record.muted
+    assert "db-2" in world.lock.record.blocked
     refusals = world.databases["db-2"].refusals.most
     for run in range(3):
-        with pytest.raises(DatabaseMutedError):
-            rotate_again(world, f"muted-{run}")
+        with pytest.raises(DatabaseBlockedError):
+            rotate_again(world, f"blocked-{run}")
     assert world.databases["db-2"].refusals.most == refusals == REFUSALS_AT_MOST
     world.databases["db-2"].accounts = accounts
-    orders(world, muted=frozenset())
+    orders(world, blocked=frozenset())
     assert_in_sync(world, rotate_again(world, "retried").generation)

@@ -22,7 +22,7 @@ from lockstep.audit.append import event_of_witness
 from lockstep.audit.entry import NO_MARK, Mark, Witnessed, event_of, event_of_order
 from lockstep.protocol.messages import FailedRun, RotatedRun
 from lockstep.protocol.model import LockRecord
-from lockstep.protocol.orders import Activate, CancelTakeOver, Order, Pause, Resume, Retry, Revoke, TakeOver
+from lockstep.protocol.orders import Activate, CancelTakeOver, Order, Pause, Resume, Revoke, TakeOver, Unblock
 from lockstep.protocol.strict_json import read
 from tests.fuzz.test_inputs import EVENTS
 from tests.support.memory import EPOCH
@@ -36,7 +36,7 @@ ORDERS: list[Order] = [
     Revoke(lift_pause=True),
     TakeOver(databases=frozenset({"db-1", "db-2"})),
     CancelTakeOver(databases=frozenset({"db-1"})),
-    Retry(database="db-1"),
+    Unblock(database="db-1"),
     Activate(digest="a" * 64, replaces="b" * 64),
     Activate(digest="a" * 64, replaces=None),
 ]

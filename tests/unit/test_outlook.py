@@ -123,12 +123,12 @@ def test_a_store_that_gives_no_answer(
     assert f"  next run: {next_run}" in told
 
 
-def test_a_database_that_is_taken_over_is_not_told_as_muted(capsys: pytest.CaptureFixture[str]) -> None:
-    muted, _ = shown(capsys, record(muted=BOTH), aws=NAMED)
-    assert any(line.startswith("  muted after refused logins: ") for line in muted)
-    taken_over, _ = shown(capsys, record(muted=BOTH, take_over=BOTH), aws=NAMED)
+def test_a_database_that_is_taken_over_is_not_told_as_blocked(capsys: pytest.CaptureFixture[str]) -> None:
+    blocked, _ = shown(capsys, record(blocked=BOTH), aws=NAMED)
+    assert any(line.startswith("  blocked after refused logins: ") for line in blocked)
+    taken_over, _ = shown(capsys, record(blocked=BOTH, take_over=BOTH), aws=NAMED)
     assert any(line.startswith("  to be taken over, until proven: ") for line in taken_over)
-    assert not any("muted" in line for line in taken_over)
+    assert not any("blocked" in line for line in taken_over)
 
 
 def test_the_first_rotation_is_on_top_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:

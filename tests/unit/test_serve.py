@@ -176,13 +176,15 @@ def test_the_state_is_the_gravest_one(number: int, expected: Condition) -> None:
 
 def test_what_is_wrong_is_told_with_the_command_that_fixes_it() -> None:
     seen = look(1).seen["shop/service-00000"]
-    record = replace(seen.record, muted=frozenset({"orders"}), revoke_through=40, paused=True, plan="another")
+    record = replace(
+        seen.record, blocked=frozenset({"orders"}), revoke_through=40, paused=True, plan="another"
+    )
     troubled = replace(seen, state=replace(seen.state, record=record, is_in_sync=False))
     found = detail(troubled, NOW)
     assert {a.condition: a.command for a in found.alarms} == {
         Condition.OUT_OF_SYNC: f"lockstep status -c {found.id}",
         Condition.REVOKING: f"lockstep rotate {found.id} --force",
-        Condition.MUTED: f"lockstep retry {found.id} orders",
+        Condition.BLOCKED: f"lockstep unblock {found.id} orders",
         Condition.OTHER_PLAN: f"lockstep plan activate {found.id} --from another",
         Condition.PAUSED: f"lockstep resume {found.id}",
     }

@@ -10,7 +10,7 @@ from msgspec import structs
 from functions.generate import step as generate
 from lockstep.protocol.deadlines import LEASE
 from lockstep.protocol.errors import (
-    DatabaseMutedError,
+    DatabaseBlockedError,
     FenceLostError,
     PlanNotActiveError,
     StoreUnreachableError,
@@ -190,7 +190,7 @@ def test_an_emergency_that_is_not_seen_is_answered_by_the_run_or_by_the_next() -
 
 @pytest.mark.parametrize(
     ("order", "error"),
-    [({"muted": frozenset({"db-1"})}, DatabaseMutedError), ({"plan": "another"}, PlanNotActiveError)],
+    [({"blocked": frozenset({"db-1"})}, DatabaseBlockedError), ({"plan": "another"}, PlanNotActiveError)],
 )
 def test_an_order_that_lifts_what_stops_the_run_is_seen_by_the_next_one(
     order: dict[str, Any], error: type[Exception]
@@ -199,7 +199,7 @@ def test_an_order_that_lifts_what_stops_the_run_is_seen_by_the_next_one(
     before = world.lock.record
     orders(world, **order)
     rotation, record = told(world)
-    orders(world, muted=before.muted, plan=before.plan)
+    orders(world, blocked=before.blocked, plan=before.plan)
     with pytest.raises(error):
         run(world, rotation, record)
     assert world.lock.record.claim is None

@@ -88,8 +88,12 @@ ROWS: list[tuple[str, LockRecord, set[str]]] = [
         replace(IN_SYNC, revoke_through=4, paused=True),
         {"RevokingCredentials", "PausedCredentials"},
     ),
-    ("a muted database", replace(IN_SYNC, muted=frozenset(CREDENTIAL.databases[:1])), {"MutedDatabases"}),
-    ("a muted database that left the plan", replace(IN_SYNC, muted=frozenset({"gone"})), set()),
+    (
+        "a blocked database",
+        replace(IN_SYNC, blocked=frozenset(CREDENTIAL.databases[:1])),
+        {"BlockedDatabases"},
+    ),
+    ("a blocked database that left the plan", replace(IN_SYNC, blocked=frozenset({"gone"})), set()),
     (
         "OCI leads for six intervals",
         replace(IN_SYNC, led_at=NOW - rules.LEAD_INTERVALS * INTERVAL),

@@ -254,11 +254,11 @@ def orders(context: Context) -> Iterator[Answer]:
 def _orders(name: str, record: LockRecord) -> Iterator[Answer]:
     if record.paused:
         yield warning(name, "it is paused, so no scheduled run begins", formatting.lockstep("resume", name))
-    for database in sorted(record.muted):
+    for database in sorted(record.blocked):
         yield failed(
             name,
             f"{database} has refused a login that should work, and is shown no other one",
-            formatting.lockstep("retry", name, database),
+            formatting.lockstep("unblock", name, database),
         )
     for database in sorted(record.take_over):
         yield warning(
@@ -306,9 +306,9 @@ LOCK_CHECKS = (
     Check(
         id="aws.orders",
         title="orders",
-        looks_at="for each credential a pause, muted databases, and orders that no run has fulfilled yet",
+        looks_at="for each credential a pause, blocked databases, and orders that no run has fulfilled yet",
         means="a database is not rotated until somebody retries it",
-        command="lockstep retry CREDENTIAL DATABASE",
+        command="lockstep unblock CREDENTIAL DATABASE",
         ask=orders,
         needs=_NEEDS,
     ),

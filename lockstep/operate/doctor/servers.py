@@ -158,10 +158,10 @@ def forbidden(server: DatabaseServer, credential: Credential, record: LockRecord
     if server.name in record.take_over:
         fix = f"lockstep rotate --force {credential.id}"
         return warning(subject, "it is under take-over: the next rotation takes its account over", fix)
-    if server.name in record.muted:
-        fix = f"lockstep retry {credential.id} {server.name}, or lockstep take-over {credential.id} {server.name}"
+    if server.name in record.blocked:
+        fix = f"lockstep unblock {credential.id} {server.name}, or lockstep take-over {credential.id} {server.name}"
         return failed(
-            subject, "it is muted: it has refused what should work, so no login is shown to it", fix
+            subject, "it is blocked: it has refused what should work, so no login is shown to it", fix
         )
     return None
 
@@ -273,7 +273,7 @@ def _fix(server: DatabaseServer) -> str:
 # a rotation waits for it, or it for the doctor, and a login is shown only while nobody changes its account
 # (protocol D1).
 #
-# A login is shown once for each account and run, and only if it should work: not on a database that is muted
+# A login is shown once for each account and run, and only if it should work: not on a database that is blocked
 # (protocol D20) or under take-over, nor where the server shows that it would be refused whatever the password.
 # What one place has seen refused is not shown from another (`Databases.silent`). So no run of the doctor brings
 # an account two refusals. Nothing on a server is changed.

@@ -23,7 +23,7 @@ class Condition(StrEnum):
     OUT_OF_SYNC = "not in sync"
     REVOKING = "emergency"
     UNREADABLE = "unreadable"
-    MUTED = "muted"
+    BLOCKED = "blocked"
     OTHER_PLAN = "other plan"
     FAILED = "last run failed"
     LATE = "late"
@@ -37,7 +37,7 @@ class Condition(StrEnum):
 
 LOOKS = {
     **dict.fromkeys((Condition.OUT_OF_SYNC, Condition.REVOKING, Condition.UNREADABLE), "bad"),
-    **dict.fromkeys((Condition.MUTED, Condition.OTHER_PLAN, Condition.FAILED, Condition.LATE), "warn"),
+    **dict.fromkeys((Condition.BLOCKED, Condition.OTHER_PLAN, Condition.FAILED, Condition.LATE), "warn"),
     **dict.fromkeys((Condition.UNKNOWN, Condition.PAUSED), "warn"),
     **dict.fromkeys((Condition.NEW, Condition.UNREAD), "calm"),
     Condition.ROTATING: "busy",
@@ -111,9 +111,9 @@ def _by_record(seen: Seen) -> Iterator[tuple[Condition, str, str]]:
     if record.is_revoking:
         text = f"Emergency: every generation up to {record.revoke_through} must die; the next run does it."
         yield Condition.REVOKING, text, "lockstep rotate {} --force"
-    for database in sorted(record.muted):
+    for database in sorted(record.blocked):
         text = f"No run asks {database} any more, because it refused logins."
-        yield Condition.MUTED, text, f"lockstep retry {{}} {database}"
+        yield Condition.BLOCKED, text, f"lockstep unblock {{}} {database}"
     if record.plan and seen.credential.plan_digest not in {record.plan, record.activate}:
         text = "Another plan than this file is the active one, so no run under this file changes anything."
         yield Condition.OTHER_PLAN, text, f"lockstep plan activate {{}} --from {record.plan}"

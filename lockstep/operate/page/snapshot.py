@@ -318,7 +318,7 @@ def _record(credential: Credential, table: Table) -> LockRecord:
 
 def _differs(before: LockRecord, now: LockRecord) -> bool:
     """Whether stores may serve something else, or the logs have new entries."""
-    told = [(r.current_generation, r.claim, r.promoting, r.plan, r.heads, r.muted) for r in (before, now)]
+    told = [(r.current_generation, r.claim, r.promoting, r.plan, r.heads, r.blocked) for r in (before, now)]
     return told[0] != told[1]
 
 

@@ -140,8 +140,8 @@ def foreign_username(world: DoctorWorld, _stack: ExitStack) -> None:
     world.serve(stranger, stranger)
 
 
-def muted(world: DoctorWorld, _stack: ExitStack) -> None:
-    world.record = LockRecord(credential_id=world.credential.id, muted=frozenset({"main"}))
+def blocked(world: DoctorWorld, _stack: ExitStack) -> None:
+    world.record = LockRecord(credential_id=world.credential.id, blocked=frozenset({"main"}))
 
 
 def refused_elsewhere(world: DoctorWorld, _stack: ExitStack) -> None:
@@ -239,7 +239,7 @@ BREAKAGES: tuple[Breakage, ...] = (
     ),
     Breakage(servers.LOGIN, EACH, unknown_password, "refuses what aws and oci serve"),
     Breakage(servers.LOGIN, EACH, foreign_username, "a username that the plan does not name", shows=0),
-    Breakage(servers.LOGIN, EACH, muted, "it is muted", shows=0),
+    Breakage(servers.LOGIN, EACH, blocked, "it is blocked", shows=0),
     Breakage(
         servers.LOGIN,
         EACH,

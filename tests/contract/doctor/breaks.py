@@ -176,9 +176,9 @@ OF_AWS: tuple[Break, ...] = (
     ),
     Break(
         "aws.orders",
-        _record(muted={"SS": ["orders"]}),
+        _record(blocked={"SS": ["orders"]}),
         "orders has refused a login",
-        f"lockstep retry {CREDENTIAL} orders",
+        f"lockstep unblock {CREDENTIAL} orders",
     ),
     Break(
         "aws.secrets",
