@@ -69,7 +69,7 @@ class Grants:
         ]
 
     def apply_db(self) -> Statements:
-        """Read pending, base and the logins of the rotator admins; block a database that refuses."""
+        """Read pending, base and the logins of the rotation users; block a database that refuses."""
         listed, by_tag = self._admin_secrets()
         read = [*self._app_users(), *([SecretKind.ADMIN] if by_tag else [])]
         return [
@@ -177,7 +177,7 @@ class Grants:
         ]
 
     def oci_runner(self) -> Statements:
-        """What the standby does in AWS: a rotation without the rotator admins' logins and without the audit entry."""
+        """What the standby does in AWS: a rotation without the rotation users' logins and without the audit entry."""
         own = self._own()
         return [
             *self.secrets("Read", READ, own),
@@ -350,7 +350,7 @@ class Grants:
         return [_arn_of_secret(secret) for secret in listed], len(listed) < len(secrets)
 
     def _iam_logins(self) -> Statements:
-        """Log in as a rotator admin without a password: one resource for each account and region, not for each server.
+        """Log in as a rotation user without a password: one resource for each account and region, not for each server.
 
         https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.IAMPolicy.html
         """
@@ -359,7 +359,7 @@ class Grants:
 
 
 def iam_logins(plan: Plan) -> list[tuple[str, str]]:
-    """Region and username of the rotator admins that log in by RDS IAM authentication, each pair once."""
+    """Region and username of the rotation users that log in by RDS IAM authentication, each pair once."""
     return sorted({(admin.region, admin.username) for admin in _admins(plan) if isinstance(admin, AdminIam)})
 
 

@@ -26,7 +26,7 @@ def acknowledge_patterns(construct: IConstruct, plan: Plan) -> None:
         acknowledge(
             construct,
             f"AwsSolutions-IAM5[Resource::{login}]",
-            "Every rotator admin has this name. A policy that names databases would grow with the plan.",
+            "Every rotation user has this name. A policy that names databases would grow with the plan.",
         )
 
 

@@ -74,10 +74,10 @@ def operator(oci: OciSandbox, folder: Path) -> Mapping[str, str]:
     return {OCI_ENDPOINT_VARIABLE: oci.endpoint, CONFIG_FILE_VARIABLE: str(config)}
 
 
-def make_secrets(oci: OciSandbox, rotators: Mapping[str, Login]) -> None:
+def make_secrets(oci: OciSandbox, rotation_users: Mapping[str, Login]) -> None:
     """Make the audit bucket, and the secrets that the standby reads."""
     create_audit_bucket(oci, AUDIT_BUCKET, tier="Standard")
-    texts = {plans.admin_secret(name): login_text(login) for name, login in rotators.items()}
+    texts = {plans.admin_secret(name): login_text(login) for name, login in rotation_users.items()}
     texts[MAC_SECRET] = base64.b64encode(secrets.token_bytes(48)).decode()
     for name, text in texts.items():
         create_secret(oci, name, text.encode(), compartment=oci.own_compartment_id)

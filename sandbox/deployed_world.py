@@ -17,7 +17,7 @@ from lockstep.operate.secrets import ROTATED, wanted
 from lockstep.operate.secrets_aws import tag
 from lockstep.plan.file import load_plan
 from lockstep.plan.model import Plan
-from lockstep.protocol.model import ROTATOR, Login, SecretStr
+from lockstep.protocol.model import ROTATION_USER, Login, SecretStr
 from lockstep.protocol.schedule import Shard
 from lockstep.runtime.identity import OCI_ENDPOINT_VARIABLE
 from sandbox import plans
@@ -158,13 +158,13 @@ def deployed_world(*, in_both: bool = False) -> Iterator[DeployedWorld]:
         with timed(seconds, "secrets"), environment({**aws.environment(), **beside}):
             create_secrets(plan, key=encryption_key(aws), oci_key=oci.key_id if oci else None)
         with timed(seconds, "provision"):
-            rotators = _provision(plan, servers, aws)
+            rotation_users = _provision(plan, servers, aws)
         endpoint = {name: beside[name] for name in (OCI_ENDPOINT_VARIABLE,) if name in beside}
         deployed = DeployedStack(aws, STACK, folder / "deployed", environment=endpoint)
         standby = None
         if oci:
             know_deployed(aws, oci, deployed)
-            make_secrets(oci, rotators)
+            make_secrets(oci, rotation_users)
             standby = stack.enter_context(running_standby(aws, oci, STACK, folder, plan_file))
         functions = stack.enter_context(deployed.running())
         yield DeployedWorld(
@@ -214,10 +214,10 @@ def planned_in(folder: Path, servers: Mapping[str, DatabaseServer]) -> list[plan
 
 
 def _provision(plan: Plan, servers: Mapping[str, DatabaseServer], aws: AwsSandbox) -> Mapping[str, Login]:
-    """What people make, besides the rights in OCI; the logins of the rotator admins."""
-    rotators = {name: Login(ROTATOR, SecretStr(secrets.token_urlsafe(24))) for name in servers}
+    """What people make, besides the rights in OCI; the logins of the rotation users."""
+    rotation_users = {name: Login(ROTATION_USER, SecretStr(secrets.token_urlsafe(24))) for name in servers}
     client = aws.client("secretsmanager")
-    for name, login in rotators.items():
+    for name, login in rotation_users.items():
         make_database(servers[name])
         client.create_secret(
             Name=plans.admin_secret(name),
@@ -228,10 +228,10 @@ def _provision(plan: Plan, servers: Mapping[str, DatabaseServer], aws: AwsSandbo
         if secret.kind not in ROTATED:
             tag(client, secret.name, secret.tags(STACK))
     for credential in plan.credentials:
-        provision(plan, credential, servers, rotators)
+        provision(plan, credential, servers, rotation_users)
         activate(aws.client("dynamodb"), LOCK_TABLE, credential)
         take_over(aws.client("dynamodb"), LOCK_TABLE, credential)
-    return rotators
+    return rotation_users
 
 
 def encryption_key(aws: AwsSandbox) -> str:

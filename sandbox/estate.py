@@ -25,7 +25,7 @@ from lockstep.cli.orders import desk
 from lockstep.plan.file import load_plan
 from lockstep.plan.model import Plan
 from lockstep.protocol.deadlines import Timeouts
-from lockstep.protocol.model import ROTATOR, Credential, Login, SecretStr
+from lockstep.protocol.model import ROTATION_USER, Credential, Login, SecretStr
 from lockstep.protocol.orders import Order
 from lockstep.protocol.ports import Clock
 from lockstep.protocol.workers import SideBySide, at_the_same_time
@@ -65,7 +65,7 @@ class Settings:
         clock: The AWS runner's.
         events: Whether the plan sends events.
         way: How the runners prove themselves in the other cloud, where there is one.
-        admins: The credential that is a server's rotator admin, by the server's name; for all others secrets have it.
+        admins: The credential that is a server's rotation user, by the server's name; for all others secrets have it.
     """
 
     clouds: tuple[StoreName, ...] = ("aws", "oci")
@@ -225,12 +225,14 @@ def running_estate(
             )
         way = settings.way if "oci" in settings.clouds else Way.KEY
         identities = make_identities(aws, oci, way)
-        rotators = {name: Login(ROTATOR, SecretStr(secrets.token_urlsafe(24))) for name in servers}
-        mac_key = _fill_aws(aws, rotators, identities.in_aws)
+        rotation_users = {
+            name: Login(ROTATION_USER, SecretStr(secrets.token_urlsafe(24))) for name in servers
+        }
+        mac_key = _fill_aws(aws, rotation_users, identities.in_aws)
         event_estate = make_event_estate(aws, oci) if settings.events else None
         if event_estate:
             oci.identity.permit(OCI_FUNCTION, "ONS_TOPIC_PUBLISH", compartment=oci.own_compartment_id)
-        audit_key = _fill_oci(oci, rotators, identities.in_oci, settings.audit_tier)
+        audit_key = _fill_oci(oci, rotation_users, identities.in_oci, settings.audit_tier)
 
         def write(file_name: str, ports: Mapping[str, int]) -> Path:
             names = plans.OciNames(
@@ -262,7 +264,7 @@ def running_estate(
             make_database(server)
         client, slots = aws.client("secretsmanager"), settings.slots if "oci" in settings.clouds else 0
         for credential in direct.credentials:
-            provision(direct, credential, servers, rotators)
+            provision(direct, credential, servers, rotation_users)
             _import_login(credential, servers, client, oci, slots=slots)
         client = aws.client("dynamodb")
         for credential in plan.credentials:  # Its digest is over the servers' addresses, so over a wire's.
@@ -300,7 +302,7 @@ def running_estate(
             confidential=[
                 audit_key,
                 *identities.confidential,
-                *(login.password.reveal() for login in rotators.values()),
+                *(login.password.reveal() for login in rotation_users.values()),
             ],
         )
 
@@ -327,9 +329,9 @@ def _with_tls(servers: Mapping[str, DatabaseServer]) -> dict[str, TlsServer]:
     return found
 
 
-def _fill_aws(aws: AwsSandbox, rotators: Mapping[str, Login], texts: Mapping[str, str]) -> str:
+def _fill_aws(aws: AwsSandbox, rotation_users: Mapping[str, Login], texts: Mapping[str, str]) -> str:
     """Make what the stack makes, and the secrets that people make for the AWS runner; the MAC key's ARN."""
-    admins = {plans.admin_secret(name): login_text(login) for name, login in rotators.items()}
+    admins = {plans.admin_secret(name): login_text(login) for name, login in rotation_users.items()}
     resources = create_resources(
         aws, lock_table=LOCK_TABLE, audit_bucket=AUDIT_BUCKET, secrets={**admins, **texts}
     )
@@ -337,12 +339,12 @@ def _fill_aws(aws: AwsSandbox, rotators: Mapping[str, Login], texts: Mapping[str
 
 
 def _fill_oci(
-    oci: OciSandbox, rotators: Mapping[str, Login], texts: Mapping[str, str], audit_tier: str
+    oci: OciSandbox, rotation_users: Mapping[str, Login], texts: Mapping[str, str], audit_tier: str
 ) -> str:
     """Make what Terraform makes, and the secrets that people make for the OCI runner; the MAC key."""
     create_audit_bucket(oci, AUDIT_BUCKET, tier=audit_tier)
     mac_key = base64.b64encode(secrets.token_bytes(48)).decode()
-    admins = {plans.admin_secret(name): login_text(login) for name, login in rotators.items()}
+    admins = {plans.admin_secret(name): login_text(login) for name, login in rotation_users.items()}
     for name, text in {MAC_SECRET: mac_key, **admins, **texts}.items():
         create_secret(oci, name, text.encode(), compartment=oci.own_compartment_id)
     return mac_key

@@ -188,7 +188,7 @@ def own_secrets(credential_id: str) -> Document:
 
 
 def admin_secret(name: str) -> str:
-    """The secret that holds the rotator login of a database."""
+    """The secret that holds the rotation user login of a database."""
     return f"lockstep/admin/{name}"
 
 

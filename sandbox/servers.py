@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from lockstep.operate.plan_sql.scripts import provisioning
 from lockstep.plan.model import Plan
-from lockstep.protocol.model import ROTATOR, AdminSecret, Credential, Engine, Login, Strategy
+from lockstep.protocol.model import ROTATION_USER, AdminSecret, Credential, Engine, Login, Strategy
 from sandbox import plans
 from sandbox.databases import (
     CertificateAuthority,
@@ -59,7 +59,7 @@ def planned(
         name: Its name in the plan.
         server: Has a port already, even if it does not run yet.
         port: Another port, such as a front's.
-        admin: The credential that is its rotator admin; None: a secret has its login.
+        admin: The credential that is its rotation user; None: a secret has its login.
     """
     tls = {"ca_file": str(server.ca_file)} if server.ca_file else None
     more = {"admin_secret": None, "admin_credential": admin} if admin else {}
@@ -79,12 +79,15 @@ def make_database(server: DatabaseServer) -> None:
 
 
 def provision(
-    plan: Plan, credential: Credential, servers: Mapping[str, DatabaseServer], rotators: Mapping[str, Login]
+    plan: Plan,
+    credential: Credential,
+    servers: Mapping[str, DatabaseServer],
+    rotation_users: Mapping[str, Login],
 ) -> None:
     """Run what `lockstep plan sql` prints, on every database of the credential."""
     for server in credential.servers:
         by_hand = isinstance(server.admin, AdminSecret)
-        passwords = {ROTATOR: rotators[server.name].password} if by_hand else {}
+        passwords = {ROTATION_USER: rotation_users[server.name].password} if by_hand else {}
         sql = provisioning(plan, credential, server).render_for(passwords, os.urandom)
         servers[server.name].execute_as_superuser([s.reveal() for s in sql], database=DBNAME)
 

@@ -20,7 +20,7 @@ def of_generations(ports: Ports, generations: Iterable[int]) -> Reads[int]:
 def read_ahead(
     ports: Ports, values: Reads[Key], databases: Iterable[str]
 ) -> tuple[dict[Key, CredentialValue | None], dict[str, Login]]:
-    """Read values, and the login of each database's rotator admin: one that several have is read once (protocol D22).
+    """Read values, and the login of each database's rotation user: one that several have is read once (protocol D22).
 
     Returns:
         The values, by their keys and in their order; and the logins, by database.

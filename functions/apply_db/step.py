@@ -1,6 +1,6 @@
 """ApplyDb: make every database accept the pending value beside base, and prove it by real logins.
 
-1. Read the values and the logins of the rotator admins, all of them at the same time.
+1. Read the values and the logins of the rotation users, all of them at the same time.
 2. Under the advisory locks read the fence, and beside it log in with base on each database.
 3. Once the fence holds and every database accepts base: change, and prove by logins, the databases side by side.
 
@@ -318,7 +318,7 @@ def _doomed(
 
 @contextmanager
 def _locked(ports: Ports, admins: Mapping[str, Login]) -> Iterator[dict[str, Stager]]:
-    """Hold the advisory locks of these databases, as their rotator admins."""
+    """Hold the advisory locks of these databases, as their rotation users."""
     with ExitStack() as held:
         stagers = ports.side_by_side(
             [

@@ -20,7 +20,7 @@ _SCHEME = "https://"
 
 
 def token_login(server: DatabaseServer, admin: AdminIam, keys: Keys | None) -> Login:
-    """The rotator admin's login for a server, which works for 15 minutes.
+    """The rotation user's login for a server, which works for 15 minutes.
 
     Args:
         server: Its host and port are part of the token.

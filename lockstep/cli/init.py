@@ -154,7 +154,7 @@ def database(engine: Engine, host: str, port: int, dbname: str) -> DatabaseAnswe
 
 
 def admin_secret_of(name: str) -> str:
-    """The secret with the rotator admin's login on a database, unless another one is named."""
+    """The secret with the rotation user's login on a database, unless another one is named."""
     return f"lockstep/admin/{name}"
 
 
@@ -272,7 +272,7 @@ def _server(server: DatabaseAnswer) -> Iterator[str]:
         yield f"    tls: {{ca_file: {CA_FILE}}}  # https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
     else:
         yield "    tls: {}  # verified with the CAs of the system; or ca_file: a PEM file, relative to this file"
-    yield f"    admin_secret: {_scalar(server.admin_secret)}  # username and password of the rotator admin"
+    yield f"    admin_secret: {_scalar(server.admin_secret)}  # username and password of the rotation user"
     yield "    # verify_hosts: [replica.internal]  # read replicas: a value must log in there too"
 
 
@@ -400,7 +400,7 @@ def _init_questions_server() -> DatabaseAnswer:
 
 
 def _with_admin(server: DatabaseAnswer, secrets: Sequence[str]) -> DatabaseAnswer:
-    text = f"Secret with the rotator admin's login on {server.name}, one that exists or a new name"
+    text = f"Secret with the rotation user's login on {server.name}, one that exists or a new name"
     return replace(server, admin_secret=ask(text, SecretInAws, default=server.admin_secret, choices=secrets))
 
 

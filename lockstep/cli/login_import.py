@@ -17,7 +17,7 @@ from lockstep.stores.contents import decode_app_user, is_text
 
 _NEXT = {
     "login-refused": "find the login that works there, or, where nobody knows one: lockstep take-over {id} {database}",
-    "admin-refused": "it is the rotator admin's own login: find the one that works on {database}, or let a DBA set its "
+    "admin-refused": "it is the rotation user's own login: find the one that works on {database}, or let a DBA set its "
     "password there",
     "promoting": "generation {generation} is being promoted; to finish it: lockstep rotate --force {id}",
     BINARY: "store {store} has a binary value in {secret}; keep it elsewhere, then repeat this with --replace",

@@ -562,11 +562,11 @@ def retire(
 
 
 def _require_no_admin(plan: Plan, credential: Credential) -> None:
-    """Exit code 1 where the credential is a rotator admin's login: the plan cannot do without it."""
+    """Exit code 1 where the credential is a rotation user's login: the plan cannot do without it."""
     own = AdminCredential(credential=credential.id)
     if of := [server.name for server in plan.databases if server.admin == own]:
         complain(
-            f"not retired: it is the rotator admin's login on {', '.join(of)}; first give these databases another "
+            f"not retired: it is the rotation user's login on {', '.join(of)}; first give these databases another "
             "admin, in both clouds"
         )
         raise typer.Exit(Exit.NO)

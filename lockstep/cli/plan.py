@@ -244,7 +244,7 @@ def sql(
 ) -> None:
     """Print the one-time SQL of each database.
 
-    It creates what is missing: logins with equal rights, and a rotator that can only rotate. It first checks that
+    It creates what is missing: logins with equal rights, and a rotation user that can only rotate. It first checks that
     nothing on the server would lock an account out, and stops if something would. With --existing it shows what
     changes for running applications; PostgreSQL has no such script, since a DBA prepares a live role there
     (docs/how-to/postgresql-live-login.md). It holds no password and changes none. Review it, and run it as an

@@ -164,7 +164,7 @@ def tag_command(
     """Tag the secrets in AWS that people made, so that a stack's functions may use them.
 
     A stack's functions know its secrets by two tags. `lockstep secrets create` sets them on what it makes, and this
-    command on what people made: the secrets of rotator admins, the OCI API key, secrets of credentials that exist. It
+    command on what people made: the secrets of rotation users, the OCI API key, secrets of credentials that exist. It
     shows for each whether it exists, which KMS key encrypts it, and which tags it lacks. Without --yes it changes
     nothing. It never changes a tag that is there: a secret of another stack or of another kind is in the way.
     Repeating it is harmless. A key that is neither the stack's own nor that of Secrets Manager must be in

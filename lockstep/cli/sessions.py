@@ -27,7 +27,7 @@ def sessions(
     With alternating users a username says which generation a session used, unless it was connected before that
     generation was promoted. With one username no server says which password a session used.
 
-    This logs in to each database as the rotator admin, and only reads. A server that shows it no sessions is not a
+    This logs in to each database as the rotation user, and only reads. A server that shows it no sessions is not a
     failure: the statement to run there is printed.
 
     Exit code: 0 counted, or the statements to run are shown, 3 a database, a store or the lock table was

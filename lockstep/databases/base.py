@@ -29,7 +29,7 @@ class LoginRefusedError(Exception):
 
 
 class Session(Protocol):
-    """A connection of the rotator admin."""
+    """A connection of the rotation user."""
 
     def lock(self, key: bytes) -> None:
         """Take the advisory lock named by 32 bytes, for as long as the session lives, or AdvisoryLockBusyError."""
@@ -54,7 +54,7 @@ class ServerDatabase(ABC, Generic[SessionT]):
     Args:
         server: The server.
         credential: Whose logins may be changed; its first username names the advisory lock.
-        admin: Fetches the rotator admin's login; called again if that login is refused.
+        admin: Fetches the rotation user's login; called again if that login is refused.
         timeouts: Bounds of every wait.
         random_bytes: For salts and for random passwords that are not kept.
         before_send: Called before each connect and each statement.
@@ -88,7 +88,7 @@ class ServerDatabase(ABC, Generic[SessionT]):
 
     @property
     def rotates_itself(self) -> bool:
-        """Whether the credential is the rotator admin's own (protocol D23)."""
+        """Whether the credential is the rotation user's own (protocol D23)."""
         return self.server.admin == AdminCredential(credential=self.credential.id)
 
     @property
@@ -116,7 +116,7 @@ class ServerDatabase(ABC, Generic[SessionT]):
 
     @contextmanager
     def as_admin(self, admin: Login | None = None) -> Iterator[SessionT]:
-        """A session of the rotator admin, without the advisory lock; raises AdminCredentialRejectedError."""
+        """A session of the rotation user, without the advisory lock; raises AdminCredentialRejectedError."""
         try:
             session = self._admin_session(admin or self._admin())
         except LoginRefusedError:
@@ -146,7 +146,7 @@ class ServerDatabase(ABC, Generic[SessionT]):
             yield KnownUsernames(self.credential, self.name, self._stager(session), second_look)
 
     def _admin_session(self, login: Login) -> SessionT:
-        """Log in as the rotator admin; raises as `_open` does.
+        """Log in as the rotation user; raises as `_open` does.
 
         What keeps its login may rotate it meanwhile. So after a refusal the login is fetched again, and shown if it has
         changed; one that was refused is not shown twice (protocol D22).
@@ -174,7 +174,7 @@ class ServerDatabase(ABC, Generic[SessionT]):
 
     @abstractmethod
     def _open(self, admin: Login) -> SessionT:
-        """Log in as the rotator admin; raises as `_log_in` does, and UnsupportedServerError."""
+        """Log in as the rotation user; raises as `_log_in` does, and UnsupportedServerError."""
 
     @abstractmethod
     def _stager(self, session: SessionT) -> "Strategist":
@@ -275,7 +275,7 @@ class AlternatingUsers:
 # Names and texts of a plan in SQL that is shown to people, or sent.
 
 CHANGE_OWN: Final = "change_own"
-"""The function by which a rotator admin's roles on PostgreSQL change each other, in a schema named like their owner."""
+"""The function by which a rotation user's roles on PostgreSQL change each other, in a schema named like their owner."""
 
 
 def identifier(name: str) -> str:

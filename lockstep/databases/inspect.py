@@ -41,7 +41,7 @@ class LoggedIn:
 
 
 class AdminLook:
-    """The session of the rotator admin."""
+    """The session of the rotation user."""
 
     def __init__(self, database: "ServerDatabase[Any]", looks: "Looks", session: Any) -> None:  # noqa: ANN401 - the driver's
         self._database = database
@@ -105,12 +105,12 @@ class Looking:
         ]
 
     def admin_login(self) -> Login:
-        """The rotator admin's login, as it is now; raises the errors of a store too."""
+        """The rotation user's login, as it is now; raises the errors of a store too."""
         return self._database.admin_login()
 
     @contextmanager
     def as_admin(self, admin: Login) -> Iterator[AdminLook]:
-        """A session of the rotator admin; raises AdminCredentialRejectedError."""
+        """A session of the rotation user; raises AdminCredentialRejectedError."""
         with self._database.as_admin(admin) as session:
             yield AdminLook(self._database, self._looks, session)
 
@@ -163,7 +163,7 @@ class Looks(Protocol):
         """See `lockstep.databases.tls.Open`."""
 
     def as_admin(self, session: Any, database: Any) -> LooksAnswers:  # noqa: ANN401 - the driver's
-        """What the rotator admin sees of the server, of its own rights and of the credential's accounts."""
+        """What the rotation user sees of the server, of its own rights and of the credential's accounts."""
 
     def as_user(self, session: Any, database: Any, username: str) -> LooksAnswers:  # noqa: ANN401 - likewise
         """What the session of an account shows of that account."""
@@ -187,7 +187,7 @@ def of_account(database: "ServerDatabase[Any]", username: str) -> str:
 
 
 def is_master(server: DatabaseServer) -> bool:
-    """Whether the rotator admin is a master user whose secret RDS manages, which may do more than rotate."""
+    """Whether the rotation user is a master user whose secret RDS manages, which may do more than rotate."""
     return isinstance(server.admin, AdminSecret) and _MANAGED.fullmatch(server.admin.aws) is not None
 
 

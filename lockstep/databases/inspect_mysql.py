@@ -137,7 +137,7 @@ class FamilyLooks:
     """What both engines are asked in the same way.
 
     Attributes:
-        own_tables: Those that the rotator admin may read.
+        own_tables: Those that the rotation user may read.
     """
 
     own_tables: frozenset[str]
@@ -173,7 +173,7 @@ class FamilyLooks:
         del database, username
         return iter(())
 
-    # ---- As the rotator admin
+    # ---- As the rotation user
 
     def as_admin(self, session: MySqlSession, database: MySqlFamilyDatabase) -> LooksAnswers:
         """See `Looks`."""
@@ -225,7 +225,7 @@ class FamilyLooks:
             yield passed(name, f"{username} may change accounts, and nothing else")
 
     def held(self, session: MySqlSession) -> Grants:
-        """What the rotator admin may do."""
+        """What the rotation user may do."""
         return grants([str(row[0]) for row in self._grant_rows(session)])
 
     def _grant_rows(self, session: MySqlSession) -> list[tuple[Any, ...]]:
@@ -258,14 +258,14 @@ class FamilyLooks:
                 yield passed(subject, f"{username}@{host} is its only account")
 
     def _known(self, session: MySqlSession, database: MySqlFamilyDatabase) -> Sequence[KnownAccount] | None:
-        """The credential's accounts; None where the rotator admin cannot see them."""
+        """The credential's accounts; None where the rotation user cannot see them."""
         return database.accounts(session)
 
     def _unseen_accounts(self, database: MySqlFamilyDatabase) -> Answer:
         return not_asked(
             database.name,
-            "the rotator admin cannot see the hosts of the accounts",
-            "run the statements of `lockstep plan sql` for the rotator admin again",
+            "the rotation user cannot see the hosts of the accounts",
+            "run the statements of `lockstep plan sql` for the rotation user again",
         )
 
     def must_not_try(self, session: MySqlSession, database: MySqlFamilyDatabase, username: str) -> str | None:
@@ -400,7 +400,7 @@ class MySqlLooks(FamilyLooks):
             yield warning(
                 name,
                 f"{to} may not read performance_schema.threads, so `lockstep sessions` counts nothing",
-                "run the statements of `lockstep plan sql` for the rotator admin again",
+                "run the statements of `lockstep plan sql` for the rotation user again",
             )
 
     def _known(self, session: MySqlSession, database: MySqlFamilyDatabase) -> Sequence[KnownAccount] | None:
@@ -425,7 +425,7 @@ class MySqlLooks(FamilyLooks):
             yield (
                 POLICY,
                 passed(
-                    subject, "PASSWORD REQUIRE CURRENT does not bind the rotator admin, who has CREATE USER"
+                    subject, "PASSWORD REQUIRE CURRENT does not bind the rotation user, who has CREATE USER"
                 ),
             )
 

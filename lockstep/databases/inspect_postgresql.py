@@ -96,7 +96,7 @@ class PostgreSqlLooks:
         code_field = next((f for f in answer.split(b"\0") if f[:1] == b"C"), b"C?????")
         return f"SQLSTATE {code_field[1:6].decode('ascii', 'replace')}"
 
-    # ---- As the rotator admin
+    # ---- As the rotation user
 
     def as_admin(self, session: PostgreSqlSession, database: PostgreSqlDatabase) -> LooksAnswers:
         """See `Looks`."""
@@ -221,14 +221,14 @@ class PostgreSqlLooks:
         else:
             yield EXPIRY, passed(subject, "it does not expire")
         if database.rotates_itself:
-            yield ROLES, passed(subject, "it is the rotator admin's own, which acts as no owner role")
+            yield ROLES, passed(subject, "it is the rotation user's own, which acts as no owner role")
             return
         if is_special:
             yield (
                 ROLES,
                 failed(
                     subject,
-                    "it is a superuser or has REPLICATION, so the rotator admin may not change it",
+                    "it is a superuser or has REPLICATION, so the rotation user may not change it",
                     f"ALTER ROLE {role} NOSUPERUSER NOREPLICATION",
                 ),
             )
@@ -262,7 +262,7 @@ class PostgreSqlLooks:
         )
 
     def _rules(self, session: PostgreSqlSession, database: PostgreSqlDatabase) -> LooksAnswers:
-        """Lines of `pg_hba.conf` that would be refused at the next start, where the rotator admin may read them."""
+        """Lines of `pg_hba.conf` that would be refused at the next start, where the rotation user may read them."""
         try:
             [[lines]] = session.run(
                 "SELECT coalesce(string_agg(line_number::text, ', '), '') FROM pg_hba_file_rules"

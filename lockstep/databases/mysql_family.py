@@ -95,7 +95,7 @@ class _Connection(Connection):
     """A connection that is open once the login is through.
 
     PyMySQL would send SET NAMES with each: a login is not asked anything for which that matters, and a session of the
-    rotator admin sets it together with its bounds.
+    rotation user sets it together with its bounds.
     """
 
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
@@ -103,7 +103,7 @@ class _Connection(Connection):
 
 
 class MySqlSession:
-    """The rotator admin's connection, or an application's login."""
+    """The rotation user's connection, or an application's login."""
 
     def __init__(
         self, connection: "Connection[Any]", database: str, timeouts: Timeouts, before_send: BeforeSend
@@ -195,7 +195,7 @@ class Matched:
 
 
 class KnownAccount(NamedTuple):
-    """An account, as the server shows it to the rotator admin.
+    """An account, as the server shows it to the rotation user.
 
     Attributes:
         attribute: MySQL's ATTRIBUTE: a JSON object, or None.
@@ -233,7 +233,7 @@ class MySqlFamilyDatabase(ServerDatabase[MySqlSession]):
             raise LockoutLimitError(database=self.name)
 
     def _log_in(self, login: Login) -> MySqlSession:
-        # The rotator admin has rights on no database.
+        # The rotation user has rights on no database.
         return self._session(login, None if self.rotates_itself else self.server.dbname)
 
     @abstractmethod
@@ -249,14 +249,14 @@ class MySqlFamilyDatabase(ServerDatabase[MySqlSession]):
 
     @abstractmethod
     def accounts(self, session: MySqlSession) -> Sequence[KnownAccount] | None:
-        """The accounts with the credential's usernames; None where the rotator admin cannot see them."""
+        """The accounts with the credential's usernames; None where the rotation user cannot see them."""
 
     @abstractmethod
     def _strategist(self, session: MySqlSession, accounts: Sequence[KnownAccount]) -> Strategist:
         """The strategy of the credential on this engine."""
 
     def _open(self, admin: Login) -> MySqlSession:
-        # Into no database: the rotator admin has rights on none.
+        # Into no database: the rotation user has rights on none.
         session = self._session(admin, None)
         try:
             self._require_version(session.server_version)
@@ -307,7 +307,7 @@ class MySqlFamilyDatabase(ServerDatabase[MySqlSession]):
             return LoginRefusedError() if trusted else TlsVerificationError(database=self.name)
         kind = _ERRORS.get(number, DatabaseRejectedError)
         if kind is PrivilegeMissingError:
-            # The account's own rights, not the rotator admin's.
+            # The account's own rights, not the rotation user's.
             kind = AccountDeniedError
         return kind(database=self.name, code=number)
 

@@ -76,7 +76,7 @@ class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
     """PostgreSQL since 10, always with alternating users.
 
     An account whose VALID UNTIL has passed looks like a wrong password, since PostgreSQL says no more to the client;
-    `accepts_after_all` asks as the rotator admin.
+    `accepts_after_all` asks as the rotation user.
 
     The application's roles need a password entry in pg_hba.conf (`scram-sha-256`, `md5` or `password`): where
     it says `trust`, every password logs in, and the proof that an old one is revoked fails.
@@ -172,7 +172,7 @@ class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
         if code == _LOGIN_REFUSED:
             return LoginRefusedError()
         if code and _kind(code) is PrivilegeMissingError:
-            # The account's own right to connect, not the rotator admin's.
+            # The account's own right to connect, not the rotation user's.
             return AccountDeniedError(database=self.name, code=code)
         if code == _ACCOUNT_REFUSED and _field(error, "R") == _NOLOGIN_FROM:
             return AccountLockedError(database=self.name, code=code)
@@ -185,7 +185,7 @@ class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
 
 
 class PostgreSqlSession:
-    """The rotator admin's connection."""
+    """The rotation user's connection."""
 
     def __init__(
         self,

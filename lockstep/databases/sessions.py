@@ -1,4 +1,4 @@
-"""Listing sessions, as the rotator admin, with the least right that each engine has for it.
+"""Listing sessions, as the rotation user, with the least right that each engine has for it.
 
     engine                                what is needed                                  what that shows too
     PostgreSQL: usernames, applications   nothing
@@ -40,9 +40,9 @@ class OpenSession:
     """A session of an application.
 
     Attributes:
-        host: From which host; None where the rotator admin may not see it.
+        host: From which host; None where the rotation user may not see it.
         application: The name that the client gives itself; empty where it gives none, or the server keeps none.
-        age_seconds: Since when it is connected; None where the rotator admin may not see it.
+        age_seconds: Since when it is connected; None where the rotation user may not see it.
     """
 
     username: str
@@ -59,7 +59,7 @@ class SessionList:
         server: Which server process has answered: the same for two names of one server.
         ages_are_exact: Whether the server keeps the time at which a session began. If not, an age is the time since the
             session's last statement, and the session is at least that old.
-        hidden: What the rotator admin may not see of a session; empty: nothing is hidden.
+        hidden: What the rotation user may not see of a session; empty: nothing is hidden.
         grants: The statements with which an administrator lets it see that.
     """
 
@@ -72,7 +72,7 @@ class SessionList:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotCountable:
-    """The rotator admin sees no sessions but its own.
+    """The rotation user sees no sessions but its own.
 
     Attributes:
         grants: The statements with which an administrator lets it see the others.
@@ -89,10 +89,10 @@ class SessionSource(Protocol):
         """The database's name in the plan; of a verify host with the host."""
 
     def list_sessions(self) -> SessionList | NotCountable:
-        """The sessions of the credential's usernames, without the rotator admin's own.
+        """The sessions of the credential's usernames, without the rotation user's own.
 
         Errors: DatabaseUnreachableError, DatabaseBusyError, TlsVerificationError, AdminCredentialRejectedError,
-        UnsupportedServerError, DatabaseRejectedError; those of a store, where the rotator admin's login is read.
+        UnsupportedServerError, DatabaseRejectedError; those of a store, where the rotation user's login is read.
         """
 
 
@@ -119,7 +119,7 @@ class Lists(Protocol):
     """How an engine lists sessions."""
 
     def __call__(self, session: Any, credential: Credential, /) -> SessionList | NotCountable:  # noqa: ANN401 - the engine's own session
-        """The sessions of the credential's usernames, as a session of the rotator admin sees them."""
+        """The sessions of the credential's usernames, as a session of the rotation user sees them."""
 
 
 class Sessions:

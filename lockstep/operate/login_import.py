@@ -132,7 +132,7 @@ def prove(login: Login, estate: Estate) -> None:
         try:
             _prove_at(database, login, estate)
         except AdminCredentialRejectedError:
-            # Where the login is the rotator admin's own, it is the one that takes the advisory lock (protocol D23).
+            # Where the login is the rotation user's own, it is the one that takes the advisory lock (protocol D23).
             if database.name not in estate.credential.administers:
                 raise
             raise _refused_at(database.name, estate, code="admin-refused") from None

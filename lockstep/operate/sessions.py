@@ -67,7 +67,7 @@ class OpenSessions:
 
     @property
     def unreachable(self) -> bool:
-        """Whether a server could not be asked. A verify host that refuses the rotator admin may be a proxy."""
+        """Whether a server could not be asked. A verify host that refuses the rotation user may be a proxy."""
         return any(
             isinstance(answer, LockstepError)
             and not ("@" in name and isinstance(answer, AdminCredentialRejectedError))
@@ -199,7 +199,7 @@ def _notes(found: OpenSessions) -> Iterator[str]:
     for name, answer in found.answers.items():
         match answer:
             case NotCountable(grants=grants):
-                why = "cannot be counted, the rotator admin sees its own sessions only"
+                why = "cannot be counted, the rotation user sees its own sessions only"
                 yield f"{name}: {why}; as an administrator run there: {'; '.join(grants)};"
             case SessionList(hidden=hidden, grants=grants) if hidden:
                 yield f"{name}: no {hidden}; to see them, as an administrator run there: {'; '.join(grants)};"

@@ -1,4 +1,4 @@
-"""How the rotator admin of a database logs in: the keys in the plan, and what cannot work."""
+"""How the rotation user of a database logs in: the keys in the plan, and what cannot work."""
 
 import re
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pydantic import AfterValidator
 
 from lockstep.plan.fields import SECRET_NAME, MistakesError, safe
 from lockstep.plan.stores import AwsSecretsManager
-from lockstep.protocol.model import ROTATOR, Admin, AdminCredential, AdminIam, AdminSecret
+from lockstep.protocol.model import ROTATION_USER, Admin, AdminCredential, AdminIam, AdminSecret
 from lockstep.protocol.names import oci_name
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _secrets(plan: "Plan") -> Iterator[AdminSecret]:
 
 
 def admin_of(section: "DatabaseSection") -> Admin:
-    """How the rotator admin of a database logs in.
+    """How the rotation user of a database logs in.
 
     Raises:
         ValueError: It has no form, several, or one that cannot work there.
@@ -169,8 +169,8 @@ def _iam(section: "DatabaseSection", username: str) -> AdminIam:
     return AdminIam(username=username, region=region)
 
 
-def rotators(section: "DatabaseSection", credential_id: str) -> tuple[str, ...]:
-    """The accounts of a database that a credential may not have, since the rotator admin has them.
+def rotation_users(section: "DatabaseSection", credential_id: str) -> tuple[str, ...]:
+    """The accounts of a database that a credential may not have, since the rotation user has them.
 
     Where the credential is the admin's own, its accounts are the admin's.
     """
@@ -178,9 +178,9 @@ def rotators(section: "DatabaseSection", credential_id: str) -> tuple[str, ...]:
         return ()
     match section.admin:
         case AdminIam(username=username):
-            return (ROTATOR, username)
+            return (ROTATION_USER, username)
         case AdminSecret() | AdminCredential():
-            return (ROTATOR,)
+            return (ROTATION_USER,)
 
 
 def admin_problems(plan: "Plan") -> Iterator[str]:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lockstep.plan.admins import example_accounts, rotators
+from lockstep.plan.admins import example_accounts, rotation_users
 from lockstep.plan.fields import repeated
 from lockstep.plan.stores import OciVault
 from lockstep.protocol.deadlines import LEASE, SHORTEST_SHARED_INTERVAL
@@ -121,7 +121,7 @@ def account_problems(plan: "Plan") -> Iterator[str]:
             spec = ENGINES[database.engine]
             for account in credential.accounts(database.engine):
                 holders[database.server, account].append(i)
-                if account in rotators(database, credential.id) or spec.own_accounts.fullmatch(account):
+                if account in rotation_users(database, credential.id) or spec.own_accounts.fullmatch(account):
                     yield (
                         f"credentials[{i}].username: {account} is an account of Lockstep or of the server itself; "
                         "give the application an account of its own"

@@ -265,7 +265,7 @@ def hosted_plan(file: Path) -> CompiledPlan:
 # different values, to different places, or at different times, and nothing that each runner may have its own way:
 #
 # - not how a server is reached: `tls` with its CA file, endpoints. The two clouds reach it over different networks.
-# - not how the rotator admin logs in. Each runner has its own way, and the admin's login decides no value.
+# - not how the rotation user logs in. Each runner has its own way, and the admin's login decides no value.
 # - not `audit` and `runners`. Each runner writes its own stream.
 # - not `password`. A value that was made under another policy is as good as any.
 # - not the names of stores, nor OCI's compartment. A store is its kind and its place; a vault's secrets keep their

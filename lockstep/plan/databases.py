@@ -115,13 +115,13 @@ class DatabaseSection(Section):
     plaintext: Literal["passwords may cross this network unencrypted"] | None = None
     """Consent to connections without TLS, in place of `tls`."""
     admin_secret: SecretInAws | None = None
-    """The secret in AWS with the rotator admin's login: a name, an ARN, or RDS's rds!… name."""
+    """The secret in AWS with the rotation user's login: a name, an ARN, or RDS's rds!… name."""
     oci_admin_secret: SecretName | None = None
     """The same in OCI Vault; `admin_secret` with dots for slashes unless given."""
     admin_iam: Username | None = None
-    """The rotator admin's account, by RDS IAM authentication, in place of `admin_secret`."""
+    """The rotation user's account, by RDS IAM authentication, in place of `admin_secret`."""
     admin_credential: CredentialId | None = None
-    """The credential of the plan that is the rotator admin's login, in place of `admin_secret`."""
+    """The credential of the plan that is the rotation user's login, in place of `admin_secret`."""
     verify_hosts: Annotated[tuple[VerifyHostSection, ...], Field(max_length=MAX_VERIFY_HOSTS)] = ()
     """Read replicas and other hosts at which a value must log in before it is promoted."""
 
@@ -150,7 +150,7 @@ class DatabaseSection(Section):
 
     @property
     def admin(self) -> Admin:
-        """How the rotator admin logs in."""
+        """How the rotation user logs in."""
         return admin_of(self)
 
     @property

@@ -332,11 +332,11 @@ class AccountPluginError(TerminalError):
 
 
 class AdminCredentialRejectedError(TerminalError):
-    """The database refuses the login of the rotator admin."""
+    """The database refuses the login of the rotation user."""
 
 
 class PrivilegeMissingError(TerminalError):
-    """The rotator admin lacks a privilege."""
+    """The rotation user lacks a privilege."""
 
     advice = "Compare its grants with `lockstep plan sql`."
 

@@ -19,7 +19,7 @@ from lockstep.protocol.strict_json import Message
 
 MASK = "**********"
 
-ROTATOR = "lockstep_rotator"
+ROTATION_USER = "lockstep_rotator"
 """The account that changes the others' passwords, on every server."""
 
 ANY_HOST = "%"
@@ -308,7 +308,7 @@ class Tls(Message):
 
 
 class AdminSecret(Message, tag_field="kind", tag="secret"):
-    """A rotator admin whose login somebody else keeps in a secret of each cloud that has a runner.
+    """A rotation user whose login somebody else keeps in a secret of each cloud that has a runner.
 
     Attributes:
         aws: Name or ARN in AWS.
@@ -320,7 +320,7 @@ class AdminSecret(Message, tag_field="kind", tag="secret"):
 
 
 class AdminIam(Message, tag_field="kind", tag="iam"):
-    """A rotator admin that logs in by RDS IAM authentication, as the AWS identity of each runner.
+    """A rotation user that logs in by RDS IAM authentication, as the AWS identity of each runner.
 
     Attributes:
         username: Its account, which has no password.
@@ -332,7 +332,7 @@ class AdminIam(Message, tag_field="kind", tag="iam"):
 
 
 class AdminCredential(Message, tag_field="kind", tag="credential"):
-    """A rotator admin whose login is itself a credential of the plan (protocol D23).
+    """A rotation user whose login is itself a credential of the plan (protocol D23).
 
     Attributes:
         credential: Its id.
@@ -342,7 +342,7 @@ class AdminCredential(Message, tag_field="kind", tag="credential"):
 
 
 Admin = AdminSecret | AdminIam | AdminCredential
-"""How the rotator admin of a server logs in."""
+"""How the rotation user of a server logs in."""
 
 
 class VerifyHost(Message):
@@ -367,7 +367,7 @@ class DatabaseServer(Message):
 
     Attributes:
         tls: None where the plan consents to plaintext.
-        admin: How the rotator admin logs in.
+        admin: How the rotation user logs in.
         verify_hosts: Where its accounts must log in too, before a generation is promoted.
     """
 
@@ -449,7 +449,7 @@ class Credential(Message):
 
     @property
     def administers(self) -> tuple[str, ...]:
-        """The names of those of its servers on which it is the rotator admin's own login (protocol D23)."""
+        """The names of those of its servers on which it is the rotation user's own login (protocol D23)."""
         itself = AdminCredential(credential=self.id)
         return tuple(server.name for server in self.servers if server.admin == itself)
 

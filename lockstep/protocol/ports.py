@@ -169,7 +169,7 @@ class Stager(Protocol):
     def accepts_after_all(self, login: Login) -> bool:
         """Look again at a refusal that was not expected; False if the password is wrong (protocol D14).
 
-        Not every server tells a client why it is refused. This asks as the rotator admin, and logs in again if that
+        Not every server tells a client why it is refused. This asks as the rotation user, and logs in again if that
         may help. It brings the account no closer to being locked.
 
         Raises:
@@ -221,16 +221,16 @@ class Database(Protocol):
 
     @property
     def admin(self) -> Hashable:
-        """Whose login the rotator admin has: databases with the same one may share what `admin_login` returns."""
+        """Whose login the rotation user has: databases with the same one may share what `admin_login` returns."""
 
     def admin_login(self) -> Login:
-        """The rotator admin's login as it is now (protocol D22); raises also the errors of a store."""
+        """The rotation user's login as it is now (protocol D22); raises also the errors of a store."""
 
     def exclusive(self, admin: Login | None = None) -> AbstractContextManager[Stager]:
         """Hold the server's advisory lock for the accounts; waits some seconds, then AdvisoryLockBusyError.
 
         Args:
-            admin: The rotator admin's login, as it was just read; None: it is read now. It is read again if the server
+            admin: The rotation user's login, as it was just read; None: it is read now. It is read again if the server
                 refuses it.
         """
 

@@ -233,7 +233,7 @@ class Clouds(CloudClients):
     The arguments are those of `CloudClients`, and one more.
 
     Args:
-        find: Gives the plan with another credential, whose login may be that of a rotator admin; by default that is
+        find: Gives the plan with another credential, whose login may be that of a rotation user; by default that is
             `plan`.
     """
 
@@ -344,8 +344,8 @@ class Clouds(CloudClients):
         Args:
             server: The server.
             credential: The credential.
-            imported: A login of the credential that no store serves yet. Where the credential is the rotator
-                admin's own, it is the admin's login (protocol D23).
+            imported: A login of the credential that no store serves yet. Where the credential is the rotation
+                user's own, it is the admin's login (protocol D23).
         """
         from lockstep.runtime.databases import open_database
 
@@ -453,7 +453,7 @@ class Clouds(CloudClients):
         )
 
     def admin(self, server: DatabaseServer) -> Callable[[], Login]:
-        """Fetches the login of a server's rotator admin, as it is now (protocol D22).
+        """Fetches the login of a server's rotation user, as it is now (protocol D22).
 
         What it returns raises AdminCredentialRejectedError where the secret holds a placeholder, and the errors of a
         store.

@@ -37,7 +37,7 @@ def open_database(
     Args:
         server: The server, with its `tls.ca_file` resolved.
         credential: Whose logins it changes, and by which strategy.
-        admin: Fetches the rotator admin's login, as it is now; nothing is kept.
+        admin: Fetches the rotation user's login, as it is now; nothing is kept.
         timeouts: Bounds of every wait.
         random_bytes: For the salts of verifiers, and for random passwords that are not kept.
         before_send: Called before each connect and each statement (protocol F11).

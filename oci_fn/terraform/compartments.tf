@@ -55,7 +55,7 @@ data "oci_vault_secrets" "own" {
 }
 
 locals {
-  description = "Lockstep: keys, logins of the rotator, audit log and function. The rings are in another compartment."
+  description = "Lockstep: keys, logins of the rotation user, audit log and function. The rings are in another compartment."
 
   rings  = local.vault.compartment_id
   parent = coalesce(var.parent_compartment_ocid, var.tenancy_ocid)

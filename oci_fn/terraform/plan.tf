@@ -26,7 +26,7 @@ locals {
     ]
   }
 
-  # Only the OCI runner signs an audit log, calls AWS and logs in as a rotator admin with secrets from Vault. With sessions in AWS it
+  # Only the OCI runner signs an audit log, calls AWS and logs in as a rotation user with secrets from Vault. With sessions in AWS it
   # has no key for that.
   audit       = try(local.plan.audit.oci, null)
   mac_secrets = toset([for name in local.audit[*].mac_secret : replace(name, "/", ".")])

@@ -26,7 +26,7 @@ from cdk.settings import Settings
 from lockstep.operate.secrets import wanted
 from lockstep.operate.secrets_aws import tag
 from lockstep.plan.file import load_plan
-from lockstep.protocol.model import ROTATOR, Credential, Login, SecretStr
+from lockstep.protocol.model import ROTATION_USER, Credential, Login, SecretStr
 from lockstep.protocol.schedule import PER_SHARD
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from lockstep.runtime.wiring import PLAN_VARIABLE
@@ -212,8 +212,8 @@ def _create_secrets(folder: Path, oci: OciSandbox, operator: Mapping[str, str]) 
 def _make_accounts(fleet: Fleet) -> None:
     """What a DBA and an administrator do: databases, accounts, and the secrets that the AWS runner reads."""
     plan, servers, client = fleet.plan, fleet.servers, fleet.aws.client("secretsmanager")
-    rotators = {name: Login(ROTATOR, SecretStr(secrets.token_urlsafe(24))) for name in servers}
-    texts = {plans.admin_secret(name): login_text(login) for name, login in rotators.items()}
+    rotation_users = {name: Login(ROTATION_USER, SecretStr(secrets.token_urlsafe(24))) for name in servers}
+    texts = {plans.admin_secret(name): login_text(login) for name, login in rotation_users.items()}
     for name, text in texts.items():
         client.create_secret(Name=name, SecretString=text, KmsKeyId=encryption_key(fleet.aws))
     for secret in wanted(plan):
@@ -222,7 +222,7 @@ def _make_accounts(fleet: Fleet) -> None:
     for server in servers.values():
         make_database(server)
     for credential in plan.credentials:
-        provision(plan, credential, servers, rotators)
+        provision(plan, credential, servers, rotation_users)
 
 
 def _import_login(fleet: Fleet, operator: Mapping[str, str]) -> None:

@@ -14,7 +14,7 @@ from lockstep.plan.file import load_source
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import OciVault
 from lockstep.protocol.deadlines import check_scope
-from lockstep.protocol.model import ROTATOR, AdminSecret, Engine, Login, SecretStr
+from lockstep.protocol.model import ROTATION_USER, AdminSecret, Engine, Login, SecretStr
 from lockstep.protocol.names import DEFAULT_STACK, oci_name, slot_name
 from lockstep.runtime import wiring
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
@@ -99,12 +99,12 @@ def _of_credentials(world: World, plan: Plan) -> Iterator[str]:
 
 
 def _admins(world: World, plan: Plan) -> Iterator[str]:
-    """Give each rotator admin a password, on its server and in both clouds, as its DBA does."""
+    """Give each rotation user a password, on its server and in both clouds, as its DBA does."""
     for section in plan.databases:
         admin, server = section.admin, world.servers.get(section.name)
         if not isinstance(admin, AdminSecret) or server is None:
             continue
-        login = Login(ROTATOR, SecretStr(secrets.token_urlsafe(24)))
+        login = Login(ROTATION_USER, SecretStr(secrets.token_urlsafe(24)))
         said = [*_secret_in_aws(world, admin.aws, login_text(login))]
         if not said:
             continue
@@ -112,7 +112,7 @@ def _admins(world: World, plan: Plan) -> Iterator[str]:
         if plan.store(OciVault):
             said += _secret_in_oci(world, admin.oci, login_text(login))
         yield from said
-        yield f"{section.name}: {ROTATOR} has a password"
+        yield f"{section.name}: {ROTATION_USER} has a password"
 
 
 def _set_password(server: DatabaseServer, login: Login) -> None:

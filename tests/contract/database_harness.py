@@ -19,7 +19,7 @@ from lockstep.operate.plan_sql.scripts import provisioning
 from lockstep.protocol.deadlines import BeforeSend, always
 from lockstep.protocol.errors import LockstepError
 from lockstep.protocol.model import (
-    ROTATOR,
+    ROTATION_USER,
     AdminSecret,
     Credential,
     CredentialValue,
@@ -38,7 +38,7 @@ from tests.support.memory import MemoryDatabase, make_plan
 from tests.support.statement_faults import FrontedMySqlServer, StatementFaults
 
 DATABASE = "app_db"
-ADMIN = Login(ROTATOR, SecretStr("Rotator's-\\pass-1"))
+ADMIN = Login(ROTATION_USER, SecretStr("Rotator's-\\pass-1"))
 HASTY = Timeouts(connect_seconds=1, io_seconds=1.1, lock_seconds=1)
 
 # Part of each password: what must be escaped in SQL, and what is searched in logs and errors.
@@ -86,7 +86,7 @@ class DatabaseHarness(Protocol):
         """An adapter to a server that does not answer inside."""
 
     def end_admin_sessions(self) -> None:
-        """Cut the connections of the rotator admin."""
+        """Cut the connections of the rotation user."""
 
 
 def value_of(harness: DatabaseHarness, generation: int, *, username: str | None = None) -> CredentialValue:
@@ -190,7 +190,7 @@ class SqlHarness(ABC):
         self.run_script()
 
     def run_script(self, *, existing: bool = False) -> None:
-        """Run what `lockstep plan sql` prints, and give the rotator admin its password."""
+        """Run what `lockstep plan sql` prints, and give the rotation user its password."""
         made = provisioning(make_plan(), self.credential, self.server, existing=existing)
         rendered = made.render_for({ADMIN.username: ADMIN.password}, os.urandom)
         self.execute(*(statement.reveal() for statement in rendered))
@@ -202,7 +202,7 @@ class SqlHarness(ABC):
         return self.open()
 
     def refuse_admin(self) -> Database:
-        return self.open(admin=lambda: Login(ROTATOR, SecretStr("wrong")))
+        return self.open(admin=lambda: Login(ROTATION_USER, SecretStr("wrong")))
 
     @contextmanager
     def unreachable(self) -> Iterator[Database]:
@@ -267,7 +267,9 @@ class MySqlFamilyHarness(SqlHarness):
         return str(rows[0][0])
 
     def end_admin_sessions(self) -> None:
-        sessions = self.execute(f"SELECT id FROM information_schema.processlist WHERE user = '{ROTATOR}'")  # noqa: S608
+        sessions = self.execute(
+            f"SELECT id FROM information_schema.processlist WHERE user = '{ROTATION_USER}'"  # noqa: S608
+        )
         if sessions:
             self.execute(*(f"KILL {number}" for (number,) in sessions))
 
@@ -310,7 +312,9 @@ class PostgresHarness(SqlHarness):
         self.execute(f"ALTER ROLE {username} NOLOGIN")
 
     def end_admin_sessions(self) -> None:
-        self.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{ROTATOR}'")  # noqa: S608
+        self.execute(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{ROTATION_USER}'"  # noqa: S608
+        )
 
     def revoke_rights(self, username: str) -> None:
         self.execute(f"REVOKE {self.credential.owner} FROM {username}")
@@ -339,10 +343,10 @@ class PostgresHarness(SqlHarness):
     @contextmanager
     def policy(self) -> Iterator[CredentialValue]:
         """A server with the module passwordcheck: of a verifier it can tell only that it is the username's."""
-        self.execute(f"ALTER ROLE {ROTATOR} SET session_preload_libraries = 'passwordcheck'")
+        self.execute(f"ALTER ROLE {ROTATION_USER} SET session_preload_libraries = 'passwordcheck'")
         idle = value_of(self, 3).login.username
         yield CredentialValue(3, Login(idle, SecretStr(idle)))
-        self.execute(f"ALTER ROLE {ROTATOR} RESET session_preload_libraries")
+        self.execute(f"ALTER ROLE {ROTATION_USER} RESET session_preload_libraries")
 
 
 class PlaintextPostgresHarness(PostgresHarness):

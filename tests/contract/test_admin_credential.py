@@ -1,4 +1,4 @@
-"""The rotator admin's own login as a credential of the plan, on real servers (protocol D23)."""
+"""The rotation user's own login as a credential of the plan, on real servers (protocol D23)."""
 
 import json
 import os
@@ -76,7 +76,7 @@ class Rotated:
 
 
 def estate(world: SqlHarness) -> tuple[Rotated, Rotated]:
-    """The rotator admin's credential, and an application's, on a server where a DBA has run both scripts."""
+    """The rotation user's credential, and an application's, on a server where a DBA has run both scripts."""
     number = next(_numbers)
     strategy = world.credential.strategy
     tls = None if world.plaintext else {"ca_file": str(world.sandbox.ca_file)}

@@ -1,4 +1,4 @@
-"""Where each runner finds the rotator admin's login (protocol D22)."""
+"""Where each runner finds the rotation user's login (protocol D22)."""
 
 import json
 from collections.abc import Iterator

@@ -411,7 +411,7 @@ def test_bounds_must_let_the_server_give_up_first() -> None:
 
 
 class RotatedLogin:
-    """The rotator admin's login as a secret shows it that something else rotates."""
+    """The rotation user's login as a secret shows it that something else rotates."""
 
     def __init__(self, *passwords: str) -> None:
         self.passwords = list(passwords)

@@ -16,7 +16,7 @@ import pytest
 from msgspec import structs
 
 from lockstep.operate.plan_sql.scripts import Provisioning, provisioning
-from lockstep.protocol.model import ROTATOR, CredentialValue, Login, SecretStr, Strategy
+from lockstep.protocol.model import ROTATION_USER, CredentialValue, Login, SecretStr, Strategy
 from tests.contract.database_harness import (
     DATABASE,
     MariaDbHarness,
@@ -79,7 +79,7 @@ class Live(SqlHarness):
 
     @abstractmethod
     def remove(self) -> None:
-        """Take the live account and the rotator away."""
+        """Take the live account and the rotation user away."""
 
     @abstractmethod
     def takes(self, login: Login) -> bool:
@@ -91,7 +91,7 @@ class Live(SqlHarness):
 
     @abstractmethod
     def state(self) -> list[Any]:
-        """The credential's accounts and the rotator, as the server describes them."""
+        """The credential's accounts and the rotation user, as the server describes them."""
 
     @abstractmethod
     def accounts(self) -> list[Any]:
@@ -141,7 +141,7 @@ class LiveMySqlFamily(Live, MySqlFamilyHarness):
         pass
 
     def remove(self) -> None:
-        self.execute(f"DROP USER '{self.live.username}'@'%'", f"DROP USER IF EXISTS '{ROTATOR}'@'%'")
+        self.execute(f"DROP USER '{self.live.username}'@'%'", f"DROP USER IF EXISTS '{ROTATION_USER}'@'%'")
 
     def connect(self, login: Login, *, tls: bool = False) -> "pymysql.Connection[Any]":
         return pymysql.connect(
@@ -176,7 +176,7 @@ class LiveMySqlFamily(Live, MySqlFamilyHarness):
 
     def state(self) -> list[Any]:
         described: list[Any] = []
-        for username in (*self.credential.usernames, ROTATOR):
+        for username in (*self.credential.usernames, ROTATION_USER):
             if self.execute(f"SELECT 1 FROM mysql.user WHERE user = '{username}'"):
                 described.append(self.execute(f"SHOW CREATE USER '{username}'@'%'"))
                 described.append(sorted(self.execute(f"SHOW GRANTS FOR '{username}'@'%'")))
@@ -255,8 +255,8 @@ class LivePostgres(Live, PostgresHarness):
     def remove(self) -> None:
         app = self.live.username
         self.execute(f"DROP OWNED BY {app} CASCADE", f"DROP ROLE {app}")
-        if self.execute(f"SELECT FROM pg_roles WHERE rolname = '{ROTATOR}'"):
-            self.execute(f"ALTER ROLE {ROTATOR} RENAME TO {ROTATOR}_{app}")
+        if self.execute(f"SELECT FROM pg_roles WHERE rolname = '{ROTATION_USER}'"):
+            self.execute(f"ALTER ROLE {ROTATION_USER} RENAME TO {ROTATION_USER}_{app}")
 
     @contextmanager
     def session(self, login: Login) -> Iterator[pg8000.native.Connection]:
@@ -290,7 +290,9 @@ class LivePostgres(Live, PostgresHarness):
 
     def state(self) -> list[Any]:
         """With what they own and may do."""
-        roles = ", ".join(f"'{r}'" for r in (*self.credential.usernames, self.credential.owner, ROTATOR))
+        roles = ", ".join(
+            f"'{r}'" for r in (*self.credential.usernames, self.credential.owner, ROTATION_USER)
+        )
         return [
             sorted(map(str, self.execute(f"SELECT {query} IN ({roles})")))
             for query in (
@@ -384,7 +386,7 @@ def test_no_word_of_the_script_for_new_accounts_is_a_password(live: Live) -> Non
     live.execute(*script.statements)
     words = {*re.findall(r"'([^'\n]*)'", script.text()), *re.findall(r"<[^>\n]*>", script.text())} - {""}
     assert words
-    for username in (*live.credential.usernames, ROTATOR):
+    for username in (*live.credential.usernames, ROTATION_USER):
         assert not [word for word in words if live.takes(Login(username, SecretStr(word)))]
     live.prepare(existing=False)
     once = live.state()
@@ -532,7 +534,7 @@ class Stop(NamedTuple):
 
     Attributes:
         worlds: On which servers.
-        change: SQL, with the {app} or its {account}, its {owner} and the {rotator}.
+        change: SQL, with the {app} or its {account}, its {owner} and the {rotation_user}.
         says: What the script says then.
         fix: SQL, where the server is changed and not the account alone.
     """
@@ -544,8 +546,8 @@ class Stop(NamedTuple):
 
 
 _ACCOUNT = "ALTER USER {account} "
-_APP, _ROTATOR = "ALTER ROLE {app} ", "ALTER ROLE {rotator} "
-_FIXED = "ALTER ROLE {rotator} LOGIN CREATEROLE VALID UNTIL 'infinity'"
+_APP, _ROTATION_USER = "ALTER ROLE {app} ", "ALTER ROLE {rotation_user} "
+_FIXED = "ALTER ROLE {rotation_user} LOGIN CREATEROLE VALID UNTIL 'infinity'"
 _OUTLIVED = (
     f"{_ACCOUNT}PASSWORD EXPIRE INTERVAL 1 DAY; UPDATE mysql.user SET password_last_changed ="
     " NOW() - INTERVAL 2 DAY WHERE user = '{app}'; FLUSH PRIVILEGES"
@@ -598,9 +600,9 @@ STOPS = (
         "{app} exists already, and does not act as {owner}: docs/how-to/",
     ),
     Stop(POSTGRESQL, "ALTER ROLE {owner} LOGIN", "logs in itself"),
-    Stop(POSTGRESQL, f"{_ROTATOR}NOCREATEROLE", "{rotator}", _FIXED),
-    Stop(POSTGRESQL, f"{_ROTATOR}NOLOGIN", "{rotator}", _FIXED),
-    Stop(POSTGRESQL, f"{_ROTATOR}VALID UNTIL '2020-01-01'", "{rotator}", _FIXED),
+    Stop(POSTGRESQL, f"{_ROTATION_USER}NOCREATEROLE", "{rotation_user}", _FIXED),
+    Stop(POSTGRESQL, f"{_ROTATION_USER}NOLOGIN", "{rotation_user}", _FIXED),
+    Stop(POSTGRESQL, f"{_ROTATION_USER}VALID UNTIL '2020-01-01'", "{rotation_user}", _FIXED),
 )
 ROWS = [(row, world) for row in STOPS for world in row.worlds]
 
@@ -618,8 +620,8 @@ def require_stop(live: Live, says: str) -> None:
 @pytest.mark.parametrize(("row", "live"), ROWS, indirect=["live"])
 def test_what_must_be_changed_first(live: Live, row: Stop) -> None:
     app = live.live.username
-    names = {"app": app, "account": f"'{app}'@'%'", "owner": live.credential.owner, "rotator": ROTATOR}
-    if "{rotator}" in row.change:
+    names = {"app": app, "account": f"'{app}'@'%'", "owner": live.credential.owner, "rotator": ROTATION_USER}
+    if "{rotation_user}" in row.change:
         live.prepare()
     else:
         live.begin()

@@ -1,4 +1,4 @@
-"""RDS IAM authentication of the rotator admin, on real servers behind a front that verifies as RDS does."""
+"""RDS IAM authentication of the rotation user, on real servers behind a front that verifies as RDS does."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ from lockstep.protocol.errors import (
     StoreAccessDeniedError,
     TlsVerificationError,
 )
-from lockstep.protocol.model import ROTATOR, AdminIam, DatabaseServer, Engine, Login, SecretStr, Tls
+from lockstep.protocol.model import ROTATION_USER, AdminIam, DatabaseServer, Engine, Login, SecretStr, Tls
 from lockstep.protocol.ports import Database
 from lockstep.runtime.clouds import Clouds, Endpoints
 from lockstep.runtime.identity import Identity
@@ -46,21 +46,21 @@ KEYS = AwsKeys(
 )
 """Temporary credentials, whose token has what a query must escape."""
 STRANGER = AwsKeys(access_key_id="AKIDSTRANGER", secret_access_key=SecretStr("another"))
-ADMIN_IAM = AdminIam(username=ROTATOR, region=REGION)
+ADMIN_IAM = AdminIam(username=ROTATION_USER, region=REGION)
 
 
 @contextmanager
 def rds(world: Any, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Iterator[RdsFront]:  # noqa: ANN401 - the harness of an engine
-    """The world's server as RDS: the rotator admin logs in with a token alone."""
+    """The world's server as RDS: the rotation user logs in with a token alone."""
     assert KEYS.session_token
     runner = AccessKey(
         secret=KEYS.secret_access_key.reveal(),
         session_token=KEYS.session_token.reveal(),
-        may_connect=frozenset({ROTATOR}),
+        may_connect=frozenset({ROTATION_USER}),
     )
     stranger = AccessKey(secret=STRANGER.secret_access_key.reveal(), may_connect=frozenset({"somebody"}))
     iam = RdsIam(
-        passwords={ROTATOR: ADMIN.password.reveal()},
+        passwords={ROTATION_USER: ADMIN.password.reveal()},
         keys={KEYS.access_key_id: runner, STRANGER.access_key_id: stranger},
         region=REGION,
         host="localhost",
@@ -88,7 +88,7 @@ def opened(
 
 
 @each_engine
-def test_a_token_lets_the_rotator_admin_rotate(world: SqlHarness) -> None:
+def test_a_token_lets_the_rotation_user_rotate(world: SqlHarness) -> None:
     with rds(world) as front:
         database, _ = opened(world, front)
         first, second = value_of(world, 1), value_of(world, 2)

@@ -20,7 +20,15 @@ from lockstep.protocol.errors import (
     TlsVerificationError,
 )
 from lockstep.protocol.findings import Outcome
-from lockstep.protocol.model import ROTATOR, CredentialValue, Login, SecretStr, Strategy, Tls, VerifyHost
+from lockstep.protocol.model import (
+    ROTATION_USER,
+    CredentialValue,
+    Login,
+    SecretStr,
+    Strategy,
+    Tls,
+    VerifyHost,
+)
 from lockstep.protocol.model import DatabaseServer as PlannedServer
 from lockstep.protocol.ports import Database
 from lockstep.protocol.replication import Wait
@@ -345,7 +353,7 @@ def test_a_replica_lists_its_own_sessions_and_another_name_of_the_primary_the_pr
     world: ReplicatedWorld,
 ) -> None:
     if isinstance(world.harness, MySqlHarness):
-        world.harness.execute(f"GRANT PROCESS ON *.* TO '{ROTATOR}'@'%'")
+        world.harness.execute(f"GRANT PROCESS ON *.* TO '{ROTATION_USER}'@'%'")
     world.catch_up()
     same = VerifyHost(host="localhost", port=world.pair.primary.port, tls=world.host.tls)
     primary = structs.replace(world.harness.server, verify_hosts=(world.host, same))

@@ -10,7 +10,7 @@ from msgspec import structs
 
 from lockstep.databases.sessions import NotCountable, OpenSession, SessionList
 from lockstep.protocol.errors import AdminCredentialRejectedError, DatabaseUnreachableError
-from lockstep.protocol.model import ROTATOR, Login, SecretStr, Strategy
+from lockstep.protocol.model import ROTATION_USER, Login, SecretStr, Strategy
 from lockstep.runtime.databases import Timeouts, open_sessions
 from sandbox.databases import CertificateAuthority, MySqlServer
 from tests.contract.database_harness import (
@@ -40,8 +40,8 @@ _WORLDS: dict[str, tuple[str, type[SqlHarness], Strategy]] = {
     "postgresql": ("postgres_server", PostgresHarness, _ALTERNATING),
     "postgresql-18-plaintext": ("pgserver_server", PlaintextPostgresHarness, _ALTERNATING),
 }
-_PROCESS = f"GRANT PROCESS ON *.* TO '{ROTATOR}'@'%'"
-_STATS = f"GRANT pg_read_all_stats TO {ROTATOR}"
+_PROCESS = f"GRANT PROCESS ON *.* TO '{ROTATION_USER}'@'%'"
+_STATS = f"GRANT pg_read_all_stats TO {ROTATION_USER}"
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +59,9 @@ def world(request: pytest.FixtureRequest) -> Iterator[SqlHarness]:
     made = harness(request.getfixturevalue(server), strategy)
     yield made
     if isinstance(made, PostgresHarness):
-        made.execute(f"REVOKE pg_read_all_stats FROM {ROTATOR}")
+        made.execute(f"REVOKE pg_read_all_stats FROM {ROTATION_USER}")
     elif request.param == "mysql-without-performance-schema":
-        made.execute(f"REVOKE PROCESS ON *.* FROM '{ROTATOR}'@'%'")
+        made.execute(f"REVOKE PROCESS ON *.* FROM '{ROTATION_USER}'@'%'")
 
 
 def worlds(*names: str) -> pytest.MarkDecorator:
@@ -123,7 +123,7 @@ def test_a_session_tells_its_application(world: SqlHarness) -> None:
 
 
 @every_server
-def test_neither_other_accounts_nor_the_rotator_admin_are_listed(world: SqlHarness) -> None:
+def test_neither_other_accounts_nor_the_rotation_user_are_listed(world: SqlHarness) -> None:
     let_see(world, listed(world))
     other = world.powerless_admin()
     if isinstance(world, PostgresHarness):
@@ -132,7 +132,7 @@ def test_neither_other_accounts_nor_the_rotator_admin_are_listed(world: SqlHarne
         world.execute(f"GRANT SELECT ON {DATABASE}.* TO '{other.username}'@'%'")
     with closing(connect(world.sandbox, other, DATABASE, "other")):
         assert seen(world).sessions == []
-        itself = structs.replace(world.credential, usernames=(ROTATOR,))
+        itself = structs.replace(world.credential, usernames=(ROTATION_USER,))
         with world.database.exclusive():
             found = open_sessions(world.server, itself, lambda: ADMIN).list_sessions()
         assert isinstance(found, SessionList)
@@ -215,7 +215,7 @@ def test_who_may_see_statistics_may_still_run_the_script_again(world: SqlHarness
 @every_server
 def test_an_admin_that_is_refused(world: SqlHarness) -> None:
     with fails(AdminCredentialRejectedError):
-        listed(world, admin=Login(ROTATOR, SecretStr("wrong")))
+        listed(world, admin=Login(ROTATION_USER, SecretStr("wrong")))
 
 
 @worlds("mariadb-dual", "postgresql")

@@ -1,4 +1,4 @@
-"""What the forms of the rotator admin need of IAM: the statements alone, without a synthesis."""
+"""What the forms of the rotation user need of IAM: the statements alone, without a synthesis."""
 
 import json
 from pathlib import Path

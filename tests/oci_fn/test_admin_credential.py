@@ -1,4 +1,4 @@
-"""Rotator admins whose own login is a credential: both runners rotate it, and others by it (protocol D23)."""
+"""Rotation users whose own login is a credential: both runners rotate it, and others by it (protocol D23)."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -192,7 +192,7 @@ def test_a_paused_admin_goes_on_serving_and_is_not_retired(estate: Estate) -> No
     estate.order(dual, Resume())
     refused = command("retire", dual.id)
     assert refused.exit_code == 1
-    assert "not retired: it is the rotator admin's login on orders, crm" in refused.stderr
+    assert "not retired: it is the rotation user's login on orders, crm" in refused.stderr
     by_aws(estate, dual)
 
 

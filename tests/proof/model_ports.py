@@ -379,7 +379,7 @@ class _Lock:
 
 
 class ModelDatabase:
-    """A `Database` of the model, with the shipped stagers. Its rotator admin is always let in."""
+    """A `Database` of the model, with the shipped stagers. Its rotation user is always let in."""
 
     plaintext = False
     admin = "rotator"

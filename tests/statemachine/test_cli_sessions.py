@@ -12,7 +12,7 @@ from typing import Any
 from typer.testing import CliRunner, Result
 
 from lockstep.cli import app
-from lockstep.protocol.model import ROTATOR, Login
+from lockstep.protocol.model import ROTATION_USER, Login
 from sandbox.plans import DBNAME
 from tests.statemachine.conftest import Case
 from tests.support.app_sessions import connect
@@ -47,7 +47,7 @@ def counts(document: dict[str, Any], database: str) -> dict[str, int]:
 
 def test_sessions_are_counted_by_generation_on_every_server(everywhere: Case) -> None:
     crm = everywhere.world.servers["crm"]
-    crm.execute_as_superuser(f"GRANT PROCESS ON *.* TO '{ROTATOR}'@'%'")
+    crm.execute_as_superuser(f"GRANT PROCESS ON *.* TO '{ROTATION_USER}'@'%'")
     everywhere.rotate()
     everywhere.again()
     first = everywhere.stored_login()
@@ -103,11 +103,14 @@ def test_with_one_username_the_time_of_connection_is_all_that_is_known(mariadb: 
 def test_a_server_without_the_right_names_the_statement_and_is_no_failure(mysql: Case) -> None:
     crm = mysql.world.servers["crm"]
     crm.execute_as_superuser(
-        [f"GRANT PROCESS ON *.* TO '{ROTATOR}'@'%'", f"REVOKE PROCESS ON *.* FROM '{ROTATOR}'@'%'"]
+        [
+            f"GRANT PROCESS ON *.* TO '{ROTATION_USER}'@'%'",
+            f"REVOKE PROCESS ON *.* FROM '{ROTATION_USER}'@'%'",
+        ]
     )
     shown = run("sessions", mysql.credential.id)
     assert shown.exit_code == 0
-    statement = f"GRANT PROCESS ON *.* TO '{ROTATOR}'@'%'"
+    statement = f"GRANT PROCESS ON *.* TO '{ROTATION_USER}'@'%'"
     assert "crm: cannot be counted" in shown.stdout
     assert statement in shown.stdout
     [server] = found(mysql)["servers"]

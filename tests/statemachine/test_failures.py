@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from lockstep.protocol.model import ROTATOR, Login, SecretStr
+from lockstep.protocol.model import ROTATION_USER, Login, SecretStr
 from lockstep.protocol.orders import TakeOver, Unblock
 from sandbox.aws import Execution, InvocationContext, InvocationResult, ProcessDied
 from sandbox.databases import CertificateAuthority, MariaDbServer
@@ -66,7 +66,7 @@ def test_the_admin_password_is_wrong(started: Case) -> None:
     secrets = started.world.aws.client("secretsmanager")
     right = secrets.get_secret_value(SecretId="lockstep/admin/orders")["SecretString"]
     secrets.put_secret_value(
-        SecretId="lockstep/admin/orders", SecretString=login_text(Login(ROTATOR, SecretStr("wrong")))
+        SecretId="lockstep/admin/orders", SecretString=login_text(Login(ROTATION_USER, SecretStr("wrong")))
     )
     try:
         execution = started.rotate()

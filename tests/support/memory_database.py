@@ -23,7 +23,7 @@ FORGOTTEN = "random, of generation "
 """How the password of a retired account begins; only its stager knows the login."""
 
 
-ADMIN = Login("rotator", SecretStr("of the rotator admin"))
+ADMIN = Login("rotator", SecretStr("of the rotation user"))
 
 
 @dataclass
@@ -67,10 +67,10 @@ class MemoryDatabase:
     """A database server.
 
     Attributes:
-        admin: Whose login its rotator admin has; all of a world have the same.
+        admin: Whose login its rotation user has; all of a world have the same.
         accounts: By username. One that is missing does not log in.
         unreachable: Nothing answers.
-        admin_refused: The rotator admin's own login is refused.
+        admin_refused: The rotation user's own login is refused.
         refuses: The password policy: whether it refuses a password.
         on_login: Called after a login that succeeded, with the database's name.
         refusals: The refusals in a row of each account.

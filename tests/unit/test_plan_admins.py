@@ -1,4 +1,4 @@
-"""How the rotator admin of a database logs in: what a plan may say, and what it is refused."""
+"""How the rotation user of a database logs in: what a plan may say, and what it is refused."""
 
 import json
 from pathlib import Path
@@ -235,15 +235,15 @@ def test_the_name_lockstep_rotator_is_no_application_s_even_if_the_admin_has_ano
 ITSELF: dict[str, Any] = {"admin_secret": None, "admin_credential": "lockstep/rotator"}
 
 
-def _rotated(*databases: str, **rotator: object) -> dict[str, Any]:
-    """A plan with an application on `orders`, whose rotator admin is a credential on these databases."""
+def _rotated(*databases: str, **rotation_user: object) -> dict[str, Any]:
+    """A plan with an application on `orders`, whose rotation user is a credential on these databases."""
     document = _document(**ITSELF)
     document["databases"].append(plans.database("ledger", Engine.MYSQL))
     document["databases"].append(
         {**plans.database("archive", Engine.MYSQL, host="ORDERS.example.com."), **ITSELF}
     )
     document["credentials"].append(
-        {**plans.credential("lockstep/rotator", *databases, username="lockstep_rotator"), **rotator}
+        {**plans.credential("lockstep/rotator", *databases, username="lockstep_rotator"), **rotation_user}
     )
     return document
 
@@ -255,7 +255,7 @@ def test_the_admin_may_be_a_credential_that_is_rotated_there() -> None:
     assert _parse(document).databases[2].admin == AdminCredential(credential="lockstep/rotator")
 
 
-def test_a_rotator_admin_of_one_server_may_be_an_application_s_login_on_another() -> None:
+def test_a_rotation_user_of_one_server_may_be_an_application_s_login_on_another() -> None:
     assert _parse(_rotated("orders", "ledger", username="rotator"))
     assert "lockstep_rotator is an account of Lockstep" in _problems(_rotated("orders", "ledger"))
 

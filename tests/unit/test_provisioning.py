@@ -9,7 +9,7 @@ from lockstep.operate.plan_sql.dialect import LiveRoleError
 from lockstep.operate.plan_sql.scripts import Provisioning, provisioning
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import (
-    ROTATOR,
+    ROTATION_USER,
     AdminIam,
     AdminSecret,
     Credential,
@@ -63,7 +63,7 @@ def test_a_password_is_set_by_its_verifier_after_the_script(
     plan: Plan, engine: Engine, *, existing: bool
 ) -> None:
     script = made(plan, engine, existing=existing)
-    *statements, last = (s.reveal() for s in script.render_for({ROTATOR: PASSWORD}, os.urandom))
+    *statements, last = (s.reveal() for s in script.render_for({ROTATION_USER: PASSWORD}, os.urandom))
     assert statements == list(script.statements)
     assert last.startswith("ALTER ")
     assert "a'b" not in last
@@ -100,9 +100,9 @@ def test_no_account_is_altered_to_require_tls(plan: Plan, engine: Engine, *, exi
 
 @pytest.mark.parametrize("existing", [False, True])
 @pytest.mark.parametrize("engine", [Engine.MYSQL, Engine.MARIADB])
-def test_the_rotator_gets_no_more_than_it_needs(plan: Plan, engine: Engine, *, existing: bool) -> None:
+def test_the_rotation_user_gets_no_more_than_it_needs(plan: Plan, engine: Engine, *, existing: bool) -> None:
     statements = made(plan, engine, existing=existing).statements
-    granted = [s for s in statements if s.startswith("GRANT") and ROTATOR in s]
+    granted = [s for s in statements if s.startswith("GRANT") and ROTATION_USER in s]
     columns = "PROCESSLIST_ID, PROCESSLIST_USER, PROCESSLIST_HOST, PROCESSLIST_TIME"
     rights = {
         Engine.MARIADB: ["CREATE USER ON *.*", "SELECT (User, Host) ON mysql.user", "PROCESS ON *.*"],
@@ -115,7 +115,7 @@ def test_the_rotator_gets_no_more_than_it_needs(plan: Plan, engine: Engine, *, e
     assert granted == [f"GRANT {right} TO 'lockstep_rotator'@'%'" for right in rights[engine]]
 
 
-def test_the_rotator_sees_no_statements_on_postgresql_unless_a_dba_lets_it(plan: Plan) -> None:
+def test_the_rotation_user_sees_no_statements_on_postgresql_unless_a_dba_lets_it(plan: Plan) -> None:
     script = made(plan, Engine.POSTGRESQL)
     assert not any("pg_read_all_stats" in statement for statement in script.statements)
     assert '--   GRANT pg_read_all_stats TO "lockstep_rotator";' in script.text().splitlines()
@@ -150,17 +150,17 @@ def test_an_admin_of_rds_iam_authentication_is_made_without_a_password(
     last = "\n".join(made.last_steps)
     assert "rds-db:connect" in last
     assert "password" not in last.lower()
-    assert ROTATOR not in made.text()
+    assert ROTATION_USER not in made.text()
 
 
 @both_faces
-def test_the_master_user_of_rds_needs_no_rotator_beside_it(
+def test_the_master_user_of_rds_needs_no_rotation_user_beside_it(
     plan: Plan, engine: Engine, *, existing: bool
 ) -> None:
     managed = AdminSecret(aws="rds!db-1", oci="dba")
     text = provisioning(
         plan, credential(), structs.replace(server(engine), admin=managed), existing=existing
     ).text()
-    assert ROTATOR not in text
+    assert ROTATION_USER not in text
     assert "-- Run it as the master user: Lockstep logs in as that user." in text
     assert "-- Nothing: the master user's login is in rds!db-1." in text

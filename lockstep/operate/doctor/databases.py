@@ -61,7 +61,7 @@ CHECKS = (
     ),
     _check(
         servers.ADMIN,
-        title="rotator admin",
+        title="rotation user",
         looks_at="whether it logs in, by the plan's way: `admin_secret`, `admin_iam` or `admin_credential`",
         means="no password can be changed there",
         command="put the login that works into the secret; lockstep plan sql",
@@ -75,7 +75,7 @@ CHECKS = (
     ),
     _check(
         inspect.RIGHTS,
-        title="rights of the rotator admin",
+        title="rights of the rotation user",
         looks_at="what `lockstep plan sql` grants, roles included; rights beyond it are a warning",
         means="it cannot change passwords, or could do more than that",
         command="GRANT CREATE USER ON *.* TO …; ALTER ROLE … CREATEROLE",

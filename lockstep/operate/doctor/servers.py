@@ -85,7 +85,7 @@ def of_error(server: DatabaseServer, error: LockstepError, *, subject: str | Non
     return failed(about, sentence(error), command)
 
 
-# What is said about logins: the rotator admin's, and those that the stores serve.
+# What is said about logins: the rotation user's, and those that the stores serve.
 
 _DENIED = (StoreAccessDeniedError, LockTableAccessDeniedError)
 
@@ -216,7 +216,7 @@ def lock_is_busy(server: DatabaseServer, credential: Credential) -> Answer:
 
 
 def admin_works(server: DatabaseServer, username: str) -> Answer:
-    """The rotator admin has logged in."""
+    """The rotation user has logged in."""
     return passed(server.name, f"{username} logs in, by {_way(server)}")
 
 
@@ -234,13 +234,13 @@ def admin_failed(server: DatabaseServer, error: LockstepError, where: str, *, wa
         return not_asked(server.name, says, "lockstep doctor --in-cloud")
     if was_shown:
         return failed(
-            server.name, f"the server refuses the rotator admin's login, by {_way(server)}", _fix(server)
+            server.name, f"the server refuses the rotation user's login, by {_way(server)}", _fix(server)
         )
     if isinstance(error, _DENIED) and where == HERE:
         return not_asked(
             server.name, f"{_way(server)} may not be read from here", "lockstep doctor --in-cloud"
         )
-    return failed(server.name, f"there is no login of the rotator admin: {sentence(error)}", _fix(server))
+    return failed(server.name, f"there is no login of the rotation user: {sentence(error)}", _fix(server))
 
 
 def _way(server: DatabaseServer) -> str:
@@ -268,7 +268,7 @@ def _fix(server: DatabaseServer) -> str:
 
 # The databases of a plan, looked at from one place: everything once, whatever the number of checks.
 #
-# What is asked of a server, in this order: its name, its port, a TLS handshake; then as the rotator admin what
+# What is asked of a server, in this order: its name, its port, a TLS handshake; then as the rotation user what
 # that sees; then, with the advisory lock held, one login for each account that a store serves. So a doctor beside
 # a rotation waits for it, or it for the doctor, and a login is shown only while nobody changes its account
 # (protocol D1).
@@ -301,7 +301,7 @@ class Found:
 
     Attributes:
         answers: By check.
-        was_refused: Whether the server has refused a login, the rotator admin's or a store's.
+        was_refused: Whether the server has refused a login, the rotation user's or a store's.
     """
 
     answers: dict[str, list[Answer]] = field(default_factory=lambda: defaultdict(list))
@@ -422,7 +422,7 @@ class Databases:
             # A login that was refused for one credential is not shown for the next.
             if not (found.is_in_the_way(ADMIN) or found.is_in_the_way(inspect.SERVER)):
                 self._as_admin(looking, server, credential, copies, found)
-        self._leave_out(server, found, "not asked, since the rotator admin does not log in")
+        self._leave_out(server, found, "not asked, since the rotation user does not log in")
 
     def _as_admin(
         self,

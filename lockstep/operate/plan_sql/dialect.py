@@ -18,8 +18,8 @@ class LiveRoleError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rotator:
-    """The rotator admin of a server, as the scripts need it.
+class RotationUser:
+    """The rotation user of a server, as the scripts need it.
 
     Attributes:
         usernames: Its accounts; empty where it is whoever runs the script, the master user of RDS.
@@ -48,7 +48,7 @@ class Script:
     Attributes:
         notes: What the DBA must know.
         statements: One after the other, on one connection. Each may begin with comment lines.
-        password_steps: How the DBA gives the rotator admin a password.
+        password_steps: How the DBA gives the rotation user a password.
         last_steps: What the DBA does by hand afterwards, or decides about.
     """
 
@@ -65,13 +65,13 @@ class Dialect:
     Attributes:
         fresh: The script that makes accounts.
         existing: The script for live accounts; None where a DBA prepares them.
-        itself: The script for the rotator admin that is a credential of the plan, live or not.
+        itself: The script for the rotation user that is a credential of the plan, live or not.
         set_password: The statement that gives an account a password, as a verifier.
         in_client: A statement as the engine's command-line client takes it, with its end.
     """
 
-    fresh: Callable[[Credential, DatabaseServer, Rotator], Script]
-    existing: Callable[[Credential, DatabaseServer, Rotator], Script] | None
-    itself: Callable[[Credential, DatabaseServer, Rotator], Script]
+    fresh: Callable[[Credential, DatabaseServer, RotationUser], Script]
+    existing: Callable[[Credential, DatabaseServer, RotationUser], Script] | None
+    itself: Callable[[Credential, DatabaseServer, RotationUser], Script]
     set_password: Callable[[str, SecretStr, RandomBytes], str]
     in_client: Callable[[str], str] = lambda statement: f"{statement};\n"

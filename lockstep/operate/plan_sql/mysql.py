@@ -3,7 +3,7 @@
 from lockstep.databases.base import listed, quoted
 from lockstep.databases.sessions import MYSQL_GRANTS
 from lockstep.databases.verifiers import RandomBytes, caching_sha2_password
-from lockstep.operate.plan_sql.dialect import Dialect, Rotator, Script
+from lockstep.operate.plan_sql.dialect import Dialect, RotationUser, Script
 from lockstep.protocol.model import ANY_HOST, Credential, DatabaseServer, SecretStr, Strategy
 
 # What an application may do with its data, for the DBA to cut down: all of them can be granted on a database.
@@ -35,19 +35,20 @@ def account(credential: Credential, username: str) -> str:
     return f"{quoted(username)}@{quoted(credential.account_host)}"
 
 
-def rotator_accounts(rotator: Rotator) -> list[str]:
-    """The accounts of a rotator admin, as statements name them."""
-    return [f"{quoted(username)}@{quoted(rotator.host)}" for username in rotator.usernames]
+def rotation_user_accounts(rotation_user: RotationUser) -> list[str]:
+    """The accounts of a rotation user, as statements name them."""
+    return [f"{quoted(username)}@{quoted(rotation_user.host)}" for username in rotation_user.usernames]
 
 
-def made_rotators(rotator: Rotator, server: DatabaseServer, made: str) -> list[str]:
-    """Statements that make the rotator admin's accounts, with what `made` identifies them by if not by a token.
+def made_rotation_users(rotation_user: RotationUser, server: DatabaseServer, made: str) -> list[str]:
+    """Statements that make the rotation user's accounts, with what `made` identifies them by if not by a token.
 
     https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.DBAccounts.html
     """
-    by = f"IDENTIFIED WITH {IAM_PLUGIN} AS 'RDS'" if rotator.iam else made
+    by = f"IDENTIFIED WITH {IAM_PLUGIN} AS 'RDS'" if rotation_user.iam else made
     return [
-        f"CREATE USER IF NOT EXISTS {account} {by} {tls(server)}" for account in rotator_accounts(rotator)
+        f"CREATE USER IF NOT EXISTS {account} {by} {tls(server)}"
+        for account in rotation_user_accounts(rotation_user)
     ]
 
 
@@ -61,20 +62,20 @@ def named(credential: Credential) -> str:
     return f"u.Host = {quoted(credential.account_host)} AND u.User IN ({listed(credential.usernames)})"
 
 
-def named_or_rotator(credential: Credential, rotator: Rotator) -> str:
-    """The same, or that it is the rotator admin's entry."""
-    if not rotator.usernames:
+def named_or_rotation_user(credential: Credential, rotation_user: RotationUser) -> str:
+    """The same, or that it is the rotation user's entry."""
+    if not rotation_user.usernames:
         return named(credential)
-    return f"({named(credential)} OR {_is_rotator(rotator)})"
+    return f"({named(credential)} OR {_is_rotation_user(rotation_user)})"
 
 
-def with_password(credential: Credential, rotator: Rotator) -> str:
+def with_password(credential: Credential, rotation_user: RotationUser) -> str:
     """The same, of those that log in with a password."""
-    return named(credential) if rotator.iam else named_or_rotator(credential, rotator)
+    return named(credential) if rotation_user.iam else named_or_rotation_user(credential, rotation_user)
 
 
-def _is_rotator(rotator: Rotator) -> str:
-    return f"u.Host = {quoted(rotator.host)} AND u.User IN ({listed(rotator.usernames)})"
+def _is_rotation_user(rotation_user: RotationUser) -> str:
+    return f"u.Host = {quoted(rotation_user.host)} AND u.User IN ({listed(rotation_user.usernames)})"
 
 
 def entry(credential: Credential, username: str, dead: str, *, used: bool) -> str:
@@ -139,24 +140,24 @@ def tls_later(credential: Credential, server: DatabaseServer) -> list[str]:
     ]
 
 
-def iam_stops(rotator: Rotator) -> list[Finding]:
-    """What must be changed first where the rotator admin logs in with a token."""
-    if not rotator.iam:
+def iam_stops(rotation_user: RotationUser) -> list[Finding]:
+    """What must be changed first where the rotation user logs in with a token."""
+    if not rotation_user.iam:
         return []
     return [
         (
             f"QUOTE(u.User), ' has the plugin ', u.plugin, ', and takes no token: {IAM_PLUGIN}'",
-            f"mysql.user AS u WHERE u.plugin <> '{IAM_PLUGIN}' AND {_is_rotator(rotator)}",
+            f"mysql.user AS u WHERE u.plugin <> '{IAM_PLUGIN}' AND {_is_rotation_user(rotation_user)}",
         )
     ]
 
 
-def common_stops(credential: Credential, rotator: Rotator) -> list[Finding]:
+def common_stops(credential: Credential, rotation_user: RotationUser) -> list[Finding]:
     """What must be changed first, on both engines; `u` is a row of `mysql.user`."""
     who = "QUOTE(u.User), '@', QUOTE(u.Host), "
-    ours = named_or_rotator(credential, rotator)
-    usernames = listed((*credential.usernames, *rotator.usernames))
-    own, others = quoted(credential.account_host), quoted(rotator.host)
+    ours = named_or_rotation_user(credential, rotation_user)
+    usernames = listed((*credential.usernames, *rotation_user.usernames))
+    own, others = quoted(credential.account_host), quoted(rotation_user.host)
     host = f"QUOTE(IF(u.User IN ({listed(credential.usernames)}), {own}, {others}))"
     return [
         (
@@ -182,7 +183,7 @@ def common_stops(credential: Credential, rotator: Rotator) -> list[Finding]:
             "'this server is read-only: run the script on the one that it replicates'",
             "(SELECT 1) AS one WHERE @@GLOBAL.read_only <> 0",
         ),
-        *iam_stops(rotator),
+        *iam_stops(rotation_user),
     ]
 
 
@@ -206,9 +207,9 @@ _MESSAGE_LENGTH = 128
 """What an error quotes of an argument."""
 
 
-def fresh(credential: Credential, server: DatabaseServer, rotator: Rotator) -> Script:
+def fresh(credential: Credential, server: DatabaseServer, rotation_user: RotationUser) -> Script:
     """The script that makes accounts. One that has a password already is left as it is."""
-    statements = [*_checks(credential, rotator, [], [left_as_it_is(credential, _DEAD)])]
+    statements = [*_checks(credential, rotation_user, [], [left_as_it_is(credential, _DEAD)])]
     for username in credential.usernames:
         grant = f"GRANT {APPLICATION_RIGHTS} ON `{server.dbname}`.* TO {account(credential, username)}"
         statements += [
@@ -219,14 +220,14 @@ def fresh(credential: Credential, server: DatabaseServer, rotator: Rotator) -> S
     if "_" in server.dbname:
         # Escaped it would be wrong where partial_revokes is on, as in HeatWave.
         notes.append("GRANT takes an underscore for any character, unless partial_revokes is on.")
-    return _script(server, rotator, statements, notes)
+    return _script(server, rotation_user, statements, notes)
 
 
-def existing(credential: Credential, server: DatabaseServer, rotator: Rotator) -> Script:
+def existing(credential: Credential, server: DatabaseServer, rotation_user: RotationUser) -> Script:
     """The script for live accounts: it makes what is missing beside one that works, and changes no other."""
     statements = [
         *_sessions(credential),
-        *_checks(credential, rotator, [no_live_account(credential, _DEAD)], not_copied(credential)),
+        *_checks(credential, rotation_user, [no_live_account(credential, _DEAD)], not_copied(credential)),
     ]
     notes = unchanged()
     if credential.strategy is Strategy.ALTERNATING_USERS:
@@ -236,17 +237,17 @@ def existing(credential: Credential, server: DatabaseServer, rotator: Rotator) -
             "Name the new one also where the server does not: firewalls, proxies, poolers, monitoring.",
         ]
         statements += _second_users(credential)
-    return _script(server, rotator, statements, notes, tls_later(credential, server))
+    return _script(server, rotation_user, statements, notes, tls_later(credential, server))
 
 
-def itself(credential: Credential, server: DatabaseServer, rotator: Rotator) -> Script:
-    """The script for the rotator admin's own accounts, which get no rights on a database."""
-    return _script(server, rotator, _checks(credential, rotator, [], []), [])
+def itself(credential: Credential, server: DatabaseServer, rotation_user: RotationUser) -> Script:
+    """The script for the rotation user's own accounts, which get no rights on a database."""
+    return _script(server, rotation_user, _checks(credential, rotation_user, [], []), [])
 
 
 def _script(
     server: DatabaseServer,
-    rotator: Rotator,
+    rotation_user: RotationUser,
     statements: list[str],
     notes: list[str],
     last_steps: list[str] | None = None,
@@ -254,23 +255,23 @@ def _script(
     return Script(
         notes=[
             *notes,
-            f"CREATE USER lets {rotator.shown} change every account without SYSTEM_USER: let administrators have it.",
+            f"CREATE USER lets {rotation_user.shown} change every account without SYSTEM_USER: let administrators have it.",
             "By the last statements `lockstep sessions` counts open sessions; they show no statement of one. Where",
             "performance_schema is off it needs PROCESS instead, which does.",
         ],
         statements=[
             *statements,
-            *made_rotators(rotator, server, _MADE),
-            *(f"GRANT CREATE USER ON *.* TO {account}" for account in rotator_accounts(rotator)),
+            *made_rotation_users(rotation_user, server, _MADE),
+            *(f"GRANT CREATE USER ON *.* TO {account}" for account in rotation_user_accounts(rotation_user)),
             *(
                 grant.format(account=account)
-                for account in rotator_accounts(rotator)
+                for account in rotation_user_accounts(rotation_user)
                 for grant in MYSQL_GRANTS
             ),
         ],
         password_steps=[
             f"  ALTER USER {account} IDENTIFIED BY RANDOM PASSWORD;"
-            for account in rotator_accounts(rotator)[:1]
+            for account in rotation_user_accounts(rotation_user)[:1]
         ],
         last_steps=last_steps or [],
     )
@@ -322,7 +323,7 @@ def _when(condition: str, statement: str) -> list[str]:
 
 
 def _checks(
-    credential: Credential, rotator: Rotator, stops: list[Finding], notes: list[Finding]
+    credential: Credential, rotation_user: RotationUser, stops: list[Finding], notes: list[Finding]
 ) -> list[str]:
     return [
         (
@@ -332,7 +333,7 @@ def _checks(
         "SET SESSION group_concat_max_len = 65535",
         (
             "-- What must be changed first, and what to know\n"
-            f"SELECT {_together([*stops, *common_stops(credential, rotator), *_stops(credential, rotator)])},\n"
+            f"SELECT {_together([*stops, *common_stops(credential, rotation_user), *_stops(credential, rotation_user)])},\n"
             f"{_together([*notes, *_notes(credential)])}\nINTO @lockstep_stops, @lockstep_notes"
         ),
         "SELECT @lockstep_stops AS `must be changed first`, @lockstep_notes AS `to know`",
@@ -365,9 +366,9 @@ def stop(condition: str, message: str) -> str:
     return f"IF({condition}, UUID_TO_BIN(LEFT({message}, {_MESSAGE_LENGTH})), 'nothing to change')"
 
 
-def _stops(credential: Credential, rotator: Rotator) -> list[Finding]:
+def _stops(credential: Credential, rotation_user: RotationUser) -> list[Finding]:
     who = "QUOTE(u.User), '@', QUOTE(u.Host), "
-    ours = named_or_rotator(credential, rotator)
+    ours = named_or_rotation_user(credential, rotation_user)
     application = named(credential)
     return [
         (f"{who}' is locked: ACCOUNT UNLOCK'", f"mysql.user AS u WHERE u.account_locked = 'Y' AND {ours}"),
@@ -395,7 +396,7 @@ def _stops(credential: Credential, rotator: Rotator) -> list[Finding]:
         ),
         (
             f"{who}' has the plugin ', u.plugin, ', of which Lockstep makes no passwords: {', '.join(_PLUGINS)}'",
-            f"mysql.user AS u WHERE u.plugin NOT IN ({listed(_PLUGINS)}) AND {with_password(credential, rotator)}",
+            f"mysql.user AS u WHERE u.plugin NOT IN ({listed(_PLUGINS)}) AND {with_password(credential, rotation_user)}",
         ),
         (
             f"{who}' needs a second factor, which applications of Lockstep do not have'",
@@ -416,7 +417,7 @@ def _stops(credential: Credential, rotator: Rotator) -> list[Finding]:
             ),
         ),
         (
-            f"QUOTE(g.USER), ' has SYSTEM_USER, so {rotator.shown} may not change it: revoke it'",
+            f"QUOTE(g.USER), ' has SYSTEM_USER, so {rotation_user.shown} may not change it: revoke it'",
             (
                 "mysql.global_grants AS g WHERE g.PRIV = 'SYSTEM_USER'"
                 f" AND g.USER IN ({listed(credential.usernames)})"

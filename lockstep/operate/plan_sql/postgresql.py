@@ -3,7 +3,7 @@
 from lockstep.databases.base import CHANGE_OWN, identifier, listed, quoted
 from lockstep.databases.sessions import POSTGRESQL_GRANT
 from lockstep.databases.verifiers import RandomBytes, scram_sha_256
-from lockstep.operate.plan_sql.dialect import Dialect, Rotator, Script
+from lockstep.operate.plan_sql.dialect import Dialect, RotationUser, Script
 from lockstep.protocol.model import Credential, DatabaseServer, SecretStr
 
 HOW_TO = "docs/how-to/postgresql-live-login.md"
@@ -20,23 +20,23 @@ BEGIN
     FROM pg_roles AS r WHERE rolname = ANY (logins) AND NOT EXISTS (SELECT FROM pg_db_role_setting AS s
       WHERE s.setrole = r.oid AND s.setdatabase = 0 AND 'role=' || {owner} = ANY (s.setconfig))
     UNION ALL SELECT format('%s is a superuser, which %s may not change: NOSUPERUSER', rolname,
-      array_to_string({rotators}, ', '))
+      array_to_string({rotation_users}, ', '))
     FROM pg_roles WHERE rolsuper AND rolname = ANY (logins)
     UNION ALL SELECT format('%s has REPLICATION, so %s may not change it, and it does not pass to another role',
-      rolname, array_to_string({rotators}, ', '))
+      rolname, array_to_string({rotation_users}, ', '))
     FROM pg_roles WHERE rolreplication AND rolname = ANY (logins)
     UNION ALL SELECT format('%s is NOLOGIN: LOGIN', rolname)
-    FROM pg_roles WHERE NOT rolcanlogin AND rolname = ANY (logins || {rotators})
+    FROM pg_roles WHERE NOT rolcanlogin AND rolname = ANY (logins || {rotation_users})
     UNION ALL SELECT format('%s is VALID UNTIL %s, and refused as by a wrong password from then on: ''infinity''',
       rolname, rolvaliduntil)
-    FROM pg_roles WHERE rolvaliduntil < 'infinity' AND rolname = ANY (logins || {rotators})
+    FROM pg_roles WHERE rolvaliduntil < 'infinity' AND rolname = ANY (logins || {rotation_users})
     UNION ALL SELECT format('%s has CONNECTION LIMIT %s, too few for applications and Lockstep: -1',
       rolname, rolconnlimit)
-    FROM pg_roles WHERE rolconnlimit BETWEEN 0 AND 1 AND rolname = ANY (logins || {rotators})
+    FROM pg_roles WHERE rolconnlimit BETWEEN 0 AND 1 AND rolname = ANY (logins || {rotation_users})
     UNION ALL SELECT format('%s logs in itself, so it cannot be an owner role: NOLOGIN', rolname)
     FROM pg_roles WHERE rolcanlogin AND rolname = {owner}
     UNION ALL SELECT format('%s cannot change roles: CREATEROLE', rolname)
-    FROM pg_roles WHERE NOT rolcreaterole AND rolname = ANY ({rotators})
+    FROM pg_roles WHERE NOT rolcreaterole AND rolname = ANY ({rotation_users})
     UNION ALL SELECT 'this server is a standby: run the script on its primary' WHERE pg_is_in_recovery()
   ) AS f (stop);
   IF stops IS NOT NULL THEN
@@ -79,27 +79,27 @@ OWN_PASSWORDS = """DO $lockstep$ BEGIN
   EXECUTE format('REVOKE ALL ON FUNCTION %I.{function}(name, text) FROM PUBLIC', {owner});
 END $lockstep$"""
 
-VERIFY_ROTATOR = """DO $lockstep$
+VERIFY_ROTATION_USER = """DO $lockstep$
 DECLARE
-  rotator name;
+  rotation_user name;
   unreachable text;
 BEGIN
-  FOREACH rotator IN ARRAY {rotators} LOOP
-    IF NOT (SELECT rolcreaterole FROM pg_roles WHERE rolname = rotator) THEN
-      RAISE EXCEPTION 'Lockstep stops: % cannot change roles: CREATEROLE', rotator;
+  FOREACH rotation_user IN ARRAY {rotation_users} LOOP
+    IF NOT (SELECT rolcreaterole FROM pg_roles WHERE rolname = rotation_user) THEN
+      RAISE EXCEPTION 'Lockstep stops: % cannot change roles: CREATEROLE', rotation_user;
     END IF;
     SELECT string_agg(l.login, ', ') INTO unreachable FROM unnest({logins}) AS l (login)
     WHERE current_setting('server_version_num')::int >= 160000 AND NOT EXISTS (
       SELECT FROM pg_auth_members AS m JOIN pg_roles AS g ON g.oid = m.roleid JOIN pg_roles AS r ON r.oid = m.member
-      WHERE g.rolname = l.login AND r.rolname = rotator AND m.admin_option);
+      WHERE g.rolname = l.login AND r.rolname = rotation_user AND m.admin_option);
     IF unreachable IS NOT NULL THEN
-      RAISE EXCEPTION 'Lockstep stops: % lacks ADMIN OPTION for %', rotator, unreachable;
+      RAISE EXCEPTION 'Lockstep stops: % lacks ADMIN OPTION for %', rotation_user, unreachable;
     END IF;
   END LOOP;
 END $lockstep$"""
 
 
-def fresh(credential: Credential, server: DatabaseServer, rotator: Rotator) -> Script:
+def fresh(credential: Credential, server: DatabaseServer, rotation_user: RotationUser) -> Script:
     """The script that makes accounts. It stops at one that exists and does not act as the owner role."""
     owner, users = identifier(credential.owner), [identifier(u) for u in credential.usernames]
     statements = [
@@ -108,7 +108,7 @@ def fresh(credential: Credential, server: DatabaseServer, rotator: Rotator) -> S
         + CHECKS.format(
             logins=f"ARRAY[{listed(credential.usernames)}]::name[]",
             owner=f"{quoted(credential.owner)}::name",
-            rotators=_names(rotator),
+            rotation_users=_names(rotation_user),
             how_to=HOW_TO,
         ),
         _unless_exists(credential.owner, f"CREATE ROLE {owner} NOLOGIN"),
@@ -117,24 +117,24 @@ def fresh(credential: Credential, server: DatabaseServer, rotator: Rotator) -> S
         *(f"ALTER ROLE {user} SET role TO {owner}" for user in users),
         f"GRANT CONNECT, TEMPORARY ON DATABASE {identifier(server.dbname)} TO {owner}",
         f"GRANT USAGE, CREATE ON SCHEMA public TO {owner}",
-        *_rotators(credential, server, rotator),
+        *_rotation_users(credential, server, rotation_user),
         "COMMIT",
     ]
     notes = [f"Objects belong to {credential.owner}, whichever login makes them."]
-    return _script(server, rotator, statements, notes)
+    return _script(server, rotation_user, statements, notes)
 
 
-def itself(credential: Credential, server: DatabaseServer, rotator: Rotator) -> Script:
-    """The script for the rotator admin's own roles, which get no rights on objects."""
-    owner, users = identifier(credential.owner), ", ".join(identifier(u) for u in rotator.usernames)
+def itself(credential: Credential, server: DatabaseServer, rotation_user: RotationUser) -> Script:
+    """The script for the rotation user's own roles, which get no rights on objects."""
+    owner, users = identifier(credential.owner), ", ".join(identifier(u) for u in rotation_user.usernames)
     names = {
-        "logins": f"ARRAY[{listed(rotator.usernames)}]::name[]",
+        "logins": f"ARRAY[{listed(rotation_user.usernames)}]::name[]",
         "owner": f"{quoted(credential.owner)}::name",
     }
     statements = [
         "BEGIN",
         _unless_exists(credential.owner, f"CREATE ROLE {owner} NOLOGIN CREATEROLE"),
-        *(s for username in rotator.usernames for s in _made(username, server, iam=False)),
+        *(s for username in rotation_user.usernames for s in _made(username, server, iam=False)),
         _with_admin_option(users, owner),
         "-- Act for the owner role, unless as a superuser, until the end of this transaction\n"
         + BORROW.format(owner=names["owner"]),
@@ -143,20 +143,22 @@ def itself(credential: Credential, server: DatabaseServer, rotator: Rotator) -> 
         f"GRANT USAGE ON SCHEMA {owner} TO {users}",
         f"GRANT EXECUTE ON FUNCTION {owner}.{CHANGE_OWN}(name, text) TO {users}",
         GIVE_BACK.format(owner=names["owner"]),
-        VERIFY_ROTATOR.format(logins=names["logins"], rotators=f"ARRAY[{names['owner']}]"),
+        VERIFY_ROTATION_USER.format(logins=names["logins"], rotation_users=f"ARRAY[{names['owner']}]"),
         "COMMIT",
     ]
     notes = [
-        f"{rotator.shown} change each other by a function in the schema {credential.owner}, since PostgreSQL lets no",
+        f"{rotation_user.shown} change each other by a function in the schema {credential.owner}, since PostgreSQL lets no",
         "roles have ADMIN OPTION on each other. Run it in each database that a plan names as `dbname` here.",
     ]
-    return _script(server, rotator, statements, notes)
+    return _script(server, rotation_user, statements, notes)
 
 
-def _script(server: DatabaseServer, rotator: Rotator, statements: list[str], notes: list[str]) -> Script:
+def _script(
+    server: DatabaseServer, rotation_user: RotationUser, statements: list[str], notes: list[str]
+) -> Script:
     last_steps = []
-    if rotator.usernames:
-        to = ", ".join(identifier(u) for u in rotator.usernames)
+    if rotation_user.usernames:
+        to = ", ".join(identifier(u) for u in rotation_user.usernames)
         last_steps += [
             "`lockstep sessions` counts open sessions without a further right. To let it show hosts and ages too:",
             f"  {POSTGRESQL_GRANT.format(account=to)};",
@@ -168,33 +170,38 @@ def _script(server: DatabaseServer, rotator: Rotator, statements: list[str], not
             "(RDS: rds.force_ssl = 1).",
         ]
     password_steps = [
-        *(f"  \\password {u}" for u in rotator.usernames[:1]),
+        *(f"  \\password {u}" for u in rotation_user.usernames[:1]),
         "in psql, which sends a verifier.",
     ]
     return Script(notes=notes, statements=statements, password_steps=password_steps, last_steps=last_steps)
 
 
-def _names(rotator: Rotator) -> str:
-    """The rotator admin's roles, as an SQL expression."""
+def _names(rotation_user: RotationUser) -> str:
+    """The rotation user's roles, as an SQL expression."""
     return (
-        f"ARRAY[{listed(rotator.usernames)}]::name[]" if rotator.usernames else "ARRAY[current_user]::name[]"
+        f"ARRAY[{listed(rotation_user.usernames)}]::name[]"
+        if rotation_user.usernames
+        else "ARRAY[current_user]::name[]"
     )
 
 
-def _rotators(credential: Credential, server: DatabaseServer, rotator: Rotator) -> list[str]:
+def _rotation_users(credential: Credential, server: DatabaseServer, rotation_user: RotationUser) -> list[str]:
     logins = ", ".join(identifier(u) for u in credential.usernames)
     statements = []
-    for username in rotator.usernames:
-        statements += _made(username, server, iam=rotator.iam)
+    for username in rotation_user.usernames:
+        statements += _made(username, server, iam=rotation_user.iam)
         statements.append(_with_admin_option(logins, identifier(username)))
-    expressions = {"logins": f"ARRAY[{listed(credential.usernames)}]::name[]", "rotators": _names(rotator)}
-    return [*statements, VERIFY_ROTATOR.format(**expressions)]
+    expressions = {
+        "logins": f"ARRAY[{listed(credential.usernames)}]::name[]",
+        "rotation_users": _names(rotation_user),
+    }
+    return [*statements, VERIFY_ROTATION_USER.format(**expressions)]
 
 
 def _made(username: str, server: DatabaseServer, *, iam: bool) -> list[str]:
     role = identifier(username)
     return [
-        "-- The rotator. Before PostgreSQL 16 CREATEROLE reaches every role that is not a superuser\n"
+        "-- The rotation user. Before PostgreSQL 16 CREATEROLE reaches every role that is not a superuser\n"
         + _unless_exists(username, f"CREATE ROLE {role} LOGIN NOINHERIT CREATEROLE"),
         # https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.DBAccounts.html
         *([f"GRANT rds_iam TO {role}"] if iam else []),

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from lockstep.databases.verifiers import RandomBytes
 from lockstep.operate.plan_sql import mariadb, mysql, postgresql
-from lockstep.operate.plan_sql.dialect import Dialect, LiveRoleError, Rotator
+from lockstep.operate.plan_sql.dialect import Dialect, LiveRoleError, RotationUser
 from lockstep.plan.admins import is_managed
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import InvalidPlanError
 from lockstep.protocol.model import (
-    ROTATOR,
+    ROTATION_USER,
     AdminCredential,
     AdminIam,
     AdminSecret,
@@ -58,7 +58,7 @@ class Provisioning:
         """The statements, and those that give accounts their passwords, as verifiers.
 
         Args:
-            passwords: By username; the rotator admin's is the only one that a DBA gives.
+            passwords: By username; the rotation user's is the only one that a DBA gives.
             random_bytes: For salts.
         """
         set_passwords = (
@@ -74,7 +74,7 @@ def provisioning_sql(
     """The script for one credential on one of its servers.
 
     Args:
-        plan: Names the other credentials that share the rotator admin.
+        plan: Names the other credentials that share the rotation user.
         credential: The credential.
         server: One of its servers.
         existing: Whether the accounts are live.
@@ -90,32 +90,34 @@ def provisioning(
 ) -> Provisioning:
     """The SQL for one credential on one of its servers; arguments as of `provisioning_sql`."""
     dialect = _DIALECTS[server.engine]
-    rotator = _rotator(plan, server, credential)
+    rotation_user = _rotation_user(plan, server, credential)
     is_itself = server.admin == AdminCredential(credential=credential.id)
     makes = dialect.itself if is_itself else dialect.existing if existing else dialect.fresh
     if makes is None:
         raise LiveRoleError(credential, server)
-    script = makes(credential, server, rotator)
+    script = makes(credential, server, rotation_user)
     face = "for live accounts" if existing else "for accounts that do not exist yet"
     preface = [
         f"Lockstep: credential {credential.id} on database server {server.name} ({server.engine}), {face}.",
         f"Run it as an administrator who is connected to {server.dbname}, with a client that stops at the first error.",
         "Run again, it changes nothing. It holds no password and changes none.",
         "",
-        *([] if rotator.usernames else ["Run it as the master user: Lockstep logs in as that user."]),
+        *([] if rotation_user.usernames else ["Run it as the master user: Lockstep logs in as that user."]),
         *script.notes,
     ]
-    has_password = is_itself or bool(rotator.usernames and not rotator.iam and not rotator.is_planned)
+    has_password = is_itself or bool(
+        rotation_user.usernames and not rotation_user.iam and not rotation_user.is_planned
+    )
     last_steps = [
         "Afterwards",
         "",
-        *rotator.last_steps,
+        *rotation_user.last_steps,
         *(script.password_steps if has_password else []),
         *script.last_steps,
     ]
     others = [c.id for c in plan.credentials if server.name in c.databases and c.id != credential.id]
-    if others and rotator.usernames:
-        last_steps.insert(2, f"{rotator.shown} and its login are the same for {', '.join(others)}.")
+    if others and rotation_user.usernames:
+        last_steps.insert(2, f"{rotation_user.shown} and its login are the same for {', '.join(others)}.")
     return Provisioning(dialect, tuple(preface), tuple(script.statements), tuple(last_steps))
 
 
@@ -126,20 +128,20 @@ _DIALECTS = {
 }
 
 
-def _rotator(plan: Plan, server: DatabaseServer, credential: Credential) -> Rotator:
+def _rotation_user(plan: Plan, server: DatabaseServer, credential: Credential) -> RotationUser:
     match server.admin:
         case AdminCredential(credential=credential_id):
             admin = credential if credential_id == credential.id else plan.credential(credential_id)
             if admin is None:
                 raise InvalidPlanError
-            return Rotator(
+            return RotationUser(
                 usernames=admin.usernames,
                 host=admin.account_host,
                 is_planned=True,
                 last_steps=_planned_steps(admin, is_itself=admin.id == credential.id),
             )
         case AdminIam(username=username):
-            return Rotator(
+            return RotationUser(
                 usernames=(username,),
                 iam=True,
                 last_steps=(
@@ -148,17 +150,21 @@ def _rotator(plan: Plan, server: DatabaseServer, credential: Credential) -> Rota
                 ),
             )
         case AdminSecret(aws=secret) if is_managed(secret):
-            return Rotator(usernames=(), last_steps=(f"Nothing: the master user's login is in {secret}.",))
+            return RotationUser(
+                usernames=(), last_steps=(f"Nothing: the master user's login is in {secret}.",)
+            )
         case AdminSecret(aws=secret):
-            return Rotator(
-                usernames=(ROTATOR,),
-                last_steps=(f"Give {ROTATOR} a password, and put that login into the secret {secret}:",),
+            return RotationUser(
+                usernames=(ROTATION_USER,),
+                last_steps=(
+                    f"Give {ROTATION_USER} a password, and put that login into the secret {secret}:",
+                ),
             )
 
 
 def _planned_steps(admin: Credential, *, is_itself: bool) -> tuple[str, ...]:
     if not is_itself:
-        return (f"Nothing: the rotator admin is the credential {admin.id}, which has a script of its own.",)
+        return (f"Nothing: the rotation user is the credential {admin.id}, which has a script of its own.",)
     return (
         f"Import the login before any other credential: lockstep import {admin.id}",
         f"Where {admin.usernames[0]} has no password yet, first give it one:",

@@ -10,7 +10,7 @@ from msgspec import structs
 from lockstep.databases import inspect
 from lockstep.operate.doctor import servers
 from lockstep.protocol.findings import Outcome
-from lockstep.protocol.model import ROTATOR, Engine, LockRecord, Login, SecretStr, Tls
+from lockstep.protocol.model import ROTATION_USER, Engine, LockRecord, Login, SecretStr, Tls
 from sandbox.databases import CertificateAuthority
 from sandbox.databases.process import free_port
 from tests.contract.doctor.database_world import DoctorWorld
@@ -59,8 +59,13 @@ def names(world: DoctorWorld) -> dict[str, str]:
     username = world.base.login.username
     family = world.server.engine is not Engine.POSTGRESQL
     account = f"'{username}'@'%'" if family else username
-    rotator = f"'{ROTATOR}'@'%'" if family else ROTATOR
-    return {"account": account, "username": username, "rotator": rotator, "owner": world.credential.owner}
+    rotation_user = f"'{ROTATION_USER}'@'%'" if family else ROTATION_USER
+    return {
+        "account": account,
+        "username": username,
+        "rotation_user": rotation_user,
+        "owner": world.credential.owner,
+    }
 
 
 def by(statement: str, fix: str | None = None) -> Break:
@@ -68,7 +73,7 @@ def by(statement: str, fix: str | None = None) -> Break:
     return lambda world, stack: execute(world, stack, statement, fix)
 
 
-# ---- The server and the rotator admin
+# ---- The server and the rotation user
 
 
 def unknown_name_inside(world: DoctorWorld, _stack: ExitStack) -> None:
@@ -86,7 +91,7 @@ def another_ca(world: DoctorWorld, _stack: ExitStack) -> None:
 
 
 def wrong_admin(world: DoctorWorld, _stack: ExitStack) -> None:
-    world.admin = Login(ROTATOR, SecretStr("wrong"))
+    world.admin = Login(ROTATION_USER, SecretStr("wrong"))
 
 
 def locked(world: DoctorWorld, stack: ExitStack) -> None:
@@ -153,26 +158,26 @@ BREAKAGES: tuple[Breakage, ...] = (
     Breakage(servers.ADDRESS, EACH, unknown_name_inside, "from aws/apply_db: there is no such name", shows=0),
     Breakage(servers.ROUTE, EACH, nothing_listens, "nothing listens there", shows=0),
     Breakage(servers.TLS, EACH, another_ca, "have not signed", shows=0),
-    Breakage(servers.ADMIN, EACH, wrong_admin, "refuses the rotator admin's login", shows=0),
+    Breakage(servers.ADMIN, EACH, wrong_admin, "refuses the rotation user's login", shows=0),
     Breakage(
         inspect.SERVER, FAMILY, by("SET GLOBAL read_only = 1", "SET GLOBAL read_only = 0"), "is read-only"
     ),
     Breakage(
         inspect.RIGHTS,
         FAMILY,
-        by("REVOKE CREATE USER ON *.* FROM {rotator}", "GRANT CREATE USER ON *.* TO {rotator}"),
+        by("REVOKE CREATE USER ON *.* FROM {rotation_user}", "GRANT CREATE USER ON *.* TO {rotation_user}"),
         "lacks CREATE USER",
     ),
     Breakage(
         inspect.RIGHTS,
         POSTGRESQL,
-        by("ALTER ROLE {rotator} NOCREATEROLE", "ALTER ROLE {rotator} CREATEROLE"),
+        by("ALTER ROLE {rotation_user} NOCREATEROLE", "ALTER ROLE {rotation_user} CREATEROLE"),
         "cannot change roles",
     ),
     Breakage(
         inspect.RIGHTS,
         ("postgresql-18-plaintext",),
-        by("REVOKE {account} FROM {rotator}"),
+        by("REVOKE {account} FROM {rotation_user}"),
         "lacks ADMIN OPTION for",
         shows=0,  # This server logs none.
     ),
@@ -210,8 +215,8 @@ BREAKAGES: tuple[Breakage, ...] = (
         inspect.POLICY,
         POSTGRESQL,
         by(
-            "ALTER ROLE {rotator} SET password_encryption = 'md5'",
-            "ALTER ROLE {rotator} RESET password_encryption",
+            "ALTER ROLE {rotation_user} SET password_encryption = 'md5'",
+            "ALTER ROLE {rotation_user} RESET password_encryption",
         ),
         "are stored as md5",
         WARNING,

@@ -65,7 +65,7 @@ class DoctorWorld:
     Attributes:
         folder: For files of a test.
         server: As the plan has it; a test may replace it.
-        admin: The rotator admin's login; an error: it cannot be read.
+        admin: The rotation user's login; an error: it cannot be read.
         stores: What the stores serve.
         timeouts: Of looks.
     """

@@ -1,4 +1,4 @@
-"""The doctor where the rotator admin has a token of RDS IAM authentication, or a login that is itself rotated."""
+"""The doctor where the rotation user has a token of RDS IAM authentication, or a login that is itself rotated."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from lockstep.aws.rds import token_login
 from lockstep.operate.doctor import servers
 from lockstep.protocol.errors import AdminCredentialRejectedError, LockstepError
 from lockstep.protocol.findings import Outcome
-from lockstep.protocol.model import ROTATOR, AdminCredential, Login, SecretStr
+from lockstep.protocol.model import ROTATION_USER, AdminCredential, Login, SecretStr
 from sandbox.databases.rds_iam import RdsFront
 from tests.contract.database_harness import SqlHarness
 from tests.contract.doctor.database_world import DoctorWorld
@@ -39,7 +39,7 @@ def test_with_a_token_every_check_passes(world: SqlHarness, tmp_path: Path) -> N
         seen = doctor.look()
     assert seen.complaints() == []
     (told,) = seen.of(servers.ADMIN)
-    assert told.says == f"{ROTATOR} logs in, by a token of RDS IAM authentication for {ROTATOR}"
+    assert told.says == f"{ROTATION_USER} logs in, by a token of RDS IAM authentication for {ROTATION_USER}"
     assert doctor.logins() == 1
 
 
@@ -54,7 +54,7 @@ def test_a_token_that_is_refused_is_told_without_the_token(world: SqlHarness, tm
     assert (from_here.outcome, from_here.command) == (Outcome.NOT_ASKED, "lockstep doctor --in-cloud")
     (told,) = seen.of(servers.ADMIN)
     assert told.outcome is Outcome.FAILED
-    assert "refuses the rotator admin's login, by a token" in told.says
+    assert "refuses the rotation user's login, by a token" in told.says
     assert told.command
     assert "rds-db:connect" in told.command
     assert doctor.logins() == 0
@@ -65,7 +65,7 @@ def test_a_token_that_is_refused_is_told_without_the_token(world: SqlHarness, tm
 @each_engine
 @pytest.mark.parametrize("of", ["admin", "application"])
 def test_with_a_login_that_is_rotated_every_check_passes(world: SqlHarness, tmp_path: Path, of: str) -> None:
-    """Also those of the credential whose account the rotator admin is."""
+    """Also those of the credential whose account the rotation user is."""
     admin, application = estate(world)
     doctor = looking_at(admin if of == "admin" else application, admin, tmp_path)
     seen = doctor.look()
@@ -86,8 +86,8 @@ def looking_at(rotated: Rotated, admin: Rotated, folder: Path) -> DoctorWorld:
 @pytest.mark.parametrize(
     ("login", "says"),
     [
-        (AdminCredentialRejectedError(database="main"), "there is no login of the rotator admin"),
-        (Login(ROTATOR, SecretStr("wrong")), "refuses the rotator admin's login, by the credential"),
+        (AdminCredentialRejectedError(database="main"), "there is no login of the rotation user"),
+        (Login(ROTATION_USER, SecretStr("wrong")), "refuses the rotation user's login, by the credential"),
     ],
     ids=["placeholder", "wrong"],
 )
