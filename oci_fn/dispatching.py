@@ -23,7 +23,7 @@ availability domain (https://docs.oracle.com/iaas/Content/Functions/Tasks/functi
 MOST_IDS = 100
 """Ids that a call takes."""
 LATE = timedelta(minutes=2)
-"""A call that was asked for longer ago looks again (`looked_again`). Where calls wait for containers, later ones have
+"""A call that was asked for longer ago looks again (`recheck`). Where calls wait for containers, later ones have
 asked for the same credentials. So these were rotated meanwhile, or are asked for twice more; and others are due longer
 by now."""
 ANYWHERE_ONE_IN = 3
@@ -84,7 +84,7 @@ def shares(due: Sequence[str], *, can_hand_on: bool) -> Shares:
     )
 
 
-def turned(ids: Sequence[str], call_id: str) -> tuple[str, ...]:
+def overdue(ids: Sequence[str], call_id: str) -> tuple[str, ...]:
     """The order in which a call comes to its credentials: from another one on in each call, then from the first one.
 
     A rotation can take all the time of its call, or end its process. It does not move its credential's due time, so by
@@ -98,7 +98,7 @@ def turned(ids: Sequence[str], call_id: str) -> tuple[str, ...]:
     return (*ids[first:], *ids[:first])
 
 
-def looked_again(due: Sequence[str], call_id: str) -> tuple[str, ...]:
+def recheck(due: Sequence[str], call_id: str) -> tuple[str, ...]:
     """What a call does that was handed its batch long ago: as many as a batch, of all that is due by now.
 
     That is what is due longest, but one call in so many begins anywhere: all that is due longest may fail again and
@@ -109,14 +109,14 @@ def looked_again(due: Sequence[str], call_id: str) -> tuple[str, ...]:
         call_id: Of the call; each has another one.
     """
     anywhere = _number(f"again {call_id}") % ANYWHERE_ONE_IN == 0
-    return (turned(due, call_id) if anywhere else tuple(due))[:BATCH]
+    return (overdue(due, call_id) if anywhere else tuple(due))[:BATCH]
 
 
 def _number(text: str) -> int:
     return int.from_bytes(sha256(text.encode()).digest()[:8])
 
 
-def hand_on(
+def delegate(
     batches: Sequence[Sequence[str]],
     call: Callable[[Mapping[str, Any]], None],
     *,

@@ -34,7 +34,7 @@ from lockstep.plan.compiled import CompiledPlan
 from lockstep.plan.published import Index
 from lockstep.protocol.deadlines import LOCK_POLICY, STEP, Scope, end_process
 from lockstep.protocol.errors import InvalidRequestError, LockstepError, UnexpectedError
-from lockstep.protocol.lock_rule import pick
+from lockstep.protocol.lock_rule import select_due
 from lockstep.protocol.messages import DoctorRequest, Id, RunInput
 from lockstep.protocol.ports import Clock
 from lockstep.protocol.strict_json import Message, MessageError, parse, read
@@ -43,14 +43,14 @@ from lockstep.runtime.identity import OCI_RUNNER
 from lockstep.runtime.system import SystemClock
 from lockstep.runtime.wiring import forget, hosted_runner
 from lockstep.stores.credential import Ports
-from oci_fn.dispatching import LATE, MOST_IDS, HandedOn, hand_on, looked_again, shares, turned
+from oci_fn.dispatching import LATE, MOST_IDS, HandedOn, delegate, overdue, recheck, shares
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest, rotate
 
 if TYPE_CHECKING:
     from lockstep.oci.functions import OwnFunction
     from lockstep.protocol.ports import Table
-    from oci_fn.telling import Teller
+    from oci_fn.telling import EventPublisher
 
 MARGIN_SECONDS = 25.0
 """Time before the platform's deadline in which no call begins, so that the longest step can end (protocol F8)."""
@@ -154,21 +154,21 @@ class Function:
             ends_at = self._clock.monotonic() + _seconds_left(ctx, self._clock)
             with Scope(self._clock, ends_at=ends_at, leave=self._leave).open():
                 work = self._work(given, call_id, ends_at)
-            teller = cache(partial(self._teller, ends_at))
+            publisher = cache(partial(self._publisher, ends_at))
             results: list[dict[str, Any]] = []
             for number, run in enumerate(work.runs, start=1):
                 if number > 1 and self._clock.monotonic() >= ends_at - LAST_BEGIN_SECONDS:
                     break
-                results.append(self._run(run, f"{call_id}.{number}", teller, ends_at=ends_at))
+                results.append(self._run(run, f"{call_id}.{number}", publisher, ends_at=ends_at))
         except LockstepError as error:
             self._forget_after(type(error).__name__)
             return _answer(ctx, _shown(error), succeeded=False)
         except Exception as error:  # noqa: BLE001 - the last line of defence before fdk prints it
             return _answer(ctx, _shown(UnexpectedError(code=type(error).__name__)), succeeded=False)
-        body, succeeded = _told(work, results)
+        body, succeeded = _describe(work, results)
         return _answer(ctx, body, succeeded=succeeded)
 
-    def _teller(self, ends_at: float) -> "Teller | None":
+    def _publisher(self, ends_at: float) -> "EventPublisher | None":
         """Who tells other programs what has happened; None where the plan names no topic. Then nothing is loaded.
 
         It is asked for after a run, whose document says the same of that as the index. No run waits for it, and none
@@ -182,9 +182,9 @@ class Function:
             return None
         if plan.event_topic is None:
             return None
-        from oci_fn.telling import Teller  # noqa: PLC0415 - only who sends events loads it
+        from oci_fn.telling import EventPublisher  # noqa: PLC0415 - only who sends events loads it
 
-        return Teller(
+        return EventPublisher(
             plan,
             clock=self._clock,
             last_call_at=ends_at - MARGIN_SECONDS,
@@ -192,7 +192,12 @@ class Function:
         )
 
     def _run(
-        self, run: RunInput, rotation_id: str, teller: "Callable[[], Teller | None]", *, ends_at: float
+        self,
+        run: RunInput,
+        rotation_id: str,
+        publisher: "Callable[[], EventPublisher | None]",
+        *,
+        ends_at: float,
     ) -> dict[str, Any]:
         began = self._clock.monotonic()
         retries = Retries(self._clock, deadline=ends_at - MARGIN_SECONDS)
@@ -222,8 +227,8 @@ class Function:
         result = {"credential_id": run.credential_id, "rotation_id": rotation_id, **result}
         took_ms = round((self._clock.monotonic() - began) * 1000)
         logger.info(json.dumps({**result, "milliseconds": took_ms, "states_ms": retries.states_ms}))
-        if found := teller():  # When the lock is free again: no rotation waits for it.
-            found.tell(request, run.credential_id, done, error=str(result.get("error", "")))
+        if found := publisher():  # When the lock is free again: no rotation waits for it.
+            found.publish(request, run.credential_id, done, error=str(result.get("error", "")))
         return result
 
     def _look(self, request: DoctorRequest, ctx: context.InvokeContext) -> Mapping[str, Any]:
@@ -245,7 +250,7 @@ class Function:
             waited = self._clock.now().timestamp() - (given.asked_at or float("inf"))
             if waited > LATE.total_seconds():
                 logger.warning(json.dumps({"waited_seconds": round(waited)}))
-                again = looked_again(self._due(ends_at), call_id)
+                again = recheck(self._due(ends_at), call_id)
                 return Work(runs=_runs(again, given.trigger, call_id))
             # Each run says whether its credential is in the plan: reading the index for a few would take seconds.
             return Work(runs=_runs(given.credential_ids, given.trigger, call_id))
@@ -258,7 +263,7 @@ class Function:
         """Look at all credentials."""
         index, retries = self._index(ends_at), Retries(self._clock, deadline=ends_at - MARGIN_SECONDS)
         table = retries.call("Look", self._runner().lock_table, policy=LOCK_POLICY)
-        return pick(index.credentials, table, now=self._clock.now().replace(microsecond=0))
+        return select_due(index.credentials, table, now=self._clock.now().replace(microsecond=0))
 
     def _index(self, ends_at: float) -> Index:
         """All credentials. One answer that does not come must not cost all of them a turn."""
@@ -273,7 +278,7 @@ class Function:
         if function is None or not share.batches:
             return Work(runs=_runs(share.own, trigger, call_id))
         event = {"trigger": trigger, "asked_at": int(self._clock.now().timestamp())}
-        done = hand_on(share.batches, function.call, event=event, side_by_side=at_the_same_time)
+        done = delegate(share.batches, function.call, event=event, side_by_side=at_the_same_time)
         left = len(share.left)
         if done.error or left:
             logger.error(json.dumps({"due": len(due), "handed_on": done.number, "left": left, **_why(done)}))
@@ -281,10 +286,10 @@ class Function:
 
 
 def _runs(ids: Sequence[str], trigger: str, call_id: str) -> list[RunInput]:
-    return [RunInput(credential_id=credential_id, trigger=trigger) for credential_id in turned(ids, call_id)]
+    return [RunInput(credential_id=credential_id, trigger=trigger) for credential_id in overdue(ids, call_id)]
 
 
-def _told(work: Work, results: list[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
+def _describe(work: Work, results: list[dict[str, Any]]) -> tuple[dict[str, Any], bool]:
     """What the caller is told, and whether all is done or handed on."""
     left = work.left + len(work.runs) - len(results)
     counts: dict[str, Any] = {}

@@ -14,8 +14,8 @@ from lockstep.protocol.deadlines import Scope, check_scope
 from lockstep.protocol.errors import DeadlineExceededError, LockstepError
 from lockstep.protocol.events import (
     Entry,
+    EventData,
     Failed,
-    Happening,
     Promoted,
     Sink,
     event_of,
@@ -34,7 +34,7 @@ SLOW_SECONDS = 2.0
 logger = logging.getLogger("lockstep")
 
 
-class Teller:
+class EventPublisher:
     """Sends the events of the runs of one call.
 
     Args:
@@ -59,7 +59,7 @@ class Teller:
         self._scope = scope
         self._gave_up = ""
 
-    def tell(self, request: RunRequest, credential_id: str, done: RunResult | None, *, error: str) -> None:
+    def publish(self, request: RunRequest, credential_id: str, done: RunResult | None, *, error: str) -> None:
         """Tell of one run. Raises nothing; what is not sent is logged, by its number.
 
         Args:
@@ -70,10 +70,10 @@ class Teller:
         """
         number, problem = 1, self._gave_up
         try:
-            happenings = _happenings(request, credential_id, done, error)
-            number = len(happenings)
-            if happenings and not problem:
-                self._send(happenings, request.rotation_id, done)
+            event_data = _event_data(request, credential_id, done, error)
+            number = len(event_data)
+            if event_data and not problem:
+                self._send(event_data, request.rotation_id, done)
         except LockstepError as e:
             problem = self._gave_up = str(e.where.get("code") or type(e).__name__)
         except Exception as e:  # noqa: BLE001 - an event fails no run
@@ -90,12 +90,12 @@ class Teller:
                 )
             )
 
-    def _send(self, happenings: tuple[Happening, ...], rotation_id: str, done: RunResult | None) -> None:
+    def _send(self, event_data: tuple[EventData, ...], rotation_id: str, done: RunResult | None) -> None:
         if self._clock.monotonic() >= self._last_call_at:
             raise DeadlineExceededError
         now = self._clock.now().replace(microsecond=0)
         time = done.report.promoted_at if done and done.report else now
-        events = [event_of(h, source=self._source, cause=rotation_id, time=time) for h in happenings]
+        events = [event_of(h, source=self._source, cause=rotation_id, time=time) for h in event_data]
         with self._scope().open():
             sink = self._sink
             began = self._clock.monotonic()
@@ -108,13 +108,13 @@ class Teller:
     def _sink(self) -> Sink | None:
         endpoints = endpoints_from_environment()
         return event_sink(
-            self._plan, "oci", OCI_RUNNER, endpoints=endpoints, clock=self._clock, before_send=check_scope
+            self._plan, "oci", OCI_RUNNER, endpoints=endpoints, clock=self._clock, deadline_guard=check_scope
         )
 
 
-def _happenings(
+def _event_data(
     request: RunRequest, credential_id: str, done: RunResult | None, error: str
-) -> tuple[Happening, ...]:
+) -> tuple[EventData, ...]:
     if done is None:
         failed = Failed(
             credential=credential_id,

@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from lockstep.audit.append import Given
+from lockstep.audit.append import OrderResult
 from lockstep.audit.verify import Verification, verify
 from lockstep.aws.clients import botocore_session
-from lockstep.cli.orders import desk
+from lockstep.cli.orders import order_context
 from lockstep.plan.file import load_plan
 from lockstep.plan.model import Plan
 from lockstep.protocol.deadlines import Timeouts
@@ -142,9 +142,9 @@ class Estate:
         assert self.event_estate  # noqa: S101 - asked for in its settings
         return self.event_estate
 
-    def order(self, credential: Credential, order: Order) -> Given:
+    def order(self, credential: Credential, order: Order) -> OrderResult:
         """Give an order, as an operator does."""
-        return desk(self.plan, "aws").give(order, credential)
+        return order_context(self.plan, "aws").give(order, credential)
 
     def stored_login(self, credential: Credential, store: StoreName = "aws") -> Login | None:
         """What an application gets from a store at this moment; None for a placeholder."""

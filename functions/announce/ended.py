@@ -12,8 +12,8 @@ from typing import Any, Literal
 from lockstep.protocol.events import (
     Entry,
     ErrorName,
+    EventData,
     Failed,
-    Happening,
     Promoted,
     of_promotion,
     overlap_ends_at,
@@ -62,7 +62,7 @@ class Ended:
     output: str | None
     error: str | None
 
-    def happenings(self, error: str | None) -> tuple[Happening, ...]:
+    def event_data(self, error: str | None) -> tuple[EventData, ...]:
         """What there is to tell; nothing of a run that was skipped.
 
         Args:
@@ -81,7 +81,7 @@ class Ended:
         )
         return (failed,)
 
-    def _promotion(self) -> tuple[Happening, ...]:
+    def _promotion(self) -> tuple[EventData, ...]:
         done = _rotated(self.output)
         if done is None:
             return ()

@@ -11,7 +11,7 @@ from typing import Any
 
 from functions.announce.ended import Ended, ended
 from functions.face import LambdaContext
-from lockstep.aws.clients import Trouble, aws_client, translated
+from lockstep.aws.clients import ErrorKind, aws_client, translated
 from lockstep.plan.compiled import CompiledPlan
 from lockstep.protocol.deadlines import Scope, check_scope
 from lockstep.protocol.errors import EventNotSentError, InvalidRequestError, PlanDocumentMissingError
@@ -49,12 +49,12 @@ class Announcer:
 
     def _tell(self, run: Ended) -> list[str]:
         """The types of what was sent."""
-        happenings = run.happenings(self._error(run))
-        if not happenings or self._sink is None:
+        event_data = run.event_data(self._error(run))
+        if not event_data or self._sink is None:
             return []
         source = source_of(region=self._plan.lock.region, table=self._plan.lock.table)
-        time = next((h.promoted_at for h in happenings if isinstance(h, Promoted)), run.at)
-        events = [event_of(h, source=source, cause=run.rotation, time=time) for h in happenings]
+        time = next((h.promoted_at for h in event_data if isinstance(h, Promoted)), run.at)
+        events = [event_of(h, source=source, cause=run.rotation, time=time) for h in event_data]
         self._sink.send(events)
         return [event.type for event in events]
 
@@ -62,7 +62,7 @@ class Announcer:
         """The name of the error that a run ended with: Step Functions is asked where its event does not say."""
         if run.error or run.status != "FAILED":
             return run.error
-        with translated(dict.fromkeys(Trouble, EventNotSentError)):
+        with translated(dict.fromkeys(ErrorKind, EventNotSentError)):
             described = self._states.describe_execution(executionArn=run.arn)
             found: str | None = described.get("error")
         return found
@@ -74,12 +74,12 @@ class Announcer:
     @cached_property
     def _sink(self) -> Sink | None:
         return event_sink(
-            self._plan, "aws", AWS_RUNNER, endpoints=endpoints_from_environment(), before_send=check_scope
+            self._plan, "aws", AWS_RUNNER, endpoints=endpoints_from_environment(), deadline_guard=check_scope
         )
 
     @cached_property
     def _states(self) -> Any:  # noqa: ANN401 - botocore makes its clients' types at run time
-        return aws_client("stepfunctions", self._plan.lock.region, before_send=check_scope)
+        return aws_client("stepfunctions", self._plan.lock.region, deadline_guard=check_scope)
 
 
 def _is_known(credential_id: str) -> bool:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import overload
 
 from lockstep.audit import append
-from lockstep.audit.append import WITNESS, Chain, Look, Reading
+from lockstep.audit.append import WITNESS, Chain, LogSnapshot, Reading
 from lockstep.audit.entry import NO_MARK, Mark, Stored, Witnessed, event_of
 from lockstep.protocol import decide
 from lockstep.protocol import decide as plans
@@ -27,7 +27,7 @@ from lockstep.protocol.messages import (
 )
 from lockstep.protocol.model import ChainHead, Claim, ClaimKind, CredentialValue, LockRecord
 from lockstep.protocol.ports import FingerprintKey, signed_fingerprint
-from lockstep.protocol.workers import together
+from lockstep.protocol.workers import run_all
 from lockstep.stores.credential import Ports
 
 LOST_LOCK_LOOK_BACK = 4
@@ -62,7 +62,7 @@ def run(request: AuditRequest, ports: Ports) -> Recorded | Witnessing:
         return Recorded(stream=ports.audit_log.stream, seq=head.seq, hash=head.hash)
     plans.require_same_plan(request.rotation, ports.credential)
     claim, chain = request.claim, _chain(ports)
-    record, value, at, key = together(
+    record, value, at, key = run_all(
         ports.side_by_side,
         partial(ports.lock.require, request.rotation.lease, claim, promoting=True, now=ports.clock.now()),
         partial(ports.stores.first.read_generation, claim.generation),
@@ -103,7 +103,7 @@ def _revoked_everywhere(databases: Sequence[DatabaseResult] | Sequence[Revoked])
 def _recorded_failure(request: FailedRun, ports: Ports) -> ChainHead:
     """Without the lock (protocol E5)."""
     chain = _chain(ports)
-    record, at = together(ports.side_by_side, ports.lock.read, partial(_head_ahead, request, chain))
+    record, at = run_all(ports.side_by_side, ports.lock.read, partial(_head_ahead, request, chain))
     reading = Reading(record=record, end=chain.ends.find(record.heads, seen=at))
     return _append(request, ports, reading, NO_MARK)
 
@@ -156,7 +156,7 @@ def _witnessed(ports: Ports, record: LockRecord, known: Mapping[str, Witnessed])
     return {stream: look.witnessed for stream, look in _looks(ports, record, known).items()}
 
 
-def _looks(ports: Ports, record: LockRecord, known: Mapping[str, Witnessed]) -> Mapping[str, Look]:
+def _looks(ports: Ports, record: LockRecord, known: Mapping[str, Witnessed]) -> Mapping[str, LogSnapshot]:
     """The other streams, if they are due and answer: an entry that is owed does not wait for them (protocol E15)."""
     with suppress(LockstepError):
         return append.look_at(
@@ -176,7 +176,7 @@ def _witness(request: SkippedRun, ports: Ports) -> Witnessing:
     known = end.after.seal.witness if end.after and end.after.seal else {}
     if not any(append.is_due(known, other, now) for other in others):
         return nothing
-    looks, serves = together(
+    looks, serves = run_all(
         ports.side_by_side, partial(_looks, ports, record, known), ports.home_store.generation
     )
     if not any(look.shows_more(known.get(other)) for other, look in looks.items()):

@@ -49,7 +49,7 @@ from lockstep.protocol.model import (
     StoredValue,
     StoreVersions,
 )
-from lockstep.protocol.workers import together
+from lockstep.protocol.workers import run_all
 from lockstep.stores.credential import Ports
 
 Served = Mapping[str, StoredValue]
@@ -72,7 +72,7 @@ def run(request: GenerateRequest, ports: Ports) -> GenerateResult:
     """
     told = ports.lock.recall(request.rotation.lease, request.record) if request.record else None
     if told is None:
-        served, record = together(ports.side_by_side, ports.stores.served, ports.lock.read)  # (1)
+        served, record = run_all(ports.side_by_side, ports.stores.served, ports.lock.read)  # (1)
         return _prepared(request, ports, served, record)
     served = ports.stores.served()  # (1)
     # Another call of this step may have claimed since. Then the record is read, and decides (protocol L16).
@@ -226,7 +226,7 @@ def _claimed(
         served=_generations(served),
     )
     prepared = partial(ports.stores.prepare, claim.generation, is_new=is_new)
-    return together(ports.side_by_side, claimed, prepared)[1]
+    return run_all(ports.side_by_side, claimed, prepared)[1]
 
 
 def _free_claim(ports: Ports, taken: Claim) -> tuple[LockRecord, Claim]:

@@ -15,7 +15,7 @@ from lockstep.protocol import decide
 from lockstep.protocol.errors import InvalidRequestError
 from lockstep.protocol.messages import StoreResult, UpdateRequest, UpdateResult
 from lockstep.protocol.model import Claim, ClaimKind, LockRecord
-from lockstep.protocol.workers import together
+from lockstep.protocol.workers import run_all
 from lockstep.stores.credential import Ports
 
 
@@ -38,7 +38,7 @@ def run(request: UpdateRequest, ports: Ports) -> UpdateResult:
     def still_ours() -> LockRecord:
         return ports.lock.begin_promotion(lease, claim, now=ports.clock.now())
 
-    record, promote = together(
+    record, promote = run_all(
         ports.side_by_side,
         still_ours,
         partial(ports.stores.prepare_promotion, claim.generation, request.seen),

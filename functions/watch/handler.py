@@ -76,4 +76,4 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | N
 
 @cache
 def _client(service: str, region: str) -> Any:  # noqa: ANN401 - botocore makes its clients' types at run time
-    return aws_client(service, region, before_send=check_scope)
+    return aws_client(service, region, deadline_guard=check_scope)

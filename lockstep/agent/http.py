@@ -37,7 +37,7 @@ HTTP = "http"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gift:
+class ServedGeneration:
     """What was given last in one way.
 
     Attributes:
@@ -51,7 +51,7 @@ class Gift:
     at: datetime
 
 
-class Given:
+class ServedLog:
     """What was given last in each way. Threads may share it.
 
     Args:
@@ -60,14 +60,14 @@ class Given:
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
-        self._gifts: dict[tuple[str, str], Gift] = {}
+        self._gifts: dict[tuple[str, str], ServedGeneration] = {}
 
     def note(self, credential: str, way: str, generation: int) -> None:
         """A generation was given, or is in the file."""
-        gift = Gift(credential=credential, way=way, generation=generation, at=self._now())
+        gift = ServedGeneration(credential=credential, way=way, generation=generation, at=self._now())
         self._gifts[credential, way] = gift
 
-    def __iter__(self) -> Iterator[Gift]:
+    def __iter__(self) -> Iterator[ServedGeneration]:
         return iter(sorted(self._gifts.values(), key=lambda gift: (gift.credential, gift.way)))
 
 
@@ -131,7 +131,7 @@ class Dialect:
         values: Values,
         *,
         matches: Callable[[str], bool],
-        given: Given,
+        given: ServedLog,
         path_prefix: str = "/v1/",
     ) -> None:
         self.answered = Counter[int]()
@@ -222,7 +222,7 @@ class Dialect:
         except FileRefusedError:
             raise _refusal(404, "ResourceNotFoundException", "That secret has no such login.") from None
         self._note(value, kept)
-        return JSONResponse(login.strings(), headers=_told(value, kept))
+        return JSONResponse(login.strings(), headers=_describe(value, kept))
 
     async def _value(self, query: Query) -> Response:
         value, kept = await self._served(query)
@@ -232,7 +232,7 @@ class Dialect:
         return Response(
             _body(value, kept, query.secret_id),
             media_type="application/json",
-            headers=_told(value, kept),
+            headers=_describe(value, kept),
         )
 
 
@@ -274,7 +274,7 @@ def _state(value: Value) -> str:
     return f"{held}, {round(value.seconds_left)} s left{problem}"
 
 
-def _told(value: Value, kept: Kept) -> dict[str, str]:
+def _describe(value: Value, kept: Kept) -> dict[str, str]:
     return {
         "X-Lockstep-Generation": str(kept.value.generation),
         "X-Lockstep-Source": kept.source,
@@ -297,7 +297,7 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 
 class _Collector(Collector):
-    def __init__(self, values: Values, given: Given, answered: Mapping[int, int]) -> None:
+    def __init__(self, values: Values, given: ServedLog, answered: Mapping[int, int]) -> None:
         self._values = values
         self._given = given
         self._answered = answered
@@ -341,7 +341,7 @@ class _Collector(Collector):
         yield from (generation, age, left, reads, given, given_at, requests)
 
 
-def text_of(values: Values, given: Given, answered: Mapping[int, int]) -> str:
+def text_of(values: Values, given: ServedLog, answered: Mapping[int, int]) -> str:
     """The metrics in Prometheus's text format.
 
     Args:

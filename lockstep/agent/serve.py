@@ -15,10 +15,10 @@ from pathlib import Path
 from lockstep.agent import files
 from lockstep.agent import files as hooks
 from lockstep.agent.files import replace_file
-from lockstep.agent.http import Dialect, Given, app_of
+from lockstep.agent.http import Dialect, ServedLog, app_of
 from lockstep.agent.server import listener_of, server_of
 from lockstep.agent.settings import File, Settings
-from lockstep.agent.values import Secret, Values, reader_of, said
+from lockstep.agent.values import Secret, Values, describe, reader_of
 from lockstep.protocol.errors import TerminalError
 from lockstep.protocol.model import SecretStr
 from lockstep.runtime.system import SystemClock, boot_seconds, new_token
@@ -100,7 +100,7 @@ class Agent:
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = boot_seconds) -> None:
         self.values = Values(list(_secrets(settings)), clock)
-        self.given = Given(SystemClock().now)
+        self.given = ServedLog(SystemClock().now)
         self._settings = settings
         self._owed: set[Path] = {file.path for file in settings.files if file.command or file.signal}
         """Files whose hook has still to run. At the start it is not known whether it did."""
@@ -207,7 +207,7 @@ class Agent:
         try:
             return act(file)
         except Exception as error:  # noqa: BLE001 - a template raises anything, and must not end the other files
-            _warn("a file was not kept", said(error), path=str(file.path))
+            _warn("a file was not kept", describe(error), path=str(file.path))
             return False
 
     def _write(self, file: File) -> bool:

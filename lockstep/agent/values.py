@@ -20,7 +20,7 @@ from lockstep.protocol.model import SecretStr
 from lockstep.protocol.names import VersionNames
 from lockstep.protocol.ports import BINARY
 from lockstep.stores.contents import with_numbers
-from lockstep.stores.readers import Seen, ask
+from lockstep.stores.readers import Snapshot, read_newest
 
 _RANDOM_END = re.compile(r"-[A-Za-z0-9]{6}\Z")
 SHORTEST_PAUSE_SECONDS = 1.0
@@ -48,7 +48,7 @@ Read = Callable[[], Reading]
 """Reads a secret from one store. Raises the Store* errors of `lockstep.protocol.errors`."""
 
 
-Kept: TypeAlias = Seen[Reading]
+Kept: TypeAlias = Snapshot[Reading]
 """A value that is kept, with the store that showed it last, and when."""
 
 
@@ -149,7 +149,7 @@ class Value:
                     self._news.set()
 
     def _read(self, unwanted: Reading | None, last: Collection[str] = ()) -> Mapping[str, Exception]:
-        found = ask(
+        found = read_newest(
             dict(sorted(self.secret.sources.items(), key=lambda source: source[0] in last)),
             self._clock,
             kept=self._kept.value if self._kept else None,
@@ -161,7 +161,7 @@ class Value:
         for source in found.failed.keys() - {seen.source for seen in found.shown}:
             self.counts.failed[source] = self.counts.failed.get(source, 0) + 1
         self._kept = found.chosen or self._kept
-        self.problem = next((said(error) for error in found.failed.values()), "")
+        self.problem = next((describe(error) for error in found.failed.values()), "")
         return found.failed
 
 
@@ -202,7 +202,7 @@ class Values:
         return all(value.served for value in self)
 
 
-def said(error: Exception) -> str:
+def describe(error: Exception) -> str:
     """An error of ours tells no value; the text of another one might."""
     return f"{type(error).__name__}: {error}" if isinstance(error, LockstepError) else type(error).__name__
 

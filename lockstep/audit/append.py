@@ -23,7 +23,7 @@ from lockstep.protocol.errors import FenceLostError, LostCompareAndSetError
 from lockstep.protocol.model import ChainHead, Lease, LockRecord
 from lockstep.protocol.orders import Order, Orders
 from lockstep.protocol.ports import AuditLog, Clock, Lock, Signer
-from lockstep.protocol.workers import SideBySide, together
+from lockstep.protocol.workers import SideBySide, run_all
 
 logger = logging.getLogger("lockstep")
 
@@ -203,7 +203,7 @@ def may_be_later(known: Mapping[str, Witnessed], now: datetime) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class LogSnapshot:
     """What a look at another log has found: its newest entry, as far as the look got."""
 
     newest: Stored
@@ -231,7 +231,7 @@ def look_at(
     *,
     clock: Clock,
     side_by_side: SideBySide,
-) -> dict[str, Look]:
+) -> dict[str, LogSnapshot]:
     """The newest entry of each log that is due, or as far as a look gets; nothing of an empty one."""
     now = clock.now()
     ends_at = clock.monotonic() + LOOK_SECONDS
@@ -244,7 +244,9 @@ def look_at(
 
     due = [log for log in logs if is_due(known, log.stream, now)]
     found = side_by_side([partial(newest, log) for log in due])
-    return {log.stream: Look(newest=last, at=now) for log, last in zip(due, found, strict=True) if last}
+    return {
+        log.stream: LogSnapshot(newest=last, at=now) for log, last in zip(due, found, strict=True) if last
+    }
 
 
 def _newest(
@@ -262,7 +264,7 @@ def _newest(
         return list(takewhile(has_time, islice(log.numbers(after=after), MAX_LOOKS)))
 
     for hint in hints:
-        start, above = together(side_by_side, partial(_at, log, hint), partial(numbers, hint.seq))
+        start, above = run_all(side_by_side, partial(_at, log, hint), partial(numbers, hint.seq))
         if start:
             return _last_above(log, start, takewhile(has_time, above))
     return _highest(log, has_time)
@@ -326,7 +328,7 @@ LOOK_BACK = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
+class OrderResult:
     """An order that stands in the record.
 
     Attributes:
@@ -355,7 +357,7 @@ class Operator:
     new_id: Callable[[], str]
 
 
-def give(order: Order, *, by: Operator, chain: Chain, orders: Orders) -> Given:
+def give(order: Order, *, by: Operator, chain: Chain, orders: Orders) -> OrderResult:
     """Give an order: first its audit entry, then the record (protocol O2, O3).
 
     To give it again is a success without a second entry, also after its reply was lost. If this fails between the two,
@@ -366,11 +368,11 @@ def give(order: Order, *, by: Operator, chain: Chain, orders: Orders) -> Given:
         AuditConflictError, LostCompareAndSetError: As `Chain.append`.
     """
     before = chain.lock.read()
-    if order.stands_in(before):
-        return Given(record=before, entry=None)
+    if order.is_applied(before):
+        return OrderResult(record=before, entry=None)
     order.check(before)
     entry = record_order(order.name, order.details(before), by=by, chain=chain)
-    return Given(record=orders.write(order), entry=entry, was_paused=before.paused)
+    return OrderResult(record=orders.write(order), entry=entry, was_paused=before.paused)
 
 
 def record_order(name: str, details: dict[str, Any], *, by: Operator, chain: Chain) -> ChainHead:

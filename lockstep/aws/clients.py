@@ -48,7 +48,7 @@ from botocore.session import Session
 from urllib3.exceptions import HTTPError as UrllibError
 from urllib3.exceptions import LocationParseError, ProxySchemeUnknown
 
-from lockstep.protocol.deadlines import CONNECTIONS, BeforeSend, CloudTimeouts, always
+from lockstep.protocol.deadlines import CONNECTIONS, CloudTimeouts, DeadlineGuard, always
 from lockstep.protocol.errors import (
     AuditBucketMissingError,
     AuditKeyMissingError,
@@ -252,7 +252,7 @@ def aws_client(
     is_signed: bool = True,
     endpoint: str | None = None,
     timeouts: CloudTimeouts = _DEFAULT_TIMEOUTS,
-    before_send: BeforeSend = always,
+    deadline_guard: DeadlineGuard = always,
 ) -> Any:  # noqa: ANN401 - botocore makes its clients' types at run time
     """A client that tries once and answers within seconds.
 
@@ -267,7 +267,7 @@ def aws_client(
             where another cloud's metadata may be.
         endpoint: By default the environment's, else AWS.
         timeouts: Limits of every wait.
-        before_send: Called before each request (protocol F11).
+        deadline_guard: Called before each request (protocol F11).
 
     Raises:
         EnvironmentalError: The configuration of this machine allows none.
@@ -295,7 +295,7 @@ def aws_client(
         raise setup_problem(error) from None
     if sessions:
         client.meta.events.register("after-call", partial(_end_session, sessions))
-    client.meta.events.register_first("before-send", lambda **_: before_send())
+    client.meta.events.register_first("before-send", lambda **_: deadline_guard())
     return client
 
 
@@ -373,7 +373,7 @@ def botocore_session(sessions: Sessions[AwsKeys] | None = None) -> Session:
     return made
 
 
-class Trouble(Enum):
+class ErrorKind(Enum):
     """The meaning of a failed call, the same for every service."""
 
     UNREACHABLE = auto()
@@ -385,7 +385,7 @@ class Trouble(Enum):
 # The codes of https://docs.aws.amazon.com/secretsmanager/latest/apireference/CommonErrors.html and of the same page
 # of DynamoDB, KMS and S3; for throttling and transient errors, the codes that botocore's own retries know.
 _CODES = {
-    Trouble.UNREACHABLE: frozenset(
+    ErrorKind.UNREACHABLE: frozenset(
         {
             "InternalError",
             "InternalFailure",
@@ -396,7 +396,7 @@ _CODES = {
             "ServiceUnavailable",
         }
     ),
-    Trouble.THROTTLED: frozenset(
+    ErrorKind.THROTTLED: frozenset(
         {
             "BandwidthLimitExceeded",
             "ProvisionedThroughputExceededException",
@@ -410,7 +410,7 @@ _CODES = {
             "TooManyRequestsException",
         }
     ),
-    Trouble.DENIED: frozenset(
+    ErrorKind.DENIED: frozenset(
         {
             "403",
             "AccessDenied",
@@ -430,10 +430,10 @@ _CODES = {
     ),
 }
 STORE_ERRORS = {
-    Trouble.UNREACHABLE: StoreUnreachableError,
-    Trouble.THROTTLED: StoreThrottledError,
-    Trouble.DENIED: StoreAccessDeniedError,
-    Trouble.REJECTED: StoreRejectedError,
+    ErrorKind.UNREACHABLE: StoreUnreachableError,
+    ErrorKind.THROTTLED: StoreThrottledError,
+    ErrorKind.DENIED: StoreAccessDeniedError,
+    ErrorKind.REJECTED: StoreRejectedError,
 }
 """What each trouble is called where the secrets manager is asked, or an identity is had."""
 _SERVER_ERRORS = range(500, 600)
@@ -458,7 +458,7 @@ def error_code(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code") or "")
 
 
-def diagnose(error: Exception) -> tuple[Trouble, str]:
+def diagnose(error: Exception) -> tuple[ErrorKind, str]:
     """The meaning of a failure, and a code to show."""
     if not isinstance(error, ClientError):
         return _local_trouble(error), type(error).__name__
@@ -467,20 +467,20 @@ def diagnose(error: Exception) -> tuple[Trouble, str]:
         if code in codes:
             return trouble, code
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return Trouble.UNREACHABLE if status in _SERVER_ERRORS else Trouble.REJECTED, code
+    return ErrorKind.UNREACHABLE if status in _SERVER_ERRORS else ErrorKind.REJECTED, code
 
 
-def _local_trouble(error: Exception) -> Trouble:
+def _local_trouble(error: Exception) -> ErrorKind:
     if isinstance(error, SSLError):
         # For botocore it is a connection error, but a retry does not help.
-        return Trouble.REJECTED
+        return ErrorKind.REJECTED
     if isinstance(error, _UNREACHABLE + _MALFORMED):
-        return Trouble.UNREACHABLE
-    return Trouble.DENIED if isinstance(error, _DENIED) else Trouble.REJECTED
+        return ErrorKind.UNREACHABLE
+    return ErrorKind.DENIED if isinstance(error, _DENIED) else ErrorKind.REJECTED
 
 
 @contextmanager
-def translated(errors: Mapping[Trouble, type[LockstepError]], **where: str | int) -> Iterator[None]:
+def translated(errors: Mapping[ErrorKind, type[LockstepError]], **where: str | int) -> Iterator[None]:
     """Turn every exception of botocore inside into one of `errors`, with `where` and the code.
 
     This includes exceptions from reading a malformed reply inside the block.
@@ -488,7 +488,7 @@ def translated(errors: Mapping[Trouble, type[LockstepError]], **where: str | int
     try:
         yield
     except SessionFailure as failure:
-        raise errors[Trouble[failure.kind.name]](**where, code=failure.code) from failure.problem
+        raise errors[ErrorKind[failure.kind.name]](**where, code=failure.code) from failure.problem
     except RAISED as error:
         trouble, code = diagnose(error)
         raise errors[trouble](**where, code=code) from environment_problem(error)
@@ -497,10 +497,10 @@ def translated(errors: Mapping[Trouble, type[LockstepError]], **where: str | int
 # AWS Security Token Service: who calls. Every identity may ask this.
 
 _ERRORS = {
-    Trouble.UNREACHABLE: AuditLogUnreachableError,
-    Trouble.THROTTLED: AuditLogUnreachableError,
-    Trouble.DENIED: AuditLogAccessDeniedError,
-    Trouble.REJECTED: AuditLogAccessDeniedError,
+    ErrorKind.UNREACHABLE: AuditLogUnreachableError,
+    ErrorKind.THROTTLED: AuditLogUnreachableError,
+    ErrorKind.DENIED: AuditLogAccessDeniedError,
+    ErrorKind.REJECTED: AuditLogAccessDeniedError,
 }
 
 

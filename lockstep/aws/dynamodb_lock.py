@@ -34,7 +34,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from lockstep.aws.clients import Trouble, translated
+from lockstep.aws.clients import ErrorKind, translated
 from lockstep.protocol import model
 from lockstep.protocol.errors import (
     FenceLostError,
@@ -46,13 +46,13 @@ from lockstep.protocol.errors import (
 from lockstep.protocol.lock_rule import has_lease, is_in_time
 from lockstep.protocol.model import (
     Acquired,
-    AwsSigns,
     ChainHead,
     Claim,
     ClaimKind,
     Lease,
     LockRecord,
     Release,
+    RunnerHeartbeat,
     Told,
 )
 from lockstep.protocol.orders import ACCOUNT_PREFIX
@@ -174,10 +174,10 @@ UNWITNESSED = "unwitnessed_"
 """How the attributes begin that say since when a stream has had entries that no other stream names."""
 
 LOCK_TABLE_ERRORS = {
-    Trouble.UNREACHABLE: LockTableUnreachableError,
-    Trouble.THROTTLED: LockTableUnreachableError,
-    Trouble.DENIED: LockTableAccessDeniedError,
-    Trouble.REJECTED: LockTableAccessDeniedError,
+    ErrorKind.UNREACHABLE: LockTableUnreachableError,
+    ErrorKind.THROTTLED: LockTableUnreachableError,
+    ErrorKind.DENIED: LockTableAccessDeniedError,
+    ErrorKind.REJECTED: LockTableAccessDeniedError,
 }
 """What a call of the lock table that failed is, for runs and operators."""
 
@@ -209,7 +209,9 @@ def record_of(credential_id: str, item: Item) -> LockRecord:
             revoke_through=_int(item, "revoke_through"),
             take_over=_names(item, "take_over"),
             blocked=_names(item, "blocked"),
-            aws=AwsSigns(seen_at=_datetime(item, "aws_seen_at"), began_at=_datetime(item, "aws_began_at")),
+            aws=RunnerHeartbeat(
+                seen_at=_datetime(item, "aws_seen_at"), began_at=_datetime(item, "aws_began_at")
+            ),
             led_at=_datetime(item, "aws_led_at"),
             unwitnessed={
                 name.removeprefix(UNWITNESSED): since

@@ -78,7 +78,7 @@ class DynamoDbOrders:
             except self._client.exceptions.ConditionalCheckFailedException as error:
                 response: Mapping[str, Any] = error.response  # The stubs lack the item in this response.
                 found = record_of(self._credential_id, response.get("Item", {}))
-                if order.stands_in(found):
+                if order.is_applied(found):
                     return found
                 raise OrderRefusedError(credential=self._credential_id, code=order.name) from None
             return record_of(self._credential_id, reply["Attributes"])

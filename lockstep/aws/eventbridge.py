@@ -7,14 +7,14 @@ all; an entry that is refused is no exception, but counted in `FailedEntryCount`
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lockstep.aws.clients import Trouble, translated
+from lockstep.aws.clients import ErrorKind, translated
 from lockstep.protocol.errors import EventNotSentError, LockstepError
 from lockstep.protocol.events import CloudEvent, text_of
 
 ENTRIES = 10
 SOURCE = "lockstep"
 """What EventBridge's own envelope says: a rule that matches it and nothing else gets every event."""
-_ERRORS: Mapping[Trouble, type[LockstepError]] = dict.fromkeys(Trouble, EventNotSentError)
+_ERRORS: Mapping[ErrorKind, type[LockstepError]] = dict.fromkeys(ErrorKind, EventNotSentError)
 
 
 class EventBridgeBus:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from botocore.exceptions import ClientError
 
-from lockstep.aws.clients import Trouble, error_code, translated
+from lockstep.aws.clients import ErrorKind, error_code, translated
 from lockstep.protocol.errors import (
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 
 AUDIT_ERRORS = {
-    Trouble.UNREACHABLE: AuditLogUnreachableError,
-    Trouble.THROTTLED: AuditLogUnreachableError,
-    Trouble.DENIED: AuditLogAccessDeniedError,
-    Trouble.REJECTED: AuditLogAccessDeniedError,
+    ErrorKind.UNREACHABLE: AuditLogUnreachableError,
+    ErrorKind.THROTTLED: AuditLogUnreachableError,
+    ErrorKind.DENIED: AuditLogAccessDeniedError,
+    ErrorKind.REJECTED: AuditLogAccessDeniedError,
 }
 
 _BAD_REQUEST, _FORBIDDEN = "400", "403"
@@ -218,10 +218,10 @@ class S3AuditLog:
 # one for each page.
 
 _ERRORS = {
-    Trouble.UNREACHABLE: PlanUnreachableError,
-    Trouble.THROTTLED: PlanUnreachableError,
-    Trouble.DENIED: PlanAccessDeniedError,
-    Trouble.REJECTED: PlanAccessDeniedError,
+    ErrorKind.UNREACHABLE: PlanUnreachableError,
+    ErrorKind.THROTTLED: PlanUnreachableError,
+    ErrorKind.DENIED: PlanAccessDeniedError,
+    ErrorKind.REJECTED: PlanAccessDeniedError,
 }
 _NO_BUCKET = "NoSuchBucket"
 _TAKEN, _CONFLICT = "PreconditionFailed", "ConditionalRequestConflict"

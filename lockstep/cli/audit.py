@@ -28,7 +28,7 @@ from lockstep.audit.checkpoint import (
 from lockstep.audit.entry import milliseconds
 from lockstep.audit.verify import Verdict, Verification, read_object
 from lockstep.audit.verify import verify as verify_chains
-from lockstep.cli.orders import CredentialArgument, desk, entry_text
+from lockstep.cli.orders import CredentialArgument, entry_text, order_context
 from lockstep.cli.output import (
     DEFAULT_PLAN,
     AsJson,
@@ -94,7 +94,7 @@ def acknowledge(
     Exit code: 0 acknowledged, 1 there is no such problem, 3 a log, a key or the lock table was unreachable.
     """
     plan = plan_or_exit(file)
-    credential, at = one(plan, credential_id), desk(plan, ACKNOWLEDGED_IN)
+    credential, at = one(plan, credential_id), order_context(plan, ACKNOWLEDGED_IN)
     place = _PLACE.fullmatch(entries)
     if place is None:
         raise wrong_use("name the entries as aws:7 or aws:7-9")

@@ -139,7 +139,7 @@ def publish(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Desk:
+class _PublishContext:
     """What the command works with."""
 
     clouds: Clouds
@@ -170,7 +170,7 @@ class _State:
     keys: dict[str, documents.PublicKey] = field(default_factory=dict)
 
 
-def _desk(plan: Plan, bucket: str | None) -> _Desk:
+def _desk(plan: Plan, bucket: str | None) -> _PublishContext:
     federation = plan.runners.oci.federation if plan.runners.oci else None
     if federation is None:
         raise wrong_use(
@@ -193,13 +193,13 @@ def _desk(plan: Plan, bucket: str | None) -> _Desk:
     return _opened(operator(plan, identity=DEPLOYER), federation, place, region)
 
 
-def _opened(clouds: Clouds, federation: IssuerFederation, place: Place, region: str) -> _Desk:
+def _opened(clouds: Clouds, federation: IssuerFederation, place: Place, region: str) -> _PublishContext:
     try:
         from lockstep.oci.kms import IssuerKeyVersions  # noqa: PLC0415 - likewise
         from lockstep.oci.object_storage import IssuerBucket  # noqa: PLC0415 - the extra may be missing
     except ModuleNotFoundError:
         raise OciExtraMissingError from None
-    return _Desk(
+    return _PublishContext(
         clouds=clouds,
         federation=federation,
         key=IssuerKeyVersions(
@@ -213,7 +213,7 @@ def _opened(clouds: Clouds, federation: IssuerFederation, place: Place, region: 
     )
 
 
-def _look(told: _Desk) -> _State:
+def _look(told: _PublishContext) -> _State:
     versions = list(told.key.listed())
     named = next((version for version in versions if version.id == told.named), None)
     if named is None or not named.is_enabled:
@@ -229,7 +229,7 @@ def _look(told: _Desk) -> _State:
     )
 
 
-def _fresh(told: _Desk, state: _State, *, dry_run: bool) -> str | None:
+def _fresh(told: _PublishContext, state: _State, *, dry_run: bool) -> str | None:
     """The version that is to sign next; with `dry_run` None where it is yet to be made."""
     state.versions = list(told.key.settled())
     found = successor(state.versions, told.named)
@@ -239,7 +239,7 @@ def _fresh(told: _Desk, state: _State, *, dry_run: bool) -> str | None:
     return found
 
 
-def _require_retirable(told: _Desk, state: _State, retire: str | None) -> None:
+def _require_retirable(told: _PublishContext, state: _State, retire: str | None) -> None:
     """Exit code 1 where the version must stay, or is not one of the key."""
     if retire is None:
         return
@@ -253,7 +253,7 @@ def _require_retirable(told: _Desk, state: _State, retire: str | None) -> None:
 
 
 def _written(
-    told: _Desk, state: _State, wanted: Publication, *, dry_run: bool, replace: bool
+    told: _PublishContext, state: _State, wanted: Publication, *, dry_run: bool, replace: bool
 ) -> tuple[str, ...]:
     """Write what is not as it should be, the key set first; the names."""
     ours = {version.id for version in state.versions}
@@ -275,7 +275,7 @@ def _written(
     return changed
 
 
-def _public_key(told: _Desk, kid: str) -> documents.PublicKey:
+def _public_key(told: _PublishContext, kid: str) -> documents.PublicKey:
     try:
         return told.key.public_key(kid)
     except NotAnIssuerKeyError:
@@ -285,7 +285,7 @@ def _public_key(told: _Desk, kid: str) -> documents.PublicKey:
         ) from None
 
 
-def _require_ours(told: _Desk, state: _State) -> None:
+def _require_ours(told: _PublishContext, state: _State) -> None:
     """Exit code 1 where a document is somebody else's."""
     keys, found = state.stored[KEYS], state.stored[CONFIGURATION]
     foreign = [
@@ -303,7 +303,7 @@ def _require_ours(told: _Desk, state: _State) -> None:
     )
 
 
-def _content(told: _Desk, state: _State, wanted: Publication) -> Mapping[str, bytes]:
+def _content(told: _PublishContext, state: _State, wanted: Publication) -> Mapping[str, bytes]:
     """The documents by name, in the order in which they are written: what names the key set is there last."""
     return {
         KEYS: documents.key_set([state.keys[kid] for kid in wanted.trusted]),
@@ -315,7 +315,7 @@ def _is_there(stored: "Stored | None", content: bytes) -> bool:
     return stored is not None and stored.content == content and stored.is_served_well
 
 
-def _require_served(told: _Desk, wanted: Publication, state: _State) -> None:
+def _require_served(told: _PublishContext, wanted: Publication, state: _State) -> None:
     """Exit code 1 where everyone reads something else than what is in the bucket."""
     issuer = told.federation.issuer
     base = served_at(issuer, endpoints_from_environment().oci)

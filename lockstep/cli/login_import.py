@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lockstep.cli.orders import CredentialArgument, Desk, RecordIn, desk, entry_text
+from lockstep.cli.orders import CredentialArgument, OrderContext, RecordIn, entry_text, order_context
 from lockstep.cli.output import DEFAULT_PLAN, DryRun, PlanFile, complain, one, plan_or_exit, say, wrong_use
 from lockstep.operate.login_import import Estate, import_login, prove, texts_to_write
 from lockstep.protocol.errors import LoginImportRefusedError, SecretMalformedError
@@ -58,7 +58,7 @@ def command(  # noqa: PLR0913 - an option each
     Exit code: 0 every store serves it, 1 refused, 2 no login was given, 3 a cloud or a database was unreachable.
     """
     plan = plan_or_exit(file)
-    credential, at = one(plan, credential_id), desk(plan, stream)
+    credential, at = one(plan, credential_id), order_context(plan, stream)
     if secret and variable:
         raise wrong_use("give --from-secret or --from-env, not both")
     login = _login(_text(at, secret, store, variable))
@@ -70,7 +70,9 @@ def command(  # noqa: PLR0913 - an option each
         raise
 
 
-def _import_login(login: Login, credential: Credential, at: Desk, *, replace: bool, dry_run: bool) -> None:
+def _import_login(
+    login: Login, credential: Credential, at: OrderContext, *, replace: bool, dry_run: bool
+) -> None:
     clouds = at.clouds
     estate = Estate(
         credential=credential,
@@ -95,7 +97,7 @@ def _import_login(login: Login, credential: Credential, at: Desk, *, replace: bo
             databases=credential.databases,
             entry=at.place(done.entry),
         )
-        at.tell(adopted, done.entry)
+        at.publish(adopted, done.entry)
     where = ", ".join(done.written) or "no store, all served it"
     say(
         f"{credential.id}: imported; written into {where} ({entry_text(done.entry, at.stream)})",
@@ -105,7 +107,7 @@ def _import_login(login: Login, credential: Credential, at: Desk, *, replace: bo
     say(f"next: lockstep {'rotate --force -c' if is_active else 'plan activate'} {credential.id}")
 
 
-def _text(at: Desk, secret: str | None, store: str | None, variable: str | None) -> str:
+def _text(at: OrderContext, secret: str | None, store: str | None, variable: str | None) -> str:
     """The text with the login, wherever it comes from; or exit code 2."""
     if secret:
         name = store or at.plan.stores[0].name

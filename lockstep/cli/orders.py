@@ -12,7 +12,7 @@ import msgspec
 import typer
 from rich.prompt import Confirm
 
-from lockstep.audit.append import Given, Operator, give, record_order
+from lockstep.audit.append import Operator, OrderResult, give, record_order
 from lockstep.cli import output
 from lockstep.cli.output import (
     DEFAULT_PLAN,
@@ -41,8 +41,8 @@ from lockstep.operate.formatting import clock_time
 from lockstep.operate.sessions import count_sessions, lines
 from lockstep.operate.state import record_fields, records_of
 from lockstep.plan.model import Plan
-from lockstep.protocol.errors import EnvironmentalError, LockstepError, line_of, told
-from lockstep.protocol.events import Entry, Happening, Paused, Resumed, Retired, event_of, source_of
+from lockstep.protocol.errors import EnvironmentalError, LockstepError, described, line_of
+from lockstep.protocol.events import Entry, EventData, Paused, Resumed, Retired, event_of, source_of
 from lockstep.protocol.lock_rule import is_held
 from lockstep.protocol.model import AdminCredential, ChainHead, Credential, Lease, LockRecord
 from lockstep.protocol.orders import (
@@ -122,17 +122,17 @@ def _show(clouds: Clouds, credential: Credential) -> None:
 _CLOUDS: tuple[Cloud, ...] = ("aws", "oci")
 
 
-def tell(plan: Plan, happening: Happening, *, cause: str, time: datetime) -> None:
+def publish(plan: Plan, data: EventData, *, cause: str, time: datetime) -> None:
     """Send an event to each place that the plan names. One that is not sent is complained of, and changes nothing.
 
     Args:
         plan: The plan.
-        happening: What has happened.
+        data: What has happened.
         cause: The id of its audit entry.
         time: When.
     """
     source = source_of(region=plan.lock.region, table=plan.lock.table)
-    event = event_of(happening, source=source, cause=cause, time=time.replace(microsecond=0))
+    event = event_of(data, source=source, cause=cause, time=time.replace(microsecond=0))
     for cloud in _CLOUDS:
         try:
             sink = event_sink(plan, cloud, OPERATOR, endpoints=endpoints_from_environment())
@@ -141,7 +141,7 @@ def tell(plan: Plan, happening: Happening, *, cause: str, time: datetime) -> Non
         except Exception as error:  # noqa: BLE001 - what was ordered is done, and an event changes no outcome (E18)
             ours = in_our_words(error)
             why = ours.where.get("code") or line_of(ours)
-            complain(f"{happening.credential}: done, but events.{cloud} did not take its event: {why}")
+            complain(f"{data.credential}: done, but events.{cloud} did not take its event: {why}")
 
 
 # What the commands that give orders share: who gives them, where they are recorded, how they fail.
@@ -162,7 +162,7 @@ TOLD_EVERY = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
+class OrderContext:
     """From where an operator gives orders.
 
     Attributes:
@@ -173,7 +173,7 @@ class Desk:
     clouds: Clouds
     stream: Cloud
 
-    def give(self, order: Order, credential: Credential) -> Given:
+    def give(self, order: Order, credential: Credential) -> OrderResult:
         """Record an order, then put it into the lock record; then tell of it, if it was not there before."""
         given = give(
             order,
@@ -184,22 +184,22 @@ class Desk:
         lifted = isinstance(order, Revoke) and given.was_paused and not given.record.paused
         if given.entry and (lifted or isinstance(order, Pause | Resume)):
             kind = Paused if isinstance(order, Pause) else Resumed
-            self.tell(kind(credential=credential.id, entry=self.place(given.entry)), given.entry)
+            self.publish(kind(credential=credential.id, entry=self.place(given.entry)), given.entry)
         return given
 
     def place(self, recorded: ChainHead) -> Entry:
         """An audit entry, as events name it."""
         return Entry(stream=self.stream, seq=recorded.seq)
 
-    def tell(self, happening: Happening, recorded: ChainHead) -> None:
+    def publish(self, data: EventData, recorded: ChainHead) -> None:
         """Send the event of what an operator has done, if the plan sends events. Raises nothing (protocol E18).
 
         Args:
-            happening: What has been done.
+            data: What has been done.
             recorded: Its audit entry.
         """
         if self.plan.events:
-            tell(self.plan, happening, cause=recorded.rotation_id, time=self.clouds.clock.now())
+            publish(self.plan, data, cause=recorded.rotation_id, time=self.clouds.clock.now())
 
     def operator(self) -> Operator:
         """Who gives orders here."""
@@ -210,11 +210,11 @@ class Desk:
         return self.clouds.lock(credential).read()
 
 
-def desk(plan: Plan, stream: Cloud) -> Desk:
+def order_context(plan: Plan, stream: Cloud) -> OrderContext:
     """The desk of the person at the command line, or exit code 2 where the plan has no such stream."""
     if stream == "oci" and plan.audit.oci is None:
         raise wrong_use("the plan has no audit stream in oci")
-    return Desk(plan=plan, clouds=operator(plan), stream=stream)
+    return OrderContext(plan=plan, clouds=operator(plan), stream=stream)
 
 
 def named(plan: Plan, ids: list[str] | None, *, everything: bool) -> list[Credential]:
@@ -284,7 +284,7 @@ class _Failures:
 
 def _without_credential(error: LockstepError) -> LockstepError:
     """What a person is told of an error, whichever credential it was met at."""
-    shown = told(error)
+    shown = described(error)
     if "credential" not in shown.where:
         return shown
     return type(shown)(**{key: value for key, value in shown.where.items() if key != "credential"})
@@ -292,9 +292,9 @@ def _without_credential(error: LockstepError) -> LockstepError:
 
 def _is_of_this_machine(outcomes: Sequence[int | LockstepError]) -> bool:
     """Whether every credential failed for one reason that lies in the environment."""
-    reasons = {str(told(o)) if isinstance(o, LockstepError) else "" for o in outcomes}
+    reasons = {str(described(o)) if isinstance(o, LockstepError) else "" for o in outcomes}
     return len(reasons) == 1 and all(
-        isinstance(o, LockstepError) and isinstance(told(o), EnvironmentalError) for o in outcomes
+        isinstance(o, LockstepError) and isinstance(described(o), EnvironmentalError) for o in outcomes
     )
 
 
@@ -327,7 +327,7 @@ def entry_text(entry: ChainHead | None, stream: str) -> str:
 
 def would(credential: Credential, order: Order, record: LockRecord) -> None:
     """Say what a dry run would do, or raise what it would raise."""
-    if order.stands_in(record):
+    if order.is_applied(record):
         say(f"{credential.id}: it is so already")
         return
     order.check(record)
@@ -369,7 +369,7 @@ def take_over(
     """
     plan = plan_or_exit(file)
     wanted = frozenset(databases)
-    found, at = _on(plan, credential_id, wanted), desk(plan, stream)
+    found, at = _on(plan, credential_id, wanted), order_context(plan, stream)
     order = CancelTakeOver(databases=wanted) if cancel else TakeOver(databases=wanted)
 
     def act(credential: Credential) -> None:
@@ -405,7 +405,7 @@ def unblock(
     Exit code: 0 it is tried again, 3 the lock table or the audit log was unreachable.
     """
     plan = plan_or_exit(file)
-    found, at = _on(plan, credential_id, frozenset({database})), desk(plan, stream)
+    found, at = _on(plan, credential_id, frozenset({database})), order_context(plan, stream)
 
     def act(credential: Credential) -> None:
         if database not in at.read(credential).blocked:
@@ -428,7 +428,7 @@ def _on(plan: Plan, written: str, databases: frozenset[str]) -> list[Credential]
     return on_them
 
 
-def _given(at: Desk, credential: Credential, order: Order, *, dry_run: bool) -> str | None:
+def _given(at: OrderContext, credential: Credential, order: Order, *, dry_run: bool) -> str | None:
     """Where the order is on record; None after a dry run."""
     if dry_run:
         would(credential, order, at.read(credential))
@@ -436,7 +436,7 @@ def _given(at: Desk, credential: Credential, order: Order, *, dry_run: bool) -> 
     return entry_text(at.give(order, credential).entry, at.stream)
 
 
-def _register(at: Desk, credential: Credential, databases: frozenset[str]) -> None:
+def _register(at: OrderContext, credential: Credential, databases: frozenset[str]) -> None:
     """Make the accounts this credential's before anything may change them (protocol O8)."""
     orders = at.clouds.orders(credential)
     for account in accounts_of(credential):
@@ -502,7 +502,7 @@ def _switch(
     file: PlanFile,
 ) -> None:
     plan = plan_or_exit(file)
-    found, at = named(plan, credentials, everything=everything), desk(plan, stream)
+    found, at = named(plan, credentials, everything=everything), order_context(plan, stream)
 
     def act(credential: Credential) -> None:
         if dry_run:
@@ -538,7 +538,7 @@ def retire(
     Exit code: 0 retired, 1 a run or a generation is in flight, 3 the lock table or the audit log was unreachable.
     """
     plan = plan_or_exit(file)
-    credential, at = one(plan, credential_id), desk(plan, stream)
+    credential, at = one(plan, credential_id), order_context(plan, stream)
     _require_no_admin(plan, credential)
     if not dry_run:
         at.give(Pause(), credential)
@@ -556,7 +556,7 @@ def retire(
     retired = Retired(
         credential=credential.id, left_valid=tuple(details["left_valid"]), entry=at.place(entry)
     )
-    at.tell(retired, entry)
+    at.publish(retired, entry)
     say(f"{credential.id}: retired ({entry_text(entry, at.stream)})", style="green")
     say("next: take it out of the plan and deploy; its secrets and its audit entries stay")
 
@@ -572,7 +572,7 @@ def _require_no_admin(plan: Plan, credential: Credential) -> None:
         raise typer.Exit(Exit.NO)
 
 
-def _require_rest(found: LockRecord, at: Desk) -> None:
+def _require_rest(found: LockRecord, at: OrderContext) -> None:
     """Exit code 1 where something is under way: what is valid would not be known."""
     holder = found.holder if is_held(found, at.clouds.clock.now()) else None
     if holder is None and found.claim is None:
@@ -585,7 +585,7 @@ def _require_rest(found: LockRecord, at: Desk) -> None:
     raise typer.Exit(Exit.NO)
 
 
-def _details(found: LockRecord, credential: Credential, at: Desk) -> dict[str, Any]:
+def _details(found: LockRecord, credential: Credential, at: OrderContext) -> dict[str, Any]:
     return {
         "left_valid": sorted(found.valid),
         "revoked_through": found.revoke_through,

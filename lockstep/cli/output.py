@@ -38,8 +38,8 @@ from lockstep.protocol.errors import (
     OrderRefusedError,
     UnexpectedError,
     UnknownUsernameError,
+    described,
     line_of,
-    told,
 )
 from lockstep.protocol.model import Credential
 
@@ -241,7 +241,7 @@ def exit_code_of(kind: type[LockstepError]) -> Exit:
 
 def code_of(error: LockstepError) -> Exit:
     """The exit code of what a person is told of an error."""
-    return exit_code_of(type(told(error)))
+    return exit_code_of(type(described(error)))
 
 
 def tell(error: Exception) -> Exit:
@@ -255,7 +255,7 @@ def tell(error: Exception) -> Exit:
 
 def document(error: LockstepError) -> Error:
     """An error for other programs."""
-    shown = told(error)
+    shown = described(error)
     return Error(
         name=type(shown).__name__,
         meaning=(type(shown).__doc__ or "").strip(),

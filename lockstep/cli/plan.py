@@ -15,12 +15,12 @@ from lockstep.audit.verify import read_object
 from lockstep.cli.orders import (
     AllCredentials,
     CredentialArguments,
-    Desk,
+    OrderContext,
     RecordIn,
-    desk,
     each,
     entry_text,
     named,
+    order_context,
     would,
 )
 from lockstep.cli.output import (
@@ -390,7 +390,7 @@ def activate(  # noqa: PLR0913 - each is an option of the command
     Exit code: 0 ordered (or active already), 1 refused, 3 the lock table or the audit log was unreachable.
     """
     plan = plan_or_exit(file)
-    found, at = named(plan, credentials, everything=everything), desk(plan, stream)
+    found, at = named(plan, credentials, everything=everything), order_context(plan, stream)
     dropped = frozenset(drop or [])
     before = {c.id: c.plan_digest for c in plan_or_exit(from_plan).credentials} if from_plan else {}
 
@@ -420,7 +420,7 @@ def activate(  # noqa: PLR0913 - each is an option of the command
     each(found, act)
 
 
-def _leaving(at: Desk, credential: Credential, dropped: frozenset[str]) -> tuple[str, ...]:
+def _leaving(at: OrderContext, credential: Credential, dropped: frozenset[str]) -> tuple[str, ...]:
     """The databases and stores that leave, each of which must be named in `--drop`."""
     last = _last_rotation(at, credential)
     if last is None:
@@ -446,7 +446,7 @@ def _leaving(at: Desk, credential: Credential, dropped: frozenset[str]) -> tuple
     return tuple(sorted(leaving))
 
 
-def _last_rotation(at: Desk, credential: Credential) -> _Rotated | None:
+def _last_rotation(at: OrderContext, credential: Credential) -> _Rotated | None:
     """The newest rotation on record, in any stream that can be read; archived entries cannot."""
     found: list[Entry] = []
     heads = at.clouds.lock(credential).read().heads

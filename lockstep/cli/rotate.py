@@ -9,9 +9,9 @@ import typer
 from msgspec import UNSET
 from rich.status import Status
 
-from lockstep.audit.append import Given
+from lockstep.audit.append import OrderResult
 from lockstep.cli.execution import located, region_of
-from lockstep.cli.orders import RecordIn, desk, require_consent
+from lockstep.cli.orders import RecordIn, order_context, require_consent
 from lockstep.cli.output import (
     DEFAULT_PLAN,
     AsJson,
@@ -67,11 +67,11 @@ class Skip:
             return f"lockstep rotate --force {self.wait.credential_id}"
         return None
 
-    def told(self, now: datetime) -> str:
+    def describe(self, now: datetime) -> str:
         """The same, in words."""
         if self.problem:
             return f"why is not known; {line_of(self.problem)}"
-        return self.wait.told(now) if self.wait else "what it waited for is over, so start it again"
+        return self.wait.describe(now) if self.wait else "what it waited for is over, so start it again"
 
 
 def rotate(  # noqa: PLR0913 - a command has an argument for each option
@@ -151,7 +151,7 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
         return
     if order:
         if not yes:
-            require_consent(desk(plan, stream).clouds, credential)
+            require_consent(order_context(plan, stream).clouds, credential)
         given = _ordered(plan, order, credential, stream)
         # Standard output may be JSON.
         say_aside(f"emergency through generation {given.record.revoke_through} ordered")
@@ -202,7 +202,7 @@ def _skip(plan: Plan, credential: Credential, clock: Clock, *, is_forced: bool) 
 
 def _require_over(plan: Plan, credential: Credential, stream: Cloud) -> None:
     """Exit code 1 where the emergency is not over: the run was skipped, or had to reconcile the stores first."""
-    record = desk(plan, stream).read(credential)
+    record = order_context(plan, stream).read(credential)
     if record.is_revoking:
         complain(
             f"not over: generations up to {record.revoke_through} may still log in. The order stands in the record, "
@@ -211,9 +211,9 @@ def _require_over(plan: Plan, credential: Credential, stream: Cloud) -> None:
         raise typer.Exit(Exit.NO)
 
 
-def _ordered(plan: Plan, order: Revoke, credential: Credential, stream: Cloud) -> Given:
+def _ordered(plan: Plan, order: Revoke, credential: Credential, stream: Cloud) -> OrderResult:
     try:
-        return desk(plan, stream).give(order, credential)
+        return order_context(plan, stream).give(order, credential)
     except OrderRefusedError:
         complain(f"{credential.id} is paused, and stays so: add --resume, so that later runs may finish")
         raise
@@ -242,7 +242,7 @@ def _report(ended: Ended, skip: Skip | None, now: datetime, *, as_json: bool) ->
     if as_json:
         print_json(_document(ended, skip, advice, now))
     elif skip:
-        say(f"skipped: {skip.told(now)}", style="yellow")
+        say(f"skipped: {skip.describe(now)}", style="yellow")
         if skip.next:
             say(f"  next: {skip.next}")
     elif ended.error is None:

@@ -40,8 +40,8 @@ from lockstep.operate.secrets import (
     AWS_QUOTA,
     AWS_RATE,
     OCI_RATE,
+    Action,
     Decision,
-    Deed,
     Judgement,
     Outcome,
     Pace,
@@ -136,7 +136,7 @@ def create(  # noqa: PLR0913 - an option each
     plan = plan_or_exit(file)
     ids = tuple(c.id for c in named(plan, only, everything=False)) if only else ()
     clouds = operator(plan, identity=DEPLOYER)
-    rooms: list[Room] = []
+    rooms: list[Target] = []
     if _is_meant(plan, "aws", cloud):
         terms = _stack_terms(plan, clouds, stack_of(settings, stack))
         rooms.append(aws_room(plan, clouds.aws, terms, ids, rate=rate or AWS_RATE))
@@ -193,7 +193,7 @@ def tag_command(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Room:
+class Target:
     """The secrets of one cloud.
 
     Attributes:
@@ -223,28 +223,28 @@ class Report:
     @property
     def counts(self) -> Mapping[str, int]:
         """How many of each kind."""
-        done = Counter(o.decision.deed for o in self.outcomes if o.is_done)
-        left = Counter(o.decision.deed for o in self.outcomes if not o.is_done)
+        done = Counter(o.decision.action for o in self.outcomes if o.is_done)
+        left = Counter(o.decision.action for o in self.outcomes if not o.is_done)
         return {
-            "made": done[Deed.MAKE],
-            "tagged": done[Deed.TAG],
-            "to_make": left[Deed.MAKE],
-            "to_tag": left[Deed.TAG],
-            "there": left[Deed.NOTHING],
-            "in_the_way": left[Deed.REFUSE],
+            "made": done[Action.MAKE],
+            "tagged": done[Action.TAG],
+            "to_make": left[Action.MAKE],
+            "to_tag": left[Action.TAG],
+            "there": left[Action.NOTHING],
+            "in_the_way": left[Action.REFUSE],
         }
 
     @property
-    def told(self) -> list[tuple[Decision, bool]]:
+    def described(self) -> list[tuple[Decision, bool]]:
         """All that was done, is to be done, or is to be known, by name."""
         found = [(o.decision, o.is_done) for o in self.outcomes]
-        told = [one for one in found if one[0].deed is not Deed.NOTHING or one[0].problems]
+        told = [one for one in found if one[0].action is not Action.NOTHING or one[0].problems]
         return sorted(told, key=lambda one: one[0].name)
 
     @property
     def refused(self) -> list[Decision]:
         """What is in the way."""
-        return [decision for decision, _ in self.told if decision.deed is Deed.REFUSE]
+        return [decision for decision, _ in self.described if decision.action is Action.REFUSE]
 
     def line(self, *, is_dry: bool) -> str:
         """All of it in one line."""
@@ -283,7 +283,7 @@ def _stack_terms(plan: Plan, clouds: Clouds, settings: StackSettings) -> StackTe
 
 def aws_room(
     plan: Plan, client: AwsClient, terms: StackTerms, ids: tuple[str, ...] = (), *, rate: float = AWS_RATE
-) -> Room:
+) -> Target:
     """The secrets of a stack.
 
     Args:
@@ -299,7 +299,7 @@ def aws_room(
         terms=terms,
         wanted={item.name: item for item in items},
     )
-    return Room(cloud="aws", place=place, names=[item.name for item in items], rate=rate)
+    return Target(cloud="aws", place=place, names=[item.name for item in items], rate=rate)
 
 
 def terms_of(plan: Plan, terraform: Path | None) -> RingTerms | None:
@@ -328,7 +328,7 @@ def terms_of(plan: Plan, terraform: Path | None) -> RingTerms | None:
 
 def oci_room(
     plan: Plan, clouds: Clouds, terms: RingTerms, ids: tuple[str, ...] = (), *, rate: float = OCI_RATE
-) -> Room:
+) -> Target:
     """The rings of a plan.
 
     Args:
@@ -347,10 +347,10 @@ def oci_room(
         own_compartment_id=vault.compile().compartment_of_own_secrets,
         store=vault.compile().name,
     )
-    return Room(cloud="oci", place=place, names=slots_in_oci(plan, vault, ids), rate=rate)
+    return Target(cloud="oci", place=place, names=slots_in_oci(plan, vault, ids), rate=rate)
 
 
-def carried_out(room: Room, *, is_dry: bool = False, is_quiet: bool = False) -> Report:
+def carried_out(room: Target, *, is_dry: bool = False, is_quiet: bool = False) -> Report:
     """Do it, and show how far it is. If it ends early, what was done is said first.
 
     Raises:
@@ -412,14 +412,19 @@ def _is_meant(plan: Plan, one: Cloud, cloud: str) -> bool:
 def show(report: Report, *, is_dry: bool = False) -> None:
     """What has become of the secrets of one cloud, for people; what is in the way goes to standard error."""
     if is_dry:
-        _list("would make", [d.name for d, is_done in report.told if d.deed is Deed.MAKE and not is_done])
-        _list("would tag", [d.name for d, is_done in report.told if d.deed is Deed.TAG and not is_done])
+        _list(
+            "would make",
+            [d.name for d, is_done in report.described if d.action is Action.MAKE and not is_done],
+        )
+        _list(
+            "would tag", [d.name for d, is_done in report.described if d.action is Action.TAG and not is_done]
+        )
     for decision in report.refused:
         complain(f"{decision.name}: {'; '.join(decision.problems)}")
         if decision.command:
             say(f"    {decision.command}", style="bold")
-    for decision, _ in report.told:
-        if decision.deed is not Deed.REFUSE and decision.problems:
+    for decision, _ in report.described:
+        if decision.action is not Action.REFUSE and decision.problems:
             say(f"{decision.name}: {'; '.join(decision.problems)}", style="yellow")
     say(report.line(is_dry=is_dry), style="bold red" if report.refused else "green")
 
@@ -438,12 +443,12 @@ def _report_document(report: Report) -> documents.CreatedIn:
         secrets=[
             documents.CreatedSecret(
                 secret=decision.name,
-                state=decision.deed.value,
+                state=decision.action.value,
                 done=is_done,
                 problems=decision.problems,
                 command=decision.command,
             )
-            for decision, is_done in report.told
+            for decision, is_done in report.described
         ],
     )
 

@@ -142,7 +142,7 @@ def _show(state: CredentialState, now: datetime) -> None:
     verdict, style = _verdict(state)
     say(f"{record.credential_id}: {verdict}", style=style)
     for name, answer in state.look.answers.items():
-        say(f"  store {name}: {_told(answer)}")
+        say(f"  store {name}: {_describe(answer)}")
     say(f"  lock: {_lock(record, now)}")
     if record.claim:
         say(f"  {_pending(record.claim, state.look.pending_since, now)}")
@@ -155,7 +155,9 @@ def _show(state: CredentialState, now: datetime) -> None:
     if state.next_run is None:
         say(f"  next run: {_NO_ANSWER}")
     elif state.next_run.waits_for:
-        say(f"  next run: skipped now ({state.next_run.waits_for.told(now)}); then {state.next_run.meaning}")
+        say(
+            f"  next run: skipped now ({state.next_run.waits_for.describe(now)}); then {state.next_run.meaning}"
+        )
     else:
         say(f"  next run: {state.next_run.meaning}")
     _show_last(state, now)
@@ -209,7 +211,7 @@ def _unread(state: CredentialState) -> str | None:
     return f"not read: the value in {', '.join(edited)}; whether a run can use it: {values}"
 
 
-def _told(answer: Answer) -> str:
+def _describe(answer: Answer) -> str:
     match answer:
         case LockstepError():
             return line_of(answer)

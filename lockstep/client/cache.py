@@ -24,7 +24,7 @@ from lockstep.protocol.errors import NotBootstrappedError, StoreUnreachableError
 from lockstep.protocol.model import SecretStr
 from lockstep.runtime.system import SystemClock, boot_seconds
 from lockstep.stores.contents import decode_app_user, decode_connection
-from lockstep.stores.readers import Seen, ask, is_older
+from lockstep.stores.readers import Snapshot, is_older, read_newest
 
 # Seconds that go on while the machine is suspended.
 #
@@ -222,7 +222,7 @@ class ClientStatus:
 
 
 class _Kept(NamedTuple):
-    seen: Seen[ClientCredential]
+    seen: Snapshot[ClientCredential]
     since: float  # When this generation was first read.
 
 
@@ -400,7 +400,7 @@ class CredentialCache:
         kept: _Kept | None,
         unwanted: ClientCredential | None,
     ) -> None:
-        found: Seen[ClientCredential] | BaseException
+        found: Snapshot[ClientCredential] | BaseException
         try:
             with without_locals():
                 found = self._ask(kept, refused, unwanted)
@@ -433,7 +433,7 @@ class CredentialCache:
         now = self._clock()
         return [r for r in self._refused if now - r.at < REFUSAL_SECONDS]
 
-    def _keep(self, seen: Seen[ClientCredential], refused: ClientCredential | None) -> ClientCredential:
+    def _keep(self, seen: Snapshot[ClientCredential], refused: ClientCredential | None) -> ClientCredential:
         now, kept = self._clock(), self._kept
         if refused is not None:
             self._note(_Refused(refused, now, None))
@@ -447,8 +447,8 @@ class CredentialCache:
 
     def _ask(
         self, kept: _Kept | None, refused: ClientCredential | None, unwanted: ClientCredential | None
-    ) -> Seen[ClientCredential]:
-        found = ask(
+    ) -> Snapshot[ClientCredential]:
+        found = read_newest(
             self._sources,
             self._now,
             kept=refused or (kept.seen.value if kept else None),

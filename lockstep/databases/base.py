@@ -9,8 +9,8 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from lockstep.databases.tls import ssl_context
 from lockstep.databases.verifiers import RandomBytes
-from lockstep.protocol.deadlines import BeforeSend
 from lockstep.protocol.deadlines import DatabaseTimeouts as Timeouts
+from lockstep.protocol.deadlines import DeadlineGuard
 from lockstep.protocol.errors import AccountUnusableError, AdminCredentialRejectedError, UnknownUsernameError
 from lockstep.protocol.model import (
     AdminCredential,
@@ -57,7 +57,7 @@ class ServerDatabase(ABC, Generic[SessionT]):
         admin: Fetches the rotation user's login; called again if that login is refused.
         timeouts: Bounds of every wait.
         random_bytes: For salts and for random passwords that are not kept.
-        before_send: Called before each connect and each statement.
+        deadline_guard: Called before each connect and each statement.
         replicas: Its verify hosts.
     """
 
@@ -69,7 +69,7 @@ class ServerDatabase(ABC, Generic[SessionT]):
         *,
         timeouts: Timeouts,
         random_bytes: RandomBytes,
-        before_send: BeforeSend,
+        deadline_guard: DeadlineGuard,
         replicas: tuple[Replica, ...] = (),
     ) -> None:
         self.server = server
@@ -77,7 +77,7 @@ class ServerDatabase(ABC, Generic[SessionT]):
         self.credential = credential
         self.timeouts = timeouts
         self.random_bytes = random_bytes
-        self.before_send = before_send
+        self.deadline_guard = deadline_guard
         self._admin = admin
         self.tls = ssl_context(server)
 
@@ -177,7 +177,7 @@ class ServerDatabase(ABC, Generic[SessionT]):
         """Log in as the rotation user; raises as `_log_in` does, and UnsupportedServerError."""
 
     @abstractmethod
-    def _stager(self, session: SessionT) -> "Strategist":
+    def _stager(self, session: SessionT) -> "StagingStrategy":
         """The strategy of the credential on this engine."""
 
     @abstractmethod
@@ -185,7 +185,7 @@ class ServerDatabase(ABC, Generic[SessionT]):
         """See `lockstep.protocol.ports.Stager.accepts_after_all`."""
 
 
-class Strategist(Protocol):
+class StagingStrategy(Protocol):
     """The part of `lockstep.protocol.ports.Stager` that depends on the strategy."""
 
     def stage(self, *, current: CredentialValue | None, pending: CredentialValue) -> None:
@@ -202,23 +202,23 @@ class KnownUsernames:
         self,
         credential: Credential,
         database: str,
-        strategist: Strategist,
+        staging_strategy: StagingStrategy,
         second_look: Callable[[Login], bool],
     ) -> None:
         self._credential = credential
         self._database = database
-        self._strategist = strategist
+        self._staging_strategy = staging_strategy
         self._second_look = second_look
 
     def stage(self, *, current: CredentialValue | None, pending: CredentialValue) -> None:
         """See `lockstep.protocol.ports.Stager`; raises UnknownUsernameError."""
         self._require(pending.login, *([current.login] if current else []))
-        self._strategist.stage(current=current, pending=pending)
+        self._staging_strategy.stage(current=current, pending=pending)
 
     def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> Login:
         """See `lockstep.protocol.ports.Stager`; raises UnknownUsernameError."""
         self._require(drop.login, keep.login)
-        return self._strategist.retire(drop=drop, keep=keep)
+        return self._staging_strategy.retire(drop=drop, keep=keep)
 
     def accepts_after_all(self, login: Login) -> bool:
         """See `lockstep.protocol.ports.Stager`; raises UnknownUsernameError."""

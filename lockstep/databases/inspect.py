@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lockstep.databases.base import LoginRefusedError
-from lockstep.databases.tls import Shaken, shake_hands
+from lockstep.databases.tls import TlsProbe, shake_hands
 from lockstep.protocol.findings import Answer
 from lockstep.protocol.model import AdminSecret, DatabaseServer, Login
 from lockstep.protocol.ports import Clock
@@ -40,10 +40,10 @@ class LoggedIn:
     is_behind: bool | None = None
 
 
-class AdminLook:
+class AdminInspection:
     """The session of the rotation user."""
 
-    def __init__(self, database: "ServerDatabase[Any]", looks: "Looks", session: Any) -> None:  # noqa: ANN401 - the driver's
+    def __init__(self, database: "ServerDatabase[Any]", looks: "AccountChecks", session: Any) -> None:  # noqa: ANN401 - the driver's
         self._database = database
         self._looks = looks
         self._session = session
@@ -65,7 +65,7 @@ class AdminLook:
         return self._looks.position(self._session)
 
 
-class Looking:
+class Inspector:
     """A server, for one credential.
 
     Args:
@@ -73,11 +73,11 @@ class Looking:
         looks: What its engine can be asked.
     """
 
-    def __init__(self, database: "ServerDatabase[Any]", looks: "Looks") -> None:
+    def __init__(self, database: "ServerDatabase[Any]", looks: "AccountChecks") -> None:
         self._database = database
         self._looks = looks
 
-    def shake_hands(self) -> Shaken:
+    def shake_hands(self) -> TlsProbe:
         """One TLS handshake.
 
         Raises:
@@ -109,10 +109,10 @@ class Looking:
         return self._database.admin_login()
 
     @contextmanager
-    def as_admin(self, admin: Login) -> Iterator[AdminLook]:
+    def as_admin(self, admin: Login) -> Iterator[AdminInspection]:
         """A session of the rotation user; raises AdminCredentialRejectedError."""
         with self._database.as_admin(admin) as session:
-            yield AdminLook(self._database, self._looks, session)
+            yield AdminInspection(self._database, self._looks, session)
 
     def log_in(self, login: Login, *, position: str | None, clock: Clock) -> LoggedIn | None:
         """Show a login, once; None where it is refused.
@@ -156,7 +156,7 @@ LooksAnswers = Iterator[tuple[str, Answer]]
 _MANAGED = re.compile(r"(arn:.*:secret:)?rds!.*")
 
 
-class Looks(Protocol):
+class AccountChecks(Protocol):
     """The questions of an engine. Sessions and databases are the driver's own; raises what its statements raise."""
 
     def connect(self, database: Any, tls: ssl.SSLContext | None) -> socket.socket:  # noqa: ANN401 - the driver's

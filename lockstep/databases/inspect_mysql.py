@@ -148,7 +148,7 @@ class FamilyLooks:
     def connect(self, database: MySqlFamilyDatabase, tls: ssl.SSLContext | None) -> socket.socket:
         """See `Looks`: the server's greeting, the request for TLS, the handshake."""
         server, timeouts = database.server, database.timeouts
-        database.before_send()
+        database.deadline_guard()
         connected = socket.create_connection((server.host, server.port), timeouts.connect_seconds)
         try:
             connected.settimeout(timeouts.io_seconds)
@@ -378,7 +378,7 @@ _DEFAULT_PLUGIN = next(iter(VERIFIERS))
 
 
 class MySqlLooks(FamilyLooks):
-    """See `lockstep.databases.inspect.Looks`."""
+    """See `lockstep.databases.inspect.AccountChecks`."""
 
     own_tables = frozenset({"performance_schema.threads", "performance_schema.session_connect_attrs"})
 
@@ -490,7 +490,7 @@ _WITH_PASSWORDS = frozenset({_PLUGIN, "mysql_old_password", "ed25519", "parsec",
 
 
 class MariaDbLooks(FamilyLooks):
-    """See `lockstep.databases.inspect.Looks`."""
+    """See `lockstep.databases.inspect.AccountChecks`."""
 
     own_tables = frozenset({"mysql.user"})
 

@@ -37,7 +37,7 @@ _ADMIN_OPTION_SINCE = 160000
 _MOST_CONNECTIONS_TOO_FEW = 1
 
 
-class Asks(Enum):
+class AuthRequest(Enum):
     """What the server wants of a role (AuthenticationRequest)."""
 
     NOTHING = 0
@@ -48,17 +48,17 @@ class Asks(Enum):
     SASL = 10
 
 
-_WITH_PASSWORD = frozenset({Asks.CLEARTEXT, Asks.MD5, Asks.SASL})
+_WITH_PASSWORD = frozenset({AuthRequest.CLEARTEXT, AuthRequest.MD5, AuthRequest.SASL})
 
 
 class PostgreSqlLooks:
-    """See `lockstep.databases.inspect.Looks`."""
+    """See `lockstep.databases.inspect.AccountChecks`."""
 
     # ---- Before a login
 
     def connect(self, database: PostgreSqlDatabase, tls: ssl.SSLContext | None) -> socket.socket:
         """See `Looks`."""
-        database.before_send()
+        database.deadline_guard()
         return database.open_socket(tls)
 
     def without_login(self, database: PostgreSqlDatabase, username: str) -> LooksAnswers:
@@ -72,14 +72,14 @@ class PostgreSqlLooks:
         )
         if isinstance(told, str):
             yield ACCESS, failed(subject, f"the server lets it not in from here, {how}: {told}", fix)
-        elif told is Asks.NOTHING:
+        elif told is AuthRequest.NOTHING:
             yield ACCESS, failed(subject, "pg_hba.conf trusts it from here: every password logs in", fix)
         elif told in _WITH_PASSWORD:
             yield ACCESS, passed(subject, f"pg_hba.conf wants a password of it from here, {how}")
         else:
             yield ACCESS, failed(subject, f"pg_hba.conf wants {told.name} of it from here, no password", fix)
 
-    def _startup(self, database: PostgreSqlDatabase, username: str) -> Asks | str:
+    def _startup(self, database: PostgreSqlDatabase, username: str) -> AuthRequest | str:
         fields = {"user": username, "database": database.server.dbname, "application_name": "lockstep"}
         body = b"".join(f"{k}\0{v}\0".encode() for k, v in fields.items()) + b"\0"
         message = (len(body) + 8).to_bytes(4, "big") + _PROTOCOL.to_bytes(4, "big") + body
@@ -91,7 +91,7 @@ class PostgreSqlLooks:
             raise DatabaseUnreachableError(database=database.name, code=type(error).__name__) from None
         if kind == b"R":
             code = int.from_bytes(answer[:4], "big")
-            return next((asks for asks in Asks if asks.value == code), Asks.GSS)
+            return next((asks for asks in AuthRequest if asks.value == code), AuthRequest.GSS)
         # Only the code: a text of the server's may be anything.
         code_field = next((f for f in answer.split(b"\0") if f[:1] == b"C"), b"C?????")
         return f"SQLSTATE {code_field[1:6].decode('ascii', 'replace')}"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from lockstep.databases.base import AlternatingUsers, Strategist
+from lockstep.databases.base import AlternatingUsers, StagingStrategy
 from lockstep.databases.mysql_family import (
     KnownAccount,
     Matched,
@@ -60,7 +60,7 @@ class MariaDbDatabase(MySqlFamilyDatabase):
         account.forget_refusals(login.username)
         return False
 
-    def _strategist(self, session: MySqlSession, accounts: Sequence[KnownAccount]) -> Strategist:
+    def _staging_strategy(self, session: MySqlSession, accounts: Sequence[KnownAccount]) -> StagingStrategy:
         del accounts  # The server keeps no record with them.
         account = _Account(session, self.credential.account_host)
         if self.credential.strategy is Strategy.DUAL_PASSWORD:

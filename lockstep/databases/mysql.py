@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import ClassVar
 
-from lockstep.databases.base import AlternatingUsers, Strategist
+from lockstep.databases.base import AlternatingUsers, StagingStrategy
 from lockstep.databases.mysql_family import (
     KnownAccount,
     Matched,
@@ -70,7 +70,7 @@ class MySqlDatabase(MySqlFamilyDatabase):
         )  # a refusal of this server means that the password is wrong: a blocked account answers 3955
         return False
 
-    def _strategist(self, session: MySqlSession, accounts: Sequence[KnownAccount]) -> Strategist:
+    def _staging_strategy(self, session: MySqlSession, accounts: Sequence[KnownAccount]) -> StagingStrategy:
         attributes = {known.username: known.attribute for known in accounts}
         account = MySqlAccount(
             session, self.random_bytes, host=self.credential.account_host, attributes=attributes

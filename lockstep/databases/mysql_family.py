@@ -9,10 +9,10 @@ from typing import Any, ClassVar, NamedTuple
 import pymysql.err
 from pymysql.connections import Connection
 
-from lockstep.databases.base import LoginRefusedError, ServerDatabase, Strategist
+from lockstep.databases.base import LoginRefusedError, ServerDatabase, StagingStrategy
 from lockstep.databases.tls import is_tls_failure
-from lockstep.protocol.deadlines import BeforeSend
 from lockstep.protocol.deadlines import DatabaseTimeouts as Timeouts
+from lockstep.protocol.deadlines import DeadlineGuard
 from lockstep.protocol.errors import (
     AccountBlockedError,
     AccountDeniedError,
@@ -106,10 +106,10 @@ class MySqlSession:
     """The rotation user's connection, or an application's login."""
 
     def __init__(
-        self, connection: "Connection[Any]", database: str, timeouts: Timeouts, before_send: BeforeSend
+        self, connection: "Connection[Any]", database: str, timeouts: Timeouts, deadline_guard: DeadlineGuard
     ) -> None:
         self._connection = connection
-        self._before_send = before_send
+        self._deadline_guard = deadline_guard
         self._database = database
         self._timeouts = timeouts
 
@@ -133,7 +133,7 @@ class MySqlSession:
             raise self._meaning(_number(e)) from None
 
     def _rows(self, sql: str, *arguments: Argument) -> tuple[tuple[Any, ...], ...]:
-        self._before_send()
+        self._deadline_guard()
         with self._connection.cursor() as cursor:
             cursor.execute(sql, arguments)
             rows: tuple[tuple[Any, ...], ...] = cursor.fetchall()
@@ -240,19 +240,19 @@ class MySqlFamilyDatabase(ServerDatabase[MySqlSession]):
     def matched(self, session: MySqlSession) -> "Matched":
         """The account that a session is logged in as."""
 
-    def _stager(self, session: MySqlSession) -> Strategist:
+    def _stager(self, session: MySqlSession) -> StagingStrategy:
         """See `ServerDatabase`; raises AmbiguousAccountError where the server shows other hosts (protocol D17)."""
         accounts = self.accounts(session) or ()
         if {known.host for known in accounts} - {self.credential.account_host}:
             raise AmbiguousAccountError(database=self.name)
-        return self._strategist(session, accounts)
+        return self._staging_strategy(session, accounts)
 
     @abstractmethod
     def accounts(self, session: MySqlSession) -> Sequence[KnownAccount] | None:
         """The accounts with the credential's usernames; None where the rotation user cannot see them."""
 
     @abstractmethod
-    def _strategist(self, session: MySqlSession, accounts: Sequence[KnownAccount]) -> Strategist:
+    def _staging_strategy(self, session: MySqlSession, accounts: Sequence[KnownAccount]) -> StagingStrategy:
         """The strategy of the credential on this engine."""
 
     def _open(self, admin: Login) -> MySqlSession:
@@ -267,10 +267,10 @@ class MySqlFamilyDatabase(ServerDatabase[MySqlSession]):
 
     def _session(self, login: Login, database: str | None) -> MySqlSession:
         connection = self._connect(login, database)
-        return MySqlSession(connection, self.name, self.timeouts, self.before_send)
+        return MySqlSession(connection, self.name, self.timeouts, self.deadline_guard)
 
     def _connect(self, login: Login, database: str | None) -> "Connection[Any]":
-        self.before_send()
+        self.deadline_guard()
         connection = _Connection(
             host=self.server.host,
             port=self.server.port,

@@ -15,12 +15,12 @@ from lockstep.databases.base import (
     AlternatingUsers,
     LoginRefusedError,
     ServerDatabase,
-    Strategist,
+    StagingStrategy,
 )
 from lockstep.databases.tls import is_tls_failure
 from lockstep.databases.verifiers import scram_sha_256
-from lockstep.protocol.deadlines import BeforeSend
 from lockstep.protocol.deadlines import DatabaseTimeouts as Timeouts
+from lockstep.protocol.deadlines import DeadlineGuard
 from lockstep.protocol.errors import (
     AccountDeniedError,
     AccountExpiredError,
@@ -87,7 +87,7 @@ class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
             pass
 
     def _log_in(self, login: Login) -> "PostgreSqlSession":
-        return PostgreSqlSession(*self._connect(login), self.name, self.timeouts, self.before_send)
+        return PostgreSqlSession(*self._connect(login), self.name, self.timeouts, self.deadline_guard)
 
     def _open(self, admin: Login) -> "PostgreSqlSession":
         session = self._log_in(admin)
@@ -108,7 +108,7 @@ class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
             raise AccountExpiredError(database=self.name)
         return False
 
-    def _stager(self, session: "PostgreSqlSession") -> Strategist:
+    def _stager(self, session: "PostgreSqlSession") -> StagingStrategy:
         def set_only_password(login: Login) -> None:
             verifier = literal(scram_sha_256(login.password, self.random_bytes).reveal())
             if self.rotates_itself:
@@ -120,7 +120,7 @@ class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
         return AlternatingUsers(self.credential, self.name, set_only_password, self.random_bytes)
 
     def _connect(self, login: Login) -> tuple[Connection, socket.socket]:
-        self.before_send()
+        self.deadline_guard()
         try:
             connected = self.open_socket(self.tls)
         except OSError as e:
@@ -193,11 +193,11 @@ class PostgreSqlSession:
         connected: socket.socket,
         database: str,
         timeouts: Timeouts,
-        before_send: BeforeSend,
+        deadline_guard: DeadlineGuard,
     ) -> None:
         self._connection = connection
         self._connected = connected
-        self._before_send = before_send
+        self._deadline_guard = deadline_guard
         self._database = database
         self._timeouts = timeouts
 
@@ -212,7 +212,7 @@ class PostgreSqlSession:
 
     def run(self, *statements: str) -> list[list[Any]]:
         """Run statements, in one transaction of their own and one round trip; the rows of the last that has any."""
-        self._before_send()
+        self._deadline_guard()
         with _translated(self._database):
             return list(self._connection.run("; ".join(statements)) or ())
 

@@ -59,7 +59,7 @@ Open = Callable[[ssl.SSLContext | None], socket.socket]
 """Connects, up to the TLS handshake: raises OSError, and TlsVerificationError where the server offers no TLS."""
 
 
-class Flaw(StrEnum):
+class TlsProblem(StrEnum):
     """Why a certificate is not taken."""
 
     NO_TLS = "no-tls"
@@ -71,7 +71,7 @@ class Flaw(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shaken:
+class TlsProbe:
     """What a handshake has shown.
 
     Attributes:
@@ -82,12 +82,12 @@ class Shaken:
     """
 
     version: str | None = None
-    flaw: Flaw | None = None
+    flaw: TlsProblem | None = None
     names: tuple[str, ...] = ()
     expires_at: datetime | None = None
 
 
-def shake_hands(database: str, tls: ssl.SSLContext, ca_file: str | None, connect: Open) -> Shaken:
+def shake_hands(database: str, tls: ssl.SSLContext, ca_file: str | None, connect: Open) -> TlsProbe:
     """One handshake; a second one, without a look at the name, where the certificate is for another.
 
     Args:
@@ -102,33 +102,38 @@ def shake_hands(database: str, tls: ssl.SSLContext, ca_file: str | None, connect
     try:
         return _shown(connect(tls))
     except TlsVerificationError:
-        return Shaken(flaw=Flaw.NO_TLS)
+        return TlsProbe(flaw=TlsProblem.NO_TLS)
     except ssl.SSLCertVerificationError as error:
         flaw = _flaw(error.verify_code)
-        if flaw is not Flaw.NAME:
-            return Shaken(flaw=flaw)
+        if flaw is not TlsProblem.NAME:
+            return TlsProbe(flaw=flaw)
     except OSError as error:
         if is_tls_failure(error):
-            return Shaken(flaw=Flaw.PROTOCOL)
+            return TlsProbe(flaw=TlsProblem.PROTOCOL)
         raise DatabaseUnreachableError(database=database, code=type(error).__name__) from None
     nameless = ssl.create_default_context(cafile=ca_file)
     nameless.check_hostname = False
     with suppress(OSError, TlsVerificationError):
         shown = _shown(connect(nameless))
-        return Shaken(flaw=Flaw.NAME, names=shown.names, expires_at=shown.expires_at)
-    return Shaken(flaw=Flaw.NAME)
+        return TlsProbe(flaw=TlsProblem.NAME, names=shown.names, expires_at=shown.expires_at)
+    return TlsProbe(flaw=TlsProblem.NAME)
 
 
-def _flaw(code: int) -> Flaw:
-    known = {_NAME: Flaw.NAME, _ADDRESS: Flaw.NAME, _EXPIRED: Flaw.EXPIRED, _NOT_YET: Flaw.NOT_YET}
-    return known.get(code, Flaw.UNKNOWN_CA)
+def _flaw(code: int) -> TlsProblem:
+    known = {
+        _NAME: TlsProblem.NAME,
+        _ADDRESS: TlsProblem.NAME,
+        _EXPIRED: TlsProblem.EXPIRED,
+        _NOT_YET: TlsProblem.NOT_YET,
+    }
+    return known.get(code, TlsProblem.UNKNOWN_CA)
 
 
-def _shown(connected: socket.socket) -> Shaken:
+def _shown(connected: socket.socket) -> TlsProbe:
     with connected:
         if not isinstance(connected, ssl.SSLSocket):
-            return Shaken(flaw=Flaw.NO_TLS)
+            return TlsProbe(flaw=TlsProblem.NO_TLS)
         certificate: dict[str, Any] = connected.getpeercert() or {}
         names = tuple(str(name) for _, name in certificate.get("subjectAltName", ()))
         expires_at = datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate["notAfter"]), UTC)
-        return Shaken(version=connected.version(), names=names, expires_at=expires_at)
+        return TlsProbe(version=connected.version(), names=names, expires_at=expires_at)

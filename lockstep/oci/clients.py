@@ -26,7 +26,7 @@ from oci.exceptions import (  # type: ignore[import-untyped]  # likewise  # type
     ServiceError,
 )
 
-from lockstep.protocol.deadlines import CONNECTIONS, BeforeSend, CloudTimeouts, always
+from lockstep.protocol.deadlines import CONNECTIONS, CloudTimeouts, DeadlineGuard, always
 from lockstep.protocol.errors import (
     CaFileMissingError,
     CertificateRefusedError,
@@ -127,7 +127,7 @@ class OciIdentity:
     drop: Callable[[], None] = field(default=lambda: None, repr=False)
 
 
-class Trouble(Enum):
+class ErrorKind(Enum):
     """The meaning of a failed call, the same for every service."""
 
     UNREACHABLE = auto()
@@ -143,17 +143,17 @@ class Trouble(Enum):
 # https://docs.oracle.com/iaas/Content/API/References/apierrors.htm. OCI gives the same answer for a missing resource
 # and for a missing permission: 404 NotAuthorizedOrNotFound.
 _STATUSES = {
-    401: Trouble.DENIED,
-    403: Trouble.DENIED,
-    404: Trouble.NOT_FOUND,
-    408: Trouble.UNREACHABLE,
-    409: Trouble.BUSY,
-    412: Trouble.CHANGED,
-    429: Trouble.THROTTLED,
-    500: Trouble.UNREACHABLE,
-    502: Trouble.UNREACHABLE,
-    503: Trouble.UNREACHABLE,
-    504: Trouble.UNREACHABLE,
+    401: ErrorKind.DENIED,
+    403: ErrorKind.DENIED,
+    404: ErrorKind.NOT_FOUND,
+    408: ErrorKind.UNREACHABLE,
+    409: ErrorKind.BUSY,
+    412: ErrorKind.CHANGED,
+    429: ErrorKind.THROTTLED,
+    500: ErrorKind.UNREACHABLE,
+    502: ErrorKind.UNREACHABLE,
+    503: ErrorKind.UNREACHABLE,
+    504: ErrorKind.UNREACHABLE,
 }
 _QUOTA_CODES = frozenset({"LimitExceeded", "QuotaExceeded"})
 _NOT_AUTHENTICATED = 401
@@ -170,7 +170,7 @@ class OciClients:
         region: As in the plan.
         endpoint: By default OCI's own for the region.
         timeouts: Limits of every wait.
-        before_send: Called before each request.
+        deadline_guard: Called before each request.
     """
 
     def __init__(
@@ -180,13 +180,13 @@ class OciClients:
         *,
         endpoint: str | None = None,
         timeouts: CloudTimeouts = _DEFAULT_TIMEOUTS,
-        before_send: BeforeSend = always,
+        deadline_guard: DeadlineGuard = always,
     ) -> None:
         self._identity = identity
         self._region = region
         self._endpoint = endpoint
         self._timeouts = timeouts
-        self._before_send = before_send
+        self._deadline_guard = deadline_guard
         self._making = RLock()
         self._made: dict[str, Untyped] = {}
         self._signed_in: OciIdentity | None = None
@@ -232,7 +232,7 @@ class OciClients:
             region=self._region,
             endpoint=endpoint,
             timeouts=replace(self._timeouts, read_seconds=read_seconds),
-            before_send=self._before_send,
+            deadline_guard=self._deadline_guard,
         )
 
     @property
@@ -245,7 +245,9 @@ class OciClients:
         return {name: value for name, value in known.items() if value}
 
     @contextmanager
-    def translated(self, errors: Mapping[Trouble, type[LockstepError]], **where: str | int) -> Iterator[None]:
+    def translated(
+        self, errors: Mapping[ErrorKind, type[LockstepError]], **where: str | int
+    ) -> Iterator[None]:
         """Turn every exception inside into one of `errors`, with `where` and the code."""
         signed_in, has_worked = self._signed_in, self._has_worked
         try:
@@ -253,11 +255,11 @@ class OciClients:
         except LockstepError:
             raise
         except SessionFailure as failure:
-            raise errors[Trouble[failure.kind.name]](**where, code=failure.code) from failure.problem
+            raise errors[ErrorKind[failure.kind.name]](**where, code=failure.code) from failure.problem
         except Exception as error:  # noqa: BLE001 - the SDK raises a plain Exception for an invalid date
             trouble, code = diagnose(error)
             if isinstance(error, ServiceError) and error.status == _NOT_AUTHENTICATED:
-                trouble = Trouble.UNREACHABLE if has_worked else trouble
+                trouble = ErrorKind.UNREACHABLE if has_worked else trouble
                 self._sign_out(signed_in)
             raise errors[trouble](**where, code=code) from environment_problem(error)
         with self._making:
@@ -288,7 +290,7 @@ class OciClients:
                 region=self._region,
                 endpoint=endpoint or self._endpoint,
                 timeouts=self._timeouts,
-                before_send=self._before_send,
+                deadline_guard=self._deadline_guard,
             )
             return self._made[name]
 
@@ -300,7 +302,7 @@ def make_client(
     region: str,
     endpoint: str | None = None,
     timeouts: CloudTimeouts = _DEFAULT_TIMEOUTS,
-    before_send: BeforeSend = always,
+    deadline_guard: DeadlineGuard = always,
 ) -> Untyped:
     """A client that tries once and answers within seconds.
 
@@ -314,7 +316,7 @@ def make_client(
         region: As in the plan; the region in the identity's config is not used.
         endpoint: By default OCI's own for the region.
         timeouts: Limits of every wait.
-        before_send: Called before each request (protocol F11).
+        deadline_guard: Called before each request (protocol F11).
     """
     client = kind(
         {**identity.config, "region": region},
@@ -328,39 +330,39 @@ def make_client(
     session = client.base_client.session
     for scheme, adapter in tuple(session.adapters.items()):
         roomy = type(adapter)(pool_maxsize=CONNECTIONS)
-        session.mount(scheme, _CheckedAdapter(roomy, before_send))
+        session.mount(scheme, _CheckedAdapter(roomy, deadline_guard))
     return client
 
 
 class _CheckedAdapter:
     """An adapter of `requests` that asks before it sends."""
 
-    def __init__(self, adapter: Untyped, before_send: BeforeSend) -> None:
+    def __init__(self, adapter: Untyped, deadline_guard: DeadlineGuard) -> None:
         self._adapter = adapter
-        self._before_send = before_send
+        self._deadline_guard = deadline_guard
 
     def send(self, request: Untyped, **options: Untyped) -> Untyped:
-        self._before_send()
+        self._deadline_guard()
         return self._adapter.send(request, **options)
 
     def close(self) -> None:
         self._adapter.close()
 
 
-def diagnose(error: Exception) -> tuple[Trouble, str]:
+def diagnose(error: Exception) -> tuple[ErrorKind, str]:
     """The meaning of a failure, and a code to show."""
     if isinstance(error, ServiceError):
         if error.code in _QUOTA_CODES:
-            return Trouble.QUOTA, error.code
-        return _STATUSES.get(error.status, Trouble.REJECTED), str(error.code or error.status)
+            return ErrorKind.QUOTA, error.code
+        return _STATUSES.get(error.status, ErrorKind.REJECTED), str(error.code or error.status)
     if isinstance(error, ClientError):
-        return Trouble.DENIED, type(error).__name__
+        return ErrorKind.DENIED, type(error).__name__
     if isinstance(error, BaseRequestException):
         # The exception of `requests` is an argument of the SDK's own exception.
         cause = next((a for a in error.args if isinstance(a, BaseRequestException)), error)
         is_certificate = type(cause).__name__ == "SSLError"
-        return Trouble.REJECTED if is_certificate else Trouble.UNREACHABLE, type(cause).__name__
-    return Trouble.UNREACHABLE, type(error).__name__
+        return ErrorKind.REJECTED if is_certificate else ErrorKind.UNREACHABLE, type(cause).__name__
+    return ErrorKind.UNREACHABLE, type(error).__name__
 
 
 # Requests that a session signs: its token names who it is, and its key proves that the token is its own.

@@ -7,7 +7,7 @@ from typing import Any
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
-from lockstep.oci.clients import OciClients, Trouble, Untyped
+from lockstep.oci.clients import ErrorKind, OciClients, Untyped
 from lockstep.oci.reads import explained
 from lockstep.protocol.errors import LockstepError, NotHandedOnError
 
@@ -38,7 +38,7 @@ def call(clients: OciClients, function: Untyped, event: Mapping[str, Any]) -> by
 
 # The function in OCI calls itself, so that what one call has no time for runs at the same time as it.
 
-_ERRORS: Mapping[Trouble, type[LockstepError]] = dict.fromkeys(Trouble, NotHandedOnError)
+_ERRORS: Mapping[ErrorKind, type[LockstepError]] = dict.fromkeys(ErrorKind, NotHandedOnError)
 
 
 class OwnFunction:

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
-from lockstep.oci.clients import OciClients, Trouble
+from lockstep.oci.clients import ErrorKind, OciClients
 from lockstep.protocol.errors import EventNotSentError, LockstepError
 from lockstep.protocol.events import CloudEvent, text_of
 
-_ERRORS: Mapping[Trouble, type[LockstepError]] = dict.fromkeys(Trouble, EventNotSentError)
+_ERRORS: Mapping[ErrorKind, type[LockstepError]] = dict.fromkeys(ErrorKind, EventNotSentError)
 
 
 class NotificationsTopic:

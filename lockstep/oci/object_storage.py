@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
-from lockstep.oci.clients import OciClients, Trouble, Untyped
+from lockstep.oci.clients import ErrorKind, OciClients, Untyped
 from lockstep.oci.reads import explained
 from lockstep.protocol.errors import (
     AuditConflictError,
@@ -31,20 +31,20 @@ from lockstep.protocol.ports import MAX_ENTRY_BYTES, EntryObjects, Listed, Objec
 # OCI sometimes answers 404 BucketNotFound for buckets that exist, so it is retried; the error keeps the code in case
 # the bucket or the permission is really missing. OCI answers 409 for an object that is not restored, and to a write
 # that collides with another one: both are transient.
-AUDIT_ERRORS: Mapping[Trouble, type[LockstepError]] = {
-    Trouble.UNREACHABLE: AuditLogUnreachableError,
-    Trouble.THROTTLED: AuditLogUnreachableError,
-    Trouble.BUSY: AuditLogUnreachableError,
-    Trouble.NOT_FOUND: AuditLogUnreachableError,
-    Trouble.CHANGED: AuditConflictError,
-    Trouble.QUOTA: AuditLogAccessDeniedError,
-    Trouble.DENIED: AuditLogAccessDeniedError,
-    Trouble.REJECTED: AuditLogAccessDeniedError,
+AUDIT_ERRORS: Mapping[ErrorKind, type[LockstepError]] = {
+    ErrorKind.UNREACHABLE: AuditLogUnreachableError,
+    ErrorKind.THROTTLED: AuditLogUnreachableError,
+    ErrorKind.BUSY: AuditLogUnreachableError,
+    ErrorKind.NOT_FOUND: AuditLogUnreachableError,
+    ErrorKind.CHANGED: AuditConflictError,
+    ErrorKind.QUOTA: AuditLogAccessDeniedError,
+    ErrorKind.DENIED: AuditLogAccessDeniedError,
+    ErrorKind.REJECTED: AuditLogAccessDeniedError,
 }
 # Who lists versions has read the log before, so the bucket is there: 404 is OCI's answer to a missing permission.
-HISTORY_ERRORS: Mapping[Trouble, type[LockstepError]] = {
+HISTORY_ERRORS: Mapping[ErrorKind, type[LockstepError]] = {
     **AUDIT_ERRORS,
-    Trouble.NOT_FOUND: AuditLogAccessDeniedError,
+    ErrorKind.NOT_FOUND: AuditLogAccessDeniedError,
 }
 _METADATA = "opc-meta-"
 _NOT_FOUND, _PRECONDITION_FAILED = 404, 412
@@ -202,15 +202,15 @@ class ObjectStorageAuditLog:
 #
 # Every method makes one call, except `listed`, which makes one for each page.
 
-_ERRORS: Mapping[Trouble, type[LockstepError]] = {
-    Trouble.UNREACHABLE: PlanUnreachableError,
-    Trouble.THROTTLED: PlanUnreachableError,
-    Trouble.BUSY: PlanUnreachableError,
-    Trouble.NOT_FOUND: PlanAccessDeniedError,
-    Trouble.CHANGED: PlanUnreachableError,
-    Trouble.QUOTA: PlanAccessDeniedError,
-    Trouble.DENIED: PlanAccessDeniedError,
-    Trouble.REJECTED: PlanAccessDeniedError,
+_ERRORS: Mapping[ErrorKind, type[LockstepError]] = {
+    ErrorKind.UNREACHABLE: PlanUnreachableError,
+    ErrorKind.THROTTLED: PlanUnreachableError,
+    ErrorKind.BUSY: PlanUnreachableError,
+    ErrorKind.NOT_FOUND: PlanAccessDeniedError,
+    ErrorKind.CHANGED: PlanUnreachableError,
+    ErrorKind.QUOTA: PlanAccessDeniedError,
+    ErrorKind.DENIED: PlanAccessDeniedError,
+    ErrorKind.REJECTED: PlanAccessDeniedError,
 }
 _PLAN_BUCKET_PRECONDITION_FAILED = 412
 _NO_OBJECT = "ObjectNotFound"

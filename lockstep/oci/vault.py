@@ -17,7 +17,7 @@ from datetime import datetime
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 from oci.exceptions import ServiceError  # type: ignore[import-untyped]  # likewise
 
-from lockstep.oci.clients import OciClients, Trouble, Untyped
+from lockstep.oci.clients import ErrorKind, OciClients, Untyped
 from lockstep.protocol.errors import (
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,
@@ -37,17 +37,17 @@ from lockstep.protocol.errors import (
 from lockstep.protocol.names import oci_name
 from lockstep.protocol.ports import BINARY, Absence, Content, FingerprintKey, Mac, derived, moment
 
-STORE_ERRORS: Mapping[Trouble, type[LockstepError]] = {
-    Trouble.UNREACHABLE: StoreUnreachableError,
-    Trouble.THROTTLED: StoreThrottledError,
-    Trouble.BUSY: StoreBusyError,
-    Trouble.CHANGED: LostCompareAndSetError,
-    Trouble.QUOTA: StoreQuotaExceededError,
-    Trouble.NOT_FOUND: SecretNotFoundError,
-    Trouble.DENIED: StoreAccessDeniedError,
-    Trouble.REJECTED: StoreRejectedError,
+STORE_ERRORS: Mapping[ErrorKind, type[LockstepError]] = {
+    ErrorKind.UNREACHABLE: StoreUnreachableError,
+    ErrorKind.THROTTLED: StoreThrottledError,
+    ErrorKind.BUSY: StoreBusyError,
+    ErrorKind.CHANGED: LostCompareAndSetError,
+    ErrorKind.QUOTA: StoreQuotaExceededError,
+    ErrorKind.NOT_FOUND: SecretNotFoundError,
+    ErrorKind.DENIED: StoreAccessDeniedError,
+    ErrorKind.REJECTED: StoreRejectedError,
 }
-_LIST_ERRORS = {**STORE_ERRORS, Trouble.NOT_FOUND: StoreAccessDeniedError}
+_LIST_ERRORS = {**STORE_ERRORS, ErrorKind.NOT_FOUND: StoreAccessDeniedError}
 _PAGE = 100
 _ALIVE = frozenset({"ACTIVE", "CREATING", "UPDATING"})
 _NOT_FOUND, _BAD_REQUEST = 404, 400

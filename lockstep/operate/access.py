@@ -4,24 +4,24 @@ from functools import partial
 
 from lockstep.plan.compiled import Store
 from lockstep.plan.model import Plan
-from lockstep.protocol.deadlines import BeforeSend, Timeouts, always
+from lockstep.protocol.deadlines import DeadlineGuard, Timeouts, always
 from lockstep.protocol.model import Credential
 from lockstep.protocol.ports import AuditLog, Signer
 from lockstep.runtime.clouds import Clouds, open_secret
 from lockstep.runtime.identity import OPERATOR, Identity
-from lockstep.runtime.lazy import later
+from lockstep.runtime.lazy import lazy
 from lockstep.runtime.system import SystemClock
 from lockstep.runtime.wiring import endpoints_from_environment
 from lockstep.stores.readers import NamedStore
 
 
-def operator(plan: Plan, *, identity: Identity = OPERATOR, before_send: BeforeSend = always) -> Clouds:
+def operator(plan: Plan, *, identity: Identity = OPERATOR, deadline_guard: DeadlineGuard = always) -> Clouds:
     """What the plan names, opened as the operator.
 
     Args:
         plan: The plan.
         identity: Who the person is.
-        before_send: Called before each request.
+        deadline_guard: Called before each request.
     """
     return Clouds(
         plan,
@@ -29,7 +29,7 @@ def operator(plan: Plan, *, identity: Identity = OPERATOR, before_send: BeforeSe
         endpoints=endpoints_from_environment(),
         timeouts=Timeouts(),
         clock=SystemClock(),
-        before_send=before_send,
+        deadline_guard=deadline_guard,
     )
 
 
@@ -43,7 +43,7 @@ def streams(plan: Plan, clouds: Clouds, credential: Credential) -> list[tuple[Au
 
 def named_stores(plan: Plan, clouds: Clouds, credential: Credential) -> list[NamedStore]:
     """A credential's stores by the names of their versions, in the plan's order, each opened at its first use."""
-    return [later(partial(_named, clouds, credential, config)) for config in plan.compiled.stores]
+    return [lazy(partial(_named, clouds, credential, config)) for config in plan.compiled.stores]
 
 
 def _named(clouds: Clouds, credential: Credential, config: Store) -> NamedStore:

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import takewhile
 from typing import Any
 
-from lockstep.aws.clients import Trouble, aws_client, translated
+from lockstep.aws.clients import ErrorKind, aws_client, translated
 from lockstep.protocol.errors import AwsCallRefusedError
 from lockstep.protocol.messages import RunInput
 from lockstep.protocol.ports import Clock
@@ -188,4 +188,4 @@ def _message(cause: str) -> str:
 
 
 def _calls() -> Any:  # noqa: ANN401 - a context manager
-    return translated(dict.fromkeys(Trouble, AwsCallRefusedError))
+    return translated(dict.fromkeys(ErrorKind, AwsCallRefusedError))

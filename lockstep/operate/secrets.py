@@ -193,7 +193,7 @@ _PENDING = frozenset({"PENDING_DELETION", "SCHEDULING_DELETION"})
 _USABLE = frozenset({"ACTIVE", "CREATING", "UPDATING"})
 
 
-class Deed(StrEnum):
+class Action(StrEnum):
     """What is to be done with a secret."""
 
     NOTHING = "there"
@@ -213,7 +213,7 @@ class Decision:
     """
 
     name: str
-    deed: Deed
+    action: Action
     tags: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     command: str | None = None
@@ -269,7 +269,7 @@ def in_aws(one: Wanted, found: Found | None, terms: StackTerms) -> Decision:
     """
     tags = terms.tags_of(one)
     if found is None:
-        return Decision(name=one.name, deed=Deed.MAKE, tags=tags)
+        return Decision(name=one.name, action=Action.MAKE, tags=tags)
     judged = judge(one, found, stack=terms.stack)
     if judged.problems:
         restore = formatting.aws(one.region, "secretsmanager restore-secret", "--secret-id", one.name)
@@ -281,7 +281,7 @@ def in_aws(one: Wanted, found: Found | None, terms: StackTerms) -> Decision:
     lacking = {key: value for key, value in tags.items() if found.tags.get(key) != value}
     return Decision(
         name=one.name,
-        deed=Deed.TAG if lacking else Deed.NOTHING,
+        action=Action.TAG if lacking else Action.NOTHING,
         tags=lacking,
         problems=() if _is_key(found.key, terms) else (_other_key(found.key, terms.key),),
     )
@@ -353,7 +353,7 @@ def slots_in_oci(plan: Plan, vault: OciVault, credential_ids: tuple[str, ...] = 
 def in_oci(name: str, found: FoundSlot | None, terms: RingTerms) -> Decision:
     """What becomes of a slot in OCI. One that exists stays as it is."""
     if found is None or found.lifecycle == "DELETED":
-        return Decision(name=name, deed=Deed.MAKE, tags=terms.freeform_tags)
+        return Decision(name=name, action=Action.MAKE, tags=terms.freeform_tags)
     if found.compartment_id != terms.compartment_id:
         move = formatting.oci(
             terms.region,
@@ -370,7 +370,7 @@ def in_oci(name: str, found: FoundSlot | None, terms: RingTerms) -> Decision:
         return _refused(name, f"it is {found.lifecycle}", command=see)
     other = found.key_id not in {None, terms.key_id}
     text = f"its key is {found.key_id}, not Terraform's {terms.key_id}; it stays"
-    return Decision(name=name, deed=Deed.NOTHING, problems=(text,) if other else ())
+    return Decision(name=name, action=Action.NOTHING, problems=(text,) if other else ())
 
 
 def taken(name: str, command: str | None = None) -> Decision:
@@ -380,7 +380,7 @@ def taken(name: str, command: str | None = None) -> Decision:
 
 
 def _refused(name: str, *problems: str, command: str | None) -> Decision:
-    return Decision(name=name, deed=Deed.REFUSE, problems=problems, command=command)
+    return Decision(name=name, action=Action.REFUSE, problems=problems, command=command)
 
 
 # How many writes a second: below a quota that all of an account share, and slower where the service asks for it.
@@ -610,12 +610,12 @@ class Work:
         decision = self._patiently(lambda: self.place.decide(name))
         if self.is_dry:
             return Outcome(decision=decision)
-        match decision.deed:
-            case Deed.MAKE:
+        match decision.action:
+            case Action.MAKE:
                 if self._patiently(lambda: self.place.make(decision), is_write=True):
                     return Outcome(decision=decision, is_done=True)
                 return Outcome(decision=self._again(name))
-            case Deed.TAG:
+            case Action.TAG:
                 self._patiently(lambda: self.place.tag(decision), is_write=True)
                 return Outcome(decision=decision, is_done=True)
         return Outcome(decision=decision)
@@ -623,9 +623,9 @@ class Work:
     def _again(self, name: str) -> Decision:
         """Somebody else has made it, or a reply of ours was lost."""
         decision = self._patiently(lambda: self.place.decide(name))
-        if decision.deed is Deed.MAKE:
+        if decision.action is Action.MAKE:
             return self.place.taken(name)
-        return replace(decision, deed=Deed.NOTHING) if decision.deed is Deed.TAG else decision
+        return replace(decision, action=Action.NOTHING) if decision.action is Action.TAG else decision
 
     def _patiently(self, call: Callable[[], T], *, is_write: bool = False) -> T:
         retries = 0

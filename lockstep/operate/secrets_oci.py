@@ -8,7 +8,7 @@ from typing import NoReturn
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 from oci.exceptions import ServiceError  # type: ignore[import-untyped]  # likewise
 
-from lockstep.oci.clients import OciClients, Trouble, Untyped
+from lockstep.oci.clients import ErrorKind, OciClients, Untyped
 from lockstep.oci.vault import STORE_ERRORS as OCI_STORE_ERRORS
 from lockstep.operate.secrets import (
     FIRST_TEXT,
@@ -21,11 +21,11 @@ from lockstep.operate.secrets import (
 )
 from lockstep.protocol.errors import LockstepError, StoreAccessDeniedError, StoreRejectedError
 
-_ERRORS: Mapping[Trouble, type[LockstepError]] = {
+_ERRORS: Mapping[ErrorKind, type[LockstepError]] = {
     **OCI_STORE_ERRORS,
     # Of a list or of a secret that is to be made: something else that it names may not be used.
-    Trouble.NOT_FOUND: StoreAccessDeniedError,
-    Trouble.QUOTA: StoreRejectedError,
+    ErrorKind.NOT_FOUND: StoreAccessDeniedError,
+    ErrorKind.QUOTA: StoreRejectedError,
 }
 
 

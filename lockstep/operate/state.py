@@ -24,7 +24,7 @@ from lockstep.protocol.errors import (
     SecretMalformedError,
     SecretNotFoundError,
     TakeOverNeededError,
-    told,
+    described,
 )
 from lockstep.protocol.lock_rule import Reason, due_at, reason_against
 from lockstep.protocol.model import Credential, LockRecord, Login, SecretStr, StoredValue
@@ -188,7 +188,7 @@ Served = Mapping[str, StoredValue]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class StoreSnapshot:
     """What a look at a credential's stores told.
 
     Attributes:
@@ -209,7 +209,9 @@ _SOME = Login("", SecretStr(""))
 """In the place of a login that was not read."""
 
 
-def look(plan: Plan, clouds: Clouds, credential: Credential, record: LockRecord, depth: Depth) -> Look:
+def look(
+    plan: Plan, clouds: Clouds, credential: Credential, record: LockRecord, depth: Depth
+) -> StoreSnapshot:
     """Ask every store, and the first one about a generation in flight.
 
     Args:
@@ -230,7 +232,7 @@ def look(plan: Plan, clouds: Clouds, credential: Credential, record: LockRecord,
     claim = record.claim
     # Staging begins in the first store (protocol V2), so it knows since when a generation pends.
     since = asked(partial(_staged_at, named[0], claim.generation)) if claim else None
-    return Look(depth=depth, answers=answers, pending_since=since)
+    return StoreSnapshot(depth=depth, answers=answers, pending_since=since)
 
 
 def asked(ask: Callable[[], AnswerT]) -> AnswerT | LockstepError:
@@ -304,7 +306,7 @@ class Wait:
     until: datetime | None = None
     holder: str | None = None
 
-    def told(self, now: datetime) -> str:
+    def describe(self, now: datetime) -> str:
         """The same, in words."""
         end = clock_time(self.until, now) if self.until else "somebody gives it back"
         match self.reason:
@@ -323,7 +325,7 @@ class Wait:
             reason=self.reason.value,
             until=to_second(self.until),
             holder=self.holder,
-            meaning=self.told(now),
+            meaning=self.describe(now),
         )
 
 
@@ -488,7 +490,7 @@ class CredentialState:
     record: LockRecord
     credential: Credential
     has_standby: bool
-    look: Look
+    look: StoreSnapshot
     is_in_sync: bool | None
     next_run: Forecast | None
     last_run: Run | None
@@ -529,7 +531,7 @@ def looked_at(
 def state_of(
     record: LockRecord,
     credential: Credential,
-    look: Look,
+    look: StoreSnapshot,
     now: datetime,
     **more: Any,  # noqa: ANN401 - the other attributes of CredentialState
 ) -> CredentialState:
@@ -589,7 +591,7 @@ def document(state: CredentialState, now: datetime) -> documents.Credential:
 def _store_document(name: str, answer: Answer) -> documents.StoreServes:
     """What a store serves, for other programs."""
     if isinstance(answer, LockstepError):
-        return documents.StoreServes(store=name, error=type(told(answer)).__name__)
+        return documents.StoreServes(store=name, error=type(described(answer)).__name__)
     # What Lockstep wrote is none; of what it did not write the name says nothing.
     by_name = None if answer.generation == 0 else False
     return documents.StoreServes(

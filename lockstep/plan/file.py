@@ -232,13 +232,13 @@ class Problem:
     mark: Mark | None = None
 
     @property
-    def told(self) -> str:
+    def described(self) -> str:
         """Place and message."""
         return f"{self.place}: {self.message}" if self.place else self.message
 
     def __str__(self) -> str:
         """In one line, with file, line and column."""
-        return f"{self.mark}: {self.told}" if self.mark else self.told
+        return f"{self.mark}: {self.described}" if self.mark else self.described
 
 
 def located(told: str, document: Document, path: YamlPath = ()) -> Problem:

@@ -31,7 +31,7 @@ REFRESH = timedelta(minutes=45)
 """With a trigger every 20 minutes the third is due: two looks are an hour apart."""
 
 
-BeforeSend = Callable[[], None]
+DeadlineGuard = Callable[[], None]
 """Called before each request, connect and statement. Raises if it must not be sent."""
 
 LAST_CALL_SECONDS = 2.0
@@ -108,7 +108,7 @@ _current: ContextVar[Scope | None] = ContextVar("scope", default=None)
 
 
 def check_scope() -> None:
-    """The `BeforeSend` of a function: the call belongs to an open scope.
+    """The `DeadlineGuard` of a function: the call belongs to an open scope.
 
     Raises:
         StepEndedError: The scope is closed, or the call belongs to none: its thread was not started by
@@ -122,7 +122,7 @@ def check_scope() -> None:
 
 
 def always() -> None:
-    """The `BeforeSend` of a process that is never frozen, such as a command: every call may be sent."""
+    """The `DeadlineGuard` of a process that is never frozen, such as a command: every call may be sent."""
 
 
 # Time-outs, lease and retry policies, for both runners (protocol F3).

@@ -462,14 +462,14 @@ class EnvironmentalError(TerminalError):
     """Something is wrong where Lockstep runs."""
 
 
-def told(error: LockstepError) -> LockstepError:
+def described(error: LockstepError) -> LockstepError:
     """What a person needs to know of an error: its cause, if that is the environment."""
     return error.__cause__ if isinstance(error.__cause__, EnvironmentalError) else error
 
 
 def line_of(error: LockstepError) -> str:
     """The error that a person is told, in one line."""
-    shown = told(error)
+    shown = described(error)
     return f"{type(shown).__name__}: {shown}"
 
 

@@ -161,8 +161,8 @@ class Retired(Message):
     entry: Entry
 
 
-Happening = Promoted | PreviousDies | Failed | Adopted | Paused | Resumed | Retired
-NAMES: Mapping[type[Happening], str] = {
+EventData = Promoted | PreviousDies | Failed | Adopted | Paused | Resumed | Retired
+NAMES: Mapping[type[EventData], str] = {
     Promoted: "promoted",
     PreviousDies: "previous-dies",
     Failed: "failed",
@@ -186,7 +186,7 @@ def overlap_ends_at(kind: str, *, not_before: int, revoked: bool) -> datetime | 
     return None if revoked or kind != "new" else datetime.fromtimestamp(not_before, UTC)
 
 
-def of_promotion(promoted: Promoted) -> tuple[Happening, ...]:
+def of_promotion(promoted: Promoted) -> tuple[EventData, ...]:
     """What is told of a promotion: it, and when the value before it stops working, if that is known."""
     if promoted.revoked:
         dies_at: datetime | None = promoted.promoted_at
@@ -228,7 +228,7 @@ class CloudEvent:
     id: str
     source: str
     time: datetime
-    data: Happening
+    data: EventData
 
     @property
     def type(self) -> str:
@@ -249,7 +249,7 @@ class CloudEvent:
         }
 
 
-def type_of(kind: type[Happening]) -> str:
+def type_of(kind: type[EventData]) -> str:
     """The type of the events of a kind of happening."""
     return f"{PREFIX}.{NAMES[kind]}"
 
@@ -264,20 +264,20 @@ def source_of(*, region: str, table: str) -> str:
     return f"/lockstep/{region}/{table}"
 
 
-def event_of(happening: Happening, *, source: str, cause: str, time: datetime) -> CloudEvent:
+def event_of(data: EventData, *, source: str, cause: str, time: datetime) -> CloudEvent:
     """The event of a happening.
 
     Args:
-        happening: What has happened.
+        data: What has happened.
         source: Of `source_of`.
         cause: The run, or the audit entry, that it belongs to: with the credential and the type it makes the id.
         time: When.
     """
     return CloudEvent(
-        id=f"{happening.credential}/{cause}/{NAMES[type(happening)]}",
+        id=f"{data.credential}/{cause}/{NAMES[type(data)]}",
         source=source,
         time=time,
-        data=happening,
+        data=data,
     )
 
 

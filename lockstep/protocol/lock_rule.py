@@ -108,7 +108,7 @@ class Known(Protocol):
         """When it is rotated."""
 
 
-def pick(credentials: Sequence[Known], table: Table, *, now: datetime) -> tuple[str, ...]:
+def select_due(credentials: Sequence[Known], table: Table, *, now: datetime) -> tuple[str, ...]:
     """The ids of the credentials that a call of the standby comes to: emergencies, then the longest due first.
 
     Those that were never rotated follow, whose records cannot be read, so that their runs say so, and which are only to

@@ -165,7 +165,7 @@ class ChainHead:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AwsSigns:
+class RunnerHeartbeat:
     """What the lock record says of the AWS runner (protocol R8). Times are aware, whole seconds.
 
     Attributes:
@@ -215,7 +215,7 @@ class LockRecord:
     revoke_through: int | None = None
     take_over: frozenset[str] = frozenset()
     blocked: frozenset[str] = frozenset()
-    aws: AwsSigns = AwsSigns()
+    aws: RunnerHeartbeat = RunnerHeartbeat()
     led_at: datetime | None = None
     unwitnessed: Mapping[str, datetime] = field(default_factory=dict)
     heads: Mapping[str, ChainHead] = field(default_factory=dict)

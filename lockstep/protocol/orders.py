@@ -44,7 +44,7 @@ class Pause(_Order):
 
     name: ClassVar[str] = "pause"
 
-    def stands_in(self, record: LockRecord) -> bool:
+    def is_applied(self, record: LockRecord) -> bool:
         """Whether the record says it already."""
         return record.paused
 
@@ -55,7 +55,7 @@ class Resume(_Order):
 
     name: ClassVar[str] = "resume"
 
-    def stands_in(self, record: LockRecord) -> bool:
+    def is_applied(self, record: LockRecord) -> bool:
         """Whether the record says it already."""
         return not record.paused
 
@@ -71,7 +71,7 @@ class Revoke(_Order):
     lift_pause: bool
     name: ClassVar[str] = "revoke"
 
-    def stands_in(self, record: LockRecord) -> bool:
+    def is_applied(self, record: LockRecord) -> bool:
         """Whether the record says it already."""
         through = record.revoke_through
         return through is not None and through >= record.highest_generation and not record.paused
@@ -93,7 +93,7 @@ class TakeOver(_Order):
     databases: frozenset[str]
     name: ClassVar[str] = "take_over"
 
-    def stands_in(self, record: LockRecord) -> bool:
+    def is_applied(self, record: LockRecord) -> bool:
         """Whether the record says it already."""
         return self.databases <= record.take_over
 
@@ -109,7 +109,7 @@ class CancelTakeOver(_Order):
     databases: frozenset[str]
     name: ClassVar[str] = "cancel_take_over"
 
-    def stands_in(self, record: LockRecord) -> bool:
+    def is_applied(self, record: LockRecord) -> bool:
         """Whether the record says it already."""
         return not self.databases & record.take_over
 
@@ -125,7 +125,7 @@ class Unblock(_Order):
     database: str
     name: ClassVar[str] = "unblock"
 
-    def stands_in(self, record: LockRecord) -> bool:
+    def is_applied(self, record: LockRecord) -> bool:
         """Whether the record says it already."""
         return self.database not in record.blocked
 
@@ -151,7 +151,7 @@ class Activate(_Order):
     leaving: tuple[str, ...] = ()
     name: ClassVar[str] = "activate"
 
-    def stands_in(self, record: LockRecord) -> bool:
+    def is_applied(self, record: LockRecord) -> bool:
         """Whether the record says it already."""
         if record.plan == self.digest:
             return record.activate is None

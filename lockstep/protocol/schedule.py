@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 from lockstep.protocol.deadlines import CLOCK_SKEW, START_LATENESS
 from lockstep.protocol.messages import Id
-from lockstep.protocol.model import AwsSigns, Schedule
+from lockstep.protocol.model import RunnerHeartbeat, Schedule
 from lockstep.protocol.strict_json import Message, matching
 
 DURATION = r"([0-9]{1,6} ?[dhms] ?)+"
@@ -182,24 +182,24 @@ def bounds(schedule: Schedule, now: datetime) -> Bounds:
     )
 
 
-def trusts(signs: AwsSigns, limits: Bounds) -> bool:
+def trusts(heartbeat: RunnerHeartbeat, limits: Bounds) -> bool:
     """Whether the next trigger of AWS can be expected to rotate."""
-    seen = signs.seen_at is not None and signs.seen_at > limits.seen_after
-    unfinished = signs.began_at is not None and signs.began_at > limits.began_by
+    seen = heartbeat.seen_at is not None and heartbeat.seen_at > limits.seen_after
+    unfinished = heartbeat.began_at is not None and heartbeat.began_at > limits.began_by
     return seen and not unfinished
 
 
-def yields(signs: AwsSigns, next_due_at: datetime | None, limits: Bounds) -> bool:
+def yields(heartbeat: RunnerHeartbeat, next_due_at: datetime | None, limits: Bounds) -> bool:
     """Whether the standby leaves a credential that nothing pends for and that is due to AWS, or to its next turn.
 
     Args:
-        signs: What the record says of AWS.
+        heartbeat: What the record says of AWS.
         next_due_at: When it was due; None: it was never rotated, and is not left to anyone.
         limits: Of the standby's clock.
     """
     if next_due_at is None or next_due_at <= limits.late_by:
         return False
-    return next_due_at > limits.turn_by or trusts(signs, limits)
+    return next_due_at > limits.turn_by or trusts(heartbeat, limits)
 
 
 # Which rule starts the rotations of a credential: one shard of the credentials that share an interval (protocol

@@ -19,7 +19,7 @@ AGAIN_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made(Generic[T]):
+class IssuedSession(Generic[T]):
     """A new session.
 
     Attributes:
@@ -33,7 +33,7 @@ class Made(Generic[T]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Held(Generic[T]):
-    made: Made[T]
+    made: IssuedSession[T]
     monotonic: float
     now: datetime
 
@@ -77,7 +77,7 @@ class Sessions(Generic[T]):
         clock: Measures its age.
     """
 
-    def __init__(self, make: Callable[[], Made[T]], clock: Clock) -> None:
+    def __init__(self, make: Callable[[], IssuedSession[T]], clock: Clock) -> None:
         self._make = make
         self._clock = clock
         self._lock = Lock()

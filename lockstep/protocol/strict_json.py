@@ -96,7 +96,7 @@ def read(kind: object, value: object) -> Any:
     try:
         return msgspec.convert(_with_whole_numbers(value), kind, dec_hook=_read_path)
     except msgspec.ValidationError as error:
-        raise MessageError(_told(str(error))) from None
+        raise MessageError(_describe(str(error))) from None
     except (ValueError, RecursionError):
         raise MessageError("must be Unicode, and not nested deeply") from None
 
@@ -108,7 +108,7 @@ def write(message: Message) -> dict[str, Any]:
     return found
 
 
-def _told(problem: str) -> str:
+def _describe(problem: str) -> str:
     if _SHOWN.fullmatch(problem):
         return problem
     place = _PLACE.search(problem)

@@ -90,13 +90,13 @@ def one_after_the_other(calls: Sequence[Callable[[], T]], /) -> tuple[T, ...]:
 
 
 @overload
-def together(side_by_side: SideBySide, a: Callable[[], A], b: Callable[[], B], /) -> tuple[A, B]: ...
+def run_all(side_by_side: SideBySide, a: Callable[[], A], b: Callable[[], B], /) -> tuple[A, B]: ...
 @overload
-def together(
+def run_all(
     side_by_side: SideBySide, a: Callable[[], A], b: Callable[[], B], c: Callable[[], C], /
 ) -> tuple[A, B, C]: ...
 @overload
-def together(
+def run_all(
     side_by_side: SideBySide,
     a: Callable[[], A],
     b: Callable[[], B],
@@ -104,6 +104,6 @@ def together(
     d: Callable[[], D],
     /,
 ) -> tuple[A, B, C, D]: ...
-def together(side_by_side: SideBySide, /, *calls: Callable[[], object]) -> object:
+def run_all(side_by_side: SideBySide, /, *calls: Callable[[], object]) -> object:
     """Run calls side by side whose results have different types."""
     return side_by_side(calls)

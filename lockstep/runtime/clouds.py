@@ -11,21 +11,21 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from lockstep.plan.compiled import AnyPlan, AwsStore, CompiledPlan, OciStream, Store, VaultStore
-from lockstep.protocol.deadlines import BeforeSend, Timeouts, always
+from lockstep.protocol.deadlines import DeadlineGuard, Timeouts, always
 from lockstep.protocol.errors import AdminCredentialRejectedError, InvalidPlanError, TlsVerificationError
 from lockstep.protocol.model import AdminCredential, AdminIam, AdminSecret, Credential, DatabaseServer, Login
 from lockstep.protocol.names import VersionNames, oci_name
 from lockstep.protocol.ports import AuditLog, Clock, Database, Lock, Signer
 from lockstep.protocol.workers import SideBySide, at_the_same_time
 from lockstep.runtime.identity import Cloud, Identity
-from lockstep.runtime.lazy import later
+from lockstep.runtime.lazy import lazy
 from lockstep.stores.contents import decode_app_user
 from lockstep.stores.credential import CredentialStore, Stores
 
 if TYPE_CHECKING:
     from lockstep.audit.append import Chain
     from lockstep.aws.secrets_manager import SecretsManagerSecret
-    from lockstep.databases.inspect import Looking
+    from lockstep.databases.inspect import Inspector
     from lockstep.databases.sessions import SessionSource
     from lockstep.protocol.orders import Orders
     from lockstep.protocol.ports import EditableSecret, Table
@@ -52,7 +52,7 @@ class CloudClients:
         endpoints: Where the clouds are.
         timeouts: Bounds of every wait.
         clock: The time that every port goes by.
-        before_send: Called before each request, connect and statement (protocol F11).
+        deadline_guard: Called before each request, connect and statement (protocol F11).
         side_by_side: Runs what does not depend on each other.
     """
 
@@ -64,7 +64,7 @@ class CloudClients:
         endpoints: "Endpoints",
         timeouts: Timeouts,
         clock: Clock,
-        before_send: BeforeSend = always,
+        deadline_guard: DeadlineGuard = always,
         side_by_side: SideBySide = at_the_same_time,
     ) -> None:
         self.plan = plan.compiled
@@ -73,7 +73,7 @@ class CloudClients:
         self.timeouts = timeouts
         self.clock = clock
         self.side_by_side = side_by_side
-        self.before_send = before_send
+        self.deadline_guard = deadline_guard
         # Workers ask at the same time, and an SDK makes one client at a time.
         self._making = RLock()
         self._aws: dict[tuple[str, str], Any] = {}
@@ -93,7 +93,7 @@ class CloudClients:
                     keys=self._keys,
                     endpoint=self.endpoints.aws,
                     timeouts=self.timeouts.cloud,
-                    before_send=self.before_send,
+                    deadline_guard=self.deadline_guard,
                 )
             return self._aws[service, region]
 
@@ -131,7 +131,7 @@ class CloudClients:
                     region,
                     endpoint=self.endpoints.oci,
                     timeouts=self.timeouts.cloud,
-                    before_send=self.before_send,
+                    deadline_guard=self.deadline_guard,
                 )
             return self._oci[region]
 
@@ -245,7 +245,7 @@ class Clouds(CloudClients):
         endpoints: Endpoints,
         timeouts: Timeouts,
         clock: Clock,
-        before_send: BeforeSend = always,
+        deadline_guard: DeadlineGuard = always,
         side_by_side: SideBySide = at_the_same_time,
         find: Callable[[str], CompiledPlan] | None = None,
     ) -> None:
@@ -255,7 +255,7 @@ class Clouds(CloudClients):
             endpoints=endpoints,
             timeouts=timeouts,
             clock=clock,
-            before_send=before_send,
+            deadline_guard=deadline_guard,
             side_by_side=side_by_side,
         )
         self._find = find or (lambda _: self.plan)
@@ -315,7 +315,7 @@ class Clouds(CloudClients):
 
     def stores(self, credential: Credential) -> Stores:
         """A credential's stores, in the plan's order, each opened at its first use."""
-        found = [later(partial(self._store, config, credential)) for config in self.plan.stores]
+        found = [lazy(partial(self._store, config, credential)) for config in self.plan.stores]
         return Stores(found, side_by_side=self.side_by_side)
 
     def each_store(self, credential: Credential) -> list[CredentialStore]:
@@ -358,7 +358,7 @@ class Clouds(CloudClients):
             credential,
             admin,
             timeouts=self.timeouts.database,
-            before_send=self.before_send,
+            deadline_guard=self.deadline_guard,
         )
 
     def sessions(self, server: DatabaseServer, credential: Credential) -> "SessionSource":
@@ -370,10 +370,10 @@ class Clouds(CloudClients):
             credential,
             self.admin(server),
             timeouts=self.timeouts.database,
-            before_send=self.before_send,
+            deadline_guard=self.deadline_guard,
         )
 
-    def looking(self, server: DatabaseServer, credential: Credential) -> "Looking":
+    def inspector(self, server: DatabaseServer, credential: Credential) -> "Inspector":
         """A server, or one of its `copies`, to be looked at and not changed."""
         from lockstep.runtime.databases import open_looking
 
@@ -382,7 +382,7 @@ class Clouds(CloudClients):
             credential,
             self.admin(server),
             timeouts=self.timeouts.database,
-            before_send=self.before_send,
+            deadline_guard=self.deadline_guard,
         )
 
     def stream(self, cloud: Cloud, credential: Credential) -> tuple[AuditLog, Signer]:

@@ -6,8 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lockstep.databases.verifiers import RandomBytes
-from lockstep.protocol.deadlines import BeforeSend, always
 from lockstep.protocol.deadlines import DatabaseTimeouts as Timeouts
+from lockstep.protocol.deadlines import DeadlineGuard, always
 from lockstep.protocol.engines import ENGINES
 from lockstep.protocol.errors import UnsupportedServerError
 from lockstep.protocol.model import Credential, DatabaseServer, Engine, Login
@@ -15,7 +15,7 @@ from lockstep.protocol.ports import Database
 
 if TYPE_CHECKING:
     from lockstep.databases.base import ServerDatabase
-    from lockstep.databases.inspect import Looking, Looks
+    from lockstep.databases.inspect import AccountChecks, Inspector
     from lockstep.databases.sessions import SessionSource
 
 __all__ = ["Timeouts", "open_database", "open_looking", "open_sessions"]
@@ -30,7 +30,7 @@ def open_database(
     *,
     timeouts: Timeouts = _DEFAULT_TIMEOUTS,
     random_bytes: RandomBytes = os.urandom,
-    before_send: BeforeSend = always,
+    deadline_guard: DeadlineGuard = always,
 ) -> Database:
     """The database of a plan, for one credential; connects to nothing yet.
 
@@ -40,7 +40,7 @@ def open_database(
         admin: Fetches the rotation user's login, as it is now; nothing is kept.
         timeouts: Bounds of every wait.
         random_bytes: For the salts of verifiers, and for random passwords that are not kept.
-        before_send: Called before each connect and each statement (protocol F11).
+        deadline_guard: Called before each connect and each statement (protocol F11).
 
     Raises:
         TlsVerificationError: The CA file cannot be read.
@@ -50,7 +50,7 @@ def open_database(
     if credential.strategy not in spec.strategies:
         raise UnsupportedServerError(database=server.name)
     reached_by = partial(
-        driver_of(server.engine), timeouts=timeouts, random_bytes=random_bytes, before_send=before_send
+        driver_of(server.engine), timeouts=timeouts, random_bytes=random_bytes, deadline_guard=deadline_guard
     )
     replicas = tuple(reached_by(copy, credential, admin) for copy in server.copies)
     return reached_by(server, credential, admin, replicas=replicas)
@@ -62,7 +62,7 @@ def open_sessions(
     admin: Callable[[], Login],
     *,
     timeouts: Timeouts = _DEFAULT_TIMEOUTS,
-    before_send: BeforeSend = always,
+    deadline_guard: DeadlineGuard = always,
 ) -> "SessionSource":
     """The sessions of a credential's usernames on a server, or on one of its verify hosts; connects to nothing yet.
 
@@ -71,7 +71,7 @@ def open_sessions(
     from lockstep.databases.sessions import LISTS, Sessions
 
     database = driver_of(server.engine)(
-        server, credential, admin, timeouts=timeouts, random_bytes=os.urandom, before_send=before_send
+        server, credential, admin, timeouts=timeouts, random_bytes=os.urandom, deadline_guard=deadline_guard
     )
     return Sessions(database, LISTS[server.engine])
 
@@ -82,18 +82,18 @@ def open_looking(
     admin: Callable[[], Login],
     *,
     timeouts: Timeouts = _DEFAULT_TIMEOUTS,
-    before_send: BeforeSend = always,
-) -> "Looking":
+    deadline_guard: DeadlineGuard = always,
+) -> "Inspector":
     """A server, or one of its verify hosts, to be looked at and not changed; connects to nothing yet.
 
     Arguments and errors as of `open_database`.
     """
-    from lockstep.databases.inspect import Looking
+    from lockstep.databases.inspect import Inspector
 
     database = driver_of(server.engine)(
-        server, credential, admin, timeouts=timeouts, random_bytes=os.urandom, before_send=before_send
+        server, credential, admin, timeouts=timeouts, random_bytes=os.urandom, deadline_guard=deadline_guard
     )
-    return Looking(database, looks_of(server.engine))
+    return Inspector(database, account_checks_of(server.engine))
 
 
 def driver_of(engine: Engine) -> "type[ServerDatabase[Any]]":
@@ -113,7 +113,7 @@ def driver_of(engine: Engine) -> "type[ServerDatabase[Any]]":
             return PostgreSqlDatabase
 
 
-def looks_of(engine: Engine) -> "Looks":
+def account_checks_of(engine: Engine) -> "AccountChecks":
     """What a server of an engine can be asked."""
     match engine:
         case Engine.MYSQL:

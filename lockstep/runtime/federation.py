@@ -21,7 +21,7 @@ from lockstep.aws.clients import environment_problem
 from lockstep.oci.clients import OciIdentity, SessionSigner, signer_of
 from lockstep.oci.kms import sign
 from lockstep.plan.compiled import ClientKey, ClientSecret, FederationToAws, FederationToOci
-from lockstep.protocol.deadlines import BeforeSend, CloudTimeouts, Timeouts
+from lockstep.protocol.deadlines import CloudTimeouts, DeadlineGuard, Timeouts
 from lockstep.protocol.errors import (
     ClockSkewError,
     DomainClientRefusedError,
@@ -37,9 +37,9 @@ from lockstep.protocol.errors import (
 from lockstep.protocol.issuer import BACKDATED, IssuerKey, Maker, seconds_of
 from lockstep.protocol.model import SecretStr
 from lockstep.protocol.ports import Clock
-from lockstep.protocol.session_cache import Made, Sessions
+from lockstep.protocol.session_cache import IssuedSession, Sessions
 from lockstep.protocol.strict_json import object_of
-from lockstep.protocol.workers import SideBySide, together
+from lockstep.protocol.workers import SideBySide, run_all
 from lockstep.runtime.identity import oci_client_secret
 from lockstep.runtime.system import new_id
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from lockstep.runtime.clouds import Endpoints
 
 
-class Reach(Protocol):
+class SessionContext(Protocol):
     """The part of `lockstep.runtime.clouds.Clouds` that makes sessions.
 
     Attributes:
@@ -60,7 +60,7 @@ class Reach(Protocol):
     side_by_side: SideBySide
     endpoints: "Endpoints"
     timeouts: Timeouts
-    before_send: BeforeSend
+    deadline_guard: DeadlineGuard
     plan: "CompiledPlan"
     kept: dict[str, Any]
 
@@ -96,12 +96,12 @@ those that it has do not name the key. AWS's own SDKs ask again, too
 (https://repost.aws/knowledge-center/iam-sts-invalididentitytoken)."""
 
 
-def sessions_in_aws(federation: FederationToAws, reach: Reach) -> "Sessions[aws.AwsKeys]":
+def sessions_in_aws(federation: FederationToAws, reach: SessionContext) -> "Sessions[aws.AwsKeys]":
     """Who the OCI function is in AWS. Nothing is asked for before the first request is signed."""
     return Sessions(partial(_made, federation, reach), reach.clock)
 
 
-def _made(federation: FederationToAws, reach: Reach) -> Made["aws.AwsKeys"]:
+def _made(federation: FederationToAws, reach: SessionContext) -> IssuedSession["aws.AwsKeys"]:
     maker = Maker(kid=federation.key.version, sign=partial(_signed, federation.key, reach), new_id=new_id)
     token = maker.token(
         issuer=federation.issuer,
@@ -115,7 +115,7 @@ def _made(federation: FederationToAws, reach: Reach) -> Made["aws.AwsKeys"]:
         is_signed=False,
         endpoint=reach.endpoints.aws,
         timeouts=reach.timeouts.cloud,
-        before_send=reach.before_send,
+        deadline_guard=reach.deadline_guard,
     )
     try:
         given = sts.assume_role_with_web_identity(
@@ -131,10 +131,10 @@ def _made(federation: FederationToAws, reach: Reach) -> Made["aws.AwsKeys"]:
         )
     except aws.RAISED as error:
         raise _of_sts(error) from None
-    return Made(session=keys, seconds=SESSION_SECONDS)
+    return IssuedSession(session=keys, seconds=SESSION_SECONDS)
 
 
-def _signed(key: IssuerKey, reach: Reach, digest: bytes) -> bytes:
+def _signed(key: IssuerKey, reach: SessionContext, digest: bytes) -> bytes:
     vault = reach.plan.vault
     if vault is None:
         raise InvalidPlanError
@@ -180,7 +180,7 @@ def post(
     *,
     clock: Clock,
     timeouts: CloudTimeouts,
-    before_send: BeforeSend,
+    deadline_guard: DeadlineGuard,
 ) -> Answer:
     """Send a form, and read a JSON object.
 
@@ -190,7 +190,7 @@ def post(
         headers: Besides the content type.
         clock: Measures the whole answer, which must not take longer than one wait for a part of it.
         timeouts: Bounds of each wait.
-        before_send: Called before the request (protocol F11).
+        deadline_guard: Called before the request (protocol F11).
 
     Raises:
         SessionFailure: There is no answer, or it is not one of an identity domain.
@@ -202,7 +202,7 @@ def post(
     )
     plain = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
     request = AWSRequest("POST", url, headers={**plain, **headers}, data=urlencode(form), stream_output=True)
-    before_send()
+    deadline_guard()
     try:
         answer = http.send(request.prepare())
         body = _read(answer.raw, clock, clock.monotonic() + timeouts.read_seconds)
@@ -258,14 +258,14 @@ _OF_CLIENT = {"invalid_client", "unauthorized_client"}
 _OF_TOKEN = {"invalid_grant", "invalid_request", "invalid_scope", "invalid_target", "access_denied"}
 
 
-def identity_in_oci(federation: FederationToOci, reach: Reach) -> OciIdentity:
+def identity_in_oci(federation: FederationToOci, reach: SessionContext) -> OciIdentity:
     """Who the process is in OCI: whoever it is in AWS. Nothing is asked for before the first request is signed."""
     sessions = Sessions(partial(_to_oci_made, federation, reach), reach.clock)
     return OciIdentity(config={}, signer=SessionSigner(sessions), drop=sessions.drop)
 
 
-def _to_oci_made(federation: FederationToOci, reach: Reach) -> Made[Any]:
-    token, (headers, client), key = together(
+def _to_oci_made(federation: FederationToOci, reach: SessionContext) -> IssuedSession[Any]:
+    token, (headers, client), key = run_all(
         reach.side_by_side,
         partial(_token_of_aws, federation, reach),
         partial(_proof, federation, reach),
@@ -287,12 +287,12 @@ def _to_oci_made(federation: FederationToOci, reach: Reach) -> Made[Any]:
         headers,
         clock=reach.clock,
         timeouts=reach.timeouts.cloud,
-        before_send=reach.before_send,
+        deadline_guard=reach.deadline_guard,
     )
     return _session(answer, key, reach)
 
 
-def domain_answers(federation: FederationToOci, reach: Reach) -> bool:
+def domain_answers(federation: FederationToOci, reach: SessionContext) -> bool:
     """Whether an identity domain is at the address: it refuses an empty form in OAuth's words (RFC 6749 5.2).
 
     Raises:
@@ -304,13 +304,13 @@ def domain_answers(federation: FederationToOci, reach: Reach) -> bool:
         {},
         clock=reach.clock,
         timeouts=reach.timeouts.cloud,
-        before_send=reach.before_send,
+        deadline_guard=reach.deadline_guard,
     )
     refused = HTTPStatus.BAD_REQUEST <= answer.status < HTTPStatus.INTERNAL_SERVER_ERROR
     return refused and isinstance(answer.document.get("error"), str)
 
 
-def _token_endpoint(federation: FederationToOci, reach: Reach) -> str:
+def _token_endpoint(federation: FederationToOci, reach: SessionContext) -> str:
     return (reach.endpoints.oci or federation.domain_url) + _TOKEN_PATH
 
 
@@ -318,7 +318,7 @@ def _of_resource(resource_type: str) -> Mapping[str, str]:
     return {"res_type": resource_type, "rpst_exp": str(RESOURCE_SESSION_SECONDS)}
 
 
-def _token_of_aws(federation: FederationToOci, reach: Reach) -> str:
+def _token_of_aws(federation: FederationToOci, reach: SessionContext) -> str:
     try:
         made = reach.aws("sts", reach.plan.lock.region).get_web_identity_token(
             Audience=[federation.audience], SigningAlgorithm="RS256", DurationSeconds=TOKEN_SECONDS
@@ -328,7 +328,7 @@ def _token_of_aws(federation: FederationToOci, reach: Reach) -> str:
         raise _of_aws(error) from None
 
 
-def _proof(federation: FederationToOci, reach: Reach) -> tuple[Mapping[str, str], Mapping[str, str]]:
+def _proof(federation: FederationToOci, reach: SessionContext) -> tuple[Mapping[str, str], Mapping[str, str]]:
     """What proves the application: headers, and fields of the form."""
     match federation.client:
         case ClientSecret(secret=secret):
@@ -346,7 +346,7 @@ def _proof(federation: FederationToOci, reach: Reach) -> tuple[Mapping[str, str]
             return {}, {"client_assertion_type": kind, "client_assertion": assertion}
 
 
-def _signed_by_kms(key: ClientKey, reach: Reach, digest: bytes) -> bytes:
+def _signed_by_kms(key: ClientKey, reach: SessionContext, digest: bytes) -> bytes:
     try:
         made = reach.aws("kms", reach.plan.lock.region).sign(
             KeyId=key.kms_key,
@@ -365,17 +365,17 @@ def _of_aws(error: Exception) -> SessionFailure:
     return SessionFailure(FailureKind.of(trouble), code, problem)
 
 
-def _session(answer: Answer, key: rsa.RSAPrivateKey, reach: Reach) -> Made[Any]:
+def _session(answer: Answer, key: rsa.RSAPrivateKey, reach: SessionContext) -> IssuedSession[Any]:
     token = answer.document.get("token")
     if answer.status != HTTPStatus.OK or not isinstance(token, str):
         raise _refusal(answer, reach)
     seconds = seconds_of(token)
     if seconds is None or seconds <= 0:
         raise _unusable("not-a-token")
-    return Made(session=signer_of(token, key), seconds=seconds)
+    return IssuedSession(session=signer_of(token, key), seconds=seconds)
 
 
-def _refusal(answer: Answer, reach: Reach) -> SessionFailure:
+def _refusal(answer: Answer, reach: SessionContext) -> SessionFailure:
     """What the domain means. Of its words only the codes that are known are shown."""
     said = answer.document.get("error")
     if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -392,7 +392,7 @@ def _refusal(answer: Answer, reach: Reach) -> SessionFailure:
     return SessionFailure(FailureKind.DENIED, code, DomainTokenRefusedError(code=code))
 
 
-def _is_skewed(date: str, reach: Reach) -> bool:
+def _is_skewed(date: str, reach: SessionContext) -> bool:
     """Whether this machine's clock is further from the domain's than what its tokens allow."""
     try:
         theirs = parsedate_to_datetime(date)

@@ -30,7 +30,7 @@ from lockstep.protocol.model import SecretStr
 if TYPE_CHECKING:
     from lockstep.aws.clients import AwsKeys, Keys
     from lockstep.oci.clients import OciIdentity
-    from lockstep.runtime.federation import Reach
+    from lockstep.runtime.federation import SessionContext
 
 RESOURCE_PRINCIPAL_VARIABLE = "OCI_RESOURCE_PRINCIPAL_VERSION"
 """Set by OCI where there is a resource principal, as in every function."""
@@ -60,33 +60,33 @@ class Identity:
     """
 
     home: Cloud
-    aws: Callable[["Reach"], "Keys | None"]
-    oci: Callable[["Reach"], "OciIdentity"]
+    aws: Callable[["SessionContext"], "Keys | None"]
+    oci: Callable[["SessionContext"], "OciIdentity"]
 
 
-def _environments_keys(_reach: "Reach") -> None:
+def _environments_keys(_reach: "SessionContext") -> None:
     return None
 
 
-def _in_aws(reach: "Reach") -> "Keys":
+def _in_aws(reach: "SessionContext") -> "Keys":
     match reach.plan.to_aws:
         case FederationToAws() as federation:
             from lockstep.runtime.federation import sessions_in_aws
 
             return sessions_in_aws(federation, reach)
         case AccessKey(secret=secret):
-            from lockstep.protocol.session_cache import Made, Sessions
+            from lockstep.protocol.session_cache import IssuedSession, Sessions
 
             # A process may live long, and a person deletes an old key when no run is left that has read it.
-            def read() -> Made["AwsKeys"]:
+            def read() -> IssuedSession["AwsKeys"]:
                 key = aws_access_key(reach.secret(secret), store="oci", secret=secret)
-                return Made(session=key, seconds=KEY_KEPT.total_seconds())
+                return IssuedSession(session=key, seconds=KEY_KEPT.total_seconds())
 
             return Sessions(read, reach.clock)
     raise InvalidPlanError
 
 
-def _in_oci(reach: "Reach", *, key: Callable[[ApiKeys], str]) -> "OciIdentity":
+def _in_oci(reach: "SessionContext", *, key: Callable[[ApiKeys], str]) -> "OciIdentity":
     match reach.plan.to_oci:
         case FederationToOci() as federation:
             from lockstep.runtime.federation import identity_in_oci
@@ -106,7 +106,7 @@ def _reader(keys: ApiKeys) -> str:
     return keys.reader
 
 
-def _named_identity(reach: "Reach") -> "OciIdentity":
+def _named_identity(reach: "SessionContext") -> "OciIdentity":
     named = os.environ.keys() & {CONFIG_FILE_VARIABLE, RESOURCE_PRINCIPAL_VARIABLE}
     # The domain knows the functions' roles, and no person.
     if named or not isinstance(reach.plan.to_oci, ApiKeys):

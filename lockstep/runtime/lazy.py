@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 MadeT = TypeVar("MadeT")
 
 
-def later(make: Callable[[], MadeT]) -> MadeT:
+def lazy(make: Callable[[], MadeT]) -> MadeT:
     """An object that is made when one of its attributes is first asked for, or its items.
 
     A step that does not use it loads nothing for it.

@@ -22,13 +22,13 @@ from lockstep.plan.published import (
     folder_of,
     place_of,
 )
-from lockstep.protocol.deadlines import BeforeSend, CloudTimeouts, Timeouts, always, check_scope
+from lockstep.protocol.deadlines import CloudTimeouts, DeadlineGuard, Timeouts, always, check_scope
 from lockstep.protocol.errors import InvalidPlanError
 from lockstep.protocol.ports import Clock
 from lockstep.protocol.workers import SideBySide, at_the_same_time
 from lockstep.runtime.clouds import Clouds, Endpoints
 from lockstep.runtime.identity import OCI_ENDPOINT_VARIABLE, Cloud, Identity, own_oci_identity
-from lockstep.runtime.lazy import later
+from lockstep.runtime.lazy import lazy
 from lockstep.runtime.system import SystemClock, SystemPasswords
 from lockstep.stores.credential import Ports
 
@@ -64,7 +64,7 @@ class Runner:
         timeouts: Bounds of every wait.
         clock: The time that every port goes by.
         side_by_side: Runs what does not depend on each other.
-        before_send: Called before each request, connect and statement (protocol F11).
+        deadline_guard: Called before each request, connect and statement (protocol F11).
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Runner:
         timeouts: Timeouts = _DEFAULT_TIMEOUTS,
         clock: Clock = _DEFAULT_CLOCK,
         side_by_side: SideBySide = at_the_same_time,
-        before_send: BeforeSend = always,
+        deadline_guard: DeadlineGuard = always,
     ) -> None:
         self._source = plan if isinstance(plan, PlanSource) else WholePlan(plan.compiled)
         self._side_by_side = side_by_side
@@ -87,7 +87,7 @@ class Runner:
             endpoints=endpoints,
             timeouts=timeouts,
             clock=clock,
-            before_send=before_send,
+            deadline_guard=deadline_guard,
             side_by_side=side_by_side,
             find=self._source.of,
         )
@@ -127,14 +127,14 @@ class Runner:
         return Ports(
             runner=cloud,
             credential=credential,
-            stores=later(partial(clouds.stores, credential)),
-            databases={s.name: later(partial(clouds.database, s, credential)) for s in credential.servers},
+            stores=lazy(partial(clouds.stores, credential)),
+            databases={s.name: lazy(partial(clouds.database, s, credential)) for s in credential.servers},
             side_by_side=self._side_by_side,
-            lock=later(partial(clouds.lock, credential)),
-            home_store=later(partial(clouds.home_store, credential)),
-            audit_log=later(partial(clouds.log, cloud, credential)),
+            lock=lazy(partial(clouds.lock, credential)),
+            home_store=lazy(partial(clouds.home_store, credential)),
+            audit_log=lazy(partial(clouds.log, cloud, credential)),
             other_logs=partial(clouds.other_logs, cloud, credential),
-            signer=later(partial(clouds.signer, cloud)),
+            signer=lazy(partial(clouds.signer, cloud)),
             clock=clouds.clock,
             passwords=SystemPasswords(),
         )
@@ -171,7 +171,7 @@ def event_sink(
     *,
     endpoints: Endpoints,
     clock: Clock = _DEFAULT_CLOCK,
-    before_send: BeforeSend = always,
+    deadline_guard: DeadlineGuard = always,
 ) -> "Sink | None":
     """Where events of a cloud go; None where the plan names nothing there. Then nothing is loaded.
 
@@ -181,7 +181,7 @@ def event_sink(
         identity: Who sends.
         endpoints: Where the clouds are.
         clock: Of the caller.
-        before_send: Called before each request (protocol F11).
+        deadline_guard: Called before each request (protocol F11).
     """
     bus, topic = plan.compiled.event_bus, plan.compiled.event_topic
     clouds = partial(
@@ -191,7 +191,7 @@ def event_sink(
         endpoints=endpoints,
         timeouts=Timeouts(cloud=EVENT_TIMEOUTS),
         clock=clock,
-        before_send=before_send,
+        deadline_guard=deadline_guard,
     )
     if cloud == "aws" and bus:
         from lockstep.aws.eventbridge import EventBridgeBus
@@ -230,7 +230,7 @@ def hosted_runner(
         timeouts=timeouts,
         clock=clock,
         side_by_side=side_by_side,
-        before_send=check_scope,
+        deadline_guard=check_scope,
     )
 
 
@@ -247,10 +247,10 @@ def hosted_source() -> PlanSource:
         case PlanInFolder() as place:
             return PublishedPlan(place.digest, FolderOfPlan(place.folder), ca_folder=place.folder)
         case PlanInS3() as place:
-            bucket: Documents = later(partial(_s3_bucket, place))
+            bucket: Documents = lazy(partial(_s3_bucket, place))
             return PublishedPlan(place.digest, bucket, ca_folder=CA_FOLDER)
         case PlanInObjectStorage() as place:
-            bucket = later(partial(_object_storage_bucket, place))
+            bucket = lazy(partial(_object_storage_bucket, place))
             return PublishedPlan(place.digest, bucket, ca_folder=CA_FOLDER)
 
 
@@ -258,7 +258,7 @@ def _s3_bucket(place: PlanInS3) -> Documents:
     from lockstep.aws.clients import aws_client
     from lockstep.aws.s3 import S3PlanBucket
 
-    client = aws_client("s3", _region(place.region, "AWS_REGION"), before_send=check_scope)
+    client = aws_client("s3", _region(place.region, "AWS_REGION"), deadline_guard=check_scope)
     return S3PlanBucket(client, place.bucket, folder_of(place.digest))
 
 
@@ -270,7 +270,7 @@ def _object_storage_bucket(place: PlanInObjectStorage) -> Documents:
         own_oci_identity,
         _region(place.region, REGION_VARIABLE),
         endpoint=endpoints_from_environment().oci,
-        before_send=check_scope,
+        deadline_guard=check_scope,
     )
     return ObjectStoragePlanBucket(
         clients, namespace=place.namespace, bucket=place.bucket, folder=folder_of(place.digest)

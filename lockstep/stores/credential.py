@@ -41,7 +41,7 @@ from lockstep.protocol.ports import (
     Store,
     VersionedSecret,
 )
-from lockstep.protocol.workers import SideBySide, one_after_the_other, together
+from lockstep.protocol.workers import SideBySide, one_after_the_other, run_all
 from lockstep.stores.contents import (
     NO_EXTRAS,
     Extras,
@@ -60,7 +60,7 @@ from lockstep.stores.contents import (
 # One of a credential's two secrets in one store, with what its texts mean.
 
 
-class OneSecret:
+class CredentialSecret:
     """The rules of one secret.
 
     Args:
@@ -253,9 +253,9 @@ class CredentialStore:
         self._side_by_side = side_by_side
         self._credential = credential
 
-        def opened(secret: str, rewritten: Callable[[Extras], str]) -> OneSecret:
+        def opened(secret: str, rewritten: Callable[[Extras], str]) -> CredentialSecret:
             versions = open_secret(VersionNames(credential_id=credential.id, secret=secret))
-            return OneSecret(versions, name, secret, rewritten)
+            return CredentialSecret(versions, name, secret, rewritten)
 
         names = credential.secret_names
         self._user = opened(names.app_user, self._rewritten_user)
@@ -325,7 +325,7 @@ class CredentialStore:
         text = self._user.fitting(self._user_text(value, self._user.extras()))
         extras = self._blob.extras(written=serving(self._user.looked_at()).generation)
         blob_text = self._blob.fitting(self._blob_text(value.generation, extras))
-        (held, seen), blob_seen = together(
+        (held, seen), blob_seen = run_all(
             self._side_by_side,
             partial(self._put_user, put_user, text, value),
             partial(self._put_blob, put_blob, blob_text),
@@ -437,7 +437,7 @@ class CredentialStore:
         return sum(self._side_by_side([s.versions.prune for s in self._both]))
 
     @property
-    def _both(self) -> tuple[OneSecret, OneSecret]:
+    def _both(self) -> tuple[CredentialSecret, CredentialSecret]:
         return self._user, self._blob
 
 

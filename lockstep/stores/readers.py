@@ -107,7 +107,7 @@ Value = TypeVar("Value", bound=Generated)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen(Generic[Value]):
+class Snapshot(Generic[Value]):
     """A value that a store has shown.
 
     Attributes:
@@ -121,7 +121,7 @@ class Seen(Generic[Value]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Round(Generic[Value]):
+class ReadResult(Generic[Value]):
     """What came of asking the stores.
 
     Attributes:
@@ -130,8 +130,8 @@ class Round(Generic[Value]):
         failed: Why a store was passed over, the nearest first.
     """
 
-    chosen: Seen[Value] | None
-    shown: tuple[Seen[Value], ...]
+    chosen: Snapshot[Value] | None
+    shown: tuple[Snapshot[Value], ...]
     failed: Mapping[str, Exception]
 
 
@@ -140,14 +140,14 @@ def is_older(one: Generated, other: Generated) -> bool:
     return 0 < one.generation < other.generation
 
 
-def ask(
+def read_newest(
     sources: Mapping[str, Callable[[], Value]],
     clock: Callable[[], float],
     *,
     kept: Value | None,
     is_over: bool = False,
     unwanted: Value | None = None,
-) -> Round[Value]:
+) -> ReadResult[Value]:
     """Ask the stores, one after the other, until one shows a value to keep.
 
     Args:
@@ -157,12 +157,12 @@ def ask(
         is_over: Whether it does not count any more (rule 4).
         unwanted: A value of which another one is wanted, if there is one: what is kept, or was refused before it.
     """
-    shown: list[Seen[Value]] = []
+    shown: list[Snapshot[Value]] = []
     failed: dict[str, Exception] = {}
     for name, read in sources.items():
         at = clock()
         try:
-            seen = Seen(value=read(), source=name, at=at)
+            seen = Snapshot(value=read(), source=name, at=at)
         except Exception as error:  # noqa: BLE001 - a defect in reading one store must not hide the next
             failed[name] = error
             continue
@@ -170,9 +170,9 @@ def ask(
         if kept is not None and is_older(seen.value, kept):
             failed[name] = ReadSideLaggingError(store=name)
         elif seen.value != unwanted:
-            return Round(chosen=seen, shown=tuple(shown), failed=failed)
+            return ReadResult(chosen=seen, shown=tuple(shown), failed=failed)
         elif seen.value != kept:
             failed[name] = RefusedValueError(store=name)
     left = [s for s in shown if is_over or s.source not in failed]
     chosen = max(left, key=lambda s: (s.value != unwanted, s.value.generation), default=None)
-    return Round(chosen=chosen, shown=tuple(shown), failed=failed)
+    return ReadResult(chosen=chosen, shown=tuple(shown), failed=failed)

@@ -33,7 +33,7 @@ from lockstep.protocol.ports import (
     moment,
 )
 from lockstep.protocol.ring import DELETION_LEAD, MAX_BYTES, MAX_SLOTS, Slot, Slots, Version
-from lockstep.protocol.workers import SideBySide, one_after_the_other, together
+from lockstep.protocol.workers import SideBySide, one_after_the_other, run_all
 from lockstep.stores.contents import serving
 
 
@@ -491,7 +491,7 @@ class VaultRing:
         secret_id = dict(self._slots.alive()).get(index)
         if secret_id is None:
             raise lost
-        slot, state = together(
+        slot, state = run_all(
             self._side_by_side,
             partial(self._slots.slot, index, secret_id),
             partial(self._vault.state, self._slots.names[index], secret_id),

@@ -283,7 +283,7 @@ class _Dispatcher:
         if refusal := self._sandbox.guard(environ):
             return refusal(environ, start_response)
         if asked := self._sandbox.web_identity.takes(environ):
-            self._told(asked.service or "sts", asked.action)
+            self._describe(asked.service or "sts", asked.action)
             return self._sandbox.web_identity.respond(asked)(environ, start_response)
         lambda_host = self._sandbox.lambda_host
         if lambda_host.answers(environ["REQUEST_METHOD"], environ["PATH_INFO"]):
@@ -294,14 +294,14 @@ class _Dispatcher:
             # A synchronous execution calls other services, perhaps this one, while it is being served.
             return app(environ, start_response)
         operation = str(environ.get("HTTP_X_AMZ_TARGET", environ["REQUEST_METHOD"])).rpartition(".")[2]
-        self._told(service, operation)
+        self._describe(service, operation)
         rate = self._sandbox.rates.get(service)
         if rate and not rate.takes(operation):
             return throttled()(environ, start_response)
         with self._one_at_a_time[service]:
             return app(environ, start_response)
 
-    def _told(self, service: str, operation: str) -> None:
+    def _describe(self, service: str, operation: str) -> None:
         if self._sandbox.on_request:
             self._sandbox.on_request(service, operation)
 

@@ -52,7 +52,7 @@ class Orders:
         answer = self._world.function.call(asked)
         found = answer.body
         return Answer(
-            0 if answer.status == OK else 1, "\n".join(_told(r) for r in found.get("results", [found]))
+            0 if answer.status == OK else 1, "\n".join(_describe(r) for r in found.get("results", [found]))
         )
 
     def _stop(self, thing: str) -> Answer:
@@ -88,7 +88,7 @@ OK = 200
 ACCEPTED, REFUSED = Answer(0, "accepted"), Answer(1, "refused")
 
 
-def _told(result: Mapping[str, Any]) -> str:
+def _describe(result: Mapping[str, Any]) -> str:
     """What the OCI function answers about a run, in words."""
     if "error" in result:
         return f"failed: {result['error']}: {result['message']}"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from lockstep.agent.http import Dialect, Given, app_of
+from lockstep.agent.http import Dialect, ServedLog, app_of
 from lockstep.agent.server import listener_of, server_of
 from lockstep.agent.values import Reading, Secret, Values
 from lockstep.protocol.errors import StoreUnreachableError
@@ -126,7 +126,7 @@ class Address:
 @contextmanager
 def answering(values: Values) -> Iterator[Address]:
     """The agent's answers on a free port of loopback."""
-    dialect = Dialect(values, matches=TOKEN.__eq__, given=Given(lambda: NOW))
+    dialect = Dialect(values, matches=TOKEN.__eq__, given=ServedLog(lambda: NOW))
     listener = listener_of("127.0.0.1", 0)
     server, end = server_of(app_of(dialect), graceful_seconds=5)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)

@@ -16,7 +16,7 @@ import pytest
 from msgspec import structs
 
 from lockstep.operate.plan_sql.scripts import provisioning
-from lockstep.protocol.deadlines import BeforeSend, always
+from lockstep.protocol.deadlines import DeadlineGuard, always
 from lockstep.protocol.errors import LockstepError
 from lockstep.protocol.model import (
     ROTATION_USER,
@@ -179,10 +179,10 @@ class SqlHarness(ABC):
         server: DatabaseServer | None = None,
         admin: Callable[[], Login] = lambda: ADMIN,
         timeouts: Timeouts = Timeouts(lock_seconds=1),  # noqa: B008  immutable
-        before_send: BeforeSend = always,
+        deadline_guard: DeadlineGuard = always,
     ) -> Database:
         return open_database(
-            server or self.server, self.credential, admin, timeouts=timeouts, before_send=before_send
+            server or self.server, self.credential, admin, timeouts=timeouts, deadline_guard=deadline_guard
         )
 
     def provision(self) -> None:

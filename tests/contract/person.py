@@ -103,7 +103,7 @@ def serve(person: Person) -> None:
     estate, clock = person.running.estate, SystemClock()
     calls = Calls(clock.monotonic)
     with pending(person.running), person.acting("serve"):
-        clouds = operator(estate.plan, before_send=calls.count)
+        clouds = operator(estate.plan, deadline_guard=calls.count)
         looker = Looker(estate.plan, clouds, calls, lambda: estate.machine_arn)
         seen = looker.look([person.case.credential.id]).seen[person.case.credential.id]
         assert seen.steps

@@ -14,7 +14,7 @@ import pytest
 from lockstep.operate.plan_sql.scripts import provisioning
 from lockstep.plan.file import parse_plan
 from lockstep.plan.model import Plan
-from lockstep.protocol.deadlines import BeforeSend, always
+from lockstep.protocol.deadlines import DeadlineGuard, always
 from lockstep.protocol.errors import AdminCredentialRejectedError, StepEndedError
 from lockstep.protocol.model import Credential, CredentialValue, DatabaseServer, Login, SecretStr
 from lockstep.protocol.ports import Database
@@ -48,18 +48,20 @@ class Rotated:
         login = Login(usernames[generation % len(usernames)], SecretStr(os.urandom(16).hex()))
         return CredentialValue(generation, login)
 
-    def opened(self, admin: "Rotated", before_send: BeforeSend = always) -> Database:
+    def opened(self, admin: "Rotated", deadline_guard: DeadlineGuard = always) -> Database:
         """As a runner opens it that reads the admin's login from a store."""
         return open_database(
             self.server,
             self.credential,
             lambda: admin.current.login,
             timeouts=self.world.database.timeouts,  # type: ignore[attr-defined]  # of every real one
-            before_send=before_send,
+            deadline_guard=deadline_guard,
         )
 
-    def stage(self, admin: "Rotated", pending: CredentialValue, before_send: BeforeSend = always) -> None:
-        with self.opened(admin, before_send).exclusive() as stager:
+    def stage(
+        self, admin: "Rotated", pending: CredentialValue, deadline_guard: DeadlineGuard = always
+    ) -> None:
+        with self.opened(admin, deadline_guard).exclusive() as stager:
             stager.stage(current=self.current, pending=pending)
 
     def rotate(self, admin: "Rotated") -> CredentialValue:
@@ -167,7 +169,7 @@ def test_a_crash_before_any_statement_never_locks_the_admin_out(world: SqlHarnes
 
 @dataclass
 class Sends:
-    """A `BeforeSend` of a process that dies after some sends."""
+    """A `DeadlineGuard` of a process that dies after some sends."""
 
     permitted: int
     ended: bool = False

@@ -27,7 +27,7 @@ from lockstep.protocol.deadlines import CloudTimeouts
 from lockstep.protocol.errors import LockstepError
 from lockstep.protocol.model import CredentialValue, Login, SecretStr
 from lockstep.protocol.orders import Pause
-from lockstep.protocol.session_cache import Made, Sessions
+from lockstep.protocol.session_cache import IssuedSession, Sessions
 from lockstep.runtime.system import SystemClock
 from lockstep.stores.credential import CredentialStore
 from tests.contract.aws_fixtures import CREDENTIAL, KEYS
@@ -337,7 +337,7 @@ def test_an_identity_that_aws_knows_is_kept(code: str, error: type[LockstepError
 
 def is_kept_after(code: str, error: type[LockstepError]) -> bool:
     """Whether the session that a refused call was signed with signs the next one."""
-    made = (Made(session=replace(KEYS, access_key_id=f"ASIA{n}"), seconds=900) for n in range(9))
+    made = (IssuedSession(session=replace(KEYS, access_key_id=f"ASIA{n}"), seconds=900) for n in range(9))
     sessions = Sessions(lambda: next(made), SystemClock())
     client = aws_client("dynamodb", REGION, keys=sessions)
     first = sessions()

@@ -14,7 +14,7 @@ from lockstep.aws.secrets_manager import read_secret
 from lockstep.oci.clients import OciClients, OciIdentity
 from lockstep.oci.kms import sign
 from lockstep.oci.object_storage import ObjectStorageAuditLog, ObjectStoragePlanBucket
-from lockstep.protocol.deadlines import BeforeSend
+from lockstep.protocol.deadlines import DeadlineGuard
 from lockstep.protocol.errors import SecretNotFoundError, StepEndedError
 from lockstep.protocol.issuer import IssuerKey
 from lockstep.protocol.model import CredentialValue
@@ -32,7 +32,7 @@ def _refuse() -> None:
 
 
 class Permits:
-    """A `BeforeSend` that permits some calls, and refuses all further ones."""
+    """A `DeadlineGuard` that permits some calls, and refuses all further ones."""
 
     def __init__(self, permitted: int) -> None:
         self.asked = 0
@@ -71,7 +71,7 @@ AWS_CALLS: dict[str, Callable[[Any], object]] = {
 
 def test_a_request_for_a_published_plan(listener: socket.socket) -> None:
     endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    client = aws_client("s3", "eu-central-1", keys=KEYS, endpoint=endpoint, before_send=_refuse)
+    client = aws_client("s3", "eu-central-1", keys=KEYS, endpoint=endpoint, deadline_guard=_refuse)
     with pytest.raises(StepEndedError):
         S3PlanBucket(client, "bucket", "plans/digest").read("index.json", 1)
     assert _nothing_came(listener)
@@ -80,15 +80,15 @@ def test_a_request_for_a_published_plan(listener: socket.socket) -> None:
 @pytest.mark.parametrize("service", AWS_CALLS)
 def test_a_request_to_aws(service: str, listener: socket.socket) -> None:
     endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    client = aws_client(service, "eu-central-1", keys=KEYS, endpoint=endpoint, before_send=_refuse)
+    client = aws_client(service, "eu-central-1", keys=KEYS, endpoint=endpoint, deadline_guard=_refuse)
     with pytest.raises(StepEndedError):
         AWS_CALLS[service](client)
     assert _nothing_came(listener)
 
 
-def _oci(config: dict[str, str], endpoint: str, before_send: BeforeSend) -> OciClients:
+def _oci(config: dict[str, str], endpoint: str, deadline_guard: DeadlineGuard) -> OciClients:
     identity = OciIdentity(config=config)
-    return OciClients(lambda: identity, "eu-frankfurt-1", endpoint=endpoint, before_send=before_send)
+    return OciClients(lambda: identity, "eu-frankfurt-1", endpoint=endpoint, deadline_guard=deadline_guard)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def _stage(database: Database, value: CredentialValue) -> None:
 
 @pytest.mark.parametrize("world", SQL_WORLDS, indirect=True)
 def test_a_login_to_a_database(world: SqlHarness) -> None:
-    database = world.open(before_send=_refuse)
+    database = world.open(deadline_guard=_refuse)
     with pytest.raises(StepEndedError):
         database.accepts(value_of(world, 1).login)
 
@@ -146,12 +146,12 @@ def test_a_login_to_a_database(world: SqlHarness) -> None:
 def test_each_statement_on_a_database(world: SqlHarness) -> None:
     """However far a staging has come, the next statement is refused."""
     value, counts = value_of(world, 1), Permits(1000)
-    _stage(world.open(before_send=counts), value)
+    _stage(world.open(deadline_guard=counts), value)
     assert counts.asked >= 3
     verifier, changed = world.verifier_of(value.login.username), []
     for permitted in range(counts.asked):
         with pytest.raises(StepEndedError):
-            _stage(world.open(before_send=Permits(permitted)), value_of(world, 3))
+            _stage(world.open(deadline_guard=Permits(permitted)), value_of(world, 3))
         changed.append(world.verifier_of(value.login.username) != verifier)
     # It connects, bounds its waits and takes the lock before it changes anything.
     assert not any(changed[:3])

@@ -43,7 +43,7 @@ from tests.contract.database_harness import (
     value_of,
 )
 from tests.support.mysql_relay import Greeting, relay
-from tests.support.peer import hand_on, peer
+from tests.support.peer import delegate, peer
 
 pytest_plugins = ["tests.contract.database_fixtures"]
 
@@ -373,7 +373,7 @@ def test_a_time_out_gives_the_lock_back_whoever_keeps_the_error(world: SqlHarnes
 
     def pass_on(client: socket.socket) -> None:
         with socket.create_connection(("127.0.0.1", world.server.port)) as server:
-            hand_on(client, server, lambda data: b"" if is_silent.is_set() else data)
+            delegate(client, server, lambda data: b"" if is_silent.is_set() else data)
 
     with peer(pass_on) as port:
         server = structs.replace(world.server, port=port)
@@ -440,7 +440,7 @@ def test_an_admin_login_that_did_not_change_is_shown_once(world: SqlHarness) -> 
     rotated, connects = RotatedLogin("before"), count()
     with (
         fails(AdminCredentialRejectedError),
-        world.open(admin=rotated, before_send=partial(next, connects)).exclusive(),
+        world.open(admin=rotated, deadline_guard=partial(next, connects)).exclusive(),
     ):
         pass
     assert (rotated.reads, next(connects)) == (2, 1)

@@ -29,14 +29,14 @@ LESS_THAN_SHIPPED = CloudTimeouts().read_seconds
 
 
 def paused(number: int = 1) -> CloudEvent:
-    happening = Paused(credential="multi-cloud/app_user", entry=Entry(stream="aws", seq=number))
-    return event_of(happening, source="/lockstep/eu-central-1/lockstep", cause=f"order-{number}", time=AT)
+    data = Paused(credential="multi-cloud/app_user", entry=Entry(stream="aws", seq=number))
+    return event_of(data, source="/lockstep/eu-central-1/lockstep", cause=f"order-{number}", time=AT)
 
 
 def too_large() -> CloudEvent:
     """No plan makes one; so large is a credential of 100,000 generations that may be valid."""
-    happening = Retired(credential="c", left_valid=tuple(range(100_000)), entry=Entry(stream="aws", seq=1))
-    return event_of(happening, source="/lockstep/eu-central-1/lockstep", cause="order-1", time=AT)
+    data = Retired(credential="c", left_valid=tuple(range(100_000)), entry=Entry(stream="aws", seq=1))
+    return event_of(data, source="/lockstep/eu-central-1/lockstep", cause="order-1", time=AT)
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from functools import partial
 import pytest
 from msgspec import structs
 
-from lockstep.aws.clients import Trouble as AwsTrouble
+from lockstep.aws.clients import ErrorKind as AwsTrouble
 from lockstep.aws.clients import botocore_session, translated
-from lockstep.oci.clients import Trouble as OciTrouble
+from lockstep.oci.clients import ErrorKind as OciTrouble
 from lockstep.protocol.deadlines import Timeouts
 from lockstep.protocol.errors import (
     LockstepError,

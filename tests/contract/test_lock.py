@@ -24,13 +24,13 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.model import (
     Acquired,
-    AwsSigns,
     ChainHead,
     Claim,
     ClaimKind,
     Lease,
     LockRecord,
     Release,
+    RunnerHeartbeat,
 )
 from lockstep.protocol.ports import Lock
 from tests.contract.aws_fixtures import aws_lock
@@ -833,14 +833,14 @@ def led(lock: Lock, *, at: timedelta) -> Lease:
 def test_a_run_of_aws_leaves_its_sign_with_the_lock_and_only_a_success_takes_it_back(lock: Lock) -> None:
     began, skipped, again = (timedelta(minutes=minutes) for minutes in (0, 20, 40))
     lease = led(lock, at=began)
-    assert lock.read().aws == AwsSigns(began_at=NOW)
+    assert lock.read().aws == RunnerHeartbeat(began_at=NOW)
     lock.release(lease, None)
     lock.note_skip(NOW + skipped)
-    assert lock.read().aws == AwsSigns(began_at=NOW, seen_at=NOW + skipped)
+    assert lock.read().aws == RunnerHeartbeat(began_at=NOW, seen_at=NOW + skipped)
     lease = led(lock, at=again)
     for late in (SECOND, 2 * SECOND):  # A lost reply of the release is repeated.
         lock.release(lease, replace(done(lease), led_at=NOW + again + late))
-    assert lock.read().aws == AwsSigns(seen_at=NOW + again + 2 * SECOND)
+    assert lock.read().aws == RunnerHeartbeat(seen_at=NOW + again + 2 * SECOND)
 
 
 def test_a_run_of_the_standby_or_of_an_operator_leaves_no_sign(lock: Lock) -> None:

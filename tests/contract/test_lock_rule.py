@@ -21,7 +21,7 @@ from lockstep.aws.dynamodb_lock import DynamoDbLock, record_of
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.protocol.deadlines import LEASE
 from lockstep.protocol.lock_rule import Reason, due_at, is_held, reason_against
-from lockstep.protocol.model import FORMAT, AwsSigns, Claim, ClaimKind, LockRecord, Schedule
+from lockstep.protocol.model import FORMAT, Claim, ClaimKind, LockRecord, RunnerHeartbeat, Schedule
 from lockstep.protocol.schedule import Bounds, bounds
 
 NOW = datetime(2026, 1, 1, 12, 31, tzinfo=UTC)
@@ -51,7 +51,7 @@ PARTS: dict[str, tuple[Any, ...]] = {
     "not_before": (*around(NOW), NOW - timedelta(hours=1)),
     "next_due_at": around(LIMITS.late_by, LIMITS.turn_by, NOW),
     "aws": tuple(
-        AwsSigns(seen_at=seen, began_at=began)
+        RunnerHeartbeat(seen_at=seen, began_at=began)
         for seen, began in product(around(LIMITS.seen_after), around(LIMITS.began_by))
     ),
 }

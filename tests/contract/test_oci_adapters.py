@@ -10,9 +10,9 @@ from threading import Barrier, Thread
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
 
-from lockstep.oci.clients import OciClients, OciIdentity, Trouble, diagnose
+from lockstep.oci.clients import ErrorKind, OciClients, OciIdentity, diagnose
 from lockstep.oci.vault import Vault
-from lockstep.protocol.deadlines import BeforeSend, CloudTimeouts, always
+from lockstep.protocol.deadlines import CloudTimeouts, DeadlineGuard, always
 from lockstep.protocol.errors import (
     EnvironmentalError,
     LockstepError,
@@ -117,7 +117,7 @@ def test_a_stopped_server_is_an_outage(sandbox: OciSandbox) -> None:
 
 def test_an_untrusted_certificate_is_rejected_and_not_an_outage() -> None:
     wrong = oci.exceptions.RequestException(oci._vendor.requests.exceptions.SSLError("wrong host"))
-    assert diagnose(wrong) == (Trouble.REJECTED, "SSLError")
+    assert diagnose(wrong) == (ErrorKind.REJECTED, "SSLError")
 
 
 @pytest.mark.parametrize("reply", [b"<html>a proxy's page</html>", b"{}", b"[1]", b'"text"', b"\xff"])
@@ -179,7 +179,7 @@ def test_a_binary_secret_is_malformed(sandbox: OciSandbox, console: OciConsole) 
 
 
 def reading(
-    sandbox: OciSandbox, identities: list[dict[str, str]], before_send: BeforeSend = always
+    sandbox: OciSandbox, identities: list[dict[str, str]], deadline_guard: DeadlineGuard = always
 ) -> tuple[Vault, list[int]]:
     """A vault whose identity is read from a list, and one item for each read."""
     reads: list[int] = []
@@ -188,7 +188,7 @@ def reading(
         reads.append(1)
         return OciIdentity(config=identities[min(len(reads), len(identities)) - 1])
 
-    clients = OciClients(identity, "eu-frankfurt-1", endpoint=sandbox.endpoint, before_send=before_send)
+    clients = OciClients(identity, "eu-frankfurt-1", endpoint=sandbox.endpoint, deadline_guard=deadline_guard)
     return sandbox_vault(sandbox, clients), reads
 
 
@@ -215,11 +215,11 @@ def test_workers_that_meet_a_replaced_key_at_the_same_time_may_all_try_again(
     workers, together = 4, False
     sent = Barrier(workers)
 
-    def before_send() -> None:
+    def deadline_guard() -> None:
         if together:
             sent.wait(60)
 
-    vault, reads = reading(sandbox, [old, new], before_send)
+    vault, reads = reading(sandbox, [old, new], deadline_guard)
     vault.read_named("secret")
     sandbox.identity.delete_api_key(old)
     outcomes: list[str] = []

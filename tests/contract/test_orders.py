@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lockstep.audit.append import Chain, Given, Operator, give
+from lockstep.audit.append import Chain, Operator, OrderResult, give
 from lockstep.audit.verify import verify
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
@@ -75,7 +75,7 @@ class World:
         ).get("Item", {})
         return {name: value for name, value in found.items() if name != "credential_id"}
 
-    def give(self, order: Order) -> Given:
+    def give(self, order: Order) -> OrderResult:
         chain = Chain(
             credential_id=CREDENTIAL.id, lock=self.lock, log=self.log, signer=self.signer, other_logs=tuple
         )
@@ -167,7 +167,7 @@ def test_an_order_changes_its_own_attributes_and_no_others(
             found[name]["SS"].sort()
     assert found == {**REST, **after}
     assert record == world.lock.read()
-    assert order.stands_in(record)
+    assert order.is_applied(record)
 
 
 @pytest.mark.parametrize("case", WRITES.values(), ids=WRITES)

@@ -10,7 +10,7 @@ import pytest
 from lockstep.aws.dynamodb_lock import DynamoDbLock, read_table
 from lockstep.plan.published import IndexedCredential
 from lockstep.protocol.deadlines import LEASE
-from lockstep.protocol.lock_rule import pick
+from lockstep.protocol.lock_rule import select_due
 from lockstep.protocol.model import Schedule
 from lockstep.protocol.schedule import bounds
 from sandbox.aws.resources import create_lock_table
@@ -86,7 +86,7 @@ def test_what_is_picked_is_what_the_lock_gives(client: Any) -> None:  # noqa: AN
         IndexedCredential(id=key, databases=("db-1",), schedule=plan(phase), plan_digest="d")
         for key, phase in phases.items()
     ]
-    picked = set(pick(credentials, table, now=NOW))
+    picked = set(select_due(credentials, table, now=NOW))
     given = set()
     for key, phase in phases.items():
         limits = bounds(plan(phase), NOW)

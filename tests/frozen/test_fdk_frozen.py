@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from oci_fn.dispatching import turned
+from oci_fn.dispatching import overdue
 from oci_fn.func import MARGIN_SECONDS
 from sandbox.fn import FunctionProcess, running_function
 from tests.frozen.conftest import World
@@ -72,7 +72,7 @@ def test_a_call_that_a_run_has_left_behind_sends_nothing_in_the_next_run_of_its_
 ) -> None:
     """The process is not frozen between the two."""
     runs = ("frozen/leave", "frozen/look")
-    call_id = next(f"batch-{i}" for i in range(100) if turned(runs, f"batch-{i}") == runs)
+    call_id = next(f"batch-{i}" for i in range(100) if overdue(runs, f"batch-{i}") == runs)
     variables = {**world.estate.function_environment, **environment(tmp_path, call)}
     with (
         _warm(variables) as function,

@@ -224,7 +224,7 @@ def test_a_run_that_dies_anywhere_leaves_an_admin_that_logs_in(estate: Estate, a
 
 @dataclass
 class Sends:
-    """A `BeforeSend` of a process that dies after some sends; None: of one that lives."""
+    """A `DeadlineGuard` of a process that dies after some sends; None: of one that lives."""
 
     permitted: int | None = None
     sent: int = 0
@@ -240,7 +240,7 @@ def run(estate: Estate, credential: Credential, sends: Sends) -> None:
     estate.outside.expire_schedule(credential.id)
     identity = estate.identities.of_functions["update_secrets"]
     runner = wiring.Runner(
-        estate.plan, identity, endpoints=wiring.endpoints_from_environment(), before_send=sends
+        estate.plan, identity, endpoints=wiring.endpoints_from_environment(), deadline_guard=sends
     )
     request = RunRequest(rotation_id=str(uuid4()), runner="aws", trigger="schedule", force=True)
     clock = SystemClock()

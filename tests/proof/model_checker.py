@@ -16,7 +16,7 @@ from tests.proof import model_invariants as invariants
 from tests.proof.invariants import ViolationError
 from tests.proof.model_bounds import SPENDABLE, Budget
 from tests.proof.model_process import Interpreter, Process
-from tests.proof.model_story import short, told
+from tests.proof.model_story import describe, short
 from tests.proof.model_world import (
     DATABASES,
     JUNK,
@@ -259,7 +259,10 @@ class Checker:
                     edited = self._edited(self._values[state[S_STORES + i]], slot, login)
                     where = f"slot {slot} of {name}" if len(edited.slots) > 1 else name
                     yield self._changed(
-                        state, f"a person writes {told(login)} into {where}", {S_STORES + i: edited}, budget
+                        state,
+                        f"a person writes {describe(login)} into {where}",
+                        {S_STORES + i: edited},
+                        budget,
                     )
         yield from self._losses(state)
 
@@ -471,11 +474,12 @@ class Checker:
             path.append(before)
         path.reverse()
         lines = [
-            self._told(a, next(step for step in self.steps(a) if step.state == b)) for a, b in pairwise(path)
+            self._describe(a, next(step for step in self.steps(a) if step.state == b))
+            for a, b in pairwise(path)
         ]
-        return [*lines, self._told(state, last)]
+        return [*lines, self._describe(state, last)]
 
-    def _told(self, state: State, step: Step) -> str:
+    def _describe(self, state: State, step: Step) -> str:
         kind, *details = step.label
         if kind == "world":
             return str(details[0])

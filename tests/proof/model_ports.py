@@ -13,7 +13,7 @@ from msgspec import structs
 
 from lockstep.audit.chain import Sealed, seal
 from lockstep.audit.entry import ChainEnd
-from lockstep.databases.base import AlternatingUsers, Strategist
+from lockstep.databases.base import AlternatingUsers, StagingStrategy
 from lockstep.databases.mariadb import _DualPassword as MariaDbDualPassword
 from lockstep.databases.mysql import DualPassword, MySqlAccount
 from lockstep.protocol.errors import LockstepError, LostCompareAndSetError, PasswordRefusedByPolicyError
@@ -49,9 +49,9 @@ from tests.proof.model_world import (
     Login,
     Reply,
     Value,
+    describe,
     record_of,
     staging_slot,
-    told,
 )
 from tests.support.memory import make_plan
 
@@ -340,7 +340,7 @@ class _Lock:
         self, lease: Lease, claim: Claim, *, over: LockRecord, plan: str, served: Collection[int]
     ) -> None:
         self._replay.claim = claim
-        self._replay.ask(LOCK, "claim", lease, claim, told(over), plan, tuple(sorted(served)))
+        self._replay.ask(LOCK, "claim", lease, claim, describe(over), plan, tuple(sorted(served)))
 
     def begin_promotion(self, lease: Lease, claim: Claim, *, now: datetime) -> LockRecord:
         assert now
@@ -417,7 +417,7 @@ class ModelDatabase:
         """Take the advisory lock."""
         self.ask("exclusive")
 
-    def _stager(self) -> Strategist:
+    def _stager(self) -> StagingStrategy:
         """The shipped stager of the engine, on a session of the model."""
         match self._engine:
             case "mysql":
@@ -458,9 +458,9 @@ class ModelDatabase:
 class _Stager:
     """The shipped stager; in the model a refusal is never anything but a wrong password."""
 
-    def __init__(self, strategist: Strategist) -> None:
-        self.stage = strategist.stage
-        self.retire = strategist.retire
+    def __init__(self, staging_strategy: StagingStrategy) -> None:
+        self.stage = staging_strategy.stage
+        self.retire = staging_strategy.retire
 
     def accepts_after_all(self, _login: RealLogin) -> bool:
         return False

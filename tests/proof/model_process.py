@@ -17,7 +17,7 @@ from lockstep.protocol.model import Acquired, Claim, Lease
 from oci_fn import sequence
 from oci_fn.sequence import RunRequest
 from tests.proof.model_ports import Invocation, Replay, Suspended
-from tests.proof.model_world import Call, Lock, Reply, Run, record_of, told
+from tests.proof.model_world import Call, Lock, Reply, Run, describe, record_of
 
 
 class Process(NamedTuple):
@@ -91,7 +91,7 @@ class Interpreter:
 
     def start(self, run: Run, acquired: Lock) -> Process:
         """A run that has just got the lock, and knows the record as it was then."""
-        return Process(run, self._place_id(run, (told(record_of(acquired)),)))
+        return Process(run, self._place_id(run, (describe(record_of(acquired)),)))
 
     def place(self, process: Process) -> Place:
         """Where in the sequence a process is."""

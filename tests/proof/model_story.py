@@ -4,7 +4,7 @@ from lockstep.protocol.model import Claim
 from tests.proof.model_world import Login, Reply, Value
 
 
-def told(login: Login) -> str:
+def describe(login: Login) -> str:
     """A login, by the run that made it, with a prime for each earlier try."""
     if len(login.password) == 1:
         return f"the login of generation {login.password[0]}" if login.password[0] else "a mistyped password"
@@ -20,9 +20,9 @@ def short(value: Reply) -> str:
         case None:
             return ""
         case Login():
-            return told(value)
+            return describe(value)
         case Value():
-            return f"generation {value.generation}, {told(value.login)}"
+            return f"generation {value.generation}, {describe(value.login)}"
         case Claim():
             return f"{value.kind.value} {value.generation} on {value.base_generation}"
         case tuple():

@@ -209,21 +209,21 @@ def _on_lock(lock: Lock, call: Call) -> Effect:
 
 
 _ON_LOCK: dict[str, Callable[..., Reply]] = {
-    "read": lambda lock: told(lock.read()),
-    "require": lambda lock, lease, claim, promoting: told(
+    "read": lambda lock: describe(lock.read()),
+    "require": lambda lock, lease, claim, promoting: describe(
         lock.require(lease, claim, promoting=promoting, now=NOW)
     ),
     "require_lease": lambda lock, lease: lock.require_lease(lease, now=NOW),
     "claim": lambda lock, lease, claim, over, plan, served: lock.claim(
         lease, claim, over=record_of(over), plan=plan, served=served
     ),
-    "begin_promotion": lambda lock, lease, claim: told(lock.begin_promotion(lease, claim, now=NOW)),
+    "begin_promotion": lambda lock, lease, claim: describe(lock.begin_promotion(lease, claim, now=NOW)),
     "block": lambda lock, lease, databases: lock.block(lease, databases),
     "release": lambda lock, lease, done: lock.release(lease, done),
 }
 
 
-def told(record: LockRecord) -> Lock:
+def describe(record: LockRecord) -> Lock:
     """What a step uses of a record that it has read."""
     return _value(record)._replace(holder=0, fence=0, live=False, due=False)
 

@@ -25,7 +25,7 @@ from lockstep.protocol.model import (
 )
 from lockstep.protocol.ports import Observed
 from lockstep.stores import contents, credential
-from lockstep.stores.credential import OneSecret
+from lockstep.stores.credential import CredentialSecret
 from tests.proof import model_world
 from tests.proof.model_ports import ModelDatabase, ModelStore
 from tests.proof.patching import Foreign, patched
@@ -225,11 +225,11 @@ def keys_lost_on_reissue() -> AbstractContextManager[None]:
 def seen_not_compared() -> AbstractContextManager[None]:
     """A promotion replaces what is current, whatever Generate saw when it made the text."""
 
-    def from_seen(self: OneSecret, generation: int, _seen: str) -> Observed | None:
+    def from_seen(self: CredentialSecret, generation: int, _seen: str) -> Observed | None:
         found = self.versions.observe(generation)
         return found if found.generation < generation else None
 
-    return patched(patch.object(OneSecret, "from_seen", from_seen))
+    return patched(patch.object(CredentialSecret, "from_seen", from_seen))
 
 
 def blind_promote() -> AbstractContextManager[None]:

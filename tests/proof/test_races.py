@@ -9,18 +9,18 @@ from tests.proof.schedules import Event, Schedule, schedule_of
 SEEDS = 250
 
 
-def _told(failure: Failure | None) -> str:
+def _describe(failure: Failure | None) -> str:
     return f"{failure.invariant}: {failure.what}; {failure.schedule.story()}" if failure else ""
 
 
 def test_no_order_of_two_or_three_runners_breaks_an_invariant() -> None:
     for seed in range(SEEDS):
-        assert not _told(play(schedule_of(seed))), f"python -m tests.proof.run --seed {seed}"
+        assert not _describe(play(schedule_of(seed))), f"python -m tests.proof.run --seed {seed}"
 
 
 def test_no_race_locks_out_a_reader_of_any_one_slot() -> None:
     for seed in range(SEEDS // 4):
-        found = _told(play(schedule_of(seed, users=3)))
+        found = _describe(play(schedule_of(seed, users=3)))
         assert not found, f"python -m tests.proof.run --seed {seed} --users 3"
 
 
@@ -61,8 +61,8 @@ ONCE = {
 
 @pytest.mark.parametrize("story", ONCE)
 def test_what_once_went_wrong_does_so_no_more(story: str) -> None:
-    assert not _told(play(ONCE[story]))
+    assert not _describe(play(ONCE[story]))
 
 
 def test_that_seed_as_it_was_found() -> None:
-    assert not _told(play(schedule_of(103395)))
+    assert not _describe(play(schedule_of(103395)))

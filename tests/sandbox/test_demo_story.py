@@ -23,7 +23,7 @@ STEPS = {"AcquireLock": 9, "Generate": 20, "ApplyDb": 30, "UpdateSecrets": 25, "
 PATH = "/a/long/way/to-the/build/demo-report.html"
 
 
-def told(run: Run, end: End) -> tuple[list[str], list[str]]:
+def describe(run: Run, end: End) -> tuple[list[str], list[str]]:
     """What a story tells of a run, and its problems."""
     lines: list[Line] = []
     story = Story(tell=lines.append, acts=1)
@@ -52,7 +52,7 @@ def a_run(runner: str = "aws", **more: object) -> Run:
 
 @pytest.mark.parametrize(("runner", "cloud"), [("aws", "AWS"), ("oci", "OCI")])
 def test_a_rotation_of_either_cloud_is_told_with_its_steps(runner: str, cloud: str) -> None:
-    assert told(a_run(runner), End()) == (
+    assert describe(a_run(runner), End()) == (
         [
             f"app_user by {cloud}: generation 3 is current after 1.2 s",
             "Generate 20, ApplyDb 30, UpdateSecrets 25, Audit 12, ReleaseLock 5 ms",
@@ -62,14 +62,14 @@ def test_a_rotation_of_either_cloud_is_told_with_its_steps(runner: str, cloud: s
 
 
 def test_a_rotation_that_finishes_another_is_told_so() -> None:
-    lines, problems = told(a_run("oci", adopted=True), End(adopted=True))
+    lines, problems = describe(a_run("oci", adopted=True), End(adopted=True))
     assert lines[0] == "app_user by OCI: finished generation 3, which an earlier run had begun, after 1.2 s"
     assert not problems
 
 
 def test_a_failure_of_the_story_is_called_deliberate() -> None:
     run = a_run(outcome="Lambda.Unknown", generation=None, states_ms={})
-    assert told(run, End(outcome="Lambda.Unknown", cause="the demo killed it")) == (
+    assert describe(run, End(outcome="Lambda.Unknown", cause="the demo killed it")) == (
         ["app_user by AWS: failed after 1.2 s, on purpose: the demo killed it (Lambda.Unknown)"],
         [],
     )
@@ -84,7 +84,7 @@ def test_a_failure_of_the_story_is_called_deliberate() -> None:
     ],
 )
 def test_what_is_not_in_the_story_is_a_problem(run: Run, end: End, wrong: str) -> None:
-    lines, problems = told(run, end)
+    lines, problems = describe(run, end)
     assert lines[0] == f"NOT EXPECTED: multi-cloud/app_user by AWS: {wrong}"
     assert problems == [f"An act: multi-cloud/app_user by AWS: {wrong}"]
 

@@ -18,7 +18,7 @@ def test_many_credentials_are_read_in_bounded_calls(plain: Case) -> None:
     assert plain.rotate().status == "SUCCEEDED"
     clock, plan, asked = SystemClock(), plain.world.plan, plain.credential.id
     calls = Calls(lambda: 0.0)  # All within one minute, however long this machine takes.
-    looker = Looker(plan, operator(plan, before_send=calls.count), calls, lambda: plain.world.machine_arn)
+    looker = Looker(plan, operator(plan, deadline_guard=calls.count), calls, lambda: plain.world.machine_arn)
     first = looker.look((), records_only=True)
     assert 1 <= calls.last_minute <= MOST_FOR_RECORDS
     assert len(first.seen) == len(plan.credentials)

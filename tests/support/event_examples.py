@@ -7,8 +7,8 @@ from typing import Any
 from lockstep.protocol.events import (
     Adopted,
     Entry,
+    EventData,
     Failed,
-    Happening,
     Paused,
     PreviousDies,
     Promoted,
@@ -27,15 +27,15 @@ _ID, _ENTRY, _RUN = (
 )
 
 
-def examples() -> Mapping[type[Happening], dict[str, Any]]:
+def examples() -> Mapping[type[EventData], dict[str, Any]]:
     """An event of each kind."""
     source = source_of(region="eu-central-1", table="lockstep")
     return {
-        type(h): event_of(h, source=source, cause=_RUN, time=_PROMOTED_AT).document() for h in _happenings()
+        type(h): event_of(h, source=source, cause=_RUN, time=_PROMOTED_AT).document() for h in _event_data()
     }
 
 
-def _happenings() -> Iterator[Happening]:
+def _event_data() -> Iterator[EventData]:
     yield Promoted(
         credential=_ID,
         runner="aws",

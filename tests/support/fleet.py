@@ -16,10 +16,10 @@ from lockstep.operate.execution import Entered
 from lockstep.operate.formatting import error_text
 from lockstep.operate.page import snapshot as polling
 from lockstep.operate.page.server import Address, Pages, Site, app_of
-from lockstep.operate.page.snapshot import Calls, Look, Poller, Seen
+from lockstep.operate.page.snapshot import Calls, FleetSnapshot, Poller, Snapshot
 from lockstep.operate.state import CredentialState, Forecast
 from lockstep.protocol.errors import StoreUnreachableError, advice_of
-from lockstep.protocol.model import AwsSigns, Claim, ClaimKind, Credential, LockRecord
+from lockstep.protocol.model import Claim, ClaimKind, Credential, LockRecord, RunnerHeartbeat
 from lockstep.stores.readers import StoredNames
 from tests.support.memory import make_plan
 
@@ -62,7 +62,7 @@ class MadeUp:
         self.asked: Collection[str] = ()
         self.fails: Exception | None = None
 
-    def look(self, asked: Collection[str], *, records_only: bool = False) -> Look:
+    def look(self, asked: Collection[str], *, records_only: bool = False) -> FleetSnapshot:
         """The same again."""
         del records_only
         self.asked = asked
@@ -71,10 +71,10 @@ class MadeUp:
         return self.look_
 
 
-def look(credentials: int) -> Look:
+def look(credentials: int) -> FleetSnapshot:
     """What is known of so many: most in sync, a few of each trouble."""
     seen = {one.credential.id: one for one in map(_seen, range(credentials))}
-    return Look(at=NOW, seen=seen)
+    return FleetSnapshot(at=NOW, seen=seen)
 
 
 @cache
@@ -92,7 +92,7 @@ def _credential(number: int) -> Credential:
     )
 
 
-def _seen(number: int) -> Seen:
+def _seen(number: int) -> Snapshot:
     credential = _credential(number)
     age = timedelta(seconds=(number * 7919) % 1180)
     generation = 40 + number % 9
@@ -106,10 +106,10 @@ def _seen(number: int) -> Seen:
         highest_generation=generation,
         next_due_at=since + credential.schedule.interval - credential.schedule.tolerance,
         not_before=since + credential.schedule.overlap,
-        aws=AwsSigns(seen_at=since),
+        aws=RunnerHeartbeat(seen_at=since),
         led_at=since,
     )
-    seen = Seen(
+    seen = Snapshot(
         credential=credential,
         state=_state(credential, record, generation),
         read_at=NOW - timedelta(seconds=4),
@@ -121,7 +121,7 @@ def _seen(number: int) -> Seen:
     return _troubled(seen, number, since)
 
 
-def _troubled(seen: Seen, number: int, since: datetime) -> Seen:
+def _troubled(seen: Snapshot, number: int, since: datetime) -> Snapshot:
     """One in some has something."""
     record, state = seen.record, seen.state
     match number % 61:
@@ -148,7 +148,7 @@ def _troubled(seen: Seen, number: int, since: datetime) -> Seen:
     return seen
 
 
-def _running(seen: Seen) -> Seen:
+def _running(seen: Snapshot) -> Snapshot:
     record = seen.record
     claim = Claim(
         kind=ClaimKind.NEW,
@@ -172,7 +172,7 @@ def _state(credential: Credential, record: LockRecord, generation: int) -> Crede
         record=record,
         credential=credential,
         has_standby=True,
-        look=reading.Look(
+        look=reading.StoreSnapshot(
             depth="names", answers={"aws": value, "oci": replace(value, version="3:17")}, pending_since=None
         ),
         is_in_sync=True,

@@ -7,7 +7,16 @@ from datetime import datetime
 from lockstep.protocol import model
 from lockstep.protocol.errors import FenceLostError, LostCompareAndSetError
 from lockstep.protocol.lock_rule import has_lease, is_in_time, reason_against
-from lockstep.protocol.model import Acquired, AwsSigns, ChainHead, Claim, Lease, LockRecord, Release, Told
+from lockstep.protocol.model import (
+    Acquired,
+    ChainHead,
+    Claim,
+    Lease,
+    LockRecord,
+    Release,
+    RunnerHeartbeat,
+    Told,
+)
 from lockstep.protocol.schedule import Bounds
 from tests.support.faults import Faults
 
@@ -135,7 +144,7 @@ class MemoryLock:
             if done:
                 self.record = replace(
                     self.record,
-                    aws=AwsSigns(seen_at=done.led_at) if done.led_at else r.aws,
+                    aws=RunnerHeartbeat(seen_at=done.led_at) if done.led_at else r.aws,
                     led_at=done.led_at or r.led_at,
                     claim=None,
                     promoting=False,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tests.support.peer import hand_on, peer
+from tests.support.peer import delegate, peer
 
 CLIENT_SSL = 0x0800
 # After the version: connection id, the first part of the scramble and a filler, then the lower capabilities.
@@ -35,7 +35,7 @@ def relay(
     def pass_on(client: socket.socket) -> None:
         with socket.create_connection(("127.0.0.1", port)) as server:
             client.sendall(_changed(server.recv(1024), change))
-            hand_on(client, server, collect)
+            delegate(client, server, collect)
 
     with peer(pass_on) as listening:
         yield listening

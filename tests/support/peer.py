@@ -54,7 +54,7 @@ def silent() -> Iterator[tuple[int, list[float]]]:
         yield port, waited
 
 
-def hand_on(
+def delegate(
     client: socket.socket, server: socket.socket, sent: Callable[[bytes], bytes] = lambda data: data
 ) -> None:
     """Let a client and a server talk until both have ended; what the client says goes through `sent` first."""

@@ -58,4 +58,4 @@ def parse(document: object) -> Plan:
 def problems_of(document: object) -> list[str]:
     with pytest.raises(PlanProblemsError) as caught:
         parse(document)
-    return [problem.told for problem in caught.value.problems]
+    return [problem.described for problem in caught.value.problems]

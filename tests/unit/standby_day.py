@@ -14,7 +14,7 @@ from heapq import heappop, heappush
 from itertools import pairwise
 
 from lockstep.protocol.deadlines import LAST_START, LEASE, RUN, TOLERANCE, TRIGGER_LATENESS
-from lockstep.protocol.model import AwsSigns, Schedule
+from lockstep.protocol.model import RunnerHeartbeat, Schedule
 from lockstep.protocol.schedule import bounds, period, turn_after, yields
 
 DAY = 86400
@@ -88,7 +88,7 @@ class Day:
     _pending: bool = False
     _next_due_at: float = -DAY
     _not_before: float = -DAY
-    _signs: AwsSigns = field(default_factory=AwsSigns)
+    _signs: RunnerHeartbeat = field(default_factory=RunnerHeartbeat)
 
     @property
     def longest_gap_minutes(self) -> float:
@@ -146,7 +146,7 @@ class Day:
         elif comes_to in {Aws.WORKS, Aws.SLOW}:
             done = at + (QUICK if comes_to is Aws.WORKS else RUN.total_seconds() - 1)
             self._promote(clock, done, self.aws_clock, "aws")
-            self._signs = AwsSigns(seen_at=_time(done + self.aws_clock))
+            self._signs = RunnerHeartbeat(seen_at=_time(done + self.aws_clock))
 
     def _call_oci(self, at: float) -> None:
         if not self._may_acquire(at, at):

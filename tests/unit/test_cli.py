@@ -325,7 +325,7 @@ def test_the_forecast_follows_the_rules_of_acquire_and_generate(
     assert in_sync(lock_record, cases) is expected_in_sync
     assert found.action == action
     assert (waits_for is None) == (found.waits_for is None)
-    assert (waits_for or "") in (found.waits_for.told(NOW) if found.waits_for else "")
+    assert (waits_for or "") in (found.waits_for.describe(NOW) if found.waits_for else "")
 
 
 def names_of(value: StoredValue) -> StoredNames:

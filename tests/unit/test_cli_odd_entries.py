@@ -11,7 +11,7 @@ import rfc8785
 from typer.testing import CliRunner, Result
 
 from lockstep.cli import app
-from lockstep.cli.orders import Desk
+from lockstep.cli.orders import OrderContext
 from lockstep.plan.file import load_plan
 from lockstep.protocol.errors import AuditLogUnreachableError
 from lockstep.protocol.model import Credential
@@ -53,10 +53,10 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MemoryWorld:
     file = tmp_path / "lockstep.yaml"
     file.write_text(json.dumps(document))
     monkeypatch.setenv("LOCKSTEP_PLAN", str(file))
-    desk = Desk(plan=load_plan(file), clouds=_Clouds(made), stream="aws")  # type: ignore[arg-type]  # part of it
+    desk = OrderContext(plan=load_plan(file), clouds=_Clouds(made), stream="aws")  # type: ignore[arg-type]  # part of it
     for command in ("audit", "history"):
         monkeypatch.setattr(f"lockstep.cli.{command}.operator", lambda _plan: _Clouds(made))
-    monkeypatch.setattr("lockstep.cli.plan.desk", lambda _plan, _stream: desk)
+    monkeypatch.setattr("lockstep.cli.plan.order_context", lambda _plan, _stream: desk)
     return made
 
 

@@ -22,13 +22,13 @@ from lockstep.protocol.errors import (
     PlanUnreachableError,
     StoreAccessDeniedError,
 )
-from lockstep.protocol.lock_rule import must_witness, pick
-from lockstep.protocol.model import AwsSigns, LockRecord
+from lockstep.protocol.lock_rule import must_witness, select_due
+from lockstep.protocol.model import LockRecord, RunnerHeartbeat
 from lockstep.protocol.ports import Table
 from lockstep.protocol.schedule import bounds
 from lockstep.stores.credential import Ports
 from oci_fn import func
-from oci_fn.dispatching import MOST_BATCHES, hand_on, shares
+from oci_fn.dispatching import MOST_BATCHES, delegate, shares
 from tests.support.memory import EPOCH, FakeClock, MemoryWorld, make_plan
 from tests.unit.harness import entries
 from tests.unit.standby_day import schedule
@@ -60,7 +60,7 @@ def record(credential_id: str, due: float | None, **more: Any) -> LockRecord:  #
 def picked(*records: LockRecord, unreadable: Mapping[str, str] | None = None) -> tuple[str, ...]:
     table = Table(records={r.credential_id: r for r in records}, unreadable=unreadable or {})
     ids = {*table.records, *table.unreadable}
-    return pick([known(credential_id) for credential_id in sorted(ids)], table, now=TURN)
+    return select_due([known(credential_id) for credential_id in sorted(ids)], table, now=TURN)
 
 
 def test_the_longest_due_comes_first_after_emergencies() -> None:
@@ -83,7 +83,7 @@ def test_the_longest_due_comes_first_after_emergencies() -> None:
         record("a", 40, paused=True),
         record("a", 40, holder="x", expires_at=TURN + minutes(1)),
         record("a", 40, not_before=TURN + minutes(1)),
-        record("a", 2, aws=AwsSigns(seen_at=TURN - minutes(10))),  # to AWS, which has its turn
+        record("a", 2, aws=RunnerHeartbeat(seen_at=TURN - minutes(10))),  # to AWS, which has its turn
         record("a", -1, unwitnessed={"aws": TURN - minutes(30)}),
         record("a", -1, unwitnessed={"oci": TURN - minutes(90)}),
         record("a", 40, paused=True, revoke_through=3, valid=frozenset({3})),
@@ -94,19 +94,20 @@ def test_what_acquire_would_refuse_and_nobody_waits_for_is_left_out(left: LockRe
 
 
 def test_what_is_in_the_table_and_not_in_the_plan_is_left_alone() -> None:
-    assert pick([known("a")], Table(records={"b": record("b", 40)}, unreadable={}), now=TURN) == ("a",)
+    assert select_due([known("a")], Table(records={"b": record("b", 40)}, unreadable={}), now=TURN) == ("a",)
 
 
 def test_a_credential_has_its_turn_by_its_own_phase() -> None:
     phases = {f"c{m}": known(f"c{m}", phase=minutes(m)) for m in range(20)}
     records = {
-        key: record(key, 10 - int(key[1:]) + 2, aws=AwsSigns(seen_at=TURN - minutes(25))) for key in phases
+        key: record(key, 10 - int(key[1:]) + 2, aws=RunnerHeartbeat(seen_at=TURN - minutes(25)))
+        for key in phases
     }
-    found = pick(list(phases.values()), Table(records=records, unreadable={}), now=TURN)
+    found = select_due(list(phases.values()), Table(records=records, unreadable={}), now=TURN)
     # Of those that fell due two minutes before their last trigger, those whose turn it is or was.
     assert set(found) == {"c0", "c1"} | {f"c{m}" for m in range(12, 20)} & set(found)
     assert "c2" not in found
-    later = pick(list(phases.values()), Table(records=records, unreadable={}), now=TURN + minutes(2))
+    later = select_due(list(phases.values()), Table(records=records, unreadable={}), now=TURN + minutes(2))
     assert "c2" in later
 
 
@@ -161,7 +162,7 @@ def test_a_batch_that_is_refused_changes_nothing_for_the_others() -> None:
         if "c1" in event["credential_ids"]:
             raise NotHandedOnError(code="TooManyRequests")
 
-    done = hand_on([["c0"], ["c1", "c2"], ["c3"]], call, event={"trigger": "t"}, side_by_side=in_order)
+    done = delegate([["c0"], ["c1", "c2"], ["c3"]], call, event={"trigger": "t"}, side_by_side=in_order)
     assert (done.number, done.batches, done.refused) == (2, 2, ("c1", "c2"))
     assert isinstance(done.error, NotHandedOnError)
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from lockstep.operate.documents import History, Run, Status
-from lockstep.operate.state import Answer, Look, document, state_of
+from lockstep.operate.state import Answer, StoreSnapshot, document, state_of
 from lockstep.protocol.errors import StoreUnreachableError
 from lockstep.protocol.model import LockRecord, StoredValue
 from tests.support.documents import require_document
@@ -34,10 +34,10 @@ def test_each_state_of_a_credential_is_by_the_schema(
     read: dict[str, Answer] = {f"store-{n}": v for n, v in enumerate(values)}
     named: dict[str, Answer] = {name: names_of(v) for name, v in zip(read, values, strict=True)}
     for look in (
-        Look(depth="values", answers=read, pending_since=None),
-        Look(depth="names", answers=named, pending_since=NOW),
-        Look(depth="names", answers={**named, "away": StoreUnreachableError()}, pending_since=None),
-        Look(depth="names", answers=named, pending_since=StoreUnreachableError()),
+        StoreSnapshot(depth="values", answers=read, pending_since=None),
+        StoreSnapshot(depth="names", answers=named, pending_since=NOW),
+        StoreSnapshot(depth="names", answers={**named, "away": StoreUnreachableError()}, pending_since=None),
+        StoreSnapshot(depth="names", answers=named, pending_since=StoreUnreachableError()),
     ):
         for last_run in (None, RUN, ARCHIVED):
             state = state_of(record, PLANNED, look, NOW, has_standby=True, last_run=last_run, unread={})

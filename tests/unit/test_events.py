@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from functions.announce.ended import ended
-from lockstep.cli.orders import tell
+from lockstep.cli.orders import publish
 from lockstep.plan.file import PlanProblemsError, load_plan
 from lockstep.protocol.events import (
     NAMES,
@@ -163,7 +163,7 @@ def execution(status: str = "SUCCEEDED", **more: object) -> dict[str, Any]:
 
 def of(event: dict[str, Any], error: str | None = None) -> Any:  # noqa: ANN401 - None, or a tuple
     run = ended(event, _is_known)
-    return None if run is None else run.happenings(error)
+    return None if run is None else run.event_data(error)
 
 
 def test_a_rotation_that_has_ended() -> None:
@@ -227,7 +227,7 @@ def problems(tmp_path: Path, events: object, *, oci: bool = False) -> list[str]:
     try:
         load_plan(file)
     except PlanProblemsError as error:
-        return [problem.told for problem in error.problems]
+        return [problem.described for problem in error.problems]
     return []
 
 
@@ -272,7 +272,7 @@ def test_an_operator_without_the_sdk_of_oracle_cloud_is_told_that_it_is_done(
     plan = load_plan(write_plan(tmp_path / "lockstep.yaml", {**document, "events": {"oci": TOPIC}}))
     monkeypatch.setitem(sys.modules, "oci", None)
     monkeypatch.delitem(sys.modules, "lockstep.oci.notifications", raising=False)
-    tell(plan, Paused(credential=CREDENTIAL, entry=Entry(stream="aws", seq=1)), cause="order-1", time=AT)
+    publish(plan, Paused(credential=CREDENTIAL, entry=Entry(stream="aws", seq=1)), cause="order-1", time=AT)
     shown = " ".join(capsys.readouterr().err.split())
     assert f"{CREDENTIAL}: done, but events.oci did not take its event: OciExtraMissingError" in shown
     assert "pip install 'lockstep-rotation[oci]'" in shown

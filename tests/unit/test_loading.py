@@ -11,7 +11,7 @@ import pytest
 from lockstep.plan.file import load_plan
 from lockstep.plan.published import compile_plan, write_folder
 from lockstep.protocol.workers import at_the_same_time
-from lockstep.runtime.lazy import later
+from lockstep.runtime.lazy import lazy
 
 STANDARD_LIBRARY = sys.stdlib_module_names
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +32,7 @@ class _Counted:
 
 def test_an_object_is_made_at_its_first_use_and_once() -> None:
     _Counted.made = 0
-    late = later(_Counted)
+    late = lazy(_Counted)
     assert _Counted.made == 0
     assert set(at_the_same_time([lambda: late.name] * 8)) == {"counted"}
     assert list(late) == [1, 2]
@@ -47,7 +47,7 @@ def test_what_could_not_be_made_is_made_again() -> None:
             return _Counted()
         raise ValueError("not now")
 
-    late = later(make)
+    late = lazy(make)
     with pytest.raises(ValueError, match="not now"):
         _ = late.name
     assert late.name == "counted"

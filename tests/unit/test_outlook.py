@@ -7,14 +7,14 @@ import pytest
 
 from lockstep.cli import status
 from lockstep.operate import state
-from lockstep.operate.state import Answer, Look, state_of
+from lockstep.operate.state import Answer, StoreSnapshot, state_of
 from lockstep.protocol.errors import (
     LockstepError,
     SecretMalformedError,
     SecretNotFoundError,
     StoreUnreachableError,
 )
-from lockstep.protocol.model import AwsSigns, LockRecord, StoredValue
+from lockstep.protocol.model import LockRecord, RunnerHeartbeat, StoredValue
 from tests.unit.test_cli import BEFORE, BOTH, CLAIM, NOW, PLANNED, SOON, names_of, record, stored
 
 NAMED = names_of(stored())
@@ -30,7 +30,7 @@ def shown(
 ) -> tuple[list[str], int | None]:
     """What is shown, and the exit code."""
     depth = "values" if any(isinstance(a, StoredValue) for a in answers.values()) else "names"
-    look = Look(depth=depth, answers=answers, pending_since=None)  # type: ignore[arg-type]  # one of two words
+    look = StoreSnapshot(depth=depth, answers=answers, pending_since=None)  # type: ignore[arg-type]  # one of two words
     found = state_of(lock_record, PLANNED, look, NOW, has_standby=True, last_run=None, unread={})
     status._show(found, NOW)
     return capsys.readouterr().out.splitlines(), found.exit_code
@@ -64,11 +64,11 @@ def test_a_promotion_is_not_told_by_the_overlap_of_another_plan() -> None:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"aws": AwsSigns(seen_at=NOW)}, "; the turn of aws"),
+        ({"aws": RunnerHeartbeat(seen_at=NOW)}, "; the turn of aws"),
         ({}, "; the turn of oci, the standby"),
         ({"paused": True}, "; paused, so no scheduled run begins"),
         ({"paused": True, "next_due_at": BEFORE}, "; paused, so no scheduled run begins"),
-        ({"next_due_at": BEFORE, "aws": AwsSigns(seen_at=NOW)}, ", overdue; the turn of aws"),
+        ({"next_due_at": BEFORE, "aws": RunnerHeartbeat(seen_at=NOW)}, ", overdue; the turn of aws"),
     ],
 )
 def test_whose_turn_it_is(more: Mapping[str, object], said: str) -> None:

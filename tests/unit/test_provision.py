@@ -9,8 +9,8 @@ import pytest
 
 from lockstep.operate.secrets import (
     FIRST_TEXT,
+    Action,
     Decision,
-    Deed,
     Found,
     FoundSlot,
     RingTerms,
@@ -59,7 +59,7 @@ def found(
 )
 def test_another_key_is_told_and_stays(key: str | None, named: str) -> None:
     decision = in_aws(ONE, found(key=key), TERMS)
-    assert decision.deed is Deed.NOTHING
+    assert decision.action is Action.NOTHING
     assert named in decision.problems[0]
     assert "adopt.keys" in decision.problems[0]
 
@@ -77,12 +77,12 @@ def test_a_secret_of_the_stack_gets_the_tags_that_it_lacks(
     lacking: dict[str, str | None], set_: dict[str, str]
 ) -> None:
     decision = in_aws(ONE, found(lacking), TERMS)
-    assert (decision.deed, decision.tags) == (Deed.TAG if set_ else Deed.NOTHING, set_)
+    assert (decision.action, decision.tags) == (Action.TAG if set_ else Action.NOTHING, set_)
 
 
 def refused(there: Found) -> Decision:
     decision = in_aws(ONE, there, TERMS)
-    assert decision.deed is Deed.REFUSE
+    assert decision.action is Action.REFUSE
     assert decision.problems
     return decision
 
@@ -121,14 +121,14 @@ def slot(**changes: str) -> FoundSlot:
 )
 def test_a_slot_that_is_elsewhere_or_on_its_way_out_is_refused(there: FoundSlot, command: str) -> None:
     decision = in_oci("a.0", there, RING)
-    assert decision.deed is Deed.REFUSE
+    assert decision.action is Action.REFUSE
     assert decision.command
     assert decision.command.startswith(f"{command} --secret-id {there.id}")
 
 
 def test_a_slot_with_another_key_is_told_and_stays() -> None:
     decision = in_oci("a.0", slot(key_id="ocid1.key.oc1.eu.other"), RING)
-    assert (decision.deed, "ocid1.key.oc1.eu.other" in decision.problems[0]) == (Deed.NOTHING, True)
+    assert (decision.action, "ocid1.key.oc1.eu.other" in decision.problems[0]) == (Action.NOTHING, True)
 
 
 # Contents

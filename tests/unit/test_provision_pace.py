@@ -6,7 +6,7 @@ from threading import Event
 
 import pytest
 
-from lockstep.operate.secrets import AT_FIRST, Decision, Deed, Outcome, Pace, Work
+from lockstep.operate.secrets import AT_FIRST, Action, Decision, Outcome, Pace, Work
 from lockstep.protocol.errors import (
     LockstepError,
     StoreAccessDeniedError,
@@ -53,7 +53,7 @@ class FakePlace:
     def decide(self, name: str) -> Decision:
         if error := self.fails(name):
             raise error
-        return Decision(name=name, deed=Deed.NOTHING if name in self.there else Deed.MAKE)
+        return Decision(name=name, action=Action.NOTHING if name in self.there else Action.MAKE)
 
     def make(self, decision: Decision) -> bool:
         now = self.time.now
@@ -73,7 +73,7 @@ class FakePlace:
         raise NotImplementedError
 
     def taken(self, name: str) -> Decision:
-        return Decision(name=name, deed=Deed.REFUSE, problems=("taken",))
+        return Decision(name=name, action=Action.REFUSE, problems=("taken",))
 
 
 @dataclass
@@ -135,7 +135,7 @@ def test_a_lost_reply_is_no_failure_and_makes_nothing_twice() -> None:
     place = FakePlace(FakeTime(), lost={"s1"})
     done = work_on(place)
     done.work.do(NAMES[:3])
-    assert {o.decision.name: o.decision.deed for o in done.seen if not o.is_done} == {"s1": Deed.NOTHING}
+    assert {o.decision.name: o.decision.action for o in done.seen if not o.is_done} == {"s1": Action.NOTHING}
     assert place.there == set(NAMES[:3])
 
 
@@ -145,7 +145,7 @@ def test_a_name_that_is_taken_unseen_is_in_the_way_and_the_others_are_made() -> 
     done.work.do(NAMES[:3])
     assert done.made == ["s0", "s2"]
     [other] = [o.decision for o in done.seen if not o.is_done]
-    assert (other.name, other.deed) == ("s1", Deed.REFUSE)
+    assert (other.name, other.action) == ("s1", Action.REFUSE)
 
 
 def test_what_does_not_pass_ends_the_work_at_once() -> None:

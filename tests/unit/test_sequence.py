@@ -20,7 +20,7 @@ from lockstep.protocol.errors import (
     PlanNotActiveError,
     UnexpectedError,
 )
-from lockstep.protocol.model import AwsSigns, Strategy
+from lockstep.protocol.model import RunnerHeartbeat, Strategy
 from lockstep.stores.credential import Ports
 from oci_fn import sequence
 from oci_fn.retries import Retries
@@ -78,7 +78,7 @@ def test_a_run_begins_when_it_is_due_and_the_overlap_is_over(
     assert result.outcome == outcome
     if outcome == "skipped":
         # AWS says that it lives (protocol R8).
-        assert world.lock.record == replace(before, aws=AwsSigns(seen_at=world.clock.now()))
+        assert world.lock.record == replace(before, aws=RunnerHeartbeat(seen_at=world.clock.now()))
 
 
 def test_the_standby_leaves_to_aws_what_aws_can_be_expected_to_rotate() -> None:

@@ -29,7 +29,7 @@ from lockstep.protocol.errors import LockTableUnreachableError
 from tests.support.fleet import NOW, MadeUp, StillClock, look, shown
 from tests.unit.test_cli import PLAN
 
-NOTHING = state.Look(depth="names", answers={}, pending_since=None)
+NOTHING = state.StoreSnapshot(depth="names", answers={}, pending_since=None)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from lockstep.protocol.errors import FailureKind, SessionFailure, StepEndedError
 from lockstep.protocol.issuer import Maker, seconds_of
-from lockstep.protocol.session_cache import AGAIN_SECONDS, EARLY_SECONDS, Made, Sessions
+from lockstep.protocol.session_cache import AGAIN_SECONDS, EARLY_SECONDS, IssuedSession, Sessions
 
 SECONDS = 30
 """How long a test waits for another thread at most."""
@@ -54,11 +54,11 @@ class Issuer:
         self.given = 0
         self.failure: BaseException | None = None
 
-    def __call__(self) -> Made[str]:
+    def __call__(self) -> IssuedSession[str]:
         if self.failure:
             raise self.failure
         self.given += 1
-        return Made(session=f"session-{self.given}", seconds=LIFE)
+        return IssuedSession(session=f"session-{self.given}", seconds=LIFE)
 
 
 @pytest.fixture(name="clock")
@@ -138,11 +138,13 @@ class Held:
         self.asked = threading.Semaphore(0)
         self.answer = threading.Event()
         self.asks = 0
-        self.outcome: Callable[[int], Made[str]] = lambda n: Made(session=f"session-{n}", seconds=LIFE)
+        self.outcome: Callable[[int], IssuedSession[str]] = lambda n: IssuedSession(
+            session=f"session-{n}", seconds=LIFE
+        )
         self.sessions = Sessions(self, clock)
         self.results: list[object] = []
 
-    def __call__(self) -> Made[str]:
+    def __call__(self) -> IssuedSession[str]:
         self.asks += 1
         asks = self.asks
         self.asked.release()
@@ -164,7 +166,7 @@ class Held:
 def test_threads_that_wait_fail_as_the_one_that_has_asked(clock: Clock) -> None:
     held = Held(clock)
 
-    def refuse(_: int) -> Made[str]:
+    def refuse(_: int) -> IssuedSession[str]:
         raise DOWN
 
     held.outcome = refuse
@@ -195,10 +197,10 @@ def test_others_go_on_with_the_old_one_while_one_asks(clock: Clock) -> None:
 def test_a_thread_of_a_step_that_has_ended_fails_no_other_one(clock: Clock) -> None:
     held = Held(clock)
 
-    def once(asks: int) -> Made[str]:
+    def once(asks: int) -> IssuedSession[str]:
         if asks == 1:
             raise StepEndedError
-        return Made(session=f"session-{asks}", seconds=LIFE)
+        return IssuedSession(session=f"session-{asks}", seconds=LIFE)
 
     held.outcome = once
     left_behind = held.ask()

@@ -9,7 +9,7 @@ from itertools import pairwise, product
 import pytest
 
 from lockstep.protocol import deadlines
-from lockstep.protocol.model import AwsSigns
+from lockstep.protocol.model import RunnerHeartbeat
 from lockstep.protocol.schedule import (
     bounds,
     cron,
@@ -62,25 +62,25 @@ def _repeating(sequence: Sequence[Aws]) -> Behaviour:
 
 
 @pytest.mark.parametrize(
-    ("signs", "trusted"),
+    ("heartbeat", "trusted"),
     [
-        (AwsSigns(), False),
-        (AwsSigns(seen_at=_at(-10)), True),
-        (AwsSigns(seen_at=_at(-20)), False),
-        (AwsSigns(seen_at=_at(1)), True),  # The clock of AWS is ahead.
-        (AwsSigns(began_at=_at(-10)), False),
-        (AwsSigns(seen_at=_at(-10), began_at=_at(-30)), False),
-        (AwsSigns(seen_at=_at(-10), began_at=_at(-59)), False),
-        (AwsSigns(seen_at=_at(-10), began_at=_at(-60)), True),
-        (AwsSigns(seen_at=_at(-30), began_at=_at(-90)), False),
+        (RunnerHeartbeat(), False),
+        (RunnerHeartbeat(seen_at=_at(-10)), True),
+        (RunnerHeartbeat(seen_at=_at(-20)), False),
+        (RunnerHeartbeat(seen_at=_at(1)), True),  # The clock of AWS is ahead.
+        (RunnerHeartbeat(began_at=_at(-10)), False),
+        (RunnerHeartbeat(seen_at=_at(-10), began_at=_at(-30)), False),
+        (RunnerHeartbeat(seen_at=_at(-10), began_at=_at(-59)), False),
+        (RunnerHeartbeat(seen_at=_at(-10), began_at=_at(-60)), True),
+        (RunnerHeartbeat(seen_at=_at(-30), began_at=_at(-90)), False),
     ],
 )
 def test_aws_is_trusted_when_it_was_seen_and_left_nothing_unfinished(
-    signs: AwsSigns,
+    heartbeat: RunnerHeartbeat,
     trusted: bool,  # noqa: FBT001 - a row of the table
 ) -> None:
     # (protocol R8)
-    assert trusts(signs, bounds(PLAN, NOON)) is trusted
+    assert trusts(heartbeat, bounds(PLAN, NOON)) is trusted
 
 
 @pytest.mark.parametrize(
@@ -100,14 +100,14 @@ def test_aws_is_trusted_when_it_was_seen_and_left_nothing_unfinished(
 )
 def test_the_standby_yields_until_aws_has_had_its_turn(now: float, due: float | None, left: bool) -> None:  # noqa: FBT001 - a row of the table
     # (protocol R8)
-    trusted = AwsSigns(seen_at=_at(now - 10))
+    trusted = RunnerHeartbeat(seen_at=_at(now - 10))
     next_due_at = None if due is None else _at(due)
     for phase in (timedelta(), PHASE):
         limits = bounds(schedule(INTERVAL, phase=phase), _at(now) + phase)
         shifted = next_due_at and next_due_at + phase
-        assert yields(AwsSigns(seen_at=_at(now - 10) + phase), shifted, limits) is left
+        assert yields(RunnerHeartbeat(seen_at=_at(now - 10) + phase), shifted, limits) is left
     limits = bounds(PLAN, _at(now))
-    for distrusted in (replace(trusted, began_at=_at(now - 10)), AwsSigns()):
+    for distrusted in (replace(trusted, began_at=_at(now - 10)), RunnerHeartbeat()):
         waits = next_due_at is not None and next_due_at > limits.turn_by
         assert yields(distrusted, next_due_at, limits) is waits
 
@@ -124,7 +124,7 @@ def test_the_standby_yields_until_aws_has_had_its_turn(now: float, due: float | 
 )
 def test_what_falls_due_between_two_turns_waits_for_the_next_one(now: float, due: float, left: bool) -> None:  # noqa: FBT001 - a row of the table
     # (protocol R8)
-    assert yields(AwsSigns(), _at(due), bounds(PLAN, _at(now))) is left
+    assert yields(RunnerHeartbeat(), _at(due), bounds(PLAN, _at(now))) is left
 
 
 @pytest.mark.parametrize(("hours", "minutes"), [(1, 30), (8, 30), (24, 30), (72, 30)])
@@ -133,7 +133,7 @@ def test_the_turn_comes_half_an_hour_after_aws_at_longer_intervals(hours: int, m
     plan = schedule(timedelta(hours=hours), phase=PHASE)
     due = NOON.replace(hour=0) - timedelta(minutes=1)
     midnight = NOON.replace(hour=0) + PHASE
-    trusted = AwsSigns(seen_at=midnight - timedelta(minutes=1))
+    trusted = RunnerHeartbeat(seen_at=midnight - timedelta(minutes=1))
     assert yields(trusted, due, bounds(plan, midnight + timedelta(minutes=minutes - 2)))
     assert not yields(trusted, due, bounds(plan, midnight + timedelta(minutes=minutes)))
 

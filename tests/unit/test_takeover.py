@@ -14,11 +14,11 @@ import pytest
 
 from lockstep.plan.published import IndexedCredential
 from lockstep.protocol.deadlines import LEASE
-from lockstep.protocol.lock_rule import pick, reason_against
-from lockstep.protocol.model import AwsSigns, LockRecord
+from lockstep.protocol.lock_rule import reason_against, select_due
+from lockstep.protocol.model import LockRecord, RunnerHeartbeat
 from lockstep.protocol.ports import Table
 from lockstep.protocol.schedule import bounds, shards, standby_minutes
-from oci_fn.dispatching import LATE, looked_again, shares, turned
+from oci_fn.dispatching import LATE, overdue, recheck, shares
 from oci_fn.func import LAST_BEGIN_SECONDS
 from tests.support.memory import EPOCH
 from tests.unit.standby_day import schedule
@@ -67,7 +67,7 @@ class Outage:
                 self.credentials[key] = IndexedCredential(
                     id=key, databases=("db-1",), schedule=own, plan_digest="d"
                 )
-                self.records[key] = LockRecord(credential_id=key, aws=AwsSigns(seen_at=began))
+                self.records[key] = LockRecord(credential_id=key, aws=RunnerHeartbeat(seen_at=began))
                 self._rotated(key, began)
         self._free = self.containers
         minutes = standby_minutes(plan)
@@ -89,7 +89,9 @@ class Outage:
         self._start(now)
 
     def _due(self, now: datetime) -> tuple[str, ...]:
-        return pick(list(self.credentials.values()), Table(records=self.records, unreadable={}), now=now)
+        return select_due(
+            list(self.credentials.values()), Table(records=self.records, unreadable={}), now=now
+        )
 
     def _start(self, now: datetime) -> None:
         while self._free and self._waiting:
@@ -99,8 +101,8 @@ class Outage:
             begins_at = now + START
             call_id = f"call-{next(self._order)}"
             if begins_at - asked_at > LATE:
-                batch = looked_again(self._due(now), call_id)
-            self._at(begins_at, "run", turned(batch, call_id), begins_at + CALL)
+                batch = recheck(self._due(now), call_id)
+            self._at(begins_at, "run", overdue(batch, call_id), begins_at + CALL)
 
     def _run(self, now: datetime, batch: tuple[str, ...], until: datetime) -> None:
         if not batch or now >= until:

@@ -18,9 +18,9 @@ from lockstep.protocol.errors import (
     InvalidPlanError,
     LockTableAccessDeniedError,
     StoreBusyError,
+    described,
     family,
     line_of,
-    told,
 )
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -53,7 +53,7 @@ def test_a_person_is_told_the_cause_and_a_program_both() -> None:
 def test_a_foreign_cause_is_not_told() -> None:
     error = StoreBusyError(store="aws")
     error.__cause__ = ValueError("hunter2")
-    assert told(error) is error
+    assert described(error) is error
     assert "hunter2" not in line_of(error)
 
 

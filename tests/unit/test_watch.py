@@ -11,7 +11,7 @@ from msgspec import structs
 from functions.watch.report import line
 from lockstep.operate import watch as rules
 from lockstep.operate.watch import COUNTED, SHOWN, Expected, Found, watch
-from lockstep.protocol.model import AwsSigns, Credential, LockRecord
+from lockstep.protocol.model import Credential, LockRecord, RunnerHeartbeat
 from lockstep.protocol.ports import Table
 from sandbox.aws.alarms import embedded
 from tests.support.memory import make_plan
@@ -27,7 +27,7 @@ IN_SYNC = LockRecord(
     valid=frozenset({4, 5}),
     next_due_at=NOW + INTERVAL / 2,
     not_before=NOW + INTERVAL / 4,
-    aws=AwsSigns(seen_at=NOW - INTERVAL / 2),
+    aws=RunnerHeartbeat(seen_at=NOW - INTERVAL / 2),
     led_at=NOW - INTERVAL / 2,
 )
 NEVER_ROTATED = LockRecord(credential_id=CREDENTIAL.id, plan=CREDENTIAL.plan_digest)
@@ -104,7 +104,7 @@ ROWS: list[tuple[str, LockRecord, set[str]]] = [
         replace(IN_SYNC, led_at=NOW - rules.LEAD_INTERVALS * INTERVAL - MINUTE),
         {"StandbyLeadsCredentials"},
     ),
-    ("AWS was never seen", replace(IN_SYNC, led_at=None, aws=AwsSigns()), {"StandbyLeadsCredentials"}),
+    ("AWS was never seen", replace(IN_SYNC, led_at=None, aws=RunnerHeartbeat()), {"StandbyLeadsCredentials"}),
     ("AWS led before this was on record", replace(IN_SYNC, led_at=None), set()),
 ]
 
@@ -170,7 +170,7 @@ def test_a_stream_is_unwitnessed_since_its_first_entry_that_the_other_does_not_n
 
 def test_the_canary_is_as_old_as_the_last_rotation_that_aws_finished() -> None:
     """Neither a skip of AWS nor a rotation of the standby shows that a deployment works."""
-    by_aws = replace(IN_SYNC, led_at=NOW - timedelta(seconds=90), aws=AwsSigns(seen_at=NOW))
+    by_aws = replace(IN_SYNC, led_at=NOW - timedelta(seconds=90), aws=RunnerHeartbeat(seen_at=NOW))
     assert look(by_aws, canary=CREDENTIAL.id).metrics["CanarySeconds"] == 90
     assert look(replace(by_aws, paused=True), canary=CREDENTIAL.id).metrics["CanarySeconds"] == 90
     for nothing in (
@@ -183,7 +183,7 @@ def test_the_canary_is_as_old_as_the_last_rotation_that_aws_finished() -> None:
 
 
 def test_there_is_no_standby_to_lead_where_the_plan_has_none() -> None:
-    assert look(replace(IN_SYNC, led_at=None, aws=AwsSigns()), standby=False).ids == {}
+    assert look(replace(IN_SYNC, led_at=None, aws=RunnerHeartbeat()), standby=False).ids == {}
 
 
 def test_a_hundred_stale_credentials_make_one_short_line() -> None:

@@ -23,7 +23,7 @@ from lockstep.protocol.model import Login, SecretStr
 from lockstep.protocol.workers import at_the_same_time
 from lockstep.runtime import identity
 from lockstep.runtime.clouds import Clouds, Endpoints
-from lockstep.runtime.federation import Reach
+from lockstep.runtime.federation import SessionContext
 from lockstep.runtime.identity import AWS_RUNNER, KEY_KEPT, OCI_RUNNER, OPERATOR, Identity
 from lockstep.runtime.system import SystemClock
 from lockstep.runtime.wiring import PLAN_VARIABLE, Runner, forget, hosted_runner
@@ -131,7 +131,7 @@ def _slow_identity(asked: list[str]) -> Identity:
         with suppress(threading.BrokenBarrierError):
             both.wait(0.3)
 
-    def oci_identity(_clouds: Reach) -> OciIdentity:
+    def oci_identity(_clouds: SessionContext) -> OciIdentity:
         wait("oci")
         return OciIdentity(config=config)
 

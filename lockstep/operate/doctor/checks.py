@@ -16,8 +16,8 @@ from lockstep.protocol.errors import (
     LockstepError,
     OciExtraMissingError,
     UnexpectedError,
+    described,
     line_of,
-    told,
 )
 from lockstep.protocol.findings import Answer, Finding, Outcome, failed, not_asked, passed, warning
 from lockstep.protocol.names import DEFAULT_STACK
@@ -227,7 +227,7 @@ def _answers(check: Check, context: Context) -> Iterator[Answer]:
 
 def unanswered(subject: str, error: LockstepError) -> Answer:
     """Why it is not known, with what fixes that."""
-    shown = told(error)
+    shown = described(error)
     is_told = isinstance(shown, EnvironmentalError)
     text = line_of(error).removesuffix(shown.advice).strip() if shown.advice else line_of(error)
     return not_asked(subject, text.rstrip("."), shown.advice if is_told and shown.advice else None)

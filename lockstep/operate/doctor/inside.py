@@ -24,7 +24,7 @@ from lockstep.protocol.errors import (
     SessionFailure,
     UnexpectedError,
     WebIdentityDisabledError,
-    told,
+    described,
 )
 from lockstep.protocol.findings import Answer, Finding, failed, not_asked, passed
 from lockstep.protocol.messages import DoctorRequest
@@ -186,7 +186,7 @@ def _read_log(clouds: Clouds, plan: CompiledPlan) -> None:
 def _failure(act: Callable[..., object], *arguments: object) -> LockstepError | None:
     """What stops it, as the error that names the side."""
     try:
-        with _told():
+        with _describe():
             act(*arguments)
     except LockstepError as error:
         return error
@@ -194,7 +194,7 @@ def _failure(act: Callable[..., object], *arguments: object) -> LockstepError | 
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _describe() -> Iterator[None]:
     """An error of ours instead of a failure to make a session, which no port has turned into its own."""
     try:
         yield
@@ -205,7 +205,7 @@ def _told() -> Iterator[None]:
 def _failed(subject: str, error: LockstepError, otherwise: str) -> Answer:
     if is_out_of_time(error):
         return not_asked(subject, "there was no time left for it")
-    shown = told(error)
+    shown = described(error)
     advice = " ".join(text for text in (shown.advice or error.advice, otherwise) if text)
     return failed(subject, sentence(shown), advice or "look up the error in docs/runbook.md#errors-by-name")
 
@@ -245,7 +245,7 @@ LOCK, STORES, LOG, TABLE = "inside.lock-record", "inside.stores", "inside.audit-
 WATCH = "aws/watch"
 """It reads the index, and no document of a credential."""
 
-Look = Callable[[Clouds, CompiledPlan], Iterator[tuple[str, Answer]]]
+Inspection = Callable[[Clouds, CompiledPlan], Iterator[tuple[str, Answer]]]
 _PROBE = hashlib.sha256(b"lockstep doctor").digest()
 """What is signed to see that it can be: no entry has it."""
 
@@ -284,7 +284,7 @@ def _answered(request: DoctorRequest, function: str) -> dict[str, Any]:
         endpoints=endpoints_from_environment(),
         timeouts=TIMEOUTS,
         clock=SystemClock(),
-        before_send=check_scope,
+        deadline_guard=check_scope,
         find=source.of,
     )
     return write(looked(plan, index, clouds, function=function, silent=frozenset(request.silent)))
@@ -333,7 +333,7 @@ def looked(
     )
 
 
-def _listed(ask: Look, clouds: Clouds, plan: CompiledPlan) -> list[tuple[str, Answer]]:
+def _listed(ask: Inspection, clouds: Clouds, plan: CompiledPlan) -> list[tuple[str, Answer]]:
     return list(ask(clouds, plan))
 
 
@@ -370,7 +370,7 @@ def _of_each(
 def _denied(subject: str, error: LockstepError) -> Answer:
     if is_out_of_time(error):
         return not_asked(subject, "there was no time left for it")
-    shown = told(error)
+    shown = described(error)
     fix = shown.advice if shown is not error else error.advice
     rights = "compare the function's role with docs/iam.md and docs/iam-oci.md, and deploy again"
     return failed(subject, sentence(error), fix or rights)
@@ -447,7 +447,7 @@ def _table(clouds: Clouds, index: Index) -> Iterator[tuple[str, Answer]]:
         yield TABLE, passed(name, "it is read; it has a record of every credential")
 
 
-_ASKED_BY: Mapping[str, tuple[Look, ...]] = {
+_ASKED_BY: Mapping[str, tuple[Inspection, ...]] = {
     "aws/generate": (in_oci, _records, _stores),
     "aws/apply_db": (in_oci, _records),
     "aws/update_secrets": (in_oci, _stores),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 
-from lockstep.databases.tls import Flaw, Shaken
+from lockstep.databases.tls import TlsProbe, TlsProblem
 from lockstep.protocol.findings import Answer, failed, not_asked, passed, warning
 from lockstep.protocol.model import DatabaseServer
 
@@ -118,7 +118,7 @@ def _are_private(addresses: Sequence[str]) -> bool:
     return bool(parsed) and all(a.is_private and not a.is_loopback for a in parsed)
 
 
-def of_certificate(server: DatabaseServer, shaken: Shaken, now: datetime) -> Answer:
+def of_certificate(server: DatabaseServer, shaken: TlsProbe, now: datetime) -> Answer:
     """What a handshake says.
 
     Args:
@@ -128,27 +128,27 @@ def of_certificate(server: DatabaseServer, shaken: Shaken, now: datetime) -> Ans
     """
     ca = str(server.tls.ca_file) if server.tls and server.tls.ca_file else None
     match shaken.flaw:
-        case Flaw.NO_TLS:
+        case TlsProblem.NO_TLS:
             return failed(
                 server.name,
                 "the server offers no TLS, so no password is shown to it",
                 "switch TLS on there (MySQL and MariaDB: ssl_cert, ssl_key; PostgreSQL: ssl = on)",
             )
-        case Flaw.NAME:
+        case TlsProblem.NAME:
             names = ", ".join(shaken.names) or "another name"
             return failed(
                 server.name,
                 f"its certificate is for {names}, not for {server.host}",
                 "name the server in the plan as its certificate does, or issue one for that name",
             )
-        case Flaw.EXPIRED | Flaw.NOT_YET:
-            when = "has expired" if shaken.flaw is Flaw.EXPIRED else "is not valid yet"
+        case TlsProblem.EXPIRED | TlsProblem.NOT_YET:
+            when = "has expired" if shaken.flaw is TlsProblem.EXPIRED else "is not valid yet"
             return failed(
                 server.name,
                 f"its certificate, or the CA's, {when} by the clock of this place",
                 "renew it, and look at the clock of this place: date -u",
             )
-        case Flaw.UNKNOWN_CA:
+        case TlsProblem.UNKNOWN_CA:
             known = f"the CAs in {ca}" if ca else "the CAs of this system"
             return failed(
                 server.name,
@@ -156,7 +156,7 @@ def of_certificate(server: DatabaseServer, shaken: Shaken, now: datetime) -> Ans
                 "put its CA into the file that `tls.ca_file` in the plan names; RDS: "
                 "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem",
             )
-        case Flaw.PROTOCOL:
+        case TlsProblem.PROTOCOL:
             return failed(
                 server.name,
                 "its TLS is older than 1.2, or broken",
@@ -165,7 +165,7 @@ def of_certificate(server: DatabaseServer, shaken: Shaken, now: datetime) -> Ans
     return _in_time(server, shaken, ca, now)
 
 
-def _in_time(server: DatabaseServer, shaken: Shaken, ca: str | None, now: datetime) -> Answer:
+def _in_time(server: DatabaseServer, shaken: TlsProbe, ca: str | None, now: datetime) -> Answer:
     until = shaken.expires_at
     if until and until - now < SOON:
         return warning(

@@ -7,7 +7,7 @@ from functools import cached_property, partial
 from typing import Protocol
 
 from lockstep.databases import inspect
-from lockstep.databases.inspect import AdminLook, Answers, LoggedIn, Looking
+from lockstep.databases.inspect import AdminInspection, Answers, Inspector, LoggedIn
 from lockstep.operate.doctor.network import HERE, of_certificate, reach, without_ca, without_tls
 from lockstep.protocol.errors import (
     AdminCredentialRejectedError,
@@ -106,7 +106,7 @@ class Served:
         return f"{server.name} {self.login.username}"
 
     @property
-    def told(self) -> str:
+    def described(self) -> str:
         """What it is, in a sentence."""
         return f"what {' and '.join(self.stores)} {'serve' if len(self.stores) > 1 else 'serves'}"
 
@@ -175,14 +175,14 @@ def silence(server: DatabaseServer, served: Served, why: str) -> Answer:
 
 def login_works(server: DatabaseServer, served: Served) -> Answer:
     """A login that was accepted."""
-    return passed(served.subject(server), f"{served.told} logs in")
+    return passed(served.subject(server), f"{served.described} logs in")
 
 
 def refused(server: DatabaseServer, served: Served, credential: Credential) -> Answer:
     """A login that was not."""
     return failed(
         served.subject(server),
-        f"the server refuses {served.told}; the doctor has shown it once, and shows no other",
+        f"the server refuses {served.described}; the doctor has shown it once, and shows no other",
         f"lockstep import {credential.id}, with the login that works; or lockstep take-over {credential.id} "
         f"{server.name}; see `Current value rejected` in docs/runbook.md",
     )
@@ -194,16 +194,16 @@ def lag(copy: DatabaseServer, served: Served, logged_in: LoggedIn | None) -> Ans
     if logged_in is None:
         return failed(
             subject,
-            f"the verify host refuses {served.told}, which its database accepts",
+            f"the verify host refuses {served.described}, which its database accepts",
             ReplicaRejectedError.advice,
         )
     if logged_in.is_behind:
         return warning(
             subject,
-            f"{served.told} logs in, but the host has not applied what its database has",
+            f"{served.described} logs in, but the host has not applied what its database has",
             ReplicaLaggingError.advice,
         )
-    return passed(subject, f"{served.told} logs in")
+    return passed(subject, f"{served.described} logs in")
 
 
 def lock_is_busy(server: DatabaseServer, credential: Credential) -> Answer:
@@ -401,8 +401,8 @@ class Databases:
         found.add(TLS, of_certificate(server, shaken, self._clouds.clock.now()))
         return shaken.flaw is None
 
-    def _looking(self, server: DatabaseServer, credential: Credential) -> Looking:
-        return self._clouds.looking(server, credential)
+    def _looking(self, server: DatabaseServer, credential: Credential) -> Inspector:
+        return self._clouds.inspector(server, credential)
 
     # ---- Logins
 
@@ -426,7 +426,7 @@ class Databases:
 
     def _as_admin(
         self,
-        looking: Looking,
+        looking: Inspector,
         server: DatabaseServer,
         credential: Credential,
         copies: set[str],
@@ -455,8 +455,8 @@ class Databases:
 
     def _locked(
         self,
-        looking: Looking,
-        admin: AdminLook,
+        looking: Inspector,
+        admin: AdminInspection,
         server: DatabaseServer,
         credential: Credential,
         copies: set[str],
@@ -497,8 +497,8 @@ class Databases:
 
     def _log_in(
         self,
-        looking: Looking,
-        admin: AdminLook,
+        looking: Inspector,
+        admin: AdminInspection,
         served: Served,
         server: DatabaseServer,
         credential: Credential,

@@ -20,9 +20,9 @@ from lockstep.operate.page.fleet import (
     condition,
     who,
 )
-from lockstep.operate.page.snapshot import Seen
+from lockstep.operate.page.snapshot import Snapshot
 from lockstep.operate.report.page import Figure, Table
-from lockstep.protocol.errors import LockstepError, line_of, told
+from lockstep.protocol.errors import LockstepError, described, line_of
 from lockstep.protocol.model import StoredValue
 
 STEPS = ("Generate", "ApplyDb", "UpdateSecrets", "RevokeDb", "Audit")
@@ -92,7 +92,7 @@ class Detail:
     unread: Sequence[str]
 
 
-def detail(seen: Seen, now: datetime) -> Detail:
+def detail(seen: Snapshot, now: datetime) -> Detail:
     """The page of a credential."""
     credential, state = seen.credential, condition(seen, now)
     schedule = credential.schedule
@@ -115,7 +115,7 @@ def detail(seen: Seen, now: datetime) -> Detail:
     )
 
 
-def _figures(seen: Seen, now: datetime) -> Iterator[Figure]:
+def _figures(seen: Snapshot, now: datetime) -> Iterator[Figure]:
     record, schedule = seen.record, seen.credential.schedule
     claim = record.claim
     yield Figure(
@@ -156,11 +156,11 @@ def _figures(seen: Seen, now: datetime) -> Iterator[Figure]:
     )
 
 
-def _stores(seen: Seen) -> Table:
+def _stores(seen: Snapshot) -> Table:
     rows: list[tuple[str, ...]] = []
     for name, answer in seen.state.look.answers.items():
         if isinstance(answer, LockstepError):
-            rows.append((name, type(told(answer)).__name__, NONE, NONE))
+            rows.append((name, type(described(answer)).__name__, NONE, NONE))
             continue
         is_placeholder = isinstance(answer, StoredValue) and answer.login is None
         served = "a placeholder" if is_placeholder else _generation(answer.generation)
@@ -173,7 +173,7 @@ def _generation(number: int) -> str:
     return f"generation {number}" if number else "a version that Lockstep did not write"
 
 
-def _runs(seen: Seen, now: datetime) -> Iterator[RunLine]:
+def _runs(seen: Snapshot, now: datetime) -> Iterator[RunLine]:
     longest = max((run.seconds or 0 for run in seen.runs), default=0) or 1
     for run in seen.runs:
         parts = _parts(seen.steps.get(run.rotation_id, ()), run, longest)
@@ -227,7 +227,7 @@ def _part(name: str, start: float, seconds: float, longest: float) -> Part:
     )
 
 
-def progress(seen: Seen, now: datetime) -> Progress | None:
+def progress(seen: Snapshot, now: datetime) -> Progress | None:
     """The run that has the lock; None if none has."""
     cloud, record = seen.runner(now), seen.record
     if cloud is None or record.holder is None:
@@ -243,7 +243,7 @@ def _states(states: Sequence[Entered], now: datetime) -> Iterator[Phase]:
         yield Phase(name=state.name, time=f"{seconds:.1f} s", is_over=state.left_at is not None)
 
 
-def _phases(seen: Seen) -> Iterator[Phase]:
+def _phases(seen: Snapshot) -> Iterator[Phase]:
     """What the lock record shows of a run whose steps are not known: those of the OCI function."""
     record = seen.record
     names = ["took the lock"]

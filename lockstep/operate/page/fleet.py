@@ -10,10 +10,10 @@ from typing import Literal
 from urllib.parse import quote
 
 from lockstep.operate.formatting import NONE, absolute, error_text, many, number, relative, span
-from lockstep.operate.page.snapshot import Look, Seen
+from lockstep.operate.page.snapshot import FleetSnapshot, Snapshot
 from lockstep.operate.report.page import Figure
 from lockstep.operate.state import leader, promoted_at
-from lockstep.protocol.errors import LockstepError, line_of, told
+from lockstep.protocol.errors import LockstepError, described, line_of
 from lockstep.protocol.lock_rule import due_at
 
 
@@ -67,12 +67,12 @@ class Alarm:
         return LOOKS[self.condition]
 
 
-def condition(seen: Seen, now: datetime) -> Condition:
+def condition(seen: Snapshot, now: datetime) -> Condition:
     """The gravest one; `IN_SYNC` where there is nothing to tell."""
     return min(_conditions(seen, now), key=list(Condition).index)
 
 
-def _conditions(seen: Seen, now: datetime) -> Iterator[Condition]:
+def _conditions(seen: Snapshot, now: datetime) -> Iterator[Condition]:
     state = seen.state
     if seen.problem:
         yield Condition.UNREADABLE
@@ -87,7 +87,7 @@ def _conditions(seen: Seen, now: datetime) -> Iterator[Condition]:
     yield Condition.NEW if seen.unrotated else Condition.IN_SYNC
 
 
-def alarms(seen: Seen, now: datetime) -> Iterator[Alarm]:
+def alarms(seen: Snapshot, now: datetime) -> Iterator[Alarm]:
     """What a person should know of a credential."""
     of = seen.credential.id
     for state, text, command in (*_by_record(seen), *_by_stores(seen, now), *_by_last_run(seen)):
@@ -104,7 +104,7 @@ def together(alarms: Iterable[Alarm]) -> list[Alarm]:
     return sorted(found.values(), key=lambda alarm: list(Condition).index(alarm.condition))
 
 
-def _by_record(seen: Seen) -> Iterator[tuple[Condition, str, str]]:
+def _by_record(seen: Snapshot) -> Iterator[tuple[Condition, str, str]]:
     record = seen.record
     if seen.problem:
         yield Condition.UNREADABLE, f"The lock record cannot be read: {seen.problem}.", ""
@@ -123,7 +123,7 @@ def _by_record(seen: Seen) -> Iterator[tuple[Condition, str, str]]:
         yield Condition.LATE, "It was not rotated for two intervals.", "lockstep status -c {}"
 
 
-def _by_stores(seen: Seen, now: datetime) -> Iterator[tuple[Condition, str, str]]:
+def _by_stores(seen: Snapshot, now: datetime) -> Iterator[tuple[Condition, str, str]]:
     state = seen.state
     if state.is_in_sync is False and not seen.unrotated and not seen.runner(now):
         forecast = state.next_run
@@ -132,10 +132,10 @@ def _by_stores(seen: Seen, now: datetime) -> Iterator[tuple[Condition, str, str]
     for name, value in state.look.answers.items():
         if isinstance(value, LockstepError):
             text = f"What store {name} serves is not known. {line_of(value)}"
-            yield Condition.UNKNOWN, text, "" if told(value).advice else "lockstep status -c {}"
+            yield Condition.UNKNOWN, text, "" if described(value).advice else "lockstep status -c {}"
 
 
-def _by_last_run(seen: Seen) -> Iterator[tuple[Condition, str, str]]:
+def _by_last_run(seen: Snapshot) -> Iterator[tuple[Condition, str, str]]:
     last = seen.state.last_run
     if last and last.error:
         text = f"The last run failed with {last.error}: {error_text(last.error)} {last.next or ''}".strip()
@@ -208,7 +208,7 @@ class AgeMap:
     groups: Sequence[Group]
 
 
-def bar_of(seen: Seen, now: datetime) -> Bar | None:
+def bar_of(seen: Snapshot, now: datetime) -> Bar | None:
     """The bar of a credential; None where nothing was promoted."""
     record, schedule = seen.record, seen.credential.schedule
     since = promoted_at(record, seen.credential)
@@ -241,9 +241,9 @@ def bar_of(seen: Seen, now: datetime) -> Bar | None:
     )
 
 
-def age_map(everything: Sequence[Seen], now: datetime) -> AgeMap:
+def age_map(everything: Sequence[Snapshot], now: datetime) -> AgeMap:
     """The map of all ages, by database."""
-    by_database: dict[str, list[Seen]] = defaultdict(list)
+    by_database: dict[str, list[Snapshot]] = defaultdict(list)
     for one in everything:
         by_database[" + ".join(one.credential.databases)].append(one)
     ordered = sorted(by_database.items(), key=lambda pair: (-len(pair[1]), pair[0]))
@@ -258,7 +258,7 @@ def age_map(everything: Sequence[Seen], now: datetime) -> AgeMap:
     )
 
 
-def _group(name: str, found: Sequence[Seen], now: datetime) -> Group:
+def _group(name: str, found: Sequence[Snapshot], now: datetime) -> Group:
     cells = [_cell(one, now) for one in found]
     late = sum(cell.look == "late" for cell in cells)
     since = [at for one in found if (at := promoted_at(one.record, one.credential))]
@@ -270,7 +270,7 @@ def _group(name: str, found: Sequence[Seen], now: datetime) -> Group:
     )
 
 
-def _cell(seen: Seen, now: datetime) -> Cell:
+def _cell(seen: Snapshot, now: datetime) -> Cell:
     since, interval = promoted_at(seen.record, seen.credential), seen.credential.schedule.interval
     if since is None:
         return Cell(look="none", title=f"{seen.credential.id}: never rotated", id=seen.credential.id)
@@ -357,7 +357,7 @@ class Fleet:
     figures: Sequence[Figure]
     alarms: Sequence[Alarm]
     more: int
-    running: Sequence[Seen]
+    running: Sequence[Snapshot]
     also: int
     rows: Sequence[Row]
     found: int
@@ -365,7 +365,7 @@ class Fleet:
     asked: Asked
 
 
-def fleet(look: Look, asked: Asked, now: datetime) -> Fleet:
+def fleet(look: FleetSnapshot, asked: Asked, now: datetime) -> Fleet:
     """What a page shows of a look."""
     everything = list(look.seen.values())
     states = {one.credential.id: condition(one, now) for one in everything}
@@ -398,13 +398,13 @@ def href_of(credential_id: str) -> str:
     return f"/credential/{quote(credential_id)}"
 
 
-def age_of(seen: Seen, now: datetime) -> timedelta | None:
+def age_of(seen: Snapshot, now: datetime) -> timedelta | None:
     """How long the current generation has been served; None where none was promoted."""
     since = promoted_at(seen.record, seen.credential)
     return max(now - since, timedelta()) if since else None
 
 
-def row(seen: Seen, state: Condition, now: datetime) -> Row:
+def row(seen: Snapshot, state: Condition, now: datetime) -> Row:
     """A row of the table."""
     record, last = seen.record, seen.state.last_run
     due = record.next_due_at
@@ -424,7 +424,7 @@ def row(seen: Seen, state: Condition, now: datetime) -> Row:
     )
 
 
-def who(seen: Seen, now: datetime) -> str:
+def who(seen: Snapshot, now: datetime) -> str:
     """The cloud whose trigger rotates next."""
     return CLOUDS[leader(seen.record, seen.credential, now, has_standby=seen.state.has_standby)]
 
@@ -448,7 +448,7 @@ def _verdict(states: dict[str, Condition]) -> tuple[str, str]:
     )
 
 
-def _figures(everything: Sequence[Seen], states: dict[str, Condition], now: datetime) -> Iterator[Figure]:
+def _figures(everything: Sequence[Snapshot], states: dict[str, Condition], now: datetime) -> Iterator[Figure]:
     in_sync = sum(one.state.is_in_sync is True for one in everything)
     rotating = [one for one in everything if one.runner(now)]
     pending = sum(one.record.claim is not None for one in everything)
@@ -477,7 +477,7 @@ def _figures(everything: Sequence[Seen], states: dict[str, Condition], now: date
     )
 
 
-def _next_figure(everything: Sequence[Seen], now: datetime) -> Figure:
+def _next_figure(everything: Sequence[Snapshot], now: datetime) -> Figure:
     due = [
         (due, one)
         for one in everything
@@ -494,12 +494,14 @@ def _next_figure(everything: Sequence[Seen], now: datetime) -> Figure:
     )
 
 
-def _matches(seen: Seen, states: dict[str, Condition], text: str) -> bool:
+def _matches(seen: Snapshot, states: dict[str, Condition], text: str) -> bool:
     texts = (seen.credential.id, *seen.credential.databases, states[seen.credential.id].value)
     return any(text.lower() in one.lower() for one in texts)
 
 
-def _sorted(found: list[Seen], states: dict[str, Condition], order: Order, now: datetime) -> list[Seen]:
+def _sorted(
+    found: list[Snapshot], states: dict[str, Condition], order: Order, now: datetime
+) -> list[Snapshot]:
     never = timedelta(-1)
     match order:
         case "name":

@@ -266,7 +266,7 @@ def serve_until_signal(
     """
     clock = SystemClock()
     calls = Calls(clock.monotonic)
-    poller = Poller(Looker(plan, operator(plan, before_send=calls.count), calls, machine), clock)
+    poller = Poller(Looker(plan, operator(plan, deadline_guard=calls.count), calls, machine), clock)
     site = Site(poller, Pages(f"{plan.lock.table}, {plan.lock.region}"), calls, clock)
     server, end = server_of(app_of(site, address.names), graceful_seconds=2)
 

@@ -28,7 +28,7 @@ MINUTE = 60.0
 
 
 class Calls:
-    """The calls of the last minute. For `before_send`; threads may share it.
+    """The calls of the last minute. For `deadline_guard`; threads may share it.
 
     Args:
         monotonic: Seconds that only grow.
@@ -79,7 +79,7 @@ _OF_OCI = re.compile(r"\.[0-9]+$")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class Snapshot:
     """What is known of a credential.
 
     Attributes:
@@ -113,7 +113,7 @@ class Seen:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class FleetSnapshot:
     """What is known of all credentials.
 
     Attributes:
@@ -124,11 +124,11 @@ class Look:
     """
 
     at: datetime
-    seen: Mapping[str, Seen]
+    seen: Mapping[str, Snapshot]
     problem: str | None = None
     steps_problem: str | None = None
 
-    def running(self, now: datetime) -> list[Seen]:
+    def running(self, now: datetime) -> list[Snapshot]:
         """The credentials of which a run has the lock."""
         return [one for one in self.seen.values() if one.runner(now)]
 
@@ -184,7 +184,7 @@ class Looker:
         """Whether the lock records are read one by one."""
         return len(self._plan.credentials) <= FEW
 
-    def look(self, asked: Collection[str], *, records_only: bool = False) -> Look:
+    def look(self, asked: Collection[str], *, records_only: bool = False) -> FleetSnapshot:
         """Look once.
 
         Args:
@@ -200,7 +200,9 @@ class Looker:
             self._read(table, asked, now)
         found = watch(table, self._expected(), now=now).ids
         seen = {c.id: self._seen(c, table, found, now) for c in self._plan.credentials}
-        return Look(at=now, seen=self._with_steps(seen, asked, now), steps_problem=self._steps_problem)
+        return FleetSnapshot(
+            at=now, seen=self._with_steps(seen, asked, now), steps_problem=self._steps_problem
+        )
 
     def _table(self) -> Table:
         lock = self._plan.lock
@@ -242,14 +244,14 @@ class Looker:
 
     def _seen(
         self, credential: Credential, table: Table, found: Mapping[str, Sequence[str]], now: datetime
-    ) -> Seen:
+    ) -> Snapshot:
         record, kept = _record(credential, table), self._kept.get(credential.id)
         if kept is None or _differs(kept.state.record, record):
             state = CredentialState(
                 record=record,
                 credential=credential,
                 has_standby=self._plan.runners.oci is not None,
-                look=reading.Look(depth="names", answers={}, pending_since=None),
+                look=reading.StoreSnapshot(depth="names", answers={}, pending_since=None),
                 is_in_sync=None,
                 next_run=None,
                 last_run=kept.state.last_run if kept else None,
@@ -259,7 +261,7 @@ class Looker:
             forecast = kept.state.next_run
             next_run = replace(forecast, waits_for=waits_for(record, now)) if forecast else None
             state = replace(kept.state, record=record, next_run=next_run)
-        return Seen(
+        return Snapshot(
             credential=credential,
             state=state,
             read_at=kept.at if kept and state.look.answers else None,
@@ -270,8 +272,8 @@ class Looker:
         )
 
     def _with_steps(
-        self, seen: Mapping[str, Seen], asked: Collection[str], now: datetime
-    ) -> Mapping[str, Seen]:
+        self, seen: Mapping[str, Snapshot], asked: Collection[str], now: datetime
+    ) -> Mapping[str, Snapshot]:
         """The same, with the states of the runs in AWS that somebody looks at or that are under way."""
         done = dict(seen)
         self._executions_left = MOST_EXECUTIONS
@@ -356,7 +358,7 @@ class Poller:
         self._fresh = threading.Event()
         self._over = False
         self._looked_at = clock.monotonic()
-        self.latest: Look = looker.look((), records_only=True)
+        self.latest: FleetSnapshot = looker.look((), records_only=True)
 
     def ask(self, credential_id: str | None = None) -> None:
         """Somebody looks, at all credentials or at one. Where the last look is old, the next one is waited for."""

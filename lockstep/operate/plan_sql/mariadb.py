@@ -40,9 +40,9 @@ _MESSAGE_LENGTH = 500
 """What SIGNAL takes is 512."""
 
 
-def fresh(credential: Credential, server: DatabaseServer, rotation_user: RotationUser) -> Script:
+def fresh(credential: Credential, server: DatabaseServer, user: RotationUser) -> Script:
     """The script that makes accounts. One that has a password already is left as it is."""
-    statements = _checks(credential, rotation_user, [], [left_as_it_is(credential, _DEAD)])
+    statements = _checks(credential, user, [], [left_as_it_is(credential, _DEAD)])
     # An underscore would match any character.
     database = server.dbname.replace("_", "\\_")
     for username in credential.usernames:
@@ -53,10 +53,10 @@ def fresh(credential: Credential, server: DatabaseServer, rotation_user: Rotatio
                 f"IF EXISTS ({entry(credential, username, _DEAD, used=False)}) THEN\n    {grant};\n  END IF"
             ),
         ]
-    return _script(server, rotation_user, statements, [])
+    return _script(server, user, statements, [])
 
 
-def existing(credential: Credential, server: DatabaseServer, rotation_user: RotationUser) -> Script:
+def existing(credential: Credential, server: DatabaseServer, user: RotationUser) -> Script:
     """The script for live accounts: it makes what is missing beside one that works, and changes no other."""
     statements = [
         (
@@ -64,7 +64,7 @@ def existing(credential: Credential, server: DatabaseServer, rotation_user: Rota
             "SELECT p.USER, p.HOST, p.DB FROM information_schema.PROCESSLIST AS p"
             f" WHERE p.USER IN ({listed(credential.usernames)})"
         ),
-        *_checks(credential, rotation_user, [no_live_account(credential, _DEAD)], not_copied(credential)),
+        *_checks(credential, user, [no_live_account(credential, _DEAD)], not_copied(credential)),
     ]
     notes = unchanged()
     if credential.strategy is Strategy.ALTERNATING_USERS:
@@ -74,17 +74,17 @@ def existing(credential: Credential, server: DatabaseServer, rotation_user: Rota
             "both. Name the new one also where the server does not: firewalls, proxies, poolers, monitoring.",
         ]
         statements += [_second_user(credential, username) for username in credential.usernames]
-    return _script(server, rotation_user, statements, notes, tls_later(credential, server))
+    return _script(server, user, statements, notes, tls_later(credential, server))
 
 
-def itself(credential: Credential, server: DatabaseServer, rotation_user: RotationUser) -> Script:
+def itself(credential: Credential, server: DatabaseServer, user: RotationUser) -> Script:
     """The script for the rotation user's own accounts, which get no rights on a database."""
-    return _script(server, rotation_user, _checks(credential, rotation_user, [], []), [])
+    return _script(server, user, _checks(credential, user, [], []), [])
 
 
 def _script(
     server: DatabaseServer,
-    rotation_user: RotationUser,
+    user: RotationUser,
     statements: list[str],
     notes: list[str],
     last_steps: list[str] | None = None,
@@ -92,25 +92,25 @@ def _script(
     return Script(
         notes=[
             *notes,
-            f"CREATE USER lets {rotation_user.shown} change every account of the server: MariaDB has nothing less.",
+            f"CREATE USER lets {user.shown} change every account of the server: MariaDB has nothing less.",
             "With the names of the accounts it finds a username that has several hosts.",
             "With PROCESS `lockstep sessions` counts open sessions. It shows their statements too: to withhold it,",
             "leave the last statement out.",
         ],
         statements=[
             *statements,
-            *made_rotation_users(rotation_user, server, _MADE),
-            *(f"GRANT CREATE USER ON *.* TO {account}" for account in rotation_user_accounts(rotation_user)),
+            *made_rotation_users(user, server, _MADE),
+            *(f"GRANT CREATE USER ON *.* TO {account}" for account in rotation_user_accounts(user)),
             *(
                 f"GRANT SELECT (User, Host) ON mysql.user TO {account}"
-                for account in rotation_user_accounts(rotation_user)
+                for account in rotation_user_accounts(user)
             ),
-            *(MARIADB_GRANT.format(account=account) for account in rotation_user_accounts(rotation_user)),
+            *(MARIADB_GRANT.format(account=account) for account in rotation_user_accounts(user)),
         ],
         password_steps=[
             *(
                 f"  ALTER USER {account} IDENTIFIED VIA mysql_native_password USING PASSWORD('...');"
-                for account in rotation_user_accounts(rotation_user)[:1]
+                for account in rotation_user_accounts(user)[:1]
             ),
             "with a long random password, in a client that keeps no history.",
         ],
@@ -186,14 +186,14 @@ def _rights() -> str:
 
 
 def _checks(
-    credential: Credential, rotation_user: RotationUser, stops: list[Finding], notes: list[Finding]
+    credential: Credential, user: RotationUser, stops: list[Finding], notes: list[Finding]
 ) -> list[str]:
     return [
         "SET @lockstep_stops = NULL, @lockstep_notes = NULL",
         *_gathered(
             "stops",
             "must be changed first",
-            [*stops, *common_stops(credential, rotation_user), *_stops(credential, rotation_user)],
+            [*stops, *common_stops(credential, user), *_stops(credential, user)],
         ),
         *_gathered("notes", "to know", [*notes, *_notes(credential)]),
         "-- Stop if something must be changed first\n"
@@ -224,9 +224,9 @@ def too_old(version: str) -> str:
     return f"{version} NOT LIKE '%MariaDB%' OR {version_number(version)} < {_TWO_PASSWORDS_SINCE}"
 
 
-def _stops(credential: Credential, rotation_user: RotationUser) -> list[Finding]:
+def _stops(credential: Credential, user: RotationUser) -> list[Finding]:
     who = "QUOTE(u.User), '@', QUOTE(u.Host), "
-    ours = named_or_rotation_user(credential, rotation_user)
+    ours = named_or_rotation_user(credential, user)
     privileges = "mysql.global_priv AS g JOIN mysql.user AS u ON u.User = g.User AND u.Host = g.Host"
     return [
         (
@@ -239,7 +239,7 @@ def _stops(credential: Credential, rotation_user: RotationUser) -> list[Finding]
         ),
         (
             f"{who}' has the plugin ', u.plugin, ', which keeps no password in the server: mysql_native_password'",
-            f"mysql.user AS u WHERE u.plugin NOT IN ('', {listed(_PLUGINS)}) AND {with_password(credential, rotation_user)}",
+            f"mysql.user AS u WHERE u.plugin NOT IN ('', {listed(_PLUGINS)}) AND {with_password(credential, user)}",
         ),
         (
             (
@@ -260,7 +260,7 @@ def _stops(credential: Credential, rotation_user: RotationUser) -> list[Finding]
             "QUOTE(g.User), ' is the name of a role'",
             (
                 "mysql.global_priv AS g WHERE JSON_VALUE(g.Priv, '$.is_role') IN ('1', 'true')"
-                f" AND g.User IN ({listed((*credential.usernames, *rotation_user.usernames))})"
+                f" AND g.User IN ({listed((*credential.usernames, *user.usernames))})"
             ),
         ),
     ]

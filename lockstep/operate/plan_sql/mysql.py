@@ -35,20 +35,19 @@ def account(credential: Credential, username: str) -> str:
     return f"{quoted(username)}@{quoted(credential.account_host)}"
 
 
-def rotation_user_accounts(rotation_user: RotationUser) -> list[str]:
+def rotation_user_accounts(user: RotationUser) -> list[str]:
     """The accounts of a rotation user, as statements name them."""
-    return [f"{quoted(username)}@{quoted(rotation_user.host)}" for username in rotation_user.usernames]
+    return [f"{quoted(username)}@{quoted(user.host)}" for username in user.usernames]
 
 
-def made_rotation_users(rotation_user: RotationUser, server: DatabaseServer, made: str) -> list[str]:
+def made_rotation_users(user: RotationUser, server: DatabaseServer, made: str) -> list[str]:
     """Statements that make the rotation user's accounts, with what `made` identifies them by if not by a token.
 
     https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.DBAccounts.html
     """
-    by = f"IDENTIFIED WITH {IAM_PLUGIN} AS 'RDS'" if rotation_user.iam else made
+    by = f"IDENTIFIED WITH {IAM_PLUGIN} AS 'RDS'" if user.iam else made
     return [
-        f"CREATE USER IF NOT EXISTS {account} {by} {tls(server)}"
-        for account in rotation_user_accounts(rotation_user)
+        f"CREATE USER IF NOT EXISTS {account} {by} {tls(server)}" for account in rotation_user_accounts(user)
     ]
 
 
@@ -62,20 +61,20 @@ def named(credential: Credential) -> str:
     return f"u.Host = {quoted(credential.account_host)} AND u.User IN ({listed(credential.usernames)})"
 
 
-def named_or_rotation_user(credential: Credential, rotation_user: RotationUser) -> str:
+def named_or_rotation_user(credential: Credential, user: RotationUser) -> str:
     """The same, or that it is the rotation user's entry."""
-    if not rotation_user.usernames:
+    if not user.usernames:
         return named(credential)
-    return f"({named(credential)} OR {_is_rotation_user(rotation_user)})"
+    return f"({named(credential)} OR {_is_rotation_user(user)})"
 
 
-def with_password(credential: Credential, rotation_user: RotationUser) -> str:
+def with_password(credential: Credential, user: RotationUser) -> str:
     """The same, of those that log in with a password."""
-    return named(credential) if rotation_user.iam else named_or_rotation_user(credential, rotation_user)
+    return named(credential) if user.iam else named_or_rotation_user(credential, user)
 
 
-def _is_rotation_user(rotation_user: RotationUser) -> str:
-    return f"u.Host = {quoted(rotation_user.host)} AND u.User IN ({listed(rotation_user.usernames)})"
+def _is_rotation_user(user: RotationUser) -> str:
+    return f"u.Host = {quoted(user.host)} AND u.User IN ({listed(user.usernames)})"
 
 
 def entry(credential: Credential, username: str, dead: str, *, used: bool) -> str:
@@ -140,24 +139,24 @@ def tls_later(credential: Credential, server: DatabaseServer) -> list[str]:
     ]
 
 
-def iam_stops(rotation_user: RotationUser) -> list[Finding]:
+def iam_stops(user: RotationUser) -> list[Finding]:
     """What must be changed first where the rotation user logs in with a token."""
-    if not rotation_user.iam:
+    if not user.iam:
         return []
     return [
         (
             f"QUOTE(u.User), ' has the plugin ', u.plugin, ', and takes no token: {IAM_PLUGIN}'",
-            f"mysql.user AS u WHERE u.plugin <> '{IAM_PLUGIN}' AND {_is_rotation_user(rotation_user)}",
+            f"mysql.user AS u WHERE u.plugin <> '{IAM_PLUGIN}' AND {_is_rotation_user(user)}",
         )
     ]
 
 
-def common_stops(credential: Credential, rotation_user: RotationUser) -> list[Finding]:
+def common_stops(credential: Credential, user: RotationUser) -> list[Finding]:
     """What must be changed first, on both engines; `u` is a row of `mysql.user`."""
     who = "QUOTE(u.User), '@', QUOTE(u.Host), "
-    ours = named_or_rotation_user(credential, rotation_user)
-    usernames = listed((*credential.usernames, *rotation_user.usernames))
-    own, others = quoted(credential.account_host), quoted(rotation_user.host)
+    ours = named_or_rotation_user(credential, user)
+    usernames = listed((*credential.usernames, *user.usernames))
+    own, others = quoted(credential.account_host), quoted(user.host)
     host = f"QUOTE(IF(u.User IN ({listed(credential.usernames)}), {own}, {others}))"
     return [
         (
@@ -183,7 +182,7 @@ def common_stops(credential: Credential, rotation_user: RotationUser) -> list[Fi
             "'this server is read-only: run the script on the one that it replicates'",
             "(SELECT 1) AS one WHERE @@GLOBAL.read_only <> 0",
         ),
-        *iam_stops(rotation_user),
+        *iam_stops(user),
     ]
 
 
@@ -207,9 +206,9 @@ _MESSAGE_LENGTH = 128
 """What an error quotes of an argument."""
 
 
-def fresh(credential: Credential, server: DatabaseServer, rotation_user: RotationUser) -> Script:
+def fresh(credential: Credential, server: DatabaseServer, user: RotationUser) -> Script:
     """The script that makes accounts. One that has a password already is left as it is."""
-    statements = [*_checks(credential, rotation_user, [], [left_as_it_is(credential, _DEAD)])]
+    statements = [*_checks(credential, user, [], [left_as_it_is(credential, _DEAD)])]
     for username in credential.usernames:
         grant = f"GRANT {APPLICATION_RIGHTS} ON `{server.dbname}`.* TO {account(credential, username)}"
         statements += [
@@ -220,14 +219,14 @@ def fresh(credential: Credential, server: DatabaseServer, rotation_user: Rotatio
     if "_" in server.dbname:
         # Escaped it would be wrong where partial_revokes is on, as in HeatWave.
         notes.append("GRANT takes an underscore for any character, unless partial_revokes is on.")
-    return _script(server, rotation_user, statements, notes)
+    return _script(server, user, statements, notes)
 
 
-def existing(credential: Credential, server: DatabaseServer, rotation_user: RotationUser) -> Script:
+def existing(credential: Credential, server: DatabaseServer, user: RotationUser) -> Script:
     """The script for live accounts: it makes what is missing beside one that works, and changes no other."""
     statements = [
         *_sessions(credential),
-        *_checks(credential, rotation_user, [no_live_account(credential, _DEAD)], not_copied(credential)),
+        *_checks(credential, user, [no_live_account(credential, _DEAD)], not_copied(credential)),
     ]
     notes = unchanged()
     if credential.strategy is Strategy.ALTERNATING_USERS:
@@ -237,17 +236,17 @@ def existing(credential: Credential, server: DatabaseServer, rotation_user: Rota
             "Name the new one also where the server does not: firewalls, proxies, poolers, monitoring.",
         ]
         statements += _second_users(credential)
-    return _script(server, rotation_user, statements, notes, tls_later(credential, server))
+    return _script(server, user, statements, notes, tls_later(credential, server))
 
 
-def itself(credential: Credential, server: DatabaseServer, rotation_user: RotationUser) -> Script:
+def itself(credential: Credential, server: DatabaseServer, user: RotationUser) -> Script:
     """The script for the rotation user's own accounts, which get no rights on a database."""
-    return _script(server, rotation_user, _checks(credential, rotation_user, [], []), [])
+    return _script(server, user, _checks(credential, user, [], []), [])
 
 
 def _script(
     server: DatabaseServer,
-    rotation_user: RotationUser,
+    user: RotationUser,
     statements: list[str],
     notes: list[str],
     last_steps: list[str] | None = None,
@@ -255,23 +254,23 @@ def _script(
     return Script(
         notes=[
             *notes,
-            f"CREATE USER lets {rotation_user.shown} change every account without SYSTEM_USER: let administrators have it.",
+            f"CREATE USER lets {user.shown} change every account without SYSTEM_USER: let administrators have it.",
             "By the last statements `lockstep sessions` counts open sessions; they show no statement of one. Where",
             "performance_schema is off it needs PROCESS instead, which does.",
         ],
         statements=[
             *statements,
-            *made_rotation_users(rotation_user, server, _MADE),
-            *(f"GRANT CREATE USER ON *.* TO {account}" for account in rotation_user_accounts(rotation_user)),
+            *made_rotation_users(user, server, _MADE),
+            *(f"GRANT CREATE USER ON *.* TO {account}" for account in rotation_user_accounts(user)),
             *(
                 grant.format(account=account)
-                for account in rotation_user_accounts(rotation_user)
+                for account in rotation_user_accounts(user)
                 for grant in MYSQL_GRANTS
             ),
         ],
         password_steps=[
             f"  ALTER USER {account} IDENTIFIED BY RANDOM PASSWORD;"
-            for account in rotation_user_accounts(rotation_user)[:1]
+            for account in rotation_user_accounts(user)[:1]
         ],
         last_steps=last_steps or [],
     )
@@ -323,7 +322,7 @@ def _when(condition: str, statement: str) -> list[str]:
 
 
 def _checks(
-    credential: Credential, rotation_user: RotationUser, stops: list[Finding], notes: list[Finding]
+    credential: Credential, user: RotationUser, stops: list[Finding], notes: list[Finding]
 ) -> list[str]:
     return [
         (
@@ -333,7 +332,7 @@ def _checks(
         "SET SESSION group_concat_max_len = 65535",
         (
             "-- What must be changed first, and what to know\n"
-            f"SELECT {_together([*stops, *common_stops(credential, rotation_user), *_stops(credential, rotation_user)])},\n"
+            f"SELECT {_together([*stops, *common_stops(credential, user), *_stops(credential, user)])},\n"
             f"{_together([*notes, *_notes(credential)])}\nINTO @lockstep_stops, @lockstep_notes"
         ),
         "SELECT @lockstep_stops AS `must be changed first`, @lockstep_notes AS `to know`",
@@ -366,9 +365,9 @@ def stop(condition: str, message: str) -> str:
     return f"IF({condition}, UUID_TO_BIN(LEFT({message}, {_MESSAGE_LENGTH})), 'nothing to change')"
 
 
-def _stops(credential: Credential, rotation_user: RotationUser) -> list[Finding]:
+def _stops(credential: Credential, user: RotationUser) -> list[Finding]:
     who = "QUOTE(u.User), '@', QUOTE(u.Host), "
-    ours = named_or_rotation_user(credential, rotation_user)
+    ours = named_or_rotation_user(credential, user)
     application = named(credential)
     return [
         (f"{who}' is locked: ACCOUNT UNLOCK'", f"mysql.user AS u WHERE u.account_locked = 'Y' AND {ours}"),
@@ -396,7 +395,7 @@ def _stops(credential: Credential, rotation_user: RotationUser) -> list[Finding]
         ),
         (
             f"{who}' has the plugin ', u.plugin, ', of which Lockstep makes no passwords: {', '.join(_PLUGINS)}'",
-            f"mysql.user AS u WHERE u.plugin NOT IN ({listed(_PLUGINS)}) AND {with_password(credential, rotation_user)}",
+            f"mysql.user AS u WHERE u.plugin NOT IN ({listed(_PLUGINS)}) AND {with_password(credential, user)}",
         ),
         (
             f"{who}' needs a second factor, which applications of Lockstep do not have'",
@@ -417,7 +416,7 @@ def _stops(credential: Credential, rotation_user: RotationUser) -> list[Finding]
             ),
         ),
         (
-            f"QUOTE(g.USER), ' has SYSTEM_USER, so {rotation_user.shown} may not change it: revoke it'",
+            f"QUOTE(g.USER), ' has SYSTEM_USER, so {user.shown} may not change it: revoke it'",
             (
                 "mysql.global_grants AS g WHERE g.PRIV = 'SYSTEM_USER'"
                 f" AND g.USER IN ({listed(credential.usernames)})"

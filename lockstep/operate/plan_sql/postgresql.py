@@ -99,7 +99,7 @@ BEGIN
 END $lockstep$"""
 
 
-def fresh(credential: Credential, server: DatabaseServer, rotation_user: RotationUser) -> Script:
+def fresh(credential: Credential, server: DatabaseServer, user: RotationUser) -> Script:
     """The script that makes accounts. It stops at one that exists and does not act as the owner role."""
     owner, users = identifier(credential.owner), [identifier(u) for u in credential.usernames]
     statements = [
@@ -108,7 +108,7 @@ def fresh(credential: Credential, server: DatabaseServer, rotation_user: Rotatio
         + CHECKS.format(
             logins=f"ARRAY[{listed(credential.usernames)}]::name[]",
             owner=f"{quoted(credential.owner)}::name",
-            rotation_users=_names(rotation_user),
+            rotation_users=_names(user),
             how_to=HOW_TO,
         ),
         _unless_exists(credential.owner, f"CREATE ROLE {owner} NOLOGIN"),
@@ -117,24 +117,24 @@ def fresh(credential: Credential, server: DatabaseServer, rotation_user: Rotatio
         *(f"ALTER ROLE {user} SET role TO {owner}" for user in users),
         f"GRANT CONNECT, TEMPORARY ON DATABASE {identifier(server.dbname)} TO {owner}",
         f"GRANT USAGE, CREATE ON SCHEMA public TO {owner}",
-        *_rotation_users(credential, server, rotation_user),
+        *_rotation_users(credential, server, user),
         "COMMIT",
     ]
     notes = [f"Objects belong to {credential.owner}, whichever login makes them."]
-    return _script(server, rotation_user, statements, notes)
+    return _script(server, user, statements, notes)
 
 
-def itself(credential: Credential, server: DatabaseServer, rotation_user: RotationUser) -> Script:
+def itself(credential: Credential, server: DatabaseServer, user: RotationUser) -> Script:
     """The script for the rotation user's own roles, which get no rights on objects."""
-    owner, users = identifier(credential.owner), ", ".join(identifier(u) for u in rotation_user.usernames)
+    owner, users = identifier(credential.owner), ", ".join(identifier(u) for u in user.usernames)
     names = {
-        "logins": f"ARRAY[{listed(rotation_user.usernames)}]::name[]",
+        "logins": f"ARRAY[{listed(user.usernames)}]::name[]",
         "owner": f"{quoted(credential.owner)}::name",
     }
     statements = [
         "BEGIN",
         _unless_exists(credential.owner, f"CREATE ROLE {owner} NOLOGIN CREATEROLE"),
-        *(s for username in rotation_user.usernames for s in _made(username, server, iam=False)),
+        *(s for username in user.usernames for s in _made(username, server, iam=False)),
         _with_admin_option(users, owner),
         "-- Act for the owner role, unless as a superuser, until the end of this transaction\n"
         + BORROW.format(owner=names["owner"]),
@@ -147,18 +147,16 @@ def itself(credential: Credential, server: DatabaseServer, rotation_user: Rotati
         "COMMIT",
     ]
     notes = [
-        f"{rotation_user.shown} change each other by a function in the schema {credential.owner}, since PostgreSQL lets no",
+        f"{user.shown} change each other by a function in the schema {credential.owner}, since PostgreSQL lets no",
         "roles have ADMIN OPTION on each other. Run it in each database that a plan names as `dbname` here.",
     ]
-    return _script(server, rotation_user, statements, notes)
+    return _script(server, user, statements, notes)
 
 
-def _script(
-    server: DatabaseServer, rotation_user: RotationUser, statements: list[str], notes: list[str]
-) -> Script:
+def _script(server: DatabaseServer, user: RotationUser, statements: list[str], notes: list[str]) -> Script:
     last_steps = []
-    if rotation_user.usernames:
-        to = ", ".join(identifier(u) for u in rotation_user.usernames)
+    if user.usernames:
+        to = ", ".join(identifier(u) for u in user.usernames)
         last_steps += [
             "`lockstep sessions` counts open sessions without a further right. To let it show hosts and ages too:",
             f"  {POSTGRESQL_GRANT.format(account=to)};",
@@ -170,30 +168,26 @@ def _script(
             "(RDS: rds.force_ssl = 1).",
         ]
     password_steps = [
-        *(f"  \\password {u}" for u in rotation_user.usernames[:1]),
+        *(f"  \\password {u}" for u in user.usernames[:1]),
         "in psql, which sends a verifier.",
     ]
     return Script(notes=notes, statements=statements, password_steps=password_steps, last_steps=last_steps)
 
 
-def _names(rotation_user: RotationUser) -> str:
+def _names(user: RotationUser) -> str:
     """The rotation user's roles, as an SQL expression."""
-    return (
-        f"ARRAY[{listed(rotation_user.usernames)}]::name[]"
-        if rotation_user.usernames
-        else "ARRAY[current_user]::name[]"
-    )
+    return f"ARRAY[{listed(user.usernames)}]::name[]" if user.usernames else "ARRAY[current_user]::name[]"
 
 
-def _rotation_users(credential: Credential, server: DatabaseServer, rotation_user: RotationUser) -> list[str]:
+def _rotation_users(credential: Credential, server: DatabaseServer, user: RotationUser) -> list[str]:
     logins = ", ".join(identifier(u) for u in credential.usernames)
     statements = []
-    for username in rotation_user.usernames:
-        statements += _made(username, server, iam=rotation_user.iam)
+    for username in user.usernames:
+        statements += _made(username, server, iam=user.iam)
         statements.append(_with_admin_option(logins, identifier(username)))
     expressions = {
         "logins": f"ARRAY[{listed(credential.usernames)}]::name[]",
-        "rotation_users": _names(rotation_user),
+        "rotation_users": _names(user),
     }
     return [*statements, VERIFY_ROTATION_USER.format(**expressions)]
 

@@ -90,34 +90,32 @@ def provisioning(
 ) -> Provisioning:
     """The SQL for one credential on one of its servers; arguments as of `provisioning_sql`."""
     dialect = _DIALECTS[server.engine]
-    rotation_user = _rotation_user(plan, server, credential)
+    user = _rotation_user(plan, server, credential)
     is_itself = server.admin == AdminCredential(credential=credential.id)
     makes = dialect.itself if is_itself else dialect.existing if existing else dialect.fresh
     if makes is None:
         raise LiveRoleError(credential, server)
-    script = makes(credential, server, rotation_user)
+    script = makes(credential, server, user)
     face = "for live accounts" if existing else "for accounts that do not exist yet"
     preface = [
         f"Lockstep: credential {credential.id} on database server {server.name} ({server.engine}), {face}.",
         f"Run it as an administrator who is connected to {server.dbname}, with a client that stops at the first error.",
         "Run again, it changes nothing. It holds no password and changes none.",
         "",
-        *([] if rotation_user.usernames else ["Run it as the master user: Lockstep logs in as that user."]),
+        *([] if user.usernames else ["Run it as the master user: Lockstep logs in as that user."]),
         *script.notes,
     ]
-    has_password = is_itself or bool(
-        rotation_user.usernames and not rotation_user.iam and not rotation_user.is_planned
-    )
+    has_password = is_itself or bool(user.usernames and not user.iam and not user.is_planned)
     last_steps = [
         "Afterwards",
         "",
-        *rotation_user.last_steps,
+        *user.last_steps,
         *(script.password_steps if has_password else []),
         *script.last_steps,
     ]
     others = [c.id for c in plan.credentials if server.name in c.databases and c.id != credential.id]
-    if others and rotation_user.usernames:
-        last_steps.insert(2, f"{rotation_user.shown} and its login are the same for {', '.join(others)}.")
+    if others and user.usernames:
+        last_steps.insert(2, f"{user.shown} and its login are the same for {', '.join(others)}.")
     return Provisioning(dialect, tuple(preface), tuple(script.statements), tuple(last_steps))
 
 

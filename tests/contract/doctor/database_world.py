@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from lockstep.databases.inspect import Looking
+from lockstep.databases.inspect import Inspector
 from lockstep.operate.doctor.network import HERE
 from lockstep.operate.doctor.servers import EVERY_CHECK, Databases
 from lockstep.protocol.errors import LockstepError
@@ -129,7 +129,7 @@ class DoctorWorld:
 
     # What the doctor asks of `Clouds`.
 
-    def looking(self, server: DatabaseServer, credential: Credential) -> Looking:
+    def inspector(self, server: DatabaseServer, credential: Credential) -> Inspector:
         return open_looking(server, credential, self._admin, timeouts=self.timeouts)
 
     def _admin(self) -> Login:

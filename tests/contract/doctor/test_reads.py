@@ -148,7 +148,7 @@ def _limited(world: World, permissions: set[str]) -> None:
     world.oci.identity.permit("administrator", *sorted(permissions))
 
 
-def _told(world: World) -> Mapping[str, set[Outcome]]:
+def _describe(world: World) -> Mapping[str, set[Outcome]]:
     asked = [check for check in CATALOGUE if check.group == "oci" and check.applies(world.plan)]
     found = world.examined(asked)
     return {check: {f.outcome for f in found if f.check == check} for check in {f.check for f in found}}
@@ -157,10 +157,10 @@ def _told(world: World) -> Mapping[str, set[Outcome]]:
 def test_in_oci_it_needs_what_the_page_lists_and_nothing_else(world: World) -> None:
     listed = documented("iam-oci.md")
     _limited(world, listed)
-    assert {outcome for outcomes in _told(world).values() for outcome in outcomes} == {Outcome.PASSED}
+    assert {outcome for outcomes in _describe(world).values() for outcome in outcomes} == {Outcome.PASSED}
     for permission in sorted(listed):
         _limited(world, listed - {permission})
-        assert {o for outcomes in _told(world).values() for o in outcomes} & {
+        assert {o for outcomes in _describe(world).values() for o in outcomes} & {
             Outcome.FAILED,
             Outcome.NOT_ASKED,
         }, permission
@@ -171,7 +171,7 @@ def test_with_sessions_it_needs_nothing_more(tmp_path: Path, permission: str) ->
     listed = documented("iam-oci.md")
     with running_world(tmp_path, federated=True) as world:
         _limited(world, listed)
-        assert {outcome for outcomes in _told(world).values() for outcome in outcomes} == {Outcome.PASSED}
+        assert {outcome for outcomes in _describe(world).values() for outcome in outcomes} == {Outcome.PASSED}
         _limited(world, listed - {permission})
-        told = _told(world)
+        told = _describe(world)
         assert Outcome.FAILED in told["oci.issuer-key"] | told["oci.issuer-bucket"]
