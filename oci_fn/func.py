@@ -50,7 +50,7 @@ from oci_fn.sequence import RunRequest, rotate
 if TYPE_CHECKING:
     from lockstep.oci.functions import OwnFunction
     from lockstep.protocol.ports import Table
-    from oci_fn.telling import EventPublisher
+    from oci_fn.publish import EventPublisher
 
 MARGIN_SECONDS = 25.0
 """Time before the platform's deadline in which no call begins, so that the longest step can end (protocol F8)."""
@@ -182,7 +182,7 @@ class Function:
             return None
         if plan.event_topic is None:
             return None
-        from oci_fn.telling import EventPublisher  # noqa: PLC0415 - only who sends events loads it
+        from oci_fn.publish import EventPublisher  # noqa: PLC0415 - only who sends events loads it
 
         return EventPublisher(
             plan,

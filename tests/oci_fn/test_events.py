@@ -19,7 +19,7 @@ from lockstep.client import CredentialClient
 from lockstep.client.sources import aws_source
 from lockstep.protocol.model import Credential
 from lockstep.protocol.orders import Pause, Revoke, TakeOver
-from oci_fn.telling import SLOW_SECONDS
+from oci_fn.publish import SLOW_SECONDS
 from sandbox import plans
 from sandbox.applications import Applications, by_client
 from sandbox.aws import Execution, InvocationContext, ProcessDied
