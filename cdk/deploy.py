@@ -33,7 +33,7 @@ from cdk.settings import ROOT, NotDeployableError, Settings, check_names
 from cdk.sizes import synthesise
 from lockstep.aws.reads import AwsReads
 from lockstep.aws.reads import Client as AwsClient
-from lockstep.cli import secrets
+from lockstep.cli import secrets as secrets_command
 from lockstep.operate.secrets import StackTerms
 from lockstep.plan.file import PlanProblemsError
 from lockstep.plan.stores import AwsSecretsManager
@@ -192,12 +192,12 @@ def create_secrets(deployment: Deployment, client: AwsClient) -> bool:
     try:
         outputs = AwsReads(client, plan.lock.region).stack_outputs(settings.stack)
         terms = StackTerms(stack=settings.stack, key=outputs[KEY_OUTPUT], tags=settings.tags)
-        report = secrets.carried_out(secrets.aws_room(plan, client, terms))
+        report = secrets_command.carried_out(secrets_command.aws_room(plan, client, terms))
     except LockstepError as error:
         again = f"lockstep secrets create --cloud aws --stack {settings.stack} --plan {settings.plan}"
         _stopped([f"secrets of credentials: {type(error).__name__}: {error}; repeat `{again}`"])
         return False
-    secrets.show(report)
+    secrets_command.show(report)
     return not report.refused
 
 

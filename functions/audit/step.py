@@ -10,7 +10,7 @@ from lockstep.audit import append
 from lockstep.audit.append import WITNESS, Chain, LogSnapshot, Reading
 from lockstep.audit.entry import NO_MARK, Mark, Stored, Witnessed, event_of
 from lockstep.protocol import decide
-from lockstep.protocol import decide as plans
+from lockstep.protocol.decide import require_same_plan
 from lockstep.protocol.errors import LockstepError
 from lockstep.protocol.messages import (
     AuditRequest,
@@ -60,7 +60,7 @@ def run(request: AuditRequest, ports: Ports) -> Recorded | Witnessing:
     if isinstance(request, FailedRun):
         head = _recorded_failure(request, ports)
         return Recorded(stream=ports.audit_log.stream, seq=head.seq, hash=head.hash)
-    plans.require_same_plan(request.rotation, ports.credential)
+    require_same_plan(request.rotation, ports.credential)
     claim, chain = request.claim, _chain(ports)
     record, value, at, key = run_all(
         ports.side_by_side,

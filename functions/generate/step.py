@@ -22,8 +22,13 @@ from functools import partial
 from msgspec import structs
 
 from lockstep.protocol import decide
-from lockstep.protocol import decide as plans
-from lockstep.protocol.decide import next_username, staged_usernames
+from lockstep.protocol.decide import (
+    next_username,
+    require_active,
+    require_not_blocked,
+    require_same_plan,
+    staged_usernames,
+)
 from lockstep.protocol.errors import (
     FenceLostError,
     InvalidRequestError,
@@ -82,13 +87,13 @@ def run(request: GenerateRequest, ports: Ports) -> GenerateResult:
 
 
 def _prepared(request: GenerateRequest, ports: Ports, served: Served, record: LockRecord) -> GenerateResult:
-    plan = plans.require_active(record, ports.credential)  # (2)
+    plan = require_active(record, ports.credential)  # (2)
     head = record.heads.get(request.rotation.runner)
     rotation = structs.replace(
         request.rotation, plan=request.rotation.plan or plan, head=head.seq if head else None
     )
-    plans.require_same_plan(rotation, ports.credential)
-    plans.require_not_blocked(record, ports.credential)
+    require_same_plan(rotation, ports.credential)
+    require_not_blocked(record, ports.credential)
     decision = decide.decide(record, served, plan=plan, databases=ports.databases, refused=request.refused)
     result = _carried_out(decision, rotation, ports, record, served, request.winner)
     if isinstance(result, ProbeNeeded):

@@ -16,15 +16,11 @@ from lockstep.cli import (
     orders,
     plan,
     rotate,
-    secrets,
     serve,
     sessions,
     status,
 )
-from lockstep.cli import audit as report
-from lockstep.cli import plan as activate
-from lockstep.cli import plan as diff
-from lockstep.cli import plan as publish
+from lockstep.cli import secrets as secrets_command
 from lockstep.cli.output import Root, say
 
 app = typer.Typer(
@@ -36,13 +32,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # Plain help reads the same in a terminal, a pipe and the documentation.
 )
-plan.app.command("activate")(activate.activate)
-plan.app.command("compile")(publish.compile_)
-plan.app.command("diff")(diff.diff)
-plan.app.command("publish")(publish.publish)
+plan.app.command("activate")(plan.activate)
+plan.app.command("compile")(plan.compile_)
+plan.app.command("diff")(plan.diff)
+plan.app.command("publish")(plan.publish)
 app.command("init")(init.init)
 app.add_typer(plan.app, name="plan")
-app.add_typer(secrets.app, name="secrets")
+app.add_typer(secrets_command.app, name="secrets")
 app.command("agent")(agent.agent)
 app.command("doctor")(doctor.doctor)
 app.command("status")(status.status)
@@ -56,7 +52,7 @@ app.command("take-over")(orders.take_over)
 app.command("unblock")(orders.unblock)
 app.command("import")(login_import.command)
 app.command("retire")(orders.retire)
-audit.app.command("report")(report.report)
+audit.app.command("report")(audit.report)
 app.add_typer(audit.app, name="audit")
 app.add_typer(orders.app, name="lock")
 app.add_typer(identity.app, name="identity")

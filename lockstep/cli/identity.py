@@ -27,9 +27,9 @@ from lockstep.operate.formatting import to_second
 from lockstep.plan.checks import example_values
 from lockstep.plan.model import Plan
 from lockstep.plan.runners import IssuerFederation
-from lockstep.protocol import issuer as documents
 from lockstep.protocol.errors import OciExtraMissingError
 from lockstep.protocol.issuer import (
+    CACHE_SECONDS,
     CONFIGURATION,
     KEYS,
     RETIRE_AFTER,
@@ -38,7 +38,15 @@ from lockstep.protocol.issuer import (
     Origin,
     Place,
     Publication,
+    PublicKey,
+    configuration,
+    key_set,
+    origin_of_configuration,
+    place_of,
     publication,
+    published_keys,
+    region_of,
+    strangers,
     successor,
 )
 from lockstep.runtime.clouds import Clouds
@@ -167,7 +175,7 @@ class _State:
     versions: "list[KeyVersion]"
     stored: "Mapping[str, Stored | None]"
     published: Mapping[str, Mapping[str, Any]]
-    keys: dict[str, documents.PublicKey] = field(default_factory=dict)
+    keys: dict[str, PublicKey] = field(default_factory=dict)
 
 
 def _desk(plan: Plan, bucket: str | None) -> _PublishContext:
@@ -178,13 +186,13 @@ def _desk(plan: Plan, bucket: str | None) -> _PublishContext:
         )
     if examples := [text for text in example_values(plan) if text.startswith("runners.oci.federation.key.")]:
         raise wrong_use("; ".join(examples))
-    place = documents.place_of(bucket or federation.issuer)
+    place = place_of(bucket or federation.issuer)
     if place is None:
         raise wrong_use(
             f"{bucket or federation.issuer} is no address of a bucket in OCI's commercial realm, and this command "
             f"knows no other; say where the documents are to be written: --bucket {_EXAMPLE}"
         )
-    region = documents.region_of(federation.key.endpoint)
+    region = region_of(federation.key.endpoint)
     if region is None:
         raise wrong_use(
             "runners.oci.federation.key.endpoint is no cryptographic endpoint of a vault; it is told by: "
@@ -225,7 +233,7 @@ def _look(told: _PublishContext) -> _State:
     return _State(
         versions=versions,
         stored=stored,
-        published=(documents.published_keys(keys.content) if keys else None) or {},
+        published=(published_keys(keys.content) if keys else None) or {},
     )
 
 
@@ -275,7 +283,7 @@ def _written(
     return changed
 
 
-def _public_key(told: _PublishContext, kid: str) -> documents.PublicKey:
+def _public_key(told: _PublishContext, kid: str) -> PublicKey:
     try:
         return told.key.public_key(kid)
     except NotAnIssuerKeyError:
@@ -288,10 +296,8 @@ def _public_key(told: _PublishContext, kid: str) -> documents.PublicKey:
 def _require_ours(told: _PublishContext, state: _State) -> None:
     """Exit code 1 where a document is somebody else's."""
     keys, found = state.stored[KEYS], state.stored[CONFIGURATION]
-    foreign = [
-        f"{KEYS} holds {kid}" for kid in (documents.strangers(keys.content, state.keys) if keys else ())
-    ]
-    origin = documents.origin_of_configuration(found.content if found else None, told.federation.issuer)
+    foreign = [f"{KEYS} holds {kid}" for kid in (strangers(keys.content, state.keys) if keys else ())]
+    origin = origin_of_configuration(found.content if found else None, told.federation.issuer)
     if origin is Origin.FOREIGN:
         foreign.append(f"{CONFIGURATION} is {origin.value}")
     if not foreign:
@@ -306,8 +312,8 @@ def _require_ours(told: _PublishContext, state: _State) -> None:
 def _content(told: _PublishContext, state: _State, wanted: Publication) -> Mapping[str, bytes]:
     """The documents by name, in the order in which they are written: what names the key set is there last."""
     return {
-        KEYS: documents.key_set([state.keys[kid] for kid in wanted.trusted]),
-        CONFIGURATION: documents.configuration(told.federation.issuer),
+        KEYS: key_set([state.keys[kid] for kid in wanted.trusted]),
+        CONFIGURATION: configuration(told.federation.issuer),
     }
 
 
@@ -323,7 +329,7 @@ def _require_served(told: _PublishContext, wanted: Publication, state: _State) -
         if read_document(f"{base}/{name}", told.clouds.clock) != content:
             raise _no(
                 f"{issuer}/{name} is served with other content than the bucket's. What stands before the bucket may "
-                f"keep it for {documents.CACHE_SECONDS} seconds: then run this command again"
+                f"keep it for {CACHE_SECONDS} seconds: then run this command again"
             )
 
 

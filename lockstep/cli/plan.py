@@ -75,6 +75,7 @@ from lockstep.plan.published import (
     write_plan,
 )
 from lockstep.plan.stores import OciVault
+from lockstep.protocol.durations import format_duration
 from lockstep.protocol.errors import (
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,
@@ -84,7 +85,7 @@ from lockstep.protocol.model import ChainHead, Credential
 from lockstep.protocol.orders import Activate
 from lockstep.protocol.ports import AuditLog, Signer
 from lockstep.protocol.ring import version_budget
-from lockstep.protocol.schedule import cron_expression, format_duration
+from lockstep.protocol.schedule import cron_expression
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import DEPLOYER, Cloud
 

@@ -10,9 +10,9 @@ from lockstep.databases.sessions import NotCountable, OpenSession, SessionList
 from lockstep.operate import documents
 from lockstep.operate.formatting import clock_time, to_second
 from lockstep.operate.state import LoginState, State, login_states, promoted_at
+from lockstep.protocol.durations import format_duration
 from lockstep.protocol.errors import AdminCredentialRejectedError, LockstepError, line_of
 from lockstep.protocol.model import Credential, DatabaseServer, LockRecord
-from lockstep.protocol.schedule import format_duration
 from lockstep.runtime.clouds import Clouds
 
 MOST_CLIENTS = 5

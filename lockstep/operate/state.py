@@ -14,8 +14,8 @@ from lockstep.operate.documents import FEW, Action, Exit, Run, WaitsFor
 from lockstep.operate.formatting import clock_time, relative, to_second
 from lockstep.operate.history import last_runs
 from lockstep.plan.model import Plan
-from lockstep.protocol import decide as plans
-from lockstep.protocol.decide import Adopt, Begin, agree, decide
+from lockstep.protocol.decide import Adopt, Begin, agree, decide, require_active, require_not_blocked
+from lockstep.protocol.durations import format_duration
 from lockstep.protocol.errors import (
     DatabaseBlockedError,
     LockstepError,
@@ -29,7 +29,7 @@ from lockstep.protocol.errors import (
 from lockstep.protocol.lock_rule import Reason, due_at, reason_against
 from lockstep.protocol.model import Credential, LockRecord, Login, SecretStr, StoredValue
 from lockstep.protocol.ports import Store, Table
-from lockstep.protocol.schedule import LEADER, STANDBY, bounds, format_duration, trusts
+from lockstep.protocol.schedule import LEADER, STANDBY, bounds, trusts
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import Cloud
 from lockstep.stores.readers import NamedStore, StoredNames
@@ -392,8 +392,8 @@ def _foreseen(record: LockRecord, credential: Credential, current: Served) -> tu
 
 
 def _decided(record: LockRecord, current: Served, credential: Credential) -> tuple[Action, str]:
-    plan = plans.require_active(record, credential)
-    plans.require_not_blocked(record, credential)
+    plan = require_active(record, credential)
+    require_not_blocked(record, credential)
     match decide(record, current, plan=plan, databases=credential.databases):
         case Adopt(claim=claim):
             return "finish", f"finish generation {claim.generation}, begun by {claim.rotation_id}"

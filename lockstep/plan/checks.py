@@ -11,9 +11,10 @@ from lockstep.plan.admins import example_accounts, rotation_users
 from lockstep.plan.fields import repeated
 from lockstep.plan.stores import OciVault
 from lockstep.protocol.deadlines import LEASE, SHORTEST_SHARED_INTERVAL
+from lockstep.protocol.durations import format_duration
 from lockstep.protocol.engines import ENGINES
 from lockstep.protocol.names import Server, plan_bucket_name, server_of
-from lockstep.protocol.schedule import fits, format_duration, neighbours, run_key
+from lockstep.protocol.schedule import fits, neighbours, run_key
 
 if TYPE_CHECKING:
     from lockstep.plan.databases import DatabaseSection

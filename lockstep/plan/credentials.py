@@ -22,6 +22,7 @@ from lockstep.plan.fields import (
 )
 from lockstep.plan.stores import StoreKind
 from lockstep.protocol.deadlines import TOLERANCE
+from lockstep.protocol.durations import format_duration
 from lockstep.protocol.model import (
     ANY_HOST,
     Credential,
@@ -32,7 +33,6 @@ from lockstep.protocol.model import (
     SecretNames,
     Strategy,
 )
-from lockstep.protocol.schedule import format_duration
 
 if TYPE_CHECKING:
     from lockstep.plan.model import LockTable

@@ -13,8 +13,8 @@ from enum import IntEnum
 
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import OciVault, StoreKind
+from lockstep.protocol.durations import format_duration
 from lockstep.protocol.model import Credential, DatabaseServer
-from lockstep.protocol.schedule import format_duration
 
 
 class Phase(IntEnum):

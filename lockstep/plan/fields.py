@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from lockstep.protocol.schedule import DURATION, parse_duration
+from lockstep.protocol.durations import DURATION, parse_duration
 
 
 @dataclass(frozen=True, slots=True)

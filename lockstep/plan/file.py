@@ -23,8 +23,8 @@ from ruamel.yaml.reader import ReaderError
 from lockstep.plan.databases import BASE
 from lockstep.plan.fields import MistakesError, Section, near, with_hint
 from lockstep.plan.model import Plan
+from lockstep.protocol.durations import format_duration
 from lockstep.protocol.errors import InvalidPlanError, NewerFormatError, PlanMissingError
-from lockstep.protocol.schedule import format_duration
 
 # A YAML file as data that knows where in the file each value is.
 

@@ -224,7 +224,7 @@ def of_aws(plan: Plan) -> Iterator[Use]:
     change = f"{peak.rotations:,} rotations begin at {peak}: {_SPREAD}"
     if plan.store(AwsSecretsManager):
         writes = Fraction(peak.rotations * WRITES_OF_A_ROTATION, 60)
-        name = "Secrets Manager, writes in the peak minute"
+        name = "Secrets Manager, writes in the busiest minute"
         yield Use(name, writes, WRITES_A_SECOND, "a second", change, _SECRETS_MANAGER)
         shortest = min(c.interval for c in plan.credential_sections)
         name = "Secrets Manager, versions of a secret younger than a day"
@@ -295,7 +295,7 @@ def of_oci(plan: Plan) -> Iterator[Use]:
     if plan.runners.oci:
         calls = ceil(Fraction(busiest(plan.shards).rotations, BATCH))
         yield Use(
-            "OCI Functions, memory of the calls that take over the shards of the peak minute",
+            "OCI Functions, memory of the calls that take over the shards of the busiest minute",
             calls * _FUNCTION_MB * Fraction(BATCH * _SECONDS_IN_OCI, 60),
             60 * 1024,
             "MB of an availability domain",

@@ -16,9 +16,9 @@ from pydantic import Field
 
 from lockstep.plan.compiled import AwsStore, Store, VaultStore, fields_of
 from lockstep.plan.fields import Name, Region, Section, Text, repeated
+from lockstep.protocol.durations import format_duration
 from lockstep.protocol.names import oci_name, slot_name
 from lockstep.protocol.ring import MAX_SLOTS, version_budget
-from lockstep.protocol.schedule import format_duration
 
 # What every kind of store has.
 

@@ -1,10 +1,8 @@
-"""Durations as people write them: `90s`, `20m`, `1h30m`, `7d`."""
+"""When rotations begin: the wall clock of both runners, the shards of an interval, and whose turn it is."""
 
 import hashlib
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
@@ -13,43 +11,6 @@ from lockstep.protocol.deadlines import CLOCK_SKEW, START_LATENESS
 from lockstep.protocol.messages import Id
 from lockstep.protocol.model import RunnerHeartbeat, Schedule
 from lockstep.protocol.strict_json import Message, matching
-
-DURATION = r"([0-9]{1,6} ?[dhms] ?)+"
-"""The pattern of a duration. durationpy also takes signs, text between the parts, and other units: months as `mm`,
-nanoseconds."""
-_LONGEST_IN_DAYS = timedelta(days=30)
-"""From this length on durationpy would write months, which the plan refuses."""
-_MAXIMUM = timedelta(days=999_999)
-"""Far from the limit of `timedelta`, so that a multiple of a duration in the plan does not overflow."""
-
-
-def parse_duration(value: object) -> timedelta:
-    """The duration that a text in the plan means.
-
-    Raises:
-        ValueError: It is not a duration; the text says how to write one.
-    """
-    if isinstance(value, timedelta):
-        return value
-    if isinstance(value, str) and re.fullmatch(DURATION, value):
-        import durationpy  # noqa: PLC0415 - no function has it, and none reads a duration
-
-        with suppress(durationpy.DurationError):  # out of range; its text quotes the value
-            duration: timedelta = durationpy.from_str(value.replace(" ", ""))
-            if duration <= _MAXIMUM:
-                return duration
-    raise ValueError("write a duration as numbers with units: 90s, 20m, 1h30m or 7d")
-
-
-def format_duration(duration: timedelta) -> str:
-    """The duration as people write it, in whole seconds: `20m` for 1,200 seconds."""
-    whole = timedelta(seconds=int(duration.total_seconds()))
-    if whole >= _LONGEST_IN_DAYS and not whole % timedelta(days=1):
-        return f"{whole.days}d"
-    import durationpy  # noqa: PLC0415 - as above
-
-    return str(durationpy.to_str(whole, extended=whole < _LONGEST_IN_DAYS)) if whole else "0s"
-
 
 # When the AWS runner is triggered: by wall clock, every interval after midnight UTC and a phase (protocol R2).
 #
@@ -243,6 +204,9 @@ class Shard:
     @property
     def name(self) -> str:
         """Its name in rules and files, such as `20m-00`."""
+        # A function has no use for names, nor for the library of durations.
+        from lockstep.protocol.durations import format_duration  # noqa: PLC0415 - see above
+
         return f"{format_duration(self.interval)}-{self.number:02}"
 
     @property

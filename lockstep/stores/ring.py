@@ -246,8 +246,8 @@ def place_of(version: str) -> tuple[int, int]:
     return (int(index), int(number)) if index.isdecimal() and number.isdecimal() else (-1, 0)
 
 
-# How an application reads a ring: the newest of the slots that it reads, by version names (protocol V13, V15,
-# V16).
+# How an application reads a ring: the newest of the slots that it reads, by version names
+# (protocol V13, V15, V16).
 
 
 class RingReader:

@@ -16,7 +16,7 @@ import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
 from ruamel.yaml import YAML
 
-from lockstep.protocol.schedule import parse_duration
+from lockstep.protocol.durations import parse_duration
 from tests.support.fence import fence_held
 from tests.unit.ring_world import emulated_ring, value
 

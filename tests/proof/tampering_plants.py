@@ -40,19 +40,28 @@ class Plant:
         """The code without the check, inside the block."""
         source = inspect.getsource(self.module)
         assert source.count(self.old) == 1, f"{self.name}: the source has changed"
-        changed = ModuleType(self.module.__name__)
-        changed.__dict__.update(__package__=self.module.__package__, __file__=self.module.__file__)
-        code = compile(source.replace(self.old, self.new), str(self.module.__file__), "exec")
-        exec(code, changed.__dict__)  # noqa: S102  our own source, with one place changed
-        news = dict(_functions(changed))
-        olds = {name: (function, function.__code__) for name, function in _functions(self.module)}
-        for name, (function, _) in olds.items():
-            function.__code__ = news[name].__code__
+        whole, changed = (
+            dict(_functions(self._compiled(text))) for text in (source, source.replace(self.old, self.new))
+        )
+        # Only what the plant changes, so that two plants may stand in one module.
+        olds = [
+            (function, function.__code__, changed[name].__code__)
+            for name, function in _functions(self.module)
+            if changed[name].__code__ != whole[name].__code__
+        ]
+        for function, _, planted in olds:
+            function.__code__ = planted
         try:
             yield
         finally:
-            for function, original in olds.values():
+            for function, original, _ in olds:
                 function.__code__ = original
+
+    def _compiled(self, source: str) -> ModuleType:
+        made = ModuleType(self.module.__name__)
+        made.__dict__.update(__package__=self.module.__package__, __file__=self.module.__file__)
+        exec(compile(source, str(self.module.__file__), "exec"), made.__dict__)  # noqa: S102 - our own source
+        return made
 
 
 def _functions(module: ModuleType) -> Iterator[tuple[str, FunctionType]]:

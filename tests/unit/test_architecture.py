@@ -86,6 +86,7 @@ def test_a_step_does_io_through_ports_only(path: Path) -> None:
             {"boto3", "botocore"},
             (
                 "lockstep/aws/",
+                "lockstep/runtime/federation.py",  # Its HTTP alone, for one POST.
                 *("cdk/account.py", "cdk/bundle_check.py", "cdk/deploy.py", "cdk/rollback.py"),
             ),
         ),
@@ -113,7 +114,7 @@ def test_a_driver_is_imported_in_its_own_package(drivers: set[str], packages: tu
 def test_only_the_workers_and_the_scope_start_threads() -> None:
     """Nothing else could be joined (protocol F10). Agent, client and page are in no function: nothing freezes them."""
     starting = {"concurrent", "asyncio", "multiprocessing", "_thread", "threading.Thread", "threading.Timer"}
-    apart = ("agent", "client", "serve")
+    apart = ("agent", "client", "page")
     code = [p for p in _python("lockstep", "functions", "oci_fn") if p.parent.name not in apart]
     users = {_name(p) for p in code if _imported(p, starting)}
     assert users == {"lockstep/protocol/workers.py"}

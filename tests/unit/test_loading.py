@@ -82,7 +82,7 @@ def _loaded(program: str, plan: Path) -> set[str]:
     return loaded
 
 
-OF_ADAPTERS = {"botocore", "oci", "cryptography", "pymysql", "pg8000", "lockstep.runtime.databases"}
+OF_ADAPTERS = {"botocore", "oci", "cryptography", "pymysql", "pg8000", "lockstep.databases.base"}
 """What only the step that uses it may load."""
 OF_PEOPLE = {
     "typer",
@@ -99,7 +99,6 @@ OF_PLANS = {
     "ruamel.yaml",
     "durationpy",
     "lockstep.plan.model",
-    "lockstep.protocol.orders",
     "lockstep.operate.login_import",
 }
 """What reads and changes a plan file."""
@@ -141,7 +140,7 @@ def test_threads_of_a_new_process_may_import_what_is_of_oci_in_any_order() -> No
 import threading
 from importlib import import_module
 
-names = "sessions key_signing clients vault vault_ring environment object_storage_audit plan_bucket issuer_bucket"
+names = "clients vault object_storage kms functions notifications reads"
 begin, broken = threading.Barrier(len(names.split())), []
 
 def load(name):

@@ -59,7 +59,7 @@ def test_the_module_is_the_command(flag: str) -> None:
     assert shown.stdout.startswith("Usage: lockstep ")
 
 
-@pytest.mark.parametrize("words", ["--help", "plan sql $P", "cost $P --json", "status -h"])
+@pytest.mark.parametrize("words", ["--help", "plan sql $P", "lock show $P --help", "status -h"])
 def test_a_reader_that_goes_away_ends_it_silently(words: str) -> None:
     done = shell(f"$L {words} | true; echo ${{PIPESTATUS[0]}}")
     assert (done.stdout, done.stderr) == (f"{BROKEN_PIPE}\n", "")
@@ -68,9 +68,9 @@ def test_a_reader_that_goes_away_ends_it_silently(words: str) -> None:
 @pytest.mark.parametrize(
     ("line", "code"),
     [
-        ("$L cost $P >&-", 0),
-        ("$L cost $P 2>&-", 0),
-        ("$L cost $P <&-", 0),
+        ("$L plan sql $P >&-", 0),
+        ("$L plan sql $P 2>&-", 0),
+        ("$L plan sql $P <&-", 0),
         ("$L status $P >&- 2>&- <&-", 3),
         ("$L import multi-cloud/app_user $P <&-", 2),
     ],
@@ -97,7 +97,7 @@ def test_a_full_disk_is_told() -> None:
         ("$L status -c none $P 2>/dev/full", 2),
         ("$L plan sql $P >/dev/full 2>/dev/full", 3),
         ("$L status --nothing $P 2>/dev/full", 2),
-        ("$L cost $P 2>/dev/full", 0),
+        ("$L plan sql $P 2>/dev/full", 0),
     ],
 )
 def test_where_nothing_can_be_told_the_exit_code_stays(line: str, code: int) -> None:

@@ -10,7 +10,6 @@ from lockstep.operate.doctor.checks import Check, Context, with_oci
 from lockstep.operate.doctor.oci import secrets_in, vault_of
 from lockstep.plan.compiled import ClientKey, FederationToAws, FederationToOci
 from lockstep.plan.model import Plan
-from lockstep.protocol import issuer as documents
 from lockstep.protocol.errors import (
     DomainUnreachableError,
     EnvironmentalError,
@@ -19,7 +18,19 @@ from lockstep.protocol.errors import (
     StoreAccessDeniedError,
 )
 from lockstep.protocol.findings import Answer, failed, not_asked, passed, warning
-from lockstep.protocol.issuer import CONFIGURATION, KEYS, IssuerKey, NotAnIssuerKeyError, PublicKey
+from lockstep.protocol.issuer import (
+    CONFIGURATION,
+    KEYS,
+    IssuerKey,
+    NotAnIssuerKeyError,
+    PublicKey,
+    management_endpoint,
+    place_of,
+    public_key,
+    published_keys,
+    region_of,
+    strangers,
+)
 from lockstep.protocol.names import oci_name
 from lockstep.protocol.strict_json import object_of
 from lockstep.runtime.identity import aws_access_key, oci_api_key
@@ -284,7 +295,7 @@ def _state(named: IssuerKey, ocid: str, state: str, region: str, what: str) -> A
         return passed(ocid, "the key is enabled")
     act = "cancel-deletion" if state in _DELETED else "enable"
     version = ["--key-version-id", named.version] if what == "key-version" else []
-    endpoint = documents.management_endpoint(named.endpoint)
+    endpoint = management_endpoint(named.endpoint)
     fix = formatting.oci(
         region, f"kms management {what} {act}", "--key-id", named.id, *version, "--endpoint", endpoint
     )
@@ -292,11 +303,11 @@ def _state(named: IssuerKey, ocid: str, state: str, region: str, what: str) -> A
 
 
 def _region(context: Context, named: IssuerKey) -> str:
-    return documents.region_of(named.endpoint) or vault_of(context.plan).region
+    return region_of(named.endpoint) or vault_of(context.plan).region
 
 
 def _managed(context: Context, named: IssuerKey, operation: str, *arguments: str) -> Untyped:
-    endpoint = context.clouds.endpoints.oci or documents.management_endpoint(named.endpoint)
+    endpoint = context.clouds.endpoints.oci or management_endpoint(named.endpoint)
     return context.oci.found(_region(context, named), _MANAGEMENT, operation, *arguments, endpoint=endpoint)
 
 
@@ -305,7 +316,7 @@ def bucket(context: Context) -> Iterator[Answer]:
     federation = to_aws_of(context.plan)
     if federation is None:
         return
-    place = documents.place_of(federation.issuer)
+    place = place_of(federation.issuer)
     if place is None:
         text = "it is an address of your own: who may write there can make tokens of the OCI runner"
         yield passed(federation.issuer, text)
@@ -363,7 +374,7 @@ def _configuration(federation: FederationToAws, document: bytes) -> Answer:
 
 def _keys(context: Context, federation: FederationToAws, document: bytes) -> Iterator[Answer]:
     subject, named = f"{federation.issuer}/{KEYS}", federation.key.version
-    published = documents.published_keys(document)
+    published = published_keys(document)
     if published is None:
         yield failed(subject, "it is no key set", _REPLACE)
         return
@@ -373,11 +384,11 @@ def _keys(context: Context, federation: FederationToAws, document: bytes) -> Ite
     elif named not in known:
         text = f"whether its key is that of {named} is not known: the vault shows no RSA key of it"
         yield not_asked(subject, text, _OCI_IDENTITY_CORRECT)
-    elif documents.strangers(document, {named: known[named]}).count(named):
+    elif strangers(document, {named: known[named]}).count(named):
         yield failed(subject, f"its key under {named} is not the vault's", _REPLACE)
     else:
         yield passed(subject, f"it names {named}, with the vault's key")
-    for kid in documents.strangers(document, known):
+    for kid in strangers(document, known):
         if kid != named:
             text = f"it names {kid}, which is no version of the key: who has it can make tokens of the OCI runner"
             yield warning(subject, text, _REPLACE)
@@ -388,7 +399,7 @@ def _public_key(context: Context, federation: FederationToAws, kid: str) -> Publ
         return None
     shown = _managed(context, federation.key, "get_key_version", federation.key.id, kid)
     try:
-        return documents.public_key(kid, str(shown.public_key or "")) if shown else None
+        return public_key(kid, str(shown.public_key or "")) if shown else None
     except NotAnIssuerKeyError:
         return None
 

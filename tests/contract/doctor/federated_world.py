@@ -6,8 +6,7 @@ from typing import Any
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from lockstep.protocol import issuer as documents
-from lockstep.protocol.issuer import CONFIGURATION, KEYS, PublicKey
+from lockstep.protocol.issuer import CONFIGURATION, KEYS, PublicKey, configuration, key_set
 from sandbox import plans
 from sandbox.aws import AwsSandbox
 from sandbox.oci import OciSandbox
@@ -68,8 +67,8 @@ def trusting(provider_arn: str, issuer: str, **conditions: str) -> dict[str, Any
 
 def publish(tenancy: OciSandbox, issuer: str, key: Key) -> None:
     """Write both documents, with every version of the key."""
-    write(tenancy, KEYS, documents.key_set([published(version) for version in key.versions]))
-    write(tenancy, CONFIGURATION, documents.configuration(issuer))
+    write(tenancy, KEYS, key_set([published(version) for version in key.versions]))
+    write(tenancy, CONFIGURATION, configuration(issuer))
 
 
 def published(version: KeyVersion) -> PublicKey:
