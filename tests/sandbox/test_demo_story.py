@@ -10,13 +10,12 @@ from rich.console import Console
 
 from lockstep.audit.verify import Verification
 from sandbox import demo
-from sandbox.acts import WITH_APPLICATIONS, WITHOUT_APPLICATIONS, Act
+from sandbox.acts import WITH_APPLICATIONS
 from sandbox.applications import Application, Applications, Login, Refusal
 from sandbox.ending import failures, figures, sentences
 from sandbox.screen import print_line, screen
 from sandbox.story import End, Line, Run, Story
 
-ACTS = WITH_APPLICATIONS + WITHOUT_APPLICATIONS
 ESCAPE = "\x1b"
 COLOUR = re.compile(r"\x1b\[[\d;]*\b(3\d|4\d|9\d)m")
 STEPS = {"AcquireLock": 9, "Generate": 20, "ApplyDb": 30, "UpdateSecrets": 25, "Audit": 12, "ReleaseLock": 5}
@@ -89,21 +88,6 @@ def test_what_is_not_in_the_story_is_a_problem(run: Run, end: End, wrong: str) -
     assert problems == [f"An act: multi-cloud/app_user by AWS: {wrong}"]
 
 
-@pytest.mark.parametrize("act", ACTS, ids=lambda act: act.title)
-def test_an_act_begins_with_one_sentence_that_says_why(act: Act) -> None:
-    assert act.about.endswith(".")
-    assert act.about.count(". ") == 0
-    assert "because" in act.about
-
-
-def test_what_is_waited_for_is_told_and_shown() -> None:
-    lines: list[Line] = []
-    story = Story(tell=lines.append, acts=1)
-    story.note("waiting until the overlap is over")
-    assert [line.text for line in lines] == ["waiting until the overlap is over"]
-    assert "now: waiting until the overlap is over" in shown(story, width=80)
-
-
 def shown(story: Story, *, width: int) -> str:
     """The screen, where the output is no terminal."""
     file = io.StringIO()
@@ -123,17 +107,10 @@ def printed(line: Line, *, width: int, terminal: bool) -> str:
 
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_lines_and_screen_keep_to_the_width(width: int) -> None:
-    text = printed(Line(ACTS[0].about, 2), width=width, terminal=False) + shown(a_story(), width=width)
+    text = printed(Line(WITH_APPLICATIONS[0].about, 2), width=width, terminal=False) + shown(
+        a_story(), width=width
+    )
     assert max(map(len, text.splitlines())) <= width
-
-
-def test_a_path_is_never_broken() -> None:
-    assert PATH in printed(Line(f"open the report {PATH} [in a browser]", 2), width=20, terminal=False)
-
-
-def test_there_are_no_escape_sequences_where_the_output_is_no_terminal() -> None:
-    text = printed(Line("good", 2, "bold green"), width=80, terminal=False) + shown(a_story(), width=80)
-    assert ESCAPE not in text
 
 
 @pytest.mark.parametrize(("no_color", "coloured"), [("1", False), ("", True)])

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from sandbox.oci import Key
 from sandbox.oci.resources import create_signing_key
-from tests.sandbox.oci_case import START, OciCase, Untyped, refused
+from tests.sandbox.oci_case import OciCase, Untyped, refused
 
 DIGEST = hashlib.sha256(b"header.claims").digest()
 ALGORITHM = "SHA_256_RSA_PKCS1_V1_5"
@@ -95,12 +95,6 @@ def test_a_further_version_may_take_its_time(case: OciCase, key: Key) -> None:
     verify(sign(case, key), public_key(case, key, second.id))
 
 
-def test_a_message_can_be_signed_without_its_digest(case: OciCase, key: Key) -> None:
-    verify(sign(case, key, message=b"text", kind="RAW"), key.current.public_key, b"text")
-    with refused(400, "InvalidParameter"):
-        sign(case, key, message=b"x" * 4097, kind="RAW")
-
-
 @pytest.mark.parametrize("message", [b"", DIGEST[:-1], DIGEST + b"x"])
 def test_a_digest_has_32_bytes(case: OciCase, key: Key, message: bytes) -> None:
     with refused(400, "InvalidParameter"):
@@ -114,11 +108,6 @@ def test_a_digest_has_32_bytes(case: OciCase, key: Key, message: bytes) -> None:
 def test_other_algorithms(case: OciCase, key: Key, algorithm: str, status: int, code: str) -> None:
     with refused(status, code):
         sign(case, key, algorithm=algorithm)
-
-
-def test_a_symmetric_key_does_not_sign(case: OciCase) -> None:
-    with refused(400, "InvalidParameter"):
-        sign(case, case.sandbox.keys.key(case.sandbox.key_id))
 
 
 def test_signing_is_a_permission_of_its_own(case: OciCase, key: Key) -> None:
@@ -179,49 +168,6 @@ def test_a_key_that_is_pending_deletion_does_not_sign(case: OciCase, key: Key) -
     key.state = "PENDING_DELETION"
     with refused(409, "IncorrectState"):
         sign(case, key)
-
-
-def schedule(case: OciCase, key: Key, version: str, days: int | None) -> Untyped:
-    at = None if days is None else START + timedelta(days=days)
-    details = oci.key_management.models.ScheduleKeyVersionDeletionDetails(time_of_deletion=at)
-    return management(case).schedule_key_version_deletion(key.ocid, version, details).data
-
-
-def test_a_version_that_is_pending_deletion_does_not_sign(case: OciCase, key: Key) -> None:
-    first = key.current.ocid
-    management(case).create_key_version(key.ocid)
-    assert schedule(case, key, first, 7).lifecycle_state == "PENDING_DELETION"
-    with refused(409, "IncorrectState"):
-        sign(case, key, version=first)
-    assert sign(case, key).signature
-    with refused(409, "IncorrectState"):
-        schedule(case, key, first, 7)
-    case.sandbox.clock.advance(timedelta(days=7))
-    assert management(case).get_key_version(key.ocid, first).data.lifecycle_state == "DELETED"
-
-
-@pytest.mark.parametrize("days", [6, 31])
-def test_a_deletion_is_7_to_30_days_ahead(case: OciCase, key: Key, days: int) -> None:
-    first = key.current.ocid
-    management(case).create_key_version(key.ocid)
-    with refused(400, "InvalidParameter"):
-        schedule(case, key, first, days)
-    assert schedule(case, key, first, None).time_of_deletion == START + timedelta(days=30)
-
-
-def test_the_current_version_cannot_be_deleted(case: OciCase, key: Key) -> None:
-    with refused(409, "IncorrectState"):
-        schedule(case, key, key.current.ocid, 7)
-
-
-def test_versions_are_listed_newest_first_without_their_keys(case: OciCase, key: Key) -> None:
-    first = key.current.ocid
-    second = management(case).create_key_version(key.ocid).data.id
-    listed = management(case).list_key_versions(key.ocid).data
-    assert [version.id for version in listed] == [second, first]
-    assert {version.lifecycle_state for version in listed} == {"ENABLED"}
-    ascending = management(case).list_key_versions(key.ocid, sort_order="ASC").data
-    assert [version.id for version in ascending] == [first, second]
 
 
 def test_a_version_of_another_key_is_not_found(case: OciCase, key: Key) -> None:

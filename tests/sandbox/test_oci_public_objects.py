@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import urllib3
 
-from sandbox.names import FetchError, Names, Trouble
+from sandbox.names import FetchError, Names
 from sandbox.oci import OBJECT_STORAGE_HOST, OciSandbox
 from sandbox.oci.resources import create_issuer_bucket
 from tests.sandbox.oci_case import OciCase, refused
@@ -43,13 +43,6 @@ def test_an_issuer_is_a_bucket_by_its_name(case: OciCase, issuer: str) -> None:
     assert case.sandbox.names.fetch(f"{issuer}/.well-known/openid-configuration") == b"{}"
 
 
-def test_an_object_keeps_its_type(case: OciCase, issuer: str) -> None:
-    assert issuer
-    assert read(case, path_of(case, "jwks.json")) == (200, DOCUMENT, "application/json")
-    answer = case.sandbox.names.answer(OBJECT_STORAGE_HOST, path_of(case, "jwks.json"))
-    assert answer.headers["content-type"] == "application/json"
-
-
 def test_a_private_bucket_looks_like_a_missing_one(case: OciCase, issuer: str) -> None:
     case.create_bucket("private")
     case.put("jwks.json", DOCUMENT, bucket="private")
@@ -58,17 +51,6 @@ def test_a_private_bucket_looks_like_a_missing_one(case: OciCase, issuer: str) -
         assert (status, b"BucketNotFound" in body, DOCUMENT in body) == (404, True, False)
     with pytest.raises(FetchError, match="status 404"):
         case.sandbox.names.fetch(issuer.replace("/b/issuer/", "/b/private/") + "/jwks.json")
-
-
-def test_a_bucket_can_be_made_private_again(case: OciCase, issuer: str) -> None:
-    case.sandbox.storage.set_public_access("issuer", "NoPublicAccess")
-    with pytest.raises(FetchError, match="status 404"):
-        case.sandbox.names.fetch(f"{issuer}/jwks.json")
-
-
-def test_a_missing_object_is_not_found(case: OciCase, issuer: str) -> None:
-    with pytest.raises(FetchError, match="status 404"):
-        case.sandbox.names.fetch(f"{issuer}/other.json")
 
 
 def test_nobody_lists_what_anyone_reads(case: OciCase, issuer: str) -> None:
@@ -101,16 +83,6 @@ def test_a_wrong_signature_is_refused_even_where_none_is_needed(case: OciCase, i
         storage.get_object(case.sandbox.namespace, "issuer", "jwks.json")
 
 
-def test_buckets_are_private_unless_asked(case: OciCase) -> None:
-    case.create_bucket("plain")
-    create_issuer_bucket(case.sandbox, "issuer")
-    shown = [
-        case.storage.get_bucket(case.sandbox.namespace, name).data.public_access_type
-        for name in ("plain", "issuer")
-    ]
-    assert shown == ["NoPublicAccess", "ObjectReadWithoutList"]
-
-
 def test_names_are_shared_and_left_to_their_owner() -> None:
     with Names() as names:
         names.serve("other.example", lambda _: names.answer("", ""))
@@ -122,17 +94,3 @@ def test_names_are_shared_and_left_to_their_owner() -> None:
             names.fetch(f"{issuer}/jwks.json")
         with pytest.raises(FetchError, match="status 404"):
             names.fetch("https://other.example/")
-
-
-def test_a_restart_brings_the_name_back(case: OciCase, issuer: str) -> None:
-    case.sandbox.stop()
-    with pytest.raises(FetchError, match="does not resolve"):
-        case.sandbox.names.fetch(f"{issuer}/jwks.json")
-    case.sandbox.start()
-    assert case.sandbox.names.fetch(f"{issuer}/jwks.json") == DOCUMENT
-
-
-def test_a_name_may_be_in_trouble(case: OciCase, issuer: str) -> None:
-    case.sandbox.names.troubles[OBJECT_STORAGE_HOST] = Trouble.EXPIRED_CERTIFICATE
-    with pytest.raises(FetchError, match="certificate"):
-        case.sandbox.names.fetch(f"{issuer}/jwks.json")

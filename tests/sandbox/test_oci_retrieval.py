@@ -40,13 +40,6 @@ def test_a_bundle_by_stage_number_or_name(
     assert case.content(secret, **choice) == content
 
 
-def test_a_bundle_holds_its_version_and_stages(case: OciCase, secret: str) -> None:
-    reply = case.secrets.get_secret_bundle(secret, stage="PENDING")
-    assert (reply.data.version_number, reply.data.version_name) == (5, "g5")
-    assert (reply.data.stages, reply.data.secret_id) == (["PENDING", "LATEST"], secret)
-    assert reply.headers["etag"]
-
-
 def test_a_bundle_by_the_name_of_the_secret(case: OciCase, secret: str) -> None:
     vault = case.sandbox.vault_id
     reply = case.secrets.get_secret_bundle_by_name("ring.0", vault, stage="PREVIOUS")
@@ -63,11 +56,6 @@ def test_a_bundle_by_the_name_of_the_secret(case: OciCase, secret: str) -> None:
 def test_a_version_that_does_not_exist(case: OciCase, secret: str, choice: dict[str, str | int]) -> None:
     with refused(404, "NotAuthorizedOrNotFound"):
         case.content(secret, **choice)
-
-
-def test_the_choices_exclude_each_other(case: OciCase, secret: str) -> None:
-    with refused(400, "InvalidParameter"):
-        case.content(secret, stage="CURRENT", version_number=4)
 
 
 def test_a_version_that_is_scheduled_for_deletion_cannot_be_read(case: OciCase, secret: str) -> None:

@@ -70,10 +70,6 @@ class TestCreate:
         with refused(400, code):
             case.vaults.create_secret(details_of(case, **changes))
 
-    def test_a_vault_that_does_not_exist(self, case: OciCase) -> None:
-        with refused(404, "NotAuthorizedOrNotFound"):
-            case.vaults.create_secret(details_of(case, vault_id="ocid1.vault.oc1..none"))
-
 
 class TestStages:
     def test_a_pending_version_changes_nothing_until_it_is_promoted(self, case: OciCase) -> None:
@@ -85,23 +81,6 @@ class TestStages:
         assert case.stages(secret) == {1: ["PREVIOUS"], 2: ["CURRENT", "LATEST"]}
         assert case.content(secret) == "value g2"
         assert case.vaults.get_secret(secret).data.current_version_number == 2
-
-    def test_a_previous_version_becomes_deprecated(self, case: OciCase) -> None:
-        secret = case.create()
-        for number in (2, 3, 4):
-            case.upload(secret, f"g{number}", "PENDING")
-            case.promote(secret, number)
-        assert case.stages(secret) == {
-            1: ["DEPRECATED"],
-            2: ["DEPRECATED"],
-            3: ["PREVIOUS"],
-            4: ["CURRENT", "LATEST"],
-        }
-
-    def test_current_is_the_default_stage_of_an_upload(self, case: OciCase) -> None:
-        secret = case.create()
-        case.upload(secret, "g2")
-        assert case.stages(secret) == {1: ["PREVIOUS"], 2: ["CURRENT", "LATEST"]}
 
     def test_an_older_version_can_be_promoted(self, case: OciCase) -> None:
         secret = case.create()
@@ -169,24 +148,6 @@ class TestUpdate:
         assert case.stages(secret) == {1: ["CURRENT"], 2: ["PENDING", "LATEST"]}
         assert case.promote(secret, 2, if_match=second).headers["etag"] not in {first, second}
 
-    def test_metadata_makes_no_version(self, case: OciCase) -> None:
-        secret = case.create()
-        details = models.UpdateSecretDetails(
-            description="d", metadata={"generation": 7}, freeform_tags={"a": "b"}
-        )
-        shown = case.vaults.update_secret(secret, details).data
-        assert (shown.description, shown.metadata, shown.freeform_tags) == (
-            "d",
-            {"generation": 7},
-            {"a": "b"},
-        )
-        assert len(case.versions(secret)) == 1
-
-    def test_rules_are_not_emulated(self, case: OciCase) -> None:
-        rules = [models.SecretReuseRule(is_enforced_on_deleted_secret_versions=True)]
-        with refused(501, "NotImplemented"):
-            case.vaults.update_secret(case.create(), models.UpdateSecretDetails(secret_rules=rules))
-
     @pytest.mark.parametrize("code", ["IncorrectState", "Conflict"])
     def test_a_secret_that_is_updating_refuses_changes(self, case: OciCase, code: str) -> None:
         behaviour = case.sandbox.vault.behaviour
@@ -199,13 +160,6 @@ class TestUpdate:
         case.sandbox.clock.advance(timedelta(seconds=3))
         assert case.vaults.get_secret(secret).data.lifecycle_state == "ACTIVE"
         case.promote(secret, 2)
-
-    def test_a_secret_that_is_being_created_refuses_changes(self, case: OciCase) -> None:
-        case.sandbox.vault.behaviour.updating_for = timedelta(seconds=3)
-        secret = case.create()
-        assert case.vaults.get_secret(secret).data.lifecycle_state == "CREATING"
-        with refused(409, "IncorrectState"):
-            case.upload(secret, "g2")
 
 
 class TestVersionDeletion:
@@ -250,17 +204,6 @@ class TestVersionDeletion:
         case.sandbox.clock.advance(timedelta(hours=1))
         assert 1 not in case.stages(secret)
 
-    def test_versions_are_not_deleted_by_themselves(self, case: OciCase, secret: str) -> None:
-        case.sandbox.clock.advance(400 * DAY)
-        assert sorted(case.stages(secret)) == [1, 2, 3, 4]
-
-    def test_a_version_pending_deletion_refuses_changes(self, case: OciCase, secret: str) -> None:
-        case.schedule(secret, 1, START + DAY)
-        with refused(409, "IncorrectState"):
-            case.schedule(secret, 1, START + DAY)
-        with refused(400, "InvalidParameter"):
-            case.promote(secret, 1)
-
 
 class TestSecretDeletion:
     def test_a_secret_pending_deletion_can_be_neither_read_nor_changed(self, case: OciCase) -> None:
@@ -277,15 +220,6 @@ class TestSecretDeletion:
         assert case.content(secret) == "value g1"
         case.sandbox.clock.advance(2 * DAY)
         assert case.vaults.get_secret(secret).data.lifecycle_state == "ACTIVE"
-
-    def test_a_deleted_secret_has_no_versions(self, case: OciCase) -> None:
-        secret = case.create()
-        case.vaults.schedule_secret_deletion(secret, models.ScheduleSecretDeletionDetails())
-        case.sandbox.clock.advance(30 * DAY)
-        assert case.vaults.get_secret(secret).data.lifecycle_state == "DELETED"
-        assert case.versions(secret) == []
-        with refused(409, "IncorrectState"):
-            case.vaults.cancel_secret_deletion(secret)
 
 
 class TestLists:

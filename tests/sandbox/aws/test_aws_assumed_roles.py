@@ -215,14 +215,6 @@ def test_a_discovery_document_must_be_the_issuers(world: World, field: str, valu
     assert code(world.assume) in {"IDPCommunicationError", "InvalidIdentityToken"}
 
 
-@pytest.mark.parametrize("document", [b"", b"<html>", b"[]", b"\xff"])
-def test_documents_that_are_not_json_objects_are_refused(world: World, document: bytes) -> None:
-    for path, good in list(world.issuer.documents.items()):
-        world.issuer.documents[path] = document
-        assert text(world.assume).startswith("Couldn't retrieve")
-        world.issuer.documents[path] = good
-
-
 @pytest.mark.parametrize(
     "changed",
     [
@@ -243,19 +235,6 @@ def test_a_role_that_does_not_trust_the_token_is_not_assumed(world: World, chang
     assert code(world.assume) == "AccessDenied"
 
 
-def test_a_trust_may_name_several_and_patterns(world: World) -> None:
-    world.trusts(
-        Principal={"Federated": ["arn:aws:iam::1:oidc-provider/other", world.provider_arn]},
-        Action=["sts:AssumeRole", "sts:AssumeRoleWithWebIdentity"],
-        Condition={"StringLike": {f"{ADDRESS}:sub": "run*"}},
-    )
-    assert world.assume()["Credentials"]
-
-
-def test_a_role_that_is_not_there_is_not_told_from_one_that_does_not_trust(world: World) -> None:
-    assert code(lambda: world.assume(RoleArn=f"{world.role_arn}-other")) == "AccessDenied"
-
-
 @pytest.mark.parametrize(
     "changed",
     [
@@ -272,17 +251,6 @@ def test_a_role_that_is_not_there_is_not_told_from_one_that_does_not_trust(world
 )
 def test_the_limits_of_the_request_hold(world: World, changed: dict[str, Any]) -> None:
     assert code(lambda: world.assume(**changed)) == "ValidationError"
-
-
-def test_a_role_decides_how_long_its_sessions_may_last(world: World) -> None:
-    world.aws.client("iam").update_role(RoleName=ROLE, Description="", MaxSessionDuration=7_200)
-    assert world.assume(DurationSeconds=7_200)["Credentials"]
-    assert code(lambda: world.assume(DurationSeconds=7_201)) == "ValidationError"
-
-
-def test_a_provider_that_is_deleted_is_not_believed(world: World) -> None:
-    world.aws.client("iam").delete_open_id_connect_provider(OpenIDConnectProviderArn=world.provider_arn)
-    assert "No OpenIDConnect provider found" in text(world.assume)
 
 
 @pytest.mark.parametrize("played", ["IDPRejectedClaim", "IDPCommunicationError", "RegionDisabledException"])
@@ -360,9 +328,3 @@ def test_sessions_are_revoked_and_new_ones_are_not(world: World) -> None:
     world.aws.guard.revoke(ROLE)
     assert code(old.list_secrets) == "AccessDeniedException"
     assert world.client("secretsmanager").list_secrets()["SecretList"] == []
-
-
-def test_a_session_ends_with_its_role(world: World) -> None:
-    own = world.client("sts")
-    world.aws.client("iam").delete_role(RoleName=ROLE)
-    assert code(own.get_caller_identity) == "InvalidClientTokenId"

@@ -23,20 +23,6 @@ def test_a_key_has_the_spec_of_its_template(aws: AwsSandbox) -> None:
     assert len(mac["Mac"]) == 32
 
 
-def test_a_bucket_locks_its_objects(aws: AwsSandbox) -> None:
-    deploy(
-        aws,
-        "AWS::S3::Bucket",
-        BucketName="audit-log",
-        VersioningConfiguration={"Status": "Enabled"},
-        ObjectLockEnabled=True,
-        ObjectLockConfiguration={"Rule": {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 400}}},
-    )
-    s3 = aws.client("s3")
-    s3.put_object(Bucket="audit-log", Key="1", Body=b"entry", ChecksumAlgorithm="SHA256")
-    assert s3.head_object(Bucket="audit-log", Key="1")["ObjectLockMode"] == "COMPLIANCE"
-
-
 def test_a_definition_gets_its_substitutions(aws: AwsSandbox) -> None:
     definition = {"StartAt": "End", "States": {"End": {"Type": "Succeed", "Comment": "${Named} ${Unnamed}"}}}
     machine = deploy(

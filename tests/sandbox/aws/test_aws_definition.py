@@ -144,38 +144,3 @@ def test_an_update_is_checked_too(aws: AwsSandbox) -> None:
         stepfunctions.update_state_machine(
             stateMachineArn=arn, definition='{"StartAt": "First", "States": {"Second": {"Type": "Succeed"}}}'
         )
-
-
-def test_a_valid_definition_is_accepted(aws: AwsSandbox) -> None:
-    caught = {
-        "ErrorEquals": ["States.ALL"],
-        "Assign": {"error": "{% $states.errorOutput %}"},
-        "Next": "Failed",
-    }
-    retried = {
-        "ErrorEquals": ["A", "Lambda.Unknown"],
-        "IntervalSeconds": 1,
-        "MaxAttempts": 3,
-        "BackoffRate": 2,
-        "MaxDelaySeconds": 30,
-        "JitterStrategy": "FULL",
-    }
-    branch = {"StartAt": "Branch", "States": {"Branch": {"Type": "Pass", "End": True}}}
-    _create(
-        aws,
-        {
-            "First": _dynamodb("updateItem", UpdateExpression="ADD fence :one", ReturnValues="ALL_NEW")
-            | {"Catch": [caught], "Retry": [retried, {"ErrorEquals": ["States.ALL"]}]},
-            "Failed": {"Type": "Wait", "Seconds": "{% 1 %}", "Next": "Choose"},
-            "Choose": {
-                "Type": "Choice",
-                "Choices": [{"Condition": "{% $error.Error = 'A' %}", "Next": "Each"}],
-                "Default": "Both",
-            },
-            "Each": _map({"Inner": invoke("f")}),
-            "Both": {"Type": "Parallel", "Branches": [branch], "Next": "Over"},
-            "Over": {"Type": "Fail", "Error": "{% $error.Error %}", "Cause": "see $error"},
-        },
-        TimeoutSeconds=900,
-        Comment="sound",
-    )

@@ -88,14 +88,6 @@ def test_the_tags_of_a_secret_count_as_they_are_at_the_call(aws: AwsSandbox, cal
     assert refused(read)
 
 
-def test_a_missing_secret_has_no_tags(caller: Caller) -> None:
-    caller.may("secretsmanager:*", ANY_SECRET, Condition=BY_TAG)
-    assert refused(lambda: caller.client("secretsmanager").describe_secret(SecretId="missing"))
-    caller.may("secretsmanager:*", ANY_SECRET)
-    with pytest.raises(ClientError, match="ResourceNotFound"):
-        caller.client("secretsmanager").describe_secret(SecretId="missing")
-
-
 def test_the_policy_of_a_secret_may_deny(aws: AwsSandbox, caller: Caller) -> None:
     caller.may("secretsmanager:*", ANY_SECRET)
     owner = aws.client("secretsmanager")

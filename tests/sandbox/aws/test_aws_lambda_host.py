@@ -9,12 +9,9 @@ from botocore.exceptions import ClientError
 from sandbox.aws import (
     AwsSandbox,
     InvocationContext,
-    InvocationResult,
-    LambdaHost,
     LambdaServiceError,
     ProcessDied,
 )
-from sandbox.aws.lambda_host import LambdaContext
 from tests.sandbox.aws.conftest import Runner, invoke
 
 
@@ -39,42 +36,6 @@ def test_a_function_is_found_by_every_spelling_of_its_name(aws: AwsSandbox, spel
     assert _call(aws, function, {"a": [1, None, "é"]}) == ({"a": [1, None, "é"]}, None)
 
 
-def test_a_handler_knows_its_call(aws: AwsSandbox) -> None:
-    def tell(_event: object, context: LambdaContext) -> dict[str, object]:
-        return {
-            "name": context.function_name,
-            "arn": context.invoked_function_arn,
-            "request": context.aws_request_id,
-            "left": context.get_remaining_time_in_millis(),
-        }
-
-    aws.lambda_host.new_id = lambda: "request-1"
-    aws.lambda_host.register_handler("tell", tell, timeout_seconds=60)
-    told, _ = _call(aws, "tell")
-    assert told["name"] == "tell"
-    assert told["arn"] == aws.lambda_host.arn("tell")
-    assert told["request"] == "request-1"
-    assert 30_000 < told["left"] <= 60_000
-
-
-def test_an_exception_becomes_lambdas_error_object(aws: AwsSandbox) -> None:
-    def refuse(_event: object, _context: object) -> None:
-        raise PolicyRefusedError("too short")
-
-    aws.lambda_host.register_handler("refuse", refuse)
-    body, function_error = _call(aws, "refuse")
-    assert function_error == "Unhandled"
-    assert (body["errorType"], body["errorMessage"]) == ("PolicyRefusedError", "too short")
-    assert "refuse" in body["stackTrace"][0]
-
-
-@pytest.mark.parametrize("result", [{1, 2}, float("nan"), object()], ids=["set", "nan", "object"])
-def test_a_result_that_is_not_json_cannot_be_marshalled(aws: AwsSandbox, result: object) -> None:
-    aws.lambda_host.register_handler("odd", lambda _event, _context: result)
-    body, function_error = _call(aws, "odd")
-    assert (body["errorType"], function_error) == ("Runtime.MarshalError", "Unhandled")
-
-
 def test_an_unknown_function_is_not_found(aws: AwsSandbox) -> None:
     with pytest.raises(ClientError) as refused:
         _call(aws, "nobody")
@@ -84,51 +45,6 @@ def test_an_unknown_function_is_not_found(aws: AwsSandbox) -> None:
     aws.lambda_host.unregister("nobody")
     with pytest.raises(ClientError):
         _call(aws, "nobody")
-
-
-def test_only_synchronous_calls_are_answered(aws: AwsSandbox) -> None:
-    aws.lambda_host.register_handler("echo", lambda event, _: event)
-    with pytest.raises(ClientError, match="synchronous invocations only"):
-        aws.client("lambda").invoke(FunctionName="echo", InvocationType="Event")
-
-
-def test_a_body_that_is_not_json_never_reaches_the_function(aws: AwsSandbox) -> None:
-    aws.lambda_host.register_handler("echo", lambda event, _: event)
-    with pytest.raises(ClientError) as refused:
-        aws.client("lambda").invoke(FunctionName="echo", Payload=b"{")
-    assert refused.value.response["Error"]["Code"] == "InvalidRequestContentException"
-
-
-def test_six_megabytes_are_the_limit_both_ways() -> None:
-    host = LambdaHost(region="eu-central-1", account_id="123456789012")
-    host.register("big", lambda _payload, _call: InvocationResult(b'"' + b"x" * 6 * 1024 * 1024 + b'"'))
-    answer = host.invoke("big", b"{}")
-    assert json.loads(answer.payload)["errorType"] == "Function.ResponseSizeTooLarge"
-    with pytest.raises(LambdaServiceError) as refused:
-        host.invoke("big", b'"' + b"x" * 6 * 1024 * 1024 + b'"')
-    assert refused.value.code == "RequestTooLargeException"
-
-
-def test_calls_run_in_parallel(aws: AwsSandbox, run: Runner) -> None:
-    together = threading.Barrier(3, timeout=10)
-    aws.lambda_host.register_handler(
-        "meet", lambda _event, _context: together.wait() >= 0, timeout_seconds=15
-    )
-    execution = run(
-        {
-            "Each": {
-                "Type": "Map",
-                "Items": [1, 2, 3],
-                "ItemProcessor": {
-                    "ProcessorConfig": {"Mode": "INLINE"},
-                    "StartAt": "Meet",
-                    "States": {"Meet": invoke("meet")},
-                },
-                "End": True,
-            }
-        }
-    )
-    assert execution.output == [True, True, True]
 
 
 def test_a_call_that_takes_too_long_is_answered_as_timed_out(aws: AwsSandbox) -> None:
@@ -180,15 +96,6 @@ def _kill(*_: object) -> None:
     raise ProcessDied
 
 
-def test_hooks_see_the_call_the_event_and_the_result(aws: AwsSandbox) -> None:
-    seen: list[object] = []
-    aws.lambda_host.register_handler("echo", lambda event, _: event)
-    aws.lambda_host.before_call = lambda call, event: seen.append((call.function_name, event))
-    aws.lambda_host.after_call = lambda call, event, result: seen.append((call.function_name, event, result))
-    _call(aws, "echo", {"a": 1})
-    assert seen == [("echo", {"a": 1}), ("echo", {"a": 1}, InvocationResult(b'{"a": 1}'))]
-
-
 def test_a_throttled_call_is_retried_by_the_machine(aws: AwsSandbox, run: Runner) -> None:
     refusals = iter(
         [LambdaServiceError(429, "TooManyRequestsException"), LambdaServiceError(500, "ServiceException")]
@@ -202,15 +109,6 @@ def test_a_throttled_call_is_retried_by_the_machine(aws: AwsSandbox, run: Runner
     aws.lambda_host.register_handler("echo", lambda event, _: event)
     retry = [{"ErrorEquals": ["Lambda.TooManyRequestsException", "Lambda.ServiceException"]}]
     assert run({"Echo": invoke("echo", Retry=retry)}, {"a": 1}).output == {"a": 1}
-
-
-def test_another_kind_of_host_answers_behind_the_same_address(aws: AwsSandbox, run: Runner) -> None:
-    def shout(payload: bytes, call: InvocationContext) -> InvocationResult:
-        return InvocationResult(json.dumps([call.function_name, payload.decode().upper()]).encode())
-
-    aws.lambda_host.register("shout", shout)
-    assert _call(aws, "shout", "hi") == (["shout", '"HI"'], None)
-    assert run({"Shout": invoke("shout", {"a": "b"})}).output == ["shout", '{"A": "B"}']
 
 
 def test_the_machine_sees_the_class_name_and_the_error_object(aws: AwsSandbox, run: Runner) -> None:

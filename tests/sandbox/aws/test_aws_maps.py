@@ -1,14 +1,13 @@
 """A Map in distributed mode is as strict as that of Step Functions: each item is an execution of its own."""
 
 import json
-from threading import Event
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from sandbox.aws import AwsSandbox, Execution
-from tests.sandbox.aws.conftest import Runner, invoke
+from tests.sandbox.aws.conftest import Runner
 
 BUCKET = "files"
 WRITER = {
@@ -194,21 +193,6 @@ def test_items_that_cannot_be_read_fail_the_map(aws: AwsSandbox, run: Runner, te
     assert children(aws, execution) == []
 
 
-def test_a_version_of_the_object_can_be_read(aws: AwsSandbox, run: Runner) -> None:
-    s3 = aws.client("s3")
-    s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
-    first = s3.put_object(Bucket=BUCKET, Key="items.json", Body=b'["old"]')["VersionId"]
-    s3.put_object(Bucket=BUCKET, Key="items.json", Body=b'["new"]')
-    reader = {
-        "Resource": "arn:aws:states:::s3:getObject",
-        "ReaderConfig": {"InputType": "JSON"},
-        "Arguments": {"Bucket": BUCKET, "Key": "items.json", "VersionId": "{% $states.input.version %}"},
-    }
-    states = each(FAIL, ItemReader=reader)
-    del states["Each"]["Items"]
-    assert run(states, {"version": first}).output == ["old"]
-
-
 @pytest.mark.parametrize("at_once", [-1, 2.5, "3", True])
 def test_a_concurrency_that_is_no_number_fails_the_map(run: Runner, at_once: object) -> None:
     states = each(FAIL, MaxConcurrency="{% $states.input.at_once %}")
@@ -220,21 +204,6 @@ def test_outputs_over_the_limit_need_a_writer(run: Runner) -> None:
     assert run(each(states), {"items": [1, 2, 3]}).error == "States.DataLimitExceeded"
     written = each(states, ResultWriter={**WRITER, "Arguments": {"Bucket": BUCKET}})
     assert run(written, {"items": [1, 2, 3]}).status == "SUCCEEDED"
-
-
-def test_an_item_over_the_limit_fails_the_map(run: Runner) -> None:
-    states = each(FAIL, ItemSelector={"text": "{% $pad('', 262145, 'x') %}"})
-    assert run(states, {"items": [1]}).error == "States.DataLimitExceeded"
-
-
-def test_an_item_that_runs_out_of_time_counts_as_failed(aws: AwsSandbox, run: Runner) -> None:
-    released = Event()
-    aws.lambda_host.register_handler("slow", lambda *_: released.wait(60), timeout_seconds=90)
-    execution = run(each({"Try": invoke("slow", TimeoutSeconds=1)}), {"items": [1]})
-    released.set()
-    assert execution.error == "States.ExceedToleratedFailureThreshold"
-    [child] = children(aws, execution)
-    assert (child["status"], child["error"]) == ("FAILED", "States.Timeout")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Any
 
@@ -87,11 +86,6 @@ def test_a_start_that_awaits_the_end_answers_how_it_ended(
     assert said == {"said": {"a": 1}}
 
 
-def test_a_start_without_a_name_has_a_new_one(run: Runner, child: str) -> None:
-    names = {run(start(child, Input={})).output["Name"] for _ in range(2)}
-    assert len(names) == 2
-
-
 def test_an_execution_that_fails_fails_the_task_with_its_description(run: Runner, child: str) -> None:
     caught = run(start(child, Name="one", Input={"fail": True})).output
     assert caught["Error"] == "States.TaskFailed"
@@ -144,22 +138,6 @@ def test_one_name_with_one_input_joins_what_is_running(aws: AwsSandbox, child: s
     assert len(states.list_executions(stateMachineArn=child)["executions"]) == 1
 
 
-def test_one_name_is_taken_once_also_by_calls_at_the_same_time(
-    aws: AwsSandbox, child: str, gate: Event
-) -> None:
-    states = aws.client("stepfunctions")
-    with ThreadPoolExecutor(8) as threads:
-        started = list(
-            threads.map(
-                lambda _: states.start_execution(stateMachineArn=child, name="one", input='{"wait": true}'),
-                range(8),
-            )
-        )
-    assert len({s["executionArn"] for s in started}) == 1
-    assert len(states.list_executions(stateMachineArn=child)["executions"]) == 1
-    gate.set()
-
-
 def test_a_task_that_is_given_up_stops_what_it_awaits(
     aws: AwsSandbox, run: Runner, child: str, gate: Event
 ) -> None:
@@ -171,23 +149,6 @@ def test_a_task_that_is_given_up_stops_what_it_awaits(
     assert aws.client("stepfunctions").describe_execution(executionArn=arn)["status"] == "ABORTED"
     history = aws.client("stepfunctions").get_execution_history(executionArn=arn)["events"]
     assert history[-1]["type"] == "ExecutionAborted"
-    gate.set()
-
-
-def test_each_of_several_tasks_stops_its_own(aws: AwsSandbox, run: Runner, child: str, gate: Event) -> None:
-    states = start(child, Name="{% $states.input %}", Input={"wait": True})
-    states["Start"]["TimeoutSeconds"] = 3  # It has started by then what it awaits.
-    each = {
-        "Type": "Map",
-        "Items": ["one", "two"],
-        "ItemProcessor": {"StartAt": "Start", "States": states},
-        "End": True,
-    }
-    assert run({"Each": each}).status == "SUCCEEDED"
-    client = aws.client("stepfunctions")
-    wait_for(lambda: not client.list_executions(stateMachineArn=child, statusFilter="RUNNING")["executions"])
-    listed = client.list_executions(stateMachineArn=child)["executions"]
-    assert {e["name"]: e["status"] for e in listed} == {"one": "ABORTED", "two": "ABORTED"}
     gate.set()
 
 

@@ -59,22 +59,6 @@ def test_there_is_one_provider_of_a_url(aws: AwsSandbox, iam: Client) -> None:
     assert code(lambda: create(iam)) == "EntityAlreadyExists"
 
 
-def test_clients_are_added_and_removed_one_by_one(iam: Client) -> None:
-    arn = create(iam)
-    named = {"OpenIDConnectProviderArn": arn}
-    for _ in range(2):
-        iam.add_client_id_to_open_id_connect_provider(**named, ClientID="other")
-    assert iam.get_open_id_connect_provider(**named)["ClientIDList"] == [AUDIENCE, "other"]
-    for _ in range(2):
-        iam.remove_client_id_from_open_id_connect_provider(**named, ClientID=AUDIENCE)
-    assert iam.get_open_id_connect_provider(**named)["ClientIDList"] == ["other"]
-    for number in range(99):
-        iam.add_client_id_to_open_id_connect_provider(**named, ClientID=str(number))
-    assert code(lambda: iam.add_client_id_to_open_id_connect_provider(**named, ClientID="more")) == (
-        "LimitExceeded"
-    )
-
-
 def test_a_user_has_two_access_keys_at_most_and_a_dead_one_signs_nothing(
     aws: AwsSandbox, iam: Client
 ) -> None:

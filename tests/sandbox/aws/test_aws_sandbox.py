@@ -1,9 +1,6 @@
 import contextlib
 import inspect
 import json
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,28 +11,7 @@ from botocore.exceptions import ClientError
 
 from sandbox.aws import AwsSandbox, create_resources
 from sandbox.aws.patching import Foreign, Patches
-from tests.sandbox.aws.conftest import ROLE, invoke
-
-_UNMODIFIED_PROGRAM = """
-import boto3
-print(boto3.client("sts").get_caller_identity()["Account"])
-s3 = boto3.client("s3")
-s3.put_object(Bucket="audit", Key="aws/1.json", Body=b"{}")
-print(s3.get_object(Bucket="audit", Key="aws/1.json")["Body"].read().decode())
-"""
-
-
-def test_an_unmodified_program_finds_the_sandbox_by_its_environment(aws: AwsSandbox) -> None:
-    create_resources(aws, lock_table="locks", audit_bucket="audit", secrets={})
-    done = subprocess.run(  # noqa: S603  the program above
-        [sys.executable, "-c", _UNMODIFIED_PROGRAM],
-        env={"PATH": os.environ["PATH"], **aws.environment()},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=True,
-    )
-    assert done.stdout.split() == [aws.account_id, "{}"]
+from tests.sandbox.aws.conftest import ROLE
 
 
 def test_one_sandbox_at_a_time(aws: AwsSandbox) -> None:
@@ -137,46 +113,3 @@ def test_requests_to_one_service_are_served_one_at_a_time(aws: AwsSandbox) -> No
     finally:
         patches.undo()
     assert met == []
-
-
-def test_one_conditional_write_wins_a_race(aws: AwsSandbox) -> None:
-    create_resources(aws, lock_table="locks", audit_bucket="audit", secrets={})
-    dynamodb = aws.client("dynamodb")
-
-    def lock(number: int) -> None:
-        dynamodb.put_item(
-            TableName="locks",
-            Item={"credential_id": {"S": "app"}, "holder": {"S": str(number)}},
-            ConditionExpression="attribute_not_exists(holder)",
-        )
-
-    assert _losers(lock) == ["ConditionalCheckFailedException"] * 23
-
-
-def test_one_create_of_an_object_wins_a_race(aws: AwsSandbox) -> None:
-    create_resources(aws, lock_table="locks", audit_bucket="audit", secrets={})
-    s3 = aws.client("s3")
-
-    def append(number: int) -> None:
-        s3.put_object(Bucket="audit", Key="aws/000000000001.json", Body=str(number), IfNoneMatch="*")
-
-    assert _losers(append) == ["PreconditionFailed"] * 23
-
-
-def test_a_machine_deployed_by_cloudformation_runs(aws: AwsSandbox) -> None:
-    aws.lambda_host.register_handler("echo", lambda event, _: event)
-    definition = {"QueryLanguage": "JSONata", "StartAt": "Echo", "States": {"Echo": invoke("echo")}}
-    template = {
-        "Resources": {
-            "Machine": {
-                "Type": "AWS::StepFunctions::StateMachine",
-                "Properties": {"DefinitionString": json.dumps(definition), "RoleArn": ROLE},
-            }
-        },
-        "Outputs": {"Arn": {"Value": {"Ref": "Machine"}}},
-    }
-    cloudformation = aws.client("cloudformation")
-    cloudformation.create_stack(StackName="stack", TemplateBody=json.dumps(template))
-    stack = cloudformation.describe_stacks(StackName="stack")["Stacks"][0]
-    execution = aws.run_execution(stack["Outputs"][0]["OutputValue"], {"a": 1})
-    assert (execution.status, execution.output) == ("SUCCEEDED", {"a": 1})

@@ -66,36 +66,6 @@ def test_a_digest_is_signed_as_it_is(kms: Client, key: str) -> None:
         public.verify(signature, DIGEST, padding.PKCS1v15(), hashes.SHA256())
 
 
-def test_a_raw_message_is_hashed(kms: Client, key: str) -> None:
-    signature = sign(kms, Message=MESSAGE, MessageType="RAW")
-    public_key(kms, key).verify(signature, MESSAGE, padding.PKCS1v15(), hashes.SHA256())
-    assert signature == sign(kms)
-
-
-def test_a_pss_signature_is_salted_by_the_length_of_its_hash(kms: Client, key: str) -> None:
-    pss = padding.PSS(padding.MGF1(hashes.SHA384()), 48)
-    signature = sign(kms, Message=MESSAGE, MessageType="RAW", SigningAlgorithm="RSASSA_PSS_SHA_384")
-    public_key(kms, key).verify(signature, MESSAGE, pss, hashes.SHA384())
-
-
-def test_kms_verifies_what_it_signed_and_nothing_else(kms: Client, key: str) -> None:
-    asked: dict[str, Any] = {"KeyId": key, "MessageType": "DIGEST", "SigningAlgorithm": PKCS1}
-    signature = sign(kms)
-    assert kms.verify(**asked, Message=DIGEST, Signature=signature)["SignatureValid"]
-    other = hashlib.sha256(b"other").digest()
-    assert code(lambda: kms.verify(**asked, Message=other, Signature=signature)) == (
-        "KMSInvalidSignatureException"
-    )
-
-
-def test_a_key_of_a_curve_signs_too(kms: Client) -> None:
-    key = kms.create_key(KeySpec="ECC_NIST_P256", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["KeyId"]
-    asked: dict[str, Any] = {"KeyId": key, "MessageType": "DIGEST", "SigningAlgorithm": "ECDSA_SHA_256"}
-    signature = kms.sign(**asked, Message=DIGEST)["Signature"]
-    assert kms.verify(**asked, Message=DIGEST, Signature=signature)["SignatureValid"]
-    assert code(lambda: sign(kms, KeyId=key)) == "InvalidKeyUsageException"
-
-
 def test_a_public_key_is_told_with_what_it_is_for(kms: Client, key: str) -> None:
     told = kms.get_public_key(KeyId="alias/client")
     assert told["KeyId"] == kms.describe_key(KeyId=key)["KeyMetadata"]["Arn"]
@@ -147,10 +117,6 @@ def test_a_key_that_is_disabled_or_will_be_deleted_is_not_used(kms: Client, key:
     for one in (key, mac):
         kms.schedule_key_deletion(KeyId=one, PendingWindowInDays=7)
     assert [code(call) for call in calls] == ["KMSInvalidStateException"] * 3
-
-
-def test_only_symmetric_keys_are_rotated_by_kms(kms: Client, key: str) -> None:
-    assert code(lambda: kms.enable_key_rotation(KeyId=key)) == "UnsupportedOperationException"
 
 
 @pytest.mark.parametrize(

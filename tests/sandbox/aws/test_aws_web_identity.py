@@ -7,7 +7,6 @@ from typing import Any
 import boto3
 import jwt
 import pytest
-from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -114,30 +113,6 @@ def test_a_token_says_who_calls_and_for_how_long(aws: AwsSandbox, clock: Clock, 
     assert aws.web_identity.issuer.endswith(".tokens.sts.global.api.aws")
 
 
-@pytest.mark.usefixtures("enabled")
-def test_the_subject_is_the_role_with_its_path_and_without_its_session(aws: AwsSandbox) -> None:
-    iam = aws.client("iam")
-    arn = iam.create_role(RoleName="runner", Path="/team/", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
-    aws.guard.know(KEY, "runner", function_arn="arn:aws:lambda:eu-central-1:1:function:step")
-    allow = {"Effect": "Allow", "Action": "sts:GetWebIdentityToken", "Resource": "*"}
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [allow]})
-    iam.put_role_policy(RoleName="runner", PolicyName="own", PolicyDocument=policy)
-    token = aws.client_as(KEY, "sts").get_web_identity_token(**GOOD)["WebIdentityToken"]
-    claims = verified(aws, token)
-    assert claims["sub"] == arn == f"arn:aws:iam::{aws.account_id}:role/team/runner"
-    assert claims[NAMESPACE]["lambda_source_function_arn"] == "arn:aws:lambda:eu-central-1:1:function:step"
-
-
-def test_several_audiences_are_a_list_and_the_other_algorithm_has_a_key_too(
-    aws: AwsSandbox, sts: Client
-) -> None:
-    token = sts.get_web_identity_token(Audience=["a", "b"], SigningAlgorithm="ES384", DurationSeconds=3600)
-    claims = verified(aws, token["WebIdentityToken"])
-    assert claims["aud"] == ["a", "b"]
-    assert claims["exp"] - claims["iat"] == 3600
-    assert sorted(key["kty"] for key in keys_of(aws).values()) == ["EC", "RSA"]
-
-
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -199,12 +174,6 @@ def test_the_clock_of_sts_may_differ_and_it_may_be_in_trouble(
     assert refusal(sts.get_web_identity_token, **GOOD) == "Throttling"
 
 
-@pytest.mark.usefixtures("enabled")
-def test_a_request_without_a_signature_gets_no_token(aws: AwsSandbox) -> None:
-    nobody = client(aws, "sts", signature_version=UNSIGNED)
-    assert refusal(nobody.get_web_identity_token, **GOOD) == "MissingAuthenticationToken"
-
-
 CONDITIONS = {
     "ForAllValues:StringEquals": {"sts:IdentityTokenAudience": "lockstep"},
     "Null": {"sts:IdentityTokenAudience": "false"},
@@ -250,14 +219,3 @@ def test_the_policies_of_the_role_decide(
         assert refusal(own.get_web_identity_token, **wanted) == code
     else:
         assert verified(aws, own.get_web_identity_token(**wanted)["WebIdentityToken"])["exp"]
-
-
-@pytest.mark.usefixtures("enabled")
-def test_of_sts_only_the_question_who_calls_needs_no_permission(aws: AwsSandbox) -> None:
-    aws.client("iam").create_role(RoleName="runner", AssumeRolePolicyDocument="{}")
-    aws.guard.know(KEY, "runner")
-    own = aws.client_as(KEY, "sts")
-    assert own.get_caller_identity()["Account"] == aws.account_id
-    assert refusal(own.get_web_identity_token, **GOOD) == "AccessDenied"
-    role = f"arn:aws:iam::{aws.account_id}:role/other"
-    assert refusal(own.assume_role, RoleArn=role, RoleSessionName="me") == "AccessDenied"
