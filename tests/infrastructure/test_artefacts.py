@@ -89,13 +89,6 @@ def test_two_builds_of_a_commit_are_the_same_bytes(made: Path, tmp_path: Path) -
     assert [file.name for file in built if file.read_bytes() != (made / file.name).read_bytes()] == []
 
 
-def test_another_time_makes_another_wheel(packages: Path, tmp_path: Path) -> None:
-    """Else the commit's time is not in it, and the test above shows nothing."""
-    artefacts.build_packages(tmp_path, Commit("d" * 40, COMMIT.seconds + 86_400, clean=True))
-    (wheel,) = tmp_path.glob("*.whl")
-    assert wheel.read_bytes() != (packages / wheel.name).read_bytes()
-
-
 def test_the_wheel_can_be_installed_and_gives_the_command(packages: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "env", with_pip=False)
     python = tmp_path / "env/bin/python"
@@ -164,9 +157,7 @@ def test_the_sums_are_those_of_all_files(made: Path) -> None:
 def test_the_image_is_built_from_what_its_dockerfile_copies_and_nothing_else(tmp_path: Path) -> None:
     """With a program in docker's place that keeps its arguments, and writes the archive that it is asked for."""
     program = tmp_path / "docker"
-    program.write_text(
-        f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\n[ "$1" != save ] || echo image > "$3"\n',
-    )
+    program.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\n[ "$1" != save ] || echo image > "$3"\n')
     program.chmod(0o755)
     context, out = tmp_path / "context", tmp_path / "out"
     out.mkdir()

@@ -4,12 +4,10 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from ruamel.yaml import YAML
 
 from lockstep.audit.verify import findings
 from lockstep.aws.s3 import S3AuditLog
@@ -23,17 +21,10 @@ from lockstep.protocol.workers import one_after_the_other
 from sandbox.aws.deployed import NotPermittedError
 from sandbox.aws.executions import Client
 from sandbox.aws.policies import as_list
-from sandbox.deploy_local import (
-    check_audit_objects,
-    check_credential,
-    check_logs,
-    check_roles,
-    check_shard,
-    doctor_in_cloud,
-)
+from sandbox.deploy_local import check_credential, check_logs, check_roles, check_shard, doctor_in_cloud
 from sandbox.deployed_world import BREAK_GLASS, DeployedWorld, deployed_world
 from sandbox.estate import environment
-from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE, write_plan
+from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE
 from sandbox.servers import set_password
 from sandbox.watching import Subscriber, Watching
 
@@ -92,9 +83,7 @@ def _change_account(world: DeployedWorld, credential: Credential) -> None:
 
 def _lose_head(world: DeployedWorld, credential_id: str) -> None:
     world.aws.client("dynamodb").update_item(
-        TableName=LOCK_TABLE,
-        Key={"credential_id": {"S": credential_id}},
-        UpdateExpression="REMOVE head_aws",
+        TableName=LOCK_TABLE, Key={"credential_id": {"S": credential_id}}, UpdateExpression="REMOVE head_aws"
     )
 
 
@@ -120,36 +109,9 @@ def test_the_doctor_finds_everything_by_its_name_in_the_deployed_stack(world: De
     }
 
 
-def test_every_entry_is_locked_and_in_its_storage_class(rotated: DeployedWorld) -> None:
-    count, problems = check_audit_objects(rotated)
-    assert (count, problems) == (ROUNDS * len(rotated.plan.credentials) + 1, [])
-
-
 def test_no_call_is_refused(rotated: DeployedWorld) -> None:
     assert rotated.aws.guard.records
     assert check_roles(rotated) == []
-
-
-def test_a_probe_of_a_missing_version_is_answered_and_not_refused(rotated: DeployedWorld) -> None:
-    credential = rotated.plan.credentials[0]
-    event = {
-        "action": "probe",
-        "rotation": {
-            "credential_id": credential.id,
-            "rotation_id": "by-hand",
-            "runner": "aws",
-            "trigger": "manual",
-            "started_at": "2026-01-01T00:00:00.000Z",
-            "fence": 1,
-            "force": False,
-            "plan": credential.plan_digest,
-        },
-        "databases": [credential.databases[0]],
-        "candidates": [{"store": "aws", "version": "00000000-0000-8000-8000-000000000000"}],
-    }
-    reply = rotated.aws.lambda_host.invoke("lockstep-apply-db-zip", json.dumps(event).encode())
-    # It has read what the candidates name, and has no lease to try them under.
-    assert json.loads(reply.payload)["errorType"] == "FenceLostError"
 
 
 def test_every_permission_is_used(rotated: DeployedWorld) -> None:
@@ -179,84 +141,6 @@ def test_nothing_secret_is_logged(rotated: DeployedWorld) -> None:
     assert check_logs(rotated) == []
 
 
-def test_the_metric_filter_matches_the_logged_lines(rotated: DeployedWorld) -> None:
-    (pattern,) = (
-        f["Properties"]["FilterPattern"]
-        for name, f in rotated.stack.template["Resources"].items()
-        if f["Type"] == "AWS::Logs::MetricFilter" and "Rotations" in name
-    )
-    assert pattern == '{ ($.step = "functions.update_secrets.step") && ($.outcome = "ok") }'
-    lines = [json.loads(line) for line in rotated.stack.log_of("lockstep-update-secrets-zip").splitlines()]
-    counted = [
-        line["credential"]
-        for line in lines
-        if line.get("step") == "functions.update_secrets.step" and line.get("outcome") == "ok"
-    ]
-    assert sorted(counted) == sorted([c.id for c in rotated.plan.credentials] * ROUNDS)
-
-
-def _as(world: DeployedWorld, step: str, service: str) -> Client:
-    """A client with the permissions of a step's role."""
-    role = world.stack.role_of(f"lockstep-{step}-zip")
-    identity = world.aws.client("sts").assume_role(
-        RoleArn=f"arn:aws:iam::{world.aws.account_id}:role/{role}", RoleSessionName="test"
-    )["Credentials"]
-    world.aws.guard.know(identity["AccessKeyId"], role)
-    return world.aws.client_as(identity["AccessKeyId"], service)
-
-
-def test_no_step_can_do_the_work_of_another(rotated: DeployedWorld) -> None:
-    app_user = rotated.plan.credentials[0].secret_names.app_user
-    key = {"credential_id": {"S": rotated.plan.credentials[0].id}}
-    attempts = [
-        lambda: _as(rotated, "generate", "secretsmanager").update_secret_version_stage(
-            SecretId=app_user, VersionStage="AWSCURRENT", MoveToVersionId="0" * 32
-        ),
-        lambda: _as(rotated, "generate", "secretsmanager").get_secret_value(SecretId="lockstep/admin/orders"),
-        lambda: _as(rotated, "apply-db", "secretsmanager").put_secret_value(
-            SecretId=app_user, SecretString="{}"
-        ),
-        lambda: _as(rotated, "update-secrets", "dynamodb").delete_item(TableName=LOCK_TABLE, Key=key),
-        lambda: _as(rotated, "apply-db", "dynamodb").update_item(
-            TableName=LOCK_TABLE, Key={"credential_id": {"S": ACCOUNT}}
-        ),
-        lambda: _as(rotated, "update-secrets", "dynamodb").get_item(
-            TableName=LOCK_TABLE, Key={"credential_id": {"S": ACCOUNT}}
-        ),
-        lambda: _as(rotated, "generate", "dynamodb").scan(TableName=LOCK_TABLE),
-        lambda: _as(rotated, "apply-db", "kms").generate_mac(
-            KeyId="alias/lockstep-audit", Message=b"digest", MacAlgorithm="HMAC_SHA_256"
-        ),
-        lambda: _as(rotated, "audit", "lambda").invoke(FunctionName="lockstep-generate-zip"),
-    ]
-    for attempt in attempts:
-        _assert_refused(attempt)
-
-
-@pytest.mark.parametrize(
-    ("step", "update"),
-    [
-        *((step, "SET head_aws = :x") for step in ("generate", "apply-db", "update-secrets", "watch")),
-        *((step, "REMOVE unwitnessed_aws") for step in ("generate", "apply-db", "update-secrets", "watch")),
-        ("audit", "SET head_oci = :x"),
-        ("audit", "SET pending_generation = :x, claim_kind = :x"),
-        ("audit", "SET holder = :x"),
-        ("apply-db", "SET pending_generation = :x"),
-        ("apply-db", "REMOVE #hidden"),
-        ("update-secrets", "SET #hidden.seq = :x"),
-        ("generate", "SET blocked = :x"),
-    ],
-)
-def test_no_step_writes_the_attributes_of_another(rotated: DeployedWorld, step: str, update: str) -> None:
-    key = {"credential_id": {"S": rotated.plan.credentials[0].id}}
-    before = rotated.aws.client("dynamodb").get_item(TableName=LOCK_TABLE, Key=key)["Item"]
-    request: dict[str, Any] = {"TableName": LOCK_TABLE, "Key": key, "UpdateExpression": update}
-    request |= {"ExpressionAttributeNames": {"#hidden": "head_aws"}} if "#hidden" in update else {}
-    request |= {"ExpressionAttributeValues": {":x": {"N": "1"}}} if ":x" in update else {}
-    _assert_refused(lambda: _as(rotated, step, "dynamodb").update_item(**request))
-    assert rotated.aws.client("dynamodb").get_item(TableName=LOCK_TABLE, Key=key)["Item"] == before
-
-
 def test_a_machine_that_is_started_for_an_account_does_not_reach_its_item(rotated: DeployedWorld) -> None:
     execution = rotated.stack.start(ACCOUNT)
     assert (execution.status, "Generate" in execution.states_entered) == ("FAILED", False)
@@ -274,62 +158,6 @@ def _item(world: DeployedWorld, key: str) -> Mapping[str, Any]:
         TableName=LOCK_TABLE, Key={"credential_id": {"S": key}}
     )
     return reply
-
-
-def test_an_audit_entry_cannot_be_overwritten_or_deleted(rotated: DeployedWorld) -> None:
-    s3 = _as(rotated, "audit", "s3")
-    (first, *_) = (
-        o["Key"] for o in rotated.aws.client("s3").list_objects_v2(Bucket=AUDIT_BUCKET)["Contents"]
-    )
-    entry = {"Bucket": AUDIT_BUCKET, "Key": first}
-    attempts = [
-        lambda: s3.put_object(**entry, Body=b"forged", StorageClass="GLACIER_IR"),
-        lambda: s3.put_object(**entry, Body=b"forged", StorageClass="REDUCED_REDUNDANCY", IfNoneMatch="*"),
-        lambda: s3.put_object(
-            Bucket=AUDIT_BUCKET, Key="oci/other/1", Body=b"x", StorageClass="GLACIER_IR", IfNoneMatch="*"
-        ),
-        lambda: s3.delete_object(**entry),
-        lambda: s3.list_objects_v2(Bucket=AUDIT_BUCKET, Prefix="oci/"),
-    ]
-    for attempt in attempts:
-        _assert_refused(attempt)
-
-
-def test_an_administrator_of_the_account_neither_deletes_nor_forges_nor_lifts_the_policy(
-    rotated: DeployedWorld,
-) -> None:
-    s3 = _administrator(rotated, "s3")
-    listed = s3.list_object_versions(Bucket=AUDIT_BUCKET)
-    assert "DeleteMarkers" not in listed
-    first = listed["Versions"][0]
-    bucket = {"Bucket": AUDIT_BUCKET}
-    entry, version = {**bucket, "Key": first["Key"]}, {"VersionId": first["VersionId"]}
-    one = {"Objects": [{"Key": first["Key"]}]}
-    soon = datetime(2026, 1, 2, tzinfo=UTC)
-    rule = {"ID": "x", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 1}}
-    lock = {"ObjectLockEnabled": "Enabled"}
-    attempts = [
-        lambda: s3.delete_object(**entry),
-        lambda: s3.delete_object(**entry, **version),
-        lambda: s3.delete_object(**entry, **version, BypassGovernanceRetention=True),
-        lambda: s3.delete_objects(**bucket, Delete=one),
-        lambda: s3.put_object_retention(**entry, Retention={"Mode": "GOVERNANCE", "RetainUntilDate": soon}),
-        lambda: s3.put_object_legal_hold(**entry, LegalHold={"Status": "OFF"}),
-        lambda: s3.put_object(**bucket, Key="aws/other/000000000001.json", Body=b"x", IfNoneMatch="*"),
-        lambda: s3.put_object(**bucket, Key="else", Body=b"x"),
-        lambda: s3.put_bucket_lifecycle_configuration(**bucket, LifecycleConfiguration={"Rules": [rule]}),
-        lambda: s3.delete_bucket_lifecycle(**bucket),
-        lambda: s3.put_bucket_versioning(**bucket, VersioningConfiguration={"Status": "Suspended"}),
-        lambda: s3.put_object_lock_configuration(**bucket, ObjectLockConfiguration=lock),
-        lambda: s3.put_bucket_policy(**bucket, Policy='{"Version": "2012-10-17", "Statement": []}'),
-        lambda: s3.delete_bucket_policy(**bucket),
-        lambda: s3.delete_bucket(**bucket),
-    ]
-    for attempt in attempts:
-        _assert_refused(attempt)
-    assert s3.get_object(**entry)["Body"].read()
-    # What is not evidence is an administrator's, as everywhere.
-    s3.put_object(**bucket, Key="else", Body=b"x", IfNoneMatch="*")
 
 
 def test_a_named_operator_writes_an_entry_and_the_break_glass_role_hides_one_which_shows(
@@ -430,19 +258,6 @@ def test_a_rule_that_the_function_does_not_know_may_not_call_it(world: DeployedW
         world.stack.call(replace(rule, rule="foreign"))
 
 
-def test_the_watch_may_only_read_the_lock_table(world: DeployedWorld) -> None:
-    key = {"credential_id": {"S": world.plan.credentials[0].id}}
-    attempts = [
-        lambda: _as(world, "watch", "dynamodb").update_item(TableName=LOCK_TABLE, Key=key),
-        lambda: _as(world, "watch", "dynamodb").delete_item(TableName=LOCK_TABLE, Key=key),
-        lambda: _as(world, "watch", "secretsmanager").get_secret_value(
-            SecretId=world.plan.credentials[0].secret_names.app_user
-        ),
-    ]
-    for attempt in attempts:
-        _assert_refused(attempt)
-
-
 # `lockstep doctor --in-cloud`
 
 
@@ -477,57 +292,3 @@ def test_the_deployed_functions_look_under_their_own_roles_and_change_nothing(ro
     for each in rotated.plan.credentials:
         assert str(rotated.current(each.secret_names.app_user)["password"]) not in text
     print("doctor --in-cloud:", seconds, "s,", len(found), "findings")  # noqa: T201 - shown with -s
-
-
-def test_a_machine_started_for_the_doctor_asks_no_function(rotated: DeployedWorld) -> None:
-    execution = rotated.aws.run_execution(rotated.stack.alias_of("any"), {"doctor": "look"})
-    assert (execution.status, execution.states_entered) == ("FAILED", ["CheckInput", "InvalidInput"])
-
-
-def test_a_stack_that_is_not_there_is_told_function_by_function(rotated: DeployedWorld) -> None:
-    document, _ = doctor_in_cloud(rotated, "--stack", "elsewhere", "--skip", "database")
-    assert {(f["check"], f["outcome"]) for f in document["findings"]} == {("inside.function", "failed")}
-    assert all(f["command"].startswith("make deploy-aws") for f in document["findings"])
-
-
-def test_another_plan_than_the_deployed_one_is_told(rotated: DeployedWorld) -> None:
-    folder = rotated.folder / "plan"
-    text = (folder / "lockstep.yaml").read_text()
-    other = folder / "other.yaml"
-    document = YAML(typ="safe").load(text)
-    document["credentials"][0]["interval"] = "30m"
-    write_plan(other, document)
-    found, _ = doctor_in_cloud(rotated, "--plan", str(other), "--skip", "database")
-    told = {
-        f["subject"]: f for f in found["findings"] if f["check"] == "inside.plan" and f["outcome"] == "failed"
-    }
-    assert told.keys() == {rotated.plan.credentials[0].id}
-    assert "with another plan" in told[rotated.plan.credentials[0].id]["says"]
-
-
-def test_each_look_of_a_function_fails_without_the_rights_of_its_role(rotated: DeployedWorld) -> None:
-    """The last test: what the functions are refused is on record afterwards."""
-    iam = rotated.aws.client("iam")
-    policies = {
-        role: iam.get_role_policy(RoleName=role, PolicyName="lockstep")["PolicyDocument"]
-        for role in map(rotated.stack.role_of, rotated.stack.functions)
-    }
-    for role in policies:
-        iam.delete_role_policy(RoleName=role, PolicyName="lockstep")
-    try:
-        document, _ = doctor_in_cloud(rotated)
-    finally:
-        for role, policy in policies.items():
-            iam.put_role_policy(RoleName=role, PolicyName="lockstep", PolicyDocument=json.dumps(policy))
-    failed = {
-        (f["where"], f["check"]) for f in document["findings"] if f["outcome"] == "failed" and f["command"]
-    }
-    assert failed >= {
-        ("aws/generate", "inside.lock-record"),
-        ("aws/generate", "inside.stores"),
-        ("aws/apply_db", "inside.lock-record"),
-        ("aws/apply_db", "database.admin"),
-        ("aws/update_secrets", "inside.stores"),
-        ("aws/audit", "inside.audit-log"),
-        ("aws/watch", "inside.lock-table"),
-    }

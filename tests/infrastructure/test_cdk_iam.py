@@ -1,7 +1,6 @@
 """`docs/iam.md` lists exactly the synthesised permissions."""
 
 import re
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -56,21 +55,6 @@ def test_the_page_lists_what_a_key_of_readers_changes() -> None:
     assert _documented("With a key of its own") == two_keys - one_key
     gone = {(row[0], row[1]) for row in one_key - two_keys}
     assert gone == {("apply_db", "OciKey"), ("audit", "OciKey")}
-
-
-def test_the_page_counts_the_statements_of_each_identity_with_keys_and_with_sessions() -> None:
-    counted = []
-    for plan in (BOTH_CLOUDS, FEDERATED):
-        found = [(title, statement.get("Sid")) for title, statement in synthesised(plan=plan).policies()]
-        counted.append(Counter(title for title, _ in found))
-        counted.append(Counter(title for title, sid in found if sid == "OciKey"))
-    rows = {
-        title: (keys, opens, counted[2][title], counted[3][title])
-        for title, keys, opens in ((t, n, counted[1][t]) for t, n in counted[0].items())
-    }
-    text = (ROOT / "docs" / "iam.md").read_text()
-    cells = re.findall(r"^\| ([a-zA-Z_ ]+) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", text, flags=re.MULTILINE)
-    assert {title: tuple(map(int, numbers)) for title, *numbers in cells} == rows
 
 
 @pytest.mark.parametrize(

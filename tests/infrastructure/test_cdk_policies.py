@@ -76,10 +76,7 @@ def test_only_the_audit_step_writes_and_signs_entries(role: str) -> None:
         )
     ]
     entry = f"{buckets[THIS]}/aws/multi-cloud.app_user/000000000001"
-    put, look = (
-        [("s3:PutObject", entry)],
-        [("s3:GetObject", entry), ("s3:ListBucket", buckets[THIS])],
-    )
+    put, look = ([("s3:PutObject", entry)], [("s3:GetObject", entry), ("s3:ListBucket", buckets[THIS])])
     may = [(call.action, call.resource) for call in calls if allowed(role, call)]
     # The standby witnesses the log.
     assert may == {"audit": [*put, *look], "OCI runner": look}.get(role, [])
@@ -128,8 +125,7 @@ def test_only_the_state_machine_invokes_and_only_versions(role: str) -> None:
         for name in world(stack).template.of_type("AWS::Lambda::Function")
         for qualifier in ("", ":1", ":207")
         if allowed(
-            role,
-            Call(action="lambda:InvokeFunction", resource=world(stack).template.arn(name) + qualifier),
+            role, Call(action="lambda:InvokeFunction", resource=world(stack).template.arn(name) + qualifier)
         )
     }
     steps = ("generate", "apply-db", "update-secrets", "audit")

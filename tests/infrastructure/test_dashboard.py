@@ -63,13 +63,6 @@ def cloudwatch_lines(widget: dict[str, Any]) -> list[Line]:
     return lines
 
 
-def test_without_events_only_the_lines_of_their_function_are_missing(stack: Synthesised) -> None:
-    fewer = synthesised()
-    for with_events, without in zip(widgets(stack), widgets(fewer), strict=True):
-        expected = [line for line in cloudwatch_lines(with_events) if line[5] != "announce"]
-        assert cloudwatch_lines(without) == expected
-
-
 def test_a_deployment_over_an_older_one_keeps_the_dashboard(stack: Synthesised) -> None:
     """Another name in the template would delete the dashboard after it was made anew, under the same name."""
     [name] = stack.resources("AWS::CloudWatch::Dashboard")

@@ -105,11 +105,6 @@ def test_base_images_and_the_plan_are_arguments() -> None:
     assert {name for name in arguments if re.search(rf"\$\{{?{name}\b", used)} == arguments.keys()
 
 
-def test_the_bundle_is_for_the_plan_and_the_processor_of_the_target() -> None:
-    (command,) = [rest for rest in _all("RUN") if "cdk.bundle" in rest]
-    assert command == ('python3 -m cdk.bundle oci --plan "$PLAN" --out /bundle --machine "$TARGETARCH"')
-
-
 def test_everything_that_is_copied_exists(context: Path, out: Path) -> None:
     for rest in _all("COPY"):
         *sources, target = rest.split()
@@ -154,14 +149,6 @@ def test_the_context_holds_only_what_the_bundle_is_made_of(context: Path) -> Non
     ]
 
 
-def test_staging_again_replaces_what_was_there(plan_file: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "context"
-    folder.mkdir()
-    (folder / "id_rsa").write_text("left over")
-    image.stage(plan_file, folder)
-    assert not (folder / "id_rsa").exists()
-
-
 # ---- the bundle
 
 
@@ -175,10 +162,6 @@ def test_a_document_of_the_plan_finds_its_ca_file_in_the_bundle(
     (credential,) = source.of(plan.credentials[0].id).credentials
     (ca_file,) = credential.primary.ca_files
     assert ca_file.read_bytes() == CA_FILE.read_bytes()
-
-
-def test_it_holds_no_plan(content: Path) -> None:
-    assert [f.name for f in (content / CA_FOLDER).rglob("*") if f.is_file()] == ["rds.pem"]
 
 
 def test_it_holds_only_what_the_function_needs(content: Path) -> None:
@@ -268,14 +251,7 @@ def test_docker_is_called_with_the_plan_the_platform_and_the_bases(
     written = _recorder(tmp_path, "docker")
     monkeypatch.setenv("PATH", str(tmp_path))
     context = tmp_path / "context"
-    options = (
-        "--platform",
-        "linux/arm64",
-        "--base",
-        "base@sha256:1",
-        "--builder",
-        "builder@sha256:2",
-    )
+    options = ("--platform", "linux/arm64", "--base", "base@sha256:1", "--builder", "builder@sha256:2")
     done = run("--plan", str(plan_file), "--tag", "r/lockstep:1", "--context", str(context), *options)
     assert done.exit_code == 0, done.output
     assert written.read_text().splitlines() == [
@@ -303,16 +279,6 @@ def _recorder(folder: Path, name: str, *, exit_code: int = 0) -> Path:
     return written
 
 
-def test_podman_is_used_where_there_is_no_docker(
-    plan_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    written = _recorder(tmp_path, "podman", exit_code=125)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    done = run("--plan", str(plan_file), "--context", str(tmp_path / "context"))
-    assert done.exit_code == 125
-    assert written.exists()
-
-
 def test_without_a_program_the_error_names_both(
     plan_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,16 +288,6 @@ def test_without_a_program_the_error_names_both(
     assert done.exit_code == 2
     assert all(program in done.output for program in PROGRAMS)
     assert run(*options, "--context-only").exit_code == 0
-
-
-def test_a_ca_file_outside_the_plans_folder_is_refused(plan_file: Path, tmp_path: Path) -> None:
-    (tmp_path / "below").mkdir()
-    (tmp_path / "rds.pem").write_bytes(CA_FILE.read_bytes())
-    plan = tmp_path / "below/lockstep.yaml"
-    plan.write_text(plan_file.read_text().replace("ca/rds.pem", "../rds.pem"))
-    done = run("--plan", str(plan), "--context", str(tmp_path / "context"))
-    assert done.exit_code == 2
-    assert "databases.orders.tls.ca_file" in done.output
 
 
 @pytest.mark.parametrize("target", ["build-oci", "image-oci", "deploy-oci", "destroy-oci"])

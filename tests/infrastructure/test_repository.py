@@ -37,14 +37,6 @@ def test_workflows_have_no_weakness_that_zizmor_knows() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_zizmor_finds_an_action_that_is_not_pinned(tmp_path: Path) -> None:
-    """Else the test above shows nothing."""
-    workflow = (GITHUB / "workflows/checks.yml").read_text()
-    loose = tmp_path / "checks.yml"
-    loose.write_text(re.sub(r"checkout@[0-9a-f]{40}", "checkout@v4", workflow))
-    assert _run("zizmor", "--offline", "--persona", "pedantic", loose).returncode != 0
-
-
 def _scripts() -> list[str]:
     """What the steps of the workflows run."""
     workflows = [YAML(typ="safe").load(file) for file in (GITHUB / "workflows").glob("*.yml")]

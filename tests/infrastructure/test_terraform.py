@@ -194,28 +194,20 @@ def runner_module(name: str, credentials: dict[int, int]) -> Document:
         "tenancy_ocid": "ocid1.tenancy.oc1..aaaa",
         "compartment_id": "ocid1.compartment.oc1..aaaa",
         "image": "fra.ocir.io/tenant/lockstep:1",
-        "image_digest": None,
         "published_plan": f"oci://tenant/lockstep-audit-plans/plans/{PLAN_DIGEST}",
         "memory_in_mbs": 512,
         "subnet_ids": ["ocid1.subnet.oc1..aaaa"],
-        "network_security_group_ids": [],
         "credentials": credentials,
         "paused": False,
         "log_retention_days": 30,
-        "alarm_email": None,
         "shape": "GENERIC_X86",
         "freeform_tags": {},
-        "defined_tags": None,
-        "function_dynamic_group_ocid": None,
-        "schedules_dynamic_group_ocid": None,
-        "topic_ocid": None,
-        "log_group_ocid": None,
-        "missing": [],
         "made": ids,
         "in_plan": ids,
-        "issuer_key": None,
         "grants": {},
-        "strangers": [],
+        **dict.fromkeys(("network_security_group_ids", "missing", "strangers"), ()),
+        **dict.fromkeys(("image_digest", "alarm_email", "defined_tags", "topic_ocid", "log_group_ocid")),
+        **dict.fromkeys(("function_dynamic_group_ocid", "schedules_dynamic_group_ocid", "issuer_key")),
     }
 
 
@@ -307,7 +299,7 @@ def test_a_rotated_secret_and_an_uploaded_key_are_left_alone() -> None:
 
 def test_credentials_and_the_audit_log_cannot_be_destroyed() -> None:
     assert {f"{kind}.{name}" for kind, name, _ in declared("resource") if kind in KEPT} >= {
-        "oci_objectstorage_bucket.audit",
+        "oci_objectstorage_bucket.audit"
     }
     for kind, name, block in declared("resource"):
         if kind in KEPT:
@@ -366,12 +358,7 @@ def test_an_interval_needs_a_cron_expression(
 
 @needs_tools
 @pytest.mark.parametrize(
-    ("change", "is_refused"),
-    [
-        ({"host": "${HOST}"}, True),
-        ({"host": "$${HOST}"}, False),
-        ({}, False),
-    ],
+    ("change", "is_refused"), [({"host": "${HOST}"}, True), ({"host": "$${HOST}"}, False), ({}, False)]
 )
 def test_a_plan_has_no_variables(
     stack: Stack, deployed: Deployment, change: Document, *, is_refused: bool

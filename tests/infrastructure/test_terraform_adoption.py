@@ -115,17 +115,6 @@ def test_each_is_adopted_alone(what: str, fresh: Stack) -> None:
         assert name not in {s["secret_name"] for s in made.secrets.values()}
 
 
-def test_what_belongs_to_the_standby_is_adopted(fresh: Stack) -> None:
-    variables = {"compartment_ocid": OWN}
-    fresh.name_made(fresh.apply(**variables).outputs)
-    for what in OF_THE_RUNNER.values():
-        variables |= what
-    deployment = fresh.apply(**with_image(**variables))
-    assert uses(deployment, variables)
-    for kind in ("oci_identity_dynamic_group", "oci_ons_notification_topic", "oci_logging_log_group"):
-        assert not deployment.all(kind)
-
-
 def test_everything_is_adopted_at_once(fresh: Stack) -> None:
     everything = {name: value for name, value in EVERYTHING.items() if name != "adopted_secrets"}
     fresh.name_made(fresh.apply(**everything).outputs)

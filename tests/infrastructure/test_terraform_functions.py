@@ -1,23 +1,14 @@
 """Each function of the AWS runner has exactly what it does in OCI: enough, each needed, and nothing of the others'."""
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
 from lockstep.protocol.errors import LockstepError
-from sandbox import plans
 from tests.infrastructure.terraform.policies import Statement, statements
 from tests.infrastructure.terraform.sessions import FROM_AWS, FUNCTIONS_MAY, ROLES, federated
-from tests.infrastructure.terraform.stack import (
-    ROOT,
-    Deployment,
-    Stack,
-    needs_tools,
-    plan_document,
-    with_image,
-)
+from tests.infrastructure.terraform.stack import ROOT, Deployment, Stack, needs_tools, with_image
 from tests.infrastructure.terraform.steps import STEPS
 from tests.infrastructure.terraform.world import World, in_compartment, permissions, running_world
 
@@ -92,60 +83,12 @@ def test_it_needs_each_of_its_permissions(
         STEPS[step](world, clients)
 
 
-OTHERS_WORK = [("apply_db", "generate"), ("apply_db", "update_secrets"), ("apply_db", "audit")]
-OTHERS_WORK += [("audit", other) for other in ("generate", "apply_db", "update_secrets")]
-OTHERS_WORK += [(writer, "audit") for writer in ("generate", "update_secrets")]
-
-
-@pytest.mark.parametrize(("step", "other"), OTHERS_WORK)
-def test_it_cannot_do_the_work_of_another(
-    step: str, other: str, policy: list[Statement], world: World
-) -> None:
-    clients = world.permit(step, of_function(step, policy))
-    with pytest.raises((LockstepError, AssertionError)):
-        STEPS[other](world, clients)
-
-
 def test_an_audit_that_reads_the_first_store_may_read_the_rings(shared: Shared) -> None:
     stack = shared[0].copy()
     stack.plan["stores"].reverse()
     after = statements(stack.apply(**with_image(**FROM_AWS)))
     rings = in_compartment(of_function("audit", after), stack.store["compartment_id"])
     assert permissions(rings) == {p for p, _ in FUNCTIONS_MAY["apply_db"]}
-
-
-def test_the_documentation_counts_the_statements_before_and_after(
-    shared: Shared, policy: list[Statement]
-) -> None:
-    """`git show 27c6ac5:oci_fn/terraform` granted what a stack with keys has now."""
-    keys = Stack(plan=plan_document())
-    before = Counter(who(s, deployed) for deployed in [keys.deploy()] for s in statements(deployed))
-    stack = shared[0].copy()
-    stack.plan["runners"]["oci"] = {"federation": plans.TO_AWS}
-    first = stack.apply(**FROM_AWS, retired_secrets=["lockstep.aws-key"])
-    stack.plan["runners"]["oci"]["federation"] = first.outputs["runners_oci_federation"]
-    deployed = stack.apply(**with_image(**FROM_AWS, retired_secrets=["lockstep.aws-key"]))
-    after = Counter(who(s, deployed) for s in statements(deployed))
-    table = (
-        (ROOT / "docs/iam-oci.md").read_text().partition("| identity | before | after |\n|---|---|---|\n")[2]
-    )
-    rows = [line.split("|")[1:4] for line in table.partition("\n\n")[0].splitlines()]
-    documented = {name.strip(): (int(b), int(a)) for name, b, a in rows}
-    names = before.keys() | after.keys()
-    total = (before.total(), after.total())
-    assert documented == {**{name: (before[name], after[name]) for name in names}, "all": total}
-    assert len(policy) == after.total() - 1
-
-
-def who(statement: Statement, deployed: Deployment) -> str:
-    """Whom a statement is about, as the documentation names it."""
-    role = statement.about.get("request.principal.name")
-    if role:
-        [step] = [step for step, arn in ROLES.items() if arn == role]
-        return f"`{step}`"
-    groups = {**deployed.all("oci_identity_group"), **deployed.all("oci_identity_dynamic_group")}
-    names = {g["id"]: f"`{g['name']}`" for g in groups.values()}
-    return names.get(statement.subject, f"`{statement.subject.rpartition('-eu-')[0]}`")
 
 
 def test_the_documentation_lists_exactly_the_permissions_of_each_function() -> None:

@@ -1,30 +1,19 @@
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
 
 from lockstep.oci.clients import OciClients
 from lockstep.oci.functions import OwnFunction
 from lockstep.plan.file import parse_plan
 from lockstep.protocol.errors import LockstepError, NotHandedOnError
-from lockstep.protocol.names import plan_bucket_name
 from sandbox.identities import FUNCTION_MAY, RUNNERS_MAY, WITNESS_MAY
 from tests.contract.oci_fixtures import sandbox_clients, sandbox_vault
 from tests.infrastructure.terraform.policies import Statement, matching_rules, statements
-from tests.infrastructure.terraform.stack import (
-    ROOT,
-    Deployment,
-    Document,
-    Stack,
-    needs_tools,
-    with_image,
-)
+from tests.infrastructure.terraform.stack import ROOT, Deployment, Document, Stack, needs_tools, with_image
 from tests.infrastructure.terraform.world import (
-    OTHERS,
-    OTHERS_BUCKET,
     OTHERS_FUNCTION_ID,
     PLAN_MAY,
     World,
@@ -172,12 +161,6 @@ def _clauses(rule: dict[str, list[dict[str, dict[str, dict[str, str]]]]]) -> lis
     return [(str(node["lhs"]), node["rhs"]["value"]) for node in nodes]
 
 
-def test_the_aws_runner_can_only_use_api_keys(deployed: Deployment) -> None:
-    capabilities = deployed.one("oci_identity_user_capabilities_management")
-    allowed = [name for name, value in capabilities.items() if name.startswith("can_use_") and value]
-    assert allowed == ["can_use_api_keys"]
-
-
 def test_the_documentation_lists_exactly_the_granted_permissions(
     policy: list[Statement], deployed: Deployment
 ) -> None:
@@ -240,86 +223,6 @@ def test_a_runner_needs_each_of_its_permissions(
 # ---- what each reaches, of everything in the tenancy
 
 
-def succeeds(call: Callable[..., object], *arguments: object) -> bool:
-    try:
-        call(*arguments)
-    except oci.exceptions.ServiceError as refused:
-        if refused.status != 404:
-            raise
-        return False
-    return True
-
-
-def reached(world: World, clients: OciClients) -> dict[str, set[str]]:
-    """The secrets that can be read, changed and deleted, by name."""
-    changed = oci.vault.models.UpdateSecretDetails(description="changed")
-    deleted = oci.vault.models.ScheduleSecretDeletionDetails()
-    vaults = clients.vaults
-    return {
-        "read": {n for n, i in world.secrets.items() if succeeds(clients.secrets.get_secret_bundle, i)},
-        "changed": {n for n, i in world.secrets.items() if succeeds(vaults.update_secret, i, changed)},
-        "deleted": {
-            n for n, i in world.secrets.items() if succeeds(vaults.schedule_secret_deletion, i, deleted)
-        },
-        "listed": {
-            s.secret_name
-            for place in {world.sandbox.compartment_id, world.sandbox.own_compartment_id, *OTHERS.values()}
-            if succeeds(vaults.list_secrets, place)
-            for s in oci.pagination.list_call_get_all_results(vaults.list_secrets, place).data
-        },
-    }
-
-
-def test_the_runners_reach_their_own_secrets_only(
-    world: World, policy: list[Statement], deployed: Deployment
-) -> None:
-    rings = set(deployed.outputs["slots"])
-    read = {*deployed.outputs["secrets_to_fill_in"], "lockstep.mac"}
-    assert rings | read | OTHERS.keys() == world.secrets.keys()
-    aws = world.permit("lockstep-aws-runner", of("lockstep-aws-runner", policy, deployed))
-    assert reached(world, aws) == {"read": rings, "changed": rings, "deleted": set(), "listed": rings}
-    function = world.permit("lockstep-oci-runner", of("lockstep-oci-runner", policy, deployed))
-    assert reached(world, function) == {
-        "read": rings | read,
-        "changed": rings,
-        "deleted": set(),
-        "listed": rings | read,
-    }
-
-
-def test_the_runners_only_add_to_their_own_audit_log(
-    world: World, policy: list[Statement], deployed: Deployment
-) -> None:
-    function = world.permit("lockstep-oci-runner", of("lockstep-oci-runner", policy, deployed))
-    keep_record(world, function)
-    assert world.plan.audit.oci
-    entry = "oci/multi-cloud.app_user/000000000001.json"
-    aws = world.permit("lockstep-aws-runner", of("lockstep-aws-runner", policy, deployed))
-    allowed = {
-        (runner, bucket, call)
-        for runner, clients in {"aws": aws, "oci": function}.items()
-        for bucket in (
-            world.plan.audit.oci.bucket,
-            plan_bucket_name(world.plan.audit.oci.bucket),
-            OTHERS_BUCKET,
-        )
-        for call, arguments in {
-            "put_object": (f"oci/new-{runner}", b"entry"),
-            "head_object": (entry,),
-            "get_object": (entry,),
-            "delete_object": (entry,),
-            "list_objects": (),
-        }.items()
-        if succeeds(getattr(clients.objects, call), world.sandbox.namespace, bucket, *arguments)
-    }
-    bucket = world.plan.audit.oci.bucket
-    assert allowed == {
-        *(("oci", bucket, call) for call in ("put_object", "head_object", "list_objects")),
-        *(("aws", bucket, call) for call in ("head_object", "get_object", "list_objects")),
-    }
-    assert not succeeds(function.objects.put_object, world.sandbox.namespace, bucket, entry, b"forged")
-
-
 def test_an_application_reads_only_its_own_credential(world: World, deployed: Deployment) -> None:
     grants = deployed.outputs["application_grants"]["multi-cloud/app_user"]
     policy = [f"Allow dynamic-group id ocid1.dynamicgroup.oc1..app {grant}" for grant in grants]
@@ -334,7 +237,4 @@ def test_an_application_reads_only_its_own_credential(world: World, deployed: De
 
 
 def _policy(texts: Sequence[str]) -> Deployment:
-    return Deployment(
-        resources={"oci_identity_policy.application": {"statements": list(texts)}},
-        outputs={},
-    )
+    return Deployment(resources={"oci_identity_policy.application": {"statements": list(texts)}}, outputs={})

@@ -9,13 +9,7 @@ from lockstep.plan.compiled import ClientKey, FederationToOci
 from lockstep.plan.file import parse_plan
 from tests.infrastructure.terraform.policies import statements
 from tests.infrastructure.terraform.sessions import FROM_AWS, ISSUER, ROLES, TO_OCI, federated
-from tests.infrastructure.terraform.stack import (
-    Deployment,
-    Document,
-    Stack,
-    needs_tools,
-    with_image,
-)
+from tests.infrastructure.terraform.stack import Deployment, Stack, needs_tools, with_image
 from tests.infrastructure.terraform.world import of
 
 pytestmark = needs_tools
@@ -29,7 +23,6 @@ OF_KEYS = {
     "oci_identity_user_group_membership",
     "oci_identity_user_capabilities_management",
 }
-OF_SESSIONS = {APP, TRUST, ALIAS}
 KEY = {"aws_runner_public_key": "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"}
 
 
@@ -107,13 +100,6 @@ def test_the_output_is_the_section_of_the_plan(shared: tuple[Stack, Deployment])
     assert parse_plan(json.dumps(plan), base=Path()).compiled.to_oci == compiled(stack)
 
 
-def test_defaults_are_those_of_the_code(fresh: Stack) -> None:
-    say(fresh, audience="tokens-for-oci", resource_type="rotation")
-    deployment = fresh.apply(**FROM_AWS)
-    trust = deployment.one(TRUST)
-    assert (trust["client_claim_values"], trust["impersonating_resource"]) == (["tokens-for-oci"], "rotation")
-
-
 def test_an_application_with_a_secret_needs_no_certificate(fresh: Stack) -> None:
     say(fresh, client={"secret": "lockstep/oci-client-secret"})
     variables = {name: FROM_AWS[name] for name in ("aws_token_issuer", "aws_role_arns")}
@@ -151,19 +137,6 @@ def test_terraform_comes_first_then_the_stack_in_aws_then_terraform_again(fresh:
     assert deployment.one(APP)["name"] == TO_OCI["client_id"]
 
 
-@pytest.mark.parametrize(
-    ("without", "missing"),
-    [
-        ({"aws_token_issuer": None}, "aws_token_issuer"),
-        ({"aws_role_arns": {"generate": ROLES["generate"]}}, "aws_role_arns with generate, apply_db"),
-        ({"aws_client_certificate": None}, "aws_client_certificate"),
-    ],
-)
-def test_half_of_the_variables_are_refused(without: Document, missing: str, fresh: Stack) -> None:
-    refused = fresh.refused(**{**FROM_AWS, **without})
-    assert f"Sessions for the AWS runner need more variables: {missing}" in refused
-
-
 def test_without_a_standby_the_audit_needs_nothing_in_oci(fresh: Stack) -> None:
     del fresh.plan["runners"]["oci"]
     roles = {step: arn for step, arn in ROLES.items() if step != "audit"}
@@ -195,13 +168,6 @@ def test_wrong_variables_are_refused_with_a_reason(fresh: Stack) -> None:
 
 
 # ---- a second stack, and users beside sessions
-
-
-def test_a_new_certificate_has_the_alias_of_the_plan(fresh: Stack) -> None:
-    say(fresh, client={"kms_key": "alias/next", "certificate": "next"})
-    deployment = fresh.apply(**FROM_AWS)
-    assert deployment.one(ALIAS)["certificate_alias"] == "next"
-    assert [c["cert_alias"] for c in deployment.one(APP)["certificates"]] == ["next"]
 
 
 def test_the_user_can_stay_beside_the_sessions(fresh: Stack) -> None:

@@ -1,27 +1,11 @@
 """The users of the AWS runner, where it has API keys: one or two, whose keys Terraform does not rotate."""
 
-from collections.abc import Iterator
-
 import pytest
 
-from lockstep.protocol.errors import LockstepError
 from sandbox.identities import READERS_MAY, RUNNERS_MAY, WITNESS_MAY
-from tests.infrastructure.terraform import steps
 from tests.infrastructure.terraform.policies import Statement, statements
-from tests.infrastructure.terraform.stack import (
-    Deployment,
-    Stack,
-    needs_tools,
-    plan_document,
-)
-from tests.infrastructure.terraform.world import (
-    World,
-    in_compartment,
-    of,
-    permissions,
-    running_world,
-    witness,
-)
+from tests.infrastructure.terraform.stack import Deployment, Stack, needs_tools, plan_document
+from tests.infrastructure.terraform.world import in_compartment, of, permissions
 
 pytestmark = needs_tools
 
@@ -54,12 +38,6 @@ def _fresh() -> Stack:
 @pytest.fixture(name="policy", scope="module")
 def _policy(pair: tuple[Stack, Deployment]) -> list[Statement]:
     return statements(pair[1])
-
-
-@pytest.fixture(name="world")
-def _world(pair: tuple[Stack, Deployment]) -> Iterator[World]:
-    with running_world(*pair) as world:
-        yield world
 
 
 # ---- one user, or two
@@ -100,55 +78,6 @@ def test_the_writer_writes_and_the_reader_reads(
     assert in_compartment(writer, own) == []
     assert permissions(in_compartment(reader, rings)) == set(READERS_MAY)
     assert permissions(in_compartment(reader, own)) == set(WITNESS_MAY)
-
-
-WORK = {WRITER: (steps.generate, steps.update_secrets), READER: (steps.apply_db, steps.audit, witness)}
-
-
-@pytest.mark.parametrize("user", WORK)
-def test_each_user_can_do_its_work(
-    user: str, pair: tuple[Stack, Deployment], policy: list[Statement], world: World
-) -> None:
-    clients = world.permit(user, of(user, policy, pair[1]))
-    for step in WORK[user]:
-        step(world, clients)
-
-
-@pytest.mark.parametrize(
-    ("user", "permission", "place"),
-    [
-        *((WRITER, p, "rings") for p in RUNNERS_MAY),
-        *((READER, p, "rings") for p in READERS_MAY),
-        *((READER, p, "own") for p in WITNESS_MAY),
-    ],
-)
-def test_each_user_needs_each_of_its_permissions(
-    user: str,
-    permission: str,
-    place: str,
-    pair: tuple[Stack, Deployment],
-    policy: list[Statement],
-    world: World,
-) -> None:
-    sandbox = world.sandbox
-    compartment = sandbox.compartment_id if place == "rings" else sandbox.own_compartment_id
-    clients = world.permit(user, of(user, policy, pair[1]), without=(permission, compartment))
-    refused = 0
-    for step in WORK[user]:
-        try:
-            step(world, clients)
-        except (LockstepError, AssertionError):
-            refused += 1
-    assert refused
-
-
-@pytest.mark.parametrize("step", [steps.generate, steps.update_secrets])
-def test_the_reader_cannot_write(
-    step: object, pair: tuple[Stack, Deployment], policy: list[Statement], world: World
-) -> None:
-    clients = world.permit(READER, of(READER, policy, pair[1]))
-    with pytest.raises((LockstepError, AssertionError)):
-        step(world, clients)  # type: ignore[operator]  # a step
 
 
 # ---- keys that the command rotates

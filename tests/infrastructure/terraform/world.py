@@ -39,12 +39,6 @@ ROUNDS = 5
 FULL_SLOT = (SLOTS * ROUNDS + 1) % SLOTS
 """The slot of the first credential that has no room: the next value takes the place of a superseded one there."""
 
-OTHERS = {
-    "other.app_user.0": "ocid1.compartment.oc1..other-rings",
-    "other.mac": "ocid1.compartment.oc1..other-own",
-}
-"""Secrets of another stack in the tenancy, in the same vault, with their compartments."""
-OTHERS_BUCKET = "other-audit"
 FUNCTION_ID, OTHERS_FUNCTION_ID = "ocid1.fnfunc.oc1..rotate", "ocid1.fnfunc.oc1..other"
 PLAN_MAY = "OBJECT_READ"
 """What the function may in the bucket of the published plan."""
@@ -52,14 +46,12 @@ PLAN_MAY = "OBJECT_READ"
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """The sandbox with the secrets and the bucket that Terraform makes, after some rotations, and another stack's."""
+    """The sandbox with the secrets and the bucket that Terraform makes, after some rotations."""
 
     sandbox: OciSandbox
     plan: Plan
     ids: dict[str, str]
     """The sandbox's OCID for each OCID of Terraform, of secrets and compartments."""
-    secrets: dict[str, str]
-    """The sandbox's OCID of every secret, by name, the other stack's included."""
 
     def permit(
         self, principal: str, granted: Sequence[Statement], *, without: tuple[str, str] | None = None
@@ -82,7 +74,6 @@ def running_world(stack: Stack, deployed: Deployment) -> Iterator[World]:
         # Not the Archive tier, so that what may be read can be read at once.
         create_audit_bucket(sandbox, plan.audit.oci.bucket, tier="Standard")
         create_audit_bucket(sandbox, plan_bucket_name(plan.audit.oci.bucket), tier="Standard")
-        create_audit_bucket(sandbox, OTHERS_BUCKET, tier="Standard", compartment=OTHERS["other.mac"])
         ids = {
             stack.store["compartment_id"]: sandbox.compartment_id,
             stack.store["own_compartment_id"]: sandbox.own_compartment_id,
@@ -95,10 +86,7 @@ def running_world(stack: Stack, deployed: Deployment) -> Iterator[World]:
         )
         # Long enough for a signing key.
         content = json.dumps({"placeholder": "x" * 64}).encode()
-        secrets = {
-            name: create_secret(sandbox, name, content, compartment=compartment)
-            for name, compartment in OTHERS.items()
-        }
+        secrets: dict[str, str] = {}
         for secret in deployed.secrets.values():
             name, compartment = secret["secret_name"], ids[secret["compartment_id"]]
             secrets[name] = ids[secret["id"]] = create_secret(sandbox, name, content, compartment=compartment)
@@ -113,7 +101,7 @@ def running_world(stack: Stack, deployed: Deployment) -> Iterator[World]:
         _fill(OciConsole(sandbox), secrets[oci_names.slot_name(plan.credentials[0].id, FULL_SLOT)])
         for credential in plan.credentials:
             _age(OciConsole(sandbox), credential, secrets)
-        yield World(sandbox=sandbox, plan=plan, ids=ids, secrets=secrets)
+        yield World(sandbox=sandbox, plan=plan, ids=ids)
 
 
 def _fill(console: OciConsole, slot: str) -> None:
