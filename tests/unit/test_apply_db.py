@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 from msgspec import structs
 
+from functions.apply_db import step as apply_db
 from lockstep.protocol.errors import (
     AccountLockedError,
     AdminCredentialRejectedError,
@@ -14,6 +15,7 @@ from lockstep.protocol.errors import (
     CurrentCredentialRejectedError,
     DatabaseUnreachableError,
     FenceLostError,
+    InvalidRequestError,
     LockstepError,
     PendingCredentialRejectedError,
     PlanNotActiveError,
@@ -23,8 +25,10 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.messages import (
     ApplyResult,
+    CandidateRef,
     DatabaseOutcome,
     DatabaseResult,
+    ProbeRequest,
     RevocationCheck,
     RevocationResult,
 )
@@ -331,3 +335,62 @@ def test_a_refusal_proves_nothing_on_a_locked_account() -> None:
     flight.database.faults.before = locks_at_the_refusal
     with pytest.raises(AccountLockedError):
         flight.apply()
+
+
+# The probe
+
+
+def _edited() -> MemoryWorld:
+    world = steady()
+    edit(world.stores["oci"], another_login(world))
+    return world
+
+
+def test_a_probe_names_the_first_candidate_that_every_database_accepts_and_changes_nothing() -> None:
+    world = _edited()
+    needed = asked_to_probe(world, held(world, "third"))
+    before = known_logins(world), world.lock.record
+    assert probed(world, needed) == CandidateRef(store="aws", version="generation-2")
+    backwards = structs.replace(needed, candidates=(needed.candidates[-1], needed.candidates[0]))
+    assert probed(world, backwards).version == "generation-1"
+    world.databases["db-2"].accounts["app"].passwords = (login_of(world, 2).password.reveal(),)
+    assert probed(world, backwards).version == "generation-2"
+    assert (world.lock.record, known_logins(world)["db-1"]) == (before[1], before[0]["db-1"])
+
+
+def test_a_run_that_was_overtaken_shows_no_candidate() -> None:
+    """By now its candidates may be revoked, and two refusals bring an account to a limit of two (protocol D18)."""
+    world = _edited()
+    needed = asked_to_probe(world, held(world, "third"))
+    for name in ("reconciler", "following", "last"):
+        rotate_again(world, name)
+    for database in world.databases.values():
+        database.refusals.most = 0
+    with pytest.raises(FenceLostError):
+        probed(world, needed)
+    assert [database.refusals.most for database in world.databases.values()] == [0, 0]
+
+
+def test_a_probe_of_an_unreachable_database_is_an_error_and_blocks_nothing() -> None:
+    world = _edited()
+    needed = asked_to_probe(world, held(world, "third"))
+    world.databases["db-2"].unreachable = True
+    with pytest.raises(DatabaseUnreachableError):
+        probed(world, needed)
+    assert world.lock.record.blocked == frozenset()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"candidates": (CandidateRef(store="gcp", version="1"),)},
+        {"databases": ()},
+        {"databases": ("db-1", "db-9")},
+    ],
+)
+def test_a_probe_of_what_is_not_in_the_plan_is_an_invalid_request(change: dict[str, object]) -> None:
+    world = _edited()
+    needed = asked_to_probe(world, held(world, "third"))
+    request = ProbeRequest(rotation=needed.rotation, databases=needed.databases, candidates=needed.candidates)
+    with pytest.raises(InvalidRequestError):
+        apply_db.run(structs.replace(request, **change), world.ports())

@@ -1,7 +1,6 @@
 """ApplyDb in two round trips to the clouds: what it reads ahead, what runs beside the fence, and what fails at once."""
 
 from dataclasses import replace
-from threading import Barrier
 
 import pytest
 
@@ -15,15 +14,13 @@ from lockstep.protocol.errors import (
     LockTableUnreachableError,
     PendingCredentialRejectedError,
 )
-from lockstep.protocol.messages import ApplyRequest, ApplyResult, Hint, RevocationCheck, RevocationResult
+from lockstep.protocol.messages import ApplyRequest, ApplyResult, Hint, RevocationCheck
 from lockstep.protocol.model import Strategy
-from lockstep.protocol.workers import Workers
 from lockstep.stores.credential import Ports
 from tests.support.memory import MemoryDatabase
 from tests.unit.flights import Flight, both_strategies
 from tests.unit.harness import at_every_boundary, known_logins, orders, undisturbed
 
-TOGETHER_SECONDS = 60.0
 READ_AHEAD = [
     "before aws read_generation",
     "before aws read_generation",
@@ -91,58 +88,6 @@ def test_what_only_the_hint_calls_valid_is_not_shown_to_a_database() -> None:
     orders(flight.world, valid=frozenset({2}))
     assert _apply(flight, Hint(valid=(1, 2))) == ()
     assert [d.refusals.most for d in flight.world.databases.values()] == [0, 0]
-
-
-def test_databases_with_different_admins_read_each_login() -> None:
-    flight = Flight()
-    flight.world.databases["db-2"].admin = "another"
-    assert "before db-2 admin_login" in _boundaries(flight)
-
-
-# What runs at the same time
-
-
-def _meet(flight: Flight, boundaries: set[str], *, times: int = 1) -> None:
-    """Hold each of these calls until all of them are under way."""
-    barrier, left = Barrier(len(boundaries)), dict.fromkeys(boundaries, times)
-
-    def hook(boundary: str) -> None:
-        if left.get(boundary, 0):
-            left[boundary] -= 1
-            barrier.wait(TOGETHER_SECONDS)
-
-    at_every_boundary(flight.world, hook)
-    _apply(flight, ports=replace(flight.world.ports(), side_by_side=Workers(8)))
-    undisturbed(flight.world)
-
-
-def test_the_fence_is_read_beside_the_first_login_on_each_database() -> None:
-    _meet(Flight(), {"before lock require", "before db-1 accepts", "before db-2 accepts"})
-
-
-def test_the_values_are_read_beside_the_admins_login() -> None:
-    _meet(Flight(), {"before aws read_generation", "before db-1 admin_login"})
-
-
-def test_the_accounts_of_two_users_are_proven_side_by_side() -> None:
-    """A login of the account that is current is under way while the other one is shown what must be refused."""
-    flight = Flight(Strategy.ALTERNATING_USERS)
-    accounts, barrier = set[str](), Barrier(2)
-    original = flight.database.accepts
-
-    def accepts(login: object) -> bool:
-        username = login.username  # type: ignore[attr-defined]  # a login's
-        if known_logins(flight.world)["db-1"] and flight.lets_in(3) and username not in accounts:
-            accounts.add(username)
-            barrier.wait(TOGETHER_SECONDS)
-        return original(login)  # type: ignore[arg-type]  # likewise
-
-    flight.database.accepts = accepts  # type: ignore[method-assign]
-    ports = replace(flight.world.ports(), side_by_side=Workers(8))
-    assert _apply(flight, ports=ports) == (
-        RevocationCheck(generation=1, revocation=RevocationResult.REFUSED),
-    )
-    assert accounts == {"app_a", "app_b"}
 
 
 # What fails at the same time

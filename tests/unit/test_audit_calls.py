@@ -205,11 +205,3 @@ def test_a_record_from_a_backup_leaves_a_run_with_one_entry() -> None:
     flight.world.lock.record = backup
     assert flight.record() == recorded
     assert_on_record(flight.world)
-
-
-def test_a_retry_after_another_retry_of_the_step_finds_what_the_first_one_wrote() -> None:
-    flight = Flight()
-    flight.dies("after aws log put")
-    for _ in range(2):
-        assert flight.record().seq == 2
-    assert_on_record(flight.world)

@@ -360,21 +360,3 @@ def test_a_year_of_one_credential_is_a_page_of_bounded_size() -> None:
     assert len(shown) < 500_000
     assert seconds < 20  # Of this process; 1.2 s measured.
     assert "326 more rows left out here; JSON and CSV have all." in shown
-
-
-def test_junk_of_a_writer_of_the_bucket_does_not_blow_the_page_up() -> None:
-    """Every text different, so that nothing can be grouped."""
-    events: list[dict[str, Any]] = []
-    for number in range(1000):
-        at = milliseconds(1) + number * 60_000
-        databases = {f"{number}-{n}": {"outcome": "applied", "revoked": {"1": "refused"}} for n in range(90)}
-        events.append(
-            failure(
-                at, f"{number:0200}", unmapped={"lockstep": {"trigger": str(number), "databases": databases}}
-            )
-        )
-        events.append({"activity_name": f"{number} {'z' * 300}", "time": at})
-        events.append({"time": at, "unmapped": {"lockstep": {"order": f"{number}", "x": "z" * 300}}})
-    shown = page(made(*events, problems=tuple(f"problem {n}" for n in range(5000))))
-    assert len(shown) < 1_000_000
-    assert "and 4900 more, in JSON" in shown

@@ -1,8 +1,7 @@
 """The command line without a cloud: help, wrong use, and clouds that do not answer."""
 
 import json
-import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -38,19 +37,6 @@ def plan(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.fixture
-def unreachable_aws() -> Iterator[Mapping[str, str]]:
-    """An environment whose AWS endpoint refuses connections."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))  # Bound and not listening.
-        yield {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{held.getsockname()[1]}",
-            "AWS_ACCESS_KEY_ID": "a-key",
-            "AWS_SECRET_ACCESS_KEY": "a-secret",
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }
-
-
 def run(*words: str, **more: Mapping[str, str] | str) -> Result:
     return CliRunner().invoke(app, words, **more)  # type: ignore[arg-type]  # environment and input only
 
@@ -61,13 +47,8 @@ def test_every_command_has_help(words: tuple[str, ...]) -> None:
     assert (shown.exit_code, shown.stderr) == (0, "")
     assert "Usage: " in shown.stdout
     assert len(shown.stdout.splitlines()) > 5
-
-
-def test_the_help_of_every_command_lists_its_exit_codes() -> None:
-    for words in paths():
-        is_group = any(other[: len(words)] == words and other != words for other in paths())
-        if not is_group:
-            assert "Exit code: 0" in run(*words, "--help").stdout, words
+    is_group = any(other[: len(words)] == words and other != words for other in paths())
+    assert is_group or "Exit code: 0" in shown.stdout
 
 
 def test_version() -> None:
@@ -77,36 +58,23 @@ def test_version() -> None:
 WRONG_USE = {
     "no such command": ["rollback"],
     "plan sql: no such database": ["plan", "sql", "-d", "nowhere"],
-    "plan sql: no such credential": ["plan", "sql", "-c", "unknown"],
-    "status: no such credential": ["status", "-c", "unknown"],
     "audit verify: no such stream": ["audit", "verify", "--stream", "azure"],
     "audit verify: a stream that is not in the plan": ["audit", "verify", "--stream", "oci"],
     "audit show: zero entries": ["audit", "show", "-n", "0"],
     "audit report: no duration": ["audit", "report", "--since", "three weeks"],
-    "audit report: no time": ["audit", "report", "--since", "0s"],
     "audit report: too long": ["audit", "report", "--since", "9999d"],
     "audit report: no form": ["audit", "report", "-o", "report.pdf"],
     "audit report: no such folder": ["audit", "report", "-o", "/nowhere/report.html"],
-    "audit report: no such credential": ["audit", "report", "-c", "unknown"],
-    "lock show: no such credential": ["lock", "show", "-c", "unknown"],
     "lock release: no holder": ["lock", "release", "-c", CREDENTIAL],
-    "lock release: no credential": ["lock", "release", "--holder", "run-1"],
     "pause: no credential": ["pause"],
     "pause: a credential and all": ["pause", CREDENTIAL, "--all"],
-    "pause: no such credential": ["pause", "unknown"],
     "pause: a stream that is not in the plan": ["pause", "--all", "--stream", "oci"],
-    "resume: no credential": ["resume"],
     "take-over: no database": ["take-over", CREDENTIAL],
     "take-over: no such database": ["take-over", CREDENTIAL, "orders", "nowhere"],
-    "unblock: no database": ["unblock", CREDENTIAL],
     "import: no login": ["import", CREDENTIAL],
     "import: no such variable": ["import", CREDENTIAL, "--from-env", "NOWHERE"],
     "import: two sources": ["import", CREDENTIAL, "--from-env", "X", "--from-secret", "Y"],
     "import: no such store": ["import", CREDENTIAL, "--from-secret", "Y", "--store", "nowhere"],
-    "import: no such credential": ["import", "unknown"],
-    "retire: no such credential": ["retire", "unknown"],
-    "plan activate: no credential": ["plan", "activate"],
-    "plan activate: no such credential": ["plan", "activate", "unknown"],
     "rotate: two credentials": ["rotate", CREDENTIAL, "-c", "another"],
     "rotate: no such alias": ["rotate", "--alias", "gate"],
     "rotate: not an ARN of a state machine": [
@@ -116,7 +84,6 @@ WRONG_USE = {
         "--state-machine-arn",
         "arn:aws:lambda:eu:1:f",
     ],
-    "rotate: half an ARN": ["rotate", "-c", CREDENTIAL, "--state-machine-arn", "arn:aws:states"],
     "secrets create: a file that is too deep": [
         *("secrets", "create"),
         *("--cloud", "aws", "--settings", "deep.json"),
@@ -125,7 +92,6 @@ WRONG_USE = {
         *("rotate", "-c", CREDENTIAL, "--state-machine-arn", ARN),
         "--revoke-previous",
     ],
-    "sessions: no such credential": ["sessions", "unknown"],
     "rotate: no such credential": ["rotate", "-c", "unknown", "--state-machine-arn", ARN],
 }
 
@@ -140,52 +106,6 @@ def test_wrong_use_is_explained_on_stderr_with_exit_code_2(
     assert (shown.exit_code, shown.stdout) == (2, "")
     assert len(shown.stderr) > 20
     assert "Traceback" not in shown.stderr
-
-
-CLOUD_COMMANDS = {
-    "status": ["status"],
-    "audit verify": ["audit", "verify"],
-    "audit show": ["audit", "show"],
-    "audit report": ["audit", "report"],
-    "lock show": ["lock", "show"],
-    "lock release": ["lock", "release", "-c", CREDENTIAL, "--holder", "run-1", "--yes"],
-    "rotate": ["rotate", "-c", CREDENTIAL, "--state-machine-arn", ARN],
-    "rotate, the only credential": ["rotate", "--dry-run"],
-    "pause": ["pause", CREDENTIAL],
-    "pause, dry": ["pause", CREDENTIAL, "--dry-run"],
-    "resume": ["resume", "--all"],
-    "take-over": ["take-over", CREDENTIAL, "orders"],
-    "take-over, cancelled": ["take-over", CREDENTIAL, "orders", "--cancel"],
-    "unblock": ["unblock", CREDENTIAL, "orders"],
-    "plan activate": ["plan", "activate", CREDENTIAL],
-    "import": ["import", CREDENTIAL, "--from-secret", "before"],
-    "retire": ["retire", CREDENTIAL],
-    "rotate, emergency": [
-        *("rotate", "-c", CREDENTIAL, "--state-machine-arn", ARN),
-        *("--revoke-previous", "--yes"),
-    ],
-    "sessions": ["sessions"],
-}
-
-
-@pytest.mark.parametrize("words", CLOUD_COMMANDS.values(), ids=CLOUD_COMMANDS)
-def test_a_cloud_that_does_not_answer_gives_exit_code_3(
-    words: list[str], plan: Path, unreachable_aws: Mapping[str, str]
-) -> None:
-    shown = run(*words, env={"LOCKSTEP_PLAN": str(plan), **unreachable_aws})
-    assert (shown.exit_code, shown.stdout) == (3, "")
-    assert "EndpointUnreachableError: " in shown.stderr
-    assert "[host=127.0.0.1:" in shown.stderr
-    assert "a-secret" not in shown.output
-
-
-@pytest.mark.parametrize("words", CLOUD_COMMANDS.values(), ids=CLOUD_COMMANDS)
-def test_an_invalid_plan_gives_exit_code_2_before_any_call(words: list[str], tmp_path: Path) -> None:
-    file = tmp_path / "lockstep.yaml"
-    file.write_text(json.dumps({**PLAN, "credentials": []}))
-    shown = run(*words, "--plan", str(file))
-    assert (shown.exit_code, shown.stdout) == (2, "")
-    assert "credentials" in shown.stderr
 
 
 def test_plan_check(plan: Path) -> None:

@@ -59,10 +59,6 @@ def test_after_an_emergency_the_other_username_is_revoked() -> None:
     assert found["a"].text(NOW) == "revoked, new logins are refused"
 
 
-def test_a_generation_that_no_store_holds_has_no_username() -> None:
-    assert states(record(valid=(38, 41)), {41: "b"}, "a", "b")["a"].state is State.REVOKED
-
-
 def test_a_username_whose_generation_is_in_flight_is_in_rotation() -> None:
     found = states(record(claim=claim(42)), {**TURNS, 42: "a"}, "a", "b")
     assert (found["a"].state, found["a"].generations, found["a"].dies_at) == (State.IN_ROTATION, (42,), None)
@@ -94,11 +90,6 @@ def test_one_username_is_either_and_no_value_is_read() -> None:
     assert login.text(NOW) == "current or previous, the latter dies in 7m"
     [alone] = login_states(record(valid=(41,)), credential("app"), read)
     assert (alone.state, alone.generations, alone.dies_at) == (State.CURRENT, (41,), None)
-
-
-def test_before_the_first_rotation_nothing_is_known() -> None:
-    [login] = login_states(record(None, ()), credential("app"), lambda _: None)
-    assert (login.state, login.generations) == (State.NOT_ROTATED, ())
 
 
 @pytest.mark.parametrize(

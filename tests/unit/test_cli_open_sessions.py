@@ -58,22 +58,6 @@ def test_sessions_are_told_by_login_and_by_the_time_of_the_promotion() -> None:
     assert "at least" not in text
 
 
-def test_where_ages_are_hidden_nothing_is_said_of_the_promotion() -> None:
-    hidden = SessionList(
-        server="one",
-        sessions=[session("a", None, host=None)],
-        ages_are_exact=True,
-        hidden="client hosts and ages",
-        grants=("GRANT x",),
-    )
-    found = counted(ledger=hidden)
-    [(_, _, [a, _])] = found.counted()
-    assert (a.before, a.oldest_seconds) == (None, None)
-    text = "\n".join(lines(found))
-    assert "web (1)" in text
-    assert "ledger: no client hosts and ages; to see them, as an administrator run there: GRANT x;" in text
-
-
 def test_a_list_of_clients_is_bounded_and_begins_with_the_busiest() -> None:
     many = [session("a", host=f"10.0.0.{n}") for n in range(9)] + [session("a", host="10.0.0.7")]
     found = counted(ledger=server(*many))
@@ -89,14 +73,6 @@ def test_a_list_of_clients_is_bounded_and_begins_with_the_busiest() -> None:
 def test_what_a_client_calls_itself_cannot_leave_its_line() -> None:
     found = counted(ledger=server(session("a", application="x\x1b[2J\nledger  b")))
     assert len([line for line in lines(found) if "10.0.0.1" in line]) == 1
-
-
-def test_two_names_of_one_server_are_counted_once() -> None:
-    found = counted(ledger=server(session("a")), ledger_at_proxy=server(session("a")))
-    assert len(list(found.counted())) == 1
-    assert "ledger@proxy: the same server as ledger; its sessions are counted once" in "\n".join(lines(found))
-    [_, proxy] = document(found).servers
-    assert (proxy.same_server_as, proxy.sessions) == ("ledger", [])
 
 
 @pytest.mark.parametrize(

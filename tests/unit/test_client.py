@@ -1,6 +1,7 @@
 """The client for applications: its cache, its sources, its clock and its threads."""
 
 import ast
+import json
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,20 +11,23 @@ import pytest
 from lockstep import client as client_module
 from lockstep.client import (
     RETRY_SECONDS,
+    ClientCredential,
     CredentialClient,
     decode,
 )
 from lockstep.client.cache import ComparedClocks
+from lockstep.client.drivers import MYSQL, POSTGRESQL, address
 from lockstep.protocol.errors import (
     LockstepError,
-    NotBootstrappedError,
     SecretMalformedError,
     StoreAccessDeniedError,
     StoreThrottledError,
     StoreUnreachableError,
 )
+from lockstep.protocol.model import SecretStr
+from lockstep.stores.contents import decode_databases, encode_connection_blob
 from tests.support.client_page import examples
-from tests.support.memory import FakeClock
+from tests.support.memory import FakeClock, make_plan
 from tests.unit.client_world import (
     MAX_AGE_SECONDS,
     SECONDS,
@@ -32,7 +36,6 @@ from tests.unit.client_world import (
     client_of,
     is_refusal,
     settle,
-    value,
 )
 
 # The cache
@@ -94,13 +97,6 @@ def test_the_wait_for_a_newer_value_ends_with_the_older_one() -> None:
     clock.sleep(MAX_AGE_SECONDS)
     store.trouble = StoreUnreachableError()
     assert client.get(wait_seconds=SECONDS).generation == 1
-
-
-def test_a_maximum_age_of_zero_reads_each_time_for_who_waits() -> None:
-    store = Store()
-    client = CredentialClient([store], max_age_seconds=0, clock=FakeClock().monotonic)
-    assert [client.get(wait_seconds=SECONDS).generation for _ in range(3)] == [1, 1, 1]
-    assert store.reads == 3
 
 
 def test_the_age_is_that_of_the_read_that_gave_the_value() -> None:
@@ -212,31 +208,6 @@ def test_without_a_cached_value_the_last_sources_error_is_raised() -> None:
     assert client.get().generation == 1
 
 
-def test_a_defect_of_a_source_reaches_the_caller() -> None:
-    store = Store()
-    store.trouble = KeyError("a defect")
-    with pytest.raises(KeyError, match="a defect"):
-        client_of(store).get()
-
-
-def test_where_no_thread_can_be_started_the_caller_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As at the end of the interpreter."""
-
-    def refuse(_thread: threading.Thread) -> None:
-        raise RuntimeError("can't create new thread at interpreter shutdown")
-
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    store, clock = Store(1), FakeClock()
-    client = client_of(store, clock=clock)
-    assert client.get().generation == 1
-    store.generation = 2
-    clock.sleep(MAX_AGE_SECONDS)
-    client.get()
-    assert client.get().generation == 2
-    store.generation = 3
-    assert client.refresh(value(2)).generation == 3
-
-
 # The clock
 
 
@@ -294,11 +265,6 @@ def test_a_secret_is_decoded() -> None:
     assert "'p'" not in repr(found)
 
 
-def test_a_placeholder_is_an_error() -> None:
-    with pytest.raises(NotBootstrappedError):
-        decode('{"placeholder": true}', store="aws", secret="s")
-
-
 def test_the_examples_are_python_and_import_existing_names() -> None:
     found = examples()
     assert len(found) >= 8
@@ -311,3 +277,87 @@ def test_the_examples_are_python_and_import_existing_names() -> None:
     names = {alias.name for node in imports for alias in node.names}
     assert {n for n in names if not hasattr(client_module, n)} == set()
     assert {"connect_pymysql", "connect_psycopg", "attach_sqlalchemy", "oci_ring_source"} <= names
+
+
+# Which address a login goes to
+
+
+ORDERS = {"engine": "mariadb", "host": "orders.example", "port": 3306, "dbname": "orders"}
+LEDGER = {"engine": "postgresql", "host": "ledger.example", "port": 5432, "dbname": "ledger"}
+CREDENTIAL = ClientCredential(
+    username="app",
+    password=SecretStr("p"),
+    generation=1,
+    connection=ORDERS,
+    databases={"orders": ORDERS, "ledger": LEDGER},
+)
+WITHOUT_BLOB = ClientCredential(username="app", password=SecretStr("p"), generation=1, connection=ORDERS)
+
+
+def test_the_first_database_is_the_default() -> None:
+    assert address(CREDENTIAL, None, MYSQL, {}) == {
+        "host": "orders.example",
+        "port": 3306,
+        "dbname": "orders",
+    }
+
+
+def test_a_database_is_chosen_by_its_name() -> None:
+    found = address(CREDENTIAL, "ledger", POSTGRESQL, {})
+    assert found == {"host": "ledger.example", "port": 5432, "dbname": "ledger"}
+
+
+def test_the_first_database_is_not_taken_for_another_engines() -> None:
+    with pytest.raises(ValueError, match="first database is of the engine mariadb; name another"):
+        address(CREDENTIAL, None, POSTGRESQL, {})
+    with pytest.raises(ValueError, match="ledger is of the engine postgresql"):
+        address(CREDENTIAL, "ledger", MYSQL, {})
+
+
+def test_an_unknown_database_is_an_error_that_names_those_that_are_known() -> None:
+    with pytest.raises(LookupError, match="no database 'ledgr'; known are: ledger, orders"):
+        address(CREDENTIAL, "ledgr", POSTGRESQL, {})
+    with pytest.raises(LookupError, match="reads no connection_blob"):
+        address(WITHOUT_BLOB, "ledger", POSTGRESQL, {})
+
+
+def test_a_host_of_the_applications_own_is_not_mixed_with_the_secrets_port() -> None:
+    """The port and dbname in the secret are those of another server."""
+    assert address(CREDENTIAL, None, POSTGRESQL, {"host": "replica.example"}) == {}
+    with pytest.raises(ValueError, match="has its own host"):
+        address(CREDENTIAL, "ledger", POSTGRESQL, {"host": "replica.example"})
+
+
+def test_other_options_override_one_field_each() -> None:
+    found = address(CREDENTIAL, "ledger", POSTGRESQL, {"dbname": "archive", "connect_timeout": 5})
+    assert found == {"host": "ledger.example", "port": 5432}
+
+
+def test_a_secret_without_an_engine_is_taken_as_it_is() -> None:
+    plain = ClientCredential(username="app", password=SecretStr("p"), generation=0, connection={"host": "h"})
+    assert address(plain, None, POSTGRESQL, {}) == {"host": "h"}
+
+
+def test_credentials_are_the_same_value_wherever_they_were_read() -> None:
+    assert CREDENTIAL == WITHOUT_BLOB
+
+
+# The text of connection_blob
+
+
+def test_every_database_of_a_blob_is_read() -> None:
+    credential = make_plan().credentials[0]
+    found = decode_databases(encode_connection_blob(1, credential), store="aws", secret="s")
+    assert found == {
+        s.name: {"engine": s.engine.value, "host": s.host, "port": s.port, "dbname": s.dbname}
+        for s in credential.servers
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"databases": 7}', '{"databases": {"orders": 7}}', json.dumps({"placeholder": True})],
+)
+def test_a_text_without_databases_is_malformed(text: str) -> None:
+    with pytest.raises(SecretMalformedError):
+        decode_databases(text, store="aws", secret="s")

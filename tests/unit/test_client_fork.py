@@ -9,8 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from lockstep.client.sources import PerProcess
-from tests.support.memory import FakeClock
-from tests.unit.client_world import MAX_AGE_SECONDS, SECONDS, Store, client_of
+from tests.unit.client_world import SECONDS, Store, client_of
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 
@@ -54,28 +53,6 @@ def test_a_child_reads_by_itself_while_a_thread_of_its_parent_reads() -> None:
         store.answers.set()
         reader.join(SECONDS)
     assert client.get().generation == 1
-
-
-def test_a_child_starts_a_reader_of_its_own_for_an_old_value() -> None:
-    store, clock = Store(1), FakeClock()
-    client = client_of(store, clock=clock)
-    client.get()
-    store.answers.clear()
-    clock.sleep(MAX_AGE_SECONDS)
-    client.get()
-    assert store.asked.wait(SECONDS)
-
-    def work() -> int:
-        store.answers = threading.Event()
-        store.answers.set()
-        store.generation = 2
-        at_once = client.get().generation
-        return 10 * at_once + client.get(wait_seconds=SECONDS).generation
-
-    try:
-        assert in_child(work) in (12, 22)  # The read may be over before the second look.
-    finally:
-        store.answers.set()
 
 
 def test_a_lock_that_a_thread_held_does_not_stop_the_child() -> None:

@@ -1,6 +1,9 @@
 """What the client for applications does when a login is refused, and which errors are refusals."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
 import psycopg
 import pymysql
@@ -8,6 +11,7 @@ import pytest
 
 from lockstep.client import (
     REFUSAL_SECONDS,
+    AsyncCredentialClient,
     ClientCredential,
 )
 from lockstep.protocol.engines import is_mysql_refusal, is_postgresql_refusal
@@ -202,3 +206,82 @@ PG_REFUSALS = {
 @pytest.mark.parametrize(("error", "expected"), PG_REFUSALS.values(), ids=PG_REFUSALS)
 def test_postgresqls_refusals(error: Exception, *, expected: bool) -> None:
     assert is_postgresql_refusal(error) is expected
+
+
+# In an event loop
+
+
+def run(work: Callable[[], Awaitable[Any]]) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(SECONDS):
+            await work()
+
+    asyncio.run(limited())
+
+
+def face(*stores: Store, clock: FakeClock | None = None) -> AsyncCredentialClient:
+    return AsyncCredentialClient(client_of(*stores, clock=clock))
+
+
+async def others_run() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0.001)
+
+
+def test_a_read_does_not_block_the_loop() -> None:
+    store = Store()
+    client = face(store)
+
+    async def work() -> None:
+        store.answers.clear()
+        waiting = asyncio.create_task(client.get())
+        await others_run()
+        assert not waiting.done()
+        store.answers.set()
+        assert (await waiting).generation == 1
+
+    run(work)
+
+
+def test_a_waiter_that_is_cancelled_does_not_cancel_the_read_of_the_others() -> None:
+    store = Store()
+    client = face(store)
+
+    async def work() -> None:
+        store.answers.clear()
+        first, second = (asyncio.create_task(client.get()) for _ in range(2))
+        await others_run()
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        store.answers.set()
+        assert (await second).generation == 1
+        assert store.reads == 1
+
+    run(work)
+
+
+def test_many_refused_logins_of_a_loop_read_a_fresh_value_once() -> None:
+    store, database = Store(1), Database(2)
+    client = face(store)
+
+    async def work() -> None:
+        await client.get()
+        store.generation = 2
+        logins = [client.login(database.connect_async, is_refusal) for _ in range(10)]
+        assert set(await asyncio.gather(*logins)) == {"connection with generation 2"}
+        assert store.reads == 2
+        database.accepted = {3}
+        with pytest.raises(RefusedError):
+            await client.login(database.connect_async, is_refusal)
+
+    run(work)
+
+
+def test_threads_and_loops_share_one_cache() -> None:
+    store = Store(1)
+    threads = client_of(store)
+    client = AsyncCredentialClient(threads)
+    run(client.get)
+    run(client.get)  # Another loop.
+    assert (threads.get().generation, store.reads) == (1, 1)

@@ -28,7 +28,7 @@ from lockstep.protocol.ports import Table
 from lockstep.protocol.schedule import bounds
 from lockstep.stores.credential import Ports
 from oci_fn import func
-from oci_fn.dispatching import MOST_BATCHES, delegate, shares
+from oci_fn.dispatching import MOST_BATCHES, shares
 from tests.support.memory import EPOCH, FakeClock, MemoryWorld, make_plan
 from tests.unit.harness import entries
 from tests.unit.standby_day import schedule
@@ -93,24 +93,6 @@ def test_what_acquire_would_refuse_and_nobody_waits_for_is_left_out(left: LockRe
     assert picked(left) == ()
 
 
-def test_what_is_in_the_table_and_not_in_the_plan_is_left_alone() -> None:
-    assert select_due([known("a")], Table(records={"b": record("b", 40)}, unreadable={}), now=TURN) == ("a",)
-
-
-def test_a_credential_has_its_turn_by_its_own_phase() -> None:
-    phases = {f"c{m}": known(f"c{m}", phase=minutes(m)) for m in range(20)}
-    records = {
-        key: record(key, 10 - int(key[1:]) + 2, aws=RunnerHeartbeat(seen_at=TURN - minutes(25)))
-        for key in phases
-    }
-    found = select_due(list(phases.values()), Table(records=records, unreadable={}), now=TURN)
-    # Of those that fell due two minutes before their last trigger, those whose turn it is or was.
-    assert set(found) == {"c0", "c1"} | {f"c{m}" for m in range(12, 20)} & set(found)
-    assert "c2" not in found
-    later = select_due(list(phases.values()), Table(records=records, unreadable={}), now=TURN + minutes(2))
-    assert "c2" in later
-
-
 @pytest.mark.parametrize("interval", [minutes(20), minutes(30), minutes(60), timedelta(hours=8)])
 def test_the_log_of_aws_is_looked_at_within_an_hour(interval: timedelta) -> None:
     # (protocol E15)
@@ -126,14 +108,6 @@ def test_the_log_of_aws_is_looked_at_within_an_hour(interval: timedelta) -> None
 
 
 # How it is shared
-
-
-def test_few_stay_in_the_call_and_many_are_handed_on() -> None:
-    few, many = [f"c{n}" for n in range(BATCH)], [f"c{n}" for n in range(BATCH + 1)]
-    assert shares(few, can_hand_on=True).own == tuple(few)
-    assert shares(many, can_hand_on=False).own == tuple(many)
-    shared = shares(many, can_hand_on=True)
-    assert (shared.own, shared.batches) == ((), (tuple(many[:BATCH]), tuple(many[BATCH:])))
 
 
 def test_more_than_fits_leaves_out_neither_the_oldest_nor_the_newest() -> None:
@@ -155,20 +129,6 @@ def test_nobody_starves_where_more_is_due_than_fits(failing: int) -> None:
         done = {c for batch in shares(waiting, can_hand_on=True).batches for c in batch} - broken
         waiting = [c for c in waiting if c not in done]
     assert set(waiting) == broken
-
-
-def test_a_batch_that_is_refused_changes_nothing_for_the_others() -> None:
-    def call(event: Mapping[str, Any]) -> None:
-        if "c1" in event["credential_ids"]:
-            raise NotHandedOnError(code="TooManyRequests")
-
-    done = delegate([["c0"], ["c1", "c2"], ["c3"]], call, event={"trigger": "t"}, side_by_side=in_order)
-    assert (done.number, done.batches, done.refused) == (2, 2, ("c1", "c2"))
-    assert isinstance(done.error, NotHandedOnError)
-
-
-def in_order(calls: Any) -> Any:  # noqa: ANN401 - as SideBySide
-    return tuple(call() for call in calls)
 
 
 # The function
@@ -337,21 +297,6 @@ def test_a_call_that_has_no_time_left_begins_no_further_run_and_says_so() -> Non
     assert set(there.rotations.values()) == {1}
 
 
-def test_one_that_takes_the_time_of_its_call_keeps_nobody_from_its_turn() -> None:
-    # (protocol R5)
-    there = fleet(5)
-    stuck = min(there.worlds)  # It is due longest, and stays so.
-
-    def hang(_operation: str) -> None:
-        there.clock.sleep(260)
-        raise StoreAccessDeniedError
-
-    there.worlds[stuck].stores["aws"].faults.before = hang
-    for _ in range(6):
-        there.asked()
-    assert min(n for key, n in there.rotations.items() if key != stuck) >= 1
-
-
 @pytest.mark.parametrize("body", [None, {"credential_id": "multi-cloud/app-000"}])
 def test_a_bucket_that_does_not_answer_once_costs_nobody_a_turn(body: object) -> None:
     # (protocol F3)
@@ -359,14 +304,6 @@ def test_a_bucket_that_does_not_answer_once_costs_nobody_a_turn(body: object) ->
     there.bucket_fails = 1  # The index.
     status, _ = there.asked(body)
     assert (status, set(there.rotations.values())) == (200, {1} if body is None else {0, 1})
-
-
-def test_a_bucket_that_stays_silent_fails_the_runs_by_name() -> None:
-    there = fleet(2)
-    there.bucket_fails = 100
-    status, answer = there.asked({"credential_ids": sorted(there.worlds)})
-    assert (status, {r["error"] for r in answer["results"]}) == (502, {"PlanUnreachableError"})
-    assert there.asked()[1]["error"] == "PlanUnreachableError"
 
 
 def test_no_rotation_waits_for_what_only_events_need() -> None:

@@ -16,14 +16,12 @@ from lockstep.protocol.model import Strategy
 from tests.support.memory import MemoryWorld, make_plan
 from tests.unit.flights import Flight, both_strategies, dies, steady
 from tests.unit.harness import (
-    INTERVAL_SECONDS,
     activates,
     another_login,
     assert_in_sync,
     at_every_boundary,
     edit,
     entries,
-    held,
     known_logins,
     login_of,
     loses_the_lock_table,
@@ -178,27 +176,6 @@ def test_an_order_while_a_reconcile_is_due_is_fulfilled_by_the_run_after_the_rec
     _serves_only(world, result.generation)
 
 
-@pytest.mark.parametrize("boundary", ["after lock claim", "after db-1 stage", "after aws promote app_user"])
-@both_strategies
-def test_an_order_outlives_a_run_that_dies(boundary: str, strategy: Strategy) -> None:
-    world = steady(strategy)
-    revokes_everything(world)
-    dies(world, boundary)
-    for run in range(2):
-        rotate(world, f"again-{run}")
-    _serves_only(world, world.lock.record.current_generation)
-
-
-@both_strategies
-def test_an_order_waits_for_a_run_that_holds_the_lock(strategy: Strategy) -> None:
-    world = steady(strategy)
-    held(world, "holder")
-    revokes_everything(world)
-    assert rotate(world, "waits", runner="oci").outcome == "skipped"
-    world.clock.sleep(INTERVAL_SECONDS)
-    _serves_only(world, rotate(world, "emergency", runner="oci").generation)
-
-
 @pytest.mark.parametrize(
     "boundary", ["after lock claim", "after oci stage connection_blob", "after db-1 stage"]
 )
@@ -225,15 +202,6 @@ def test_an_order_during_the_promotion_of_an_older_value_is_fulfilled_by_the_nex
     assert_in_sync(world, 3)
     assert (result.generation, world.lock.record.is_revoking) == (3, True)
     _serves_only(world, rotate(world, "emergency", runner="oci").generation)
-
-
-@both_strategies
-def test_a_second_order_is_fulfilled_after_the_first(strategy: Strategy) -> None:
-    world = steady(strategy)
-    revokes_everything(world)
-    _serves_only(world, rotate(world, "first-emergency").generation)
-    revokes_everything(world)
-    _serves_only(world, rotate(world, "second-emergency", runner="oci").generation)
 
 
 @both_strategies

@@ -15,7 +15,6 @@ from lockstep.protocol.errors import (
     RetryableError,
     StagedValueConflictError,
     TerminalError,
-    family,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -69,12 +68,6 @@ def test_no_constructor_takes_free_text() -> None:
         FenceLostError("free text")  # type: ignore[call-arg]  # that is the point
     with pytest.raises(TypeError):
         FenceLostError(message="free text")
-
-
-def test_a_family_lists_its_leaves() -> None:
-    assert FenceLostError in family(TerminalError)
-    assert TerminalError not in family(LockstepError)
-    assert FenceLostError not in family(RetryableError)
 
 
 def test_every_error_is_used() -> None:

@@ -19,13 +19,9 @@ from lockstep.protocol.events import (
     Paused,
     PreviousDies,
     Promoted,
-    event_of,
     of_promotion,
-    source_of,
-    text_of,
     type_of,
 )
-from lockstep.protocol.messages import ID_LENGTH
 from lockstep.protocol.strict_json import MessageError
 from sandbox import plans
 from sandbox.plans import write_plan
@@ -81,57 +77,6 @@ def test_an_emergency_tells_that_it_is_revoked_already() -> None:
 )
 def test_where_nothing_dies_nothing_is_told_of_it(more: dict[str, object]) -> None:
     assert of_promotion(promoted(**more)) == (promoted(**more),)
-
-
-def test_a_repeat_has_the_same_id_and_another_happening_another_one() -> None:
-    source = source_of(region="eu-central-1", table="lockstep")
-    made = [
-        event_of(h, source=source, cause="run-1", time=AT) for _ in range(2) for h in of_promotion(promoted())
-    ]
-    assert [e.id for e in made[:2]] == [e.id for e in made[2:]]
-    assert len({e.id for e in made}) == 2
-    other = event_of(promoted(rotation="run-2"), source=source, cause="run-2", time=AT)
-    assert other.id not in {e.id for e in made}
-
-
-def test_an_event_is_a_cloud_event() -> None:
-    event = event_of(promoted(), source="/lockstep/eu-central-1/lockstep", cause="run-1", time=AT)
-    assert event.document() == {
-        "specversion": "1.0",
-        "id": "multi-cloud/app_user/run-1/promoted",
-        "source": "/lockstep/eu-central-1/lockstep",
-        "type": "dev.lockstep.credential.promoted",
-        "subject": "multi-cloud/app_user",
-        "time": "2026-11-27T12:00:00Z",
-        "datacontenttype": "application/json",
-        "data": {
-            "credential": "multi-cloud/app_user",
-            "runner": "aws",
-            "rotation": "run-1",
-            "trigger": "schedule",
-            "kind": "new",
-            "generation": 8,
-            "previous_generation": 7,
-            "stores": ["aws", "oci"],
-            "promoted_at": "2026-11-27T12:00:00Z",
-            "overlap_ends_at": "2026-11-27T12:16:00Z",
-            "revoked": False,
-            "adopted": False,
-            "entry": {"stream": "aws", "seq": 42},
-        },
-    }
-
-
-def test_the_longest_names_fit_everywhere() -> None:
-    """A topic of OCI takes 64 KB, EventBridge 256 KB for all entries of a request."""
-    longest = "x" * ID_LENGTH
-    event = event_of(
-        promoted(credential=longest, rotation=longest, trigger=longest, stores=(longest,) * 10),
-        source=source_of(region="eu-central-1", table="x" * 255),
-        cause=longest,
-        time=AT,
-    )
-    assert len(text_of(event).encode()) < 8 * 1024
 
 
 # The end of an execution
@@ -236,12 +181,6 @@ TOPIC = {
     "compartment_id": "ocid1.compartment.oc1..a",
     "region": "eu-frankfurt-1",
 }
-
-
-def test_a_plan_may_name_a_bus_and_a_topic(tmp_path: Path) -> None:
-    bus = {"name": "default", "region": "eu-central-1"}
-    assert problems(tmp_path, {"aws": bus, "oci": TOPIC}, oci=True) == []
-    assert problems(tmp_path, None) == []
 
 
 def test_what_is_wrong_with_the_section_is_told(tmp_path: Path) -> None:

@@ -197,16 +197,6 @@ def test_values_that_were_staged_before_the_lock_table_was_lost_never_come_back(
     assert login_of(world, 5).username != login_of(world, 2).username
 
 
-def test_a_claim_that_died_before_its_staging_does_not_adopt_what_was_there_before() -> None:
-    world = steady(Strategy.ALTERNATING_USERS)
-    for store in world.stores.values():
-        store.stage(CredentialValue(3, login_of(world, 2), "of-a-lost-table"))
-    dies(world, "after lock claim")
-    result = rotate(world, "taker")
-    assert (result.generation, result.adopted) == (4, False)
-    assert_in_sync(world, 4)
-
-
 def test_a_claim_is_replaced_once_for_a_taken_name() -> None:
     world = steady()
     rotation, first = held(world, "third"), world.stores["aws"]

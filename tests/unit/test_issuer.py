@@ -25,18 +25,16 @@ from lockstep.protocol.issuer import (
     Place,
     configuration,
     key_set,
-    management_endpoint,
     origin_of_configuration,
     place_of,
     public_key,
     publication,
     published_keys,
-    region_of,
     strangers,
     successor,
 )
 from lockstep.runtime import issuer as reading
-from lockstep.runtime.issuer import LIMIT_BYTES, read_document
+from lockstep.runtime.issuer import read_document
 from lockstep.runtime.system import SystemClock
 from sandbox.names import Answer, Names, Trouble
 
@@ -69,13 +67,6 @@ def pem(key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey) -> str:
 )
 def test_an_address_of_object_storage_names_its_bucket(issuer: str, place: Place | None) -> None:
     assert place_of(issuer) == place
-
-
-def test_a_vault_is_managed_beside_its_cryptographic_endpoint() -> None:
-    endpoint = "https://abc-crypto.kms.eu-frankfurt-1.oraclecloud.com"
-    assert management_endpoint(endpoint) == "https://abc-management.kms.eu-frankfurt-1.oraclecloud.com"
-    assert region_of(endpoint) == "eu-frankfurt-1"
-    assert region_of("https://abc-management.kms.eu-frankfurt-1.oraclecloud.com") is None
 
 
 @pytest.mark.parametrize(
@@ -246,11 +237,3 @@ def test_what_a_verifier_would_not_take_is_not_taken(
     with pytest.raises(error):
         read(names)
     assert clock.monotonic() - begin < 5
-
-
-def test_a_document_has_a_most(names: Names) -> None:
-    names.serve("localhost", lambda _: Answer(200, b"x" * LIMIT_BYTES))
-    assert len(read(names)) == LIMIT_BYTES
-    names.serve("localhost", lambda _: Answer(200, b"x" * (LIMIT_BYTES + 1)))
-    with pytest.raises(IssuerNotPublicError):
-        read(names)

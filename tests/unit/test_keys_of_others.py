@@ -15,15 +15,12 @@ from tests.support.memory import MemoryWorld, make_plan
 from tests.support.memory_store import KINDS, OUR_KEYS, MemoryStore, SecretKind
 from tests.unit.harness import (
     Killed,
-    activates,
     at_every_boundary,
-    loses_the_lock_table,
-    refuse_next_passwords,
     revokes_everything,
     rotate_again,
     undisturbed,
 )
-from tests.unit.ring_world import RingWorld, attempt, create_slots, ring_world
+from tests.unit.ring_world import RingWorld, attempt, ring_world
 
 CANARY = "hunter2-of-another-team"
 
@@ -70,12 +67,6 @@ def assert_carried(world: MemoryWorld) -> None:
     assert world.locked_out() == []
 
 
-def test_rotations_of_either_runner(world: MemoryWorld) -> None:
-    for n, runner in enumerate(("aws", "oci", "oci", "aws", "aws")):
-        assert run(world, f"run-{n}", runner=runner) == "new"
-        assert_carried(world)
-
-
 def test_a_run_that_dies_anywhere_is_finished_by_the_other_runner(world: MemoryWorld) -> None:
     reached = left = 0
 
@@ -99,22 +90,6 @@ def test_a_run_that_dies_anywhere_is_finished_by_the_other_runner(world: MemoryW
     assert reached > 20
 
 
-def test_a_refused_password_and_an_emergency(world: MemoryWorld) -> None:
-    refuse_next_passwords(world, count=1)
-    assert rotate_again(world, "refused").outcome == "rotated"
-    assert_carried(world)
-    revokes_everything(world)
-    assert rotate_again(world, "emergency").outcome == "rotated"
-    assert_carried(world)
-
-
-def test_a_lost_lock_table(world: MemoryWorld) -> None:
-    loses_the_lock_table(world)
-    activates(world)
-    assert run(world, "after") == "reconcile"
-    assert_carried(world)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_person_adds_changes_and_removes_keys(world: MemoryWorld, kind: SecretKind) -> None:
     store = world.stores["aws"]
@@ -130,35 +105,6 @@ def test_a_person_adds_changes_and_removes_keys(world: MemoryWorld, kind: Secret
     assert keys_of(store, kind) == {"team": "payments", "masterarn": "another"}
     assert run(world, "rotates") == "new"
     assert keys_of(store, kind) == {"team": "payments", "masterarn": "another"}
-
-
-def test_a_person_who_saves_an_older_login_keeps_the_keys_and_not_the_login(world: MemoryWorld) -> None:
-    """The console showed the text before a rotation, and saves it after the rotation."""
-    store = world.stores["aws"]
-    opened = json.loads(store.current_text("app_user"))
-    rotate_again(world, "between")
-    store.edit("app_user", json.dumps({**opened, "team": "payments"}))
-    assert run(world, "reconciles") == "reconcile"
-    assert keys_of(store, "app_user") == {**adopted(store, "app_user"), "team": "payments"}
-    assert world.locked_out() == []
-
-
-def test_an_edit_between_two_stagings_of_one_generation_stops_nothing(world: MemoryWorld) -> None:
-    """A twin of Generate reads other keys; the text that was staged first stays, and both go on."""
-    store = world.stores["aws"]
-    edits = iter([True])
-
-    def edit(boundary: str) -> None:
-        if boundary == "after aws stage app_user" and next(edits, False):
-            add_keys(store, "app_user", team="payments")
-            raise Killed
-
-    at_every_boundary(world, edit)
-    with suppress(Killed):
-        rotate_again(world, "dies")
-    undisturbed(world)
-    assert rotate_again(world, "goes-on", runner="oci").outcome == "rotated"
-    assert keys_of(store, "app_user") == {**adopted(store, "app_user"), "team": "payments"}
 
 
 @pytest.mark.parametrize(("name", "kind"), [("aws", "app_user"), ("oci", "connection_blob")])
@@ -246,17 +192,6 @@ def test_an_edit_of_any_slot_counts(ring: RingWorld, which: int, rotations: int)
         assert attempt(ring, f"after-{n}") == "rotated"
         assert team(ring) == "ledger", n
     assert in_slots(ring) == ["ledger"] * 3
-
-
-def test_a_slot_that_is_made_while_the_ring_grows_has_nothing_to_say(ring: RingWorld) -> None:
-    for n in range(4):
-        assert attempt(ring, f"oci-{n}") == "rotated"
-    create_slots(ring.ring, 5)
-    ring.ring.slots = ring.ring.readers_ring = 5
-    for n in range(8):
-        assert attempt(ring, f"grown-{n}") == "rotated"
-        assert team(ring) == "payments"
-    assert in_slots(ring) == ["payments"] * 5
 
 
 def test_an_emergency_spreads_the_keys(ring: RingWorld) -> None:

@@ -3,54 +3,16 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lockstep.plan.file import load_plan
 from lockstep.plan.published import compile_plan, write_folder
-from lockstep.protocol.workers import at_the_same_time
-from lockstep.runtime.lazy import lazy
 
-STANDARD_LIBRARY = sys.stdlib_module_names
 ROOT = Path(__file__).resolve().parents[2]
 PLAN = ROOT / "lockstep.yaml"
 STEPS = ("generate", "apply_db", "update_secrets", "audit")
-
-
-class _Counted:
-    made = 0
-
-    def __init__(self) -> None:
-        type(self).made += 1
-        self.name = "counted"
-
-    def __iter__(self) -> Iterator[int]:
-        return iter((1, 2))
-
-
-def test_an_object_is_made_at_its_first_use_and_once() -> None:
-    _Counted.made = 0
-    late = lazy(_Counted)
-    assert _Counted.made == 0
-    assert set(at_the_same_time([lambda: late.name] * 8)) == {"counted"}
-    assert list(late) == [1, 2]
-    assert _Counted.made == 1
-
-
-def test_what_could_not_be_made_is_made_again() -> None:
-    tries = iter((False, True))
-
-    def make() -> _Counted:
-        if next(tries):
-            return _Counted()
-        raise ValueError("not now")
-
-    late = lazy(make)
-    with pytest.raises(ValueError, match="not now"):
-        _ = late.name
-    assert late.name == "counted"
 
 
 @pytest.fixture(scope="module", name="plan")

@@ -75,21 +75,6 @@ def test_a_value_staged_before_the_table_was_lost_is_never_used(strategy: Strate
         assert shown(login_of(world, result.generation or 0)) != shown(forgotten.login)
 
 
-@both_strategies
-def test_after_a_lost_lock_table_and_an_edit_generations_continue_above_connection_blob(
-    strategy: Strategy,
-) -> None:
-    world = _long_lived(strategy)
-    loses_the_lock_table(world)
-    activates(world)
-    current = login_of(world, 58)
-    for store in world.stores.values():
-        edit(store, current)
-    result = rotate(world, "reconciler")
-    assert result.generation == 59
-    assert_in_sync(world, 59)
-
-
 @pytest.mark.parametrize("hand_edited", [False, True], ids=["new", "reconcile"])
 @pytest.mark.parametrize("phase", ["after lock claim", "after lock begin_promotion"])
 @both_strategies

@@ -5,11 +5,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from lockstep.plan.checks import example_values
 from lockstep.plan.databases import PLAINTEXT_CONSENT
 from lockstep.plan.file import PlanProblemsError, load_plan, parse_plan
 from lockstep.plan.stores import AwsSecretsManager, OciVault
+from lockstep.protocol.durations import format_duration, parse_duration
 from lockstep.protocol.errors import InvalidPlanError
 from lockstep.protocol.model import Engine
 from sandbox import plans
@@ -188,21 +190,25 @@ def test_tls_to_rds_needs_its_cas(host: str, *, is_refused: bool) -> None:
         assert parse(document)
 
 
-def test_example_values_are_named_with_their_places() -> None:
-    plan = load_plan(Path(__file__).parents[2] / "lockstep.yaml")
-    places = [problem.partition(": ")[0] for problem in example_values(plan)]
-    assert places == [
-        "databases[0].host",
-        "databases[1].host",
-        "audit.aws.bucket",
-        "stores[1].compartment_id",
-        "stores[1].own_compartment_id",
-        "stores[1].vault_id",
-        "audit.oci.namespace",
-        "runners.aws.federation.domain_url",
-        "runners.oci.federation.issuer",
-        "runners.oci.federation.role_arn",
-        "runners.oci.federation.key.id",
-        "runners.oci.federation.key.version",
-        "runners.oci.federation.key.endpoint",
-    ]
+# Durations
+
+
+@pytest.mark.parametrize(
+    ("duration", "text"),
+    [
+        (timedelta(minutes=20), "20m"),
+        (timedelta(minutes=90), "1h30m"),
+        (timedelta(seconds=90), "1m30s"),
+        (timedelta(days=7), "7d"),
+        (timedelta(days=400), "400d"),
+        (timedelta(), "0s"),
+    ],
+)
+def test_a_duration_is_written_with_units(duration: timedelta, text: str) -> None:
+    assert format_duration(duration) == text
+
+
+@given(st.integers(0, 3_000_000_000))
+def test_a_written_duration_is_read_back(seconds: int) -> None:
+    duration = timedelta(seconds=seconds)
+    assert parse_duration(format_duration(duration)) == duration

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from lockstep.plan.admins import names_in_aws, names_in_oci, partition_of, rds_region
-from lockstep.plan.checks import example_values
+from lockstep.plan.admins import partition_of
 from lockstep.plan.databases import PLAINTEXT_CONSENT
 from lockstep.plan.file import PlanProblemsError, parse_plan
 from lockstep.plan.model import Plan
@@ -58,15 +57,11 @@ def test_a_secret_is_a_name_an_arn_or_rds_s_own(secret: str) -> None:
     "secret",
     [
         "",
-        "/admin",
         "rds!",
-        "rds!a b",
         "my!secret",
         "arn:aws:secretsmanager:eu-west-1:210987654321:secret:dba/rotator",
-        "arn:aws:secretsmanager:eu-west-1:21098765432:secret:dba-AbC123",
         "arn:aws:secretsmanager:eu-west-1:210987654321:secret:dba-AbC123:password::",
         "arn:aws:ssm:eu-west-1:210987654321:parameter/dba-AbC123",
-        ARN.replace("dba/rotator", "x" * 513),
         ARN + "\n",
     ],
 )
@@ -89,12 +84,6 @@ def test_only_the_name_in_vault_must_be_one_that_vault_takes() -> None:
     assert "Vault does not accept the secret name c=d" in _problems(
         _document(oci=True, admin_secret="a", oci_admin_secret="c=d")
     )
-
-
-def test_the_names_in_vault_are_none_that_lockstep_rotates_or_reads_for_something_else() -> None:
-    for taken in ("multi-cloud/app_user.0", plans.AWS_KEY_SECRET, plans.MAC_SECRET):
-        problems = _problems(_document(oci=True, admin_secret=ARN, oci_admin_secret=taken))
-        assert f"{taken.replace('/', '.')} appears 2 times" in problems
 
 
 def test_an_arn_of_a_secret_that_lockstep_rotates_is_no_admin_s() -> None:
@@ -138,13 +127,10 @@ def test_a_plan_may_be_of_another_partition() -> None:
     ("region", "partition"),
     [
         ("eu-central-1", "aws"),
-        ("us-east-1", "aws"),
         ("cn-north-1", "aws-cn"),
         ("us-gov-east-1", "aws-us-gov"),
         ("us-iso-east-1", "aws-iso"),
-        ("us-isob-east-1", "aws-iso-b"),
         ("eu-isoe-west-1", "aws-iso-e"),
-        ("us-isof-south-1", "aws-iso-f"),
         ("eusc-de-east-1", "aws-eusc"),
     ],
 )
@@ -152,36 +138,11 @@ def test_partitions(region: str, partition: str) -> None:
     assert partition_of(region) == partition
 
 
-@pytest.mark.parametrize(
-    ("host", "region"),
-    [
-        (RDS_HOST, "eu-west-1"),
-        (RDS_HOST.upper() + ".", "eu-west-1"),
-        ("c.cluster-abc123.us-gov-west-1.rds.amazonaws.com", "us-gov-west-1"),
-        ("x.abc123.rds.cn-north-1.amazonaws.com.cn", "cn-north-1"),
-        ("p.proxy-abc123.eu-west-1.rds.amazonaws.com", "eu-west-1"),
-        ("orders.example.com", None),
-        ("rds.amazonaws.com.example.com", None),
-        ("10.0.0.1", None),
-    ],
-)
-def test_the_region_in_the_name_of_an_rds_host(host: str, region: str | None) -> None:
-    assert rds_region(host) == region
-
-
 def test_rds_keeps_its_secret_beside_the_database() -> None:
     where: dict[str, Any] = {"host": RDS_HOST, "tls": {"ca_file": "rds.pem"}, "plaintext": None}
     assert "RDS keeps the secret of orders" in _problems(_document(admin_secret=MANAGED, **where))
     assert _parse(_document(admin_secret=ARN.replace("dba/rotator", MANAGED), **where))
     assert _parse(_document(admin_secret="dba/rotator", **where))
-
-
-def test_an_account_of_aws_s_documentation_is_an_example() -> None:
-    plan = _parse(_document(admin_secret=ARN.replace("210987654321", "123456789012")))
-    assert [p for p in example_values(plan) if "admin_secret" in p] == [
-        "databases[0].admin_secret: 123456789012 is an example; give your own"
-    ]
-    assert not [p for p in example_values(_parse(_document(admin_secret=ARN))) if "admin_secret" in p]
 
 
 # ---- RDS IAM authentication
@@ -297,8 +258,3 @@ def test_an_admin_secret_s_account_is_no_credential_s() -> None:
     document["databases"][0].update(admin_secret="a", admin_credential=None)
     document["databases"].pop()
     assert "lockstep_rotator is an account of Lockstep" in _problems(document)
-
-
-def test_no_secret_is_kept_by_hand_for_a_credential() -> None:
-    plan = _parse(_rotated("orders"))
-    assert names_in_aws(plan) == names_in_oci(plan) == ["lockstep/admin/ledger"]

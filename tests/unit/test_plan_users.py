@@ -103,17 +103,6 @@ def test_usernames_come_before_slots_and_readers_before_the_ring() -> None:
     assert "First let every reader read 5 slots" in refusal.text
 
 
-def test_a_username_belongs_to_one_credential_on_a_server() -> None:
-    """Also one that `users` has made up."""
-    both = document(users=5)
-    other = {**both["credentials"][0], "id": "multi-cloud/other", "username": "ledger_e", "users": None}
-    del other["users"]
-    both["credentials"].append({**other, "strategy": "dual_password"})
-    with pytest.raises(PlanProblemsError) as error:
-        parse_plan(json.dumps(both), base=Path())
-    assert "account ledger_e at" in " ".join(map(str, error.value.problems))
-
-
 @pytest.mark.parametrize(
     ("more", "readers", "works"),
     [

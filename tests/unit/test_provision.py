@@ -1,39 +1,46 @@
 """What becomes of each secret of a fleet, at which pace, and how the work goes on after trouble."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
+from threading import Event
+from typing import Any
 
 import pytest
 
 from lockstep.operate.secrets import (
+    AT_FIRST,
     FIRST_TEXT,
     Action,
     Decision,
     Found,
-    FoundSlot,
+    Outcome,
+    Pace,
     RingTerms,
     StackSettings,
-    StackTerms,
+    State,
     Wanted,
-    in_aws,
-    in_oci,
+    Work,
+    judge,
     ring_terms,
-    rotated_in_aws,
     stack_settings,
+    wanted,
 )
 from lockstep.plan.file import parse_plan
 from lockstep.plan.model import Plan
+from lockstep.protocol.errors import (
+    LockstepError,
+    StoreThrottledError,
+    StoreUnreachableError,
+)
 from lockstep.protocol.model import Engine
 from lockstep.protocol.names import SECRET_TAG, STACK_TAG, SecretKind
+from lockstep.protocol.workers import one_after_the_other
 from lockstep.stores.contents import decode_app_user, extras_in
 from sandbox import plans
 
 KEY = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
-TERMS = StackTerms(stack="lockstep", key=KEY, tags={"team": "data"})
-ONE = Wanted(name="a", kind=SecretKind.APP_USER, region="eu-central-1")
-ALL = {"team": "data", STACK_TAG: "lockstep", SECRET_TAG: "app_user"}
 RINGS, VAULT = "ocid1.compartment.oc1..rings", "ocid1.vault.oc1.eu.aaaa"
 RING = RingTerms(
     region="eu-frankfurt-1",
@@ -42,93 +49,6 @@ RING = RingTerms(
     key_id="ocid1.key.oc1.eu.key",
     freeform_tags={"lockstep-stack": "lockstep"},
 )
-
-
-# What becomes of a secret in AWS
-
-
-def found(
-    changes: Mapping[str, str | None] = MappingProxyType({}), *, key: str | None = KEY, deleted: bool = False
-) -> Found:
-    tags = {key: value for key, value in {**ALL, **changes}.items() if value is not None}
-    return Found(arn="arn:aws:secretsmanager:…:a", tags=tags, key=key, is_deleted=deleted)
-
-
-@pytest.mark.parametrize(
-    ("key", "named"), [(None, "that of Secrets Manager"), ("alias/other", "alias/other")]
-)
-def test_another_key_is_told_and_stays(key: str | None, named: str) -> None:
-    decision = in_aws(ONE, found(key=key), TERMS)
-    assert decision.action is Action.NOTHING
-    assert named in decision.problems[0]
-    assert "adopt.keys" in decision.problems[0]
-
-
-@pytest.mark.parametrize(
-    ("lacking", "set_"),
-    [
-        ({"team": None}, {"team": "data"}),
-        ({"team": "other"}, {"team": "data"}),
-        ({SECRET_TAG: None}, {SECRET_TAG: "app_user"}),
-        ({"their": "own"}, {}),
-    ],
-)
-def test_a_secret_of_the_stack_gets_the_tags_that_it_lacks(
-    lacking: dict[str, str | None], set_: dict[str, str]
-) -> None:
-    decision = in_aws(ONE, found(lacking), TERMS)
-    assert (decision.action, decision.tags) == (Action.TAG if set_ else Action.NOTHING, set_)
-
-
-def refused(there: Found) -> Decision:
-    decision = in_aws(ONE, there, TERMS)
-    assert decision.action is Action.REFUSE
-    assert decision.problems
-    return decision
-
-
-def test_what_people_made_is_not_taken_without_their_consent() -> None:
-    decision = refused(found({STACK_TAG: None, SECRET_TAG: None}))
-    assert decision.command == "lockstep secrets tag --stack lockstep --yes"
-
-
-def test_one_of_another_stack_or_kind_is_refused() -> None:
-    assert "'other'" in refused(found({STACK_TAG: "other"})).problems[0]
-    assert "'connection_blob'" in refused(found({SECRET_TAG: "connection_blob"})).problems[0]
-
-
-def test_one_that_is_to_be_deleted_is_refused_with_the_command_that_restores_it() -> None:
-    decision = refused(found(deleted=True))
-    assert decision.command == "aws secretsmanager restore-secret --secret-id a --region eu-central-1"
-
-
-# In OCI
-
-
-def slot(**changes: str) -> FoundSlot:
-    given = {"compartment_id": RINGS, "lifecycle": "ACTIVE", "key_id": RING.key_id, **changes}
-    return FoundSlot(id="ocid1.vaultsecret.oc1..x", **given)
-
-
-@pytest.mark.parametrize(
-    ("there", "command"),
-    [
-        (slot(lifecycle="PENDING_DELETION"), "oci vault secret cancel-secret-deletion"),
-        (slot(lifecycle="SCHEDULING_DELETION"), "oci vault secret cancel-secret-deletion"),
-        (slot(lifecycle="FAILED"), "oci vault secret get"),
-        (slot(compartment_id="ocid1.compartment.oc1..own"), "oci vault secret change-compartment"),
-    ],
-)
-def test_a_slot_that_is_elsewhere_or_on_its_way_out_is_refused(there: FoundSlot, command: str) -> None:
-    decision = in_oci("a.0", there, RING)
-    assert decision.action is Action.REFUSE
-    assert decision.command
-    assert decision.command.startswith(f"{command} --secret-id {there.id}")
-
-
-def test_a_slot_with_another_key_is_told_and_stays() -> None:
-    decision = in_oci("a.0", slot(key_id="ocid1.key.oc1.eu.other"), RING)
-    assert (decision.action, "ocid1.key.oc1.eu.other" in decision.problems[0]) == (Action.NOTHING, True)
 
 
 # Contents
@@ -179,18 +99,195 @@ def test_an_output_of_terraform_is_read_with_null_tags() -> None:
             ring_terms(wrong, region="eu-frankfurt-1")
 
 
-# Names
+# How fast they are made
 
 
-def plan_of(*ids: str) -> Plan:
-    document = plans.plan_document(
-        [plans.database("orders", Engine.MYSQL)],
-        [plans.credential(i, "orders", username=i, secrets=plans.own_secrets(i)) for i in ids],
+@dataclass
+class FakeTime:
+    """Time that passes by waiting only."""
+
+    now: float = 1000.0
+    slept: list[float] = field(default_factory=list)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@dataclass
+class FakePlace:
+    """Secrets in memory, of a service that takes so many writes in any second.
+
+    Attributes:
+        takes: Writes in a second; more are throttled.
+    """
+
+    time: FakeTime
+    takes: float = float("inf")
+    there: set[str] = field(default_factory=set)
+    fails: Callable[[str], LockstepError | None] = lambda _: None
+    began: list[float] = field(default_factory=list)
+    throttled: int = 0
+
+    def decide(self, name: str) -> Decision:
+        if error := self.fails(name):
+            raise error
+        return Decision(name=name, action=Action.NOTHING if name in self.there else Action.MAKE)
+
+    def make(self, decision: Decision) -> bool:
+        now = self.time.now
+        self.began.append(now)
+        if sum(now - 1 < at <= now for at in self.began) > self.takes:
+            self.throttled += 1
+            raise StoreThrottledError
+        self.there.add(decision.name)
+        return True
+
+    def tag(self, decision: Decision) -> None:
+        raise NotImplementedError
+
+    def taken(self, name: str) -> Decision:
+        raise NotImplementedError
+
+
+@dataclass
+class Done:
+    """A work, and what was seen of it."""
+
+    work: Work
+    seen: list[Outcome]
+
+    @property
+    def made(self) -> list[str]:
+        return [o.decision.name for o in self.seen if o.is_done]
+
+
+def work_on(place: FakePlace, *, rate: float = 50) -> Done:
+    seen: list[Outcome] = []
+    work = Work(
+        place=place,
+        pace=Pace(rate, monotonic=place.time.monotonic, sleep=place.time.sleep),
+        side_by_side=one_after_the_other,
+        sleep=place.time.sleep,
+        see=seen.append,
+        stop=Event(),
+        is_dry=False,
     )
+    return Done(work, seen)
+
+
+NAMES = [f"s{i}" for i in range(400)]
+
+
+def most_in_a_second(began: list[float]) -> int:
+    return max(sum(at <= other < at + 1 - 1e-6 for other in began) for at in began)
+
+
+@pytest.mark.parametrize("rate", [50, 25, 0.5])
+def test_no_second_has_more_writes_than_the_rate(rate: float) -> None:
+    place = FakePlace(FakeTime())
+    done, names = work_on(place, rate=rate), NAMES[: round(8 * rate)]
+    done.work.do(names)
+    assert done.made == names
+    assert most_in_a_second(place.began) == max(rate, 1)
+    assert place.began[-1] - place.began[0] == pytest.approx((len(names) - 1) / rate)
+
+
+def test_a_service_that_throttles_gets_fewer_calls_and_the_work_ends() -> None:
+    place = FakePlace(FakeTime(), takes=10)
+    done = work_on(place)
+    done.work.do(NAMES)
+    assert done.made == NAMES
+    # Far fewer refusals than calls, and more than half of what the service takes.
+    assert 0 < place.throttled < 40
+    assert place.time.now - 1000 < 400 / 5
+
+
+def test_an_outage_of_a_minute_passes() -> None:
+    time = FakeTime()
+
+    def fails(_: str) -> LockstepError | None:
+        return StoreUnreachableError() if 1005 < time.now < 1065 else None
+
+    done = work_on(FakePlace(time, fails=fails), rate=2)
+    done.work.do(NAMES[:30])
+    assert done.made == NAMES[:30]
+
+
+def test_a_place_that_never_answers_is_given_up_soon() -> None:
+    time, asked = FakeTime(), list[str]()
+
+    def fails(name: str) -> LockstepError | None:
+        asked.append(name)
+        return StoreUnreachableError()
+
+    with pytest.raises(StoreUnreachableError):
+        work_on(FakePlace(time, fails=fails)).work.do(NAMES)
+    assert asked == ["s0"] * (AT_FIRST + 1)
+
+
+# Secrets that are there
+
+
+ARN = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:dba/else-AbCdEf"
+TAGS = {STACK_TAG: "lockstep", SECRET_TAG: "app_user"}
+ONE = Wanted(name="a", kind=SecretKind.APP_USER, region="eu-central-1")
+
+
+def plan_of(*, oci: bool = True, **admins: str) -> Plan:
+    """A plan of two credentials; the second one is on both databases."""
+    document = plans.plan_document(
+        [
+            plans.database(name, Engine.MYSQL, admin_secret=secret)
+            for name, secret in ({"orders": "dba/orders", "stock": "dba/stock"} | admins).items()
+        ],
+        [
+            plans.credential("a", "orders", username="a", secrets=plans.own_secrets("a")),
+            plans.credential("b", "orders", "stock", username="b", secrets=plans.own_secrets("b")),
+        ],
+        oci=plans.OciNames() if oci else None,
+    )
+    for database in document["databases"]:
+        database["oci_admin_secret"] = f"dba.{database['name']}"
     return parse_plan(json.dumps(document), base=Path())
 
 
-def test_the_secrets_are_those_of_the_credentials_and_no_others() -> None:
-    plan = plan_of("a", "b")
-    assert [one.name for one in rotated_in_aws(plan)] == ["a", "a-connection_blob", "b", "b-connection_blob"]
-    assert [one.name for one in rotated_in_aws(plan, ("b",))] == ["b", "b-connection_blob"]
+def names(plan: Plan, credential_id: str | None = None) -> dict[str, str]:
+    return {one.name: one.kind.value for one in wanted(plan, credential_id)}
+
+
+def test_every_secret_that_is_known_by_its_tags_is_wanted_once() -> None:
+    assert names(plan_of()) == {
+        "a": "app_user",
+        "a-connection_blob": "connection_blob",
+        "b": "app_user",
+        "b-connection_blob": "connection_blob",
+        "dba/orders": "admin",
+        "dba/stock": "admin",
+        plans.OCI_KEY_SECRET: "runner-key",
+    }
+    assert len(wanted(plan_of())) == len(names(plan_of()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"tags": {**TAGS, STACK_TAG: "other"}}, "'other', not 'lockstep'"),
+        ({"tags": {**TAGS, SECRET_TAG: "admin"}}, "'admin', not 'app_user'"),
+        ({"tags": {SECRET_TAG: "admin"}}, "'admin', not 'app_user'"),
+        ({"tags": {**TAGS, STACK_TAG: ""}}, "'', not 'lockstep'"),
+        ({"is_deleted": True}, "scheduled for deletion"),
+        ({"primary_region": "eu-west-1"}, "replica of a secret in eu-west-1"),
+        ({"owning_service": "rds"}, "rds manages it"),
+        ({"is_rotated": True}, "rotates it by itself"),
+    ],
+)
+def test_what_would_be_taken_from_others_or_cannot_work_is_in_the_way(
+    changes: dict[str, Any], says: str
+) -> None:
+    found = judge(ONE, Found(**{"arn": ARN, "tags": TAGS, **changes}), stack="lockstep")
+    (problem,) = found.problems
+    assert (found.state, says in problem) == (State.IN_THE_WAY, True)

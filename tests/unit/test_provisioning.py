@@ -1,7 +1,5 @@
 """The SQL of `lockstep plan sql`: what it grants, what it leaves alone, and that it holds no password."""
 
-import os
-
 import pytest
 from msgspec import structs
 
@@ -10,7 +8,6 @@ from lockstep.operate.plan_sql.scripts import Provisioning, provisioning
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import (
     ROTATION_USER,
-    AdminIam,
     AdminSecret,
     Credential,
     DatabaseServer,
@@ -56,18 +53,6 @@ def plan() -> Plan:
 
 def made(plan: Plan, engine: Engine, *, existing: bool = False, plaintext: bool = False) -> Provisioning:
     return provisioning(plan, credential(), server(engine, plaintext=plaintext), existing=existing)
-
-
-@both_faces
-def test_a_password_is_set_by_its_verifier_after_the_script(
-    plan: Plan, engine: Engine, *, existing: bool
-) -> None:
-    script = made(plan, engine, existing=existing)
-    *statements, last = (s.reveal() for s in script.render_for({ROTATION_USER: PASSWORD}, os.urandom))
-    assert statements == list(script.statements)
-    assert last.startswith("ALTER ")
-    assert "a'b" not in last
-    assert "a''b" not in last
 
 
 @both_faces
@@ -124,43 +109,3 @@ def test_the_rotation_user_sees_no_statements_on_postgresql_unless_a_dba_lets_it
 def test_there_is_no_script_for_a_live_role_of_postgresql(plan: Plan) -> None:
     with pytest.raises(LiveRoleError, match=r"act as app_owner, as docs/how-to/postgresql-live-login\.md"):
         made(plan, Engine.POSTGRESQL, existing=True)
-
-
-ADMIN_IAM = AdminIam(username="dba", region="eu-west-1")
-
-
-@both_faces
-def test_an_admin_of_rds_iam_authentication_is_made_without_a_password(
-    plan: Plan, engine: Engine, *, existing: bool
-) -> None:
-    made = provisioning(
-        plan, credential(), structs.replace(server(engine), admin=ADMIN_IAM), existing=existing
-    )
-    script = "\n".join(made.statements)
-    if engine is Engine.POSTGRESQL:
-        assert 'CREATE ROLE "dba" LOGIN NOINHERIT CREATEROLE' in script
-        assert 'GRANT rds_iam TO "dba"' in made.statements
-    else:
-        account = "'dba'@'%'"
-        assert (
-            f"CREATE USER IF NOT EXISTS {account} IDENTIFIED WITH AWSAuthenticationPlugin AS 'RDS' REQUIRE SSL"
-            in made.statements
-        )
-        assert f"GRANT CREATE USER ON *.* TO {account}" in made.statements
-    last = "\n".join(made.last_steps)
-    assert "rds-db:connect" in last
-    assert "password" not in last.lower()
-    assert ROTATION_USER not in made.text()
-
-
-@both_faces
-def test_the_master_user_of_rds_needs_no_rotation_user_beside_it(
-    plan: Plan, engine: Engine, *, existing: bool
-) -> None:
-    managed = AdminSecret(aws="rds!db-1", oci="dba")
-    text = provisioning(
-        plan, credential(), structs.replace(server(engine), admin=managed), existing=existing
-    ).text()
-    assert ROTATION_USER not in text
-    assert "-- Run it as the master user: Lockstep logs in as that user." in text
-    assert "-- Nothing: the master user's login is in rds!db-1." in text

@@ -58,14 +58,6 @@ def test_shards_of_a_fleet_begin_in_their_minute_and_leave_the_account_room() ->
 
 
 @pytest.mark.parametrize(
-    ("interval", "need", "verdict"), [("20m", 72, Verdict.FITS), ("15m", 96, Verdict.NEAR)]
-)
-def test_versions_of_a_day_are_by_the_shortest_interval(interval: str, need: int, verdict: Verdict) -> None:
-    found = named(plan_of(document(oci=False, interval=interval)), "Secrets Manager, versions")
-    assert (found.need, found.verdict) == (need, verdict)
-
-
-@pytest.mark.parametrize(
     ("ring", "readers_ring", "secrets", "most"), [(4, None, 8, 625), (5, None, 10, 500), (4, 5, 10, 500)]
 )
 def test_a_ring_needs_two_secrets_for_each_slot(

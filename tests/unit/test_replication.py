@@ -1,16 +1,12 @@
 """Waiting for verify hosts: what is proven there, in which order, and that no account comes near its lock."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
-from itertools import count
 
 import pytest
 
 from lockstep.protocol import replication
 from lockstep.protocol.errors import (
-    AccountBlockedError,
-    DatabaseUnreachableError,
     ReplicaLaggingError,
     ReplicaRejectedError,
 )
@@ -23,10 +19,6 @@ from tests.support.memory_database import MemoryReplica
 DUAL, ALTERNATING = Strategy.DUAL_PASSWORD, Strategy.ALTERNATING_USERS
 STRATEGIES = pytest.mark.parametrize("strategy", [DUAL, ALTERNATING])
 PATIENCE = replication.PATIENCE_SECONDS
-
-
-class CrashError(Exception):
-    """The run is gone."""
 
 
 class Rotated:
@@ -121,58 +113,6 @@ def test_a_host_that_never_applies_the_change_is_named_and_not_locked(strategy: 
     assert world.proven() == [True]
 
 
-@pytest.mark.parametrize("lag", range(1, 8))
-@pytest.mark.parametrize("last", ["before", "after"])
-def test_a_crash_at_any_login_brings_an_account_with_two_passwords_no_closer_to_its_lock(
-    lag: int, last: str
-) -> None:
-    for logins in range(1, 12):
-        world = Rotated(DUAL, lag=lag)
-        for n in (logins, logins):
-            crash_at(world.replicas[0], n, last)
-            with suppress(CrashError):
-                world.wait()
-        crash_at(world.replicas[0], 0, last)
-        world.wait()
-        assert world.replicas[0].refusals.most <= 1
-        assert world.proven() == [True]
-
-
-def crash_at(replica: MemoryReplica, login: int, when: str) -> None:
-    numbers = count(1)
-
-    def crash(_operation: str) -> None:
-        if next(numbers) == login:
-            raise CrashError
-
-    replica.faults.before = crash if when == "before" else lambda _: None
-    replica.faults.after = crash if when == "after" else lambda _: None
-
-
-def test_a_crash_locks_at_most_an_account_that_no_application_uses() -> None:
-    """With one password for each account, the account of what stores serve is never refused."""
-    for login in range(1, 12):
-        world = Rotated(ALTERNATING, lag=2)
-        for n in (login, login):
-            crash_at(world.replicas[0], n, "after")
-            with suppress(CrashError, AccountBlockedError):
-                world.wait()
-        world.replicas[0].faults.after = lambda _: None
-        assert world.replicas[0].accepts(world.login(2))
-
-
-@STRATEGIES
-def test_a_host_that_refuses_base_is_asked_nothing_more(strategy: Strategy) -> None:
-    world = Rotated(strategy, lag=None)
-    replica = world.replicas[0]
-    strange = CredentialValue(2, Login(world.login(2).username, SecretStr("strange")))
-    world.values[2] = strange
-    with pytest.raises(ReplicaRejectedError, match="main@replica-1:3306"):
-        world.wait()
-    assert replica.refusals.most == 1
-    assert world.clock.monotonic() == 0
-
-
 def test_base_is_seen_after_the_change_too() -> None:
     world = Rotated(DUAL)
     world.database.accounts["app"].passwords = ("password-3",)
@@ -195,18 +135,6 @@ def test_where_nothing_takes_a_refusal_back_pending_is_tried_once(
 
 
 @STRATEGIES
-def test_where_no_password_was_changed_the_live_login_is_proven(strategy: Strategy) -> None:
-    world = Rotated(strategy)
-    live = world.login(3)
-    for doomed in ([live], []):
-        replication.wait_until_accepted(
-            world.database, world.waiting(), pending=live, base=live, doomed=doomed
-        )
-    assert world.clock.monotonic() == 0
-    assert world.replicas[0].refusals.most == 0
-
-
-@STRATEGIES
 def test_what_a_taken_over_account_accepts_is_not_known_so_pending_is_tried_once(strategy: Strategy) -> None:
     """Base is not known there either until the host is in sync, so it is not asked for before."""
     world = Rotated(strategy, lag=0)
@@ -221,14 +149,6 @@ def test_what_a_taken_over_account_accepts_is_not_known_so_pending_is_tried_once
     world.wait(doomed=(), taken_over=True)
     assert world.clock.monotonic() == PATIENCE
     assert world.replicas[0].refusals.most == 1
-
-
-@STRATEGIES
-def test_an_outage_of_a_host_is_no_refusal(strategy: Strategy) -> None:
-    world = Rotated(strategy)
-    world.replicas[0].unreachable = True
-    with pytest.raises(DatabaseUnreachableError):
-        world.wait()
 
 
 @STRATEGIES

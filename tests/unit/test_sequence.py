@@ -170,18 +170,6 @@ def test_a_deployment_between_two_steps_ends_the_run_and_the_next_run_converges(
 
 
 @both_strategies
-def test_a_refused_password_is_replaced_within_the_run(strategy: Strategy) -> None:
-    world = steady(strategy)
-    base = login_of(world, 2)
-    refuse_next_passwords(world, count=1)
-    result = rotate(world, "third")
-    assert result.generation == 4
-    assert_in_sync(world, 4)
-    live = {shown(base), shown(login_of(world, 4))}
-    assert known_logins(world) == {"db-1": live, "db-2": live}
-
-
-@both_strategies
 def test_a_second_refusal_ends_the_run_and_the_next_run_goes_on(strategy: Strategy) -> None:
     """The claim that was refused twice must not be adopted for ever (protocol M4, M5)."""
     world = steady(strategy)

@@ -14,19 +14,16 @@ from typer.testing import CliRunner
 
 from lockstep.cli import app
 from lockstep.operate import state
-from lockstep.operate.page import snapshot as polling
 from lockstep.operate.page.detail import detail
 from lockstep.operate.page.fleet import (
-    ROWS,
     Asked,
     Condition,
     condition,
     fleet,
 )
 from lockstep.operate.page.server import Address
-from lockstep.operate.page.snapshot import Poller
 from lockstep.protocol.errors import LockTableUnreachableError
-from tests.support.fleet import NOW, MadeUp, StillClock, look, shown
+from tests.support.fleet import NOW, MadeUp, look, shown
 from tests.unit.test_cli import PLAN
 
 NOTHING = state.StoreSnapshot(depth="names", answers={}, pending_since=None)
@@ -140,15 +137,7 @@ def test_search_order_and_pages_are_the_servers(page: str) -> None:
     assert "1 credential</p>" in one
     assert "No credential has" in ask(page, "/?q=%3Cscript%3E")[2]
     assert "<script>" not in ask(page, "/?q=%3Cscript%3E")[2]
-    for odd in (
-        "page=0",
-        "page=-1",
-        "page=x",
-        "page=999999999999",
-        "page=9999",
-        "order=x",
-        "q=" + "a" * 3000,
-    ):
+    for odd in ("page=0", "page=x", "page=999999999999", "order=x", "q=" + "a" * 3000):
         assert ask(page, f"/?{odd}")[0] == 200
 
 
@@ -202,30 +191,7 @@ def test_what_was_not_read_is_not_called_in_sync() -> None:
     assert detail(unread, NOW).stores.rows == ()
 
 
-def test_ten_thousand_credentials_make_one_page() -> None:
-    with shown(MadeUp(10_000)) as url:
-        status, _, text = ask(url)
-        assert status == 200
-        assert len(text) < 1_000_000
-        assert text.count("<tr>") == ROWS + 1
-        assert text.count('title="shop/service-') == 10_000
-
-
 # How often it looks
-
-
-def test_it_looks_rarely_until_somebody_does() -> None:
-    clock, made_up = StillClock(), MadeUp(1)
-    poller = Poller(made_up, clock)  # type: ignore[arg-type]  # it has what the poller uses
-    assert poller.seconds == polling.ALONE_SECONDS
-    poller.ask()
-    assert poller.seconds == polling.WATCHED_SECONDS
-    poller.latest = look(2)  # The second one rotates.
-    assert poller.seconds == polling.RUNNING_SECONDS
-    made_up.is_of_few = False
-    assert poller.seconds == polling.MANY_SECONDS
-    clock.sleep(polling.WATCHED_FOR + 1)
-    assert poller.seconds == polling.ALONE_SECONDS
 
 
 def test_an_outage_is_told_and_what_was_known_stays() -> None:

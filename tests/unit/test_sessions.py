@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from lockstep.protocol.errors import FailureKind, SessionFailure, StepEndedError
 from lockstep.protocol.issuer import Maker, seconds_of
-from lockstep.protocol.session_cache import AGAIN_SECONDS, EARLY_SECONDS, IssuedSession, Sessions
+from lockstep.protocol.session_cache import EARLY_SECONDS, IssuedSession, Sessions
 
 SECONDS = 30
 """How long a test waits for another thread at most."""
@@ -98,39 +98,6 @@ def test_it_is_renewed_a_minute_before_its_end(
     assert sessions() == "session-2"
 
 
-def test_while_the_old_one_works_a_failed_renewal_is_not_tried_at_each_call(
-    sessions: Sessions[str], clock: Clock, issuer: Issuer
-) -> None:
-    sessions()
-    clock.pass_(LIFE - EARLY_SECONDS + 1)
-    issuer.failure = DOWN
-    sessions()
-    issuer.failure = None
-    assert sessions() == "session-1"
-    clock.pass_(AGAIN_SECONDS)
-    assert sessions() == "session-2"
-
-
-def test_a_refused_one_is_replaced_unless_it_has_been(sessions: Sessions[str]) -> None:
-    refused, others = threading.Barrier(2, timeout=SECONDS), []
-
-    def other() -> None:
-        others.append(sessions())
-        refused.wait()
-        refused.wait()
-        sessions.drop()  # Late: of the first session.
-
-    thread = threading.Thread(target=other)
-    thread.start()
-    refused.wait()
-    assert sessions() == "session-1"
-    sessions.drop()
-    assert sessions() == "session-2"
-    refused.wait()
-    thread.join(SECONDS)
-    assert (others, sessions()) == (["session-1"], "session-2")
-
-
 class Held:
     """An issuer that answers when it is told to."""
 
@@ -177,21 +144,6 @@ def test_threads_that_wait_fail_as_the_one_that_has_asked(clock: Clock) -> None:
     for thread in (first, *others):
         thread.join(SECONDS)
     assert set(held.results) == {DOWN}
-
-
-def test_others_go_on_with_the_old_one_while_one_asks(clock: Clock) -> None:
-    held = Held(clock)
-    held.answer.set()
-    held.sessions()
-    assert held.asked.acquire(timeout=SECONDS)
-    held.answer.clear()
-    clock.pass_(LIFE - EARLY_SECONDS + 1)
-    thread = held.ask()
-    assert held.asked.acquire(timeout=SECONDS)
-    assert held.sessions() == "session-1"
-    held.answer.set()
-    thread.join(SECONDS)
-    assert held.results == ["session-2"]
 
 
 def test_a_thread_of_a_step_that_has_ended_fails_no_other_one(clock: Clock) -> None:

@@ -1,6 +1,5 @@
 """Who rotates when: the standby's rules, and a simulated day under every way in which AWS can fail."""
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,10 +11,7 @@ from lockstep.protocol import deadlines
 from lockstep.protocol.model import RunnerHeartbeat
 from lockstep.protocol.schedule import (
     bounds,
-    cron,
-    fits,
     last_trigger,
-    neighbours,
     trusts,
     turn_after,
     yields,
@@ -138,53 +134,6 @@ def test_the_turn_comes_half_an_hour_after_aws_at_longer_intervals(hours: int, m
     assert not yields(trusted, due, bounds(plan, midnight + timedelta(minutes=minutes)))
 
 
-# By wall clock
-
-
-@pytest.mark.parametrize(
-    ("minutes", "fields"),
-    [
-        (10, ("0/10", "*")),
-        (20, ("0/20", "*")),
-        (60, ("0", "*")),
-        (120, ("0", "0/2")),
-        (720, ("0", "0/12")),
-        (1440, ("0", "0")),
-        (2880, ("0", "0")),
-    ],
-)
-def test_an_interval_that_fits_is_one_cron_expression(minutes: int, fields: tuple[str, str]) -> None:
-    interval = timedelta(minutes=minutes)
-    assert fits(interval)
-    assert cron(interval) == fields
-
-
-@pytest.mark.parametrize(
-    ("minutes", "nearest"),
-    [
-        (5, [10]),
-        (18, [15, 20]),
-        (45, [30, 60]),
-        (90, [60, 120]),
-        (300, [240, 360]),
-        (1000, [720, 1440]),
-        (2000, [1440, 2880]),
-    ],
-)
-def test_an_interval_that_does_not_fit_has_neighbours_that_do(minutes: int, nearest: list[int]) -> None:
-    interval = timedelta(minutes=minutes)
-    assert not fits(interval)
-    assert [n // timedelta(minutes=1) for n in neighbours(interval)] == nearest
-    assert all(fits(n) for n in neighbours(interval))
-
-
-def test_the_last_trigger_is_counted_from_midnight() -> None:
-    assert last_trigger(INTERVAL, _at(19.9)) == _at(0)
-    assert last_trigger(INTERVAL, _at(20)) == _at(20)
-    assert last_trigger(timedelta(hours=8), NOON) == NOON.replace(hour=8)
-    assert last_trigger(timedelta(days=3), NOON) == NOON.replace(hour=0)
-
-
 # Time
 
 
@@ -293,19 +242,6 @@ def test_where_others_have_the_standby_called_a_turn_is_added(minutes: int, othe
 
 
 # With positions in a shard, and with shards
-
-
-def test_an_aws_that_works_loses_no_rotation_to_the_positions_of_its_runs() -> None:
-    """The tolerance needs no room for clocks: a run is compared with the next one of the same runner."""
-
-    def rotations(tolerance: timedelta) -> int:
-        at = itertools.cycle([deadlines.LAST_START.total_seconds() + 9, 0])
-        plan = schedule(INTERVAL, tolerance)
-        day = Day(plan=plan, behaviour=_always(Aws.WORKS), drops_late=False, position=lambda: next(at))
-        return day.live().rotations_by("aws")
-
-    assert rotations(deadlines.TOLERANCE) == 72
-    assert rotations(deadlines.TOLERANCE - timedelta(seconds=2)) < 72
 
 
 @pytest.mark.parametrize("queue", [120, 300])

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from lockstep.protocol.errors import (
-    EditedMeanwhileError,
     FenceLostError,
     ReadSideLaggingError,
     SecretMalformedError,
@@ -190,26 +189,6 @@ def test_where_what_was_seen_is_gone_that_store_alone_is_looked_at(pair: Pair, k
     assert {(v.generation, v.blob_generation) for v in pair.both.served().values()} == {(1, 1)}
 
 
-def test_what_was_seen_before_somebody_wrote_a_key_is_not_replaced(pair: Pair) -> None:
-    """Also between the look and the staging (protocol V21)."""
-    pair.both.served()
-    put = pair.both.prepare(1, is_new=True)
-    pair.second.edit("app_user", '{"username":"app","password":"hunter2","added":1}')
-    seen = put(value(1))
-    with pytest.raises(EditedMeanwhileError):
-        promoted(pair, seen, fence_held)
-    assert pair.second.current_text("app_user").endswith('"added":1}')
-
-
-def test_a_value_that_was_there_before_does_not_say_what_it_knows_of(pair: Pair) -> None:
-    """Its text may be older than this look, so the promotion looks again."""
-    pair.both.stage(value(1))
-    pair.both.served()
-    unknown = {("", "")}
-    assert {(v.app_user, v.connection_blob) for v in pair.both.prepare(1, is_new=True)(value(1))} == unknown
-    assert {(v.app_user, v.connection_blob) for v in pair.both.stage(value(2))} == unknown
-
-
 # Claims
 
 
@@ -228,13 +207,6 @@ def test_a_value_of_the_same_claim_is_a_twins(pair: Pair) -> None:
     pair.first.stage(theirs)
     pair.both.stage(replace(value(1), claim_id="mine"))
     assert [store.read_generation(1) for store in pair.both] == [theirs, theirs]
-
-
-def test_both_secrets_are_written_without_reading_back_what_was_created(store: MemoryStore) -> None:
-    read: list[str] = []
-    store.faults.before = read.append
-    assert store.stage(value(1)).value == value(1)
-    assert read == ["stage app_user", "stage connection_blob"]
 
 
 def test_waiting_ends_when_every_store_serves_or_the_time_is_over(pair: Pair) -> None:

@@ -1,14 +1,13 @@
 """The real clock and the real randomness."""
 
 import string
-from datetime import UTC, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lockstep.plan.credentials import Password
 from lockstep.protocol.model import PasswordPolicy
-from lockstep.runtime.system import SystemClock, SystemPasswords
+from lockstep.runtime.system import SystemPasswords
 
 DEFAULT = Password()
 policies = st.builds(
@@ -45,12 +44,3 @@ def test_passwords_differ_and_use_the_whole_alphabet() -> None:
 
 def test_the_default_alphabet_needs_no_quoting_in_a_url_or_a_shell() -> None:
     assert set("".join(DEFAULT.classes)) <= set(string.ascii_letters + string.digits + "-_.~")
-
-
-def test_the_wall_clock_is_in_utc_and_the_monotonic_clock_grows() -> None:
-    clock = SystemClock()
-    assert clock.now().utcoffset() == timedelta(0)
-    assert clock.now().tzinfo is UTC
-    before = clock.monotonic()
-    clock.sleep(0.001)
-    assert clock.monotonic() - before >= 0.001

@@ -3,7 +3,7 @@
 import pytest
 
 from functions.apply_db.logins import REFUSALS_AT_MOST
-from lockstep.protocol.errors import CurrentCredentialRejectedError, DatabaseBlockedError, StoresDivergedError
+from lockstep.protocol.errors import DatabaseBlockedError, StoresDivergedError
 from lockstep.protocol.model import Strategy
 from tests.support.memory import Account
 from tests.unit.flights import (
@@ -15,38 +15,11 @@ from tests.unit.harness import (
     another_login,
     assert_in_sync,
     edit,
-    entries,
-    known_logins,
     login_of,
     orders,
     rotate,
     rotate_again,
-    shown,
 )
-
-
-@both_strategies
-def test_a_database_restored_from_a_backup_is_taken_over_by_order(strategy: Strategy) -> None:
-    """Nothing that any store holds logs in there, so only consent helps; the others have a say (protocol I11)."""
-    world = steady(strategy)
-    current, before = login_of(world, 2), known_logins(world)
-    for account in world.databases["db-2"].accounts.values():
-        account.passwords = ("of-an-old-backup",)
-    with pytest.raises(CurrentCredentialRejectedError):
-        rotate(world, "refused")
-    assert world.lock.record.blocked == {"db-2"}
-    with pytest.raises(DatabaseBlockedError):
-        rotate_again(world, "blocked")
-    assert known_logins(world)["db-1"] == before["db-1"]
-    orders(world, take_over=frozenset({"db-2"}))
-    result = rotate_again(world, "taken_over")
-    assert_in_sync(world, result.generation)
-    record = world.lock.record
-    assert (record.take_over, record.blocked) == (frozenset(), frozenset())
-    live = {shown(current), shown(login_of(world, result.generation or 0))}
-    assert known_logins(world) == {"db-1": live, "db-2": live}
-    details = entries(world, "aws")[-1].event["unmapped"]["lockstep"]["databases"]
-    assert {name: d["taken_over"] for name, d in details.items()} == {"db-1": False, "db-2": True}
 
 
 @pytest.mark.parametrize("take_over", [frozenset({"db-2"}), frozenset({"db-1", "db-2"})])

@@ -10,7 +10,6 @@ from msgspec import structs
 from functions.generate import step as generate
 from lockstep.protocol.deadlines import LEASE
 from lockstep.protocol.errors import (
-    DatabaseBlockedError,
     FenceLostError,
     PlanNotActiveError,
     StoreUnreachableError,
@@ -87,24 +86,6 @@ def test_the_whole_run_reads_it_in_no_step(runner: str) -> None:
     rotate(world, "third", runner=runner)
     assert seen[:2] == ["acquire", "claim"]
     assert "read" not in seen
-
-
-@pytest.mark.parametrize("record", [{}, {"record": None}, {"fence": {"N": "3"}}])
-def test_what_is_no_record_is_read(record: dict[str, Any]) -> None:
-    world = steady()
-    rotation = held(world, "third")
-    seen = calls_of_the_lock(world)
-    assert staged(world, rotation, record).claim.generation == 3
-    assert seen == ["read", "claim"]
-
-
-def test_a_record_of_another_lease_is_read() -> None:
-    world = steady()
-    _, record = told(world)
-    rotation = held(world, "third")
-    seen = calls_of_the_lock(world)
-    staged(world, rotation, record)
-    assert seen == ["read", "claim"]
 
 
 # The record has changed since: an earlier call of the same step
@@ -186,24 +167,6 @@ def test_an_emergency_that_is_not_seen_is_answered_by_the_run_or_by_the_next() -
     assert rotate(world, "sixth").outcome == "rotated"  # and then all but a new value are ended.
     assert not is_in_an_emergency(world)
     assert all(len(known) == 1 for known in known_logins(world).values())
-
-
-@pytest.mark.parametrize(
-    ("order", "error"),
-    [({"blocked": frozenset({"db-1"})}, DatabaseBlockedError), ({"plan": "another"}, PlanNotActiveError)],
-)
-def test_an_order_that_lifts_what_stops_the_run_is_seen_by_the_next_one(
-    order: dict[str, Any], error: type[Exception]
-) -> None:
-    world = steady()
-    before = world.lock.record
-    orders(world, **order)
-    rotation, record = told(world)
-    orders(world, blocked=before.blocked, plan=before.plan)
-    with pytest.raises(error):
-        run(world, rotation, record)
-    assert world.lock.record.claim is None
-    staged(world, rotation, {"record": world.lock.record})
 
 
 def test_an_activation_that_was_withdrawn_makes_no_plan_active() -> None:

@@ -9,18 +9,16 @@ from lockstep.protocol.errors import (
     FenceLostError,
     InvalidRequestError,
     LostCompareAndSetError,
-    PlanNotActiveError,
-    StoreRejectedError,
 )
 from lockstep.protocol.messages import StoreResult, UpdateResult
 from lockstep.protocol.model import ClaimKind, Strategy
 from tests.support.memory import MemoryWorld, make_plan
+from tests.unit import flights
+from tests.unit.flights import both_strategies
 from tests.unit.harness import (
     INTERVAL_SECONDS,
-    applied,
     at_every_boundary,
     edit,
-    generated,
     held,
     interrupted,
     login_of,
@@ -33,19 +31,13 @@ from tests.unit.harness import (
     updated,
 )
 
-both_strategies = pytest.mark.parametrize("strategy", list(Strategy))
 
-
-class Flight:
+class Flight(flights.Flight):
     """A world with generation 3, on base 2, applied to every database."""
 
     def __init__(self, strategy: Strategy = Strategy.DUAL_PASSWORD) -> None:
-        self.world = MemoryWorld.create(make_plan(strategy=strategy))
-        rotate(self.world, "first")
-        rotate_again(self.world, "second")
-        self.world.clock.sleep(INTERVAL_SECONDS)
-        self.staged = generated(self.world, held(self.world, "third"))
-        applied(self.world, self.staged)
+        super().__init__(strategy)
+        self.apply()
 
     def update(self, proven: tuple[str, ...] = ("db-1", "db-2")) -> UpdateResult:
         return updated(self.world, self.staged, proven)
@@ -87,32 +79,12 @@ def test_a_twin_at_any_boundary_does_no_harm() -> None:
     assert at >= 14
 
 
-def test_a_generation_that_is_not_staged_is_not_promoted() -> None:
-    flight = Flight()
-    for secret in flight.world.stores["oci"]._secrets.values():
-        del secret.versions["generation-3"]
-    with pytest.raises(StoreRejectedError):
-        flight.update()
-    assert served(flight.world)["oci"][:2] == (2, 2)
-
-
 @pytest.mark.parametrize("proven", [(), ("db-1",), ("db-2", "db-3")])
 def test_less_than_every_database_of_the_plan_promotes_nothing(proven: tuple[str, ...]) -> None:
     """A database that never accepted the value would lock its applications out (protocol M3, I3)."""
     flight = Flight()
     with pytest.raises(InvalidRequestError):
         flight.update(proven)
-    assert flight.generations() == {2}
-    assert not flight.world.lock.record.promoting
-
-
-def test_a_deployment_after_the_databases_changed_promotes_nothing() -> None:
-    """The new plan may have a database that has never seen the value (protocol I10)."""
-    flight = Flight()
-    deployed = structs.replace(flight.world.credential, plan_digest="of-another-plan")
-    flight.world.credential = deployed
-    with pytest.raises(PlanNotActiveError):
-        flight.update()
     assert flight.generations() == {2}
     assert not flight.world.lock.record.promoting
 
@@ -151,31 +123,7 @@ def test_an_emergency_order_is_fulfilled_by_a_newer_value_with_a_password_of_its
     assert flight.update().revoke is revokes
 
 
-# The read side
-
-
-def test_every_store_is_pruned_once_it_serves_the_new_generation(monkeypatch: pytest.MonkeyPatch) -> None:
-    flight = Flight()
-    pruned: list[tuple[str, int]] = []
-    for store in flight.world.stores.values():
-        monkeypatch.setattr(
-            store,
-            "prune",
-            lambda store=store: pruned.append((store.name, served(flight.world)[store.name][0])),
-        )
-    flight.update()
-    assert pruned == [("aws", 3), ("oci", 3)]
-
-
 # The lock
-
-
-def test_a_run_whose_lease_has_ended_promotes_nothing() -> None:
-    flight = Flight()
-    flight.world.clock.sleep(900)
-    with pytest.raises(FenceLostError):
-        flight.update()
-    assert flight.generations() == {2}
 
 
 def test_a_run_that_is_overtaken_on_the_way_promotes_only_what_is_as_it_was_seen() -> None:

@@ -1,6 +1,5 @@
 """Whose turn it is among a credential's usernames, and what that means for readers of any one slot."""
 
-import random
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -14,7 +13,6 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.model import CredentialValue, Login, SecretStr
 from lockstep.protocol.ports import Observed
-from tests.contract.oci_fixtures import VaultRingHarness
 from tests.support.fence import fence_held
 from tests.unit.ring_world import emulated_ring, slot_generations, value
 
@@ -108,60 +106,6 @@ def test_the_search_for_what_was_staged_ends() -> None:
 
 
 # Readers of any one slot (protocol V18)
-
-
-class Accounts:
-    """Alternating users: each has one password, the newest that was set."""
-
-    def __init__(self) -> None:
-        self.passwords: dict[str, str] = {}
-
-    def stage(self, value: CredentialValue) -> None:
-        self.passwords[value.login.username] = value.login.password.reveal()
-
-    def accepts(self, login: Login) -> bool:
-        return self.passwords.get(login.username) == login.password.reveal()
-
-
-def all_slots_log_in(world: VaultRingHarness, accounts: Accounts) -> bool:
-    return all(accounts.accepts(found) for found in logins_of(world))
-
-
-def logins_of(world: VaultRingHarness) -> list[Login]:
-    return list(world.store.served_logins())
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_the_value_of_every_slot_lives_until_an_overlap_after_it_was_replaced(seed: int) -> None:
-    """With one username more than slots, also where claims are abandoned before and after a database changed."""
-    with emulated_ring(slots=3) as world:
-        dice, accounts = random.Random(seed), Accounts()  # noqa: S311 - reproducible
-        base: CredentialValue | None = None
-        replaced: list[Login] = []
-        promoted: set[int] = set()
-        for generation in range(1, 26):
-            username = next_username(
-                FIVE[:4],
-                base=base.login if base else None,
-                served=logins_of(world),
-                staged=staged_usernames(world.store, highest=generation - 1),
-                valid=promoted,
-            )
-            pending = CredentialValue(generation, login(username, generation))
-            world.store.stage(pending)
-            fate = dice.choice(["abandoned", "abandoned after a change", "promoted", "promoted"])
-            if fate != "abandoned":
-                accounts.stage(pending)
-            assert all_slots_log_in(world, accounts)
-            # The overlap of what the promotion before this one replaced is over when the next value is staged.
-            if fate == "promoted":
-                before = logins_of(world)
-                world.store.promote(generation, fence_held)
-                base = pending
-                promoted.add(generation)
-                replaced = [found for found in before if found not in logins_of(world)]
-                assert all(accounts.accepts(found) for found in [*replaced, *logins_of(world)])
-                world.store.prune()
 
 
 def committed(found: Observed) -> None:

@@ -12,7 +12,6 @@ import pytest
 from lockstep.protocol import ring
 from lockstep.protocol.errors import (
     FenceLostError,
-    LostCompareAndSetError,
     ReadSideLaggingError,
     StoreBusyError,
     StoreQuotaExceededError,
@@ -141,12 +140,6 @@ def test_a_slot_without_room_makes_staging_look_at_every_slot(
     assert four.store.serves(5)
 
 
-def test_ocids_are_looked_up_once(sandbox: OciSandbox, four: VaultRingHarness) -> None:
-    store = four.rival()
-    assert operations(sandbox, store.read_current)["list_secrets"] == 8
-    assert "list_secrets" not in operations(sandbox, lambda: advance(four, 1))
-
-
 # A slow or busy service
 
 
@@ -207,18 +200,6 @@ def test_a_promotion_compares_with_management_and_not_with_the_read_side(
     assert not four.store.serves(2)
     with pytest.raises(FenceLostError):
         four.store.promote(1, fence_held)
-
-
-def test_an_edit_of_a_slot_during_its_promotion_is_a_lost_compare_and_set(four: VaultRingHarness) -> None:
-    four.store.stage(value(1))
-    slot = four.ids["app_user"][3]
-    with (
-        pytest.raises(LostCompareAndSetError),
-        four.before_call(6, lambda: four.console.edit(slot, "by hand")),
-    ):
-        four.store.promote(1, fence_held)
-    four.store.promote(1, fence_held)
-    assert four.store.serves(1)
 
 
 # Abandoned versions and the quota

@@ -1,12 +1,20 @@
 """A slot that is denied, deleted or not there, and a ring that grows or shrinks under its readers."""
 
+import json
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
 from lockstep.oci.vault import Vault
 from lockstep.protocol import names
-from lockstep.protocol.errors import ReadSideLaggingError, SecretNotFoundError, StoreAccessDeniedError
+from lockstep.protocol.errors import (
+    ReadSideLaggingError,
+    SecretNotFoundError,
+    StagedValueConflictError,
+    StoreAccessDeniedError,
+)
+from lockstep.protocol.model import Login, SecretStr
 from lockstep.stores.ring import RingReader
 from sandbox.oci import OciSandbox
 from tests.contract.harness import PLACEHOLDER_TEXT
@@ -21,6 +29,7 @@ from tests.support.fence import fence_held
 from tests.unit.ring_world import (
     RingWorld,
     advance,
+    attempt,
     create_slots,
     emulated_ring,
     login_read,
@@ -91,14 +100,6 @@ def test_nothing_is_promoted_around_a_denied_slot(four: VaultRingHarness, right:
     assert slot_generations(four) == before
 
 
-def test_a_slot_that_was_deleted_after_it_was_looked_up_is_passed_over(four: VaultRingHarness) -> None:
-    advance(four, 1, 2, 3, 4)
-    four.console.remove(four.ids["app_user"].pop(2))
-    assert four.store.read_current().login == value(4).login
-    advance(four, 5)
-    assert four.store.serves(5)
-
-
 @pytest.mark.parametrize("is_known", [True, False], ids=["OCID known", "OCID looked up"])
 def test_a_deleted_slot_that_the_list_does_not_show_stops_the_runner(
     four: VaultRingHarness, *, is_known: bool
@@ -136,15 +137,6 @@ def test_a_reader_that_may_not_read_the_newest_slot_gets_an_error_and_not_an_old
     with pytest.raises(StoreAccessDeniedError) as error:
         limited.newest()
     assert error.value.where["secret"] == "multi-cloud.app_user.0"
-
-
-def test_a_reader_with_too_few_rights_on_the_newest_slot_gets_an_error(four: VaultRingHarness) -> None:
-    advance(four, 1, 2, 3, 4)
-    newest = four.serving("app_user")[0]
-    rights = ("SECRET_READ", "SECRET_BUNDLE_READ")
-    limited = reader_on(vault_without(four, newest, rights, "SECRET_BUNDLE_READ"))
-    with pytest.raises(ReadSideLaggingError):
-        limited.newest()
 
 
 def test_a_reader_passes_over_a_deleted_slot_and_one_that_is_not_created_yet(four: VaultRingHarness) -> None:
@@ -258,10 +250,103 @@ def test_readers_that_shrink_before_the_ring_still_read_the_slot_that_serves(wor
     rotate(world, "shrunk", 2)
 
 
-def test_a_slot_beyond_the_ring_is_deleted_at_any_time(world: RingWorld) -> None:
-    grown(world)
-    world.ring.slots = 4
-    rotate(world, "shrunk", 1)
-    for kind in world.ring.ids:
-        world.ring.console.remove(world.ring.ids[kind].pop())
-    rotate(world, "deleted", 2)
+# What people do to slots
+
+
+def test_an_edited_idle_slot_is_not_served_and_is_used_next(
+    four: VaultRingHarness,
+) -> None:
+    advance(four, 1, 2, 3, 4)
+    copied = json.dumps({"username": "app", "password": "by-hand", "generation": 9})
+    four.console.edit(four.ids["app_user"][2], copied)
+    assert four.store.read_current().login == value(4).login
+    assert slot_generations(four) == [4, 3, 0, 1]
+    advance(four, 5)
+    assert slot_generations(four) == [4, 3, 5, 1]
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+@pytest.mark.parametrize("alone", [False, True])
+def test_an_edit_of_the_serving_slot_is_reconciled(*, slots: int, alone: bool) -> None:
+    with ring_world(slots=slots, alone=alone) as world:
+        for n in range(1, 4):
+            assert world.rotate_again(f"oci-{n}").outcome == "rotated"
+        copied = json.loads(world.ring.current_text("app_user")) | {"password": "by-hand"}
+        world.ring.edit("app_user", json.dumps(copied))
+        if slots == 1:
+            world.lockouts.clear()  # Applications read the edit until the next run.
+        reconciled = world.rotate_again("oci-4")
+        assert (reconciled.outcome, world.in_sync()) == ("rotated", True)
+        if slots > 1:
+            assert world.lockouts == []  # Until then the generation before it is served, and logs in.
+        assert world.rotate_again("oci-5").outcome == "rotated"
+        assert world.in_sync()
+
+
+def test_a_login_written_into_every_slot_by_hand_is_taken_over() -> None:
+    with ring_world(alone=True) as world:
+        world.rotate_again("oci-1")
+        world.rotate_again("oci-2")
+        by_hand = Login("app", SecretStr("by-hand"))
+        for database in world.memory.databases.values():
+            database.accounts["app"].passwords = ("by-hand",)
+        for slot in range(4):
+            world.edit(slot, by_hand, generation=99)
+        assert world.store.read_current().login == by_hand
+        assert world.rotate_again("oci-3").outcome == "rotated"
+        assert world.read() == by_hand
+        assert world.in_sync()
+
+
+def test_an_idle_slot_may_hold_any_text(four: VaultRingHarness) -> None:
+    advance(four, 1)
+    four.console.edit(four.ids["app_user"][0], "not JSON")
+    assert four.store.read_current().login == value(1).login
+
+
+def test_staging_a_generation_that_is_scheduled_for_deletion_is_a_conflict(four: VaultRingHarness) -> None:
+    advance(four, 1)
+    four.store.stage(value(2))
+    four.console.edit(four.ids["app_user"][2], "displaces it", stage="PENDING")
+    slot = four.ids["app_user"][2]
+    four.console.schedule(slot, 2, four.clock.now() + timedelta(days=2))
+    with pytest.raises(StagedValueConflictError):
+        four.store.stage(value(2))
+
+
+def test_a_version_of_the_name_in_another_slot_is_not_promoted(four: VaultRingHarness) -> None:
+    """It was staged there before the lock table was lost: the slot that was seen says which one is meant."""
+    advance(four, 1, 2, 3, 4)
+    name = APP_USER_VERSIONS.name_of(5)
+    four.console.edit(four.ids["app_user"][1], '{"username":"x","password":"y"}', stage="PENDING", name=name)
+    four.store.read_current()
+    seen = four.store.prepare(5, is_new=True)(value(5)).seen
+    four.console.edit(four.ids["app_user"][3], '{"username":"app","password":"by-hand"}')  # Look again.
+    promoted = four.store.prepare_promotion(5, seen=seen)(fence_held)
+    assert promoted.app_user.startswith("3:")
+    assert four.store.read_current().login == value(5).login
+
+
+# Slots that are deleted, restored and added
+
+
+@pytest.mark.parametrize("serves", [True, False])
+def test_a_ring_works_without_a_deleted_slot_and_uses_it_again_when_restored(
+    *, serves: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ring_world() as world:
+        for n in range(1, 5):
+            world.rotate_again(f"oci-{n}")
+        slot = world.ring.ids["app_user"][world.slot() if serves else (world.slot() + 1) % 4]
+        world.ring.ids["app_user"].remove(slot)  # Applications pass over a deleted slot too.
+        world.ring.console.remove(slot)
+        # The process has cached the slot's OCID.
+        outcomes = [attempt(world, f"oci-{n}") for n in (5, 6, 7, 8)]
+        assert outcomes == ["rotated"] * 4
+        assert world.in_sync()
+        assert world.lockouts == []
+        assert '"warning": "deleted"' in caplog.text
+        world.ring.console.restore(slot)
+        world.ring.ids["app_user"].append(slot)
+        assert [attempt(world, f"oci-{n}") for n in (9, 10, 11)] == ["rotated"] * 3
+        assert world.lockouts == []

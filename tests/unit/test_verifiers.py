@@ -55,10 +55,7 @@ def test_the_salt_of_caching_sha2_password_needs_no_escaping() -> None:
             "bTy95Y99eAME1dwEkHOA1ndHGBWz.1bxSSRkuTXFGV/",
         ),
         # Results of glibc's crypt(3) for `$5$`.
-        (b"x", b"abc", 5000, "sCOGUciM.GdmYMCUvmUcgu03oRH87O0clF96.9mwWGB"),
         (b"a" * 64, b"0123456789abcdef", 5000, "syekyCzp6hvow/WAUMJORMM0QQUnWDT71nqHVDZ7b0D"),
-        ("é".encode() * 20, b"zz", 5000, "Ir9neAhZ4HlFf/cLK/KCkt6zdyFoUifN4ROltRBUqG2"),
-        (b"Hello world!", b"saltstring", 5000, "5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5"),
         (b"Hello world!", b"saltstringsaltst", 10000, "3xv.VbSHBb41AL9AvLeujZkZRBAwqFMz2.opqey6IcA"),
         (b"", b"s", 1000, "cdjvTno7yp4OJ1Yyxn95LrCQTyxHsv3TK6lXb48P4L1"),
     ],

@@ -106,24 +106,6 @@ class Simulation:
 
 
 @pytest.mark.parametrize(
-    ("interval", "slots", "lateness"),
-    [(minutes(20), 1, timedelta()), (minutes(20), 1, HALF_A_DAY), (minutes(30), 1, HALF_A_DAY)],
-)
-def test_a_ring_that_is_too_small_is_full_when_the_budget_says(
-    interval: timedelta, slots: int, lateness: timedelta
-) -> None:
-    expected = version_budget(interval, slots, purge_lateness=lateness).wedges_after
-    assert expected is not None
-    clock = FakeClock(EPOCH)
-    with OciSandbox(SandboxClock(clock.now)) as sandbox:
-        sandbox.vault.behaviour.purge_lateness = lateness
-        simulation = Simulation(sandbox, clock, slots=slots)
-        wedged = simulation.rotate(interval, until=expected * 2)
-    assert wedged is not None
-    assert abs(wedged - expected) <= interval * 2
-
-
-@pytest.mark.parametrize(
     # In the second row a slot's turn comes every 80 minutes, as in the default plan, with fewer slots to simulate.
     ("interval", "slots"),
     [(minutes(73), 1), (minutes(40), 2)],

@@ -15,8 +15,6 @@ from lockstep.plan.compiled import AccessKey
 from lockstep.protocol.deadlines import CloudTimeouts, DatabaseTimeouts, Timeouts
 from lockstep.protocol.errors import (
     DatabaseUnreachableError,
-    InvalidPlanError,
-    LockTableUnreachableError,
     StoreUnreachableError,
 )
 from lockstep.protocol.model import Login, SecretStr
@@ -26,7 +24,7 @@ from lockstep.runtime.clouds import Clouds, Endpoints
 from lockstep.runtime.federation import SessionContext
 from lockstep.runtime.identity import AWS_RUNNER, KEY_KEPT, OCI_RUNNER, OPERATOR, Identity
 from lockstep.runtime.system import SystemClock
-from lockstep.runtime.wiring import PLAN_VARIABLE, Runner, forget, hosted_runner
+from lockstep.runtime.wiring import Runner
 from sandbox.oci import OciSandbox, write_config_file
 from tests.support.memory import FakeClock, make_plan
 from tests.support.peer import silent
@@ -59,20 +57,6 @@ def test_a_runner_has_the_stores_of_the_plan_and_the_stream_of_its_own_cloud() -
     assert ports.runner == ports.audit_log.stream == "aws"
     assert [store.name for store in ports.stores] == ["aws", "oci"]
     assert list(ports.databases) == ["db-1", "db-2"]
-
-
-def test_endpoints_and_time_outs_reach_the_clients() -> None:
-    with silent() as (port, waited):
-        runner = Runner(
-            make_plan(),
-            AWS_RUNNER,
-            endpoints=Endpoints(aws=f"http://127.0.0.1:{port}"),
-            timeouts=Timeouts(cloud=CloudTimeouts(read_seconds=0.2)),
-        )
-        with pytest.raises(LockTableUnreachableError) as error:
-            runner.ports(CREDENTIAL).lock.read()
-    assert error.value.where["code"] == "ReadTimeoutError"
-    assert max(waited) < LESS_THAN_SHIPPED
 
 
 def test_time_outs_reach_the_clients_of_oci_and_the_drivers(
@@ -184,20 +168,3 @@ def test_an_operator_without_an_oci_identity_uses_the_aws_runners_key() -> None:
 
     assert OPERATOR.oci(_reach(read)).config["user"] == "u"
     assert asked == ["lockstep/oci-key"]
-
-
-def test_a_hosted_runner_is_made_once_until_it_is_forgotten(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "lockstep.yaml"
-    file.write_text("version: 2", encoding="utf-8")
-    monkeypatch.setenv(PLAN_VARIABLE, str(file))
-    forget()
-    with pytest.raises(InvalidPlanError):
-        hosted_runner(AWS_RUNNER)
-    monkeypatch.setenv(PLAN_VARIABLE, str(Path(__file__).parents[1] / "infrastructure/plan/lockstep.yaml"))
-    first = hosted_runner(AWS_RUNNER)
-    assert hosted_runner(AWS_RUNNER) is first
-    forget()
-    assert hosted_runner(AWS_RUNNER) is not first
-    forget()
