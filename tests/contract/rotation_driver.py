@@ -39,10 +39,6 @@ class Change:
     revoke: bool = False
 
 
-Apply = Callable[[Database, Change, Callable[[], None]], None]
-"""Carries out a change; calls its last argument before and after every login and every change of an account."""
-
-
 def apply_in_order(database: Database, change: Change, point: Callable[[], None]) -> None:
     """The order of logins of ApplyDb (protocol D18)."""
     pending, base = change.pending, change.base
@@ -78,22 +74,6 @@ def refuse(database: Database, doomed: Login, *, then: Login, point: Callable[[]
     require(database, then, point)
 
 
-def apply_as_before(database: Database, change: Change, point: Callable[[], None]) -> None:
-    """The order of the first edition: it begins with a refusal, and it ends with one."""
-    with database.exclusive() as stager:
-        point()
-        if not database.accepts(change.pending.login):
-            if change.base:
-                require(database, change.base.login, point)
-            stager.stage(current=change.base, pending=change.pending)
-        require(database, change.pending.login, point)
-        if change.base:
-            require(database, change.base.login, point)
-        for value in change.doomed.values():
-            point()
-            assert not database.accepts(value.login)
-
-
 @dataclass
 class Refusals:
     """What the server was shown: refusals, and the longest run of them on one account."""
@@ -122,7 +102,6 @@ class Life:
     Args:
         world: The accounts.
         random: Decides when a run dies.
-        apply: The order of logins.
         strike: Called before each run: what else may cut it off.
     """
 
@@ -130,7 +109,6 @@ class Life:
         self,
         world: DatabaseHarness,
         random: Random,
-        apply: Apply = apply_in_order,
         *,
         strike: Callable[[Random], None] = lambda _: None,
     ) -> None:
@@ -140,7 +118,6 @@ class Life:
         self.revoked = 0
         self._world = world
         self._random = random
-        self._apply = apply
         self._strike = strike
         self._rotations = 0
         self._highest = 0
@@ -194,7 +171,7 @@ class Life:
         cut = self._random.random() < _CUTS_PER_RUN
         self._strike(self._random)
         try:
-            self._apply(self._world.database, change, lambda: self._point(cut=cut))
+            apply_in_order(self._world.database, change, lambda: self._point(cut=cut))
         except (CrashError, DatabaseUnreachableError):
             self.crashes += 1
             return False
@@ -206,3 +183,10 @@ class Life:
                 self._world.end_admin_sessions()
             else:
                 raise CrashError
+
+
+class NeverRandom(Random):
+    """Nothing that depends on chance happens."""
+
+    def random(self) -> float:
+        return 1.0

@@ -181,17 +181,6 @@ class Sends:
             raise StepEndedError
 
 
-@every_server
-def test_the_admin_may_use_no_data(world: SqlHarness) -> None:
-    """(protocol D21, D23)."""
-    admin, _ = estate(world)
-    made = provisioning(admin.plan, admin.credential, admin.server)
-    script = "\n".join(made.statements)
-    assert "SELECT, INSERT" not in script
-    assert "GRANT USAGE, CREATE ON SCHEMA public" not in script
-    assert f"lockstep import {admin.credential.id}" in made.text()
-
-
 @postgresql
 def test_the_function_changes_the_admin_s_own_roles_alone(world: SqlHarness) -> None:
     admin, app = estate(world)

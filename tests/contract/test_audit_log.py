@@ -224,11 +224,6 @@ def test_a_mac_of_a_key_that_is_not_one_of_these_does_not_verify(signers: Signer
     assert not signers.signer.verify(digest, replace(signers.signer.sign(digest), key_id=key_id))
 
 
-def test_a_key_has_a_rank(signers: SignerHarness) -> None:
-    mac = signers.signer.sign(sha256(b"entry").digest())
-    assert signers.signer.rank(mac.key_id) >= (0, 0)
-
-
 def test_a_key_of_fingerprints_follows_from_the_key_that_signs(signers: SignerHarness) -> None:
     login = Login("app", SecretStr("password"))
     key, other = signers.signer.fingerprint_key(), signers.other.fingerprint_key()

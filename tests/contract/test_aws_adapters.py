@@ -1,29 +1,35 @@
 """Behaviour that only the AWS adapters have: version ids, labels, calls, objects, items."""
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from io import BytesIO
 from typing import Any, get_args
 
 import pytest
+from botocore.awsrequest import AWSResponse
 from botocore.client import BaseClient
+from botocore.compat import HTTPHeaders
 from botocore.model import OperationModel
+from pydantic import ValidationError
+from urllib3 import HTTPResponse
 
+from lockstep.aws.clients import AwsKeys, aws_client
 from lockstep.aws.kms import KmsSigner
 from lockstep.aws.s3 import S3AuditLog
-from lockstep.aws.secrets_manager import read_secret
 from lockstep.plan.compiled import StorageClass
+from lockstep.plan.runners import AwsAudit
 from lockstep.protocol.errors import (
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,
     LockTableAccessDeniedError,
     SecretMalformedError,
-    SecretNotFoundError,
     StoreQuotaExceededError,
     StoreRejectedError,
 )
 from lockstep.protocol.model import CredentialValue, Login, SecretStr
-from lockstep.protocol.names import VersionNames
 from sandbox.aws.resources import create_mac_key
 from sandbox.aws.server import AwsSandbox
 from tests.contract.aws_fixtures import (
@@ -95,41 +101,9 @@ def test_the_labels_name_the_current_and_the_previous_version(secrets: SecretsMa
 # Malformed secrets
 
 
-def test_a_text_that_claims_another_generation_than_its_id_is_malformed(
-    secrets: SecretsManagerHarness,
-) -> None:
-    forged = json.dumps({"username": "app", "password": "hunter2", "generation": 5})
-    token = APP_USER_VERSIONS.name_of(3)
-    secrets.console.put_secret_value(SecretId=APP_USER, SecretString=forged, ClientRequestToken=token)
-    with pytest.raises(SecretMalformedError) as error:
-        secrets.store.read_current()
-    assert "hunter2" not in str(error.value)
-
-
-def test_a_forged_connection_blob_is_not_promoted(secrets: SecretsManagerHarness) -> None:
-    blob = CREDENTIAL.secret_names.connection_blob
-    secrets.console.put_secret_value(
-        SecretId=blob,
-        SecretString='{"generation": 5}',
-        ClientRequestToken=VersionNames(credential_id=CREDENTIAL.id, secret=blob).name_of(1),
-        VersionStages=["AWSPENDING"],
-    )
-    with pytest.raises(SecretMalformedError):
-        secrets.store.stage(value(1))
-
-
 def test_a_binary_secret_is_malformed(secrets: SecretsManagerHarness) -> None:
     secrets.console.put_secret_value(SecretId=APP_USER, SecretBinary=b"hunter2")
     with pytest.raises(SecretMalformedError, match="code=binary"):
-        secrets.store.read_current()
-
-
-def test_a_binary_connection_blob_is_not_replaced_before_the_first_rotation(
-    secrets: SecretsManagerHarness,
-) -> None:
-    blob = secrets.names["connection_blob"]
-    secrets.console.put_secret_value(SecretId=blob, SecretBinary=b"by hand")
-    with pytest.raises(SecretMalformedError, match=f"secret={blob}, code=binary"):
         secrets.store.read_current()
 
 
@@ -169,13 +143,6 @@ def test_too_many_versions_a_day_exceed_the_quota(secrets: SecretsManagerHarness
 
     with pytest.raises(StoreQuotaExceededError):
         stage_a_day_of_minutes()
-
-
-def test_any_secret_can_be_read(secrets: SecretsManagerHarness) -> None:
-    secrets.console.create_secret(Name="multi-cloud/admin", SecretString="text")
-    assert read_secret(secrets.client, "aws", "multi-cloud/admin") == "text"
-    with pytest.raises(SecretNotFoundError):
-        read_secret(secrets.client, "aws", "multi-cloud/other")
 
 
 # Calls
@@ -348,33 +315,128 @@ def test_a_history_that_does_not_advance_is_an_error(log: S3Harness, monkeypatch
         list(log.log.history())
 
 
-def test_a_key_that_the_plan_names_by_an_alias_is_named_by_its_arn(sandbox: AwsSandbox) -> None:
-    kms, client = sandbox.client("kms"), sandbox_client(sandbox, "kms")
-    keys = [create_mac_key(kms) for _ in range(2)]
-    kms.create_alias(AliasName="alias/mac", TargetKeyId=keys[0])
-    signer = KmsSigner(client, "alias/mac")
-    old = signer.sign(bytes(32))
-    assert old.key_id.startswith("arn:aws:kms:")
-    assert signer.verify(bytes(32), old)
-    kms.update_alias(AliasName="alias/mac", TargetKeyId=keys[1])
-    new = signer.sign(bytes(32))
-    assert not signer.verify(bytes(32), old)
-    for name in (old.key_id, keys[0]):
-        both = KmsSigner(client, "alias/mac", retired=[name])
-        assert both.verify(bytes(32), old)
-        assert both.verify(bytes(32), new)
-        assert both.rank(old.key_id) < both.rank(new.key_id)
-
-
-def test_a_missing_key_is_a_terminal_error(sandbox: AwsSandbox) -> None:
-    signer = KmsSigner(sandbox_client(sandbox, "kms"), "alias/none")
-    with pytest.raises(AuditLogAccessDeniedError) as error:
-        signer.sign(bytes(32))
-    assert error.value.where["code"] == "NotFoundException"
-
-
 def test_a_secret_serves_one_version_and_has_nowhere_to_spread_it(secrets: SecretsManagerHarness) -> None:
     """Readers of any one slot, and a ring, are matters of OCI (protocol V18, V19)."""
     secrets.secret.prepare(1)("text")
     assert secrets.secret.served() == [secrets.secret.read_current()]
     assert secrets.secret.spread(1) == []
+
+
+# The audit log as the role of a runner meets it
+
+ARN = f"arn:aws:s3:::{BUCKET}"
+LIST = {
+    "Effect": "Allow",
+    "Action": "s3:ListBucket",
+    "Resource": ARN,
+    "Condition": {"StringLike": {"s3:prefix": "aws/*"}},
+}
+READ = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"{ARN}/aws/*"}
+TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}],
+}
+
+
+@pytest.fixture
+def written(sandbox: AwsSandbox) -> S3Harness:
+    """A log with one entry."""
+    harness = S3Harness(sandbox)
+    assert harness.log.put(1, b"{}", METADATA)
+    return harness
+
+
+def as_role(sandbox: AwsSandbox, *statements: object) -> S3AuditLog:
+    """The log as a role with these statements sees it."""
+    iam = sandbox.client("iam")
+    iam.create_role(RoleName="reader", AssumeRolePolicyDocument=json.dumps(TRUST))
+    iam.put_role_policy(
+        RoleName="reader",
+        PolicyName="own",
+        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": statements}),
+    )
+    sandbox.guard.know("reader-key", "reader")
+    keys = AwsKeys(access_key_id="reader-key", secret_access_key=SecretStr("sandbox"))
+    client = aws_client("s3", sandbox.region, keys=keys, endpoint=sandbox.url)
+    return S3AuditLog(client, BUCKET, "aws", CREDENTIAL.id)
+
+
+@pytest.mark.usefixtures("written")
+def test_who_may_list_one_folder_sees_that_an_object_is_missing(sandbox: AwsSandbox) -> None:
+    """S3 answers 403 then, as a HEAD has no prefix; the next number, and a forged head's, are such objects."""
+    log = as_role(sandbox, READ, LIST)
+    assert (log.look(1), log.look(2)) == (METADATA, None)
+
+
+@pytest.mark.usefixtures("written")
+def test_an_object_that_may_not_be_read_is_not_missing(sandbox: AwsSandbox) -> None:
+    with pytest.raises(AuditLogAccessDeniedError):
+        as_role(sandbox, LIST).look(1)
+
+
+@pytest.mark.usefixtures("written")
+def test_who_may_not_list_is_not_told_that_an_object_is_missing(sandbox: AwsSandbox) -> None:
+    with pytest.raises(AuditLogAccessDeniedError):
+        as_role(sandbox, READ).look(2)
+
+
+@pytest.mark.parametrize(("number", "found"), [(1, {}), (2, None)])
+def test_an_object_with_a_key_of_somebody_else_is_no_entry_and_no_obstacle(
+    written: S3Harness, number: int, found: object
+) -> None:
+    """S3 answers 400 to a HEAD of an object that was encrypted with a customer's key (SSE-C)."""
+
+    def refused(**_: object) -> AWSResponse:
+        return AWSResponse("", 400, HTTPHeaders(), HTTPResponse(BytesIO(), preload_content=False))
+
+    written.client.meta.events.register("before-send.s3.HeadObject", refused)
+    assert written.log.look(number) == found
+
+
+# Keys
+
+
+DIGEST = hashlib.sha256(b"chain").digest()
+
+
+def test_an_alias_that_was_given_to_another_key_leaves_entries_that_name_it_valid(
+    sandbox: AwsSandbox,
+) -> None:
+    """Entries of format 2 name the key as the plan did."""
+    kms, client = sandbox.client("kms"), sandbox_client(sandbox, "kms")
+    old, new = create_mac_key(kms), create_mac_key(kms)
+    alias = "alias/lockstep-mac"
+    kms.create_alias(AliasName=alias, TargetKeyId=old)
+    before = KmsSigner(client, alias).sign(DIGEST)
+    named = replace(before, key_id=alias)
+    kms.update_alias(AliasName=alias, TargetKeyId=new)
+    signer = KmsSigner(client, alias, retired=[old])
+    after = signer.sign(DIGEST)
+    assert (before.key_id, after.key_id) == (old, new)
+    assert [signer.verify(DIGEST, mac) for mac in (named, before, after)] == [True, True, True]
+    ranks = [signer.rank(mac.key_id) for mac in (named, before, after)]
+    assert ranks == sorted(ranks)
+    assert not KmsSigner(client, alias).verify(DIGEST, named)
+
+
+def test_a_key_of_fingerprints_is_asked_for_once_and_again_where_another_key_signs(
+    sandbox: AwsSandbox,
+) -> None:
+    kms, client = sandbox.client("kms"), sandbox_client(sandbox, "kms")
+    keys = [create_mac_key(kms) for _ in range(2)]
+    kms.create_alias(AliasName="alias/lockstep-mac", TargetKeyId=keys[0])
+    signer = KmsSigner(client, "alias/lockstep-mac")
+    asked: list[str] = []
+    client.meta.events.register("before-send.kms.GenerateMac", lambda **_: asked.append("MAC"))
+    assert [signer.fingerprint_key().key_id for _ in range(3)] == [keys[0]] * 3
+    assert len(asked) == 1
+    kms.update_alias(AliasName="alias/lockstep-mac", TargetKeyId=keys[1])
+    assert signer.fingerprint_key().key_id == keys[0]  # Only an answer of KMS shows it.
+    assert signer.sign(DIGEST).key_id == keys[1]
+    assert signer.fingerprint_key().key_id == keys[1]
+    assert len(asked) == 3
+
+
+def test_a_retired_key_is_named_by_itself() -> None:
+    with pytest.raises(ValidationError, match="an alias may name another key by now"):
+        AwsAudit(bucket="audit", region="eu-central-1", mac_key="alias/new", retired_mac_keys=("alias/old",))

@@ -76,19 +76,6 @@ async def _next_user(pool: Pool) -> str:
         return await _user(connection)
 
 
-def test_a_refused_login_reads_the_store_again(mariadb: MariaDbServer) -> None:
-    world = World(mariadb)
-    world.wrong = {1}
-    world.client.get()
-    world.generation = 2
-
-    async def work(pool: Pool) -> None:
-        assert await _next_user(pool) == "app_2"
-
-    world.run(work)
-    assert world.client.status.refusals == 1
-
-
 def test_a_connection_in_use_is_not_cut_when_its_generation_dies(mariadb: MariaDbServer) -> None:
     world = World(mariadb)
 
@@ -101,18 +88,6 @@ def test_a_connection_in_use_is_not_cut_when_its_generation_dies(mariadb: MariaD
         assert pool.size <= 2
 
     world.run(work)
-
-
-def test_a_dead_connection_that_the_server_has_ended_raises_nothing(mariadb: MariaDbServer) -> None:
-    world = World(mariadb)
-
-    async def work(pool: Pool) -> None:
-        assert await _next_user(pool) == "app_1"
-        await asyncio.to_thread(mariadb.execute_as_superuser, "KILL USER app_1")
-        await asyncio.to_thread(world.let_generation_1_die)
-        assert await _next_user(pool) == "app_2"
-
-    world.run(work, maxsize=1)
 
 
 def test_who_gives_up_while_a_dead_connection_goes_takes_no_place_with_it(mariadb: MariaDbServer) -> None:
@@ -137,13 +112,3 @@ def test_who_gives_up_while_a_dead_connection_goes_takes_no_place_with_it(mariad
         assert await _next_user(pool) == "app_2"
 
     world.run(work, maxsize=1)
-
-
-def test_the_pool_holds_no_password(mariadb: MariaDbServer) -> None:
-    world = World(mariadb)
-
-    async def work(pool: Pool) -> None:
-        assert await _next_user(pool) == "app_1"
-        assert "pw-1" not in f"{vars(pool)} {pool._conn_kwargs}"  # type: ignore[attr-defined]  # Not in its stubs.
-
-    world.run(work)

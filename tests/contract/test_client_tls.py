@@ -3,13 +3,11 @@
 import asyncio
 import ssl
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pymysql
 import pytest
-from psycopg_pool import PoolTimeout
 from pymysql.constants import CR
 
 from lockstep.client import (
@@ -158,16 +156,6 @@ def test_mysql_options_that_verify_less_take_consent(options: dict[str, Any]) ->
     pymysql_opener(plaintext=True, **options)
 
 
-def test_an_unknown_tls_option_is_not_passed_over() -> None:
-    with pytest.raises(ValueError, match="cipher"):
-        pymysql_opener(ssl={"cipher": "NULL"})
-
-
-def test_a_client_certificate_is_loaded(authority: CertificateAuthority, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        pymysql_opener(ssl_ca=str(authority.ca_file), ssl_cert=str(tmp_path / "missing.pem"))
-
-
 # PostgreSQL
 
 
@@ -297,32 +285,3 @@ def test_a_pool_with_options_that_verify_less_is_an_error_at_once(
     client: Any = CredentialClient([never])
     with pytest.raises(ValueError, match="plaintext=True"):
         pool(client, overlap_seconds=600, options=options)
-
-
-def test_asyncmys_pool_on_a_server_without_tls(mariadb_without_tls: MariaDbServer) -> None:
-    async def work() -> None:
-        client = AsyncCredentialClient(client_at(mariadb_without_tls))
-        options: dict[str, Any] = {"ssl_ca": str(mariadb_without_tls.ca_file), "connect_timeout": 30}
-        async with asyncmy_pool(client, overlap_seconds=600, options=options) as pool:
-            with pytest.raises(Exception, match="SSL"):
-                await pool.acquire()
-        async with (
-            asyncmy_pool(client, overlap_seconds=600, options={"plaintext": True}) as pool,
-            pool.acquire() as connection,
-        ):
-            assert connection.connected
-
-    asyncio.run(work())
-
-
-def test_psycopgs_pool_of_an_event_loop_on_a_server_without_tls(
-    postgresql_without_tls: PgserverServer, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def work() -> None:
-        client = AsyncCredentialClient(client_at(postgresql_without_tls, dbname="postgres"))
-        async with psycopg_async_pool(client, overlap_seconds=600, min_size=1) as pool:
-            with pytest.raises(PoolTimeout):
-                await pool.getconn(timeout=5)
-
-    asyncio.run(work())
-    assert "server does not support SSL" in caplog.text

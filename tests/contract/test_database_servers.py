@@ -236,14 +236,6 @@ def test_the_account_of_current_is_never_touched(
     assert world.verifier_of(current.login.username) == before
 
 
-@every_server
-def test_provisioning_again_changes_no_password(world: SqlHarness) -> None:
-    rotate(world, None, value_of(world, 1))
-    world.provision()
-    assert world.database.accepts(value_of(world, 1).login)
-    rotate(world, value_of(world, 1), value_of(world, 2))
-
-
 @worlds("mariadb-dual", "mariadb-alternating", "mysql-dual", "mysql-alternating")
 def test_the_admin_cannot_read_the_applications_data(world: MySqlFamilyHarness) -> None:
     world.execute(f"CREATE TABLE IF NOT EXISTS {DATABASE}.orders (id INT)")
@@ -282,23 +274,6 @@ def postgres_session(world: PostgresHarness, who: Login) -> pg8000.native.Connec
         password=who.password.reveal(),
         ssl_context=None if world.sandbox.ca_file else False,
     )
-
-
-@worlds("postgresql", "postgresql-18-plaintext")
-def test_what_one_login_makes_the_other_may_alter(world: PostgresHarness) -> None:
-    """The breakage of alternating users: objects that belong to the login which made them."""
-    first, second = value_of(world, 1), value_of(world, 2)
-    table = f"orders_{world.credential.usernames[0]}"
-    rotate(world, None, first)
-    with postgres_session(world, first.login) as session:
-        session.run(f"CREATE TABLE {table} (id int)")
-    rotate(world, first, second)
-    with postgres_session(world, second.login) as session:
-        session.run(f"ALTER TABLE {table} ADD COLUMN amount numeric")
-        session.run(f"INSERT INTO {table} VALUES (1, 2)")  # noqa: S608
-        owner = session.run(f"SELECT tableowner FROM pg_tables WHERE tablename = '{table}'")  # noqa: S608
-        assert owner == [[world.credential.owner]]
-        session.run(f"DROP TABLE {table}")
 
 
 @worlds("mariadb-dual", "mariadb-alternating")
@@ -454,3 +429,41 @@ def test_an_admin_login_that_is_refused_twice_ends_the_run(world: SqlHarness) ->
         pass
     with world.open(admin=rotated).exclusive():
         pass
+
+
+# How many statements: each is a round trip
+
+
+_STATEMENT = re.compile(r" Query\t|statement: ")
+
+
+logging_worlds = pytest.mark.parametrize(
+    "world", [name for name in SQL_WORLDS if "plaintext" not in name], indirect=True
+)
+"""Those whose server writes every statement down."""
+
+
+def _statements(logged: Growing[str]) -> list[str]:
+    return [line for line in logged.added().splitlines() if _STATEMENT.search(line)]
+
+
+@logging_worlds
+def test_a_login_takes_a_statement_only_where_the_server_must_name_the_account(world: SqlHarness) -> None:
+    value = value_of(world, 1)
+    with world.database.exclusive() as stager:
+        stager.stage(current=None, pending=value)
+    logged = world.sandbox.watch_general_log()
+    assert world.database.accepts(value.login)
+    # Which account it is, and when the server locks it, MySQL and MariaDB are asked (protocol D17, D18).
+    expected = 0 if world.server.engine is Engine.POSTGRESQL else 1
+    assert len(_statements(logged)) == expected
+
+
+@logging_worlds
+def test_an_advisory_lock_takes_one_statement_or_three(world: SqlHarness) -> None:
+    logged = world.sandbox.watch_general_log()
+    with world.database.exclusive():
+        pass
+    # Bounds and lock at once; or character set and bounds, the lock, and which accounts there are.
+    expected = 1 if world.server.engine is Engine.POSTGRESQL else 3
+    assert len(_statements(logged)) == expected

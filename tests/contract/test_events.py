@@ -114,21 +114,9 @@ def test_a_bus_that_does_not_answer(clouds: EventEstate) -> None:
         given.set()
 
 
-def test_a_bus_that_is_not_there(clouds: EventEstate) -> None:
+def test_a_bus_that_is_not_there_and_an_event_that_is_too_large(clouds: EventEstate) -> None:
     not_sent(lambda: bus_of(clouds, "another").send([paused()]), "ResourceNotFoundException")
-
-
-def test_an_event_that_is_too_large(clouds: EventEstate) -> None:
     not_sent(lambda: bus_of(clouds).send([too_large()]), "ValidationException")
-
-
-def test_the_emulated_bus_keeps_the_sources_of_aws(clouds: EventEstate) -> None:
-    entry = {"Source": "aws.states", "DetailType": "x", "Detail": "{}", "EventBusName": EVENT_BUS}
-    answer = clouds.aws.client("events").put_events(Entries=[entry])
-    assert (answer["FailedEntryCount"], answer["Entries"][0]["ErrorCode"]) == (
-        1,
-        "NotAuthorizedForSourceException",
-    )
 
 
 # Notifications

@@ -19,7 +19,6 @@ from msgspec import structs
 from lockstep.aws.clients import ErrorKind as AwsTrouble
 from lockstep.aws.clients import botocore_session, translated
 from lockstep.oci.clients import ErrorKind as OciTrouble
-from lockstep.protocol.deadlines import Timeouts
 from lockstep.protocol.errors import (
     LockstepError,
     StoreAccessDeniedError,
@@ -28,8 +27,7 @@ from lockstep.protocol.errors import (
     StoreUnreachableError,
 )
 from lockstep.protocol.workers import at_the_same_time
-from lockstep.runtime.clouds import Clouds, Endpoints
-from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_RUNNER, RESOURCE_PRINCIPAL_VARIABLE
+from lockstep.runtime.clouds import Clouds
 from sandbox.aws import AwsSandbox
 from sandbox.names import Trouble
 from sandbox.oci import OciSandbox
@@ -115,17 +113,8 @@ def _another_audience(world: Federated) -> None:
     world.trust.client_claim_values = ("another",)
 
 
-def _another_issuer(world: Federated) -> None:
-    world.oci.domain.trusts.clear()
-    world.oci.domain.new_trust(issuer="https://another.tokens.sts.global.api.aws", clients={CLIENT_ID})
-
-
 def _behind(world: Federated) -> None:
     world.aws.web_identity.clock_ahead_seconds = -600
-
-
-def _ahead(world: Federated) -> None:
-    world.aws.web_identity.clock_ahead_seconds = 600
 
 
 def _replaced_key(world: Federated) -> None:
@@ -139,14 +128,9 @@ def _replaced_key(world: Federated) -> None:
 
 TOKENS: dict[str, Break] = {
     "another audience": _another_audience,
-    "another issuer": _another_issuer,
     "it has expired": _behind,
-    "it is not valid yet": _ahead,
     "a key that is not published": _replaced_key,
     "the trust is inactive": lambda w: setattr(w.trust, "is_active", False),
-    "another resource type": lambda w: setattr(w.trust, "impersonating_resource", "another"),
-    "the trust is for users": lambda w: setattr(w.trust, "impersonating_resource", None),
-    "a claim is demanded": lambda w: setattr(w.trust, "claim_validations", {"sub": "another"}),
 }
 
 
@@ -159,8 +143,6 @@ def test_a_token_that_the_domain_refuses_is_an_error_that_names_the_side(world: 
 CLIENTS: dict[str, Break] = {
     "inactive": lambda w: setattr(w.app, "is_active", False),
     "another secret": lambda w: setattr(w.app, "secret", "another"),
-    "unknown": lambda w: w.oci.domain.apps.clear(),
-    "not of the trust": lambda w: w.trust.oauth_clients.clear(),
 }
 
 
@@ -221,22 +203,17 @@ ANSWERS: dict[str, Callable[[OciSandbox], object]] = {
     "a lost reply": lambda o: o.faults.drop_reply(EXCHANGE),
     "a cut one": lambda o: o.faults.cut(EXCHANGE),
     "a slow one": lambda o: o.faults.trickle(EXCHANGE, seconds=0.03),
-    "a broken one": lambda o: o.faults.refuse(EXCHANGE, status=500, code="server_error"),
     "unavailable": lambda o: o.faults.refuse(EXCHANGE, status=503, code="temporarily_unavailable"),
     **{
         name: partial(_replaced, reply)
         for name, reply in {
             "a page of a proxy": Reply(200, {"content-type": "text/html"}, b"<html>Log in</html>"),
             "nothing": Reply(200, {}, b""),
-            "a list": Reply(200, {}, b"[]"),
-            "no token": Reply(200, {}, b"{}"),
-            "a number": Reply(200, {}, b'{"token": 1}'),
             "no JWT": Reply(200, {}, b'{"token": "a.b.c"}'),
             "a token without an end": Reply(200, {}, b'{"token": "e30.e30.e30"}'),
             "nested": Reply(200, {}, b"[" * 60000),
             "huge": Reply(200, {}, b'{"token": "' + b"a" * 10_000_000 + b'"}'),
             "another place": Reply(302, {"location": "http://127.0.0.1:9/oauth2/v1/token"}, b""),
-            "another answer": Reply(418, {}, b'{"error": 1}'),
         }.items()
     },
 }
@@ -251,13 +228,6 @@ def test_whatever_the_domain_answers_is_bounded_and_can_be_asked_again(world: Fe
     assert secrets(world, clouds) == []
 
 
-def test_a_throttled_exchange_can_be_made_again(world: Federated) -> None:
-    world.oci.faults.refuse(EXCHANGE, status=429, code="too_many_requests")
-    clouds = world.from_aws(to_oci=world.with_secret)
-    assert refusal(world, clouds) == ("StoreThrottledError", "DomainUnreachableError")
-    assert secrets(world, clouds) == []
-
-
 def test_what_a_domain_says_beyond_the_known_codes_is_shown_nowhere(world: Federated) -> None:
     said = {"error": "hunter2-hunter2", "error_description": "hunter2"}
     world.oci.faults.replace(EXCHANGE, reply=Reply(400, {}, json.dumps(said).encode()))
@@ -266,16 +236,7 @@ def test_what_a_domain_says_beyond_the_known_codes_is_shown_nowhere(world: Feder
     assert "hunter2" not in f"{caught.value} {caught.value.__cause__}"
 
 
-@pytest.mark.parametrize(
-    "date",
-    [
-        "",
-        "0",
-        "-",
-        "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
-        "Mon, 01 Jan 2026 00:00:00 +99999999999999",
-    ],
-)
+@pytest.mark.parametrize("date", ["", "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"])
 def test_a_refusal_without_a_date_is_a_refusal(world: Federated, date: str) -> None:
     reply = Reply(400, {"date": date}, b'{"error": "invalid_grant"}')
     world.oci.faults.replace(EXCHANGE, reply=reply)
@@ -350,17 +311,10 @@ def _drop_provider(world: Federated) -> None:
     world.aws.client("iam").delete_open_id_connect_provider(OpenIDConnectProviderArn=world.provider_arn)
 
 
-def _other_clients(world: Federated) -> None:
-    _drop_provider(world)
-    world.aws.client("iam").create_open_id_connect_provider(Url=world.issuer, ClientIDList=["another"])
-
-
 REFUSED: dict[str, Break] = {
     "another subject": lambda w: _trusts(w, sub="another"),
     "another audience": lambda w: _trusts(w, aud="another"),
-    "another audience of the provider": _other_clients,
     "no provider": _drop_provider,
-    "it has expired": lambda w: setattr(w.clock, "ahead", timedelta(minutes=-20)),
     "it is not valid yet": lambda w: setattr(w.clock, "ahead", timedelta(minutes=20)),
 }
 
@@ -384,15 +338,6 @@ def test_documents_that_aws_cannot_read_are_an_error_that_names_the_side(
     assert items(world, world.from_oci()) == []
 
 
-def test_a_version_that_is_not_published_yet_can_be_asked_for_again(world: Federated) -> None:
-    """STS says of it what it says of documents that it cannot read."""
-    world.publish("none")
-    clouds = world.from_oci()
-    assert refusal_in_aws(world, clouds) == (UNREACHABLE, "IssuerUnreadableError")
-    world.publish()
-    assert items(world, clouds) == []
-
-
 @pytest.mark.parametrize("state", ["DISABLED", "PENDING_DELETION"])
 def test_a_key_that_signs_no_more_is_an_error_that_names_the_side(world: Federated, state: State) -> None:
     world.key.state = state
@@ -402,16 +347,6 @@ def test_a_key_that_signs_no_more_is_an_error_that_names_the_side(world: Federat
 def test_who_may_not_sign_with_the_key_is_denied(world: Federated) -> None:
     world.oci.identity.forbid(OCI_FUNCTION, "KEY_SIGN")
     assert refusal_in_aws(world) == (DENIED, "IssuerKeyRefusedError")
-
-
-def test_a_function_in_oci_that_has_no_identity_is_denied_with_the_reason(
-    world: Federated, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in (CONFIG_FILE_VARIABLE, RESOURCE_PRINCIPAL_VARIABLE):
-        monkeypatch.delenv(name, raising=False)
-    endpoints = Endpoints(aws=world.aws.url, oci=world.oci.endpoint)
-    clouds = Clouds(world.plan(), OCI_RUNNER, endpoints=endpoints, timeouts=Timeouts(), clock=world.clock)
-    assert refusal_in_aws(world, clouds) == (DENIED, "OciIdentityMissingError")
 
 
 def test_a_key_is_replaced_with_two_published_and_no_call_fails(world: Federated) -> None:

@@ -116,23 +116,6 @@ def test_where_kubernetes_refuses_eventbridge_is_to_try_again(receiver: Receiver
     assert receiver.post({**EVENT, "subject": subject}) == 502
 
 
-def test_the_fake_takes_what_a_custom_resource_takes() -> None:
-    api = KubernetesApi(token="t", may_patch={"a/b"}, objects={"a/b": {}})
-    path = "/apis/external-secrets.io/v1/namespaces/a/externalsecrets/b"
-    body = json.dumps({"metadata": {"annotations": {"force-sync": "1"}}}).encode()
-
-    def status(content_type: str, *, sent: bytes = body, token: str = "t", at: str = path) -> int:
-        return api.patch(at, {"Authorization": f"Bearer {token}", "Content-Type": content_type}, sent)
-
-    merge = "application/merge-patch+json"
-    assert status(merge) == 200
-    assert status("application/strategic-merge-patch+json") == 415
-    assert status("application/json") == 415
-    assert status(merge, token="x") == 401
-    assert status(merge, at=path.replace("/a/", "/c/")) == 403
-    assert status(merge, sent=b'{"metadata": {"annotations": {"force-sync": 1}}}') == 400
-
-
 def test_the_manifests_fit_the_program() -> None:
     documents = list(YAML(typ="safe", pure=True).load_all((FOLDER / "force-sync.yaml").read_text()))
     by_kind = {d["kind"]: d for d in documents}

@@ -13,8 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from lockstep.cli import app
-from lockstep.oci.kms import IssuerKeyVersions
-from lockstep.protocol.issuer import CACHE_CONTROL, CONFIGURATION, KEYS, NotAnIssuerKeyError, PublicKey
+from lockstep.protocol.issuer import CACHE_CONTROL, CONFIGURATION, KEYS
 from lockstep.protocol.model import Engine
 from sandbox import plans
 from sandbox.estate import environment
@@ -124,21 +123,6 @@ def _issuer(tmp_path: Path) -> Iterator[Issuer]:
         yield Issuer(found, tmp_path, config)
 
 
-def test_a_plan_that_does_not_name_the_key_yet_is_told_where_it_is_from(issuer: Issuer) -> None:
-    key = {
-        "id": "ocid1.key.oc1..exampleuntilterraformprintsit",
-        "version": issuer.version,
-        "endpoint": "https://exampleuntilterraformprintsit-crypto.kms.eu-frankfurt-1.oraclecloud.com",
-    }
-    issuer.plan(issuer.version, key=key)
-    refused = issuer.run()
-    assert refused.exit_code == 2
-    for name in ("id", "endpoint"):
-        told = f"runners.oci.federation.key.{name}: {key[name]} is an example; give your own, which `make deploy-oci`"
-        assert told in refused.stderr
-    assert not issuer.oci.calls.records
-
-
 def test_the_documents_are_published_in_order_and_then_left_alone(issuer: Issuer) -> None:
     dry = issuer.done("--dry-run")
     assert dry["written"] == [KEYS, CONFIGURATION]
@@ -216,21 +200,8 @@ def test_the_next_version_is_not_taken_out_by_the_command_that_names_it_next(iss
     assert issuer.done("--retire", new)["dropped"] == [new]
 
 
-def test_a_rotation_that_is_refused_makes_no_version(issuer: Issuer) -> None:
-    issuer.done()
-    for stays in (issuer.version, "ocid1.keyversion.oc1.eu.other"):
-        assert issuer.run("--rotate", "--retire", stays).exit_code == 1
-    assert len(issuer.key.versions) == 1
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "https://objectstorage.us-langley-1.oraclegovcloud.com/n/ns/b/b/o",
-        "https://objectstorage.uk-gov-london-1.oraclegovcloud.uk/n/ns/b/b/o",
-    ],
-)
-def test_a_bucket_of_another_realm_is_refused_with_the_reason(issuer: Issuer, address: str) -> None:
+def test_a_bucket_of_another_realm_is_refused_with_the_reason(issuer: Issuer) -> None:
+    address = "https://objectstorage.us-langley-1.oraclegovcloud.com/n/ns/b/b/o"
     issuer.plan(issuer.version, issuer=address)
     refused = issuer.run()
     assert (refused.exit_code, "commercial realm" in refused.output) == (2, True), refused.output
@@ -245,36 +216,6 @@ def test_a_version_that_is_being_made_is_waited_for_and_made_once(issuer: Issuer
     issuer.oci.client(oci.key_management.KmsManagementClient).create_key_version(issuer.key.ocid)
     assert issuer.done("--rotate")["next_version"] == issuer.key.versions[2].ocid
     assert len(issuer.key.versions) == 3
-
-
-def test_a_version_that_is_to_be_deleted_is_taken_out(issuer: Issuer) -> None:
-    issuer.done()
-    new = issuer.done("--rotate")["next_version"]
-    issuer.plan(new)
-    issuer.key.versions[0].state = "PENDING_DELETION"
-    assert issuer.done()["dropped"] == [issuer.version]
-    assert issuer.kids == [new]
-
-
-def test_a_version_that_the_vault_shows_no_more_is_removed_by_order(
-    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    issuer.done()
-    new = issuer.done("--rotate")["next_version"]
-    issuer.plan(new)
-    issuer.key.versions[0].state = "PENDING_DELETION"
-    shown = IssuerKeyVersions.public_key
-
-    def gone(versions: IssuerKeyVersions, version: str) -> PublicKey:
-        if version == issuer.version:
-            raise NotAnIssuerKeyError(version)
-        return shown(versions, version)
-
-    monkeypatch.setattr(IssuerKeyVersions, "public_key", gone)
-    told = issuer.run()
-    assert (told.exit_code, "lockstep identity publish --replace" in told.output) == (1, True), told.output
-    issuer.done("--replace")
-    assert issuer.kids == [new]
 
 
 def test_a_key_of_somebody_else_is_told_and_removed_by_order_alone(issuer: Issuer) -> None:
@@ -296,10 +237,8 @@ def test_a_key_of_somebody_else_is_told_and_removed_by_order_alone(issuer: Issue
     ("name", "content"),
     [
         (KEYS, b"<html>"),
-        (KEYS, b"[]"),
         (KEYS, b'{"keys": [{"kty": "RSA"}]}'),
         (CONFIGURATION, b'{"issuer": "https://other.example.com"}'),
-        (CONFIGURATION, b"\xff"),
     ],
 )
 def test_a_document_of_another_issuer_is_not_written_over(issuer: Issuer, name: str, content: bytes) -> None:
@@ -309,14 +248,6 @@ def test_a_document_of_another_issuer_is_not_written_over(issuer: Issuer, name: 
     assert json.loads(shown.stdout)["error"]["exit_code"] == 1
     assert issuer.written == []
     assert name in issuer.done("--replace")["written"]
-
-
-def test_the_key_of_a_version_that_was_exchanged_is_a_strangers(issuer: Issuer) -> None:
-    issuer.done()
-    keys = issuer.read(KEYS)
-    keys["keys"][0]["n"] = keys["keys"][0]["n"][::-1]
-    issuer.put(KEYS, json.dumps(keys).encode())
-    assert issuer.run().exit_code == 1
 
 
 def test_two_writers_do_not_write_over_each_other(issuer: Issuer) -> None:
@@ -373,13 +304,6 @@ def test_without_federation_there_is_no_issuer(issuer: Issuer) -> None:
     shown = issuer.run()
     assert shown.exit_code == 2
     assert "no runners.oci.federation" in shown.output
-
-
-def test_without_a_right_it_says_which_call_was_denied(issuer: Issuer) -> None:
-    issuer.oci.identity.forbid("deployer", "KEY_INSPECT")
-    shown = issuer.run()
-    assert shown.exit_code == 3
-    assert "ListKeyVersions" in shown.output
 
 
 @pytest.mark.parametrize("permission", [r for r in RIGHTS if r != "OBJECT_READ"])  # Everyone may read.

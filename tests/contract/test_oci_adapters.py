@@ -1,19 +1,25 @@
 """Behaviour that only the OCI clients have: the errors for their failures, and the identities that they use."""
 
 import base64
+import hmac
 import json
+import logging
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Barrier, Thread
+from threading import Thread
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
 
 from lockstep.oci.clients import ErrorKind, OciClients, OciIdentity, diagnose
-from lockstep.oci.vault import Vault
+from lockstep.oci.object_storage import ObjectStorageAuditLog
+from lockstep.oci.vault import Vault, VaultSigner
 from lockstep.protocol.deadlines import CloudTimeouts, DeadlineGuard, always
 from lockstep.protocol.errors import (
+    AuditLogAccessDeniedError,
+    AuditLogUnreachableError,
     EnvironmentalError,
     LockstepError,
     LostCompareAndSetError,
@@ -26,10 +32,10 @@ from lockstep.protocol.errors import (
     StoreThrottledError,
     StoreUnreachableError,
 )
-from lockstep.protocol.workers import at_the_same_time
+from lockstep.protocol.ports import Mac
 from lockstep.runtime.identity import aws_access_key, oci_api_key, own_oci_identity
 from sandbox.oci import OciSandbox
-from tests.contract.oci_fixtures import OciConsole, sandbox_clients, sandbox_vault
+from tests.contract.oci_fixtures import BUCKET, OciConsole, sandbox_clients, sandbox_vault
 
 
 @pytest.fixture
@@ -106,13 +112,6 @@ def test_a_server_that_does_not_answer_is_an_outage(sandbox: OciSandbox, console
     with sandbox.faults.hang("get_secret"), pytest.raises(StoreUnreachableError) as error:
         sandbox_vault(sandbox, hasty).state("secret", secret_id)
     assert error.value.where["code"] == "ReadTimeout"
-
-
-def test_a_stopped_server_is_an_outage(sandbox: OciSandbox) -> None:
-    vault = sandbox_vault(sandbox)
-    sandbox.stop()
-    with pytest.raises(StoreUnreachableError):
-        vault.secret_id("secret")
 
 
 def test_an_untrusted_certificate_is_rejected_and_not_an_outage() -> None:
@@ -206,38 +205,6 @@ def test_a_key_that_was_replaced_is_read_again(sandbox: OciSandbox, console: Oci
     assert len(reads) == 2
 
 
-def test_workers_that_meet_a_replaced_key_at_the_same_time_may_all_try_again(
-    sandbox: OciSandbox, console: OciConsole
-) -> None:
-    console.create_secret("secret", "text")
-    may = ("SECRET_INSPECT", "SECRET_READ", "SECRET_BUNDLE_READ")
-    old, new = sandbox.new_api_key("lockstep", *may), sandbox.new_api_key("lockstep")
-    workers, together = 4, False
-    sent = Barrier(workers)
-
-    def deadline_guard() -> None:
-        if together:
-            sent.wait(60)
-
-    vault, reads = reading(sandbox, [old, new], deadline_guard)
-    vault.read_named("secret")
-    sandbox.identity.delete_api_key(old)
-    outcomes: list[str] = []
-
-    def read() -> None:
-        try:
-            vault.read_named("secret")
-        except LockstepError as error:
-            outcomes.append(type(error).__name__)
-
-    together = True
-    at_the_same_time([read] * workers)
-    assert outcomes == ["StoreUnreachableError"] * workers  # Retryable.
-    together = False
-    assert vault.text("secret", vault.read_named("secret")) == "text"
-    assert len(reads) == 2
-
-
 def test_a_key_that_never_worked_is_denied_and_read_again_by_the_next_call(
     sandbox: OciSandbox, console: OciConsole
 ) -> None:
@@ -270,13 +237,6 @@ def test_a_secret_that_is_not_a_key_is_an_error_and_not_quoted(
         read(text, store="aws", secret="lockstep/key")
     assert error.value.where == {"store": "aws", "secret": "lockstep/key", "code": "not-a-key"}
     assert "hunter2" not in str(error.value)
-
-
-def test_an_access_key_does_not_show_its_secret() -> None:
-    text = '{"access_key_id": "AKIA", "secret_access_key": "hunter2"}'
-    keys = aws_access_key(text, store="oci", secret="lockstep.aws-key")
-    assert keys.secret_access_key.reveal() == "hunter2"
-    assert "hunter2" not in repr(keys)
 
 
 def test_outside_oci_only_the_named_config_file_is_used(
@@ -335,3 +295,187 @@ def test_inside_oci_the_resource_principal_is_used(monkeypatch: pytest.MonkeyPat
     with pytest.raises(StoreAccessDeniedError) as error:  # There is no token.
         own_oci_identity()
     assert error.value.where == {"code": "ValueError"}
+
+
+# Audit log and signing key
+
+ENTRY = {"chain": "{}", "mac": "{}"}
+
+
+def audit_log(
+    sandbox: OciSandbox, config: dict[str, str] | None = None, *, page_size: int = 1000
+) -> ObjectStorageAuditLog:
+    return ObjectStorageAuditLog(
+        sandbox_clients(sandbox, config),
+        namespace=sandbox.namespace,
+        bucket=BUCKET,
+        stream="oci",
+        credential_id="multi-cloud/app_user",
+        page_size=page_size,
+    )
+
+
+# The audit log
+
+
+def test_a_writer_with_create_and_inspect_can_only_append(sandbox: OciSandbox, console: OciConsole) -> None:
+    console.create_bucket(BUCKET, tier="Archive")
+    writer = sandbox.new_api_key("lockstep", "OBJECT_CREATE", "OBJECT_INSPECT", resource=BUCKET)
+    log = audit_log(sandbox, writer)
+    assert log.put(1, b"{}", ENTRY)
+    assert not log.put(1, b"{}", ENTRY)
+    assert log.look(1) == ENTRY
+    assert list(log.numbers()) == [1]
+    with pytest.raises(AuditLogUnreachableError) as error:
+        log.read(1)
+    assert error.value.where["code"] == "BucketNotFound"  # OCI's answer to a missing permission.
+
+
+def test_an_archived_entry_must_be_restored_before_it_is_read(
+    sandbox: OciSandbox, console: OciConsole
+) -> None:
+    console.create_bucket(BUCKET, tier="Archive")
+    log = audit_log(sandbox)
+    log.put(1, b'{"entry":1}', ENTRY)
+    with pytest.raises(AuditLogUnreachableError) as error:
+        log.read(1)
+    assert error.value.where == {"stream": "oci", "seq": "1", "code": "NotRestored"}
+    name = "oci/multi-cloud.app_user/000000000001.json"
+    details = oci.object_storage.models.RestoreObjectsDetails(object_name=name)
+    console.storage.restore_objects(sandbox.namespace, BUCKET, details)
+    sandbox.clock.advance(timedelta(hours=1))
+    assert log.read(1) == b'{"entry":1}'
+
+
+def test_a_bucket_that_is_not_found_is_a_retryable_error(sandbox: OciSandbox, console: OciConsole) -> None:
+    console.create_bucket(BUCKET)
+    log = audit_log(sandbox)
+    sandbox.faults.bucket_not_found(times=1)
+    with pytest.raises(AuditLogUnreachableError) as error:
+        log.put(1, b"{}", ENTRY)
+    assert error.value.where["code"] == "BucketNotFound"
+    assert log.put(1, b"{}", ENTRY)
+
+
+def test_a_body_that_was_changed_in_transit_is_refused(
+    sandbox: OciSandbox, console: OciConsole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console.create_bucket(BUCKET)
+    log_clients = sandbox_clients(sandbox)
+    log = ObjectStorageAuditLog(
+        log_clients, namespace=sandbox.namespace, bucket=BUCKET, stream="oci", credential_id="c"
+    )
+    put = log_clients.objects.put_object
+    monkeypatch.setattr(
+        log_clients.objects,
+        "put_object",
+        lambda n, b, name, body, **more: put(n, b, name, body + b" ", **more),
+    )
+    with pytest.raises(AuditLogAccessDeniedError):
+        log.put(1, b"{}", ENTRY)
+    assert list(log.numbers()) == []
+
+
+def test_a_missing_bucket_and_a_refused_key_are_errors(sandbox: OciSandbox) -> None:
+    with pytest.raises(AuditLogUnreachableError) as error:
+        list(audit_log(sandbox).numbers())
+    assert error.value.where["code"] == "BucketNotFound"
+    deleted = sandbox.new_api_key("lockstep")
+    sandbox.identity.delete_api_key(deleted)
+    with pytest.raises(AuditLogAccessDeniedError):
+        list(audit_log(sandbox, deleted).numbers())
+
+
+def test_a_reader_who_may_not_list_is_told_so(sandbox: OciSandbox, console: OciConsole) -> None:
+    console.create_bucket(BUCKET)
+    audit_log(sandbox).put(1, b"{}", ENTRY)
+    reader = audit_log(sandbox, sandbox.new_api_key("auditor", "OBJECT_READ", resource=BUCKET))
+    assert reader.read(1) == b"{}"
+    with pytest.raises(AuditLogAccessDeniedError) as error:
+        list(reader.history())
+    assert error.value.where["code"] == "BucketNotFound"  # OCI's answer to a missing permission.
+    lister = audit_log(sandbox, sandbox.new_api_key("lister", "OBJECT_INSPECT", resource=BUCKET))
+    assert [version.seq for version in lister.history()] == [1]
+
+
+def test_an_archived_entry_is_in_the_history(sandbox: OciSandbox, console: OciConsole) -> None:
+    console.create_bucket(BUCKET, tier="Archive")
+    log = audit_log(sandbox)
+    log.put(1, b"{}", ENTRY)
+    (version,) = log.history()
+    assert (version.seq, version.size, version.is_latest) == (1, 2, True)
+    assert timedelta() <= sandbox.clock.now() - version.at < timedelta(minutes=1)
+
+
+# The signing key
+
+
+def test_an_older_key_still_verifies(sandbox: OciSandbox, console: OciConsole) -> None:
+    secret_id = console.create_secret("lockstep.mac", "an old key, which is long enough to be one")
+    old = VaultSigner(sandbox_vault(sandbox), "lockstep/mac")
+    mac = old.sign(b"digest")
+    console.edit(secret_id, "a new key, which is long enough to be one, too")
+    new = VaultSigner(sandbox_vault(sandbox), "lockstep/mac")
+    assert (mac.key_id, new.sign(b"digest").key_id) == ("lockstep.mac:1", "lockstep.mac:2")
+    assert old.sign(b"digest") == mac
+    assert new.verify(b"digest", mac)
+    assert new.rank("lockstep.mac:1") < new.rank("lockstep.mac:2")
+    for another in ("another:1", "lockstep.mac:one", "lockstep.mac", "lockstep.mac:9", "lockstep.mac:2"):
+        assert not new.verify(b"digest", Mac(key_id=another, value=mac.value))
+
+
+def test_a_retired_secret_still_verifies(sandbox: OciSandbox, console: OciConsole) -> None:
+    console.create_secret("lockstep.old", "an old key, which is long enough to be one")
+    console.create_secret("lockstep.mac", "a new key, which is long enough to be one, too")
+    mac = VaultSigner(sandbox_vault(sandbox), "lockstep/old").sign(b"digest")
+    new = VaultSigner(sandbox_vault(sandbox), "lockstep/mac", retired=["lockstep/old"])
+    assert new.verify(b"digest", mac)
+    assert new.rank(mac.key_id) < new.rank(new.sign(b"digest").key_id)
+    assert not VaultSigner(sandbox_vault(sandbox), "lockstep/mac").verify(b"digest", mac)
+
+
+def test_a_key_that_is_too_short_or_missing_is_refused(sandbox: OciSandbox, console: OciConsole) -> None:
+    console.create_secret("lockstep.mac", "31 bytes is one too few for it.")
+    for name in ("lockstep.mac", "lockstep.missing"):
+        with pytest.raises(AuditLogAccessDeniedError):
+            VaultSigner(sandbox_vault(sandbox), name).sign(b"digest")
+
+
+def test_a_placeholder_before_the_key_makes_no_mac_and_no_error(
+    sandbox: OciSandbox, console: OciConsole
+) -> None:
+    """Anybody who may write an object can name its version."""
+    secret_id = console.create_secret("lockstep.mac", "placeholder")
+    console.edit(secret_id, "a key which is long enough to be one")
+    signer = VaultSigner(sandbox_vault(sandbox), "lockstep.mac")
+    forged = Mac(key_id="lockstep.mac:1", value=hmac.digest(b"placeholder", b"digest", "sha256"))
+    assert not signer.verify(b"digest", forged)
+    assert signer.verify(b"digest", signer.sign(b"digest"))
+
+
+def test_an_outage_while_the_key_is_read_is_a_retryable_error(
+    sandbox: OciSandbox, console: OciConsole
+) -> None:
+    console.create_secret("lockstep.mac", "a key which is long enough to be one")
+    signer = VaultSigner(sandbox_vault(sandbox), "lockstep.mac")
+    with sandbox.faults.outage("secrets"), pytest.raises(AuditLogUnreachableError):
+        signer.sign(b"digest")
+    assert signer.sign(b"digest")
+
+
+def test_a_key_is_read_once_and_never_logged(
+    sandbox: OciSandbox, console: OciConsole, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    key = "a key which is long enough to be one"
+    console.create_secret("lockstep.mac", key)
+    signer = VaultSigner(sandbox_vault(sandbox), "lockstep.mac")
+    for _ in range(3):
+        signer.verify(b"digest", signer.sign(b"digest"))
+        assert signer.fingerprint_key().key_id == "lockstep.mac:1"
+    assert (
+        sandbox.calls.count("get_secret_bundle") == 2
+    )  # The key that signs, and the key that an entry names.
+    assert key not in caplog.text
+    assert base64.b64encode(key.encode()).decode() not in caplog.text
+    assert key not in repr(signer)

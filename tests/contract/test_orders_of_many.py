@@ -161,15 +161,6 @@ def test_equal_errors_are_said_once_with_the_credentials(fleet: Fleet) -> None:
     assert "25 of 40 not done. Repeat the command" in done.stderr
 
 
-def test_a_run_of_all_gives_what_a_run_of_each_gives(fleet: Fleet) -> None:
-    assert run("pause", "--all").exit_code == 0
-    assert all(item["paused"]["BOOL"] for item in fleet.records().values())
-    assert run("resume", *(c.id for c in Fleet.plan(fleet.now).credentials)).exit_code == 0
-    assert not any("paused" in item for item in fleet.records().values())
-    assert fleet.entries() == 2 * sum(TEAMS.values())
-    assert run("audit", "verify").exit_code == 0
-
-
 def test_a_summary_of_all_reads_the_lock_table_alone_and_names_who_needs_a_look(fleet: Fleet) -> None:
     calls = fleet.calls_of("status", "--summary")
     assert calls == {"dynamodb Scan": 1}

@@ -91,19 +91,6 @@ def test_a_plan_is_compiled_without_a_cloud(plan_file: Path, tmp_path: Path) -> 
     assert told["documents"] == len(files) - len(ca_files)
 
 
-def test_a_function_runs_with_a_compiled_folder(
-    plan_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told = document(run("compile", "--plan", str(plan_file), "--out", str(tmp_path / "out"), "--json"))
-    monkeypatch.setenv(PLAN_VARIABLE, str(tmp_path / "out/plans" / told["digest"]))
-    forget()
-    (credential, *_) = load_plan(plan_file).credentials
-    ports = hosted_runner(AWS_RUNNER).ports(credential.id)
-    assert ports.credential.plan_digest == credential.plan_digest
-    assert all(ca.is_file() for server in ports.credential.servers for ca in server.ca_files)
-    forget()
-
-
 def test_a_plan_is_published_in_both_clouds_and_functions_find_it(
     plan_file: Path, clouds: tuple[AwsSandbox, OciSandbox], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,34 +161,3 @@ def test_before_a_first_deployment_only_a_missing_bucket_is_passed_over(
     clouds[1].faults.refuse(service="objectstorage", status=403, code="NotAllowed", times=1)
     assert run(*words, "--cloud", "oci").exit_code == 3
     assert "0 documents were there" in run(*words, "--cloud", "oci").output
-
-
-def test_who_names_no_identity_in_oci_is_told_so_and_no_runners_key_is_read(
-    plan_file: Path, clouds: tuple[AwsSandbox, OciSandbox], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    aws, _ = clouds
-    monkeypatch.delenv("OCI_CONFIG_FILE")
-    asked: list[str] = []
-    aws.on_request = lambda service, operation: asked.append(f"{service} {operation}")
-    told = document(run("publish", "--plan", str(plan_file), "--cloud", "oci", "--json"))["error"]
-    assert (told["name"], told["exit_code"]) == ("OciIdentityMissingError", 3)
-    assert "OCI_CONFIG_FILE" in told["next"]
-    assert asked == []
-
-
-def test_a_plan_that_cannot_be_published_is_refused(plan_file: Path) -> None:
-    text = plan_file.read_text()
-    bucket = load_plan(plan_file).compiled.aws_stream.bucket
-    plan_file.write_text(text.replace(f"bucket: {bucket}", f"bucket: {'a' * 60}"))
-    shown = run("compile", "--plan", str(plan_file))
-    assert shown.exit_code == 2
-    assert "would have 66 characters" in shown.output
-    assert run("check", "--plan", str(plan_file)).exit_code == 2
-
-
-def test_a_plan_without_a_runner_in_oci_is_not_published_there() -> None:
-    shown = run("publish", "--plan", str(GIVEN / "lockstep.yaml"), "--cloud", "oci")
-    assert shown.exit_code == 0
-    assert "nothing to publish" in shown.output
-    told = document(run("publish", "--plan", str(GIVEN / "lockstep.yaml"), "--cloud", "oci", "--json"))
-    assert told["clouds"] == []

@@ -286,19 +286,6 @@ def test_what_another_publication_has_replaced_meanwhile_is_not_deleted_again(
     assert bucket.read(name, 100_000) == published.files[name]
 
 
-def test_what_is_deleted_already_is_replaced_all_the_same(world: World, published: Published) -> None:
-    """A deletion whose reply was lost is tried again."""
-    publish(world, published)
-    name = next(n for n in published.files if n != INDEX)
-    bucket = world.open()
-    for _ in range(2):
-        bucket.delete(name)
-    write_plan(bucket, published, {name}, clock=world.clock, done=lambda _: None, replacing={name})
-    assert state_of(bucket, published) == State(
-        same=frozenset(published.files), missing=frozenset(), different=frozenset()
-    )
-
-
 def test_a_document_that_comes_in_between_is_told_and_no_index_is_written(
     world: World, published: Published
 ) -> None:

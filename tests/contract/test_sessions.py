@@ -139,14 +139,6 @@ def test_neither_other_accounts_nor_the_rotation_user_are_listed(world: SqlHarne
         assert len(found.sessions) == 1, "the session of a run, and not the one that asks"
 
 
-@every_server
-def test_two_names_of_one_server_are_told(world: SqlHarness) -> None:
-    let_see(world, listed(world))
-    again = seen(world)
-    assert again.server == seen(world).server
-    assert again.ages_are_exact == isinstance(world, PostgresHarness)
-
-
 # The least right
 
 
@@ -200,13 +192,6 @@ def test_postgresql_shows_usernames_and_applications_to_everybody(
     assert seen(world).grants == (_STATS,)
     let_see(world, seen(world))
     assert (seen(world).hidden, seen(world).grants) == ("", ())
-
-
-@postgresql
-def test_who_may_see_statistics_may_still_run_the_script_again(world: SqlHarness) -> None:
-    world.execute(_STATS)
-    world.run_script()
-    assert seen(world).hidden == ""
 
 
 # Failures

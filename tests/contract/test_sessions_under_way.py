@@ -1,9 +1,10 @@
-"""Rotations while sessions in the other cloud end, are refused, or cannot be had (protocol R21)."""
+"""Rotations by each way to prove an identity, and while sessions end, are refused, or cannot be had (protocol R21)."""
 
 import json
 import logging
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -14,6 +15,7 @@ from sandbox.aws import Execution
 from sandbox.databases import CertificateAuthority, MariaDbServer
 from sandbox.estate import Estate, Settings, running_estate
 from sandbox.fn import FunctionProcess, running_function
+from sandbox.identities import Way
 from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE
 
 CREDENTIAL, ROLE = "multi-cloud/app", "lockstep-oci-runner"
@@ -73,6 +75,22 @@ def assert_nothing_is_lost(estate: Estate) -> None:
     assert not estate.locked_out(credential)
     assert "holder" not in estate.outside.lock_item(CREDENTIAL)
     assert all(v.problems == [] for v in estate.verify_now(credential))
+
+
+@pytest.mark.parametrize("way", Way)
+def test_both_runners_rotate_however_they_prove_themselves(way: Way, tmp_path: Path) -> None:
+    """By sessions, or by keys. It comes before the estate of the other tests: there is one AWS at a time."""
+    authority = CertificateAuthority(tmp_path / "ca")
+    servers = {"orders": MariaDbServer(authority=authority)}
+    credential = plans.credential(CREDENTIAL, *servers, strategy=Strategy.DUAL_PASSWORD)
+    settings = Settings(way=way, audit_tier="Standard")
+    with (
+        running_estate([credential], servers, folder=tmp_path, settings=settings) as running,
+        running_function(running.function_environment) as function,
+    ):
+        assert [generation(running) for _ in range(2)] == [1, 2]
+        assert standby(running, function)["generation"] == 3
+        assert_nothing_is_lost(running)
 
 
 @pytest.mark.usefixtures("cold")

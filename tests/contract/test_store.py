@@ -5,7 +5,7 @@ adapter, at each of its calls.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from unittest.mock import patch
 
@@ -16,7 +16,6 @@ from lockstep.protocol.errors import (
     FenceLostError,
     LostCompareAndSetError,
     SecretMalformedError,
-    SecretNotFoundError,
     SecretTooLargeError,
     StoreUnreachableError,
 )
@@ -24,7 +23,7 @@ from lockstep.protocol.model import CredentialValue, Login, SecretStr
 from lockstep.stores.credential import CredentialStore
 from tests.contract.aws_fixtures import CREDENTIAL
 from tests.contract.harness import SecretKind, StoreHarness
-from tests.contract.test_versioned_secret import ADAPTERS, ONE_PLACE
+from tests.contract.test_versioned_secret import ADAPTERS
 from tests.support.fence import fence_held
 
 CALLS = range(1, 9)
@@ -88,21 +87,7 @@ def test_a_login_written_by_hand_is_generation_0_whatever_its_text_claims(
     assert store.read_generation(7) is None
 
 
-def test_a_generation_that_was_not_staged_is_not_found(store: CredentialStore) -> None:
-    assert store.read_generation(5) is None
-    assert not store.serves(5)
-
-
 # Staging
-
-
-def test_a_staged_value_is_readable_and_not_served(world: StoreHarness, store: CredentialStore) -> None:
-    world.edit("app_user", text("app", "by-hand"))
-    before = store.read_current()
-    assert store.stage(value(1)).value == value(1)
-    assert store.read_generation(1) == value(1)
-    assert store.read_current() == before
-    assert not store.serves(1)
 
 
 @on_every_adapter
@@ -185,26 +170,6 @@ def test_applications_read_a_promoted_value(world: StoreHarness, store: Credenti
     assert "password-1-of-me" not in blob
 
 
-def test_a_repeated_promotion_changes_nothing(world: StoreHarness, store: CredentialStore) -> None:
-    world.edit("app_user", text("app", "by-hand"))
-    before = store.read_current()
-    stage_and_promote(store, 1)
-    store.promote(1, fence_held)
-    world.rival().promote(1, fence_held)
-    assert store.serves(1)
-    assert store.version_of(0) == before.version
-
-
-def test_a_value_written_by_hand_after_staging_is_replaced(
-    world: StoreHarness, store: CredentialStore
-) -> None:
-    store.stage(value(1))
-    world.edit("app_user", text("app", "by-hand"))
-    world.edit("connection_blob", "by hand")
-    store.promote(1, fence_held)
-    assert store.serves(1)
-
-
 @on_every_adapter
 @pytest.mark.parametrize("call", CALLS)
 def test_a_run_that_is_overtaken_during_its_promotion_does_not_undo_its_successors(
@@ -222,37 +187,6 @@ def test_a_run_that_is_overtaken_during_its_promotion_does_not_undo_its_successo
     assert store.serves(2)
     with pytest.raises(FenceLostError):
         store.promote(1, fence_held)
-
-
-def test_a_run_that_has_lost_the_fence_promotes_nothing(world: StoreHarness, store: CredentialStore) -> None:
-    world.edit("app_user", text("app", "by-hand"))
-    before = store.read_current()
-    store.stage(value(1))
-
-    def lost() -> None:
-        raise FenceLostError(generation=1)
-
-    with pytest.raises(FenceLostError):
-        store.promote(1, lost)
-    assert store.read_current() == before
-
-
-@pytest.mark.parametrize("world", ONE_PLACE, indirect=True)
-@pytest.mark.parametrize("secret", ["app_user", "connection_blob"])
-def test_an_edit_after_the_fence_was_read_is_not_overwritten(
-    world: StoreHarness, store: CredentialStore, secret: SecretKind
-) -> None:
-    store.stage(value(1))
-    asked = []
-
-    def still_ours() -> None:
-        asked.append(secret)
-        world.edit(secret, text("app", "by-hand"))
-
-    with pytest.raises(LostCompareAndSetError):
-        store.promote(1, still_ours)
-    assert world.current_text(secret) == text("app", "by-hand")
-    assert asked == [secret]
 
 
 @on_every_adapter
@@ -319,30 +253,6 @@ def test_a_connection_blob_written_by_hand_is_generation_0_and_is_replaced(
     assert store.serves(2)
 
 
-@pytest.mark.parametrize("secret", ["app_user", "connection_blob"])
-@pytest.mark.parametrize(
-    "operation",
-    [
-        lambda store: store.read_current(),
-        lambda store: store.stage(value(2)),
-        lambda store: store.promote(2, fence_held),
-        lambda store: store.serves(1),
-    ],
-    ids=["read_current", "stage", "promote", "serves"],
-)
-def test_a_missing_secret_is_an_error_of_its_own(
-    world: StoreHarness,
-    store: CredentialStore,
-    secret: SecretKind,
-    operation: Callable[[CredentialStore], object],
-) -> None:
-    stage_and_promote(store, 1)
-    store.stage(value(2))
-    world.remove(secret)
-    with pytest.raises(SecretNotFoundError):
-        operation(store)
-
-
 @on_every_adapter
 @pytest.mark.parametrize("call", [1, 2, 3, 4])
 def test_no_error_shows_a_password(world: StoreHarness, store: CredentialStore, call: int) -> None:
@@ -378,24 +288,6 @@ def adopt(world: StoreHarness) -> None:
 
 
 @on_every_adapter
-def test_a_key_that_is_added_or_removed_by_hand_is_so_from_then_on(
-    world: StoreHarness, store: CredentialStore
-) -> None:
-    adopt(world)
-    for generation in range(1, 4):
-        store.read_current()
-        stage_and_promote(store, generation)
-    for generation, edit in ((4, LOGIN_AND_MORE.replace("pass2", "pass3")), (6, text("app", "by-hand", k=1))):
-        world.edit("app_user", edit)
-        for more in (0, 1):
-            store.read_current()
-            stage_and_promote(store, generation + more)
-            now = json.loads(world.current_text("app_user"))
-            theirs = now.keys() - {"dbname", "engine", "format", "host", "port", "generation"}
-            assert theirs == json.loads(edit).keys()
-
-
-@on_every_adapter
 def test_two_runners_that_read_different_keys_agree_on_a_generation(
     world: StoreHarness, store: CredentialStore
 ) -> None:
@@ -409,18 +301,6 @@ def test_two_runners_that_read_different_keys_agree_on_a_generation(
     store.promote(1, fence_held)
     assert "pass3" in world.current_text("app_user")
     assert store.read_current().login == value(1).login
-
-
-@on_every_adapter
-def test_keys_survive_an_edit_that_is_no_json_object(world: StoreHarness, store: CredentialStore) -> None:
-    """A comma too many must not cost the keys of connection_blob, which the next rotation replaces (protocol V7)."""
-    adopt(world)
-    store.read_current()
-    stage_and_promote(store, 1)
-    world.edit("connection_blob", BLOB_AND_MORE[:-1] + ",}")
-    store.read_current()
-    stage_and_promote(store, 2)
-    assert world.current_text("connection_blob").endswith(f"{MORE}}}")
 
 
 @on_every_adapter

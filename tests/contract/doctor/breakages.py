@@ -140,17 +140,8 @@ def unknown_password(world: DoctorWorld, _stack: ExitStack) -> None:
     world.serve(wrong, wrong)
 
 
-def foreign_username(world: DoctorWorld, _stack: ExitStack) -> None:
-    stranger = replace(world.base, login=Login("stranger", SecretStr("x")))
-    world.serve(stranger, stranger)
-
-
 def blocked(world: DoctorWorld, _stack: ExitStack) -> None:
     world.record = LockRecord(credential_id=world.credential.id, blocked=frozenset({"main"}))
-
-
-def refused_elsewhere(world: DoctorWorld, _stack: ExitStack) -> None:
-    world.silent = frozenset({"main"})
 
 
 WARNING = Outcome.WARNING
@@ -243,14 +234,5 @@ BREAKAGES: tuple[Breakage, ...] = (
         shows=0,  # The session ends before anything can be asked: it may not be set to the owner role.
     ),
     Breakage(servers.LOGIN, EACH, unknown_password, "refuses what aws and oci serve"),
-    Breakage(servers.LOGIN, EACH, foreign_username, "a username that the plan does not name", shows=0),
     Breakage(servers.LOGIN, EACH, blocked, "it is blocked", shows=0),
-    Breakage(
-        servers.LOGIN,
-        EACH,
-        refused_elsewhere,
-        "another place has seen it refuse",
-        Outcome.NOT_ASKED,
-        shows=0,
-    ),
 )

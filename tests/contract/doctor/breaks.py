@@ -449,11 +449,6 @@ def _another_key(world: World) -> Key:
     return world.oci.keys.new_key(world.oci.own_compartment_id, world.oci.vault_id, name="another")
 
 
-def _stranger(world: World) -> None:
-    own, other = _key(world).current, _another_key(world).current
-    write(world.oci, KEYS, documents.key_set([published(own), published(other)]))
-
-
 def _exchanged(world: World) -> None:
     """A key of somebody else under the id of the plan's version."""
     forged = published(_another_key(world).current)
@@ -496,12 +491,5 @@ OF_SESSIONS: tuple[Break, ...] = (
         "--public-access-type ObjectReadWithoutList",
     ),
     Break("oci.issuer-documents", _exchanged, "is not the vault's", "--replace"),
-    Break(
-        "oci.issuer-documents",
-        _stranger,
-        "who has it can make tokens of the OCI runner",
-        "--replace",
-        WARNING,
-    ),
     Break("oci.identity-domain", _portal, "what answers there is no identity domain", "domain_url"),
 )

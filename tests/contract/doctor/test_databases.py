@@ -13,8 +13,8 @@ from lockstep.runtime.databases import Timeouts
 from tests.contract.database_harness import SQL_WORLDS, SqlHarness
 from tests.contract.doctor.breakages import BREAKAGES, Breakage
 from tests.contract.doctor.database_world import DoctorWorld, Seen
-from tests.contract.rotation_driver import Life
-from tests.contract.test_database_lockout import NeverRandom, limited
+from tests.contract.rotation_driver import Life, NeverRandom
+from tests.contract.test_database_lockout import limited
 
 pytest_plugins = ["tests.contract.database_fixtures"]
 

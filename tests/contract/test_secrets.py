@@ -1,0 +1,523 @@
+"""`lockstep secrets create` and `lockstep secrets tag`: what they make, leave and refuse in both clouds.
+
+What is decided of one secret is in tests/unit/test_provision.py, at which pace in test_provision_pace.py.
+"""
+
+import base64
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import oci  # type: ignore[import-untyped]  # the SDK ships no types
+import pytest
+from typer.testing import CliRunner, Result
+
+from lockstep.cli import app
+from lockstep.protocol.model import Engine
+from lockstep.protocol.names import KEY_OUTPUT, SECRET_TAG, STACK_TAG
+from lockstep.stores.contents import decode_app_user
+from sandbox import plans
+from sandbox.aws import AwsSandbox
+from sandbox.aws.executions import Client
+from sandbox.estate import environment
+from sandbox.oci import OciSandbox, write_config_file
+from tests.contract.test_calls_of_commands import listed_in_oci
+from tests.support.settling import settled
+
+ROOT = Path(__file__).parents[2]
+WRITES = {"CreateSecret", "TagResource", "PutSecretValue", "UpdateSecret", "UntagResource", "DeleteSecret"}
+ADMIN = plans.admin_secret("orders")
+PEOPLE = [{"Key": "team", "Value": "theirs"}]
+
+
+def write_plan(file: Path, *ids: str, names: plans.OciNames | None = None) -> None:
+    """A plan with these credentials."""
+    credentials = [
+        plans.credential(i, "orders", username=f"u{n}", secrets=plans.own_secrets(i))
+        for n, i in enumerate(ids)
+    ]
+    databases = [plans.database("orders", Engine.MYSQL, host="orders.internal", tls={})]
+    file.write_text(json.dumps(plans.plan_document(databases, credentials, oci=names)))
+
+
+def counts(shown: Result) -> dict[str, int]:
+    """What a command, which succeeds, says that it did."""
+    assert shown.exit_code == 0, shown.output
+    [cloud] = json.loads(shown.stdout)["clouds"]
+    return {name: count for name, count in cloud["counts"].items() if count}
+
+
+# AWS
+
+
+def secrets_of(*ids: str) -> list[str]:
+    return [name for i in ids for name in (i, f"{i}-connection_blob")]
+
+
+@dataclass
+class Account:
+    """An account with a stack, and the commands in it."""
+
+    aws: AwsSandbox
+    folder: Path
+    key: str
+    calls: Counter[str]
+
+    @property
+    def owner(self) -> Client:
+        """Secrets Manager, as an administrator."""
+        return self.aws.client("secretsmanager")
+
+    def plan(self, *ids: str) -> None:
+        write_plan(self.folder / "lockstep.yaml", *ids)
+
+    def words(self, *words: str) -> list[str]:
+        plan, settings = self.folder / "lockstep.yaml", self.folder / "cdk.json"
+        return ["secrets", "create", "-p", str(plan), "--settings", str(settings), "--rate", "50", *words]
+
+    def run(self, *words: str) -> Result:
+        """Run `secrets create`."""
+        self.calls.clear()
+        with environment(self.aws.environment()):
+            return CliRunner().invoke(app, self.words(*words))
+
+    def done(self, *words: str) -> dict[str, int]:
+        return counts(self.run("--json", *words))
+
+    def tag(self, *words: str) -> Result:
+        """Run `secrets tag`."""
+        with environment(self.aws.environment()):
+            plan = str(self.folder / "lockstep.yaml")
+            return CliRunner().invoke(app, ["secrets", "tag", "-p", plan, *words])
+
+    def start(self, *words: str) -> "subprocess.Popen[str]":
+        """Start `secrets create` as a process."""
+        return subprocess.Popen(  # noqa: S603 - our own program
+            [sys.executable, "-m", "lockstep", *self.words(*words)],
+            cwd=ROOT,
+            env={**self.aws.environment(), "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def make(self, name: str, **more: object) -> None:
+        """As a person does."""
+        self.owner.create_secret(Name=name, SecretString="in use", **more)
+
+    def names(self) -> list[str]:
+        """The secrets that are there."""
+        pages = self.owner.get_paginator("list_secrets").paginate()
+        return sorted(s["Name"] for page in pages for s in page["SecretList"])
+
+    def described(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.owner.describe_secret(SecretId=name)
+        return found
+
+    def tags(self, name: str) -> dict[str, str]:
+        return {t["Key"]: t["Value"] for t in self.described(name).get("Tags", [])}
+
+    def value(self, name: str) -> str:
+        text: str = self.owner.get_secret_value(SecretId=name, VersionStage="AWSCURRENT")["SecretString"]
+        return text
+
+
+@pytest.fixture(name="account")
+def _account(tmp_path: Path) -> Iterator[Account]:
+    aws, calls = AwsSandbox(), Counter[str]()
+    aws.on_request = lambda _, operation: calls.update([operation])
+    with aws:
+        key = aws.client("kms").create_key()["KeyMetadata"]["Arn"]
+        context = {"stack": "lockstep", "tags": {"team": "data"}, "adopt": {"encryption_key": key}}
+        (tmp_path / "cdk.json").write_text(json.dumps({"context": context}))
+        found = Account(aws, tmp_path, key, calls)
+        found.plan("a", "b")
+        yield found
+
+
+def test_each_secret_has_key_tags_and_a_placeholder(account: Account) -> None:
+    assert account.done() == {"made": 4}
+    assert account.names() == secrets_of("a", "b")
+    for name, kind in (("a", "app_user"), ("a-connection_blob", "connection_blob")):
+        assert account.tags(name) == {"team": "data", STACK_TAG: "lockstep", SECRET_TAG: kind}
+        described = account.described(name)
+        assert (described["KmsKeyId"], described["Description"]) == (
+            account.key,
+            "Lockstep rotates this secret",
+        )
+        assert json.loads(account.value(name)).keys() == {"placeholder"}
+
+
+def test_a_second_run_changes_nothing_says_so_and_reads_no_value(account: Account) -> None:
+    account.run()
+    account.owner.put_secret_value(SecretId="a", SecretString="in use")
+    shown = account.run()
+    assert (shown.exit_code, shown.stdout) == (
+        0,
+        "aws: 4 secrets: 4 there already, 0 made, 0 tagged, 0 in the way; nothing was changed\n",
+    )
+    assert account.calls == {"DescribeSecret": 4}
+    assert account.value("a") == "in use"
+
+
+def test_growth_makes_what_is_new_and_what_has_left_stays(account: Account) -> None:
+    account.run()
+    before = {name: account.value(name) for name in account.names()}
+    account.plan("b", "c", "d")
+    shown = account.run("--dry-run")
+    assert ("would make: c\n" in shown.stdout, "4 to make, 0 to tag" in shown.stdout) == (True, True)
+    assert account.names() == secrets_of("a", "b")
+    assert account.done("--only", "c", "--only", "b") == {"made": 2, "there": 2}
+    assert account.run("--only", "x").exit_code == 2
+    assert account.done() == {"made": 2, "there": 4}
+    assert account.names() == secrets_of("a", "b", "c", "d")
+    assert {name: account.value(name) for name in before} == before
+
+
+def test_tags_that_are_lacking_are_set_and_others_stay(account: Account) -> None:
+    tags = [{"Key": STACK_TAG, "Value": "lockstep"}, {"Key": "own", "Value": "kept"}]
+    account.make("a", KmsKeyId=account.key, Tags=tags)
+    assert account.done() == {"made": 3, "tagged": 1}
+    assert account.tags("a") == {"own": "kept", "team": "data", STACK_TAG: "lockstep", SECRET_TAG: "app_user"}
+    assert account.value("a") == "in use"
+    assert {c: n for c, n in account.calls.items() if c in WRITES} == {"CreateSecret": 3, "TagResource": 1}
+
+
+def of_people(account: Account) -> None:
+    account.make("a", Tags=PEOPLE)
+
+
+def to_be_deleted(account: Account) -> None:
+    account.make("a")
+    account.owner.delete_secret(SecretId="a", RecoveryWindowInDays=7)
+
+
+@pytest.mark.parametrize(
+    ("make", "told", "command"),
+    [
+        (of_people, "people made it", "lockstep secrets tag --stack lockstep --yes"),
+        (
+            to_be_deleted,
+            "scheduled for deletion",
+            f"aws secretsmanager restore-secret --secret-id a --region {plans.AWS_REGION}",
+        ),
+    ],
+)
+def test_what_is_in_the_way_is_told_and_the_rest_is_made(
+    account: Account, make: Callable[[Account], None], told: str, command: str
+) -> None:
+    make(account)
+    before = account.described("a")
+    shown = account.run()
+    assert (shown.exit_code, told in shown.stderr) == (1, True)
+    assert f"    {command}\n" in shown.stdout
+    assert "0 there already, 3 made, 0 tagged, 1 in the way" in shown.stdout
+    after = account.described("a")
+    assert (after.get("Tags"), after["VersionIdsToStages"]) == (
+        before.get("Tags"),
+        before["VersionIdsToStages"],
+    )
+
+
+def test_the_key_is_that_of_the_stack(account: Account) -> None:
+    (account.folder / "cdk.json").write_text(json.dumps({"context": {}}))
+    shown = account.run()
+    assert (shown.exit_code, "make deploy-aws" in shown.stderr) == (1, True)
+    assert account.names() == []
+    template = {
+        "Resources": {"Topic": {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": "t"}}},
+        "Outputs": {KEY_OUTPUT: {"Value": account.key}},
+    }
+    stacks = account.aws.client("cloudformation")
+    stacks.create_stack(StackName="lockstep", TemplateBody=json.dumps(template))
+    assert account.done() == {"made": 4}
+    assert account.described("a")["KmsKeyId"] == account.key
+    assert account.tags("a") == {STACK_TAG: "lockstep", SECRET_TAG: "app_user"}
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_is_ended_is_taken_up_by_the_next(account: Account, ending: signal.Signals) -> None:
+    ids = [f"c{n:02}" for n in range(60)]
+    account.plan(*ids)
+    process = account.start()
+    try:
+        until = time.monotonic() + 60
+        while account.calls["CreateSecret"] < 25 and time.monotonic() < until:
+            time.sleep(0.02)
+        process.send_signal(ending)
+        _, told = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    # What it has sent before its end is still served.
+    made = len(settled(account.names, is_so=lambda names: len(names) == account.calls["CreateSecret"]))
+    assert 25 <= made < 120
+    if ending is signal.SIGINT:
+        assert process.returncode == 128 + signal.SIGINT
+        assert "repeat the command to go on" in told
+        assert "Traceback" not in told
+    before = {name: account.value(name) for name in account.names()}
+    assert account.done() == {"made": 120 - made, "there": made}
+    assert account.names() == secrets_of(*ids)
+    assert {name: account.value(name) for name in before} == before
+
+
+def test_two_runs_at_once_make_each_secret_once(account: Account) -> None:
+    ids = [f"c{n:02}" for n in range(20)]
+    account.plan(*ids)
+    both = [account.start("--json") for _ in range(2)]
+    found = []
+    for process in both:
+        answer, told = process.communicate(timeout=200)
+        assert process.returncode == 0, told
+        found.append(json.loads(answer)["clouds"][0]["counts"])
+    assert sum(c["made"] for c in found) == sum(c["there"] for c in found) == 40
+    assert account.names() == secrets_of(*ids)
+
+
+def test_an_identity_without_the_right_is_told_once(account: Account) -> None:
+    account.make(ADMIN)
+    account.aws.guard.denied |= {"secretsmanager:CreateSecret", "secretsmanager:TagResource"}
+    for shown in (account.run(), account.tag("--yes")):
+        assert (shown.exit_code, "AwsActionDeniedError" in shown.stderr) == (3, True)
+    assert account.names() == [ADMIN]
+
+
+def test_nothing_is_tagged_without_consent_and_nothing_is_made(account: Account) -> None:
+    account.make(ADMIN, Tags=PEOPLE)
+    shown = account.tag()
+    assert shown.exit_code == 1
+    for told in (f"lacks the tag {STACK_TAG}=lockstep", f"lacks the tag {SECRET_TAG}=admin", "--yes"):
+        assert told in shown.stdout
+    assert account.tags(ADMIN) == {"team": "theirs"}
+    shown = account.tag("--yes")
+    assert shown.exit_code == 0, shown.stdout
+    assert account.tags(ADMIN) == {"team": "theirs", STACK_TAG: "lockstep", SECRET_TAG: "admin"}
+    assert account.names() == [ADMIN]
+    rows = json.loads(account.tag("--json").stdout)["secrets"]
+    assert {row["secret"]: row["state"] for row in rows} == {
+        **dict.fromkeys(secrets_of("a", "b"), "to be made"),
+        ADMIN: "ready",
+    }
+
+
+def test_a_secret_of_another_stack_is_not_taken(account: Account) -> None:
+    account.make(ADMIN)
+    assert account.tag("--yes", "--stack", "other").exit_code == 0
+    before = account.tags(ADMIN)
+    shown = account.tag("--yes")
+    assert (shown.exit_code, "'other', not 'lockstep'" in shown.stdout) == (1, True)
+    assert account.tags(ADMIN) == before
+
+
+def test_a_missing_admin_is_told(account: Account) -> None:
+    shown = account.tag("--yes")
+    assert (shown.exit_code, "create it" in shown.stdout) == (1, True)
+
+
+# OCI
+
+TAGS = {"lockstep-stack": "lockstep", "team": "data"}
+KEY = "ocid1.key.oc1.eu.of-terraform"
+
+
+@dataclass
+class Rings:
+    """A tenancy with an empty compartment for rings, and the command in it."""
+
+    oci: OciSandbox
+    folder: Path
+
+    def plan(self, *ids: str, slots: int = 4) -> None:
+        names = plans.OciNames(
+            compartment_id=self.oci.compartment_id,
+            own_compartment_id=self.oci.own_compartment_id,
+            vault_id=self.oci.vault_id,
+            slots=slots,
+        )
+        write_plan(self.folder / "lockstep.yaml", *ids, names=names)
+
+    def output(self, **changes: object) -> None:
+        """What Terraform says."""
+        given = {
+            "compartment_id": self.oci.compartment_id,
+            "vault_id": self.oci.vault_id,
+            "key_id": KEY,
+            "freeform_tags": TAGS,
+            "defined_tags": None,
+            **changes,
+        }
+        (self.folder / "secrets.json").write_text(json.dumps(given))
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """The environment of the command."""
+        config = write_config_file(self.folder, "administrator", self.oci.config())
+        return {"LOCKSTEP_OCI_ENDPOINT": self.oci.endpoint, "OCI_CONFIG_FILE": str(config)}
+
+    def words(self, *words: str) -> list[str]:
+        plan, output = self.folder / "lockstep.yaml", self.folder / "secrets.json"
+        where = ["-p", str(plan), "--cloud", "oci", "--terraform", str(output)]
+        return ["secrets", "create", *where, "--rate", "50", *words]
+
+    def run(self, *words: str) -> Result:
+        """Run the command."""
+        self.oci.calls.clear()
+        with environment(self.variables):
+            return CliRunner().invoke(app, self.words(*words))
+
+    def done(self, *words: str) -> dict[str, int]:
+        return counts(self.run("--json", *words))
+
+    @property
+    def vaults(self) -> Any:  # noqa: ANN401 - the SDK ships no types
+        return self.oci.client(oci.vault.VaultsClient)
+
+    def slots(self) -> dict[str, Any]:
+        """The secrets of the rings' compartment, by name."""
+        listed = oci.pagination.list_call_get_all_results(
+            self.vaults.list_secrets, self.oci.compartment_id
+        ).data
+        return {secret.secret_name: secret for secret in listed}
+
+    def content(self, name: str) -> str:
+        client: Any = self.oci.client(oci.secrets.SecretsClient)
+        bundle = client.get_secret_bundle(self.slots()[name].id).data
+        return base64.b64decode(bundle.secret_bundle_content.content).decode()
+
+    def make(self, name: str, compartment: str) -> str:
+        """Make a secret; its OCID."""
+        content = oci.vault.models.Base64SecretContentDetails(content=base64.b64encode(b"in use").decode())
+        details = oci.vault.models.CreateSecretDetails(
+            compartment_id=compartment,
+            vault_id=self.oci.vault_id,
+            key_id=KEY,
+            secret_name=name,
+            secret_content=content,
+        )
+        ocid: str = self.vaults.create_secret(details).data.id
+        return ocid
+
+
+def slots_of(*ids: str, slots: int = 4) -> set[str]:
+    return {f"{name}.{number}" for name in secrets_of(*ids) for number in range(slots)}
+
+
+@pytest.fixture(name="rings")
+def _rings(tmp_path: Path) -> Iterator[Rings]:
+    with OciSandbox() as cloud:
+        found = Rings(cloud, tmp_path)
+        found.plan("a", "b")
+        found.output()
+        yield found
+
+
+def test_each_slot_has_key_tags_and_a_placeholder(rings: Rings) -> None:
+    assert rings.done() == {"made": 16}
+    slots = rings.slots()
+    assert slots.keys() == slots_of("a", "b")
+    for name, slot in slots.items():
+        assert (slot.key_id, slot.vault_id, slot.freeform_tags) == (KEY, rings.oci.vault_id, TAGS)
+        assert slot.description == "A slot of a ring. Lockstep rotates it."
+        assert decode_app_user(rings.content(name), store="oci", secret=name) == (None, 0)
+    assert rings.done() == {"there": 16}
+    assert Counter(record.operation for record in rings.oci.calls.records) == {"list_secrets": 2}
+
+
+def test_growth_makes_the_slots_that_are_new(rings: Rings) -> None:
+    rings.make("b.0", rings.oci.compartment_id)
+    rings.run()
+    before = {name: slot.id for name, slot in rings.slots().items()}
+    rings.plan("b", "c", slots=5)
+    assert "12 to make" in rings.run("--dry-run").stdout
+    assert rings.done("--only", "c") == {"made": 10}
+    assert rings.done() == {"made": 2, "there": 18}
+    after = rings.slots()
+    assert after.keys() == slots_of("a") | slots_of("b", "c", slots=5)
+    assert before.items() <= {name: slot.id for name, slot in after.items()}.items()
+    assert (rings.content("b.0"), after["b.0"].freeform_tags) == ("in use", {})
+
+
+def test_one_that_is_to_be_deleted_is_refused_with_its_command(rings: Rings) -> None:
+    ocid = rings.make("a.0", rings.oci.compartment_id)
+    at = rings.oci.clock.now() + timedelta(days=7)
+    rings.vaults.schedule_secret_deletion(
+        ocid, oci.vault.models.ScheduleSecretDeletionDetails(time_of_deletion=at)
+    )
+    shown = rings.run()
+    assert shown.exit_code == 1
+    region = plans.OCI_REGION
+    assert (
+        f"    oci vault secret cancel-secret-deletion --secret-id {ocid} --region {region}\n" in shown.stdout
+    )
+    assert "15 made, 0 tagged, 1 in the way" in shown.stdout
+    assert rings.slots()["a.0"].lifecycle_state == "PENDING_DELETION"
+
+
+def test_one_in_another_compartment_is_refused(rings: Rings) -> None:
+    own = rings.make("a.0", rings.oci.own_compartment_id)
+    rings.make("a.1", "ocid1.compartment.oc1..third")
+    shown = rings.run()
+    assert shown.exit_code == 1
+    assert f"change-compartment --secret-id {own} --compartment-id {rings.oci.compartment_id}" in shown.stdout
+    assert "a.1: it is refused as a name is that is taken" in shown.stderr
+    assert "oci search resource structured-search" in shown.stdout
+    assert rings.slots().keys() == slots_of("a", "b") - {"a.0", "a.1"}
+
+
+def test_throttling_and_lost_replies_are_survived(rings: Rings) -> None:
+    rings.oci.faults.refuse("create_secret", status=429, code="TooManyRequests", times=3)
+    rings.oci.faults.drop_reply("create_secret", times=2)
+    found = rings.done()
+    assert (sum(found.values()), found["there"]) == (16, 2)
+    assert rings.slots().keys() == slots_of("a", "b")
+
+
+def as_person(rings: Rings, name: str, ring: set[str], own: set[str]) -> int:
+    """The exit code of the command as an identity that has these permissions."""
+    rings.oci.identity.permit(name, *own, compartment=rings.oci.own_compartment_id)
+    key = rings.oci.new_api_key(name, *ring, compartment=rings.oci.compartment_id)
+    variables = {**rings.variables, "OCI_CONFIG_FILE": str(write_config_file(rings.folder, name, key))}
+    with environment(variables):
+        return CliRunner().invoke(app, rings.words()).exit_code
+
+
+def test_a_person_needs_what_the_page_lists_and_nothing_else(rings: Rings) -> None:
+    listed = listed_in_oci("secrets create")
+    ring, own = listed["the rings' compartment"], listed["Lockstep's own compartment"]
+    assert len(ring) == 5
+    for lacking in ring:
+        assert as_person(rings, f"without-{lacking.lower()}", ring - {lacking}, own) == 3, lacking
+    assert as_person(rings, "without-own", ring, set()) == 3
+    assert rings.slots() == {}
+    assert as_person(rings, "person", ring, own) == 0
+    assert rings.slots().keys() == slots_of("a", "b")
+
+
+def test_without_the_output_of_terraform_it_says_how_to_get_it(rings: Rings) -> None:
+    with environment(rings.variables):
+        plan = str(rings.folder / "lockstep.yaml")
+        shown = CliRunner().invoke(app, ["secrets", "create", "-p", plan, "--cloud", "oci"])
+    told = "terraform -chdir=oci_fn/terraform output -json secrets"
+    assert (shown.exit_code, told in shown.stderr) == (2, True)
+    rings.output(vault_id="ocid1.vault.oc1.eu.other")
+    shown = rings.run()
+    assert (shown.exit_code, "of another plan: its vault_id" in shown.stderr) == (2, True)
+    assert rings.slots() == {}
+
+
+def test_a_plan_that_does_not_name_the_vault_yet_is_told_to(rings: Rings) -> None:
+    """The first deployment makes the vault, and the plan names it after that."""
+    file = rings.folder / "lockstep.yaml"
+    file.write_text(file.read_text().replace(rings.oci.vault_id, "ocid1.vault.oc1..example"))
+    shown = rings.run()
+    assert (shown.exit_code, shown.stdout) == (0, "")
+    assert "vault_id: ocid1.vault.oc1..example is an example" in " ".join(shown.stderr.split())
+    assert rings.slots() == {}
