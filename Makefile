@@ -4,7 +4,7 @@ TERRAFORM ?= $(or $(shell command -v terraform),$(shell command -v tofu),terrafo
 
 PLAN ?= lockstep.yaml
 
-.PHONY: help setup demo proof bench test asl lint format locks terraform-tools cdk-cli browser languages screens sandbox docs release-tools hooks release build deploy-local fleet deploy-aws rollback-aws destroy-aws destroy build-oci image-oci deploy-oci destroy-oci destroy-oci-trial lock-oci terraform-cli oci-init
+.PHONY: help setup demo proof bench test asl lint format locks terraform-tools cdk-cli browser languages sandbox docs release-tools hooks release build deploy-local fleet deploy-aws rollback-aws destroy-aws destroy build-oci image-oci deploy-oci destroy-oci destroy-oci-trial lock-oci terraform-cli oci-init
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
@@ -18,7 +18,7 @@ demo: setup ## Rotate on this machine while a client logs in all the time (DEMO_
 sandbox: setup ## Start both clouds and real databases for the tutorial, until Ctrl-C; then: . build/sandbox/env
 	@$(PYTHON) -m sandbox.playground up
 
-proof: setup terraform-tools cdk-cli browser languages release-tools ## Test that no application is locked out: faults at every call, races, planted bugs, load, deployments (MINUTES=30)
+proof: setup terraform-tools cdk-cli browser languages release-tools ## Test that no application is locked out: faults at every call, races, planted bugs, a life, deployments (MINUTES=30)
 	@$(PYTHON) -m tests.proof.run --minutes $(or $(MINUTES),30)
 
 bench: setup ## Measure a rotation: round trips, calls, seconds, starts (PEER=<AWS's sample rotation functions>, BENCH_ARGS=--help)
@@ -77,9 +77,6 @@ browser: setup ## Install Chromium, for the tests of pages
 
 languages: setup ## Install the languages and pools of the recipes in docs/how-to, for their tests
 	@.ci/languages
-
-screens: browser ## Draw the pictures of the live page in docs/images/
-	@$(PYTHON) -m tests.browser.screens
 
 docs: setup ## Build the site of docs/ into build/site/, with all links checked (REPOSITORY_FILES=https://HOST/OWNER/NAME/blob/main)
 	$(PYTHON) -m sphinx -b html --fail-on-warning --keep-going --nitpicky --quiet --doctree-dir build/doctrees --conf-dir docs/site docs build/site

@@ -41,7 +41,6 @@ PROOF_TIER: dict[str, tuple[str, ...]] = {
     "repeats": (
         "tests/contract/test_database_lockout.py::test_rotations_that_die_elsewhere_lock_no_account",
         "tests/oci_fn/test_admin_credential.py::test_a_run_that_dies_anywhere_leaves_an_admin_that_logs_in[rotators/alternating]",
-        "tests/oci_fn/test_any_slot.py",
         "tests/proof/test_faults.py::test_a_fault_at_any_change_locks_nobody_out_and_the_next_run_finishes[any-slot]",
         "tests/proof/test_faults.py::test_a_fault_at_any_change_locks_nobody_out_and_the_next_run_finishes[mysql]",
         "tests/proof/test_model.py::test_no_order_of_events_breaks_the_protocol[postgresql+postgresql: 2 terms]",
@@ -49,9 +48,6 @@ PROOF_TIER: dict[str, tuple[str, ...]] = {
         "tests/proof/test_planted.py::test_the_wire_finds_it[same-user-again]",
         "tests/statemachine/test_canary.py::test_no_password_appears_anywhere[mariadb]",
         "tests/statemachine/test_canary.py::test_no_password_appears_anywhere[spanning]",
-        "tests/statemachine/test_client_logins.py::test_no_login_is_refused[with_asyncpg]",
-        "tests/statemachine/test_client_logins.py::test_no_login_is_refused[with_psycopg]",
-        "tests/statemachine/test_client_logins.py::test_no_login_is_refused[with_psycopg_async]",
         "tests/statemachine/test_client_pools.py::test_a_pool_goes_through_rotations[Django, PyMySQL]",
         "tests/statemachine/test_client_pools.py::test_a_pool_goes_through_rotations[SQLAlchemy, asyncmy]",
         "tests/statemachine/test_client_pools.py::test_a_pool_goes_through_rotations[SQLAlchemy, asyncpg]",

@@ -97,14 +97,6 @@ def test_a_request_may_be_as_large_as_the_aws_agent_takes_it(agent: Address) -> 
     assert agent.get("/ping", headers={"X-A": "a" * 300 * 1024}).status == 200
 
 
-def test_many_requests_on_one_connection_are_counted_each_for_itself(agent: Address) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", agent.port, timeout=BOUND_SECONDS)
-    for _ in range(5):
-        connection.request("GET", "/ping", headers={"X-A": "a" * 200 * 1024})
-        assert connection.getresponse().read() == b"healthy"
-    connection.close()
-
-
 def test_a_connection_on_which_something_was_asked_goes_on(
     agent: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,5 @@
 """The files that the agent writes: right for the programs that read them, whole at every moment."""
 
-import configparser
 import ctypes
 import errno
 import json
@@ -9,7 +8,6 @@ import re
 import shutil
 import struct
 import subprocess
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -136,17 +134,6 @@ def test_pgpass_escapes_what_separates() -> None:
     assert fields == ["pg.example.com", "5432", "*", "app", PASSWORD]
 
 
-def test_a_parser_of_python_reads_the_option_file(tmp_path: Path) -> None:
-    file = tmp_path / "my.cnf"
-    file.write_text(formatted(_login(), "my-cnf"))
-    options = configparser.RawConfigParser()
-    options.read(file)
-    assert options["client"]["user"] == '"app"'
-    assert re.sub(r"\\(.)", r"\1", options["client"]["password"]) == f'"{PASSWORD}"'
-    assert options["client"]["protocol"] == '"tcp"', "or `localhost` would mean a socket"
-    assert options["mysql"]["database"] == '"orders"'
-
-
 def test_a_userlist_doubles_quotes() -> None:
     user, password = re.findall(r'"((?:[^"]|"")*)"', formatted(_login(), "pgbouncer-userlist"))
     assert (user, password.replace('""', '"')) == ("app", PASSWORD)
@@ -252,13 +239,6 @@ def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     assert not (tmp_path / "secret").is_symlink()
 
 
-def test_a_pipe_is_replaced_and_not_waited_for(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    os.mkfifo(file, 0o600)
-    assert _written(file, "one")
-    assert file.read_text() == "one"
-
-
 def test_nobody_else_can_read_it_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     fchown = os.fchown
@@ -303,27 +283,3 @@ def test_a_disk_that_is_really_full_leaves_the_old_file(tmp_path: Path) -> None:
         assert (tmp_path / "secret").read_text() == "old"
     finally:
         subprocess.run(["/bin/umount", str(tmp_path)], check=True)  # noqa: S603 - likewise
-
-
-def test_a_reader_sees_the_old_or_the_new_text_whole(tmp_path: Path) -> None:
-    file, over = tmp_path / "secret", threading.Event()
-    texts = ["a" * 20_000, "b" * 20_000]
-    _written(file, texts[0])
-    seen: set[str] = set()
-
-    def read() -> None:
-        while not over.is_set():
-            seen.add(file.read_text())
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    for n in range(200):
-        _written(file, texts[n % 2])
-    over.set()
-    reader.join()
-    assert seen <= set(texts)
-
-
-def test_a_missing_folder_is_told(tmp_path: Path) -> None:
-    with pytest.raises(FileRefusedError, match="No such file or directory"):
-        _written(tmp_path / "none" / "secret", "a")

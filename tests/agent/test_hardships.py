@@ -49,20 +49,6 @@ class Machine:
             yield
 
 
-def test_a_hook_that_hangs_lets_no_value_grow_old(tmp_path: Path) -> None:
-    began = tmp_path / "began"
-    hang = ["/bin/sh", "-c", f"touch {began}; exec sleep 20"]
-    files = [{"path": f"{tmp_path}/one", "format": "json", "command": hang, "command_timeout": "15s"}]
-    machine = Machine(tmp_path, {"files": files})
-    with machine.running():
-        until(lambda: began.exists() or None)
-        machine.store.generation = 2
-        machine.agent.hurry()
-        until(lambda: machine.has(2))
-        since = time.monotonic()
-    assert time.monotonic() - since < 14  # It does not wait for the hook at the end, either.
-
-
 def test_a_hook_that_hangs_lets_no_file_grow_old(tmp_path: Path) -> None:
     began, one, two = (tmp_path / name for name in ("began", "one", "two"))
     hang = ["/bin/sh", "-c", f"touch {began}; exec sleep 120"]
@@ -140,17 +126,6 @@ def test_a_hook_waits_for_its_file(tmp_path: Path) -> None:
         until(lambda: ran.exists() or None)
 
 
-def test_a_hook_that_hangs_delays_no_start(tmp_path: Path) -> None:
-    began = tmp_path / "began"
-    file = {"path": f"{tmp_path}/one", "format": "json", "command": ["/bin/sh", "-c", f"touch {began}"]}
-    machine = Machine(tmp_path, {"files": [file]})
-    machine.agent.prepare()
-    assert (tmp_path / "one").exists()
-    assert not began.exists()
-    with machine.agent.refreshing():
-        until(lambda: began.exists() or None)
-
-
 @pytest.mark.parametrize("template", ["{{ port + username }}", "{{ port / 0 }}", "{{ username.x.y }}"])
 def test_a_template_that_raises_ends_nothing_else(tmp_path: Path, template: str) -> None:
     (tmp_path / "template").write_text(template)
@@ -163,14 +138,6 @@ def test_a_template_that_raises_ends_nothing_else(tmp_path: Path, template: str)
         machine.store.generation = 2
         machine.agent.hurry()
         until(lambda: ("-2" in good.read_text()) or None)
-
-
-def test_a_machine_that_was_suspended_reads_within_a_second(tmp_path: Path) -> None:
-    machine = Machine(tmp_path, {"refresh": "5m"})
-    with machine.running():
-        machine.store.generation = 2
-        machine.clock.seconds += 3600.0
-        until(lambda: machine.has(2))
 
 
 def test_a_socket_that_was_left_over_is_replaced(tmp_path: Path) -> None:
@@ -215,3 +182,22 @@ def test_a_port_that_is_taken_is_told_in_a_line_and_status_2(tmp_path: Path) -> 
     assert done.stderr.splitlines() == [
         f"The agent cannot listen there. [path=127.0.0.1:{port}, code=Address already in use]"
     ]
+
+
+def test_a_hook_that_hangs_delays_no_start(tmp_path: Path) -> None:
+    began = tmp_path / "began"
+    file = {"path": f"{tmp_path}/one", "format": "json", "command": ["/bin/sh", "-c", f"touch {began}"]}
+    machine = Machine(tmp_path, {"files": [file]})
+    machine.agent.prepare()
+    assert (tmp_path / "one").exists()
+    assert not began.exists()
+    with machine.agent.refreshing():
+        until(lambda: began.exists() or None)
+
+
+def test_a_machine_that_was_suspended_reads_within_a_second(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, {"refresh": "5m"})
+    with machine.running():
+        machine.store.generation = 2
+        machine.clock.seconds += 3600.0
+        until(lambda: machine.has(2))

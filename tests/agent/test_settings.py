@@ -131,20 +131,6 @@ def test_a_file_that_is_no_settings_is_told_in_a_line_and_status_2(tmp_path: Pat
     assert str(file) in done.stderr
 
 
-def test_a_file_that_is_missing_is_told(tmp_path: Path) -> None:
-    done = subprocess.run(  # noqa: S603 - our own module
-        command(tmp_path / "none.yaml"), capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, "No such file" in done.stderr) == (2, True)
-
-
-def test_good_settings_pass_the_check(tmp_path: Path) -> None:
-    done = subprocess.run(  # noqa: S603 - our own module
-        command(settings_file(tmp_path, PLAN), "--check"), capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-
-
 def test_a_token_is_made_once(tmp_path: Path) -> None:
     file = tmp_path / "token"
     token = token_of(file)

@@ -16,15 +16,6 @@ def test_the_nearest_store_is_asked_and_no_other() -> None:
     assert (world.value.served.source, world.near.reads, world.far.reads) == ("oci", 1, 0)
 
 
-def test_the_next_store_is_asked_where_the_nearest_does_not_answer() -> None:
-    world = World()
-    world.near.is_up = False
-    world.value.refresh()
-    assert world.value.served
-    assert world.value.served.source == "aws"
-    assert world.value.problem.startswith("StoreUnreachableError: ")
-
-
 def test_a_store_that_does_not_answer_is_waited_for_once_in_a_round() -> None:
     """Else the time-outs of many secrets add up to an overlap, and values that the next store has grow old."""
     world = World()
@@ -89,18 +80,6 @@ def test_a_value_is_served_for_the_overlap_after_a_store_was_seen_to_serve_it() 
 
 def _is_served(world: World) -> bool:
     return world.value.served is not None
-
-
-def test_it_recovers_by_itself() -> None:
-    world = World()
-    world.value.refresh()
-    world.near.is_up = world.far.is_up = False
-    world.clock.seconds += 2 * SECONDS
-    world.value.refresh()
-    world.far.is_up, world.far.generation = True, 9
-    world.value.refresh()
-    assert world.value.served
-    assert world.value.served.value.generation == 9
 
 
 def test_what_stores_serve_is_served_where_what_was_kept_may_be_revoked() -> None:

@@ -40,16 +40,6 @@ def test_the_page_loads_nothing_has_no_fault_and_fits(
     assert tuple(map(int, re.findall(r"\d+", paper))) == SCHEMES[scheme]
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_every_text_can_be_read(shown: Page, file: Path, width: int) -> None:
-    """No text is smaller than 11 pixels."""
-    shown.open(file, width=width, scheme="light")
-    smallest = """Math.min(...[...document.querySelectorAll("body *")].filter(e => e.checkVisibility()
-        && [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()))
-        .map(e => parseFloat(getComputedStyle(e).fontSize)))"""
-    assert shown.ask(smallest) >= 11
-
-
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_colours_have_contrast(shown: Page, file: Path, scheme: str) -> None:
     """WCAG 2.2: 4.5 for texts."""

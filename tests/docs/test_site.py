@@ -54,21 +54,3 @@ def test_reading_the_site_asks_no_other_host(site: Path) -> None:
     styles = "".join(sheet.read_text() for sheet in site.rglob("*.css"))
     assert re.findall(r"@import[^;]*//|url\([\"']?(?:https?:)?//[^)]*", styles) == []
     assert (site / "searchindex.js").is_file()
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("See [there](other.md#none).", "'none'"),
-        ("See [there](none.md).", "none.md"),
-        ("[Source](../cdk/app.py) of [a folder](how-to).", ""),
-    ],
-)
-def test_a_link_to_nowhere_ends_the_build(tmp_path: Path, text: str, said: str) -> None:
-    docs = tmp_path / "docs"
-    (docs / "how-to").mkdir(parents=True)
-    (docs / "index.md").write_text(f"# Home\n\n## Reference\n\n- [Other](other.md)\n\n{text}\n")
-    (docs / "other.md").write_text("# Other\n\nText.\n")
-    built = build(docs, tmp_path / "out")
-    assert (built.returncode != 0) is bool(said)
-    assert said in built.stderr

@@ -152,19 +152,3 @@ def test_a_step_that_cannot_end_ends_its_process_and_the_retry_gets_another(
     signs.outcome.write_text("gone")
     assert function.invoke("look") == {"late": "gone"}
     assert function.processes.starts == 2
-
-
-def test_the_state_machine_tries_again_after_a_process_that_ended_itself() -> None:
-    states = json.loads((ROOT / "statemachine.asl.json").read_text())["States"]
-    steps = [s for s in _tasks(states) if s["Resource"].endswith("lambda:invoke")]
-    assert steps
-    for step in steps:
-        assert any("Runtime.ExitError" in retry["ErrorEquals"] for retry in step["Retry"])
-
-
-def _tasks(states: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for state in states.values():
-        if state["Type"] == "Task":
-            yield state
-        if "ItemProcessor" in state:
-            yield from _tasks(state["ItemProcessor"]["States"])

@@ -265,10 +265,3 @@ def test_special_replies(server: GarbageServer, prepared: dict[str, list[Operati
         server.reply = whole(body)
         for operation in prepared[service]:
             judge(service, operation)
-
-
-def test_an_empty_reply(server: GarbageServer, prepared: dict[str, list[Operation]]) -> None:
-    server.reply = b""
-    for service, some in prepared.items():
-        for operation in some:
-            judge(service, operation)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.utils import ContainerMetadataFetcher, SSOTokenLoader
+from botocore.utils import ContainerMetadataFetcher
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.main import get_command
@@ -173,46 +173,6 @@ def test_every_command_where_aws_refuses(
         run_all(
             {("status",), ("lock", "show"), ("audit", "verify"), ("audit", "show")}, told, "commands_refused"
         )
-
-
-SSO = (
-    "[profile p]\nsso_account_id=123456789012\nsso_role_name=r\n"
-    "sso_region=eu-central-1\nsso_start_url=https://example.awsapps.com/start\n"
-)
-ROLE = {"AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/r", "AWS_WEB_IDENTITY_TOKEN_FILE": "token"}
-
-
-@pytest.mark.parametrize(
-    ("code", "variables"),
-    [
-        ("ForbiddenException", {"AWS_PROFILE": "p", "AWS_CONFIG_FILE": "config"}),
-        ("ResourceNotFoundException", {"AWS_PROFILE": "p", "AWS_CONFIG_FILE": "config"}),
-        ("InvalidIdentityToken", ROLE),
-        ("ValidationError", ROLE),
-    ],
-)
-def test_who_gets_no_credentials_does_not_hear_of_a_table(
-    code: str, variables: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (folder / "config").write_text(SSO)
-    (folder / "token").write_text("a-token")
-    # Where it keeps tokens is decided when it is imported.
-    token = {"accessToken": CANARY, "expiresAt": "2999-01-01T00:00:00Z"}
-    monkeypatch.setattr(SSOTokenLoader, "__call__", lambda *_, **__: token)
-    body = f"<ErrorResponse><Error><Code>{code}</Code><Message>{CANARY}</Message></Error></ErrorResponse>"
-    with GarbageServer() as server:
-        server.reply = (
-            f"HTTP/1.1 403 Bad\r\nx-amzn-ErrorType: {code}\r\nContent-Length: {len(body)}\r\n"
-            f"Connection: close\r\n\r\n{body if variables is ROLE else '{}'.ljust(len(body))}"
-        ).encode()
-        for name, value in {**variables, "AWS_ENDPOINT_URL": server.endpoint}.items():
-            monkeypatch.setenv(name, value)
-        for path in (("status",), ("lock", "show"), ("audit", "show"), ("secrets", "tag"), ("rotate",)):
-            shown = run(words_of(path), "commands_refused")
-            assert (shown.exit_code, "AwsCredentialsUnavailableError" in shown.output) == (3, True), (
-                shown.output
-            )
-            assert f"code={code}" in shown.output
 
 
 @pytest.fixture(scope="module")

@@ -227,9 +227,3 @@ def test_special_replies(server: GarbageServer, clients: OciClients, call: Call)
     for body in BODIES:
         server.replies = {**RIGHT, call: whole(body)}
         judge(operations(clients)[REACHES[call][0]])
-
-
-def test_an_empty_reply(server: GarbageServer, clients: OciClients) -> None:
-    server.replies = {}
-    for operation in operations(clients).values():
-        judge(operation)

@@ -143,14 +143,6 @@ def test_the_command_asks_the_function_and_tells_which_are_not_deployed(deployed
     assert of(found, "inside.plan") == of(found, "inside.clock") == {"passed"}
 
 
-def test_a_function_that_no_policy_shows_is_told_with_what_fixes_it(deployed: Estate) -> None:
-    deployed.oci.deployment.functions = []
-    _, found = doctor(deployed, "--only", "inside")
-    (finding,) = (f for f in found if f["where"] == "oci/rotate")
-    assert (finding["check"], finding["outcome"]) == ("inside.function", "failed")
-    assert "make deploy-oci" in finding["command"]
-
-
 def test_a_login_that_one_place_has_seen_refused_is_shown_by_no_other(deployed: Estate) -> None:
     """The command here shows it, the function not: two refusals would lock an account that has a limit of two."""
     credential = deployed.plan.credentials[-1]

@@ -1,1 +1,1 @@
-"""The proof that no application is locked out: faults at every call, races, planted bugs, load. See docs/proof.md."""
+"""The proof that no application is locked out: faults at every call, races, planted bugs, a life. See docs/proof.md."""

@@ -8,7 +8,6 @@ mistakes that a rotator has really made. One name holds for all checkers:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from tests.proof import plants, plants_in_apply_db, plants_in_ports, plants_of_users
@@ -77,22 +76,21 @@ class StandIn(NamedTuple):
 SKIPPED = Budget(terms=1, slots=3, users=4, skipped=True)
 
 
-@dataclass(frozen=True)
 class Bug:
     """A rule that is left out.
 
-    Attributes:
+    Args:
         clause: Of docs/protocol.md.
         what: The mistake, in one clause.
-        plant: Makes it, for the length of a block.
+        plant: Makes it, for the length of a block. Its name is the bug's.
         checks: The checkers that must find it, or must not.
     """
 
-    name: str
-    clause: str
-    what: str
-    plant: Plant
-    checks: tuple[Races | Faults | Model | StandIn, ...]
+    def __init__(
+        self, clause: str, what: str, plant: Plant, *checks: "Races | Faults | Model | StandIn"
+    ) -> None:
+        self.clause, self.what, self.plant, self.checks = clause, what, plant, checks
+        self.name = plant.__name__.replace("_", "-")
 
     @property
     def races(self) -> Races | None:
@@ -112,520 +110,442 @@ class Bug:
 
 _BUGS = (
     Bug(
-        "adopt-by-label",
         "L1",
         "what is pending is what a store's label says, not what the lock record names",
         plants.adopt_by_label,
-        (Model("I5", engines=POSTGRESQL),),
+        Model("I5", engines=POSTGRESQL),
     ),
     Bug(
-        "claim-without-condition",
         "L6",
         "the claim is written without asking whether the lock is still held and nothing is in flight",
         plants_in_ports.claim_without_condition,
-        (Races(("I1", "I4")),),
+        Races(("I1", "I4")),
     ),
     Bug(
-        "release-without-condition",
         "L10",
         "the lock is released without asking whether it is still held",
         plants_in_ports.release_without_condition,
-        (Races(("I1", "I4")), Model("I5", Budget(terms=2), POSTGRESQL, is_slow=True)),
+        Races(("I1", "I4")),
+        Model("I5", Budget(terms=2), POSTGRESQL, is_slow=True),
     ),
     Bug(
-        "claim-dropped-on-failure",
         "M8",
         "a failed run clears the claim as it gives the lock back",
         plants_in_ports.claim_dropped_on_failure,
-        (Races(("I4",)), Model("I5", is_slow=True)),
+        Races(("I4",)),
+        Model("I5", is_slow=True),
     ),
     Bug(
-        "generation-reused",
         "C3, V22",
         "a generation is named without a look at the stores, and what they hold of that name is taken for its value",
         plants.generation_reused,
-        (Model("I8", Budget(terms=1, losses=1, edits=1), POSTGRESQL),),
+        Model("I8", Budget(terms=1, losses=1, edits=1), POSTGRESQL),
     ),
     Bug(
-        "old-decision-over-a-newer-record",
         "L16",
         "what an old record decided is claimed over the record that is found, without deciding again",
         plants.old_decision_over_a_newer_record,
-        (Model("I4", Budget(terms=1, twins=1, edits=1), POSTGRESQL, is_slow=True, waives=frozenset({"I5"})),),
+        Model("I4", Budget(terms=1, twins=1, edits=1), POSTGRESQL, is_slow=True, waives=frozenset({"I5"})),
     ),
     Bug(
-        "refused-claim-believed",
         "L16",
         "where an old record's claim is refused, its value is staged and the run goes on",
         plants.refused_claim_believed,
-        (
-            StandIn(
-                "ApplyDb looks for the claim in the record under the advisory lock",
-                Budget(terms=1, twins=1),
-                POSTGRESQL,
-            ),
+        StandIn(
+            "ApplyDb looks for the claim in the record under the advisory lock",
+            Budget(terms=1, twins=1),
+            POSTGRESQL,
         ),
     ),
     Bug(
-        "named-without-a-look",
         "C3",
         "a generation is named without a look at what the stores serve",
         plants.named_without_a_look,
-        (
-            StandIn(
-                "the claim that a value names: what another claim has staged is not taken",
-                Budget(terms=1, losses=1, edits=1),
-                POSTGRESQL,
-            ),
+        StandIn(
+            "the claim that a value names: what another claim has staged is not taken",
+            Budget(terms=1, losses=1, edits=1),
+            POSTGRESQL,
         ),
     ),
     Bug(
-        "lease-shorter-than-run",
         "L12",
         "the lease is shorter than an execution",
         plants.lease_shorter_than_run,
-        (Races(("I8",)),),
+        Races(("I8",)),
     ),
     Bug(
-        "standby-ignores-due",
         "L4",
         "a runner rotates although it is not due, also within the overlap",
         plants_in_ports.standby_ignores_due,
-        (Races(("I1",)), Model("I1", is_slow=True)),
+        Races(("I1",)),
+        Model("I1", is_slow=True),
     ),
     Bug(
-        "no-advisory-lock",
         "D1",
         "the databases are changed without their advisory lock",
         plants_in_ports.no_advisory_lock,
-        (Races(("I1", "I5", "I9"), ("steady", "refused")), Model("I1", is_slow=True)),
+        Races(("I1", "I5", "I9"), ("steady", "refused")),
+        Model("I1", is_slow=True),
     ),
     Bug(
-        "fence-not-read",
         "D4",
         "the lock record is not read before an account is changed",
         plants.fence_not_read,
-        (
-            Races(("I1", "I5", "I9"), ("refused",)),
-            Model("I5", Budget(terms=2, revokes=1), POSTGRESQL, is_slow=True),
-        ),
+        Races(("I1", "I5", "I9"), ("refused",)),
+        Model("I5", Budget(terms=2, revokes=1), POSTGRESQL, is_slow=True),
     ),
     Bug(
-        "fence-read-before-advisory-lock",
         "D4",
         "the lock record is read, but before the advisory lock is taken",
         plants.fence_read_before_advisory_lock,
-        (
-            Races(("I1", "I5", "I9"), ("refused",)),
-            Model("I5", Budget(terms=2, revokes=1), POSTGRESQL, is_slow=True),
-        ),
+        Races(("I1", "I5", "I9"), ("refused",)),
+        Model("I5", Budget(terms=2, revokes=1), POSTGRESQL, is_slow=True),
     ),
     Bug(
-        "changed-before-the-fence-answered",
         "D4",
         "the databases are changed while the lock record is still being read",
         plants_in_apply_db.changed_before_the_fence_answered,
-        (
-            Races(("I1", "I5", "I9"), ("refused",)),
-            Model("I5", Budget(terms=2, revokes=1), POSTGRESQL, is_slow=True),
-        ),
+        Races(("I1", "I5", "I9"), ("refused",)),
+        Model("I5", Budget(terms=2, revokes=1), POSTGRESQL, is_slow=True),
     ),
     Bug(
-        "hint-believed",
         "D4",
         "what dies is what Generate's look at the lock record named, not what the record names under the advisory lock",
         plants_in_apply_db.hint_believed,
-        (
-            StandIn(
-                "the fence: while it and the claim hold, nothing joins what is valid",
-                Budget(terms=1, edits=1),
-                POSTGRESQL,
-            ),
+        StandIn(
+            "the fence: while it and the claim hold, nothing joins what is valid",
+            Budget(terms=1, edits=1),
+            POSTGRESQL,
         ),
     ),
     Bug(
-        "base-not-probed",
         "D3",
         "an account is changed without asking whether base logs in",
         plants.base_not_probed,
-        (
-            Races(("I1", "I11"), ("changed-by-dba",)),
-            StandIn(
-                "the fence under the advisory lock, unless a person changes the account",
-                Budget(terms=2),
-                POSTGRESQL,
-            ),
+        Races(("I1", "I11"), ("changed-by-dba",)),
+        StandIn(
+            "the fence under the advisory lock, unless a person changes the account",
+            Budget(terms=2),
+            POSTGRESQL,
         ),
     ),
     Bug(
-        "neither-fence-nor-base",
         "D3, D4",
         "neither the lock record is read nor base asked for before an account is changed",
         plants.neither_fence_nor_base,
-        (
-            Races(("I1", "I5", "I9")),
-            Model("I5", Budget(terms=2, revokes=1), POSTGRESQL, is_slow=True),
-        ),
+        Races(("I1", "I5", "I9")),
+        Model("I5", Budget(terms=2, revokes=1), POSTGRESQL, is_slow=True),
     ),
     Bug(
-        "proof-skipped",
         "D7",
         "a database that acknowledged the change is believed without a login",
         plants.proof_skipped,
-        (Races(("I1", "I3"), ("steady", "forgetful")), Model("I3", Budget(terms=1, deaf=1))),
+        Races(("I1", "I3"), ("steady", "forgetful")),
+        Model("I3", Budget(terms=1, deaf=1)),
     ),
     Bug(
-        "base-not-kept",
         "D5",
         "a database gets the new password in place of the old one",
         plants_in_ports.base_not_kept,
-        (Races(("I1",)),),
+        Races(("I1",)),
     ),
     Bug(
-        "one-database-is-enough",
         "M3",
         "the value is promoted when one database has accepted it",
         plants.one_database_is_enough,
-        (Races(("I1", "I3")), Model("I1", Budget(terms=1))),
+        Races(("I1", "I3")),
+        Model("I1", Budget(terms=1)),
     ),
     Bug(
-        "own-store-first",
         "V1",
         "each runner stages in the store of its own cloud first",
         plants.own_store_first,
-        (Model("I4", engines=POSTGRESQL),),
+        Model("I4", engines=POSTGRESQL),
     ),
     Bug(
-        "blind-promote",
         "V10",
         "a store is made to serve a generation without a look at what it serves",
         plants_in_ports.blind_promote,
-        (Races(("I1", "I5")),),
+        Races(("I1", "I5")),
     ),
     Bug(
-        "promote-below-newer",
         "V11",
         "promotion compares and sets, but asks neither whether current is newer nor whether the lock is held",
-        plants_in_ports.promote_below_a_newer_one,
-        (Races(("I1", "I5")),),
+        plants_in_ports.promote_below_newer,
+        Races(("I1", "I5")),
     ),
     Bug(
-        "fence-not-read-before-promotion",
         "V10",
         "after a lost comparison a store is looked at and promoted without another look at the lock record",
         plants.fence_not_read_before_promotion,
-        (
-            StandIn(
-                "the compare-and-set: what is promoted late is what is in flight, or is refused",
-                Budget(terms=2),
-                POSTGRESQL,
-            ),
+        StandIn(
+            "the compare-and-set: what is promoted late is what is in flight, or is refused",
+            Budget(terms=2),
+            POSTGRESQL,
         ),
     ),
     Bug(
-        "promoted-before-the-conditional-write",
         "V10",
         "stores compare and set before the claim is marked as promoting, under the fence",
         plants.promoted_before_the_conditional_write,
-        (Model("I5", Budget(terms=2, revokes=1), POSTGRESQL, is_slow=True),),
+        Model("I5", Budget(terms=2, revokes=1), POSTGRESQL, is_slow=True),
     ),
     Bug(
-        "seen-not-compared",
         "V10, V21",
         "a promotion replaces what is current, whatever Generate saw when it made the text",
         plants_in_ports.seen_not_compared,
-        (Races(("V20", "V21"), ("edited-meanwhile",)),),
+        Races(("V20", "V21"), ("edited-meanwhile",)),
     ),
     Bug(
-        "other-stores-not-waited-for",
         "M2, V1",
         "databases are changed although a store other than the first did not take the value",
         plants.other_stores_not_waited_for,
-        (Races(("I2",)),),
+        Races(("I2",)),
     ),
     Bug(
-        "databases-before-write-ahead",
         "M2",
         "databases accept the value before every store holds it",
         plants.databases_before_write_ahead,
-        (Races(("I2",)), Model("I2", Budget(terms=1))),
+        Races(("I2",)),
+        Model("I2", Budget(terms=1)),
     ),
     Bug(
-        "reconcile-skipped",
         "C5",
         "stores that disagree are not reconciled; the first one is believed",
         plants.reconcile_skipped,
-        (Races(("I1", "I8"), ("edited",)), Model("I8", Budget(terms=1, edits=1))),
+        Races(("I1", "I8"), ("edited",)),
+        Model("I8", Budget(terms=1, edits=1)),
     ),
     Bug(
-        "revoked-before-promotion",
         "M6",
         "base is revoked before the stores serve pending",
         plants.revoked_before_promotion,
-        (Model("I1", Budget(terms=1, revokes=1)),),
+        Model("I1", Budget(terms=1, revokes=1)),
     ),
     Bug(
-        "head-not-compared",
         "L8",
         "the head of the audit chain is moved without comparing it",
         plants_in_ports.head_not_compared,
-        (Races(("I7",)),),
+        Races(("I7",)),
     ),
     Bug(
-        "own-entry-not-looked-for",
         "E9",
         "a run writes its entry whether or not the log has it",
         plants.own_entry_not_looked_for,
-        (Races(("I7",)),),
+        Races(("I7",)),
     ),
     Bug(
-        "retain-without-probe",
         "D12",
         "MySQL's RETAIN is run without asking which generation is in which slot",
         plants_in_ports.retain_without_probe,
-        (Faults("mysql", ("I1",)), Model("I1", Budget(terms=1))),
+        Faults("mysql", ("I1",)),
+        Model("I1", Budget(terms=1)),
     ),
     Bug(
-        "primary-not-set-to-base",
         "D12",
         "MySQL's RETAIN is run without making base the primary password first",
         plants_in_ports.primary_not_set_to_base,
-        (Model("I1", Budget(terms=1, refusals=1)),),
+        Model("I1", Budget(terms=1, refusals=1)),
     ),
     Bug(
-        "verifier-of-base-left-out",
         "D12",
         "MariaDB's ALTER USER names the pending verifier alone",
         plants_in_ports.verifier_of_base_left_out,
-        (Faults("mariadb", ("I1",)), Model("I8", Budget(terms=1), MARIADB)),
+        Faults("mariadb", ("I1",)),
+        Model("I8", Budget(terms=1), MARIADB),
     ),
     Bug(
-        "same-user-again",
         "D13",
         "the alternating users do not alternate",
         plants_in_ports.same_user_again,
-        (Faults("alternating", ("I1",)), Model("I8", Budget(terms=1), POSTGRESQL)),
+        Faults("alternating", ("I1",)),
+        Model("I8", Budget(terms=1), POSTGRESQL),
     ),
     Bug(
-        "past-not-proven-revoked",
         "D9",
         "what should be revoked is said to be revoked without a login",
         plants.past_not_proven_revoked,
-        (Races(("I9",), ("sticky",)), Model("I9", Budget(terms=1, clinging=1), MARIADB)),
+        Races(("I9",), ("sticky",)),
+        Model("I9", Budget(terms=1, clinging=1), MARIADB),
     ),
     Bug(
-        "refused-value-adopted",
         "C7",
         "a value that a database has refused by policy is adopted again in the same run",
         plants.refused_value_adopted,
-        (Races(("I8",), ("refused",)), Model("I8", Budget(terms=1, refusals=1))),
+        Races(("I8",), ("refused",)),
+        Model("I8", Budget(terms=1, refusals=1)),
     ),
     Bug(
-        "promotion-not-marked",
         "L14",
         "a claim stays open while stores begin to serve its value",
         plants.promotion_not_marked,
-        (Model("I5", Budget(terms=2, revokes=1), POSTGRESQL, is_slow=True),),
+        Model("I5", Budget(terms=2, revokes=1), POSTGRESQL, is_slow=True),
     ),
     Bug(
-        "promotion-replaced-by-a-new-value",
         "I4",
         "where all stores still serve base, a promotion under way is replaced by a new value",
         plants.promotion_replaced_by_a_new_value,
-        (Model("I4", Budget(terms=2), POSTGRESQL, is_slow=True),),
+        Model("I4", Budget(terms=2), POSTGRESQL, is_slow=True),
     ),
     Bug(
-        "reconcile-replaced-by-a-new-value",
         "C2",
         "where all stores still serve base, a reconcile that replaced a promotion is replaced by a new value",
         plants.reconcile_replaced_by_a_new_value,
-        (Model("I3", Budget(terms=2), POSTGRESQL, is_slow=True),),
+        Model("I3", Budget(terms=2), POSTGRESQL, is_slow=True),
     ),
     Bug(
-        "phase-not-compared",
         "L9",
         "a step goes on whether the claim is open or promoting",
         plants.phase_not_compared,
-        (
-            StandIn(
-                "the advisory lock: a step that comes late finds base revoked, and stops",
-                Budget(terms=1, twins=1, revokes=1),
-                MARIADB,
-            ),
+        StandIn(
+            "the advisory lock: a step that comes late finds base revoked, and stops",
+            Budget(terms=1, twins=1, revokes=1),
+            MARIADB,
         ),
     ),
     Bug(
-        "adopt-whatever-stores-serve",
         "C2",
         "a value in flight is finished although a store was moved back to an earlier value that works",
         plants.adopt_whatever_stores_serve,
-        (Races(("I1",), ("moved-back",)),),
+        Races(("I1",), ("moved-back",)),
     ),
     Bug(
-        "activation-begins-a-new-value",
         "O7",
         "a plan becomes active with a new value; what the stores serve is not reconciled first",
         plants.activation_begins_a_new_value,
-        (Model("I1", Budget(terms=2, sudden_losses=1), POSTGRESQL, is_slow=True),),
+        Model("I1", Budget(terms=2, sudden_losses=1), POSTGRESQL, is_slow=True),
     ),
     Bug(
-        "plan-not-compared",
         "I10",
         "a runner acts under its own plan, whatever the record says",
         plants.plan_not_compared,
-        (Races(("I1", "I3"), ("two-plans",)),),
+        Races(("I1", "I3"), ("two-plans",)),
     ),
     Bug(
-        "take-over-not-asked",
         "I11",
         "accounts of which no login is known are taken over without consent",
         plants.take_over_not_asked,
-        (Races(("I11",), ("placeholders",)),),
+        Races(("I11",), ("placeholders",)),
     ),
     Bug(
-        "past-forgotten",
         "C11",
         "only the value before the current one is remembered as valid",
         plants.past_forgotten,
-        (StandIn("staging leaves exactly base and pending", Budget(terms=1, edits=1)),),
+        StandIn("staging leaves exactly base and pending", Budget(terms=1, edits=1)),
     ),
     Bug(
-        "revocation-on-one-database-is-enough",
         "C11",
         "a value counts as revoked when one database refuses it",
         plants.revocation_on_one_database_is_enough,
-        (StandIn("a login that should be revoked and is accepted fails the run before", Budget(terms=1)),),
+        StandIn("a login that should be revoked and is accepted fails the run before", Budget(terms=1)),
     ),
     Bug(
-        "emergency-adopts-an-old-value",
         "O5",
         "a value that was staged before the emergency order is promoted as its answer",
         plants.emergency_adopts_an_old_value,
-        (StandIn("a value at or below the order does not answer it", Budget(terms=1, revokes=1)),),
+        StandIn("a value at or below the order does not answer it", Budget(terms=1, revokes=1)),
     ),
     Bug(
-        "emergency-without-revocation",
         "O5",
         "after an emergency order a new value is promoted, and the old ones live on",
         plants.emergency_without_revocation,
-        (Model("I9", Budget(terms=1, revokes=1)),),
+        Model("I9", Budget(terms=1, revokes=1)),
     ),
     Bug(
-        "emergency-ended-by-a-reconcile",
         "O5",
         "a reconcile, which gives an old login again, ends an emergency",
         plants.emergency_ended_by_a_reconcile,
-        (Model("I9", Budget(terms=1, revokes=1, edits=1)),),
+        Model("I9", Budget(terms=1, revokes=1, edits=1)),
     ),
     Bug(
-        "pause-ignored",
         "O4",
         "scheduled runs begin although the credential is paused",
         plants_in_ports.pause_ignored,
-        (Races(("O4",), ("paused",)),),
+        Races(("O4",), ("paused",)),
     ),
     Bug(
-        "live-barrier-missing",
         "D3",
         "a database is changed once it accepts base, though another one may refuse it",
         plants.live_barrier_missing,
-        (StandIn("an open claim may be replaced, and staging keeps base", Budget(terms=1, restores=1)),),
+        StandIn("an open claim may be replaced, and staging keeps base", Budget(terms=1, restores=1)),
     ),
     Bug(
-        "refusal-not-taken-back",
         "D19",
         "what must be refused is shown last, so that a run ends with a refusal and the next begins with one",
         plants.refusal_not_taken_back,
-        (Races(("I1",)),),
+        Races(("I1",)),
     ),
     Bug(
-        "refusals-side-by-side",
         "D19",
         "all logins of an account that must be refused are shown at the same time",
         plants_in_apply_db.refusals_side_by_side,
-        (Races(("I1",), ("steady", "edited", "forgetful")),),
+        Races(("I1",), ("steady", "edited", "forgetful")),
     ),
     Bug(
-        "unexpected-refusal-not-blocked",
         "D20",
         "a database that refuses what should work is asked again by every run",
         plants.unexpected_refusal_not_blocked,
-        (Races(("I1",), ("changed-by-dba",)),),
+        Races(("I1",), ("changed-by-dba",)),
     ),
     Bug(
-        "blocked-database-asked",
         "D20",
         "a database that is blocked is asked all the same",
         plants.blocked_database_asked,
-        (Races(("I1",), ("changed-by-dba",)),),
+        Races(("I1",), ("changed-by-dba",)),
     ),
     Bug(
-        "keys-lost-on-reissue",
         "V20",
         "a reconcile writes the login without the keys of others that the secret had",
         plants_in_ports.keys_lost_on_reissue,
-        (Races(("V20",), ("edited",)),),
+        Races(("V20",), ("edited",)),
     ),
     Bug(
-        "users-take-turns",
         "V18",
         "with three users the next one is the one after that of the value that was staged last",
         plants_of_users.users_take_turns,
-        (
-            Races(("I1",), ("refused",), users=3),
-            Model("I1", Budget(terms=1, refusals=1, users=3), POSTGRESQL),
-        ),
+        Races(("I1",), ("refused",), users=3),
+        Model("I1", Budget(terms=1, refusals=1, users=3), POSTGRESQL),
     ),
     Bug(
-        "served-user-reset",
         "V18",
         "the next user is the one that was staged longest ago, whether or not a slot serves it",
-        plants_of_users.served_users_reset,
-        (Model("I1", SKIPPED, POSTGRESQL),),
+        plants_of_users.served_user_reset,
+        Model("I1", SKIPPED, POSTGRESQL),
     ),
     Bug(
-        "slots-of-the-first-store-alone",
         "V18",
         "the next user is one that the slots of the first store do not serve",
         plants_of_users.slots_of_the_first_store_alone,
-        (Model("I1", SKIPPED, POSTGRESQL),),
+        Model("I1", SKIPPED, POSTGRESQL),
     ),
     Bug(
-        "base-forgotten",
         "V18",
         "with more than two users the next one may be that of base",
         plants_of_users.base_forgotten,
-        (
-            StandIn(
-                "every store serves base, so no free user is that of base",
-                Budget(terms=1, edits=1, users=3),
-                POSTGRESQL,
-            ),
+        StandIn(
+            "every store serves base, so no free user is that of base",
+            Budget(terms=1, edits=1, users=3),
+            POSTGRESQL,
         ),
     ),
     Bug(
-        "abandoned-user-skipped",
         "V18",
         "of several free users the next one is not the one whose value was abandoned",
-        plants_of_users.abandoned_users_skipped,
-        (Model("I9", Budget(terms=1, refusals=1, slots=3, users=5), POSTGRESQL),),
+        plants_of_users.abandoned_user_skipped,
+        Model("I9", Budget(terms=1, refusals=1, slots=3, users=5), POSTGRESQL),
     ),
     Bug(
-        "promoted-into-one-slot",
         "V19",
         "an emergency gives its value to one slot, and ends what the others serve",
         plants_of_users.promoted_into_one_slot,
-        (
-            Races(("I1",), ("emergency",), users=3),
-            Model("I1", Budget(terms=1, revokes=1, users=3), POSTGRESQL),
-        ),
+        Races(("I1",), ("emergency",), users=3),
+        Model("I1", Budget(terms=1, revokes=1, users=3), POSTGRESQL),
     ),
     Bug(
-        "reconciled-in-one-slot",
         "V19",
         "with more than two users a reconcile gives its value to one slot, and the others keep what may log in nowhere",
         plants_of_users.reconciled_in_one_slot,
-        (Model("I1", Budget(terms=1, restores=1, users=3), POSTGRESQL),),
+        Model("I1", Budget(terms=1, restores=1, users=3), POSTGRESQL),
     ),
 )
 CATALOGUE: Mapping[str, Bug] = {bug.name: bug for bug in _BUGS}

@@ -10,11 +10,6 @@ class JumpingClock:
     def __init__(self) -> None:
         self._ahead_seconds = 0.0
 
-    @property
-    def ahead_seconds(self) -> float:
-        """How far it is ahead of the machine's."""
-        return self._ahead_seconds
-
     def time(self) -> float:
         """Seconds since the epoch."""
         return time.time() + self._ahead_seconds

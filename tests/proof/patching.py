@@ -9,6 +9,16 @@ Foreign: TypeAlias = Any
 Plant = Callable[[], AbstractContextManager[None]]
 
 
+class Behind:
+    """In front of a port: what it does not do itself, the port does."""
+
+    def __init__(self, port: Foreign) -> None:
+        self._port = port
+
+    def __getattr__(self, name: str) -> Foreign:
+        return getattr(self._port, name)
+
+
 @contextmanager
 def patched(*patches: AbstractContextManager[Foreign]) -> Iterator[None]:
     """All of them, for the length of a block."""

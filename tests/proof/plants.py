@@ -28,7 +28,7 @@ from lockstep.stores.credential import Ports, Stores
 from oci_fn import sequence
 from tests.proof import model_ports
 from tests.proof.model_ports import ModelStore
-from tests.proof.patching import Foreign, patched
+from tests.proof.patching import Behind, Foreign, patched
 from tests.support.memory_lock import MemoryLock
 
 # What is in flight.
@@ -83,19 +83,16 @@ def _claims_are_seen(newest: Callable[[Foreign], list[int]]) -> Iterator[None]:
         yield
 
 
-class _LockThatReads:
+class _LockThatReads(Behind):
     """A lock whose record has the claim that a store shows."""
 
     def __init__(self, lock: Foreign, newest: Callable[[], list[int]], request: Foreign) -> None:
-        self._lock = lock
+        super().__init__(lock)
         self._newest = newest
         self._request = request
 
-    def __getattr__(self, name: str) -> Foreign:
-        return getattr(self._lock, name)
-
     def read(self) -> LockRecord:
-        record: LockRecord = self._lock.read()
+        record: LockRecord = self._port.read()
         newest = self._newest()
         if not newest or newest[0] <= (record.current_generation or 0):
             return replace(record, claim=None)
@@ -141,18 +138,12 @@ def refused_claim_believed() -> AbstractContextManager[None]:
     return patched(patch.object(generate, "_claimed", claimed))
 
 
-class _LockThatClaimsNothing:
+class _LockThatClaimsNothing(Behind):
     """A lock that does not say that a claim was refused."""
-
-    def __init__(self, lock: Foreign) -> None:
-        self._lock = lock
-
-    def __getattr__(self, name: str) -> Foreign:
-        return getattr(self._lock, name)
 
     def claim(self, *args: Foreign, **more: Foreign) -> None:
         with suppress(FenceLostError):
-            self._lock.claim(*args, **more)
+            self._port.claim(*args, **more)
 
 
 class _AnyClaim(str):
@@ -319,18 +310,15 @@ def take_over_not_asked() -> AbstractContextManager[None]:
     return patched(_decided(decided), patch.object(apply_db, "_apply", apply))
 
 
-class _LockThatTakesOver:
+class _LockThatTakesOver(Behind):
     """A lock whose record has every database under take-over."""
 
     def __init__(self, lock: Foreign, databases: Collection[str]) -> None:
-        self._lock = lock
+        super().__init__(lock)
         self._databases = databases
 
-    def __getattr__(self, name: str) -> Foreign:
-        return getattr(self._lock, name)
-
     def require(self, *args: Foreign, **more: Foreign) -> LockRecord:
-        record: LockRecord = self._lock.require(*args, **more)
+        record: LockRecord = self._port.require(*args, **more)
         return replace(record, take_over=frozenset(self._databases))
 
 
@@ -385,18 +373,12 @@ def other_stores_not_waited_for() -> AbstractContextManager[None]:
 # ApplyDb.
 
 
-class _LockThatNeverRefuses:
+class _LockThatNeverRefuses(Behind):
     """A lock that shows the record, whoever holds it and whatever is in flight."""
-
-    def __init__(self, lock: Foreign) -> None:
-        self._lock = lock
-
-    def __getattr__(self, name: str) -> Foreign:
-        return getattr(self._lock, name)
 
     def require(self, lease: Lease, claim: Claim, **_more: Foreign) -> LockRecord:
         del lease, claim
-        return self._lock.read()  # type: ignore[no-any-return]  # a lock's
+        return self._port.read()  # type: ignore[no-any-return]  # a lock's
 
 
 def fence_not_read() -> AbstractContextManager[None]:
@@ -411,18 +393,13 @@ def clock_not_read() -> AbstractContextManager[None]:
     return patched(patch.object(apply_db, "_require_time_left", lambda _rotation, _ports: None))
 
 
-class _LockThatIsAskedOnce:
+class _LockThatIsAskedOnce(Behind):
     """A lock whose conditional write of a promotion is made once; whoever asks again learns nothing new."""
 
-    def __init__(self, lock: Foreign) -> None:
-        self._lock = lock
-        self._answer: LockRecord | None = None
-
-    def __getattr__(self, name: str) -> Foreign:
-        return getattr(self._lock, name)
+    _answer: LockRecord | None = None
 
     def begin_promotion(self, *args: Foreign, **more: Foreign) -> LockRecord:
-        self._answer = self._answer or self._lock.begin_promotion(*args, **more)
+        self._answer = self._answer or self._port.begin_promotion(*args, **more)
         return self._answer
 
 

@@ -12,7 +12,7 @@ from lockstep.protocol.errors import PreviousCredentialAcceptedError
 from lockstep.protocol.messages import RevocationCheck, RevocationResult
 from lockstep.protocol.model import Claim, CredentialValue, Lease, LockRecord
 from lockstep.stores.credential import Ports
-from tests.proof.patching import Foreign, patched
+from tests.proof.patching import Behind, Foreign, patched
 from tests.proof.plants import clock_not_read
 
 
@@ -39,21 +39,18 @@ def hint_believed() -> AbstractContextManager[None]:
     return patched(patch.object(apply_db, "_apply", apply))
 
 
-class _ChangedLock:
+class _ChangedLock(Behind):
     """A lock that shows the record with changes, and may not refuse to."""
 
     def __init__(
         self, lock: Foreign, *, is_asked: bool = False, said: Mapping[str, Foreign] | None = None
     ) -> None:
-        self._lock = lock
+        super().__init__(lock)
         self._is_asked = is_asked
         self._said = said or {}
 
-    def __getattr__(self, name: str) -> Foreign:
-        return getattr(self._lock, name)
-
     def require(self, lease: Lease, claim: Claim, **more: Foreign) -> LockRecord:
-        record: LockRecord = self._lock.require(lease, claim, **more) if self._is_asked else self._lock.read()
+        record: LockRecord = self._port.require(lease, claim, **more) if self._is_asked else self._port.read()
         return replace(record, **self._said)
 
 

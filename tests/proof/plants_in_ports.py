@@ -255,7 +255,7 @@ def _promoted(store: MemoryStore | ModelStore, generation: int) -> StoreVersions
     return StoreVersions(store=store.name, app_user=version, connection_blob=version)
 
 
-def promote_below_a_newer_one() -> AbstractContextManager[None]:
+def promote_below_newer() -> AbstractContextManager[None]:
     """Compare-and-set on what was read, even if that is newer."""
 
     def promote(

@@ -28,7 +28,7 @@ def users_take_turns() -> AbstractContextManager[None]:
     return _chosen_by(choice)
 
 
-def served_users_reset() -> AbstractContextManager[None]:
+def served_user_reset() -> AbstractContextManager[None]:
     """The next username is the one that was staged longest ago, whether or not a slot serves it."""
 
     def choice(names: Sequence[str], *, served: Iterable[Login], **more: Foreign) -> str:
@@ -57,7 +57,7 @@ def base_forgotten() -> AbstractContextManager[None]:
     return _chosen_by(choice)
 
 
-def abandoned_users_skipped() -> AbstractContextManager[None]:
+def abandoned_user_skipped() -> AbstractContextManager[None]:
     """The next username is the one that was staged longest ago, whether or not another one's value was abandoned."""
 
     def choice(names: Sequence[str], *, valid: Foreign, **more: Foreign) -> str:

@@ -3,11 +3,10 @@
 import json
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from tests.proof.catalogue import CATALOGUE, HUNTED, Bug, Model, StandIn
-from tests.proof.soak import SoakResult
 from tests.proof.thirty_days import Month
 from tests.proof.work import ROOT, Catch, CommandResult, FaultResult, RaceResult
 from tests.tiers import PROOF_TIER
@@ -31,7 +30,6 @@ class Report:
         self._catches: list[Catch] = []
         self._faults: list[FaultResult] = []
         self._races = RaceResult()
-        self._soak = SoakResult()
         self._month: Month | None = None
         self._commands: dict[str, CommandResult] = {}
 
@@ -50,9 +48,6 @@ class Report:
                 say(f"races    {result.interleavings} interleavings, {len(result.failures)} violations")
                 for text in result.failures:
                     say(f"         {text}")
-            case SoakResult():
-                self._soak = result
-                say(f"load     {asdict(result)}")
             case Month():
                 self._month = result
                 say(f"month    {vars(result)}")
@@ -85,13 +80,8 @@ class Report:
         return 0 if holds else 1
 
     def _parts_hold(self) -> bool:
-        load = self._soak
         return (
-            load.refused == load.troubles == 0
-            and load.logins > 0
-            and not load.unfinished
-            and load.memory_is_flat
-            and self._month is not None
+            self._month is not None
             and self._month.holds
             and bool(self._commands)
             and all(c.holds for c in self._commands.values())
@@ -100,7 +90,7 @@ class Report:
     def _figures(self) -> dict[str, Any]:
         tallies = [f.tally for f in self._faults]
         run, planned = sum(t.cases for t in tallies), sum(f.planned for f in self._faults)
-        load, month = self._soak, self._month
+        month = self._month
         model, fuzz = (c.figures if (c := self._commands.get(name)) else {} for name in ("model", "fuzz"))
         return {
             "configurations": len(self._faults),
@@ -112,10 +102,6 @@ class Report:
             "observer_logins": sum(t.logins for t in tallies),
             "interleavings": self._races.interleavings,
             "violations": sum(len(t.failures) for t in tallies) + len(self._races.failures),
-            "rotations_under_load": load.rotations,
-            "logins_under_load": load.logins,
-            "refused_under_load": load.refused,
-            "memory_kilobytes": list(load.memory_kilobytes),
             "simulated_days": month.days if month else 0,
             "simulated_rotations": month.outcomes["rotated"] if month else 0,
             "model_states": model.get("states", 0),

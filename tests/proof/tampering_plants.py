@@ -6,14 +6,10 @@ A plant is a change of one place of the source. It is compiled anew, and takes t
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FunctionType, ModuleType
 
 from lockstep.audit import append, chain, entry, verify
-from lockstep.audit import chain as end
-from lockstep.audit import verify as deletions
-from lockstep.audit import verify as generations
-from lockstep.audit import verify as reading
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +25,11 @@ class Plant:
     """
 
     name: str
-    module: ModuleType
     old: str
-    new: str
+    new: str = "pass"
     mutation: str
     loses: str = "caught"
+    module: ModuleType = verify
 
     @contextmanager
     def planted(self) -> Iterator[None]:
@@ -80,255 +76,230 @@ def _functions(module: ModuleType) -> Iterator[tuple[str, FunctionType]]:
                     yield f"{name}.{inner}", function
 
 
+def of(module: ModuleType, *plants: Plant) -> Iterator[Plant]:
+    """Plants in a module."""
+    yield from (replace(plant, module=module) for plant in plants)
+
+
 PLANTS = (
-    # The chain
-    Plant(
-        name="the hash of the entry before is not compared",
-        module=verify,
-        old="is_next = entry.previous_hash == expected",
-        new="is_next = True",
-        mutation="signed again by its own key: last-but-one of aws",
+    *of(
+        verify,
+        Plant(
+            name="the hash of the entry before is not compared",
+            old="is_next = entry.previous_hash == expected",
+            new="is_next = True",
+            mutation="signed again by its own key: last-but-one of aws",
+        ),
+        Plant(
+            name="numbers may be left out",
+            old='problems.append(Problem(gone if stepped else "is missing", low, high))',
+            mutation="a number left out: aws",
+        ),
+        Plant(
+            name="foreign objects between entries are no problem",
+            old='problems.append(Problem(f"{wrong}{STEPPED_OVER.format(entry.seq)}" if stepped else wrong, number))',
+            mutation="junk under the next number: aws",
+            loses="later",
+        ),
+        Plant(
+            name="foreign objects after the last entry are no problem",
+            old="problems += [Problem(o.wrong, o.number) for o in pending]",
+            mutation="junk under the highest number: aws",
+        ),
+        Plant(
+            name="what an entry says was missing is no problem",
+            old="for differs in entry.differs:",
+            new="for differs in ():",
+            mutation="a head with another hash: aws",
+            loses="later",
+        ),
+        Plant(
+            name="a retired key may sign after its successor",
+            old="if (of := signer.rank(entry.mac.key_id)) < rank:",
+            new="if (of := rank) < rank:",
+            mutation="appended with a retired key, and its head: aws",
+        ),
+        Plant(
+            name="a MAC is not verified",
+            old="if not signer.verify(entry.digest, entry.mac):",
+            new="if False:",
+            mutation="appended with an own key that names itself as the stream's, and its head: aws",
+        ),
+        Plant(
+            name="the MAC of an archived entry is not verified",
+            old="if not signer.verify(found.digest, found.mac):",
+            new="if False:",
+            mutation="archived, appended with an own key that names itself as the stream's, and its head: oci",
+        ),
+        Plant(
+            name="the place that an archived seal names is not compared",
+            old="if not (found.seal and found.mac and found.is_at(credential_id, log.stream)):",
+            new="if not (found.seal and found.mac):",
+            mutation="archived, sealed for another credential, and its head: oci",
+        ),
+        Plant(
+            name="the run of the event is not compared with the seal's",
+            old='return "" if uid == entry.rotation_id else "names another run than its event"',
+            new='return ""',
+            mutation="signed, with the event of another run: aws",
+        ),
+        Plant(
+            name="the head is not looked for in the log",
+            old="if at is None or at.hash != head.hash:",
+            new="if at is None:\n        return\n    if False:",
+            mutation="a head 1 ahead: aws",
+            loses="at_once",
+        ),
+        Plant(
+            name="the head's run is not compared",
+            old="elif at.rotation_id != head.rotation_id:",
+            new="elif False:",
+            mutation="a head of the next run: aws",
+        ),
+        Plant(
+            name="a missing head is no problem",
+            old="if last > FIRST_ENTRIES:",
+            new="if False:",
+            mutation="no head: aws",
+        ),
+        Plant(
+            name="witnesses are not compared",
+            old="if hashes[name].get(seq) == entry_hash:",
+            new="if True:",
+            mutation="written anew (below the witness) with the stream's keys: aws",
+        ),
+        Plant(
+            name="the base of a rotation need not be on record",
+            old="if base not in recorded:",
+            new="if False:",
+            mutation="cut what is not witnessed, all rolled back: aws",
+        ),
+        Plant(
+            name="the current generation need not be on record",
+            old="if found and any(v.entries for v in found) and current is not None and current not in recorded:",
+            new="if False:",
+            mutation="a rotation cut before OCI looks, with its head",
+            loses="at_once",
+        ),
+        Plant(
+            name="what a witness saw served need not be on record",
+            old="if serves not in recorded and reconciled <= entry.time < latest:",
+            new="if False:",
+            mutation="a generation that was served and is on no record",
+        ),
+        Plant(
+            name="an empty log is no problem",
+            old='verification.problems.append(Problem("the log is empty"))',
+            mutation="all deleted, and the heads: aws and oci",
+            loses="at_once",
+        ),
+        Plant(
+            name="delete markers are no problem",
+            old="return Trace.HIDDEN",
+            new="return None",
+            mutation="last marked, and the lock record rolled back: aws",
+            loses="at_once",
+        ),
+        Plant(
+            name="an entry under which a marker lies is no problem",
+            old="return Trace.DELETED",
+            new="return None",
+            mutation="marked and written again: middle of aws",
+        ),
+        Plant(
+            name="a second version is no problem",
+            old="return Trace.REWRITTEN if contents > 1 else None",
+            new="return None",
+            mutation="overwritten by itself: middle of aws",
+        ),
+        Plant(
+            name="names that are no entries' are no problem",
+            old="return Trace.FOREIGN",
+            new="return None",
+            mutation="a name: bidi: aws",
+        ),
     ),
-    Plant(
-        name="numbers may be left out",
-        module=verify,
-        old='problems.append(Problem(gone if stepped else "is missing", low, high))',
-        new="pass",
-        mutation="a number left out: aws",
+    *of(
+        chain,
+        Plant(
+            name="the place that an entry names is not compared",
+            old="if (entry.credential, entry.stream, entry.seq) != (credential_id, stream, seq):",
+            new="if False:",
+            mutation="sealed for another credential, and its head: aws",
+        ),
+        Plant(
+            name="the event is not compared with its hash",
+            old="hashlib.sha256(event).hexdigest() != place.event",
+            new="False",
+            mutation="another event: middle of aws",
+        ),
+        Plant(
+            name="the head is believed without its hash",
+            old="if head and at and at.seal and at.hash == head.hash:",
+            new="if head and at and at.seal:",
+            mutation="a head with another hash: aws",
+            loses="stated",
+        ),
+        Plant(
+            name="an object above the head is taken in without a MAC",
+            old="found.seal.previous_hash == last.hash and self.is_genuine(found)",
+            new="found.seal.previous_hash == last.hash",
+            mutation="appended with an own key that names itself as the stream's: aws",
+            loses="stated",
+        ),
+        Plant(
+            name="an object above the head is taken in whatever it continues",
+            old="found.seal.previous_hash == last.hash and self.is_genuine(found)",
+            new="self.is_genuine(found)",
+            mutation="of another deployment: after the last of aws",
+            loses="stated",
+        ),
+        Plant(
+            name="an entry is taken in whatever place it names",
+            old="return found.is_at(self.credential_id, self.log.stream)",
+            new="return True",
+            mutation="sealed for another credential: aws",
+            loses="stated",
+        ),
+        Plant(
+            name="without a head the chain goes on from an object without a MAC",
+            old="if found and self.is_genuine(found) and self._continues_something(found):",
+            new="if found and found.seal and self._continues_something(found):",
+            mutation="appended with an own key that names itself as the stream's, and no head: aws",
+            loses="stated",
+        ),
+        Plant(
+            name="without a head the chain goes on from an entry of another log",
+            old="if found and self.is_genuine(found) and self._continues_something(found):",
+            new="if found and self.is_genuine(found):",
+            mutation="of another deployment, and no head: after the last of aws",
+            loses="stated",
+        ),
+        Plant(
+            name="what another stream witnesses is not asked",
+            old="if seen.seq > known:",
+            new="if False:",
+            mutation="cut below the witness, and no head of aws: aws",
+            loses="stated",
+        ),
     ),
-    Plant(
-        name="foreign objects between entries are no problem",
-        module=verify,
-        old='problems.append(Problem(f"{wrong}{STEPPED_OVER.format(entry.seq)}" if stepped else wrong, number))',
-        new="pass",
-        mutation="junk under the next number: aws",
-        loses="later",
+    *of(
+        entry,
+        Plant(
+            name="a MAC may hold more than its keys",
+            old="if mac_text(mac) != given:",
+            new="if False:",
+            mutation="the last mac with another key, and its head: aws",
+        ),
     ),
-    Plant(
-        name="foreign objects after the last entry are no problem",
-        module=verify,
-        old="problems += [Problem(o.wrong, o.number) for o in pending]",
-        new="pass",
-        mutation="junk under the highest number: aws",
-    ),
-    Plant(
-        name="what an entry says was missing is no problem",
-        module=verify,
-        old="for differs in entry.differs:",
-        new="for differs in ():",
-        mutation="a head with another hash: aws",
-        loses="later",
-    ),
-    # Keys, places and events
-    Plant(
-        name="a retired key may sign after its successor",
-        module=verify,
-        old="if (of := signer.rank(entry.mac.key_id)) < rank:",
-        new="if (of := rank) < rank:",
-        mutation="appended with a retired key, and its head: aws",
-    ),
-    Plant(
-        name="a MAC is not verified",
-        module=reading,
-        old="if not signer.verify(entry.digest, entry.mac):",
-        new="if False:",
-        mutation="appended with an own key that names itself as the stream's, and its head: aws",
-    ),
-    Plant(
-        name="the MAC of an archived entry is not verified",
-        module=reading,
-        old="if not signer.verify(found.digest, found.mac):",
-        new="if False:",
-        mutation="archived, appended with an own key that names itself as the stream's, and its head: oci",
-    ),
-    Plant(
-        name="the place that an entry names is not compared",
-        module=chain,
-        old="if (entry.credential, entry.stream, entry.seq) != (credential_id, stream, seq):",
-        new="if False:",
-        mutation="sealed for another credential, and its head: aws",
-    ),
-    Plant(
-        name="the place that an archived seal names is not compared",
-        module=reading,
-        old="if not (found.seal and found.mac and found.is_at(credential_id, log.stream)):",
-        new="if not (found.seal and found.mac):",
-        mutation="archived, sealed for another credential, and its head: oci",
-    ),
-    Plant(
-        name="the run of the event is not compared with the seal's",
-        module=reading,
-        old='return "" if uid == entry.rotation_id else "names another run than its event"',
-        new='return ""',
-        mutation="signed, with the event of another run: aws",
-    ),
-    Plant(
-        name="the event is not compared with its hash",
-        module=chain,
-        old="hashlib.sha256(event).hexdigest() != place.event",
-        new="False",
-        mutation="another event: middle of aws",
-    ),
-    Plant(
-        name="a MAC may hold more than its keys",
-        module=entry,
-        old="if mac_text(mac) != given:",
-        new="if False:",
-        mutation="the last mac with another key, and its head: aws",
-    ),
-    # The lock record, the other stream, what was rotated
-    Plant(
-        name="the head is not looked for in the log",
-        module=verify,
-        old="if at is None or at.hash != head.hash:",
-        new="if at is None:\n        return\n    if False:",
-        mutation="a head 1 ahead: aws",
-        loses="at_once",
-    ),
-    Plant(
-        name="the head's run is not compared",
-        module=verify,
-        old="elif at.rotation_id != head.rotation_id:",
-        new="elif False:",
-        mutation="a head of the next run: aws",
-    ),
-    Plant(
-        name="a missing head is no problem",
-        module=verify,
-        old="if last > FIRST_ENTRIES:",
-        new="if False:",
-        mutation="no head: aws",
-    ),
-    Plant(
-        name="witnesses are not compared",
-        module=verify,
-        old="if hashes[name].get(seq) == entry_hash:",
-        new="if True:",
-        mutation="written anew (below the witness) with the stream's keys: aws",
-    ),
-    Plant(
-        name="the base of a rotation need not be on record",
-        module=generations,
-        old="if base not in recorded:",
-        new="if False:",
-        mutation="cut what is not witnessed, all rolled back: aws",
-    ),
-    Plant(
-        name="the current generation need not be on record",
-        module=generations,
-        old="if found and any(v.entries for v in found) and current is not None and current not in recorded:",
-        new="if False:",
-        mutation="a rotation cut before OCI looks, with its head",
-        loses="at_once",
-    ),
-    Plant(
-        name="what a witness saw served need not be on record",
-        module=generations,
-        old="if serves not in recorded and reconciled <= entry.time < latest:",
-        new="if False:",
-        mutation="a generation that was served and is on no record",
-    ),
-    Plant(
-        name="an empty log is no problem",
-        module=verify,
-        old='verification.problems.append(Problem("the log is empty"))',
-        new="pass",
-        mutation="all deleted, and the heads: aws and oci",
-        loses="at_once",
-    ),
-    # Versions
-    Plant(
-        name="delete markers are no problem",
-        module=deletions,
-        old="return Trace.HIDDEN",
-        new="return None",
-        mutation="last marked, and the lock record rolled back: aws",
-        loses="at_once",
-    ),
-    Plant(
-        name="an entry under which a marker lies is no problem",
-        module=deletions,
-        old="return Trace.DELETED",
-        new="return None",
-        mutation="marked and written again: middle of aws",
-    ),
-    Plant(
-        name="a second version is no problem",
-        module=deletions,
-        old="return Trace.REWRITTEN if contents > 1 else None",
-        new="return None",
-        mutation="overwritten by itself: middle of aws",
-    ),
-    Plant(
-        name="names that are no entries' are no problem",
-        module=deletions,
-        old="return Trace.FOREIGN",
-        new="return None",
-        mutation="a name: bidi: aws",
-    ),
-    # Where a chain ends
-    Plant(
-        name="the head is believed without its hash",
-        module=end,
-        old="if head and at and at.seal and at.hash == head.hash:",
-        new="if head and at and at.seal:",
-        mutation="a head with another hash: aws",
-        loses="stated",
-    ),
-    Plant(
-        name="an object above the head is taken in without a MAC",
-        module=end,
-        old="found.seal.previous_hash == last.hash and self.is_genuine(found)",
-        new="found.seal.previous_hash == last.hash",
-        mutation="appended with an own key that names itself as the stream's: aws",
-        loses="stated",
-    ),
-    Plant(
-        name="an object above the head is taken in whatever it continues",
-        module=end,
-        old="found.seal.previous_hash == last.hash and self.is_genuine(found)",
-        new="self.is_genuine(found)",
-        mutation="of another deployment: after the last of aws",
-        loses="stated",
-    ),
-    Plant(
-        name="an entry is taken in whatever place it names",
-        module=end,
-        old="return found.is_at(self.credential_id, self.log.stream)",
-        new="return True",
-        mutation="sealed for another credential: aws",
-        loses="stated",
-    ),
-    Plant(
-        name="without a head the chain goes on from an object without a MAC",
-        module=end,
-        old="if found and self.is_genuine(found) and self._continues_something(found):",
-        new="if found and found.seal and self._continues_something(found):",
-        mutation="appended with an own key that names itself as the stream's, and no head: aws",
-        loses="stated",
-    ),
-    Plant(
-        name="without a head the chain goes on from an entry of another log",
-        module=end,
-        old="if found and self.is_genuine(found) and self._continues_something(found):",
-        new="if found and self.is_genuine(found):",
-        mutation="of another deployment, and no head: after the last of aws",
-        loses="stated",
-    ),
-    Plant(
-        name="what another stream witnesses is not asked",
-        module=end,
-        old="if seen.seq > known:",
-        new="if False:",
-        mutation="cut below the witness, and no head of aws: aws",
-        loses="stated",
-    ),
-    Plant(
-        name="a run finds its entry without a MAC",
-        module=append,
-        old="if known == entry_id and self.ends.is_genuine(found):",
-        new="if known == entry_id:",
-        mutation="the next run's entry forged, and its head: aws",
-        loses="recorded",
+    *of(
+        append,
+        Plant(
+            name="a run finds its entry without a MAC",
+            old="if known == entry_id and self.ends.is_genuine(found):",
+            new="if known == entry_id:",
+            mutation="the next run's entry forged, and its head: aws",
+            loses="recorded",
+        ),
     ),
 )

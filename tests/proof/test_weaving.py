@@ -6,7 +6,6 @@ import pytest
 
 from lockstep.protocol.errors import LockTableUnreachableError, StoreUnreachableError
 from tests.proof.weaving import Weave
-from tests.unit.harness import Killed
 
 
 def _woven(seed: int) -> str:
@@ -40,11 +39,6 @@ def test_every_order_of_two_calls_of_two_operations_occurs() -> None:
     assert {order(seed) for seed in range(400)} == {"aabb", "abab", "abba", "baab", "baba", "bbaa"}
 
 
-def test_nested_calls_are_woven_with_those_of_their_caller() -> None:
-    orders = [_woven(seed) for seed in range(400)]
-    assert any("xay" in order or "xby" in order for order in orders)
-
-
 def test_the_first_failure_in_order_is_raised_and_the_others_are_made() -> None:
     made: list[str] = []
 
@@ -65,15 +59,3 @@ def test_the_first_failure_in_order_is_raised_and_the_others_are_made() -> None:
         with pytest.raises(StoreUnreachableError):
             Weave(str(seed))(calls)
         assert sorted(made) == ["first", "last"]
-
-
-def test_a_death_in_one_call_is_what_the_caller_sees() -> None:
-    def dies() -> None:
-        raise Killed
-
-    def fails() -> None:
-        raise StoreUnreachableError(store="aws")
-
-    for seed in range(20):
-        with pytest.raises(Killed):
-            Weave(str(seed))([fails, dies, fails])

@@ -21,11 +21,9 @@ from tests.proof.estate import IMPATIENT, PATIENT, estate
 from tests.proof.invariants import ViolationError
 from tests.proof.planted import hunt, hunt_on_the_wire
 from tests.proof.runners import RunnerName, Runners
-from tests.proof.soak import SoakResult, soak
 from tests.tiers import PROOF_TIER
 
 ROOT = Path(__file__).resolve().parents[2]
-SOAKED = ("mysql", "alternating")
 HUNT_SCHEDULES = 6000
 
 
@@ -191,12 +189,6 @@ def _command(arguments: Sequence[str], **environment: str) -> CommandResult:
     holds = done.returncode == 0 and bool(lines)
     figures = json.loads(lines[-1]) if lines else {}
     return CommandResult(holds=holds, figures=figures, output="" if holds else done.stdout + done.stderr)
-
-
-def load(*, minutes: float, seed: int) -> SoakResult:
-    """The soak."""
-    _be_quiet()
-    return soak(SOAKED, minutes=minutes, seed=seed)
 
 
 class _Log:

@@ -4,12 +4,15 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from string import ascii_lowercase, digits
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
 
 from lockstep.audit.chain import Entry
-from lockstep.aws.dynamodb_lock import FAR_FUTURE
-from lockstep.protocol.model import Credential, Login, SecretStr, Strategy
+from lockstep.aws.dynamodb_lock import FAR_FUTURE, DynamoDbLock
+from lockstep.cli import app
+from lockstep.protocol.model import Credential, LockRecord, Login, SecretStr, Strategy
 from lockstep.protocol.orders import Order
 from sandbox import plans
 from sandbox.aws import AwsSandbox, Execution
@@ -107,6 +110,26 @@ class Case:
         """The lock item without the types of its values."""
         item = self.world.outside.lock_item(self.credential.id)
         return {name: next(iter(value.values())) for name, value in item.items()}
+
+    def record(self) -> LockRecord:
+        """The same, read as the library does."""
+        return DynamoDbLock(self.world.aws.client("dynamodb"), LOCK_TABLE, self.credential.id).read()
+
+    def recorded(self) -> list[dict[str, Any]]:
+        """What the verified chain says of orders."""
+        found = [e.event["unmapped"]["lockstep"] for e in self.entries()]
+        return [details for details in found if "order" in details]
+
+    def forced(self) -> Result:
+        """Rotate by hand, as the commands say."""
+        return lockstep(
+            "rotate", "--force", "-c", self.credential.id, "--state-machine-arn", self.world.machine_arn
+        )
+
+
+def lockstep(*words: str, **more: Any) -> Result:  # noqa: ANN401 - input or environment
+    """Run a command; the plan is in the environment."""
+    return CliRunner().invoke(app, words, **more)
 
 
 def failure_names(entries: list[Entry]) -> list[str | None]:

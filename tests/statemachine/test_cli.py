@@ -1,5 +1,7 @@
 """The command line on a running world, after real rotations: its output and its exit codes."""
 
+import csv
+import io
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 from typer.testing import CliRunner, Result
 
 from lockstep.cli import app
+from lockstep.protocol.orders import Pause, Resume
 from sandbox.plans import AUDIT_BUCKET
 from tests.statemachine.conftest import Case, login_text
 from tests.support.documents import require_document
@@ -135,19 +138,6 @@ def test_the_audit_log_verifies_until_it_is_changed(plain: Case) -> None:
     assert "entry 2: written more than once" in shown.stdout
 
 
-def test_an_audit_log_that_was_cut_short_does_not_verify(plain: Case) -> None:
-    plain.rotate()
-    plain.again()
-    # Object Lock keeps the version, but a delete marker can hide it.
-    plain.world.aws.client("s3").delete_object(Bucket=AUDIT_BUCKET, Key=key_of(plain, 2))
-    shown = run(plain, "audit", "verify")
-    assert shown.exit_code == 1
-    assert "the lock record's head is entry 2, which the log does not hold" in shown.stdout
-    assert "entry 2: hidden by a delete marker" in shown.stdout
-    [stream] = document(run(plain, "audit", "verify", "--json"))["streams"]
-    assert (stream["verified"], stream["entries"]) == (False, 1)
-
-
 def test_a_foreign_object_is_a_problem_until_it_is_acknowledged(plain: Case) -> None:
     plain.rotate()
     s3 = plain.world.aws.client("s3")
@@ -225,3 +215,100 @@ def test_the_lock_of_a_dead_run_is_released_and_its_claim_stays(mysql: Case) -> 
     assert (again.exit_code, "the lock is free already" in again.stderr) == (1, True)
     output = mysql.rotate().output
     assert (output["outcome"], output["generation"], output["adopted"]) == ("rotated", 2, True)
+
+
+# History
+
+
+def test_history_shows_the_newest_runs_first(plain: Case) -> None:
+    assert run(plain, "history").stdout == "no runs\n"
+    plain.rotate()
+    plain.again()
+    plain.order(Pause())  # An entry that is no run's.
+    shown = run(plain, "history").stdout.splitlines()
+    assert [line.split(", trigger")[0].split(" in ")[0].split("aws: ")[1] for line in shown] == [
+        "generation 2, rotated",
+        "generation 1, rotated",
+    ]
+    assert shown[0].startswith(plain.credential.id)
+    assert " ago), aws: " in shown[0]
+    assert len(run(plain, "history", "-n", "1").stdout.splitlines()) == 1
+    [newest, first] = document(run(plain, "history", "--json"), "history")["runs"]
+    assert (newest["generation"], newest["outcome"], newest["error"], newest["next"]) == (
+        2,
+        "rotated",
+        None,
+        None,
+    )
+    assert newest["seconds"] > 0
+    assert first["ended_at"] < newest["ended_at"] or first["seq"] < newest["seq"]
+
+
+def test_a_failed_run_is_told_with_what_fixes_it(plain: Case) -> None:
+    plain.settle()
+    plain.set_password("crm", "not-the-password")
+    failed = plain.rotate()
+    assert failed.status == "FAILED"
+    for command in ("history", "status"):
+        shown = run(plain, command)
+        assert f", with {failed.error}: " in shown.stdout
+        assert "next: " in shown.stdout
+        assert "not-the-password" not in shown.output
+    [credential] = document(run(plain, "status", "--json"), "status")["credentials"]
+    assert credential["last_run"]["error"] == failed.error
+    assert credential["last_run"]["next"]
+
+
+def test_status_says_who_rotates_next_and_since_when_the_value_is_current(plain: Case) -> None:
+    plain.rotate()
+    plain.again()
+    shown = run(plain, "status").stdout
+    assert "generation 2: promoted at " in shown
+    assert "previous generation 1: sure to log in until " in shown
+    assert "; the turn of aws" in shown
+    assert "last run: " in shown
+    utc = run(plain, "status", "--utc").stdout
+    assert "promoted at 20" in utc
+    [credential] = document(run(plain, "status", "--json"), "status")["credentials"]
+    assert credential["leader"] == "aws"
+    assert credential["current_since"].endswith("Z")
+
+
+# Reports
+
+
+def test_a_report_in_each_form(plain: Case, tmp_path: Path) -> None:
+    plain.rotate()
+    plain.again()
+    plain.order(Pause())
+    plain.order(Resume())
+    files = [tmp_path / f"report.{suffix}" for suffix in ("html", "json", "csv")]
+    for file in files:
+        shown = run(plain, "audit", "report", "--since", "1d", "--output", str(file))
+        assert (shown.exit_code, shown.stdout) == (0, "")
+        assert f"{file.name}: verified" in shown.stderr
+    page, told, table = (file.read_text() for file in files)
+    assert page.startswith("<!doctype html>")
+    assert plain.credential.id in page
+    (credential,) = json.loads(told)["credentials"]
+    assert credential["figures"]["rotated"] == {"aws": 2}
+    assert [order["name"] for order in credential["orders"]] == ["pause", "resume"]
+    rows = list(csv.DictReader(io.StringIO(table, newline="")))
+    assert [row["kind"] for row in rows] == ["verdict", "run", "run", "order", "order"]
+    shown = run(plain, "audit", "report", "--output", "-", "--format", "json")
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    assert json.loads(shown.stdout)["verdict"] == "verified, not witnessed"
+
+
+def test_a_log_that_was_cut_short_does_not_verify_and_its_report_says_so(plain: Case, tmp_path: Path) -> None:
+    plain.rotate()
+    plain.again()
+    # Object Lock keeps the version, but a delete marker can hide it.
+    plain.world.aws.client("s3").delete_object(Bucket=AUDIT_BUCKET, Key=key_of(plain, 2))
+    shown = run(plain, "audit", "verify")
+    assert shown.exit_code == 1
+    assert "the lock record's head is entry 2, which the log does not hold" in shown.stdout
+    assert "entry 2: hidden by a delete marker" in shown.stdout
+    shown = run(plain, "audit", "report", "-o", str(tmp_path / "report.html"))
+    assert (shown.exit_code, "NOT VERIFIED" in shown.stderr) == (1, True)
+    assert "Not verified" in (tmp_path / "report.html").read_text()

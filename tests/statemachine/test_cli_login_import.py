@@ -4,21 +4,14 @@ import json
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
-from lockstep.cli import app
-from lockstep.protocol.model import Login
+from lockstep.protocol.model import Login, SecretStr
 from lockstep.protocol.orders import accounts_of
 from sandbox.plans import LOCK_TABLE
 from tests.statemachine.conftest import Case, login_text
-from tests.statemachine.test_cli_orders import record_of
+from tests.statemachine.conftest import lockstep as run
 from tests.support.memory import PLACEHOLDER_TEXT
-
-
-def run(*words: str, **more: Any) -> Result:  # noqa: ANN401 - input or environment
-    """Run a command; the plan is in the environment."""
-    return CliRunner().invoke(app, words, **more)
 
 
 def placeholders(case: Case) -> Login:
@@ -26,10 +19,6 @@ def placeholders(case: Case) -> Login:
     login = case.stored_login()
     case.edit_secret(PLACEHOLDER_TEXT)
     return login
-
-
-def recorded(case: Case) -> list[dict[str, Any]]:
-    return [e.event["unmapped"]["lockstep"] for e in case.entries()]
 
 
 FORMS = {
@@ -50,18 +39,44 @@ def test_the_login_that_works_is_imported_from_standard_input(mysql: Case, form:
     assert mysql.locked_out() == []
     again = run("import", mysql.credential.id, input=form(login))
     assert (again.exit_code, "no store, all served it" in again.stdout) == (0, True)
-    [entry] = recorded(mysql)
+    [entry] = mysql.recorded()
     assert (entry["order"], entry["username"]) == ("import", login.username)
     assert login.password.reveal() not in shown.output + again.output + json.dumps(entry)
 
 
-def test_an_imported_login_rotates(mysql: Case) -> None:
+def test_an_imported_login_is_activated_and_rotated(mysql: Case) -> None:
     login = placeholders(mysql)
+    early = mysql.rotate()
+    assert early.error == "TakeOverNeededError"
+    assert "lockstep import" in str(early.cause)
     assert run("import", mysql.credential.id, input=login_text(login)).exit_code == 0
-    for execution in (mysql.rotate(), mysql.again()):
-        assert execution.output["outcome"] == "rotated"
-        assert mysql.locked_out() == []
+    assert run("plan", "activate", mysql.credential.id).exit_code == 0
+    assert mysql.forced().exit_code == 0
+    assert (mysql.record().plan, mysql.record().activate) == (mysql.credential.plan_digest, None)
+    assert mysql.accepted(login) == ["crm"]
+    assert mysql.again().output["outcome"] == "rotated"
+    assert mysql.locked_out() == []
     assert mysql.stored_login() != login
+
+
+def test_a_password_that_was_changed_during_a_rotation_is_imported(mysql: Case) -> None:
+    """The claim is open: no store can serve its value, so anything may replace it."""
+    mysql.rotate()
+    crm = mysql.world.servers["crm"]
+    crm.stop()
+    try:
+        assert mysql.again().error == "DatabaseUnreachableError"
+    finally:
+        crm.start()
+    assert mysql.lock["pending_generation"] == "2"
+    changed = Login(mysql.credential.usernames[0], SecretStr("changed by hand"))
+    mysql.set_password("crm", "changed by hand")
+    handed = run("import", mysql.credential.id, input=login_text(changed))
+    assert (handed.exit_code, mysql.stored_login()) == (0, changed)
+    assert "next: lockstep rotate --force" in handed.stdout
+    assert mysql.forced().exit_code == 0
+    assert mysql.locked_out() == []
+    assert mysql.accepted(changed) == ["crm"]
 
 
 def test_a_login_is_read_from_another_secret_or_from_the_environment(mysql: Case) -> None:
@@ -114,15 +129,15 @@ def test_retirement_puts_on_record_what_is_left_valid(mysql: Case) -> None:
         orders.register(account)
     dry = run("retire", mysql.credential.id, "--dry-run")
     assert (dry.exit_code, dry.stdout.endswith("nothing was changed\n")) == (0, True)
-    assert not record_of(mysql).paused
+    assert not mysql.record().paused
 
     shown = run("retire", mysql.credential.id)
     assert shown.exit_code == 0
     assert "generation 2 stays current in aws, and logs in" in shown.stdout
     assert "generation 1 may log in, too" in shown.stdout
-    assert record_of(mysql).paused
-    assert [e["order"] for e in recorded(mysql)[2:]] == ["pause", "retire"]
-    entry = recorded(mysql)[-1]
+    assert mysql.record().paused
+    assert [e["order"] for e in mysql.recorded()] == ["pause", "retire"]
+    entry = mysql.recorded()[-1]
     assert (entry["left_valid"], entry["databases"], entry["stores"]) == ([1, 2], ["crm"], ["aws"])
     assert mysql.stored_login() == current
     assert mysql.locked_out() == []
@@ -139,4 +154,4 @@ def test_a_credential_is_not_retired_while_a_run_is_under_way(mysql: Case) -> No
 
 def test_a_login_that_was_never_rotated_is_retired_as_it_was(mysql: Case) -> None:
     assert "no generation was ever promoted" in run("retire", mysql.credential.id).stdout
-    assert recorded(mysql)[-1]["left_valid"] == []
+    assert mysql.recorded()[-1]["left_valid"] == []

@@ -6,35 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
-from lockstep.cli import app
-from lockstep.protocol.model import LockRecord
 from lockstep.protocol.orders import accounts_of
 from sandbox.outside import Value, lets_in
 from sandbox.plans import LOCK_TABLE
 from tests.statemachine.conftest import Case
-
-
-def run(*words: str, **more: str) -> Result:
-    """Run a command; the plan is in the environment."""
-    return CliRunner().invoke(app, words, **more)  # type: ignore[arg-type]  # input only
-
-
-def orders_of(case: Case) -> DynamoDbOrders:
-    return DynamoDbOrders(case.world.aws.client("dynamodb"), LOCK_TABLE, case.credential.id)
-
-
-def record_of(case: Case) -> LockRecord:
-    return DynamoDbLock(case.world.aws.client("dynamodb"), LOCK_TABLE, case.credential.id).read()
-
-
-def recorded(case: Case) -> list[dict[str, Any]]:
-    """What the verified chain says of orders."""
-    found = [e.event["unmapped"]["lockstep"] for e in case.entries()]
-    return [details for details in found if "order" in details]
+from tests.statemachine.conftest import lockstep as run
 
 
 def status_of(case: Case) -> str:
@@ -45,20 +24,25 @@ def test_pause_and_resume(plain: Case) -> None:
     plain.rotate()
     dry = run("pause", plain.credential.id, "--dry-run")
     assert (dry.exit_code, "would record and give the order pause" in dry.stdout) == (0, True)
-    assert not record_of(plain).paused
+    assert not plain.record().paused
 
     paused = run("pause", plain.credential.id)
     assert (paused.exit_code, paused.stdout) == (0, f"{plain.credential.id}: paused (entry 2 of aws)\n")
     again = run("pause", plain.credential.id)
     assert (again.exit_code, again.stdout) == (0, f"{plain.credential.id}: paused (it was so already)\n")
-    assert record_of(plain).paused
+    assert plain.record().paused
     assert "paused: no scheduled run begins, in either cloud" in status_of(plain)
     assert f"skipped now (paused, until `lockstep resume {plain.credential.id}`)" in status_of(plain)
+    before = plain.stored_login()
+    assert plain.again().output == {"outcome": "skipped"}
+    assert plain.stored_login() == before
+    assert plain.forced().exit_code == 0
+    assert plain.stored_login() != before
 
     assert run("resume", plain.credential.id).exit_code == 0
-    assert not record_of(plain).paused
+    assert not plain.record().paused
     assert "paused" not in status_of(plain)
-    assert recorded(plain) == [{"order": "pause"}, {"order": "resume"}]
+    assert plain.recorded() == [{"order": "pause"}, {"order": "resume"}]
 
 
 def test_a_pause_says_which_run_goes_on(plain: Case) -> None:
@@ -77,14 +61,14 @@ def test_take_over_is_given_and_cancelled(plain: Case) -> None:
     assert taken_over.exit_code == 0
     assert f"{plain.credential.id}: takes over crm (entry 1 of aws)" in taken_over.stdout
     assert f"next: lockstep rotate --force {plain.credential.id}" in taken_over.stdout
-    assert record_of(plain).take_over == {"crm"}
+    assert plain.record().take_over == {"crm"}
     assert "to be taken over, until proven: crm" in status_of(plain)
     assert "it was so already" in run("take-over", plain.credential.id, "crm").stdout
 
     cancelled = run("take-over", plain.credential.id, "crm", "--cancel")
     assert (cancelled.exit_code, "cancelled crm" in cancelled.stdout) == (0, True)
-    assert record_of(plain).take_over == frozenset()
-    assert [d["order"] for d in recorded(plain)] == ["take_over", "cancel_take_over"]
+    assert plain.record().take_over == frozenset()
+    assert [d["order"] for d in plain.recorded()] == ["take_over", "cancel_take_over"]
 
 
 def test_an_account_of_another_credential_is_not_taken_over(plain: Case) -> None:
@@ -97,7 +81,7 @@ def test_an_account_of_another_credential_is_not_taken_over(plain: Case) -> None
     assert (dry.exit_code, refused.exit_code) == (0, 1)
     assert "AccountOwnedError" in refused.stderr
     assert "owner=multi-cloud/elsewhere" in refused.stderr
-    assert record_of(plain).take_over == frozenset()
+    assert plain.record().take_over == frozenset()
 
 
 def test_a_blocked_database_is_tried_again(plain: Case) -> None:
@@ -112,7 +96,7 @@ def test_a_blocked_database_is_tried_again(plain: Case) -> None:
     assert (shown.exit_code, "crm is tried again (entry 1 of aws)" in shown.stdout) == (0, True)
     # A database that left the plan can be cleared too.
     assert run("unblock", plain.credential.id, "gone").exit_code == 0
-    assert record_of(plain).blocked == frozenset()
+    assert plain.record().blocked == frozenset()
     assert run("unblock", plain.credential.id, "gone").exit_code == 2
     assert run("unblock", plain.credential.id, "crm").stdout.endswith("(it was so already)\n")
 
@@ -160,15 +144,15 @@ def test_the_first_plan_is_ordered_without_an_old_one(plain: Case) -> None:
     forget(plain, "plan", "activate")
     assert activate(plain, "--from", OLD).exit_code == 1
     assert activate(plain, "--dry-run").exit_code == 0
-    assert record_of(plain).activate is None
+    assert plain.record().activate is None
     ordered = activate(plain)
     assert ordered.exit_code == 0
     assert f"ordered {digest} (entry 1 of aws)" in ordered.stdout
     assert f"next: lockstep rotate --force {plain.credential.id}" in ordered.stdout
-    assert record_of(plain).activate == digest
+    assert plain.record().activate == digest
     assert f"to become the active plan: {digest}" in status_of(plain)
     assert "it was so already" in activate(plain).stdout
-    assert recorded(plain) == [{"order": "activate", "plan": digest, "replaces": None, "leaving": []}]
+    assert plain.recorded() == [{"order": "activate", "plan": digest, "replaces": None, "leaving": []}]
 
 
 def test_the_plan_that_is_replaced_must_be_named(plain: Case) -> None:
@@ -180,7 +164,7 @@ def test_the_plan_that_is_replaced_must_be_named(plain: Case) -> None:
         assert refused.exit_code == 1
         assert f"lockstep plan activate {plain.credential.id} --from {OLD}" in refused.stderr
     assert activate(plain, "--from", OLD).exit_code == 0
-    assert record_of(plain).activate == plain.credential.plan_digest
+    assert plain.record().activate == plain.credential.plan_digest
 
 
 def test_a_database_that_leaves_must_be_named(spanning: Case, tmp_path: Path) -> None:
@@ -192,9 +176,9 @@ def test_a_database_that_leaves_must_be_named(spanning: Case, tmp_path: Path) ->
     assert "add: --drop ledger" in refused.stderr
     wrong = activate(spanning, "--from", OLD, "--drop", "ledger", "--drop", "orders", plan=smaller)
     assert (wrong.exit_code, "orders does not leave" in wrong.stderr) == (1, True)
-    assert record_of(spanning).activate is None
+    assert spanning.record().activate is None
     assert activate(spanning, "--from", OLD, "--drop", "ledger", plan=smaller).exit_code == 0
-    assert recorded(spanning)[-1]["leaving"] == ["ledger"]
+    assert spanning.recorded()[-1]["leaving"] == ["ledger"]
 
 
 def test_the_usernames_of_a_credential_never_change(spanning: Case, tmp_path: Path) -> None:
@@ -203,7 +187,7 @@ def test_the_usernames_of_a_credential_never_change(spanning: Case, tmp_path: Pa
     renamed = changed_plan(spanning, tmp_path, lambda c: c.update(username="somebody_else"))
     refused = activate(spanning, "--from", OLD, plan=renamed)
     assert (refused.exit_code, "usernames" in refused.stderr) == (1, True)
-    assert record_of(spanning).activate is None
+    assert spanning.record().activate is None
 
 
 def test_to_activate_the_active_plan_withdraws_another(plain: Case) -> None:
@@ -213,7 +197,7 @@ def test_to_activate_the_active_plan_withdraws_another(plain: Case) -> None:
     set_attribute(plain, "activate", {"S": ELSE})
     withdrawn = activate(plain)
     assert (withdrawn.exit_code, "active (entry 1 of aws)" in withdrawn.stdout) == (0, True)
-    assert record_of(plain).activate is None
+    assert plain.record().activate is None
 
 
 # Emergencies
@@ -236,9 +220,9 @@ def test_an_emergency_is_an_order_and_a_run(plain: Case) -> None:
     assert done.exit_code == 0
     assert json.loads(done.stdout)["outcome"] == "rotated"
     assert "emergency through generation 1 ordered" in done.stderr
-    assert recorded(plain) == [{"order": "revoke", "revoke_through": 1, "lifts_pause": False}]
+    assert plain.recorded() == [{"order": "revoke", "revoke_through": 1, "lifts_pause": False}]
     assert plain.locked_out() == []
-    assert not record_of(plain).is_revoking
+    assert not plain.record().is_revoking
     assert "emergency" not in status_of(plain)
     [server] = plain.credential.servers
     assert not lets_in(server, Value(before.username, before.password.reveal()))
@@ -251,9 +235,9 @@ def test_an_emergency_on_a_paused_credential_says_so(plain: Case) -> None:
     assert (refused.exit_code, refused.stdout) == (1, "")
     assert "code=paused" in refused.stderr
     assert "--resume" in refused.stderr
-    assert record_of(plain).revoke_through is None
+    assert plain.record().revoke_through is None
     assert emergency(plain, "--resume").exit_code == 0
-    assert not record_of(plain).paused
+    assert not plain.record().paused
 
 
 def test_an_emergency_that_finds_the_lock_held_stands_in_the_record(plain: Case) -> None:
@@ -262,5 +246,5 @@ def test_an_emergency_that_finds_the_lock_held_stands_in_the_record(plain: Case)
     shown = emergency(plain)
     assert (shown.exit_code, shown.stdout.split(" until ")[0]) == (1, "skipped: run-7 holds the lock")
     assert "not over: generations up to 1 may still log in" in shown.stderr
-    assert record_of(plain).is_revoking
+    assert plain.record().is_revoking
     assert "emergency: every generation up to 1 must die" in status_of(plain)

@@ -3,11 +3,7 @@
 import re
 import time
 
-from lockstep.cli.execution import region_of
-from lockstep.operate.execution import EVENTS_AT_ONCE, Execution
-from lockstep.protocol.messages import RunInput
 from lockstep.protocol.orders import Pause
-from lockstep.runtime.system import SystemClock
 from tests.statemachine.conftest import Case
 from tests.statemachine.test_cli import DEAD, document, run
 from tests.statemachine.test_cli_orders import set_attribute
@@ -34,33 +30,6 @@ def test_rotate_finds_the_state_machine_and_shows_its_states(plain: Case) -> Non
     assert "RevokeDb" in [s["state"] for s in told["states"]]
     assert all(s["seconds"] >= 0 and s["entered_at"].endswith("Z") for s in told["states"])
     assert "AcquireLock" not in forced.stderr
-
-
-class Hurried(SystemClock):
-    """The machine's clock, for somebody who waits a tenth of each time."""
-
-    def sleep(self, seconds: float) -> None:
-        super().sleep(seconds / 10)
-
-
-def test_a_look_reads_on_from_where_the_last_one_was(plain: Case) -> None:
-    plain.settle()
-    sent: list[int] = []
-    looks: list[int] = []
-    asked = RunInput(credential_id=plain.credential.id, trigger="cli", force=False)
-    execution = Execution(plain.world.machine_arn, region_of(plain.world.machine_arn), asked)
-    execution._client.meta.events.register(
-        "after-call.sfn.GetExecutionHistory", lambda parsed, **_: sent.append(len(parsed["events"]))
-    )
-    ended = execution.followed(Hurried(), lambda states: looks.append(len(states)))
-    assert ended
-    assert [state.name for state in ended.states] == STATES
-    assert looks == sorted(looks), "no state is lost again"
-    pages = plain.world.aws.client("stepfunctions").get_paginator("get_execution_history")
-    events = [event for page in pages.paginate(executionArn=execution.arn) for event in page["events"]]
-    assert len(events) > EVENTS_AT_ONCE
-    assert max(sent) <= EVENTS_AT_ONCE
-    assert len(sent) <= len(looks) + len(events) / EVENTS_AT_ONCE
 
 
 def test_rotate_says_why_and_until_when_it_was_skipped(plain: Case) -> None:

@@ -9,18 +9,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
-from typer.testing import CliRunner, Result
-
-from lockstep.cli import app
 from lockstep.protocol.model import ROTATION_USER, Login
 from sandbox.plans import DBNAME
 from tests.statemachine.conftest import Case
+from tests.statemachine.conftest import lockstep as run
 from tests.support.app_sessions import connect
-
-
-def run(*words: str) -> Result:
-    """Run a command; the plan is in the environment."""
-    return CliRunner().invoke(app, words)
 
 
 def found(case: Case, *, code: int = 0) -> dict[str, Any]:
@@ -84,22 +77,6 @@ def test_sessions_are_counted_by_generation_on_every_server(everywhere: Case) ->
             }
 
 
-def test_with_one_username_the_time_of_connection_is_all_that_is_known(mariadb: Case) -> None:
-    mariadb.rotate()
-    with opened(mariadb, mariadb.stored_login(), "worker", 2):
-        mariadb.again()
-        document = found(mariadb)
-        [login] = document["logins"]
-        assert (login["state"], login["generations"]) == ("current or previous", [2, 1])
-        assert counts(document, "orders") == {login["username"]: 2}
-        [server] = document["servers"]
-        assert server["ages_are_exact"] is False
-        shown = run("sessions", mariadb.credential.id).stdout
-        assert "2 or 1" in shown
-        assert "With one username no server says which password a session used" in shown
-        assert "MySQL and MariaDB keep no time of connection" in shown
-
-
 def test_a_server_without_the_right_names_the_statement_and_is_no_failure(mysql: Case) -> None:
     crm = mysql.world.servers["crm"]
     crm.execute_as_superuser(
@@ -134,15 +111,6 @@ def test_a_server_that_does_not_answer_is_one_line_and_exit_code_3(spanning: Cas
         ("orders", False),
         ("ledger", True),
     ]
-
-
-def test_before_the_first_rotation_sessions_are_counted_all_the_same(spanning: Case) -> None:
-    login = spanning.stored_login()
-    with opened(spanning, login, "web", 1, "ledger"):
-        document = found(spanning)
-    assert document["current_generation"] is None
-    assert counts(document, "ledger")[login.username] == 1
-    assert {login["state"] for login in document["logins"]} == {"not rotated yet"}
 
 
 # Before an emergency
@@ -215,16 +183,3 @@ def test_an_emergency_that_nobody_can_be_asked_about_needs_consent_in_its_words(
     assert spanning.stored_login() == before
     assert emergency(spanning, None, "--yes").returncode == 0
     assert spanning.accepted(before) == []
-
-
-def test_a_database_that_cannot_be_counted_does_not_stop_an_emergency(spanning: Case) -> None:
-    spanning.rotate()
-    orders = spanning.world.servers["orders"]
-    orders.stop()
-    try:
-        declined = emergency(spanning, "n\n")
-    finally:
-        orders.start()
-    assert declined.returncode == 1
-    assert "orders: cannot be counted: DatabaseUnreachableError" in declined.stderr
-    assert "Revoke every login of" in declined.stderr

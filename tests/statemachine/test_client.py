@@ -1,126 +1,153 @@
-"""The client with real drivers on real databases: it reads a cached value again once the value is revoked."""
+"""The client with each driver on real databases: through rotations, with revoked values, and as its page says."""
 
+import asyncio
+import sys
 from collections.abc import Callable
+from functools import partial
+from types import ModuleType
 from typing import Any
 
 import pymysql
 import pytest
-from sqlalchemy import create_engine, text
 
 from lockstep.client import (
+    AsyncCredentialClient,
+    ClientCredential,
     CredentialClient,
-    aws_source,
+    connect_asyncpg,
     connect_psycopg,
+    connect_psycopg_async,
     connect_pymysql,
-    sqlalchemy_creator,
 )
-from lockstep.protocol.model import DatabaseServer
 from tests.statemachine.conftest import Case
-
-MYSQL_WHO, POSTGRESQL_WHO = "SELECT CURRENT_USER()", "SELECT session_user"
-Who = Callable[[CredentialClient], str]
-
-
-def with_pymysql(case: Case) -> Who:
-    options: dict[str, Any] = {"ssl_ca": ca_file(server(case, "orders")), "connect_timeout": 10}
-
-    def who(client: CredentialClient) -> str:
-        with connect_pymysql(client, **options) as connection, connection.cursor() as cursor:
-            cursor.execute(MYSQL_WHO)
-            [name] = cursor.fetchone() or [""]
-        return str(name).removesuffix("@%")
-
-    return who
+from tests.statemachine.test_client_pools import (
+    OVERLAP_SECONDS,
+    ROTATIONS,
+    WHO,
+    Clock,
+    Queries,
+    ca_file,
+    client_of,
+    django_connections,
+    has_generation,
+    until,
+)
+from tests.support.client_page import adapted, examples
 
 
-def with_psycopg(case: Case) -> Who:
-    def who(client: CredentialClient) -> str:
-        with connect_psycopg(client, **postgresql(case)) as connection:
-            [name] = connection.execute(POSTGRESQL_WHO).fetchone() or [""]
+def with_pymysql(client: CredentialClient, ca: str) -> str:
+    with connect_pymysql(client, database="orders", ssl_ca=ca) as connection, connection.cursor() as cursor:
+        cursor.execute(WHO["orders"])
+        [name] = cursor.fetchone() or [""]
+    return str(name).removesuffix("@%")
+
+
+def with_psycopg(client: CredentialClient, ca: str) -> str:
+    with connect_psycopg(client, database="ledger", sslrootcert=ca) as connection:
+        [name] = connection.execute(WHO["ledger"]).fetchone() or [""]
+    return str(name)
+
+
+def with_psycopg_async(client: CredentialClient, ca: str) -> str:
+    async def log_in() -> str:
+        face = AsyncCredentialClient(client)
+        async with await connect_psycopg_async(face, database="ledger", sslrootcert=ca) as connection:
+            [name] = await (await connection.execute(WHO["ledger"])).fetchone() or [""]
         return str(name)
 
-    return who
+    return asyncio.run(log_in())
 
 
-def with_sqlalchemy_and_pymysql(case: Case) -> Who:
-    options: dict[str, Any] = {"ssl_ca": ca_file(server(case, "orders")), "connect_timeout": 10}
-
-    def who(client: CredentialClient) -> str:
-        engine = create_engine(
-            "mysql+pymysql://", creator=sqlalchemy_creator(client, connect_pymysql, **options)
-        )
+def with_asyncpg(client: CredentialClient, ca: str) -> str:
+    async def log_in() -> str:
+        connection = await connect_asyncpg(AsyncCredentialClient(client), database="ledger", ssl_ca=ca)
         try:
-            with engine.connect() as connection:
-                return str(connection.execute(text(MYSQL_WHO)).scalar_one()).removesuffix("@%")
+            return str(await connection.fetchval(WHO["ledger"]))
         finally:
-            engine.dispose()
+            await connection.close()
 
-    return who
-
-
-def with_sqlalchemy_and_psycopg(case: Case) -> Who:
-    def who(client: CredentialClient) -> str:
-        creator = sqlalchemy_creator(client, connect_psycopg, **postgresql(case))
-        engine = create_engine("postgresql+psycopg://", creator=creator)
-        try:
-            with engine.connect() as connection:
-                return str(connection.execute(text(POSTGRESQL_WHO)).scalar_one())
-        finally:
-            engine.dispose()
-
-    return who
+    return asyncio.run(log_in())
 
 
-def server(case: Case, name: str) -> DatabaseServer:
-    return next(s for s in case.credential.servers if s.name == name)
-
-
-def ca_file(of: DatabaseServer) -> str:
-    assert of.tls
-    return str(of.tls.ca_file)
-
-
-def postgresql(case: Case) -> dict[str, Any]:
-    ca = ca_file(server(case, "ledger"))
-    return {"database": "ledger", "sslrootcert": ca, "connect_timeout": 10}
-
-
-def client_of(case: Case) -> CredentialClient:
-    names = case.credential.secret_names
-    source = aws_source(names.app_user, region=case.world.aws.region, connection_blob=names.connection_blob)
-    return CredentialClient([source], max_age_seconds=1e9)
+DRIVERS: tuple[Callable[[CredentialClient, str], str], ...] = (
+    *(with_pymysql, with_psycopg, with_psycopg_async, with_asyncpg),
+)
 
 
 def test_every_driver_logs_in_before_and_after_its_cached_value_is_revoked(spanning: Case) -> None:
     spanning.rotate()
-    drivers = [
-        with_pymysql(spanning),
-        with_psycopg(spanning),
-        with_sqlalchemy_and_pymysql(spanning),
-        with_sqlalchemy_and_psycopg(spanning),
-    ]
-    clients = [client_of(spanning) for _ in drivers]
-    first = spanning.stored_login().username
-    assert [who(client) for who, client in zip(drivers, clients, strict=True)] == [first] * 4
-    spanning.again()
-    # During the overlap the cached value still works.
-    assert [who(client) for who, client in zip(drivers, clients, strict=True)] == [first] * 4
-    assert {client.get().generation for client in clients} == {1}
-    spanning.again()
-    # Generation 1 is revoked on every database.
-    assert [who(client) for who, client in zip(drivers, clients, strict=True)] == [first] * 4
-    assert {client.get().generation for client in clients} == {3}
+    clients = [client_of(spanning, max_age_seconds=1e9) for _ in DRIVERS]
+    first, ca = spanning.stored_login().username, ca_file(spanning, "orders")
+    # During the overlap the cached value still works. Then generation 1 is revoked on every database.
+    for generation in (1, 1, 3):
+        names = [log_in(client, ca) for log_in, client in zip(DRIVERS, clients, strict=True)]
+        assert names == [first] * len(DRIVERS)
+        assert {client.get().generation for client in clients} == {generation}
+        spanning.again()
+
+
+def test_no_login_is_refused_through_rotations(spanning: Case) -> None:
+    spanning.rotate()
+    clock = Clock()
+    client = client_of(spanning, clock)
+    logins = Queries(partial(with_pymysql, client, ca_file(spanning, "orders")))
+    with logins.running():
+        for generation in range(2, ROTATIONS + 2):
+            logins.settle()
+            execution = spanning.again()
+            assert execution.status == "SUCCEEDED", execution.cause
+            clock.ahead_seconds += OVERLAP_SECONDS / 4  # Half of the maximum age, and within the overlap.
+            until(partial(has_generation, client, generation))
+            assert logins.settle() == {spanning.stored_login().username}
+    assert logins.errors == []
+    assert (client.status.refusals, client.status.failures) == (0, 0)
 
 
 def test_a_password_that_is_not_in_the_store_is_refused(mysql: Case) -> None:
     mysql.rotate()
     right = mysql.stored_login()
     client = client_of(mysql)
-    options: dict[str, Any] = {"ssl_ca": ca_file(server(mysql, "crm")), "connect_timeout": 10}
+    options: dict[str, Any] = {"ssl_ca": ca_file(mysql, "crm"), "connect_timeout": 10}
     connect_pymysql(client, **options).close()
-    crm = mysql.world.servers["crm"]
-    crm.execute_as_superuser(f"ALTER USER '{right.username}'@'%' IDENTIFIED BY 'changed outside'")
+    mysql.set_password("crm", "changed outside")
     with pytest.raises(pymysql.OperationalError) as caught:
         connect_pymysql(client, **options)
     assert caught.value.args[0] == 1045
     assert right.password.reveal() not in str(caught.value)
+
+
+def test_the_examples_of_the_page_log_in_and_go_on_after_a_rotation(
+    spanning: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of docs/client.md, as they are there."""
+    spanning.rotate()
+    names = spanning.credential.secret_names
+    own = {
+        "multi-cloud/app_user": names.app_user,
+        "multi-cloud/connection_blob": names.connection_blob,
+        "eu-central-1": spanning.world.aws.region,
+        "ca.pem": ca_file(spanning, "orders"),
+    }
+    blocks = [adapted(e, own) for e in examples() if "oci_ring_source" not in e]
+    assert len(blocks) == len(examples()) - 1 >= 8
+    here: dict[str, Any] = {"__name__": "page"}
+    shop = ModuleType("shop.credentials")
+    monkeypatch.setitem(sys.modules, "shop", ModuleType("shop"))
+    monkeypatch.setitem(sys.modules, "shop.credentials", shop)
+    for generation in (1, 2, 3):
+        for block in blocks:
+            shop.credential = here.get("credential")  # type: ignore[attr-defined]
+            exec(compile(block, "docs/client.md", "exec"), here)  # noqa: S102 - the page's examples
+        for name in ("orders", "ledger"):
+            with here[name].connect() as connection:
+                connection.exec_driver_sql("SELECT 1")
+            here[name].dispose()
+        with django_connections(here["DATABASES"])["default"].cursor() as cursor:
+            cursor.execute("SELECT 1")
+        here["connection"].close()
+        client, value = here["credential"], here["value"]
+        assert isinstance(client, CredentialClient)
+        assert isinstance(value, ClientCredential)
+        assert (value.generation, client.status.generation) == (generation, generation)
+        assert client.status.refusals == 0
+        spanning.again()

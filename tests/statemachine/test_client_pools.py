@@ -32,7 +32,6 @@ from lockstep.client import (
     psycopg_pool,
 )
 from tests.statemachine.conftest import Case
-from tests.statemachine.test_client import ca_file, server
 
 
 def at_once() -> None:
@@ -133,10 +132,18 @@ def has_no_session(case: Case, database: str, user: str) -> bool:
     return user not in {str(name) for (name,) in rows}
 
 
-def client_of(case: Case, clock: Clock) -> CredentialClient:
+def ca_file(case: Case, database: str) -> str:
+    [tls] = [s.tls for s in case.credential.servers if s.name == database]
+    assert tls
+    return str(tls.ca_file)
+
+
+def client_of(
+    case: Case, clock: Callable[[], float] = time.monotonic, max_age_seconds: float = OVERLAP_SECONDS / 2
+) -> CredentialClient:
     names = case.credential.secret_names
     source = aws_source(names.app_user, region=case.world.aws.region, connection_blob=names.connection_blob)
-    return CredentialClient([source], max_age_seconds=OVERLAP_SECONDS / 2, clock=clock)
+    return CredentialClient([source], max_age_seconds=max_age_seconds, clock=clock)
 
 
 @contextmanager
@@ -144,7 +151,7 @@ def sqlalchemy_on(case: Case, client: CredentialClient, database: str) -> Iterat
     driver = {"orders": "mysql+pymysql", "ledger": "postgresql+psycopg"}[database]
     option = {"orders": "ssl_ca", "ledger": "sslrootcert"}[database]
     engine = create_engine(f"{driver}://", pool_size=CONNECTIONS - 1, max_overflow=1)
-    options: dict[str, Any] = {"database": database, option: ca_file(server(case, database))}
+    options: dict[str, Any] = {"database": database, option: ca_file(case, database)}
     attach_sqlalchemy(engine, client, overlap_seconds=OVERLAP_SECONDS, **options)
 
     def ask(meanwhile: Callable[[], object] = at_once, /) -> str:
@@ -161,7 +168,7 @@ def sqlalchemy_on(case: Case, client: CredentialClient, database: str) -> Iterat
 
 @contextmanager
 def psycopg_pool_on(case: Case, client: CredentialClient, database: str) -> Iterator[Ask]:
-    options = {"database": database, "sslrootcert": ca_file(server(case, database))}
+    options = {"database": database, "sslrootcert": ca_file(case, database)}
     with psycopg_pool(
         client, overlap_seconds=OVERLAP_SECONDS, options=options, min_size=2, max_size=CONNECTIONS
     ) as pool:
@@ -198,7 +205,7 @@ def async_engine_on(url: str) -> PoolOn:
         loop = Loop()
         engine = create_async_engine(url, pool_size=CONNECTIONS - 1, max_overflow=1)
         option = "sslrootcert" if "psycopg" in url else "ssl_ca"
-        options: dict[str, Any] = {"database": database, option: ca_file(server(case, database))}
+        options: dict[str, Any] = {"database": database, option: ca_file(case, database)}
         attach_sqlalchemy(engine, client, overlap_seconds=OVERLAP_SECONDS, **options)
 
         async def ask(meanwhile: Callable[[], object]) -> str:
@@ -219,7 +226,7 @@ def async_engine_on(url: str) -> PoolOn:
 @contextmanager
 def asyncpg_pool_on(case: Case, client: CredentialClient, database: str) -> Iterator[Ask]:
     loop = Loop()
-    options = {"database": database, "ssl_ca": ca_file(server(case, database))}
+    options = {"database": database, "ssl_ca": ca_file(case, database)}
 
     async def make() -> Any:  # noqa: ANN401 - asyncpg ships no types
         face = AsyncCredentialClient(client)
@@ -245,7 +252,7 @@ def asyncpg_pool_on(case: Case, client: CredentialClient, database: str) -> Iter
 @contextmanager
 def psycopg_async_pool_on(case: Case, client: CredentialClient, database: str) -> Iterator[Ask]:
     loop = Loop()
-    options = {"database": database, "sslrootcert": ca_file(server(case, database))}
+    options = {"database": database, "sslrootcert": ca_file(case, database)}
     face = AsyncCredentialClient(client)
     pool = psycopg_async_pool(
         face, overlap_seconds=OVERLAP_SECONDS, options=options, min_size=2, max_size=CONNECTIONS
@@ -268,7 +275,7 @@ def psycopg_async_pool_on(case: Case, client: CredentialClient, database: str) -
 @contextmanager
 def asyncmy_pool_on(case: Case, client: CredentialClient, database: str) -> Iterator[Ask]:
     loop = Loop()
-    options = {"database": database, "ssl_ca": ca_file(server(case, database))}
+    options = {"database": database, "ssl_ca": ca_file(case, database)}
 
     async def make() -> Pool:
         face = AsyncCredentialClient(client)
@@ -308,7 +315,7 @@ def django_on(case: Case, client: CredentialClient, database: str) -> Iterator[A
             database,
             credential="shop_credentials.credential",
             overlap_seconds=OVERLAP_SECONDS,
-            **{option: ca_file(server(case, database))},
+            **{option: ca_file(case, database)},
         )
     )
 

@@ -1,11 +1,13 @@
-"""The definition, checked without running it, for rules that no validator of Amazon States Language knows."""
+"""The definitions, checked without running it, for rules that no validator of Amazon States Language knows."""
 
 import json
 import re
+from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 
-from cdk import statemachine
+from cdk import fleetmachine, statemachine
 from lockstep.protocol import deadlines, errors
 from lockstep.protocol.errors import LockstepError
 from sandbox.aws.definition import problems
@@ -22,28 +24,52 @@ from tests.statemachine.definition import (
 from tests.support.memory import make_plan
 
 # https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html and the pages of its integrations.
-AWS_ERRORS = re.compile(r"States\.(ALL|Timeout)|(Lambda|Sandbox|Runtime|DynamoDB)\.[A-Za-z]+")
+AWS_ERRORS = re.compile(r"(States|Lambda|Sandbox|Runtime|DynamoDB|StepFunctions|Sfn)\.[A-Za-z]+")
 LAMBDA_ERRORS = {
     "Lambda.ClientExecutionTimeoutException",
     "Lambda.ServiceException",
     "Lambda.AWSLambdaException",
     "Lambda.SdkClientException",
     "Lambda.TooManyRequestsException",
+    "Runtime.ExitError",  # A process that ended itself (protocol F12).
 }
 
 
-def test_the_file_is_generated_from_its_source() -> None:
-    assert statemachine.PATH.read_text(encoding="utf-8") == statemachine.text(), "run `make asl`"
-    assert json.loads(statemachine.text()) == statemachine.machine()
+def all_states(machine: JsonObject) -> Iterator[tuple[str, JsonObject]]:
+    """Also those of the items of a Map."""
+    for name, state in machine["States"].items():
+        yield name, state
+        if "ItemProcessor" in state:
+            yield from all_states(state["ItemProcessor"])
 
 
-def test_step_functions_would_accept_it() -> None:
-    assert problems(statemachine.text()) == []
+SOURCES = pytest.mark.parametrize("source", [statemachine, fleetmachine], ids=lambda s: s.__name__)
 
 
-def test_every_state_has_a_comment() -> None:
-    assert MACHINE["Comment"]
-    assert [name for name, state in STATES.items() if not state.get("Comment")] == []
+@SOURCES
+def test_the_file_is_generated_from_its_source(source: ModuleType) -> None:
+    assert source.PATH.read_text(encoding="utf-8") == source.text(), "run `make asl`"
+    assert json.loads(source.text()) == source.machine()
+
+
+@SOURCES
+def test_step_functions_would_accept_it(source: ModuleType) -> None:
+    assert problems(source.text()) == []
+
+
+@SOURCES
+def test_every_state_has_a_comment(source: ModuleType) -> None:
+    assert [name for name, state in all_states(source.machine()) if not state.get("Comment")] == []
+
+
+@SOURCES
+def test_every_error_that_is_matched_or_raised_exists(source: ModuleType) -> None:
+    states = [state for _, state in all_states(source.machine())]
+    rules = [rule for s in states for rule in (*s.get("Retry", []), *s.get("Catch", []))]
+    matched = {error for rule in rules for error in rule["ErrorEquals"]}
+    raised = {state["Error"] for state in states if not state.get("Error", "{%").startswith("{%")}
+    ours = {error for error in matched if not AWS_ERRORS.fullmatch(error)} | raised
+    assert all(issubclass(getattr(errors, name), LockstepError) for name in ours)
 
 
 # Errors
@@ -55,18 +81,6 @@ def test_every_task_has_a_time_out_retries_and_a_catch_for_all_errors(name: str)
     assert 0 < task["TimeoutSeconds"] <= 60
     assert task["Retry"]
     assert any(c["ErrorEquals"] == ["States.ALL"] for c in task["Catch"])
-
-
-def test_every_error_that_is_matched_or_raised_exists() -> None:
-    matched = {
-        error
-        for state in STATES.values()
-        for rule in (*state.get("Retry", []), *state.get("Catch", []))
-        for error in rule["ErrorEquals"]
-    }
-    raised = {state["Error"] for state in STATES.values() if not state.get("Error", "{%").startswith("{%")}
-    ours = {error for error in matched if not AWS_ERRORS.fullmatch(error)} | raised
-    assert all(issubclass(getattr(errors, name), LockstepError) for name in ours)
 
 
 @pytest.mark.parametrize("name", LAMBDAS)
@@ -123,6 +137,18 @@ def test_a_holder_has_stopped_before_its_lease_ends() -> None:
 
 def test_a_run_ends_before_the_trigger_after_the_next_one() -> None:
     assert make_plan().credentials[0].schedule.interval / 2 >= deadlines.RUN
+
+
+def test_a_run_of_the_fleet_leaves_a_rotation_its_own_time() -> None:
+    fleet = fleetmachine.machine()
+    task = dict(all_states(fleet))["StartRotation"]
+    assert task["TimeoutSeconds"] > deadlines.RUN.total_seconds()
+    latest = deadlines.START_LATENESS.total_seconds()
+    assert fleet["TimeoutSeconds"] > latest + task["TimeoutSeconds"]
+    # Another trigger of the shortest interval does not find the one before it.
+    assert fleet["TimeoutSeconds"] < deadlines.SHORTEST_SHARED_INTERVAL.total_seconds()
+    # Hundreds of items begin at the same time.
+    assert {r["JitterStrategy"] for _, s in all_states(fleet) for r in s.get("Retry", [])} == {"FULL"}
 
 
 # Variables

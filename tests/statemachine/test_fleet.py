@@ -59,33 +59,3 @@ def test_the_commands_know_such_a_run(world: Estate, fleet_arn: str, plain: Case
     assert re.fullmatch(r"f-[0-9]{8}-[0-9a-f]{16}", newest["rotation_id"])
     assert (newest["trigger"], newest["cloud"], newest["outcome"]) == ("schedule", "aws", "rotated")
     assert run(plain, "status").exit_code == 0
-
-
-def test_what_is_not_due_is_skipped_which_is_a_success(world: Estate, fleet_arn: str, mariadb: Case) -> None:
-    mariadb.settle()
-    mariadb.rotate()
-    publish(world, "20m-02", mariadb)
-    execution = world.aws.run_execution(fleet_arn, {"shard": "20m-02", "plan": DIGEST})
-    assert (execution.status, execution.output["failed"]) == ("SUCCEEDED", 0)
-    report = json.loads(
-        world.aws.client("s3").get_object(Bucket=BUCKET, Key=execution.output["report"])["Body"].read()
-    )
-    [file] = report["ResultFiles"]["SUCCEEDED"]
-    [entry] = json.loads(world.aws.client("s3").get_object(Bucket=BUCKET, Key=file["Key"])["Body"].read())
-    assert json.loads(entry["Output"]) == {"credential_id": mariadb.credential.id, "outcome": "skipped"}
-
-
-def test_a_rotation_that_fails_fails_its_item_by_its_error(
-    world: Estate, fleet_arn: str, plain: Case
-) -> None:
-    plain.settle()
-    plain.set_password("crm", "not-the-password")
-    publish(world, "20m-03", plain)
-    execution = world.aws.run_execution(fleet_arn, {"shard": "20m-03", "plan": DIGEST})
-    assert execution.error == "FleetFailedError"
-    [run_] = world.aws.client("stepfunctions").list_map_runs(executionArn=execution.arn)["mapRuns"]
-    [child] = world.aws.client("stepfunctions").list_executions(mapRunArn=run_["mapRunArn"])["executions"]
-    shown = world.aws.client("stepfunctions").describe_execution(executionArn=child["executionArn"])
-    [newest, _first] = document(run(plain, "history", "--json"), "history")["runs"]
-    assert shown["error"] == newest["error"] != "States.TaskFailed"
-    assert "not-the-password" not in execution.text + json.dumps(shown, default=str)

@@ -105,19 +105,6 @@ class Page:
         both = [sorted((light[a], light[b]), reverse=True) for a, b in pairs]
         return min((lighter + 0.05) / (darker + 0.05) for lighter, darker in both)
 
-    def screenshot(self, *, top: float = 0, height: float | None = None) -> bytes:
-        """The page as PNG, or a part of it."""
-        size = self.call("Page.getLayoutMetrics")["cssContentSize"]
-        clip = {
-            "x": 0,
-            "y": top,
-            "width": size["width"],
-            "height": height or size["height"] - top,
-            "scale": 1,
-        }
-        shot = self.call("Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True)
-        return base64.b64decode(shot["data"])
-
     def pdf(self) -> bytes:
         """The page as it is printed."""
         return base64.b64decode(

@@ -40,12 +40,6 @@ def unaware_machine(estate: Estate, function: FunctionProcess, tmp_path: Path) -
 
 
 @pytest.fixture(scope="package")
-def other_authority(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
-    """Variables of an application that trusts another authority than that of the databases."""
-    return {"LOCKSTEP_CA": str(CertificateAuthority(tmp_path_factory.mktemp("other")).ca_file)}
-
-
-@pytest.fixture(scope="package")
 def misnamed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
     """Variables for an agent that names databases whose certificates are for another name."""
     folder = tmp_path_factory.mktemp("misnamed")

@@ -120,12 +120,6 @@ def test_an_application_gets_over_a_refused_login(
         gets_over_a_refused_login(unaware_machine, application, way)
 
 
-def test_a_certificate_of_another_authority_is_refused(
-    machine: Machine, command: Command, other_authority: Mapping[str, str]
-) -> None:
-    connects_nowhere(machine, [*command, *WAYS], other_authority, FRESH)
-
-
 def test_a_certificate_for_another_name_is_refused(
     machine: Machine, command: Command, misnamed: Mapping[str, str]
 ) -> None:

@@ -84,13 +84,6 @@ def test_what_a_user_has_set_for_another_login_does_not_count(machine: Machine) 
         assert done.stdout.partition("@")[0].strip() == ("" if not arguments else machine.current.username)
 
 
-def test_a_certificate_of_another_authority_is_refused(
-    machine: Machine, other_authority: Mapping[str, str]
-) -> None:
-    require_programs("psql", "mariadb")
-    connects_nowhere(machine, COMMAND, other_authority, WAYS)
-
-
 def test_a_certificate_for_another_name_is_refused(machine: Machine, misnamed: Mapping[str, str]) -> None:
     require_programs("psql", "mariadb")
     connects_nowhere(machine, COMMAND, misnamed, WAYS)
