@@ -1,10 +1,9 @@
 """Append one signed entry to a credential's chain in one stream (protocol E6, E7, E8, E9, E10).
 
 The log decides where the chain ends; the lock record's head is a hint where to look (`lockstep.audit.chain`). The
-object
-is written only if its number is free. A retry that finds its own entry goes on (protocol E9). The head is moved by
-compare-and-set on itself, not under the fence, because a run that lost its lock still owes its record (protocol L8),
-and an operator gives orders without the lock.
+object is written only if its number is free. A retry that finds its own entry goes on (protocol E9). The head is
+moved by compare-and-set on itself, not under the fence, because a run that lost its lock still owes its record
+(protocol L8), and an operator gives orders without the lock.
 """
 
 import logging

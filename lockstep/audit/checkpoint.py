@@ -1,4 +1,7 @@
-"""What a verification finds: problems, and what people have acknowledged of them."""
+"""Problems that a verification finds, with what people acknowledged of them; and checkpoints, up to where it went.
+
+What a verification finds: problems, and what people have acknowledged of them.
+"""
 
 import hashlib
 import json

@@ -1,4 +1,6 @@
-"""The seal of an entry: its place in the chain, and what vouches for it (protocol E2, E3).
+"""An entry of the audit log: its seal, and the events of runs and orders that it holds.
+
+The seal of an entry: its place in the chain, and what vouches for it (protocol E2, E3).
 
 The seal is `chain` and `mac` of the entry, and in the same canonical text the metadata of its object. So a HEAD shows
 all that a chain is continued by, and the MAC covers all of it: the body of an archived object cannot be read at once,

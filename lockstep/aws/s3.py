@@ -1,4 +1,6 @@
-"""The AWS audit stream: one S3 object for each entry, in a bucket with Object Lock.
+"""Amazon S3: the AWS audit stream, and published plans.
+
+The AWS audit stream: one S3 object for each entry, in a bucket with Object Lock.
 
 An entry is written only if no object has its name (`lockstep.protocol.ports`). Every method makes one call, except
 `numbers` and `history`, which make one for each page, and `look` where S3 does not say whether there is an object.

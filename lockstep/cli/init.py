@@ -1,4 +1,7 @@
-"""The questions of `lockstep init`, with what the clouds have as choices where they can be asked."""
+"""`lockstep init`: a first plan, from a few answers and from what the clouds have.
+
+The questions of `lockstep init`, with what the clouds have as choices where they can be asked.
+"""
 
 import json
 import os

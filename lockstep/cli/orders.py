@@ -1,4 +1,7 @@
-"""Questions whether to go on; before an emergency also who would break."""
+"""The commands that give orders: pause, resume, take-over, unblock, retire; `lockstep lock`; and what they share.
+
+Questions whether to go on; before an emergency also who would break.
+"""
 
 import sys
 from collections.abc import Callable, Sequence

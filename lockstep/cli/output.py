@@ -1,8 +1,4 @@
-"""How the command fails: the one place that turns errors into a line, an exit code and, with `--json`, a document.
-
-Commands raise and do not catch. A negative answer is an exit code of the command and no error, except where a write was
-refused; so any other error means that something was unreachable.
-"""
+"""What all commands share: where they print, how they load the plan, how they fail."""
 
 import json
 import signal

@@ -1,4 +1,7 @@
-"""A server, to be looked at and not changed (see `lockstep.databases.inspect`)."""
+"""What can be asked of a server without changing it, for `lockstep doctor`: the same questions on each engine.
+
+A server, to be looked at and not changed (see `lockstep.databases.inspect`).
+"""
 
 import re
 import socket

@@ -1,4 +1,7 @@
-"""A deployed function in OCI, to be asked by `lockstep doctor --in-cloud`."""
+"""Functions in OCI: one that is asked by `lockstep doctor --in-cloud`, and this one, which calls itself.
+
+A deployed function in OCI, to be asked by `lockstep doctor --in-cloud`.
+"""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,7 @@
-"""The key in OCI Vault that signs the OCI runner's tokens: its versions, with their public halves."""
+"""The key in OCI Vault that signs the OCI runner's tokens: its versions, and signatures by it.
+
+The key in OCI Vault that signs the OCI runner's tokens: its versions, with their public halves.
+"""
 
 import base64
 import binascii

@@ -1,4 +1,6 @@
-"""The OCI audit stream: one Object Storage object for each entry, in a bucket of the Archive tier with versioning.
+"""OCI Object Storage: the OCI audit stream, published plans, and the issuer's documents.
+
+The OCI audit stream: one Object Storage object for each entry, in a bucket of the Archive tier with versioning.
 
 An entry is written only if its name is free (`lockstep.protocol.ports`). Every method makes one call, except
 `numbers` and `history`, which make one for each page.

@@ -1,4 +1,4 @@
-"""."""
+"""One execution of the state machine, watched until it ends."""
 
 import json
 from collections.abc import Callable, Iterator

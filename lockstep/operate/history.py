@@ -1,4 +1,4 @@
-"""."""
+"""The last runs of both clouds, as their audit logs have them."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime

@@ -1,4 +1,7 @@
-"""What a secret holds and says of itself before its first rotation."""
+"""What becomes of each secret of a plan: made, tagged, left alone, or refused. No cloud is asked here.
+
+What a secret holds and says of itself before its first rotation.
+"""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence

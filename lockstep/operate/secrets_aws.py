@@ -1,4 +1,6 @@
-"""AWS Secrets Manager: the tags of a secret, and what else decides whether Lockstep may use it.
+"""Secrets of credentials in AWS Secrets Manager: looked at, tagged, and made where they are missing.
+
+AWS Secrets Manager: the tags of a secret, and what else decides whether Lockstep may use it.
 
 DescribeSecret shows no value (https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_DescribeSecret.html).
 """

@@ -1,4 +1,7 @@
-"""What becomes of the login that each username of a credential has, as a pure function over what was read."""
+"""The state of a credential: what its stores show, what its record says, and what the next run would do.
+
+What becomes of the login that each username of a credential has, as a pure function over what was read.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -269,8 +269,7 @@ def hosted_plan(file: Path) -> CompiledPlan:
 # - not `audit` and `runners`. Each runner writes its own stream.
 # - not `password`. A value that was made under another policy is as good as any.
 # - not the names of stores, nor OCI's compartment. A store is its kind and its place; a vault's secrets keep their
-# names
-#   when they are moved to another compartment.
+# names   when they are moved to another compartment.
 
 VERSION = 1
 """Of the document below. To raise it changes every digest, so that every credential needs an activation; a new field

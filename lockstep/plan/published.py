@@ -1,4 +1,6 @@
-"""A hash tree over named documents, as in RFC 6962, section 2.1: its root stands for all of them.
+"""The published plan: a compiled plan as a folder of documents in a bucket of each cloud, under one hash (ADR 66).
+
+A hash tree over named documents, as in RFC 6962, section 2.1: its root stands for all of them.
 
 A leaf covers the name of its document, so a document proves its content only at its own place. Leaves and inner nodes
 are hashed with different prefixes, so neither can be taken for the other.

@@ -1,4 +1,6 @@
-"""The scope of an invocation: no call outlives the step that made it (protocol F10, F11, F12).
+"""Time-outs, leases and retries of both runners, and the scope that no call outlives (protocol F3, F10).
+
+The scope of an invocation: no call outlives the step that made it (protocol F10, F11, F12).
 
 A function's process is frozen between its invocations. A call that is under way at that moment would take effect in a
 later invocation, inside another rotation. So each call belongs to the scope in which it was begun: a context variable,

@@ -1,4 +1,6 @@
-"""What can have happened to a credential, as the `data` of a CloudEvent (protocol E18).
+"""What other programs are told after it has happened: types of events, and the CloudEvents that carry them.
+
+What can have happened to a credential, as the `data` of a CloudEvent (protocol E18).
 
 Names, numbers, times and outcomes, all of which the audit entry has too: no password, and no address of a database. A
 field is only added within a major version of Lockstep; a receiver ignores what it does not know.

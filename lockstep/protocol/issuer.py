@@ -1,4 +1,6 @@
-"""The issuer of the OCI runner's tokens: its two documents, where they are, and which keys they name.
+"""The issuer of the OCI runner's tokens: its documents, their keys, and the tokens (RFC 7515, RFC 7519).
+
+The issuer of the OCI runner's tokens: its two documents, where they are, and which keys they name.
 
 A verifier reads `<issuer>/.well-known/openid-configuration` (OpenID Connect Discovery 1.0, 4) and from there the key
 set (RFC 7517), and takes every token that one of its keys has signed. So whoever writes the documents is the issuer.

@@ -1,4 +1,6 @@
-"""The name under which Lockstep writes a generation into a secret: the same rule for every store.
+"""Names under which Lockstep keeps things: generations, secrets, tags, what a stack makes.
+
+The name under which Lockstep writes a generation into a secret: the same rule for every store.
 
 The name is known before the version exists, is the same for every runner, and contains the generation in plain
 digits, so that a list of versions can be read without reading any value (protocol V3, V4):

@@ -1,9 +1,8 @@
 """The ports: what the steps may ask of the clouds, the databases and the clock.
 
 Foreign exceptions never cross a port: each adapter turns them into one of `lockstep.protocol.errors`. No adapter
-retries;
-retries are said once, in `lockstep.protocol.deadlines`, for both clouds. Every call has a time-out
-(protocol F1, F3, F5).
+retries; retries are said once, in `lockstep.protocol.deadlines`, for both clouds. Every call has a time-out (protocol
+F1, F3, F5).
 """
 
 import hashlib

@@ -1,4 +1,6 @@
-"""Whether a ring can be rotated indefinitely within Vault's quota of versions.
+"""The arithmetic of a ring of plain secrets: which slot comes next, and whether Vault's quota of versions lasts.
+
+Whether a ring can be rotated indefinitely within Vault's quota of versions.
 
 Each rotation of a ring adds a version to one slot; a slot's turn comes every `slots` intervals. What is superseded is
 scheduled for deletion, a day ahead at least, and is gone when Vault purges it, which may be half a day later. Until

@@ -15,9 +15,8 @@ from lockstep.protocol.strict_json import Message, matching
 # When the AWS runner is triggered: by wall clock, every interval after midnight UTC and a phase (protocol R2).
 #
 # The phase is that of the credential's shard (`lockstep.protocol.schedule`); that of the first one is zero. A
-# schedule by
-# wall clock does not depend on when it was deployed. So each runner knows when the other one is called, and the
-# standby is called half an interval later.
+# schedule by wall clock does not depend on when it was deployed. So each runner knows when the other one is called,
+# and the standby is called half an interval later.
 
 _MINUTE = timedelta(minutes=1)
 _HOUR = timedelta(hours=1)

@@ -1,4 +1,7 @@
-"""What a session is made with: the clouds, as the process reaches them without it."""
+"""Sessions in the other cloud, for proofs that each cloud makes of its own workloads.
+
+What a session is made with: the clouds, as the process reaches them without it.
+"""
 
 import base64
 import os

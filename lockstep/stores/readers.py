@@ -1,4 +1,6 @@
-"""A credential's secrets by the names of their versions: which generation a store has as current, without any value.
+"""What readers see of a credential: its secrets by the names of their versions, and which value a reader keeps.
+
+A credential's secrets by the names of their versions: which generation a store has as current, without any value.
 
 A version's name spells its generation (`lockstep.protocol.names`), so whoever may list versions can tell whether the
 stores are in sync, and need not be able to read a password. Names do not say what a version holds that Lockstep did not
@@ -78,16 +80,14 @@ class NamedStore:
 # Which value a reader keeps of those that stores show: the rules of the client and of the agent.
 #
 # 1. The nearest store is asked first; the next one where it fails, or shows an older value than the one that is kept,
-# or,
-#    for a caller who wants another value, the same. Who reads many values at once asks a store that was silent last.
+# or, for a caller who wants another value, the same. Who reads many values at once asks a store that was silent
+# last.
 # 2. Generations only grow, so a lower one is older, whichever store shows it: that store lags. Generation 0 was put
-# there
-#    by a person (ADR 3) and says nothing about its age: it replaces any value, and any value replaces it.
+# there by a person (ADR 3) and says nothing about its age: it replaces any value, and any value replaces it.
 # 3. A value logs in for an overlap after a store was last seen to serve it (protocol I1), counted from before that
 # look.
 # 4. A value that was refused, or that is kept for longer than that, gives way to the newest of what stores show, also
-# to
-#    a lower generation: a store that was made anew counts from 1.
+# to a lower generation: a store that was made anew counts from 1.
 # 5. A value that was refused does not come back while the one that is kept counts.
 
 

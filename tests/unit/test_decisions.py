@@ -15,7 +15,7 @@ def test_a_page_has_status_date_and_the_options_turned_down(page: Path) -> None:
     head = re.match(r"# (\d+)\. .+\n\n- Status: (.+)\n- Date: (\d{4}-\d\d-\d\d)\n", text)
     assert head
     assert int(head[1]) == int(page.name[:4])
-    assert re.fullmatch(r"(accepted|superseded|proposed)\b.*", head[2])
+    assert re.fullmatch(r"(accepted|closed|superseded|proposed)\b.*", head[2])
     sections = re.findall(r"^## (.+)$", text, re.MULTILINE)
     assert sections == ["Context", "Decision", "Options turned down", "Consequences"]
 

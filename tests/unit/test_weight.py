@@ -119,18 +119,18 @@ def _keys(model: type[BaseModel], seen: set[type[BaseModel]]) -> int:
 
 
 CEILINGS: dict[str, tuple[Callable[[], int], int]] = {
-    "code lines of lockstep, functions and oci_fn": (lambda: _sum(*PRODUCT), 31_100),
-    "code lines of cdk": (lambda: _sum("cdk"), 6_200),
-    "code lines of tests": (lambda: _sum("tests"), 70_300),
-    "code lines of the sandbox": (lambda: _sum("sandbox"), 16_700),
-    "code lines of the longest file": (lambda: max(map(_code, _files(*PRODUCT, "cdk"))), 380),
-    "rooms of lockstep": (lambda: len({p.relative_to(ROOT).parts[1] for p in _files("lockstep")}), 83),
-    "files of the largest room": (lambda: max(len(found) for found in _rooms().values()), 66),
-    "files below 60 code lines": (lambda: sum(0 < _code(p) < 60 for p in _files("lockstep")), 124),
+    "code lines of lockstep, functions and oci_fn": (lambda: _sum(*PRODUCT), 30_090),
+    "code lines of cdk": (lambda: _sum("cdk"), 6_100),
+    "code lines of tests": (lambda: _sum("tests"), 63_930),
+    "code lines of the sandbox": (lambda: _sum("sandbox"), 15_140),
+    "code lines of the longest file": (lambda: max(map(_code, _files(*PRODUCT, "cdk"))), 640),
+    "rooms of lockstep": (lambda: len({r.split("/")[1] for r in _rooms()}), 12),
+    "files of the largest room": (lambda: max(len(found) for found in _rooms().values()), 20),
+    "files below 60 code lines": (lambda: sum(0 < _code(p) < 60 for p in _files("lockstep")), 29),
     "commands": (lambda: len(_commands()), 32),
-    "options": (_options, 162),
+    "options": (_options, 161),
     "keys of the plan": (lambda: _keys(Plan, set()), 97),
-    "classes of errors": (_errors, 133),
+    "classes of errors": (_errors, 132),
     "clauses of the protocol": (_clauses, 157),
 }
 

@@ -1,4 +1,7 @@
-"""Checks of AWS: the identity, the regions, the clock, the quotas."""
+"""Checks of AWS: account and clock, lock table, stack, fleet, events.
+
+Checks of AWS: the identity, the regions, the clock, the quotas.
+"""
 
 import json
 import re

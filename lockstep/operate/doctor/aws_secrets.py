@@ -1,4 +1,7 @@
-"""Checks of the secrets in AWS that a plan names."""
+"""Checks in AWS of the secrets that a plan names, and of the audit log.
+
+Checks of the secrets in AWS that a plan names.
+"""
 
 import json
 import shlex

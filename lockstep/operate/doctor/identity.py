@@ -1,4 +1,7 @@
-"""Checks of what sessions instead of keys need in AWS: tokens for OCI, and the role that the OCI runner gets."""
+"""Checks of what sessions in the other cloud need, and of long-lived keys where a plan names them.
+
+Checks of what sessions instead of keys need in AWS: tokens for OCI, and the role that the OCI runner gets.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta

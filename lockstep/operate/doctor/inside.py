@@ -1,4 +1,7 @@
-"""What a function answers to `lockstep doctor --in-cloud`."""
+"""Looks from inside a deployed function: what its own identity, network and clock allow.
+
+What a function answers to `lockstep doctor --in-cloud`.
+"""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -1,4 +1,7 @@
-"""The places from which is asked."""
+"""How far a server is from here: its name, its port, its certificate.
+
+The places from which is asked.
+"""
 
 import socket
 from collections.abc import Sequence

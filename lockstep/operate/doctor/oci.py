@@ -1,4 +1,7 @@
-"""Checks of OCI: the identity, the clock, regions and compartments, the quotas."""
+"""Checks of OCI: tenancy and clock, Vault, the standby's function and schedules, events.
+
+Checks of OCI: the identity, the clock, regions and compartments, the quotas.
+"""
 
 import json
 import shlex

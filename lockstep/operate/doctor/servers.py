@@ -1,4 +1,7 @@
-"""Errors of databases and stores as answers."""
+"""The databases of a plan, looked at from one place: everything once, whatever the number of checks.
+
+Errors of databases and stores as answers.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,7 @@
-"""What is the matter with a credential, in one word, and the command that shows or fixes it."""
+"""What is known of all credentials, as a page shows it: conditions, ages, rows. Pure.
+
+What is the matter with a credential, in one word, and the command that shows or fixes it.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""HTML, by the templates here and the parts in `lockstep/html`."""
+"""The page as a process: its routes, what no request gets past, and HTML by the templates here."""
 
 import signal
 import socket

@@ -1,4 +1,7 @@
-"""How many calls the page makes to the clouds."""
+"""One look at the clouds for all browsers together, in a bounded number of calls.
+
+How many calls the page makes to the clouds.
+"""
 
 import re
 import threading

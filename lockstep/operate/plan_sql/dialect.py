@@ -1,4 +1,4 @@
-"""."""
+"""What the scripts of all engines are made of: the rotation user, the parts of a script, an engine's dialect."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""What the scripts for MySQL and MariaDB share: accounts, rights, findings."""
+"""The script of `lockstep plan sql` for MySQL, and what it shares with MariaDB's (protocol D21).
+
+What the scripts for MySQL and MariaDB share: accounts, rights, findings.
+"""
 
 from lockstep.databases.base import listed, quoted
 from lockstep.databases.sessions import MYSQL_GRANTS
