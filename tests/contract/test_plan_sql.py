@@ -620,7 +620,12 @@ def require_stop(live: Live, says: str) -> None:
 @pytest.mark.parametrize(("row", "live"), ROWS, indirect=["live"])
 def test_what_must_be_changed_first(live: Live, row: Stop) -> None:
     app = live.live.username
-    names = {"app": app, "account": f"'{app}'@'%'", "owner": live.credential.owner, "rotator": ROTATION_USER}
+    names = {
+        "app": app,
+        "account": f"'{app}'@'%'",
+        "owner": live.credential.owner,
+        "rotation_user": ROTATION_USER,
+    }
     if "{rotation_user}" in row.change:
         live.prepare()
     else:
