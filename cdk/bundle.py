@@ -72,7 +72,7 @@ _FOR_PEOPLE = (
     "runtime/issuer.py",
     "stores/readers.py",
 )
-_OF_PLANS = ("plan/[!_cp]*", "plan/checks.py", "plan/credentials.py")
+_OF_PLANS = ("plan/[!_cp]*", "plan/checks.py", "plan/credentials.py", "protocol/durations.py")
 _NOT_SHIPPED = (*_FOR_PEOPLE, *_OF_PLANS)
 """Below `lockstep`: what no function does, and what reads a plan file. A function reads the compiled plan."""
 
