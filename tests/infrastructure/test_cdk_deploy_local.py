@@ -114,6 +114,28 @@ def test_no_call_is_refused(rotated: DeployedWorld) -> None:
     assert check_roles(rotated) == []
 
 
+def test_a_probe_of_a_missing_version_is_answered_and_not_refused(rotated: DeployedWorld) -> None:
+    credential = rotated.plan.credentials[0]
+    event = {
+        "action": "probe",
+        "rotation": {
+            "credential_id": credential.id,
+            "rotation_id": "by-hand",
+            "runner": "aws",
+            "trigger": "manual",
+            "started_at": "2026-01-01T00:00:00.000Z",
+            "fence": 1,
+            "force": False,
+            "plan": credential.plan_digest,
+        },
+        "databases": [credential.databases[0]],
+        "candidates": [{"store": "aws", "version": "00000000-0000-8000-8000-000000000000"}],
+    }
+    reply = rotated.aws.lambda_host.invoke("lockstep-apply-db-zip", json.dumps(event).encode())
+    # It has read what the candidates name, and has no lease to try them under.
+    assert json.loads(reply.payload)["errorType"] == "FenceLostError"
+
+
 def test_every_permission_is_used(rotated: DeployedWorld) -> None:
     used = {(r.role, r.call.action) for r in rotated.aws.guard.records}
     titles = _roles(rotated)
