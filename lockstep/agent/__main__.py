@@ -7,9 +7,7 @@ import sys
 from pathlib import Path
 
 from lockstep.agent import DEFAULT_SETTINGS
-from lockstep.agent.serve import TokenError
-from lockstep.agent.server import ListenError
-from lockstep.agent.settings import SettingsError, load_settings
+from lockstep.agent.settings import ListenError, SettingsError, TokenError, load_settings
 from lockstep.protocol.errors import AgentExtraMissingError, OciExtraMissingError, line_of
 
 _FIELDS = ("secret", "path", "generation", "error", "at")

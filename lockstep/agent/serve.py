@@ -17,19 +17,14 @@ from lockstep.agent import files as hooks
 from lockstep.agent.files import replace_file
 from lockstep.agent.http import Dialect, ServedLog, app_of
 from lockstep.agent.server import listener_of, server_of
-from lockstep.agent.settings import File, Settings
+from lockstep.agent.settings import File, Settings, TokenError
 from lockstep.agent.values import Secret, Values, describe, reader_of
-from lockstep.protocol.errors import TerminalError
 from lockstep.protocol.model import SecretStr
 from lockstep.runtime.system import SystemClock, boot_seconds, new_token
 
 # The file with the token that requests must bring.
 
 MODE = 0o640
-
-
-class TokenError(TerminalError):
-    """The token file cannot be read or made."""
 
 
 def token_of(file: Path) -> SecretStr:

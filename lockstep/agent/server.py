@@ -17,7 +17,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from lockstep.protocol.errors import TerminalError
+from lockstep.agent.settings import ListenError
 
 MOST_CONNECTIONS = 800
 FIRST_REQUEST_SECONDS = 10.0
@@ -106,10 +106,6 @@ def server_of(app: ASGIApp, *, graceful_seconds: int) -> tuple[uvicorn.Server, C
 # Where the agent listens: a port, or a Unix socket.
 
 _WAITING = 1024
-
-
-class ListenError(TerminalError):
-    """The agent cannot listen there."""
 
 
 def listener_of(host: str, port: int, path: Path | None = None) -> socket.socket:

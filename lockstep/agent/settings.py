@@ -280,3 +280,11 @@ def _problems(settings: Settings) -> Iterator[str]:
             yield f"files[{i}].credential: needed, there are several: {', '.join(ids)}"
         elif file.credential not in (None, *ids):
             yield f"files[{i}].credential: there is no {file.credential}, only {', '.join(ids)}"
+
+
+class TokenError(TerminalError):
+    """The token file cannot be read or made."""
+
+
+class ListenError(TerminalError):
+    """The agent cannot listen there."""

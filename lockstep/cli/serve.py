@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from lockstep.agent.server import ListenError
+from lockstep.agent.settings import ListenError
 from lockstep.cli.execution import located
 from lockstep.cli.output import DEFAULT_PLAN, PlanFile, plan_or_exit, say_aside, wrong_use
 from lockstep.protocol.errors import ServeExtraMissingError

@@ -41,8 +41,7 @@ four calls that Secrets Manager makes; and for both: whether the value under AWS
 after each function of a rotation, and while rotations follow one another and an application reads and logs in.
 
 Starts are of fresh processes with the bundles that are deployed and nothing else; --quick does not build them. The
-processor's time is what is compared: other work on the machine does not lengthen it. The cost is that of `lockstep
-cost` for the example plan.
+processor's time is what is compared: other work on the machine does not lengthen it.
 
 Tables go to stdout, progress to stderr, and the last line of stdout is JSON with all figures. The status is 1 where a
 figure is worse than what is claimed; a goal that is not claimed yet is shown as `short`.

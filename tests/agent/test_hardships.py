@@ -13,8 +13,8 @@ import pytest
 
 from lockstep.agent import serve
 from lockstep.agent.serve import Agent
-from lockstep.agent.server import ListenError, listener_of
-from lockstep.agent.settings import load_settings
+from lockstep.agent.server import listener_of
+from lockstep.agent.settings import ListenError, load_settings
 from sandbox.agent import command, settings_file
 from tests.agent.harness import NAME, FakeBootClock, FakeStore
 from tests.agent.process import until

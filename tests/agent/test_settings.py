@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from lockstep.agent.serve import TokenError, TokenFile, token_of
-from lockstep.agent.settings import Settings, SettingsError, Signal, load_settings
+from lockstep.agent.serve import TokenFile, token_of
+from lockstep.agent.settings import Settings, SettingsError, Signal, TokenError, load_settings
 from sandbox.agent import command, settings_file
 
 ROOT = Path(__file__).resolve().parents[2]
