@@ -18,7 +18,6 @@ from functions.generate import step as generate
 from functions.update_secrets import step as update_secrets
 from lockstep.audit.append import Chain
 from lockstep.protocol import decide
-from lockstep.protocol import decide as plans
 from lockstep.protocol.errors import FenceLostError, RetryableError
 from lockstep.protocol.messages import ApplyRequest, RevocationCheck, RevocationResult, RevokeRequest
 from lockstep.protocol.model import Claim, ClaimKind, CredentialValue, Lease, LockRecord, Release
@@ -287,13 +286,13 @@ def emergency_adopts_an_old_value() -> AbstractContextManager[None]:
 def plan_not_compared() -> AbstractContextManager[None]:
     """A runner acts under its own plan, whatever the record says."""
     return patched(
-        patch.object(plans, "require_active", lambda _record, credential: credential.plan_digest),
+        patch.object(generate, "require_active", lambda _record, credential: credential.plan_digest),
         patch.object(MemoryLock, "_is_under", lambda _lock, _plan, *, activates: activates in (True, False)),
     )
 
 
 def blocked_database_asked() -> AbstractContextManager[None]:
-    return patched(patch.object(plans, "require_not_blocked", lambda _record, _credential: None))
+    return patched(patch.object(generate, "require_not_blocked", lambda _record, _credential: None))
 
 
 def take_over_not_asked() -> AbstractContextManager[None]:
