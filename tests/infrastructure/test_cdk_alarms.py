@@ -202,7 +202,7 @@ def test_every_count_of_the_watch_has_an_alarm(both: Synthesised) -> None:
 def test_the_watch_is_always_on_and_knows_whether_the_schedules_are() -> None:
     for schedules in (False, True):
         stack = synthesised(schedules=schedules)
-        rule = stack.properties("AWS::Events::Rule", Name="lockstep.operate.watch")
+        rule = stack.properties("AWS::Events::Rule", Name="lockstep.watch")
         (target,) = rule["Targets"]
         assert (rule["State"], rule["ScheduleExpression"]) == ("ENABLED", "rate(5 minutes)")
         assert json.loads(target["Input"]) == {"stack": "lockstep", "schedules": schedules}
