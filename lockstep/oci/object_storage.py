@@ -214,7 +214,6 @@ _ERRORS: Mapping[ErrorKind, type[LockstepError]] = {
     ErrorKind.DENIED: PlanAccessDeniedError,
     ErrorKind.REJECTED: PlanAccessDeniedError,
 }
-_PLAN_BUCKET_PRECONDITION_FAILED = 412
 _NO_OBJECT = "ObjectNotFound"
 
 
@@ -266,7 +265,7 @@ class ObjectStoragePlanBucket:
                     content_type="application/json",
                 )
             except oci.exceptions.ServiceError as error:
-                if error.status == _PLAN_BUCKET_PRECONDITION_FAILED:
+                if error.status == _PRECONDITION_FAILED:
                     return False
                 raise
         return True
@@ -316,7 +315,6 @@ class ObjectStoragePlanBucket:
 # The issuer's documents in OCI Object Storage. Each method makes one call.
 
 _MOST_BYTES = 100_000
-_ISSUER_BUCKET_PRECONDITION_FAILED = 412
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -386,7 +384,7 @@ class IssuerBucket:
                     **seen,
                 )
             except oci.exceptions.ServiceError as error:
-                if error.status == _ISSUER_BUCKET_PRECONDITION_FAILED:
+                if error.status == _PRECONDITION_FAILED:
                     return False
                 raise
         return True

@@ -538,7 +538,6 @@ def with_api_key(plan: Plan) -> bool:
     return with_oci(plan) and plan.runners.aws.oci_key_secret is not None
 
 
-_OCI_KEYS_NEEDS = "oci.identity"
 OCI_KEY_CHECKS = (
     Check(
         id="oci.aws-key",
@@ -547,7 +546,7 @@ OCI_KEY_CHECKS = (
         means="the standby cannot reach AWS, so it never rotates",
         command="oci vault secret update-base64 --secret-id SECRET --secret-content-content BASE64",
         ask=aws_key,
-        needs=_OCI_KEYS_NEEDS,
+        needs=_OCI_IDENTITY_NEEDS,
         applies=with_access_key,
     ),
     Check(
@@ -557,7 +556,7 @@ OCI_KEY_CHECKS = (
         means="the AWS runner cannot reach OCI, so no rotation succeeds",
         command="oci iam user api-key upload --user-id USER --key-file PUBLIC_KEY.pem",
         ask=runner_keys,
-        needs=_OCI_KEYS_NEEDS,
+        needs=_OCI_IDENTITY_NEEDS,
         applies=with_api_key,
     ),
 )

@@ -330,7 +330,7 @@ def keys(context: Context) -> Iterator[Answer]:
 
 
 _LARGER = "lockstep plan check  # then use a larger ring, or a longer interval"
-_OCI_VAULT_NEEDS, _VAULT = "oci.identity", "oci.vault"
+_VAULT = "oci.vault"
 VAULT_CHECKS = (
     Check(
         id="oci.vault",
@@ -339,7 +339,7 @@ VAULT_CHECKS = (
         means="no secret in OCI can be read or written",
         command="oci kms management vault cancel-deletion --vault-id VAULT",
         ask=the_vault,
-        needs=_OCI_VAULT_NEEDS,
+        needs=_NEEDS,
         applies=with_oci,
     ),
     Check(
@@ -349,7 +349,7 @@ VAULT_CHECKS = (
         means="the rotation whose turn it is fails, and readers of a ring miss its value",
         command="make deploy-oci",
         ask=slots,
-        needs=_OCI_VAULT_NEEDS,
+        needs=_NEEDS,
         applies=with_oci,
     ),
     Check(
@@ -359,7 +359,7 @@ VAULT_CHECKS = (
         means="the standby cannot run, or its entries cannot be signed",
         command="oci vault secret create-base64 --secret-name NAME",
         ask=own_secrets,
-        needs=_OCI_VAULT_NEEDS,
+        needs=_NEEDS,
         applies=with_oci,
     ),
     Check(
@@ -369,7 +369,7 @@ VAULT_CHECKS = (
         means="both runners may read and write secrets of others",
         command="oci vault secret change-compartment --secret-id SECRET --compartment-id OTHER",
         ask=alone,
-        needs=_OCI_VAULT_NEEDS,
+        needs=_NEEDS,
         applies=with_oci,
     ),
     Check(
@@ -379,7 +379,7 @@ VAULT_CHECKS = (
         means="Vault takes no new version of the slot",
         command="lockstep plan check",
         ask=versions,
-        needs=_OCI_VAULT_NEEDS,
+        needs=_NEEDS,
         applies=with_oci,
     ),
     Check(
@@ -389,7 +389,7 @@ VAULT_CHECKS = (
         means="Vault changes the value behind Lockstep's back",
         command="oci vault secret update --secret-id SECRET --rotation-config JSON",
         ask=rotation,
-        needs=_OCI_VAULT_NEEDS,
+        needs=_NEEDS,
         applies=with_oci,
     ),
     Check(
