@@ -10,7 +10,6 @@ from msgspec import UNSET
 from rich.status import Status
 
 from lockstep.audit.append import OrderResult
-from lockstep.cli.execution import located, region_of
 from lockstep.cli.orders import RecordIn, order_context, require_consent
 from lockstep.cli.output import (
     DEFAULT_PLAN,
@@ -29,7 +28,7 @@ from lockstep.cli.output import (
 )
 from lockstep.operate.access import operator
 from lockstep.operate.documents import Exit, Rotated, StateOfMachine, WouldRotate
-from lockstep.operate.execution import Ended, Entered, Execution
+from lockstep.operate.execution import Ended, Entered, Execution, located
 from lockstep.operate.formatting import absolute, to_second
 from lockstep.operate.state import Wait, waits_for
 from lockstep.plan.model import Plan
@@ -143,7 +142,7 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
     plan = plan_or_exit(file)
     credential, clock = _the_one(plan, named, credential_id), SystemClock()
     if state_machine_arn:
-        region_of(state_machine_arn)
+        _region_of(state_machine_arn)
     order = Revoke(lift_pause=lift_pause) if revoke_previous else None
     asked = RunInput(credential_id=credential.id, trigger="cli", force=force or revoke_previous)
     if dry_run:
@@ -156,7 +155,7 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
         # Standard output may be JSON.
         say_aside(f"emergency through generation {given.record.revoke_through} ordered")
     arn = state_machine_arn or located(plan, stack, alias)
-    execution = Execution(arn, region_of(arn), asked)
+    execution = Execution(arn, _region_of(arn), asked)
     if not as_json:
         say_aside(f"started {execution.arn}")
     ended = _shown(execution, clock, aside=not as_json)
@@ -170,6 +169,15 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
     _report(ended, skip, clock.now(), as_json=as_json)
     if order:
         _require_over(plan, credential, stream)
+
+
+def _region_of(state_machine_arn: str) -> str:
+    """The region in an ARN, or exit code 2."""
+    parts = state_machine_arn.split(":")
+    region = "".join(parts[3:4])
+    if parts[:1] + parts[2:3] != ["arn", "states"] or not region:
+        raise wrong_use("--state-machine-arn: not the ARN of a state machine (arn:aws:states:…)")
+    return region
 
 
 def _the_one(plan: Plan, *ids: str | None) -> Credential:

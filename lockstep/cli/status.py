@@ -1,15 +1,17 @@
-"""`lockstep status`: which generation every store serves, who holds the lock, what the next run would do.
+"""What only looks: `lockstep status`, `history`, `sessions`, `serve`.
 
-By default it reads no value: names of versions spell generations (ADR 59).
+By default no value is read: names of versions spell generations (ADR 59).
 """
 
+import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from functools import partial
-from typing import Annotated, NoReturn
+from functools import cache, partial
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
+from lockstep.agent.settings import ListenError
 from lockstep.cli.output import (
     DEFAULT_PLAN,
     AsJson,
@@ -21,19 +23,34 @@ from lockstep.cli.output import (
     plan_or_exit,
     print_json,
     say,
+    say_aside,
     wrong_use,
 )
-from lockstep.cli.records import show_summary
 from lockstep.operate import documents
 from lockstep.operate.access import operator
-from lockstep.operate.documents import FEW, Exit
+from lockstep.operate.documents import FEW, Exit, Run
+from lockstep.operate.execution import located
 from lockstep.operate.formatting import clock_time
-from lockstep.operate.history import run_line
-from lockstep.operate.state import Answer, CredentialState, Depth, document, lines, looked_at, records_of
+from lockstep.operate.history import last_runs, run_line
+from lockstep.operate.sessions import count_sessions
+from lockstep.operate.sessions import document as session_document
+from lockstep.operate.sessions import lines as session_lines
+from lockstep.operate.state import (
+    Answer,
+    CredentialState,
+    Depth,
+    document,
+    lines,
+    looked_at,
+    records_of,
+    scanned,
+)
+from lockstep.operate.watch import Expected, Found, shown, watch
 from lockstep.plan.model import Plan
-from lockstep.protocol.errors import LockstepError, line_of
+from lockstep.protocol.errors import LockstepError, ServeExtraMissingError, line_of
 from lockstep.protocol.lock_rule import is_held
 from lockstep.protocol.model import Claim, Credential, LockRecord, StoredValue
+from lockstep.protocol.names import DEFAULT_STACK, LIVE
 from lockstep.protocol.ports import Clock
 from lockstep.runtime.clouds import Clouds
 from lockstep.stores.readers import StoredNames
@@ -89,7 +106,7 @@ def status(
     if summary and (read_values or watch):
         raise wrong_use("--summary reads the lock table alone: leave out --read-values and --watch")
     if summary:
-        raise typer.Exit(show_summary(plan, clouds, wanted, as_json=as_json) or 0)
+        raise typer.Exit(_show_summary(plan, clouds, wanted, as_json=as_json) or 0)
     depth: Depth = "values" if read_values else "names"
     look = partial(_look, plan, clouds, wanted, depth=depth, as_json=as_json)
     if watch:
@@ -245,3 +262,185 @@ def _lock(record: LockRecord, now: datetime) -> str:
     verb, until = ("holds it", "until") if is_held(record, now) else ("held it", "which ended at")
     end = clock_time(record.expires_at, now) if record.expires_at else "somebody gives it back"
     return f"{record.holder} {verb} under fence {record.fence}, {until} {end}"
+
+
+# `lockstep status --summary`: what one scan of the lock table says of a whole fleet.
+
+NO_TROUBLE = frozenset({"PausedCredentials", "StandbyLeadsCredentials"})
+"""What an operator has ordered, or the other cloud does."""
+_WORDS = {
+    "BlockedDatabases": "databases that are blocked",
+    "PausedCredentials": "paused",
+    "PlanNotActiveCredentials": "whose plan is not the active one",
+    "RevokingCredentials": "with an emergency under way",
+    "StaleCredentials": "not rotated for two intervals",
+    "StandbyLeadsCredentials": "rotated by the standby",
+    "UnreadableRecords": "whose lock record cannot be read",
+    "UnrotatedCredentials": "never rotated",
+}
+
+
+def _show_summary(plan: Plan, clouds: Clouds, wanted: Sequence[Credential], *, as_json: bool) -> Exit | None:
+    """Show what the lock table says of credentials, and return the exit code."""
+    expected = Expected(
+        credentials=wanted,
+        schedules=True,
+        standby=plan.runners.oci is not None,
+        # Whether the table was lost is no matter of some credentials.
+        others={c.id for c in plan.credentials} - {c.id for c in wanted},
+    )
+    found = watch(scanned(plan, clouds), expected, now=clouds.clock.now())
+    if as_json:
+        print_json(
+            documents.Summary(in_time=not found.ids.keys() - NO_TROUBLE, metrics=found.metrics, ids=found.ids)
+        )
+    else:
+        _show_fleet(found)
+    return Exit.NO if found.ids.keys() - NO_TROUBLE else None
+
+
+def _show_fleet(found: Found) -> None:
+    say(f"{int(found.metrics['Credentials']):,} credentials", style="bold")
+    for name, ids in found.ids.items():
+        style = "" if name in NO_TROUBLE else "red"
+        say(f"  {len(ids):,} {_WORDS[name]}: {', '.join(shown(ids))}", style=style)
+    if not found.ids:
+        say("  each of them is rotated in time", style="green")
+
+
+# `lockstep history`: the last runs of both clouds.
+
+
+def history(
+    *,
+    file: PlanFile = DEFAULT_PLAN,
+    credential_id: CredentialId = None,
+    newest: Annotated[int, typer.Option("--newest", "-n", min=1, max=1000, help="How many runs.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Show the last runs of both clouds, the newest first.
+
+    Each is an entry of the audit log: when it ended, in which cloud, how long it took, what it made, and why it failed,
+    with the command that fixes it. Of an entry that is archived only the time is known. Runs that changed nothing leave
+    no entry. This does not verify the entries; `audit verify` does.
+
+    Later versions only add fields to what --json prints.
+
+    Exit code: 0 shown, 3 a log or the lock table was unreachable; the runs of the other log are shown.
+    """
+    plan = plan_or_exit(file)
+    clouds = operator(plan)
+    found: list[Run] = []
+    problems: list[str] = []
+    wanted = chosen(plan, credential_id)
+    records = records_of(plan, clouds, wanted)
+    reads = [partial(last_runs, plan, clouds, c, records[c.id].heads, newest) for c in wanted]
+    read = clouds.side_by_side(reads) if len(reads) > FEW else [one() for one in reads]
+    for credential, (runs, unread) in zip(wanted, read, strict=True):
+        found += runs
+        problems += [f"{credential.id} {cloud}: {line_of(error)}" for cloud, error in unread.items()]
+    if as_json:
+        print_json(documents.History(runs=found, problems=problems))
+    else:
+        now = clouds.clock.now()
+        for run in found:
+            say(f"{run.credential} {run_line(run, now)}", style="red" if run.error else "")
+            if run.next:
+                say(f"  next: {run.next}")
+        if not found and not problems:
+            say("no runs")
+    for problem in problems:
+        complain(problem)
+    if problems:
+        raise typer.Exit(Exit.UNREACHABLE)
+
+
+# `lockstep sessions`: who is logged in, by the login that each session used.
+
+
+def sessions(
+    credential_id: Annotated[
+        str | None,
+        typer.Argument(metavar="CREDENTIAL", help="The credential, by its id.  [default: all of the plan]"),
+    ] = None,
+    *,
+    file: PlanFile = DEFAULT_PLAN,
+    as_json: AsJson = False,
+) -> None:
+    """Count the open sessions of a credential, by login.
+
+    Shows for each database and verify host how many sessions each username has open, which generation its login is,
+    when that dies, since when they are connected, and from which hosts and applications. Sessions of a whole server
+    are counted, whichever of its databases they use. They outlive their password: only the next login is refused.
+    With alternating users a username says which generation a session used, unless it was connected before that
+    generation was promoted. With one username no server says which password a session used.
+
+    This logs in to each database as the rotation user, and only reads. A server that shows it no sessions is not a
+    failure: the statement to run there is printed.
+
+    Exit code: 0 counted, or the statements to run are shown, 3 a database, a store or the lock table was
+    unreachable.
+    """
+    plan = plan_or_exit(file)
+    wanted, clouds = chosen(plan, credential_id), operator(plan)
+    found = [count_sessions(clouds, credential) for credential in wanted]
+    if as_json:
+        print_json(documents.Sessions(credentials=[session_document(one) for one in found]))
+    else:
+        for one in found:
+            for line in session_lines(one):
+                say(line)
+    if any(one.unreachable for one in found):
+        raise typer.Exit(Exit.UNREACHABLE)
+
+
+# `lockstep serve`: a page to look at.
+
+
+def serve(
+    *,
+    file: PlanFile = DEFAULT_PLAN,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Of this machine; 0: a free one.")
+    ] = 0,
+    host: Annotated[
+        Literal["127.0.0.1", "::1"], typer.Option("--host", help="The address of loopback.")
+    ] = "127.0.0.1",
+    stack: Annotated[
+        str,
+        typer.Option("--stack", envvar="LOCKSTEP_STACK", help="`stack` in cdk.json, for the steps of runs."),
+    ] = DEFAULT_STACK,
+    opens: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """Show the state of all credentials on a page, live, until Ctrl-C.
+
+    The page is for this machine only, changes nothing and knows no password: state, age and overlap of each credential,
+    the last runs of both clouds, a map of all ages, and runs that are under way, step by step. It looks at the clouds
+    every 2 seconds while somebody looks at it, every second while a run is under way, and every 5 minutes otherwise; it
+    says how many calls that makes and what they cost at most. It needs the rights of `lockstep status`, and
+    for the steps of runs those of `lockstep rotate`.
+
+    Exit code: 0 after Ctrl-C, 2 wrong use or the port is taken, 3 the lock table is unreachable at the start.
+    """
+    plan = plan_or_exit(file)
+    try:
+        from lockstep.operate.page.server import Address, serve_until_signal  # noqa: PLC0415 - no other command needs it
+    except ModuleNotFoundError as error:
+        if error.name and error.name.startswith("lockstep"):
+            raise
+        raise ServeExtraMissingError(code=str(error.name)) from None
+    try:
+        address = Address.taken(host, port)
+    except ListenError as error:
+        raise wrong_use(
+            f"--port: {error.where['path']}: {error.where['code']}. Take a free one: lockstep serve --port 0"
+        ) from None
+    with address.listener:
+        machine = cache(partial(located, plan, stack, LIVE))
+        serve_until_signal(plan, address, machine=machine, ready=partial(_announce, address.url, opens=opens))
+
+
+def _announce(url: str, *, opens: bool) -> None:
+    say_aside(f"{url} shows the state, to this machine only; Ctrl-C ends it")
+    if opens:
+        webbrowser.open(url)

@@ -8,8 +8,10 @@ from itertools import takewhile
 from typing import Any
 
 from lockstep.aws.clients import ErrorKind, aws_client, translated
+from lockstep.plan.model import Plan
 from lockstep.protocol.errors import AwsCallRefusedError
 from lockstep.protocol.messages import RunInput
+from lockstep.protocol.names import state_machine_name
 from lockstep.protocol.ports import Clock
 from lockstep.protocol.strict_json import write
 
@@ -160,6 +162,19 @@ class Execution(Watched):
                 return _ended(self.arn, shown, states)
             clock.sleep(POLL_SECONDS)
         return None
+
+
+def located(plan: Plan, stack: str, alias: str) -> str:
+    """The ARN of an alias of the stack's state machine, in the plan's region and the caller's account.
+
+    Raises:
+        AwsCallRefusedError: AWS does not say which account that is.
+    """
+    region = plan.lock.region
+    with _calls():
+        caller = aws_client("sts", region).get_caller_identity()
+        partition, account = str(caller["Arn"]).split(":")[1], caller["Account"]
+    return f"arn:{partition}:states:{region}:{account}:stateMachine:{state_machine_name(stack)}:{alias}"
 
 
 def _until_next(entered: list[Entered], stopped: datetime | None) -> Iterator[Entered]:

@@ -642,7 +642,7 @@ def records_of(plan: Plan, clouds: Clouds, wanted: Sequence[Credential]) -> Mapp
     if len(wanted) <= FEW:
         return {c.id: clouds.lock(c).read() for c in wanted}
     try:
-        records = _table(plan, clouds).records
+        records = scanned(plan, clouds).records
     except LockTableAccessDeniedError:
         records = {}
     # What is not there, or cannot be read, is told as of one.
@@ -651,5 +651,6 @@ def records_of(plan: Plan, clouds: Clouds, wanted: Sequence[Credential]) -> Mapp
     return {**records, **dict(zip((c.id for c in others), read, strict=True))}
 
 
-def _table(plan: Plan, clouds: Clouds) -> Table:
+def scanned(plan: Plan, clouds: Clouds) -> Table:
+    """The lock records of the whole table, by a scan."""
     return read_table(clouds.aws("dynamodb", plan.lock.region), plan.lock.table)

@@ -54,7 +54,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MemoryWorld:
     file.write_text(json.dumps(document))
     monkeypatch.setenv("LOCKSTEP_PLAN", str(file))
     desk = OrderContext(plan=load_plan(file), clouds=_Clouds(made), stream="aws")  # type: ignore[arg-type]  # part of it
-    for command in ("audit", "history"):
+    for command in ("audit", "status"):
         monkeypatch.setattr(f"lockstep.cli.{command}.operator", lambda _plan: _Clouds(made))
     monkeypatch.setattr("lockstep.cli.plan.order_context", lambda _plan, _stream: desk)
     return made
