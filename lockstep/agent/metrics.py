@@ -38,7 +38,7 @@ class _Collector(Collector):
                 generation.add_metric([name, value.kept.source], value.kept.value.generation)
                 age.add_metric([name], value.age_seconds)
                 left.add_metric([name], value.seconds_left)
-            for outcome, counts in (("answered", value.counts.answered), ("failed", value.counts.failed)):
+            for outcome, counts in (("answered", value.answered), ("failed", value.failed)):
                 for source, count in sorted(counts.items()):
                     reads.add_metric([name, source, outcome], count)
         given = GaugeMetricFamily(

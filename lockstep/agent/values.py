@@ -1,6 +1,6 @@
 """What the agent keeps: the newest value of each secret that a store has shown, and when that was.
 
-The rules are those of `lockstep.stores.readers`.
+How it is kept is `lockstep.client.cache`.
 
 A value may be served until its overlap has passed since a store was last seen to serve it: until then it logs in, even
 if a newer one was promoted right after that look (protocol I1).
@@ -8,23 +8,23 @@ if a newer one was promoted right after that look (protocol I1).
 
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeAlias
 
+from lockstep.client.cache import CredentialCache, StoreSource
 from lockstep.plan.compiled import AwsStore, Store, VaultStore
 from lockstep.protocol.errors import LockstepError, SecretMalformedError, StoreUnreachableError
 from lockstep.protocol.model import SecretStr
 from lockstep.protocol.names import VersionNames
 from lockstep.protocol.ports import BINARY
 from lockstep.stores.contents import with_numbers
-from lockstep.stores.readers import Snapshot, read_newest
+from lockstep.stores.readers import ReadResult, Snapshot
 
 _RANDOM_END = re.compile(r"-[A-Za-z0-9]{6}\Z")
-SHORTEST_PAUSE_SECONDS = 1.0
-"""Between two reads that callers ask for: a loop of refused logins does not become a loop of reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,16 +71,8 @@ class Secret:
     has_login: bool = True
 
 
-@dataclass
-class Counts:
-    """Of one secret's reads, by source."""
-
-    answered: dict[str, int] = field(default_factory=dict)
-    failed: dict[str, int] = field(default_factory=dict)
-
-
-class Value:
-    """The value of one secret. Threads may share it; one of them reads at a time.
+class Value(CredentialCache[Reading]):
+    """The value of one secret. Threads may share it.
 
     Args:
         secret: The secret.
@@ -88,28 +80,21 @@ class Value:
         news: Is set when a caller has asked and got another value than was kept.
 
     Attributes:
+        answered: How many reads of each store gave a value.
+        failed: How many gave none.
         problem: Why the nearest store that was passed over was; empty: none was.
+        silent: The stores that did not answer the last read.
     """
 
     def __init__(self, secret: Secret, clock: Callable[[], float], news: threading.Event) -> None:
+        overlap = secret.overlap.total_seconds()
+        sources = [StoreSource(name, read) for name, read in secret.sources.items()]
+        super().__init__(sources, max_age_seconds=overlap, refuse_after_seconds=overlap, clock=clock)
         self.secret = secret
-        self.counts = Counts()
+        self.answered, self.failed = Counter[str](), Counter[str]()
         self.problem = ""
-        self._clock = clock
+        self.silent: set[str] = set()
         self._news = news
-        self._kept: Kept | None = None
-        self._asked_at = float("-inf")
-        self._one_reads = threading.Lock()
-
-    @property
-    def kept(self) -> Kept | None:
-        """What is kept; None if nothing was ever read."""
-        return self._kept
-
-    @property
-    def age_seconds(self) -> float:
-        """How long ago a store was last seen to serve what is kept."""
-        return self._clock() - self._kept.at if self._kept else float("inf")
 
     @property
     def seconds_left(self) -> float:
@@ -119,50 +104,26 @@ class Value:
     @property
     def served(self) -> Kept | None:
         """What is kept, if it may be served."""
-        return self._kept if self.seconds_left > 0 else None
+        return None if self.is_over else self.kept
 
     def refresh(self, *, last: Collection[str] = ()) -> set[str]:
-        """Read the stores, the nearest first.
-
-        Args:
-            last: Stores that are asked after all others.
-
-        Returns:
-            The stores that did not answer.
-        """
-        with self._one_reads:
-            failed = self._read(unwanted=None, last=last)
-        return {store for store, error in failed.items() if isinstance(error, StoreUnreachableError)}
+        """Read the stores, those of `last` after all others; which of them did not answer."""
+        self.read(last=last).exception()
+        return self.silent
 
     def refresh_now(self) -> None:
-        """Read for a caller whose login was refused: where the nearest store has nothing newer, the next is asked.
+        """Read for a caller whose login was refused: where the nearest store has nothing newer, the next is asked."""
+        before = self.kept
+        self.another().exception()
+        if self.kept and (before is None or self.kept.value != before.value):
+            self._news.set()
 
-        Another such read that has ended since the call, or a moment before it, will do.
-        """
-        wanted = self._clock()
-        with self._one_reads:
-            if self._asked_at < wanted - SHORTEST_PAUSE_SECONDS:
-                before = self._kept.value if self._kept else None
-                self._read(unwanted=before)
-                self._asked_at = self._clock()
-                if self._kept and self._kept.value != before:
-                    self._news.set()
-
-    def _read(self, unwanted: Reading | None, last: Collection[str] = ()) -> Mapping[str, Exception]:
-        found = read_newest(
-            dict(sorted(self.secret.sources.items(), key=lambda source: source[0] in last)),
-            self._clock,
-            kept=self._kept.value if self._kept else None,
-            is_over=self.served is None,
-            unwanted=unwanted,
-        )
-        for seen in found.shown:
-            self.counts.answered[seen.source] = self.counts.answered.get(seen.source, 0) + 1
-        for source in found.failed.keys() - {seen.source for seen in found.shown}:
-            self.counts.failed[source] = self.counts.failed.get(source, 0) + 1
-        self._kept = found.chosen or self._kept
-        self.problem = next((describe(error) for error in found.failed.values()), "")
-        return found.failed
+    def _note(self, found: ReadResult[Reading]) -> None:
+        shown = {seen.source for seen in found.shown}
+        self.answered.update(shown)
+        self.failed.update(found.failed.keys() - shown)
+        self.problem = next(map(describe, found.failed.values()), "")
+        self.silent = {s for s, error in found.failed.items() if isinstance(error, StoreUnreachableError)}
 
 
 class Values:

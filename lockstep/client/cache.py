@@ -1,10 +1,10 @@
 """The value that an application works with: kept, read again in the background, and after a refused login.
 
 It knows no driver, no SDK and no event loop. `CredentialClient` waits for reads in threads, `AsyncCredentialClient` in
-an event loop, and whatever else hands values on can use a `CredentialCache` likewise.
+an event loop, and the agent keeps its secrets in one `CredentialCache` each.
 
 A read runs in a thread of its own and ends in a future, so nobody has to wait for it who has a value. There is at most
-one read because of a value's age, and one because of refused logins.
+one read because of a value's age, and one for callers who want another value.
 """
 
 import os
@@ -13,18 +13,18 @@ import threading
 import time
 import traceback
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from lockstep.protocol.errors import NotBootstrappedError, StoreUnreachableError
 from lockstep.protocol.model import SecretStr
 from lockstep.runtime.system import SystemClock, boot_seconds
 from lockstep.stores.contents import decode_app_user, decode_connection
-from lockstep.stores.readers import Snapshot, is_older, read_newest
+from lockstep.stores.readers import Generated, ReadResult, Snapshot, is_older, read_newest
 
 # Seconds that go on while the machine is suspended.
 #
@@ -123,22 +123,23 @@ class ClientCredential:
 
 Source = Callable[[], ClientCredential]
 """Reads the credential from a store, uncached. Raises the Store* errors of `lockstep.protocol.errors`."""
+Read_co = TypeVar("Read_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class StoreSource:
+class StoreSource(Generic[Read_co]):
     """A source with a name, for logs and metrics."""
 
     name: str
-    read: Source
+    read: Callable[[], Read_co]
 
-    def __call__(self) -> ClientCredential:
+    def __call__(self) -> Read_co:
         """Read it. A traceback holds no text of the secret."""
         with without_locals():
             return self.read()
 
 
-def name_of(source: Source, position: int) -> str:
+def name_of(source: object, position: int) -> str:
     """The name of a source, or its position among the sources, from 1."""
     return str(getattr(source, "name", None) or f"source {position}")
 
@@ -174,30 +175,13 @@ RETRY_SECONDS = 10.0
 """After a read that failed, until a store is asked again for a newer value: asking may take as long."""
 REFUSAL_SECONDS = 5.0
 """After a read because of a refused login, until the next one while the value is the same."""
+ANOTHER_SECONDS = 1.0
+"""After a read for a caller who wants another value, until the next one: a loop of logins becomes none of reads."""
 
 Connection = TypeVar("Connection")
-Reading: TypeAlias = Future[ClientCredential]
-
-
-class Answer(NamedTuple):
-    """What there is for a caller.
-
-    Attributes:
-        kept: A value that may be used without waiting.
-        reading: A read that is under way. One of both is there.
-        is_old: Whether the value is older than the maximum age.
-    """
-
-    kept: ClientCredential | None
-    reading: Reading | None = None
-    is_old: bool = False
-
-    @property
-    def only_reading(self) -> Reading:
-        """The read, where there is no value to use meanwhile."""
-        if self.reading is None:
-            raise TypeError("an answer has a value or a read")
-        return self.reading
+Value = TypeVar("Value", bound=Generated)
+Reading: TypeAlias = Future[Value]
+"""A read that is under way, or what there is without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,32 +205,30 @@ class ClientStatus:
     seen: Mapping[str, int]
 
 
-class _Kept(NamedTuple):
-    seen: Snapshot[ClientCredential]
-    since: float  # When this generation was first read.
-
-
-class _Refused(NamedTuple):
-    value: ClientCredential
+class _Refused(NamedTuple, Generic[Value]):
+    value: Value
     at: float  # When the read because of it ended.
     problem: BaseException | None
 
 
-class CredentialCache:
+class CredentialCache(Generic[Value]):
     """Keeps the newest value (`lockstep.stores.readers`). Safe to share between threads, and across a fork.
 
     Args:
-        sources: The nearest store first. The next is asked when one does not answer, or not with a credential.
+        sources: The nearest store first. The next is asked when one does not answer, or not with a value.
         max_age_seconds: The age that a value in use has at most while a store answers: from half of it on, the value is
             read again in the background. Keep it below the plan's overlap.
         refuse_after_seconds: The age from which a value is not given any more. None: it is always given, since it may
             still log in.
         clock: Seconds that only grow, also while the machine is suspended.
+
+    Attributes:
+        kept: The newest value, however old; None: nothing was ever read.
     """
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[Callable[[], Value]],
         *,
         max_age_seconds: float = DEFAULT_MAX_AGE_SECONDS,
         refuse_after_seconds: float | None = None,
@@ -262,11 +244,12 @@ class CredentialCache:
         self._max_age_seconds = max_age_seconds
         self._refuse_after_seconds = refuse_after_seconds
         self._clock = clock or suspend_aware_clock()
-        self._kept: _Kept | None = None
+        self.kept: Snapshot[Value] | None = None
+        self._since = 0.0  # When the generation that is kept was first read.
         self._problem: BaseException = StoreUnreachableError()
         self._failures, self._refusals = 0, 0
-        self._failed_at: float | None = None
-        self._refused: tuple[_Refused, ...] = ()  # The last one first.
+        self._failed_at = self._reread_at = float("-inf")
+        self._refused: tuple[_Refused[Value], ...] = ()  # The last one first.
         self._seen: dict[str, int] = {}
         self._connections: weakref.WeakKeyDictionary[object, int] = weakref.WeakKeyDictionary()
         self._begin_without_threads()
@@ -275,28 +258,30 @@ class CredentialCache:
     def _begin_without_threads(self) -> None:
         """Also in the child of a fork: the threads that held the lock or were reading do not exist there."""
         self._lock = threading.RLock()
-        self._refresh: Reading | None = None
-        self._recheck: Reading | None = None
+        self._refresh: Reading[Value] | None = None
+        self._reread: Reading[Value] | None = None
 
-    def current(self) -> Answer:
-        """The value; it is read again in the background once it has half of the maximum age.
+    def current(self) -> tuple[Value | None, Reading[Value]]:
+        """The value, unless it has to be waited for; and what to wait for, where it must not be too old.
+
+        It is read again in the background once it has half of the maximum age.
 
         Raises:
             LockstepError: The value is too old to be given, and the last try to read it, RETRY_SECONDS ago or less,
                 failed with this.
         """
         with self._lock:
-            kept = self._kept
-            if kept is None:
-                return Answer(None, self._begin_refresh())
-            reading = self._refresh_if_due(kept)
-            if self._is_over(kept):
+            if self.kept is None:
+                return None, self.read()
+            reading = self._read_if_due()
+            if self.is_over:
                 if reading is None:
                     raise self._problem.with_traceback(None)
-                return Answer(None, reading)
-            return Answer(kept.seen.value, reading, is_old=self._age(kept) >= self._max_age_seconds)
+                return None, reading
+            is_old = self.age_seconds >= self._max_age_seconds
+            return self.kept.value, reading if reading and is_old else _done(self.kept.value)
 
-    def after_refusal(self, refused: ClientCredential) -> Answer:
+    def after_refusal(self, refused: Value) -> Reading[Value]:
         """What to try after a login with `refused` was not let in: a newer value, or `refused` if there is none.
 
         The first such read of a value begins at once. The next ones follow REFUSAL_SECONDS apart, whoever asks: a value
@@ -307,16 +292,37 @@ class CredentialCache:
         """
         with self._lock:
             self._refusals += 1
-            if self._kept and self._kept.seen.value != refused:
-                return Answer(self._kept.seen.value)
+            if self.kept and self.kept.value != refused:
+                return _done(self.kept.value)
+            reading = _under_way(self._reread)
             lately = next((r for r in self._refused_lately() if r.value == refused), None)
-            if self._recheck is None and lately:
+            if reading is None and lately:
                 if lately.problem:
                     raise lately.problem.with_traceback(None)
-                return Answer(refused)
-            reading = self._recheck or self._begin(refused)
-            self._recheck = _unless_done(reading)
-            return Answer(None, reading)
+                return _done(refused)
+            self._reread = reading or self._begin(refused, unwanted=refused)
+            return self._reread
+
+    def read(self, *, last: Collection[str] = ()) -> Reading[Value]:
+        """Begin a read, or share the one that is under way.
+
+        Args:
+            last: Names of sources that are asked after all others.
+        """
+        with self._lock:
+            self._refresh = _under_way(self._refresh) or self._begin(last=last)
+            return self._refresh
+
+    def another(self) -> Reading[Value]:
+        """A read for a caller who wants another value and knows of no refusal: what is kept counts until it is too old.
+
+        One that is under way, or has ended ANOTHER_SECONDS ago or less, will do.
+        """
+        with self._lock:
+            rests = self._now() - self._reread_at <= ANOTHER_SECONDS
+            if self._reread is None or (self._reread.done() and not rests):
+                self._reread = self._begin(unwanted=self.kept.value if self.kept else None)
+            return self._reread
 
     def dead_before(self, overlap_seconds: float) -> int:
         """The generation below which no login works any more, as far as this cache knows; 0 if it does not know.
@@ -327,14 +333,12 @@ class CredentialCache:
             overlap_seconds: The plan's `overlap`: how long a value logs in after a newer one was promoted.
         """
         with self._lock:
-            kept = self._kept
-            if kept is None:
+            if self.kept is None:
                 return 0
-            self._refresh_if_due(kept)
-            is_over = self._clock() - kept.since >= overlap_seconds
-            return kept.seen.value.generation if is_over else 0
+            self._read_if_due()
+            return self.kept.value.generation if self._clock() - self._since >= overlap_seconds else 0
 
-    def opened(self, connection: Connection, credential: ClientCredential) -> Connection:
+    def opened(self, connection: Connection, credential: Value) -> Connection:
         """Note with which generation a connection was opened, for as long as somebody has it."""
         with self._lock, suppress(TypeError):  # Not everything can be referred to weakly.
             self._connections[connection] = credential.generation
@@ -346,14 +350,25 @@ class CredentialCache:
             return self._connections.get(connection)
 
     @property
+    def age_seconds(self) -> float:
+        """Since the start of the read that gave the value last; infinite before the first."""
+        kept = self.kept
+        return self._now() - kept.at if kept else float("inf")
+
+    @property
+    def is_over(self) -> bool:
+        """Whether what is kept is too old to be given."""
+        return self._refuse_after_seconds is not None and self.age_seconds >= self._refuse_after_seconds
+
+    @property
     def status(self) -> ClientStatus:
         """What this cache has, and what it has met."""
         with self._lock:
-            kept = self._kept
+            kept = self.kept
             return ClientStatus(
-                generation=kept.seen.value.generation if kept else None,
-                source=kept.seen.source if kept else None,
-                age_seconds=self._age(kept) if kept else None,
+                generation=kept.value.generation if kept else None,
+                source=kept.source if kept else None,
+                age_seconds=self.age_seconds if kept else None,
                 refusals=self._refusals,
                 failures=self._failures,
                 seen=dict(self._seen),
@@ -363,30 +378,20 @@ class CredentialCache:
         with self._lock:  # A clock need not be safe to share.
             return self._clock()
 
-    def _age(self, kept: _Kept) -> float:
-        return self._now() - kept.seen.at
-
-    def _is_over(self, kept: _Kept) -> bool:
-        return self._refuse_after_seconds is not None and self._age(kept) >= self._refuse_after_seconds
-
-    def _refresh_if_due(self, kept: _Kept) -> Reading | None:
+    def _read_if_due(self) -> Reading[Value] | None:
         pause = min(RETRY_SECONDS, self._max_age_seconds)
-        failed_lately = self._failed_at is not None and self._now() - self._failed_at < pause
-        if self._age(kept) >= self._max_age_seconds / 2 and not failed_lately:
-            return self._begin_refresh()
-        return self._refresh
+        failed_lately = self._clock() - self._failed_at < pause
+        if self.age_seconds >= self._max_age_seconds / 2 and not failed_lately:
+            return self.read()
+        return _under_way(self._refresh)
 
-    def _begin_refresh(self) -> Reading:
-        reading = self._refresh or self._begin(None)
-        self._refresh = _unless_done(reading)
-        return reading
-
-    def _begin(self, refused: ClientCredential | None) -> Reading:
-        reading: Reading = Future()
+    def _begin(
+        self, refused: Value | None = None, *, unwanted: Value | None = None, last: Collection[str] = ()
+    ) -> Reading[Value]:
+        reading: Reading[Value] = Future()
         reading.set_running_or_notify_cancel()  # From now on a waiter that gives up cannot cancel it.
-        given_up = (r.value for r in self._refused if self._kept and r.value != self._kept.seen.value)
-        unwanted = refused or next(given_up, None)
-        read = partial(self._read, reading, refused, self._kept, unwanted)
+        given_up = (r.value for r in self._refused if self.kept and r.value != self.kept.value)
+        read = partial(self._read, reading, refused, unwanted or next(given_up, None), last)
         try:
             threading.Thread(target=read, name="lockstep-client", daemon=True).start()
         except RuntimeError:
@@ -394,78 +399,74 @@ class CredentialCache:
         return reading
 
     def _read(
-        self,
-        reading: Reading,
-        refused: ClientCredential | None,
-        kept: _Kept | None,
-        unwanted: ClientCredential | None,
+        self, reading: Reading[Value], refused: Value | None, unwanted: Value | None, last: Collection[str]
     ) -> None:
-        found: Snapshot[ClientCredential] | BaseException
+        found: Snapshot[Value] | BaseException
         try:
             with without_locals():
-                found = self._ask(kept, refused, unwanted)
+                found = self._ask(refused, unwanted, last)
         except BaseException as e:  # noqa: BLE001 - whoever waits for the read gets it
             found = e
         with self._lock:
+            now = self._clock()
+            problem = found if isinstance(found, BaseException) else None
+            if refused is not None:
+                others = (r for r in self._refused_lately() if r.value != refused)
+                self._refused = (_Refused(refused, now, problem), *others)
+            if reading is self._reread:
+                self._reread_at = now
             if isinstance(found, BaseException):
-                settle = partial(reading.set_exception, self._fail(found, refused))
+                self._failures += 1
+                self._problem, self._failed_at = found, now
+                reading.set_exception(found)
             else:
-                settle = partial(reading.set_result, self._keep(found, refused))
-            self._end(reading)
-        settle()
+                reading.set_result(self._keep(found, refused, now))
 
-    def _end(self, reading: Reading) -> None:
-        self._refresh = None if self._refresh is reading else self._refresh
-        self._recheck = None if self._recheck is reading else self._recheck
-
-    def _fail(self, error: BaseException, refused: ClientCredential | None) -> BaseException:
-        now = self._clock()
-        self._failures += 1
-        self._problem, self._failed_at = error, now
-        if refused is not None:
-            self._note(_Refused(refused, now, error))
-        return error
-
-    def _note(self, refusal: _Refused) -> None:
-        self._refused = (refusal, *(r for r in self._refused_lately() if r.value != refusal.value))
-
-    def _refused_lately(self) -> list[_Refused]:
+    def _refused_lately(self) -> list[_Refused[Value]]:
         now = self._clock()
         return [r for r in self._refused if now - r.at < REFUSAL_SECONDS]
 
-    def _keep(self, seen: Snapshot[ClientCredential], refused: ClientCredential | None) -> ClientCredential:
-        now, kept = self._clock(), self._kept
-        if refused is not None:
-            self._note(_Refused(refused, now, None))
-        counts = kept and kept.seen.value != refused and not self._is_over(kept)
-        if kept and counts and is_older(seen.value, kept.seen.value):
-            return kept.seen.value  # Another read was faster, and its store newer.
-        self._failed_at = None
-        is_known = kept and kept.seen.value.generation == seen.value.generation
-        self._kept = _Kept(seen, kept.since if kept and is_known else now)
+    def _keep(self, seen: Snapshot[Value], refused: Value | None, now: float) -> Value:
+        kept = self.kept
+        counts = kept and kept.value != refused and not self.is_over
+        if kept and counts and is_older(seen.value, kept.value):
+            return kept.value  # Another read was faster, and its store newer.
+        self._failed_at = float("-inf")
+        if kept is None or kept.value.generation != seen.value.generation:
+            self._since = now
+        self.kept = seen
         return seen.value
 
-    def _ask(
-        self, kept: _Kept | None, refused: ClientCredential | None, unwanted: ClientCredential | None
-    ) -> Snapshot[ClientCredential]:
+    def _ask(self, refused: Value | None, unwanted: Value | None, last: Collection[str]) -> Snapshot[Value]:
         found = read_newest(
-            self._sources,
+            dict(sorted(self._sources.items(), key=lambda source: source[0] in last)),
             self._now,
-            kept=refused or (kept.seen.value if kept else None),
-            is_over=refused is not None or (kept is not None and self._is_over(kept)),
+            kept=refused or (self.kept.value if self.kept else None),
+            is_over=refused is not None or self.is_over,
             unwanted=unwanted,
         )
-        self._seen.update({seen.source: seen.value.generation for seen in found.shown})
+        with self._lock:
+            self._note(found)
         if found.chosen is None:
             raise list(found.failed.values())[-1]
         return found.chosen
 
+    def _note(self, found: ReadResult[Value]) -> None:
+        """What stores have shown to a read."""
+        self._seen.update({seen.source: seen.value.generation for seen in found.shown})
 
-def _unless_done(reading: Reading) -> Reading | None:
-    return None if reading.done() else reading
+
+def _done(value: Value) -> Reading[Value]:
+    reading: Reading[Value] = Future()
+    reading.set_result(value)
+    return reading
 
 
-_caches: "weakref.WeakSet[CredentialCache]" = weakref.WeakSet()
+def _under_way(reading: Reading[Value] | None) -> Reading[Value] | None:
+    return None if reading is None or reading.done() else reading
+
+
+_caches: "weakref.WeakSet[CredentialCache[Any]]" = weakref.WeakSet()
 
 
 def _after_fork() -> None:

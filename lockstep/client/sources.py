@@ -45,7 +45,7 @@ def own_vault(*, region: str, compartment_id: str, vault_id: str, store: str) ->
 
 def aws_source(
     secret: str, *, region: str, connection_blob: str | None = None, name: str = "aws"
-) -> StoreSource:
+) -> StoreSource[ClientCredential]:
     """The AWS store.
 
     Args:
@@ -79,7 +79,7 @@ def oci_ring_source(  # noqa: PLR0913 - all but one are keywords, and each is on
     credential_id: str | None = None,
     connection_blob: str | None = None,
     name: str = "oci",
-) -> StoreSource:
+) -> StoreSource[ClientCredential]:
     """The OCI store.
 
     The slot with the newest value is found by the names of versions, which only Lockstep gives, and never by their

@@ -11,7 +11,7 @@ from lockstep.protocol.errors import LockstepError
 Connection = TypeVar("Connection")
 
 
-class CredentialClient(CredentialCache):
+class CredentialClient(CredentialCache[ClientCredential]):
     """Gives the credential, and logs in with it. One serves the whole process."""
 
     def get(self, *, wait_seconds: float = 0.0) -> ClientCredential:
@@ -28,18 +28,17 @@ class CredentialClient(CredentialCache):
             StoreUnreachableError: No store answers, and nothing was ever read, or only what is older than
                 `refuse_after_seconds`; likewise the other errors of sources.
         """
-        answer = self.current()
-        if answer.kept is None:
-            return answer.only_reading.result()
-        if answer.reading and answer.is_old and wait_seconds > 0:
+        kept, reading = self.current()
+        if kept is None:
+            return reading.result()
+        if wait_seconds > 0:
             with suppress(LockstepError, TimeoutError):
-                return answer.reading.result(wait_seconds)
-        return answer.kept
+                return reading.result(wait_seconds)
+        return kept
 
     def refresh(self, refused: ClientCredential) -> ClientCredential:
         """A newer value, after `refused` was not let in; `refused` itself if no store has one."""
-        answer = self.after_refusal(refused)
-        return answer.kept or answer.only_reading.result()
+        return self.after_refusal(refused).result()
 
     def login(
         self, connect: Callable[[ClientCredential], Connection], is_refusal: Callable[[Exception], bool]
@@ -86,25 +85,22 @@ class AsyncCredentialClient:
         cache: A `CredentialClient`. Threads and any number of event loops may use it at the same time.
     """
 
-    def __init__(self, cache: CredentialCache) -> None:
+    def __init__(self, cache: CredentialCache[ClientCredential]) -> None:
         self._cache = cache
 
     async def get(self, *, wait_seconds: float = 0.0) -> ClientCredential:
         """As `CredentialClient.get`."""
-        answer = self._cache.current()
-        if answer.kept is None:
-            return await wrap_future(answer.only_reading)
-        if answer.reading and answer.is_old and wait_seconds > 0:
+        kept, reading = self._cache.current()
+        if kept is None:
+            return await wrap_future(reading)
+        if wait_seconds > 0:
             with suppress(LockstepError, TimeoutError):
-                return await wait_for(wrap_future(answer.reading), wait_seconds)
-        return answer.kept
+                return await wait_for(wrap_future(reading), wait_seconds)
+        return kept
 
     async def refresh(self, refused: ClientCredential) -> ClientCredential:
         """As `CredentialClient.refresh`."""
-        answer = self._cache.after_refusal(refused)
-        if answer.kept is None:
-            return await wrap_future(answer.only_reading)
-        return answer.kept
+        return await wrap_future(self._cache.after_refusal(refused))
 
     async def login(
         self,

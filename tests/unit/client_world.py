@@ -77,9 +77,9 @@ def client_of(
     )
 
 
-def settle(cache: CredentialCache) -> None:
+def settle(cache: CredentialCache[ClientCredential]) -> None:
     """Wait for reads that are under way."""
-    done, pending = wait([r for r in (cache._refresh, cache._recheck) if r], SECONDS)
+    done, pending = wait([r for r in (cache._refresh, cache._reread) if r], SECONDS)
     assert not pending, done
 
 

@@ -154,7 +154,7 @@ def test_a_slow_read_does_not_bring_back_what_a_refusal_has_replaced() -> None:
     reading = client._refresh
     assert reading
     assert near.asked.wait(SECONDS)
-    client._kept = client._kept and client._kept._replace(seen=replace(client._kept.seen, value=value(2)))
+    client.kept = client.kept and replace(client.kept, value=value(2))
     near.answers.set()
     assert reading.result(SECONDS).generation == 2
     assert client.get().generation == 2

@@ -61,7 +61,7 @@ def error_of(work: Callable[[], object]) -> BaseException:
     return caught.value
 
 
-def text_source(text: str) -> StoreSource:
+def text_source(text: str) -> StoreSource[ClientCredential]:
     def read() -> ClientCredential:
         found = text[:]
         return decode(found, store="aws", secret="s")
