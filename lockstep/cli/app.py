@@ -24,7 +24,7 @@ from lockstep.cli.output import Root, say
 
 def agent(
     *,
-    config: Annotated[Path, typer.Option("--config", help="The settings.")] = DEFAULT_SETTINGS,
+    config: Annotated[Path, typer.Option(help="The settings.")] = DEFAULT_SETTINGS,
     once: Annotated[
         bool, typer.Option("--once", help="Write the files and end: for jobs and init containers.")
     ] = False,

@@ -81,7 +81,7 @@ def acknowledge(
         ),
     ],
     *,
-    reason: Annotated[str, typer.Option("--reason", help="What was found; a ticket, for example.")],
+    reason: Annotated[str, typer.Option(help="What was found; a ticket, for example.")],
     dry_run: DryRun = False,
     file: PlanFile = DEFAULT_PLAN,
 ) -> None:
@@ -472,7 +472,7 @@ def report(
     *,
     file: PlanFile = DEFAULT_PLAN,
     credential_id: CredentialId = None,
-    since: Annotated[str, typer.Option("--since", help="How far back: 24h, 30d, 90d.")] = "90d",
+    since: Annotated[str, typer.Option(help="How far back: 24h, 30d, 90d.")] = "90d",
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The file to write; - for standard output.")
     ] = Path("report.html"),

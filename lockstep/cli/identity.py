@@ -70,9 +70,7 @@ def publish(
     bucket: Annotated[
         str | None,
         typer.Option(
-            "--bucket",
-            metavar="URL",
-            help=f"Where to write, if the issuer has an address of your own: {_EXAMPLE}.",
+            metavar="URL", help=f"Where to write, if the issuer has an address of your own: {_EXAMPLE}."
         ),
     ] = None,
     rotate: Annotated[
@@ -81,13 +79,10 @@ def publish(
     ] = False,
     retire: Annotated[
         str | None,
-        typer.Option(
-            "--retire", metavar="VERSION", help="Trust this version of the key no more, by its OCID."
-        ),
+        typer.Option(metavar="VERSION", help="Trust this version of the key no more, by its OCID."),
     ] = None,
     replace: Annotated[
-        bool,
-        typer.Option("--replace", help="Write over documents that are not of this issuer."),
+        bool, typer.Option("--replace", help="Write over documents that are not of this issuer.")
     ] = False,
     dry_run: DryRun = False,
     file: PlanFile = DEFAULT_PLAN,

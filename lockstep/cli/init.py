@@ -1,6 +1,7 @@
 """`lockstep init`: a first plan, from a few answers and from what the clouds have.
 
-The questions of `lockstep init`, with what the clouds have as choices where they can be asked.
+The plan is the template `first_plan.yaml.j2`. The answers are options, or a person's, with what the clouds have as
+choices where they can be asked.
 """
 
 import json
@@ -9,12 +10,12 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import typer
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import TypeAdapter, ValidationError
 
 from lockstep.aws.reads import AwsInventory
@@ -48,15 +49,16 @@ from lockstep.runtime.identity import OCI_ENDPOINT_VARIABLE, own_oci_identity
 if TYPE_CHECKING:
     from lockstep.oci.reads import OciInventory
 
-
-# The first plan of an estate, as text with comments, from a few answers.
-
 PORTS = {Engine.MYSQL: 3306, Engine.MARIADB: 3306, Engine.POSTGRESQL: 5432}
 """The usual port of each engine."""
 CA_FILE = "rds.pem"
 """Where a database of RDS gets its CAs from, beside the plan."""
+CA_BUNDLE = "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
 NOT_YET = "exampleuntilterraformprintsit"
 """The last part of an OCID that Terraform makes."""
+MOST = 15
+"""Choices that are shown."""
+Account = Annotated[str, Text(r"[0-9]{12}", "the 12 digits of an account of AWS")]
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9/_.-]*")
 _WORDS_OF_YAML = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
 
@@ -74,48 +76,29 @@ class DatabaseAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionsAnswer:
-    """By what the runners get sessions in each other's cloud.
-
-    Attributes:
-        account: Of AWS, 12 digits.
-        domain_url: Of the identity domain in OCI.
-    """
-
-    account: str
-    domain_url: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OciAnswer:
-    """What is in OCI.
-
-    Attributes:
-        vault_id, own_compartment_id: None where Terraform makes them.
-        sessions: None: the runners reach each other's cloud with long-lived keys.
-    """
-
-    region: str
-    compartment_id: str
-    vault_id: str | None
-    namespace: str
-    bucket: str
-    own_compartment_id: str | None = None
-    sessions: SessionsAnswer | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """What a plan cannot do without."""
+    """What a plan cannot do without.
 
+    Attributes:
+        oci_region: None: AWS alone. Then nothing else of OCI counts.
+        vault: None where Terraform makes it.
+        domain_url: Of the identity domain in OCI; None: the runners reach each other's cloud with long-lived keys.
+    """
+
+    databases: Sequence[DatabaseAnswer]
+    credential: str
+    username: str
     region: str
     table: str
     bucket: str
     mac_key: str
-    databases: Sequence[DatabaseAnswer]
-    credential: str
-    username: str
-    oci: OciAnswer | None = None
+    oci_region: str | None = None
+    compartment: str | None = None
+    vault: str | None = None
+    namespace: str | None = None
+    oci_bucket: str = "lockstep-audit"
+    account: str | None = None
+    domain_url: str | None = None
 
 
 def database_of(url: str) -> DatabaseAnswer:
@@ -133,9 +116,8 @@ def database_of(url: str) -> DatabaseAnswer:
     if parts.username is not None or parts.password is not None:
         raise ValueError(f"{form}; a plan has no passwords")
     if parts.scheme not in ENGINES:
-        raise ValueError(
-            with_hint(f"{form}; the engines are {', '.join(ENGINES)}", near(parts.scheme, ENGINES))
-        )
+        told = f"{form}; the engines are {', '.join(ENGINES)}"
+        raise ValueError(with_hint(told, near(parts.scheme, ENGINES)))
     dbname = parts.path.strip("/")
     if not parts.hostname or not dbname:
         raise ValueError(form)
@@ -145,15 +127,9 @@ def database_of(url: str) -> DatabaseAnswer:
 
 def database(engine: Engine, host: str, port: int, dbname: str) -> DatabaseAnswer:
     """A database, named by the database on the server."""
-    name = re.sub(r"[^a-z0-9-]+", "-", dbname.lower()).strip("-0123456789") or "main"
-    return DatabaseAnswer(
-        name=name[:63],
-        engine=engine,
-        host=host,
-        port=port,
-        dbname=dbname,
-        admin_secret=admin_secret_of(name[:63]),
-    )
+    name = (re.sub(r"[^a-z0-9-]+", "-", dbname.lower()).strip("-0123456789") or "main")[:63]
+    secret = admin_secret_of(name)
+    return DatabaseAnswer(name=name, engine=engine, host=host, port=port, dbname=dbname, admin_secret=secret)
 
 
 def admin_secret_of(name: str) -> str:
@@ -163,9 +139,8 @@ def admin_secret_of(name: str) -> str:
 
 def username_of(credential: str) -> str:
     """The username of a login, unless another one is named: what a username may have of its id's last part."""
-    return (
-        re.sub(r"[^A-Za-z0-9_]", "_", credential.rpartition("/")[2]).lstrip("0123456789")[:31] or "app_user"
-    )
+    allowed = re.sub(r"[^A-Za-z0-9_]", "_", credential.rpartition("/")[2])
+    return allowed.lstrip("0123456789")[:31] or "app_user"
 
 
 def distinct(servers: Sequence[DatabaseAnswer]) -> list[DatabaseAnswer]:
@@ -174,138 +149,38 @@ def distinct(servers: Sequence[DatabaseAnswer]) -> list[DatabaseAnswer]:
     found = []
     for server in servers:
         seen[server.name] += 1
-        count = seen[server.name]
-        name = f"{server.name[:60]}-{count}"
-        found.append(server if count == 1 else replace(server, name=name, admin_secret=admin_secret_of(name)))
+        name = f"{server.name[:60]}-{seen[server.name]}"
+        is_first = seen[server.name] == 1
+        found.append(server if is_first else replace(server, name=name, admin_secret=admin_secret_of(name)))
     return found
 
 
 def plan_text(answers: Answers) -> str:
     """The plan file."""
-    return "\n".join(_lines(answers)) + "\n"
-
-
-def _lines(answers: Answers) -> Iterator[str]:
-    oci = answers.oci
-    yield f"# yaml-language-server: $schema={SCHEMA_NAME}"
-    yield "# The plan: what to rotate. `lockstep plan check` reports mistakes, README.md explains each section."
-    yield "version: 1"
-    yield ""
-    yield "lock:  # a DynamoDB table, which the stack makes"
-    yield f"  table: {_scalar(answers.table)}"
-    yield f"  region: {_scalar(answers.region)}"
-    yield ""
-    yield "# The first store decides what a value is; every runner stages in this order."
-    yield "stores:"
-    yield "  - kind: aws-secrets-manager"
-    yield f"    region: {_scalar(answers.region)}"
-    if oci:
-        yield from _vault(oci)
-    yield ""
-    yield "audit:  # every rotation is on record"
-    yield "  aws:"
-    yield f"    bucket: {_scalar(answers.bucket)}"
-    yield f"    region: {_scalar(answers.region)}"
-    yield f"    mac_key: {_scalar(answers.mac_key)}  # a KMS key of the kind HMAC_256, which the stack makes"
-    yield "    storage_class: STANDARD"
-    yield "    retention: 400d  # nobody can delete an entry before"
-    if oci:
-        yield "  oci:"
-        yield f"    bucket: {_scalar(oci.bucket)}"
-        yield f"    namespace: {_scalar(oci.namespace)}"
-        yield f"    region: {_scalar(oci.region)}"
-        yield "    mac_secret: lockstep/audit-mac"
-        yield ""
-        yield from _runners(oci)
-    yield ""
-    yield "databases:"
-    for server in answers.databases:
-        yield from _server(server)
-    yield ""
-    yield from _credential(answers)
-
-
-def _vault(oci: OciAnswer) -> Iterator[str]:
-    made = "  # make deploy-oci prints it"
-    vault = oci.vault_id or f"ocid1.vault.oc1..{NOT_YET}"
-    own = oci.own_compartment_id or f"ocid1.compartment.oc1..{NOT_YET}"
-    yield "  - kind: oci-vault"
-    yield f"    region: {_scalar(oci.region)}"
-    yield f"    compartment_id: {_scalar(oci.compartment_id)}  # of the rings, which are alone in it"
-    yield f"    own_compartment_id: {_scalar(own)}{'' if oci.own_compartment_id else made}"
-    yield f"    vault_id: {_scalar(vault)}{'' if oci.vault_id else made}"
-    yield "    ring: 4  # a Vault secret takes 30 versions a day, so a rotation every 20 minutes needs four"
-
-
-def _runners(oci: OciAnswer) -> Iterator[str]:
-    if oci.sessions is None:
-        yield "runners:  # AWS leads, OCI stands by; each reaches the other cloud with a key from its own"
-        yield "  aws:"
-        yield "    oci_key_secret: lockstep/oci-api-key"
-        yield "  oci:"
-        yield "    aws_key_secret: lockstep/aws-access-key"
-        return
-    made = "  # make deploy-oci prints it"
-    issuer = f"https://objectstorage.{oci.region}.oraclecloud.com/n/{oci.namespace}/b/lockstep-issuer/o"
-    yield "runners:  # AWS leads, OCI stands by; each reaches the other cloud by sessions, without a long-lived key"
-    yield "  aws:"
-    yield "    federation:  # AWS makes a token, which the identity domain takes for a session"
-    yield f"      domain_url: {_scalar(oci.sessions.domain_url)}"
-    yield "      client_id: lockstep  # Terraform makes the domain's application with it: letters, digits and _"
-    yield "      client: {kms_key: alias/lockstep-oci-client, certificate: lockstep}  # the stack makes the key"
-    yield "  oci:"
-    yield "    federation:  # a key in OCI Vault signs a token, which AWS takes for a session"
-    yield f"      issuer: {_scalar(issuer)}  # a public bucket; `lockstep identity publish` writes there"
-    yield "      key:"
-    yield f"        id: ocid1.key.oc1..{NOT_YET}{made}"
-    yield f"        version: ocid1.keyversion.oc1..{NOT_YET}{made}"
-    yield f"        endpoint: {_scalar(f'https://{NOT_YET}-crypto.kms.{oci.region}.oraclecloud.com')}{made}"
-    role = f"arn:aws:iam::{oci.sessions.account}:role/lockstep-oci-runner"
-    yield f"      role_arn: {_scalar(role)}  # the stack makes it"
-
-
-def _server(server: DatabaseAnswer) -> Iterator[str]:
-    needs_ca = needs_ca_file(server.host)
-    yield f"  - name: {_scalar(server.name)}"
-    yield f"    engine: {server.engine}"
-    yield f"    host: {_scalar(server.host)}"
-    yield f"    port: {server.port}"
-    yield f"    dbname: {_scalar(server.dbname)}"
-    if needs_ca:
-        yield f"    tls: {{ca_file: {CA_FILE}}}  # https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
-    else:
-        yield "    tls: {}  # verified with the CAs of the system; or ca_file: a PEM file, relative to this file"
-    yield f"    admin_secret: {_scalar(server.admin_secret)}  # username and password of the rotation user"
-    yield "    # verify_hosts: [replica.internal]  # read replicas: a value must log in there too"
-
-
-def _credential(answers: Answers) -> Iterator[str]:
-    engines = [server.engine for server in answers.databases]
-    dual = all(Strategy.DUAL_PASSWORD in ENGINES[engine].strategies for engine in engines)
-    yield "credentials:"
-    yield f"  - id: {_scalar(answers.credential)}  # the name of its secret too"
-    if dual:
-        yield "    strategy: dual_password  # one account, two passwords that work"
-        yield f"    username: {_scalar(answers.username)}"
-    else:
-        yield "    strategy: alternating_users  # two accounts take turns"
-        yield f"    username: {_scalar(answers.username)}  # logs in as {answers.username}_a and {answers.username}_b"
-    yield "    interval: 20m"
-    yield f"    databases: [{', '.join(_scalar(server.name) for server in answers.databases)}]"
+    templates = Environment(
+        loader=PackageLoader("lockstep.cli", package_path=""),
+        autoescape=False,  # noqa: S701 - YAML; each answer goes through the filter `yaml`
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        undefined=StrictUndefined,
+    )
+    templates.filters["yaml"] = _scalar
+    return templates.get_template("first_plan.yaml.j2").render(
+        a=answers,
+        schema=SCHEMA_NAME,
+        ca_file=CA_FILE,
+        ca_bundle=CA_BUNDLE,
+        not_yet=NOT_YET,
+        printed="  # make deploy-oci prints it",
+        needs_ca_file=needs_ca_file,
+        dual_password=all(Strategy.DUAL_PASSWORD in ENGINES[s.engine].strategies for s in answers.databases),
+    )
 
 
 def _scalar(text: str) -> str:
     """A text as YAML writes it."""
     plain = _PLAIN.fullmatch(text) and text.lower() not in _WORDS_OF_YAML
     return text if plain else json.dumps(text, ensure_ascii=False)
-
-
-MOST = 15
-"""Choices that are shown."""
-Account = Annotated[str, Text(r"[0-9]{12}", "the 12 digits of an account of AWS")]
-_REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
-_TERRAFORM = "terraform"
-_NONE = "none"
 
 
 class Lists:
@@ -361,109 +236,98 @@ def questions(*, keys: bool) -> tuple[Answers, dict[str, Any] | None]:
         keys: The runners reach each other's cloud with long-lived keys, so that is not asked.
     """
     lists = Lists()
-    found = [_init_questions_server()]
+    found = [_asked_server()]
     while typer.confirm("Another database?", default=False):
-        found.append(_init_questions_server())
+        found.append(_asked_server())
     credential = ask("Name of the login, and of its secret", CredentialId, default="multi-cloud/app_user")
     username = ask("Username in the database", Username, default=username_of(credential))
     clouds = one_of("Clouds", ("aws", "both"), default="both")
-    known = next((os.environ[name] for name in _REGIONS if os.environ.get(name)), None)
-    region = ask("AWS region", Region, default=known)
+    region = ask(
+        "AWS region",
+        Region,
+        default=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None,
+    )
     aws = AwsInventory(region)
     secrets = lists("aws", "Secrets", aws.secrets)
-    found = [_with_admin(server, secrets) for server in distinct(found)]
+    servers = []
+    for server in distinct(found):
+        text = f"Secret with the rotation user's login on {server.name}, one that exists or a new name"
+        secret = ask(text, SecretInAws, default=server.admin_secret, choices=secrets)
+        servers.append(replace(server, admin_secret=secret))
+    bucket = ask(
+        "S3 bucket for the audit log, one that exists or a new name",
+        _form(AwsAudit, "bucket"),
+        choices=lists("aws", "Buckets", aws.buckets),
+    )
+    mac_key = ask(
+        "KMS key that signs the audit log, one that exists or a new alias",
+        _form(AwsAudit, "mac_key"),
+        default="alias/lockstep-audit",
+        choices=lists("aws", "Keys", aws.keys),
+    )
+    oci = _asked_oci(lists, keys=keys) if clouds == "both" else {}
     answers = Answers(
-        region=region,
-        table="lockstep",
-        bucket=ask(
-            "S3 bucket for the audit log, one that exists or a new name",
-            _form(AwsAudit, "bucket"),
-            choices=lists("aws", "Buckets", aws.buckets),
-        ),
-        mac_key=ask(
-            "KMS key that signs the audit log, one that exists or a new alias",
-            _form(AwsAudit, "mac_key"),
-            default="alias/lockstep-audit",
-            choices=lists("aws", "Keys", aws.keys),
-        ),
-        databases=found,
+        databases=servers,
         credential=credential,
         username=username,
-        oci=_oci(lists, keys=keys) if clouds == "both" else None,
+        region=region,
+        table="lockstep",
+        bucket=bucket,
+        mac_key=mac_key,
+        **oci,
     )
     return answers, _network(lists, aws)
 
 
-def _init_questions_server() -> DatabaseAnswer:
+def _asked_server() -> DatabaseAnswer:
     engine = Engine(one_of("Engine", [str(e) for e in Engine], default=str(Engine.POSTGRESQL)))
     host = ask("Host", _form(DatabaseSection, "host"))
     port = ask("Port", _form(DatabaseSection, "port"), default=str(PORTS[engine]))
-    dbname = ask("Database on the server", _form(DatabaseSection, "dbname"))
-    return database(engine, host, int(port), dbname)
+    return database(engine, host, int(port), ask("Database on the server", _form(DatabaseSection, "dbname")))
 
 
-def _with_admin(server: DatabaseAnswer, secrets: Sequence[str]) -> DatabaseAnswer:
-    text = f"Secret with the rotation user's login on {server.name}, one that exists or a new name"
-    return replace(server, admin_secret=ask(text, SecretInAws, default=server.admin_secret, choices=secrets))
-
-
-def _oci(lists: Lists, *, keys: bool) -> OciAnswer:
+def _asked_oci(lists: Lists, *, keys: bool) -> dict[str, Any]:
+    """What is in OCI, and how the runners reach each other's cloud, as attributes of `Answers`."""
     region = ask("OCI region", Region)
     compartment = ask("Compartment of the rings (OCID)", Ocid)
-    oci = _OciLists(region)
     vault = ask(
-        f"Vault (OCID), or {_TERRAFORM} to let Terraform make one",
+        "Vault (OCID), or terraform to let Terraform make one",
         Ocid | Literal["terraform"],
-        default=_TERRAFORM,
-        choices=lists("oci", "Vaults", lambda: oci.inventory.vaults(compartment)),
+        default="terraform",
+        choices=lists("oci", "Vaults", lambda: _oci(region).vaults(compartment)),
     )
-    namespace = lists("oci", "The namespace", lambda: [oci.inventory.namespace()])
-    return OciAnswer(
-        region=region,
-        compartment_id=compartment,
-        vault_id=None if vault == _TERRAFORM else vault,
-        namespace=ask(
-            "Object Storage namespace (oci os ns get)",
-            _form(OciAudit, "namespace"),
-            default=next(iter(namespace), None),
-        ),
-        bucket=ask(
-            "Object Storage bucket for the audit log, one that exists or a new name",
-            _form(OciAudit, "bucket"),
-            default="lockstep-audit",
-            choices=lists("oci", "Buckets", lambda: oci.inventory.buckets(compartment)),
-        ),
-        sessions=_sessions(keys=keys),
+    namespace = ask(
+        "Object Storage namespace (oci os ns get)",
+        _form(OciAudit, "namespace"),
+        default=next(iter(lists("oci", "The namespace", lambda: [_oci(region).namespace()])), None),
     )
-
-
-def _sessions(*, keys: bool) -> SessionsAnswer | None:
-    if keys:
-        return None
-    way = one_of("How the runners reach each other's cloud", ("sessions", "keys"), default="sessions")
-    if way == "keys":
-        return None
-    return SessionsAnswer(
-        account=ask("AWS account (12 digits)", Account),
-        domain_url=ask(
-            "URL of the identity domain (oci iam domain list)", _form(DomainFederation, "domain_url")
-        ),
+    bucket = ask(
+        "Object Storage bucket for the audit log, one that exists or a new name",
+        _form(OciAudit, "bucket"),
+        default="lockstep-audit",
+        choices=lists("oci", "Buckets", lambda: _oci(region).buckets(compartment)),
     )
+    found = {
+        "oci_region": region,
+        "compartment": compartment,
+        "vault": None if vault == "terraform" else vault,
+        "namespace": namespace,
+        "oci_bucket": bucket,
+    }
+    ways = ("sessions", "keys")
+    if keys or one_of("How the runners reach each other's cloud", ways, default="sessions") == "keys":
+        return found
+    account = ask("AWS account (12 digits)", Account)
+    url = ask("URL of the identity domain (oci iam domain list)", _form(DomainFederation, "domain_url"))
+    return {**found, "account": account, "domain_url": url}
 
 
-class _OciLists:
-    """OCI's lists; its SDK is loaded at the first, and may be missing."""
-
-    def __init__(self, region: str) -> None:
-        self._region = region
-
-    @cached_property
-    def inventory(self) -> "OciInventory":
-        try:
-            from lockstep.oci.reads import OciInventory  # noqa: PLC0415 - the extra may be missing
-        except ModuleNotFoundError:
-            raise OciExtraMissingError from None
-        return OciInventory(self._region, own_oci_identity(), endpoint=os.environ.get(OCI_ENDPOINT_VARIABLE))
+def _oci(region: str) -> "OciInventory":
+    try:
+        from lockstep.oci.reads import OciInventory  # noqa: PLC0415 - the extra may be missing
+    except ModuleNotFoundError:
+        raise OciExtraMissingError from None
+    return OciInventory(region, own_oci_identity(), endpoint=os.environ.get(OCI_ENDPOINT_VARIABLE))
 
 
 def _network(lists: Lists, aws: AwsInventory) -> dict[str, Any] | None:
@@ -471,24 +335,18 @@ def _network(lists: Lists, aws: AwsInventory) -> dict[str, Any] | None:
     networks = lists("aws", "Networks", aws.networks)
     if not networks:
         return None
-    vpc = ask(f"VPC in which the databases are reached, or {_NONE}", str, default=_NONE, choices=networks)
-    if vpc == _NONE:
+    vpc = ask("VPC in which the databases are reached, or none", str, default="none", choices=networks)
+    if vpc == "none":
         return None
     subnets = lists("aws", "Subnets", lambda: [f"{zone} {subnet}" for zone, subnet in aws.subnets(vpc)])
     chosen = [subnet.split(" ") for subnet in subnets]
-    return {
-        "id": vpc,
-        "availability_zones": [zone for zone, _ in chosen],
-        "subnet_ids": [subnet for _, subnet in chosen],
-    }
+    zones, ids = [zone for zone, _ in chosen], [subnet for _, subnet in chosen]
+    return {"id": vpc, "availability_zones": zones, "subnet_ids": ids}
 
 
 def _form(section: type[Section], key: str) -> Any:  # noqa: ANN401 - a type
     """The type of a key of the plan."""
     return section.model_fields[key].rebuild_annotation()
-
-
-# `lockstep init`: write the first plan, from a few answers and from what the clouds have.
 
 
 def init(  # noqa: PLR0913 - an option for each answer
@@ -503,37 +361,31 @@ def init(  # noqa: PLR0913 - an option for each answer
     credential: Annotated[
         str, typer.Option("--credential", "-c", help="The login's id, and the name of its secret.")
     ] = "multi-cloud/app_user",
-    username: Annotated[str, typer.Option("--username", help="Its username in the database.")] = "app_user",
-    region: Annotated[str | None, typer.Option("--region", help="The AWS region.")] = None,
-    bucket: Annotated[str | None, typer.Option("--bucket", help="The S3 bucket for the audit log.")] = None,
+    username: Annotated[str, typer.Option(help="Its username in the database.")] = "app_user",
+    region: Annotated[str | None, typer.Option(help="The AWS region.")] = None,
+    bucket: Annotated[str | None, typer.Option(help="The S3 bucket for the audit log.")] = None,
     mac_key: Annotated[
-        str, typer.Option("--mac-key", help="The KMS key that signs the audit log.")
+        str, typer.Option(help="The KMS key that signs the audit log.")
     ] = "alias/lockstep-audit",
-    table: Annotated[str, typer.Option("--table", help="The lock table.")] = "lockstep",
-    oci_region: Annotated[
-        str | None, typer.Option("--oci-region", help="The OCI region.  [default: AWS alone]")
-    ] = None,
-    compartment: Annotated[
-        str | None, typer.Option("--compartment", help="The OCID of the compartment of the rings.")
-    ] = None,
+    table: Annotated[str, typer.Option(help="The lock table.")] = "lockstep",
+    oci_region: Annotated[str | None, typer.Option(help="The OCI region.  [default: AWS alone]")] = None,
+    compartment: Annotated[str | None, typer.Option(help="The OCID of the compartment of the rings.")] = None,
     vault: Annotated[
-        str | None, typer.Option("--vault", help="The OCID of the vault.  [default: Terraform makes one]")
+        str | None, typer.Option(help="The OCID of the vault.  [default: Terraform makes one]")
     ] = None,
     namespace: Annotated[
-        str | None, typer.Option("--namespace", help="The Object Storage namespace: `oci os ns get`.")
+        str | None, typer.Option(help="The Object Storage namespace: `oci os ns get`.")
     ] = None,
     oci_bucket: Annotated[
-        str, typer.Option("--oci-bucket", help="The Object Storage bucket for the audit log.")
+        str, typer.Option(help="The Object Storage bucket for the audit log.")
     ] = "lockstep-audit",
     account: Annotated[
-        str | None,
-        typer.Option("--account", help="With OCI: the AWS account, which has the OCI runner's role."),
+        str | None, typer.Option(help="With OCI: the AWS account, which has the OCI runner's role.")
     ] = None,
     domain_url: Annotated[
         str | None,
         typer.Option(
-            "--domain-url",
-            help="The URL of the identity domain in OCI, which lets the AWS runner in: `oci iam domain list`.",
+            help="The URL of the identity domain in OCI, which lets the AWS runner in: `oci iam domain list`."
         ),
     ] = None,
     keys: Annotated[
@@ -572,27 +424,25 @@ def init(  # noqa: PLR0913 - an option for each answer
         if missing := [option for option, value in needed.items() if not value]:
             instead = "; or --keys instead of the last" if "--domain-url" in missing else ""
             raise wrong_use(f"with --yes also give {', '.join(missing)}{instead}")
-        oci = OciAnswer(
-            region=str(oci_region),
-            compartment_id=str(compartment),
-            vault_id=vault,
-            namespace=str(namespace),
-            bucket=oci_bucket,
-            sessions=None if keys else SessionsAnswer(account=str(account), domain_url=str(domain_url)),
-        )
         try:
             servers = distinct([database_of(url) for url in databases or ()])
         except ValueError as error:
             raise wrong_use(f"--database: {error}") from None
         answers = Answers(
+            databases=servers,
+            credential=credential,
+            username=username,
             region=str(region),
             table=table,
             bucket=str(bucket),
             mac_key=mac_key,
-            databases=servers,
-            credential=credential,
-            username=username,
-            oci=oci if oci_region else None,
+            oci_region=oci_region,
+            compartment=compartment,
+            vault=vault,
+            namespace=namespace,
+            oci_bucket=oci_bucket,
+            account=account,
+            domain_url=None if keys else domain_url,
         )
     else:
         answers, network = questions(keys=keys)
@@ -600,13 +450,17 @@ def init(  # noqa: PLR0913 - an option for each answer
     try:
         plan = parse_plan(text, base=file.parent, environ={})
     except PlanProblemsError as error:
-        raise wrong_use(
-            "these answers make no valid plan; nothing was written:", problems=error.problems
-        ) from None
+        told = "these answers make no valid plan; nothing was written:"
+        raise wrong_use(told, problems=error.problems) from None
     file.write_text(text, encoding="utf-8")
     schema_file.write_text(schema, encoding="utf-8")
     say(f"{file}: written, with {schema_file} for your editor")
-    _say_next(file, plan, answers, network)
+    say("Next:")
+    for i, (what, how) in enumerate(_steps(file, plan, answers, network), 1):
+        say(f"  {i}. {what + ':':<22} {how}")
+    say(
+        "What exists already, such as the bucket, is named in `adopt` of cdk.json. docs/runbook.md explains each step."
+    )
 
 
 def _refuse_to_replace(file: Path, schema_file: Path, schema: str, *, force: bool) -> None:
@@ -618,33 +472,24 @@ def _refuse_to_replace(file: Path, schema_file: Path, schema: str, *, force: boo
         raise wrong_use(f"{schema_file} is that of another version; replace it with --force")
 
 
-def _say_next(file: Path, plan: Plan, answers: Answers, network: dict[str, Any] | None) -> None:
+def _steps(
+    file: Path, plan: Plan, answers: Answers, network: dict[str, Any] | None
+) -> Iterator[tuple[str, str]]:
     """What to do with the plan, in order."""
-    steps = []
+    oci, has_sessions = answers.oci_region, answers.oci_region and answers.domain_url
     if any(missing_ca_files(plan)):
-        bundle = "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
-        steps.append(f"the CAs of RDS:        curl -o {file.parent / CA_FILE} {bundle}")
-    sessions = answers.oci.sessions if answers.oci else None
-    is_whole = not answers.oci or (answers.oci.vault_id and answers.oci.own_compartment_id and not sessions)
-    flag = "" if is_whole else " --before-oci"
-    steps.append(f"check it:              lockstep plan check --plan {file}{flag}")
-    steps.append(f"accounts, for a DBA:   lockstep plan sql --plan {file} > setup.sql")
-    if answers.oci:
-        steps.append(f"the OCI side:          make deploy-oci PLAN={file}")
-    if not is_whole:
-        names = ["vault_id", "own_compartment_id", *(["runners_oci_federation"] if sessions else [])]
-        steps.append(f"its outputs:           {', '.join(names)} into {file}")
+        yield "the CAs of RDS", f"curl -o {file.parent / CA_FILE} {CA_BUNDLE}"
+    yield "check it", f"lockstep plan check --plan {file}{' --before-oci' if oci else ''}"
+    yield "accounts, for a DBA", f"lockstep plan sql --plan {file} > setup.sql"
+    if oci:
+        yield "the OCI side", f"make deploy-oci PLAN={file}"
+        names = f"vault_id, own_compartment_id{', runners_oci_federation' if has_sessions else ''}"
+        yield "its outputs", f"{names} into {file}"
     if network:
-        steps.append(f"in cdk.json:           {json.dumps({'vpc': network})}")
-    if sessions:
-        steps.append(f"the issuer's keys:     lockstep identity publish --plan {file}")
-        steps.append("once for the account:  aws iam enable-outbound-web-identity-federation")
-    steps.append(f"the AWS side:          make deploy-aws PLAN={file}")
-    if sessions:
-        steps.append("the OCI side again:    oci_fn/terraform/README.md#sessions-instead-of-keys")
-    say("Next:")
-    for i, step in enumerate(steps, 1):
-        say(f"  {i}. {step}")
-    say(
-        "What exists already, such as the bucket, is named in `adopt` of cdk.json. docs/runbook.md explains each step."
-    )
+        yield "in cdk.json", json.dumps({"vpc": network})
+    if has_sessions:
+        yield "the issuer's keys", f"lockstep identity publish --plan {file}"
+        yield "once for the account", "aws iam enable-outbound-web-identity-federation"
+    yield "the AWS side", f"make deploy-aws PLAN={file}"
+    if has_sessions:
+        yield "the OCI side again", "oci_fn/terraform/README.md#sessions-instead-of-keys"

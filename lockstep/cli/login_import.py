@@ -34,7 +34,7 @@ def command(  # noqa: PLR0913 - an option each
         str | None, typer.Option("--from-secret", help="Read the login from this secret of a store.")
     ] = None,
     store: Annotated[
-        str | None, typer.Option("--store", help="The store that has it.  [default: the plan's first]")
+        str | None, typer.Option(help="The store that has it.  [default: the plan's first]")
     ] = None,
     variable: Annotated[
         str | None,

@@ -654,7 +654,7 @@ def _shown(value: object) -> str:
 def release(
     *,
     credential_id: OneCredentialId,
-    holder: Annotated[str, typer.Option("--holder", help="The holder, exactly as `lock show` prints it.")],
+    holder: Annotated[str, typer.Option(help="The holder, exactly as `lock show` prints it.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be done, without doing it.")

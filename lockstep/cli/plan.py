@@ -303,9 +303,7 @@ def diff(
     *,
     drop: Annotated[
         list[str] | None,
-        typer.Option(
-            "--drop", help="What leaves after its readers: a database, store or credential. Once for each."
-        ),
+        typer.Option(help="What leaves after its readers: a database, store or credential. Once for each."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -363,14 +361,11 @@ def activate(  # noqa: PLR0913 - each is an option of the command
     ] = None,
     from_plan: Annotated[
         Path | None,
-        typer.Option(
-            "--from-plan",
-            help="The plan file that is active now: of each credential, its digest is replaced.",
-        ),
+        typer.Option(help="The plan file that is active now: of each credential, its digest is replaced."),
     ] = None,
     drop: Annotated[
         list[str] | None,
-        typer.Option("--drop", help="A database or store that leaves, after its readers. Once for each."),
+        typer.Option(help="A database or store that leaves, after its readers. Once for each."),
     ] = None,
     dry_run: DryRun = False,
     stream: RecordIn = "aws",
@@ -547,7 +542,7 @@ def publish(
     file: PlanFile = DEFAULT_PLAN,
     cloud: Annotated[
         Literal["aws", "oci", "both"],
-        typer.Option("--cloud", help="Where to. In OCI only where the plan has runners.oci."),
+        typer.Option(help="Where to. In OCI only where the plan has runners.oci."),
     ] = "both",
     dry_run: DryRun = False,
     replace: Annotated[

@@ -84,21 +84,15 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
     credential_id: Annotated[
         str | None, typer.Option("--credential", "-c", help="The same as CREDENTIAL.")
     ] = None,
-    stack: Annotated[
-        str, typer.Option("--stack", envvar="LOCKSTEP_STACK", help="`stack` in cdk.json.")
-    ] = DEFAULT_STACK,
+    stack: Annotated[str, typer.Option(envvar="LOCKSTEP_STACK", help="`stack` in cdk.json.")] = DEFAULT_STACK,
     alias: Annotated[
         Literal["live", "canary"],
-        typer.Option(
-            "--alias", help="Of the state machine: `canary` while a deployment waits for the canary."
-        ),
+        typer.Option(help="Of the state machine: `canary` while a deployment waits for the canary."),
     ] = LIVE,
     state_machine_arn: Annotated[
         str | None,
         typer.Option(
-            "--state-machine-arn",
-            envvar="LOCKSTEP_STATE_MACHINE_ARN",
-            help="What to start instead, in another account or region.",
+            envvar="LOCKSTEP_STATE_MACHINE_ARN", help="What to start instead, in another account or region."
         ),
     ] = None,
     force: Annotated[

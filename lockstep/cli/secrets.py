@@ -86,7 +86,7 @@ app = typer.Typer(
 @app.command()
 def create(  # noqa: PLR0913 - an option each
     *,
-    cloud: Annotated[Literal["aws", "oci", "both"], typer.Option("--cloud", help="Where.")] = "both",
+    cloud: Annotated[Literal["aws", "oci", "both"], typer.Option(help="Where.")] = "both",
     dry_run: DryRun = False,
     only: Annotated[
         list[str] | None,
@@ -99,23 +99,17 @@ def create(  # noqa: PLR0913 - an option each
     ] = None,
     stack: Annotated[
         str | None,
-        typer.Option(
-            "--stack", envvar="LOCKSTEP_STACK", help="The stack in AWS.  [default: that of cdk.json]"
-        ),
+        typer.Option(envvar="LOCKSTEP_STACK", help="The stack in AWS.  [default: that of cdk.json]"),
     ] = None,
     settings: Annotated[
-        Path | None,
-        typer.Option("--settings", help="The cdk.json of the deployment.  [default: the one in this folder]"),
+        Path | None, typer.Option(help="The cdk.json of the deployment.  [default: the one in this folder]")
     ] = None,
     terraform: Annotated[
-        Path | None,
-        typer.Option("--terraform", help="For OCI: what `terraform output -json secrets` has printed."),
+        Path | None, typer.Option(help="For OCI: what `terraform output -json secrets` has printed.")
     ] = None,
     rate: Annotated[
         float | None,
-        typer.Option(
-            "--rate", min=0.1, max=AWS_QUOTA, help="Writes a second.  [default: 25 in AWS, 5 in OCI]"
-        ),
+        typer.Option(min=0.1, max=AWS_QUOTA, help="Writes a second.  [default: 25 in AWS, 5 in OCI]"),
     ] = None,
     file: PlanFile = DEFAULT_PLAN,
     as_json: AsJson = False,
@@ -155,7 +149,7 @@ def create(  # noqa: PLR0913 - an option each
 @app.command("tag")
 def tag_command(
     *,
-    stack: Annotated[str, typer.Option("--stack", help="`stack` in cdk.json.")] = DEFAULT_STACK,
+    stack: Annotated[str, typer.Option(help="`stack` in cdk.json.")] = DEFAULT_STACK,
     yes: Annotated[bool, typer.Option("--yes", help="Set the tags.")] = False,
     file: PlanFile = DEFAULT_PLAN,
     credential_id: CredentialId = None,

@@ -400,15 +400,10 @@ def sessions(
 def serve(
     *,
     file: PlanFile = DEFAULT_PLAN,
-    port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="Of this machine; 0: a free one.")
-    ] = 0,
-    host: Annotated[
-        Literal["127.0.0.1", "::1"], typer.Option("--host", help="The address of loopback.")
-    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of this machine; 0: a free one.")] = 0,
+    host: Annotated[Literal["127.0.0.1", "::1"], typer.Option(help="The address of loopback.")] = "127.0.0.1",
     stack: Annotated[
-        str,
-        typer.Option("--stack", envvar="LOCKSTEP_STACK", help="`stack` in cdk.json, for the steps of runs."),
+        str, typer.Option(envvar="LOCKSTEP_STACK", help="`stack` in cdk.json, for the steps of runs.")
     ] = DEFAULT_STACK,
     opens: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
