@@ -41,7 +41,6 @@ PROOF_TIER: dict[str, tuple[str, ...]] = {
     "repeats": (
         "tests/contract/test_database_lockout.py::test_rotations_that_die_elsewhere_lock_no_account",
         "tests/oci_fn/test_admin_credential.py::test_a_run_that_dies_anywhere_leaves_an_admin_that_logs_in[rotators/alternating]",
-        "tests/proof/test_faults.py::test_a_fault_at_any_change_locks_nobody_out_and_the_next_run_finishes[any-slot]",
         "tests/proof/test_faults.py::test_a_fault_at_any_change_locks_nobody_out_and_the_next_run_finishes[mysql]",
         "tests/proof/test_model.py::test_no_order_of_events_breaks_the_protocol[postgresql+postgresql: 2 terms]",
         "tests/proof/test_planted.py::test_the_wire_finds_it[retain-without-probe]",

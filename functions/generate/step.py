@@ -27,7 +27,6 @@ from lockstep.protocol.decide import (
     require_active,
     require_not_blocked,
     require_same_plan,
-    staged_usernames,
 )
 from lockstep.protocol.errors import (
     FenceLostError,
@@ -115,7 +114,7 @@ def _carried_out(
     match decision:
         case decide.Adopt(claim=claim):
             try:
-                return _adopted(rotation, ports, record, claim, served)
+                return _adopted(rotation, ports, claim, served)
             except StagedValueConflictError:
                 # A foreign value stands under its name somewhere: no store can serve it yet, so it is replaced.
                 return _begun(rotation, ports, record, served, claim.base_generation)
@@ -125,11 +124,11 @@ def _carried_out(
             return _reconciled(rotation, ports, record, served, winner)
 
 
-def _adopted(rotation: Rotation, ports: Ports, record: LockRecord, claim: Claim, served: Served) -> Staged:
+def _adopted(rotation: Rotation, ports: Ports, claim: Claim, served: Served) -> Staged:
     ports.lock.require(rotation.lease, claim, promoting=False, now=ports.clock.now())
     value = ports.stores.find_generation(claim.generation)
     if value is None:
-        value = _new_value(ports, claim, _next_username(ports, record, served, claim))
+        value = _new_value(ports, claim, _next_username(ports, served, claim))
     elif value.claim_id != claim.rotation_id:
         raise StagedValueConflictError(generation=claim.generation)
     adopted_from = claim.rotation_id if claim.rotation_id != rotation.rotation_id else None
@@ -140,7 +139,7 @@ def _begun(
     rotation: Rotation, ports: Ports, record: LockRecord, served: Served, base_generation: int
 ) -> Staged:
     claim = _next_claim(rotation, record, served, ClaimKind.NEW, base_generation)
-    username = _next_username(ports, record, served, claim)
+    username = _next_username(ports, served, claim)
     return _claimed_and_staged(
         rotation, ports, record, served, claim, lambda claimed: _new_value(ports, claimed, username)
     )
@@ -273,21 +272,9 @@ def _candidate(ports: Ports, served: Served, where: int | str) -> tuple[Candidat
     return CandidateRef(store=holder.name, version=holder.version_of(where)), value.login
 
 
-def _next_username(ports: Ports, record: LockRecord, served: Served, claim: Claim) -> str:
-    """Who gets the next value. What is asked of the stores for it was read in (1), with one or two usernames.
-
-    Nothing was staged between the highest claim on record and this one, whose number may be far above it: the fence.
-    """
+def _next_username(ports: Ports, served: Served, claim: Claim) -> str:
     base = next((v.login for v in served.values() if v.generation == claim.base_generation), None)
-    return next_username(
-        ports.credential.usernames,
-        base=base,
-        served=ports.stores.served_logins(),
-        staged=staged_usernames(
-            ports.stores.first, highest=max({record.highest_generation, *_generations(served)})
-        ),
-        valid=record.valid,
-    )
+    return next_username(ports.credential.usernames, base=base)
 
 
 def _new_value(ports: Ports, claim: Claim, username: str) -> CredentialValue:

@@ -45,12 +45,6 @@ def run(request: UpdateRequest, ports: Ports) -> UpdateResult:
     )
     promoted = promote(still_ours)
     revoke = _revokes(record, claim)
-    lets_read_any_slot = ports.credential.lets_read_any_slot
-    # Nothing else will be valid in a moment; or what the other slots serve may log in nowhere, or not everywhere.
-    if revoke or (lets_read_any_slot and (record.take_over or claim.kind is ClaimKind.RECONCILE)):
-        # A slot that cannot have it holds up an emergency only where somebody may read that slot alone (protocol V19).
-        gently = not (revoke and lets_read_any_slot)
-        ports.stores.spread(claim.generation, still_ours, ports.clock, gently=gently)
     ports.stores.wait_until_shown(claim.generation, promoted, ports.clock)
     promoted_at = ports.clock.now()  # The overlap counts from here (protocol U3).
     ports.stores.prune()

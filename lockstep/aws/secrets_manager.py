@@ -90,11 +90,6 @@ class SecretsManagerSecret:
         """What applications may read now: the current version alone."""
         return [self.read_current()]
 
-    def spread(self, generation: int, *, gently: bool = False) -> list[Observed]:
-        """Nothing to do: a secret serves one version."""
-        del generation, gently
-        return []
-
     def named(self) -> VersionName:
         """The version with the label AWSCURRENT, by its id."""
         current = self._current_id()

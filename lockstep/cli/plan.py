@@ -203,30 +203,28 @@ def _row(plan: Plan, index: int) -> documents.PlannedCredential:
         every=format_duration(credential.schedule.interval),
         overlap=format_duration(credential.schedule.overlap),
         a_value_works=_life(credential),
-        readers=_readers(credential, vault),
+        readers=_readers(vault),
         oci_versions=peak,
         plan_digest=credential.plan_digest,
     )
 
 
 def _life(credential: Credential) -> str:
-    """How long a value logs in: until its username's, or its password slot's, next turn."""
-    interval, turns = credential.schedule.interval, max(2, len(credential.usernames))
-    whole, leaked = format_duration(interval * turns), format_duration(interval * (turns - 1))
+    """How long a value logs in: until the next turn of its username, or of its place in the account."""
+    interval = credential.schedule.interval
+    whole, leaked = format_duration(interval * 2), format_duration(interval)
     return (
         f"for up to {whole}, and a leaked one for up to {leaked} after it was replaced, unless it is revoked"
     )
 
 
-def _readers(credential: Credential, vault: OciVault | None) -> str:
-    """What may read the secrets: whether the login of any one slot of a ring works (protocol V18)."""
+def _readers(vault: OciVault | None) -> str:
+    """What may read the secrets."""
     if vault is None or vault.slots_of_readers == 1:
         return "anything that reads the secret"
-    if credential.lets_read_any_slot:
-        return "anything that reads any one slot in OCI, or the secret in AWS"
     return (
         "in AWS anything that reads the secret; in OCI only what looks for the newest slot: lockstep agent or "
-        f"lockstep.client. With users: {vault.slots_of_readers + 1} (alternating_users) anything may read any one slot"
+        "lockstep.client"
     )
 
 

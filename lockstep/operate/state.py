@@ -132,7 +132,7 @@ def _holders(generations: set[int], username_of: Callable[[int], str | None]) ->
 
 def _of_several(record: LockRecord, credential: Credential, held: Mapping[str, int]) -> list[LoginState]:
     idle = [u for u in credential.usernames if u not in held]
-    # Each rotation gives a new value to the username whose turn was longest ago (protocol V18).
+    # Each rotation gives a new value to the username that base does not have (protocol C8).
     turns = [*idle, *sorted((u for u in credential.usernames if u in held), key=lambda u: held[u])]
     previous = max((g for g in held.values() if g < (record.current_generation or 0)), default=0)
     soonest = _next(record)

@@ -151,19 +151,6 @@ def ring_problems(plan: "Plan") -> Iterator[str]:
         )
 
 
-def user_problems(plan: "Plan") -> Iterator[str]:
-    """Usernames that are too many for readers of the newest slot and too few for readers of any (protocol V18)."""
-    vault = plan.store(OciVault)
-    slots = vault.slots_of_readers if vault else 1
-    for i, credential in enumerate(plan.credential_sections):
-        count = len(credential.usernames)
-        if 2 < count <= slots:  # noqa: PLR2004 - alternation
-            yield (
-                f"credentials[{i}].users: {count} usernames are served by up to {slots} slots, so none would be free; "
-                f"use {slots + 1} or more, with which a reader may read any slot, or 2, with which it reads the newest"
-            )
-
-
 def example_values(plan: "Plan", *, before_oci: bool = False) -> Iterator[str]:
     """Values that come from the example plan: with them a plan is valid, but cannot be deployed.
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
-from string import ascii_lowercase
 from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import Field, model_validator
@@ -36,9 +35,6 @@ from lockstep.protocol.model import (
 
 if TYPE_CHECKING:
     from lockstep.plan.model import LockTable
-
-MAX_USERS = len(ascii_lowercase)
-"""One for each letter, and more than a ring has slots."""
 
 
 class Password(Section):
@@ -77,10 +73,8 @@ class CredentialSection(Section):
     """dual_password: one account with two passwords (MySQL, MariaDB); alternating_users: accounts that take turns."""
     username: Username
     """The account; with alternating users what their names begin with: app_a, app_b."""
-    alternates: Annotated[tuple[Username, ...], Field(min_length=2, max_length=MAX_USERS)] | None = None
+    alternates: Annotated[tuple[Username, ...], Field(min_length=2, max_length=2)] | None = None
     """The alternating users, where they have other names."""
-    users: Annotated[int, Field(ge=2, le=MAX_USERS)] | None = None
-    """How many alternating users, 2 unless given; more than slots: any slot is readable."""
     account_host: AccountHost = ANY_HOST
     """The host part of the accounts on MySQL and MariaDB."""
     interval: Duration = timedelta(minutes=20)
@@ -120,15 +114,13 @@ class CredentialSection(Section):
             yield "alternates: allowed only with the strategy alternating_users"
         if self.alternates and len(set(self.alternates)) != len(self.alternates):
             yield "alternates: must be different usernames"
-        if self.users and (is_dual or self.alternates):
-            yield "users: allowed only with the strategy alternating_users, and without alternates"
 
     @property
     def usernames(self) -> tuple[str, ...]:
         """The usernames with which applications log in."""
         if self.strategy is Strategy.DUAL_PASSWORD:
             return (self.username,)
-        return self.alternates or tuple(f"{self.username}_{c}" for c in ascii_lowercase[: self.users or 2])
+        return self.alternates or (f"{self.username}_a", f"{self.username}_b")
 
     @property
     def owner(self) -> str:

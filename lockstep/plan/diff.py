@@ -166,7 +166,6 @@ class _Comparison:
         yield from refusals
         if refusals:
             return
-        yield from _appended_usernames(old, new)
         yield from self._databases(old, new)
         yield from _overlaps(old, new)
         if old.plan_digest != new.plan_digest:
@@ -270,10 +269,10 @@ def _what_never_changes(old: Credential, new: Credential) -> Iterator[Refusal]:
     if old.strategy is not new.strategy:
         yield Refusal(what=new.id, text=f"the strategy of an id never changes; {another}")
         return
-    if new.usernames[: len(old.usernames)] != old.usernames:
+    if new.usernames != old.usernames:
         yield Refusal(
             what=new.id,
-            text=f"the usernames {', '.join(old.usernames)} stay, in this order; append others, or {another}",
+            text=f"the usernames {', '.join(old.usernames)} stay, in this order; {another}",
         )
     if old.account_host != new.account_host:
         yield Refusal(what=new.id, text=f"account_host: its accounts would be others; {another}")
@@ -282,21 +281,6 @@ def _what_never_changes(old: Credential, new: Credential) -> Iterator[Refusal]:
         yield Refusal(
             what=new.id,
             text=f"readers of its secrets {names} would keep a value that dies at a later rotation; {another}",
-        )
-
-
-def _appended_usernames(old: Credential, new: Credential) -> Found:
-    if appended := new.usernames[len(old.usernames) :]:
-        yield Step(
-            phase=Phase.PREPARE,
-            what=new.id,
-            text=f"create {', '.join(appended)} on every database of the credential (`lockstep plan sql`)",
-        )
-    if new.lets_read_any_slot and not old.lets_read_any_slot:
-        yield Step(
-            phase=Phase.READERS_LAST,
-            what=new.id,
-            text="applications may read any one slot once every slot was given a value under this plan",
         )
 
 

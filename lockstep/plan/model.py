@@ -16,7 +16,6 @@ from lockstep.plan.checks import (
     ring_problems,
     server_problems,
     standby_problems,
-    user_problems,
     verify_host_problems,
 )
 from lockstep.plan.compiled import AwsStream, CompiledPlan, EventBus, EventTopic, OciStream, fields_of
@@ -86,7 +85,6 @@ class Plan(Section):
         yield from account_problems(self)
         yield from admin_problems(self)
         yield from ring_problems(self)
-        yield from user_problems(self)
         demand = Demand(
             rotated=self._rotated,
             fixed=(*names_in_oci(self), *(name for _, name in self._keys())),

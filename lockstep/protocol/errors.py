@@ -373,12 +373,6 @@ class UnknownUsernameError(TerminalError):
     """The secret's username is not one of this credential's logins in the plan."""
 
 
-class NoFreeUsernameError(TerminalError):
-    """Every username of the credential is served by a slot of some store. Nothing was changed."""
-
-    advice = "Append usernames in the plan: there must be more of them than any store has slots."
-
-
 class LockTableAccessDeniedError(TerminalError):
     """The lock table does not exist or denies access to this identity."""
 

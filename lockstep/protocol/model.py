@@ -438,11 +438,6 @@ class Credential(Message):
     account_host: str = ANY_HOST
 
     @property
-    def lets_read_any_slot(self) -> bool:
-        """Whether a reader may read any one slot of a ring; else it must look for the newest one (protocol V18)."""
-        return len(self.usernames) > 2  # noqa: PLR2004 - alternation
-
-    @property
     def databases(self) -> tuple[str, ...]:
         """The names of the servers."""
         return tuple(server.name for server in self.servers)

@@ -121,21 +121,6 @@ class Store(Protocol):
             EditedMeanwhileError: It would replace keys of others that are not in what was staged.
         """
 
-    def served_logins(self) -> Sequence[Login]:
-        """The login of each slot: what some reader of any one slot may use (protocol V18)."""
-
-    def spread(self, generation: int, still_ours: StillOurs, *, gently: bool = False) -> Callable[[], bool]:
-        """Make a generation that is current what every slot of both secrets serves, as `promote` does.
-
-        Args:
-            generation: The generation.
-            still_ours: Looks at the fence.
-            gently: Leave a slot that has no room, or keys of others that the generation does not have.
-
-        Returns:
-            Says whether the read side has it in every slot.
-        """
-
     def shows(self, promoted: StoreVersions) -> bool:
         """Whether the read side has these versions as current."""
 
@@ -486,7 +471,7 @@ class VersionedSecret(Protocol):
         """The version that applications read now, from the read side."""
 
     def served(self) -> Sequence[SecretVersion]:
-        """Every version that some reader may read as current: one for each slot of a ring (protocol V18)."""
+        """Every version that some reader may read as current: one for each slot of a ring (protocol V20)."""
 
     def read_version(self, version: str) -> SecretVersion | None:
         """A version by the store's own id; None if there is none."""
@@ -536,17 +521,6 @@ class VersionedSecret(Protocol):
 
     def shows(self, version: str) -> bool:
         """Whether the read side has a version as what its place serves."""
-
-    def spread(self, generation: int, *, gently: bool = False) -> Sequence[Observed]:
-        """Stage a generation that is current in every slot that serves a lower one (protocol V19).
-
-        Args:
-            generation: The generation.
-            gently: Only in the ring's own slots, as far as they have room.
-
-        Returns:
-            What makes it current there; nothing for a secret that is no ring.
-        """
 
     def prune(self) -> int:
         """Remove superseded versions if the store does not do so by itself; return how many."""

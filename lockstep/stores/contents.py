@@ -59,10 +59,6 @@ class Extras:
         """What is left without these keys."""
         return Extras({key: value for key, value in self._members.items() if key not in keys})
 
-    def also(self, others: "Extras") -> "Extras":
-        """These and others; of two of one key, that of the others."""
-        return Extras({**self._members, **others.reveal()})
-
     def __bool__(self) -> bool:
         return bool(self._members)
 

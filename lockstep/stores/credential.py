@@ -119,15 +119,6 @@ class CredentialSecret:
         self._check(version, claimed)
         return login
 
-    def login_of_ours(self, version: SecretVersion) -> Login | None:
-        """As `login`; None also for a text that is no login, where Lockstep did not write it."""
-        try:
-            return self.login(version)
-        except SecretMalformedError:
-            if version.generation:
-                raise
-            return None
-
     def value(self, version: SecretVersion) -> CredentialValue | None:
         """The value in a version of `app_user`; None for a placeholder."""
         login = self.login(version)
@@ -178,15 +169,6 @@ class CredentialSecret:
         if found.replaces and self._would_lose(found.replaces, generation):
             raise EditedMeanwhileError(**self._where, generation=generation)
         return found if found.generation < generation else replace(found, commit=None)
-
-    def spread(self, generation: int, *, gently: bool) -> list[Observed]:
-        """As `VersionedSecret.spread`; gently: not over keys of others that the generation lacks (protocol V20)."""
-        found = self.versions.spread(generation, gently=gently)
-        return [one for one in found if not (gently and self._would_lose_keys(one.replaces, generation))]
-
-    def _would_lose_keys(self, replaced: str, generation: int) -> bool:
-        theirs, ours = self._extras_of(replaced, generation) if replaced else (NO_EXTRAS, NO_EXTRAS)
-        return self._rewritten(ours.also(theirs)) != self._rewritten(ours)
 
     def _would_lose(self, replaced: str, generation: int) -> bool:
         theirs, ours = self._extras_of(replaced, generation)
@@ -296,11 +278,6 @@ class CredentialStore:
         """The value of a generation, whether current or not; None if `app_user` does not hold it."""
         return self._value(self._user.versions.read_generation(generation))
 
-    def served_logins(self) -> Sequence[Login]:
-        """The login of each slot, as last looked at. One that was edited into something else has none of ours."""
-        found = (self._user.login_of_ours(version) for version in self._user.looked_at())
-        return [login for login in found if login]
-
     def version_of(self, generation: int) -> str:
         """The store's own id of the version of `app_user` that holds a generation; empty if none does."""
         return self._user.versions.version_of(generation)
@@ -405,19 +382,6 @@ class CredentialStore:
         only_strings = self._blob.versions.only_strings
         return encode_connection_blob(generation, self._credential, extras, only_strings=only_strings)
 
-    def spread(self, generation: int, still_ours: StillOurs, *, gently: bool = False) -> Callable[[], bool]:
-        """Make a generation that is current what every slot serves: look, check the fence, compare and set."""
-        found = self._side_by_side([partial(s.spread, generation, gently=gently) for s in self._both])
-        if any(found):
-            still_ours()
-        self._side_by_side([one.commit for slots in found for one in slots if one.commit])
-        shown = [
-            partial(secret.versions.shows, one.version)
-            for secret, slots in zip(self._both, found, strict=True)
-            for one in slots
-        ]
-        return lambda: all(self._side_by_side(shown))
-
     def shows(self, promoted: StoreVersions) -> bool:
         """Whether the read side has these versions as current."""
         ids = (promoted.app_user, promoted.connection_blob)
@@ -471,11 +435,6 @@ class Stores:
         """
         values = self._side_by_side([store.read_current for store in self._stores])
         return {store.name: value for store, value in zip(self._stores, values, strict=True)}
-
-    def served_logins(self) -> Iterator[Login]:
-        """What every slot of every store served when it was last looked at (protocol V18)."""
-        for logins in self._side_by_side([store.served_logins for store in self._stores]):
-            yield from logins
 
     def find_generation(self, generation: int) -> CredentialValue | None:
         """The value of a generation, from the first store that holds it; None if no store does."""
@@ -564,31 +523,6 @@ class Stores:
         self, ready: Sequence[Callable[[StillOurs], StoreVersions]], still_ours: StillOurs
     ) -> tuple[StoreVersions, ...]:
         return self._side_by_side([partial(promote, still_ours) for promote in ready])
-
-    def spread(
-        self,
-        generation: int,
-        still_ours: StillOurs,
-        clock: Clock,
-        *,
-        gently: bool = False,
-    ) -> None:
-        """Make a promoted generation what every slot of every store serves, and wait until it does (protocol V19).
-
-        Raises:
-            FenceLostError: The lock is not ours.
-            LostCompareAndSetError: A slot was changed in between.
-            ReadSideLaggingError: A slot does not serve it within 20 seconds.
-        """
-        shown = self._side_by_side(
-            [partial(store.spread, generation, still_ours, gently=gently) for store in self._stores]
-        )
-        self._side_by_side(
-            [
-                partial(_wait, is_shown, store.name, generation, clock)
-                for store, is_shown in zip(self._stores, shown, strict=True)
-            ]
-        )
 
     def wait_until_shown(self, generation: int, promoted: Sequence[StoreVersions], clock: Clock) -> None:
         """Wait until every store's read side has the promoted versions of a generation as current.

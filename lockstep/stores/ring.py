@@ -394,7 +394,7 @@ class VaultRing:
         return serving(self.served())
 
     def served(self) -> list[SecretVersion]:
-        """The current version of each slot, in the order of the ring: what a reader of any one slot may read (V18)."""
+        """The current version of each slot, in the order of the ring."""
         return list(self._slots.again(lambda: self._slots.each_alive(self._contents.current)))
 
     def named(self) -> VersionName:
@@ -538,55 +538,6 @@ class VaultRing:
             replaces=replaces,
             commit=partial(self._vault.promote, name, slot.secret_id, version.number, etag=etag),
         )
-
-    def spread(self, generation: int, *, gently: bool = False) -> list[Observed]:
-        """Stage a generation that the ring holds in every slot that serves a lower one (protocol V19).
-
-        Each slot's commit makes it current there, if the slot still is as it was seen. Before every commit was called,
-        readers of different slots read different values.
-
-        Args:
-            generation: The generation.
-            gently: Only in the ring's own slots, as far as they have room. A slot beyond the ring would keep the value,
-                and its account, until the ring has grown.
-
-        Raises:
-            StoreRejectedError: No slot holds the generation.
-            StoreQuotaExceededError: A slot has no room.
-            LostCompareAndSetError: A slot changed while it was looked at.
-        """
-        slots = self._slots.look()
-        found = ring.holder(slots, generation)
-        held = self._contents.arrived(found[0], generation, version_number=found[1].number) if found else None
-        if held is None or held.text is None:
-            raise StoreRejectedError(
-                store=self._vault.store, secret=self._names.secret, generation=generation
-            )
-        behind = [slot for slot in slots if slot.generation < generation]
-        if gently:
-            for slot in behind:
-                if slot.in_ring and not ring.has_room(slot, generation):
-                    _warn("slot left as it is", self._is_full(slot))
-            behind = [slot for slot in behind if slot.in_ring and ring.has_room(slot, generation)]
-        into = [partial(self._spread_into, slot, generation, held.text) for slot in behind]
-        return list(self._side_by_side(into))
-
-    def _spread_into(self, slot: Slot, generation: int, text: str) -> Observed:
-        name = self._slots.names[slot.index]
-        if ring.holder([slot], generation) is None:
-            if slot.room <= 0:
-                if not (old := ring.disposable(slot, below=generation)):
-                    raise self._is_full(slot)
-                self._delete(slot, old[0])
-            self._vault.stage(name, slot.secret_id, name=self._names.name_of(generation), text=text)
-        now = self._slots.met(slot, generation)
-        version = next(v for v in now.versions if v.generation == generation and not v.is_pending_deletion)
-        edit = slot.current if slot.current and not slot.generation else None
-        replaces = version_id(slot.index, edit.number) if edit else ""
-        return self._observed(slot.generation, slot, version, self._etag(slot, version), replaces=replaces)
-
-    def _is_full(self, slot: Slot) -> StoreQuotaExceededError:
-        return StoreQuotaExceededError(store=self._vault.store, secret=self._slots.names[slot.index])
 
     def _etag(self, slot: Slot, version: Version) -> str:
         """For making a version current in its slot, if that still serves what it served when it was looked at."""

@@ -315,11 +315,9 @@ def test_a_history_that_does_not_advance_is_an_error(log: S3Harness, monkeypatch
         list(log.log.history())
 
 
-def test_a_secret_serves_one_version_and_has_nowhere_to_spread_it(secrets: SecretsManagerHarness) -> None:
-    """Readers of any one slot, and a ring, are matters of OCI (protocol V18, V19)."""
+def test_a_secret_serves_one_version(secrets: SecretsManagerHarness) -> None:
     secrets.secret.prepare(1)("text")
     assert secrets.secret.served() == [secrets.secret.read_current()]
-    assert secrets.secret.spread(1) == []
 
 
 # The audit log as the role of a runner meets it

@@ -10,7 +10,7 @@ mistakes that a rotator has really made. One name holds for all checkers:
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from tests.proof import plants, plants_in_apply_db, plants_in_ports, plants_of_users
+from tests.proof import plants, plants_in_apply_db, plants_in_ports
 from tests.proof.model_bounds import MARIADB, MYSQL, POSTGRESQL, Budget
 from tests.proof.patching import Plant
 
@@ -21,12 +21,10 @@ class Races(NamedTuple):
     Attributes:
         caught_as: Invariants; one of them is seen to break.
         scenarios: Where the hunt looks.
-        users: With more than two, those that alternate, and readers of any one slot.
     """
 
     caught_as: tuple[str, ...]
     scenarios: tuple[str, ...] = ("steady",)
-    users: int = 2
 
 
 class Faults(NamedTuple):
@@ -71,9 +69,6 @@ class StandIn(NamedTuple):
     rule: str
     budget: Budget = Budget(terms=2)
     engines: tuple[str, str] = MYSQL
-
-
-SKIPPED = Budget(terms=1, slots=3, users=4, skipped=True)
 
 
 class Bug:
@@ -498,54 +493,6 @@ _BUGS = (
         "a reconcile writes the login without the keys of others that the secret had",
         plants_in_ports.keys_lost_on_reissue,
         Races(("V20",), ("edited",)),
-    ),
-    Bug(
-        "V18",
-        "with three users the next one is the one after that of the value that was staged last",
-        plants_of_users.users_take_turns,
-        Races(("I1",), ("refused",), users=3),
-        Model("I1", Budget(terms=1, refusals=1, users=3), POSTGRESQL),
-    ),
-    Bug(
-        "V18",
-        "the next user is the one that was staged longest ago, whether or not a slot serves it",
-        plants_of_users.served_user_reset,
-        Model("I1", SKIPPED, POSTGRESQL),
-    ),
-    Bug(
-        "V18",
-        "the next user is one that the slots of the first store do not serve",
-        plants_of_users.slots_of_the_first_store_alone,
-        Model("I1", SKIPPED, POSTGRESQL),
-    ),
-    Bug(
-        "V18",
-        "with more than two users the next one may be that of base",
-        plants_of_users.base_forgotten,
-        StandIn(
-            "every store serves base, so no free user is that of base",
-            Budget(terms=1, edits=1, users=3),
-            POSTGRESQL,
-        ),
-    ),
-    Bug(
-        "V18",
-        "of several free users the next one is not the one whose value was abandoned",
-        plants_of_users.abandoned_user_skipped,
-        Model("I9", Budget(terms=1, refusals=1, slots=3, users=5), POSTGRESQL),
-    ),
-    Bug(
-        "V19",
-        "an emergency gives its value to one slot, and ends what the others serve",
-        plants_of_users.promoted_into_one_slot,
-        Races(("I1",), ("emergency",), users=3),
-        Model("I1", Budget(terms=1, revokes=1, users=3), POSTGRESQL),
-    ),
-    Bug(
-        "V19",
-        "with more than two users a reconcile gives its value to one slot, and the others keep what may log in nowhere",
-        plants_of_users.reconciled_in_one_slot,
-        Model("I1", Budget(terms=1, restores=1, users=3), POSTGRESQL),
     ),
 )
 CATALOGUE: Mapping[str, Bug] = {bug.name: bug for bug in _BUGS}

@@ -41,11 +41,8 @@ KINDS: Mapping[str, tuple[Strategy, tuple[str, ...]]] = {
     "mysql": (Strategy.DUAL_PASSWORD, ("crm",)),
     "dual": (Strategy.DUAL_PASSWORD, ("orders", "crm")),
     "alternating": (Strategy.ALTERNATING_USERS, ("orders", "ledger")),
-    "any-slot": (Strategy.ALTERNATING_USERS, ("orders", "ledger")),
 }
 """Kinds of credential: strategy and databases."""
-USERS: Mapping[str, int] = {"any-slot": RING + 1}
-"""Kinds with more than two users: a reader may read any one slot (protocol V18)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +79,6 @@ def estate(kinds: Sequence[str], timeouts: Timeouts = PATIENT) -> Iterator[Wired
                 username=f"proof_{kind.replace('-', '_')}",
                 strategy=KINDS[kind][0],
                 interval=f"{INTERVAL_SECONDS // 3600}h",
-                **({"users": USERS[kind]} if kind in USERS else {}),
             )
             for kind in kinds
         ]

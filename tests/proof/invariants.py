@@ -5,7 +5,7 @@ to ask; the rules are here.
 """
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 Value = TypeVar("Value", bound=Hashable)
@@ -35,7 +35,6 @@ class Snapshot(Generic[Value]):
 
     Attributes:
         serves: The value that each store serves; None for a placeholder.
-        any_slot: What a reader of one slot alone gets, by the slot, where such readers are allowed (protocol V18).
         holds: The value that each store holds under the generation in flight, if any.
         lets_in: Whether a database accepts a value.
         in_flight: From the lock record.
@@ -48,24 +47,23 @@ class Snapshot(Generic[Value]):
     lets_in: Callable[[str, Value], bool]
     in_flight: InFlight | None
     current: int | None
-    any_slot: Mapping[str, Value | None] = field(default_factory=dict)
 
     def accepting(self, value: Value) -> list[str]:
         """The databases that accept a value."""
         return [d for d in self.databases if self.lets_in(d, value)]
 
     def locked_out(self) -> set[str]:
-        """Where the value that a store, or one of its slots, serves does not log in."""
+        """Where the value that a store serves does not log in."""
         return {
             f"{place} at {database}"
-            for place, value in {**self.serves, **self.any_slot}.items()
+            for place, value in self.serves.items()
             for database in self.databases
             if value and not self.lets_in(database, value)
         }
 
 
 def no_lockout(now: Snapshot[Value], when: str, *, excused: Collection[str] = ()) -> None:
-    """I1: what a store serves logs in on every database; so does what any one slot serves, where it may be read.
+    """I1: what a store serves logs in on every database.
 
     Args:
         now: The instant.

@@ -4,13 +4,12 @@ from datetime import datetime  # noqa: TC003 - the attribute is annotated at run
 from functools import cache
 
 from lockstep.protocol.model import Claim, ClaimKind, Login
-from lockstep.stores.contents import decode_app_user, extras_in
+from lockstep.stores.contents import extras_in
 from tests.proof import invariants
 from tests.proof.invariants import InFlight, Snapshot, ViolationError
 from tests.proof.scenarios import accounts
 from tests.support.memory import MemoryWorld
-from tests.support.memory_ring import RingVersions
-from tests.support.memory_store import OUR_KEYS, MemoryStore, SecretKind, Versions, generation_of
+from tests.support.memory_store import OUR_KEYS, MemoryStore, SecretKind, Versions
 from tests.unit.harness import known_logins, quiet, shown
 
 Shown = tuple[str, str]
@@ -88,19 +87,7 @@ class RaceObserver:
             if claim
             else None,
             current=record.current_generation,
-            any_slot=self._slots(),
         )
-
-    def _slots(self) -> dict[str, Shown]:
-        """What Lockstep has written into each slot of a ring."""
-        found = {}
-        for name, store in self._world.stores.items():
-            ring = store._secrets["app_user"]
-            for slot, version in enumerate(ring.slots if isinstance(ring, RingVersions) else ()):
-                login, _ = decode_app_user(ring.versions[version], store=name, secret="app_user")
-                if login and generation_of(version):
-                    found[f"{name} slot {slot}"] = shown(login)
-        return found
 
     def _promised(self) -> list[Shown]:
         now = self._world.clock.now()
@@ -110,9 +97,8 @@ class RaceObserver:
         """Note until when the value that a store has served until now must log in."""
         if self._world.lock.record.is_revoking:
             return
-        served_before = {**before.serves, **before.any_slot}
-        for place, value in {**now.serves, **now.any_slot}.items():
-            last = served_before.get(place)
+        for store, value in now.serves.items():
+            last = before.serves.get(store)
             if value and last and last != value and len(now.accepting(last)) == len(now.databases):
                 self._until[last] = self._world.clock.now() + self._world.credential.schedule.overlap
 
@@ -197,11 +183,7 @@ class RaceObserver:
             world.lock.record.revoke_through,
             world.lock.record.heads,
             [
-                (
-                    secret.current,
-                    len(secret.versions),
-                    *(secret.slots if isinstance(secret, RingVersions) else ()),
-                )
+                (secret.current, len(secret.versions))
                 for store in world.stores.values()
                 for secret in store._secrets.values()
             ],

@@ -26,9 +26,6 @@ class Budget:
         rewinds: Times that it is restored to the beginning after all runs have ended.
         deaf: Times that a database acknowledges a change that it does not make.
         clinging: Times that a database keeps accepting a password that a change should have ended.
-        slots: Slots of the ring.
-        users: Usernames, where users alternate. With more than two each slot has readers that read no other one.
-        skipped: The slot whose turn it was in the last rotation had no room, so a later one has the newest value.
     """
 
     terms: int = 2
@@ -43,20 +40,6 @@ class Budget:
     rewinds: int = 0
     deaf: int = 0
     clinging: int = 0
-    slots: int = 2
-    users: int = 2
-    skipped: bool = False
-
-    @property
-    def generations(self) -> tuple[int, ...]:
-        """What the slots of the ring serve at first."""
-        oldest, *rest = range(1, self.slots + 1)
-        return (oldest, self.slots + 1, *rest[1:]) if self.skipped else (oldest, *rest)
-
-    @property
-    def any_slot(self) -> bool:
-        """Whether a reader may read any one slot (protocol V18)."""
-        return self.users > 2
 
 
 SPENDABLE = (
@@ -116,14 +99,6 @@ _QUICK = (
     Bound(Budget(terms=1, losses=1, edits=1), POSTGRESQL),
     Bound(Budget(terms=1, sudden_losses=1), POSTGRESQL),
     Bound(Budget(terms=2), POSTGRESQL),
-    Bound(Budget(terms=1, edits=1, users=3), POSTGRESQL),
-    Bound(Budget(terms=1, refusals=1, users=3), POSTGRESQL),
-    Bound(Budget(terms=1, revokes=1, users=3), POSTGRESQL),
-    Bound(Budget(terms=1, restores=1, users=3), POSTGRESQL),
-    Bound(Budget(terms=1, sudden_losses=1, users=3), POSTGRESQL),
-    Bound(Budget(terms=1, rewinds=1, users=3), POSTGRESQL),
-    Bound(Budget(terms=1, refusals=1, slots=3, users=4, skipped=True), POSTGRESQL),
-    Bound(Budget(terms=1, refusals=1, slots=3, users=5), POSTGRESQL),
 )
 _FULL = (
     Bound(Budget(terms=2)),
@@ -137,25 +112,16 @@ _FULL = (
     Bound(Budget(terms=2, sudden_losses=1), POSTGRESQL),
     Bound(Budget(terms=1, twins=1)),
     Bound(Budget(terms=1, twins=1), POSTGRESQL),
-    Bound(Budget(terms=2, users=3), POSTGRESQL),
-    Bound(Budget(terms=1, twins=1, users=3), POSTGRESQL),
-    Bound(Budget(terms=1, refusals=1, revokes=1, users=3), POSTGRESQL),
-    Bound(Budget(terms=1, edits=1, refusals=1, users=3), POSTGRESQL),
-    Bound(Budget(terms=1, losses=1, edits=1, users=3), POSTGRESQL),
-    Bound(Budget(terms=1, edits=1, slots=3, users=4, skipped=True), POSTGRESQL),
 )
 _DEEP = (
     Bound(Budget(terms=2, revokes=1), POSTGRESQL),
     Bound(Budget(terms=2, revokes=1), MARIADB),
-    Bound(Budget(terms=2, revokes=1, users=3), POSTGRESQL),
     Bound(Budget(terms=2, restores=1), MARIADB),
     Bound(Budget(terms=2, refusals=1), POSTGRESQL),
     Bound(Budget(terms=1, twins=1, refusals=1), POSTGRESQL),
     Bound(Budget(terms=1, edits=1, refusals=1, revokes=1)),
     Bound(Budget(terms=1, twins=1, edits=1), POSTGRESQL, frozenset({"I5"})),
     Bound(Budget(terms=3), POSTGRESQL),
-    Bound(Budget(terms=2, restores=1, users=3), POSTGRESQL),
-    Bound(Budget(terms=2, rewinds=1, users=3), POSTGRESQL),
 )
 BOUNDS: dict[str, tuple[Bound, ...]] = {
     "quick": _QUICK,

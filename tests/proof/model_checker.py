@@ -23,7 +23,6 @@ from tests.proof.model_world import (
     LOCK,
     LOST,
     STORES,
-    UNKNOWN,
     Call,
     Database,
     Effect,
@@ -93,7 +92,7 @@ class Checker:
         self, engines: tuple[str, str], budget: Budget, *, waives: frozenset[str] = frozenset()
     ) -> None:
         self.engines = engines
-        self.interpreter = Interpreter(engines, budget.users)
+        self.interpreter = Interpreter(engines)
         self.waives = waives
         self.budget = budget
         self._values: list[Any] = [None]
@@ -113,18 +112,13 @@ class Checker:
 
     def start(self) -> State:
         """Rotations are behind it, and the next one is due; what every slot serves logs in, and so does base."""
-        in_slots = self.budget.generations
-        newest = max(in_slots)
+        newest = 2
         logins = {g: self._login(g) for g in range(1, newest + 1)}
-        versions = tuple(
-            (g, login, in_slots.index(g) if g in in_slots else 0, 0) for g, login in logins.items()
-        )
-        replaced = () if self.budget.any_slot else None
-        ring = Store(tuple(Value(g, logins[g]) for g in in_slots), versions, newest, False, replaced)
-        in_aws = tuple((g, login, 0, 0) for g, login, *_ in versions)
-        aws = Store((Value(newest, logins[newest]),), in_aws, newest, False, replaced)
-        by_user = {login.user: login.password for login in logins.values()}
-        passwords = tuple(by_user.get(user, UNKNOWN) for user in range(self.budget.users))
+        versions = tuple((g, login, g - 1, 0) for g, login in logins.items())
+        ring = Store(tuple(Value(g, login) for g, login in logins.items()), versions, newest, False)
+        in_aws = tuple((g, login, 0, 0) for g, login in logins.items())
+        aws = Store((Value(newest, logins[newest]),), in_aws, newest, False)
+        passwords = tuple(login.password for login in logins.values())
         if "postgresql" not in self.engines:
             passwords = logins[newest].password, logins[newest - 1].password
         parts = [
@@ -137,7 +131,7 @@ class Checker:
         return (*map(self._id, parts), *[NONE] * (1 + self.budget.alive))
 
     def _login(self, generation: int) -> Login:
-        user = (generation - 1) % self.budget.users if "postgresql" in self.engines else 0
+        user = (generation - 1) % 2 if "postgresql" in self.engines else 0
         return Login(user, (generation,))
 
     # ---- Transitions
@@ -237,10 +231,8 @@ class Checker:
         if lock.live and rivals:
             yield self._changed(state, "the lease ends", {S_LOCK: lock._replace(live=False)})
         if not lock.due:
-            stores = {i: self._values[state[i]] for i in range(S_STORES, S_DATABASES)}
-            over = {i: s._replace(replaced=()) for i, s in stores.items() if s.replaced is not None}
             yield self._changed(
-                state, "the overlap is over and a rotation is due", {S_LOCK: lock._replace(due=True), **over}
+                state, "the overlap is over and a rotation is due", {S_LOCK: lock._replace(due=True)}
             )
         for i, name in enumerate(DATABASES):
             database: Database = self._values[state[S_DATABASES + i]]
@@ -255,13 +247,13 @@ class Checker:
         budget = self._spend(state[S_BUDGET], "edits")
         for i, name in enumerate(STORES):
             if budget:
-                for slot, login in self._edits(state, i):
-                    edited = self._edited(self._values[state[S_STORES + i]], slot, login)
-                    where = f"slot {slot} of {name}" if len(edited.slots) > 1 else name
+                store: Store = self._values[state[S_STORES + i]]
+                older = [login for g, login, *_ in store.versions if 0 < g < store.serving().generation]
+                for login in (JUNK, *older):
                     yield self._changed(
                         state,
-                        f"a person writes {describe(login)} into {where}",
-                        {S_STORES + i: edited},
+                        f"a person writes {describe(login)} into {name}",
+                        {S_STORES + i: _edited(store, login)},
                         budget,
                     )
         yield from self._losses(state)
@@ -327,19 +319,6 @@ class Checker:
                 yield self._changed(
                     state, f"{name} is restored from a backup", {S_DATABASES + i: backup}, budget
                 )
-
-    def _edits(self, state: State, i: int) -> list[tuple[int, Login]]:
-        """What a person can write, and where: in the slot that is served, and where any one is read, in any one."""
-        store: Store = self._values[state[S_STORES + i]]
-        older = [login for g, login, *_ in store.versions if 0 < g < store.serving().generation]
-        slots = range(len(store.slots)) if self.budget.any_slot else [store.slots.index(store.serving())]
-        return [(slot, login) for slot in slots for login in (JUNK, *older)]
-
-    def _edited(self, store: Store, slot: int, login: Login) -> Store:
-        slots = list(store.slots)
-        slots[slot] = Value(0, login)
-        is_served = store.slots[slot] == store.serving()
-        return store._replace(slots=tuple(slots), edited=store.edited or is_served)
 
     def _changed(self, state: State, label: str, parts: dict[int, Any], budget: int = 0) -> Step:
         new = list(state)
@@ -500,3 +479,9 @@ class Checker:
         reply = effect.note or short(effect.reply)
         arguments = ", ".join(short(a) for a in call.args if not isinstance(a, Lease))
         return f"{who}{call.to}.{call.op}({arguments})" + (f" → {reply}" if reply else "")
+
+
+def _edited(store: Store, login: Login) -> Store:
+    """The store once a person has written a login over what is served."""
+    slots = tuple(Value(0, login) if value == store.serving() else value for value in store.slots)
+    return store._replace(slots=slots, edited=True)

@@ -141,14 +141,7 @@ def _excused(world: World) -> list[str]:
     """Where a change from outside Lockstep has locked applications out: an edit, or a database from a backup."""
     edited = {name for name, store in zip(STORES, world.stores, strict=True) if store.edited}
     restored = {name for name, d in zip(DATABASES, world.databases, strict=True) if d.foreign}
-    places = [*STORES, *_slots(world)]
-    return [f"{p} at {d}" for p in places for d in DATABASES if p in edited or d in restored]
-
-
-def _slots(world: World) -> dict[str, Login]:
-    """What each slot of the ring serves that Lockstep has written."""
-    slots = world.stores[1].slots
-    return {f"slot {i}": value.login for i, value in enumerate(slots) if value.generation}
+    return [f"{s} at {d}" for s in STORES for d in DATABASES if s in edited or d in restored]
 
 
 def _snapshot(world: World) -> Snapshot[Login]:
@@ -164,7 +157,6 @@ def _snapshot(world: World) -> Snapshot[Login]:
         if claim
         else None,
         current=lock.current,
-        any_slot=_slots(world) if world.stores[1].replaced is not None else {},
     )
 
 
@@ -181,9 +173,6 @@ def _made(world: World) -> set[Login]:
 def _promised(world: World) -> list[Login]:
     """What must log in although it is not served any more."""
     lock, store = world.lock, world.stores[0]
-    if store.replaced is not None:
-        is_restored = any(d.foreign for d in world.databases)
-        return [] if is_restored else [login for s in world.stores for login in s.replaced or ()]
     older = [g for g in lock.valid if lock.current is not None and g < lock.current]
     if lock.due or not older or any(d.foreign for d in world.databases):
         return []

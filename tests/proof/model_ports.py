@@ -90,12 +90,10 @@ class Replay:
     Args:
         engines: Of the two databases.
         runner: `aws`, or `oci`, which makes the calls that do not depend on each other the other way round.
-        users: How many usernames, where users alternate.
     """
 
     engines: tuple[str, str]
     runner: str
-    users: int
     ports: Ports = field(init=False)
     invocation: Invocation = field(init=False)
     claim: Claim | None = field(init=False)
@@ -106,9 +104,7 @@ class Replay:
         databases = [ModelDatabase(self, n, e) for n, e in zip(DATABASES, self.engines, strict=True)]
         self.ports = Ports(
             runner=self.runner,
-            credential=_credential(
-                Strategy.ALTERNATING_USERS if alternating else Strategy.DUAL_PASSWORD, self.users
-            ),
+            credential=_credential(Strategy.ALTERNATING_USERS if alternating else Strategy.DUAL_PASSWORD),
             stores=Stores([ModelStore(self, name) for name in STORES], side_by_side=side_by_side),
             databases={d.name: d for d in databases},
             side_by_side=side_by_side,
@@ -162,11 +158,9 @@ class Replay:
 
 
 @cache
-def _credential(strategy: Strategy, users: int = 2) -> Credential:
+def _credential(strategy: Strategy) -> Credential:
     # One digest for all: what the plans differ in is not what the model is about.
-    found = structs.replace(make_plan(strategy=strategy).credentials[0], plan_digest=DIGEST)
-    more = tuple(f"app_{n}" for n in range(3, users + 1))
-    return structs.replace(found, usernames=(*found.usernames, *more))
+    return structs.replace(make_plan(strategy=strategy).credentials[0], plan_digest=DIGEST)
 
 
 @cache
@@ -202,21 +196,6 @@ class ModelStore:
 
     def ask(self, op: str, *args: Reply) -> Reply:
         return self._replay.ask(self._name, op, *args)
-
-    def served_logins(self) -> list[RealLogin]:
-        found = (self._replay.real(value.login) for value in self._replay.looked_at[self._name])
-        return [login for login in found if login]
-
-    def spread(self, generation: int, still_ours: StillOurs, *, gently: bool = False) -> Callable[[], bool]:
-        del gently  # A slot of the model always has room.
-        # With two users no reader reads another slot than the newest.
-        slots: tuple[Value, ...] = self.ask("read_current") if self._replay.users > 2 else ()
-        behind = [(i, value) for i, value in enumerate(slots) if value.generation < generation]
-        if behind:
-            still_ours()
-        for i, value in behind:
-            self.ask("spread", generation, i, value)
-        return lambda: True
 
     def read_current(self) -> StoredValue:
         slots: tuple[Value, ...] = self.ask("read_current")

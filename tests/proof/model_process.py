@@ -80,11 +80,10 @@ class Interpreter:
 
     Args:
         engines: Of the two databases.
-        users: How many usernames, where users alternate.
     """
 
-    def __init__(self, engines: tuple[str, str], users: int) -> None:
-        self._replays = (Replay(engines, "oci", users), Replay(engines, "aws", users))
+    def __init__(self, engines: tuple[str, str]) -> None:
+        self._replays = (Replay(engines, "oci"), Replay(engines, "aws"))
         self._places: list[Place] = []
         self._place_ids: dict[tuple[Run, tuple[Any, ...]], int] = {}
         self._calls: dict[Process, Call | Returned | Raised] = {}

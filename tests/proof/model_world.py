@@ -71,18 +71,16 @@ LOST = Lock(0, 0, False, None, False, None, (), 0, True, plan=False)
 
 
 class Store(NamedTuple):
-    """AWS has one slot. The ring has several; it serves the one with the highest generation.
+    """AWS has one slot. The ring has two here; it serves the one with the highest generation.
 
     `label` is the generation that is marked as pending. `edited`: a person wrote the value that is served. `versions`:
-    generation, value, slot, and the run that claimed it, 0 where the text does not say that. `replaced`: what slots
-    served before a promotion whose overlap is not over; None where readers read the newest slot.
+    generation, value, slot, and the run that claimed it, 0 where the text does not say that.
     """
 
     slots: tuple[Value, ...]
     versions: tuple[tuple[int, Login, int, int], ...]
     label: int
     edited: bool
-    replaced: tuple[Login, ...] | None = None
 
     def serving(self) -> Value:
         """What applications get."""
@@ -296,24 +294,9 @@ def _promote(store: Store, generation: int, *seen: Value, slot: int | None = Non
         return Effect(store, errors.StoreRejectedError)
     if seen and store.slots[slot] != seen[0]:
         return Effect(store, errors.LostCompareAndSetError)
-    return Effect(_serves(store, slot, Value(generation, login))._replace(edited=False), wrote=True)
-
-
-def _serves(store: Store, slot: int, value: Value) -> Store:
-    """The store once a promotion has made a slot serve a value."""
-    slots, replaced = list(store.slots), store.replaced
-    if replaced is not None and slots[slot].generation:
-        replaced = tuple(sorted({*replaced, slots[slot].login}))
-    slots[slot] = value
-    return store._replace(slots=tuple(slots), replaced=replaced)
-
-
-def _spread(store: Store, generation: int, slot: int, seen: Value) -> Effect:
-    """Make a slot serve a generation that another one serves, by compare-and-set."""
-    login = store.find(generation)
-    if login is None or store.slots[slot] != seen:
-        return Effect(store, errors.LostCompareAndSetError)
-    return Effect(_serves(store, slot, Value(generation, login)), wrote=True)
+    slots = list(store.slots)
+    slots[slot] = Value(generation, login)
+    return Effect(store._replace(slots=tuple(slots), edited=False), wrote=True)
 
 
 def staging_slot(slots: tuple[Value, ...]) -> int:
@@ -350,7 +333,6 @@ _ON_STORE: dict[str, Callable[..., Effect]] = {
     "stage": _stage,
     "describe": _describe,
     "promote": _promote,
-    "spread": _spread,
     "promote_from": lambda store, generation, slot, seen: _promote(store, generation, seen, slot=slot),
 }
 

@@ -83,7 +83,6 @@ class Observer:
         self._all_staged: set[tuple[str, int]] = set()
         self._logins: dict[tuple[str, Value], bool] = {}
         self._served: dict[StoreName, Served] = {}
-        self._slots: dict[str, Value | None] = {}
         self._record: Record | None = None
         self._proven: set[Value] = set()
         self._audited: dict[str, int] = dict.fromkeys(STORES, 0)
@@ -138,9 +137,8 @@ class Observer:
             self._until.clear()
             return
         at = self._estate.clock.now()
-        served = {**now.serves, **now.any_slot}
-        for place, last in {**before.serves, **before.any_slot}.items():
-            if last and last != served[place]:
+        for store, last in before.serves.items():
+            if last and last != now.serves[store]:
                 self._until[last] = at + self._credential.schedule.overlap
         invariants.overlap_is_kept(now, [value for value, until in self._until.items() if at < until], when)
 
@@ -156,7 +154,6 @@ class Observer:
             if record and pending is not None
             else None,
             current=record.current if record else None,
-            any_slot=self._slots,
         )
 
     def _is_proven(self, database: str, value: Value) -> bool:
@@ -249,8 +246,6 @@ class Observer:
 
     def _look_at(self, store: StoreName) -> None:
         self._served[store] = self._read(store)
-        if store == "oci":
-            self._slots = self._read_slots()
 
     def _read(self, store: StoreName) -> Served:
         names = self._credential.secret_names
@@ -259,13 +254,6 @@ class Observer:
         value = value_of(app_user.text)
         assert value
         return Served(app_user.generation, blob.generation, value)
-
-    def _read_slots(self) -> dict[str, Value | None]:
-        """What a reader of one slot gets, where such readers are allowed (protocol V18)."""
-        if not self._credential.lets_read_any_slot:
-            return {}
-        held = self._outside.slots(self._credential, self._credential.secret_names.app_user)
-        return {f"oci slot {slot}": value_of(one.text) for slot, one in enumerate(held)}
 
     def _staged(self, store: StoreName, generation: int) -> Value | None:
         if generation in self.values and (store, generation) in self._all_staged:

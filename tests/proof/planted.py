@@ -23,7 +23,7 @@ def hunt(
         shrink: Cut the story down to the shortest.
     """
     for seed in range(first_seed, first_seed + schedules):
-        found = play(schedule_of(seed, scenarios=races.scenarios, users=races.users), bug.plant)
+        found = play(schedule_of(seed, scenarios=races.scenarios), bug.plant)
         if found and found.invariant in races.caught_as:
             return shrunk(found, bug.plant, tries=150) if shrink else found, seed - first_seed + 1
     return None, schedules

@@ -30,7 +30,7 @@ from tests.proof.scenarios import SCENARIOS
 from tests.proof.thirty_days import live
 from tests.tiers import PROOF_TIER
 
-ENUMERATED = ("mariadb", "mysql", "alternating", "any-slot")
+ENUMERATED = ("mariadb", "mysql", "alternating")
 # Parts of the given time. The rest is for the planted bugs, the month, the model and fuzzing, which have no limit.
 FAULT_PART, RACE_PART, TIER_PART = 0.48, 0.08, 0.2
 TIER_SHARES = {"deployments": 4.0, "emulators": 2.0, "pages": 2.0, "repeats": 3.0, "languages": 2.0}
@@ -72,20 +72,19 @@ def main() -> int:
     parser.add_argument(
         "--bug", choices=[b.name for b in CATALOGUE.values() if b.races], help="with this bug planted"
     )
-    parser.add_argument("--users", type=int, default=2, help="in the race: with more than two all alternate")
     parser.add_argument("--first-seed", type=int, default=1_000_000, help="of the races")
     parser.add_argument(
         "--table", action="store_true", help="write the table of planted bugs into docs/proof.md"
     )
     asked = parser.parse_args()
     if asked.seed is not None:
-        return _replay(asked.seed, asked.bug, asked.users)
+        return _replay(asked.seed, asked.bug)
     return _prove(asked.minutes, asked.jobs, asked.first_seed, table=asked.table)
 
 
-def _replay(seed: int, bug: str | None, users: int) -> int:
-    asked = (CATALOGUE[bug].races if bug else None) or Races((), tuple(SCENARIOS), users)
-    schedule = schedules.schedule_of(seed, scenarios=asked.scenarios, users=asked.users)
+def _replay(seed: int, bug: str | None) -> int:
+    asked = (CATALOGUE[bug].races if bug else None) or Races((), tuple(SCENARIOS))
+    schedule = schedules.schedule_of(seed, scenarios=asked.scenarios)
     plant = CATALOGUE[bug].plant if bug else nullcontext
     found = races.play(schedule, plant)
     if found is None:

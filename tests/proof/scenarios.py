@@ -31,14 +31,12 @@ def _plan(strategy: Strategy) -> Plan:
     return make_plan(strategy=strategy)
 
 
-def world_of(scenario: str, strategy: Strategy, users: int = 2) -> MemoryWorld:
-    """A world with rotations behind it, as many as usernames that alternate, due again, in which the scenario waits."""
-    world = MemoryWorld.create(_plan(strategy), users=users)
+def world_of(scenario: str, strategy: Strategy) -> MemoryWorld:
+    """A world with two rotations behind it, due again, in which the scenario waits."""
+    world = MemoryWorld.create(_plan(strategy))
     _adopted(world)
     rotate(world, "first", runner="aws")
     rotate_again(world, "second", runner="oci")
-    for n in range(3, users + 1):
-        rotate_again(world, f"before-{n}", runner="oci")
     world.clock.sleep(INTERVAL_SECONDS)
     SCENARIOS[scenario](world)
     return world
@@ -140,7 +138,7 @@ def _placeholders(world: MemoryWorld) -> None:
     """The first day: the schedules run before anybody has entered the login that applications use."""
     for store in world.stores.values():
         for kind in KINDS:
-            store.edit_everywhere(kind, PLACEHOLDER_TEXT)
+            store.edit(kind, PLACEHOLDER_TEXT)
     digest = world.credential.plan_digest
     world.lock.record = LockRecord(credential_id=world.credential.id, activate=digest)
 

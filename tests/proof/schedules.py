@@ -19,7 +19,6 @@ from lockstep.protocol.model import Strategy
 from tests.proof.scenarios import SCENARIOS, world_of
 from tests.unit.harness import at_every_boundary, rotate
 
-TWO = 2
 LONGEST_STEPS = 450
 """The steps of a race of two runners without retries. Events are put at random steps below this."""
 OVERLAPPING = 0.5
@@ -68,15 +67,12 @@ class Schedule:
     events: tuple[Event, ...]
     overlaps: bool = False
     """Whether the calls that a step makes side by side overlap; else they run one after the other."""
-    users: int = 2
-    """Of those that alternate. With more than two, readers read any one slot of a ring with one slot less."""
 
     def story(self) -> str:
         """The schedule in words."""
         events = "; ".join(str(e) for e in self.events) or "nothing happens"
         calls = ", calls overlap" if self.overlaps else ""
-        users = f" of {self.users}" if self.users > TWO else ""
-        return f"{self.scenario}, {self.strategy.value}{users}, {' and '.join(self.runners)}{calls}: {events}"
+        return f"{self.scenario}, {self.strategy.value}, {' and '.join(self.runners)}{calls}: {events}"
 
 
 def schedule_of(
@@ -84,16 +80,13 @@ def schedule_of(
     *,
     scenarios: Sequence[str] = tuple(SCENARIOS),
     runners: int | None = None,
-    users: int = TWO,
 ) -> Schedule:
-    """The schedule of a seed; with more than two users all of them alternate."""
+    """The schedule of a seed."""
     rng = random.Random(seed)  # noqa: S311 - it must be the same every time
     names = tuple(rng.choice(("aws", "oci")) for _ in range(runners or rng.choice((2, 2, 2, 3))))
     scenario, strategy = rng.choice(scenarios), rng.choice(list(Strategy))
-    if users > TWO:
-        strategy = Strategy.ALTERNATING_USERS
     events, step = [], 0
-    decisive = decisive_steps(scenario, strategy, users)
+    decisive = decisive_steps(scenario, strategy)
     for _ in range(rng.choice((1, 2, 2, 3, 3, 4))):
         # Mostly right at a change, counted from where the runner that was woken begins; else anywhere.
         step = (
@@ -120,14 +113,13 @@ def schedule_of(
         recoverer=rng.choice(("aws", "oci")),
         events=tuple(sorted(events, key=lambda e: e.step)),
         overlaps=rng.random() < OVERLAPPING,
-        users=users,
     )
 
 
 @cache
-def decisive_steps(scenario: str, strategy: Strategy, users: int = TWO) -> tuple[int, ...]:
+def decisive_steps(scenario: str, strategy: Strategy) -> tuple[int, ...]:
     """The steps of a run that nothing disturbs at which it is about to change something, or to read the fence."""
-    world, seen = world_of(scenario, strategy, users), list[str]()
+    world, seen = world_of(scenario, strategy), list[str]()
     at_every_boundary(world, seen.append)
     with suppress(LockstepError):
         rotate(world, "alone")

@@ -23,11 +23,11 @@ needs_servers = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[tuple[WiredEstate, Runners]]:
-    with estate(["mysql", "alternating", "any-slot"]) as made, Runners(made).ready() as runners:
+    with estate(["mysql", "alternating"]) as made, Runners(made).ready() as runners:
         yield made, runners
 
 
-@pytest.fixture(scope="module", params=["mysql", "alternating", "any-slot"])
+@pytest.fixture(scope="module", params=["mysql", "alternating"])
 def enumeration(request: pytest.FixtureRequest, world: tuple[WiredEstate, Runners]) -> Enumeration:
     kind: str = request.param
     return Enumeration(*world, kind)

@@ -98,14 +98,12 @@ def race(*, first_seed: int, minutes: float) -> RaceResult:
     """Races, one seed after the other, until the time is over."""
     until, result = time.monotonic() + minutes * 60, RaceResult()
     while time.monotonic() < until:
-        # One in four with readers of any one slot (protocol V18).
-        users = 3 if result.interleavings % 4 == 3 else 2
-        found = races.play(schedules.schedule_of(first_seed + result.interleavings, users=users))
+        found = races.play(schedules.schedule_of(first_seed + result.interleavings))
         result.interleavings += 1
         if found:
             short = races.shrunk(found)
             result.failures.append(
-                f"seed {found.schedule.seed}, users {users}: {found.invariant}: {short.what}; {short.schedule.story()}"
+                f"seed {found.schedule.seed}: {found.invariant}: {short.what}; {short.schedule.story()}"
             )
             if len(result.failures) >= 5:
                 break

@@ -27,7 +27,6 @@ from sandbox import plans
 from tests.support.faults import Faults
 from tests.support.memory_database import Account, MemoryDatabase, MemoryStager
 from tests.support.memory_lock import MemoryLock
-from tests.support.memory_ring import MemoryRing, RingVersions
 from tests.support.memory_store import PLACEHOLDER_TEXT, MemoryStore, SecretKind
 
 __all__ = [
@@ -241,7 +240,7 @@ class MemoryWorld:
     )
 
     @classmethod
-    def create(cls, plan: Plan | None = None, *, placeholder: bool = False, users: int = 2) -> "MemoryWorld":
+    def create(cls, plan: Plan | None = None, *, placeholder: bool = False) -> "MemoryWorld":
         """A world before its first rotation.
 
         Args:
@@ -249,17 +248,12 @@ class MemoryWorld:
             placeholder: The secrets hold a placeholder and no login works; every database is under take-over. Otherwise
                 the secrets hold a login that every database accepts, to be taken over. Either way the plan is
                 ordered to become active.
-            users: With more than two, so many usernames, and the store `oci` is a ring of one slot less.
         """
         plan = plan or make_plan()
         credential = plan.credentials[0]
-        slots = 1
-        if users > 2:
-            credential = structs.replace(credential, usernames=tuple(f"app_{n}" for n in range(1, users + 1)))
-            slots = users - 1
         world = cls(
             credential=credential,
-            stores={s.name: _store(s.name, credential, slots=slots) for s in plan.stores},
+            stores={s.name: MemoryStore(s.name, credential) for s in plan.stores},
             databases={
                 d.name: MemoryDatabase(
                     d.name, credential.strategy, credential.usernames, verify_hosts=len(d.verify_hosts)
@@ -324,12 +318,6 @@ class MemoryWorld:
             for database in self.databases.values()
             if login.password.reveal() not in database.accounts.get(login.username, Account()).passwords
         ]
-
-
-def _store(name: str, credential: Credential, *, slots: int) -> MemoryStore:
-    if name != "oci" or slots == 1:
-        return MemoryStore(name, credential)
-    return MemoryStore(name, credential, versions=lambda: RingVersions(slots), secret=MemoryRing)
 
 
 def make_ports(

@@ -51,10 +51,6 @@ class Versions:
         if version != self.current:
             self.current, self.previous = version, self.current
 
-    def make_current_everywhere(self, version: str) -> None:
-        """In every slot, where there are several."""
-        self.make_current(version)
-
 
 class MemorySecret:
     """The port `VersionedSecret` on one secret of a `MemoryStore`. Version ids are `generation-2` or `edit-2`."""
@@ -130,10 +126,6 @@ class MemorySecret:
     def shows(self, version: str) -> bool:
         return self._secret().current == version
 
-    def spread(self, generation: int, *, gently: bool = False) -> list[Observed]:
-        del generation, gently
-        return []
-
     def prune(self) -> int:
         return 0
 
@@ -181,19 +173,15 @@ class MemoryStore(CredentialStore):
         name: str,
         credential: Credential,
         kept: dict[SecretKind, Versions] | None = None,
-        *,
-        versions: Callable[[], Versions] = Versions,
-        secret: type[MemorySecret] = MemorySecret,
     ) -> None:
         self.faults = Faults()
         self.lagging_reads = 0
-        self._secrets = {kind: versions() for kind in KINDS} if kept is None else kept
-        self._kind_of_secret = secret
+        self._secrets = {kind: Versions() for kind in KINDS} if kept is None else kept
         self._edits = itertools.count(1)
         super().__init__(name, credential, self._open_secret)
         if kept is None:
             for kind in KINDS:
-                self.edit_everywhere(kind, PLACEHOLDER_TEXT)
+                self.edit(kind, PLACEHOLDER_TEXT)
 
     def overlap(self, side_by_side: SideBySide) -> None:
         """Ask for both secrets in this way from now on."""
@@ -202,7 +190,7 @@ class MemoryStore(CredentialStore):
     def _open_secret(self, names: VersionNames) -> MemorySecret:
         is_user = names.secret == self._credential.secret_names.app_user
         kind: SecretKind = "app_user" if is_user else "connection_blob"
-        return self._kind_of_secret(self._secrets, kind, self.faults, store=self.name, secret=names.secret)
+        return MemorySecret(self._secrets, kind, self.faults, store=self.name, secret=names.secret)
 
     def secret(self, kind: SecretKind) -> MemorySecret:
         """One of the two secrets."""
@@ -216,17 +204,13 @@ class MemoryStore(CredentialStore):
 
     def another_client(self) -> "MemoryStore":
         """The same secrets as another runner sees them, with faults of its own."""
-        other = MemoryStore(self.name, self._credential, self._secrets, secret=self._kind_of_secret)
+        other = MemoryStore(self.name, self._credential, self._secrets)
         other._edits = self._edits
         return other
 
     def edit(self, secret: SecretKind, text: str) -> None:
         """Make a text current, as a person would in the console."""
         self._secrets[secret].make_current(self._edited(secret, text))
-
-    def edit_everywhere(self, secret: SecretKind, text: str) -> None:
-        """The same in every slot of a ring."""
-        self._secrets[secret].make_current_everywhere(self._edited(secret, text))
 
     def _edited(self, secret: SecretKind, text: str) -> str:
         version = f"edit-{next(self._edits)}"

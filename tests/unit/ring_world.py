@@ -77,7 +77,6 @@ class RingWorld:
         memory: Everything except the vault; its own store `oci` is not used.
         ring: The vault's two rings, and the console.
         lockouts: The calls after which an application that reads the ring could not log in.
-        any_slot: Slots of which each has an application that reads no other one.
         readers: Applications that use the shipped reader, besides the one that reads every slot that there is.
     """
 
@@ -91,7 +90,6 @@ class RingWorld:
         self.edit(0, TAKEN_OVER)
         self.lockouts: list[str] = []
         self.readers: dict[str, RingReader] = {}
-        self.any_slot: list[int] = []
         self._alone = alone
         self._looking = False
         self._accounts: object = None
@@ -136,11 +134,6 @@ class RingWorld:
         document = json.loads(self.ring.current_text("app_user"))
         return Login(document["username"], SecretStr(document["password"]))
 
-    def read_slot(self, slot: int) -> Login:
-        """The login that an application reads which reads one slot only."""
-        document = json.loads(self.ring.console.current(self.ring.ids["app_user"][slot])[1])
-        return Login(document["username"], SecretStr(document["password"]))
-
     def in_sync(self) -> bool:
         """Whether both rings serve the recorded generation, no claim is open and the lock is free."""
         record = self.memory.lock.record
@@ -159,9 +152,6 @@ class RingWorld:
         try:
             if self._locked_out():
                 self.lockouts.append(f"after {operation} {resource}")
-            for slot in self.any_slot:
-                if not self._accepted(self.read_slot(slot)):
-                    self.lockouts.append(f"slot {slot} after {operation} {resource}")
             for name, reader in self.readers.items():
                 try:
                     is_in = self._accepted(login_read(reader))

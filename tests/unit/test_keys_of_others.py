@@ -16,7 +16,6 @@ from tests.support.memory_store import KINDS, OUR_KEYS, MemoryStore, SecretKind
 from tests.unit.harness import (
     Killed,
     at_every_boundary,
-    revokes_everything,
     rotate_again,
     undisturbed,
 )
@@ -192,11 +191,3 @@ def test_an_edit_of_any_slot_counts(ring: RingWorld, which: int, rotations: int)
         assert attempt(ring, f"after-{n}") == "rotated"
         assert team(ring) == "ledger", n
     assert in_slots(ring) == ["ledger"] * 3
-
-
-def test_an_emergency_spreads_the_keys(ring: RingWorld) -> None:
-    for n in range(4):
-        assert attempt(ring, f"oci-{n}") == "rotated"
-    revokes_everything(ring.memory)
-    assert attempt(ring, "emergency") == "rotated"
-    assert in_slots(ring) == ["payments"] * 3
