@@ -5,6 +5,8 @@ from pathlib import Path
 
 from hatchling.builders.wheel import WheelBuilder
 
+from lockstep.protocol.model import Engine
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -17,5 +19,6 @@ def test_the_wheel_tells_type_checkers_that_it_is_typed(tmp_path: Path) -> None:
     report = {f"lockstep/operate/report/{name}" for name in ("page.html.j2", "page.css")}
     shared = {f"lockstep/operate/html/{name}" for name in ("parts.html.j2", "base.css")}
     live = {f"lockstep/operate/page/{name}" for name in ("frame.html.j2", "page.css", "live.js", "icon.svg")}
-    assert report | shared | live | {"lockstep/cli/first_plan.yaml.j2"} <= {*names}
+    scripts = {f"lockstep/operate/plan_sql/{engine}.sql.j2" for engine in Engine}
+    assert report | shared | live | scripts | {"lockstep/cli/first_plan.yaml.j2"} <= {*names}
     assert not [name for name in names if name.startswith(("tests/", "sandbox/"))]

@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lockstep.databases.verifiers import RandomBytes
-from lockstep.operate.plan_sql import mariadb, mysql, postgresql
-from lockstep.operate.plan_sql.dialect import Dialect, LiveRoleError, RotationUser
+from lockstep.operate.plan_sql.dialect import DIALECTS, Dialect, Face, LiveRoleError, RotationUser
 from lockstep.plan.admins import is_managed
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import InvalidPlanError
@@ -89,13 +88,13 @@ def provisioning(
     plan: Plan, credential: Credential, server: DatabaseServer, *, existing: bool = False
 ) -> Provisioning:
     """The SQL for one credential on one of its servers; arguments as of `provisioning_sql`."""
-    dialect = _DIALECTS[server.engine]
+    dialect = DIALECTS[server.engine]
     user = _rotation_user(plan, server, credential)
     is_itself = server.admin == AdminCredential(credential=credential.id)
-    makes = dialect.itself if is_itself else dialect.existing if existing else dialect.fresh
-    if makes is None:
+    kind: Face = "itself" if is_itself else "existing" if existing else "fresh"
+    if kind == "existing" and server.engine is Engine.POSTGRESQL:
         raise LiveRoleError(credential, server)
-    script = makes(credential, server, user)
+    script = dialect.script(kind, credential, server, user)
     face = "for live accounts" if existing else "for accounts that do not exist yet"
     preface = [
         f"Lockstep: credential {credential.id} on database server {server.name} ({server.engine}), {face}.",
@@ -110,20 +109,13 @@ def provisioning(
         "Afterwards",
         "",
         *user.last_steps,
-        *(script.password_steps if has_password else []),
-        *script.last_steps,
+        *(script.password if has_password else []),
+        *script.afterwards,
     ]
     others = [c.id for c in plan.credentials if server.name in c.databases and c.id != credential.id]
     if others and user.usernames:
         last_steps.insert(2, f"{user.shown} and its login are the same for {', '.join(others)}.")
     return Provisioning(dialect, tuple(preface), tuple(script.statements), tuple(last_steps))
-
-
-_DIALECTS = {
-    Engine.MYSQL: mysql.DIALECT,
-    Engine.MARIADB: mariadb.DIALECT,
-    Engine.POSTGRESQL: postgresql.DIALECT,
-}
 
 
 def _rotation_user(plan: Plan, server: DatabaseServer, credential: Credential) -> RotationUser:
