@@ -16,7 +16,9 @@ def test_the_wheel_tells_type_checkers_that_it_is_typed(tmp_path: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "lockstep/py.typed" in names
     assert "lockstep/client/__init__.py" in names
-    report = {f"lockstep/operate/report/{name}" for name in ("page.html.j2", "page.css")}
+    report = {
+        f"lockstep/operate/report/{name}" for name in ("page.html.j2", "credential.html.j2", "page.css")
+    }
     shared = {f"lockstep/operate/html/{name}" for name in ("parts.html.j2", "base.css")}
     live = {f"lockstep/operate/page/{name}" for name in ("frame.html.j2", "page.css", "live.js", "icon.svg")}
     scripts = {f"lockstep/operate/plan_sql/{engine}.sql.j2" for engine in Engine}

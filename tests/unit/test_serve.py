@@ -188,7 +188,7 @@ def test_what_was_not_read_is_not_called_in_sync() -> None:
     assert condition(unread, NOW) is Condition.UNREAD
     all_of_them = replace(look(1), seen={unread.credential.id: unread})
     assert fleet(all_of_them, Asked(), NOW).look == "calm"
-    assert detail(unread, NOW).stores.rows == ()
+    assert detail(unread, NOW).stores == ()
 
 
 # How often it looks

@@ -3,7 +3,7 @@
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from jinja2.loaders import ChoiceLoader
 
-from lockstep.operate import formatting
+from lockstep.operate.formatting import NONE, error_text, is_long, many, minute, number, span, stamp
 
 BASE = "base.css"
 
@@ -15,17 +15,14 @@ def environment(package: str) -> Environment:
             [PackageLoader(name, package_path="") for name in (package, "lockstep.operate.html")]
         ),
         autoescape=True,
+        extensions=["jinja2.ext.do"],
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {
-        "span": formatting.span,
-        "stamp": formatting.stamp,
-        "minute": formatting.minute,
-        "many": formatting.many,
-        "is_long": formatting.is_long,
-    }
+    for shown in (span, stamp, minute, number, many, is_long, error_text):
+        made.filters[shown.__name__] = shown
+    made.globals["none_told"] = NONE
     return made
 
 

@@ -14,6 +14,7 @@ from lockstep.operate.page.fleet import (
     Alarm,
     Bar,
     Condition,
+    Figure,
     age_of,
     alarms,
     bar_of,
@@ -21,7 +22,6 @@ from lockstep.operate.page.fleet import (
     who,
 )
 from lockstep.operate.page.snapshot import Snapshot
-from lockstep.operate.report.page import Figure, Table
 from lockstep.protocol.errors import LockstepError, described, line_of
 from lockstep.protocol.model import StoredValue
 
@@ -86,7 +86,7 @@ class Detail:
     alarms: Sequence[Alarm]
     progress: Progress | None
     bar: Bar | None
-    stores: Table
+    stores: Sequence[Sequence[str]]
     read: str
     runs: Sequence[RunLine]
     unread: Sequence[str]
@@ -108,7 +108,7 @@ def detail(seen: Snapshot, now: datetime) -> Detail:
         alarms=tuple(alarms(seen, now)),
         progress=progress(seen, now),
         bar=bar_of(seen, now),
-        stores=_stores(seen),
+        stores=tuple(_stores(seen)),
         read=f"read {relative(seen.read_at, now)}" if seen.read_at else "not read since the last change",
         runs=tuple(_runs(seen, now)),
         unread=tuple(f"{CLOUDS[cloud]}: {line_of(error)}" for cloud, error in seen.state.unread.items()),
@@ -156,17 +156,14 @@ def _figures(seen: Snapshot, now: datetime) -> Iterator[Figure]:
     )
 
 
-def _stores(seen: Snapshot) -> Table:
-    rows: list[tuple[str, ...]] = []
+def _stores(seen: Snapshot) -> Iterator[Sequence[str]]:
     for name, answer in seen.state.look.answers.items():
         if isinstance(answer, LockstepError):
-            rows.append((name, type(described(answer)).__name__, NONE, NONE))
+            yield name, type(described(answer)).__name__, NONE, NONE
             continue
         is_placeholder = isinstance(answer, StoredValue) and answer.login is None
         served = "a placeholder" if is_placeholder else _generation(answer.generation)
-        rows.append((name, served, _generation(answer.blob_generation), answer.version))
-    columns = ("Store", "app_user serves", "connection_blob serves", "Version")
-    return Table(columns=columns, rows=tuple(rows))
+        yield name, served, _generation(answer.blob_generation), answer.version
 
 
 def _generation(number: int) -> str:

@@ -14,7 +14,6 @@ from urllib.parse import quote
 
 from lockstep.operate.formatting import NONE, absolute, error_text, many, number, relative, span
 from lockstep.operate.page.snapshot import FleetSnapshot, Snapshot
-from lockstep.operate.report.page import Figure
 from lockstep.operate.state import leader, promoted_at
 from lockstep.protocol.errors import LockstepError, described, line_of
 from lockstep.protocol.lock_rule import due_at
@@ -47,6 +46,16 @@ LOOKS = {
     Condition.IN_SYNC: "good",
 }
 """The look of its chip."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A figure at the head of a page."""
+
+    name: str
+    value: str
+    note: str
+    bad: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
