@@ -23,10 +23,15 @@ from lockstep.client.cache import (
     StoreSource,
     decode,
 )
-from lockstep.client.drivers import connect_psycopg, connect_pymysql
-from lockstep.client.drivers_async import connect_asyncpg, connect_psycopg_async
-from lockstep.client.pools import attach_sqlalchemy, psycopg_pool, sqlalchemy_creator
-from lockstep.client.pools_async import asyncmy_pool, asyncpg_pool, psycopg_async_pool
+from lockstep.client.drivers import connect_asyncpg, connect_psycopg, connect_psycopg_async, connect_pymysql
+from lockstep.client.pools import (
+    asyncmy_pool,
+    asyncpg_pool,
+    attach_sqlalchemy,
+    psycopg_async_pool,
+    psycopg_pool,
+    sqlalchemy_creator,
+)
 from lockstep.client.sources import aws_source, oci_ring_source
 from lockstep.client.threads import AsyncCredentialClient, CredentialClient
 

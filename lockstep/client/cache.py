@@ -10,7 +10,6 @@ one read because of a value's age, and one for callers who want another value.
 import os
 import sys
 import threading
-import time
 import traceback
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -18,52 +17,13 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from lockstep.protocol.errors import NotBootstrappedError, StoreUnreachableError
 from lockstep.protocol.model import SecretStr
-from lockstep.runtime.system import SystemClock, boot_seconds
+from lockstep.runtime.system import boot_seconds
 from lockstep.stores.contents import decode_app_user, decode_connection
 from lockstep.stores.readers import Generated, ReadResult, Snapshot, is_older, read_newest
-
-# Seconds that go on while the machine is suspended.
-#
-# A value ages while a laptop sleeps or a virtual machine is paused, and Python's monotonic clock stands still
-# meanwhile on Linux (clock_gettime(2), CLOCK_MONOTONIC).
-
-Seconds = Callable[[], float]
-
-
-class ComparedClocks:
-    """For systems without a clock that counts suspended time: of two clocks the one that went further.
-
-    A wall clock that is set forward ages a value too much, which costs one read; one that is set back changes nothing.
-
-    Args:
-        monotonic: Seconds that only grow.
-        wall: Seconds of the wall clock.
-    """
-
-    def __init__(self, monotonic: Seconds, wall: Seconds) -> None:
-        self._monotonic, self._wall = monotonic, wall
-        self._last = monotonic(), wall()
-        self._elapsed_seconds = 0.0
-
-    def __call__(self) -> float:
-        """Seconds since this clock was made. Not for several threads at once."""
-        now = self._monotonic(), self._wall()
-        self._elapsed_seconds += max(0.0, *(new - old for new, old in zip(now, self._last, strict=True)))
-        self._last = now
-        return self._elapsed_seconds
-
-
-def suspend_aware_clock() -> Seconds:
-    """CLOCK_BOOTTIME where there is one (Linux), else the monotonic and the wall clock compared."""
-    if hasattr(time, "CLOCK_BOOTTIME"):
-        return boot_seconds
-    system = SystemClock()
-    return ComparedClocks(system.monotonic, lambda: system.now().timestamp())
-
 
 # No password in what a crash reporter sends: the local variables of frames that have ended are dropped.
 #
@@ -153,21 +113,17 @@ def decode(text: str, *, store: str, secret: str) -> ClientCredential:
     """
     try:
         with without_locals():
-            return _decode(text, store=store, secret=secret)
+            login, generation = decode_app_user(text, store=store, secret=secret)
+            if login is None:
+                raise NotBootstrappedError(store=store, secret=secret)
+            return ClientCredential(
+                username=login.username,
+                password=login.password,
+                generation=generation,
+                connection=decode_connection(text, store=store, secret=secret),
+            )
     finally:
         del text  # A traceback shows this frame, too.
-
-
-def _decode(text: str, *, store: str, secret: str) -> ClientCredential:
-    login, generation = decode_app_user(text, store=store, secret=secret)
-    if login is None:
-        raise NotBootstrappedError(store=store, secret=secret)
-    return ClientCredential(
-        username=login.username,
-        password=login.password,
-        generation=generation,
-        connection=decode_connection(text, store=store, secret=secret),
-    )
 
 
 DEFAULT_MAX_AGE_SECONDS = 300.0
@@ -205,12 +161,6 @@ class ClientStatus:
     seen: Mapping[str, int]
 
 
-class _Refused(NamedTuple, Generic[Value]):
-    value: Value
-    at: float  # When the read because of it ended.
-    problem: BaseException | None
-
-
 class CredentialCache(Generic[Value]):
     """Keeps the newest value (`lockstep.stores.readers`). Safe to share between threads, and across a fork.
 
@@ -243,13 +193,14 @@ class CredentialCache(Generic[Value]):
             raise ValueError("two sources have one name")
         self._max_age_seconds = max_age_seconds
         self._refuse_after_seconds = refuse_after_seconds
-        self._clock = clock or suspend_aware_clock()
+        self._clock = clock or boot_seconds
         self.kept: Snapshot[Value] | None = None
         self._since = 0.0  # When the generation that is kept was first read.
         self._problem: BaseException = StoreUnreachableError()
         self._failures, self._refusals = 0, 0
         self._failed_at = self._reread_at = float("-inf")
-        self._refused: tuple[_Refused[Value], ...] = ()  # The last one first.
+        self._refused: list[tuple[Value, float, BaseException | None]] = []
+        """When the read because of a value ended, and with what problem; the last one first."""
         self._seen: dict[str, int] = {}
         self._connections: weakref.WeakKeyDictionary[object, int] = weakref.WeakKeyDictionary()
         self._begin_without_threads()
@@ -295,10 +246,10 @@ class CredentialCache(Generic[Value]):
             if self.kept and self.kept.value != refused:
                 return _done(self.kept.value)
             reading = _under_way(self._reread)
-            lately = next((r for r in self._refused_lately() if r.value == refused), None)
+            lately = [problem for value, _, problem in self._refused_lately() if value == refused]
             if reading is None and lately:
-                if lately.problem:
-                    raise lately.problem.with_traceback(None)
+                if lately[0]:
+                    raise lately[0].with_traceback(None)
                 return _done(refused)
             self._reread = reading or self._begin(refused, unwanted=refused)
             return self._reread
@@ -319,7 +270,7 @@ class CredentialCache(Generic[Value]):
         One that is under way, or has ended ANOTHER_SECONDS ago or less, will do.
         """
         with self._lock:
-            rests = self._now() - self._reread_at <= ANOTHER_SECONDS
+            rests = self._clock() - self._reread_at <= ANOTHER_SECONDS
             if self._reread is None or (self._reread.done() and not rests):
                 self._reread = self._begin(unwanted=self.kept.value if self.kept else None)
             return self._reread
@@ -353,7 +304,7 @@ class CredentialCache(Generic[Value]):
     def age_seconds(self) -> float:
         """Since the start of the read that gave the value last; infinite before the first."""
         kept = self.kept
-        return self._now() - kept.at if kept else float("inf")
+        return self._clock() - kept.at if kept else float("inf")
 
     @property
     def is_over(self) -> bool:
@@ -374,10 +325,6 @@ class CredentialCache(Generic[Value]):
                 seen=dict(self._seen),
             )
 
-    def _now(self) -> float:
-        with self._lock:  # A clock need not be safe to share.
-            return self._clock()
-
     def _read_if_due(self) -> Reading[Value] | None:
         pause = min(RETRY_SECONDS, self._max_age_seconds)
         failed_lately = self._clock() - self._failed_at < pause
@@ -390,7 +337,7 @@ class CredentialCache(Generic[Value]):
     ) -> Reading[Value]:
         reading: Reading[Value] = Future()
         reading.set_running_or_notify_cancel()  # From now on a waiter that gives up cannot cancel it.
-        given_up = (r.value for r in self._refused if self.kept and r.value != self.kept.value)
+        given_up = (value for value, _, _ in self._refused if self.kept and value != self.kept.value)
         read = partial(self._read, reading, refused, unwanted or next(given_up, None), last)
         try:
             threading.Thread(target=read, name="lockstep-client", daemon=True).start()
@@ -409,10 +356,10 @@ class CredentialCache(Generic[Value]):
             found = e
         with self._lock:
             now = self._clock()
-            problem = found if isinstance(found, BaseException) else None
             if refused is not None:
-                others = (r for r in self._refused_lately() if r.value != refused)
-                self._refused = (_Refused(refused, now, problem), *others)
+                problem = found if isinstance(found, BaseException) else None
+                others = (r for r in self._refused_lately() if r[0] != refused)
+                self._refused = [(refused, now, problem), *others]
             if reading is self._reread:
                 self._reread_at = now
             if isinstance(found, BaseException):
@@ -422,9 +369,8 @@ class CredentialCache(Generic[Value]):
             else:
                 reading.set_result(self._keep(found, refused, now))
 
-    def _refused_lately(self) -> list[_Refused[Value]]:
-        now = self._clock()
-        return [r for r in self._refused if now - r.at < REFUSAL_SECONDS]
+    def _refused_lately(self) -> Iterator[tuple[Value, float, BaseException | None]]:
+        return (r for r in self._refused if self._clock() - r[1] < REFUSAL_SECONDS)
 
     def _keep(self, seen: Snapshot[Value], refused: Value | None, now: float) -> Value:
         kept = self.kept
@@ -440,7 +386,7 @@ class CredentialCache(Generic[Value]):
     def _ask(self, refused: Value | None, unwanted: Value | None, last: Collection[str]) -> Snapshot[Value]:
         found = read_newest(
             dict(sorted(self._sources.items(), key=lambda source: source[0] in last)),
-            self._now,
+            self._clock,
             kept=refused or (self.kept.value if self.kept else None),
             is_over=refused is not None or self.is_over,
             unwanted=unwanted,

@@ -1,4 +1,4 @@
-"""PyMySQL and psycopg: where a credential logs in, and that its password crosses no network unencrypted.
+"""The drivers, of threads and event loops: where a login goes, and that no password crosses a network unencrypted.
 
 A driver left to itself logs in without TLS where the server offers none: PyMySQL without TLS options, psycopg with
 libpq's default `sslmode=prefer`. With `sslmode=require` no certificate is verified, and whoever answers may ask for the
@@ -7,17 +7,18 @@ are demanded, and anything less takes the words `plaintext=True`.
 """
 
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from lockstep.client.cache import ClientCredential
-from lockstep.client.threads import CredentialClient
+from lockstep.client.threads import AsyncCredentialClient, CredentialClient
 from lockstep.protocol.engines import is_mysql_refusal, is_postgresql_refusal
 from lockstep.protocol.errors import TlsVerificationError
 from lockstep.protocol.model import Engine
 
 if TYPE_CHECKING:
+    import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no type information
     import psycopg
     import pymysql
 
@@ -78,6 +79,34 @@ def connect_psycopg(
     return client.login(opener.open, opener.is_refusal)
 
 
+async def connect_psycopg_async(
+    client: AsyncCredentialClient, *, database: str | None = None, plaintext: bool = False, **options: Any
+) -> "psycopg.AsyncConnection[Any]":
+    """As `connect_psycopg`, for an event loop."""
+    opener = psycopg_async_opener(database=database, plaintext=plaintext, **options)
+    return await client.login(opener.open, opener.is_refusal)
+
+
+async def connect_asyncpg(
+    client: AsyncCredentialClient, *, database: str | None = None, plaintext: bool = False, **options: Any
+) -> "asyncpg.Connection[Any]":
+    """An asyncpg connection over verified TLS.
+
+    Args:
+        client: Gives the credential.
+        database: As for `connect_psycopg`.
+        plaintext: Consents to a connection without TLS, or without a verified certificate.
+        options: For `asyncpg.connect`. `ssl_ca` is a CA file, `ssl` a context; without them the system's CAs count.
+            `dbname` is asyncpg's `database`.
+
+    Raises:
+        ValueError: The options switch verification off, or the database is of another engine.
+        LookupError: The credential has no database of this name.
+    """
+    opener = asyncpg_opener(database=database, plaintext=plaintext, **options)
+    return await client.login(opener.open, opener.is_refusal)
+
+
 def pymysql_opener(
     *,
     database: str | None = None,
@@ -93,9 +122,7 @@ def pymysql_opener(
         options["ssl"] = verifying_context(options)
 
     def open_one(credential: ClientCredential) -> "pymysql.connections.Connection[Any]":
-        told = {**address(credential, database, MYSQL, options), **options}
-        told["database"] = told.pop("dbname", None)
-        connection = make(user=credential.username, password=credential.password.reveal(), **told)
+        connection = make(**_told(credential, database, MYSQL, options))
         # Since PyMySQL 1.2 nothing is sent to a server without TLS; older ones went on in plaintext.
         if not plaintext and not isinstance(getattr(connection, "_sock", None), ssl.SSLSocket):
             connection.close()
@@ -118,18 +145,97 @@ def psycopg_opener(
     checked, make = psycopg_options(options, plaintext=plaintext), connect or psycopg.connect
 
     def open_one(credential: ClientCredential) -> "psycopg.Connection[Any]":
-        connection = make(
-            **address(credential, database, POSTGRESQL, checked),
-            **checked,
-            user=credential.username,
-            password=credential.password.reveal(),
-        )
+        connection = make(**_told(credential, database, POSTGRESQL, checked, dbname="dbname"))
         if not (plaintext or connection.pgconn.ssl_in_use):  # For example a Unix socket.
             connection.close()
             raise TlsVerificationError
         return connection
 
     return Opener(open_one, is_postgresql_refusal)
+
+
+def psycopg_async_opener(
+    *,
+    database: str | None = None,
+    plaintext: bool = False,
+    connect: "Callable[..., Awaitable[psycopg.AsyncConnection[Any]]] | None" = None,
+    **options: Any,
+) -> "Opener[Awaitable[psycopg.AsyncConnection[Any]]]":
+    """What `connect_psycopg_async` logs in with; `connect` replaces `psycopg.AsyncConnection.connect`."""
+    import psycopg
+
+    checked = psycopg_options(options, plaintext=plaintext)
+    make: Callable[..., Awaitable[psycopg.AsyncConnection[Any]]] = connect or psycopg.AsyncConnection.connect
+
+    async def open_one(credential: ClientCredential) -> "psycopg.AsyncConnection[Any]":
+        connection = await make(**_told(credential, database, POSTGRESQL, checked, dbname="dbname"))
+        if not (plaintext or connection.pgconn.ssl_in_use):
+            await connection.close()
+            raise TlsVerificationError
+        return connection
+
+    return Opener(open_one, is_postgresql_refusal)
+
+
+def asyncpg_opener(
+    *, database: str | None = None, plaintext: bool = False, **options: Any
+) -> "Opener[Awaitable[asyncpg.Connection[Any]]]":
+    """What `connect_asyncpg` logs in with. With a context, asyncpg sends nothing to a server without TLS."""
+    import asyncpg
+
+    return Opener(
+        _with_context(asyncpg.connect, POSTGRESQL, database, options, plaintext=plaintext),
+        is_postgresql_refusal,
+    )
+
+
+def asyncmy_opener(
+    *,
+    database: str | None = None,
+    plaintext: bool = False,
+    connect: Callable[..., Awaitable[Any]] | None = None,
+    **options: Any,
+) -> Opener[Awaitable[Any]]:
+    """What pools log in with through asyncmy, which sends nothing before TLS where it has a context.
+
+    `connect` replaces `asyncmy.connect`.
+    """
+    import asyncmy
+
+    make = connect or asyncmy.connect
+    return Opener(_with_context(make, MYSQL, database, options, plaintext=plaintext), is_mysql_refusal)
+
+
+def _with_context(
+    make: Callable[..., Awaitable[Any]],
+    engines: frozenset[str],
+    database: str | None,
+    options: dict[str, Any],
+    *,
+    plaintext: bool,
+) -> Callable[[ClientCredential], Awaitable[Any]]:
+    if not plaintext:
+        options["ssl"] = verifying_context(options)
+
+    async def connect(credential: ClientCredential) -> Any:
+        return await make(**_told(credential, database, engines, options))
+
+    return connect
+
+
+def _told(
+    credential: ClientCredential,
+    database: str | None,
+    engines: frozenset[str],
+    options: Mapping[str, Any],
+    *,
+    dbname: str = "database",
+) -> dict[str, Any]:
+    """What a driver is told; `dbname` is its name for the database."""
+    told = {**address(credential, database, engines, options), **options}
+    if "dbname" in told:
+        told[dbname] = told.pop("dbname")
+    return {**told, "user": credential.username, "password": credential.password.reveal()}
 
 
 def address(

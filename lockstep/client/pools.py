@@ -3,24 +3,38 @@
 A changed password ends no session, so without more a pool keeps connections of logins that were revoked long ago.
 """
 
-import threading
+import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lockstep.client.cache import ClientCredential
-from lockstep.client.drivers import Opener, psycopg_opener, pymysql_opener
-from lockstep.client.drivers_async import asyncmy_opener, asyncpg_opener, psycopg_async_opener
+from lockstep.client.drivers import (
+    Opener,
+    asyncmy_opener,
+    asyncpg_opener,
+    psycopg_async_opener,
+    psycopg_opener,
+    pymysql_opener,
+)
 from lockstep.client.threads import AsyncCredentialClient, CredentialClient
 
 if TYPE_CHECKING:
+    from collections import deque
+
+    import asyncmy.pool
+    import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no type information
     import psycopg_pool as pools
+    from asyncmy.connection import Connection as AsyncmyConnection
     from psycopg import AsyncConnection
     from psycopg import Connection as PsycopgConnection
     from sqlalchemy import Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 Connection = TypeVar("Connection")
-_STAMP = "lockstep_generation"
+CLOSE_SECONDS = 2.0
+"""How long a pool waits for the end of a connection that it drops, when one is acquired."""
 _OPENERS: dict[str, Callable[..., Opener[Any]]] = {"pymysql": pymysql_opener, "psycopg": psycopg_opener}
 _ASYNC_OPENERS: dict[str, Callable[..., Opener[Awaitable[Any]]]] = {
     "asyncmy": asyncmy_opener,
@@ -68,13 +82,13 @@ def attach_sqlalchemy(
     make(**options)  # A wrong option is an error here, and not at the first connection.
 
     @event.listens_for(inner, "do_connect")
-    def connect(_dialect: Any, record: Any, _arguments: Any, told: dict[str, Any]) -> Any:
+    def connect(_dialect: Any, _record: Any, _arguments: Any, told: dict[str, Any]) -> Any:
         if not is_async:
-            opener = _stamping(make, record, told, options)
+            opener = make(**{**_of_url(told), **options})
             return client.login(opener.open, opener.is_refusal)
 
         async def log_in(*_no_arguments: Any, **of_dialect: Any) -> Any:
-            opener = _stamping(make, record, of_dialect, options)
+            opener = make(**{**_of_url(of_dialect), **options})
             return await AsyncCredentialClient(client).login(opener.open, opener.is_refusal)
 
         told["async_creator_fn"] = log_in
@@ -82,24 +96,21 @@ def attach_sqlalchemy(
 
     @event.listens_for(inner, "checkout")
     def retire(_connection: Any, record: Any, _proxy: Any) -> None:
-        if record.info.get(_STAMP, 0) < client.dead_before(overlap_seconds):
+        if is_dead(client, record.driver_connection, overlap_seconds):
             raise DisconnectionError("its generation is revoked")
 
 
-def _stamping(
-    make: Callable[..., Opener[Connection]], record: Any, told: dict[str, Any], options: dict[str, Any]
-) -> Opener[Connection]:
-    """An opener that notes the generation in the pool's record of the connection. `told` is from the engine's URL."""
+def _of_url(told: dict[str, Any]) -> dict[str, Any]:
+    """What an engine's URL says of the address."""
     names = {"database": "dbname"}
-    from_url = {names.get(k, k): v for k, v in told.items() if k not in ("user", "password")}
-    opener = make(**{**from_url, **options})
+    return {names.get(k, k): v for k, v in told.items() if k not in ("user", "password")}
 
-    def connect(credential: ClientCredential) -> Connection:
-        if record is not None:
-            record.info[_STAMP] = credential.generation
-        return opener.open(credential)
 
-    return Opener(connect, opener.is_refusal)
+def is_dead(
+    client: CredentialClient | AsyncCredentialClient, connection: object, overlap_seconds: float
+) -> bool:
+    """Whether the generation with which a connection was opened is revoked."""
+    return (client.generation_of(connection) or 0) < client.dead_before(overlap_seconds)
 
 
 def psycopg_pool(
@@ -137,47 +148,185 @@ def psycopg_pool(
             opener = psycopg_opener(connect=super().connect, **{**kwargs, **told})
             return client.login(opener.open, opener.is_refusal)
 
-    class Pool(pools.ConnectionPool[LoggedIn]):
-        """Drains itself."""
-
-        drained_for = 0
-        one_drains = threading.Lock()
-
-        def getconn(self, timeout: float | None = None) -> LoggedIn:
-            self.drain_dead()
-            return super().getconn(timeout)
-
-        def drain_dead(self) -> None:
-            dead_before = client.dead_before(overlap_seconds)
-            with self.one_drains:
-                if self.drained_for < dead_before:
-                    self.drain()
-                    self.drained_for = dead_before
-
     def check(connection: LoggedIn) -> None:
-        pool.drain_dead()
-        refuse_dead(client, connection, overlap_seconds)
+        dead_before = client.dead_before(overlap_seconds)
+        if dead_before not in drained_for:
+            drained_for.add(dead_before)
+            pool.drain()
+        if is_dead(client, connection, overlap_seconds):
+            connection.pgconn.finish()  # `close` may give it back (`close_returns`).
+            raise psycopg.OperationalError("its generation is revoked")
         if own_check is not None:
             own_check(connection)
 
+    drained_for = {0}
     own_check = of_pool.pop("check", None)
-    pool = Pool(connection_class=LoggedIn, check=check, **{"open": False, **of_pool})
-    given: pools.ConnectionPool[Any] = pool
-    return given
+    pool: pools.ConnectionPool[Any] = pools.ConnectionPool(
+        connection_class=LoggedIn, check=check, **{"open": False, **of_pool}
+    )
+    return pool
 
 
-def refuse_dead(
-    client: "CredentialClient | AsyncCredentialClient",
-    connection: "PsycopgConnection[Any] | AsyncConnection[Any]",
+def psycopg_async_pool(
+    client: AsyncCredentialClient,
+    *,
     overlap_seconds: float,
-) -> None:
-    """The `check` of a psycopg_pool: a connection that was waited for may have been opened before its pool was drained.
+    options: dict[str, Any] | None = None,
+    **of_pool: Any,
+) -> "pools.AsyncConnectionPool[AsyncConnection[Any]]":
+    """As `psycopg_pool`, for an event loop.
 
-    Raises:
-        OperationalError: Its generation is revoked; it is closed, so the pool opens another one.
+        async with psycopg_async_pool(login, overlap_seconds=600, options={"sslrootcert": "ca.pem"}) as pool:
+
+    Args:
+        client: Gives the credential.
+        overlap_seconds: `overlap` in the plan.
+        options: As for `connect_psycopg_async`.
+        of_pool: For `psycopg_pool.AsyncConnectionPool`.
     """
     import psycopg
+    import psycopg_pool as pools
 
-    if (client.generation_of(connection) or 0) < client.dead_before(overlap_seconds):
-        connection.pgconn.finish()  # `close` may give it back (`close_returns`).
-        raise psycopg.OperationalError("its generation is revoked")
+    told = options or {}
+    psycopg_async_opener(**told)
+
+    class LoggedIn(psycopg.AsyncConnection[Any]):
+        """Connects with the client's value."""
+
+        @classmethod
+        async def connect(cls, conninfo: str = "", **kwargs: Any) -> Any:
+            del conninfo  # The pool has none.
+            opener = psycopg_async_opener(connect=super().connect, **{**kwargs, **told})
+            return await client.login(opener.open, opener.is_refusal)
+
+    async def check(connection: LoggedIn) -> None:
+        dead_before = client.dead_before(overlap_seconds)
+        if dead_before not in drained_for:
+            drained_for.add(dead_before)
+            await pool.drain()
+        if is_dead(client, connection, overlap_seconds):
+            connection.pgconn.finish()  # `close` may give it back (`close_returns`).
+            raise psycopg.OperationalError("its generation is revoked")
+        if own_check is not None:
+            await own_check(connection)
+
+    drained_for = {0}
+    own_check = of_pool.pop("check", None)
+    pool: pools.AsyncConnectionPool[Any] = pools.AsyncConnectionPool(
+        connection_class=LoggedIn, check=check, **{"open": False, **of_pool}
+    )
+    return pool
+
+
+def asyncpg_pool(
+    client: AsyncCredentialClient,
+    *,
+    overlap_seconds: float,
+    options: dict[str, Any] | None = None,
+    **of_pool: Any,
+) -> "asyncpg.Pool[Any]":
+    """An asyncpg pool (0.30 or newer) that logs in with the credential, and drops connections of revoked generations.
+
+        async with asyncpg_pool(login, overlap_seconds=600, options={"ssl_ca": "ca.pem"}, max_size=8) as pool:
+
+    A connection of a revoked generation is closed when it is acquired: another one is taken or opened, and the
+    application notices nothing.
+
+    Args:
+        client: Gives the credential.
+        overlap_seconds: `overlap` in the plan.
+        options: As for `connect_asyncpg`.
+        of_pool: For `asyncpg.create_pool`.
+    """
+    import asyncpg
+
+    told = options or {}
+    asyncpg_opener(**told)
+
+    async def connect(*_arguments: Any, **of_connection: Any) -> Any:
+        opener = asyncpg_opener(**{**of_connection, **told})
+        return await client.login(opener.open, opener.is_refusal)
+
+    class LoggedInPool(asyncpg.Pool):  # type: ignore[misc]  # It has no types.
+        """Gives no connection of a revoked generation; `_acquire` and `_con` are asyncpg's own names."""
+
+        async def _acquire(self, timeout: float | None) -> Any:  # noqa: ASYNC109 - asyncpg's own
+            async with asyncio.timeout(timeout):
+                while True:
+                    connection = await super()._acquire(timeout)
+                    if not is_dead(client, connection._con, overlap_seconds):  # noqa: SLF001 - nothing else names it
+                        return connection
+                    with suppress(Exception):  # It goes, whatever state it is in.
+                        await connection.close(timeout=CLOSE_SECONDS)
+
+    parameters = signature(asyncpg.create_pool).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.kind is Parameter.KEYWORD_ONLY}
+    return LoggedInPool(**{**defaults, **of_pool, "connect": connect})
+
+
+def asyncmy_pool(
+    client: AsyncCredentialClient,
+    *,
+    overlap_seconds: float,
+    options: dict[str, Any] | None = None,
+    minsize: int = 1,
+    maxsize: int = 10,
+    **of_pool: Any,
+) -> "asyncmy.pool.Pool":
+    """An asyncmy pool (0.2.18 or newer) that logs in with the credential, and drops connections of revoked generations.
+
+        async with asyncmy_pool(login, overlap_seconds=600, options={"ssl_ca": "ca.pem"}, maxsize=8) as pool:
+
+    A connection is dropped when it is acquired: another one is opened, and the application notices nothing.
+
+    Args:
+        client: Gives the credential.
+        overlap_seconds: `overlap` in the plan.
+        options: As for `connect_pymysql`, for `asyncmy.connect`.
+        minsize: How many connections are opened by the first that is acquired.
+        maxsize: How many there are at most.
+        of_pool: For `asyncmy.pool.Pool`, which belongs to the event loop that runs.
+    """
+    from asyncmy.pool import Pool
+
+    told = options or {}
+    asyncmy_opener(**told)
+
+    class LoggedInPool(Pool):
+        """Opens connections with the client's value; `_acquire`, `_free` and `_conn_kwargs` are asyncmy's own names."""
+
+        _free: "deque[AsyncmyConnection]"
+
+        async def fill_free_pool(self, override_min: bool = False) -> None:  # noqa: FBT001, FBT002 - asyncmy's own
+            async def fill(**login: Any) -> None:
+                self._conn_kwargs = login
+                try:
+                    await super(LoggedInPool, self).fill_free_pool(override_min)
+                finally:
+                    self._conn_kwargs = {}
+
+            opener = asyncmy_opener(connect=fill, **told)
+
+            async def open_missing(credential: ClientCredential) -> None:
+                try:
+                    await opener.open(credential)
+                finally:
+                    for connection in self._free:
+                        if client.generation_of(connection) is None:
+                            client.opened(connection, credential)
+
+            await client.login(open_missing, opener.is_refusal)
+
+        async def _acquire(self) -> "AsyncmyConnection":
+            while True:
+                connection: AsyncmyConnection = await super()._acquire()  # type: ignore[misc]  # Not in its stubs.
+                if not is_dead(client, connection, overlap_seconds):
+                    return connection
+                try:
+                    with suppress(Exception):  # It goes, whatever state it is in.
+                        await connection.ensure_closed()
+                finally:
+                    connection.close()
+                    self.release(connection)
+
+    return LoggedInPool(minsize, maxsize, **of_pool)

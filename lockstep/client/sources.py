@@ -59,14 +59,10 @@ def aws_source(
 
     client = PerProcess(lambda: aws_client("secretsmanager", region))
 
-    def read() -> ClientCredential:
-        found = decode(read_secret(client(), name, secret), store=name, secret=secret)
-        if connection_blob is None:
-            return found
-        text = read_secret(client(), name, connection_blob)
-        return replace(found, databases=decode_databases(text, store=name, secret=connection_blob))
+    def current(of: str) -> tuple[str, str]:
+        return of, read_secret(client(), name, of)
 
-    return StoreSource(name, read)
+    return StoreSource(name, partial(_read, current, name, secret, connection_blob))
 
 
 def oci_ring_source(  # noqa: PLR0913 - all but one are keywords, and each is one thing that a vault needs
@@ -108,12 +104,15 @@ def oci_ring_source(  # noqa: PLR0913 - all but one are keywords, and each is on
         slot, content = RingReader(vault(), names, slots=slots).newest()
         return slot, vault().text(slot, content)
 
-    def read() -> ClientCredential:
-        slot, text = newest(secret)
-        found = decode(text, store=name, secret=slot)
-        if connection_blob is None:
-            return found
-        slot, text = newest(connection_blob)
-        return replace(found, databases=decode_databases(text, store=name, secret=slot))
+    return StoreSource(name, partial(_read, newest, name, secret, connection_blob))
 
-    return StoreSource(name, read)
+
+def _read(
+    find: Callable[[str], tuple[str, str]], store: str, secret: str, connection_blob: str | None
+) -> ClientCredential:
+    where, text = find(secret)
+    found = decode(text, store=store, secret=where)
+    if connection_blob is None:
+        return found
+    where, text = find(connection_blob)
+    return replace(found, databases=decode_databases(text, store=store, secret=where))

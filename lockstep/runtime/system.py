@@ -34,7 +34,12 @@ def new_token() -> SecretStr:
 
 
 def boot_seconds() -> float:
-    """Seconds since the machine was started, those in which it was suspended included."""
+    """Seconds that only grow, those in which the machine was suspended included.
+
+    CLOCK_MONOTONIC stands still meanwhile on Linux, but not on macOS (clock_gettime of each), nor does Windows' clock.
+    """
+    if not hasattr(time, "clock_gettime"):
+        return time.monotonic()
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 

@@ -23,8 +23,7 @@ from lockstep.client import (
     psycopg_async_pool,
     psycopg_pool,
 )
-from lockstep.client.drivers import psycopg_opener, pymysql_opener
-from lockstep.client.drivers_async import asyncmy_opener, asyncpg_opener
+from lockstep.client.drivers import asyncmy_opener, asyncpg_opener, psycopg_opener, pymysql_opener
 from lockstep.protocol.errors import TlsVerificationError
 from lockstep.protocol.model import SecretStr
 from sandbox.databases import CertificateAuthority, DatabaseServer, MariaDbServer, PostgresServer

@@ -1,4 +1,4 @@
-"""The client for applications: its cache, its sources, its clock and its threads."""
+"""The client for applications: its cache, its sources and its threads."""
 
 import ast
 import json
@@ -15,7 +15,6 @@ from lockstep.client import (
     CredentialClient,
     decode,
 )
-from lockstep.client.cache import ComparedClocks
 from lockstep.client.drivers import MYSQL, POSTGRESQL, address
 from lockstep.protocol.errors import (
     LockstepError,
@@ -206,21 +205,6 @@ def test_without_a_cached_value_the_last_sources_error_is_raised() -> None:
         client.get()
     far.trouble = None
     assert client.get().generation == 1
-
-
-# The clock
-
-
-def test_of_two_clocks_the_one_that_went_further_counts() -> None:
-    now = {"monotonic": 100.0, "wall": 5000.0}
-    seconds = ComparedClocks(lambda: now["monotonic"], lambda: now["wall"])
-    now |= {"monotonic": 101.0, "wall": 5001.0}
-    assert seconds() == 1
-    now |= {"monotonic": 102.0, "wall": 5101.0}  # It was suspended.
-    assert seconds() == 101
-    now |= {"monotonic": 103.0, "wall": 3000.0}  # The wall clock was set back.
-    assert seconds() == 102
-    assert seconds() == 102
 
 
 # Threads

@@ -18,8 +18,8 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured  # type: ignore[import-untyped]  # Django ships no types
 from django.utils.module_loading import import_string  # type: ignore[import-untyped]  # likewise
 
-from lockstep.client.cache import ClientCredential
 from lockstep.client.drivers import Opener
+from lockstep.client.pools import is_dead
 from lockstep.client.threads import CredentialClient
 
 _OWN = ("credential", "overlap_seconds")
@@ -43,7 +43,6 @@ class LogsIn:
         if options.get("pool"):
             raise ImproperlyConfigured("Django's pool keeps one password; leave `pool` out")
         self._overlap_seconds = float(options["overlap_seconds"])
-        self._generation = 0
 
     @property
     def _client(self) -> CredentialClient:
@@ -66,16 +65,11 @@ class LogsIn:
         options = {k: v for k, v in told.items() if k not in _NOT_PASSED_ON}
         database = None if "host" in options else options.pop("dbname")
         opener = opener_of(database=database, connect=lambda **params: make(params), **options)
-
-        def connect(credential: ClientCredential) -> Any:
-            self._generation = credential.generation
-            return opener.open(credential)
-
-        return self._client.login(connect, opener.is_refusal)
+        return self._client.login(opener.open, opener.is_refusal)
 
     def close_if_unusable_or_obsolete(self) -> None:
         """As Django's, which calls it around each request; a connection of a revoked generation is obsolete."""
-        is_revoked = self._generation < self._client.dead_before(self._overlap_seconds)
-        if self.connection is not None and not self.in_atomic_block and is_revoked:
+        is_open = self.connection is not None and not self.in_atomic_block
+        if is_open and is_dead(self._client, self.connection, self._overlap_seconds):
             super().close()  # type: ignore[misc]  # Django's, which comes after this class
         super().close_if_unusable_or_obsolete()  # type: ignore[misc]  # likewise
