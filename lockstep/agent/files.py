@@ -141,12 +141,8 @@ def _env(login: Login) -> str:
     A quote stands in quotes of the other kind: systemd takes a quote after a backslash for part of an unquoted value
     (https://github.com/systemd/systemd/blob/main/src/basic/env-file.c).
     """
-    lines = [f"DB_{name.upper()}='{_of_shell(value)}'\n" for name, value in login.strings().items()]
-    return "".join(lines)
-
-
-def _of_shell(value: str) -> str:
-    return value.replace("'", "'\"'\"'")
+    quoted = {name: value.replace("'", "'\"'\"'") for name, value in login.strings().items()}
+    return "".join(f"DB_{name.upper()}='{value}'\n" for name, value in quoted.items())
 
 
 def _pgpass(login: Login) -> str:
@@ -170,12 +166,9 @@ def _my_cnf(login: Login) -> str:
         "protocol": "tcp",
         "database": login.dbname,
     }
-    lines = [f'{name}="{_of_option(value)}"' for name, value in values.items()]
+    escaped = {name: value.replace("\\", "\\\\").replace('"', '\\"') for name, value in values.items()}
+    lines = [f'{name}="{value}"' for name, value in escaped.items()]
     return "\n".join(["[client]", *lines[:-1], "", "[mysql]", lines[-1]]) + "\n"
-
-
-def _of_option(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _userlist(login: Login) -> str:
@@ -235,7 +228,7 @@ def write(
     """
     content = text.reveal().encode()
     try:
-        if _has(path, mode=mode, uid=uid, gid=gid) and _says(path, content, is_ours=before == text):
+        if _has(path, content, mode=mode, uid=uid, gid=gid, is_ours=before == text):
             return False
         replace_file(path, content, mode=mode, uid=uid, gid=gid)
     except OSError as error:
@@ -243,21 +236,16 @@ def write(
     return True
 
 
-def _has(path: Path, *, mode: int, uid: int, gid: int) -> bool:
-    with suppress(FileNotFoundError):
+def _has(path: Path, content: bytes, *, mode: int, uid: int, gid: int, is_ours: bool) -> bool:
+    try:
         found = path.lstat()
         is_owned = uid in (-1, found.st_uid) and gid in (-1, found.st_gid)
-        return is_owned and stat.S_ISREG(found.st_mode) and found.st_mode & 0o7777 == mode
-    return False
-
-
-def _says(path: Path, content: bytes, *, is_ours: bool) -> bool:
-    try:
-        return path.read_bytes() == content
+        is_right = is_owned and stat.S_ISREG(found.st_mode) and found.st_mode & 0o7777 == mode
+        return is_right and path.read_bytes() == content
     except FileNotFoundError:
         return False
     except PermissionError:
-        return is_ours and path.lstat().st_size == len(content)
+        return is_ours and found.st_size == len(content)
 
 
 # What runs after a file has changed: a command, or a signal to a process.

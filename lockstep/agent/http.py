@@ -15,60 +15,42 @@ since tools that map a JSON object to keys take strings only.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from lockstep.agent.files import FileRefusedError, login_of
 from lockstep.agent.values import Kept, Value, Values
 
-# What the agent has given, by HTTP and as files: the generation of each credential, and when.
-
 HTTP = "http"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServedGeneration:
-    """What was given last in one way.
-
-    Attributes:
-        way: `http`, or the path of a file.
-        at: When it was given last, or seen to be in the file.
-    """
-
-    credential: str
-    way: str
-    generation: int
-    at: datetime
-
-
 class ServedLog:
-    """What was given last in each way. Threads may share it.
+    """What the agent gave last in each way: by `http`, or as a file, whose path is the way. Threads may share it.
 
     Args:
         now: The wall clock.
+
+    Attributes:
+        last: By credential and way: the generation, and when it was given last or seen to be in the file.
     """
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
-        self._gifts: dict[tuple[str, str], ServedGeneration] = {}
+        self.last: dict[tuple[str, str], tuple[int, datetime]] = {}
 
     def note(self, credential: str, way: str, generation: int) -> None:
         """A generation was given, or is in the file."""
-        gift = ServedGeneration(credential=credential, way=way, generation=generation, at=self._now())
-        self._gifts[credential, way] = gift
-
-    def __iter__(self) -> Iterator[ServedGeneration]:
-        return iter(sorted(self._gifts.values(), key=lambda gift: (gift.credential, gift.way)))
+        self.last[credential, way] = generation, self._now()
 
 
 TOKEN_HEADERS = ("X-Aws-Parameters-Secrets-Token", "X-Vault-Token")
 CURRENT = "AWSCURRENT"
+LOGIN = "/lockstep/login"
 _OPEN = frozenset({"/ping", "/healthz", "/metrics"})
 """Paths that need no token: they tell nothing about a value."""
 _PARAMETERS = frozenset({"versionId", "versionStage", "refreshNow"})
@@ -83,37 +65,8 @@ class RefusedError(Exception):
         self.response = Response(text, status, media_type=media_type)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
-    """What a request asks for."""
-
-    secret_id: str
-    version_id: str | None = None
-    version_stage: str | None = None
-    refresh_now: bool = False
-
-    @classmethod
-    def of(cls, secret_id: str, parameters: Mapping[str, str]) -> "Query":
-        """The query of a request.
-
-        Raises:
-            RefusedError: A parameter is unknown or wrong, or no secret is named.
-        """
-        if unknown := next((name for name in parameters if name not in _PARAMETERS), None):
-            raise RefusedError(400, f"unknown parameter: {unknown}")
-        refresh = _REFRESH.get(parameters.get("refreshNow", "false").lower())
-        if refresh is None:
-            raise RefusedError(400, "invalid refreshNow value")
-        return cls(
-            secret_id=secret_id,
-            version_id=parameters.get("versionId"),
-            version_stage=parameters.get("versionStage"),
-            refresh_now=refresh,
-        )
-
-
 class Dialect:
-    """What answers requests.
+    """What answers requests: an ASGI application without routes, since every request is its own.
 
     Args:
         values: What is served.
@@ -136,15 +89,18 @@ class Dialect:
         self._matches = matches
         self._prefix = path_prefix
 
-    async def answer(self, request: Request) -> Response:
-        """The answer to any request; never an exception of ours."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request; never with an exception of ours."""
+        if scope["type"] != "http":
+            return
+        request = Request(scope, receive)
         try:
             self._require_allowed(request)
             response = await self._answer(request)
         except RefusedError as refused:
             response = refused.response
         self.answered[response.status_code] += 1
-        return response
+        await response(scope, receive, send)
 
     def _require_allowed(self, request: Request) -> None:
         path = _path_of(request)
@@ -158,8 +114,6 @@ class Dialect:
 
     async def _answer(self, request: Request) -> Response:
         path = _path_of(request)
-        if path == "/lockstep/login":
-            return await self._login(dict(request.query_params))
         if path == "/ping":
             return PlainTextResponse("healthy")
         if path == "/healthz":
@@ -170,32 +124,33 @@ class Dialect:
             return PlainTextResponse(
                 text_of(self._values, self._given, self.answered), media_type=CONTENT_TYPE
             )
-        return await self._value(self._query(request))
-
-    def _query(self, request: Request) -> Query:
         parameters = dict(request.query_params)
-        path = _path_of(request)
-        if path == "/secretsmanager/get":
-            secret_id = parameters.pop("secretId", "")
-            if not secret_id:
-                raise RefusedError(400, "missing parameter secretId")
-            return Query.of(secret_id, parameters)
-        if not path.startswith(self._prefix):
+        if path in ("/secretsmanager/get", LOGIN):
+            secret_id, missing = parameters.pop("secretId", ""), "missing parameter secretId"
+        elif path.startswith(self._prefix):
+            secret_id, missing = path.removeprefix(self._prefix), "missing secret ID"
+        else:
             raise RefusedError(404, "Not found")
-        if path == self._prefix:
-            raise RefusedError(400, "missing secret ID")
-        return Query.of(path.removeprefix(self._prefix), parameters)
+        if not secret_id:
+            raise RefusedError(400, missing)
+        answer = self._login if path == LOGIN else self._value
+        return await answer(secret_id, parameters)
 
     def _health(self) -> tuple[str, int]:
         late = [v for v in self._values if not v.served]
         told = [f"{v.secret.name}: {_state(v)}" for v in self._values]
         return "\n".join(told), 503 if late else 200
 
-    async def _served(self, query: Query) -> tuple[Value, Kept]:
-        value = self._values.find(query.secret_id)
+    async def _served(self, secret_id: str, parameters: Mapping[str, str]) -> tuple[Value, Kept]:
+        if unknown := next((name for name in parameters if name not in _PARAMETERS), None):
+            raise RefusedError(400, f"unknown parameter: {unknown}")
+        refresh_now = _REFRESH.get(parameters.get("refreshNow", "false").lower())
+        if refresh_now is None:
+            raise RefusedError(400, "invalid refreshNow value")
+        value = self._values.find(secret_id)
         if value is None:
             raise _refusal(404, "ResourceNotFoundException", "This agent does not serve that secret.")
-        if query.refresh_now:
+        if refresh_now:
             await run_in_threadpool(value.refresh_now)
         kept = value.served
         if kept is None:
@@ -206,11 +161,9 @@ class Dialect:
         if value.secret.has_login:
             self._given.note(value.secret.credential_id, HTTP, kept.value.generation)
 
-    async def _login(self, parameters: dict[str, str]) -> Response:
-        secret_id, database = parameters.pop("secretId", ""), parameters.pop("database", None)
-        if not secret_id:
-            raise RefusedError(400, "missing parameter secretId")
-        value, kept = await self._served(Query.of(secret_id, parameters))
+    async def _login(self, secret_id: str, parameters: dict[str, str]) -> Response:
+        database = parameters.pop("database", None)
+        value, kept = await self._served(secret_id, parameters)
         blob = self._values.beside(value)
         where = blob.kept if blob else None
         if database and blob and not where:
@@ -222,27 +175,15 @@ class Dialect:
         self._note(value, kept)
         return JSONResponse(login.strings(), headers=_describe(value, kept))
 
-    async def _value(self, query: Query) -> Response:
-        value, kept = await self._served(query)
-        if query.version_stage not in (None, CURRENT) or query.version_id not in (None, kept.value.version):
+    async def _value(self, secret_id: str, parameters: dict[str, str]) -> Response:
+        value, kept = await self._served(secret_id, parameters)
+        current = {"versionStage": CURRENT, "versionId": kept.value.version}
+        if any(parameters.get(name, wanted) != wanted for name, wanted in current.items()):
             raise _refusal(404, "ResourceNotFoundException", "This agent serves the current version only.")
         self._note(value, kept)
         return Response(
-            _body(value, kept, query.secret_id),
-            media_type="application/json",
-            headers=_describe(value, kept),
+            _body(value, kept, secret_id), media_type="application/json", headers=_describe(value, kept)
         )
-
-
-def app_of(dialect: Dialect) -> ASGIApp:
-    """The ASGI application. It has no routes: every request is the dialect's, whatever its method and path."""
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            response = await dialect.answer(Request(scope, receive))
-            await response(scope, receive, send)
-
-    return app
 
 
 def _path_of(request: Request) -> str:

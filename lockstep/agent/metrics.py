@@ -11,51 +11,47 @@ from lockstep.agent.http import ServedLog
 from lockstep.agent.values import Values
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+_FAMILIES = (
+    (GaugeMetricFamily, "generation", "The generation that is served.", ("secret", "source")),
+    (GaugeMetricFamily, "age_seconds", "Since a store was last seen to serve it.", ("secret",)),
+    (GaugeMetricFamily, "overlap_left_seconds", "Until it may be revoked.", ("secret",)),
+    (CounterMetricFamily, "reads", "Reads of a store.", ("secret", "source", "outcome")),
+    (
+        GaugeMetricFamily,
+        "given_generation",
+        "What was given last, by `http` or as a file.",
+        ("credential", "way"),
+    ),
+    (GaugeMetricFamily, "given_timestamp_seconds", "When that was.", ("credential", "way")),
+    (CounterMetricFamily, "requests", "Requests, by status.", ("status",)),
+)
 
 
 class _Collector(Collector):
     def __init__(self, values: Values, given: ServedLog, answered: Mapping[int, int]) -> None:
-        self._values = values
-        self._given = given
-        self._answered = answered
+        kept = [(v.secret.name, v, v.kept) for v in values if v.kept]
+        last = sorted(given.last.items())
+        self._samples: list[list[tuple[tuple[str, ...], float]]] = [
+            [((name, k.source), k.value.generation) for name, _, k in kept],
+            [((name,), v.age_seconds) for name, v, _ in kept],
+            [((name,), v.seconds_left) for name, v, _ in kept],
+            [
+                ((v.secret.name, source, outcome), count)
+                for v in values
+                for outcome, counts in (("answered", v.answered), ("failed", v.failed))
+                for source, count in sorted(counts.items())
+            ],
+            [(way, generation) for way, (generation, _) in last],
+            [(way, at.timestamp()) for way, (_, at) in last],
+            [((str(status),), count) for status, count in sorted(answered.items())],
+        ]
 
     def collect(self) -> Iterator[Metric]:
-        generation = GaugeMetricFamily(
-            "lockstep_agent_generation", "The generation that is served.", labels=["secret", "source"]
-        )
-        age = GaugeMetricFamily(
-            "lockstep_agent_age_seconds", "Since a store was last seen to serve it.", labels=["secret"]
-        )
-        left = GaugeMetricFamily(
-            "lockstep_agent_overlap_left_seconds", "Until it may be revoked.", labels=["secret"]
-        )
-        reads = CounterMetricFamily(
-            "lockstep_agent_reads", "Reads of a store.", labels=["secret", "source", "outcome"]
-        )
-        for value in self._values:
-            name = value.secret.name
-            if value.kept:
-                generation.add_metric([name, value.kept.source], value.kept.value.generation)
-                age.add_metric([name], value.age_seconds)
-                left.add_metric([name], value.seconds_left)
-            for outcome, counts in (("answered", value.answered), ("failed", value.failed)):
-                for source, count in sorted(counts.items()):
-                    reads.add_metric([name, source, outcome], count)
-        given = GaugeMetricFamily(
-            "lockstep_agent_given_generation",
-            "The generation that was given last, by `http` or as a file.",
-            labels=["credential", "way"],
-        )
-        given_at = GaugeMetricFamily(
-            "lockstep_agent_given_timestamp_seconds", "When that was.", labels=["credential", "way"]
-        )
-        for gift in self._given:
-            given.add_metric([gift.credential, gift.way], gift.generation)
-            given_at.add_metric([gift.credential, gift.way], gift.at.timestamp())
-        requests = CounterMetricFamily("lockstep_agent_requests", "Requests, by status.", labels=["status"])
-        for status, count in sorted(self._answered.items()):
-            requests.add_metric([str(status)], count)
-        yield from (generation, age, left, reads, given, given_at, requests)
+        for (kind, name, text, labels), samples in zip(_FAMILIES, self._samples, strict=True):
+            family = kind(f"lockstep_agent_{name}", text, labels=labels)
+            for of, value in samples:
+                family.add_metric(of, value)
+            yield family
 
 
 def text_of(values: Values, given: ServedLog, answered: Mapping[int, int]) -> str:

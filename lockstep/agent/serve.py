@@ -13,13 +13,12 @@ from functools import partial
 from pathlib import Path
 
 from lockstep.agent import files
-from lockstep.agent import files as hooks
-from lockstep.agent.files import replace_file
-from lockstep.agent.http import Dialect, ServedLog, app_of
+from lockstep.agent.http import Dialect, ServedLog
 from lockstep.agent.server import listener_of, server_of
 from lockstep.agent.settings import File, Settings, TokenError
 from lockstep.agent.values import Secret, Values, describe, reader_of
 from lockstep.protocol.model import SecretStr
+from lockstep.protocol.names import VersionNames
 from lockstep.runtime.system import SystemClock, boot_seconds, new_token
 
 # The file with the token that requests must bring.
@@ -35,7 +34,7 @@ def token_of(file: Path) -> SecretStr:
     """
     try:
         if not file.exists():
-            replace_file(file, new_token().reveal().encode(), mode=MODE)
+            files.replace_file(file, new_token().reveal().encode(), mode=MODE)
         if file.stat().st_mode & 0o007:
             raise TokenError(path=str(file), code="readable-by-everybody")
         token = file.read_text(encoding="ascii").strip()
@@ -57,24 +56,17 @@ class TokenFile:
     """
 
     def __init__(self, file: Path) -> None:
-        self._file = file
-        self._token = token_of(file)
+        self._file, self._token = file, token_of(file)
         self._seen: tuple[int, ...] = ()
 
     def matches(self, brought: str) -> bool:
         """Whether this is the token. Where a new file cannot be read, the token before it counts."""
-        seen = self._look()
-        if seen and seen != self._seen:
-            with suppress(TokenError):
-                self._token = token_of(self._file)
-                self._seen = seen
-        return hmac.compare_digest(brought.encode(), self._token.reveal().encode())
-
-    def _look(self) -> tuple[int, ...]:
-        with suppress(OSError):
+        with suppress(OSError, TokenError):
             found = self._file.stat()
-            return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size, found.st_mode
-        return ()
+            seen = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size, found.st_mode)
+            if seen != self._seen:
+                self._token, self._seen = token_of(self._file), seen
+        return hmac.compare_digest(brought.encode(), self._token.reveal().encode())
 
 
 logger = logging.getLogger("lockstep.agent")
@@ -181,10 +173,8 @@ class Agent:
         for file in self._settings.files:
             if self._over.is_set():
                 return
-            if self._succeeds(file, self._write):
-                self._right.add(file.path)
-            else:
-                self._right.discard(file.path)
+            is_right = self._succeeds(file, self._write)
+            (self._right.add if is_right else self._right.discard)(file.path)
         self._hooks_due.set()
 
     def _run_hooks(self) -> bool:
@@ -238,11 +228,11 @@ class Agent:
 
     def _run_hook(self, file: File) -> bool:
         if file.command:
-            hooks.run_command(
+            files.run_command(
                 file.command, seconds=file.command_timeout.total_seconds(), is_cut=self._cut.is_set
             )
         if file.signal:
-            hooks.send_signal(file.signal.name, file.signal.pid_file)
+            files.send_signal(file.signal.name, file.signal.pid_file)
         return True
 
 
@@ -263,7 +253,7 @@ def serve(settings: Settings) -> int:
         given=agent.given,
         path_prefix=listen.path_prefix,
     )
-    server, end = server_of(app_of(dialect), graceful_seconds=5)
+    server, end = server_of(dialect, graceful_seconds=5)
 
     # Uvicorn has handlers of its own meanwhile; afterwards it raises what it has received again.
     for number in _ENDS:
@@ -286,11 +276,12 @@ def _secrets(settings: Settings) -> Iterator[Secret]:
     readers = {store.name: reader_of(store) for store in settings.stores_in_turn}
     for served in settings.serve:
         for name in served.secrets.names:
+            names = VersionNames(credential_id=served.id, secret=name)
             yield Secret(
                 name=name,
                 credential_id=served.id,
                 overlap=served.overlap,
-                sources={store: reader(served.id, name) for store, reader in readers.items()},
+                sources={store: reader(names) for store, reader in readers.items()},
                 has_login=name == served.secrets.app_user,
             )
 

@@ -13,9 +13,10 @@ import grp
 import pwd
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
@@ -51,24 +52,16 @@ def _mode(value: object) -> object:
     return int(text, 8)
 
 
-def _id(what: str, of_name: Callable[[str], int], value: object) -> int:
+def _id(what: str, of_name: Callable[[str], tuple[Any, ...]], value: object) -> int:
     """The id of a user or a group of this machine, by its name."""
     if value is None:
         return AS_THE_PROCESS
     if not isinstance(value, str):
         raise ValueError("must be a name")  # noqa: TRY004 - pydantic tells of a ValueError
     try:
-        return of_name(value)
+        return int(of_name(value)[2])
     except KeyError:
         raise ValueError(f"this machine has no {what} {value}") from None
-
-
-def _uid(value: object) -> int:
-    return _id("owner", lambda name: pwd.getpwnam(name).pw_uid, value)
-
-
-def _gid(value: object) -> int:
-    return _id("group", lambda name: grp.getgrnam(name).gr_gid, value)
 
 
 class Signal(Section):
@@ -97,8 +90,8 @@ class File(Section):
     format: Literal["json", "env", "pgpass", "my-cnf", "pgbouncer-userlist"] | None = None
     template: Path | None = None
     mode: Annotated[int, BeforeValidator(_mode)] = 0o600
-    owner: Annotated[int, BeforeValidator(_uid)] = AS_THE_PROCESS
-    group: Annotated[int, BeforeValidator(_gid)] = AS_THE_PROCESS
+    owner: Annotated[int, BeforeValidator(partial(_id, "owner", pwd.getpwnam))] = AS_THE_PROCESS
+    group: Annotated[int, BeforeValidator(partial(_id, "group", grp.getgrnam))] = AS_THE_PROCESS
     command: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     command_timeout: Duration = timedelta(seconds=30)
     signal: Signal | None = None

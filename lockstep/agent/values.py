@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from lockstep.client.cache import CredentialCache, StoreSource
 from lockstep.plan.compiled import AwsStore, Store, VaultStore
@@ -23,6 +23,10 @@ from lockstep.protocol.names import VersionNames
 from lockstep.protocol.ports import BINARY
 from lockstep.stores.contents import with_numbers
 from lockstep.stores.readers import ReadResult, Snapshot
+
+if TYPE_CHECKING:
+    from lockstep.aws.secrets_manager import SecretsManagerSecret
+    from lockstep.stores.ring import RingReader
 
 _RANDOM_END = re.compile(r"-[A-Za-z0-9]{6}\Z")
 
@@ -185,63 +189,51 @@ def _names_in_arn(arn: str) -> tuple[str, ...]:
 # ruff: noqa: PLC0415
 
 
-ReaderOf = Callable[[str, str], Read]
-"""How a secret is read, by the credential's id and the secret's name."""
+ReaderOf = Callable[[VersionNames], Read]
+"""How a secret is read."""
 
 
 def reader_of(store: Store) -> ReaderOf:
     """How secrets are read from a store. They share one client."""
     match store:
         case AwsStore():
-            return _in_aws(store)
+            from lockstep.aws.clients import aws_client
+            from lockstep.aws.secrets_manager import SecretsManagerSecret
+
+            client = aws_client("secretsmanager", store.region)
+            return lambda names: partial(
+                _in_aws, SecretsManagerSecret(client, store.name, names), store.name, names.secret
+            )
         case VaultStore():
-            return _in_oci(store)
+            from lockstep.client.sources import own_vault
+            from lockstep.stores.ring import RingReader
+
+            vault = own_vault(
+                region=store.region,
+                compartment_id=store.compartment_id,
+                vault_id=store.vault_id,
+                store=store.name,
+            )
+            slots = store.slots_of_readers
+            return lambda names: partial(_in_oci, RingReader(vault, names, slots=slots), store.name, names)
 
 
-def _in_aws(store: AwsStore) -> ReaderOf:
-    from lockstep.aws.clients import aws_client
-    from lockstep.aws.secrets_manager import SecretsManagerSecret
-
-    client = aws_client("secretsmanager", store.region)
-
-    def read(secret: SecretsManagerSecret, name: str) -> Reading:
-        found = secret.read_current()
-        return _reading(
-            found.text, found.id, found.generation, found.created_at, store=store.name, secret=name
-        )
-
-    def reader(credential_id: str, name: str) -> Read:
-        versions = VersionNames(credential_id=credential_id, secret=name)
-        return partial(read, SecretsManagerSecret(client, store.name, versions), name)
-
-    return reader
+def _in_aws(secret: "SecretsManagerSecret", store: str, name: str) -> Reading:
+    found = secret.read_current()
+    text = _text(found.text, store, name)
+    return Reading(text=text, version=found.id, generation=found.generation, created_at=found.created_at)
 
 
-def _in_oci(store: VaultStore) -> ReaderOf:
-    from lockstep.client.sources import own_vault
-    from lockstep.stores.ring import RingReader
-
-    vault = own_vault(
-        region=store.region, compartment_id=store.compartment_id, vault_id=store.vault_id, store=store.name
-    )
-
-    def read(versions: VersionNames, name: str) -> Reading:
-        slot, found = RingReader(vault, versions, slots=store.slots_of_readers).newest()
-        generation = versions.generation_of(found.name)
-        version = found.name if generation and found.name else f"{slot}:{found.number}"
-        return _reading(found.text, version, generation, found.created_at, store=store.name, secret=name)
-
-    return lambda credential_id, name: partial(
-        read, VersionNames(credential_id=credential_id, secret=name), name
-    )
+def _in_oci(ring: "RingReader", store: str, names: VersionNames) -> Reading:
+    slot, found = ring.newest()
+    generation = names.generation_of(found.name)
+    version = found.name if generation and found.name else f"{slot}:{found.number}"
+    text = _text(found.text, store, names.secret)
+    return Reading(text=text, version=version, generation=generation, created_at=found.created_at)
 
 
-def _reading(
-    text: str | None, version: str, generation: int, created_at: "datetime | None", *, store: str, secret: str
-) -> Reading:
+def _text(text: str | None, store: str, secret: str) -> SecretStr:
+    """The same form from both stores: which one answers must make no difference to an application (protocol V23)."""
     if text is None:
         raise SecretMalformedError(store=store, secret=secret, code=BINARY)
-    # The same form from both stores: which one answers must make no difference to an application (protocol V23).
-    return Reading(
-        text=SecretStr(with_numbers(text)), version=version, generation=generation, created_at=created_at
-    )
+    return SecretStr(with_numbers(text))

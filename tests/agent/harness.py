@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from lockstep.agent.http import Dialect, ServedLog, app_of
+from lockstep.agent.http import Dialect, ServedLog
 from lockstep.agent.server import listener_of, server_of
 from lockstep.agent.values import Reading, Secret, Values
 from lockstep.protocol.errors import StoreUnreachableError
@@ -128,7 +128,7 @@ def answering(values: Values) -> Iterator[Address]:
     """The agent's answers on a free port of loopback."""
     dialect = Dialect(values, matches=TOKEN.__eq__, given=ServedLog(lambda: NOW))
     listener = listener_of("127.0.0.1", 0)
-    server, end = server_of(app_of(dialect), graceful_seconds=5)
+    server, end = server_of(dialect, graceful_seconds=5)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     try:

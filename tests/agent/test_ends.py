@@ -35,7 +35,7 @@ def slowly(descriptor):
     fsync(descriptor)
 
 os.fsync = slowly
-serve.reader_of = lambda _store: lambda _id, _name: Store()
+serve.reader_of = lambda _store: lambda _names: Store()
 from lockstep.agent.__main__ import main
 sys.exit(main(sys.argv[2:]))
 """
@@ -87,7 +87,7 @@ class Store(FakeStore):
             os.kill(os.getpid(), signal.SIGHUP)
         return super().__call__()
 
-serve.reader_of = lambda _store: lambda _id, _name: Store()
+serve.reader_of = lambda _store: lambda _names: Store()
 from lockstep.agent.__main__ import main
 sys.exit(main(sys.argv[1:]))
 """

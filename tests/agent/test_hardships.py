@@ -33,7 +33,7 @@ class Machine:
         self.store, self.clock = FakeStore(), FakeBootClock()
         settings = load_settings(settings_file(folder, {**SERVED, **more}))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(serve, "reader_of", lambda _store: lambda _id, _name: self.store)
+            patch.setattr(serve, "reader_of", lambda _store: lambda _names: self.store)
             self.agent = Agent(settings, self.clock)
         [self.value] = self.agent.values
 
