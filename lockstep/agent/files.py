@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from lockstep.protocol.errors import LockstepError, SecretMalformedError
 from lockstep.protocol.model import SecretStr
@@ -76,15 +75,8 @@ class Login:
 
     def strings(self) -> dict[str, str]:
         """The fields that a program needs to connect."""
-        return {
-            "username": self.username,
-            "password": self.password.reveal(),
-            "engine": self.engine,
-            "host": self.host,
-            "port": str(self.port),
-            "dbname": self.dbname,
-            "generation": str(self.generation),
-        }
+        names = ("username", "password", "engine", "host", "port", "dbname", "generation")
+        return {n: self.password.reveal() if n == "password" else str(getattr(self, n)) for n in names}
 
 
 def login_of(app_user: str, connection_blob: str | None, database: str | None) -> Login:
@@ -196,12 +188,9 @@ def rendered(login: Login, template: str) -> str:
     from jinja2 import Environment, StrictUndefined, TemplateError  # noqa: PLC0415
 
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701 - no HTML
-    values: dict[str, Any] = {
-        name: getattr(login, name)
-        for name in ("username", "engine", "host", "port", "dbname", "database", "generation")
-    }
+    numbers = {"port": login.port, "generation": login.generation}
     try:
-        return environment.from_string(template).render(values, password=login.password.reveal())
+        return environment.from_string(template).render(login.strings(), database=login.database, **numbers)
     except TemplateError as error:
         line = getattr(error, "lineno", None)
         raise FileRefusedError(code=f"template-line-{line}" if line else type(error).__name__) from None

@@ -154,7 +154,7 @@ class Dialect:
             await run_in_threadpool(value.refresh_now)
         kept = value.served
         if kept is None:
-            raise _unavailable(f"No value that certainly logs in: {_state(value)}")
+            raise _refusal(503, "ServiceUnavailable", f"No value that certainly logs in: {_state(value)}")
         return value, kept
 
     def _note(self, value: Value, kept: Kept) -> None:
@@ -167,7 +167,7 @@ class Dialect:
         blob = self._values.beside(value)
         where = blob.kept if blob else None
         if database and blob and not where:
-            raise _unavailable(f"No addresses of databases: {_state(blob)}")
+            raise _refusal(503, "ServiceUnavailable", f"No addresses of databases: {_state(blob)}")
         try:
             login = login_of(kept.value.text.reveal(), where.value.text.reveal() if where else None, database)
         except FileRefusedError:
@@ -220,10 +220,6 @@ def _describe(value: Value, kept: Kept) -> dict[str, str]:
         "X-Lockstep-Age-Seconds": str(round(value.age_seconds)),
         "Cache-Control": "no-store",
     }
-
-
-def _unavailable(message: str) -> RefusedError:
-    return _refusal(503, "ServiceUnavailable", message)
 
 
 def _refusal(status: int, code: str, message: str) -> RefusedError:
