@@ -67,7 +67,6 @@ _FOR_PEOPLE = (
     "operate/[!_dw]*",
     "operate/documents.py",
     "operate/doctor/[!_ins]*",
-    "operate/doctor/i[!n]*",
     "operate/doctor/in_*",
     "runtime/issuer.py",
     "stores/readers.py",

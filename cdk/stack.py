@@ -15,9 +15,7 @@ from cdk.oci_runner import add_oci_runner
 from cdk.orchestration import StateMachine
 from cdk.permissions import Grants
 from cdk.watch import Watch
-from lockstep import __version__
-from lockstep.protocol.model import FORMAT
-from lockstep.protocol.names import FORMAT_OUTPUT, KEY_OUTPUT, PRINCIPALS_OUTPUT, STACK_TAG, VERSION_OUTPUT
+from lockstep.protocol.names import KEY_OUTPUT, PRINCIPALS_OUTPUT, STACK_TAG
 
 
 class LockstepStack(Stack):
@@ -104,9 +102,6 @@ class LockstepStack(Stack):
         for severity, topic in monitoring.alarms.topics.items():
             CfnOutput(self, f"{severity.title()}TopicArn", value=topic.topic_arn)
         CfnOutput(self, "AlarmTopicArn", value=monitoring.alarms.topics["page"].topic_arn)
-        # By these `lockstep doctor` knows the build.
-        CfnOutput(self, VERSION_OUTPUT, value=__version__)
-        CfnOutput(self, FORMAT_OUTPUT, value=str(FORMAT))
         CfnOutput(self, KEY_OUTPUT, value=foundation.key.key_arn)
 
     def _boundary(self, policy: str) -> iam.IManagedPolicy:

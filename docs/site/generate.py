@@ -64,6 +64,9 @@ _DOCTOR = """\
 Run it before the first deployment, after each one, and when something is wrong. It changes nothing. `--only` and
 `--skip` take the id of a check, or its group, which is the word before the dot. What cannot be asked, since a right is
 missing or a service does not answer, is told as *not asked* and not as a failure; so is what needs its answer.
+
+It does not compare what the stack and Terraform declare, such as alarms, buckets, tables, functions and policies. Drift
+of that show `cdk diff`, `cdk drift` (what was changed by hand) and `terraform plan`.
 """
 _GROUPS = {"aws": "AWS", "oci": "Oracle Cloud", "database": "Databases", "inside": "Inside the functions"}
 

@@ -18,13 +18,7 @@ from lockstep.protocol.errors import AwsCallRefusedError, AwsResourceMissingErro
 
 READS = ("describe_", "get_", "head_", "list_")
 """How the names of operations begin that change nothing."""
-_MISSING = frozenset(
-    {
-        *("404", "NoSuchBucket", "NoSuchEntity", "NotFound", "NotFoundException", "NoSuchResourceException"),
-        *("ResourceNotFound", "ResourceNotFoundException", "StateMachineDoesNotExist"),
-        *("ObjectLockConfigurationNotFoundError", "NoSuchBucketPolicy", "FeatureDisabled"),
-    }
-)
+_MISSING = frozenset({"404", "NoSuchBucket", "NotFoundException", "ResourceNotFoundException"})
 """Codes of the services for something that is not there."""
 _WRONG_MAC = "KMSInvalidMacException"
 _ABSENT_STACK = "does not exist"
@@ -83,20 +77,6 @@ class AwsReads:
         outputs = found["Stacks"][0].get("Outputs", []) if found else []
         return {output["OutputKey"]: output["OutputValue"] for output in outputs}
 
-    def all(
-        self,
-        service: str,
-        operation: str,
-        items: str,
-        *,
-        region: str | None = None,
-        **arguments: Any,  # noqa: ANN401 - of the operation
-    ) -> list[Any]:
-        """The items of every page of a list."""
-        client = partial(self._client, service, region or self._region)
-        key = repr((service, operation, items, region, sorted(arguments.items())))
-        return list(self._once(operation, key, lambda: _all(client(), operation, items, arguments)))
-
     def _once(self, operation: str, key: str, ask: Callable[[], Any]) -> Any:  # noqa: ANN401 - what was asked for
         """What was read before under a key, or is read now."""
         if not operation.startswith(READS):
@@ -120,11 +100,11 @@ class AwsReads:
             found = self._client("secretsmanager", region).get_secret_value(SecretId=secret)
         return str(found.get("SecretString", ""))
 
-    def may_verify(self, key: str, region: str) -> bool:
-        """Whether this identity may verify with a key that makes MACs: it tries one that is wrong.
+    def try_to_verify(self, key: str, region: str) -> None:
+        """Try a key that makes MACs, with one that is wrong.
 
         Raises:
-            EnvironmentalError: It may not.
+            EnvironmentalError: This identity may not verify with it, or the key cannot be used.
         """
         try:
             with explained():
@@ -134,38 +114,12 @@ class AwsReads:
         except AwsCallRefusedError as error:
             if error.where.get("code") != _WRONG_MAC:
                 raise
-        except AwsResourceMissingError:
-            return False
-        return True
 
     def time(self) -> datetime:
         """Which time AWS says that it is, to the second."""
         with explained():
             answer = self._client("sts", self._region).get_caller_identity()
         return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
-
-
-def _all(
-    client: Any,  # noqa: ANN401 - botocore makes its clients' types at run time
-    operation: str,
-    items: str,
-    arguments: Mapping[str, Any],
-) -> list[Any]:
-    pages = (
-        client.get_paginator(operation).paginate(**arguments)
-        if client.can_paginate(operation)
-        else _pages(getattr(client, operation), arguments)
-    )
-    return [item for page in pages for item in page.get(items, [])]
-
-
-def _pages(call: Callable[..., Any], arguments: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The pages of a list of which botocore does not know that it has several."""
-    page: Mapping[str, Any] = {"NextToken": None}
-    while "NextToken" in page:
-        token = {"NextToken": page["NextToken"]} if page["NextToken"] else {}
-        page = call(**arguments, **token)
-        yield page
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """`lockstep doctor`: looks at everything that a rotation needs, and says what fixes what it finds."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import groupby
 from typing import Annotated
@@ -9,15 +9,12 @@ from typing import Annotated
 import typer
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from rich.status import Status
-from rich.table import Table
 
 from lockstep.cli.output import (
     DEFAULT_PLAN,
     AsJson,
     PlanFile,
     err,
-    out,
-    plain,
     plan_or_exit,
     print_json,
     say,
@@ -28,6 +25,7 @@ from lockstep.operate.access import operator
 from lockstep.operate.doctor import in_cloud
 from lockstep.operate.doctor.catalogue import CATALOGUE
 from lockstep.operate.doctor.checks import Check, Context, UnknownCheckError, chosen, examine
+from lockstep.operate.doctor.network import HERE
 from lockstep.operate.documents import Exit
 from lockstep.plan.model import Plan
 from lockstep.protocol.findings import Finding, Outcome, verdict
@@ -43,12 +41,10 @@ STYLES = {
 _WORDS = {Outcome.NOT_ASKED: "not asked"}
 _ORDER = (Outcome.FAILED, Outcome.WARNING, Outcome.NOT_ASKED, Outcome.PASSED)
 _GRAVE = frozenset({Outcome.FAILED, Outcome.NOT_ASKED})
-NARROW = 72
-"""Below this width of the terminal, in characters, findings are paragraphs and no table."""
 
 Words = Annotated[
     list[str] | None,
-    typer.Option("--only", help="Only this check or group, by its id: `aws.lock-table`, `aws`. Repeat it."),
+    typer.Option("--only", help="Only this check or group, by its id: `aws.secrets`, `aws`. Repeat it."),
 ]
 Left = Annotated[list[str] | None, typer.Option("--skip", help="Leave out this check or group. Repeat it.")]
 
@@ -70,7 +66,10 @@ def doctor(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Look at everything that a rotation needs, and say what fixes what is wrong.
+    """Look at what a rotation needs and no declaration tells, and say what fixes what is wrong.
+
+    Whether a cloud is as the stack and Terraform declare it, tell `cdk diff`,
+    `cdk drift` and `terraform plan`.
 
     What this identity has no right to read is told as not asked. This changes nothing, in no cloud and in no database.
 
@@ -180,55 +179,28 @@ def document(findings: Sequence[Finding]) -> documents.Doctor:
 
 
 def show(findings: Sequence[Finding]) -> None:
-    """The findings for people: a row each, and below it the command that fixes it."""
-    rows = list(_rows(findings))
-    widths = [max(len(cell) for cell in column) for column in list(zip(*(r[1:3] for r in rows), strict=True))]
-    for finding, word, check, text in rows:
-        _show_row(finding.outcome, (word, check, text), widths)
-        if finding.command and finding.outcome is not Outcome.PASSED:
-            say(f"    {finding.command}", style="bold")
+    """The findings for people: what is wrong, the gravest first, with what fixes it; the rest as a count."""
+    wrong = [f for outcome in _ORDER[:-1] for f in findings if f.outcome is outcome]
+    for _, alike in groupby(wrong, key=_alike):
+        found = list(alike)
+        first, number = found[0], len(found)
+        suffix = "" if first.where == HERE else f" in {first.where}"
+        told = (
+            f"{number} checks{suffix}  {first.says}"
+            if number > 1
+            else f"{first.check}{suffix}  {first.subject}: {first.says}"
+        )
+        say(f"{_WORDS.get(first.outcome, first.outcome.value)}  {told}", style=STYLES[first.outcome])
+        if first.command:
+            say(f"    {first.command}", style="bold")
     say(_summary(findings), style=STYLES[verdict(findings)])
 
 
-def _rows(findings: Sequence[Finding]) -> Iterator[tuple[Finding, str, str, str]]:
-    """What is shown: of a check that passed on several subjects, or was not asked for one reason, one row."""
-    for (_, where), of_group in groupby(findings, key=lambda f: (f.check.partition(".")[0], f.where)):
-        suffix = "" if where == "here" else f" in {where}"
-        for (outcome, _, says), alike in groupby(of_group, key=_alike):
-            found = list(alike)
-            first = found[0]
-            word = _WORDS.get(outcome, outcome.value)
-            if len(found) == 1:
-                yield first, word, f"{first.check}{suffix}", f"{first.subject}: {first.says}"
-            elif outcome is Outcome.NOT_ASKED:
-                yield first, word, f"{len(found)} checks{suffix}", says
-            else:
-                subjects = ", ".join(f.subject for f in found[:3])
-                more = f" and {len(found) - 3} more" if len(found) > 3 else ""  # noqa: PLR2004 - as above
-                yield first, word, f"{first.check}{suffix}", f"{subjects}{more}"
-
-
-def _alike(finding: Finding) -> tuple[Outcome, str, str]:
-    """Findings that are one row where they follow each other."""
-    if finding.outcome is Outcome.PASSED:
-        return finding.outcome, finding.check, ""
+def _alike(finding: Finding) -> tuple[str, ...]:
+    """Findings that are one line where they follow each other: what was not asked for one reason."""
     if finding.outcome is Outcome.NOT_ASKED:
-        return finding.outcome, "", finding.says
-    return finding.outcome, finding.check, f"{finding.subject} {finding.says}"
-
-
-def _show_row(outcome: Outcome, cells: tuple[str, str, str], widths: Sequence[int]) -> None:
-    word, check, text = cells
-    if out.width < NARROW:
-        say(f"{word} {check}", style=STYLES[outcome])
-        say(f"  {text}")
-        return
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(width=widths[0], no_wrap=True)
-    table.add_column(width=widths[1], no_wrap=True)
-    table.add_column(overflow="fold")
-    table.add_row(plain(word, STYLES[outcome]), plain(check), plain(text))
-    out.print(table)
+        return finding.where, finding.says
+    return finding.check, finding.where, finding.subject, finding.says
 
 
 def _summary(findings: Sequence[Finding]) -> str:

@@ -1,4 +1,4 @@
-"""The limits of both clouds that a plan can exceed, and what it needs of each: `plan check`, the doctor, `cdk synth`.
+"""The limits of both clouds that a plan can exceed, and what it needs of each: `plan check`, `cdk synth`.
 
 What is not here a plan cannot exceed before one of these, or is the same for every plan, and tests hold it. The numbers
 are for an account in which nothing else is.
@@ -6,7 +6,7 @@ are for an account in which nothing else is.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from fractions import Fraction
@@ -198,10 +198,6 @@ class Use:
         if self.need > self.limit:
             return Verdict.RAISE if self.adjustable else Verdict.BREAKS
         return Verdict.NEAR if self.need >= NEAR * self.limit else Verdict.FITS
-
-    def limited(self, limit: int) -> "Use":
-        """The same by the limit of an account, which may have been raised, or be lower as that of new accounts is."""
-        return replace(self, limit=limit)
 
     def __str__(self) -> str:
         text = f"{self.name}: {ceil(self.need):,} of {self.limit:,} {self.unit}"

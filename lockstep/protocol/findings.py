@@ -45,7 +45,7 @@ class Finding(Message):
     """An answer, with the check that gave it and the place from which it was asked.
 
     Attributes:
-        check: The check's id, such as `aws.lock-table`.
+        check: The check's id, such as `aws.secrets`.
         where: `here`, or the function inside a cloud, such as `aws/generate`.
         subject: As of `Answer`, like the rest.
     """
@@ -56,6 +56,18 @@ class Finding(Message):
     outcome: Outcome
     says: str
     command: str | None = None
+
+
+def found_by(check: str, where: str, answer: Answer) -> Finding:
+    """An answer as the finding of a check in a place."""
+    return Finding(
+        check=check,
+        where=where,
+        subject=answer.subject,
+        outcome=answer.outcome,
+        says=answer.says,
+        command=answer.command,
+    )
 
 
 def passed(subject: str, says: str) -> Answer:

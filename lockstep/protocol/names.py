@@ -147,10 +147,6 @@ def canary_alarm_name(stack: str) -> str:
     return f"{alarm_prefix(stack)}Canary"
 
 
-VERSION_OUTPUT: Final = "LockstepVersion"
-FORMAT_OUTPUT: Final = "LockstepFormat"
-"""Outputs of the stack: which build was deployed, and the format that it writes (`lockstep.protocol.model`)."""
-
 PRINCIPALS_OUTPUT: Final = "OciPrincipals"
 """The output that names the roles for OCI's policies: a JSON object, ARNs by step. It stays while the stack does."""
 KEY_OUTPUT: Final = "EncryptionKeyArn"

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
@@ -239,23 +239,6 @@ def shards(intervals: Mapping[str, timedelta]) -> tuple[Shard, ...]:
     for credential_id, interval in intervals.items():
         classes[interval].append(credential_id)
     return tuple(shard for interval in sorted(classes) for shard in _of(interval, classes[interval]))
-
-
-def standby_minutes(plan: Iterable[Shard]) -> tuple[int, ...]:
-    """The minutes of an hour at which the standby is called: the turns of all shards (protocol R2).
-
-    Those without a credential count too: Terraform knows how many credentials an interval has, and not their slots.
-
-    Args:
-        plan: The shards of a plan.
-    """
-    found: set[int] = set()
-    for interval, count in {(shard.interval, shard.count) for shard in plan}:
-        every = min(period(interval), CALLED_EVERY)
-        for number in range(count):
-            first = phase(interval, number * SLOTS // count) + turn_after(interval)
-            found |= {(first + call * every) // _MINUTE % 60 for call in range(CALLED_EVERY // every)}
-    return tuple(sorted(found))
 
 
 def _of(interval: timedelta, ids: list[str]) -> list[Shard]:

@@ -34,10 +34,8 @@ from sandbox.aws import (
     strict_iam,
     strict_kms,
     strict_oidc,
-    strict_quotas,
     strict_secrets,
     strict_signing,
-    strict_sns,
     strict_states,
     strict_versions,
 )
@@ -127,7 +125,6 @@ class AwsSandbox:
         self.application = _Dispatcher(self)
         self.event_fault: strict_events.Fault | None = None
         self.on_request: Callable[[str, str], None] | None = None
-        self.quotas: strict_quotas.Quotas = dict(strict_quotas.DEFAULTS)
         self.rates: dict[str, Rate] = {}
 
     def start(self) -> None:
@@ -160,8 +157,6 @@ class AwsSandbox:
         strict_kms.apply(self._patches)
         strict_signing.apply(self._patches)
         strict_alarms.apply(self._patches)
-        strict_sns.apply(self._patches)
-        strict_quotas.apply(self._patches, self.quotas)
         strict_events.apply(self._patches, lambda: self.event_fault)
         cloudformation.apply(self._patches, cache(self.client))
         Thread(

@@ -1,6 +1,6 @@
-"""IAM's OIDC providers as AWS documents them, where moto is more lenient or lacks an operation.
+"""IAM's OIDC providers as AWS documents them, where moto is more lenient.
 
-The facts are in the API reference of `CreateOpenIDConnectProvider` and `AddClientIDToOpenIDConnectProvider`. That IAM
+The facts are in the API reference of `CreateOpenIDConnectProvider`. That IAM
 asks the server of a provider without thumbprints for its certificate is left out.
 """
 
@@ -8,22 +8,14 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
-from moto.core.responses import ActionResult, EmptyResult
-from moto.iam.exceptions import InvalidInput, LimitExceededException, ValidationError
+from moto.iam.exceptions import InvalidInput, ValidationError
 
 from sandbox.aws.patching import Foreign, Patches
 
-_CLIENTS: Final = 100
 _THUMBPRINT: Final = re.compile(r"[0-9A-Fa-f]{40}")
 
 
 def apply(patches: Patches) -> None:
-    """Make moto's OIDC providers as strict as the real ones."""
-    demand_plain_urls(patches)
-    change_clients(patches)
-
-
-def demand_plain_urls(patches: Patches) -> None:
     """A URL has https and a host, perhaps a path, and neither a port nor a query; a thumbprint is an SHA-1."""
 
     def on_create(original: Foreign) -> object:
@@ -55,35 +47,6 @@ def demand_plain_urls(patches: Patches) -> None:
     backend = "moto.iam.models:IAMBackend"
     patches.wrap(f"{backend}.create_open_id_connect_provider", on_create)
     patches.wrap(f"{backend}.update_open_id_connect_provider_thumbprint", on_update)
-
-
-def change_clients(patches: Patches) -> None:
-    """The client ids of a provider are added and removed one by one; each may be repeated. moto has neither."""
-
-    def add(self: Foreign) -> ActionResult:
-        listed, client_id = _asked(self)
-        if client_id not in listed:
-            if len(listed) >= _CLIENTS:
-                raise LimitExceededException(
-                    f"Cannot exceed quota for ClientIdsPerOpenIdConnectProvider: {_CLIENTS}"
-                )
-            listed.append(client_id)
-        return EmptyResult()
-
-    def remove(self: Foreign) -> ActionResult:
-        listed, client_id = _asked(self)
-        if client_id in listed:
-            listed.remove(client_id)
-        return EmptyResult()
-
-    response = "moto.iam.responses:IamResponse"
-    patches.define_method(response, "add_client_id_to_open_id_connect_provider", add)
-    patches.define_method(response, "remove_client_id_from_open_id_connect_provider", remove)
-
-
-def _asked(self: Foreign) -> tuple[list[str], str]:
-    provider = self.backend.get_open_id_connect_provider(self._get_param("OpenIDConnectProviderArn"))
-    return provider.client_id_list, str(self._get_param("ClientID"))
 
 
 def _demand_thumbprints(listed: list[str]) -> None:

@@ -8,14 +8,11 @@ import hashlib
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import cache
 from typing import Final, Literal
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-
-from sandbox.oci.clock import SandboxClock
 
 TENANCY: Final = "ocid1.tenancy.oc1..sandbox"
 REGION: Final = "eu-frankfurt-1"
@@ -86,7 +83,6 @@ class ApiKey(Credential):
     """A registered key of a user."""
 
     fingerprint: str
-    time_created: datetime
 
     @property
     def key_id(self) -> str:
@@ -114,9 +110,8 @@ def pem_of(public_key: rsa.RSAPublicKey) -> str:
 class Identity:
     """The tenancy's principals and keys."""
 
-    def __init__(self, clock: SandboxClock) -> None:
-        """Begin without principals; keys are dated by `clock`."""
-        self._clock = clock
+    def __init__(self) -> None:
+        """Begin without principals."""
         self._lock = threading.Lock()
         self._principals: dict[tuple[str, Kind], Principal] = {}
         self._keys: dict[str, ApiKey] = {}
@@ -183,28 +178,15 @@ class Identity:
         )
         digest = hashlib.md5(der, usedforsecurity=False).hexdigest()
         fingerprint = ":".join(digest[i : i + 2] for i in range(0, len(digest), 2))
-        key = ApiKey(public_key, user, fingerprint, self._clock.now())
+        key = ApiKey(public_key, user, fingerprint)
         with self._lock:
             self._keys[key.key_id] = key
         return key
 
-    def api_keys(self, user: str) -> list[ApiKey]:
-        """The registered keys of a user's OCID, oldest first."""
-        with self._lock:
-            return [key for key in self._keys.values() if key.principal.ocid == user]
-
     def delete_api_key(self, config: dict[str, str]) -> None:
         """Unregister the key that a config signs with; its next call is refused."""
-        self.unregister(f"{config['tenancy']}/{config['user']}/{config['fingerprint']}")
-
-    def unregister(self, key_id: str) -> None:
-        """Unregister a key by its id, `tenancy/user/fingerprint`.
-
-        Raises:
-            KeyError: It is not registered.
-        """
         with self._lock:
-            del self._keys[key_id]
+            del self._keys[f"{config['tenancy']}/{config['user']}/{config['fingerprint']}"]
 
     def api_key(self, key_id: str) -> ApiKey | None:
         """The registered key of an id, `tenancy/user/fingerprint`."""

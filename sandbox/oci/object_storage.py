@@ -62,7 +62,6 @@ class ObjectStorageService:
         """What can be called, by the SDK's names."""
         return {
             "create_bucket": self._create_bucket,
-            "get_bucket": self._get_bucket,
             "put_object": self._put,
             "get_object": self._get,
             "head_object": self._head,
@@ -118,19 +117,6 @@ class ObjectStorageService:
     def has_public_bucket(self) -> bool:
         """Whether anyone may read one of the buckets."""
         return any(bucket.public_access != "NoPublicAccess" for bucket in self._buckets.values())
-
-    def compartment_of(self, name: str) -> str | None:
-        """The compartment of a bucket."""
-        bucket = self._buckets.get(name)
-        return bucket.compartment_id if bucket else None
-
-    def suspend_versioning(self, name: str) -> None:
-        """Keep no further versions, as an administrator may order."""
-        self._buckets[name].is_versioned = False
-
-    def _get_bucket(self, call: Call) -> Reply:
-        bucket = self._bucket(call, "BUCKET_READ")
-        return json_reply(bucket.view(NAMESPACE), {"etag": bucket.etag})
 
     def _bucket(self, call: Call, *any_of: str) -> Bucket:
         _check_namespace(call)

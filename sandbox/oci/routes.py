@@ -15,7 +15,6 @@ Service = Literal[
     "kms",
     "objectstorage",
     "deployment",
-    "identity",
     "identitydomain",
     "ons",
     "functions",
@@ -29,7 +28,6 @@ _BUCKET: Final = "/n/{namespace}/b/{bucket}"
 _OBJECT: Final = _BUCKET + "/o/{object}"
 _KEY: Final = "/20180608/keys/{key}"
 _KEY_VERSION: Final = _KEY + "/keyVersions/{version}"
-_USER: Final = "/20160918/users/{user}"
 _PUBLIC_READS: Final = {"get_object", "head_object", "list_objects"}
 
 
@@ -111,15 +109,8 @@ ROUTES: Final = (
     _route("objectstorage", "create_bucket", "POST", "/n/{namespace}/b", "name"),
     _route("objectstorage", "list_buckets", "GET", "/n/{namespace}/b"),
     _route("objectstorage", "get_namespace", "GET", "/n"),
-    _route("objectstorage", "get_bucket", "GET", _BUCKET),
     _route("vault", "list_vaults", "GET", "/20180608/vaults"),
-    _route(
-        "deployment", "list_region_subscriptions", "GET", "/20160918/tenancies/{tenancy}/regionSubscriptions"
-    ),
-    _route("deployment", "get_compartment", "GET", "/20160918/compartments/{compartment}"),
-    _route("identity", "list_api_keys", "GET", _USER + "/apiKeys"),
     _route("identitydomain", "exchange_token", "POST", "/oauth2/v1/token"),
-    _route("deployment", "get_vault", "GET", "/20180608/vaults/{vault}"),
     _route("kms", "get_key", "GET", _KEY),
     _route("kms", "enable_key", "POST", _KEY + "/actions/enable"),
     _route("kms", "disable_key", "POST", _KEY + "/actions/disable"),
@@ -128,15 +119,11 @@ ROUTES: Final = (
     _route("kms", "get_key_version", "GET", _KEY_VERSION),
     _route("kms", "schedule_key_version_deletion", "POST", _KEY_VERSION + "/actions/scheduleDeletion"),
     _route("kms", "sign", "POST", "/20180608/sign", "keyId"),
-    _route("deployment", "list_retention_rules", "GET", _BUCKET + "/retentionRules"),
     _route("deployment", "list_applications", "GET", "/20260325/applications"),
     _route("deployment", "list_functions", "GET", "/20260325/functions"),
     _route("deployment", "get_function", "GET", "/20260325/functions/{function}"),
     _route("functions", "invoke_function", "POST", "/20260325/functions/{function}/actions/invoke"),
     _route("deployment", "list_schedules", "GET", "/20240430/schedules"),
-    _route("deployment", "list_alarms", "GET", "/20180401/alarms"),
-    _route("deployment", "get_topic", "GET", "/20181201/topics/{topic}"),
-    _route("deployment", "list_subscriptions", "GET", "/20181201/subscriptions"),
     _route("ons", "publish_message", "POST", "/20181201/topics/{topic}/messages"),
 )
 

@@ -33,7 +33,6 @@ from sandbox.oci.object_storage import NAMESPACE, ObjectStorageService
 from sandbox.oci.retrieval import RetrievalService
 from sandbox.oci.routes import Service, Target, target_of
 from sandbox.oci.signatures import signer_of
-from sandbox.oci.users import UsersService
 from sandbox.oci.vault import VaultService
 from sandbox.oci.wire import HttpServer, Reply, Request
 
@@ -51,7 +50,7 @@ class OciSandbox:
 
     Attributes:
         clock: The emulator's time.
-        identity_clock: What API keys, sessions and tokens go by, as their clients do. Where no clock is given it is
+        identity_clock: What sessions and tokens go by, as their clients do. Where no clock is given it is
             real time, and apart from `clock`, which is moved ahead for archives.
         names: Where names are served and read over HTTPS.
         identity: Principals, their API keys and their permissions.
@@ -89,7 +88,7 @@ class OciSandbox:
         self.identity_clock = identity_clock or clock or SandboxClock.ticking()
         self.names = names or Names()
         self._own_names = names is None
-        self.identity = Identity(self.identity_clock)
+        self.identity = Identity()
         self.domain = IdentityDomain(self.identity_clock, ids, self.identity, self.names.fetch)
         self.keys = KeysService(self.clock, ids)
         self.vault = VaultService(self.clock, ids)
@@ -104,9 +103,7 @@ class OciSandbox:
         self.namespace = NAMESPACE
         self.vault.vaults.add(self.vault_id)
         self.identity.principal(_ADMINISTRATOR).is_administrator = True
-        self.deployment = Deployment(
-            compartments={self.compartment_id: "ACTIVE", self.own_compartment_id: "ACTIVE"}
-        )
+        self.deployment = Deployment()
         self._ids = ids
         self._administrator = self.identity.new_api_key(_ADMINISTRATOR, _administrators_key())
         self._server = HttpServer(self.respond)
@@ -115,7 +112,6 @@ class OciSandbox:
             "vault": self.vault.lock,
             "secrets": self.vault.lock,
             "kms": self.vault.lock,
-            "identity": self.vault.lock,
             # It reads an issuer's keys, perhaps from Object Storage.
             "identitydomain": nullcontext(),
             "objectstorage": storage.lock,
@@ -133,15 +129,8 @@ class OciSandbox:
             | self.notifications.operations
             | self.keys.operations
             | self.domain.operations
-            | UsersService(self.identity).operations
             | InventoryService(self.vault, storage, self.compartment_id).operations
-            | DeploymentService(
-                self.deployment,
-                self.vault.vaults,
-                self.compartment_id,
-                storage.compartment_of,
-                lambda: self.endpoint,
-            ).operations
+            | DeploymentService(self.deployment).operations
         )
 
     # ---- life

@@ -145,10 +145,24 @@ def test_reads_can_change_nothing() -> None:
     oci = OciReads(lambda _region: OciClients(lambda: pytest.fail("signed in"), "eu-frankfurt-1"))
     with pytest.raises(ValueError, match="delete_secret is not a read"):
         aws("secretsmanager", "delete_secret", SecretId="s")
-    with pytest.raises(ValueError, match="put_object is not a read"):
-        aws.all("s3", "put_object", "Items")
     with pytest.raises(ValueError, match="update_secret is not a read"):
         oci("eu-frankfurt-1", "vault.VaultsClient", "update_secret", "ocid")
+
+
+def test_what_is_wrong_is_shown_first_and_what_passed_as_a_count(capsys: pytest.CaptureFixture[str]) -> None:
+    passes = check("b.one", *(passed(f"s{n}", "it is") for n in range(30)))
+    gates = (check("c.one", not_asked("e", "nobody knows")), check("c.two", not_asked("f", "nobody knows")))
+    doctor.show(found_by(check("a.one", *ANSWERS[:3]), passes, *gates))
+    *lines, last = capsys.readouterr().out.splitlines()
+    # None is wrapped.
+    assert lines == [
+        "failed  a.one  c: it is not",
+        f"    {ANSWERS[2].command}",
+        "warning  a.one  b: it is near",
+        "    aws raise it",
+        "not asked  2 checks  nobody knows",
+    ]
+    assert last.startswith("something is wrong (1 failed, 1 warning, 2 not asked, 31 passed)")
 
 
 @pytest.mark.parametrize("only", ["inside", "inside.clock"])

@@ -17,10 +17,11 @@ from lockstep.protocol.deadlines import LEASE
 from lockstep.protocol.lock_rule import reason_against, select_due
 from lockstep.protocol.model import LockRecord, RunnerHeartbeat
 from lockstep.protocol.ports import Table
-from lockstep.protocol.schedule import bounds, shards, standby_minutes
+from lockstep.protocol.schedule import bounds, shards
 from oci_fn.dispatching import LATE, overdue, recheck, shares
 from oci_fn.func import LAST_BEGIN_SECONDS
 from tests.support.memory import EPOCH
+from tests.support.standby import standby_minutes
 from tests.unit.standby_day import schedule
 
 INTERVAL = timedelta(minutes=20)

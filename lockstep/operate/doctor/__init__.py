@@ -1,1 +1,1 @@
-"""Looks at everything that a rotation needs, and says what fixes what it finds. It changes nothing."""
+"""Looks at what a rotation needs and no declaration tells, and says what fixes what it finds. It changes nothing."""

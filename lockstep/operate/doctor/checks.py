@@ -19,7 +19,7 @@ from lockstep.protocol.errors import (
     described,
     line_of,
 )
-from lockstep.protocol.findings import Answer, Finding, Outcome, failed, not_asked, passed, warning
+from lockstep.protocol.findings import Answer, Finding, Outcome, failed, found_by, not_asked, passed, warning
 from lockstep.protocol.names import DEFAULT_STACK
 from lockstep.protocol.ports import Clock
 from lockstep.protocol.workers import SideBySide
@@ -105,7 +105,7 @@ class Check:
     """One question, of as many subjects as the plan has.
 
     Attributes:
-        id: The group and a name in it, such as `aws.lock-table`.
+        id: The group and a name in it, such as `aws.secrets`.
         title: What it is about, in a few words.
         looks_at: What is looked at.
         means: What a failure means.
@@ -207,12 +207,12 @@ def _needed(check: Check, before: Sequence[Finding], context: Context) -> list[F
     if lacking is None:
         return []
     says = lacking.says if lacking.says.startswith(_FIRST) else f"{_FIRST}{lacking.check}"
-    return [_finding(check, context, not_asked(check.title, says))]
+    return [found_by(check.id, context.where, not_asked(check.title, says))]
 
 
 def run(check: Check, context: Context) -> list[Finding]:
     """What one check finds; an error of the environment, or of the check, is an answer."""
-    return [_finding(check, context, answer) for answer in _answers(check, context)]
+    return [found_by(check.id, context.where, answer) for answer in _answers(check, context)]
 
 
 def _answers(check: Check, context: Context) -> Iterator[Answer]:
@@ -231,17 +231,6 @@ def unanswered(subject: str, error: LockstepError) -> Answer:
     is_told = isinstance(shown, EnvironmentalError)
     text = line_of(error).removesuffix(shown.advice).strip() if shown.advice else line_of(error)
     return not_asked(subject, text.rstrip("."), shown.advice if is_told and shown.advice else None)
-
-
-def _finding(check: Check, context: Context, answer: Answer) -> Finding:
-    return Finding(
-        check=check.id,
-        where=context.where,
-        subject=answer.subject,
-        outcome=answer.outcome,
-        says=answer.says,
-        command=answer.command,
-    )
 
 
 # How far this clock is from that of a cloud.

@@ -21,7 +21,7 @@ from lockstep.operate.doctor.oci import functions_of, vault_of
 from lockstep.plan.model import Plan
 from lockstep.protocol.deadlines import CLOCK_SKEW
 from lockstep.protocol.errors import LockstepError
-from lockstep.protocol.findings import Answer, Finding, failed, not_asked, passed, warning
+from lockstep.protocol.findings import Answer, Finding, failed, found_by, not_asked, passed, warning
 from lockstep.protocol.messages import DoctorRequest
 from lockstep.protocol.names import function_names
 from lockstep.protocol.strict_json import MessageError, parse, read, write
@@ -150,9 +150,9 @@ def _read(context: Context, where: str, name: str, payload: bytes, began: dateti
     ended = context.clock.now()
     seconds = (ended - began).total_seconds()
     own = [
-        _finding(FUNCTION, where, passed(name, f"answered in {seconds:.1f} s")),
-        *(_finding(PLAN, where, a) for a in _plans(context.plan, reply, name, cloud)),
-        _finding(CLOCK, where, _clock(name, reply.at, began, ended)),
+        found_by(FUNCTION, where, passed(name, f"answered in {seconds:.1f} s")),
+        *(found_by(PLAN, where, a) for a in _plans(context.plan, reply, name, cloud)),
+        found_by(CLOCK, where, _clock(name, reply.at, began, ended)),
     ]
     return [*own, *reply.findings], frozenset(reply.refused)
 
@@ -185,18 +185,7 @@ def _clock(name: str, at: datetime, began: datetime, ended: datetime) -> Answer:
 
 
 def _only(check: str, where: str, answer: Answer) -> Answered:
-    return [_finding(check, where, answer)], frozenset()
-
-
-def _finding(check: str, where: str, answer: Answer) -> Finding:
-    return Finding(
-        check=check,
-        where=where,
-        subject=answer.subject,
-        outcome=answer.outcome,
-        says=answer.says,
-        command=answer.command,
-    )
+    return [found_by(check, where, answer)], frozenset()
 
 
 def _asked_inside(_context: Context) -> Sequence[Answer]:

@@ -8,14 +8,12 @@ from lockstep.plan.model import Plan
 from lockstep.protocol.names import DEFAULT_STACK
 from sandbox.oci import OciSandbox
 from sandbox.oci.resources import create_audit_bucket, create_ring, create_secret
-from sandbox.plans import AUDIT_BUCKET, AWS_KEY_SECRET, OciNames
+from sandbox.plans import AUDIT_BUCKET, AWS_KEY_SECRET
 
 PLACEHOLDER = '{"placeholder": true}'
-TOPIC = "ocid1.onstopic.oc1..alarms"
 FUNCTION_ID = "ocid1.fnfunc.oc1..rotate"
 APPLICATION_ID = "ocid1.fnapp.oc1..lockstep"
 MINUTES = (10, 30, 50)
-ALARMS = ("the standby was not called", "a run of the standby failed", "the standby keeps failing")
 SLOTS = 4
 RUNNER = "lockstep-aws"
 
@@ -42,29 +40,6 @@ def fill(sandbox: OciSandbox, plan: Plan) -> None:
         {**here, "id": FUNCTION_ID, "applicationId": APPLICATION_ID, "displayName": FUNCTION}
     ]
     deployment.schedules = [schedule(own, minute) for minute in MINUTES]
-    deployment.topics = [
-        {**here, "topicId": TOPIC, "name": f"{DEFAULT_STACK}-alarms"},
-        {**here, "topicId": OciNames.topic_id, "name": "platform-events"},
-    ]
-    deployment.subscriptions = [
-        {**here, "id": "ocid1.onssubscription.oc1..a", "topicId": TOPIC, "protocol": "EMAIL"},
-        {
-            **here,
-            "id": "ocid1.onssubscription.oc1..b",
-            "topicId": OciNames.topic_id,
-            "protocol": "CUSTOM_HTTPS",
-        },
-    ]
-    deployment.alarms = [
-        {
-            **here,
-            "id": f"ocid1.alarm.oc1..{number}",
-            "displayName": f"{DEFAULT_STACK}: {title}",
-            "isEnabled": True,
-            "destinations": [TOPIC],
-        }
-        for number, title in enumerate(ALARMS)
-    ]
 
 
 def schedule(compartment: str, minute: int, state: str = "ACTIVE") -> dict[str, Any]:

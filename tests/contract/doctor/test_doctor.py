@@ -1,6 +1,5 @@
 """Every check of the catalogue passes where nothing is wrong, and is shown to fail once."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from lockstep.operate.doctor.servers import VERIFY_HOSTS
 from lockstep.protocol.findings import Outcome
 from tests.contract.doctor.breakages import BREAKAGES
 from tests.contract.doctor.breaks import OF_AWS, OF_OCI, OF_SESSIONS, Break
-from tests.contract.doctor.federated_world import ROLE, trusting
 from tests.contract.doctor.world import World, running_world
 
 OF_CLOUDS = [check for check in CATALOGUE if check.group in {"aws", "oci"}]
@@ -52,7 +50,7 @@ def test_nothing_is_wrong_where_all_is_as_it_should_be(world: World) -> None:
 
 def test_nothing_is_wrong_where_the_runners_have_sessions_instead_of_keys(federated: World) -> None:
     asked = require_all_passed(federated)
-    assert {check.id for check in OF_CLOUDS} - asked == {"aws.oci-key", "oci.aws-key", "oci.runner-key"}
+    assert {check.id for check in OF_CLOUDS} - asked == {"aws.oci-key", "oci.aws-key"}
 
 
 def test_every_check_has_a_way_to_break_it() -> None:
@@ -82,17 +80,3 @@ def require_told(world: World, broken: Break) -> None:
     assert all(f.command and broken.command in f.command for f in bad)
     # Whatever else is said of it is no crash.
     assert not [f for f in found if "UnexpectedError" in f.says]
-
-
-def test_a_trust_policy_may_name_more_actions(federated: World) -> None:
-    """Such as session tags: who gets the role is the same."""
-    runner = federated.plan.runners.oci
-    assert runner
-    assert runner.federation
-    issuer, role = runner.federation.issuer, runner.federation.role_arn
-    provider = f"{role.partition(':role/')[0]}:oidc-provider/{issuer.removeprefix('https://')}"
-    policy = trusting(provider, issuer)
-    policy["Statement"][0]["Action"] = ["sts:AssumeRoleWithWebIdentity", "sts:TagSession"]
-    iam = federated.aws.client("iam")
-    iam.update_assume_role_policy(RoleName=ROLE, PolicyDocument=json.dumps(policy))
-    assert {found.outcome for found in federated.by_the_check("aws.oci-role")} == {Outcome.PASSED}
