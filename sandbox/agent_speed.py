@@ -26,7 +26,7 @@ from sandbox.databases.process import free_port
 from sandbox.oci import OciSandbox, write_config_file
 from sandbox.oci.resources import create_ring
 
-ROUNDS, REQUESTS, RING = 5, 2_000, 4
+ROUNDS, REQUESTS = 5, 2_000
 START_SECONDS = 60.0
 SECRET = "multi-cloud/app_user"
 TEXT = json.dumps(
@@ -68,7 +68,7 @@ def main() -> int:
     ):
         folder = Path(name)
         aws.client("secretsmanager").create_secret(Name=SECRET, SecretString=TEXT)
-        create_ring(oci, SECRET, TEXT, slots=RING)
+        create_ring(oci, SECRET, TEXT)
         key = write_config_file(folder, "agent", oci.config())
         environment = {
             **os.environ,
@@ -79,7 +79,7 @@ def main() -> int:
         vault = {"region": "eu-frankfurt-1", "compartment_id": oci.compartment_id, "vault_id": oci.vault_id}
         stores: dict[str, Mapping[str, object]] = {
             "aws": {"kind": "aws-secrets-manager", "region": aws.region},
-            "oci": {"kind": "oci-vault", "ring": RING, **vault},
+            "oci": {"kind": "oci-vault", **vault},
         }
         bench = Bench(python, folder, environment, key)
         figures = {**bench.speed(stores["aws"]), **bench.memory(stores)}

@@ -219,7 +219,6 @@ def _sources(estate: Estate, credential: Credential) -> dict[str, Source]:
             region=vault.region,
             compartment_id=vault.compartment_id,
             vault_id=vault.vault_id,
-            slots=vault.ring,
             credential_id=credential.id,
         ),
     }

@@ -38,14 +38,13 @@ from sandbox.servers import login_text
 APPLICATION_ID, FUNCTION_ID = "ocid1.fnapp.oc1..lockstep", "ocid1.fnfunc.oc1..rotate"
 
 
-def names(oci: OciSandbox, *, slots: int = 4) -> plans.OciNames:
+def names(oci: OciSandbox) -> plans.OciNames:
     """What a plan names in the tenancy."""
     return plans.OciNames(
         compartment_id=oci.compartment_id,
         own_compartment_id=oci.own_compartment_id,
         vault_id=oci.vault_id,
         namespace=oci.namespace,
-        slots=slots,
     )
 
 

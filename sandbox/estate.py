@@ -59,7 +59,6 @@ class Settings:
 
     Attributes:
         clouds: Those that the plan has a store, an audit log and a runner in.
-        slots: Of each ring in OCI.
         audit_tier: Of the OCI audit bucket; in `Standard` entries can be read at once.
         timeouts: Of the AWS runner.
         clock: The AWS runner's.
@@ -69,7 +68,6 @@ class Settings:
     """
 
     clouds: tuple[StoreName, ...] = ("aws", "oci")
-    slots: int = 4
     audit_tier: str = "Archive"
     timeouts: Timeouts = field(default_factory=Timeouts)
     clock: Clock = field(default_factory=SystemClock)
@@ -240,7 +238,6 @@ def running_estate(
                 own_compartment_id=oci.own_compartment_id,
                 vault_id=oci.vault_id,
                 namespace=oci.namespace,
-                slots=settings.slots,
                 **({"topic_id": event_estate.topic_id} if event_estate else {}),
             )
             document = plans.plan_document(
@@ -262,10 +259,10 @@ def running_estate(
         direct = load_plan(write("direct.yaml", _own_addresses(aws, oci, servers).ports))
         for server in servers.values():
             make_database(server)
-        client, slots = aws.client("secretsmanager"), settings.slots if "oci" in settings.clouds else 0
+        client, in_oci = aws.client("secretsmanager"), "oci" in settings.clouds
         for credential in direct.credentials:
             provision(direct, credential, servers, rotation_users)
-            _import_login(credential, servers, client, oci, slots=slots)
+            _import_login(credential, servers, client, oci if in_oci else None)
         client = aws.client("dynamodb")
         for credential in plan.credentials:  # Its digest is over the servers' addresses, so over a wire's.
             activate(client, LOCK_TABLE, credential)
@@ -288,7 +285,7 @@ def running_estate(
             oci=oci,
             servers=servers,
             fronts=fronts,
-            outside=Outside(aws, oci, slots=settings.slots),
+            outside=Outside(aws, oci),
             event_estate=event_estate,
             machine_arn=_deploy(aws, settings, identities, wire.side_by_side if wire else at_the_same_time),
             identities=identities,
@@ -354,11 +351,9 @@ def _import_login(
     credential: Credential,
     servers: Mapping[str, DatabaseServer],
     client: Client,
-    oci: OciSandbox,
-    *,
-    slots: int,
+    oci: OciSandbox | None,
 ) -> None:
-    """Give a credential a login, in its databases and in its stores; in OCI in so many slots."""
+    """Give a credential a login, in its databases and in its stores."""
     # A password as a person chooses it: it meets the usual policy of every server.
     login = Login(credential.usernames[0], SecretStr(secrets.token_urlsafe(24) + "-aA1"))
     for server in credential.servers:
@@ -366,7 +361,8 @@ def _import_login(
     names = credential.secret_names
     for name, text in {names.app_user: login_text(login), names.connection_blob: PLACEHOLDER}.items():
         client.create_secret(Name=name, SecretString=text)
-        create_ring(oci, name, text, slots=slots)
+        if oci:
+            create_ring(oci, name, text)
 
 
 def _deploy(aws: AwsSandbox, settings: Settings, identities: Identities, workers: SideBySide) -> str:

@@ -15,6 +15,7 @@ from lockstep.client import ClientCredential
 from lockstep.protocol.engines import ENGINES
 from lockstep.protocol.model import Credential, DatabaseServer, SecretStr
 from lockstep.protocol.names import VersionNames, slot_name
+from lockstep.protocol.ring import SLOTS
 from sandbox.applications import log_in
 from sandbox.aws import AwsSandbox
 from sandbox.oci import OciSandbox
@@ -45,18 +46,17 @@ class Held(NamedTuple):
 class Outside:
     """Both clouds as an application or an auditor reads them."""
 
-    def __init__(self, aws: AwsSandbox, oci_sandbox: OciSandbox, *, slots: int) -> None:
+    def __init__(self, aws: AwsSandbox, oci_sandbox: OciSandbox) -> None:
         """Make the clients.
 
         Args:
             aws: Runs already.
             oci_sandbox: Runs already.
-            slots: Of each ring in OCI.
         """
         self._secretsmanager: Untyped = aws.client("secretsmanager")
         self._dynamodb: Untyped = aws.client("dynamodb")
         self._bundles: Untyped = oci_sandbox.client(oci.secrets.SecretsClient)
-        self._oci, self._slots = oci_sandbox, slots
+        self._oci = oci_sandbox
 
     def serves(self, store: StoreName, credential: Credential, secret: str) -> Held:
         """The current value of a secret, as a store gives it."""
@@ -122,7 +122,7 @@ class Outside:
         )
 
     def _slot_ids(self, secret: str) -> list[str]:
-        found = [self._oci.vault.named(slot_name(secret, i), self._oci.vault_id) for i in range(self._slots)]
+        found = [self._oci.vault.named(slot_name(secret, i), self._oci.vault_id) for i in range(SLOTS)]
         return [ocid for ocid in found if ocid]
 
 

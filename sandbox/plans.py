@@ -52,7 +52,6 @@ class OciNames:
 
     Attributes:
         own_compartment_id: None: the plan does not name it.
-        slots: Secrets in each ring.
         topic_id: Of the topic for events.
     """
 
@@ -60,7 +59,6 @@ class OciNames:
     own_compartment_id: str | None = None
     vault_id: str = "ocid1.vault.oc1.eu.aaaa"
     namespace: str = "tenant"
-    slots: int = 4
     topic_id: str = "ocid1.onstopic.oc1.eu.aaaa"
 
 
@@ -101,7 +99,6 @@ def plan_document(
                 "compartment_id": oci.compartment_id,
                 **({"own_compartment_id": oci.own_compartment_id} if oci.own_compartment_id else {}),
                 "vault_id": oci.vault_id,
-                "ring": oci.slots,
             }
         )
         document["audit"]["oci"] = {

@@ -214,8 +214,7 @@ def reader_of(store: Store) -> ReaderOf:
                 vault_id=store.vault_id,
                 store=store.name,
             )
-            slots = store.slots_of_readers
-            return lambda names: partial(_in_oci, RingReader(vault, names, slots=slots), store.name, names)
+            return lambda names: partial(_in_oci, RingReader(vault, names), store.name, names)
 
 
 def _in_aws(secret: "SecretsManagerSecret", store: str, name: str) -> Reading:

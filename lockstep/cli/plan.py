@@ -190,10 +190,9 @@ def _quota(use: Use) -> documents.Quota:
 
 def _row(plan: Plan, index: int) -> documents.PlannedCredential:
     credential = plan.credentials[index]
-    vault = plan.store(OciVault)
     peak = "no OCI store"
-    if isinstance(vault, OciVault):
-        budget = version_budget(credential.schedule.interval, vault.ring)
+    if plan.store(OciVault):
+        budget = version_budget(credential.schedule.interval, plan.slots)
         peak = f"{budget.peak_in_use} in use, {budget.peak_pending} pending deletion, of 30 each"
     return documents.PlannedCredential(
         credential=credential.id,
@@ -203,7 +202,7 @@ def _row(plan: Plan, index: int) -> documents.PlannedCredential:
         every=format_duration(credential.schedule.interval),
         overlap=format_duration(credential.schedule.overlap),
         a_value_works=_life(credential),
-        readers=_readers(vault),
+        readers=_readers(plan),
         oci_versions=peak,
         plan_digest=credential.plan_digest,
     )
@@ -218,9 +217,9 @@ def _life(credential: Credential) -> str:
     )
 
 
-def _readers(vault: OciVault | None) -> str:
+def _readers(plan: Plan) -> str:
     """What may read the secrets."""
-    if vault is None or vault.slots_of_readers == 1:
+    if plan.slots == 1:
         return "anything that reads the secret"
     return (
         "in AWS anything that reads the secret; in OCI only what looks for the newest slot: lockstep agent or "

@@ -341,7 +341,7 @@ def oci_room(
         own_compartment_id=vault.compile().compartment_of_own_secrets,
         store=vault.compile().name,
     )
-    return Target(cloud="oci", place=place, names=slots_in_oci(plan, vault, ids), rate=rate)
+    return Target(cloud="oci", place=place, names=slots_in_oci(plan, ids), rate=rate)
 
 
 def carried_out(room: Target, *, is_dry: bool = False, is_quiet: bool = False) -> Report:

@@ -65,13 +65,12 @@ def aws_source(
     return StoreSource(name, partial(_read, current, name, secret, connection_blob))
 
 
-def oci_ring_source(  # noqa: PLR0913 - all but one are keywords, and each is one thing that a vault needs
+def oci_ring_source(
     secret: str,
     *,
     region: str,
     compartment_id: str,
     vault_id: str,
-    slots: int = 4,
     credential_id: str | None = None,
     connection_blob: str | None = None,
     name: str = "oci",
@@ -87,7 +86,6 @@ def oci_ring_source(  # noqa: PLR0913 - all but one are keywords, and each is on
         region: The vault's region. The identity is the resource principal, or what OCI_CONFIG_FILE names.
         compartment_id: OCID of the compartment.
         vault_id: OCID of the vault.
-        slots: `ring` in the plan, or more. Raise it before the ring grows; lower it after the ring has shrunk.
         credential_id: The credential's id, where the plan gives its secret another name.
         connection_blob: Name of the `connection_blob` secret in the plan, for `database=` of the `connect_…` functions.
         name: For logs and metrics.
@@ -101,7 +99,7 @@ def oci_ring_source(  # noqa: PLR0913 - all but one are keywords, and each is on
 
     def newest(of: str) -> tuple[str, str]:
         names = VersionNames(credential_id=credential_id or secret, secret=of)
-        slot, content = RingReader(vault(), names, slots=slots).newest()
+        slot, content = RingReader(vault(), names).newest()
         return slot, vault().text(slot, content)
 
     return StoreSource(name, partial(_read, newest, name, secret, connection_blob))

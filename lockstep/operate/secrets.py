@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from lockstep.operate import formatting
 from lockstep.plan.admins import is_plain_name, secrets_region
 from lockstep.plan.model import Plan
-from lockstep.plan.stores import AwsSecretsManager, OciVault
+from lockstep.plan.stores import AwsSecretsManager
 from lockstep.protocol.deadlines import RetryPolicy
 from lockstep.protocol.errors import (
     LockstepError,
@@ -344,12 +344,10 @@ class RingTerms:
     defined_tags: Mapping[str, str] = field(default_factory=dict)
 
 
-def slots_in_oci(plan: Plan, vault: OciVault, credential_ids: tuple[str, ...] = ()) -> list[str]:
-    """The names of the slots of a plan, those included that only readers read; arguments as of `rotated_in_aws`."""
+def slots_in_oci(plan: Plan, credential_ids: tuple[str, ...] = ()) -> list[str]:
+    """The names of the slots of a plan; arguments as of `rotated_in_aws`."""
     return list(
-        dict.fromkeys(
-            slot_name(name, i) for name in _names(plan, credential_ids) for i in range(vault.slots_of_readers)
-        )
+        dict.fromkeys(slot_name(name, i) for name in _names(plan, credential_ids) for i in range(plan.slots))
     )
 
 

@@ -141,16 +141,6 @@ def account_problems(plan: "Plan") -> Iterator[str]:
             )
 
 
-def ring_problems(plan: "Plan") -> Iterator[str]:
-    """A first store that could hold two values of one generation (protocol V17)."""
-    first = plan.stores[0]
-    if isinstance(first, OciVault) and first.ring > 1:
-        yield (
-            f"stores[0]: the first store decides what a value is, and a ring of {first.ring} slots cannot; put another "
-            "store first, or use ring: 1 with a longer interval"
-        )
-
-
 def example_values(plan: "Plan", *, before_oci: bool = False) -> Iterator[str]:
     """Values that come from the example plan: with them a plan is valid, but cannot be deployed.
 

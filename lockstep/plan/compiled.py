@@ -41,8 +41,6 @@ class VaultStore(Message, tag_field="kind", tag="oci-vault"):
 
     Attributes:
         compartment_of_own_secrets: Where the secrets are that Lockstep only reads.
-        ring: The slots of each secret.
-        slots_of_readers: How many slots every reader reads.
     """
 
     name: str
@@ -50,8 +48,6 @@ class VaultStore(Message, tag_field="kind", tag="oci-vault"):
     compartment_id: str
     compartment_of_own_secrets: str
     vault_id: str
-    ring: int
-    slots_of_readers: int
 
 
 Store = AwsStore | VaultStore

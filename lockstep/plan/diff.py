@@ -2,8 +2,8 @@
 
 Pure. The old plan is the file of the plan that is active; its digest alone does not say what it stood for.
 
-A value that an application reads must log in wherever that application uses it. So what leaves (a database, a store, a
-slot) is left by its readers first, what comes is used by its readers last, and the plan becomes active in between. What
+A value that an application reads must log in wherever that application uses it. So what leaves (a database, a store) is
+left by its readers first, what comes is used by its readers last, and the plan becomes active in between. What
 no order makes safe is refused; what leaves must be named, because only the operator knows that its readers are gone.
 """
 
@@ -120,7 +120,7 @@ class _Comparison:
         )
 
     def stores(self) -> Found:
-        """Stores that come, leave or move, and rings."""
+        """Stores that come, leave or move."""
         for old in self._old.stores:
             new = self._counterpart(old)
             if new is None:
@@ -130,8 +130,12 @@ class _Comparison:
                     "no application reads it any more; what it holds afterwards dies at a later rotation",
                     "delete its secrets: they hold logins that no longer work",
                 )
-            elif isinstance(old, OciVault) and isinstance(new, OciVault):
-                yield from _ring_changes(old, new)
+            elif isinstance(old, OciVault) and self._old.slots != self._new.slots:
+                yield Refusal(
+                    what=f"store {old.name}",
+                    text="a vault that is the first store keeps each secret in one slot, and any other in a ring of "
+                    "several; leave it first, or behind another store, as it is",
+                )
         for new in self._new.stores:
             if all(self._counterpart(old) is not new for old in self._old.stores):
                 what = f"store {new.name}"
@@ -228,40 +232,6 @@ class _Comparison:
 
     def _counterpart(self, old: StoreKind) -> StoreKind | None:
         return next((new for new in self._new.stores if new.place == old.place), None)
-
-
-def _ring_changes(old: OciVault, new: OciVault) -> Found:
-    """A ring that grows after its readers, or shrinks before them (protocol V16)."""
-    what = f"store {new.name}"
-    before, after = old.slots_of_readers, new.slots_of_readers
-    if new.ring > before:
-        yield Refusal(
-            what=what,
-            text=f"ring: {new.ring} is more than the {before} slots that readers read under the old plan. First let "
-            f"every reader read {new.ring} slots, and deploy a plan with ring: {old.ring} and readers_ring: "
-            f"{new.ring}; then this one",
-        )
-    if after < old.ring:
-        yield Refusal(
-            what=what,
-            text=f"readers of {after} slots would miss a value in the other slots of a ring of {old.ring}. First make "
-            f"a plan with ring: {new.ring} and readers_ring: {before} active, and rotate once; then this one",
-        )
-    if after > before:
-        yield Step(phase=Phase.READERS_FIRST, what=what, text=f"let every reader read {after} slots")
-        yield Step(
-            phase=Phase.PREPARE,
-            what=what,
-            text=f"create slots {before} to {after - 1} of each secret with placeholders, and give rights",
-        )
-    if after < before:
-        yield Step(
-            phase=Phase.ACTIVATE,
-            what=what,
-            text="deploy the plan to both clouds; the last rotation must be one with the smaller ring",
-        )
-        yield Step(phase=Phase.READERS_LAST, what=what, text=f"readers may read {after} slots")
-        yield Step(phase=Phase.CLEAN_UP, what=what, text=f"delete slots {after} to {before - 1}")
 
 
 def _what_never_changes(old: Credential, new: Credential) -> Iterator[Refusal]:

@@ -269,24 +269,24 @@ def of_oci(plan: Plan) -> Iterator[Use]:
     vault = plan.store(OciVault)
     if vault is None:
         return
-    # Its runner reads admins, the AWS key and the MAC key. Slots that only readers read are made too.
+    # Its runner reads admins, the AWS key and the MAC key.
     fixed = len(names_in_oci(plan)) + 2 if plan.runners.oci else 0
     yield Use(
         "OCI Vault, secrets of the tenancy",
-        fixed + 2 * vault.slots_of_readers * len(plan.credential_sections),
+        fixed + 2 * plan.slots * len(plan.credential_sections),
         5000,
         "secrets",
-        "ask Oracle for more, or use a smaller ring with a longer interval",
+        "ask Oracle for more",
         f"{_OCI}/General/Concepts/servicelimits.htm",
         adjustable=True,
     )
     shortest = min(c.interval for c in plan.credential_sections)
-    budget = version_budget(shortest, vault.ring, purge_lateness=timedelta())
+    budget = version_budget(shortest, plan.slots, purge_lateness=timedelta())
     for what, need, limit in (
         ("in use", budget.peak_in_use, MAX_IN_USE),
         ("pending deletion, with purges on time", budget.peak_pending, MAX_PENDING_DELETION),
     ):
-        change = budget.advice or "use a larger ring, or a longer interval"
+        change = budget.advice or "use a longer interval"
         yield Use(f"OCI Vault, versions of a slot {what}", need, limit, "versions", change, _VERSIONS_IN_OCI)
     if plan.runners.oci:
         calls = ceil(Fraction(busiest(plan.shards).rotations, BATCH))

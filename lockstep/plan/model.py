@@ -13,7 +13,6 @@ from pydantic import Field, model_validator
 from lockstep.plan.admins import admin_problems, admin_secrets, names_in_oci
 from lockstep.plan.checks import (
     account_problems,
-    ring_problems,
     server_problems,
     standby_problems,
     verify_host_problems,
@@ -27,6 +26,7 @@ from lockstep.plan.runners import Audit, Events, Runners
 from lockstep.plan.stores import Demand, OciVault, StoreConfig, StoreKind
 from lockstep.protocol.engines import ENGINES
 from lockstep.protocol.model import ANY_HOST, Credential, DatabaseServer
+from lockstep.protocol.ring import slots_at
 from lockstep.protocol.schedule import Shard, shards
 
 StoreT = TypeVar("StoreT", bound=StoreKind)
@@ -84,11 +84,11 @@ class Plan(Section):
         yield from verify_host_problems(self)
         yield from account_problems(self)
         yield from admin_problems(self)
-        yield from ring_problems(self)
         demand = Demand(
             rotated=self._rotated,
             fixed=(*names_in_oci(self), *(name for _, name in self._keys())),
             intervals={c.id: c.interval for c in self.credential_sections},
+            slots=self.slots,
         )
         for i, store in enumerate(self.stores):
             yield from store.problems(f"stores[{i}]", demand)
@@ -195,6 +195,11 @@ class Plan(Section):
     @cached_property
     def _by_id(self) -> dict[str, Credential]:
         return {credential.id: credential for credential in self.credentials}
+
+    @property
+    def slots(self) -> int:
+        """How many slots a ring has, if the plan has a store in OCI."""
+        return slots_at(next((i for i, s in enumerate(self.stores) if isinstance(s, OciVault)), 0))
 
     def store(self, kind: type[StoreT]) -> StoreT | None:
         """The store of that kind, if the plan has one."""

@@ -18,7 +18,7 @@ from lockstep.plan.compiled import AwsStore, Store, VaultStore, fields_of
 from lockstep.plan.fields import Name, Region, Section, Text, repeated
 from lockstep.protocol.durations import format_duration
 from lockstep.protocol.names import oci_name, slot_name
-from lockstep.protocol.ring import MAX_SLOTS, version_budget
+from lockstep.protocol.ring import version_budget
 
 # What every kind of store has.
 
@@ -31,11 +31,13 @@ class Demand:
         rotated: Names of the credentials' secrets.
         fixed: Names of the secrets that Lockstep only reads.
         intervals: Each credential's interval, by its id.
+        slots: How many slots a ring has.
     """
 
     rotated: tuple[str, ...]
     fixed: tuple[str, ...]
     intervals: Mapping[str, timedelta]
+    slots: int
 
 
 class StoreKind(Section):
@@ -109,7 +111,7 @@ _ALLOWED_NAME = re.compile(r"[A-Za-z0-9/_.-]+")
 
 
 class OciVault(StoreKind):
-    """The OCI store: each secret is a ring of `ring` plain secrets."""
+    """The OCI store: each secret is a ring of plain secrets."""
 
     kind: Literal["oci-vault"]
     """OCI Vault."""
@@ -123,15 +125,6 @@ class OciVault(StoreKind):
     """The compartment of what Lockstep only reads: logins of administrators, keys; `compartment_id` unless given."""
     vault_id: Ocid
     """The vault."""
-    ring: Annotated[int, Field(ge=1, le=MAX_SLOTS)] = 4
-    """How many secrets take turns for each one in AWS, since one takes 30 versions a day."""
-    readers_ring: Annotated[int, Field(ge=1, le=MAX_SLOTS)] | None = None
-    """How many slots every reader reads; as many as the ring has unless given."""
-
-    @property
-    def slots_of_readers(self) -> int:
-        """How many slots every reader reads."""
-        return self.readers_ring or self.ring
 
     @property
     def compartment_of_own_secrets(self) -> str:
@@ -144,34 +137,28 @@ class OciVault(StoreKind):
 
     @property
     def identity(self) -> Mapping[str, object]:
-        """Its vault and the number of slots. Not `readers_ring`: no value depends on it."""
-        return {"kind": self.kind, "region": self.region, "vault": self.vault_id, "ring": self.ring}
+        """Its vault."""
+        return {"kind": self.kind, "region": self.region, "vault": self.vault_id}
 
     @property
     def place(self) -> tuple[object, ...]:
-        """Vault and compartment, by which readers look for slots; not their number, which may change (protocol V16)."""
-        return (self.kind, self.region, self.vault_id, self.compartment_id)
+        """Vault and compartment, by which readers look for slots."""
+        return (*self.identity.values(), self.compartment_id)
 
     def problems(self, path: str, demand: Demand) -> Iterator[str]:
         """Names that Vault does not accept or that collide there, and rings that run out of versions."""
         for name in demand.rotated + demand.fixed:
             if not _ALLOWED_NAME.fullmatch(name):
                 yield f"{path}: Vault does not accept the secret name {name}; use letters, digits and - _ . /"
-        if self.slots_of_readers < self.ring:
-            yield (
-                f"{path}.readers_ring: readers of {self.readers_ring} slots miss values in a ring of {self.ring}; "
-                "to let a ring grow, first let every reader read more slots and raise readers_ring, then raise ring; "
-                "to let it shrink, first lower ring, and lower readers_ring only once that plan is active"
-            )
-        slots = [slot_name(name, i) for name in demand.rotated for i in range(self.slots_of_readers)]
+        slots = [slot_name(name, i) for name in demand.rotated for i in range(demand.slots)]
         slots += [oci_name(name) for name in demand.fixed]
         yield from repeated(((path, name) for name in slots), "secret name in Vault ")
         for credential_id, interval in demand.intervals.items():
-            budget = version_budget(interval, self.ring)
+            budget = version_budget(interval, demand.slots)
             if budget.wedges_after is not None:
                 yield (
-                    f"{path}.ring: {self.ring} slots at an interval of {format_duration(interval)} ({credential_id}) "
-                    f"exhaust Vault's quota of versions after {format_duration(budget.wedges_after)}; {budget.advice}"
+                    f"{path}: an interval of {format_duration(interval)} ({credential_id}) exhausts Vault's quota of "
+                    f"versions after {format_duration(budget.wedges_after)}; {budget.advice}"
                 )
 
 

@@ -35,13 +35,18 @@ and some clock skew."""
 PURGE_LATENESS = timedelta(hours=12)
 """The longest expected delay of a purge; Oracle promises no limit."""
 
-MAX_SLOTS = 16
-"""The most slots that a plan may give a ring."""
+SLOTS = 4
+"""How many slots a ring has: with so many an interval of 20 minutes stays within the quota."""
 
 _NEVER_DELETED = 1
 """The version that a slot held before Lockstep, which Lockstep does not delete."""
 _NOT_SUPERSEDED = 3
 """CURRENT, PREVIOUS and, during a rotation, PENDING."""
+
+
+def slots_at(place: int) -> int:
+    """How many slots a ring has in the store at a place of the plan: one in the first, which decides (protocol V17)."""
+    return SLOTS if place else 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +75,7 @@ def version_budget(interval: timedelta, slots: int, *, purge_lateness: timedelta
 
     Args:
         interval: Between rotations; positive.
-        slots: Of the ring.
+        slots: Of the ring: `slots_at` says how many.
         purge_lateness: How late every purge is taken to be.
     """
     turn, retention = interval * slots, DELETION_LEAD + purge_lateness
@@ -82,7 +87,7 @@ def version_budget(interval: timedelta, slots: int, *, purge_lateness: timedelta
         peak_in_use=peak_in_use if holds else MAX_IN_USE,
         peak_pending=ceil(retention / turn) if holds else MAX_PENDING_DELETION,
         wedges_after=None if holds else _wedges_after(turn, retention),
-        advice="" if holds else _advice(interval, slots, retention),
+        advice="" if holds else _advice(slots, retention),
     )
 
 
@@ -104,12 +109,9 @@ def _wedges_after(turn: timedelta, retention: timedelta) -> timedelta:
         now += turn
 
 
-def _advice(interval: timedelta, slots: int, retention: timedelta) -> str:
-    needed = ceil(retention / (interval * MAX_PENDING_DELETION))
-    shortest = timedelta(minutes=ceil(retention / (slots * MAX_PENDING_DELETION) / timedelta(minutes=1)))
-    minutes = int(shortest / timedelta(minutes=1))
-    longer = f"an interval of {minutes}m or more"
-    return f"ring: {needed}, or {longer}" if needed <= MAX_SLOTS else longer
+def _advice(slots: int, retention: timedelta) -> str:
+    shortest = ceil(retention / (slots * MAX_PENDING_DELETION) / timedelta(minutes=1))
+    return f"use an interval of {shortest}m or more"
 
 
 # The ring: one secret that changes every 20 minutes, kept in k plain OCI secrets (protocol V13, V14).
@@ -122,9 +124,7 @@ def _advice(interval: timedelta, slots: int, retention: timedelta) -> str:
 # generation**. The promotion of one slot is the commit, so no separate pointer can lag behind.
 #
 # A version's generation comes from its content name (`lockstep.protocol.names`), never from its text. Applications
-# must read the ring in the same way: the highest generation by *version name*. They read at least the slots of
-# the ring. What they read counts: a slot beyond the ring that they still read, or read already, can serve the
-# ring's value, but nothing is staged there (protocol V16).
+# must read the ring in the same way: the highest generation by *version name*.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,13 +146,11 @@ class Slot:
         index: Its place in the ring.
         secret_id: Its OCID.
         versions: All of them, in any order.
-        in_ring: Whether values are staged here; else readers read it, and the ring has shrunk or will grow.
     """
 
     index: int
     secret_id: str
     versions: Sequence[Version]
-    in_ring: bool = True
 
     def in_stage(self, stage: str) -> Version | None:
         """The newest version in a stage."""
@@ -230,8 +228,7 @@ def staging_slot(slots: Slots, generation: int) -> Slot | None:
     first, so that a login taken over in the first slot stays readable for longest. The choice depends only on the
     slots: two runners with one claim choose the same slot, and the second finds the content name taken.
     """
-    usable = [slot for slot in slots if slot.in_ring]
-    idle = [slot for slot in usable if len(usable) == 1 or slot is not serving(slots)]
+    idle = [slot for slot in slots if len(slots) == 1 or slot is not serving(slots)]
     ranked = sorted(idle, key=lambda slot: (slot.generation, -slot.index))
     return next((s for s in ranked if has_room(s, generation)), None)
 
@@ -241,11 +238,9 @@ def has_room(slot: Slot, generation: int) -> bool:
     return slot.room > 0 or bool(disposable(slot, below=generation))
 
 
-def as_seen(served: Mapping[int, Version], *, in_ring: int) -> Slots:
+def as_seen(served: Mapping[int, Version]) -> Slots:
     """Slots by what each of them serves, without their other versions and their OCIDs."""
-    return [
-        Slot(index=i, secret_id="", versions=(version,), in_ring=i < in_ring) for i, version in served.items()
-    ]
+    return [Slot(index=i, secret_id="", versions=(version,)) for i, version in served.items()]
 
 
 def disposable(slot: Slot, *, below: int) -> list[Version]:

@@ -215,13 +215,13 @@ def open_secret(config: Store, clouds: "Clouds", names: VersionNames) -> "Secret
 
             return SecretsManagerSecret(clouds.aws("secretsmanager", config.region), config.name, names)
         case VaultStore():
+            from lockstep.protocol.ring import slots_at
             from lockstep.stores.ring import VaultRing
 
             return VaultRing(
                 clouds.vault(config),
                 names,
-                slots=config.ring,
-                readers=config.slots_of_readers,
+                slots=slots_at(clouds.plan.stores.index(config)),
                 clock=clouds.clock,
                 side_by_side=clouds.side_by_side,
             )

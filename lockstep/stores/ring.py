@@ -17,7 +17,6 @@ from lockstep.protocol.errors import (
     SecretMalformedError,
     SecretNotFoundError,
     StagedValueConflictError,
-    StoreAccessDeniedError,
     StoreQuotaExceededError,
     StoreRejectedError,
 )
@@ -32,7 +31,7 @@ from lockstep.protocol.ports import (
     VersionName,
     moment,
 )
-from lockstep.protocol.ring import DELETION_LEAD, MAX_BYTES, MAX_SLOTS, Slot, Slots, Version
+from lockstep.protocol.ring import DELETION_LEAD, MAX_BYTES, SLOTS, Slot, Slots, Version
 from lockstep.protocol.workers import SideBySide, one_after_the_other, run_all
 from lockstep.stores.contents import serving
 
@@ -102,15 +101,11 @@ class RingSlots:
         vault: The vault that has the slots.
         names: The secret's name, and the content names of its versions.
         count: How many slots the ring has.
-        readers: How many slots applications read, at least as many.
         side_by_side: Asks all slots at the same time.
     """
 
-    def __init__(
-        self, vault: Vault, names: VersionNames, *, count: int, readers: int, side_by_side: SideBySide
-    ) -> None:
-        self.count = count
-        self.names = [slot_name(names.secret, i) for i in range(readers)]
+    def __init__(self, vault: Vault, names: VersionNames, *, count: int, side_by_side: SideBySide) -> None:
+        self.names = [slot_name(names.secret, i) for i in range(count)]
         self._vault = vault
         self._versions_of = names
         self._side_by_side = side_by_side
@@ -121,20 +116,19 @@ class RingSlots:
 
     def slot(self, index: int, secret_id: str) -> Slot:
         """One slot, with its versions."""
-        versions = self._versions(index, secret_id)
-        return Slot(index=index, secret_id=secret_id, versions=versions, in_ring=index < self.count)
+        return Slot(index=index, secret_id=secret_id, versions=self._versions(index, secret_id))
 
     def each_alive(self, ask: Callable[[int, str], ResultT]) -> tuple[ResultT, ...]:
         """Ask every slot that there is, by its index and OCID."""
         return self._side_by_side([partial(ask, i, secret_id) for i, secret_id in self.alive()])
 
     def alive(self) -> list[tuple[int, str]]:
-        """Index and OCID of each slot; without those that are known to be deleted, and those still to be created."""
+        """Index and OCID of each slot; without those that are known to be deleted."""
         found = self._side_by_side([partial(self._vault.lookup, name) for name in self.names])
-        for index, place in enumerate(found[: self.count]):
+        for index, place in enumerate(found):
             if place is Absence.UNLISTED:
                 raise SecretNotFoundError(store=self._vault.store, secret=self.names[index])
-        if all(isinstance(place, Absence) for place in found[: self.count]):
+        if all(isinstance(place, Absence) for place in found):
             raise SecretNotFoundError(store=self._vault.store, secret=self._versions_of.secret)
         return [(i, place) for i, place in enumerate(found) if isinstance(place, str)]
 
@@ -246,28 +240,24 @@ def place_of(version: str) -> tuple[int, int]:
     return (int(index), int(number)) if index.isdecimal() and number.isdecimal() else (-1, 0)
 
 
-# How an application reads a ring: the newest of the slots that it reads, by version names
-# (protocol V13, V15, V16).
+# How an application reads a ring: the newest of its slots, by version names (protocol V13, V15).
 
 
 class RingReader:
     """Reads the value of a ring.
 
     A slot is passed over only if the vault's list says so: it is deleted, or it is above the highest slot that exists,
-    since readers learn of a slot before it is created. Any other slot that cannot be read is an error: it may be the
-    one with the newest value, and what the others hold may be revoked.
+    since a ring in the first store has one, and a reader does not know the plan. Any other slot that cannot be read is
+    an error: it may be the one with the newest value, and what the others hold may be revoked.
 
     Args:
         vault: The vault that has the slots.
         names: The secret's name, and the content names of its versions.
-        slots: How many slots this application reads at least. Where a next one exists that it may read, it reads that
-            one too, so that a ring which grew before its readers locks none of them out.
     """
 
-    def __init__(self, vault: Vault, names: VersionNames, *, slots: int) -> None:
+    def __init__(self, vault: Vault, names: VersionNames) -> None:
         self._vault = vault
         self._names = names
-        self._slots = slots
 
     def newest(self) -> tuple[str, Content]:
         """Name and content of the slot with the highest generation.
@@ -276,11 +266,9 @@ class RingReader:
             SecretNotFoundError: There is no slot, or one is missing below another one.
             StoreAccessDeniedError: This identity lacks a right on a slot; likewise the other Store* errors.
         """
-        found = [(name, self._own(name)) for name in map(self._name, range(self._slots))]
+        found = [(name, self._own(name)) for name in map(self._name, range(SLOTS))]
         self._refuse_gaps(found)
         read = [(name, content) for name, content in found if isinstance(content, Content)]
-        if found[-1][1] is not Absence.UNLISTED:
-            read += self._beyond()
         if not read:
             raise SecretNotFoundError(store=self._vault.store, secret=self._names.secret)
         return max(read, key=lambda item: self._names.generation_of(item[1].name))
@@ -290,19 +278,6 @@ class RingReader:
             return self._current(name)
         except LostCompareAndSetError:
             return self._current(name)  # It was deleted after its OCID was looked up.
-
-    def _beyond(self) -> list[tuple[str, Content]]:
-        read = []
-        for name in map(self._name, range(self._slots, MAX_SLOTS)):
-            try:
-                content = self._own(name)
-            except (StoreAccessDeniedError, ReadSideLaggingError):
-                break  # A slot that it was not told to read owes it nothing.
-            if content is Absence.UNLISTED:
-                break
-            if isinstance(content, Content):
-                read.append((name, content))
-        return read
 
     def _current(self, name: str) -> Content | Absence:
         place = self._vault.lookup(name)
@@ -339,9 +314,7 @@ class RingReader:
 #     made_at            0        after `named` by the same object, else k
 #
 # and one list_secrets for each slot whose OCID the process does not know yet. A slot is passed over, with a
-# warning, only if the list shows that it is deleted or scheduled for deletion (protocol V15). Slots beyond the
-# ring that readers read (`readers_ring`) may also be missing; where one exists, it counts and costs as the others
-# do (protocol V16).
+# warning, only if the list shows that it is deleted or scheduled for deletion (protocol V15).
 
 PRUNED_AT_ONCE = 5
 """Per slot. A rotation supersedes one version, so a few rotations remove what an outage left over."""
@@ -359,7 +332,6 @@ class VaultRing:
         vault: The vault that has the slots.
         names: The secret's name, and the content names of its versions.
         slots: How many slots the ring has.
-        readers: How many slots applications read, at least as many; None: as many.
         clock: For the bounded wait for the read side, and for the time of deletions.
         side_by_side: Asks all slots at the same time.
     """
@@ -374,14 +346,11 @@ class VaultRing:
         *,
         slots: int,
         clock: Clock,
-        readers: int | None = None,
         side_by_side: SideBySide = one_after_the_other,
     ) -> None:
         self._vault = vault
         self._names = names
-        self._slots = RingSlots(
-            vault, names, count=slots, readers=readers or slots, side_by_side=side_by_side
-        )
+        self._slots = RingSlots(vault, names, count=slots, side_by_side=side_by_side)
         self._contents = RingContents(vault, names, self._slots, clock)
         self._clock = clock
         self._side_by_side = side_by_side
@@ -457,7 +426,7 @@ class VaultRing:
         return partial(self._put, slot, generation, version_id(slot.index, seen.number) if seen else "")
 
     def _next_slot(self, served: Mapping[int, Version], generation: int) -> Slot | None:
-        chosen = ring.staging_slot(ring.as_seen(served, in_ring=self._slots.count), generation)
+        chosen = ring.staging_slot(ring.as_seen(served), generation)
         secret_id = dict(self._slots.alive()).get(chosen.index) if chosen else None
         if chosen is None or secret_id is None:
             return None

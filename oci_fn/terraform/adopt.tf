@@ -79,7 +79,7 @@ variable "adopted_secrets" {
 }
 
 variable "retired_slots" {
-  description = "Slots of credentials, or of a larger ring, that have left the plan, as long as they exist: their names in Vault."
+  description = "Slots of credentials that have left the plan, as long as they exist: their names in Vault."
   type        = list(string)
   default     = []
 }

@@ -2,8 +2,7 @@
 locals {
   plan  = yamldecode(file(var.plan_file))
   vault = one([for store in local.plan.stores : store if store.kind == "oci-vault"])
-  ring  = try(local.vault.ring, 4)
-  width = max(local.ring, try(local.vault.readers_ring, 0)) # also those that only readers read, before or after
+  ring  = local.first_store_in_oci ? 1 : 4 # slots
 
   # The two secrets of each credential: by default its id, and connection_blob beside it.
   parents = {
@@ -22,7 +21,7 @@ locals {
   # Each secret is a ring of plain secrets. OCI takes no slash in a name: multi-cloud/app_user is multi-cloud.app_user.0 …
   slots = {
     for credential, names in local.secrets : credential => [
-      for pair in setproduct(names, range(local.width)) : "${replace(pair[0], "/", ".")}.${pair[1]}"
+      for pair in setproduct(names, range(local.ring)) : "${replace(pair[0], "/", ".")}.${pair[1]}"
     ]
   }
 

@@ -70,6 +70,5 @@ def _source(plan: Plan, store: StoreName, credential: Credential) -> Source:
         region=vault.region,
         compartment_id=vault.compartment_id,
         vault_id=vault.vault_id,
-        slots=vault.ring,
         credential_id=credential.id,
     )

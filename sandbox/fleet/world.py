@@ -48,7 +48,6 @@ from sandbox.servers import default_servers, login_text, make_database, provisio
 
 RATE = "50"
 """Secrets that `lockstep secrets create` makes in a second, in each cloud."""
-SLOTS = 4
 _SIDE_BY_SIDE = 4
 _COMMAND_SECONDS = 900
 _IMPORTED = "FLEET_LOGIN"
@@ -164,7 +163,7 @@ def running_fleet(size: Size, tell: Tell) -> Iterator[Fleet]:
             functions=stack.enter_context(deployed.running()),
             seconds=seconds,
             oci=oci,
-            outside=Outside(aws, oci, slots=SLOTS),
+            outside=Outside(aws, oci),
             sampled=sampled,
         )
         tell("making the accounts, and bringing them under management")
@@ -183,7 +182,7 @@ def _write_plan(
         credentials(servers, size.credentials, size.intervals),
         region=aws.region,
         mac_key=MAC_KEY,
-        oci=names(oci, slots=SLOTS),
+        oci=names(oci),
         runners=planned_runners(aws, oci, STACK),
     )
     return plans.write_plan(folder / "lockstep.yaml", document)

@@ -6,6 +6,7 @@ from typing import Any
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
 from lockstep.protocol.names import oci_name, slot_name
+from lockstep.protocol.ring import SLOTS
 from sandbox.oci.keys import Key
 from sandbox.oci.server import OBJECT_STORAGE_HOST, OciSandbox
 
@@ -25,9 +26,9 @@ def create_secret(sandbox: OciSandbox, name: str, content: bytes, *, compartment
     return str(vaults.create_secret(details).data.id)
 
 
-def create_ring(sandbox: OciSandbox, secret: str, text: str, *, slots: int) -> list[str]:
+def create_ring(sandbox: OciSandbox, secret: str, text: str) -> list[str]:
     """The slots of a ring, each with the same first text; their OCIDs."""
-    return [create_secret(sandbox, slot_name(secret, i), text.encode()) for i in range(slots)]
+    return [create_secret(sandbox, slot_name(secret, i), text.encode()) for i in range(SLOTS)]
 
 
 def create_audit_bucket(

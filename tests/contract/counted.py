@@ -98,17 +98,13 @@ class World:
 
 
 @contextmanager
-def world(*, slots: int) -> Iterator[World]:
-    """An estate in both clouds with one database.
-
-    Args:
-        slots: Of the rings in OCI.
-    """
+def world() -> Iterator[World]:
+    """An estate in both clouds with one database."""
     with tempfile.TemporaryDirectory(prefix="lockstep-count-") as folder:
         servers = {DATABASE: default_servers(CertificateAuthority(Path(folder)))[DATABASE]}
         credential = plans.credential(
             "multi-cloud/app_user", DATABASE, username="app_user", strategy=Strategy.ALTERNATING_USERS
         )
-        settings = Settings(clouds=("aws", "oci"), slots=slots)
+        settings = Settings(clouds=("aws", "oci"))
         with running_estate([credential], servers, folder=Path(folder), settings=settings) as estate:
             yield World(estate, Counting(estate))

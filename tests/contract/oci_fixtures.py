@@ -179,7 +179,6 @@ class VaultRingHarness(_Disturbed):
     def __init__(self, sandbox: OciSandbox, *, slots: int, clock: Clock | None = None) -> None:
         self.sandbox = sandbox
         self.slots = slots
-        self.readers_ring = slots
         self.clock = clock or SystemClock()
         self.side_by_side: SideBySide = one_after_the_other
         self.console = OciConsole(sandbox)
@@ -202,15 +201,7 @@ class VaultRingHarness(_Disturbed):
         )
 
     def _open_ring(self, vault: Vault, names: VersionNames) -> VaultRing:
-        readers = max(self.slots, self.readers_ring)
-        return VaultRing(
-            vault,
-            names,
-            slots=self.slots,
-            readers=readers,
-            clock=self.clock,
-            side_by_side=self.side_by_side,
-        )
+        return VaultRing(vault, names, slots=self.slots, clock=self.clock, side_by_side=self.side_by_side)
 
     def rival(self) -> CredentialStore:
         return self.store_on(sandbox_vault(self.sandbox))

@@ -10,17 +10,16 @@ import pytest
 from typer.testing import Result
 
 from lockstep.plan.limits import WRITES_OF_A_ROTATION
+from lockstep.protocol.ring import SLOTS
 from sandbox.oci import write_config_file
 from tests.contract.counted import World, world
 from tests.contract.person import ACTS, Person, pending, run
-
-SLOTS = 4
 
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[World]:
     """Both clouds, one database, the audit bucket of OCI in its default tier; each runner has rotated."""
-    with world(slots=SLOTS) as found:
+    with world() as found:
         found.by_aws()
         found.by_oci()
         yield found

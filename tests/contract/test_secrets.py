@@ -23,6 +23,7 @@ from typer.testing import CliRunner, Result
 from lockstep.cli import app
 from lockstep.protocol.model import Engine
 from lockstep.protocol.names import KEY_OUTPUT, SECRET_TAG, STACK_TAG
+from lockstep.protocol.ring import SLOTS
 from lockstep.stores.contents import decode_app_user
 from sandbox import plans
 from sandbox.aws import AwsSandbox
@@ -335,12 +336,11 @@ class Rings:
     oci: OciSandbox
     folder: Path
 
-    def plan(self, *ids: str, slots: int = 4) -> None:
+    def plan(self, *ids: str) -> None:
         names = plans.OciNames(
             compartment_id=self.oci.compartment_id,
             own_compartment_id=self.oci.own_compartment_id,
             vault_id=self.oci.vault_id,
-            slots=slots,
         )
         write_plan(self.folder / "lockstep.yaml", *ids, names=names)
 
@@ -406,8 +406,8 @@ class Rings:
         return ocid
 
 
-def slots_of(*ids: str, slots: int = 4) -> set[str]:
-    return {f"{name}.{number}" for name in secrets_of(*ids) for number in range(slots)}
+def slots_of(*ids: str) -> set[str]:
+    return {f"{name}.{number}" for name in secrets_of(*ids) for number in range(SLOTS)}
 
 
 @pytest.fixture(name="rings")
@@ -431,16 +431,16 @@ def test_each_slot_has_key_tags_and_a_placeholder(rings: Rings) -> None:
     assert Counter(record.operation for record in rings.oci.calls.records) == {"list_secrets": 2}
 
 
-def test_growth_makes_the_slots_that_are_new(rings: Rings) -> None:
+def test_a_credential_that_comes_gets_its_slots(rings: Rings) -> None:
     rings.make("b.0", rings.oci.compartment_id)
     rings.run()
     before = {name: slot.id for name, slot in rings.slots().items()}
-    rings.plan("b", "c", slots=5)
-    assert "12 to make" in rings.run("--dry-run").stdout
-    assert rings.done("--only", "c") == {"made": 10}
-    assert rings.done() == {"made": 2, "there": 18}
+    rings.plan("b", "c", "d")
+    assert "16 to make" in rings.run("--dry-run").stdout
+    assert rings.done("--only", "c") == {"made": 8}
+    assert rings.done() == {"made": 8, "there": 16}
     after = rings.slots()
-    assert after.keys() == slots_of("a") | slots_of("b", "c", slots=5)
+    assert after.keys() == slots_of("a", "b", "c", "d")
     assert before.items() <= {name: slot.id for name, slot in after.items()}.items()
     assert (rings.content("b.0"), after["b.0"].freeform_tags) == ("in use", {})
 

@@ -58,13 +58,13 @@ def _clouds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str
     folder = tmp_path_factory.mktemp("clouds")
     with AwsSandbox() as aws, OciSandbox() as oci:
         aws.client("secretsmanager").create_secret(Name=NAME, SecretString=app_user(1))
-        create_ring(oci, NAME, app_user(1), slots=4)
+        create_ring(oci, NAME, app_user(1))
         key = oci.new_api_key("agent", *READER_MAY, compartment=oci.compartment_id)
         vault = {"region": "eu-frankfurt-1", "compartment_id": oci.compartment_id, "vault_id": oci.vault_id}
         settings = {
             "stores": [
                 {"kind": "aws-secrets-manager", "region": aws.region},
-                {"kind": "oci-vault", "ring": 4, **vault},
+                {"kind": "oci-vault", **vault},
             ],
             "serve": [{"id": NAME, "secrets": {"app_user": NAME}, "overlap": "16m"}],
         }

@@ -14,7 +14,6 @@ from lockstep.plan.admins import names_in_oci
 from lockstep.plan.file import parse_plan
 from lockstep.plan.model import Plan
 from lockstep.plan.published import place_in_oci, place_of
-from lockstep.plan.stores import OciVault
 from lockstep.protocol.deadlines import RUN
 from lockstep.protocol.names import DEFAULT_STACK, oci_name, slot_name
 from lockstep.protocol.schedule import shards
@@ -57,11 +56,9 @@ def parsed(plan: Document) -> Plan:
 
 
 def names_in_vault(plan: Plan) -> Iterator[str]:
-    vault = plan.store(OciVault)
-    assert isinstance(vault, OciVault)
     for credential in plan.credentials:
         for secret in (credential.secret_names.app_user, credential.secret_names.connection_blob):
-            yield from (slot_name(secret, slot) for slot in range(vault.ring))
+            yield from (slot_name(secret, slot) for slot in range(plan.slots))
     assert plan.audit.oci
     yield oci_name(plan.audit.oci.mac_secret)
     if plan.runners.oci:
@@ -102,7 +99,6 @@ def test_the_secrets_are_those_that_the_code_reads(stack: Stack, deployed: Deplo
 @needs_tools
 def test_names_and_defaults_follow_the_plan_as_the_code_does() -> None:
     plan = plan_document(runners=AWS_ONLY)
-    plan["stores"][1]["ring"] = 2
     named = {"app_user": "other/user", "connection_blob": "other/blob"}
     plan["credentials"] = [
         {**plan["credentials"][0], "username": "first", "id": "a/b/c", "interval": "2h"},

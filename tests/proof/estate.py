@@ -17,8 +17,7 @@ from sandbox.wire import Wire
 from tests.proof.clock import JumpingClock
 
 INTERVAL_SECONDS = 60 * 60
-"""Long enough for a ring of two (the plan checks it), and longer than any lease."""
-RING = 2
+"""Longer than any lease."""
 
 PATIENT = Timeouts(
     cloud=CloudTimeouts(read_seconds=60.0),
@@ -88,7 +87,7 @@ def estate(kinds: Sequence[str], timeouts: Timeouts = PATIENT) -> Iterator[Wired
             running_estate(
                 credentials,
                 servers,
-                settings=Settings(slots=RING, timeouts=timeouts, clock=clock),
+                settings=Settings(timeouts=timeouts, clock=clock),
                 aws=aws,
                 oci=OciSandbox(SandboxClock(clock.now), aws.names),
                 wire=wire,

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from lockstep.plan.file import parse_plan
 from lockstep.plan.model import Plan
-from lockstep.protocol import names
 from lockstep.protocol.model import ClaimKind, Credential, Engine, LockRecord, Login
 from lockstep.protocol.names import VersionNames
+from lockstep.protocol.ring import SLOTS
 from lockstep.stores.credential import Ports, Stores
 from sandbox import plans
 from sandbox.oci import OciSandbox
@@ -26,7 +26,7 @@ from sandbox.oci.secret import Version
 from tests.contract.oci_fixtures import VaultRingHarness
 from tests.proof import invariants
 from tests.proof.invariants import InFlight, Snapshot, ViolationError
-from tests.support.memory import PLACEHOLDER_TEXT, FakeClock, MemoryWorld
+from tests.support.memory import FakeClock, MemoryWorld
 from tests.support.memory_database import FORGOTTEN, Refusals
 from tests.unit.harness import seams, shown
 
@@ -37,7 +37,6 @@ Shown = tuple[str, str]
 STORES = ("aws", "oci")
 CREDENTIAL_ID = "multi-cloud/app_user"
 ALL_DATABASES = tuple(f"db-{n}" for n in range(1, 6))
-FIRST_SLOTS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +45,10 @@ class Edition:
 
     Attributes:
         minutes: The interval.
-        slots: Of the ring.
     """
 
     databases: tuple[str, ...]
     minutes: int
-    slots: int
 
     @cached_property
     def plan(self) -> Plan:
@@ -59,7 +56,7 @@ class Edition:
         document = plans.plan_document(
             [plans.database(name, Engine.MYSQL) for name in self.databases],
             [plans.credential(CREDENTIAL_ID, *self.databases, interval=f"{self.minutes}m")],
-            oci=plans.OciNames(slots=self.slots),
+            oci=plans.OciNames(),
         )
         return parse_plan(json.dumps(document), base=Path())
 
@@ -91,13 +88,13 @@ class LifeWorld:
     """
 
     def __init__(self, sandbox: OciSandbox, clock: FakeClock) -> None:
-        first = Edition(databases=ALL_DATABASES[:2], minutes=20, slots=FIRST_SLOTS)
+        first = Edition(databases=ALL_DATABASES[:2], minutes=20)
         everything = replace(first, databases=ALL_DATABASES)
         self.sandbox = sandbox
         self.memory = MemoryWorld.create(everything.plan, placeholder=True)
         self.memory.clock = clock
         self.memory.lock.record = LockRecord(credential_id=CREDENTIAL_ID)
-        self.ring = VaultRingHarness(sandbox, slots=FIRST_SLOTS, clock=clock)
+        self.ring = VaultRingHarness(sandbox, slots=SLOTS, clock=clock)
         self.deployed = dict.fromkeys(STORES, first)
         self.changes = 0
         self._names = VersionNames(credential_id=CREDENTIAL_ID, secret=self.ring.names["app_user"])
@@ -116,15 +113,8 @@ class LifeWorld:
         """The world as a runner sees it, under the plan that it has."""
         edition = self.deployed[runner]
         self.memory.plans[runner] = edition.credential
-        self.ring.slots, self.ring.readers_ring = edition.slots, len(self.ring.ids["app_user"])
         stores = Stores([self.memory.stores["aws"], self.ring.store_on(self.ring.vault)])
         return replace(self.memory.ports(runner), stores=stores)
-
-    def add_slot(self) -> None:
-        """Make one more secret for each ring, which its readers read from now on."""
-        for kind, name in self.ring.names.items():
-            slot = names.slot_name(name, len(self.ring.ids[kind]))
-            self.ring.ids[kind].append(self.ring.console.create_secret(slot, PLACEHOLDER_TEXT))
 
     def serves(self) -> dict[str, Shown | None]:
         """The login that each store serves; None for a placeholder."""

@@ -25,7 +25,6 @@ from lockstep.protocol.model import LockRecord
 from tests.proof.life import (
     ALL_DATABASES,
     CREDENTIAL_ID,
-    FIRST_SLOTS,
     STORES,
     Edition,
     LifeObserver,
@@ -37,7 +36,6 @@ Act: TypeAlias = Iterator[None]
 STEP_MINUTES = 5
 LONGEST_WAIT_STEPS = 12
 """How long an operator takes for the next thing, at most: an hour."""
-MOST_SLOTS = 6
 SHORTEST_INTERVAL_MINUTES, LONGEST_INTERVAL_MINUTES = 20, 30
 FOREIGN = "set-by-a-dba"
 
@@ -89,8 +87,6 @@ class Operator:
         self._observer.readers -= dropped  # Readers leave first, and come last (protocol O12).
         for database in added:
             self._world.memory.databases[database].accounts = {"app": Account(passwords=(FOREIGN,))}
-        while len(self._world.ring.ids["app_user"]) < after.slots:
-            self._world.add_slot()
         self.edition = after
         steps: list[Callable[[], None]] = [partial(self._deploy, runner) for runner in STORES]
         steps.append(lambda: self._activate(added))
@@ -175,9 +171,6 @@ class Operator:
         if len(now.databases) > 1:
             leaving = self._dice.choice(now.databases)
             choices += [replace(now, databases=tuple(d for d in now.databases if d != leaving))] * 2
-        choices += [
-            replace(now, slots=s) for s in (now.slots - 1, now.slots + 1) if FIRST_SLOTS <= s <= MOST_SLOTS
-        ]
         return self._dice.choice(choices)
 
     def _deploy(self, runner: str) -> None:

@@ -8,17 +8,17 @@ from typing import Literal
 
 from lockstep.client import decode
 from lockstep.plan.model import Plan
-from lockstep.protocol import names
 from lockstep.protocol.errors import LockstepError
 from lockstep.protocol.model import CredentialValue, Login, SecretStr
+from lockstep.protocol.ring import SLOTS
 from lockstep.stores.credential import CredentialStore, Ports, Stores
 from lockstep.stores.ring import RingReader
 from oci_fn import sequence
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest, RunResult
 from sandbox.oci import OciSandbox, SandboxClock
-from tests.contract.harness import PLACEHOLDER_TEXT, SecretKind
-from tests.contract.oci_fixtures import APP_USER_VERSIONS, VaultRingHarness, sandbox_vault
+from tests.contract.harness import SecretKind
+from tests.contract.oci_fixtures import APP_USER_VERSIONS, VaultRingHarness
 from tests.support.fence import fence_held
 from tests.support.memory import EPOCH, FakeClock, MemoryWorld, make_plan
 from tests.unit.harness import INTERVAL_SECONDS, RUN_SECONDS
@@ -27,7 +27,7 @@ TAKEN_OVER = Login("app", SecretStr("before-lockstep"))
 
 
 @contextmanager
-def emulated_ring(*, slots: int = 4) -> Iterator[VaultRingHarness]:
+def emulated_ring(*, slots: int = SLOTS) -> Iterator[VaultRingHarness]:
     """Two rings with placeholders, on a fake clock."""
     clock = FakeClock(EPOCH)
     with OciSandbox(SandboxClock(clock.now)) as sandbox:
@@ -55,14 +55,6 @@ def slot_generations(world: VaultRingHarness) -> list[int]:
     ]
 
 
-def create_slots(world: VaultRingHarness, slots: int) -> None:
-    """Create what is missing of so many slots, with placeholders, as Terraform does."""
-    for kind, name in world.names.items():
-        for i in range(len(world.ids[kind]), slots):
-            created = world.console.create_secret(names.slot_name(name, i), PLACEHOLDER_TEXT)
-            world.ids[kind].append(created)
-
-
 def login_read(reader: RingReader) -> Login:
     """The login that an application reads."""
     name, content = reader.newest()
@@ -77,7 +69,6 @@ class RingWorld:
         memory: Everything except the vault; its own store `oci` is not used.
         ring: The vault's two rings, and the console.
         lockouts: The calls after which an application that reads the ring could not log in.
-        readers: Applications that use the shipped reader, besides the one that reads every slot that there is.
     """
 
     def __init__(
@@ -89,7 +80,6 @@ class RingWorld:
         self.ring = VaultRingHarness(sandbox, slots=slots, clock=clock)
         self.edit(0, TAKEN_OVER)
         self.lockouts: list[str] = []
-        self.readers: dict[str, RingReader] = {}
         self._alone = alone
         self._looking = False
         self._accounts: object = None
@@ -120,11 +110,6 @@ class RingWorld:
         text = {"username": login.username, "password": login.password.reveal(), **more}
         self.ring.console.edit(self.ring.ids["app_user"][slot], json.dumps(text))
 
-    def add_reader(self, name: str, *, slots: int) -> None:
-        """An application that reads so many slots, or reads so many from now on; all its values are tried."""
-        vault = sandbox_vault(self.sandbox)
-        self.readers[name] = RingReader(vault, APP_USER_VERSIONS, slots=slots)
-
     def slot(self, kind: SecretKind = "app_user") -> int:
         """The slot that applications read."""
         return self.ring.ids[kind].index(self.ring.serving(kind)[0])
@@ -152,13 +137,6 @@ class RingWorld:
         try:
             if self._locked_out():
                 self.lockouts.append(f"after {operation} {resource}")
-            for name, reader in self.readers.items():
-                try:
-                    is_in = self._accepted(login_read(reader))
-                except LockstepError:
-                    is_in = False
-                if not is_in:
-                    self.lockouts.append(f"{name} after {operation} {resource}")
         finally:
             self._looking = False
 
@@ -180,7 +158,7 @@ class RingWorld:
 
 
 @contextmanager
-def ring_world(*, slots: int = 4, alone: bool = False, plan: Plan | None = None) -> Iterator[RingWorld]:
+def ring_world(*, slots: int = SLOTS, alone: bool = False, plan: Plan | None = None) -> Iterator[RingWorld]:
     """A world with an existing login to take over.
 
     Args:

@@ -12,18 +12,17 @@ from lockstep.protocol.errors import (
     SecretNotFoundError,
     StoreUnreachableError,
 )
+from lockstep.protocol.ring import SLOTS
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from sandbox.oci import write_config_file
 from tests.contract.oci_fixtures import CREDENTIAL, VaultRingHarness
 from tests.support.client_page import adapted, examples
 from tests.unit.ring_world import advance, emulated_ring, value
 
-SLOTS = 2
-
 
 @pytest.fixture
 def world() -> Iterator[VaultRingHarness]:
-    with emulated_ring(slots=SLOTS) as harness:
+    with emulated_ring() as harness:
         yield harness
 
 
@@ -40,13 +39,12 @@ def _sign_in(
     monkeypatch.setenv(OCI_ENDPOINT_VARIABLE, world.sandbox.endpoint)
 
 
-def _source_of(world: VaultRingHarness, *, slots: int = SLOTS) -> Source:
+def _source_of(world: VaultRingHarness) -> Source:
     return oci_ring_source(
         CREDENTIAL.secret_names.app_user,
         region="eu-frankfurt-1",
         compartment_id=world.sandbox.compartment_id,
         vault_id=world.sandbox.vault_id,
-        slots=slots,
         credential_id=CREDENTIAL.id,
     )
 

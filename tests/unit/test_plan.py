@@ -119,7 +119,6 @@ def test_with_two_runners_a_lease_must_end_before_the_standby_is_called() -> Non
             [plans.credential("app_user", "shop", interval=interval)],
             oci=plans.OciNames(),
         )
-        document["stores"][1]["ring"] = 6
         return json.dumps(document)
 
     with pytest.raises(PlanProblemsError) as caught:
@@ -128,7 +127,9 @@ def test_with_two_runners_a_lease_must_end_before_the_standby_is_called() -> Non
     assert parse_plan(at("20m"), base=Path())
     document = json.loads(at("15m"))
     del document["runners"]["oci"]
-    assert parse(document)
+    with pytest.raises(PlanProblemsError) as caught:
+        parse(document)
+    assert "with runners.oci" not in " ".join(caught.value.lines)
 
 
 def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:

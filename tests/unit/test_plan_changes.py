@@ -216,36 +216,20 @@ def test_readers_follow_the_overlap_on_the_safe_side() -> None:
     assert steps(longer) == [(Phase.ACTIVATE, CREDENTIAL), (Phase.READERS_LAST, CREDENTIAL)]
 
 
-# Rings
+def test_whether_a_vault_is_the_first_store_does_not_change() -> None:
+    """It would keep a value in another slot than readers, or the runners, look at (protocol V17)."""
 
+    def first(of: Document) -> None:
+        of["stores"].reverse()
+        for one in of["credentials"]:
+            one["interval"] = "2h"
 
-def test_a_ring_that_grows_before_its_readers_is_refused_with_the_order() -> None:
-    text = refused(changes(vault(ring=5)))
-    assert "store oci: ring: 5 is more than the 4 slots that readers read" in text
-    assert "deploy a plan with ring: 4 and readers_ring: 5; then this one" in text
+    def slow(of: Document) -> None:
+        for one in of["credentials"]:
+            one["interval"] = "2h"
 
-
-def test_a_ring_grows_in_two_steps() -> None:
-    first = changes(vault(ring=4, readers_ring=5))
-    assert steps(first) == [(Phase.READERS_FIRST, "store oci"), (Phase.PREPARE, "store oci")]
-    second = changes(vault(ring=5), before=vault(ring=4, readers_ring=5))
-    assert steps(second) == [(Phase.ACTIVATE, CREDENTIAL), (Phase.ACTIVATE, "other/user")]
-
-
-def test_a_ring_that_shrinks_together_with_its_readers_is_refused_with_the_order() -> None:
-    text = refused(changes(vault(ring=4), before=vault(ring=5)))
-    assert "First make a plan with ring: 4 and readers_ring: 5 active, and rotate once" in text
-
-
-def test_a_ring_shrinks_in_two_steps() -> None:
-    first = changes(vault(ring=4, readers_ring=5), before=vault(ring=5))
-    assert steps(first) == [(Phase.ACTIVATE, CREDENTIAL), (Phase.ACTIVATE, "other/user")]
-    second = changes(vault(ring=4, readers_ring=None), before=vault(ring=4, readers_ring=5))
-    assert steps(second) == [
-        (Phase.ACTIVATE, "store oci"),
-        (Phase.READERS_LAST, "store oci"),
-        (Phase.CLEAN_UP, "store oci"),
-    ]
+    assert "store oci: a vault that is the first store keeps" in refused(changes(first, before=slow))
+    assert "store oci: a vault that is the first store keeps" in refused(changes(first, before=first))
 
 
 # The command

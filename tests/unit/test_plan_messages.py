@@ -48,7 +48,7 @@ TOLD = """\
 6:5: stores[1].compartment_id: this key is required
 7:13: stores[1].region: must be the name of a region, such as eu-central-1
 8:15: stores[1].vault_id: must be an OCID, which begins with ocid1.
-9:11: stores[1].ring: must be a whole number
+9:5: stores[1].ring: unknown key
 11:11: databases[0].name: must be lower-case letters, digits and hyphens, beginning with a letter, at most 63 in all
 12:13: databases[0].engine: must be mysql, mariadb or postgresql; did you mean postgresql?
 13:11: databases[0].host: must be a host name or an IPv4 address, without a port

@@ -92,7 +92,6 @@ GONE = object()
         ("lock.table", "x"),
         ("stores", []),
         ("stores.0.kind", "aws"),
-        ("stores.1.ring", 0),
         ("stores.1.vault_id", "vault"),
         ("audit.aws.bucket", "UPPER"),
         ("audit.aws.retention", "20"),

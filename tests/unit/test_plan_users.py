@@ -20,13 +20,14 @@ NEWEST_SLOT = (
 
 
 def document(
-    *, strategy: Strategy = Strategy.ALTERNATING_USERS, vault: dict[str, object] | None = None, **more: object
+    *, strategy: Strategy = Strategy.ALTERNATING_USERS, first: bool = False, **more: object
 ) -> dict[str, Any]:
     credential = plans.credential("multi-cloud/ledger", "db", strategy=strategy, username="ledger")
     found = plans.plan_document(
         [plans.database("db", Engine.MYSQL)], [{**credential, **more}], oci=plans.OciNames()
     )
-    found["stores"][1].update(vault or {})
+    if first:
+        found["stores"].reverse()
     return found
 
 
@@ -64,7 +65,7 @@ def test_two_usernames_alternate() -> None:
             "for up to 40m, and a leaked one for up to 20m after it was replaced, unless it is revoked",
         ),
         (
-            {"vault": {"ring": 1}, "interval": "2h"},
+            {"first": True, "interval": "2h"},
             "anything that reads the secret",
             "for up to 4h, and a leaked one for up to 2h after it was replaced, unless it is revoked",
         ),

@@ -14,6 +14,7 @@ from lockstep.plan.limits import OTHER_RULES, Use, Verdict, busiest, uses
 from lockstep.plan.model import Plan
 from lockstep.protocol.deadlines import BATCH
 from lockstep.protocol.model import Engine
+from lockstep.protocol.ring import SLOTS
 from sandbox import plans
 from tests.support.scaled import scaled
 
@@ -57,19 +58,11 @@ def test_shards_of_a_fleet_begin_in_their_minute_and_leave_the_account_room() ->
     assert memory.verdict is Verdict.FITS
 
 
-@pytest.mark.parametrize(
-    ("ring", "readers_ring", "secrets", "most"), [(4, None, 8, 625), (5, None, 10, 500), (4, 5, 10, 500)]
-)
-def test_a_ring_needs_two_secrets_for_each_slot(
-    ring: int, readers_ring: int | None, secrets: int, most: int
-) -> None:
-    """Also for each that only readers read, until the ring has grown."""
-    made = document(standby=False)
-    made["stores"][1] |= {"ring": ring, "readers_ring": readers_ring}
-    plan = plan_of(made)
-    assert named(plan, "OCI Vault, secrets").need == secrets
-    assert named(scaled(plan, most), "OCI Vault, secrets").verdict is Verdict.NEAR
-    assert named(scaled(plan, most + 1), "OCI Vault, secrets").verdict is Verdict.RAISE
+def test_a_ring_needs_two_secrets_for_each_slot() -> None:
+    plan = plan_of(document(standby=False))
+    assert named(plan, "OCI Vault, secrets").need == 2 * SLOTS
+    assert named(scaled(plan, 625), "OCI Vault, secrets").verdict is Verdict.NEAR
+    assert named(scaled(plan, 626), "OCI Vault, secrets").verdict is Verdict.RAISE
 
 
 @pytest.mark.parametrize("managed", [False, True])

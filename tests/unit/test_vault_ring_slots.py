@@ -1,4 +1,4 @@
-"""A slot that is denied, deleted or not there, and a ring that grows or shrinks under its readers."""
+"""A slot that is denied, deleted, edited or not there."""
 
 import json
 from collections.abc import Iterator
@@ -27,10 +27,8 @@ from tests.contract.oci_fixtures import (
 )
 from tests.support.fence import fence_held
 from tests.unit.ring_world import (
-    RingWorld,
     advance,
     attempt,
-    create_slots,
     emulated_ring,
     login_read,
     ring_world,
@@ -124,8 +122,8 @@ def test_a_deleted_slot_that_the_list_does_not_show_stops_the_runner(
 # A reader: a missing right is not absence
 
 
-def reader_on(vault: Vault, *, slots: int = 4) -> RingReader:
-    return RingReader(vault, APP_USER_VERSIONS, slots=slots)
+def reader_on(vault: Vault) -> RingReader:
+    return RingReader(vault, APP_USER_VERSIONS)
 
 
 def test_a_reader_that_may_not_read_the_newest_slot_gets_an_error_and_not_an_older_value(
@@ -139,12 +137,19 @@ def test_a_reader_that_may_not_read_the_newest_slot_gets_an_error_and_not_an_old
     assert error.value.where["secret"] == "multi-cloud.app_user.0"
 
 
-def test_a_reader_passes_over_a_deleted_slot_and_one_that_is_not_created_yet(four: VaultRingHarness) -> None:
+def test_a_reader_passes_over_a_deleted_slot(four: VaultRingHarness) -> None:
     advance(four, 1, 2, 3, 4)
-    reader = reader_on(sandbox_vault(four.sandbox), slots=6)
+    reader = reader_on(sandbox_vault(four.sandbox))
     assert login_read(reader) == value(4).login
     four.console.remove(four.serving("app_user")[0])
     assert login_read(reader) == value(3).login
+
+
+def test_a_reader_reads_a_ring_of_one_slot() -> None:
+    """That of the first store (protocol V17)."""
+    with emulated_ring(slots=1) as one:
+        advance(one, 1, 2)
+        assert login_read(reader_on(sandbox_vault(one.sandbox))) == value(2).login
 
 
 def test_a_reader_does_not_pass_over_a_gap() -> None:
@@ -156,98 +161,6 @@ def test_a_reader_does_not_pass_over_a_gap() -> None:
         with pytest.raises(SecretNotFoundError) as error:
             reader_on(sandbox_vault(sandbox)).newest()
     assert error.value.where["secret"] == "multi-cloud.app_user.1"
-
-
-def test_a_reader_of_too_few_slots_reads_the_next_ones_as_far_as_it_may(four: VaultRingHarness) -> None:
-    advance(four, 1, 2, 3, 4)
-    newest = four.serving("app_user")[0]
-    assert login_read(reader_on(sandbox_vault(four.sandbox), slots=1)) == value(4).login
-    oldest = four.ids["app_user"][3]
-    limited = vault_without(four, oldest, READER_RIGHTS, *READER_RIGHTS)
-    assert (newest, login_read(reader_on(limited, slots=2))) == (four.ids["app_user"][0], value(4).login)
-
-
-# A ring that grows or shrinks, with readers that follow it, before or after (protocol V16)
-
-
-def rotate(world: RingWorld, name: str, times: int) -> None:
-    outcomes = [world.rotate_again(f"oci-{name}-{n}").outcome for n in range(times)]
-    assert (outcomes, world.in_sync(), world.lockouts) == (["rotated"] * times, True, [])
-
-
-@pytest.fixture(params=[False, True], ids=["beside AWS", "alone"])
-def world(request: pytest.FixtureRequest) -> Iterator[RingWorld]:
-    with ring_world(alone=request.param) as made:
-        yield made
-
-
-@pytest.mark.parametrize("readers_first", [True, False], ids=["readers first", "ring first"])
-def test_a_ring_grows_under_its_readers(world: RingWorld, *, readers_first: bool) -> None:
-    rotate(world, "before", 2)  # One slot was used, so the new one is the next but two.
-    world.add_reader("reader", slots=4)
-    if readers_first:
-        world.add_reader("reader", slots=5)
-        rotate(world, "no-slot-yet", 1)
-    create_slots(world.ring, 5)
-    rotate(world, "created", 1)
-    world.ring.slots = world.ring.readers_ring = 5
-    rotate(world, "grown", 6)
-    assert slot_generations(world.ring)[4] > 0
-    if not readers_first:
-        world.add_reader("reader", slots=5)
-        rotate(world, "followed", 1)
-
-
-def test_a_runner_with_a_larger_ring_than_there_is_changes_nothing(world: RingWorld) -> None:
-    rotate(world, "before", 2)
-    before = slot_generations(world.ring)
-    world.ring.slots = 5
-    with pytest.raises(SecretNotFoundError) as error:
-        world.rotate_again("oci-too-early")
-    assert error.value.where["secret"] == "multi-cloud.app_user.4"
-    assert slot_generations(world.ring) == before
-
-
-def grown(world: RingWorld) -> None:
-    """A ring of five whose last slot serves, and a reader of five slots."""
-    create_slots(world.ring, 5)
-    world.ring.slots = world.ring.readers_ring = 5
-    world.add_reader("reader", slots=5)
-    rotate(world, "grown", 1)
-    assert world.slot() == 4
-
-
-def test_a_ring_shrinks_before_its_readers(world: RingWorld) -> None:
-    grown(world)
-    world.ring.slots = 4
-    last = slot_generations(world.ring)[4]
-    held = world.ring.store_on(world.ring.vault).read_generation(last)
-    assert held
-    assert held.login == world.read()
-    rotate(world, "shrunk", 2)
-    assert slot_generations(world.ring)[4] == last  # Nothing is written there any more.
-    assert world.slot() < 4
-    world.ring.readers_ring = 4
-    rotate(world, "declared", 1)
-    world.add_reader("reader", slots=4)
-    rotate(world, "followed", 1)
-    for kind in world.ring.ids:
-        world.ring.console.remove(world.ring.ids[kind].pop())
-    rotate(world, "deleted", 5)
-
-
-def test_a_ring_that_shrinks_although_its_readers_were_not_named_is_reconciled(world: RingWorld) -> None:
-    grown(world)
-    world.ring.slots = world.ring.readers_ring = 4
-    rotate(world, "shrunk", 3)
-
-
-def test_readers_that_shrink_before_the_ring_still_read_the_slot_that_serves(world: RingWorld) -> None:
-    grown(world)
-    world.add_reader("reader", slots=4)
-    rotate(world, "readers-first", 6)
-    world.ring.slots = world.ring.readers_ring = 4
-    rotate(world, "shrunk", 2)
 
 
 # What people do to slots

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lockstep.plan.file import PlanProblemsError, parse_plan
-from lockstep.plan.stores import OciVault
 from lockstep.protocol.errors import InvalidPlanError, StoreQuotaExceededError
 from lockstep.protocol.model import CredentialValue, Engine, Login, SecretStr, Strategy
-from lockstep.protocol.ring import version_budget
+from lockstep.protocol.ring import SLOTS, version_budget
 from sandbox import plans
 from sandbox.oci import OciSandbox, SandboxClock
 from tests.contract.oci_fixtures import VaultRingHarness
@@ -57,19 +56,15 @@ def test_a_budget_says_when_the_ring_is_full_and_what_to_change() -> None:
     assert budget.versions_per_day_per_slot == 72
     assert budget.wedges_after is not None
     assert timedelta(hours=19) < budget.wedges_after < timedelta(hours=20)
-    assert budget.advice == "ring: 3, or an interval of 49m or more"
+    assert budget.advice == "use an interval of 49m or more"
 
 
-@pytest.mark.parametrize(("interval", "slots"), [(20, 1), (7, 2), (2, 4), (4, 15), (72, 1)])
+@pytest.mark.parametrize(("interval", "slots"), [(20, 1), (2, 4), (15, 4), (72, 1)])
 def test_the_advice_is_enough_and_not_more(interval: int, slots: int) -> None:
     advice = version_budget(minutes(interval), slots).advice
-    ring, _, longer = advice.rpartition("an interval of ")
-    assert version_budget(minutes(int(longer.split("m")[0])), slots).holds
-    assert not version_budget(minutes(int(longer.split("m")[0]) - 1), slots).holds
-    if ring:
-        needed = int(ring.removeprefix("ring: ").split(",")[0])
-        assert version_budget(minutes(interval), needed).holds
-        assert not version_budget(minutes(interval), needed - 1).holds
+    longer = int(advice.removeprefix("use an interval of ").split("m")[0])
+    assert version_budget(minutes(longer), slots).holds
+    assert not version_budget(minutes(longer - 1), slots).holds
 
 
 class Simulation:
@@ -139,11 +134,11 @@ VAULT = {
 }
 
 
-def plan_of(*stores: object) -> "Plan":
+def plan_of(*stores: object, interval: str = "20m") -> "Plan":
     """The plan of the other tests with other stores."""
     document = plans.plan_document(
         [plans.database("db", Engine.MYSQL)],
-        [plans.credential("multi-cloud/app_user", "db", strategy=Strategy.DUAL_PASSWORD)],
+        [plans.credential("multi-cloud/app_user", "db", strategy=Strategy.DUAL_PASSWORD, interval=interval)],
         oci=plans.OciNames(),
     )
     aws = {"kind": "aws-secrets-manager", "region": "eu-central-1"}
@@ -151,31 +146,24 @@ def plan_of(*stores: object) -> "Plan":
     return parse_plan(json.dumps(document), base=Path())
 
 
-def test_a_plan_whose_ring_is_too_small_is_refused_with_advice() -> None:
+def test_a_plan_whose_interval_is_too_short_for_a_ring_is_refused_with_advice() -> None:
     text = problems(interval="10m")
-    assert "stores[1].ring: 4 slots at an interval of 10m (multi-cloud/app_user)" in text
-    assert "after 1d15h20m; ring: 8, or an interval of 19m or more" in text
+    assert "stores[1]: an interval of 10m (multi-cloud/app_user) exhausts Vault's quota" in text
+    assert "after 1d15h20m; use an interval of 19m or more" in text
 
 
-def test_readers_that_read_fewer_slots_than_the_ring_has_are_refused_with_the_order() -> None:
-    """They would miss every value in the slots that they do not read (protocol V16)."""
-    with pytest.raises(PlanProblemsError) as error:
-        plan_of("aws-secrets-manager", {**VAULT, "ring": 5, "readers_ring": 4})
-    text = " ".join(error.value.lines)
-    assert "stores[1].readers_ring: readers of 4 slots miss values in a ring of 5" in text
-    assert "first let every reader read more slots and raise readers_ring, then raise ring" in text
-    vault = plan_of("aws-secrets-manager", {**VAULT, "ring": 4, "readers_ring": 5}).store(OciVault)
-    assert vault
-    assert vault.slots_of_readers == 5
-
-
-def test_a_ring_of_several_slots_is_never_the_first_store() -> None:
+def test_a_ring_in_the_first_store_has_one_slot() -> None:
     """Which of two values is a generation's would depend on the slot (protocol V17)."""
     with pytest.raises(PlanProblemsError) as error:
-        plan_of({**VAULT, "ring": 4}, "aws-secrets-manager")
-    assert "stores[0]: the first store decides what a value is" in " ".join(error.value.lines)
+        plan_of(VAULT, "aws-secrets-manager")
+    assert "stores[0]: an interval of 20m (multi-cloud/app_user) exhausts" in " ".join(error.value.lines)
+    assert "use an interval of 73m or more" in " ".join(error.value.lines)
+    assert (
+        plan_of(VAULT, interval="2h").slots == plan_of(VAULT, "aws-secrets-manager", interval="2h").slots == 1
+    )
+    assert plan_of("aws-secrets-manager", VAULT).slots == SLOTS
 
 
 def test_the_default_plan_has_a_ring_that_is_large_enough() -> None:
     credential: Credential = make_plan().credentials[0]
-    assert version_budget(credential.schedule.interval, 4).holds
+    assert version_budget(credential.schedule.interval, SLOTS).holds

@@ -85,8 +85,8 @@ _DELETED = frozenset({"PENDING_DELETION", "SCHEDULING_DELETION"})
 
 
 def slots_of(plan: Plan) -> list[str]:
-    """The names of all slots, those included that only readers read."""
-    return slots_in_oci(plan, vault_of(plan))
+    """The names of all slots."""
+    return slots_in_oci(plan)
 
 
 def own_secrets_of(plan: Plan) -> list[str]:

@@ -182,15 +182,16 @@ def _inactive(world: World) -> None:
     world.oci.deployment.schedules = [schedule(own, 10), schedule(own, 30, "INACTIVE"), schedule(own, 50)]
 
 
-def _wider_readers(world: World) -> None:
-    stores = world.document["stores"]
-    world.replan(stores=[stores[0], {**stores[1], "readers_ring": 5}])
+def _another_credential(world: World) -> None:
+    one = world.document["credentials"][0]
+    other = {**one, "id": "other/user", "username": "other", "secrets": plans.own_secrets("other/user")}
+    world.replan(credentials=[one, other])
 
 
 OF_OCI: tuple[Break, ...] = (
     Break("oci.identity", _other_namespace, "another tenancy", "OCI_CONFIG_FILE"),
     Break("oci.clock", _wrong_clock(7), "from that of OCI, which refuses", "timedatectl set-ntp true"),
-    Break("oci.secrets", _wider_readers, "no such secret", "make deploy-oci"),
+    Break("oci.secrets", _another_credential, "no such secret", "make deploy-oci"),
     Break("oci.secrets", _delete_aws_key, "scheduled for deletion", "cancel-secret-deletion"),
     Break(
         "oci.secrets",

@@ -14,7 +14,6 @@ PLACEHOLDER = '{"placeholder": true}'
 FUNCTION_ID = "ocid1.fnfunc.oc1..rotate"
 APPLICATION_ID = "ocid1.fnapp.oc1..lockstep"
 MINUTES = (10, 30, 50)
-SLOTS = 4
 RUNNER = "lockstep-aws"
 
 
@@ -28,7 +27,7 @@ def fill(sandbox: OciSandbox, plan: Plan) -> None:
     own, deployment = sandbox.own_compartment_id, sandbox.deployment
     for credential in plan.credentials:
         for name in (credential.secret_names.app_user, credential.secret_names.connection_blob):
-            create_ring(sandbox, name, PLACEHOLDER, slots=SLOTS)
+            create_ring(sandbox, name, PLACEHOLDER)
     access_key = json.dumps({"access_key_id": "AKIALOCKSTEP", "secret_access_key": "a-secret"})
     for name in own_secrets_of(plan):
         text = access_key if name == AWS_KEY_SECRET.replace("/", ".") else "bGFyZ2U="

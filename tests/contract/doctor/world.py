@@ -118,7 +118,6 @@ def running_world(
             own_compartment_id=oci.own_compartment_id,
             vault_id=oci.vault_id,
             namespace=oci.namespace,
-            slots=oci_world.SLOTS,
         )
         key = aws.client("kms").create_key(KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")
         document = plans.plan_document(

@@ -113,7 +113,7 @@ class Stack:
                 "state": "ACTIVE",
                 "id": f"ocid1.vaultsecret.oc1.eu-frankfurt-1.{name}",
             }
-            for name in slots_in_oci(plan, vault)
+            for name in slots_in_oci(plan)
         ]
         self.there["oci_vault_secrets.rings"] = {"secrets": found}
 
