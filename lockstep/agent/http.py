@@ -224,6 +224,3 @@ def _describe(value: Value, kept: Kept) -> dict[str, str]:
 
 def _refusal(status: int, code: str, message: str) -> RefusedError:
     return RefusedError(status, json.dumps({"__type": code, "message": message}), "application/json")
-
-
-# What Prometheus reads of the agent: ages and counts, never a value.

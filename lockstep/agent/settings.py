@@ -245,9 +245,7 @@ def _from_plan(settings: Settings, *, base: Path) -> Settings:
     served = [
         Served(
             id=c.id,
-            secrets=SecretPair(
-                app_user=c.secret_names.app_user, connection_blob=c.secret_names.connection_blob
-            ),
+            secrets=SecretPair.model_validate(c.secret_names, from_attributes=True),
             overlap=c.schedule.overlap,
         )
         for c in plan.credentials

@@ -99,11 +99,6 @@ class StoreSource(Generic[Read_co]):
             return self.read()
 
 
-def name_of(source: object, position: int) -> str:
-    """The name of a source, or its position among the sources, from 1."""
-    return str(getattr(source, "name", None) or f"source {position}")
-
-
 def decode(text: str, *, store: str, secret: str) -> ClientCredential:
     """What the text of an `app_user` secret says.
 
@@ -188,7 +183,9 @@ class CredentialCache(Generic[Value]):
             raise ValueError("at least one source is needed")
         if refuse_after_seconds is not None and refuse_after_seconds < max_age_seconds:
             raise ValueError("refuse_after_seconds is below max_age_seconds")
-        self._sources = {name_of(source, i): source for i, source in enumerate(sources, start=1)}
+        self._sources = {
+            str(getattr(s, "name", None) or f"source {i}"): s for i, s in enumerate(sources, start=1)
+        }
         if len(self._sources) < len(sources):
             raise ValueError("two sources have one name")
         self._max_age_seconds = max_age_seconds
@@ -374,8 +371,7 @@ class CredentialCache(Generic[Value]):
 
     def _keep(self, seen: Snapshot[Value], refused: Value | None, now: float) -> Value:
         kept = self.kept
-        counts = kept and kept.value != refused and not self.is_over
-        if kept and counts and is_older(seen.value, kept.value):
+        if kept and kept.value != refused and not self.is_over and is_older(seen.value, kept.value):
             return kept.value  # Another read was faster, and its store newer.
         self._failed_at = float("-inf")
         if kept is None or kept.value.generation != seen.value.generation:

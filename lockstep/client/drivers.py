@@ -8,8 +8,7 @@ are demanded, and anything less takes the words `plaintext=True`.
 
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from lockstep.client.cache import ClientCredential
 from lockstep.client.threads import AsyncCredentialClient, CredentialClient
@@ -30,8 +29,7 @@ _OWN_ADDRESS = {"host", "hostaddr", "service", "conninfo", "unix_socket"}
 _NEED_PLAINTEXT = "a verified certificate and host name are demanded; plaintext=True consents to less"
 
 
-@dataclass(frozen=True, slots=True)
-class Opener(Generic[Made_co]):
+class Opener(NamedTuple, Generic[Made_co]):
     """How a driver opens a connection with a credential, and which of its errors are refused logins."""
 
     open: Callable[[ClientCredential], Made_co]
@@ -55,8 +53,7 @@ def connect_pymysql(
         ValueError: The options switch verification off, or the database is of another engine.
         LookupError: The credential has no database of this name.
     """
-    opener = pymysql_opener(database=database, plaintext=plaintext, **options)
-    return client.login(opener.open, opener.is_refusal)
+    return client.login(*pymysql_opener(database=database, plaintext=plaintext, **options))
 
 
 def connect_psycopg(
@@ -75,16 +72,14 @@ def connect_psycopg(
         ValueError: `sslmode` is below `verify-full`, or the database is of another engine.
         LookupError: The credential has no database of this name.
     """
-    opener = psycopg_opener(database=database, plaintext=plaintext, **options)
-    return client.login(opener.open, opener.is_refusal)
+    return client.login(*psycopg_opener(database=database, plaintext=plaintext, **options))
 
 
 async def connect_psycopg_async(
     client: AsyncCredentialClient, *, database: str | None = None, plaintext: bool = False, **options: Any
 ) -> "psycopg.AsyncConnection[Any]":
     """As `connect_psycopg`, for an event loop."""
-    opener = psycopg_async_opener(database=database, plaintext=plaintext, **options)
-    return await client.login(opener.open, opener.is_refusal)
+    return await client.login(*psycopg_async_opener(database=database, plaintext=plaintext, **options))
 
 
 async def connect_asyncpg(
@@ -103,8 +98,7 @@ async def connect_asyncpg(
         ValueError: The options switch verification off, or the database is of another engine.
         LookupError: The credential has no database of this name.
     """
-    opener = asyncpg_opener(database=database, plaintext=plaintext, **options)
-    return await client.login(opener.open, opener.is_refusal)
+    return await client.login(*asyncpg_opener(database=database, plaintext=plaintext, **options))
 
 
 def pymysql_opener(

@@ -84,12 +84,10 @@ def attach_sqlalchemy(
     @event.listens_for(inner, "do_connect")
     def connect(_dialect: Any, _record: Any, _arguments: Any, told: dict[str, Any]) -> Any:
         if not is_async:
-            opener = make(**{**_of_url(told), **options})
-            return client.login(opener.open, opener.is_refusal)
+            return client.login(*make(**{**_of_url(told), **options}))
 
         async def log_in(*_no_arguments: Any, **of_dialect: Any) -> Any:
-            opener = make(**{**_of_url(of_dialect), **options})
-            return await AsyncCredentialClient(client).login(opener.open, opener.is_refusal)
+            return await AsyncCredentialClient(client).login(*make(**{**_of_url(of_dialect), **options}))
 
         told["async_creator_fn"] = log_in
         return None
@@ -145,8 +143,7 @@ def psycopg_pool(
         @classmethod
         def connect(cls, conninfo: str = "", **kwargs: Any) -> Any:
             del conninfo  # The pool has none.
-            opener = psycopg_opener(connect=super().connect, **{**kwargs, **told})
-            return client.login(opener.open, opener.is_refusal)
+            return client.login(*psycopg_opener(connect=super().connect, **{**kwargs, **told}))
 
     def check(connection: LoggedIn) -> None:
         dead_before = client.dead_before(overlap_seconds)
@@ -196,8 +193,7 @@ def psycopg_async_pool(
         @classmethod
         async def connect(cls, conninfo: str = "", **kwargs: Any) -> Any:
             del conninfo  # The pool has none.
-            opener = psycopg_async_opener(connect=super().connect, **{**kwargs, **told})
-            return await client.login(opener.open, opener.is_refusal)
+            return await client.login(*psycopg_async_opener(connect=super().connect, **{**kwargs, **told}))
 
     async def check(connection: LoggedIn) -> None:
         dead_before = client.dead_before(overlap_seconds)
@@ -244,8 +240,7 @@ def asyncpg_pool(
     asyncpg_opener(**told)
 
     async def connect(*_arguments: Any, **of_connection: Any) -> Any:
-        opener = asyncpg_opener(**{**of_connection, **told})
-        return await client.login(opener.open, opener.is_refusal)
+        return await client.login(*asyncpg_opener(**{**of_connection, **told}))
 
     class LoggedInPool(asyncpg.Pool):  # type: ignore[misc]  # It has no types.
         """Gives no connection of a revoked generation; `_acquire` and `_con` are asyncpg's own names."""

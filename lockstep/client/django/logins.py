@@ -64,8 +64,9 @@ class LogsIn:
         """
         options = {k: v for k, v in told.items() if k not in _NOT_PASSED_ON}
         database = None if "host" in options else options.pop("dbname")
-        opener = opener_of(database=database, connect=lambda **params: make(params), **options)
-        return self._client.login(opener.open, opener.is_refusal)
+        return self._client.login(
+            *opener_of(database=database, connect=lambda **params: make(params), **options)
+        )
 
     def close_if_unusable_or_obsolete(self) -> None:
         """As Django's, which calls it around each request; a connection of a revoked generation is obsolete."""
