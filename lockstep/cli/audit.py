@@ -3,7 +3,7 @@
 import re
 import sys
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -36,7 +36,6 @@ from lockstep.cli.output import (
     DryRun,
     PlanFile,
     chosen,
-    complain,
     err,
     no,
     one,
@@ -49,7 +48,7 @@ from lockstep.cli.output import (
 from lockstep.operate import documents
 from lockstep.operate.access import operator, streams
 from lockstep.operate.documents import Exit
-from lockstep.operate.formatting import absolute
+from lockstep.operate.formatting import absolute, at_milliseconds
 from lockstep.operate.report.build import build, evidence
 from lockstep.operate.report.data import Report
 from lockstep.operate.report.page import page
@@ -109,8 +108,8 @@ def acknowledge(
     for problem in problems:
         say(f"{credential.id} {named}: {problem}")
     if not problems:
-        complain(f"`audit verify` reports nothing that is not acknowledged of {entries}")
-        raise typer.Exit(Exit.NO)
+        told = f"`audit verify` reports nothing that is not acknowledged of {entries}"
+        raise no(told, name="NothingToAcknowledge")
     if dry_run:
         say("nothing was recorded")
         return
@@ -190,13 +189,7 @@ def verify(
     """
     plan = plan_or_exit(file)
     clouds = operator(plan)
-    found: list[tuple[Credential, Verification]] = []
-    with progress_bar() as progress:
-        since = read_checkpoint(checkpoint, plan, clouds)
-        for credential in chosen(plan, credential_id):
-            given = verified(plan, clouds, credential, stream, progress, since=since.get(credential.id, {}))
-            found += [(credential, v) for v in given]
-    _finish(found, clouds, as_json=as_json)
+    _finish(_verified_on(plan, clouds, credential_id, stream, checkpoint)[0], clouds, as_json=as_json)
 
 
 @app.command(name="checkpoint")
@@ -219,18 +212,25 @@ def make_checkpoint(
     """
     plan = plan_or_exit(file)
     clouds = operator(plan)
+    found, reached = _verified_on(plan, clouds, credential_id, None, checkpoint)
+    _finish(found, clouds, as_json=as_json)
+    write_checkpoint(output, reached, plan, clouds)
+    err.print(f"{output}: written", highlight=False, markup=False, soft_wrap=True)
+
+
+def _verified_on(
+    plan: Plan, clouds: Clouds, credential_id: str | None, stream: str | None, checkpoint: Path | None
+) -> tuple[list[tuple[Credential, Verification]], dict[str, Mapping[str, Base]]]:
+    """The verdicts, from a checkpoint on, and the bases of the next one."""
     found: list[tuple[Credential, Verification]] = []
-    reached: dict[str, Mapping[str, Base]] = {}
     with progress_bar() as progress:
-        since = read_checkpoint(checkpoint, plan, clouds)
+        reached = dict(read_checkpoint(checkpoint, plan, clouds))
         for credential in chosen(plan, credential_id):
-            before = since.get(credential.id, {})
-            given = verified(plan, clouds, credential, None, progress, since=before)
+            before = reached.get(credential.id, {})
+            given = verified(plan, clouds, credential, stream, progress, since=before)
             found += [(credential, v) for v in given]
             reached[credential.id] = {**before, **bases(given, before)}
-    _finish(found, clouds, as_json=as_json)
-    write_checkpoint(output, {**since, **reached}, plan, clouds)
-    err.print(f"{output}: written", highlight=False, markup=False, soft_wrap=True)
+    return found, reached
 
 
 def _finish(found: list[tuple[Credential, Verification]], clouds: Clouds, *, as_json: bool) -> None:
@@ -244,7 +244,11 @@ def _finish(found: list[tuple[Credential, Verification]], clouds: Clouds, *, as_
     else:
         for credential, verification in found:
             _show_verdict(credential, verification, clouds.clock.now())
-    verdicts = {v.verdict for _, v in found}
+    _exit_with({v.verdict for _, v in found})
+
+
+def _exit_with(verdicts: set[Verdict]) -> None:
+    """End with the exit code of the gravest."""
     if Verdict.NOT_VERIFIED in verdicts:
         raise typer.Exit(Exit.NO)
     if Verdict.UNREADABLE in verdicts:
@@ -431,11 +435,9 @@ def _words(value: object) -> str:
 
 
 def _when(milliseconds: object) -> str:
-    try:
-        time = datetime.fromtimestamp(int(str(milliseconds)) / 1000, UTC)
-        return absolute(time, SystemClock().now())
-    except (ValueError, OverflowError, OSError):
-        return "?"  # A forged entry may hold anything here.
+    text = str(milliseconds)  # A forged entry may hold anything here.
+    time = at_milliseconds(int(text)) if re.fullmatch(r"-?[0-9]{1,20}", text, re.ASCII) else None
+    return absolute(time, SystemClock().now()) if time else "?"
 
 
 def _part(whole: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -506,10 +508,7 @@ def report(
     _write(WRITERS[form](made), output)
     if output != STDOUT:
         err.print(f"{output}: {made.verdict.value}", highlight=False, markup=False, soft_wrap=True)
-    if made.verdict is Verdict.NOT_VERIFIED:
-        raise typer.Exit(Exit.NO)
-    if made.verdict is Verdict.UNREADABLE:
-        raise typer.Exit(Exit.UNREACHABLE)
+    _exit_with({made.verdict})
 
 
 def _period(text: str) -> timedelta:

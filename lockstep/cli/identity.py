@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,7 +36,6 @@ from lockstep.protocol.issuer import (
     VERIFIERS_FORGET,
     NotAnIssuerKeyError,
     Origin,
-    Place,
     Publication,
     PublicKey,
     configuration,
@@ -124,21 +123,23 @@ def publish(
     written = _written(told, state, wanted, dry_run=dry_run, replace=replace)
     if not dry_run or not written:
         _require_served(told, wanted, state)
-    report = _Report(
+    made_at = {version.id: to_second(version.made_at) for version in state.versions}
+    done = Issuer(
         issuer=told.federation.issuer,
-        named=told.named,
         dry_run=dry_run,
-        wanted=wanted,
         written=written,
-        fresh=fresh,
-        rotate=rotate,
-        file=file,
-        made_at={version.id: to_second(version.made_at) for version in state.versions},
+        trusted=[
+            TrustedVersion(version=kid, made_at=made_at[kid], signs=kid == told.named)
+            for kid in wanted.trusted
+        ],
+        dropped=wanted.dropped,
+        next_version=fresh,
+        next=_steps(wanted, told.named, fresh, None if dry_run else file),
     )
     if as_json:
-        print_json(report.document)
+        print_json(done)
     else:
-        report.show()
+        _show(done, rotate=rotate)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,15 +194,12 @@ def _desk(plan: Plan, bucket: str | None) -> _PublishContext:
             "runners.oci.federation.key.endpoint is no cryptographic endpoint of a vault; it is told by: "
             "oci kms management vault get --vault-id VAULT --query 'data.\"crypto-endpoint\"'"
         )
-    return _opened(operator(plan, identity=DEPLOYER), federation, place, region)
-
-
-def _opened(clouds: Clouds, federation: IssuerFederation, place: Place, region: str) -> _PublishContext:
     try:
         from lockstep.oci.kms import IssuerKeyVersions  # noqa: PLC0415 - likewise
         from lockstep.oci.object_storage import IssuerBucket  # noqa: PLC0415 - the extra may be missing
     except ModuleNotFoundError:
         raise OciExtraMissingError from None
+    clouds = operator(plan, identity=DEPLOYER)
     return _PublishContext(
         clouds=clouds,
         federation=federation,
@@ -328,79 +326,42 @@ def _require_served(told: _PublishContext, wanted: Publication, state: _State) -
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Report:
-    """What was done, or would be."""
-
-    issuer: str
-    named: str
-    dry_run: bool
-    wanted: Publication
-    written: tuple[str, ...]
-    fresh: str | None
-    rotate: bool
-    file: Path
-    made_at: Mapping[str, datetime]
-
-    @property
-    def others(self) -> list[str]:
-        """Versions that are trusted and do not sign."""
-        return [kid for kid in self.wanted.trusted if kid not in {self.named, self.fresh}]
-
-    @property
-    def steps(self) -> list[str]:
-        """What comes next."""
-        if self.fresh and not self.dry_run:
-            return [
-                f"wait {_hours(VERIFIERS_FORGET)}: how long AWS keeps a key set is not documented",
-                f"in {self.file}: runners.oci.federation.key.version: {self.fresh}",
-                f"deploy: make deploy-oci PLAN={self.file}",
-                f"{_hours(RETIRE_AFTER)} later: lockstep identity publish --retire {self.named}",
-            ]
+def _steps(wanted: Publication, named: str, fresh: str | None, file: Path | None) -> list[str]:
+    """What comes next; `file` is None where nothing was done."""
+    if fresh and file:
         return [
-            f"once no function signs with it for {_hours(RETIRE_AFTER)}: lockstep identity publish --retire {kid}"
-            for kid in self.others
+            f"wait {_hours(VERIFIERS_FORGET)}: how long AWS keeps a key set is not documented",
+            f"in {file}: runners.oci.federation.key.version: {fresh}",
+            f"deploy: make deploy-oci PLAN={file}",
+            f"{_hours(RETIRE_AFTER)} later: lockstep identity publish --retire {named}",
         ]
+    return [
+        f"once no function signs with it for {_hours(RETIRE_AFTER)}: lockstep identity publish --retire {kid}"
+        for kid in wanted.trusted
+        if kid not in {named, fresh}
+    ]
 
-    @property
-    def document(self) -> Issuer:
-        """For other programs."""
-        return Issuer(
-            issuer=self.issuer,
-            dry_run=self.dry_run,
-            written=self.written,
-            trusted=[
-                TrustedVersion(version=kid, made_at=self.made_at[kid], signs=kid == self.named)
-                for kid in self.wanted.trusted
-            ],
-            dropped=self.wanted.dropped,
-            next_version=self.fresh,
-            next=self.steps,
-        )
 
-    def show(self) -> None:
-        """For people."""
-        verb = "would be written" if self.dry_run else "written"
-        say(self.issuer)
-        for name in (KEYS, CONFIGURATION):
-            say(f"  {name}: {verb if name in self.written else 'as it should be'}")
-        for kid in self.wanted.trusted:
-            use = (
-                "signs" if kid == self.named else "is to sign next" if kid == self.fresh else "signed before"
-            )
-            say(f"  trusted: {kid}, made {self.made_at[kid]}, {use}")
-        for kid in self.wanted.dropped:
-            say(f"  {'would be' if self.dry_run else 'is'} trusted no more: {kid}", style="yellow")
-        if self.rotate and self.fresh is None:
-            say("  would make the next version of the key, and trust it, too")
-        if not self.written and not self.fresh:
-            say("nothing to do: the documents are there, and served as they should be", style="green")
-        elif not self.dry_run:
-            say("read back as AWS reads them", style="green")
-        if self.steps:
-            say("Next:")
-        for i, step in enumerate(self.steps, 1):
-            say(f"  {i}. {step}")
+def _show(done: Issuer, *, rotate: bool) -> None:
+    verb, fresh = "would be written" if done.dry_run else "written", done.next_version
+    say(done.issuer)
+    for name in (KEYS, CONFIGURATION):
+        say(f"  {name}: {verb if name in done.written else 'as it should be'}")
+    for one in done.trusted:
+        use = "signs" if one.signs else "is to sign next" if one.version == fresh else "signed before"
+        say(f"  trusted: {one.version}, made {one.made_at}, {use}")
+    for kid in done.dropped:
+        say(f"  {'would be' if done.dry_run else 'is'} trusted no more: {kid}", style="yellow")
+    if rotate and fresh is None:
+        say("  would make the next version of the key, and trust it, too")
+    if not done.written and not fresh:
+        say("nothing to do: the documents are there, and served as they should be", style="green")
+    elif not done.dry_run:
+        say("read back as AWS reads them", style="green")
+    if done.next:
+        say("Next:")
+    for i, step in enumerate(done.next, 1):
+        say(f"  {i}. {step}")
 
 
 def _hours(time: timedelta) -> str:

@@ -39,7 +39,7 @@ from lockstep.cli.output import (
     wrong_use,
 )
 from lockstep.operate.access import operator
-from lockstep.operate.documents import FEW, Exit, Locks, Record
+from lockstep.operate.documents import FEW, Locks, Record
 from lockstep.operate.formatting import clock_time
 from lockstep.operate.sessions import count_sessions, lines
 from lockstep.operate.state import record_fields, records_of
@@ -79,7 +79,8 @@ def require_consent(clouds: Clouds, credential: Credential) -> None:
         f"To see who would break: lockstep sessions {credential.id}. To go on without a question, add --yes",
     )
     try:
-        _show(clouds, credential)
+        for line in lines(count_sessions(clouds, credential)):
+            say_aside(line)
     except LockstepError as e:
         complain(f"who would break is not known: {line_of(e)}")
     say_aside(
@@ -113,11 +114,6 @@ def require_yes(question: str, *, otherwise: str) -> None:
         raise typer.Abort from None
     if not agreed:
         raise no(otherwise, name="NotConfirmed")
-
-
-def _show(clouds: Clouds, credential: Credential) -> None:
-    for line in lines(count_sessions(clouds, credential)):
-        say_aside(line)
 
 
 # Events of what an operator has done at the command line.
@@ -246,20 +242,21 @@ def each(credentials: Sequence[Credential], act: Callable[[Credential], None]) -
 def _many(credentials: Sequence[Credential], act: Callable[[Credential], None]) -> list[int]:
     """As `each`, with equal errors told once. It ends where a whole batch fails for one reason in the environment."""
     codes: list[int] = []
-    failures_of: dict[str, _Failures] = {}
+    failures: dict[str, tuple[LockstepError, list[str]]] = {}
     for begin, end in pairwise((0, FEW, *range(TOLD_EVERY, len(credentials), TOLD_EVERY), len(credentials))):
         outcomes = at_the_same_time([partial(_tried, c, act) for c in credentials[begin:end]])
         for credential, outcome in zip(credentials[begin:end], outcomes, strict=True):
             if isinstance(outcome, LockstepError):
                 error = _without_credential(outcome)
-                failures_of.setdefault(str(error), _Failures(error, [])).ids.append(credential.id)
+                failures.setdefault(str(error), (error, []))[1].append(credential.id)
         codes += [o if isinstance(o, int) else output.code_of(o) for o in outcomes]
         if hopeless := _is_of_this_machine(outcomes):
             break
         if end > FEW:
             say_aside(f"{end:,} of {len(credentials):,}")
-    for failed in failures_of.values():
-        failed.tell()
+    for error, ids in failures.values():
+        output.tell(error)
+        complain(f"not done, {len(ids):,} credentials: {shown_ids(ids)}")
     missing = len(credentials) - codes.count(0)
     if hopeless:
         complain(
@@ -271,18 +268,6 @@ def _many(credentials: Sequence[Credential], act: Callable[[Credential], None]) 
             f"{missing:,} of {len(credentials):,} not done. Repeat the command: what is done stays as it is"
         )
     return codes
-
-
-@dataclass(frozen=True, slots=True)
-class _Failures:
-    """The credentials at which one error was met."""
-
-    error: LockstepError
-    ids: list[str]
-
-    def tell(self) -> None:
-        output.tell(self.error)
-        complain(f"not done, {len(self.ids):,} credentials: {shown_ids(self.ids)}")
 
 
 def _without_credential(error: LockstepError) -> LockstepError:
@@ -568,11 +553,8 @@ def _require_no_admin(plan: Plan, credential: Credential) -> None:
     """Exit code 1 where the credential is a rotation user's login: the plan cannot do without it."""
     own = AdminCredential(credential=credential.id)
     if of := [server.name for server in plan.databases if server.admin == own]:
-        complain(
-            f"not retired: it is the rotation user's login on {', '.join(of)}; first give these databases another "
-            "admin, in both clouds"
-        )
-        raise typer.Exit(Exit.NO)
+        text = f"not retired: it is the rotation user's login on {', '.join(of)}; first give these databases another "
+        raise no(f"{text}admin, in both clouds", name="NotRetired")
 
 
 def _require_rest(found: LockRecord, at: OrderContext) -> None:
@@ -581,11 +563,8 @@ def _require_rest(found: LockRecord, at: OrderContext) -> None:
     if holder is None and found.claim is None:
         return
     what = f"{holder} holds the lock" if holder else "a generation is in flight"
-    complain(
-        f"not retired: {what}. When no run is under way: "
-        f"lockstep rotate --force {found.credential_id}; then repeat this"
-    )
-    raise typer.Exit(Exit.NO)
+    then = f"lockstep rotate --force {found.credential_id}; then repeat this"
+    raise no(f"not retired: {what}. When no run is under way: {then}", name="NotRetired")
 
 
 def _details(found: LockRecord, credential: Credential, at: OrderContext) -> dict[str, Any]:
@@ -656,9 +635,7 @@ def release(
     credential_id: OneCredentialId,
     holder: Annotated[str, typer.Option(help="The holder, exactly as `lock show` prints it.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be done, without doing it.")
-    ] = False,
+    dry_run: DryRun = False,
     file: PlanFile = DEFAULT_PLAN,
 ) -> None:
     """Break glass: free the lock of a dead run.
@@ -675,8 +652,7 @@ def release(
     record = lock.read()
     if record.holder != holder:
         found = f"the holder is {record.holder}" if record.holder else "the lock is free already"
-        complain(f"not freed: {found}")
-        raise typer.Exit(Exit.NO)
+        raise no(f"not freed: {found}", name="NotFreed")
     _lock_explain(record)
     if dry_run:
         say("nothing was changed")

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -32,6 +33,7 @@ from lockstep.cli.output import (
     PlanFile,
     chosen,
     complain,
+    no,
     out,
     plan_or_exit,
     print_json,
@@ -336,6 +338,7 @@ def _document(changes: PlanChanges) -> Difference:
 
 # `lockstep plan activate`: make the plan file's plan of a credential the one under which runs act.
 
+_no = partial(no, name="NotActivated")
 LOOK_BACK = 100
 """How many entries of a stream are searched for the last rotation: more than a day."""
 
@@ -391,9 +394,9 @@ def activate(  # noqa: PLR0913 - each is an option of the command
         record = at.read(credential)
         active = record.plan
         if active is None and replaced:
-            _refuse(f"{credential.id}: no plan is active, so leave out --from")
+            raise _no(f"{credential.id}: no plan is active, so leave out --from")
         if active not in {None, credential.plan_digest, before.get(credential.id), *(replaced or [])}:
-            _refuse(
+            raise _no(
                 f"{credential.id}: the active plan is {active}; "
                 f"to replace it: lockstep plan activate {credential.id} --from {active}"
             )
@@ -423,7 +426,7 @@ def _leaving(at: OrderContext, credential: Credential, dropped: frozenset[str]) 
         return tuple(sorted(dropped))
     kept = last.usernames == credential.usernames[: len(last.usernames)]
     if not kept or (len(last.usernames) == 1) != (len(credential.usernames) == 1):
-        _refuse(
+        raise _no(
             f"{credential.id}: the active plan has the usernames {', '.join(last.usernames)}; they and the strategy "
             "never change. Append usernames, or make a credential with another id"
         )
@@ -431,11 +434,11 @@ def _leaving(at: OrderContext, credential: Credential, dropped: frozenset[str]) 
     leaving = last.places - here
     if unnamed := sorted(leaving - dropped):
         options = " ".join(f"--drop {name}" for name in unnamed)
-        _refuse(
+        raise _no(
             f"{credential.id}: {', '.join(unnamed)} would leave. When no application uses it any more, add: {options}"
         )
     if unknown := sorted(dropped - leaving):
-        _refuse(f"{credential.id}: {', '.join(unknown)} does not leave")
+        raise _no(f"{credential.id}: {', '.join(unknown)} does not leave")
     return tuple(sorted(leaving))
 
 
@@ -476,11 +479,6 @@ def _newest_first(
 
 def _is_rotation(entry: Entry) -> bool:
     return entry.event.get("status") == "Success" and {"generation", "usernames"} <= entry.details.keys()
-
-
-def _refuse(text: str) -> None:
-    complain(text)
-    raise typer.Exit(Exit.NO)
 
 
 # `lockstep plan compile` and `lockstep plan publish`: the plan as the functions read it.

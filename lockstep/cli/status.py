@@ -30,7 +30,7 @@ from lockstep.operate import documents
 from lockstep.operate.access import operator
 from lockstep.operate.documents import FEW, Exit, Run
 from lockstep.operate.execution import located
-from lockstep.operate.formatting import clock_time
+from lockstep.operate.formatting import clock_time, generation_name
 from lockstep.operate.history import last_runs, run_line
 from lockstep.operate.sessions import count_sessions
 from lockstep.operate.sessions import document as session_document
@@ -235,13 +235,10 @@ def _describe(answer: Answer) -> str:
         case StoredValue(login=None):
             return "a placeholder, and no login yet"
         case _ if answer.generation != answer.blob_generation:
-            return f"{_generation(answer.generation)}, but connection_blob has {_generation(answer.blob_generation)}"
+            blob = generation_name(answer.blob_generation)
+            return f"{generation_name(answer.generation)}, but connection_blob has {blob}"
         case _:
-            return _generation(answer.generation)
-
-
-def _generation(number: int) -> str:
-    return f"generation {number}" if number else "a version that Lockstep did not write"
+            return generation_name(answer.generation)
 
 
 def _pending(claim: Claim, since: datetime | LockstepError | None, now: datetime) -> str:

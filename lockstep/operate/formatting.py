@@ -57,6 +57,11 @@ def many(value: int, one: str, more: str = "") -> str:
     return f"{value:,} {one if value == 1 else more or one + 's'}"
 
 
+def generation_name(number: int) -> str:
+    """A generation, by its number; 0 is none."""
+    return f"generation {number}" if number else "a version that Lockstep did not write"
+
+
 def is_long(text: str) -> bool:
     """Whether it has a word that must be broken to fit a column."""
     return max(map(len, text.split()), default=0) > LONG_WORD
@@ -131,6 +136,14 @@ def to_second(time: datetime | None) -> datetime | None: ...
 def to_second(time: datetime | None) -> datetime | None:
     """A time for a document: UTC, to the second."""
     return time and time.astimezone(UTC).replace(microsecond=0)
+
+
+def at_milliseconds(milliseconds: int) -> datetime | None:
+    """The time so many milliseconds after the epoch; None where there is none such."""
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def clock_time(time: datetime, now: datetime) -> str:

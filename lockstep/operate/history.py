@@ -1,7 +1,7 @@
 """The last runs of both clouds, as their audit logs have them."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
 from lockstep.audit.append import is_of_a_run
 from lockstep.audit.chain import Entry, newest_numbers, parse
@@ -9,7 +9,7 @@ from lockstep.audit.entry import look, whole
 from lockstep.audit.verify import NOT_RESTORED
 from lockstep.operate.access import streams
 from lockstep.operate.documents import Run
-from lockstep.operate.formatting import clock_time, error_text, to_second
+from lockstep.operate.formatting import at_milliseconds, clock_time, error_text, to_second
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import (
     AuditLogUnreachableError,
@@ -89,7 +89,7 @@ def _archived(log: AuditLog, credential: Credential, seq: int) -> Run | None:
     """A run by the metadata of its entry."""
     found = look(log, seq)
     seal = found.seal if found and found.is_at(credential.id, log.stream) else None
-    ended_at = _moment(seal.time) if seal and is_of_a_run(seal.rotation_id) else None
+    ended_at = at_milliseconds(seal.time) if seal and is_of_a_run(seal.rotation_id) else None
     if seal is None or ended_at is None:
         return None
     return Run(
@@ -105,7 +105,7 @@ def _archived(log: AuditLog, credential: Credential, seq: int) -> Run | None:
 def _run(credential: Credential, cloud: str, seq: int, entry: Entry) -> Run | None:
     """The run of an entry; None if it is of something else. A forged one may hold anything."""
     event, details = entry.event, entry.details
-    ended_at = _moment(entry.time)
+    ended_at = at_milliseconds(entry.time)
     if ended_at is None or not is_of_a_run(entry.rotation_id) or not event:
         return None
     generation = details.get("generation")
@@ -135,13 +135,6 @@ def _seconds(began: object, ended: int) -> float | None:
     try:
         return (ended - whole(began)) / 1000
     except TypeError:
-        return None
-
-
-def _moment(milliseconds: int) -> datetime | None:
-    try:
-        return datetime.fromtimestamp(milliseconds / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
         return None
 
 

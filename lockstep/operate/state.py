@@ -31,11 +31,11 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.lock_rule import Reason, due_at, reason_against
 from lockstep.protocol.model import Credential, LockRecord, Login, SecretStr, StoredValue
-from lockstep.protocol.ports import Store, Table
+from lockstep.protocol.ports import Table
 from lockstep.protocol.schedule import LEADER, STANDBY, bounds, trusts
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import Cloud
-from lockstep.stores.readers import NamedStore, StoredNames
+from lockstep.stores.readers import StoredNames
 
 
 class State(StrEnum):
@@ -227,14 +227,14 @@ def look(
     named = named_stores(plan, clouds, credential)
     names = [store.name for store in plan.stores]
     reads: list[Callable[[], StoredNames | StoredValue]] = (
-        [partial(_value_of, store) for store in clouds.stores(credential)]
+        [store.read_current for store in clouds.stores(credential)]
         if depth == "values"
-        else [partial(_names_of, store) for store in named]
+        else [store.read for store in named]
     )
     answers = {name: asked(read) for name, read in zip(names, reads, strict=True)}
     claim = record.claim
     # Staging begins in the first store (protocol V2), so it knows since when a generation pends.
-    since = asked(partial(_staged_at, named[0], claim.generation)) if claim else None
+    since = asked(partial(named[0].staged_at, claim.generation)) if claim else None
     return StoreSnapshot(depth=depth, answers=answers, pending_since=since)
 
 
@@ -244,18 +244,6 @@ def asked(ask: Callable[[], AnswerT]) -> AnswerT | LockstepError:
         return ask()
     except LockstepError as error:
         return error
-
-
-def _names_of(store: NamedStore) -> StoredNames:
-    return store.read()
-
-
-def _value_of(store: Store) -> StoredValue:
-    return store.read_current()
-
-
-def _staged_at(store: NamedStore, generation: int) -> datetime | None:
-    return store.staged_at(generation)
 
 
 def possible(answers: Mapping[str, StoredNames | StoredValue]) -> list[Served]:

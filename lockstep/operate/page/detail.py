@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from lockstep.operate.documents import Run
 from lockstep.operate.execution import Entered
-from lockstep.operate.formatting import NONE, clock_time, relative, span, stamp
+from lockstep.operate.formatting import NONE, clock_time, generation_name, relative, span, stamp
 from lockstep.operate.history import run_ending
 from lockstep.operate.page.fleet import (
     CLOUDS,
@@ -162,12 +162,8 @@ def _stores(seen: Snapshot) -> Iterator[Sequence[str]]:
             yield name, type(described(answer)).__name__, NONE, NONE
             continue
         is_placeholder = isinstance(answer, StoredValue) and answer.login is None
-        served = "a placeholder" if is_placeholder else _generation(answer.generation)
-        yield name, served, _generation(answer.blob_generation), answer.version
-
-
-def _generation(number: int) -> str:
-    return f"generation {number}" if number else "a version that Lockstep did not write"
+        served = "a placeholder" if is_placeholder else generation_name(answer.generation)
+        yield name, served, generation_name(answer.blob_generation), answer.version
 
 
 def _runs(seen: Snapshot, now: datetime) -> Iterator[RunLine]:

@@ -5,7 +5,7 @@ period. An entry that verification doubts is listed, and counts for nothing.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from statistics import median
 from typing import Literal, TypeVar
@@ -17,7 +17,7 @@ from lockstep.audit.append import ORDER, WITNESS
 from lockstep.audit.chain import Entry
 from lockstep.audit.checkpoint import Problem
 from lockstep.audit.verify import Verification
-from lockstep.operate.formatting import many
+from lockstep.operate.formatting import at_milliseconds, many
 from lockstep.operate.report.data import (
     Check,
     CredentialEvidence,
@@ -107,7 +107,7 @@ def _stream(v: Verification) -> StreamEvidence:
             entries=len(v.entries),
             witnessed=v.witnessed,
             unwitnessed=v.unwitnessed,
-            unwitnessed_since=_time(v.unwitnessed_since),
+            unwitnessed_since=None if v.unwitnessed_since is None else at_milliseconds(v.unwitnessed_since),
             problems=tuple(map(str, v.problems)),
             acknowledged=tuple(map(str, v.acknowledged)),
             notes=tuple(v.notes),
@@ -122,7 +122,7 @@ def _stream(v: Verification) -> StreamEvidence:
 def _archived(entry: Entry) -> tuple[int, datetime | None, str]:
     kinds = {ORDER: "order", WITNESS: "witness"}
     what = next((kind for begin, kind in kinds.items() if entry.rotation_id.startswith(begin)), "run")
-    return entry.seq, _time(entry.time), what
+    return entry.seq, at_milliseconds(entry.time), what
 
 
 def _doubtful(problems: Sequence[Problem]) -> list[tuple[int, str]]:
@@ -131,13 +131,6 @@ def _doubtful(problems: Sequence[Problem]) -> list[tuple[int, str]]:
         for problem in problems
         if problem.first and problem.first == problem.end and problem.what.startswith(DOUBTED)
     ]
-
-
-def _time(milliseconds: int | None) -> datetime | None:
-    try:
-        return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
 
 
 def _credential(found: CredentialEvidence, since: datetime, now: datetime) -> CredentialReport:

@@ -6,10 +6,11 @@ the texts, so they are cut, and characters that are not fit to be shown are show
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 from lockstep.audit.entry import ACTIVITY_PASSWORD_CHANGE, STATUS_SUCCESS
+from lockstep.operate.formatting import at_milliseconds
 from lockstep.operate.report.data import Order, Other, Proof, Record, Run
 
 FUTURE = timedelta(hours=1)
@@ -139,13 +140,8 @@ def _numbers(values: object) -> tuple[int, ...]:
 
 def _moment(milliseconds: object, now: datetime) -> datetime | None:
     found = whole(milliseconds)
-    if found is None:
-        return None
-    try:
-        moment = datetime.fromtimestamp(found / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
-    return moment if moment <= now + FUTURE else None
+    moment = None if found is None else at_milliseconds(found)
+    return moment if moment and moment <= now + FUTURE else None
 
 
 def sanitize(value: object, limit: int = LONGEST) -> str:
