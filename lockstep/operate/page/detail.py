@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from lockstep.operate.documents import Run
 from lockstep.operate.execution import Entered
-from lockstep.operate.formatting import NONE, clock_time, generation_name, relative, span, stamp
+from lockstep.operate.formatting import NONE, clock_time, generation_name, relative, stamp
 from lockstep.operate.history import run_ending
 from lockstep.operate.page.fleet import (
     CLOUDS,
@@ -14,7 +14,6 @@ from lockstep.operate.page.fleet import (
     Alarm,
     Bar,
     Condition,
-    Figure,
     age_of,
     alarms,
     bar_of,
@@ -81,8 +80,8 @@ class Detail:
     id: str
     condition: Condition
     look: str
-    about: str
-    figures: Sequence[Figure]
+    age: timedelta | None
+    who: str
     alarms: Sequence[Alarm]
     progress: Progress | None
     bar: Bar | None
@@ -95,16 +94,12 @@ class Detail:
 def detail(seen: Snapshot, now: datetime) -> Detail:
     """The page of a credential."""
     credential, state = seen.credential, condition(seen, now)
-    schedule = credential.schedule
-    accounts = "account" if len(credential.usernames) == 1 else "accounts"
     return Detail(
         id=credential.id,
         condition=state,
         look=LOOKS[state],
-        about=f"{credential.strategy.value.replace('_', ' ').capitalize()} · {accounts} "
-        f"{', '.join(credential.usernames)} on {', '.join(credential.databases)} · every {span(schedule.interval)}, "
-        f"with an overlap of {span(schedule.overlap)}",
-        figures=tuple(_figures(seen, now)),
+        age=age_of(seen, now),
+        who=who(seen, now),
         alarms=tuple(alarms(seen, now)),
         progress=progress(seen, now),
         bar=bar_of(seen, now),
@@ -112,47 +107,6 @@ def detail(seen: Snapshot, now: datetime) -> Detail:
         read=f"read {relative(seen.read_at, now)}" if seen.read_at else "not read since the last change",
         runs=tuple(_runs(seen, now)),
         unread=tuple(f"{CLOUDS[cloud]}: {line_of(error)}" for cloud, error in seen.state.unread.items()),
-    )
-
-
-def _figures(seen: Snapshot, now: datetime) -> Iterator[Figure]:
-    record, schedule = seen.record, seen.credential.schedule
-    claim = record.claim
-    yield Figure(
-        name="Generation",
-        value=str(record.current_generation) if record.current_generation is not None else NONE,
-        note=f"{claim.generation} is in flight, {'promoting' if record.promoting else 'open'}"
-        if claim
-        else "none is in flight",
-    )
-    yield Figure(
-        name="Age",
-        value=span(age_of(seen, now)),
-        note=f"the plan changes it every {span(schedule.interval)}",
-        bad=seen.stale and not record.paused,
-    )
-    due = record.next_due_at
-    yield Figure(
-        name="Next rotation",
-        value="paused"
-        if record.paused
-        else "due"
-        if due and due <= now
-        else relative(due, now)
-        if due
-        else NONE,
-        note=f"by {who(seen, now)}{f', {clock_time(due, now)}' if due else ''}",
-    )
-    previous = sorted(g for g in record.valid if g < (record.current_generation or 0))
-    left = record.not_before - now if record.not_before else timedelta()
-    yield Figure(
-        name="Previous value",
-        value=NONE if not previous else span(left) if left > timedelta() else "over",
-        note=f"generation {', '.join(map(str, previous))} still works, for sure until then"
-        if previous and left > timedelta()
-        else f"generation {', '.join(map(str, previous))} may end with the next rotation"
-        if previous
-        else "nothing before the current one is valid",
     )
 
 

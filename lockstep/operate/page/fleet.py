@@ -331,24 +331,19 @@ class Row:
     """A credential in the table.
 
     Attributes:
-        due: When the next rotation is due.
         who: The cloud that rotates next.
-        last: How its last run ended.
-        runner: The cloud in which it ran.
     """
 
-    id: str
-    href: str
-    databases: str
+    seen: Snapshot
     condition: Condition
-    look: str
-    generation: str
-    age: str
-    due: str
+    age: timedelta | None
     who: str
-    last: str
-    runner: str
     bar: Bar | None
+
+    @property
+    def look(self) -> str:
+        """The look of its chip."""
+        return LOOKS[self.condition]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -418,22 +413,7 @@ def age_of(seen: Snapshot, now: datetime) -> timedelta | None:
 
 def row(seen: Snapshot, state: Condition, now: datetime) -> Row:
     """A row of the table."""
-    record, last = seen.record, seen.state.last_run
-    due = record.next_due_at
-    return Row(
-        id=seen.credential.id,
-        href=href_of(seen.credential.id),
-        databases=", ".join(seen.credential.databases),
-        condition=state,
-        look=LOOKS[state],
-        generation=str(record.current_generation) if record.current_generation is not None else NONE,
-        age=span(age_of(seen, now)),
-        due="paused" if record.paused else relative(due, now) if due else NONE,
-        who=who(seen, now),
-        last=f"{last.outcome} {relative(last.ended_at, now)}" if last else NONE,
-        runner=CLOUDS[last.cloud] if last else "",
-        bar=bar_of(seen, now),
-    )
+    return Row(seen=seen, condition=state, age=age_of(seen, now), who=who(seen, now), bar=bar_of(seen, now))
 
 
 def who(seen: Snapshot, now: datetime) -> str:

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lockstep import __version__
 from lockstep.agent.server import listener_of, server_of
 from lockstep.operate.access import operator
-from lockstep.operate.formatting import absolute, span
+from lockstep.operate.formatting import absolute, clock_time, relative, span
 from lockstep.operate.html.templates import environment, style
 from lockstep.operate.page.detail import detail, progress
 from lockstep.operate.page.fleet import Asked, Order, age_map, fleet, href_of
@@ -37,7 +37,7 @@ class Pages:
     def __init__(self, lock: str) -> None:
         self._lock = lock
         self._templates = environment("lockstep.operate.page")
-        self._templates.filters["href"] = href_of
+        self._templates.filters |= {"href": href_of, "relative": relative, "clock_time": clock_time}
 
     def asset(self, name: str) -> str:
         """A file that the pages load."""
@@ -58,13 +58,15 @@ class Pages:
 
     def credential(self, poller: Poller, calls: Calls, credential_id: str, now: datetime) -> str:
         """The page of a credential."""
+        seen = poller.latest.seen[credential_id]
         return self._templates.get_template("credential.html.j2").render(
-            d=detail(poller.latest.seen[credential_id], now), **self._frame(poller, calls, now)
+            d=detail(seen, now), seen=seen, **self._frame(poller, calls, now)
         )
 
     def _frame(self, poller: Poller, calls: Calls, now: datetime) -> dict[str, object]:
         look = poller.latest
         return {
+            "now": now,
             "lock": self._lock,
             "version": __version__,
             "problem": look.problem,
