@@ -50,27 +50,8 @@ CLAIM = named(
 PROMOTE = named(writes.PROMOTE_UPDATE, writes.PROMOTE_CONDITION)
 BLOCK = named(writes.BLOCK_UPDATE, writes.BLOCK_CONDITION)
 RELEASE = named(writes.RELEASE_UPDATE, writes.RELEASE_CONDITION)
-LEADER = RELEASE | named(
-    writes.LEADER_ACQUIRE_UPDATE,
-    writes.ACQUIRE_CONDITION,
-    writes.SKIP_UPDATE,
-    writes.SKIP_CONDITION,
-    writes.LEADER_RELEASE_DONE_UPDATE,
-)
-STANDBY = (
-    CLAIM
-    | PROMOTE
-    | BLOCK
-    | RELEASE
-    | named(
-        writes.ACQUIRE_UPDATE,
-        writes.ACQUIRE_CONDITION,
-        writes.STANDBY_ACQUIRE_CONDITION,
-        writes.RELEASE_DONE_UPDATE,
-    )
-)
+STATE_MACHINE = RELEASE | named(writes.ACQUIRE_UPDATE, writes.ACQUIRE_CONDITION, writes.RELEASE_DONE_UPDATE)
 
 GENERATE, APPLY_DB, UPDATE_SECRETS = CLAIM, BLOCK, PROMOTE
 AUDIT = head("aws", "oci")
-STATE_MACHINE = LEADER
-OCI_RUNNER = STANDBY | head("oci", "aws")
+OCI_RUNNER = CLAIM | PROMOTE | BLOCK | STATE_MACHINE | head("oci", "aws")

@@ -109,7 +109,7 @@ class Monitoring(Construct):
             executions,
             logs.FilterPattern.all(
                 logs.FilterPattern.string_value("$.type", "=", "TaskStateEntered"),
-                logs.FilterPattern.string_value("$.details.name", "=", "NoteSkip"),
+                logs.FilterPattern.string_value("$.details.name", "=", "Witness"),
             ),
         )
 

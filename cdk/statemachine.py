@@ -70,7 +70,7 @@ def _begin() -> dict[str, State]:
             "Comment": f"One conditional write decides which run rotates. The lock must be free, expired or already held by this run; and the credential must be due, forced, or have a generation in flight, not paused, and its overlap over; an emergency order waives what it must. The write adds 1 to the fence. The lease ({seconds(deadlines.LEASE)} s) is longer than an execution ({seconds(deadlines.RUN)} s), a function ({seconds(deadlines.STEP)} s) and clock skew together, so the holder has stopped before its lease ends.",
             **lock_call(
                 "$states.input.credential_id",
-                update=lock.LEADER_ACQUIRE_UPDATE,
+                update=lock.ACQUIRE_UPDATE,
                 condition=lock.ACQUIRE_CONDITION,
                 values={
                     ":holder": {"S": "{% $states.context.Execution.Name %}"},
@@ -108,22 +108,10 @@ def _begin() -> dict[str, State]:
                 {
                     "ErrorEquals": ["DynamoDB.ConditionalCheckFailedException"],
                     "Output": _INPUT,
-                    "Next": "NoteSkip",
+                    "Next": "Witness",
                 },
                 catch("RotationFailed"),
             ],
-        },
-        "NoteSkip": {
-            "Comment": "AWS is alive: the standby leaves it the next rotation, unless a run of AWS did not finish.",
-            **lock_call(
-                "$states.input.credential_id",
-                update=lock.SKIP_UPDATE,
-                condition=lock.SKIP_CONDITION,
-                values={":now": number(_NOW)},
-            ),
-            "Output": _INPUT,
-            "Next": "Witness",
-            "Catch": [{"ErrorEquals": ["States.ALL"], "Output": _INPUT, "Next": "Witness"}],
         },
         "Witness": {
             "Comment": "Another run holds the lock, or the credential is not due: this is a success. Where the other cloud's audit log has grown, and the last look at it was three quarters of an hour ago, an entry in this cloud's log names its newest entry.",
@@ -292,10 +280,9 @@ def _commit() -> dict[str, State]:
             "Comment": "Release the lock: clear the claim, write which generation is current, and when the next rotation is due and allowed. The credential is rotated: every store serves the new generation, and every database accepts it and the one before it.",
             **lock_call(
                 "$rotation.credential_id",
-                update=lock.LEADER_RELEASE_DONE_UPDATE,
+                update=lock.RELEASE_DONE_UPDATE,
                 condition=lock.RELEASE_CONDITION,
                 values={
-                    ":now": number(_NOW),
                     ":fence": number("$rotation.fence"),
                     ":holder": {"S": "{% $rotation.rotation_id %}"},
                     ":current": number("$audit.release.current_generation"),

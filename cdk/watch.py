@@ -19,7 +19,7 @@ from cdk.canary import Canary
 from cdk.deployment import LONGEST_ALARM
 from cdk.nag import acknowledge
 from cdk.settings import Settings
-from lockstep.operate.watch import EVERY, LEAD_INTERVALS, namespace
+from lockstep.operate.watch import EVERY, namespace
 from lockstep.plan.model import Plan
 from lockstep.protocol.names import canary_alarm_name
 
@@ -193,17 +193,6 @@ def rules(plan: Plan, stack: str) -> Iterator[Rule]:
         section="alarms",
     )
     if plan.runners.oci:
-        yield Rule(
-            name="StandbyLeads",
-            metric=watched(stack, "StandbyLeadsCredentials"),
-            severity="ticket",
-            datapoints=grace,
-            periods=grace + 1,
-            without_data=_MISSING,
-            description=f"AWS has not rotated credentials for {LEAD_INTERVALS} intervals. If OCI does, applications "
-            "are not affected, but rotation depends on one cloud.",
-            section="oci-leads",
-        )
         yield Rule(
             name="Unwitnessed",
             metric=watched(stack, "UnwitnessedSeconds"),

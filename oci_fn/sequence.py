@@ -45,7 +45,7 @@ from lockstep.protocol.messages import (
     UpdateResult,
 )
 from lockstep.protocol.model import Claim, Release, Told
-from lockstep.protocol.schedule import LEADER, STANDBY, bounds
+from lockstep.protocol.schedule import STANDBY, standby_due_by
 from lockstep.protocol.strict_json import MessageError, read
 from lockstep.stores.credential import Ports
 from oci_fn.retries import Retries
@@ -95,8 +95,7 @@ def rotate(request: RunRequest, ports: Ports, retries: Retries) -> RunResult:
     """
     now = ports.clock.now().replace(microsecond=0)
     rotation = _rotation(request, ports.credential.id, now)
-    leads = request.runner == LEADER
-    yields_to_leader = request.runner == STANDBY and not rotation.force
+    is_standby = request.runner == STANDBY
     acquired = retries.call(
         "AcquireLock",
         lambda: ports.lock.acquire(
@@ -104,16 +103,12 @@ def rotate(request: RunRequest, ports: Ports, retries: Retries) -> RunResult:
             now=now,
             expires_at=now + LEASE,
             force=rotation.force,
-            leads=leads,
-            limits=bounds(ports.credential.schedule, now) if yields_to_leader else None,
+            due_by=standby_due_by(ports.credential.schedule, now) if is_standby else None,
         ),
         policy=LOCK_POLICY,
     )
     if acquired is None:
-        if leads:
-            with suppress(LockstepError):  # The run was skipped all the same.
-                retries.call("NoteSkip", lambda: ports.lock.note_skip(now), policy=LOCK_POLICY)
-        with suppress(LockstepError):
+        with suppress(LockstepError):  # The run was skipped all the same.
             skipped = SkippedRun(rotation=rotation)
             retries.call("Witness", lambda: audit.run(skipped, ports))
         return RunResult(outcome="skipped")
@@ -157,9 +152,7 @@ class _HeldRun:
             raise unexpected from None
         self._retries.call(
             "ReleaseLock",
-            lambda: self._ports.lock.release(
-                self._rotation.lease, _release(recorded.release, led_at=self._led_at())
-            ),
+            lambda: self._ports.lock.release(self._rotation.lease, _release(recorded.release)),
             policy=LOCK_POLICY,
             is_owed=True,
         )
@@ -171,9 +164,6 @@ class _HeldRun:
             report=report,
             recorded=recorded,
         )
-
-    def _led_at(self) -> datetime | None:
-        return self._ports.clock.now() if self._rotation.runner == LEADER else None
 
     def _prepare_apply_commit(self) -> RotatedRun:
         prepared = self._prepare(refused=None)
@@ -259,12 +249,11 @@ class _HeldRun:
             )
 
 
-def _release(values: ReleaseValues, *, led_at: datetime | None) -> Release:
+def _release(values: ReleaseValues) -> Release:
     return Release(
         current_generation=values.current_generation,
         valid=frozenset(values.valid),
         proven=values.proven,
         next_due_at=datetime.fromtimestamp(values.next_due_at, UTC),
         not_before=datetime.fromtimestamp(values.not_before, UTC),
-        led_at=led_at,
     )

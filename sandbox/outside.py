@@ -112,15 +112,6 @@ class Outside:
             ExpressionAttributeValues={":past": {"N": "1"}},
         )
 
-    def age_sign(self, credential_id: str) -> None:
-        """Let the last sign of life of AWS be long ago."""
-        self._dynamodb.update_item(
-            TableName=LOCK_TABLE,
-            Key={"credential_id": {"S": credential_id}},
-            UpdateExpression="SET aws_seen_at = :past",
-            ExpressionAttributeValues={":past": {"N": "1"}},
-        )
-
     def _slot_ids(self, secret: str) -> list[str]:
         found = [self._oci.vault.named(slot_name(secret, i), self._oci.vault_id) for i in range(SLOTS)]
         return [ocid for ocid in found if ocid]

@@ -52,12 +52,10 @@ from lockstep.protocol.model import (
     Lease,
     LockRecord,
     Release,
-    RunnerHeartbeat,
     Told,
 )
 from lockstep.protocol.orders import ACCOUNT_PREFIX
 from lockstep.protocol.ports import Table
-from lockstep.protocol.schedule import Bounds
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -72,28 +70,18 @@ if TYPE_CHECKING:
 FAR_FUTURE = 253402300799
 """9999-12-31T23:59:59Z, in epoch seconds: later than every due time."""
 
-_ACQUIRE = "SET holder = :holder, expires_at = :expires_at, acquired_at = :now"
-_ONE_MORE = " ADD fence :one"
-ACQUIRE_UPDATE = f"{_ACQUIRE}{_ONE_MORE}"
-LEADER_ACQUIRE_UPDATE = f"{_ACQUIRE}, aws_began_at = :now{_ONE_MORE}"
-"""ACQUIRE by AWS. A run that never ends leaves the sign without a further write (protocol R8)."""
+ACQUIRE_UPDATE = "SET holder = :holder, expires_at = :expires_at, acquired_at = :now ADD fence :one"
 FREE_CONDITION = "attribute_not_exists(holder) OR expires_at < :now OR holder = :holder"
 """Free, expired or already held by this run. An operator who takes the lock waits for nothing else."""
-_MAY_BEGIN = (
+ACQUIRE_CONDITION = (
     f"({FREE_CONDITION}) "
     "AND (attribute_not_exists(paused) OR paused <> :heeded) "
     "AND ((attribute_exists(revoke_through) "
     "AND (attribute_not_exists(valid_from) OR valid_from <= revoke_through)) "
     "OR ((attribute_not_exists(not_before) OR not_before <= :now) "
-    "AND (attribute_exists(pending_generation) OR attribute_not_exists(next_due_at) OR "
+    "AND (attribute_exists(pending_generation) OR attribute_not_exists(next_due_at) OR next_due_at <= :due_by)))"
 )
-ACQUIRE_CONDITION = f"{_MAY_BEGIN}next_due_at <= :due_by)))"
 """Free, expired or already held by this run; not paused; and an emergency, or due after the overlap (protocol L4)."""
-STANDBY_ACQUIRE_CONDITION = (
-    f"{_MAY_BEGIN}(next_due_at <= :due_by AND (next_due_at <= :late_by OR (next_due_at <= :turn_by AND "
-    "(attribute_not_exists(aws_seen_at) OR aws_seen_at <= :seen_after OR aws_began_at > :began_by)))))))"
-)
-"""The same, and what is due is not left to AWS: `schedule.yields` in DynamoDB's words (protocol R8)."""
 PAUSE_HEEDED, PAUSE_WAIVED = True, False
 """`:heeded`, for a scheduled run and for a forced one: the value of `paused` that stops it."""
 
@@ -140,24 +128,13 @@ FIRST_HEAD_CONDITION = "attribute_not_exists(#head) OR #head = :head"
 HEAD_CONDITION = "#head = :after OR #head = :head"
 """The head is the one that was read. Not under the fence: a run without it records its failure (protocol L8)."""
 
-SKIP_UPDATE = "SET aws_seen_at = :now"
-SKIP_CONDITION = "attribute_exists(credential_id)"
-"""A run of AWS that did not get the lock shows that AWS lives (protocol R8)."""
-
-_DONE = (
+RELEASE_DONE_UPDATE = (
     "SET current_generation = :current, valid = :valid, valid_from = :valid_from, "
-    "next_due_at = :next_due_at, not_before = :not_before"
+    "next_due_at = :next_due_at, not_before = :not_before, rotated_by = :holder "
+    "REMOVE holder, expires_at, acquired_at, claim_kind, pending_generation, base_generation, "
+    "claim_rotation_id, promoting "
+    "DELETE take_over :proven, blocked :proven"
 )
-_NO_CLAIM = (
-    " REMOVE holder, expires_at, acquired_at, claim_kind, pending_generation, base_generation, "
-    "claim_rotation_id, promoting"
-)
-_PROVEN = " DELETE take_over :proven, blocked :proven"
-RELEASE_DONE_UPDATE = f"{_DONE}{_NO_CLAIM}{_PROVEN}"
-LEADER_RELEASE_DONE_UPDATE = (
-    f"{_DONE}, aws_seen_at = :now, aws_led_at = :now{_NO_CLAIM}, aws_began_at{_PROVEN}"
-)
-"""RELEASE_DONE by AWS: what it began has finished well (protocol R8)."""
 RELEASE_UPDATE = "REMOVE holder, expires_at, acquired_at"
 RELEASE_CONDITION = "fence = :fence AND (holder = :holder OR attribute_not_exists(holder))"
 """No other run has acquired the lock since (protocol L10)."""
@@ -209,10 +186,7 @@ def record_of(credential_id: str, item: Item) -> LockRecord:
             revoke_through=_int(item, "revoke_through"),
             take_over=_names(item, "take_over"),
             blocked=_names(item, "blocked"),
-            aws=RunnerHeartbeat(
-                seen_at=_datetime(item, "aws_seen_at"), began_at=_datetime(item, "aws_began_at")
-            ),
-            led_at=_datetime(item, "aws_led_at"),
+            rotated_by=_text(item["rotated_by"]) if "rotated_by" in item else None,
             unwitnessed={
                 name.removeprefix(UNWITNESSED): since
                 for name in item
@@ -299,26 +273,23 @@ class DynamoDbLock:
         now: datetime,
         expires_at: datetime,
         force: bool,
-        leads: bool = False,
-        limits: Bounds | None = None,
+        due_by: datetime | None = None,
     ) -> Acquired | None:
         """Take the lock under a new fence; None where the condition of ACQUIRE does not hold."""
-        yielding = _limits(limits) if limits else {}
         with self._translated():
             try:
                 reply = self._client.update_item(
                     TableName=self._table,
                     Key=self._key,
-                    UpdateExpression=LEADER_ACQUIRE_UPDATE if leads else ACQUIRE_UPDATE,
-                    ConditionExpression=STANDBY_ACQUIRE_CONDITION if yielding else ACQUIRE_CONDITION,
+                    UpdateExpression=ACQUIRE_UPDATE,
+                    ConditionExpression=ACQUIRE_CONDITION,
                     ExpressionAttributeValues={
                         ":holder": {"S": holder},
                         ":expires_at": _time(expires_at),
                         ":now": _time(now),
                         ":one": _number(1),
-                        ":due_by": _number(FAR_FUTURE) if force else _time(now),
+                        ":due_by": _number(FAR_FUTURE) if force else _time(due_by or now),
                         ":heeded": {"BOOL": PAUSE_WAIVED if force else PAUSE_HEEDED},
-                        **yielding,
                     },
                     ReturnValues="ALL_NEW",
                 )
@@ -340,17 +311,6 @@ class DynamoDbLock:
             if told.get("credential_id") == {"S": self._credential_id} and has_lease(record, lease):
                 return record
         return None
-
-    def note_skip(self, now: datetime) -> None:
-        """Note that a run of AWS did not get the lock; nothing where there is no record."""
-        with self._translated(), suppress(self._client.exceptions.ConditionalCheckFailedException):
-            self._client.update_item(
-                TableName=self._table,
-                Key=self._key,
-                UpdateExpression=SKIP_UPDATE,
-                ConditionExpression=SKIP_CONDITION,
-                ExpressionAttributeValues={":now": _time(now)},
-            )
 
     def claim(
         self, lease: Lease, claim: Claim, *, over: LockRecord, plan: str, served: Collection[int]
@@ -528,15 +488,12 @@ class DynamoDbLock:
             FenceLostError: Another run has acquired the lock since.
         """
         values = {**_lease(lease), **(_done(done) if done else {})}
-        update = RELEASE_DONE_UPDATE if done else RELEASE_UPDATE
-        if done and done.led_at:
-            update, values[":now"] = LEADER_RELEASE_DONE_UPDATE, _time(done.led_at)
         with self._translated():
             try:
                 self._client.update_item(
                     TableName=self._table,
                     Key=self._key,
-                    UpdateExpression=update,
+                    UpdateExpression=RELEASE_DONE_UPDATE if done else RELEASE_UPDATE,
                     ConditionExpression=RELEASE_CONDITION,
                     ExpressionAttributeValues=values,
                 )
@@ -566,15 +523,6 @@ def _lease(lease: Lease) -> "dict[str, AttributeValueTypeDef]":
 
 def _time(value: datetime) -> "AttributeValueTypeDef":
     return _number(int(value.timestamp()))
-
-
-def _limits(limits: Bounds) -> "dict[str, AttributeValueTypeDef]":
-    return {
-        ":late_by": _time(limits.late_by),
-        ":turn_by": _time(limits.turn_by),
-        ":seen_after": _time(limits.seen_after),
-        ":began_by": _time(limits.began_by),
-    }
 
 
 def _done(done: Release) -> "dict[str, AttributeValueTypeDef]":

@@ -263,7 +263,7 @@ def _lock(record: LockRecord, now: datetime) -> str:
 
 # `lockstep status --summary`: what one scan of the lock table says of a whole fleet.
 
-NO_TROUBLE = frozenset({"PausedCredentials", "StandbyLeadsCredentials"})
+NO_TROUBLE = frozenset({"PausedCredentials"})
 """What an operator has ordered, or the other cloud does."""
 _WORDS = {
     "BlockedDatabases": "databases that are blocked",
@@ -271,7 +271,6 @@ _WORDS = {
     "PlanNotActiveCredentials": "whose plan is not the active one",
     "RevokingCredentials": "with an emergency under way",
     "StaleCredentials": "not rotated for two intervals",
-    "StandbyLeadsCredentials": "rotated by the standby",
     "UnreadableRecords": "whose lock record cannot be read",
     "UnrotatedCredentials": "never rotated",
 }

@@ -160,7 +160,7 @@ class Credential(Record, frozen=True, kw_only=True):
 
     orders: Orders
     current_since: Time | None
-    leader: Literal["aws", "oci"]
+    next_cloud: Literal["aws", "oci"]
     unwitnessed_since: dict[str, Time]
     last_run: Run | None
     plan_digest: str

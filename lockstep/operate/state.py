@@ -32,7 +32,7 @@ from lockstep.protocol.errors import (
 from lockstep.protocol.lock_rule import Reason, due_at, reason_against
 from lockstep.protocol.model import Credential, LockRecord, Login, SecretStr, StoredValue
 from lockstep.protocol.ports import Table
-from lockstep.protocol.schedule import LEADER, STANDBY, bounds, trusts
+from lockstep.protocol.schedule import AWS, STANDBY, next_runner
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import Cloud
 from lockstep.stores.readers import StoredNames
@@ -422,11 +422,10 @@ def waits_for(record: LockRecord, now: datetime, *, is_forced: bool = False) -> 
 # witnessed.
 
 
-def leader(record: LockRecord, credential: Credential, now: datetime, *, has_standby: bool) -> Cloud:
-    """The cloud whose next trigger rotates (protocol R8)."""
-    if not has_standby or trusts(record.aws, bounds(credential.schedule, now)):
-        return LEADER
-    return STANDBY
+def next_cloud(record: LockRecord, credential: Credential, now: datetime, *, has_standby: bool) -> Cloud:
+    """The cloud whose trigger comes first when the credential is due (protocol R8)."""
+    due = max(due_at(record) or now, now)
+    return STANDBY if has_standby and next_runner(credential.schedule, due) == STANDBY else AWS
 
 
 def lines(record: LockRecord, credential: Credential, now: datetime, *, has_standby: bool) -> Iterator[str]:
@@ -461,7 +460,7 @@ def _by(record: LockRecord, credential: Credential, now: datetime, *, has_standb
     if record.paused:
         return "; paused, so no scheduled run begins"
     overdue = ", overdue" if record.next_due_at and record.next_due_at < now else ""
-    who = leader(record, credential, now, has_standby=has_standby)
+    who = next_cloud(record, credential, now, has_standby=has_standby)
     return f"{overdue}; the turn of {who}{', the standby' if who == STANDBY else ''}"
 
 
@@ -561,7 +560,7 @@ def document(state: CredentialState, now: datetime) -> documents.Credential:
             blocked=sorted(record.blocked),
         ),
         current_since=to_second(promoted_at(record, state.credential)),
-        leader=leader(record, state.credential, now, has_standby=state.has_standby),
+        next_cloud=next_cloud(record, state.credential, now, has_standby=state.has_standby),
         unwitnessed_since={stream: to_second(first) for stream, first in sorted(record.unwitnessed.items())},
         last_run=state.last_run,
         plan_digest=state.credential.plan_digest,

@@ -22,12 +22,10 @@ from lockstep.protocol.deadlines import CLOCK_SKEW
 from lockstep.protocol.lock_rule import due_at
 from lockstep.protocol.model import LockRecord, Schedule
 from lockstep.protocol.ports import Table
-from lockstep.protocol.schedule import DISTRUST_INTERVALS
+from lockstep.protocol.schedule import AWS, cloud_of
 
 EVERY = timedelta(minutes=5)
 """How often the table is looked at."""
-LEAD_INTERVALS = DISTRUST_INTERVALS + 3
-"""After one failure the standby leads for three intervals, and AWS rotates in the fourth (protocol R8)."""
 SHOWN = 20
 """So many ids of a kind are written; of the others their number."""
 COUNTED = (
@@ -36,7 +34,6 @@ COUNTED = (
     "PlanNotActiveCredentials",
     "RevokingCredentials",
     "StaleCredentials",
-    "StandbyLeadsCredentials",
     "UnreadableRecords",
     "UnrotatedCredentials",
 )
@@ -147,9 +144,13 @@ def unwitnessed_for(record: LockRecord, now: datetime) -> timedelta:
 
 
 def _canary(table: Table, expected: Expected, now: datetime) -> Mapping[str, float]:
-    """How long ago AWS last finished a rotation of the canary; no number where it never did, or nothing shows it."""
-    record = table.records.get(expected.canary or "")
-    return {"CanarySeconds": (now - record.led_at).total_seconds()} if record and record.led_at else {}
+    """How long ago the last rotation of the canary began; no number where that was not in AWS, or none is known."""
+    credential = next((c for c in expected.credentials if c.id == expected.canary), None)
+    record = table.records.get(credential.id) if credential else None
+    if not (credential and record and record.next_due_at and record.rotated_by):
+        return {}
+    began = record.next_due_at + credential.schedule.tolerance - credential.schedule.interval
+    return {"CanarySeconds": (now - began).total_seconds()} if cloud_of(record.rotated_by) == AWS else {}
 
 
 def _kinds(record: LockRecord, credential: Watched, expected: Expected, now: datetime) -> Iterable[str]:
@@ -170,8 +171,6 @@ def _kinds(record: LockRecord, credential: Watched, expected: Expected, now: dat
         return
     if _is_stale(record, credential, now):
         yield "StaleCredentials"
-    if expected.standby and _standby_leads(record, credential, now):
-        yield "StandbyLeadsCredentials"
 
 
 def _is_activated(record: LockRecord) -> bool:
@@ -192,13 +191,6 @@ def _is_stale(record: LockRecord, credential: Watched, now: datetime) -> bool:
     not_rotated_for_two_intervals = now - due >= schedule.interval + schedule.tolerance
     by_a_wrong_clock = due - now > max(schedule.interval, schedule.overlap) + CLOCK_SKEW
     return not_rotated_for_two_intervals or by_a_wrong_clock
-
-
-def _standby_leads(record: LockRecord, credential: Watched, now: datetime) -> bool:
-    """Whether AWS has not finished a rotation for longer than the standby leads after a failure."""
-    times = [record.led_at] if record.led_at else [record.aws.seen_at, record.aws.began_at]
-    last = max((time for time in times if time is not None), default=None)
-    return last is None or now - last > LEAD_INTERVALS * credential.schedule.interval
 
 
 def _is_lost(table: Table, expected: Expected) -> bool:

@@ -13,7 +13,7 @@ from typing import Protocol
 from lockstep.protocol.deadlines import REFRESH
 from lockstep.protocol.model import Lease, LockRecord, Schedule
 from lockstep.protocol.ports import Table
-from lockstep.protocol.schedule import LEADER, Bounds, bounds, turn_after, yields
+from lockstep.protocol.schedule import AWS, last_turn, standby_due_by, turn_after
 
 
 class Reason(StrEnum):
@@ -26,7 +26,7 @@ class Reason(StrEnum):
     OVERLAP = "overlap"
     """The previous value keeps logging in for a while."""
     NOT_DUE = "not due"
-    """It is not due yet, or the standby leaves it to AWS or to its next turn."""
+    """It is not due yet, or the standby leaves it to its next turn."""
 
 
 def reason_against(
@@ -35,7 +35,7 @@ def reason_against(
     now: datetime,
     holder: str | None = None,
     is_forced: bool = False,
-    limits: Bounds | None = None,
+    due_by: datetime | None = None,
 ) -> Reason | None:
     """Why a run that asks for the lock does not get it: the condition of ACQUIRE.
 
@@ -44,7 +44,7 @@ def reason_against(
         now: When it asks.
         holder: The run; None: one that has not asked before.
         is_forced: Whether it rotates before it is due and in spite of a pause.
-        limits: What the standby leaves to AWS; None for any other run.
+        due_by: What is due later is left alone, unless the run is forced; None: what is due later than `now`.
 
     Returns:
         None where it gets the lock.
@@ -57,11 +57,8 @@ def reason_against(
         return None
     if record.not_before is not None and record.not_before > now:
         return Reason.OVERLAP
-    if record.claim is not None or record.next_due_at is None:
-        return None
-    is_early = record.next_due_at > now and not is_forced
-    is_left = limits is not None and yields(record.aws, record.next_due_at, limits)
-    return Reason.NOT_DUE if is_early or is_left else None
+    is_due = record.claim is not None or record.next_due_at is None or record.next_due_at <= (due_by or now)
+    return None if is_due or is_forced else Reason.NOT_DUE
 
 
 def is_held(record: LockRecord, now: datetime) -> bool:
@@ -125,21 +122,20 @@ def select_due(credentials: Sequence[Known], table: Table, *, now: datetime) -> 
             found.append(((2, _LAST), credential.id))
             continue
         record = table.records.get(credential.id) or LockRecord(credential_id=credential.id)
-        limits = bounds(credential.schedule, now)
-        if reason_against(record, now=now, limits=limits) is None:
+        if reason_against(record, now=now, due_by=standby_due_by(credential.schedule, now)) is None:
             rank = 0 if record.is_revoking else 1
             found.append(((rank, record.next_due_at or _LAST), credential.id))
-        elif must_witness(record, credential.schedule, limits):
+        elif must_witness(record, credential.schedule, now):
             found.append(((3, _LAST), credential.id))
     return tuple(credential_id for _, credential_id in sorted(found))
 
 
-def must_witness(record: LockRecord, schedule: Schedule, limits: Bounds) -> bool:
+def must_witness(record: LockRecord, schedule: Schedule, now: datetime) -> bool:
     """Whether the standby may have to look at the log of AWS, though nothing is to be rotated.
 
     It looked in a turn, before the entry came since which AWS is not witnessed. So from the turn on at which that entry
     is `REFRESH` less half an interval old, a look is due, or nearly.
     """
-    since = record.unwitnessed.get(LEADER)
-    turn = limits.turn_by - schedule.tolerance
+    since = record.unwitnessed.get(AWS)
+    turn = last_turn(schedule, now)
     return since is not None and turn - since >= REFRESH - turn_after(schedule.interval)

@@ -165,25 +165,10 @@ class ChainHead:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunnerHeartbeat:
-    """What the lock record says of the AWS runner (protocol R8). Times are aware, whole seconds.
-
-    Attributes:
-        seen_at: The last time at which AWS finished a rotation, or found that there was nothing to do.
-        began_at: Since when a run of AWS has not finished well: it is under way, hangs, failed, timed out, or found
-            that its plan is not the active one. Absent after a success.
-    """
-
-    seen_at: datetime | None = None
-    began_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LockRecord:
     """The lock's item. Absent attributes are None, False or empty. Times are aware, whole seconds.
 
     Attributes:
-        led_at: When AWS last finished a rotation.
         unwitnessed: By audit stream, since when it has had entries that no entry of another stream names.
         plan: The digest of the active plan; None before the first activation, and where the table was lost.
         claim: The generation in flight.
@@ -195,7 +180,7 @@ class LockRecord:
         take_over: An order: the databases whose account may be taken over without a login that works.
         blocked: The databases that refused a login that should work; no login is shown to them until an operator
             unblocks them or takes them over.
-        aws: What the AWS runner did last; the standby judges it.
+        rotated_by: The run that finished the last rotation.
     """
 
     credential_id: str
@@ -215,8 +200,7 @@ class LockRecord:
     revoke_through: int | None = None
     take_over: frozenset[str] = frozenset()
     blocked: frozenset[str] = frozenset()
-    aws: RunnerHeartbeat = RunnerHeartbeat()
-    led_at: datetime | None = None
+    rotated_by: str | None = None
     unwitnessed: Mapping[str, datetime] = field(default_factory=dict)
     heads: Mapping[str, ChainHead] = field(default_factory=dict)
 
@@ -263,7 +247,6 @@ class Release:
     Attributes:
         valid: As in the record.
         proven: The databases that were seen to accept the new generation: no longer under take-over, or blocked.
-        led_at: When AWS finished it; None where another runner did.
     """
 
     current_generation: int
@@ -271,7 +254,6 @@ class Release:
     proven: tuple[str, ...]
     next_due_at: datetime
     not_before: datetime
-    led_at: datetime | None = None
 
 
 class Schedule(Message):

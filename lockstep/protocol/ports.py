@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, auto
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import NoReturn, Protocol
 
 from lockstep.protocol.errors import PlanUnreachableError
 from lockstep.protocol.model import (
@@ -31,9 +31,6 @@ from lockstep.protocol.model import (
     StoreVersions,
     Told,
 )
-
-if TYPE_CHECKING:
-    from lockstep.protocol.schedule import Bounds
 
 
 class Clock(Hashable, Protocol):
@@ -232,8 +229,7 @@ class Lock(Protocol):
         now: datetime,
         expires_at: datetime,
         force: bool,
-        leads: bool = False,
-        limits: "Bounds | None" = None,
+        due_by: datetime | None = None,
     ) -> Acquired | None:
         """Take the lock if it is free, expired or already ours, and the credential is due; else None.
 
@@ -242,8 +238,7 @@ class Lock(Protocol):
             now: By the runner's clock.
             expires_at: When the lease ends.
             force: Waives that it is due.
-            leads: It is a run of AWS, which leaves the sign that it has begun (protocol R8).
-            limits: It is a scheduled run of the standby, which leaves to AWS what these bounds allow (protocol R8).
+            due_by: What is due later is left alone; None: what is due later than now. (protocol R8)
         """
 
     def recall(self, lease: Lease, told: Told) -> LockRecord | None:
@@ -251,9 +246,6 @@ class Lock(Protocol):
 
         Since then the record may have changed (protocol L16).
         """
-
-    def note_skip(self, now: datetime) -> None:
-        """Note that a run of AWS did not get the lock (protocol R8)."""
 
     def claim(
         self, lease: Lease, claim: Claim, *, over: LockRecord, plan: str, served: Collection[int]

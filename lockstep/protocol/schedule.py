@@ -1,15 +1,16 @@
 """When rotations begin: the wall clock of both runners, the shards of an interval, and whose turn it is."""
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
-from lockstep.protocol.deadlines import CLOCK_SKEW, START_LATENESS
+from lockstep.protocol.deadlines import CLOCK_SKEW
 from lockstep.protocol.messages import Id
-from lockstep.protocol.model import RunnerHeartbeat, Schedule
+from lockstep.protocol.model import Schedule
 from lockstep.protocol.strict_json import Message, matching
 
 # When the AWS runner is triggered: by wall clock, every interval after midnight UTC and a phase (protocol R2).
@@ -75,51 +76,29 @@ def cron_expression(interval: timedelta, phase: timedelta = _NO_PHASE) -> str:
     return f"cron({minute} {hour} * * ? *)"
 
 
-# When the standby leaves a rotation that is due to the AWS runner (protocol R8).
+# Whose turn it is (protocol R8).
 #
-# AWS leads. The standby rotates what AWS did not, and yields as soon as AWS shows that it is back. It must never
-# wait for a runner that will not come, so it yields only to one that showed a sign of life within an interval,
-# has not left a run unfinished within three, and has had no trigger since the credential was due. Then a rotation
-# comes at most half an interval after AWS's trigger, whatever AWS does.
+# Both runners rotate what is due. Each credential has a turn of the standby, half an interval after AWS's trigger of
+# it, and half an hour after it where the interval is longer than an hour. Where AWS rotates at its triggers, nothing is due
+# in the standby's turns; where it does not, the next turn is half an interval later, and the standby goes on until it
+# misses one itself.
 #
-# Each credential has its turn, half an interval after AWS's trigger of it, and half an hour after it where the
-# interval is longer than an hour. The standby is called more often where other credentials have other phases or
-# intervals. What falls due between two turns is left to the next one, also where AWS does not come: so neither a
-# run of AWS that may still start nor the pace of the rotations depends on what else is in the plan.
-#
-# Two times in the lock record say what AWS did. Only AWS writes them, and they are facts: the judgement needs the
-# interval, which the state machine does not know, and is made by the standby, whose plan has it (ADR 28).
-#
-#     AWS: 0 begins and hangs (began_at = 0); 20, 40, 60 skip (seen_at = 20, 40, 60); 80 leads again (began_at absent).
-#     Standby: 10 rotates (late); 30 and 50 rotate (distrust); 70 yields (trust).
-#
-# `lockstep/aws/dynamodb_lock.py` compares the record with `Bounds` in the write that acquires the lock; `yields`
-# is the same rule as a function.
+# The standby is called more often where other credentials have other phases or intervals. What falls due between two
+# turns is left to the next one: so neither a run of AWS that may still start nor the pace of the rotations depends on
+# what else is in the plan.
 
-LEADER: Final = "aws"
+AWS: Final = "aws"
 STANDBY: Final = "oci"
 """The names of the runners."""
-DISTRUST_INTERVALS = 3
-"""For so long after an AWS run that did not finish the standby leads."""
+_OF_STANDBY = re.compile(r"\.[0-9]+$")
+"""How the ids of the standby's runs end."""
 CALLED_EVERY = timedelta(hours=1)
 """The longest time between two calls of the standby for a credential."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
-    """With what the standby compares the record to see whether it yields.
-
-    Attributes:
-        late_by: A credential that was due by then has been left by a trigger of AWS: it is rotated.
-        turn_by: One that was due by then is rotated if AWS is not trusted; any other waits for its next turn.
-        seen_after: AWS is trusted only if it was seen later than this.
-        began_by: AWS is trusted only if it left no run unfinished that began later than this.
-    """
-
-    late_by: datetime
-    turn_by: datetime
-    seen_after: datetime
-    began_by: datetime
+def cloud_of(rotation_id: str) -> str:
+    """The cloud in which a run goes on, by its id."""
+    return STANDBY if _OF_STANDBY.search(rotation_id) else AWS
 
 
 def turn_after(interval: timedelta) -> timedelta:
@@ -127,39 +106,26 @@ def turn_after(interval: timedelta) -> timedelta:
     return min(period(interval), CALLED_EVERY) / 2
 
 
-def bounds(schedule: Schedule, now: datetime) -> Bounds:
-    """The bounds for a credential with this schedule, at this time."""
+def last_turn(schedule: Schedule, now: datetime) -> datetime:
+    """When the standby's turn at a credential with this schedule last came, also by a clock that is behind."""
     after = turn_after(schedule.interval)
-    # The turn has come, also by a clock that is behind.
-    trigger = last_trigger(schedule.interval, now + CLOCK_SKEW - after, schedule.phase)
-    return Bounds(
-        # The run before that trigger may have started late, by a clock that is ahead.
-        late_by=trigger + START_LATENESS + CLOCK_SKEW,
-        # It was rotated late in its turn, and is due a little later than the turn begins.
-        turn_by=trigger + after + schedule.tolerance,
-        seen_after=now - schedule.interval,
-        began_by=now - DISTRUST_INTERVALS * schedule.interval,
-    )
+    return last_trigger(schedule.interval, now + CLOCK_SKEW - after, schedule.phase) + after
 
 
-def trusts(heartbeat: RunnerHeartbeat, limits: Bounds) -> bool:
-    """Whether the next trigger of AWS can be expected to rotate."""
-    seen = heartbeat.seen_at is not None and heartbeat.seen_at > limits.seen_after
-    unfinished = heartbeat.began_at is not None and heartbeat.began_at > limits.began_by
-    return seen and not unfinished
+def standby_due_by(schedule: Schedule, now: datetime) -> datetime:
+    """What is due later than this is not the standby's in a call at this time (protocol R8).
 
-
-def yields(heartbeat: RunnerHeartbeat, next_due_at: datetime | None, limits: Bounds) -> bool:
-    """Whether the standby leaves a credential that nothing pends for and that is due to AWS, or to its next turn.
-
-    Args:
-        heartbeat: What the record says of AWS.
-        next_due_at: When it was due; None: it was never rotated, and is not left to anyone.
-        limits: Of the standby's clock.
+    What it rotated late in its last turn is due a little later than this turn begins.
     """
-    if next_due_at is None or next_due_at <= limits.late_by:
-        return False
-    return next_due_at > limits.turn_by or trusts(heartbeat, limits)
+    return min(now, last_turn(schedule, now) + schedule.tolerance)
+
+
+def next_runner(schedule: Schedule, due: datetime) -> str:
+    """The runner that comes first to what is due then, where there is a standby."""
+    after, just_before = turn_after(schedule.interval), due - timedelta(microseconds=1)
+    by_aws = last_trigger(schedule.interval, just_before, schedule.phase)
+    by_standby = last_trigger(schedule.interval, just_before - after, schedule.phase) + after
+    return STANDBY if by_standby < by_aws else AWS
 
 
 # Which rule starts the rotations of a credential: one shard of the credentials that share an interval (protocol

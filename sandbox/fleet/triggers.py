@@ -26,7 +26,7 @@ _AHEAD = CLOCK_SKEW * 0.9
 _POLL_SECONDS = 1.0
 _TELL_SECONDS = 15.0
 _LONGEST_SECONDS = 900.0
-_TIMES = ("expires_at", "next_due_at", "not_before", "aws_seen_at", "aws_began_at", "aws_led_at")
+_TIMES = ("expires_at", "next_due_at", "not_before")
 """The attributes of a lock record that are times, beside those that begin `unwitnessed_`."""
 
 

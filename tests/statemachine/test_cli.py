@@ -270,7 +270,7 @@ def test_status_says_who_rotates_next_and_since_when_the_value_is_current(plain:
     utc = run(plain, "status", "--utc").stdout
     assert "promoted at 20" in utc
     [credential] = document(run(plain, "status", "--json"), "status")["credentials"]
-    assert credential["leader"] == "aws"
+    assert credential["next_cloud"] == "aws"
     assert credential["current_since"].endswith("Z")
 
 

@@ -14,10 +14,8 @@ from lockstep.protocol.model import (
     Lease,
     LockRecord,
     Release,
-    RunnerHeartbeat,
     Told,
 )
-from lockstep.protocol.schedule import Bounds
 from tests.support.faults import Faults
 
 
@@ -40,15 +38,13 @@ class MemoryLock:
         now: datetime,
         expires_at: datetime,
         force: bool,
-        leads: bool = False,
-        limits: Bounds | None = None,
+        due_by: datetime | None = None,
     ) -> Acquired | None:
         with self.faults.around("acquire"):
             r = self.record
-            if reason_against(r, now=now, holder=holder, is_forced=force, limits=limits):
+            if reason_against(r, now=now, holder=holder, is_forced=force, due_by=due_by):
                 return None
-            aws = replace(r.aws, began_at=now) if leads else r.aws
-            self.record = replace(r, holder=holder, expires_at=expires_at, fence=r.fence + 1, aws=aws)
+            self.record = replace(r, holder=holder, expires_at=expires_at, fence=r.fence + 1)
             lease = Lease(credential_id=r.credential_id, holder=holder, fence=self.record.fence)
             return Acquired(lease=lease, told={"record": self.record})
 
@@ -58,10 +54,6 @@ class MemoryLock:
             return None
         model.require_known(self.format, credential=record.credential_id)
         return record if has_lease(record, lease) else None
-
-    def note_skip(self, now: datetime) -> None:
-        with self.faults.around("note_skip"):
-            self.record = replace(self.record, aws=replace(self.record.aws, seen_at=now))
 
     def claim(
         self, lease: Lease, claim: Claim, *, over: LockRecord, plan: str, served: Collection[int]
@@ -144,8 +136,7 @@ class MemoryLock:
             if done:
                 self.record = replace(
                     self.record,
-                    aws=RunnerHeartbeat(seen_at=done.led_at) if done.led_at else r.aws,
-                    led_at=done.led_at or r.led_at,
+                    rotated_by=lease.holder,
                     claim=None,
                     promoting=False,
                     current_generation=done.current_generation,

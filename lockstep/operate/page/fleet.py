@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from lockstep.operate.formatting import NONE, absolute, error_text, many, number, relative, span
 from lockstep.operate.page.snapshot import FleetSnapshot, Snapshot
-from lockstep.operate.state import leader, promoted_at
+from lockstep.operate.state import next_cloud, promoted_at
 from lockstep.protocol.errors import LockstepError, described, line_of
 from lockstep.protocol.lock_rule import due_at
 
@@ -418,7 +418,7 @@ def row(seen: Snapshot, state: Condition, now: datetime) -> Row:
 
 def who(seen: Snapshot, now: datetime) -> str:
     """The cloud whose trigger rotates next."""
-    return CLOUDS[leader(seen.record, seen.credential, now, has_standby=seen.state.has_standby)]
+    return CLOUDS[next_cloud(seen.record, seen.credential, now, has_standby=seen.state.has_standby)]
 
 
 def _verdict(states: dict[str, Condition]) -> tuple[str, str]:

@@ -3,7 +3,6 @@
 How many calls the page makes to the clouds.
 """
 
-import re
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from lockstep.protocol.errors import LockstepError, line_of
 from lockstep.protocol.lock_rule import is_held
 from lockstep.protocol.model import Credential, LockRecord
 from lockstep.protocol.ports import Clock, Table
-from lockstep.protocol.schedule import LEADER, STANDBY
+from lockstep.protocol.schedule import AWS, cloud_of
 from lockstep.runtime.clouds import Clouds
 
 MINUTE = 60.0
@@ -77,8 +76,6 @@ MOST_EXECUTIONS = 2 * RUNS
 """In one look the steps of no more runs are read; the others' are as they were, or come with the next look."""
 NOT_AGAIN = timedelta(seconds=60)
 """For so long a call for the steps of a run is not repeated that has failed."""
-_OF_OCI = re.compile(r"\.[0-9]+$")
-"""How the id of a run of the OCI function ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,11 +131,6 @@ class FleetSnapshot:
     def running(self, now: datetime) -> list[Snapshot]:
         """The credentials of which a run has the lock."""
         return [one for one in self.seen.values() if one.runner(now)]
-
-
-def cloud_of(rotation_id: str) -> str:
-    """The cloud in which a run goes on, by its id."""
-    return STANDBY if _OF_OCI.search(rotation_id) else LEADER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,9 +273,9 @@ class Looker:
         done = dict(seen)
         self._executions_left = MOST_EXECUTIONS
         for one in sorted(seen.values(), key=lambda one: one.credential.id not in asked):
-            wanted = [one.record.holder] if one.record.holder and one.runner(now) == LEADER else []
+            wanted = [one.record.holder] if one.record.holder and one.runner(now) == AWS else []
             if one.credential.id in asked:
-                wanted += [run.rotation_id for run in one.runs if run.cloud == LEADER]
+                wanted += [run.rotation_id for run in one.runs if run.cloud == AWS]
             steps = {name: found for name in wanted if (found := self._states(name, now))}
             if steps:
                 done[one.credential.id] = replace(one, steps=steps)
