@@ -79,9 +79,9 @@ def cron_expression(interval: timedelta, phase: timedelta = _NO_PHASE) -> str:
 # Whose turn it is (protocol R8).
 #
 # Both runners rotate what is due. Each credential has a turn of the standby, half an interval after AWS's trigger of
-# it, and half an hour after it where the interval is longer than an hour. Where AWS rotates at its triggers, nothing is due
-# in the standby's turns; where it does not, the next turn is half an interval later, and the standby goes on until it
-# misses one itself.
+# it, and half an hour after it where the interval is longer than an hour. Where AWS rotates at its triggers, nothing
+# is due in the standby's turns. Where it does not, the standby rotates in its next turn, and goes on until it misses
+# one itself.
 #
 # The standby is called more often where other credentials have other phases or intervals. What falls due between two
 # turns is left to the next one: so neither a run of AWS that may still start nor the pace of the rotations depends on

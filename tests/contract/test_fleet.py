@@ -8,11 +8,10 @@ from datetime import timedelta
 import pytest
 
 from lockstep.audit.append import is_of_a_run
-from lockstep.operate.page.snapshot import cloud_of
 from lockstep.protocol import deadlines
 from lockstep.protocol.deadlines import START_POLICY
 from lockstep.protocol.messages import RunInput
-from lockstep.protocol.schedule import run_key
+from lockstep.protocol.schedule import cloud_of, run_key
 from sandbox.aws import AwsSandbox
 from tests.support.fleet_machine import (
     MINUTE,

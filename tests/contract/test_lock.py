@@ -1,7 +1,7 @@
 """Every lock has one holder and one claim at a time, and tells its record to who takes it.
 
 It refuses a run that lost it (protocol L4, L6, L10), lets a claim go through its phases once (protocol I4, L14, O7),
-leaves what a newer build wrote alone (protocol R10, R11), and keeps what AWS says about itself (protocol R8).
+leaves what a newer build wrote alone (protocol R10, R11), and names who rotated (protocol O14).
 """
 
 import json
@@ -32,7 +32,6 @@ from lockstep.protocol.model import (
     Lease,
     LockRecord,
     Release,
-    RunnerHeartbeat,
 )
 from lockstep.protocol.orders import accounts_of
 from lockstep.protocol.ports import Lock
@@ -309,6 +308,7 @@ def test_a_finished_rotation_clears_the_claim_and_moves_the_schedule(lock: Lock)
         highest_generation=1,
         next_due_at=NOW + INTERVAL,
         not_before=NOW + OVERLAP,
+        rotated_by=lease.holder,
     )
 
 
@@ -637,7 +637,7 @@ def test_blocked_databases_add_up(lock: Lock) -> None:
 
 def taken(lock: Lock, *, after: timedelta = timedelta()) -> Acquired:
     at = NOW + after
-    found = lock.acquire(holder="aws-1", now=at, expires_at=at + LEASE, force=True, leads=True)
+    found = lock.acquire(holder="aws-1", now=at, expires_at=at + LEASE, force=True)
     assert found
     return found
 
@@ -771,35 +771,16 @@ def test_an_older_build_gets_the_lease_of_a_newer_record_and_gives_it_back(lock:
         assert lock.read() == replace(before, holder=None, expires_at=None, fence=2)
 
 
-# What AWS says about itself
+# Who rotated
 
 
-def led(lock: Lock, *, at: timedelta) -> Lease:
-    """A run of AWS that has acquired the lock."""
-    found = lock.acquire(holder="aws-1", now=NOW + at, expires_at=NOW + at + LEASE, force=True, leads=True)
-    assert found
-    return found.lease
-
-
-def test_a_run_of_aws_leaves_its_sign_with_the_lock_and_only_a_success_takes_it_back(lock: Lock) -> None:
-    began, skipped, again = (timedelta(minutes=minutes) for minutes in (0, 20, 40))
-    lease = led(lock, at=began)
-    assert lock.read().aws == RunnerHeartbeat(began_at=NOW)
-    lock.release(lease, None)
-    lock.note_skip(NOW + skipped)
-    assert lock.read().aws == RunnerHeartbeat(began_at=NOW, seen_at=NOW + skipped)
-    lease = led(lock, at=again)
-    for late in (SECOND, 2 * SECOND):  # A lost reply of the release is repeated.
-        lock.release(lease, replace(done(lease), led_at=NOW + again + late))
-    assert lock.read().aws == RunnerHeartbeat(seen_at=NOW + again + 2 * SECOND)
-
-
-def test_a_run_of_the_standby_or_of_an_operator_leaves_no_sign(lock: Lock) -> None:
-    lease = led(lock, at=timedelta())
-    lock.release(lease, replace(done(lease), led_at=NOW))
-    before = lock.read().aws
+def test_only_a_rotation_names_its_run_in_the_record(lock: Lock) -> None:
+    rotated(lock)
+    assert lock.read().rotated_by == "aws-1"
+    lock.release(acquired(lock, "oci-1", at=NOW + INTERVAL), None)
+    assert lock.read().rotated_by == "aws-1"
     rotated(lock, at=NOW + INTERVAL, holder="oci-1")
-    assert lock.read().aws == before
+    assert lock.read().rotated_by == "oci-1"
 
 
 # The whole table, as the watch reads it (protocol O14)

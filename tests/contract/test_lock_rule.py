@@ -21,12 +21,12 @@ from lockstep.aws.dynamodb_lock import DynamoDbLock, record_of
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.protocol.deadlines import LEASE
 from lockstep.protocol.lock_rule import Reason, due_at, is_held, reason_against
-from lockstep.protocol.model import FORMAT, Claim, ClaimKind, LockRecord, RunnerHeartbeat, Schedule
-from lockstep.protocol.schedule import Bounds, bounds
+from lockstep.protocol.model import FORMAT, Claim, ClaimKind, LockRecord, Schedule
+from lockstep.protocol.schedule import standby_due_by
 
 NOW = datetime(2026, 1, 1, 12, 31, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
-LIMITS = bounds(
+DUE_BY = standby_due_by(
     Schedule(interval=timedelta(minutes=20), overlap=timedelta(minutes=16), tolerance=timedelta(minutes=2)),
     NOW,
 )
@@ -49,11 +49,7 @@ PARTS: dict[str, tuple[Any, ...]] = {
     ),
     "claim": (None, None, CLAIM),
     "not_before": (*around(NOW), NOW - timedelta(hours=1)),
-    "next_due_at": around(LIMITS.late_by, LIMITS.turn_by, NOW),
-    "aws": tuple(
-        RunnerHeartbeat(seen_at=seen, began_at=began)
-        for seen, began in product(around(LIMITS.seen_after), around(LIMITS.began_by))
-    ),
+    "next_due_at": around(DUE_BY, NOW),
 }
 
 
@@ -82,8 +78,6 @@ def item_of(record: LockRecord) -> dict[str, dict[str, Any]]:
                 ("expires_at", record.expires_at),
                 ("not_before", record.not_before),
                 ("next_due_at", record.next_due_at),
-                ("aws_seen_at", record.aws.seen_at),
-                ("aws_began_at", record.aws.began_at),
             )
         },
     }
@@ -135,26 +129,25 @@ class Table:
 MODES = {
     "scheduled": (False, None),
     "forced": (True, None),
-    "standby": (False, LIMITS),
-    "standby, forced": (True, LIMITS),
+    "standby": (False, DUE_BY),
+    "standby, forced": (True, DUE_BY),
 }
 
 
-@pytest.mark.parametrize(("is_forced", "limits"), MODES.values(), ids=MODES)
+@pytest.mark.parametrize(("is_forced", "due_by"), MODES.values(), ids=MODES)
 def test_a_run_gets_the_lock_where_the_rule_has_no_reason_against_it(
-    *, is_forced: bool, limits: Bounds | None
+    *, is_forced: bool, due_by: datetime | None
 ) -> None:
     found: list[Reason | None] = []
     for record in records():
         item = item_of(record)
         assert record_of("c", item) == record
         lock = DynamoDbLock(Table(item), "t", "c")  # type: ignore[arg-type]  # the calls of this test
-        acquired = lock.acquire(holder=ME, now=NOW, expires_at=NOW + LEASE, force=is_forced, limits=limits)
-        reason = reason_against(record, now=NOW, holder=ME, is_forced=is_forced, limits=limits)
+        acquired = lock.acquire(holder=ME, now=NOW, expires_at=NOW + LEASE, force=is_forced, due_by=due_by)
+        reason = reason_against(record, now=NOW, holder=ME, is_forced=is_forced, due_by=due_by)
         assert (acquired is None) == (reason is not None), record
         found.append(reason)
-    impossible = {Reason.PAUSED} if is_forced else set()
-    impossible |= {Reason.NOT_DUE} if is_forced and not limits else set()
+    impossible = {Reason.PAUSED, Reason.NOT_DUE} if is_forced else set()
     for reason in (None, *Reason):
         assert (found.count(reason) > SAMPLE / 50) == (reason not in impossible), reason
 

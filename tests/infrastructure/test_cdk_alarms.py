@@ -68,10 +68,7 @@ def told(stack: Synthesised, alarm: Mapping[str, Any]) -> str:
 def test_every_alarm_tells_one_topic_when_it_begins_and_when_it_is_over(both: Synthesised) -> None:
     by_name = alarms(both)
     assert {n for n, a in by_name.items() if told(both, a) == "lockstep-page"} == PAGES
-    assert {n for n, a in by_name.items() if told(both, a) == "lockstep-ticket"} == TICKETS | {
-        "StandbyLeads",
-        "Unwitnessed",
-    }
+    assert {n for n, a in by_name.items() if told(both, a) == "lockstep-ticket"} == TICKETS | {"Unwitnessed"}
     for alarm in by_name.values():
         assert alarm["OKActions"] == alarm["AlarmActions"]
         assert 1 <= alarm["DatapointsToAlarm"] <= alarm["EvaluationPeriods"]
@@ -144,10 +141,9 @@ def test_no_alarm_is_red_with_the_first_values_after_a_deployment(both: Synthesi
 def test_no_alarm_is_red_when_the_schedules_are_switched_on(both: Synthesised) -> None:
     """What was rotated by hand, days ago, is stale until its first trigger, an interval later at most."""
     ago = NOW - timedelta(days=2)
-    by_hand = LockRecord(credential_id="", current_generation=1, next_due_at=ago, led_at=ago)
+    by_hand = LockRecord(credential_id="", current_generation=1, next_due_at=ago)
     at_first, then = first_look(schedules=True, record=by_hand), first_look(schedules=False)
     assert at_first["StaleCredentials"]
-    assert at_first["StandbyLeadsCredentials"]
     looks = max(c.schedule.interval for c in load_plan(ROOT / BOTH_CLOUDS).credentials) // EVERY + 1
     for name, alarm in alarms(both).items():
         metric = alarm["MetricName"]
@@ -233,7 +229,7 @@ def test_rotations_and_skips_are_counted_from_logs(aws: Synthesised) -> None:
     for one in filters.values():
         (made,) = one["MetricTransformations"]
         assert (made["MetricNamespace"], "Dimensions" in made) == ("Lockstep/lockstep", False)
-    assert json.loads(DEFINITION.read_text())["States"]["NoteSkip"]["Type"] == "Task"
+    assert json.loads(DEFINITION.read_text())["States"]["Witness"]["Type"] == "Task"
     assert aws.words(filters["StartedLate"]["LogGroupName"]) == "log /aws/vendedlogs/states/lockstep-fleet"
     assert '"TooLate"' in filters["StartedLate"]["FilterPattern"]
     items = json.loads(FLEET_DEFINITION.read_text())["States"]["Rotate"]["ItemProcessor"]["States"]

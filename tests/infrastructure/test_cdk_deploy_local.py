@@ -170,7 +170,7 @@ def test_a_machine_that_is_started_for_an_account_does_not_reach_its_item(rotate
 def test_a_credential_that_the_plan_does_not_have_is_not_claimed(rotated: DeployedWorld) -> None:
     execution = rotated.stack.start("another")
     assert (execution.status, execution.error) == ("FAILED", "PlanDocumentMissingError")
-    assert _item(rotated, "another")["Item"].keys() <= {"aws_began_at", "credential_id", "fence"}
+    assert _item(rotated, "another")["Item"].keys() <= {"credential_id", "fence"}
 
 
 def _item(world: DeployedWorld, key: str) -> Mapping[str, Any]:

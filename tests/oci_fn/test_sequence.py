@@ -273,7 +273,7 @@ def lock_is_lost(part: str, name: str, after: str) -> Arrange:
     return arrange
 
 
-SKIPPED = ["AcquireLock", "NoteSkip", "Witness"]
+SKIPPED = ["AcquireLock", "Witness"]
 PREPARED = ["AcquireLock", "Generate"]
 PROBED = [*PREPARED, "ApplyDb", "Generate"]
 COMMITTED = ["ApplyDb", "UpdateSecrets", "Audit", "ReleaseLock"]

@@ -34,7 +34,6 @@ from lockstep.protocol.model import (
 )
 from lockstep.protocol.model import Login as RealLogin
 from lockstep.protocol.ports import FingerprintKey, Mac, Pending, Replica, Stager, StillOurs, derived
-from lockstep.protocol.schedule import Bounds
 from lockstep.protocol.workers import one_after_the_other
 from lockstep.stores.credential import Ports, Stores
 from sandbox.wire import the_last_first
@@ -301,8 +300,7 @@ class _Lock:
         now: datetime,
         expires_at: datetime,
         force: bool,
-        leads: bool = False,
-        limits: Bounds | None = None,
+        due_by: datetime | None = None,
     ) -> Acquired | None:
         raise NotImplementedError  # A run of the model begins with the lock.
 
@@ -311,9 +309,6 @@ class _Lock:
         record = record_of(told["record"])
         self._replay.highest = record.highest_generation
         return record
-
-    def note_skip(self, now: datetime) -> None:
-        raise NotImplementedError  # The same.
 
     def claim(
         self, lease: Lease, claim: Claim, *, over: LockRecord, plan: str, served: Collection[int]

@@ -46,9 +46,6 @@ T = TypeVar("T")
 CALL_SECONDS = 0.1
 """How long a call takes."""
 WAIT_SECONDS = 120.0
-STANDBY_SECONDS = 1.0
-"""With it AWS was last seen more than an interval ago, so the standby, in its turn, does not leave a rotation to it
-(protocol R8)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +194,6 @@ class Race:
     def _undisturbed(self, name: str, runner: str) -> int:
         """A run of the next trigger; the generation that is current then."""
         self.running.rotation_id = name
-        self.world.clock.sleep(STANDBY_SECONDS)
         try:
             outcome = rotate_again(self.world, name, runner=runner)
         except PreviousCredentialAcceptedError:

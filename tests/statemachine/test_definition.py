@@ -118,10 +118,9 @@ def test_a_run_that_does_not_get_the_lock_succeeds() -> None:
     assert first == {
         "ErrorEquals": ["DynamoDB.ConditionalCheckFailedException"],
         "Output": "{% $states.input %}",
-        "Next": "NoteSkip",
+        "Next": "Witness",
     }
-    # Also where the note fails (protocol R8), or the witness (protocol E15).
-    assert set(ways_out(STATES["NoteSkip"])) == {"Witness"}
+    # Also where the witness fails (protocol E15).
     assert STATES["Witness"]["End"]
     assert set(ways_out(STATES["Witness"])) == {"NotWitnessed"}
     assert STATES["NotWitnessed"]["Type"] == "Succeed"

@@ -228,14 +228,8 @@ def _asked(call: Callable[[DynamoDbLock], object]) -> JsonObject:
 def test_acquiring_makes_the_same_call(force: bool) -> None:  # noqa: FBT001 - a table
     run = Run()
     assert run.evaluate(STATES["AcquireLock"]["Arguments"], input={**GOOD, "force": force}) == _asked(
-        lambda lock: lock.acquire(holder="second", now=NOW, expires_at=NOW + LEASE, force=force, leads=True)
+        lambda lock: lock.acquire(holder="second", now=NOW, expires_at=NOW + LEASE, force=force)
     )
-
-
-def test_noting_a_skip_makes_the_same_call() -> None:
-    run = Run()
-    asked = run.evaluate(STATES["NoteSkip"]["Arguments"], input=GOOD)
-    assert asked == _asked(lambda lock: lock.note_skip(NOW))
 
 
 @pytest.mark.parametrize("proven", [("db-1",), ("db-1", "db-2")])
@@ -249,7 +243,6 @@ def test_releasing_makes_the_same_call(valid: tuple[int, ...], proven: tuple[str
         proven=proven,
         next_due_at=DUE,
         not_before=ALLOWED,
-        led_at=NOW,
     )
     lease = Lease(credential_id="multi-cloud/app_user", holder="second", fence=7)
     asked_done = _asked(lambda lock: lock.release(lease, done))

@@ -19,7 +19,7 @@ from lockstep.operate.page.server import Address, Pages, Site, app_of
 from lockstep.operate.page.snapshot import Calls, FleetSnapshot, Poller, Snapshot
 from lockstep.operate.state import CredentialState, Forecast
 from lockstep.protocol.errors import StoreUnreachableError, advice_of
-from lockstep.protocol.model import Claim, ClaimKind, Credential, LockRecord, RunnerHeartbeat
+from lockstep.protocol.model import Claim, ClaimKind, Credential, LockRecord
 from lockstep.stores.readers import StoredNames
 from tests.support.memory import make_plan
 
@@ -106,8 +106,7 @@ def _seen(number: int) -> Snapshot:
         highest_generation=generation,
         next_due_at=since + credential.schedule.interval - credential.schedule.tolerance,
         not_before=since + credential.schedule.overlap,
-        aws=RunnerHeartbeat(seen_at=since),
-        led_at=since,
+        rotated_by=f"run-{generation}-0",
     )
     seen = Snapshot(
         credential=credential,

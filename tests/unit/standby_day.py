@@ -7,15 +7,15 @@ its own clock.
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from heapq import heappop, heappush
 from itertools import pairwise
 
 from lockstep.protocol.deadlines import LAST_START, LEASE, RUN, TOLERANCE, TRIGGER_LATENESS
-from lockstep.protocol.model import RunnerHeartbeat, Schedule
-from lockstep.protocol.schedule import bounds, period, turn_after, yields
+from lockstep.protocol.model import Schedule
+from lockstep.protocol.schedule import period, standby_due_by, turn_after
 
 DAY = 86400
 MIDNIGHT = datetime(2026, 11, 25, tzinfo=UTC)
@@ -32,17 +32,13 @@ class Aws(Enum):
     HANGS = "hangs"
     """It acquires the lock and does nothing more, until its execution has timed out."""
     FAILS = "fails"
-    """It releases the lock after a failure; nothing is in flight."""
+    """It releases the lock after a failure, or finds that another plan is active; nothing is in flight."""
     FAILS_PENDING = "fails pending"
     """It releases the lock after a failure; a generation is in flight."""
     DIES_PROMOTED = "dies promoted"
     """It promotes, and dies before the release."""
     SLOW = "slow"
     """It promotes just before its execution would time out."""
-    SKIPS = "skips"
-    """It lives, and never finds the credential due."""
-    OTHER_PLAN = "other plan"
-    """It acquires the lock, finds that another plan is active, and releases it."""
 
 
 Behaviour = Callable[[int], Aws]
@@ -69,6 +65,7 @@ class Day:
         drops_late: Whether AWS leaves a run that has not started by `LAST_START` to the standby.
         queue: How long after its call the standby comes to this credential, in seconds.
         aws_clock: How far the clock of AWS is ahead, in seconds.
+        standby_until: When the standby is last called, in seconds.
         hours: How long it lasts.
         promoted: When a generation was promoted, and by whom.
     """
@@ -81,6 +78,7 @@ class Day:
     queue: Callable[[], float] = lambda: 0.0
     drops_late: bool = True
     aws_clock: float = 0
+    standby_until: float = float("inf")
     hours: float = 24
     promoted: list[tuple[float, str]] = field(default_factory=list)
     _free_at: float = 0
@@ -88,7 +86,6 @@ class Day:
     _pending: bool = False
     _next_due_at: float = -DAY
     _not_before: float = -DAY
-    _signs: RunnerHeartbeat = field(default_factory=RunnerHeartbeat)
 
     @property
     def longest_gap_minutes(self) -> float:
@@ -118,7 +115,7 @@ class Day:
         if self.others_every:
             others = (number * self.others_every for number in range(int(self._ends_at / self.others_every)))
             calls += [at for at in others if at > phase + LAST_START.total_seconds()]
-        for number, called in enumerate(calls):
+        for number, called in enumerate(call for call in calls if call <= self.standby_until):
             heappush(events, (called + self.jitter() + self.queue(), number, "oci"))
         while events:
             at, number, runner = heappop(events)
@@ -130,14 +127,10 @@ class Day:
 
     def _call_aws(self, at: float, comes_to: Aws) -> None:
         clock = at + self.aws_clock
-        if comes_to is Aws.DEAD:
+        if comes_to is Aws.DEAD or not self._may_acquire(at, clock, due_by=clock):
             return
-        if comes_to is Aws.SKIPS or not self._may_acquire(at, clock):
-            self._signs = replace(self._signs, seen_at=_time(clock))
-            return
-        self._signs = replace(self._signs, began_at=_time(clock))
         self._acquire(clock)
-        if comes_to in {Aws.FAILS, Aws.FAILS_PENDING, Aws.OTHER_PLAN}:
+        if comes_to in {Aws.FAILS, Aws.FAILS_PENDING}:
             self._pending |= comes_to is Aws.FAILS_PENDING
             self._free_at = at + QUICK
         elif comes_to is Aws.DIES_PROMOTED:
@@ -146,23 +139,19 @@ class Day:
         elif comes_to in {Aws.WORKS, Aws.SLOW}:
             done = at + (QUICK if comes_to is Aws.WORKS else RUN.total_seconds() - 1)
             self._promote(clock, done, self.aws_clock, "aws")
-            self._signs = RunnerHeartbeat(seen_at=_time(done + self.aws_clock))
 
     def _call_oci(self, at: float) -> None:
-        if not self._may_acquire(at, at):
-            return
-        due_at = _time(self._next_due_at)
-        if not self._pending and yields(self._signs, due_at, bounds(self.plan, _time(at))):
-            return
-        self._acquire(at)
-        self._promote(at, at + QUICK, 0, "oci")
+        due_by = (standby_due_by(self.plan, _time(at)) - MIDNIGHT).total_seconds()
+        if self._may_acquire(at, at, due_by=due_by):
+            self._acquire(at)
+            self._promote(at, at + QUICK, 0, "oci")
 
     def _held(self, at: float, clock: float) -> bool:
         return at < self._free_at and int(clock) <= int(self._expires_at)
 
-    def _may_acquire(self, at: float, clock: float) -> bool:
-        due = self._pending or (self._next_due_at <= clock and self._not_before <= clock)
-        return due and not self._held(at, clock)
+    def _may_acquire(self, at: float, clock: float, *, due_by: float) -> bool:
+        is_due = self._pending or int(self._next_due_at) <= due_by
+        return is_due and self._not_before <= clock and not self._held(at, clock)
 
     def _acquire(self, clock: float) -> None:
         self._expires_at = clock + LEASE.total_seconds()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import jsonschema
@@ -19,7 +19,7 @@ from lockstep.protocol.errors import (
     SecretNotFoundError,
     StoreUnreachableError,
 )
-from lockstep.protocol.model import LockRecord, RunnerHeartbeat, StoredValue
+from lockstep.protocol.model import LockRecord, StoredValue
 from tests.support.documents import require_document
 from tests.unit.test_cli import BEFORE, BOTH, CLAIM, FORECASTS, NOW, PLANNED, SOON, names_of, record, stored
 
@@ -70,11 +70,12 @@ def test_a_promotion_is_not_told_by_the_overlap_of_another_plan() -> None:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"aws": RunnerHeartbeat(seen_at=NOW)}, "; the turn of aws"),
         ({}, "; the turn of oci, the standby"),
+        ({"next_due_at": NOW + timedelta(minutes=18)}, "; the turn of aws"),
+        ({"not_before": NOW + timedelta(minutes=18)}, "; the turn of aws"),
         ({"paused": True}, "; paused, so no scheduled run begins"),
         ({"paused": True, "next_due_at": BEFORE}, "; paused, so no scheduled run begins"),
-        ({"next_due_at": BEFORE, "aws": RunnerHeartbeat(seen_at=NOW)}, ", overdue; the turn of aws"),
+        ({"next_due_at": BEFORE}, ", overdue; the turn of aws"),
     ],
 )
 def test_whose_turn_it_is(more: Mapping[str, object], said: str) -> None:

@@ -15,9 +15,9 @@ import pytest
 from lockstep.plan.published import IndexedCredential
 from lockstep.protocol.deadlines import LEASE
 from lockstep.protocol.lock_rule import reason_against, select_due
-from lockstep.protocol.model import LockRecord, RunnerHeartbeat
+from lockstep.protocol.model import LockRecord
 from lockstep.protocol.ports import Table
-from lockstep.protocol.schedule import bounds, shards
+from lockstep.protocol.schedule import shards, standby_due_by
 from oci_fn.dispatching import LATE, overdue, recheck, shares
 from oci_fn.func import LAST_BEGIN_SECONDS
 from tests.support.memory import EPOCH
@@ -68,7 +68,7 @@ class Outage:
                 self.credentials[key] = IndexedCredential(
                     id=key, databases=("db-1",), schedule=own, plan_digest="d"
                 )
-                self.records[key] = LockRecord(credential_id=key, aws=RunnerHeartbeat(seen_at=began))
+                self.records[key] = LockRecord(credential_id=key)
                 self._rotated(key, began)
         self._free = self.containers
         minutes = standby_minutes(plan)
@@ -112,7 +112,7 @@ class Outage:
             return
         key, *others = batch
         record = self.records[key]
-        if reason_against(record, now=now, limits=bounds(self.credentials[key].schedule, now)):
+        if reason_against(record, now=now, due_by=standby_due_by(self.credentials[key].schedule, now)):
             now += SKIP
         elif key in self.broken:
             self.records[key] = replace(record, holder="broken", expires_at=now + BROKEN)

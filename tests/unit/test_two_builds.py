@@ -140,7 +140,7 @@ class _Death:
 def _all(world: MemoryWorld) -> object:
     """Everything that a run can change, but for the lease and the fence."""
     return (
-        replace(world.lock.record, holder=None, expires_at=None, fence=0, aws=type(world.lock.record.aws)()),
+        replace(world.lock.record, holder=None, expires_at=None, fence=0),
         {
             s.name: {k: (v.current, dict(v.versions)) for k, v in s._secrets.items()}
             for s in world.stores.values()

@@ -9,9 +9,8 @@ import pytest
 from msgspec import structs
 
 from functions.watch.report import line
-from lockstep.operate import watch as rules
 from lockstep.operate.watch import COUNTED, SHOWN, Expected, Found, watch
-from lockstep.protocol.model import Credential, LockRecord, RunnerHeartbeat
+from lockstep.protocol.model import Credential, LockRecord
 from lockstep.protocol.ports import Table
 from sandbox.aws.alarms import embedded
 from tests.support.memory import make_plan
@@ -27,8 +26,7 @@ IN_SYNC = LockRecord(
     valid=frozenset({4, 5}),
     next_due_at=NOW + INTERVAL / 2,
     not_before=NOW + INTERVAL / 4,
-    aws=RunnerHeartbeat(seen_at=NOW - INTERVAL / 2),
-    led_at=NOW - INTERVAL / 2,
+    rotated_by="f-1-0a1b",
 )
 NEVER_ROTATED = LockRecord(credential_id=CREDENTIAL.id, plan=CREDENTIAL.plan_digest)
 MINUTE = timedelta(minutes=1)
@@ -94,18 +92,6 @@ ROWS: list[tuple[str, LockRecord, set[str]]] = [
         {"BlockedDatabases"},
     ),
     ("a blocked database that left the plan", replace(IN_SYNC, blocked=frozenset({"gone"})), set()),
-    (
-        "OCI leads for six intervals",
-        replace(IN_SYNC, led_at=NOW - rules.LEAD_INTERVALS * INTERVAL),
-        set(),
-    ),
-    (
-        "OCI leads for longer",
-        replace(IN_SYNC, led_at=NOW - rules.LEAD_INTERVALS * INTERVAL - MINUTE),
-        {"StandbyLeadsCredentials"},
-    ),
-    ("AWS was never seen", replace(IN_SYNC, led_at=None, aws=RunnerHeartbeat()), {"StandbyLeadsCredentials"}),
-    ("AWS led before this was on record", replace(IN_SYNC, led_at=None), set()),
 ]
 
 
@@ -168,22 +154,21 @@ def test_a_stream_is_unwitnessed_since_its_first_entry_that_the_other_does_not_n
     assert look(IN_SYNC).metrics["UnwitnessedSeconds"] == 0
 
 
-def test_the_canary_is_as_old_as_the_last_rotation_that_aws_finished() -> None:
-    """Neither a skip of AWS nor a rotation of the standby shows that a deployment works."""
-    by_aws = replace(IN_SYNC, led_at=NOW - timedelta(seconds=90), aws=RunnerHeartbeat(seen_at=NOW))
+def test_the_canary_is_as_old_as_the_last_rotation_if_that_was_in_aws() -> None:
+    """A rotation of the standby does not show that a deployment works."""
+    began = NOW - timedelta(seconds=90)
+    by_aws = replace(IN_SYNC, next_due_at=began + INTERVAL - TOLERANCE)
     assert look(by_aws, canary=CREDENTIAL.id).metrics["CanarySeconds"] == 90
     assert look(replace(by_aws, paused=True), canary=CREDENTIAL.id).metrics["CanarySeconds"] == 90
     for nothing in (
         look(by_aws),
-        look(replace(by_aws, led_at=None), canary=CREDENTIAL.id),
+        look(replace(by_aws, rotated_by="1f0e.0"), canary=CREDENTIAL.id),
+        look(NEVER_ROTATED, canary=CREDENTIAL.id),
         look(replace(by_aws, credential_id=OTHER.id), canary=CREDENTIAL.id),
+        look(by_aws, canary=OTHER.id),
         look(unreadable={CREDENTIAL.id: "NewerFormatError"}, canary=CREDENTIAL.id),
     ):
         assert "CanarySeconds" not in nothing.metrics
-
-
-def test_there_is_no_standby_to_lead_where_the_plan_has_none() -> None:
-    assert look(replace(IN_SYNC, led_at=None, aws=RunnerHeartbeat()), standby=False).ids == {}
 
 
 def test_a_hundred_stale_credentials_make_one_short_line() -> None:
