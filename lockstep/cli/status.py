@@ -264,7 +264,7 @@ def _lock(record: LockRecord, now: datetime) -> str:
 # `lockstep status --summary`: what one scan of the lock table says of a whole fleet.
 
 NO_TROUBLE = frozenset({"PausedCredentials"})
-"""What an operator has ordered, or the other cloud does."""
+"""What an operator has ordered."""
 _WORDS = {
     "BlockedDatabases": "databases that are blocked",
     "PausedCredentials": "paused",

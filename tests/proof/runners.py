@@ -71,7 +71,7 @@ class Runners:
         host.before_call = host.after_call = None
 
     def wait_for(self, runner: RunnerName, credential_id: str) -> None:
-        """Let an interval pass, and more until this runner comes to the credential, on time or late (protocol R2, R8)."""
+        """Let an interval pass, and more until this runner comes to it, on time or late (protocol R2, R8)."""
         credential = self._estate.running.direct.credential(credential_id)
         assert credential
         schedule, now = credential.schedule, self._estate.clock.now()
