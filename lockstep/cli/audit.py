@@ -36,13 +36,13 @@ from lockstep.cli.output import (
     DryRun,
     PlanFile,
     chosen,
-    err,
     no,
     one,
     plan_or_exit,
     print_json,
     progress_bar,
     say,
+    say_aside,
     wrong_use,
 )
 from lockstep.operate import documents
@@ -215,7 +215,7 @@ def make_checkpoint(
     found, reached = _verified_on(plan, clouds, credential_id, None, checkpoint)
     _finish(found, clouds, as_json=as_json)
     write_checkpoint(output, reached, plan, clouds)
-    err.print(f"{output}: written", highlight=False, markup=False, soft_wrap=True)
+    say_aside(f"{output}: written")
 
 
 def _verified_on(
@@ -507,7 +507,7 @@ def report(
     made = build(found, since=now - period, now=now, lock=f"{plan.lock.table}, {plan.lock.region}")
     _write(WRITERS[form](made), output)
     if output != STDOUT:
-        err.print(f"{output}: {made.verdict.value}", highlight=False, markup=False, soft_wrap=True)
+        say_aside(f"{output}: {made.verdict.value}")
     _exit_with({made.verdict})
 
 

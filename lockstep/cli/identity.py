@@ -19,6 +19,7 @@ from lockstep.cli.output import (
     plan_or_exit,
     print_json,
     say,
+    say_next,
     wrong_use,
 )
 from lockstep.operate.access import operator
@@ -358,10 +359,7 @@ def _show(done: Issuer, *, rotate: bool) -> None:
         say("nothing to do: the documents are there, and served as they should be", style="green")
     elif not done.dry_run:
         say("read back as AWS reads them", style="green")
-    if done.next:
-        say("Next:")
-    for i, step in enumerate(done.next, 1):
-        say(f"  {i}. {step}")
+    say_next(done.next)
 
 
 def _hours(time: timedelta) -> str:

@@ -19,7 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import TypeAdapter, ValidationError
 
 from lockstep.aws.reads import AwsInventory
-from lockstep.cli.output import DEFAULT_PLAN, PlanFile, complain, say, wrong_use
+from lockstep.cli.output import DEFAULT_PLAN, PlanFile, complain, say, say_next, wrong_use
 from lockstep.plan.admins import SecretInAws
 from lockstep.plan.checks import missing_ca_files, needs_ca_file
 from lockstep.plan.databases import DatabaseSection
@@ -455,9 +455,7 @@ def init(  # noqa: PLR0913 - an option for each answer
     file.write_text(text, encoding="utf-8")
     schema_file.write_text(schema, encoding="utf-8")
     say(f"{file}: written, with {schema_file} for your editor")
-    say("Next:")
-    for i, (what, how) in enumerate(_steps(file, plan, answers, network), 1):
-        say(f"  {i}. {what + ':':<22} {how}")
+    say_next(f"{what + ':':<22} {how}" for what, how in _steps(file, plan, answers, network))
     say(
         "What exists already, such as the bucket, is named in `adopt` of cdk.json. docs/runbook.md explains each step."
     )

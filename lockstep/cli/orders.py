@@ -35,6 +35,7 @@ from lockstep.cli.output import (
     print_json,
     say,
     say_aside,
+    say_fields,
     shown_ids,
     wrong_use,
 )
@@ -615,10 +616,8 @@ def show(
         print_json(Locks(locks=records))
         return
     for record in records:
-        say(record.credential, style="bold")
-        for name, value in msgspec.to_builtins(record).items():
-            if name not in {"credential", "heads"}:
-                say(f"  {name.replace('_', ' ')}: {_shown(value)}")
+        fields = {name: _shown(value) for name, value in msgspec.to_builtins(record).items()}
+        say_fields(fields.pop("credential"), {name: fields[name] for name in fields if name != "heads"})
         for stream, head in record.heads.items():
             say(f"  audit head {stream}: entry {head.seq}, {head.hash}")
 

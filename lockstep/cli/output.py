@@ -4,7 +4,7 @@ import json
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -68,6 +68,29 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document in
 def say(text: str, *, style: str = "") -> None:
     """One line on standard output."""
     out.print(plain(text, style), soft_wrap=True)
+
+
+def say_fields(title: str, fields: Mapping[str, object]) -> None:
+    """What is known of one thing: its name, and below it a line for each field."""
+    say(title, style="bold")
+    for name, value in fields.items():
+        say(f"  {name.replace('_', ' ')}: {value}")
+
+
+def say_next(steps: Iterable[str]) -> None:
+    """What a person does next, numbered; nothing where there is nothing."""
+    for number, step in enumerate(steps, start=1):
+        if number == 1:
+            say("Next:")
+        say(f"  {number}. {step}")
+
+
+def say_first(tell: Callable[[str], None], names: Sequence[str], *, before: str, more: str) -> None:
+    """The first `SHOWN_IDS` names, a line for each, and how many more there are."""
+    for name in names[:SHOWN_IDS]:
+        tell(f"{before}{name}")
+    if len(names) > SHOWN_IDS:
+        tell(f"{before}{more.format(f'{len(names) - SHOWN_IDS:,}')}")
 
 
 def complain(text: str) -> None:

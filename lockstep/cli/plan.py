@@ -26,7 +26,6 @@ from lockstep.cli.orders import (
 )
 from lockstep.cli.output import (
     DEFAULT_PLAN,
-    SHOWN_IDS,
     AsJson,
     CredentialId,
     DryRun,
@@ -40,6 +39,8 @@ from lockstep.cli.output import (
     progress_bar,
     say,
     say_aside,
+    say_fields,
+    say_first,
     source_or_exit,
     wrong_use,
 )
@@ -146,10 +147,8 @@ def check(
 
 def _show(plan: Plan, rows: list[documents.PlannedCredential], found: list[Use]) -> None:
     for row in rows[:FEW]:
-        say(row.credential, style="bold")
-        for name, value in structs.asdict(row).items():
-            if name != "credential":
-                say(f"  {name.replace('_', ' ')}: {value}")
+        fields = structs.asdict(row)
+        say_fields(fields.pop("credential"), fields)
     if len(rows) > FEW:
         say(f"and {len(rows) - FEW:,} more credentials: --json has them all")
     for server in plan.databases:
@@ -695,8 +694,5 @@ def _publish_show(found: PublishedIn, *, dry_run: bool) -> None:
     different = found.different
     if different:
         complain(f"  {len(different):,} have other content than the plan's, so functions refuse them:")
-        for name in different[:SHOWN_IDS]:
-            complain(f"    {name}")
-        if len(different) > SHOWN_IDS:
-            complain(f"    and {len(different) - SHOWN_IDS:,} more")
+        say_first(complain, different, before="    ", more="and {} more")
         complain("  find out who wrote them, and put the plan's own there: lockstep plan publish --replace")

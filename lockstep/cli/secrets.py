@@ -15,7 +15,6 @@ from lockstep.aws.reads import Client as AwsClient
 from lockstep.cli.orders import named
 from lockstep.cli.output import (
     DEFAULT_PLAN,
-    SHOWN_IDS,
     AsJson,
     CredentialId,
     DryRun,
@@ -30,6 +29,7 @@ from lockstep.cli.output import (
     progress_bar,
     say,
     say_aside,
+    say_first,
     wrong_use,
 )
 from lockstep.operate import documents
@@ -405,14 +405,9 @@ def _is_meant(plan: Plan, one: Cloud, cloud: str) -> bool:
 
 def show(report: Report, *, is_dry: bool = False) -> None:
     """What has become of the secrets of one cloud, for people; what is in the way goes to standard error."""
-    if is_dry:
-        _list(
-            "would make",
-            [d.name for d, is_done in report.described if d.action is Action.MAKE and not is_done],
-        )
-        _list(
-            "would tag", [d.name for d, is_done in report.described if d.action is Action.TAG and not is_done]
-        )
+    for what, action in (("make", Action.MAKE), ("tag", Action.TAG)) if is_dry else ():
+        names = [d.name for d, is_done in report.described if d.action is action and not is_done]
+        say_first(say, names, before=f"would {what}: ", more="{} more; --json lists all")
     for decision in report.refused:
         complain(f"{decision.name}: {'; '.join(decision.problems)}")
         if decision.command:
@@ -421,13 +416,6 @@ def show(report: Report, *, is_dry: bool = False) -> None:
         if decision.action is not Action.REFUSE and decision.problems:
             say(f"{decision.name}: {'; '.join(decision.problems)}", style="yellow")
     say(report.line(is_dry=is_dry), style="bold red" if report.refused else "green")
-
-
-def _list(what: str, names: list[str]) -> None:
-    for name in names[:SHOWN_IDS]:
-        say(f"{what}: {name}")
-    if len(names) > SHOWN_IDS:
-        say(f"{what}: {len(names) - SHOWN_IDS} more; --json lists all")
 
 
 def _report_document(report: Report) -> documents.CreatedIn:
