@@ -27,6 +27,7 @@ from cdk.asl import (
 )
 from lockstep.aws import dynamodb_lock as lock
 from lockstep.protocol import deadlines
+from lockstep.protocol.errors import StoresDivergedError
 from lockstep.protocol.messages import ID_CHARACTERS, ID_LENGTH, RunInput
 
 PATH = Path(__file__).resolve().parents[1] / "statemachine.asl.json"
@@ -67,7 +68,7 @@ def _begin() -> dict[str, State]:
             "Cause": f'Start with {{"credential_id": "<id in the plan>"}}; optional: trigger (text) and force (true or false), and nothing else. The texts and the name of the execution: 1 to {ID_LENGTH} of the characters {ID_CHARACTERS}.',
         },
         "AcquireLock": {
-            "Comment": f"One conditional write decides which run rotates. The lock must be free, expired or already held by this run; and the credential must be due, forced, or have a generation in flight, not paused, and its overlap over; an emergency order waives what it must. The write adds 1 to the fence. The lease ({seconds(deadlines.LEASE)} s) is longer than an execution ({seconds(deadlines.RUN)} s), a function ({seconds(deadlines.STEP)} s) and clock skew together, so the holder has stopped before its lease ends.",
+            "Comment": f"One conditional write decides which run rotates. The lock must be free, expired or already held by this run; and the credential must be due, forced, or have an order or a generation in flight, and not be paused. The write adds 1 to the fence. The lease ({seconds(deadlines.LEASE)} s) is longer than an execution ({seconds(deadlines.RUN)} s), a function ({seconds(deadlines.STEP)} s) and clock skew together, so the holder has stopped before its lease ends.",
             **lock_call(
                 "$states.input.credential_id",
                 update=lock.ACQUIRE_UPDATE,
@@ -86,14 +87,13 @@ def _begin() -> dict[str, State]:
                     },
                     ":one": {"N": "1"},
                 },
-                returns="ALL_NEW",
+                returns="UPDATED_NEW",
             ),
             "Assign": {
-                # Generate reads no record of its own. It is names, numbers and times.
-                "record": "{% $states.result.Attributes %}",
                 "rotation": _rotation("$number($states.result.Attributes.fence.N)"),
-                "winner": None,
-                "refused": None,
+                "found": None,
+                "refused": [],
+                "prepared": 0,
                 "claim": None,
                 "adopted_from": None,
                 "seen": [],
@@ -158,24 +158,47 @@ def _valid_input() -> str:
 def _prepare() -> dict[str, State]:
     return {
         "Generate": {
-            "Comment": "Prepare. Compares the plan with the active one, reads what every store serves, claims the one generation in flight under the fence, and stages its value as pending in every store. No database accepts the new value yet. Where the stores and the record disagree, it asks which of the candidates logs in, and is called again.",
+            "Comment": "Prepare. Compares the plan with the active one, reads what every store serves, claims the one generation in flight under the fence, and stages its value as pending in every store. No database accepts the new value yet. Where the stores and the record disagree, or nothing may begin yet, it asks which of the candidates log in, and is called again.",
             **step(
                 "Generate",
                 {
                     "rotation": "{% $rotation %}",
-                    "winner": "{% $winner %}",
+                    "found": "{% $found %}",
                     "refused": "{% $refused %}",
-                    "record": "{% $record %}",
                 },
             ),
-            # From here on the record is old: a second call reads it.
             "Assign": {
                 "rotation": "{% $states.result.Payload.rotation %}",
-                "record": None,
+                "prepared": "{% $prepared + 1 %}",
                 **_where_staged("claim", "adopted_from", "seen"),
             },
-            "Next": "ApplyDb",
+            "Next": "IsAnythingToDo",
             "Catch": [catch("AuditFailure")],
+        },
+        "IsAnythingToDo": {
+            "Comment": "Every store serves what works on every database, and no rotation may begin yet: the lock is given back as it was. A run that prepares again and again ends.",
+            "Type": "Choice",
+            "Choices": [
+                {"Condition": "{% $states.input.outcome = 'nothing' %}", "Next": "ReleaseLockUnchanged"},
+                {
+                    "Condition": jsonata(f"$prepared > {deadlines.PREPARED_AT_MOST}"),
+                    "Assign": {
+                        "failure": {
+                            "Error": StoresDivergedError.__name__,
+                            "Cause": "What was found does not stay: stores or databases change meanwhile.",
+                        }
+                    },
+                    "Next": "AuditFailure",
+                },
+            ],
+            "Default": "ApplyDb",
+        },
+        "ReleaseLockUnchanged": {
+            "Comment": "Release the lock. Nothing was changed, and nothing is recorded.",
+            **_release(),
+            "Output": _SKIPPED,
+            "End": True,
+            "Catch": [catch("RotationFailed")],
         },
     }
 
@@ -186,10 +209,13 @@ def _where_staged(*names: str) -> State:
     return {name: jsonata(f"{staged} ? $states.result.Payload.{name} : ${name}") for name in names}
 
 
-_APPLY = "{'action': 'apply', 'rotation': $rotation, 'claim': $claim, 'hint': $states.input.hint}"
+_APPLY = (
+    "{'action': 'apply', 'rotation': $rotation, 'claim': $claim, 'promoting': $states.input.promoting, "
+    "'beside': $states.input.beside}"
+)
 _PROBE = (
-    "{'action': 'probe', 'rotation': $rotation, 'databases': $states.input.databases, "
-    "'candidates': $states.input.candidates}"
+    "{'action': 'probe', 'rotation': $rotation, 'candidates': $states.input.candidates, "
+    "'refused': $states.input.refused}"
 )
 """The two requests of ApplyDb for what Generate can answer."""
 
@@ -197,38 +223,24 @@ _PROBE = (
 def _apply() -> dict[str, State]:
     return {
         "ApplyDb": {
-            "Comment": "Apply, on all databases at once. Under their advisory locks: the fence must still be this run's, and base must log in on every one; make each accept pending beside base; then prove by real logins that pending and base log in and that what came before is refused. Or ask, where Generate wants a probe: which candidate logs in on every one? That changes nothing.",
+            "Comment": "Apply, on all databases at once. Under their advisory locks: the fence must still be this run's, and base must log in on every one; make each accept pending beside base; then prove by real logins that pending and base log in and that what came before is refused. Or search, where Generate wants it: which candidates log in? That changes nothing.",
             **step("ApplyDb", jsonata(f"$states.input.outcome = 'staged' ? {_APPLY} : {_PROBE}")),
             "Assign": {
-                name: jsonata(
-                    f"$exists($states.result.Payload.{field}) ? $states.result.Payload.{field} : ${name}"
-                )
-                for name, field in (("applied", "databases"), ("winner", "winner"))
+                "applied": "{% $exists($states.result.Payload.databases) ? $states.result.Payload.databases : $applied %}",
+                "found": "{% $exists($states.result.Payload.winner) ? $states.result.Payload : null %}",
+                "refused": "{% $exists($states.result.Payload.refused) ? $states.result.Payload.refused : $refused %}",
             },
             "Next": "EveryDatabaseAccepts",
             "Catch": [catch("AuditFailure")],
         },
         "EveryDatabaseAccepts": {
-            "Comment": "A value is promoted only after every database was seen to accept it. The candidate that a probe has found is a value to prepare. A password that a server's policy refused is replaced, once in a run: no store can serve it yet.",
+            "Comment": "A value is promoted only after every database was seen to accept it. What a search has found is a value to prepare. Where a database refuses base, nothing was changed, and a search is prepared.",
             "Type": "Choice",
             "Choices": [
-                {"Condition": "{% $exists($states.input.winner) %}", "Next": "Generate"},
                 {
-                    "Condition": "{% 'refused_by_policy' in $applied.outcome and $refused = null %}",
-                    # Which candidate logs in was asked before this refusal, so Generate has to ask again.
-                    "Assign": {"refused": "{% $claim.generation %}", "winner": None},
+                    "Condition": "{% $exists($states.input.winner) or $exists($states.input.refused) %}",
                     "Next": "Generate",
-                },
-                {
-                    "Condition": "{% 'refused_by_policy' in $applied.outcome %}",
-                    "Assign": {
-                        "failure": {
-                            "Error": "PasswordRefusedByPolicyError",
-                            "Cause": "The server's password policy refuses the generated password. Align `password` in the plan with the server's policy.",
-                        }
-                    },
-                    "Next": "AuditFailure",
-                },
+                }
             ],
             "Default": "UpdateSecrets",
         },
@@ -322,15 +334,7 @@ def _fail() -> dict[str, State]:
         },
         "ReleaseLockAfterFailure": {
             "Comment": "Release the lock, but keep the claim and the schedule: the next run goes on from here.",
-            **lock_call(
-                "$rotation.credential_id",
-                update=lock.RELEASE_UPDATE,
-                condition=lock.RELEASE_CONDITION,
-                values={
-                    ":fence": number("$rotation.fence"),
-                    ":holder": {"S": "{% $rotation.rotation_id %}"},
-                },
-            ),
+            **_release(),
             "Next": "RotationFailed",
             "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "RotationFailed"}],
         },
@@ -341,6 +345,18 @@ def _fail() -> dict[str, State]:
             "Cause": "{% $exists($failure.Cause) ? $failure.Cause : 'no cause was given' %}",
         },
     }
+
+
+def _release() -> State:
+    return lock_call(
+        "$rotation.credential_id",
+        update=lock.RELEASE_UPDATE,
+        condition=lock.RELEASE_CONDITION,
+        values={
+            ":fence": number("$rotation.fence"),
+            ":holder": {"S": "{% $rotation.rotation_id %}"},
+        },
+    )
 
 
 def _report(outcome: str, **more: str) -> State:

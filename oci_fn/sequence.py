@@ -15,20 +15,21 @@ from functions.apply_db import step as apply_db
 from functions.audit import step as audit
 from functions.generate import step as generate
 from functions.update_secrets import step as update_secrets
-from lockstep.protocol.deadlines import LEASE, LOCK_POLICY
+from lockstep.protocol.deadlines import LEASE, LOCK_POLICY, PREPARED_AT_MOST
 from lockstep.protocol.errors import (
     InvalidRequestError,
     LockstepError,
-    PasswordRefusedByPolicyError,
+    StoresDivergedError,
     UnexpectedError,
 )
 from lockstep.protocol.messages import (
     ApplyRequest,
     ApplyResult,
+    BaseRefused,
     DatabaseRequest,
     FailedRun,
     GenerateRequest,
-    GenerateResult,
+    NothingToDo,
     ProbeNeeded,
     ProbeRequest,
     ProbeResult,
@@ -44,7 +45,7 @@ from lockstep.protocol.messages import (
     UpdateRequest,
     UpdateResult,
 )
-from lockstep.protocol.model import Claim, Release, Told
+from lockstep.protocol.model import Claim, Release
 from lockstep.protocol.schedule import STANDBY, standby_due_by
 from lockstep.protocol.strict_json import MessageError, read
 from lockstep.stores.credential import Ports
@@ -96,7 +97,7 @@ def rotate(request: RunRequest, ports: Ports, retries: Retries) -> RunResult:
     now = ports.clock.now().replace(microsecond=0)
     rotation = _rotation(request, ports.credential.id, now)
     is_standby = request.runner == STANDBY
-    acquired = retries.call(
+    lease = retries.call(
         "AcquireLock",
         lambda: ports.lock.acquire(
             holder=rotation.rotation_id,
@@ -107,13 +108,13 @@ def rotate(request: RunRequest, ports: Ports, retries: Retries) -> RunResult:
         ),
         policy=LOCK_POLICY,
     )
-    if acquired is None:
+    if lease is None:
         with suppress(LockstepError):  # The run was skipped all the same.
             skipped = SkippedRun(rotation=rotation)
             retries.call("Witness", lambda: audit.run(skipped, ports))
         return RunResult(outcome="skipped")
-    held = structs.replace(rotation, fence=acquired.lease.fence)
-    return _HeldRun(held, ports, retries, told=acquired.told).finish()
+    held = structs.replace(rotation, fence=lease.fence)
+    return _HeldRun(held, ports, retries).finish()
 
 
 def _rotation(request: RunRequest, credential_id: str, now: datetime) -> Rotation:
@@ -130,16 +131,17 @@ def _rotation(request: RunRequest, credential_id: str, now: datetime) -> Rotatio
 class _HeldRun:
     """A run that holds the lock: the states between AcquireLock and ReleaseLock (protocol M1)."""
 
-    def __init__(self, rotation: Rotation, ports: Ports, retries: Retries, *, told: Told) -> None:
+    def __init__(self, rotation: Rotation, ports: Ports, retries: Retries) -> None:
         self._rotation = rotation
         self._ports = ports
         self._retries = retries
-        self._told: Told | None = told
         self._notes: dict[str, Any] = {}
 
     def finish(self) -> RunResult:
         try:
             report = self._prepare_apply_commit()
+            if isinstance(report, NothingToDo):
+                return self._give_back()
             # Before the release (protocol M7).
             recorded = self._retries.call("Audit", lambda: audit.run(report, self._ports))
         except LockstepError as e:
@@ -165,42 +167,44 @@ class _HeldRun:
             recorded=recorded,
         )
 
-    def _prepare_apply_commit(self) -> RotatedRun:
-        prepared = self._prepare(refused=None)
-        applied = self._apply(prepared)
-        if applied.is_refused:  # Once in a run (protocol M5).
-            prepared = self._prepare(refused=prepared.claim.generation)
+    def _prepare_apply_commit(self) -> RotatedRun | NothingToDo:
+        request = GenerateRequest(rotation=self._rotation)
+        for _ in range(PREPARED_AT_MOST):
+            prepared = self._generate(request)
+            match prepared:
+                case NothingToDo():
+                    return prepared
+                case ProbeNeeded():
+                    request = structs.replace(request, found=self._probe(prepared))
+                    continue
+            self._notes |= {"claim": prepared.claim, "adopted_from": prepared.adopted_from}
             applied = self._apply(prepared)
-            if applied.is_refused:
-                raise PasswordRefusedByPolicyError
-        return self._commit(prepared, applied)
+            if isinstance(applied, ApplyResult):
+                self._notes["databases"] = applied.databases
+                return self._commit(prepared, applied)
+            request = GenerateRequest(rotation=self._rotation, refused=applied.refused)
+        raise StoresDivergedError(credential=self._ports.credential.id)
 
-    def _prepare(self, *, refused: int | None) -> Staged:
-        request = GenerateRequest(rotation=self._rotation, refused=refused)
-        result = self._generate(request)
-        while isinstance(result, ProbeNeeded):
-            result = self._generate(structs.replace(request, winner=self._probe(result).winner))
-        self._notes |= {"claim": result.claim, "adopted_from": result.adopted_from}
-        return result
-
-    def _generate(self, request: GenerateRequest) -> GenerateResult:
-        asked = structs.replace(request, rotation=self._rotation, record=self._told)
+    def _generate(self, request: GenerateRequest) -> Staged | ProbeNeeded | NothingToDo:
+        asked = structs.replace(request, rotation=self._rotation)
         result = self._retries.call("Generate", lambda: generate.run(asked, self._ports))
-        self._rotation, self._told = result.rotation, None  # From here on it is old (protocol L16).
+        self._rotation = result.rotation
         return result
 
     def _probe(self, needed: ProbeNeeded) -> ProbeResult:
-        request = ProbeRequest(
-            rotation=self._rotation,
-            databases=needed.databases,
-            candidates=needed.candidates,
-        )
+        request = ProbeRequest(rotation=self._rotation, candidates=needed.candidates, refused=needed.refused)
         return self._on_databases("ApplyDb", request, ProbeResult)
 
-    def _apply(self, prepared: Staged) -> ApplyResult:
-        request = ApplyRequest(rotation=self._rotation, claim=prepared.claim, hint=prepared.hint)
-        applied = self._on_databases("ApplyDb", request, ApplyResult)
-        self._notes["databases"] = applied.databases
+    def _apply(self, prepared: Staged) -> ApplyResult | BaseRefused:
+        request = ApplyRequest(
+            rotation=self._rotation,
+            claim=prepared.claim,
+            promoting=prepared.promoting,
+            beside=prepared.beside,
+        )
+        applied = self._retries.call("ApplyDb", lambda: apply_db.run(request, self._ports))
+        if not isinstance(applied, ApplyResult | BaseRefused):
+            raise UnexpectedError(code=type(applied).__name__)
         return applied
 
     def _commit(self, prepared: Staged, applied: ApplyResult) -> RotatedRun:
@@ -218,7 +222,10 @@ class _HeldRun:
 
     def _promote(self, prepared: Staged, applied: ApplyResult) -> UpdateResult:
         request = UpdateRequest(
-            rotation=self._rotation, claim=prepared.claim, proven=applied.proven, seen=prepared.seen
+            rotation=self._rotation,
+            claim=prepared.claim,
+            proven=tuple(d.database for d in applied.databases),
+            seen=prepared.seen,
         )
         updated = self._retries.call("UpdateSecrets", lambda: update_secrets.run(request, self._ports))
         self._notes["stores"] = updated.stores
@@ -235,6 +242,15 @@ class _HeldRun:
         if not isinstance(result, kind):
             raise UnexpectedError(code=type(result).__name__)
         return result
+
+    def _give_back(self) -> RunResult:
+        self._retries.call(
+            "ReleaseLockUnchanged",
+            lambda: self._ports.lock.release(self._rotation.lease, None),
+            policy=LOCK_POLICY,
+            is_owed=True,
+        )
+        return RunResult(outcome="skipped")
 
     def _fail(self, error: LockstepError) -> None:
         failed = FailedRun(rotation=self._rotation, error=type(error).__name__, **self._notes)

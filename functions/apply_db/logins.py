@@ -1,61 +1,44 @@
 """The order of logins on one account, so that no proof of ours brings it closer to being locked (protocol D9, D19)."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 
 from functions.apply_db.outcomes import outcome_of
 from lockstep.protocol.errors import (
-    AccountMissingError,
     AccountUnusableError,
     CurrentCredentialRejectedError,
-    DatabaseRejectedError,
     LockstepError,
     PendingCredentialRejectedError,
     PreviousCredentialAcceptedError,
-    StoresDivergedError,
 )
-from lockstep.protocol.messages import CandidateRef, RevocationCheck, RevocationResult
-from lockstep.protocol.model import CredentialValue, Lease, Login
+from lockstep.protocol.messages import RevocationCheck, RevocationResult
+from lockstep.protocol.model import CredentialValue, Login
 from lockstep.protocol.ports import Database, Stager
 from lockstep.protocol.workers import SideBySide
 from lockstep.stores.credential import Ports
 
-REFUSALS_AT_MOST = 2
-"""Refused logins in a row, in the search for a login that works, after which a database is blocked (protocol D20)."""
 
+def show(ports: Ports, stagers: Mapping[str, Stager], login: Login) -> dict[str, bool]:
+    """Whether each database accepts what applications use, before anything changes (protocol D3).
 
-Answer = bool | LockstepError
-"""What a login came to: whether it was accepted, or the error."""
-
-
-def answer_of(database: Database, login: Login) -> Answer:
-    """What comes of one login. A refusal is not looked at again."""
-    return outcome_of(partial(database.accepts, login))
-
-
-def require_live(
-    database: Database, stager: Stager, login: Login, generation: int, answer: Answer | None = None
-) -> None:
-    """See log in what applications use, before anything changes (protocol D3).
-
-    Args:
-        database: The database.
-        stager: Looks again at a refusal.
-        login: What applications use.
-        generation: Of the login.
-        answer: What came of the login, if it was tried already.
+    A database that refuses it outweighs another one that does not answer: tried again, the step would show it again.
 
     Raises:
-        CurrentCredentialRejectedError: The database refuses it.
-        AccountUnusableError, AccountMissingError: Whatever the password.
+        LockstepError: A database does not answer, and none refuses.
     """
-    if answer is None:
-        answer = answer_of(database, login)
-    if isinstance(answer, LockstepError):
-        raise answer
-    if not (answer or stager.accepts_after_all(login)):
-        raise CurrentCredentialRejectedError(database=database.name, generation=generation)
+    calls = [partial(_accepts, ports.databases[name], stager, login) for name, stager in stagers.items()]
+    outcomes = dict(zip(stagers, ports.side_by_side([partial(outcome_of, c) for c in calls]), strict=True))
+    errors = [found for found in outcomes.values() if isinstance(found, LockstepError)]
+    if errors and not any(found is False for found in outcomes.values()):
+        raise errors[0]
+    return {name: found is not False for name, found in outcomes.items()}
+
+
+def _accepts(database: Database, stager: Stager, login: Login) -> bool:
+    try:
+        return database.accepts(login) or stager.accepts_after_all(login)
+    except AccountUnusableError:
+        return False  # Locked, or expired: another login of ours may work.
 
 
 def prove(
@@ -145,42 +128,8 @@ def require_revoked(
     return tuple(revoked)
 
 
-def first_that_works(
-    ports: Ports, lease: Lease, stagers: Mapping[str, Stager], candidates: Mapping[CandidateRef, Login]
-) -> CandidateRef:
-    """The first candidate that logs in on every one of the databases (protocol C5).
-
-    One that cannot be tried does not work. A database that refuses twice in a row, or refuses the last candidate, is
-    blocked, so that the refusals of several runs do not add up (protocol D20).
-
-    Raises:
-        StoresDivergedError: None does (protocol C6).
-    """
-    refusals = Counter[str]()
-    for candidate, login in candidates.items():
-        accepted = ports.side_by_side(
-            [partial(_works, ports.databases[name], stager, login) for name, stager in stagers.items()]
-        )
-        if all(accepted):
-            return candidate
-        for name, is_accepted in zip(stagers, accepted, strict=True):
-            refusals[name] = 0 if is_accepted else refusals[name] + 1
-        if max(refusals.values()) >= REFUSALS_AT_MOST:
-            break
-    if refused := [name for name, count in refusals.items() if count]:
-        ports.lock.block(lease, refused)
-    raise StoresDivergedError(credential=ports.credential.id)
-
-
 def _lets_in(database: Database, login: Login) -> bool:
     try:
         return database.accepts(login)
     except AccountUnusableError:
         return False  # The next login of the account shows whether that is so.
-
-
-def _works(database: Database, stager: Stager, login: Login) -> bool:
-    try:
-        return database.accepts(login) or stager.accepts_after_all(login)
-    except (AccountUnusableError, AccountMissingError, DatabaseRejectedError):
-        return False

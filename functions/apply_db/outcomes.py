@@ -6,7 +6,6 @@ from functools import partial
 from typing import TypeVar
 
 from lockstep.protocol.errors import (
-    CurrentCredentialRejectedError,
     LockstepError,
     ReplicaRejectedError,
     RetryableError,
@@ -21,8 +20,8 @@ T = TypeVar("T")
 def all_of(ports: Ports, lease: Lease, calls: Sequence[Callable[[], T]]) -> tuple[T, ...]:
     """Make the calls side by side, one for each database.
 
-    Every database that refuses what should work, itself or by a host of it, is blocked: it was changed outside of
-    Lockstep, and the next run's login would be one more refusal in a row (protocol D20).
+    A database one of whose hosts refuses what the database itself accepts is blocked: the next run's login would be one
+    more refusal in a row there (protocol D20).
 
     Raises:
         LockstepError: Of the errors the first one that is terminal, else the first. Where a login was refused the step
@@ -48,7 +47,7 @@ def outcome_of(call: Callable[[], T]) -> T | LockstepError:
 
 
 def _refusing(error: LockstepError) -> str:
-    """The database that has refused what should work, if that is what the error says."""
-    if isinstance(error, CurrentCredentialRejectedError | ReplicaRejectedError):
+    """The database of a host that has refused what should work, if that is what the error says."""
+    if isinstance(error, ReplicaRejectedError):
         return error.where["database"].partition("@")[0]
     return ""

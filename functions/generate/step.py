@@ -1,7 +1,6 @@
 """Generate: claim the one generation in flight and stage its value in every store.
 
-1. Read what every store serves, and the lock record unless taking the lock has told it. If one cannot be read, stop:
-   nothing was changed (protocol C1).
+1. Read what every store serves, and the lock record. If one cannot be read, stop: nothing was changed (protocol C1).
 2. Compare the plan, and decide: adopt, begin, or reconcile.
 3. Claim, under the fence: from here on the lock record names the generation (protocol C4). Beside it, look at what
    staging needs.
@@ -11,10 +10,10 @@ Whether a store holds a value under the name of a new generation, staging finds 
 it was staged (protocol C3, V22).
 
 No database accepts the value yet (protocol I2, M2), and this step has no access to a database: for a reconcile it asks
-for a probe of the candidates and is called again.
+for a search among the candidates and is called again.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -26,21 +25,23 @@ from lockstep.protocol.decide import (
     next_username,
     require_active,
     require_not_blocked,
+    require_plausible,
     require_same_plan,
 )
 from lockstep.protocol.errors import (
-    FenceLostError,
     InvalidRequestError,
     LostCompareAndSetError,
     StagedValueConflictError,
     StoresDivergedError,
 )
 from lockstep.protocol.messages import (
+    Candidate,
     CandidateRef,
     GenerateRequest,
     GenerateResult,
-    Hint,
+    NothingToDo,
     ProbeNeeded,
+    ProbeResult,
     Rotation,
     Staged,
 )
@@ -64,7 +65,8 @@ def run(request: GenerateRequest, ports: Ports) -> GenerateResult:
     """Prepare the rotation.
 
     Returns:
-        The claim, staged in every store; or the candidates to probe, for a reconcile.
+        The claim, staged in every store; the candidates to search among, for a reconcile; or that nothing is to be
+        done yet.
 
     Raises:
         FenceLostError: Another run holds the lock.
@@ -74,18 +76,7 @@ def run(request: GenerateRequest, ports: Ports) -> GenerateResult:
         NewerFormatError: A newer build wrote the record or a secret; nothing was changed.
         StoresDivergedError: There is no login to try.
     """
-    told = ports.lock.recall(request.rotation.lease, request.record) if request.record else None
-    if told is None:
-        served, record = run_all(ports.side_by_side, ports.stores.served, ports.lock.read)  # (1)
-        return _prepared(request, ports, served, record)
-    served = ports.stores.served()  # (1)
-    # Another call of this step may have claimed since. Then the record is read, and decides (protocol L16).
-    with suppress(FenceLostError, LostCompareAndSetError):
-        return _prepared(request, ports, served, told)
-    return _prepared(request, ports, served, ports.lock.read())
-
-
-def _prepared(request: GenerateRequest, ports: Ports, served: Served, record: LockRecord) -> GenerateResult:
+    served, record = run_all(ports.side_by_side, ports.stores.served, ports.lock.read)  # (1)
     plan = require_active(record, ports.credential)  # (2)
     head = record.heads.get(request.rotation.runner)
     rotation = structs.replace(
@@ -93,24 +84,15 @@ def _prepared(request: GenerateRequest, ports: Ports, served: Served, record: Lo
     )
     require_same_plan(rotation, ports.credential)
     require_not_blocked(record, ports.credential)
-    decision = decide.decide(record, served, plan=plan, databases=ports.databases, refused=request.refused)
-    result = _carried_out(decision, rotation, ports, record, served, request.winner)
-    if isinstance(result, ProbeNeeded):
-        return result
-    valid = record.valid | _generations(served)
-    return structs.replace(
-        result, hint=Hint(valid=tuple(sorted(valid)), take_over=tuple(sorted(record.take_over)))
+    require_plausible(record, served)
+    decision = decide.decide(
+        record,
+        served,
+        plan=plan,
+        databases=ports.databases,
+        now=ports.clock.now(),
+        is_refused=bool(request.refused),
     )
-
-
-def _carried_out(
-    decision: decide.Decision,
-    rotation: Rotation,
-    ports: Ports,
-    record: LockRecord,
-    served: Served,
-    winner: CandidateRef | None,
-) -> GenerateResult:
     match decision:
         case decide.Adopt(claim=claim):
             try:
@@ -121,7 +103,9 @@ def _carried_out(
         case decide.Begin(base_generation=base_generation):
             return _begun(rotation, ports, record, served, base_generation)
         case decide.Reconcile():
-            return _reconciled(rotation, ports, record, served, winner)
+            if request.found is None:
+                return _search(structs.replace(request, rotation=rotation), ports, record, served)
+            return _reconciled(rotation, ports, record, served, request.found)
 
 
 def _adopted(rotation: Rotation, ports: Ports, claim: Claim, served: Served) -> Staged:
@@ -131,8 +115,7 @@ def _adopted(rotation: Rotation, ports: Ports, claim: Claim, served: Served) -> 
         value = _new_value(ports, claim, _next_username(ports, served, claim))
     elif value.claim_id != claim.rotation_id:
         raise StagedValueConflictError(generation=claim.generation)
-    adopted_from = claim.rotation_id if claim.rotation_id != rotation.rotation_id else None
-    return _staged(rotation, claim, ports.stores.stage(value), adopted_from)
+    return _staged(rotation, claim, ports.stores.stage(value))
 
 
 def _begun(
@@ -141,46 +124,71 @@ def _begun(
     claim = _next_claim(rotation, record, served, ClaimKind.NEW, base_generation)
     username = _next_username(ports, served, claim)
     return _claimed_and_staged(
-        rotation, ports, record, served, claim, lambda claimed: _new_value(ports, claimed, username)
+        rotation,
+        ports,
+        record,
+        _generations(served),
+        claim,
+        lambda claimed: _new_value(ports, claimed, username),
     )
 
 
-def _reconciled(
-    rotation: Rotation, ports: Ports, record: LockRecord, served: Served, winner: CandidateRef | None
-) -> GenerateResult:
+def _search(request: GenerateRequest, ports: Ports, record: LockRecord, served: Served) -> ProbeNeeded:
     candidates = _candidates(ports, record, served)
-    asked = tuple(name for name in ports.databases if name not in record.take_over)
     if not candidates:
         raise StoresDivergedError(credential=ports.credential.id)
-    if winner is None and asked:
-        return ProbeNeeded(rotation=rotation, databases=asked, candidates=tuple(candidates))
-    winner = winner or candidates[0]
-    if winner not in candidates:
-        raise InvalidRequestError(credential=ports.credential.id)
-    value = ports.stores.read_version(store=winner.store, version=winner.version)
+    return ProbeNeeded(rotation=request.rotation, candidates=candidates, refused=request.refused)
+
+
+def _reconciled(
+    rotation: Rotation, ports: Ports, record: LockRecord, served: Served, found: ProbeResult
+) -> GenerateResult:
+    """Serve from every store what the search has found; or finish a claim that does, or nothing, where all do."""
+    plan = ports.credential.plan_digest
+    value = ports.stores.read_version(store=found.winner.store, version=found.winner.version)
     if value is None:
-        raise LostCompareAndSetError(store=winner.store)
+        raise LostCompareAndSetError(store=found.winner.store)
+    if value.login.username not in ports.credential.usernames:
+        raise InvalidRequestError(credential=ports.credential.id)
+    in_flight = ports.stores.find_generation(record.claim.generation) if record.claim else None
+    is_known = record.valid.issuperset(found.accepted)
+    claim = decide.can_finish(record, served, plan=plan, held=in_flight, winner=value.login)
+    if claim and is_known and not (record.promoting and found.beside):
+        with suppress(StagedValueConflictError):
+            if not ports.stores.lacks_keys(claim.generation):
+                return _finished(rotation, ports, record, claim, value, found)
+    is_half_done = record.promoting or (record.claim and record.claim.kind is ClaimKind.RECONCILE)
+    is_served = all(v.login == value.login for v in served.values())
+    is_well = (
+        is_served and decide.is_as_recorded(record, served, plan=plan) and not (is_half_done or found.beside)
+    )
+    if is_well and is_known:
+        until = record.not_before
+        return NothingToDo(rotation=rotation, not_before=int(until.timestamp()) if until else None)
+    staged = _claimed_and_staged(
+        rotation,
+        ports,
+        record,
+        _generations(served).union(found.accepted),
+        _next_claim(rotation, record, served, ClaimKind.RECONCILE, value.generation),
+        lambda claim: replace(value, generation=claim.generation, claim_id=claim.rotation_id),
+    )
+    return structs.replace(staged, beside=found.beside)
 
-    def reconciled(claim: Claim) -> CredentialValue:
-        return replace(value, generation=claim.generation, claim_id=claim.rotation_id)
 
-    if own := _own_reconcile(rotation, ports, record, value.login):
-        return _staged(rotation, own, ports.stores.stage(reconciled(own)))
-    claim = _next_claim(rotation, record, served, ClaimKind.RECONCILE, value.generation)
-    return _claimed_and_staged(rotation, ports, record, served, claim, reconciled)
-
-
-def _own_reconcile(rotation: Rotation, ports: Ports, record: LockRecord, login: Login) -> Claim | None:
-    """The claim that this run has made for the same login, before this step was tried again (protocol F4)."""
-    claim = record.claim
-    if claim is None or claim.kind is not ClaimKind.RECONCILE or claim.rotation_id != rotation.rotation_id:
-        return None
-    held = ports.stores.find_generation(claim.generation)
-    is_another = held is not None and (held.login, held.claim_id) != (login, claim.rotation_id)
-    if record.promoting or is_another:
-        return None
-    ports.lock.require(rotation.lease, claim, promoting=False, now=ports.clock.now())
-    return claim
+def _finished(
+    rotation: Rotation,
+    ports: Ports,
+    record: LockRecord,
+    claim: Claim,
+    value: CredentialValue,
+    found: ProbeResult,
+) -> Staged:
+    """The claim in flight gives what the search has found: it is staged where a store lacks it."""
+    ports.lock.require(rotation.lease, claim, promoting=record.promoting, now=ports.clock.now())
+    seen = ports.stores.stage(replace(value, generation=claim.generation, claim_id=claim.rotation_id))
+    staged = _staged(rotation, claim, seen)
+    return structs.replace(staged, promoting=record.promoting, beside=found.beside)
 
 
 def _next_claim(
@@ -188,7 +196,7 @@ def _next_claim(
 ) -> Claim:
     return Claim(
         kind=kind,
-        generation=decide.next_generation(rotation.lease, record, served.values()),
+        generation=decide.next_generation(record, served.values()),
         base_generation=base_generation,
         rotation_id=rotation.rotation_id,
     )
@@ -198,7 +206,7 @@ def _claimed_and_staged(
     rotation: Rotation,
     ports: Ports,
     record: LockRecord,
-    served: Served,
+    valid: Collection[int],
     claim: Claim,
     value_of: Callable[[Claim], CredentialValue],
 ) -> Staged:
@@ -209,16 +217,22 @@ def _claimed_and_staged(
     replaced once, by one under whose name no store holds a value (protocol C3, V22).
     """
     try:
-        stage = _claimed(rotation, ports, record, served, claim, is_new=True)
+        stage = _claimed(rotation, ports, record, valid, claim, is_new=True)
         return _staged(rotation, claim, stage(value_of(claim)))
     except StagedValueConflictError:
         record, claim = _free_claim(ports, claim)
-        stage = _claimed(rotation, ports, record, served, claim, is_new=False)
+        stage = _claimed(rotation, ports, record, valid, claim, is_new=False)
         return _staged(rotation, claim, stage(value_of(claim)))
 
 
 def _claimed(
-    rotation: Rotation, ports: Ports, record: LockRecord, served: Served, claim: Claim, *, is_new: bool
+    rotation: Rotation,
+    ports: Ports,
+    record: LockRecord,
+    valid: Collection[int],
+    claim: Claim,
+    *,
+    is_new: bool,
 ) -> Stage:
     """(3) Claim, and look beside that at what staging needs."""
     claimed = partial(
@@ -227,7 +241,7 @@ def _claimed(
         claim,
         over=record,
         plan=ports.credential.plan_digest,
-        served=_generations(served),
+        served=valid,
     )
     prepared = partial(ports.stores.prepare, claim.generation, is_new=is_new)
     return run_all(ports.side_by_side, claimed, prepared)[1]
@@ -249,27 +263,30 @@ def _generations(served: Served) -> set[int]:
     return {g for v in served.values() for g in (v.generation, v.blob_generation) if g}
 
 
-def _candidates(ports: Ports, record: LockRecord, served: Served) -> list[CandidateRef]:
-    """One version of each distinct login whose username the plan names, the best first (protocol C5)."""
-    seen: list[Login] = []
-    found = []
+def _candidates(ports: Ports, record: LockRecord, served: Served) -> tuple[Candidate, ...]:
+    """Each distinct login whose username the plan names, the best first (protocol C5)."""
+    found: dict[Login, Candidate] = {}
     places = decide.ranked_generations(record, served)
     for held in ports.side_by_side([partial(_candidate, ports, served, where) for where in places]):
-        if held and held[1].username in ports.credential.usernames and held[1] not in seen:
-            seen.append(held[1])
-            found.append(held[0])
-    return found
+        if held and held[1].username in ports.credential.usernames:
+            candidate, login = held
+            known = found.get(login, candidate)
+            found[login] = structs.replace(
+                known,
+                generations=tuple(dict.fromkeys([*known.generations, *candidate.generations])),
+                stores=tuple(dict.fromkeys([*known.stores, *candidate.stores])),
+            )
+    return tuple(found.values())
 
 
-def _candidate(ports: Ports, served: Served, where: int | str) -> tuple[CandidateRef, Login] | None:
+def _candidate(ports: Ports, served: Served, where: int | str) -> tuple[Candidate, Login] | None:
     if isinstance(where, str):
-        login, version = served[where].login, served[where].version
-        return (CandidateRef(store=where, version=version), login) if login else None
-    holder = ports.stores.holder_of(where)
-    value = holder.read_generation(where) if holder else None
-    if holder is None or value is None:
-        return None
-    return CandidateRef(store=holder.name, version=holder.version_of(where)), value.login
+        value = served[where]
+        ref = CandidateRef(store=where, version=value.version)
+        found = Candidate(ref=ref, generations=(value.generation,), stores=(where,))
+        return (found, value.login) if value.login else None
+    held = ports.stores.find_version(where)
+    return (Candidate(ref=held[0], generations=(where,)), held[1].login) if held else None
 
 
 def _next_username(ports: Ports, served: Served, claim: Claim) -> str:
@@ -282,7 +299,6 @@ def _new_value(ports: Ports, claim: Claim, username: str) -> CredentialValue:
     return CredentialValue(claim.generation, Login(username, password), claim.rotation_id)
 
 
-def _staged(
-    rotation: Rotation, claim: Claim, seen: tuple[StoreVersions, ...], adopted_from: str | None = None
-) -> Staged:
+def _staged(rotation: Rotation, claim: Claim, seen: tuple[StoreVersions, ...]) -> Staged:
+    adopted_from = claim.rotation_id if claim.rotation_id != rotation.rotation_id else None
     return Staged(rotation=rotation, claim=claim, adopted_from=adopted_from, seen=seen)

@@ -30,7 +30,7 @@ operators order is written by others, without the lock; a run only removes what 
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -45,14 +45,12 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.lock_rule import has_lease, is_in_time
 from lockstep.protocol.model import (
-    Acquired,
     ChainHead,
     Claim,
     ClaimKind,
     Lease,
     LockRecord,
     Release,
-    Told,
 )
 from lockstep.protocol.orders import ACCOUNT_PREFIX
 from lockstep.protocol.ports import Table
@@ -76,12 +74,11 @@ FREE_CONDITION = "attribute_not_exists(holder) OR expires_at < :now OR holder = 
 ACQUIRE_CONDITION = (
     f"({FREE_CONDITION}) "
     "AND (attribute_not_exists(paused) OR paused <> :heeded) "
-    "AND ((attribute_exists(revoke_through) "
-    "AND (attribute_not_exists(valid_from) OR valid_from <= revoke_through)) "
-    "OR ((attribute_not_exists(not_before) OR not_before <= :now) "
-    "AND (attribute_exists(pending_generation) OR attribute_not_exists(next_due_at) OR next_due_at <= :due_by)))"
+    "AND (attribute_exists(activate) OR attribute_exists(take_over) OR attribute_exists(pending_generation) "
+    "OR attribute_not_exists(next_due_at) OR next_due_at <= :due_by OR (attribute_exists(revoke_through) "
+    "AND (attribute_not_exists(valid_from) OR valid_from <= revoke_through)))"
 )
-"""Free, expired or already held by this run; not paused; and an emergency, or due after the overlap (protocol L4)."""
+"""Free, expired or held by this run; not paused; and due, or something is ordered or in flight (protocol L4)."""
 PAUSE_HEEDED, PAUSE_WAIVED = True, False
 """`:heeded`, for a scheduled run and for a forced one: the value of `paused` that stops it."""
 
@@ -252,7 +249,7 @@ def _datetime(item: Item, name: str) -> datetime | None:
 
 
 class DynamoDbLock:
-    """The port `Lock` on one item. Every method but `recall` makes one call (protocol L2)."""
+    """The port `Lock` on one item. Every method makes one call (protocol L2)."""
 
     def __init__(self, client: "DynamoDBClient", table: str, credential_id: str) -> None:
         self._client = client
@@ -274,7 +271,7 @@ class DynamoDbLock:
         expires_at: datetime,
         force: bool,
         due_by: datetime | None = None,
-    ) -> Acquired | None:
+    ) -> Lease | None:
         """Take the lock under a new fence; None where the condition of ACQUIRE does not hold."""
         with self._translated():
             try:
@@ -291,26 +288,12 @@ class DynamoDbLock:
                         ":due_by": _number(FAR_FUTURE) if force else _time(due_by or now),
                         ":heeded": {"BOOL": PAUSE_WAIVED if force else PAUSE_HEEDED},
                     },
-                    ReturnValues="ALL_NEW",
+                    ReturnValues="UPDATED_NEW",
                 )
             except self._client.exceptions.ConditionalCheckFailedException:
                 return None
-            told = reply["Attributes"]
-            fence = int(told["fence"]["N"])
-        return Acquired(lease=Lease(credential_id=self._credential_id, holder=holder, fence=fence), told=told)
-
-    def recall(self, lease: Lease, told: Told) -> LockRecord | None:
-        """The item that ACQUIRE returned as a record, without a call; None where it is none of this lease.
-
-        Raises:
-            NewerFormatError: A newer build has claimed in it.
-        """
-        # What a service integration has spelled in another way is read from the table instead.
-        with suppress(LockTableAccessDeniedError):
-            record = record_of(self._credential_id, told)
-            if told.get("credential_id") == {"S": self._credential_id} and has_lease(record, lease):
-                return record
-        return None
+            fence = int(reply["Attributes"]["fence"]["N"])
+        return Lease(credential_id=self._credential_id, holder=holder, fence=fence)
 
     def claim(
         self, lease: Lease, claim: Claim, *, over: LockRecord, plan: str, served: Collection[int]
@@ -412,7 +395,7 @@ class DynamoDbLock:
             raise self._lost(claim)
         return record
 
-    def require_lease(self, lease: Lease, *, now: datetime) -> None:
+    def require_lease(self, lease: Lease, *, now: datetime) -> LockRecord:
         """Read the record consistently, and check that it has this lease (protocol L9).
 
         Raises:
@@ -421,6 +404,7 @@ class DynamoDbLock:
         record = self.read()
         if not (has_lease(record, lease) and is_in_time(record, now)):
             raise FenceLostError(credential=self._credential_id)
+        return record
 
     def block(self, lease: Lease, databases: Collection[str]) -> None:
         """Show these databases no login until an operator unblocks them or takes them over.

@@ -191,6 +191,9 @@ class StagingStrategy(Protocol):
     def stage(self, *, current: CredentialValue | None, pending: CredentialValue) -> None:
         """See `lockstep.protocol.ports.Stager`."""
 
+    def recorded(self) -> frozenset[int]:
+        """See `lockstep.protocol.ports.Stager`."""
+
     def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> Login:
         """See `lockstep.protocol.ports.Stager`."""
 
@@ -214,6 +217,10 @@ class KnownUsernames:
         """See `lockstep.protocol.ports.Stager`; raises UnknownUsernameError."""
         self._require(pending.login, *([current.login] if current else []))
         self._staging_strategy.stage(current=current, pending=pending)
+
+    def recorded(self) -> frozenset[int]:
+        """See `lockstep.protocol.ports.Stager`."""
+        return self._staging_strategy.recorded()
 
     def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> Login:
         """See `lockstep.protocol.ports.Stager`; raises UnknownUsernameError."""
@@ -259,6 +266,10 @@ class AlternatingUsers:
         if current and current.login.username == pending.login.username:
             raise UnknownUsernameError(credential=self._credential.id, database=self._database)
         self._set_password(pending.login)
+
+    def recorded(self) -> frozenset[int]:
+        """Nothing: an account does not say which password it has."""
+        return frozenset()
 
     def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> Login:
         """Give the dropped account a random password, which only the returned login holds.

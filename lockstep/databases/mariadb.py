@@ -103,6 +103,9 @@ class _DualPassword:
         beside = [current.login.password] if current and current.login != pending.login else []
         self._account.set_passwords(pending.login.username, pending.login.password, *beside)
 
+    def recorded(self) -> frozenset[int]:
+        return frozenset()
+
     def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> Login:
         del drop  # every password that is not named is revoked
         self._account.set_only_password(keep.login)

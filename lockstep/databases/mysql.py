@@ -76,7 +76,7 @@ class MySqlDatabase(MySqlFamilyDatabase):
             session, self.random_bytes, host=self.credential.account_host, attributes=attributes
         )
         if self.credential.strategy is Strategy.DUAL_PASSWORD:
-            return DualPassword(account, self.accepts)
+            return DualPassword(account, self.credential.usernames[0], self.accepts)
         return AlternatingUsers(self.credential, self.name, account.set_only_password, self.random_bytes)
 
 
@@ -208,8 +208,9 @@ class DualPassword:
     and after it (protocol D12).
     """
 
-    def __init__(self, account: MySqlAccount, accepts: Callable[[Login], bool]) -> None:
+    def __init__(self, account: MySqlAccount, username: str, accepts: Callable[[Login], bool]) -> None:
         self._account = account
+        self._username = username
         self._accepts = accepts
 
     def stage(self, *, current: CredentialValue | None, pending: CredentialValue) -> None:
@@ -225,6 +226,11 @@ class DualPassword:
         elif not self._are_staged(slots, current, pending):
             slots = self._account.set_primary(current, retain=True, before=slots)
             self._account.set_primary(pending, retain=True, before=slots)
+
+    def recorded(self) -> frozenset[int]:
+        """What the two slots are recorded as. A password that others have set is not among them."""
+        slots = self._account.recorded(self._username)
+        return frozenset(g for g in (slots.primary, slots.secondary) if g is not None)
 
     def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> Login:
         """End with (keep, -)."""

@@ -305,8 +305,6 @@ class Wait:
                 return f"{self.holder} holds the lock until {end}"
             case Reason.PAUSED:
                 return f"paused, until `lockstep resume {self.credential_id}`"
-            case Reason.OVERLAP:
-                return f"the overlap ends at {end}"
             case Reason.NOT_DUE:
                 return f"not due before {end}"
 
@@ -369,30 +367,36 @@ def forecast(
         now: When the run would start.
     """
     action: Action | None
-    [(action, meaning), *others] = judged(cases, partial(_foreseen, record, credential))
+    waits = waits_for(record, now)
+    starts = max(due_at(record) or now, now) if waits else now
+    [(action, meaning), *others] = judged(cases, partial(_foreseen, record, credential, starts))
     for _, other in others:
         action, meaning = None, f"{meaning}; or, if the stores hold placeholders only: {other}"
-    return Forecast(action=action, meaning=meaning, waits_for=waits_for(record, now))
+    return Forecast(action=action, meaning=meaning, waits_for=waits)
 
 
-def _foreseen(record: LockRecord, credential: Credential, current: Served) -> tuple[Action, str]:
+def _foreseen(
+    record: LockRecord, credential: Credential, starts: datetime, current: Served
+) -> tuple[Action, str]:
     try:
-        return _decided(record, current, credential)
+        return _decided(record, current, credential, starts)
     except (PlanNotActiveError, TakeOverNeededError, DatabaseBlockedError) as error:
         return "stop", f"change nothing: {error}"
 
 
-def _decided(record: LockRecord, current: Served, credential: Credential) -> tuple[Action, str]:
+def _decided(
+    record: LockRecord, current: Served, credential: Credential, starts: datetime
+) -> tuple[Action, str]:
     plan = require_active(record, credential)
     require_not_blocked(record, credential)
-    match decide(record, current, plan=plan, databases=credential.databases):
+    match decide(record, current, plan=plan, databases=credential.databases, now=starts):
         case Adopt(claim=claim):
             return "finish", f"finish generation {claim.generation}, begun by {claim.rotation_id}"
         case Begin(base_generation=base):
             what = f"make a new generation on top of {base}" if base else "make the first generation"
             return "rotate", what
         case _:
-            return "reconcile", "find the login that works on every database and serve it from every store"
+            return "reconcile", "find a login that works on every database, and serve it from every store"
 
 
 def waits_for(record: LockRecord, now: datetime, *, is_forced: bool = False) -> Wait | None:
@@ -410,8 +414,6 @@ def waits_for(record: LockRecord, now: datetime, *, is_forced: bool = False) -> 
             return wait(reason=reason, until=record.expires_at, holder=record.holder)
         case Reason.PAUSED:
             return wait(reason=reason)
-        case Reason.OVERLAP:
-            return wait(reason=reason, until=record.not_before)
         case Reason.NOT_DUE:
             return wait(reason=reason, until=record.next_due_at)
         case None:

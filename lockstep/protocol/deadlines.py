@@ -148,6 +148,8 @@ LAST_START = START_LATENESS - LOCK_CALL
 """No run is started later than this after that time, since it acquires the lock a little later."""
 LEASE = timedelta(seconds=420)
 """Ends before the other runner is called, half an interval after this one (protocol L12, R9)."""
+PREPARED_AT_MOST = 4
+"""So often a run prepares: at most a search, base that is refused, another search, and what that has found."""
 RUN = LEASE - STEP - CLOCK_SKEW
 """An execution ends after this time, so that its holder is dead before its lease ends (protocol L12)."""
 RUN_AWAITED = RUN + STEP

@@ -11,21 +11,24 @@ from datetime import datetime
 from lockstep.protocol.errors import (
     DatabaseBlockedError,
     PlanNotActiveError,
+    SecretMalformedError,
     TakeOverNeededError,
     UnknownUsernameError,
 )
-from lockstep.protocol.messages import Rotation
+from lockstep.protocol.messages import Candidate, Rotation
 from lockstep.protocol.model import (
     Claim,
     ClaimKind,
     Credential,
-    Lease,
+    CredentialValue,
     LockRecord,
     Login,
     Release,
     Schedule,
     StoredValue,
+    Strategy,
 )
+from lockstep.protocol.ports import FORGED
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +47,9 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Reconcile:
-    """Something disagrees: a login that is proven on every database gets a new generation in every store (protocol C5).
+    """Search for a login that works, and serve it from every store under a new generation (protocol C5).
 
-    No database changes, so it does not matter what the stores and the record were about to do.
+    Something disagrees; or nothing may begin yet, and the search shows whether anything is wrong.
     """
 
 
@@ -59,7 +62,8 @@ def decide(
     *,
     plan: str,
     databases: Collection[str],
-    refused: int | None = None,
+    now: datetime,
+    is_refused: bool = False,
 ) -> Decision:
     """What this run must do.
 
@@ -68,7 +72,8 @@ def decide(
         served: What every store serves now, in the plan's order.
         plan: The digest of this runner's plan, which is active or is to become active.
         databases: The names of the plan's databases.
-        refused: The generation that a database's policy has refused in this run: it is not adopted.
+        now: Before `not_before`, and without an emergency, no rotation begins.
+        is_refused: Whether a database has refused base in this run.
 
     Raises:
         TakeOverNeededError: There are only placeholders, and not every database is under take-over.
@@ -82,23 +87,60 @@ def decide(
     # A reconcile may have replaced a promotion whose last writes are still under way. They fail once the reconcile has
     # moved every store, and no database may change before that.
     is_half_done = record.promoting or (record.claim and record.claim.kind is ClaimKind.RECONCILE)
-    if is_half_done or not agree(values) or not (first_day or _is_recorded(record, plan, values[0])):
+    if is_half_done or is_refused or not (first_day or is_as_recorded(record, served, plan=plan)):
         return Reconcile()
     base = values[0].generation
-    if record.claim and _can_adopt(record, record.claim, base) and record.claim.generation != refused:
+    if record.claim and _can_adopt(record, record.claim, base):
         return Adopt(record.claim)
-    return Begin(base_generation=base)
+    return Reconcile() if overlap_runs(record, now) else Begin(base_generation=base)
 
 
-def _is_recorded(record: LockRecord, plan: str, value: StoredValue) -> bool:
-    # An activation is a reconcile, so that every store serves a value under the new plan (protocol O7).
-    return record.activate != plan and value.generation == record.current_generation
+def is_as_recorded(record: LockRecord, served: Mapping[str, StoredValue], *, plan: str) -> bool:
+    """Whether every store serves the recorded generation, and no activation is ordered.
+
+    An activation is a reconcile, so that every store serves a value under the new plan (protocol O7).
+    """
+    values = list(served.values())
+    return agree(values) and record.activate != plan and values[0].generation == record.current_generation
 
 
 def _can_adopt(record: LockRecord, claim: Claim, base: int) -> bool:
     # A value that was made before an emergency order may be among those that leaked (protocol O5).
     is_newer = record.revoke_through is None or claim.generation > record.revoke_through
     return claim.base_generation == base and is_newer
+
+
+def can_finish(
+    record: LockRecord,
+    served: Mapping[str, StoredValue],
+    *,
+    plan: str,
+    held: CredentialValue | None,
+    winner: Login,
+) -> Claim | None:
+    """The claim in flight, where the login that was found is the one that it gives: it is kept (protocol C5).
+
+    So a run that died, or an outage that lasts, costs no further version.
+
+    Args:
+        record: The lock record.
+        served: What every store serves.
+        plan: The digest of this runner's plan: an activation is a claim of its own.
+        held: The value that is staged for the generation in flight.
+        winner: The login that was found.
+    """
+    claim = record.claim
+    if (
+        claim is None
+        or not (record.promoting or claim.kind is ClaimKind.RECONCILE)
+        or record.activate == plan
+    ):
+        return None
+    is_its_own = held is None or (held.login, held.claim_id) == (winner, claim.rotation_id)
+    if not is_its_own or (held is None and claim.kind is ClaimKind.NEW):
+        return None
+    highest = max(max(v.generation, v.blob_generation) for v in served.values())
+    return claim if highest <= claim.generation else None
 
 
 def agree(values: Iterable[StoredValue]) -> bool:
@@ -110,24 +152,114 @@ def agree(values: Iterable[StoredValue]) -> bool:
     )
 
 
+IMPLAUSIBLE = 1_000
+"""A generation that is so far above the record and above every other store was not made by Lockstep."""
+SUPERSEDED = 30
+"""So many generations before those that may be valid are looked at where none of these works."""
+
+
 def ranked_generations(record: LockRecord, served: Mapping[str, StoredValue]) -> Sequence[int | str]:
     """Where a reconcile looks for a login that works, the best first (protocol C5): generations, and names of stores.
 
-    The generation in promotion comes first, since every database was seen to accept it; then the recorded current one;
-    then what the stores serve, the newest first; then what else may be valid. A store that serves a generation above
-    every one on record shows that the record is an old copy: what that store serves comes before all of it.
+    A store that serves a generation above every one on record shows that the record is an old copy: what that store
+    serves comes before all of it. Then the generation in promotion, since every database was seen to accept it; the
+    recorded current one; what the stores serve, the newest first; what else may be valid; and what a
+    `connection_blob` says, which decides where an `app_user` names no generation.
     """
     promoting = [record.claim.generation] if record.claim and record.promoting else []
     current = [] if record.current_generation is None else [record.current_generation]
     stores = sorted(served, key=lambda name: served[name].generation, reverse=True)
     ahead = [name for name in stores if served[name].generation > record.highest_generation]
-    return [*ahead, *promoting, *current, *stores, *sorted(record.valid, reverse=True)]
+    blobs = sorted({v.blob_generation for v in served.values() if v.blob_generation}, reverse=True)
+    return [*ahead, *promoting, *current, *stores, *sorted(record.valid, reverse=True), *blobs]
 
 
-def next_generation(lease: Lease, record: LockRecord, served: Iterable[StoredValue]) -> int:
-    """The fence, or one more than every generation seen; it grows even if the lock table was lost (protocol C3)."""
+def superseded_generations(record: LockRecord, candidates: Iterable[Candidate]) -> Sequence[int]:
+    """The generations that are looked at where nothing that may be valid works, the best first.
+
+    Those that an emergency has revoked come last.
+    """
+    known = {g for candidate in candidates for g in candidate.generations}
+    older = range(max({record.highest_generation, *known}), 0, -1)
+    found = [g for g in older if g not in known][:SUPERSEDED]
+    through = record.revoke_through or 0
+    return [*(g for g in found if g > through), *(g for g in found if g <= through)]
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A candidate, and where it logs in.
+
+    Attributes:
+        login: What it is.
+        works: The databases that accept it.
+        is_superseded: Whether it was shown only because nothing else works.
+    """
+
+    candidate: Candidate
+    login: Login
+    works: frozenset[str]
+    is_superseded: bool = False
+
+    @property
+    def is_typed(self) -> bool:
+        """Whether a person has written it, and Lockstep never did."""
+        return not any(self.candidate.generations)
+
+
+def choose(tried: Sequence[Tried], databases: Collection[str]) -> Tried:
+    """The login that every store is to serve (protocol C5).
+
+    The first that works everywhere; else the first of Lockstep's own that works somewhere; else the first of these,
+    which then takes consent on every database.
+
+    Args:
+        tried: The best first, those that are superseded last; at least one.
+        databases: Those that are asked.
+    """
+    everywhere = [one for one in tried if one.works.issuperset(databases)]
+    somewhere = [one for one in tried if one.works and not one.is_typed]
+    ours = [one for one in tried if not one.is_typed]
+    return [*everywhere, *somewhere, *ours, *tried][0]
+
+
+def kept_beside(tried: Sequence[Tried], database: str, winner: Tried, credential: Credential) -> Tried | None:
+    """The login that the winner is staged beside, on a database that refuses it; None: none of ours works there.
+
+    One that a store serves comes before one that may be valid, and that before one that is superseded. Where two
+    users alternate, one of the other account comes first, since the winner's account has one password.
+    """
+    working = [one for one in tried if database in one.works]
+    alternate = credential.strategy is Strategy.ALTERNATING_USERS
+    working.sort(
+        key=lambda one: (
+            alternate and one.login.username == winner.login.username,
+            not one.candidate.stores,
+            one.is_superseded,
+        )
+    )
+    return working[0] if working else None
+
+
+def ended_by(
+    tried: Sequence[Tried], database: str, winner: Tried, kept: Tried, credential: Credential
+) -> list[Tried]:
+    """What would not log in any more on a database once the winner is staged there beside what is kept."""
+    working = [one for one in tried if database in one.works]
+    if credential.strategy is Strategy.ALTERNATING_USERS:
+        return [one for one in working if one.login.username == winner.login.username]
+    return [one for one in working if one is not kept]
+
+
+def overlap_runs(record: LockRecord, now: datetime) -> bool:
+    """Whether what was current before must still log in; an emergency waives that."""
+    return record.not_before is not None and record.not_before > now and not record.is_revoking
+
+
+def next_generation(record: LockRecord, served: Iterable[StoredValue]) -> int:
+    """One more than every generation seen; so it grows even if the lock table was lost (protocol C3)."""
     highest = max((max(v.generation, v.blob_generation) for v in served), default=0)
-    return max(lease.fence, record.highest_generation + 1, highest + 1)
+    return max(record.highest_generation, highest) + 1
 
 
 def release_after(
@@ -195,6 +327,23 @@ def require_same_plan(rotation: Rotation, credential: Credential) -> None:
     """
     if rotation.plan != credential.plan_digest:
         raise PlanNotActiveError(credential=credential.id)
+
+
+def require_plausible(record: LockRecord, served: Mapping[str, StoredValue]) -> None:
+    """Refuse a generation that is far above the record and above every other store: Lockstep never made it.
+
+    Where there is one store, or no record, nothing bounds it.
+
+    Raises:
+        SecretMalformedError: A store serves one.
+    """
+    if not record.highest_generation:
+        return
+    for name, value in served.items():
+        others = [max(v.generation, v.blob_generation) for n, v in served.items() if n != name]
+        bound = max([record.highest_generation, *others]) + IMPLAUSIBLE
+        if others and max(value.generation, value.blob_generation) > bound:
+            raise SecretMalformedError(store=name, code=FORGED)
 
 
 def next_username(usernames: Sequence[str], *, base: Login | None) -> str:

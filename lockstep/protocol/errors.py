@@ -373,6 +373,12 @@ class UnknownUsernameError(TerminalError):
     """The secret's username is not one of this credential's logins in the plan."""
 
 
+class NoRoomError(TerminalError):
+    """A database refuses what every store is to serve, and takes it only by ending a login that must still work."""
+
+    advice = "Where it names a time: the first run after it goes on. Else see `Stores diverged` in docs/runbook.md."
+
+
 class LockTableAccessDeniedError(TerminalError):
     """The lock table does not exist or denies access to this identity."""
 

@@ -23,8 +23,6 @@ class Reason(StrEnum):
     """Another run has it, until its lease ends."""
     PAUSED = "paused"
     """An operator has ordered that no scheduled run begins."""
-    OVERLAP = "overlap"
-    """The previous value keeps logging in for a while."""
     NOT_DUE = "not due"
     """It is not due yet, or the standby leaves it to its next turn."""
 
@@ -51,14 +49,13 @@ def reason_against(
     """
     if is_held(record, now) and record.holder != holder:
         return Reason.HELD
-    if record.paused and not is_forced:
-        return Reason.PAUSED
-    if record.is_revoking:
+    if is_forced:
         return None
-    if record.not_before is not None and record.not_before > now:
-        return Reason.OVERLAP
-    is_due = record.claim is not None or record.next_due_at is None or record.next_due_at <= (due_by or now)
-    return None if is_due or is_forced else Reason.NOT_DUE
+    if record.paused:
+        return Reason.PAUSED
+    is_ordered = record.activate is not None or record.is_revoking or bool(record.take_over)
+    is_due = record.next_due_at is None or record.next_due_at <= (due_by or now)
+    return None if is_ordered or record.claim is not None or is_due else Reason.NOT_DUE
 
 
 def is_held(record: LockRecord, now: datetime) -> bool:

@@ -6,7 +6,7 @@ They hold only names, numbers and outcomes: every step reads secret values from 
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from lockstep.protocol.model import Claim, Lease, StoreVersions, Told
+from lockstep.protocol.model import Claim, Lease, StoreVersions
 from lockstep.protocol.strict_json import Instant, Message, matching
 
 ID_CHARACTERS = "A-Za-z0-9/_+=.@:-"
@@ -70,34 +70,55 @@ class CandidateRef(Message):
     version: Id
 
 
+class Candidate(Message):
+    """A login that may be the one that works.
+
+    Attributes:
+        ref: The best ranked version that has it.
+        generations: Under which stores hold it; 0: somebody has typed it.
+        stores: That serve it.
+    """
+
+    ref: CandidateRef
+    generations: tuple[int, ...]
+    stores: tuple[Id, ...] = ()
+
+
+class Beside(Message):
+    """How a database that refuses the winner of a search comes to accept it.
+
+    Attributes:
+        login: The login that works there, and is kept; None: the account is set to the winner, by consent.
+    """
+
+    database: Id
+    login: CandidateRef | None
+
+
+class ProbeResult(Message):
+    """Output of a search: the login that every store is to serve.
+
+    Attributes:
+        beside: The databases that refuse it.
+        accepted: The generations that a database accepts: they are valid again, whatever the record says.
+    """
+
+    winner: CandidateRef
+    beside: tuple[Beside, ...] = ()
+    accepted: tuple[int, ...] = ()
+
+
 class GenerateRequest(Message):
     """Input of Generate.
 
     Attributes:
-        winner: The candidate that logs in on every database, on the second call of a reconcile.
-        refused: The generation whose password a database's policy refused in this run: it is replaced (protocol C7).
-        record: The lock record as AcquireLock has left it, for the first call of a run (protocol L16). Whatever it is,
-            a run that it leads astray meets the conditions of the claim.
+        found: What the search has found, on the second call of a reconcile.
+        refused: The databases that have refused base in this run.
     """
 
     rotation: Rotation
-    winner: CandidateRef | None = None
-    refused: int | None = None
-    record: Told | None = None
-
-
-class Hint(Message):
-    """What the lock record said when Generate claimed, so that ApplyDb can ask ahead of its own look at the record.
-
-    It is never believed: the record that is read under the advisory locks decides (protocol D4).
-
-    Attributes:
-        valid: The generations that may be valid.
-        take_over: The databases under take-over.
-    """
-
-    valid: tuple[int, ...] = ()
-    take_over: tuple[Id, ...] = ()
+    found: ProbeResult | None = None
+    refused: tuple[Id, ...] = ()
 
 
 class Staged(Message, tag_field="outcome", tag="staged"):
@@ -107,13 +128,16 @@ class Staged(Message, tag_field="outcome", tag="staged"):
         rotation: The run, with its plan.
         adopted_from: The run that made the claim, if it was another one.
         seen: What each store served before the value was staged; the promotion compares with it (protocol V10).
+        promoting: Whether a store may serve the claim's value already.
+        beside: For a reconcile, the databases that refuse its login.
     """
 
     rotation: Rotation
     claim: Claim
     adopted_from: Id | None = None
     seen: tuple[StoreVersions, ...] = ()
-    hint: Hint = Hint()
+    promoting: bool = False
+    beside: tuple[Beside, ...] = ()
 
 
 class ProbeNeeded(Message, tag_field="outcome", tag="probe"):
@@ -121,24 +145,36 @@ class ProbeNeeded(Message, tag_field="outcome", tag="probe"):
 
     Attributes:
         rotation: The run, with its plan.
-        databases: Those that are asked: all but the ones under take-over.
-        candidates: In the order in which they are tried; the first that works everywhere wins.
+        candidates: The best first.
+        refused: The databases that have refused the login that all stores serve, in this run.
     """
 
     rotation: Rotation
-    databases: tuple[Id, ...]
-    candidates: tuple[CandidateRef, ...]
+    candidates: tuple[Candidate, ...]
+    refused: tuple[Id, ...] = ()
 
 
-GenerateResult = Staged | ProbeNeeded
+class NothingToDo(Message, tag_field="outcome", tag="nothing"):
+    """Output of Generate: every store serves what works on every database, and no rotation may begin yet.
+
+    Attributes:
+        not_before: When one may, in epoch seconds.
+    """
+
+    rotation: Rotation
+    not_before: int | None = None
+
+
+GenerateResult = Staged | ProbeNeeded | NothingToDo
 
 
 class ApplyRequest(Message, tag_field="action", tag="apply"):
-    """Input of ApplyDb, for all databases of the credential."""
+    """Input of ApplyDb, for all databases of the credential. See `Staged`."""
 
     rotation: Rotation
     claim: Claim
-    hint: Hint = Hint()
+    promoting: bool = False
+    beside: tuple[Beside, ...] = ()
 
 
 class RevocationResult(StrEnum):
@@ -156,11 +192,10 @@ class RevocationCheck(Message):
 
 
 class DatabaseOutcome(StrEnum):
-    """What ApplyDb did to one database: made it accept pending beside base, saw that it does, or neither."""
+    """What ApplyDb did to one database: made it accept pending, or saw that it does."""
 
     APPLIED = "applied"
     PROVEN = "proven"
-    REFUSED_BY_POLICY = "refused_by_policy"
 
 
 class DatabaseResult(Message):
@@ -183,29 +218,23 @@ class ApplyResult(Message):
 
     databases: tuple[DatabaseResult, ...]
 
-    @property
-    def is_refused(self) -> bool:
-        """Whether the password policy of a database refused the pending value."""
-        return any(d.outcome is DatabaseOutcome.REFUSED_BY_POLICY for d in self.databases)
 
-    @property
-    def proven(self) -> tuple[str, ...]:
-        """The databases that were seen to accept pending."""
-        return tuple(d.database for d in self.databases if d.outcome is not DatabaseOutcome.REFUSED_BY_POLICY)
+class BaseRefused(Message):
+    """Output of ApplyDb where a database refuses base: nothing was changed.
+
+    Attributes:
+        refused: The databases.
+    """
+
+    refused: tuple[Id, ...]
 
 
 class ProbeRequest(Message, tag_field="action", tag="probe"):
-    """Input of ApplyDb for a reconcile: which candidate logs in on every one of these databases?"""
+    """Input of ApplyDb for a reconcile: which candidates log in? See `ProbeNeeded`."""
 
     rotation: Rotation
-    databases: tuple[Id, ...]
-    candidates: tuple[CandidateRef, ...]
-
-
-class ProbeResult(Message):
-    """Output of a probe."""
-
-    winner: CandidateRef
+    candidates: tuple[Candidate, ...]
+    refused: tuple[Id, ...] = ()
 
 
 class RevokeRequest(Message, tag_field="action", tag="revoke"):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NoReturn, final
+from typing import NoReturn, final
 
 from msgspec import structs
 
@@ -222,22 +222,6 @@ class Lease:
     credential_id: str
     holder: str
     fence: int
-
-
-Told = Mapping[str, Any]
-"""A lock record in the form in which the lock table returns it: only the adapter of the table reads it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Acquired:
-    """What taking the lock gives.
-
-    Attributes:
-        told: The record as that write has left it.
-    """
-
-    lease: Lease
-    told: Told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,6 @@ from typing import NoReturn, Protocol
 
 from lockstep.protocol.errors import PlanUnreachableError
 from lockstep.protocol.model import (
-    Acquired,
     ChainHead,
     Claim,
     CredentialValue,
@@ -29,7 +28,6 @@ from lockstep.protocol.model import (
     SecretStr,
     StoredValue,
     StoreVersions,
-    Told,
 )
 
 
@@ -91,6 +89,9 @@ class Store(Protocol):
     def read_generation(self, generation: int) -> CredentialValue | None:
         """The value of a generation, whether current or not; None if the store does not hold it."""
 
+    def lacks_keys(self, generation: int) -> bool:
+        """Whether it holds a generation without keys of others that it serves, as `read_current` has last seen them."""
+
     def prepare(self, generation: int, *, is_new: bool = False) -> Callable[[CredentialValue], Pending]:
         """Look at what staging a generation needs. Changes nothing.
 
@@ -137,6 +138,9 @@ class Stager(Protocol):
         With current None: pending alone. With alternating users only pending's account is changed. No login with
         pending is tried before, unless it was staged already or the server keeps no record of that.
         """
+
+    def recorded(self) -> frozenset[int]:
+        """The generations that the account has, where the server says so; empty where it does not."""
 
     def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> Login:
         """Revoke `drop`; idempotent, `keep` logs in throughout.
@@ -230,7 +234,7 @@ class Lock(Protocol):
         expires_at: datetime,
         force: bool,
         due_by: datetime | None = None,
-    ) -> Acquired | None:
+    ) -> Lease | None:
         """Take the lock if it is free, expired or already ours, and the credential is due; else None.
 
         Args:
@@ -239,12 +243,6 @@ class Lock(Protocol):
             expires_at: When the lease ends.
             force: Waives that it is due.
             due_by: What is due later is left alone; None: what is due later than now. (protocol R8)
-        """
-
-    def recall(self, lease: Lease, told: Told) -> LockRecord | None:
-        """The record that `acquire` has told, without a call; None where it shows another lease, or is no record.
-
-        Since then the record may have changed (protocol L16).
         """
 
     def claim(
@@ -268,8 +266,8 @@ class Lock(Protocol):
     def require(self, lease: Lease, claim: Claim, *, promoting: bool, now: datetime) -> LockRecord:
         """The record by a consistent read, if lease, claim and phase hold; else FenceLostError."""
 
-    def require_lease(self, lease: Lease, *, now: datetime) -> None:
-        """Return if a consistent read shows that the lease holds, whatever is in flight; else FenceLostError."""
+    def require_lease(self, lease: Lease, *, now: datetime) -> LockRecord:
+        """The record by a consistent read, if the lease holds, whatever is in flight; else FenceLostError."""
 
     def block(self, lease: Lease, databases: Collection[str]) -> None:
         """Show these databases no login until an operator unblocks them or takes them over; else FenceLostError."""

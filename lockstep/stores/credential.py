@@ -21,6 +21,7 @@ from lockstep.protocol.errors import (
     SecretMalformedError,
     StagedValueConflictError,
 )
+from lockstep.protocol.messages import CandidateRef
 from lockstep.protocol.model import Credential, CredentialValue, Login, SecretStr, StoredValue, StoreVersions
 from lockstep.protocol.names import VersionNames
 from lockstep.protocol.ports import (
@@ -170,6 +171,12 @@ class CredentialSecret:
             raise EditedMeanwhileError(**self._where, generation=generation)
         return found if found.generation < generation else replace(found, commit=None)
 
+    def lacks_keys(self, generation: int, written: int = 0) -> bool:
+        """Whether the generation is held without keys of others that `extras` would give it now."""
+        staged = self.versions.read_generation(generation)
+        ours = extras_in(staged.text or "") or NO_EXTRAS if staged else None
+        return ours is not None and self._rewritten(self.extras(written=written)) != self._rewritten(ours)
+
     def _would_lose(self, replaced: str, generation: int) -> bool:
         theirs, ours = self._extras_of(replaced, generation)
         return self._rewritten(theirs) != self._rewritten(ours)
@@ -277,6 +284,15 @@ class CredentialStore:
     def read_generation(self, generation: int) -> CredentialValue | None:
         """The value of a generation, whether current or not; None if `app_user` does not hold it."""
         return self._value(self._user.versions.read_generation(generation))
+
+    def lacks_keys(self, generation: int) -> bool:
+        """Whether it holds a generation without keys of others that it serves, as last looked at (protocol V20)."""
+        written = serving(self._user.looked_at()).generation
+        lacking = [
+            partial(self._user.lacks_keys, generation),
+            partial(self._blob.lacks_keys, generation, written),
+        ]
+        return any(self._side_by_side(lacking))
 
     def version_of(self, generation: int) -> str:
         """The store's own id of the version of `app_user` that holds a generation; empty if none does."""
@@ -440,9 +456,16 @@ class Stores:
         """The value of a generation, from the first store that holds it; None if no store does."""
         return next((v for s in self._stores if (v := s.read_generation(generation))), None)
 
-    def holder_of(self, generation: int) -> Store | None:
-        """The first store that holds a generation; None if no store does."""
-        return next((s for s in self._stores if s.read_generation(generation)), None)
+    def find_version(self, generation: int) -> tuple[CandidateRef, CredentialValue] | None:
+        """The first store's version that holds a generation, and its value; None if no store has one."""
+        for store in self._stores:
+            if value := store.read_generation(generation):
+                return CandidateRef(store=store.name, version=store.version_of(generation)), value
+        return None
+
+    def lacks_keys(self, generation: int) -> bool:
+        """Whether a store holds a generation without keys of others that it serves by now (protocol V20)."""
+        return any(self._side_by_side([partial(store.lacks_keys, generation) for store in self._stores]))
 
     def read_version(self, *, store: str, version: str) -> CredentialValue | None:
         """The value in one version of one store; None if the version is gone or holds a placeholder.

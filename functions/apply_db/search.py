@@ -1,0 +1,177 @@
+"""The search for a login that works: which of the candidates each database accepts (protocol C5, D19, D20).
+
+Whatever Lockstep knows is shown, the best first, and every database has a vote. An account is shown no more after two
+refusals in a row, and where a server says which generations an account has, nothing else is shown to it.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from lockstep.protocol import decide
+from lockstep.protocol.decide import Tried
+from lockstep.protocol.errors import (
+    AccountMissingError,
+    AccountUnusableError,
+    DatabaseBlockedError,
+    DatabaseRejectedError,
+    NoRoomError,
+    StoresDivergedError,
+)
+from lockstep.protocol.messages import Beside, Candidate, ProbeRequest, ProbeResult
+from lockstep.protocol.model import CredentialValue, Lease, LockRecord, Login
+from lockstep.protocol.ports import Database, Stager
+from lockstep.stores.credential import Ports
+
+REFUSALS_AT_MOST = 2
+"""Refused logins in a row on one account, after which it is shown no more in this run."""
+
+
+class Search:
+    """One search, under the advisory locks.
+
+    Args:
+        ports: The world.
+        record: As it was read under the locks.
+        stagers: Of every database, under its advisory lock.
+        refused: The databases that have refused, in this run, what all stores serve.
+    """
+
+    def __init__(
+        self, ports: Ports, record: LockRecord, stagers: Mapping[str, Stager], refused: Sequence[str]
+    ) -> None:
+        self._ports = ports
+        self._record = record
+        self._stagers = stagers
+        self._refused = refused
+        self._tried: list[Tried] = []
+        self._refusals = Counter[tuple[str, str]]()
+        self._recorded = dict(
+            zip(stagers, ports.side_by_side([stager.recorded for stager in stagers.values()]), strict=True)
+        )
+
+    def find(self, candidates: Mapping[Candidate, Login], lease: Lease) -> ProbeResult:
+        """The login that every store is to serve, and how each database comes to accept it.
+
+        Raises:
+            DatabaseBlockedError: No login works on a database, and nobody has consented to set its account.
+            NoRoomError: A database has no room for it.
+        """
+        for candidate, login in self._in_order(candidates):
+            if self._show(candidate, login, list(self._stagers)).works.issuperset(self._stagers):
+                break
+        if lost := self._lost():
+            self._show_superseded(candidates, lost)
+        if not self._tried:
+            raise StoresDivergedError(credential=self._ports.credential.id)
+        winner = decide.choose(self._ranked(candidates), list(self._stagers))
+        refusing = [name for name in self._stagers if name not in winner.works]
+        dead = [n for n in refusing if n in self._lost() and n not in self._record.take_over]
+        if dead:
+            self._ports.lock.block(lease, dead)
+            raise DatabaseBlockedError(credential=self._ports.credential.id, database=dead[0])
+        return ProbeResult(
+            winner=winner.candidate.ref,
+            beside=tuple(self._beside(name, winner, lease) for name in refusing),
+            accepted=self._accepted(),
+        )
+
+    # ---- Showing logins
+
+    def _in_order(self, candidates: Mapping[Candidate, Login]) -> list[tuple[Candidate, Login]]:
+        """What a database has refused already comes last, and counts as shown there."""
+        if not self._refused:
+            return list(candidates.items())
+        base = max(candidates, key=lambda candidate: len(candidate.stores))
+        for name in self._refused:
+            self._refusals[name, candidates[base].username] = 1
+        return [*((c, login) for c, login in candidates.items() if c is not base), (base, candidates[base])]
+
+    def _ranked(self, candidates: Mapping[Candidate, Login]) -> list[Tried]:
+        """As they were ranked, in whatever order they were shown."""
+        order = {candidate.ref: place for place, candidate in enumerate(candidates)}
+        return sorted(self._tried, key=lambda one: order.get(one.candidate.ref, len(order)))
+
+    def _show(
+        self, candidate: Candidate, login: Login, databases: Sequence[str], *, is_superseded: bool = False
+    ) -> Tried:
+        shown = [name for name in databases if self._may_show(name, candidate, login)]
+        answers = self._ports.side_by_side(
+            [partial(_works, self._ports.databases[name], self._stagers[name], login) for name in shown]
+        )
+        for name, accepted in zip(shown, answers, strict=True):
+            place = name, login.username
+            self._refusals[place] = 0 if accepted else self._refusals[place] + 1
+        works = frozenset(name for name, accepted in zip(shown, answers, strict=True) if accepted)
+        tried = Tried(candidate, login, works, is_superseded)
+        self._tried.append(tried)
+        return tried
+
+    def _may_show(self, database: str, candidate: Candidate, login: Login) -> bool:
+        if self._refusals[database, login.username] >= REFUSALS_AT_MOST:
+            return False
+        recorded = self._recorded[database]
+        return (
+            not recorded
+            or bool(recorded.intersection(candidate.generations))
+            or not any(candidate.generations)
+        )
+
+    def _show_superseded(self, candidates: Mapping[Candidate, Login], lost: Sequence[str]) -> None:
+        """On the databases where nothing works that may be valid: what was, the newest first (protocol W)."""
+        known = set(candidates.values())
+        for generation in decide.superseded_generations(self._record, candidates):
+            asked = [n for n in lost if not self._recorded[n] or generation in self._recorded[n]]
+            held = self._ports.stores.find_version(generation) if asked else None
+            if held is None or held[1].login in known:
+                continue
+            candidate = Candidate(ref=held[0], generations=(generation,))
+            works = self._show(candidate, held[1].login, asked, is_superseded=True).works
+            lost = [name for name in lost if name not in works]
+
+    def _lost(self) -> list[str]:
+        """The databases on which nothing works that was shown."""
+        found = {name for one in self._tried for name in one.works}
+        return [name for name in self._stagers if name not in found]
+
+    # ---- What follows
+
+    def _beside(self, database: str, winner: Tried, lease: Lease) -> Beside:
+        credential = self._ports.credential
+        kept = decide.kept_beside(self._tried, database, winner, credential)
+        if kept is None:
+            return Beside(database=database, login=None)
+        for ended in decide.ended_by(self._tried, database, winner, kept, credential):
+            if ended.candidate.stores:
+                self._ports.lock.block(lease, [database])
+                raise NoRoomError(
+                    credential=credential.id, database=database, store=ended.candidate.stores[0]
+                )
+            if not ended.is_superseded and decide.overlap_runs(self._record, self._ports.clock.now()):
+                until = str(self._record.not_before)
+                raise NoRoomError(credential=credential.id, database=database, until=until)
+        return Beside(database=database, login=kept.candidate.ref)
+
+    def _accepted(self) -> tuple[int, ...]:
+        """What logs in somewhere and is not valid on record."""
+        working = [set(one.candidate.generations) - {0} for one in self._tried if one.works]
+        return tuple(sorted(max(found) for found in working if found and not found & self._record.valid))
+
+
+def _works(database: Database, stager: Stager, login: Login) -> bool:
+    try:
+        return database.accepts(login) or stager.accepts_after_all(login)
+    except (AccountUnusableError, AccountMissingError, DatabaseRejectedError):
+        return False
+
+
+def search(
+    request: ProbeRequest,
+    ports: Ports,
+    stagers: Mapping[str, Stager],
+    values: Mapping[Candidate, CredentialValue | None],
+) -> ProbeResult:
+    """Search among the candidates whose values the stores still hold."""
+    record = ports.lock.require_lease(request.rotation.lease, now=ports.clock.now())
+    candidates = {candidate: value.login for candidate, value in values.items() if value}
+    return Search(ports, record, stagers, request.refused).find(candidates, request.rotation.lease)
