@@ -119,7 +119,7 @@ class Search:
 
     def _show_superseded(self, candidates: Mapping[Candidate, Login], lost: Sequence[str]) -> None:
         """On the databases where nothing works that may be valid: what was, the newest first (protocol W)."""
-        known = set(candidates.values())
+        known = list(candidates.values())
         for generation in decide.superseded_generations(self._record, candidates):
             asked = [n for n in lost if not self._recorded[n] or generation in self._recorded[n]]
             held = self._ports.stores.find_version(generation) if asked else None

@@ -265,18 +265,26 @@ def _generations(served: Served) -> set[int]:
 
 def _candidates(ports: Ports, record: LockRecord, served: Served) -> tuple[Candidate, ...]:
     """Each distinct login whose username the plan names, the best first (protocol C5)."""
-    found: dict[Login, Candidate] = {}
+    found: list[tuple[Candidate, Login]] = []
     places = decide.ranked_generations(record, served)
     for held in ports.side_by_side([partial(_candidate, ports, served, where) for where in places]):
         if held and held[1].username in ports.credential.usernames:
-            candidate, login = held
-            known = found.get(login, candidate)
-            found[login] = structs.replace(
+            _join(found, *held)
+    return tuple(candidate for candidate, _ in found)
+
+
+def _join(found: list[tuple[Candidate, Login]], candidate: Candidate, login: Login) -> None:
+    """Add a login, or that it is also held in another place."""
+    for i, (known, same) in enumerate(found):
+        if same == login:
+            joined = structs.replace(
                 known,
                 generations=tuple(dict.fromkeys([*known.generations, *candidate.generations])),
                 stores=tuple(dict.fromkeys([*known.stores, *candidate.stores])),
             )
-    return tuple(found.values())
+            found[i] = joined, login
+            return
+    found.append((candidate, login))
 
 
 def _candidate(ports: Ports, served: Served, where: int | str) -> tuple[Candidate, Login] | None:

@@ -18,7 +18,7 @@ class Budget:
         alive: Runs that can be alive at once, all but one of them without the lock.
         twins: Invocations that still run after their step was tried again.
         edits: Times that a person writes into a store.
-        refusals: Passwords that a database refuses by policy.
+        failovers: Times that a database fails over to a replica that lacks its last change, or its last two.
         revokes: Emergency orders.
         restores: Times that a database is restored from the backup of the beginning.
         losses: Times that the lock table is lost, and created again after all runs have ended.
@@ -32,7 +32,7 @@ class Budget:
     alive: int = 2
     twins: int = 0
     edits: int = 0
-    refusals: int = 0
+    failovers: int = 0
     revokes: int = 0
     restores: int = 0
     losses: int = 0
@@ -46,7 +46,7 @@ SPENDABLE = (
     "terms",
     "twins",
     "edits",
-    "refusals",
+    "failovers",
     "revokes",
     "restores",
     "losses",
@@ -91,10 +91,11 @@ _QUICK = (
     Bound(Budget(terms=1, edits=1)),
     Bound(Budget(terms=1, edits=1), POSTGRESQL),
     Bound(Budget(terms=1, edits=1, revokes=1)),
-    Bound(Budget(terms=1, refusals=1)),
+    Bound(Budget(terms=1, failovers=1)),
+    Bound(Budget(terms=1, failovers=1), MARIADB),
     Bound(Budget(terms=1, deaf=1)),
     Bound(Budget(terms=1, clinging=1), MARIADB),
-    Bound(Budget(terms=1, refusals=1, revokes=1), POSTGRESQL),
+    Bound(Budget(terms=1, failovers=1, revokes=1), POSTGRESQL),
     Bound(Budget(terms=1, restores=1), MARIADB),
     Bound(Budget(terms=1, losses=1, edits=1), POSTGRESQL),
     Bound(Budget(terms=1, sudden_losses=1), POSTGRESQL),
@@ -104,7 +105,7 @@ _FULL = (
     Bound(Budget(terms=2)),
     Bound(Budget(terms=2), MIXED),
     Bound(Budget(terms=2), MARIADB),
-    Bound(Budget(terms=1, refusals=1, revokes=1)),
+    Bound(Budget(terms=1, failovers=1, revokes=1)),
     Bound(Budget(terms=1, restores=1, revokes=1), MIXED),
     Bound(Budget(terms=1, edits=1, restores=1), POSTGRESQL),
     Bound(Budget(terms=1, edits=1, revokes=1), POSTGRESQL),
@@ -117,9 +118,9 @@ _DEEP = (
     Bound(Budget(terms=2, revokes=1), POSTGRESQL),
     Bound(Budget(terms=2, revokes=1), MARIADB),
     Bound(Budget(terms=2, restores=1), MARIADB),
-    Bound(Budget(terms=2, refusals=1), POSTGRESQL),
-    Bound(Budget(terms=1, twins=1, refusals=1), POSTGRESQL),
-    Bound(Budget(terms=1, edits=1, refusals=1, revokes=1)),
+    Bound(Budget(terms=2, failovers=1), POSTGRESQL),
+    Bound(Budget(terms=1, twins=1, failovers=1), POSTGRESQL),
+    Bound(Budget(terms=1, edits=1, failovers=1, revokes=1)),
     Bound(Budget(terms=1, twins=1, edits=1), POSTGRESQL, frozenset({"I5"})),
     Bound(Budget(terms=3), POSTGRESQL),
 )

@@ -125,10 +125,23 @@ class Checker:
             Lock(0, newest, False, None, False, newest, tuple(logins), newest, True),
             aws,
             ring,
-            *(_at_first(engine, passwords) for engine in self.engines),
+            *(self._with_past(_at_first(engine, passwords), logins) for engine in self.engines),
             tuple(getattr(self.budget, name) for name in SPENDABLE),
         ]
         return (*map(self._id, parts), *[NONE] * (1 + self.budget.alive))
+
+    def _with_past(self, database: Database, logins: dict[int, Login]) -> Database:
+        """What it had before the rotation that is behind it: the password before base, in the place of the newest."""
+        if not self.budget.failovers:
+            return database
+        before = Login(logins[max(logins)].user, (-1,))
+        if database.engine == "postgresql":
+            passwords = list(database.passwords)
+            passwords[before.user] = before.password
+            return database._replace(past=((tuple(passwords), database.record),))
+        older = (logins[1].password, before.password)
+        kept = older if database.engine == "mysql" else tuple(sorted(older))
+        return database._replace(past=((kept, (1, None)),))
 
     def _login(self, generation: int) -> Login:
         user = (generation - 1) % 2 if "postgresql" in self.engines else 0
@@ -173,6 +186,8 @@ class Checker:
                 new = list(state)
                 new[part], new[S_BUDGET], new[i] = part_after, budget, after
                 self._looked(new, process, call)
+                if call.op == "release" and call.args[1] is not None and effect.reply is None:
+                    self._ended_well(new)
                 if after == NONE or not self._values[after].replies:
                     self._hung_up(new, process)
                 self._read_on(new, i, call)
@@ -194,6 +209,16 @@ class Checker:
                 new[S_BUDGET], new[S_ORPHAN] = budget, self._id(process._replace(orphaned=True))
                 new[i] = self._id(process._replace(replies=(), twin=process.twin + 1))
                 yield Step(("twin", i), self._sorted(new))
+
+    def _ended_well(self, state: list[int]) -> None:
+        """Where a database accepts what stores serve, it is as any other; what an emergency has ended may be back."""
+        if self._values[state[S_LOCK]].revoke is not None:
+            return
+        served = [self._values[state[i]].serving().login for i in (S_STORES, S_STORES + 1)]
+        for i in (S_DATABASES, S_DATABASES + 1):
+            database: Database = self._values[state[i]]
+            if all(map(database.accepts, served)):
+                state[i] = self._id(database._replace(foreign=""))
 
     def _read_on(self, state: list[int], i: int, last: Call) -> None:
         """Take what a process reads next together with its last call, where nothing that matters can come between.
@@ -244,6 +269,7 @@ class Checker:
         yield from self._acquisitions(state, lock)
         yield from self._orders(state, lock)
         yield from self._restores(state)
+        yield from self._failovers(state)
         budget = self._spend(state[S_BUDGET], "edits")
         for i, name in enumerate(STORES):
             if budget:
@@ -257,6 +283,18 @@ class Checker:
                         budget,
                     )
         yield from self._losses(state)
+
+    def _failovers(self, state: State) -> Iterator[Step]:
+        budget = self._spend(state[S_BUDGET], "failovers")
+        for i, name in enumerate(DATABASES):
+            database: Database = self._values[state[S_DATABASES + i]]
+            for lost in range(1, len(database.past or ()) + 1) if budget else ():
+                yield self._changed(
+                    state,
+                    f"{name} fails over to a replica that lacks the last {lost} of its changes",
+                    {S_DATABASES + i: database.failed_over(lost)},
+                    budget,
+                )
 
     def _losses(self, state: State) -> Iterator[Step]:
         empty = {S_LOCK: LOST}
@@ -297,7 +335,7 @@ class Checker:
             new[S_LOCK], new[S_BUDGET], new[i] = (
                 self._id(held),
                 budget,
-                self._id(self.interpreter.start(run, held)),
+                self._id(self.interpreter.start(run)),
             )
             yield Step(("acquire", number, state[i]), self._sorted(new))
 
@@ -315,7 +353,7 @@ class Checker:
         budget = self._spend(state[S_BUDGET], "restores")
         for i, name in enumerate(DATABASES):
             if budget:
-                backup = self._values[self.start()[S_DATABASES + i]]._replace(foreign=True)
+                backup = self._values[self.start()[S_DATABASES + i]]._replace(foreign="restored")
                 yield self._changed(
                     state, f"{name} is restored from a backup", {S_DATABASES + i: backup}, budget
                 )
@@ -389,18 +427,46 @@ class Checker:
         return self._recovered[rest]
 
     def _recovers(self, state: list[int]) -> ViolationError | None:
-        """Runs, undisturbed, until one does not fail; before each an operator orders what the last one asked for."""
+        """Runs, undisturbed, until one does not fail; before each an operator orders what the last one asked for.
+
+        W and N: where some login works everywhere, the first one does not fail, also before a rotation may begin.
+        """
         failure = None
+        if self._has_cure(state) and (broken := self._is_not_cured(list(state))):
+            return broken
         for number in range(RECOVERY, RECOVERY + RECOVERING_RUNS):
             lock: Lock = _answered(self._values[state[S_LOCK]])
             held = acquired(lock._replace(due=True), number)
             assert held
             state[S_LOCK] = self._id(held)
-            failure = self._alone(state, self.interpreter.start(Run(number, held.fence), held))
+            failure = self._alone(state, self.interpreter.start(Run(number, held.fence)))
             is_over = failure is None and not self._values[state[S_LOCK]].is_revoking
             if is_over or (failure and failure.invariant != "I8"):
                 return failure
         return failure or ViolationError("O5", "undisturbed runs do not end an emergency")
+
+    def _has_cure(self, state: list[int]) -> bool:
+        """Whether a login that a store holds works on every database, none of which waits for an operator."""
+        world = self._world(tuple(state))
+        held = [login for store in world.stores for _, login, *_ in store.versions]
+        return not world.lock.blocked and any(
+            all(d.accepts(login) for d in world.databases) for login in held
+        )
+
+    def _is_not_cured(self, state: list[int]) -> ViolationError | None:
+        for number, is_due in enumerate((True, False)):
+            after = list(state)
+            lock: Lock = self._values[after[S_LOCK]]._replace(due=is_due)
+            held = acquired(lock._replace(activate=not lock.plan), RECOVERY + number, force=True)
+            assert held
+            after[S_LOCK] = self._id(held)
+            when = "the first run" if is_due else "the first forced run"
+            if failure := self._alone(after, self.interpreter.start(Run(RECOVERY + number, held.fence))):
+                return ViolationError("W" if is_due else "N", f"{when} does not cure: {failure}")
+            world = self._world(tuple(after))
+            if not all(d.accepts(s.serving().login) for s in world.stores for d in world.databases):
+                return ViolationError("W" if is_due else "N", f"after {when} a store serves what is refused")
+        return None
 
     def _alone(self, state: list[int], process: Process) -> ViolationError | None:
         """One run, undisturbed."""

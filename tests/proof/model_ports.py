@@ -16,9 +16,8 @@ from lockstep.audit.entry import ChainEnd
 from lockstep.databases.base import AlternatingUsers, StagingStrategy
 from lockstep.databases.mariadb import _DualPassword as MariaDbDualPassword
 from lockstep.databases.mysql import DualPassword, MySqlAccount
-from lockstep.protocol.errors import LockstepError, LostCompareAndSetError, PasswordRefusedByPolicyError
+from lockstep.protocol.errors import LockstepError, LostCompareAndSetError
 from lockstep.protocol.model import (
-    Acquired,
     ChainHead,
     Claim,
     Credential,
@@ -30,7 +29,6 @@ from lockstep.protocol.model import (
     StoredValue,
     StoreVersions,
     Strategy,
-    Told,
 )
 from lockstep.protocol.model import Login as RealLogin
 from lockstep.protocol.ports import FingerprintKey, Mac, Pending, Replica, Stager, StillOurs, derived
@@ -131,7 +129,7 @@ class Replay:
             raise Suspended(Call(to, op, args))
         reply = self._left.pop(0)
         if isinstance(reply, type) and issubclass(reply, LockstepError):
-            raise reply(**({"code": 1} if reply is PasswordRefusedByPolicyError else {}))
+            raise reply
         return reply
 
     def staged(self, generation: int) -> tuple[Login, int] | None:
@@ -220,9 +218,14 @@ class ModelStore:
         found = self.ask("read_generation", generation) if is_new else self._replay.staged(generation)
         return self._value(generation, *found) if found else None
 
+    def lacks_keys(self, generation: int) -> bool:
+        del generation
+        return False
+
     def version_of(self, generation: int) -> str:
         """The version of a generation that this invocation has read."""
-        found = self._replay.staged(generation) if self._replay.invocation.step == "Generate" else None
+        is_named = self._replay.invocation.step in {"Generate", "ApplyDb"}
+        found = self._replay.staged(generation) if is_named else None
         return _version(generation, found[0]) if found else "v"
 
     def _value(self, generation: int, login: Login, claimed_by: int) -> CredentialValue:
@@ -301,14 +304,8 @@ class _Lock:
         expires_at: datetime,
         force: bool,
         due_by: datetime | None = None,
-    ) -> Acquired | None:
+    ) -> Lease | None:
         raise NotImplementedError  # A run of the model begins with the lock.
-
-    def recall(self, lease: Lease, told: Told) -> LockRecord | None:
-        del lease
-        record = record_of(told["record"])
-        self._replay.highest = record.highest_generation
-        return record
 
     def claim(
         self, lease: Lease, claim: Claim, *, over: LockRecord, plan: str, served: Collection[int]
@@ -330,9 +327,9 @@ class _Lock:
         # The model has no audit log: the entry of this run is there already.
         return {_AuditLog.stream: _own_entry(str(self._replay.invocation.maker[0])).stored.head}
 
-    def require_lease(self, lease: Lease, *, now: datetime) -> None:
+    def require_lease(self, lease: Lease, *, now: datetime) -> LockRecord:
         del now
-        self._replay.ask(LOCK, "require_lease", lease)
+        return record_of(self._replay.ask(LOCK, "require_lease", lease))
 
     def block(self, lease: Lease, databases: Collection[str]) -> None:
         self._replay.ask(LOCK, "block", lease, tuple(sorted(databases)))
@@ -395,7 +392,11 @@ class ModelDatabase:
         """The shipped stager of the engine, on a session of the model."""
         match self._engine:
             case "mysql":
-                return DualPassword(_MySqlAccount(cast("Any", self), lambda _n: b""), self.accepts)
+                return DualPassword(
+                    _MySqlAccount(cast("Any", self), lambda _n: b""),
+                    self._replay.ports.credential.usernames[0],
+                    self.accepts,
+                )
             case "mariadb":
                 return MariaDbDualPassword(cast("Any", self))
         credential = self._replay.ports.credential
@@ -435,6 +436,7 @@ class _Stager:
     def __init__(self, staging_strategy: StagingStrategy) -> None:
         self.stage = staging_strategy.stage
         self.retire = staging_strategy.retire
+        self.recorded = staging_strategy.recorded
 
     def accepts_after_all(self, _login: RealLogin) -> bool:
         return False

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple, cast
 
 from msgspec import structs
 
-from lockstep.protocol.errors import LockstepError, PasswordRefusedByPolicyError, RetryableError
+from lockstep.protocol.errors import LockstepError, RetryableError
 from lockstep.protocol.messages import ApplyResult, Staged, UpdateResult
-from lockstep.protocol.model import Acquired, Claim, Lease
+from lockstep.protocol.model import Claim, Lease
 from oci_fn import sequence
 from oci_fn.sequence import RunRequest
 from tests.proof.model_ports import Invocation, Replay, Suspended
-from tests.proof.model_world import Call, Lock, Reply, Run, describe, record_of
+from tests.proof.model_world import Call, Reply, Run
 
 
 class Process(NamedTuple):
@@ -50,8 +50,7 @@ class Place:
     """A place in the sequence.
 
     Attributes:
-        results: The record as it was acquired, until a step has ended; what the finished steps have returned, or
-            raised.
+        results: What the finished steps have returned, or raised.
         claim: What the run has claimed or adopted.
         step: The state of the state machine; empty where the run is over.
         work: The step, as the sequence calls it.
@@ -88,9 +87,9 @@ class Interpreter:
         self._place_ids: dict[tuple[Run, tuple[Any, ...]], int] = {}
         self._calls: dict[Process, Call | Returned | Raised] = {}
 
-    def start(self, run: Run, acquired: Lock) -> Process:
-        """A run that has just got the lock, and knows the record as it was then."""
-        return Process(run, self._place_id(run, (describe(record_of(acquired)),)))
+    def start(self, run: Run) -> Process:
+        """A run that has just got the lock."""
+        return Process(run, self._place_id(run, ()))
 
     def place(self, process: Process) -> Place:
         """Where in the sequence a process is."""
@@ -136,8 +135,7 @@ class Interpreter:
         return [*given_up, self.again(process)] if issubclass(end.error, RetryableError) else given_up
 
     def _following(self, process: Process, outcome: Any) -> list[Process | None]:  # noqa: ANN401 - whatever a step returns
-        # After its first step a run knows the record no more (protocol L16).
-        results = (None, *self.place(process).results[1:])
+        results = self.place(process).results
         place = self._place_id(process.run, (*results, outcome))
         if self._places[place].step == "AuditFailure":
             # Only the audit log gets the reason why a run ends.
@@ -159,13 +157,12 @@ class Interpreter:
         lease = Lease(credential_id="", holder=request.rotation_id, fence=run.fence)
         step, work = "", lambda: None
         try:
-            acquired = Acquired(lease=lease, told={"record": results[0]})
-            sequence.rotate(request, replay.ports, cast("Any", _Told([acquired, *results[1:]])))
+            sequence.rotate(request, replay.ports, cast("Any", _Told([lease, *results])))
         except _ReachedError as reached:
             step, work = reached.step, reached.work
         except LockstepError:
             pass
-        claims = [r.claim for r in results[1:] if isinstance(r, Staged)]
+        claims = [r.claim for r in results if isinstance(r, Staged)]
         return Place(
             results=results,
             claim=claims[-1] if claims else None,
@@ -205,7 +202,7 @@ class _Told:
             raise _ReachedError(state, work)
         result = self._left.pop(0)
         if isinstance(result, type):
-            raise result(**({"code": 1} if result is PasswordRefusedByPolicyError else {}))
+            raise result
         return result
 
 

@@ -107,28 +107,40 @@ class Store(NamedTuple):
         return next((slot for g, _, slot, _ in self.versions if g == generation), None)
 
 
+FAILED_OVER = "failed over"
+
+
 class Database(NamedTuple):
     """`passwords` is (primary, secondary) on MySQL, what logs in on MariaDB, one per user where two users alternate.
 
     `session` is the connection that holds the advisory lock; `fenced`: its process has looked at the lock record since
-    then, and its run had the lock. `refuses` is what its policy has once refused; `record` is what MySQL's ATTRIBUTE
-    says of the generations of primary and secondary. `foreign`: it was restored from a backup, and Lockstep has not
-    changed it since.
+    then, and its run had the lock. `record` is what MySQL's ATTRIBUTE says of the generations of primary and secondary.
+    `foreign`: it was "restored" from a backup, and Lockstep has not changed it since; or has "failed over", and no run
+    has ended well since. `past` is what
+    it had before its last two changes, the newest first; None where it cannot fail over.
     """
 
     engine: str
     passwords: tuple[tuple[int, ...], ...]
     session: tuple[int, int] | None = None
     fenced: bool = False
-    refuses: tuple[tuple[int, ...], ...] = ()
     record: tuple[int | None, int | None] = (None, None)
-    foreign: bool = False
+    foreign: str = ""
+    past: tuple[tuple[Any, Any], ...] | None = None
 
     def accepts(self, login: Login) -> bool:
         """A real login."""
         if self.engine == "postgresql":
             return self.passwords[login.user] == login.password
         return login.password in self.passwords
+
+    def failed_over(self, lost: int) -> "Database":
+        """A replica that has not got the last changes, and is the primary now."""
+        passwords, record = (self.past or ())[lost - 1]
+        past = (self.past or ())[lost:]
+        return self._replace(
+            passwords=passwords, record=record, session=None, fenced=False, foreign=FAILED_OVER, past=past
+        )
 
     def unlocked(self) -> "Database":
         """The database once the session that holds its advisory lock has ended."""
@@ -190,10 +202,10 @@ def effects(part: Part, call: Call, session: tuple[int, int]) -> list[Effect]:
 # ---- The lock record: the double in memory decides. It passes the same contract tests as the DynamoDB adapter.
 
 
-def acquired(lock: Lock, holder: int) -> Lock | None:
+def acquired(lock: Lock, holder: int, *, force: bool = False) -> Lock | None:
     """The record once a run has the lock; None where it does not get it."""
     double = _double(lock)
-    lease = double.acquire(holder=str(holder), now=NOW, expires_at=NOW + LATER, force=False)
+    lease = double.acquire(holder=str(holder), now=NOW, expires_at=NOW + LATER, force=force)
     return _value(double.record) if lease else None
 
 
@@ -211,7 +223,7 @@ _ON_LOCK: dict[str, Callable[..., Reply]] = {
     "require": lambda lock, lease, claim, promoting: describe(
         lock.require(lease, claim, promoting=promoting, now=NOW)
     ),
-    "require_lease": lambda lock, lease: lock.require_lease(lease, now=NOW),
+    "require_lease": lambda lock, lease: describe(lock.require_lease(lease, now=NOW)),
     "claim": lambda lock, lease, claim, over, plan, served: lock.claim(
         lease, claim, over=record_of(over), plan=plan, served=served
     ),
@@ -223,7 +235,7 @@ _ON_LOCK: dict[str, Callable[..., Reply]] = {
 
 def describe(record: LockRecord) -> Lock:
     """What a step uses of a record that it has read."""
-    return _value(record)._replace(holder=0, fence=0, live=False, due=False)
+    return _value(record)._replace(holder=0, fence=0, live=False)
 
 
 def _double(lock: Lock) -> MemoryLock:
@@ -361,14 +373,21 @@ def _on_database(database: Database, call: Call, session: tuple[int, int]) -> It
     if call.op == "recorded":
         yield Effect(database, database.record)
         return
-    before, asked = database.passwords, call.args[0].password
-    refused = database._replace(refuses=(*database.refuses, asked))
-    if asked in database.refuses and asked not in before:
-        yield Effect(database, errors.PasswordRefusedByPolicyError)
-        return
+    before = database.passwords
     after = _ALTERATIONS[call.op](database, *call.args)
     record = call.args[-1] if call.op in ("alter", "discard") and call.args[-1] else database.record
-    yield Effect(database._replace(passwords=after, record=record, foreign=False), wrote=after != before)
+    past = database.past
+    if past is not None and (after, record) != (before, database.record):
+        past = ((before, database.record), *past)[:2]
+    yield Effect(
+        database._replace(
+            passwords=after,
+            record=record,
+            foreign=database.foreign if database.foreign == FAILED_OVER else "",
+            past=past,
+        ),
+        wrote=after != before,
+    )
     if after != before:
         yield Effect(database, spends="deaf", note="it acknowledges the change, but does not make it")
     if call.op == "set_passwords":
@@ -378,8 +397,6 @@ def _on_database(database: Database, call: Call, session: tuple[int, int]) -> It
             spends="clinging",
             note="the old passwords keep logging in",
         )
-    if asked not in (*before, UNKNOWN):
-        yield Effect(refused, errors.PasswordRefusedByPolicyError, spends="refusals")
 
 
 def _alter(

@@ -187,6 +187,9 @@ class MemoryStager:
                 database.accounts[doomed.username] = replace(account, passwords=(left.password.reveal(),))
             return left
 
+    def recorded(self) -> frozenset[int]:
+        return frozenset()
+
     def accepts_after_all(self, login: Login) -> bool:
         self._database.require_reachable(self)
         if self._database.accounts[login.username].expired:

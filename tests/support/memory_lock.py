@@ -8,13 +8,11 @@ from lockstep.protocol import model
 from lockstep.protocol.errors import FenceLostError, LostCompareAndSetError
 from lockstep.protocol.lock_rule import has_lease, is_in_time, reason_against
 from lockstep.protocol.model import (
-    Acquired,
     ChainHead,
     Claim,
     Lease,
     LockRecord,
     Release,
-    Told,
 )
 from tests.support.faults import Faults
 
@@ -39,21 +37,13 @@ class MemoryLock:
         expires_at: datetime,
         force: bool,
         due_by: datetime | None = None,
-    ) -> Acquired | None:
+    ) -> Lease | None:
         with self.faults.around("acquire"):
             r = self.record
             if reason_against(r, now=now, holder=holder, is_forced=force, due_by=due_by):
                 return None
             self.record = replace(r, holder=holder, expires_at=expires_at, fence=r.fence + 1)
-            lease = Lease(credential_id=r.credential_id, holder=holder, fence=self.record.fence)
-            return Acquired(lease=lease, told={"record": self.record})
-
-    def recall(self, lease: Lease, told: Told) -> LockRecord | None:
-        record = told.get("record")
-        if not (isinstance(record, LockRecord) and record.credential_id == lease.credential_id):
-            return None
-        model.require_known(self.format, credential=record.credential_id)
-        return record if has_lease(record, lease) else None
+            return Lease(credential_id=r.credential_id, holder=holder, fence=self.record.fence)
 
     def claim(
         self, lease: Lease, claim: Claim, *, over: LockRecord, plan: str, served: Collection[int]
@@ -96,10 +86,11 @@ class MemoryLock:
                 raise FenceLostError(credential=lease.credential_id, generation=claim.generation)
             return r
 
-    def require_lease(self, lease: Lease, *, now: datetime) -> None:
+    def require_lease(self, lease: Lease, *, now: datetime) -> LockRecord:
         with self.faults.around("require_lease"):
             if not (self._held(lease) and is_in_time(self.record, now)):
                 raise FenceLostError(credential=lease.credential_id)
+            return self._readable()
 
     def block(self, lease: Lease, databases: Collection[str]) -> None:
         with self.faults.around("block"):
