@@ -85,6 +85,8 @@ def of_write(
     is_promotion = call.to in STORES and is_reconciled and claim.generation in lock.valid
     if not (is_lost or waives_zombies or is_promotion or _is_begun(world, process, call)):
         invariants.no_zombie_write(holds_lock=has_lock(lock, run), keeps_claim=lock.claim == claim, when=when)
+    if call.to in DATABASES:
+        _ends_nothing_served(world, call, effect, when)
     if call.to in STORES:
         store = effect.part
         assert isinstance(store, Store)
@@ -95,6 +97,16 @@ def of_write(
         invariants.promoted_is_proven(
             before, after, when, is_proven=lambda d, value: d in restored or after.lets_in(d, value)
         )
+
+
+def _ends_nothing_served(world: World, call: Call, effect: Effect, when: str) -> None:
+    """K: no statement ends a login that works on the database and that a store serves, but what somebody typed since."""
+    before, after = world.databases[DATABASES.index(call.to)], effect.part
+    assert isinstance(after, Database)
+    for name, store in zip(STORES, world.stores, strict=True):
+        login = store.serving().login
+        if before.accepts(login) and not after.accepts(login) and not store.edited:
+            raise ViolationError("K", f"{call.to} does not accept what {name} serves any more, {when}")
 
 
 def has_lock(lock: Lock, run: Run) -> bool:
