@@ -57,11 +57,14 @@ class Search:
             DatabaseBlockedError: No login works on a database, and nobody has consented to set its account.
             NoRoomError: A database has no room for it.
         """
-        for candidate, login in self._in_order(candidates):
-            if self._show(candidate, login, list(self._stagers)).works.issuperset(self._stagers):
+        base = self._refused_base(candidates)
+        for candidate, login in sorted(candidates.items(), key=lambda one: one[0] is base):
+            asked = [n for n in self._stagers if candidate is not base or n not in self._refused]
+            if self._show(candidate, login, asked).works.issuperset(self._stagers):
                 break
-        if lost := self._lost():
-            self._show_superseded(candidates, lost)
+        self._show_superseded(candidates)
+        if base and (lost := self._lost()):  # That it was refused may have been a mistake.
+            self._show(base, candidates[base], lost)
         if not self._tried:
             raise StoresDivergedError(credential=self._ports.credential.id)
         winner = decide.choose(self._ranked(candidates), list(self._stagers))
@@ -78,14 +81,14 @@ class Search:
 
     # ---- Showing logins
 
-    def _in_order(self, candidates: Mapping[Candidate, Login]) -> list[tuple[Candidate, Login]]:
-        """What a database has refused already comes last, and counts as shown there."""
+    def _refused_base(self, candidates: Mapping[Candidate, Login]) -> Candidate | None:
+        """What a database has refused already in this run; it comes last, and counts as shown there."""
         if not self._refused:
-            return list(candidates.items())
+            return None
         base = max(candidates, key=lambda candidate: len(candidate.stores))
         for name in self._refused:
             self._refusals[name, candidates[base].username] = 1
-        return [*((c, login) for c, login in candidates.items() if c is not base), (base, candidates[base])]
+        return base
 
     def _ranked(self, candidates: Mapping[Candidate, Login]) -> list[Tried]:
         """As they were ranked, in whatever order they were shown."""
@@ -117,10 +120,10 @@ class Search:
             or not any(candidate.generations)
         )
 
-    def _show_superseded(self, candidates: Mapping[Candidate, Login], lost: Sequence[str]) -> None:
-        """On the databases where nothing works that may be valid: what was, the newest first (protocol W)."""
-        known = list(candidates.values())
-        for generation in decide.superseded_generations(self._record, candidates):
+    def _show_superseded(self, candidates: Mapping[Candidate, Login]) -> None:
+        """On the databases where nothing works that may be valid: what was, the newest first."""
+        known, lost = list(candidates.values()), self._lost()
+        for generation in decide.superseded_generations(self._record, candidates) if lost else ():
             asked = [n for n in lost if not self._recorded[n] or generation in self._recorded[n]]
             held = self._ports.stores.find_version(generation) if asked else None
             if held is None or held[1].login in known:

@@ -177,13 +177,13 @@ def ranked_generations(record: LockRecord, served: Mapping[str, StoredValue]) ->
 def superseded_generations(record: LockRecord, candidates: Iterable[Candidate]) -> Sequence[int]:
     """The generations that are looked at where nothing that may be valid works, the best first.
 
-    Those that an emergency has revoked come last.
+    What was current comes before what was only staged, and what an emergency has revoked last.
     """
     known = {g for candidate in candidates for g in candidate.generations}
-    older = range(max({record.highest_generation, *known}), 0, -1)
-    found = [g for g in older if g not in known][:SUPERSEDED]
-    through = record.revoke_through or 0
-    return [*(g for g in found if g > through), *(g for g in found if g <= through)]
+    current, through = record.current_generation or 0, record.revoke_through or 0
+    newest = max({record.highest_generation, *known})
+    found = [g for g in [*range(min(current, newest), 0, -1), *range(newest, current, -1)] if g not in known]
+    return sorted(found[:SUPERSEDED], key=lambda generation: generation <= through)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,11 +34,13 @@ class Account:
         passwords: Those that log in, the newest first.
         locked: The right password is told so.
         expired: Every password is refused as if it were wrong, as PostgreSQL does after VALID UNTIL.
+        recorded: The generations of the two passwords, as MySQL's ATTRIBUTE has them.
     """
 
     passwords: tuple[str, ...] = ()
     locked: bool = False
     expired: bool = False
+    recorded: frozenset[int] = frozenset()
 
 
 class Refusals:
@@ -157,6 +159,15 @@ class MemoryDatabase:
         self.accounts[username] = replace(self.accounts[username], passwords=kept)
 
 
+    def note(self, username: str, *generations: int) -> None:
+        """What MySQL's statement records with the account."""
+        if self._dual:
+            self.accounts[username] = replace(self.accounts[username], recorded=frozenset(generations))
+
+    def recorded(self) -> frozenset[int]:
+        return frozenset[int]().union(*(account.recorded for account in self.accounts.values()))
+
+
 class MemoryStager:
     """An admin session that holds the advisory lock, until it is killed."""
 
@@ -172,6 +183,8 @@ class MemoryStager:
                 [kept.password.reveal()] if kept and kept.username == login.username and kept != login else []
             )
             database.set_passwords(login.username, login.password.reveal(), *beside)
+            kept_generation = {current.generation} if current and beside else set()
+            database.note(login.username, pending.generation, *kept_generation)
 
     def retire(self, *, drop: CredentialValue, keep: CredentialValue) -> Login:
         database = self._database
@@ -188,7 +201,7 @@ class MemoryStager:
             return left
 
     def recorded(self) -> frozenset[int]:
-        return frozenset()
+        return self._database.recorded()
 
     def accepts_after_all(self, login: Login) -> bool:
         self._database.require_reachable(self)

@@ -5,7 +5,6 @@ import pytest
 from functions.apply_db import step as apply_db
 from functions.generate import step as generate
 from lockstep.protocol.messages import (
-    CandidateRef,
     DatabaseResult,
     GenerateRequest,
     ProbeNeeded,
@@ -91,7 +90,7 @@ def dies(world: MemoryWorld, boundary: str, *, runner: str = "oci") -> None:
 
 
 def run_generate(world: MemoryWorld, rotation: Rotation, **more: object) -> Staged:
-    """Run Generate where it stages; `more` holds the winner of a probe or the refused generation."""
+    """Run Generate where it stages; `more` holds what a search has found, or what has refused base."""
     request = read(GenerateRequest, {"rotation": rotation, **more})
     result = generate.run(request, world.ports(rotation.runner))
     assert isinstance(result, Staged)
@@ -105,16 +104,14 @@ def asked_to_probe(world: MemoryWorld, rotation: Rotation) -> ProbeNeeded:
     return result
 
 
-def probed(world: MemoryWorld, needed: ProbeNeeded) -> CandidateRef:
-    """Run the probe that Generate asks for; the winner."""
+def searched(world: MemoryWorld, needed: ProbeNeeded) -> ProbeResult:
+    """Run the search that Generate asks for."""
     request = ProbeRequest(
-        rotation=needed.rotation,
-        databases=needed.databases,
-        candidates=needed.candidates,
+        rotation=needed.rotation, candidates=needed.candidates, refused=needed.refused
     )
     result = apply_db.run(request, world.ports(needed.rotation.runner))
     assert isinstance(result, ProbeResult)
-    return result.winner
+    return result
 
 
 class Flight:

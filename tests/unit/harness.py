@@ -70,9 +70,8 @@ def held(
 ) -> Rotation:
     """A run that has just acquired the lock, for tests that call its steps themselves."""
     now = world.clock.now()
-    acquired = world.lock.acquire(holder=rotation_id, now=now, expires_at=now + LEASE, force=force)
-    assert acquired
-    lease = acquired.lease
+    lease = world.lock.acquire(holder=rotation_id, now=now, expires_at=now + LEASE, force=force)
+    assert lease
     return read(
         Rotation,
         {
@@ -96,10 +95,17 @@ def generated(world: MemoryWorld, rotation: Rotation) -> Staged:
 
 def applied(world: MemoryWorld, staged: Staged) -> ApplyResult:
     """Run ApplyDb."""
-    request = ApplyRequest(rotation=staged.rotation, claim=staged.claim, hint=staged.hint)
-    result = apply_db.run(request, world.ports(staged.rotation.runner))
+    result = asked_to_apply(world, staged)
     assert isinstance(result, ApplyResult)
     return result
+
+
+def asked_to_apply(world: MemoryWorld, staged: Staged) -> object:
+    """Run ApplyDb; whatever it answers."""
+    request = ApplyRequest(
+        rotation=staged.rotation, claim=staged.claim, promoting=staged.promoting, beside=staged.beside
+    )
+    return apply_db.run(request, world.ports(staged.rotation.runner))
 
 
 def updated(world: MemoryWorld, staged: Staged, proven: Iterable[str] | None = None) -> UpdateResult:
