@@ -186,8 +186,7 @@ class Checker:
                 new = list(state)
                 new[part], new[S_BUDGET], new[i] = part_after, budget, after
                 self._looked(new, process, call)
-                if call.op == "release" and call.args[1] is not None and effect.reply is None:
-                    self._ended_well(new)
+                self._ended_well(new, call, effect)
                 if after == NONE or not self._values[after].replies:
                     self._hung_up(new, process)
                 self._read_on(new, i, call)
@@ -210,9 +209,10 @@ class Checker:
                 new[i] = self._id(process._replace(replies=(), twin=process.twin + 1))
                 yield Step(("twin", i), self._sorted(new))
 
-    def _ended_well(self, state: list[int]) -> None:
+    def _ended_well(self, state: list[int], call: Call, effect: Effect) -> None:
         """Where a database accepts what stores serve, it is as any other; what an emergency has ended may be back."""
-        if self._values[state[S_LOCK]].revoke is not None:
+        is_done = call.op == "release" and call.args[1] is not None and effect.reply is None
+        if not is_done or self._values[state[S_LOCK]].revoke is not None:
             return
         served = [self._values[state[i]].serving().login for i in (S_STORES, S_STORES + 1)]
         for i in (S_DATABASES, S_DATABASES + 1):

@@ -100,7 +100,7 @@ def of_write(
 
 
 def _ends_nothing_served(world: World, call: Call, effect: Effect, when: str) -> None:
-    """K: no statement ends a login that works on the database and that a store serves, but what somebody typed since."""
+    """K: no statement ends a login that works there and that a store serves, but what somebody has typed."""
     before, after = world.databases[DATABASES.index(call.to)], effect.part
     assert isinstance(after, Database)
     for name, store in zip(STORES, world.stores, strict=True):

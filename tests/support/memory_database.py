@@ -158,7 +158,6 @@ class MemoryDatabase:
         kept = passwords if self._dual else passwords[:1]
         self.accounts[username] = replace(self.accounts[username], passwords=kept)
 
-
     def note(self, username: str, *generations: int) -> None:
         """What MySQL's statement records with the account."""
         if self._dual:

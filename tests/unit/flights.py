@@ -106,9 +106,7 @@ def asked_to_probe(world: MemoryWorld, rotation: Rotation) -> ProbeNeeded:
 
 def searched(world: MemoryWorld, needed: ProbeNeeded) -> ProbeResult:
     """Run the search that Generate asks for."""
-    request = ProbeRequest(
-        rotation=needed.rotation, candidates=needed.candidates, refused=needed.refused
-    )
+    request = ProbeRequest(rotation=needed.rotation, candidates=needed.candidates, refused=needed.refused)
     result = apply_db.run(request, world.ports(needed.rotation.runner))
     assert isinstance(result, ProbeResult)
     return result

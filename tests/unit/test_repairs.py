@@ -127,32 +127,30 @@ def _log_is_down(world: MemoryWorld) -> None:
 
     for log in world.audit_logs.values():
         log.faults.before = refuse
-    return lambda: undisturbed(world)
 
 
-def _oci_is_not_writable(world: MemoryWorld) -> Callable[[], None]:
+def _oci_is_not_writable(world: MemoryWorld) -> None:
     def refuse(operation: str) -> None:
-        if operation.split()[0] in {"stage", "promote"}:
+        if operation.split(maxsplit=1)[0] in {"stage", "promote"}:
             raise StoreUnreachableError(store="oci")
 
     world.stores["oci"].faults.before = refuse
-    return lambda: undisturbed(world)
 
 
 @pytest.mark.parametrize("down", [_log_is_down, _oci_is_not_writable])
 @both_strategies
 def test_three_days_of_an_outage_make_at_most_two_versions(
-    strategy: Strategy, down: Callable[[MemoryWorld], Callable[[], None]]
+    strategy: Strategy, down: Callable[[MemoryWorld], None]
 ) -> None:
     world = steady(strategy)
-    ends = down(world)
+    down(world)
     highest = world.lock.record.highest_generation
     for number in range(3 * 144):
         with pytest.raises(LockstepError):
             rotate(world, f"run-{number}.1", runner="aws" if number % 2 else "oci")
         world.clock.sleep(INTERVAL_SECONDS / 2)
     assert world.lock.record.highest_generation <= highest + 2
-    ends()
+    undisturbed(world)
     assert rotate(world, "after").outcome == "rotated"
     assert _works_everywhere(world)
 
@@ -177,7 +175,9 @@ def test_consent_ends_nothing_that_works(strategy: Strategy) -> None:
 
 
 @both_strategies
-def test_with_consent_a_database_on_which_nothing_works_gets_what_the_stores_serve(strategy: Strategy) -> None:
+def test_with_consent_a_database_on_which_nothing_works_gets_what_the_stores_serve(
+    strategy: Strategy,
+) -> None:
     world = steady(strategy)
     current = login_of(world, 2)
     for account in world.databases["db-1"].accounts.values():
