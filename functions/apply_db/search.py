@@ -176,5 +176,6 @@ def search(
 ) -> ProbeResult:
     """Search among the candidates whose values the stores still hold."""
     record = ports.lock.require_lease(request.rotation.lease, now=ports.clock.now())
+    decide.require_left_out(record, request.rotation)
     candidates = {candidate: value.login for candidate, value in values.items() if value}
     return Search(ports, record, stagers, request.refused).find(candidates, request.rotation.lease)

@@ -20,7 +20,7 @@ database happens here.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from functions.apply_db import ahead, logins, outcomes
@@ -66,6 +66,8 @@ def run(request: DatabaseRequest, ports: Ports) -> ApplyResult | BaseRefused | P
         DatabaseBlockedError, NoRoomError: No login can be brought to work on every database.
     """
     decide.require_same_plan(request.rotation, ports.credential)
+    asked = {name: d for name, d in ports.databases.items() if name not in request.rotation.without}
+    ports = replace(ports, databases=asked)
     match request:
         case ApplyRequest():
             return _apply(request, ports)
@@ -105,6 +107,7 @@ def _rotate(request: ApplyRequest, ports: Ports) -> ApplyResult | BaseRefused:
     pending, base = _held(values, claim), _base(values, claim)
     with _locked(ports, admins) as stagers:
         record = ports.lock.require(lease, claim, promoting=False, now=ports.clock.now())
+        decide.require_left_out(record, request.rotation)
         # No database is changed before what applications use has logged in on every one (protocol D3, I11).
         if base is None:
             _require_consent(ports, record, ports.databases)
@@ -193,6 +196,7 @@ def _reconcile(request: ApplyRequest, ports: Ports) -> ApplyResult:
         record = ports.lock.require(
             request.rotation.lease, claim, promoting=request.promoting, now=ports.clock.now()
         )
+        decide.require_left_out(record, request.rotation)
         _require_consent(ports, record, [name for name, kept in beside.items() if kept is None])
         databases = outcomes.all_of(
             ports,
@@ -263,6 +267,7 @@ def _revoke(request: RevokeRequest, ports: Ports) -> RevokeResult:
     pending = _held(values, claim)
     with _locked(ports, admins) as stagers:
         record = ports.lock.require(request.rotation.lease, claim, promoting=True, now=ports.clock.now())
+        decide.require_left_out(record, request.rotation)
         doomed = _doomed(ports, record, claim, values, keep_base=False)
         databases = ports.side_by_side(
             [

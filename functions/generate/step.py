@@ -80,7 +80,10 @@ def run(request: GenerateRequest, ports: Ports) -> GenerateResult:
     plan = require_active(record, ports.credential)  # (2)
     head = record.heads.get(request.rotation.runner)
     rotation = structs.replace(
-        request.rotation, plan=request.rotation.plan or plan, head=head.seq if head else None
+        request.rotation,
+        plan=request.rotation.plan or plan,
+        head=head.seq if head else None,
+        without=tuple(sorted(record.left_out)),
     )
     require_same_plan(rotation, ports.credential)
     require_not_blocked(record, ports.credential)

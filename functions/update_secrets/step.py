@@ -31,7 +31,7 @@ def run(request: UpdateRequest, ports: Ports) -> UpdateResult:
         ReadSideLaggingError: Promoted, but a store does not serve it within 20 seconds; try again.
     """
     decide.require_same_plan(request.rotation, ports.credential)
-    if not ports.databases.keys() <= set(request.proven):
+    if not ports.databases.keys() <= {*request.proven, *request.rotation.without}:
         raise InvalidRequestError(credential=ports.credential.id, generation=request.claim.generation)
     lease, claim = request.rotation.lease, request.claim
 

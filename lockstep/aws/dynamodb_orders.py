@@ -36,7 +36,9 @@ RESUME_UPDATE = "REMOVE paused"
 REVOKE_UPDATE = "SET revoke_through = if_not_exists(highest_generation, :zero)"
 REVOKE_CONDITION = "attribute_not_exists(paused)"
 """The table itself takes the highest generation, so that no claim can come between (protocol O5)."""
-REVOKE_AND_RESUME_UPDATE = f"{REVOKE_UPDATE} REMOVE paused"
+AND_RESUME = " REMOVE paused"
+AND_WITHOUT = " ADD without :databases, take_over :databases"
+"""What an emergency does not wait for may be taken over afterwards."""
 
 TAKE_OVER_UPDATE = "ADD take_over :databases"
 CANCEL_UPDATE = "DELETE take_over :databases"
@@ -153,10 +155,10 @@ def _expressions(order: Order) -> dict[str, Any]:
             found = _update(PAUSE_UPDATE, values={":true": {"BOOL": True}})
         case Resume():
             found = _update(RESUME_UPDATE)
-        case Revoke(lift_pause=True):
-            found = _update(REVOKE_AND_RESUME_UPDATE, values={":zero": {"N": "0"}})
-        case Revoke():
-            found = _update(REVOKE_UPDATE, REVOKE_CONDITION, values={":zero": {"N": "0"}})
+        case Revoke(lift_pause=lift_pause, without=without):
+            update = f"{REVOKE_UPDATE}{AND_RESUME if lift_pause else ''}{AND_WITHOUT if without else ''}"
+            values = {":zero": {"N": "0"}, **(_names(without) if without else {})}
+            found = _update(update, None if lift_pause else REVOKE_CONDITION, values=values)
         case TakeOver(databases=databases):
             found = _update(TAKE_OVER_UPDATE, values=_names(databases))
         case CancelTakeOver(databases=databases):

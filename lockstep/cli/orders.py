@@ -363,7 +363,7 @@ def take_over(
 
     def act(credential: Credential) -> None:
         if not cancel:
-            _require_known(credential, wanted)
+            require_databases(credential, wanted)
         if not cancel and not dry_run:
             _register(at, credential, wanted)
         text = _given(at, credential, order, dry_run=dry_run)
@@ -398,7 +398,7 @@ def unblock(
 
     def act(credential: Credential) -> None:
         if database not in at.read(credential).blocked:
-            _require_known(credential, frozenset({database}))
+            require_databases(credential, frozenset({database}))
         text = _given(at, credential, Unblock(database=database), dry_run=dry_run)
         if text:
             say(f"{credential.id}: {database} is tried again ({text})", style="green")
@@ -433,7 +433,8 @@ def _register(at: OrderContext, credential: Credential, databases: frozenset[str
             orders.register(account)
 
 
-def _require_known(credential: Credential, databases: frozenset[str]) -> None:
+def require_databases(credential: Credential, databases: frozenset[str]) -> None:
+    """Exit code 2 where the credential is not on all of these databases."""
     if unknown := sorted(databases - set(credential.databases)):
         has = ", ".join(credential.databases)
         raise wrong_use(f"{credential.id} has no database {', '.join(unknown)} in the plan; it has: {has}")

@@ -10,7 +10,7 @@ from msgspec import UNSET
 from rich.status import Status
 
 from lockstep.audit.append import OrderResult
-from lockstep.cli.orders import RecordIn, order_context, require_consent
+from lockstep.cli.orders import RecordIn, order_context, require_consent, require_databases
 from lockstep.cli.output import (
     DEFAULT_PLAN,
     AsJson,
@@ -97,7 +97,9 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
     ] = None,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Rotate even if it is not due or paused, but not during the overlap."),
+        typer.Option(
+            "--force", help="Run even if it is not due or paused. Within the overlap it only repairs."
+        ),
     ] = False,
     revoke_previous: Annotated[
         bool,
@@ -109,6 +111,15 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
     lift_pause: Annotated[
         bool, typer.Option("--resume", help="With --revoke-previous: resume the credential if it is paused.")
     ] = False,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--without",
+            metavar="DATABASE",
+            help="With --revoke-previous: a database that is down, and is not waited for. Once it answers, the next "
+            "run takes its account over. May be given again.",
+        ),
+    ] = None,
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="With --revoke-previous: neither count sessions nor ask.")
     ] = False,
@@ -137,7 +148,11 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
     credential, clock = _the_one(plan, named, credential_id), SystemClock()
     if state_machine_arn:
         _region_of(state_machine_arn)
-    order = Revoke(lift_pause=lift_pause) if revoke_previous else None
+    left_out = frozenset(without or ())
+    require_databases(credential, left_out)
+    if left_out and not (revoke_previous and set(credential.databases) - left_out):
+        raise wrong_use("--without goes with --revoke-previous, and leaves a database that is waited for")
+    order = Revoke(lift_pause=lift_pause, without=left_out) if revoke_previous else None
     asked = RunInput(credential_id=credential.id, trigger="cli", force=force or revoke_previous)
     if dry_run:
         _would(credential, order, asked, state_machine_arn or located(plan, stack, alias), as_json=as_json)

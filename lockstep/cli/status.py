@@ -194,7 +194,8 @@ def _order_lines(state: CredentialState) -> Iterator[str]:
     if orders.paused:
         yield "paused: no scheduled run begins, in either cloud"
     if orders.is_revoking:
-        yield f"emergency: every generation up to {orders.revoke_through} must die"
+        but = f", but on {', '.join(sorted(orders.without))}" if orders.without else ""
+        yield f"emergency: every generation up to {orders.revoke_through} must die{but}"
     if orders.take_over:
         yield f"to be taken over, until proven: {', '.join(sorted(orders.take_over))}"
     if blocked := orders.blocked - orders.take_over:

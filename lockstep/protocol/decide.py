@@ -10,6 +10,7 @@ from datetime import datetime
 
 from lockstep.protocol.errors import (
     DatabaseBlockedError,
+    FenceLostError,
     PlanNotActiveError,
     SecretMalformedError,
     TakeOverNeededError,
@@ -315,8 +316,20 @@ def require_not_blocked(record: LockRecord, credential: Credential) -> None:
     Raises:
         DatabaseBlockedError: A database has refused a login that should work.
     """
-    for database in sorted(record.blocked.intersection(credential.databases) - record.take_over):
+    for database in sorted(
+        record.blocked.intersection(credential.databases) - record.take_over - record.left_out
+    ):
         raise DatabaseBlockedError(credential=credential.id, database=database)
+
+
+def require_left_out(record: LockRecord, rotation: Rotation) -> None:
+    """Refuse a step that leaves out a database which the record does not.
+
+    Raises:
+        FenceLostError: The emergency of which the run knew is over.
+    """
+    if not record.left_out.issuperset(rotation.without):
+        raise FenceLostError(credential=rotation.credential_id)
 
 
 def require_same_plan(rotation: Rotation, credential: Credential) -> None:

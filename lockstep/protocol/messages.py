@@ -45,6 +45,7 @@ class Rotation(Message):
         plan: The digest of the plan under which the run acts: Generate names it, every later step compares its own.
         head: The number of the head of the runner's own stream, as Generate read it; None if there was none. The run's
             own entry is above it (protocol E9).
+        without: The databases that this run neither asks nor changes, as Generate found them in the record.
     """
 
     credential_id: Id
@@ -56,6 +57,7 @@ class Rotation(Message):
     force: bool = False
     plan: Id | None = None
     head: int | None = None
+    without: tuple[Id, ...] = ()
 
     @property
     def lease(self) -> Lease:

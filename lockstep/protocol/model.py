@@ -180,6 +180,7 @@ class LockRecord:
         take_over: An order: the databases whose account may be taken over without a login that works.
         blocked: The databases that refused a login that should work; no login is shown to them until an operator
             unblocks them or takes them over.
+        without: An order: the databases that an emergency waits for no longer.
         rotated_by: The run that finished the last rotation.
     """
 
@@ -199,6 +200,7 @@ class LockRecord:
     activate: str | None = None
     revoke_through: int | None = None
     take_over: frozenset[str] = frozenset()
+    without: frozenset[str] = frozenset()
     blocked: frozenset[str] = frozenset()
     rotated_by: str | None = None
     unwitnessed: Mapping[str, datetime] = field(default_factory=dict)
@@ -209,6 +211,11 @@ class LockRecord:
         """Whether the order `revoke_through` is not fulfilled: a generation that it names may be valid."""
         through = self.revoke_through
         return through is not None and min(self.valid, default=0) <= through
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """The databases that runs neither ask nor change, while the emergency is in force."""
+        return self.without if self.is_revoking else frozenset()
 
     def raises_order(self, claim: Claim) -> bool:
         """Whether an emergency order reaches up to a claim: a reconcile gives a login again, which may have leaked."""

@@ -5,7 +5,7 @@ lock record, without the lock. The next run does what the order says.
 
     order              in the record                     over with
     pause              paused                            resume; an emergency that says so
-    revoke             revoke_through                    the run that shows all up to it to be revoked; it stays
+    revoke             revoke_through, without           the run that shows all up to it to be revoked; it stays
     take_over          take_over, a set of databases     proof on the database; cancel
     activate           activate, a plan digest           the claim that makes it the active plan
     unblock            a database is out of `blocked`      its own write
@@ -66,15 +66,18 @@ class Revoke(_Order):
 
     Attributes:
         lift_pause: Whether it also resumes a paused credential, in the same write.
+        without: The databases that it does not wait for. Their accounts may be taken over afterwards.
     """
 
     lift_pause: bool
+    without: frozenset[str] = frozenset()
     name: ClassVar[str] = "revoke"
 
     def is_applied(self, record: LockRecord) -> bool:
         """Whether the record says it already."""
         through = record.revoke_through
-        return through is not None and through >= record.highest_generation and not record.paused
+        is_ordered = through is not None and through >= record.highest_generation
+        return is_ordered and not record.paused and self.without <= record.without
 
     def check(self, record: LockRecord) -> None:
         """Refuse a credential that would stay paused: the runs that finish an emergency would not begin."""
@@ -83,7 +86,8 @@ class Revoke(_Order):
 
     def details(self, record: LockRecord) -> dict[str, Any]:
         """What the audit entry says besides the name."""
-        return {"revoke_through": record.highest_generation, "lifts_pause": self.lift_pause}
+        left_out = {"without": sorted(self.without)} if self.without else {}
+        return {"revoke_through": record.highest_generation, "lifts_pause": self.lift_pause, **left_out}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

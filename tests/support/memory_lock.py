@@ -134,6 +134,7 @@ class MemoryLock:
                     valid=done.valid,
                     take_over=r.take_over.difference(done.proven),
                     blocked=r.blocked.difference(done.proven),
+                    without=r.without.difference(done.proven),
                     next_due_at=done.next_due_at,
                     not_before=done.not_before,
                 )

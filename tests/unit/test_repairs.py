@@ -155,6 +155,28 @@ def test_three_days_of_an_outage_make_at_most_two_versions(
     assert _works_everywhere(world)
 
 
+# E: one dead database vetoes no emergency
+
+
+@both_strategies
+def test_an_emergency_does_not_wait_for_a_database_that_an_operator_leaves_out(strategy: Strategy) -> None:
+    world = steady(strategy)
+    leaked = [shown(login_of(world, generation)) for generation in (1, 2)]
+    world.databases["db-2"].unreachable = True
+    orders(world, revoke_through=2, without=frozenset({"db-2"}), take_over=frozenset({"db-2"}))
+    assert rotate(world, "emergency").generation == 3
+    assert not world.lock.record.is_revoking
+    assert not known_logins(world)["db-1"].intersection(leaked)
+    assert world.lock.record.without == {"db-2"}
+    world.databases["db-2"].unreachable = False
+    rotate_again(world, "back")
+    assert _works_everywhere(world)
+    assert (world.lock.record.without, world.lock.record.take_over) == (frozenset(), frozenset())
+    rotate_again(world, "after")
+    assert not world.lock.record.is_revoking
+    assert not any(logins.intersection(leaked) for logins in known_logins(world).values())
+
+
 # C: consent is used only where nothing works
 
 
