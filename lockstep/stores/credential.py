@@ -54,8 +54,10 @@ from lockstep.stores.contents import (
     encode_connection_blob,
     extras_in,
     fitting,
+    object_in,
     require_known_format,
     serving,
+    with_numbers,
 )
 
 # One of a credential's two secrets in one store, with what its texts mean.
@@ -140,6 +142,12 @@ class CredentialSecret:
     def malformed(self, code: str) -> SecretMalformedError:
         """The error for this secret."""
         return SecretMalformedError(**self._where, code=code)
+
+    def require_as_written(self, version: SecretVersion, ours: str) -> None:
+        """Refuse a version under our name in which a key that Lockstep writes says something else (protocol V22)."""
+        found, written = (object_in(with_numbers(text)) or {} for text in (version.text or "", ours))
+        if any(found.get(key) != value for key, value in written.items()):
+            raise StagedValueConflictError(**self._where, generation=version.generation)
 
     # ---- Staging and promotion
 
@@ -334,16 +342,20 @@ class CredentialStore:
         if staged.is_new:
             return value, staged.seen
         # It may be the value of another run, or of another claim (protocol V6, V22).
-        held = self._value(staged.read_back())
+        found = staged.read_back()
+        held = self._value(found)
         if held is None:
             raise self._user.malformed(NO_LOGIN)
+        self._user.require_as_written(found, self._user_text(held, NO_EXTRAS))
         return held, staged.seen
 
     def _put_blob(self, put: Callable[[str], Staged], text: str) -> str:
         staged = put(text)
         if not staged.is_new:
-            # It may have been written from an older plan, and may differ; but it may not be forged (protocol V7).
-            self._blob.blob_generation(staged.read_back())
+            found = staged.read_back()
+            self._blob.require_as_written(
+                found, self._blob_text(self._blob.blob_generation(found), NO_EXTRAS)
+            )
         return staged.seen
 
     # ---- Promotion
