@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - a comment of the state machine is one line in its file, and here
-"""The source of `cdk/fleet.asl.json`: a rule starts it, and it starts the rotations of a shard (protocol R15, R16, R17, R18).
+"""The source of `cdk/fleet.asl.json`: a rule starts it, and it starts the rotations of a shard (protocol R15, R17).
 
 Each rotation is an execution of the state machine in `statemachine.asl.json`, unchanged, under a name that the same
 trigger gives again. `make asl` writes the file.

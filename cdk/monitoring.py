@@ -126,7 +126,7 @@ class Monitoring(Construct):
         )
 
     def _evidence(self, entries: logs.ILogGroup) -> None:
-        """What Audit met in the log that is not Lockstep's (protocol E7, E8)."""
+        """What Audit met in the log that is not Lockstep's (protocol E7)."""
         self._count(
             "ExamineFilter",
             AUDIT_LOG_TOUCHED,

@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - a comment of the state machine is one line in its file, and here
-"""The source of `statemachine.asl.json`: the states of the protocol (protocol M1, M5, M8).
+"""The source of `statemachine.asl.json`: the states of the protocol (protocol M1, D3).
 
 `make asl` writes this file and that of the fleet; `make lint` fails where the committed file is not what this source makes. The file is
 committed whole, so that it can be read in the repository as in the Step Functions console.

@@ -74,7 +74,7 @@ class LambdaFace(Generic[RequestT]):
         return changed
 
     def __call__(self, event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-        """Answer one invocation, when every call that it has begun has ended (protocol F10)."""
+        """Answer one invocation, when every call that it has begun has ended (protocol F9)."""
         if isinstance(event, dict) and "doctor" in event:
             return self._look(event, context)
         began = time.monotonic()

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from oci_fn.publish import EventPublisher
 
 MARGIN_SECONDS = 25.0
-"""Time before the platform's deadline in which no call begins, so that the longest step can end (protocol F8)."""
+"""Time before the platform's deadline in which no call begins, so that the longest step can end (protocol F3)."""
 
 LAST_BEGIN_SECONDS = MARGIN_SECONDS + STEP.total_seconds()
 """Time before that deadline in which a call that has many credentials to do begins no further one."""
@@ -209,7 +209,7 @@ class Function:
         )
         done = None
         try:
-            # A run has a scope of its own, so that nothing of it goes on in the next one (protocol F10).
+            # A run has a scope of its own, so that nothing of it goes on in the next one (protocol F9).
             with Scope(self._clock, ends_at=ends_at, leave=self._leave).open():
                 ports = retries.call("ReadPlan", partial(self._runner().ports, run.credential_id))
                 done = rotate(request, ports, retries)

@@ -20,7 +20,7 @@ class Retries:
     Args:
         clock: Waits between tries.
         deadline: In the clock's monotonic seconds. After it no call begins, except the owed ones of a failed run
-            (protocol F8).
+            (protocol F3).
         jitter: Returns the factor of a delay, 0 to 1.
     """
 
@@ -69,5 +69,5 @@ class Retries:
                     raise
                 self._clock.sleep(policy.delay_seconds(retries) * self._jitter())
                 retries += 1
-            except Exception as e:  # noqa: BLE001 - its text may hold a secret (protocol F6)
+            except Exception as e:  # noqa: BLE001 - its text may hold a secret (protocol F1)
                 raise UnexpectedError(code=type(e).__name__) from None

@@ -92,7 +92,7 @@ def rotate(request: RunRequest, ports: Ports, retries: Retries) -> RunResult:
     Raises:
         InvalidRequestError: The input is not valid; nothing was changed.
         LockstepError: The run failed. If the audit log and the lock table answer, the failure is on record and the lock
-            is free again (protocol M8).
+            is free again (protocol M1).
     """
     now = ports.clock.now().replace(microsecond=0)
     rotation = _rotation(request, ports.credential.id, now)
@@ -142,7 +142,7 @@ class _HeldRun:
             report = self._prepare_apply_commit()
             if isinstance(report, NothingToDo):
                 return self._give_back()
-            # Before the release (protocol M7).
+            # Before the release (protocol M1).
             recorded = self._retries.call("Audit", lambda: audit.run(report, self._ports))
         except LockstepError as e:
             self._fail(e)
@@ -209,7 +209,7 @@ class _HeldRun:
 
     def _commit(self, prepared: Staged, applied: ApplyResult) -> RotatedRun:
         updated = self._promote(prepared, applied)
-        revoked = self._revoke(prepared.claim) if updated.revoke else ()  # After the promotion (protocol M6).
+        revoked = self._revoke(prepared.claim) if updated.revoke else ()  # After the promotion (protocol M2).
         return RotatedRun(
             rotation=self._rotation,
             claim=prepared.claim,

@@ -1,4 +1,4 @@
-"""The order of logins on one account, so that no proof of ours brings it closer to being locked (protocol D9, D19)."""
+"""The order of logins on one account, so that no proof of ours brings it closer to being locked (protocol D9, D18)."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -49,9 +49,9 @@ def prove(
     base: CredentialValue | None,
     doomed: Mapping[int, CredentialValue | None],
 ) -> tuple[RevocationCheck, ...]:
-    """See pending and base log in, and what is doomed refused (protocol D7, D8, D9).
+    """See pending and base log in, and what is doomed refused (protocol D7, D9).
 
-    The accounts are worked on side by side, the logins of one account one after the other (protocol D19).
+    The accounts are worked on side by side, the logins of one account one after the other (protocol D18).
 
     Raises:
         PendingCredentialRejectedError, CurrentCredentialRejectedError, PreviousCredentialAcceptedError: As
@@ -81,7 +81,7 @@ def prove(
 def require_accepted(
     database: Database, *, pending: CredentialValue | None, base: CredentialValue | None
 ) -> None:
-    """See pending and base log in, where they are given (protocol D7, D8).
+    """See pending and base log in, where they are given (protocol D7).
 
     Raises:
         PendingCredentialRejectedError: The database refuses pending.

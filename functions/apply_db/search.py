@@ -1,4 +1,4 @@
-"""The search for a login that works: which of the candidates each database accepts (protocol C5, D19, D20).
+"""The search for a login that works: which of the candidates each database accepts (protocol C12, I13, D20).
 
 Whatever Lockstep knows is shown, the best first, and every database has a vote. An account is shown no more after two
 refusals in a row, and where a server says which generations an account has, nothing else is shown to it.

@@ -12,7 +12,7 @@ connection died has lost both.
 Where a database refuses base, nothing is changed, and the step says so: Generate reconciles.
 
 A server may lock an account after a few refused logins in a row. So what must succeed is shown before what must be
-refused, one login of an account at a time, and a refusal is followed by a login that succeeds (protocol D9, D19).
+refused, one login of an account at a time, and a refusal is followed by a login that succeeds (protocol D9, D18).
 
 The same function searches for a login that works, and ends every other value in an emergency: all that needs a
 database happens here.
@@ -131,7 +131,7 @@ def _rotate(request: ApplyRequest, ports: Ports) -> ApplyResult | BaseRefused:
 
 def _held(values: Values, claim: Claim) -> CredentialValue:
     pending = values[claim.generation]
-    if pending is None:  # (protocol D6)
+    if pending is None:  # (protocol D5)
         raise StagedValueConflictError(generation=claim.generation)
     return pending
 

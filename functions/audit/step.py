@@ -1,4 +1,4 @@
-"""Audit: append one signed entry for this run to the runner's own stream (protocol I7, R4)."""
+"""Audit: append one signed entry for this run to the runner's own stream (protocol I7, R1)."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -52,7 +52,7 @@ def run(request: AuditRequest, ports: Ports) -> Recorded | Witnessing:
     Raises:
         FenceLostError: The run succeeded, but another run holds the lock (protocol E4).
         PlanNotActiveError: The run succeeded until now, but began under another plan.
-        AuditConflictError: The log holds too much that is no entry (protocol E8).
+        AuditConflictError: The log holds too much that is no entry (protocol E7).
         LostCompareAndSetError: Other runs append at the same time; try again.
     """
     if isinstance(request, SkippedRun):

@@ -4,7 +4,7 @@
 2. Compare the plan, and decide: adopt, begin, or reconcile.
 3. Claim, under the fence: from here on the lock record names the generation (protocol C4). Beside it, look at what
    staging needs.
-4. Stage the value, first in the store that decides what the value is, then in all others (protocol V1, V2).
+4. Stage the value, first in the store that decides what the value is, then in all others (protocol V1).
 
 Whether a store holds a value under the name of a new generation, staging finds out, and the value says for which claim
 it was staged (protocol C3, V22).

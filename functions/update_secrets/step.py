@@ -6,7 +6,7 @@ Generate saw before it staged the value: a run that was overtaken before the con
 that is overtaken later loses the comparison. Where the comparison is lost, or Generate did not see what is replaced,
 the store is looked at, the conditional write is made again, and it is compared and set once more (protocol V10). Then
 the step waits until the read side of every store has the new generation in both secrets. If a store serves it already,
-that is success (protocol U1, U2, U4, U5).
+that is success (protocol U1, U3).
 """
 
 from functools import partial

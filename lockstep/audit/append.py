@@ -1,4 +1,4 @@
-"""Append one signed entry to a credential's chain in one stream (protocol E6, E7, E8, E9, E10).
+"""Append one signed entry to a credential's chain in one stream (protocol E6, E7, E9).
 
 The log decides where the chain ends; the lock record's head is a hint where to look (`lockstep.audit.chain`). The
 object is written only if its number is free. A retry that finds its own entry goes on (protocol E9). The head is
@@ -98,7 +98,7 @@ class Chain:
 
         Raises:
             FenceLostError: It is not held; nothing was written (protocol E4).
-            AuditConflictError: The log holds too much that is not Lockstep's (protocol E8).
+            AuditConflictError: The log holds too much that is not Lockstep's (protocol E7).
             LostCompareAndSetError: Others append at the same time; try again.
         """
         stream, taken = self.log.stream, False
@@ -174,7 +174,7 @@ def is_of_a_run(entry_id: str) -> bool:
     return not entry_id.startswith((ORDER, WITNESS))
 
 
-# Witnesses: an entry of one stream names the newest entry of the other (protocol E15, E16).
+# Witnesses: an entry of one stream names the newest entry of the other (protocol E15).
 #
 # What is named is what the other *log* shows, at the head and beyond, because the head is in a record that others
 # may write. Each stream is looked at again when the last look is `REFRESH` ago: by the run that rotates in its
@@ -357,7 +357,7 @@ class Operator:
 
 
 def give(order: Order, *, by: Operator, chain: Chain, orders: Orders) -> OrderResult:
-    """Give an order: first its audit entry, then the record (protocol O2, O3).
+    """Give an order: first its audit entry, then the record (protocol O2).
 
     To give it again is a success without a second entry, also after its reply was lost. If this fails between the two,
     an order is on record that no run has seen; give it again.

@@ -196,7 +196,7 @@ def entry_of(place: Seal, event: Mapping[str, Any], *, mac: Mac, digest: bytes, 
     )
 
 
-# Where a chain ends, as its log shows it (protocol E6, E7, E8, E10).
+# Where a chain ends, as its log shows it (protocol E6, E7).
 #
 # The lock record's head is a hint: who writes the record is not who writes the log. Where the log holds the entry
 # that the head names, the chain goes on from there. An entry above it that continues the chain is taken in: its
@@ -292,7 +292,7 @@ class Ends:
     def _last_of_all(
         self, head: ChainHead | None, at: Stored | None, heads: Mapping[str, ChainHead]
     ) -> ChainEnd:
-        """The end where the head names nothing that the log holds; without one, the record was lost (protocol E10)."""
+        """The end where the head names nothing that the log holds; without one, the record was lost (protocol E6)."""
         last = self._newest_genuine(0)
         differs = (_differs("head", head, at),) if head else ()
         return self._above(last, heads, head_differs=differs)
@@ -340,7 +340,7 @@ class Ends:
         )
 
     def _missing_for_others(self, known: int, heads: Mapping[str, ChainHead]) -> list[Differs]:
-        """What the newest entries of other streams witness above the last entry (protocol E8).
+        """What the newest entries of other streams witness above the last entry (protocol E7).
 
         A log that does not answer is not waited for: what it witnesses, verification finds.
         """

@@ -57,7 +57,7 @@ class Witnessed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Differs:
-    """An entry that somebody vouches for and that the log does not hold (protocol E8).
+    """An entry that somebody vouches for and that the log does not hold (protocol E7).
 
     Attributes:
         by: Who names it: `head`, the lock record; or the stream that witnesses it.

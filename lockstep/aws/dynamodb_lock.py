@@ -19,9 +19,9 @@ What each runner may do over time. A name is a write whose condition holds; a na
                                                            ACQUIRE (free, 11 is pending) fence 12
 
 A lease ends at its `expires_at`, compared with the runner's clock; DynamoDB's TTL deletes days late. The lease is
-longer than an execution, a function and clock skew together (protocol L12), so its holder has stopped before it ends.
+longer than an execution, a function and clock skew together (protocol R9), so its holder has stopped before it ends.
 
-The reply of a write can get lost, so every condition also accepts a repeated write (protocol L11): a holder acquires
+The reply of a write can get lost, so every condition also accepts a repeated write (protocol L10): a holder acquires
 its own lock again (with a new fence), a claim or a head that is already there is a success, and a release may find the
 lock free as long as the fence is unchanged.
 
@@ -112,7 +112,7 @@ PROMOTE_CONDITION = (
     f"{HELD} AND expires_at > :now AND pending_generation = :generation AND claim_rotation_id = :rotation_id "
     "AND #format <= :format"
 )
-"""Still held by this run, and its claim is in flight, and no newer build has made it (protocol L14, R11)."""
+"""Still held by this run, and its claim is in flight, and no newer build has made it (protocol L14, R10)."""
 
 BLOCK_UPDATE = "ADD blocked :databases"
 BLOCK_CONDITION = HELD
@@ -250,7 +250,7 @@ def _datetime(item: Item, name: str) -> datetime | None:
 
 
 class DynamoDbLock:
-    """The port `Lock` on one item. Every method makes one call (protocol L2)."""
+    """The port `Lock` on one item. Every method makes one call (protocol L1)."""
 
     def __init__(self, client: "DynamoDBClient", table: str, credential_id: str) -> None:
         self._client = client
@@ -527,7 +527,7 @@ def _head(head: ChainHead) -> "AttributeValueTypeDef":
 
 # The whole lock table, for `lockstep.operate.watch` and for the page of many credentials (`lockstep.operate.page`).
 #
-# No other code scans it: a rotation reads its own record (protocol L2).
+# No other code scans it: a rotation reads its own record (protocol L1).
 
 
 def read_table(client: "DynamoDBClient", table: str) -> Table:

@@ -1,7 +1,7 @@
 """Orders in the lock's DynamoDB item, and the owners of accounts in items of their own (`lockstep.protocol.orders`).
 
 Every write names the attributes of its order and no others, so it can meet any write of a run and neither is lost
-(protocol O3). It is not under the fence, because an operator does not hold the lock.
+(protocol O2). It is not under the fence, because an operator does not hold the lock.
 """
 
 from collections.abc import Iterator, Mapping

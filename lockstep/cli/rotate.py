@@ -53,10 +53,12 @@ class Skip:
 
     Attributes:
         wait: None where it waits for nothing any more, or where that is not known.
+        not_before: No rotation may begin before that; the run found nothing to repair.
         problem: Why it is not known.
     """
 
     wait: Wait | None = None
+    not_before: datetime | None = None
     problem: LockstepError | None = None
 
     @property
@@ -70,7 +72,11 @@ class Skip:
         """The same, in words."""
         if self.problem:
             return f"why is not known; {line_of(self.problem)}"
-        return self.wait.describe(now) if self.wait else "what it waited for is over, so start it again"
+        if self.wait:
+            return self.wait.describe(now)
+        if self.not_before and self.not_before > now:
+            return f"nothing to repair, and the overlap ends at {clock_time(self.not_before, now)}"
+        return "what it waited for is over, so start it again"
 
 
 def rotate(  # noqa: PLR0913 - a command has an argument for each option
@@ -214,7 +220,8 @@ def _skip(plan: Plan, credential: Credential, clock: Clock, *, is_forced: bool) 
         record = operator(plan).lock(credential).read()
     except LockstepError as error:
         return Skip(problem=error)
-    return Skip(wait=waits_for(record, clock.now(), is_forced=is_forced))
+    wait = waits_for(record, clock.now(), is_forced=is_forced)
+    return Skip(wait=wait, not_before=record.not_before)
 
 
 def _require_over(plan: Plan, credential: Credential, stream: Cloud) -> None:

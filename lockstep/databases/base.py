@@ -88,7 +88,7 @@ class ServerDatabase(ABC, Generic[SessionT]):
 
     @property
     def rotates_itself(self) -> bool:
-        """Whether the credential is the rotation user's own (protocol D23)."""
+        """Whether the credential is the rotation user's own (protocol D22)."""
         return self.server.admin == AdminCredential(credential=self.credential.id)
 
     @property

@@ -74,7 +74,7 @@ def _error_names() -> Mapping[str, str]:
 
 
 def error_text(name: str) -> str:
-    """The fixed sentence of an error's class (protocol E5, F2); empty for a name that this build does not know."""
+    """The fixed sentence of an error's class (protocol E5, F1); empty for a name that this build does not know."""
     return _error_names().get(name, "")
 
 

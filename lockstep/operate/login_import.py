@@ -1,4 +1,4 @@
-"""Import: the login that works now comes into every store, where the first rotation finds it (protocol O9, O10).
+"""Import: the login that works now comes into every store, where the first rotation finds it (protocol O9).
 
     1. take the lock                    no run begins; none has left a promotion half done
     2. log in on every database         with each database's advisory lock held, as every probe
@@ -132,7 +132,7 @@ def prove(login: Login, estate: Estate) -> None:
         try:
             _prove_at(database, login, estate)
         except AdminCredentialRejectedError:
-            # Where the login is the rotation user's own, it is the one that takes the advisory lock (protocol D23).
+            # Where the login is the rotation user's own, it is the one that takes the advisory lock (protocol D22).
             if database.name not in estate.credential.administers:
                 raise
             raise _refused_at(database.name, estate, code="admin-refused") from None

@@ -87,7 +87,7 @@ class LoginState:
 
 
 def promoted_at(record: LockRecord, credential: Credential) -> datetime | None:
-    """When every store was seen to serve the current generation (protocol C10).
+    """When every store was seen to serve the current generation (protocol C11).
 
     None where that is not on record, or the plan is not the active one: its overlap may be another.
     """
@@ -132,7 +132,7 @@ def _holders(generations: set[int], username_of: Callable[[int], str | None]) ->
 
 def _of_several(record: LockRecord, credential: Credential, held: Mapping[str, int]) -> list[LoginState]:
     idle = [u for u in credential.usernames if u not in held]
-    # Each rotation gives a new value to the username that base does not have (protocol C8).
+    # Each rotation gives a new value to the username that base does not have (protocol C4).
     turns = [*idle, *sorted((u for u in credential.usernames if u in held), key=lambda u: held[u])]
     previous = max((g for g in held.values() if g < (record.current_generation or 0)), default=0)
     soonest = _next(record)
@@ -233,7 +233,7 @@ def look(
     )
     answers = {name: asked(read) for name, read in zip(names, reads, strict=True)}
     claim = record.claim
-    # Staging begins in the first store (protocol V2), so it knows since when a generation pends.
+    # Staging begins in the first store (protocol V1), so it knows since when a generation pends.
     since = asked(partial(named[0].staged_at, claim.generation)) if claim else None
     return StoreSnapshot(depth=depth, answers=answers, pending_since=since)
 
@@ -249,7 +249,7 @@ def asked(ask: Callable[[], AnswerT]) -> AnswerT | LockstepError:
 def possible(answers: Mapping[str, StoredNames | StoredValue]) -> list[Served]:
     """Everything that the stores may hold by what was read, as far as it matters to a run.
 
-    What Lockstep wrote under one generation is one value in every store (protocol V2). What it did not write is a login
+    What Lockstep wrote under one generation is one value in every store (protocol V1). What it did not write is a login
     or a placeholder: names do not say which.
     """
     cases = [_filled(answers, login) for login in (_SOME, None)]

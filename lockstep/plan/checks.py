@@ -217,7 +217,7 @@ def publication_problems(plan: "Plan", folder: Path) -> Iterator[str]:
 
 
 def _key_problems(plan: "Plan") -> Iterator[str]:
-    """Ids with one key, of which one document and one execution at a time could be named (protocol R16)."""
+    """Ids with one key, of which one document and one execution at a time could be named (protocol R15)."""
     first: dict[str, str] = {}
     for i, credential in enumerate(plan.credential_sections):
         if (other := first.setdefault(run_key(credential.id), credential.id)) != credential.id:

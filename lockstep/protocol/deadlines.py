@@ -1,6 +1,6 @@
-"""Time-outs, leases and retries of both runners, and the scope that no call outlives (protocol F3, F10).
+"""Time-outs, leases and retries of both runners, and the scope that no call outlives (protocol F3, F9).
 
-The scope of an invocation: no call outlives the step that made it (protocol F10, F11, F12).
+The scope of an invocation: no call outlives the step that made it (protocol F9, F11).
 
 A function's process is frozen between its invocations. A call that is under way at that moment would take effect in a
 later invocation, inside another rotation. So each call belongs to the scope in which it was begun: a context variable,
@@ -147,11 +147,11 @@ START_LATENESS = TRIGGER_LATENESS + POSITION_LATENESS
 LAST_START = START_LATENESS - LOCK_CALL
 """No run is started later than this after that time, since it acquires the lock a little later."""
 LEASE = timedelta(seconds=420)
-"""Ends before the other runner is called, half an interval after this one (protocol L12, R9)."""
+"""Ends before the other runner is called, half an interval after this one (protocol R9)."""
 PREPARED_AT_MOST = 4
 """So often a run prepares: at most a search, base that is refused, another search, and what that has found."""
 RUN = LEASE - STEP - CLOCK_SKEW
-"""An execution ends after this time, so that its holder is dead before its lease ends (protocol L12)."""
+"""An execution ends after this time, so that its holder is dead before its lease ends (protocol R9)."""
 RUN_AWAITED = RUN + STEP
 """Who has started an execution of a rotation awaits its end for this time: it ends by itself, and is seen later."""
 SHARD = START_LATENESS + RUN_AWAITED + STEP

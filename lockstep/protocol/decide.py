@@ -34,7 +34,7 @@ from lockstep.protocol.ports import FORGED
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """A generation is in flight that no store can serve yet: finish it, whichever run began it (protocol C2, R3)."""
+    """A generation is in flight that no store can serve yet: finish it, whichever run began it (protocol C2, R1)."""
 
     claim: Claim
 
@@ -145,7 +145,7 @@ def can_finish(
 
 
 def agree(values: Iterable[StoredValue]) -> bool:
-    """Whether all stores serve the same login under the same generation, in both secrets (protocol V9)."""
+    """Whether all stores serve the same login under the same generation, in both secrets (protocol V5)."""
     first, *others = values
     return first.generation == first.blob_generation and all(
         (v.generation, v.blob_generation, v.login) == (first.generation, first.blob_generation, first.login)
@@ -273,7 +273,7 @@ def release_after(
     started: datetime,
     promoted: datetime,
 ) -> Release:
-    """What ReleaseLock writes after the rotation was recorded (protocol C10).
+    """What ReleaseLock writes after the rotation was recorded (protocol C11).
 
     The next rotation is due an interval after this one *started*, so that the schedule does not drift, minus the
     tolerance for early triggers. It may not start before the overlap has passed since the promotion.
@@ -360,7 +360,7 @@ def require_plausible(record: LockRecord, served: Mapping[str, StoredValue]) -> 
 
 
 def next_username(usernames: Sequence[str], *, base: Login | None) -> str:
-    """The username of the next value: of two, the one that base does not have (protocol C8).
+    """The username of the next value: of two, the one that base does not have (protocol C4).
 
     Args:
         usernames: Those of the plan, in its order.

@@ -1,4 +1,4 @@
-"""Every way in which a rotation can fail, in two families (protocol F1, F2).
+"""Every way in which a rotation can fail, in two families (protocol F1).
 
 The state machine matches on these class names, so they are part of the interface: its `Retry` lists
 name the *retryable* ones, and the *terminal* ones end the run. A skipped run has not failed; skipping is an outcome.
@@ -756,7 +756,7 @@ class IssuerNotPublicError(EnvironmentalError):
     advice = "Let its bucket be read: `oci os bucket update --name BUCKET --public-access-type ObjectReadWithoutList`."
 
 
-# What it means that no session can be had (protocol R21).
+# What it means that no session can be had (protocol R19).
 
 
 class FailureKind(Enum):

@@ -182,7 +182,7 @@ def overlap_ends_at(kind: str, *, not_before: int, revoked: bool) -> datetime | 
     Args:
         kind: Of the claim.
         not_before: What the run wrote into the lock record: when the next rotation is allowed, in epoch seconds
-            (protocol C10). It is the next rotation that ends the value.
+            (protocol C11). It is the next rotation that ends the value.
         revoked: Whether this run has ended it.
     """
     return None if revoked or kind != "new" else datetime.fromtimestamp(not_before, UTC)

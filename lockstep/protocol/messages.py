@@ -1,6 +1,6 @@
 """Inputs and outputs of the four steps. On AWS they pass through the state machine and its history as JSON.
 
-They hold only names, numbers and outcomes: every step reads secret values from the stores itself (protocol M9, I6).
+They hold only names, numbers and outcomes: every step reads secret values from the stores itself (protocol M1, I6).
 """
 
 from enum import StrEnum

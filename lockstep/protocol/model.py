@@ -305,7 +305,7 @@ class AdminIam(Message, tag_field="kind", tag="iam"):
 
 
 class AdminCredential(Message, tag_field="kind", tag="credential"):
-    """A rotation user whose login is itself a credential of the plan (protocol D23).
+    """A rotation user whose login is itself a credential of the plan (protocol D22).
 
     Attributes:
         credential: Its id.
@@ -417,7 +417,7 @@ class Credential(Message):
 
     @property
     def administers(self) -> tuple[str, ...]:
-        """The names of those of its servers on which it is the rotation user's own login (protocol D23)."""
+        """The names of those of its servers on which it is the rotation user's own login (protocol D22)."""
         itself = AdminCredential(credential=self.id)
         return tuple(server.name for server in self.servers if server.admin == itself)
 
@@ -427,7 +427,7 @@ class Credential(Message):
         return self.servers[0]
 
 
-# The format of what Lockstep writes: one number for lock records, secrets and audit entries (protocol R10, R11).
+# The format of what Lockstep writes: one number for lock records, secrets and audit entries (protocol R10).
 #
 # Where a runner or a command meets a higher one it changes nothing. So a change that an older build would misread
 # raises `FORMAT`. The plan file has a number of its own, `version`, because people write it.

@@ -3,7 +3,7 @@
 The name under which Lockstep writes a generation into a secret: the same rule for every store.
 
 The name is known before the version exists, is the same for every runner, and contains the generation in plain
-digits, so that a list of versions can be read without reading any value (protocol V3, V4):
+digits, so that a list of versions can be read without reading any value (protocol V3):
 
     7c9f3d1e-60b4-8a2f-9c11-000000000042
     └──────── owner ───────┘ generation, 12 decimal digits

@@ -1,4 +1,4 @@
-"""Orders: what an operator wants, as attributes of the lock record (protocol O2, O3, O4, O5, O6, O7).
+"""Orders: what an operator wants, as attributes of the lock record (protocol O2, O4, O5, O6, O7).
 
 An order changes no store and no database. It is first an entry in the credential's audit chain, then one write to the
 lock record, without the lock. The next run does what the order says.

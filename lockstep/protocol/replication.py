@@ -1,4 +1,4 @@
-"""Waiting for the hosts at which applications reach a database besides the database itself (protocol D15, D16).
+"""Waiting for the hosts at which applications reach a database besides the database itself (protocol D15).
 
 A read replica applies the change of an account some time after its database, and until then refuses what is pending. A
 server may lock an account after two refusals in a row, counted on each host. So the order of the logins is such that a

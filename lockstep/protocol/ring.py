@@ -45,7 +45,7 @@ _NOT_SUPERSEDED = 3
 
 
 def slots_at(place: int) -> int:
-    """How many slots a ring has in the store at a place of the plan: one in the first, which decides (protocol V17)."""
+    """How many slots a ring has in the store at a place of the plan: one in the first, which decides (protocol V13)."""
     return SLOTS if place else 1
 
 
@@ -114,7 +114,7 @@ def _advice(slots: int, retention: timedelta) -> str:
     return f"use an interval of {shortest}m or more"
 
 
-# The ring: one secret that changes every 20 minutes, kept in k plain OCI secrets (protocol V13, V14).
+# The ring: one secret that changes every 20 minutes, kept in k plain OCI secrets (protocol V13).
 #
 # Pure, without I/O.
 #

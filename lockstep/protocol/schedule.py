@@ -218,7 +218,7 @@ def _of(interval: timedelta, ids: list[str]) -> list[Shard]:
     ]
 
 
-# What starts the rotations of a shard in AWS, and how their executions are named (protocol R15, R16, R17, R18).
+# What starts the rotations of a shard in AWS, and how their executions are named (protocol R15, R17).
 #
 # `cdk/fleetmachine.py` writes these into `cdk/fleet.asl.json`, which checks its input by them.
 

@@ -1,4 +1,4 @@
-"""Sessions that end by themselves, and are replaced before: one for all threads of a process (protocol R20)."""
+"""Sessions that end by themselves, and are replaced before: one for all threads of a process (protocol R19)."""
 
 from collections.abc import Callable
 from contextlib import suppress

@@ -345,7 +345,7 @@ class Clouds(CloudClients):
             server: The server.
             credential: The credential.
             imported: A login of the credential that no store serves yet. Where the credential is the rotation
-                user's own, it is the admin's login (protocol D23).
+                user's own, it is the admin's login (protocol D22).
         """
         from lockstep.runtime.databases import open_database
 

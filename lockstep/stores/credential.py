@@ -1,4 +1,4 @@
-"""The rules of a credential's stores, the same for every secrets manager (protocol V1, V2, V5, V6, V8, V9, V22).
+"""The rules of a credential's stores, the same for every secrets manager (protocol V1, V5, V3, V8, V22).
 
 `CredentialStore` keeps one credential in the two secrets of one store, `app_user` and `connection_blob`. `Stores` is
 the collection of a credential's stores, in the plan's order. Adapters implement only `VersionedSecret` of
@@ -133,7 +133,7 @@ class CredentialSecret:
     def blob_generation(self, version: SecretVersion) -> int:
         """The generation of a version of `connection_blob`.
 
-        A text that Lockstep did not write need not make sense: the next rotation replaces it (protocol V7).
+        A text that Lockstep did not write need not make sense: the next rotation replaces it (protocol V8).
         """
         if version.generation:
             self._check(version, decode_blob_generation(self._text(version), **self._where))
@@ -169,8 +169,8 @@ class CredentialSecret:
         """What a compare-and-set needs that makes a generation current; without it if the generation is current.
 
         Raises:
-            FenceLostError: A higher generation is current (protocol V11).
-            EditedMeanwhileError: It would replace keys of others that were written after it was staged (protocol V21).
+            FenceLostError: A higher generation is current (protocol V10).
+            EditedMeanwhileError: It would replace keys of others that were written after it was staged (protocol V20).
         """
         found = self.versions.observe(generation, seen=seen)
         if found.generation > generation:
@@ -204,7 +204,7 @@ class CredentialSecret:
         return version.text
 
     def _check(self, version: SecretVersion, claimed: int) -> None:
-        """Refuse a version of ours whose text claims another generation: it is forged (protocol V7)."""
+        """Refuse a version of ours whose text claims another generation: it is forged (protocol V8)."""
         if version.generation not in (0, claimed):
             raise self.malformed(FORGED)
 
@@ -212,7 +212,7 @@ class CredentialSecret:
 def committed(found: Observed | None) -> str:
     """Compare and set; the version that is current then, empty where the comparison was lost or there is none.
 
-    Whoever loses it looks again, once; a second loss ends the step, which is tried again (protocol V10, V12).
+    Whoever loses it looks again, once; a second loss ends the step, which is tried again (protocol V10).
     """
     if found is None or found.commit is None:
         return ""
@@ -341,7 +341,7 @@ class CredentialStore:
         staged = put(text)
         if staged.is_new:
             return value, staged.seen
-        # It may be the value of another run, or of another claim (protocol V6, V22).
+        # It may be the value of another run, or of another claim (protocol V3, V22).
         found = staged.read_back()
         held = self._value(found)
         if held is None:
@@ -513,7 +513,7 @@ class Stores:
         """Make a value pending in every store; what was seen there before, by store.
 
         The first store keeps a value that it already has under this generation, if it was staged for the same claim.
-        The others get a copy of what the first store holds (protocol V2).
+        The others get a copy of what the first store holds (protocol V1).
 
         Raises:
             StagedValueConflictError: A store holds a value of another claim under this generation, or another store

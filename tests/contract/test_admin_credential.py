@@ -1,4 +1,4 @@
-"""The rotation user's own login as a credential of the plan, on real servers (protocol D23)."""
+"""The rotation user's own login as a credential of the plan, on real servers (protocol D22)."""
 
 import json
 import os

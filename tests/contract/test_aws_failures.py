@@ -1,4 +1,4 @@
-"""Failures of AWS through the adapters: one try, a bounded wait, the right error (protocol F1, F2, F3, F5)."""
+"""Failures of AWS through the adapters: one try, a bounded wait, the right error (protocol F1, F3, F4)."""
 
 import json
 import socket
@@ -274,7 +274,7 @@ def test_missing_credentials_are_access_denied(monkeypatch: pytest.MonkeyPatch) 
 def test_an_identity_that_aws_does_not_know_is_used_no_more(
     code: str, error: type[LockstepError], *, is_kept: bool
 ) -> None:
-    """A session whose role was made anew, and a key that was replaced (protocol R20)."""
+    """A session whose role was made anew, and a key that was replaced (protocol R19)."""
     made = (IssuedSession(session=replace(KEYS, access_key_id=f"ASIA{n}"), seconds=900) for n in range(9))
     sessions = Sessions(lambda: next(made), SystemClock())
     client = aws_client("dynamodb", REGION, keys=sessions)

@@ -1,6 +1,6 @@
 """Sessions in the other cloud, made by the shipped code with the unmodified SDKs, and all that can be wrong there.
 
-(protocol R19, R21)
+(protocol R19)
 """
 
 import base64

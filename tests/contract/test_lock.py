@@ -1,7 +1,7 @@
 """Every lock has one holder and one claim at a time, and tells its record to who takes it.
 
 It refuses a run that lost it (protocol L4, L6, L10), lets a claim go through its phases once (protocol I4, L14, O7),
-leaves what a newer build wrote alone (protocol R10, R11), and names who rotated (protocol O14).
+leaves what a newer build wrote alone (protocol R10), and names who rotated (protocol O14).
 """
 
 import json

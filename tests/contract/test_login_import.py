@@ -1,4 +1,4 @@
-"""Import: the login that works is proven, put on record, and served everywhere (protocol O9, O10)."""
+"""Import: the login that works is proven, put on record, and served everywhere (protocol O9)."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Orders and owners in the lock table: each one write beside those of runs (protocol O2, O3, O4, O5, O6, O7, O8)."""
+"""Orders and owners in the lock table: each one write beside those of runs (protocol O2, O4, O5, O6, O7, O8)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Real replicas that lag: pending is waited for, and a limit of two refusals is not reached (protocol D15, D16)."""
+"""Real replicas that lag: pending is waited for, and a limit of two refusals is not reached (protocol D15)."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress

@@ -1,4 +1,4 @@
-"""Rotations by each way to prove an identity, and while sessions end, are refused, or cannot be had (protocol R21)."""
+"""Rotations by each way to prove an identity, and while sessions end, are refused, or cannot be had (protocol R19)."""
 
 import json
 import logging

@@ -338,7 +338,7 @@ def test_a_value_that_the_store_does_not_keep_is_refused_before_anything_is_stag
 def test_keys_that_were_added_after_the_staging_are_not_replaced(
     world: StoreHarness, store: CredentialStore, secret: SecretKind
 ) -> None:
-    """Between two steps of a run (protocol V21). In a ring of several slots the edit is in another slot and stays."""
+    """Between two steps of a run (protocol V20). In a ring of several slots the edit is in another slot and stays."""
     adopt(world)
     store.read_current()
     stage_and_promote(store, 1)

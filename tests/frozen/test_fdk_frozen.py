@@ -1,6 +1,6 @@
 """An OCI function under the real fdk is paused between calls: no call of a run goes on in a later run.
 
-(protocol F10, F11, F12)
+(protocol F9, F11)
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,6 +1,6 @@
 """A Lambda under AWS's runtime client is frozen between invocations: no call goes on in a later one.
 
-(protocol F10, F11, F12)
+(protocol F9, F11)
 """
 
 import json

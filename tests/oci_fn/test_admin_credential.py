@@ -1,4 +1,4 @@
-"""Rotation users whose own login is a credential: both runners rotate it, and others by it (protocol D23)."""
+"""Rotation users whose own login is a credential: both runners rotate it, and others by it (protocol D22)."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

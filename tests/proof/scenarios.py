@@ -68,7 +68,7 @@ def _edited(world: MemoryWorld) -> None:
 
 
 def _edited_meanwhile(world: MemoryWorld) -> None:
-    """An operator adds a key to a secret while a run is between the staging and the promotion (protocol V21)."""
+    """An operator adds a key to a secret while a run is between the staging and the promotion (protocol V20)."""
     database, store = world.databases["db-2"], world.stores["aws"]
     change, left = database.set_passwords, [1]
 

@@ -180,7 +180,7 @@ def test_a_checkpoint_is_gone_on_from(plain: Case, tmp_path: Path) -> None:
 
 
 def test_the_lock_of_a_dead_run_is_released_and_its_claim_stays(mysql: Case) -> None:
-    """A release by hand keeps the claim (protocol L13)."""
+    """A release by hand keeps the claim (protocol L10)."""
     mysql.settle()
     crm = mysql.world.servers[mysql.credential.databases[0]]
     crm.stop()

@@ -31,7 +31,7 @@ LAMBDA_ERRORS = {
     "Lambda.AWSLambdaException",
     "Lambda.SdkClientException",
     "Lambda.TooManyRequestsException",
-    "Runtime.ExitError",  # A process that ended itself (protocol F12).
+    "Runtime.ExitError",  # A process that ended itself (protocol F11).
 }
 
 

@@ -1,4 +1,4 @@
-"""Two deployments with different plans of one credential: only the active one changes anything (protocol O1, O10)."""
+"""Two deployments with different plans of one credential: only the active one changes anything (protocol O1, O9)."""
 
 import json
 from collections.abc import Iterator

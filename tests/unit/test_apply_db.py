@@ -76,7 +76,7 @@ def test_pending_and_base_log_in_afterwards_and_what_was_valid_before_does_not(s
 
 @both_strategies
 def test_databases_change_under_every_advisory_lock_after_base_logged_in_on_all(strategy: Strategy) -> None:
-    """What must succeed comes before what must be refused, and follows it (protocol D1, D3, D19)."""
+    """What must succeed comes before what must be refused, and follows it (protocol D1, D3, D18)."""
     flight = Flight(strategy)
     seen: list[str] = []
     at_every_boundary(flight.world, seen.append)

@@ -1,4 +1,4 @@
-"""Attacks on the evidence: no rotation stops, no run goes unrecorded, every trace is found (protocol E6, E8, E11)."""
+"""Attacks on the evidence: no rotation stops, no run goes unrecorded, every trace is found (protocol E6, E7, E11)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -85,7 +85,7 @@ def test_a_head_that_names_too_little_is_moved_on(*, is_removed: bool) -> None:
 
 
 def test_a_deleted_end_is_not_laundered_by_a_foreign_object() -> None:
-    """Below what the other cloud has witnessed nothing is stepped over (protocol E8)."""
+    """Below what the other cloud has witnessed nothing is stepped over (protocol E7)."""
     world = begun(6)
     seen = max(
         (w for e in verified(world)["oci"].entries if (w := e.witness.get("aws"))), key=lambda w: w.seq

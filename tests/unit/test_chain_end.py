@@ -1,4 +1,4 @@
-"""Where a chain ends, and what a look at another log costs, where logs and records are odd (protocol E6, E8, E15)."""
+"""Where a chain ends, and what a look at another log costs, where logs and records are odd (protocol E6, E7, E15)."""
 
 from dataclasses import replace
 from datetime import timedelta

@@ -288,7 +288,7 @@ def test_no_judgement_by_names_is_refuted_by_the_values(data: st.DataObject) -> 
         activate=data.draw(st.sampled_from([None, PLANNED.plan_digest])),
         revoke_through=data.draw(st.sampled_from([None, 2])),
     )
-    # Lockstep writes one login under one generation into every store (protocol V2); others write what they like.
+    # Lockstep writes one login under one generation into every store (protocol V1); others write what they like.
     values = [stored(g, LOGIN if g else data.draw(st.sampled_from(logins)), blob) for g, blob in names]
     by_values = possible({f"store-{n}": v for n, v in enumerate(values)})
     by_names = possible({f"store-{n}": names_of(v) for n, v in enumerate(values)})

@@ -1,4 +1,4 @@
-"""A run dies before or after any operation; the next run, of either cloud, finishes the rotation (protocol I8, R3).
+"""A run dies before or after any operation; the next run, of either cloud, finishes the rotation (protocol I8, R1).
 
 Every operation of every port has two boundaries: before it the operation does not happen; after it its reply is lost.
 

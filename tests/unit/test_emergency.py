@@ -1,4 +1,4 @@
-"""The emergency order: afterwards nothing logs in that may have leaked, whatever the run meets (protocol O5, M6)."""
+"""The emergency order: afterwards nothing logs in that may have leaked, whatever the run meets (protocol O5, M2)."""
 
 from contextlib import suppress
 

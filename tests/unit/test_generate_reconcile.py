@@ -106,7 +106,7 @@ def test_only_a_candidate_can_win(store: str) -> None:
 
 @both_strategies
 def test_a_username_outside_the_plan_never_wins(strategy: Strategy) -> None:
-    """Such an account is not ours to keep valid: an administrator's login, typed into a store (protocol D11)."""
+    """Such an account is not ours to keep valid: an administrator's login, typed into a store (protocol D5)."""
     world = steady(strategy)
     root = Login("root", SecretStr("of-root"))
     for database in world.databases.values():

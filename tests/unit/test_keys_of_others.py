@@ -108,7 +108,7 @@ def test_a_person_adds_changes_and_removes_keys(world: MemoryWorld, kind: Secret
 
 @pytest.mark.parametrize(("name", "kind"), [("aws", "app_user"), ("oci", "connection_blob")])
 def test_an_edit_at_any_moment_of_a_run_is_kept(world: MemoryWorld, name: str, kind: SecretKind) -> None:
-    """A run that would replace it ends, and the next one reconciles (protocol V21)."""
+    """A run that would replace it ends, and the next one reconciles (protocol V20)."""
     store, reached, left = world.stores[name], 0, 0
     every = 11  # A run has about a hundred boundaries.
 

@@ -217,7 +217,7 @@ def test_readers_follow_the_overlap_on_the_safe_side() -> None:
 
 
 def test_whether_a_vault_is_the_first_store_does_not_change() -> None:
-    """It would keep a value in another slot than readers, or the runners, look at (protocol V17)."""
+    """It would keep a value in another slot than readers, or the runners, look at (protocol V13)."""
 
     def first(of: Document) -> None:
         of["stores"].reverse()

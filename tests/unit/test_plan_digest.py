@@ -127,7 +127,7 @@ def test_an_order_that_counts_changes_the_digest(path: str, order: tuple[int, ..
 
 
 def test_the_order_of_the_stores_changes_the_digest() -> None:
-    """The first store decides (protocol V2)."""
+    """The first store decides (protocol V1)."""
     slow = document()
     for credential in slow["credentials"]:
         credential["interval"] = "2h"

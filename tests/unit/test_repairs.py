@@ -1,4 +1,4 @@
-"""Repairs never wait, and ask no person for what the next run can do: W, N, C, B of docs/protocol.md."""
+"""Repairs never wait, and ask no person for what the next run can do (protocol I12, I13, I14, I15, I16, I17)."""
 
 from collections.abc import Callable
 from copy import deepcopy

@@ -159,7 +159,7 @@ def test_every_host_is_asked_and_the_logins_on_one_come_one_after_the_other(stra
     assert world.proven() == [True] * 4
 
 
-# Revoked on every host (protocol D16)
+# Revoked on every host (protocol D15)
 
 
 def retire(world: Rotated, doomed: int, keep: int) -> list[Login]:

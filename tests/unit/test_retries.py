@@ -1,4 +1,4 @@
-"""The OCI function follows the retry policies (protocol F3, F8)."""
+"""The OCI function follows the retry policies (protocol F3)."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""A call belongs to the invocation that began it, and is not sent when that has ended (protocol F10, F11, F12)."""
+"""A call belongs to the invocation that began it, and is not sent when that has ended (protocol F9, F11)."""
 
 import os
 import subprocess

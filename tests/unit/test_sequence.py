@@ -172,7 +172,7 @@ def test_a_second_refusal_ends_the_run_and_the_next_run_goes_on(strategy: Strate
 
 @both_strategies
 def test_an_account_is_never_refused_twice_in_a_row(strategy: Strategy) -> None:
-    """A server may lock it after a few: 50 rotations, each after a run that died around a login (protocol D19)."""
+    """A server may lock it after a few: 50 rotations, each after a run that died around a login (protocol D18)."""
     world = steady(strategy)
     logins = 8  # Of one database in one run.
     for number in range(50):

@@ -1,6 +1,6 @@
 """Sessions: one for all threads, renewed before its end, used to its end where no other can be had.
 
-(protocol R20)
+(protocol R19)
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""Two builds whose formats differ, on one live credential (protocol R10, R11, I1, I8).
+"""Two builds whose formats differ, on one live credential (protocol R10, I1, I8).
 
 The older one stands for the edition before an upgrade. At every boundary an application reads each store and logs in on
 every database, with what it has just read and with what it read before the run.

@@ -1,4 +1,4 @@
-"""UpdateSecrets: every store is promoted and serves the generation (protocol U1, U2, U4)."""
+"""UpdateSecrets: every store is promoted and serves the generation (protocol U1, U3)."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""Whose turn it is among a credential's usernames (protocol C8)."""
+"""Whose turn it is among a credential's usernames (protocol C4)."""
 
 from collections.abc import Sequence
 

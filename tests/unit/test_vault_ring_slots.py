@@ -146,7 +146,7 @@ def test_a_reader_passes_over_a_deleted_slot(four: VaultRingHarness) -> None:
 
 
 def test_a_reader_reads_a_ring_of_one_slot() -> None:
-    """That of the first store (protocol V17)."""
+    """That of the first store (protocol V13)."""
     with emulated_ring(slots=1) as one:
         advance(one, 1, 2)
         assert login_read(reader_on(sandbox_vault(one.sandbox))) == value(2).login

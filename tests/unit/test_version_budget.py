@@ -153,7 +153,7 @@ def test_a_plan_whose_interval_is_too_short_for_a_ring_is_refused_with_advice() 
 
 
 def test_a_ring_in_the_first_store_has_one_slot() -> None:
-    """Which of two values is a generation's would depend on the slot (protocol V17)."""
+    """Which of two values is a generation's would depend on the slot (protocol V13)."""
     with pytest.raises(PlanProblemsError) as error:
         plan_of(VAULT, "aws-secrets-manager")
     assert "stores[0]: an interval of 20m (multi-cloud/app_user) exhausts" in " ".join(error.value.lines)

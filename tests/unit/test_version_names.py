@@ -1,4 +1,4 @@
-"""The names of versions, the same in every store (protocol V3, V4)."""
+"""The names of versions, the same in every store (protocol V3)."""
 
 from uuid import RFC_4122, UUID
 

@@ -16,7 +16,7 @@ from typer.main import get_command
 
 from lockstep.cli.app import app
 from lockstep.plan.model import Plan
-from tests.unit.test_protocol_citations import clauses, retired
+from tests.unit.test_protocol_citations import clauses
 
 ROOT = Path(__file__).parents[2]
 PRODUCT = ("lockstep", "functions", "oci_fn")
@@ -98,7 +98,7 @@ def _errors() -> int:
 
 
 def _clauses() -> int:
-    return len(set(clauses()) - retired())
+    return len(clauses())
 
 
 def _keys(model: type[BaseModel], seen: set[type[BaseModel]]) -> int:
@@ -131,7 +131,7 @@ CEILINGS: dict[str, tuple[Callable[[], int], int]] = {
     "options": (_options, 161),
     "keys of the plan": (lambda: _keys(Plan, set()), 94),
     "classes of errors": (_errors, 131),
-    "clauses of the protocol": (_clauses, 154),
+    "clauses of the protocol": (_clauses, 110),
 }
 
 
