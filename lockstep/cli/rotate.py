@@ -29,7 +29,7 @@ from lockstep.cli.output import (
 from lockstep.operate.access import operator
 from lockstep.operate.documents import Exit, Rotated, StateOfMachine, WouldRotate
 from lockstep.operate.execution import Ended, Entered, Execution, located
-from lockstep.operate.formatting import absolute, to_second
+from lockstep.operate.formatting import absolute, clock_time, to_second
 from lockstep.operate.state import Wait, waits_for
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import LockstepError, OrderRefusedError, advice_of, line_of

@@ -12,7 +12,7 @@ from lockstep.databases.mysql_family import (
     account_at,
 )
 from lockstep.databases.verifiers import mysql_native_password
-from lockstep.protocol.errors import PrivilegeMissingError, UnsupportedServerError, VerifierRefusedError
+from lockstep.protocol.errors import DatabaseReadOnlyError, PrivilegeMissingError, VerifierRefusedError
 from lockstep.protocol.model import CredentialValue, Login, SecretStr, Strategy
 
 _OPTION_PREVENTS = "1290"  # read_only, or strict_password_validation
@@ -83,7 +83,7 @@ class _Account:
         verifiers = (mysql_native_password(p).reveal() for p in passwords)
         try:
             self._session.run(f"ALTER USER {self._account} IDENTIFIED VIA {methods}", username, *verifiers)
-        except UnsupportedServerError as e:
+        except DatabaseReadOnlyError as e:
             if e.where["code"] == _OPTION_PREVENTS and self._session.run("SELECT @@read_only") == (0,):
                 raise VerifierRefusedError(**e.where) from None
             raise

@@ -23,6 +23,7 @@ from lockstep.protocol.errors import (
     AdvisoryLockBusyError,
     AmbiguousAccountError,
     DatabaseBusyError,
+    DatabaseReadOnlyError,
     DatabaseRejectedError,
     DatabaseUnreachableError,
     HostBlockedError,
@@ -62,12 +63,12 @@ _ERRORS: dict[int, type[LockstepError]] = {
     1226: DatabaseBusyError,  # the account's hourly limits
     1227: PrivilegeMissingError,  # a global privilege
     1251: UnsupportedServerError,  # an authentication protocol that PyMySQL lacks
-    1290: UnsupportedServerError,  # read_only; MariaDB: strict_password_validation, which refuses verifiers
+    1290: DatabaseReadOnlyError,  # read_only; MariaDB: strict_password_validation, which refuses verifiers
     1317: DatabaseUnreachableError,  # statement interrupted
     1524: UnsupportedServerError,  # an authentication plugin that the server lacks
     1819: PasswordRefusedByPolicyError,  # validate_password
     1820: AccountExpiredError,  # its password
-    1836: UnsupportedServerError,  # read-only mode
+    1836: DatabaseReadOnlyError,  # read-only mode
     1862: AccountExpiredError,  # its password
     1927: DatabaseUnreachableError,  # connection killed (MariaDB)
     2003: DatabaseUnreachableError,

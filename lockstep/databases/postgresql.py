@@ -28,6 +28,7 @@ from lockstep.protocol.errors import (
     AccountMissingError,
     AdvisoryLockBusyError,
     DatabaseBusyError,
+    DatabaseReadOnlyError,
     DatabaseRejectedError,
     DatabaseUnreachableError,
     LockstepError,
@@ -57,7 +58,7 @@ _NOLOGIN_FROM = "InitializeSessionUserId"
 _ERRORS: dict[str, type[LockstepError]] = {
     "0A000": UnsupportedServerError,  # feature not supported
     "22023": PasswordRefusedByPolicyError,  # what the module passwordcheck says
-    "25006": UnsupportedServerError,  # read-only: a replica
+    "25006": DatabaseReadOnlyError,
     _ACCOUNT_REFUSED: AccountDeniedError,  # no entry in pg_hba.conf; for NOLOGIN see _NOLOGIN_FROM
     "42704": AccountMissingError,
     "42501": PrivilegeMissingError,

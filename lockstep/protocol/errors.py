@@ -89,6 +89,10 @@ class DatabaseBusyError(RetryableError):
     """The database accepts no more connections at the moment."""
 
 
+class DatabaseReadOnlyError(RetryableError):
+    """The database takes no writes: it is a replica, or is failing over."""
+
+
 class AdvisoryLockBusyError(RetryableError):
     """Another rotation holds the database's advisory lock for this credential."""
 
@@ -348,7 +352,7 @@ class TlsVerificationError(TerminalError):
 class UnsupportedServerError(TerminalError):
     """The server does not support the chosen strategy."""
 
-    advice = "Use MySQL 8.0.21, MariaDB 10.4, PostgreSQL 10 or newer, at a host that takes writes."
+    advice = "Use MySQL 8.0.21, MariaDB 10.4, PostgreSQL 10 or newer."
 
 
 class ReplicaLaggingError(TerminalError):
