@@ -7,6 +7,7 @@ refusals in a row, and where a server says which generations an account has, not
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import NoReturn
 
 from lockstep.protocol import decide
 from lockstep.protocol.decide import Tried
@@ -15,12 +16,13 @@ from lockstep.protocol.errors import (
     AccountUnusableError,
     DatabaseBlockedError,
     DatabaseRejectedError,
+    LockstepError,
     NoRoomError,
     StoresDivergedError,
 )
 from lockstep.protocol.messages import Beside, Candidate, ProbeRequest, ProbeResult
 from lockstep.protocol.model import CredentialValue, Lease, LockRecord, Login
-from lockstep.protocol.ports import Database, Stager
+from lockstep.protocol.ports import Stager
 from lockstep.stores.credential import Ports
 
 REFUSALS_AT_MOST = 2
@@ -46,6 +48,7 @@ class Search:
         self._refused = refused
         self._tried: list[Tried] = []
         self._refusals = Counter[tuple[str, str]]()
+        self._barred: dict[str, LockstepError] = {}
         self._recorded = dict(
             zip(stagers, ports.side_by_side([stager.recorded for stager in stagers.values()]), strict=True)
         )
@@ -55,6 +58,7 @@ class Search:
 
         Raises:
             DatabaseBlockedError: No login works on a database, and nobody has consented to set its account.
+        AccountUnusableError, AccountMissingError: Likewise, since the account is barred or gone.
             NoRoomError: A database has no room for it.
         """
         base = self._refused_base(candidates)
@@ -71,8 +75,7 @@ class Search:
         refusing = [name for name in self._stagers if name not in winner.works]
         dead = [n for n in refusing if n in self._lost() and n not in self._record.take_over]
         if dead:
-            self._ports.lock.block(lease, dead)
-            raise DatabaseBlockedError(credential=self._ports.credential.id, database=dead[0])
+            self._end(dead, lease)
         return ProbeResult(
             winner=winner.candidate.ref,
             beside=tuple(self._beside(name, winner, lease) for name in refusing),
@@ -83,7 +86,7 @@ class Search:
 
     def _refused_base(self, candidates: Mapping[Candidate, Login]) -> Candidate | None:
         """What a database has refused already in this run; it comes last, and counts as shown there."""
-        if not self._refused:
+        if not (self._refused and candidates):
             return None
         base = max(candidates, key=lambda candidate: len(candidate.stores))
         for name in self._refused:
@@ -99,9 +102,7 @@ class Search:
         self, candidate: Candidate, login: Login, databases: Sequence[str], *, is_superseded: bool = False
     ) -> Tried:
         shown = [name for name in databases if self._may_show(name, candidate, login)]
-        answers = self._ports.side_by_side(
-            [partial(_works, self._ports.databases[name], self._stagers[name], login) for name in shown]
-        )
+        answers = self._ports.side_by_side([partial(self._works, name, login) for name in shown])
         for name, accepted in zip(shown, answers, strict=True):
             place = name, login.username
             self._refusals[place] = 0 if accepted else self._refusals[place] + 1
@@ -109,6 +110,13 @@ class Search:
         tried = Tried(candidate, login, works, is_superseded)
         self._tried.append(tried)
         return tried
+
+    def _works(self, name: str, login: Login) -> bool:
+        try:
+            return self._ports.databases[name].accepts(login) or self._stagers[name].accepts_after_all(login)
+        except (AccountUnusableError, AccountMissingError, DatabaseRejectedError) as error:
+            self._barred[name] = error
+            return False
 
     def _may_show(self, database: str, candidate: Candidate, login: Login) -> bool:
         if self._refusals[database, login.username] >= REFUSALS_AT_MOST:
@@ -139,6 +147,13 @@ class Search:
 
     # ---- What follows
 
+    def _end(self, dead: Sequence[str], lease: Lease) -> NoReturn:
+        """Block where a wrong password is all that is known; what bars an account says itself how that ends."""
+        if refusing := [name for name in dead if name not in self._barred]:
+            self._ports.lock.block(lease, refusing)
+            raise DatabaseBlockedError(credential=self._ports.credential.id, database=refusing[0])
+        raise self._barred[dead[0]]
+
     def _beside(self, database: str, winner: Tried, lease: Lease) -> Beside:
         credential = self._ports.credential
         kept = decide.kept_beside(self._tried, database, winner, credential)
@@ -159,13 +174,6 @@ class Search:
         """What logs in somewhere and is not valid on record."""
         working = [set(one.candidate.generations) - {0} for one in self._tried if one.works]
         return tuple(sorted(max(found) for found in working if found and not found & self._record.valid))
-
-
-def _works(database: Database, stager: Stager, login: Login) -> bool:
-    try:
-        return database.accepts(login) or stager.accepts_after_all(login)
-    except (AccountUnusableError, AccountMissingError, DatabaseRejectedError):
-        return False
 
 
 def search(

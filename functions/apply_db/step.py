@@ -153,8 +153,6 @@ def _require_consent(ports: Ports, record: LockRecord, databases: Iterable[str])
 
 def _rotate_one(ports: Ports, name: str, stager: Stager, change: _Change) -> DatabaseResult:
     database, taken_over = ports.databases[name], change.base is None
-    if taken_over:  # What the account accepts is not known, so first it accepts pending alone.
-        stager.stage(current=None, pending=change.pending)
     stager.stage(current=change.base, pending=change.pending)
     revoked = logins.prove(
         database, ports.side_by_side, pending=change.pending, base=change.base, doomed=change.doomed
@@ -218,12 +216,14 @@ def _reconcile_one(
 ) -> DatabaseResult:
     is_changed = database.name in beside
     kept = beside.get(database.name)
+    stays = _if_another_account(ports, kept, pending)
     if is_changed:
-        # What a search has seen may have ended since; it is not what is set that keeps it (protocol I11).
-        if kept and not database.accepts(kept.login):
+        if kept and not database.accepts(
+            kept.login
+        ):  # What a search has seen may have ended since (protocol I11).
             raise CurrentCredentialRejectedError(database=database.name, generation=kept.generation)
-        stager.stage(current=_if_another_account(ports, kept, pending), pending=pending)
-    logins.require_accepted(database, pending=pending, base=None)
+        stager.stage(current=stays, pending=pending)
+    logins.require_accepted(database, pending=pending, base=stays)
     replication.wait_until_accepted(
         database,
         replication.Wait.begin(ports.clock, ports.side_by_side),
