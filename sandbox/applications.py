@@ -15,8 +15,7 @@ from typing import Any, NamedTuple, Self
 
 from lockstep.client import ClientCredential, CredentialClient
 from lockstep.client.drivers import psycopg_opener, pymysql_opener
-from lockstep.protocol.engines import ENGINES, is_mysql_refusal, is_postgresql_refusal
-from lockstep.protocol.model import DatabaseServer, Engine
+from lockstep.protocol.model import ENGINES, DatabaseServer, Engine, is_mysql_refusal, is_postgresql_refusal
 from sandbox.beside_agent import Address, ask, log_in_to_mysql, log_in_to_postgresql
 
 TIMEOUT_SECONDS = 10

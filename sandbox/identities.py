@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from lockstep.aws.clients import AwsKeys
-from lockstep.protocol.issuer import CONFIGURATION, KEYS, configuration, key_set, public_key
+from lockstep.protocol.federation import CONFIGURATION, KEYS, configuration, key_set, public_key
 from lockstep.protocol.model import SecretStr
 from lockstep.runtime.identity import Identity, identity_of
 from sandbox.aws import AwsSandbox

@@ -12,8 +12,7 @@ from typing import Any, Literal, NamedTuple
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
 from lockstep.client import ClientCredential
-from lockstep.protocol.engines import ENGINES
-from lockstep.protocol.model import Credential, DatabaseServer, SecretStr
+from lockstep.protocol.model import ENGINES, Credential, DatabaseServer, SecretStr
 from lockstep.protocol.names import VersionNames, slot_name
 from lockstep.protocol.ring import SLOTS
 from sandbox.applications import log_in

@@ -23,9 +23,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
-from functions.apply_db import ahead, logins, outcomes
+from functions.apply_db import ahead, logins, outcomes, replication
 from functions.apply_db.search import search
-from lockstep.protocol import decide, replication
+from lockstep.protocol import decide
 from lockstep.protocol.errors import (
     CurrentCredentialRejectedError,
     PendingCredentialRejectedError,

@@ -80,8 +80,8 @@ from lockstep.protocol.errors import (
     StoreThrottledError,
     StoreUnreachableError,
 )
+from lockstep.protocol.federation import Sessions
 from lockstep.protocol.model import SecretStr
-from lockstep.protocol.session_cache import Sessions
 
 # What botocore raises because of the environment, as one of `lockstep.protocol.errors`.
 

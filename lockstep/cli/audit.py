@@ -53,8 +53,8 @@ from lockstep.operate.report.build import build, evidence
 from lockstep.operate.report.data import Report
 from lockstep.operate.report.page import page
 from lockstep.operate.report.tables import as_csv, as_json
+from lockstep.plan.fields import parse_duration
 from lockstep.plan.model import Plan
-from lockstep.protocol.durations import parse_duration
 from lockstep.protocol.errors import AuditLogUnreachableError, AuditVerificationError, NewerFormatError
 from lockstep.protocol.model import Credential
 from lockstep.protocol.ports import AuditLog, Signer

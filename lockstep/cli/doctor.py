@@ -20,6 +20,7 @@ from lockstep.cli.output import (
     say,
     wrong_use,
 )
+from lockstep.databases.findings import Finding, Outcome, verdict
 from lockstep.operate import documents
 from lockstep.operate.access import operator
 from lockstep.operate.doctor import in_cloud
@@ -28,7 +29,6 @@ from lockstep.operate.doctor.checks import Check, Context, UnknownCheckError, ch
 from lockstep.operate.doctor.network import HERE
 from lockstep.operate.documents import Exit
 from lockstep.plan.model import Plan
-from lockstep.protocol.findings import Finding, Outcome, verdict
 from lockstep.protocol.names import DEFAULT_STACK
 from lockstep.protocol.workers import at_the_same_time
 

@@ -29,7 +29,7 @@ from lockstep.plan.checks import example_values
 from lockstep.plan.model import Plan
 from lockstep.plan.runners import IssuerFederation
 from lockstep.protocol.errors import OciExtraMissingError
-from lockstep.protocol.issuer import (
+from lockstep.protocol.federation import (
     CACHE_SECONDS,
     CONFIGURATION,
     KEYS,

@@ -35,7 +35,6 @@ from lockstep.plan.file import (
 from lockstep.plan.model import Plan
 from lockstep.plan.runners import AwsAudit, DomainFederation, OciAudit
 from lockstep.plan.stores import Ocid
-from lockstep.protocol.engines import ENGINES
 from lockstep.protocol.errors import (
     AwsActionDeniedError,
     LockstepError,
@@ -43,7 +42,7 @@ from lockstep.protocol.errors import (
     OciExtraMissingError,
     line_of,
 )
-from lockstep.protocol.model import Engine, Strategy
+from lockstep.protocol.model import ENGINES, Engine, Strategy
 from lockstep.runtime.identity import OCI_ENDPOINT_VARIABLE, own_oci_identity
 
 if TYPE_CHECKING:

@@ -61,6 +61,7 @@ from lockstep.operate.plan_sql.scripts import provisioning_sql
 from lockstep.plan import limits
 from lockstep.plan.checks import example_values, missing_ca_files, publication_problems
 from lockstep.plan.diff import PlanChanges, plan_changes
+from lockstep.plan.fields import format_duration
 from lockstep.plan.file import Problem, in_order, plan_schema, schema_text
 from lockstep.plan.limits import Use, Verdict, uses
 from lockstep.plan.model import Plan
@@ -78,7 +79,6 @@ from lockstep.plan.published import (
     write_plan,
 )
 from lockstep.plan.stores import OciVault
-from lockstep.protocol.durations import format_duration
 from lockstep.protocol.errors import (
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,

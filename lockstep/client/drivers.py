@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from lockstep.client.cache import ClientCredential
 from lockstep.client.threads import AsyncCredentialClient, CredentialClient
-from lockstep.protocol.engines import is_mysql_refusal, is_postgresql_refusal
 from lockstep.protocol.errors import TlsVerificationError
-from lockstep.protocol.model import Engine
+from lockstep.protocol.model import Engine, is_mysql_refusal, is_postgresql_refusal
 
 if TYPE_CHECKING:
     import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no type information

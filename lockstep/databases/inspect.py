@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lockstep.databases.base import LoginRefusedError
+from lockstep.databases.findings import Answer
 from lockstep.databases.tls import TlsProbe, shake_hands
-from lockstep.protocol.findings import Answer
 from lockstep.protocol.model import AdminSecret, DatabaseServer, Login
 from lockstep.protocol.ports import Clock
 

@@ -9,6 +9,7 @@ from itertools import takewhile
 from typing import Any
 
 from lockstep.databases.base import quoted
+from lockstep.databases.findings import Answer, failed, not_asked, passed, warning
 from lockstep.databases.inspect import (
     ACCOUNTS,
     EXPIRY,
@@ -31,7 +32,6 @@ from lockstep.protocol.errors import (
     TlsVerificationError,
     VerifierRefusedError,
 )
-from lockstep.protocol.findings import Answer, failed, not_asked, passed, warning
 from lockstep.protocol.model import Strategy
 
 # https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase_packets_protocol_ssl_request.html

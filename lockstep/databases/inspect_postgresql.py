@@ -14,6 +14,7 @@ from enum import Enum
 from pg8000.native import identifier, literal  # type: ignore[import-untyped]  # it ships no types
 
 from lockstep.databases.base import CHANGE_OWN
+from lockstep.databases.findings import Answer, failed, passed, warning
 from lockstep.databases.inspect import (
     ACCESS,
     ACCOUNTS,
@@ -30,7 +31,6 @@ from lockstep.databases.inspect import (
 )
 from lockstep.databases.postgresql import PostgreSqlDatabase, PostgreSqlSession
 from lockstep.protocol.errors import AccountLockedError, DatabaseUnreachableError, PrivilegeMissingError
-from lockstep.protocol.findings import Answer, failed, passed, warning
 
 _PROTOCOL = 196608  # 3.0
 _ADMIN_OPTION_SINCE = 160000

@@ -20,7 +20,7 @@ from lockstep.protocol.errors import (
     OciCallRefusedError,
     SessionFailure,
 )
-from lockstep.protocol.issuer import IssuerKey, PublicKey, management_endpoint, public_key
+from lockstep.protocol.federation import IssuerKey, PublicKey, management_endpoint, public_key
 from lockstep.protocol.ports import Clock
 
 _ENABLED, _CREATING = "ENABLED", "CREATING"
@@ -91,7 +91,7 @@ class IssuerKeyVersions:
         """The public half of a version.
 
         Raises:
-            NotAnIssuerKeyError: As `lockstep.protocol.issuer.public_key`.
+            NotAnIssuerKeyError: As `lockstep.protocol.federation.public_key`.
         """
         with explained("GetKeyVersion"):
             shown = self._management.get_key_version(self._key_id, version).data

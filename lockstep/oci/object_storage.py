@@ -27,7 +27,7 @@ from lockstep.protocol.errors import (
     PlanAccessDeniedError,
     PlanUnreachableError,
 )
-from lockstep.protocol.issuer import CACHE_CONTROL, CONTENT_TYPE, Place
+from lockstep.protocol.federation import CACHE_CONTROL, CONTENT_TYPE, Place
 from lockstep.protocol.ports import MAX_ENTRY_BYTES, EntryObjects, Listed, ObjectVersion, whole
 
 # OCI sometimes answers 404 BucketNotFound for buckets that exist, so it is retried; the error keeps the code in case

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from lockstep.protocol.findings import Finding, Outcome
+from lockstep.databases.findings import Finding, Outcome
 
 Time = Annotated[datetime, Meta(tz=True)]
 Action = Literal["rotate", "finish", "reconcile", "stop"]

@@ -10,7 +10,7 @@ from lockstep.databases.sessions import NotCountable, OpenSession, SessionList
 from lockstep.operate import documents
 from lockstep.operate.formatting import clock_time, to_second
 from lockstep.operate.state import LoginState, State, login_states, promoted_at
-from lockstep.protocol.durations import format_duration
+from lockstep.plan.fields import format_duration
 from lockstep.protocol.errors import AdminCredentialRejectedError, LockstepError, line_of
 from lockstep.protocol.model import Credential, DatabaseServer, LockRecord
 from lockstep.runtime.clouds import Clouds

@@ -16,9 +16,9 @@ from lockstep.operate.access import named_stores
 from lockstep.operate.documents import FEW, Action, Exit, Run, WaitsFor
 from lockstep.operate.formatting import clock_time, relative, to_second
 from lockstep.operate.history import last_runs
+from lockstep.plan.fields import format_duration
 from lockstep.plan.model import Plan
 from lockstep.protocol.decide import Adopt, Begin, agree, decide, require_active, require_not_blocked
-from lockstep.protocol.durations import format_duration
 from lockstep.protocol.errors import (
     DatabaseBlockedError,
     LockstepError,

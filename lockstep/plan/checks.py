@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lockstep.plan.admins import example_accounts, rotation_users
-from lockstep.plan.fields import repeated
+from lockstep.plan.fields import format_duration, repeated
 from lockstep.plan.stores import OciVault
 from lockstep.protocol.deadlines import LEASE, SHORTEST_SHARED_INTERVAL
-from lockstep.protocol.durations import format_duration
-from lockstep.protocol.engines import ENGINES
+from lockstep.protocol.model import ENGINES
 from lockstep.protocol.names import Server, plan_bucket_name, server_of
 from lockstep.protocol.schedule import fits, neighbours, run_key
 

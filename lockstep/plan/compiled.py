@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 import rfc8785
 
 from lockstep.protocol.errors import InvalidPlanError
-from lockstep.protocol.issuer import IssuerKey
+from lockstep.protocol.federation import IssuerKey
 from lockstep.protocol.model import ANY_HOST, Credential, DatabaseServer, Schedule, SecretNames, Strategy
 from lockstep.protocol.strict_json import Message, write
 

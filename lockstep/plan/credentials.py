@@ -17,11 +17,11 @@ from lockstep.plan.fields import (
     Section,
     Text,
     Username,
+    format_duration,
     refuse,
 )
 from lockstep.plan.stores import StoreKind
 from lockstep.protocol.deadlines import TOLERANCE
-from lockstep.protocol.durations import format_duration
 from lockstep.protocol.model import (
     ANY_HOST,
     Credential,

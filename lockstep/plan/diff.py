@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
+from lockstep.plan.fields import format_duration
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import OciVault, StoreKind
-from lockstep.protocol.durations import format_duration
 from lockstep.protocol.model import Credential, DatabaseServer
 
 

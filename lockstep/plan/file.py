@@ -21,9 +21,8 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
 from lockstep.plan.databases import BASE
-from lockstep.plan.fields import MistakesError, Section, near, with_hint
+from lockstep.plan.fields import MistakesError, Section, format_duration, near, with_hint
 from lockstep.plan.model import Plan
-from lockstep.protocol.durations import format_duration
 from lockstep.protocol.errors import InvalidPlanError, NewerFormatError, PlanMissingError
 
 # A YAML file as data that knows where in the file each value is.

@@ -24,8 +24,7 @@ from lockstep.plan.databases import DatabaseSection
 from lockstep.plan.fields import Region, Section, Text, near, refuse, repeated, with_hint
 from lockstep.plan.runners import Audit, Events, Runners
 from lockstep.plan.stores import Demand, OciVault, StoreConfig, StoreKind
-from lockstep.protocol.engines import ENGINES
-from lockstep.protocol.model import ANY_HOST, Credential, DatabaseServer
+from lockstep.protocol.model import ANY_HOST, ENGINES, Credential, DatabaseServer
 from lockstep.protocol.ring import slots_at
 from lockstep.protocol.schedule import Shard, shards
 

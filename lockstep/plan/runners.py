@@ -17,7 +17,7 @@ from lockstep.plan.compiled import (
     fields_of,
 )
 from lockstep.plan.fields import Duration, Region, SecretName, Section, Text, refuse
-from lockstep.protocol.issuer import IssuerKey
+from lockstep.protocol.federation import IssuerKey
 
 # The section `audit` of the plan: one stream for each cloud that runs rotations.
 

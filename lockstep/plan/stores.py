@@ -15,8 +15,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from lockstep.plan.compiled import AwsStore, Store, VaultStore, fields_of
-from lockstep.plan.fields import Name, Region, Section, Text, repeated
-from lockstep.protocol.durations import format_duration
+from lockstep.plan.fields import Name, Region, Section, Text, format_duration, repeated
 from lockstep.protocol.names import oci_name, slot_name
 from lockstep.protocol.ring import version_budget
 

@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Protocol
 
-from lockstep.protocol.engines import ENGINES
 from lockstep.protocol.errors import OrderRefusedError
-from lockstep.protocol.model import ANY_HOST, Credential, Lease, LockRecord
+from lockstep.protocol.model import ANY_HOST, ENGINES, Credential, Lease, LockRecord
 from lockstep.protocol.names import server_of
 
 ACCOUNT_PREFIX = "account#"

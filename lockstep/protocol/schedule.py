@@ -22,6 +22,7 @@ from lockstep.protocol.strict_json import Message, matching
 _MINUTE = timedelta(minutes=1)
 _HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
+_UNITS = {DAY: "d", _HOUR: "h", _MINUTE: "m"}
 _NO_PHASE = timedelta()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SHORT = tuple(
@@ -169,10 +170,8 @@ class Shard:
     @property
     def name(self) -> str:
         """Its name in rules and files, such as `20m-00`."""
-        # A function has no use for names, nor for the library of durations.
-        from lockstep.protocol.durations import format_duration  # noqa: PLC0415 - see above
-
-        return f"{format_duration(self.interval)}-{self.number:02}"
+        unit = next(u for u in (DAY, _HOUR, _MINUTE) if not self.interval % u)
+        return f"{self.interval // unit}{_UNITS[unit]}-{self.number:02}"
 
     @property
     def phase(self) -> timedelta:

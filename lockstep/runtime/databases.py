@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from lockstep.databases.verifiers import RandomBytes
 from lockstep.protocol.deadlines import DatabaseTimeouts as Timeouts
 from lockstep.protocol.deadlines import DeadlineGuard, always
-from lockstep.protocol.engines import ENGINES
 from lockstep.protocol.errors import UnsupportedServerError
-from lockstep.protocol.model import Credential, DatabaseServer, Engine, Login
+from lockstep.protocol.model import ENGINES, Credential, DatabaseServer, Engine, Login
 from lockstep.protocol.ports import Database
 
 if TYPE_CHECKING:

@@ -37,10 +37,9 @@ from lockstep.protocol.errors import (
     SessionFailure,
     WebIdentityDisabledError,
 )
-from lockstep.protocol.issuer import BACKDATED, IssuerKey, Maker, seconds_of
+from lockstep.protocol.federation import BACKDATED, IssuedSession, IssuerKey, Maker, Sessions, seconds_of
 from lockstep.protocol.model import SecretStr
 from lockstep.protocol.ports import Clock
-from lockstep.protocol.session_cache import IssuedSession, Sessions
 from lockstep.protocol.strict_json import object_of
 from lockstep.protocol.workers import SideBySide, run_all
 from lockstep.runtime.identity import oci_client_secret

@@ -75,7 +75,7 @@ def _in_aws(reach: "SessionContext") -> "Keys":
 
             return sessions_in_aws(federation, reach)
         case AccessKey(secret=secret):
-            from lockstep.protocol.session_cache import IssuedSession, Sessions
+            from lockstep.protocol.federation import IssuedSession, Sessions
 
             # A process may live long, and a person deletes an old key when no run is left that has read it.
             def read() -> IssuedSession["AwsKeys"]:

@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeGuard
 
 from lockstep.protocol import model
-from lockstep.protocol.engines import ENGINES
 from lockstep.protocol.errors import SecretMalformedError, SecretTooLargeError
 from lockstep.protocol.model import (
+    ENGINES,
     MASK,
     Credential,
     CredentialValue,

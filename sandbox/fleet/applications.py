@@ -7,8 +7,7 @@ from itertools import count
 from lockstep.client import ClientCredential, CredentialClient, Source, aws_source, oci_ring_source
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import OciVault
-from lockstep.protocol.engines import ENGINES
-from lockstep.protocol.model import Credential, DatabaseServer, SecretStr
+from lockstep.protocol.model import ENGINES, Credential, DatabaseServer, SecretStr
 from sandbox.applications import CACHE_SECONDS, Application, Login, by_client, log_in
 from sandbox.outside import Outside, StoreName, value_of
 

@@ -15,7 +15,7 @@ from msgspec import structs
 from lockstep.aws.clients import AwsKeys
 from lockstep.plan.compiled import ClientKey, ClientSecret, CompiledPlan, FederationToAws, FederationToOci
 from lockstep.protocol.deadlines import Timeouts
-from lockstep.protocol.issuer import IssuerKey
+from lockstep.protocol.federation import IssuerKey
 from lockstep.protocol.model import SecretStr
 from lockstep.runtime.clouds import Clouds, Endpoints
 from lockstep.runtime.identity import AWS_RUNNER, OCI_RUNNER, Identity

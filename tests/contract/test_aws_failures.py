@@ -25,9 +25,9 @@ from lockstep.aws.secrets_manager import SecretsManagerSecret
 from lockstep.protocol import errors
 from lockstep.protocol.deadlines import CloudTimeouts
 from lockstep.protocol.errors import LockstepError
+from lockstep.protocol.federation import IssuedSession, Sessions
 from lockstep.protocol.model import CredentialValue, Login, SecretStr
 from lockstep.protocol.orders import Pause
-from lockstep.protocol.session_cache import IssuedSession, Sessions
 from lockstep.runtime.system import SystemClock
 from lockstep.stores.credential import CredentialStore
 from tests.contract.aws_fixtures import CREDENTIAL, KEYS

@@ -16,7 +16,7 @@ from lockstep.oci.kms import sign
 from lockstep.oci.object_storage import ObjectStorageAuditLog, ObjectStoragePlanBucket
 from lockstep.protocol.deadlines import DeadlineGuard
 from lockstep.protocol.errors import SecretNotFoundError, StepEndedError
-from lockstep.protocol.issuer import IssuerKey
+from lockstep.protocol.federation import IssuerKey
 from lockstep.protocol.model import CredentialValue
 from lockstep.protocol.ports import Database
 from sandbox.oci import OciSandbox

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from lockstep.cli import app
-from lockstep.protocol.issuer import CACHE_CONTROL, CONFIGURATION, KEYS
+from lockstep.protocol.federation import CACHE_CONTROL, CONFIGURATION, KEYS
 from lockstep.protocol.model import Engine
 from sandbox import plans
 from sandbox.estate import environment

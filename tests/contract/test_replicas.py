@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from functions.apply_db import replication
+from functions.apply_db.replication import Wait
+from lockstep.databases.findings import Outcome
 from lockstep.databases.sessions import SessionList
 from lockstep.operate.doctor.servers import LOGIN, VERIFY_HOSTS
-from lockstep.protocol import replication
 from lockstep.protocol.errors import (
     AccountBlockedError,
     DatabaseUnreachableError,
@@ -19,7 +21,6 @@ from lockstep.protocol.errors import (
     ReplicaRejectedError,
     TlsVerificationError,
 )
-from lockstep.protocol.findings import Outcome
 from lockstep.protocol.model import (
     ROTATION_USER,
     CredentialValue,
@@ -31,7 +32,6 @@ from lockstep.protocol.model import (
 )
 from lockstep.protocol.model import DatabaseServer as PlannedServer
 from lockstep.protocol.ports import Database
-from lockstep.protocol.replication import Wait
 from lockstep.protocol.workers import at_the_same_time
 from lockstep.runtime.databases import open_sessions
 from sandbox.databases import CertificateAuthority, DatabaseServer, MariaDbServer, MySqlServer, PostgresServer

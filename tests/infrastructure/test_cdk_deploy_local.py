@@ -11,11 +11,11 @@ from botocore.exceptions import ClientError
 
 from lockstep.audit.verify import findings
 from lockstep.aws.s3 import S3AuditLog
+from lockstep.databases.findings import Outcome
 from lockstep.operate.access import operator
 from lockstep.operate.doctor.catalogue import CATALOGUE
 from lockstep.operate.doctor.checks import Context, chosen, examine
 from lockstep.protocol.errors import AuditLogAccessDeniedError
-from lockstep.protocol.findings import Outcome
 from lockstep.protocol.model import Credential, Login, SecretStr
 from lockstep.protocol.workers import one_after_the_other
 from sandbox.aws.deployed import NotPermittedError

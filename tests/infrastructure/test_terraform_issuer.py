@@ -13,7 +13,7 @@ from lockstep.oci.kms import sign
 from lockstep.plan.compiled import FederationToAws
 from lockstep.plan.file import parse_plan
 from lockstep.protocol.errors import SessionFailure
-from lockstep.protocol.issuer import IssuerKey, place_of
+from lockstep.protocol.federation import IssuerKey, place_of
 from sandbox import plans
 from sandbox.oci import OciSandbox
 from sandbox.oci.keys import Key

@@ -14,8 +14,8 @@ from lockstep.client import (
     AsyncCredentialClient,
     ClientCredential,
 )
-from lockstep.protocol.engines import is_mysql_refusal, is_postgresql_refusal
 from lockstep.protocol.errors import StoreUnreachableError
+from lockstep.protocol.model import is_mysql_refusal, is_postgresql_refusal
 from tests.support.memory import FakeClock
 from tests.unit.client_world import (
     MAX_AGE_SECONDS,

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from lockstep.aws.reads import AwsReads
 from lockstep.cli import app, doctor
+from lockstep.databases.findings import Answer, Finding, Outcome, failed, not_asked, passed, verdict, warning
 from lockstep.oci.clients import OciClients
 from lockstep.oci.reads import OciReads
 from lockstep.operate.access import operator
@@ -17,7 +18,6 @@ from lockstep.operate.doctor.catalogue import CATALOGUE
 from lockstep.operate.doctor.checks import Check, Context, UnknownCheckError, chosen, examine
 from lockstep.operate.doctor.inside import Reply
 from lockstep.protocol.errors import AwsSessionExpiredError, StoreBusyError
-from lockstep.protocol.findings import Answer, Finding, Outcome, failed, not_asked, passed, verdict, warning
 from lockstep.protocol.strict_json import write
 from lockstep.protocol.workers import at_the_same_time
 from tests.support.memory import make_plan

@@ -19,7 +19,7 @@ from lockstep.protocol.errors import (
     EnvironmentalError,
     IssuerNotPublicError,
 )
-from lockstep.protocol.issuer import (
+from lockstep.protocol.federation import (
     NotAnIssuerKeyError,
     Origin,
     Place,

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lockstep.plan.databases import PLAINTEXT_CONSENT
+from lockstep.plan.fields import format_duration, parse_duration
 from lockstep.plan.file import PlanProblemsError, load_plan, parse_plan
 from lockstep.plan.stores import AwsSecretsManager, OciVault
-from lockstep.protocol.durations import format_duration, parse_duration
 from lockstep.protocol.errors import InvalidPlanError
 from lockstep.protocol.model import Engine
 from sandbox import plans

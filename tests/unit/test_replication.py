@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from lockstep.protocol import replication
+from functions.apply_db import replication
+from functions.apply_db.replication import Wait
 from lockstep.protocol.errors import (
     ReplicaLaggingError,
     ReplicaRejectedError,
 )
 from lockstep.protocol.model import CredentialValue, Login, SecretStr, Strategy
-from lockstep.protocol.replication import Wait
 from lockstep.protocol.workers import SideBySide, at_the_same_time, one_after_the_other
 from tests.support.memory import FakeClock, MemoryDatabase
 from tests.support.memory_database import MemoryReplica

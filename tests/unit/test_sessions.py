@@ -16,8 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from lockstep.protocol.errors import FailureKind, SessionFailure, StepEndedError
-from lockstep.protocol.issuer import Maker, seconds_of
-from lockstep.protocol.session_cache import EARLY_SECONDS, IssuedSession, Sessions
+from lockstep.protocol.federation import EARLY_SECONDS, IssuedSession, Maker, Sessions, seconds_of
 
 SECONDS = 30
 """How long a test waits for another thread at most."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from lockstep.databases.findings import Answer, failed, passed, warning
 from lockstep.operate import formatting
 from lockstep.operate.doctor.checks import Check, Context, skew_answer
 from lockstep.operate.secrets import ROTATED, Wanted, wanted
@@ -21,7 +22,6 @@ from lockstep.protocol.errors import (
     ClockSkewError,
     StoreAccessDeniedError,
 )
-from lockstep.protocol.findings import Answer, failed, passed, warning
 from lockstep.protocol.model import AdminSecret, Credential, LockRecord
 from lockstep.protocol.names import SecretKind, rule_name
 from lockstep.runtime.identity import oci_api_key, oci_client_secret

@@ -7,6 +7,7 @@ from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from lockstep.databases.findings import Answer, Finding, Outcome, failed, found_by, not_asked, passed, warning
 from lockstep.operate.doctor.network import HERE
 from lockstep.plan.fields import near, with_hint
 from lockstep.plan.model import Plan
@@ -19,7 +20,6 @@ from lockstep.protocol.errors import (
     described,
     line_of,
 )
-from lockstep.protocol.findings import Answer, Finding, Outcome, failed, found_by, not_asked, passed, warning
 from lockstep.protocol.names import DEFAULT_STACK
 from lockstep.protocol.ports import Clock
 from lockstep.protocol.workers import SideBySide

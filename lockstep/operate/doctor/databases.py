@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable
 
 from lockstep.databases import inspect
+from lockstep.databases.findings import Answer
 from lockstep.operate.doctor import servers
 from lockstep.operate.doctor.checks import Check, Context
 from lockstep.plan.model import Plan
-from lockstep.protocol.findings import Answer
 
 
 def _answers(check: str) -> Callable[[Context], Iterable[Answer]]:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from lockstep.databases.findings import Answer, Finding, failed, found_by, not_asked, passed, warning
 from lockstep.operate import formatting
 from lockstep.operate.doctor.checks import Check, Context, unanswered
 from lockstep.operate.doctor.inside import Reply
@@ -21,7 +22,6 @@ from lockstep.operate.doctor.oci import functions_of, vault_of
 from lockstep.plan.model import Plan
 from lockstep.protocol.deadlines import CLOCK_SKEW
 from lockstep.protocol.errors import LockstepError
-from lockstep.protocol.findings import Answer, Finding, failed, found_by, not_asked, passed, warning
 from lockstep.protocol.messages import DoctorRequest
 from lockstep.protocol.names import function_names
 from lockstep.protocol.strict_json import MessageError, parse, read, write

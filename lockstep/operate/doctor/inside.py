@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec import structs
 
+from lockstep.databases.findings import Answer, Finding, failed, not_asked, passed
 from lockstep.operate.doctor.network import ASK_DATABASES
 from lockstep.operate.doctor.servers import EVERY_CHECK, Databases, is_out_of_time, sentence
 from lockstep.plan.compiled import ClientKey, CompiledPlan, FederationToAws, FederationToOci
@@ -29,7 +30,6 @@ from lockstep.protocol.errors import (
     WebIdentityDisabledError,
     described,
 )
-from lockstep.protocol.findings import Answer, Finding, failed, not_asked, passed
 from lockstep.protocol.messages import DoctorRequest
 from lockstep.protocol.model import Credential
 from lockstep.protocol.strict_json import Instant, Message, MessageError, read, write

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 
+from lockstep.databases.findings import Answer, failed, not_asked, passed, warning
 from lockstep.databases.tls import TlsProbe, TlsProblem
-from lockstep.protocol.findings import Answer, failed, not_asked, passed, warning
 from lockstep.protocol.model import DatabaseServer
 
 HERE = "here"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from lockstep.databases.findings import Answer, failed, not_asked, passed, warning
 from lockstep.operate import formatting
 from lockstep.operate.doctor.checks import Check, Context, skew_answer, with_oci
 from lockstep.operate.secrets import slots_in_oci
@@ -25,8 +26,7 @@ from lockstep.protocol.errors import (
     SessionFailure,
     StoreAccessDeniedError,
 )
-from lockstep.protocol.findings import Answer, failed, not_asked, passed, warning
-from lockstep.protocol.issuer import (
+from lockstep.protocol.federation import (
     CONFIGURATION,
     KEYS,
     NotAnIssuerKeyError,

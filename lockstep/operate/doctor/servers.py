@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from typing import Protocol
 
 from lockstep.databases import inspect
+from lockstep.databases.findings import Answer, Outcome, failed, not_asked, passed, warning
 from lockstep.databases.inspect import AdminInspection, Answers, Inspector, LoggedIn
 from lockstep.operate.doctor.network import HERE, of_certificate, reach, without_ca, without_tls
 from lockstep.protocol.errors import (
@@ -28,7 +29,6 @@ from lockstep.protocol.errors import (
     TlsVerificationError,
     UnsupportedServerError,
 )
-from lockstep.protocol.findings import Answer, Outcome, failed, not_asked, passed, warning
 from lockstep.protocol.model import (
     AdminCredential,
     AdminIam,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, cast
 from msgspec import structs
 
 from lockstep.databases import inspect
+from lockstep.databases.findings import Outcome
 from lockstep.operate.doctor import servers
-from lockstep.protocol.findings import Outcome
 from lockstep.protocol.model import ROTATION_USER, Engine, LockRecord, Login, SecretStr, Tls
 from sandbox.databases import CertificateAuthority
 from sandbox.databases.process import free_port

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
+from lockstep.databases.findings import Answer, Outcome
 from lockstep.databases.inspect import Inspector
 from lockstep.operate.doctor.network import HERE
 from lockstep.operate.doctor.servers import EVERY_CHECK, Databases
 from lockstep.protocol.errors import LockstepError
-from lockstep.protocol.findings import Answer, Outcome
 from lockstep.protocol.model import Credential, CredentialValue, DatabaseServer, Engine, LockRecord, Login
 from lockstep.protocol.workers import SideBySide, one_after_the_other
 from lockstep.runtime.databases import Timeouts, open_looking

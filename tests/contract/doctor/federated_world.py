@@ -6,7 +6,7 @@ from typing import Any
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from lockstep.protocol.issuer import CONFIGURATION, KEYS, PublicKey, configuration, key_set
+from lockstep.protocol.federation import CONFIGURATION, KEYS, PublicKey, configuration, key_set
 from sandbox import plans
 from sandbox.aws import AwsSandbox
 from sandbox.oci import OciSandbox

@@ -7,9 +7,9 @@ from msgspec import structs
 
 from lockstep.aws.clients import AwsKeys
 from lockstep.aws.rds import token_login
+from lockstep.databases.findings import Outcome
 from lockstep.operate.doctor import servers
 from lockstep.protocol.errors import AdminCredentialRejectedError, LockstepError
-from lockstep.protocol.findings import Outcome
 from lockstep.protocol.model import ROTATION_USER, AdminCredential, Login, SecretStr
 from sandbox.databases.rds_iam import RdsFront
 from tests.contract.database_harness import SqlHarness

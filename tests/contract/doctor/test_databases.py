@@ -6,8 +6,8 @@ from threading import Event, Thread
 
 import pytest
 
+from lockstep.databases.findings import Outcome
 from lockstep.operate.doctor.servers import EVERY_CHECK, VERIFY_HOSTS
-from lockstep.protocol.findings import Outcome
 from lockstep.protocol.model import Engine
 from lockstep.runtime.databases import Timeouts
 from tests.contract.database_harness import SQL_WORLDS, SqlHarness

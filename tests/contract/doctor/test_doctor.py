@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from lockstep.databases.findings import Outcome
 from lockstep.operate.doctor import in_cloud
 from lockstep.operate.doctor.catalogue import CATALOGUE
 from lockstep.operate.doctor.servers import VERIFY_HOSTS
-from lockstep.protocol.findings import Outcome
 from tests.contract.doctor.breakages import BREAKAGES
 from tests.contract.doctor.breaks import OF_AWS, OF_OCI, OF_SESSIONS, Break
 from tests.contract.doctor.world import World, running_world

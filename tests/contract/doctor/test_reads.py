@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from lockstep.cli import app
+from lockstep.databases.findings import Outcome
 from lockstep.operate.doctor.catalogue import CATALOGUE
-from lockstep.protocol.findings import Outcome
 from tests.contract.doctor.world import World, running_world
 
 DOCS = Path(__file__).parents[3] / "docs"

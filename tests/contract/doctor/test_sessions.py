@@ -9,6 +9,7 @@ from typing import Literal
 import pytest
 
 from lockstep.aws.clients import AwsKeys
+from lockstep.databases.findings import Answer, Finding, Outcome
 from lockstep.oci.clients import OciIdentity
 from lockstep.operate.doctor import inside
 from lockstep.operate.doctor import inside as sessions
@@ -24,7 +25,6 @@ from lockstep.operate.doctor.inside import (
 )
 from lockstep.plan.published import index_of
 from lockstep.protocol.deadlines import Timeouts
-from lockstep.protocol.findings import Answer, Finding, Outcome
 from lockstep.protocol.model import SecretStr
 from lockstep.runtime.clouds import Clouds, Endpoints
 from lockstep.runtime.identity import AWS_RUNNER, OCI_RUNNER

@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from lockstep.databases.findings import Finding
 from lockstep.operate.access import operator
 from lockstep.operate.doctor.catalogue import CATALOGUE
 from lockstep.operate.doctor.checks import Check, Context, examine
 from lockstep.plan.file import load_plan
 from lockstep.plan.model import Plan
 from lockstep.protocol.deadlines import CloudTimeouts, Timeouts
-from lockstep.protocol.findings import Finding
 from lockstep.protocol.model import Engine
 from lockstep.protocol.ports import Clock
 from lockstep.protocol.workers import one_after_the_other
