@@ -176,20 +176,10 @@ def _prepare() -> dict[str, State]:
             "Catch": [catch("AuditFailure")],
         },
         "IsAnythingToDo": {
-            "Comment": "Every store serves what works on every database, and no rotation may begin yet: the lock is given back as it was. A run that prepares again and again ends.",
+            "Comment": "Every store serves what works on every database, and no rotation may begin yet: the lock is given back as it was.",
             "Type": "Choice",
             "Choices": [
-                {"Condition": "{% $states.input.outcome = 'nothing' %}", "Next": "ReleaseLockUnchanged"},
-                {
-                    "Condition": jsonata(f"$prepared > {deadlines.PREPARED_AT_MOST}"),
-                    "Assign": {
-                        "failure": {
-                            "Error": StoresDivergedError.__name__,
-                            "Cause": "What was found does not stay: stores or databases change meanwhile.",
-                        }
-                    },
-                    "Next": "AuditFailure",
-                },
+                {"Condition": "{% $states.input.outcome = 'nothing' %}", "Next": "ReleaseLockUnchanged"}
             ],
             "Default": "ApplyDb",
         },
@@ -218,6 +208,8 @@ _PROBE = (
     "'refused': $states.input.refused}"
 )
 """The two requests of ApplyDb for what Generate can answer."""
+_UNPREPARED = "$exists($states.input.winner) or $exists($states.input.refused)"
+"""Whether Generate is called again for what ApplyDb has answered."""
 
 
 def _apply() -> dict[str, State]:
@@ -234,13 +226,20 @@ def _apply() -> dict[str, State]:
             "Catch": [catch("AuditFailure")],
         },
         "EveryDatabaseAccepts": {
-            "Comment": "A value is promoted only after every database was seen to accept it. What a search has found is a value to prepare. Where a database refuses base, nothing was changed, and a search is prepared.",
+            "Comment": "A value is promoted only after every database was seen to accept it. What a search has found is a value to prepare. Where a database refuses base, nothing was changed, and a search is prepared. A run that prepares again and again ends.",
             "Type": "Choice",
             "Choices": [
                 {
-                    "Condition": "{% $exists($states.input.winner) or $exists($states.input.refused) %}",
-                    "Next": "Generate",
-                }
+                    "Condition": jsonata(f"({_UNPREPARED}) and $prepared >= {deadlines.PREPARED_AT_MOST}"),
+                    "Assign": {
+                        "failure": {
+                            "Error": StoresDivergedError.__name__,
+                            "Cause": "What was found does not stay: stores or databases change meanwhile.",
+                        }
+                    },
+                    "Next": "AuditFailure",
+                },
+                {"Condition": jsonata(_UNPREPARED), "Next": "Generate"},
             ],
             "Default": "UpdateSecrets",
         },

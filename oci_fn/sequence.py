@@ -140,10 +140,8 @@ class _HeldRun:
     def finish(self) -> RunResult:
         try:
             report = self._prepare_apply_commit()
-            if isinstance(report, NothingToDo):
-                return self._give_back()
-            # Before the release (protocol M1).
-            recorded = self._retries.call("Audit", lambda: audit.run(report, self._ports))
+            if isinstance(report, RotatedRun):  # Before the release (protocol M1).
+                recorded = self._retries.call("Audit", lambda: audit.run(report, self._ports))
         except LockstepError as e:
             self._fail(e)
             raise
@@ -152,6 +150,8 @@ class _HeldRun:
             unexpected = UnexpectedError(code=type(e).__name__)
             self._fail(unexpected)
             raise unexpected from None
+        if isinstance(report, NothingToDo):
+            return self._give_back()
         self._retries.call(
             "ReleaseLock",
             lambda: self._ports.lock.release(self._rotation.lease, _release(recorded.release)),

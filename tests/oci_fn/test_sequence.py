@@ -8,6 +8,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,10 +22,9 @@ from functions.face import LambdaFace
 from functions.generate import step as generate
 from functions.update_secrets import step as update_secrets
 from lockstep.aws.dynamodb_lock import DynamoDbLock
-from lockstep.protocol.deadlines import LEASE, RUN, STEP_POLICY, RetryPolicy
+from lockstep.protocol.deadlines import LEASE, PREPARED_AT_MOST, RUN, STEP_POLICY, RetryPolicy
 from lockstep.protocol.errors import (
     AuditConflictError,
-    CurrentCredentialRejectedError,
     DatabaseBlockedError,
     DatabaseUnreachableError,
     FenceLostError,
@@ -33,10 +33,18 @@ from lockstep.protocol.errors import (
     PlanNotActiveError,
     StoreAccessDeniedError,
     StoreRejectedError,
-    StoresDivergedError,
     StoreUnreachableError,
 )
-from lockstep.protocol.messages import AuditRequest, DatabaseRequest, GenerateRequest, UpdateRequest
+from lockstep.protocol.messages import (
+    AuditRequest,
+    BaseRefused,
+    Beside,
+    DatabaseRequest,
+    GenerateRequest,
+    ProbeRequest,
+    ProbeResult,
+    UpdateRequest,
+)
 from lockstep.stores.credential import Ports
 from oci_fn import sequence
 from oci_fn.retries import Retries
@@ -75,6 +83,10 @@ class Arranged:
             ExpressionAttributeValues={f":{name}": value for name, value in orders.items()},
         )
 
+    def rotate(self, rotation_id: str) -> None:
+        request = RunRequest(rotation_id=rotation_id, runner="aws", trigger="test")
+        assert sequence.rotate(request, self.ports(), Recorder(self.memory.clock)).outcome == "rotated"
+
     def steal_lock(self) -> None:
         self.write(
             UpdateExpression="SET holder = :thief ADD fence :one",
@@ -108,6 +120,11 @@ def _retry_of(state: str) -> tuple[int, int, int]:
     return first["MaxAttempts"], first["IntervalSeconds"], first["MaxDelaySeconds"]
 
 
+def _apply(request: DatabaseRequest, ports: Ports) -> object:
+    """ApplyDb, or what a test has put in its place."""
+    return apply_db.run(request, ports)
+
+
 class Both:
     """Runs each scenario on new worlds."""
 
@@ -118,7 +135,7 @@ class Both:
         self._world = self.world()
         faces = {
             "GenerateFunction": (generate.run, GenerateRequest),
-            "ApplyDbFunction": (apply_db.run, DatabaseRequest),
+            "ApplyDbFunction": (_apply, DatabaseRequest),
             "UpdateSecretsFunction": (update_secrets.run, UpdateRequest),
             "AuditFunction": (audit.run, AuditRequest),
         }
@@ -142,8 +159,7 @@ class Both:
         lock = DynamoDbLock(sandbox_client(self._aws, "dynamodb"), table, memory.credential.id)
         world = Arranged(memory, lock, write)
         world.order(activate={"S": memory.credential.plan_digest})
-        first = RunRequest(rotation_id="first", runner="aws", trigger="test")
-        sequence.rotate(first, world.ports(), Recorder(self._clock))
+        world.rotate("first")
         self._clock.sleep(memory.credential.schedule.interval.total_seconds())
         return world
 
@@ -203,19 +219,6 @@ def fail(faults: Faults, operation: str, error: type[LockstepError], *, from_nth
     faults.before = before
 
 
-def refuse(world: Arranged, *, how_often: int) -> None:
-    """Let a database's policy refuse the first `how_often` passwords."""
-    refused: set[str] = set()
-
-    def refuses(password: str) -> bool:
-        if password in refused or len(refused) < how_often:
-            refused.add(password)
-            return True
-        return False
-
-    world.memory.databases["db-2"].refuses = refuses
-
-
 def edit(world: Arranged) -> None:
     """Make the stores disagree."""
     world.memory.stores["oci"].edit("app_user", '{"username":"app","password":"by-hand"}')
@@ -230,10 +233,6 @@ def breaking(
 ) -> Arrange:
     """Let an operation of a double of the world fail from its n-th call on."""
     return lambda world: fail(getattr(world.memory, part)[name].faults, operation, error, from_nth=from_nth)
-
-
-def refusing(how_often: int) -> Arrange:
-    return lambda world: refuse(world, how_often=how_often)
 
 
 def both_of(*parts: Arrange) -> Arrange:
@@ -257,8 +256,27 @@ def plan_is_to_become_active(world: Arranged) -> None:
     world.order(plan={"S": "of-another-plan"}, activate={"S": world.memory.credential.plan_digest})
 
 
-def base_is_refused(world: Arranged) -> None:
+def nothing_works(world: Arranged) -> None:
     world.memory.databases["db-1"].accounts["app"].passwords = ("changed",)
+
+
+def policy_refuses(world: Arranged) -> None:
+    world.memory.databases["db-2"].refuses = lambda _password: True
+
+
+def last_change_is_lost(world: Arranged) -> None:
+    """A fail-over of a database, after another rotation."""
+    database = world.memory.databases["db-1"]
+    before = deepcopy(database.accounts)
+    world.rotate("second")
+    world.memory.clock.sleep(world.memory.credential.schedule.interval.total_seconds())
+    database.accounts = before
+
+
+def overlap_runs(world: Arranged) -> None:
+    """The run is due, and none may begin yet."""
+    until = world.memory.clock.now().timestamp() + 60
+    world.order(not_before={"N": f"{until:.0f}"})
 
 
 def database_does_not_answer(world: Arranged) -> None:
@@ -276,6 +294,7 @@ def lock_is_lost(part: str, name: str, after: str) -> Arrange:
 SKIPPED = ["AcquireLock", "Witness"]
 PREPARED = ["AcquireLock", "Generate"]
 PROBED = [*PREPARED, "ApplyDb", "Generate"]
+SEARCHED = [*PROBED, "ApplyDb"]
 COMMITTED = ["ApplyDb", "UpdateSecrets", "Audit", "ReleaseLock"]
 FAILED = ["AuditFailure", "ReleaseLockAfterFailure"]
 NOT_PREPARED = [*PREPARED, *FAILED]
@@ -290,23 +309,10 @@ SCENARIOS: dict[str, tuple[Arrange, list[str], type[LockstepError] | None]] = {
     "the stores disagree": (edit, [*PROBED, *COMMITTED], None),
     "a plan is to become active": (plan_is_to_become_active, [*PROBED, *COMMITTED], None),
     "a database is taken over": (TAKEN_OVER, [*PREPARED, *COMMITTED], None),
-    "all are taken over, the stores disagree": (
-        both_of(edit, BOTH_TAKEN_OVER),
-        [*PREPARED, *COMMITTED],
-        None,
-    ),
-    "a password is refused": (refusing(1), [*PREPARED, "ApplyDb", "Generate", *COMMITTED], None),
-    "two passwords are refused": (
-        refusing(2),
-        [*PREPARED, "ApplyDb", "Generate", "ApplyDb", *FAILED],
-        PasswordRefusedByPolicyError,
-    ),
-    # The login that works is to be set on a restored database, whose policy refuses it.
-    "a password is refused, the stores disagree": (
-        both_of(edit, TAKEN_OVER, refusing(1)),
-        [*PROBED, "ApplyDb", *PROBED[1:], "ApplyDb", *FAILED],
-        PasswordRefusedByPolicyError,
-    ),
+    "all are taken over, the stores disagree": (both_of(edit, BOTH_TAKEN_OVER), [*PROBED, *COMMITTED], None),
+    "a password is refused": (policy_refuses, NOT_APPLIED, PasswordRefusedByPolicyError),
+    "the overlap runs": (overlap_runs, [*PROBED, "ReleaseLockUnchanged"], None),
+    "the overlap runs, the stores disagree": (both_of(edit, overlap_runs), [*PROBED, *COMMITTED], None),
     "an emergency": (
         EMERGENCY,
         [*PREPARED, "ApplyDb", "UpdateSecrets", "RevokeDb", "Audit", "ReleaseLock"],
@@ -325,13 +331,18 @@ SCENARIOS: dict[str, tuple[Arrange, list[str], type[LockstepError] | None]] = {
         NOT_PREPARED,
         StoreUnreachableError,
     ),
-    "no candidate logs in": (both_of(edit, base_is_refused), NOT_APPLIED, StoresDivergedError),
+    "nothing logs in on a database, the stores disagree": (
+        both_of(edit, nothing_works),
+        NOT_APPLIED,
+        DatabaseBlockedError,
+    ),
     "the probe fails": (
         both_of(edit, breaking("databases", "db-2", "accepts", DatabaseUnreachableError)),
         NOT_APPLIED,
         DatabaseUnreachableError,
     ),
-    "base is refused": (base_is_refused, NOT_APPLIED, CurrentCredentialRejectedError),
+    "base is refused": (last_change_is_lost, [*SEARCHED, "Generate", *COMMITTED], None),
+    "base is refused, and nothing else logs in": (nothing_works, [*SEARCHED, *FAILED], DatabaseBlockedError),
     "a database does not answer": (database_does_not_answer, NOT_APPLIED, DatabaseUnreachableError),
     "the promotion is rejected": (
         breaking("stores", "aws", "promote app_user", StoreRejectedError),
@@ -364,13 +375,42 @@ def test_the_sequence_does_what_the_state_machine_does(
     assert (both.machine(arrange), both.sequence(arrange)) == (told, told)
 
 
-def test_a_lock_lost_before_the_release_fails_the_run(both: Both) -> None:
-    expected = [*PREPARED, *COMMITTED]
-    lost = lock_is_lost("audit_logs", "aws", "put")
-    machine, sequence_ = both.machine(lost), both.sequence(lost)
+@pytest.mark.parametrize(
+    ("arrange", "expected"),
+    [
+        (lock_is_lost("audit_logs", "aws", "put"), [*PREPARED, *COMMITTED]),
+        (
+            both_of(overlap_runs, lock_is_lost("databases", "db-2", "accepts")),
+            [*PROBED, "ReleaseLockUnchanged"],
+        ),
+    ],
+    ids=["recorded", "nothing to do"],
+)
+def test_a_lock_lost_before_the_release_fails_the_run(
+    both: Both, arrange: Arrange, expected: list[str]
+) -> None:
+    machine, sequence_ = both.machine(arrange), both.sequence(arrange)
     assert (machine[0], sequence_[0]) == (expected, expected)
     # Step Functions shows DynamoDB's own name for it.
     assert (machine[1], sequence_[1]) == ("DynamoDB.ConditionalCheckFailedException", FenceLostError.__name__)
+
+
+def test_a_run_prepares_a_bounded_number_of_times(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Base is refused each time, and each time a search finds a login that works."""
+
+    def unsteady(request: DatabaseRequest, _ports: Ports) -> BaseRefused | ProbeResult:
+        if isinstance(request, ProbeRequest):
+            accepted = Beside(database="db-1", login=request.candidates[0].ref)
+            return ProbeResult(winner=request.candidates[0].ref, beside=(accepted,))
+        return BaseRefused(refused=("db-1",))
+
+    def arrange(_world: Arranged) -> None:
+        monkeypatch.setattr(apply_db, "run", unsteady)
+
+    machine = both.machine(arrange)
+    monkeypatch.undo()
+    told = (["AcquireLock", *PREPARED_AT_MOST * ["Generate", "ApplyDb"], *FAILED], "StoresDivergedError")
+    assert (machine, both.sequence(arrange)) == (told, told)
 
 
 def test_the_sequence_names_every_task() -> None:

@@ -9,19 +9,32 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from lockstep.aws.dynamodb_lock import DynamoDbLock
-from lockstep.protocol.deadlines import LEASE
+from lockstep.protocol.deadlines import LEASE, PREPARED_AT_MOST
 from lockstep.protocol.messages import (
+    ApplyRequest,
+    ApplyResult,
     AuditRequest,
+    BaseRefused,
+    Beside,
+    Candidate,
+    CandidateRef,
+    DatabaseOutcome,
     DatabaseRequest,
+    DatabaseResult,
     FailedRun,
     GenerateRequest,
     Id,
+    ProbeNeeded,
+    ProbeRequest,
+    ProbeResult,
     RecordedRotation,
     ReleaseValues,
+    Rotation,
     RunInput,
+    Staged,
     UpdateRequest,
 )
-from lockstep.protocol.model import Lease, Release
+from lockstep.protocol.model import Claim, ClaimKind, Lease, Release, StoreVersions
 from lockstep.protocol.strict_json import Message, MessageError, read, write
 from tests.statemachine.definition import MACHINE, STATES, JsonObject, evaluate, walk
 from tests.support.memory import EPOCH
@@ -97,19 +110,41 @@ def _leads_to(given: object, *, name: str = "run-1") -> str:
     return str(choice["Next"] if passed else state["Default"])
 
 
-@pytest.mark.parametrize("already_refused", [None, 2])
-@pytest.mark.parametrize("databases", [1, 2])
-@pytest.mark.parametrize("refused", [0, 1])
-def test_a_refused_password_is_replaced_once(
-    refused: int, databases: int, already_refused: int | None
+@pytest.mark.parametrize(
+    ("outcome", "leads_to"),
+    [("nothing", "ReleaseLockUnchanged"), ("probe", "ApplyDb"), ("staged", "ApplyDb")],
+)
+def test_where_nothing_is_to_be_done_the_lock_is_given_back(outcome: str, leads_to: str) -> None:
+    assert _choice("IsAnythingToDo", {"states": {"input": {"outcome": outcome}}})[0] == leads_to
+
+
+APPLIED: JsonObject = {"databases": [{"database": "db-1", "outcome": "applied"}]}
+FOUND: JsonObject = {"winner": {"store": "aws", "version": "7"}, "beside": [], "accepted": []}
+REFUSED: JsonObject = {"refused": ["db-1"]}
+
+
+@pytest.mark.parametrize("prepared", range(1, PREPARED_AT_MOST + 2))
+@pytest.mark.parametrize("answer", [APPLIED, FOUND, REFUSED])
+def test_what_is_found_or_refused_is_prepared_a_bounded_number_of_times(
+    answer: JsonObject, prepared: int
 ) -> None:
-    outcomes = ["refused_by_policy"] * refused + ["applied"] * (databases - refused)
-    state = STATES["EveryDatabaseAccepts"]
-    applied = [{"outcome": o} for o in outcomes]
-    variables = {"states": {"input": {"databases": applied}}, "applied": applied, "refused": already_refused}
-    conditions = [(evaluate(c["Condition"], variables), c["Next"]) for c in state["Choices"]]
-    leads_to = next((goal for passed, goal in conditions if passed), state["Default"])
-    assert leads_to == ("UpdateSecrets" if not refused else "AuditFailure" if already_refused else "Generate")
+    leads_to, assigned = _choice("EveryDatabaseAccepts", {"states": {"input": answer}, "prepared": prepared})
+    if answer is APPLIED:
+        assert (leads_to, assigned) == ("UpdateSecrets", {})
+    elif prepared < PREPARED_AT_MOST:
+        assert (leads_to, assigned) == ("Generate", {})
+    else:
+        assert leads_to == "AuditFailure"
+        assert assigned["failure"]["Error"] == "StoresDivergedError"
+
+
+def _choice(name: str, variables: JsonObject) -> tuple[str, JsonObject]:
+    """Where a Choice leads, and what it assigns."""
+    state = STATES[name]
+    for choice in state["Choices"]:
+        if evaluate(choice["Condition"], variables):
+            return choice["Next"], choice.get("Assign", {})
+    return state["Default"], {}
 
 
 @pytest.mark.parametrize("cause", [None, "a cause"])
@@ -166,6 +201,20 @@ class Run:
         context = {"Execution": {"Name": "second", "StartTime": time}, "State": {"EnteredTime": time}}
         return evaluate(template, {"states": {"context": context, **states}, **self.variables})
 
+    @property
+    def rotation(self) -> Rotation:
+        return read(Rotation, self.variables["rotation"])
+
+    def ends(self, name: str, answer: Message) -> None:
+        """A step answers."""
+        result = {"Payload": write(answer)}
+        self.variables |= self.evaluate(STATES[name]["Assign"], input={}, result=result)
+
+    def asks(self, name: str, before: Message | None, request: Any) -> Any:  # noqa: ANN401 - a type of messages
+        """What a step is asked, after the answer of the step before it."""
+        arguments = self.evaluate(STATES[name]["Arguments"], input=write(before) if before else {})
+        return read(request, arguments["Payload"])
+
 
 def _recorded(*, valid: tuple[int, ...] = (7,), proven: tuple[str, ...] = ("db-1",)) -> RecordedRotation:
     return RecordedRotation(
@@ -184,6 +233,94 @@ def _recorded(*, valid: tuple[int, ...] = (7,), proven: tuple[str, ...] = ("db-1
 
 NOW = EPOCH + timedelta(minutes=20)
 DUE, ALLOWED = EPOCH + timedelta(minutes=39), EPOCH + timedelta(minutes=38)
+
+
+# What one step answers is what the next one is asked: whatever is empty, null, or has one element, arrives as it was.
+
+AWS, OCI = CandidateRef(store="aws", version="7"), CandidateRef(store="oci", version="ocid1.7")
+CLAIM = Claim(kind=ClaimKind.RECONCILE, generation=8, base_generation=7, rotation_id="second")
+SEEN = StoreVersions(store="aws", app_user="7", connection_blob="7")
+BESIDE = (Beside(database="db-1", login=AWS), Beside(database="db-2", login=None))
+CANDIDATES = (Candidate(ref=OCI, generations=(0,)), Candidate(ref=AWS, generations=(7, 6), stores=("aws",)))
+
+
+@pytest.mark.parametrize("names", [(), ("db-1",), ("db-1", "db-2")], ids=len)
+@pytest.mark.parametrize("candidates", [CANDIDATES[:1], CANDIDATES], ids=len)
+def test_a_search_is_asked_for_as_generate_wants_it(
+    names: tuple[str, ...], candidates: tuple[Candidate, ...]
+) -> None:
+    run = Run()
+    needed = ProbeNeeded(rotation=run.rotation, candidates=candidates, refused=names)
+    run.ends("Generate", needed)
+    assert run.asks("ApplyDb", needed, DatabaseRequest) == ProbeRequest(
+        rotation=run.rotation, candidates=candidates, refused=names
+    )
+    assert (run.variables["prepared"], run.variables["claim"]) == (1, None)
+
+
+@pytest.mark.parametrize("beside", [BESIDE[:0], BESIDE[:1], BESIDE[1:], BESIDE], ids=repr)
+@pytest.mark.parametrize("seen", [(), (SEEN,)], ids=len)
+@pytest.mark.parametrize("promoting", [False, True])
+@pytest.mark.parametrize("adopted_from", [None, "first"])
+def test_what_is_staged_is_applied_and_promoted_as_generate_says(
+    beside: tuple[Beside, ...],
+    seen: tuple[StoreVersions, ...],
+    promoting: bool,  # noqa: FBT001 - a table
+    adopted_from: str | None,
+) -> None:
+    run = Run()
+    staged = Staged(
+        rotation=run.rotation,
+        claim=CLAIM,
+        adopted_from=adopted_from,
+        seen=seen,
+        promoting=promoting,
+        beside=beside,
+    )
+    run.ends("Generate", staged)
+    assert run.asks("ApplyDb", staged, DatabaseRequest) == ApplyRequest(
+        rotation=run.rotation, claim=CLAIM, promoting=promoting, beside=beside
+    )
+    applied = ApplyResult(
+        databases=tuple(
+            DatabaseResult(database=name, outcome=DatabaseOutcome.APPLIED) for name in ("db-1", "db-2")
+        )
+    )
+    run.ends("ApplyDb", applied)
+    assert run.asks("UpdateSecrets", applied, UpdateRequest) == UpdateRequest(
+        rotation=run.rotation, claim=CLAIM, proven=("db-1", "db-2"), seen=seen
+    )
+    assert run.variables["adopted_from"] == adopted_from
+
+
+@pytest.mark.parametrize("beside", [BESIDE[:0], BESIDE[:1], BESIDE[1:], BESIDE], ids=repr)
+@pytest.mark.parametrize("accepted", [(), (6,), (6, 7)], ids=len)
+@pytest.mark.parametrize("refused", [(), ("db-1",), ("db-1", "db-2")], ids=len)
+def test_what_was_found_is_prepared_beside_what_was_refused(
+    refused: tuple[str, ...], accepted: tuple[int, ...], beside: tuple[Beside, ...]
+) -> None:
+    run = Run()
+    assert run.asks("Generate", None, GenerateRequest) == GenerateRequest(rotation=run.rotation)
+    if refused:
+        run.ends("ApplyDb", BaseRefused(refused=refused))
+        assert run.asks("Generate", None, GenerateRequest) == GenerateRequest(
+            rotation=run.rotation, refused=refused
+        )
+    found = ProbeResult(winner=AWS, beside=beside, accepted=accepted)
+    run.ends("ApplyDb", found)
+    assert run.asks("Generate", found, GenerateRequest) == GenerateRequest(
+        rotation=run.rotation, found=found, refused=refused
+    )
+
+
+@pytest.mark.parametrize("refused", [("db-1",), ("db-1", "db-2")], ids=len)
+def test_what_was_found_is_forgotten_where_base_is_refused_after_it(refused: tuple[str, ...]) -> None:
+    run = Run()
+    run.ends("ApplyDb", ProbeResult(winner=AWS, beside=BESIDE, accepted=(6,)))
+    run.ends("ApplyDb", BaseRefused(refused=refused))
+    assert run.asks("Generate", None, GenerateRequest) == GenerateRequest(
+        rotation=run.rotation, refused=refused
+    )
 
 
 @pytest.mark.parametrize(
@@ -248,4 +385,5 @@ def test_releasing_makes_the_same_call(valid: tuple[int, ...], proven: tuple[str
     asked_done = _asked(lambda lock: lock.release(lease, done))
     asked_failed = _asked(lambda lock: lock.release(lease, None))
     assert run.evaluate(STATES["ReleaseLock"]["Arguments"]) == asked_done
-    assert run.evaluate(STATES["ReleaseLockAfterFailure"]["Arguments"]) == asked_failed
+    for given_back in ("ReleaseLockAfterFailure", "ReleaseLockUnchanged"):
+        assert run.evaluate(STATES[given_back]["Arguments"]) == asked_failed
