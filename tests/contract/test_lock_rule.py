@@ -49,6 +49,8 @@ PARTS: dict[str, tuple[Any, ...]] = {
     ),
     "claim": (None, None, CLAIM),
     "not_before": (*around(NOW), NOW - timedelta(hours=1)),
+    "take_over": (*6 * (frozenset(),), frozenset({"db-1"})),
+    "activate": (*6 * (None,), "of-a-plan"),
     "next_due_at": around(DUE_BY, NOW),
 }
 
@@ -86,11 +88,13 @@ def item_of(record: LockRecord) -> dict[str, dict[str, Any]]:
         "holder": record.holder,
         "claim_kind": claim and claim.kind.value,
         "claim_rotation_id": claim and claim.rotation_id,
+        "activate": record.activate,
     }
     return {
         **{name: {"N": str(value)} for name, value in numbers.items() if value is not None},
         **{name: {"S": value} for name, value in texts.items() if value is not None},
         **({"valid": {"NS": [str(generation) for generation in valid]}} if valid else {}),
+        **({"take_over": {"SS": sorted(record.take_over)}} if record.take_over else {}),
         **({"paused": {"BOOL": True}} if record.paused else {}),
     }
 
@@ -159,8 +163,12 @@ def test_the_lock_is_held_where_an_operator_cannot_take_it() -> None:
         assert (taken is None) == is_held(record, NOW) == is_held(record, NOW + SECOND / 2), record
 
 
-def test_the_schedule_alone_says_from_when_on_a_scheduled_run_rotates() -> None:
+def test_the_schedule_alone_says_from_when_on_a_scheduled_run_gets_the_lock() -> None:
+    """Before the overlap is over it finds nothing to do, or repairs."""
     for record in records():
-        if not (record.holder or record.paused or record.claim or record.is_revoking):
-            due = due_at(record)
-            assert (reason_against(record, now=NOW) is None) == (due is None or due <= NOW), record
+        is_ordered = record.activate or record.take_over or record.is_revoking
+        if not (record.holder or record.paused or record.claim or is_ordered):
+            gets_it = reason_against(record, now=NOW) is None
+            due, rotates = record.next_due_at, due_at(record)
+            assert gets_it == (due is None or due <= NOW), record
+            assert gets_it or (rotates is not None and rotates > NOW), record

@@ -7,11 +7,12 @@ from lockstep.protocol.orders import Revoke, TakeOver
 from tests.statemachine.conftest import Case, failure_names, login_text
 
 CANARY = "hunter2-of-another-team"
-PROBED = ["Generate", "ApplyDb", "EveryDatabaseAccepts"]
+PROBED = ["Generate", "IsAnythingToDo", "ApplyDb", "EveryDatabaseAccepts"]
 NORMAL = [
     "CheckInput",
     "AcquireLock",
     "Generate",
+    "IsAnythingToDo",
     "ApplyDb",
     "EveryDatabaseAccepts",
     "UpdateSecrets",
@@ -103,7 +104,18 @@ def test_a_run_that_is_not_due_is_skipped_and_changes_nothing(mariadb: Case) -> 
 
 def test_force_rotates_before_the_due_time_and_only_an_emergency_within_the_overlap(mariadb: Case) -> None:
     mariadb.rotate()
-    assert mariadb.rotate(force=True).output == {"outcome": "skipped"}
+    execution = mariadb.rotate(force=True)
+    assert execution.output == {"outcome": "skipped"}
+    assert execution.states_entered == [
+        "CheckInput",
+        "AcquireLock",
+        *PROBED,
+        "Generate",
+        "IsAnythingToDo",
+        "ReleaseLockUnchanged",
+    ]
+    assert len(mariadb.entries()) == 1
+    assert "holder" not in mariadb.lock
     revoked = mariadb.stored_login()
     mariadb.order(Revoke(lift_pause=False))
     execution = mariadb.rotate()
@@ -124,7 +136,7 @@ def test_an_edited_secret_is_reconciled_with_the_login_that_works(spanning: Case
     works = spanning.stored_login()
     spanning.edit_secret(login_text(works).replace(works.password.reveal(), "not the password"))
     assert spanning.locked_out() == ["orders", "ledger"]
-    execution = spanning.again()
+    execution = spanning.rotate(force=True)  # A repair waits for no overlap.
     assert execution.output["kind"] == "reconcile"
     assert spanning.stored_login() == works
     assert spanning.locked_out() == []
