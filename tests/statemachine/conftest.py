@@ -24,7 +24,7 @@ from sandbox.servers import set_password
 from tests.support.servers import require
 from tests.support.statement_faults import FrontedMySqlServer
 
-EACH = 36
+EACH = 44
 """The number of credentials of each kind in the plan."""
 
 
