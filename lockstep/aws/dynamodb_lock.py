@@ -130,7 +130,7 @@ RELEASE_DONE_UPDATE = (
     "next_due_at = :next_due_at, not_before = :not_before, rotated_by = :holder "
     "REMOVE holder, expires_at, acquired_at, claim_kind, pending_generation, base_generation, "
     "claim_rotation_id, promoting "
-    "DELETE take_over :proven, blocked :proven, without :proven"
+    "DELETE take_over :proven, blocked :proven, left_out :proven"
 )
 RELEASE_UPDATE = "REMOVE holder, expires_at, acquired_at"
 RELEASE_CONDITION = "fence = :fence AND (holder = :holder OR attribute_not_exists(holder))"
@@ -182,7 +182,7 @@ def record_of(credential_id: str, item: Item) -> LockRecord:
             activate=_text(item["activate"]) if "activate" in item else None,
             revoke_through=_int(item, "revoke_through"),
             take_over=_names(item, "take_over"),
-            without=_names(item, "without"),
+            without=_names(item, "left_out"),
             blocked=_names(item, "blocked"),
             rotated_by=_text(item["rotated_by"]) if "rotated_by" in item else None,
             unwitnessed={

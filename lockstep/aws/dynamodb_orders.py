@@ -37,7 +37,7 @@ REVOKE_UPDATE = "SET revoke_through = if_not_exists(highest_generation, :zero)"
 REVOKE_CONDITION = "attribute_not_exists(paused)"
 """The table itself takes the highest generation, so that no claim can come between (protocol O5)."""
 AND_RESUME = " REMOVE paused"
-AND_WITHOUT = " ADD without :databases, take_over :databases"
+AND_WITHOUT = " ADD left_out :databases, take_over :databases"
 """What an emergency does not wait for may be taken over afterwards."""
 
 TAKE_OVER_UPDATE = "ADD take_over :databases"
