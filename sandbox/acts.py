@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lockstep.protocol.model import Credential, Login, SecretStr
-from lockstep.protocol.orders import Revoke, TakeOver
+from lockstep.protocol.orders import Revoke
 from sandbox.applications import CACHE_SECONDS
 from sandbox.aws import InvocationContext, ProcessDied
 from sandbox.estate import Estate
@@ -102,8 +102,8 @@ def _oci_is_down_and_recovers(stage: Stage, credential: Credential) -> None:
     for outage in outages:
         outage.lift()
     stage.story.note(f"{short(credential.id)}: the demo has switched OCI Vault on again")
-    # A store serves the value already, so it is not adopted: it gets a new generation in both stores.
-    stage.story.add(_by_aws(stage, credential), ROTATED)
+    # A store serves the value already, and it works everywhere: it is finished under its own generation.
+    stage.story.add(_by_aws(stage, credential), FINISHED)
     # An application that cannot read its only store for longer than the overlap holds a revoked value. So every
     # application reads once more before the next outage begins.
     stage.story.note(
@@ -113,22 +113,13 @@ def _oci_is_down_and_recovers(stage: Stage, credential: Credential) -> None:
 
 
 def _a_database_is_restored(stage: Stage, credential: Credential) -> None:
-    """A database refuses what the stores serve, and no run goes on until an operator says how."""
+    """A database refuses what the stores serve; the value before still works there, so the account is ours."""
     story, estate, database = stage.story, stage.estate, credential.databases[-1]
     login = _served(estate, credential)
     backup = SecretStr(f"{secrets.token_urlsafe(24)}-aA1")
     set_password(estate.servers[database], Login(login.username, backup))
-    refused = End(
-        outcome="CurrentCredentialRejectedError", cause=f"{database} refuses the password since its restore"
-    )
-    story.add(_by_aws(stage, credential), refused)
-    blocked = End(
-        outcome="DatabaseBlockedError", cause=f"no run asks {database} again, which might lock the account"
-    )
-    story.add(_by_oci(stage, credential), blocked)
-    estate.order(credential, TakeOver(databases=frozenset({database})))
-    story.note(f"{short(credential.id)}: an operator takes over {database}, as with `lockstep take-over`")
-    story.add(_by_aws(stage, credential), FINISHED)
+    story.note(f"{short(credential.id)}: {database} refuses what both clouds serve")
+    story.add(_by_aws(stage, credential), ROTATED)
     story.expect_none(credential.id, "locked out", estate.locked_out(credential))
 
 
@@ -180,8 +171,8 @@ WITH_APPLICATIONS = (
 WITHOUT_APPLICATIONS = (
     Act(
         "A database is restored from a backup",
-        "The applications have stopped, and the demo gives a database another password on purpose, because Lockstep "
-        "must leave an account that it no longer knows alone until an operator orders its take-over.",
+        "The applications have stopped, and the demo gives a database another password on purpose, because the next run "
+        "must repair by itself what it can: the value before still works there, and shows that the account is ours.",
         _a_database_is_restored,
     ),
     Act(

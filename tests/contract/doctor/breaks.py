@@ -8,7 +8,7 @@ from typing import Any
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
 from lockstep.databases.findings import Outcome
-from lockstep.protocol import issuer as documents
+from lockstep.protocol import federation as documents
 from lockstep.protocol.federation import KEYS, PublicKey
 from lockstep.protocol.names import DEFAULT_STACK, rule_name
 from sandbox import plans
