@@ -171,8 +171,8 @@ WITH_APPLICATIONS = (
 WITHOUT_APPLICATIONS = (
     Act(
         "A database is restored from a backup",
-        "The applications have stopped, and the demo gives a database another password on purpose, because the next run "
-        "must repair by itself what it can: the value before still works there, and shows that the account is ours.",
+        "The applications have stopped, and the demo gives a database another password on purpose, because the next "
+        "run must repair by itself what it can: the value before still works there, and shows whose the account is.",
         _a_database_is_restored,
     ),
     Act(

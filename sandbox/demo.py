@@ -2,7 +2,7 @@
 
 Some read the stores through `lockstep.client`. One asks the agent over HTTP, and one is a script that runs psql with
 the `.pgpass` file that the agent keeps. Afterwards, without them: a database that was restored from a backup is
-taken over, and a leaked password is revoked. Each act says what is about to happen; what fails on purpose is called so.
+repaired, and a leaked password is revoked. Each act says what is about to happen; what fails on purpose is called so.
 It writes the audit report as a page, and ends with three sentences and one line of JSON. The status is 1 if a login
 was refused, a rotation did not end as expected, or an audit chain does not verify.
 """

@@ -116,7 +116,10 @@ class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
                 function = f"{identifier(self.credential.owner)}.{CHANGE_OWN}"
                 session.run(f"SELECT {function}({literal(login.username)}, {verifier})")
             else:
-                session.run(f"ALTER ROLE {identifier(login.username)} PASSWORD {verifier}")
+                role = identifier(login.username)
+                # Whoever took the owner role from it would have objects made that the other user does not own.
+                acts_as = f"ALTER ROLE {role} SET role TO {identifier(self.credential.owner)}"
+                session.run(f"ALTER ROLE {role} PASSWORD {verifier}", acts_as)
 
         return AlternatingUsers(self.credential, self.name, set_only_password, self.random_bytes)
 

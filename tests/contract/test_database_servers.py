@@ -20,6 +20,7 @@ from lockstep.protocol.errors import (
     AdminCredentialRejectedError,
     AdvisoryLockBusyError,
     DatabaseBusyError,
+    DatabaseReadOnlyError,
     DatabaseUnreachableError,
     PrivilegeMissingError,
     UnknownUsernameError,
@@ -119,7 +120,7 @@ def test_an_account_that_was_never_made(world: SqlHarness) -> None:
 def test_a_read_only_mariadb(world: MariaDbHarness) -> None:
     world.execute("SET GLOBAL read_only = ON")
     try:
-        with fails(UnsupportedServerError), world.database.exclusive() as stager:
+        with fails(DatabaseReadOnlyError), world.database.exclusive() as stager:
             stager.stage(current=None, pending=value_of(world, 1))
     finally:
         world.execute("SET GLOBAL read_only = OFF")
@@ -130,8 +131,18 @@ def test_a_read_only_postgresql(world: PostgresHarness) -> None:
     weak = world.powerless_admin()
     world.execute(f"ALTER ROLE {weak.username} SUPERUSER")
     world.execute(f"ALTER ROLE {weak.username} SET default_transaction_read_only = on")
-    with fails(UnsupportedServerError), world.open(admin=lambda: weak).exclusive() as stager:
+    with fails(DatabaseReadOnlyError), world.open(admin=lambda: weak).exclusive() as stager:
         stager.stage(current=None, pending=value_of(world, 1))
+
+
+@worlds("postgresql")
+def test_staging_gives_a_role_its_owner_back(world: PostgresHarness) -> None:
+    """Else new objects would be the user's own, and the other user could not use them (protocol D13)."""
+    value = value_of(world, 1)
+    world.execute(f"ALTER ROLE {value.login.username} RESET role")
+    rotate(world, None, value)
+    with world.database.as_user(value.login) as session:
+        assert session.run("SELECT current_user") == [[world.credential.owner]]
 
 
 @worlds("mariadb-dual", "mariadb-alternating")
