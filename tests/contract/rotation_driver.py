@@ -95,6 +95,10 @@ class Refusals:
 
         database.accepts = accepts  # type: ignore[method-assign]
 
+    def forget(self, username: str) -> None:
+        """The server has set an account's own count back."""
+        self._in_a_row[username] = 0
+
 
 class Life:
     """Rotations of one credential.

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +33,7 @@ from lockstep.protocol.model import DatabaseServer as PlannedServer
 from lockstep.protocol.ports import Database
 from lockstep.protocol.workers import at_the_same_time
 from lockstep.runtime.databases import open_sessions
-from sandbox.databases import CertificateAuthority, DatabaseServer, MariaDbServer, MySqlServer, PostgresServer
-from sandbox.databases.replicas import (
-    BINARY_LOG,
-    MariaDbReplica,
-    MySqlReplica,
-    PostgresReplica,
-    Replica,
-)
+from sandbox.databases import CertificateAuthority
 from tests.contract.database_harness import (
     ADMIN,
     DATABASE,
@@ -54,11 +46,11 @@ from tests.contract.database_harness import (
     value_of,
 )
 from tests.contract.doctor.database_world import DoctorWorld
+from tests.contract.replica_fixtures import MAX_REFUSALS, Pair
 from tests.support.app_sessions import connect
 from tests.support.memory import FakeClock
-from tests.support.servers import require
 
-pytest_plugins = ["tests.contract.database_fixtures"]
+pytest_plugins = ["tests.contract.replica_fixtures"]
 
 DUAL, ALTERNATING = Strategy.DUAL_PASSWORD, Strategy.ALTERNATING_USERS
 HARNESSES: dict[str, tuple[str, type[SqlHarness], Strategy]] = {
@@ -69,50 +61,6 @@ HARNESSES: dict[str, tuple[str, type[SqlHarness], Strategy]] = {
     "postgresql": ("postgres_pair", PostgresHarness, ALTERNATING),
 }
 PATIENCE = 20.0
-MAX_REFUSALS = 2
-
-
-@dataclass(frozen=True)
-class Pair:
-    primary: DatabaseServer
-    replica: DatabaseServer
-    lag: Replica
-
-
-@pytest.fixture(scope="module")
-def mariadb_pair(authority: CertificateAuthority) -> Iterator[Pair]:
-    require(MariaDbServer)
-    with (
-        MariaDbServer(authority=authority, settings=BINARY_LOG) as primary,
-        MariaDbReplica(authority=authority, primary=primary) as replica,
-    ):
-        primary.execute_as_superuser(f"CREATE DATABASE {DATABASE}")
-        replica.execute_as_superuser(f"SET GLOBAL max_password_errors = {MAX_REFUSALS}")
-        yield Pair(primary, replica, replica)
-
-
-@pytest.fixture(scope="module")
-def mysql_pair(authority: CertificateAuthority) -> Iterator[Pair]:
-    require(MySqlServer)
-    with (
-        MySqlServer(authority=authority, settings=BINARY_LOG) as primary,
-        MySqlReplica(authority=authority, primary=primary) as replica,
-    ):
-        primary.execute_as_superuser(f"CREATE DATABASE {DATABASE}")
-        yield Pair(primary, replica, replica)
-
-
-@pytest.fixture(scope="module")
-def postgres_pair(authority: CertificateAuthority) -> Iterator[Pair]:
-    require(PostgresServer)
-    with (
-        PostgresServer(authority=authority) as primary,
-        PostgresReplica(authority=authority, primary=primary) as replica,
-    ):
-        primary.execute_as_superuser(
-            [f"CREATE DATABASE {DATABASE}", f"REVOKE CONNECT ON DATABASE {DATABASE} FROM PUBLIC"]
-        )
-        yield Pair(primary, replica, replica)
 
 
 def waiting(clock: FakeClock, seconds: float = PATIENCE) -> Wait:

@@ -9,7 +9,7 @@ from tests.statemachine.test_cli import DEAD, document, run
 from tests.statemachine.test_cli_orders import set_attribute
 
 STATES = [
-    *("CheckInput", "AcquireLock", "Generate", "ApplyDb", "EveryDatabaseAccepts"),
+    *("CheckInput", "AcquireLock", "Generate", "IsAnythingToDo", "ApplyDb", "EveryDatabaseAccepts"),
     *("UpdateSecrets", "RevokeOrdered", "Audit", "ReleaseLock"),
 ]
 
@@ -39,7 +39,8 @@ def test_rotate_says_why_and_until_when_it_was_skipped(plain: Case) -> None:
         return shown.stdout
 
     plain.rotate()
-    assert re.match(r"skipped: the overlap ends at [0-9: -]+ \(in .*\)\n$", skipped("--force"))
+    told_overlap = r"skipped: nothing to repair, and the overlap ends at [0-9: -]+ \(in .*\)\n$"
+    assert re.match(told_overlap, skipped("--force"))
     set_attribute(plain, "not_before", {"N": "1"})
     again = f"  next: lockstep rotate --force {plain.credential.id}\n"
     assert re.match(r"skipped: not due before [0-9: -]+ \(in .*\)\n", early := skipped())

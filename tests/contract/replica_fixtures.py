@@ -1,0 +1,67 @@
+"""A primary and a replica per engine, for a module; the replica locks an account after two refusals in a row.
+
+A suite asks for these fixtures with `pytest_plugins = ["tests.contract.replica_fixtures"]`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from sandbox.databases import CertificateAuthority, DatabaseServer, MariaDbServer, MySqlServer, PostgresServer
+from sandbox.databases.replicas import (
+    BINARY_LOG,
+    MariaDbReplica,
+    MySqlReplica,
+    PostgresReplica,
+    Replica,
+)
+from tests.contract.database_harness import DATABASE
+from tests.support.servers import require
+
+pytest_plugins = ["tests.contract.database_fixtures"]
+
+MAX_REFUSALS = 2
+
+
+@dataclass(frozen=True)
+class Pair:
+    primary: DatabaseServer
+    replica: DatabaseServer
+    lag: Replica
+
+
+@pytest.fixture(scope="module")
+def mariadb_pair(authority: CertificateAuthority) -> Iterator[Pair]:
+    require(MariaDbServer)
+    with (
+        MariaDbServer(authority=authority, settings=BINARY_LOG) as primary,
+        MariaDbReplica(authority=authority, primary=primary) as replica,
+    ):
+        primary.execute_as_superuser(f"CREATE DATABASE {DATABASE}")
+        replica.execute_as_superuser(f"SET GLOBAL max_password_errors = {MAX_REFUSALS}")
+        yield Pair(primary, replica, replica)
+
+
+@pytest.fixture(scope="module")
+def mysql_pair(authority: CertificateAuthority) -> Iterator[Pair]:
+    require(MySqlServer)
+    with (
+        MySqlServer(authority=authority, settings=BINARY_LOG) as primary,
+        MySqlReplica(authority=authority, primary=primary) as replica,
+    ):
+        primary.execute_as_superuser(f"CREATE DATABASE {DATABASE}")
+        yield Pair(primary, replica, replica)
+
+
+@pytest.fixture(scope="module")
+def postgres_pair(authority: CertificateAuthority) -> Iterator[Pair]:
+    require(PostgresServer)
+    with (
+        PostgresServer(authority=authority) as primary,
+        PostgresReplica(authority=authority, primary=primary) as replica,
+    ):
+        primary.execute_as_superuser(
+            [f"CREATE DATABASE {DATABASE}", f"REVOKE CONNECT ON DATABASE {DATABASE} FROM PUBLIC"]
+        )
+        yield Pair(primary, replica, replica)
