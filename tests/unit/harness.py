@@ -26,7 +26,7 @@ from lockstep.protocol.strict_json import read
 from oci_fn import sequence
 from oci_fn.retries import Retries
 from oci_fn.sequence import RunRequest, RunResult
-from tests.support.memory import CountingPasswords, MemoryWorld
+from tests.support.memory import MemoryWorld
 from tests.support.memory_database import FORGOTTEN
 from tests.support.memory_store import MemoryStore
 
@@ -148,14 +148,6 @@ def set_password(world: MemoryWorld, login: Login) -> None:
     """Change a password in every database by hand."""
     for database in world.databases.values():
         database.accounts[login.username].passwords = (login.password.reveal(),)
-
-
-def refuse_next_passwords(world: MemoryWorld, *, count: int) -> None:
-    """Let the policy of db-2 refuse the next passwords."""
-    next_passwords = CountingPasswords()
-    next_passwords.count = world.passwords.count
-    refused = {next_passwords.new_password(world.credential.password_policy).reveal() for _ in range(count)}
-    world.databases["db-2"].refuses = refused.__contains__
 
 
 def known_logins(world: MemoryWorld) -> dict[str, set[tuple[str, str]]]:

@@ -228,8 +228,9 @@ def test_an_order_whose_revocation_fails_stays_in_force(strategy: Strategy) -> N
     world.databases["db-2"].faults.before = lambda _operation: None
     assert world.locked_out() == []
     assert world.lock.record.is_revoking
-    assert_in_sync(world, rotate(world, "reconciler").generation)
-    _serves_only(world, rotate(world, "again").generation)
+    result = rotate(world, "finisher")
+    assert_in_sync(world, result.generation)
+    _serves_only(world, result.generation)
 
 
 def test_an_order_does_not_start_a_runner_with_another_plan() -> None:

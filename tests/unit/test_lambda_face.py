@@ -75,10 +75,9 @@ def test_the_kind_of_a_request_is_recognised() -> None:
     face = LambdaFace(apply_db.run, DatabaseRequest, ports=lambda _credential_id: world.ports())
     plan = world.credential.plan_digest
     rotation = write(structs.replace(held(world), plan=plan))
-    version = world.stores["aws"].read_current().version
-    candidates = [{"store": "aws", "version": version}]
-    event = {"action": "probe", "rotation": rotation, "databases": ["db-1"], "candidates": candidates}
-    assert face(event, TimeLeft()) == {"winner": {"store": "aws", "version": version}}
+    ref = {"store": "aws", "version": world.stores["aws"].read_current().version}
+    event = {"action": "probe", "rotation": rotation, "candidates": [{"ref": ref, "generations": [0]}]}
+    assert face(event, TimeLeft()) == {"winner": ref, "beside": [], "accepted": []}
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from lockstep.protocol.errors import (
     SecretMalformedError,
     StagedValueConflictError,
 )
+from lockstep.protocol.messages import CandidateRef
 from lockstep.protocol.model import CredentialValue, Login, SecretStr, StoreVersions
 from lockstep.protocol.ports import StillOurs
 from lockstep.stores.credential import READ_SIDE_TIMEOUT_SECONDS, Stores
@@ -143,13 +144,12 @@ def test_another_value_in_another_store_is_a_conflict(pair: Pair) -> None:
 
 def test_a_generation_is_found_in_the_first_store_that_holds_it(pair: Pair) -> None:
     pair.second.stage(value(1, by="second"))
-    assert pair.both.find_generation(1) == value(1, by="second")
-    assert pair.both.holder_of(1) is pair.second
+    ref = CandidateRef(store="second", version="generation-1")
+    assert pair.both.find_version(1) == (ref, value(1, by="second"))
     pair.first.stage(value(1, by="first"))
     assert pair.both.find_generation(1) == value(1, by="first")
-    assert pair.both.holder_of(1) is pair.first
     assert pair.both.find_generation(2) is None
-    assert pair.both.holder_of(2) is None
+    assert pair.both.find_version(2) is None
 
 
 def promoted(pair: Pair, seen: Sequence[StoreVersions], still_ours: StillOurs) -> tuple[StoreVersions, ...]:
