@@ -196,6 +196,7 @@ FORECASTS = {
     "due": (record(), [stored(), stored()], True, "rotate", None),
     "import": (record(current_generation=None), [stored(0)], True, "reconcile", None),
     "not due": (record(next_due_at=SOON, not_before=BEFORE), [stored()], True, "rotate", "not due"),
+    "overlap": (record(next_due_at=BEFORE, not_before=SOON), [stored()], True, "reconcile", None),
     "held": (record(holder="run-8", expires_at=SOON), [stored()], True, "rotate", "run-8 holds"),
     "holder without an end": (
         record(holder="run-8"),

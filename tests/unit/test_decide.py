@@ -1,5 +1,6 @@
 """The decisions of the protocol, as tables."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -8,19 +9,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lockstep.protocol import decide
-from lockstep.protocol.decide import Adopt, Begin, Decision, Reconcile
-from lockstep.protocol.errors import TakeOverNeededError
+from lockstep.protocol.decide import Adopt, Begin, Decision, Reconcile, Tried
+from lockstep.protocol.errors import SecretMalformedError, TakeOverNeededError
+from lockstep.protocol.messages import Candidate, CandidateRef
 from lockstep.protocol.model import (
     Claim,
     ClaimKind,
-    Lease,
+    Credential,
+    CredentialValue,
     LockRecord,
     Login,
     Release,
     Schedule,
     SecretStr,
     StoredValue,
+    Strategy,
 )
+from tests.support.memory import make_plan
 
 CREDENTIAL = "multi-cloud/app_user"
 EMPTY = LockRecord(credential_id=CREDENTIAL)
@@ -70,15 +75,17 @@ def _claim(generation: int, base: int, kind: ClaimKind = ClaimKind.NEW) -> Claim
     return Claim(kind=kind, generation=generation, base_generation=base, rotation_id="run-1")
 
 
-def _decision(record: LockRecord, *served: StoredValue, refused: int | None = None) -> Decision:
-    names = ("aws", "oci")
-    return decide.decide(
-        record, dict(zip(names, served, strict=False)), plan=PLAN, databases=BOTH, refused=refused
-    )
+def _stores(*served: StoredValue) -> dict[str, StoredValue]:
+    return dict(zip(("aws", "oci"), served, strict=False))
+
+
+def _decision(record: LockRecord, *served: StoredValue, is_refused: bool = False) -> Decision:
+    return decide.decide(record, _stores(*served), plan=PLAN, databases=BOTH, now=NOW, is_refused=is_refused)
 
 
 TAKEN_OVER = _stored(0, "before")
 PLACEHOLDER = _stored(0)
+LATER = NOW + timedelta(seconds=1)
 FIRST, SEVENTH, RECONCILED = _claim(1, 0), _claim(7, 5), _claim(7, 5, ClaimKind.RECONCILE)
 
 
@@ -119,7 +126,19 @@ FIRST, SEVENTH, RECONCILED = _claim(1, 0), _claim(7, 5), _claim(7, 5, ClaimKind.
             Begin(0),
             id="activation with a bootstrap",
         ),
+        pytest.param(_record(5, not_before=LATER), _stored(5), _stored(5), Reconcile(), id="overlap"),
+        pytest.param(_record(5, not_before=NOW), _stored(5), _stored(5), Begin(5), id="overlap is over"),
+        pytest.param(
+            _record(5, not_before=LATER, revoke_through=5, valid=frozenset({5})),
+            _stored(5),
+            _stored(5),
+            Begin(5),
+            id="emergency in an overlap",
+        ),
         # An open claim
+        pytest.param(
+            _record(5, SEVENTH, not_before=LATER), _stored(5), _stored(5), Adopt(SEVENTH), id="open, overlap"
+        ),
         pytest.param(_record(5, SEVENTH), _stored(5), _stored(5), Adopt(SEVENTH), id="open"),
         pytest.param(
             _record(None, FIRST, take_over=BOTH), PLACEHOLDER, PLACEHOLDER, Adopt(FIRST), id="open bootstrap"
@@ -200,10 +219,9 @@ def test_the_decision_with_one_store(record: LockRecord, only: StoredValue, expe
     assert _decision(record, only) == expected
 
 
-def test_a_claim_that_a_policy_refused_in_this_run_is_not_adopted() -> None:
-    record, served = _record(5, SEVENTH), (_stored(5), _stored(5))
-    assert _decision(record, *served, refused=7) == Begin(5)
-    assert _decision(record, *served, refused=6) == Adopt(SEVENTH)
+@pytest.mark.parametrize("record", [_record(5), _record(5, SEVENTH)])
+def test_where_base_was_refused_in_this_run_it_is_a_reconcile(record: LockRecord) -> None:
+    assert _decision(record, _stored(5), _stored(5), is_refused=True) == Reconcile()
 
 
 @pytest.mark.parametrize("claim", [None, FIRST])
@@ -218,52 +236,165 @@ def test_placeholders_alone_need_every_database_under_take_over(
 @pytest.mark.parametrize(
     ("record", "served", "expected"),
     [
-        pytest.param(_record(5), (_stored(0, "typed"), _stored(5)), [5, "oci", "aws"], id="newest first"),
+        pytest.param(_record(5), (_stored(0, "a"), _stored(5)), [5, "oci", "aws", 5], id="newest first"),
         pytest.param(
-            _record(5), (_stored(4), _stored(6)), [5, "oci", "aws"], id="the recorded before the newest"
+            _record(5), (_stored(4), _stored(6)), [5, "oci", "aws", 6, 4], id="the recorded before the newest"
         ),
         pytest.param(
             _record(5, SEVENTH, promoting=True, valid=frozenset({4, 5, 7})),
             (_stored(5), _stored(7)),
-            [7, 5, "oci", "aws", 7, 5, 4],
-            id="promoting before the recorded, what else is valid at the end",
+            [7, 5, "oci", "aws", 7, 5, 4, 7, 5],
+            id="promoting before the recorded, what else is valid after the stores",
         ),
         pytest.param(
-            _record(5, SEVENTH), (_stored(4), _stored(5)), [5, "oci", "aws"], id="not an open claim"
+            _record(5, SEVENTH), (_stored(4), _stored(5)), [5, "oci", "aws", 5, 4], id="not an open claim"
         ),
         pytest.param(
-            _record(), (_stored(0, "a"), _stored(0, "b")), ["aws", "oci"], id="else the plan's order"
+            _record(5), (_stored(5), _stored(9)), ["oci", 5, "oci", "aws", 9, 5], id="above the record"
+        ),
+        pytest.param(
+            _record(), (_stored(0, "a", blob=4), _stored(0, "b")), ["aws", "oci", 4], id="else the blobs"
         ),
     ],
 )
 def test_where_a_reconcile_looks_for_a_login_that_works(
     record: LockRecord, served: tuple[StoredValue, StoredValue], expected: list[int | str]
 ) -> None:
-    found = decide.ranked_generations(record, dict(zip(("aws", "oci"), served, strict=True)))
-    assert list(found) == expected
+    assert list(decide.ranked_generations(record, _stores(*served))) == expected
+
+
+def _candidate(*generations: int, stores: tuple[str, ...] = ()) -> Candidate:
+    ref = CandidateRef(store="aws", version=f"generation-{generations[0]}")
+    return Candidate(ref=ref, generations=generations, stores=stores)
+
+
+@pytest.mark.parametrize(
+    ("record", "known", "expected"),
+    [
+        (_record(5), [5, 4], [3, 2, 1, 8, 7, 6]),  # What was current, then what was only staged.
+        (_record(5, revoke_through=3), [5, 4, 8], [7, 6, 3, 2, 1]),
+        (_record(), [9], [8, 7, 6, 5, 4, 3, 2, 1]),
+        (_record(100, highest_generation=101), [100], [*range(99, 69, -1)]),
+    ],
+)
+def test_what_is_superseded_is_looked_at_from_the_newest_that_was_current(
+    record: LockRecord, known: list[int], expected: list[int]
+) -> None:
+    assert decide.superseded_generations(record, map(_candidate, known)) == expected
+
+
+@pytest.mark.parametrize(
+    ("record", "aws", "held", "expected"),
+    [
+        pytest.param(_record(5, SEVENTH, promoting=True), _stored(7), "run-1", SEVENTH, id="promoting"),
+        pytest.param(_record(5, SEVENTH, promoting=True), _stored(7), "run-2", None, id="of another claim"),
+        pytest.param(_record(5, SEVENTH, promoting=True), _stored(7), None, None, id="is gone"),
+        pytest.param(_record(5, SEVENTH), _stored(5), "run-1", None, id="open"),
+        pytest.param(_record(5, RECONCILED), _stored(5), "run-1", RECONCILED, id="reconcile"),
+        pytest.param(_record(5, RECONCILED), _stored(5), None, RECONCILED, id="reconcile, not staged yet"),
+        pytest.param(_record(5, RECONCILED), _stored(8), "run-1", None, id="a store is above it"),
+        pytest.param(_record(5, RECONCILED), _stored(0, "a", blob=8), "run-1", None, id="a blob is above it"),
+        pytest.param(_record(5, RECONCILED, activate=PLAN), _stored(5), "run-1", None, id="activation"),
+        pytest.param(_record(5), _stored(5), "run-1", None, id="nothing in flight"),
+    ],
+)
+def test_a_claim_is_finished_where_it_gives_the_login_that_was_found(
+    record: LockRecord, aws: StoredValue, held: str | None, expected: Claim | None
+) -> None:
+    winner, stores = _login("found"), _stores(aws, _stored(5))
+    value = CredentialValue(7, winner, held) if held else None
+    assert decide.can_finish(record, stores, plan=PLAN, held=value, winner=winner) == expected
+    if value:
+        other = _login("other")
+        assert decide.can_finish(record, stores, plan=PLAN, held=value, winner=other) is None
+
+
+def _tried(
+    name: str, *works: str, generation: int = 1, served: bool = False, superseded: bool = False
+) -> Tried:
+    username, _, _ = name.partition("-")
+    candidate = _candidate(generation, stores=("aws",) if served else ())
+    return Tried(candidate, _login(name, username), frozenset(works), superseded)
+
+
+TYPED = _tried("app-typed", "db-1", generation=0)
+
+
+@pytest.mark.parametrize(
+    ("tried", "expected"),
+    [
+        ([_tried("app-1", "db-1"), _tried("app-2", *BOTH)], 1),
+        ([_tried("app-1"), _tried("app-2", "db-2"), _tried("app-3", "db-1")], 1),
+        ([TYPED, _tried("app-2", "db-2")], 1),
+        ([TYPED, _tried("app-2")], 1),
+        ([_tried("app-typed", *BOTH, generation=0), _tried("app-2", "db-2")], 0),
+        ([TYPED], 0),
+        ([_tried("app-1"), _tried("app-2")], 0),
+    ],
+)
+def test_what_works_everywhere_wins_and_else_the_first_of_ours(tried: list[Tried], expected: int) -> None:
+    assert decide.choose(tried, BOTH) == tried[expected]
+
+
+DUAL, ALTERNATING = (make_plan(strategy=strategy).credentials[0] for strategy in Strategy)
+SERVED, VALID, OLD = (
+    _tried("app-served", "db-1", served=True),
+    _tried("app-valid", "db-1"),
+    _tried("app-old", "db-1", superseded=True),
+)
+SIBLING = _tried("app2-old", "db-1", superseded=True)
+
+
+@pytest.mark.parametrize(
+    ("credential", "tried", "kept", "ended"),
+    [
+        (DUAL, [OLD, VALID, SERVED], SERVED, [OLD, VALID]),
+        (DUAL, [OLD, VALID], VALID, [OLD]),
+        (DUAL, [OLD], OLD, []),
+        (DUAL, [_tried("app-elsewhere", "db-2")], None, []),
+        # The winner's account has one password.
+        (ALTERNATING, [SERVED, SIBLING], SIBLING, [SERVED]),
+        (ALTERNATING, [SERVED], SERVED, [SERVED]),
+    ],
+)
+def test_a_winner_is_staged_beside_what_a_store_serves_and_ends_the_rest(
+    credential: Credential, tried: list[Tried], kept: Tried | None, ended: list[Tried]
+) -> None:
+    winner = _tried("app-winner", "db-2")
+    found = decide.kept_beside([winner, *tried], "db-1", winner, credential)
+    assert found == kept
+    if found:
+        assert decide.ended_by([winner, *tried], "db-1", winner, found, credential) == ended
+
+
+@pytest.mark.parametrize(
+    ("record", "served", "is_plausible"),
+    [
+        (_record(8), (_stored(1_008), _stored(8)), True),
+        (_record(8), (_stored(8), _stored(1_009)), False),
+        (_record(8), (_stored(8, blob=1_009), _stored(8)), False),
+        (_record(8), (_stored(5_000), _stored(4_000)), True),  # The record is an old copy.
+        (_record(8), (_stored(5_000),), True),
+        (_record(highest_generation=0), (_stored(5_000), _stored(1)), True),
+    ],
+)
+def test_a_generation_far_above_all_others_is_not_ours(
+    record: LockRecord,
+    served: tuple[StoredValue, ...],
+    is_plausible: bool,  # noqa: FBT001 - a row of the table
+) -> None:
+    with nullcontext() if is_plausible else pytest.raises(SecretMalformedError):
+        decide.require_plausible(record, _stores(*served))
 
 
 @given(
-    fence=st.integers(1, 100),
     highest=st.integers(0, 100),
     stores=st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), min_size=1, max_size=3),
 )
-def test_a_new_generation_is_higher_than_any_seen(
-    fence: int, highest: int, stores: list[tuple[int, int]]
-) -> None:
-    lease = Lease(credential_id=CREDENTIAL, holder="run-1", fence=fence)
+def test_a_new_generation_is_one_more_than_any_seen(highest: int, stores: list[tuple[int, int]]) -> None:
     record = replace(EMPTY, highest_generation=highest)
-    generation = decide.next_generation(lease, record, [_stored(g, blob=b) for g, b in stores])
-    assert generation >= fence
-    assert generation > highest
-    assert all(generation > g and generation > b for g, b in stores)
-    seen = max(highest, *(max(pair) for pair in stores))
-    assert generation in {fence, seen + 1}
-
-
-def test_the_generation_is_normally_the_fence() -> None:
-    lease = Lease(credential_id=CREDENTIAL, holder="run-1", fence=8)
-    assert decide.next_generation(lease, replace(EMPTY, highest_generation=7), [_stored(7)]) == 8
+    generation = decide.next_generation(record, [_stored(g, blob=b) for g, b in stores])
+    assert generation == max(highest, *(max(pair) for pair in stores)) + 1
 
 
 SCHEDULE = Schedule(

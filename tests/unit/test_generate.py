@@ -6,13 +6,14 @@ from functools import partial
 import pytest
 from msgspec import structs
 
+from functions.generate import step as generate
 from lockstep.protocol.errors import (
     LostCompareAndSetError,
     PlanNotActiveError,
     StagedValueConflictError,
     TakeOverNeededError,
 )
-from lockstep.protocol.messages import Hint, Staged
+from lockstep.protocol.messages import GenerateRequest, ProbeNeeded
 from lockstep.protocol.model import Claim, ClaimKind, CredentialValue, Login, Strategy
 from tests.support.memory import MemoryWorld, make_plan
 from tests.unit.flights import (
@@ -21,8 +22,8 @@ from tests.unit.flights import (
     asked_to_probe,
     both_strategies,
     dies,
-    probed,
     run_generate,
+    searched,
     steady,
 )
 from tests.unit.harness import (
@@ -58,7 +59,7 @@ def test_a_new_generation_is_claimed_and_staged_in_every_store_and_in_no_databas
     before = known_logins(world), served(world)
     result = generated(world, held(world, "third"))
     assert result.claim == Claim(kind=ClaimKind.NEW, generation=3, base_generation=2, rotation_id="third")
-    assert (result.adopted_from, result.hint) == (None, Hint(valid=(1, 2)))
+    assert (result.adopted_from, result.promoting, result.beside) == (None, False, ())
     assert (world.lock.record.claim, world.lock.record.promoting) == (result.claim, False)
     staged = [store.read_generation(3) for store in world.stores.values()]
     assert staged[0] is not None
@@ -91,9 +92,9 @@ def test_a_login_that_is_imported_gets_the_first_generation_and_changes_no_datab
     login, before = login_of(world, 0), known_logins(world)
     asked_to_probe(world, held(world))
     world.clock.sleep(INTERVAL_SECONDS)
-    assert rotate(world, "first").generation == 2
-    assert_in_sync(world, 2)
-    assert (login_of(world, 2), known_logins(world)) == (login, before)
+    assert rotate(world, "first").generation == 1
+    assert_in_sync(world, 1)
+    assert (login_of(world, 1), known_logins(world)) == (login, before)
     assert world.passwords.count == 0
 
 
@@ -127,10 +128,10 @@ def test_a_runner_with_another_plan_changes_nothing_and_the_other_goes_on() -> N
     undisturbed(other)
     assert not [b for b in seen if "stage" in b or "claim" in b or "db-" in b]
     assert world.lock.record.claim is None
-    assert rotate_again(world, "fourth", runner="aws").generation == 4
+    assert rotate_again(world, "fourth", runner="aws").generation == 3
     with pytest.raises(PlanNotActiveError):
         rotate_again(other, "fifth", runner="oci")
-    assert_in_sync(world, 4)
+    assert_in_sync(world, 3)
     assert entries(world, "oci")[-1].event["status_code"] == "PlanNotActiveError"
     assert_in_sync(world, rotate_again(world, "sixth", runner="aws").generation)
 
@@ -157,7 +158,7 @@ def test_what_the_stores_serve_counts_as_valid_from_the_claim_on() -> None:
     orders(world, valid=frozenset({2}))
     world.stores["oci"]._secrets["app_user"].make_current("generation-1")
     needed = asked_to_probe(world, held(world, "third"))
-    run_generate(world, needed.rotation, winner=probed(world, needed))
+    run_generate(world, needed.rotation, found=searched(world, needed))
     assert world.lock.record.valid == {1, 2}
 
 
@@ -224,11 +225,6 @@ def _value(world: MemoryWorld, generation: int) -> CredentialValue:
 # Repetition
 
 
-def without_seen(staged: Staged) -> Staged:
-    """A step that finds its values staged does not say what their texts know of: the promotion looks again."""
-    return structs.replace(staged, seen=())
-
-
 @both_strategies
 def test_a_twin_at_any_boundary_stages_the_same_value(strategy: Strategy) -> None:
     at = 0
@@ -275,42 +271,27 @@ def test_an_open_claim_is_adopted_in_every_phase(phase: str, strategy: Strategy)
 
 @pytest.mark.parametrize("phase", PROMOTING)
 @both_strategies
-def test_a_claim_in_promotion_is_not_adopted_but_its_login_gets_a_new_generation(
-    phase: str, strategy: Strategy
-) -> None:
-    """Since a store may serve it, nothing may be staged over it: a reconcile changes no database (protocol C5, I4)."""
+def test_a_claim_in_promotion_is_finished_under_its_own_generation(phase: str, strategy: Strategy) -> None:
+    """It is what the search finds, so no version is made and no database changes (protocol C5, I4)."""
     world = steady(strategy)
     dies(world, phase)
     pending, before = login_of(world, 3), known_logins(world)
     result = rotate(world, "taker")
-    assert (result.generation, result.adopted) == (4, False)
-    assert_in_sync(world, 4)
-    assert login_of(world, 4) == pending
+    assert (result.generation, result.adopted) == (3, True)
+    assert_in_sync(world, 3)
+    assert login_of(world, 3) == pending
     assert known_logins(world) == before
 
 
-# A password that was refused by policy
+# Base was refused
 
 
 @both_strategies
-def test_a_refused_generation_is_replaced_by_a_new_one_on_the_same_base(strategy: Strategy) -> None:
+def test_where_base_was_refused_the_open_claim_is_not_adopted_but_a_search_begins(strategy: Strategy) -> None:
     world = steady(strategy)
-    refused = generated(world, held(world, "third"))
-    result = run_generate(world, refused.rotation, refused=3)
-    assert result.claim == Claim(kind=ClaimKind.NEW, generation=4, base_generation=2, rotation_id="third")
-    assert result.adopted_from is None
-    assert shown(login_of(world, 4)) != shown(login_of(world, 3))
-    assert login_of(world, 4).username == login_of(world, 3).username
-
-
-def test_a_repeated_step_replaces_a_refused_generation_once() -> None:
-    world = steady()
-    refused = generated(world, held(world, "third"))
-    first = run_generate(world, refused.rotation, refused=3)
-    assert without_seen(run_generate(world, refused.rotation, refused=3)) == without_seen(first)
-
-
-def test_only_the_claim_that_was_refused_is_replaced() -> None:
-    world = steady()
     staged = generated(world, held(world, "third"))
-    assert without_seen(run_generate(world, staged.rotation, refused=2)) == without_seen(staged)
+    request = GenerateRequest(rotation=staged.rotation, refused=("db-1",))
+    needed = generate.run(request, world.ports())
+    assert isinstance(needed, ProbeNeeded)
+    assert needed.refused == ("db-1",)
+    assert (world.lock.record.claim, world.lock.record.promoting) == (staged.claim, False)

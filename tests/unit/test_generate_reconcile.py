@@ -5,11 +5,12 @@ from copy import deepcopy
 import pytest
 
 from lockstep.protocol.errors import (
+    DatabaseBlockedError,
     DatabaseUnreachableError,
     InvalidRequestError,
-    StoresDivergedError,
+    LostCompareAndSetError,
 )
-from lockstep.protocol.messages import CandidateRef
+from lockstep.protocol.messages import CandidateRef, ProbeResult
 from lockstep.protocol.model import Login, SecretStr, Strategy
 from tests.support.memory import Account
 from tests.support.memory_store import SecretKind
@@ -88,19 +89,27 @@ def test_without_a_winner_nothing_is_changed() -> None:
     before = served(world)
     set_password(world, another_login(world, "in-no-store"))
     edit(world.stores["oci"], another_login(world))
-    with pytest.raises(StoresDivergedError):
+    with pytest.raises(DatabaseBlockedError):
         rotate(world, "third")
-    assert world.lock.record.claim is None
+    assert (world.lock.record.claim, world.lock.record.blocked) == (None, {"db-1", "db-2"})
     assert served(world)["aws"] == before["aws"]
 
 
-@pytest.mark.parametrize("store", ["aws", "gcp"])
-def test_only_a_candidate_can_win(store: str) -> None:
+@pytest.mark.parametrize(
+    ("store", "version", "error"),
+    [
+        ("gcp", "generation-2", InvalidRequestError),
+        ("aws", "generation-9", LostCompareAndSetError),  # It is gone: the step is tried again.
+        ("oci", "edit-4", InvalidRequestError),  # Its username is not in the plan.
+    ],
+)
+def test_only_a_version_that_a_store_holds_can_win(store: str, version: str, error: type[Exception]) -> None:
     world = steady()
-    edit(world.stores["oci"], another_login(world))
+    edit(world.stores["oci"], Login("root", SecretStr("of-root")))
     needed = asked_to_probe(world, held(world, "third"))
-    with pytest.raises(InvalidRequestError):
-        run_generate(world, needed.rotation, winner=CandidateRef(store=store, version="generation-9"))
+    found = ProbeResult(winner=CandidateRef(store=store, version=version))
+    with pytest.raises(error):
+        run_generate(world, needed.rotation, found=found)
     assert world.lock.record.claim is None
 
 
@@ -135,15 +144,16 @@ def test_a_reconcile_in_flight_gives_way_to_a_login_that_works_now(phase: str, s
 
 @pytest.mark.parametrize("phase", ["after lock claim", "after aws stage app_user", *PROMOTING[:3]])
 @both_strategies
-def test_a_reconcile_in_flight_is_made_again_under_a_new_generation(phase: str, strategy: Strategy) -> None:
+def test_a_reconcile_in_flight_is_finished_under_its_own_generation(phase: str, strategy: Strategy) -> None:
+    """However often a run dies, it costs one version (protocol C5)."""
     world = steady(strategy)
     current, before = login_of(world, 2), known_logins(world)
     edit(world.stores["oci"], another_login(world))
     dies(world, phase)
     result = rotate(world, "taker")
-    assert (result.generation, result.adopted) == (4, False)
-    assert_in_sync(world, 4)
-    assert (login_of(world, 4), known_logins(world)) == (current, before)
+    assert (result.generation, result.adopted) == (3, True)
+    assert_in_sync(world, 3)
+    assert (login_of(world, 3), known_logins(world)) == (current, before)
 
 
 @pytest.mark.parametrize("phase", OPEN)
@@ -245,7 +255,7 @@ def test_every_login_that_may_be_valid_is_a_candidate(stores: int, phase: str, e
     dies(world, phase)
     edit(list(world.stores.values())[-1], another_login(world))
     asked = asked_to_probe(world, held(world, "taker"))
-    assert [c.version for c in asked.candidates] == expected
+    assert [c.ref.version for c in asked.candidates] == expected
 
 
 @both_strategies
