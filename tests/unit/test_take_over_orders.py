@@ -2,8 +2,8 @@
 
 import pytest
 
-from functions.apply_db.logins import REFUSALS_AT_MOST
-from lockstep.protocol.errors import DatabaseBlockedError, StoresDivergedError
+from functions.apply_db.search import REFUSALS_AT_MOST
+from lockstep.protocol.errors import DatabaseBlockedError
 from lockstep.protocol.model import Strategy
 from tests.support.memory import Account
 from tests.unit.flights import (
@@ -46,9 +46,9 @@ def test_a_database_that_refuses_every_candidate_is_blocked_until_it_is_unblocke
     edit(world.stores["oci"], another_login(world))
     accounts = world.databases["db-2"].accounts
     world.databases["db-2"].accounts = {"app": Account(passwords=("changed-by-hand",))}
-    with pytest.raises(StoresDivergedError):
+    with pytest.raises(DatabaseBlockedError):
         rotate(world, "third")
-    assert "db-2" in world.lock.record.blocked
+    assert world.lock.record.blocked == {"db-2"}
     refusals = world.databases["db-2"].refusals.most
     for run in range(3):
         with pytest.raises(DatabaseBlockedError):

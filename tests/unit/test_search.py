@@ -1,0 +1,227 @@
+"""The search for a login that works: what it shows, what wins, and what has no room (protocol C12, I13)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import pytest
+from msgspec import structs
+
+from functions.generate import step as generate
+from lockstep.protocol.errors import (
+    DatabaseBlockedError,
+    DatabaseUnreachableError,
+    FenceLostError,
+    InvalidRequestError,
+    LockstepError,
+    NoRoomError,
+)
+from lockstep.protocol.messages import (
+    Beside,
+    CandidateRef,
+    GenerateRequest,
+    ProbeNeeded,
+    ProbeResult,
+)
+from lockstep.protocol.model import Login, Strategy
+from tests.support.memory import MemoryWorld
+from tests.unit.flights import searched, steady
+from tests.unit.harness import (
+    INTERVAL_SECONDS,
+    held,
+    known_logins,
+    login_of,
+    orders,
+    rotate,
+    rotate_again,
+)
+
+
+def _world(
+    strategy: Strategy = Strategy.DUAL_PASSWORD, *, db_1: Iterable[int], db_2: Iterable[int]
+) -> MemoryWorld:
+    """All stores serve generation 4, and 3 is valid; the databases accept what is given, and do not say so."""
+    world = steady(strategy)
+    rotate(world, "third")
+    rotate_again(world, "fourth")
+    world.clock.sleep(INTERVAL_SECONDS)
+    for name, generations in (("db-1", db_1), ("db-2", db_2)):
+        logins = [login_of(world, generation) for generation in generations]
+        for username, account in world.databases[name].accounts.items():
+            account.passwords = tuple(one.password.reveal() for one in logins if one.username == username)
+            account.recorded = frozenset()
+    return world
+
+
+def _needed(world: MemoryWorld, *refused: str) -> ProbeNeeded:
+    request = GenerateRequest(rotation=held(world, "searching"), refused=("db-2",))
+    needed = generate.run(request, world.ports())
+    assert isinstance(needed, ProbeNeeded)
+    return structs.replace(needed, refused=refused)
+
+
+def _shown(world: MemoryWorld, name: str) -> list[int]:
+    """The generations whose logins a database is shown from now on."""
+    database, shown = world.databases[name], list[int]()
+    generations = {login_of(world, g).password.reveal(): g for g in range(4, 0, -1)}
+    accepts = database.accepts
+
+    def noted(login: Login) -> bool:
+        shown.append(generations[login.password.reveal()])
+        return accepts(login)
+
+    database.accepts = noted  # type: ignore[method-assign]
+    return shown
+
+
+def _ref(generation: int) -> CandidateRef:
+    return CandidateRef(store="aws", version=f"generation-{generation}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What databases accept, and what follows.
+
+    Attributes:
+        recorded: The generations that the server says are on the account of db-2.
+        shown: What is shown to db-2, in this order.
+        kept: The generation beside which the winner is staged on db-2; 0: none.
+    """
+
+    db_1: tuple[int, ...] = (4, 3)
+    db_2: tuple[int, ...]
+    recorded: tuple[int, ...] = ()
+    refused: tuple[str, ...] = ()
+    take_over: tuple[str, ...] = ()
+    shown: list[int]
+    winner: int | type[LockstepError]
+    kept: int | None = None
+    accepted: tuple[int, ...] = ()
+
+
+CASES = {
+    "the first that works everywhere": Case(db_2=(4, 3), shown=[4], winner=4),
+    "the next": Case(db_2=(3, 2), shown=[4, 3], winner=3),
+    "what was refused comes last": Case(db_2=(3, 2), refused=("db-2",), shown=[3], winner=3),
+    "what was refused by mistake": Case(db_2=(4,), refused=("db-2",), shown=[3], winner=DatabaseBlockedError),
+    "two refusals in a row": Case(db_2=(2, 1), shown=[4, 3], winner=DatabaseBlockedError),
+    "one refusal, after the one of base": Case(
+        db_2=(2, 1), refused=("db-2",), shown=[3], winner=DatabaseBlockedError
+    ),
+    "only what the server says": Case(
+        db_2=(2, 1), recorded=(2, 1), shown=[2], winner=4, kept=2, accepted=(2,)
+    ),
+    "the oldest that the server says": Case(
+        db_2=(1,), recorded=(1,), refused=("db-2",), shown=[1], winner=4, kept=1, accepted=(1,)
+    ),
+    "the server is wrong": Case(db_2=(), recorded=(2, 1), shown=[2, 1], winner=DatabaseBlockedError),
+    "each works somewhere": Case(db_1=(4,), db_2=(3,), shown=[4, 3], winner=4, kept=3),
+    "consent": Case(db_2=(), take_over=("db-2",), shown=[4, 3], winner=4, kept=0),
+    "consent that is not needed": Case(
+        db_1=(4,), db_2=(3,), take_over=("db-1", "db-2"), shown=[4, 3], winner=4, kept=3
+    ),
+    "consent for another one": Case(db_2=(), take_over=("db-1",), shown=[4, 3], winner=DatabaseBlockedError),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_what_a_search_shows_and_finds(case: Case) -> None:
+    world = _world(db_1=case.db_1, db_2=case.db_2)
+    account = world.databases["db-2"].accounts["app"]
+    world.databases["db-2"].accounts["app"] = replace(account, recorded=frozenset(case.recorded))
+    orders(world, take_over=frozenset(case.take_over))
+    needed = _needed(world, *case.refused)
+    assert [c.generations for c in needed.candidates] == [(4,), (3,)]
+    before, shown = known_logins(world), _shown(world, "db-2")
+    if isinstance(case.winner, int):
+        beside = (
+            ()
+            if case.kept is None
+            else (Beside(database="db-2", login=_ref(case.kept) if case.kept else None),)
+        )
+        found = ProbeResult(winner=_ref(case.winner), beside=beside, accepted=case.accepted)
+        assert searched(world, needed) == found
+    else:
+        with pytest.raises(case.winner):
+            searched(world, needed)
+    assert shown == case.shown
+    assert known_logins(world) == before
+    assert world.lock.record.blocked == (frozenset() if isinstance(case.winner, int) else {"db-2"})
+    assert max(database.refusals.most for database in world.databases.values()) <= 2
+
+
+def test_each_account_has_two_refusals_of_its_own() -> None:
+    world = _world(Strategy.ALTERNATING_USERS, db_1=(4, 3), db_2=())
+    needed, shown = _needed(world), _shown(world, "db-2")
+    with pytest.raises(DatabaseBlockedError):
+        searched(world, needed)
+    assert shown == [4, 3, 2, 1]
+    assert world.databases["db-2"].refusals.most == 2
+
+
+@pytest.mark.parametrize("trouble", ["locked", "missing"])
+def test_an_account_that_cannot_be_used_is_one_that_refuses(trouble: str) -> None:
+    world = _world(Strategy.ALTERNATING_USERS, db_1=(4, 3), db_2=(4, 3))
+    username, accounts = login_of(world, 4).username, world.databases["db-2"].accounts
+    if trouble == "locked":
+        accounts[username].locked = True
+    else:
+        del accounts[username]
+    assert searched(world, _needed(world)).winner == _ref(3)
+
+
+# Room beside what works
+
+
+def test_what_a_store_serves_is_not_ended_for_the_winner() -> None:
+    world = _world(db_1=(4,), db_2=(3, 2))
+    for name, generation in (("aws", 3), ("oci", 2)):
+        for secret in world.stores[name]._secrets.values():
+            secret.make_current(f"generation-{generation}")
+    with pytest.raises(NoRoomError) as caught:
+        searched(world, _needed(world))
+    assert (caught.value.where["database"], caught.value.where["store"]) == ("db-2", "oci")
+    assert world.lock.record.blocked == {"db-2"}
+
+
+def test_what_was_current_before_is_not_ended_within_the_overlap() -> None:
+    world = _world(db_1=(4,), db_2=(3, 2))
+    not_before = world.clock.now() + world.credential.schedule.overlap
+    orders(world, valid=frozenset({2, 3, 4}), not_before=not_before)
+    needed = _needed(world)
+    with pytest.raises(NoRoomError) as caught:
+        searched(world, needed)
+    assert caught.value.where["until"] == str(not_before)
+    assert world.lock.record.blocked == frozenset()
+    orders(world, not_before=world.clock.now())
+    assert searched(world, needed).beside == (Beside(database="db-2", login=_ref(3)),)
+
+
+# Errors that change nothing
+
+
+def test_a_run_that_was_overtaken_shows_no_candidate() -> None:
+    """By now its candidates may be revoked, and two refusals bring an account to a limit of two (protocol D18)."""
+    world = _world(db_1=(4, 3), db_2=(4, 3))
+    needed = _needed(world)
+    rotate_again(world, "following")
+    shown = _shown(world, "db-1")
+    with pytest.raises(FenceLostError):
+        searched(world, needed)
+    assert shown == []
+
+
+def test_a_search_on_an_unreachable_database_is_an_error_and_blocks_nothing() -> None:
+    world = _world(db_1=(4, 3), db_2=())
+    needed = _needed(world)
+    world.databases["db-1"].unreachable = True
+    with pytest.raises(DatabaseUnreachableError):
+        searched(world, needed)
+    assert world.lock.record.blocked == frozenset()
+
+
+def test_a_candidate_in_a_store_outside_the_plan_is_an_invalid_request() -> None:
+    world = _world(db_1=(4, 3), db_2=(4, 3))
+    needed = _needed(world)
+    foreign = structs.replace(needed.candidates[0], ref=CandidateRef(store="gcp", version="1"))
+    with pytest.raises(InvalidRequestError):
+        searched(world, structs.replace(needed, candidates=(foreign,)))
