@@ -20,7 +20,7 @@ from lockstep.protocol.errors import (
     NoRoomError,
     StoresDivergedError,
 )
-from lockstep.protocol.messages import Beside, Candidate, ProbeRequest, ProbeResult
+from lockstep.protocol.messages import Beside, Candidate, CandidateRef, ProbeRequest, ProbeResult
 from lockstep.protocol.model import CredentialValue, Lease, LockRecord, Login
 from lockstep.protocol.ports import Stager
 from lockstep.stores.credential import Ports
@@ -46,7 +46,7 @@ class Search:
         self._record = record
         self._stagers = stagers
         self._refused = refused
-        self._tried: list[Tried] = []
+        self._tried: dict[CandidateRef, Tried] = {}
         self._refusals = Counter[tuple[str, str]]()
         self._barred: dict[str, LockstepError] = {}
         self._recorded = dict(
@@ -58,7 +58,7 @@ class Search:
 
         Raises:
             DatabaseBlockedError: No login works on a database, and nobody has consented to set its account.
-        AccountUnusableError, AccountMissingError: Likewise, since the account is barred or gone.
+            AccountUnusableError, AccountMissingError: Likewise, since the account is barred or gone.
             NoRoomError: A database has no room for it.
         """
         base = self._refused_base(candidates)
@@ -96,7 +96,7 @@ class Search:
     def _ranked(self, candidates: Mapping[Candidate, Login]) -> list[Tried]:
         """As they were ranked, in whatever order they were shown."""
         order = {candidate.ref: place for place, candidate in enumerate(candidates)}
-        return sorted(self._tried, key=lambda one: order.get(one.candidate.ref, len(order)))
+        return sorted(self._tried.values(), key=lambda one: order.get(one.candidate.ref, len(order)))
 
     def _show(
         self, candidate: Candidate, login: Login, databases: Sequence[str], *, is_superseded: bool = False
@@ -107,8 +107,9 @@ class Search:
             place = name, login.username
             self._refusals[place] = 0 if accepted else self._refusals[place] + 1
         works = frozenset(name for name, accepted in zip(shown, answers, strict=True) if accepted)
-        tried = Tried(candidate, login, works, is_superseded)
-        self._tried.append(tried)
+        if before := self._tried.get(candidate.ref):
+            works |= before.works
+        tried = self._tried[candidate.ref] = Tried(candidate, login, works, is_superseded)
         return tried
 
     def _works(self, name: str, login: Login) -> bool:
@@ -142,7 +143,7 @@ class Search:
 
     def _lost(self) -> list[str]:
         """The databases on which nothing works that was shown."""
-        found = {name for one in self._tried for name in one.works}
+        found = {name for one in self._tried.values() for name in one.works}
         return [name for name in self._stagers if name not in found]
 
     # ---- What follows
@@ -156,10 +157,11 @@ class Search:
 
     def _beside(self, database: str, winner: Tried, lease: Lease) -> Beside:
         credential = self._ports.credential
-        kept = decide.kept_beside(self._tried, database, winner, credential)
+        tried = list(self._tried.values())
+        kept = decide.kept_beside(tried, database, winner, credential)
         if kept is None:
             return Beside(database=database, login=None)
-        for ended in decide.ended_by(self._tried, database, winner, kept, credential):
+        for ended in decide.ended_by(tried, database, winner, kept, credential):
             if ended.candidate.stores:
                 self._ports.lock.block(lease, [database])
                 raise NoRoomError(
@@ -172,7 +174,7 @@ class Search:
 
     def _accepted(self) -> tuple[int, ...]:
         """What logs in somewhere and is not valid on record."""
-        working = [set(one.candidate.generations) - {0} for one in self._tried if one.works]
+        working = [set(one.candidate.generations) - {0} for one in self._tried.values() if one.works]
         return tuple(sorted(max(found) for found in working if found and not found & self._record.valid))
 
 

@@ -15,7 +15,7 @@ _SAFE_FIELD = re.compile(r"[A-Za-z0-9_.:/@+ -]{1,120}")
 _FIELDS = frozenset(
     {
         *("credential", "store", "secret", "database", "generation", "stream", "seq", "code", "path"),
-        *("username", "owner", "profile", "action", "region", "host"),
+        *("username", "owner", "profile", "action", "region", "host", "until"),
     }
 )
 
@@ -30,8 +30,8 @@ class LockstepError(Exception):
 
         Args:
             where: Any of credential, store, secret, database, generation, stream, seq, code, path, username, owner,
-                profile, action, region, host. A value that does not look like a name, a number or a code is shown
-                as `?`.
+                profile, action, region, host, until. A value that does not look like a name, a number, a time or a code is
+                shown as `?`.
         """
         unknown = where.keys() - _FIELDS
         if unknown:
