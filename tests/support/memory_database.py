@@ -204,7 +204,7 @@ class MemoryStager:
 
     def accepts_after_all(self, login: Login) -> bool:
         self._database.require_reachable(self)
-        if self._database.accounts[login.username].expired:
+        if self._database.accounts.get(login.username, Account()).expired:
             raise AccountExpiredError(database=self._database.name)
         return False
 

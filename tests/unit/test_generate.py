@@ -100,7 +100,7 @@ def test_a_login_that_is_imported_gets_the_first_generation_and_changes_no_datab
 
 @pytest.mark.parametrize("take_over", [frozenset[str](), frozenset({"db-1"})])
 def test_placeholders_without_take_over_of_every_database_change_nothing(take_over: frozenset[str]) -> None:
-    """An empty secret may be one that somebody emptied: the accounts may be in use (protocol I11)."""
+    """An empty secret may be one that somebody emptied: the accounts may be in use (protocol C6, I11)."""
     world = MemoryWorld.create(placeholder=True)
     in_use = another_login(world, "in-use")
     set_password(world, in_use)

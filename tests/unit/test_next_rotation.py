@@ -46,7 +46,7 @@ def shown(
 
 
 def test_what_is_in_promotion_is_not_a_previous_generation() -> None:
-    """The record counts it as valid, and it follows the current one (protocol C7)."""
+    """The record counts it as valid, and it follows the current one (protocol C11)."""
     found = lines(record(claim=CLAIM, promoting=True, valid=frozenset({6, 7, 8}), not_before=SOON))
     [previous] = [line for line in found if line.startswith("previous")]
     assert previous.startswith("previous generation 6: sure to log in until ")

@@ -103,6 +103,9 @@ CASES = {
     "the next": Case(db_2=(3, 2), shown=[4, 3], winner=3),
     "what was refused comes last": Case(db_2=(3, 2), refused=("db-2",), shown=[3], winner=3),
     "what was refused by mistake": Case(db_2=(4,), refused=("db-2",), shown=[3], winner=DatabaseBlockedError),
+    "what was refused by mistake, and is all that the server says": Case(
+        db_2=(4,), recorded=(4,), refused=("db-2",), shown=[4], winner=4
+    ),
     "two refusals in a row": Case(db_2=(2, 1), shown=[4, 3], winner=DatabaseBlockedError),
     "one refusal, after the one of base": Case(
         db_2=(2, 1), refused=("db-2",), shown=[3], winner=DatabaseBlockedError
