@@ -30,8 +30,8 @@ class LockstepError(Exception):
 
         Args:
             where: Any of credential, store, secret, database, generation, stream, seq, code, path, username, owner,
-                profile, action, region, host, until. A value that does not look like a name, a number, a time or a code is
-                shown as `?`.
+                profile, action, region, host, until. A value that does not look like a name, a number, a time or a code
+                is shown as `?`.
         """
         unknown = where.keys() - _FIELDS
         if unknown:

@@ -1,13 +1,13 @@
 """ApplyDb: every database accepts pending beside base, proven by logins, or none is changed (protocol D3, D7)."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
 import pytest
 from msgspec import structs
 
-from functions.apply_db import step as apply_db
 from lockstep.protocol.errors import (
     AccountLockedError,
     AdminCredentialRejectedError,
@@ -15,8 +15,7 @@ from lockstep.protocol.errors import (
     CurrentCredentialRejectedError,
     DatabaseUnreachableError,
     FenceLostError,
-    InvalidRequestError,
-    LockstepError,
+    PasswordRefusedByPolicyError,
     PendingCredentialRejectedError,
     PlanNotActiveError,
     PreviousCredentialAcceptedError,
@@ -25,20 +24,19 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.messages import (
     ApplyResult,
-    CandidateRef,
+    BaseRefused,
     DatabaseOutcome,
     DatabaseResult,
-    ProbeRequest,
     RevocationCheck,
     RevocationResult,
 )
 from lockstep.protocol.model import ClaimKind, Strategy
-from tests.support.memory import MemoryWorld, make_plan
-from tests.unit.flights import Flight, asked_to_probe, both_strategies, probed, run_generate, steady
+from tests.support.memory import Account, MemoryWorld, make_plan
+from tests.unit.flights import Flight, asked_to_probe, both_strategies, run_generate, searched, steady
 from tests.unit.harness import (
-    INTERVAL_SECONDS,
     another_login,
     applied,
+    asked_to_apply,
     at_every_boundary,
     edit,
     generated,
@@ -51,7 +49,6 @@ from tests.unit.harness import (
     rotate_again,
     shown,
     undisturbed,
-    updated,
 )
 
 # Applying
@@ -139,37 +136,66 @@ def test_after_a_placeholder_only_the_first_generation_logs_in(strategy: Strateg
     assert set(known_logins(world)["db-1"]) == {shown(login_of(world, 1))}
 
 
-def _reconciling(strategy: Strategy = Strategy.DUAL_PASSWORD) -> Flight:
-    """A flight whose claim is a reconcile: generation 3 has the login of 2."""
+def _reconciling(*, consent: bool = False) -> Flight:
+    """A flight whose claim is a reconcile: generation 3 has the login of 2, and db-1 accepts only 1, or nothing."""
     flight = Flight.__new__(Flight)
-    flight.world = world = steady(strategy)
+    flight.world = world = steady()
     edit(world.stores["oci"], another_login(world))
+    passwords = ("of-an-old-backup",) if consent else (login_of(world, 1).password.reveal(),)
+    flight.database.accounts["app"] = Account(passwords=passwords, recorded=frozenset({1}))
+    orders(world, take_over=frozenset({"db-1"} if consent else ()))
     needed = asked_to_probe(world, held(world, "third"))
-    flight.staged = run_generate(world, needed.rotation, winner=probed(world, needed))
+    flight.staged = run_generate(world, needed.rotation, found=searched(world, needed))
     assert flight.claim.kind is ClaimKind.RECONCILE
+    assert [one.database for one in flight.staged.beside] == ["db-1"]
     return flight
 
 
-def test_a_reconciled_value_that_no_longer_logs_in_is_an_error() -> None:
-    flight = _reconciling()
-    flight.database.accounts["app"].passwords = ("changed-by-hand",)
-    before = known_logins(flight.world)
-    with pytest.raises(CurrentCredentialRejectedError):
-        flight.apply()
-    assert known_logins(flight.world) == before
-
-
-@both_strategies
-def test_a_database_under_take_over_accepts_base_and_pending_whatever_it_accepted_before(
-    strategy: Strategy,
+@pytest.mark.parametrize("consent", [False, True])
+def test_where_the_winner_is_refused_it_is_staged_beside_what_works_there_or_by_consent(
+    consent: bool,  # noqa: FBT001 - a row of the table
 ) -> None:
-    flight = Flight(strategy)
-    for account in flight.database.accounts.values():
-        account.passwords = ("of-an-old-backup",)
-    orders(flight.world, take_over=frozenset({"db-1"}))
+    flight = _reconciling(consent=consent)
+    before = known_logins(flight.world)["db-2"]
     result = applied(flight.world, flight.staged)
-    assert [d.taken_over for d in result.databases] == [True, False]
-    assert (flight.lets_in(3), flight.lets_in(2)) == (True, True)
+    assert [d.taken_over for d in result.databases] == [consent, False]
+    assert [d.outcome for d in result.databases] == [DatabaseOutcome.APPLIED, DatabaseOutcome.PROVEN]
+    works = {shown(login_of(flight.world, generation)) for generation in ((2,) if consent else (2, 1))}
+    assert known_logins(flight.world) == {"db-1": works, "db-2": before}
+
+
+def _winner_was_ended(flight: Flight) -> None:
+    flight.world.databases["db-2"].accounts["app"].passwords = ("changed-by-hand",)
+
+
+def _kept_was_ended(flight: Flight) -> None:
+    flight.database.accounts["app"].passwords = ("changed-by-hand",)
+
+
+def _consent_was_withdrawn(flight: Flight) -> None:
+    orders(flight.world, take_over=frozenset())
+
+
+@pytest.mark.parametrize(
+    ("trouble", "consent", "error"),
+    [
+        (_winner_was_ended, False, PendingCredentialRejectedError),
+        (_kept_was_ended, False, CurrentCredentialRejectedError),
+        (_consent_was_withdrawn, True, TakeOverNeededError),
+    ],
+)
+def test_what_a_search_has_seen_is_seen_again_before_the_change(
+    trouble: Callable[[Flight], None],
+    consent: bool,  # noqa: FBT001 - a row of the table
+    error: type[Exception],
+) -> None:
+    flight = _reconciling(consent=consent)
+    trouble(flight)
+    before = known_logins(flight.world)
+    with pytest.raises(error):
+        flight.apply()
+    name = "db-2" if trouble is _winner_was_ended else "db-1"
+    assert known_logins(flight.world)[name] == before[name]
 
 
 # Errors that change nothing
@@ -226,7 +252,6 @@ def _take_over_is_withdrawn(flight: Flight) -> None:
 @pytest.mark.parametrize(
     ("trouble", "error"),
     [
-        (_base_was_changed, CurrentCredentialRejectedError),
         (Flight.overtaken, FenceLostError),
         (_lease_ended, FenceLostError),
         (_claim_was_replaced, FenceLostError),
@@ -257,22 +282,18 @@ def test_no_database_changes_if_one_is_not_ready(trouble: Callable[[Flight], Non
     flight.world.databases = dict(reversed(list(flight.world.databases.items())))
     trouble(flight)
     before = known_logins(flight.world)
-    with pytest.raises(LockstepError):
-        applied(flight.world, flight.staged)
+    with suppress(DatabaseUnreachableError, AdminCredentialRejectedError):
+        assert asked_to_apply(flight.world, flight.staged) == BaseRefused(refused=("db-1",))
     assert known_logins(flight.world) == before
 
 
-def test_a_policys_refusal_is_an_answer_and_the_other_databases_go_on() -> None:
+def test_a_policys_refusal_ends_the_step_and_the_other_databases_go_on() -> None:
     flight = Flight()
     flight.database.refuses = lambda _password: True
-    result = applied(flight.world, flight.staged)
-    assert [d.outcome for d in result.databases] == [
-        DatabaseOutcome.REFUSED_BY_POLICY,
-        DatabaseOutcome.APPLIED,
-    ]
-    assert (result.is_refused, result.proven) == (True, ("db-2",))
-    assert flight.lets_in(2)
-    assert not result.databases[0].revoked
+    with pytest.raises(PasswordRefusedByPolicyError):
+        applied(flight.world, flight.staged)
+    assert (flight.lets_in(3), flight.lets_in(2)) == (False, True)
+    assert shown(login_of(flight.world, 3)) in known_logins(flight.world)["db-2"]
 
 
 # The proofs
@@ -309,15 +330,13 @@ def test_a_value_that_no_store_holds_is_unreadable() -> None:
 
 
 def test_a_value_with_the_login_of_base_is_not_revoked() -> None:
-    flight = _reconciling()
-    updated(flight.world, flight.staged, proven=flight.world.databases)
-    flight.world.clock.sleep(INTERVAL_SECONDS)
-    assert rotate(flight.world, "reconciler").generation == 4
-    assert rotate_again(flight.world, "new").generation == 5
-    record = flight.world.lock.record
-    assert record.valid == {2, 3, 4, 5}  # 2, 3 and 4 are one login; what was valid before it is revoked.
-    rotate_again(flight.world, "newer")
-    assert flight.world.lock.record.valid == {5, 6}
+    world = steady()
+    edit(world.stores["oci"], another_login(world))
+    assert rotate(world, "reconciler").generation == 3
+    assert rotate_again(world, "new").generation == 4
+    assert world.lock.record.valid == {2, 3, 4}  # 2 and 3 are one login; what was valid before it is revoked.
+    rotate_again(world, "newer")
+    assert world.lock.record.valid == {4, 5}
 
 
 def test_a_refusal_proves_nothing_on_a_locked_account() -> None:
@@ -335,62 +354,3 @@ def test_a_refusal_proves_nothing_on_a_locked_account() -> None:
     flight.database.faults.before = locks_at_the_refusal
     with pytest.raises(AccountLockedError):
         flight.apply()
-
-
-# The probe
-
-
-def _edited() -> MemoryWorld:
-    world = steady()
-    edit(world.stores["oci"], another_login(world))
-    return world
-
-
-def test_a_probe_names_the_first_candidate_that_every_database_accepts_and_changes_nothing() -> None:
-    world = _edited()
-    needed = asked_to_probe(world, held(world, "third"))
-    before = known_logins(world), world.lock.record
-    assert probed(world, needed) == CandidateRef(store="aws", version="generation-2")
-    backwards = structs.replace(needed, candidates=(needed.candidates[-1], needed.candidates[0]))
-    assert probed(world, backwards).version == "generation-1"
-    world.databases["db-2"].accounts["app"].passwords = (login_of(world, 2).password.reveal(),)
-    assert probed(world, backwards).version == "generation-2"
-    assert (world.lock.record, known_logins(world)["db-1"]) == (before[1], before[0]["db-1"])
-
-
-def test_a_run_that_was_overtaken_shows_no_candidate() -> None:
-    """By now its candidates may be revoked, and two refusals bring an account to a limit of two (protocol D18)."""
-    world = _edited()
-    needed = asked_to_probe(world, held(world, "third"))
-    for name in ("reconciler", "following", "last"):
-        rotate_again(world, name)
-    for database in world.databases.values():
-        database.refusals.most = 0
-    with pytest.raises(FenceLostError):
-        probed(world, needed)
-    assert [database.refusals.most for database in world.databases.values()] == [0, 0]
-
-
-def test_a_probe_of_an_unreachable_database_is_an_error_and_blocks_nothing() -> None:
-    world = _edited()
-    needed = asked_to_probe(world, held(world, "third"))
-    world.databases["db-2"].unreachable = True
-    with pytest.raises(DatabaseUnreachableError):
-        probed(world, needed)
-    assert world.lock.record.blocked == frozenset()
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"candidates": (CandidateRef(store="gcp", version="1"),)},
-        {"databases": ()},
-        {"databases": ("db-1", "db-9")},
-    ],
-)
-def test_a_probe_of_what_is_not_in_the_plan_is_an_invalid_request(change: dict[str, object]) -> None:
-    world = _edited()
-    needed = asked_to_probe(world, held(world, "third"))
-    request = ProbeRequest(rotation=needed.rotation, databases=needed.databases, candidates=needed.candidates)
-    with pytest.raises(InvalidRequestError):
-        apply_db.run(structs.replace(request, **change), world.ports())
