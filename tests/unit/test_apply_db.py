@@ -143,6 +143,7 @@ def _reconciling(*, consent: bool = False) -> Flight:
     edit(world.stores["oci"], another_login(world))
     passwords = ("of-an-old-backup",) if consent else (login_of(world, 1).password.reveal(),)
     flight.database.accounts["app"] = Account(passwords=passwords, recorded=frozenset({1}))
+    world.databases["db-2"].accounts["app"].passwords = (login_of(world, 2).password.reveal(),)
     orders(world, take_over=frozenset({"db-1"} if consent else ()))
     needed = asked_to_probe(world, held(world, "third"))
     flight.staged = run_generate(world, needed.rotation, found=searched(world, needed))
