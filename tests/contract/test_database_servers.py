@@ -13,6 +13,7 @@ import pymysql
 import pytest
 from msgspec import structs
 
+from lockstep.databases.postgresql import PostgreSqlDatabase
 from lockstep.protocol.errors import (
     AccountDeniedError,
     AccountExpiredError,
@@ -141,7 +142,9 @@ def test_staging_gives_a_role_its_owner_back(world: PostgresHarness) -> None:
     value = value_of(world, 1)
     world.execute(f"ALTER ROLE {value.login.username} RESET role")
     rotate(world, None, value)
-    with world.database.as_user(value.login) as session:
+    database = world.open()
+    assert isinstance(database, PostgreSqlDatabase)
+    with database.as_user(value.login) as session:
         assert session.run("SELECT current_user") == [[world.credential.owner]]
 
 
