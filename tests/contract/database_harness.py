@@ -8,6 +8,7 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -33,6 +34,7 @@ from lockstep.protocol.model import (
 from lockstep.protocol.ports import Database
 from lockstep.runtime.databases import Timeouts, open_database
 from sandbox.databases import MariaDbServer, PgserverServer, PostgresServer
+from sandbox.databases.replicas import Replica
 from sandbox.growing import Growing
 from tests.support.memory import MemoryDatabase, make_plan
 from tests.support.statement_faults import FrontedMySqlServer, StatementFaults
@@ -62,6 +64,19 @@ class SandboxServer(Protocol):
     def watch_general_log(self) -> Growing[str]: ...
     def pause(self) -> None: ...
     def resume(self) -> None: ...
+
+
+MAX_REFUSALS = 2
+"""After so many in a row a replica of MySQL or MariaDB locks an account, in the suites about replicas."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A primary, and a replica that lags for as long as it is told to."""
+
+    primary: SandboxServer
+    replica: SandboxServer
+    lag: Replica
 
 
 class DatabaseHarness(Protocol):

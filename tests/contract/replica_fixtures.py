@@ -4,31 +4,20 @@ A suite asks for these fixtures with `pytest_plugins = ["tests.contract.replica_
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 
-from sandbox.databases import CertificateAuthority, DatabaseServer, MariaDbServer, MySqlServer, PostgresServer
+from sandbox.databases import CertificateAuthority, MariaDbServer, MySqlServer, PostgresServer
 from sandbox.databases.replicas import (
     BINARY_LOG,
     MariaDbReplica,
     MySqlReplica,
     PostgresReplica,
-    Replica,
 )
-from tests.contract.database_harness import DATABASE
+from tests.contract.database_harness import DATABASE, MAX_REFUSALS, Pair
 from tests.support.servers import require
 
 pytest_plugins = ["tests.contract.database_fixtures"]
-
-MAX_REFUSALS = 2
-
-
-@dataclass(frozen=True)
-class Pair:
-    primary: DatabaseServer
-    replica: DatabaseServer
-    lag: Replica
 
 
 @pytest.fixture(scope="module")

@@ -19,13 +19,14 @@ from sandbox.databases import CertificateAuthority
 from sandbox.databases.process import poll_until
 from sandbox.databases.replicas import PostgresReplica
 from tests.contract.database_harness import (
+    MAX_REFUSALS,
     MariaDbHarness,
     MySqlHarness,
+    Pair,
     PostgresHarness,
     SqlHarness,
     fails,
 )
-from tests.contract.replica_fixtures import MAX_REFUSALS, Pair
 from tests.contract.rotation_driver import Refusals
 from tests.support.memory import MemoryDatabase, MemoryLock, MemoryStore, MemoryWorld
 from tests.unit.harness import INTERVAL_SECONDS, orders, rotate, rotate_again
