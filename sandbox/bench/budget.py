@@ -15,7 +15,7 @@ STEP_GOALS: Mapping[str, Mapping[str, int]] = {
     SMALL: {
         "AcquireLock": 1,
         "generate": 3,
-        "apply_db": 2,
+        "apply_db": 3,
         "update_secrets": 3,
         "audit": 4,
         "ReleaseLock": 1,
@@ -23,7 +23,7 @@ STEP_GOALS: Mapping[str, Mapping[str, int]] = {
     LARGE: {
         "AcquireLock": 1,
         "generate": 4,
-        "apply_db": 2,
+        "apply_db": 3,
         "update_secrets": 4,
         "audit": 4,
         "ReleaseLock": 1,
@@ -36,14 +36,14 @@ STEPS: Mapping[str, Mapping[str, int]] = {**STEP_GOALS, LARGE: {**STEP_GOALS[LAR
 """What each step may take."""
 
 SUMS: Mapping[tuple[str, str], tuple[int, int]] = {
-    (SMALL, MACHINE): (14, 14),
+    (SMALL, MACHINE): (15, 15),
     (LARGE, MACHINE): (16, 16),
     (LARGE, FUNCTION): (16, 16),
 }
 """Of a whole rotation, by size and runner: what is aimed at, and what it may take."""
 
 CALLS: Mapping[tuple[str, str, str], tuple[int, int]] = {
-    (SMALL, MACHINE, "calls"): (22, 23),
+    (SMALL, MACHINE, "calls"): (23, 24),
     (LARGE, MACHINE, "oci_calls"): (24, 24),
     (LARGE, FUNCTION, "oci_calls"): (24, 27),
 }
