@@ -87,7 +87,7 @@ class Grants:
             *self.secrets("Read", READ, own),
             *self.secrets("Promote", ["secretsmanager:UpdateSecretVersionStage"], own),
             *self.secret_keys(["kms:Decrypt"], own),
-            *self._lock(lock_attributes.UPDATE_SECRETS, reads=False),
+            *self._lock(lock_attributes.UPDATE_SECRETS, returned="ALL_NEW"),
         ]
 
     def audit(self) -> Statements:
@@ -129,7 +129,7 @@ class Grants:
         """
         return [
             allow("Call", ["lambda:InvokeFunction"], [f"{arn}:*" for arn in function_arns]),
-            *self._lock(lock_attributes.STATE_MACHINE, reads=False),
+            *self._lock(lock_attributes.STATE_MACHINE, returned="UPDATED_NEW"),
             *log_of_a_machine(),
         ]
 
@@ -249,19 +249,17 @@ class Grants:
         ]
         return [allow("Recognise", ["kms:VerifyMac"], arns)] if arns else []
 
-    def _lock(self, attributes: lock_attributes.Attributes, *, reads: bool = True) -> Statements:
+    def _lock(self, attributes: lock_attributes.Attributes, *, returned: str | None = None) -> Statements:
         """Read the record, and write some attributes of it (protocol E14).
 
         Args:
             attributes: Those that the role's updates and their conditions name.
-            reads: Whether it reads the record. Who does not gets it from its own writes, as they have left it (protocol
-                L16), and nothing else of it.
+            returned: What its writes may return of the record, where it does not read it; None: it reads it.
         """
         # The registry of accounts is for operators (protocol O8). A request without a key, or without an attribute,
         # would meet ForAllValues alone
         # (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-single-vs-multi-valued-context-keys.html).
         items = {"ForAllValues:StringNotLike": {"dynamodb:LeadingKeys": f"{ACCOUNT_PREFIX}*"}}
-        returned = ["ALL_NEW", "NONE"]
         write = allow(
             "WriteLock",
             ["dynamodb:UpdateItem"],
@@ -270,7 +268,11 @@ class Grants:
                 **items,
                 "ForAllValues:StringEquals": {"dynamodb:Attributes": sorted(attributes)},
                 "Null": {"dynamodb:LeadingKeys": "false", "dynamodb:Attributes": "false"},
-                **({} if reads else {"StringEqualsIfExists": {"dynamodb:ReturnValues": returned}}),
+                **(
+                    {"StringEqualsIfExists": {"dynamodb:ReturnValues": [returned, "NONE"]}}
+                    if returned
+                    else {}
+                ),
             },
         )
         read = allow(
@@ -279,7 +281,7 @@ class Grants:
             [self.table_arn],
             {**items, "Null": {"dynamodb:LeadingKeys": "false"}},
         )
-        return [*([read] if reads else []), write, self._lock_key()]
+        return [*([] if returned else [read]), write, self._lock_key()]
 
     def _lock_key(self) -> iam.PolicyStatement:
         """DynamoDB uses the key on behalf of the caller."""

@@ -33,7 +33,7 @@ MAY_NAME: dict[str, set[str]] = {
     "unwitnessed_aws": {"audit", OCI},
     "unwitnessed_oci": {"audit", OCI},
     "plan": {"generate", OCI},
-    "activate": {"generate", OCI},
+    "activate": {"generate", STATE_MACHINE, OCI},
     "highest_generation": {"generate", OCI},
     "format": {"generate", "update_secrets", OCI},
     "pending_generation": {"generate", "update_secrets", STATE_MACHINE, OCI},
@@ -42,6 +42,7 @@ MAY_NAME: dict[str, set[str]] = {
     "paused": {STATE_MACHINE, OCI},
     "rotated_by": {STATE_MACHINE, OCI},
     "blocked": {"apply_db", STATE_MACHINE, OCI},
+    "left_out": {STATE_MACHINE, OCI},
     "owned_by": set(),
     "credential_id ": set(),
     "of_another_product": set(),
@@ -87,12 +88,13 @@ def test_a_request_that_names_nothing_does_not_pass_as_one_whose_every_name_is_l
     assert not may_update(role)
 
 
-def test_what_may_not_read_the_record_gets_it_only_as_its_own_write_has_left_it() -> None:
-    """Protocol L16."""
+def test_what_may_not_read_the_record_gets_of_it_what_its_own_writes_return() -> None:
+    """The state machine its own changes, and UpdateSecrets the record that it has marked (protocol L14)."""
     for returns in ("NONE", "UPDATED_OLD", "UPDATED_NEW", "ALL_OLD", "ALL_NEW"):
-        told = returns in ("NONE", "ALL_NEW")
-        assert may_update(STATE_MACHINE, "credential_id", "fence", returns=returns) is told
-        assert may_update("update_secrets", "credential_id", "promoting", returns=returns) is told
+        is_own = returns in ("NONE", "UPDATED_NEW")
+        assert may_update(STATE_MACHINE, "credential_id", "fence", returns=returns) is is_own
+        is_told = returns in ("NONE", "ALL_NEW")
+        assert may_update("update_secrets", "credential_id", "promoting", returns=returns) is is_told
         assert may_update("generate", "credential_id", "promoting", returns=returns)
 
 
@@ -188,7 +190,12 @@ def tasks() -> Iterator[tuple[str, dict[str, Any]]]:
 
 def test_each_runner_may_send_all_updates_of_the_state_machine_and_no_other_role_may() -> None:
     found = dict(tasks())
-    assert found.keys() == {"AcquireLock", "ReleaseLock", "ReleaseLockAfterFailure"}
+    assert found.keys() == {
+        "AcquireLock",
+        "ReleaseLock",
+        "ReleaseLockAfterFailure",
+        "ReleaseLockUnchanged",
+    }
     for name, arguments in found.items():
         assert decided(STATE_MACHINE, arguments), name
     for role in ROLES:
