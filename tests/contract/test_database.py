@@ -124,6 +124,31 @@ def test_staging_the_next_generation_ends_the_one_before_current(
 
 
 @every_database
+def test_an_account_says_which_generations_it_has_or_nothing(
+    world: DatabaseHarness, database: Database, request: pytest.FixtureRequest
+) -> None:
+    """The record is MySQL's ATTRIBUTE, which two passwords need (protocol D12)."""
+    says = request.node.callspec.params["world"] in ("memory-dual", "mysql-dual")
+
+    def assert_recorded(*generations: int) -> None:
+        with database.exclusive() as stager:
+            assert stager.recorded() == (set(generations) if says else set())
+
+    first, second, third = (value_of(world, generation) for generation in (1, 2, 3))
+    assert_recorded()
+    stage(database, current=None, pending=first)
+    assert_recorded(1)
+    stage(database, current=first, pending=second)
+    assert_recorded(1, 2)
+    with database.exclusive() as stager:
+        stager.recorded()
+        stager.stage(current=second, pending=third)
+    assert_recorded(2, 3)
+    retire(database, drop=second, keep=third)
+    assert_recorded(3)
+
+
+@every_database
 def test_current_logs_in_at_every_instant_of_many_rotations(
     world: DatabaseHarness, database: Database
 ) -> None:

@@ -48,7 +48,6 @@ from tests.contract.database_harness import (
     value_of,
 )
 from tests.contract.doctor.database_world import DoctorWorld
-from tests.contract.replica_fixtures import MAX_REFUSALS, Pair
 from tests.support.app_sessions import connect
 from tests.support.memory import FakeClock
 

@@ -357,6 +357,23 @@ def test_keys_that_were_added_after_the_staging_are_not_replaced(
 
 @on_every_adapter
 @pytest.mark.parametrize("secret", ["app_user", "connection_blob"])
+def test_a_generation_lacks_the_keys_that_were_added_after_its_staging(
+    world: StoreHarness, store: CredentialStore, secret: SecretKind
+) -> None:
+    """As the store was last looked at: so a claim that is finished loses none of them (protocol V20)."""
+    adopt(world)
+    store.read_current()
+    stage_and_promote(store, 1)
+    store.read_current()
+    store.stage(value(2))
+    assert [store.lacks_keys(generation) for generation in (1, 2, 3)] == [False, False, False]
+    world.edit(secret, json.dumps({**json.loads(world.current_text(secret)), "added": [1]}))
+    store.read_current()
+    assert [store.lacks_keys(generation) for generation in (2, 3)] == [True, False]
+
+
+@on_every_adapter
+@pytest.mark.parametrize("secret", ["app_user", "connection_blob"])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_an_edit_of_the_login_alone_is_replaced(
     world: StoreHarness, store: CredentialStore, secret: SecretKind, when: str

@@ -197,6 +197,7 @@ class MemoryStager:
                 account = database.accounts[doomed.username]
                 # What is kept is accepted already, so no policy looks at it again.
                 database.accounts[doomed.username] = replace(account, passwords=(left.password.reveal(),))
+            database.note(kept.username, keep.generation)
             return left
 
     def recorded(self) -> frozenset[int]:
