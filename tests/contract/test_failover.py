@@ -28,7 +28,8 @@ from tests.contract.database_harness import (
     fails,
 )
 from tests.contract.rotation_driver import Refusals
-from tests.support.memory import MemoryDatabase, MemoryLock, MemoryStore, MemoryWorld
+from tests.support.memory import MemoryDatabase, MemoryStore, MemoryWorld
+from tests.support.memory_lock import MemoryLock
 from tests.unit.harness import INTERVAL_SECONDS, orders, rotate, rotate_again
 
 pytest_plugins = ["tests.contract.replica_fixtures"]
