@@ -127,7 +127,7 @@ class Day:
 
     def _call_aws(self, at: float, comes_to: Aws) -> None:
         clock = at + self.aws_clock
-        if comes_to is Aws.DEAD or not self._may_acquire(at, clock, due_by=clock):
+        if comes_to is Aws.DEAD or not self._may_rotate(at, clock, due_by=clock):
             return
         self._acquire(clock)
         if comes_to in {Aws.FAILS, Aws.FAILS_PENDING}:
@@ -142,16 +142,16 @@ class Day:
 
     def _call_oci(self, at: float) -> None:
         due_by = (standby_due_by(self.plan, _time(at)) - MIDNIGHT).total_seconds()
-        if self._may_acquire(at, at, due_by=due_by):
+        if self._may_rotate(at, at, due_by=due_by):
             self._acquire(at)
             self._promote(at, at + QUICK, 0, "oci")
 
     def _held(self, at: float, clock: float) -> bool:
         return at < self._free_at and int(clock) <= int(self._expires_at)
 
-    def _may_acquire(self, at: float, clock: float, *, due_by: float) -> bool:
-        is_due = self._pending or int(self._next_due_at) <= due_by
-        return is_due and self._not_before <= clock and not self._held(at, clock)
+    def _may_rotate(self, at: float, clock: float, *, due_by: float) -> bool:
+        is_due = int(self._next_due_at) <= due_by and self._not_before <= clock
+        return (self._pending or is_due) and not self._held(at, clock)
 
     def _acquire(self, clock: float) -> None:
         self._expires_at = clock + LEASE.total_seconds()

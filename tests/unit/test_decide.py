@@ -89,132 +89,84 @@ LATER = NOW + timedelta(seconds=1)
 FIRST, SEVENTH, RECONCILED = _claim(1, 0), _claim(7, 5), _claim(7, 5, ClaimKind.RECONCILE)
 
 
-@pytest.mark.parametrize(
-    ("record", "aws", "oci", "expected"),
-    [
-        # Nothing in flight
-        pytest.param(_record(5), _stored(5), _stored(5), Begin(5), id="all agree"),
-        pytest.param(_record(take_over=BOTH), PLACEHOLDER, PLACEHOLDER, Begin(0), id="bootstrap"),
-        pytest.param(_record(), TAKEN_OVER, TAKEN_OVER, Reconcile(), id="import"),
-        pytest.param(_record(), _stored(57), _stored(57), Reconcile(), id="lock table lost"),
-        pytest.param(_record(), TAKEN_OVER, PLACEHOLDER, Reconcile(), id="one placeholder"),
-        pytest.param(_record(), _stored(0, "a"), _stored(0, "b"), Reconcile(), id="two logins to take over"),
-        pytest.param(_record(5), _stored(5), _stored(0, "typed"), Reconcile(), id="one edited"),
-        pytest.param(
-            _record(5), _stored(0, "typed"), _stored(0, "typed"), Reconcile(), id="both edited to one login"
-        ),
-        pytest.param(_record(5), PLACEHOLDER, PLACEHOLDER, Reconcile(), id="both edited to placeholders"),
-        pytest.param(_record(5), _stored(0, "password-5"), _stored(5), Reconcile(), id="copied by hand"),
-        pytest.param(_record(5), _stored(5, blob=0), _stored(5), Reconcile(), id="blob edited in the first"),
-        pytest.param(_record(5), _stored(5), _stored(5, blob=4), Reconcile(), id="blob behind in the second"),
-        pytest.param(
-            _record(5), _stored(5, blob=4), _stored(5, blob=4), Reconcile(), id="blob behind in both"
-        ),
-        pytest.param(_record(5), _stored(4), _stored(4), Reconcile(), id="both moved back"),
-        pytest.param(_record(5), _stored(5), _stored(4), Reconcile(), id="one moved back"),
-        pytest.param(_record(), _stored(57), _stored(58), Reconcile(), id="lock table lost in a promotion"),
-        pytest.param(_record(5), _stored(5, "a"), _stored(5, "b"), Reconcile(), id="two lock tables"),
-        pytest.param(_record(5), _stored(9), _stored(9), Reconcile(), id="old copy of the lock table"),
-        pytest.param(_record(5, activate=PLAN), _stored(5), _stored(5), Reconcile(), id="activation"),
-        pytest.param(
-            _record(5, activate="another"), _stored(5), _stored(5), Begin(5), id="activation of another plan"
-        ),
-        pytest.param(
-            _record(activate=PLAN, take_over=BOTH),
-            PLACEHOLDER,
-            PLACEHOLDER,
-            Begin(0),
-            id="activation with a bootstrap",
-        ),
-        pytest.param(_record(5, not_before=LATER), _stored(5), _stored(5), Reconcile(), id="overlap"),
-        pytest.param(_record(5, not_before=NOW), _stored(5), _stored(5), Begin(5), id="overlap is over"),
-        pytest.param(
-            _record(5, not_before=LATER, revoke_through=5, valid=frozenset({5})),
-            _stored(5),
-            _stored(5),
-            Begin(5),
-            id="emergency in an overlap",
-        ),
-        # An open claim
-        pytest.param(
-            _record(5, SEVENTH, not_before=LATER), _stored(5), _stored(5), Adopt(SEVENTH), id="open, overlap"
-        ),
-        pytest.param(_record(5, SEVENTH), _stored(5), _stored(5), Adopt(SEVENTH), id="open"),
-        pytest.param(
-            _record(None, FIRST, take_over=BOTH), PLACEHOLDER, PLACEHOLDER, Adopt(FIRST), id="open bootstrap"
-        ),
-        pytest.param(
-            _record(5, SEVENTH, activate=PLAN), _stored(5), _stored(5), Reconcile(), id="activation, open"
-        ),
-        pytest.param(_record(5, SEVENTH), _stored(5), _stored(0, "x"), Reconcile(), id="edited, open"),
-        pytest.param(_record(5, SEVENTH), _stored(4), _stored(5), Reconcile(), id="one moved back, open"),
-        pytest.param(_record(5, SEVENTH), _stored(4), _stored(4), Reconcile(), id="both moved back, open"),
-        pytest.param(_record(5, _claim(7, 4)), _stored(5), _stored(5), Begin(5), id="open on another base"),
-        pytest.param(
-            _record(5, RECONCILED), _stored(5), _stored(5), Reconcile(), id="open reconcile, all agree again"
-        ),
-        pytest.param(_record(5, RECONCILED), _stored(5), _stored(0, "x"), Reconcile(), id="open reconcile"),
-        pytest.param(
-            _record(5, SEVENTH, revoke_through=6),
-            _stored(5),
-            _stored(5),
-            Adopt(SEVENTH),
-            id="newer than order",
-        ),
-        pytest.param(
-            _record(5, SEVENTH, revoke_through=7), _stored(5), _stored(5), Begin(5), id="older than order"
-        ),
-        pytest.param(_record(5, SEVENTH), _stored(9), _stored(9), Reconcile(), id="old copy with a claim"),
-        pytest.param(
-            _record(5, SEVENTH), _stored(0, "x", blob=9), _stored(5), Reconcile(), id="only the blob is ahead"
-        ),
-        # A claim in promotion
-        pytest.param(
-            _record(5, SEVENTH, promoting=True),
-            _stored(5),
-            _stored(5),
-            Reconcile(),
-            id="promoting, none served",
-        ),
-        pytest.param(
-            _record(5, SEVENTH, promoting=True), _stored(7), _stored(5), Reconcile(), id="one promoted"
-        ),
-        pytest.param(
-            _record(5, SEVENTH, promoting=True), _stored(7), _stored(7), Reconcile(), id="all promoted"
-        ),
-        pytest.param(
-            _record(5, SEVENTH, promoting=True),
-            _stored(7, blob=5),
-            _stored(5),
-            Reconcile(),
-            id="half a store",
-        ),
-        pytest.param(
-            _record(None, FIRST, promoting=True),
-            PLACEHOLDER,
-            PLACEHOLDER,
-            Reconcile(),
-            id="promoting bootstrap",
-        ),
-    ],
-)
+TWO_STORES = {
+    # Nothing in flight
+    "all agree": (_record(5), _stored(5), _stored(5), Begin(5)),
+    "bootstrap": (_record(take_over=BOTH), PLACEHOLDER, PLACEHOLDER, Begin(0)),
+    "import": (_record(), TAKEN_OVER, TAKEN_OVER, Reconcile()),
+    "lock table lost": (_record(), _stored(57), _stored(57), Reconcile()),
+    "one placeholder": (_record(), TAKEN_OVER, PLACEHOLDER, Reconcile()),
+    "two logins to take over": (_record(), _stored(0, "a"), _stored(0, "b"), Reconcile()),
+    "one edited": (_record(5), _stored(5), _stored(0, "typed"), Reconcile()),
+    "both edited to one login": (_record(5), _stored(0, "typed"), _stored(0, "typed"), Reconcile()),
+    "both edited to placeholders": (_record(5), PLACEHOLDER, PLACEHOLDER, Reconcile()),
+    "copied by hand": (_record(5), _stored(0, "password-5"), _stored(5), Reconcile()),
+    "blob edited in the first": (_record(5), _stored(5, blob=0), _stored(5), Reconcile()),
+    "blob behind in the second": (_record(5), _stored(5), _stored(5, blob=4), Reconcile()),
+    "blob behind in both": (_record(5), _stored(5, blob=4), _stored(5, blob=4), Reconcile()),
+    "both moved back": (_record(5), _stored(4), _stored(4), Reconcile()),
+    "one moved back": (_record(5), _stored(5), _stored(4), Reconcile()),
+    "lock table lost in a promotion": (_record(), _stored(57), _stored(58), Reconcile()),
+    "two lock tables": (_record(5), _stored(5, "a"), _stored(5, "b"), Reconcile()),
+    "old copy of the lock table": (_record(5), _stored(9), _stored(9), Reconcile()),
+    "activation": (_record(5, activate=PLAN), _stored(5), _stored(5), Reconcile()),
+    "activation of another plan": (_record(5, activate="another"), _stored(5), _stored(5), Begin(5)),
+    "activation with a bootstrap": (
+        _record(activate=PLAN, take_over=BOTH),
+        PLACEHOLDER,
+        PLACEHOLDER,
+        Begin(0),
+    ),
+    "overlap": (_record(5, not_before=LATER), _stored(5), _stored(5), Reconcile()),
+    "overlap is over": (_record(5, not_before=NOW), _stored(5), _stored(5), Begin(5)),
+    "emergency in an overlap": (
+        _record(5, not_before=LATER, revoke_through=5, valid=frozenset({5})),
+        _stored(5),
+        _stored(5),
+        Begin(5),
+    ),
+    # An open claim
+    "open, overlap": (_record(5, SEVENTH, not_before=LATER), _stored(5), _stored(5), Adopt(SEVENTH)),
+    "open": (_record(5, SEVENTH), _stored(5), _stored(5), Adopt(SEVENTH)),
+    "open bootstrap": (_record(None, FIRST, take_over=BOTH), PLACEHOLDER, PLACEHOLDER, Adopt(FIRST)),
+    "activation, open": (_record(5, SEVENTH, activate=PLAN), _stored(5), _stored(5), Reconcile()),
+    "edited, open": (_record(5, SEVENTH), _stored(5), _stored(0, "x"), Reconcile()),
+    "one moved back, open": (_record(5, SEVENTH), _stored(4), _stored(5), Reconcile()),
+    "both moved back, open": (_record(5, SEVENTH), _stored(4), _stored(4), Reconcile()),
+    "open on another base": (_record(5, _claim(7, 4)), _stored(5), _stored(5), Begin(5)),
+    "open reconcile, all agree again": (_record(5, RECONCILED), _stored(5), _stored(5), Reconcile()),
+    "open reconcile": (_record(5, RECONCILED), _stored(5), _stored(0, "x"), Reconcile()),
+    "newer than order": (_record(5, SEVENTH, revoke_through=6), _stored(5), _stored(5), Adopt(SEVENTH)),
+    "older than order": (_record(5, SEVENTH, revoke_through=7), _stored(5), _stored(5), Begin(5)),
+    "old copy with a claim": (_record(5, SEVENTH), _stored(9), _stored(9), Reconcile()),
+    "only the blob is ahead": (_record(5, SEVENTH), _stored(0, "x", blob=9), _stored(5), Reconcile()),
+    # A claim in promotion
+    "promoting, none served": (_record(5, SEVENTH, promoting=True), _stored(5), _stored(5), Reconcile()),
+    "one promoted": (_record(5, SEVENTH, promoting=True), _stored(7), _stored(5), Reconcile()),
+    "all promoted": (_record(5, SEVENTH, promoting=True), _stored(7), _stored(7), Reconcile()),
+    "half a store": (_record(5, SEVENTH, promoting=True), _stored(7, blob=5), _stored(5), Reconcile()),
+    "promoting bootstrap": (_record(None, FIRST, promoting=True), PLACEHOLDER, PLACEHOLDER, Reconcile()),
+}
+
+
+@pytest.mark.parametrize(("record", "aws", "oci", "expected"), TWO_STORES.values(), ids=TWO_STORES)
 def test_the_decision_with_two_stores(
     record: LockRecord, aws: StoredValue, oci: StoredValue, expected: Decision
 ) -> None:
     assert _decision(record, aws, oci) == expected
 
 
-@pytest.mark.parametrize(
-    ("record", "only", "expected"),
-    [
-        pytest.param(_record(5), _stored(5), Begin(5), id="as recorded"),
-        pytest.param(_record(5), _stored(0, "typed"), Reconcile(), id="edited"),
-        pytest.param(_record(5), _stored(5, blob=0), Reconcile(), id="blob edited"),
-        pytest.param(_record(), _stored(0, "before"), Reconcile(), id="import"),
-        pytest.param(_record(5, SEVENTH), _stored(5), Adopt(SEVENTH), id="open"),
-        pytest.param(_record(5, SEVENTH, promoting=True), _stored(5), Reconcile(), id="promoting"),
-    ],
-)
+ONE_STORE = {
+    "as recorded": (_record(5), _stored(5), Begin(5)),
+    "edited": (_record(5), _stored(0, "typed"), Reconcile()),
+    "blob edited": (_record(5), _stored(5, blob=0), Reconcile()),
+    "import": (_record(), _stored(0, "before"), Reconcile()),
+    "open": (_record(5, SEVENTH), _stored(5), Adopt(SEVENTH)),
+    "promoting": (_record(5, SEVENTH, promoting=True), _stored(5), Reconcile()),
+}
+
+
+@pytest.mark.parametrize(("record", "only", "expected"), ONE_STORE.values(), ids=ONE_STORE)
 def test_the_decision_with_one_store(record: LockRecord, only: StoredValue, expected: Decision) -> None:
     assert _decision(record, only) == expected
 
@@ -233,30 +185,21 @@ def test_placeholders_alone_need_every_database_under_take_over(
         _decision(_record(None, claim, take_over=take_over), PLACEHOLDER, PLACEHOLDER)
 
 
-@pytest.mark.parametrize(
-    ("record", "served", "expected"),
-    [
-        pytest.param(_record(5), (_stored(0, "a"), _stored(5)), [5, "oci", "aws", 5], id="newest first"),
-        pytest.param(
-            _record(5), (_stored(4), _stored(6)), [5, "oci", "aws", 6, 4], id="the recorded before the newest"
-        ),
-        pytest.param(
-            _record(5, SEVENTH, promoting=True, valid=frozenset({4, 5, 7})),
-            (_stored(5), _stored(7)),
-            [7, 5, "oci", "aws", 7, 5, 4, 7, 5],
-            id="promoting before the recorded, what else is valid after the stores",
-        ),
-        pytest.param(
-            _record(5, SEVENTH), (_stored(4), _stored(5)), [5, "oci", "aws", 5, 4], id="not an open claim"
-        ),
-        pytest.param(
-            _record(5), (_stored(5), _stored(9)), ["oci", 5, "oci", "aws", 9, 5], id="above the record"
-        ),
-        pytest.param(
-            _record(), (_stored(0, "a", blob=4), _stored(0, "b")), ["aws", "oci", 4], id="else the blobs"
-        ),
-    ],
-)
+RANKED = {
+    "newest first": (_record(5), (_stored(0, "a"), _stored(5)), [5, "oci", "aws", 5]),
+    "the recorded before the newest": (_record(5), (_stored(4), _stored(6)), [5, "oci", "aws", 6, 4]),
+    "promoting before the recorded, what else is valid after the stores": (
+        _record(5, SEVENTH, promoting=True, valid=frozenset({4, 5, 7})),
+        (_stored(5), _stored(7)),
+        [7, 5, "oci", "aws", 7, 5, 4, 7, 5],
+    ),
+    "not an open claim": (_record(5, SEVENTH), (_stored(4), _stored(5)), [5, "oci", "aws", 5, 4]),
+    "above the record": (_record(5), (_stored(5), _stored(9)), ["oci", 5, "oci", "aws", 9, 5]),
+    "else the blobs": (_record(), (_stored(0, "a", blob=4), _stored(0, "b")), ["aws", "oci", 4]),
+}
+
+
+@pytest.mark.parametrize(("record", "served", "expected"), RANKED.values(), ids=RANKED)
 def test_where_a_reconcile_looks_for_a_login_that_works(
     record: LockRecord, served: tuple[StoredValue, StoredValue], expected: list[int | str]
 ) -> None:
@@ -283,21 +226,21 @@ def test_what_is_superseded_is_looked_at_from_the_newest_that_was_current(
     assert decide.superseded_generations(record, map(_candidate, known)) == expected
 
 
-@pytest.mark.parametrize(
-    ("record", "aws", "held", "expected"),
-    [
-        pytest.param(_record(5, SEVENTH, promoting=True), _stored(7), "run-1", SEVENTH, id="promoting"),
-        pytest.param(_record(5, SEVENTH, promoting=True), _stored(7), "run-2", None, id="of another claim"),
-        pytest.param(_record(5, SEVENTH, promoting=True), _stored(7), None, None, id="is gone"),
-        pytest.param(_record(5, SEVENTH), _stored(5), "run-1", None, id="open"),
-        pytest.param(_record(5, RECONCILED), _stored(5), "run-1", RECONCILED, id="reconcile"),
-        pytest.param(_record(5, RECONCILED), _stored(5), None, RECONCILED, id="reconcile, not staged yet"),
-        pytest.param(_record(5, RECONCILED), _stored(8), "run-1", None, id="a store is above it"),
-        pytest.param(_record(5, RECONCILED), _stored(0, "a", blob=8), "run-1", None, id="a blob is above it"),
-        pytest.param(_record(5, RECONCILED, activate=PLAN), _stored(5), "run-1", None, id="activation"),
-        pytest.param(_record(5), _stored(5), "run-1", None, id="nothing in flight"),
-    ],
-)
+FINISHED = {
+    "promoting": (_record(5, SEVENTH, promoting=True), _stored(7), "run-1", SEVENTH),
+    "of another claim": (_record(5, SEVENTH, promoting=True), _stored(7), "run-2", None),
+    "is gone": (_record(5, SEVENTH, promoting=True), _stored(7), None, None),
+    "open": (_record(5, SEVENTH), _stored(5), "run-1", None),
+    "reconcile": (_record(5, RECONCILED), _stored(5), "run-1", RECONCILED),
+    "reconcile, not staged yet": (_record(5, RECONCILED), _stored(5), None, RECONCILED),
+    "a store is above it": (_record(5, RECONCILED), _stored(8), "run-1", None),
+    "a blob is above it": (_record(5, RECONCILED), _stored(0, "a", blob=8), "run-1", None),
+    "activation": (_record(5, RECONCILED, activate=PLAN), _stored(5), "run-1", None),
+    "nothing in flight": (_record(5), _stored(5), "run-1", None),
+}
+
+
+@pytest.mark.parametrize(("record", "aws", "held", "expected"), FINISHED.values(), ids=FINISHED)
 def test_a_claim_is_finished_where_it_gives_the_login_that_was_found(
     record: LockRecord, aws: StoredValue, held: str | None, expected: Claim | None
 ) -> None:

@@ -4,6 +4,7 @@ from copy import deepcopy
 
 import pytest
 
+from functions.apply_db.search import REFUSALS_AT_MOST
 from lockstep.protocol.errors import (
     DatabaseBlockedError,
     DatabaseUnreachableError,
@@ -14,15 +15,7 @@ from lockstep.protocol.messages import CandidateRef, ProbeResult
 from lockstep.protocol.model import Login, SecretStr, Strategy
 from tests.support.memory import Account
 from tests.support.memory_store import SecretKind
-from tests.unit.flights import (
-    OPEN,
-    PROMOTING,
-    asked_to_probe,
-    both_strategies,
-    dies,
-    run_generate,
-    steady,
-)
+from tests.unit.flights import OPEN, PROMOTING, asked_to_probe, both_strategies, dies, run_generate, steady
 from tests.unit.harness import (
     INTERVAL_SECONDS,
     Killed,
@@ -34,6 +27,7 @@ from tests.unit.harness import (
     held,
     known_logins,
     login_of,
+    orders,
     revokes_everything,
     rotate,
     rotate_again,
@@ -91,8 +85,41 @@ def test_without_a_winner_nothing_is_changed() -> None:
     edit(world.stores["oci"], another_login(world))
     with pytest.raises(DatabaseBlockedError):
         rotate(world, "third")
-    assert (world.lock.record.claim, world.lock.record.blocked) == (None, {"db-1", "db-2"})
+    assert world.lock.record.claim is None
+    assert world.lock.record.blocked == {"db-1", "db-2"}
     assert served(world)["aws"] == before["aws"]
+
+
+def test_a_database_that_refuses_every_candidate_is_blocked_until_it_is_unblocked() -> None:
+    """Each run would show it wrong logins again, until the server locks the account (protocol D20)."""
+    world = steady()
+    database = world.databases["db-2"]
+    accounts, database.accounts = database.accounts, {"app": Account(passwords=("changed-by-hand",))}
+    for run in range(3):
+        with pytest.raises(DatabaseBlockedError):
+            rotate_again(world, f"blocked-{run}")
+        assert world.lock.record.blocked == {"db-2"}
+    assert database.refusals.most == REFUSALS_AT_MOST
+    database.accounts = accounts
+    orders(world, blocked=frozenset())
+    assert_in_sync(world, rotate_again(world, "unblocked").generation)
+
+
+@pytest.mark.parametrize("take_over", [frozenset({"db-2"}), frozenset({"db-1", "db-2"})])
+@both_strategies
+def test_a_promotion_that_a_database_refuses_is_reconciled_by_consent(
+    take_over: frozenset[str], strategy: Strategy
+) -> None:
+    world = steady(strategy)
+    dies(world, "after aws promote connection_blob")
+    pending = login_of(world, 3)
+    for account in world.databases["db-2"].accounts.values():
+        account.passwords = ("changed-by-hand",)
+    orders(world, take_over=take_over)
+    assert rotate(world, "reconciler").generation == 4
+    assert_in_sync(world, 4)
+    assert (login_of(world, 4), world.lock.record.take_over) == (pending, frozenset())
+    assert_in_sync(world, rotate_again(world, "following").generation)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from lockstep.protocol.errors import (
     DatabaseUnreachableError,
     FenceLostError,
     InvalidRequestError,
-    LockstepError,
     NoRoomError,
 )
 from lockstep.protocol.messages import (
@@ -91,38 +90,28 @@ class Case:
     db_2: tuple[int, ...]
     recorded: tuple[int, ...] = ()
     refused: tuple[str, ...] = ()
-    take_over: tuple[str, ...] = ()
+    consent: tuple[str, ...] = ()
     shown: list[int]
-    winner: int | type[LockstepError]
+    winner: int | type[DatabaseBlockedError]
     kept: int | None = None
-    accepted: tuple[int, ...] = ()
 
 
+BLOCKED, DB_2 = DatabaseBlockedError, ("db-2",)
 CASES = {
     "the first that works everywhere": Case(db_2=(4, 3), shown=[4], winner=4),
     "the next": Case(db_2=(3, 2), shown=[4, 3], winner=3),
-    "what was refused comes last": Case(db_2=(3, 2), refused=("db-2",), shown=[3], winner=3),
-    "what was refused by mistake": Case(db_2=(4,), refused=("db-2",), shown=[3], winner=DatabaseBlockedError),
-    "what was refused by mistake, and is all that the server says": Case(
-        db_2=(4,), recorded=(4,), refused=("db-2",), shown=[4], winner=4
-    ),
-    "two refusals in a row": Case(db_2=(2, 1), shown=[4, 3], winner=DatabaseBlockedError),
-    "one refusal, after the one of base": Case(
-        db_2=(2, 1), refused=("db-2",), shown=[3], winner=DatabaseBlockedError
-    ),
-    "only what the server says": Case(
-        db_2=(2, 1), recorded=(2, 1), shown=[2], winner=4, kept=2, accepted=(2,)
-    ),
-    "the oldest that the server says": Case(
-        db_2=(1,), recorded=(1,), refused=("db-2",), shown=[1], winner=4, kept=1, accepted=(1,)
-    ),
-    "the server is wrong": Case(db_2=(), recorded=(2, 1), shown=[2, 1], winner=DatabaseBlockedError),
+    "refused comes last": Case(db_2=(3, 2), refused=DB_2, shown=[3], winner=3),
+    "refused by mistake": Case(db_2=(4,), recorded=(4,), refused=DB_2, shown=[4], winner=4),
+    "refused by mistake, and the next": Case(db_2=(4,), refused=DB_2, shown=[3], winner=BLOCKED),
+    "two in a row": Case(db_2=(2, 1), shown=[4, 3], winner=BLOCKED),
+    "two in a row, with base": Case(db_2=(2, 1), refused=DB_2, shown=[3], winner=BLOCKED),
+    "as recorded": Case(db_2=(2, 1), recorded=(2, 1), shown=[2], winner=4, kept=2),
+    "the oldest": Case(db_2=(1,), recorded=(1,), refused=DB_2, shown=[1], winner=4, kept=1),
+    "recorded, and wrong": Case(db_2=(), recorded=(2, 1), shown=[2, 1], winner=BLOCKED),
     "each works somewhere": Case(db_1=(4,), db_2=(3,), shown=[4, 3], winner=4, kept=3),
-    "consent": Case(db_2=(), take_over=("db-2",), shown=[4, 3], winner=4, kept=0),
-    "consent that is not needed": Case(
-        db_1=(4,), db_2=(3,), take_over=("db-1", "db-2"), shown=[4, 3], winner=4, kept=3
-    ),
-    "consent for another one": Case(db_2=(), take_over=("db-1",), shown=[4, 3], winner=DatabaseBlockedError),
+    "consent": Case(db_2=(), consent=DB_2, shown=[4, 3], winner=4, kept=0),
+    "idle consent": Case(db_1=(4,), db_2=(3,), consent=DB_2, shown=[4, 3], winner=4, kept=3),
+    "consent for another": Case(db_2=(), consent=("db-1",), shown=[4, 3], winner=BLOCKED),
 }
 
 
@@ -131,18 +120,16 @@ def test_what_a_search_shows_and_finds(case: Case) -> None:
     world = _world(db_1=case.db_1, db_2=case.db_2)
     account = world.databases["db-2"].accounts["app"]
     world.databases["db-2"].accounts["app"] = replace(account, recorded=frozenset(case.recorded))
-    orders(world, take_over=frozenset(case.take_over))
+    orders(world, take_over=frozenset(case.consent))
     needed = _needed(world, *case.refused)
     assert [c.generations for c in needed.candidates] == [(4,), (3,)]
     before, shown = known_logins(world), _shown(world, "db-2")
     if isinstance(case.winner, int):
-        beside = (
-            ()
-            if case.kept is None
-            else (Beside(database="db-2", login=_ref(case.kept) if case.kept else None),)
-        )
-        found = ProbeResult(winner=_ref(case.winner), beside=beside, accepted=case.accepted)
-        assert searched(world, needed) == found
+        kept = _ref(case.kept) if case.kept else None
+        beside = () if case.kept is None else (Beside(database="db-2", login=kept),)
+        accepted = (case.kept,) if case.kept in case.recorded else ()  # It is valid again.
+        found = searched(world, needed)
+        assert found == ProbeResult(winner=_ref(case.winner), beside=beside, accepted=accepted)
     else:
         with pytest.raises(case.winner):
             searched(world, needed)
