@@ -9,10 +9,7 @@ from lockstep.audit.verify import Verification, verify
 from lockstep.protocol.model import ChainHead
 from lockstep.protocol.workers import one_after_the_other
 from tests.support.memory import MemoryWorld
-from tests.unit.harness import (
-    rotate,
-    rotate_again,
-)
+from tests.unit.harness import rotate, rotate_again
 
 EVENT = {"time": 0, "metadata": {"uid": "foreign"}}
 

@@ -41,13 +41,7 @@ class Killed(BaseException):
     """The process dies. The code under test must not catch this."""
 
 
-def rotate(
-    world: MemoryWorld,
-    rotation_id: str,
-    *,
-    runner: str = "aws",
-    force: bool = False,
-) -> RunResult:
+def rotate(world: MemoryWorld, rotation_id: str, *, runner: str = "aws", force: bool = False) -> RunResult:
     """One run, from acquiring to releasing the lock, one database after the other."""
     request = RunRequest(rotation_id=rotation_id, runner=runner, trigger="test", force=force)
     deadline = world.clock.monotonic() + RUN_SECONDS
@@ -62,11 +56,7 @@ def rotate_again(world: MemoryWorld, rotation_id: str, *, runner: str = "aws") -
 
 
 def held(
-    world: MemoryWorld,
-    rotation_id: str = "run-1",
-    *,
-    runner: str = "aws",
-    force: bool = False,
+    world: MemoryWorld, rotation_id: str = "run-1", *, runner: str = "aws", force: bool = False
 ) -> Rotation:
     """A run that has just acquired the lock, for tests that call its steps themselves."""
     now = world.clock.now()

@@ -132,11 +132,7 @@ def _unreadable(flight: Flight) -> None:
 
 @pytest.mark.parametrize(
     ("trouble", "error"),
-    [
-        (_replaced, FenceLostError),
-        (_lease_ended, FenceLostError),
-        (_unreadable, LockTableUnreachableError),
-    ],
+    [(_replaced, FenceLostError), (_lease_ended, FenceLostError), (_unreadable, LockTableUnreachableError)],
 )
 @both_strategies
 def test_a_run_without_its_fence_shows_no_login_and_blocks_nothing(

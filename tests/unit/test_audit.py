@@ -11,10 +11,7 @@ from msgspec import structs
 from functions.audit import step as audit
 from lockstep.audit.append import MAX_TRIES, ORDER, Chain
 from lockstep.audit.entry import NO_PREVIOUS, stored
-from lockstep.protocol.errors import (
-    AuditLogUnreachableError,
-    LostCompareAndSetError,
-)
+from lockstep.protocol.errors import AuditLogUnreachableError, LostCompareAndSetError
 from lockstep.protocol.messages import (
     AuditRequest,
     FailedRun,

@@ -83,17 +83,13 @@ def failure(at: int, code: object, **more: object) -> dict[str, Any]:
 
 
 def made(
-    *events: Mapping[str, object],
-    problems: tuple[str, ...] = (),
-    since: datetime = NOW - timedelta(days=500),
+    *events: Mapping[str, object], problems: tuple[str, ...] = (), since: datetime = NOW - timedelta(days=500)
 ) -> Report:
     """A report on these events, in one stream that is verified."""
     check = Check(stream="aws", verdict=Verdict.VERIFIED, entries=len(events), problems=problems)
     stream = StreamEvidence(check=check, events=list(enumerate(events, start=1)))
     return build(
-        [CredentialEvidence(credential=make_plan().credentials[0], streams=(stream,))],
-        since=since,
-        now=NOW,
+        [CredentialEvidence(credential=make_plan().credentials[0], streams=(stream,))], since=since, now=NOW
     )
 
 

@@ -192,19 +192,14 @@ def record(**more: object) -> LockRecord:
     return LockRecord(credential_id=CREDENTIAL, **{**known, **more})  # type: ignore[arg-type]
 
 
+NEVER, LEAKED = {"current_generation": None}, {"revoke_through": 7}
 FORECASTS = {
     "due": (record(), [stored(), stored()], True, "rotate", None),
-    "import": (record(current_generation=None), [stored(0)], True, "reconcile", None),
+    "import": (record(**NEVER), [stored(0)], True, "reconcile", None),
     "not due": (record(next_due_at=SOON, not_before=BEFORE), [stored()], True, "rotate", "not due"),
     "overlap": (record(next_due_at=BEFORE, not_before=SOON), [stored()], True, "reconcile", None),
     "held": (record(holder="run-8", expires_at=SOON), [stored()], True, "rotate", "run-8 holds"),
-    "holder without an end": (
-        record(holder="run-8"),
-        [stored()],
-        True,
-        "rotate",
-        "until somebody gives it back",
-    ),
+    "no end": (record(holder="run-8"), [stored()], True, "rotate", "until somebody gives it back"),
     "holder is dead": (record(holder="run-8", expires_at=BEFORE), [stored()], True, "rotate", None),
     "half done": (record(claim=CLAIM, next_due_at=SOON), [stored(), stored()], True, "finish", None),
     "promoted": (record(claim=CLAIM, promoting=True), [stored(8), stored(8)], True, "reconcile", None),
@@ -212,26 +207,14 @@ FORECASTS = {
     "edited": (record(), [stored(0), stored()], False, "reconcile", None),
     "edited everywhere": (record(), [stored(0), stored(0)], False, "reconcile", None),
     "blob behind": (record(), [stored(7, blob=6)], False, "reconcile", None),
-    "placeholder": (record(current_generation=None), [stored(0, login=None)], False, "stop", None),
-    "bootstrap": (
-        record(current_generation=None, take_over=BOTH),
-        [stored(0, login=None)],
-        False,
-        "rotate",
-        None,
-    ),
+    "placeholder": (record(**NEVER), [stored(0, login=None)], False, "stop", None),
+    "bootstrap": (record(take_over=BOTH, **NEVER), [stored(0, login=None)], False, "rotate", None),
     "another plan": (record(plan="of-another-plan"), [stored()], True, "stop", None),
     "activation": (record(plan=None, activate=PLANNED.plan_digest), [stored()], True, "reconcile", None),
     "blocked": (record(blocked=BOTH), [stored()], True, "stop", None),
     "paused": (record(paused=True), [stored()], True, "rotate", "paused"),
-    "emergency": (
-        record(revoke_through=7, next_due_at=SOON, not_before=SOON),
-        [stored()],
-        True,
-        "rotate",
-        None,
-    ),
-    "emergency, paused": (record(revoke_through=7, paused=True), [stored()], True, "rotate", "paused"),
+    "emergency": (record(next_due_at=SOON, not_before=SOON, **LEAKED), [stored()], True, "rotate", None),
+    "emergency, paused": (record(paused=True, **LEAKED), [stored()], True, "rotate", "paused"),
 }
 
 

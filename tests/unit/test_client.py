@@ -9,12 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from lockstep import client as client_module
-from lockstep.client import (
-    RETRY_SECONDS,
-    ClientCredential,
-    CredentialClient,
-    decode,
-)
+from lockstep.client import RETRY_SECONDS, ClientCredential, CredentialClient, decode
 from lockstep.client.drivers import MYSQL, POSTGRESQL, address
 from lockstep.protocol.errors import (
     LockstepError,
@@ -27,15 +22,7 @@ from lockstep.protocol.model import SecretStr
 from lockstep.stores.contents import decode_databases, encode_connection_blob
 from tests.support.client_page import examples
 from tests.support.memory import FakeClock, make_plan
-from tests.unit.client_world import (
-    MAX_AGE_SECONDS,
-    SECONDS,
-    Database,
-    Store,
-    client_of,
-    is_refusal,
-    settle,
-)
+from tests.unit.client_world import MAX_AGE_SECONDS, SECONDS, Database, Store, client_of, is_refusal, settle
 
 # The cache
 

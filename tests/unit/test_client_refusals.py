@@ -9,11 +9,7 @@ import psycopg
 import pymysql
 import pytest
 
-from lockstep.client import (
-    REFUSAL_SECONDS,
-    AsyncCredentialClient,
-    ClientCredential,
-)
+from lockstep.client import REFUSAL_SECONDS, AsyncCredentialClient, ClientCredential
 from lockstep.protocol.errors import StoreUnreachableError
 from lockstep.protocol.model import is_mysql_refusal, is_postgresql_refusal
 from tests.support.memory import FakeClock

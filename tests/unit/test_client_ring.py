@@ -7,11 +7,7 @@ from pathlib import Path
 import pytest
 
 from lockstep.client import ClientCredential, CredentialClient, Source, oci_ring_source
-from lockstep.protocol.errors import (
-    NotBootstrappedError,
-    SecretNotFoundError,
-    StoreUnreachableError,
-)
+from lockstep.protocol.errors import NotBootstrappedError, SecretNotFoundError, StoreUnreachableError
 from lockstep.protocol.ring import SLOTS
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from sandbox.oci import write_config_file

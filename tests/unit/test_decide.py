@@ -89,6 +89,7 @@ LATER = NOW + timedelta(seconds=1)
 FIRST, SEVENTH, RECONCILED = _claim(1, 0), _claim(7, 5), _claim(7, 5, ClaimKind.RECONCILE)
 
 
+EMERGENCY = _record(5, not_before=LATER, revoke_through=5, valid=frozenset({5}))
 TWO_STORES = {
     # Nothing in flight
     "all agree": (_record(5), _stored(5), _stored(5), Begin(5)),
@@ -111,20 +112,10 @@ TWO_STORES = {
     "old copy of the lock table": (_record(5), _stored(9), _stored(9), Reconcile()),
     "activation": (_record(5, activate=PLAN), _stored(5), _stored(5), Reconcile()),
     "activation of another plan": (_record(5, activate="another"), _stored(5), _stored(5), Begin(5)),
-    "activation with a bootstrap": (
-        _record(activate=PLAN, take_over=BOTH),
-        PLACEHOLDER,
-        PLACEHOLDER,
-        Begin(0),
-    ),
+    "bootstrap, activation": (_record(activate=PLAN, take_over=BOTH), PLACEHOLDER, PLACEHOLDER, Begin(0)),
     "overlap": (_record(5, not_before=LATER), _stored(5), _stored(5), Reconcile()),
     "overlap is over": (_record(5, not_before=NOW), _stored(5), _stored(5), Begin(5)),
-    "emergency in an overlap": (
-        _record(5, not_before=LATER, revoke_through=5, valid=frozenset({5})),
-        _stored(5),
-        _stored(5),
-        Begin(5),
-    ),
+    "emergency in an overlap": (EMERGENCY, _stored(5), _stored(5), Begin(5)),
     # An open claim
     "open, overlap": (_record(5, SEVENTH, not_before=LATER), _stored(5), _stored(5), Adopt(SEVENTH)),
     "open": (_record(5, SEVENTH), _stored(5), _stored(5), Adopt(SEVENTH)),

@@ -218,9 +218,7 @@ def test_a_run_that_was_taken_over_changes_nothing(
 
 
 @pytest.mark.parametrize("strategy", list(Strategy))
-def test_a_zombie_with_an_advisory_lock_blocks_the_taker_in_that_database(
-    strategy: Strategy,
-) -> None:
+def test_a_zombie_with_an_advisory_lock_blocks_the_taker_in_that_database(strategy: Strategy) -> None:
     met = set()
     for at in range(MANY):
         world = steady(strategy)

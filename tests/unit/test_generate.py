@@ -52,9 +52,7 @@ from tests.unit.harness import (
 
 
 @both_strategies
-def test_a_new_generation_is_claimed_and_staged_in_every_store_and_in_no_database(
-    strategy: Strategy,
-) -> None:
+def test_a_new_generation_is_claimed_and_staged_in_every_store_and_in_no_database(strategy: Strategy) -> None:
     world = steady(strategy)
     before = known_logins(world), served(world)
     result = generated(world, held(world, "third"))

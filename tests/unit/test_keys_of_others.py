@@ -13,12 +13,7 @@ from lockstep.protocol.errors import EditedMeanwhileError
 from lockstep.protocol.model import Login, SecretStr, Strategy
 from tests.support.memory import MemoryWorld, make_plan
 from tests.support.memory_store import KINDS, OUR_KEYS, MemoryStore, SecretKind
-from tests.unit.harness import (
-    Killed,
-    at_every_boundary,
-    rotate_again,
-    undisturbed,
-)
+from tests.unit.harness import Killed, at_every_boundary, rotate_again, undisturbed
 from tests.unit.ring_world import RingWorld, attempt, ring_world
 
 CANARY = "hunter2-of-another-team"

@@ -6,11 +6,7 @@ import pytest
 
 from lockstep.protocol.errors import PlanNotActiveError
 from lockstep.protocol.model import Strategy
-from tests.unit.flights import (
-    both_strategies,
-    dies,
-    steady,
-)
+from tests.unit.flights import both_strategies, dies, steady
 from tests.unit.harness import (
     activates,
     another_login,

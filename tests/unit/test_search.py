@@ -14,25 +14,11 @@ from lockstep.protocol.errors import (
     InvalidRequestError,
     NoRoomError,
 )
-from lockstep.protocol.messages import (
-    Beside,
-    CandidateRef,
-    GenerateRequest,
-    ProbeNeeded,
-    ProbeResult,
-)
+from lockstep.protocol.messages import Beside, CandidateRef, GenerateRequest, ProbeNeeded, ProbeResult
 from lockstep.protocol.model import Login, Strategy
 from tests.support.memory import MemoryWorld
 from tests.unit.flights import searched, steady
-from tests.unit.harness import (
-    INTERVAL_SECONDS,
-    held,
-    known_logins,
-    login_of,
-    orders,
-    rotate,
-    rotate_again,
-)
+from tests.unit.harness import INTERVAL_SECONDS, held, known_logins, login_of, orders, rotate, rotate_again
 
 
 def _world(

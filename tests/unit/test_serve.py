@@ -15,12 +15,7 @@ from typer.testing import CliRunner
 from lockstep.cli import app
 from lockstep.operate import state
 from lockstep.operate.page.detail import detail
-from lockstep.operate.page.fleet import (
-    Asked,
-    Condition,
-    condition,
-    fleet,
-)
+from lockstep.operate.page.fleet import Asked, Condition, condition, fleet
 from lockstep.operate.page.server import Address
 from lockstep.protocol.errors import LockTableUnreachableError
 from tests.support.fleet import NOW, MadeUp, look, shown

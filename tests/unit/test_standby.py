@@ -10,15 +10,7 @@ from lockstep.protocol import deadlines
 from lockstep.protocol.schedule import cloud_of, last_trigger, next_runner, standby_due_by, turn_after
 from tests.support.memory import MemoryWorld
 from tests.unit.harness import INTERVAL_SECONDS, orders, rotate
-from tests.unit.standby_day import (
-    Aws,
-    Behaviour,
-    Day,
-    dice,
-    late,
-    schedule,
-    somewhere,
-)
+from tests.unit.standby_day import Aws, Behaviour, Day, dice, late, schedule, somewhere
 
 NOON = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 INTERVAL = timedelta(minutes=20)

@@ -218,11 +218,7 @@ def test_record_secrets_and_entries_name_the_format_of_their_build(written: int)
 
 @pytest.mark.parametrize(
     "document",
-    [
-        {**LOGIN, "format": NEWER},
-        {**LOGIN, "format": str(NEWER)},
-        {"format": NEWER, "login": "elsewhere"},
-    ],
+    [{**LOGIN, "format": NEWER}, {**LOGIN, "format": str(NEWER)}, {"format": NEWER, "login": "elsewhere"}],
 )
 def test_a_newer_secret_is_refused_whatever_it_looks_like(document: dict[str, Any]) -> None:
     with pytest.raises(NewerFormatError, match=f"format-{NEWER}.*Upgrade") as caught:

@@ -5,11 +5,7 @@ from datetime import timedelta
 import pytest
 from msgspec import structs
 
-from lockstep.protocol.errors import (
-    FenceLostError,
-    InvalidRequestError,
-    LostCompareAndSetError,
-)
+from lockstep.protocol.errors import FenceLostError, InvalidRequestError, LostCompareAndSetError
 from lockstep.protocol.messages import StoreResult, UpdateResult
 from lockstep.protocol.model import ClaimKind, Strategy
 from tests.support.memory import MemoryWorld, make_plan
