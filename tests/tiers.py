@@ -28,7 +28,6 @@ PROOF_TIER: dict[str, tuple[str, ...]] = {
         "tests/sandbox/test_oci_retrieval.py",
         "tests/sandbox/test_oci_sessions.py",
         "tests/sandbox/test_oci_signatures.py",
-        "tests/sandbox/test_oci_users.py",
         "tests/sandbox/test_oci_vault.py",
     ),
     "pages": (
