@@ -119,18 +119,18 @@ def _keys(model: type[BaseModel], seen: set[type[BaseModel]]) -> int:
 
 
 CEILINGS: dict[str, tuple[Callable[[], int], int]] = {
-    "code lines of lockstep, functions and oci_fn": (lambda: _sum(*PRODUCT), 26_724),
+    "code lines of lockstep, functions and oci_fn": (lambda: _sum(*PRODUCT), 27_000),
     "code lines of cdk": (lambda: _sum("cdk"), 6_050),
-    "code lines of tests": (lambda: _sum("tests"), 55_500),
+    "code lines of tests": (lambda: _sum("tests"), 56_200),
     "code lines of the sandbox": (lambda: _sum("sandbox"), 14_860),
     "code lines of the longest file": (lambda: max(map(_code, _files(*PRODUCT, "cdk"))), 555),
     "rooms of lockstep": (lambda: len({r.split("/")[1] for r in _rooms()}), 12),
-    "files of the largest room": (lambda: max(len(found) for found in _rooms().values()), 20),
+    "files of the largest room": (lambda: max(len(found) for found in _rooms().values()), 15),
     "files below 60 code lines": (lambda: sum(0 < _code(p) < 60 for p in _files("lockstep")), 23),
     "commands": (lambda: len(_commands()), 32),
-    "options": (_options, 161),
+    "options": (_options, 162),
     "keys of the plan": (lambda: _keys(Plan, set()), 94),
-    "classes of errors": (_errors, 131),
+    "classes of errors": (_errors, 133),
     "clauses of the protocol": (_clauses, 110),
 }
 
