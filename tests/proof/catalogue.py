@@ -10,7 +10,7 @@ mistakes that a rotator has really made. One name holds for all checkers:
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from tests.proof import plants, plants_in_apply_db, plants_in_ports
+from tests.proof import plants, plants_in_apply_db, plants_in_ports, plants_in_repairs
 from tests.proof.model_bounds import MARIADB, MYSQL, POSTGRESQL, Budget
 from tests.proof.patching import Plant
 
@@ -108,7 +108,7 @@ _BUGS = (
         "L1",
         "what is pending is what a store's label says, not what the lock record names",
         plants.adopt_by_label,
-        Model("I5", engines=POSTGRESQL),
+        Model("W", engines=POSTGRESQL),
     ),
     Bug(
         "L6",
@@ -134,23 +134,7 @@ _BUGS = (
         "C3, V22",
         "a generation is named without a look at the stores, and what they hold of that name is taken for its value",
         plants.generation_reused,
-        Model("I8", Budget(terms=1, losses=1, edits=1), POSTGRESQL),
-    ),
-    Bug(
-        "L16",
-        "what an old record decided is claimed over the record that is found, without deciding again",
-        plants.old_decision_over_a_newer_record,
-        Model("I4", Budget(terms=1, twins=1, edits=1), POSTGRESQL, is_slow=True, waives=frozenset({"I5"})),
-    ),
-    Bug(
-        "L16",
-        "where an old record's claim is refused, its value is staged and the run goes on",
-        plants.refused_claim_believed,
-        StandIn(
-            "ApplyDb looks for the claim in the record under the advisory lock",
-            Budget(terms=1, twins=1),
-            POSTGRESQL,
-        ),
+        Model("W", Budget(terms=1, losses=1, edits=1), POSTGRESQL),
     ),
     Bug(
         "C3",
@@ -179,39 +163,29 @@ _BUGS = (
         "D1",
         "the databases are changed without their advisory lock",
         plants_in_ports.no_advisory_lock,
-        Races(("I1", "I5", "I9"), ("steady", "refused")),
+        Races(("I1", "I5", "I9"), ("steady", "revoked-meanwhile")),
         Model("I1", is_slow=True),
     ),
     Bug(
         "D4",
         "the lock record is not read before an account is changed",
         plants.fence_not_read,
-        Races(("I1", "I5", "I9"), ("refused",)),
+        Races(("I1", "I5", "I9"), ("revoked-meanwhile",)),
         Model("I5", Budget(terms=2, revokes=1), POSTGRESQL, is_slow=True),
     ),
     Bug(
         "D4",
         "the lock record is read, but before the advisory lock is taken",
         plants.fence_read_before_advisory_lock,
-        Races(("I1", "I5", "I9"), ("refused",)),
+        Races(("I1", "I5", "I9"), ("revoked-meanwhile",)),
         Model("I5", Budget(terms=2, revokes=1), POSTGRESQL, is_slow=True),
     ),
     Bug(
         "D4",
         "the databases are changed while the lock record is still being read",
         plants_in_apply_db.changed_before_the_fence_answered,
-        Races(("I1", "I5", "I9"), ("refused",)),
+        Races(("I1", "I5", "I9"), ("revoked-meanwhile",)),
         Model("I5", Budget(terms=2, revokes=1), POSTGRESQL, is_slow=True),
-    ),
-    Bug(
-        "D4",
-        "what dies is what Generate's look at the lock record named, not what the record names under the advisory lock",
-        plants_in_apply_db.hint_believed,
-        StandIn(
-            "the fence: while it and the claim hold, nothing joins what is valid",
-            Budget(terms=1, edits=1),
-            POSTGRESQL,
-        ),
     ),
     Bug(
         "D3",
@@ -249,7 +223,7 @@ _BUGS = (
         "the value is promoted when one database has accepted it",
         plants.one_database_is_enough,
         Races(("I1", "I3")),
-        Model("I1", Budget(terms=1)),
+        Model("I3", Budget(terms=1)),
     ),
     Bug(
         "V1",
@@ -309,13 +283,13 @@ _BUGS = (
         "stores that disagree are not reconciled; the first one is believed",
         plants.reconcile_skipped,
         Races(("I1", "I8"), ("edited",)),
-        Model("I8", Budget(terms=1, edits=1)),
+        Model("W", Budget(terms=1, edits=1)),
     ),
     Bug(
         "M6",
         "base is revoked before the stores serve pending",
         plants.revoked_before_promotion,
-        Model("I1", Budget(terms=1, revokes=1)),
+        Model("K", Budget(terms=1, revokes=1)),
     ),
     Bug(
         "L8",
@@ -334,27 +308,27 @@ _BUGS = (
         "MySQL's RETAIN is run without asking which generation is in which slot",
         plants_in_ports.retain_without_probe,
         Faults("mysql", ("I1",)),
-        Model("I1", Budget(terms=1)),
+        Model("K", Budget(terms=1)),
     ),
     Bug(
         "D12",
         "MySQL's RETAIN is run without making base the primary password first",
         plants_in_ports.primary_not_set_to_base,
-        Model("I1", Budget(terms=1, refusals=1)),
+        Model("K", Budget(terms=1, failovers=1)),
     ),
     Bug(
         "D12",
         "MariaDB's ALTER USER names the pending verifier alone",
         plants_in_ports.verifier_of_base_left_out,
         Faults("mariadb", ("I1",)),
-        Model("I8", Budget(terms=1), MARIADB),
+        Model("K", Budget(terms=1), MARIADB),
     ),
     Bug(
         "D13",
         "the alternating users do not alternate",
         plants_in_ports.same_user_again,
         Faults("alternating", ("I1",)),
-        Model("I8", Budget(terms=1), POSTGRESQL),
+        Model("K", Budget(terms=1), POSTGRESQL),
     ),
     Bug(
         "D9",
@@ -362,13 +336,6 @@ _BUGS = (
         plants.past_not_proven_revoked,
         Races(("I9",), ("sticky",)),
         Model("I9", Budget(terms=1, clinging=1), MARIADB),
-    ),
-    Bug(
-        "C7",
-        "a value that a database has refused by policy is adopted again in the same run",
-        plants.refused_value_adopted,
-        Races(("I8",), ("refused",)),
-        Model("I8", Budget(terms=1, refusals=1)),
     ),
     Bug(
         "L14",
@@ -486,6 +453,62 @@ _BUGS = (
         "D20",
         "a database that is blocked is asked all the same",
         plants.blocked_database_asked,
+        Races(("I1",), ("changed-by-dba",)),
+    ),
+    Bug(
+        "D3",
+        "a database that refuses base is blocked at once, and a person is waited for",
+        plants_in_repairs.refused_base_not_reconciled,
+        Races(("I8",), ("fails-over",)),
+        Model("W", Budget(terms=1, failovers=1)),
+    ),
+    Bug(
+        "L4",
+        "a run that would repair waits until a rotation may begin, also one that is forced",
+        plants_in_repairs.repairs_wait_for_the_overlap,
+        Model("N", Budget(terms=1, edits=1)),
+    ),
+    Bug(
+        "C5",
+        "consent is used without a look at what works on the database",
+        plants_in_repairs.consent_applied_without_a_search,
+        Races(("I1",), ("consented",)),
+    ),
+    Bug(
+        "C5",
+        "on a database that refuses the winner nothing is kept beside it",
+        plants_in_repairs.winner_staged_alone,
+        Model("W", Budget(terms=1, failovers=1)),
+    ),
+    Bug(
+        "C5",
+        "the winner is staged whatever it ends",
+        plants_in_repairs.room_not_asked,
+        Races(("I1",), ("no-room",)),
+    ),
+    Bug(
+        "C2",
+        "each run replaces what it finds half done by a version of its own",
+        plants_in_repairs.half_done_claim_replaced,
+        Model("B", Budget(terms=1, edits=1), POSTGRESQL),
+    ),
+    Bug(
+        "C5",
+        "where nothing works that may be valid, nothing older is shown",
+        plants_in_repairs.superseded_not_shown,
+        Races(("I8",), ("fails-over-twice",)),
+        Model("W", Budget(terms=1, failovers=2), POSTGRESQL),
+    ),
+    Bug(
+        "C11",
+        "what a search has seen to log in is not valid on record",
+        plants_in_repairs.accepted_not_recorded,
+        Races(("O5",), ("leaked-again",)),
+    ),
+    Bug(
+        "D19",
+        "the search goes on, whatever an account has refused",
+        plants_in_repairs.every_candidate_shown,
         Races(("I1",), ("changed-by-dba",)),
     ),
     Bug(

@@ -189,6 +189,19 @@ def in_sync(now: Snapshot[Value], generations: Iterable[int], holder: object, wh
     no_lockout(now, when)
 
 
+def asks_before_it_takes(before: Snapshot[Value], database: str, ours: Collection[Value], when: str) -> None:
+    """I11: without consent an account is changed only where a login of the credential works on the database.
+
+    Args:
+        before: The instant before the change.
+        database: Where an account was changed.
+        ours: The logins that stores hold.
+        when: For the story.
+    """
+    if not any(before.lets_in(database, value) for value in ours):
+        raise ViolationError("I11", f"{database} is changed, where no login of ours works, {when}")
+
+
 def past_is_revoked(
     now: Snapshot[Value], past: Iterable[Value], live: Collection[Value | None], when: str
 ) -> None:

@@ -169,12 +169,14 @@ class LifeObserver:
     Attributes:
         readers: The databases that applications use.
         restored: Those that a person has restored from a backup, until Lockstep has them back.
+        failed_over: Those that have lost their last changes, until they accept what stores serve.
         violations: What did not hold.
     """
 
     def __init__(self, world: LifeWorld) -> None:
         self.readers: set[str] = set()
         self.restored: set[str] = set()
+        self.failed_over: set[str] = set()
         self.violations: list[str] = []
         self.runner = ""
         self._world = world
@@ -215,7 +217,10 @@ class LifeObserver:
         if record.claim:
             self._kinds[record.claim.generation] = record.claim.kind
         self._proven = {(d, v) for d, v in self._proven if now.lets_in(d, v)}
-        excused = [f"{store} at {d}" for store in STORES for d in self.restored]
+        self.failed_over -= {
+            d for d in self.failed_over if all(now.lets_in(d, v) for v in now.serves.values() if v)
+        }
+        excused = [f"{store} at {d}" for store in STORES for d in self.restored | self.failed_over]
         invariants.no_lockout(now, when, excused=excused)
         self._overlap_is_kept(before, now, when)
         plan = self._world.deployed[self.runner].databases if self.runner else ()

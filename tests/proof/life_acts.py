@@ -57,6 +57,7 @@ class Operator:
         self._observer = observer
         self._dice = dice
         self._backups = {d: deepcopy(database.accounts) for d, database in world.memory.databases.items()}
+        self._past: dict[str, list[dict[str, Account]]] = {d: [] for d in world.memory.databases}
 
     @property
     def is_busy(self) -> bool:
@@ -66,6 +67,13 @@ class Operator:
     def back_up(self, database: str) -> None:
         """Keep a copy of a database's accounts."""
         self._backups[database] = deepcopy(self._world.memory.databases[database].accounts)
+
+    def note(self) -> None:
+        """Keep what the databases accept, if that has changed: a replica may be that far behind."""
+        for name, database in self._world.memory.databases.items():
+            past = self._past[name]
+            if not past or past[-1] != database.accounts:
+                self._past[name] = [*past, deepcopy(database.accounts)][-4:]
 
     def bootstrap(self) -> Act:
         """The schedules run before any order; then the plan is activated, and accounts are taken over."""
@@ -117,6 +125,24 @@ class Operator:
             yield from self._until(lambda: not self._world.record.take_over and self._in_sync())
             self._observer.restored.discard(database)
             self._count("restores")
+
+    def fail_over(self) -> Act:
+        """A database fails over to a replica that lacks its last change; nobody does anything about it."""
+        yield from self._fail_over(lost=1)
+
+    def fail_over_twice(self) -> Act:
+        """The replica lacks the last two changes."""
+        yield from self._fail_over(lost=2)
+
+    def _fail_over(self, *, lost: int) -> Act:
+        database = self._dice.choice(sorted(self._observer.readers))
+        yield from self._until(lambda: self._in_sync() and len(self._past[database]) > lost)
+        with self._observer.by_a_person():
+            self._observer.failed_over.add(database)
+            self._world.memory.databases[database].accounts = deepcopy(self._past[database][-1 - lost])
+        yield from self._until(lambda: database not in self._observer.failed_over)
+        yield from self._until(self._in_sync)
+        self._count("fail-overs")
 
     def emergency(self) -> Act:
         """A value has leaked: everything up to now is to be revoked."""

@@ -23,7 +23,8 @@ class RaceObserver:
 
     def __init__(self, world: MemoryWorld) -> None:
         self._world = world
-        self._accounts = {name: accounts(d) for name, d in world.databases.items()}
+        self._accounts = self._now = {name: accounts(d) for name, d in world.databases.items()}
+        self._consent = world.lock.record.take_over
         self._seen: object = None
         self._proven: set[tuple[str, Shown]] = set()
         self._until: dict[Shown, datetime] = {}
@@ -34,6 +35,7 @@ class RaceObserver:
         self._heads: dict[str, int] = {}
         self._last = self._snapshot()
         self._not_ours = self._last.locked_out()
+        self._first = world.lock.record.current_generation
 
     def saw(self, database: str, login: Login) -> None:
         """A runner has logged in."""
@@ -50,7 +52,9 @@ class RaceObserver:
         self._seen = state
         before, now = self._last, self._snapshot()
         self._proven = {(database, value) for database, value in self._proven if now.lets_in(database, value)}
+        self._not_ours &= now.locked_out()
         invariants.no_lockout(now, boundary, excused=self._not_ours)
+        self._asks_before_it_takes(before, boundary)
         if record.is_revoking:
             self._until.clear()  # An emergency ends every overlap.
         invariants.overlap_is_kept(now, self._promised(), boundary)
@@ -121,11 +125,28 @@ class RaceObserver:
         past = {shown(v.login) for v in staged.values() if v} - live
         invariants.past_is_revoked(now, past, live, f"generation {done.generation} is done, {boundary}")
 
+    def _asks_before_it_takes(self, before: Snapshot[Shown], boundary: str) -> None:
+        """I11: an account is changed where a login of the credential works on its database, or with consent."""
+        last, self._now = self._now, {name: accounts(d) for name, d in self._world.databases.items()}
+        consent = self._consent | self._world.lock.record.take_over
+        self._consent = self._world.lock.record.take_over
+        for name in self._now:
+            if self._now[name] != last[name] and name not in consent:
+                invariants.asks_before_it_takes(before, name, self._ours(), boundary)
+
+    def _ours(self) -> set[Shown]:
+        """The logins that stores hold."""
+        stores = list(self._world.stores.values())
+        with quiet(self._world):
+            held = [s.read_generation(g) for s in stores for g in _generations(s)]
+        served = [store.current_login() for store in stores]
+        return {shown(v.login) for v in held if v} | {shown(login) for login in served if login}
+
     def _orders_are_heeded(self, now: Snapshot[Shown], boundary: str) -> None:
-        """O5: where an emergency is over, nothing that it names logs in."""
+        """O5: where an emergency is over, nothing that it names logs in, once a run has seen what came back."""
         record = self._world.lock.record
         through = record.revoke_through
-        if through is None or record.is_revoking:
+        if through is None or record.is_revoking or record.current_generation == self._first:
             return
         stores = list(self._world.stores.values())
         with quiet(self._world):

@@ -93,6 +93,7 @@ _QUICK = (
     Bound(Budget(terms=1, edits=1, revokes=1)),
     Bound(Budget(terms=1, failovers=1)),
     Bound(Budget(terms=1, failovers=1), MARIADB),
+    Bound(Budget(terms=1, failovers=2), POSTGRESQL),
     Bound(Budget(terms=1, deaf=1)),
     Bound(Budget(terms=1, clinging=1), MARIADB),
     Bound(Budget(terms=1, failovers=1, revokes=1), POSTGRESQL),

@@ -387,8 +387,10 @@ class Checker:
         if call.op == "claim" and effect.reply is None:
             return invariants.violation(invariants.at_claim, self._world(state), effect.part)
         is_release = call.op == "release" and call.args[1] is not None and effect.reply is None
-        if not (effect.wrote or is_release):
+        if not (effect.wrote or is_release or call.op == "stage"):
             return None
+        if call.op == "stage":
+            return invariants.violation(invariants.at_staging, self._world(state), call)
         place = self.interpreter.place(process)
         if place.claim is None:
             return None
@@ -458,10 +460,13 @@ class Checker:
             after = list(state)
             lock: Lock = self._values[after[S_LOCK]]._replace(due=is_due)
             held = acquired(lock._replace(activate=not lock.plan), RECOVERY + number, force=True)
-            assert held
-            after[S_LOCK] = self._id(held)
             when = "the first run" if is_due else "the first forced run"
+            if held is None:
+                return ViolationError("W" if is_due else "N", f"{when} does not get the lock")
+            after[S_LOCK] = self._id(held)
             if failure := self._alone(after, self.interpreter.start(Run(RECOVERY + number, held.fence))):
+                if failure.invariant != "I8":
+                    return failure
                 return ViolationError("W" if is_due else "N", f"{when} does not cure: {failure}")
             world = self._world(tuple(after))
             if not all(d.accepts(s.serving().login) for s in world.stores for d in world.databases):
@@ -470,11 +475,18 @@ class Checker:
 
     def _alone(self, state: list[int], process: Process) -> ViolationError | None:
         """One run, undisturbed."""
-        i = self._id(process)
+        i, begun = self._id(process), set[tuple[int, ...]]()
         while True:
             process = self._values[i]
+            if not process.replies:
+                if (i, *state) in begun:
+                    step = self.interpreter.place(process).step
+                    return ViolationError("I8", f"an undisturbed run tries {step} for ever")
+                begun.add((i, *state))
             call = self.interpreter.pending(process)
-            part, _, afterwards = self._moves_of(i, process, call, state[PART[call.to]])[0]
+            part, effect, afterwards = self._moves_of(i, process, call, state[PART[call.to]])[0]
+            if broken := self._unlawful(tuple(state), process, call, effect):
+                return broken
             state[PART[call.to]] = part
             if afterwards[0] == NONE:
                 return invariants.violation(invariants.at_rest, self._world(tuple(state)))

@@ -75,7 +75,7 @@ def _emergency_is_over(world: World) -> None:
 def of_write(
     world: World, process: Process, claim: Claim, call: Call, effect: Effect, *, waives_zombies: bool
 ) -> None:
-    """I5 and I3, which depend on who writes."""
+    """I5, I3 and K, which depend on who writes."""
     run, lock = process.run, world.lock
     when = f"run {run.number} writes to {call.to}"
     # A lost lock table takes the claim away while its holder is at work. That is no zombie write.
@@ -107,6 +107,21 @@ def _ends_nothing_served(world: World, call: Call, effect: Effect, when: str) ->
         login = store.serving().login
         if before.accepts(login) and not after.accepts(login) and not store.edited:
             raise ViolationError("K", f"{call.to} does not accept what {name} serves any more, {when}")
+
+
+def at_staging(world: World, call: Call) -> None:
+    """B: a reconcile gives no login that another one, which is not done, has given already.
+
+    A lost record begins anew, and so does a promotion whose database fails over.
+    """
+    generation, login, *_ = call.args
+    lock, store = world.lock, world.stores[STORES.index(call.to)]
+    if lock.current is None or lock.claim is None or any(d.foreign for d in world.databases):
+        return
+    later = range(max(lock.current, login.password[0]) + 1, generation)
+    given = [g for g, held, *_ in store.versions if held == login and g in later]
+    if given and lock.claim.kind is ClaimKind.RECONCILE and lock.claim.generation == generation:
+        raise ViolationError("B", f"generation {generation} gives what {given} give, at {call.to}")
 
 
 def has_lock(lock: Lock, run: Run) -> bool:

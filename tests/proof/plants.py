@@ -18,8 +18,14 @@ from functions.generate import step as generate
 from functions.update_secrets import step as update_secrets
 from lockstep.audit.append import Chain
 from lockstep.protocol import decide
-from lockstep.protocol.errors import FenceLostError, RetryableError
-from lockstep.protocol.messages import ApplyRequest, RevocationCheck, RevocationResult, RevokeRequest
+from lockstep.protocol.errors import CurrentCredentialRejectedError, FenceLostError, RetryableError
+from lockstep.protocol.messages import (
+    ApplyRequest,
+    BaseRefused,
+    RevocationCheck,
+    RevocationResult,
+    RevokeRequest,
+)
 from lockstep.protocol.model import Claim, ClaimKind, CredentialValue, Lease, LockRecord, Release
 from lockstep.stores import contents
 from lockstep.stores import credential as one_secret
@@ -104,47 +110,6 @@ class _LockThatReads(Behind):
         return replace(record, claim=claim)
 
 
-def old_decision_over_a_newer_record() -> AbstractContextManager[None]:
-    """What was decided by an old record is claimed over the record that is found, whatever that shows."""
-    original = generate._claimed_and_staged
-
-    def claimed_and_staged(
-        rotation: Foreign,
-        ports: Ports,
-        record: LockRecord,
-        served: Foreign,
-        claim: Claim,
-        value_of: Foreign,
-    ) -> Foreign:
-        try:
-            return original(rotation, ports, record, served, claim, value_of)
-        except FenceLostError:
-            found = ports.lock.read()
-            claim = structs.replace(claim, generation=found.highest_generation + 1)
-            return original(rotation, ports, found, served, claim, value_of)
-
-    return patched(patch.object(generate, "_claimed_and_staged", claimed_and_staged))
-
-
-def refused_claim_believed() -> AbstractContextManager[None]:
-    """Where the claim is refused, its value is staged all the same, as the old record says."""
-    original = generate._claimed
-
-    def claimed(rotation: Foreign, ports: Ports, *decided: Foreign, is_new: bool) -> Foreign:
-        deaf = replace(ports, lock=_LockThatClaimsNothing(ports.lock))
-        return original(rotation, deaf, *decided, is_new=is_new)
-
-    return patched(patch.object(generate, "_claimed", claimed))
-
-
-class _LockThatClaimsNothing(Behind):
-    """A lock that does not say that a claim was refused."""
-
-    def claim(self, *args: Foreign, **more: Foreign) -> None:
-        with suppress(FenceLostError):
-            self._port.claim(*args, **more)
-
-
 class _AnyClaim(str):
     """The id of a claim that is equal to every other one."""
 
@@ -162,9 +127,9 @@ class _AnyClaim(str):
 def named_without_a_look() -> AbstractContextManager[None]:
     """A generation is named without asking what the stores serve."""
 
-    def next_generation(lease: Lease, record: LockRecord, served: Foreign) -> int:
+    def next_generation(record: LockRecord, served: Foreign) -> int:
         del served
-        return max(lease.fence, record.highest_generation + 1)
+        return record.highest_generation + 1
 
     return patched(patch.object(decide, "next_generation", next_generation))
 
@@ -183,16 +148,15 @@ def generation_reused() -> AbstractContextManager[None]:
     )
 
 
-def refused_value_adopted() -> AbstractContextManager[None]:
-    """A value that a database has refused by policy is adopted again."""
-    return _decided(lambda record, served, asked: _DECIDE(record, served, **{**asked, "refused": None}))
-
-
 def reconcile_skipped() -> AbstractContextManager[None]:
     """Stores that disagree are not reconciled; the first one is believed."""
-    return _instead_of_reconcile(
-        lambda _record, served: decide.Begin(base_generation=next(iter(served.values())).generation)
-    )
+
+    def instead(record: LockRecord, served: Foreign) -> decide.Decision:
+        if decide.is_as_recorded(record, served, plan=record.plan or ""):
+            return decide.Reconcile()
+        return decide.Begin(base_generation=next(iter(served.values())).generation)
+
+    return _instead_of_reconcile(instead)
 
 
 def adopt_whatever_stores_serve() -> AbstractContextManager[None]:
@@ -301,12 +265,10 @@ def take_over_not_asked() -> AbstractContextManager[None]:
     def decided(record: LockRecord, served: Foreign, asked: Mapping[str, Foreign]) -> decide.Decision:
         return _DECIDE(replace(record, take_over=frozenset(asked["databases"])), served, **asked)
 
-    original = apply_db._apply
-
-    def apply(request: Foreign, ports: Ports) -> Foreign:
-        return original(request, replace(ports, lock=_LockThatTakesOver(ports.lock, ports.databases)))
-
-    return patched(_decided(decided), patch.object(apply_db, "_apply", apply))
+    taking_over = _over(
+        apply_db, lambda ports: replace(ports, lock=_LockThatTakesOver(ports.lock, ports.databases))
+    )
+    return patched(_decided(decided), taking_over)
 
 
 class _LockThatTakesOver(Behind):
@@ -318,6 +280,10 @@ class _LockThatTakesOver(Behind):
 
     def require(self, *args: Foreign, **more: Foreign) -> LockRecord:
         record: LockRecord = self._port.require(*args, **more)
+        return replace(record, take_over=frozenset(self._databases))
+
+    def require_lease(self, *args: Foreign, **more: Foreign) -> LockRecord:
+        record: LockRecord = self._port.require_lease(*args, **more)
         return replace(record, take_over=frozenset(self._databases))
 
 
@@ -372,7 +338,7 @@ def other_stores_not_waited_for() -> AbstractContextManager[None]:
 # ApplyDb.
 
 
-class _LockThatNeverRefuses(Behind):
+class LockThatNeverRefuses(Behind):
     """A lock that shows the record, whoever holds it and whatever is in flight."""
 
     def require(self, lease: Lease, claim: Claim, **_more: Foreign) -> LockRecord:
@@ -381,15 +347,7 @@ class _LockThatNeverRefuses(Behind):
 
 
 def fence_not_read() -> AbstractContextManager[None]:
-    """Nor does a run compare its lease with its clock, which stops those that slept for longer (protocol D18)."""
-    return patched(
-        _over(apply_db, lambda ports: replace(ports, lock=_LockThatNeverRefuses(ports.lock))),
-        clock_not_read(),
-    )
-
-
-def clock_not_read() -> AbstractContextManager[None]:
-    return patched(patch.object(apply_db, "_require_time_left", lambda _rotation, _ports: None))
+    return _over(apply_db, lambda ports: replace(ports, lock=LockThatNeverRefuses(ports.lock)))
 
 
 class _LockThatIsAskedOnce(Behind):
@@ -432,11 +390,13 @@ def fence_read_before_advisory_lock() -> AbstractContextManager[None]:
 
     def run(request: Foreign, ports: Ports) -> Foreign:
         if isinstance(request, ApplyRequest):
-            ports.lock.require(request.rotation.lease, request.claim, promoting=False, now=ports.clock.now())
-            ports = replace(ports, lock=_LockThatNeverRefuses(ports.lock))
+            ports.lock.require(
+                request.rotation.lease, request.claim, promoting=request.promoting, now=ports.clock.now()
+            )
+            ports = replace(ports, lock=LockThatNeverRefuses(ports.lock))
         return original(request, ports)
 
-    return patched(patch.object(apply_db, "run", run), clock_not_read())
+    return patched(patch.object(apply_db, "run", run))
 
 
 def phase_not_compared() -> AbstractContextManager[None]:
@@ -456,20 +416,29 @@ def phase_not_compared() -> AbstractContextManager[None]:
 
 
 def base_not_probed() -> AbstractContextManager[None]:
-    return patched(patch.object(apply_db, "_require_live", lambda *_: None))
+    return patched(patch.object(logins, "show", lambda _ports, stagers, _login: dict.fromkeys(stagers, True)))
 
 
 def live_barrier_missing() -> AbstractContextManager[None]:
     """Each database shows for itself that base logs in, just before it is changed."""
-    original = apply_db._change_one
+    rotate, rotate_one, show = apply_db._rotate, apply_db._rotate_one, logins.show
 
     def change_one(ports: Ports, name: str, stager: Foreign, change: Foreign) -> Foreign:
-        if change.base and name not in change.take_over:
-            generation = change.claim.base_generation
-            logins.require_live(ports.databases[name], stager, change.base.login, generation)
-        return original(ports, name, stager, change)
+        if change.base and not show(ports, {name: stager}, change.base.login)[name]:
+            raise CurrentCredentialRejectedError(database=name)
+        return rotate_one(ports, name, stager, change)
 
-    return patched(base_not_probed(), patch.object(apply_db, "_change_one", change_one))
+    def rotated(request: Foreign, ports: Ports) -> Foreign:
+        try:
+            return rotate(request, ports)
+        except CurrentCredentialRejectedError as error:
+            return BaseRefused(refused=(error.where["database"],))
+
+    return patched(
+        base_not_probed(),
+        patch.object(apply_db, "_rotate_one", change_one),
+        patch.object(apply_db, "_rotate", rotated),
+    )
 
 
 def neither_fence_nor_base() -> AbstractContextManager[None]:
@@ -598,7 +567,7 @@ def revoked_before_promotion() -> AbstractContextManager[None]:
     def run(request: Foreign, ports: Ports) -> Foreign:
         if ports.lock.read().is_revoking and request.claim.kind is ClaimKind.NEW:
             revocation = RevokeRequest(rotation=request.rotation, claim=request.claim)
-            lock: Foreign = _LockThatNeverRefuses(ports.lock)
+            lock: Foreign = LockThatNeverRefuses(ports.lock)
             apply_db.run(revocation, replace(ports, lock=lock))
         return original(request, ports)
 

@@ -10,48 +10,24 @@ from functions.apply_db import logins
 from functions.apply_db import step as apply_db
 from lockstep.protocol.errors import PreviousCredentialAcceptedError
 from lockstep.protocol.messages import RevocationCheck, RevocationResult
-from lockstep.protocol.model import Claim, CredentialValue, Lease, LockRecord
+from lockstep.protocol.model import CredentialValue
 from lockstep.stores.credential import Ports
-from tests.proof.patching import Behind, Foreign, patched
-from tests.proof.plants import clock_not_read
+from tests.proof.patching import Foreign, patched
+from tests.proof.plants import LockThatNeverRefuses
 
 
 def changed_before_the_fence_answered() -> AbstractContextManager[None]:
-    """The fence is asked beside the first login, and its answer awaited when the databases are changed."""
+    """The fence is asked first, and its answer awaited when the databases are changed."""
     original = apply_db._apply
 
     def apply(request: Foreign, ports: Ports) -> Foreign:
-        done = original(request, replace(ports, lock=_ChangedLock(ports.lock)))
-        ports.lock.require(request.rotation.lease, request.claim, promoting=False, now=ports.clock.now())
+        done = original(request, replace(ports, lock=LockThatNeverRefuses(ports.lock)))
+        ports.lock.require(
+            request.rotation.lease, request.claim, promoting=request.promoting, now=ports.clock.now()
+        )
         return done
 
-    return patched(patch.object(apply_db, "_apply", apply), clock_not_read())
-
-
-def hint_believed() -> AbstractContextManager[None]:
-    """What is valid and under take-over is what Generate has handed on."""
-    original = apply_db._apply
-
-    def apply(request: Foreign, ports: Ports) -> Foreign:
-        hint = {"valid": frozenset(request.hint.valid), "take_over": frozenset(request.hint.take_over)}
-        return original(request, replace(ports, lock=_ChangedLock(ports.lock, is_asked=True, said=hint)))
-
     return patched(patch.object(apply_db, "_apply", apply))
-
-
-class _ChangedLock(Behind):
-    """A lock that shows the record with changes, and may not refuse to."""
-
-    def __init__(
-        self, lock: Foreign, *, is_asked: bool = False, said: Mapping[str, Foreign] | None = None
-    ) -> None:
-        super().__init__(lock)
-        self._is_asked = is_asked
-        self._said = said or {}
-
-    def require(self, lease: Lease, claim: Claim, **more: Foreign) -> LockRecord:
-        record: LockRecord = self._port.require(lease, claim, **more) if self._is_asked else self._port.read()
-        return replace(record, **self._said)
 
 
 def refusals_side_by_side() -> AbstractContextManager[None]:

@@ -13,6 +13,7 @@ from functions.generate import step as generate
 from lockstep.databases.base import AlternatingUsers
 from lockstep.databases.mariadb import _DualPassword as MariaDbDualPassword
 from lockstep.databases.mysql import DualPassword, Slots
+from lockstep.protocol import decide
 from lockstep.protocol.errors import DatabaseUnreachableError
 from lockstep.protocol.model import (
     ChainHead,
@@ -83,7 +84,10 @@ def claim_dropped_on_failure() -> AbstractContextManager[None]:
 
 
 def standby_ignores_due() -> AbstractContextManager[None]:
-    return _acquired(lambda record: replace(record, next_due_at=None, not_before=None))
+    return patched(
+        _acquired(lambda record: replace(record, next_due_at=None)),
+        patch.object(decide, "overlap_runs", lambda _record, _now: False),
+    )
 
 
 def pause_ignored() -> AbstractContextManager[None]:

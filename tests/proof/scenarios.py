@@ -3,13 +3,15 @@
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from copy import deepcopy
 from functools import cache
 
 from msgspec import structs
 
 from lockstep.plan.model import Plan
-from lockstep.protocol.model import LockRecord, Login, SecretStr, Strategy
-from tests.support.memory import PLACEHOLDER_TEXT, CountingPasswords, MemoryDatabase, MemoryWorld, make_plan
+from lockstep.protocol.model import CredentialValue, LockRecord, Login, Strategy
+from tests.proof.patching import Foreign
+from tests.support.memory import PLACEHOLDER_TEXT, MemoryDatabase, MemoryWorld, make_plan
 from tests.support.memory_store import KINDS
 from tests.unit.harness import (
     INTERVAL_SECONDS,
@@ -54,12 +56,61 @@ def _steady(_world: MemoryWorld) -> None:
     pass
 
 
-def _refused(world: MemoryWorld) -> None:
-    """The second database refuses the next password by policy, after the first has taken it."""
-    foretold = CountingPasswords()
-    foretold.count = world.passwords.count
-    refused = foretold.new_password(world.credential.password_policy).reveal()
-    world.databases["db-2"].refuses = lambda password: password == refused
+def _fails_over(world: MemoryWorld) -> None:
+    """The second database has failed over to a replica that lacked its last change."""
+    _loses(world, rotations=1)
+
+
+def _fails_over_twice(world: MemoryWorld) -> None:
+    """The same, and the replica lacked its last two changes: nothing works there that may be valid."""
+    _loses(world, rotations=2)
+
+
+def _leaked_again(world: MemoryWorld) -> None:
+    """After an emergency the second database has failed over to a replica that has what had leaked."""
+    revokes_everything(world)
+    _loses(world, rotations=1)
+
+
+def _loses(world: MemoryWorld, *, rotations: int) -> None:
+    before = deepcopy(world.databases["db-2"].accounts)
+    for number in range(rotations):
+        rotate(world, f"lost-{number}", runner="aws")
+        world.clock.sleep(INTERVAL_SECONDS)
+    world.databases["db-2"].accounts = before
+
+
+def _no_room(world: MemoryWorld) -> None:
+    """The same, and the stores were moved back to the two values that work there."""
+    _fails_over_twice(world)
+    for store, generation in zip(world.stores.values(), (2, 1), strict=True):
+        edit(store, login_of(world, generation))
+
+
+def _revoked_meanwhile(world: MemoryWorld) -> None:
+    """An operator orders an emergency while a run is between its claim and the databases."""
+    store, left = world.stores["oci"], [1]
+    prepare = store.prepare
+
+    def orders_it(*args: Foreign, **more: Foreign) -> Foreign:
+        put = prepare(*args, **more)
+
+        def staged(value: CredentialValue) -> Foreign:
+            done = put(value)
+            if left:
+                left.pop()
+                revokes_everything(world)
+            return done
+
+        return staged
+
+    vars(store)["prepare"] = orders_it
+
+
+def _consented(world: MemoryWorld) -> None:
+    """A database is under take-over without need, and a store was moved back to the value before, which works."""
+    orders(world, take_over=frozenset({"db-2"}))
+    edit(world.stores["aws"], login_of(world, 1))
 
 
 def _edited(world: MemoryWorld) -> None:
@@ -111,10 +162,20 @@ def _sticky(world: MemoryWorld) -> None:
 
 
 def _changed_by_dba(world: MemoryWorld) -> None:
-    """A DBA has changed the account on one database: current is locked out there, and not by Lockstep."""
-    database = world.databases["db-2"]
-    login = Login(_current(world).username, SecretStr("set-by-a-dba"))
-    database.accounts[login.username].passwords = (login.password.reveal(),)
+    """A DBA has changed every account on one database: nothing of ours works there, and much of it is in the stores."""
+    for number in range(4):
+        rotate(world, f"before-{number}")
+        world.clock.sleep(INTERVAL_SECONDS)
+    for account in world.databases["db-2"].accounts.values():
+        account.passwords = ("set-by-a-dba",)
+
+
+def _partly_changed_by_dba(world: MemoryWorld) -> None:
+    """A DBA has changed what applications use on one database; the value before works there."""
+    database, current = world.databases["db-2"], _current(world)
+    account = database.accounts[current.username]
+    ours = [p for p in account.passwords if p != current.password.reveal()]
+    account.passwords = ("set-by-a-dba", *ours)
 
 
 def _moved_back(world: MemoryWorld) -> None:
@@ -162,20 +223,30 @@ def _current(world: MemoryWorld) -> Login:
 
 SCENARIOS: Mapping[str, Callable[[MemoryWorld], None]] = {
     "steady": _steady,
-    "refused": _refused,
+    "fails-over": _fails_over,
+    "fails-over-twice": _fails_over_twice,
+    "leaked-again": _leaked_again,
+    "no-room": _no_room,
+    "revoked-meanwhile": _revoked_meanwhile,
+    "consented": _consented,
     "edited": _edited,
     "edited-meanwhile": _edited_meanwhile,
     "forgetful": _forgetful,
     "sticky": _sticky,
     "changed-by-dba": _changed_by_dba,
+    "partly-changed-by-dba": _partly_changed_by_dba,
     "moved-back": _moved_back,
     "placeholders": _placeholders,
     "two-plans": _two_plans,
     "paused": _paused,
     "emergency": revokes_everything,
 }
-UNTOUCHED = frozenset({"changed-by-dba", "placeholders", "paused"})
-"""Scenarios in which the second database must stay as it is."""
+UNTOUCHED = {"changed-by-dba": "I11", "placeholders": "I11", "paused": "O4", "no-room": "K"}
+"""Scenarios in which the second database must stay as it is, and the invariant that says so."""
+UNLIKE_STORES = frozenset(
+    {"fails-over", "fails-over-twice", "leaked-again", "no-room", "partly-changed-by-dba"}
+)
+"""Scenarios in which the second database refuses what stores serve, and accepts something older."""
 
 
 def accounts(database: MemoryDatabase) -> dict[str, tuple[str, ...]]:

@@ -1,7 +1,7 @@
 """Thirty days of a credential's life: both runners, a moving clock, outages at random, and an operator at work.
 
 The life has a first day with placeholders, ten plan changes that reach the clouds in any order, databases restored from
-backups, an emergency, a pause, edits, a lost lock table, and a retirement at its end. Everything is in memory but the
+backups, fail-overs, an emergency, a pause, edits, a lost lock table, and a retirement at its end. Everything is in memory but the
 OCI store: that is the real adapter with the real SDK, over the emulator that holds its quotas, whose versions are
 purged half a day late. The invariants are asked after every call that changes something. Seeded: the same seed is the
 same life.
@@ -39,7 +39,18 @@ STEP = timedelta(minutes=STEP_MINUTES)
 PURGE_LATENESS = timedelta(hours=12)
 OUTAGES_A_DAY = 3
 PLAN_CHANGES = 10
-OTHER_ACTS = ("restore", "restore", "emergency", "pause", "edit", "edit", "lost_table")
+OTHER_ACTS = (
+    "restore",
+    "restore",
+    "fail_over",
+    "fail_over",
+    "fail_over_twice",
+    "emergency",
+    "pause",
+    "edit",
+    "edit",
+    "lost_table",
+)
 LATEST_PART = 2
 """After so many times the days, an act that does not come to its end is given up."""
 
@@ -160,6 +171,7 @@ class Life:
             self._weather.change()
             is_over = next(program, self) is self
             self._back_up()
+            self._operator.note()
             for runner in STORES:
                 if self._is_called(runner, step):
                     self._run(runner)
@@ -208,6 +220,11 @@ class Life:
                 at = self._clock.now().isoformat(timespec="minutes")
                 self._month.surprises.append(f"{at} {runner}: {outcome}")
         self._observer.look(f"after a run of {runner}")
+        if outcome == "rotated" and self._observer.failed_over:
+            lost = sorted(self._observer.failed_over)
+            self._observer.violations.append(
+                f"W: after {request.rotation_id} {lost} refuses what stores serve"
+            )
         if is_paused and outcome == "rotated":
             self._observer.violations.append(f"O4: {request.rotation_id} rotated a paused credential")
         self._month.outcomes[outcome] += 1
