@@ -276,7 +276,8 @@ def release_after(
     """What ReleaseLock writes after the rotation was recorded (protocol C11).
 
     The next rotation is due an interval after this one *started*, so that the schedule does not drift, minus the
-    tolerance for early triggers. It may not start before the overlap has passed since the promotion.
+    tolerance for early triggers. It may not start before the overlap has passed since the promotion; a reconcile ends
+    no overlap that runs, also where it makes a plan with a shorter one active.
 
     Args:
         claim: The claim that was promoted.
@@ -287,12 +288,15 @@ def release_after(
         started: When the run started.
         promoted: When every store was seen to serve it.
     """
+    ends = promoted + schedule.overlap
+    if claim.kind is ClaimKind.RECONCILE and record.not_before:
+        ends = max(ends, record.not_before)
     return Release(
         current_generation=claim.generation,
         valid=(record.valid | {claim.generation}).difference(revoked),
         proven=proven,
         next_due_at=started + schedule.interval - schedule.tolerance,
-        not_before=promoted + schedule.overlap,
+        not_before=ends,
     )
 
 

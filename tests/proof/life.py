@@ -7,10 +7,10 @@ a plan is deployed to one cloud after the other.
 import json
 from base64 import b64decode
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,15 +67,20 @@ class Edition:
 
 
 class CountedRefusals(Refusals):
-    """Counts all refusals, too."""
+    """Counts all refusals, too; and no run of them where a person has set the account.
 
-    def __init__(self) -> None:
+    Args:
+        is_foreign: Whether a person has.
+    """
+
+    def __init__(self, is_foreign: Callable[[], bool]) -> None:
         super().__init__()
         self.total = 0
+        self._is_foreign = is_foreign
 
     def count(self, username: str, *, accepted: bool) -> None:
         self.total += not accepted
-        super().count(username, accepted=accepted)
+        super().count(username, accepted=accepted or self._is_foreign())
 
 
 class LifeWorld:
@@ -186,9 +191,9 @@ class LifeObserver:
         self._was_promoting = False
         self._kinds: dict[int, ClaimKind] = {}
         self._last = self._snapshot()
-        for database in world.memory.databases.values():
+        for name, database in world.memory.databases.items():
             database.on_login = self._saw
-            database.refusals = CountedRefusals()
+            database.refusals = CountedRefusals(partial(self._is_foreign, name))
         for name, double in seams(world.memory):
             double.faults.after = lambda operation, name=name: self.look(f"after {name} {operation}")
 
@@ -268,6 +273,9 @@ class LifeObserver:
         now = self._snapshot()
         past = set().union(*(self._world.accepted(d) for d in now.databases if d not in self.restored))
         invariants.past_is_revoked(now, past.difference(live), live, when)
+
+    def _is_foreign(self, database: str) -> bool:
+        return database in self.restored or database not in self.readers
 
     def _saw(self, database: str, login: Login) -> None:
         self._proven.add((database, shown(login)))

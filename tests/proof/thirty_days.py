@@ -1,10 +1,10 @@
 """Thirty days of a credential's life: both runners, a moving clock, outages at random, and an operator at work.
 
 The life has a first day with placeholders, ten plan changes that reach the clouds in any order, databases restored from
-backups, fail-overs, an emergency, a pause, edits, a lost lock table, and a retirement at its end. Everything is in memory but the
-OCI store: that is the real adapter with the real SDK, over the emulator that holds its quotas, whose versions are
-purged half a day late. The invariants are asked after every call that changes something. Seeded: the same seed is the
-same life.
+backups, fail-overs, an emergency, a pause, edits, a lost lock table, and a retirement at its end. Everything is in
+memory but the OCI store: that is the real adapter with the real SDK, over the emulator that holds its quotas, whose
+versions are purged half a day late. The invariants are asked after every call that changes something. Seeded: the same
+seed is the same life.
 
     python -m tests.proof.thirty_days --days 30 --seed 1
 """

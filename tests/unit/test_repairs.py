@@ -5,6 +5,7 @@ from copy import deepcopy
 from datetime import timedelta
 
 import pytest
+from msgspec import structs
 
 from lockstep.protocol.errors import (
     AuditLogUnreachableError,
@@ -260,3 +261,18 @@ def test_a_repair_does_not_wait_at_longer_intervals(interval: timedelta) -> None
     edit(world.stores["aws"], Login("app", SecretStr("typed")))
     rotate(world, "forced", force=True)
     assert _works_everywhere(world)
+
+
+def test_a_plan_with_a_shorter_overlap_ends_no_overlap_that_runs() -> None:
+    world = steady()
+    rotate(world, "third")
+    until = world.lock.record.not_before
+    schedule = structs.replace(world.credential.schedule, overlap=timedelta(minutes=1))
+    world.plans["aws"] = structs.replace(world.credential, schedule=schedule, plan_digest="shorter")
+    world.clock.sleep(30)
+    orders(world, activate="shorter")
+    rotate(world, "activates")
+    assert (world.lock.record.plan, world.lock.record.activate) == ("shorter", None)
+    assert until
+    assert world.lock.record.not_before
+    assert world.lock.record.not_before >= until
