@@ -107,6 +107,7 @@ _FULL = (
     Bound(Budget(terms=2), MIXED),
     Bound(Budget(terms=2), MARIADB),
     Bound(Budget(terms=1, failovers=1, revokes=1)),
+    Bound(Budget(terms=1, losses=1, failovers=1)),
     Bound(Budget(terms=1, restores=1, revokes=1), MIXED),
     Bound(Budget(terms=1, edits=1, restores=1), POSTGRESQL),
     Bound(Budget(terms=1, edits=1, revokes=1), POSTGRESQL),
