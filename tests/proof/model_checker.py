@@ -431,7 +431,7 @@ class Checker:
     def _recovers(self, state: list[int]) -> ViolationError | None:
         """Runs, undisturbed, until one does not fail; before each an operator orders what the last one asked for.
 
-        W and N: where some login works everywhere, the first one does not fail, also before a rotation may begin.
+        I13 and I14: where some login works everywhere, the first one does not fail, also before a rotation may begin.
         """
         failure = None
         if self._has_cure(state) and (broken := self._is_not_cured(list(state))):
@@ -462,15 +462,17 @@ class Checker:
             held = acquired(lock._replace(activate=not lock.plan), RECOVERY + number, force=True)
             when = "the first run" if is_due else "the first forced run"
             if held is None:
-                return ViolationError("W" if is_due else "N", f"{when} does not get the lock")
+                return ViolationError("I13" if is_due else "I14", f"{when} does not get the lock")
             after[S_LOCK] = self._id(held)
             if failure := self._alone(after, self.interpreter.start(Run(RECOVERY + number, held.fence))):
                 if failure.invariant != "I8":
                     return failure
-                return ViolationError("W" if is_due else "N", f"{when} does not cure: {failure}")
+                return ViolationError("I13" if is_due else "I14", f"{when} does not cure: {failure}")
             world = self._world(tuple(after))
             if not all(d.accepts(s.serving().login) for s in world.stores for d in world.databases):
-                return ViolationError("W" if is_due else "N", f"after {when} a store serves what is refused")
+                return ViolationError(
+                    "I13" if is_due else "I14", f"after {when} a store serves what is refused"
+                )
         return None
 
     def _alone(self, state: list[int], process: Process) -> ViolationError | None:

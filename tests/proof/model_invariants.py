@@ -75,7 +75,7 @@ def _emergency_is_over(world: World) -> None:
 def of_write(
     world: World, process: Process, claim: Claim, call: Call, effect: Effect, *, waives_zombies: bool
 ) -> None:
-    """I5, I3 and K, which depend on who writes."""
+    """I5, I3 and I12, which depend on who writes."""
     run, lock = process.run, world.lock
     when = f"run {run.number} writes to {call.to}"
     # A lost lock table takes the claim away while its holder is at work. That is no zombie write.
@@ -100,17 +100,17 @@ def of_write(
 
 
 def _ends_nothing_served(world: World, call: Call, effect: Effect, when: str) -> None:
-    """K: no statement ends a login that works there and that a store serves, but what somebody has typed."""
+    """I12: no statement ends a login that works there and that a store serves, but what somebody has typed."""
     before, after = world.databases[DATABASES.index(call.to)], effect.part
     assert isinstance(after, Database)
     for name, store in zip(STORES, world.stores, strict=True):
         login = store.serving().login
         if before.accepts(login) and not after.accepts(login) and not store.edited:
-            raise ViolationError("K", f"{call.to} does not accept what {name} serves any more, {when}")
+            raise ViolationError("I12", f"{call.to} does not accept what {name} serves any more, {when}")
 
 
 def at_staging(world: World, call: Call) -> None:
-    """B: a reconcile gives no login that another one, which is not done, has given already.
+    """I16: a reconcile gives no login that another one, which is not done, has given already.
 
     A lost record begins anew, and so does a promotion whose database fails over.
     """
@@ -121,7 +121,7 @@ def at_staging(world: World, call: Call) -> None:
     later = range(max(lock.current, login.password[0]) + 1, generation)
     given = [g for g, held, *_ in store.versions if held == login and g in later]
     if given and lock.claim.kind is ClaimKind.RECONCILE and lock.claim.generation == generation:
-        raise ViolationError("B", f"generation {generation} gives what {given} give, at {call.to}")
+        raise ViolationError("I16", f"generation {generation} gives what {given} give, at {call.to}")
 
 
 def has_lock(lock: Lock, run: Run) -> bool:

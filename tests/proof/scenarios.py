@@ -241,7 +241,7 @@ SCENARIOS: Mapping[str, Callable[[MemoryWorld], None]] = {
     "paused": _paused,
     "emergency": revokes_everything,
 }
-UNTOUCHED = {"changed-by-dba": "I11", "placeholders": "I11", "paused": "O4", "no-room": "K"}
+UNTOUCHED = {"changed-by-dba": "I11", "placeholders": "I11", "paused": "O4", "no-room": "I12"}
 """Scenarios in which the second database must stay as it is, and the invariant that says so."""
 UNLIKE_STORES = frozenset(
     {"fails-over", "fails-over-twice", "leaked-again", "no-room", "partly-changed-by-dba"}

@@ -223,7 +223,7 @@ class Life:
         if outcome == "rotated" and self._observer.failed_over:
             lost = sorted(self._observer.failed_over)
             self._observer.violations.append(
-                f"W: after {request.rotation_id} {lost} refuses what stores serve"
+                f"I13: after {request.rotation_id} {lost} refuses what stores serve"
             )
         if is_paused and outcome == "rotated":
             self._observer.violations.append(f"O4: {request.rotation_id} rotated a paused credential")
