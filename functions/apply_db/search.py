@@ -49,7 +49,6 @@ class Search:
         self._tried: dict[CandidateRef, Tried] = {}
         self._refusals = Counter[tuple[str, str]]()
         self._barred: dict[str, LockstepError] = {}
-        self._also: dict[Candidate, set[int]] = {}
         self._recorded = dict(
             zip(stagers, ports.side_by_side([stager.recorded for stager in stagers.values()]), strict=True)
         )
@@ -62,7 +61,6 @@ class Search:
             AccountUnusableError, AccountMissingError: Likewise, since the account is barred or gone.
             NoRoomError: A database has no room for it.
         """
-        self._also = self._other_names(candidates)
         base = self._refused_base(candidates)
         for candidate, login in sorted(candidates.items(), key=lambda one: one[0] is base):
             asked = [n for n in self._stagers if candidate is not base or n not in self._refused]
@@ -94,17 +92,6 @@ class Search:
         for name in self._refused:
             self._refusals[name, candidates[base].username] = 1
         return base
-
-    def _other_names(self, candidates: Mapping[Candidate, Login]) -> dict[Candidate, set[int]]:
-        """The generations under which a server knows candidates that were given again under other ones since."""
-        known = {g for candidate in candidates for g in candidate.generations}
-        found: dict[Candidate, set[int]] = {candidate: set() for candidate in candidates}
-        for generation in sorted(frozenset[int]().union(*self._recorded.values()) - known):
-            held = self._ports.stores.find_version(generation)
-            for candidate, login in candidates.items():
-                if held and held[1].login == login:
-                    found[candidate].add(generation)
-        return found
 
     def _ranked(self, candidates: Mapping[Candidate, Login]) -> list[Tried]:
         """As they were ranked, in whatever order they were shown."""
@@ -138,8 +125,10 @@ class Search:
         recorded = self._recorded[database]
         return (
             not recorded
-            or bool(recorded & {*candidate.generations, *self._also.get(candidate, ())})
+            or bool(recorded.intersection(candidate.generations))
             or not any(candidate.generations)
+            # It may have been given again under another number since.
+            or login in [v.login for _, v in filter(None, map(self._ports.stores.find_version, recorded))]
         )
 
     def _show_superseded(self, candidates: Mapping[Candidate, Login]) -> None:

@@ -288,15 +288,12 @@ def release_after(
         started: When the run started.
         promoted: When every store was seen to serve it.
     """
-    ends = promoted + schedule.overlap
-    if claim.kind is ClaimKind.RECONCILE and record.not_before:
-        ends = max(ends, record.not_before)
     return Release(
         current_generation=claim.generation,
         valid=(record.valid | {claim.generation}).difference(revoked),
         proven=proven,
         next_due_at=started + schedule.interval - schedule.tolerance,
-        not_before=ends,
+        not_before=max(promoted + schedule.overlap, record.not_before or promoted),
     )
 
 

@@ -478,7 +478,7 @@ _BUGS = (
         "C12",
         "on a database that refuses the winner nothing is kept beside it",
         plants_in_repairs.winner_staged_alone,
-        Model("I13", Budget(terms=1, failovers=1)),
+        Races(("I1",), ("moved-to-what-works",)),
     ),
     Bug(
         "C12, I12",

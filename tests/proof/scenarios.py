@@ -87,6 +87,12 @@ def _no_room(world: MemoryWorld) -> None:
         edit(store, login_of(world, generation))
 
 
+def _moved_to_what_works(world: MemoryWorld) -> None:
+    """The same, and one store was moved back to a value that works there."""
+    _fails_over_twice(world)
+    edit(world.stores["aws"], login_of(world, 1))
+
+
 def _revoked_meanwhile(world: MemoryWorld) -> None:
     """An operator orders an emergency while a run is between its claim and the databases."""
     store, left = world.stores["oci"], [1]
@@ -227,6 +233,7 @@ SCENARIOS: Mapping[str, Callable[[MemoryWorld], None]] = {
     "fails-over-twice": _fails_over_twice,
     "leaked-again": _leaked_again,
     "no-room": _no_room,
+    "moved-to-what-works": _moved_to_what_works,
     "revoked-meanwhile": _revoked_meanwhile,
     "consented": _consented,
     "edited": _edited,
@@ -244,7 +251,14 @@ SCENARIOS: Mapping[str, Callable[[MemoryWorld], None]] = {
 UNTOUCHED = {"changed-by-dba": "I11", "placeholders": "I11", "paused": "O4", "no-room": "I12"}
 """Scenarios in which the second database must stay as it is, and the invariant that says so."""
 UNLIKE_STORES = frozenset(
-    {"fails-over", "fails-over-twice", "leaked-again", "no-room", "partly-changed-by-dba"}
+    {
+        "fails-over",
+        "fails-over-twice",
+        "leaked-again",
+        "moved-to-what-works",
+        "no-room",
+        "partly-changed-by-dba",
+    }
 )
 """Scenarios in which the second database refuses what stores serve, and accepts something older."""
 
