@@ -126,7 +126,7 @@ def test_one_credential_that_fails_does_not_stop_the_others(
     answer = function.call()
     assert answer.status == 502
     outcomes = {r["credential_id"]: r for r in answer.body["results"]}
-    assert outcomes[credential.id]["error"] == "CurrentCredentialRejectedError"
+    assert outcomes[credential.id]["error"] == "DatabaseBlockedError"
     others = {r["outcome"] for name, r in outcomes.items() if name != credential.id}
     assert others <= {"rotated", "skipped"}
     assert result(rotate(function, credential))["error"] == "DatabaseBlockedError"
