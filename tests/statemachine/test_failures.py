@@ -82,12 +82,23 @@ def restart_with(case: Case, certificate: Certificate) -> None:
     server.start()
 
 
+@contextmanager
+def account_locked(case: Case, _authority: CertificateAuthority) -> Iterator[None]:
+    server, account = case.world.servers["orders"], f"'{case.stored_login().username}'@'%'"
+    server.execute_as_superuser(f"ALTER USER {account} ACCOUNT LOCK")
+    try:
+        yield
+    finally:
+        server.execute_as_superuser(f"ALTER USER {account} ACCOUNT UNLOCK")
+
+
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
         (database_down, "DatabaseUnreachableError"),
         (admin_password_wrong, "AdminCredentialRejectedError"),
         (certificate_expired, "TlsVerificationError"),
+        (account_locked, "AccountLockedError"),
     ],
 )
 def test_a_fault_has_its_own_error_and_the_next_run_finishes(
@@ -190,17 +201,6 @@ def test_a_database_on_which_nothing_works_is_blocked(mariadb: Case) -> None:
     assert mariadb.rotate().output["kind"] == "reconcile"
     assert mariadb.again().output["kind"] == "new"
     assert mariadb.locked_out() == []
-
-
-def test_an_account_that_a_person_has_locked_blocks_its_database(started: Case) -> None:
-    before = started.stored_login()
-    server, account = started.world.servers["orders"], f"'{before.username}'@'%'"
-    server.execute_as_superuser(f"ALTER USER {account} ACCOUNT LOCK")
-    assert_failed_safely(started, started.rotate(), "DatabaseBlockedError", before)
-    assert started.record().blocked == {"orders"}
-    server.execute_as_superuser(f"ALTER USER {account} ACCOUNT UNLOCK")
-    started.order(Unblock(database="orders"))
-    assert_next_run_finishes(started, adopted=True)
 
 
 def test_a_restored_database_is_taken_over(spanning: Case) -> None:
