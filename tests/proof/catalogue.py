@@ -114,7 +114,7 @@ _BUGS = (
         "L6",
         "the claim is written without asking whether the lock is still held and nothing is in flight",
         plants_in_ports.claim_without_condition,
-        Races(("I1", "I4")),
+        Model("I14", Budget(terms=2), POSTGRESQL),
     ),
     Bug(
         "L10",
