@@ -6,6 +6,7 @@ refusals in a row, and where a server says which generations an account has, not
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NoReturn
 
@@ -48,6 +49,7 @@ class Search:
         self._refused = refused
         self._tried: dict[CandidateRef, Tried] = {}
         self._refusals = Counter[tuple[str, str]]()
+        self._unknown = set[tuple[CandidateRef, str]]()
         self._barred: dict[str, LockstepError] = {}
         self._recorded = dict(
             zip(stagers, ports.side_by_side([stager.recorded for stager in stagers.values()]), strict=True)
@@ -71,7 +73,9 @@ class Search:
             self._show(base, candidates[base], lost)
         if not self._tried:
             raise StoresDivergedError(credential=self._ports.credential.id)
-        winner = decide.choose(self._ranked(candidates), list(self._stagers))
+        ranked = self._ranked(candidates)
+        roomy = [one for one in ranked if self._has_room(one)]
+        winner = decide.choose(roomy or ranked, list(self._stagers))
         refusing = [name for name in self._stagers if name not in winner.works]
         dead = [n for n in refusing if n in self._lost() and n not in self._record.take_over]
         if dead:
@@ -120,8 +124,15 @@ class Search:
             return False
 
     def _may_show(self, database: str, candidate: Candidate, login: Login) -> bool:
-        if self._refusals[database, login.username] >= REFUSALS_AT_MOST:
+        if not self._may_have(database, candidate, login):
             return False
+        is_known = self._refusals[database, login.username] < REFUSALS_AT_MOST
+        if not is_known:
+            self._unknown.add((candidate.ref, database))
+        return is_known
+
+    def _may_have(self, database: str, candidate: Candidate, login: Login) -> bool:
+        """Whether an account can accept a login, by what the server says that it has."""
         recorded = self._recorded[database]
         return (
             not recorded
@@ -159,20 +170,33 @@ class Search:
 
     def _beside(self, database: str, winner: Tried, lease: Lease) -> Beside:
         credential = self._ports.credential
-        tried = list(self._tried.values())
-        kept = decide.kept_beside(tried, database, winner, credential)
-        if kept is None:
-            return Beside(database=database, login=None)
-        for ended in decide.ended_by(tried, database, winner, kept, credential):
-            if ended.candidate.stores:
-                self._ports.lock.block(lease, [database])
-                raise NoRoomError(
-                    credential=credential.id, database=database, store=ended.candidate.stores[0]
-                )
-            if not ended.is_superseded and decide.overlap_runs(self._record, self._ports.clock.now()):
-                until = str(self._record.not_before)
-                raise NoRoomError(credential=credential.id, database=database, until=until)
-        return Beside(database=database, login=kept.candidate.ref)
+        ended = self._in_the_way(database, winner)
+        if ended and ended.candidate.stores:
+            self._ports.lock.block(lease, [database])
+            raise NoRoomError(credential=credential.id, database=database, store=ended.candidate.stores[0])
+        if ended:
+            until = str(self._record.not_before)
+            raise NoRoomError(credential=credential.id, database=database, until=until)
+        kept = decide.kept_beside([*self._tried.values()], database, winner, credential)
+        return Beside(database=database, login=kept.candidate.ref if kept else None)
+
+    def _in_the_way(self, database: str, winner: Tried) -> Tried | None:
+        """What must go on working on a database, and would end if the winner were staged there."""
+        # What was not shown there, lest the account be locked, may work.
+        unknown = {ref for ref, name in self._unknown if name == database}
+        tried = [
+            replace(one, works=one.works | {database}) if one.candidate.ref in unknown else one
+            for one in self._tried.values()
+        ]
+        credential = self._ports.credential
+        kept = decide.kept_beside([*self._tried.values()], database, winner, credential)
+        ended = decide.ended_by(tried, database, winner, kept, credential) if kept else []
+        runs = decide.overlap_runs(self._record, self._ports.clock.now())
+        return next((one for one in ended if one.candidate.stores or (runs and not one.is_superseded)), None)
+
+    def _has_room(self, winner: Tried) -> bool:
+        refusing = [name for name in self._stagers if name not in winner.works]
+        return not any(self._in_the_way(name, winner) for name in refusing)
 
     def _accepted(self) -> tuple[int, ...]:
         """What logs in somewhere and is not valid on record."""

@@ -148,8 +148,22 @@ def test_an_account_that_cannot_be_used_is_one_that_refuses(trouble: str) -> Non
 # Room beside what works
 
 
-def test_what_a_store_serves_is_not_ended_for_the_winner() -> None:
+def _within_the_overlap(world: MemoryWorld) -> None:
+    not_before = world.clock.now() + world.credential.schedule.overlap
+    orders(world, valid=frozenset({1, 2, 3, 4}), not_before=not_before)
+
+
+def test_a_login_that_has_room_everywhere_wins_over_one_that_has_not() -> None:
     world = _world(db_1=(4,), db_2=(3, 2))
+    _within_the_overlap(world)
+    orders(world, valid=frozenset({2, 3, 4}))
+    found = searched(world, _needed(world))
+    assert (found.winner, found.beside) == (_ref(3), (Beside(database="db-1", login=_ref(4)),))
+
+
+def test_what_a_store_serves_is_not_ended_for_the_winner() -> None:
+    world = _world(db_1=(4, 1), db_2=(3, 2))
+    _within_the_overlap(world)
     for name, generation in (("aws", 3), ("oci", 2)):
         for secret in world.stores[name]._secrets.values():
             secret.make_current(f"generation-{generation}")
@@ -160,10 +174,9 @@ def test_what_a_store_serves_is_not_ended_for_the_winner() -> None:
 
 
 def test_what_was_current_before_is_not_ended_within_the_overlap() -> None:
-    world = _world(db_1=(4,), db_2=(3, 2))
-    not_before = world.clock.now() + world.credential.schedule.overlap
-    orders(world, valid=frozenset({2, 3, 4}), not_before=not_before)
-    needed = _needed(world)
+    world = _world(db_1=(4, 1), db_2=(3, 2))
+    _within_the_overlap(world)
+    not_before, needed = world.lock.record.not_before, _needed(world)
     with pytest.raises(NoRoomError) as caught:
         searched(world, needed)
     assert caught.value.where["until"] == str(not_before)
