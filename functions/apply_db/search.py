@@ -1,7 +1,8 @@
 """The search for a login that works: which of the candidates each database accepts (protocol C12, I13, D20).
 
 Whatever Lockstep knows is shown, the best first, and every database has a vote. An account is shown no more after two
-refusals in a row, and where a server says which generations an account has, nothing else is shown to it.
+refusals in a row that its server counts (MariaDB's can be taken back), and where a server says which generations an
+account has, nothing else is shown to it.
 """
 
 from collections import Counter
@@ -94,7 +95,7 @@ class Search:
             return None
         base = max(candidates, key=lambda candidate: len(candidate.stores))
         for name in self._refused:
-            self._refusals[name, candidates[base].username] = 1
+            self._count(name, candidates[base], accepted=False)
         return base
 
     def _ranked(self, candidates: Mapping[Candidate, Login]) -> list[Tried]:
@@ -108,13 +109,18 @@ class Search:
         shown = [name for name in databases if self._may_show(name, candidate, login)]
         answers = self._ports.side_by_side([partial(self._works, name, login) for name in shown])
         for name, accepted in zip(shown, answers, strict=True):
-            place = name, login.username
-            self._refusals[place] = 0 if accepted else self._refusals[place] + 1
+            self._count(name, login, accepted=accepted)
         works = frozenset(name for name, accepted in zip(shown, answers, strict=True) if accepted)
         if before := self._tried.get(candidate.ref):
             works |= before.works
         tried = self._tried[candidate.ref] = Tried(candidate, login, works, is_superseded)
         return tried
+
+    def _count(self, name: str, login: Login, *, accepted: bool) -> None:
+        is_taken_back = accepted or self._stagers[name].takes_refusals_back
+        self._refusals[name, login.username] = (
+            0 if is_taken_back else self._refusals[name, login.username] + 1
+        )
 
     def _works(self, name: str, login: Login) -> bool:
         try:

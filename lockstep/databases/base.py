@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from hashlib import sha256
-from typing import Final, Generic, Protocol, TypeVar
+from typing import ClassVar, Final, Generic, Protocol, TypeVar
 
 from lockstep.databases.tls import ssl_context
 from lockstep.databases.verifiers import RandomBytes
@@ -60,6 +60,9 @@ class ServerDatabase(ABC, Generic[SessionT]):
         deadline_guard: Called before each connect and each statement.
         replicas: Its verify hosts.
     """
+
+    takes_refusals_back: ClassVar[bool] = False
+    """See `lockstep.protocol.ports.Stager`."""
 
     def __init__(
         self,
@@ -143,7 +146,13 @@ class ServerDatabase(ABC, Generic[SessionT]):
         with self.as_admin(admin) as session:
             session.lock(self.lock_key)
             second_look = partial(self._accepts_after_all, session)
-            yield KnownUsernames(self.credential, self.name, self._stager(session), second_look)
+            yield KnownUsernames(
+                self.credential,
+                self.name,
+                self._stager(session),
+                second_look,
+                takes_refusals_back=self.takes_refusals_back,
+            )
 
     def _admin_session(self, login: Login) -> SessionT:
         """Log in as the rotation user; raises as `_open` does.
@@ -207,7 +216,10 @@ class KnownUsernames:
         database: str,
         staging_strategy: StagingStrategy,
         second_look: Callable[[Login], bool],
+        *,
+        takes_refusals_back: bool,
     ) -> None:
+        self.takes_refusals_back = takes_refusals_back
         self._credential = credential
         self._database = database
         self._staging_strategy = staging_strategy

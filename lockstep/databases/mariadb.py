@@ -34,6 +34,7 @@ class MariaDbDatabase(MySqlFamilyDatabase):
     """
 
     is_mariadb: ClassVar[bool] = True
+    takes_refusals_back: ClassVar[bool] = True
     minimum_version: ClassVar[tuple[int, ...]] = (10, 4)
 
     def matched(self, session: MySqlSession) -> Matched:

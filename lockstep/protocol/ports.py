@@ -139,6 +139,10 @@ class Stager(Protocol):
         pending is tried before, unless it was staged already or the server keeps no record of that.
         """
 
+    @property
+    def takes_refusals_back(self) -> bool:
+        """Whether `accepts_after_all` leaves an account as far from being locked as it was before the refusal."""
+
     def recorded(self) -> frozenset[int]:
         """The generations that the account has, where the server says so; empty where it does not."""
 

@@ -13,7 +13,6 @@ import pytest
 from msgspec import structs
 
 from lockstep.databases import mariadb
-from lockstep.protocol.errors import DatabaseBlockedError
 from lockstep.protocol.model import ClaimKind, Login, Strategy
 from sandbox.databases import CertificateAuthority
 from sandbox.databases.process import poll_until
@@ -25,7 +24,6 @@ from tests.contract.database_harness import (
     Pair,
     PostgresHarness,
     SqlHarness,
-    fails,
 )
 from tests.contract.rotation_driver import Refusals
 from tests.support.memory import MemoryDatabase, MemoryStore, MemoryWorld
@@ -192,14 +190,7 @@ def after_the_loss(servers: Servers, lost: int, *, has_other: bool) -> Iterator[
             yield world
 
 
-TWO_CHANGES_OF_TWO_PASSWORDS = "mariadb-dual", 2
-"""MariaDB does not say which passwords an account has, and the third one is not shown (protocol D18)."""
-CURED = [
-    pytest.param(name, lost, id=f"{name}-{lost}")
-    for name in HARNESSES
-    for lost in (1, 2)
-    if (name, lost) != TWO_CHANGES_OF_TWO_PASSWORDS
-]
+CURED = [pytest.param(name, lost, id=f"{name}-{lost}") for name in HARNESSES for lost in (1, 2)]
 forced_or_due = pytest.mark.parametrize("forced", [False, True], ids=["due", "forced"])
 alone_or_beside = pytest.mark.parametrize("has_other", [False, True], ids=["alone", "beside"])
 
@@ -216,27 +207,4 @@ def test_the_next_run_serves_a_login_that_works(
         # A forced run begins with a search, and MySQL tells it which generations an account has.
         is_told = isinstance(servers.harness, MySqlHarness) and servers.harness.credential.strategy is DUAL
         assert world.refusals.most == (0 if is_told and forced else 1)
-        world.assert_goes_on()
-
-
-@forced_or_due
-@alone_or_beside
-@pytest.mark.parametrize(("servers", "lost"), [TWO_CHANGES_OF_TWO_PASSWORDS], indirect=["servers"])
-def test_where_too_many_would_be_refused_the_database_is_named_and_consent_cures_it(
-    servers: Servers, lost: int, *, has_other: bool, forced: bool
-) -> None:
-    with after_the_loss(servers, lost, has_other=has_other) as world:
-        before, main = world.served(), servers.harness.server.name
-        with fails(DatabaseBlockedError):
-            world.run(forced=forced)
-        shown = world.refusals.refused
-        with fails(DatabaseBlockedError):
-            rotate_again(world.memory, "later")
-        assert world.served() == before
-        assert world.memory.lock.record.blocked == {main}
-        # The server has counted one refusal at most, and the second run has shown nothing.
-        assert (world.refusals.most, world.refusals.refused) == (1, shown)
-        orders(world.memory, take_over=frozenset({main}))
-        rotate(world.memory, "by-consent", force=True)
-        world.assert_cured()
         world.assert_goes_on()

@@ -382,7 +382,7 @@ class ModelDatabase:
     def exclusive(self, admin: RealLogin | None = None) -> Iterator[Stager]:
         assert admin
         self.lock()
-        yield _Stager(self._stager())
+        yield _Stager(self._stager(), takes_refusals_back=self._engine == "mariadb")
 
     def lock(self) -> None:
         """Take the advisory lock."""
@@ -433,7 +433,8 @@ class ModelDatabase:
 class _Stager:
     """The shipped stager; in the model a refusal is never anything but a wrong password."""
 
-    def __init__(self, staging_strategy: StagingStrategy) -> None:
+    def __init__(self, staging_strategy: StagingStrategy, *, takes_refusals_back: bool) -> None:
+        self.takes_refusals_back = takes_refusals_back
         self.stage = staging_strategy.stage
         self.retire = staging_strategy.retire
         self.recorded = staging_strategy.recorded

@@ -170,6 +170,8 @@ class MemoryDatabase:
 class MemoryStager:
     """An admin session that holds the advisory lock, until it is killed."""
 
+    takes_refusals_back = False
+
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
