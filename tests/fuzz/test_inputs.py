@@ -45,17 +45,22 @@ ROTATION = {
     "plan": PLAN.credentials[0].plan_digest,
 }
 CLAIM = {"kind": "new", "generation": 1, "base_generation": 0, "rotation_id": "run-1"}
-CANDIDATES = [{"store": "aws", "version": "v1"}]
+LOGIN = {"store": "aws", "version": "v1"}
+CANDIDATES = [{"ref": LOGIN, "generations": [1], "stores": ["aws"]}]
+BESIDE = [{"database": "db-1", "login": LOGIN}, {"database": "db-2", "login": None}]
 REVOKED = [{"generation": 0, "revocation": "refused"}]
 EVENTS: dict[str, list[Json]] = {
     "generate": [
         {"rotation": ROTATION},
-        {"rotation": {**ROTATION, "plan": None}, "winner": CANDIDATES[0], "refused": 1},
-        {"rotation": ROTATION, "record": {"fence": {"N": "1"}, "holder": {"S": "run-1"}}},
+        {
+            "rotation": {**ROTATION, "plan": None, "without": ["db-2"]},
+            "found": {"winner": LOGIN, "beside": BESIDE, "accepted": [1]},
+            "refused": ["db-1"],
+        },
     ],
     "apply_db": [
-        {"action": "apply", "rotation": ROTATION, "claim": CLAIM},
-        {"action": "probe", "rotation": ROTATION, "databases": ["db-1", "db-2"], "candidates": CANDIDATES},
+        {"action": "apply", "rotation": ROTATION, "claim": CLAIM, "promoting": True, "beside": BESIDE},
+        {"action": "probe", "rotation": ROTATION, "candidates": CANDIDATES, "refused": ["db-1"]},
         {"action": "revoke", "rotation": ROTATION, "claim": CLAIM},
     ],
     "update_secrets": [{"rotation": ROTATION, "claim": CLAIM, "proven": ["db-1", "db-2"]}],
