@@ -68,7 +68,7 @@ def _rotated(world: DeployedWorld) -> DeployedWorld:
         assert check_credential(world, credential, execution.output["generation"]) == []
     _change_account(world, world.plan.credentials[0])
     execution = world.rotate(world.plan.credentials[0].id)
-    assert execution.error == "CurrentCredentialRejectedError", execution.cause
+    assert execution.error == "DatabaseBlockedError", execution.cause
     (watch,) = world.stack.calls
     assert not world.stack.call(watch).function_error
     return world
