@@ -35,7 +35,6 @@ UNSEEN_SERVICES = {"logs", "xray"}
 """Lambda and Step Functions call these themselves, so the sandbox sees no request."""
 UNUSED = {
     ("audit", "secretsmanager:DescribeSecret"),
-    ("generate", "dynamodb:GetItem"),
     ("generate", "secretsmanager:DescribeSecret"),
     ("update_secrets", "secretsmanager:DescribeSecret"),
     *((step, "s3:ListBucket") for step in ("generate", "apply_db", "update_secrets", "watch")),
@@ -126,8 +125,9 @@ def test_a_probe_of_a_missing_version_is_answered_and_not_refused(rotated: Deplo
             "force": False,
             "plan": credential.plan_digest,
         },
-        "databases": [credential.databases[0]],
-        "candidates": [{"store": "aws", "version": "00000000-0000-8000-8000-000000000000"}],
+        "candidates": [
+            {"ref": {"store": "aws", "version": "00000000-0000-8000-8000-000000000000"}, "generations": [1]}
+        ],
     }
     reply = rotated.aws.lambda_host.invoke("lockstep-apply-db-zip", json.dumps(event).encode())
     # It has read what the candidates name, and has no lease to try them under.
