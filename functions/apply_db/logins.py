@@ -18,8 +18,8 @@ from lockstep.protocol.workers import SideBySide
 from lockstep.stores.credential import Ports
 
 
-def show(ports: Ports, stagers: Mapping[str, Stager], login: Login) -> dict[str, bool]:
-    """Whether each database accepts what applications use, before anything changes (protocol D3).
+def refusing(ports: Ports, stagers: Mapping[str, Stager], login: Login) -> tuple[str, ...]:
+    """The databases that refuse what applications use, before anything changes (protocol D3).
 
     A database that refuses it outweighs another one that does not answer: tried again, the step would show it again.
 
@@ -27,11 +27,12 @@ def show(ports: Ports, stagers: Mapping[str, Stager], login: Login) -> dict[str,
         LockstepError: A database does not answer, and none refuses.
     """
     calls = [partial(_accepts, ports.databases[name], stager, login) for name, stager in stagers.items()]
-    outcomes = dict(zip(stagers, ports.side_by_side([partial(outcome_of, c) for c in calls]), strict=True))
-    errors = [found for found in outcomes.values() if isinstance(found, LockstepError)]
-    if errors and not any(found is False for found in outcomes.values()):
+    outcomes = ports.side_by_side([partial(outcome_of, call) for call in calls])
+    refused = tuple(name for name, found in zip(stagers, outcomes, strict=True) if found is False)
+    errors = [found for found in outcomes if isinstance(found, LockstepError)]
+    if errors and not refused:
         raise errors[0]
-    return {name: found is not False for name, found in outcomes.items()}
+    return refused
 
 
 def _accepts(database: Database, stager: Stager, login: Login) -> bool:

@@ -52,6 +52,7 @@ class Search:
         self._refusals = Counter[tuple[str, str]]()
         self._unknown = set[tuple[CandidateRef, str]]()
         self._barred: dict[str, LockstepError] = {}
+        self._versions: dict[int, tuple[CandidateRef, CredentialValue] | None] = {}
         self._recorded = dict(
             zip(stagers, ports.side_by_side([stager.recorded for stager in stagers.values()]), strict=True)
         )
@@ -77,7 +78,7 @@ class Search:
         ranked = self._ranked(candidates)
         roomy = [one for one in ranked if self._has_room(one)]
         winner = decide.choose(roomy or ranked, list(self._stagers))
-        refusing = [name for name in self._stagers if name not in winner.works]
+        refusing = self._refusing(winner)
         dead = [n for n in refusing if n in self._lost() and n not in self._record.take_over]
         if dead:
             self._end(dead, lease)
@@ -145,15 +146,21 @@ class Search:
             or bool(recorded.intersection(candidate.generations))
             or not any(candidate.generations)
             # It may have been given again under another number since.
-            or login in [v.login for _, v in filter(None, map(self._ports.stores.find_version, recorded))]
+            or login in [value.login for _, value in filter(None, map(self._version, recorded))]
         )
+
+    def _version(self, generation: int) -> tuple[CandidateRef, CredentialValue] | None:
+        """Where the stores hold a generation, read once in a search: it never changes (protocol V3)."""
+        if generation not in self._versions:
+            self._versions[generation] = self._ports.stores.find_version(generation)
+        return self._versions[generation]
 
     def _show_superseded(self, candidates: Mapping[Candidate, Login]) -> None:
         """On the databases where nothing works that may be valid: what was, the newest first."""
         known, lost = list(candidates.values()), self._lost()
         for generation in decide.superseded_generations(self._record, candidates) if lost else ():
             asked = [n for n in lost if not self._recorded[n] or generation in self._recorded[n]]
-            held = self._ports.stores.find_version(generation) if asked else None
+            held = self._version(generation) if asked else None
             if held is None or held[1].login in known:
                 continue
             candidate = Candidate(ref=held[0], generations=(generation,))
@@ -201,8 +208,10 @@ class Search:
         return next((one for one in ended if one.candidate.stores or (runs and not one.is_superseded)), None)
 
     def _has_room(self, winner: Tried) -> bool:
-        refusing = [name for name in self._stagers if name not in winner.works]
-        return not any(self._in_the_way(name, winner) for name in refusing)
+        return not any(self._in_the_way(name, winner) for name in self._refusing(winner))
+
+    def _refusing(self, winner: Tried) -> list[str]:
+        return [name for name in self._stagers if name not in winner.works]
 
     def _accepted(self) -> tuple[int, ...]:
         """What logs in somewhere and is not valid on record."""

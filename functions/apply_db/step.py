@@ -104,21 +104,20 @@ def _rotate(request: ApplyRequest, ports: Ports) -> ApplyResult | BaseRefused:
     claim, lease = request.claim, request.rotation.lease
     generations = filter(None, [claim.generation, claim.base_generation])
     values, admins = ahead.read_ahead(ports, ahead.of_generations(ports, generations), ports.databases)
-    pending, base = _held(values, claim), _base(values, claim)
+    pending, base = _held(values[claim.generation], claim), _base(values, claim)
     with _locked(ports, admins) as stagers:
-        record = ports.lock.require(lease, claim, promoting=False, now=ports.clock.now())
-        decide.require_left_out(record, request.rotation)
+        record = _required(request, ports, promoting=False)
         # No database is changed before what applications use has logged in on every one (protocol D3, I11).
         if base is None:
             _require_consent(ports, record, ports.databases)
             doomed = _doomed(ports, record, claim, values)
         else:
-            shown, doomed = run_all(
+            refused, doomed = run_all(
                 ports.side_by_side,
-                partial(logins.show, ports, stagers, base.login),
+                partial(logins.refusing, ports, stagers, base.login),
                 partial(_doomed, ports, record, claim, values),
             )
-            if refused := tuple(name for name, accepted in shown.items() if not accepted):
+            if refused:
                 return BaseRefused(refused=refused)
         change = _Change(pending=pending, base=base, doomed=doomed)
         databases = outcomes.all_of(
@@ -129,8 +128,16 @@ def _rotate(request: ApplyRequest, ports: Ports) -> ApplyResult | BaseRefused:
     return ApplyResult(databases=databases)
 
 
-def _held(values: Values, claim: Claim) -> CredentialValue:
-    pending = values[claim.generation]
+def _required(request: ApplyRequest | RevokeRequest, ports: Ports, *, promoting: bool) -> LockRecord:
+    """The record, while it has the run's lease and claim, and leaves out what the run does (protocol L9, O5)."""
+    record = ports.lock.require(
+        request.rotation.lease, request.claim, promoting=promoting, now=ports.clock.now()
+    )
+    decide.require_left_out(record, request.rotation)
+    return record
+
+
+def _held(pending: CredentialValue | None, claim: Claim) -> CredentialValue:
     if pending is None:  # (protocol D5)
         raise StagedValueConflictError(generation=claim.generation)
     return pending
@@ -186,15 +193,10 @@ def _reconcile(request: ApplyRequest, ports: Ports) -> ApplyResult:
         if ref := one.login:
             reads[one.database] = partial(ports.stores.read_version, store=ref.store, version=ref.version)
     values, admins = ahead.read_ahead(ports, reads, ports.databases)
-    pending = values[claim.generation]
-    if pending is None:
-        raise StagedValueConflictError(generation=claim.generation)
+    pending = _held(values[claim.generation], claim)
     beside = {one.database: values[one.database] if one.login else None for one in request.beside}
     with _locked(ports, admins) as stagers:
-        record = ports.lock.require(
-            request.rotation.lease, claim, promoting=request.promoting, now=ports.clock.now()
-        )
-        decide.require_left_out(record, request.rotation)
+        record = _required(request, ports, promoting=request.promoting)
         _require_consent(ports, record, [name for name, kept in beside.items() if kept is None])
         databases = outcomes.all_of(
             ports,
@@ -264,10 +266,9 @@ def _revoke(request: RevokeRequest, ports: Ports) -> RevokeResult:
     claim = request.claim
     reads = ahead.of_generations(ports, [claim.generation])
     values, admins = ahead.read_ahead(ports, reads, ports.databases)
-    pending = _held(values, claim)
+    pending = _held(values[claim.generation], claim)
     with _locked(ports, admins) as stagers:
-        record = ports.lock.require(request.rotation.lease, claim, promoting=True, now=ports.clock.now())
-        decide.require_left_out(record, request.rotation)
+        record = _required(request, ports, promoting=True)
         doomed = _doomed(ports, record, claim, values, keep_base=False)
         databases = ports.side_by_side(
             [

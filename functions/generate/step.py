@@ -160,14 +160,10 @@ def _reconciled(
         with suppress(StagedValueConflictError):
             if not ports.stores.lacks_keys(claim.generation):
                 return _finished(rotation, ports, record, claim, value, found)
-    is_half_done = record.promoting or (record.claim and record.claim.kind is ClaimKind.RECONCILE)
     is_served = all(v.login == value.login for v in served.values())
-    is_well = (
-        is_served and decide.is_as_recorded(record, served, plan=plan) and not (is_half_done or found.beside)
-    )
-    if is_well and is_known:
-        until = record.not_before
-        return NothingToDo(rotation=rotation, not_before=int(until.timestamp()) if until else None)
+    is_over = is_served and not (record.is_half_done or found.beside)
+    if is_over and is_known and decide.is_as_recorded(record, served, plan=plan):
+        return NothingToDo(rotation=rotation)
     staged = _claimed_and_staged(
         rotation,
         ports,

@@ -87,8 +87,7 @@ def decide(
         raise TakeOverNeededError
     # A reconcile may have replaced a promotion whose last writes are still under way. They fail once the reconcile has
     # moved every store, and no database may change before that.
-    is_half_done = record.promoting or (record.claim and record.claim.kind is ClaimKind.RECONCILE)
-    if is_half_done or is_refused or not (first_day or is_as_recorded(record, served, plan=plan)):
+    if record.is_half_done or is_refused or not (first_day or is_as_recorded(record, served, plan=plan)):
         return Reconcile()
     base = values[0].generation
     if record.claim and _can_adopt(record, record.claim, base):
@@ -131,11 +130,7 @@ def can_finish(
         winner: The login that was found.
     """
     claim = record.claim
-    if (
-        claim is None
-        or not (record.promoting or claim.kind is ClaimKind.RECONCILE)
-        or record.activate == plan
-    ):
+    if claim is None or not record.is_half_done or record.activate == plan:
         return None
     is_its_own = held is None or (held.login, held.claim_id) == (winner, claim.rotation_id)
     if not is_its_own or (held is None and claim.kind is ClaimKind.NEW):

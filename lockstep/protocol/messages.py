@@ -157,14 +157,9 @@ class ProbeNeeded(Message, tag_field="outcome", tag="probe"):
 
 
 class NothingToDo(Message, tag_field="outcome", tag="nothing"):
-    """Output of Generate: every store serves what works on every database, and no rotation may begin yet.
-
-    Attributes:
-        not_before: When one may, in epoch seconds.
-    """
+    """Output of Generate: every store serves what works on every database, and no rotation may begin yet."""
 
     rotation: Rotation
-    not_before: int | None = None
 
 
 GenerateResult = Staged | ProbeNeeded | NothingToDo

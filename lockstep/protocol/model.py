@@ -218,6 +218,11 @@ class LockRecord:
         """The databases that runs neither ask nor change, while the emergency is in force."""
         return self.without if self.is_revoking else frozenset()
 
+    @property
+    def is_half_done(self) -> bool:
+        """Whether a store may serve what is in flight, or a reconcile is: only a reconcile goes on from there."""
+        return self.promoting or (self.claim is not None and self.claim.kind is ClaimKind.RECONCILE)
+
     def raises_order(self, claim: Claim) -> bool:
         """Whether an emergency order reaches up to a claim: a reconcile gives a login again, which may have leaked."""
         return self.is_revoking and claim.kind is ClaimKind.RECONCILE

@@ -377,4 +377,12 @@ SQL_WORLDS: dict[str, tuple[str, type[SqlHarness], Strategy]] = {
     "postgresql": ("postgres_server", PostgresHarness, _ALTERNATING),
     "postgresql-18-plaintext": ("pgserver_server", PlaintextPostgresHarness, _ALTERNATING),
 }
+# On a primary with a replica: `tests.contract.replica_fixtures`.
+PAIRED_WORLDS: dict[str, tuple[str, type[SqlHarness], Strategy]] = {
+    "mariadb-dual": ("mariadb_pair", MariaDbHarness, _DUAL),
+    "mariadb-alternating": ("mariadb_pair", MariaDbHarness, _ALTERNATING),
+    "mysql-dual": ("mysql_pair", MySqlHarness, _DUAL),
+    "mysql-alternating": ("mysql_pair", MySqlHarness, _ALTERNATING),
+    "postgresql": ("postgres_pair", PostgresHarness, _ALTERNATING),
+}
 MEMORY_WORLDS = {"memory-dual": _DUAL, "memory-alternating": _ALTERNATING}

@@ -19,7 +19,7 @@ from sandbox.databases.process import poll_until
 from sandbox.databases.replicas import PostgresReplica
 from tests.contract.database_harness import (
     MAX_REFUSALS,
-    MariaDbHarness,
+    PAIRED_WORLDS,
     MySqlHarness,
     Pair,
     PostgresHarness,
@@ -33,13 +33,6 @@ from tests.unit.harness import INTERVAL_SECONDS, orders, rotate, rotate_again
 pytest_plugins = ["tests.contract.replica_fixtures"]
 
 DUAL, ALTERNATING = Strategy.DUAL_PASSWORD, Strategy.ALTERNATING_USERS
-HARNESSES: dict[str, tuple[str, type[SqlHarness], Strategy]] = {
-    "mariadb-dual": ("mariadb_pair", MariaDbHarness, DUAL),
-    "mariadb-alternating": ("mariadb_pair", MariaDbHarness, ALTERNATING),
-    "mysql-dual": ("mysql_pair", MySqlHarness, DUAL),
-    "mysql-alternating": ("mysql_pair", MySqlHarness, ALTERNATING),
-    "postgresql": ("postgres_pair", PostgresHarness, ALTERNATING),
-}
 STEADY = 3
 """Rotations before the loss: each account has had a password that is superseded by then."""
 
@@ -85,7 +78,7 @@ def postgresql_successor(pair: Pair, authority: CertificateAuthority) -> Iterato
 
 @pytest.fixture
 def servers(request: pytest.FixtureRequest, authority: CertificateAuthority) -> Servers:
-    name, kind, strategy = HARNESSES[request.param]
+    name, kind, strategy = PAIRED_WORLDS[request.param]
     pair: Pair = request.getfixturevalue(name)
     sandbox: Any = pair.primary
     harness = kind(sandbox, strategy)
@@ -190,7 +183,7 @@ def after_the_loss(servers: Servers, lost: int, *, has_other: bool) -> Iterator[
             yield world
 
 
-CURED = [pytest.param(name, lost, id=f"{name}-{lost}") for name in HARNESSES for lost in (1, 2)]
+CURED = [pytest.param(name, lost, id=f"{name}-{lost}") for name in PAIRED_WORLDS for lost in (1, 2)]
 forced_or_due = pytest.mark.parametrize("forced", [False, True], ids=["due", "forced"])
 alone_or_beside = pytest.mark.parametrize("has_other", [False, True], ids=["alone", "beside"])
 

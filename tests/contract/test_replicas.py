@@ -39,10 +39,9 @@ from tests.contract.database_harness import (
     DATABASE,
     HASTY,
     MAX_REFUSALS,
-    MariaDbHarness,
+    PAIRED_WORLDS,
     MySqlHarness,
     Pair,
-    PostgresHarness,
     SqlHarness,
     fails,
     value_of,
@@ -54,13 +53,6 @@ from tests.support.memory import FakeClock
 pytest_plugins = ["tests.contract.replica_fixtures"]
 
 DUAL, ALTERNATING = Strategy.DUAL_PASSWORD, Strategy.ALTERNATING_USERS
-HARNESSES: dict[str, tuple[str, type[SqlHarness], Strategy]] = {
-    "mariadb-dual": ("mariadb_pair", MariaDbHarness, DUAL),
-    "mariadb-alternating": ("mariadb_pair", MariaDbHarness, ALTERNATING),
-    "mysql-dual": ("mysql_pair", MySqlHarness, DUAL),
-    "mysql-alternating": ("mysql_pair", MySqlHarness, ALTERNATING),
-    "postgresql": ("postgres_pair", PostgresHarness, ALTERNATING),
-}
 PATIENCE = 20.0
 
 
@@ -140,15 +132,15 @@ class ReplicatedWorld:
 
 @pytest.fixture
 def world(request: pytest.FixtureRequest) -> Iterator[ReplicatedWorld]:
-    pair, harness, strategy = HARNESSES[request.param]
+    pair, harness, strategy = PAIRED_WORLDS[request.param]
     servers: Pair = request.getfixturevalue(pair)
     sandbox: Any = servers.primary
     yield ReplicatedWorld(servers, harness(sandbox, strategy))
     servers.lag.catch_up()
 
 
-every_engine = pytest.mark.parametrize("world", HARNESSES, indirect=True)
-with_limits = pytest.mark.parametrize("world", [w for w in HARNESSES if w != "postgresql"], indirect=True)
+every_engine = pytest.mark.parametrize("world", PAIRED_WORLDS, indirect=True)
+with_limits = pytest.mark.parametrize("world", [w for w in PAIRED_WORLDS if w != "postgresql"], indirect=True)
 with_two_passwords = pytest.mark.parametrize("world", ["mariadb-dual", "mysql-dual"], indirect=True)
 
 

@@ -416,15 +416,15 @@ def phase_not_compared() -> AbstractContextManager[None]:
 
 
 def base_not_probed() -> AbstractContextManager[None]:
-    return patched(patch.object(logins, "show", lambda _ports, stagers, _login: dict.fromkeys(stagers, True)))
+    return patched(patch.object(logins, "refusing", lambda *_: ()))
 
 
 def live_barrier_missing() -> AbstractContextManager[None]:
     """Each database shows for itself that base logs in, just before it is changed."""
-    rotate, rotate_one, show = apply_db._rotate, apply_db._rotate_one, logins.show
+    rotate, rotate_one, refusing = apply_db._rotate, apply_db._rotate_one, logins.refusing
 
     def change_one(ports: Ports, name: str, stager: Foreign, change: Foreign) -> Foreign:
-        if change.base and not show(ports, {name: stager}, change.base.login)[name]:
+        if change.base and refusing(ports, {name: stager}, change.base.login):
             raise CurrentCredentialRejectedError(database=name)
         return rotate_one(ports, name, stager, change)
 
