@@ -25,8 +25,9 @@ bench: setup ## Measure a rotation: round trips, calls, seconds, starts (PEER=<A
 	@$(PYTHON) -m sandbox.bench $(if $(PEER),--peer $(PEER)) $(BENCH_ARGS)
 
 # Folder by folder: each worker makes what the tests of a folder share once, and the short files of tests/unit come last.
+# Three workers on two cores: a third of the time of a test is waiting for another process.
 test: setup terraform-tools cdk-cli release-tools ## Run the tests, without those that `make proof` has (tests/tiers.py)
-	$(PYTHON) -m pytest -m "not proof" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(PYTHON) -m pytest -m "not proof" --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 asl: setup ## Write statemachine.asl.json and cdk/fleet.asl.json from their sources
 	@$(PYTHON) -m cdk.statemachine
