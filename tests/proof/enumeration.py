@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -120,12 +121,25 @@ class Enumeration:
     ) -> list[Case]:
         """All cases for the calls of an undisturbed rotation, in each order of what a step makes side by side.
 
+        An order adds a case only where it matters: where other calls were made before, or another one is made.
         Those at changes come first, with one runner to recover from each fault; then all once more, with the other.
         """
         found: list[tuple[bool, bool, float, Case]] = []
+        forward = [_named(call) for call in self.undisturbed(runner)]
         for order in Order:
-            calls = [call for call in self.undisturbed(runner, order) if at(call)]
-            found += self._cases_in(order, runner, calls=calls, rng=rng, hangs=hangs)
+            calls = self.undisturbed(runner, order)
+            names = [_named(call) for call in calls]
+            new = [
+                call
+                for i, call in enumerate(calls)
+                if at(call)
+                and (
+                    order is Order.FORWARD
+                    or names[i : i + 1] != forward[i : i + 1]
+                    or Counter(names[:i]) != Counter(forward[:i])
+                )
+            ]
+            found += self._cases_in(order, runner, calls=new, rng=rng, hangs=hangs)
         return [case for *_, case in sorted(found, key=lambda item: item[:3])]
 
     def _cases_in(
@@ -235,6 +249,10 @@ class Enumeration:
         found, self._violations = self._violations, []
         if found:
             raise found[0]
+
+
+def _named(call: Call) -> tuple[str, str, str]:
+    return call.process.name, call.target, call.operation
 
 
 def _is_acquire(call: Call) -> bool:
