@@ -144,25 +144,20 @@ class S3AuditLog:
 
     def numbers(self, *, after: int = 0) -> Iterator[int]:
         """The numbers above one, ascending, by a list for each page."""
-        more = True
-        while more:
-            page, more = self._page(after=after)
-            yield from page
-            after = max([after, *page])
-
-    def _page(self, *, after: int) -> tuple[list[int], bool]:
-        """The numbers in the next page, and whether more pages follow."""
-        with self._translated(after):
-            reply = self._client.list_objects_v2(
-                Bucket=self._bucket,
-                Prefix=self._objects.prefix,
-                StartAfter=self._objects.key(after),
-                MaxKeys=self._page_size,
-            )
-            listed = reply.get("Contents", [])
-            found = sorted({s for o in listed if (s := self._objects.seq_of(o["Key"])) > after})
-            # A page without a number that is higher would be asked for forever.
-            return found, reply["IsTruncated"] and bool(found)
+        start = self._objects.key(after)
+        while start:
+            with self._translated(after):
+                reply = self._client.list_objects_v2(
+                    Bucket=self._bucket,
+                    Prefix=self._objects.prefix,
+                    StartAfter=start,
+                    MaxKeys=self._page_size,
+                )
+            names = [item["Key"] for item in reply.get("Contents", [])]
+            yield from sorted({s for name in names if (s := self._objects.seq_of(name)) > after})
+            # The next page begins after the last name, whoever put it there; one that does not advance would loop.
+            last = max(names, default="")
+            start = last if reply["IsTruncated"] and last > start else ""
 
     def history(self) -> Iterator[ObjectVersion]:
         """Every version and delete marker, page by page; needs `s3:ListBucketVersions`."""

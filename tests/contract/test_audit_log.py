@@ -121,6 +121,15 @@ def test_numbers_ascend_above_one_even_if_entries_are_missing(
     assert list(log.numbers(after=after)) == [seq for seq in present if seq > after]
 
 
+def test_names_of_others_end_no_list_however_many(world: AuditLogHarness, log: AuditLog) -> None:
+    for junk in range(5):
+        world.plant(f"000000000000.{junk}")
+        world.plant(f"000000000001.json.{junk}")
+    for seq in (1, 2):
+        put(log, seq)
+    assert (list(log.numbers()), list(log.numbers(after=1))) == ([1, 2], [2])
+
+
 def test_a_body_is_read_as_far_as_an_entry_can_be_long(log: AuditLog) -> None:
     log.put(1, b"x" * (MAX_ENTRY_BYTES + 1_000), metadata(1))
     body = log.read(1)
