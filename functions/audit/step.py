@@ -52,7 +52,6 @@ def run(request: AuditRequest, ports: Ports) -> Recorded | Witnessing:
     Raises:
         FenceLostError: The run succeeded, but another run holds the lock (protocol E4).
         PlanNotActiveError: The run succeeded until now, but began under another plan.
-        AuditConflictError: The log holds too much that is no entry (protocol E7).
         LostCompareAndSetError: Other runs append at the same time; try again.
     """
     if isinstance(request, SkippedRun):

@@ -98,7 +98,6 @@ class Chain:
 
         Raises:
             FenceLostError: It is not held; nothing was written (protocol E4).
-            AuditConflictError: The log holds too much that is not Lockstep's (protocol E7).
             LostCompareAndSetError: Others append at the same time; try again.
         """
         stream, taken = self.log.stream, False
@@ -364,7 +363,7 @@ def give(order: Order, *, by: Operator, chain: Chain, orders: Orders) -> OrderRe
 
     Raises:
         OrderRefusedError: The record does not allow it.
-        AuditConflictError, LostCompareAndSetError: As `Chain.append`.
+        LostCompareAndSetError: As `Chain.append`.
     """
     before = chain.lock.read()
     if order.is_applied(before):

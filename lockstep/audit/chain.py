@@ -37,7 +37,6 @@ from lockstep.audit.entry import (
 )
 from lockstep.protocol import model
 from lockstep.protocol.errors import (
-    AuditConflictError,
     AuditLogAccessDeniedError,
     AuditVerificationError,
     LockstepError,
@@ -205,7 +204,7 @@ def entry_of(place: Seal, event: Mapping[str, Any], *, mac: Mac, digest: bytes, 
 # number stays free, and the next entry says what is missing.
 
 MAX_FOREIGN = 1_000
-"""Objects that are no entries, before a person must look."""
+"""Objects that are looked at one by one from the top, before the end is looked for between them."""
 LAST = 10**12 - 1
 """The highest number that a name can have."""
 MAX_TAKEN_IN = 100
@@ -236,7 +235,6 @@ class Ends:
             seen: An object that was looked at while the record was read. It counts if the head names it.
 
         Raises:
-            AuditConflictError: There is too much that is no entry.
             NewerFormatError: A newer build has written the entry.
         """
         head = heads.get(self.log.stream)
@@ -278,7 +276,8 @@ class Ends:
             if number != expected:
                 break
             if number > head.number + MAX_TAKEN_IN:
-                return self._above(self._newest_genuine(head.number) or head, heads, head_differs=())
+                above = range(head.number + 1, self._first_free(head.number))
+                return self._above(self._newest_genuine(above) or head, heads, head_differs=())
             found = self.look(number)
             if found and found.seal and found.seal.previous_hash == last.hash and self.is_genuine(found):
                 last, foreign = found, []
@@ -293,20 +292,27 @@ class Ends:
         self, head: ChainHead | None, at: Stored | None, heads: Mapping[str, ChainHead]
     ) -> ChainEnd:
         """The end where the head names nothing that the log holds; without one, the record was lost (protocol E6)."""
-        last = self._newest_genuine(0)
+        last = self._newest_genuine(list(self.log.numbers()))
         differs = (_differs("head", head, at),) if head else ()
         return self._above(last, heads, head_differs=differs)
 
-    def _newest_genuine(self, after: int) -> Stored | None:
-        """The highest entry above a number; None if nothing there is one."""
-        numbers = list(self.log.numbers(after=after))
-        for number in islice(reversed(numbers), MAX_FOREIGN + 1):
-            found = self.look(number)
-            if found and self.is_genuine(found) and self._continues_something(found):
+    def _newest_genuine(self, numbers: Sequence[int]) -> Stored | None:
+        """The highest entry; None if there is none. Where the upper ones are foreign, one that has none above it."""
+        for number in islice(reversed(numbers), MAX_FOREIGN):
+            if found := self._genuine(number):
                 return found
-        if len(numbers) > MAX_FOREIGN:
-            raise AuditConflictError(stream=self.log.stream, seq=numbers[-1])
-        return None
+        newest, low, high = None, 0, max(0, len(numbers) - MAX_FOREIGN)
+        while low < high:
+            middle = (low + high) // 2
+            if found := self._genuine(numbers[middle]):
+                newest, low = found, middle + 1
+            else:
+                high = middle
+        return newest
+
+    def _genuine(self, number: int) -> Stored | None:
+        found = self.look(number)
+        return found if found and self.is_genuine(found) and self._continues_something(found) else None
 
     def _continues_something(self, found: Stored) -> bool:
         """Whether the entry before it is there: an entry of another log with this key is alone."""
@@ -325,19 +331,22 @@ class Ends:
         known = last.number if last else 0
         differs = [*head_differs, *self._missing_for_others(known, heads)]
         vouched = max([known, *(d.seq for d in differs if d.seq <= known + FARTHEST)])
-        seq = vouched + 1
-        for number in self.log.numbers(after=vouched):
-            if number != seq:
-                break
-            if seq - vouched > MAX_FOREIGN:
-                raise AuditConflictError(stream=self.log.stream, seq=seq)
-            seq += 1
+        seq = self._first_free(vouched)
         return ChainEnd(
             after=last,
             seq=seq,
             stepped_over=(vouched + 1, seq - 1) if seq > vouched + 1 else None,
             differs=tuple(differs),
         )
+
+    def _first_free(self, after: int) -> int:
+        """The lowest number above one that has no object: by one list for a thousand that have."""
+        free = after + 1
+        for number in self.log.numbers(after=after):
+            if number != free:
+                break
+            free += 1
+        return free
 
     def _missing_for_others(self, known: int, heads: Mapping[str, ChainHead]) -> list[Differs]:
         """What the newest entries of other streams witness above the last entry (protocol E7).

@@ -20,7 +20,6 @@ import oci  # type: ignore[import-untyped]  # the SDK ships no types
 from lockstep.oci.clients import ErrorKind, OciClients, Untyped
 from lockstep.oci.reads import explained
 from lockstep.protocol.errors import (
-    AuditConflictError,
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,
     LockstepError,
@@ -38,7 +37,7 @@ AUDIT_ERRORS: Mapping[ErrorKind, type[LockstepError]] = {
     ErrorKind.THROTTLED: AuditLogUnreachableError,
     ErrorKind.BUSY: AuditLogUnreachableError,
     ErrorKind.NOT_FOUND: AuditLogUnreachableError,
-    ErrorKind.CHANGED: AuditConflictError,
+    ErrorKind.CHANGED: AuditLogUnreachableError,
     ErrorKind.QUOTA: AuditLogAccessDeniedError,
     ErrorKind.DENIED: AuditLogAccessDeniedError,
     ErrorKind.REJECTED: AuditLogAccessDeniedError,

@@ -391,10 +391,6 @@ class AuditLogAccessDeniedError(TerminalError):
     """The audit log or its signing key does not exist or denies access to this identity."""
 
 
-class AuditConflictError(TerminalError):
-    """The audit log has more after its last entry that is not Lockstep's than is stepped over."""
-
-
 class AuditVerificationError(TerminalError):
     """The audit log cannot be verified."""
 

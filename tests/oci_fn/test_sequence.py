@@ -24,7 +24,7 @@ from functions.update_secrets import step as update_secrets
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.protocol.deadlines import LEASE, PREPARED_AT_MOST, RUN, STEP_POLICY, RetryPolicy
 from lockstep.protocol.errors import (
-    AuditConflictError,
+    AuditLogAccessDeniedError,
     DatabaseBlockedError,
     DatabaseUnreachableError,
     FenceLostError,
@@ -355,9 +355,9 @@ SCENARIOS: dict[str, tuple[Arrange, list[str], type[LockstepError] | None]] = {
         DatabaseUnreachableError,
     ),
     "the entry is refused": (
-        breaking("audit_logs", "aws", "put", AuditConflictError),
+        breaking("audit_logs", "aws", "put", AuditLogAccessDeniedError),
         NOT_AUDITED,
-        AuditConflictError,
+        AuditLogAccessDeniedError,
     ),
     "the lock is lost before the record": (
         lock_is_lost("stores", "oci", "shows"),

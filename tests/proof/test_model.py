@@ -12,7 +12,7 @@ def _name(bound: Bound) -> str:
 
 
 @pytest.mark.parametrize("bound", BOUNDS["quick"], ids=_name)
-def test_no_order_of_events_breaks_the_protocol(bound: Bound) -> None:
+def test_no_order_breaks_it(bound: Bound) -> None:
     result = model.check(bound)
     assert result.violation is None, "\n".join(result.story)
 

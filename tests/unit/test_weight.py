@@ -130,7 +130,7 @@ CEILINGS: dict[str, tuple[Callable[[], int], int]] = {
     "commands": (lambda: len(_commands()), 32),
     "options": (_options, 162),
     "keys of the plan": (lambda: _keys(Plan, set()), 94),
-    "classes of errors": (_errors, 133),
+    "classes of errors": (_errors, 132),
     "clauses of the protocol": (_clauses, 110),
 }
 
