@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from functions.apply_db.outcomes import outcome_of
 from lockstep.protocol.errors import (
     AccountUnusableError,
     CurrentCredentialRejectedError,
@@ -18,28 +17,32 @@ from lockstep.protocol.workers import SideBySide
 from lockstep.stores.credential import Ports
 
 
-def refusing(ports: Ports, stagers: Mapping[str, Stager], login: Login) -> tuple[str, ...]:
-    """The databases that refuse what applications use, before anything changes (protocol D3).
+def refusing(ports: Ports, stagers: Mapping[str, Stager], kept: Mapping[str, Login]) -> tuple[str, ...]:
+    """The databases that refuse what they are to keep, before anything changes (protocol D3).
 
     A database that refuses it outweighs another one that does not answer: tried again, the step would show it again.
 
     Raises:
         LockstepError: A database does not answer, and none refuses.
     """
-    calls = [partial(_accepts, ports.databases[name], stager, login) for name, stager in stagers.items()]
-    outcomes = ports.side_by_side([partial(outcome_of, call) for call in calls])
-    refused = tuple(name for name, found in zip(stagers, outcomes, strict=True) if found is False)
-    errors = [found for found in outcomes if isinstance(found, LockstepError)]
-    if errors and not refused:
-        raise errors[0]
-    return refused
-
-
-def _accepts(database: Database, stager: Stager, login: Login) -> bool:
+    refused: list[str] = []
     try:
-        return database.accepts(login) or stager.accepts_after_all(login)
+        ports.side_by_side(
+            [partial(_show, ports.databases[n], stagers[n], login, refused) for n, login in kept.items()]
+        )
+    except LockstepError:
+        if not refused:
+            raise
+    return tuple(name for name in kept if name in refused)
+
+
+def _show(database: Database, stager: Stager, login: Login, refused: list[str]) -> None:
+    try:
+        accepts = database.accepts(login) or stager.accepts_after_all(login)
     except AccountUnusableError:
-        return False  # Locked, or expired: another login of ours may work.
+        accepts = False  # Locked, or expired: another login of ours may work.
+    if not accepts:
+        refused.append(database.name)
 
 
 def prove(

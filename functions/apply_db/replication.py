@@ -71,7 +71,6 @@ def wait_until_accepted(
     pending: Login,
     base: Login | None,
     doomed: Sequence[Login] = (),
-    taken_over: bool = False,
 ) -> None:
     """Wait until each of a database's hosts accepts pending and base, and refuses what is doomed.
 
@@ -82,15 +81,14 @@ def wait_until_accepted(
         database: Whose hosts.
         wait: How long, and how.
         pending: What is to be promoted.
-        base: What applications use at present; None if there is none.
+        base: What applications use at present; None if there is none, or it is not known to work on the hosts.
         doomed: As for `wait_until_revoked`. The newest one of pending's account is what that account had before.
-        taken_over: Whether the database was just made to accept base without having accepted it before.
 
     Raises:
         ReplicaLaggingError: A host is not that far at the deadline. The next run may continue.
         ReplicaRejectedError: A host refuses base.
     """
-    prove = partial(_prove, wait=wait, pending=pending, base=base, doomed=doomed, taken_over=taken_over)
+    prove = partial(_prove, wait=wait, pending=pending, base=base, doomed=doomed)
     wait.side_by_side([partial(prove, replica) for replica in database.replicas])
 
 
@@ -121,16 +119,13 @@ def _prove(
     pending: Login,
     base: Login | None,
     doomed: Sequence[Login],
-    taken_over: bool,
 ) -> None:
     live = [pending, base] if base else [pending]
-    if taken_over:
-        _try_once(replica, wait, pending)
     if base:
         _require(replica, base)
     if base and base.username == pending.username:
         _poll_beside(replica, wait, pending, base)
-    elif not taken_over and not any(d.username == pending.username for d in doomed if d not in live):
+    elif not (base and any(d.username == pending.username for d in doomed if d not in live)):
         _try_once(replica, wait, pending)
     _see_revoked(replica, wait=wait, doomed=doomed, live=live)
 

@@ -18,17 +18,19 @@ The same function searches for a login that works, and ends every other value in
 database happens here.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
-from functions.apply_db import ahead, logins, outcomes, replication
+from functions.apply_db import logins, replication
 from functions.apply_db.search import search
 from lockstep.protocol import decide
 from lockstep.protocol.errors import (
     CurrentCredentialRejectedError,
     PendingCredentialRejectedError,
+    ReplicaRejectedError,
+    RetryableError,
     StagedValueConflictError,
     TakeOverNeededError,
 )
@@ -36,6 +38,7 @@ from lockstep.protocol.messages import (
     ApplyRequest,
     ApplyResult,
     BaseRefused,
+    CandidateRef,
     DatabaseOutcome,
     DatabaseRequest,
     DatabaseResult,
@@ -45,13 +48,15 @@ from lockstep.protocol.messages import (
     RevokeRequest,
     RevokeResult,
 )
-from lockstep.protocol.model import Claim, ClaimKind, CredentialValue, LockRecord, Login, Strategy
+from lockstep.protocol.model import Claim, ClaimKind, CredentialValue, Lease, LockRecord, Login, Strategy
 from lockstep.protocol.ports import Database, Stager
 from lockstep.protocol.workers import run_all
 from lockstep.stores.credential import Ports
 
-Values = Mapping[int, CredentialValue | None]
-"""Values by generation; None where no store has one."""
+Place = int | CandidateRef
+"""Where the stores hold a value: by its generation, or by a version of one of them."""
+Values = Mapping[Place, CredentialValue | None]
+"""Values by where they were looked for; None where there is none."""
 
 
 def run(request: DatabaseRequest, ports: Ports) -> ApplyResult | BaseRefused | ProbeResult | RevokeResult:
@@ -60,7 +65,7 @@ def run(request: DatabaseRequest, ports: Ports) -> ApplyResult | BaseRefused | P
     Raises:
         FenceLostError: Another run holds the lock; nothing was changed.
         PlanNotActiveError: The run began under another plan; nothing was changed.
-        CurrentCredentialRejectedError: The server did not keep base.
+        CurrentCredentialRejectedError: The server did not keep base, or refuses what the search has seen it accept.
         PendingCredentialRejectedError: The server took it but does not let it log in.
         PreviousCredentialAcceptedError: A generation that should be revoked still logs in.
         DatabaseBlockedError, NoRoomError: No login can be brought to work on every database.
@@ -77,54 +82,57 @@ def run(request: DatabaseRequest, ports: Ports) -> ApplyResult | BaseRefused | P
             return _revoke(request, ports)
 
 
-def _apply(request: ApplyRequest, ports: Ports) -> ApplyResult | BaseRefused:
-    if request.promoting or request.claim.kind is ClaimKind.RECONCILE:
-        return _reconcile(request, ports)
-    return _rotate(request, ports)
-
-
-# A new value: made to work beside base.
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Change:
-    """What one run wants of every database.
+    """What one run wants of every database: a new value works beside base, or a login that works is proven.
 
     Attributes:
-        base: None at bootstrap, where there is nothing to keep valid.
-        doomed: The generations that may be valid beside base and pending, with their values where a store has them.
+        beside: The databases that are changed, and what works there and is kept: base on all of them for a new value,
+            and for a reconcile what the search has found. None where there is nothing to keep, at bootstrap and by
+            consent.
+        doomed: The generations that may be valid beside these, and end with the change, with their values where a
+            store has them.
+        is_new: Whether the value is new. What a search has found is not known to work on the verify hosts.
     """
 
     pending: CredentialValue
-    base: CredentialValue | None
+    beside: Mapping[str, CredentialValue | None]
     doomed: Mapping[int, CredentialValue | None]
+    is_new: bool
 
 
-def _rotate(request: ApplyRequest, ports: Ports) -> ApplyResult | BaseRefused:
-    claim, lease = request.claim, request.rotation.lease
-    generations = filter(None, [claim.generation, claim.base_generation])
-    values, admins = ahead.read_ahead(ports, ahead.of_generations(ports, generations), ports.databases)
-    pending, base = _held(values[claim.generation], claim), _base(values, claim)
-    with _locked(ports, admins) as stagers:
-        record = _required(request, ports, promoting=False)
-        # No database is changed before what applications use has logged in on every one (protocol D3, I11).
-        if base is None:
-            _require_consent(ports, record, ports.databases)
-            doomed = _doomed(ports, record, claim, values)
-        else:
-            refused, doomed = run_all(
-                ports.side_by_side,
-                partial(logins.refusing, ports, stagers, base.login),
-                partial(_doomed, ports, record, claim, values),
-            )
-            if refused:
-                return BaseRefused(refused=refused)
-        change = _Change(pending=pending, base=base, doomed=doomed)
-        databases = outcomes.all_of(
-            ports,
-            lease,
-            [partial(_rotate_one, ports, name, stager, change) for name, stager in stagers.items()],
+def _apply(request: ApplyRequest, ports: Ports) -> ApplyResult | BaseRefused:
+    claim = request.claim
+    is_new = claim.kind is ClaimKind.NEW and not request.promoting
+    places: dict[str, Place | None] = {one.database: one.login for one in request.beside}
+    if is_new:
+        places = dict.fromkeys(ports.databases, claim.base_generation or None)
+    with _locked(ports, [claim.generation, *(place for place in places.values() if place)]) as (
+        stagers,
+        values,
+    ):
+        record = _required(request, ports, promoting=request.promoting)
+        pending = _held(values, claim)
+        for name, place in places.items():
+            if place is None and name not in record.take_over:
+                raise TakeOverNeededError(credential=ports.credential.id, database=name)
+            if place and values[place] is None:  # It could not be kept valid (protocol D3).
+                raise CurrentCredentialRejectedError(database=name)
+        beside = {name: values[place] if place else None for name, place in places.items()}
+        kept = {claim.generation, claim.base_generation}
+        # No database is changed before what is kept has logged in on every one (protocol D3, I11).
+        refused, doomed = run_all(
+            ports.side_by_side,
+            partial(logins.refusing, ports, stagers, {n: v.login for n, v in beside.items() if v}),
+            partial(_doomed, ports, record.valid - kept if is_new else (), values),
         )
+        if refused and is_new:
+            return BaseRefused(refused=refused)
+        if refused:  # What a search has seen may have ended since.
+            raise CurrentCredentialRejectedError(database=refused[0])
+        change = _Change(pending=pending, beside=beside, doomed=doomed, is_new=is_new)
+        apply_one = partial(_apply_one, ports, request.rotation.lease, change)
+        databases = ports.side_by_side([partial(apply_one, name, stagers[name]) for name in stagers])
     return ApplyResult(databases=databases)
 
 
@@ -137,107 +145,43 @@ def _required(request: ApplyRequest | RevokeRequest, ports: Ports, *, promoting:
     return record
 
 
-def _held(pending: CredentialValue | None, claim: Claim) -> CredentialValue:
+def _held(values: Values, claim: Claim) -> CredentialValue:
+    pending = values[claim.generation]
     if pending is None:  # (protocol D5)
         raise StagedValueConflictError(generation=claim.generation)
     return pending
 
 
-def _base(values: Values, claim: Claim) -> CredentialValue | None:
-    if not claim.base_generation:
-        return None
-    base = values[claim.base_generation]
-    if base is None:  # It could not be kept valid (protocol D3).
-        raise CurrentCredentialRejectedError(generation=claim.base_generation)
-    return base
+def _apply_one(ports: Ports, lease: Lease, change: _Change, name: str, stager: Stager) -> DatabaseResult:
+    """Change a database, or only look where it is not to be changed, and prove what works there.
 
-
-def _require_consent(ports: Ports, record: LockRecord, databases: Iterable[str]) -> None:
-    for name in databases:
-        if name not in record.take_over:
-            raise TakeOverNeededError(credential=ports.credential.id, database=name)
-
-
-def _rotate_one(ports: Ports, name: str, stager: Stager, change: _Change) -> DatabaseResult:
-    database, taken_over = ports.databases[name], change.base is None
-    stager.stage(current=change.base, pending=change.pending)
-    revoked = logins.prove(
-        database, ports.side_by_side, pending=change.pending, base=change.base, doomed=change.doomed
-    )
-    replication.wait_until_accepted(
-        database,
-        replication.Wait.begin(ports.clock, ports.side_by_side),
-        pending=change.pending.login,
-        base=change.base.login if change.base else None,
-        doomed=[value.login for value in change.doomed.values() if value],
-        taken_over=taken_over,
-    )
-    return DatabaseResult(
-        database=database.name,
-        outcome=DatabaseOutcome.APPLIED,
-        revoked=revoked,
-        taken_over=taken_over,
-        plaintext=database.plaintext,
-    )
-
-
-# A login that works: seen to work everywhere, and staged where it does not.
-
-
-def _reconcile(request: ApplyRequest, ports: Ports) -> ApplyResult:
-    claim = request.claim
-    reads: dict[int | str, Callable[[], CredentialValue | None]] = {
-        claim.generation: partial(ports.stores.find_generation, claim.generation)
-    }
-    for one in request.beside:
-        if ref := one.login:
-            reads[one.database] = partial(ports.stores.read_version, store=ref.store, version=ref.version)
-    values, admins = ahead.read_ahead(ports, reads, ports.databases)
-    pending = _held(values[claim.generation], claim)
-    beside = {one.database: values[one.database] if one.login else None for one in request.beside}
-    with _locked(ports, admins) as stagers:
-        record = _required(request, ports, promoting=request.promoting)
-        _require_consent(ports, record, [name for name, kept in beside.items() if kept is None])
-        databases = outcomes.all_of(
-            ports,
-            request.rotation.lease,
-            [
-                partial(_reconcile_one, ports, stager, ports.databases[name], pending, beside)
-                for name, stager in stagers.items()
-            ],
-        )
-    return ApplyResult(databases=databases)
-
-
-def _reconcile_one(
-    ports: Ports,
-    stager: Stager,
-    database: Database,
-    pending: CredentialValue,
-    beside: Mapping[str, CredentialValue | None],
-) -> DatabaseResult:
-    is_changed = database.name in beside
-    kept = beside.get(database.name)
-    stays = _if_another_account(ports, kept, pending)
+    A database one of whose hosts refuses what the database itself accepts is blocked: the next run's login would be one
+    more refusal in a row there (protocol D20).
+    """
+    database, pending = ports.databases[name], change.pending
+    is_changed, base = name in change.beside, change.beside.get(name)
+    stays = base if change.is_new else _if_another_account(ports, base, pending)
     if is_changed:
-        if kept and not database.accepts(
-            kept.login
-        ):  # What a search has seen may have ended since (protocol I11).
-            raise CurrentCredentialRejectedError(database=database.name, generation=kept.generation)
         stager.stage(current=stays, pending=pending)
-    logins.require_accepted(database, pending=pending, base=stays)
-    replication.wait_until_accepted(
-        database,
-        replication.Wait.begin(ports.clock, ports.side_by_side),
-        pending=pending.login,
-        base=None if is_changed else pending.login,
-        doomed=[],
-        taken_over=is_changed,
-    )
+    revoked = logins.prove(database, ports.side_by_side, pending=pending, base=stays, doomed=change.doomed)
+    known = base if change.is_new else None if is_changed else pending
+    try:
+        replication.wait_until_accepted(
+            database,
+            replication.Wait.begin(ports.clock, ports.side_by_side),
+            pending=pending.login,
+            base=known.login if known else None,
+            doomed=[value.login for value in change.doomed.values() if value],
+        )
+    except ReplicaRejectedError:
+        with suppress(RetryableError):  # The run ends all the same, and no login is shown in it any more.
+            ports.lock.block(lease, [name])
+        raise
     return DatabaseResult(
-        database=database.name,
+        database=name,
         outcome=DatabaseOutcome.APPLIED if is_changed else DatabaseOutcome.PROVEN,
-        taken_over=is_changed and kept is None,
+        revoked=revoked,
+        taken_over=is_changed and base is None,
         plaintext=database.plaintext,
     )
 
@@ -252,29 +196,19 @@ def _if_another_account(
 
 
 def _probe(request: ProbeRequest, ports: Ports) -> ProbeResult:
-    reads = {
-        c: partial(ports.stores.read_version, store=c.ref.store, version=c.ref.version)
-        for c in request.candidates
-    }
-    values, admins = ahead.read_ahead(ports, reads, ports.databases)
-    with _locked(ports, admins) as stagers:
-        return search(request, ports, stagers, values)
+    with _locked(ports, [candidate.ref for candidate in request.candidates]) as (stagers, values):
+        return search(request, ports, stagers, {c: values[c.ref] for c in request.candidates})
 
 
 def _revoke(request: RevokeRequest, ports: Ports) -> RevokeResult:
     """Leave nothing valid but the promoted generation (protocol O5)."""
     claim = request.claim
-    reads = ahead.of_generations(ports, [claim.generation])
-    values, admins = ahead.read_ahead(ports, reads, ports.databases)
-    pending = _held(values[claim.generation], claim)
-    with _locked(ports, admins) as stagers:
+    with _locked(ports, [claim.generation]) as (stagers, values):
         record = _required(request, ports, promoting=True)
-        doomed = _doomed(ports, record, claim, values, keep_base=False)
+        doomed = _doomed(ports, record.valid - {claim.generation}, values)
+        revoke_one = partial(_revoke_one, ports, pending=_held(values, claim), doomed=doomed)
         databases = ports.side_by_side(
-            [
-                partial(_revoke_one, ports, ports.databases[name], stager, pending, doomed)
-                for name, stager in stagers.items()
-            ]
+            [partial(revoke_one, ports.databases[name], stager) for name, stager in stagers.items()]
         )
     return RevokeResult(databases=databases)
 
@@ -283,6 +217,7 @@ def _revoke_one(
     ports: Ports,
     database: Database,
     stager: Stager,
+    *,
     pending: CredentialValue,
     doomed: Mapping[int, CredentialValue | None],
 ) -> Revoked:
@@ -309,26 +244,39 @@ def _revoke_one(
     return Revoked(database=database.name, revoked=revoked)
 
 
-def _doomed(
-    ports: Ports, record: LockRecord, claim: Claim, known: Values, *, keep_base: bool = True
-) -> dict[int, CredentialValue | None]:
-    """What the record calls valid, and is not kept: the values that are known, and those that are not, read now."""
-    kept = {claim.generation, claim.base_generation} if keep_base else {claim.generation}
-    doomed = sorted(record.valid - kept)
-    unknown = [generation for generation in doomed if generation not in known]
+def _doomed(ports: Ports, generations: Collection[int], known: Values) -> dict[int, CredentialValue | None]:
+    """What is valid and is not kept: the values that are known, and those that are not, read now."""
+    unknown = sorted(generation for generation in generations if generation not in known)
     read = ports.side_by_side([partial(ports.stores.find_generation, generation) for generation in unknown])
-    found = {**known, **dict(zip(unknown, read, strict=True))}
-    return {generation: found[generation] for generation in doomed}
+    found: Values = {**known, **dict(zip(unknown, read, strict=True))}
+    return {generation: found[generation] for generation in sorted(generations)}
 
 
 @contextmanager
-def _locked(ports: Ports, admins: Mapping[str, Login]) -> Iterator[dict[str, Stager]]:
-    """Hold the advisory locks of these databases, as their rotation users."""
+def _locked(ports: Ports, places: Iterable[Place]) -> Iterator[tuple[dict[str, Stager], Values]]:
+    """Hold the advisory locks of the databases, as their rotation users.
+
+    Values, and the logins of the rotation users, are read before, all at the same time: a login that several databases
+    have is read once (protocol D22).
+    """
+    asked, databases = list(dict.fromkeys(places)), ports.databases
+    having: dict[Hashable, Database] = {}
+    for database in databases.values():
+        having.setdefault(database.admin, database)
+    found, read = run_all(
+        ports.side_by_side,
+        partial(ports.side_by_side, [partial(_value, ports, place) for place in asked]),
+        partial(ports.side_by_side, [database.admin_login for database in having.values()]),
+    )
+    admins = dict(zip(having, read, strict=True))
     with ExitStack() as held:
         stagers = ports.side_by_side(
-            [
-                partial(held.enter_context, ports.databases[name].exclusive(admin))
-                for name, admin in admins.items()
-            ]
+            [partial(held.enter_context, d.exclusive(admins[d.admin])) for d in databases.values()]
         )
-        yield dict(zip(admins, stagers, strict=True))
+        yield dict(zip(databases, stagers, strict=True)), dict(zip(asked, found, strict=True))
+
+
+def _value(ports: Ports, place: Place) -> CredentialValue | None:
+    if isinstance(place, int):
+        return ports.stores.find_generation(place)
+    return ports.stores.read_version(store=place.store, version=place.version)

@@ -6,6 +6,8 @@ from contextvars import copy_context
 from functools import cached_property, partial
 from typing import Any, Protocol, TypeVar, overload
 
+from lockstep.protocol.errors import RetryableError
+
 CALLS_AT_ONCE = 24
 """The threads of a process, for calls that run at the same time: two secrets in the four slots of a ring and in three
 other stores, or eight databases with three hosts each, do not wait for one another (protocol M10)."""
@@ -16,6 +18,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
 D = TypeVar("D")
+E = TypeVar("E", bound=BaseException)
 
 
 class SideBySide(Hashable, Protocol):
@@ -28,7 +31,8 @@ class SideBySide(Hashable, Protocol):
         """The results, in the order of the calls.
 
         Raises:
-            BaseException: What the first call that failed has raised, first in the order of the calls.
+            BaseException: Of the errors the first that trying again does not help, else the first, in the order of the
+                calls: a step is not tried again because something else did not answer.
         """
 
 
@@ -52,11 +56,17 @@ class Workers:
         ended: list[Future[Any]] = [_made(call) for call in bound[:1]]
         for call, other in zip(bound[1:], others, strict=True):
             ended.append(_made(call if other.cancel() else other.result))
+        if errors := [error for future in ended if (error := future.exception())]:
+            raise _gravest(errors)
         return tuple(future.result() for future in ended)
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(max_workers=self._most, thread_name_prefix="lockstep")
+
+
+def _gravest(errors: Sequence[E]) -> E:
+    return next((error for error in errors if not isinstance(error, RetryableError)), errors[0])
 
 
 def _made(call: Callable[[], T]) -> "Future[T]":
@@ -78,14 +88,14 @@ at_the_same_time = Workers(CALLS_AT_ONCE)
 def one_after_the_other(calls: Sequence[Callable[[], T]], /) -> tuple[T, ...]:
     """A `SideBySide` without threads: the same order every time."""
     results: list[T] = []
-    failure: Exception | None = None
+    errors: list[Exception] = []
     for call in calls:
         try:
             results.append(call())
         except Exception as error:  # noqa: BLE001 - raised after the other calls
-            failure = failure or error
-    if failure:
-        raise failure
+            errors.append(error)
+    if errors:
+        raise _gravest(errors)
     return tuple(results)
 
 

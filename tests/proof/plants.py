@@ -421,23 +421,24 @@ def base_not_probed() -> AbstractContextManager[None]:
 
 def live_barrier_missing() -> AbstractContextManager[None]:
     """Each database shows for itself that base logs in, just before it is changed."""
-    rotate, rotate_one, refusing = apply_db._rotate, apply_db._rotate_one, logins.refusing
+    apply, apply_one, refusing = apply_db._apply, apply_db._apply_one, logins.refusing
 
-    def change_one(ports: Ports, name: str, stager: Foreign, change: Foreign) -> Foreign:
-        if change.base and refusing(ports, {name: stager}, change.base.login):
+    def change_one(ports: Ports, lease: Lease, change: Foreign, name: str, stager: Foreign) -> Foreign:
+        base = change.beside.get(name)
+        if base and refusing(ports, {name: stager}, {name: base.login}):
             raise CurrentCredentialRejectedError(database=name)
-        return rotate_one(ports, name, stager, change)
+        return apply_one(ports, lease, change, name, stager)
 
-    def rotated(request: Foreign, ports: Ports) -> Foreign:
+    def applied(request: Foreign, ports: Ports) -> Foreign:
         try:
-            return rotate(request, ports)
+            return apply(request, ports)
         except CurrentCredentialRejectedError as error:
             return BaseRefused(refused=(error.where["database"],))
 
     return patched(
         base_not_probed(),
-        patch.object(apply_db, "_rotate_one", change_one),
-        patch.object(apply_db, "_rotate", rotated),
+        patch.object(apply_db, "_apply_one", change_one),
+        patch.object(apply_db, "_apply", applied),
     )
 
 

@@ -21,16 +21,16 @@ from tests.support.memory_lock import MemoryLock
 
 def refused_base_not_reconciled() -> AbstractContextManager[None]:
     """A database that refuses base is blocked at once."""
-    original = apply_db._rotate
+    original = apply_db._apply
 
-    def rotate(request: Foreign, ports: Ports) -> Foreign:
+    def apply(request: Foreign, ports: Ports) -> Foreign:
         result = original(request, ports)
         if isinstance(result, BaseRefused):
             ports.lock.block(request.rotation.lease, result.refused)
             raise DatabaseBlockedError(credential=ports.credential.id, database=result.refused[0])
         return result
 
-    return patched(patch.object(apply_db, "_rotate", rotate))
+    return patched(patch.object(apply_db, "_apply", apply))
 
 
 def repairs_wait_for_the_overlap() -> AbstractContextManager[None]:

@@ -62,7 +62,6 @@ class Rotated:
         *,
         base: int | None = 2,
         doomed: Sequence[int] = (1,),
-        taken_over: bool = False,
         side_by_side: SideBySide = one_after_the_other,
     ) -> None:
         replication.wait_until_accepted(
@@ -71,7 +70,6 @@ class Rotated:
             pending=self.login(3),
             base=None if base is None else self.login(base),
             doomed=[self.login(g) for g in doomed],
-            taken_over=taken_over,
         )
 
     def wait_until_revoked(self, *doomed: int, live: Sequence[Login]) -> None:
@@ -143,10 +141,10 @@ def test_what_a_taken_over_account_accepts_is_not_known_so_pending_is_tried_once
     world.stage(None, 2)
     world.stage(2, 3)
     with pytest.raises(ReplicaLaggingError):
-        world.wait(doomed=(), taken_over=True)
+        world.wait(base=None, doomed=())
     assert world.clock.monotonic() == PATIENCE / 2
     world.replicas[0].lag_logins = 0
-    world.wait(doomed=(), taken_over=True)
+    world.wait(base=None, doomed=())
     assert world.clock.monotonic() == PATIENCE
     assert world.replicas[0].refusals.most == 1
 

@@ -7,7 +7,12 @@ from threading import Event
 
 import pytest
 
-from lockstep.protocol.errors import DatabaseUnreachableError, LockstepError, StoreUnreachableError
+from lockstep.protocol.errors import (
+    DatabaseUnreachableError,
+    LockstepError,
+    ReplicaRejectedError,
+    StoreUnreachableError,
+)
 from lockstep.protocol.workers import (
     SideBySide,
     Workers,
@@ -53,6 +58,14 @@ def test_every_call_is_made_and_the_first_failure_in_order_is_raised(side_by_sid
     with pytest.raises(StoreUnreachableError):
         side_by_side(calls)
     assert sorted(made) == ["first", "last"]
+
+
+@BOTH
+def test_a_failure_that_trying_again_does_not_help_outweighs_others(side_by_side: SideBySide) -> None:
+    """Else a step would be tried again, and show a login again that was refused."""
+    refused = _failing(ReplicaRejectedError(database="db-2"))
+    with pytest.raises(ReplicaRejectedError):
+        side_by_side([_failing(DatabaseUnreachableError(database="db-1")), refused])
 
 
 def test_a_failure_is_raised_only_when_every_call_has_ended() -> None:
