@@ -300,8 +300,8 @@ def _commit() -> dict[str, State]:
                     ":valid": {"NS": jsonata("[$map($audit.release.valid, function($g) { $string($g) })]")},
                     ":valid_from": number("$min($audit.release.valid)"),
                     ":proven": {"SS": "{% $audit.release.proven %}"},
-                    ":next_due_at": number("$audit.release.next_due_at"),
-                    ":not_before": number("$audit.release.not_before"),
+                    ":next_due_at": number("$toMillis($audit.release.next_due_at) / 1000"),
+                    ":not_before": number("$toMillis($audit.release.not_before) / 1000"),
                 },
             ),
             "Output": {
@@ -311,11 +311,7 @@ def _commit() -> dict[str, State]:
                 "adopted": "{% $adopted_from != null %}",
                 "audit": {"stream": "{% $audit.stream %}", "seq": "{% $audit.seq %}"},
                 # What `functions.announce` tells others.
-                "base_generation": "{% $claim.base_generation %}",
-                "stores": "{% [$stores.store] %}",
-                "promoted_at": "{% $promoted_at %}",
-                "not_before": "{% $audit.release.not_before %}",
-                "revoked": "{% $revoke %}",
+                "promoted": "{% $audit.promoted %}",
             },
             "End": True,
             "Catch": [catch("RotationFailed")],

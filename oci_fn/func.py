@@ -45,7 +45,7 @@ from lockstep.runtime.wiring import forget, hosted_runner
 from lockstep.stores.credential import Ports
 from oci_fn.dispatching import LATE, MOST_IDS, HandedOn, delegate, overdue, recheck, shares
 from oci_fn.retries import Retries
-from oci_fn.sequence import RunRequest, rotate
+from oci_fn.sequence import rotate
 
 if TYPE_CHECKING:
     from lockstep.oci.functions import OwnFunction
@@ -201,23 +201,17 @@ class Function:
     ) -> dict[str, Any]:
         began = self._clock.monotonic()
         retries = Retries(self._clock, deadline=ends_at - MARGIN_SECONDS)
-        request = RunRequest(
-            rotation_id=rotation_id,
-            runner="oci",
-            trigger=run.trigger,
-            force=run.force,
-        )
-        done = None
+        promoted = None
         try:
             # A run has a scope of its own, so that nothing of it goes on in the next one (protocol F9).
             with Scope(self._clock, ends_at=ends_at, leave=self._leave).open():
                 ports = retries.call("ReadPlan", partial(self._runner().ports, run.credential_id))
-                done = rotate(request, ports, retries)
+                promoted = rotate(run, ports, retries, rotation_id=rotation_id)
             result = {
-                "outcome": done.outcome,
-                "generation": done.generation,
-                "adopted": done.adopted,
-                "audit_seq": done.audit_seq,
+                "outcome": "rotated" if promoted else "skipped",
+                "generation": promoted.generation if promoted else None,
+                "adopted": promoted is not None and promoted.adopted,
+                "audit_seq": promoted.entry.seq if promoted else None,
             }
         except LockstepError as error:
             result = {"outcome": "failed", **_shown(error)}
@@ -228,7 +222,7 @@ class Function:
         took_ms = round((self._clock.monotonic() - began) * 1000)
         logger.info(json.dumps({**result, "milliseconds": took_ms, "states_ms": retries.states_ms}))
         if found := publisher():  # When the lock is free again: no rotation waits for it.
-            found.publish(request, run.credential_id, done, error=str(result.get("error", "")))
+            found.publish(run, rotation_id, promoted, error=str(result.get("error", "")))
         return result
 
     def _look(self, request: DoctorRequest, ctx: context.InvokeContext) -> Mapping[str, Any]:

@@ -12,21 +12,11 @@ from functools import cached_property
 from lockstep.plan.compiled import CompiledPlan
 from lockstep.protocol.deadlines import Scope, check_scope
 from lockstep.protocol.errors import DeadlineExceededError, LockstepError
-from lockstep.protocol.events import (
-    Entry,
-    EventData,
-    Failed,
-    Promoted,
-    Sink,
-    event_of,
-    of_promotion,
-    overlap_ends_at,
-    source_of,
-)
+from lockstep.protocol.events import EventData, Failed, Sink, event_of, of_promotion, source_of
+from lockstep.protocol.messages import Promoted, RunInput
 from lockstep.protocol.ports import Clock
 from lockstep.runtime.identity import OCI_RUNNER
 from lockstep.runtime.wiring import endpoints_from_environment, event_sink
-from oci_fn.sequence import RunRequest, RunResult
 
 SLOW_SECONDS = 2.0
 """A topic that takes longer for the events of a run is left alone for the rest of the call."""
@@ -59,21 +49,21 @@ class EventPublisher:
         self._scope = scope
         self._gave_up = ""
 
-    def publish(self, request: RunRequest, credential_id: str, done: RunResult | None, *, error: str) -> None:
+    def publish(self, run: RunInput, rotation_id: str, promoted: Promoted | None, *, error: str) -> None:
         """Tell of one run. Raises nothing; what is not sent is logged, by its number.
 
         Args:
-            request: The run.
-            credential_id: Its credential.
-            done: What became of it; None: it failed.
+            run: What started it.
+            rotation_id: The run.
+            promoted: What it has done; None: it was skipped, or failed.
             error: The name of the error that it failed with; empty if it did not.
         """
         number, problem = 1, self._gave_up
         try:
-            event_data = _event_data(request, credential_id, done, error)
+            event_data = _event_data(run, rotation_id, promoted, error)
             number = len(event_data)
             if event_data and not problem:
-                self._send(event_data, request.rotation_id, done)
+                self._send(event_data, rotation_id, promoted)
         except LockstepError as e:
             problem = self._gave_up = str(e.where.get("code") or type(e).__name__)
         except Exception as e:  # noqa: BLE001 - an event fails no run
@@ -82,19 +72,19 @@ class EventPublisher:
             logger.warning(
                 json.dumps(
                     {
-                        "credential_id": credential_id,
-                        "rotation_id": request.rotation_id,
+                        "credential_id": run.credential_id,
+                        "rotation_id": rotation_id,
                         "events_not_sent": number,
                         "error": problem,
                     }
                 )
             )
 
-    def _send(self, event_data: tuple[EventData, ...], rotation_id: str, done: RunResult | None) -> None:
+    def _send(self, event_data: tuple[EventData, ...], rotation_id: str, promoted: Promoted | None) -> None:
         if self._clock.monotonic() >= self._last_call_at:
             raise DeadlineExceededError
         now = self._clock.now().replace(microsecond=0)
-        time = done.report.promoted_at if done and done.report else now
+        time = promoted.promoted_at if promoted else now
         events = [event_of(h, source=self._source, cause=rotation_id, time=time) for h in event_data]
         with self._scope().open():
             sink = self._sink
@@ -113,35 +103,16 @@ class EventPublisher:
 
 
 def _event_data(
-    request: RunRequest, credential_id: str, done: RunResult | None, error: str
+    run: RunInput, rotation_id: str, promoted: Promoted | None, error: str
 ) -> tuple[EventData, ...]:
-    if done is None:
+    if error:
         failed = Failed(
-            credential=credential_id,
+            credential=run.credential_id,
             runner="oci",
-            rotation=request.rotation_id,
-            trigger=request.trigger,
+            rotation=rotation_id,
+            trigger=run.trigger,
             status="failed",
-            error=error or None,
+            error=error,
         )
         return (failed,)
-    report, recorded = done.report, done.recorded
-    if report is None or recorded is None:
-        return ()
-    claim, revoked = report.claim, bool(report.revoked)
-    promoted = Promoted(
-        credential=credential_id,
-        runner="oci",
-        rotation=request.rotation_id,
-        trigger=request.trigger,
-        kind=claim.kind.value,
-        generation=claim.generation,
-        previous_generation=claim.base_generation,
-        stores=tuple(store.store for store in report.stores),
-        promoted_at=report.promoted_at,
-        overlap_ends_at=overlap_ends_at(claim.kind, not_before=recorded.release.not_before, revoked=revoked),
-        revoked=revoked,
-        adopted=report.adopted_from is not None,
-        entry=Entry(stream="oci", seq=recorded.seq),
-    )
-    return of_promotion(promoted)
+    return of_promotion(promoted) if promoted else ()

@@ -5,8 +5,6 @@ order of the states.
 """
 
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from msgspec import structs
@@ -17,7 +15,6 @@ from functions.generate import step as generate
 from functions.update_secrets import step as update_secrets
 from lockstep.protocol.deadlines import LEASE, LOCK_POLICY, PREPARED_AT_MOST
 from lockstep.protocol.errors import (
-    InvalidRequestError,
     LockstepError,
     StoresDivergedError,
     UnexpectedError,
@@ -33,13 +30,14 @@ from lockstep.protocol.messages import (
     ProbeNeeded,
     ProbeRequest,
     ProbeResult,
-    RecordedRotation,
-    ReleaseValues,
+    Promoted,
     Revoked,
     RevokeRequest,
     RevokeResult,
     RotatedRun,
     Rotation,
+    RunInput,
+    Runner,
     SkippedRun,
     Staged,
     UpdateRequest,
@@ -47,64 +45,49 @@ from lockstep.protocol.messages import (
 )
 from lockstep.protocol.model import Claim, Release
 from lockstep.protocol.schedule import STANDBY, standby_due_by
-from lockstep.protocol.strict_json import MessageError, read
 from lockstep.stores.credential import Ports
 from oci_fn.retries import Retries
 
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunRequest:
-    """The request for a run: the input of the state machine, with the runner and the rotation id."""
-
-    rotation_id: str
-    runner: str
-    trigger: str
-    force: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunResult:
-    """The outcome `rotated`, with the generation that is current now, or `skipped`.
-
-    Attributes:
-        report: What the steps of a rotation have reported.
-        recorded: Its audit entry.
-    """
-
-    outcome: str
-    generation: int | None = None
-    adopted: bool = False
-    audit_seq: int | None = None
-    report: RotatedRun | None = None
-    recorded: RecordedRotation | None = None
-
-
-def rotate(request: RunRequest, ports: Ports, retries: Retries) -> RunResult:
+def rotate(
+    run: RunInput, ports: Ports, retries: Retries, *, rotation_id: str, runner: Runner = STANDBY
+) -> Promoted | None:
     """Rotate the credential if it is due.
 
     Args:
-        request: The request.
+        run: What starts it; it was checked (protocol R6).
         ports: The ports.
         retries: Retries the calls until its deadline.
+        rotation_id: The run.
+        runner: Whose run it is.
+
+    Returns:
+        What the rotation has done; None if it was skipped.
 
     Raises:
-        InvalidRequestError: The input is not valid; nothing was changed.
         LockstepError: The run failed. If the audit log and the lock table answer, the failure is on record and the lock
             is free again (protocol M1).
     """
     now = ports.clock.now().replace(microsecond=0)
-    rotation = _rotation(request, ports.credential.id, now)
-    is_standby = request.runner == STANDBY
+    rotation = Rotation(
+        credential_id=run.credential_id,
+        rotation_id=rotation_id,
+        runner=runner,
+        trigger=run.trigger,
+        started_at=now,
+        fence=0,
+        force=run.force,
+    )
     lease = retries.call(
         "AcquireLock",
         lambda: ports.lock.acquire(
-            holder=rotation.rotation_id,
+            holder=rotation_id,
             now=now,
             expires_at=now + LEASE,
-            force=rotation.force,
-            due_by=standby_due_by(ports.credential.schedule, now) if is_standby else None,
+            force=run.force,
+            due_by=standby_due_by(ports.credential.schedule, now) if runner == STANDBY else None,
         ),
         policy=LOCK_POLICY,
     )
@@ -112,20 +95,9 @@ def rotate(request: RunRequest, ports: Ports, retries: Retries) -> RunResult:
         with suppress(LockstepError):  # The run was skipped all the same.
             skipped = SkippedRun(rotation=rotation)
             retries.call("Witness", lambda: audit.run(skipped, ports))
-        return RunResult(outcome="skipped")
+        return None
     held = structs.replace(rotation, fence=lease.fence)
     return _HeldRun(held, ports, retries).finish()
-
-
-def _rotation(request: RunRequest, credential_id: str, now: datetime) -> Rotation:
-    try:
-        rotation: Rotation = read(
-            Rotation, {**asdict(request), "credential_id": credential_id, "started_at": now, "fence": 0}
-        )
-    except MessageError:
-        # Nothing was acquired yet.
-        raise InvalidRequestError(credential=credential_id) from None
-    return rotation
 
 
 class _HeldRun:
@@ -137,7 +109,7 @@ class _HeldRun:
         self._retries = retries
         self._notes: dict[str, Any] = {}
 
-    def finish(self) -> RunResult:
+    def finish(self) -> Promoted | None:
         try:
             report = self._prepare_apply_commit()
             if isinstance(report, RotatedRun):  # Before the release (protocol M1).
@@ -151,21 +123,10 @@ class _HeldRun:
             self._fail(unexpected)
             raise unexpected from None
         if isinstance(report, NothingToDo):
-            return self._give_back()
-        self._retries.call(
-            "ReleaseLock",
-            lambda: self._ports.lock.release(self._rotation.lease, _release(recorded.release)),
-            policy=LOCK_POLICY,
-            is_owed=True,
-        )
-        return RunResult(
-            outcome="rotated",
-            generation=recorded.release.current_generation,
-            adopted=report.adopted_from is not None,
-            audit_seq=recorded.seq,
-            report=report,
-            recorded=recorded,
-        )
+            self._release("ReleaseLockUnchanged", None)
+            return None
+        self._release("ReleaseLock", recorded.release)
+        return recorded.promoted
 
     def _prepare_apply_commit(self) -> RotatedRun | NothingToDo:
         request = GenerateRequest(rotation=self._rotation)
@@ -243,33 +204,17 @@ class _HeldRun:
             raise UnexpectedError(code=type(result).__name__)
         return result
 
-    def _give_back(self) -> RunResult:
+    def _release(self, state: str, done: Release | None) -> None:
         self._retries.call(
-            "ReleaseLockUnchanged",
-            lambda: self._ports.lock.release(self._rotation.lease, None),
+            state,
+            lambda: self._ports.lock.release(self._rotation.lease, done),
             policy=LOCK_POLICY,
             is_owed=True,
         )
-        return RunResult(outcome="skipped")
 
     def _fail(self, error: LockstepError) -> None:
         failed = FailedRun(rotation=self._rotation, error=type(error).__name__, **self._notes)
         with suppress(LockstepError):
             self._retries.call("AuditFailure", lambda: audit.run(failed, self._ports), is_owed=True)
         with suppress(LockstepError):
-            self._retries.call(
-                "ReleaseLockAfterFailure",
-                lambda: self._ports.lock.release(self._rotation.lease, None),
-                policy=LOCK_POLICY,
-                is_owed=True,
-            )
-
-
-def _release(values: ReleaseValues) -> Release:
-    return Release(
-        current_generation=values.current_generation,
-        valid=frozenset(values.valid),
-        proven=values.proven,
-        next_due_at=datetime.fromtimestamp(values.next_due_at, UTC),
-        not_before=datetime.fromtimestamp(values.not_before, UTC),
-    )
+            self._release("ReleaseLockAfterFailure", None)

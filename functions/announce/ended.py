@@ -9,36 +9,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from lockstep.protocol.events import (
-    Entry,
-    ErrorName,
-    EventData,
-    Failed,
-    Promoted,
-    of_promotion,
-    overlap_ends_at,
-)
-from lockstep.protocol.messages import Id, RunInput
-from lockstep.protocol.strict_json import Instant, Message, MessageError, parse, read
+from lockstep.protocol.events import ErrorName, EventData, Failed, of_promotion
+from lockstep.protocol.messages import Id, Promoted, RunInput
+from lockstep.protocol.strict_json import MessageError, object_of, parse, read
 
 Status = Literal["SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED"]
 STATUSES: tuple[Status, ...] = ("SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED")
 """Of an execution that has ended."""
-
-
-class Rotated(Message):
-    """What the state machine returns after a rotation (`cdk/statemachine.py`)."""
-
-    outcome: Literal["rotated"]
-    generation: int
-    kind: Literal["new", "reconcile"]
-    adopted: bool
-    audit: Entry
-    base_generation: int
-    stores: tuple[Id, ...]
-    promoted_at: Instant
-    not_before: int
-    revoked: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +46,8 @@ class Ended:
             error: The name of the error, if the execution failed.
         """
         if self.status == "SUCCEEDED":
-            return self._promotion()
+            promoted = _promoted(self.output)
+            return of_promotion(promoted) if promoted else ()
         status: Any = self.status.lower()
         failed = Failed(
             credential=self.run.credential_id,
@@ -80,27 +58,6 @@ class Ended:
             error=_name(error),
         )
         return (failed,)
-
-    def _promotion(self) -> tuple[EventData, ...]:
-        done = _rotated(self.output)
-        if done is None:
-            return ()
-        promoted = Promoted(
-            credential=self.run.credential_id,
-            runner="aws",
-            rotation=self.rotation,
-            trigger=self.run.trigger,
-            kind=done.kind,
-            generation=done.generation,
-            previous_generation=done.base_generation,
-            stores=done.stores,
-            promoted_at=done.promoted_at,
-            overlap_ends_at=overlap_ends_at(done.kind, not_before=done.not_before, revoked=done.revoked),
-            revoked=done.revoked,
-            adopted=done.adopted,
-            entry=done.audit,
-        )
-        return of_promotion(promoted)
 
 
 def ended(event: Any, is_known: Callable[[str], bool]) -> Ended | None:  # noqa: ANN401 - JSON
@@ -132,20 +89,20 @@ def ended(event: Any, is_known: Callable[[str], bool]) -> Ended | None:  # noqa:
     return Ended(at=at, run=run, **found) if is_known(run.credential_id) else None
 
 
-def _rotated(output: str | None) -> Rotated | None:
-    """What a run returned; None where it has not rotated, or by a definition of another build that says less.
+def _promoted(output: str | None) -> Promoted | None:
+    """What a run has done; None where it has not rotated, or by a definition of another build that says less.
 
     The function has no versions, and a run under way, or after a roll-back, has an older definition (protocol R14).
     """
-    found = parse(output or "null")
-    if not isinstance(found, dict) or found.get("outcome") != "rotated":
-        return None
-    known = {key: value for key, value in found.items() if key in Rotated.__struct_fields__}
+    told = object_of(output or "").get("promoted")
+    known = (
+        {k: v for k, v in told.items() if k in Promoted.__struct_fields__} if isinstance(told, dict) else None
+    )
     try:
-        rotated: Rotated = read(Rotated, known)
+        promoted: Promoted = read(Promoted, known)
     except MessageError:
         return None
-    return rotated
+    return promoted
 
 
 def _name(error: str | None) -> str | None:

@@ -15,7 +15,8 @@ from lockstep.aws.clients import ErrorKind, aws_client, translated
 from lockstep.plan.compiled import CompiledPlan
 from lockstep.protocol.deadlines import Scope, check_scope
 from lockstep.protocol.errors import EventNotSentError, InvalidRequestError, PlanDocumentMissingError
-from lockstep.protocol.events import Promoted, Sink, event_of, source_of
+from lockstep.protocol.events import Sink, event_of, source_of
+from lockstep.protocol.messages import Promoted
 from lockstep.protocol.strict_json import MessageError
 from lockstep.runtime.identity import AWS_RUNNER
 from lockstep.runtime.system import SystemClock

@@ -1,6 +1,5 @@
 """Audit: append one signed entry for this run to the runner's own stream (protocol I7, R1)."""
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -15,17 +14,18 @@ from lockstep.protocol.errors import LockstepError
 from lockstep.protocol.messages import (
     AuditRequest,
     DatabaseResult,
+    Entry,
     FailedRun,
+    Promoted,
     Recorded,
     RecordedRotation,
-    ReleaseValues,
     Revoked,
     RotatedRun,
     Run,
     SkippedRun,
     Witnessing,
 )
-from lockstep.protocol.model import ChainHead, Claim, ClaimKind, CredentialValue, LockRecord
+from lockstep.protocol.model import ChainHead, Claim, ClaimKind, CredentialValue, LockRecord, Release
 from lockstep.protocol.ports import FingerprintKey, signed_fingerprint
 from lockstep.protocol.workers import run_all
 from lockstep.stores.credential import Ports
@@ -47,7 +47,7 @@ def run(request: AuditRequest, ports: Ports) -> Recorded | Witnessing:
     """Record the rotation, or its failure; after a skip, witness the other log if that is due.
 
     Returns:
-        The place of the entry and, after a success, what ReleaseLock writes.
+        The place of the entry and, after a success, what ReleaseLock writes and what others are told.
 
     Raises:
         FenceLostError: The run succeeded, but another run holds the lock (protocol E4).
@@ -83,13 +83,27 @@ def run(request: AuditRequest, ports: Ports) -> Recorded | Witnessing:
         stream=ports.audit_log.stream,
         seq=head.seq,
         hash=head.hash,
-        release=ReleaseValues(
-            current_generation=release.current_generation,
-            valid=tuple(sorted(release.valid)),
-            proven=release.proven,
-            next_due_at=int(release.next_due_at.timestamp()),
-            not_before=math.ceil(release.not_before.timestamp()),  # The overlap is a promise.
-        ),
+        release=release,
+        promoted=_promoted(request, release, head),
+    )
+
+
+def _promoted(request: RotatedRun, release: Release, head: ChainHead) -> Promoted:
+    rotation, claim, revoked = request.rotation, request.claim, bool(request.revoked)
+    return Promoted(
+        credential=rotation.credential_id,
+        runner=rotation.runner,
+        rotation=rotation.rotation_id,
+        trigger=rotation.trigger,
+        kind=claim.kind.value,
+        generation=claim.generation,
+        previous_generation=claim.base_generation,
+        stores=tuple(store.store for store in request.stores),
+        promoted_at=request.promoted_at,
+        overlap_ends_at=None if revoked or claim.kind is not ClaimKind.NEW else release.not_before,
+        revoked=revoked,
+        adopted=request.adopted_from is not None,
+        entry=Entry(stream=rotation.runner, seq=head.seq),
     )
 
 

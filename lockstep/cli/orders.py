@@ -46,8 +46,9 @@ from lockstep.operate.sessions import count_sessions, lines
 from lockstep.operate.state import record_fields, records_of
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import EnvironmentalError, LockstepError, described, line_of
-from lockstep.protocol.events import Entry, EventData, Paused, Resumed, Retired, event_of, source_of
+from lockstep.protocol.events import EventData, Paused, Resumed, Retired, event_of, source_of
 from lockstep.protocol.lock_rule import is_held
+from lockstep.protocol.messages import Entry
 from lockstep.protocol.model import AdminCredential, ChainHead, Credential, Lease, LockRecord
 from lockstep.protocol.orders import (
     CancelTakeOver,

@@ -6,7 +6,7 @@ decide: a paused runner can stage late, move a label, or add a higher version ov
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from lockstep.protocol.errors import (
     DatabaseBlockedError,
@@ -258,6 +258,10 @@ def next_generation(record: LockRecord, served: Iterable[StoredValue]) -> int:
     return max(record.highest_generation, highest) + 1
 
 
+ALMOST_A_SECOND = timedelta(microseconds=999_999)
+"""Added where a time is rounded up: the overlap is a promise."""
+
+
 def release_after(
     claim: Claim,
     record: LockRecord,
@@ -283,12 +287,13 @@ def release_after(
         started: When the run started.
         promoted: When every store was seen to serve it.
     """
+    not_before = max(promoted + schedule.overlap, record.not_before or promoted)
     return Release(
         current_generation=claim.generation,
         valid=(record.valid | {claim.generation}).difference(revoked),
         proven=proven,
-        next_due_at=started + schedule.interval - schedule.tolerance,
-        not_before=max(promoted + schedule.overlap, record.not_before or promoted),
+        next_due_at=(started + schedule.interval - schedule.tolerance).replace(microsecond=0),
+        not_before=(not_before + ALMOST_A_SECOND).replace(microsecond=0),
     )
 
 

@@ -12,58 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Protocol
 
-from lockstep.protocol.messages import Id
+from lockstep.protocol.messages import Entry, Id, Promoted, Runner
 from lockstep.protocol.strict_json import Instant, Message, matching, write
 
 ErrorName = Annotated[str, matching(r"[A-Za-z0-9._]{1,100}")]
-Runner = Literal["aws", "oci"]
-
-
-class Entry(Message):
-    """An audit entry.
-
-    Attributes:
-        stream: Whose: that of AWS or of OCI.
-        seq: Its number there.
-    """
-
-    stream: Runner
-    seq: int
-
-
-class Promoted(Message):
-    """Every store serves a new generation, and the run that did it is over.
-
-    Attributes:
-        credential: Its id in the plan.
-        runner: Who rotated.
-        rotation: The run, as its audit entry names it.
-        trigger: What started the run, such as `schedule` or `manual`.
-        kind: `new` has a password of its own; `reconcile` gives a login that worked already a new generation.
-        generation: What the stores serve now.
-        previous_generation: What it follows; 0 for a value that Lockstep did not make.
-        stores: Their names in the plan.
-        promoted_at: When every store was seen to serve it.
-        overlap_ends_at: Until when the value before it logs in at the least; null where this run has ended it, and
-            after a reconcile, which ends nothing.
-        revoked: Whether the run has ended every other value, as an operator ordered.
-        adopted: Whether another run began the generation.
-        entry: The audit entry of the run.
-    """
-
-    credential: Id
-    runner: Runner
-    rotation: Id
-    trigger: Id
-    kind: Literal["new", "reconcile"]
-    generation: int
-    previous_generation: int
-    stores: tuple[Id, ...]
-    promoted_at: Instant
-    overlap_ends_at: Instant | None
-    revoked: bool
-    adopted: bool
-    entry: Entry
 
 
 class PreviousDies(Message):
@@ -174,18 +126,6 @@ NAMES: Mapping[type[EventData], str] = {
     Retired: "retired",
 }
 """What each is called in the type of its event."""
-
-
-def overlap_ends_at(kind: str, *, not_before: int, revoked: bool) -> datetime | None:
-    """Until when the value before the promoted one logs in at the least; None where this run decides nothing about it.
-
-    Args:
-        kind: Of the claim.
-        not_before: What the run wrote into the lock record: when the next rotation is allowed, in epoch seconds
-            (protocol C11). It is the next rotation that ends the value.
-        revoked: Whether this run has ended it.
-    """
-    return None if revoked or kind != "new" else datetime.fromtimestamp(not_before, UTC)
 
 
 def of_promotion(promoted: Promoted) -> tuple[EventData, ...]:

@@ -6,13 +6,14 @@ They hold only names, numbers and outcomes: every step reads secret values from 
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from lockstep.protocol.model import Claim, Lease, StoreVersions
+from lockstep.protocol.model import Claim, Lease, Release, StoreVersions
 from lockstep.protocol.strict_json import Instant, Message, matching
 
 ID_CHARACTERS = "A-Za-z0-9/_+=.@:-"
 """The characters of an id, as ranges of a regular expression."""
 ID_LENGTH = 200
 Id = Annotated[str, matching(rf"[{ID_CHARACTERS}]{{1,{ID_LENGTH}}}")]
+Runner = Literal["aws", "oci"]
 
 
 class RunInput(Message):
@@ -50,7 +51,7 @@ class Rotation(Message):
 
     credential_id: Id
     rotation_id: Id
-    runner: Literal["aws", "oci"]
+    runner: Runner
     trigger: Id
     started_at: Instant
     fence: int
@@ -335,16 +336,6 @@ Run = RotatedRun | FailedRun
 AuditRequest = Run | SkippedRun
 
 
-class ReleaseValues(Message):
-    """What ReleaseLock writes: generations, names of databases, and epoch seconds."""
-
-    current_generation: int
-    valid: tuple[int, ...]
-    proven: tuple[Id, ...]
-    next_due_at: int
-    not_before: int
-
-
 class Recorded(Message):
     """Output of Audit: the entry's place in the chain, and its hash."""
 
@@ -360,7 +351,60 @@ class Witnessing(Message):
     seq: int | None
 
 
-class RecordedRotation(Recorded):
-    """Output of Audit after a success, with what ReleaseLock writes."""
+class Entry(Message):
+    """An audit entry.
 
-    release: ReleaseValues
+    Attributes:
+        stream: Whose: that of AWS or of OCI.
+        seq: Its number there.
+    """
+
+    stream: Runner
+    seq: int
+
+
+class Promoted(Message):
+    """Every store serves a new generation, and the run that did it is over.
+
+    Attributes:
+        credential: Its id in the plan.
+        runner: Who rotated.
+        rotation: The run, as its audit entry names it.
+        trigger: What started the run, such as `schedule` or `manual`.
+        kind: `new` has a password of its own; `reconcile` gives a login that worked already a new generation.
+        generation: What the stores serve now.
+        previous_generation: What it follows; 0 for a value that Lockstep did not make.
+        stores: Their names in the plan.
+        promoted_at: When every store was seen to serve it.
+        overlap_ends_at: Until when the value before it logs in at the least; null where this run has ended it, and
+            after a reconcile, which ends nothing. It is the next rotation that ends it (protocol C11).
+        revoked: Whether the run has ended every other value, as an operator ordered.
+        adopted: Whether another run began the generation.
+        entry: The audit entry of the run.
+    """
+
+    credential: Id
+    runner: Runner
+    rotation: Id
+    trigger: Id
+    kind: Literal["new", "reconcile"]
+    generation: int
+    previous_generation: int
+    stores: tuple[Id, ...]
+    promoted_at: Instant
+    overlap_ends_at: Instant | None
+    revoked: bool
+    adopted: bool
+    entry: Entry
+
+
+class RecordedRotation(Recorded):
+    """Output of Audit after a success.
+
+    Attributes:
+        release: What ReleaseLock writes.
+        promoted: What the run has done, as others are told of it when the lock is free again (protocol E18).
+    """
+
+    release: Release
+    promoted: Promoted

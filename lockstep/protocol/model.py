@@ -16,7 +16,7 @@ from typing import NoReturn, final
 from msgspec import structs
 
 from lockstep.protocol.errors import NewerFormatError
-from lockstep.protocol.strict_json import Message
+from lockstep.protocol.strict_json import Instant, Message
 
 MASK = "**********"
 
@@ -237,9 +237,8 @@ class Lease:
     fence: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
-    """What a finished rotation writes when it gives the lock back.
+class Release(Message):
+    """What a finished rotation writes when it gives the lock back. Times are whole seconds.
 
     Attributes:
         valid: As in the record.
@@ -249,8 +248,8 @@ class Release:
     current_generation: int
     valid: frozenset[int]
     proven: tuple[str, ...]
-    next_due_at: datetime
-    not_before: datetime
+    next_due_at: Instant
+    not_before: Instant
 
 
 class Schedule(Message):

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lockstep.protocol.messages import RunInput
 from lockstep.protocol.model import Credential, Strategy
 from lockstep.runtime import wiring
 from lockstep.runtime.identity import OCI_RUNNER
 from oci_fn.retries import Retries
-from oci_fn.sequence import RunRequest, rotate
+from oci_fn.sequence import rotate
 from sandbox import plans
 from sandbox.aws import InvocationContext
 from sandbox.databases import CertificateAuthority
@@ -85,10 +86,10 @@ class World:
 
         def run() -> None:
             self._number += 1
-            request = RunRequest(rotation_id=f"counted.{self._number}", runner="oci", trigger="schedule")
+            given = RunInput(credential_id=self.credential.id, trigger="schedule")
             ports = runner.ports(self.credential.id)
             retries = Retries(ports.clock, deadline=ports.clock.monotonic() + 60)
-            assert rotate(request, ports, retries).outcome == "rotated"
+            assert rotate(given, ports, retries, rotation_id=f"counted.{self._number}")
 
         return self.counting.of(run, "function")
 

@@ -15,7 +15,8 @@ from lockstep.oci.clients import OciClients, OciIdentity
 from lockstep.oci.notifications import NotificationsTopic
 from lockstep.protocol.deadlines import CloudTimeouts
 from lockstep.protocol.errors import EventNotSentError
-from lockstep.protocol.events import CloudEvent, Entry, Paused, Retired, event_of
+from lockstep.protocol.events import CloudEvent, Paused, Retired, event_of
+from lockstep.protocol.messages import Entry
 from lockstep.runtime.wiring import EVENT_TIMEOUTS
 from sandbox.aws import AwsSandbox
 from sandbox.event_estate import EventEstate, make_event_estate

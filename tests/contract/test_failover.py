@@ -131,8 +131,8 @@ class World:
         """The next run, of the other cloud: at its trigger, or at once by hand; what it was, None for nothing."""
         if not forced:
             self.memory.clock.sleep(INTERVAL_SECONDS)
-        report = rotate(self.memory, "cure", runner="oci", force=forced).report
-        return report.claim.kind if report else None
+        promoted = rotate(self.memory, "cure", runner="oci", force=forced).promoted
+        return ClaimKind(promoted.kind) if promoted else None
 
     def served(self) -> list[Login]:
         """What each store serves."""

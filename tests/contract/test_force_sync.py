@@ -14,7 +14,8 @@ import pytest
 from moto.events.models import EventPattern
 from ruamel.yaml import YAML
 
-from lockstep.protocol.events import Paused, Promoted
+from lockstep.protocol.events import Paused
+from lockstep.protocol.messages import Promoted
 from tests.support.event_examples import examples
 from tests.support.kubernetes_api import KubernetesApi
 

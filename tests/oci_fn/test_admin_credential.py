@@ -14,13 +14,14 @@ from typer.testing import CliRunner, Result
 from lockstep.cli import app as cli
 from lockstep.operate.access import operator
 from lockstep.protocol.errors import LockstepError, StepEndedError
+from lockstep.protocol.messages import RunInput
 from lockstep.protocol.model import Credential, DatabaseServer, Login, SecretStr, Strategy
 from lockstep.protocol.orders import Pause, Resume, Revoke
 from lockstep.protocol.ports import Database
 from lockstep.runtime import wiring
 from lockstep.runtime.system import SystemClock
 from oci_fn.retries import Retries
-from oci_fn.sequence import RunRequest, rotate
+from oci_fn.sequence import rotate
 from sandbox import plans
 from sandbox.databases import CertificateAuthority, MariaDbServer, MySqlServer, PostgresServer
 from sandbox.estate import Estate, Settings, running_estate
@@ -242,7 +243,8 @@ def run(estate: Estate, credential: Credential, sends: Sends) -> None:
     runner = wiring.Runner(
         estate.plan, identity, endpoints=wiring.endpoints_from_environment(), deadline_guard=sends
     )
-    request = RunRequest(rotation_id=str(uuid4()), runner="aws", trigger="schedule", force=True)
+    given = RunInput(credential_id=credential.id, trigger="schedule", force=True)
     clock = SystemClock()
     retries = Retries(clock, deadline=clock.monotonic() + 60, jitter=lambda: 0.0)
-    assert rotate(request, runner.ports(credential.id), retries).outcome == "rotated"
+    ports = runner.ports(credential.id)
+    assert rotate(given, ports, retries, rotation_id=str(uuid4()), runner="aws")

@@ -43,12 +43,12 @@ from lockstep.protocol.messages import (
     GenerateRequest,
     ProbeRequest,
     ProbeResult,
+    RunInput,
     UpdateRequest,
 )
 from lockstep.stores.credential import Ports
 from oci_fn import sequence
 from oci_fn.retries import Retries
-from oci_fn.sequence import RunRequest
 from sandbox.aws import AwsSandbox, create_state_machine
 from sandbox.aws.resources import create_lock_table
 from tests.contract.aws_fixtures import sandbox_client
@@ -60,6 +60,7 @@ STATES: Mapping[str, Any] = json.loads(DEFINITION)["States"]
 RUN_SECONDS = RUN.total_seconds()
 
 
+GIVEN = RunInput(credential_id="multi-cloud/app_user", trigger="test")
 TASKS = {name for name, state in STATES.items() if state["Type"] == "Task"}
 
 
@@ -84,8 +85,8 @@ class Arranged:
         )
 
     def rotate(self, rotation_id: str) -> None:
-        request = RunRequest(rotation_id=rotation_id, runner="aws", trigger="test")
-        assert sequence.rotate(request, self.ports(), Recorder(self.memory.clock)).outcome == "rotated"
+        recorder = Recorder(self.memory.clock)
+        assert sequence.rotate(GIVEN, self.ports(), recorder, rotation_id=rotation_id, runner="aws")
 
     def steal_lock(self) -> None:
         self.write(
@@ -187,9 +188,8 @@ class Both:
         world = self.world()
         arrange(world)
         recorder = Recorder(self._clock)
-        request = RunRequest(rotation_id="run-1", runner="aws", trigger="test")
         try:
-            sequence.rotate(request, world.ports(), recorder)
+            sequence.rotate(GIVEN, world.ports(), recorder, rotation_id="run-1", runner="aws")
         except LockstepError as error:
             return recorder.states, type(error).__name__
         finally:
@@ -424,10 +424,6 @@ def test_a_recorded_rotation_is_released_after_the_deadline(both: Both) -> None:
     world = both.world()
     clock = world.memory.clock
     world.memory.audit_logs["aws"].faults.after = lambda _operation: clock.sleep(400)
-    result = sequence.rotate(
-        RunRequest(rotation_id="run-1", runner="aws", trigger="test"),
-        world.ports(),
-        Recorder(clock, seconds=300),
-    )
-    assert result.outcome == "rotated"
+    recorder = Recorder(clock, seconds=300)
+    assert sequence.rotate(GIVEN, world.ports(), recorder, rotation_id="run-1", runner="aws")
     assert world.lock.read().claim is None

@@ -7,17 +7,19 @@ it is run again in the same way, over retries that return what the earlier steps
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from msgspec import structs
 
 from lockstep.protocol.errors import LockstepError, RetryableError
-from lockstep.protocol.messages import ApplyResult, Staged, UpdateResult
+from lockstep.protocol.messages import ApplyResult, RunInput, Staged, UpdateResult
 from lockstep.protocol.model import Claim, Lease
 from oci_fn import sequence
-from oci_fn.sequence import RunRequest
 from tests.proof.model_ports import Invocation, Replay, Suspended
 from tests.proof.model_world import Call, Reply, Run
+
+if TYPE_CHECKING:
+    from lockstep.protocol.messages import Runner
 
 
 class Process(NamedTuple):
@@ -153,11 +155,12 @@ class Interpreter:
 
     def _reached(self, run: Run, results: tuple[Any, ...]) -> Place:
         replay = self._replays[run.number % 2]
-        request = RunRequest(rotation_id=str(run.number), runner=replay.runner, trigger="model")
-        lease = Lease(credential_id="", holder=request.rotation_id, fence=run.fence)
+        given, of = RunInput(credential_id="", trigger="model"), cast("Runner", replay.runner)
+        lease = Lease(credential_id="", holder=str(run.number), fence=run.fence)
+        told = cast("Any", _Told([lease, *results]))
         step, work = "", lambda: None
         try:
-            sequence.rotate(request, replay.ports, cast("Any", _Told([lease, *results])))
+            sequence.rotate(given, replay.ports, told, rotation_id=str(run.number), runner=of)
         except _ReachedError as reached:
             step, work = reached.step, reached.work
         except LockstepError:

@@ -549,7 +549,7 @@ def emergency_ended_by_a_reconcile() -> AbstractContextManager[None]:
 
     def release_after(claim: Claim, record: LockRecord, *more: Foreign, **named: Foreign) -> Release:
         done = original(claim, record, *more, **named)
-        return replace(done, valid=frozenset({claim.generation})) if record.is_revoking else done
+        return structs.replace(done, valid=frozenset({claim.generation})) if record.is_revoking else done
 
     return patched(patch.object(decide, "release_after", release_after))
 

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, cast
 
 from lockstep.protocol.errors import (
     DatabaseUnreachableError,
@@ -26,14 +27,18 @@ from lockstep.protocol.errors import (
     StoreQuotaExceededError,
     StoreUnreachableError,
 )
+from lockstep.protocol.messages import RunInput
 from lockstep.protocol.ring import MAX_IN_USE, MAX_PENDING_DELETION
 from oci_fn.retries import Retries
-from oci_fn.sequence import RunRequest, rotate
+from oci_fn.sequence import rotate
 from sandbox.oci import OciSandbox, SandboxClock
 from tests.proof.life import STORES, LifeObserver, LifeWorld
 from tests.proof.life_acts import STEP_MINUTES, Act, Operator
 from tests.support.memory import EPOCH, FakeClock
 from tests.unit.harness import RUN_SECONDS, assert_on_record
+
+if TYPE_CHECKING:
+    from lockstep.protocol.messages import Runner
 
 STEP = timedelta(minutes=STEP_MINUTES)
 PURGE_LATENESS = timedelta(hours=12)
@@ -211,9 +216,11 @@ class Life:
         self._run_number += 1
         self._observer.runner, is_paused = runner, self._world.record.paused
         retries = Retries(self._clock, deadline=self._clock.monotonic() + RUN_SECONDS, jitter=lambda: 0.5)
-        request = RunRequest(rotation_id=f"run-{self._run_number}", runner=runner, trigger="schedule")
+        ports, name = self._world.ports(runner), f"run-{self._run_number}"
+        given = RunInput(credential_id=ports.credential.id, trigger="schedule")
         try:
-            outcome = rotate(request, self._world.ports(runner), retries).outcome
+            promoted = rotate(given, ports, retries, rotation_id=name, runner=cast("Runner", runner))
+            outcome = "rotated" if promoted else "skipped"
         except LockstepError as error:
             outcome = type(error).__name__
             if self._weather.is_calm and outcome not in self._operator.expected:
@@ -222,11 +229,9 @@ class Life:
         self._observer.look(f"after a run of {runner}")
         if outcome == "rotated" and self._observer.failed_over:
             lost = sorted(self._observer.failed_over)
-            self._observer.violations.append(
-                f"I13: after {request.rotation_id} {lost} refuses what stores serve"
-            )
+            self._observer.violations.append(f"I13: after {name} {lost} refuses what stores serve")
         if is_paused and outcome == "rotated":
-            self._observer.violations.append(f"O4: {request.rotation_id} rotated a paused credential")
+            self._observer.violations.append(f"O4: {name} rotated a paused credential")
         self._month.outcomes[outcome] += 1
         self._gap_is_calm &= self._weather.is_calm and not self._operator.is_busy
         if outcome == "rotated":

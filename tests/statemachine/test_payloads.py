@@ -21,14 +21,15 @@ from lockstep.protocol.messages import (
     DatabaseOutcome,
     DatabaseRequest,
     DatabaseResult,
+    Entry,
     FailedRun,
     GenerateRequest,
     Id,
     ProbeNeeded,
     ProbeRequest,
     ProbeResult,
+    Promoted,
     RecordedRotation,
-    ReleaseValues,
     Rotation,
     RunInput,
     Staged,
@@ -221,17 +222,33 @@ def _recorded(*, valid: tuple[int, ...] = (7,), proven: tuple[str, ...] = ("db-1
         stream="aws",
         seq=9,
         hash="f" * 64,
-        release=ReleaseValues(
+        release=Release(
             current_generation=7,
-            valid=valid,
+            valid=frozenset(valid),
             proven=proven,
-            next_due_at=int(DUE.timestamp()),
-            not_before=int(ALLOWED.timestamp()),
+            next_due_at=DUE,
+            not_before=ALLOWED,
         ),
+        promoted=PROMOTED,
     )
 
 
 NOW = EPOCH + timedelta(minutes=20)
+PROMOTED = Promoted(
+    credential="multi-cloud/app_user",
+    runner="aws",
+    rotation="second",
+    trigger="schedule",
+    kind="new",
+    generation=7,
+    previous_generation=6,
+    stores=("aws",),
+    promoted_at=NOW,
+    overlap_ends_at=None,
+    revoked=False,
+    adopted=False,
+    entry=Entry(stream="aws", seq=9),
+)
 DUE, ALLOWED = EPOCH + timedelta(minutes=39), EPOCH + timedelta(minutes=38)
 
 

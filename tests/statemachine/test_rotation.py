@@ -1,7 +1,7 @@
 """The deployed state machine with the real handlers, on real databases, without faults."""
 
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from lockstep.protocol.orders import Revoke, TakeOver
 from tests.statemachine.conftest import Case, failure_names, login_text
@@ -28,20 +28,19 @@ def test_every_kind_of_credential_rotates_and_older_values_are_revoked(any_kind:
         is_activation = generation == 1
         execution = any_kind.rotate() if is_activation else any_kind.again()
         told = dict(execution.output)
-        promoted_at, not_before = datetime.fromisoformat(told.pop("promoted_at")), told.pop("not_before")
-        assert (
-            0 < not_before - promoted_at.timestamp() < any_kind.credential.schedule.interval.total_seconds()
-        )
-        assert told == {
-            "outcome": "rotated",
-            "generation": generation,
-            "kind": "reconcile" if is_activation else "new",
-            "adopted": False,
-            "audit": {"stream": "aws", "seq": generation},
-            "base_generation": generation - 1,
-            "stores": ["aws"],
-            "revoked": False,
-        }
+        promoted = told.pop("promoted")
+        promoted_at, ends_at = promoted.pop("promoted_at"), promoted.pop("overlap_ends_at")
+        assert (ends_at is None) is is_activation
+        if ends_at:
+            overlap = datetime.fromisoformat(ends_at) - datetime.fromisoformat(promoted_at)
+            assert timedelta() < overlap < any_kind.credential.schedule.interval
+        same = {"generation": generation, "kind": "reconcile" if is_activation else "new", "adopted": False}
+        entry = {"stream": "aws", "seq": generation}
+        assert told == {"outcome": "rotated", **same, "audit": entry}
+        assert {name: promoted[name] for name in same} == same
+        assert (promoted["credential"], promoted["runner"]) == (any_kind.credential.id, "aws")
+        assert (promoted["previous_generation"], promoted["stores"]) == (generation - 1, ["aws"])
+        assert (promoted["revoked"], promoted["entry"]) == (False, entry)
         asked = PROBED if is_activation else []
         assert execution.states_entered == [*NORMAL[:2], *asked, *NORMAL[2:]]
         assert any_kind.locked_out() == []

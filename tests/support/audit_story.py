@@ -7,18 +7,22 @@ a store that fails, an operator who pauses and resumes, a leaked password that i
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, cast
 
 from lockstep.audit.append import Chain, Operator, record_order
 from lockstep.audit.verify import Verification, verify
 from lockstep.protocol.errors import DatabaseUnreachableError, StoreUnreachableError
+from lockstep.protocol.messages import RunInput
 from lockstep.protocol.orders import Order, Pause, Resume, Revoke
 from lockstep.protocol.ports import AuditLog, Signer
 from lockstep.stores.credential import Ports
 from oci_fn import sequence
 from oci_fn.retries import Retries
-from oci_fn.sequence import RunRequest
 from tests.support.memory import MemoryWorld, make_plan
 from tests.unit.harness import RUN_SECONDS, orders, undisturbed
+
+if TYPE_CHECKING:
+    from lockstep.protocol.messages import Runner
 
 HALF = 600
 ANNA = "arn:aws:sts::111122223333:assumed-role/dba/anna"
@@ -54,12 +58,12 @@ class AuditStory:
         self.world.databases["db-1"].faults.before = lambda operation: (
             clock.sleep(6) if operation == "stage" else None
         )
-        request = RunRequest(
-            rotation_id=f"{runner}-{self.count:06d}", runner=runner, trigger=trigger, force=force
-        )
+        ports, of = self.world.ports(runner), cast("Runner", runner)
+        given = RunInput(credential_id=ports.credential.id, trigger=trigger, force=force)
+        name = f"{runner}-{self.count:06d}"
         retries = Retries(clock, deadline=clock.monotonic() + RUN_SECONDS, jitter=lambda: 0.5)
-        outcome: str = sequence.rotate(request, self.world.ports(runner), retries).outcome
-        return outcome
+        promoted = sequence.rotate(given, ports, retries, rotation_id=name, runner=of)
+        return "rotated" if promoted else "skipped"
 
     def days(
         self,

@@ -6,17 +6,16 @@ from typing import Any
 
 from lockstep.protocol.events import (
     Adopted,
-    Entry,
     EventData,
     Failed,
     Paused,
     PreviousDies,
-    Promoted,
     Resumed,
     Retired,
     event_of,
     source_of,
 )
+from lockstep.protocol.messages import Entry, Promoted
 
 _PROMOTED_AT = datetime(2026, 11, 27, 12, 0, 7, tzinfo=UTC)
 _OVERLAP_ENDS_AT = datetime(2026, 11, 27, 12, 16, 7, tzinfo=UTC)

@@ -3,8 +3,8 @@
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar, cast
 
 from functions.apply_db import step as apply_db
 from functions.generate import step as generate
@@ -16,7 +16,10 @@ from lockstep.protocol.messages import (
     ApplyRequest,
     ApplyResult,
     GenerateRequest,
+    Promoted,
     Rotation,
+    RunInput,
+    Runner,
     Staged,
     UpdateRequest,
     UpdateResult,
@@ -25,7 +28,6 @@ from lockstep.protocol.model import ClaimKind, LockRecord, Login, SecretStr
 from lockstep.protocol.strict_json import read
 from oci_fn import sequence
 from oci_fn.retries import Retries
-from oci_fn.sequence import RunRequest, RunResult
 from tests.support.memory import MemoryWorld
 from tests.support.memory_database import FORGOTTEN
 from tests.support.memory_store import MemoryStore
@@ -41,15 +43,35 @@ class Killed(BaseException):
     """The process dies. The code under test must not catch this."""
 
 
-def rotate(world: MemoryWorld, rotation_id: str, *, runner: str = "aws", force: bool = False) -> RunResult:
+@dataclass(frozen=True)
+class Ran:
+    """A run that has ended well."""
+
+    promoted: Promoted | None
+
+    @property
+    def outcome(self) -> str:
+        return "rotated" if self.promoted else "skipped"
+
+    @property
+    def generation(self) -> int | None:
+        return self.promoted.generation if self.promoted else None
+
+    @property
+    def adopted(self) -> bool:
+        return self.promoted is not None and self.promoted.adopted
+
+
+def rotate(world: MemoryWorld, rotation_id: str, *, runner: str = "aws", force: bool = False) -> Ran:
     """One run, from acquiring to releasing the lock, one database after the other."""
-    request = RunRequest(rotation_id=rotation_id, runner=runner, trigger="test", force=force)
+    run = RunInput(credential_id=world.credential.id, trigger="test", force=force)
     deadline = world.clock.monotonic() + RUN_SECONDS
     retries = Retries(world.clock, deadline=deadline, jitter=lambda: 0.5)
-    return sequence.rotate(request, world.ports(runner), retries)
+    ports, of = world.ports(runner), cast("Runner", runner)
+    return Ran(sequence.rotate(run, ports, retries, rotation_id=rotation_id, runner=of))
 
 
-def rotate_again(world: MemoryWorld, rotation_id: str, *, runner: str = "aws") -> RunResult:
+def rotate_again(world: MemoryWorld, rotation_id: str, *, runner: str = "aws") -> Ran:
     """The run of the next trigger."""
     world.clock.sleep(INTERVAL_SECONDS)
     return rotate(world, rotation_id, runner=runner)

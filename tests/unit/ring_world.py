@@ -9,19 +9,19 @@ from typing import Literal
 from lockstep.client import decode
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import LockstepError
+from lockstep.protocol.messages import RunInput
 from lockstep.protocol.model import CredentialValue, Login, SecretStr
 from lockstep.protocol.ring import SLOTS
 from lockstep.stores.credential import CredentialStore, Ports, Stores
 from lockstep.stores.ring import RingReader
 from oci_fn import sequence
 from oci_fn.retries import Retries
-from oci_fn.sequence import RunRequest, RunResult
 from sandbox.oci import OciSandbox, SandboxClock
 from tests.contract.harness import SecretKind
 from tests.contract.oci_fixtures import APP_USER_VERSIONS, VaultRingHarness
 from tests.support.fence import fence_held
 from tests.support.memory import EPOCH, FakeClock, MemoryWorld, make_plan
-from tests.unit.harness import INTERVAL_SECONDS, RUN_SECONDS
+from tests.unit.harness import INTERVAL_SECONDS, RUN_SECONDS, Ran
 
 TAKEN_OVER = Login("app", SecretStr("before-lockstep"))
 
@@ -95,13 +95,13 @@ class RingWorld:
         others = [] if self._alone else [self.memory.stores["aws"]]
         return replace(ports, stores=Stores([*others, self.ring.store_on(self.ring.vault)]))
 
-    def rotate(self, rotation_id: str) -> RunResult:
+    def rotate(self, rotation_id: str) -> Ran:
         clock = self.memory.clock
-        request = RunRequest(rotation_id=rotation_id, runner="oci", trigger="test")
+        run = RunInput(credential_id=self.memory.credential.id, trigger="test")
         retries = Retries(clock, deadline=clock.monotonic() + RUN_SECONDS, jitter=lambda: 0.5)
-        return sequence.rotate(request, self.ports(), retries)
+        return Ran(sequence.rotate(run, self.ports(), retries, rotation_id=rotation_id))
 
-    def rotate_again(self, rotation_id: str) -> RunResult:
+    def rotate_again(self, rotation_id: str) -> Ran:
         self.memory.clock.sleep(INTERVAL_SECONDS)
         return self.rotate(rotation_id)
 

@@ -119,10 +119,14 @@ def test_an_entry_continues_the_chain_and_moves_the_head() -> None:
 def test_the_result_holds_the_values_for_the_release() -> None:
     flight = Flight()
     release = flight.record().release
-    assert (release.current_generation, release.valid, release.proven) == (2, (1, 2), ("db-1", "db-2"))
+    assert (release.current_generation, release.valid, release.proven) == (
+        2,
+        frozenset({1, 2}),
+        ("db-1", "db-2"),
+    )
     started, schedule = flight.rotation.started_at, flight.world.credential.schedule
-    assert release.next_due_at == (started + schedule.interval - schedule.tolerance).timestamp()
-    assert release.not_before == (started + schedule.overlap).timestamp()
+    assert release.next_due_at == started + schedule.interval - schedule.tolerance
+    assert release.not_before == started + schedule.overlap
 
 
 def test_rounding_does_not_shorten_the_overlap() -> None:
@@ -130,7 +134,8 @@ def test_rounding_does_not_shorten_the_overlap() -> None:
     promoted = flight.request.promoted_at
     release = flight.record(promoted_at=promoted + timedelta(milliseconds=1)).release
     exact = promoted + timedelta(milliseconds=1) + flight.world.credential.schedule.overlap
-    assert exact.timestamp() <= release.not_before < exact.timestamp() + 1
+    assert exact <= release.not_before < exact + timedelta(seconds=1)
+    assert release.not_before.microsecond == 0
 
 
 def test_an_entry_says_what_was_done_and_holds_no_secret() -> None:
@@ -178,8 +183,8 @@ def test_a_generation_is_revoked_once_it_is_revoked_on_every_database() -> None:
     revoked = RevocationCheck(generation=1, revocation=RevocationResult.REFUSED)
     one, other = flight.request.databases
     both = structs.replace(one, revoked=(revoked,)), structs.replace(other, revoked=(revoked,))
-    assert flight.record(databases=(both[0], other)).release.valid == (1, 2)
-    assert flight.record(databases=both).release.valid == (2,)
+    assert flight.record(databases=(both[0], other)).release.valid == frozenset({1, 2})
+    assert flight.record(databases=both).release.valid == frozenset({2})
 
 
 def test_an_adopted_generation_names_the_run_that_began_it() -> None:

@@ -12,17 +12,9 @@ import pytest
 from functions.announce.ended import ended
 from lockstep.cli.orders import publish
 from lockstep.plan.file import PlanProblemsError, load_plan
-from lockstep.protocol.events import (
-    NAMES,
-    Entry,
-    Failed,
-    Paused,
-    PreviousDies,
-    Promoted,
-    of_promotion,
-    type_of,
-)
-from lockstep.protocol.strict_json import MessageError
+from lockstep.protocol.events import NAMES, Failed, Paused, PreviousDies, of_promotion, type_of
+from lockstep.protocol.messages import Entry, Promoted
+from lockstep.protocol.strict_json import MessageError, write
 from sandbox import plans
 from sandbox.plans import write_plan
 from tests.support.event_examples import examples
@@ -89,11 +81,7 @@ def execution(status: str = "SUCCEEDED", **more: object) -> dict[str, Any]:
         "kind": "new",
         "adopted": False,
         "audit": {"stream": "aws", "seq": 42},
-        "base_generation": 7,
-        "stores": ["aws"],
-        "promoted_at": "2026-11-27T12:00:00Z",
-        "not_before": int(OVERLAP.timestamp()),
-        "revoked": False,
+        "promoted": write(promoted(credential=CREDENTIAL, stores=("aws",))),
     }
     detail = {
         "executionArn": "arn:aws:states:eu-central-1:123456789012:execution:lockstep:run-1",
