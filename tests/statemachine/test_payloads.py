@@ -21,14 +21,12 @@ from lockstep.protocol.messages import (
     DatabaseOutcome,
     DatabaseRequest,
     DatabaseResult,
-    Entry,
     FailedRun,
     GenerateRequest,
     Id,
     ProbeNeeded,
     ProbeRequest,
     ProbeResult,
-    Promoted,
     RecordedRotation,
     Rotation,
     RunInput,
@@ -38,6 +36,7 @@ from lockstep.protocol.messages import (
 from lockstep.protocol.model import Claim, ClaimKind, Lease, Release, StoreVersions
 from lockstep.protocol.strict_json import Message, MessageError, read, write
 from tests.statemachine.definition import MACHINE, STATES, JsonObject, evaluate, walk
+from tests.support.event_examples import PROMOTED
 from tests.support.memory import EPOCH
 
 REQUESTS: Mapping[str, Any] = {
@@ -234,21 +233,6 @@ def _recorded(*, valid: tuple[int, ...] = (7,), proven: tuple[str, ...] = ("db-1
 
 
 NOW = EPOCH + timedelta(minutes=20)
-PROMOTED = Promoted(
-    credential="multi-cloud/app_user",
-    runner="aws",
-    rotation="second",
-    trigger="schedule",
-    kind="new",
-    generation=7,
-    previous_generation=6,
-    stores=("aws",),
-    promoted_at=NOW,
-    overlap_ends_at=None,
-    revoked=False,
-    adopted=False,
-    entry=Entry(stream="aws", seq=9),
-)
 DUE, ALLOWED = EPOCH + timedelta(minutes=39), EPOCH + timedelta(minutes=38)
 
 

@@ -25,6 +25,22 @@ _ID, _ENTRY, _RUN = (
     "5d0b9a1c-6f3e-4c39-9d63-2f8f6b1f7c11",
 )
 
+PROMOTED = Promoted(
+    credential=_ID,
+    runner="aws",
+    rotation=_RUN,
+    trigger="schedule",
+    kind="new",
+    generation=8,
+    previous_generation=7,
+    stores=("aws", "oci"),
+    promoted_at=_PROMOTED_AT,
+    overlap_ends_at=_OVERLAP_ENDS_AT,
+    revoked=False,
+    adopted=False,
+    entry=_ENTRY,
+)
+
 
 def examples() -> Mapping[type[EventData], dict[str, Any]]:
     """An event of each kind."""
@@ -35,21 +51,7 @@ def examples() -> Mapping[type[EventData], dict[str, Any]]:
 
 
 def _event_data() -> Iterator[EventData]:
-    yield Promoted(
-        credential=_ID,
-        runner="aws",
-        rotation=_RUN,
-        trigger="schedule",
-        kind="new",
-        generation=8,
-        previous_generation=7,
-        stores=("aws", "oci"),
-        promoted_at=_PROMOTED_AT,
-        overlap_ends_at=_OVERLAP_ENDS_AT,
-        revoked=False,
-        adopted=False,
-        entry=_ENTRY,
-    )
+    yield PROMOTED
     yield PreviousDies(
         credential=_ID,
         runner="aws",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from functions.announce.ended import ended
 from lockstep.cli.orders import publish
@@ -17,7 +18,7 @@ from lockstep.protocol.messages import Entry, Promoted
 from lockstep.protocol.strict_json import MessageError, write
 from sandbox import plans
 from sandbox.plans import write_plan
-from tests.support.event_examples import examples
+from tests.support.event_examples import PROMOTED, examples
 from tests.support.memory import make_plan
 
 ROOT = Path(__file__).parents[2]
@@ -28,22 +29,8 @@ _is_known = {c.id for c in make_plan().credentials}.__contains__
 
 
 def promoted(**more: object) -> Promoted:
-    given: dict[str, Any] = {
-        "credential": "multi-cloud/app_user",
-        "runner": "aws",
-        "rotation": "run-1",
-        "trigger": "schedule",
-        "kind": "new",
-        "generation": 8,
-        "previous_generation": 7,
-        "stores": ("aws", "oci"),
-        "promoted_at": AT,
-        "overlap_ends_at": OVERLAP,
-        "revoked": False,
-        "adopted": False,
-        "entry": Entry(stream="aws", seq=42),
-    }
-    return Promoted(**{**given, **more})
+    given = {"rotation": "run-1", "promoted_at": AT, "overlap_ends_at": OVERLAP, **more}
+    return structs.replace(PROMOTED, **given)
 
 
 # What is told
