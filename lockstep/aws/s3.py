@@ -153,11 +153,12 @@ class S3AuditLog:
                     StartAfter=start,
                     MaxKeys=self._page_size,
                 )
-            names = [item["Key"] for item in reply.get("Contents", [])]
+                names = [item["Key"] for item in reply.get("Contents", [])]
+                has_more = reply["IsTruncated"]
             yield from sorted({s for name in names if (s := self._objects.seq_of(name)) > after})
             # The next page begins after the last name, whoever put it there; one that does not advance would loop.
             last = max(names, default="")
-            start = last if reply["IsTruncated"] and last > start else ""
+            start = last if has_more and last > start else ""
 
     def history(self) -> Iterator[ObjectVersion]:
         """Every version and delete marker, page by page; needs `s3:ListBucketVersions`."""
