@@ -302,6 +302,7 @@ def _commit() -> dict[str, State]:
                     ":proven": {"SS": "{% $audit.release.proven %}"},
                     ":next_due_at": number("$toMillis($audit.release.next_due_at) / 1000"),
                     ":not_before": number("$toMillis($audit.release.not_before) / 1000"),
+                    ":rotated_at": number("$toMillis($audit.release.rotated_at) / 1000"),
                 },
             ),
             "Output": {

@@ -127,7 +127,8 @@ HEAD_CONDITION = "#head = :after OR #head = :head"
 
 RELEASE_DONE_UPDATE = (
     "SET current_generation = :current, valid = :valid, valid_from = :valid_from, "
-    "next_due_at = :next_due_at, not_before = :not_before, rotated_by = :holder "
+    "next_due_at = :next_due_at, not_before = :not_before, rotated_by = :holder, "
+    "rotated_at = :rotated_at "
     "REMOVE holder, expires_at, acquired_at, claim_kind, pending_generation, base_generation, "
     "claim_rotation_id, promoting "
     "DELETE take_over :proven, blocked :proven, left_out :proven"
@@ -185,6 +186,7 @@ def record_of(credential_id: str, item: Item) -> LockRecord:
             without=_names(item, "left_out"),
             blocked=_names(item, "blocked"),
             rotated_by=_text(item["rotated_by"]) if "rotated_by" in item else None,
+            rotated_at=_datetime(item, "rotated_at"),
             unwitnessed={
                 name.removeprefix(UNWITNESSED): since
                 for name in item
@@ -518,6 +520,7 @@ def _done(done: Release) -> "dict[str, AttributeValueTypeDef]":
         ":proven": {"SS": list(done.proven)},
         ":next_due_at": _time(done.next_due_at),
         ":not_before": _time(done.not_before),
+        ":rotated_at": _time(done.rotated_at),
     }
 
 

@@ -145,12 +145,10 @@ def unwitnessed_for(record: LockRecord, now: datetime) -> timedelta:
 
 def _canary(table: Table, expected: Expected, now: datetime) -> Mapping[str, float]:
     """How long ago the last rotation of the canary began; no number where that was not in AWS, or none is known."""
-    credential = next((c for c in expected.credentials if c.id == expected.canary), None)
-    record = table.records.get(credential.id) if credential else None
-    if not (credential and record and record.next_due_at and record.rotated_by):
+    record = next((table.records.get(c.id) for c in expected.credentials if c.id == expected.canary), None)
+    if not (record and record.rotated_at and record.rotated_by and cloud_of(record.rotated_by) == AWS):
         return {}
-    began = record.next_due_at + credential.schedule.tolerance - credential.schedule.interval
-    return {"CanarySeconds": (now - began).total_seconds()} if cloud_of(record.rotated_by) == AWS else {}
+    return {"CanarySeconds": (now - record.rotated_at).total_seconds()}
 
 
 def _kinds(record: LockRecord, credential: Watched, expected: Expected, now: datetime) -> Iterable[str]:

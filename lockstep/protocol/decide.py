@@ -294,6 +294,7 @@ def release_after(
         proven=proven,
         next_due_at=(started + schedule.interval - schedule.tolerance).replace(microsecond=0),
         not_before=(not_before + ALMOST_A_SECOND).replace(microsecond=0),
+        rotated_at=started.replace(microsecond=0),
     )
 
 

@@ -183,6 +183,7 @@ class LockRecord:
             unblocks them or takes them over.
         without: An order: the databases that an emergency waits for no longer.
         rotated_by: The run that finished the last rotation.
+        rotated_at: When that run began.
     """
 
     credential_id: str
@@ -204,6 +205,7 @@ class LockRecord:
     without: frozenset[str] = frozenset()
     blocked: frozenset[str] = frozenset()
     rotated_by: str | None = None
+    rotated_at: datetime | None = None
     unwitnessed: Mapping[str, datetime] = field(default_factory=dict)
     heads: Mapping[str, ChainHead] = field(default_factory=dict)
 
@@ -243,6 +245,7 @@ class Release(Message):
     Attributes:
         valid: As in the record.
         proven: The databases that were seen to accept the new generation: no longer under take-over, or blocked.
+        rotated_at: When the rotation began.
     """
 
     current_generation: int
@@ -250,6 +253,7 @@ class Release(Message):
     proven: tuple[str, ...]
     next_due_at: Instant
     not_before: Instant
+    rotated_at: Instant
 
 
 class Schedule(Message):

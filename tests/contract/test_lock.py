@@ -104,6 +104,7 @@ def done(
         proven=proven,
         next_due_at=at + INTERVAL,
         not_before=at + OVERLAP,
+        rotated_at=at,
     )
 
 
@@ -319,6 +320,7 @@ def test_a_finished_rotation_clears_the_claim_and_moves_the_schedule(lock: Lock)
         next_due_at=NOW + INTERVAL,
         not_before=NOW + OVERLAP,
         rotated_by=lease.holder,
+        rotated_at=NOW,
     )
 
 
@@ -686,7 +688,7 @@ def test_only_a_rotation_names_its_run_in_the_record(lock: Lock) -> None:
     lock.release(acquired(lock, "oci-1", at=NOW + INTERVAL), None)
     assert lock.read().rotated_by == "aws-1"
     rotated(lock, at=NOW + INTERVAL, holder="oci-1")
-    assert lock.read().rotated_by == "oci-1"
+    assert (lock.read().rotated_by, lock.read().rotated_at) == ("oci-1", NOW + INTERVAL)
 
 
 # The whole table, as the watch reads it (protocol O14)

@@ -53,6 +53,7 @@ DONE = Release(
     proven=("db-1",),
     next_due_at=EPOCH,
     not_before=EPOCH,
+    rotated_at=EPOCH,
 )
 VALUE = CredentialValue(7, Login("app", SecretStr(CANARY)))
 SEEN_VERSIONS = StoreVersions(store="aws", app_user=VERSION, connection_blob=VERSION)

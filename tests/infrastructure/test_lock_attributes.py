@@ -40,6 +40,7 @@ MAY_NAME: dict[str, set[str]] = {
     "promoting": {"generate", "update_secrets", STATE_MACHINE, OCI},
     "current_generation": {STATE_MACHINE, OCI},
     "paused": {STATE_MACHINE, OCI},
+    "rotated_at": {STATE_MACHINE, OCI},
     "rotated_by": {STATE_MACHINE, OCI},
     "blocked": {"apply_db", STATE_MACHINE, OCI},
     "left_out": {STATE_MACHINE, OCI},
@@ -57,6 +58,7 @@ DONE = Release(
     proven=("db-1",),
     next_due_at=EPOCH,
     not_before=EPOCH,
+    rotated_at=EPOCH,
 )
 
 

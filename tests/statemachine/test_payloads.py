@@ -227,6 +227,7 @@ def _recorded(*, valid: tuple[int, ...] = (7,), proven: tuple[str, ...] = ("db-1
             proven=proven,
             next_due_at=DUE,
             not_before=ALLOWED,
+            rotated_at=EPOCH,
         ),
         promoted=PROMOTED,
     )
@@ -381,6 +382,7 @@ def test_releasing_makes_the_same_call(valid: tuple[int, ...], proven: tuple[str
         proven=proven,
         next_due_at=DUE,
         not_before=ALLOWED,
+        rotated_at=EPOCH,
     )
     lease = Lease(credential_id="multi-cloud/app_user", holder="second", fence=7)
     asked_done = _asked(lambda lock: lock.release(lease, done))

@@ -128,6 +128,7 @@ class MemoryLock:
                 self.record = replace(
                     self.record,
                     rotated_by=lease.holder,
+                    rotated_at=done.rotated_at,
                     claim=None,
                     promoting=False,
                     current_generation=done.current_generation,

@@ -157,8 +157,11 @@ def test_a_stream_is_unwitnessed_since_its_first_entry_that_the_other_does_not_n
 def test_the_canary_is_as_old_as_the_last_rotation_if_that_was_in_aws() -> None:
     """A rotation of the standby does not show that a deployment works."""
     began = NOW - timedelta(seconds=90)
-    by_aws = replace(IN_SYNC, next_due_at=began + INTERVAL - TOLERANCE)
+    by_aws = replace(IN_SYNC, rotated_at=began)
     assert look(by_aws, canary=CREDENTIAL.id).metrics["CanarySeconds"] == 90
+    longer = structs.replace(CREDENTIAL.schedule, interval=2 * INTERVAL)
+    deployed = (structs.replace(CREDENTIAL, schedule=longer),)
+    assert look(by_aws, credentials=deployed, canary=CREDENTIAL.id).metrics["CanarySeconds"] == 90
     assert look(replace(by_aws, paused=True), canary=CREDENTIAL.id).metrics["CanarySeconds"] == 90
     for nothing in (
         look(by_aws),
