@@ -13,11 +13,12 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
-from threading import Event, Lock, local
+from threading import Lock, local
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from lockstep.protocol.errors import DeadlineExceededError, StepEndedError
@@ -403,25 +404,6 @@ class _Held(Generic[T]):
         return self.made.seconds - passed
 
 
-@dataclass(slots=True)
-class _Coming(Generic[T]):
-    """What other threads wait for: a session, or why there is none."""
-
-    ended: Event = field(default_factory=Event)
-    session: T | None = None
-    error: BaseException | None = None
-
-    def end(self, session: T | None, error: BaseException | None = None) -> None:
-        self.session, self.error = session, error
-        self.ended.set()
-
-    def result(self) -> T | None:
-        self.ended.wait()
-        if self.error:
-            raise self.error
-        return self.session
-
-
 class Sessions(Generic[T]):
     """The current session.
 
@@ -438,7 +420,8 @@ class Sessions(Generic[T]):
         self._clock = clock
         self._lock = Lock()
         self._held: _Held[T] | None = None
-        self._coming: _Coming[T] | None = None
+        self._coming: Future[T] | None = None
+        """What other threads wait for."""
         self._not_before = float("-inf")
         self._last = local()
 
@@ -456,7 +439,7 @@ class Sessions(Generic[T]):
             with self._lock:
                 if (session := self._fresh()) is not None:
                     return session
-                coming, is_first = self._coming or _Coming(), self._coming is None
+                coming, is_first = self._coming or Future(), self._coming is None
                 self._coming = coming
             if is_first:
                 return self._renewed(coming)
@@ -464,8 +447,7 @@ class Sessions(Generic[T]):
                 return session
             # The other thread's step may have ended, which is no reason here. Then this one asks.
             with suppress(StepEndedError, DeadlineExceededError):
-                if (session := coming.result()) is not None:
-                    return session
+                return coming.result()
 
     def drop(self) -> None:
         """Use the session no more that this thread was given last: it was refused."""
@@ -473,7 +455,7 @@ class Sessions(Generic[T]):
             if self._held and self._held.made.session is getattr(self._last, "session", None):
                 self._held = None
 
-    def _renewed(self, coming: _Coming[T]) -> T:
+    def _renewed(self, coming: Future[T]) -> T:
         began, now = self._clock.monotonic(), self._clock.now()
         try:
             made = self._make()
@@ -483,13 +465,13 @@ class Sessions(Generic[T]):
                 self._not_before = self._clock.monotonic() + AGAIN_SECONDS
             session = self._usable()
             if session is None:
-                coming.end(None, error)
+                coming.set_exception(error)
                 raise
-            coming.end(session)
+            coming.set_result(session)
             return session
         with self._lock:
             self._held, self._coming = _Held(made=made, monotonic=began, now=now), None
-        coming.end(made.session)
+        coming.set_result(made.session)
         return made.session
 
     def _fresh(self) -> T | None:
