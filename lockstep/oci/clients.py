@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from oci.exceptions import (  # type: ignore[import-untyped]  # likewise  # type: ignore[import-untyped]  # likewise
     BaseRequestException,
     ClientError,
-    ConfigFileNotFound,
     InvalidConfig,
     InvalidKeyFilePath,
     InvalidPrivateKey,
@@ -37,7 +36,6 @@ from lockstep.protocol.errors import (
     LockstepError,
     OciActionDeniedError,
     OciConfigInvalidError,
-    OciConfigMissingError,
     OciIdentityRefusedError,
     OciKeyUnreadableError,
     ProxyUnusableError,
@@ -70,8 +68,6 @@ def environment_problem(error: Exception) -> EnvironmentalError | None:
 
 def config_problem(error: Exception) -> EnvironmentalError:
     """The same for an error of reading a config or a key."""
-    if isinstance(error, ConfigFileNotFound):
-        return OciConfigMissingError()
     if isinstance(error, InvalidConfig):
         return OciConfigInvalidError(code=_field_of(error))
     if isinstance(error, InvalidKeyFilePath | InvalidPrivateKey):

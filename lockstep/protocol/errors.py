@@ -651,16 +651,10 @@ class AwsCallRefusedError(EnvironmentalError):
 # Oracle Cloud.
 
 
-class OciConfigMissingError(EnvironmentalError):
-    """The OCI config file does not exist."""
-
-    advice = "Correct OCI_CONFIG_FILE, or make the file: `oci setup config`."
-
-
 class OciConfigInvalidError(EnvironmentalError):
-    """The OCI config is not valid."""
+    """The OCI config does not exist, or is not valid."""
 
-    advice = "Correct the file that OCI_CONFIG_FILE names, or make it anew: `oci setup config`."
+    advice = "Correct OCI_CONFIG_FILE or the file that it names, or make that anew: `oci setup config`."
 
 
 class OciIdentityMissingError(EnvironmentalError):

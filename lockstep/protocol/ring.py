@@ -55,7 +55,6 @@ class Budget:
 
     Attributes:
         holds: Whether it can be rotated indefinitely.
-        versions_per_day_per_slot: How many versions a slot gains.
         peak_in_use: The most versions in use at once, of `MAX_IN_USE`.
         peak_pending: The most versions pending deletion at once, of `MAX_PENDING_DELETION`.
         wedges_after: How long after the first rotation a staging is refused; None where it holds.
@@ -63,7 +62,6 @@ class Budget:
     """
 
     holds: bool
-    versions_per_day_per_slot: float
     peak_in_use: int
     peak_pending: int
     wedges_after: timedelta | None
@@ -83,7 +81,6 @@ def version_budget(interval: timedelta, slots: int, *, purge_lateness: timedelta
     peak_in_use = _NEVER_DELETED + _NOT_SUPERSEDED + KEPT_SUPERSEDED + 1
     return Budget(
         holds=holds,
-        versions_per_day_per_slot=timedelta(days=1) / turn,
         peak_in_use=peak_in_use if holds else MAX_IN_USE,
         peak_pending=ceil(retention / turn) if holds else MAX_PENDING_DELETION,
         wedges_after=None if holds else _wedges_after(turn, retention),

@@ -209,8 +209,8 @@ def _oci(told: str, text: str | bytes | None = None, *, key: bytes = _KEY, **fie
 
 
 OCI: Mapping[str, Broken] = {
-    "no config": Broken(variables={"OCI_CONFIG_FILE": "{}/nowhere"}, told="OciConfigMissingError"),
-    "a folder as config": Broken(variables={"OCI_CONFIG_FILE": "{}"}, told="OciConfigMissingError"),
+    "no config": Broken(variables={"OCI_CONFIG_FILE": "{}/nowhere"}, told="OciConfigInvalidError"),
+    "a folder as config": Broken(variables={"OCI_CONFIG_FILE": "{}"}, told="OciConfigInvalidError"),
     "garbage as config": _oci("OciConfigInvalidError", f"{CANARY}\n"),
     "bytes as config": _oci("OciConfigInvalidError", b"[DEFAULT]\nuser=\xff\xfe"),
     "nothing as config": _oci("OciConfigInvalidError", ""),

@@ -76,7 +76,7 @@ def test_it_is_refused_before_anything_is_done(tmp_path: Path, words: list[str])
     assert log.read_text().split() == ["init", "plan", "show"], done.stderr
     # With the word it goes on to the publication, which finds no identity.
     told = (
-        "OciConfigMissingError"
+        "OciConfigInvalidError"
         if words
         else f"TF_VAR_image={IMAGE} TF_VAR_paused=false make deploy-oci PLAN={plan}"
     )
