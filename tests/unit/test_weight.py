@@ -119,7 +119,7 @@ def _keys(model: type[BaseModel], seen: set[type[BaseModel]]) -> int:
 
 
 CEILINGS: dict[str, tuple[Callable[[], int], int]] = {
-    "code lines of lockstep, functions and oci_fn": (lambda: _sum(*PRODUCT), 26_820),
+    "code lines of lockstep, functions and oci_fn": (lambda: _sum(*PRODUCT), 26_808),
     "code lines of cdk": (lambda: _sum("cdk"), 6_050),
     "code lines of tests": (lambda: _sum("tests"), 56_200),
     "code lines of the sandbox": (lambda: _sum("sandbox"), 14_860),
@@ -130,7 +130,7 @@ CEILINGS: dict[str, tuple[Callable[[], int], int]] = {
     "commands": (lambda: len(_commands()), 32),
     "options": (_options, 162),
     "keys of the plan": (lambda: _keys(Plan, set()), 94),
-    "classes of errors": (_errors, 132),
+    "classes of errors": (_errors, 131),
     "clauses of the protocol": (_clauses, 110),
 }
 
