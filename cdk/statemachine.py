@@ -179,7 +179,7 @@ def _prepare() -> dict[str, State]:
             "Comment": "Every store serves what works on every database, and no rotation may begin yet: the lock is given back as it was.",
             "Type": "Choice",
             "Choices": [
-                {"Condition": "{% $states.input.outcome = 'nothing' %}", "Next": "ReleaseLockUnchanged"}
+                {"Condition": "{% $states.input.action = 'nothing' %}", "Next": "ReleaseLockUnchanged"}
             ],
             "Default": "ApplyDb",
         },
@@ -195,19 +195,10 @@ def _prepare() -> dict[str, State]:
 
 def _where_staged(*names: str) -> State:
     """The variables that Generate sets where it has staged, and leaves where it asks for a probe."""
-    staged = "$states.result.Payload.outcome = 'staged'"
+    staged = "$states.result.Payload.action = 'apply'"
     return {name: jsonata(f"{staged} ? $states.result.Payload.{name} : ${name}") for name in names}
 
 
-_APPLY = (
-    "{'action': 'apply', 'rotation': $rotation, 'claim': $claim, 'promoting': $states.input.promoting, "
-    "'beside': $states.input.beside}"
-)
-_PROBE = (
-    "{'action': 'probe', 'rotation': $rotation, 'candidates': $states.input.candidates, "
-    "'refused': $states.input.refused}"
-)
-"""The two requests of ApplyDb for what Generate can answer."""
 _UNPREPARED = "$exists($states.input.winner) or $exists($states.input.refused)"
 """Whether Generate is called again for what ApplyDb has answered."""
 
@@ -216,7 +207,7 @@ def _apply() -> dict[str, State]:
     return {
         "ApplyDb": {
             "Comment": "Apply, on all databases at once. Under their advisory locks: the fence must still be this run's, and base must log in on every one; make each accept pending beside base; then prove by real logins that pending and base log in and that what came before is refused. Or search, where Generate wants it: which candidates log in? That changes nothing.",
-            **step("ApplyDb", jsonata(f"$states.input.outcome = 'staged' ? {_APPLY} : {_PROBE}")),
+            **step("ApplyDb", jsonata("$states.input")),
             "Assign": {
                 "applied": "{% $exists($states.result.Payload.databases) ? $states.result.Payload.databases : $applied %}",
                 "found": "{% $exists($states.result.Payload.winner) ? $states.result.Payload : null %}",

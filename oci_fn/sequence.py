@@ -20,14 +20,13 @@ from lockstep.protocol.errors import (
     UnexpectedError,
 )
 from lockstep.protocol.messages import (
-    ApplyRequest,
     ApplyResult,
     BaseRefused,
     DatabaseRequest,
     FailedRun,
     GenerateRequest,
+    GenerateResult,
     NothingToDo,
-    ProbeNeeded,
     ProbeRequest,
     ProbeResult,
     Promoted,
@@ -135,8 +134,9 @@ class _HeldRun:
             match prepared:
                 case NothingToDo():
                     return prepared
-                case ProbeNeeded():
-                    request = structs.replace(request, found=self._probe(prepared))
+                case ProbeRequest():
+                    found = self._on_databases("ApplyDb", prepared, ProbeResult)
+                    request = structs.replace(request, found=found)
                     continue
             self._notes |= {"claim": prepared.claim, "adopted_from": prepared.adopted_from}
             applied = self._apply(prepared)
@@ -146,24 +146,14 @@ class _HeldRun:
             request = GenerateRequest(rotation=self._rotation, refused=applied.refused)
         raise StoresDivergedError(credential=self._ports.credential.id)
 
-    def _generate(self, request: GenerateRequest) -> Staged | ProbeNeeded | NothingToDo:
+    def _generate(self, request: GenerateRequest) -> GenerateResult:
         asked = structs.replace(request, rotation=self._rotation)
         result = self._retries.call("Generate", lambda: generate.run(asked, self._ports))
         self._rotation = result.rotation
         return result
 
-    def _probe(self, needed: ProbeNeeded) -> ProbeResult:
-        request = ProbeRequest(rotation=self._rotation, candidates=needed.candidates, refused=needed.refused)
-        return self._on_databases("ApplyDb", request, ProbeResult)
-
     def _apply(self, prepared: Staged) -> ApplyResult | BaseRefused:
-        request = ApplyRequest(
-            rotation=self._rotation,
-            claim=prepared.claim,
-            promoting=prepared.promoting,
-            beside=prepared.beside,
-        )
-        applied = self._retries.call("ApplyDb", lambda: apply_db.run(request, self._ports))
+        applied = self._retries.call("ApplyDb", lambda: apply_db.run(prepared, self._ports))
         if not isinstance(applied, ApplyResult | BaseRefused):
             raise UnexpectedError(code=type(applied).__name__)
         return applied

@@ -35,7 +35,6 @@ from lockstep.protocol.errors import (
     TakeOverNeededError,
 )
 from lockstep.protocol.messages import (
-    ApplyRequest,
     ApplyResult,
     BaseRefused,
     CandidateRef,
@@ -47,6 +46,7 @@ from lockstep.protocol.messages import (
     Revoked,
     RevokeRequest,
     RevokeResult,
+    Staged,
 )
 from lockstep.protocol.model import Claim, ClaimKind, CredentialValue, Lease, LockRecord, Login, Strategy
 from lockstep.protocol.ports import Database, Stager
@@ -74,7 +74,7 @@ def run(request: DatabaseRequest, ports: Ports) -> ApplyResult | BaseRefused | P
     asked = {name: d for name, d in ports.databases.items() if name not in request.rotation.without}
     ports = replace(ports, databases=asked)
     match request:
-        case ApplyRequest():
+        case Staged():
             return _apply(request, ports)
         case ProbeRequest():
             return _probe(request, ports)
@@ -101,7 +101,7 @@ class _Change:
     is_new: bool
 
 
-def _apply(request: ApplyRequest, ports: Ports) -> ApplyResult | BaseRefused:
+def _apply(request: Staged, ports: Ports) -> ApplyResult | BaseRefused:
     claim = request.claim
     is_new = claim.kind is ClaimKind.NEW and not request.promoting
     places: dict[str, Place | None] = {one.database: one.login for one in request.beside}
@@ -136,7 +136,7 @@ def _apply(request: ApplyRequest, ports: Ports) -> ApplyResult | BaseRefused:
     return ApplyResult(databases=databases)
 
 
-def _required(request: ApplyRequest | RevokeRequest, ports: Ports, *, promoting: bool) -> LockRecord:
+def _required(request: Staged | RevokeRequest, ports: Ports, *, promoting: bool) -> LockRecord:
     """The record, while it has the run's lease and claim, and leaves out what the run does (protocol L9, O5)."""
     record = ports.lock.require(
         request.rotation.lease, request.claim, promoting=promoting, now=ports.clock.now()

@@ -40,7 +40,7 @@ from lockstep.protocol.messages import (
     GenerateRequest,
     GenerateResult,
     NothingToDo,
-    ProbeNeeded,
+    ProbeRequest,
     ProbeResult,
     Rotation,
     Staged,
@@ -136,11 +136,11 @@ def _begun(
     )
 
 
-def _search(request: GenerateRequest, ports: Ports, record: LockRecord, served: Served) -> ProbeNeeded:
+def _search(request: GenerateRequest, ports: Ports, record: LockRecord, served: Served) -> ProbeRequest:
     candidates = _candidates(ports, record, served)
     if not candidates:
         raise StoresDivergedError(credential=ports.credential.id)
-    return ProbeNeeded(rotation=request.rotation, candidates=candidates, refused=request.refused)
+    return ProbeRequest(rotation=request.rotation, candidates=candidates, refused=request.refused)
 
 
 def _reconciled(

@@ -124,8 +124,8 @@ class GenerateRequest(Message):
     refused: tuple[Id, ...] = ()
 
 
-class Staged(Message, tag_field="outcome", tag="staged"):
-    """Output of Generate: the value of this claim is staged in every store.
+class Staged(Message, tag_field="action", tag="apply"):
+    """Output of Generate, and input of ApplyDb: the value of this claim is staged in every store.
 
     Attributes:
         rotation: The run, with its plan.
@@ -143,8 +143,8 @@ class Staged(Message, tag_field="outcome", tag="staged"):
     beside: tuple[Beside, ...] = ()
 
 
-class ProbeNeeded(Message, tag_field="outcome", tag="probe"):
-    """Output of Generate: the databases must show which candidate logs in.
+class ProbeRequest(Message, tag_field="action", tag="probe"):
+    """Output of Generate, and input of ApplyDb, for a reconcile: the databases must show which candidate logs in.
 
     Attributes:
         rotation: The run, with its plan.
@@ -157,22 +157,13 @@ class ProbeNeeded(Message, tag_field="outcome", tag="probe"):
     refused: tuple[Id, ...] = ()
 
 
-class NothingToDo(Message, tag_field="outcome", tag="nothing"):
+class NothingToDo(Message, tag_field="action", tag="nothing"):
     """Output of Generate: every store serves what works on every database, and no rotation may begin yet."""
 
     rotation: Rotation
 
 
-GenerateResult = Staged | ProbeNeeded | NothingToDo
-
-
-class ApplyRequest(Message, tag_field="action", tag="apply"):
-    """Input of ApplyDb, for all databases of the credential. See `Staged`."""
-
-    rotation: Rotation
-    claim: Claim
-    promoting: bool = False
-    beside: tuple[Beside, ...] = ()
+GenerateResult = Staged | ProbeRequest | NothingToDo
 
 
 class RevocationResult(StrEnum):
@@ -227,14 +218,6 @@ class BaseRefused(Message):
     refused: tuple[Id, ...]
 
 
-class ProbeRequest(Message, tag_field="action", tag="probe"):
-    """Input of ApplyDb for a reconcile: which candidates log in? See `ProbeNeeded`."""
-
-    rotation: Rotation
-    candidates: tuple[Candidate, ...]
-    refused: tuple[Id, ...] = ()
-
-
 class RevokeRequest(Message, tag_field="action", tag="revoke"):
     """Input of ApplyDb after the promotion, in an emergency: leave nothing valid but the claim's generation."""
 
@@ -255,7 +238,7 @@ class RevokeResult(Message):
     databases: tuple[Revoked, ...]
 
 
-DatabaseRequest = ApplyRequest | ProbeRequest | RevokeRequest
+DatabaseRequest = Staged | ProbeRequest | RevokeRequest
 
 
 class UpdateRequest(Message):

@@ -20,11 +20,11 @@ from lockstep.audit.append import Chain
 from lockstep.protocol import decide
 from lockstep.protocol.errors import CurrentCredentialRejectedError, FenceLostError, RetryableError
 from lockstep.protocol.messages import (
-    ApplyRequest,
     BaseRefused,
     RevocationCheck,
     RevocationResult,
     RevokeRequest,
+    Staged,
 )
 from lockstep.protocol.model import Claim, ClaimKind, CredentialValue, Lease, LockRecord, Release
 from lockstep.stores import contents
@@ -389,7 +389,7 @@ def fence_read_before_advisory_lock() -> AbstractContextManager[None]:
     original = apply_db.run
 
     def run(request: Foreign, ports: Ports) -> Foreign:
-        if isinstance(request, ApplyRequest):
+        if isinstance(request, Staged):
             ports.lock.require(
                 request.rotation.lease, request.claim, promoting=request.promoting, now=ports.clock.now()
             )

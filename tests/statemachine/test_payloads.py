@@ -11,7 +11,6 @@ import pytest
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.protocol.deadlines import LEASE, PREPARED_AT_MOST
 from lockstep.protocol.messages import (
-    ApplyRequest,
     ApplyResult,
     AuditRequest,
     BaseRefused,
@@ -24,7 +23,6 @@ from lockstep.protocol.messages import (
     FailedRun,
     GenerateRequest,
     Id,
-    ProbeNeeded,
     ProbeRequest,
     ProbeResult,
     RecordedRotation,
@@ -111,11 +109,11 @@ def _leads_to(given: object, *, name: str = "run-1") -> str:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "leads_to"),
-    [("nothing", "ReleaseLockUnchanged"), ("probe", "ApplyDb"), ("staged", "ApplyDb")],
+    ("action", "leads_to"),
+    [("nothing", "ReleaseLockUnchanged"), ("probe", "ApplyDb"), ("apply", "ApplyDb")],
 )
-def test_where_nothing_is_to_be_done_the_lock_is_given_back(outcome: str, leads_to: str) -> None:
-    assert _choice("IsAnythingToDo", {"states": {"input": {"outcome": outcome}}})[0] == leads_to
+def test_where_nothing_is_to_be_done_the_lock_is_given_back(action: str, leads_to: str) -> None:
+    assert _choice("IsAnythingToDo", {"states": {"input": {"action": action}}})[0] == leads_to
 
 
 APPLIED: JsonObject = {"databases": [{"database": "db-1", "outcome": "applied"}]}
@@ -252,11 +250,9 @@ def test_a_search_is_asked_for_as_generate_wants_it(
     names: tuple[str, ...], candidates: tuple[Candidate, ...]
 ) -> None:
     run = Run()
-    needed = ProbeNeeded(rotation=run.rotation, candidates=candidates, refused=names)
+    needed = ProbeRequest(rotation=run.rotation, candidates=candidates, refused=names)
     run.ends("Generate", needed)
-    assert run.asks("ApplyDb", needed, DatabaseRequest) == ProbeRequest(
-        rotation=run.rotation, candidates=candidates, refused=names
-    )
+    assert run.asks("ApplyDb", needed, DatabaseRequest) == needed
     assert (run.variables["prepared"], run.variables["claim"]) == (1, None)
 
 
@@ -280,9 +276,7 @@ def test_what_is_staged_is_applied_and_promoted_as_generate_says(
         beside=beside,
     )
     run.ends("Generate", staged)
-    assert run.asks("ApplyDb", staged, DatabaseRequest) == ApplyRequest(
-        rotation=run.rotation, claim=CLAIM, promoting=promoting, beside=beside
-    )
+    assert run.asks("ApplyDb", staged, DatabaseRequest) == staged
     applied = ApplyResult(
         databases=tuple(
             DatabaseResult(database=name, outcome=DatabaseOutcome.APPLIED) for name in ("db-1", "db-2")

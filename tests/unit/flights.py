@@ -7,7 +7,6 @@ from functions.generate import step as generate
 from lockstep.protocol.messages import (
     DatabaseResult,
     GenerateRequest,
-    ProbeNeeded,
     ProbeRequest,
     ProbeResult,
     Revoked,
@@ -97,17 +96,16 @@ def run_generate(world: MemoryWorld, rotation: Rotation, **more: object) -> Stag
     return result
 
 
-def asked_to_probe(world: MemoryWorld, rotation: Rotation) -> ProbeNeeded:
+def asked_to_probe(world: MemoryWorld, rotation: Rotation) -> ProbeRequest:
     """Run Generate where it asks for a probe."""
     result = generate.run(GenerateRequest(rotation=rotation), world.ports(rotation.runner))
-    assert isinstance(result, ProbeNeeded)
+    assert isinstance(result, ProbeRequest)
     return result
 
 
-def searched(world: MemoryWorld, needed: ProbeNeeded) -> ProbeResult:
+def searched(world: MemoryWorld, needed: ProbeRequest) -> ProbeResult:
     """Run the search that Generate asks for."""
-    request = ProbeRequest(rotation=needed.rotation, candidates=needed.candidates, refused=needed.refused)
-    result = apply_db.run(request, world.ports(needed.rotation.runner))
+    result = apply_db.run(needed, world.ports(needed.rotation.runner))
     assert isinstance(result, ProbeResult)
     return result
 

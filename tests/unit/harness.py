@@ -13,7 +13,6 @@ from lockstep.audit.chain import Entry, parse
 from lockstep.audit.entry import NO_PREVIOUS
 from lockstep.protocol.deadlines import LEASE, RUN
 from lockstep.protocol.messages import (
-    ApplyRequest,
     ApplyResult,
     GenerateRequest,
     Promoted,
@@ -114,10 +113,7 @@ def applied(world: MemoryWorld, staged: Staged) -> ApplyResult:
 
 def asked_to_apply(world: MemoryWorld, staged: Staged) -> object:
     """Run ApplyDb; whatever it answers."""
-    request = ApplyRequest(
-        rotation=staged.rotation, claim=staged.claim, promoting=staged.promoting, beside=staged.beside
-    )
-    return apply_db.run(request, world.ports(staged.rotation.runner))
+    return apply_db.run(staged, world.ports(staged.rotation.runner))
 
 
 def updated(world: MemoryWorld, staged: Staged, proven: Iterable[str] | None = None) -> UpdateResult:

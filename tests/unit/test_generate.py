@@ -13,7 +13,7 @@ from lockstep.protocol.errors import (
     StagedValueConflictError,
     TakeOverNeededError,
 )
-from lockstep.protocol.messages import GenerateRequest, ProbeNeeded
+from lockstep.protocol.messages import GenerateRequest, ProbeRequest
 from lockstep.protocol.model import Claim, ClaimKind, CredentialValue, Login, Strategy
 from tests.support.memory import MemoryWorld, make_plan
 from tests.unit.flights import (
@@ -290,6 +290,6 @@ def test_where_base_was_refused_the_open_claim_is_not_adopted_but_a_search_begin
     staged = generated(world, held(world, "third"))
     request = GenerateRequest(rotation=staged.rotation, refused=("db-1",))
     needed = generate.run(request, world.ports())
-    assert isinstance(needed, ProbeNeeded)
+    assert isinstance(needed, ProbeRequest)
     assert needed.refused == ("db-1",)
     assert (world.lock.record.claim, world.lock.record.promoting) == (staged.claim, False)

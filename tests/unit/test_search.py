@@ -14,7 +14,7 @@ from lockstep.protocol.errors import (
     InvalidRequestError,
     NoRoomError,
 )
-from lockstep.protocol.messages import Beside, CandidateRef, GenerateRequest, ProbeNeeded, ProbeResult
+from lockstep.protocol.messages import Beside, CandidateRef, GenerateRequest, ProbeRequest, ProbeResult
 from lockstep.protocol.model import Login, Strategy
 from tests.support.memory import MemoryWorld
 from tests.unit.flights import searched, steady
@@ -37,10 +37,10 @@ def _world(
     return world
 
 
-def _needed(world: MemoryWorld, *refused: str) -> ProbeNeeded:
+def _needed(world: MemoryWorld, *refused: str) -> ProbeRequest:
     request = GenerateRequest(rotation=held(world, "searching"), refused=("db-2",))
     needed = generate.run(request, world.ports())
-    assert isinstance(needed, ProbeNeeded)
+    assert isinstance(needed, ProbeRequest)
     return structs.replace(needed, refused=refused)
 
 
