@@ -15,7 +15,6 @@ from cdk.permissions import READ, Grants
 from cdk.statements import Statements, allow
 from lockstep.plan.compiled import ClientKey, FederationToOci
 from lockstep.plan.model import Plan
-from lockstep.plan.stores import AwsSecretsManager
 from lockstep.protocol.names import SecretKind
 from lockstep.runtime.federation import TOKEN_SECONDS
 
@@ -30,9 +29,9 @@ def steps_in_oci(plan: Plan) -> tuple[str, ...]:
     """The steps that call OCI."""
     if plan.runners.aws.compile() is None:
         return ()
-    # The other cloud's log is read as a witness.
-    audits = plan.runners.oci is not None or not isinstance(plan.stores[0], AwsSecretsManager)
-    return STEPS if audits else STEPS[:-1]
+    return (
+        STEPS if plan.runners.oci else STEPS[:-1]
+    )  # Audit reads the log that the standby writes, as a witness.
 
 
 def key_kind(plan: Plan, step: str) -> SecretKind:

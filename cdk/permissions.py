@@ -91,13 +91,13 @@ class Grants:
         ]
 
     def audit(self) -> Statements:
-        """Append one entry: read a store for fingerprint or witness, sign, write the object, move the head."""
-        read = self._app_users()
+        """Append one entry: sign, write the object, move the head. A witness looks which generation is current."""
+        witnesses = self.plan.runners.oci is not None
         account = {"aws:ResourceAccount": Aws.ACCOUNT_ID}
         objects = [f"{self.bucket_arn}/{AUDIT_PREFIX}*"]
         return [
-            *self.secrets("Read", READ, read),
-            *self.secret_keys(["kms:Decrypt"], read),
+            # The name of a version, and no value.
+            *self.secrets("Name", ["secretsmanager:DescribeSecret"], self._app_users() if witnesses else []),
             *self._lock(lock_attributes.AUDIT),
             allow(
                 "Append",

@@ -7,7 +7,7 @@ from typing import overload
 
 from lockstep.audit import append
 from lockstep.audit.append import WITNESS, Chain, LogSnapshot, Reading
-from lockstep.audit.entry import NO_MARK, Mark, Stored, Witnessed, event_of
+from lockstep.audit.entry import Stored, Witnessed, event_of
 from lockstep.protocol import decide
 from lockstep.protocol.decide import require_same_plan
 from lockstep.protocol.errors import LockstepError
@@ -25,8 +25,7 @@ from lockstep.protocol.messages import (
     SkippedRun,
     Witnessing,
 )
-from lockstep.protocol.model import ChainHead, Claim, ClaimKind, CredentialValue, LockRecord, Release
-from lockstep.protocol.ports import FingerprintKey, signed_fingerprint
+from lockstep.protocol.model import ChainHead, ClaimKind, LockRecord, Release
 from lockstep.protocol.workers import run_all
 from lockstep.stores.credential import Ports
 
@@ -61,15 +60,13 @@ def run(request: AuditRequest, ports: Ports) -> Recorded | Witnessing:
         return Recorded(stream=ports.audit_log.stream, seq=head.seq, hash=head.hash)
     require_same_plan(request.rotation, ports.credential)
     claim, chain = request.claim, _chain(ports)
-    record, value, at, key = run_all(
+    record, at = run_all(
         ports.side_by_side,
         partial(ports.lock.require, request.rotation.lease, claim, promoting=True, now=ports.clock.now()),
-        partial(ports.stores.first.read_generation, claim.generation),
         partial(_head_ahead, request, chain),
-        partial(_fingerprint_key, ports, claim),
     )
     reading = Reading(record=record, end=chain.ends.find(record.heads, seen=at))
-    head = _append(request, ports, reading, _marked(value, key, ports) if value else NO_MARK)
+    head = _append(request, ports, reading)
     release = decide.release_after(
         claim,
         record,
@@ -118,27 +115,13 @@ def _recorded_failure(request: FailedRun, ports: Ports) -> ChainHead:
     chain = _chain(ports)
     record, at = run_all(ports.side_by_side, ports.lock.read, partial(_head_ahead, request, chain))
     reading = Reading(record=record, end=chain.ends.find(record.heads, seen=at))
-    return _append(request, ports, reading, NO_MARK)
+    return _append(request, ports, reading)
 
 
 def _head_ahead(request: Run, chain: Chain) -> Stored | None:
     """The object that the head named when the run began: as a rule the record names it still (protocol E6)."""
     number = request.rotation.head
     return None if number is None else chain.ends.look(number)
-
-
-def _fingerprint_key(ports: Ports, claim: Claim) -> FingerprintKey | None:
-    """None for a reconcile: people may have chosen the password that it gives again."""
-    return ports.signer.fingerprint_key() if claim.kind is ClaimKind.NEW else None
-
-
-def _marked(value: CredentialValue, key: FingerprintKey | None, ports: Ports) -> Mark:
-    login, generation, credential_id = value.login, value.generation, ports.credential.id
-    if key:
-        made = key.fingerprint(login, credential_id=credential_id, generation=generation)
-        return Mark(fingerprint=made, key=key.key_id)
-    made = signed_fingerprint(login, credential_id=credential_id, generation=generation, signer=ports.signer)
-    return Mark(fingerprint=made)
 
 
 def _chain(ports: Ports) -> Chain:
@@ -151,10 +134,10 @@ def _chain(ports: Ports) -> Chain:
     )
 
 
-def _append(request: Run, ports: Ports, reading: Reading, mark: Mark) -> ChainHead:
+def _append(request: Run, ports: Ports, reading: Reading) -> ChainHead:
     failed = isinstance(request, FailedRun)
     return _chain(ports).append(
-        event_of(request, usernames=ports.credential.usernames, mark=mark, now=ports.clock.now()),
+        event_of(request, usernames=ports.credential.usernames, now=ports.clock.now()),
         entry_id=request.rotation.rotation_id,
         look_back=LOST_LOCK_LOOK_BACK if failed else 1,
         reading=reading,

@@ -302,29 +302,12 @@ PROFILES = ["cloud"]
 """An event has the attribute `cloud` by this profile; https://schema.ocsf.io/1.5.0/profiles/cloud."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
-    """The fingerprint of the value that is current now.
-
-    Attributes:
-        fingerprint: None for a failed run, and where the first store does not hold the value any more.
-        key: The signing key that the fingerprint's key follows from; None where it is a MAC of the entry's own key.
-    """
-
-    fingerprint: str | None = None
-    key: str | None = None
-
-
-NO_MARK = Mark()
-
-
-def event_of(request: Run, *, usernames: tuple[str, ...], mark: Mark, now: datetime) -> dict[str, Any]:
+def event_of(request: Run, *, usernames: tuple[str, ...], now: datetime) -> dict[str, Any]:
     """The event that records one run.
 
     Args:
         request: What the steps reported.
         usernames: The logins that the credential uses in databases.
-        mark: The value's fingerprint.
         now: The time at which the run ended.
     """
     rotation, failed = request.rotation, isinstance(request, FailedRun)
@@ -358,7 +341,7 @@ def event_of(request: Run, *, usernames: tuple[str, ...], mark: Mark, now: datet
             "profiles": PROFILES,
             "product": {"name": "Lockstep", "vendor_name": "Lockstep", "version": __version__},
         },
-        "unmapped": {"lockstep": _details(request, usernames, mark)},
+        "unmapped": {"lockstep": _details(request, usernames)},
     }
 
 
@@ -408,7 +391,7 @@ def other_event(
     }
 
 
-def _details(request: Run, usernames: tuple[str, ...], mark: Mark) -> dict[str, Any]:
+def _details(request: Run, usernames: tuple[str, ...]) -> dict[str, Any]:
     rotation, claim = request.rotation, request.claim
     return {
         "trigger": rotation.trigger,
@@ -420,8 +403,6 @@ def _details(request: Run, usernames: tuple[str, ...], mark: Mark) -> dict[str, 
         "adopted_from": request.adopted_from,
         "plan": rotation.plan,
         "revoked_on_purpose": sorted({revoked.generation for r in request.revoked for revoked in r.revoked}),
-        "fingerprint": mark.fingerprint,
-        "fingerprint_key": mark.key,
         "usernames": list(usernames),
         "databases": {
             d.database: {

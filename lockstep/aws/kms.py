@@ -1,6 +1,6 @@
 """The AWS signing key: an HMAC key that never leaves KMS.
 
-Every method makes one call, and `fingerprint_key` the first one alone (https://docs.aws.amazon.com/kms/latest/developerguide/hmac.html).
+Every method but `rank` makes one call (https://docs.aws.amazon.com/kms/latest/developerguide/hmac.html).
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ import botocore.exceptions
 
 from lockstep.aws.clients import translated
 from lockstep.aws.s3 import AUDIT_ERRORS
-from lockstep.protocol.ports import FingerprintKey, Mac, derived
+from lockstep.protocol.ports import Mac
 
 if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient
@@ -35,37 +35,17 @@ class KmsSigner:
         self._client = client
         self._key = key
         self._retired = tuple(retired)
-        self._derived: FingerprintKey | None = None
 
     def sign(self, digest: bytes) -> Mac:
         """The MAC over a digest."""
         with self._translated():
             reply = self._client.generate_mac(KeyId=self._key, Message=digest, MacAlgorithm=_ALGORITHM)
-            mac = Mac(key_id=reply["KeyId"], value=reply["Mac"])
-        if self._derived and self._derived.key_id != mac.key_id:
-            self._derived = None  # The alias was given to another key.
-        return mac
-
-    def fingerprint_key(self) -> FingerprintKey:
-        """Derived at the first use, and kept until another key signs."""
-        key = self._derived or derived(self.sign)
-        self._derived = key
-        return key
+            return Mac(key_id=reply["KeyId"], value=reply["Mac"])
 
     def verify(self, digest: bytes, mac: Mac) -> bool:
-        """Whether the key that a MAC names made it; KMS compares. An id that is not a retired key's is the key's.
-
-        Entries of format 2 name the key as the plan did. An alias names any of the keys: it may have been given to
-        another one since.
-        """
-        if _is_alias(mac.key_id):
-            return any(self._made_by(key, digest, mac) for key in (self._key, *reversed(self._retired)))
+        """Whether the key that a MAC names made it; KMS compares. An ARN that is not a retired key's is the key's."""
         retired = self._retired_key(mac.key_id)
-        if retired is not None:
-            return self._made_by(retired, digest, mac) is not None
-        maker = self._made_by(self._key, digest, mac)
-        # KMS may tell the key by the alias that it was asked by.
-        return maker is not None and (_is_alias(maker) or mac.key_id in {maker, self._key})
+        return self._made_by(retired or self._key, digest, mac) == mac.key_id
 
     def _made_by(self, key: str, digest: bytes, mac: Mac) -> str | None:
         """The ARN of a key if it made a MAC."""
@@ -82,9 +62,7 @@ class KmsSigner:
             return reply["KeyId"] if reply["MacValid"] is True else None
 
     def rank(self, key_id: str) -> tuple[int, int]:
-        """The place in the plan's order; an alias is before all keys, since entries name it no more."""
-        if _is_alias(key_id):
-            return (0, 0)
+        """The place in the plan's order."""
         retired = self._retired_key(key_id)
         return (len(self._retired) if retired is None else self._retired.index(retired), 0)
 
@@ -98,9 +76,5 @@ class KmsSigner:
 
 
 def _id(key: str) -> str:
-    """The id in an ARN; an id or an alias as it is."""
+    """The id in an ARN; an id as it is."""
     return key.rpartition(":key/")[2]
-
-
-def _is_alias(key: str) -> bool:
-    return key.rpartition(":")[2].startswith("alias/")

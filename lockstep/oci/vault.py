@@ -35,7 +35,7 @@ from lockstep.protocol.errors import (
     StoreUnreachableError,
 )
 from lockstep.protocol.names import oci_name
-from lockstep.protocol.ports import BINARY, Absence, Content, FingerprintKey, Mac, derived, moment
+from lockstep.protocol.ports import BINARY, Absence, Content, Mac, moment
 
 STORE_ERRORS: Mapping[ErrorKind, type[LockstepError]] = {
     ErrorKind.UNREACHABLE: StoreUnreachableError,
@@ -328,10 +328,6 @@ class VaultSigner:
             self._current = current
         key_id = f"{self._secret}:{self._current.number}"
         return Mac(key_id=key_id, value=hmac.digest(self._current.data, digest, "sha256"))
-
-    def fingerprint_key(self) -> FingerprintKey:
-        """From the version that signs."""
-        return derived(self.sign)
 
     def verify(self, digest: bytes, mac: Mac) -> bool:
         """Whether the version that a MAC names made it, compared in constant time."""

@@ -2,7 +2,7 @@
 
     1. take the lock                    no run begins; none has left a promotion half done
     2. log in on every database         with each database's advisory lock held, as every probe
-    3. append the audit entry           who, which login by its fingerprint, where
+    3. append the audit entry           who, which username, where
     4. write it into every store        into each slot of a ring, the slot that is served last
     5. wait for the read sides
     6. give the lock back
@@ -32,7 +32,6 @@ from lockstep.protocol.ports import (
     Clock,
     Database,
     EditableSecret,
-    signed_fingerprint,
 )
 from lockstep.stores.contents import (
     NO_EXTRAS,
@@ -185,9 +184,6 @@ def _serve(login: Login, estate: Estate, is_in_time: Callable[[], bool], *, repl
     credential, chain = estate.credential, estate.chain
     details = {
         "username": login.username,
-        "fingerprint": signed_fingerprint(
-            login, credential_id=credential.id, generation=0, signer=chain.signer
-        ),
         "databases": [database.name for database in estate.databases],
         "stores": list(missing),
     }

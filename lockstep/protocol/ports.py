@@ -5,15 +5,13 @@ retries; retries are said once, in `lockstep.protocol.deadlines`, for both cloud
 F1, F3, F5).
 """
 
-import hashlib
-import hmac
 import re
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, auto
-from typing import NoReturn, Protocol
+from typing import Protocol
 
 from lockstep.protocol.errors import PlanUnreachableError
 from lockstep.protocol.model import (
@@ -81,7 +79,7 @@ class Store(Protocol):
         """The value that applications read now."""
 
     def generation(self) -> int:
-        """The generation that readers of `app_user` get now."""
+        """The generation of `app_user` that is current, by its version's name: no value is read."""
 
     def read_version(self, version: str) -> CredentialValue | None:
         """The value in a version that `read_current` has named; None if it is gone or a placeholder."""
@@ -367,9 +365,6 @@ class Signer(Protocol):
     def sign(self, digest: bytes) -> Mac:
         """The MAC over 32 bytes, by the key that signs."""
 
-    def fingerprint_key(self) -> "FingerprintKey":
-        """The key of fingerprints that follows from the key that signs. It is made again where another one signs."""
-
     def verify(self, digest: bytes, mac: Mac) -> bool:
         """Whether the key that a MAC names is one of these, and made it."""
 
@@ -467,6 +462,9 @@ class VersionedSecret(Protocol):
     def served(self) -> Sequence[SecretVersion]:
         """Every version that some reader may read as current: one for each slot of a ring (protocol V20)."""
 
+    def named(self) -> VersionName:
+        """The version that is current, by its name; of a ring, in the slot whose value it serves. Reads no content."""
+
     def read_version(self, version: str) -> SecretVersion | None:
         """A version by the store's own id; None if there is none."""
 
@@ -543,59 +541,6 @@ class EntryObjects:
         """The seq in a name; 0 for an object that is not an entry of this chain."""
         match = _NAME.fullmatch(key.removeprefix(self.prefix)) if key.startswith(self.prefix) else None
         return int(match[1]) if match else 0
-
-
-# Fingerprints: they tell the values in a log apart, and reveal nothing about a password (protocol E2).
-#
-# A key that signs may never leave its service, so each MAC is a call. A password that Lockstep has made is too
-# long to be guessed: its fingerprint is made in the process, by a key that follows from the one that signs. A
-# password that people chose may be guessed: its fingerprint is a MAC of the service, so that each guess is a call
-# that the cloud logs.
-
-_KEY_NAME = b"lockstep fingerprint key 1"
-"""Nothing else that the key signs is like it: entries and checkpoints begin with a brace, logins have zero bytes."""
-_LENGTH = 16
-
-
-class FingerprintKey:
-    """A key for fingerprints, in memory. It cannot be printed, copied or pickled.
-
-    Attributes:
-        key_id: The key that it follows from.
-    """
-
-    __slots__ = ("_key", "key_id")
-
-    def __init__(self, mac: Mac) -> None:
-        self.key_id = mac.key_id
-        self._key = mac.value
-
-    def fingerprint(self, login: Login, *, credential_id: str, generation: int) -> str:
-        """The fingerprint of a value whose password Lockstep has made."""
-        message = _message(login, credential_id, generation)
-        return hmac.digest(self._key, message, "sha256").hex()[:_LENGTH]
-
-    def __repr__(self) -> str:
-        return f"FingerprintKey(of {self.key_id!r})"
-
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("a FingerprintKey is not pickled or copied")
-
-
-def derived(sign: Callable[[bytes], Mac]) -> FingerprintKey:
-    """The key of fingerprints that follows from the key that signs: its MAC over a fixed text."""
-    return FingerprintKey(sign(hashlib.sha256(_KEY_NAME).digest()))
-
-
-def signed_fingerprint(login: Login, *, credential_id: str, generation: int, signer: Signer) -> str:
-    """The fingerprint of a login that people may have chosen."""
-    digest = hashlib.sha256(_message(login, credential_id, generation)).digest()
-    return signer.sign(digest).value.hex()[:_LENGTH]
-
-
-def _message(login: Login, credential_id: str, generation: int) -> bytes:
-    parts = ("lockstep fingerprint", credential_id, str(generation), login.username, login.password.reveal())
-    return "\0".join(parts).encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -259,7 +259,6 @@ class Clouds(CloudClients):
             side_by_side=side_by_side,
         )
         self._find = find or (lambda _: self.plan)
-        self._kms: Signer | None = None
         self._caller: str | None = None
 
     def lock(self, credential: Credential) -> Lock:
@@ -427,12 +426,7 @@ class Clouds(CloudClients):
             from lockstep.aws.kms import KmsSigner
 
             aws = self.plan.aws_stream
-            with self._making:
-                if self._kms is None:  # Kept, and with it the key of fingerprints.
-                    self._kms = KmsSigner(
-                        self.aws("kms", aws.region), aws.mac_key, retired=aws.retired_mac_keys
-                    )
-                return self._kms
+            return KmsSigner(self.aws("kms", aws.region), aws.mac_key, retired=aws.retired_mac_keys)
         # It has read a key, and by the next run a newer version may sign.
         from lockstep.oci.vault import VaultSigner
 

@@ -278,8 +278,8 @@ class CredentialStore:
         )
 
     def generation(self) -> int:
-        """The generation that readers of `app_user` get now."""
-        return self._user.look().generation
+        """The generation of `app_user` that is current, by its version's name: no value is read."""
+        return self._user.versions.named().generation
 
     def read_login(self) -> Login | None:
         """The login that readers of `app_user` get now; None for a placeholder."""

@@ -67,7 +67,7 @@ locals {
 
   # The functions that call OCI. The log in OCI is read where the standby writes one.
   first_store_in_oci = local.plan.stores[0].kind == "oci-vault"
-  functions_in_oci   = concat(["generate", "apply_db", "update_secrets"], local.has_runner || local.first_store_in_oci ? ["audit"] : [])
+  functions_in_oci   = concat(["generate", "apply_db", "update_secrets"], local.has_runner ? ["audit"] : [])
 
   # What the stack in AWS gives. Until then none of this is made.
   missing_for_sessions = local.to_oci == null ? [] : concat(

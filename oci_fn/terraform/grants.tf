@@ -12,6 +12,8 @@ locals {
     "SECRET_BUNDLE_READ",
   ]
   reads = ["SECRET_INSPECT", "SECRET_READ", "SECRET_VERSION_INSPECT", "SECRET_BUNDLE_READ"]
+  # A witness states the generation that is current, of the store in its own cloud or else of the first: a name, and no value.
+  names = local.has_runner && !contains([for store in local.plan.stores : store.kind], "aws-secrets-manager") ? ["SECRET_INSPECT", "SECRET_VERSION_INSPECT"] : []
 
   in_audit_log = "in compartment id ${coalesce(local.bucket_compartment, local.own)} where target.bucket.name = '${try(local.audit.bucket, "")}'"
 
@@ -24,7 +26,7 @@ locals {
     generate       = { rings = local.rotates, audit = [] }
     apply_db       = { rings = local.reads, audit = [] }
     update_secrets = { rings = local.rotates, audit = [] }
-    audit          = { rings = local.first_store_in_oci ? local.reads : [], audit = local.has_runner ? ["OBJECT_INSPECT"] : [] }
+    audit          = { rings = local.names, audit = local.has_runner ? ["OBJECT_INSPECT"] : [] }
   }
   aws_principals = merge(
     { for kind, group in oci_identity_group.aws_runner : kind => { subject = "group id ${group.id}", conditions = [] } },

@@ -12,7 +12,6 @@ import pytest
 from lockstep.audit.entry import MAX_METADATA_BYTES
 from lockstep.audit.verify import findings
 from lockstep.protocol.errors import AuditLogUnreachableError
-from lockstep.protocol.model import Login, SecretStr
 from lockstep.protocol.ports import MAX_ENTRY_BYTES, AuditLog
 from tests.contract.aws_fixtures import aws_audit_log, aws_signer
 from tests.contract.harness import AuditLogHarness, SignerHarness
@@ -231,14 +230,3 @@ def test_a_mac_of_another_length_does_not_verify(signers: SignerHarness) -> None
 def test_a_mac_of_a_key_that_is_not_one_of_these_does_not_verify(signers: SignerHarness, key_id: str) -> None:
     digest = sha256(b"entry").digest()
     assert not signers.signer.verify(digest, replace(signers.signer.sign(digest), key_id=key_id))
-
-
-def test_a_key_of_fingerprints_follows_from_the_key_that_signs(signers: SignerHarness) -> None:
-    login = Login("app", SecretStr("password"))
-    key, other = signers.signer.fingerprint_key(), signers.other.fingerprint_key()
-    assert key.key_id == signers.signer.sign(bytes(32)).key_id
-    marks = [
-        k.fingerprint(login, credential_id="app", generation=1)
-        for k in (key, signers.signer.fingerprint_key(), other)
-    ]
-    assert marks[0] == marks[1] != marks[2]

@@ -472,7 +472,6 @@ def test_a_key_is_read_once_and_never_logged(
     signer = VaultSigner(sandbox_vault(sandbox), "lockstep.mac")
     for _ in range(3):
         signer.verify(b"digest", signer.sign(b"digest"))
-        assert signer.fingerprint_key().key_id == "lockstep.mac:1"
     assert (
         sandbox.calls.count("get_secret_bundle") == 2
     )  # The key that signs, and the key that an entry names.

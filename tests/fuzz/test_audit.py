@@ -9,7 +9,7 @@ from hypothesis import given
 from msgspec import structs
 
 from lockstep.audit.chain import Sealed, parse
-from lockstep.audit.entry import Mark, Witnessed, event_of
+from lockstep.audit.entry import Witnessed, event_of
 from lockstep.audit.verify import verify
 from lockstep.cli.audit import _line
 from lockstep.protocol.errors import AuditVerificationError, NewerFormatError
@@ -34,7 +34,7 @@ def chained() -> list[Sealed]:
     chain: list[Sealed] = []
     for n in range(3):
         run = structs.replace(request, rotation=structs.replace(request.rotation, rotation_id=f"run-{n}"))
-        event = event_of(run, usernames=("app",), mark=Mark(fingerprint="0123456789abcdef"), now=EPOCH)
+        event = event_of(run, usernames=("app",), now=EPOCH)
         chain.append(
             sealed(
                 event,

@@ -49,7 +49,8 @@ SECRETS: dict[str, dict[str, set[SecretKind]]] = {
     "generate": {**dict.fromkeys(READ, OWN | RUNNER_KEY), "PutSecretValue": OWN},
     "apply_db": {call: {SecretKind.APP_USER} | ADMIN | RUNNER_KEY for call in READ},
     "update_secrets": {**dict.fromkeys(READ, OWN | RUNNER_KEY), "UpdateSecretVersionStage": OWN},
-    "audit": {call: {SecretKind.APP_USER} | RUNNER_KEY for call in READ},
+    # Which generation is current, and no value: only the key by which it is somebody in OCI.
+    "audit": {"DescribeSecret": {SecretKind.APP_USER} | RUNNER_KEY, "GetSecretValue": RUNNER_KEY},
     "state machine": {},
     "fleet": {},
     "schedules": {},
@@ -114,6 +115,23 @@ def test_a_step_reads_its_own_key_for_oci_alone(plan_file: Path, keys: dict[str,
                 changed = replace(read, action=f"secretsmanager:{call}")
                 assert not decide(changed, statements).allowed, (role, call)
     assert found == keys
+
+
+def test_with_sessions_audit_may_read_no_value_and_use_no_key_of_secrets() -> None:
+    """Who reads the log for a living has no password to lose (ADR 80)."""
+    federated = world(THIS, plan_file=FEDERATED)
+    for kind in SecretKind:
+        secret = Call(
+            action="secretsmanager:GetSecretValue", resource=secret_arn("any"), context=tags(THIS, kind)
+        )
+        assert not decide(secret, federated.policies["audit"]).allowed, kind
+    used = {
+        "kms:ViaService": (SECRETS_MANAGER,),
+        "kms:EncryptionContext:SecretARN": (secret_arn("multi-cloud/app_user"),),
+    }
+    decrypt = Call(action="kms:Decrypt", resource=federated.key(f"alias/{THIS}"), context=used)
+    assert decide(decrypt, federated.policies["generate"]).allowed
+    assert not decide(decrypt, federated.policies["audit"]).allowed
 
 
 _STACK, _KIND = f"aws:ResourceTag/{STACK_TAG}", f"aws:ResourceTag/{SECRET_TAG}"

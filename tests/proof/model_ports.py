@@ -31,7 +31,7 @@ from lockstep.protocol.model import (
     Strategy,
 )
 from lockstep.protocol.model import Login as RealLogin
-from lockstep.protocol.ports import FingerprintKey, Mac, Pending, Replica, Stager, StillOurs, derived
+from lockstep.protocol.ports import Mac, Pending, Replica, Stager, StillOurs
 from lockstep.protocol.workers import one_after_the_other
 from lockstep.stores.credential import Ports, Stores
 from sandbox.wire import the_last_first
@@ -462,9 +462,6 @@ class _AuditLog:
 
 
 class _Signer:
-    def fingerprint_key(self) -> FingerprintKey:
-        return derived(self.sign)
-
     def sign(self, digest: bytes) -> Mac:
         return Mac(key_id="", value=digest)
 

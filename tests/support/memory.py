@@ -20,7 +20,7 @@ from lockstep.plan.file import parse_plan
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import AuditLogAccessDeniedError
 from lockstep.protocol.model import Credential, Engine, Login, PasswordPolicy, SecretStr, Strategy
-from lockstep.protocol.ports import EntryObjects, FingerprintKey, Mac, ObjectVersion, derived
+from lockstep.protocol.ports import EntryObjects, Mac, ObjectVersion
 from lockstep.protocol.workers import SideBySide, one_after_the_other
 from lockstep.stores.credential import Ports, Stores
 from sandbox import plans
@@ -165,20 +165,10 @@ class MemorySigner:
         self.faults = Faults()
         self.key_id = key_id
         self._keys = (*retired, key_id)
-        self._has_derived = False
 
     def sign(self, digest: bytes) -> Mac:
         with self.faults.around("sign"):
-            return self._mac(digest)
-
-    def fingerprint_key(self) -> FingerprintKey:
-        # As that of KMS: one call, and the key is kept. Worlds are copied, and the key cannot be.
-        key = derived(self._mac if self._has_derived else self.sign)
-        self._has_derived = True
-        return key
-
-    def _mac(self, digest: bytes) -> Mac:
-        return Mac(key_id=self.key_id, value=hmac.digest(self.key(self.key_id), digest, "sha256"))
+            return Mac(key_id=self.key_id, value=hmac.digest(self.key(self.key_id), digest, "sha256"))
 
     def verify(self, digest: bytes, mac: Mac) -> bool:
         with self.faults.around("verify"):

@@ -19,7 +19,7 @@ from py_ocsf_models.objects.cloud import Cloud  # type: ignore[import-untyped]  
 
 from lockstep import audit
 from lockstep.audit.append import event_of_witness
-from lockstep.audit.entry import NO_MARK, Mark, Witnessed, event_of, event_of_order
+from lockstep.audit.entry import Witnessed, event_of, event_of_order
 from lockstep.protocol.messages import FailedRun, RotatedRun
 from lockstep.protocol.model import LockRecord
 from lockstep.protocol.orders import Activate, CancelTakeOver, Order, Pause, Resume, Revoke, TakeOver, Unblock
@@ -47,8 +47,7 @@ def of_run(name: str, **more: object) -> Event:
     (sample,) = (e for e in EVENTS["audit"] if isinstance(e, dict) and e["outcome"] == name)
     kind: type[RotatedRun | FailedRun] = RotatedRun if name == "rotated" else FailedRun
     request = read(kind, {**sample, **more})
-    mark = Mark(fingerprint="0123456789abcdef", key="arn:of/key") if name == "rotated" else NO_MARK
-    return event_of(request, usernames=("app_a", "app_b"), mark=mark, now=EPOCH)
+    return event_of(request, usernames=("app_a", "app_b"), now=EPOCH)
 
 
 def of_order(name: str, details: Mapping[str, Any]) -> Event:
