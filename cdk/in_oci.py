@@ -29,9 +29,8 @@ def steps_in_oci(plan: Plan) -> tuple[str, ...]:
     """The steps that call OCI."""
     if plan.runners.aws.compile() is None:
         return ()
-    return (
-        STEPS if plan.runners.oci else STEPS[:-1]
-    )  # Audit reads the log that the standby writes, as a witness.
+    # Audit witnesses the log that the standby writes.
+    return STEPS if plan.runners.oci else STEPS[:-1]
 
 
 def key_kind(plan: Plan, step: str) -> SecretKind:

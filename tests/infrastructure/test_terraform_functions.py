@@ -10,7 +10,7 @@ from tests.infrastructure.terraform.policies import Statement, statements
 from tests.infrastructure.terraform.sessions import FROM_AWS, FUNCTIONS_MAY, ROLES, federated
 from tests.infrastructure.terraform.stack import ROOT, Deployment, Stack, needs_tools, with_image
 from tests.infrastructure.terraform.steps import STEPS
-from tests.infrastructure.terraform.world import World, in_compartment, permissions, running_world
+from tests.infrastructure.terraform.world import World, in_compartment, permissions, ring_of, running_world
 
 pytestmark = needs_tools
 
@@ -83,14 +83,25 @@ def test_it_needs_each_of_its_permissions(
         STEPS[step](world, clients)
 
 
-def test_an_audit_that_reads_the_first_store_may_read_the_rings(shared: Shared) -> None:
+def test_without_a_store_in_aws_audit_may_know_names_in_the_rings_and_no_value(
+    shared: Shared, world: World
+) -> None:
     stack, deployment = shared
     stack = stack.copy()
-    stack.plan["stores"].reverse()
+    stack.plan["stores"] = [store for store in stack.plan["stores"] if store["kind"] == "oci-vault"]
     left = [name for name in deployment.outputs["slots"] if not name.endswith(".0")]
-    after = statements(stack.apply(retired_slots=left, **with_image(**FROM_AWS)))
-    rings = in_compartment(of_function("audit", after), stack.store["compartment_id"])
-    assert permissions(rings) == {p for p, _ in FUNCTIONS_MAY["apply_db"]}
+    after = of_function("audit", statements(stack.apply(retired_slots=left, **with_image(**FROM_AWS))))
+    may = {"SECRET_INSPECT", "SECRET_VERSION_INSPECT"}
+    assert permissions(in_compartment(after, stack.store["compartment_id"])) == may
+    for credential in world.plan.credentials:
+        store = ring_of(world, world.permit("audit", after), credential)
+        assert store.generation()
+        with pytest.raises(LockstepError):
+            store.read_current()
+        for permission in may:
+            clients = world.permit("audit", after, without=(permission, world.sandbox.compartment_id))
+            with pytest.raises(LockstepError):
+                ring_of(world, clients, credential).generation()
 
 
 def test_the_documentation_lists_exactly_the_permissions_of_each_function() -> None:
