@@ -60,10 +60,11 @@ def run(request: AuditRequest, ports: Ports) -> Recorded | Witnessing:
         return Recorded(stream=ports.audit_log.stream, seq=head.seq, hash=head.hash)
     require_same_plan(request.rotation, ports.credential)
     claim, chain = request.claim, _chain(ports)
-    record, at = run_all(
+    record, at, _ = run_all(
         ports.side_by_side,
         partial(ports.lock.require, request.rotation.lease, claim, promoting=True, now=ports.clock.now()),
         partial(_head_ahead, request, chain),
+        ports.signer.prepare,
     )
     reading = Reading(record=record, end=chain.ends.find(record.heads, seen=at))
     head = _append(request, ports, reading)

@@ -1,6 +1,6 @@
 """The AWS signing key: an HMAC key that never leaves KMS.
 
-Every method but `rank` makes one call (https://docs.aws.amazon.com/kms/latest/developerguide/hmac.html).
+Every method but `prepare` and `rank` makes one call (https://docs.aws.amazon.com/kms/latest/developerguide/hmac.html).
 """
 
 from collections.abc import Iterator, Sequence
@@ -41,6 +41,9 @@ class KmsSigner:
         with self._translated():
             reply = self._client.generate_mac(KeyId=self._key, Message=digest, MacAlgorithm=_ALGORITHM)
             return Mac(key_id=reply["KeyId"], value=reply["Mac"])
+
+    def prepare(self) -> None:
+        """Nothing: KMS signs."""
 
     def verify(self, digest: bytes, mac: Mac) -> bool:
         """Whether the key that a MAC names made it; KMS compares. An ARN that is not a retired key's is the key's."""

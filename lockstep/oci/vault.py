@@ -321,13 +321,12 @@ class VaultSigner:
 
     def sign(self, digest: bytes) -> Mac:
         """The MAC over a digest, by the version that was current at the first use."""
-        if self._current is None:
-            current = self._read(self._secret)
-            if len(current.data) < MIN_KEY_BYTES:
-                raise AuditLogAccessDeniedError(secret=self._secret, code="key-too-short")
-            self._current = current
-        key_id = f"{self._secret}:{self._current.number}"
-        return Mac(key_id=key_id, value=hmac.digest(self._current.data, digest, "sha256"))
+        key = self._signing()
+        return Mac(key_id=f"{self._secret}:{key.number}", value=hmac.digest(key.data, digest, "sha256"))
+
+    def prepare(self) -> None:
+        """Read the key that signs."""
+        self._signing()
 
     def verify(self, digest: bytes, mac: Mac) -> bool:
         """Whether the version that a MAC names made it, compared in constant time."""
@@ -342,6 +341,14 @@ class VaultSigner:
         if named is None or named["secret"] not in self._secrets:
             return (-1, -1)
         return self._secrets.index(named["secret"]), int(named["version"])
+
+    def _signing(self) -> Content:
+        if self._current is None:
+            current = self._read(self._secret)
+            if len(current.data) < MIN_KEY_BYTES:
+                raise AuditLogAccessDeniedError(secret=self._secret, code="key-too-short")
+            self._current = current
+        return self._current
 
     def _key(self, key_id: str) -> bytes | None:
         """The key of an id; None if the id names none of these secrets' versions."""

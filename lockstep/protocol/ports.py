@@ -365,6 +365,9 @@ class Signer(Protocol):
     def sign(self, digest: bytes) -> Mac:
         """The MAC over 32 bytes, by the key that signs."""
 
+    def prepare(self) -> None:
+        """Do of signing what can be done before it is known what is signed, so that it waits beside something else."""
+
     def verify(self, digest: bytes, mac: Mac) -> bool:
         """Whether the key that a MAC names is one of these, and made it."""
 

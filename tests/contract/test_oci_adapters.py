@@ -463,6 +463,14 @@ def test_an_outage_while_the_key_is_read_is_a_retryable_error(
     assert signer.sign(b"digest")
 
 
+def test_a_prepared_signer_asks_nothing_more(sandbox: OciSandbox, console: OciConsole) -> None:
+    console.create_secret("lockstep.mac", "a key which is long enough to be one")
+    signer = VaultSigner(sandbox_vault(sandbox), "lockstep.mac")
+    signer.prepare()
+    with sandbox.faults.outage("secrets"):
+        assert signer.sign(b"digest").key_id == "lockstep.mac:1"
+
+
 def test_a_key_is_read_once_and_never_logged(
     sandbox: OciSandbox, console: OciConsole, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -462,6 +462,9 @@ class _AuditLog:
 
 
 class _Signer:
+    def prepare(self) -> None:
+        pass
+
     def sign(self, digest: bytes) -> Mac:
         return Mac(key_id="", value=digest)
 
