@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Self
 
-from lockstep.protocol.errors import ReplicaLaggingError, ReplicaRejectedError
+from lockstep.protocol.errors import LockstepError, ReplicaLaggingError, ReplicaRejectedError
 from lockstep.protocol.model import Login
 from lockstep.protocol.ports import Clock, Database, Replica
 from lockstep.protocol.workers import SideBySide
@@ -138,7 +138,7 @@ def _require(replica: Replica, base: Login) -> None:
 def _poll_beside(replica: Replica, wait: Wait, pending: Login, base: Login) -> None:
     """Pending, then base, until pending logs in: no two refusals in a row."""
     while True:
-        is_accepted = replica.accepts(pending)
+        is_accepted = _lets_in(replica, pending)
         _require(replica, base)
         if is_accepted:
             return
@@ -147,7 +147,7 @@ def _poll_beside(replica: Replica, wait: Wait, pending: Login, base: Login) -> N
 
 def _try_once(replica: Replica, wait: Wait, pending: Login) -> None:
     wait.clock.sleep(wait.seconds_left / 2)
-    if not replica.accepts(pending):
+    if not _lets_in(replica, pending):
         raise ReplicaLaggingError(database=replica.name)
 
 
@@ -157,7 +157,17 @@ def _see_revoked(replica: Replica, *, wait: Wait, doomed: Sequence[Login], live:
         keep = next((k for k in live if k.username == login.username), None)
         if keep is None:
             continue
-        while replica.accepts(login):
+        while _lets_in(replica, login):
             wait.before_the_next_try(replica)
-        if not replica.accepts(keep):
+        if not _lets_in(replica, keep):
             raise ReplicaLaggingError(database=replica.name)
+
+
+def _lets_in(replica: Replica, login: Login) -> bool:
+    """Whether it accepts a login; a pooler that refuses one has words of its own, so the stage tells (protocol D14)."""
+    try:
+        return replica.accepts(login)
+    except LockstepError as error:
+        if "stage" not in error.where:
+            raise
+        return False

@@ -25,7 +25,12 @@ from lockstep.protocol.ports import Replica, Stager
 
 
 class LoginRefusedError(Exception):
-    """The server says: wrong password or unknown user. Never leaves this package."""
+    """The server says: wrong password or unknown user. Never leaves this package.
+
+    Args:
+        *args: Nothing; or, for a refusal that only the stage of the login shows, since a pooler has other words: the
+            error that it is where no logins before and after prove it.
+    """
 
 
 class Session(Protocol):
@@ -103,7 +108,9 @@ class ServerDatabase(ABC, Generic[SessionT]):
         """See `lockstep.protocol.ports.Database`; logs in to the plan's `dbname`, as applications do."""
         try:
             self._try(login)
-        except LoginRefusedError:
+        except LoginRefusedError as error:
+            if error.args:
+                raise error.args[0] from None
             return False
         return True
 

@@ -47,6 +47,9 @@ _TLS_FOLLOWS = b"S"
 _MINIMUM_MAJOR_VERSION = 10
 _IDLE_SESSION_TIMEOUT_SINCE = 14
 
+# Of an AuthenticationRequest: AuthenticationOk; and SASLFinal, by which the other side proves to know the password.
+_PASSWORD_ACCEPTED = frozenset(code.to_bytes(4, "big") for code in (0, 12))
+
 _LOGIN_REFUSED = "28P01"
 _LOCK_TIMEOUT = "55P03"
 _ACCOUNT_REFUSED = "28000"
@@ -71,6 +74,23 @@ _ERRORS: dict[str, type[LockstepError]] = {
     "08": DatabaseUnreachableError,  # connection exceptions
     "53": DatabaseBusyError,  # insufficient resources, among them connections
 }
+
+
+class _Connection(Connection):  # type: ignore[misc]  # as above
+    """A connection whose errors say whether they have ended a login instead of accepting its password."""
+
+    _is_password_open = False
+
+    def handle_AUTHENTICATION_REQUEST(self, data: bytes, context: Any) -> None:  # noqa: ANN401, N802  pg8000's own
+        """Between what asks for a password and what accepts it an error is about the password."""
+        self._is_password_open = data[:4] not in _PASSWORD_ACCEPTED
+        super().handle_AUTHENTICATION_REQUEST(data, context)
+
+    def handle_ERROR_RESPONSE(self, data: bytes, context: Any) -> None:  # noqa: ANN401, N802  pg8000's own
+        """Keep the stage beside what the server says."""
+        super().handle_ERROR_RESPONSE(data, context)
+        if self._is_password_open:
+            context.error.args[0]["stage"] = "password"
 
 
 class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
@@ -130,7 +150,7 @@ class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
         except OSError as e:
             raise _meaning(self.name, e) from None
         try:
-            connection = Connection(
+            connection = _Connection(
                 login.username,
                 host=self.server.host,
                 database=self.server.dbname,
@@ -173,8 +193,10 @@ class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
 
     def _login_error(self, error: Exception) -> Exception:
         code = _sqlstate(error)
-        if code == _LOGIN_REFUSED:
-            return LoginRefusedError()
+        stage = _field(error, "stage")
+        if code == _LOGIN_REFUSED or stage:
+            unproven = DatabaseRejectedError(database=self.name, code=code, stage=stage)
+            return LoginRefusedError(*([] if code == _LOGIN_REFUSED else [unproven]))
         if code and _kind(code) is PrivilegeMissingError:
             # The account's own right to connect, not the rotation user's.
             return AccountDeniedError(database=self.name, code=code)

@@ -15,7 +15,7 @@ _SAFE_FIELD = re.compile(r"[A-Za-z0-9_.:/@+ -]{1,120}")
 _FIELDS = frozenset(
     {
         *("credential", "store", "secret", "database", "generation", "stream", "seq", "code", "path"),
-        *("username", "owner", "profile", "action", "region", "host", "until"),
+        *("username", "owner", "profile", "action", "region", "host", "until", "stage"),
     }
 )
 
@@ -30,8 +30,9 @@ class LockstepError(Exception):
 
         Args:
             where: Any of credential, store, secret, database, generation, stream, seq, code, path, username, owner,
-                profile, action, region, host, until. A value that does not look like a name, a number, a time or a code
-                is shown as `?`.
+                profile, action, region, host, until, stage. A value that does not look like a name, a number, a time or
+                a code is shown as `?`. With a stage a login was ended after its password had been asked for, in words
+                that are not the server's for a wrong one.
         """
         unknown = where.keys() - _FIELDS
         if unknown:
@@ -358,7 +359,7 @@ class UnsupportedServerError(TerminalError):
 class ReplicaLaggingError(TerminalError):
     """A verify host has not applied the change of an account yet."""
 
-    advice = "The next run continues from here. If it happens again, look at the host's replication."
+    advice = "The next run continues from here. If it happens again, see `Verify hosts` in docs/runbook.md."
 
 
 class ReplicaRejectedError(TerminalError):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 
-from lockstep.protocol.errors import DatabaseUnreachableError
+from lockstep.protocol.errors import DatabaseUnreachableError, LockstepError
 from lockstep.protocol.model import CredentialValue, Login
 from lockstep.protocol.ports import Database
 from tests.contract.database_harness import DatabaseHarness, value_of
@@ -87,13 +87,21 @@ class Refusals:
         genuine = database.accepts
 
         def accepts(login: Login) -> bool:
-            accepted = genuine(login)
-            self.refused += not accepted
-            self._in_a_row[login.username] = 0 if accepted else self._in_a_row[login.username] + 1
-            self.most = max(self.most, self._in_a_row[login.username])
+            try:
+                accepted = genuine(login)
+            except LockstepError as error:
+                if "stage" in error.where:  # A pooler's refusal.
+                    self._count(login, accepted=False)
+                raise
+            self._count(login, accepted=accepted)
             return accepted
 
         database.accepts = accepts  # type: ignore[method-assign]
+
+    def _count(self, login: Login, *, accepted: bool) -> None:
+        self.refused += not accepted
+        self._in_a_row[login.username] = 0 if accepted else self._in_a_row[login.username] + 1
+        self.most = max(self.most, self._in_a_row[login.username])
 
     def forget(self, username: str) -> None:
         """The server has set an account's own count back."""

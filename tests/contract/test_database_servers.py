@@ -22,6 +22,7 @@ from lockstep.protocol.errors import (
     AdvisoryLockBusyError,
     DatabaseBusyError,
     DatabaseReadOnlyError,
+    DatabaseRejectedError,
     DatabaseUnreachableError,
     PrivilegeMissingError,
     UnknownUsernameError,
@@ -62,6 +63,32 @@ alternating = worlds("mariadb-alternating", "mysql-alternating", "postgresql", "
 def rotate(world: SqlHarness, current: CredentialValue | None, pending: CredentialValue) -> None:
     with world.database.exclusive() as stager:
         stager.stage(current=current, pending=pending)
+
+
+# A pooler refuses a password in words of its own, and not at another stage of the login
+
+NO_PASSWORD, CLEARTEXT = 0, 3
+
+
+@worlds("postgresql-18-plaintext")
+@pytest.mark.parametrize(
+    ("requests", "stage"), [([], {}), ([CLEARTEXT], {"stage": "password"}), ([CLEARTEXT, NO_PASSWORD], {})]
+)
+def test_what_ends_a_login_after_its_password_was_asked_for_says_so(
+    world: PlaintextPostgresHarness, requests: list[int], stage: dict[str, str]
+) -> None:
+    asked = b"".join(b"R" + bytes([0, 0, 0, 8, 0, 0, 0, request]) for request in requests)
+    says = b"SFATAL\0CXX000\0Mno\0\0"
+
+    def answer(connection: socket.socket) -> None:
+        connection.recv(1024)
+        connection.sendall(asked + b"E" + (4 + len(says)).to_bytes(4, "big") + says)
+        while connection.recv(1024):
+            pass
+
+    with peer(answer) as port, pytest.raises(DatabaseRejectedError) as caught:
+        world.open(server=structs.replace(world.server, port=port)).accepts(value_of(world, 1).login)
+    assert caught.value.where == {"database": "main", "code": "XX000", **stage}
 
 
 # Each way to be barred has its name

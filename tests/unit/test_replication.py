@@ -8,6 +8,7 @@ import pytest
 from functions.apply_db import replication
 from functions.apply_db.replication import Wait
 from lockstep.protocol.errors import (
+    DatabaseRejectedError,
     ReplicaLaggingError,
     ReplicaRejectedError,
 )
@@ -94,6 +95,25 @@ def test_the_wait_ends_when_the_host_has_applied_the_change(strategy: Strategy, 
     world = Rotated(strategy, lag=lag)
     world.wait()
     assert world.replicas[0].refusals.most <= 1
+    assert world.proven() == [True]
+
+
+@STRATEGIES
+def test_a_pooler_may_refuse_in_words_of_its_own(strategy: Strategy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ended the login after it had asked for the password is a refusal, but of base nothing is said by it."""
+
+    def accepts(replica: MemoryReplica, login: Login) -> bool:
+        if genuine(replica, login):
+            return True
+        raise DatabaseRejectedError(database=replica.name, code="08P01", stage="password")
+
+    world, genuine = Rotated(strategy, lag=3), MemoryReplica.accepts
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryReplica, "accepts", accepts)
+        world.wait()
+        assert world.replicas[0].refusals.most <= 1
+        with pytest.raises(DatabaseRejectedError):
+            world.wait(base=0)
     assert world.proven() == [True]
 
 
