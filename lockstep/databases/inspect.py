@@ -6,13 +6,13 @@ A server, to be looked at and not changed (see `lockstep.databases.inspect`).
 import re
 import socket
 import ssl
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lockstep.databases.base import LoginRefusedError
-from lockstep.databases.findings import Answer
+from lockstep.databases.findings import Answer, warning
 from lockstep.databases.tls import TlsProbe, shake_hands
 from lockstep.protocol.model import AdminSecret, DatabaseServer, Login
 from lockstep.protocol.ports import Clock
@@ -37,10 +37,12 @@ class LoggedIn:
         answers: What its session showed.
         is_behind: Whether the server has not applied the position that was asked for; None where it does not tell, or
             nobody asked.
+        proves_nothing: Whether what has answered is a pooler that lets in by connections that it had.
     """
 
     answers: Answers
     is_behind: bool | None = None
+    proves_nothing: bool = False
 
 
 class AdminInspection:
@@ -132,7 +134,8 @@ class Inspector:
             with self._database.as_user(login) as session:
                 answers = list(self._looks.as_user(session, self._database, login.username))
                 behind = self._caught_up(session, position, clock) if position else None
-                return LoggedIn(answers=answers, is_behind=behind)
+                keeps = bool(position) and behind is None and self._looks.keeps_connections(session)
+                return LoggedIn(answers=answers, is_behind=behind, proves_nothing=keeps)
         except LoginRefusedError:
             return None
 
@@ -183,6 +186,9 @@ class AccountChecks(Protocol):
     def behind(self, session: Any, position: str) -> bool | None:  # noqa: ANN401 - likewise
         """Whether a verify host has not applied that position yet; None where it does not tell."""
 
+    def keeps_connections(self, session: Any) -> bool:  # noqa: ANN401 - likewise
+        """Whether a pooler has answered that compares a password with the one of a connection that it has kept."""
+
 
 def of_account(database: "ServerDatabase[Any]", username: str) -> str:
     """The subject of an answer about an account."""
@@ -192,6 +198,33 @@ def of_account(database: "ServerDatabase[Any]", username: str) -> str:
 def is_master(server: DatabaseServer) -> bool:
     """Whether the rotation user is a master user whose secret RDS manages, which may do more than rotate."""
     return isinstance(server.admin, AdminSecret) and _MANAGED.fullmatch(server.admin.aws) is not None
+
+
+def of_replicas(server: DatabaseServer, hosts: Sequence[str | None]) -> LooksAnswers:
+    """Asynchronous replicas that are no verify hosts: a fail-over to one can lose the last rotation.
+
+    Args:
+        server: Whose.
+        hosts: From where they replicate; None where the rotation user may not see it.
+    """
+    named = _addresses(*(end.host for end in server.verify_hosts))
+    if others := {host for host in hosts if host and not _addresses(host) & named}:
+        says = "replicates from it and is no verify host, so a fail-over to it can lose a rotation"
+        fix = "name what can become the primary under `verify_hosts`: see `Verify hosts` in docs/runbook.md"
+        yield SERVER, warning(server.name, f"{listing(list(others))} {says}", fix)
+    if (unseen := hosts.count(None)) > len(server.verify_hosts):
+        says = (
+            f"{unseen} hosts replicate from it, more than verify hosts, and it shows the rotation user none"
+        )
+        yield SERVER, warning(server.name, says, "lockstep sessions, which names the right that is missing")
+
+
+def _addresses(*hosts: str) -> set[str]:
+    found = set(hosts)
+    for host in hosts:
+        with suppress(OSError, UnicodeError):
+            found |= {str(address[0]) for *_, address in socket.getaddrinfo(host, None)}
+    return found
 
 
 def listing(names: Iterator[str] | list[str]) -> str:

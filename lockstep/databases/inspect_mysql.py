@@ -4,6 +4,7 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
@@ -22,6 +23,7 @@ from lockstep.databases.inspect import (
     is_master,
     listing,
     of_account,
+    of_replicas,
 )
 from lockstep.databases.mysql import VERIFIERS
 from lockstep.databases.mysql_family import KnownAccount, MySqlFamilyDatabase, MySqlSession, error_of
@@ -29,6 +31,7 @@ from lockstep.protocol.errors import (
     AccountPluginError,
     AmbiguousAccountError,
     LockoutLimitError,
+    PrivilegeMissingError,
     TlsVerificationError,
     VerifierRefusedError,
 )
@@ -138,9 +141,11 @@ class FamilyLooks:
 
     Attributes:
         own_tables: Those that the rotation user may read.
+        replicas: The statement that lists the hosts that read the binary log.
     """
 
     own_tables: frozenset[str]
+    replicas: str
     harmless: frozenset[str] = frozenset({"CREATE USER", "PROCESS"})
 
     # ---- Before a login
@@ -179,6 +184,9 @@ class FamilyLooks:
         """See `Looks`."""
         read_only = session.run("SELECT @@GLOBAL.read_only") or (0,)
         yield SERVER, self._server(session, database, is_read_only=read_only[0] not in {0, "OFF"})
+        with suppress(PrivilegeMissingError):  # The answer about rights says so.
+            rows = session.rows(self.replicas, "Binlog Dump%")
+            yield from of_replicas(database.server, [str(host) for (host,) in rows])
         for answer in self._rights(session, database):
             yield RIGHTS, answer
         for answer in self._accounts(session, database):
@@ -329,6 +337,11 @@ class FamilyLooks:
         """See `Looks`."""
         raise NotImplementedError
 
+    def keeps_connections(self, session: MySqlSession) -> bool:
+        """See `Looks`: none is known that does."""
+        del session
+        return False
+
 
 def _lockout(subject: str, most: int | None, how_long: str) -> Answer:
     if most is None:
@@ -381,6 +394,7 @@ class MySqlLooks(FamilyLooks):
     """See `lockstep.databases.inspect.AccountChecks`."""
 
     own_tables = frozenset({"performance_schema.threads", "performance_schema.session_connect_attrs"})
+    replicas = "SELECT PROCESSLIST_HOST FROM performance_schema.threads WHERE PROCESSLIST_COMMAND LIKE %s"
 
     def as_admin(self, session: MySqlSession, database: MySqlFamilyDatabase) -> LooksAnswers:
         """See `Looks`."""
@@ -399,7 +413,7 @@ class MySqlLooks(FamilyLooks):
         ):
             yield warning(
                 name,
-                f"{to} may not read performance_schema.threads, so `lockstep sessions` counts nothing",
+                f"{to} may not read performance_schema.threads: `lockstep sessions` counts nothing, no replica is seen",
                 "run the statements of `lockstep plan sql` for the rotation user again",
             )
 
@@ -493,6 +507,7 @@ class MariaDbLooks(FamilyLooks):
     """See `lockstep.databases.inspect.AccountChecks`."""
 
     own_tables = frozenset({"mysql.user"})
+    replicas = "SELECT REGEXP_REPLACE(host, ':[0-9]+$', '') FROM information_schema.processlist WHERE command LIKE %s"
 
     def as_admin(self, session: MySqlSession, database: MySqlFamilyDatabase) -> LooksAnswers:
         """See `Looks`."""
@@ -517,7 +532,7 @@ class MariaDbLooks(FamilyLooks):
         if not held.everywhere & {"PROCESS", "ALL PRIVILEGES"}:
             yield warning(
                 name,
-                f"{to} may not list sessions, so `lockstep sessions` counts nothing",
+                f"{to} may not list sessions, so `lockstep sessions` counts nothing, and replicas are not seen",
                 f"GRANT PROCESS ON *.* TO {to}",
             )
 

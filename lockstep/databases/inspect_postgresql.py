@@ -28,9 +28,15 @@ from lockstep.databases.inspect import (
     is_master,
     listing,
     of_account,
+    of_replicas,
 )
 from lockstep.databases.postgresql import PostgreSqlDatabase, PostgreSqlSession
-from lockstep.protocol.errors import AccountLockedError, DatabaseUnreachableError, PrivilegeMissingError
+from lockstep.protocol.errors import (
+    AccountLockedError,
+    DatabaseRejectedError,
+    DatabaseUnreachableError,
+    PrivilegeMissingError,
+)
 
 _PROTOCOL = 196608  # 3.0
 _ADMIN_OPTION_SINCE = 160000
@@ -101,6 +107,16 @@ class PostgreSqlLooks:
     def as_admin(self, session: PostgreSqlSession, database: PostgreSqlDatabase) -> LooksAnswers:
         """See `Looks`."""
         yield SERVER, self._server(session, database)
+        # Who may not see the statistics of others sees that there is a sender, and nothing of it.
+        stats = "'pg_read_all_stats'"
+        session.run(f"SELECT set_config('role', {stats}, false) WHERE pg_has_role({stats}, 'MEMBER')")
+        replicas = session.run(
+            "SELECT host(client_addr) FROM pg_stat_replication AS r"
+            " LEFT JOIN pg_replication_slots AS s ON s.active_pid = r.pid"
+            " WHERE coalesce(sync_state, '') NOT IN ('sync', 'quorum') AND slot_type IS DISTINCT FROM 'logical'"
+        )
+        session.run("RESET ROLE")
+        yield from of_replicas(database.server, [host for (host,) in replicas])
         for answer in self._rights(session, database):
             yield RIGHTS, answer
         yield from self._roles(session, database)
@@ -323,6 +339,13 @@ class PostgreSqlLooks:
             f" coalesce(pg_last_wal_replay_lsn() < {literal(position)}::pg_lsn, true) END"
         )
         return None if behind is None else bool(behind)
+
+    def keeps_connections(self, session: PostgreSqlSession) -> bool:
+        """See `Looks`: Pgpool-II answers this itself, and no server knows the statement."""
+        try:
+            return session.run("PGPOOL SHOW connection_cache") == [["on"]]
+        except DatabaseRejectedError:
+            return False
 
 
 def _usable(subject: str, role: str, *, can_log_in: bool, connections: int) -> Answer:

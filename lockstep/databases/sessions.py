@@ -98,7 +98,7 @@ class SessionSource(Protocol):
 
 POSTGRESQL_GRANT = "GRANT pg_read_all_stats TO {account}"
 MARIADB_GRANT = "GRANT PROCESS ON *.* TO {account}"
-_COLUMNS = "PROCESSLIST_ID, PROCESSLIST_USER, PROCESSLIST_HOST, PROCESSLIST_TIME"
+_COLUMNS = "PROCESSLIST_ID, PROCESSLIST_USER, PROCESSLIST_HOST, PROCESSLIST_TIME, PROCESSLIST_COMMAND"
 MYSQL_GRANTS = (
     f"GRANT SELECT ({_COLUMNS}) ON performance_schema.threads TO {{account}}",
     "GRANT SELECT ON performance_schema.session_connect_attrs TO {account}",

@@ -36,7 +36,7 @@ def mariadb_pair(authority: CertificateAuthority) -> Iterator[Pair]:
 def mysql_pair(authority: CertificateAuthority) -> Iterator[Pair]:
     require(MySqlServer)
     with (
-        MySqlServer(authority=authority, settings=BINARY_LOG) as primary,
+        MySqlServer(authority=authority, settings={**BINARY_LOG, "performance_schema": "ON"}) as primary,
         MySqlReplica(authority=authority, primary=primary) as replica,
     ):
         primary.execute_as_superuser(f"CREATE DATABASE {DATABASE}")

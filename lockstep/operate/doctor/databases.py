@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from lockstep.databases import inspect
 from lockstep.databases.findings import Answer
 from lockstep.operate.doctor import servers
-from lockstep.operate.doctor.checks import Check, Context
+from lockstep.operate.doctor.checks import Check, Context, always
 from lockstep.plan.model import Plan
 
 
@@ -17,24 +17,8 @@ def _with_verify_hosts(plan: Plan) -> bool:
     return any(server.verify_hosts for credential in plan.credentials for server in credential.servers)
 
 
-def _check(
-    check: str,
-    *,
-    title: str,
-    looks_at: str,
-    means: str,
-    command: str,
-    applies: Callable[[Plan], bool] = lambda _plan: True,
-) -> Check:
-    return Check(
-        id=check,
-        title=title,
-        looks_at=looks_at,
-        means=means,
-        command=command,
-        ask=_answers(check),
-        applies=applies,
-    )
+def _check(check: str, *, applies: Callable[[Plan], bool] = always, **texts: str) -> Check:
+    return Check(id=check, ask=_answers(check), applies=applies, **texts)
 
 
 CHECKS = (
@@ -69,8 +53,8 @@ CHECKS = (
     _check(
         inspect.SERVER,
         title="server",
-        looks_at="engine and version against the plan's, and whether it is a replica",
-        means="the strategy does not work there",
+        looks_at="engine and version, whether it is a replica, and asynchronous replicas that are no verify hosts",
+        means="the strategy does not work there; a warning: a fail-over can lose a rotation",
         command="correct `engine` or `host` in the plan: lockstep plan check",
     ),
     _check(

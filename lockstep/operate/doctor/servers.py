@@ -200,6 +200,11 @@ def lag(copy: DatabaseServer, served: Served, logged_in: LoggedIn | None) -> Ans
             f"the verify host refuses {served.described}, which its database accepts",
             ReplicaRejectedError.advice,
         )
+    if logged_in.proves_nothing:
+        says = "it is Pgpool-II with connection_cache, which compares passwords with those of connections that it keeps"
+        return failed(
+            subject, says, "connection_cache = off in pgpool.conf; see `Verify hosts` in docs/runbook.md"
+        )
     if logged_in.is_behind:
         return warning(
             subject,
