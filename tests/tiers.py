@@ -63,7 +63,7 @@ PROOF_TIER: dict[str, tuple[str, ...]] = {
         "tests/statemachine/test_rotation.py::test_an_adopted_secret_keeps_its_other_keys[spanning]",
         "tests/unit/test_process.py::test_odd_surroundings",
     ),
-    "languages": ("tests/agent/languages",),
+    "languages": ("tests/agent/languages", "tests/contract/test_poolers.py"),
     "fuzz": ("tests/fuzz/test_aws_replies.py", "tests/fuzz/test_oci_replies.py"),
 }
 """By part of `make proof`: folders, files, or tests, with parameters or of all parameters.

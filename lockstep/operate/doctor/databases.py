@@ -1,16 +1,11 @@
 """Checks of the databases, from the place where they are asked. `servers` asks; these are its questions."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from lockstep.databases import inspect
-from lockstep.databases.findings import Answer
 from lockstep.operate.doctor import servers
-from lockstep.operate.doctor.checks import Check, Context, always
+from lockstep.operate.doctor.checks import Check, always
 from lockstep.plan.model import Plan
-
-
-def _answers(check: str) -> Callable[[Context], Iterable[Answer]]:
-    return lambda context: context.databases.answers(check)
 
 
 def _with_verify_hosts(plan: Plan) -> bool:
@@ -18,7 +13,7 @@ def _with_verify_hosts(plan: Plan) -> bool:
 
 
 def _check(check: str, *, applies: Callable[[Plan], bool] = always, **texts: str) -> Check:
-    return Check(id=check, ask=_answers(check), applies=applies, **texts)
+    return Check(id=check, ask=lambda context: context.databases.answers(check), applies=applies, **texts)
 
 
 CHECKS = (

@@ -1,0 +1,134 @@
+"""Real poolers and proxies as verify hosts: rotations go on, or the host is named with the reason (protocol D15)."""
+
+import os
+import pwd
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from lockstep.databases.findings import Outcome
+from lockstep.operate.doctor.servers import VERIFY_HOSTS
+from lockstep.protocol.errors import DatabaseRejectedError, ReplicaLaggingError
+from lockstep.protocol.model import CredentialValue, Tls, VerifyHost
+from sandbox.databases import CertificateAuthority, process
+from tests.agent.languages.harness import require_programs
+from tests.contract.database_harness import PAIRED_WORLDS, SqlHarness
+from tests.contract.doctor.database_world import DoctorWorld
+from tests.contract.rotation_driver import Refusals
+from tests.contract.test_failover import STEADY, World
+from tests.unit.harness import revokes_everything, rotate_again
+
+pytest_plugins = ["tests.contract.database_fixtures"]
+
+GENERATIONS = 10
+SETTINGS = Path(__file__).with_name("poolers")
+ARGUMENTS = {"haproxy": "-db -f", "pgbouncer": "", "pgpool": "-n -F empty -a empty -f"}
+AUTH_QUERY = "auth_user = pooler\nauth_query = SELECT usename, passwd FROM pg_shadow WHERE usename = $1\n"
+POOLERS = {
+    "haproxy": "",
+    "pgbouncer, auth_query, session": f"{AUTH_QUERY}pool_mode = session",
+    "pgbouncer, auth_query, transaction": f"{AUTH_QUERY}pool_mode = transaction",
+    "pgbouncer, auth_file": "",
+    "pgpool, no cache": "connection_cache = off",
+    "pgpool, cache": "connection_cache = on",
+}
+"""Each with what is added to the settings of its program."""
+KEEP_PASSWORDS = {"pgbouncer, auth_file": "the verify host refuses what", "pgpool, cache": "connection_cache"}
+GO_ON = [("haproxy", world) for world in PAIRED_WORLDS]
+"""Both strategies where an engine has both."""
+GO_ON += [(p, "postgresql") for p in POOLERS if p not in {"haproxy", *KEEP_PASSWORDS}]
+
+
+@contextmanager
+def running(pooler: str, world: SqlHarness, authority: CertificateAuthority) -> Iterator[VerifyHost]:
+    """A pooler in front of a server; without `auth_query` pgbouncer knows none of the credential's accounts."""
+    program, more = pooler.partition(",")[0], POOLERS[pooler]
+    require_programs(program)
+    if "auth_query" in more:
+        made = "CREATE ROLE pooler SUPERUSER LOGIN PASSWORD 'of-the-pooler'"
+        world.execute("DROP ROLE IF EXISTS pooler", made)
+    port, certificate = process.free_port(), authority.issue()
+    account = "postgres" if os.geteuid() == 0 else None
+    with tempfile.TemporaryDirectory(prefix="lockstep-") as name:
+        folder = Path(name)
+        text = (SETTINGS / program).read_text()
+        files = {
+            "conf": text.format(port=port, server=world.sandbox.port, folder=folder) + more,
+            "users": '"pooler" "of-the-pooler"',
+            "key": certificate.key_file.read_text(),
+            "certificate": certificate.chain_file.read_text(),
+            "ca": authority.ca_file.read_text(),
+            "empty": "",
+        }
+        for file, content in files.items():
+            process.write_private_file(folder / file, content.encode())
+        for path in (folder, *folder.iterdir()) if account else ():
+            os.chown(path, pwd.getpwnam("postgres").pw_uid, -1)
+        command, log = [program, *ARGUMENTS[program].split(), "conf"], folder / "log"
+        started = process.SupervisedProcess(command, log_file=log, folder=folder, account=account)
+        try:
+            assert process.poll_until(lambda: _listens(port), timeout_seconds=20), log.read_text()
+            yield VerifyHost(host="localhost", port=port, tls=Tls(ca_file=authority.ca_file))
+        finally:
+            started.kill()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def shown_to(world: SqlHarness, *hosts: VerifyHost) -> Refusals:
+    """Make poolers the only verify hosts of a world's database, and count what they are shown."""
+    world.server = structs.replace(world.server, verify_hosts=hosts)
+    database: Any = world.open()
+    world.database, shown = database, Refusals()
+    for replica in database.replicas:
+        shown.watch(replica)
+    return shown
+
+
+@pytest.mark.parametrize(("pooler", "world"), GO_ON, indirect=["world"])
+def test_rotations_go_on(
+    pooler: str, world: SqlHarness, authority: CertificateAuthority, tmp_path: Path
+) -> None:
+    with running(pooler, world, authority) as host:
+        shown = shown_to(world, host)
+        life = World(world, has_other=False)
+        for number in range(STEADY, GENERATIONS):
+            rotate_again(life.memory, f"rotation-{number}")
+        life.assert_cured()
+        # Every generation but the last two was seen to be refused, where the account has a login that works.
+        assert (shown.refused, shown.most) == (GENERATIONS - 2, 1)
+        revokes_everything(life.memory)
+        rotate_again(life.memory, "emergency")
+        assert len(life.memory.lock.record.valid) == shown.most == 1
+        doctor = DoctorWorld(world, tmp_path)
+        doctor.serve(*[CredentialValue(GENERATIONS, login) for login in life.served()])
+        assert doctor.look().outcomes(VERIFY_HOSTS) == {Outcome.PASSED}
+
+
+@pytest.mark.parametrize("world", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(("pooler", "reason"), KEEP_PASSWORDS.items())
+def test_a_pooler_that_keeps_passwords_is_named_with_the_reason(
+    pooler: str, reason: str, world: SqlHarness, authority: CertificateAuthority, tmp_path: Path
+) -> None:
+    with running(pooler, world, authority) as host:
+        shown_to(world, host)
+        doctor = DoctorWorld(world, tmp_path)
+        doctor.accept_base()
+        (answer,) = doctor.look().of(VERIFY_HOSTS)
+        assert answer.outcome is Outcome.FAILED
+        assert answer.subject.startswith(f"main@{host.name} ")
+        assert reason in answer.says
+        with pytest.raises((ReplicaLaggingError, DatabaseRejectedError), match=f"main@{host.name}"):
+            World(world, has_other=False)
+    # Rotations begin once the plan does not name it.
+    shown_to(world)
+    World(world, has_other=False).assert_cured()
