@@ -104,8 +104,14 @@ class PostgreSqlDatabase(ServerDatabase["PostgreSqlSession"]):
     """
 
     def _try(self, login: Login) -> None:
-        with self.as_user(login):
-            pass
+        """See `ServerDatabase`.
+
+        Raises:
+            AccountDeniedError: What it made would belong to another role than the owner role (protocol D13).
+        """
+        with self.as_user(login) as session:
+            if not self.rotates_itself and session.run("SELECT current_user") != [[self.credential.owner]]:
+                raise AccountDeniedError(database=self.name, code="role")
 
     def _log_in(self, login: Login) -> "PostgreSqlSession":
         return PostgreSqlSession(*self._connect(login), self.name, self.timeouts, self.deadline_guard)

@@ -168,6 +168,16 @@ def test_staging_gives_a_role_its_owner_back(world: PostgresHarness) -> None:
         assert session.run("SELECT current_user") == [[world.credential.owner]]
 
 
+@worlds("postgresql")
+@pytest.mark.parametrize("change", ["RESET role", f"IN DATABASE {DATABASE} SET role TO none"])
+def test_a_login_that_does_not_act_as_the_owner_role_is_no_proof(world: PostgresHarness, change: str) -> None:
+    value = value_of(world, 1)
+    rotate(world, None, value)
+    world.execute(f"ALTER ROLE {value.login.username} {change}")
+    with pytest.raises(AccountDeniedError, match="SET role TO <owner>"):
+        world.database.accepts(value.login)
+
+
 @worlds("mariadb-dual", "mariadb-alternating")
 def test_a_mariadb_that_takes_no_verifiers(world: MariaDbHarness) -> None:
     """`strict_password_validation`, on by default, has an effect once a validation plugin is there."""
@@ -482,15 +492,14 @@ def _statements(logged: Growing[str]) -> list[str]:
 
 
 @logging_worlds
-def test_a_login_takes_a_statement_only_where_the_server_must_name_the_account(world: SqlHarness) -> None:
+def test_a_login_takes_one_statement(world: SqlHarness) -> None:
     value = value_of(world, 1)
     with world.database.exclusive() as stager:
         stager.stage(current=None, pending=value)
     logged = world.sandbox.watch_general_log()
     assert world.database.accepts(value.login)
-    # Which account it is, and when the server locks it, MySQL and MariaDB are asked (protocol D17, D18).
-    expected = 0 if world.server.engine is Engine.POSTGRESQL else 1
-    assert len(_statements(logged)) == expected
+    # Which account it is, and when it is locked, or as which role it acts (protocol D13, D17, D18).
+    assert len(_statements(logged)) == 1
 
 
 @logging_worlds
