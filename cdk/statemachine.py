@@ -283,7 +283,7 @@ def _commit() -> dict[str, State]:
             **lock_call(
                 "$rotation.credential_id",
                 update=lock.RELEASE_DONE_UPDATE,
-                condition=lock.RELEASE_CONDITION,
+                condition=lock.RELEASE_DONE_CONDITION,
                 values={
                     ":fence": number("$rotation.fence"),
                     ":holder": {"S": "{% $rotation.rotation_id %}"},

@@ -23,7 +23,7 @@ longer than an execution, a function and clock skew together (protocol R9), so i
 
 The reply of a write can get lost, so every condition also accepts a repeated write (protocol L10): a holder acquires
 its own lock again (with a new fence), a claim or a head that is already there is a success, and a release may find the
-lock free as long as the fence is unchanged.
+lock free as long as the fence is unchanged, and where it finishes a rotation, as this run has left it.
 
 In AWS the state machine acquires and releases the lock itself, with the same expressions (`lock_expressions`). What
 operators order is written by others, without the lock; a run only removes what it has fulfilled.
@@ -136,6 +136,10 @@ RELEASE_DONE_UPDATE = (
 RELEASE_UPDATE = "REMOVE holder, expires_at, acquired_at"
 RELEASE_CONDITION = "fence = :fence AND (holder = :holder OR attribute_not_exists(holder))"
 """No other run has acquired the lock since (protocol L10)."""
+RELEASE_DONE_CONDITION = (
+    "fence = :fence AND (holder = :holder OR (attribute_not_exists(holder) AND rotated_by = :holder))"
+)
+"""Likewise, and a free lock is the one that this very write has left: a restored table may give a fence twice."""
 
 
 # The lock's DynamoDB item as a record (protocol L3).
@@ -481,7 +485,7 @@ class DynamoDbLock:
                     TableName=self._table,
                     Key=self._key,
                     UpdateExpression=RELEASE_DONE_UPDATE if done else RELEASE_UPDATE,
-                    ConditionExpression=RELEASE_CONDITION,
+                    ConditionExpression=RELEASE_DONE_CONDITION if done else RELEASE_CONDITION,
                     ExpressionAttributeValues=values,
                 )
             except self._client.exceptions.ConditionalCheckFailedException:

@@ -357,6 +357,19 @@ def test_a_finished_rotation_ends_what_was_ordered_for_the_databases_that_it_pro
     assert (record.take_over, record.blocked) == (frozenset(), frozenset())
 
 
+@pytest.mark.parametrize("is_done", [False, True], ids=["in flight", "finished"])
+def test_a_late_release_clears_nothing_of_a_run_that_has_the_same_fence(lock: Lock, *, is_done: bool) -> None:
+    """As after the table was restored to a time before the late run had the lock."""
+    lease = acquired(lock, "aws-2")
+    made = promoting(lock, lease)
+    lock.release(lease, done(lease) if is_done else None)
+    before = lock.read()
+    late = replace(lease, holder="aws-1")
+    with pytest.raises(FenceLostError):
+        lock.release(late, structs.replace(done(late), current_generation=made.generation - 1))
+    assert lock.read() == before
+
+
 @pytest.mark.parametrize(
     "finished",
     [lambda lease: done(lease, proven=("db-1",)), lambda _lease: None],

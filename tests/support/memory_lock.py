@@ -121,7 +121,8 @@ class MemoryLock:
     def release(self, lease: Lease, done: Release | None) -> None:
         with self.faults.around("release"):
             r = self.record
-            if r.fence != lease.fence or r.holder not in (None, lease.holder):
+            is_given_back = r.holder is None and (not done or r.rotated_by == lease.holder)
+            if r.fence != lease.fence or not (r.holder == lease.holder or is_given_back):
                 raise FenceLostError(credential=lease.credential_id)
             self.record = replace(r, holder=None, expires_at=None)
             if done:
