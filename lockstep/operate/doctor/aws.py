@@ -131,6 +131,11 @@ def _described(context: Context, one: Wanted, found: Mapping[str, Any]) -> Itera
         off = act("secretsmanager cancel-rotate-secret", "--secret-id", one.name)
         text = "AWS's own rotation is on, which changes the password behind Lockstep's back"
         yield failed(one.name, text, off)
+    if regions := [replica["Region"] for replica in found.get("ReplicationStatus", ())]:
+        what = ("--secret-id", one.name, "--remove-replica-regions", *regions)
+        end = act("secretsmanager remove-regions-from-replication", *what)
+        text = f"it is replicated to {', '.join(regions)}, where no run sees whether readers get a value in time"
+        yield warning(one.name, text, end)
 
 
 def _make(context: Context, one: Wanted) -> str:
@@ -283,7 +288,7 @@ CHECKS = (
         title="secrets",
         looks_at="of every secret in AWS that the plan names: whether it exists, is not to be deleted, has a version "
         "with the label AWSCURRENT and, where it is given by name, the tags `lockstep:stack` and `lockstep:secret`, "
-        "and whether Secrets Manager's own rotation is off",
+        "and whether Secrets Manager's own rotation is off, and replicates it to no other region",
         means="runs or applications cannot read it, or AWS changes the password behind Lockstep's back",
         command="lockstep secrets create --cloud aws; lockstep secrets tag --yes",
         ask=secrets,

@@ -111,6 +111,18 @@ OF_AWS: tuple[Break, ...] = (
         f"cancel-rotate-secret --secret-id {CREDENTIAL}",
     ),
     Break(
+        "aws.secrets",
+        call(
+            "secretsmanager",
+            "replicate_secret_to_regions",
+            SecretId=CREDENTIAL,
+            AddReplicaRegions=[{"Region": "eu-west-3"}],
+        ),
+        "replicated to eu-west-3",
+        f"remove-regions-from-replication --secret-id {CREDENTIAL} --remove-replica-regions eu-west-3",
+        WARNING,
+    ),
+    Break(
         "aws.oci-key",
         call("secretsmanager", "put_secret_value", SecretId=OCI_KEY_SECRET, SecretString="{}"),
         "no API key",
