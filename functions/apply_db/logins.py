@@ -4,17 +4,23 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from lockstep.protocol.errors import (
+    AccountMissingError,
     AccountUnusableError,
     CurrentCredentialRejectedError,
+    DatabaseRejectedError,
     LockstepError,
     PendingCredentialRejectedError,
     PreviousCredentialAcceptedError,
+    UnsupportedServerError,
 )
 from lockstep.protocol.messages import RevocationCheck, RevocationResult
 from lockstep.protocol.model import CredentialValue, Login
 from lockstep.protocol.ports import Database, Stager
 from lockstep.protocol.workers import SideBySide
 from lockstep.stores.credential import Ports
+
+BARRED = (AccountUnusableError, AccountMissingError, DatabaseRejectedError, UnsupportedServerError)
+"""What bars an account from any login: another login of ours may work."""
 
 
 def refusing(ports: Ports, stagers: Mapping[str, Stager], kept: Mapping[str, Login]) -> tuple[str, ...]:
@@ -39,14 +45,15 @@ def refusing(ports: Ports, stagers: Mapping[str, Stager], kept: Mapping[str, Log
 def _show(database: Database, stager: Stager, login: Login, refused: list[str]) -> None:
     try:
         accepts = database.accepts(login) or stager.accepts_after_all(login)
-    except AccountUnusableError:
-        accepts = False  # Locked, or expired: another login of ours may work.
+    except BARRED:
+        accepts = False
     if not accepts:
         refused.append(database.name)
 
 
 def prove(
     database: Database,
+    stager: Stager,
     side_by_side: SideBySide,
     *,
     pending: CredentialValue,
@@ -67,7 +74,7 @@ def prove(
         of_account = [
             value if value and value.login.username == username else None for value in (pending, base)
         ]
-        require_accepted(database, pending=of_account[0], base=of_account[1])
+        require_accepted(database, stager, pending=of_account[0], base=of_account[1])
         shown = {g: value for g, value in doomed.items() if value and value.login.username == username}
         return require_revoked(database, shown, live=[value.login for value in of_account if value])
 
@@ -83,15 +90,16 @@ def prove(
 
 
 def require_accepted(
-    database: Database, *, pending: CredentialValue | None, base: CredentialValue | None
+    database: Database, stager: Stager, *, pending: CredentialValue | None, base: CredentialValue | None
 ) -> None:
     """See pending and base log in, where they are given (protocol D7).
 
     Raises:
+        AccountUnusableError, AccountMissingError: A second look at pending's refusal shows that (protocol D14).
         PendingCredentialRejectedError: The database refuses pending.
         CurrentCredentialRejectedError: It refuses base: it did not keep it.
     """
-    if pending and not database.accepts(pending.login):
+    if pending and not (database.accepts(pending.login) or stager.accepts_after_all(pending.login)):
         raise PendingCredentialRejectedError(database=database.name, generation=pending.generation)
     if pending and base and base.login == pending.login:
         return

@@ -11,13 +11,11 @@ from dataclasses import replace
 from functools import partial
 from typing import NoReturn
 
+from functions.apply_db.logins import BARRED
 from lockstep.protocol import decide
 from lockstep.protocol.decide import Tried
 from lockstep.protocol.errors import (
-    AccountMissingError,
-    AccountUnusableError,
     DatabaseBlockedError,
-    DatabaseRejectedError,
     LockstepError,
     NoRoomError,
     StoresDivergedError,
@@ -126,7 +124,7 @@ class Search:
     def _works(self, name: str, login: Login) -> bool:
         try:
             return self._ports.databases[name].accepts(login) or self._stagers[name].accepts_after_all(login)
-        except (AccountUnusableError, AccountMissingError, DatabaseRejectedError) as error:
+        except BARRED as error:
             self._barred[name] = error
             return False
 

@@ -163,7 +163,9 @@ def _apply_one(ports: Ports, lease: Lease, change: _Change, name: str, stager: S
     stays = base if change.is_new else _if_another_account(ports, base, pending)
     if is_changed:
         stager.stage(current=stays, pending=pending)
-    revoked = logins.prove(database, ports.side_by_side, pending=pending, base=stays, doomed=change.doomed)
+    revoked = logins.prove(
+        database, stager, ports.side_by_side, pending=pending, base=stays, doomed=change.doomed
+    )
     known = base if change.is_new else None if is_changed else pending
     try:
         replication.wait_until_accepted(
@@ -221,7 +223,7 @@ def _revoke_one(
     pending: CredentialValue,
     doomed: Mapping[int, CredentialValue | None],
 ) -> Revoked:
-    logins.require_accepted(database, pending=pending, base=None)
+    logins.require_accepted(database, stager, pending=pending, base=None)
     stager.stage(current=None, pending=pending)
     live = [pending.login]
     for username in ports.credential.usernames:

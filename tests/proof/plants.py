@@ -448,9 +448,7 @@ def neither_fence_nor_base() -> AbstractContextManager[None]:
 
 def proof_skipped() -> AbstractContextManager[None]:
     """A database that acknowledges a change is believed without a login."""
-    return patched(
-        patch.object(logins, "require_accepted", lambda _database, **_: None), past_not_proven_revoked()
-    )
+    return patched(patch.object(logins, "require_accepted", lambda *_, **__: None), past_not_proven_revoked())
 
 
 def past_not_proven_revoked() -> AbstractContextManager[None]:

@@ -36,13 +36,14 @@ def refusals_side_by_side() -> AbstractContextManager[None]:
 
     def prove(
         database: Foreign,
+        stager: Foreign,
         side_by_side: Foreign,
         *,
         pending: CredentialValue,
         base: CredentialValue | None,
         doomed: Mapping[int, CredentialValue | None],
     ) -> tuple[RevocationCheck, ...]:
-        original(database, side_by_side, pending=pending, base=base, doomed={})
+        original(database, stager, side_by_side, pending=pending, base=base, doomed={})
         live = [value.login for value in (pending, base) if value]
         shown = {g: v.login for g, v in doomed.items() if v and v.login not in live}
         if any(side_by_side([partial(database.accepts, login) for login in shown.values()])):
