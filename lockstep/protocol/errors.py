@@ -285,8 +285,8 @@ class AccountDeniedError(AccountUnusableError):
     """The account may not connect to the database from here, or does not act as its owner role."""
 
     advice = (
-        "Compare its rights and its host with `lockstep plan sql`; on PostgreSQL also look at pg_hba.conf. Code `role`: "
-        "ALTER ROLE <role> SET role TO <owner>; ALTER ROLE <role> IN DATABASE <dbname> RESET role."
+        "Compare its rights and its host with `lockstep plan sql`; on PostgreSQL also look at pg_hba.conf. Code "
+        "`role`: ALTER ROLE <role> SET role TO <owner>; ALTER ROLE <role> IN DATABASE <dbname> RESET role."
     )
 
 

@@ -368,6 +368,19 @@ class PlaintextPostgresHarness(PostgresHarness):
     plaintext = True
 
 
+@contextmanager
+def limited(world: SqlHarness, limit: int) -> Iterator[None]:
+    """So many wrong passwords in a row lock an account; PostgreSQL has no such limit."""
+    if isinstance(world, MariaDbHarness):
+        world.execute(f"SET GLOBAL max_password_errors = {limit}")
+    elif isinstance(world, MySqlHarness):
+        option = f"FAILED_LOGIN_ATTEMPTS {limit} PASSWORD_LOCK_TIME UNBOUNDED"
+        world.execute(*(f"ALTER USER '{u}'@'%' {option}" for u in world.credential.usernames))
+    yield
+    if isinstance(world, MariaDbHarness):
+        world.execute("SET GLOBAL max_password_errors = DEFAULT", "FLUSH PRIVILEGES")
+
+
 _DUAL, _ALTERNATING = Strategy.DUAL_PASSWORD, Strategy.ALTERNATING_USERS
 SQL_WORLDS: dict[str, tuple[str, type[SqlHarness], Strategy]] = {
     "mariadb-dual": ("mariadb_server", MariaDbHarness, _DUAL),

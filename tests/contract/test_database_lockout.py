@@ -5,16 +5,15 @@ logins, claims that are replaced, and emergencies.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from random import Random
 
 import pytest
 
 from tests.contract.database_harness import (
     SQL_WORLDS,
-    MariaDbHarness,
     MySqlHarness,
     SqlHarness,
+    limited,
 )
 from tests.contract.rotation_driver import Life
 
@@ -22,23 +21,6 @@ pytest_plugins = ["tests.contract.database_fixtures"]
 
 ROTATIONS = 50
 LIMIT = 2
-
-
-@contextmanager
-def limited(world: SqlHarness) -> Iterator[None]:
-    """The server locks an account after two wrong passwords in a row; PostgreSQL has no such limit."""
-    if isinstance(world, MariaDbHarness):
-        world.execute(f"SET GLOBAL max_password_errors = {LIMIT}")
-        yield
-        world.execute("SET GLOBAL max_password_errors = DEFAULT", "FLUSH PRIVILEGES")
-    elif isinstance(world, MySqlHarness):
-        for username in world.credential.usernames:
-            world.execute(
-                f"ALTER USER '{username}'@'%' FAILED_LOGIN_ATTEMPTS {LIMIT} PASSWORD_LOCK_TIME UNBOUNDED"
-            )
-        yield
-    else:
-        yield
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +43,7 @@ def test_rotations_that_die_elsewhere_lock_no_account(world: SqlHarness) -> None
 def assert_never_locked(world: SqlHarness, seed: int) -> None:
     strike = cut_statements(world) if isinstance(world, MySqlHarness) else lambda _: None
     life = Life(world, Random(seed), strike=strike)  # noqa: S311 - a replayable order, no secret
-    with limited(world):
+    with limited(world, LIMIT):
         for _ in range(ROTATIONS):
             life.rotate()
             life.require_current()

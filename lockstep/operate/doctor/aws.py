@@ -134,7 +134,9 @@ def _described(context: Context, one: Wanted, found: Mapping[str, Any]) -> Itera
     if regions := [replica["Region"] for replica in found.get("ReplicationStatus", ())]:
         what = ("--secret-id", one.name, "--remove-replica-regions", *regions)
         end = act("secretsmanager remove-regions-from-replication", *what)
-        text = f"it is replicated to {', '.join(regions)}, where no run sees whether readers get a value in time"
+        text = (
+            f"it is replicated to {', '.join(regions)}, where no run sees whether readers get a value in time"
+        )
         yield warning(one.name, text, end)
 
 

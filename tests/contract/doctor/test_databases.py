@@ -10,11 +10,10 @@ from lockstep.databases.findings import Outcome
 from lockstep.operate.doctor.servers import EVERY_CHECK, VERIFY_HOSTS
 from lockstep.protocol.model import Engine
 from lockstep.runtime.databases import Timeouts
-from tests.contract.database_harness import SQL_WORLDS, SqlHarness
+from tests.contract.database_harness import MAX_REFUSALS, SQL_WORLDS, SqlHarness, limited
 from tests.contract.doctor.breakages import BREAKAGES, Breakage
 from tests.contract.doctor.database_world import DoctorWorld, Seen
 from tests.contract.rotation_driver import Life, NeverRandom
-from tests.contract.test_database_lockout import limited
 
 pytest_plugins = ["tests.contract.database_fixtures"]
 
@@ -89,7 +88,7 @@ def test_a_doctor_beside_rotations_locks_nobody_out_and_leaves_no_refusal(
     world.database = world.open(timeouts=PATIENT)
     life, doctor = Life(world, NeverRandom()), DoctorWorld(world, tmp_path)
     doctor.timeouts = PATIENT
-    with limited(world):
+    with limited(world, MAX_REFUSALS):
         life.rotate()
         doctor.forget_logins()
         refused_before = life.refusals.refused

@@ -1,0 +1,105 @@
+"""Rotations of the accounts of a real database, between clouds in memory."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from lockstep.databases import mariadb
+from lockstep.protocol.model import ClaimKind, Login
+from tests.contract.database_harness import SqlHarness
+from tests.contract.rotation_driver import Refusals
+from tests.support.memory import MemoryDatabase, MemoryStore, MemoryWorld
+from tests.support.memory_lock import MemoryLock
+from tests.unit.harness import INTERVAL_SECONDS, orders, rotate, rotate_again
+
+STEADY = 3
+"""Rotations at the beginning: each account has had a password that is superseded by then."""
+
+
+class World:
+    """Rotations of the real accounts, between clouds in memory; the other database, if there is one, loses nothing.
+
+    Attributes:
+        refusals: What the successor was shown.
+    """
+
+    def __init__(self, harness: SqlHarness, *, has_other: bool) -> None:
+        self.refusals = Refusals()
+        self._harness = harness
+        self._server = harness.server
+        self._databases: dict[str, Any] = {harness.server.name: harness.database}
+        credential, planned = harness.credential, [harness.server]
+        if has_other:
+            planned.append(structs.replace(harness.server, name="other"))
+            self._databases["other"] = MemoryDatabase("other", credential.strategy, credential.usernames)
+        credential = structs.replace(credential, servers=tuple(planned))
+        self.memory = MemoryWorld(
+            credential=credential,
+            stores={name: MemoryStore(name, credential) for name in ("aws", "oci")},
+            databases=self._databases,
+            lock=MemoryLock(credential.id),
+        )
+        self.memory.always_in_turn()
+        orders(self.memory, activate=credential.plan_digest, take_over=frozenset(self._databases))
+        rotate(self.memory, "first")
+        for number in range(1, STEADY):
+            rotate_again(self.memory, f"steady-{number}")
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Inside, what MariaDB's rotation user takes back is no refusal in a row."""
+        genuine = mariadb._Account.forget_refusals
+
+        def forget(account: Any, username: str) -> None:  # noqa: ANN401 - of another module's own
+            genuine(account, username)
+            self.refusals.forget(username)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(mariadb._Account, "forget_refusals", forget)
+            yield
+
+    def fail_over(self, port: int) -> None:
+        """The name of the real database leads to another server from now on, which is told what it is shown."""
+        self._server = structs.replace(self._server, port=port)
+        successor = self._harness.open(server=self._server)
+        self.refusals.watch(successor)
+        self._databases[self._server.name] = successor
+
+    def run(self, *, forced: bool) -> ClaimKind | None:
+        """The next run, of the other cloud: at its trigger, or at once by hand; what it was, None for nothing."""
+        if not forced:
+            self.memory.clock.sleep(INTERVAL_SECONDS)
+        promoted = rotate(self.memory, "cure", runner="oci", force=forced).promoted
+        return ClaimKind(promoted.kind) if promoted else None
+
+    def served(self) -> list[Login]:
+        """What each store serves."""
+        found = [store.current_login() for store in self.memory.stores.values()]
+        return [login for login in found if login]
+
+    def works(self, login: Login) -> bool:
+        """Whether it logs in on every database; this is not counted."""
+        successor = self._harness.open(server=self._server)
+        others = [d for name, d in self._databases.items() if name != self._server.name]
+        return all(database.accepts(login) for database in (successor, *others))
+
+    def assert_cured(self) -> None:
+        """Both stores serve one login, which works on every database, and nobody is asked for anything."""
+        first, second = self.served()
+        assert first == second
+        assert self.works(first)
+        record = self.memory.lock.record
+        assert (record.holder, record.claim) == (None, None)
+        assert (record.blocked, record.take_over) == (frozenset(), frozenset())
+
+    def assert_goes_on(self) -> None:
+        """The rotation after the cure makes a new value beside the one that the cure serves."""
+        cured, *_ = self.served()
+        rotate_again(self.memory, "following")
+        self.assert_cured()
+        assert self.served()[0] != cured
+        assert self.works(cured)
+        assert self.refusals.most <= 1

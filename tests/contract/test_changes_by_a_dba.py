@@ -1,0 +1,308 @@
+"""What a DBA does to accounts behind Lockstep's back, on real servers: the next run ends it, or says what ends it.
+
+Stores serve a login that works after one run, wherever one of ours works (protocol I13); else the run names what is
+wrong, and changes nothing. MariaDB locks an account after two refusals in a row, MySQL after three.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from lockstep.databases.base import LoginRefusedError, quoted
+from lockstep.protocol.errors import (
+    AccountBlockedError,
+    AccountDeniedError,
+    AccountExpiredError,
+    AccountLockedError,
+    AccountMissingError,
+    AdminCredentialRejectedError,
+    AmbiguousAccountError,
+    DatabaseBlockedError,
+    DatabaseBusyError,
+    DatabaseReadOnlyError,
+    LockoutLimitError,
+    LockstepError,
+    PrivilegeMissingError,
+    UnsupportedServerError,
+)
+from lockstep.protocol.model import ClaimKind, Login
+from tests.contract.database_harness import (
+    ADMIN,
+    DATABASE,
+    MAX_REFUSALS,
+    MySqlHarness,
+    PostgresHarness,
+    SqlHarness,
+    fails,
+    limited,
+)
+from tests.contract.database_world import STEADY, World
+from tests.unit.harness import orders, rotate_again
+
+pytest_plugins = ["tests.contract.database_fixtures"]
+
+NEW, RECONCILE = ClaimKind.NEW, ClaimKind.RECONCILE
+BLOCKED, MISSING, LOCKED, DENIED = (
+    DatabaseBlockedError,
+    AccountMissingError,
+    AccountLockedError,
+    AccountDeniedError,
+)
+LIMIT, READ_ONLY, NO_RIGHT = LockoutLimitError, DatabaseReadOnlyError, PrivilegeMissingError
+MYSQL_DUAL, MARIADB_DUAL, POSTGRESQL = ("mysql-dual",), ("mariadb-dual",), ("postgresql",)
+MYSQL, MARIADB = ("mysql-dual", "mysql-alternating"), ("mariadb-dual", "mariadb-alternating")
+DUAL, ALTERNATING = ("mysql-dual", "mariadb-dual"), ("mysql-alternating", "mariadb-alternating")
+FAMILY = (*MYSQL, *MARIADB)
+
+
+def nothing(harness: SqlHarness, world: World) -> None:
+    """No application takes part."""
+
+
+def refuse_once(_: SqlHarness, world: World) -> None:
+    """A proxy is loaded again, or a server answers before it has read its accounts."""
+    database: Any = world.memory.databases["main"]
+    genuine = database._log_in
+
+    def refuse(login: Login) -> object:
+        if login.username == ADMIN.username:
+            return genuine(login)
+        database._log_in = genuine
+        raise LoginRefusedError
+
+    database._log_in = refuse
+
+
+def applications_are_refused(harness: SqlHarness, world: World) -> None:
+    """So often that the server locks the account."""
+    for _ in range(3):
+        with suppress(AccountBlockedError):
+            assert not harness.open().accepts(world.served()[0])
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something that a DBA does after some rotations.
+
+    In the statements stand names of `words`: {current} and {other} for the accounts, {p1} to {p3} for the passwords of
+    generations.
+
+    Attributes:
+        name: What it is.
+        worlds: Engines, with strategies.
+        does: The statements, with semicolons between them.
+        holds: What the next run is, or the error that it ends with.
+        then: The error that the rotation after it ends with, for what no run can repair.
+        ends: The statements that end it. None: no run needs any, or an order to take the account over does.
+        act: What applications do then.
+    """
+
+    name: str
+    worlds: tuple[str, ...]
+    does: str
+    holds: ClaimKind | type[LockstepError]
+    then: type[LockstepError] | None = None
+    ends: str = ""
+    act: Callable[[SqlHarness, World], None] = nothing
+
+
+# {alter} and {alter_other} begin a change of the two accounts.
+RETAIN, SET = "RETAIN CURRENT PASSWORD", "{alter} IDENTIFIED BY 'theirs'"
+LOCK, UNLOCK, WIPE = (
+    "{alter} ACCOUNT LOCK",
+    "{alter} ACCOUNT UNLOCK",
+    "{alter} ATTRIBUTE '{{\"lockstep\": null}}'",
+)
+UNLOCK_BOTH = f"{UNLOCK}; {{alter_other}} ACCOUNT UNLOCK"
+DROP, MAKE = "DROP USER {current}", "CREATE USER {current} IDENTIFIED BY 'theirs'"
+GRANT, REVOKE = "GRANT SELECT ON {db}.* TO {current}", "REVOKE ALL PRIVILEGES, GRANT OPTION FROM {current}"
+RENAME, RENAME_BACK = "RENAME USER {current} TO {new}", "RENAME USER {new} TO {current}"
+SHA256 = "{alter} IDENTIFIED WITH sha256_password BY 'theirs'"
+ED25519 = "INSTALL SONAME 'auth_ed25519'; {alter} IDENTIFIED VIA ed25519 USING PASSWORD({p3})"
+NO_ED25519 = "{alter} IDENTIFIED BY {p3}; UNINSTALL SONAME 'auth_ed25519'"
+TWO_ERRORS, STRICT = "SET GLOBAL max_password_errors = 2", "'file://component_validate_password'"
+PER_HOUR, CONNECTIONS = "{alter} WITH MAX_CONNECTIONS_PER_HOUR", "{alter} CONNECTION LIMIT"
+ROTATOR, RIGHT = "ALTER USER {rotator} ACCOUNT", "GRANT CREATE USER ON *.* TO {rotator}"
+PG_SET, UNTIL, PG_RENAME = "{alter} PASSWORD 'theirs'", "{alter} VALID UNTIL", "{alter} RENAME TO {new}"
+PG_ROTATOR, PG_READ_ONLY = "ALTER ROLE {rotator}", "default_transaction_read_only"
+# What a fail-over leaves that has lost the last change.
+LOSE = "{alter} IDENTIFIED BY {p1}"
+LOSE_MYSQL = (
+    f"{LOSE}; {{alter}} IDENTIFIED BY {{p2}} {RETAIN} "
+    'ATTRIBUTE \'{{"lockstep": {{"primary": 2, "secondary": 1}}}}\''
+)
+NATIVE = "mysql_native_password USING PASSWORD"
+LOSE_MARIADB = f"{{alter}} IDENTIFIED VIA {NATIVE}({{p2}}) OR {NATIVE}({{p1}})"
+
+CHANGES = [
+    Change("a login is refused by mistake", (*MYSQL, *POSTGRESQL), "", RECONCILE, act=refuse_once),
+    Change("a login is refused by mistake", MARIADB, "", NEW, act=refuse_once),
+    # One account with two passwords
+    Change("set with RETAIN", MYSQL_DUAL, f"{SET} {RETAIN}", NEW),
+    Change("SET PASSWORD with RETAIN", MYSQL_DUAL, f"SET PASSWORD FOR {{current}} = 'x' {RETAIN}", NEW),
+    Change("the second one discarded", MYSQL_DUAL, "{alter} DISCARD OLD PASSWORD", NEW),
+    Change("ATTRIBUTE wiped", MYSQL_DUAL, WIPE, NEW),
+    Change("ATTRIBUTE of others", MYSQL_DUAL, '{alter} ATTRIBUTE \'{{"lockstep": "x", "owner": "y"}}\'', NEW),
+    Change("plugin", MYSQL_DUAL, "{alter} IDENTIFIED WITH sha256_password BY {p3}", NEW),
+    Change("set", MYSQL_DUAL, SET, RECONCILE),
+    Change("SET PASSWORD", MYSQL_DUAL, "SET PASSWORD FOR {current} = 'x'", RECONCILE),
+    Change("set and ATTRIBUTE wiped", MYSQL_DUAL, f"{SET}; {WIPE}", RECONCILE),
+    Change("set twice", MYSQL_DUAL, f"{SET} {RETAIN}; {SET} {RETAIN}", BLOCKED, ends=UNLOCK),
+    Change("set and discarded", MYSQL_DUAL, f"{SET}; {{alter}} DISCARD OLD PASSWORD", BLOCKED, ends=UNLOCK),
+    Change("plugin and set", MYSQL_DUAL, SHA256, BLOCKED, ends=UNLOCK),
+    Change("set", MARIADB_DUAL, SET, BLOCKED),
+    Change("set to what is served", MARIADB_DUAL, "{alter} IDENTIFIED BY {p3}", NEW),
+    Change("ed25519", MARIADB_DUAL, ED25519, UnsupportedServerError, ends=NO_ED25519),
+    Change("made again", DUAL, f"{DROP}; {MAKE}; {GRANT}", BLOCKED),
+    Change("dropped", MYSQL_DUAL, DROP, BLOCKED, ends=f"{MAKE}; {GRANT}"),
+    Change("dropped", MARIADB_DUAL, DROP, MISSING, ends=f"{MAKE}; {GRANT}"),
+    Change("renamed", MYSQL_DUAL, RENAME, BLOCKED, ends=RENAME_BACK),
+    Change("renamed", MARIADB_DUAL, RENAME, MISSING, ends=RENAME_BACK),
+    Change("locked", DUAL, LOCK, LOCKED, ends=UNLOCK),
+    Change("expired", DUAL, "{alter} PASSWORD EXPIRE", AccountExpiredError),
+    Change("X509", DUAL, "{alter} REQUIRE X509", BLOCKED, ends=f"{{alter}} REQUIRE NONE; {UNLOCK}"),
+    # Two accounts that take turns
+    Change("set", ALTERNATING, SET, RECONCILE),
+    Change("the other one set", ALTERNATING, "{alter_other} IDENTIFIED BY 'x'", NEW),
+    Change("both set", ALTERNATING, f"{SET}; {{alter_other}} IDENTIFIED BY 'x'", BLOCKED, ends=UNLOCK_BOTH),
+    Change("locked", ALTERNATING, LOCK, RECONCILE, LOCKED, UNLOCK),
+    Change("the other one locked", ALTERNATING, "{alter_other} ACCOUNT LOCK", LOCKED, ends=UNLOCK_BOTH),
+    Change("expired", ALTERNATING, "{alter} PASSWORD EXPIRE", RECONCILE),
+    Change("dropped", ALTERNATING, DROP, RECONCILE, MISSING, f"{MAKE}; {GRANT}"),
+    Change("renamed", ALTERNATING, RENAME, RECONCILE, MISSING, RENAME_BACK),
+    Change("made again", ALTERNATING, f"{DROP}; {MAKE}; {GRANT}", RECONCILE),
+    Change("rights taken", ALTERNATING, REVOKE, RECONCILE, DENIED, GRANT),
+    Change("plugin and set", ("mysql-alternating",), SHA256, RECONCILE),
+    Change("ed25519", ("mariadb-alternating",), ED25519, RECONCILE, ends="UNINSTALL SONAME 'auth_ed25519'"),
+    # Limits and policies
+    Change(
+        "limit of 1", MYSQL, "{alter} FAILED_LOGIN_ATTEMPTS 1", LIMIT, ends="{alter} FAILED_LOGIN_ATTEMPTS 3"
+    ),
+    Change("limit of 2", MYSQL, "{alter} FAILED_LOGIN_ATTEMPTS 2", NEW),
+    Change("limit of 1", MARIADB, "SET GLOBAL max_password_errors = 1", LIMIT, ends=TWO_ERRORS),
+    Change("limit of 3", MARIADB, "SET GLOBAL max_password_errors = 3", NEW),
+    Change("history", MYSQL, "{alter_other} PASSWORD HISTORY 5 PASSWORD REUSE INTERVAL 365 DAY", NEW),
+    Change("current required", MYSQL, "{alter_other} PASSWORD REQUIRE CURRENT", NEW),
+    Change("interval", FAMILY, "{alter_other} PASSWORD EXPIRE INTERVAL 1 DAY", NEW),
+    Change("strict", MYSQL, f"INSTALL COMPONENT {STRICT}", NEW, ends=f"UNINSTALL COMPONENT {STRICT}"),
+    Change("one connection", FAMILY, "{alter} WITH MAX_USER_CONNECTIONS 1", NEW),
+    Change("none left", FAMILY, f"{PER_HOUR} 1", DatabaseBusyError, ends=f"{PER_HOUR} 0"),
+    Change("TLS required", FAMILY, "{alter} REQUIRE SSL", NEW),
+    Change("another host", FAMILY, "CREATE USER {local}", AmbiguousAccountError, ends="DROP USER {local}"),
+    # The server, and the rotation user
+    Change("read-only", MYSQL, "SET GLOBAL super_read_only = 1", READ_ONLY, ends="SET GLOBAL read_only = 0"),
+    Change("read-only", MARIADB, "SET GLOBAL read_only = 1", READ_ONLY, ends="SET GLOBAL read_only = 0"),
+    Change("privilege taken", FAMILY, "REVOKE CREATE USER ON *.* FROM {rotator}", NO_RIGHT, ends=RIGHT),
+    Change(
+        "rotation user locked",
+        FAMILY,
+        f"{ROTATOR} LOCK",
+        AdminCredentialRejectedError,
+        ends=f"{ROTATOR} UNLOCK",
+    ),
+    # A fail-over has lost the last change, and applications have been refused since
+    Change("lost", MYSQL_DUAL, LOSE_MYSQL, AccountBlockedError, ends=UNLOCK, act=applications_are_refused),
+    Change("lost", MARIADB_DUAL, LOSE_MARIADB, RECONCILE, act=applications_are_refused),
+    Change(
+        "lost", ("mysql-alternating",), LOSE, RECONCILE, AccountBlockedError, UNLOCK, applications_are_refused
+    ),
+    Change("lost", ("mariadb-alternating",), LOSE, RECONCILE, act=applications_are_refused),
+    # PostgreSQL
+    Change("set", POSTGRESQL, PG_SET, RECONCILE),
+    Change("the other one set", POSTGRESQL, "{alter_other} PASSWORD 'x'", NEW),
+    Change("both set", POSTGRESQL, f"{PG_SET}; {{alter_other}} PASSWORD 'x'", BLOCKED),
+    Change("md5", POSTGRESQL, f"SET password_encryption = md5; {PG_SET}", RECONCILE),
+    Change("no password", POSTGRESQL, "{alter} PASSWORD NULL", RECONCILE),
+    Change(
+        "expired", POSTGRESQL, f"{UNTIL} '2000-01-01'", RECONCILE, AccountExpiredError, f"{UNTIL} 'infinity'"
+    ),
+    Change("NOLOGIN", POSTGRESQL, "{alter} NOLOGIN", RECONCILE, LOCKED, "{alter} LOGIN"),
+    Change("the other one NOLOGIN", POSTGRESQL, "{alter_other} NOLOGIN", LOCKED, ends="{alter_other} LOGIN"),
+    Change("none left", POSTGRESQL, f"{CONNECTIONS} 0", DatabaseBusyError, ends=f"{CONNECTIONS} -1"),
+    Change("renamed", POSTGRESQL, PG_RENAME, RECONCILE, MISSING, "ALTER ROLE {new} RENAME TO {current}"),
+    Change("owner role taken", POSTGRESQL, "{alter} RESET role", RECONCILE),
+    Change("the other's owner role taken", POSTGRESQL, "{alter_other} RESET role", NEW),
+    Change("both owner roles taken", POSTGRESQL, "{alter} RESET role; {alter_other} RESET role", DENIED),
+    Change(
+        "no member",
+        POSTGRESQL,
+        "REVOKE {owner} FROM {current}",
+        RECONCILE,
+        DENIED,
+        "GRANT {owner} TO {current}",
+    ),
+    Change(
+        "read-only",
+        POSTGRESQL,
+        f"{PG_ROTATOR} SET {PG_READ_ONLY} = on",
+        READ_ONLY,
+        ends=f"{PG_ROTATOR} RESET ALL",
+    ),
+    Change(
+        "privilege taken", POSTGRESQL, f"{PG_ROTATOR} NOCREATEROLE", NO_RIGHT, ends=f"{PG_ROTATOR} CREATEROLE"
+    ),
+]
+
+
+def words(harness: SqlHarness, world: World) -> Mapping[str, str]:
+    """What stands in the statements."""
+    current = world.served()[0].username
+    other = next((u for u in harness.credential.usernames if u != current), current)
+    at = "{}" if isinstance(harness, PostgresHarness) else "'{}'@'%'"
+    accounts = {"current": current, "other": other, "new": f"{current}_new", "rotator": ADMIN.username}
+    values = [world.memory.stores["aws"].read_generation(n) for n in range(1, STEADY + 1)]
+    passwords = {f"p{v.generation}": quoted(v.login.password.reveal()) for v in values if v}
+    spelled = {name: at.format(username) for name, username in accounts.items()}
+    alter = "ALTER ROLE" if isinstance(harness, PostgresHarness) else "ALTER USER"
+    spelled |= {"alter": f"{alter} {spelled['current']}", "alter_other": f"{alter} {spelled['other']}"}
+    more = {"owner": harness.credential.owner or "", "db": DATABASE, "local": f"'{current}'@'127.0.0.1'"}
+    return {**spelled, **passwords, **more}
+
+
+@pytest.fixture(name="harness")
+def _harness(world: SqlHarness) -> Iterator[SqlHarness]:
+    with limited(world, 3 if isinstance(world, MySqlHarness) else 2):
+        yield world
+
+
+ROWS = [
+    pytest.param(name, change, id=f"{name}: {change.name}") for change in CHANGES for name in change.worlds
+]
+
+
+@pytest.mark.parametrize(("world", "change"), ROWS, indirect=["world"])
+def test_the_next_run_ends_it_or_says_what_does(harness: SqlHarness, change: Change) -> None:
+    world = World(harness, has_other=False)
+    spelled = words(harness, world)
+    world.fail_over(harness.server.port)  # to itself: refusals are counted from here on
+
+    def execute(statements: str) -> None:
+        if statements:
+            harness.execute(*(one.format_map(spelled) for one in statements.split("; ")))
+
+    with world.counted():
+        with ExitStack() as ended:
+            ended.callback(execute, change.ends)
+            execute(change.does)
+            change.act(harness, world)
+            served = world.served()
+            if isinstance(change.holds, ClaimKind):
+                assert world.run(forced=False) is change.holds
+                world.assert_cured()
+            else:
+                with fails(change.holds):
+                    world.run(forced=False)
+                assert world.served() == served
+            if change.holds is not MISSING:
+                assert world.refusals.most <= (MAX_REFUSALS if change.holds is BLOCKED else 1)
+            if change.then:
+                with fails(change.then):
+                    rotate_again(world.memory, "again")
+        if not isinstance(change.holds, ClaimKind):
+            orders(world.memory, blocked=frozenset(), take_over=frozenset({"main"}))
+        rotate_again(world.memory, "ended")
+        world.refusals.most = 0
+        world.assert_goes_on()
