@@ -19,9 +19,9 @@ from lockstep.protocol.model import CredentialValue, Tls, VerifyHost
 from sandbox.databases import CertificateAuthority, process
 from tests.agent.languages.harness import require_programs
 from tests.contract.database_harness import PAIRED_WORLDS, SqlHarness
+from tests.contract.database_world import STEADY, World
 from tests.contract.doctor.database_world import DoctorWorld
 from tests.contract.rotation_driver import Refusals
-from tests.contract.test_failover import STEADY, World
 from tests.unit.harness import revokes_everything, rotate_again
 
 pytest_plugins = ["tests.contract.database_fixtures"]
