@@ -40,8 +40,8 @@ UNUSED = {
     *((step, "s3:ListBucket") for step in ("generate", "apply_db", "update_secrets", "watch")),
     *(("fleet", f"s3:{call}") for call in ("AbortMultipartUpload", "ListMultipartUploadParts")),
 }
-"""What only the slow paths need: a version that is missing, a comparison that is lost, a record that was not told, a
-plan that is not published, a large report."""
+"""What only other paths need: a witness entry, a version that is missing, a comparison that is lost, a record that was
+not told, a plan that is not published, a large report."""
 
 
 @pytest.fixture(scope="module", name="world")
