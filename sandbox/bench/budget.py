@@ -37,7 +37,7 @@ STEPS: Mapping[str, Mapping[str, int]] = {**STEP_GOALS, LARGE: {**STEP_GOALS[LAR
 
 SUMS: Mapping[tuple[str, str], tuple[int, int]] = {
     (SMALL, MACHINE): (15, 15),
-    (LARGE, MACHINE): (16, 16),
+    (LARGE, MACHINE): (17, 17),
     (LARGE, FUNCTION): (16, 16),
 }
 """Of a whole rotation, by size and runner: what is aimed at, and what it may take."""
