@@ -16,7 +16,16 @@ from itertools import islice, takewhile
 from typing import Any
 
 from lockstep.audit.chain import Ends, seal
-from lockstep.audit.entry import ChainEnd, Stored, Witnessed, event_of_order, look, milliseconds, other_event
+from lockstep.audit.entry import (
+    ORDER,
+    ChainEnd,
+    Stored,
+    Witnessed,
+    event_of_order,
+    look,
+    milliseconds,
+    other_event,
+)
 from lockstep.protocol.deadlines import REFRESH
 from lockstep.protocol.errors import FenceLostError, LostCompareAndSetError
 from lockstep.protocol.model import ChainHead, Lease, LockRecord
@@ -29,10 +38,8 @@ logger = logging.getLogger("lockstep")
 MAX_TRIES = 4
 """Numbers that others take while one append tries, before it gives up with a retryable error."""
 
-ORDER = "order-"
-"""The beginning of the id of an operator's order, which stands in the place of a run's id."""
 WITNESS = "witness-"
-"""The same for a witness entry."""
+"""The beginning of a witness entry's id."""
 MAX_LOOK_BACK = 64
 """Objects that a search for an own entry looks at, whatever they are."""
 

@@ -28,11 +28,13 @@ from lockstep.audit.entry import (
     Witnessed,
     hash_of,
     is_hash,
+    is_signed,
     look,
     mac_text,
     read_json,
     read_mac,
     read_seal,
+    signer_of,
     whole,
 )
 from lockstep.protocol import model
@@ -107,7 +109,7 @@ def seal(
         end: Where the chain ends.
         credential_id: The credential whose chain it is.
         stream: The stream to which it is appended.
-        signer: The key.
+        signer: The stream's keys.
         rotation_id: The id of the run, the order or the witness.
         witness: What is known of the other streams.
     """
@@ -126,7 +128,7 @@ def seal(
     )
     chain_text = rfc8785.dumps(place.document())
     digest = hashlib.sha256(chain_text).digest()
-    mac = signer.sign(digest)
+    mac = signer_of(signer, rotation_id).sign(digest)
     signed = mac_text(mac)
     return Sealed(
         body=_BEGIN[:-1] + chain_text + _EVENT[:-1] + event_text + _MAC[:-1] + signed + b"}",
@@ -253,16 +255,19 @@ class Ends:
         return look(self.log, number)
 
     def is_genuine(self, found: Stored) -> bool:
-        """Whether an object is an entry of this chain, by its MAC. One that names a key that is out of use is none.
+        """Whether an object is an entry of this chain, by its MAC.
+
+        One whose key is out of use, or signs no such entry, is none.
 
         Raises:
             NewerFormatError: It is one of a newer build.
         """
         try:
-            is_signed = found.mac is not None and self.signer.verify(found.digest, found.mac)
+            if not is_signed(self.signer, found):
+                return False
         except AuditLogAccessDeniedError:
-            return False  # Anybody can name a retired key. If it is the current one, nothing can be signed either.
-        if not is_signed:
+            # Anybody can name a retired key. Without the key of runs nothing can be signed either; without that of
+            # orders one is stepped over, which the next entry says and verification finds.
             return False
         if found.is_newer:
             raise NewerFormatError(stream=self.log.stream, seq=found.number)

@@ -26,9 +26,11 @@ from lockstep import __version__
 from lockstep.protocol import model
 from lockstep.protocol.messages import FailedRun, Run
 from lockstep.protocol.model import ChainHead
-from lockstep.protocol.ports import AuditLog, Mac
+from lockstep.protocol.ports import AuditLog, Mac, Signer
 
 NO_PREVIOUS = "0" * 64
+ORDER = "order-"
+"""The beginning of the id of an operator's order, which stands in the place of a run's id."""
 MAC_ALGORITHM = "HMAC-SHA-256"
 CHAIN, MAC = "chain", "mac"
 """The names of the metadata."""
@@ -231,6 +233,19 @@ def read_seal(document: Mapping[str, Any]) -> Seal:
     if document.keys() != _CHAIN_KEYS or seal.witness.keys() - _STREAMS:
         raise ValueError
     return seal
+
+
+def signer_of(signer: Signer, entry_id: str) -> Signer:
+    """The keys of a stream that sign an entry: an order's are not those of all others (protocol E3)."""
+    return signer.orders if entry_id.startswith(ORDER) else signer
+
+
+def is_signed(signer: Signer, found: Stored) -> bool:
+    """Whether an object is signed by the keys for such an entry; one of a newer format by any of the stream."""
+    if found.mac is None:
+        return False
+    keys = [signer_of(signer, found.seal.rotation_id)] if found.seal else [signer, signer.orders]
+    return any(key.verify(found.digest, found.mac) for key in keys)
 
 
 def read_mac(document: Mapping[str, Any], given: bytes) -> Mac:

@@ -2,7 +2,8 @@
 
 1. Entries are numbered from 1, and each names the hash of the one before it. A number that is left out must be
    accounted for by the entry after it.
-2. Each MAC was made with a key of the plan, and never with one that was retired before an earlier entry.
+2. Each MAC was made with a key of the plan that signs such entries, and never with one that was retired before an
+   earlier entry.
 3. The lock record's head is in the stream, with its hash and its run.
 4. What another stream witnesses is in the stream, with that hash: if a log was cut short together with the lock record,
    the other cloud's contradicts it.
@@ -34,7 +35,7 @@ from lockstep.audit.checkpoint import (
     acknowledged_in,
     collapsed,
 )
-from lockstep.audit.entry import NO_PREVIOUS, Stored, look
+from lockstep.audit.entry import NO_PREVIOUS, ORDER, Stored, is_signed, look, signer_of
 from lockstep.protocol.errors import (
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,
@@ -84,7 +85,7 @@ def read_object(credential_id: str, log: AuditLog, signer: Signer, number: int) 
         return Object(number, None, f"is {error.where['code']}")
     except NewerFormatError:
         return _of_a_newer_format(log, signer, number)
-    if not signer.verify(entry.digest, entry.mac):
+    if not signer_of(signer, entry.rotation_id).verify(entry.digest, entry.mac):
         return Object(
             number, None, f"has a MAC that does not match, of key {entry.mac.key_id[:200]}", entry.hash
         )
@@ -95,7 +96,7 @@ def read_object(credential_id: str, log: AuditLog, signer: Signer, number: int) 
 def _of_a_newer_format(log: AuditLog, signer: Signer, number: int) -> Object:
     """Nothing can be said of an entry that a newer build wrote; anybody can write that one did."""
     found = look(log, number) or Stored(number=number)
-    if found.mac and signer.verify(found.digest, found.mac):
+    if is_signed(signer, found):
         raise NewerFormatError(stream=log.stream, seq=number)
     return Object(number, None, "is of an unknown format, without a MAC of this chain's key", found.hash)
 
@@ -103,6 +104,8 @@ def _of_a_newer_format(log: AuditLog, signer: Signer, number: int) -> Object:
 def _unlike_its_event(entry: Entry) -> str:
     metadata = entry.event.get("metadata")
     uid = metadata.get("uid") if isinstance(metadata, dict) else None
+    if ("order" in entry.details) != entry.rotation_id.startswith(ORDER):
+        return "is of another kind than its event"  # Else its key would be the wrong one for what it says.
     return "" if uid == entry.rotation_id else "names another run than its event"
 
 
@@ -110,7 +113,7 @@ def _archived(credential_id: str, log: AuditLog, signer: Signer, number: int) ->
     found = look(log, number) or Stored(number=number)
     if not (found.seal and found.mac and found.is_at(credential_id, log.stream)):
         return Object(number, None, "is archived, and its metadata are no seal", archived=True)
-    if not signer.verify(found.digest, found.mac):
+    if not is_signed(signer, found):
         return Object(number, None, "has a MAC that does not match", found.hash, archived=True)
     entry = entry_of(found.seal, {}, mac=found.mac, digest=found.digest, entry_hash=found.hash)
     return Object(number, entry, "", found.hash, archived=True)
@@ -273,6 +276,8 @@ def compare(
             if type(serves := details.get("serves")) is int and serves:
                 seen.append(_Named(verification, entry, serves))
             if entry.event.get("status") != "Success" or type(details.get("generation")) is not int:
+                continue
+            if not is_of_a_run(entry.rotation_id):
                 continue
             recorded.add(details["generation"], entry.time)
             successes.append(entry.time)
@@ -494,13 +499,14 @@ def _walk(verification: Verification, objects: Sequence[Object], signer: Signer,
     """The chain from its beginning, or from the checkpoint's entry (1, 2)."""
     problems, last, read = verification.problems, None, objects
     pending: list[Object] = []
-    rank = (-1, -1)
+    ranks: dict[Signer, tuple[int, int]] = {}
     if base.seq:
         if not (objects and objects[0].entry and objects[0].hash == base.hash):
             problems.append(Problem("is not the entry that the checkpoint names", base.seq))
         else:
             last, objects = objects[0].entry, objects[1:]
-            rank = signer.rank(last.mac.key_id)
+            keys = signer_of(signer, last.rotation_id)
+            ranks[keys] = keys.rank(last.mac.key_id)
             verification.entries.append(last)
     for found in objects:
         entry = found.entry
@@ -511,9 +517,10 @@ def _walk(verification: Verification, objects: Sequence[Object], signer: Signer,
             problems.append(Problem(found.wrong, entry.seq))
         _account(problems, last, entry, pending)
         pending = []
-        if (of := signer.rank(entry.mac.key_id)) < rank:
+        keys = signer_of(signer, entry.rotation_id)
+        if (of := keys.rank(entry.mac.key_id)) < ranks.get(keys, of):
             problems.append(Problem("is signed with a key that was retired before", entry.seq))
-        rank = max(rank, of)
+        ranks[keys] = max(ranks.get(keys, of), of)
         verification.entries.append(entry)
         last = entry
     problems += [Problem(o.wrong, o.number) for o in pending]

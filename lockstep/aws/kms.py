@@ -11,7 +11,7 @@ import botocore.exceptions
 
 from lockstep.aws.clients import translated
 from lockstep.aws.s3 import AUDIT_ERRORS
-from lockstep.protocol.ports import Mac
+from lockstep.protocol.ports import Mac, Signer
 
 if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient
@@ -29,12 +29,21 @@ class KmsSigner:
         client: The client of the keys' region.
         key: The key that signs: id, alias or ARN.
         retired: The ids or ARNs of keys that signed before it, the oldest first.
+        orders: The keys that sign orders; None: these.
     """
 
-    def __init__(self, client: "KMSClient", key: str, *, retired: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        client: "KMSClient",
+        key: str,
+        *,
+        retired: Sequence[str] = (),
+        orders: Signer | None = None,
+    ) -> None:
         self._client = client
         self._key = key
         self._retired = tuple(retired)
+        self.orders: Signer = orders or self
 
     def sign(self, digest: bytes) -> Mac:
         """The MAC over a digest."""

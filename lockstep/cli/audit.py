@@ -154,7 +154,7 @@ def write_checkpoint(file: Path, reached: Bases, plan: Plan, clouds: Clouds) -> 
 
 
 def _signer(plan: Plan, clouds: Clouds) -> Signer:
-    return clouds.stream("aws", plan.credentials[0])[1]
+    return clouds.stream("aws", plan.credentials[0])[1].orders
 
 
 app = typer.Typer(help="Verify and show the audit log.", no_args_is_help=True)

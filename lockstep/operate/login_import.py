@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from lockstep.audit.append import ORDER, Chain, Operator, record_order
+from lockstep.audit.append import Chain, Operator, record_order
+from lockstep.audit.entry import ORDER
 from lockstep.protocol.errors import (
     AdminCredentialRejectedError,
     FenceLostError,

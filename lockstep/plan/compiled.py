@@ -61,6 +61,7 @@ class AwsStream(Message):
     bucket: str
     region: str
     mac_key: str
+    order_key: str
     retired_mac_keys: tuple[str, ...]
     storage_class: StorageClass
 

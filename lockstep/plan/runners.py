@@ -38,18 +38,29 @@ class AwsAudit(Section):
     region: Region
     """Where the bucket and the key are."""
     mac_key: KmsKeyId
-    """Id, alias (alias/…) or ARN of the KMS HMAC_256 key that signs the entries."""
+    """Id, alias (alias/…) or ARN of the KMS HMAC_256 key that signs the entries, but for orders."""
+    order_key: KmsKeyId = "alias/lockstep-orders"
+    """Likewise of the key that signs people's orders, and checkpoints."""
     retired_mac_keys: tuple[KmsKeyId, ...] = ()
-    """ARNs of keys that signed before `mac_key`, the oldest first."""
+    """ARNs of keys that signed before `mac_key` or `order_key`, the oldest first."""
     storage_class: StorageClass = "GLACIER_IR"
     """Of the entries. All but STANDARD charge 128 KB for each, which has 2 KB."""
     retention: Duration = timedelta(days=400)
     """How long nobody can delete an entry."""
 
     @model_validator(mode="after")
-    def _key_in_the_region(self) -> Self:
-        if self.mac_key.startswith("arn:") and (region := self.mac_key.split(":")[3]) != self.region:
-            refuse([f"mac_key: its region is {region}, but audit.aws.region is {self.region}"])
+    def _keys_fit(self) -> Self:
+        for name, key in (("mac_key", self.mac_key), ("order_key", self.order_key)):
+            if key.startswith("arn:") and (region := key.split(":")[3]) != self.region:
+                refuse([f"{name}: its region is {region}, but audit.aws.region is {self.region}"])
+        order_key, *others = (
+            key.rpartition(":")[2].removeprefix("key/")
+            for key in (self.order_key, self.mac_key, *self.retired_mac_keys)
+        )
+        if order_key in others:
+            refuse(
+                [f"order_key: {self.order_key} signs or signed other entries; orders need a key of their own"]
+            )
         return self
 
     @field_validator("retired_mac_keys")

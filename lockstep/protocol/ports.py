@@ -362,6 +362,10 @@ class Mac:
 class Signer(Protocol):
     """The HMAC-SHA-256 keys of one stream: the one that signs, and those that did. Errors: AuditLog*."""
 
+    @property
+    def orders(self) -> "Signer":
+        """The keys that sign orders: others than these, or these where one key signs everything."""
+
     def sign(self, digest: bytes) -> Mac:
         """The MAC over 32 bytes, by the key that signs."""
 

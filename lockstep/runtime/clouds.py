@@ -426,7 +426,9 @@ class Clouds(CloudClients):
             from lockstep.aws.kms import KmsSigner
 
             aws = self.plan.aws_stream
-            return KmsSigner(self.aws("kms", aws.region), aws.mac_key, retired=aws.retired_mac_keys)
+            kms, retired = self.aws("kms", aws.region), aws.retired_mac_keys
+            orders = KmsSigner(kms, aws.order_key, retired=retired)
+            return KmsSigner(kms, aws.mac_key, retired=retired, orders=orders)
         # It has read a key, and by the next run a newer version may sign.
         from lockstep.oci.vault import VaultSigner
 

@@ -5,9 +5,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lockstep.plan.runners import AwsAudit
 from sandbox.aws.executions import Client
 from sandbox.aws.server import AwsSandbox
 
+ORDER_KEY = AwsAudit.model_fields["order_key"].default
 _PLACEHOLDER = re.compile(r"\$\{([A-Za-z0-9_.]+)\}")
 
 
@@ -28,7 +30,7 @@ class AwsResources:
 def create_resources(
     sandbox: AwsSandbox, *, lock_table: str, audit_bucket: str, secrets: Mapping[str, str]
 ) -> AwsResources:
-    """Create the lock table, the MAC key, the audit bucket and the secrets.
+    """Create the lock table, the keys that sign, the audit bucket and the secrets.
 
     Args:
         sandbox: A running sandbox.
@@ -42,7 +44,7 @@ def create_resources(
     return AwsResources(
         lock_table=lock_table,
         audit_bucket=audit_bucket,
-        mac_key_arn=create_mac_key(sandbox.client("kms")),
+        mac_key_arn=_signing_keys(sandbox.client("kms")),
         secret_arns={name: create_secret(secretsmanager, name, value) for name, value in secrets.items()},
     )
 
@@ -59,11 +61,19 @@ def create_lock_table(dynamodb: Client, name: str) -> str:
     return arn
 
 
-def create_mac_key(kms: Client) -> str:
+def create_mac_key(kms: Client, alias: str | None = None) -> str:
     """Create a KMS key for HMAC-SHA-256. Returns its ARN."""
     key = kms.create_key(KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")
     arn: str = key["KeyMetadata"]["Arn"]
+    if alias:
+        kms.create_alias(AliasName=alias, TargetKeyId=arn)
     return arn
+
+
+def _signing_keys(kms: Client) -> str:
+    """Create the key of orders, as a plan names it by default, and the other one. Returns the other one's ARN."""
+    create_mac_key(kms, ORDER_KEY)
+    return create_mac_key(kms)
 
 
 def create_audit_bucket(s3: Client, name: str, *, region: str) -> None:

@@ -61,9 +61,11 @@ def _aws(world: World, plan: Plan) -> Iterator[str]:
         create_audit_bucket(s3, audit.bucket, region=world.aws.region)
         yield f"AWS: audit bucket {audit.bucket}"
     kms = world.aws.client("kms")
-    if audit.mac_key not in [a["AliasName"] for a in kms.list_aliases()["Aliases"]]:
-        kms.create_alias(AliasName=audit.mac_key, TargetKeyId=create_mac_key(kms))
-        yield f"AWS: key {audit.mac_key}"
+    there = [a["AliasName"] for a in kms.list_aliases()["Aliases"]]
+    for alias in (audit.mac_key, audit.order_key):
+        if alias not in there:
+            create_mac_key(kms, alias)
+            yield f"AWS: key {alias}"
     for name in plan.runners.aws.secrets.values():
         yield from _secret_in_aws(world, name, world.keys.in_aws[OCI_KEY_SECRET])
 

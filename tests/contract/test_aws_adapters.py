@@ -16,6 +16,7 @@ from botocore.model import OperationModel
 from pydantic import ValidationError
 from urllib3 import HTTPResponse
 
+from lockstep.audit.entry import is_signed
 from lockstep.aws.clients import AwsKeys, aws_client
 from lockstep.aws.kms import KmsSigner
 from lockstep.aws.s3 import S3AuditLog
@@ -43,6 +44,7 @@ from tests.contract.aws_fixtures import (
     sandbox_client,
 )
 from tests.support.fence import fence_held
+from tests.support.seals import sealed
 
 APP_USER = CREDENTIAL.secret_names.app_user
 FOLDER = "aws/multi-cloud.app_user"
@@ -414,6 +416,23 @@ def test_an_alias_that_was_given_to_another_key_leaves_entries_of_a_retired_key_
     assert not KmsSigner(client, alias).verify(DIGEST, before)
     assert not signer.verify(DIGEST, replace(before, key_id=new))
     assert not signer.verify(DIGEST, replace(after, key_id=alias))  # An entry names a key by its ARN.
+
+
+def test_in_aws_one_key_signs_runs_and_another_one_orders(sandbox: AwsSandbox) -> None:
+    kms, client = sandbox.client("kms"), sandbox_client(sandbox, "kms")
+    orders = KmsSigner(client, create_mac_key(kms))
+    signer = KmsSigner(client, create_mac_key(kms), orders=orders)
+    for entry_id, mine, other in (
+        ("run-1", signer, orders),
+        ("witness-1", signer, orders),
+        ("order-1", orders, signer),
+    ):
+        found = sealed({"time": 0}, signer=signer, rotation_id=entry_id).stored
+        assert found.mac == mine.sign(found.digest)
+        forged = replace(found, mac=other.sign(found.digest))
+        # Nobody knows which key a newer build signs with.
+        newer = replace(forged, seal=None, is_newer=True)
+        assert [is_signed(signer, one) for one in (found, forged, newer)] == [True, False, True]
 
 
 def test_a_retired_key_is_named_by_itself() -> None:

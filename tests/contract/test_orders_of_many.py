@@ -19,7 +19,7 @@ from lockstep.protocol.errors import LockTableAccessDeniedError
 from lockstep.protocol.model import Engine
 from lockstep.runtime.clouds import Clouds
 from sandbox import plans
-from sandbox.aws.resources import create_audit_bucket, create_lock_table, create_mac_key
+from sandbox.aws.resources import ORDER_KEY, create_audit_bucket, create_lock_table, create_mac_key
 from sandbox.aws.server import AwsSandbox
 from sandbox.plans import AUDIT_BUCKET, AWS_REGION, LOCK_TABLE
 
@@ -34,6 +34,7 @@ class Fleet:
         create_lock_table(aws.client("dynamodb"), LOCK_TABLE)
         create_audit_bucket(aws.client("s3"), AUDIT_BUCKET, region=aws.region)
         self.mac_key = create_mac_key(aws.client("kms"))
+        create_mac_key(aws.client("kms"), ORDER_KEY)
         self.before, self.now = folder / "before.yaml", folder / "lockstep.yaml"
         self.write(self.before, host="old.internal")
         self.write(self.now, host="new.internal")

@@ -152,10 +152,12 @@ class Life:
     def _new_key(self) -> None:
         self._keys += 1
         world = self._story.world
+        before = ["", *(f"-{n}" for n in range(1, self._keys))]
         world.signers = {
             name: MemorySigner(
                 f"{name}-key-{self._keys}",
-                retired=[f"{name}-key", *(f"{name}-key-{n}" for n in range(1, self._keys))],
+                retired=[f"{name}-{what}{n}" for n in before for what in ("key", "orders")],
+                orders=f"aws-orders-{self._keys}" if name == "aws" else None,
             )
             for name in world.signers
         }

@@ -465,6 +465,9 @@ class _Signer:
     def prepare(self) -> None:
         pass
 
+    def __init__(self) -> None:
+        self.orders = self
+
     def sign(self, digest: bytes) -> Mac:
         return Mac(key_id="", value=digest)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import rfc8785
 
 from lockstep.audit.chain import Sealed, seal
-from lockstep.audit.entry import CHAIN, MAC, NO_PREVIOUS, ChainEnd, Stored, other_event, stored
+from lockstep.audit.entry import CHAIN, MAC, NO_PREVIOUS, ORDER, ChainEnd, Stored, other_event, stored
 from lockstep.protocol.model import ChainHead
 from tests.proof.tampered import CREDENTIAL, STREAMS, Past, Scene
 from tests.support.memory import MemorySigner
@@ -208,7 +208,7 @@ def _made(
     """An entry that never happened."""
     event = other_event(
         "Invented",
-        {"order": "invented"},
+        {"order": "invented"} if rotation_id.startswith(ORDER) else {},
         entry_id=event_of or rotation_id,
         credential_id=credential_id,
         stream=stream,
@@ -236,7 +236,7 @@ def _after(last: Stored) -> ChainEnd:
     return ChainEnd(after=last, seq=last.number + 1)
 
 
-RETIRED = "retired"
+RETIRED, WRONG = "retired", "wrong"
 
 
 def appended(
@@ -254,8 +254,8 @@ def appended(
     Args:
         scene: The scene.
         stream: The stream.
-        key: The attacker's own key, which names itself as the stream's; `RETIRED` for the stream's retired one. By
-            default it is the stream's.
+        key: The attacker's own key, which names itself as the stream's; `RETIRED` for the stream's retired one,
+            `WRONG` for the one that signs orders and no runs, or the reverse. By default it is the stream's.
         head: Whether the lock record is made to name it.
         rotation_id: Whose it is.
         event_of: Another run, which the event names.
@@ -264,6 +264,8 @@ def appended(
     last, own = scene.last(stream), scene.world.signers[stream]
     if key == RETIRED:
         signer: MemorySigner = MemorySigner(f"{stream}-key")
+    elif key == WRONG:
+        signer = MemorySigner((own if rotation_id.startswith(ORDER) else own.orders).key_id)
     else:
         signer = Stolen(own.key_id, key) if key else own
     made = _made(
@@ -276,6 +278,17 @@ def appended(
         credential_id=credential_id,
     )
     _append(scene, stream, made, head=head)
+
+
+def disguised(scene: Scene, stream: str, *, rotation_id: str, head: bool) -> None:
+    """A run at the end under the id of an order, or an order under that of a run."""
+    appended(scene, stream, rotation_id=rotation_id, head=False)
+    number = scene.last(stream).number
+    document = json.loads(scene.raw[stream].get(number)[0])
+    document["event"]["unmapped"]["lockstep"] = {} if rotation_id.startswith(ORDER) else {"order": "invented"}
+    _replace_signed(scene, stream, number, document)
+    if head:
+        scene.head(stream, scene.last(stream).head)
 
 
 class Stolen(MemorySigner):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 
 from lockstep.audit.chain import parse
-from lockstep.audit.entry import Seal, Stored, stored
+from lockstep.audit.entry import Seal, Stored, is_signed, stored
 from lockstep.audit.verify import Verdict, Verification, verify
 from lockstep.protocol.errors import AuditVerificationError, DatabaseUnreachableError, LockstepError
 from lockstep.protocol.model import ChainHead
@@ -109,7 +109,10 @@ def _life(credential_id: str, *, wait: float) -> MemoryWorld:
     story.order(Pause())
     story.order(Resume())
     story.days(1 / INTERVALS_PER_DAY)
-    world.signers = {name: MemorySigner(f"{name}-new-key", retired=[f"{name}-key"]) for name in STREAMS}
+    world.signers = {
+        "aws": MemorySigner("aws-new-key", retired=["aws-key"], orders="aws-orders"),
+        "oci": MemorySigner("oci-new-key", retired=["oci-key"]),
+    }
     story.failing(DatabaseUnreachableError, 1 / INTERVALS_PER_DAY, of="db-2")
     story.days(8 / INTERVALS_PER_DAY)
     story.run("oci", force=True)
@@ -237,7 +240,7 @@ def _genuine(at: Scene) -> list[Seal]:
     for stream in STREAMS:
         for number in at.raw[stream].numbers():
             one = stored(number, at.raw[stream].log.look(number) or {})
-            if one.seal and one.mac and at.world.signers[stream].verify(one.digest, one.mac):
+            if one.seal and is_signed(at.world.signers[stream], one):
                 found.append(one.seal)
     return found
 

@@ -229,6 +229,20 @@ def _forgeries(stream: str) -> Iterator[Mutation]:
         )
 
 
+def _purposes() -> Iterator[Mutation]:
+    """In AWS one key signs runs and another one orders: an operator forges no run, and Audit acquits nobody."""
+    for head, tail in ((True, ", and its head"), (False, "")):
+        wrong = partial(m.appended, stream="aws", head=head, key=m.WRONG)
+        posing = partial(m.disguised, stream="aws", head=head)
+        for what, act in {
+            "order key signs a run": partial(wrong, rotation_id="invented"),
+            "order key signs a run as an order": partial(posing, rotation_id="order-invented"),
+            "run key signs an order": partial(wrong, rotation_id="order-invented"),
+            "run key signs an order as a run": partial(posing, rotation_id="invented"),
+        }.items():
+            yield Mutation(name=f"{what}{tail}", act=act)
+
+
 def _zero(_scene: Scene, _stream: str) -> int:
     return 0
 
@@ -412,6 +426,6 @@ def catalogue(flip_count: int = 200) -> list[Mutation]:
         found += flips(stream, flip_count)
         for kind in (_bodies, _places, _forgeries, _replays, _junk, _metadata, _lock_record):
             found += kind(stream)
-    found += [*_cuts(), *_whole_replays(), *_archived(), *_generations()]
+    found += [*_cuts(), *_whole_replays(), *_archived(), *_generations(), *_purposes()]
     assert len({mutation.name for mutation in found}) == len(found)
     return found

@@ -81,6 +81,8 @@ def of(module: ModuleType, *plants: Plant) -> Iterator[Plant]:
     yield from (replace(plant, module=module) for plant in plants)
 
 
+_VERIFIES = "if not signer_of(signer, entry.rotation_id).verify(entry.digest, entry.mac):"
+_EITHER = "if not any(k.verify(entry.digest, entry.mac) for k in (signer, signer.orders)):"
 PLANTS = (
     *of(
         verify,
@@ -115,19 +117,37 @@ PLANTS = (
         ),
         Plant(
             name="a retired key may sign after its successor",
-            old="if (of := signer.rank(entry.mac.key_id)) < rank:",
-            new="if (of := rank) < rank:",
+            old="if (of := keys.rank(entry.mac.key_id)) < ranks.get(keys, of):",
+            new="if (of := ranks.get(keys, (0, 0))) < of:",
             mutation="appended with a retired key, and its head: aws",
         ),
         Plant(
             name="a MAC is not verified",
-            old="if not signer.verify(entry.digest, entry.mac):",
+            old=_VERIFIES,
             new="if False:",
             mutation="appended with an own key that names itself as the stream's, and its head: aws",
         ),
         Plant(
+            name="a run may be signed by the key of orders",
+            old=_VERIFIES,
+            new=_EITHER,
+            mutation="order key signs a run, and its head",
+        ),
+        Plant(
+            name="an order may be signed by the key of runs",
+            old=_VERIFIES,
+            new=_EITHER,
+            mutation="run key signs an order, and its head",
+        ),
+        Plant(
+            name="an entry may be of another kind than its id says",
+            old='if ("order" in entry.details) != entry.rotation_id.startswith(ORDER):',
+            new="if False:",
+            mutation="order key signs a run as an order, and its head",
+        ),
+        Plant(
             name="the MAC of an archived entry is not verified",
-            old="if not signer.verify(found.digest, found.mac):",
+            old="if not is_signed(signer, found):",
             new="if False:",
             mutation="archived, appended with an own key that names itself as the stream's, and its head: oci",
         ),
@@ -290,6 +310,13 @@ PLANTS = (
             old="if mac_text(mac) != given:",
             new="if False:",
             mutation="the last mac with another key, and its head: aws",
+        ),
+        Plant(
+            name="the chain goes on from what the wrong key has signed",
+            old="keys = [signer_of(signer, found.seal.rotation_id)] if found.seal else [signer, signer.orders]",
+            new="keys = [signer, signer.orders]",
+            mutation="order key signs a run",
+            loses="stated",
         ),
     ),
     *of(

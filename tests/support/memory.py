@@ -159,10 +159,13 @@ class MemorySigner:
     Args:
         key_id: The key that signs.
         retired: Those that did, the oldest first.
+        orders: The key that signs orders; by default this one.
     """
 
-    def __init__(self, key_id: str, *, retired: Sequence[str] = ()) -> None:
+    def __init__(self, key_id: str, *, retired: Sequence[str] = (), orders: str | None = None) -> None:
         self.faults = Faults()
+        self.orders = MemorySigner(orders, retired=retired) if orders else self
+        self.orders.faults = self.faults
         self.key_id = key_id
         self._keys = (*retired, key_id)
 
@@ -179,7 +182,7 @@ class MemorySigner:
             return mac.key_id in self._keys and hmac.compare_digest(made, mac.value)
 
     def rank(self, key_id: str) -> tuple[int, int]:
-        return self._keys.index(key_id), 0
+        return (self._keys.index(key_id) if key_id in self._keys else len(self._keys) - 1), 0
 
     @staticmethod
     def key(key_id: str) -> bytes:
@@ -229,7 +232,10 @@ class MemoryWorld:
         default_factory=lambda: {r: MemoryAuditLog(r) for r in ("aws", "oci")}
     )
     signers: Mapping[str, MemorySigner] = field(
-        default_factory=lambda: {r: MemorySigner(f"{r}-key") for r in ("aws", "oci")}
+        default_factory=lambda: {
+            "aws": MemorySigner("aws-key", orders="aws-orders"),
+            "oci": MemorySigner("oci-key"),
+        }
     )
 
     @classmethod

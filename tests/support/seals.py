@@ -9,6 +9,7 @@ import rfc8785
 
 from lockstep.audit.chain import Sealed, seal
 from lockstep.audit.entry import ChainEnd, Stored, Witnessed
+from lockstep.protocol.ports import Signer
 from tests.support.memory import MemorySigner
 
 
@@ -16,7 +17,7 @@ def sealed(
     event: Mapping[str, Any],
     after: Stored | None = None,
     *,
-    signer: MemorySigner,
+    signer: Signer,
     credential_id: str = "multi-cloud/app_user",
     stream: str = "aws",
     rotation_id: str = "run-1",

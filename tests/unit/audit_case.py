@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from lockstep.audit.append import ORDER, Chain
+from lockstep.audit.append import Chain
 from lockstep.audit.checkpoint import ACKNOWLEDGE, details_of
-from lockstep.audit.entry import Stored, event_of_order, stored
+from lockstep.audit.entry import ORDER, Stored, event_of_order, stored
 from lockstep.audit.verify import Verification, verify
 from lockstep.protocol.model import ChainHead
 from lockstep.protocol.workers import one_after_the_other

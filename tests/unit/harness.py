@@ -10,7 +10,7 @@ from functions.apply_db import step as apply_db
 from functions.generate import step as generate
 from functions.update_secrets import step as update_secrets
 from lockstep.audit.chain import Entry, parse
-from lockstep.audit.entry import NO_PREVIOUS
+from lockstep.audit.entry import NO_PREVIOUS, signer_of
 from lockstep.protocol.deadlines import LEASE, RUN
 from lockstep.protocol.messages import (
     ApplyResult,
@@ -326,7 +326,7 @@ def entries(world: MemoryWorld, stream: str) -> list[Entry]:
             assert body, f"a gap at {stream}/{seq}"
             entry = parse(body, credential_id=world.credential.id, stream=stream, seq=seq)
             assert entry.previous_hash == previous_hash
-            assert signer.verify(entry.digest, entry.mac)
+            assert signer_of(signer, entry.rotation_id).verify(entry.digest, entry.mac)
             previous_hash = entry.hash
             found.append(entry)
     return found

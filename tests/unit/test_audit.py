@@ -9,8 +9,8 @@ import pytest
 from msgspec import structs
 
 from functions.audit import step as audit
-from lockstep.audit.append import MAX_TRIES, ORDER, Chain
-from lockstep.audit.entry import NO_PREVIOUS, stored
+from lockstep.audit.append import MAX_TRIES, Chain
+from lockstep.audit.entry import NO_PREVIOUS, ORDER, stored
 from lockstep.protocol.errors import AuditLogUnreachableError, LostCompareAndSetError
 from lockstep.protocol.messages import (
     AuditRequest,

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from lockstep.audit.append import Operator, record_order
 from lockstep.audit.chain import FARTHEST, MAX_FOREIGN
 from lockstep.audit.checkpoint import ACKNOWLEDGE, Problem, details_of
 from lockstep.audit.entry import NO_PREVIOUS, event_of_order, stored
@@ -18,7 +19,7 @@ from lockstep.protocol.model import ChainHead
 from tests.support.builds import NEWER, build
 from tests.support.memory import MemorySigner, MemoryWorld
 from tests.support.seals import sealed
-from tests.unit.audit_case import EVENT, acknowledge, at, begun, head, heads, problems, verified
+from tests.unit.audit_case import EVENT, acknowledge, at, begun, chain_of, head, heads, problems, verified
 from tests.unit.harness import (
     INTERVAL_SECONDS,
     at_every_boundary,
@@ -184,6 +185,15 @@ def test_without_its_retired_key_an_old_entry_does_not_verify_and_its_key_is_nam
 def test_a_generation_that_no_entry_records_is_a_problem() -> None:
     world = begun(3)
     world.lock.record = replace(world.lock.record, current_generation=9)
+    assert problems(world) == ["the lock record's current generation is 9, which no entry records"]
+
+
+def test_an_order_records_no_generation() -> None:
+    """Whoever may give orders cannot put a rotation on record."""
+    world = begun(3)
+    world.lock.record = replace(world.lock.record, current_generation=9)
+    by = Operator(who="arn:of/operator", new_id=lambda: "1", now=world.clock.now)
+    record_order("pause", {"generation": 9, "kind": "new"}, by=by, chain=chain_of(world))
     assert problems(world) == ["the lock record's current generation is 9, which no entry records"]
 
 
@@ -477,8 +487,10 @@ def test_a_retired_key_acknowledges_nothing() -> None:
     """Whoever stole a retired key cannot acknowledge the entry that they sign with it."""
     world = begun(2)
     stolen = world.signers["aws"]
-    world.signers = {**world.signers, "aws": MemorySigner("new-key", retired=["aws-key"])}
+    new = MemorySigner("new-key", retired=["aws-key", "aws-orders"], orders="new-orders")
+    world.signers = {**world.signers, "aws": new}
     rotate_again(world, "with-the-new")
+    acknowledge(world, "aws", 0, 0)
     number = head(world).seq + 1
     own = Problem("is signed with a key that was retired before", number, number)
     forge_an_acknowledgement(world, [own], signer=stolen)

@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 
 from lockstep.audit import chain as end
-from lockstep.audit.append import LOOK_SECONDS, MAX_LOOK_BACK, ORDER, WITNESS
-from lockstep.audit.entry import Stored, Witnessed, event_of_order, stored
+from lockstep.audit.append import LOOK_SECONDS, MAX_LOOK_BACK, WITNESS
+from lockstep.audit.entry import ORDER, Stored, Witnessed, event_of_order, stored
 from lockstep.audit.verify import Verdict
 from lockstep.protocol.errors import AuditLogAccessDeniedError, AuditLogUnreachableError
 from lockstep.protocol.model import ChainHead

@@ -161,6 +161,7 @@ OWN = {
     "a compartment": ("stores.1.compartment_id", "ocid1.compartment.oc1..bbbb"),
     "an audit bucket": ("audit.aws.bucket", "elsewhere"),
     "a MAC key": ("audit.aws.mac_key", "alias/elsewhere"),
+    "a key of orders": ("audit.aws.order_key", "alias/elsewhere"),
     "a runner's key": ("runners.aws.oci_key_secret", "elsewhere/oci-key"),
     "a password policy": ("credentials.0.password", {"length": 40}),
     "another credential": ("credentials.1.interval", "1h"),

@@ -115,6 +115,8 @@ UNSAFE_NAMES = ("..", ".", "...", "a/../b", "a/./b", "/a", "a/", "a//b", "/")
             "arn:aws:kms:us-east-1:111122223333:key/12345678-1234-1234-1234-123456789012",
             "audit.aws.mac_key: its region is us-east-1, but audit.aws.region is eu-central-1",
         ),
+        ("audit.aws.order_key", "alias/lockstep", "order_key: alias/lockstep signs or signed other entries"),
+        ("audit.aws.order_key", "arn:aws:kms:eu-central-1:111122223333:alias/lockstep", "signs or signed"),
     ],
 )
 def test_a_mistake_is_reported_with_its_place_and_the_rule(path: str, value: object, expected: str) -> None:

@@ -119,9 +119,9 @@ def _keys(model: type[BaseModel], seen: set[type[BaseModel]]) -> int:
 
 
 CEILINGS: dict[str, tuple[Callable[[], int], int]] = {
-    "code lines of lockstep, functions and oci_fn": (lambda: _sum(*PRODUCT), 26_804),
-    "code lines of cdk": (lambda: _sum("cdk"), 6_007),
-    "code lines of tests": (lambda: _sum("tests"), 56_476),
+    "code lines of lockstep, functions and oci_fn": (lambda: _sum(*PRODUCT), 26_855),
+    "code lines of cdk": (lambda: _sum("cdk"), 6_037),
+    "code lines of tests": (lambda: _sum("tests"), 56_587),
     "code lines of the sandbox": (lambda: _sum("sandbox"), 14_860),
     "code lines of the longest file": (lambda: max(map(_code, _files(*PRODUCT, "cdk"))), 555),
     "rooms of lockstep": (lambda: len({r.split("/")[1] for r in _rooms()}), 12),
@@ -129,7 +129,8 @@ CEILINGS: dict[str, tuple[Callable[[], int], int]] = {
     "files below 60 code lines": (lambda: sum(0 < _code(p) < 60 for p in _files("lockstep")), 23),
     "commands": (lambda: len(_commands()), 32),
     "options": (_options, 162),
-    "keys of the plan": (lambda: _keys(Plan, set()), 94),
+    # ADR 81: the key of orders.
+    "keys of the plan": (lambda: _keys(Plan, set()), 95),
     "classes of errors": (_errors, 131),
     "clauses of the protocol": (_clauses, 110),
 }

@@ -199,7 +199,7 @@ def rights(context: Context) -> Iterator[Answer]:
     """Tries each read that `status`, `history` and `audit` make."""
     audit, arn = context.plan.audit.aws, str(context.aws("sts", "get_caller_identity").get("Arn", "?"))
     where = {"region": audit.region, "Bucket": audit.bucket}
-    table, bucket, key = (context.plan.lock.table, audit.bucket, audit.mac_key)
+    table, bucket = context.plan.lock.table, audit.bucket
     first = {"credential_id": {"S": context.plan.credentials[0].id}}
     reads: list[tuple[str, str, Callable[[], object]]] = [
         ("dynamodb:GetItem", table, partial(context.aws, "dynamodb", "get_item", TableName=table, Key=first)),
@@ -211,7 +211,10 @@ def rights(context: Context) -> Iterator[Answer]:
         ),
         # Without the right it is denied; of what is not there it says so.
         ("s3:GetObject", bucket, partial(context.aws.found, "s3", "head_object", **where, Key="aws/doctor")),
-        ("kms:VerifyMac", key, partial(context.aws.try_to_verify, key, audit.region)),
+        *(
+            ("kms:VerifyMac", key, partial(context.aws.try_to_verify, key, audit.region))
+            for key in (audit.mac_key, audit.order_key)
+        ),
     ]
     for action, resource, read in reads:
         yield _allowed(action, resource, read, arn)

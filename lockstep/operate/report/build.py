@@ -13,9 +13,10 @@ from typing import Literal, TypeVar
 from msgspec.structs import replace
 
 from lockstep import __version__
-from lockstep.audit.append import ORDER, WITNESS
+from lockstep.audit.append import WITNESS
 from lockstep.audit.chain import Entry
 from lockstep.audit.checkpoint import Problem
+from lockstep.audit.entry import ORDER
 from lockstep.audit.verify import Verification
 from lockstep.operate.formatting import at_milliseconds, many
 from lockstep.operate.report.data import (

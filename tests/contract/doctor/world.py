@@ -22,6 +22,7 @@ from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABL
 from lockstep.runtime.system import SystemClock
 from sandbox import plans
 from sandbox.aws import AwsSandbox
+from sandbox.aws.resources import ORDER_KEY, create_mac_key
 from sandbox.estate import environment
 from sandbox.oci import OciSandbox, write_config_file
 from tests.contract.doctor import federated_world, oci_world
@@ -119,7 +120,8 @@ def running_world(
             vault_id=oci.vault_id,
             namespace=oci.namespace,
         )
-        key = aws.client("kms").create_key(KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")
+        key = create_mac_key(aws.client("kms"))
+        create_mac_key(aws.client("kms"), ORDER_KEY)
         document = plans.plan_document(
             [plans.database("orders", Engine.MYSQL, tls={})],
             [
@@ -129,7 +131,7 @@ def running_world(
                     **plans.credential(LEDGER, "orders", username="ledger", interval="1h"),
                 },
             ],
-            mac_key=key["KeyMetadata"]["Arn"],
+            mac_key=key,
             oci=names,
             events=True,
         )
