@@ -124,6 +124,11 @@ def new_objects_only(sid: str, resource: str) -> Statement:
     }
 
 
+def macs_of_signers_only(signers: Sequence[str]) -> Statement:
+    """Deny to sign with a key, in that key's own policy, to all but those who write what it signs."""
+    return _denial("MacsOfSignersOnly", ("kms:GenerateMac",), "*", spares=signers)
+
+
 def _denial(sid: str, actions: Sequence[str], resource: str, *, spares: Sequence[str] = ()) -> Statement:
     return {
         "Sid": sid,

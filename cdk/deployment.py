@@ -158,12 +158,14 @@ def check_deployable(plan: Plan, *, stack: str = DEFAULT_STACK) -> None:
         raise NotDeployableError(
             f"lock, store and audit must be in one region; the plan has {', '.join(sorted(regions))}"
         )
-    if plan.audit.aws.mac_key == f"alias/{stack}":
-        raise NotDeployableError(
-            f"audit.aws.mac_key: {plan.audit.aws.mac_key} is the alias of the key that encrypts; name another, "
-            f"such as alias/{stack}-audit"
-        )
-    if (client_key := client_key_name(plan)) in (plan.audit.aws.mac_key, f"alias/{stack}"):
+    audit = plan.audit.aws
+    for place, key, such in (("mac_key", audit.mac_key, "audit"), ("order_key", audit.order_key, "orders")):
+        if key == f"alias/{stack}":
+            raise NotDeployableError(
+                f"audit.aws.{place}: {key} is the alias of the key that encrypts; name another, "
+                f"such as alias/{stack}-{such}"
+            )
+    if (client_key := client_key_name(plan)) in (audit.mac_key, audit.order_key, f"alias/{stack}"):
         raise NotDeployableError(
             f"runners.aws.federation.client.kms_key: {client_key} is another key's; name one that only signs for the "
             f"application, such as alias/{stack}-oci-client"
@@ -184,7 +186,7 @@ def _check_key_arns(plan: Plan) -> None:
     https://docs.aws.amazon.com/kms/latest/developerguide/alias-authorization.html
     """
     audit = plan.audit.aws
-    named = [("audit.aws.mac_key", audit.mac_key)]
+    named = [("audit.aws.mac_key", audit.mac_key), ("audit.aws.order_key", audit.order_key)]
     named += [("audit.aws.retired_mac_keys", key) for key in audit.retired_mac_keys]
     named += [("runners.aws.federation.client.kms_key", key) for key in (client_key_name(plan),) if key]
     for place, key in named:

@@ -38,6 +38,9 @@ def problems(
             keys.MAC_KEY, deployment.plan.audit.aws.mac_key, account, stack, adopted=adopt.mac_key
         ),
         lambda: keys.signing_key(
+            keys.ORDER_KEY, deployment.plan.audit.aws.order_key, account, stack, adopted=adopt.order_key
+        ),
+        lambda: keys.signing_key(
             keys.CLIENT_KEY, client_key_name(deployment.plan), account, stack, adopted=adopt.client_key
         ),
         lambda: keys.other_keys(adopt.keys, account, stack),

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cdk.account import Account
@@ -60,6 +60,7 @@ class SigningKey:
 MAC_KEY = SigningKey(
     place="audit.aws.mac_key", spec="HMAC_256", usage="GENERATE_VERIFY_MAC", action="kms:GenerateMac"
 )
+ORDER_KEY = replace(MAC_KEY, place="audit.aws.order_key")
 CLIENT_KEY = SigningKey(
     place="runners.aws.federation.client.kms_key", spec="RSA_2048", usage="SIGN_VERIFY", action="kms:Sign"
 )

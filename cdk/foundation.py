@@ -4,6 +4,7 @@ Each is made or adopted. What is adopted is not in the template, so CloudFormati
 the policy of a bucket or of a key. The secrets of credentials are made after the deployment (`cdk.deploy`).
 """
 
+from dataclasses import replace
 from typing import cast
 
 from aws_cdk import Aws, CfnResource, DefaultStackSynthesizer, Duration, Stack
@@ -35,6 +36,7 @@ _MAC_KEY = Made(
     spec=kms.KeySpec.HMAC_256,
     usage=kms.KeyUsage.GENERATE_VERIFY_MAC,
 )
+_ORDER_KEY = replace(_MAC_KEY, construct_id="OrderKey", description="Lockstep: signs orders")
 _CLIENT_KEY = Made(
     construct_id="OciClientKey",
     description="Lockstep: signs for the application in the identity domain of OCI",
@@ -49,7 +51,8 @@ class Foundation(Construct):
     Attributes:
         key: The key that encrypts what is made: lock table, logs, topics, and the secrets of credentials.
         key_arns: Every key that encrypts secrets or the lock table.
-        mac_key: The key that signs audit entries.
+        mac_key: The key that signs audit entries, but for orders.
+        order_key: The key that signs orders.
         client_key: The key that signs for the application in OCI's identity domain, where the plan names one.
         table: The lock table.
         bucket: The bucket of the audit log.
@@ -61,7 +64,13 @@ class Foundation(Construct):
         plan, settings = deployment.plan, deployment.settings
         self.key = self._encryption_key(settings)
         self.key_arns = [self.key.key_arn, *settings.adopt.keys]
-        self.mac_key = named_key(self, plan.audit.aws.mac_key, _MAC_KEY, adopted=settings.adopt.mac_key)
+        audit, adopt = plan.audit.aws, settings.adopt
+        role = f"arn:{Aws.PARTITION}:iam::{Aws.ACCOUNT_ID}:role/{settings.audit_role(audit.region)}"
+        self._writers = [role, *settings.operators]
+        self.mac_key = named_key(self, audit.mac_key, _MAC_KEY, adopted=adopt.mac_key, signers=[role])
+        self.order_key = named_key(
+            self, audit.order_key, _ORDER_KEY, adopted=adopt.order_key, signers=settings.operators
+        )
         client_key = client_key_name(plan)
         self.client_key = (
             named_key(self, client_key, _CLIENT_KEY, adopted=settings.adopt.client_key)
@@ -168,7 +177,7 @@ class Foundation(Construct):
             removal_policy=KEPT,
         )
         # Versioning and lock keep what was written, and not what a read meets.
-        for statement in self._audit_policy(bucket, audit, settings).statements():
+        for statement in self._audit_policy(bucket, settings).statements():
             bucket.add_to_resource_policy(iam.PolicyStatement.from_json(statement))
         _keep_policy(bucket)
         return bucket
@@ -228,8 +237,7 @@ class Foundation(Construct):
         )
         return access_log
 
-    def _audit_policy(self, bucket: s3.Bucket, audit: AwsAudit, settings: Settings) -> AuditPolicy:
-        roles = f"arn:{Aws.PARTITION}:iam::{Aws.ACCOUNT_ID}:role"
+    def _audit_policy(self, bucket: s3.Bucket, settings: Settings) -> AuditPolicy:
         deployer = cast(
             "DefaultStackSynthesizer", Stack.of(self).synthesizer
         ).cloud_formation_execution_role_arn
@@ -238,7 +246,7 @@ class Foundation(Construct):
             deployer = deployer.replace(f"${{AWS::{placeholder}}}", token)
         return AuditPolicy(
             bucket_arn=bucket.bucket_arn,
-            writers=[f"{roles}/{settings.audit_role(audit.region)}", *settings.operators],
+            writers=self._writers,
             break_glass=settings.audit_break_glass_role,
             deployer=deployer,
             removable=settings.object_lock == "governance",

@@ -241,7 +241,7 @@ class Functions(Construct):
         if step == "audit":
             acknowledge_entries(role, self._bucket)
         keys = [self._grants.client_key if step in in_oci.STEPS else None]
-        keys += [self._grants.mac_key if step == "audit" else None]
+        keys += [self._grants.mac_key, self._grants.order_key] if step == "audit" else []
         if any(key and key.alias for key in keys):
             acknowledge(
                 role,

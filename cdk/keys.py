@@ -1,11 +1,14 @@
 """Keys of KMS that sign, as the plan names them: made under an alias, adopted by it, or given by id or ARN."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aws_cdk import Aws, CfnResource, RemovalPolicy
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from constructs import Construct
+
+from cdk.audit_policy import macs_of_signers_only
 
 KEPT = RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE
 """What outlives the stack. A deployment that makes it and fails removes it again, so that the next one can make it."""
@@ -44,8 +47,18 @@ class Made:
     usage: kms.KeyUsage
 
 
-def named_key(scope: Construct, named: str, made: Made, *, adopted: bool) -> NamedKey:
-    """The key that the plan names. For an alias it is made here, unless it is adopted."""
+def named_key(
+    scope: Construct, named: str, made: Made, *, adopted: bool, signers: Sequence[str] | None = None
+) -> NamedKey:
+    """The key that the plan names. For an alias it is made here, unless it is adopted.
+
+    Args:
+        scope: Where it is made.
+        named: Its name in the plan.
+        made: How it is made.
+        adopted: Whether it exists.
+        signers: The principals that may sign with one that is made here; None: those whom IAM lets.
+    """
     if named.startswith("arn:"):
         return NamedKey(arn=named)
     keys = f"arn:{Aws.PARTITION}:kms:{Aws.REGION}:{Aws.ACCOUNT_ID}:key"
@@ -63,6 +76,8 @@ def named_key(scope: Construct, named: str, made: Made, *, adopted: bool) -> Nam
         removal_policy=KEPT,
     )
     keep_alias(key)
+    if signers is not None:
+        key.add_to_resource_policy(iam.PolicyStatement.from_json(macs_of_signers_only(signers)))
     return NamedKey(arn=key.key_arn)
 
 

@@ -45,7 +45,8 @@ class Grants:
         stack: The value of the tag by which the stack's secrets are known.
         plan_bucket_arn: The bucket of the published plan.
         key_arns: The keys that encrypt secrets and lock table.
-        mac_key: The key that signs audit entries.
+        mac_key: The key that signs audit entries, but for orders.
+        order_key: The key that signs orders.
         client_key: The key that signs for the application in OCI's identity domain, where the plan names one.
     """
 
@@ -56,6 +57,7 @@ class Grants:
     plan_bucket_arn: str
     key_arns: Sequence[str]
     mac_key: NamedKey
+    order_key: NamedKey
     client_key: NamedKey | None = None
 
     def generate(self) -> Statements:
@@ -118,6 +120,12 @@ class Grants:
                 ["kms:GenerateMac", "kms:VerifyMac"],
                 [self.mac_key.arn],
                 {"StringEquals": {"kms:MacAlgorithm": "HMAC_SHA_256"}, **self.mac_key.condition},
+            ),
+            allow(
+                "RecogniseOrders",
+                ["kms:VerifyMac"],
+                [self.order_key.arn],
+                {"StringEquals": {"kms:MacAlgorithm": "HMAC_SHA_256"}, **self.order_key.condition},
             ),
             *self._retired_keys(),
         ]

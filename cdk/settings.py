@@ -145,7 +145,7 @@ class Settings(BaseModel):
         BeforeValidator(_parsed),
         Field(
             description="ARNs, or patterns of ARNs, of the roles and users that give orders with `lockstep`: the audit "
-            "bucket takes entries from them and from the audit function only",
+            "bucket takes entries from them and from the audit function only, the key of orders signs for them alone",
             # A bucket's policy has 20 KB at most.
             max_length=20,
         ),

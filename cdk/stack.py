@@ -42,6 +42,7 @@ class LockstepStack(Stack):
             plan_bucket_arn=foundation.plans.bucket_arn,
             key_arns=foundation.key_arns,
             mac_key=foundation.mac_key,
+            order_key=foundation.order_key,
             client_key=foundation.client_key,
         )
         functions = Functions(

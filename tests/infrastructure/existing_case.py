@@ -103,13 +103,11 @@ def make_plan_bucket(aws: AwsSandbox, *, tags: list[dict[str, str]] = OWN) -> No
 
 
 def make_everything(aws: AwsSandbox, tags: list[dict[str, str]]) -> Mapping[str, str]:
-    """Everything that outlives a stack; the ARNs of both keys."""
-    keys = {
-        "encryption": make_key(aws, "alias/lockstep", tags=tags),
-        "mac": make_key(
-            aws, "alias/lockstep-audit", tags=tags, KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC"
-        ),
-    }
+    """Everything that outlives a stack; the ARNs of its keys."""
+    keys = {"encryption": make_key(aws, "alias/lockstep", tags=tags)}
+    for kind in ("audit", "orders"):
+        alias = f"alias/lockstep-{kind}"
+        keys[kind] = make_key(aws, alias, tags=tags, KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")
     make_table(aws, tags=tags)
     make_bucket(aws, tags=tags)
     make_plan_bucket(aws, tags=tags)

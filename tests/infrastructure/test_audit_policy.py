@@ -13,12 +13,14 @@ from pydantic import ValidationError
 from cdk.audit_policy import BUCKET_ACTIONS, ENTRY_ACTIONS, AuditPolicy, Statement
 from cdk.settings import ROOT, Settings
 from cdk.sizes import synthesise
+from cdk.template import Template
 from lockstep.plan.file import load_plan
 from sandbox.aws.policies import Call, decide
 from tests.infrastructure.cdk_case import PLAN
 
 BUCKET = "arn:aws:s3:::example-lockstep-audit"
 ENTRY = f"{BUCKET}/aws/multi-cloud.app_user/000000000001.json"
+KEY = "arn:aws:kms:eu-central-1:111122223333:key/0a1b2c3d-0000-0000-0000-000000000000"
 IAM = "arn:aws:iam::111122223333"
 AUDIT = f"{IAM}:role/lockstep-audit-eu-central-1"
 BREAK_GLASS = f"{IAM}:role/break-glass"
@@ -44,17 +46,29 @@ SETTINGS: Mapping[str, Any] = {
 
 
 @cache
-def statements(**settings: object) -> list[Statement]:
-    """The policy of the synthesised bucket."""
+def synthesised(**settings: object) -> Template:
     chosen = Settings.model_validate({"plan": PLAN, **{k: json.loads(str(v)) for k, v in settings.items()}})
     with tempfile.TemporaryDirectory(prefix="lockstep-bucket-") as folder:
-        template = synthesise(load_plan(ROOT / PLAN), chosen, Path(folder))
+        return synthesise(load_plan(ROOT / PLAN), chosen, Path(folder))
+
+
+def statements(**settings: object) -> list[Statement]:
+    """The policy of the synthesised bucket."""
+    template = synthesised(**settings)
     (found,) = (
         policy["Properties"]["PolicyDocument"]["Statement"]
         for policy in template.of_type("AWS::S3::BucketPolicy").values()
         if template.resolved(policy["Properties"]["Bucket"]) == "example-lockstep-audit"
     )
     resolved: list[Statement] = template.resolved(found)
+    return resolved
+
+
+def of_key(title: str, settings: Mapping[str, Any]) -> list[Statement]:
+    """The policy of a synthesised key that signs."""
+    template = synthesised(**{name: json.dumps(value) for name, value in settings.items()})
+    (found,) = (k for name, k in template.of_type("AWS::KMS::Key").items() if title in name)
+    resolved: list[Statement] = template.resolved(found["Properties"]["KeyPolicy"]["Statement"])
     return resolved
 
 
@@ -111,6 +125,20 @@ def test_without_settings_nobody_deletes_and_only_the_audit_function_writes() ->
         assert may(principal, "s3:PutObject", ENTRY, policy, s3_if_none_match="*") is (principal == AUDIT)
         changes = [action for action in BUCKET_ACTIONS if may(principal, action, BUCKET, policy)]
         assert changes == (list(BUCKET_ACTIONS) if principal == DEPLOYER else []), who
+
+
+@pytest.mark.parametrize("settings", [{}, SETTINGS])
+def test_runs_are_signed_by_the_audit_function_alone_and_orders_by_the_operators(
+    settings: Mapping[str, Any],
+) -> None:
+    """Whatever a principal's own policy says; who administers keys still can, so nobody is locked out."""
+    signers = {"MacKey": {AUDIT}, "OrderKey": {OPERATOR} if settings else set()}
+    everyone = {*OTHERS.values(), AUDIT, OPERATOR, BREAK_GLASS, DEPLOYER}
+    for title, expected in signers.items():
+        policy = of_key(title, settings)
+        assert {who for who in everyone if may(who, "kms:GenerateMac", KEY, policy)} == expected
+        for action in ("kms:VerifyMac", "kms:PutKeyPolicy", "kms:ScheduleKeyDeletion", "kms:DescribeKey"):
+            assert all(may(who, action, KEY, policy) for who in everyone), action
 
 
 def test_reading_and_settings_that_lose_nothing_stay_with_the_callers_own_policy() -> None:

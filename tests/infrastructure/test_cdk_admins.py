@@ -42,6 +42,7 @@ def _statements(databases: list[dict[str, Any]], who: str) -> dict[str, Any]:
         bucket_arn="arn:bucket",
         key_arns=["arn:key"],
         mac_key=NamedKey(arn="arn:mac"),
+        order_key=NamedKey(arn="arn:orders"),
     )
     stack = Stack(App(), "lockstep")
     statements = {s["Sid"]: s for s in (s.to_statement_json() for s in getattr(grants, who)())}

@@ -142,6 +142,7 @@ ALL_ADOPTED = {
     "audit_bucket": True,
     "plan_bucket": True,
     "mac_key": True,
+    "order_key": True,
     "encryption_key": ADOPTED_KEY,
     "keys": [OTHER_KEY],
     "log_groups": True,
@@ -217,10 +218,11 @@ def test_an_adopted_bucket_is_the_one_that_is_written_to() -> None:
 
 
 def test_an_adopted_mac_key_is_known_by_its_alias() -> None:
-    adopting = _adopting(mac_key=True)
-    (sign,) = _statements(adopting, "audit", "Sign")
-    assert adopting.words(sign["Resource"]) == "arn:aws:kms:eu-central-1:111122223333:key/*"
-    assert sign["Condition"]["ForAnyValue:StringEquals"] == {"kms:ResourceAliases": "alias/lockstep-audit"}
+    adopting = _adopting(mac_key=True, order_key=True)
+    for sid, alias in {"Sign": "alias/lockstep-audit", "RecogniseOrders": "alias/lockstep-orders"}.items():
+        (sign,) = _statements(adopting, "audit", sid)
+        assert adopting.words(sign["Resource"]) == "arn:aws:kms:eu-central-1:111122223333:key/*"
+        assert sign["Condition"]["ForAnyValue:StringEquals"] == {"kms:ResourceAliases": alias}
     assert not [k for k in adopting.resources("AWS::KMS::Key").values() if "KeySpec" in k["Properties"]]
 
 

@@ -129,10 +129,10 @@ def test_the_lock_table_can_be_restored_and_cannot_be_deleted(aws: Synthesised) 
     assert table["KeySchema"] == [{"AttributeName": "credential_id", "KeyType": "HASH"}]
 
 
-def test_one_key_encrypts_and_is_rotated_and_the_other_signs(aws: Synthesised) -> None:
+def test_one_key_encrypts_and_is_rotated_and_the_others_sign_runs_and_orders(aws: Synthesised) -> None:
     keys = [k["Properties"] for k in aws.resources("AWS::KMS::Key").values()]
     assert [k.get("EnableKeyRotation") for k in keys if "KeySpec" not in k] == [True]
-    assert [k["KeyUsage"] for k in keys if k.get("KeySpec") == "HMAC_256"] == ["GENERATE_VERIFY_MAC"]
+    assert [k["KeyUsage"] for k in keys if k.get("KeySpec") == "HMAC_256"] == ["GENERATE_VERIFY_MAC"] * 2
     for group in aws.resources("AWS::Logs::LogGroup").values():
         assert aws.words(group["Properties"]["KmsKeyId"]) == "key alias/lockstep"
 

@@ -31,7 +31,7 @@ def _aws() -> Iterator[AwsSandbox]:
         yield aws
 
 
-ALL = dict.fromkeys(("lock_table", "audit_bucket", "plan_bucket", "mac_key", "log_groups"), True)
+ALL = dict.fromkeys(("lock_table", "audit_bucket", "plan_bucket", "mac_key", "order_key", "log_groups"), True)
 
 
 def test_in_an_empty_account_everything_is_made(aws: AwsSandbox) -> None:
@@ -50,7 +50,7 @@ def test_what_is_of_others_is_refused_with_the_line_that_adopts_it(aws: AwsSandb
     keys = make_everything(aws, [])
     problems = looked_at(aws).problems
     assert len(problems) == len(template().of_type("AWS::Logs::LogGroup")) + len(
-        ["table", "audit bucket", "plan bucket", "encryption key", "MAC key"]
+        ["table", "audit bucket", "plan bucket", "encryption key", "MAC key", "key of orders"]
     )
     text = "\n".join(problems)
     for line in (
@@ -58,6 +58,7 @@ def test_what_is_of_others_is_refused_with_the_line_that_adopts_it(aws: AwsSandb
         '"audit_bucket": true',
         '"plan_bucket": true',
         '"mac_key": true',
+        '"order_key": true',
         f'"encryption_key": "{keys["encryption"]}"',
         f'"log_groups": ["{LOG}"]',
     ):
