@@ -1,7 +1,7 @@
 """The four steps, the watch and announce: one image (or zip) with as many commands, and a role and a log for each.
 
 Each deployment that changes a step publishes a version of it, and no version is deleted: a run under way goes on with
-the versions that it began with (protocol R14).
+the versions that it began with (protocol R14). What `lockstep doctor --in-cloud` asks has an alias for that (ADR 82).
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ from cdk.settings import ROOT, NotDeployableError
 from cdk.wide_resources import acknowledge_entries, acknowledge_objects, acknowledge_patterns
 from lockstep.plan.published import place_in_aws
 from lockstep.protocol.deadlines import STEP
-from lockstep.protocol.names import function_names, state_machine_name
+from lockstep.protocol.names import DOCTOR, function_names, state_machine_name
 from lockstep.runtime.wiring import PLAN_VARIABLE
 
 _ARCHITECTURES = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
@@ -91,6 +91,16 @@ class Functions(Construct):
         self.versions = {
             step: function.current_version for step, function in self.by_step.items() if step not in _NO_STEPS
         }
+        for step, function in self.by_step.items():
+            if step != "announce":
+                lambda_.CfnAlias(
+                    function,
+                    "Doctor",
+                    name=DOCTOR,
+                    function_name=function.function_name,
+                    # What runs: the rule calls the watch without a version.
+                    function_version=self.versions[step].version if step in self.versions else "$LATEST",
+                )
 
     def _function(self, step: str, granted: statements.Statements, key: kms.IKey) -> lambda_.Function:
         named, zipped = function_names(self._settings.stack, step)

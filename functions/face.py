@@ -12,6 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from lockstep.protocol.deadlines import Scope, end_process
 from lockstep.protocol.errors import InvalidRequestError, LockstepError, UnexpectedError
+from lockstep.protocol.names import DOCTOR
 from lockstep.protocol.ports import Clock
 from lockstep.protocol.strict_json import Message, MessageError, read, write
 from lockstep.runtime.identity import identity_of
@@ -28,10 +29,29 @@ RequestT = TypeVar("RequestT")
 
 
 class LambdaContext(Protocol):
-    """What a step needs of Lambda's context object."""
+    """What a step needs of Lambda's context object.
+
+    Attributes:
+        invoked_function_arn: The function, with the alias or version by which it was called.
+    """
+
+    invoked_function_arn: str
 
     def get_remaining_time_in_millis(self) -> int:
         """The milliseconds until Lambda ends the invocation."""
+
+
+def is_of_doctor(context: LambdaContext) -> bool:
+    """Whether an invocation came by the alias `doctor`: then it is answered as `lockstep doctor --in-cloud` alone."""
+    return context.invoked_function_arn.split(":")[7:] == [DOCTOR]
+
+
+def look(event: object, function: str, scope: Scope) -> dict[str, Any]:
+    """Answer `lockstep doctor --in-cloud`: no step is run, and no line is logged that counts as one."""
+    from lockstep.operate.doctor.inside import answer  # noqa: PLC0415 - no rotation needs it
+
+    with scope.open():
+        return answer(event, function=function)
 
 
 def hosted_ports(function: str, credential_id: str) -> Ports:
@@ -75,8 +95,8 @@ class LambdaFace(Generic[RequestT]):
 
     def __call__(self, event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         """Answer one invocation, when every call that it has begun has ended (protocol F9)."""
-        if isinstance(event, dict) and "doctor" in event:
-            return self._look(event, context)
+        if is_of_doctor(context):
+            return look(event, self._function, self._scope(context))
         began = time.monotonic()
         outcome, request = "ok", None
         try:
@@ -93,13 +113,6 @@ class LambdaFace(Generic[RequestT]):
             raise UnexpectedError(code=outcome) from None
         finally:
             _log(request, self._step.__module__, outcome, time.monotonic() - began)
-
-    def _look(self, event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-        """Answer `lockstep doctor --in-cloud`: no step is run, and no line is logged that counts as one."""
-        from lockstep.operate.doctor.inside import answer  # noqa: PLC0415 - no rotation needs it
-
-        with self._scope(context).open():
-            return answer(event, function=self._function)
 
     def _scope(self, context: LambdaContext) -> Scope:
         seconds_left = context.get_remaining_time_in_millis() / 1000

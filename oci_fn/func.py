@@ -7,10 +7,11 @@
              {"credential_ids": [ … ], "trigger": …}             these, 100 at most: what is handed on
              {"credential_id": …, "trigger": …, "force": …}      one credential: the input of the
                                   state machine (`lockstep.protocol.messages.RunInput`)
-             {"doctor": "look", …}    nothing is rotated: what `lockstep doctor --in-cloud` asks, answered as
-                                  `lockstep.operate.doctor.inside.Reply`
     output   {"results": [{"credential_id": …, "outcome": "rotated" | "skipped" | "failed", …}, …],
               "handed_on": credentials, "batches": calls, "left": credentials for the next call}
+
+Where its configuration has LOCKSTEP_DOCTOR the same image rotates nothing (ADR 82): it takes only
+`{"doctor": "look", …}` of `lockstep doctor --in-cloud`, and answers as `lockstep.operate.doctor.inside.Reply`.
 
 One credential that fails does not stop the others (protocol R5). fdk sends the text of an uncaught exception to the
 caller and to the log, and turns every status but 200, 502 and 504 into 200. So every exception is caught here, and a
@@ -20,6 +21,7 @@ bad input, which changes nothing, or `failed` among the results for a rotation.
 
 import json
 import logging
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,7 +43,7 @@ from lockstep.protocol.strict_json import Message, MessageError, parse, read
 from lockstep.protocol.workers import at_the_same_time
 from lockstep.runtime.identity import OCI_RUNNER
 from lockstep.runtime.system import SystemClock
-from lockstep.runtime.wiring import forget, hosted_runner
+from lockstep.runtime.wiring import DOCTOR_VARIABLE, forget, hosted_runner
 from lockstep.stores.credential import Ports
 from oci_fn.dispatching import LATE, MOST_IDS, HandedOn, delegate, overdue, recheck, shares
 from oci_fn.retries import Retries
@@ -129,6 +131,7 @@ class Function:
         forget: Called after an identity was refused, so that `runner` reads it again.
         clock: Measures the time left. It must be the clock of the runner's ports.
         leave: Called if a run does not end in time (`lockstep.protocol.deadlines.Scope`).
+        is_doctor: Whether it answers the doctor and nothing else; else it refuses the doctor's input.
     """
 
     def __init__(
@@ -138,7 +141,9 @@ class Function:
         forget: Callable[[], None] = forget,
         clock: Clock = SystemClock(),  # noqa: B008 - it has no state
         leave: Callable[[], None] = end_process,
+        is_doctor: bool = False,
     ) -> None:
+        self._is_doctor = is_doctor
         self._runner = runner
         self._forget = forget
         self._clock = clock
@@ -147,11 +152,11 @@ class Function:
     def __call__(self, ctx: context.InvokeContext, data: BytesIO | None = None) -> response.Response:
         """Answer one call of the function."""
         try:
-            given = _parse(data.getvalue() if data else b"")
-            if isinstance(given, DoctorRequest):
-                return _answer(ctx, self._look(given, ctx), succeeded=True)
-            call_id = _call_id(ctx)
+            given = _parse(data.getvalue() if data else b"", is_doctor=self._is_doctor)
             ends_at = self._clock.monotonic() + _seconds_left(ctx, self._clock)
+            if isinstance(given, DoctorRequest):
+                return _answer(ctx, self._look(given, ends_at), succeeded=True)
+            call_id = _call_id(ctx)
             with Scope(self._clock, ends_at=ends_at, leave=self._leave).open():
                 work = self._work(given, call_id, ends_at)
             publisher = cache(partial(self._publisher, ends_at))
@@ -225,10 +230,9 @@ class Function:
             found.publish(run, rotation_id, promoted, error=str(result.get("error", "")))
         return result
 
-    def _look(self, request: DoctorRequest, ctx: context.InvokeContext) -> Mapping[str, Any]:
+    def _look(self, request: DoctorRequest, ends_at: float) -> Mapping[str, Any]:
         from lockstep.operate.doctor.inside import answer  # noqa: PLC0415 - no rotation needs it
 
-        ends_at = self._clock.monotonic() + _seconds_left(ctx, self._clock)
         with Scope(self._clock, ends_at=ends_at, leave=self._leave).open():
             return answer(request, function="oci/rotate")
 
@@ -303,10 +307,11 @@ def _why(done: HandedOn) -> dict[str, str]:
     return _shown(done.error) if done.error else {}
 
 
-def _parse(body: bytes) -> Given:
+def _parse(body: bytes, *, is_doctor: bool) -> Given:
     try:
         document = parse(body.strip() or b"{}")
-        given: Given = read(_kind_of(document), document)
+        kind: type[Given] = DoctorRequest if is_doctor else _kind_of(document)
+        given: Given = read(kind, document)
     except MessageError:
         raise InvalidRequestError from None
     if isinstance(given, ManyInput):
@@ -319,8 +324,6 @@ def _parse(body: bytes) -> Given:
 def _kind_of(document: object) -> type[Given]:
     """Which input it is to be, by the key that no other has."""
     keys = document if isinstance(document, dict) else {}
-    if "doctor" in keys:
-        return DoctorRequest
     if "credential_ids" in keys:
         return ManyInput
     return RunInput if "credential_id" in keys else EveryInput
@@ -356,4 +359,4 @@ def _answer(ctx: context.InvokeContext, body: Mapping[str, Any], *, succeeded: b
     )
 
 
-handler = Function()
+handler = Function(is_doctor=DOCTOR_VARIABLE in os.environ)

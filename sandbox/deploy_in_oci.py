@@ -14,9 +14,9 @@ from typing import Any
 
 from lockstep.operate.doctor.oci import FUNCTION
 from lockstep.protocol.model import Login
-from lockstep.protocol.names import PRINCIPALS_OUTPUT, oci_runner_name
+from lockstep.protocol.names import DOCTOR, PRINCIPALS_OUTPUT, oci_runner_name
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
-from lockstep.runtime.wiring import PLAN_VARIABLE
+from lockstep.runtime.wiring import DOCTOR_VARIABLE, PLAN_VARIABLE
 from sandbox import plans
 from sandbox.aws import AwsSandbox
 from sandbox.aws.deployed import DeployedStack
@@ -36,6 +36,7 @@ from sandbox.plans import AUDIT_BUCKET, MAC_SECRET, TO_OCI
 from sandbox.servers import login_text
 
 APPLICATION_ID, FUNCTION_ID = "ocid1.fnapp.oc1..lockstep", "ocid1.fnfunc.oc1..rotate"
+DOCTOR_ID = "ocid1.fnfunc.oc1..doctor"
 
 
 def names(oci: OciSandbox) -> plans.OciNames:
@@ -86,7 +87,7 @@ def make_secrets(oci: OciSandbox, rotation_users: Mapping[str, Login]) -> None:
 def running_standby(
     aws: AwsSandbox, oci: OciSandbox, stack: str, folder: Path, plan_file: Path
 ) -> Iterator[FunctionProcess]:
-    """Run the OCI function under the names that Terraform gives it.
+    """Run the function in OCI, and the doctor's beside it, under the names that Terraform gives them; the first.
 
     Args:
         aws: The account.
@@ -95,10 +96,6 @@ def running_standby(
         folder: For its config file.
         plan_file: The plan.
     """
-    here: dict[str, Any] = {"compartmentId": oci.own_compartment_id, "lifecycleState": "ACTIVE"}
-    oci.deployment.applications = [{**here, "id": APPLICATION_ID, "displayName": stack}]
-    named = {"id": FUNCTION_ID, "applicationId": APPLICATION_ID, "displayName": FUNCTION}
-    oci.deployment.functions = [{**here, **named, "invokeEndpoint": oci.endpoint}]
     variables = {
         "AWS_ENDPOINT_URL": aws.url,
         "AWS_EC2_METADATA_DISABLED": "true",
@@ -106,11 +103,28 @@ def running_standby(
         PLAN_VARIABLE: str(plan_file),
         CONFIG_FILE_VARIABLE: str(write_config_file(folder, "function", function_key(oci))),
     }
-    with running_function(variables) as running:
-
-        def invoked(body: bytes) -> tuple[int, bytes]:
-            answer = running.call(body)
-            return answer.status, answer.text.encode()
-
-        oci.functions.code[FUNCTION_ID] = invoked
+    doctors = {**variables, DOCTOR_VARIABLE: "1"}
+    with running_function(variables) as running, running_function(doctors) as doctor:
+        know_functions(oci, stack, running, doctor)
         yield running
+
+
+def know_functions(
+    oci: OciSandbox, application: str, standby: FunctionProcess, doctor: FunctionProcess
+) -> None:
+    """Let the tenancy have both functions.
+
+    Args:
+        oci: The tenancy.
+        application: The name of their application.
+        standby: What answers as the standby.
+        doctor: What answers as the doctor.
+    """
+    here: dict[str, Any] = {"compartmentId": oci.own_compartment_id, "lifecycleState": "ACTIVE"}
+    oci.deployment.applications = [{**here, "id": APPLICATION_ID, "displayName": application}]
+    named = {"applicationId": APPLICATION_ID, "invokeEndpoint": oci.endpoint}
+    oci.deployment.functions = [
+        {**here, **named, "id": FUNCTION_ID, "displayName": FUNCTION},
+        {**here, **named, "id": DOCTOR_ID, "displayName": DOCTOR},
+    ]
+    oci.functions.code.update({FUNCTION_ID: standby.invoked, DOCTOR_ID: doctor.invoked})

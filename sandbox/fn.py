@@ -89,6 +89,11 @@ class FunctionProcess:
         with self._running():
             return self._call(body, seconds, headers or {})
 
+    def invoked(self, body: bytes, *, seconds: float = 120.0) -> tuple[int, bytes]:
+        """Call it, as what stands under an OCID (`sandbox.oci.invocation`)."""
+        answer = self.call(body, seconds=seconds)
+        return answer.status, answer.text.encode()
+
     @contextmanager
     def _running(self) -> Iterator[None]:
         with self._lock:

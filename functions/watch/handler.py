@@ -7,7 +7,7 @@ import sys
 from functools import cache
 from typing import Any
 
-from functions.face import LambdaContext
+from functions.face import LambdaContext, is_of_doctor, look
 from functions.watch.report import line
 from lockstep.aws.clients import aws_client
 from lockstep.aws.dynamodb_lock import read_table
@@ -39,7 +39,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | N
     An error is raised: without a line there is no metric, and the alarm WatchSilent tells that.
 
     Raises:
-        InvalidRequestError: The input is another one than the rule's, or the doctor's.
+        InvalidRequestError: The input is another one than the rule's, or by the alias `doctor` than the doctor's.
         PlanProblemsError: The plan file is not valid.
         PlanUnreachableError, PlanAccessDeniedError, PlanDocumentMissingError: The published plan cannot be had.
         PlanDocumentRefusedError: It is not the one that was deployed.
@@ -48,11 +48,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | N
     """
     clock = SystemClock()
     ends_at = clock.monotonic() + context.get_remaining_time_in_millis() / 1000
-    if isinstance(event, dict) and "doctor" in event:
-        from lockstep.operate.doctor.inside import answer  # noqa: PLC0415 - the watch itself needs none of it
-
-        with Scope(clock, ends_at=ends_at).open():
-            return answer(event, function="aws/watch")
+    if is_of_doctor(context):
+        return look(event, "aws/watch", Scope(clock, ends_at=ends_at))
     try:
         request: Request = read(Request, event)
     except MessageError:

@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 from lockstep.aws.clients import RAISED, aws_client, environment_problem, error_code
 from lockstep.protocol.deadlines import STEP, CloudTimeouts
 from lockstep.protocol.errors import AwsCallRefusedError, AwsResourceMissingError, LockstepError
+from lockstep.protocol.names import DOCTOR
 
 READS = ("describe_", "get_", "head_", "list_")
 """How the names of operations begin that change nothing."""
@@ -171,7 +172,7 @@ class Called:
 
 
 def call(region: str, names: Sequence[str], event: Mapping[str, Any]) -> Called | None:
-    """Invoke the first of these functions that there is, what was deployed of it last; None where there is none.
+    """Invoke the first of these functions that there is, by its alias `doctor`; None where there is none.
 
     Args:
         region: The functions' region.
@@ -186,7 +187,7 @@ def call(region: str, names: Sequence[str], event: Mapping[str, Any]) -> Called 
     for name in names:
         try:
             with explained():
-                reply = client.invoke(FunctionName=name, Payload=json.dumps(event).encode())
+                reply = client.invoke(FunctionName=name, Qualifier=DOCTOR, Payload=json.dumps(event).encode())
                 payload = reply["Payload"].read()
         except AwsResourceMissingError:
             continue

@@ -27,9 +27,8 @@ class RunInput(Message):
 class DoctorRequest(Message):
     """What `lockstep doctor --in-cloud` sends to a function: it looks, and starts nothing.
 
-    It names no host and no credential: what is looked at is the function's own plan. It cannot start a run, and what
-    starts one cannot mean this: the input of a run and the requests of steps have no key `doctor`, this has no
-    `credential_id` and no `rotation`, and no message has a key that it does not know.
+    It names no host and no credential: what is looked at is the function's own plan. It is answered by the alias
+    `doctor` in AWS and by the function `doctor` in OCI, which answer nothing else; anywhere else it is refused.
 
     Attributes:
         silent: The names of databases to which no login is shown, since another place has seen them refuse one.

@@ -97,6 +97,10 @@ LIVE: Final = "live"
 CANARY: Final = "canary"
 """The aliases of the state machine by which runs start: that of the canary, and that of every other credential."""
 
+DOCTOR: Final = "doctor"
+"""The alias of a function in AWS, and the name of the function in OCI, that answers `lockstep doctor --in-cloud` and
+nothing else, so that a policy can tell the right to diagnose (ADR 82)."""
+
 
 def rule_name(stack: str, shard: str) -> str:
     """The name of the EventBridge rule that starts the rotations of a shard."""

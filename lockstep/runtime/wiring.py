@@ -42,6 +42,8 @@ PLAN_VARIABLE = "LOCKSTEP_PLAN"
 PLAN_NAME = "lockstep.yaml"
 """The plan file where nothing says another."""
 
+DOCTOR_VARIABLE = "LOCKSTEP_DOCTOR"
+"""Set where the function in OCI answers `lockstep doctor --in-cloud` and nothing else."""
 FUNCTION_VARIABLE, REGION_VARIABLE = "FN_FN_ID", "OCI_RESOURCE_PRINCIPAL_REGION"
 """A function's own OCID, and its region, as OCI says them in its environment
 (https://docs.oracle.com/iaas/Content/Functions/Tasks/functionsenvironmentvariables.htm)."""

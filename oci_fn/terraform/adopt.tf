@@ -91,7 +91,7 @@ variable "retired_secrets" {
 }
 
 variable "function_dynamic_group_ocid" {
-  description = "An existing dynamic group that the function is in."
+  description = "An existing dynamic group that both functions are in."
   type        = string
   default     = null
 

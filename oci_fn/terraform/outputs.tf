@@ -58,6 +58,11 @@ output "function_id" {
   value       = one(module.runner[*].function_id)
 }
 
+output "doctor_function_id" {
+  description = "The function that `lockstep doctor --in-cloud` asks: who may diagnose gets FN_INVOCATION on it, and on no other. Empty until an image is set."
+  value       = one(module.runner[*].doctor_function_id)
+}
+
 output "schedules" {
   description = "Cron expressions of the standby's schedules, in UTC."
   value       = one(module.runner[*].schedules)

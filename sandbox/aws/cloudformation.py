@@ -345,6 +345,10 @@ def _function_version(request: Request) -> Made:
     return Made(physical_resource_id=arn, attributes={"FunctionArn": arn, "Version": published["Version"]})
 
 
+def _function_alias(request: Request) -> Made:
+    return Made(physical_resource_id=request.client("lambda").create_alias(**request.properties)["AliasArn"])
+
+
 def _permission(request: Request) -> Made:
     request.client("lambda").add_permission(StatementId=request.name, **request.properties)
     return Made(physical_resource_id=request.name, attributes={"Id": request.name})
@@ -466,6 +470,7 @@ KINDS: Mapping[str, Kind] = {
         Kind(type_name="AWS::IAM::Policy", make=_inline_policy, is_put=True),
         Kind(type_name="AWS::IAM::Role", name_property="RoleName", make=_role),
         Kind(type_name="AWS::KMS::Key", make=_key),
+        Kind(type_name="AWS::Lambda::Alias", name_property="Name", make=_function_alias),
         Kind(type_name="AWS::Lambda::Function", name_property="FunctionName", make=_function),
         Kind(type_name="AWS::Lambda::Permission", make=_permission),
         Kind(type_name="AWS::Lambda::Version", make=_function_version),

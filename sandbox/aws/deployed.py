@@ -263,15 +263,16 @@ class DeployedStack:
         return self.folder / "runtime"
 
     def _find(self, name: str, version: str) -> Registered | None:
-        """A version of a function as Lambda has it; None if there is none."""
+        """A version of a function, by its number or an alias, as Lambda has it; None if there is none."""
         try:
             configuration = self._client("lambda").get_function_configuration(
                 FunctionName=name, Qualifier=version
             )
         except ClientError:
             return None
-        key = f"{name}:{version}"
-        code = lambda_backends[self.aws.account_id][self.aws.region].get_function(name, version).code_bytes
+        number = configuration["Version"]
+        key = f"{name}:{number}"
+        code = lambda_backends[self.aws.account_id][self.aws.region].get_function(name, number).code_bytes
         package = self.folder / hashlib.sha256(code).hexdigest()[:16]
         with self._installing:
             if not package.exists():
@@ -283,7 +284,7 @@ class DeployedStack:
                 known = None
             if known is None:
                 known = self._processes[key] = self._install(configuration, package)
-        return Registered(known, configuration["Timeout"])
+        return Registered(known, configuration["Timeout"], number)
 
     def _install(self, configuration: Mapping[str, Any], package: Path) -> FunctionProcesses:
         name, role = configuration["FunctionName"], configuration["Role"]

@@ -62,7 +62,7 @@ class InvocationContext:
     Attributes:
         function_name: The name under which the function is registered.
         version: The version that runs.
-        function_arn: The ARN in Lambda's format, with the version if the caller named one.
+        function_arn: The ARN in Lambda's format, with the version or the alias if the caller named one.
         request_id: The id of the call.
         timeout_seconds: How long the function may run.
         deadline: The end of its time, on the clock of `time.monotonic`.
@@ -108,14 +108,16 @@ class Registered:
     Attributes:
         invoke: Runs one call. It may raise `ProcessDied`; every other failure belongs in its result.
         timeout_seconds: How long a call may take.
+        version: What an alias leads to; None where it is called by its own version.
     """
 
     invoke: Invoke
     timeout_seconds: float
+    version: str | None = None
 
 
 Find = Callable[[str, str], Registered | None]
-"""Finds a function by name and version, each time it is called."""
+"""Finds a function by name and version or alias, each time it is called."""
 
 
 class LambdaContext:
@@ -224,7 +226,7 @@ class LambdaHost:
         Raises:
             LambdaServiceError: The call did not reach the function.
         """
-        return self._invoke(function, payload, self.new_id())
+        return self._invoke(function, payload, self.new_id())[0]
 
     def answers(self, method: str, path: str) -> bool:
         """Whether a request calls a function."""
@@ -237,7 +239,7 @@ class LambdaHost:
         try:
             _refuse_asynchronous(request)
             function = _in_path(request.path, request.args.get("Qualifier"))
-            result = self._invoke(function, request.get_data(), request_id)
+            result, executed = self._invoke(function, request.get_data(), request_id)
         except LambdaServiceError as error:
             response = Response(
                 json.dumps({"Type": "User", "Message": str(error)}),
@@ -248,7 +250,7 @@ class LambdaHost:
         else:
             response = Response(
                 result.payload,
-                headers={"X-Amz-Executed-Version": _name_and_version(function)[1] or LATEST},
+                headers={"X-Amz-Executed-Version": executed},
                 content_type="application/json",
             )
             if result.function_error:
@@ -256,7 +258,8 @@ class LambdaHost:
         response.headers["x-amzn-RequestId"] = request_id
         return response(environ, start_response)
 
-    def _invoke(self, function: str, payload: bytes, request_id: str) -> InvocationResult:
+    def _invoke(self, function: str, payload: bytes, request_id: str) -> tuple[InvocationResult, str]:
+        """The result, and the version that has run."""
         name, version = _name_and_version(function)
         arn = self.arn(name) if version is None else f"{self.arn(name)}:{version}"
         registered = self._registered(name, version or LATEST)
@@ -281,7 +284,7 @@ class LambdaHost:
         call = InvocationContext(
             function_name=name,
             function_arn=arn,
-            version=version or LATEST,
+            version=registered.version or version or LATEST,
             request_id=request_id,
             timeout_seconds=registered.timeout_seconds,
             deadline=monotonic() + registered.timeout_seconds,
@@ -294,7 +297,7 @@ class LambdaHost:
         result = self._answered(answer, call)
         if self.on_result:
             self.on_result(call, result)
-        return result
+        return result, call.version
 
     def _registered(self, name: str, version: str) -> Registered | None:
         known = self._functions.get((name, version))

@@ -18,6 +18,7 @@ from lockstep.operate.doctor.checks import Context, chosen, examine
 from lockstep.protocol.errors import AuditLogAccessDeniedError
 from lockstep.protocol.model import Credential, Login, SecretStr
 from lockstep.protocol.workers import one_after_the_other
+from sandbox.aws import InvocationContext
 from sandbox.aws.deployed import NotPermittedError
 from sandbox.aws.executions import Client
 from sandbox.aws.policies import as_list
@@ -34,7 +35,6 @@ ACCOUNT = "account#orders:3306#app_user@%"
 UNSEEN_SERVICES = {"logs", "xray"}
 """Lambda and Step Functions call these themselves, so the sandbox sees no request."""
 UNUSED = {
-    ("audit", "secretsmanager:DescribeSecret"),
     ("generate", "secretsmanager:DescribeSecret"),
     ("update_secrets", "secretsmanager:DescribeSecret"),
     *((step, "s3:ListBucket") for step in ("generate", "apply_db", "update_secrets", "watch")),
@@ -200,12 +200,12 @@ def test_a_named_operator_writes_an_entry_and_the_break_glass_role_hides_one_whi
 
 
 def _administrator(
-    world: DeployedWorld, service: str, *, role: str = "administrator", path: str = "/"
+    world: DeployedWorld, service: str, *, role: str = "administrator", path: str = "/", on: str = "*"
 ) -> Client:
-    """A client of a role that may do everything that resources do not deny."""
+    """A client of a role that may do everything that resources do not deny, on these."""
     iam, key = world.aws.client("iam"), f"AKIA{role.upper()}"
     trust = {"Version": "2012-10-17", "Statement": []}
-    everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    everything = {"Effect": "Allow", "Action": "*", "Resource": on}
     with suppress(iam.exceptions.EntityAlreadyExistsException):
         iam.create_role(RoleName=role, Path=path, AssumeRolePolicyDocument=json.dumps(trust))
     iam.put_role_policy(
@@ -237,11 +237,7 @@ def test_an_alarm_reaches_a_subscriber(world: DeployedWorld) -> None:
 
 def test_people_are_paged_for_a_stale_credential_and_hear_when_it_is_over(rotated: DeployedWorld) -> None:
     watching = Watching(rotated.stack, "lockstep")
-    outputs = rotated.aws.client("cloudformation").describe_stacks(StackName="lockstep")["Stacks"][0][
-        "Outputs"
-    ]
-    topics = {o["OutputKey"]: o["OutputValue"] for o in outputs}
-    people = Subscriber.of(rotated.aws, topics["PageTopicArn"], name="people")
+    people = Subscriber.of(rotated.aws, rotated.stack.outputs["PageTopicArn"], name="people")
     failing, neglected = rotated.plan.credentials[0].id, rotated.plan.credentials[-1].id
 
     # The database of the credential whose account was changed is blocked, and nothing else is wrong yet.
@@ -302,13 +298,35 @@ def test_the_deployed_functions_look_under_their_own_roles_and_change_nothing(ro
     assert [f"{r.role} may not {r.call.action}" for r in asked if not r.verdict.allowed] == []
     assert check_logs(rotated) == []
     # No line of it counts as a rotation in the metrics.
-    counted = [
-        line
-        for line in rotated.stack.log_of("lockstep-update-secrets-zip").splitlines()
-        if "step ended" in line
-    ]
-    assert all(json.loads(line)["credential"] for line in counted)
+    logged = rotated.stack.log_of("lockstep-update-secrets-zip").splitlines()
+    assert all(json.loads(line)["credential"] for line in logged if "step ended" in line)
     text = json.dumps(document)
     for each in rotated.plan.credentials:
         assert str(rotated.current(each.secret_names.app_user)["password"]) not in text
     print("doctor --in-cloud:", seconds, "s,", len(found), "findings")  # noqa: T201 - shown with -s
+
+
+def test_who_may_diagnose_runs_no_step_and_writes_no_entry_of_a_run_under_way(rotated: DeployedWorld) -> None:
+    """Who may use the aliases alone sends each input of an honest run, before the run does."""
+    host, credential = rotated.aws.lambda_host, rotated.plan.credentials[1]
+    mine = _administrator(rotated, "lambda", role="diagnostician", on=host.arn("lockstep-*:doctor"))
+    tried: set[tuple[str, str]] = set()
+
+    def attack(call: InvocationContext, event: object) -> None:
+        for qualifier in ("", ":1", ":$LATEST", ":doctor") if call.function_arn.endswith(":1") else ():
+            try:
+                reply = mine.invoke(FunctionName=call.function_name + qualifier, Payload=json.dumps(event))
+                told = f"{json.load(reply['Payload']).get('errorType')} by version {reply['ExecutedVersion']}"
+            except ClientError as refused:
+                told = refused.response["Error"]["Code"]
+            tried.add((call.function_name + qualifier, told))
+
+    host.before_call = attack
+    execution = rotated.rotate(credential.id)
+    host.before_call = None
+    assert execution.output, execution.cause
+    assert check_credential(rotated, credential, execution.output["generation"]) == []
+    denied = dict.fromkeys(("", ":1", ":$LATEST"), "AccessDeniedException")
+    steps = [f for f in rotated.stack.functions if "watch" not in f]
+    answers = {**denied, ":doctor": "InvalidRequestError by version 1"}
+    assert tried == {(step + qualifier, told) for step in steps for qualifier, told in answers.items()}

@@ -133,6 +133,15 @@ def test_only_the_state_machine_invokes_and_only_versions(role: str) -> None:
     assert may == (versions if role == "state machine" else set())
 
 
+def test_the_right_to_diagnose_invokes_no_step() -> None:
+    right = {"Effect": "Allow", "Action": "*", "Resource": f"arn:aws:lambda:*:function:{THIS}-*:doctor"}
+    template = world(THIS).template
+    for name in template.of_type("AWS::Lambda::Function"):
+        for qualifier in ("", ":1", ":$LATEST", ":doctors", ":doctor"):
+            call = Call(action="lambda:InvokeFunction", resource=template.arn(name) + qualifier)
+            assert decide(call, [right]).allowed == (qualifier == ":doctor")
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_the_schedules_start_the_fleet_and_the_fleet_the_machine_by_its_alias_alone(role: str) -> None:
     """Step Functions asks IAM for the machine; the alias or the version is a key of the request."""

@@ -16,6 +16,7 @@ from cdk.settings import NotDeployableError, Settings
 from lockstep.plan.file import load_plan
 from lockstep.plan.published import PlanInS3, place_of
 from lockstep.protocol.deadlines import STEP, TRIGGER_LATENESS
+from lockstep.protocol.names import DOCTOR
 from lockstep.protocol.schedule import FleetInput
 from lockstep.protocol.strict_json import read
 from sandbox.aws.resources import substitute
@@ -66,6 +67,9 @@ def test_the_definition_is_the_unchanged_file(aws: Synthesised) -> None:
     named = dict.fromkeys(machine["DefinitionSubstitutions"], "x")
     assert json.loads(substitute(DEFINITION, named))  # None is left over.
     assert machine["DefinitionSubstitutions"]["LockTable"] == "lockstep"
+    aliases = [a["Properties"] for a in aws.resources("AWS::Lambda::Alias").values()]
+    looks_at = {aws.words(a["FunctionName"]): a["FunctionVersion"] for a in aliases if a["Name"] == DOCTOR}
+    assert looks_at.pop("function lockstep-watch") == "$LATEST"
     for placeholder, step in {
         "GenerateFunction": "generate",
         "ApplyDbFunction": "apply-db",
@@ -74,6 +78,8 @@ def test_the_definition_is_the_unchanged_file(aws: Synthesised) -> None:
     }.items():
         function = aws.words(machine["DefinitionSubstitutions"][placeholder])
         assert function == f"version of function lockstep-{step}"
+        version = machine["DefinitionSubstitutions"][placeholder]["Ref"]
+        assert looks_at[f"function lockstep-{step}"] == {"Fn::GetAtt": [version, "Version"]}
 
 
 def test_the_history_is_logged_without_data_and_traced(aws: Synthesised) -> None:

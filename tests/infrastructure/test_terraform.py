@@ -15,8 +15,9 @@ from lockstep.plan.file import parse_plan
 from lockstep.plan.model import Plan
 from lockstep.plan.published import place_in_oci, place_of
 from lockstep.protocol.deadlines import RUN
-from lockstep.protocol.names import DEFAULT_STACK, oci_name, slot_name
+from lockstep.protocol.names import DEFAULT_STACK, DOCTOR, oci_name, slot_name
 from lockstep.protocol.schedule import shards
+from lockstep.runtime.wiring import DOCTOR_VARIABLE
 from tests.infrastructure.terraform import plain
 from tests.infrastructure.terraform.stack import (
     CONFIGURATION,
@@ -396,7 +397,7 @@ def test_wrong_variables_are_refused_with_a_reason(stack: Stack, deployed: Deplo
 
 @needs_tools
 def test_a_run_is_dead_before_its_lease_ends(deployed: Deployment) -> None:
-    function = deployed.one("oci_functions_function")
+    function = deployed.all("oci_functions_function")["rotate"]
     func = YAML(typ="safe").load(ROOT / "oci_fn/func.yaml")
     assert function["detached_mode_timeout_in_seconds"] == RUN.total_seconds()
     assert function["timeout_in_seconds"] == func["timeout"]
@@ -406,12 +407,14 @@ def test_a_run_is_dead_before_its_lease_ends(deployed: Deployment) -> None:
 @needs_tools
 def test_the_doctor_knows_the_names(deployed: Deployment) -> None:
     assert deployed.one("oci_functions_application")["display_name"] == DEFAULT_STACK
-    assert deployed.one("oci_functions_function")["display_name"] == oci.FUNCTION
+    named = {f["display_name"]: f for f in deployed.all("oci_functions_function").values()}
+    assert named[DOCTOR]["config"] == {**named[oci.FUNCTION]["config"], DOCTOR_VARIABLE: "1"}
 
 
 @needs_tools
 def test_failed_runs_and_missing_calls_raise_alarms(deployed: Deployment) -> None:
-    topic, function = deployed.one("oci_ons_notification_topic"), deployed.one("oci_functions_function")
+    topic = deployed.one("oci_ons_notification_topic")
+    function = deployed.all("oci_functions_function")["rotate"]
     (destination,) = function["failure_destination"]
     assert (destination["kind"], destination["topic_id"]) == ("NOTIFICATION", topic["id"])
     found = deployed.all("oci_monitoring_alarm").items()
@@ -451,7 +454,7 @@ def test_the_function_reads_the_plan_of_the_digest_from_a_bucket_of_its_own(
     stack: Stack, deployed: Deployment
 ) -> None:
     compiled = parse_plan(json.dumps(stack.plan), base=Path()).compiled
-    said = deployed.one("oci_functions_function")["config"]["LOCKSTEP_PLAN"]
+    said = deployed.all("oci_functions_function")["rotate"]["config"]["LOCKSTEP_PLAN"]
     place = place_in_oci(compiled, PLAN_DIGEST)
     assert place_of(said) == place
     assert said == str(place)

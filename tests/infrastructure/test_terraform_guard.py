@@ -47,7 +47,7 @@ class Guarded:
     def __init__(self, deployment: Deployment) -> None:
         self._own = deployment.outputs["own_compartment_id"]
         self.policy = [*statements(deployment), administrator_of_storage(self._own)]
-        self.function = deployment.one("oci_functions_function")["id"]
+        self.function = deployment.all("oci_functions_function")["rotate"]["id"]
         self.groups = {
             g["name"]: g["id"]
             for kind in ("oci_identity_group", "oci_identity_dynamic_group")

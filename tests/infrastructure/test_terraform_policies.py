@@ -139,19 +139,17 @@ def test_schedules_find_the_function_and_call_it(policy: list[Statement], deploy
         ("use", "fn-invocation"),
     }
     (calls,) = [s for s in granted if s.resource_type == "fn-invocation"]
-    assert calls.targets == {"target.function.id": {deployed.one("oci_functions_function")["id"]}}
+    assert calls.targets == {"target.function.id": {deployed.all("oci_functions_function")["rotate"]["id"]}}
 
 
-def test_dynamic_groups_name_the_function_and_the_schedules_by_ocid(deployed: Deployment) -> None:
+def test_dynamic_groups_name_the_functions_and_the_schedules_by_ocid(deployed: Deployment) -> None:
     groups = deployed.all("oci_identity_dynamic_group")
     function, schedules = matching_rules(
         [groups["function[0]"]["matching_rule"], groups["schedules[0]"]["matching_rule"]]
     )
-    assert _clauses(function) == [
-        ("resource.type", "fnfunc"),
-        ("resource.id", deployed.one("oci_functions_function")["id"]),
-    ]
-    assert (function["mode"], schedules["mode"]) == ("all", "any")
+    functions = deployed.all("oci_functions_function")
+    assert _clauses(function) == [("resource.id", functions[name]["id"]) for name in ("rotate", "doctor")]
+    assert (function["mode"], schedules["mode"]) == ("any", "any")
     ids = [s["id"] for s in deployed.all("oci_resource_scheduler_schedule").values()]
     assert sorted(_clauses(schedules)) == sorted(("resource.id", ocid) for ocid in ids)
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -35,12 +36,7 @@ def _deployed(estate: Estate) -> Iterator[FunctionProcess]:
         REGION_VARIABLE: "eu-frankfurt-1",
     }
     with running_function(there) as called, running_function(there) as another:
-
-        def invoked(body: bytes) -> tuple[int, bytes]:
-            answer = another.call(body, seconds=SECONDS)
-            return answer.status, answer.text.encode()
-
-        oci.functions.code[FUNCTION_ID] = invoked
+        oci.functions.code[FUNCTION_ID] = partial(another.invoked, seconds=SECONDS)
         yield called
         oci.functions.finish(seconds=SECONDS)
 

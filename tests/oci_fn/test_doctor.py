@@ -1,24 +1,26 @@
-"""`lockstep doctor --in-cloud` and the function in OCI: it looks from where it runs, and starts nothing."""
+"""`lockstep doctor --in-cloud` and its function in OCI: it looks from where it runs, and can start nothing."""
 
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+from oci.exceptions import ServiceError  # type: ignore[import-untyped]  # the SDK ships no types
+from oci.functions import FunctionsInvokeClient  # type: ignore[import-untyped]  # likewise
 from typer.testing import CliRunner
 
 from lockstep.cli import app
-from lockstep.operate.doctor.oci import FUNCTION
 from lockstep.protocol.model import Engine
 from lockstep.protocol.names import DEFAULT_STACK
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
-from sandbox.databases import DatabaseServer
+from lockstep.runtime.wiring import DOCTOR_VARIABLE
+from sandbox.deploy_in_oci import DOCTOR_ID, FUNCTION_ID, know_functions
 from sandbox.estate import Estate, environment
-from sandbox.fn import FunctionProcess
+from sandbox.fn import FunctionProcess, running_function
 from sandbox.oci import write_config_file
 from sandbox.servers import engine_of
+from tests.support.lambda_context import NO_LOOKS
 
-FUNCTION_ID, APPLICATION_ID = "ocid1.fnfunc.oc1..rotate", "ocid1.fnapp.oc1..lockstep"
 LOOK = {"doctor": "look"}
 
 
@@ -32,25 +34,26 @@ def of(findings: list[dict[str, str]], check: str) -> set[str]:
     return {f["outcome"] for f in findings if f["check"] == check}
 
 
+@pytest.fixture(name="diagnosing", scope="module")
+def _diagnosing(estate: Estate) -> Iterator[FunctionProcess]:
+    """The function that only looks."""
+    with running_function({**estate.function_environment, DOCTOR_VARIABLE: "1"}) as running:
+        yield running
+
+
 def test_the_function_looks_at_everything_that_it_uses_and_changes_nothing(
-    estate: Estate, function: FunctionProcess
+    estate: Estate, diagnosing: FunctionProcess
 ) -> None:
-    before, logged = records(estate), function.watch_log()
+    before, logged = records(estate), diagnosing.watch_log()
     served = {c.id: estate.stored_login(c, "oci") for c in estate.plan.credentials}
-    answer = function.call(LOOK)
+    answer = diagnosing.call(LOOK)
     assert answer.status == 200, answer.text
     found = answer.body["findings"]
     assert [f for f in found if f["outcome"] != "passed"] == []
     assert {f["where"] for f in found} == {"oci/rotate"}
     checks = {f["check"] for f in found}
     assert {"inside.session", "inside.lock-record", "inside.stores", "inside.audit-log"} <= checks
-    assert {
-        "database.address",
-        "database.tls",
-        "database.admin",
-        "database.login",
-        "database.access",
-    } <= checks
+    assert {f"database.{what}" for what in ("address", "tls", "admin", "login", "access")} <= checks
     subjects = {f["subject"] for f in found if f["check"] == "database.login"}
     assert len(subjects) >= len(estate.plan.credentials)
     assert answer.body["plans"] == {c.id: c.plan_digest for c in estate.plan.credentials}
@@ -61,56 +64,41 @@ def test_the_function_looks_at_everything_that_it_uses_and_changes_nothing(
         assert secret not in logged.added()
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"doctor": "rotate"},
-        {"doctor": "look", "credential_id": "multi-cloud/app-1"},
-        {"doctor": "look", "force": True},
-        {"doctor": "look", "host": "elsewhere.example"},
-        {"doctor": "look", "silent": ["or ders"]},
-        {"doctor": "look", "silent": "orders"},
-        {"doctor": None},
-    ],
-)
-def test_what_is_no_request_of_the_doctor_is_refused_and_starts_nothing(
-    estate: Estate, function: FunctionProcess, body: object
+def test_what_is_no_look_is_refused_and_starts_nothing_and_a_look_by_the_standby(
+    estate: Estate, function: FunctionProcess, diagnosing: FunctionProcess
 ) -> None:
-    before = records(estate)
-    answer = function.call(body)
-    assert (answer.status, answer.body["error"]) == (502, "InvalidRequestError")
+    before, run = records(estate), {"credential_id": "multi-cloud/app-1", "force": True}
+    inputs = [*NO_LOOKS, {}, run, {"credential_ids": ["multi-cloud/app-1"]}]
+    answers = [function.call(LOOK), *(diagnosing.call(body) for body in inputs)]
+    assert {(a.status, a.body["error"]) for a in answers} == {(502, "InvalidRequestError")}
     assert records(estate) == before
 
 
-def test_a_database_that_another_place_has_seen_refuse_is_shown_no_login(function: FunctionProcess) -> None:
-    found = function.call({**LOOK, "silent": ["crm"]}).body["findings"]
+def test_a_database_that_another_place_has_seen_refuse_is_shown_no_login(diagnosing: FunctionProcess) -> None:
+    found = diagnosing.call({**LOOK, "silent": ["crm"]}).body["findings"]
     assert of([f for f in found if f["subject"].startswith("crm")], "database.login") == {"not_asked"}
     assert of([f for f in found if f["subject"] == "crm"], "database.tls") == {"passed"}
 
 
 @pytest.fixture(name="deployed")
-def _deployed(estate: Estate, function: FunctionProcess) -> Iterator[Estate]:
-    """The function under the names that Terraform gives it."""
-    here = {"compartmentId": estate.oci.own_compartment_id, "lifecycleState": "ACTIVE"}
-    deployment = estate.oci.deployment
-    deployment.applications = [{**here, "id": APPLICATION_ID, "displayName": DEFAULT_STACK}]
-    deployment.functions = [
-        {
-            **here,
-            "id": FUNCTION_ID,
-            "applicationId": APPLICATION_ID,
-            "displayName": FUNCTION,
-            "invokeEndpoint": estate.oci.endpoint,
-        }
-    ]
-
-    def invoked(body: bytes) -> tuple[int, bytes]:
-        answer = function.call(body)
-        return answer.status, answer.text.encode()
-
-    estate.oci.functions.code[FUNCTION_ID] = invoked
+def _deployed(estate: Estate, function: FunctionProcess, diagnosing: FunctionProcess) -> Iterator[Estate]:
+    """The functions under the names that Terraform gives them."""
+    know_functions(estate.oci, DEFAULT_STACK, function, diagnosing)
     yield estate
-    deployment.applications, deployment.functions = [], []
+    estate.oci.deployment.applications, estate.oci.deployment.functions = [], []
+
+
+@pytest.mark.parametrize(("function_id", "status"), [(FUNCTION_ID, 404), (DOCTOR_ID, 502)])
+def test_who_may_diagnose_starts_no_forced_rotation(deployed: Estate, function_id: str, status: int) -> None:
+    """FN_INVOCATION on the doctor's function is all that docs/iam-oci.md gives for `--in-cloud`."""
+    oci, before = deployed.oci, records(deployed)
+    key = oci.new_api_key("diagnostician", "FN_INVOCATION", resource=DOCTOR_ID)
+    client = FunctionsInvokeClient(key, service_endpoint=oci.endpoint)
+    order = {"credential_id": deployed.plan.credentials[0].id, "trigger": "mine", "force": True}
+    with pytest.raises(ServiceError) as refused:
+        client.invoke_function(function_id, invoke_function_body=json.dumps(order).encode())
+    assert refused.value.status == status
+    assert records(deployed) == before
 
 
 def doctor(estate: Estate, *words: str) -> tuple[int, list[dict[str, str]]]:
@@ -151,12 +139,12 @@ def test_a_login_that_one_place_has_seen_refused_is_shown_by_no_other(deployed: 
     assert login
     assert engine_of(server) is not Engine.POSTGRESQL
     account = f"'{login.username}'@'%'"
-    _execute(server, f"ALTER USER {account} IDENTIFIED BY 'changed outside'")
+    server.execute_as_superuser(f"ALTER USER {account} IDENTIFIED BY 'changed outside'")
     try:
         _, found = doctor(deployed, "--only", "database")
     finally:
         password = login.password.reveal()
-        _execute(server, f"ALTER USER {account} IDENTIFIED BY '{password}'")
+        server.execute_as_superuser(f"ALTER USER {account} IDENTIFIED BY '{password}'")
     database = credential.databases[0]
     subjects = {database, f"{database} {login.username}"}
     of_login = [f for f in found if f["check"] == "database.login" and f["subject"] in subjects]
@@ -164,7 +152,3 @@ def test_a_login_that_one_place_has_seen_refused_is_shown_by_no_other(deployed: 
     assert ("here", "failed") in about
     assert ("oci/rotate", "not_asked") in about
     assert ("oci/rotate", "failed") not in about
-
-
-def _execute(server: DatabaseServer, statement: str) -> None:
-    server.execute_as_superuser(statement)

@@ -16,6 +16,7 @@ from functions.face import LambdaFace
 from functions.generate import step as generate
 from functions.generate.handler import handler as generate_handler
 from functions.update_secrets.handler import handler as update_secrets_handler
+from functions.watch.handler import handler as watch_handler
 from lockstep.protocol.errors import (
     InvalidRequestError,
     LockstepError,
@@ -24,21 +25,20 @@ from lockstep.protocol.errors import (
     family,
 )
 from lockstep.protocol.messages import (
-    AuditRequest,
     DatabaseRequest,
-    DoctorRequest,
     GenerateRequest,
-    RunInput,
     Staged,
-    UpdateRequest,
 )
-from lockstep.protocol.strict_json import Message, MessageError, read, write
+from lockstep.protocol.strict_json import Message, read, write
 from lockstep.stores.credential import Ports
-from tests.support.lambda_context import TimeLeft
+from tests.support.lambda_context import NO_LOOKS, TimeLeft
 from tests.support.memory import MemoryWorld
 from tests.unit.harness import held, login_of
 
 CANARY = "hunter2-canary"
+DOCTOR = "arn:aws:lambda:eu-central-1:111122223333:function:lockstep-step:doctor"
+LOOK = {"doctor": "look"}
+HANDLERS = [generate_handler, apply_db_handler, update_secrets_handler, audit_handler, watch_handler]
 Step = Callable[[GenerateRequest, Ports], Message]
 
 
@@ -156,51 +156,27 @@ def _shown(error: BaseException) -> str:
     return "".join(traceback.format_exception(error)) + str(error) + repr(error)
 
 
-@pytest.mark.parametrize(
-    "handler", [generate_handler, apply_db_handler, update_secrets_handler, audit_handler]
-)
-def test_every_function_refuses_a_bad_input(handler: Callable[[Any, object], Any]) -> None:
+@pytest.mark.parametrize("handler", HANDLERS)
+@pytest.mark.parametrize("event", [{"password": CANARY}, LOOK])
+@pytest.mark.parametrize("qualifier", ["", ":1", ":$LATEST", ":doctors", "-doctor"])
+def test_every_function_refuses_a_bad_input_and_the_doctor_but_by_his_alias(
+    handler: Callable[[Any, object], Any], event: object, qualifier: str
+) -> None:
     with pytest.raises(InvalidRequestError):
-        handler({"password": CANARY}, TimeLeft())
+        handler(event, TimeLeft(invoked_function_arn=DOCTOR.removesuffix(":doctor") + qualifier))
 
 
-# What `lockstep doctor --in-cloud` sends
+# What `lockstep doctor --in-cloud` sends, by its alias
 
 
 @pytest.mark.parametrize(
-    "event",
-    [
-        {"doctor": "rotate"},
-        {"doctor": None},
-        {"doctor": "look", "host": "elsewhere.example"},
-        {"doctor": "look", "credential_id": "multi-cloud/app_user"},
-        {"doctor": "look", "silent": [CANARY + "!"]},
-        {"doctor": "look", "trigger": "schedule"},
-    ],
+    "event", [*NO_LOOKS, {"stack": "lockstep", "schedules": True}, _event(MemoryWorld.create())]
 )
-def test_what_asks_for_more_than_a_look_is_refused(event: object, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("handler", HANDLERS)
+def test_the_alias_refuses_what_is_no_look(
+    handler: Callable[[Any, object], Any], event: object, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     with pytest.raises(InvalidRequestError):
-        _handler(_never, MemoryWorld.create())(event)
+        handler(event, TimeLeft(invoked_function_arn=DOCTOR))
     assert CANARY not in _logged(caplog)
-
-
-@pytest.mark.parametrize("key", ["doctor", "silent"])
-def test_a_request_of_a_step_with_a_key_of_the_doctor_runs_no_step(key: str) -> None:
-    world = MemoryWorld.create()
-    with pytest.raises(InvalidRequestError):
-        _handler(_never, world)({**_event(world), key: "look"})
-
-
-@pytest.mark.parametrize(
-    "hint",
-    [GenerateRequest, DatabaseRequest, UpdateRequest, AuditRequest, RunInput],
-    ids=lambda h: str(h)[:40],
-)
-def test_no_request_of_a_step_and_no_input_of_a_run_is_one_of_the_doctor(
-    hint: Any,  # noqa: ANN401 - a class or a union of classes
-) -> None:
-    for look in ({"doctor": "look"}, {"doctor": "look", "silent": ["db-1"]}):
-        read(DoctorRequest, look)
-        with pytest.raises(MessageError):
-            read(hint, look)

@@ -1,13 +1,13 @@
 """`lockstep doctor --in-cloud`: the deployed functions of both clouds look from where they run.
 
-Each is invoked once, with a message that can start nothing (`lockstep.protocol.messages.DoctorRequest`), and answers
+Each is invoked once, by an alias or as a function that can start nothing (ADR 82), and answers
 with its findings. Networks, roles and clocks there are what rotations depend on.
 
 The functions in AWS are asked side by side: only one of them shows logins to databases. The function in OCI shows them
 too, so it is asked afterwards, and what has refused a login before is named to it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -17,13 +17,12 @@ from lockstep.operate import formatting
 from lockstep.operate.doctor.checks import Check, Context, unanswered
 from lockstep.operate.doctor.inside import Reply
 from lockstep.operate.doctor.network import ASK_DATABASES
-from lockstep.operate.doctor.oci import FUNCTION as FUNCTION_IN_OCI
 from lockstep.operate.doctor.oci import functions_of, vault_of
 from lockstep.plan.model import Plan
 from lockstep.protocol.deadlines import CLOCK_SKEW
 from lockstep.protocol.errors import LockstepError
 from lockstep.protocol.messages import DoctorRequest
-from lockstep.protocol.names import function_names
+from lockstep.protocol.names import DOCTOR, function_names
 from lockstep.protocol.strict_json import MessageError, parse, read, write
 from lockstep.protocol.workers import SideBySide
 
@@ -73,10 +72,9 @@ def _in_aws(context: Context, step: str, silent: frozenset[str]) -> Answered:
     except LockstepError as error:
         return _only(FUNCTION, where, unanswered(names[0], error))
     if called is None:
-        missing = f"there is no function {' or '.join(names)} in {context.plan.lock.region}"
-        return _only(
-            FUNCTION, where, failed(names[0], missing, f"{_DEPLOY['aws']}, or name the stack: --stack")
-        )
+        missing = f"there is no alias {DOCTOR} of {' or '.join(names)} in {context.plan.lock.region}"
+        fix = f"{_DEPLOY['aws']}, or name the stack: --stack"
+        return _only(FUNCTION, where, failed(names[0], missing, fix))
     if called.has_failed:
         broken = _only(FUNCTION, where, _broken(context, called.name, called.error, where))
         return broken if called.error == _OLDER else (broken[0], _perhaps_refused(context, where))
@@ -86,9 +84,9 @@ def _in_aws(context: Context, step: str, silent: frozenset[str]) -> Answered:
 def _in_oci(context: Context, silent: frozenset[str]) -> Answered:
     from lockstep.oci.functions import call  # noqa: PLC0415 - the extra may be missing
 
-    name = f"{context.name}/{FUNCTION_IN_OCI}"
+    name = f"{context.name}/{DOCTOR}"
     try:
-        found = functions_of(context)
+        found = functions_of(context, DOCTOR)
         if not found:
             missing = f"there is no function {name} in {vault_of(context.plan).compartment_of_own_secrets}"
             fix = f"{_DEPLOY['oci']}; or name it: --oci-name"
@@ -144,9 +142,8 @@ def _read(context: Context, where: str, name: str, payload: bytes, began: dateti
             return _only(FUNCTION, where, _broken(context, name, str(document["error"]), where))
         reply: Reply = read(Reply, document)
     except MessageError:
-        unread = "its answer is none that this command knows: the builds differ"
-        answered, _ = _only(FUNCTION, where, failed(name, unread, _DEPLOY[cloud]))
-        return answered, _perhaps_refused(context, where)
+        unread = failed(name, "its answer is none that this command knows: the builds differ", _DEPLOY[cloud])
+        return [found_by(FUNCTION, where, unread)], _perhaps_refused(context, where)
     ended = context.clock.now()
     seconds = (ended - began).total_seconds()
     own = [
@@ -194,8 +191,7 @@ def _asked_inside(_context: Context) -> Sequence[Answer]:
 
 
 def _check(check: str, *, title: str, looks_at: str, means: str, command: str) -> Check:
-    ask: Callable[[Context], Sequence[Answer]] = _asked_inside
-    return Check(id=check, title=title, looks_at=looks_at, means=means, command=command, ask=ask)
+    return Check(id=check, title=title, looks_at=looks_at, means=means, command=command, ask=_asked_inside)
 
 
 CHECKS = (

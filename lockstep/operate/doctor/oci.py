@@ -315,19 +315,14 @@ def _allowed(compartment: str, permission: str, read: Callable[[], object]) -> A
     return passed(permission, "this identity may")
 
 
-def functions_of(context: Context) -> list[Untyped]:
-    """The functions that Lockstep has there, as the management of functions lists them."""
+def functions_of(context: Context, name: str = FUNCTION) -> list[Untyped]:
+    """The functions of a name that Lockstep has there, as the management of functions lists them."""
     store = vault_of(context.plan)
     client = "functions.FunctionsManagementClient"
-    applications = context.oci(
-        store.region,
-        client,
-        "list_applications",
-        store.compartment_of_own_secrets,
-        display_name=context.name,
-    )
+    own = store.compartment_of_own_secrets
+    applications = context.oci(store.region, client, "list_applications", own, display_name=context.name)
     found = (
-        context.oci(store.region, client, "list_functions", application.id, display_name=FUNCTION)
+        context.oci(store.region, client, "list_functions", application.id, display_name=name)
         for application in applications
         if application.lifecycle_state == "ACTIVE"
     )

@@ -1,4 +1,5 @@
-# The standby: the four steps of a rotation in one function, which is invoked detached.
+# The standby: the four steps of a rotation in one function, which is invoked detached. The same image stands beside it as a second
+# function, which only looks: a policy tells functions by their OCIDs, and not what they are asked.
 
 resource "oci_functions_application" "lockstep" {
   compartment_id             = var.compartment_id
@@ -60,4 +61,20 @@ resource "oci_functions_function" "rotate" {
       error_message = "The plan has runners.aws.federation, so deploy the stack in AWS first, and set: ${join("; ", var.missing)}."
     }
   }
+}
+
+# What `lockstep doctor --in-cloud` asks. It has the rights of the standby, since what it looks at is what the standby would meet.
+resource "oci_functions_function" "doctor" {
+  application_id = oci_functions_application.lockstep.id
+  display_name   = "doctor"
+  image          = var.image
+  image_digest   = var.image_digest
+  memory_in_mbs  = var.memory_in_mbs
+  freeform_tags  = var.freeform_tags
+  defined_tags   = var.defined_tags
+
+  # With the second one it answers the doctor and nothing else, and without it never the doctor.
+  config = { LOCKSTEP_PLAN = var.published_plan, LOCKSTEP_DOCTOR = "1" }
+
+  timeout_in_seconds = 300
 }

@@ -6,8 +6,8 @@ resource "oci_identity_dynamic_group" "function" {
 
   compartment_id = var.tenancy_ocid
   name           = "${var.name}-oci-runner"
-  description    = "The function of Lockstep in OCI."
-  matching_rule  = "ALL {resource.type = 'fnfunc', resource.id = '${oci_functions_function.rotate.id}'}"
+  description    = "The functions of Lockstep in OCI: the standby, and the doctor, which looks with its rights."
+  matching_rule  = "ANY {resource.id = '${oci_functions_function.rotate.id}', resource.id = '${oci_functions_function.doctor.id}'}"
   freeform_tags  = var.freeform_tags
   defined_tags   = var.defined_tags
 }

@@ -3,6 +3,11 @@ output "function_id" {
   value       = oci_functions_function.rotate.id
 }
 
+output "doctor_function_id" {
+  description = "The OCID of the function that only looks."
+  value       = oci_functions_function.doctor.id
+}
+
 output "schedules" {
   description = "Cron expressions, in UTC."
   value       = [for schedule in values(oci_resource_scheduler_schedule.standby) : schedule.recurrence_details]

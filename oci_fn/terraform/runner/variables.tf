@@ -82,7 +82,7 @@ variable "defined_tags" {
 
 variable "function_dynamic_group_ocid" {
   type        = string
-  description = "An existing dynamic group that the function is in, or null."
+  description = "An existing dynamic group that both functions are in, or null."
 }
 
 variable "schedules_dynamic_group_ocid" {

@@ -77,7 +77,7 @@ def running_world(stack: Stack, deployed: Deployment) -> Iterator[World]:
         ids = {
             stack.store["compartment_id"]: sandbox.compartment_id,
             stack.store["own_compartment_id"]: sandbox.own_compartment_id,
-            **{f["id"]: FUNCTION_ID for f in deployed.all("oci_functions_function").values()},
+            deployed.all("oci_functions_function")["rotate"]["id"]: FUNCTION_ID,
         }
         here = {"compartmentId": sandbox.own_compartment_id, "invokeEndpoint": sandbox.endpoint}
         sandbox.deployment.functions = [{"id": one, **here} for one in (FUNCTION_ID, OTHERS_FUNCTION_ID)]
