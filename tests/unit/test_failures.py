@@ -12,11 +12,11 @@ import pytest
 from lockstep.protocol.errors import (
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,
-    DatabaseRejectedError,
     DatabaseUnreachableError,
     LockstepError,
     LockTableAccessDeniedError,
     LockTableUnreachableError,
+    PrivilegeMissingError,
     StoreAccessDeniedError,
     StoreUnreachableError,
 )
@@ -53,8 +53,8 @@ RETRYABLE = {
 TERMINAL = {
     "aws": StoreAccessDeniedError,
     "oci": StoreAccessDeniedError,
-    "db-1": DatabaseRejectedError,
-    "db-2": DatabaseRejectedError,
+    "db-1": PrivilegeMissingError,
+    "db-2": PrivilegeMissingError,
     "lock": LockTableAccessDeniedError,
     "aws log": AuditLogAccessDeniedError,
     "aws signer": AuditLogAccessDeniedError,
