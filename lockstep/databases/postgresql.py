@@ -81,12 +81,12 @@ class _Connection(Connection):  # type: ignore[misc]  # as above
 
     _is_password_open = False
 
-    def handle_AUTHENTICATION_REQUEST(self, data: bytes, context: Any) -> None:  # noqa: ANN401, N802  pg8000's own
+    def handle_AUTHENTICATION_REQUEST(self, data: bytes, context: Any) -> None:  # noqa: ANN401, N802 - pg8000's own
         """Between what asks for a password and what accepts it an error is about the password."""
         self._is_password_open = data[:4] not in _PASSWORD_ACCEPTED
         super().handle_AUTHENTICATION_REQUEST(data, context)
 
-    def handle_ERROR_RESPONSE(self, data: bytes, context: Any) -> None:  # noqa: ANN401, N802  pg8000's own
+    def handle_ERROR_RESPONSE(self, data: bytes, context: Any) -> None:  # noqa: ANN401, N802 - pg8000's own
         """Keep the stage beside what the server says."""
         super().handle_ERROR_RESPONSE(data, context)
         if self._is_password_open:

@@ -93,7 +93,7 @@ def one_after_the_other(calls: Sequence[Callable[[], T]], /) -> tuple[T, ...]:
         try:
             results.append(call())
         except Exception as error:  # noqa: BLE001 - raised after the other calls
-            errors.append(error)
+            errors = [*errors, error]
     if errors:
         raise _gravest(errors)
     return tuple(results)

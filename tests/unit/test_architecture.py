@@ -111,7 +111,8 @@ def test_a_driver_is_imported_in_its_own_package(drivers: set[str], packages: tu
 
 def test_only_the_workers_and_the_scope_start_threads() -> None:
     """Nothing else could be joined (protocol F9). Agent, client and page are in no function: nothing freezes them."""
-    starting = {"concurrent", "asyncio", "multiprocessing", "_thread", "threading.Thread", "threading.Timer"}
+    executors = {f"concurrent.futures.{kind}PoolExecutor" for kind in ("Thread", "Process")}
+    starting = {*executors, "asyncio", "multiprocessing", "_thread", "threading.Thread", "threading.Timer"}
     apart = ("agent", "client", "page")
     code = [p for p in _python("lockstep", "functions", "oci_fn") if p.parent.name not in apart]
     users = {_name(p) for p in code if _imported(p, starting)}
