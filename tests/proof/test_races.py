@@ -7,7 +7,7 @@ from tests.proof.plants import own_entry_not_looked_for
 from tests.proof.races import Failure, play
 from tests.proof.schedules import Event, Schedule, schedule_of
 
-SEEDS = 250
+SEEDS = 150
 LOG_PUT = 80
 """The step of a rotation by OCI after which its entry is in the log."""
 
