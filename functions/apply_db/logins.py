@@ -1,6 +1,7 @@
 """The order of logins on one account, so that no proof of ours brings it closer to being locked (protocol D9, D18)."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 
 from lockstep.protocol.errors import (
@@ -15,7 +16,7 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.messages import RevocationCheck, RevocationResult
 from lockstep.protocol.model import CredentialValue, Login
-from lockstep.protocol.ports import Database, Stager
+from lockstep.protocol.ports import Database, Stager, lets_in
 from lockstep.protocol.workers import SideBySide
 from lockstep.stores.credential import Ports
 
@@ -43,12 +44,10 @@ def refusing(ports: Ports, stagers: Mapping[str, Stager], kept: Mapping[str, Log
 
 
 def _show(database: Database, stager: Stager, login: Login, refused: list[str]) -> None:
-    try:
-        accepts = database.accepts(login) or stager.accepts_after_all(login)
-    except BARRED:
-        accepts = False
-    if not accepts:
-        refused.append(database.name)
+    with suppress(*BARRED):
+        if lets_in(database, stager, login):
+            return
+    refused.append(database.name)
 
 
 def prove(
@@ -99,7 +98,7 @@ def require_accepted(
         PendingCredentialRejectedError: The database refuses pending.
         CurrentCredentialRejectedError: It refuses base: it did not keep it.
     """
-    if pending and not (database.accepts(pending.login) or stager.accepts_after_all(pending.login)):
+    if pending and not lets_in(database, stager, pending.login):
         raise PendingCredentialRejectedError(database=database.name, generation=pending.generation)
     if pending and base and base.login == pending.login:
         return

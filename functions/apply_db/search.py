@@ -22,7 +22,7 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.messages import Beside, Candidate, CandidateRef, ProbeRequest, ProbeResult
 from lockstep.protocol.model import CredentialValue, Lease, LockRecord, Login
-from lockstep.protocol.ports import Stager
+from lockstep.protocol.ports import Stager, lets_in
 from lockstep.stores.credential import Ports
 
 REFUSALS_AT_MOST = 2
@@ -123,7 +123,7 @@ class Search:
 
     def _works(self, name: str, login: Login) -> bool:
         try:
-            return self._ports.databases[name].accepts(login) or self._stagers[name].accepts_after_all(login)
+            return lets_in(self._ports.databases[name], self._stagers[name], login)
         except BARRED as error:
             self._barred[name] = error
             return False

@@ -33,6 +33,7 @@ from lockstep.protocol.ports import (
     Clock,
     Database,
     EditableSecret,
+    lets_in,
 )
 from lockstep.stores.contents import (
     NO_EXTRAS,
@@ -140,7 +141,7 @@ def prove(login: Login, estate: Estate) -> None:
 
 def _prove_at(database: Database, login: Login, estate: Estate) -> None:
     with database.exclusive() as stager:
-        if not database.accepts(login) and not stager.accepts_after_all(login):
+        if not lets_in(database, stager, login):
             raise _refused_at(database.name, estate)
         for replica in database.replicas:
             if not replica.accepts(login):

@@ -222,6 +222,11 @@ class Database(Protocol):
         """
 
 
+def lets_in(database: Database, stager: Stager, login: Login) -> bool:
+    """Whether a database accepts a login; a refusal is looked at again as the rotation user (protocol D14)."""
+    return database.accepts(login) or stager.accepts_after_all(login)
+
+
 class Lock(Protocol):
     """The lock table's item of one credential. Errors: LockTable*, FenceLostError."""
 
