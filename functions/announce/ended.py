@@ -95,14 +95,11 @@ def _promoted(output: str | None) -> Promoted | None:
     The function has no versions, and a run under way, or after a roll-back, has an older definition (protocol R14).
     """
     told = object_of(output or "").get("promoted")
-    known = (
-        {k: v for k, v in told.items() if k in Promoted.__struct_fields__} if isinstance(told, dict) else None
-    )
+    known = {k: told[k] for k in Promoted.__struct_fields__ if k in told} if isinstance(told, dict) else None
     try:
-        promoted: Promoted = read(Promoted, known)
+        return read(Promoted, known)
     except MessageError:
         return None
-    return promoted
 
 
 def _name(error: str | None) -> str | None:
