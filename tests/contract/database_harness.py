@@ -392,10 +392,8 @@ SQL_WORLDS: dict[str, tuple[str, type[SqlHarness], Strategy]] = {
 }
 # On a primary with a replica: `tests.contract.replica_fixtures`.
 PAIRED_WORLDS: dict[str, tuple[str, type[SqlHarness], Strategy]] = {
-    "mariadb-dual": ("mariadb_pair", MariaDbHarness, _DUAL),
-    "mariadb-alternating": ("mariadb_pair", MariaDbHarness, _ALTERNATING),
-    "mysql-dual": ("mysql_pair", MySqlHarness, _DUAL),
-    "mysql-alternating": ("mysql_pair", MySqlHarness, _ALTERNATING),
-    "postgresql": ("postgres_pair", PostgresHarness, _ALTERNATING),
+    name: (server.replace("_server", "_pair"), harness, strategy)
+    for name, (server, harness, strategy) in SQL_WORLDS.items()
+    if harness is not PlaintextPostgresHarness
 }
 MEMORY_WORLDS = {"memory-dual": _DUAL, "memory-alternating": _ALTERNATING}
