@@ -64,6 +64,7 @@ class AwsStream(Message):
     order_key: str
     retired_mac_keys: tuple[str, ...]
     storage_class: StorageClass
+    digest_keys: tuple[str, ...]
 
 
 class OciStream(Message):
@@ -74,6 +75,7 @@ class OciStream(Message):
     region: str
     mac_secret: str
     retired_mac_secrets: tuple[str, ...]
+    digest_keys: tuple[str, ...]
 
 
 class EventBus(Message):

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Annotated, Literal, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import AfterValidator, field_validator, model_validator
 
 from lockstep.plan.compiled import (
     AccessKey,
@@ -17,7 +17,7 @@ from lockstep.plan.compiled import (
     fields_of,
 )
 from lockstep.plan.fields import Duration, Region, SecretName, Section, Text, refuse
-from lockstep.protocol.federation import IssuerKey
+from lockstep.protocol.federation import IssuerKey, rsa_key
 
 # The section `audit` of the plan: one stream for each cloud that runs rotations.
 
@@ -28,6 +28,17 @@ KmsKeyId = Annotated[
         "the id, the alias (alias/…) or the ARN of a KMS key",
     ),
 ]
+
+
+def _is_rsa(value: str) -> str:
+    try:
+        rsa_key(value)
+    except ValueError:
+        raise ValueError("must be an RSA key of 2,048 bits or more: PEM, or the base64 of its DER") from None
+    return value
+
+
+DigestKeys = tuple[Annotated[str, AfterValidator(_is_rsa)], ...]
 
 
 class AwsAudit(Section):
@@ -47,6 +58,8 @@ class AwsAudit(Section):
     """Of the entries. All but STANDARD charge 128 KB for each, which has 2 KB."""
     retention: Duration = timedelta(days=400)
     """How long nobody can delete an entry."""
+    digest_keys: DigestKeys = ()
+    """The public halves of the key that signs this cloud's digests, and of those that did (docs/runbook.md#digests)."""
 
     @model_validator(mode="after")
     def _keys_fit(self) -> Self:
@@ -91,6 +104,8 @@ class OciAudit(Section):
     """The Vault secret with the key that signs the entries."""
     retired_mac_secrets: tuple[SecretName, ...] = ()
     """Secrets whose keys signed before `mac_secret`, the oldest first; its own older versions need no mention."""
+    digest_keys: DigestKeys = ()
+    """As in `audit.aws`."""
 
 
 class Audit(Section):

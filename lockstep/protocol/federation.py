@@ -19,11 +19,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from threading import Lock, local
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from lockstep.protocol.errors import DeadlineExceededError, StepEndedError
 from lockstep.protocol.ports import Clock
 from lockstep.protocol.strict_json import Message, object_of
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 CONFIGURATION: Final = ".well-known/openid-configuration"
 KEYS: Final = "jwks.json"
@@ -118,18 +121,33 @@ def public_key(kid: str, pem: str) -> PublicKey:
     Raises:
         NotAnIssuerKeyError: It is not an RSA key, or shorter than 2,048 bits.
     """
-    # It comes with OCI's SDK, which the command line alone does not need.
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey  # noqa: PLC0415
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
-
     try:
-        key = load_pem_public_key(pem.encode())
+        numbers = rsa_key(pem).public_numbers()
     except ValueError:
-        key = None
-    if not isinstance(key, RSAPublicKey) or key.key_size < _LEAST_BITS:
-        raise NotAnIssuerKeyError(kid)
-    numbers = key.public_numbers()
+        raise NotAnIssuerKeyError(kid) from None
     return PublicKey(kid=kid, modulus=numbers.n, exponent=numbers.e)
+
+
+def rsa_key(text: str) -> "RSAPublicKey":
+    """A public key, as PEM or as the base64 of its DER.
+
+    Raises:
+        ValueError: It is not an RSA key, or shorter than 2,048 bits.
+    """
+    # Few functions and commands need it.
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415
+        load_der_public_key,
+        load_pem_public_key,
+    )
+
+    if text.startswith("-----"):
+        key = load_pem_public_key(text.encode())
+    else:
+        key = load_der_public_key(base64.b64decode(text, validate=True))
+    if not isinstance(key, RSAPublicKey) or key.key_size < _LEAST_BITS:
+        raise ValueError("not an RSA key")
+    return key
 
 
 def configuration(issuer: str) -> bytes:

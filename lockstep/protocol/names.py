@@ -117,6 +117,11 @@ def plan_bucket_name(audit_bucket: str) -> str:
     return f"{audit_bucket}-plans"
 
 
+def digest_bucket_name(audit_bucket: str) -> str:
+    """The name of OCI's bucket of digests: objects of the audit log's Archive tier cannot be read at once."""
+    return f"{audit_bucket}-digests"
+
+
 def state_machine_name(stack: str) -> str:
     """The name of the state machine."""
     return stack
