@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cdk.account import Client
 from cdk.deployment import Deployment
-from lockstep.aws.s3 import S3PlanBucket
+from lockstep.aws.s3 import S3Folder
 from lockstep.plan.published import folder_of, place_in_aws, state_of, write_plan
 from lockstep.protocol.errors import LockstepError
 from lockstep.runtime.system import SystemClock
@@ -41,7 +41,7 @@ class Publication:
         """
         published = self.deployment.published
         place = place_in_aws(self.deployment.plan.compiled, published.digest)
-        bucket = S3PlanBucket(self.s3, place.bucket, folder_of(published.digest))
+        bucket = S3Folder(self.s3, place.bucket, folder_of(published.digest))
         again = f"`lockstep plan publish --cloud aws --plan {self.deployment.settings.plan}`"
         try:
             state = state_of(bucket, published)

@@ -282,7 +282,7 @@ class Ends:
                 break
             if number > head.number + MAX_TAKEN_IN:
                 above = range(head.number + 1, self._first_free(head.number))
-                return self._above(self._newest_genuine(above) or head, heads, head_differs=())
+                return self._above(self.newest_genuine(above) or head, heads, head_differs=())
             found = self.look(number)
             if found and found.seal and found.seal.previous_hash == last.hash and self.is_genuine(found):
                 last, foreign = found, []
@@ -297,11 +297,11 @@ class Ends:
         self, head: ChainHead | None, at: Stored | None, heads: Mapping[str, ChainHead]
     ) -> ChainEnd:
         """The end where the head names nothing that the log holds; without one, the record was lost (protocol E6)."""
-        last = self._newest_genuine(list(self.log.numbers()))
+        last = self.newest_genuine(list(self.log.numbers()))
         differs = (_differs("head", head, at),) if head else ()
         return self._above(last, heads, head_differs=differs)
 
-    def _newest_genuine(self, numbers: Sequence[int]) -> Stored | None:
+    def newest_genuine(self, numbers: Sequence[int]) -> Stored | None:
         """The highest entry; None if there is none. Where the upper ones are foreign, one that has none above it."""
         for number in islice(reversed(numbers), MAX_FOREIGN):
             if found := self._genuine(number):

@@ -26,7 +26,7 @@ from lockstep import __version__
 from lockstep.protocol import model
 from lockstep.protocol.messages import FailedRun, Run
 from lockstep.protocol.model import ChainHead
-from lockstep.protocol.ports import AuditLog, Mac, Signer
+from lockstep.protocol.ports import AuditLog, Mac, Signer, chain_folder
 
 NO_PREVIOUS = "0" * 64
 ORDER = "order-"
@@ -135,10 +135,12 @@ class Stored:
     mac: Mac | None = None
     is_newer: bool = False
 
-    def is_at(self, credential_id: str, stream: str) -> bool:
-        """Whether the seal names the place where it was found."""
+    def is_at(self, folder: str, stream: str) -> bool:
+        """Whether the seal names the place where it was found, by the chain's folder or its credential."""
         s = self.seal
-        return s is not None and (s.credential, s.stream, s.seq) == (credential_id, stream, self.number)
+        if s is None or (s.stream, s.seq) != (stream, self.number):
+            return False
+        return chain_folder(s.credential) == chain_folder(folder)
 
     @property
     def head(self) -> ChainHead:

@@ -46,7 +46,7 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.model import ChainHead, ClaimKind, LockRecord
 from lockstep.protocol.ports import AuditLog, ObjectVersion, Signer
-from lockstep.protocol.workers import SideBySide, Workers
+from lockstep.protocol.workers import READS, SideBySide
 
 # Reading one object of a log for verification: an entry, or what is wrong with it (protocol E11, E12).
 
@@ -309,8 +309,6 @@ def _tell_witnesses(seen: Sequence[_Named], recorded: _Recorded, *, latest: int,
             )
 
 
-READS_AT_ONCE = 32
-READS: SideBySide = Workers(READS_AT_ONCE)
 _WINDOW = 1_024
 """Entries that are read before the next ones are asked for."""
 

@@ -1,4 +1,4 @@
-"""Amazon S3: the AWS audit stream, and published plans.
+"""Amazon S3: the AWS audit stream, and folders of digests and of published plans.
 
 The AWS audit stream: one S3 object for each entry, in a bucket with Object Lock.
 
@@ -9,6 +9,7 @@ An entry is written only if no object has its name (`lockstep.protocol.ports`). 
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -18,14 +19,15 @@ from lockstep.aws.clients import ErrorKind, error_code, translated
 from lockstep.protocol.errors import (
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,
+    LockstepError,
     PlanAccessDeniedError,
     PlanUnreachableError,
 )
-from lockstep.protocol.ports import MAX_ENTRY_BYTES, EntryObjects, Listed, ObjectVersion, whole
+from lockstep.protocol.ports import MAX_ENTRY_BYTES, EntryObjects, Listed, ObjectVersion
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import ListObjectVersionsOutputTypeDef
+    from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef, ListObjectVersionsOutputTypeDef
 
 
 AUDIT_ERRORS = {
@@ -144,6 +146,10 @@ class S3AuditLog:
 
     def numbers(self, *, after: int = 0) -> Iterator[int]:
         """The numbers above one, ascending, by a list for each page."""
+        return (number for number, _ in self.dated(after=after))
+
+    def dated(self, *, after: int = 0) -> Iterator[tuple[int, datetime]]:
+        """The numbers above one, ascending, each with the time of its object, by a list for each page."""
         start = self._objects.key(after)
         while start:
             with self._translated(after):
@@ -153,11 +159,13 @@ class S3AuditLog:
                     StartAfter=start,
                     MaxKeys=self._page_size,
                 )
-                names = [item["Key"] for item in reply.get("Contents", [])]
+                found = {item["Key"]: item["LastModified"] for item in reply.get("Contents", [])}
                 has_more = reply["IsTruncated"]
-            yield from sorted({s for name in names if (s := self._objects.seq_of(name)) > after})
+            yield from sorted(
+                (s, at) for name, at in found.items() if (s := self._objects.seq_of(name)) > after
+            )
             # The next page begins after the last name, whoever put it there; one that does not advance would loop.
-            last = max(names, default="")
+            last = max(found, default="")
             start = last if has_more and last > start else ""
 
     def history(self) -> Iterator[ObjectVersion]:
@@ -210,12 +218,12 @@ class S3AuditLog:
             yield
 
 
-# Published plans in Amazon S3.
+# A folder of a bucket: published plans, digests of the audit log.
 #
-# A document is written only if no object has its name. Every method makes one call, except `listed`, which makes
+# An object is written only if none has its name. Every method makes one call, except `listed` and `folders`, which make
 # one for each page.
 
-_ERRORS = {
+PLAN_ERRORS = {
     ErrorKind.UNREACHABLE: PlanUnreachableError,
     ErrorKind.THROTTLED: PlanUnreachableError,
     ErrorKind.DENIED: PlanAccessDeniedError,
@@ -225,20 +233,30 @@ _NO_BUCKET = "NoSuchBucket"
 _TAKEN, _CONFLICT = "PreconditionFailed", "ConditionalRequestConflict"
 
 
-class S3PlanBucket:
-    """The documents of one folder of a bucket.
+class S3Folder:
+    """The port `Folder`.
 
     Args:
         client: The client of the bucket's region.
         bucket: The bucket's name.
-        folder: That of the plan (`lockstep.plan.published.folder_of`).
+        folder: The folder's.
+        errors: What is raised; by default for a published plan.
         page_size: Objects in one list; S3 returns at most 1,000.
     """
 
-    def __init__(self, client: "S3Client", bucket: str, folder: str, *, page_size: int = 1000) -> None:
+    def __init__(
+        self,
+        client: "S3Client",
+        bucket: str,
+        folder: str,
+        *,
+        errors: Mapping[ErrorKind, type[LockstepError]] = PLAN_ERRORS,
+        page_size: int = 1000,
+    ) -> None:
         self._client = client
         self._bucket = bucket
         self._folder = f"{folder}/"
+        self._errors = errors
         self._page_size = page_size
 
     def read(self, name: str, limit: int) -> bytes | None:
@@ -249,7 +267,10 @@ class S3PlanBucket:
             except self._client.exceptions.NoSuchKey:
                 return None
             with reply["Body"] as body:
-                return whole(body.read(limit + 1), length=reply["ContentLength"], limit=limit, name=name)
+                file = body.read(limit + 1)
+            if len(file) < min(reply["ContentLength"], limit + 1):
+                raise self._errors[ErrorKind.UNREACHABLE](path=name, code="cut")
+            return file
 
     def create(self, name: str, file: bytes) -> bool:
         """Write a document; False where the name is taken."""
@@ -267,7 +288,7 @@ class S3PlanBucket:
                 if error_code(error) == _TAKEN:
                     return False
                 if error_code(error) == _CONFLICT:  # Another write was under way, and one of the two has won.
-                    raise PlanUnreachableError(path=name, code=_CONFLICT) from None
+                    raise self._errors[ErrorKind.UNREACHABLE](path=name, code=_CONFLICT) from None
                 raise
         return True
 
@@ -277,19 +298,38 @@ class S3PlanBucket:
             self._client.delete_object(Bucket=self._bucket, Key=self._folder + name)
 
     def listed(self) -> Iterator[Listed]:
-        """What is in the folder, page by page."""
-        after, more = self._folder, True
-        while more:
+        """The objects by their names, those of folders in it too."""
+        for reply in self._pages(""):
+            for item in reply.get("Contents", []):
+                name = item["Key"].removeprefix(self._folder)
+                yield Listed(name=name, size=item["Size"], tag=item["ETag"], at=item["LastModified"])
+
+    def folders(self) -> Iterator[str]:
+        """The names of the folders in this one."""
+        for reply in self._pages("/"):
+            for item in reply.get("CommonPrefixes", []):
+                yield item["Prefix"].removeprefix(self._folder).removesuffix("/")
+
+    def _pages(self, delimiter: str) -> Iterator["ListObjectsV2OutputTypeDef"]:
+        list_page, token = (
+            partial(
+                self._client.list_objects_v2,
+                Bucket=self._bucket,
+                Prefix=self._folder,
+                Delimiter=delimiter,
+                MaxKeys=self._page_size,
+            ),
+            "",
+        )
+        while True:
             with self._translated(self._folder):
-                reply = self._client.list_objects_v2(
-                    Bucket=self._bucket, Prefix=self._folder, StartAfter=after, MaxKeys=self._page_size
-                )
-                found = [(item["Key"], item["Size"], item["ETag"]) for item in reply.get("Contents", [])]
-                # A page without a key that is higher would be asked for forever.
-                more = reply["IsTruncated"] and bool(found)
-            after = max([after, *(key for key, _, _ in found)])
-            for key, size, tag in found:
-                yield Listed(name=key.removeprefix(self._folder), size=size, tag=tag)
+                reply = list_page(ContinuationToken=token) if token else list_page()
+                following = reply.get("NextContinuationToken", "")
+            yield reply
+            # A page that does not advance would be asked for forever.
+            if not following or following == token:
+                return
+            token = following
 
     @staticmethod
     def tag(file: bytes) -> str:
@@ -302,9 +342,8 @@ class S3PlanBucket:
 
     @contextmanager
     def _translated(self, name: str) -> Iterator[None]:
-        with translated(_ERRORS, path=name):
+        with translated(self._errors, path=name):
             try:
                 yield
             except self._client.exceptions.NoSuchBucket:
-                # Elsewhere this means the bucket of the audit log.
-                raise PlanAccessDeniedError(path=name, code=_NO_BUCKET) from None
+                raise self._errors[ErrorKind.DENIED](path=name, code=_NO_BUCKET) from None

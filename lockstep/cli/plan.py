@@ -627,16 +627,16 @@ def _wanted(plan: Plan, cloud: Literal["aws", "oci", "both"]) -> tuple[Cloud, ..
 def _bucket(plan: Plan, clouds: Clouds, cloud: Cloud, digest: str) -> tuple[PlanBucket, str]:
     """The folder of the plan in a cloud, and its address."""
     if cloud == "aws":
-        from lockstep.aws.s3 import S3PlanBucket  # noqa: PLC0415 - the other cloud needs none of it
+        from lockstep.aws.s3 import S3Folder  # noqa: PLC0415 - the other cloud needs none of it
 
         in_aws = place_in_aws(plan.compiled, digest)
         client = clouds.aws("s3", plan.audit.aws.region)
-        return S3PlanBucket(client, in_aws.bucket, folder_of(digest)), str(in_aws)
-    from lockstep.oci.object_storage import ObjectStoragePlanBucket  # noqa: PLC0415 - likewise
+        return S3Folder(client, in_aws.bucket, folder_of(digest)), str(in_aws)
+    from lockstep.oci.object_storage import ObjectStorageFolder  # noqa: PLC0415 - likewise
 
     in_oci = place_in_oci(plan.compiled, digest)
     return (
-        ObjectStoragePlanBucket(
+        ObjectStorageFolder(
             clouds.oci(in_oci.region or ""),
             namespace=in_oci.namespace,
             bucket=in_oci.bucket,

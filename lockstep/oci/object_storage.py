@@ -1,4 +1,4 @@
-"""OCI Object Storage: the OCI audit stream, published plans, and the issuer's documents.
+"""OCI Object Storage: the OCI audit stream, folders of digests and published plans, and the issuer's documents.
 
 The OCI audit stream: one Object Storage object for each entry, in a bucket of the Archive tier with versioning.
 
@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
@@ -27,7 +28,7 @@ from lockstep.protocol.errors import (
     PlanUnreachableError,
 )
 from lockstep.protocol.federation import CACHE_CONTROL, CONTENT_TYPE, Place
-from lockstep.protocol.ports import MAX_ENTRY_BYTES, EntryObjects, Listed, ObjectVersion, whole
+from lockstep.protocol.ports import MAX_ENTRY_BYTES, EntryObjects, Listed, ObjectVersion
 
 # OCI sometimes answers 404 BucketNotFound for buckets that exist, so it is retried; the error keeps the code in case
 # the bucket or the permission is really missing. OCI answers 409 for an object that is not restored, and to a write
@@ -141,6 +142,10 @@ class ObjectStorageAuditLog:
 
     def numbers(self, *, after: int = 0) -> Iterator[int]:
         """The numbers above one, ascending, by a list for each page."""
+        return (number for number, _ in self.dated(after=after))
+
+    def dated(self, *, after: int = 0) -> Iterator[tuple[int, datetime]]:
+        """The numbers above one, ascending, each with the time of its object, by a list for each page."""
         start = self._objects.key(after + 1)
         while start:
             with self._translated(after):
@@ -149,12 +154,14 @@ class ObjectStorageAuditLog:
                     prefix=self._objects.prefix,
                     start=start,
                     limit=self._page_size,
-                    fields="name",
+                    fields="name,timeCreated",
                 ).data
-                found = sorted({s for o in listed.objects if (s := self._objects.seq_of(o.name)) > after})
+                found = sorted(
+                    (s, o.time_created) for o in listed.objects if (s := self._objects.seq_of(o.name)) > after
+                )
                 following = listed.next_start_with
             yield from found
-            after = max([after, *found])
+            after = max([after, *(number for number, _ in found)])
             # A start that does not advance would loop forever.
             start = following if following and following > start else ""
 
@@ -199,11 +206,11 @@ class ObjectStorageAuditLog:
             yield
 
 
-# Published plans in OCI Object Storage; the counterpart of `lockstep.aws.s3`.
+# A folder of a bucket: published plans, digests of the audit log; the counterpart of `lockstep.aws.s3`.
 #
-# Every method makes one call, except `listed`, which makes one for each page.
+# Every method makes one call, except `listed` and `folders`, which make one for each page.
 
-_ERRORS: Mapping[ErrorKind, type[LockstepError]] = {
+PLAN_ERRORS: Mapping[ErrorKind, type[LockstepError]] = {
     ErrorKind.UNREACHABLE: PlanUnreachableError,
     ErrorKind.THROTTLED: PlanUnreachableError,
     ErrorKind.BUSY: PlanUnreachableError,
@@ -216,23 +223,32 @@ _ERRORS: Mapping[ErrorKind, type[LockstepError]] = {
 _NO_OBJECT = "ObjectNotFound"
 
 
-class ObjectStoragePlanBucket:
-    """The documents of one folder of a bucket.
+class ObjectStorageFolder:
+    """The port `Folder`.
 
     Args:
         clients: The clients of the bucket's region.
         namespace: The tenancy's Object Storage namespace.
         bucket: The bucket's name.
-        folder: That of the plan (`lockstep.plan.published.folder_of`).
+        folder: The folder's.
+        errors: What is raised; by default for a published plan.
         page_size: Objects in one list; the service returns at most 1,000.
     """
 
     def __init__(
-        self, clients: OciClients, *, namespace: str, bucket: str, folder: str, page_size: int = 1000
+        self,
+        clients: OciClients,
+        *,
+        namespace: str,
+        bucket: str,
+        folder: str,
+        errors: Mapping[ErrorKind, type[LockstepError]] = PLAN_ERRORS,
+        page_size: int = 1000,
     ) -> None:
         self._clients = clients
         self._bucket = (namespace, bucket)
         self._folder = f"{folder}/"
+        self._errors = errors
         self._page_size = page_size
 
     def read(self, name: str, limit: int) -> bytes | None:
@@ -248,7 +264,9 @@ class ObjectStoragePlanBucket:
                 body: bytes = reply.data.raw.read(limit + 1, decode_content=True)
             finally:
                 reply.data.close()
-            return whole(body, length=int(reply.headers["content-length"]), limit=limit, name=name)
+            if len(body) < min(int(reply.headers["content-length"]), limit + 1):
+                raise self._errors[ErrorKind.UNREACHABLE](path=name, code="cut")
+            return body
 
     def create(self, name: str, file: bytes) -> bool:
         """Write a document; False where the name is taken."""
@@ -280,23 +298,36 @@ class ObjectStoragePlanBucket:
                     raise
 
     def listed(self) -> Iterator[Listed]:
-        """What is in the folder, page by page."""
+        """The objects by their names, those of folders in it too."""
+        for listed in self._pages():
+            for item in listed.objects:
+                yield Listed(
+                    name=item.name.removeprefix(self._folder),
+                    size=item.size or 0,
+                    tag=item.md5 or "",
+                    at=item.time_created,
+                )
+
+    def folders(self) -> Iterator[str]:
+        """The names of the folders in this one."""
+        for listed in self._pages(delimiter="/"):
+            for prefix in listed.prefixes or []:
+                yield prefix.removeprefix(self._folder).removesuffix("/")
+
+    def _pages(self, **options: str) -> Iterator[Untyped]:
         start = self._folder
         while start:
             with self._translated(self._folder):
-                reply = self._clients.objects.list_objects(
+                listed = self._clients.objects.list_objects(
                     *self._bucket,
                     prefix=self._folder,
                     start=start,
                     limit=self._page_size,
-                    fields="name,size,md5",
+                    fields="name,size,md5,timeCreated",
+                    **options,
                 ).data
-                page = [
-                    Listed(name=item.name.removeprefix(self._folder), size=item.size or 0, tag=item.md5 or "")
-                    for item in reply.objects
-                ]
-                following = reply.next_start_with
-            yield from page
+                following = listed.next_start_with
+            yield listed
             # A start that does not advance would loop forever.
             start = following if following and following > start else ""
 
@@ -307,7 +338,7 @@ class ObjectStoragePlanBucket:
 
     @contextmanager
     def _translated(self, name: str) -> Iterator[None]:
-        with self._clients.translated(_ERRORS, path=name):
+        with self._clients.translated(self._errors, path=name):
             yield
 
 

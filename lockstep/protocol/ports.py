@@ -13,7 +13,6 @@ from datetime import datetime
 from enum import Enum, auto
 from typing import Protocol
 
-from lockstep.protocol.errors import PlanUnreachableError
 from lockstep.protocol.model import (
     ChainHead,
     Claim,
@@ -342,6 +341,9 @@ class AuditLog(Protocol):
     def numbers(self, *, after: int = 0) -> Iterator[int]:
         """The numbers above one that have an object, ascending; listed page by page as they are asked for."""
 
+    def dated(self, *, after: int = 0) -> Iterator[tuple[int, datetime]]:
+        """The same, each with the time at which it was written, by the store's clock."""
+
     def history(self) -> Iterator[ObjectVersion]:
         """Every version and delete marker below the prefix, by name, the latest of each name first; page by page.
 
@@ -538,12 +540,17 @@ MAX_ENTRY_BYTES = 262_144
 _NAME = re.compile(r"([0-9]{12})\.json")
 
 
+def chain_folder(credential_id: str) -> str:
+    """The folder of a credential's chain; no two credentials of a plan have the same one."""
+    return credential_id.replace("/", ".")
+
+
 class EntryObjects:
-    """The objects of one credential's chain in one stream."""
+    """The objects of one credential's chain in one stream; the credential is named by its id, or by its folder."""
 
     def __init__(self, stream: str, credential_id: str) -> None:
         self.stream = stream
-        self.prefix = f"{stream}/{credential_id.replace('/', '.')}/"
+        self.prefix = f"{stream}/{chain_folder(credential_id)}/"
 
     def key(self, seq: int) -> str:
         """The name of the object."""
@@ -570,34 +577,35 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """An object in the folder of a plan.
+    """An object in a folder of a bucket.
 
     Attributes:
         name: In that folder.
         size: In bytes.
         tag: What the service says of its content; the content has it if it is the same.
+        at: When it was written, by the store's clock.
     """
 
     name: str
     size: int
     tag: str
+    at: datetime
 
 
-def whole(body: bytes, *, length: int, limit: int, name: str) -> bytes:
-    """What was read of a document, if it is as much as there is to be read.
+class Folder(Protocol):
+    """A folder of a bucket: published plans, or digests of the audit log. Errors: Plan*, or AuditLog*."""
 
-    Args:
-        body: What was read.
-        length: Of the object.
-        limit: As given to `Documents.read`.
-        name: The document's.
+    def read(self, name: str, limit: int) -> bytes | None:
+        """The content of an object, and no more than `limit` bytes and one; None where there is none."""
 
-    Raises:
-        PlanUnreachableError: The connection was cut.
-    """
-    if len(body) < min(length, limit + 1):
-        raise PlanUnreachableError(path=name, code="cut")
-    return body
+    def create(self, name: str, file: bytes) -> bool:
+        """Write an object; False where the name is taken."""
+
+    def listed(self) -> Iterator[Listed]:
+        """The objects by their names, page by page."""
+
+    def folders(self) -> Iterator[str]:
+        """The names of the folders in this one, page by page."""
 
 
 MAX_TEXT_BYTES = 65_536

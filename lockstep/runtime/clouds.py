@@ -14,8 +14,8 @@ from lockstep.plan.compiled import AnyPlan, AwsStore, CompiledPlan, OciStream, S
 from lockstep.protocol.deadlines import DeadlineGuard, Timeouts, always
 from lockstep.protocol.errors import AdminCredentialRejectedError, InvalidPlanError, TlsVerificationError
 from lockstep.protocol.model import AdminCredential, AdminIam, AdminSecret, Credential, DatabaseServer, Login
-from lockstep.protocol.names import VersionNames, oci_name
-from lockstep.protocol.ports import AuditLog, Clock, Database, Lock, Signer
+from lockstep.protocol.names import VersionNames, digest_bucket_name, oci_name
+from lockstep.protocol.ports import AuditLog, Clock, Database, Folder, Lock, Signer
 from lockstep.protocol.workers import SideBySide, at_the_same_time
 from lockstep.runtime.identity import Cloud, Identity
 from lockstep.runtime.lazy import lazy
@@ -24,6 +24,7 @@ from lockstep.stores.credential import CredentialStore, Stores
 
 if TYPE_CHECKING:
     from lockstep.audit.append import Chain
+    from lockstep.audit.digest import Evidence
     from lockstep.aws.secrets_manager import SecretsManagerSecret
     from lockstep.databases.inspect import Inspector
     from lockstep.databases.sessions import SessionSource
@@ -392,6 +393,42 @@ class Clouds(CloudClients):
         """
         return self.log(cloud, credential), self.signer(cloud)
 
+    def evidence(self, cloud: Cloud) -> "Evidence":
+        """All of the audit log in a cloud, with its digests.
+
+        Raises:
+            InvalidPlanError: The plan has no audit stream in that cloud.
+        """
+        from lockstep.audit.digest import Evidence
+
+        audit = self.plan.aws_stream if cloud == "aws" else self._oci_audit()
+        lock = self.plan.lock
+        return Evidence(
+            stream=cloud,
+            digests=self._folder(cloud, "digests"),
+            chains=self._folder(cloud, cloud),
+            log=partial(self._log, cloud),
+            signer=self.signer(cloud),
+            keys=audit.digest_keys,
+            deployment=f"{lock.region}/{lock.table}",
+        )
+
+    def _folder(self, cloud: Cloud, folder: str) -> Folder:
+        """A folder of the audit log."""
+        if cloud == "aws":
+            from lockstep.aws.s3 import AUDIT_ERRORS, S3Folder
+
+            aws = self.plan.aws_stream
+            return S3Folder(self.aws("s3", aws.region), aws.bucket, folder, errors=AUDIT_ERRORS)
+        from lockstep.oci.object_storage import AUDIT_ERRORS as ERRORS
+        from lockstep.oci.object_storage import ObjectStorageFolder
+
+        oci = self._oci_audit()
+        bucket = digest_bucket_name(oci.bucket) if folder == "digests" else oci.bucket
+        return ObjectStorageFolder(
+            self.oci(oci.region), namespace=oci.namespace, bucket=bucket, folder=folder, errors=ERRORS
+        )
+
     def require_stream(self, cloud: Cloud) -> None:
         """Refuse a plan that has no audit stream in a cloud.
 
@@ -404,11 +441,14 @@ class Clouds(CloudClients):
 
     def log(self, cloud: Cloud, credential: Credential) -> AuditLog:
         """A credential's audit log in a cloud."""
+        return self._log(cloud, credential.id)
+
+    def _log(self, cloud: Cloud, credential_id: str) -> AuditLog:
         if cloud == "aws":
             from lockstep.aws.s3 import S3AuditLog
 
             aws = self.plan.aws_stream
-            return S3AuditLog(self.aws("s3", aws.region), aws.bucket, "aws", credential.id, aws.storage_class)
+            return S3AuditLog(self.aws("s3", aws.region), aws.bucket, "aws", credential_id, aws.storage_class)
         from lockstep.oci.object_storage import ObjectStorageAuditLog
 
         oci = self._oci_audit()
@@ -417,7 +457,7 @@ class Clouds(CloudClients):
             namespace=oci.namespace,
             bucket=oci.bucket,
             stream="oci",
-            credential_id=credential.id,
+            credential_id=credential_id,
         )
 
     def signer(self, cloud: Cloud) -> Signer:

@@ -25,7 +25,7 @@ from lockstep.plan.published import (
 from lockstep.protocol.deadlines import CloudTimeouts, DeadlineGuard, Timeouts, always, check_scope
 from lockstep.protocol.errors import InvalidPlanError
 from lockstep.protocol.ports import Clock
-from lockstep.protocol.workers import SideBySide, at_the_same_time
+from lockstep.protocol.workers import READS, SideBySide, at_the_same_time
 from lockstep.runtime.clouds import Clouds, Endpoints
 from lockstep.runtime.identity import OCI_ENDPOINT_VARIABLE, Cloud, Identity, own_oci_identity
 from lockstep.runtime.lazy import lazy
@@ -33,6 +33,9 @@ from lockstep.runtime.system import SystemClock, SystemPasswords
 from lockstep.stores.credential import Ports
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lockstep.audit.digest import DigestKey, Maker
     from lockstep.oci.functions import OwnFunction
     from lockstep.protocol.events import Sink
     from lockstep.protocol.ports import Table
@@ -42,6 +45,8 @@ PLAN_VARIABLE = "LOCKSTEP_PLAN"
 PLAN_NAME = "lockstep.yaml"
 """The plan file where nothing says another."""
 
+DIGEST_VARIABLE = "LOCKSTEP_DIGEST_KEY"
+"""The key of a function that makes digests: its ARN in AWS; in OCI its OCID, then @ and the endpoint of its vault."""
 DOCTOR_VARIABLE = "LOCKSTEP_DOCTOR"
 """Set where the function in OCI answers `lockstep doctor --in-cloud` and nothing else."""
 FUNCTION_VARIABLE, REGION_VARIABLE = "FN_FN_ID", "OCI_RESOURCE_PRINCIPAL_REGION"
@@ -140,6 +145,24 @@ class Runner:
             clock=clouds.clock,
             passwords=SystemPasswords(),
         )
+
+    def maker(self, open_key: "Callable[[Clouds], DigestKey]") -> "Maker":
+        """What makes the digests of this identity's cloud.
+
+        Args:
+            open_key: Gives the key that signs them.
+
+        Raises:
+            InvalidPlanError: The plan has no audit stream there.
+        """
+        from lockstep.audit.digest import Maker
+
+        plan = self._source.plan
+        clouds = self._clouds(plan)
+        own, other = clouds.evidence(self._cloud), None
+        if plan.has_standby:
+            other = clouds.evidence("oci" if self._cloud == "aws" else "aws")
+        return Maker(own=own, other=other, key=open_key(clouds), clock=clouds.clock, side_by_side=READS)
 
     def lock_table(self) -> "Table":
         """Every lock record.
@@ -258,15 +281,15 @@ def hosted_source() -> PlanSource:
 
 def _s3_bucket(place: PlanInS3) -> Documents:
     from lockstep.aws.clients import aws_client
-    from lockstep.aws.s3 import S3PlanBucket
+    from lockstep.aws.s3 import S3Folder
 
     client = aws_client("s3", _region(place.region, "AWS_REGION"), deadline_guard=check_scope)
-    return S3PlanBucket(client, place.bucket, folder_of(place.digest))
+    return S3Folder(client, place.bucket, folder_of(place.digest))
 
 
 def _object_storage_bucket(place: PlanInObjectStorage) -> Documents:
     from lockstep.oci.clients import OciClients
-    from lockstep.oci.object_storage import ObjectStoragePlanBucket
+    from lockstep.oci.object_storage import ObjectStorageFolder
 
     clients = OciClients(
         own_oci_identity,
@@ -274,7 +297,7 @@ def _object_storage_bucket(place: PlanInObjectStorage) -> Documents:
         endpoint=endpoints_from_environment().oci,
         deadline_guard=check_scope,
     )
-    return ObjectStoragePlanBucket(
+    return ObjectStorageFolder(
         clients, namespace=place.namespace, bucket=place.bucket, folder=folder_of(place.digest)
     )
 

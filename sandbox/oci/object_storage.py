@@ -6,7 +6,7 @@ writers exactly one wins.
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -236,18 +236,25 @@ class ObjectStorageService:
         query = call.request.query
         found = _in_range(call, bucket.listed())
         limit = min(int(query.get("limit", str(_MAX_PAGE))), _MAX_PAGE)
-        page, rest = found[:limit], found[limit:]
+        folders = {item.name: _folder_of(item.name, query) for item in found}
+        names = sorted({folders[item.name] or item.name for item in found})
+        page, rest = set(names[:limit]), names[limit:]
         fields = {"name", *query.get("fields", "name").replace(" ", "").split(",")}
         now = self.clock.now()
         objects = [
-            {name: value for name, value in item.summary(now).items() if name in fields} for item in page
+            {name: value for name, value in item.summary(now).items() if name in fields}
+            for item in found
+            if item.name in page and not folders[item.name]
         ]
-        following = {"nextStartWith": rest[0].name} if rest else {}
-        return json_reply({"objects": objects, "prefixes": [], **following}, {})
+        following = {"nextStartWith": rest[0]} if rest else {}
+        prefixes = sorted(page.intersection(filter(None, folders.values())))
+        return json_reply({"objects": objects, "prefixes": prefixes, **following}, {})
 
     def _list_versions(self, call: Call) -> Reply:
         bucket = self._bucket(call, "OBJECT_INSPECT")
         fields = {*_OF_EVERY_VERSION, *call.request.query.get("fields", "").replace(" ", "").split(",")}
+        if "delimiter" in call.request.query:
+            raise not_emulated("lists of versions with a delimiter")
         page, headers = call.page_of(_in_range(call, bucket.all_versions()), _MAX_PAGE)
         now = self.clock.now()
         items = [
@@ -297,10 +304,17 @@ def _restore_hours(details: Details) -> int:
     return hours
 
 
+def _folder_of(name: str, query: Mapping[str, str]) -> str:
+    """The name up to the delimiter after the prefix; empty where the list has none, or the name."""
+    delimiter, prefix = query.get("delimiter", ""), query.get("prefix", "")
+    if delimiter not in {"", "/"}:
+        raise ApiError(400, "InvalidDelimiter", "delimiter must be '/'")
+    before, found, _ = name.removeprefix(prefix).partition("/") if delimiter else ("", "", "")
+    return f"{prefix}{before}/" if found else ""
+
+
 def _in_range(call: Call, items: list[StoredObject]) -> list[StoredObject]:
     query = call.request.query
-    if "delimiter" in query:
-        raise not_emulated("lists with a delimiter")
     if not query.get("limit", "1").isdecimal() or query.get("limit") == "0":
         raise ApiError(400, "InvalidLimit", "limit must be a positive number")
     prefix, start, end = query.get("prefix", ""), query.get("start", ""), query.get("end")

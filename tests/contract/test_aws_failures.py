@@ -20,7 +20,7 @@ from lockstep.aws.clients import STORE_ERRORS, aws_client, caller_arn, translate
 from lockstep.aws.dynamodb_lock import DynamoDbLock, read_table
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.aws.kms import KmsSigner
-from lockstep.aws.s3 import S3AuditLog, S3PlanBucket
+from lockstep.aws.s3 import S3AuditLog, S3Folder
 from lockstep.aws.secrets_manager import SecretsManagerSecret
 from lockstep.protocol import errors
 from lockstep.protocol.deadlines import CloudTimeouts
@@ -59,8 +59,8 @@ def log_of(client: Any) -> S3AuditLog:  # noqa: ANN401 - as `aws_client`
     return S3AuditLog(client, "bucket", "aws", CREDENTIAL.id)
 
 
-def plan_of(client: Any) -> S3PlanBucket:  # noqa: ANN401 - as `aws_client`
-    return S3PlanBucket(client, "bucket", "plans/digest")
+def plan_of(client: Any) -> S3Folder:  # noqa: ANN401 - as `aws_client`
+    return S3Folder(client, "bucket", "plans/digest")
 
 
 VALUE = CredentialValue(1, Login("app", SecretStr(LEAK)))

@@ -9,11 +9,11 @@ import pytest
 from lockstep.aws.clients import aws_client
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.aws.kms import KmsSigner
-from lockstep.aws.s3 import S3AuditLog, S3PlanBucket
+from lockstep.aws.s3 import S3AuditLog, S3Folder
 from lockstep.aws.secrets_manager import read_secret
 from lockstep.oci.clients import OciClients, OciIdentity
 from lockstep.oci.kms import sign
-from lockstep.oci.object_storage import ObjectStorageAuditLog, ObjectStoragePlanBucket
+from lockstep.oci.object_storage import ObjectStorageAuditLog, ObjectStorageFolder
 from lockstep.protocol.deadlines import DeadlineGuard
 from lockstep.protocol.errors import SecretNotFoundError, StepEndedError
 from lockstep.protocol.federation import IssuerKey
@@ -73,7 +73,7 @@ def test_a_request_for_a_published_plan(listener: socket.socket) -> None:
     endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
     client = aws_client("s3", "eu-central-1", keys=KEYS, endpoint=endpoint, deadline_guard=_refuse)
     with pytest.raises(StepEndedError):
-        S3PlanBucket(client, "bucket", "plans/digest").read("index.json", 1)
+        S3Folder(client, "bucket", "plans/digest").read("index.json", 1)
     assert _nothing_came(listener)
 
 
@@ -106,9 +106,7 @@ def test_a_request_to_oci(scheme: str, oci_sandbox: OciSandbox, listener: socket
     with pytest.raises(StepEndedError):
         list(log.numbers())
     with pytest.raises(StepEndedError):
-        ObjectStoragePlanBucket(clients, namespace="n", bucket="b", folder="plans/digest").read(
-            "index.json", 1
-        )
+        ObjectStorageFolder(clients, namespace="n", bucket="b", folder="plans/digest").read("index.json", 1)
     with pytest.raises(StepEndedError):
         sandbox_vault(oci_sandbox, clients).read_named("name")
     assert _nothing_came(listener)

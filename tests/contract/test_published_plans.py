@@ -11,9 +11,9 @@ import pytest
 from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
 
 from lockstep.aws.clients import aws_client
-from lockstep.aws.s3 import S3PlanBucket
+from lockstep.aws.s3 import S3Folder
 from lockstep.oci.clients import OciClients, OciIdentity
-from lockstep.oci.object_storage import ObjectStoragePlanBucket
+from lockstep.oci.object_storage import ObjectStorageFolder
 from lockstep.plan.file import load_plan
 from lockstep.plan.model import Plan
 from lockstep.plan.published import (
@@ -123,7 +123,7 @@ def _aws(sandbox: AwsSandbox, folder: str) -> World:
         return len(found.get("Versions", []))
 
     return World(
-        open=lambda bucket=BUCKET, page=1000: S3PlanBucket(client, bucket, folder, page_size=page),
+        open=lambda bucket=BUCKET, page=1000: S3Folder(client, bucket, folder, page_size=page),
         throttle=throttle,
         lose_reply=lose_reply,
         forge=lambda name, file: (
@@ -140,7 +140,7 @@ def _oci(sandbox: OciSandbox, folder: str) -> World:
     names = {"create": "put_object", "read": "get_object", "list": "list_objects"}
 
     def opened(bucket: str = BUCKET, page: int = 1000) -> PlanBucket:
-        return ObjectStoragePlanBucket(
+        return ObjectStorageFolder(
             clients, namespace=sandbox.namespace, bucket=bucket, folder=folder, page_size=page
         )
 
@@ -312,13 +312,13 @@ def test_no_more_is_read_than_a_document_may_have(world: World) -> None:
 
 
 def _s3(endpoint: str) -> PlanBucket:
-    return S3PlanBucket(aws_client("s3", "eu-central-1", keys=KEYS, endpoint=endpoint), BUCKET, "plans/x")
+    return S3Folder(aws_client("s3", "eu-central-1", keys=KEYS, endpoint=endpoint), BUCKET, "plans/x")
 
 
 def _object_storage(endpoint: str) -> PlanBucket:
     identity = OciIdentity(config=OciSandbox().config())
     clients = OciClients(lambda: identity, "eu-frankfurt-1", endpoint=endpoint)
-    return ObjectStoragePlanBucket(clients, namespace="acme", bucket=BUCKET, folder="plans/x")
+    return ObjectStorageFolder(clients, namespace="acme", bucket=BUCKET, folder="plans/x")
 
 
 @pytest.mark.parametrize("opened", [_s3, _object_storage])

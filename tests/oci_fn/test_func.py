@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lockstep.oci.object_storage import ObjectStoragePlanBucket
+from lockstep.oci.object_storage import ObjectStorageFolder
 from lockstep.plan.published import compile_plan, credential_name, folder_of, place_in_oci, write_plan
 from lockstep.protocol.model import Credential, Login, SecretStr
 from lockstep.protocol.schedule import run_key
@@ -276,7 +276,7 @@ def test_a_published_plan_is_verified_before_a_credential_is_rotated(
     place = place_in_oci(estate.plan.compiled, published.digest)
     create_audit_bucket(estate.oci, place.bucket, tier="Standard")
     estate.oci.identity.permit("lockstep-function", "OBJECT_READ", resource=place.bucket)
-    own = ObjectStoragePlanBucket(
+    own = ObjectStorageFolder(
         sandbox_clients(estate.oci),
         namespace=place.namespace,
         bucket=place.bucket,

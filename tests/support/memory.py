@@ -15,7 +15,7 @@ from pathlib import Path
 
 from msgspec import structs
 
-from lockstep.audit.entry import MAX_METADATA_BYTES
+from lockstep.audit.entry import MAX_METADATA_BYTES, stored
 from lockstep.plan.file import parse_plan
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import AuditLogAccessDeniedError
@@ -88,6 +88,8 @@ class MemoryAuditLog:
     def __init__(self, stream: str) -> None:
         self.faults = Faults()
         self.entries: dict[int, tuple[bytes, Mapping[str, str]]] = {}
+        self.dates: dict[int, datetime] = {}
+        """When an object was written, where that was not at its entry's own time."""
         self.past: dict[str, list[int | None]] = {}
         """Of a name the older versions by their sizes, oldest first; None for a delete marker."""
         self.objects = EntryObjects(stream, "multi-cloud/app_user")
@@ -117,8 +119,17 @@ class MemoryAuditLog:
             return self.entries[number][0] if number in self.entries else None
 
     def numbers(self, *, after: int = 0) -> Iterator[int]:
+        return (number for number, _ in self.dated(after=after))
+
+    def dated(self, *, after: int = 0) -> Iterator[tuple[int, datetime]]:
         with self.faults.around("numbers"):
-            return iter(sorted(number for number in self.entries if number > after))
+            return iter([(n, self.at(n)) for n in sorted(self.entries) if n > after])
+
+    def at(self, number: int) -> datetime:
+        """When an object was written; a name that nothing has any more has no time."""
+        seal = stored(number, self.entries[number][1]).seal if number in self.entries else None
+        written = datetime.fromtimestamp(seal.time / 1000, UTC) if seal else EPOCH
+        return self.dates.get(number, written)
 
     def history(self) -> Iterator[ObjectVersion]:
         with self.faults.around("history"):
@@ -133,7 +144,7 @@ class MemoryAuditLog:
                         version_id=str(number),
                         is_delete_marker=size is None,
                         is_latest=number == len(versions),
-                        at=EPOCH,
+                        at=self.at(self.objects.seq_of(key)),
                         size=size or 0,
                     )
 

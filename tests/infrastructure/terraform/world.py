@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lockstep.oci.clients import OciClients
 from lockstep.oci.functions import OwnFunction
-from lockstep.oci.object_storage import ObjectStorageAuditLog, ObjectStoragePlanBucket
+from lockstep.oci.object_storage import ObjectStorageAuditLog, ObjectStorageFolder
 from lockstep.oci.vault import Vault, VaultSigner
 from lockstep.plan.admins import names_in_oci
 from lockstep.plan.file import parse_plan
@@ -187,10 +187,10 @@ def keep_record(world: World, clients: OciClients) -> None:
     assert plan_bucket(world, clients).read("credentials/none.json", 100) is None
 
 
-def plan_bucket(world: World, clients: OciClients) -> ObjectStoragePlanBucket:
+def plan_bucket(world: World, clients: OciClients) -> ObjectStorageFolder:
     """The bucket of the published plan."""
     place = place_in_oci(world.plan.compiled, PLAN_DIGEST)
-    return ObjectStoragePlanBucket(
+    return ObjectStorageFolder(
         clients, namespace=world.sandbox.namespace, bucket=place.bucket, folder=folder_of(place.digest)
     )
 

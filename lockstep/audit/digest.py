@@ -1,0 +1,454 @@
+"""A digest of a cloud's audit log, one an hour: what stands in its bucket, signed by a key of its own (protocol E15).
+
+    digest     {began, chains, hour, kind, other, previous, problems, stream}
+    signature  RSASSA-PKCS1-v1_5 with SHA-256, over a line with kind and deployment, then the canonical text of `digest`
+
+A digest names the newest genuine entry of every chain that the bucket has, in the plan or not, the digest before it,
+and the newest digest of the other cloud. So whoever rewrites a log must rewrite its digests too, and what the other
+cloud has seen of those cannot be rewritten. It is made by the clock, whatever the lock record says, by who writes no
+entry.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+import rfc8785
+
+from lockstep.audit.chain import Ends
+from lockstep.audit.entry import hash_text, milliseconds, read_json, text, whole
+from lockstep.protocol.errors import AuditLogUnreachableError, LockstepError
+from lockstep.protocol.federation import rsa_key
+from lockstep.protocol.ports import AuditLog, Clock, Folder, Listed, Mac, Signer
+from lockstep.protocol.workers import SideBySide, run_all
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+KIND = "lockstep digest"
+MAX_BYTES = 16 * 1024 * 1024
+"""Of a digest: more than 50,000 chains have."""
+TOLERANCE = timedelta(minutes=15)
+"""How far the clock of a writer may be off that of a store: S3 takes no request of a clock that is further off."""
+UNSEEN = timedelta(hours=3)
+"""For so long a cloud may have no digest that the other one has confirmed."""
+MAX_PROBLEMS = 1_000
+_NAME = re.compile(r"(?P<hour>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2})(-[0-9a-f]{16})?\.json", re.ASCII)
+_HOUR = "%Y-%m-%dT%H"
+_KEYS = {"began", "chains", "hour", "kind", "other", "previous", "problems", "stream"}
+
+
+class DigestKey(Protocol):
+    """The key that signs a cloud's digests. Errors: AuditLog*."""
+
+    def sign(self, digest: bytes) -> bytes:
+        """The signature of a SHA-256 digest, by RSASSA-PKCS1-v1_5."""
+
+    def public_key(self) -> str:
+        """Its public half: PEM, or the base64 of its DER."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The newest genuine entry of a chain.
+
+    Attributes:
+        at: When its object was written, by the store's clock, in milliseconds since the epoch.
+    """
+
+    seq: int
+    hash: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Named:
+    """A digest, as another one names it: by its hour and the SHA-256 of what is signed."""
+
+    hour: str
+    hash: str
+
+    def __str__(self) -> str:
+        """As people write it."""
+        return f"{self.hour}:{self.hash[:16]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmed:
+    """A digest of the other cloud, with its signature: whoever knows that cloud's key can tell that it was there."""
+
+    named: Named
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Digest:
+    """A digest.
+
+    Attributes:
+        hour: When it was made, in UTC.
+        began: The time before the bucket was first listed, in milliseconds since the epoch.
+        previous: The digest before it; None for the first one.
+        chains: Of every chain, by its folder, the newest entry.
+        other: The newest digest of the other cloud; None if there was none yet, or there is no other cloud.
+        problems: What the digest before it names and is gone.
+        hash: The SHA-256 of what is signed.
+        name: Of its object.
+        at: When that was written, by the store's clock.
+    """
+
+    stream: str
+    hour: str
+    began: int
+    previous: Named | None
+    chains: Mapping[str, Head]
+    other: Confirmed | None
+    problems: Sequence[str]
+    hash: str
+    signature: bytes
+    name: str
+    at: datetime
+
+    @property
+    def named(self) -> Named:
+        """As another digest names it."""
+        return Named(self.hour, self.hash)
+
+    @property
+    def moment(self) -> datetime:
+        """When it was begun."""
+        return datetime.fromtimestamp(self.began / 1000, UTC)
+
+
+class NotADigestError(ValueError):
+    """What is wrong with an object in the place of a digest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """The audit log of one cloud.
+
+    Attributes:
+        stream: `aws` or `oci`.
+        digests: The folder of its digests.
+        chains: The folder that has a folder for each chain.
+        log: Opens a chain by its folder.
+        signer: The keys of entries.
+        keys: The public keys of its digests, as the plan has them.
+        deployment: What else a signature names, beside the digest.
+    """
+
+    stream: str
+    digests: Folder
+    chains: Folder
+    log: Callable[[str], AuditLog]
+    signer: Signer
+    keys: Sequence[str]
+    deployment: str
+
+    @cached_property
+    def _rsa_keys(self) -> list["RSAPublicKey"]:
+        return [rsa_key(key) for key in self.keys]
+
+    def is_signed(self, hashed: str, signature: bytes, *, more: Sequence[str] = ()) -> bool:
+        """Whether one of the keys, or of `more`, has signed a digest of this hash."""
+        from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - few functions need it
+        from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15  # noqa: PLC0415
+        from cryptography.hazmat.primitives.asymmetric.utils import Prehashed  # noqa: PLC0415
+        from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415
+
+        for key in (*self._rsa_keys, *map(rsa_key, more)):
+            try:
+                key.verify(signature, bytes.fromhex(hashed), PKCS1v15(), Prehashed(SHA256()))
+            except InvalidSignature:
+                continue
+            return True
+        return False
+
+    def read(self, listed: Listed) -> Digest:
+        """A digest. Its signature is still to be verified.
+
+        Raises:
+            NotADigestError: It is none of this hour and cloud.
+            AuditLogUnreachableError, AuditLogAccessDeniedError: It cannot be read.
+        """
+        body = self.digests.read(listed.name, MAX_BYTES) if listed.size <= MAX_BYTES else b""
+        if body is None:
+            raise NotADigestError("is gone: it was deleted meanwhile")
+        try:
+            found = _parse(body, listed, self.deployment)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            raise NotADigestError("is no digest") from None
+        if (found.stream, found.hour) != (self.stream, hour_of(listed.name)):
+            raise NotADigestError("is the digest of another hour or cloud")
+        return found
+
+    def genuine(self, listed: Iterable[Listed], *, more: Sequence[str] = ()) -> Iterator[Digest]:
+        """The digests among objects that are signed by one of the keys, or of `more`."""
+        for item in listed:
+            try:
+                found = self.read(item)
+            except NotADigestError:
+                continue
+            if self.is_signed(found.hash, found.signature, more=more):
+                yield found
+
+    def listed(self, *, until: str) -> list[Listed]:
+        """The objects with the name of a digest up to an hour, the newest first."""
+        found = [
+            (hour, item) for item in self.digests.listed() if (hour := hour_of(item.name)) <= until if hour
+        ]
+        return [item for _, item in sorted(found, key=lambda pair: (pair[0], pair[1].name), reverse=True)]
+
+
+def hour_of(name: str) -> str:
+    """The hour in the name of a digest's object; empty if it is no such name."""
+    match = _NAME.fullmatch(name)
+    return match["hour"] if match else ""
+
+
+def hour_at(moment: datetime) -> str:
+    """The hour of a time, as digests have it."""
+    return moment.astimezone(UTC).strftime(_HOUR)
+
+
+def _signed_text(deployment: str, document: bytes) -> bytes:
+    return f"{KIND} of {deployment}\n".encode() + document
+
+
+def _parse(body: bytes, listed: Listed, deployment: str) -> Digest:
+    envelope = read_json(body)
+    document = envelope["digest"]
+    canonical = rfc8785.dumps(document)
+    if (
+        document.keys() != _KEYS
+        or document["kind"] != KIND
+        or body != _body(canonical, text(envelope["signature"]))
+    ):
+        raise ValueError
+    other, previous = document["other"], document["previous"]
+    found = Digest(
+        stream=text(document["stream"]),
+        hour=text(document["hour"]),
+        began=whole(document["began"]),
+        previous=None if previous is None else Named(text(previous["hour"]), hash_text(previous["hash"])),
+        chains={
+            text(folder): Head(seq=whole(h["seq"]), hash=hash_text(h["hash"]), at=whole(h["at"]))
+            for folder, h in document["chains"].items()
+        },
+        other=None
+        if other is None
+        else Confirmed(
+            named=Named(text(other["hour"]), hash_text(other["hash"])),
+            signature=base64.b64decode(text(other["signature"]), validate=True),
+        ),
+        problems=tuple(text(problem) for problem in document["problems"]),
+        hash=hashlib.sha256(_signed_text(deployment, canonical)).hexdigest(),
+        signature=base64.b64decode(envelope["signature"], validate=True),
+        name=listed.name,
+        at=listed.at,
+    )
+    if hour_at(found.moment) != found.hour:
+        raise ValueError
+    return found
+
+
+def _body(canonical: bytes, signature: str) -> bytes:
+    return b'{"digest":' + canonical + b',"signature":"' + signature.encode() + b'"}'
+
+
+def require_macs(signer: Signer) -> None:
+    """Whether entries can be verified by their MACs.
+
+    Raises:
+        AuditLogUnreachableError, AuditLogAccessDeniedError: They cannot.
+    """
+    for keys in (signer, signer.orders):
+        keys.verify(bytes(32), Mac(key_id="", value=bytes(32)))
+
+
+# Making a digest.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What became of a call that was to make a digest.
+
+    Attributes:
+        hour: Of the digest.
+        chains: How many it names.
+        problems: What it tells.
+        confirms: Whether the other cloud's newest digest is less than `UNSEEN` old; True where there is no other cloud.
+    """
+
+    hour: str
+    chains: int
+    problems: Sequence[str]
+    confirms: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Maker:
+    """Makes the digests of one cloud.
+
+    Attributes:
+        own: Its audit log.
+        other: That of the other cloud; None where one cloud alone rotates.
+        key: What signs.
+        side_by_side: Makes reads at the same time.
+    """
+
+    own: Evidence
+    other: Evidence | None
+    key: DigestKey
+    clock: Clock
+    side_by_side: SideBySide
+
+    def make(self) -> Made:
+        """Make the digest of this hour, if there is none.
+
+        Raises:
+            AuditLogUnreachableError, AuditLogAccessDeniedError: The log, or a key, cannot be asked; there is no digest.
+            NewerFormatError: A newer build has written an entry.
+        """
+        require_macs(self.own.signer)
+        # Where another call has written it meanwhile, the second look finds it.
+        if made := self._made() or self._made():
+            return made
+        raise AuditLogUnreachableError(stream=self.own.stream, code="name-taken")
+
+    def _made(self) -> Made | None:
+        """None where another call was faster."""
+        now = self.clock.now()
+        hour, keys = hour_at(now), (self.key.public_key(),)
+        names = self.own.listed(until=hour)
+        taken = [item for item in names if hour_of(item.name) == hour]
+        there, previous, other = run_all(
+            self.side_by_side,
+            partial(next, self.own.genuine(taken, more=keys), None),
+            partial(next, self.own.genuine(names[len(taken) :], more=keys), None),
+            partial(self._newest_of_other, hour),
+        )
+        if there:
+            confirmed, _ = self._confirmed(there, other)
+            return self._told(hour, len(there.chains), there.problems, confirmed, now)
+        link, lost = _goes_on_from(previous, other)
+        confirmed, broken = self._confirmed(previous, other)
+        chains, gone = self._chains(previous.chains if previous else {})
+        squatted = [f"the name of the digest of {hour} was taken by what is none"] if taken else []
+        problems = _few([*squatted, *lost, *broken, *gone])
+        document = _document(self.own.stream, now, link, chains, confirmed, problems)
+        canonical = rfc8785.dumps(document)
+        digest = hashlib.sha256(_signed_text(self.own.deployment, canonical))
+        body = _body(canonical, _base64(self.key.sign(digest.digest())))
+        # The longer name cannot be known before, so nobody has taken it.
+        name = f"{hour}-{digest.hexdigest()[:16]}.json" if taken else f"{hour}.json"
+        if not self.own.digests.create(name, body):
+            return None
+        return self._told(hour, len(chains), problems, confirmed, now)
+
+    def _told(
+        self, hour: str, chains: int, problems: Sequence[str], confirmed: Confirmed | None, now: datetime
+    ) -> Made:
+        oldest = hour_at(now - UNSEEN)
+        confirms = self.other is None or (confirmed is not None and confirmed.named.hour > oldest)
+        return Made(hour=hour, chains=chains, problems=problems, confirms=confirms)
+
+    def _newest_of_other(self, hour: str) -> Digest | None:
+        """None also where the other cloud does not answer: this cloud's digest does not wait for it."""
+        if self.other is None:
+            return None
+        try:
+            return next(self.other.genuine(self.other.listed(until=hour)), None)
+        except LockstepError:
+            return None
+
+    def _confirmed(self, previous: Digest | None, other: Digest | None) -> tuple[Confirmed | None, list[str]]:
+        """The newest digest of the other cloud, or what the digest before has named, if that is newer."""
+        known = previous.other if previous else None
+        if other is None or (known and known.named.hour >= other.hour):
+            return known, []
+        broken = known and not self._goes_on(other, known.named)
+        told = f"the other cloud's digest {other.named} does not go on from {known.named}" if known else ""
+        return Confirmed(named=other.named, signature=other.signature), [told] if broken else []
+
+    def _goes_on(self, newest: Digest, known: Named) -> bool:
+        """Whether the digests before one of the other cloud lead back to one that was named before."""
+        if self.other is None or newest.previous == known:
+            return True
+        names = [item for item in self.other.listed(until=newest.hour) if hour_of(item.name) > known.hour]
+        found = {digest.named: digest.previous for digest in self.other.genuine(names)}
+        at: Named | None = newest.named
+        while at in found:
+            at = found.pop(at)
+        return at == known
+
+    def _chains(self, known: Mapping[str, Head]) -> tuple[dict[str, Head], list[str]]:
+        """Of every chain the newest genuine entry, and what was there before and is not."""
+        folders = sorted(self.own.chains.folders())
+        looks = self.side_by_side([partial(self._head, folder, known.get(folder)) for folder in folders])
+        gone = [f"chain {folder} is gone" for folder in sorted(known.keys() - set(folders))]
+        heads = {folder: head for folder, (head, _) in zip(folders, looks, strict=True) if head}
+        return heads, [*gone, *(told for _, told in looks if told)]
+
+    def _head(self, folder: str, known: Head | None) -> tuple[Head | None, str]:
+        """The newest genuine entry of a chain; None where the folder has none."""
+        log, told = self.own.log(folder), ""
+        dates = {number: milliseconds(at) for number, at in log.dated(after=known.seq - 1 if known else 0)}
+        if known and dates.pop(known.seq, None) != known.at:
+            told = f"chain {folder}: entry {known.seq} is gone, or was written again"
+            known, dates = None, {number: milliseconds(at) for number, at in log.dated()}
+        ends = Ends(credential_id=folder, log=log, signer=self.own.signer, other_logs=tuple)
+        newest = ends.newest_genuine(sorted(dates))
+        if newest is None:
+            return known, told
+        return Head(seq=newest.number, hash=newest.hash, at=dates[newest.number]), told
+
+
+def _goes_on_from(previous: Digest | None, other: Digest | None) -> tuple[Named | None, list[str]]:
+    """The digest before the next one: what the other cloud has confirmed, if that is more than is left."""
+    own, seen = previous.named if previous else None, other.other.named if other and other.other else None
+    if seen is None or (own and own.hour > seen.hour) or own == seen:
+        return own, []
+    if own and own.hour == seen.hour:
+        return own, [f"the digest {own} is not {seen}, which the other cloud has confirmed"]
+    return seen, [f"the digest {seen} is gone, which the other cloud has confirmed"]
+
+
+def _few(problems: list[str]) -> list[str]:
+    more = len(problems) - MAX_PROBLEMS
+    return [*problems[:MAX_PROBLEMS], f"and {more} more"] if more > 0 else problems
+
+
+def _document(
+    stream: str,
+    began: datetime,
+    previous: Named | None,
+    chains: Mapping[str, Head],
+    other: Confirmed | None,
+    problems: Sequence[str],
+) -> dict[str, Any]:
+    confirmed = other and {
+        "hour": other.named.hour,
+        "hash": other.named.hash,
+        "signature": _base64(other.signature),
+    }
+    return {
+        "began": milliseconds(began),
+        "chains": {f: {"seq": h.seq, "hash": h.hash, "at": h.at} for f, h in chains.items()},
+        "hour": hour_at(began),
+        "kind": KIND,
+        "other": confirmed,
+        "previous": previous and {"hour": previous.hour, "hash": previous.hash},
+        "problems": list(problems),
+        "stream": stream,
+    }
+
+
+def _base64(value: bytes) -> str:
+    return base64.b64encode(value).decode()
