@@ -160,7 +160,7 @@ class Runner:
         plan = self._source.plan
         clouds = self._clouds(plan)
         own, other = clouds.evidence(self._cloud), None
-        if plan.has_standby:
+        if plan.to_aws:
             other = clouds.evidence("oci" if self._cloud == "aws" else "aws")
         return Maker(own=own, other=other, key=open_key(clouds), clock=clouds.clock, side_by_side=READS)
 
