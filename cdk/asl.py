@@ -67,7 +67,13 @@ def step(function: str, payload: object) -> State:
 
 
 def lock_call(
-    credential_id: str, *, update: str, condition: str, values: State, returns: str | None = None
+    credential_id: str,
+    *,
+    update: str,
+    condition: str,
+    values: State,
+    names: State | None = None,
+    returns: str | None = None,
 ) -> State:
     """A task that updates the credential's item in the lock table.
 
@@ -76,6 +82,7 @@ def lock_call(
         update: One of the update expressions of `lockstep.aws.dynamodb_lock`.
         condition: The condition that belongs to it.
         values: What both expressions name.
+        names: What the placeholders of names in them stand for.
         returns: Which attributes the call returns.
     """
     return {
@@ -86,6 +93,7 @@ def lock_call(
             "Key": {"credential_id": {"S": jsonata(credential_id)}},
             "UpdateExpression": update,
             "ConditionExpression": condition,
+            **({"ExpressionAttributeNames": names} if names else {}),
             "ExpressionAttributeValues": values,
             **({"ReturnValues": returns} if returns else {}),
         },

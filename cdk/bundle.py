@@ -58,7 +58,6 @@ _ENTRY_POINTS: dict[Runner, dict[str, str]] = {
 _COMPILER, _CHECK = (Path(__file__).with_name(f"bundle_{name}.py") for name in ("compile", "check"))
 _FOR_PEOPLE = (
     "agent",
-    "audit/checkpoint.py",
     "audit/verify.py",
     "aws/reads.py",
     "cli",

@@ -85,9 +85,9 @@ def panels() -> tuple[Panel, ...]:
             series=tuple(_of_watch(COUNTED)),
         ),
         Panel(
-            title="Longest due, longest unwitnessed",
+            title="Longest due",
             unit="seconds",
-            series=tuple(_of_watch(("OldestDueSeconds", "UnwitnessedSeconds"))),
+            series=tuple(_of_watch(("OldestDueSeconds",))),
         ),
         Panel(
             title="Runs per hour",

@@ -9,7 +9,8 @@ the expressions that the role sends, so it cannot fall behind them.
 import re
 
 from lockstep.aws import dynamodb_lock as writes
-from lockstep.aws.dynamodb_lock import HEAD, UNWITNESSED
+from lockstep.aws.dynamodb_lock import HEAD
+from lockstep.protocol.schedule import AWS, STANDBY
 
 Attributes = frozenset[str]
 
@@ -25,11 +26,6 @@ def named(*expressions: str) -> Attributes:
     """The attributes that expressions name."""
     found = {name for expression in expressions for name in _NAME.findall(expression)}
     return frozenset(_NAMES.get(name, name) for name in found - _WORDS) | {_KEY}
-
-
-def head(stream: str, *others: str) -> Attributes:
-    """What the writer of a stream's entries changes: its head, and which streams are not witnessed yet."""
-    return frozenset({f"{HEAD}{stream}", *(f"{UNWITNESSED}{name}" for name in (stream, *others)), _KEY})
 
 
 CLAIM = named(
@@ -50,8 +46,9 @@ CLAIM = named(
 PROMOTE = named(writes.PROMOTE_UPDATE, writes.PROMOTE_CONDITION)
 BLOCK = named(writes.BLOCK_UPDATE, writes.BLOCK_CONDITION)
 RELEASE = named(writes.RELEASE_UPDATE, writes.RELEASE_CONDITION)
-STATE_MACHINE = RELEASE | named(writes.ACQUIRE_UPDATE, writes.ACQUIRE_CONDITION, writes.RELEASE_DONE_UPDATE)
+_RUN = RELEASE | named(writes.ACQUIRE_UPDATE, writes.ACQUIRE_CONDITION, writes.RELEASE_DONE_UPDATE)
+STATE_MACHINE, _OCI_RUN = (_RUN - {"#head"} | {f"{HEAD}{stream}"} for stream in (AWS, STANDBY))
+"""A run moves the head of its own cloud's stream when it gives the lock back."""
 
 GENERATE, APPLY_DB, UPDATE_SECRETS = CLAIM, BLOCK, PROMOTE
-AUDIT = head("aws", "oci")
-OCI_RUNNER = CLAIM | PROMOTE | BLOCK | STATE_MACHINE | head("oci", "aws")
+OCI_RUNNER = CLAIM | PROMOTE | BLOCK | _OCI_RUN

@@ -108,8 +108,8 @@ class Monitoring(Construct):
             SKIPPED,
             executions,
             logs.FilterPattern.all(
-                logs.FilterPattern.string_value("$.type", "=", "TaskStateEntered"),
-                logs.FilterPattern.string_value("$.details.name", "=", "Witness"),
+                logs.FilterPattern.string_value("$.type", "=", "SucceedStateEntered"),
+                logs.FilterPattern.string_value("$.details.name", "=", "Skipped"),
             ),
         )
 

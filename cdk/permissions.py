@@ -73,7 +73,7 @@ class Grants:
     def apply_db(self) -> Statements:
         """Read pending, base and the logins of the rotation users; block a database that refuses."""
         listed, by_tag = self._admin_secrets()
-        read = [*self._app_users(), *([SecretKind.ADMIN] if by_tag else [])]
+        read = [*([SecretKind.APP_USER] if self._own() else []), *([SecretKind.ADMIN] if by_tag else [])]
         return [
             *self.secrets("Read", READ, read),
             *([allow("ReadAdmins", READ, listed)] if listed else []),
@@ -93,14 +93,11 @@ class Grants:
         ]
 
     def audit(self) -> Statements:
-        """Append one entry: sign, write the object, move the head. A witness looks which generation is current."""
-        witnesses = self.plan.runners.oci is not None
+        """Append one entry: read the lock record, sign, write the object."""
         account = {"aws:ResourceAccount": Aws.ACCOUNT_ID}
         objects = [f"{self.bucket_arn}/{AUDIT_PREFIX}*"]
         return [
-            # The name of a version, and no value.
-            *self.secrets("Name", ["secretsmanager:DescribeSecret"], self._app_users() if witnesses else []),
-            *self._lock(lock_attributes.AUDIT),
+            *self._lock(),
             allow(
                 "Append",
                 ["s3:PutObject"],
@@ -257,11 +254,13 @@ class Grants:
         ]
         return [allow("Recognise", ["kms:VerifyMac"], arns)] if arns else []
 
-    def _lock(self, attributes: lock_attributes.Attributes, *, returned: str | None = None) -> Statements:
+    def _lock(
+        self, attributes: lock_attributes.Attributes = frozenset(), *, returned: str | None = None
+    ) -> Statements:
         """Read the record, and write some attributes of it (protocol E14).
 
         Args:
-            attributes: Those that the role's updates and their conditions name.
+            attributes: Those that the role's updates and their conditions name; none: it only reads.
             returned: What its writes may return of the record, where it does not read it; None: it reads it.
         """
         # The registry of accounts is for operators (protocol O8). A request without a key, or without an attribute,
@@ -289,7 +288,7 @@ class Grants:
             [self.table_arn],
             {**items, "Null": {"dynamodb:LeadingKeys": "false"}},
         )
-        return [*([] if returned else [read]), write, self._lock_key()]
+        return [*([] if returned else [read]), *([write] if attributes else []), self._lock_key()]
 
     def _lock_key(self) -> iam.PolicyStatement:
         """DynamoDB uses the key on behalf of the caller."""
@@ -349,9 +348,6 @@ class Grants:
     def _own(self) -> list[SecretKind]:
         """The kinds of the credentials' secrets, if a store is in AWS."""
         return list(OWN) if self.plan.store(AwsSecretsManager) else []
-
-    def _app_users(self) -> list[SecretKind]:
-        return [SecretKind.APP_USER] if self._own() else []
 
     def _admin_secrets(self) -> tuple[list[str], bool]:
         """Those by ARN, of another account or region, or RDS's, whose tags are not ours; and whether others exist."""

@@ -29,10 +29,10 @@ from lockstep.aws import dynamodb_lock as lock
 from lockstep.protocol import deadlines
 from lockstep.protocol.errors import StoresDivergedError
 from lockstep.protocol.messages import ID_CHARACTERS, ID_LENGTH, RunInput
+from lockstep.protocol.schedule import AWS
 
 PATH = Path(__file__).resolve().parents[1] / "statemachine.asl.json"
 
-_INPUT = "{% $states.input %}"
 _SKIPPED = {"outcome": "skipped"}
 _NOW = "$floor($toMillis($states.context.State.EnteredTime) / 1000)"
 
@@ -90,7 +90,7 @@ def _begin() -> dict[str, State]:
                 returns="UPDATED_NEW",
             ),
             "Assign": {
-                "rotation": _rotation("$number($states.result.Attributes.fence.N)"),
+                "rotation": _rotation(),
                 "found": None,
                 "refused": [],
                 "prepared": 0,
@@ -104,40 +104,28 @@ def _begin() -> dict[str, State]:
             },
             "Next": "Generate",
             "Catch": [
-                # Without an output the next state's input would be the error.
-                {
-                    "ErrorEquals": ["DynamoDB.ConditionalCheckFailedException"],
-                    "Output": _INPUT,
-                    "Next": "Witness",
-                },
+                {"ErrorEquals": ["DynamoDB.ConditionalCheckFailedException"], "Next": "Skipped"},
                 catch("RotationFailed"),
             ],
         },
-        "Witness": {
-            "Comment": "Another run holds the lock, or the credential is not due: this is a success. Where the other cloud's audit log has grown, and the last look at it was three quarters of an hour ago, an entry in this cloud's log names its newest entry.",
-            **step("Audit", {"outcome": "skipped", "rotation": _rotation("0")}),
-            "Output": _SKIPPED,
-            "End": True,
-            "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "NotWitnessed"}],
-        },
-        "NotWitnessed": {
-            "Comment": "The run was skipped all the same: the next one looks again.",
+        "Skipped": {
+            "Comment": "Another run holds the lock, or the credential is not due: this is a success.",
             "Type": "Succeed",
             "Output": _SKIPPED,
         },
     }
 
 
-def _rotation(fence: str) -> State:
+def _rotation() -> State:
     return {
         "credential_id": "{% $states.input.credential_id %}",
         "rotation_id": "{% $states.context.Execution.Name %}",
-        "runner": "aws",
+        "runner": AWS,
         "trigger": jsonata(
             f"$exists($states.input.trigger) ? $states.input.trigger : '{RunInput(credential_id='').trigger}'"
         ),
         "started_at": "{% $states.context.Execution.StartTime %}",
-        "fence": jsonata(fence),
+        "fence": "{% $number($states.result.Attributes.fence.N) %}",
         "force": "{% $states.input.force = true %}",
     }
 
@@ -272,19 +260,21 @@ def _commit() -> dict[str, State]:
             "Catch": [catch("AuditFailure")],
         },
         "Audit": {
-            "Comment": "Record. Appends one signed entry that is chained to the entry before it, and names the other cloud's newest entry if the last look at that log was three quarters of an hour ago.",
+            "Comment": "Record. Appends one signed entry that is chained to the entry before it.",
             **step("Audit", _report("rotated", promoted_at="{% $promoted_at %}")),
             "Assign": {"audit": "{% $states.result.Payload %}"},
             "Next": "ReleaseLock",
             "Catch": [catch("AuditFailure")],
         },
         "ReleaseLock": {
-            "Comment": "Release the lock: clear the claim, write which generation is current, and when the next rotation is due and allowed. The credential is rotated: every store serves the new generation, and every database accepts it and the one before it.",
+            "Comment": "Release the lock: clear the claim, write which generation is current, when the next rotation is due and allowed, and which audit entry is the newest. The credential is rotated: every store serves the new generation, and every database accepts it and the one before it.",
             **lock_call(
                 "$rotation.credential_id",
                 update=lock.RELEASE_DONE_UPDATE,
                 condition=lock.RELEASE_DONE_CONDITION,
+                names=_HEAD_NAME,
                 values={
+                    **_head(),
                     ":fence": number("$rotation.fence"),
                     ":holder": {"S": "{% $rotation.rotation_id %}"},
                     ":current": number("$audit.release.current_generation"),
@@ -316,11 +306,18 @@ def _fail() -> dict[str, State]:
         "AuditFailure": {
             "Comment": "Record the failure by the error's name, never by its text. Nothing is rolled back: the current value works everywhere, and the next run, in either cloud, rolls forward.",
             **step("Audit", _report("failed", error="{% $failure.Error %}")),
+            "Assign": {"audit": "{% $states.result.Payload %}"},
             "Next": "ReleaseLockAfterFailure",
-            "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "ReleaseLockAfterFailure"}],
+            "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "ReleaseLockUnrecorded"}],
         },
         "ReleaseLockAfterFailure": {
-            "Comment": "Release the lock, but keep the claim and the schedule: the next run goes on from here.",
+            "Comment": "Release the lock, but keep the claim and the schedule: the next run goes on from here. The failure's entry is the newest.",
+            **_release(lock.RELEASE_FAILED_UPDATE, names=_HEAD_NAME, values=_head()),
+            "Next": "RotationFailed",
+            "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "RotationFailed"}],
+        },
+        "ReleaseLockUnrecorded": {
+            "Comment": "Likewise, where the failure could not be recorded.",
             **_release(),
             "Next": "RotationFailed",
             "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "RotationFailed"}],
@@ -334,12 +331,24 @@ def _fail() -> dict[str, State]:
     }
 
 
-def _release() -> State:
+_HEAD_NAME = {"#head": f"{lock.HEAD}{AWS}"}
+
+
+def _head() -> State:
+    """What Audit has returned."""
+    return {":head": {"M": {"seq": number("$audit.seq"), "hash": {"S": "{% $audit.hash %}"}}}}
+
+
+def _release(
+    update: str = lock.RELEASE_UPDATE, *, names: State | None = None, values: State | None = None
+) -> State:
     return lock_call(
         "$rotation.credential_id",
-        update=lock.RELEASE_UPDATE,
+        update=update,
         condition=lock.RELEASE_CONDITION,
+        names=names,
         values={
+            **(values or {}),
             ":fence": number("$rotation.fence"),
             ":holder": {"S": "{% $rotation.rotation_id %}"},
         },

@@ -25,7 +25,6 @@ from lockstep.protocol.names import canary_alarm_name
 
 _PERIOD = Duration.seconds(EVERY.total_seconds())
 _HOUR = timedelta(hours=1)
-_UNWITNESSED = timedelta(hours=3)
 """Each cloud looks at the other's log every hour, or at its next trigger (protocol E15)."""
 _PERIODS_OF_AN_HOUR = _HOUR // EVERY
 # A new alarm has no data, and must not be red. That the watch is silent is told by one alarm alone.
@@ -192,19 +191,6 @@ def rules(plan: Plan, stack: str) -> Iterator[Rule]:
         description="Credentials have been paused for a day or more.",
         section="alarms",
     )
-    if plan.runners.oci:
-        yield Rule(
-            name="Unwitnessed",
-            metric=watched(stack, "UnwitnessedSeconds"),
-            severity="ticket",
-            datapoints=2,
-            periods=3,
-            threshold=max(_UNWITNESSED, 2 * max(intervals)).total_seconds(),
-            without_data=_MISSING,
-            description="For hours no entry of one cloud's audit log has named the newest ones of the other's. Until "
-            "one does, whoever rules that other cloud can cut them off unseen.",
-            section="not-witnessed",
-        )
 
 
 def _for_hours(stack: str, *, name: str, counted: str, hours: float, description: str, section: str) -> Rule:

@@ -30,6 +30,7 @@ from lockstep.protocol.messages import (
     ProbeRequest,
     ProbeResult,
     Promoted,
+    Recorded,
     Revoked,
     RevokeRequest,
     RevokeResult,
@@ -37,7 +38,6 @@ from lockstep.protocol.messages import (
     Rotation,
     RunInput,
     Runner,
-    SkippedRun,
     Staged,
     UpdateRequest,
     UpdateResult,
@@ -91,9 +91,6 @@ def rotate(
         policy=LOCK_POLICY,
     )
     if lease is None:
-        with suppress(LockstepError):  # The run was skipped all the same.
-            skipped = SkippedRun(rotation=rotation)
-            retries.call("Witness", lambda: audit.run(skipped, ports))
         return None
     held = structs.replace(rotation, fence=lease.fence)
     return _HeldRun(held, ports, retries).finish()
@@ -124,7 +121,7 @@ class _HeldRun:
         if isinstance(report, NothingToDo):
             self._release("ReleaseLockUnchanged", None)
             return None
-        self._release("ReleaseLock", recorded.release)
+        self._release("ReleaseLock", recorded.release, recorded)
         return recorded.promoted
 
     def _prepare_apply_commit(self) -> RotatedRun | NothingToDo:
@@ -194,17 +191,21 @@ class _HeldRun:
             raise UnexpectedError(code=type(result).__name__)
         return result
 
-    def _release(self, state: str, done: Release | None) -> None:
+    def _release(self, state: str, done: Release | None, entry: Recorded | None = None) -> None:
         self._retries.call(
             state,
-            lambda: self._ports.lock.release(self._rotation.lease, done),
+            lambda: self._ports.lock.release(self._rotation.lease, done, entry=entry),
             policy=LOCK_POLICY,
             is_owed=True,
         )
 
     def _fail(self, error: LockstepError) -> None:
         failed = FailedRun(rotation=self._rotation, error=type(error).__name__, **self._notes)
+        recorded = None
         with suppress(LockstepError):
-            self._retries.call("AuditFailure", lambda: audit.run(failed, self._ports), is_owed=True)
+            recorded = self._retries.call(
+                "AuditFailure", lambda: audit.run(failed, self._ports), is_owed=True
+            )
         with suppress(LockstepError):
-            self._release("ReleaseLockAfterFailure", None)
+            state = "ReleaseLockAfterFailure" if recorded else "ReleaseLockUnrecorded"
+            self._release(state, None, recorded)

@@ -248,10 +248,7 @@ def tell_end(
     for credential_id, verifications in chains.items():
         for v in verifications:
             verdict = "; ".join(map(str, v.problems)) or v.verdict
-            text = (
-                f"{credential_id}, log of {CLOUDS[v.stream]}: {len(v.entries)} entries, "
-                f"{v.witnessed} of them witnessed by the other cloud: {verdict}"
-            )
+            text = f"{credential_id}, log of {CLOUDS[v.stream]}: {len(v.entries)} entries: {verdict}"
             _tell(Line(text, 2, "green" if v.verified else "bold red"))
     found = figures(
         story, applications, chain.from_iterable(chains.values()), seconds=seconds, runner_keys=runner_keys

@@ -22,7 +22,6 @@ from sandbox.aws import AwsSandbox
 from sandbox.aws.deployed import DeployedStack
 from sandbox.fn import FunctionProcess, running_function
 from sandbox.identities import (
-    LOOKER_MAY,
     federated,
     function_key,
     grant,
@@ -65,7 +64,7 @@ def planned_runners(aws: AwsSandbox, oci: OciSandbox, stack: str) -> plans.Docum
 def know_deployed(aws: AwsSandbox, oci: OciSandbox, stack: DeployedStack) -> None:
     """Let OCI know the roles and the key of the stack, as Terraform and an administrator of the domain do."""
     know_application(aws, oci, key_id=TO_OCI["client"]["kms_key"])
-    grant(oci, json.loads(stack.outputs[PRINCIPALS_OUTPUT]), witness=LOOKER_MAY)
+    grant(oci, json.loads(stack.outputs[PRINCIPALS_OUTPUT]))
 
 
 def operator(oci: OciSandbox, folder: Path) -> Mapping[str, str]:

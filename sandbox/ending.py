@@ -38,7 +38,6 @@ def figures(
         "refused": len(applications.refusals),
         "troubles": len(applications.troubles),
         "audit_entries": sum(len(v.entries) for v in verified),
-        "audit_witnesses": sum(v.witnessed for v in verified),
         "audit_verified": all(v.verified for v in verified),
         "long_lived_runner_keys": runner_keys,
         "slowest_login_ms": round(max(a.slowest_seconds for a in applications.all) * 1000),

@@ -173,7 +173,7 @@ class Estate:
             wiring.Runner(self.plan, identities[cloud], endpoints=endpoints).ports(credential.id)
             for cloud in self.settings.clouds
         ]
-        return verify(credential.id, [(p.audit_log, p.signer) for p in ports], ports[0].lock.read())
+        return verify(credential.id, [(p.audit_log, p.signer) for p in ports])
 
 
 @contextmanager

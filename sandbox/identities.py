@@ -43,13 +43,9 @@ FUNCTION_MAY = (
     *("FN_FUNCTION_READ", "FN_INVOCATION"),
 )
 """All that its policy gives the OCI function in Lockstep's own compartment, besides KEY_SIGN on the issuer's key."""
-WITNESS_MAY = ("OBJECT_INSPECT", "OBJECT_READ")
-"""All that its policy gives the AWS runner there, on the audit bucket, where it has a key: persons may use that too."""
-LOOKER_MAY = ("OBJECT_INSPECT",)
-"""All that it gives there the function that looks at the other log, where each is a principal of its own."""
 
 WRITERS = ("generate", "update_secrets")
-WITNESS = "audit"
+READER = "apply_db"
 OCI_FUNCTION = "lockstep-function"
 """The principal in OCI of the OCI function."""
 ISSUER_BUCKET = "lockstep-issuer"
@@ -115,7 +111,7 @@ def make_identities(aws: AwsSandbox, oci: OciSandbox, way: Way) -> Identities:
         section["aws"]["federation"]["token"] = "upst"
     users = {name: _WRITER if name in WRITERS else _READER for name in arns}
     let_in(aws, oci, service_users={f"sub eq {arn}": users[name] for name, arn in arns.items() if as_users})
-    grant(oci, users if as_users else arns, witness=LOOKER_MAY)
+    grant(oci, users if as_users else arns)
     return Identities(
         section=section,
         of_functions={name: _as(name, keys[name]) for name in FUNCTIONS.values()},
@@ -144,19 +140,16 @@ def federated(oci: OciSandbox, issuer: Document, *, client: Document = TO_OCI["c
     return {"aws": {"federation": to_oci}, "oci": {"federation": issuer}}
 
 
-def grant(oci: OciSandbox, principals: Mapping[str, str], *, witness: Sequence[str] = WITNESS_MAY) -> None:
+def grant(oci: OciSandbox, principals: Mapping[str, str]) -> None:
     """Give each function of AWS what its step needs in OCI.
 
     Args:
         oci: The tenancy.
         principals: By the function's name, such as `apply_db`: a role's ARN or a user's name.
-        witness: What the one that looks at the other log may do on the audit bucket.
     """
-    for function, name in principals.items():
-        may = RUNNERS_MAY if function in WRITERS else () if function == WITNESS else READERS_MAY
-        oci.identity.permit(name, *may, compartment=oci.compartment_id)
-        if function == WITNESS:
-            oci.identity.permit(name, *witness, compartment=oci.own_compartment_id)
+    for function in (*WRITERS, READER):
+        may = READERS_MAY if function == READER else RUNNERS_MAY
+        oci.identity.permit(principals[function], *may, compartment=oci.compartment_id)
 
 
 # ---- keys

@@ -2,6 +2,6 @@
 
 from functions.audit import step
 from functions.face import LambdaFace
-from lockstep.protocol.messages import AuditRequest
+from lockstep.protocol.messages import Run
 
-handler = LambdaFace(step.run, AuditRequest)
+handler = LambdaFace(step.run, Run)

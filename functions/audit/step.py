@@ -1,18 +1,14 @@
 """Audit: append one signed entry for this run to the runner's own stream (protocol I7, R1)."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from functools import partial
 from typing import overload
 
-from lockstep.audit import append
-from lockstep.audit.append import WITNESS, Chain, LogSnapshot, Reading
-from lockstep.audit.entry import Stored, Witnessed, event_of
+from lockstep.audit.append import Chain, Reading
+from lockstep.audit.entry import Stored, event_of
 from lockstep.protocol import decide
 from lockstep.protocol.decide import require_same_plan
-from lockstep.protocol.errors import LockstepError
 from lockstep.protocol.messages import (
-    AuditRequest,
     DatabaseResult,
     Entry,
     FailedRun,
@@ -22,8 +18,6 @@ from lockstep.protocol.messages import (
     Revoked,
     RotatedRun,
     Run,
-    SkippedRun,
-    Witnessing,
 )
 from lockstep.protocol.model import ChainHead, ClaimKind, LockRecord, Release
 from lockstep.protocol.workers import run_all
@@ -40,21 +34,18 @@ While the lock is held, only an overtaken run can have done so, to record its fa
 def run(request: RotatedRun, ports: Ports) -> RecordedRotation: ...
 @overload
 def run(request: FailedRun, ports: Ports) -> Recorded: ...
-@overload
-def run(request: SkippedRun, ports: Ports) -> Witnessing: ...
-def run(request: AuditRequest, ports: Ports) -> Recorded | Witnessing:
-    """Record the rotation, or its failure; after a skip, witness the other log if that is due.
+def run(request: Run, ports: Ports) -> Recorded:
+    """Record the rotation, or its failure.
 
     Returns:
-        The place of the entry and, after a success, what ReleaseLock writes and what others are told.
+        The place of the entry, to which the release moves the head, and, after a success, what ReleaseLock writes
+        beside and what others are told.
 
     Raises:
         FenceLostError: The run succeeded, but another run holds the lock (protocol E4).
         PlanNotActiveError: The run succeeded until now, but began under another plan.
         LostCompareAndSetError: Other runs append at the same time; try again.
     """
-    if isinstance(request, SkippedRun):
-        return _witness(request, ports)
     if isinstance(request, FailedRun):
         head = _recorded_failure(request, ports)
         return Recorded(stream=ports.audit_log.stream, seq=head.seq, hash=head.hash)
@@ -66,8 +57,7 @@ def run(request: AuditRequest, ports: Ports) -> Recorded | Witnessing:
         partial(_head_ahead, request, chain),
         ports.signer.prepare,
     )
-    reading = Reading(record=record, end=chain.ends.find(record.heads, seen=at))
-    head = _append(request, ports, reading)
+    head = _append(request, chain, ports, _reading(record, chain, at))
     release = decide.release_after(
         claim,
         record,
@@ -115,8 +105,7 @@ def _recorded_failure(request: FailedRun, ports: Ports) -> ChainHead:
     """Without the lock (protocol E5)."""
     chain = _chain(ports)
     record, at = run_all(ports.side_by_side, ports.lock.read, partial(_head_ahead, request, chain))
-    reading = Reading(record=record, end=chain.ends.find(record.heads, seen=at))
-    return _append(request, ports, reading)
+    return _append(request, chain, ports, _reading(record, chain, at))
 
 
 def _head_ahead(request: Run, chain: Chain) -> Stored | None:
@@ -131,69 +120,20 @@ def _chain(ports: Ports) -> Chain:
         lock=ports.lock,
         log=ports.audit_log,
         signer=ports.signer,
-        other_logs=ports.other_logs,
     )
 
 
-def _append(request: Run, ports: Ports, reading: Reading) -> ChainHead:
+def _reading(record: LockRecord, chain: Chain, at: Stored | None) -> Reading:
+    return Reading(record=record, end=chain.ends.find(record.heads.get(chain.log.stream), seen=at))
+
+
+def _append(request: Run, chain: Chain, ports: Ports, reading: Reading) -> ChainHead:
     failed = isinstance(request, FailedRun)
-    return _chain(ports).append(
+    return chain.append(
         event_of(request, usernames=ports.credential.usernames, now=ports.clock.now()),
         entry_id=request.rotation.rotation_id,
         look_back=LOST_LOCK_LOOK_BACK if failed else 1,
         reading=reading,
         began_at=request.rotation.head,
         under=None if failed else request.rotation.lease,
-        # A failure is owed soon.
-        witnesses=(lambda _record, _known: {}) if failed else partial(_witnessed, ports),
     )
-
-
-def _witnessed(ports: Ports, record: LockRecord, known: Mapping[str, Witnessed]) -> Mapping[str, Witnessed]:
-    return {stream: look.witnessed for stream, look in _looks(ports, record, known).items()}
-
-
-def _looks(ports: Ports, record: LockRecord, known: Mapping[str, Witnessed]) -> Mapping[str, LogSnapshot]:
-    """The other streams, if they are due and answer: an entry that is owed does not wait for them (protocol E15)."""
-    with suppress(LockstepError):
-        return append.look_at(
-            ports.other_logs(), record.heads, known, clock=ports.clock, side_by_side=ports.side_by_side
-        )
-    return {}
-
-
-def _witness(request: SkippedRun, ports: Ports) -> Witnessing:
-    stream, now, chain = ports.audit_log.stream, ports.clock.now(), _chain(ports)
-    nothing = Witnessing(stream=stream, seq=None)
-    others = [log.stream for log in ports.other_logs()]
-    if not others:
-        return nothing
-    record = ports.lock.read()
-    end = chain.ends.find(record.heads)
-    known = end.after.seal.witness if end.after and end.after.seal else {}
-    if not any(append.is_due(known, other, now) for other in others):
-        return nothing
-    looks, serves = run_all(
-        ports.side_by_side, partial(_looks, ports, record, known), ports.home_store.generation
-    )
-    if not any(look.shows_more(known.get(other)) for other, look in looks.items()):
-        return nothing
-    seen = {other: look.witnessed for other, look in looks.items()}
-    entry_id = f"{WITNESS}{request.rotation.rotation_id}"
-    event = append.event_of_witness(
-        entry_id=entry_id,
-        credential_id=ports.credential.id,
-        stream=stream,
-        seen=seen,
-        serves=serves,
-        now=now,
-    )
-    head = chain.append(
-        event,
-        entry_id=entry_id,
-        look_back=1,
-        reading=Reading(record=record, end=end),
-        began_at=end.after.number if end.after and not append.may_be_later(known, now) else None,
-        witnesses=lambda _record, _known: seen,
-    )
-    return Witnessing(stream=stream, seq=head.seq)

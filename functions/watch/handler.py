@@ -60,7 +60,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | N
     expected = Expected(
         credentials=index.credentials,
         schedules=request.schedules,
-        standby=index.plan.has_standby,
         canary=request.canary,
     )
     now = clock.now()

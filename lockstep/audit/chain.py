@@ -4,13 +4,11 @@ An entry is one JSON object in its canonical form (RFC 8785): `chain` and `mac`,
 (`lockstep.audit.entry`), and `event`, whose hash the seal names.
 
 Each credential has its own chain in each stream, because its heads are in its own lock record (protocol E1, E2, E3).
-`previous_hash` is the previous entry's hash, so entries cannot be changed, swapped or left out. `witness` is the newest
-entry of every *other* stream: if one cloud's log is cut short, the other's contradicts it.
+`previous_hash` is the previous entry's hash, so entries cannot be changed, swapped or left out.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -25,7 +23,6 @@ from lockstep.audit.entry import (
     Differs,
     Seal,
     Stored,
-    Witnessed,
     hash_of,
     is_hash,
     is_signed,
@@ -41,7 +38,6 @@ from lockstep.protocol import model
 from lockstep.protocol.errors import (
     AuditLogAccessDeniedError,
     AuditVerificationError,
-    LockstepError,
     NewerFormatError,
 )
 from lockstep.protocol.model import ChainHead
@@ -57,7 +53,7 @@ class Entry:
     """A parsed entry. The MAC covers `digest`; the next entry names `hash`.
 
     Attributes:
-        rotation_id: The id of the run, the order or the witness, as the event says it.
+        rotation_id: The id of the run or the order, as the event says it.
         time: In milliseconds since the epoch.
     """
 
@@ -68,9 +64,8 @@ class Entry:
     previous_hash: str
     rotation_id: str
     time: int
-    witness: Mapping[str, Witnessed]
     stepped_over: tuple[int, int] | None = None
-    differs: tuple[Differs, ...] = ()
+    differs: Differs | None = None
     mac: Mac
     digest: bytes
     hash: str
@@ -100,7 +95,6 @@ def seal(
     stream: str,
     signer: Signer,
     rotation_id: str,
-    witness: Mapping[str, Witnessed],
 ) -> Sealed:
     """Chain and sign an event.
 
@@ -110,8 +104,7 @@ def seal(
         credential_id: The credential whose chain it is.
         stream: The stream to which it is appended.
         signer: The stream's keys.
-        rotation_id: The id of the run, the order or the witness.
-        witness: What is known of the other streams.
+        rotation_id: The id of the run or the order.
     """
     event_text = rfc8785.dumps(dict(event))
     place = Seal(
@@ -122,7 +115,6 @@ def seal(
         rotation_id=rotation_id,
         time=event["time"],
         event=hashlib.sha256(event_text).hexdigest(),
-        witness=witness,
         stepped_over=end.stepped_over,
         differs=end.differs,
     )
@@ -188,7 +180,6 @@ def entry_of(place: Seal, event: Mapping[str, Any], *, mac: Mac, digest: bytes, 
         previous_hash=place.previous_hash,
         rotation_id=place.rotation_id,
         time=place.time,
-        witness=place.witness,
         stepped_over=place.stepped_over,
         differs=place.differs,
         mac=mac,
@@ -200,10 +191,10 @@ def entry_of(place: Seal, event: Mapping[str, Any], *, mac: Mac, digest: bytes, 
 # Where a chain ends, as its log shows it (protocol E6, E7).
 #
 # The lock record's head is a hint: who writes the record is not who writes the log. Where the log holds the entry
-# that the head names, the chain goes on from there. An entry above it that continues the chain is taken in: its
-# writer died before it moved the head. Anything else above it is foreign and is stepped over, and the next entry
-# says so. What the head, or another stream, vouches for and the log does not hold, is never stepped over: its
-# number stays free, and the next entry says what is missing.
+# that the head names, the chain goes on from there. An entry above it that continues the chain is taken in: it is an
+# order's, or of a run that could not move the head. Anything else above it is foreign and is stepped over, and the
+# next entry says so. What the head vouches for and the log does not hold is never stepped over: its number stays free,
+# and the next entry says what is missing.
 
 MAX_FOREIGN = 1_000
 """Objects that are looked at one by one from the top, before the end is looked for between them."""
@@ -224,26 +215,24 @@ class Ends:
     credential_id: str
     log: AuditLog
     signer: Signer
-    other_logs: Callable[[], Sequence[AuditLog]]
 
-    def find(
-        self, heads: Mapping[str, ChainHead], *, taken: bool = False, seen: Stored | None = None
-    ) -> ChainEnd:
+    def find(self, head: ChainHead | None, *, taken: bool = False, seen: Stored | None = None) -> ChainEnd:
         """The end of the chain.
 
         Args:
-            heads: Those of the lock record.
+            head: That of the lock record.
             taken: Whether the number after the head turned out to be taken.
             seen: An object that was looked at while the record was read. It counts if the head names it.
 
         Raises:
             NewerFormatError: A newer build has written the entry.
         """
-        head = heads.get(self.log.stream)
         at = self._at(head, seen) if head else None
         if head and at and at.seal and at.hash == head.hash:
-            return self._beyond(at, heads) if taken else ChainEnd(after=at, seq=at.number + 1)
-        return self._last_of_all(head, at, heads)
+            return self._beyond(at) if taken else ChainEnd(after=at, seq=at.number + 1)
+        # Without a head the record was lost (protocol E6).
+        last = self.newest_genuine(list(self.log.numbers()))
+        return self._above(last, differs=_differs(head, at) if head else None)
 
     def _at(self, head: ChainHead, seen: Stored | None) -> Stored | None:
         if seen and (seen.number, seen.hash) == (head.seq, head.hash):
@@ -273,7 +262,7 @@ class Ends:
             raise NewerFormatError(stream=self.log.stream, seq=found.number)
         return found.is_at(self.credential_id, self.log.stream)
 
-    def _beyond(self, last: Stored, heads: Mapping[str, ChainHead]) -> ChainEnd:
+    def _beyond(self, last: Stored) -> ChainEnd:
         """The end above the entry that the head names: what continues the chain is taken in."""
         foreign: list[int] = []
         head, expected = last, last.number + 1
@@ -282,7 +271,7 @@ class Ends:
                 break
             if number > head.number + MAX_TAKEN_IN:
                 above = range(head.number + 1, self._first_free(head.number))
-                return self._above(self.newest_genuine(above) or head, heads, head_differs=())
+                return self._above(self.newest_genuine(above) or head)
             found = self.look(number)
             if found and found.seal and found.seal.previous_hash == last.hash and self.is_genuine(found):
                 last, foreign = found, []
@@ -291,15 +280,7 @@ class Ends:
             expected += 1
         if not foreign:
             return ChainEnd(after=last, seq=last.number + 1)
-        return self._above(last, heads, head_differs=())
-
-    def _last_of_all(
-        self, head: ChainHead | None, at: Stored | None, heads: Mapping[str, ChainHead]
-    ) -> ChainEnd:
-        """The end where the head names nothing that the log holds; without one, the record was lost (protocol E6)."""
-        last = self.newest_genuine(list(self.log.numbers()))
-        differs = (_differs("head", head, at),) if head else ()
-        return self._above(last, heads, head_differs=differs)
+        return self._above(last)
 
     def newest_genuine(self, numbers: Sequence[int]) -> Stored | None:
         """The highest entry; None if there is none. Where the upper ones are foreign, one that has none above it."""
@@ -329,19 +310,17 @@ class Ends:
         before = self.look(seal.seq - 1)
         return before is not None and before.hash == seal.previous_hash
 
-    def _above(
-        self, last: Stored | None, heads: Mapping[str, ChainHead], *, head_differs: tuple[Differs, ...]
-    ) -> ChainEnd:
+    def _above(self, last: Stored | None, *, differs: Differs | None = None) -> ChainEnd:
         """The end where numbers above the last entry are taken or vouched for."""
         known = last.number if last else 0
-        differs = [*head_differs, *self._missing_for_others(known, heads)]
-        vouched = max([known, *(d.seq for d in differs if d.seq <= known + FARTHEST)])
+        is_near = differs is not None and known < differs.seq <= known + FARTHEST
+        vouched = differs.seq if differs and is_near else known
         seq = self._first_free(vouched)
         return ChainEnd(
             after=last,
             seq=seq,
             stepped_over=(vouched + 1, seq - 1) if seq > vouched + 1 else None,
-            differs=tuple(differs),
+            differs=differs,
         )
 
     def _first_free(self, after: int) -> int:
@@ -353,34 +332,12 @@ class Ends:
             free += 1
         return free
 
-    def _missing_for_others(self, known: int, heads: Mapping[str, ChainHead]) -> list[Differs]:
-        """What the newest entries of other streams witness above the last entry (protocol E7).
 
-        A log that does not answer is not waited for: what it witnesses, verification finds.
-        """
-        missing = []
-        for stream, seen in self._seen_by_others(heads):
-            if seen.seq > known:
-                missing.append(_differs(stream, seen, self.look(seen.seq)))
-        return missing
-
-    def _seen_by_others(self, heads: Mapping[str, ChainHead]) -> list[tuple[str, Witnessed]]:
-        found = []
-        with suppress(LockstepError):
-            for log in self.other_logs():
-                head = heads.get(log.stream)
-                newest = look(log, head.seq) if head else None
-                if newest and newest.seal and (seen := newest.seal.witness.get(self.log.stream)):
-                    found.append((log.stream, seen))
-        return found
-
-
-def _differs(by: str, named: ChainHead | Witnessed, at: Stored | None) -> Differs:
-    """What somebody names, as far as an entry can say it: they may have written anything."""
+def _differs(head: ChainHead, at: Stored | None) -> Differs:
+    """What the head names, as far as an entry can say it: somebody may have written anything."""
     return Differs(
-        by=by,
-        seq=min(named.seq, LAST),
-        hash=named.hash if is_hash(named.hash) else "",
+        seq=min(head.seq, LAST),
+        hash=head.hash if is_hash(head.hash) else "",
         found=at.hash or None if at else None,
     )
 

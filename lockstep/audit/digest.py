@@ -403,7 +403,7 @@ class Maker:
         if known and dates.pop(known.seq, None) != known.at:
             told = f"chain {folder}: entry {known.seq} is gone, or was written again"
             known, dates = None, {number: milliseconds(at) for number, at in log.dated()}
-        ends = Ends(credential_id=folder, log=log, signer=self.own.signer, other_logs=tuple)
+        ends = Ends(credential_id=folder, log=log, signer=self.own.signer)
         newest = ends.newest_genuine(sorted(dates))
         if newest is None:
             return known, told

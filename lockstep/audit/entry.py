@@ -6,7 +6,7 @@ The seal is `chain` and `mac` of the entry, and in the same canonical text the m
 all that a chain is continued by, and the MAC covers all of it: the body of an archived object cannot be read at once,
 and metadata can be written by anyone who may put an object.
 
-    chain   {credential, differs, event, format, previous_hash, rotation_id, seq, stepped_over, stream, time, witness}
+    chain   {credential, differs, event, format, previous_hash, rotation_id, seq, stepped_over, stream, time}
     mac     {algorithm, key_id, value}
 
 `event` is the SHA-256 of the event's canonical form. The MAC is HMAC-SHA-256 over the SHA-256 of `chain`. The entry's
@@ -18,7 +18,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -34,41 +34,25 @@ ORDER = "order-"
 MAC_ALGORITHM = "HMAC-SHA-256"
 CHAIN, MAC = "chain", "mac"
 """The names of the metadata."""
-_STREAMS = {"aws", "oci"}
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 MAX_METADATA_BYTES = 2_048
 """What S3 takes, names included (https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html)."""
 _CHAIN_KEYS = {
     *("credential", "differs", "event", "format", "previous_hash", "rotation_id"),
-    *("seq", "stepped_over", "stream", "time", "witness"),
+    *("seq", "stepped_over", "stream", "time"),
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Witnessed:
-    """The newest entry of another stream, as its log showed it.
-
-    Attributes:
-        at: When the other log was read, in milliseconds since the epoch; 0 if that is not known.
-    """
-
-    seq: int
-    hash: str
-    at: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Differs:
-    """An entry that somebody vouches for and that the log does not hold (protocol E7).
+    """The entry that the lock record's head names, where the log does not hold it (protocol E7).
 
     Attributes:
-        by: Who names it: `head`, the lock record; or the stream that witnesses it.
         seq: Its number.
-        hash: Its hash, as they name it.
+        hash: Its hash, as the head names it.
         found: The hash of what the log holds there; None if that is nothing, or no entry.
     """
 
-    by: str
     seq: int
     hash: str
     found: str | None
@@ -79,10 +63,9 @@ class Seal:
     """The place of an entry in a chain.
 
     Attributes:
-        rotation_id: The id of the run, the order or the witness.
+        rotation_id: The id of the run or the order.
         time: Of the event, in milliseconds since the epoch.
         event: The SHA-256 of the event's canonical form.
-        witness: What is known of the other streams, by their names.
         stepped_over: The first and the last number since `previous_hash` that hold what is no entry of this chain.
         differs: What was missing when this entry was written.
     """
@@ -94,15 +77,15 @@ class Seal:
     rotation_id: str
     time: int
     event: str
-    witness: Mapping[str, Witnessed] = field(default_factory=dict)
     stepped_over: tuple[int, int] | None = None
-    differs: tuple[Differs, ...] = ()
+    differs: Differs | None = None
 
     def document(self) -> dict[str, Any]:
         """The seal as JSON."""
+        d = self.differs
         return {
             "credential": self.credential,
-            "differs": [{"by": d.by, "seq": d.seq, "hash": d.hash, "found": d.found} for d in self.differs],
+            "differs": {"seq": d.seq, "hash": d.hash, "found": d.found} if d else None,
             "event": self.event,
             "format": model.FORMAT,
             "previous_hash": self.previous_hash,
@@ -111,7 +94,6 @@ class Seal:
             "stepped_over": list(self.stepped_over) if self.stepped_over else None,
             "stream": self.stream,
             "time": self.time,
-            "witness": {name: {"seq": w.seq, "hash": w.hash, "at": w.at} for name, w in self.witness.items()},
         }
 
 
@@ -145,9 +127,7 @@ class Stored:
     @property
     def head(self) -> ChainHead:
         """The head of the chain that ends with this entry."""
-        return ChainHead(
-            seq=self.number, hash=self.hash, rotation_id=self.seal.rotation_id if self.seal else ""
-        )
+        return ChainHead(seq=self.number, hash=self.hash)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,13 +138,13 @@ class ChainEnd:
         after: Its last entry; None if it has none.
         seq: The number of the next one.
         stepped_over: The first and the last number before `seq` that hold what is no entry.
-        differs: What is vouched for and missing.
+        differs: What the head vouches for and the log does not hold.
     """
 
     after: Stored | None
     seq: int
     stepped_over: tuple[int, int] | None = None
-    differs: tuple[Differs, ...] = ()
+    differs: Differs | None = None
 
 
 def mac_text(mac: Mac) -> bytes:
@@ -208,8 +188,10 @@ def read_seal(document: Mapping[str, Any]) -> Seal:
     Raises:
         ValueError, TypeError, KeyError, AttributeError: It is none.
     """
-    over = document["stepped_over"]
-    seal = Seal(
+    over, d = document["stepped_over"], document["differs"]
+    if document.keys() != _CHAIN_KEYS:
+        raise ValueError
+    return Seal(
         credential=text(document["credential"]),
         stream=text(document["stream"]),
         seq=whole(document["seq"]),
@@ -217,24 +199,15 @@ def read_seal(document: Mapping[str, Any]) -> Seal:
         rotation_id=text(document["rotation_id"]),
         time=whole(document["time"]),
         event=hash_text(document["event"]),
-        witness={
-            text(name): Witnessed(seq=whole(w["seq"]), hash=hash_text(w["hash"]), at=whole(w["at"]))
-            for name, w in document["witness"].items()
-        },
         stepped_over=None if over is None else (whole(over[0]), whole(over[1])),
-        differs=tuple(
-            Differs(
-                by=text(d["by"]),
-                seq=whole(d["seq"]),
-                hash=text(d["hash"]),
-                found=None if d["found"] is None else text(d["found"]),
-            )
-            for d in document["differs"]
+        differs=None
+        if d is None
+        else Differs(
+            seq=whole(d["seq"]),
+            hash=text(d["hash"]),
+            found=None if d["found"] is None else text(d["found"]),
         ),
     )
-    if document.keys() != _CHAIN_KEYS or seal.witness.keys() - _STREAMS:
-        raise ValueError
-    return seal
 
 
 def signer_of(signer: Signer, entry_id: str) -> Signer:

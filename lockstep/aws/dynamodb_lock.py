@@ -22,7 +22,7 @@ A lease ends at its `expires_at`, compared with the runner's clock; DynamoDB's T
 longer than an execution, a function and clock skew together (protocol R9), so its holder has stopped before it ends.
 
 The reply of a write can get lost, so every condition also accepts a repeated write (protocol L10): a holder acquires
-its own lock again (with a new fence), a claim or a head that is already there is a success, and a release may find the
+its own lock again (with a new fence), a claim that is already there is a success, and a release may find the
 lock free as long as the fence is unchanged, and where it finishes a rotation, as this run has left it.
 
 In AWS the state machine acquires and releases the lock itself, with the same expressions (`lock_expressions`). What
@@ -41,9 +41,9 @@ from lockstep.protocol.errors import (
     LockstepError,
     LockTableAccessDeniedError,
     LockTableUnreachableError,
-    LostCompareAndSetError,
 )
 from lockstep.protocol.lock_rule import has_lease, is_in_time
+from lockstep.protocol.messages import Recorded
 from lockstep.protocol.model import (
     ChainHead,
     Claim,
@@ -118,15 +118,11 @@ BLOCK_UPDATE = "ADD blocked :databases"
 BLOCK_CONDITION = HELD
 """Still held by this run (protocol L15)."""
 
-HEAD_UPDATE = "SET #head = :head"
-UNWITNESSED_UPDATE = f"{HEAD_UPDATE}, #since = if_not_exists(#since, :at)"
-"""The stream's newest entry is named by no other stream yet. What it names is witnessed (protocol L8): REMOVE it."""
-FIRST_HEAD_CONDITION = "attribute_not_exists(#head) OR #head = :head"
-HEAD_CONDITION = "#head = :after OR #head = :head"
-"""The head is the one that was read. Not under the fence: a run without it records its failure (protocol L8)."""
+MOVE_HEAD = "SET #head = :head"
+"""The newest entry of the runner's own stream is this run's. The head is a hint: it may go back (protocol L8)."""
 
 RELEASE_DONE_UPDATE = (
-    "SET current_generation = :current, valid = :valid, valid_from = :valid_from, "
+    f"{MOVE_HEAD}, current_generation = :current, valid = :valid, valid_from = :valid_from, "
     "next_due_at = :next_due_at, not_before = :not_before, rotated_by = :holder, "
     "rotated_at = :rotated_at "
     "REMOVE holder, expires_at, acquired_at, claim_kind, pending_generation, base_generation, "
@@ -134,6 +130,7 @@ RELEASE_DONE_UPDATE = (
     "DELETE take_over :proven, blocked :proven, left_out :proven"
 )
 RELEASE_UPDATE = "REMOVE holder, expires_at, acquired_at"
+RELEASE_FAILED_UPDATE = f"{MOVE_HEAD} {RELEASE_UPDATE}"
 RELEASE_CONDITION = "fence = :fence AND (holder = :holder OR attribute_not_exists(holder))"
 """No other run has acquired the lock since (protocol L10)."""
 RELEASE_DONE_CONDITION = (
@@ -148,9 +145,6 @@ Item = Mapping[str, Any]
 """An item, or a map inside an item: names to typed values."""
 HEAD = "head_"
 """How the attributes of the audit chains' heads begin; a stream's name follows."""
-
-UNWITNESSED = "unwitnessed_"
-"""How the attributes begin that say since when a stream has had entries that no other stream names."""
 
 LOCK_TABLE_ERRORS = {
     ErrorKind.UNREACHABLE: LockTableUnreachableError,
@@ -191,11 +185,6 @@ def record_of(credential_id: str, item: Item) -> LockRecord:
             blocked=_names(item, "blocked"),
             rotated_by=_text(item["rotated_by"]) if "rotated_by" in item else None,
             rotated_at=_datetime(item, "rotated_at"),
-            unwitnessed={
-                name.removeprefix(UNWITNESSED): since
-                for name in item
-                if name.startswith(UNWITNESSED) and (since := _datetime(item, name))
-            },
             heads={
                 name.removeprefix(HEAD): _chain_head(value["M"])
                 for name, value in item.items()
@@ -218,9 +207,7 @@ def _claim(item: Item) -> Claim | None:
 
 
 def _chain_head(head: Item) -> ChainHead:
-    return ChainHead(
-        seq=int(head["seq"]["N"]), hash=_text(head["hash"]), rotation_id=_text(head["rotation_id"])
-    )
+    return ChainHead(seq=int(head["seq"]["N"]), hash=_text(head["hash"]))
 
 
 def _text(value: Item) -> str:
@@ -431,62 +418,35 @@ class DynamoDbLock:
             except self._client.exceptions.ConditionalCheckFailedException:
                 raise FenceLostError(credential=self._credential_id) from None
 
-    def move_head(
-        self,
-        stream: str,
-        head: ChainHead,
-        *,
-        after: ChainHead | None,
-        at: datetime | None,
-        witnesses: Collection[str] = (),
-    ) -> None:
-        """Move a stream's head.
-
-        Raises:
-            LostCompareAndSetError: The head is no longer `after`.
-        """
-        values = {":head": _head(head)}
-        witnessed = {f"#witnessed{i}": f"{UNWITNESSED}{other}" for i, other in enumerate(sorted(witnesses))}
-        names = {"#head": f"{HEAD}{stream}", **witnessed}
-        update = HEAD_UPDATE
-        if at:
-            update, names["#since"], values[":at"] = (
-                UNWITNESSED_UPDATE,
-                f"{UNWITNESSED}{stream}",
-                _time(at),
-            )
-        if after:
-            values[":after"] = _head(after)
-        with self._translated():
-            try:
-                self._client.update_item(
-                    TableName=self._table,
-                    Key=self._key,
-                    UpdateExpression=update + (f" REMOVE {', '.join(witnessed)}" if witnessed else ""),
-                    ConditionExpression=HEAD_CONDITION if after else FIRST_HEAD_CONDITION,
-                    ExpressionAttributeNames=names,
-                    ExpressionAttributeValues=values,
-                )
-            except self._client.exceptions.ConditionalCheckFailedException:
-                raise LostCompareAndSetError(
-                    credential=self._credential_id, stream=stream, seq=head.seq
-                ) from None
-
-    def release(self, lease: Lease, done: Release | None) -> None:
+    def release(self, lease: Lease, done: Release | None, *, entry: Recorded | None = None) -> None:
         """Release the lock. Where the rotation is done, also clear the claim and move the schedule.
+
+        Args:
+            lease: Of this run.
+            done: What a rotation that is done writes; it has an entry.
+            entry: The run's own; the head moves to it.
 
         Raises:
             FenceLostError: Another run has acquired the lock since.
         """
-        values = {**_lease(lease), **(_done(done) if done else {})}
+        values = {
+            **_lease(lease),
+            **(_done(done) if done else {}),
+            **({":head": _head(entry)} if entry else {}),
+        }
+        names: dict[str, Any] = (
+            {"ExpressionAttributeNames": {"#head": f"{HEAD}{entry.stream}"}} if entry else {}
+        )
+        update = RELEASE_FAILED_UPDATE if entry else RELEASE_UPDATE
         with self._translated():
             try:
                 self._client.update_item(
                     TableName=self._table,
                     Key=self._key,
-                    UpdateExpression=RELEASE_DONE_UPDATE if done else RELEASE_UPDATE,
+                    UpdateExpression=RELEASE_DONE_UPDATE if done else update,
                     ConditionExpression=RELEASE_DONE_CONDITION if done else RELEASE_CONDITION,
                     ExpressionAttributeValues=values,
+                    **names,
                 )
             except self._client.exceptions.ConditionalCheckFailedException:
                 raise FenceLostError(credential=self._credential_id) from None
@@ -528,8 +488,8 @@ def _done(done: Release) -> "dict[str, AttributeValueTypeDef]":
     }
 
 
-def _head(head: ChainHead) -> "AttributeValueTypeDef":
-    return {"M": {"seq": _number(head.seq), "hash": {"S": head.hash}, "rotation_id": {"S": head.rotation_id}}}
+def _head(entry: Recorded) -> "AttributeValueTypeDef":
+    return {"M": {"seq": _number(entry.seq), "hash": {"S": entry.hash}}}
 
 
 # The whole lock table, for `lockstep.operate.watch` and for the page of many credentials (`lockstep.operate.page`).

@@ -129,7 +129,7 @@ def publish(plan: Plan, data: EventData, *, cause: str, time: datetime) -> None:
     Args:
         plan: The plan.
         data: What has happened.
-        cause: The id of its audit entry.
+        cause: The hash of its audit entry.
         time: When.
     """
     source = source_of(region=plan.lock.region, table=plan.lock.table)
@@ -200,7 +200,7 @@ class OrderContext:
             recorded: Its audit entry.
         """
         if self.plan.events:
-            publish(self.plan, data, cause=recorded.rotation_id, time=self.clouds.clock.now())
+            publish(self.plan, data, cause=recorded.hash, time=self.clouds.clock.now())
 
     def operator(self) -> Operator:
         """Who gives orders here."""

@@ -282,7 +282,6 @@ def _show_summary(plan: Plan, clouds: Clouds, wanted: Sequence[Credential], *, a
     expected = Expected(
         credentials=wanted,
         schedules=True,
-        standby=plan.runners.oci is not None,
         # Whether the table was lost is no matter of some credentials.
         others={c.id for c in plan.credentials} - {c.id for c in wanted},
     )

@@ -161,7 +161,6 @@ class Credential(Record, frozen=True, kw_only=True):
     orders: Orders
     current_since: Time | None
     next_cloud: Literal["aws", "oci"]
-    unwitnessed_since: dict[str, Time]
     last_run: Run | None
     plan_digest: str
     in_sync: bool | None
@@ -202,24 +201,20 @@ class Doctor(Struct, frozen=True, kw_only=True):
 
 
 class Chain(Struct, frozen=True, kw_only=True):
-    """A verified audit stream. `unwitnessed_since` is in milliseconds since 1970."""
+    """A verified audit stream."""
 
     credential: str
     stream: str
     verdict: str
     verified: bool | None
     entries: int
-    witnessed: int
-    unwitnessed: int | None
-    unwitnessed_since: int | None
     problems: list[str]
-    acknowledged: list[str]
     notes: Sequence[str]
     error: str | None
 
 
 class Verified(Struct, frozen=True, kw_only=True):
-    """What `lockstep audit verify --json` and `audit checkpoint --json` print."""
+    """What `lockstep audit verify --json` prints."""
 
     verified: bool
     streams: list[Chain]

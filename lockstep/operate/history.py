@@ -24,7 +24,7 @@ from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import Cloud
 
 OTHERS = 20
-"""So many entries beside runs are expected among the newest: orders, and a witness an hour."""
+"""So many entries of orders are expected among the newest."""
 
 
 def last_runs(

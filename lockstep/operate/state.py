@@ -420,8 +420,7 @@ def waits_for(record: LockRecord, now: datetime, *, is_forced: bool = False) -> 
             return None
 
 
-# What a credential's record says to a person: how old its value is, who rotates it next, and what is not
-# witnessed.
+# What a credential's record says to a person: how old its value is, and who rotates it next.
 
 
 def next_cloud(record: LockRecord, credential: Credential, now: datetime, *, has_standby: bool) -> Cloud:
@@ -439,8 +438,6 @@ def lines(record: LockRecord, credential: Credential, now: datetime, *, has_stan
         yield previous
     if record.next_due_at:
         yield f"next due: {clock_time(record.next_due_at, now)}{_by(record, credential, now, has_standby=has_standby)}"
-    for stream, first in sorted(record.unwitnessed.items()):
-        yield f"witness: entries of {stream} since {clock_time(first, now)} are not witnessed yet"
 
 
 def _previous(record: LockRecord, now: datetime) -> str | None:
@@ -563,7 +560,6 @@ def document(state: CredentialState, now: datetime) -> documents.Credential:
         ),
         current_since=to_second(promoted_at(record, state.credential)),
         next_cloud=next_cloud(record, state.credential, now, has_standby=state.has_standby),
-        unwitnessed_since={stream: to_second(first) for stream, first in sorted(record.unwitnessed.items())},
         last_run=state.last_run,
         plan_digest=state.credential.plan_digest,
         in_sync=state.is_in_sync,

@@ -82,14 +82,12 @@ class Expected:
     Attributes:
         credentials: Those of the plan.
         schedules: Whether the triggers of AWS are on.
-        standby: Whether another runner rotates what AWS does not, and writes a stream of its own.
         canary: The id of the credential for which the others wait in a deployment.
         others: The ids of the plan's other credentials, where only some are looked at.
     """
 
     credentials: Sequence[Watched]
     schedules: bool
-    standby: bool
     canary: str | None = None
     others: Collection[str] = ()
 
@@ -103,7 +101,7 @@ def watch(table: Table, expected: Expected, *, now: datetime) -> Found:
         now: The time.
     """
     ids: dict[str, list[str]] = {name: [] for name in COUNTED}
-    oldest_due, unwitnessed = timedelta(), timedelta()
+    oldest_due = timedelta()
     for credential in expected.credentials:
         if credential.id in table.unreadable:
             ids["UnreadableRecords"].append(f"{credential.id}: {table.unreadable[credential.id]}")
@@ -116,8 +114,6 @@ def watch(table: Table, expected: Expected, *, now: datetime) -> Found:
         ]
         if not record.paused:
             oldest_due = max(oldest_due, _due_for(record, now))
-        if expected.standby:
-            unwitnessed = max(unwitnessed, unwitnessed_for(record, now))
     if expected.schedules and _is_lost(table, expected):
         ids["StaleCredentials"] = [c.id for c in expected.credentials]
     return Found(
@@ -125,7 +121,6 @@ def watch(table: Table, expected: Expected, *, now: datetime) -> Found:
             "Credentials": len(expected.credentials),
             **{name: len(found) for name, found in ids.items()},
             "OldestDueSeconds": oldest_due.total_seconds(),
-            "UnwitnessedSeconds": unwitnessed.total_seconds(),
             **_canary(table, expected, now),
         },
         ids={name: found for name, found in ids.items() if found},
@@ -133,14 +128,6 @@ def watch(table: Table, expected: Expected, *, now: datetime) -> Found:
             {*table.records, *table.unreadable} - {c.id for c in expected.credentials} - set(expected.others)
         ),
     )
-
-
-def unwitnessed_for(record: LockRecord, now: datetime) -> timedelta:
-    """How long the newer of the audit streams has not been named by the other one (protocol L8).
-
-    A stream is in `unwitnessed` from its first entry after the other one's last until the other one names it.
-    """
-    return max((now - since for since in record.unwitnessed.values()), default=timedelta())
 
 
 def _canary(table: Table, expected: Expected, now: datetime) -> Mapping[str, float]:

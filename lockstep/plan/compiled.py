@@ -150,7 +150,6 @@ class CompiledPlan(Message):
     Attributes:
         stores: In the plan's order.
         oci_stream: None where the plan has no stream in OCI.
-        has_standby: Whether OCI runs rotations, too.
         to_oci: Who the AWS runner is in OCI; None where the plan has no store there.
         to_aws: Who the OCI runner is in AWS; None where OCI runs nothing.
         event_bus: Where AWS sends events; None: it sends none.
@@ -161,7 +160,6 @@ class CompiledPlan(Message):
     stores: tuple[Store, ...]
     aws_stream: AwsStream
     oci_stream: OciStream | None
-    has_standby: bool
     to_oci: ApiKeys | FederationToOci | None
     to_aws: AccessKey | FederationToAws | None
     credentials: tuple[Credential, ...]

@@ -179,7 +179,6 @@ class Plan(Section):
             stores=tuple(store.compile() for store in self.stores),
             aws_stream=AwsStream(**fields_of(AwsStream, audit.aws)),
             oci_stream=OciStream(**fields_of(OciStream, audit.oci)) if audit.oci else None,
-            has_standby=runners.oci is not None,
             to_oci=runners.aws.compile(),
             to_aws=runners.oci.compile() if runners.oci else None,
             credentials=self.credentials,

@@ -51,7 +51,7 @@ class AwsAudit(Section):
     mac_key: KmsKeyId
     """Id, alias (alias/…) or ARN of the KMS HMAC_256 key that signs the entries, but for orders."""
     order_key: KmsKeyId = "alias/lockstep-orders"
-    """Likewise of the key that signs people's orders, and checkpoints."""
+    """Likewise of the key that signs people's orders."""
     retired_mac_keys: tuple[KmsKeyId, ...] = ()
     """ARNs of keys that signed before `mac_key` or `order_key`, the oldest first."""
     storage_class: StorageClass = "GLACIER_IR"

@@ -29,10 +29,6 @@ from lockstep.protocol.errors import (
 from lockstep.protocol.ports import Clock
 from lockstep.protocol.workers import CALLS_AT_ONCE
 
-REFRESH = timedelta(minutes=45)
-"""With a trigger every 20 minutes the third is due: two looks are an hour apart."""
-
-
 DeadlineGuard = Callable[[], None]
 """Called before each request, connect and statement. Raises if it must not be sent."""
 

@@ -10,10 +10,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Protocol
 
-from lockstep.protocol.deadlines import REFRESH
 from lockstep.protocol.model import Lease, LockRecord, Schedule
 from lockstep.protocol.ports import Table
-from lockstep.protocol.schedule import AWS, last_turn, standby_due_by, turn_after
+from lockstep.protocol.schedule import standby_due_by
 
 
 class Reason(StrEnum):
@@ -83,9 +82,8 @@ def is_in_time(record: LockRecord, now: datetime) -> bool:
 
 # Which credentials the standby comes to in a call, by one look at the whole lock table (protocol R5).
 #
-# Pure. What is picked is everything that ACQUIRE would give (protocol L4), by the record as it was read, and what
-# is to be witnessed (protocol E15). ACQUIRE decides again for each, by the record as it is then: what is picked
-# twice, or was rotated meanwhile, is skipped.
+# Pure. What is picked is everything that ACQUIRE would give (protocol L4), by the record as it was read. ACQUIRE
+# decides again for each, by the record as it is then: what is picked twice, or was rotated meanwhile, is skipped.
 
 _LAST = datetime.max.replace(tzinfo=UTC)
 
@@ -105,8 +103,7 @@ class Known(Protocol):
 def select_due(credentials: Sequence[Known], table: Table, *, now: datetime) -> tuple[str, ...]:
     """The ids of the credentials that a call of the standby comes to: emergencies, then the longest due first.
 
-    Those that were never rotated follow, whose records cannot be read, so that their runs say so, and which are only to
-    be witnessed.
+    Those that were never rotated follow, and those whose records cannot be read, so that their runs say so.
 
     Args:
         credentials: Of the plan. What else is in the table is left alone.
@@ -122,17 +119,4 @@ def select_due(credentials: Sequence[Known], table: Table, *, now: datetime) -> 
         if reason_against(record, now=now, due_by=standby_due_by(credential.schedule, now)) is None:
             rank = 0 if record.is_revoking else 1
             found.append(((rank, record.next_due_at or _LAST), credential.id))
-        elif must_witness(record, credential.schedule, now):
-            found.append(((3, _LAST), credential.id))
     return tuple(credential_id for _, credential_id in sorted(found))
-
-
-def must_witness(record: LockRecord, schedule: Schedule, now: datetime) -> bool:
-    """Whether the standby may have to look at the log of AWS, though nothing is to be rotated.
-
-    It looked in a turn, before the entry came since which AWS is not witnessed. So from the turn on at which that entry
-    is `REFRESH` less half an interval old, a look is due, or nearly.
-    """
-    since = record.unwitnessed.get(AWS)
-    turn = last_turn(schedule, now)
-    return since is not None and turn - since >= REFRESH - turn_after(schedule.interval)

@@ -303,19 +303,8 @@ class FailedRun(Message, kw_only=True, tag_field="outcome", tag="failed"):
     error: Annotated[str, matching(r"[A-Za-z0-9._]{1,100}")]
 
 
-class SkippedRun(Message, tag_field="outcome", tag="skipped"):
-    """Input of Audit where another runner rotates: a witness entry may be due.
-
-    Attributes:
-        rotation: The run, without a fence: it does not hold the lock.
-    """
-
-    rotation: Rotation
-
-
 Run = RotatedRun | FailedRun
-"""What Audit records of a run that held the lock."""
-AuditRequest = Run | SkippedRun
+"""Input of Audit: what it records of a run that held the lock."""
 
 
 class Recorded(Message):
@@ -324,13 +313,6 @@ class Recorded(Message):
     stream: str
     seq: int
     hash: str
-
-
-class Witnessing(Message):
-    """Output of Audit after a skip: the number of the witness entry; None where none was due."""
-
-    stream: str
-    seq: int | None
 
 
 class Entry(Message):

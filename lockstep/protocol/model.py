@@ -162,7 +162,6 @@ class ChainHead:
 
     seq: int
     hash: str
-    rotation_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +169,6 @@ class LockRecord:
     """The lock's item. Absent attributes are None, False or empty. Times are aware, whole seconds.
 
     Attributes:
-        unwitnessed: By audit stream, since when it has had entries that no entry of another stream names.
         plan: The digest of the active plan; None before the first activation, and where the table was lost.
         claim: The generation in flight.
         promoting: Whether a store may serve the claim's value already; until then the claim is open.
@@ -206,7 +204,6 @@ class LockRecord:
     blocked: frozenset[str] = frozenset()
     rotated_by: str | None = None
     rotated_at: datetime | None = None
-    unwitnessed: Mapping[str, datetime] = field(default_factory=dict)
     heads: Mapping[str, ChainHead] = field(default_factory=dict)
 
     @property

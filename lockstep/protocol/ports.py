@@ -13,8 +13,8 @@ from datetime import datetime
 from enum import Enum, auto
 from typing import Protocol
 
+from lockstep.protocol.messages import Recorded
 from lockstep.protocol.model import (
-    ChainHead,
     Claim,
     CredentialValue,
     Lease,
@@ -76,9 +76,6 @@ class Store(Protocol):
 
     def read_current(self) -> StoredValue:
         """The value that applications read now."""
-
-    def generation(self) -> int:
-        """The generation of `app_user` that is current, by its version's name: no value is read."""
 
     def read_version(self, version: str) -> CredentialValue | None:
         """The value in a version that `read_current` has named; None if it is gone or a placeholder."""
@@ -278,27 +275,14 @@ class Lock(Protocol):
     def block(self, lease: Lease, databases: Collection[str]) -> None:
         """Show these databases no login until an operator unblocks them or takes them over; else FenceLostError."""
 
-    def move_head(
-        self,
-        stream: str,
-        head: ChainHead,
-        *,
-        after: ChainHead | None,
-        at: datetime | None,
-        witnesses: Collection[str] = (),
-    ) -> None:
-        """Move an audit chain's head on, if it is still `after`; else LostCompareAndSetError.
+    def release(self, lease: Lease, done: Release | None, *, entry: Recorded | None = None) -> None:
+        """Give the lock back; else FenceLostError.
 
         Args:
-            stream: The chain's stream.
-            head: Its newest entry.
-            after: The head that was read.
-            at: When the entry was written; None for one that needs no witness itself.
-            witnesses: The other streams whose heads the entry names.
+            lease: Of this run.
+            done: With it, clear the claim and move the schedule on; without it, leave both.
+            entry: The run's own, to which the head of its chain moves; None: no head is moved.
         """
-
-    def release(self, lease: Lease, done: Release | None) -> None:
-        """Give the lock back. With `done`, clear the claim and move the schedule on; without it, leave both."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -475,9 +459,6 @@ class VersionedSecret(Protocol):
 
     def served(self) -> Sequence[SecretVersion]:
         """Every version that some reader may read as current: one for each slot of a ring (protocol V20)."""
-
-    def named(self) -> VersionName:
-        """The version that is current, by its name; of a ring, in the slot whose value it serves. Reads no content."""
 
     def read_version(self, version: str) -> SecretVersion | None:
         """A version by the store's own id; None if there is none."""

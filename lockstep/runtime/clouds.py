@@ -297,13 +297,7 @@ class Clouds(CloudClients):
             lock=self.lock(credential),
             log=log,
             signer=signer,
-            other_logs=partial(self.other_logs, cloud, credential),
         )
-
-    def other_logs(self, cloud: Cloud, credential: Credential) -> list[AuditLog]:
-        """A credential's audit logs in the other clouds that run rotations."""
-        runners: tuple[Cloud, ...] = ("aws", "oci") if self.plan.has_standby else ("aws",)
-        return [self.log(other, credential) for other in runners if other != cloud]
 
     def caller(self) -> str:
         """AWS's name of the identity, for the audit log; asked once."""

@@ -277,10 +277,6 @@ class CredentialStore:
             version=user.id,
         )
 
-    def generation(self) -> int:
-        """The generation of `app_user` that is current, by its version's name: no value is read."""
-        return self._user.versions.named().generation
-
     def read_login(self) -> Login | None:
         """The login that readers of `app_user` get now; None for a placeholder."""
         return self._user.login(self._user.versions.read_current())
@@ -588,12 +584,7 @@ def _wait(is_shown: Callable[[], bool], store: str, generation: int, clock: Cloc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """The world of one rotation, for one credential and one runner.
-
-    Attributes:
-        home_store: The store in the runner's cloud, or else the first.
-        other_logs: Opens the audit logs of the other clouds, which this runner only reads.
-    """
+    """The world of one rotation, for one credential and one runner."""
 
     runner: str
     credential: Credential
@@ -601,9 +592,7 @@ class Ports:
     databases: Mapping[str, Database]
     side_by_side: SideBySide
     lock: Lock
-    home_store: Store
     audit_log: AuditLog
-    other_logs: Callable[[], Sequence[AuditLog]]
     signer: Signer
     clock: Clock
     passwords: PasswordSource

@@ -44,15 +44,3 @@ resource "oci_identity_policy" "aws_runner" {
     }
   }
 }
-
-resource "oci_identity_policy" "aws_runner_elsewhere" {
-  provider = oci.home
-  for_each = { for place, statements in { audit = local.aws_on_audit_log } : place => statements if length(statements) > 0 }
-
-  compartment_id = local.bucket_compartment
-  name           = "${var.name}-aws-runner-${each.key}"
-  description    = "Lets the AWS runner read the audit log of OCI, as its witness."
-  statements     = each.value
-  freeform_tags  = local.freeform_tags
-  defined_tags   = local.defined_tags
-}

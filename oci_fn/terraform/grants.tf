@@ -12,38 +12,26 @@ locals {
     "SECRET_BUNDLE_READ",
   ]
   reads = ["SECRET_INSPECT", "SECRET_READ", "SECRET_VERSION_INSPECT", "SECRET_BUNDLE_READ"]
-  # A witness states the generation that is current, of the store in its own cloud or else of the first: a name, and no value.
-  names = local.has_runner && !contains([for store in local.plan.stores : store.kind], "aws-secrets-manager") ? ["SECRET_INSPECT", "SECRET_VERSION_INSPECT"] : []
 
   in_audit_log = "in compartment id ${coalesce(local.bucket_compartment, local.own)} where target.bucket.name = '${try(local.audit.bucket, "")}'"
 
-  # What each principal of the AWS runner may on the rings, and on the audit log of OCI, which it witnesses. With sessions each function
-  # is one; people read the log as themselves.
-  witnesses = ["OBJECT_INSPECT", "OBJECT_READ"]
+  # What each principal of the AWS runner may on the rings. With sessions each function is one.
   aws_may = {
-    writer         = { rings = local.rotates, audit = contains(local.kinds_of_users, "reader") ? [] : local.witnesses }
-    reader         = { rings = local.reads, audit = local.witnesses }
-    generate       = { rings = local.rotates, audit = [] }
-    apply_db       = { rings = local.reads, audit = [] }
-    update_secrets = { rings = local.rotates, audit = [] }
-    audit          = { rings = local.names, audit = local.has_runner ? ["OBJECT_INSPECT"] : [] }
+    writer         = local.rotates
+    reader         = local.reads
+    generate       = local.rotates
+    apply_db       = local.reads
+    update_secrets = local.rotates
   }
   aws_principals = merge(
     { for kind, group in oci_identity_group.aws_runner : kind => { subject = "group id ${group.id}", conditions = [] } },
     { for function, conditions in local.who_is : function => { subject = "any-user", conditions = conditions } },
   )
-  # Two values, so that what is wrong with the rings is told beside what is wrong with the bucket.
   aws_on_rings = [
     for name, who in local.aws_principals : format(
-      "Allow %s to {%s} in compartment id %s%s", who.subject, join(", ", local.aws_may[name].rings), local.rings,
+      "Allow %s to {%s} in compartment id %s%s", who.subject, join(", ", local.aws_may[name]), local.rings,
       length(who.conditions) == 0 ? "" : " where all {${join(", ", who.conditions)}}",
-    ) if length(local.aws_may[name].rings) > 0
-  ]
-  aws_on_audit_log = local.audit == null ? [] : [
-    for name, who in local.aws_principals : format(
-      "Allow %s to {%s} %s", who.subject, join(", ", local.aws_may[name].audit),
-      length(who.conditions) == 0 ? local.in_audit_log : "${local.where_in_audit_log}, ${join(", ", who.conditions)}}",
-    ) if length(local.aws_may[name].audit) > 0
+    )
   ]
 
   # Where the plan sends events. A policy cannot name a topic, only the compartment.

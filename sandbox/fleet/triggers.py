@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from lockstep.aws.dynamodb_lock import UNWITNESSED
 from lockstep.protocol.deadlines import CLOCK_SKEW
 from lockstep.protocol.model import Credential
 from lockstep.protocol.schedule import Shard, run_key
@@ -27,7 +26,7 @@ _POLL_SECONDS = 1.0
 _TELL_SECONDS = 15.0
 _LONGEST_SECONDS = 900.0
 _TIMES = ("expires_at", "next_due_at", "not_before")
-"""The attributes of a lock record that are times, beside those that begin `unwitnessed_`."""
+"""The attributes of a lock record that are times."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +232,7 @@ class Triggers:
 def _age(dynamodb: Any, credential: Credential, by: timedelta) -> None:  # noqa: ANN401 - a boto3 client
     key = {"credential_id": {"S": credential.id}}
     item = dynamodb.get_item(TableName=LOCK_TABLE, Key=key, ConsistentRead=True).get("Item", {})
-    times = [name for name in item if name in _TIMES or name.startswith(UNWITNESSED)]
+    times = [name for name in item if name in _TIMES]
     if times:
         dynamodb.update_item(
             TableName=LOCK_TABLE,

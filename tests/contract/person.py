@@ -19,7 +19,6 @@ from lockstep.protocol.model import Engine, SecretStr
 from lockstep.protocol.names import KEY_OUTPUT, STACK_TAG, plan_bucket_name
 from lockstep.runtime.system import SystemClock
 from sandbox import plans
-from sandbox.plans import AUDIT_BUCKET
 from tests.contract.counted import World
 from tests.statemachine.conftest import Case, login_text
 
@@ -130,17 +129,6 @@ def give_orders(person: Person) -> None:
     run("plan", "activate", credential.id, "--from", credential.plan_digest)
 
 
-def acknowledge(person: Person) -> None:
-    credential = person.case.credential.id
-    person.case.world.aws.client("s3").put_object(
-        Bucket=AUDIT_BUCKET,
-        Key=f"aws/{credential.replace('/', '.')}/000000000999.json",
-        Body=b"{}",
-        ChecksumAlgorithm="SHA256",
-    )
-    person.run("audit", "acknowledge", credential, "aws:999", "--reason", "a test")
-
-
 def import_login(person: Person) -> None:
     [database] = person.case.credential.databases
     person.case.set_password(database, "changed-By-hand-1")
@@ -162,10 +150,6 @@ def revoke(person: Person, *more: str) -> None:
 def audit(person: Person) -> None:
     for words in (["verify", "--stream", "aws"], ["show"], ["report", "-o", str(person.tmp_path / "r.json")]):
         person.run("audit", *words)
-
-
-def checkpoint(person: Person) -> None:
-    person.run("audit", "checkpoint", "-o", str(person.tmp_path / "checkpoint"))
 
 
 def fleet_plan(person: Person) -> Path:
@@ -217,10 +201,8 @@ ACTS: Mapping[str, Callable[[Person], object]] = {
     "lock show": lambda person: person.run("lock", "show"),
     "lock release": release,
     "audit verify": audit,
-    "audit checkpoint": checkpoint,
     "orders": give_orders,
     "plan publish": publish,
-    "audit acknowledge": acknowledge,
     "secrets tag": lambda person: person.run("secrets", "tag", "--yes"),
     "secrets create": create_secrets,
     "sessions": lambda person: person.run("sessions", person.case.credential.id),

@@ -424,7 +424,6 @@ def test_in_aws_one_key_signs_runs_and_another_one_orders(sandbox: AwsSandbox) -
     signer = KmsSigner(client, create_mac_key(kms), orders=orders)
     for entry_id, mine, other in (
         ("run-1", signer, orders),
-        ("witness-1", signer, orders),
         ("order-1", orders, signer),
     ):
         found = sealed({"time": 0}, signer=signer, rotation_id=entry_id).stored

@@ -64,7 +64,7 @@ def plan_of(client: Any) -> S3Folder:  # noqa: ANN401 - as `aws_client`
 
 
 VALUE = CredentialValue(1, Login("app", SecretStr(LEAK)))
-call_store = calling("secretsmanager", lambda client: open_store(client).generation())  # One call.
+call_store = calling("secretsmanager", lambda client: open_store(client).version_of(1))  # One call.
 call_store_write = calling("secretsmanager", lambda client: open_store(client).stage(VALUE))
 call_lock = calling("dynamodb", lambda client: DynamoDbLock(client, "table", "id").read())
 call_orders = calling("dynamodb", lambda client: DynamoDbOrders(client, "table", "id").write(Pause()))

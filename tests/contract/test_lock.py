@@ -20,9 +20,9 @@ from lockstep.protocol.errors import (
     FenceLostError,
     LockTableAccessDeniedError,
     LockTableUnreachableError,
-    LostCompareAndSetError,
     NewerFormatError,
 )
+from lockstep.protocol.messages import Recorded
 from lockstep.protocol.model import (
     FORMAT,
     ChainHead,
@@ -54,6 +54,7 @@ SECOND = timedelta(seconds=1)
 
 
 PLAN = "of-the-active-plan"
+ENTRY = Recorded(stream="aws", seq=1, hash="a" * 64)
 
 
 def acquire(lock: Lock, holder: str = "aws-1", *, at: datetime = NOW, force: bool = False) -> Lease | None:
@@ -111,7 +112,7 @@ def done(
 def rotated(lock: Lock, *, at: datetime = NOW, holder: str = "aws-1") -> None:
     lease = acquired(lock, holder, at=at)
     claim(lock, lease)
-    lock.release(lease, done(lease, at=at))
+    lock.release(lease, done(lease, at=at), entry=ENTRY)
 
 
 @pytest.fixture(params=FACTORIES)
@@ -294,7 +295,7 @@ def test_a_zombie_can_write_nothing_once_the_fence_is_higher(lock: Lock, holder:
         lambda: claim(lock, zombie, structs.replace(made, generation=9)),
         lambda: lock.begin_promotion(zombie, made, now=NOW),
         lambda: lock.block(zombie, ["db-1"]),
-        lambda: lock.release(zombie, done(zombie)),
+        lambda: lock.release(zombie, done(zombie), entry=ENTRY),
         lambda: lock.release(zombie, None),
     ]
     for write in writes:
@@ -309,7 +310,7 @@ def test_a_zombie_can_write_nothing_once_the_fence_is_higher(lock: Lock, holder:
 def test_a_finished_rotation_clears_the_claim_and_moves_the_schedule(lock: Lock) -> None:
     lease = acquired(lock)
     promoting(lock, lease)
-    lock.release(lease, done(lease))
+    lock.release(lease, done(lease), entry=ENTRY)
     assert lock.read() == LockRecord(
         credential_id=lease.credential_id,
         fence=1,
@@ -321,6 +322,7 @@ def test_a_finished_rotation_clears_the_claim_and_moves_the_schedule(lock: Lock)
         not_before=NOW + OVERLAP,
         rotated_by=lease.holder,
         rotated_at=NOW,
+        heads={"aws": ChainHead(seq=1, hash="a" * 64)},
     )
 
 
@@ -331,7 +333,7 @@ def test_an_emergency_counts_what_became_valid_since_the_last_rotation(
     rotated(lock)
     lease = acquired(lock, at=NOW + INTERVAL)
     promoting(lock, lease)
-    lock.release(lease, done(lease, at=NOW + INTERVAL))
+    lock.release(lease, done(lease, at=NOW + INTERVAL), entry=ENTRY)
     later = NOW + 2 * INTERVAL
     world.order(revoke_through=1)
     assert not lock.read().is_revoking
@@ -348,11 +350,11 @@ def test_a_finished_rotation_ends_what_was_ordered_for_the_databases_that_it_pro
 ) -> None:
     world.order(take_over=frozenset({"db-1", "db-2", "db-3"}), blocked=frozenset({"db-2", "db-4"}))
     lease = acquired(lock)
-    lock.release(lease, done(lease, proven=("db-1", "db-2")))
+    lock.release(lease, done(lease, proven=("db-1", "db-2")), entry=ENTRY)
     record = lock.read()
     assert (record.take_over, record.blocked) == (frozenset({"db-3"}), frozenset({"db-4"}))
     lease = acquired(lock, at=NOW + INTERVAL)
-    lock.release(lease, done(lease, proven=("db-3", "db-4")))
+    lock.release(lease, done(lease, proven=("db-3", "db-4")), entry=ENTRY)
     record = lock.read()
     assert (record.take_over, record.blocked) == (frozenset(), frozenset())
 
@@ -362,11 +364,11 @@ def test_a_late_release_clears_nothing_of_a_run_that_has_the_same_fence(lock: Lo
     """As after the table was restored to a time before the late run had the lock."""
     lease = acquired(lock, "aws-2")
     made = promoting(lock, lease)
-    lock.release(lease, done(lease) if is_done else None)
+    lock.release(lease, done(lease) if is_done else None, entry=ENTRY)
     before = lock.read()
     late = replace(lease, holder="aws-1")
     with pytest.raises(FenceLostError):
-        lock.release(late, structs.replace(done(late), current_generation=made.generation - 1))
+        lock.release(late, structs.replace(done(late), current_generation=made.generation - 1), entry=ENTRY)
     assert lock.read() == before
 
 
@@ -389,8 +391,7 @@ def test_orders_written_during_a_run_are_not_lost(
     }
     world.order(**orders)
     lock.begin_promotion(lease, made, now=NOW)
-    lock.move_head("aws", ChainHead(seq=1, hash="aa", rotation_id="aws-1"), after=None, at=NOW)
-    lock.release(lease, finished(lease))
+    lock.release(lease, finished(lease), entry=ENTRY)
     record = lock.read()
     assert {name: getattr(record, name) for name in orders} == orders
 
@@ -407,26 +408,27 @@ def test_a_failed_rotation_keeps_claim_and_schedule(lock: Lock) -> None:
 # Audit heads
 
 
-@pytest.mark.parametrize("after", [None, ChainHead(seq=1, hash="zz", rotation_id="aws-1")])
-def test_a_head_that_is_not_the_expected_one_stays(lock: Lock, after: ChainHead | None) -> None:
-    head = ChainHead(seq=1, hash="aa", rotation_id="aws-1")
-    lock.move_head("aws", head, after=None, at=NOW)
-    with pytest.raises(LostCompareAndSetError):
-        lock.move_head("aws", ChainHead(seq=1, hash="bb", rotation_id="aws-2"), after=after, at=NOW)
-    assert lock.read().heads == {"aws": head}
+@pytest.mark.parametrize("is_done", [True, False])
+def test_the_run_that_gives_the_lock_back_moves_the_head_of_its_own_stream(
+    lock: Lock, *, is_done: bool
+) -> None:
+    """It is a hint, and may go back; another stream's stays (protocol L8)."""
+    for number, (stream, seq) in enumerate((("oci", 3), ("aws", 7), ("aws", 5))):
+        lease = acquired(lock, at=NOW + number * INTERVAL)
+        entry = Recorded(stream=stream, seq=seq, hash="a" * 64)
+        lock.release(lease, done(lease, at=NOW + number * INTERVAL) if is_done else None, entry=entry)
+    assert lock.read().heads == {
+        "aws": ChainHead(seq=5, hash="a" * 64),
+        "oci": ChainHead(seq=3, hash="a" * 64),
+    }
 
 
-def test_a_stream_is_unwitnessed_from_its_first_entry_that_no_other_names(lock: Lock) -> None:
-    """So `watch` sees how long an entry was in one cloud's hands alone (protocol L8)."""
-    heads = [ChainHead(seq=n, hash=f"{n}", rotation_id=f"run-{n}") for n in range(1, 5)]
-    later = [NOW + timedelta(minutes=n) for n in range(4)]
-    lock.move_head("aws", heads[0], after=None, at=later[0])
-    lock.move_head("aws", heads[1], after=heads[0], at=later[1])
-    assert lock.read().unwitnessed == {"aws": later[0]}
-    lock.move_head("oci", heads[2], after=None, at=later[2], witnesses={"aws"})
-    assert lock.read().unwitnessed == {"oci": later[2]}
-    lock.move_head("aws", heads[3], after=heads[1], at=later[3], witnesses={"oci"})
-    assert lock.read().unwitnessed == {"aws": later[3]}
+def test_a_run_that_has_lost_the_lock_moves_no_head(lock: Lock) -> None:
+    late = acquired(lock)
+    acquired(lock, "aws-2", at=NOW + LEASE + timedelta(seconds=1))
+    with pytest.raises(FenceLostError):
+        lock.release(late, None, entry=ENTRY)
+    assert lock.read().heads == {}
 
 
 # Lost replies
@@ -443,17 +445,13 @@ def test_every_write_can_be_repeated_after_a_lost_reply(world: LockHarness, lock
     lease = acquired(lock)
     seen = lock.read()
     first, second = claim_of(lease), structs.replace(claim_of(lease), generation=9)
-    head, next_head = (ChainHead(seq=n, hash=f"{n}", rotation_id="aws-1") for n in (1, 2))
 
     twice(lambda: claim(lock, lease, first, over=seen))
     seen_again = lock.read()
     twice(lambda: claim(lock, lease, second, over=seen_again))
     twice(lambda: lock.begin_promotion(lease, second, now=NOW))
     twice(lambda: lock.block(lease, ["db-1"]))
-    twice(lambda: lock.move_head("aws", head, after=None, at=NOW))
-    twice(lambda: lock.move_head("aws", next_head, after=head, at=NOW))
-    assert lock.require(lease, second, promoting=True, now=NOW).heads == {"aws": next_head}
-    twice(lambda: lock.release(lease, done(lease)))
+    twice(lambda: lock.release(lease, done(lease), entry=ENTRY))
 
     record = lock.read()
     assert (record.holder, record.claim, record.current_generation) == (None, None, lease.fence)
@@ -722,13 +720,12 @@ def put(dynamodb: Any, key: str, **attributes: Mapping[str, object]) -> None:  #
 
 
 def test_records_are_read_and_the_owners_of_accounts_are_left_out(dynamodb: Any) -> None:  # noqa: ANN401
-    put(dynamodb, "a", plan={"S": "digest"}, paused={"BOOL": True}, unwitnessed_aws={"N": "1767225600"})
+    put(dynamodb, "a", plan={"S": "digest"}, paused={"BOOL": True})
     for account in accounts_of(CREDENTIAL):
         put(dynamodb, account.key, owner={"S": "a"})
     table = read_table(dynamodb, TABLE)
     assert set(table.records) == {"a"}
     assert (table.records["a"].plan, table.records["a"].paused) == ("digest", True)
-    assert set(table.records["a"].unwitnessed) == {"aws"}
 
 
 def test_what_cannot_be_read_is_named_by_its_error_and_hides_nothing_else(dynamodb: Any) -> None:  # noqa: ANN401
@@ -762,10 +759,10 @@ def test_garbage_in_an_item_is_a_record_or_an_error_of_ours(dynamodb: Any) -> No
     put(dynamodb, CREDENTIAL.id, activate={"S": PLAN}, take_over={"SS": ["db-1"]}, blocked={"SS": ["db-2"]})
     lock = DynamoDbLock(dynamodb, TABLE, CREDENTIAL.id)
     promoting(lock, acquired(lock))
-    lock.move_head("aws", ChainHead(seq=1, hash="d" * 64, rotation_id="aws-1"), after=None, at=NOW)
-    item = dynamodb.get_item(TableName=TABLE, Key={"credential_id": {"S": CREDENTIAL.id}})["Item"]
+    found = dynamodb.get_item(TableName=TABLE, Key={"credential_id": {"S": CREDENTIAL.id}})["Item"]
+    item = {**found, "head_aws": {"M": {"seq": {"N": "1"}, "hash": {"S": "d" * 64}}}}
     assert len(item) > 15
-    for name in (*item, "current_generation", "revoke_through", "head_oci", "unwitnessed_oci", "format"):
+    for name in (*item, "current_generation", "revoke_through", "head_oci", "format"):
         for value in GARBAGE:
             try:
                 record = record_of(CREDENTIAL.id, {**item, name: value})

@@ -175,7 +175,6 @@ class World:
                 lock=self.lock,
                 log=self.log,
                 signer=self.signer,
-                other_logs=tuple,
             ),
             clock=self.clock,
             by=Operator(who="ops", now=self.clock.now, new_id=lambda: f"{next(self._ids)}"),
@@ -188,7 +187,7 @@ class World:
         return [store.read_current().login for store in (self.secrets.store, self.ring.store)]
 
     def recorded(self) -> list[dict[str, Any]]:
-        [found] = verify(CREDENTIAL.id, [(self.log, self.signer)], self.lock.read())
+        [found] = verify(CREDENTIAL.id, [(self.log, self.signer)])
         assert found.problems == []
         return [e.event["unmapped"]["lockstep"] for e in found.entries]
 

@@ -9,12 +9,11 @@ from hypothesis import given
 from msgspec import structs
 
 from lockstep.audit.chain import Sealed, parse
-from lockstep.audit.entry import Witnessed, event_of
+from lockstep.audit.entry import event_of
 from lockstep.audit.verify import verify
 from lockstep.cli.audit import _line
 from lockstep.protocol.errors import AuditVerificationError, NewerFormatError
 from lockstep.protocol.messages import RotatedRun
-from lockstep.protocol.model import LockRecord
 from lockstep.protocol.ports import MAX_ENTRY_BYTES
 from lockstep.protocol.strict_json import read
 from lockstep.protocol.workers import one_after_the_other
@@ -25,7 +24,6 @@ from tests.support.seals import sealed
 
 CREDENTIAL = "multi-cloud/app_user"
 SIGNER = MemorySigner("key-1")
-WITNESS = {"oci": Witnessed(seq=4, hash="d" * 64, at=1)}
 
 
 def chained() -> list[Sealed]:
@@ -42,7 +40,6 @@ def chained() -> list[Sealed]:
                 signer=SIGNER,
                 credential_id=CREDENTIAL,
                 rotation_id=f"run-{n}",
-                witness=WITNESS,
             )
         )
     return chain
@@ -50,7 +47,6 @@ def chained() -> list[Sealed]:
 
 CHAIN = chained()
 BODY = CHAIN[1].body
-RECORD = LockRecord(credential_id=CREDENTIAL, heads={"aws": CHAIN[2].stored.head})
 
 
 def judge(body: bytes) -> None:
@@ -62,7 +58,7 @@ def judge(body: bytes) -> None:
     for entry, seq in zip(CHAIN, (1, 2, 3), strict=True):
         log.put(seq, body if seq == 2 else entry.body, entry.metadata)
     with judged("audit log"):
-        [found] = verify(CREDENTIAL, [(log, SIGNER)], RECORD, side_by_side=one_after_the_other)
+        [found] = verify(CREDENTIAL, [(log, SIGNER)], side_by_side=one_after_the_other)
         assert found.verified == (body == BODY)
         assert CANARY not in " ".join(map(str, found.problems))
 

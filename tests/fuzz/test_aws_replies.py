@@ -16,8 +16,8 @@ from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.aws.kms import KmsSigner
 from lockstep.aws.s3 import S3AuditLog
 from lockstep.aws.secrets_manager import SecretsManagerSecret, read_secret
+from lockstep.protocol.messages import Recorded
 from lockstep.protocol.model import (
-    ChainHead,
     Claim,
     ClaimKind,
     CredentialValue,
@@ -46,7 +46,7 @@ ACCOUNT = Account(database="db-1", host="db.example.com", port=3306, username="a
 LEASE = Lease(credential_id=CREDENTIAL.id, holder="run-1", fence=7)
 SEEN = LockRecord(credential_id=CREDENTIAL.id, plan="of-a-plan")
 CLAIM = Claim(kind=ClaimKind.NEW, generation=7, base_generation=6, rotation_id="run-1")
-HEAD = ChainHead(seq=3, hash="d" * 64, rotation_id="run-1")
+ENTRY = Recorded(stream="aws", seq=3, hash="d" * 64)
 DONE = Release(
     current_generation=7,
     valid=frozenset({6, 7}),
@@ -181,8 +181,7 @@ def operations(server: GarbageServer) -> dict[str, list[Operation]]:
             lambda: lock.begin_promotion(LEASE, CLAIM, now=EPOCH),
             lambda: lock.require(LEASE, CLAIM, promoting=False, now=EPOCH - timedelta(days=1)),
             lambda: lock.block(LEASE, ["db-1"]),
-            lambda: lock.move_head("aws", HEAD, after=None, at=EPOCH),
-            lambda: lock.release(LEASE, DONE),
+            lambda: lock.release(LEASE, DONE, entry=ENTRY),
         ],
         "dynamodb orders": [
             lambda: orders.write(Pause()),

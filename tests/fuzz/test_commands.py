@@ -47,7 +47,7 @@ CLOUD = {
         ("import",),
     ],
     *[("retire",), ("plan", "activate"), ("lock", "show"), ("lock", "release")],
-    *[("audit", name) for name in ("verify", "checkpoint", "show", "report", "acknowledge")],
+    *[("audit", name) for name in ("verify", "show", "report")],
 }
 """Commands that call AWS first. Others may be run in any environment, too."""
 NEEDS_OCI = {("doctor",), ("status",), ("audit", "verify"), ("audit", "report")}
@@ -62,8 +62,6 @@ GIVEN = {
     ("retire",): [CREDENTIAL],
     ("plan", "activate"): [CREDENTIAL],
     ("lock", "release"): ["-c", CREDENTIAL, "--holder", "run-1", "--yes"],
-    ("audit", "checkpoint"): ["-o", "checkpoint"],
-    ("audit", "acknowledge"): [CREDENTIAL, "aws:1", "--reason", "because"],
     ("plan", "diff"): ["lockstep.yaml", "lockstep.yaml"],
 }
 SET_HERE = ("AWS_", "OCI_", "LOCKSTEP_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy")

@@ -17,7 +17,7 @@ from functions.face import LambdaFace
 from functions.generate import step as generate
 from functions.update_secrets import step as update_secrets
 from lockstep.protocol.errors import InvalidRequestError
-from lockstep.protocol.messages import AuditRequest, DatabaseRequest, GenerateRequest, UpdateRequest
+from lockstep.protocol.messages import DatabaseRequest, GenerateRequest, Run, UpdateRequest
 from lockstep.protocol.strict_json import Message, read
 from lockstep.runtime import wiring
 from lockstep.stores.credential import Ports
@@ -32,7 +32,7 @@ STEPS: dict[str, tuple[Any, Any]] = {
     "generate": (generate.run, GenerateRequest),
     "apply_db": (apply_db.run, DatabaseRequest),
     "update_secrets": (update_secrets.run, UpdateRequest),
-    "audit": (audit.run, AuditRequest),
+    "audit": (audit.run, Run),
 }
 ROTATION = {
     "credential_id": "multi-cloud/app_user",

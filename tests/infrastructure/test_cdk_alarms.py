@@ -68,7 +68,7 @@ def told(stack: Synthesised, alarm: Mapping[str, Any]) -> str:
 def test_every_alarm_tells_one_topic_when_it_begins_and_when_it_is_over(both: Synthesised) -> None:
     by_name = alarms(both)
     assert {n for n, a in by_name.items() if told(both, a) == "lockstep-page"} == PAGES
-    assert {n for n, a in by_name.items() if told(both, a) == "lockstep-ticket"} == TICKETS | {"Unwitnessed"}
+    assert {n for n, a in by_name.items() if told(both, a) == "lockstep-ticket"} == TICKETS
     for alarm in by_name.values():
         assert alarm["OKActions"] == alarm["AlarmActions"]
         assert 1 <= alarm["DatapointsToAlarm"] <= alarm["EvaluationPeriods"]
@@ -125,7 +125,7 @@ def first_look(*, schedules: bool, record: LockRecord | None = None) -> Mapping[
     records = {
         c.id: replace(record, credential_id=c.id, plan=c.plan_digest) for c in plan.credentials if record
     }
-    expected = Expected(credentials=plan.credentials, schedules=schedules, standby=True)
+    expected = Expected(credentials=plan.credentials, schedules=schedules)
     return watch(Table(records=records, unreadable={}), expected, now=NOW).metrics
 
 
@@ -191,7 +191,7 @@ def test_what_is_stale_gets_its_next_trigger_before_people_are_paged(aws: Synthe
 
 def test_every_count_of_the_watch_has_an_alarm(both: Synthesised) -> None:
     counted = {a["MetricName"] for a in alarms(both).values() if a["Namespace"].startswith("Lockstep")}
-    of_no_credential = {"AuditLogTouched", "Credentials", "StartedLate", "UnwitnessedSeconds"}
+    of_no_credential = {"AuditLogTouched", "Credentials", "StartedLate"}
     assert counted == {*COUNTED, *of_no_credential}
 
 
@@ -229,7 +229,7 @@ def test_rotations_and_skips_are_counted_from_logs(aws: Synthesised) -> None:
     for one in filters.values():
         (made,) = one["MetricTransformations"]
         assert (made["MetricNamespace"], "Dimensions" in made) == ("Lockstep/lockstep", False)
-    assert json.loads(DEFINITION.read_text())["States"]["Witness"]["Type"] == "Task"
+    assert json.loads(DEFINITION.read_text())["States"]["Skipped"]["Type"] == "Succeed"
     assert aws.words(filters["StartedLate"]["LogGroupName"]) == "log /aws/vendedlogs/states/lockstep-fleet"
     assert '"TooLate"' in filters["StartedLate"]["FilterPattern"]
     items = json.loads(FLEET_DEFINITION.read_text())["States"]["Rotate"]["ItemProcessor"]["States"]

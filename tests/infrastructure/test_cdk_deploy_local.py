@@ -40,7 +40,7 @@ UNUSED = {
     *((step, "s3:ListBucket") for step in ("generate", "apply_db", "update_secrets", "watch")),
     *(("fleet", f"s3:{call}") for call in ("AbortMultipartUpload", "ListMultipartUploadParts")),
 }
-"""What only other paths need: a witness entry, a version that is missing, a comparison that is lost, a record that was
+"""What only other paths need: a version that is missing, a comparison that is lost, a record that was
 not told, a plan that is not published, a large report."""
 
 

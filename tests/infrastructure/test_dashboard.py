@@ -73,7 +73,7 @@ def test_a_deployment_over_an_older_one_keeps_the_dashboard(stack: Synthesised) 
 
 
 def written_by_the_watch() -> set[str]:
-    expected = Expected(credentials=(), schedules=True, standby=True)
+    expected = Expected(credentials=(), schedules=True)
     return set(
         watch(Table(records={}, unreadable={}), expected, now=datetime(2026, 1, 1, tzinfo=UTC)).metrics
     )

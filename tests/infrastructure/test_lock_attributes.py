@@ -11,8 +11,8 @@ import pytest
 from cdk.deployment import DEFINITION
 from lockstep.aws.clients import AwsKeys, aws_client
 from lockstep.aws.dynamodb_lock import DynamoDbLock
+from lockstep.protocol.messages import Recorded
 from lockstep.protocol.model import (
-    ChainHead,
     Claim,
     ClaimKind,
     Lease,
@@ -28,10 +28,8 @@ from tests.support.memory import EPOCH
 CREDENTIAL = "multi-cloud/app_user"
 STATE_MACHINE, OCI = "state machine", "OCI runner"
 MAY_NAME: dict[str, set[str]] = {
-    "head_aws": {"audit"},
+    "head_aws": {STATE_MACHINE},
     "head_oci": {OCI},
-    "unwitnessed_aws": {"audit", OCI},
-    "unwitnessed_oci": {"audit", OCI},
     "plan": {"generate", OCI},
     "activate": {"generate", STATE_MACHINE, OCI},
     "highest_generation": {"generate", OCI},
@@ -49,7 +47,6 @@ MAY_NAME: dict[str, set[str]] = {
     "of_another_product": set(),
 }
 """Who may name an attribute in an update or its condition, which IAM does not tell apart."""
-HEAD = ChainHead(seq=3, hash="d" * 64, rotation_id="run-1")
 LEASE = Lease(credential_id=CREDENTIAL, holder="run-1", fence=7)
 CLAIM = Claim(kind=ClaimKind.NEW, generation=7, base_generation=6, rotation_id="run-1")
 DONE = Release(
@@ -118,8 +115,8 @@ def claim(over: LockRecord, *served: int) -> Operation:
     return lambda lock: lock.claim(LEASE, CLAIM, over=over, plan="of-a-plan", served=served)
 
 
-def move(stream: str, *witnesses: str, after: ChainHead | None = None) -> Operation:
-    return lambda lock: lock.move_head(stream, HEAD, after=after, at=EPOCH, witnesses=witnesses)
+def released(stream: str, done: Release | None) -> Operation:
+    return lambda lock: lock.release(LEASE, done, entry=Recorded(stream=stream, seq=3, hash="d" * 64))
 
 
 CALLS: dict[str, tuple[set[str], list[Operation]]] = {
@@ -129,20 +126,16 @@ CALLS: dict[str, tuple[set[str], list[Operation]]] = {
         [lambda lock: lock.begin_promotion(LEASE, CLAIM, now=EPOCH)],
     ),
     "block": ({"apply_db", STATE_MACHINE, OCI}, [lambda lock: lock.block(LEASE, ["db-1"])]),
-    "head of a witness": (
-        {"audit"},
-        [lambda lock: lock.move_head("aws", HEAD, after=HEAD, at=None, witnesses=["oci"])],
-    ),
-    "head of aws": ({"audit"}, [move("aws"), move("aws", "oci"), move("aws", "oci", after=HEAD)]),
-    "head of oci": ({OCI}, [move("oci"), move("oci", "aws"), move("oci", "aws", after=HEAD)]),
     "acquire": (
         {STATE_MACHINE, OCI},
         [lambda lock: acquire(lock, force=True), lambda lock: acquire(lock, force=False, due_by=EPOCH)],
     ),
-    "release": (
+    "release of what nothing is recorded of": (
         {STATE_MACHINE, OCI},
-        [lambda lock: lock.release(LEASE, None), lambda lock: lock.release(LEASE, DONE)],
+        [lambda lock: lock.release(LEASE, None)],
     ),
+    "release with the head of aws": ({STATE_MACHINE}, [released("aws", None), released("aws", DONE)]),
+    "release with the head of oci": ({OCI}, [released("oci", None), released("oci", DONE)]),
 }
 """Every write of the lock, by who may make it. IAM cannot tell a write from a condition: a rotation that is done ends a
 blocking."""

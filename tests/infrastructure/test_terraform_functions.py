@@ -8,9 +8,9 @@ import pytest
 from lockstep.protocol.errors import LockstepError
 from tests.infrastructure.terraform.policies import Statement, statements
 from tests.infrastructure.terraform.sessions import FROM_AWS, FUNCTIONS_MAY, ROLES, federated
-from tests.infrastructure.terraform.stack import ROOT, Deployment, Stack, needs_tools, with_image
+from tests.infrastructure.terraform.stack import ROOT, Deployment, Stack, needs_tools
 from tests.infrastructure.terraform.steps import STEPS
-from tests.infrastructure.terraform.world import World, in_compartment, permissions, ring_of, running_world
+from tests.infrastructure.terraform.world import World, in_compartment, permissions, running_world
 
 pytestmark = needs_tools
 
@@ -63,8 +63,6 @@ def test_it_has_what_it_does_and_no_more(step: str, policy: list[Statement], sha
         there = in_compartment(granted, compartment)
         assert permissions(there) == {p for p, where in FUNCTIONS_MAY[step] if where == place}
         assert len(there) <= 1
-    for statement in in_compartment(granted, places["own"]):
-        assert statement.targets == {"target.bucket.name": {"lockstep-audit"}}
 
 
 @pytest.mark.parametrize("step", ROLES)
@@ -83,27 +81,6 @@ def test_it_needs_each_of_its_permissions(
         STEPS[step](world, clients)
 
 
-def test_without_a_store_in_aws_audit_may_know_names_in_the_rings_and_no_value(
-    shared: Shared, world: World
-) -> None:
-    stack, deployment = shared
-    stack = stack.copy()
-    stack.plan["stores"] = [store for store in stack.plan["stores"] if store["kind"] == "oci-vault"]
-    left = [name for name in deployment.outputs["slots"] if not name.endswith(".0")]
-    after = of_function("audit", statements(stack.apply(retired_slots=left, **with_image(**FROM_AWS))))
-    may = {"SECRET_INSPECT", "SECRET_VERSION_INSPECT"}
-    assert permissions(in_compartment(after, stack.store["compartment_id"])) == may
-    for credential in world.plan.credentials:
-        store = ring_of(world, world.permit("audit", after), credential)
-        assert store.generation()
-        with pytest.raises(LockstepError):
-            store.read_current()
-        for permission in may:
-            clients = world.permit("audit", after, without=(permission, world.sandbox.compartment_id))
-            with pytest.raises(LockstepError):
-                ring_of(world, clients, credential).generation()
-
-
 def test_the_documentation_lists_exactly_the_permissions_of_each_function() -> None:
     section = (
         (ROOT / "docs/iam-oci.md")
@@ -116,7 +93,6 @@ def test_the_documentation_lists_exactly_the_permissions_of_each_function() -> N
         "Generate": "generate",
         "ApplyDb": "apply_db",
         "UpdateSecrets": "update_secrets",
-        "Audit": "audit",
     }
     listed: dict[str, set[str]] = {step: set() for step in ROLES}
     for row in rows:

@@ -292,12 +292,6 @@ _BUGS = (
         Model("I12", Budget(terms=1, revokes=1)),
     ),
     Bug(
-        "L8",
-        "the head of the audit chain is moved without comparing it",
-        plants_in_ports.head_not_compared,
-        Races(("I7",)),
-    ),
-    Bug(
         "E9",
         "a run writes its entry whether or not the log has it",
         plants.own_entry_not_looked_for,

@@ -1,24 +1,20 @@
 """Foreign objects, forged metadata, archived bodies and forged lock records."""
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 
-from lockstep.audit.append import Chain, event_of_witness
 from lockstep.audit.entry import CHAIN, MAC, stored
 from lockstep.audit.verify import NOT_RESTORED
 from lockstep.protocol.errors import (
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,
-    DatabaseUnreachableError,
     LockstepError,
 )
 from lockstep.protocol.model import ChainHead
 from lockstep.protocol.ports import AuditLog
 from tests.proof.mutations import Place, _after, _made, rolled_back
-from tests.proof.tampered import CREDENTIAL, NEXT_RUN, Scene
+from tests.proof.tampered import NEXT_RUN, Scene
 from tests.support.memory import MemorySigner
-from tests.unit.harness import rotate_again
 
 FARTHEST_NUMBER = 10**12 - 1
 
@@ -34,7 +30,7 @@ def junk(
     for offset in offsets:
         scene.raw[stream].put(last - cut_first + offset, body, {})
     if head:
-        scene.head(stream, ChainHead(seq=last + 1, hash="f" * 64, rotation_id=NEXT_RUN))
+        scene.head(stream, ChainHead(seq=last + 1, hash="f" * 64))
 
 
 def junk_far_away(scene: Scene, stream: str) -> None:
@@ -62,7 +58,7 @@ def of_another_format(scene: Scene, stream: str, *, head: bool) -> None:
     scene.raw[stream].put(last.number + 1, made.body.replace(newer[0].encode(), newer[1].encode()), metadata)
     if head:
         found = stored(last.number + 1, metadata)
-        scene.head(stream, ChainHead(seq=found.number, hash=found.hash, rotation_id=NEXT_RUN))
+        scene.head(stream, ChainHead(seq=found.number, hash=found.hash))
 
 
 # Metadata
@@ -142,7 +138,7 @@ def head_forged(scene: Scene, stream: str, **forged: object) -> None:
 
 def head_ahead(scene: Scene, stream: str, by: int) -> None:
     """A head above the last entry."""
-    scene.head(stream, ChainHead(seq=scene.last(stream).number + by, hash="f" * 64, rotation_id="x"))
+    scene.head(stream, ChainHead(seq=scene.last(stream).number + by, hash="f" * 64))
 
 
 def head_behind(scene: Scene, stream: str, place: Place) -> None:
@@ -155,58 +151,3 @@ def heads_exchanged(scene: Scene) -> None:
     heads = scene.world.lock.record.heads
     scene.head("aws", heads["oci"])
     scene.head("oci", heads["aws"])
-
-
-# What was rotated and is on no record
-
-
-def served_unrecorded(scene: Scene) -> None:
-    """OCI's store served a generation that nobody recorded; then everything goes on."""
-    ports = scene.world.ports("oci")
-    chain = Chain(
-        credential_id=CREDENTIAL,
-        lock=ports.lock,
-        log=ports.audit_log,
-        signer=ports.signer,
-        other_logs=ports.other_logs,
-    )
-    event = event_of_witness(
-        entry_id="witness-unrecorded",
-        credential_id=CREDENTIAL,
-        stream="oci",
-        seen={},
-        serves=99,
-        now=scene.world.clock.now(),
-    )
-    chain.append(event, entry_id="witness-unrecorded", look_back=1)
-    rotate_again(scene.world, "after-it")
-
-
-def rotated_and_cut(scene: Scene, *, everything: bool) -> None:
-    """AWS rotates, and its entry is removed before OCI looks.
-
-    Args:
-        scene: The scene.
-        everything: The lock record's head and current generation are rolled back too.
-    """
-    rotate_again(scene.world, "unrecorded")
-    current = scene.world.lock.record.current_generation
-    scene.raw["aws"].erase(scene.last("aws").number)
-    rolled_back(scene, "aws")
-    if not everything:
-        scene.generation(current)
-
-
-def failed_and_cut(scene: Scene) -> None:
-    """A run of AWS fails; its entry and its head are removed before OCI looks."""
-
-    def fail(operation: str) -> None:
-        if operation == "stage":
-            raise DatabaseUnreachableError
-
-    scene.world.databases["db-1"].faults.before = fail
-    with suppress(LockstepError):
-        rotate_again(scene.world, "fails")
-    scene.world.databases["db-1"].faults.before = lambda _operation: None
-    scene.raw["aws"].erase(scene.last("aws").number)
-    rolled_back(scene, "aws")

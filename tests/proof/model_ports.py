@@ -17,6 +17,7 @@ from lockstep.databases.base import AlternatingUsers, StagingStrategy
 from lockstep.databases.mariadb import _DualPassword as MariaDbDualPassword
 from lockstep.databases.mysql import DualPassword, MySqlAccount
 from lockstep.protocol.errors import LockstepError, LostCompareAndSetError
+from lockstep.protocol.messages import Recorded
 from lockstep.protocol.model import (
     ChainHead,
     Claim,
@@ -106,9 +107,7 @@ class Replay:
             databases={d.name: d for d in databases},
             side_by_side=side_by_side,
             lock=_Lock(self),
-            home_store=ModelStore(self, STORES[0]),
             audit_log=cast("Any", _AuditLog(self)),
-            other_logs=lambda: (),
             signer=_Signer(),
             clock=_Clock(),
             passwords=_Passwords(self),
@@ -278,9 +277,6 @@ class ModelStore:
         del promoted
         return True
 
-    def generation(self) -> int:
-        return 0
-
     def prune(self) -> int:
         return 0
 
@@ -334,18 +330,8 @@ class _Lock:
     def block(self, lease: Lease, databases: Collection[str]) -> None:
         self._replay.ask(LOCK, "block", lease, tuple(sorted(databases)))
 
-    def move_head(
-        self,
-        stream: str,
-        head: ChainHead,
-        *,
-        after: ChainHead | None,
-        at: datetime | None,
-        witnesses: Collection[str] = (),
-    ) -> None:
-        raise NotImplementedError  # See `read`.
-
-    def release(self, lease: Lease, done: Release | None) -> None:
+    def release(self, lease: Lease, done: Release | None, *, entry: Recorded | None = None) -> None:
+        del entry  # See `_heads`.
         self._replay.ask(LOCK, "release", lease, done)
 
 
@@ -487,7 +473,6 @@ def _own_entry(rotation_id: str) -> Sealed:
         stream=_AuditLog.stream,
         signer=_Signer(),
         rotation_id=rotation_id,
-        witness={},
     )
 
 

@@ -106,8 +106,7 @@ def _head(scene: Scene, stream: str, number: int) -> ChainHead:
     """The head of an object whose metadata are no seal's."""
     _, metadata = scene.raw[stream].get(number)
     text = b'{"chain":' + metadata[CHAIN].encode() + b',"mac":' + metadata[MAC].encode() + b"}"
-    before = scene.world.lock.record.heads[stream]
-    return ChainHead(seq=number, hash=hashlib.sha256(text).hexdigest(), rotation_id=before.rotation_id)
+    return ChainHead(seq=number, hash=hashlib.sha256(text).hexdigest())
 
 
 # Places
@@ -134,8 +133,6 @@ def all_deleted(scene: Scene, *streams: str, heads: bool) -> None:
         scene.raw[stream].erase(*scene.raw[stream].numbers())
         if heads:
             scene.head(stream, None)
-    if heads and streams == STREAMS:
-        scene.generation(None)
 
 
 def marked(scene: Scene, stream: str, place: Place) -> None:
@@ -163,26 +160,22 @@ def rolled_back(scene: Scene, *streams: str) -> None:
     for stream in streams:
         numbers = scene.raw[stream].numbers()
         scene.head(stream, scene.at(stream, numbers[-1]).head if numbers else None)
-    scene.generation(scene.recorded_generation())
 
 
-def cut(scene: Scene, *streams: str, keep: Callable[[Scene, str], int], record: str) -> None:
+def cut(scene: Scene, *streams: str, keep: Callable[[Scene, str], int], heads: bool) -> None:
     """Delete the newest entries.
 
     Args:
         scene: The scene.
         streams: Of which streams.
         keep: The last number that stays.
-        record: What is rolled back in the lock record: `nothing`, `heads`, or `all`, the current generation too.
+        heads: Whether the heads in the lock record are rolled back.
     """
-    current = scene.world.lock.record.current_generation
     kept = {stream: keep(scene, stream) for stream in streams}
     for stream in streams:
         scene.raw[stream].erase(*(n for n in scene.raw[stream].numbers() if n > kept[stream]))
-    if record != "nothing":
+    if heads:
         rolled_back(scene, *streams)
-    if record == "heads":
-        scene.generation(current)
 
 
 def number_left_out(scene: Scene, stream: str) -> None:
@@ -222,7 +215,6 @@ def _made(
         stream=stream,
         signer=signer or scene.world.signers[stream],
         rotation_id=rotation_id,
-        witness=end.after.seal.witness if end.after and end.after.seal else {},
     )
 
 
@@ -378,8 +370,6 @@ def stream_replaced(scene: Scene, past: Callable[[Scene], Past], *streams: str) 
         for number, one in theirs.objects[stream].items():
             raw.put(number, *one)
         scene.head(stream, theirs.world.lock.record.heads[stream])
-    if streams == STREAMS:
-        scene.generation(theirs.world.lock.record.current_generation)
 
 
 def crossed(scene: Scene, stream: str, place: Place | None) -> None:

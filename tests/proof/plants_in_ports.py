@@ -16,7 +16,6 @@ from lockstep.databases.mysql import DualPassword, Slots
 from lockstep.protocol import decide
 from lockstep.protocol.errors import DatabaseUnreachableError
 from lockstep.protocol.model import (
-    ChainHead,
     Claim,
     CredentialValue,
     Lease,
@@ -108,17 +107,6 @@ def _acquired(as_if: Callable[[LockRecord], LockRecord]) -> AbstractContextManag
             self.record = replace(before, holder=taken.holder, fence=taken.fence, expires_at=taken.expires_at)
 
     return patched(patch.object(MemoryLock, "acquire", acquire))
-
-
-def head_not_compared() -> AbstractContextManager[None]:
-    def move_head(
-        self: MemoryLock, stream: str, head: ChainHead, *, after: ChainHead | None, **noted: Foreign
-    ) -> None:
-        del after, noted
-        with self.faults.around("move_head"):
-            self.record = replace(self.record, heads={**self.record.heads, stream: head})
-
-    return patched(patch.object(MemoryLock, "move_head", move_head))
 
 
 # Databases.

@@ -27,7 +27,7 @@ What = Literal["sleep", "die", "fail", "lose"]
 WHATS: tuple[What, ...] = ("sleep", "die", "fail", "lose")
 _DECISIVE = re.compile(
     r"before (.+ (stage|promote)( app_user| connection_blob)?|.+ retire|db-\d lock"
-    r"|lock (acquire|claim|require|require_lease|begin_promotion|block|move_head|release)|.+ log put)"
+    r"|lock (acquire|claim|require|require_lease|begin_promotion|block|release)|.+ log put)"
 )
 
 

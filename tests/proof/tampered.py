@@ -1,6 +1,6 @@
 """Real chains that are then tampered with, and what is seen of it.
 
-A `Scene` is one credential with both streams, after a life with a standby's witnesses, a rotation by OCI, a failed run,
+A `Scene` is one credential with both streams, after a life with rotations of both clouds, a failed run,
 a pause and a replaced key. It is made once, and put into new buckets for each mutation.
 """
 
@@ -10,10 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 
-from lockstep.audit.chain import parse
 from lockstep.audit.entry import Seal, Stored, is_signed, stored
 from lockstep.audit.verify import Verdict, Verification, verify
-from lockstep.protocol.errors import AuditVerificationError, DatabaseUnreachableError, LockstepError
+from lockstep.protocol.errors import DatabaseUnreachableError, LockstepError
 from lockstep.protocol.model import ChainHead
 from lockstep.protocol.orders import Pause, Resume
 from lockstep.protocol.workers import one_after_the_other
@@ -56,10 +55,6 @@ class Scene:
         heads = {k: h for k, h in {**self.world.lock.record.heads, stream: head}.items() if h}
         self.world.lock.record = replace(self.world.lock.record, heads=heads)
 
-    def generation(self, current: int | None) -> None:
-        """Write the current generation into the lock record."""
-        self.world.lock.record = replace(self.world.lock.record, current_generation=current)
-
     def at(self, stream: str, number: int) -> Stored:
         """The object under a number, by its metadata."""
         return stored(number, self.raw[stream].get(number)[1])
@@ -68,32 +63,10 @@ class Scene:
         """The object with the highest number."""
         return self.at(stream, self.raw[stream].numbers()[-1])
 
-    def witnessed(self, stream: str) -> int:
-        """The newest number that the other stream's entries name."""
-        (other,) = (s for s in STREAMS if s != stream)
-        seals = [self.at(other, n).seal for n in self.raw[other].numbers()]
-        return max((w.seq for s in seals if s and (w := s.witness.get(stream))), default=0)
-
-    def recorded_generation(self) -> int | None:
-        """The newest generation that some entry records."""
-        found = []
-        for stream in STREAMS:
-            for number in self.raw[stream].numbers():
-                with suppress(AuditVerificationError):
-                    entry = parse(
-                        self.raw[stream].get(number)[0], credential_id=CREDENTIAL, stream=stream, seq=number
-                    )
-                    generation = entry.details.get("generation")
-                    if entry.event.get("status") == "Success" and isinstance(generation, int):
-                        found.append(generation)
-        return max(found, default=None)
-
     def verify(self, *streams: str) -> list[Verification]:
         """What verification says."""
         logs = [(self.raw[s].log, self.world.signers[s]) for s in streams or STREAMS]
-        return verify(
-            self.world.credential.id, logs, self.world.lock.record, side_by_side=one_after_the_other
-        )
+        return verify(self.world.credential.id, logs, side_by_side=one_after_the_other)
 
 
 def _life(credential_id: str, *, wait: float) -> MemoryWorld:

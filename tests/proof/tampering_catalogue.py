@@ -8,11 +8,9 @@ from tests.proof import mutations as m
 from tests.proof.impossible import (
     ARCHIVED_BODY,
     BOTH_CLOUDS,
-    GENERATION_BEHIND,
     HEAD_BEHIND,
     LOCKED,
     METADATA_ALONE,
-    NEWEST_REMOVED,
     NO_VERSIONS,
     THIEF_APPENDS,
     UNREAD,
@@ -96,14 +94,6 @@ def _places(stream: str) -> Iterator[Mutation]:
     yield Mutation(name=f"a number left out: {stream}", act=partial(m.number_left_out, stream=stream))
 
 
-def _unwitnessed(scene: Scene, stream: str) -> int:
-    return scene.witnessed(stream)
-
-
-def _below_witness(scene: Scene, stream: str) -> int:
-    return scene.witnessed(stream) - 1
-
-
 def _without_last(scene: Scene, stream: str) -> int:
     return scene.last(stream).number - 1
 
@@ -113,58 +103,28 @@ def _half(scene: Scene, stream: str) -> int:
 
 
 KEEPS = {
-    "below the witness": _below_witness,
     "half": _half,
     "the last": _without_last,
-    "what is not witnessed": _unwitnessed,
 }
 
 
 def _cuts() -> Iterator[Mutation]:
     for streams in (("aws",), ("oci",), STREAMS):
         for name, keep in KEEPS.items():
-            for record in ("nothing", "heads", "all"):
-                # OCI's newest entry is a rotation that AWS's last one began from.
-                is_newest = (name, streams) == ("the last", ("aws",))
-                design = (
-                    ""
-                    if record != "all"
-                    else BOTH_CLOUDS
-                    if streams == STREAMS
-                    else NEWEST_REMOVED * is_newest
-                )
+            for heads in (False, True):
                 yield Mutation(
-                    name=f"cut {name}, {record} rolled back: {' and '.join(streams)}",
-                    act=partial(_cut, streams=streams, keep=keep, record=record),
-                    by_design=design,
+                    name=f"cut {name}{', and the heads' * heads}: {' and '.join(streams)}",
+                    act=partial(_cut, streams=streams, keep=keep, heads=heads),
                 )
-        for stream in streams:
-            yield Mutation(
-                name=f"cut below the witness, and no head of {stream}: {' and '.join(streams)}",
-                act=m.then_no_head(partial(_cut, streams=streams, keep=_below_witness, record="all"), stream),
-            )
         for heads in (False, True):
             yield Mutation(
                 name=f"all deleted{', and the heads' * heads}: {' and '.join(streams)}",
                 act=partial(_all_deleted, streams=streams, heads=heads),
             )
-    yield Mutation(
-        name="a rotation cut before OCI looks, with its head",
-        act=partial(f.rotated_and_cut, everything=False),
-    )
-    yield Mutation(
-        name="a rotation cut before OCI looks, with head and generation",
-        act=partial(f.rotated_and_cut, everything=True),
-        by_design=NEWEST_REMOVED,
-    )
-    yield Mutation(
-        name="a failure cut before OCI looks, with its head", act=f.failed_and_cut, by_design=NEWEST_REMOVED
-    )
-    yield Mutation(name="a generation that was served and is on no record", act=f.served_unrecorded)
 
 
-def _cut(scene: Scene, streams: Sequence[str], keep: object, record: str) -> None:
-    m.cut(scene, *streams, keep=keep, record=record)  # type: ignore[arg-type]  # of the table
+def _cut(scene: Scene, streams: Sequence[str], keep: object, *, heads: bool) -> None:
+    m.cut(scene, *streams, keep=keep, heads=heads)  # type: ignore[arg-type]  # of the table
 
 
 def _all_deleted(scene: Scene, streams: tuple[str, ...], *, heads: bool) -> None:
@@ -381,10 +341,6 @@ def _lock_record(stream: str) -> Iterator[Mutation]:
     yield Mutation(
         name=f"a head with another hash: {stream}", act=partial(_head_forged, stream=stream, hash="0" * 64)
     )
-    yield Mutation(
-        name=f"a head of the next run: {stream}",
-        act=partial(_head_forged, stream=stream, rotation_id=NEXT_RUN),
-    )
     for by in (1, 50, 1_000_001, 10**12 - 50, 10**12 - 18):
         yield Mutation(name=f"a head {by} ahead: {stream}", act=partial(f.head_ahead, stream=stream, by=by))
     for place in ("first", "middle", "last-but-one"):
@@ -402,17 +358,6 @@ def _head_forged(scene: Scene, stream: str, **forged: object) -> None:
 
 def _generations() -> Iterator[Mutation]:
     yield Mutation(name="heads exchanged", act=f.heads_exchanged)
-    yield Mutation(name="a current generation that nobody made", act=lambda s: s.generation(99))
-    for name, current in (("an older one", 3), ("none", None)):
-        yield Mutation(
-            name=f"the current generation is {name}",
-            act=partial(_generation, current=current),
-            by_design=GENERATION_BEHIND,
-        )
-
-
-def _generation(scene: Scene, current: int | None) -> None:
-    scene.generation(current)
 
 
 def catalogue(flip_count: int = 200) -> list[Mutation]:

@@ -163,7 +163,7 @@ def test_the_last_line_is_json_with_the_same_keys(
 ) -> None:
     monkeypatch.setattr(demo, "console", Console())
     story, applications = end(refused=refused)
-    chains = {"multi-cloud/app_user": [Verification(stream="aws", witnessed=1)]}
+    chains = {"multi-cloud/app_user": [Verification(stream="aws")]}
     assert demo.tell_end(story, applications, chains, seconds=120.34, runner_keys=0) == status
     output = capsys.readouterr().out
     assert ESCAPE not in output
@@ -176,7 +176,6 @@ def test_the_last_line_is_json_with_the_same_keys(
         "refused": refused,
         "troubles": 0,
         "audit_entries": 0,
-        "audit_witnesses": 1,
         "audit_verified": Verification(stream="aws").verified,
         "long_lived_runner_keys": 0,
         "slowest_login_ms": 0,

@@ -9,10 +9,10 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from lockstep.aws.dynamodb_lock import DynamoDbLock
+from lockstep.protocol import messages
 from lockstep.protocol.deadlines import LEASE, PREPARED_AT_MOST
 from lockstep.protocol.messages import (
     ApplyResult,
-    AuditRequest,
     BaseRefused,
     Beside,
     Candidate,
@@ -25,6 +25,7 @@ from lockstep.protocol.messages import (
     Id,
     ProbeRequest,
     ProbeResult,
+    Recorded,
     RecordedRotation,
     Rotation,
     RunInput,
@@ -41,7 +42,7 @@ REQUESTS: Mapping[str, Any] = {
     "${GenerateFunction}": GenerateRequest,
     "${ApplyDbFunction}": DatabaseRequest,
     "${UpdateSecretsFunction}": UpdateRequest,
-    "${AuditFunction}": AuditRequest,
+    "${AuditFunction}": messages.Run,
 }
 
 
@@ -379,8 +380,11 @@ def test_releasing_makes_the_same_call(valid: tuple[int, ...], proven: tuple[str
         rotated_at=EPOCH,
     )
     lease = Lease(credential_id="multi-cloud/app_user", holder="second", fence=7)
-    asked_done = _asked(lambda lock: lock.release(lease, done))
-    asked_failed = _asked(lambda lock: lock.release(lease, None))
+    entry = Recorded(stream="aws", seq=7, hash="f" * 64)
+    asked_done = _asked(lambda lock: lock.release(lease, done, entry=entry))
+    asked_failed = _asked(lambda lock: lock.release(lease, None, entry=entry))
+    asked_unchanged = _asked(lambda lock: lock.release(lease, None))
     assert run.evaluate(STATES["ReleaseLock"]["Arguments"]) == asked_done
-    for given_back in ("ReleaseLockAfterFailure", "ReleaseLockUnchanged"):
-        assert run.evaluate(STATES[given_back]["Arguments"]) == asked_failed
+    assert run.evaluate(STATES["ReleaseLockAfterFailure"]["Arguments"]) == asked_failed
+    for given_back in ("ReleaseLockUnrecorded", "ReleaseLockUnchanged"):
+        assert run.evaluate(STATES[given_back]["Arguments"]) == asked_unchanged

@@ -96,7 +96,7 @@ def test_a_run_that_is_not_due_is_skipped_and_changes_nothing(mariadb: Case) -> 
     before, item = mariadb.stored_login(), mariadb.lock
     execution = mariadb.rotate()
     assert (execution.status, execution.output) == ("SUCCEEDED", {"outcome": "skipped"})
-    assert execution.states_entered == ["CheckInput", "AcquireLock", "Witness"]
+    assert execution.states_entered == ["CheckInput", "AcquireLock", "Skipped"]
     assert (mariadb.stored_login(), mariadb.lock) == (before, item)
     assert len(mariadb.entries()) == 1
 

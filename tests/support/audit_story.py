@@ -35,7 +35,6 @@ def chain_of(ports: Ports) -> Chain:
         lock=ports.lock,
         log=ports.audit_log,
         signer=ports.signer,
-        other_logs=ports.other_logs,
     )
 
 
@@ -125,7 +124,7 @@ class AuditStory:
 
     def verify(self) -> list[Verification]:
         """What verification says of both chains."""
-        return verify(self.world.credential.id, self.logs(), self.world.lock.record)
+        return verify(self.world.credential.id, self.logs())
 
     def logs(self) -> list[tuple[AuditLog, Signer]]:
         """Both logs with their keys."""

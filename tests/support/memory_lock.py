@@ -5,8 +5,9 @@ from dataclasses import replace
 from datetime import datetime
 
 from lockstep.protocol import model
-from lockstep.protocol.errors import FenceLostError, LostCompareAndSetError
+from lockstep.protocol.errors import FenceLostError
 from lockstep.protocol.lock_rule import has_lease, is_in_time, reason_against
+from lockstep.protocol.messages import Recorded
 from lockstep.protocol.model import (
     ChainHead,
     Claim,
@@ -98,33 +99,14 @@ class MemoryLock:
                 raise FenceLostError(credential=lease.credential_id)
             self.record = replace(self.record, blocked=self.record.blocked.union(databases))
 
-    def move_head(
-        self,
-        stream: str,
-        head: ChainHead,
-        *,
-        after: ChainHead | None,
-        at: datetime | None,
-        witnesses: Collection[str] = (),
-    ) -> None:
-        with self.faults.around("move_head"):
-            if self.record.heads.get(stream) not in (after, head):
-                raise LostCompareAndSetError(credential=self.record.credential_id, stream=stream)
-            since = {name: at for name, at in self.record.unwitnessed.items() if name not in witnesses}
-            own = {stream: at} if at else {}
-            self.record = replace(
-                self.record,
-                heads={**self.record.heads, stream: head},
-                unwitnessed={**own, **since},
-            )
-
-    def release(self, lease: Lease, done: Release | None) -> None:
+    def release(self, lease: Lease, done: Release | None, *, entry: Recorded | None = None) -> None:
         with self.faults.around("release"):
             r = self.record
             is_given_back = r.holder is None and (not done or r.rotated_by == lease.holder)
             if r.fence != lease.fence or not (r.holder == lease.holder or is_given_back):
                 raise FenceLostError(credential=lease.credential_id)
-            self.record = replace(r, holder=None, expires_at=None)
+            heads = {entry.stream: ChainHead(seq=entry.seq, hash=entry.hash)} if entry else {}
+            self.record = replace(r, holder=None, expires_at=None, heads={**r.heads, **heads})
             if done:
                 self.record = replace(
                     self.record,

@@ -8,7 +8,7 @@ from typing import Any
 import rfc8785
 
 from lockstep.audit.chain import Sealed, seal
-from lockstep.audit.entry import ChainEnd, Stored, Witnessed
+from lockstep.audit.entry import ChainEnd, Stored
 from lockstep.protocol.ports import Signer
 from tests.support.memory import MemorySigner
 
@@ -21,7 +21,6 @@ def sealed(
     credential_id: str = "multi-cloud/app_user",
     stream: str = "aws",
     rotation_id: str = "run-1",
-    witness: Mapping[str, Witnessed] | None = None,
 ) -> Sealed:
     """An entry after another one."""
     end = ChainEnd(after=after, seq=after.number + 1 if after else 1)
@@ -32,7 +31,6 @@ def sealed(
         stream=stream,
         signer=signer,
         rotation_id=rotation_id,
-        witness=witness or {},
     )
 
 

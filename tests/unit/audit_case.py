@@ -3,20 +3,20 @@
 from dataclasses import replace
 
 from lockstep.audit.append import Chain
-from lockstep.audit.checkpoint import ACKNOWLEDGE, details_of
-from lockstep.audit.entry import ORDER, Stored, event_of_order, stored
+from lockstep.audit.entry import Stored, stored
 from lockstep.audit.verify import Verification, verify
 from lockstep.protocol.model import ChainHead
 from lockstep.protocol.workers import one_after_the_other
 from tests.support.memory import MemoryWorld
-from tests.unit.harness import rotate, rotate_again
+from tests.unit.harness import rotate_again
 
 EVENT = {"time": 0, "metadata": {"uid": "foreign"}}
 
 
 def verified(world: MemoryWorld, *streams: str) -> dict[str, Verification]:
     logs = [(world.audit_logs[s], world.signers[s]) for s in streams or ("aws", "oci")]
-    found = verify(world.credential.id, logs, world.lock.record, side_by_side=one_after_the_other)
+    unread = set(world.audit_logs) - {log.stream for log, _ in logs}
+    found = verify(world.credential.id, logs, unread=unread, side_by_side=one_after_the_other)
     return {v.stream: v for v in found}
 
 
@@ -24,13 +24,11 @@ def problems(world: MemoryWorld, stream: str = "aws") -> list[str]:
     return [str(p) for p in verified(world)[stream].problems]
 
 
-def begun(runs: int = 3, *, standby: bool = True) -> MemoryWorld:
+def begun(runs: int = 3) -> MemoryWorld:
     """A world in its steady state: AWS rotates, OCI stands by."""
     world = MemoryWorld.create()
     for run in range(runs):
         rotate_again(world, f"run-{run}")
-        if standby:
-            rotate(world, f"standby-{run}", runner="oci")
     return world
 
 
@@ -56,22 +54,4 @@ def chain_of(world: MemoryWorld, stream: str = "aws") -> Chain:
         lock=world.lock,
         log=ports.audit_log,
         signer=ports.signer,
-        other_logs=ports.other_logs,
     )
-
-
-def acknowledge(world: MemoryWorld, stream: str, first: int, last: int) -> None:
-    """As the command does: what is found now of these entries."""
-    found = verified(world)[stream].problems
-    about = [p for p in found if p.first is not None and first <= p.first and (p.end or 0) <= last]
-    entry_id = f"{ORDER}ack-{first}-{head(world).seq}"
-    event = event_of_order(
-        ACKNOWLEDGE,
-        details_of(stream, about, "examined in INC-1"),
-        entry_id=entry_id,
-        credential_id=world.credential.id,
-        stream="aws",
-        who="arn:of/auditor",
-        now=world.clock.now(),
-    )
-    chain_of(world).append(event, entry_id=entry_id, look_back=1)

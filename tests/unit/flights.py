@@ -56,7 +56,6 @@ PROMOTING = [
     "after oci promote connection_blob",
     "before oci log put",
     "after oci log put",
-    "after lock move_head",
     "before lock release",
 ]
 """Boundaries at which a store may serve it; in each of the two lists every boundary is another state."""

@@ -335,7 +335,7 @@ def test_csv_has_every_entry_of_the_period() -> None:
 
 
 def test_a_year_of_one_credential_is_a_page_of_bounded_size() -> None:
-    """26,280 rotations, one in fifty a failure before it, and witness entries."""
+    """26,280 rotations, and one in fifty a failure before it."""
     minute = 60_000
     first = milliseconds(34)
     events: list[dict[str, Any]] = []
@@ -343,8 +343,6 @@ def test_a_year_of_one_credential_is_a_page_of_bounded_size() -> None:
         at = first + number * 20 * minute
         if number % 50 == 0:
             events.append(failure(at - 10 * minute, f"Error{number % 7}"))
-        if number % 3 == 0:
-            events.append({"activity_name": "Witness", "time": at, "unmapped": {"lockstep": {"seq": number}}})
         events.append(event(at, number + 1))
     began = time.process_time()
     report = made(*events)

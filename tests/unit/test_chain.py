@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lockstep.audit.chain import Entry, Sealed, parse, seal
-from lockstep.audit.entry import MAX_METADATA_BYTES, ChainEnd, Differs, Stored, Witnessed, stored
+from lockstep.audit.entry import MAX_METADATA_BYTES, ChainEnd, Differs, Stored, stored
 from lockstep.protocol.errors import AuditVerificationError
 from tests.support import seals
 from tests.support.memory import MemorySigner
@@ -20,12 +20,11 @@ from tests.support.memory import MemorySigner
 CREDENTIAL = "multi-cloud/app_user"
 SIGNER = MemorySigner("aws-key")
 EVENT = {"status": "Success", "time": 1767225600000}
-OTHER = Witnessed(seq=3, hash="b" * 64, at=1767225600000)
 
 
 def _sealed(after: Stored | None = None, event: Any = None) -> Sealed:  # noqa: ANN401 - any JSON
     told = {**EVENT, **(event or {}), "time": EVENT["time"]}
-    return seals.sealed(told, after, signer=SIGNER, witness={"oci": OTHER})
+    return seals.sealed(told, after, signer=SIGNER)
 
 
 def _parsed(body: bytes, seq: int = 1, *, stream: str = "aws", credential_id: str = CREDENTIAL) -> Entry:
@@ -56,14 +55,11 @@ def test_mac_and_hash_can_be_checked_without_lockstep() -> None:
 
 def test_the_metadata_of_the_largest_entry_fit() -> None:
     """S3 takes 2,048 bytes of metadata."""
-    differs = tuple(Differs(by=by, seq=10**12 - 1, hash="f" * 64, found="f" * 64) for by in ("head", "oci"))
+    differs = Differs(seq=10**12 - 1, hash="f" * 64, found="f" * 64)
     after = Stored(number=10**12 - 2, hash="f" * 64)
     end = ChainEnd(after=after, seq=10**12 - 1, stepped_over=(10**12 - 9, 10**12 - 2), differs=differs)
-    witness = {"oci": Witnessed(seq=10**12 - 1, hash="f" * 64, at=10**13)}
     key = MemorySigner("arn:aws-us-gov:kms:us-gov-west-1:123456789012:key/mrk-" + "f" * 32)
-    largest = seal(
-        EVENT, end, credential_id="c" * 200, stream="aws", signer=key, rotation_id="r" * 208, witness=witness
-    )
+    largest = seal(EVENT, end, credential_id="c" * 200, stream="aws", signer=key, rotation_id="r" * 208)
     assert sum(len(k) + len(v) for k, v in largest.metadata.items()) < MAX_METADATA_BYTES
     assert stored(10**12 - 1, largest.metadata) == largest.stored
 
@@ -121,8 +117,8 @@ def _changed(**paths: Any) -> bytes:  # noqa: ANN401 - any JSON
         b"{}",
         b'{"chain":{},"event":{},"mac":{}}',
         _changed(chain__seq="1"),
-        _changed(chain__witness={"oci": 3}),
-        _changed(chain__witness={"oci": {"seq": float("inf"), "hash": "x"}}),
+        _changed(chain__differs=3),
+        _changed(chain__differs={"seq": float("inf"), "hash": "x", "found": None}),
         _changed(mac__value="not base64!"),
         _changed(
             mac__value=_sealed().body.decode().split('"value":"')[1].split('"')[0].replace("=", "") + "=="

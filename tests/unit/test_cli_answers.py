@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from lockstep.audit.checkpoint import sealed
 from lockstep.cli import app
 from lockstep.cli.output import answer, document, exit_code_of
 from lockstep.operate.documents import Error
@@ -30,13 +29,8 @@ from lockstep.protocol.errors import (
     family,
     line_of,
 )
-from tests.support.memory import MemorySigner
 from tests.unit.test_cli import ARN, CREDENTIAL, PLAN
-from tests.unit.test_cli_odd_entries import world as world_of_audit
 from tests.unit.test_process import environment
-
-world = world_of_audit
-"""The fixture."""
 
 
 @pytest.fixture(autouse=True)
@@ -86,14 +80,6 @@ def test_who_does_not_agree_gets_a_document(given: str, name: str, monkeypatch: 
     monkeypatch.setattr("lockstep.cli.orders.require_stdin", lambda _what, _otherwise: None)
     shown = run("rotate", "--revoke-previous", "--state-machine-arn", ARN, "--json", given=given)
     assert (shown.exit_code, error_of(shown)["name"]) == (1, name)
-
-
-@pytest.mark.usefixtures("world")
-def test_a_checkpoint_of_somebody_else_is_refused_in_a_document(tmp_path: Path) -> None:
-    file = tmp_path / "checkpoint"
-    file.write_text(sealed({}, MemorySigner("stolen"), at=1))
-    shown = run("audit", "verify", "--checkpoint", str(file), "--json")
-    assert (shown.exit_code, error_of(shown)["name"]) == (1, "CheckpointRefused")
 
 
 def test_an_error_that_no_command_told_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

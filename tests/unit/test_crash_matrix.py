@@ -98,7 +98,7 @@ STEADY = Story(name="steady", prepare=_two_rotations, boundaries=80)
 STORIES = (
     STEADY,
     Story(name="taken-over", prepare=_nothing, boundaries=75),
-    Story(name="bootstrapped", prepare=_nothing, boundaries=66, placeholder=True),
+    Story(name="bootstrapped", prepare=_nothing, boundaries=60, placeholder=True),
     Story(name="one-placeholder", prepare=_only_in_one_store, boundaries=70, placeholder=True),
     Story(name="edited-by-hand", prepare=_edited_by_hand, boundaries=80),
     Story(name="failed-over", prepare=_failed_over, boundaries=100, refusals=2),

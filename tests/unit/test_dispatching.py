@@ -22,7 +22,7 @@ from lockstep.protocol.errors import (
     PlanUnreachableError,
     StoreAccessDeniedError,
 )
-from lockstep.protocol.lock_rule import must_witness, select_due
+from lockstep.protocol.lock_rule import select_due
 from lockstep.protocol.model import LockRecord
 from lockstep.protocol.ports import Table
 from lockstep.stores.credential import Ports
@@ -69,10 +69,9 @@ def test_the_longest_due_comes_first_after_emergencies() -> None:
         record("c", 45),
         record("d", 12, not_before=TURN + minutes(1)),
         record("e", -5, revoke_through=3, valid=frozenset({3, 4})),
-        record("f", -5, unwitnessed={"aws": TURN - minutes(40)}),
         unreadable={"g": "NewerFormatError"},
     )
-    assert found == ("e", "c", "a", "d", "b", "g", "f")
+    assert found == ("e", "c", "a", "d", "b", "g")
 
 
 @pytest.mark.parametrize(
@@ -81,27 +80,11 @@ def test_the_longest_due_comes_first_after_emergencies() -> None:
         record("a", -1),
         record("a", 40, paused=True),
         record("a", 40, holder="x", expires_at=TURN + minutes(1)),
-        record("a", -1, unwitnessed={"aws": TURN - minutes(30)}),
-        record("a", -1, unwitnessed={"oci": TURN - minutes(90)}),
         record("a", 40, paused=True, revoke_through=3, valid=frozenset({3})),
     ],
 )
 def test_what_acquire_would_refuse_and_nobody_waits_for_is_left_out(left: LockRecord) -> None:
     assert picked(left) == ()
-
-
-@pytest.mark.parametrize("interval", [minutes(20), minutes(30), minutes(60), timedelta(hours=8)])
-def test_the_log_of_aws_is_looked_at_within_an_hour(interval: timedelta) -> None:
-    # (protocol E15)
-    plan = schedule(interval)
-    after = min(interval, minutes(60)) / 2
-    looked = EPOCH + after
-    entry = EPOCH + (interval if interval <= minutes(60) else timedelta(hours=8))
-    turns = [EPOCH + after + n * 2 * after for n in range(1, 30)]
-    waiting = LockRecord(credential_id="a", unwitnessed={"aws": entry})
-    first = next(t for t in turns if t > entry and must_witness(waiting, plan, t))
-    assert first - entry <= minutes(60)
-    assert first - looked >= minutes(45)  # A run that comes sooner does not look.
 
 
 # How it is shared
@@ -208,10 +191,7 @@ class Fleet:
 
     @property
     def rotations(self) -> dict[str, int]:
-        return {
-            key: sum(e.event["activity_name"] != "Witness" for e in entries(world, "oci"))
-            for key, world in self.worlds.items()
-        }
+        return {key: len(entries(world, "oci")) for key, world in self.worlds.items()}
 
 
 def fleet(number: int = NUMBER) -> Fleet:

@@ -18,8 +18,7 @@ from py_ocsf_models.events.base_event import BaseEvent  # type: ignore[import-un
 from py_ocsf_models.objects.cloud import Cloud  # type: ignore[import-untyped]  # as above
 
 from lockstep import audit
-from lockstep.audit.append import event_of_witness
-from lockstep.audit.entry import Witnessed, event_of, event_of_order
+from lockstep.audit.entry import event_of, event_of_order
 from lockstep.protocol.messages import FailedRun, RotatedRun
 from lockstep.protocol.model import LockRecord
 from lockstep.protocol.orders import Activate, CancelTakeOver, Order, Pause, Resume, Revoke, TakeOver, Unblock
@@ -73,21 +72,11 @@ RECORDED: dict[str, Event] = {
         for number, order in enumerate(ORDERS)
     },
     "retire": of_order("retire", {"left_valid": [1, 2]}),
-    "acknowledge": of_order("acknowledge", {"stream": "aws", "first": 7, "last": 9, "reason": "INC-1"}),
-    "witness": event_of_witness(
-        entry_id="witness-1",
-        credential_id="multi-cloud/app_user",
-        stream="oci",
-        seen={"aws": Witnessed(seq=7, hash="f" * 64, at=1)},
-        serves=7,
-        now=EPOCH,
-    ),
 }
 """An event of each kind. A new kind of entry is added here, and its function below."""
 FUNCTIONS = {
     "lockstep.audit.entry.event_of",
     "lockstep.audit.entry.event_of_order",
-    "lockstep.audit.append.event_of_witness",
 }
 """Every function that makes an event; the name of each begins with `event_of`."""
 

@@ -281,4 +281,4 @@ def test_what_only_says_that_it_is_of_a_newer_format_is_a_problem() -> None:
 
 def _verified(world: MemoryWorld) -> list[Verification]:
     log = world.audit_logs["aws"], world.signers["aws"]
-    return verify(world.credential.id, [log], world.lock.record, side_by_side=one_after_the_other)
+    return verify(world.credential.id, [log], side_by_side=one_after_the_other)

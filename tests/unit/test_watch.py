@@ -36,12 +36,11 @@ def look(
     *records: LockRecord,
     credentials: tuple[Credential, ...] = (CREDENTIAL,),
     schedules: bool = True,
-    standby: bool = True,
     unreadable: Mapping[str, str] | None = None,
     canary: str | None = None,
 ) -> Found:
     table = Table(records={r.credential_id: r for r in records}, unreadable=unreadable or {})
-    expected = Expected(credentials=credentials, schedules=schedules, standby=standby, canary=canary)
+    expected = Expected(credentials=credentials, schedules=schedules, canary=canary)
     return watch(table, expected, now=NOW)
 
 
@@ -121,7 +120,7 @@ def test_a_new_credential_beside_others_is_not_a_lost_table() -> None:
 
 
 def test_whether_the_table_was_lost_is_judged_by_all_of_the_plan_where_some_are_looked_at() -> None:
-    expected = Expected(credentials=(OTHER,), schedules=True, standby=True, others={CREDENTIAL.id})
+    expected = Expected(credentials=(OTHER,), schedules=True, others={CREDENTIAL.id})
     table = Table(records={CREDENTIAL.id: IN_SYNC}, unreadable={})
     found = watch(table, expected, now=NOW)
     assert (found.ids, found.others) == ({"PlanNotActiveCredentials": [OTHER.id]}, [])
@@ -145,13 +144,6 @@ def test_the_oldest_due_time_is_that_of_a_credential_that_may_rotate() -> None:
     found = look(due_since(seconds=90), paused, credentials=(CREDENTIAL, OTHER))
     assert found.metrics["OldestDueSeconds"] == 90
     assert look(IN_SYNC).metrics["OldestDueSeconds"] == 0
-
-
-def test_a_stream_is_unwitnessed_since_its_first_entry_that_the_other_does_not_name() -> None:
-    record = replace(IN_SYNC, unwitnessed={"aws": NOW - timedelta(hours=2)})
-    assert look(record).metrics["UnwitnessedSeconds"] == 7200
-    assert look(record, standby=False).metrics["UnwitnessedSeconds"] == 0
-    assert look(IN_SYNC).metrics["UnwitnessedSeconds"] == 0
 
 
 def test_the_canary_is_as_old_as_the_last_rotation_if_that_was_in_aws() -> None:
@@ -187,7 +179,7 @@ def test_a_hundred_stale_credentials_make_one_short_line() -> None:
 
 def test_cloudwatch_takes_every_metric_of_the_line() -> None:
     points = embedded(line(look(IN_SYNC), stack="lockstep", now=NOW), now=NOW.timestamp())
-    assert {p.name for p in points} == {*COUNTED, "Credentials", "OldestDueSeconds", "UnwitnessedSeconds"}
+    assert {p.name for p in points} == {*COUNTED, "Credentials", "OldestDueSeconds"}
     assert {(p.namespace, p.dimensions) for p in points} == {
         ("Lockstep/lockstep", frozenset({("Stack", "lockstep")}))
     }

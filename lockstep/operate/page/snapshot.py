@@ -208,9 +208,7 @@ class Looker:
         return Table(records={r.credential_id: r for r in records}, unreadable={})
 
     def _expected(self) -> Expected:
-        return Expected(
-            credentials=self._plan.credentials, schedules=True, standby=self._plan.runners.oci is not None
-        )
+        return Expected(credentials=self._plan.credentials, schedules=True)
 
     def _read(self, table: Table, asked: Collection[str], now: datetime) -> None:
         for credential in self._in_turn(table, asked, now):

@@ -13,11 +13,9 @@ from typing import Literal, TypeVar
 from msgspec.structs import replace
 
 from lockstep import __version__
-from lockstep.audit.append import WITNESS
+from lockstep.audit.append import is_of_a_run
 from lockstep.audit.chain import Entry
-from lockstep.audit.checkpoint import Problem
-from lockstep.audit.entry import ORDER
-from lockstep.audit.verify import Verification
+from lockstep.audit.verify import Problem, Verification
 from lockstep.operate.formatting import at_milliseconds, many
 from lockstep.operate.report.data import (
     Check,
@@ -106,11 +104,7 @@ def _stream(v: Verification) -> StreamEvidence:
             stream=v.stream,
             verdict=v.verdict,
             entries=len(v.entries),
-            witnessed=v.witnessed,
-            unwitnessed=v.unwitnessed,
-            unwitnessed_since=None if v.unwitnessed_since is None else at_milliseconds(v.unwitnessed_since),
             problems=tuple(map(str, v.problems)),
-            acknowledged=tuple(map(str, v.acknowledged)),
             notes=tuple(v.notes),
             error=v.unreadable or None,
         ),
@@ -121,9 +115,7 @@ def _stream(v: Verification) -> StreamEvidence:
 
 
 def _archived(entry: Entry) -> tuple[int, datetime | None, str]:
-    kinds = {ORDER: "order", WITNESS: "witness"}
-    what = next((kind for begin, kind in kinds.items() if entry.rotation_id.startswith(begin)), "run")
-    return entry.seq, at_milliseconds(entry.time), what
+    return entry.seq, at_milliseconds(entry.time), "run" if is_of_a_run(entry.rotation_id) else "order"
 
 
 def _doubtful(problems: Sequence[Problem]) -> list[tuple[int, str]]:
@@ -193,7 +185,6 @@ def _sanitized(check: Check) -> Check:
     return replace(
         check,
         problems=tuple(sanitize(text, LONGEST_PROBLEM) for text in check.problems),
-        acknowledged=tuple(sanitize(text, LONGEST_PROBLEM) for text in check.acknowledged),
         notes=tuple(sanitize(text, LONGEST_PROBLEM) for text in check.notes),
         error=sanitize(check.error, LONGEST_PROBLEM) if check.error else None,
     )

@@ -13,7 +13,6 @@ Time = Annotated[datetime, Meta(tz=True)]
 _ORDER = (
     Verdict.VERIFIED,
     Verdict.EMPTY,
-    Verdict.NOT_WITNESSED,
     Verdict.UNREADABLE,
     Verdict.NOT_VERIFIED,
 )
@@ -31,22 +30,14 @@ class Check(Struct, frozen=True, kw_only=True):
 
     Attributes:
         entries: How many were looked at.
-        witnessed: Entries that the other stream names, and that are as it says.
-        unwitnessed: How many of the last entries no entry of the other stream names; None where it was not read.
-        unwitnessed_since: When the first of them was written.
         problems: One sentence each.
-        acknowledged: Problems that somebody has acknowledged by name.
         error: Why the stream was unreachable.
     """
 
     stream: str
     verdict: Verdict
     entries: int = 0
-    witnessed: int = 0
-    unwitnessed: int | None = None
-    unwitnessed_since: Time | None = None
     problems: tuple[str, ...] = ()
-    acknowledged: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     error: str | None = None
 

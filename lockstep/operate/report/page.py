@@ -5,20 +5,19 @@ The policy names the style sheet by its hash. Tables and figures are in the temp
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
 
 from jinja2 import Environment
 
 from lockstep.audit.verify import Verdict
-from lockstep.operate.formatting import many, minute
+from lockstep.operate.formatting import many
 from lockstep.operate.html.templates import environment, style
-from lockstep.operate.report.data import Check, CredentialReport, Report
+from lockstep.operate.report.data import CredentialReport, Report
 
 LOOKS = {
     Verdict.VERIFIED: "good",
     Verdict.EMPTY: "warn",
-    Verdict.NOT_WITNESSED: "warn",
     Verdict.UNREADABLE: "warn",
     Verdict.NOT_VERIFIED: "bad",
 }
@@ -53,13 +52,8 @@ def verdict_sentence(report: Report) -> str:
     match report.verdict:
         case Verdict.VERIFIED:
             return (
-                f"{entries} in {many(len(all_of_them), 'chain')}: none is missing, changed or swapped, "
-                f"and each cloud's chain agrees with what the other has seen of it. {_newest(all_of_them)}"
-            )
-        case Verdict.NOT_WITNESSED:
-            return (
-                f"{entries}: none is missing, changed or swapped. No other cloud's chain was read, "
-                "so an end that was cut off would not be seen."
+                f"{entries} in {many(len(all_of_them), 'chain')}: none is missing, changed or swapped. "
+                "An end that was cut off would not be seen."
             )
         case Verdict.EMPTY:
             return "There is no entry yet, so there is nothing to show."
@@ -74,14 +68,6 @@ def verdict_sentence(report: Report) -> str:
             )
 
 
-def _newest(checks: Sequence[Check]) -> str:
-    count = sum(check.unwitnessed or 0 for check in checks)
-    since = min((check.unwitnessed_since for check in checks if check.unwitnessed_since), default=None)
-    if not count:
-        return "All of them are witnessed."
-    return f"{many(count, 'entry', 'entries')} at the end, since {minute(since)}: no witness yet."
-
-
 def problems(report: CredentialReport) -> Iterator[tuple[str, str, str]]:
     """What verification found: the chain, the kind and the text, worst first for each chain."""
     for check in report.checks:
@@ -92,8 +78,6 @@ def problems(report: CredentialReport) -> Iterator[tuple[str, str, str]]:
             yield stream, "problem", f"and {len(check.problems) - MOST_PROBLEMS} more, in JSON"
         if check.error:
             yield stream, "unreachable", check.error
-        for text in check.acknowledged[:MOST_PROBLEMS]:
-            yield stream, "acknowledged", text
         for text in check.notes[:MOST_PROBLEMS]:
             yield stream, "note", text
 

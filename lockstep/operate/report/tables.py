@@ -76,11 +76,7 @@ def _rows(report: CredentialReport, now: datetime) -> Iterator[dict[str, object]
     name = report.credential.id
     for check in report.checks:
         yield {"credential": name, "chain": check.stream, "kind": "verdict", **_verdict(check)}
-        for kind, texts in (
-            ("problem", check.problems),
-            ("acknowledged", check.acknowledged),
-            ("note", check.notes),
-        ):
+        for kind, texts in (("problem", check.problems), ("note", check.notes)):
             for text in texts:
                 yield {"credential": name, "chain": check.stream, "kind": kind, "details": text}
     records: list[Record] = [*report.runs, *report.orders, *report.others]
@@ -90,9 +86,7 @@ def _rows(report: CredentialReport, now: datetime) -> Iterator[dict[str, object]
 
 
 def _verdict(check: Check) -> dict[str, object]:
-    tail = "unknown" if check.unwitnessed is None else check.unwitnessed
-    told = f"{check.entries} entries, {check.witnessed} witnessed, unwitnessed: {tail}"
-    return {"outcome": check.verdict.value, "details": check.error or told}
+    return {"outcome": check.verdict.value, "details": check.error or f"{check.entries} entries"}
 
 
 def _entry(record: Record) -> dict[str, object]:

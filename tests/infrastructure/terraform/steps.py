@@ -1,14 +1,13 @@
 """The calls in OCI of the functions of the AWS runner, each by itself.
 
-They are those of `functions/*/step.py` on a ring, in the usual run and where a value is missing or a slot is full, and
-those of the audit log's witness.
+They are those of `functions/*/step.py` on a ring, in the usual run and where a value is missing or a slot is full.
 """
 
 from collections.abc import Callable, Mapping
 
 from lockstep.oci.clients import OciClients
 from tests.contract.oci_fixtures import sandbox_clients
-from tests.infrastructure.terraform.world import World, log_of, ring_of, value_of
+from tests.infrastructure.terraform.world import World, ring_of, value_of
 from tests.support.fence import fence_held
 
 MISSING = 999
@@ -49,19 +48,9 @@ def apply_db(world: World, clients: OciClients) -> None:
         assert store.read_version(base.version)
 
 
-def audit(world: World, clients: OciClients) -> None:
-    """Look at the newest entry of the log in OCI."""
-    written = log_of(world, sandbox_clients(world.sandbox))
-    assert written.put(1, b"{}", {"chain": "{}", "mac": "{}"})
-    log = log_of(world, clients)
-    assert list(log.numbers()) == [1]
-    assert log.look(1)
-
-
 STEPS: Mapping[str, Callable[[World, OciClients], None]] = {
     "generate": generate,
     "apply_db": apply_db,
     "update_secrets": update_secrets,
-    "audit": audit,
 }
 """By their names in the machine."""

@@ -211,12 +211,3 @@ def log_of(world: World, clients: OciClients) -> ObjectStorageAuditLog:
         stream="oci",
         credential_id=world.plan.credentials[0].id,
     )
-
-
-def witness(world: World, clients: OciClients) -> None:
-    """Make the calls on the audit log of OCI that its witness in AWS makes."""
-    log = log_of(world, clients)
-    seq = max(log.numbers(), default=0)
-    assert seq == 1
-    assert log.look(seq)
-    assert log.read(seq) == b"{}"
