@@ -7,7 +7,7 @@ from typing import Any
 
 from cdk import plan_policy
 from cdk.account import Account, Found, UnansweredError
-from cdk.audit_policy import AUDIT_PREFIX, AuditPolicy
+from cdk.audit_policy import AUDIT_PREFIX, DIGEST_PREFIX, AuditPolicy
 from cdk.plan_policy import PLAN_PREFIX
 from cdk.resource_policies import listed
 from cdk.settings import Settings
@@ -20,7 +20,8 @@ def audit_policy(account: Account, audit: AwsAudit, settings: Settings) -> Audit
     roles = f"arn:{account.partition}:iam::{account.id}:role"
     return AuditPolicy(
         bucket_arn=f"arn:{account.partition}:s3:::{audit.bucket}",
-        writers=[f"{roles}/{settings.audit_role(account.region)}", *settings.operators],
+        writers=[f"{roles}/{settings.role_name('audit', account.region)}", *settings.operators],
+        digester=f"{roles}/{settings.role_name('digest', account.region)}",
         break_glass=settings.audit_break_glass_role,
         # Whoever puts the statement into the policy must be able to change it again.
         deployer=f"{roles}/ROLE-THAT-MANAGES-THE-BUCKET",
@@ -133,7 +134,7 @@ def _lifecycle_lacks(account: Account, audit: AwsAudit) -> Iterator[str]:
     for rule in _expirations(account, audit.bucket):
         expiration = rule["Expiration"]
         days = 0 if "Date" in expiration else expiration["Days"]
-        if not _concerns(rule, AUDIT_PREFIX):
+        if not any(_concerns(rule, folder) for folder in (AUDIT_PREFIX, DIGEST_PREFIX)):
             continue
         if timedelta(days=days) < audit.retention:
             when = f"after {days} days" if days else f"on {expiration['Date']:%Y-%m-%d}"

@@ -1,4 +1,4 @@
-"""What the policy of the audit bucket denies: overwriting, deleting, entries of others, a change of it (protocol E13).
+"""What the policy of the audit bucket denies: overwriting, deleting, what others write, a change of it (protocol E13).
 
 One source for the bucket that is made, the one that is adopted, and the tests. A denial names the principals that it
 spares by `aws:PrincipalArn`, which is the role's ARN for its sessions too, and takes patterns
@@ -16,6 +16,8 @@ Statement = Mapping[str, Any]
 
 AUDIT_PREFIX = "aws/"
 """The folder of the AWS runner's audit entries."""
+DIGEST_PREFIX = "digests/"
+"""The folder of digests."""
 
 ENTRY_ACTIONS = (
     "s3:BypassGovernanceRetention",
@@ -53,6 +55,7 @@ class AuditPolicy:
     Attributes:
         bucket_arn: The bucket's ARN.
         writers: The principals that may append entries: the audit function's role, and operators.
+        digester: The one that may write digests: the digest function's role.
         break_glass: The principal that may delete entries and change the bucket, if there is one.
         deployer: The principal that may change the bucket, and cannot delete an entry as long as the policy stands:
             CloudFormation's role, or whoever manages an adopted bucket.
@@ -61,6 +64,7 @@ class AuditPolicy:
 
     bucket_arn: str
     writers: Sequence[str]
+    digester: str
     break_glass: str | None
     deployer: str
     removable: bool
@@ -70,6 +74,7 @@ class AuditPolicy:
         return [
             self._new_objects_only(),
             self._entries_of_writers_only(),
+            self._digests_of_one_only(),
             self._entries_stay(),
             *([] if self.removable else [self._bucket_stays()]),
         ]
@@ -83,10 +88,13 @@ class AuditPolicy:
         wanted = self._new_objects_only()
         if not any(covers(s, wanted) and same_condition(s, wanted) for s in found):
             yield "lets entries be written over", wanted
-        wanted = self._entries_of_writers_only()
-        spared = {_spared(s) for s in found if covers(s, wanted)} - {None}
-        if not any(of and self.writers[0] in of and of <= set(self.writers) for of in spared):
-            yield "lets others than the audit function and the operators write entries", wanted
+        for wanted, writers, lack in (
+            (self._entries_of_writers_only(), self.writers, "audit function and the operators write entries"),
+            (self._digests_of_one_only(), [self.digester], "digest function write digests"),
+        ):
+            spared = {_spared(s) for s in found if covers(s, wanted)} - {None}
+            if not any(of and writers[0] in of and of <= set(writers) for of in spared):
+                yield f"lets others than the {lack}", wanted
         wanted = self._entries_stay()
         allowed = {self.break_glass}
         if not any(covers(s, wanted) and (of := _spared(s)) is not None and of <= allowed for s in found):
@@ -103,6 +111,10 @@ class AuditPolicy:
     def _entries_of_writers_only(self) -> Statement:
         resource = f"{self.bucket_arn}/{AUDIT_PREFIX}*"
         return _denial("EntriesOfWritersOnly", ("s3:PutObject",), resource, spares=self.writers)
+
+    def _digests_of_one_only(self) -> Statement:
+        resource = f"{self.bucket_arn}/{DIGEST_PREFIX}*"
+        return _denial("DigestsOfOneOnly", ("s3:PutObject",), resource, spares=[self.digester])
 
     def _entries_stay(self) -> Statement:
         spares = (self.break_glass,) if self.break_glass else ()
@@ -124,9 +136,9 @@ def new_objects_only(sid: str, resource: str) -> Statement:
     }
 
 
-def macs_of_signers_only(signers: Sequence[str]) -> Statement:
+def signers_only(action: str, signers: Sequence[str]) -> Statement:
     """Deny to sign with a key, in that key's own policy, to all but those who write what it signs."""
-    return _denial("MacsOfSignersOnly", ("kms:GenerateMac",), "*", spares=signers)
+    return _denial("SignersOnly", (action,), "*", spares=signers)
 
 
 def _denial(sid: str, actions: Sequence[str], resource: str, *, spares: Sequence[str] = ()) -> Statement:

@@ -40,7 +40,7 @@ Architecture: TypeAlias = Literal["arm64", "x86_64"]
 Machine: TypeAlias = Literal["aarch64", "arm64", "amd64", "x86_64"]
 
 ROOT = Path(__file__).resolve().parent.parent
-HANDLERS = ("generate", "apply_db", "update_secrets", "audit", "watch", "announce")
+HANDLERS = ("generate", "apply_db", "update_secrets", "audit", "watch", "digest", "announce")
 ARCHITECTURES: dict[str, Architecture] = {
     "aarch64": "arm64",
     "arm64": "arm64",

@@ -29,9 +29,10 @@ DIMENSIONS: dict[Owner, tuple[str, str]] = {
 }
 """Namespace, and the dimension that names the owner."""
 ROTATIONS, SKIPPED, LATE, AUDIT_LOG_TOUCHED = "Rotations", "Skipped", "StartedLate", "AuditLogTouched"
+DIGESTS, CONFIRMING = "DigestsMade", "DigestsConfirming"
 """Counted by filters of logs, without a dimension (`cdk/monitoring.py`)."""
-FILTERED = (ROTATIONS, SKIPPED, LATE, AUDIT_LOG_TOUCHED)
-FUNCTIONS = ("generate", "apply_db", "update_secrets", "audit", "watch", "announce")
+FILTERED = (ROTATIONS, SKIPPED, LATE, AUDIT_LOG_TOUCHED, DIGESTS)
+FUNCTIONS = ("generate", "apply_db", "update_secrets", "audit", "watch", "digest", "announce")
 """Those of a stack; `announce` is there where the plan sends events."""
 FIVE_MINUTES, HOUR = 300, 3600
 
@@ -111,16 +112,11 @@ def panels() -> tuple[Panel, ...]:
             ),
         ),
         Panel(
-            title="The audit log was touched",
+            title="The audit log: problems, digests",
             unit="count",
-            series=(
-                Series(
-                    metric=AUDIT_LOG_TOUCHED,
-                    owner="stack",
-                    statistic="Sum",
-                    label="found",
-                    period_seconds=HOUR,
-                ),
+            series=tuple(
+                Series(metric=metric, owner="stack", statistic="Sum", label=metric, period_seconds=HOUR)
+                for metric in (AUDIT_LOG_TOUCHED, DIGESTS)
             ),
         ),
         Panel(

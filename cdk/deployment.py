@@ -8,6 +8,7 @@ from typing import Self
 from cdk.bundle import ca_files, digests, read_bundle
 from cdk.canary import LONGEST_WAIT, Canary
 from cdk.in_oci import client_key_name
+from cdk.keys import digest_alias
 from cdk.settings import ROOT, NotDeployableError, Settings
 from lockstep.plan.checks import example_values, missing_ca_files, publication_problems
 from lockstep.plan.file import load_shipped_plan
@@ -159,13 +160,14 @@ def check_deployable(plan: Plan, *, stack: str = DEFAULT_STACK) -> None:
             f"lock, store and audit must be in one region; the plan has {', '.join(sorted(regions))}"
         )
     audit = plan.audit.aws
+    taken = {f"alias/{stack}": "encrypts", digest_alias(stack): "signs digests"}
     for place, key, such in (("mac_key", audit.mac_key, "audit"), ("order_key", audit.order_key, "orders")):
-        if key == f"alias/{stack}":
+        if key in taken:
             raise NotDeployableError(
-                f"audit.aws.{place}: {key} is the alias of the key that encrypts; name another, "
+                f"audit.aws.{place}: {key} is the alias of the key that {taken[key]}; name another, "
                 f"such as alias/{stack}-{such}"
             )
-    if (client_key := client_key_name(plan)) in (audit.mac_key, audit.order_key, f"alias/{stack}"):
+    if (client_key := client_key_name(plan)) in (audit.mac_key, audit.order_key, *taken):
         raise NotDeployableError(
             f"runners.aws.federation.client.kms_key: {client_key} is another key's; name one that only signs for the "
             f"application, such as alias/{stack}-oci-client"

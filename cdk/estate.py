@@ -44,6 +44,7 @@ class Adopt(BaseModel):
         plan_bucket: The bucket of the published plan, which the audit bucket names. It stays as it is, too.
         mac_key: The key behind the alias that the plan names. A key by id or ARN is adopted in any case.
         order_key: Likewise the key that signs orders.
+        digest_key: Likewise the key that signs digests, behind the alias `alias/<stack>-digests`.
         client_key: Likewise the key that signs for the application in OCI's identity domain.
         oidc_provider: The provider of IAM for the issuer of the OCI runner's tokens.
         oci_role: The role that the OCI runner gets. Its policies and its trust stay as they are.
@@ -60,6 +61,7 @@ class Adopt(BaseModel):
     plan_bucket: bool = False
     mac_key: bool = False
     order_key: bool = False
+    digest_key: bool = False
     client_key: bool = False
     oidc_provider: bool = False
     oci_role: bool = False

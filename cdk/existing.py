@@ -16,9 +16,10 @@ from cdk.account_buckets import audit_bucket, plan_bucket
 from cdk.deployment import Deployment
 from cdk.estate import Adopt
 from cdk.existing_federation import federation
-from cdk.existing_keys import CLIENT_KEY, MAC_KEY, ORDER_KEY
+from cdk.existing_keys import CLIENT_KEY, DIGEST_KEY, MAC_KEY, ORDER_KEY
 from cdk.existing_topics import topics as adopted_topics
 from cdk.in_oci import client_key_name
+from cdk.keys import digest_alias
 from cdk.template import Template
 from lockstep.protocol.model import AdminSecret
 from lockstep.protocol.names import STACK_TAG
@@ -31,7 +32,9 @@ _ADOPTABLE = {
     "AWS::Logs::LogGroup": "LogGroupName",
     "AWS::S3::Bucket": "BucketName",
 }
-_MAC_KEY, _ORDER_KEY, _CLIENT_KEY = '"mac_key": true', '"order_key": true', '"client_key": true'
+_MAC_KEY, _ORDER_KEY, _CLIENT_KEY, _DIGEST_KEY = (
+    f'"{name}": true' for name in ("mac_key", "order_key", "client_key", "digest_key")
+)
 _AUDIT_BUCKET, _PLAN_BUCKET = '"audit_bucket": true', '"plan_bucket": true'
 _NOTHING_MANAGED = {None, "REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED"}
 """A stack whose first deployment failed is deleted by the CDK CLI, and made again."""
@@ -186,6 +189,7 @@ def _key(deployment: Deployment, account: Account, alias: str) -> Iterator[_Name
         return
     line, consent, named = {
         client_key_name(deployment.plan): (_CLIENT_KEY, adopt.client_key, CLIENT_KEY),
+        digest_alias(deployment.settings.stack): (_DIGEST_KEY, adopt.digest_key, DIGEST_KEY),
         deployment.plan.audit.aws.order_key: (_ORDER_KEY, adopt.order_key, ORDER_KEY),
     }.get(alias, (_MAC_KEY, adopt.mac_key, MAC_KEY))
     ask = partial(account.key, alias, spec=named.spec, usage=named.usage)
@@ -288,7 +292,7 @@ def _complete(
         if name.resource_type != "AWS::KMS::Alias" or name.name not in aliases:
             continue
         arn = keys.pop(name.name)
-        if name.line in (_MAC_KEY, _ORDER_KEY, _CLIENT_KEY):
+        if name.line in (_MAC_KEY, _ORDER_KEY, _CLIENT_KEY, _DIGEST_KEY):
             signing_keys.add(name.line)
         else:
             encryption_key = arn
@@ -301,6 +305,7 @@ def _complete(
         plan_bucket=_PLAN_BUCKET in lines,
         mac_key=_MAC_KEY in signing_keys,
         order_key=_ORDER_KEY in signing_keys,
+        digest_key=_DIGEST_KEY in signing_keys,
         client_key=_CLIENT_KEY in signing_keys,
         oidc_provider="AWS::IAM::OIDCProvider" in adopted,
         oci_role=adopt.oci_role,

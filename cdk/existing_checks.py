@@ -1,6 +1,7 @@
 """What else a deployment needs: keys, topics, network and boundary that it names, and names that are free."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from cdk import existing_keys as keys
@@ -8,6 +9,7 @@ from cdk.account import Account, UnansweredError
 from cdk.deployment import Deployment
 from cdk.estate import Adopt
 from cdk.in_oci import client_key_name
+from cdk.keys import digest_alias
 from cdk.template import Template
 from lockstep.protocol.names import oci_runner_name
 
@@ -31,17 +33,18 @@ def problems(
         adopt: What is adopted.
         managed: Type and physical id of what the stack manages.
     """
-    stack = deployment.settings.stack
+    stack, audit = deployment.settings.stack, deployment.plan.audit.aws
+    signing = (
+        (keys.MAC_KEY, audit.mac_key, adopt.mac_key),
+        (keys.ORDER_KEY, audit.order_key, adopt.order_key),
+        (keys.DIGEST_KEY, digest_alias(stack), adopt.digest_key),
+        (keys.CLIENT_KEY, client_key_name(deployment.plan), adopt.client_key),
+    )
     checks: list[Callable[[], Iterator[str]]] = [
         lambda: keys.encryption_key(deployment, account),
-        lambda: keys.signing_key(
-            keys.MAC_KEY, deployment.plan.audit.aws.mac_key, account, stack, adopted=adopt.mac_key
-        ),
-        lambda: keys.signing_key(
-            keys.ORDER_KEY, deployment.plan.audit.aws.order_key, account, stack, adopted=adopt.order_key
-        ),
-        lambda: keys.signing_key(
-            keys.CLIENT_KEY, client_key_name(deployment.plan), account, stack, adopted=adopt.client_key
+        *(
+            partial(keys.signing_key, key, named, account, stack, adopted=ours)
+            for key, named, ours in signing
         ),
         lambda: keys.other_keys(adopt.keys, account, stack),
         lambda: _network(deployment, account),

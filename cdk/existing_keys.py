@@ -64,6 +64,7 @@ ORDER_KEY = replace(MAC_KEY, place="audit.aws.order_key")
 CLIENT_KEY = SigningKey(
     place="runners.aws.federation.client.kms_key", spec="RSA_2048", usage="SIGN_VERIFY", action="kms:Sign"
 )
+DIGEST_KEY = replace(CLIENT_KEY, place="adopt.digest_key")
 
 
 def signing_key(

@@ -18,7 +18,7 @@ from cdk import plan_policy
 from cdk.audit_policy import AuditPolicy
 from cdk.deployment import Deployment
 from cdk.in_oci import client_key_name
-from cdk.keys import KEPT, Made, keep_alias, named_key
+from cdk.keys import KEPT, Made, digest_alias, keep_alias, named_key
 from cdk.nag import acknowledge
 from cdk.plan_policy import REPORT_PREFIX
 from cdk.settings import Settings
@@ -43,6 +43,7 @@ _CLIENT_KEY = Made(
     spec=kms.KeySpec.RSA_2048,
     usage=kms.KeyUsage.SIGN_VERIFY,
 )
+_DIGEST_KEY = replace(_CLIENT_KEY, construct_id="DigestKey", description="Lockstep: signs digests")
 
 
 class Foundation(Construct):
@@ -53,6 +54,7 @@ class Foundation(Construct):
         key_arns: Every key that encrypts secrets or the lock table.
         mac_key: The key that signs audit entries, but for orders.
         order_key: The key that signs orders.
+        digest_key: The key that signs digests.
         client_key: The key that signs for the application in OCI's identity domain, where the plan names one.
         table: The lock table.
         bucket: The bucket of the audit log.
@@ -65,11 +67,21 @@ class Foundation(Construct):
         self.key = self._encryption_key(settings)
         self.key_arns = [self.key.key_arn, *settings.adopt.keys]
         audit, adopt = plan.audit.aws, settings.adopt
-        role = f"arn:{Aws.PARTITION}:iam::{Aws.ACCOUNT_ID}:role/{settings.audit_role(audit.region)}"
+        roles = f"arn:{Aws.PARTITION}:iam::{Aws.ACCOUNT_ID}:role"
+        role, self._digester = (
+            f"{roles}/{settings.role_name(function, audit.region)}" for function in ("audit", "digest")
+        )
         self._writers = [role, *settings.operators]
         self.mac_key = named_key(self, audit.mac_key, _MAC_KEY, adopted=adopt.mac_key, signers=[role])
         self.order_key = named_key(
             self, audit.order_key, _ORDER_KEY, adopted=adopt.order_key, signers=settings.operators
+        )
+        self.digest_key = named_key(
+            self,
+            digest_alias(settings.stack),
+            _DIGEST_KEY,
+            adopted=adopt.digest_key,
+            signers=[self._digester],
         )
         client_key = client_key_name(plan)
         self.client_key = (
@@ -247,6 +259,7 @@ class Foundation(Construct):
         return AuditPolicy(
             bucket_arn=bucket.bucket_arn,
             writers=self._writers,
+            digester=self._digester,
             break_glass=settings.audit_break_glass_role,
             deployer=deployer,
             removable=settings.object_lock == "governance",

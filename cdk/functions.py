@@ -1,4 +1,4 @@
-"""The four steps, the watch and announce: one image (or zip) with as many commands, and a role and a log for each.
+"""The steps, the watch, the digest and announce: one image (or zip) with as many commands, and role and log of each.
 
 Each deployment that changes a step publishes a version of it, and no version is deleted: a run under way goes on with
 the versions that it began with (protocol R14). What `lockstep doctor --in-cloud` asks has an alias for that (ADR 82).
@@ -18,8 +18,10 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from cdk import in_oci, statements
+from cdk.audit_policy import AUDIT_PREFIX, DIGEST_PREFIX
 from cdk.bundle import Bundle, read_bundle
 from cdk.deployment import Deployment
+from cdk.digest import LONGEST
 from cdk.foundation import Foundation
 from cdk.image import sources
 from cdk.log_groups import log_group
@@ -32,7 +34,7 @@ from cdk.wide_resources import acknowledge_entries, acknowledge_objects, acknowl
 from lockstep.plan.published import place_in_aws
 from lockstep.protocol.deadlines import STEP
 from lockstep.protocol.names import DOCTOR, function_names, state_machine_name
-from lockstep.runtime.wiring import PLAN_VARIABLE
+from lockstep.runtime.wiring import DIGEST_VARIABLE, PLAN_VARIABLE
 
 _ARCHITECTURES = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
 _PLATFORMS = {"arm64": ecr_assets.Platform.LINUX_ARM64, "x86_64": ecr_assets.Platform.LINUX_AMD64}
@@ -40,6 +42,7 @@ _PLATFORMS = {"arm64": ecr_assets.Platform.LINUX_ARM64, "x86_64": ecr_assets.Pla
 
 _NO_STEPS = {
     "watch": "It is called again five minutes later, and an alarm tells if it stays silent.",
+    "digest": "Lambda calls it twice more, the rule an hour later, and an alarm tells if no digest is made.",
     "announce": "Lambda calls it twice more. An event that is lost is no evidence, and nothing waits for it; it counts "
     "as an error of the function.",
 }
@@ -74,7 +77,6 @@ class Functions(Construct):
         self._grants = grants
         self.roles: dict[str, iam.Role] = {}
         self._network = Network.of(self, deployment)
-        self._timeout = Duration.seconds(STEP.total_seconds())
         self.logs: dict[str, logs.ILogGroup] = {}
         bus = self._plan.events.aws if self._plan.events else None
         self.by_step = {
@@ -85,6 +87,7 @@ class Functions(Construct):
                 "update_secrets": grants.update_secrets(),
                 "audit": grants.audit(),
                 "watch": grants.watch(),
+                "digest": grants.digest(),
                 **({"announce": grants.announce(bus)} if bus else {}),
             }.items()
         }
@@ -92,7 +95,7 @@ class Functions(Construct):
             step: function.current_version for step, function in self.by_step.items() if step not in _NO_STEPS
         }
         for step, function in self.by_step.items():
-            if step != "announce":
+            if step not in ("digest", "announce"):
                 lambda_.CfnAlias(
                     function,
                     "Doctor",
@@ -114,8 +117,12 @@ class Functions(Construct):
         role = iam.Role(
             self,
             f"{title}Role",
-            # Fixed for the one role that the policy of the bucket names: the bucket outlives the stack.
-            role_name=self._settings.audit_role(self._plan.lock.region) if step == "audit" else None,
+            # Fixed for those that the policy of the bucket names: the bucket outlives the stack.
+            role_name=(
+                self._settings.role_name(step, self._plan.lock.region)
+                if step in ("audit", "digest")
+                else None
+            ),
             assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
             description=f"Lockstep: role of the function {step}",
             inline_policies={
@@ -174,13 +181,16 @@ class Functions(Construct):
                 else lambda_.Runtime.FROM_IMAGE
             ),
             architecture=_ARCHITECTURES[bundle.architecture if bundle else self._settings.architecture],
-            environment=self._environment(),
+            environment={
+                PLAN_VARIABLE: str(self._place),
+                **({DIGEST_VARIABLE: self._grants.digest_key.named} if step == "digest" else {}),
+            },
             # That of a failed deployment goes, so that the next one may publish the same code.
             current_version_options=lambda_.VersionOptions(
                 removal_policy=RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE
             ),
             memory_size=self._settings.memory_mb,
-            timeout=self._timeout,
+            timeout=LONGEST if step == "digest" else Duration.seconds(STEP.total_seconds()),
             # The role is complete: no construct may add statements to it.
             role=role.without_policy_updates(),
             log_group=log,
@@ -190,9 +200,6 @@ class Functions(Construct):
             vpc_subnets=ec2.SubnetSelection(subnets=vpc.private_subnets) if vpc else None,
             security_groups=groups,
         )
-
-    def _environment(self) -> dict[str, str]:
-        return {PLAN_VARIABLE: str(self._place)}
 
     def _bundle(self) -> Bundle | None:
         return read_bundle(self._bundle_folder()) if self._settings.packaging == "zip" else None
@@ -248,10 +255,11 @@ class Functions(Construct):
             place = ("<AWS::Partition>", "<AWS::Region>", "<AWS::AccountId>")
             arn = statements.execution_arn(*place, state_machine_name(self._settings.stack))
             acknowledge(role, f"AwsSolutions-IAM5[Resource::{arn}]", "Each execution has a name of its own.")
-        if step == "audit":
-            acknowledge_entries(role, self._bucket)
+        for folder in {"audit": [AUDIT_PREFIX], "digest": [AUDIT_PREFIX, DIGEST_PREFIX]}.get(step, []):
+            acknowledge_entries(role, self._bucket, folder)
         keys = [self._grants.client_key if step in in_oci.STEPS else None]
-        keys += [self._grants.mac_key, self._grants.order_key] if step == "audit" else []
+        keys += [self._grants.mac_key, self._grants.order_key] if step in ("audit", "digest") else []
+        keys += [self._grants.digest_key] if step == "digest" else []
         if any(key and key.alias for key in keys):
             acknowledge(
                 role,

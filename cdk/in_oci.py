@@ -18,9 +18,9 @@ from lockstep.plan.model import Plan
 from lockstep.protocol.names import SecretKind
 from lockstep.runtime.federation import TOKEN_SECONDS
 
-STEPS: Final = ("generate", "apply_db", "update_secrets", "audit")
+STEPS: Final = ("generate", "apply_db", "update_secrets", "digest")
 WRITERS = frozenset({"generate", "update_secrets"})
-"""The steps that change secrets in OCI. The others read there: values, and the other cloud's log."""
+"""The steps that change secrets in OCI. The others read there: values, and the other cloud's digests."""
 ALGORITHM = "RS256"
 """The only one by which the identity domain recognises a token."""
 
@@ -29,7 +29,7 @@ def steps_in_oci(plan: Plan) -> tuple[str, ...]:
     """The steps that call OCI."""
     if plan.runners.aws.compile() is None:
         return ()
-    # Audit witnesses the log that the standby writes.
+    # A digest names that of the other cloud.
     return STEPS if plan.runners.oci else STEPS[:-1]
 
 

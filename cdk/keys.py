@@ -8,7 +8,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from constructs import Construct
 
-from cdk.audit_policy import macs_of_signers_only
+from cdk.audit_policy import signers_only
 
 KEPT = RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE
 """What outlives the stack. A deployment that makes it and fails removes it again, so that the next one can make it."""
@@ -25,6 +25,11 @@ class NamedKey:
 
     arn: str
     alias: str | None = None
+
+    @property
+    def named(self) -> str:
+        """What a call names: the key, or its alias where that is all that is known."""
+        return self.arn.replace("key/*", self.alias) if self.alias else self.arn
 
     @property
     def condition(self) -> Mapping[str, Mapping[str, object]]:
@@ -45,6 +50,11 @@ class Made:
     description: str
     spec: kms.KeySpec
     usage: kms.KeyUsage
+
+
+def digest_alias(stack: str) -> str:
+    """The alias of the key that signs digests. The plan has its public half only."""
+    return f"alias/{stack}-digests"
 
 
 def named_key(
@@ -77,7 +87,8 @@ def named_key(
     )
     keep_alias(key)
     if signers is not None:
-        key.add_to_resource_policy(iam.PolicyStatement.from_json(macs_of_signers_only(signers)))
+        action = "kms:Sign" if made.usage == kms.KeyUsage.SIGN_VERIFY else "kms:GenerateMac"
+        key.add_to_resource_policy(iam.PolicyStatement.from_json(signers_only(action, signers)))
     return NamedKey(arn=key.key_arn)
 
 

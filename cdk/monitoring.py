@@ -13,8 +13,8 @@ from aws_cdk import aws_stepfunctions as stepfunctions
 from constructs import Construct
 
 from cdk import watch
-from cdk.alarms import Alarms, Rule
-from cdk.dashboard import AUDIT_LOG_TOUCHED, LATE, ROTATIONS, SKIPPED, Dashboard
+from cdk.alarms import Alarms, Rule, Severity
+from cdk.dashboard import AUDIT_LOG_TOUCHED, CONFIRMING, DIGESTS, LATE, ROTATIONS, SKIPPED, Dashboard
 from cdk.deployment import Deployment
 from cdk.fleet import Schedules
 from cdk.foundation import Foundation
@@ -51,7 +51,8 @@ class Monitoring(Construct):
         self._namespace = namespace(self._settings.stack)
         self.alarms = Alarms(self, "Alarms", deployment=deployment, key=foundation.key)
         self._count_in_logs(functions.logs["update_secrets"], machine.log)
-        self._evidence(functions.logs["audit"])
+        self._evidence(functions.logs["audit"], functions.logs["digest"])
+        self._digests(functions.logs["digest"])
         self._failures(
             "Executions",
             machine.machine,
@@ -113,8 +114,16 @@ class Monitoring(Construct):
             ),
         )
 
-    def _count(self, construct_id: str, name: str, log: logs.ILogGroup, lines: logs.IFilterPattern) -> None:
-        """A metric of how many lines of a log fit a pattern."""
+    def _count(
+        self,
+        construct_id: str,
+        name: str,
+        log: logs.ILogGroup,
+        lines: logs.IFilterPattern,
+        *,
+        others: int | None = None,
+    ) -> None:
+        """A metric of how many lines of a log fit a pattern; `others` is what it is where only others are written."""
         logs.MetricFilter(
             self,
             construct_id,
@@ -123,16 +132,14 @@ class Monitoring(Construct):
             metric_namespace=self._namespace,
             metric_name=name,
             metric_value="1",
+            default_value=others,
         )
 
-    def _evidence(self, entries: logs.ILogGroup) -> None:
-        """What Audit met in the log that is not Lockstep's (protocol E7)."""
-        self._count(
-            "ExamineFilter",
-            AUDIT_LOG_TOUCHED,
-            entries,
-            logs.FilterPattern.string_value("$.examine", "=", "audit-log"),
-        )
+    def _evidence(self, entries: logs.ILogGroup, digests: logs.ILogGroup) -> None:
+        """What Audit or a digest met in the log that is not Lockstep's (protocol E7)."""
+        examine = logs.FilterPattern.string_value("$.examine", "=", "audit-log")
+        self._count("ExamineFilter", AUDIT_LOG_TOUCHED, entries, examine)
+        self._count("DigestProblemsFilter", AUDIT_LOG_TOUCHED, digests, examine)
         self.alarms.add(
             Rule(
                 name="AuditLogTouched",
@@ -145,6 +152,62 @@ class Monitoring(Construct):
                 description="The audit log holds what Lockstep did not write, or lacks what the lock record or the "
                 "other cloud has seen. Rotation goes on; the newest entry names it.",
                 section="the-audit-log-was-touched",
+            )
+        )
+
+    def _digests(self, log: logs.ILogGroup) -> None:
+        """Hours without a digest, and hours whose digests could name none of the other cloud that is young enough."""
+        made = logs.FilterPattern.string_value("$.message", "=", "digest made")
+        self._hourly(
+            "DigestMissing",
+            DIGESTS,
+            log,
+            made,
+            severity="page",
+            description="AWS has made no digest of its audit log for three hours. Rotation goes on, and what is "
+            "removed from the log may not be seen.",
+            section="digest-missing",
+        )
+        if self._plan.runners.oci:
+            self._hourly(
+                "DigestUnconfirmed",
+                CONFIRMING,
+                log,
+                logs.FilterPattern.all(made, logs.FilterPattern.boolean_value("$.confirms", value=True)),
+                severity="ticket",
+                description="For three hours no digest of AWS has confirmed one of OCI: OCI makes none, or AWS cannot "
+                "read it.",
+                section="digest-unconfirmed",
+            )
+
+    def _hourly(
+        self,
+        name: str,
+        counted: str,
+        log: logs.ILogGroup,
+        lines: logs.IFilterPattern,
+        *,
+        severity: Severity,
+        description: str,
+        section: str,
+    ) -> None:
+        """An alarm where a line was not logged for three hours. Of a new stack, whose log is empty, it has no data."""
+        self._count(f"{name}Filter", counted, log, lines, others=0)
+        self.alarms.add(
+            Rule(
+                name=name,
+                metric=cloudwatch.Metric(
+                    namespace=self._namespace, metric_name=counted, statistic="Sum", period=Duration.hours(1)
+                ),
+                severity=severity,
+                datapoints=3,
+                periods=3,
+                below=True,
+                without_data=cloudwatch.TreatMissingData.MISSING,
+                # A function that is not called logs nothing at all, which one alarm tells.
+                tells_silence=severity == "page",
+                description=description,
+                section=section,
             )
         )
 

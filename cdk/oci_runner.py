@@ -7,6 +7,7 @@ from aws_cdk import Aws, CfnOutput, Duration, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 
+from cdk.audit_policy import DIGEST_PREFIX
 from cdk.deployment import Deployment
 from cdk.permissions import Grants
 from cdk.wide_resources import acknowledge_entries, acknowledge_patterns
@@ -45,7 +46,7 @@ def add_oci_runner(stack: Stack, deployment: Deployment, grants: Grants, bucket:
         roles=[role] if role else None,
     )
     acknowledge_patterns(policy, deployment.plan)
-    acknowledge_entries(policy, bucket)
+    acknowledge_entries(policy, bucket, DIGEST_PREFIX)
     CfnOutput(stack, "OciRunnerPolicyArn", value=policy.managed_policy_arn)
 
 

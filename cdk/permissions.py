@@ -16,7 +16,7 @@ from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
 
 from cdk import lock_attributes
-from cdk.audit_policy import AUDIT_PREFIX
+from cdk.audit_policy import AUDIT_PREFIX, DIGEST_PREFIX
 from cdk.keys import NamedKey
 from cdk.plan_policy import PLAN_PREFIX, REPORT_PREFIX
 from cdk.statements import Statements, allow, arn_of_login, execution_arn, log_of_a_machine, start
@@ -47,6 +47,7 @@ class Grants:
         key_arns: The keys that encrypt secrets and lock table.
         mac_key: The key that signs audit entries, but for orders.
         order_key: The key that signs orders.
+        digest_key: The key that signs digests.
         client_key: The key that signs for the application in OCI's identity domain, where the plan names one.
     """
 
@@ -58,6 +59,7 @@ class Grants:
     key_arns: Sequence[str]
     mac_key: NamedKey
     order_key: NamedKey
+    digest_key: NamedKey
     client_key: NamedKey | None = None
 
     def generate(self) -> Statements:
@@ -111,20 +113,38 @@ class Grants:
                     },
                 },
             ),
-            *self._entries(),
+            *self._objects(AUDIT_PREFIX),
             allow(
                 "Sign",
                 ["kms:GenerateMac", "kms:VerifyMac"],
                 [self.mac_key.arn],
                 {"StringEquals": {"kms:MacAlgorithm": "HMAC_SHA_256"}, **self.mac_key.condition},
             ),
-            allow(
-                "RecogniseOrders",
-                ["kms:VerifyMac"],
-                [self.order_key.arn],
-                {"StringEquals": {"kms:MacAlgorithm": "HMAC_SHA_256"}, **self.order_key.condition},
-            ),
+            _recognise("RecogniseOrders", self.order_key),
             *self._retired_keys(),
+        ]
+
+    def digest(self) -> Statements:
+        """Read both folders of the bucket, recognise what was signed, write one digest and sign it."""
+        signed = {"kms:MessageType": "DIGEST", "kms:SigningAlgorithm": "RSASSA_PKCS1_V1_5_SHA_256"}
+        key, account = self.digest_key, {"aws:ResourceAccount": Aws.ACCOUNT_ID}
+        return [
+            *self._objects(AUDIT_PREFIX, DIGEST_PREFIX),
+            allow(
+                "WriteDigest",
+                ["s3:PutObject"],
+                [f"{self.bucket_arn}/{DIGEST_PREFIX}*"],
+                {
+                    "Null": {"s3:if-none-match": "false"},
+                    "StringEquals": account,
+                    "StringEqualsIfExists": {"s3:x-amz-storage-class": "STANDARD"},
+                },
+            ),
+            _recognise("RecogniseRuns", self.mac_key),
+            _recognise("RecogniseOrders", self.order_key),
+            *self._retired_keys(),
+            allow("SignDigest", ["kms:Sign"], [key.arn], {"StringEquals": signed, **key.condition}),
+            allow("TellKey", ["kms:GetPublicKey"], [key.arn], key.condition or None),
         ]
 
     def state_machine(self, function_arns: Iterable[str]) -> Statements:
@@ -193,7 +213,7 @@ class Grants:
             # A call looks at all records at once, for what is due (protocol R5).
             allow("Scan", ["dynamodb:Scan"], [self.table_arn]),
             *self._lock(lock_attributes.OCI_RUNNER),
-            *self._entries(),
+            *self._objects(DIGEST_PREFIX),
         ]
 
     def watch(self) -> Statements:
@@ -229,17 +249,17 @@ class Grants:
             allow("MissPlan", ["s3:ListBucket"], [self.plan_bucket_arn], account),
         ]
 
-    def _entries(self) -> Statements:
-        """Read the log."""
+    def _objects(self, *folders: str) -> Statements:
+        """Read folders of the audit bucket."""
         account = {"aws:ResourceAccount": Aws.ACCOUNT_ID}
-        objects = [f"{self.bucket_arn}/{AUDIT_PREFIX}*"]
+        objects = [f"{self.bucket_arn}/{folder}*" for folder in folders]
         return [
             allow("ReadEntries", ["s3:GetObject"], objects, {"StringEquals": account}),
             allow(
                 "ListEntries",
                 ["s3:ListBucket"],
                 [self.bucket_arn],
-                {"StringEquals": account, "StringLike": {"s3:prefix": f"{AUDIT_PREFIX}*"}},
+                {"StringEquals": account, "StringLike": {"s3:prefix": [f"{folder}*" for folder in folders]}},
             ),
         ]
 
@@ -362,6 +382,12 @@ class Grants:
         """
         arns = [arn_of_login(Aws.PARTITION, r, Aws.ACCOUNT_ID, name) for r, name in iam_logins(self.plan)]
         return [allow("DatabaseLogin", ["rds-db:connect"], arns)] if arns else []
+
+
+def _recognise(sid: str, key: NamedKey) -> iam.PolicyStatement:
+    """Verify what a key of HMAC has signed."""
+    algorithm = {"StringEquals": {"kms:MacAlgorithm": "HMAC_SHA_256"}}
+    return allow(sid, ["kms:VerifyMac"], [key.arn], {**algorithm, **key.condition})
 
 
 def iam_logins(plan: Plan) -> list[tuple[str, str]]:

@@ -158,9 +158,9 @@ class Settings(BaseModel):
         ),
     ] = None
 
-    def audit_role(self, region: str) -> str:
-        """The name of the audit function's role: names of roles are those of an account, not of a region."""
-        return f"{self.stack}-audit-{region}"
+    def role_name(self, function: str, region: str) -> str:
+        """The name of a role that policies of a bucket or key name: of an account, so it has the region."""
+        return f"{self.stack}-{function}-{region}"
 
     @classmethod
     def from_context(cls, get: Callable[[str], Any]) -> Self:

@@ -7,6 +7,7 @@ from constructs import Construct
 from cdk import in_oci
 from cdk.announce import Announce
 from cdk.deployment import Deployment
+from cdk.digest import call_each_hour
 from cdk.fleet import FleetMachine, Schedules
 from cdk.foundation import Foundation
 from cdk.functions import Functions
@@ -43,6 +44,7 @@ class LockstepStack(Stack):
             key_arns=foundation.key_arns,
             mac_key=foundation.mac_key,
             order_key=foundation.order_key,
+            digest_key=foundation.digest_key,
             client_key=foundation.client_key,
         )
         functions = Functions(
@@ -59,6 +61,7 @@ class LockstepStack(Stack):
             settings=settings,
             canary=deployment.canary,
         )
+        call_each_hour(self, functions.by_step["digest"], settings.stack)
         machine = StateMachine(
             self,
             "StateMachine",

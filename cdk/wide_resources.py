@@ -6,7 +6,6 @@ from aws_cdk import CfnElement, Stack
 from aws_cdk import aws_s3 as s3
 from constructs import IConstruct
 
-from cdk.audit_policy import AUDIT_PREFIX
 from cdk.nag import acknowledge
 from cdk.permissions import iam_logins
 from cdk.statements import arn_of_login
@@ -30,10 +29,10 @@ def acknowledge_patterns(construct: IConstruct, plan: Plan) -> None:
         )
 
 
-def acknowledge_entries(construct: IConstruct, bucket: s3.IBucket) -> None:
-    """Acknowledge that a policy names every entry of the audit log."""
-    reason = "Each entry has a name of its own. A policy that names credentials would grow with the plan."
-    acknowledge_objects(construct, bucket, AUDIT_PREFIX, reason)
+def acknowledge_entries(construct: IConstruct, bucket: s3.IBucket, folder: str) -> None:
+    """Acknowledge that a policy names every entry of the audit log, or every digest."""
+    reason = "Each has a name of its own. A policy that names credentials would grow with the plan."
+    acknowledge_objects(construct, bucket, folder, reason)
 
 
 def acknowledge_objects(construct: IConstruct, bucket: s3.IBucket, prefix: str, reason: str) -> None:

@@ -55,7 +55,7 @@ class Watching:
     """
 
     def __init__(self, stack: DeployedStack, name: str) -> None:
-        (self._rule,) = stack.calls
+        self._rule = stack.rule_of("watch")
         self._stack = stack
         self._name = name
         self.cloudwatch = CloudWatch(stack.aws.account_id, stack.aws.region)

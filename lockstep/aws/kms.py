@@ -1,8 +1,9 @@
-"""The AWS signing key: an HMAC key that never leaves KMS.
+"""The AWS signing keys, which never leave KMS: HMAC keys for entries, an RSA key for digests.
 
 Every method but `prepare` and `rank` makes one call (https://docs.aws.amazon.com/kms/latest/developerguide/hmac.html).
 """
 
+import base64
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -85,6 +86,39 @@ class KmsSigner:
     def _translated(self) -> Iterator[None]:
         with translated(AUDIT_ERRORS):
             yield
+
+
+class KmsDigestKey:
+    """A key of key spec RSA_2048 that signs digests (https://docs.aws.amazon.com/kms/latest/APIReference/API_Sign.html).
+
+    Args:
+        client: The client of the key's region.
+        key: Its ARN, or that of its alias.
+    """
+
+    def __init__(self, client: "KMSClient", key: str) -> None:
+        self._client = client
+        self._key = key
+        self._public_key: str | None = None
+
+    def sign(self, digest: bytes) -> bytes:
+        """The signature of a SHA-256 digest by RSASSA-PKCS1-v1_5."""
+        with translated(AUDIT_ERRORS):
+            reply = self._client.sign(
+                KeyId=self._key,
+                Message=digest,
+                MessageType="DIGEST",
+                SigningAlgorithm="RSASSA_PKCS1_V1_5_SHA_256",
+            )
+            return reply["Signature"]
+
+    def public_key(self) -> str:
+        """The base64 of its public half's DER, as a plan names it; asked once."""
+        if self._public_key is None:
+            with translated(AUDIT_ERRORS):
+                reply = self._client.get_public_key(KeyId=self._key)
+                self._public_key = base64.b64encode(reply["PublicKey"]).decode()
+        return self._public_key
 
 
 def _id(key: str) -> str:

@@ -138,8 +138,8 @@ NEAR = Fraction(8, 10)
 """From this share of a limit on, a plan is near it."""
 VERSIONS = 100
 """Of a secret in AWS that may be younger than a day."""
-OTHER_RULES = 3
-"""Those that call the watch and `announce`, and the managed one of Step Functions."""
+OTHER_RULES = 4
+"""Those that call the watch, the digest and `announce`, and the managed one of Step Functions."""
 RUNNER_POLICY = 4840
 """Characters of the OCI runner's policy, with the longest names and three adopted keys."""
 FUNCTION_POLICY = 5660

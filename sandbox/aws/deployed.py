@@ -128,10 +128,9 @@ class DeployedStack:
         """The target of each rule that starts a state machine."""
         return [target for target in self._targets if ":states:" in target.target_arn]
 
-    @property
-    def calls(self) -> Sequence[Schedule]:
-        """The target of each rule that invokes a function."""
-        return [target for target in self._targets if ":lambda:" in target.target_arn]
+    def rule_of(self, function: str) -> Schedule:
+        """The target of the rule that invokes a function by the clock."""
+        return next(target for target in self._targets if target.rule == f"{self.name}.{function}")
 
     @property
     def _targets(self) -> Iterator[Schedule]:

@@ -259,7 +259,7 @@ def _starved(stage: Stage, starved: str) -> None:
 
 def _named(fleet: Fleet) -> str:
     """The stale credentials that the watch has named last."""
-    (rule,) = fleet.stack.calls
+    rule = fleet.stack.rule_of("watch")
     line = json.loads(fleet.stack.log_of(rule.target_arn.split(":")[6]).splitlines()[-1])
     return ", ".join(line["ids"].get("StaleCredentials", []))
 

@@ -35,6 +35,7 @@ _TITLES = {
     "FunctionsUpdateSecretsRole": "update_secrets",
     "FunctionsAuditRole": "audit",
     "FunctionsWatchRole": "watch",
+    "FunctionsDigestRole": "digest",
     "FunctionsAnnounceRole": "announce",
     "StateMachineRole": "state machine",
     "FleetRole": "fleet",

@@ -108,6 +108,7 @@ def make_everything(aws: AwsSandbox, tags: list[dict[str, str]]) -> Mapping[str,
     for kind in ("audit", "orders"):
         alias = f"alias/lockstep-{kind}"
         keys[kind] = make_key(aws, alias, tags=tags, KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")
+    make_key(aws, "alias/lockstep-digests", tags=tags, KeySpec="RSA_2048", KeyUsage="SIGN_VERIFY")
     make_table(aws, tags=tags)
     make_bucket(aws, tags=tags)
     make_plan_bucket(aws, tags=tags)

@@ -30,6 +30,7 @@ LOCK: dict[str, tuple[str, ...]] = {
     "fleet": (),
     "schedules": (),
     "watch": ("Scan",),
+    "digest": (),
 }
 """The calls by which each role may use the lock table."""
 ROLES = sorted(LOCK)

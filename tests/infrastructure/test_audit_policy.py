@@ -20,9 +20,11 @@ from tests.infrastructure.cdk_case import PLAN
 
 BUCKET = "arn:aws:s3:::example-lockstep-audit"
 ENTRY = f"{BUCKET}/aws/multi-cloud.app_user/000000000001.json"
+DIGEST = f"{BUCKET}/digests/2026-11-29T19.json"
 KEY = "arn:aws:kms:eu-central-1:111122223333:key/0a1b2c3d-0000-0000-0000-000000000000"
 IAM = "arn:aws:iam::111122223333"
 AUDIT = f"{IAM}:role/lockstep-audit-eu-central-1"
+DIGESTER = f"{IAM}:role/lockstep-digest-eu-central-1"
 BREAK_GLASS = f"{IAM}:role/break-glass"
 OPERATOR = f"{IAM}:role/aws-reserved/sso.amazonaws.com/AWSReservedSSO_Operator_0123456789abcdef"
 DEPLOYER = f"{IAM}:role/cdk-hnb659fds-cfn-exec-role-111122223333-eu-central-1"
@@ -92,10 +94,12 @@ def test_nobody_but_the_break_glass_role_deletes_an_entry(action: str) -> None:
     for who, principal in {
         **OTHERS,
         "audit": AUDIT,
+        "digest": DIGESTER,
         "operator": OPERATOR,
         "deployer": DEPLOYER,
     }.items():
         assert not may(principal, action, ENTRY, policy), who
+        assert not may(principal, action, DIGEST, policy), who
         assert not may(principal, action, f"{BUCKET}/anything", policy), who
 
 
@@ -104,22 +108,27 @@ def test_only_the_deployment_and_the_break_glass_role_change_the_bucket(action: 
     policy = deployed(SETTINGS)
     assert may(BREAK_GLASS, action, BUCKET, policy)
     assert may(DEPLOYER, action, BUCKET, policy)
-    for who, principal in {**OTHERS, "audit": AUDIT, "operator": OPERATOR}.items():
+    for who, principal in {**OTHERS, "audit": AUDIT, "digest": DIGESTER, "operator": OPERATOR}.items():
         assert not may(principal, action, BUCKET, policy), who
 
 
-def test_only_the_audit_function_and_the_operators_write_entries() -> None:
+@pytest.mark.parametrize(
+    ("written", "writers"), [(ENTRY, {AUDIT, OPERATOR}), (DIGEST, {DIGESTER})], ids=["entries", "digests"]
+)
+def test_entries_and_digests_are_written_by_different_principals(written: str, writers: set[str]) -> None:
+    """The audit function and the operators write entries, the digest function digests, and nobody writes over one."""
     policy = deployed(SETTINGS)
-    for principal in (AUDIT, OPERATOR):
-        assert may(principal, "s3:PutObject", ENTRY, policy, s3_if_none_match="*")
-        assert not may(principal, "s3:PutObject", ENTRY, policy)
-    for who, principal in {**OTHERS, "break glass": BREAK_GLASS, "deployer": DEPLOYER}.items():
-        assert not may(principal, "s3:PutObject", ENTRY, policy, s3_if_none_match="*"), who
+    everyone = {*OTHERS.values(), AUDIT, DIGESTER, OPERATOR, BREAK_GLASS, DEPLOYER}
+    assert writers == {
+        who for who in everyone if may(who, "s3:PutObject", written, policy, s3_if_none_match="*")
+    }
+    assert not any(may(who, "s3:PutObject", written, policy) for who in everyone)
 
 
 def test_without_settings_nobody_deletes_and_only_the_audit_function_writes() -> None:
     policy = deployed({})
     everyone = {**OTHERS, "break glass": BREAK_GLASS, "operator": OPERATOR, "deployer": DEPLOYER}
+    everyone["digest"] = DIGESTER
     for who, principal in {**everyone, "audit": AUDIT}.items():
         assert not any(may(principal, action, ENTRY, policy) for action in ENTRY_ACTIONS), who
         assert may(principal, "s3:PutObject", ENTRY, policy, s3_if_none_match="*") is (principal == AUDIT)
@@ -128,16 +137,23 @@ def test_without_settings_nobody_deletes_and_only_the_audit_function_writes() ->
 
 
 @pytest.mark.parametrize("settings", [{}, SETTINGS])
-def test_runs_are_signed_by_the_audit_function_alone_and_orders_by_the_operators(
+def test_runs_orders_and_digests_are_signed_by_different_principals(
     settings: Mapping[str, Any],
 ) -> None:
     """Whatever a principal's own policy says; who administers keys still can, so nobody is locked out."""
-    signers = {"MacKey": {AUDIT}, "OrderKey": {OPERATOR} if settings else set()}
-    everyone = {*OTHERS.values(), AUDIT, OPERATOR, BREAK_GLASS, DEPLOYER}
-    for title, expected in signers.items():
+    signers = {
+        "MacKey": ("kms:GenerateMac", {AUDIT}),
+        "OrderKey": ("kms:GenerateMac", {OPERATOR} if settings else set()),
+        "DigestKey": ("kms:Sign", {DIGESTER}),
+    }
+    everyone = {*OTHERS.values(), AUDIT, DIGESTER, OPERATOR, BREAK_GLASS, DEPLOYER}
+    for title, (signs, expected) in signers.items():
         policy = of_key(title, settings)
-        assert {who for who in everyone if may(who, "kms:GenerateMac", KEY, policy)} == expected
-        for action in ("kms:VerifyMac", "kms:PutKeyPolicy", "kms:ScheduleKeyDeletion", "kms:DescribeKey"):
+        assert {who for who in everyone if may(who, signs, KEY, policy)} == expected
+        for action in (
+            *("kms:VerifyMac", "kms:GetPublicKey", "kms:PutKeyPolicy", "kms:ScheduleKeyDeletion"),
+            "kms:DescribeKey",
+        ):
             assert all(may(who, action, KEY, policy) for who in everyone), action
 
 
@@ -188,6 +204,7 @@ def policy_of(*, removable: bool = False, break_glass: str | None = BREAK_GLASS)
     return AuditPolicy(
         bucket_arn=BUCKET,
         writers=[AUDIT, OPERATOR],
+        digester=DIGESTER,
         break_glass=break_glass,
         deployer=DEPLOYER,
         removable=removable,
@@ -198,7 +215,7 @@ def lacking(found: list[Statement], **more: Any) -> list[str]:  # noqa: ANN401 -
     return [wanted["Sid"] for _, wanted in policy_of(**more).lacks(found)]
 
 
-ALL = ["NewObjectsOnly", "EntriesOfWritersOnly", "EntriesStay", "BucketStays"]
+ALL = ["NewObjectsOnly", "EntriesOfWritersOnly", "DigestsOfOneOnly", "EntriesStay", "BucketStays"]
 
 
 def test_its_own_statements_are_enough_and_nothing_is_not() -> None:
@@ -246,6 +263,10 @@ def test_a_denial_that_forgets_the_audit_function_is_not_enough() -> None:
     assert "EntriesOfWritersOnly" in lacking([denial("s3:PutObject", resource, [OPERATOR])])
     assert "EntriesOfWritersOnly" in lacking([denial("s3:PutObject", resource, None)])
     assert "EntriesOfWritersOnly" not in lacking([denial("s3:PutObject", resource, [AUDIT])])
+    digests = f"{BUCKET}/digests/*"
+    assert "DigestsOfOneOnly" in lacking([denial("s3:PutObject", digests, [DIGESTER, AUDIT])])
+    assert "DigestsOfOneOnly" in lacking([denial("s3:PutObject", digests, None)])
+    assert "DigestsOfOneOnly" not in lacking([denial("s3:PutObject", digests, [DIGESTER])])
 
 
 def test_who_may_change_an_adopted_bucket_is_its_owners_affair() -> None:

@@ -43,6 +43,7 @@ def _statements(databases: list[dict[str, Any]], who: str) -> dict[str, Any]:
         key_arns=["arn:key"],
         mac_key=NamedKey(arn="arn:mac"),
         order_key=NamedKey(arn="arn:orders"),
+        digest_key=NamedKey(arn="arn:digests"),
     )
     stack = Stack(App(), "lockstep")
     statements = {s["Sid"]: s for s in (s.to_statement_json() for s in getattr(grants, who)())}

@@ -27,7 +27,7 @@ from tests.support.scaled import scaled
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 PAGE_TOPIC = "arn:aws:sns:eu-central-1:999999999999:on-call"
 TICKET_TOPIC = "arn:aws:sns:eu-central-1:111122223333:tickets"
-PAGES = {"AuditLogTouched", "Blocked", "Revoking", "Stale", "WatchSilent"}
+PAGES = {"AuditLogTouched", "Blocked", "DigestMissing", "Revoking", "Stale", "WatchSilent"}
 TICKETS = {
     *(
         "DeadLetters",
@@ -68,20 +68,20 @@ def told(stack: Synthesised, alarm: Mapping[str, Any]) -> str:
 def test_every_alarm_tells_one_topic_when_it_begins_and_when_it_is_over(both: Synthesised) -> None:
     by_name = alarms(both)
     assert {n for n, a in by_name.items() if told(both, a) == "lockstep-page"} == PAGES
-    assert {n for n, a in by_name.items() if told(both, a) == "lockstep-ticket"} == TICKETS
+    assert {n for n, a in by_name.items() if told(both, a) == "lockstep-ticket"} == TICKETS | {
+        "DigestUnconfirmed"
+    }
     for alarm in by_name.values():
         assert alarm["OKActions"] == alarm["AlarmActions"]
         assert 1 <= alarm["DatapointsToAlarm"] <= alarm["EvaluationPeriods"]
 
 
-def test_only_one_alarm_tells_that_the_watch_is_silent(both: Synthesised) -> None:
-    silent = {
-        name: a["InsufficientDataActions"]
-        for name, a in alarms(both).items()
-        if "InsufficientDataActions" in a
-    }
-    assert silent == {"WatchSilent": alarms(both)["WatchSilent"]["AlarmActions"]}
-    assert alarms(both)["WatchSilent"]["TreatMissingData"] == "missing"
+def test_one_alarm_each_tells_that_the_watch_is_silent_or_no_digest_is_made(both: Synthesised) -> None:
+    silent = {name: a for name, a in alarms(both).items() if "InsufficientDataActions" in a}
+    assert silent.keys() == {"WatchSilent", "DigestMissing"}
+    for alarm in silent.values():
+        assert alarm["InsufficientDataActions"] == alarm["AlarmActions"]
+        assert alarm["TreatMissingData"] == "missing"
 
 
 def test_a_plan_without_a_standby_has_no_alarm_for_it(aws: Synthesised) -> None:
@@ -132,8 +132,9 @@ def first_look(*, schedules: bool, record: LockRecord | None = None) -> Mapping[
 def test_no_alarm_is_red_with_the_first_values_after_a_deployment(both: Synthesised) -> None:
     """The lock table is empty, and the schedules are off."""
     counted = first_look(schedules=False)
+    hourly = dict.fromkeys(("DigestsMade", "DigestsConfirming"), 1)
     for name, alarm in alarms(both).items():
-        value = counted.get(alarm["MetricName"], 0)
+        value = {**counted, **hourly}.get(alarm["MetricName"], 0)
         many = alarm["EvaluationPeriods"] + EXTRA_PERIODS
         assert states(alarm, [value] * many) == [OK] * many, name
 
@@ -191,7 +192,10 @@ def test_what_is_stale_gets_its_next_trigger_before_people_are_paged(aws: Synthe
 
 def test_every_count_of_the_watch_has_an_alarm(both: Synthesised) -> None:
     counted = {a["MetricName"] for a in alarms(both).values() if a["Namespace"].startswith("Lockstep")}
-    of_no_credential = {"AuditLogTouched", "Credentials", "StartedLate"}
+    of_no_credential = {
+        *("AuditLogTouched", "Credentials", "DigestsConfirming", "DigestsMade"),
+        "StartedLate",
+    }
     assert counted == {*COUNTED, *of_no_credential}
 
 
@@ -224,7 +228,7 @@ def test_rotations_and_skips_are_counted_from_logs(aws: Synthesised) -> None:
         f["Properties"]["MetricTransformations"][0]["MetricName"]: f["Properties"]
         for f in aws.resources("AWS::Logs::MetricFilter").values()
     }
-    assert set(filters) == {"AuditLogTouched", "Rotations", "Skipped", "StartedLate"}
+    assert set(filters) == {"AuditLogTouched", "DigestsMade", "Rotations", "Skipped", "StartedLate"}
     assert aws.words(filters["Rotations"]["LogGroupName"]) == "log /aws/lambda/lockstep-update-secrets"
     for one in filters.values():
         (made,) = one["MetricTransformations"]
@@ -234,6 +238,46 @@ def test_rotations_and_skips_are_counted_from_logs(aws: Synthesised) -> None:
     assert '"TooLate"' in filters["StartedLate"]["FilterPattern"]
     items = json.loads(FLEET_DEFINITION.read_text())["States"]["Rotate"]["ItemProcessor"]["States"]
     assert items["TooLate"]["Type"] == "Fail"
+
+
+def test_digests_and_their_problems_are_counted_from_the_log_of_their_function(both: Synthesised) -> None:
+    """Where it is called and makes none, its other lines are zeros; where it is not called, there is no data."""
+    found = {
+        (made["MetricName"], both.words(f["Properties"]["LogGroupName"])): (
+            f["Properties"]["FilterPattern"],
+            made.get("DefaultValue"),
+        )
+        for f in both.resources("AWS::Logs::MetricFilter").values()
+        for made in f["Properties"]["MetricTransformations"]
+    }
+    log = "log /aws/lambda/lockstep-digest"
+    assert found["DigestsMade", log] == ('{ $.message = "digest made" }', 0)
+    confirming = '{ ($.message = "digest made") && ($.confirms IS TRUE) }'
+    assert found["DigestsConfirming", log] == (confirming, 0)
+    examine = ('{ $.examine = "audit-log" }', None)
+    assert (
+        found["AuditLogTouched", log] == found["AuditLogTouched", "log /aws/lambda/lockstep-audit"] == examine
+    )
+    for name, day in (
+        ("DigestMissing", [1.0] * 4 + [0.0] * 3),
+        ("DigestUnconfirmed", [1.0, 0, 0, 1, 0, 0, 0]),
+    ):
+        alarm = alarms(both)[name]
+        assert (alarm["Period"], alarm["Statistic"]) == (3600, "Sum")
+        assert states(alarm, day) == [*[OK] * 6, ALARM]
+
+
+def test_the_digest_is_made_a_quarter_past_each_hour_and_tried_three_times(aws: Synthesised) -> None:
+    rule = aws.properties("AWS::Events::Rule", Name="lockstep.digest")
+    (target,) = rule["Targets"]
+    assert (rule["State"], rule["ScheduleExpression"]) == ("ENABLED", "cron(15 * * * ? *)")
+    assert (target["Input"], target["RetryPolicy"]["MaximumRetryAttempts"]) == ("{}", 2)
+    assert aws.words(target["Arn"]) == "function lockstep-digest"
+    function = aws.properties("AWS::Lambda::Function", FunctionName="lockstep-digest")
+    assert (function["Timeout"], function["MemorySize"], "VpcConfig" in function) == (900, 512, False)
+    environment = function["Environment"]["Variables"]
+    assert environment.keys() == {"LOCKSTEP_PLAN", "LOCKSTEP_DIGEST_KEY"}
+    assert aws.words(environment["LOCKSTEP_DIGEST_KEY"]) == "key alias/lockstep-digests"
 
 
 def test_dead_letters_are_kept_and_raise_an_alarm(aws: Synthesised) -> None:

@@ -25,7 +25,7 @@ from sandbox.aws.lambda_process import DeployedFunction, FunctionProcesses, copy
 from sandbox.plans import write_plan
 from tests.infrastructure.cdk_case import PLAN, synthesised
 
-NO_STEPS = ("watch", "announce")
+NO_STEPS = ("watch", "digest", "announce")
 BAD_REQUEST = b'{"rotation": {}}'
 
 

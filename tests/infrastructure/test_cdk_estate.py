@@ -144,6 +144,7 @@ ALL_ADOPTED = {
     "plan_bucket": True,
     "mac_key": True,
     "order_key": True,
+    "digest_key": True,
     "encryption_key": ADOPTED_KEY,
     "keys": [OTHER_KEY],
     "log_groups": True,
@@ -218,13 +219,24 @@ def test_an_adopted_bucket_is_the_one_that_is_written_to() -> None:
         )
 
 
-def test_an_adopted_mac_key_is_known_by_its_alias() -> None:
-    adopting = _adopting(mac_key=True, order_key=True)
-    for sid, alias in {"Sign": "alias/lockstep-audit", "RecogniseOrders": "alias/lockstep-orders"}.items():
-        (sign,) = _statements(adopting, "audit", sid)
+def test_an_adopted_key_that_signs_is_known_by_its_alias() -> None:
+    adopting = _adopting(mac_key=True, order_key=True, digest_key=True)
+    runs, orders, digests = (f"alias/lockstep-{name}" for name in ("audit", "orders", "digests"))
+    for title, sid, alias in (
+        ("audit", "Sign", runs),
+        ("audit", "RecogniseOrders", orders),
+        ("digest", "RecogniseRuns", runs),
+        ("digest", "RecogniseOrders", orders),
+        ("digest", "SignDigest", digests),
+        ("digest", "TellKey", digests),
+    ):
+        (sign,) = _statements(adopting, title, sid)
         assert adopting.words(sign["Resource"]) == "arn:aws:kms:eu-central-1:111122223333:key/*"
         assert sign["Condition"]["ForAnyValue:StringEquals"] == {"kms:ResourceAliases": alias}
     assert not [k for k in adopting.resources("AWS::KMS::Key").values() if "KeySpec" in k["Properties"]]
+    function = adopting.properties("AWS::Lambda::Function", FunctionName="lockstep-digest")
+    named = adopting.words(function["Environment"]["Variables"]["LOCKSTEP_DIGEST_KEY"])
+    assert named == "arn:aws:kms:eu-central-1:111122223333:alias/lockstep-digests"
 
 
 def test_an_adopted_key_encrypts_what_is_made() -> None:

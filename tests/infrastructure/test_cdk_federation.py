@@ -19,7 +19,7 @@ from lockstep.plan.runners import Runners
 from sandbox.aws.policies import Call, Context, decide
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, FEDERATED, PLAN, Synthesised, synthesised, title_of
 
-STEPS = ("generate", "apply_db", "update_secrets", "audit")
+STEPS = ("generate", "apply_db", "update_secrets", "digest")
 KEY = "arn:aws:kms:eu-central-1:111122223333:key/0a1b2c3d-0000-0000-0000-000000000000"
 
 
@@ -109,7 +109,7 @@ def test_a_token_is_for_oci_for_minutes_and_from_the_code_of_one_function(
     assert decide(call, found).allowed is may
 
 
-def test_without_a_standby_there_is_no_log_in_oci_for_audit_to_read() -> None:
+def test_without_a_standby_there_is_no_digest_in_oci_to_read() -> None:
     template = template_of(plan_with(standby=False))
     assert statements(template, "OciToken").keys() == {"generate", "apply_db", "update_secrets"}
     assert statements(template, "OciClient").keys() == {"generate", "apply_db", "update_secrets"}

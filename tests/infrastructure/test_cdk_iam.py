@@ -54,7 +54,7 @@ def test_the_page_lists_what_a_key_of_readers_changes() -> None:
     one_key, two_keys = _rows(plan=BOTH_CLOUDS), _rows(plan=READERS)
     assert _documented("With a key of its own") == two_keys - one_key
     gone = {(row[0], row[1]) for row in one_key - two_keys}
-    assert gone == {("apply_db", "OciKey"), ("audit", "OciKey")}
+    assert gone == {("apply_db", "OciKey"), ("digest", "OciKey")}
 
 
 @pytest.mark.parametrize(

@@ -47,54 +47,87 @@ def test_a_role_may_use_the_items_of_credentials_and_no_others(role: str) -> Non
     assert may == {(call, THIS, "credential") for call in LOCK[role]} | scanned
 
 
+READS = {"audit": {"aws/"}, "digest": {"aws/", "digests/"}, "OCI runner": {"digests/"}}
+WRITES = {"audit": {"aws/"}, "digest": {"digests/"}}
+"""The folders of the audit bucket that a role lists and reads, and those that it writes."""
+RUNS, ORDERS, DIGESTS = "alias/lockstep-audit", "alias/lockstep-orders", "alias/lockstep-digests"
+SIGNS = {
+    "audit": {("GenerateMac", RUNS), ("VerifyMac", RUNS), ("VerifyMac", ORDERS)},
+    "digest": {
+        ("VerifyMac", RUNS),
+        ("VerifyMac", ORDERS),
+        ("Sign", DIGESTS),
+        ("GetPublicKey", DIGESTS),
+    },
+}
+"""What a role may do with the keys that sign. An order is recognised, and signed by people alone."""
+
+
 @pytest.mark.parametrize("role", ROLES)
-def test_only_the_audit_step_writes_and_signs_entries(role: str) -> None:
-    buckets = {
-        stack: world(stack).arn_of("AWS::S3::Bucket", BucketName=name) for stack, name in _BUCKETS.items()
-    }
-    context = {
-        "aws:ResourceAccount": ("111122223333",),
-        "s3:if-none-match": ("*",),
-        "s3:x-amz-storage-class": ("GLACIER_IR",),
-    }
-    calls = [
-        replace_context(call, context)
-        for bucket in buckets.values()
-        for call in (
-            Call(action="s3:PutObject", resource=f"{bucket}/aws/multi-cloud.app_user/000000000001"),
-            Call(action="s3:GetObject", resource=f"{bucket}/aws/multi-cloud.app_user/000000000001"),
-            Call(action="s3:PutObject", resource=f"{bucket}/oci/multi-cloud.app_user/000000000001"),
-            Call(action="s3:GetObject", resource=f"{bucket}/else"),
-            Call(action="s3:DeleteObject", resource=f"{bucket}/aws/multi-cloud.app_user/000000000001"),
-            Call(action="s3:PutBucketPolicy", resource=bucket),
+def test_one_role_writes_entries_and_another_one_digests(role: str) -> None:
+    context = {"aws:ResourceAccount": ("111122223333",), "s3:if-none-match": ("*",)}
+    may = {
+        (call, stack, prefix)
+        for stack, name in _BUCKETS.items()
+        for call in ("PutObject", "GetObject", "DeleteObject", "ListBucket", "PutBucketPolicy")
+        for prefix in ("", "aws", "aws/", "aws/a.b/", "digests/", "oci/", "else")
+        for bucket in (world(stack).arn_of("AWS::S3::Bucket", BucketName=name),)
+        if allowed(
+            role,
             Call(
-                action="s3:ListBucket", resource=bucket, context={"s3:prefix": ("aws/multi-cloud.app_user/",)}
+                action=f"s3:{call}",
+                resource=f"{bucket}/{prefix}1" if call.endswith("Object") else bucket,
+                context={**context, "s3:prefix": (prefix,), "s3:x-amz-storage-class": ("STANDARD",)},
             ),
-            Call(action="s3:ListBucket", resource=bucket, context={"s3:prefix": ("",)}),
-            Call(action="s3:ListBucket", resource=bucket, context={"s3:prefix": ("aws",)}),
-            Call(action="s3:ListBucket", resource=bucket),
         )
-    ]
-    entry = f"{buckets[THIS]}/aws/multi-cloud.app_user/000000000001"
-    put, look = ([("s3:PutObject", entry)], [("s3:GetObject", entry), ("s3:ListBucket", buckets[THIS])])
-    may = [(call.action, call.resource) for call in calls if allowed(role, call)]
-    # The standby witnesses the log.
-    assert may == {"audit": [*put, *look], "OCI runner": look}.get(role, [])
-    mac = {"kms:MacAlgorithm": ("HMAC_SHA_256",)}
-    runs, orders = "alias/lockstep-audit", "alias/lockstep-orders"
-    signs = {
-        (call, alias)
-        for call in ("GenerateMac", "VerifyMac")
-        for stack, end in {THIS: "", OTHER: "-two"}.items()
-        for alias in (f"{runs}{end}", f"{orders}{end}")
-        if allowed(role, Call(action=f"kms:{call}", resource=world(stack).key(alias), context=mac))
     }
-    # An order is recognised, and signed by people alone.
-    may_sign = {("GenerateMac", runs), ("VerifyMac", runs), ("VerifyMac", orders)}
-    assert signs == (may_sign if role == "audit" else set())
+    beside = {"aws/": "aws/a.b/"}
+    read, written = (
+        {*found, *(beside[f] for f in found if f in beside)}
+        for found in (READS.get(role, set()), WRITES.get(role, set()))
+    )
+    assert may == {
+        *((call, THIS, prefix) for call in ("GetObject", "ListBucket") for prefix in read),
+        *(("PutObject", THIS, prefix) for prefix in written),
+    }
 
 
-def test_an_entry_cannot_be_overwritten_or_moved_to_another_account_or_class() -> None:
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_uses_the_keys_that_sign_for_its_own_purpose(role: str) -> None:
+    context = {
+        "kms:MacAlgorithm": ("HMAC_SHA_256",),
+        "kms:MessageType": ("DIGEST",),
+        "kms:SigningAlgorithm": ("RSASSA_PKCS1_V1_5_SHA_256",),
+    }
+    keys = {(THIS, alias): alias for alias in (RUNS, ORDERS, DIGESTS)} | {
+        (OTHER, f"{alias}-two"): f"{alias}-two" for alias in (RUNS, ORDERS)
+    }
+    keys[OTHER, "alias/lockstep-two-digests"] = "alias/lockstep-two-digests"
+    may = {
+        (call, alias)
+        for call in ("GenerateMac", "VerifyMac", "Sign", "Verify", "GetPublicKey", "Decrypt")
+        for stack, alias in keys
+        if allowed(role, Call(action=f"kms:{call}", resource=world(stack).key(alias), context=context))
+    }
+    assert may == SIGNS.get(role, set())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"kms:MessageType": ("RAW",)}, {"kms:SigningAlgorithm": ("RSASSA_PSS_SHA_256",)}],
+    ids=["text", "another algorithm"],
+)
+def test_a_digest_is_signed_in_one_way(other: Context) -> None:
+    context = {
+        "kms:MessageType": ("DIGEST",),
+        "kms:SigningAlgorithm": ("RSASSA_PKCS1_V1_5_SHA_256",),
+        **other,
+    }
+    key = world(THIS).key(DIGESTS)
+    assert not allowed("digest", Call(action="kms:Sign", resource=key, context=context))
+
+
+def test_what_is_written_cannot_be_overwritten_or_moved_to_another_account_or_class() -> None:
     bucket = world(THIS).arn_of("AWS::S3::Bucket", BucketName=_BUCKETS[THIS])
     entry = Call(
         action="s3:PutObject",
@@ -108,13 +141,20 @@ def test_an_entry_cannot_be_overwritten_or_moved_to_another_account_or_class() -
     # Where a plan names another class, the runs that began under the one before still end.
     for kind in get_args(StorageClass):
         assert allowed("audit", replace(entry, context={**entry.context, "s3:x-amz-storage-class": (kind,)}))
-    for key, value in {
-        "s3:if-none-match": None,
-        "aws:ResourceAccount": ("999988887777",),
-        "s3:x-amz-storage-class": ("DEEP_ARCHIVE",),
-    }.items():
-        context = {k: v for k, v in entry.context.items() if k != key} | ({key: value} if value else {})
-        assert not allowed("audit", replace(entry, context=context)), key
+    digest = replace(
+        entry,
+        resource=f"{bucket}/digests/2026-11-29T19.json",
+        context={k: v for k, v in entry.context.items() if k != "s3:x-amz-storage-class"},
+    )
+    assert allowed("digest", digest)
+    for role, written in {"audit": entry, "digest": digest}.items():
+        for key, value in {
+            "s3:if-none-match": None,
+            "aws:ResourceAccount": ("999988887777",),
+            "s3:x-amz-storage-class": ("DEEP_ARCHIVE",),
+        }.items():
+            context = {k: v for k, v in written.context.items() if k != key} | ({key: value} if value else {})
+            assert not allowed(role, replace(written, context=context)), (role, key)
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -242,9 +282,4 @@ def test_every_rule_and_nothing_else_may_write_to_the_dead_letter_queue() -> Non
 
 
 _BUCKETS = {THIS: "example-lockstep-audit", OTHER: "example-lockstep-audit-two"}
-_FUNCTIONS = ("generate", "apply_db", "update_secrets", "audit", "watch")
-
-
-def replace_context(call: Call, context: Context) -> Call:
-    """The call with more keys."""
-    return replace(call, context={**context, **call.context})
+_FUNCTIONS = ("generate", "apply_db", "update_secrets", "audit", "watch", "digest")

@@ -195,16 +195,17 @@ def _denied(policy: Mapping[str, Any]) -> list[Any]:
     ]
 
 
-def test_one_image_serves_five_functions(aws: Synthesised) -> None:
+def test_one_image_serves_six_functions(aws: Synthesised) -> None:
     functions = [f["Properties"] for f in aws.resources("AWS::Lambda::Function").values()]
     assert sorted(f["ImageConfig"]["Command"][0] for f in functions) == [
         f"functions.{step}.handler.handler"
-        for step in ("apply_db", "audit", "generate", "update_secrets", "watch")
+        for step in ("apply_db", "audit", "digest", "generate", "update_secrets", "watch")
     ]
     assert len({json.dumps(f["Code"]["ImageUri"]) for f in functions}) == 1
     for function in functions:
         assert function["PackageType"] == "Image"
-        assert function["Environment"]["Variables"].keys() == {"LOCKSTEP_PLAN"}
+        more = {"LOCKSTEP_DIGEST_KEY"} if function["FunctionName"] == "lockstep-digest" else set()
+        assert function["Environment"]["Variables"].keys() == {"LOCKSTEP_PLAN", *more}
         assert function["LoggingConfig"]["LogFormat"] == "JSON"
         assert function["MemorySize"] == 512
         assert "VpcConfig" not in function
@@ -223,8 +224,10 @@ def test_only_the_function_that_logs_in_to_databases_is_in_the_vpc(both: Synthes
 
 
 def test_a_function_times_out_when_its_state_does(aws: Synthesised) -> None:
-    deployed = {f["Properties"]["Timeout"] for f in aws.resources("AWS::Lambda::Function").values()}
-    assert deployed == {STEP.total_seconds()}
+    functions = (f["Properties"] for f in aws.resources("AWS::Lambda::Function").values())
+    deployed = {f["FunctionName"]: f["Timeout"] for f in functions}
+    assert deployed.pop("lockstep-digest") == 900
+    assert {*deployed.values()} == {STEP.total_seconds()}
 
 
 def test_the_last_step_of_the_first_day_enables_the_rules() -> None:

@@ -31,7 +31,9 @@ def _aws() -> Iterator[AwsSandbox]:
         yield aws
 
 
-ALL = dict.fromkeys(("lock_table", "audit_bucket", "plan_bucket", "mac_key", "order_key", "log_groups"), True)
+ALL = dict.fromkeys(
+    ("lock_table", "audit_bucket", "plan_bucket", "mac_key", "order_key", "digest_key", "log_groups"), True
+)
 
 
 def test_in_an_empty_account_everything_is_made(aws: AwsSandbox) -> None:
@@ -50,7 +52,15 @@ def test_what_is_of_others_is_refused_with_the_line_that_adopts_it(aws: AwsSandb
     keys = make_everything(aws, [])
     problems = looked_at(aws).problems
     assert len(problems) == len(template().of_type("AWS::Logs::LogGroup")) + len(
-        ["table", "audit bucket", "plan bucket", "encryption key", "MAC key", "key of orders"]
+        [
+            "table",
+            "audit bucket",
+            "plan bucket",
+            "encryption key",
+            "MAC key",
+            "key of orders",
+            "key of digests",
+        ]
     )
     text = "\n".join(problems)
     for line in (
@@ -59,6 +69,7 @@ def test_what_is_of_others_is_refused_with_the_line_that_adopts_it(aws: AwsSandb
         '"plan_bucket": true',
         '"mac_key": true',
         '"order_key": true',
+        '"digest_key": true',
         f'"encryption_key": "{keys["encryption"]}"',
         f'"log_groups": ["{LOG}"]',
     ):
@@ -107,6 +118,7 @@ def test_the_policy_of_an_encryption_key_must_let_the_roles_in(aws: AwsSandbox) 
         {"audit_bucket": True},
         {"plan_bucket": True},
         {"mac_key": True},
+        {"digest_key": True},
         {"log_groups": [LOG]},
         {"encryption_key": "arn:aws:kms:eu-central-1:123456789012:key/12345678-1234-1234-1234-123456789012"},
     ],
@@ -165,6 +177,7 @@ def test_a_bucket_is_told_everything_that_it_lacks_with_the_command(aws: AwsSand
         "put-object-lock-configuration",
         "NewObjectsOnly",
         "EntriesOfWritersOnly",
+        "DigestsOfOneOnly",
         "EntriesStay",
         "BucketStays",
         "put-bucket-encryption",

@@ -1,0 +1,39 @@
+"""The Lambda face of `functions.digest`: an hour's digest of AWS's audit log.
+
+A rule calls it a quarter past each hour, and what it raises makes Lambda call it again, twice.
+"""
+
+import os
+from typing import Any
+
+from functions.digest.step import run
+from functions.face import LambdaContext
+from lockstep.aws.kms import KmsDigestKey
+from lockstep.protocol.deadlines import Scope
+from lockstep.protocol.errors import LockstepError, UnexpectedError
+from lockstep.runtime.clouds import Clouds
+from lockstep.runtime.identity import identity_of
+from lockstep.runtime.system import SystemClock
+from lockstep.runtime.wiring import DIGEST_VARIABLE, hosted_runner
+
+
+def handler(_event: object, context: LambdaContext) -> dict[str, Any]:
+    """Make the digest of this hour, if there is none yet. The rule's event says nothing.
+
+    Raises:
+        LockstepError: There is none: the bucket, a key or the published plan cannot be had.
+        UnexpectedError: A foreign error, of which only the name is told.
+    """
+    clock = SystemClock()
+    ends_at = clock.monotonic() + context.get_remaining_time_in_millis() / 1000
+    try:
+        with Scope(clock, ends_at=ends_at).open():
+            return run(hosted_runner(identity_of("aws/digest")).maker(_key))
+    except LockstepError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a foreign error that crossed a port: its text may hold a secret
+        raise UnexpectedError(code=type(error).__name__) from None
+
+
+def _key(clouds: Clouds) -> KmsDigestKey:
+    return KmsDigestKey(clouds.aws("kms", clouds.plan.aws_stream.region), os.environ[DIGEST_VARIABLE])
