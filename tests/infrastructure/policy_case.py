@@ -24,7 +24,7 @@ LOCK: dict[str, tuple[str, ...]] = {
     "generate": ("GetItem", "UpdateItem"),
     "apply_db": ("GetItem", "UpdateItem"),
     "update_secrets": ("UpdateItem",),
-    "audit": ("GetItem", "UpdateItem"),
+    "audit": ("GetItem",),
     "OCI runner": ("GetItem", "UpdateItem", "Scan"),
     "state machine": ("UpdateItem",),
     "fleet": (),
