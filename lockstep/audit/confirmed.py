@@ -1,0 +1,278 @@
+"""Verification of digests: each cloud's against themselves and against what the other cloud has confirmed (E15).
+
+1. Each digest is of its hour and its cloud, signed by a key of the plan, and not more than `TOLERANCE` from the date of
+   its object.
+2. Each goes on from the one before it.
+3. What the other cloud has confirmed is there. If it is not, the signature that the other cloud has kept says whose
+   fault that is.
+
+What digests say of chains is compared with these by `lockstep.audit.verify`. A digest that is late or left out is no
+problem, and is told.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import accumulate, pairwise
+
+from lockstep.audit.digest import (
+    TOLERANCE,
+    UNSEEN,
+    Digest,
+    Evidence,
+    Head,
+    Named,
+    NotADigestError,
+    hour_at,
+    hour_of,
+)
+from lockstep.protocol.errors import LockstepError, line_of
+from lockstep.protocol.ports import Listed
+from lockstep.protocol.workers import READS, SideBySide
+
+_HOUR = timedelta(hours=1)
+_TOLERANCE = TOLERANCE.total_seconds() * 1000
+_SHOWN = 200
+"""Characters of a text that a digest holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """A digest from which on is verified: what was before it, an earlier verification has seen.
+
+    Attributes:
+        hash: The beginning of its hash.
+    """
+
+    stream: str
+    hour: str
+    hash: str
+
+
+@dataclass(slots=True)
+class Claim:
+    """What digests after one another say of a chain.
+
+    Attributes:
+        head: Its newest entry; None: there is no such chain.
+        first, last: The first and the last of these digests.
+    """
+
+    head: Head | None
+    first: Digest
+    last: Digest
+
+
+@dataclass(kw_only=True)
+class Digests:
+    """The digests of one cloud, as far as they were verified.
+
+    Attributes:
+        genuine: Those signed by a key of the plan, the oldest first.
+        starts_at: The digest whose entries are taken as they are; None: chains are verified from their first entry on.
+        unknown: Those that are signed by no key of the plan.
+        confirmed: The newest one that the other cloud has confirmed; of one cloud alone the newest one.
+        gone: Digests that others name, and that are not there.
+        unreadable: Why they could not be read; empty if they were.
+    """
+
+    stream: str
+    genuine: list[Digest] = field(default_factory=list)
+    starts_at: Digest | None = None
+    unknown: set[Named] = field(default_factory=set)
+    confirmed: Digest | None = None
+    gone: set[Named] = field(default_factory=set)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    unreadable: str = ""
+
+    def claims(self) -> Mapping[str, Sequence[Claim]]:
+        """What the digests say of each chain."""
+        found: dict[str, list[Claim]] = {}
+        before = None
+        for digest in self.genuine:
+            for folder in sorted(found.keys() | digest.chains.keys()):
+                head = digest.chains.get(folder)
+                known = found.setdefault(folder, [Claim(None, self.genuine[0], before)] if before else [])
+                if known and known[-1].head == head:
+                    known[-1].last = digest
+                else:
+                    known.append(Claim(head, digest, digest))
+            before = digest
+        return found
+
+    def is_confirmed(self, now: datetime) -> bool:
+        """Whether a digest less than `UNSEEN` old is confirmed."""
+        return self.confirmed is not None and now - self.confirmed.moment < UNSEEN
+
+
+def verify_digests(
+    evidence: Sequence[Evidence],
+    *,
+    now: datetime,
+    retention: timedelta,
+    since: Since | None = None,
+    side_by_side: SideBySide = READS,
+) -> dict[str, Digests]:
+    """Read and verify the digests of each cloud, and compare them with each other.
+
+    Args:
+        evidence: The audit log of each cloud.
+        now: The time.
+        retention: How long nobody may delete an object.
+        since: The digest to begin at; by default the oldest one that must still be there.
+        side_by_side: Makes reads at the same time.
+    """
+    kept = hour_at(now - retention)
+    found: dict[str, Digests] = {}
+    starts = {since.stream: since.hour} if since else {}
+    # The cloud of `since` first: it says where the other one begins.
+    for of in sorted(evidence, key=lambda e: since is None or e.stream != since.stream):
+        found[of.stream] = digests = _read(of, max(kept, starts.get(of.stream, "")), side_by_side)
+        if since and of.stream == since.stream:
+            at = next((d for d in digests.genuine if _is(d, since)), None)
+            if at is None:
+                digests.problems.append(f"the digest {since.hour}:{since.hash} is not there")
+            elif at.other:
+                starts |= {e.stream: at.other.named.hour for e in evidence if e.stream != of.stream}
+        _check(digests, kept, is_whole=of.stream not in starts)
+        _tell_missing_hours(digests, now)
+    for of in evidence:
+        for by in evidence:
+            if by.stream != of.stream:
+                _compare(found[of.stream], of, found[by.stream])
+    if len(evidence) == 1:
+        alone = found[evidence[0].stream]
+        alone.confirmed = alone.genuine[-1] if alone.genuine and not alone.genuine[-1].other else None
+    return found
+
+
+def _is(digest: Digest, since: Since) -> bool:
+    return digest.hour == since.hour and digest.hash.startswith(since.hash)
+
+
+def _read(evidence: Evidence, start: str, side_by_side: SideBySide) -> Digests:
+    found = Digests(stream=evidence.stream)
+    try:
+        names = list(evidence.digests.listed())
+        ours = sorted(
+            (item for item in names if hour_of(item.name) >= start and hour_of(item.name)), key=_by_hour
+        )
+        read = side_by_side([partial(_one, evidence, item) for item in ours])
+    except LockstepError as error:
+        found.unreadable = line_of(error)
+        return found
+    if strange := [item.name for item in names if not hour_of(item.name)]:
+        found.problems.append(f"{len(strange)} objects are no digests, the first is {strange[0][:_SHOWN]!a}")
+    for item, digest in zip(ours, read, strict=True):
+        if isinstance(digest, str):
+            found.problems.append(f"{item.name} {digest}")
+        elif not evidence.is_signed(digest.hash, digest.signature):
+            found.unknown.add(digest.named)
+        else:
+            found.genuine.append(digest)
+    if found.unknown:
+        hours = sorted(found.unknown)
+        found.notes.append(
+            f"{len(hours)} digests from {hours[0].hour} to {hours[-1].hour} are signed by no key of the plan "
+            f"(audit.{evidence.stream}.digest_keys, docs/runbook.md#digests)"
+        )
+    return found
+
+
+def _by_hour(item: Listed) -> tuple[str, str]:
+    return hour_of(item.name), item.name
+
+
+def _one(evidence: Evidence, item: Listed) -> Digest | str:
+    try:
+        return evidence.read(item)
+    except NotADigestError as error:
+        return str(error)
+
+
+def _check(digests: Digests, kept: str, *, is_whole: bool) -> None:
+    """The digests of a cloud against themselves (1, 2)."""
+    known = {digest.named for digest in digests.genuine} | digests.unknown
+    forks = dict[Named, Digest]()
+    for number, digest in enumerate(digests.genuine):
+        if abs(digest.moment - digest.at) > TOLERANCE:
+            minutes = round((digest.moment - digest.at).total_seconds() / 60)
+            digests.problems.append(
+                f"the digest of {digest.hour} is dated {minutes:+d} minutes from its object"
+            )
+        digests.problems += [
+            f"the digest of {digest.hour} says: {ascii(told[:_SHOWN])[1:-1]}" for told in digest.problems
+        ]
+        before = digest.previous
+        if before is None:
+            if number:
+                digests.problems.append(f"the digest of {digest.hour} goes on from none")
+            continue
+        if before not in known and before.hour >= kept and (number or is_whole):
+            digests.gone.add(before)
+        other = forks.setdefault(before, digest)
+        if other.hour != digest.hour:
+            digests.problems.append(
+                f"the digests of {other.hour} and of {digest.hour} go on from the same one"
+            )
+    digests.problems += [f"the digest {name} is gone" for name in sorted(digests.gone)]
+    first = digests.genuine[0] if digests.genuine else None
+    digests.starts_at = first if first and (first.previous or not is_whole) else None
+
+
+def _tell_missing_hours(digests: Digests, now: datetime) -> None:
+    hours = [datetime.fromisoformat(f"{digest.hour}:00:00+00:00") for digest in digests.genuine]
+    last = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    missing = [
+        (before + _HOUR, (after - before) // _HOUR - 1)
+        for before, after in pairwise([*hours, last])
+        if after - before > _HOUR
+    ]
+    if missing:
+        told = ", ".join(f"{number} from {hour_at(first)}" for first, number in missing[-3:])
+        more = "the last: " if len(missing) > len(missing[-3:]) else ""
+        digests.notes.append(f"{sum(n for _, n in missing)} hours have no digest ({more}{told})")
+
+
+def _compare(of: Digests, keys: Evidence, by: Digests) -> None:
+    """What one cloud has confirmed of another one's digests (3)."""
+    if of.unreadable or by.unreadable:
+        return
+    genuine = {digest.named: digest for digest in of.genuine}
+    start = of.genuine[0].hour if of.genuine else ""
+    for digest in by.genuine:
+        if digest.other is None:
+            continue
+        named = digest.other.named
+        if found := genuine.get(named):
+            if of.confirmed is None or of.confirmed.hour < found.hour:
+                of.confirmed = found
+        elif named.hour >= start and named not in of.unknown | of.gone:
+            of.gone.add(named)
+            if keys.is_signed(named.hash, digest.other.signature):
+                of.problems.append(
+                    f"the digest {named} is gone, or another one: {by.stream} has confirmed it at {digest.hour}"
+                )
+            elif keys.keys:
+                by.problems.append(
+                    f"the digest of {digest.hour} names {named} of {of.stream}, which no key of the plan has signed"
+                )
+
+
+def late(claims: Iterable[Claim], seqs: Sequence[int], dates: Sequence[int]) -> tuple[int, Digest] | None:
+    """The first entry that is too old for a digest that lacks it, and that digest.
+
+    Args:
+        claims: What digests say of the chain.
+        seqs: The numbers of its entries, ascending.
+        dates: When their objects were written, in milliseconds since the epoch.
+    """
+    oldest = [*accumulate(reversed(dates), min)][::-1]
+    for claim in claims:
+        after, limit = bisect_right(seqs, claim.head.seq if claim.head else 0), claim.last.began - _TOLERANCE
+        if after < len(seqs) and oldest[after] < limit:
+            return next(seqs[n] for n in range(after, len(seqs)) if dates[n] < limit), claim.last
+    return None
