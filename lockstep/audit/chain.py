@@ -41,7 +41,7 @@ from lockstep.protocol.errors import (
     NewerFormatError,
 )
 from lockstep.protocol.model import ChainHead
-from lockstep.protocol.ports import MAX_ENTRY_BYTES, AuditLog, Mac, Signer
+from lockstep.protocol.ports import MAX_ENTRY_BYTES, AuditLog, Mac, Signer, chain_folder
 
 _PARTS = ["chain", "event", "mac"]
 _BEGIN, _EVENT, _MAC, _END = b'{"chain":{', b',"event":{', b',"mac":{', b"}}"
@@ -145,7 +145,8 @@ def parse(body: bytes, *, credential_id: str, stream: str, seq: int) -> Entry:
         raise AuditVerificationError(stream=stream, seq=seq, code="malformed") from None
     if entry is None:
         raise AuditVerificationError(stream=stream, seq=seq, code="not-canonical")
-    if (entry.credential, entry.stream, entry.seq) != (credential_id, stream, seq):
+    folders = (chain_folder(entry.credential), chain_folder(credential_id))
+    if folders[0] != folders[1] or (entry.stream, entry.seq) != (stream, seq):
         raise AuditVerificationError(stream=stream, seq=seq, code="misplaced")
     return entry
 

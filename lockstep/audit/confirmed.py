@@ -28,6 +28,7 @@ from lockstep.audit.digest import (
     hour_at,
     hour_of,
 )
+from lockstep.audit.entry import NO_PREVIOUS
 from lockstep.protocol.errors import LockstepError, line_of
 from lockstep.protocol.ports import Listed
 from lockstep.protocol.workers import READS, SideBySide
@@ -63,6 +64,51 @@ class Claim:
     head: Head | None
     first: Digest
     last: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What the digests of a cloud say of one chain.
+
+    Attributes:
+        claims: In the digests' order.
+        start: The digest from whose entry on the chain is verified; None: from the first entry on.
+        kept: Objects that were written before may be deleted; in milliseconds since the epoch.
+    """
+
+    claims: Sequence[Claim] = ()
+    start: Digest | None = None
+    kept: int = 0
+
+    @property
+    def seq(self) -> int:
+        """The number of the entry that is taken as it is; 0: of none."""
+        return self._head.seq if self._head else 0
+
+    @property
+    def hash(self) -> str:
+        """Its hash; for none what the first entry names."""
+        return self._head.hash if self._head else NO_PREVIOUS
+
+    @property
+    def must_hold_first(self) -> bool:
+        """Whether that entry must still be there."""
+        return self._head is not None and self.is_kept(self._head)
+
+    @property
+    def _head(self) -> Head | None:
+        return self.claims[0].head if self.start and self.claims else None
+
+    def is_after(self, moment: datetime) -> bool:
+        """Whether a time is after the digest at which verification begins."""
+        return self.start is None or moment > self.start.moment
+
+    def is_kept(self, head: Head) -> bool:
+        """Whether an entry must still be there."""
+        return head.at >= self.kept
+
+
+UNSAID = Said()
 
 
 @dataclass(kw_only=True)

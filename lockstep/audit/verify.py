@@ -4,14 +4,16 @@
    accounted for by the entry after it.
 2. Each MAC was made with a key of the plan that signs such entries, and never with one that was retired before an
    earlier entry.
-3. What was rotated is on record: the base of each rotation.
+3. What digests say of the chain is so: each entry that one names is there, and none that one lacks is older.
+4. What was rotated is on record: the base of each rotation.
 
-Every stream gets a verdict, whatever is wrong with another one. An archived entry is verified by its seal alone: its
-event is not read.
+Who may not verify MACs verifies an entry by the digests after it (`lockstep.audit.confirmed`). Every stream gets a
+verdict, whatever is wrong with another one. An archived entry is verified by its seal alone: its event is not read.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
 from itertools import groupby, pairwise
@@ -20,7 +22,9 @@ from typing import NamedTuple
 
 from lockstep.audit.append import is_of_a_run
 from lockstep.audit.chain import Entry, entry_of, parse
-from lockstep.audit.entry import NO_PREVIOUS, ORDER, Stored, is_signed, look, signer_of
+from lockstep.audit.confirmed import UNSAID, Said, Since, late, verify_digests
+from lockstep.audit.digest import TOLERANCE, Evidence, require_macs
+from lockstep.audit.entry import ORDER, Stored, is_signed, look, milliseconds, signer_of
 from lockstep.protocol.errors import (
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,
@@ -87,17 +91,18 @@ NOT_RESTORED = "NotRestored"
 
 
 class Object(NamedTuple):
-    """What stands under a number: an entry, or what is wrong with it; and its hash, if it has one."""
+    """What stands under a number: an entry, or what is wrong with it; its hash, if it has one; and its date."""
 
     number: int
     entry: Entry | None
     wrong: str = ""
     hash: str = ""
     archived: bool = False
+    at: int = 0
 
 
-def read_object(credential_id: str, log: AuditLog, signer: Signer, number: int) -> Object:
-    """The object under a number.
+def read_object(credential_id: str, log: AuditLog, signer: Signer | None, number: int) -> Object:
+    """The object under a number. Without keys its MAC is not verified.
 
     Raises:
         AuditLogUnreachableError, AuditLogAccessDeniedError: The log or a key cannot be asked.
@@ -117,7 +122,7 @@ def read_object(credential_id: str, log: AuditLog, signer: Signer, number: int) 
         return Object(number, None, f"is {error.where['code']}")
     except NewerFormatError:
         return _of_a_newer_format(log, signer, number)
-    if not signer_of(signer, entry.rotation_id).verify(entry.digest, entry.mac):
+    if signer and not signer_of(signer, entry.rotation_id).verify(entry.digest, entry.mac):
         return Object(
             number, None, f"has a MAC that does not match, of key {entry.mac.key_id[:200]}", entry.hash
         )
@@ -125,10 +130,10 @@ def read_object(credential_id: str, log: AuditLog, signer: Signer, number: int) 
     return Object(number, entry, wrong, entry.hash)
 
 
-def _of_a_newer_format(log: AuditLog, signer: Signer, number: int) -> Object:
+def _of_a_newer_format(log: AuditLog, signer: Signer | None, number: int) -> Object:
     """Nothing can be said of an entry that a newer build wrote; anybody can write that one did."""
     found = look(log, number) or Stored(number=number)
-    if is_signed(signer, found):
+    if signer is None or is_signed(signer, found):
         raise NewerFormatError(stream=log.stream, seq=number)
     return Object(number, None, "is of an unknown format, without a MAC of this chain's key", found.hash)
 
@@ -141,11 +146,11 @@ def _unlike_its_event(entry: Entry) -> str:
     return "" if uid == entry.rotation_id else "names another run than its event"
 
 
-def _archived(credential_id: str, log: AuditLog, signer: Signer, number: int) -> Object:
+def _archived(credential_id: str, log: AuditLog, signer: Signer | None, number: int) -> Object:
     found = look(log, number) or Stored(number=number)
     if not (found.seal and found.mac and found.is_at(credential_id, log.stream)):
         return Object(number, None, "is archived, and its metadata are no seal", archived=True)
-    if not is_signed(signer, found):
+    if signer and not is_signed(signer, found):
         return Object(number, None, "has a MAC that does not match", found.hash, archived=True)
     entry = entry_of(found.seal, {}, mac=found.mac, digest=found.digest, entry_hash=found.hash)
     return Object(number, entry, "", found.hash, archived=True)
@@ -275,6 +280,11 @@ class _Recorded:
         self._unread = unread
         self._times: dict[int, int] = {}
 
+    @property
+    def lowest(self) -> int:
+        """The lowest one on record; 0 if there is none."""
+        return min(self._times, default=0)
+
     def add(self, generation: int, time: int) -> None:
         """An entry of this time records it."""
         self._times.setdefault(generation, time)
@@ -288,12 +298,13 @@ class _Recorded:
         return any(after <= time and (before is None or time <= before) for time in self._unread)
 
 
-def compare(found: Sequence["Verification"], unread: Sequence[int]) -> None:
+def compare(found: Sequence["Verification"], unread: Sequence[int], *, from_the_first: bool) -> None:
     """Add the problems of generations that no entry records.
 
     Args:
         found: The streams, all of them read.
         unread: The times of runs' entries whose events were not read.
+        from_the_first: Whether all entries were read; else generations below those that are on record are, too.
     """
     recorded, bases = _Recorded(unread), list[_Named]()
     for verification in found:
@@ -311,18 +322,20 @@ def compare(found: Sequence["Verification"], unread: Sequence[int]) -> None:
             ):
                 bases.append(_Named(verification, entry, base))
     for where, entry, base in bases:
-        if base not in recorded:
+        if base not in recorded and (from_the_first or base > recorded.lowest):
             where.problems.append(Problem(f"began from generation {base}, which no entry records", entry.seq))
 
 
+_TOLERANCE = TOLERANCE.total_seconds() * 1000
 _WINDOW = 1_024
 """Entries that are read before the next ones are asked for."""
 
 
 class Verdict(StrEnum):
-    """What is known of a stream."""
+    """What is known of a stream, or of all of them."""
 
     VERIFIED = "verified"
+    NOT_CONFIRMED = "verified, not confirmed"
     EMPTY = "no entries yet"
     NOT_VERIFIED = "NOT VERIFIED"
     UNREADABLE = "UNREADABLE"
@@ -337,6 +350,7 @@ class Verification:
         notes: What is as it should be, and worth a word.
         unreadable: Why the stream could not be read; empty if it was.
         archived: Entries of which only the seal was read.
+        uncovered: Entries that are newer than what the newest digest names.
     """
 
     stream: str
@@ -345,6 +359,7 @@ class Verification:
     notes: list[str] = field(default_factory=list)
     unreadable: str = ""
     archived: int = 0
+    uncovered: int = 0
 
     @property
     def verdict(self) -> Verdict:
@@ -363,18 +378,20 @@ class Verification:
 
 def verify(
     credential_id: str,
-    logs: Sequence[tuple[AuditLog, Signer]],
+    logs: Sequence[tuple[AuditLog, Signer | None]],
     *,
+    said: Mapping[str, Said] = {},
     unread: Collection[str] = (),
     total: Callable[[str, int], None] = lambda _stream, _total: None,
     progress: Callable[[str, int], None] = lambda _stream, _done: None,
     side_by_side: SideBySide = READS,
 ) -> list[Verification]:
-    """Verify a credential's chains against themselves and each other.
+    """Verify a credential's chains against themselves, digests and each other.
 
     Args:
-        credential_id: The credential.
-        logs: Each stream with its keys.
+        credential_id: The credential, or the folder of its chain.
+        logs: Each stream with its keys; None where this reader may not verify by them.
+        said: What the digests of each stream say of the chain.
         unread: Streams that exist and are not among these: what they record is not known.
         total: Called with a stream and the number of its objects.
         progress: Called with a stream and the number of objects that were read.
@@ -383,10 +400,12 @@ def verify(
     found = []
     for log, signer in logs:
         reads = Reads(side_by_side, partial(total, log.stream), partial(progress, log.stream))
-        verification, objects = _read(credential_id, log, signer, reads)
+        by_digests = said.get(log.stream, UNSAID)
+        verification, objects = _read(credential_id, log, signer, by_digests, reads)
         if not verification.unreadable:
-            _inspect_versions(verification, log)
-            _walk(verification, objects, signer)
+            _inspect_versions(verification, log, by_digests)
+            _walk(verification, objects, signer, by_digests)
+            _compare_digests(verification, {o.number: o.at for o in objects}, by_digests)
         found.append(verification)
     runs = _archived_runs(found)
     if missing := sorted({*unread, *(v.stream for v in found if v.unreadable)}):
@@ -395,14 +414,11 @@ def verify(
                 f"that every rotation is on record was not checked: the stream {missing[0]} was not read"
             )
     else:
-        compare(found, [e.time for e in runs])
+        compare(found, [e.time for e in runs], from_the_first=all(s.start is None for s in said.values()))
         for verification in found if runs else ():
             verification.notes.append(
                 f"what {len(runs)} archived entries of runs record was not read: a rotation may be on record there"
             )
-    if all(not v.entries and not v.unreadable for v in found) and not unread:
-        for verification in found:
-            verification.problems.append(Problem("the log is empty"))
     for verification in found:
         verification.problems = collapsed(verification.problems)
     return found
@@ -422,17 +438,18 @@ class Reads(NamedTuple):
 
 
 def _read(
-    credential_id: str, log: AuditLog, signer: Signer, reads: Reads
+    credential_id: str, log: AuditLog, signer: Signer | None, said: Said, reads: Reads
 ) -> tuple[Verification, list[Object]]:
     verification, objects = Verification(stream=log.stream), list[Object]()
     try:
-        numbers = list(log.numbers())
-        reads.total(len(numbers))
-        for start in range(0, len(numbers), _WINDOW):
-            window = numbers[start : start + _WINDOW]
-            objects += reads.side_by_side(
-                [partial(read_object, credential_id, log, signer, n) for n in window]
+        dated = list(log.dated(after=max(0, said.seq - 1)))
+        reads.total(len(dated))
+        for start in range(0, len(dated), _WINDOW):
+            window = dated[start : start + _WINDOW]
+            read = reads.side_by_side(
+                [partial(read_object, credential_id, log, signer, n) for n, _ in window]
             )
+            objects += [o._replace(at=milliseconds(at)) for o, (_, at) in zip(read, window, strict=True)]
             reads.progress(len(objects))
     except LockstepError as error:
         verification.unreadable = line_of(error)
@@ -444,12 +461,13 @@ def _read(
     return verification, objects
 
 
-def _inspect_versions(verification: Verification, log: AuditLog) -> None:
+def _inspect_versions(verification: Verification, log: AuditLog, said: Said) -> None:
     """What was deleted or overwritten, as far as this reader may list versions."""
+    new = (v for v in log.history() if v.seq > said.seq or (v.seq == 0 and said.is_after(v.at)))
     try:
         verification.problems += [
             Problem(found.trace, found.first, found.last) if found.first else Problem(str(found), 0)
-            for found in findings(log.history())
+            for found in findings(new)
         ]
     except AuditLogAccessDeniedError:
         verification.notes.append(
@@ -459,11 +477,17 @@ def _inspect_versions(verification: Verification, log: AuditLog) -> None:
         verification.unreadable = line_of(error)
 
 
-def _walk(verification: Verification, objects: Sequence[Object], signer: Signer) -> None:
-    """The chain from its beginning (1, 2)."""
-    problems, last = verification.problems, None
+def _walk(verification: Verification, objects: Sequence[Object], signer: Signer | None, said: Said) -> None:
+    """The chain from its beginning, or from the entry that the first digest names (1, 2)."""
+    problems, last = verification.problems, (said.seq, said.hash)
     pending: list[Object] = []
     ranks: dict[Signer, tuple[int, int]] = {}
+    if said.seq and objects and objects[0].number == said.seq:
+        if objects[0].hash != said.hash:
+            problems.append(Problem("is not the entry that the first digest names", said.seq))
+        objects = objects[1:]
+    elif said.seq and said.must_hold_first:
+        problems.append(Problem("is gone, and the first digest names it", said.seq))
     for found in objects:
         entry = found.entry
         if entry is None:
@@ -473,18 +497,44 @@ def _walk(verification: Verification, objects: Sequence[Object], signer: Signer)
             problems.append(Problem(found.wrong, entry.seq))
         _account(problems, last, entry, pending)
         pending = []
-        keys = signer_of(signer, entry.rotation_id)
-        if (of := keys.rank(entry.mac.key_id)) < ranks.get(keys, of):
-            problems.append(Problem("is signed with a key that was retired before", entry.seq))
-        ranks[keys] = max(ranks.get(keys, of), of)
+        if signer:
+            keys = signer_of(signer, entry.rotation_id)
+            if (of := keys.rank(entry.mac.key_id)) < ranks.get(keys, of):
+                problems.append(Problem("is signed with a key that was retired before", entry.seq))
+            ranks[keys] = max(ranks.get(keys, of), of)
+        if abs(found.at - entry.time) > _TOLERANCE:
+            problems.append(Problem("is dated more than 15 minutes from its object", entry.seq))
         verification.entries.append(entry)
-        last = entry
+        last = (entry.seq, entry.hash)
     problems += [Problem(o.wrong, o.number) for o in pending]
 
 
-def _account(problems: list[Problem], last: Entry | None, entry: Entry, pending: Sequence[Object]) -> None:
+def _compare_digests(verification: Verification, dates: Mapping[int, int], said: Said) -> None:
+    """What digests say of the chain (3)."""
+    entries, problems = verification.entries, verification.problems
+    hashes = {e.seq: e.hash for e in entries}
+    wrong = [
+        (head, claim)
+        for claim in said.claims
+        if (head := claim.head)
+        and head.seq > said.seq
+        and said.is_kept(head)
+        and hashes.get(head.seq) != head.hash
+    ]
+    if wrong:
+        (first, claim), (last, latest) = wrong[0], wrong[-1]
+        told = f"is gone, or another one than digests from {claim.first.hour} to {latest.last.hour} name"
+        problems.append(Problem(told, min(first.seq, last.seq), max(first.seq, last.seq)))
+    if found := late(said.claims, [e.seq for e in entries], [dates[e.seq] for e in entries]):
+        number, digest = found
+        problems.append(Problem(f"is older than the digest of {digest.hour}, which lacks it", number))
+    newest = said.claims[-1].head if said.claims else None
+    verification.uncovered = sum(e.seq > (newest.seq if newest else 0) for e in entries)
+
+
+def _account(problems: list[Problem], last: tuple[int, str], entry: Entry, pending: Sequence[Object]) -> None:
     """What stands between two entries that are valid in themselves."""
-    after, expected = (last.seq, last.hash) if last else (0, NO_PREVIOUS)
+    after, expected = last
     is_next = entry.previous_hash == expected
     foreign = {o.number: o.wrong for o in pending}
     differs = entry.differs
@@ -519,3 +569,88 @@ def _missing(after: int, before: int, foreign: Iterable[int]) -> Iterator[tuple[
     for low, high in pairwise([after, *sorted(foreign), before]):
         if high - low > 1:
             yield low + 1, high - 1
+
+
+class Verifier:
+    """Verifies an audit log: its digests when this is made, then each chain.
+
+    Args:
+        evidence: The log of each cloud.
+        now: The time.
+        retention: How long nobody may delete an object.
+        since: The digest at which to begin; by default the oldest that must still be there.
+        side_by_side: Makes reads at the same time.
+
+    Attributes:
+        digests: What was found of each cloud's digests.
+    """
+
+    def __init__(
+        self,
+        evidence: Sequence[Evidence],
+        *,
+        now: datetime,
+        retention: timedelta,
+        since: Since | None = None,
+        side_by_side: SideBySide = READS,
+    ) -> None:
+        self._evidence, self._now, self._side_by_side = evidence, now, side_by_side
+        self._kept = milliseconds(now - retention)
+        self.digests = verify_digests(
+            evidence, now=now, retention=retention, since=since, side_by_side=side_by_side
+        )
+        self._claims = {stream: digests.claims() for stream, digests in self.digests.items()}
+        self._signers = {e.stream: self._macs(e) for e in evidence}
+
+    def _macs(self, evidence: Evidence) -> Signer | None:
+        digests = self.digests[evidence.stream]
+        try:
+            require_macs(evidence.signer)
+        except AuditLogAccessDeniedError:
+            digests.notes.append("entries are verified by digests alone: no right to verify by their keys")
+            return None
+        except LockstepError as error:
+            digests.unreadable = digests.unreadable or line_of(error)
+        return evidence.signer
+
+    def folders(self) -> list[str]:
+        """Every chain that a bucket has or a digest names, whether a plan has its credential or not."""
+        found = {folder for claims in self._claims.values() for folder in claims}
+        for evidence in self._evidence:
+            try:
+                found.update(evidence.chains.folders())
+            except LockstepError as error:
+                digests = self.digests[evidence.stream]
+                digests.unreadable = digests.unreadable or line_of(error)
+        return sorted(found)
+
+    def chain(
+        self,
+        folder: str,
+        *,
+        total: Callable[[str, int], None] = lambda _stream, _total: None,
+        progress: Callable[[str, int], None] = lambda _stream, _done: None,
+    ) -> list[Verification]:
+        """Verify a chain in every cloud; arguments as of `verify`."""
+        said = {
+            stream: Said(claims=claims.get(folder, ()), start=self.digests[stream].starts_at, kept=self._kept)
+            for stream, claims in self._claims.items()
+        }
+        return verify(
+            folder,
+            [(e.log(folder), self._signers[e.stream]) for e in self._evidence],
+            said=said,
+            total=total,
+            progress=progress,
+            side_by_side=self._side_by_side,
+        )
+
+    def verdict(self, chains: Iterable[Verification]) -> Verdict:
+        """The gravest verdict of digests and chains."""
+        verdicts, digests = {v.verdict for v in chains}, self.digests.values()
+        if Verdict.NOT_VERIFIED in verdicts or any(d.problems for d in digests):
+            return Verdict.NOT_VERIFIED
+        if Verdict.UNREADABLE in verdicts or any(d.unreadable for d in digests):
+            return Verdict.UNREADABLE
+        is_confirmed = all(d.is_confirmed(self._now) for d in digests)
+        return Verdict.VERIFIED if is_confirmed else Verdict.NOT_CONFIRMED

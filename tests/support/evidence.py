@@ -11,7 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from lockstep.audit.confirmed import Since
 from lockstep.audit.digest import Evidence, Made, Maker
+from lockstep.audit.verify import Verdict, Verifier
 from lockstep.protocol.errors import AuditLogUnreachableError
 from lockstep.protocol.ports import Clock, Listed, chain_folder
 from lockstep.protocol.workers import one_after_the_other
@@ -165,3 +167,20 @@ class EvidenceWorld:
                         self.make(stream)
                     except AuditLogUnreachableError:
                         continue
+
+    def verifier(self, since: Since | None = None) -> Verifier:
+        return Verifier(
+            [self.evidence(stream) for stream in self.streams],
+            now=self.world.clock.now(),
+            retention=RETENTION,
+            since=since,
+            side_by_side=one_after_the_other,
+        )
+
+    def verified(self, since: Since | None = None) -> tuple[Verdict, list[str]]:
+        """The verdict, and every problem."""
+        verifier = self.verifier(since)
+        chains = [v for folder in verifier.folders() for v in verifier.chain(folder)]
+        told = [f"digests {s}: {p}" for s, d in verifier.digests.items() for p in (*d.problems, d.unreadable) if p]
+        told += [f"{v.stream}: {p}" for v in chains for p in (*v.problems, v.unreadable) if p]
+        return verifier.verdict(chains), told
