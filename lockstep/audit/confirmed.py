@@ -14,6 +14,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from functools import partial
 from itertools import accumulate, pairwise
 
@@ -37,6 +38,32 @@ _HOUR = timedelta(hours=1)
 _TOLERANCE = TOLERANCE.total_seconds() * 1000
 _SHOWN = 200
 """Characters of a text that a digest holds."""
+
+
+class Verdict(StrEnum):
+    """What is known of a stream, or of all of them."""
+
+    VERIFIED = "verified"
+    NOT_CONFIRMED = "verified, not confirmed"
+    EMPTY = "no entries yet"
+    NOT_VERIFIED = "NOT VERIFIED"
+    UNREADABLE = "UNREADABLE"
+
+
+_ORDER = (
+    Verdict.VERIFIED,
+    Verdict.EMPTY,
+    Verdict.NOT_CONFIRMED,
+    Verdict.UNREADABLE,
+    Verdict.NOT_VERIFIED,
+)
+"""From best to worst."""
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """The verdict of a whole; an empty chain beside another one has no say, and nothing at all is not verified."""
+    told = set(verdicts)
+    return max(told - {Verdict.EMPTY} or told, key=_ORDER.index, default=Verdict.NOT_VERIFIED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +176,14 @@ class Digests:
             before = digest
         return found
 
-    def is_confirmed(self, now: datetime) -> bool:
-        """Whether a digest less than `UNSEEN` old is confirmed."""
-        return self.confirmed is not None and now - self.confirmed.moment < UNSEEN
+    def verdict(self, now: datetime) -> Verdict:
+        """The verdict: a digest less than `UNSEEN` old must be confirmed."""
+        if self.problems:
+            return Verdict.NOT_VERIFIED
+        if self.unreadable:
+            return Verdict.UNREADABLE
+        is_confirmed = self.confirmed is not None and now - self.confirmed.moment < UNSEEN
+        return Verdict.VERIFIED if is_confirmed else Verdict.NOT_CONFIRMED
 
 
 def verify_digests(

@@ -155,6 +155,17 @@ class Evidence:
     def _rsa_keys(self) -> list["RSAPublicKey"]:
         return [rsa_key(key) for key in self.keys]
 
+    @property
+    def fingerprints(self) -> list[str]:
+        """Of the keys: the SHA-256 of their DER."""
+        from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415 - few functions need it
+            Encoding,
+            PublicFormat,
+        )
+
+        ders = (k.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) for k in self._rsa_keys)
+        return [f"SHA256:{_base64(hashlib.sha256(der).digest()).rstrip('=')}" for der in ders]
+
     def is_signed(self, hashed: str, signature: bytes, *, more: Sequence[str] = ()) -> bool:
         """Whether one of the keys, or of `more`, has signed a digest of this hash."""
         from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - few functions need it
@@ -370,7 +381,7 @@ class Maker:
 
     def _confirmed(self, previous: Digest | None, other: Digest | None) -> tuple[Confirmed | None, list[str]]:
         """The newest digest of the other cloud, or what the digest before has named, if that is newer."""
-        known = previous.other if previous else None
+        known = previous.other if previous and self.other else None
         if other is None or (known and known.named.hour >= other.hour):
             return known, []
         broken = known and not self._goes_on(other, known.named)

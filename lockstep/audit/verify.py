@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from lockstep.audit.append import is_of_a_run
 from lockstep.audit.chain import Entry, entry_of, parse
-from lockstep.audit.confirmed import UNSAID, Said, Since, late, verify_digests
+from lockstep.audit.confirmed import UNSAID, Said, Since, Verdict, late, verify_digests, worst
 from lockstep.audit.digest import TOLERANCE, Evidence, require_macs
 from lockstep.audit.entry import ORDER, Stored, is_signed, look, milliseconds, signer_of
 from lockstep.protocol.errors import (
@@ -331,16 +331,6 @@ _WINDOW = 1_024
 """Entries that are read before the next ones are asked for."""
 
 
-class Verdict(StrEnum):
-    """What is known of a stream, or of all of them."""
-
-    VERIFIED = "verified"
-    NOT_CONFIRMED = "verified, not confirmed"
-    EMPTY = "no entries yet"
-    NOT_VERIFIED = "NOT VERIFIED"
-    UNREADABLE = "UNREADABLE"
-
-
 @dataclass(kw_only=True)
 class Verification:
     """The result for one stream.
@@ -582,6 +572,7 @@ class Verifier:
         side_by_side: Makes reads at the same time.
 
     Attributes:
+        evidence: As given.
         digests: What was found of each cloud's digests.
     """
 
@@ -594,7 +585,7 @@ class Verifier:
         since: Since | None = None,
         side_by_side: SideBySide = READS,
     ) -> None:
-        self._evidence, self._now, self._side_by_side = evidence, now, side_by_side
+        self.evidence, self._now, self._side_by_side = evidence, now, side_by_side
         self._kept = milliseconds(now - retention)
         self.digests = verify_digests(
             evidence, now=now, retention=retention, since=since, side_by_side=side_by_side
@@ -616,7 +607,7 @@ class Verifier:
     def folders(self) -> list[str]:
         """Every chain that a bucket has or a digest names, whether a plan has its credential or not."""
         found = {folder for claims in self._claims.values() for folder in claims}
-        for evidence in self._evidence:
+        for evidence in self.evidence:
             try:
                 found.update(evidence.chains.folders())
             except LockstepError as error:
@@ -638,7 +629,7 @@ class Verifier:
         }
         return verify(
             folder,
-            [(e.log(folder), self._signers[e.stream]) for e in self._evidence],
+            [(e.log(folder), self._signers[e.stream]) for e in self.evidence],
             said=said,
             total=total,
             progress=progress,
@@ -647,10 +638,5 @@ class Verifier:
 
     def verdict(self, chains: Iterable[Verification]) -> Verdict:
         """The gravest verdict of digests and chains."""
-        verdicts, digests = {v.verdict for v in chains}, self.digests.values()
-        if Verdict.NOT_VERIFIED in verdicts or any(d.problems for d in digests):
-            return Verdict.NOT_VERIFIED
-        if Verdict.UNREADABLE in verdicts or any(d.unreadable for d in digests):
-            return Verdict.UNREADABLE
-        is_confirmed = all(d.is_confirmed(self._now) for d in digests)
-        return Verdict.VERIFIED if is_confirmed else Verdict.NOT_CONFIRMED
+        verdicts = {v.verdict for v in chains} | {d.verdict(self._now) for d in self.digests.values()}
+        return worst(verdicts)

@@ -2,7 +2,8 @@
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -12,8 +13,9 @@ import typer
 from rich.progress import Progress
 
 from lockstep.audit.chain import Entry, newest_numbers, parse
-from lockstep.audit.verify import Verdict, Verification, read_object
-from lockstep.audit.verify import verify as verify_chains
+from lockstep.audit.confirmed import Digests, Since, Verdict
+from lockstep.audit.digest import Evidence
+from lockstep.audit.verify import Problem, Verification, Verifier, read_object
 from lockstep.cli.output import (
     DEFAULT_PLAN,
     AsJson,
@@ -28,7 +30,7 @@ from lockstep.cli.output import (
     wrong_use,
 )
 from lockstep.operate import documents
-from lockstep.operate.access import operator, streams
+from lockstep.operate.access import evidence_of, named_stores, operator, streams
 from lockstep.operate.documents import Exit
 from lockstep.operate.formatting import absolute, at_milliseconds
 from lockstep.operate.report.build import build, evidence
@@ -39,7 +41,7 @@ from lockstep.plan.fields import parse_duration
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import AuditLogUnreachableError, AuditVerificationError, NewerFormatError
 from lockstep.protocol.model import Credential
-from lockstep.protocol.ports import AuditLog, Signer
+from lockstep.protocol.ports import AuditLog, Signer, chain_folder
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.system import SystemClock
 
@@ -52,6 +54,19 @@ Stream = Annotated[
 
 
 SHOWN_PROBLEMS = 100
+_SINCE = re.compile(r"(?P<stream>aws|oci):(?P<hour>[0-9-]{10}T[0-9]{2}):(?P<hash>[0-9a-f]{16,64})", re.ASCII)
+_STYLES = {
+    Verdict.VERIFIED: "green",
+    Verdict.NOT_CONFIRMED: "bold yellow",
+    Verdict.EMPTY: "yellow",
+    Verdict.NOT_VERIFIED: "bold red",
+    Verdict.UNREADABLE: "bold yellow",
+}
+_EXITS = {
+    Verdict.NOT_VERIFIED: Exit.NO,
+    Verdict.UNREADABLE: Exit.UNREACHABLE,
+    Verdict.NOT_CONFIRMED: Exit.NOT_CONFIRMED,
+}
 
 
 @app.command()
@@ -59,80 +74,154 @@ def verify(
     *,
     file: PlanFile = DEFAULT_PLAN,
     credential_id: CredentialId = None,
-    stream: Stream = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIGEST",
+            help="Begin at this digest, as a verification before has named it: aws:HOUR:HASH.",
+        ),
+    ] = None,
+    stores: Annotated[
+        bool, typer.Option("--stores", help="Also compare what the stores serve with the newest entries.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Verify every chain.
+    """Verify every chain of the audit log by its digests, whether the plan has its credential or not.
 
-    Checks that no entry is missing, changed or swapped, that every signature is valid, and that every rotation is on
-    record. Of an archived entry the signed metadata are verified.
+    Needs to read the buckets, and no secret: the public keys of the digests are in the plan. Checks that no entry is
+    missing, changed, swapped or dated otherwise, that each digest is as the other cloud has confirmed it, and that
+    every rotation is on record. Who may also verify MACs does so. Of an archived entry the signed metadata are
+    verified.
 
-    Exit code: 0 verified, 1 not verified, 3 a log or a key was unreachable.
+    Exit code: 0 verified, 1 not verified, 3 a log or a key was unreachable, 4 verified, and for three hours no digest
+    of a cloud was confirmed by the other one.
     """
-    plan = plan_or_exit(file)
+    plan, at = plan_or_exit(file), _digest(since)
     clouds = operator(plan)
+    wanted = {chain_folder(c.id): c.id for c in chosen(plan, credential_id)}
+    chains, verdicts = list[documents.Chain](), list[Verification]()
     with progress_bar() as progress:
-        found = [
-            (credential, verification)
-            for credential in chosen(plan, credential_id)
-            for verification in verified(plan, clouds, credential, stream, progress)
-        ]
-    _finish(found, as_json=as_json)
-
-
-def _finish(found: list[tuple[Credential, Verification]], *, as_json: bool) -> None:
-    """Show the verdicts; exit with the gravest."""
+        verifier = begun(plan, clouds, since=at)
+        for folder in sorted(wanted.keys() | (set() if credential_id else set(verifier.folders()))):
+            name = wanted.get(folder, f"{ascii(folder)[1:-1]}, not in the plan,")
+            found = verified(verifier, folder, name, progress)
+            if stores and folder in wanted:
+                served_without_entry(clouds, plan, wanted[folder], found)
+            chains += [_chain(name, v) for v in found]
+            verdicts += [replace(v, entries=[]) for v in found]
+    verdict = verifier.verdict(verdicts)
+    digests = [_digests(verifier.digests[e.stream], e) for e in verifier.evidence]
     if as_json:
-        print_json(
-            documents.Verified(
-                verified=all(v.verified for _, v in found), streams=[_chain(c, v) for c, v in found]
-            )
-        )
+        print_json(documents.Verified(verdict=verdict.value, digests=digests, streams=chains))
     else:
-        for credential, verification in found:
-            _show_verdict(credential, verification)
-    _exit_with({v.verdict for _, v in found})
+        _show(verdict, digests, chains)
+    _exit_with(verdict)
 
 
-def _exit_with(verdicts: set[Verdict]) -> None:
-    """End with the exit code of the gravest."""
-    if Verdict.NOT_VERIFIED in verdicts:
-        raise typer.Exit(Exit.NO)
-    if Verdict.UNREADABLE in verdicts:
-        raise typer.Exit(Exit.UNREACHABLE)
+def _digest(text: str | None) -> Since | None:
+    if text is None:
+        return None
+    if (named := _SINCE.fullmatch(text)) is None:
+        raise wrong_use("--since: name the digest as a verification has: aws:2026-01-31T09:0123456789abcdef")
+    return Since(named["stream"], named["hour"], named["hash"])
 
 
-def verified(
-    plan: Plan,
-    clouds: Clouds,
-    credential: Credential,
-    stream: str | None,
-    progress: Progress,
-) -> list[Verification]:
-    """Verify the streams of a credential, or one of them."""
-    every = streams(plan, clouds, credential)
-    logs = _of_stream(every, stream)
-    tasks = {log.stream: progress.add_task(f"{credential.id} {log.stream}", total=None) for log, _ in logs}
-    return verify_chains(
-        credential.id,
-        logs,
-        unread={log.stream for log, _ in every} - set(tasks),
-        total=lambda name, total: progress.update(tasks[name], total=total),
-        progress=lambda name, done: progress.update(tasks[name], completed=done),
+def begun(plan: Plan, clouds: Clouds, *, since: Since | None = None) -> Verifier:
+    """A verification whose digests are verified; it is as old as the clouds' clock."""
+    retention = plan.audit.aws.retention
+    return Verifier(evidence_of(plan, clouds), now=clouds.clock.now(), retention=retention, since=since)
+
+
+def verified(verifier: Verifier, folder: str, name: str, progress: Progress) -> list[Verification]:
+    """Verify a chain in every cloud."""
+    tasks = {e.stream: progress.add_task(f"{name} {e.stream}", total=None) for e in verifier.evidence}
+    found = verifier.chain(
+        folder,
+        total=lambda stream, total: progress.update(tasks[stream], total=total),
+        progress=lambda stream, done: progress.update(tasks[stream], completed=done),
     )
+    for task in tasks.values():
+        progress.remove_task(task)
+    return found
 
 
-def _chain(credential: Credential, v: Verification) -> documents.Chain:
+def served_without_entry(
+    clouds: Clouds, plan: Plan, credential_id: str, found: Sequence[Verification]
+) -> None:
+    """Add the problem of each store that serves what no entry records. A run under way may be between the two."""
+    credential = plan.credential(credential_id)
+    recorded = {g for v in found for e in v.entries if type(g := e.details.get("generation")) is int}
+    if credential is None or not recorded:
+        return
+    for store in named_stores(plan, clouds, credential):
+        if (generation := store.read().generation) > max(recorded):
+            told = f"{store.name} serves generation {generation}, which no entry records"
+            found[0].problems.append(Problem(f"{told}: verify again in ten minutes"))
+
+
+def _chain(name: str, v: Verification) -> documents.Chain:
     return documents.Chain(
-        credential=credential.id,
+        credential=name,
         stream=v.stream,
         verdict=v.verdict.value,
         verified=None if v.verdict is Verdict.UNREADABLE else v.verified,
         entries=len(v.entries),
+        uncovered=v.uncovered,
         problems=[str(p) for p in v.problems],
         notes=v.notes,
         error=v.unreadable or None,
     )
+
+
+def _digests(found: Digests, evidence: Evidence) -> documents.DigestsShown:
+    confirmed = found.confirmed
+    return documents.DigestsShown(
+        stream=found.stream,
+        digests=len(found.genuine),
+        keys=evidence.fingerprints,
+        confirmed=f"{found.stream}:{confirmed.named}" if confirmed else None,
+        confirmed_until=confirmed.moment if confirmed else None,
+        problems=found.problems,
+        notes=found.notes,
+        error=found.unreadable or None,
+    )
+
+
+def _show(
+    verdict: Verdict, digests: Sequence[documents.DigestsShown], chains: Sequence[documents.Chain]
+) -> None:
+    for d in digests:
+        until = (
+            f"confirmed until {d.confirmed_until:%Y-%m-%d %H:%M} UTC, {d.confirmed}"
+            if d.confirmed
+            else "none is confirmed"
+        )
+        style = _STYLES[
+            Verdict.NOT_VERIFIED if d.problems else Verdict.VERIFIED if d.confirmed else Verdict.EMPTY
+        ]
+        say(f"digests of {d.stream}: {d.error or f'{d.digests}; {until}'}", style=style)
+        _tell([*d.problems], [*d.notes, *(f"signed by {key}" for key in d.keys)])
+    for c in chains:
+        told = f"{c.entries} entries" + (
+            f", {c.uncovered} not covered by a digest yet" if c.uncovered else ""
+        )
+        say(f"{c.credential} {c.stream}: {c.verdict} ({c.error or told})", style=_STYLES[Verdict(c.verdict)])
+        _tell(c.problems, c.notes)
+    say(verdict.value, style=_STYLES[verdict])
+
+
+def _tell(problems: Sequence[str], notes: Sequence[str]) -> None:
+    for problem in problems[:SHOWN_PROBLEMS]:
+        say(f"  {problem}")
+    if len(problems) > SHOWN_PROBLEMS:
+        say(f"  and {len(problems) - SHOWN_PROBLEMS} more; --json has them all")
+    for line in notes:
+        say(f"  {line}")
+
+
+def _exit_with(verdict: Verdict) -> None:
+    if verdict in _EXITS:
+        raise typer.Exit(_EXITS[verdict])
 
 
 def _of_stream(every: list[tuple[AuditLog, Signer]], stream: str | None) -> list[tuple[AuditLog, Signer]]:
@@ -140,25 +229,6 @@ def _of_stream(every: list[tuple[AuditLog, Signer]], stream: str | None) -> list
     if not found:
         raise wrong_use(f"the plan has no runner in {stream}, so there is no stream {stream}")
     return found
-
-
-def _show_verdict(credential: Credential, v: Verification) -> None:
-    style = {
-        Verdict.VERIFIED: "green",
-        Verdict.EMPTY: "yellow",
-        Verdict.NOT_VERIFIED: "bold red",
-        Verdict.UNREADABLE: "bold yellow",
-    }[v.verdict]
-    say(
-        f"{credential.id} {v.stream}: {v.verdict} ({v.unreadable or f'{len(v.entries)} entries'})",
-        style=style,
-    )
-    for problem in v.problems[:SHOWN_PROBLEMS]:
-        say(f"  {problem}")
-    if len(v.problems) > SHOWN_PROBLEMS:
-        say(f"  and {len(v.problems) - SHOWN_PROBLEMS} more; --json has them all")
-    for line in v.notes:
-        say(f"  {line}")
 
 
 @app.command()
@@ -308,7 +378,7 @@ def report(
     and CSV have every entry of the period.
 
     Exit code: 0 written, and every chain verified; 1 written, and a chain is not verified; 3 written without a chain
-    that was unreachable.
+    that was unreachable; 4 written, and for three hours no digest of a cloud was confirmed.
     """
     period, form = _period(since), form or _by_name(output)
     if not output.absolute().parent.is_dir():
@@ -317,15 +387,22 @@ def report(
     clouds = operator(plan)
     now = clouds.clock.now()
     with progress_bar() as progress:
+        verifier = begun(plan, clouds)
         found = [
-            evidence(credential, verified(plan, clouds, credential, None, progress))
+            evidence(credential, verified(verifier, chain_folder(credential.id), credential.id, progress))
             for credential in chosen(plan, credential_id)
         ]
-    made = build(found, since=now - period, now=now, lock=f"{plan.lock.table}, {plan.lock.region}")
+    made = build(
+        found,
+        verifier.digests.values(),
+        since=now - period,
+        now=now,
+        lock=f"{plan.lock.table}, {plan.lock.region}",
+    )
     _write(WRITERS[form](made), output)
     if output != STDOUT:
         say_aside(f"{output}: {made.verdict.value}")
-    _exit_with({made.verdict})
+    _exit_with(made.verdict)
 
 
 def _period(text: str) -> timedelta:

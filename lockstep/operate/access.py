@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from lockstep.audit.digest import Evidence
 from lockstep.plan.compiled import Store
 from lockstep.plan.model import Plan
 from lockstep.protocol.deadlines import DeadlineGuard, Timeouts, always
@@ -31,6 +32,11 @@ def operator(plan: Plan, *, identity: Identity = OPERATOR, deadline_guard: Deadl
         clock=SystemClock(),
         deadline_guard=deadline_guard,
     )
+
+
+def evidence_of(plan: Plan, clouds: Clouds) -> list[Evidence]:
+    """The audit log with its digests, of each cloud that runs rotations."""
+    return [clouds.evidence("aws"), *([clouds.evidence("oci")] if plan.runners.oci else [])]
 
 
 def streams(plan: Plan, clouds: Clouds, credential: Credential) -> list[tuple[AuditLog, Signer]]:

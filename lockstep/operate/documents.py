@@ -208,7 +208,21 @@ class Chain(Struct, frozen=True, kw_only=True):
     verdict: str
     verified: bool | None
     entries: int
+    uncovered: int
     problems: list[str]
+    notes: Sequence[str]
+    error: str | None
+
+
+class DigestsShown(Struct, frozen=True, kw_only=True):
+    """The digests of one cloud; `confirmed` names the newest one that the other cloud has confirmed, for `--since`."""
+
+    stream: str
+    digests: int
+    keys: Sequence[str]
+    confirmed: str | None
+    confirmed_until: Time | None
+    problems: Sequence[str]
     notes: Sequence[str]
     error: str | None
 
@@ -216,7 +230,8 @@ class Chain(Struct, frozen=True, kw_only=True):
 class Verified(Struct, frozen=True, kw_only=True):
     """What `lockstep audit verify --json` prints."""
 
-    verified: bool
+    verdict: str
+    digests: list[DigestsShown]
     streams: list[Chain]
 
 
@@ -511,3 +526,4 @@ class Exit(IntEnum):
     NO = 1
     USAGE = 2
     UNREACHABLE = 3
+    NOT_CONFIRMED = 4

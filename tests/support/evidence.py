@@ -181,6 +181,8 @@ class EvidenceWorld:
         """The verdict, and every problem."""
         verifier = self.verifier(since)
         chains = [v for folder in verifier.folders() for v in verifier.chain(folder)]
-        told = [f"digests {s}: {p}" for s, d in verifier.digests.items() for p in (*d.problems, d.unreadable) if p]
+        told = [
+            f"digests {s}: {p}" for s, d in verifier.digests.items() for p in (*d.problems, d.unreadable) if p
+        ]
         told += [f"{v.stream}: {p}" for v in chains for p in (*v.problems, v.unreadable) if p]
         return verifier.verdict(chains), told

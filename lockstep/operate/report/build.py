@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from lockstep import __version__
 from lockstep.audit.append import is_of_a_run
 from lockstep.audit.chain import Entry
+from lockstep.audit.confirmed import Digests, worst
 from lockstep.audit.verify import Problem, Verification
 from lockstep.operate.formatting import at_milliseconds, many
 from lockstep.operate.report.data import (
@@ -34,7 +35,6 @@ from lockstep.operate.report.data import (
     Report,
     Run,
     StreamEvidence,
-    worst,
 )
 from lockstep.operate.report.events import read_event, sanitize
 from lockstep.protocol.deadlines import START_LATENESS
@@ -78,23 +78,45 @@ def evidence(credential: Credential, found: Sequence[Verification]) -> Credentia
     return CredentialEvidence(credential=credential, streams=tuple(_stream(v) for v in found))
 
 
-def build(found: Sequence[CredentialEvidence], *, since: datetime, now: datetime, lock: str = "") -> Report:
+def build(
+    found: Sequence[CredentialEvidence],
+    digests: Iterable[Digests] = (),
+    *,
+    since: datetime,
+    now: datetime,
+    lock: str = "",
+) -> Report:
     """The report.
 
     Args:
         found: The evidence of each credential.
+        digests: Of each cloud.
         since: The beginning of the period.
         now: Its end, and the time of the report.
         lock: Name and region of the lock table.
     """
     credentials = tuple(_credential(one, since, now) for one in found)
+    checks = tuple(_sanitized(_of_digests(one, now)) for one in digests)
     return Report(
-        verdict=worst([credential.verdict for credential in credentials]),
+        verdict=worst([*(c.verdict for c in credentials), *(c.verdict for c in checks)]),
         made_at=now,
         since=since,
         lock=lock,
         version=__version__,
+        digests=checks,
         credentials=credentials,
+    )
+
+
+def _of_digests(found: Digests, now: datetime) -> Check:
+    return Check(
+        stream=found.stream,
+        verdict=found.verdict(now),
+        entries=len(found.genuine),
+        confirmed_until=found.confirmed.moment if found.confirmed else None,
+        problems=tuple(found.problems),
+        notes=tuple(found.notes),
+        error=found.unreadable or None,
     )
 
 

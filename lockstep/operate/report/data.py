@@ -6,30 +6,18 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from lockstep.audit.verify import Verdict
+from lockstep.audit.confirmed import Verdict
 from lockstep.protocol.model import Credential
 
 Time = Annotated[datetime, Meta(tz=True)]
-_ORDER = (
-    Verdict.VERIFIED,
-    Verdict.EMPTY,
-    Verdict.UNREADABLE,
-    Verdict.NOT_VERIFIED,
-)
-"""From best to worst."""
-
-
-def worst(verdicts: Sequence[Verdict]) -> Verdict:
-    """The verdict of a whole; an empty chain beside another one has no say, and nothing at all is not verified."""
-    told = [verdict for verdict in verdicts if verdict is not Verdict.EMPTY] or verdicts
-    return max(told, key=_ORDER.index, default=Verdict.NOT_VERIFIED)
 
 
 class Check(Struct, frozen=True, kw_only=True):
-    """What verification found of one stream.
+    """What verification found of one stream, or of the digests of one.
 
     Attributes:
-        entries: How many were looked at.
+        entries: How many were looked at, or how many digests.
+        confirmed_until: When the newest digest was made that the other cloud has confirmed.
         problems: One sentence each.
         error: Why the stream was unreachable.
     """
@@ -37,6 +25,7 @@ class Check(Struct, frozen=True, kw_only=True):
     stream: str
     verdict: Verdict
     entries: int = 0
+    confirmed_until: Time | None = None
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     error: str | None = None
@@ -301,7 +290,7 @@ class Report(Struct, frozen=True, kw_only=True):
 
     Attributes:
         format: It grows with a change that an old reader does not understand.
-        verdict: The worst of all credentials.
+        verdict: The worst of all credentials, and of the digests.
         lock: Name and region of the lock table, which tells two deployments apart.
     """
 
@@ -311,6 +300,7 @@ class Report(Struct, frozen=True, kw_only=True):
     since: Time
     lock: str
     version: str
+    digests: tuple[Check, ...]
     credentials: tuple[CredentialReport, ...]
 
 

@@ -5,18 +5,19 @@ The policy names the style sheet by its hash. Tables and figures are in the temp
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 from jinja2 import Environment
 
-from lockstep.audit.verify import Verdict
+from lockstep.audit.confirmed import Verdict
 from lockstep.operate.formatting import many
 from lockstep.operate.html.templates import environment, style
-from lockstep.operate.report.data import CredentialReport, Report
+from lockstep.operate.report.data import Check, CredentialReport, Report
 
 LOOKS = {
     Verdict.VERIFIED: "good",
+    Verdict.NOT_CONFIRMED: "warn",
     Verdict.EMPTY: "warn",
     Verdict.UNREADABLE: "warn",
     Verdict.NOT_VERIFIED: "bad",
@@ -46,6 +47,7 @@ def page(report: Report) -> str:
 def verdict_sentence(report: Report) -> str:
     """What the verdict means."""
     all_of_them = [check for c in report.credentials for check in c.checks]
+    digests = [check for check in report.digests if check.verdict is Verdict.NOT_VERIFIED]
     entries = many(sum(check.entries for check in all_of_them), "signed entry", "signed entries")
     bad = sum(check.verdict is Verdict.NOT_VERIFIED for check in all_of_them)
     lost = sum(check.verdict is Verdict.UNREADABLE for check in all_of_them)
@@ -53,7 +55,12 @@ def verdict_sentence(report: Report) -> str:
         case Verdict.VERIFIED:
             return (
                 f"{entries} in {many(len(all_of_them), 'chain')}: none is missing, changed or swapped. "
-                "An end that was cut off would not be seen."
+                "What is younger than the newest confirmed digest can have been cut off."
+            )
+        case Verdict.NOT_CONFIRMED:
+            return (
+                f"{entries} in {many(len(all_of_them), 'chain')}: none is missing, changed or swapped. But for three "
+                "hours no digest of a cloud was confirmed by the other one: what was cut off since would not be seen."
             )
         case Verdict.EMPTY:
             return "There is no entry yet, so there is nothing to show."
@@ -63,14 +70,15 @@ def verdict_sentence(report: Report) -> str:
             )
         case _:
             return (
-                f"{bad} of {many(len(all_of_them), 'chain')}: there are problems, listed with each credential. "
+                f"{bad} of {many(len(all_of_them), 'chain')}, digests of {many(len(digests), 'cloud')}: there are "
+                "problems, listed below. "
                 "Entries with a wrong signature or hash are not counted."
             )
 
 
-def problems(report: CredentialReport) -> Iterator[tuple[str, str, str]]:
-    """What verification found: the chain, the kind and the text, worst first for each chain."""
-    for check in report.checks:
+def problems(checks: Sequence[Check]) -> Iterator[tuple[str, str, str]]:
+    """What verification found: the stream, the kind and the text, worst first for each stream."""
+    for check in checks:
         stream = check.stream.upper()
         for text in check.problems[:MOST_PROBLEMS]:
             yield stream, "problem", text

@@ -51,9 +51,10 @@ def as_csv(report: Report) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\r\n")
     writer.writeheader()
-    for credential in report.credentials:
-        for row in _rows(credential, report.made_at):
-            writer.writerow({name: _cell(value) for name, value in row.items()})
+    rows = [row for check in report.digests for row in _of_check(check, "", f"digests of {check.stream}")]
+    rows += [row for credential in report.credentials for row in _rows(credential, report.made_at)]
+    for row in rows:
+        writer.writerow({name: _cell(value) for name, value in row.items()})
     return text.getvalue()
 
 
@@ -75,18 +76,26 @@ def _cell(value: object) -> str:
 def _rows(report: CredentialReport, now: datetime) -> Iterator[dict[str, object]]:
     name = report.credential.id
     for check in report.checks:
-        yield {"credential": name, "chain": check.stream, "kind": "verdict", **_verdict(check)}
-        for kind, texts in (("problem", check.problems), ("note", check.notes)):
-            for text in texts:
-                yield {"credential": name, "chain": check.stream, "kind": kind, "details": text}
+        yield from _of_check(check, name, check.stream)
     records: list[Record] = [*report.runs, *report.orders, *report.others]
     for record in sorted(records, key=lambda r: (r.at or now, r.stream, r.seq)):
         where = {"credential": name, "chain": record.stream, "entry": record.seq, "at": record.at}
         yield {**where, **_entry(record)}
 
 
-def _verdict(check: Check) -> dict[str, object]:
-    return {"outcome": check.verdict.value, "details": check.error or f"{check.entries} entries"}
+def _of_check(check: Check, credential: str, chain: str) -> Iterator[dict[str, object]]:
+    where = {"credential": credential, "chain": chain}
+    told = check.error or f"{check.entries} {'entries' if credential else 'digests'}"
+    yield {
+        **where,
+        "at": check.confirmed_until,
+        "kind": "verdict",
+        "outcome": check.verdict.value,
+        "details": told,
+    }
+    for kind, texts in (("problem", check.problems), ("note", check.notes)):
+        for text in texts:
+            yield {**where, "kind": kind, "details": text}
 
 
 def _entry(record: Record) -> dict[str, object]:
