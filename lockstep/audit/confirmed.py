@@ -242,7 +242,7 @@ def _read(evidence: Evidence, start: str, side_by_side: SideBySide) -> Digests:
     except LockstepError as error:
         found.unreadable = line_of(error)
         return found
-    if strange := [item.name for item in names if not hour_of(item.name)]:
+    if strange := [i.name for i in names if not hour_of(i.name) and hour_at(i.at) >= start]:
         found.problems.append(f"{len(strange)} objects are no digests, the first is {strange[0][:_SHOWN]!a}")
     for item, digest in zip(ours, read, strict=True):
         if isinstance(digest, str):
@@ -276,7 +276,7 @@ def _check(digests: Digests, kept: str, *, is_whole: bool) -> None:
     known = {digest.named for digest in digests.genuine} | digests.unknown
     forks = dict[Named, Digest]()
     for number, digest in enumerate(digests.genuine):
-        if abs(digest.moment - digest.at) > TOLERANCE:
+        if digest.is_misdated:
             minutes = round((digest.moment - digest.at).total_seconds() / 60)
             digests.problems.append(
                 f"the digest of {digest.hour} is dated {minutes:+d} minutes from its object"

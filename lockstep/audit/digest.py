@@ -124,6 +124,11 @@ class Digest:
         """When it was begun."""
         return datetime.fromtimestamp(self.began / 1000, UTC)
 
+    @property
+    def is_misdated(self) -> bool:
+        """Whether it says another time than its object's."""
+        return abs(self.moment - self.at) > TOLERANCE
+
 
 class NotADigestError(ValueError):
     """What is wrong with an object in the place of a digest."""
@@ -200,13 +205,13 @@ class Evidence:
         return found
 
     def genuine(self, listed: Iterable[Listed], *, more: Sequence[str] = ()) -> Iterator[Digest]:
-        """The digests among objects that are signed by one of the keys, or of `more`."""
+        """The digests among objects that one of the keys, or of `more`, has signed at about the object's time."""
         for item in listed:
             try:
                 found = self.read(item)
             except NotADigestError:
                 continue
-            if self.is_signed(found.hash, found.signature, more=more):
+            if not found.is_misdated and self.is_signed(found.hash, found.signature, more=more):
                 yield found
 
     def listed(self, *, until: str) -> list[Listed]:

@@ -1,28 +1,33 @@
-"""Both clouds' audit logs with their digests, in memory: what makes them, what verifies them, and what an attacker does."""
+"""Both clouds' audit logs with their digests, in memory: who makes and who verifies them, and what happens to them."""
 
 import base64
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
+from itertools import count
 
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from lockstep.audit.confirmed import Since
+from lockstep.audit.chain import Ends, seal
+from lockstep.audit.confirmed import Since, Verdict
 from lockstep.audit.digest import Evidence, Made, Maker
-from lockstep.audit.verify import Verdict, Verifier
-from lockstep.protocol.errors import AuditLogUnreachableError
-from lockstep.protocol.ports import Clock, Listed, chain_folder
+from lockstep.audit.entry import other_event
+from lockstep.audit.verify import Verifier
+from lockstep.protocol.errors import AuditLogAccessDeniedError, AuditLogUnreachableError
+from lockstep.protocol.ports import Clock, Listed
 from lockstep.protocol.workers import one_after_the_other
 from tests.support.faults import Faults
-from tests.support.memory import MemoryAuditLog, MemoryWorld
+from tests.support.memory import MemoryAuditLog, MemorySigner, MemoryWorld
+from tests.unit.harness import rotate
 
 MINUTE = {"oci": 5, "aws": 15}
 """Of the hour, at which each cloud makes its digest."""
-RETENTION = timedelta(days=400)
+AUDITOR = "auditor"
+FOLDER = "multi-cloud.app_user"
 
 
 @cache
@@ -45,11 +50,27 @@ class MemoryDigestKey:
         return base64.b64encode(der).decode()
 
 
+def _denied(_operation: str) -> None:
+    raise AuditLogAccessDeniedError(code="AccessDenied")
+
+
+def _no_keys() -> MemorySigner:
+    """The keys of entries as who has no right to them sees them."""
+    signer = MemorySigner("none")
+    signer.faults.before = _denied
+    return signer
+
+
 @dataclass
 class MemoryFolder:
-    """The port `Folder`."""
+    """The port `Folder`.
+
+    Attributes:
+        within: The names of the folders in it.
+    """
 
     clock: Clock
+    within: Callable[[], list[str]] = list
     faults: Faults = field(default_factory=Faults)
     objects: dict[str, tuple[bytes, datetime]] = field(default_factory=dict)
 
@@ -74,92 +95,114 @@ class MemoryFolder:
             )
 
     def folders(self) -> Iterator[str]:
-        raise NotImplementedError
-
-
-@dataclass
-class Chains:
-    """The folder of a cloud's chains."""
-
-    logs: Mapping[str, MemoryAuditLog]
-    faults: Faults = field(default_factory=Faults)
-
-    def folders(self) -> Iterator[str]:
         with self.faults.around("folders"):
-            return iter(sorted(folder for folder, log in self.logs.items() if log.entries or log.past))
-
-    def read(self, name: str, limit: int) -> bytes | None:
-        raise NotImplementedError
-
-    def create(self, name: str, file: bytes) -> bool:
-        raise NotImplementedError
-
-    def listed(self) -> Iterator[Listed]:
-        raise NotImplementedError
+            return iter(self.within())
 
 
-@dataclass
 class EvidenceWorld:
     """A world that rotates, and its digests.
 
+    Args:
+        streams: The clouds that run rotations, and so make digests.
+
     Attributes:
-        streams: The clouds that make digests.
         logs: By cloud and folder.
         keys: What signs each cloud's digests now.
-        public: What the plan knows of each cloud's keys.
+        known: By whose plan, which is a cloud's or the auditor's, and by cloud: the public keys.
+        retention: How long nobody may delete an object.
+        runs: The number of each run.
     """
 
-    world: MemoryWorld
-    streams: tuple[str, ...] = ("aws", "oci")
-    keys: dict[str, MemoryDigestKey] = field(default_factory=dict)
-    public: dict[str, list[str]] = field(default_factory=dict)
-    logs: dict[str, dict[str, MemoryAuditLog]] = field(default_factory=dict)
-    digests: dict[str, MemoryFolder] = field(default_factory=dict)
+    def __init__(self, *streams: str) -> None:
+        self.world = MemoryWorld.create()
+        self.streams = streams or ("aws", "oci")
+        self.keys = {stream: MemoryDigestKey(stream) for stream in MINUTE}
+        self.known = {
+            who: {stream: [key.public_key()] for stream, key in self.keys.items()}
+            for who in (*MINUTE, AUDITOR)
+        }
+        self.logs = {stream: {FOLDER: self.world.audit_logs[stream]} for stream in MINUTE}
+        self.digests = {stream: MemoryFolder(self.world.clock) for stream in MINUTE}
+        self.chains = {
+            "aws": MemoryFolder(self.world.clock, lambda: self._folders("aws")),
+            "oci": MemoryFolder(self.world.clock, lambda: self._folders("oci")),
+        }
+        self.retention = timedelta(days=400)
+        self.runs = count()
+        self._others = count()
 
-    def __post_init__(self) -> None:
-        folder = chain_folder(self.world.credential.id)
-        for stream in ("aws", "oci"):
-            self.keys[stream] = MemoryDigestKey(stream)
-            self.public[stream] = [self.keys[stream].public_key()]
-            self.logs[stream] = {folder: self.world.audit_logs[stream]}
-            self.digests[stream] = MemoryFolder(self.world.clock)
+    def _folders(self, stream: str) -> list[str]:
+        return sorted(folder for folder, log in self.logs[stream].items() if log.entries or log.past)
 
-    def evidence(self, stream: str) -> Evidence:
+    def evidence(self, stream: str, *, to: str = AUDITOR, macs: bool = True) -> Evidence:
+        """A cloud's audit log as somebody sees it."""
         logs = self.logs[stream]
         return Evidence(
             stream=stream,
             digests=self.digests[stream],
-            chains=Chains(logs),
-            log=lambda folder: logs[folder],
-            signer=self.world.signers[stream],
-            keys=self.public[stream],
+            chains=self.chains[stream],
+            log=lambda folder: logs[folder] if folder in logs else MemoryAuditLog(stream),
+            signer=self.world.signers[stream] if macs else _no_keys(),
+            keys=self.known[to][stream],
             deployment="eu-central-1/locks",
         )
 
-    def maker(self, stream: str) -> Maker:
+    def make(self, stream: str) -> Made:
+        """Make a cloud's digest now."""
         other = next((s for s in self.streams if s != stream), None)
         return Maker(
-            own=self.evidence(stream),
-            other=self.evidence(other) if other else None,
+            own=self.evidence(stream, to=stream),
+            other=self.evidence(other, to=stream) if other else None,
             key=self.keys[stream],
             clock=self.world.clock,
             side_by_side=one_after_the_other,
-        )
+        ).make()
 
-    def make(self, stream: str) -> Made:
-        return self.maker(stream).make()
+    def rotate(self, stream: str = "aws") -> None:
+        """A run of the schedule."""
+        rotate(self.world, f"run-{next(self.runs)}", runner=stream)
+
+    def append(
+        self,
+        stream: str,
+        folder: str,
+        *,
+        at: datetime | None = None,
+        signer: MemorySigner | None = None,
+        entry_id: str = "",
+    ) -> int:
+        """Write an entry with keys, dated at any time; its number."""
+        log = self.logs[stream].setdefault(folder, MemoryAuditLog(stream, folder))
+        own, number = self.world.signers[stream], next(self._others)
+        entry_id = entry_id or f"other-{number}"
+        event = other_event(
+            "Other",
+            {"order": "pause"} if entry_id.startswith("order-") else {},
+            entry_id=entry_id,
+            credential_id=folder,
+            stream=stream,
+            actor={},
+            now=at or self.world.clock.now(),
+        )
+        end = Ends(credential_id=folder, log=log, signer=own).find(None)
+        made = seal(
+            event, end, credential_id=folder, stream=stream, signer=signer or own, rotation_id=entry_id
+        )
+        log.put(end.seq, made.body, made.metadata)
+        log.dates[end.seq] = self.world.clock.now()
+        return end.seq
 
     def until(self, minute: int) -> None:
         """Let the time pass until a minute of an hour."""
         now = self.world.clock.now()
-        minutes = (minute - now.minute) % 60 or 60
-        self.world.clock.sleep(minutes * 60 - now.second)
+        self.world.clock.sleep(((minute - now.minute) % 60 or 60) * 60 - now.second)
 
-    def hours(self, number: int, work: Callable[[], object] = lambda: None, *, but: str = "") -> None:
-        """So many hours, in each of which something is done first and then each cloud makes its digest, but one."""
+    def hours(self, number: int = 1, *, rotating: bool = True, but: str = "") -> None:
+        """So many hours, in each of which a run comes first and then each cloud makes its digest, but one."""
         for _ in range(number):
             self.until(0)
-            work()
+            if rotating:
+                self.rotate()
             for stream, minute in MINUTE.items():
                 self.until(minute)
                 if stream in self.streams and stream != but:
@@ -168,21 +211,28 @@ class EvidenceWorld:
                     except AuditLogUnreachableError:
                         continue
 
-    def verifier(self, since: Since | None = None) -> Verifier:
+    def verifier(self, since: Since | None = None, *, macs: bool = True) -> Verifier:
+        """A verification whose digests are verified."""
         return Verifier(
-            [self.evidence(stream) for stream in self.streams],
+            [self.evidence(stream, macs=macs) for stream in self.streams],
             now=self.world.clock.now(),
-            retention=RETENTION,
+            retention=self.retention,
             since=since,
             side_by_side=one_after_the_other,
         )
 
-    def verified(self, since: Since | None = None) -> tuple[Verdict, list[str]]:
-        """The verdict, and every problem."""
-        verifier = self.verifier(since)
+    def verified(self, since: Since | None = None, *, macs: bool = True) -> tuple[Verdict, list[str]]:
+        """The verdict, and every problem with the stream that has it."""
+        verifier = self.verifier(since, macs=macs)
         chains = [v for folder in verifier.folders() for v in verifier.chain(folder)]
         told = [
             f"digests {s}: {p}" for s, d in verifier.digests.items() for p in (*d.problems, d.unreadable) if p
         ]
         told += [f"{v.stream}: {p}" for v in chains for p in (*v.problems, v.unreadable) if p]
         return verifier.verdict(chains), told
+
+    def newest_confirmed(self, stream: str = "aws") -> Since:
+        """The digest from which on a later verification begins."""
+        found = self.verifier().digests[stream].confirmed
+        assert found
+        return Since(stream, found.hour, found.hash[:16])

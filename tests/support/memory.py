@@ -85,14 +85,14 @@ class CountingPasswords:
 class MemoryAuditLog:
     """An append-only stream of objects: bodies and metadata."""
 
-    def __init__(self, stream: str) -> None:
+    def __init__(self, stream: str, folder: str = "multi-cloud/app_user") -> None:
         self.faults = Faults()
         self.entries: dict[int, tuple[bytes, Mapping[str, str]]] = {}
         self.dates: dict[int, datetime] = {}
         """When an object was written, where that was not at its entry's own time."""
         self.past: dict[str, list[int | None]] = {}
         """Of a name the older versions by their sizes, oldest first; None for a delete marker."""
-        self.objects = EntryObjects(stream, "multi-cloud/app_user")
+        self.objects = EntryObjects(stream, folder)
         self._stream = stream
 
     @property
