@@ -25,7 +25,6 @@ from lockstep.audit.digest import (
     Evidence,
     Head,
     Named,
-    NotADigestError,
     hour_at,
     hour_of,
 )
@@ -203,7 +202,8 @@ def verify_digests(
         since: The digest to begin at; by default the oldest one that must still be there.
         side_by_side: Makes reads at the same time.
     """
-    kept = hour_at(now - retention)
+    # The digest of that hour may have been made before what must still be there.
+    kept = hour_at(now - retention + _HOUR)
     found: dict[str, Digests] = {}
     starts = {since.stream: since.hour} if since else {}
     # The cloud of `since` first: it says where the other one begins.
@@ -238,7 +238,7 @@ def _read(evidence: Evidence, start: str, side_by_side: SideBySide) -> Digests:
         ours = sorted(
             (item for item in names if hour_of(item.name) >= start and hour_of(item.name)), key=_by_hour
         )
-        read = side_by_side([partial(_one, evidence, item) for item in ours])
+        read = side_by_side([partial(evidence.read, item) for item in ours])
     except LockstepError as error:
         found.unreadable = line_of(error)
         return found
@@ -262,13 +262,6 @@ def _read(evidence: Evidence, start: str, side_by_side: SideBySide) -> Digests:
 
 def _by_hour(item: Listed) -> tuple[str, str]:
     return hour_of(item.name), item.name
-
-
-def _one(evidence: Evidence, item: Listed) -> Digest | str:
-    try:
-        return evidence.read(item)
-    except NotADigestError as error:
-        return str(error)
 
 
 def _check(digests: Digests, kept: str, *, is_whole: bool) -> None:

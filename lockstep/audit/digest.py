@@ -130,10 +130,6 @@ class Digest:
         return abs(self.moment - self.at) > TOLERANCE
 
 
-class NotADigestError(ValueError):
-    """What is wrong with an object in the place of a digest."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
     """The audit log of one cloud.
@@ -146,6 +142,7 @@ class Evidence:
         signer: The keys of entries.
         keys: The public keys of its digests, as the plan has them.
         deployment: What else a signature names, beside the digest.
+        retention: How long nobody may delete an object.
     """
 
     stream: str
@@ -155,6 +152,7 @@ class Evidence:
     signer: Signer
     keys: Sequence[str]
     deployment: str
+    retention: timedelta
 
     @cached_property
     def _rsa_keys(self) -> list["RSAPublicKey"]:
@@ -186,32 +184,30 @@ class Evidence:
             return True
         return False
 
-    def read(self, listed: Listed) -> Digest:
-        """A digest. Its signature is still to be verified.
+    def read(self, listed: Listed) -> Digest | str:
+        """A digest, whose signature is still to be verified; or what is wrong with the object.
 
         Raises:
-            NotADigestError: It is none of this hour and cloud.
             AuditLogUnreachableError, AuditLogAccessDeniedError: It cannot be read.
         """
         body = self.digests.read(listed.name, MAX_BYTES) if listed.size <= MAX_BYTES else b""
         if body is None:
-            raise NotADigestError("is gone: it was deleted meanwhile")
+            return "is gone: it was deleted meanwhile"
         try:
             found = _parse(body, listed, self.deployment)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise NotADigestError("is no digest") from None
+            return "is no digest"
         if (found.stream, found.hour) != (self.stream, hour_of(listed.name)):
-            raise NotADigestError("is the digest of another hour or cloud")
+            return "is the digest of another hour or cloud"
         return found
 
     def genuine(self, listed: Iterable[Listed], *, more: Sequence[str] = ()) -> Iterator[Digest]:
         """The digests among objects that one of the keys, or of `more`, has signed at about the object's time."""
         for item in listed:
-            try:
-                found = self.read(item)
-            except NotADigestError:
+            found = self.read(item)
+            if isinstance(found, str) or found.is_misdated:
                 continue
-            if not found.is_misdated and self.is_signed(found.hash, found.signature, more=more):
+            if self.is_signed(found.hash, found.signature, more=more):
                 yield found
 
     def listed(self, *, until: str) -> list[Listed]:
@@ -408,16 +404,24 @@ class Maker:
         """Of every chain the newest genuine entry, and what was there before and is not."""
         folders = sorted(self.own.chains.folders())
         looks = self.side_by_side([partial(self._head, folder, known.get(folder)) for folder in folders])
-        gone = [f"chain {folder} is gone" for folder in sorted(known.keys() - set(folders))]
+        gone = [
+            f"chain {folder} is gone"
+            for folder, head in sorted(known.items())
+            if folder not in folders and self._is_kept(head)
+        ]
         heads = {folder: head for folder, (head, _) in zip(folders, looks, strict=True) if head}
         return heads, [*gone, *(told for _, told in looks if told)]
+
+    def _is_kept(self, head: Head) -> bool:
+        return self.own.retention > self.clock.now() - datetime.fromtimestamp(head.at / 1000, UTC)
 
     def _head(self, folder: str, known: Head | None) -> tuple[Head | None, str]:
         """The newest genuine entry of a chain; None where the folder has none."""
         log, told = self.own.log(folder), ""
         dates = {number: milliseconds(at) for number, at in log.dated(after=known.seq - 1 if known else 0)}
         if known and dates.pop(known.seq, None) != known.at:
-            told = f"chain {folder}: entry {known.seq} is gone, or was written again"
+            if self._is_kept(known):
+                told = f"chain {folder}: entry {known.seq} is gone, or was written again"
             known, dates = None, {number: milliseconds(at) for number, at in log.dated()}
         ends = Ends(credential_id=folder, log=log, signer=self.own.signer)
         newest = ends.newest_genuine(sorted(dates))

@@ -567,7 +567,6 @@ class Verifier:
     Args:
         evidence: The log of each cloud.
         now: The time.
-        retention: How long nobody may delete an object.
         since: The digest at which to begin; by default the oldest that must still be there.
         side_by_side: Makes reads at the same time.
 
@@ -581,11 +580,11 @@ class Verifier:
         evidence: Sequence[Evidence],
         *,
         now: datetime,
-        retention: timedelta,
         since: Since | None = None,
         side_by_side: SideBySide = READS,
     ) -> None:
         self.evidence, self._now, self._side_by_side = evidence, now, side_by_side
+        retention = max((e.retention for e in evidence), default=timedelta())
         self._kept = milliseconds(now - retention)
         self.digests = verify_digests(
             evidence, now=now, retention=retention, since=since, side_by_side=side_by_side

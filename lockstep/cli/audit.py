@@ -128,8 +128,7 @@ def _digest(text: str | None) -> Since | None:
 
 def begun(plan: Plan, clouds: Clouds, *, since: Since | None = None) -> Verifier:
     """A verification whose digests are verified; it is as old as the clouds' clock."""
-    retention = plan.audit.aws.retention
-    return Verifier(evidence_of(plan, clouds), now=clouds.clock.now(), retention=retention, since=since)
+    return Verifier(evidence_of(plan, clouds), now=clouds.clock.now(), since=since)
 
 
 def verified(verifier: Verifier, folder: str, name: str, progress: Progress) -> list[Verification]:

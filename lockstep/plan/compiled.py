@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -64,6 +65,7 @@ class AwsStream(Message):
     order_key: str
     retired_mac_keys: tuple[str, ...]
     storage_class: StorageClass
+    retention: timedelta
     digest_keys: tuple[str, ...]
 
 

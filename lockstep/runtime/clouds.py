@@ -405,6 +405,7 @@ class Clouds(CloudClients):
             signer=self.signer(cloud),
             keys=audit.digest_keys,
             deployment=f"{lock.region}/{lock.table}",
+            retention=self.plan.aws_stream.retention,
         )
 
     def _folder(self, cloud: Cloud, folder: str) -> Folder:

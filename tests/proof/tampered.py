@@ -10,8 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 
+from lockstep.audit.confirmed import Verdict
 from lockstep.audit.entry import Seal, Stored, is_signed, stored
-from lockstep.audit.verify import Verdict, Verification, verify
+from lockstep.audit.verify import Verification, verify
 from lockstep.protocol.errors import DatabaseUnreachableError, LockstepError
 from lockstep.protocol.model import ChainHead
 from lockstep.protocol.orders import Pause, Resume

@@ -145,6 +145,7 @@ class EvidenceWorld:
             signer=self.world.signers[stream] if macs else _no_keys(),
             keys=self.known[to][stream],
             deployment="eu-central-1/locks",
+            retention=self.retention,
         )
 
     def make(self, stream: str) -> Made:
@@ -216,7 +217,6 @@ class EvidenceWorld:
         return Verifier(
             [self.evidence(stream, macs=macs) for stream in self.streams],
             now=self.world.clock.now(),
-            retention=self.retention,
             since=since,
             side_by_side=one_after_the_other,
         )

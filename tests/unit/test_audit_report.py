@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import pytest
 
-from lockstep.audit.verify import Verdict
+from lockstep.audit.confirmed import Verdict, worst
 from lockstep.operate.report.build import build, evidence
-from lockstep.operate.report.data import CredentialReport, Report, worst
+from lockstep.operate.report.data import CredentialReport, Report
 from lockstep.operate.report.page import page
 from lockstep.operate.report.tables import as_json
 from lockstep.protocol.errors import AuditLogUnreachableError

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lockstep.audit.verify import Verdict
+from lockstep.audit.confirmed import Verdict
 from lockstep.operate.report.build import build
 from lockstep.operate.report.data import Check, CredentialEvidence, Report, StreamEvidence
 from lockstep.operate.report.events import LONGEST, sanitize

@@ -4,8 +4,8 @@ import pytest
 
 from lockstep.audit import chain as end
 from lockstep.audit.append import MAX_LOOK_BACK
+from lockstep.audit.confirmed import Verdict
 from lockstep.audit.entry import ORDER, event_of_order
-from lockstep.audit.verify import Verdict
 from lockstep.protocol.errors import AuditLogAccessDeniedError
 from lockstep.protocol.model import ChainHead
 from lockstep.protocol.ports import Mac

@@ -1,47 +1,291 @@
-"""Making digests: what they name, and that nothing stops them (protocol E15)."""
+"""Making digests: what they name, that nothing stops them, and that no honest state is taken for an attack (E15)."""
 
 import json
-from itertools import count
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from lockstep.audit.digest import Evidence
+from lockstep.audit.confirmed import Verdict
 from lockstep.protocol.errors import AuditLogAccessDeniedError, AuditLogUnreachableError
-from tests.support.evidence import EvidenceWorld
-from tests.support.memory import MemoryWorld
-from tests.unit.harness import rotate
+from tests.support.evidence import AUDITOR, FOLDER, EvidenceWorld, MemoryDigestKey
+from tests.unit.audit_case import heads
 
-RUNS = count()
-
-
-def begun(*streams: str) -> EvidenceWorld:
-    return EvidenceWorld(MemoryWorld.create(), streams=streams or ("aws", "oci"))
+GOOD: tuple[Verdict, list[str]] = (Verdict.VERIFIED, [])
+NOT_CONFIRMED: tuple[Verdict, list[str]] = (Verdict.NOT_CONFIRMED, [])
 
 
-def rotated(world: EvidenceWorld) -> None:
-    rotate(world.world, f"run-{next(RUNS)}", force=False)
-
-
-def document(world: EvidenceWorld, stream: str = "aws", hour: int = -1) -> dict[str, object]:
-    names = sorted(world.digests[stream].objects)
-    found: dict[str, object] = json.loads(world.digests[stream].objects[names[hour]][0])["digest"]
-    return found
+def documents(world: EvidenceWorld, stream: str = "aws") -> list[dict[str, Any]]:
+    objects = world.digests[stream].objects
+    return [json.loads(objects[name][0])["digest"] for name in sorted(objects)]
 
 
 def test_a_digest_names_every_chain_the_one_before_and_the_other_clouds() -> None:
-    world = begun()
-    world.hours(3, lambda: rotated(world))
+    world = EvidenceWorld()
+    world.append("aws", "retired")
+    world.hours(3)
     log = world.world.audit_logs["aws"]
-    newest = document(world)
-    assert newest["chains"] == {
-        "multi-cloud.app_user": {
-            "seq": max(log.entries),
-            "hash": newest["chains"]["multi-cloud.app_user"]["hash"],  # type: ignore[index]
-            "at": round(log.at(max(log.entries)).timestamp() * 1000),
-        }
-    }
-    before = document(world, hour=-2)
-    assert newest["previous"]["hour"] == before["hour"]  # type: ignore[index]
-    assert newest["other"]["hour"] == newest["hour"]  # type: ignore[index]
-    assert document(world, "oci")["other"]["hour"] == before["hour"]  # type: ignore[index]
+    *_, before, newest = documents(world)
+    assert {f: h["seq"] for f, h in newest["chains"].items()} == {FOLDER: max(log.entries), "retired": 1}
+    assert newest["chains"][FOLDER]["at"] == round(log.at(max(log.entries)).timestamp() * 1000)
+    assert newest["previous"]["hour"] == before["hour"]
+    assert newest["other"]["hour"] == newest["hour"]
+    assert documents(world, "oci")[-1]["other"]["hour"] == before["hour"]
     assert newest["problems"] == []
+
+
+def test_the_digest_of_an_hour_is_made_once() -> None:
+    world = EvidenceWorld()
+    world.hours(2)
+    kept = dict(world.digests["aws"].objects)
+    assert world.make("aws").chains == 1
+    assert world.digests["aws"].objects == kept
+
+
+def test_two_calls_at_once_make_one_digest() -> None:
+    world = EvidenceWorld()
+    world.hours(2)
+    world.until(15)
+    folder, calls = world.digests["aws"], list[str]()
+
+    def another(operation: str) -> None:
+        if operation == "create" and not calls:
+            calls.append(operation)
+            world.make("aws")
+
+    folder.faults.before = another
+    assert not world.make("aws").problems
+    folder.faults.before = lambda _: None
+    assert len(folder.objects) == 3
+    assert world.verified()[0] is not Verdict.NOT_VERIFIED
+
+
+@pytest.mark.parametrize("operation", ["folders", "listed", "create", "numbers", "look", "verify"])
+def test_all_chains_or_there_is_no_digest(operation: str) -> None:
+    world = EvidenceWorld()
+    world.hours(2)
+    world.until(0)
+    world.rotate()
+
+    def fail(asked: str) -> None:
+        if asked == operation:
+            raise AuditLogUnreachableError(code="down")
+
+    faults = [
+        world.digests["aws"].faults,
+        world.chains["aws"].faults,
+        world.logs["aws"][FOLDER].faults,
+        world.world.signers["aws"].faults,
+    ]
+    for one in faults:
+        one.before = fail
+    with pytest.raises(AuditLogUnreachableError):
+        world.make("aws")
+    for one in faults:
+        one.before = lambda _: None
+    assert len(documents(world)) == 2
+
+
+def test_who_may_not_verify_macs_makes_no_digest() -> None:
+    world = EvidenceWorld()
+
+    def deny(_: str) -> None:
+        raise AuditLogAccessDeniedError(code="AccessDenied")
+
+    world.world.signers["aws"].faults.before = deny
+    with pytest.raises(AuditLogAccessDeniedError):
+        world.make("aws")
+
+
+def test_a_digest_does_not_wait_for_the_other_cloud() -> None:
+    world = EvidenceWorld()
+    world.hours(2)
+
+    def fail(_: str) -> None:
+        raise AuditLogUnreachableError(code="down")
+
+    world.digests["oci"].faults.before = fail
+    world.until(15)
+    made = world.make("aws")
+    assert made.confirms
+    assert not made.problems
+    assert documents(world)[-1]["other"] == documents(world)[-2]["other"]
+
+
+# Honest states. Each is looked at after every hour, by who may verify MACs and by who may not.
+
+Life = Callable[[EvidenceWorld], None]
+
+
+def an_entry_that_lands_meanwhile(world: EvidenceWorld) -> None:
+    def land(operation: str) -> None:
+        if operation == "folders":
+            world.append("aws", FOLDER)
+
+    world.chains["aws"].faults.after = land
+    world.hours(3)
+    world.chains["aws"].faults.after = lambda _: None
+
+
+def clocks_14_minutes_off(world: EvidenceWorld) -> None:
+    off = timedelta(minutes=14)
+    for sign in (1, -1):
+        world.append("aws", FOLDER, at=world.world.clock.now() + sign * off)
+        world.hours(1)
+
+
+def a_run_of_eight_minutes(world: EvidenceWorld) -> None:
+    world.append("aws", FOLDER, at=world.world.clock.now() - timedelta(minutes=8))
+    world.hours(2)
+
+
+def a_cloud_down_for_a_day(world: EvidenceWorld) -> None:
+    for _ in range(24):
+        world.hours(but="oci")
+        assert world.verified()[1] == []
+    assert world.verified() == NOT_CONFIRMED
+    world.hours(2)
+
+
+def key_replaced_in_one_cloud_first(world: EvidenceWorld) -> None:
+    world.keys["aws"] = MemoryDigestKey("aws-2")
+    new = world.keys["aws"].public_key()
+    world.known["aws"]["aws"].append(new)
+    for _ in range(2):
+        world.hours()
+        assert world.verified()[1] == []
+    for who in ("oci", AUDITOR):
+        world.known[who]["aws"].append(new)
+    world.hours(2)
+
+
+def the_job_fails_three_times(world: EvidenceWorld) -> None:
+    for _ in range(3):
+        world.hours(but="aws")
+        assert world.verified()[1] == []
+    world.hours(2)
+
+
+def the_job_is_late_and_runs_twice(world: EvidenceWorld) -> None:
+    for _ in range(3):
+        world.hours(but="aws")
+        world.until(55)
+        world.make("aws")
+        world.make("aws")
+        assert world.verified() == GOOD
+    world.hours(2)
+
+
+def a_chain_that_ends(world: EvidenceWorld) -> None:
+    world.append("aws", "retired")
+    world.hours(4)
+
+
+def the_lock_record_is_lost(world: EvidenceWorld) -> None:
+    heads(world.world, aws=None, oci=None)
+    world.hours(3)
+
+
+HONEST: dict[str, Life] = {
+    life.__name__: life
+    for life in (
+        an_entry_that_lands_meanwhile,
+        clocks_14_minutes_off,
+        a_run_of_eight_minutes,
+        a_cloud_down_for_a_day,
+        key_replaced_in_one_cloud_first,
+        the_job_fails_three_times,
+        the_job_is_late_and_runs_twice,
+        a_chain_that_ends,
+        the_lock_record_is_lost,
+    )
+}
+
+
+@pytest.mark.parametrize("life", HONEST)
+def test_an_honest_life_is_verified(life: str) -> None:
+    world = EvidenceWorld()
+    world.hours(3)
+    HONEST[life](world)
+    for macs in (True, False):
+        assert world.verified(macs=macs) == GOOD
+        assert world.verified(world.newest_confirmed(), macs=macs) == GOOD
+
+
+def test_the_first_day() -> None:
+    world = EvidenceWorld()
+    assert world.verified() == NOT_CONFIRMED
+    world.hours(1, rotating=False)
+    assert world.verified() == NOT_CONFIRMED
+    world.hours(1)
+    assert world.verified() == GOOD
+
+
+def test_one_cloud_alone_and_another_one_that_joins() -> None:
+    world = EvidenceWorld("aws")
+    world.hours(4)
+    assert world.verified() == GOOD
+    world.streams = ("aws", "oci")
+    assert world.verified() == NOT_CONFIRMED
+    world.hours(1)
+    assert world.verified() == GOOD
+
+
+def test_a_cloud_that_leaves_the_plan_of_who_verifies_only() -> None:
+    world = EvidenceWorld()
+    world.hours(3)
+    world.streams = ("aws",)
+    assert world.verified() == NOT_CONFIRMED
+    world.hours(1)
+    assert world.verified() == GOOD
+
+
+def test_what_is_older_than_the_retention_may_go() -> None:
+    world = EvidenceWorld()
+    world.append("oci", "retired")
+    world.retention = timedelta(hours=10)
+    for _ in range(24):
+        world.hours()
+        oldest = world.world.clock.now() - world.retention
+        for stream in world.streams:
+            for log in world.logs[stream].values():
+                for number in [n for n in log.entries if log.at(n) < oldest]:
+                    del log.entries[number]
+            folder = world.digests[stream]
+            folder.objects = {n: kept for n, kept in folder.objects.items() if kept[1] >= oldest}
+        assert world.verified() in (GOOD, NOT_CONFIRMED), world.verified()
+    assert world.verified() == GOOD
+
+
+def lose_bucket(world: EvidenceWorld) -> None:
+    world.logs["oci"].clear()
+    world.digests["oci"].objects.clear()
+
+
+def restore_bucket(world: EvidenceWorld) -> None:
+    objects = dict(world.digests["oci"].objects)
+    world.hours(2)
+    world.digests["oci"].objects = objects
+
+
+def copy_bucket(world: EvidenceWorld) -> None:
+    now = world.world.clock.now()
+    for log in world.logs["oci"].values():
+        log.dates.update(dict.fromkeys(log.entries, now))
+    folder = world.digests["oci"]
+    folder.objects = {name: (body, now) for name, (body, _) in folder.objects.items()}
+
+
+@pytest.mark.parametrize("loss", [lose_bucket, restore_bucket, copy_bucket])
+def test_what_is_really_lost_is_told_once_and_does_not_grow(loss: Life) -> None:
+    world = EvidenceWorld()
+    world.append("oci", FOLDER)
+    world.hours(5)
+    loss(world)
+    world.hours(2)
+    verdict, first = world.verified()
+    assert verdict is Verdict.NOT_VERIFIED
+    world.hours(6)
+    assert world.verified()[1] == first
+    assert world.verified(world.newest_confirmed()) == GOOD

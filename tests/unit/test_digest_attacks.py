@@ -172,6 +172,12 @@ def replay(world: EvidenceWorld) -> None:
     heads(world.world, aws=None)
 
 
+def delete_everything(world: EvidenceWorld) -> None:
+    for stream in world.streams:
+        world.logs[stream].clear()
+        world.digests[stream].objects.clear()
+
+
 def swap_the_key(world: EvidenceWorld) -> None:
     world.keys["aws"] = MemoryDigestKey("attacker")
     world.hours(4)
@@ -197,7 +203,7 @@ def accuse(world: EvidenceWorld) -> None:
 
 
 def order_key_signs_a_run(world: EvidenceWorld) -> None:
-    world.append("aws", FOLDER, signer=world.world.signers["aws"].orders)  # type: ignore[arg-type]
+    world.append("aws", FOLDER, signer=world.world.signers["aws"].orders)
 
 
 def run_key_signs_an_order(world: EvidenceWorld) -> None:
@@ -297,6 +303,7 @@ STALE = {
     "deny, the own digest": Attack(AWS, deny_own),
     "deny, the other's": Attack(AWS, deny_other),
     "swap of a key": Attack(AWS, swap_the_key),
+    "delete everything": Attack("administrators of both clouds", delete_everything),
 }
 UNSEEN = {
     "suppress by the lock record": Attack("who may write the lock record", suppress),

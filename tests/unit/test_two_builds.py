@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from lockstep.audit.verify import Verdict, Verification, verify
+from lockstep.audit.confirmed import Verdict
+from lockstep.audit.verify import Verification, verify
 from lockstep.client import decode
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import LockstepError, NewerFormatError, SecretMalformedError
