@@ -16,9 +16,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import rfc8785
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from lockstep.audit.chain import Ends
 from lockstep.audit.entry import hash_text, milliseconds, read_json, text, whole
@@ -26,9 +32,6 @@ from lockstep.protocol.errors import AuditLogUnreachableError, LockstepError
 from lockstep.protocol.federation import rsa_key
 from lockstep.protocol.ports import AuditLog, Clock, Folder, Listed, Mac, Signer
 from lockstep.protocol.workers import SideBySide, run_all
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 KIND = "lockstep digest"
 MAX_BYTES = 16 * 1024 * 1024
@@ -155,27 +158,17 @@ class Evidence:
     retention: timedelta
 
     @cached_property
-    def _rsa_keys(self) -> list["RSAPublicKey"]:
+    def _rsa_keys(self) -> list[RSAPublicKey]:
         return [rsa_key(key) for key in self.keys]
 
     @property
     def fingerprints(self) -> list[str]:
         """Of the keys: the SHA-256 of their DER."""
-        from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415 - few functions need it
-            Encoding,
-            PublicFormat,
-        )
-
         ders = (k.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) for k in self._rsa_keys)
         return [f"SHA256:{_base64(hashlib.sha256(der).digest()).rstrip('=')}" for der in ders]
 
     def is_signed(self, hashed: str, signature: bytes, *, more: Sequence[str] = ()) -> bool:
         """Whether one of the keys, or of `more`, has signed a digest of this hash."""
-        from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - few functions need it
-        from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15  # noqa: PLC0415
-        from cryptography.hazmat.primitives.asymmetric.utils import Prehashed  # noqa: PLC0415
-        from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415
-
         for key in (*self._rsa_keys, *map(rsa_key, more)):
             try:
                 key.verify(signature, bytes.fromhex(hashed), PKCS1v15(), Prehashed(SHA256()))

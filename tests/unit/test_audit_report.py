@@ -233,7 +233,7 @@ def test_the_verdict_of_a_whole_is_the_worst(streams: list[Verdict], whole: Verd
 
 def test_an_empty_log_gives_a_page() -> None:
     report = report_of(AuditStory())
-    assert report.verdict is Verdict.NOT_VERIFIED
+    assert report.verdict is Verdict.EMPTY
     assert "No run is on record in the period." in page(report)
     json.loads(as_json(report))
 
