@@ -1,7 +1,4 @@
-"""The key in OCI Vault that signs the OCI runner's tokens: its versions, and signatures by it.
-
-The key in OCI Vault that signs the OCI runner's tokens: its versions, with their public halves.
-"""
+"""The keys in OCI Vault that sign and cannot be had: the issuer's, with its versions, and that of digests."""
 
 import base64
 import binascii
@@ -12,8 +9,10 @@ from datetime import datetime
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
 from lockstep.oci.clients import OciClients, Untyped, diagnose, environment_problem
+from lockstep.oci.object_storage import HISTORY_ERRORS
 from lockstep.oci.reads import explained
 from lockstep.protocol.errors import (
+    AuditLogAccessDeniedError,
     FailureKind,
     IssuerKeyRefusedError,
     LockstepError,
@@ -116,9 +115,6 @@ def _version(shown: Untyped) -> KeyVersion:
     )
 
 
-# Signatures by a key of OCI Vault that cannot be had.
-
-
 def sign(clients: OciClients, key: IssuerKey, digest: bytes, *, endpoint: str | None = None) -> bytes:
     """The signature of a SHA-256 digest by RSASSA-PKCS1-v1_5.
 
@@ -132,18 +128,8 @@ def sign(clients: OciClients, key: IssuerKey, digest: bytes, *, endpoint: str | 
         SessionFailure: There is none.
         LockstepError: There is no identity, or the call may not be sent.
     """
-    details = oci.key_management.models.SignDataDetails
     try:
-        answer = clients.of(oci.key_management.KmsCryptoClient, endpoint=endpoint or key.endpoint).sign(
-            details(
-                key_id=key.id,
-                key_version_id=key.version,
-                message=base64.b64encode(digest).decode(),
-                message_type=details.MESSAGE_TYPE_DIGEST,
-                signing_algorithm=details.SIGNING_ALGORITHM_SHA_256_RSA_PKCS1_V1_5,
-            )
-        )
-        return base64.b64decode(answer.data.signature, validate=True)
+        return _signature(clients, key.id, key.version, digest, endpoint or key.endpoint)
     except binascii.Error:
         raise SessionFailure(FailureKind.UNREACHABLE, "not-a-signature", IssuerKeyRefusedError()) from None
     except LockstepError:
@@ -152,9 +138,61 @@ def sign(clients: OciClients, key: IssuerKey, digest: bytes, *, endpoint: str | 
         raise _failure(error) from None
 
 
+def _signature(clients: OciClients, key_id: str, version: str | None, digest: bytes, endpoint: str) -> bytes:
+    details = oci.key_management.models.SignDataDetails
+    answer = clients.of(oci.key_management.KmsCryptoClient, endpoint=endpoint).sign(
+        details(
+            key_id=key_id,
+            key_version_id=version,
+            message=base64.b64encode(digest).decode(),
+            message_type=details.MESSAGE_TYPE_DIGEST,
+            signing_algorithm=details.SIGNING_ALGORITHM_SHA_256_RSA_PKCS1_V1_5,
+        )
+    )
+    return base64.b64decode(answer.data.signature, validate=True)
+
+
 def _failure(error: Exception) -> SessionFailure:
     trouble, code = diagnose(error)
     kind = FailureKind.of(trouble)
     if kind is FailureKind.DENIED:
         return SessionFailure(kind, code, IssuerKeyRefusedError(code=code))
     return SessionFailure(kind, code, environment_problem(error))
+
+
+class VaultDigestKey:
+    """The port `lockstep.audit.digest.DigestKey` on an RSA key.
+
+    Its principal needs KEY_SIGN and KEY_READ on the key.
+
+    Args:
+        clients: Of the vault's region.
+        key: The OCID of the key, `@`, and the cryptographic endpoint of its vault.
+        elsewhere: Where everything of OCI is, if not at Oracle's own addresses.
+    """
+
+    def __init__(self, clients: OciClients, key: str, *, elsewhere: str | None = None) -> None:
+        self._clients = clients
+        self._key_id, _, endpoint = key.partition("@")
+        self._endpoint = elsewhere or endpoint
+        self._version: str | None = None
+        self._public_key = ""
+
+    def sign(self, digest: bytes) -> bytes:
+        """The signature of a SHA-256 digest: by the version whose public half was told, else by the current one."""
+        with self._clients.translated(HISTORY_ERRORS, action="Sign"):
+            return _signature(self._clients, self._key_id, self._version, digest, self._endpoint)
+
+    def public_key(self) -> str:
+        """The public half of the version that was current when it was first asked for, as PEM."""
+        if self._version is None:
+            with self._clients.translated(HISTORY_ERRORS, action="GetKeyVersion"):
+                management = self._clients.of(
+                    oci.key_management.KmsManagementClient, endpoint=management_endpoint(self._endpoint)
+                )
+                version = str(management.get_key(self._key_id).data.current_key_version)
+                shown = management.get_key_version(self._key_id, version).data
+            if not shown.public_key:
+                raise AuditLogAccessDeniedError(action="GetKeyVersion", code="no-public-key")
+            self._version, self._public_key = version, str(shown.public_key)
+        return self._public_key

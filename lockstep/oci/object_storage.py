@@ -1,6 +1,7 @@
 """OCI Object Storage: the OCI audit stream, folders of digests and published plans, and the issuer's documents.
 
-The OCI audit stream: one Object Storage object for each entry, in a bucket of the Archive tier with versioning.
+The OCI audit stream: one Object Storage object for each entry, in a bucket of the Archive tier with a retention rule or
+with versions.
 
 An entry is written only if its name is free (`lockstep.protocol.ports`). Every method makes one call, except
 `numbers` and `history`, which make one for each page.
@@ -50,6 +51,12 @@ HISTORY_ERRORS: Mapping[ErrorKind, type[LockstepError]] = {
 }
 _METADATA = "opc-meta-"
 _NOT_FOUND, _PRECONDITION_FAILED = 404, 412
+_RETAINED = "RetentionRuleViolation"
+
+
+def _is_taken(error: oci.exceptions.ServiceError) -> bool:
+    """Whether a write was refused since its name is taken: in a bucket with a retention rule OCI may say that first."""
+    return bool(error.status == _PRECONDITION_FAILED or error.code == _RETAINED)
 
 
 class ObjectStorageAuditLog:
@@ -101,7 +108,7 @@ class ObjectStorageAuditLog:
                     opc_meta=dict(metadata),
                 )
             except oci.exceptions.ServiceError as error:
-                if error.status == _PRECONDITION_FAILED:
+                if _is_taken(error):
                     return False
                 raise
         return True
@@ -282,7 +289,7 @@ class ObjectStorageFolder:
                     content_type="application/json",
                 )
             except oci.exceptions.ServiceError as error:
-                if error.status == _PRECONDITION_FAILED:
+                if _is_taken(error):
                     return False
                 raise
         return True

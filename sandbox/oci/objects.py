@@ -75,6 +75,14 @@ class StoredObject:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class RetentionRule:
+    """For how long nobody can delete or replace an object; for good where there is no duration."""
+
+    duration: timedelta | None
+    locked_from: datetime | None = None
+
+
 @dataclass(slots=True)
 class Bucket:
     """A bucket. Of each name it holds the versions, oldest first; without versioning only one."""
@@ -87,6 +95,7 @@ class Bucket:
     tier: Tier
     is_versioned: bool
     public_access: PublicAccess = "NoPublicAccess"
+    retention: dict[str, RetentionRule] = field(default_factory=dict)
     _objects: dict[str, list[StoredObject]] = field(default_factory=dict, repr=False)
 
     def newest(self, name: str) -> StoredObject | None:
@@ -99,6 +108,11 @@ class Bucket:
         if version_id is None:
             return self.newest(name)
         return next((item for item in self._objects.get(name, []) if item.version_id == version_id), None)
+
+    def retains(self, item: StoredObject, now: datetime) -> bool:
+        """Whether a rule keeps an object, whoever asks."""
+        age = now - item.time_created
+        return any(rule.duration is None or age < rule.duration for rule in self.retention.values())
 
     def add(self, item: StoredObject) -> None:
         """Store a version; without versioning it takes the place of what was there."""

@@ -32,9 +32,22 @@ def create_ring(sandbox: OciSandbox, secret: str, text: str) -> list[str]:
 
 
 def create_audit_bucket(
-    sandbox: OciSandbox, name: str, *, tier: str = "Archive", compartment: str | None = None
+    sandbox: OciSandbox,
+    name: str,
+    *,
+    tier: str = "Archive",
+    compartment: str | None = None,
+    retention_days: int | None = None,
 ) -> None:
-    """A bucket that keeps every version, by default in Lockstep's own compartment."""
+    """A bucket with a retention rule, or where no days are given that keeps every version, as for a trial.
+
+    Args:
+        sandbox: The tenancy.
+        name: The bucket's.
+        tier: Of its objects.
+        compartment: By default Lockstep's own.
+        retention_days: For how many nobody can delete or replace an object.
+    """
     storage: Any = sandbox.client(oci.object_storage.ObjectStorageClient)
     storage.create_bucket(
         sandbox.namespace,
@@ -42,14 +55,22 @@ def create_audit_bucket(
             name=name,
             compartment_id=compartment or sandbox.own_compartment_id,
             storage_tier=tier,
-            versioning="Enabled",
+            versioning="Disabled" if retention_days else "Enabled",
         ),
     )
+    if retention_days:
+        storage.create_retention_rule(
+            sandbox.namespace,
+            name,
+            oci.object_storage.models.CreateRetentionRuleDetails(
+                duration=oci.object_storage.models.Duration(time_amount=retention_days, time_unit="DAYS")
+            ),
+        )
 
 
-def create_signing_key(sandbox: OciSandbox) -> Key:
-    """An RSA key in Lockstep's own compartment, such as an issuer signs with."""
-    return sandbox.keys.new_key(sandbox.own_compartment_id, sandbox.vault_id, name="lockstep-issuer")
+def create_signing_key(sandbox: OciSandbox, *, name: str = "lockstep-issuer") -> Key:
+    """An RSA key in Lockstep's own compartment, such as an issuer or digests have."""
+    return sandbox.keys.new_key(sandbox.own_compartment_id, sandbox.vault_id, name=name)
 
 
 def create_issuer_bucket(sandbox: OciSandbox, name: str, *, compartment: str | None = None) -> str:

@@ -107,6 +107,8 @@ ROUTES: Final = (
     _route("objectstorage", "list_object_versions", "GET", _BUCKET + "/objectversions"),
     _route("objectstorage", "restore_objects", "POST", _BUCKET + "/actions/restoreObjects", "objectName"),
     _route("objectstorage", "create_bucket", "POST", "/n/{namespace}/b", "name"),
+    _route("objectstorage", "create_retention_rule", "POST", _BUCKET + "/retentionRules"),
+    _route("objectstorage", "delete_retention_rule", "DELETE", _BUCKET + "/retentionRules/{rule}"),
     _route("objectstorage", "list_buckets", "GET", "/n/{namespace}/b"),
     _route("objectstorage", "get_namespace", "GET", "/n"),
     _route("vault", "list_vaults", "GET", "/20180608/vaults"),

@@ -1,6 +1,7 @@
 """Behaviour that only the OCI clients have: the errors for their failures, and the identities that they use."""
 
 import base64
+import hashlib
 import hmac
 import json
 import logging
@@ -12,8 +13,12 @@ from threading import Thread
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
 
 from lockstep.oci.clients import ErrorKind, OciClients, OciIdentity, diagnose
+from lockstep.oci.kms import VaultDigestKey
 from lockstep.oci.object_storage import ObjectStorageAuditLog
 from lockstep.oci.vault import Vault, VaultSigner
 from lockstep.protocol.deadlines import CloudTimeouts, DeadlineGuard, always
@@ -32,9 +37,12 @@ from lockstep.protocol.errors import (
     StoreThrottledError,
     StoreUnreachableError,
 )
+from lockstep.protocol.federation import rsa_key
 from lockstep.protocol.ports import Mac
 from lockstep.runtime.identity import aws_access_key, oci_api_key, own_oci_identity
 from sandbox.oci import OciSandbox
+from sandbox.oci.keys import Key
+from sandbox.oci.resources import create_audit_bucket, create_signing_key
 from tests.contract.oci_fixtures import BUCKET, OciConsole, sandbox_clients, sandbox_vault
 
 
@@ -407,6 +415,28 @@ def test_an_archived_entry_is_in_the_history(sandbox: OciSandbox, console: OciCo
     assert timedelta() <= sandbox.clock.now() - version.at < timedelta(minutes=1)
 
 
+def test_a_retention_rule_keeps_an_entry_and_its_name_is_taken(
+    sandbox: OciSandbox, console: OciConsole
+) -> None:
+    create_audit_bucket(sandbox, BUCKET, retention_days=400)
+    log = audit_log(sandbox)
+    assert log.put(1, b"{}", ENTRY)
+    name = "oci/multi-cloud.app_user/000000000001.json"
+    for tampering, content in (
+        (console.storage.delete_object, []),
+        (console.storage.put_object, [b"forged"]),
+    ):
+        with pytest.raises(oci.exceptions.ServiceError) as error:
+            tampering(sandbox.namespace, BUCKET, name, *content)
+        assert (error.value.status, error.value.code) == (403, "RetentionRuleViolation")
+    assert not log.put(1, b"{}", ENTRY)
+    (version,) = log.history()
+    assert (version.seq, version.is_latest, version.is_delete_marker) == (1, True, False)
+    # Nobody says which of its two refusals OCI gives a conditional write.
+    with sandbox.faults.refuse("put_object", status=403, code="RetentionRuleViolation"):
+        assert not log.put(1, b"{}", ENTRY)
+
+
 # The signing key
 
 
@@ -486,3 +516,65 @@ def test_a_key_is_read_once_and_never_logged(
     assert key not in caplog.text
     assert base64.b64encode(key.encode()).decode() not in caplog.text
     assert key not in repr(signer)
+
+
+# The key of digests
+
+
+@pytest.fixture(name="key")
+def _key(sandbox: OciSandbox) -> Key:
+    return create_signing_key(sandbox, name="lockstep-digests")
+
+
+def digest_key(sandbox: OciSandbox, key: Key, config: dict[str, str] | None = None) -> VaultDigestKey:
+    return VaultDigestKey(sandbox_clients(sandbox, config), f"{key.ocid}@{sandbox.endpoint}")
+
+
+def verifies(public_key: str, signature: bytes, text: bytes = b"text") -> bool:
+    try:
+        rsa_key(public_key).verify(signature, text, padding.PKCS1v15(), hashes.SHA256())
+    except InvalidSignature:
+        return False
+    return True
+
+
+DIGEST = hashlib.sha256(b"text").digest()
+
+
+def test_a_digest_is_signed_with_exactly_its_permissions(sandbox: OciSandbox, key: Key) -> None:
+    signer = sandbox.new_api_key("digest", "KEY_SIGN", "KEY_READ", resource=key.ocid)
+    own = digest_key(sandbox, key, signer)
+    assert verifies(own.public_key(), own.sign(DIGEST))
+    assert not verifies(own.public_key(), own.sign(hashlib.sha256(b"another").digest()))
+    other = digest_key(sandbox, create_signing_key(sandbox), signer)
+    for call in (other.public_key, lambda: other.sign(DIGEST)):
+        with pytest.raises(AuditLogAccessDeniedError):
+            call()
+
+
+def test_the_version_that_was_told_signs_and_a_new_process_tells_the_next_one(
+    sandbox: OciSandbox, key: Key
+) -> None:
+    told, silent = digest_key(sandbox, key), digest_key(sandbox, key)
+    first = told.public_key()
+    management = sandbox.client(oci.key_management.KmsManagementClient)
+    management.create_key_version(key.ocid)
+    assert told.public_key() == first
+    assert verifies(first, told.sign(DIGEST))
+    second = digest_key(sandbox, key).public_key()
+    assert second != first
+    assert verifies(second, silent.sign(DIGEST))
+    assert sandbox.calls.count("get_key_version") == 2
+
+
+def test_a_key_that_cannot_sign_is_an_error_of_the_audit_log(sandbox: OciSandbox, key: Key) -> None:
+    with sandbox.faults.outage("kms"), pytest.raises(AuditLogUnreachableError):
+        digest_key(sandbox, key).sign(DIGEST)
+    key.state = "DISABLED"
+    with pytest.raises(AuditLogUnreachableError) as error:
+        digest_key(sandbox, key).sign(DIGEST)
+    assert error.value.where == {"action": "Sign", "code": "IncorrectState"}
+    encrypts = sandbox.keys.key(sandbox.key_id)
+    with pytest.raises(AuditLogAccessDeniedError) as denied:
+        digest_key(sandbox, encrypts).public_key()
+    assert denied.value.where == {"action": "GetKeyVersion", "code": "no-public-key"}

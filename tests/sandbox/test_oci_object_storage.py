@@ -47,6 +47,10 @@ def restore(case: OciCase, name: str, **details: int) -> Untyped:
     )
 
 
+def delete(case: OciCase, name: str) -> None:
+    case.storage.delete_object(case.sandbox.namespace, "audit", name)
+
+
 def base64_of(digest: bytes) -> str:
     return base64.b64encode(digest).decode("ascii")
 
@@ -238,3 +242,62 @@ class TestLists:
         standard.sandbox.identity.permit("eraser", "OBJECT_VERSION_DELETE")
         eraser.delete_object(namespace, "audit", "name", version_id=first)
         assert standard.storage.list_object_versions(namespace, "audit").data.items == []
+
+
+class TestRetentionRules:
+    """What Oracle's page says of them, and the code that was seen live."""
+
+    def rule(self, case: OciCase, *, days: int | None = 1, **details: datetime) -> str:
+        models = oci.object_storage.models
+        duration = models.Duration(time_amount=days, time_unit="DAYS") if days else None
+        asked = models.CreateRetentionRuleDetails(duration=duration, **details)
+        return str(case.storage.create_retention_rule(case.sandbox.namespace, "audit", asked).data.id)
+
+    def lift(self, case: OciCase, rule: str) -> None:
+        case.storage.delete_retention_rule(case.sandbox.namespace, "audit", rule)
+
+    def test_nobody_deletes_or_replaces_a_younger_object(self, case: OciCase) -> None:
+        case.create_bucket()
+        self.rule(case)
+        case.put("name", b"1")
+        for call in (lambda: case.put("name", b"2"), lambda: delete(case, "name")):
+            with refused(403, "RetentionRuleViolation"):
+                call()
+        with refused(412, "IfNoneMatchFailed"):
+            case.put("name", b"2", if_none_match="*")
+        assert get(case, "name").data.content == b"1"
+        case.put("other")
+        case.sandbox.clock.advance(timedelta(days=1))
+        case.put("name", b"2")
+        delete(case, "other")
+
+    def test_without_a_duration_it_is_for_good_until_the_rule_goes(self, case: OciCase) -> None:
+        case.create_bucket()
+        rule = self.rule(case, days=None)
+        case.put("name")
+        case.sandbox.clock.advance(timedelta(days=9999))
+        with refused(403, "RetentionRuleViolation"):
+            delete(case, "name")
+        self.lift(case, rule)
+        delete(case, "name")
+
+    def test_a_locked_rule_stays(self, case: OciCase) -> None:
+        case.create_bucket()
+        with refused(400, "InvalidParameter"):
+            self.rule(case, time_rule_locked=START + timedelta(days=13))
+        rule = self.rule(case, time_rule_locked=START + timedelta(days=14))
+        case.sandbox.clock.advance(timedelta(days=14))
+        with refused(403, "RetentionRuleViolation"):
+            self.lift(case, rule)
+        self.lift(case, self.rule(case))
+
+    def test_a_bucket_has_versions_or_a_rule(self, standard: OciCase) -> None:
+        with refused(409, "InvalidBucketState"):
+            self.rule(standard)
+
+    def test_a_rule_needs_both_permissions(self, case: OciCase) -> None:
+        case.create_bucket()
+        for permission in ("BUCKET_UPDATE", "RETENTION_RULE_MANAGE"):
+            case.storage = case.clients(case.sandbox.new_api_key(permission, permission))[2]
+            with refused(404, "BucketNotFound"):
+                self.rule(case)
