@@ -22,6 +22,8 @@ from cdk.settings import ROOT
 CONFIGURATION = ROOT / "oci_fn/terraform"
 FUNCTION = "oci_functions_function"
 SCHEDULE = "oci_resource_scheduler_schedule"
+STANDBY = "standby"
+"""The name of the schedules that call the standby, in the configuration; that of the digests is never paused."""
 _REFUSED = 2
 
 
@@ -127,6 +129,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _values(changes: Sequence[Mapping[str, Any]], kind: str, when: str) -> Iterator[Mapping[str, Any]]:
     for resource in changes:
+        if kind == SCHEDULE and resource["name"] != STANDBY:
+            continue
         if resource["type"] == kind and (values := resource["change"][when]):
             yield values
 

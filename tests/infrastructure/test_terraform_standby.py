@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cdk.standby import FUNCTION, SCHEDULE, Losses
+from cdk.standby import FUNCTION, SCHEDULE, STANDBY, Losses
 from tests.infrastructure.terraform.stack import IMAGE, ROOT, Document, plan_document
 
 COMMAND = "make deploy-oci"
@@ -22,9 +22,9 @@ def planned(changes: list[Document], image: str = "") -> Losses:
     return Losses.of({"variables": {"image": {"value": image}}, "resource_changes": changes})
 
 
-def changed(kind: str, before: Document, after: Document | None) -> Document:
+def changed(kind: str, before: Document, after: Document | None, *, name: str = STANDBY) -> Document:
     action = "update" if after else "delete"
-    return {"type": kind, "change": {"actions": [action], "before": before, "after": after}}
+    return {"type": kind, "name": name, "change": {"actions": [action], "before": before, "after": after}}
 
 
 def test_a_plan_that_removes_or_pauses_the_standby_is_refused() -> None:
@@ -36,7 +36,9 @@ def test_a_plan_that_removes_or_pauses_the_standby_is_refused() -> None:
     bare = planned([gone, changed(SCHEDULE, {"state": "ACTIVE"}, None)])
     assert f"TF_VAR_image={IMAGE} TF_VAR_paused=false {COMMAND}\n" in refusal(bare)
     assert refusal(bare, may_remove=True) == ""
-    pausing = planned([changed(SCHEDULE, {"state": "ACTIVE"}, {"state": "INACTIVE"})], IMAGE)
+    # The schedule of the digests stays on, which says nothing of the others.
+    digests = changed(SCHEDULE, {"state": "ACTIVE"}, {"state": "ACTIVE"}, name="digest")
+    pausing = planned([changed(SCHEDULE, {"state": "ACTIVE"}, {"state": "INACTIVE"}), digests], IMAGE)
     assert f"  TF_VAR_paused=false {COMMAND}\nTo pause it: {COMMAND} PAUSE_STANDBY=1" in refusal(pausing)
     assert refusal(pausing, may_pause=True) == ""
     assert refusal(planned([changed(FUNCTION, {"image": IMAGE}, {"image": "other"})], IMAGE)) == ""
@@ -48,8 +50,8 @@ def test_a_plan_that_removes_or_pauses_the_standby_is_refused() -> None:
 PLANNED = {
     "variables": {"image": {"value": ""}},
     "resource_changes": [
-        {"type": FUNCTION, "change": {"actions": ["delete"], "before": {"image": IMAGE}, "after": None}},
-        {"type": SCHEDULE, "change": {"actions": ["delete"], "before": {"state": "ACTIVE"}, "after": None}},
+        changed(FUNCTION, {"image": IMAGE}, None),
+        changed(SCHEDULE, {"state": "ACTIVE"}, None),
     ],
 }
 
