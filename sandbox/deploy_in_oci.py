@@ -14,7 +14,7 @@ from typing import Any
 
 from lockstep.operate.doctor.oci import FUNCTION
 from lockstep.protocol.model import Login
-from lockstep.protocol.names import DOCTOR, PRINCIPALS_OUTPUT, oci_runner_name
+from lockstep.protocol.names import DOCTOR, PRINCIPALS_OUTPUT, digest_bucket_name, oci_runner_name
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from lockstep.runtime.wiring import DOCTOR_VARIABLE, PLAN_VARIABLE
 from sandbox import plans
@@ -74,8 +74,9 @@ def operator(oci: OciSandbox, folder: Path) -> Mapping[str, str]:
 
 
 def make_secrets(oci: OciSandbox, rotation_users: Mapping[str, Login]) -> None:
-    """Make the audit bucket, and the secrets that the standby reads."""
-    create_audit_bucket(oci, AUDIT_BUCKET, tier="Standard")
+    """Make the buckets of the audit log and its digests, and the secrets that the standby reads."""
+    for bucket in (AUDIT_BUCKET, digest_bucket_name(AUDIT_BUCKET)):
+        create_audit_bucket(oci, bucket, tier="Standard", retention_days=400)
     texts = {plans.admin_secret(name): login_text(login) for name, login in rotation_users.items()}
     texts[MAC_SECRET] = base64.b64encode(secrets.token_bytes(48)).decode()
     for name, text in texts.items():

@@ -43,6 +43,13 @@ FUNCTION_MAY = (
     *("FN_FUNCTION_READ", "FN_INVOCATION"),
 )
 """All that its policy gives the OCI function in Lockstep's own compartment, besides KEY_SIGN on the issuer's key."""
+DIGEST_MAY = (
+    *("SECRET_INSPECT", "SECRET_BUNDLE_READ", "KEY_READ", "KEY_SIGN"),
+    *("OBJECT_CREATE", "OBJECT_INSPECT", "OBJECT_READ"),
+)
+"""All that its policy gives there the OCI function that makes digests."""
+DIGEST_READER_MAY = ("OBJECT_INSPECT", "OBJECT_READ")
+"""All that its policy gives who reads the digests of OCI for AWS, on their bucket."""
 
 WRITERS = ("generate", "update_secrets")
 READER = "apply_db"

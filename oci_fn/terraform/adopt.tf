@@ -67,6 +67,12 @@ variable "adopt_audit_bucket" {
   default     = false
 }
 
+variable "adopt_digest_bucket" {
+  description = "Whether the bucket of the digests exists: that of the audit log in the plan, with -digests at its end."
+  type        = bool
+  default     = false
+}
+
 variable "adopted_secrets" {
   description = "Secrets that exist: the OCID by the name in Vault, such as {\"lockstep.admin.orders\" = \"ocid1.vaultsecret…\"}. Their contents stay."
   type        = map(string)
@@ -91,13 +97,24 @@ variable "retired_secrets" {
 }
 
 variable "function_dynamic_group_ocid" {
-  description = "An existing dynamic group that both functions are in."
+  description = "An existing dynamic group that the functions are in which rotate and look."
   type        = string
   default     = null
 
   validation {
     condition     = var.function_dynamic_group_ocid == null || startswith(coalesce(var.function_dynamic_group_ocid, "-"), "ocid1.dynamicgroup.")
     error_message = "function_dynamic_group_ocid must be an OCID, such as ocid1.dynamicgroup.oc1.…"
+  }
+}
+
+variable "digest_dynamic_group_ocid" {
+  description = "An existing dynamic group that the function is in which makes digests, and no other."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.digest_dynamic_group_ocid == null || startswith(coalesce(var.digest_dynamic_group_ocid, "-"), "ocid1.dynamicgroup.")
+    error_message = "digest_dynamic_group_ocid must be an OCID, such as ocid1.dynamicgroup.oc1.…"
   }
 }
 

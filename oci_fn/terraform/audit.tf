@@ -1,5 +1,5 @@
 # The audit log: a bucket of the Archive tier whose objects are written once, encrypted with a separate key. Made or adopted.
-# It keeps versions, or has a retention rule instead: OCI does not take both. audit_guard.tf says who may delete.
+# It has a retention rule, or for a trial keeps versions instead: OCI does not take both. audit_guard.tf says who may delete.
 
 locals {
   makes_bucket    = local.audit != null && !var.adopt_audit_bucket
@@ -7,6 +7,12 @@ locals {
   audit_key_id    = one(concat(oci_kms_key.audit[*].id, local.makes_bucket ? var.audit_key_ocid[*] : []))
   # An adopted bucket stays in the compartment where it is.
   bucket_compartment = one(concat(oci_objectstorage_bucket.audit[*].compartment_id, data.oci_objectstorage_bucket.adopted[*].compartment_id))
+
+  # Whole days, as many as nobody can delete an entry in AWS.
+  retention_days = ceil(sum([
+    for part in regexall("([0-9]+) ?([smhd])", try(local.plan.audit.aws.retention, "400d")) : part[0] * local.unit_minutes[part[1]]
+  ]) / local.unit_minutes.d)
+  retention_rules = var.audit_versions ? [] : [local.retention_days]
 }
 
 resource "oci_kms_key" "audit" {
@@ -60,7 +66,7 @@ resource "oci_objectstorage_bucket" "audit" {
   namespace             = local.audit.namespace
   name                  = local.audit.bucket
   storage_tier          = "Archive"
-  versioning            = var.audit_retention_days == null ? "Enabled" : "Disabled"
+  versioning            = var.audit_versions ? "Enabled" : "Disabled"
   access_type           = "NoPublicAccess"
   kms_key_id            = local.audit_key_id
   object_events_enabled = true
@@ -68,7 +74,7 @@ resource "oci_objectstorage_bucket" "audit" {
   defined_tags          = local.defined_tags
 
   dynamic "retention_rules" {
-    for_each = var.audit_retention_days[*]
+    for_each = local.retention_rules
 
     content {
       display_name     = "${var.name}-audit"
@@ -92,8 +98,8 @@ resource "oci_objectstorage_bucket" "audit" {
     }
 
     precondition {
-      condition     = var.audit_retention_locked_from == null || var.audit_retention_days != null
-      error_message = "audit_retention_locked_from locks a retention rule, so set audit_retention_days too."
+      condition     = var.audit_retention_locked_from == null || !var.audit_versions
+      error_message = "audit_retention_locked_from locks a retention rule, and with audit_versions there is none."
     }
   }
 }

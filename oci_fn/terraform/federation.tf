@@ -19,8 +19,8 @@ variable "aws_role_arns" {
   default     = {}
 
   validation {
-    condition     = length(setsubtract(keys(var.aws_role_arns), ["generate", "apply_db", "update_secrets"])) == 0
-    error_message = "aws_role_arns must be named by step: generate, apply_db, update_secrets."
+    condition     = length(setsubtract(keys(var.aws_role_arns), ["generate", "apply_db", "update_secrets", "digest"])) == 0
+    error_message = "aws_role_arns must be named by step: generate, apply_db, update_secrets, digest."
   }
 
   validation {
@@ -67,7 +67,7 @@ locals {
 
   # The functions that call OCI. The log in OCI is read where the standby writes one.
   first_store_in_oci = local.plan.stores[0].kind == "oci-vault"
-  functions_in_oci   = ["generate", "apply_db", "update_secrets"]
+  functions_in_oci   = concat(["generate", "apply_db", "update_secrets"], local.has_runner ? ["digest"] : [])
 
   # What the stack in AWS gives. Until then none of this is made.
   missing_for_sessions = local.to_oci == null ? [] : concat(

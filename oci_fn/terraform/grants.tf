@@ -31,7 +31,7 @@ locals {
     for name, who in local.aws_principals : format(
       "Allow %s to {%s} in compartment id %s%s", who.subject, join(", ", local.aws_may[name]), local.rings,
       length(who.conditions) == 0 ? "" : " where all {${join(", ", who.conditions)}}",
-    )
+    ) if contains(keys(local.aws_may), name)
   ]
 
   # Where the plan sends events. A policy cannot name a topic, only the compartment.

@@ -64,6 +64,11 @@ output "doctor_function_id" {
 }
 
 output "schedules" {
-  description = "Cron expressions of the standby's schedules, in UTC."
+  description = "Cron expressions of the standby's schedules, in UTC. That of the digests is beside them, at minute 5."
   value       = one(module.runner[*].schedules)
+}
+
+output "digest_public_key" {
+  description = "Write this public key (PEM) into the plan, into audit.oci.digest_keys, where it joins those before it. Whoever verifies the audit log compares it with what they know from elsewhere."
+  value       = one(data.oci_kms_key_version.digests[*].public_key)
 }

@@ -21,14 +21,15 @@ module "runner" {
   credentials = {
     for minutes in distinct(local.intervals) : minutes => length([for i in local.intervals : i if i == minutes])
   }
-  paused                     = var.paused
-  log_retention_days         = var.log_retention_days
-  alarm_email                = var.alarm_email
-  shape                      = var.shape
-  freeform_tags              = local.freeform_tags
-  defined_tags               = local.defined_tags
+  paused             = var.paused
+  log_retention_days = var.log_retention_days
+  alarm_email        = var.alarm_email
+  shape              = var.shape
+  freeform_tags      = local.freeform_tags
+  defined_tags       = local.defined_tags
 
   function_dynamic_group_ocid  = var.function_dynamic_group_ocid
+  digest_dynamic_group_ocid    = var.digest_dynamic_group_ocid
   schedules_dynamic_group_ocid = var.schedules_dynamic_group_ocid
   topic_ocid                   = var.topic_ocid
   log_group_ocid               = var.log_group_ocid
@@ -45,7 +46,9 @@ module "runner" {
   )
   issuer_key = local.to_aws == null ? null : { in_plan = try(local.to_aws.key.id, "nothing"), made = local.issuer_key_id }
 
-  missing   = local.missing_for_sessions
-  grants    = local.runner_grants
-  strangers = local.strangers_in_own
+  missing       = local.missing_for_sessions
+  grants        = local.runner_grants
+  strangers     = local.strangers_in_own
+  digest_key    = "${local.digest_key_id}@${local.crypto_endpoint}"
+  digest_grants = local.digest_grants
 }

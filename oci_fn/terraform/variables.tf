@@ -145,19 +145,14 @@ variable "alarm_email" {
 
 # The protection of the audit log.
 
-variable "audit_retention_days" {
-  description = "A retention rule of so many days instead of versions, since OCI takes one of both. Versions (the default): deleting needs a right of its own, what was deleted or replaced can be told, and a trial can be removed. A rule: nobody can delete or replace a younger entry, but once it is locked nobody can undo it, and the bucket stays until its last entry is old enough. Choose before the first apply."
-  type        = number
-  default     = null
-
-  validation {
-    condition     = var.audit_retention_days == null || try(var.audit_retention_days >= 1 && floor(var.audit_retention_days) == var.audit_retention_days, false)
-    error_message = "audit_retention_days must be a whole number of days, 1 or more."
-  }
+variable "audit_versions" {
+  description = "Whether the buckets of the audit log and of its digests keep versions instead of a retention rule, since OCI takes one of both: for a trial, which is then removed more easily. With the rule nobody can delete or replace an entry that is younger than audit.aws.retention in the plan says. Choose before the first apply."
+  type        = bool
+  default     = false
 }
 
 variable "audit_retention_locked_from" {
-  description = "The time from which the retention rule is locked, at least 14 days ahead, such as 2030-01-31T00:00:00Z: until then it can be removed, and never after. Default: it is not locked, and a break-glass group can remove it."
+  description = "The time from which the retention rules are locked, at least 14 days ahead, such as 2030-01-31T00:00:00Z: until then they can be removed, and never after. Default: they are not locked, and a break-glass group can remove them."
   type        = string
   default     = null
 
@@ -168,7 +163,7 @@ variable "audit_retention_locked_from" {
 }
 
 variable "audit_break_glass_group_ocid" {
-  description = "The group that may delete entries of the audit log, and change its versions, life cycle and retention. Default: no policy of Lockstep lets anybody."
+  description = "The group that may delete entries and digests of the audit log, and change its versions, life cycle and retention. Default: no policy of Lockstep lets anybody."
   type        = string
   default     = null
 
@@ -179,7 +174,7 @@ variable "audit_break_glass_group_ocid" {
 }
 
 variable "audit_deny_policies" {
-  description = "Whether to deny everybody else what the break-glass group may, and all but the function to write, whatever other policies allow. The tenancy must have deny policies enabled. Who deploys must be in the break-glass group or an administrator of the tenancy."
+  description = "Whether to deny everybody else what the break-glass group may, and all but its function to write to each bucket, whatever other policies allow. The tenancy must have deny policies enabled. Who deploys must be in the break-glass group or an administrator of the tenancy."
   type        = bool
   default     = false
 }

@@ -15,7 +15,7 @@ from lockstep.plan.file import parse_plan
 from lockstep.plan.model import Plan
 from lockstep.plan.published import place_in_oci, place_of
 from lockstep.protocol.deadlines import RUN
-from lockstep.protocol.names import DEFAULT_STACK, DOCTOR, oci_name, slot_name
+from lockstep.protocol.names import DEFAULT_STACK, DOCTOR, digest_bucket_name, oci_name, slot_name
 from lockstep.protocol.schedule import shards
 from lockstep.runtime.wiring import DOCTOR_VARIABLE
 from tests.infrastructure.terraform import plain
@@ -206,6 +206,9 @@ def runner_module(name: str, credentials: dict[int, int]) -> Document:
         **dict.fromkeys(("network_security_group_ids", "missing", "strangers"), ()),
         **dict.fromkeys(("image_digest", "alarm_email", "defined_tags", "topic_ocid", "log_group_ocid")),
         **dict.fromkeys(("function_dynamic_group_ocid", "schedules_dynamic_group_ocid", "issuer_key")),
+        "digest_dynamic_group_ocid": None,
+        "digest_key": "ocid1.key.oc1..aaaa@https://crypto",
+        "digest_grants": {},
     }
 
 
@@ -412,15 +415,40 @@ def test_the_doctor_knows_the_names(deployed: Deployment) -> None:
 
 
 @needs_tools
+def test_digests_are_made_each_hour_whatever_is_paused_and_signed_with_a_key_of_their_own(
+    stack: Stack, deployed: Deployment
+) -> None:
+    functions, keys = deployed.all("oci_functions_function"), deployed.all("oci_kms_key")
+    function, key = functions["digest"], keys["digests[0]"]
+    assert function["config"] == {
+        **functions["rotate"]["config"],
+        "LOCKSTEP_DIGEST_KEY": f"{key['id']}@https://crypto",
+    }
+    assert (function["timeout_in_seconds"], function["detached_mode_timeout_in_seconds"]) == (300, 3300)
+    [shape] = key["key_shape"]
+    # 2,048 bits.
+    assert (shape["algorithm"], shape["length"], key["protection_mode"]) == ("RSA", 256, "HSM")
+    schedules = stack.apply(**with_image(paused=True)).all("oci_resource_scheduler_schedule")
+    schedule = schedules.pop("digest")
+    assert (schedule["recurrence_details"], schedule["state"]) == ("5 * * * *", "ACTIVE")
+    assert [one["id"] for one in schedule["resources"]] == [function["id"]]
+    assert {one["state"] for one in schedules.values()} == {"INACTIVE"}
+    assert deployed.outputs["digest_public_key"].startswith("-----BEGIN PUBLIC KEY-----")
+
+
+@needs_tools
 def test_failed_runs_and_missing_calls_raise_alarms(deployed: Deployment) -> None:
     topic = deployed.one("oci_ons_notification_topic")
-    function = deployed.all("oci_functions_function")["rotate"]
-    (destination,) = function["failure_destination"]
-    assert (destination["kind"], destination["topic_id"]) == ("NOTIFICATION", topic["id"])
+    functions = deployed.all("oci_functions_function")
+    for name in ("rotate", "digest"):
+        (destination,) = functions[name]["failure_destination"]
+        assert (destination["kind"], destination["topic_id"]) == ("NOTIFICATION", topic["id"])
     found = deployed.all("oci_monitoring_alarm").items()
     alarms = {address.removeprefix('standby["').removesuffix('"]'): values for address, values in found}
     assert {a["namespace"] for a in alarms.values()} == {"oci_faas"}
-    assert all(a["destinations"] == [topic["id"]] and function["id"] in a["query"] for a in alarms.values())
+    for name, alarm in alarms.items():
+        about = functions["digest" if name.startswith("digest_") else "rotate"]["id"]
+        assert (alarm["destinations"], about in alarm["query"]) == ([topic["id"]], True), name
     assert alarms["absent"]["query"].startswith("FunctionInvocationCount[60m]")
     # The first trigger comes within 20 minutes of the deployment or the end of a pause.
     assert (alarms["absent"]["pending_duration"], alarms["absent"]["is_enabled"]) == ("PT30M", False)
@@ -432,20 +460,27 @@ def test_failed_runs_and_missing_calls_raise_alarms(deployed: Deployment) -> Non
     ]
     assert "FunctionResponseCount[60m]" in alarms["failing"]["query"]
     assert alarms["failing"]["query"].endswith(".sum() >= 2")
+    # Also while the standby is paused.
+    assert all(alarms[name]["is_enabled"] for name in ("digest_absent", "digest_failed"))
+    assert alarms["digest_absent"]["query"].startswith("FunctionResponseCount[3h]")
+    assert 'responseType = "Success"' in alarms["digest_absent"]["query"]
     (configuration,) = deployed.one("oci_logging_log")["configuration"]
     assert configuration["source"][0]["resource"] == deployed.one("oci_functions_application")["id"]
 
 
 @needs_tools
-def test_the_audit_bucket_is_archived_versioned_private_and_has_its_own_key(deployed: Deployment) -> None:
-    bucket = deployed.all("oci_objectstorage_bucket")["audit[0]"]
-    keys = deployed.all("oci_kms_key")
-    assert (bucket["storage_tier"], bucket["versioning"], bucket["access_type"]) == (
-        "Archive",
-        "Enabled",
-        "NoPublicAccess",
-    )
-    assert bucket["kms_key_id"] == keys["audit[0]"]["id"]
+def test_entries_are_archived_and_digests_readable_at_once_private_with_a_key_of_their_own(
+    deployed: Deployment,
+) -> None:
+    buckets, keys = deployed.all("oci_objectstorage_bucket"), deployed.all("oci_kms_key")
+    for place, tier, name in (
+        ("audit[0]", "Archive", "lockstep-audit"),
+        ("digests[0]", "Standard", digest_bucket_name("lockstep-audit")),
+    ):
+        bucket = buckets[place]
+        assert (bucket["name"], bucket["storage_tier"]) == (name, tier)
+        assert bucket["access_type"] == "NoPublicAccess"
+        assert bucket["kms_key_id"] == keys["audit[0]"]["id"]
     assert {s["key_id"] for s in deployed.secrets.values()} == {keys["secrets[0]"]["id"]}
 
 

@@ -28,9 +28,14 @@ SECRETS = {
     "lockstep.aws-key": ("ocid1.vaultsecret.oc1.eu-frankfurt-1.aws", OWN),
     "lockstep.mac": ("ocid1.vaultsecret.oc1.eu-frankfurt-1.mac", OWN),
 }
-BUCKETS = {"adopt_audit_bucket": "lockstep-audit", "adopt_plan_bucket": "lockstep-audit-plans"}
+BUCKETS = {
+    "adopt_audit_bucket": "lockstep-audit",
+    "adopt_plan_bucket": "lockstep-audit-plans",
+    "adopt_digest_bucket": "lockstep-audit-digests",
+}
 """By the variable that adopts one."""
 FUNCTIONS, SCHEDULES = "ocid1.dynamicgroup.oc1..functions", "ocid1.dynamicgroup.oc1..schedules"
+DIGEST = "ocid1.dynamicgroup.oc1..digest"
 TOPIC, LOG_GROUP = "ocid1.onstopic.oc1.eu-frankfurt-1.ops", "ocid1.loggroup.oc1.eu-frankfurt-1.ops"
 
 
@@ -44,6 +49,11 @@ def estate() -> dict[str, Document]:
         },
         "oci_objectstorage_bucket.adopted": {**private, "retention_rules": []},
         "oci_objectstorage_bucket.adopted_plans": private,
+        "oci_objectstorage_bucket.adopted_digests": {
+            **private,
+            "storage_tier": "Standard",
+            "retention_rules": [],
+        },
         "oci_ons_notification_topic.adopted": {"compartment_id": ELSEWHERE},
     }
 
@@ -62,6 +72,7 @@ BEFORE_THE_RUNNER: Mapping[str, Document] = {
 }
 OF_THE_RUNNER: Mapping[str, Document] = {
     "dynamic group of the function": {"function_dynamic_group_ocid": FUNCTIONS},
+    "dynamic group of the digests": {"digest_dynamic_group_ocid": DIGEST},
     "dynamic group of the schedules": {"schedules_dynamic_group_ocid": SCHEDULES},
     "topic": {"topic_ocid": TOPIC},
     "log group": {"log_group_ocid": LOG_GROUP},
@@ -124,16 +135,19 @@ def test_everything_is_adopted_at_once(fresh: Stack) -> None:
     assert not deployment.kinds & {
         "oci_identity_compartment",
         "oci_kms_vault",
-        "oci_kms_key",
         "oci_objectstorage_bucket",
         "oci_identity_dynamic_group",
         "oci_ons_notification_topic",
         "oci_logging_log_group",
     }
+    # Each stack signs its digests with a key of its own.
+    assert list(deployment.all("oci_kms_key")) == ["digests[0]"]
     # The bucket and the topic are in a compartment of others: the policies go there, and cover nothing else in it.
     there = [s for s in statements(deployment) if s.compartment == ELSEWHERE]
     assert {(frozenset(s.permissions), frozenset(s.targets)) for s in there} == {
         (frozenset({"OBJECT_CREATE", "OBJECT_INSPECT"}), frozenset({"target.bucket.name"})),
+        (frozenset({"OBJECT_INSPECT"}), frozenset({"target.bucket.name"})),
+        (frozenset({"OBJECT_CREATE", "OBJECT_INSPECT", "OBJECT_READ"}), frozenset({"target.bucket.name"})),
         (frozenset({"OBJECT_READ"}), frozenset({"target.bucket.name"})),
         (frozenset({"OBJECT_READ", "OBJECT_INSPECT"}), frozenset({"target.bucket.name"})),
         # Notifications has no variable for a topic (Oracle's policy reference).
@@ -143,8 +157,8 @@ def test_everything_is_adopted_at_once(fresh: Stack) -> None:
 
 def test_what_does_not_fit_is_not_adopted(fresh: Stack) -> None:
     open_to_all = {"access_type": "ObjectRead", "versioning": "Disabled"}
-    for name in ("adopted", "adopted_plans"):
-        fresh.there[f"oci_objectstorage_bucket.{name}"] |= open_to_all
+    for name in ("adopted", "adopted_plans", "adopted_digests"):
+        fresh.there[f"oci_objectstorage_bucket.{name}"] |= {**open_to_all, "storage_tier": "Archive"}
     fresh.there[ADOPTED] = {"secret_name": "x", "vault_id": "ocid1.vault.oc1..other", "compartment_id": RINGS}
     named = {"nobody": "ocid1.vaultsecret.oc1..a", "lockstep.admin.orders": "ocid1.vaultsecret.oc1..b"}
     text = fresh.refused(**{**EVERYTHING, "adopted_secrets": named})
@@ -156,6 +170,8 @@ def test_what_does_not_fit_is_not_adopted(fresh: Stack) -> None:
         "must be private (oci os bucket update --name lockstep-audit --public-access-type NoPublicAccess)",
         "must keep versions or have a retention rule",
         "must be private (oci os bucket update --name lockstep-audit-plans --public-access-type NoPublicAccess)",
+        "lockstep-audit-digests must be of the Standard tier, so that a digest can be read at once",
+        "must be private (oci os bucket update --name lockstep-audit-digests",
         "must keep versions, so that what is replaced leaves a trace",
     ):
         assert complaint in text

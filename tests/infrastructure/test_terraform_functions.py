@@ -63,6 +63,8 @@ def test_it_has_what_it_does_and_no_more(step: str, policy: list[Statement], sha
         there = in_compartment(granted, compartment)
         assert permissions(there) == {p for p, where in FUNCTIONS_MAY[step] if where == place}
         assert len(there) <= 1
+    for statement in in_compartment(granted, places["own"]):
+        assert statement.targets == {"target.bucket.name": {"lockstep-audit-digests"}}
 
 
 @pytest.mark.parametrize("step", ROLES)
@@ -93,6 +95,7 @@ def test_the_documentation_lists_exactly_the_permissions_of_each_function() -> N
         "Generate": "generate",
         "ApplyDb": "apply_db",
         "UpdateSecrets": "update_secrets",
+        "Digest": "digest",
     }
     listed: dict[str, set[str]] = {step: set() for step in ROLES}
     for row in rows:

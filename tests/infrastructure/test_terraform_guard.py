@@ -47,7 +47,8 @@ class Guarded:
     def __init__(self, deployment: Deployment) -> None:
         self._own = deployment.outputs["own_compartment_id"]
         self.policy = [*statements(deployment), administrator_of_storage(self._own)]
-        self.function = deployment.all("oci_functions_function")["rotate"]["id"]
+        functions = deployment.all("oci_functions_function")
+        self.functions = {name: functions[name]["id"] for name in ("rotate", "digest")}
         self.groups = {
             g["name"]: g["id"]
             for kind in ("oci_identity_group", "oci_identity_dynamic_group")
@@ -83,8 +84,12 @@ def _guarded(stack: Stack, deployed: Deployment) -> Guarded:
     return Guarded(stack.apply(**variables))
 
 
-def test_only_the_break_glass_group_may_delete(guarded: Guarded) -> None:
-    assert guarded.may([BREAK_GLASS]) == {
+LOG, DIGESTS = "lockstep-audit", "lockstep-audit-digests"
+
+
+@pytest.mark.parametrize("bucket", [LOG, DIGESTS])
+def test_only_the_break_glass_group_may_delete(bucket: str, guarded: Guarded) -> None:
+    assert guarded.may([BREAK_GLASS], bucket=bucket) == {
         "OBJECT_INSPECT",
         "OBJECT_DELETE",
         "OBJECT_VERSION_DELETE",
@@ -92,20 +97,37 @@ def test_only_the_break_glass_group_may_delete(guarded: Guarded) -> None:
         "BUCKET_DELETE",
         "RETENTION_RULE_MANAGE",
     }
-    assert guarded.may([STORAGE]) == READING
+    assert guarded.may([STORAGE], bucket=bucket) == READING
     # Also where a storage administrator is an instance, or a service.
-    assert guarded.may([STORAGE], principal="ocid1.instance.oc1..x", kind="instance") == READING
+    assert (
+        guarded.may([STORAGE], principal="ocid1.instance.oc1..x", kind="instance", bucket=bucket) == READING
+    )
 
 
-def test_only_the_function_may_write(guarded: Guarded) -> None:
-    function = guarded.groups["lockstep-oci-runner"]
-    assert guarded.may([function], principal=guarded.function, kind="fnfunc") == {
-        "OBJECT_CREATE",
-        "OBJECT_INSPECT",
+@pytest.mark.parametrize(
+    ("group", "name", "bucket", "reads"),
+    [
+        ("lockstep-oci-runner", "rotate", LOG, {"OBJECT_INSPECT"}),
+        ("lockstep-oci-digest", "digest", DIGESTS, READING),
+    ],
+)
+def test_one_function_writes_to_each_bucket_and_not_to_the_other(
+    group: str, name: str, bucket: str, reads: set[str], guarded: Guarded
+) -> None:
+    functions, dynamic = guarded.functions, guarded.groups[group]
+    may = {
+        place: guarded.may([dynamic], principal=functions[name], kind="fnfunc", bucket=place)
+        for place in (LOG, DIGESTS)
     }
+    assert may[bucket] == {"OBJECT_CREATE"} | reads
+    assert not may[LOG if bucket == DIGESTS else DIGESTS] & (WRITING | DELETION)
     # Another function that was put into its dynamic group.
-    assert guarded.may([function], principal="ocid1.fnfunc.oc1..other", kind="fnfunc") == {"OBJECT_INSPECT"}
-    assert guarded.may([guarded.groups["lockstep-aws-runner"]]) == READING
+    for other in ("ocid1.fnfunc.oc1..other", *({*functions.values()} - {functions[name]})):
+        assert guarded.may([dynamic], principal=other, kind="fnfunc", bucket=bucket) == reads
+
+
+def test_the_aws_runner_reads(guarded: Guarded) -> None:
+    assert guarded.may([guarded.groups["lockstep-aws-runner"]], bucket=DIGESTS) == READING
 
 
 def test_other_buckets_are_not_touched(guarded: Guarded) -> None:
@@ -130,45 +152,55 @@ def test_deny_policies_are_made_only_on_demand(deployed: Deployment) -> None:
 
 def test_before_the_function_is_made_nobody_may_write(stack: Stack, deployed: Deployment) -> None:
     assert deployed.resources
-    (deny,) = [
+    denies = [
         p
         for address, p in stack.apply(audit_deny_policies=True).all("oci_identity_policy").items()
         if address.startswith("audit_deny")
     ]
-    assert deny["statements"][-1].endswith("where all {target.bucket.name = 'lockstep-audit'}")
+    assert len(denies) == 2
+    for deny, bucket in zip(denies, (LOG, DIGESTS), strict=True):
+        assert deny["statements"][-1].endswith(f"where all {{target.bucket.name = '{bucket}'}}")
 
 
-# ---- versions, or a retention rule instead
+# ---- a retention rule, or versions instead
+
+OF_THE_LOG = ("audit[0]", "digests[0]")
 
 
-def test_versions_are_the_default(deployed: Deployment) -> None:
-    bucket = deployed.all("oci_objectstorage_bucket")["audit[0]"]
-    assert (bucket["versioning"], bucket["retention_rules"]) == ("Enabled", [])
+def test_a_retention_rule_of_what_the_plan_says_is_the_default(stack: Stack, deployed: Deployment) -> None:
+    copy = stack.copy()
+    copy.plan["audit"]["aws"]["retention"] = "36h"
+    for deployment, days in ((deployed, "400"), (copy.apply(), "2")):
+        for name in OF_THE_LOG:
+            bucket = deployment.all("oci_objectstorage_bucket")[name]
+            # The tenancy refuses a bucket that has both.
+            assert bucket["versioning"] == "Disabled"
+            [rule] = bucket["retention_rules"]
+            assert rule["duration"] == [{"time_amount": days, "time_unit": "DAYS"}]
+            # Whoever may manage rules can remove it.
+            assert rule["time_rule_locked"] is None
 
 
-def test_a_retention_rule_takes_the_place_of_versions(stack: Stack) -> None:
-    # The tenancy refuses a bucket that has both.
-    rule = {"audit_retention_days": 400, "audit_retention_locked_from": "2030-01-31T00:00:00Z"}
-    bucket = stack.apply(**rule).all("oci_objectstorage_bucket")["audit[0]"]
-    assert bucket["versioning"] == "Disabled"
-    assert bucket["retention_rules"] == [
-        {
-            "display_name": "lockstep-audit",
-            "time_rule_locked": "2030-01-31T00:00:00Z",
-            "duration": [{"time_amount": "400", "time_unit": "DAYS"}],
-        }
-    ]
+def test_the_rule_is_locked_on_demand(stack: Stack) -> None:
+    at = "2030-01-31T00:00:00Z"
+    buckets = stack.apply(audit_retention_locked_from=at).all("oci_objectstorage_bucket")
+    assert [buckets[name]["retention_rules"][0]["time_rule_locked"] for name in OF_THE_LOG] == [at, at]
+
+
+def test_versions_take_the_place_of_the_rule_for_a_trial(stack: Stack) -> None:
+    buckets = stack.apply(audit_versions=True).all("oci_objectstorage_bucket")
+    for name in OF_THE_LOG:
+        assert (buckets[name]["versioning"], buckets[name]["retention_rules"]) == ("Enabled", [])
 
 
 @pytest.mark.parametrize(
     ("variables", "complaint"),
     [
-        ({"audit_retention_days": 0.5}, "a whole number of days, 1 or more"),
-        ({"audit_retention_locked_from": "2030-01-31T00:00:00Z"}, "so set audit_retention_days too"),
         (
-            {"audit_retention_days": 9, "audit_retention_locked_from": "soon"},
-            "must be a time such as 2030-01",
+            {"audit_retention_locked_from": "2030-01-31T00:00:00Z", "audit_versions": True},
+            "with audit_versions there is none",
         ),
+        ({"audit_retention_locked_from": "soon"}, "must be a time such as 2030-01"),
         ({"audit_break_glass_group_ocid": "admins"}, "must be the OCID of a group"),
     ],
 )

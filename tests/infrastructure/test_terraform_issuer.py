@@ -95,6 +95,7 @@ def test_the_key_is_in_an_hsm_whatever_the_others_are(fresh: Stack) -> None:
         "secrets[0]": "SOFTWARE",
         "audit[0]": "SOFTWARE",
         "issuer[0]": "HSM",
+        "digests[0]": "HSM",
     }
 
 
@@ -106,12 +107,15 @@ def test_the_function_may_sign_with_this_key_alone(
     shared: tuple[Stack, Deployment], policy: list[Statement]
 ) -> None:
     stack, deployment = shared
+    issuer = {"target.key.id": {deployment.all("oci_kms_key")["issuer[0]"]["id"]}}
     keys = [s for s in policy if any(p.startswith("KEY_") for p in s.permissions)]
     [granted] = [s for s in of("lockstep-oci-runner", policy, deployment) if s in keys]
-    assert keys == [granted]
-    assert granted.permissions == {"KEY_SIGN"}
-    assert granted.targets == {"target.key.id": {deployment.all("oci_kms_key")["issuer[0]"]["id"]}}
-    assert granted.compartment == stack.store["own_compartment_id"]
+    # The function that makes digests reads those of AWS by such a session.
+    [digest] = [s for s in of("lockstep-oci-digest", policy, deployment) if s in keys and s.targets == issuer]
+    assert {s.text for s in keys if s.targets == issuer} == {granted.text, digest.text}
+    for statement in (granted, digest):
+        assert statement.permissions == {"KEY_SIGN"}
+        assert statement.compartment == stack.store["own_compartment_id"]
 
 
 @pytest.mark.parametrize("without", [False, True])
@@ -291,10 +295,10 @@ def test_a_key_that_exists_is_adopted(fresh: Stack) -> None:
     fresh.name_made(outputs)
     paste(fresh, outputs)
     deployment = fresh.apply(**with_image(**adopting))
-    assert set(deployment.all("oci_kms_key")) == {"secrets[0]", "audit[0]"}
-    [granted] = [s for s in statements(deployment) if "KEY_SIGN" in s.permissions]
-    assert granted.compartment == "ocid1.compartment.oc1..x"
-    assert granted.targets == {"target.key.id": {KEY}}
+    assert set(deployment.all("oci_kms_key")) == {"secrets[0]", "audit[0]", "digests[0]"}
+    granted = [s for s in statements(deployment) if s.targets == {"target.key.id": {KEY}}]
+    assert {s.permissions for s in granted} == {frozenset({"KEY_SIGN"})}
+    assert {s.compartment for s in granted} == {"ocid1.compartment.oc1..x"}
 
 
 @pytest.mark.parametrize(
@@ -310,7 +314,8 @@ def test_the_issuer_can_be_there_before_the_function_uses_it(fresh: Stack) -> No
     assert "runners_oci_federation" not in fresh.apply().outputs
     fresh.name_made(fresh.apply().outputs)
     both = fresh.apply(**with_image(keep_issuer=BUCKET))
-    assert not [s for s in statements(both) if "KEY_SIGN" in s.permissions]
+    signing = [s for s in statements(both) if "KEY_SIGN" in s.permissions]
+    assert [s.subject for s in signing] == [of("lockstep-oci-digest", signing, both)[0].subject]
     for kind in ("oci_kms_key", "oci_objectstorage_bucket"):
         assert both.all(kind)["issuer[0]"] == keyless.all(kind)["issuer[0]"]
     made, asked = (one.outputs["runners_oci_federation"] for one in (both, keyless))

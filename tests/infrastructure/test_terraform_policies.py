@@ -9,21 +9,28 @@ from lockstep.oci.clients import OciClients
 from lockstep.oci.functions import OwnFunction
 from lockstep.plan.file import parse_plan
 from lockstep.protocol.errors import LockstepError, NotHandedOnError
-from sandbox.identities import FUNCTION_MAY, RUNNERS_MAY
-from tests.contract.oci_fixtures import sandbox_vault
+from sandbox.identities import DIGEST_MAY, DIGEST_READER_MAY, FUNCTION_MAY, RUNNERS_MAY
+from tests.contract.oci_fixtures import sandbox_clients, sandbox_vault
 from tests.infrastructure.terraform.policies import Statement, matching_rules, statements
 from tests.infrastructure.terraform.stack import ROOT, Deployment, Document, Stack, needs_tools, with_image
+from tests.infrastructure.terraform.steps import digest
 from tests.infrastructure.terraform.world import (
+    FIRST_DIGEST,
+    NEXT_DIGEST,
     OTHERS_FUNCTION_ID,
     PLAN_MAY,
     World,
+    digest_bucket,
     in_compartment,
     keep_record,
+    log_of,
+    make_digest,
     of,
     own_vault,
     permissions,
     rotate_rings,
     running_world,
+    sign_digest,
 )
 
 pytestmark = needs_tools
@@ -48,9 +55,9 @@ def test_the_runners_have_the_same_permissions_as_in_the_sandbox(
 ) -> None:
     rings, own = stack.store["compartment_id"], stack.store["own_compartment_id"]
     aws, oci_runner = (of(f"lockstep-{cloud}-runner", policy, deployed) for cloud in ("aws", "oci"))
-    assert {s.compartment for s in aws} == {rings}
-    assert {s.compartment for s in oci_runner} == {rings, own}
+    assert {s.compartment for s in aws} == {s.compartment for s in oci_runner} == {rings, own}
     assert permissions(in_compartment(aws, rings)) == set(RUNNERS_MAY)
+    assert permissions(in_compartment(aws, own)) == set(DIGEST_READER_MAY)
     assert permissions(in_compartment(oci_runner, rings)) == set(RUNNERS_MAY)
     assert permissions(in_compartment(oci_runner, own)) == {*FUNCTION_MAY, PLAN_MAY, "ONS_TOPIC_PUBLISH"}
     assert not any(s.verb for s in aws + oci_runner)
@@ -113,13 +120,46 @@ def test_the_audit_log_is_added_to_by_the_function_alone(
 ) -> None:
     in_storage = [s for s in policy if any(p.startswith(("OBJECT", "BUCKET")) for p in s.permissions)]
     granted = [s for s in in_storage if s.targets == {"target.bucket.name": {"lockstep-audit"}}]
-    [plan] = [s for s in in_storage if s not in granted]
-    assert plan.subject == of("lockstep-oci-runner", policy, deployed)[0].subject
-    assert plan.permissions == {PLAN_MAY}
-    assert plan.targets == {"target.bucket.name": {"lockstep-audit-plans"}}
+    digest = of("lockstep-oci-digest", policy, deployed)[0].subject
+    for plan in [s for s in in_storage if s.targets == {"target.bucket.name": {"lockstep-audit-plans"}}]:
+        assert plan.subject in {of("lockstep-oci-runner", policy, deployed)[0].subject, digest}
+        assert plan.permissions == {PLAN_MAY}
     assert {s.subject: s.permissions for s in granted} == {
         of("lockstep-oci-runner", policy, deployed)[0].subject: {"OBJECT_CREATE", "OBJECT_INSPECT"},
+        digest: {"OBJECT_INSPECT"},
     }
+
+
+def test_digests_are_added_by_their_function_and_read_by_the_other_cloud(
+    policy: list[Statement], deployed: Deployment
+) -> None:
+    granted = [s for s in policy if s.targets == {"target.bucket.name": {"lockstep-audit-digests"}}]
+    assert {s.subject: s.permissions for s in granted} == {
+        of("lockstep-oci-digest", policy, deployed)[0].subject: {
+            "OBJECT_CREATE",
+            "OBJECT_INSPECT",
+            "OBJECT_READ",
+        },
+        of("lockstep-aws-runner", policy, deployed)[0].subject: {"OBJECT_INSPECT", "OBJECT_READ"},
+    }
+
+
+def test_who_makes_digests_reads_the_keys_of_the_log_and_no_login(
+    policy: list[Statement], stack: Stack, deployed: Deployment
+) -> None:
+    digest = of("lockstep-oci-digest", policy, deployed)
+    [reads] = [s for s in digest if "SECRET_BUNDLE_READ" in s.permissions]
+    secrets = {s["id"]: s["secret_name"] for s in deployed.secrets.values()}
+    assert {secrets[ocid] for ocid in reads.targets["target.secret.id"]} == {
+        "lockstep.mac",
+        "lockstep.aws-key",
+    }
+    assert {s.compartment for s in digest} == {stack.store["own_compartment_id"]}
+    keys = [s for s in policy if any(p.startswith("KEY_") for p in s.permissions)]
+    assert {(s.subject, s.permissions) for s in keys} == {
+        (digest[0].subject, frozenset({"KEY_READ", "KEY_SIGN"}))
+    }
+    assert keys[0].targets == {"target.key.id": {deployed.all("oci_kms_key")["digests[0]"]["id"]}}
 
 
 def test_object_storage_may_use_only_the_audit_key(policy: list[Statement], deployed: Deployment) -> None:
@@ -128,7 +168,7 @@ def test_object_storage_may_use_only_the_audit_key(policy: list[Statement], depl
     assert granted.targets == {"target.key.id": {deployed.all("oci_kms_key")["audit[0]"]["id"]}}
 
 
-def test_schedules_find_the_function_and_call_it(policy: list[Statement], deployed: Deployment) -> None:
+def test_schedules_find_the_functions_and_call_them(policy: list[Statement], deployed: Deployment) -> None:
     granted = of("lockstep-standby-schedules", policy, deployed)
     assert {(s.verb, s.resource_type) for s in granted} == {
         ("read", "fn-app"),
@@ -136,17 +176,19 @@ def test_schedules_find_the_function_and_call_it(policy: list[Statement], deploy
         ("use", "fn-invocation"),
     }
     (calls,) = [s for s in granted if s.resource_type == "fn-invocation"]
-    assert calls.targets == {"target.function.id": {deployed.all("oci_functions_function")["rotate"]["id"]}}
+    functions = deployed.all("oci_functions_function")
+    assert calls.targets == {"target.function.id": {functions[name]["id"] for name in ("rotate", "digest")}}
 
 
 def test_dynamic_groups_name_the_functions_and_the_schedules_by_ocid(deployed: Deployment) -> None:
     groups = deployed.all("oci_identity_dynamic_group")
-    function, schedules = matching_rules(
-        [groups["function[0]"]["matching_rule"], groups["schedules[0]"]["matching_rule"]]
+    function, digest, schedules = matching_rules(
+        groups[f"{name}[0]"]["matching_rule"] for name in ("function", "digest", "schedules")
     )
     functions = deployed.all("oci_functions_function")
     assert _clauses(function) == [("resource.id", functions[name]["id"]) for name in ("rotate", "doctor")]
-    assert (function["mode"], schedules["mode"]) == ("any", "any")
+    assert _clauses(digest) == [("resource.id", functions["digest"]["id"])]
+    assert {rule["mode"] for rule in (function, digest, schedules)} == {"any"}
     ids = [s["id"] for s in deployed.all("oci_resource_scheduler_schedule").values()]
     assert sorted(_clauses(schedules)) == sorted(("resource.id", ocid) for ocid in ids)
 
@@ -163,6 +205,7 @@ def test_the_documentation_lists_exactly_the_granted_permissions(
     for heading, group, with_sessions in (
         ("The AWS runner", "lockstep-aws-runner", set()),
         ("The OCI runner", "lockstep-oci-runner", {"KEY_SIGN"}),
+        ("The digests", "lockstep-oci-digest", set()),
     ):
         section = text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
         rows = [line for line in section.splitlines() if line.startswith("| `")]
@@ -181,12 +224,18 @@ def test_the_function_calls_no_other_one(world: World, policy: list[Statement], 
 
 
 def work_of(runner: str, world: World, clients: OciClients) -> None:
-    rotate_rings(world, clients)
+    if runner != "lockstep-oci-digest":
+        rotate_rings(world, clients)
     if runner == "lockstep-oci-runner":
         keep_record(world, clients)
+    elif runner == "lockstep-oci-digest":
+        assert log_of(world, sandbox_clients(world.sandbox)).put(1, b"{}", {"chain": "{}", "mac": "{}"})
+        make_digest(world, clients)
+    else:
+        digest(world, clients)
 
 
-@pytest.mark.parametrize("runner", ["lockstep-aws-runner", "lockstep-oci-runner"])
+@pytest.mark.parametrize("runner", ["lockstep-aws-runner", "lockstep-oci-runner", "lockstep-oci-digest"])
 def test_a_runner_can_do_its_work(
     runner: str, world: World, policy: list[Statement], deployed: Deployment
 ) -> None:
@@ -197,8 +246,10 @@ def test_a_runner_can_do_its_work(
     ("runner", "permission", "place"),
     [
         *(("lockstep-aws-runner", p, "rings") for p in RUNNERS_MAY),
+        *(("lockstep-aws-runner", p, "own") for p in DIGEST_READER_MAY),
         *(("lockstep-oci-runner", p, "rings") for p in RUNNERS_MAY),
         *(("lockstep-oci-runner", p, "own") for p in (*FUNCTION_MAY, PLAN_MAY)),
+        *(("lockstep-oci-digest", p, "own") for p in DIGEST_MAY),
     ],
 )
 def test_a_runner_needs_each_of_its_permissions(
@@ -209,6 +260,27 @@ def test_a_runner_needs_each_of_its_permissions(
     clients = world.permit(runner, of(runner, policy, deployed), without=(permission, compartment))
     with pytest.raises((LockstepError, AssertionError)):
         work_of(runner, world, clients)
+
+
+def test_who_makes_digests_writes_no_entry_and_who_writes_entries_makes_no_digest(
+    world: World, policy: list[Statement], deployed: Deployment
+) -> None:
+    digests, runs = (
+        world.permit(name, of(name, policy, deployed))
+        for name in ("lockstep-oci-digest", "lockstep-oci-runner")
+    )
+    entry = {"chain": "{}", "mac": "{}"}
+    vault = own_vault(world, digests)
+    for forbidden in (
+        lambda: log_of(world, digests).put(1, b"{}", entry),
+        lambda: vault.read_named("lockstep.admin.orders"),
+        lambda: rotate_rings(world, digests),
+        lambda: digest_bucket(world, runs).create(NEXT_DIGEST, b"{}"),
+        lambda: digest_bucket(world, runs).read(FIRST_DIGEST, 100),
+        lambda: sign_digest(world, runs),
+    ):
+        with pytest.raises(LockstepError):
+            forbidden()
 
 
 # ---- what each reaches, of everything in the tenancy

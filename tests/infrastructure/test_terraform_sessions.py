@@ -137,9 +137,9 @@ def test_terraform_comes_first_then_the_stack_in_aws_then_terraform_again(fresh:
     assert deployment.one(APP)["name"] == TO_OCI["client_id"]
 
 
-def test_without_a_standby_the_audit_needs_nothing_in_oci(fresh: Stack) -> None:
+def test_without_a_standby_the_digest_needs_nothing_in_oci(fresh: Stack) -> None:
     del fresh.plan["runners"]["oci"]
-    roles = {step: arn for step, arn in ROLES.items() if step != "audit"}
+    roles = {step: arn for step, arn in ROLES.items() if step != "digest"}
     deployment = fresh.apply(**{**FROM_AWS, "aws_role_arns": roles})
     asked = {s.about.get("request.principal.name") for s in statements(deployment)}
     assert asked - {None} == set(roles.values())
@@ -162,7 +162,7 @@ def test_wrong_variables_are_refused_with_a_reason(fresh: Stack) -> None:
         "keep_api_keys must be writer, reader, or both",
     ):
         assert complaint in text
-    same = {**FROM_AWS, "aws_role_arns": dict.fromkeys(ROLES, ROLES["audit"])}
+    same = {**FROM_AWS, "aws_role_arns": dict.fromkeys(ROLES, ROLES["digest"])}
     assert "a role of its own for each step" in fresh.refused(**same)
     assert "It must be letters, digits and underscores" in fresh.refused(**FROM_AWS)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sandbox.identities import READERS_MAY, RUNNERS_MAY
+from sandbox.identities import DIGEST_READER_MAY, READERS_MAY, RUNNERS_MAY
 from tests.infrastructure.terraform.policies import Statement, statements
 from tests.infrastructure.terraform.stack import Deployment, Stack, needs_tools, plan_document
 from tests.infrastructure.terraform.world import in_compartment, of, permissions
@@ -48,7 +48,7 @@ def test_one_key_is_for_one_user(fresh: Stack) -> None:
     assert [u["name"] for u in deployment.all("oci_identity_user").values()] == [WRITER]
     assert "aws_reader" not in deployment.outputs
     granted = of(WRITER, statements(deployment), deployment)
-    assert permissions(granted) == set(RUNNERS_MAY)
+    assert permissions(granted) == {*RUNNERS_MAY, *DIGEST_READER_MAY}
 
 
 def test_a_reader_is_a_user_of_its_own(pair: tuple[Stack, Deployment]) -> None:
@@ -75,7 +75,8 @@ def test_the_writer_writes_and_the_reader_reads(
     rings, own = stack.store["compartment_id"], deployment.outputs["own_compartment_id"]
     writer, reader = (of(name, policy, deployment) for name in (WRITER, READER))
     assert permissions(in_compartment(writer, rings)) == set(RUNNERS_MAY)
-    assert in_compartment(writer, own) == in_compartment(reader, own) == []
+    assert in_compartment(writer, own) == []
+    assert permissions(in_compartment(reader, own)) == set(DIGEST_READER_MAY)
     assert permissions(in_compartment(reader, rings)) == set(READERS_MAY)
 
 

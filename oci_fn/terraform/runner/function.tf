@@ -1,5 +1,6 @@
 # The standby: the four steps of a rotation in one function, which is invoked detached. The same image stands beside it as a second
-# function, which only looks: a policy tells functions by their OCIDs, and not what they are asked.
+# function, which only looks, and as a third one, which makes digests of the audit log: a policy tells functions by their OCIDs, and
+# not what they are asked.
 
 resource "oci_functions_application" "lockstep" {
   compartment_id             = var.compartment_id
@@ -77,4 +78,27 @@ resource "oci_functions_function" "doctor" {
   config = { LOCKSTEP_PLAN = var.published_plan, LOCKSTEP_DOCTOR = "1" }
 
   timeout_in_seconds = 300
+}
+
+# Every hour it makes a digest of the audit log, by its own clock and with rights of its own: it writes no entry.
+resource "oci_functions_function" "digest" {
+  application_id = oci_functions_application.lockstep.id
+  display_name   = "digest"
+  image          = var.image
+  image_digest   = var.image_digest
+  memory_in_mbs  = var.memory_in_mbs
+  freeform_tags  = var.freeform_tags
+  defined_tags   = var.defined_tags
+
+  # With the second one it makes digests and nothing else.
+  config = { LOCKSTEP_PLAN = var.published_plan, LOCKSTEP_DIGEST_KEY = var.digest_key }
+
+  timeout_in_seconds = 300
+  # It ends before the next one begins, and OCI takes an hour at most.
+  detached_mode_timeout_in_seconds = 3300
+
+  failure_destination {
+    kind     = "NOTIFICATION"
+    topic_id = local.topic_id
+  }
 }

@@ -12,7 +12,20 @@ resource "oci_identity_dynamic_group" "function" {
   defined_tags   = var.defined_tags
 }
 
+resource "oci_identity_dynamic_group" "digest" {
+  provider = oci.home
+  count    = var.digest_dynamic_group_ocid == null ? 1 : 0
+
+  compartment_id = var.tenancy_ocid
+  name           = "${var.name}-oci-digest"
+  description    = "The function of Lockstep in OCI that makes digests of the audit log."
+  matching_rule  = "ANY {resource.id = '${oci_functions_function.digest.id}'}"
+  freeform_tags  = var.freeform_tags
+  defined_tags   = var.defined_tags
+}
+
 locals {
+  digest_group    = one(concat(oci_identity_dynamic_group.digest[*].id, var.digest_dynamic_group_ocid[*]))
   function_group  = one(concat(oci_identity_dynamic_group.function[*].id, var.function_dynamic_group_ocid[*]))
   schedules_group = one(concat(oci_identity_dynamic_group.schedules[*].id, var.schedules_dynamic_group_ocid[*]))
   publish = { topic = {
@@ -49,17 +62,30 @@ resource "oci_identity_policy" "function" {
   }
 }
 
+resource "oci_identity_policy" "digest" {
+  provider = oci.home
+  for_each = merge(var.digest_grants, local.publish)
+
+  compartment_id = each.value.compartment_id
+  name           = "${var.name}-oci-digest-${each.key}"
+  description    = "Lets the function that makes digests look at the audit log, sign digests, add them to their bucket, and report failures."
+  statements     = [for grant in each.value.statements : "Allow dynamic-group id ${local.digest_group} ${grant}"]
+  freeform_tags  = var.freeform_tags
+  defined_tags   = var.defined_tags
+}
+
 resource "oci_identity_dynamic_group" "schedules" {
   provider = oci.home
   count    = var.schedules_dynamic_group_ocid == null ? 1 : 0
 
   compartment_id = var.tenancy_ocid
   name           = "${var.name}-standby-schedules"
-  description    = "The schedules that call the function of Lockstep."
+  description    = "The schedules that call the functions of Lockstep."
   freeform_tags  = var.freeform_tags
   defined_tags   = var.defined_tags
   matching_rule = format("ANY {%s}", join(", ", [
-    for schedule in values(oci_resource_scheduler_schedule.standby) : "resource.id = '${schedule.id}'"
+    for schedule in concat(values(oci_resource_scheduler_schedule.standby), [oci_resource_scheduler_schedule.digest]) :
+    "resource.id = '${schedule.id}'"
   ]))
 }
 
@@ -68,15 +94,18 @@ resource "oci_identity_policy" "schedules" {
 
   compartment_id = var.compartment_id
   name           = "${var.name}-standby-schedules"
-  description    = "Lets the schedules find the function and call it."
+  description    = "Lets the schedules find the functions and call them."
   freeform_tags  = var.freeform_tags
   defined_tags   = var.defined_tags
   statements = [
     for grant in [
-      # Resource Scheduler looks up the function before it calls it; without these its call fails with 404.
+      # Resource Scheduler looks up a function before it calls it; without these its call fails with 404.
       "to read fn-app in compartment id ${var.compartment_id}",
       "to read fn-function in compartment id ${var.compartment_id}",
-      "to use fn-invocation in compartment id ${var.compartment_id} where target.function.id = '${oci_functions_function.rotate.id}'",
+      format(
+        "to use fn-invocation in compartment id %s where any {target.function.id = '%s', target.function.id = '%s'}",
+        var.compartment_id, oci_functions_function.rotate.id, oci_functions_function.digest.id,
+      ),
     ] : "Allow dynamic-group id ${local.schedules_group} ${grant}"
   ]
 }

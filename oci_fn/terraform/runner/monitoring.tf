@@ -68,6 +68,23 @@ locals {
       pending  = "PT1M"
       enabled  = true
     }
+    digest_absent = {
+      title    = "three hours without a digest of the audit log"
+      body     = "For three hours no digest was made and in order. Whoever administers the audit log could have changed these hours unseen. The log of the function names the error: docs/runbook.md, Digests."
+      severity = "CRITICAL"
+      query    = "FunctionResponseCount[3h]{resourceId = \"${oci_functions_function.digest.id}\", responseType = \"Success\"}.groupBy(resourceId).absent(3d)"
+      # The first one is made within the hour.
+      pending = "PT60M"
+      enabled = true
+    }
+    digest_failed = {
+      title    = "a digest of the audit log failed"
+      body     = "The digest names a problem in the audit log, AWS has made no digest for three hours, or this one could not be made. The log of the function says which: docs/runbook.md, Digests."
+      severity = "CRITICAL"
+      query    = "FunctionResponseCount[5m]{resourceId = \"${oci_functions_function.digest.id}\", responseType =~ \"Error|Throttled\"}.groupBy(resourceId).sum() > 0"
+      pending  = "PT1M"
+      enabled  = true
+    }
   }
 }
 

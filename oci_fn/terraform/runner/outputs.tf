@@ -8,6 +8,11 @@ output "doctor_function_id" {
   value       = oci_functions_function.doctor.id
 }
 
+output "digest_function_id" {
+  description = "The OCID of the function that makes digests."
+  value       = oci_functions_function.digest.id
+}
+
 output "schedules" {
   description = "Cron expressions, in UTC."
   value       = [for schedule in values(oci_resource_scheduler_schedule.standby) : schedule.recurrence_details]

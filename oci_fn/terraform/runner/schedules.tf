@@ -1,5 +1,5 @@
 # The standby is called half an interval after the AWS runner triggers a shard of credentials; at intervals above an hour every
-# hour, half an hour after AWS may have been. It rotates what AWS has left, and looks at the audit log in AWS as a witness.
+# hour, half an hour after AWS may have been. It rotates what AWS has left.
 #
 # A schedule of Resource Scheduler fires at most once an hour. So there is one schedule for each minute of the hour at which some
 # shard has its turn: with one shard and an interval of 20 minutes these are 10, 30 and 50. Up to 200 credentials of an interval are
@@ -48,5 +48,22 @@ resource "oci_resource_scheduler_schedule" "standby" {
       condition     = alltrue([for interval in values(local.intervals) : contains([20, 30, 60, 120, 180, 240, 360, 480, 720], interval) || interval % 1440 == 0])
       error_message = "interval in the plan must be 20m, 30m, hours that divide a day, or whole days. Or remove runners.oci from the plan."
     }
+  }
+}
+
+# Whatever is paused: what stands still is evidence too. At minute 15 the stack in AWS makes its own digest, which confirms this one.
+resource "oci_resource_scheduler_schedule" "digest" {
+  compartment_id     = var.compartment_id
+  display_name       = "${var.name}-digest"
+  description        = "Calls the function that makes a digest of the audit log."
+  action             = "START_RESOURCE"
+  recurrence_type    = "CRON"
+  recurrence_details = "5 * * * *"
+  state              = "ACTIVE"
+  freeform_tags      = var.freeform_tags
+  defined_tags       = var.defined_tags
+
+  resources {
+    id = oci_functions_function.digest.id
   }
 }

@@ -82,7 +82,12 @@ variable "defined_tags" {
 
 variable "function_dynamic_group_ocid" {
   type        = string
-  description = "An existing dynamic group that both functions are in, or null."
+  description = "An existing dynamic group that the functions are in which rotate and look, or null."
+}
+
+variable "digest_dynamic_group_ocid" {
+  type        = string
+  description = "An existing dynamic group that the function is in which makes digests, or null."
 }
 
 variable "schedules_dynamic_group_ocid" {
@@ -123,6 +128,16 @@ variable "missing" {
 variable "grants" {
   type        = map(object({ compartment_id = string, statements = list(string) }))
   description = "The permissions of the function by compartment: policy statements from `to` on."
+}
+
+variable "digest_key" {
+  type        = string
+  description = "The key that signs digests: its OCID, @, and the cryptographic endpoint of its vault."
+}
+
+variable "digest_grants" {
+  type        = map(object({ compartment_id = string, statements = list(string) }))
+  description = "The same for the function that makes digests."
 }
 
 variable "strangers" {

@@ -24,6 +24,7 @@ EMPTY: Mapping[str, object] = {
     "oci_vault_secrets": {"secrets": []},
     "oci_identity_users": {"users": []},
     "oci_identity_api_keys": {"api_keys": []},
+    "oci_kms_key_version": {"public_key": "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----\n"},
 }
 """What a data source finds, unless a test says something else."""
 _OF_TERRAFORM = {"provider", "depends_on", "lifecycle", "count", "for_each", "dynamic"}

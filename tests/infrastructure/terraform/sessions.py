@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from sandbox import plans
-from sandbox.identities import READERS_MAY, RUNNERS_MAY
+from sandbox.identities import DIGEST_READER_MAY, READERS_MAY, RUNNERS_MAY
 from tests.infrastructure.terraform.stack import Document, plan_document
 
 TO_OCI: Document = {**plans.TO_OCI, "client_id": "lockstep_client"}
 ISSUER = "https://01234567-89ab-cdef-0123-456789abcdef.tokens.sts.global.api.aws"
 ROLES = {
     step: f"arn:aws:iam::123456789012:role/lockstep-{step.replace('_', '-')}-4FZ0"
-    for step in ("generate", "apply_db", "update_secrets")
+    for step in ("generate", "apply_db", "update_secrets", "digest")
 }
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\nAQID\n-----END CERTIFICATE-----\n"
 FROM_AWS: Mapping[str, Any] = {
@@ -24,6 +24,7 @@ FUNCTIONS_MAY: Mapping[str, tuple[tuple[str, str], ...]] = {
     "generate": tuple((p, "rings") for p in RUNNERS_MAY),
     "apply_db": tuple((p, "rings") for p in READERS_MAY),
     "update_secrets": tuple((p, "rings") for p in RUNNERS_MAY),
+    "digest": tuple((p, "own") for p in DIGEST_READER_MAY),
 }
 """All that the policies give each function: permission, and `rings` or `own` for the compartment."""
 

@@ -1,13 +1,14 @@
 """The calls in OCI of the functions of the AWS runner, each by itself.
 
-They are those of `functions/*/step.py` on a ring, in the usual run and where a value is missing or a slot is full.
+They are those of `functions/*/step.py` on a ring, in the usual run and where a value is missing or a slot is full, and
+those of the function that makes digests.
 """
 
 from collections.abc import Callable, Mapping
 
 from lockstep.oci.clients import OciClients
 from tests.contract.oci_fixtures import sandbox_clients
-from tests.infrastructure.terraform.world import World, ring_of, value_of
+from tests.infrastructure.terraform.world import FIRST_DIGEST, World, digest_bucket, ring_of, value_of
 from tests.support.fence import fence_held
 
 MISSING = 999
@@ -48,9 +49,17 @@ def apply_db(world: World, clients: OciClients) -> None:
         assert store.read_version(base.version)
 
 
+def digest(world: World, clients: OciClients) -> None:
+    """Find and read the newest digest of OCI."""
+    bucket = digest_bucket(world, clients)
+    assert [listed.name for listed in bucket.listed()] == [FIRST_DIGEST]
+    assert bucket.read(FIRST_DIGEST, 100) == b"{}"
+
+
 STEPS: Mapping[str, Callable[[World, OciClients], None]] = {
     "generate": generate,
     "apply_db": apply_db,
     "update_secrets": update_secrets,
+    "digest": digest,
 }
 """By their names in the machine."""

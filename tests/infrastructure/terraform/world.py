@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lockstep.oci.clients import OciClients
 from lockstep.oci.functions import OwnFunction
+from lockstep.oci.kms import VaultDigestKey
 from lockstep.oci.object_storage import ObjectStorageAuditLog, ObjectStorageFolder
 from lockstep.oci.vault import Vault, VaultSigner
 from lockstep.plan.admins import names_in_oci
@@ -20,14 +21,16 @@ from lockstep.plan.model import Plan
 from lockstep.plan.published import INDEX, folder_of, place_in_oci
 from lockstep.protocol import names as oci_names
 from lockstep.protocol.model import Credential, CredentialValue, Login, SecretStr
-from lockstep.protocol.names import VersionNames, plan_bucket_name
+from lockstep.protocol.names import VersionNames, digest_bucket_name, plan_bucket_name
+from lockstep.protocol.ports import Mac
 from lockstep.protocol.ring import MAX_IN_USE
 from lockstep.runtime.system import SystemClock
 from lockstep.stores.contents import encode_app_user, encode_connection_blob
 from lockstep.stores.credential import CredentialStore
 from lockstep.stores.ring import VaultRing
 from sandbox.oci import OciSandbox
-from sandbox.oci.resources import create_audit_bucket, create_secret
+from sandbox.oci.keys import Key
+from sandbox.oci.resources import create_audit_bucket, create_secret, create_signing_key
 from tests.contract.oci_fixtures import OciConsole, sandbox_clients, sandbox_vault
 from tests.infrastructure.terraform.policies import Statement
 from tests.infrastructure.terraform.stack import PLAN_DIGEST, Deployment, Stack
@@ -42,6 +45,8 @@ FULL_SLOT = (SLOTS * ROUNDS + 1) % SLOTS
 FUNCTION_ID, OTHERS_FUNCTION_ID = "ocid1.fnfunc.oc1..rotate", "ocid1.fnfunc.oc1..other"
 PLAN_MAY = "OBJECT_READ"
 """What the function may in the bucket of the published plan."""
+FIRST_DIGEST, NEXT_DIGEST = "2026-11-29T18.json", "2026-11-29T19.json"
+"""A digest that is there, and one that is made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +56,9 @@ class World:
     sandbox: OciSandbox
     plan: Plan
     ids: dict[str, str]
-    """The sandbox's OCID for each OCID of Terraform, of secrets and compartments."""
+    """The sandbox's OCID for each OCID of Terraform, of secrets, keys and compartments."""
+    digest_key: Key
+    """What signs digests."""
 
     def permit(
         self, principal: str, granted: Sequence[Statement], *, without: tuple[str, str] | None = None
@@ -74,7 +81,12 @@ def running_world(stack: Stack, deployed: Deployment) -> Iterator[World]:
         # Not the Archive tier, so that what may be read can be read at once.
         create_audit_bucket(sandbox, plan.audit.oci.bucket, tier="Standard")
         create_audit_bucket(sandbox, plan_bucket_name(plan.audit.oci.bucket), tier="Standard")
+        create_audit_bucket(
+            sandbox, digest_bucket_name(plan.audit.oci.bucket), tier="Standard", retention_days=400
+        )
+        key = create_signing_key(sandbox, name="lockstep-digests")
         ids = {
+            deployed.all("oci_kms_key")["digests[0]"]["id"]: key.ocid,
             stack.store["compartment_id"]: sandbox.compartment_id,
             stack.store["own_compartment_id"]: sandbox.own_compartment_id,
             deployed.all("oci_functions_function")["rotate"]["id"]: FUNCTION_ID,
@@ -98,10 +110,16 @@ def running_world(stack: Stack, deployed: Deployment) -> Iterator[World]:
             f"{folder_of(PLAN_DIGEST)}/{INDEX}",
             b"{}",
         )
+        OciConsole(sandbox).storage.put_object(
+            sandbox.namespace,
+            digest_bucket_name(plan.audit.oci.bucket),
+            f"{DIGESTS}/{FIRST_DIGEST}",
+            b"{}",
+        )
         _fill(OciConsole(sandbox), secrets[oci_names.slot_name(plan.credentials[0].id, FULL_SLOT)])
         for credential in plan.credentials:
             _age(OciConsole(sandbox), credential, secrets)
-        yield World(sandbox=sandbox, plan=plan, ids=ids)
+        yield World(sandbox=sandbox, plan=plan, ids=ids, digest_key=key)
 
 
 def _fill(console: OciConsole, slot: str) -> None:
@@ -193,6 +211,44 @@ def plan_bucket(world: World, clients: OciClients) -> ObjectStorageFolder:
     return ObjectStorageFolder(
         clients, namespace=world.sandbox.namespace, bucket=place.bucket, folder=folder_of(place.digest)
     )
+
+
+DIGESTS = "digests"
+"""The folder of the digests."""
+
+
+def digest_bucket(world: World, clients: OciClients) -> ObjectStorageFolder:
+    """The bucket of the digests."""
+    audit = world.plan.audit.oci
+    assert audit
+    return ObjectStorageFolder(
+        clients, namespace=world.sandbox.namespace, bucket=digest_bucket_name(audit.bucket), folder=DIGESTS
+    )
+
+
+def sign_digest(world: World, clients: OciClients) -> bytes:
+    """Sign with the key of the digests, after its public half was read."""
+    key = VaultDigestKey(clients, f"{world.digest_key.ocid}@{world.sandbox.endpoint}")
+    assert key.public_key()
+    return key.sign(bytes(32))
+
+
+def make_digest(world: World, clients: OciClients) -> None:
+    """Make the calls in OCI that a digest makes, where the log has an entry."""
+    audit, runner = world.plan.audit.oci, world.plan.runners.oci
+    assert audit
+    assert runner
+    assert plan_bucket(world, clients).read(INDEX, 100) == b"{}"
+    log, vault = log_of(world, clients), own_vault(world, clients)
+    assert list(log.numbers()) == [1]
+    assert log.look(1)
+    assert not VaultSigner(vault, audit.mac_secret).verify(b"digest", Mac(key_id="lockstep.mac:1", value=b""))
+    for secret in runner.secrets.values():
+        assert vault.read_named(oci_names.oci_name(secret)).data
+    digests = digest_bucket(world, clients)
+    assert digests.read(FIRST_DIGEST, 100) == b"{}"
+    assert digests.create(NEXT_DIGEST, sign_digest(world, clients))
+    assert [listed.name for listed in digests.listed()] == [FIRST_DIGEST, NEXT_DIGEST]
 
 
 def own_vault(world: World, clients: OciClients) -> Vault:
