@@ -68,28 +68,18 @@ class Foundation(Construct):
         self.key_arns = [self.key.key_arn, *settings.adopt.keys]
         audit, adopt = plan.audit.aws, settings.adopt
         roles = f"arn:{Aws.PARTITION}:iam::{Aws.ACCOUNT_ID}:role"
-        role, self._digester = (
-            f"{roles}/{settings.role_name(function, audit.region)}" for function in ("audit", "digest")
-        )
+        role, self._digester = (f"{roles}/{settings.role_name(f, audit.region)}" for f in ("audit", "digest"))
         self._writers = [role, *settings.operators]
         self.mac_key = named_key(self, audit.mac_key, _MAC_KEY, adopted=adopt.mac_key, signers=[role])
         self.order_key = named_key(
             self, audit.order_key, _ORDER_KEY, adopted=adopt.order_key, signers=settings.operators
         )
+        digests, client = digest_alias(settings.stack), client_key_name(plan)
         self.digest_key = named_key(
-            self,
-            digest_alias(settings.stack),
-            _DIGEST_KEY,
-            adopted=adopt.digest_key,
-            signers=[self._digester],
+            self, digests, _DIGEST_KEY, adopted=adopt.digest_key, signers=[self._digester]
         )
-        client_key = client_key_name(plan)
-        self.client_key = (
-            named_key(self, client_key, _CLIENT_KEY, adopted=settings.adopt.client_key)
-            if client_key
-            else None
-        )
-        self._made_table = None if settings.adopt.lock_table else self._lock_table(plan, settings)
+        self.client_key = named_key(self, client, _CLIENT_KEY, adopted=adopt.client_key) if client else None
+        self._made_table = None if adopt.lock_table else self._lock_table(plan, settings)
         # By name, so that nothing waits for it: see `make_table_last`.
         self.table = dynamodb.Table.from_table_name(self, "LockTableByName", plan.lock.table)
         self._access_log: s3.Bucket | None = None

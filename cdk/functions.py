@@ -21,7 +21,6 @@ from cdk import in_oci, statements
 from cdk.audit_policy import AUDIT_PREFIX, DIGEST_PREFIX
 from cdk.bundle import Bundle, read_bundle
 from cdk.deployment import Deployment
-from cdk.digest import LONGEST
 from cdk.foundation import Foundation
 from cdk.image import sources
 from cdk.log_groups import log_group
@@ -47,6 +46,8 @@ _NO_STEPS = {
     "as an error of the function.",
 }
 """The functions that are no step of a rotation, and what becomes of a call that fails."""
+_EVIDENCE = ("audit", "digest")
+"""Those that write to the audit bucket."""
 
 
 class Functions(Construct):
@@ -118,11 +119,7 @@ class Functions(Construct):
             self,
             f"{title}Role",
             # Fixed for those that the policy of the bucket names: the bucket outlives the stack.
-            role_name=(
-                self._settings.role_name(step, self._plan.lock.region)
-                if step in ("audit", "digest")
-                else None
-            ),
+            role_name=self._settings.role_name(step, self._plan.lock.region) if step in _EVIDENCE else None,
             assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
             description=f"Lockstep: role of the function {step}",
             inline_policies={
@@ -172,7 +169,7 @@ class Functions(Construct):
             self,
             title,
             function_name=name,
-            description=_description(step),
+            description=f"Lockstep: the function {step}",
             code=code,
             handler=handler if bundle else lambda_.Handler.FROM_IMAGE,
             runtime=(
@@ -190,7 +187,7 @@ class Functions(Construct):
                 removal_policy=RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE
             ),
             memory_size=self._settings.memory_mb,
-            timeout=LONGEST if step == "digest" else Duration.seconds(STEP.total_seconds()),
+            timeout=Duration.minutes(15) if step == "digest" else Duration.seconds(STEP.total_seconds()),
             # The role is complete: no construct may add statements to it.
             role=role.without_policy_updates(),
             log_group=log,
@@ -255,11 +252,11 @@ class Functions(Construct):
             place = ("<AWS::Partition>", "<AWS::Region>", "<AWS::AccountId>")
             arn = statements.execution_arn(*place, state_machine_name(self._settings.stack))
             acknowledge(role, f"AwsSolutions-IAM5[Resource::{arn}]", "Each execution has a name of its own.")
-        for folder in {"audit": [AUDIT_PREFIX], "digest": [AUDIT_PREFIX, DIGEST_PREFIX]}.get(step, []):
+        for folder in (AUDIT_PREFIX, DIGEST_PREFIX) if step in _EVIDENCE else ():
             acknowledge_entries(role, self._bucket, folder)
         keys = [self._grants.client_key if step in in_oci.STEPS else None]
-        keys += [self._grants.mac_key, self._grants.order_key] if step in ("audit", "digest") else []
-        keys += [self._grants.digest_key] if step == "digest" else []
+        grants = self._grants
+        keys += [grants.mac_key, grants.order_key, grants.digest_key] if step in _EVIDENCE else []
         if any(key and key.alias for key in keys):
             acknowledge(
                 role,
@@ -278,9 +275,3 @@ class Functions(Construct):
                     rule,
                     "A zip holds byte code and compiled packages for the Python version that built it.",
                 )
-
-
-def _description(step: str) -> str:
-    if step not in _NO_STEPS:
-        return f"Lockstep: the step {step} of a rotation"
-    return "Lockstep: the watch" if step == "watch" else f"Lockstep: the function {step}"

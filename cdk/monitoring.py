@@ -13,7 +13,7 @@ from aws_cdk import aws_stepfunctions as stepfunctions
 from constructs import Construct
 
 from cdk import watch
-from cdk.alarms import Alarms, Rule, Severity
+from cdk.alarms import Alarms, Rule
 from cdk.dashboard import AUDIT_LOG_TOUCHED, CONFIRMING, DIGESTS, LATE, ROTATIONS, SKIPPED, Dashboard
 from cdk.deployment import Deployment
 from cdk.fleet import Schedules
@@ -22,7 +22,7 @@ from cdk.functions import Functions
 from cdk.orchestration import StateMachine
 from lockstep.operate.watch import namespace
 
-_SOON = Duration.minutes(5)
+_SOON, _HOUR = Duration.minutes(5), Duration.hours(1)
 _MOST_PERIODS = 288
 """Of five minutes: an alarm looks at a day of them at most (CloudWatch quotas)."""
 
@@ -116,17 +116,16 @@ class Monitoring(Construct):
 
     def _count(
         self,
-        construct_id: str,
+        label: str,
         name: str,
         log: logs.ILogGroup,
         lines: logs.IFilterPattern,
-        *,
         others: int | None = None,
     ) -> None:
-        """A metric of how many lines of a log fit a pattern; `others` is what it is where only others are written."""
+        """A metric of how many lines of a log fit a pattern; `others` is its value where only others are written."""
         logs.MetricFilter(
             self,
-            construct_id,
+            label,
             log_group=log,
             filter_pattern=lines,
             metric_namespace=self._namespace,
@@ -134,6 +133,10 @@ class Monitoring(Construct):
             metric_value="1",
             default_value=others,
         )
+
+    def _counted(self, name: str, period: Duration = _SOON) -> cloudwatch.Metric:
+        """That metric, to raise an alarm."""
+        return cloudwatch.Metric(namespace=self._namespace, metric_name=name, statistic="Sum", period=period)
 
     def _evidence(self, entries: logs.ILogGroup, digests: logs.ILogGroup) -> None:
         """What Audit or a digest met in the log that is not Lockstep's (protocol E7)."""
@@ -143,71 +146,54 @@ class Monitoring(Construct):
         self.alarms.add(
             Rule(
                 name="AuditLogTouched",
-                metric=cloudwatch.Metric(
-                    namespace=self._namespace, metric_name=AUDIT_LOG_TOUCHED, statistic="Sum", period=_SOON
-                ),
+                metric=self._counted(AUDIT_LOG_TOUCHED),
                 severity="page",
                 datapoints=1,
                 periods=12,
-                description="The audit log holds what Lockstep did not write, or lacks what the lock record or the "
-                "other cloud has seen. Rotation goes on; the newest entry names it.",
+                description="The audit log holds what Lockstep did not write, or lacks what a digest or the other "
+                "cloud has seen. Rotation goes on; the newest entry, or the log of the digest, names it.",
                 section="the-audit-log-was-touched",
             )
         )
 
     def _digests(self, log: logs.ILogGroup) -> None:
-        """Hours without a digest, and hours whose digests could name none of the other cloud that is young enough."""
-        made = logs.FilterPattern.string_value("$.message", "=", "digest made")
-        self._hourly(
-            "DigestMissing",
-            DIGESTS,
-            log,
-            made,
-            severity="page",
-            description="AWS has made no digest of its audit log for three hours. Rotation goes on, and what is "
-            "removed from the log may not be seen.",
-            section="digest-missing",
-        )
-        if self._plan.runners.oci:
-            self._hourly(
-                "DigestUnconfirmed",
-                CONFIRMING,
-                log,
-                logs.FilterPattern.all(made, logs.FilterPattern.boolean_value("$.confirms", value=True)),
-                severity="ticket",
-                description="For three hours no digest of AWS has confirmed one of OCI: OCI makes none, or AWS cannot "
-                "read it.",
-                section="digest-unconfirmed",
-            )
+        """Hours without a digest, and hours whose digests could name none of the other cloud that is young enough.
 
-    def _hourly(
-        self,
-        name: str,
-        counted: str,
-        log: logs.ILogGroup,
-        lines: logs.IFilterPattern,
-        *,
-        severity: Severity,
-        description: str,
-        section: str,
-    ) -> None:
-        """An alarm where a line was not logged for three hours. Of a new stack, whose log is empty, it has no data."""
-        self._count(f"{name}Filter", counted, log, lines, others=0)
+        Where the function writes other lines they are zeros. In the log of a new stack there is no data.
+        """
+        made = logs.FilterPattern.string_value("$.message", "=", "digest made")
+        self._count("DigestsFilter", DIGESTS, log, made, others=0)
         self.alarms.add(
             Rule(
-                name=name,
-                metric=cloudwatch.Metric(
-                    namespace=self._namespace, metric_name=counted, statistic="Sum", period=Duration.hours(1)
-                ),
-                severity=severity,
+                name="DigestMissing",
+                metric=self._counted(DIGESTS, _HOUR),
+                severity="page",
                 datapoints=3,
                 periods=3,
                 below=True,
                 without_data=cloudwatch.TreatMissingData.MISSING,
-                # A function that is not called logs nothing at all, which one alarm tells.
-                tells_silence=severity == "page",
-                description=description,
-                section=section,
+                tells_silence=True,
+                description="AWS has made no digest of its audit log for three hours. Rotation goes on, and what is "
+                "removed from the log may not be seen.",
+                section="digest-missing",
+            )
+        )
+        if not self._plan.runners.oci:
+            return
+        confirming = logs.FilterPattern.all(made, logs.FilterPattern.boolean_value("$.confirms", value=True))
+        self._count("ConfirmingFilter", CONFIRMING, log, confirming, others=0)
+        self.alarms.add(
+            Rule(
+                name="DigestUnconfirmed",
+                metric=self._counted(CONFIRMING, _HOUR),
+                severity="ticket",
+                datapoints=3,
+                periods=3,
+                below=True,
+                without_data=cloudwatch.TreatMissingData.MISSING,
+                description="For three hours no digest of AWS has confirmed one of OCI: OCI makes none, or AWS cannot "
+                "read it.",
+                section="digest-unconfirmed",
             )
         )
 
@@ -225,9 +211,7 @@ class Monitoring(Construct):
         self.alarms.add(
             Rule(
                 name="StartedLate",
-                metric=cloudwatch.Metric(
-                    namespace=self._namespace, metric_name=LATE, statistic="Sum", period=_SOON
-                ),
+                metric=self._counted(LATE),
                 severity="ticket",
                 datapoints=1,
                 periods=self._periods_of_an_interval(),

@@ -96,23 +96,10 @@ class Grants:
 
     def audit(self) -> Statements:
         """Append one entry: read the lock record, sign, write the object."""
-        account = {"aws:ResourceAccount": Aws.ACCOUNT_ID}
-        objects = [f"{self.bucket_arn}/{AUDIT_PREFIX}*"]
         return [
             *self._lock(),
-            allow(
-                "Append",
-                ["s3:PutObject"],
-                objects,
-                {
-                    "Null": {"s3:if-none-match": "false"},
-                    "StringEquals": {
-                        **account,
-                        # Of every plan: a run under way goes on with the class that it began with (protocol R14).
-                        "s3:x-amz-storage-class": sorted(get_args(StorageClass)),
-                    },
-                },
-            ),
+            # Classes of every plan: a run under way goes on with the one that it began with (protocol R14).
+            self._write("Append", AUDIT_PREFIX, sorted(get_args(StorageClass))),
             *self._objects(AUDIT_PREFIX),
             allow(
                 "Sign",
@@ -127,19 +114,10 @@ class Grants:
     def digest(self) -> Statements:
         """Read both folders of the bucket, recognise what was signed, write one digest and sign it."""
         signed = {"kms:MessageType": "DIGEST", "kms:SigningAlgorithm": "RSASSA_PKCS1_V1_5_SHA_256"}
-        key, account = self.digest_key, {"aws:ResourceAccount": Aws.ACCOUNT_ID}
+        key = self.digest_key
         return [
             *self._objects(AUDIT_PREFIX, DIGEST_PREFIX),
-            allow(
-                "WriteDigest",
-                ["s3:PutObject"],
-                [f"{self.bucket_arn}/{DIGEST_PREFIX}*"],
-                {
-                    "Null": {"s3:if-none-match": "false"},
-                    "StringEquals": account,
-                    "StringEqualsIfExists": {"s3:x-amz-storage-class": "STANDARD"},
-                },
-            ),
+            self._write("WriteDigest", DIGEST_PREFIX, ["STANDARD"]),
             _recognise("RecogniseRuns", self.mac_key),
             _recognise("RecogniseOrders", self.order_key),
             *self._retired_keys(),
@@ -248,6 +226,19 @@ class Grants:
             allow("ReadPlan", ["s3:GetObject"], [f"{self.plan_bucket_arn}/{PLAN_PREFIX}*"], account),
             allow("MissPlan", ["s3:ListBucket"], [self.plan_bucket_arn], account),
         ]
+
+    def _write(self, sid: str, folder: str, classes: Sequence[str]) -> iam.PolicyStatement:
+        """Write a new object of the audit bucket, of some storage classes; without a class it is STANDARD."""
+        return allow(
+            sid,
+            ["s3:PutObject"],
+            [f"{self.bucket_arn}/{folder}*"],
+            {
+                "Null": {"s3:if-none-match": "false"},
+                "StringEquals": {"aws:ResourceAccount": Aws.ACCOUNT_ID},
+                "StringEqualsIfExists": {"s3:x-amz-storage-class": classes},
+            },
+        )
 
     def _objects(self, *folders: str) -> Statements:
         """Read folders of the audit bucket."""

@@ -6,8 +6,8 @@ from constructs import Construct
 
 from cdk import in_oci
 from cdk.announce import Announce
+from cdk.clock import Clock
 from cdk.deployment import Deployment
-from cdk.digest import call_each_hour
 from cdk.fleet import FleetMachine, Schedules
 from cdk.foundation import Foundation
 from cdk.functions import Functions
@@ -15,7 +15,7 @@ from cdk.monitoring import Monitoring
 from cdk.oci_runner import add_oci_runner
 from cdk.orchestration import StateMachine
 from cdk.permissions import Grants
-from cdk.watch import Watch
+from cdk.watch import call_watch
 from lockstep.protocol.names import KEY_OUTPUT, PRINCIPALS_OUTPUT, STACK_TAG
 
 
@@ -54,14 +54,16 @@ class LockstepStack(Stack):
             grants=grants,
             foundation=foundation,
         )
-        watch = Watch(
+        watch = call_watch(self, functions.by_step["watch"], settings, deployment.canary)
+        Clock(
             self,
-            "Watch",
-            function=functions.by_step["watch"],
-            settings=settings,
-            canary=deployment.canary,
+            "Digest",
+            function=functions.by_step["digest"],
+            rule_name=f"{settings.stack}.digest",
+            # Ten minutes after OCI has made its own.
+            schedule="cron(15 * * * ? *)",
+            retries=2,
         )
-        call_each_hour(self, functions.by_step["digest"], settings.stack)
         machine = StateMachine(
             self,
             "StateMachine",

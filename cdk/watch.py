@@ -9,15 +9,13 @@ from datetime import timedelta
 
 from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
-from aws_cdk import aws_events as events
-from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
 from cdk.alarms import Rule
 from cdk.canary import Canary
+from cdk.clock import Clock
 from cdk.deployment import LONGEST_ALARM
-from cdk.nag import acknowledge
 from cdk.settings import Settings
 from lockstep.operate.watch import EVERY, namespace
 from lockstep.plan.model import Plan
@@ -25,53 +23,27 @@ from lockstep.protocol.names import canary_alarm_name
 
 _PERIOD = Duration.seconds(EVERY.total_seconds())
 _HOUR = timedelta(hours=1)
-"""Each cloud looks at the other's log every hour, or at its next trigger (protocol E15)."""
 _PERIODS_OF_AN_HOUR = _HOUR // EVERY
 # A new alarm has no data, and must not be red. That the watch is silent is told by one alarm alone.
 _MISSING = cloudwatch.TreatMissingData.MISSING
 
 
-class Watch(Construct):
-    """Calls the watch every five minutes, also while the schedules of rotations are off."""
-
-    def __init__(
-        self,
-        scope: Construct,
-        construct_id: str,
-        *,
-        function: lambda_.IFunction,
-        settings: Settings,
-        canary: Canary | None,
-    ) -> None:
-        super().__init__(scope, construct_id)
-        rule = events.Rule(
-            self,
-            "Rule",
-            # The rule of no credential: theirs have a hyphen after the stack's name.
-            rule_name=f"{settings.stack}.watch",
-            description="Lockstep: look at the lock table",
-            schedule=events.Schedule.rate(_PERIOD),
-        )
-        acknowledge(
-            rule,
-            "Serverless-EventBusDLQ",
-            "It is called again five minutes later, and an alarm tells if it stays silent.",
-        )
-        rule.add_target(
-            targets.LambdaFunction(
-                function,
-                event=events.RuleTargetInput.from_object(
-                    {
-                        "stack": settings.stack,
-                        "schedules": settings.schedules,
-                        **({"canary": canary.credential.id} if canary else {}),
-                    }
-                ),
-                # It is called again five minutes later.
-                retry_attempts=0,
-                max_event_age=_PERIOD,
-            )
-        )
+def call_watch(
+    scope: Construct, function: lambda_.IFunction, settings: Settings, canary: Canary | None
+) -> Clock:
+    """Call the watch every five minutes."""
+    return Clock(
+        scope,
+        "Watch",
+        function=function,
+        rule_name=f"{settings.stack}.watch",
+        schedule=f"rate({EVERY // timedelta(minutes=1)} minutes)",
+        given={
+            "stack": settings.stack,
+            "schedules": settings.schedules,
+            **({"canary": canary.credential.id} if canary else {}),
+        },
+    )
 
 
 def canary_alarm(scope: Construct, stack: str, canary: Canary) -> cloudwatch.Alarm:

@@ -120,7 +120,7 @@ def _keys(model: type[BaseModel], seen: set[type[BaseModel]]) -> int:
 
 CEILINGS: dict[str, tuple[Callable[[], int], int]] = {
     "code lines of lockstep, functions and oci_fn": (lambda: _sum(*PRODUCT), 26_855),
-    "code lines of cdk": (lambda: _sum("cdk"), 6_050),
+    "code lines of cdk": (lambda: _sum("cdk"), 6_130),
     "code lines of tests": (lambda: _sum("tests"), 56_610),
     "code lines of the sandbox": (lambda: _sum("sandbox"), 14_860),
     "code lines of the longest file": (lambda: max(map(_code, _files(*PRODUCT, "cdk"))), 555),
