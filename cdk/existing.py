@@ -185,7 +185,8 @@ def _key(deployment: Deployment, account: Account, alias: str) -> Iterator[_Name
     kind, adopt = "AWS::KMS::Alias", deployment.settings.adopt
     if alias == f"alias/{deployment.settings.stack}":
         if not adopt.encryption_key:
-            yield _one(kind, alias, '"encryption_key": "…"', False, _encryption_key(account, alias))
+            ask = partial(account.key, alias, spec="SYMMETRIC_DEFAULT", usage="ENCRYPT_DECRYPT")
+            yield _one(kind, alias, '"encryption_key": "…"', False, ask)
         return
     line, consent, named = {
         client_key_name(deployment.plan): (_CLIENT_KEY, adopt.client_key, CLIENT_KEY),
@@ -204,10 +205,6 @@ def _one(
     ask: Callable[[], Found | None],
 ) -> _Name:
     return _Name(resource_type=kind, name=name, line=line, consent=consent, expected=consent, ask=ask)
-
-
-def _encryption_key(account: Account, alias: str) -> Callable[[], Found | None]:
-    return partial(account.key, alias, spec="SYMMETRIC_DEFAULT", usage="ENCRYPT_DECRYPT")
 
 
 def _answer(name: _Name) -> None:

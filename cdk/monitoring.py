@@ -115,14 +115,9 @@ class Monitoring(Construct):
         )
 
     def _count(
-        self,
-        label: str,
-        name: str,
-        log: logs.ILogGroup,
-        lines: logs.IFilterPattern,
-        others: int | None = None,
+        self, label: str, name: str, log: logs.ILogGroup, lines: logs.IFilterPattern, rest: int | None = None
     ) -> None:
-        """A metric of how many lines of a log fit a pattern; `others` is its value where only others are written."""
+        """A metric of how many lines of a log fit a pattern; `rest` is its value where only others are written."""
         logs.MetricFilter(
             self,
             label,
@@ -131,7 +126,7 @@ class Monitoring(Construct):
             metric_namespace=self._namespace,
             metric_name=name,
             metric_value="1",
-            default_value=others,
+            default_value=rest,
         )
 
     def _counted(self, name: str, period: Duration = _SOON) -> cloudwatch.Metric:
@@ -162,7 +157,7 @@ class Monitoring(Construct):
         Where the function writes other lines they are zeros. In the log of a new stack there is no data.
         """
         made = logs.FilterPattern.string_value("$.message", "=", "digest made")
-        self._count("DigestsFilter", DIGESTS, log, made, others=0)
+        self._count("DigestsFilter", DIGESTS, log, made, rest=0)
         self.alarms.add(
             Rule(
                 name="DigestMissing",
@@ -181,7 +176,7 @@ class Monitoring(Construct):
         if not self._plan.runners.oci:
             return
         confirming = logs.FilterPattern.all(made, logs.FilterPattern.boolean_value("$.confirms", value=True))
-        self._count("ConfirmingFilter", CONFIRMING, log, confirming, others=0)
+        self._count("ConfirmingFilter", CONFIRMING, log, confirming, rest=0)
         self.alarms.add(
             Rule(
                 name="DigestUnconfirmed",

@@ -33,6 +33,8 @@ OWN = (SecretKind.APP_USER, SecretKind.CONNECTION_BLOB)
 ANY_SECRET = f"arn:{Aws.PARTITION}:secretsmanager:{Aws.REGION}:{Aws.ACCOUNT_ID}:secret:*"
 SYNC_RULE = "StepFunctionsGetEventsForStepFunctionsExecutionRule"
 """The managed rule of every state machine that awaits executions."""
+_OURS = {"StringEquals": {"aws:ResourceAccount": Aws.ACCOUNT_ID}}
+"""The condition that a bucket is of this account: names of buckets are global."""
 READ = ("secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue")
 """To read a secret."""
 
@@ -149,9 +151,8 @@ class Grants:
         own = fleet_machine_name(self.stack)
         names = (Aws.PARTITION, Aws.REGION, Aws.ACCOUNT_ID)
         states = f"arn:{Aws.PARTITION}:states:{Aws.REGION}:{Aws.ACCOUNT_ID}"
-        account = {"StringEquals": {"aws:ResourceAccount": Aws.ACCOUNT_ID}}
         return [
-            allow("ReadShard", ["s3:GetObject"], [f"{bucket_arn}/{PLAN_PREFIX}*/shards/*"], account),
+            allow("ReadShard", ["s3:GetObject"], [f"{bucket_arn}/{PLAN_PREFIX}*/shards/*"], _OURS),
             start(rotation_arn, aliases),
             # Whatever the names of the map's items, each is an execution of this machine
             # (https://docs.aws.amazon.com/step-functions/latest/dg/iam-policies-eg-dist-map.html).
@@ -174,7 +175,7 @@ class Grants:
                 "WriteReport",
                 ["s3:AbortMultipartUpload", "s3:GetObject", "s3:ListMultipartUploadParts", "s3:PutObject"],
                 [f"{bucket_arn}/{REPORT_PREFIX}*"],
-                account,
+                _OURS,
             ),
             *log_of_a_machine(),
         ]
@@ -208,11 +209,7 @@ class Grants:
                 ["events:PutEvents"],
                 [f"arn:{Aws.PARTITION}:events:{bus.region}:{account}:event-bus/{bus.name}"],
             ),
-            allow(
-                "AskWhy",
-                ["states:DescribeExecution"],
-                [executions],
-            ),
+            allow("AskWhy", ["states:DescribeExecution"], [executions]),
         ]
 
     def read_plan(self) -> Statements:
@@ -221,10 +218,9 @@ class Grants:
         Who may not list a bucket is told that an object is denied where it is missing
         (https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html).
         """
-        account = {"StringEquals": {"aws:ResourceAccount": Aws.ACCOUNT_ID}}
         return [
-            allow("ReadPlan", ["s3:GetObject"], [f"{self.plan_bucket_arn}/{PLAN_PREFIX}*"], account),
-            allow("MissPlan", ["s3:ListBucket"], [self.plan_bucket_arn], account),
+            allow("ReadPlan", ["s3:GetObject"], [f"{self.plan_bucket_arn}/{PLAN_PREFIX}*"], _OURS),
+            allow("MissPlan", ["s3:ListBucket"], [self.plan_bucket_arn], _OURS),
         ]
 
     def _write(self, sid: str, folder: str, classes: Sequence[str]) -> iam.PolicyStatement:
@@ -235,22 +231,21 @@ class Grants:
             [f"{self.bucket_arn}/{folder}*"],
             {
                 "Null": {"s3:if-none-match": "false"},
-                "StringEquals": {"aws:ResourceAccount": Aws.ACCOUNT_ID},
+                **_OURS,
                 "StringEqualsIfExists": {"s3:x-amz-storage-class": classes},
             },
         )
 
     def _objects(self, *folders: str) -> Statements:
         """Read folders of the audit bucket."""
-        account = {"aws:ResourceAccount": Aws.ACCOUNT_ID}
         objects = [f"{self.bucket_arn}/{folder}*" for folder in folders]
         return [
-            allow("ReadEntries", ["s3:GetObject"], objects, {"StringEquals": account}),
+            allow("ReadEntries", ["s3:GetObject"], objects, _OURS),
             allow(
                 "ListEntries",
                 ["s3:ListBucket"],
                 [self.bucket_arn],
-                {"StringEquals": account, "StringLike": {"s3:prefix": [f"{folder}*" for folder in folders]}},
+                {**_OURS, "StringLike": {"s3:prefix": [f"{folder}*" for folder in folders]}},
             ),
         ]
 
