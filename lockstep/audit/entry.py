@@ -301,74 +301,66 @@ def event_of(request: Run, *, usernames: tuple[str, ...], now: datetime) -> dict
         now: The time at which the run ended.
     """
     rotation, failed = request.rotation, isinstance(request, FailedRun)
-    started_ms, ended_ms = milliseconds(rotation.started_at), milliseconds(now)
     return {
+        **_account_change(
+            rotation.rotation_id, rotation.credential_id, rotation.runner, _details(request, usernames), now
+        ),
         "activity_id": ACTIVITY_PASSWORD_CHANGE,
         "activity_name": "Password Change",
-        "category_uid": 3,
-        "category_name": "Identity & Access Management",
-        "class_uid": CLASS_UID,
-        "class_name": "Account Change",
         "type_uid": CLASS_UID * 100 + ACTIVITY_PASSWORD_CHANGE,
-        "time": ended_ms,
-        "start_time": started_ms,
-        "end_time": ended_ms,
+        "start_time": milliseconds(rotation.started_at),
+        "end_time": milliseconds(now),
         "severity_id": SEVERITY_HIGH if failed else SEVERITY_INFORMATIONAL,
         "status_id": STATUS_FAILURE if failed else STATUS_SUCCESS,
         "status": "Failure" if failed else "Success",
         **({"status_code": request.error} if isinstance(request, FailedRun) else {}),
         "actor": {"app_name": "lockstep", "app_uid": f"lockstep/{rotation.runner}"},
-        "user": {
-            "name": rotation.credential_id,
-            "uid": rotation.credential_id,
-            "type": "System",
-            "type_id": 3,
-        },
-        "cloud": {"provider": rotation.runner.upper()},
-        "metadata": {
-            "version": "1.5.0",
-            "uid": rotation.rotation_id,
-            "profiles": PROFILES,
-            "product": {"name": "Lockstep", "vendor_name": "Lockstep", "version": __version__},
-        },
-        "unmapped": {"lockstep": _details(request, usernames)},
     }
 
 
-def other_event(
-    activity: str,
+def event_of_order(
+    name: str,
     details: Mapping[str, Any],
     *,
     entry_id: str,
     credential_id: str,
     stream: str,
-    actor: Mapping[str, Any],
+    who: str,
     now: datetime,
 ) -> dict[str, Any]:
-    """An event of something that is no run: Account Change has no activity for it, so it is Other (99), with a name.
+    """The event that records an order: Account Change has no activity for it, so it is Other (99), with a name.
 
     Args:
-        activity: The name.
-        details: What Lockstep says of it.
-        entry_id: The id of the entry.
-        credential_id: The credential that it is about.
-        stream: `aws` or `oci`, the cloud in which it is recorded.
-        actor: The OCSF actor.
-        now: When it was done.
+        name: The order's name.
+        details: Its fields.
+        entry_id: The id of the order.
+        credential_id: The credential that it is for.
+        stream: `aws` or `oci`, the cloud in which it was recorded.
+        who: The cloud's name of the identity that gave it.
+        now: When it was given.
     """
     return {
+        **_account_change(entry_id, credential_id, stream, {"order": name, **details}, now),
         "activity_id": ACTIVITY_OTHER,
-        "activity_name": activity,
+        "activity_name": f"Order: {name}",
+        "type_uid": CLASS_UID * 100 + ACTIVITY_OTHER,
+        "severity_id": SEVERITY_INFORMATIONAL,
+        "status_id": STATUS_SUCCESS,
+        "status": "Success",
+        "actor": {"app_name": "lockstep", "app_uid": "lockstep/cli", "user": {"name": who, "uid": who}},
+    }
+
+
+def _account_change(
+    entry_id: str, credential_id: str, stream: str, details: Mapping[str, Any], now: datetime
+) -> dict[str, Any]:
+    """What every event has."""
+    return {
         "category_uid": 3,
         "category_name": "Identity & Access Management",
         "class_uid": CLASS_UID,
         "class_name": "Account Change",
-        "type_uid": CLASS_UID * 100 + ACTIVITY_OTHER,
         "time": milliseconds(now),
-        "severity_id": SEVERITY_INFORMATIONAL,
-        "status_id": STATUS_SUCCESS,
-        "status": "Success",
-        "actor": dict(actor),
         "user": {"name": credential_id, "uid": credential_id, "type": "System", "type_id": 3},
         "cloud": {"provider": stream.upper()},
         "metadata": {
@@ -410,40 +402,3 @@ def _details(request: Run, usernames: tuple[str, ...]) -> dict[str, Any]:
 def milliseconds(moment: datetime) -> int:
     """Since the epoch."""
     return round(moment.timestamp() * 1000)
-
-
-# The event of an operator's order, in the form of OCSF 1.5 (see `lockstep.audit.entry`).
-#
-# The fields of the order are in `unmapped.lockstep`. It holds no secret value (protocol I6).
-
-
-def event_of_order(
-    name: str,
-    details: Mapping[str, Any],
-    *,
-    entry_id: str,
-    credential_id: str,
-    stream: str,
-    who: str,
-    now: datetime,
-) -> dict[str, Any]:
-    """The event that records an order.
-
-    Args:
-        name: The order's name.
-        details: Its fields.
-        entry_id: The id of the order.
-        credential_id: The credential that it is for.
-        stream: `aws` or `oci`, the cloud in which it was recorded.
-        who: The cloud's name of the identity that gave it.
-        now: When it was given.
-    """
-    return other_event(
-        f"Order: {name}",
-        {"order": name, **details},
-        entry_id=entry_id,
-        credential_id=credential_id,
-        stream=stream,
-        actor={"app_name": "lockstep", "app_uid": "lockstep/cli", "user": {"name": who, "uid": who}},
-        now=now,
-    )

@@ -37,6 +37,8 @@ from lockstep.protocol.model import ClaimKind
 from lockstep.protocol.ports import AuditLog, ObjectVersion, Signer
 from lockstep.protocol.workers import READS, SideBySide
 
+Progress = Callable[[str, int, int], None]
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -175,38 +177,7 @@ class Trace(StrEnum):
     FOREIGN = "not an entry"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """Traces of one kind on neighbouring objects.
-
-    Attributes:
-        first: The lowest number of an entry; 0 for objects that are not entries.
-        last: The highest number.
-        objects: How many objects.
-        name: The name of the first object.
-    """
-
-    trace: Trace
-    first: int
-    last: int
-    objects: int
-    name: str
-
-    def __str__(self) -> str:
-        """One sentence, with nothing of a foreign name that a terminal would interpret."""
-        if self.trace is Trace.FOREIGN:
-            name = ascii(self.name[:MAX_NAME])
-            return (
-                f"{name} is not an entry"
-                if self.objects == 1
-                else f"{self.objects} objects are not entries, the first is {name}"
-            )
-        if self.objects == 1:
-            return f"entry {self.first} was {self.trace}"
-        return f"{self.objects} entries from {self.first} to {self.last} were {self.trace}"
-
-
-def findings(history: Iterable[ObjectVersion]) -> Iterator[Finding]:
+def findings(history: Iterable[ObjectVersion]) -> Iterator[Problem]:
     """What is wrong with a chain's history; nothing for a log that was only appended to.
 
     Holds one object's summary in memory at a time, however many versions somebody has written.
@@ -214,43 +185,39 @@ def findings(history: Iterable[ObjectVersion]) -> Iterator[Finding]:
     Args:
         history: As `AuditLog.history` returns it: the versions of an object follow each other, the latest first.
     """
-    pending: Finding | None = None
-    for found in _of_each_object(history):
-        if pending and pending.trace is found.trace and _are_neighbours(pending, found):
-            pending = replace(pending, last=found.last, objects=pending.objects + 1)
-            continue
-        if pending:
-            yield pending
-        pending = found
-    if pending:
-        yield pending
-
-
-def _of_each_object(history: Iterable[ObjectVersion]) -> Iterator[Finding]:
+    pending, foreign, first = Problem("", -1), 0, ""
     for name, versions in groupby(history, key=attrgetter("key")):
-        latest, contents, markers = None, 0, 0
-        for version in versions:
-            latest = latest or version
-            if version.is_delete_marker:
-                markers += 1
-            else:
-                contents += 1
-        if latest and (trace := _trace(latest, contents=contents, markers=markers)):
-            yield Finding(trace=trace, first=latest.seq, last=latest.seq, objects=1, name=name)
+        seq, trace = _trace(versions)
+        if trace is Trace.FOREIGN:
+            foreign, first = foreign + 1, first or ascii(name[:MAX_NAME])
+        elif trace and (trace, seq - 1) == (pending.what, pending.end):
+            pending = replace(pending, last=seq)
+        elif trace:
+            if pending.what:
+                yield pending
+            pending = Problem(trace, seq)
+    if pending.what:
+        yield pending
+    if foreign:
+        told = f"{foreign} objects are not entries, the first is {first}"
+        yield Problem(told if foreign > 1 else f"{first} is not an entry", 0)
 
 
-def _trace(latest: ObjectVersion, *, contents: int, markers: int) -> Trace | None:
-    if latest.seq == 0:
-        return Trace.FOREIGN
+def _trace(versions: Iterable[ObjectVersion]) -> tuple[int, Trace | None]:
+    """The number of an object, and what was done to it."""
+    contents, markers = 0, 0
+    latest: ObjectVersion | None = None
+    for version in versions:
+        latest = latest or version
+        markers += version.is_delete_marker
+        contents += not version.is_delete_marker
+    if latest is None or latest.seq == 0:
+        return 0, Trace.FOREIGN
     if latest.is_delete_marker:
-        return Trace.HIDDEN
+        return latest.seq, Trace.HIDDEN
     if markers:
-        return Trace.DELETED
-    return Trace.REWRITTEN if contents > 1 else None
-
-
-def _are_neighbours(before: Finding, found: Finding) -> bool:
-    return found.first == 0 or found.first == before.last + 1
+        return latest.seq, Trace.DELETED
+    return latest.seq, Trace.REWRITTEN if contents > 1 else None
 
 
 # Whether everything that was rotated is on record (protocol E17).
@@ -259,14 +226,6 @@ def _are_neighbours(before: Finding, found: Finding) -> bool:
 # replaced by a reconcile, which says so itself; so what a reconcile began from need not be on record. The event of an
 # archived entry is not read, but its seal says that it is a run's, and when it was written: so which generations
 # it can record.
-
-
-class _Named(NamedTuple):
-    """A generation that an entry of a stream names."""
-
-    where: "Verification"
-    entry: Entry
-    generation: int
 
 
 class _Recorded:
@@ -306,7 +265,7 @@ def compare(found: Sequence["Verification"], unread: Sequence[int], *, from_the_
         unread: The times of runs' entries whose events were not read.
         from_the_first: Whether all entries were read; else generations below those that are on record are, too.
     """
-    recorded, bases = _Recorded(unread), list[_Named]()
+    recorded, bases = _Recorded(unread), list[tuple[Verification, Entry, int]]()
     for verification in found:
         for entry in verification.entries:
             details = entry.details
@@ -320,7 +279,7 @@ def compare(found: Sequence["Verification"], unread: Sequence[int], *, from_the_
                 and type(base := details.get("base_generation")) is int
                 and base
             ):
-                bases.append(_Named(verification, entry, base))
+                bases.append((verification, entry, base))
     for where, entry, base in bases:
         if base not in recorded and (from_the_first or base > recorded.lowest):
             where.problems.append(Problem(f"began from generation {base}, which no entry records", entry.seq))
@@ -372,8 +331,7 @@ def verify(
     *,
     said: Mapping[str, Said] = {},
     unread: Collection[str] = (),
-    total: Callable[[str, int], None] = lambda _stream, _total: None,
-    progress: Callable[[str, int], None] = lambda _stream, _done: None,
+    progress: Progress = lambda _stream, _done, _total: None,
     side_by_side: SideBySide = READS,
 ) -> list[Verification]:
     """Verify a credential's chains against themselves, digests and each other.
@@ -383,22 +341,20 @@ def verify(
         logs: Each stream with its keys; None where this reader may not verify by them.
         said: What the digests of each stream say of the chain.
         unread: Streams that exist and are not among these: what they record is not known.
-        total: Called with a stream and the number of its objects.
-        progress: Called with a stream and the number of objects that were read.
+        progress: Called with a stream, the number of its objects that were read, and of all.
         side_by_side: Makes reads at the same time.
     """
     found = []
     for log, signer in logs:
-        reads = Reads(side_by_side, partial(total, log.stream), partial(progress, log.stream))
         by_digests = said.get(log.stream, UNSAID)
-        verification, objects = _read(credential_id, log, signer, by_digests, reads)
+        verification, objects = _read(credential_id, log, signer, by_digests, progress, side_by_side)
         if not verification.unreadable:
             _inspect_versions(verification, log, by_digests)
             _walk(verification, objects, signer, by_digests)
             _compare_digests(verification, {o.number: o.at for o in objects}, by_digests)
         found.append(verification)
     runs = _archived_runs(found)
-    if missing := sorted({*unread, *(v.stream for v in found if v.unreadable)}):
+    if missing := [*unread, *(v.stream for v in found if v.unreadable)]:
         for verification in found:
             verification.notes.append(
                 f"that every rotation is on record was not checked: the stream {missing[0]} was not read"
@@ -419,28 +375,22 @@ def _archived_runs(found: Sequence[Verification]) -> list[Entry]:
     return [e for v in found if v.archived for e in v.entries if not e.event and is_of_a_run(e.rotation_id)]
 
 
-class Reads(NamedTuple):
-    """How a stream is read."""
-
-    side_by_side: SideBySide
-    total: Callable[[int], None]
-    progress: Callable[[int], None]
-
-
 def _read(
-    credential_id: str, log: AuditLog, signer: Signer | None, said: Said, reads: Reads
+    credential_id: str,
+    log: AuditLog,
+    signer: Signer | None,
+    said: Said,
+    progress: Progress,
+    side_by_side: SideBySide,
 ) -> tuple[Verification, list[Object]]:
     verification, objects = Verification(stream=log.stream), list[Object]()
     try:
         dated = list(log.dated(after=max(0, said.seq - 1)))
-        reads.total(len(dated))
         for start in range(0, len(dated), _WINDOW):
             window = dated[start : start + _WINDOW]
-            read = reads.side_by_side(
-                [partial(read_object, credential_id, log, signer, n) for n, _ in window]
-            )
+            read = side_by_side([partial(read_object, credential_id, log, signer, n) for n, _ in window])
             objects += [o._replace(at=milliseconds(at)) for o, (_, at) in zip(read, window, strict=True)]
-            reads.progress(len(objects))
+            progress(log.stream, len(objects), len(dated))
     except LockstepError as error:
         verification.unreadable = line_of(error)
     verification.archived = sum(o.archived for o in objects)
@@ -455,10 +405,7 @@ def _inspect_versions(verification: Verification, log: AuditLog, said: Said) -> 
     """What was deleted or overwritten, as far as this reader may list versions."""
     new = (v for v in log.history() if v.seq > said.seq or (v.seq == 0 and said.is_after(v.at)))
     try:
-        verification.problems += [
-            Problem(found.trace, found.first, found.last) if found.first else Problem(str(found), 0)
-            for found in findings(new)
-        ]
+        verification.problems += findings(new)
     except AuditLogAccessDeniedError:
         verification.notes.append(
             "delete markers and older versions were not looked for: no right to list them"
@@ -591,6 +538,9 @@ class Verifier:
         )
         self._claims = {stream: digests.claims() for stream, digests in self.digests.items()}
         self._signers = {e.stream: self._macs(e) for e in evidence}
+        others = {"aws": "oci", "oci": "aws"}
+        names = {others[s] for s, d in self.digests.items() if any(digest.other for digest in d.genuine)}
+        self._unread = sorted(names - self.digests.keys())
 
     def _macs(self, evidence: Evidence) -> Signer | None:
         digests = self.digests[evidence.stream]
@@ -618,10 +568,9 @@ class Verifier:
         self,
         folder: str,
         *,
-        total: Callable[[str, int], None] = lambda _stream, _total: None,
-        progress: Callable[[str, int], None] = lambda _stream, _done: None,
+        progress: Progress = lambda _stream, _done, _total: None,
     ) -> list[Verification]:
-        """Verify a chain in every cloud; arguments as of `verify`."""
+        """Verify a chain in every cloud; `progress` as of `verify`."""
         said = {
             stream: Said(claims=claims.get(folder, ()), start=self.digests[stream].starts_at, kept=self._kept)
             for stream, claims in self._claims.items()
@@ -630,7 +579,7 @@ class Verifier:
             folder,
             [(e.log(folder), self._signers[e.stream]) for e in self.evidence],
             said=said,
-            total=total,
+            unread=self._unread,
             progress=progress,
             side_by_side=self._side_by_side,
         )

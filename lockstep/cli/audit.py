@@ -47,12 +47,6 @@ from lockstep.runtime.system import SystemClock
 
 app = typer.Typer(help="Verify and show the audit log.", no_args_is_help=True)
 
-Stream = Annotated[
-    Literal["aws", "oci"] | None,
-    typer.Option("--stream", help="Only this stream.  [default: each cloud that runs rotations]"),
-]
-
-
 SHOWN_PROBLEMS = 100
 _SINCE = re.compile(r"(?P<stream>aws|oci):(?P<hour>[0-9-]{10}T[0-9]{2}):(?P<hash>[0-9a-f]{16,64})", re.ASCII)
 _STYLES = {
@@ -136,8 +130,7 @@ def verified(verifier: Verifier, folder: str, name: str, progress: Progress) -> 
     tasks = {e.stream: progress.add_task(f"{name} {e.stream}", total=None) for e in verifier.evidence}
     found = verifier.chain(
         folder,
-        total=lambda stream, total: progress.update(tasks[stream], total=total),
-        progress=lambda stream, done: progress.update(tasks[stream], completed=done),
+        progress=lambda stream, done, total: progress.update(tasks[stream], completed=done, total=total),
     )
     for task in tasks.values():
         progress.remove_task(task)
@@ -223,19 +216,14 @@ def _exit_with(verdict: Verdict) -> None:
         raise typer.Exit(_EXITS[verdict])
 
 
-def _of_stream(every: list[tuple[AuditLog, Signer]], stream: str | None) -> list[tuple[AuditLog, Signer]]:
-    found = [(log, signer) for log, signer in every if stream in {None, log.stream}]
-    if not found:
-        raise wrong_use(f"the plan has no runner in {stream}, so there is no stream {stream}")
-    return found
-
-
 @app.command()
 def show(
     *,
     file: PlanFile = DEFAULT_PLAN,
     credential_id: CredentialId = None,
-    stream: Stream = None,
+    stream: Annotated[
+        Literal["aws", "oci"] | None, typer.Option("--stream", help="Only this stream.")
+    ] = None,
     newest: Annotated[int, typer.Option("--newest", "-n", min=1, max=10_000, help="How many entries.")] = 10,
     as_json: AsJson = False,
 ) -> None:
@@ -250,7 +238,7 @@ def show(
     found: list[tuple[Credential, AuditLog, int, Entry | None]] = []
     for credential in chosen(plan, credential_id):
         heads = clouds.lock(credential).read().heads
-        for log, signer in _of_stream(streams(plan, clouds, credential), stream):
+        for log, signer in streams(plan, clouds, credential, stream):
             numbers = newest_numbers(log, heads.get(log.stream), newest)
             found += [
                 (credential, log, seq, read_unverified(log, signer, credential, seq)) for seq in numbers

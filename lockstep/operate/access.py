@@ -9,7 +9,7 @@ from lockstep.protocol.deadlines import DeadlineGuard, Timeouts, always
 from lockstep.protocol.model import Credential
 from lockstep.protocol.ports import AuditLog, Signer
 from lockstep.runtime.clouds import Clouds, open_secret
-from lockstep.runtime.identity import OPERATOR, Identity
+from lockstep.runtime.identity import OPERATOR, Cloud, Identity
 from lockstep.runtime.lazy import lazy
 from lockstep.runtime.system import SystemClock
 from lockstep.runtime.wiring import endpoints_from_environment
@@ -39,12 +39,12 @@ def evidence_of(plan: Plan, clouds: Clouds) -> list[Evidence]:
     return [clouds.evidence("aws"), *([clouds.evidence("oci")] if plan.runners.oci else [])]
 
 
-def streams(plan: Plan, clouds: Clouds, credential: Credential) -> list[tuple[AuditLog, Signer]]:
-    """The audit streams of a credential with their keys: one for each cloud that runs rotations."""
-    found = [clouds.stream("aws", credential)]
-    if plan.runners.oci:
-        found.append(clouds.stream("oci", credential))
-    return found
+def streams(
+    plan: Plan, clouds: Clouds, credential: Credential, only: str | None = None
+) -> list[tuple[AuditLog, Signer]]:
+    """The audit streams of a credential with their keys: of each cloud that runs rotations, or of one."""
+    runners: list[Cloud] = ["aws", "oci"] if plan.runners.oci else ["aws"]
+    return [clouds.stream(cloud, credential) for cloud in runners if only in {None, cloud}]
 
 
 def named_stores(plan: Plan, clouds: Clouds, credential: Credential) -> list[NamedStore]:

@@ -148,7 +148,7 @@ def revoke(person: Person, *more: str) -> None:
 
 
 def audit(person: Person) -> None:
-    for words in (["verify", "--stream", "aws"], ["show"], ["report", "-o", str(person.tmp_path / "r.json")]):
+    for words in (["verify"], ["show"], ["report", "-o", str(person.tmp_path / "r.json")]):
         person.run("audit", *words)
 
 

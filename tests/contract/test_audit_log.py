@@ -181,9 +181,9 @@ def test_deleting_overwriting_and_strangers_show_in_the_history(
     assert log.read(2) is None
     name = f"{log.stream}/multi-cloud.app_user/notes.txt"
     assert [str(finding) for finding in findings(log.history())] == [
-        "entry 2 was hidden by a delete marker",
-        "entry 3 was deleted and written again",
-        "entry 4 was written more than once",
+        "entry 2: hidden by a delete marker",
+        "entry 3: deleted and written again",
+        "entry 4: written more than once",
         f"{name!r} is not an entry",
     ]
 

@@ -197,7 +197,7 @@ def test_a_named_operator_writes_an_entry_and_the_break_glass_role_hides_one_whi
     break_glass = _administrator(rotated, "s3", role=BREAK_GLASS)
     break_glass.delete_object(Bucket=AUDIT_BUCKET, Key=key)
     assert list(log.numbers()) == []
-    assert [str(f) for f in findings(log.history())] == ["entry 1 was hidden by a delete marker"]
+    assert [str(f) for f in findings(log.history())] == ["entry 1: hidden by a delete marker"]
 
 
 def _administrator(

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import rfc8785
 
 from lockstep.audit.chain import Sealed, seal
-from lockstep.audit.entry import CHAIN, MAC, NO_PREVIOUS, ORDER, ChainEnd, Stored, other_event, stored
+from lockstep.audit.entry import CHAIN, MAC, NO_PREVIOUS, ORDER, ChainEnd, Stored, milliseconds, stored
 from lockstep.protocol.model import ChainHead
 from tests.proof.tampered import CREDENTIAL, STREAMS, Past, Scene
 from tests.support.memory import MemorySigner
@@ -199,15 +199,11 @@ def _made(
     event_of: str = "",
 ) -> Sealed:
     """An entry that never happened."""
-    event = other_event(
-        "Invented",
-        {"order": "invented"} if rotation_id.startswith(ORDER) else {},
-        entry_id=event_of or rotation_id,
-        credential_id=credential_id,
-        stream=stream,
-        actor={"app_name": "lockstep", "app_uid": "x"},
-        now=scene.world.clock.now(),
-    )
+    event = {
+        "time": milliseconds(scene.world.clock.now()),
+        "metadata": {"uid": event_of or rotation_id},
+        "unmapped": {"lockstep": {"order": "invented"} if rotation_id.startswith(ORDER) else {}},
+    }
     return seal(
         event,
         end,

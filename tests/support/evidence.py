@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from lockstep.audit.chain import Ends, seal
 from lockstep.audit.confirmed import Since, Verdict
 from lockstep.audit.digest import Evidence, Made, Maker
-from lockstep.audit.entry import other_event
+from lockstep.audit.entry import milliseconds
 from lockstep.audit.verify import Verifier
 from lockstep.protocol.errors import AuditLogAccessDeniedError, AuditLogUnreachableError
 from lockstep.protocol.ports import Clock, Listed
@@ -176,15 +176,11 @@ class EvidenceWorld:
         log = self.logs[stream].setdefault(folder, MemoryAuditLog(stream, folder))
         own, number = self.world.signers[stream], next(self._others)
         entry_id = entry_id or f"other-{number}"
-        event = other_event(
-            "Other",
-            {"order": "pause"} if entry_id.startswith("order-") else {},
-            entry_id=entry_id,
-            credential_id=folder,
-            stream=stream,
-            actor={},
-            now=at or self.world.clock.now(),
-        )
+        event = {
+            "time": milliseconds(at or self.world.clock.now()),
+            "metadata": {"uid": entry_id},
+            "unmapped": {"lockstep": {"order": "pause"} if entry_id.startswith("order-") else {}},
+        }
         end = Ends(credential_id=folder, log=log, signer=own).find(None)
         made = seal(
             event, end, credential_id=folder, stream=stream, signer=signer or own, rotation_id=entry_id

@@ -58,8 +58,8 @@ def test_version() -> None:
 WRONG_USE = {
     "no such command": ["rollback"],
     "plan sql: no such database": ["plan", "sql", "-d", "nowhere"],
-    "audit verify: no such stream": ["audit", "verify", "--stream", "azure"],
-    "audit verify: a stream that is not in the plan": ["audit", "verify", "--stream", "oci"],
+    "audit verify: no digest": ["audit", "verify", "--since", "aws:yesterday"],
+    "audit show: no such stream": ["audit", "show", "--stream", "azure"],
     "audit show: zero entries": ["audit", "show", "-n", "0"],
     "audit report: no duration": ["audit", "report", "--since", "three weeks"],
     "audit report: too long": ["audit", "report", "--since", "9999d"],
