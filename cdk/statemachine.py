@@ -100,6 +100,7 @@ def _begin() -> dict[str, State]:
                 "applied": [],
                 "stores": [],
                 "revoked": [],
+                "audit": None,
                 "failure": None,
             },
             "Next": "Generate",

@@ -388,7 +388,8 @@ def report(
     )
     _write(WRITERS[form](made), output)
     if output != STDOUT:
-        say_aside(f"{output}: {made.verdict.value}")
+        lost = next((check.error for c in made.credentials for check in c.checks if check.error), None)
+        say_aside(f"{output}: {made.verdict.value}{f' ({lost})' if lost else ''}")
     _exit_with(made.verdict)
 
 

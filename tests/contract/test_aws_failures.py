@@ -30,6 +30,7 @@ from lockstep.protocol.model import CredentialValue, Login, SecretStr
 from lockstep.protocol.orders import Pause
 from lockstep.runtime.system import SystemClock
 from lockstep.stores.credential import CredentialStore
+from lockstep.stores.readers import NamedStore
 from tests.contract.aws_fixtures import CREDENTIAL, KEYS
 from tests.support.peer import silent
 
@@ -40,6 +41,10 @@ SHIPPED = CloudTimeouts()
 
 def open_store(client: Any) -> CredentialStore:  # noqa: ANN401 - as `aws_client`
     return CredentialStore("aws", CREDENTIAL, partial(SecretsManagerSecret, client, "aws"))
+
+
+def named(client: Any) -> NamedStore:  # noqa: ANN401 - as `aws_client`
+    return NamedStore("aws", CREDENTIAL, partial(SecretsManagerSecret, client, "aws"))
 
 
 Call = Callable[..., None]
@@ -64,7 +69,7 @@ def plan_of(client: Any) -> S3Folder:  # noqa: ANN401 - as `aws_client`
 
 
 VALUE = CredentialValue(1, Login("app", SecretStr(LEAK)))
-call_store = calling("secretsmanager", lambda client: open_store(client).version_of(1))  # One call.
+call_store = calling("secretsmanager", lambda client: named(client).staged_at(1))  # One call.
 call_store_write = calling("secretsmanager", lambda client: open_store(client).stage(VALUE))
 call_lock = calling("dynamodb", lambda client: DynamoDbLock(client, "table", "id").read())
 call_orders = calling("dynamodb", lambda client: DynamoDbOrders(client, "table", "id").write(Pause()))

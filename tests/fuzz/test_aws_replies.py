@@ -112,7 +112,8 @@ CALLER = (
 LISTING = (
     b'<?xml version="1.0"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
     b"<Name>b</Name><Prefix>aws/</Prefix><MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated>"
-    b"<Contents><Key>aws/multi-cloud.app_user/000000000004.json</Key><Size>7</Size></Contents></ListBucketResult>"
+    b"<Contents><Key>aws/multi-cloud.app_user/000000000004.json</Key>"
+    b"<LastModified>2026-01-01T00:00:00.000Z</LastModified><Size>7</Size></Contents></ListBucketResult>"
 )
 OBJECT_VERSIONS = (
     b'<?xml version="1.0"?><ListVersionsResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'

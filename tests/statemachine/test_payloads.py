@@ -380,7 +380,7 @@ def test_releasing_makes_the_same_call(valid: tuple[int, ...], proven: tuple[str
         rotated_at=EPOCH,
     )
     lease = Lease(credential_id="multi-cloud/app_user", holder="second", fence=7)
-    entry = Recorded(stream="aws", seq=7, hash="f" * 64)
+    entry = Recorded(stream="aws", seq=9, hash="f" * 64)
     asked_done = _asked(lambda lock: lock.release(lease, done, entry=entry))
     asked_failed = _asked(lambda lock: lock.release(lease, None, entry=entry))
     asked_unchanged = _asked(lambda lock: lock.release(lease, None))
