@@ -70,7 +70,7 @@ METADATA: dict[str, Callable[[Mapping[str, str]], Mapping[str, str]]] = {
     "no json": lambda m: {**m, CHAIN: "x"},
     "another number": lambda m: {**m, CHAIN: m[CHAIN].replace('"seq":', '"seq":9')},
     "another run": lambda m: {**m, CHAIN: m[CHAIN].replace('"rotation_id":"', f'"rotation_id":"{NEXT_RUN}')},
-    "pretty": lambda m: {**m, CHAIN: m[CHAIN].replace(":{", ": {")},
+    "pretty": lambda m: {**m, CHAIN: m[CHAIN].replace(",", ", ")},
     "a mac with another key": lambda m: {**m, MAC: m[MAC].replace("{", '{"a":1,', 1)},
     "another mac": lambda m: {**m, MAC: m[MAC].replace('"value":"', '"value":"AAAA')},
 }

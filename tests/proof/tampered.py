@@ -88,8 +88,9 @@ def _life(credential_id: str, *, wait: float) -> MemoryWorld:
         "oci": MemorySigner("oci-new-key", retired=["oci-key"]),
     }
     story.failing(DatabaseUnreachableError, 1 / INTERVALS_PER_DAY, of="db-2")
-    story.days(8 / INTERVALS_PER_DAY)
-    story.run("oci", force=True)
+    for _ in range(3):
+        story.days(3 / INTERVALS_PER_DAY)
+        story.run("oci", force=True)
     story.days(2 / INTERVALS_PER_DAY, oci=lambda _: False)
     undisturbed(world)
     return world
@@ -186,9 +187,9 @@ def outcome_of(mutation: Mutation, at: Scene, *, briefly: bool = False) -> Outco
     for _ in range(2):
         with suppress(LockstepError):
             rotate_again(at.world, NEXT_RUN)
-        at.world.clock.sleep(1)
+        at.world.clock.sleep(INTERVAL_SECONDS)
         with suppress(LockstepError):
-            rotate(at.world, "next-of-oci", runner="oci")
+            rotate(at.world, "next-of-oci", runner="oci", force=True)
         if _is_recorded(at):
             break
     found = at.verify()

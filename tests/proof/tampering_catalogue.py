@@ -8,13 +8,12 @@ from tests.proof import mutations as m
 from tests.proof.impossible import (
     ARCHIVED_BODY,
     BOTH_CLOUDS,
-    HEAD_BEHIND,
-    LOCKED,
+    HEAD_FORGED,
     METADATA_ALONE,
     NO_VERSIONS,
+    NOT_CONFIRMED,
     THIEF_APPENDS,
     UNREAD,
-    WRITTEN_ANEW,
 )
 from tests.proof.mutations import PLACES, REENCODINGS
 from tests.proof.tampered import NEXT_RUN, OTHER, STREAMS, Mutation, Scene
@@ -173,11 +172,10 @@ def _forgeries(stream: str) -> Iterator[Mutation]:
             act=partial(m.resigned_at, stream=stream, place=where, key="mine"),
         )
     for name, after in {"1": _zero, **KEEPS}.items():
-        free = name in ("what is not witnessed", "the last")
         yield Mutation(
             name=f"written anew ({name}) with the stream's keys: {stream}",
             act=partial(m.forked, stream=stream, after=after),
-            by_design=(WRITTEN_ANEW if stream == "oci" else LOCKED) if free else "",
+            by_design=NOT_CONFIRMED,
         )
         yield Mutation(
             name=f"written anew ({name}) with another key that names itself so: {stream}",
@@ -186,6 +184,7 @@ def _forgeries(stream: str) -> Iterator[Mutation]:
         yield Mutation(
             name=f"written anew ({name}) with the retired key: {stream}",
             act=partial(m.forked, stream=stream, after=after, retired=True),
+            by_design=NOT_CONFIRMED if name == "1" else "",
         )
 
 
@@ -347,9 +346,11 @@ def _lock_record(stream: str) -> Iterator[Mutation]:
         yield Mutation(
             name=f"a head that names the {place}: {stream}",
             act=partial(f.head_behind, stream=stream, place=PLACES[place]),
-            by_design=HEAD_BEHIND,
+            by_design=HEAD_FORGED,
         )
-    yield Mutation(name=f"no head: {stream}", act=lambda scene: scene.head(stream, None))
+    yield Mutation(
+        name=f"no head: {stream}", act=lambda scene: scene.head(stream, None), by_design=HEAD_FORGED
+    )
 
 
 def _head_forged(scene: Scene, stream: str, **forged: object) -> None:

@@ -12,7 +12,7 @@ from tests.proof.tampering_catalogue import catalogue
 from tests.proof.tampering_plants import PLANTS, Plant
 
 CATALOGUE = {mutation.name: mutation for mutation in catalogue(10)}
-STEPS = {"memory": 1, "s3": 17, "object-storage": 11}
+STEPS = {"memory": 1, "s3": 13, "object-storage": 11}
 """Every which mutation a backend has: half a minute at most over an emulator."""
 
 
