@@ -11,12 +11,11 @@
               "handed_on": credentials, "batches": calls, "left": credentials for the next call}
 
 Where its configuration has LOCKSTEP_DOCTOR the same image rotates nothing (ADR 82): it takes only
-`{"doctor": "look", …}` of `lockstep doctor --in-cloud`, and answers as `lockstep.operate.doctor.inside.Reply`.
+`{"doctor": "look", …}` of `lockstep doctor --in-cloud`, and answers as `lockstep.operate.doctor.inside.Reply`. Where it
+has LOCKSTEP_DIGEST_KEY it makes digests (`oci_fn.digest`).
 
-One credential that fails does not stop the others (protocol R5). fdk sends the text of an uncaught exception to the
-caller and to the log, and turns every status but 200, 502 and 504 into 200. So every exception is caught here, and a
-call that did not succeed is answered with 502. Its body names the error: `{"error": "InvalidRequestError", …}` for a
-bad input, which changes nothing, or `failed` among the results for a rotation.
+One credential that fails does not stop the others (protocol R5). A call that did not succeed is answered with 502
+(`oci_fn.face`). Its body names the error of a bad input, which changes nothing, or has `failed` among the results.
 """
 
 import json
@@ -25,7 +24,6 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache, partial
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
@@ -43,9 +41,10 @@ from lockstep.protocol.strict_json import Message, MessageError, parse, read
 from lockstep.protocol.workers import at_the_same_time
 from lockstep.runtime.identity import OCI_RUNNER
 from lockstep.runtime.system import SystemClock
-from lockstep.runtime.wiring import DOCTOR_VARIABLE, forget, hosted_runner
+from lockstep.runtime.wiring import DIGEST_VARIABLE, DOCTOR_VARIABLE, forget, hosted_runner
 from lockstep.stores.credential import Ports
 from oci_fn.dispatching import LATE, MOST_IDS, HandedOn, delegate, overdue, recheck, shares
+from oci_fn.face import MARGIN_SECONDS, Body, answered, forget_after, seconds_left, shown
 from oci_fn.retries import Retries
 from oci_fn.sequence import rotate
 
@@ -53,9 +52,6 @@ if TYPE_CHECKING:
     from lockstep.oci.functions import OwnFunction
     from lockstep.protocol.ports import Table
     from oci_fn.publish import EventPublisher
-
-MARGIN_SECONDS = 25.0
-"""Time before the platform's deadline in which no call begins, so that the longest step can end (protocol F3)."""
 
 LAST_BEGIN_SECONDS = MARGIN_SECONDS + STEP.total_seconds()
 """Time before that deadline in which a call that has many credentials to do begins no further one."""
@@ -151,27 +147,23 @@ class Function:
 
     def __call__(self, ctx: context.InvokeContext, data: BytesIO | None = None) -> response.Response:
         """Answer one call of the function."""
-        try:
-            given = _parse(data.getvalue() if data else b"", is_doctor=self._is_doctor)
-            ends_at = self._clock.monotonic() + _seconds_left(ctx, self._clock)
-            if isinstance(given, DoctorRequest):
-                return _answer(ctx, self._look(given, ends_at), succeeded=True)
-            call_id = _call_id(ctx)
-            with Scope(self._clock, ends_at=ends_at, leave=self._leave).open():
-                work = self._work(given, call_id, ends_at)
-            publisher = cache(partial(self._publisher, ends_at))
-            results: list[dict[str, Any]] = []
-            for number, run in enumerate(work.runs, start=1):
-                if number > 1 and self._clock.monotonic() >= ends_at - LAST_BEGIN_SECONDS:
-                    break
-                results.append(self._run(run, f"{call_id}.{number}", publisher, ends_at=ends_at))
-        except LockstepError as error:
-            self._forget_after(type(error).__name__)
-            return _answer(ctx, _shown(error), succeeded=False)
-        except Exception as error:  # noqa: BLE001 - the last line of defence before fdk prints it
-            return _answer(ctx, _shown(UnexpectedError(code=type(error).__name__)), succeeded=False)
-        body, succeeded = _describe(work, results)
-        return _answer(ctx, body, succeeded=succeeded)
+        return answered(ctx, partial(self._called, ctx, data), forget=self._forget)
+
+    def _called(self, ctx: context.InvokeContext, data: BytesIO | None) -> tuple[Body, bool]:
+        given = _parse(data.getvalue() if data else b"", is_doctor=self._is_doctor)
+        ends_at = self._clock.monotonic() + seconds_left(ctx, self._clock)
+        if isinstance(given, DoctorRequest):
+            return self._look(given, ends_at), True
+        call_id = _call_id(ctx)
+        with Scope(self._clock, ends_at=ends_at, leave=self._leave).open():
+            work = self._work(given, call_id, ends_at)
+        publisher = cache(partial(self._publisher, ends_at))
+        results: list[dict[str, Any]] = []
+        for number, run in enumerate(work.runs, start=1):
+            if number > 1 and self._clock.monotonic() >= ends_at - LAST_BEGIN_SECONDS:
+                break
+            results.append(self._run(run, f"{call_id}.{number}", publisher, ends_at=ends_at))
+        return _describe(work, results)
 
     def _publisher(self, ends_at: float) -> "EventPublisher | None":
         """Who tells other programs what has happened; None where the plan names no topic. Then nothing is loaded.
@@ -219,10 +211,10 @@ class Function:
                 "audit_seq": promoted.entry.seq if promoted else None,
             }
         except LockstepError as error:
-            result = {"outcome": "failed", **_shown(error)}
+            result = {"outcome": "failed", **shown(error)}
         except Exception as error:  # noqa: BLE001 - a bug, or a foreign error that crossed a port
-            result = {"outcome": "failed", **_shown(UnexpectedError(code=type(error).__name__))}
-        self._forget_after(str(result.get("error", "")))
+            result = {"outcome": "failed", **shown(UnexpectedError(code=type(error).__name__))}
+        forget_after(str(result.get("error", "")), self._forget)
         result = {"credential_id": run.credential_id, "rotation_id": rotation_id, **result}
         took_ms = round((self._clock.monotonic() - began) * 1000)
         logger.info(json.dumps({**result, "milliseconds": took_ms, "states_ms": retries.states_ms}))
@@ -235,11 +227,6 @@ class Function:
 
         with Scope(self._clock, ends_at=ends_at, leave=self._leave).open():
             return answer(request, function="oci/rotate")
-
-    def _forget_after(self, error: str) -> None:
-        """The key of the other cloud may have been replaced: the next call reads it again."""
-        if error.endswith("AccessDeniedError"):
-            self._forget()
 
     def _work(self, given: RunInput | EveryInput | ManyInput, call_id: str, ends_at: float) -> Work:
         if isinstance(given, EveryInput):
@@ -304,7 +291,7 @@ def _describe(work: Work, results: list[dict[str, Any]]) -> tuple[dict[str, Any]
 
 
 def _why(done: HandedOn) -> dict[str, str]:
-    return _shown(done.error) if done.error else {}
+    return shown(done.error) if done.error else {}
 
 
 def _parse(body: bytes, *, is_doctor: bool) -> Given:
@@ -336,27 +323,12 @@ def _call_id(ctx: context.InvokeContext) -> str:
     return call_id
 
 
-def _seconds_left(ctx: context.InvokeContext, clock: Clock) -> float:
-    try:
-        deadline = datetime.fromisoformat(ctx.Deadline())
-    except (TypeError, ValueError):
-        raise InvalidRequestError(code="no-deadline") from None
-    if deadline.tzinfo is None:
-        deadline = deadline.replace(tzinfo=UTC)
-    return (deadline - clock.now()).total_seconds()
+def _handler() -> "Callable[[context.InvokeContext, BytesIO | None], response.Response]":
+    if DIGEST_VARIABLE in os.environ:
+        from oci_fn.digest import DigestFunction  # noqa: PLC0415 - the others load nothing of it
+
+        return DigestFunction()
+    return Function(is_doctor=DOCTOR_VARIABLE in os.environ)
 
 
-def _shown(error: LockstepError) -> dict[str, str]:
-    return {"error": type(error).__name__, "message": str(error)}
-
-
-def _answer(ctx: context.InvokeContext, body: Mapping[str, Any], *, succeeded: bool) -> response.Response:
-    return response.Response(
-        ctx,
-        response_data=json.dumps(body),
-        headers={"content-type": "application/json"},
-        status_code=200 if succeeded else 502,
-    )
-
-
-handler = Function(is_doctor=DOCTOR_VARIABLE in os.environ)
+handler = _handler()

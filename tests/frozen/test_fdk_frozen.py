@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from oci_fn.dispatching import overdue
-from oci_fn.func import MARGIN_SECONDS
+from oci_fn.face import MARGIN_SECONDS
 from sandbox.fn import FunctionProcess, running_function
 from tests.frozen.conftest import World
 from tests.frozen.work import BOUND_SECONDS, CALLS, Signs, environment, wait_for, wait_until
