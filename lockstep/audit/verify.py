@@ -403,8 +403,8 @@ def _read(
 
 def _inspect_versions(verification: Verification, log: AuditLog, said: Said) -> None:
     """What was deleted or overwritten, as far as this reader may list versions."""
-    new = (v for v in log.history() if v.seq > said.seq or (v.seq == 0 and said.is_after(v.at)))
     try:
+        new = (v for v in log.history() if v.seq > said.seq or (v.seq == 0 and said.is_after(v.at)))
         verification.problems += findings(new)
     except AuditLogAccessDeniedError:
         verification.notes.append(

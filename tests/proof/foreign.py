@@ -1,6 +1,7 @@
 """Foreign objects, forged metadata, archived bodies and forged lock records."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from lockstep.audit.entry import CHAIN, MAC, stored
@@ -8,6 +9,7 @@ from lockstep.audit.verify import NOT_RESTORED
 from lockstep.protocol.errors import (
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,
+    DatabaseUnreachableError,
     LockstepError,
 )
 from lockstep.protocol.model import ChainHead
@@ -15,6 +17,7 @@ from lockstep.protocol.ports import AuditLog
 from tests.proof.mutations import Place, _after, _made, rolled_back
 from tests.proof.tampered import NEXT_RUN, Scene
 from tests.support.memory import MemorySigner
+from tests.unit.harness import rotate_again
 
 FARTHEST_NUMBER = 10**12 - 1
 
@@ -151,3 +154,28 @@ def heads_exchanged(scene: Scene) -> None:
     heads = scene.world.lock.record.heads
     scene.head("aws", heads["oci"])
     scene.head("oci", heads["aws"])
+
+
+# What is newer than the newest digest
+
+
+def rotated_and_cut(scene: Scene) -> None:
+    """AWS rotates, and its entry is removed before the next digest."""
+    rotate_again(scene.world, "unrecorded")
+    scene.raw["aws"].erase(scene.last("aws").number)
+    rolled_back(scene, "aws")
+
+
+def failed_and_cut(scene: Scene) -> None:
+    """A run of AWS fails; its entry and its head are removed before the next digest."""
+
+    def fail(operation: str) -> None:
+        if operation == "stage":
+            raise DatabaseUnreachableError
+
+    scene.world.databases["db-1"].faults.before = fail
+    with suppress(LockstepError):
+        rotate_again(scene.world, "fails")
+    scene.world.databases["db-1"].faults.before = lambda _operation: None
+    scene.raw["aws"].erase(scene.last("aws").number)
+    rolled_back(scene, "aws")

@@ -7,6 +7,7 @@ then seen is seen by the chains alone. Those that leave a trace say so by their 
 import hashlib
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import rfc8785
 
@@ -153,6 +154,14 @@ def marked_and_written_again(scene: Scene, stream: str, place: Place) -> None:
     kept = raw.get(number)
     raw.mark(number)
     raw.put(number, *kept)
+
+
+def dated_later(scene: Scene, stream: str) -> None:
+    """The last entry, written once more so long after its own time."""
+    last = scene.last(stream)
+    assert last.seal
+    written = datetime.fromtimestamp(last.seal.time / 1000, UTC)
+    scene.raw[stream].dates[last.number] = written + timedelta(minutes=16)
 
 
 def rolled_back(scene: Scene, *streams: str) -> None:

@@ -3,9 +3,11 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from itertools import count
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast
 
+from lockstep.audit.entry import look
 from lockstep.aws.s3 import S3AuditLog
 from lockstep.oci.object_storage import ObjectStorageAuditLog
 from lockstep.protocol.ports import AuditLog, EntryObjects
@@ -21,15 +23,39 @@ Untyped = Any
 """A value of an SDK that ships no types."""
 
 
+class _Dated:
+    """A log of an emulator, whose objects are dated by the clock of the scene and not by that of the emulator."""
+
+    def __init__(self, log: AuditLog, dates: Mapping[int, datetime]) -> None:
+        self._log, self._dates = log, dates
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._log, name)
+
+    def dated(self, *, after: int = 0) -> Iterator[tuple[int, datetime]]:
+        for number in self._log.numbers(after=after):
+            yield number, self._dates.get(number) or self._own_time(number)
+
+    def _own_time(self, number: int) -> datetime:
+        found = look(self._log, number)
+        return datetime.fromtimestamp(found.seal.time / 1000 if found and found.seal else 0, UTC)
+
+
 class RawLog(ABC):
     """One chain's objects.
 
     Args:
         log: The port, as runners and verification have it.
+
+    Attributes:
+        dates: When an object was written, where that was not at its entry's own time.
     """
 
     def __init__(self, log: AuditLog, credential_id: str) -> None:
-        self.log = log
+        self.dates: dict[int, datetime] = {}
+        if isinstance(log, MemoryAuditLog):
+            self.dates = log.dates
+        self.log = log if isinstance(log, MemoryAuditLog) else cast("AuditLog", _Dated(log, self.dates))
         self._names = EntryObjects(log.stream, credential_id)
 
     def numbers(self) -> list[int]:
@@ -59,11 +85,15 @@ class RawLog(ABC):
         """Delete objects with all their versions: no trace is left."""
         for number in numbers:
             self._erase(self._names.key(number))
+            self.dates.pop(number, None)
 
     def replace(self, number: int, body: bytes, metadata: Mapping[str, str]) -> None:
-        """Put another object in the place of one, without a trace among the versions."""
+        """Put another object in the place of one, without a trace among the versions, and at about its time."""
+        date = self.dates.get(number)
         self.erase(number)
         self.put(number, body, metadata)
+        if date:
+            self.dates[number] = date
 
     @abstractmethod
     def _put(self, key: str, body: bytes, metadata: Mapping[str, str]) -> None: ...

@@ -8,32 +8,38 @@ import copy
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from functools import cache
 
 from lockstep.audit.confirmed import Verdict
+from lockstep.audit.digest import Evidence, Maker
 from lockstep.audit.entry import Seal, Stored, is_signed, stored
-from lockstep.audit.verify import Verification, verify
+from lockstep.audit.verify import Verification, Verifier
 from lockstep.protocol.errors import DatabaseUnreachableError, LockstepError
 from lockstep.protocol.model import ChainHead
 from lockstep.protocol.orders import Pause, Resume
+from lockstep.protocol.ports import AuditLog, chain_folder
 from lockstep.protocol.workers import one_after_the_other
 from tests.proof.raw_logs import Backend, MemoryRawLog, Object, RawLog
 from tests.support.audit_story import AuditStory
+from tests.support.evidence import MemoryDigestKey, MemoryFolder
 from tests.support.memory import MemorySigner, MemoryWorld, make_plan
 from tests.unit.harness import INTERVAL_SECONDS, rotate, rotate_again, undisturbed
 
 STREAMS = ("aws", "oci")
 CREDENTIAL, OTHER = "multi-cloud/app_user", "multi-cloud/other"
+FOLDER = chain_folder(CREDENTIAL)
 INTERVALS_PER_DAY = 72
 ALARMS = {Verdict.NOT_VERIFIED, Verdict.UNREADABLE}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Past:
-    """What a life has left: the world without its logs, and of each stream the objects."""
+    """What a life has left: the world without its logs, and of each stream the objects and the digests."""
 
     world: MemoryWorld
     objects: dict[str, dict[int, Object]]
+    digests: dict[str, MemoryFolder]
 
 
 @dataclass(kw_only=True)
@@ -42,12 +48,14 @@ class Scene:
 
     Attributes:
         raw: Each stream's objects.
+        digests: Each stream's digests, the newest of which names all that is there.
         other: Another credential of the same plan, with the same keys.
         elsewhere: The same credential in another deployment, with the same keys and other buckets.
     """
 
     world: MemoryWorld
     raw: dict[str, RawLog]
+    digests: dict[str, MemoryFolder]
     other: Past
     elsewhere: Past
 
@@ -66,8 +74,38 @@ class Scene:
 
     def verify(self, *streams: str) -> list[Verification]:
         """What verification says."""
-        logs = [(self.raw[s].log, self.world.signers[s]) for s in streams or STREAMS]
-        return verify(self.world.credential.id, logs, side_by_side=one_after_the_other)
+        logs = {s: self.raw[s].log for s in streams or STREAMS}
+        evidence = [_evidence(self.world, log, self.digests[s]) for s, log in logs.items()]
+        verifier = Verifier(evidence, now=self.world.clock.now(), side_by_side=one_after_the_other)
+        return verifier.chain(FOLDER)
+
+
+def _evidence(world: MemoryWorld, log: AuditLog, digests: MemoryFolder) -> Evidence:
+    return Evidence(
+        stream=log.stream,
+        digests=digests,
+        chains=MemoryFolder(world.clock, lambda: [FOLDER]),
+        log=lambda _folder: log,
+        signer=world.signers[log.stream],
+        keys=[MemoryDigestKey(log.stream).public_key()],
+        deployment="eu-central-1/locks",
+        retention=timedelta(days=400),
+    )
+
+
+def _digests(world: MemoryWorld) -> dict[str, MemoryFolder]:
+    """The digests of both clouds, made now."""
+    made = {stream: MemoryFolder(world.clock) for stream in STREAMS}
+    evidence = {s: _evidence(world, world.audit_logs[s], made[s]) for s in STREAMS}
+    for stream, other in (("oci", "aws"), ("aws", "oci")):
+        Maker(
+            own=evidence[stream],
+            other=evidence[other],
+            key=MemoryDigestKey(stream),
+            clock=world.clock,
+            side_by_side=one_after_the_other,
+        ).make()
+    return made
 
 
 def _life(credential_id: str, *, wait: float) -> MemoryWorld:
@@ -102,7 +140,11 @@ def _past(credential_id: str, *, wait: float = 0, longer: int = 0) -> Past:
         for stream in STREAMS:
             world.clock.sleep(INTERVAL_SECONDS)
             rotate(world, f"longer-{run}-{stream}", runner=stream, force=True)
-    return Past(world=world, objects={s: dict(world.audit_logs[s].entries) for s in STREAMS})
+    return Past(
+        world=world,
+        objects={s: dict(world.audit_logs[s].entries) for s in STREAMS},
+        digests=_digests(world),
+    )
 
 
 @cache
@@ -117,16 +159,19 @@ def _copied(world: MemoryWorld) -> MemoryWorld:
     return copy.deepcopy(world, {id(one): one for one in shared})
 
 
-def scene(backend: Backend) -> Scene:
-    """A new scene in new buckets."""
+def scene(backend: Backend, *, digests: bool = True) -> Scene:
+    """A new scene in new buckets; without digests only the chains are looked at."""
     past, other, elsewhere = pasts()
     world = _copied(past.world)
     raw = {stream: backend(stream, CREDENTIAL) for stream in STREAMS}
     for stream, objects in past.objects.items():
         for number, (body, metadata) in objects.items():
             raw[stream].put(number, body, metadata)
+            raw[stream].dates[number] = past.world.audit_logs[stream].at(number)
     world.audit_logs = {s: raw[s].log for s in STREAMS}  # type: ignore[misc]  # either adapter serves the port
-    return Scene(world=world, raw=raw, other=other, elsewhere=elsewhere)
+    made = {s: dict(past.digests[s].objects) if digests else {} for s in STREAMS}
+    folders = {s: MemoryFolder(world.clock, objects=made[s]) for s in STREAMS}
+    return Scene(world=world, raw=raw, digests=folders, other=other, elsewhere=elsewhere)
 
 
 @dataclass(frozen=True, kw_only=True)

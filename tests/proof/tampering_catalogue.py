@@ -7,7 +7,6 @@ from tests.proof import foreign as f
 from tests.proof import mutations as m
 from tests.proof.impossible import (
     ARCHIVED_BODY,
-    BOTH_CLOUDS,
     HEAD_FORGED,
     METADATA_ALONE,
     NO_VERSIONS,
@@ -90,6 +89,9 @@ def _places(stream: str) -> Iterator[Mutation]:
         name=f"last marked, and the lock record rolled back: {stream}",
         act=partial(m.marked_tail, stream=stream),
     )
+    yield Mutation(
+        name=f"dated 16 minutes later: last of {stream}", act=partial(m.dated_later, stream=stream)
+    )
     yield Mutation(name=f"a number left out: {stream}", act=partial(m.number_left_out, stream=stream))
 
 
@@ -120,6 +122,16 @@ def _cuts() -> Iterator[Mutation]:
                 name=f"all deleted{', and the heads' * heads}: {' and '.join(streams)}",
                 act=partial(_all_deleted, streams=streams, heads=heads),
             )
+
+
+def _after_the_digests() -> Iterator[Mutation]:
+    """What no digest names yet: the next rotation says from what it began, and a failure nothing says."""
+    yield Mutation(name="a rotation cut before the next digest, with its head", act=f.rotated_and_cut)
+    yield Mutation(
+        name="a failure cut before the next digest, with its head",
+        act=f.failed_and_cut,
+        by_design=NOT_CONFIRMED,
+    )
 
 
 def _cut(scene: Scene, streams: Sequence[str], keep: object, *, heads: bool) -> None:
@@ -175,7 +187,6 @@ def _forgeries(stream: str) -> Iterator[Mutation]:
         yield Mutation(
             name=f"written anew ({name}) with the stream's keys: {stream}",
             act=partial(m.forked, stream=stream, after=after),
-            by_design=NOT_CONFIRMED,
         )
         yield Mutation(
             name=f"written anew ({name}) with another key that names itself so: {stream}",
@@ -184,7 +195,6 @@ def _forgeries(stream: str) -> Iterator[Mutation]:
         yield Mutation(
             name=f"written anew ({name}) with the retired key: {stream}",
             act=partial(m.forked, stream=stream, after=after, retired=True),
-            by_design=NOT_CONFIRMED if name == "1" else "",
         )
 
 
@@ -247,7 +257,6 @@ def _whole_replays() -> Iterator[Mutation]:
     yield Mutation(
         name="both streams of another deployment, and the lock record",
         act=partial(_replaced, past=m._of_elsewhere, streams=STREAMS),
-        by_design=BOTH_CLOUDS,
     )
 
 
@@ -372,6 +381,6 @@ def catalogue(flip_count: int = 200) -> list[Mutation]:
         found += flips(stream, flip_count)
         for kind in (_bodies, _places, _forgeries, _replays, _junk, _metadata, _lock_record):
             found += kind(stream)
-    found += [*_cuts(), *_whole_replays(), *_archived(), *_generations(), *_purposes()]
+    found += [*_cuts(), *_after_the_digests(), *_whole_replays(), *_archived(), *_generations(), *_purposes()]
     assert len({mutation.name for mutation in found}) == len(found)
     return found

@@ -61,10 +61,10 @@ def test_every_mutation_leaves_the_next_run_on_record() -> None:
 def test_without_a_check_its_mutation_goes_unseen(plant: Plant) -> None:
     mutation = CATALOGUE[plant.mutation]
     with in_memory() as backend:
-        before = outcome_of(mutation, scene(backend))
+        before = outcome_of(mutation, scene(backend, digests=plant.digests))
         with plant.planted():
-            after = outcome_of(mutation, scene(backend))
-        again = outcome_of(mutation, scene(backend))
+            after = outcome_of(mutation, scene(backend, digests=plant.digests))
+        again = outcome_of(mutation, scene(backend, digests=plant.digests))
     assert (getattr(before, plant.loses), getattr(after, plant.loses)) == (True, False)
     assert again == before
 
