@@ -3,8 +3,9 @@
 Some read the stores through `lockstep.client`. One asks the agent over HTTP, and one is a script that runs psql with
 the `.pgpass` file that the agent keeps. Afterwards, without them: a database that was restored from a backup is
 repaired, and a leaked password is revoked. Each act says what is about to happen; what fails on purpose is called so.
-It writes the audit report as a page, and ends with three sentences and one line of JSON. The status is 1 if a login
-was refused, a rotation did not end as expected, or an audit chain does not verify.
+Then the clouds' clocks go on by an hour, in which each makes digests and confirms those of the other one. It writes
+the audit report as a page, and ends with three sentences and one line of JSON. The status is 1 if a login was refused,
+a rotation did not end as expected, or the audit log is not verified and confirmed.
 """
 
 import argparse
@@ -16,14 +17,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import chain
 from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
 
-from lockstep.audit.verify import Verification
+from lockstep.audit.verify import Verification, Verifier
 from lockstep.client import CredentialClient, Source, aws_source, oci_ring_source
 from lockstep.operate.report.build import build, evidence
 from lockstep.operate.report.page import page
@@ -31,7 +32,6 @@ from lockstep.plan.model import Plan
 from lockstep.plan.stores import OciVault
 from lockstep.protocol.model import Credential, Engine
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE
-from lockstep.runtime.system import SystemClock
 from sandbox.acts import WITH_APPLICATIONS, WITHOUT_APPLICATIONS, Stage, play, recover
 from sandbox.agent import READER_MAY, running_agent
 from sandbox.applications import (
@@ -112,11 +112,17 @@ def main(*, serves: bool = False) -> int:
                 console.line()
             recover(stage)
             _tell(Line(""))
-            _tell(Line("Verifying every audit entry's signature and the chains, as an auditor does …"))
-            chains = estate.verify()
-            _write_report(estate.plan, chains)
+            _tell(
+                Line(
+                    "The clouds' clocks go on by an hour, in which each makes a digest of its audit log and confirms "
+                    "the other one's. Then the log is verified, as an auditor does …"
+                )
+            )
+            verifier, chains = estate.verify()
+            now = estate.digests.clock.now()
+            _write_report(estate.plan, verifier, chains, now)
     keys = len(list(estate.plan.runners.keys))
-    return tell_end(story, applications, chains, seconds=time.monotonic() - began, runner_keys=keys)
+    return tell_end(story, applications, verifier, chains, seconds=time.monotonic() - began, runner_keys=keys)
 
 
 def _tell(line: Line) -> None:
@@ -224,10 +230,12 @@ def _sources(estate: Estate, credential: Credential) -> dict[str, Source]:
     }
 
 
-def _write_report(plan: Plan, chains: dict[str, list[Verification]]) -> None:
-    now = SystemClock().now()
+def _write_report(
+    plan: Plan, verifier: Verifier, chains: dict[str, list[Verification]], now: datetime
+) -> None:
     report = build(
         [evidence(credential, chains[credential.id]) for credential in plan.credentials],
+        verifier.digests.values(),
         since=now - timedelta(days=1),
         now=now,
         lock=f"{plan.lock.table}, {plan.lock.region}",
@@ -239,19 +247,25 @@ def _write_report(plan: Plan, chains: dict[str, list[Verification]]) -> None:
 def tell_end(
     story: Story,
     applications: Applications,
+    verifier: Verifier,
     chains: dict[str, list[Verification]],
     *,
     seconds: float,
     runner_keys: int,
 ) -> int:
     """Tell the end; the exit code."""
+    for digests in verifier.digests.values():
+        problems, until = "; ".join(digests.problems) or digests.unreadable, digests.confirmed
+        told = problems or (f"confirmed until {until.moment:%H:%M} UTC" if until else "none is confirmed")
+        style = "bold red" if problems or not until else "green"
+        _tell(Line(f"digests of {CLOUDS[digests.stream]}: {len(digests.genuine)}; {told}", 2, style))
     for credential_id, verifications in chains.items():
         for v in verifications:
             verdict = "; ".join(map(str, v.problems)) or v.verdict
             text = f"{credential_id}, log of {CLOUDS[v.stream]}: {len(v.entries)} entries: {verdict}"
             _tell(Line(text, 2, "green" if v.verified else "bold red"))
     found = figures(
-        story, applications, chain.from_iterable(chains.values()), seconds=seconds, runner_keys=runner_keys
+        story, applications, verifier, list(chain(*chains.values())), seconds=seconds, runner_keys=runner_keys
     )
     failed = failures(story, applications, found)
     for line in sentences(found, failed, applications=len(applications.all), report=REPORT):

@@ -14,7 +14,7 @@ from typing import Any
 
 from lockstep.operate.doctor.oci import FUNCTION
 from lockstep.protocol.model import Login
-from lockstep.protocol.names import DOCTOR, PRINCIPALS_OUTPUT, digest_bucket_name, oci_runner_name
+from lockstep.protocol.names import DOCTOR, PRINCIPALS_OUTPUT, oci_runner_name
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from lockstep.runtime.wiring import DOCTOR_VARIABLE, PLAN_VARIABLE
 from sandbox import plans
@@ -28,10 +28,11 @@ from sandbox.identities import (
     know_application,
     let_in,
     make_issuer,
+    make_log,
 )
 from sandbox.oci import OciSandbox, write_config_file
-from sandbox.oci.resources import create_audit_bucket, create_secret
-from sandbox.plans import AUDIT_BUCKET, MAC_SECRET, TO_OCI
+from sandbox.oci.resources import create_secret
+from sandbox.plans import MAC_SECRET, TO_OCI
 from sandbox.servers import login_text
 
 APPLICATION_ID, FUNCTION_ID = "ocid1.fnapp.oc1..lockstep", "ocid1.fnfunc.oc1..rotate"
@@ -75,8 +76,7 @@ def operator(oci: OciSandbox, folder: Path) -> Mapping[str, str]:
 
 def make_secrets(oci: OciSandbox, rotation_users: Mapping[str, Login]) -> None:
     """Make the buckets of the audit log and its digests, and the secrets that the standby reads."""
-    for bucket in (AUDIT_BUCKET, digest_bucket_name(AUDIT_BUCKET)):
-        create_audit_bucket(oci, bucket, tier="Standard", retention_days=400)
+    make_log(oci, retention_days=400)
     texts = {plans.admin_secret(name): login_text(login) for name, login in rotation_users.items()}
     texts[MAC_SECRET] = base64.b64encode(secrets.token_bytes(48)).decode()
     for name, text in texts.items():

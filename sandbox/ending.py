@@ -1,10 +1,11 @@
 """How the demo ends: its figures, and three sentences that say what they mean."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lockstep.audit.verify import Verification
+from lockstep.audit.confirmed import Verdict
+from lockstep.audit.verify import Verification, Verifier
 from sandbox.applications import Applications
 from sandbox.story import Line, Story
 
@@ -14,7 +15,8 @@ Figures = dict[str, Any]
 def figures(
     story: Story,
     applications: Applications,
-    verifications: Iterable[Verification],
+    verifier: Verifier,
+    verifications: Sequence[Verification],
     *,
     seconds: float,
     runner_keys: int,
@@ -24,11 +26,12 @@ def figures(
     Args:
         story: What was done.
         applications: What logged in meanwhile.
-        verifications: Of every audit chain.
+        verifier: What verified the audit log.
+        verifications: Of every chain.
         seconds: How long it took.
         runner_keys: With how many long-lived keys the runners proved themselves in the other cloud.
     """
-    rotated, verified = [run for run in story.runs if run.outcome == "rotated"], list(verifications)
+    rotated = [run for run in story.runs if run.outcome == "rotated"]
     return {
         "rotations": len(rotated),
         "by_aws": sum(run.runner == "aws" for run in rotated),
@@ -37,8 +40,8 @@ def figures(
         "logins": applications.logins,
         "refused": len(applications.refusals),
         "troubles": len(applications.troubles),
-        "audit_entries": sum(len(v.entries) for v in verified),
-        "audit_verified": all(v.verified for v in verified),
+        "audit_entries": sum(len(v.entries) for v in verifications),
+        "audit_verdict": verifier.verdict(verifications).value,
         "long_lived_runner_keys": runner_keys,
         "slowest_login_ms": round(max(a.slowest_seconds for a in applications.all) * 1000),
         "seconds": round(seconds, 1),
@@ -57,7 +60,11 @@ def failures(story: Story, applications: Applications, found: Figures) -> list[s
             else []
         ),
         *([f"never logged in: {', '.join(idle)}"] if idle else []),
-        *([] if found["audit_verified"] else ["an audit chain does not verify"]),
+        *(
+            []
+            if found["audit_verdict"] == Verdict.VERIFIED
+            else [f"the audit log is {found['audit_verdict']}"]
+        ),
     ]
 
 
@@ -79,7 +86,7 @@ def sentences(found: Figures, failed: list[str], *, applications: int, report: P
     proven = (
         f"What was proven: no login was refused, {found['adopted']} rotations that had failed half-way were finished, "
         f"the leaked passwords are revoked, and all {found['audit_entries']} audit entries have valid signatures in "
-        "unbroken chains."
+        "unbroken chains, which digests of both clouds confirm."
     )
     if failed:
         proven = f"What was NOT proven: {'; '.join(failed)}."

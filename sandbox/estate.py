@@ -19,31 +19,33 @@ from datetime import timedelta
 from pathlib import Path
 
 from lockstep.audit.append import OrderResult
-from lockstep.audit.verify import Verification, verify
+from lockstep.audit.verify import Verification, Verifier, verify
 from lockstep.aws.clients import botocore_session
 from lockstep.cli.orders import order_context
+from lockstep.operate.access import evidence_of, operator
 from lockstep.plan.file import load_plan
 from lockstep.plan.model import Plan
 from lockstep.protocol.deadlines import Timeouts
 from lockstep.protocol.model import ROTATION_USER, Credential, Login, SecretStr
 from lockstep.protocol.orders import Order
-from lockstep.protocol.ports import Clock
+from lockstep.protocol.ports import Clock, chain_folder
 from lockstep.protocol.workers import SideBySide, at_the_same_time
 from lockstep.runtime import wiring
 from lockstep.runtime.identity import AWS_RUNNER, CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE, OCI_RUNNER
 from lockstep.runtime.system import SystemClock
 from lockstep.stores.credential import Ports
 from sandbox import plans
-from sandbox.aws import AwsSandbox, Execution, create_resources
+from sandbox.aws import AwsResources, AwsSandbox, Execution, create_resources
 from sandbox.aws.executions import Client
 from sandbox.databases import DatabaseServer, running
 from sandbox.databases.front import DatabaseFront, TlsServer, database_fronts
+from sandbox.digests import DigestFunctions, StoresClock, make_digest_keys
 from sandbox.event_estate import EventEstate, make_event_estate
 from sandbox.first_day import activate
 from sandbox.http_front import aws_front, oci_front
-from sandbox.identities import OCI_FUNCTION, Identities, Way, make_identities
+from sandbox.identities import OCI_FUNCTION, Identities, Way, make_identities, make_log
 from sandbox.oci import OciSandbox, write_config_file
-from sandbox.oci.resources import create_audit_bucket, create_ring, create_secret, restore_audit_objects
+from sandbox.oci.resources import create_ring, create_secret, restore_audit_objects
 from sandbox.outside import Outside, StoreName, lets_in
 from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE, MAC_SECRET, Document
 from sandbox.servers import login_text, make_database, planned, provision, set_password
@@ -103,6 +105,7 @@ class Estate:
         outside: Reads the stores and the lock table.
         machine_arn: The state machine, made from `statemachine.asl.json`.
         identities: Who the runners are.
+        digests: What makes digests, where it is told to.
         function_environment: What the OCI function is started with.
         confidential: Texts that must not be shown, besides the values of the credentials.
         event_estate: Where events go; None where the plan sends none.
@@ -120,6 +123,7 @@ class Estate:
     outside: Outside
     machine_arn: str
     identities: Identities
+    digests: DigestFunctions
     function_environment: Mapping[str, str]
     confidential: Sequence[str] = field(repr=False)
     event_estate: EventEstate | None = None
@@ -159,11 +163,24 @@ class Estate:
             if login and not lets_in(server, login)
         ]
 
-    def verify(self) -> dict[str, list[Verification]]:
-        """Verify every credential's chains, as an auditor does: archived objects are restored first."""
+    def make_digests(self) -> None:
+        """Make the digest of this hour in each cloud, that of OCI first, as the schedules do."""
+        for cloud in sorted(self.settings.clouds, reverse=True):
+            self.digests.make(cloud)
+
+    def verify(self) -> tuple[Verifier, dict[str, list[Verification]]]:
+        """Verify the audit log, as an auditor does an hour later: each cloud has confirmed digests of the other one.
+
+        Archived entries are restored meanwhile.
+        """
+        self.make_digests()
         restore_audit_objects(self.oci, AUDIT_BUCKET)
-        self.oci.clock.advance(timedelta(hours=1, minutes=1))
-        return {c.id: self.verify_now(c) for c in self.plan.credentials}
+        for clock in {self.oci.clock, self.oci.identity_clock}:
+            clock.advance(timedelta(hours=1, minutes=1))
+        self.make_digests()
+        clouds = operator(self.plan)
+        verifier = Verifier(evidence_of(self.plan, clouds), now=self.digests.clock.now())
+        return verifier, {c.id: verifier.chain(chain_folder(c.id)) for c in self.plan.credentials}
 
     def verify_now(self, credential: Credential) -> list[Verification]:
         """Verify one credential's chains; in OCI only what is not archived can be read."""
@@ -204,8 +221,9 @@ def running_estate(
     """
     with ExitStack() as stack:
         folder = folder or Path(stack.enter_context(temporary_folder()))
-        aws = aws or AwsSandbox(names=oci.names if oci else None)
-        oci = oci or OciSandbox(names=aws.names)
+        oci = oci or OciSandbox(names=aws.names if aws else None)
+        stores = StoresClock(oci.identity_clock)
+        aws = aws or AwsSandbox(names=oci.names, wall_clock=stores.timestamp)
         if aws.names is not oci.names:
             raise ValueError("each cloud reads the other one's documents by name, so they share their names")
         stack.enter_context(aws)
@@ -226,7 +244,8 @@ def running_estate(
         rotation_users = {
             name: Login(ROTATION_USER, SecretStr(secrets.token_urlsafe(24))) for name in servers
         }
-        mac_key = _fill_aws(aws, rotation_users, identities.in_aws)
+        in_aws = _fill_aws(aws, rotation_users, identities.in_aws)
+        digest_keys = make_digest_keys(aws, oci, in_aws.digest_key_arn)
         event_estate = make_event_estate(aws, oci) if settings.events else None
         if event_estate:
             oci.identity.permit(OCI_FUNCTION, "ONS_TOPIC_PUBLISH", compartment=oci.own_compartment_id)
@@ -247,11 +266,12 @@ def running_estate(
                 ],
                 [{"secrets": plans.own_secrets(c["id"]), **c} for c in credentials],
                 region=aws.region,
-                mac_key=mac_key,
+                mac_key=in_aws.mac_key_arn,
                 oci=names if "oci" in settings.clouds else None,
                 runners=identities.section,
                 events=settings.events,
             )
+            document = plans.with_digest_keys(document, digest_keys.public)
             return plans.write_plan(folder / file_name, document)
 
         plan_file = write("lockstep.yaml", addresses.ports)
@@ -289,6 +309,7 @@ def running_estate(
             event_estate=event_estate,
             machine_arn=_deploy(aws, settings, identities, wire.side_by_side if wire else at_the_same_time),
             identities=identities,
+            digests=DigestFunctions(plan=plan, identities=identities, keys=digest_keys, clock=stores),
             function_environment={
                 "AWS_ENDPOINT_URL": addresses.aws,
                 "AWS_EC2_METADATA_DISABLED": "true",
@@ -326,20 +347,19 @@ def _with_tls(servers: Mapping[str, DatabaseServer]) -> dict[str, TlsServer]:
     return found
 
 
-def _fill_aws(aws: AwsSandbox, rotation_users: Mapping[str, Login], texts: Mapping[str, str]) -> str:
-    """Make what the stack makes, and the secrets that people make for the AWS runner; the MAC key's ARN."""
+def _fill_aws(aws: AwsSandbox, rotation_users: Mapping[str, Login], texts: Mapping[str, str]) -> AwsResources:
+    """Make what the stack makes, and the secrets that people make for the AWS runner."""
     admins = {plans.admin_secret(name): login_text(login) for name, login in rotation_users.items()}
-    resources = create_resources(
+    return create_resources(
         aws, lock_table=LOCK_TABLE, audit_bucket=AUDIT_BUCKET, secrets={**admins, **texts}
     )
-    return resources.mac_key_arn
 
 
 def _fill_oci(
     oci: OciSandbox, rotation_users: Mapping[str, Login], texts: Mapping[str, str], audit_tier: str
 ) -> str:
     """Make what Terraform makes, and the secrets that people make for the OCI runner; the MAC key."""
-    create_audit_bucket(oci, AUDIT_BUCKET, tier=audit_tier)
+    make_log(oci, tier=audit_tier)
     mac_key = base64.b64encode(secrets.token_bytes(48)).decode()
     admins = {plans.admin_secret(name): login_text(login) for name, login in rotation_users.items()}
     for name, text in {MAC_SECRET: mac_key, **admins, **texts}.items():

@@ -19,12 +19,14 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from lockstep.aws.clients import AwsKeys
 from lockstep.protocol.federation import CONFIGURATION, KEYS, configuration, key_set, public_key
 from lockstep.protocol.model import SecretStr
+from lockstep.protocol.names import digest_bucket_name
 from lockstep.runtime.identity import Identity, identity_of
 from sandbox.aws import AwsSandbox
 from sandbox.oci import OciSandbox
 from sandbox.oci.identity import new_private_key, pem_of
-from sandbox.oci.resources import create_issuer_bucket
-from sandbox.plans import AWS_KEY_SECRET, OCI_KEY_SECRET, TO_AWS, TO_OCI, Document
+from sandbox.oci.keys import Key
+from sandbox.oci.resources import create_audit_bucket, create_issuer_bucket
+from sandbox.plans import AUDIT_BUCKET, AWS_KEY_SECRET, OCI_KEY_SECRET, TO_AWS, TO_OCI, Document
 from sandbox.steps import FUNCTIONS
 
 RUNNERS_MAY = (
@@ -53,8 +55,10 @@ DIGEST_READER_MAY = ("OBJECT_INSPECT", "OBJECT_READ")
 
 WRITERS = ("generate", "update_secrets")
 READER = "apply_db"
-OCI_FUNCTION = "lockstep-function"
-"""The principal in OCI of the OCI function."""
+DIGEST = "digest"
+"""The function in AWS that makes digests."""
+OCI_FUNCTION, OCI_DIGEST = "lockstep-function", "lockstep-digest"
+"""The principals in OCI of the OCI function, and of that which makes digests."""
 ISSUER_BUCKET = "lockstep-issuer"
 CLIENT_SECRET = "lockstep/oci-client-secret"
 READER_KEY_SECRET = "lockstep/oci-reader-key"
@@ -65,6 +69,9 @@ _DATA = (
     *("dynamodb:*", "s3:*", "secretsmanager:*", "events:PutEvents"),
     *("kms:GenerateMac", "kms:VerifyMac", "kms:Decrypt", "kms:GenerateDataKey"),
 )
+_DIGESTS = ("s3:*", "kms:VerifyMac", "kms:Sign", "kms:GetPublicKey", "secretsmanager:GetSecretValue")
+"""Of the role that makes digests."""
+_STEPS_AND_DIGEST = (*FUNCTIONS.values(), DIGEST)
 
 
 class Way(StrEnum):
@@ -85,6 +92,7 @@ class Identities:
         section: `runners` of the plan.
         of_functions: Those of the functions in AWS, by name, for a process that runs all of them.
         function_key: The SDK config that stands for the resource principal of the OCI function.
+        digest_key: Likewise of that which makes digests.
         in_aws, in_oci: The texts of the secrets in that cloud, by their names in the plan.
         confidential: Texts that must not be shown.
     """
@@ -92,6 +100,7 @@ class Identities:
     section: Document
     of_functions: Mapping[str, Identity]
     function_key: Mapping[str, str] = field(repr=False)
+    digest_key: Mapping[str, str] = field(repr=False)
     in_aws: Mapping[str, str] = field(default_factory=dict, repr=False)
     in_oci: Mapping[str, str] = field(default_factory=dict, repr=False)
     confidential: Sequence[str] = field(default=(), repr=False)
@@ -105,9 +114,9 @@ def make_identities(aws: AwsSandbox, oci: OciSandbox, way: Way) -> Identities:
         oci: Runs already.
         way: How the runners prove themselves.
     """
-    of_function = function_key(oci)
+    of_function, of_digest = function_key(oci), digest_key(oci)
     if way in {Way.KEY, Way.TWO_KEYS}:
-        return _with_keys(oci, of_function, has_reader=way is Way.TWO_KEYS)
+        return _with_keys(oci, of_function, of_digest, has_reader=way is Way.TWO_KEYS)
     keys, arns = _functions(aws)
     client, texts = _application(aws, oci, has_secret=way is Way.CLIENT_SECRET)
     issuer = make_issuer(oci)
@@ -121,18 +130,27 @@ def make_identities(aws: AwsSandbox, oci: OciSandbox, way: Way) -> Identities:
     grant(oci, users if as_users else arns)
     return Identities(
         section=section,
-        of_functions={name: _as(name, keys[name]) for name in FUNCTIONS.values()},
+        of_functions={name: _as(name, keys[name]) for name in _STEPS_AND_DIGEST},
         function_key=of_function,
+        digest_key=of_digest,
         in_aws=texts,
-        confidential=[_shown_of(of_function), *texts.values()],
+        confidential=[_shown_of(of_function), _shown_of(of_digest), *texts.values()],
     )
 
 
 def function_key(oci: OciSandbox) -> Mapping[str, str]:
     """Give the OCI function its rights in OCI; the SDK config that stands for its resource principal."""
-    oci.identity.permit(OCI_FUNCTION, *FUNCTION_MAY, compartment=oci.own_compartment_id)
+    others = [permission for permission in FUNCTION_MAY if not permission.startswith("OBJECT")]
+    oci.identity.permit(OCI_FUNCTION, *others, compartment=oci.own_compartment_id)
     oci.identity.permit(OCI_FUNCTION, *RUNNERS_MAY, compartment=oci.compartment_id)
     return oci.identity.new_api_key(OCI_FUNCTION, _key(OCI_FUNCTION))
+
+
+def digest_key(oci: OciSandbox) -> Mapping[str, str]:
+    """The same for the function that makes OCI's digests; KEY_SIGN and KEY_READ come with the key."""
+    others = [permission for permission in DIGEST_MAY if permission.startswith("SECRET")]
+    oci.identity.permit(OCI_DIGEST, *others, compartment=oci.own_compartment_id)
+    return oci.identity.new_api_key(OCI_DIGEST, _key(OCI_DIGEST))
 
 
 def federated(oci: OciSandbox, issuer: Document, *, client: Document = TO_OCI["client"]) -> Document:
@@ -157,14 +175,51 @@ def grant(oci: OciSandbox, principals: Mapping[str, str]) -> None:
     for function in (*WRITERS, READER):
         may = READERS_MAY if function == READER else RUNNERS_MAY
         oci.identity.permit(principals[function], *may, compartment=oci.compartment_id)
+    bucket = digest_bucket_name(AUDIT_BUCKET)
+    oci.identity.permit(
+        principals[DIGEST], *DIGEST_READER_MAY, resource=bucket, compartment=oci.own_compartment_id
+    )
+
+
+def make_log(
+    oci: OciSandbox, bucket: str = AUDIT_BUCKET, *, tier: str = "Standard", retention_days: int | None = None
+) -> None:
+    """Make the buckets of OCI's audit log and its digests, each of which one function alone writes.
+
+    Args:
+        oci: The tenancy.
+        bucket: Of the log.
+        tier: Of its entries.
+        retention_days: As `create_audit_bucket`.
+    """
+    digests = digest_bucket_name(bucket)
+    create_audit_bucket(oci, bucket, tier=tier, retention_days=retention_days)
+    create_audit_bucket(oci, digests, tier="Standard", retention_days=retention_days)
+    for principal, place, permissions in (
+        (OCI_FUNCTION, bucket, FUNCTION_MAY),
+        (OCI_DIGEST, digests, DIGEST_MAY),
+        (OCI_DIGEST, bucket, ["OBJECT_INSPECT"]),
+    ):
+        of_objects = [permission for permission in permissions if permission.startswith("OBJECT")]
+        oci.identity.permit(principal, *of_objects, resource=place, compartment=oci.own_compartment_id)
+
+
+def make_digest_key(oci: OciSandbox) -> Key:
+    """Make the key that signs OCI's digests, with which one function alone signs."""
+    key = oci.keys.new_key(oci.own_compartment_id, oci.vault_id, name=OCI_DIGEST, private_key=_key("digests"))
+    for permission in ("KEY_READ", "KEY_SIGN"):
+        oci.identity.permit(OCI_DIGEST, permission, resource=key.ocid, compartment=oci.own_compartment_id)
+    return key
 
 
 # ---- keys
 
 
-def _with_keys(oci: OciSandbox, of_function: Mapping[str, str], *, has_reader: bool) -> Identities:
-    readers = [name for name in FUNCTIONS.values() if name not in WRITERS] if has_reader else []
-    grant(oci, {name: _READER if name in readers else _WRITER for name in FUNCTIONS.values()})
+def _with_keys(
+    oci: OciSandbox, of_function: Mapping[str, str], of_digest: Mapping[str, str], *, has_reader: bool
+) -> Identities:
+    readers = [name for name in _STEPS_AND_DIGEST if name not in WRITERS] if has_reader else []
+    grant(oci, {name: _READER if name in readers else _WRITER for name in _STEPS_AND_DIGEST})
     users = {OCI_KEY_SECRET: _WRITER, **({READER_KEY_SECRET: _READER} if has_reader else {})}
     keys = {secret: oci.identity.new_api_key(user, _key(user)) for secret, user in users.items()}
     access_key = {"access_key_id": "AKIALOCKSTEP", "secret_access_key": secrets.token_urlsafe(30)}
@@ -173,11 +228,15 @@ def _with_keys(oci: OciSandbox, of_function: Mapping[str, str], *, has_reader: b
         section["oci_reader_key_secret"] = READER_KEY_SECRET
     return Identities(
         section={"aws": section, "oci": {"aws_key_secret": AWS_KEY_SECRET}},
-        of_functions={name: identity_of(f"aws/{name}") for name in FUNCTIONS.values()},
+        of_functions={name: identity_of(f"aws/{name}") for name in _STEPS_AND_DIGEST},
         function_key=of_function,
+        digest_key=of_digest,
         in_aws={secret: api_key_text(key) for secret, key in keys.items()},
         in_oci={AWS_KEY_SECRET: json.dumps(access_key)},
-        confidential=[access_key["secret_access_key"], *map(_shown_of, [of_function, *keys.values()])],
+        confidential=[
+            access_key["secret_access_key"],
+            *map(_shown_of, [of_function, of_digest, *keys.values()]),
+        ],
     )
 
 
@@ -205,13 +264,13 @@ def _functions(aws: AwsSandbox) -> tuple[Mapping[str, AwsKeys], Mapping[str, str
     """A role for each function in AWS, and what signs as it; their ARNs."""
     keys: dict[str, AwsKeys] = {}
     arns: dict[str, str] = {}
-    for name in FUNCTIONS.values():
+    for name in _STEPS_AND_DIGEST:
         role = f"lockstep-{name.replace('_', '-')}"
         arns[name] = make_role(
             aws,
             role,
             trust={"Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"},
-            may=[{"Action": list(_DATA)}, _TOKENS, _SIGNATURES],
+            may=[{"Action": list(_DIGESTS if name == DIGEST else _DATA)}, _TOKENS, _SIGNATURES],
         )
         keys[name] = AwsKeys(
             access_key_id=f"AKIA{name.upper().replace('_', '')}", secret_access_key=SecretStr("sandbox")
@@ -319,7 +378,8 @@ def make_issuer(oci: OciSandbox) -> Document:
     key = oci.keys.new_key(
         oci.own_compartment_id, oci.vault_id, name=ISSUER_BUCKET, private_key=_key(ISSUER_BUCKET)
     )
-    oci.identity.permit(OCI_FUNCTION, "KEY_SIGN", resource=key.ocid, compartment=oci.own_compartment_id)
+    for principal in (OCI_FUNCTION, OCI_DIGEST):
+        oci.identity.permit(principal, "KEY_SIGN", resource=key.ocid, compartment=oci.own_compartment_id)
     issuer = create_issuer_bucket(oci, ISSUER_BUCKET)
     public = public_key(key.current.ocid, pem_of(key.current.public_key))
     storage: Any = oci.client(sdk.object_storage.ObjectStorageClient)

@@ -3,7 +3,7 @@
 plan_document([database("orders", Engine.MYSQL)], [credential("multi-cloud/app_user", "orders")], oci=OciNames())
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,6 +121,12 @@ def plan_document(
                 "region": OCI_REGION,
             }
     return document
+
+
+def with_digest_keys(document: Document, keys: Mapping[str, str]) -> Document:
+    """A plan that has the public keys of digests, given by their cloud; of another cloud it needs none."""
+    audit = {cloud: {**section, "digest_keys": [keys[cloud]]} for cloud, section in document["audit"].items()}
+    return {**document, "audit": audit}
 
 
 def database(

@@ -24,6 +24,7 @@ class AwsResources:
     lock_table: str
     audit_bucket: str
     mac_key_arn: str
+    digest_key_arn: str
     secret_arns: Mapping[str, str]
 
 
@@ -45,6 +46,7 @@ def create_resources(
         lock_table=lock_table,
         audit_bucket=audit_bucket,
         mac_key_arn=_signing_keys(sandbox.client("kms")),
+        digest_key_arn=create_digest_key(sandbox.client("kms")),
         secret_arns={name: create_secret(secretsmanager, name, value) for name, value in secrets.items()},
     )
 
@@ -74,6 +76,12 @@ def _signing_keys(kms: Client) -> str:
     """Create the key of orders, as a plan names it by default, and the other one. Returns the other one's ARN."""
     create_mac_key(kms, ORDER_KEY)
     return create_mac_key(kms)
+
+
+def create_digest_key(kms: Client) -> str:
+    """Create a KMS key that signs digests. Returns its ARN."""
+    arn: str = kms.create_key(KeySpec="RSA_2048", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["Arn"]
+    return arn
 
 
 def create_audit_bucket(s3: Client, name: str, *, region: str) -> None:

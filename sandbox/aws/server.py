@@ -5,6 +5,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from functools import cache
 from threading import Lock, Thread
 from types import TracebackType
@@ -97,7 +98,8 @@ class AwsSandbox:
         Args:
             region: An AWS region.
             retry_sleep: Waits the given seconds between the attempts of a state machine's Retry.
-            wall_clock: Seconds since the epoch, for the dates of secret versions and the time in state machines.
+            wall_clock: Seconds since the epoch, for the dates of secret versions and objects, and the time in state
+                machines.
             crash_name: How Step Functions names a Lambda that crashed or timed out.
             names: Shared with others, and stopped by who made it; by default its own.
         """
@@ -152,6 +154,7 @@ class AwsSandbox:
         nested.apply(self._patches, self._judge)
         map_runs.apply(self._patches, self._judge)
         strict_secrets.apply(self._patches, self._wall_clock)
+        self._patches.replace("moto.s3.models:utcnow", self._naive_now)
         strict_iam.apply(self._patches, self.guard.deleted_keys.add)
         strict_oidc.apply(self._patches)
         strict_kms.apply(self._patches)
@@ -165,6 +168,9 @@ class AwsSandbox:
             name="aws-sandbox",
             daemon=True,
         ).start()
+
+    def _naive_now(self) -> datetime:
+        return datetime.fromtimestamp(self._wall_clock(), UTC).replace(tzinfo=None)
 
     def _judge(self, role_arn: str, call: Call) -> bool:
         return self.guard.allows(interpreter.access_key(role_arn), call)

@@ -40,10 +40,10 @@ from sandbox.deployed_world import MAC_KEY, STACK, DeployedWorld, encryption_key
 from sandbox.estate import environment, temporary_folder
 from sandbox.first_day import activate, take_over
 from sandbox.fleet.plan import credentials, sample
+from sandbox.identities import make_log
 from sandbox.oci import OciSandbox, write_config_file
-from sandbox.oci.resources import create_audit_bucket
 from sandbox.outside import Outside
-from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE
+from sandbox.plans import LOCK_TABLE
 from sandbox.servers import default_servers, login_text, make_database, provision, set_password
 
 RATE = "50"
@@ -190,7 +190,7 @@ def _write_plan(
 
 def _create_secrets(folder: Path, oci: OciSandbox, operator: Mapping[str, str]) -> None:
     """Make the secrets of both clouds side by side."""
-    create_audit_bucket(oci, AUDIT_BUCKET, tier="Standard")
+    make_log(oci)
     terms = folder / "secrets.json"
     terms.write_text(
         json.dumps(

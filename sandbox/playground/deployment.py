@@ -22,7 +22,7 @@ from sandbox.aws.resources import create_audit_bucket, create_lock_table, create
 from sandbox.databases import DatabaseServer
 from sandbox.first_day import create_secrets
 from sandbox.fn import running_function
-from sandbox.identities import Identities
+from sandbox.identities import Identities, make_log
 from sandbox.oci import resources as in_oci
 from sandbox.oci import write_config_file
 from sandbox.plans import AWS_KEY_SECRET, OCI_KEY_SECRET
@@ -73,7 +73,7 @@ def _aws(world: World, plan: Plan) -> Iterator[str]:
 def _oci(world: World, plan: Plan) -> Iterator[str]:
     if not _in_vault(world, slot_name(plan.credentials[0].secret_names.app_user, 0)) and plan.audit.oci:
         # Entries can be read at once; in a tenancy they are archived.
-        in_oci.create_audit_bucket(world.oci, plan.audit.oci.bucket, tier="Standard")
+        make_log(world.oci, plan.audit.oci.bucket)
         yield f"OCI: audit bucket {plan.audit.oci.bucket}"
     if plan.audit.oci:
         mac_key = base64.b64encode(secrets.token_bytes(48)).decode()

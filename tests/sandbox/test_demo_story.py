@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lockstep.audit.verify import Verification
+from lockstep.audit.verify import Verification, Verifier
 from sandbox import demo
 from sandbox.acts import WITH_APPLICATIONS
 from sandbox.applications import Application, Applications, Login, Refusal
 from sandbox.ending import failures, figures, sentences
 from sandbox.screen import print_line, screen
 from sandbox.story import End, Line, Run, Story
+from tests.support.evidence import EvidenceWorld
 
 ESCAPE = "\x1b"
 COLOUR = re.compile(r"\x1b\[[\d;]*\b(3\d|4\d|9\d)m")
@@ -128,9 +129,21 @@ def end(*, refused: int = 0, problems: tuple[str, ...] = ()) -> tuple[Story, App
     return story, Applications([an_application(refused=refused)])
 
 
-def test_the_end_says_what_happened_what_was_proven_and_where_to_look() -> None:
+@pytest.fixture(scope="module", name="confirmed")
+def _confirmed() -> Verifier:
+    """Of a log whose digests each cloud has confirmed of the other one."""
+    world = EvidenceWorld()
+    world.hours(2)
+    return world.verifier()
+
+
+def test_the_end_says_what_happened_what_was_proven_and_where_to_look(
+    confirmed: Verifier,
+) -> None:
     story, applications = end()
-    found = figures(story, applications, [Verification(stream="aws")], seconds=120.3, runner_keys=0)
+    found = figures(
+        story, applications, confirmed, [Verification(stream="aws")], seconds=120.3, runner_keys=0
+    )
     happened, proven, look = sentences(
         found, failures(story, applications, found), applications=1, report=Path(PATH)
     )
@@ -149,23 +162,35 @@ def test_the_end_says_what_happened_what_was_proven_and_where_to_look() -> None:
     [(2, (), "2 logins were refused"), (0, ("An act: it broke",), "An act: it broke")],
 )
 def test_the_end_of_a_demo_that_failed_claims_no_proof(
-    refused: int, problems: tuple[str, ...], why: str
+    confirmed: Verifier, refused: int, problems: tuple[str, ...], why: str
 ) -> None:
     story, applications = end(refused=refused, problems=problems)
-    found = figures(story, applications, [], seconds=1, runner_keys=0)
+    found = figures(story, applications, confirmed, [], seconds=1, runner_keys=0)
     proven = sentences(found, failures(story, applications, found), applications=1, report=Path(PATH))[1]
     assert proven.text == f"What was NOT proven: {why}."
 
 
+def test_a_log_without_digests_proves_nothing() -> None:
+    story, applications = end()
+    unconfirmed = EvidenceWorld().verifier()
+    found = figures(story, applications, unconfirmed, [], seconds=1, runner_keys=0)
+    assert failures(story, applications, found) == ["the audit log is verified, not confirmed"]
+
+
 @pytest.mark.parametrize(("refused", "status"), [(0, 0), (1, 1)])
 def test_the_last_line_is_json_with_the_same_keys(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, refused: int, status: int
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    confirmed: Verifier,
+    refused: int,
+    status: int,
 ) -> None:
     monkeypatch.setattr(demo, "console", Console())
     story, applications = end(refused=refused)
     chains = {"multi-cloud/app_user": [Verification(stream="aws")]}
-    assert demo.tell_end(story, applications, chains, seconds=120.34, runner_keys=0) == status
+    assert demo.tell_end(story, applications, confirmed, chains, seconds=120.34, runner_keys=0) == status
     output = capsys.readouterr().out
+    assert "digests of AWS: 2; confirmed until " in output
     assert ESCAPE not in output
     assert json.loads(output.splitlines()[-1]) == {
         "rotations": 2,
@@ -176,7 +201,7 @@ def test_the_last_line_is_json_with_the_same_keys(
         "refused": refused,
         "troubles": 0,
         "audit_entries": 0,
-        "audit_verified": Verification(stream="aws").verified,
+        "audit_verdict": "verified",
         "long_lived_runner_keys": 0,
         "slowest_login_ms": 0,
         "seconds": 120.3,

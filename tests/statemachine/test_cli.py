@@ -105,21 +105,24 @@ def test_status_of_a_secret_that_was_edited_by_hand(plain: Case) -> None:
         assert login.password.reveal() not in result.output
 
 
-def test_an_empty_log_does_not_verify(plain: Case) -> None:
+def test_a_log_is_confirmed_by_its_digests_and_an_empty_chain_has_no_say(plain: Case) -> None:
+    plain.world.make_digests()
     shown = run(plain, "audit", "verify")
-    assert shown.exit_code == 1
-    assert "the log is empty" in shown.stdout
+    assert (shown.exit_code, shown.stdout.splitlines()[-1]) == (0, "verified")
+    assert "; confirmed until " in shown.stdout
+    assert f"{plain.credential.id} aws: no entries yet (0 entries)\n" in shown.stdout
     assert run(plain, "audit", "show").stdout == "no entries\n"
 
 
 def test_the_audit_log_verifies_until_it_is_changed(plain: Case) -> None:
+    plain.world.make_digests()
     plain.rotate()
     plain.again()
     plain.again()
-    shown = run(plain, "audit", "verify", "--stream", "aws")
+    shown = run(plain, "audit", "verify", "--stores")
     assert shown.exit_code == 0
-    assert f"{plain.credential.id} aws: verified (3 entries)" in shown.stdout
-    assert document(run(plain, "audit", "verify", "--json"))["verified"] is True
+    assert f"{plain.credential.id} aws: verified (3 entries, 3 not covered by a digest yet)\n" in shown.stdout
+    assert document(run(plain, "audit", "verify", "--json"))["verdict"] == "verified"
 
     newest = run(plain, "audit", "show", "-n", "2").stdout.splitlines()
     assert [line.split(": ")[0].split()[-1] for line in newest] == ["3", "2"]
@@ -249,6 +252,7 @@ def test_status_says_who_rotates_next_and_since_when_the_value_is_current(plain:
 
 
 def test_a_report_in_each_form(plain: Case, tmp_path: Path) -> None:
+    plain.world.make_digests()
     plain.rotate()
     plain.again()
     plain.order(Pause())
@@ -265,7 +269,7 @@ def test_a_report_in_each_form(plain: Case, tmp_path: Path) -> None:
     assert credential["figures"]["rotated"] == {"aws": 2}
     assert [order["name"] for order in credential["orders"]] == ["pause", "resume"]
     rows = list(csv.DictReader(io.StringIO(table, newline="")))
-    assert [row["kind"] for row in rows] == ["verdict", "run", "run", "order", "order"]
+    assert [row["kind"] for row in rows] == ["verdict", "verdict", "run", "run", "order", "order"]
     shown = run(plain, "audit", "report", "--output", "-", "--format", "json")
     assert (shown.exit_code, shown.stderr) == (0, "")
     assert json.loads(shown.stdout)["verdict"] == "verified"

@@ -1,0 +1,88 @@
+"""Makes the digests of both clouds' audit logs, each as the function that does so there and by the stores' clock."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from lockstep.aws.kms import KmsDigestKey
+from lockstep.oci.clients import OciIdentity
+from lockstep.oci.kms import VaultDigestKey
+from lockstep.plan.model import Plan
+from lockstep.runtime.clouds import Clouds
+from lockstep.runtime.identity import OCI_RUNNER, Identity
+from lockstep.runtime.system import SystemClock
+from lockstep.runtime.wiring import Runner, endpoints_from_environment
+from sandbox.aws import AwsSandbox
+from sandbox.identities import DIGEST, Identities, make_digest_key
+from sandbox.oci import OciSandbox
+from sandbox.oci.clock import SandboxClock
+from sandbox.oci.identity import pem_of
+from sandbox.plans import OCI_REGION
+
+
+class StoresClock(SystemClock):
+    """The machine's clock, but for the time of day, which is that of the sandbox's stores."""
+
+    def __init__(self, stores: SandboxClock) -> None:
+        self._stores = stores
+
+    def now(self) -> datetime:
+        """The wall clock of the stores."""
+        return self._stores.now()
+
+    def timestamp(self) -> float:
+        """The same in seconds since the epoch."""
+        return self.now().timestamp()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DigestKeys:
+    """The keys that sign digests.
+
+    Attributes:
+        arn: Of AWS.
+        ocid: Of OCI.
+        public: What a plan has of each, by cloud.
+    """
+
+    arn: str
+    ocid: str
+    public: Mapping[str, str]
+
+
+def make_digest_keys(aws: AwsSandbox, oci: OciSandbox, arn: str) -> DigestKeys:
+    """Make the key in OCI beside the one in AWS."""
+    key = make_digest_key(oci)
+    in_aws = KmsDigestKey(aws.client("kms"), arn).public_key()
+    return DigestKeys(arn=arn, ocid=key.ocid, public={"aws": in_aws, "oci": pem_of(key.current.public_key)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class DigestFunctions:
+    """The functions that make digests, run in this process."""
+
+    plan: Plan
+    identities: Identities
+    keys: DigestKeys
+    clock: StoresClock
+
+    def make(self, cloud: str) -> None:
+        """Make a cloud's digest of this hour, if there is none."""
+        endpoints = endpoints_from_environment()
+        runner = Runner(self.plan, self._identity(cloud), endpoints=endpoints, clock=self.clock)
+        runner.maker(self._aws_key if cloud == "aws" else self._oci_key).make()
+
+    def _identity(self, cloud: str) -> Identity:
+        if cloud == "aws":
+            return self.identities.of_functions[DIGEST]
+        return replace(OCI_RUNNER, oci=self._oci_principal)
+
+    def _oci_principal(self, _reach: object) -> OciIdentity:
+        return OciIdentity(config=self.identities.digest_key)
+
+    def _aws_key(self, clouds: Clouds) -> KmsDigestKey:
+        return KmsDigestKey(clouds.aws("kms", self.plan.audit.aws.region), self.keys.arn)
+
+    def _oci_key(self, clouds: Clouds) -> VaultDigestKey:
+        endpoint = endpoints_from_environment().oci
+        return VaultDigestKey(clouds.oci(OCI_REGION), self.keys.ocid, elsewhere=endpoint)
