@@ -13,12 +13,16 @@ from botocore.awsrequest import AWSResponse
 from botocore.client import BaseClient
 from botocore.compat import HTTPHeaders
 from botocore.model import OperationModel
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.hashes import SHA256
 from pydantic import ValidationError
 from urllib3 import HTTPResponse
 
 from lockstep.audit.entry import is_signed
 from lockstep.aws.clients import AwsKeys, aws_client
-from lockstep.aws.kms import KmsSigner
+from lockstep.aws.kms import KmsDigestKey, KmsSigner
 from lockstep.aws.s3 import S3AuditLog
 from lockstep.plan.compiled import StorageClass
 from lockstep.plan.runners import AwsAudit
@@ -30,6 +34,7 @@ from lockstep.protocol.errors import (
     StoreQuotaExceededError,
     StoreRejectedError,
 )
+from lockstep.protocol.federation import rsa_key
 from lockstep.protocol.model import CredentialValue, Login, SecretStr
 from sandbox.aws.resources import create_mac_key
 from sandbox.aws.server import AwsSandbox
@@ -432,6 +437,34 @@ def test_in_aws_one_key_signs_runs_and_another_one_orders(sandbox: AwsSandbox) -
         # Nobody knows which key a newer build signs with.
         newer = replace(forged, seal=None, is_newer=True)
         assert [is_signed(signer, one) for one in (found, forged, newer)] == [True, False, True]
+
+
+def test_the_key_of_digests_signs_what_its_public_half_verifies(sandbox: AwsSandbox) -> None:
+    kms, client = sandbox.client("kms"), sandbox_client(sandbox, "kms")
+    arn = kms.create_key(KeySpec="RSA_2048", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["Arn"]
+    kms.create_alias(AliasName="alias/lockstep-digests", TargetKeyId=arn)
+    key = KmsDigestKey(client, arn)
+    assert calls(client, lambda: [key.public_key() for _ in range(2)]) == ["GetPublicKey"]
+    assert calls(client, lambda: key.sign(DIGEST)) == ["Sign"]
+    public = rsa_key(key.public_key())
+    for one in (key, KmsDigestKey(client, arn.rpartition(":key/")[0] + ":alias/lockstep-digests")):
+        public.verify(one.sign(DIGEST), DIGEST, PKCS1v15(), Prehashed(SHA256()))
+    with pytest.raises(InvalidSignature):
+        public.verify(key.sign(DIGEST), hashlib.sha256(b"other").digest(), PKCS1v15(), Prehashed(SHA256()))
+
+
+def test_what_cannot_sign_a_digest_is_told_without_foreign_text(sandbox: AwsSandbox) -> None:
+    kms, client = sandbox.client("kms"), sandbox_client(sandbox, "kms")
+    keys = {
+        "NotFoundException": KmsDigestKey(client, "alias/lockstep-digests"),
+        "InvalidKeyUsageException": KmsDigestKey(client, create_mac_key(kms)),
+    }
+    for code, key in keys.items():
+        with pytest.raises(AuditLogAccessDeniedError) as error:
+            key.sign(DIGEST)
+        assert error.value.where["code"] == code
+    with pytest.raises(AuditLogAccessDeniedError):
+        keys["NotFoundException"].public_key()
 
 
 def test_a_retired_key_is_named_by_itself() -> None:
