@@ -58,6 +58,7 @@ _ENTRY_POINTS: dict[Runner, dict[str, str]] = {
 _COMPILER, _CHECK = (Path(__file__).with_name(f"bundle_{name}.py") for name in ("compile", "check"))
 _FOR_PEOPLE = (
     "agent",
+    "audit/confirmed.py",
     "audit/verify.py",
     "aws/reads.py",
     "cli",

@@ -12,7 +12,15 @@ from werkzeug.wrappers import Request
 
 from sandbox.aws.policies import Call
 
-_LISTING = {"continuation-token", "encoding-type", "list-type", "max-keys", "prefix", "start-after"}
+_LISTING = {
+    "continuation-token",
+    "delimiter",
+    "encoding-type",
+    "list-type",
+    "max-keys",
+    "prefix",
+    "start-after",
+}
 _LISTING_VERSIONS = {"encoding-type", "key-marker", "max-keys", "prefix", "version-id-marker", "versions"}
 _NO_ARGUMENT = {"x-id"}
 _OF_BUCKET = {
