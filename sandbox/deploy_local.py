@@ -8,7 +8,7 @@
 5. Each deployed rule is fired as often as asked: its target, its input, the deployed state machines of the fleet and of
    rotations, the uploaded package in processes that see nothing of the repository, each under its deployed role. Then
    the OCI function rotates, under the role that the stack has made for it.
-6. `lockstep doctor --in-cloud` lets the deployed functions look, and all is well.
+6. The rule of digests is fired. `lockstep doctor --in-cloud` lets the deployed functions look, and all is well.
 7. The watch is fired while one credential is neglected, until the deployed alarm has paged a subscriber; then the
    credential is rotated, until the subscriber hears that it is over.
 
@@ -77,7 +77,7 @@ def check_shard(world: DeployedWorld, schedule: Schedule, fired: Fired) -> list[
 
 
 def check_audit_objects(world: DeployedWorld) -> tuple[int, list[str]]:
-    """How many audit entries there are, and which of them are not as the plan wants them kept."""
+    """How many audit entries and digests there are, and which of them are not as the plan wants them kept."""
     s3, audit = world.aws.client("s3"), world.plan.audit.aws
     problems = []
     keys = [o["Key"] for o in s3.list_objects_v2(Bucket=audit.bucket).get("Contents", [])]
@@ -85,8 +85,9 @@ def check_audit_objects(world: DeployedWorld) -> tuple[int, list[str]]:
         head = s3.head_object(Bucket=audit.bucket, Key=key)
         # S3 names no class where it is the usual one.
         kind = head.get("StorageClass", "STANDARD")
-        if head.get("ObjectLockMode") != "COMPLIANCE" or kind != audit.storage_class:
-            problems.append(f"{key}: not locked, or not in {audit.storage_class}")
+        wanted = audit.storage_class if key.startswith("aws/") else "STANDARD"
+        if head.get("ObjectLockMode") != "COMPLIANCE" or kind != wanted:
+            problems.append(f"{key}: not locked, or not in {wanted}")
     return len(keys), problems
 
 
@@ -112,6 +113,13 @@ def check_standby(world: DeployedWorld) -> list[str]:
             f"{credential.id}: {result.get('error', result['outcome'])} by the standby instead of rotated"
         ]
     return check_credential(world, credential, result["generation"])
+
+
+def check_digest(world: DeployedWorld) -> list[str]:
+    """What does not hold after the rule of digests has fired; nothing, if there is one of every chain."""
+    answer = json.loads(world.stack.call(world.stack.rule_of("digest")).payload)
+    found = (answer.get("chains"), answer.get("problems"))
+    return [] if found == (len(world.plan.credentials), []) else [f"the digest: {answer}"]
 
 
 def check_logs(world: DeployedWorld) -> list[str]:
@@ -140,6 +148,7 @@ def main() -> int:
                 milliseconds.append(round((time.monotonic() - started) * 1000))
                 problems += check_shard(world, schedule, fired)
         problems += check_standby(world)
+        problems += check_digest(world)
         examined, unwell = check_doctor(world)
         problems += unwell
         watched, unseen = check_watch(world)

@@ -1,4 +1,4 @@
-"""The Lambda face of `functions.digest`: an hour's digest of AWS's audit log.
+"""The Lambda face of `lockstep.audit.digest`: an hour's digest of AWS's audit log.
 
 A rule calls it a quarter past each hour, and what it raises makes Lambda call it again, twice.
 """
@@ -6,8 +6,7 @@ A rule calls it a quarter past each hour, and what it raises makes Lambda call i
 import os
 from typing import Any
 
-from functions.digest.step import run
-from functions.face import LambdaContext
+from functions.face import LambdaContext, logger
 from lockstep.aws.kms import KmsDigestKey
 from lockstep.protocol.deadlines import Scope
 from lockstep.protocol.errors import LockstepError, UnexpectedError
@@ -28,11 +27,23 @@ def handler(_event: object, context: LambdaContext) -> dict[str, Any]:
     ends_at = clock.monotonic() + context.get_remaining_time_in_millis() / 1000
     try:
         with Scope(clock, ends_at=ends_at).open():
-            return run(hosted_runner(identity_of("aws/digest")).maker(_key))
+            made = hosted_runner(identity_of("aws/digest")).maker(_key).make()
     except LockstepError:
         raise
     except Exception as error:  # noqa: BLE001 - a foreign error that crossed a port: its text may hold a secret
         raise UnexpectedError(code=type(error).__name__) from None
+    # Lambda writes these fields as JSON; metric filters count the lines.
+    about = {"stream": "aws", "digest": made.hour, "chains": made.chains}
+    for problem in made.problems:
+        examine = {"examine": "audit-log", "problem": problem}
+        logger.error("the audit log must be examined", extra={**about, **examine})
+    logger.info("digest made", extra={**about, "problems": len(made.problems), "confirms": made.confirms})
+    return {
+        "hour": made.hour,
+        "chains": made.chains,
+        "problems": list(made.problems),
+        "confirms": made.confirms,
+    }
 
 
 def _key(clouds: Clouds) -> KmsDigestKey:
