@@ -2,55 +2,35 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from fdk.context import InvokeContext  # type: ignore[import-untyped]  # fdk ships no types
-from ruamel.yaml import YAML
 
 from lockstep.audit.digest import Made
 from lockstep.protocol.names import digest_bucket_name
-from lockstep.runtime.identity import AWS_RUNNER, CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
-from lockstep.runtime.wiring import DIGEST_VARIABLE, PLAN_VARIABLE, Runner, endpoints_from_environment
+from lockstep.runtime.identity import CONFIG_FILE_VARIABLE
+from lockstep.runtime.wiring import DIGEST_VARIABLE
 from oci_fn.digest import DigestFunction
-from sandbox.estate import Estate, environment
+from sandbox.estate import Estate
 from sandbox.fn import FunctionProcess, running_function
-from sandbox.identities import DIGEST_MAY
 from sandbox.oci import write_config_file
-from sandbox.oci.resources import create_audit_bucket, create_signing_key
 from sandbox.plans import AUDIT_BUCKET
 from tests.contract.oci_fixtures import OciConsole
-from tests.support.evidence import MemoryDigestKey
 from tests.support.lambda_context import NO_LOOKS
 
 DIGESTS = digest_bucket_name(AUDIT_BUCKET)
-IN_AWS = MemoryDigestKey("aws")
 
 
 @pytest.fixture(name="variables", scope="module")
 def _variables(estate: Estate) -> Mapping[str, str]:
     """The environment of the function as Terraform makes it, with exactly its permissions."""
-    oci, own = estate.oci, estate.oci.own_compartment_id
-    create_audit_bucket(oci, DIGESTS, tier="Standard", retention_days=400)
-    key = create_signing_key(oci, name="lockstep-digests")
-    oci.identity.permit("digest", *(p for p in DIGEST_MAY if not p.startswith("KEY_")), compartment=own)
-    oci.identity.permit("digest", "KEY_READ", "KEY_SIGN", resource=key.ocid)
-    to_aws = estate.plan.runners.oci
-    assert to_aws
-    assert to_aws.federation
-    oci.identity.permit("digest", "KEY_SIGN", resource=to_aws.federation.key.id)
-    config = write_config_file(estate.folder, "digest", oci.new_api_key("digest"))
-    plan = YAML(typ="safe").load(estate.plan_file)
-    plan["audit"]["aws"]["digest_keys"] = [IN_AWS.public_key()]
-    file = estate.plan_file.with_name("digests.yaml")
-    file.write_text(json.dumps(plan))
+    config = write_config_file(estate.folder, "digest", dict(estate.digests.identities.digest_key))
     return {
         **estate.function_environment,
-        PLAN_VARIABLE: str(file),
         CONFIG_FILE_VARIABLE: str(config),
-        DIGEST_VARIABLE: f"{key.ocid}@{oci.endpoint}",
+        DIGEST_VARIABLE: f"{estate.digests.keys.ocid}@{estate.oci.endpoint}",
     }
 
 
@@ -58,13 +38,6 @@ def _variables(estate: Estate) -> Mapping[str, str]:
 def _digesting(variables: Mapping[str, str]) -> Iterator[FunctionProcess]:
     with running_function(variables) as running:
         yield running
-
-
-def in_aws(estate: Estate) -> Made:
-    """AWS makes its digest of this hour, as if it were alone."""
-    with environment({**estate.aws.environment(), OCI_ENDPOINT_VARIABLE: estate.oci.endpoint}):
-        runner = Runner(estate.plan, AWS_RUNNER, endpoints=endpoints_from_environment())
-        return replace(runner.maker(lambda _: IN_AWS), other=None).make()
 
 
 def made(estate: Estate) -> dict[str, Any]:
@@ -103,7 +76,7 @@ def test_a_digest_an_hour_names_every_chain_and_is_confirmed_by_that_of_aws(
     alone = digesting.call()
     assert (alone.status, alone.body["confirms"]) == (502, False)
     assert (alone.body["chains"], alone.body["problems"]) == (1, [])
-    assert in_aws(estate).problems == []
+    estate.digests.make("aws")
     again = digesting.call({})
     assert (again.status, again.body["confirms"]) == (200, True)
     assert (again.body["chains"], again.body["problems"]) == (1, [])
