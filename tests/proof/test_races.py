@@ -8,7 +8,7 @@ from tests.proof.races import Failure, play
 from tests.proof.schedules import Event, Schedule, schedule_of
 
 SEEDS = 150
-LOG_PUT = 80
+LOG_PUT = 78
 """The step of a rotation by OCI after which its entry is in the log."""
 
 
