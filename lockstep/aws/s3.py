@@ -38,6 +38,7 @@ AUDIT_ERRORS = {
 }
 
 _BAD_REQUEST, _FORBIDDEN = "400", "403"
+_STUCK = "a page that does not advance would loop forever"
 
 
 class S3AuditLog:
@@ -160,13 +161,14 @@ class S3AuditLog:
                     MaxKeys=self._page_size,
                 )
                 found = {item["Key"]: item["LastModified"] for item in reply.get("Contents", [])}
-                has_more = reply["IsTruncated"]
+                # The next page begins after the last name, whoever put it there.
+                following = max(found, default="") if reply["IsTruncated"] else ""
+                if reply["IsTruncated"] and following <= start:
+                    raise ValueError(_STUCK)
             yield from sorted(
                 (s, at) for name, at in found.items() if (s := self._objects.seq_of(name)) > after
             )
-            # The next page begins after the last name, whoever put it there; one that does not advance would loop.
-            last = max(found, default="")
-            start = last if has_more and last > start else ""
+            start = following
 
     def history(self) -> Iterator[ObjectVersion]:
         """Every version and delete marker, page by page; needs `s3:ListBucketVersions`."""
@@ -187,7 +189,7 @@ class S3AuditLog:
                     (reply["NextKeyMarker"], reply["NextVersionIdMarker"]) if reply["IsTruncated"] else None
                 )
                 if following and following == marker:
-                    raise ValueError("a page that does not advance would loop forever")
+                    raise ValueError(_STUCK)
             yield from page
             if not following:
                 return
@@ -325,9 +327,10 @@ class S3Folder:
             with self._translated(self._folder):
                 reply = list_page(ContinuationToken=token) if token else list_page()
                 following = reply.get("NextContinuationToken", "")
+                if following and following == token:
+                    raise ValueError(_STUCK)
             yield reply
-            # A page that does not advance would be asked for forever.
-            if not following or following == token:
+            if not following:
                 return
             token = following
 

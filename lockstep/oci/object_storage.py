@@ -51,6 +51,7 @@ HISTORY_ERRORS: Mapping[ErrorKind, type[LockstepError]] = {
 }
 _METADATA = "opc-meta-"
 _NOT_FOUND, _PRECONDITION_FAILED = 404, 412
+_STUCK = "a page that does not advance would loop forever"
 _RETAINED = "RetentionRuleViolation"
 
 
@@ -166,11 +167,12 @@ class ObjectStorageAuditLog:
                 found = sorted(
                     (s, o.time_created) for o in listed.objects if (s := self._objects.seq_of(o.name)) > after
                 )
-                following = listed.next_start_with
+                following = listed.next_start_with or ""
+                if following and following <= start:
+                    raise ValueError(_STUCK)
             yield from found
             after = max([after, *(number for number, _ in found)])
-            # A start that does not advance would loop forever.
-            start = following if following and following > start else ""
+            start = following
 
     def history(self) -> Iterator[ObjectVersion]:
         """Every version and delete marker, page by page; needs OBJECT_INSPECT, as every list of objects does."""
@@ -190,7 +192,7 @@ class ObjectStorageAuditLog:
                     found.append(self._version(item, is_latest=item.name != name))
                     name = item.name
                 if following and following == page:
-                    raise ValueError("a page that does not advance would loop forever")
+                    raise ValueError(_STUCK)
             yield from found
             if not following:
                 return
@@ -333,10 +335,11 @@ class ObjectStorageFolder:
                     fields="name,size,md5,timeCreated",
                     **options,
                 ).data
-                following = listed.next_start_with
+                following = listed.next_start_with or ""
+                if following and following <= start:
+                    raise ValueError(_STUCK)
             yield listed
-            # A start that does not advance would loop forever.
-            start = following if following and following > start else ""
+            start = following
 
     @staticmethod
     def tag(file: bytes) -> str:
