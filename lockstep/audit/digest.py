@@ -274,6 +274,7 @@ def require_macs(signer: Signer) -> None:
         AuditLogUnreachableError, AuditLogAccessDeniedError: They cannot.
     """
     for keys in (signer, signer.orders):
+        keys.prepare()  # The key in OCI is read here, and not for a MAC that names none of its versions.
         keys.verify(bytes(32), Mac(key_id="", value=bytes(32)))
 
 

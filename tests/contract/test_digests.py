@@ -1,0 +1,214 @@
+"""Digests of both clouds from the first entry to `lockstep audit verify`, each call by the real SDKs over HTTP."""
+
+import base64
+import json
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from lockstep.audit.append import Chain
+from lockstep.audit.entry import milliseconds
+from lockstep.cli import app
+from lockstep.operate.access import operator
+from lockstep.plan.file import load_plan
+from lockstep.plan.model import Plan
+from lockstep.protocol.model import Engine
+from lockstep.protocol.names import digest_bucket_name
+from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE, Cloud
+from lockstep.runtime.system import SystemClock
+from lockstep.runtime.wiring import PLAN_VARIABLE
+from sandbox import plans
+from sandbox.aws import AwsSandbox, create_resources
+from sandbox.digests import DigestFunctions, StoresClock, make_digest_keys
+from sandbox.estate import environment
+from sandbox.identities import Way, make_identities, make_log, make_role
+from sandbox.oci import OciSandbox, write_config_file
+from sandbox.oci.clock import SandboxClock, real_time
+from sandbox.oci.resources import create_secret
+from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE, MAC_SECRET
+from tests.contract.oci_fixtures import OciConsole
+
+MINUTES: dict[Cloud, int] = {"oci": 5, "aws": 15}
+CREDENTIAL = "multi-cloud/app_user"
+KEY, ROLE = "AKIAAUDITOR", "auditor"
+
+
+@dataclass
+class World:
+    """The audit logs of both clouds, whose clock goes on by orders.
+
+    Attributes:
+        digests: What makes digests, under the rights of the functions that do so.
+    """
+
+    aws: AwsSandbox
+    oci: OciSandbox
+    folder: Path
+    plan: Plan
+    digests: DigestFunctions
+    _ids: Iterator[int] = field(default_factory=count)
+
+    def hours(self, number: int, *, without: str = "") -> None:
+        """So many hours, in each of which each cloud writes an entry and makes its digest, but one."""
+        clock = self.oci.clock
+        for _ in range(number):
+            clock.advance(timedelta(minutes=60 - clock.now().minute))
+            for cloud, minute in MINUTES.items():
+                clock.advance(timedelta(minutes=minute - clock.now().minute))
+                self.append(cloud)
+                if cloud != without:
+                    self.digests.make(cloud)
+
+    def append(self, cloud: Cloud) -> None:
+        """Write an entry with the real adapters."""
+        clouds, credential = operator(self.plan), self.plan.credentials[0]
+        log, signer = clouds.stream(cloud, credential)
+        entry_id = f"other-{next(self._ids)}"
+        event = {
+            "time": milliseconds(clouds.clock.now()),
+            "metadata": {"uid": entry_id},
+            "unmapped": {"lockstep": {}},
+        }
+        chain = Chain(credential_id=credential.id, lock=clouds.lock(credential), log=log, signer=signer)
+        chain.append(event, entry_id=entry_id, look_back=0)
+
+
+@pytest.fixture(name="world")
+def _world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    with ExitStack() as stack:
+        oci = stack.enter_context(
+            OciSandbox(SandboxClock.fixed(real_time().replace(minute=0, second=0, microsecond=0)))
+        )
+        clock = StoresClock(oci.clock)
+        aws = stack.enter_context(AwsSandbox(wall_clock=clock.timestamp, names=oci.names))
+        identities = make_identities(aws, oci, Way.SESSIONS)
+        made = create_resources(aws, lock_table=LOCK_TABLE, audit_bucket=AUDIT_BUCKET, secrets={})
+        make_log(oci)
+        mac_key = base64.b64encode(secrets.token_bytes(48))
+        create_secret(oci, MAC_SECRET, mac_key, compartment=oci.own_compartment_id)
+        keys = make_digest_keys(aws, oci, made.digest_key_arn)
+        document = plans.plan_document(
+            [plans.database("orders", Engine.MYSQL)],
+            [plans.credential(CREDENTIAL, "orders")],
+            region=aws.region,
+            mac_key=made.mac_key_arn,
+            oci=plans.OciNames(
+                compartment_id=oci.compartment_id,
+                own_compartment_id=oci.own_compartment_id,
+                vault_id=oci.vault_id,
+                namespace=oci.namespace,
+            ),
+            runners=identities.section,
+        )
+        file = plans.write_plan(tmp_path / "lockstep.yaml", plans.with_digest_keys(document, keys.public))
+        variables = {
+            **aws.environment(),
+            OCI_ENDPOINT_VARIABLE: oci.endpoint,
+            CONFIG_FILE_VARIABLE: str(write_config_file(tmp_path, "admin", oci.config())),
+            PLAN_VARIABLE: str(file),
+        }
+        stack.enter_context(environment(variables))
+        monkeypatch.setattr(SystemClock, "now", lambda _: oci.clock.now())
+        plan = load_plan(file)
+        digests = DigestFunctions(plan=plan, identities=identities, keys=keys, clock=clock)
+        yield World(aws=aws, oci=oci, folder=tmp_path, plan=plan, digests=digests)
+
+
+def verify(*words: str) -> Result:
+    return CliRunner().invoke(app, ["audit", "verify", *words])
+
+
+def told(*words: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(verify("--json", *words).stdout)
+    return document
+
+
+def lines(shown: Result) -> list[str]:
+    return [line.strip() for line in shown.stdout.splitlines()]
+
+
+def test_each_cloud_confirms_the_digests_of_the_other_one(world: World) -> None:
+    world.hours(3)
+    hour = f"{world.oci.clock.now():%Y-%m-%d %H}"
+    shown = verify("--stores")
+    assert shown.exit_code == 0, shown.output
+    said = lines(shown)
+    before = f"{world.oci.clock.now() - timedelta(hours=1):%Y-%m-%d %H}"
+    assert [line.rpartition(", ")[0] for line in said if line.startswith("digests of")] == [
+        f"digests of aws: 3; confirmed until {before}:15 UTC",
+        f"digests of oci: 3; confirmed until {hour}:05 UTC",
+    ]
+    assert [line for line in said if line.startswith(CREDENTIAL)] == [
+        f"{CREDENTIAL} aws: verified (3 entries)",
+        f"{CREDENTIAL} oci: verified (3 entries)",
+    ]
+    assert (sum(line.startswith("signed by SHA256:") for line in said), said[-1]) == (2, "verified")
+    [aws, oci] = told()["digests"]
+    since = verify("--since", aws["confirmed"])
+    assert (since.exit_code, lines(since)[-1]) == (0, "verified")
+    [from_there, _] = told("--since", aws["confirmed"])["digests"]
+    assert (aws["digests"], from_there["digests"], oci["problems"]) == (3, 2, [])
+
+
+def test_what_is_removed_is_named_by_who_has_confirmed_it(world: World) -> None:
+    world.hours(3)
+    s3, bucket = world.aws.client("s3"), AUDIT_BUCKET
+    key = "aws/multi-cloud.app_user/000000000002.json"
+    version = s3.head_object(Bucket=bucket, Key=key)["VersionId"]
+    s3.delete_object(Bucket=bucket, Key=key, VersionId=version)
+    storage, place = OciConsole(world.oci).storage, (world.oci.namespace, digest_bucket_name(bucket))
+    [_, second, third] = sorted(o.name for o in storage.list_objects(*place).data.objects)
+    gone = storage.head_object(*place, second).headers["version-id"]
+    storage.delete_object(*place, second, version_id=gone)
+    shown = verify()
+    assert shown.exit_code == 1, shown.output
+    said = lines(shown)
+    name = second.removeprefix("digests/").removesuffix(".json")
+    assert any(line.startswith(f"the digest {name}:") and line.endswith(" is gone") for line in said), said
+    assert "entry 2: is missing" in said
+    assert any("is gone, or another one than digests from" in line for line in said), said
+    assert said[-1] == "NOT VERIFIED"
+    # The digest after it tells only what it knows: its own log, in which nothing is gone.
+    world.hours(1)
+    assert [d["problems"] for d in told()["digests"]][1] == [
+        line for line in said if line.endswith(" is gone")
+    ]
+    assert third in [o.name for o in storage.list_objects(*place).data.objects]
+
+
+def test_three_hours_without_the_digests_of_a_cloud_are_verified_and_not_confirmed(world: World) -> None:
+    world.hours(2)
+    world.hours(1, without="oci")
+    assert verify().exit_code == 0
+    # OCI's last digest names the one that AWS had made ten minutes less than an hour before.
+    world.hours(1, without="oci")
+    shown = verify()
+    assert (shown.exit_code, lines(shown)[-1]) == (4, "verified, not confirmed"), shown.output
+    assert any("hours have no digest" in line for line in lines(shown))
+    world.hours(2)
+    assert verify().exit_code == 0
+
+
+def test_an_auditor_verifies_without_any_secret(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.hours(3)
+    own = world.oci.own_compartment_id
+    key = world.oci.new_api_key("auditor", "OBJECT_READ", "OBJECT_INSPECT", compartment=own)
+    monkeypatch.setenv(CONFIG_FILE_VARIABLE, str(write_config_file(world.folder, "auditor", key)))
+    make_role(world.aws, ROLE, trust={"Principal": "*", "Action": "sts:AssumeRole"}, may=[{"Action": "s3:*"}])
+    world.aws.guard.know(KEY, ROLE)
+    with environment({"AWS_ACCESS_KEY_ID": KEY}):
+        shown = verify()
+    assert shown.exit_code == 0, shown.output
+    said = lines(shown)
+    assert said.count("entries are verified by digests alone: no right to verify by their keys") == 2
+    assert said[-1] == "verified"
+    may = {r.call.action for r in world.aws.guard.records if r.role == ROLE and r.verdict.allowed}
+    assert {action.partition(":")[0] for action in may} == {"s3"}
