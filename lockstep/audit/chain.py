@@ -49,23 +49,15 @@ _BEGIN, _EVENT, _MAC, _END = b'{"chain":{', b',"event":{', b',"mac":{', b"}}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """A parsed entry. The MAC covers `digest`; the next entry names `hash`.
+class Entry(Seal):
+    """A parsed entry: its seal, and its event, which is empty for one that is archived.
 
     Attributes:
-        rotation_id: The id of the run or the order, as the event says it.
-        time: In milliseconds since the epoch.
+        digest: What the MAC covers.
+        hash: What the next entry names.
     """
 
     event: Mapping[str, Any]
-    credential: str
-    stream: str
-    seq: int
-    previous_hash: str
-    rotation_id: str
-    time: int
-    stepped_over: tuple[int, int] | None = None
-    differs: Differs | None = None
     mac: Mac
     digest: bytes
     hash: str
@@ -114,7 +106,7 @@ def seal(
         previous_hash=end.after.hash if end.after else NO_PREVIOUS,
         rotation_id=rotation_id,
         time=event["time"],
-        event=hashlib.sha256(event_text).hexdigest(),
+        event_hash=hashlib.sha256(event_text).hexdigest(),
         stepped_over=end.stepped_over,
         differs=end.differs,
     )
@@ -160,7 +152,7 @@ def _sealed(document: Any, body: bytes) -> Entry:  # noqa: ANN401 - any JSON
         body[before + len(_EVENT) - 1 : after],
         body[after + len(_MAC) - 1 : -1],
     )
-    if hashlib.sha256(event).hexdigest() != place.event or not isinstance(document["event"], dict):
+    if hashlib.sha256(event).hexdigest() != place.event_hash or not isinstance(document["event"], dict):
         raise ValueError
     return entry_of(
         place,
@@ -172,21 +164,9 @@ def _sealed(document: Any, body: bytes) -> Entry:  # noqa: ANN401 - any JSON
 
 
 def entry_of(place: Seal, event: Mapping[str, Any], *, mac: Mac, digest: bytes, entry_hash: str) -> Entry:
-    """The entry that a seal belongs to; of one that is archived the event is empty."""
-    return Entry(
-        event=event,
-        credential=place.credential,
-        stream=place.stream,
-        seq=place.seq,
-        previous_hash=place.previous_hash,
-        rotation_id=place.rotation_id,
-        time=place.time,
-        stepped_over=place.stepped_over,
-        differs=place.differs,
-        mac=mac,
-        digest=digest,
-        hash=entry_hash,
-    )
+    """The entry that a seal belongs to."""
+    sealed: dict[str, Any] = {name: getattr(place, name) for name in Seal.__slots__}
+    return Entry(**sealed, event=event, mac=mac, digest=digest, hash=entry_hash)
 
 
 # Where a chain ends, as its log shows it (protocol E6, E7).

@@ -65,7 +65,7 @@ class Seal:
     Attributes:
         rotation_id: The id of the run or the order.
         time: Of the event, in milliseconds since the epoch.
-        event: The SHA-256 of the event's canonical form.
+        event_hash: The SHA-256 of the event's canonical form.
         stepped_over: The first and the last number since `previous_hash` that hold what is no entry of this chain.
         differs: What was missing when this entry was written.
     """
@@ -76,7 +76,7 @@ class Seal:
     previous_hash: str
     rotation_id: str
     time: int
-    event: str
+    event_hash: str
     stepped_over: tuple[int, int] | None = None
     differs: Differs | None = None
 
@@ -86,7 +86,7 @@ class Seal:
         return {
             "credential": self.credential,
             "differs": {"seq": d.seq, "hash": d.hash, "found": d.found} if d else None,
-            "event": self.event,
+            "event": self.event_hash,
             "format": model.FORMAT,
             "previous_hash": self.previous_hash,
             "rotation_id": self.rotation_id,
@@ -198,7 +198,7 @@ def read_seal(document: Mapping[str, Any]) -> Seal:
         previous_hash=hash_text(document["previous_hash"]),
         rotation_id=text(document["rotation_id"]),
         time=whole(document["time"]),
-        event=hash_text(document["event"]),
+        event_hash=hash_text(document["event"]),
         stepped_over=None if over is None else (whole(over[0]), whole(over[1])),
         differs=None
         if d is None

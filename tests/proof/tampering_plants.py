@@ -221,7 +221,7 @@ PLANTS = (
         ),
         Plant(
             name="the event is not compared with its hash",
-            old="hashlib.sha256(event).hexdigest() != place.event",
+            old="hashlib.sha256(event).hexdigest() != place.event_hash",
             new="False",
             mutation="another event: middle of aws",
         ),
