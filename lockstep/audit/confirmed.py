@@ -214,7 +214,7 @@ def verify_digests(
             if at is None:
                 digests.problems.append(f"the digest {since.hour}:{since.hash} is not there")
             elif at.other:
-                starts |= {e.stream: at.other.named.hour for e in evidence if e.stream != of.stream}
+                starts |= {e.stream: at.other.digest.hour for e in evidence if e.stream != of.stream}
         _check(digests, kept, is_whole=of.stream not in starts)
         _tell_missing_hours(digests, now)
     for of in evidence:
@@ -317,7 +317,7 @@ def _compare(of: Digests, keys: Evidence, by: Digests) -> None:
     for digest in by.genuine:
         if digest.other is None:
             continue
-        named = digest.other.named
+        named = digest.other.digest
         if found := genuine.get(named):
             if of.confirmed is None or of.confirmed.hour < found.hour:
                 of.confirmed = found

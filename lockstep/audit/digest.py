@@ -10,13 +10,16 @@ entry.
 """
 
 import base64
+import binascii
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
-from typing import Any, Protocol
+from logging import ERROR, INFO
+from typing import Annotated, Any, Final, Literal, Protocol
 
 import rfc8785
 from cryptography.exceptions import InvalidSignature
@@ -25,15 +28,17 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from msgspec.structs import asdict
 
 from lockstep.audit.chain import Ends
-from lockstep.audit.entry import hash_text, milliseconds, read_json, text, whole
+from lockstep.audit.entry import milliseconds, read_json, text
 from lockstep.protocol.errors import AuditLogUnreachableError, LockstepError
 from lockstep.protocol.federation import rsa_key
 from lockstep.protocol.ports import AuditLog, Clock, Folder, Listed, Mac, Signer
+from lockstep.protocol.strict_json import Message, matching, read, write
 from lockstep.protocol.workers import SideBySide, run_all
 
-KIND = "lockstep digest"
+KIND: Final = "lockstep digest"
 MAX_BYTES = 16 * 1024 * 1024
 """Of a digest: more than 50,000 chains have."""
 TOLERANCE = timedelta(minutes=15)
@@ -43,7 +48,7 @@ UNSEEN = timedelta(hours=3)
 MAX_PROBLEMS = 1_000
 _NAME = re.compile(r"(?P<hour>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2})(-[0-9a-f]{16})?\.json", re.ASCII)
 _HOUR = "%Y-%m-%dT%H"
-_KEYS = {"began", "chains", "hour", "kind", "other", "previous", "problems", "stream"}
+Hash = Annotated[str, matching("[0-9a-f]{64}")]
 
 
 class DigestKey(Protocol):
@@ -56,8 +61,7 @@ class DigestKey(Protocol):
         """Its public half: PEM, or the base64 of its DER."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class Head(Message):
     """The newest genuine entry of a chain.
 
     Attributes:
@@ -65,33 +69,30 @@ class Head:
     """
 
     seq: int
-    hash: str
+    hash: Hash
     at: int
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Named:
+class Named(Message, order=True):
     """A digest, as another one names it: by its hour and the SHA-256 of what is signed."""
 
     hour: str
-    hash: str
+    hash: Hash
 
     def __str__(self) -> str:
         """As people write it."""
         return f"{self.hour}:{self.hash[:16]}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Confirmed:
+class Confirmed(Message):
     """A digest of the other cloud, with its signature: whoever knows that cloud's key can tell that it was there."""
 
-    named: Named
-    signature: bytes
+    digest: Named
+    signature: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Digest:
-    """A digest.
+class Document(Message, kw_only=True):
+    """What a digest says.
 
     Attributes:
         hour: When it was made, in UTC.
@@ -100,11 +101,9 @@ class Digest:
         chains: Of every chain, by its folder, the newest entry.
         other: The newest digest of the other cloud; None if there was none yet, or there is no other cloud.
         problems: What the digest before it names and is gone.
-        hash: The SHA-256 of what is signed.
-        name: Of its object.
-        at: When that was written, by the store's clock.
     """
 
+    kind: Literal["lockstep digest"] = KIND
     stream: str
     hour: str
     began: int
@@ -112,20 +111,32 @@ class Digest:
     chains: Mapping[str, Head]
     other: Confirmed | None
     problems: Sequence[str]
+
+
+class Digest(Document, kw_only=True):
+    """A digest, as it was read.
+
+    Attributes:
+        hash: The SHA-256 of what is signed.
+        signature: In base64.
+        name: Of its object.
+        at: When that was written, by the store's clock.
+    """
+
     hash: str
-    signature: bytes
+    signature: str
     name: str
     at: datetime
 
     @property
     def named(self) -> Named:
         """As another digest names it."""
-        return Named(self.hour, self.hash)
+        return Named(hour=self.hour, hash=self.hash)
 
     @property
     def moment(self) -> datetime:
         """When it was begun."""
-        return datetime.fromtimestamp(self.began / 1000, UTC)
+        return _moment(self.began)
 
     @property
     def is_misdated(self) -> bool:
@@ -167,14 +178,13 @@ class Evidence:
         ders = (k.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) for k in self._rsa_keys)
         return [f"SHA256:{_base64(hashlib.sha256(der).digest()).rstrip('=')}" for der in ders]
 
-    def is_signed(self, hashed: str, signature: bytes, *, more: Sequence[str] = ()) -> bool:
+    def is_signed(self, hashed: str, signature: str, *, more: Sequence[str] = ()) -> bool:
         """Whether one of the keys, or of `more`, has signed a digest of this hash."""
         for key in (*self._rsa_keys, *map(rsa_key, more)):
-            try:
-                key.verify(signature, bytes.fromhex(hashed), PKCS1v15(), Prehashed(SHA256()))
-            except InvalidSignature:
-                continue
-            return True
+            with suppress(InvalidSignature, binascii.Error):
+                signed = base64.b64decode(signature, validate=True)
+                key.verify(signed, bytes.fromhex(hashed), PKCS1v15(), Prehashed(SHA256()))
+                return True
         return False
 
     def read(self, listed: Listed) -> Digest | str:
@@ -228,39 +238,16 @@ def _signed_text(deployment: str, document: bytes) -> bytes:
 
 def _parse(body: bytes, listed: Listed, deployment: str) -> Digest:
     envelope = read_json(body)
-    document = envelope["digest"]
-    canonical = rfc8785.dumps(document)
-    if (
-        document.keys() != _KEYS
-        or document["kind"] != KIND
-        or body != _body(canonical, text(envelope["signature"]))
-    ):
+    canonical, signature = rfc8785.dumps(envelope["digest"]), text(envelope["signature"])
+    says: Document = read(Document, envelope["digest"])
+    if body != _body(canonical, signature) or hour_at(_moment(says.began)) != says.hour:
         raise ValueError
-    other, previous = document["other"], document["previous"]
-    found = Digest(
-        stream=text(document["stream"]),
-        hour=text(document["hour"]),
-        began=whole(document["began"]),
-        previous=None if previous is None else Named(text(previous["hour"]), hash_text(previous["hash"])),
-        chains={
-            text(folder): Head(seq=whole(h["seq"]), hash=hash_text(h["hash"]), at=whole(h["at"]))
-            for folder, h in document["chains"].items()
-        },
-        other=None
-        if other is None
-        else Confirmed(
-            named=Named(text(other["hour"]), hash_text(other["hash"])),
-            signature=base64.b64decode(text(other["signature"]), validate=True),
-        ),
-        problems=tuple(text(problem) for problem in document["problems"]),
-        hash=hashlib.sha256(_signed_text(deployment, canonical)).hexdigest(),
-        signature=base64.b64decode(envelope["signature"], validate=True),
-        name=listed.name,
-        at=listed.at,
-    )
-    if hour_at(found.moment) != found.hour:
-        raise ValueError
-    return found
+    hashed = hashlib.sha256(_signed_text(deployment, canonical)).hexdigest()
+    return Digest(**asdict(says), hash=hashed, signature=signature, name=listed.name, at=listed.at)
+
+
+def _moment(milliseconds_: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds_ / 1000, UTC)
 
 
 def _body(canonical: bytes, signature: str) -> bytes:
@@ -281,8 +268,7 @@ def require_macs(signer: Signer) -> None:
 # Making a digest.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class Made(Message):
     """What became of a call that was to make a digest.
 
     Attributes:
@@ -292,10 +278,18 @@ class Made:
         confirms: Whether the other cloud's newest digest is less than `UNSEEN` old; True where there is no other cloud.
     """
 
+    stream: str
     hour: str
     chains: int
     problems: Sequence[str]
     confirms: bool
+
+    @property
+    def lines(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """What a function logs of it: levels, and fields that alarms count by `message`, `examine` and `confirms`."""
+        if self.problems:
+            yield ERROR, {"message": "the audit log must be examined", "examine": "audit-log", **asdict(self)}
+        yield INFO, {"message": "digest made", **asdict(self)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,28 +336,36 @@ class Maker:
         )
         if there:
             confirmed, _ = self._confirmed(there, other)
-            return self._told(hour, len(there.chains), there.problems, confirmed, now)
+            return self._told(there, confirmed, now)
         link, lost = _goes_on_from(previous, other)
         confirmed, broken = self._confirmed(previous, other)
         chains, gone = self._chains(previous.chains if previous else {})
         squatted = [f"the name of the digest of {hour} was taken by what is none"] if taken else []
-        problems = _few([*squatted, *lost, *broken, *gone])
-        document = _document(self.own.stream, now, link, chains, confirmed, problems)
-        canonical = rfc8785.dumps(document)
+        says = Document(
+            stream=self.own.stream,
+            hour=hour,
+            began=milliseconds(now),
+            previous=link,
+            chains=chains,
+            other=confirmed,
+            problems=_few([*squatted, *lost, *broken, *gone]),
+        )
+        canonical = rfc8785.dumps(write(says))
         digest = hashlib.sha256(_signed_text(self.own.deployment, canonical))
         body = _body(canonical, _base64(self.key.sign(digest.digest())))
         # The longer name cannot be known before, so nobody has taken it.
         name = f"{hour}-{digest.hexdigest()[:16]}.json" if taken else f"{hour}.json"
-        if not self.own.digests.create(name, body):
-            return None
-        return self._told(hour, len(chains), problems, confirmed, now)
+        return self._told(says, confirmed, now) if self.own.digests.create(name, body) else None
 
-    def _told(
-        self, hour: str, chains: int, problems: Sequence[str], confirmed: Confirmed | None, now: datetime
-    ) -> Made:
-        oldest = hour_at(now - UNSEEN)
-        confirms = self.other is None or (confirmed is not None and confirmed.named.hour > oldest)
-        return Made(hour=hour, chains=chains, problems=problems, confirms=confirms)
+    def _told(self, says: Document, confirmed: Confirmed | None, now: datetime) -> Made:
+        is_seen = confirmed is not None and confirmed.digest.hour > hour_at(now - UNSEEN)
+        return Made(
+            stream=says.stream,
+            hour=says.hour,
+            chains=len(says.chains),
+            problems=says.problems,
+            confirms=self.other is None or is_seen,
+        )
 
     def _newest_of_other(self, hour: str) -> Digest | None:
         """None also where the other cloud does not answer: this cloud's digest does not wait for it."""
@@ -377,11 +379,11 @@ class Maker:
     def _confirmed(self, previous: Digest | None, other: Digest | None) -> tuple[Confirmed | None, list[str]]:
         """The newest digest of the other cloud, or what the digest before has named, if that is newer."""
         known = previous.other if previous and self.other else None
-        if other is None or (known and known.named.hour >= other.hour):
+        if other is None or (known and known.digest.hour >= other.hour):
             return known, []
-        broken = known and not self._goes_on(other, known.named)
-        told = f"the other cloud's digest {other.named} does not go on from {known.named}" if known else ""
-        return Confirmed(named=other.named, signature=other.signature), [told] if broken else []
+        broken = known and not self._goes_on(other, known.digest)
+        told = f"the other cloud's digest {other.named} does not go on from {known.digest}" if known else ""
+        return Confirmed(digest=other.named, signature=other.signature), [told] if broken else []
 
     def _goes_on(self, newest: Digest, known: Named) -> bool:
         """Whether the digests before one of the other cloud lead back to one that was named before."""
@@ -407,7 +409,7 @@ class Maker:
         return heads, [*gone, *(told for _, told in looks if told)]
 
     def _is_kept(self, head: Head) -> bool:
-        return self.own.retention > self.clock.now() - datetime.fromtimestamp(head.at / 1000, UTC)
+        return self.own.retention > self.clock.now() - _moment(head.at)
 
     def _head(self, folder: str, known: Head | None) -> tuple[Head | None, str]:
         """The newest genuine entry of a chain; None where the folder has none."""
@@ -426,7 +428,7 @@ class Maker:
 
 def _goes_on_from(previous: Digest | None, other: Digest | None) -> tuple[Named | None, list[str]]:
     """The digest before the next one: what the other cloud has confirmed, if that is more than is left."""
-    own, seen = previous.named if previous else None, other.other.named if other and other.other else None
+    own, seen = previous.named if previous else None, other.other.digest if other and other.other else None
     if seen is None or (own and own.hour > seen.hour) or own == seen:
         return own, []
     if own and own.hour == seen.hour:
@@ -437,31 +439,6 @@ def _goes_on_from(previous: Digest | None, other: Digest | None) -> tuple[Named 
 def _few(problems: list[str]) -> list[str]:
     more = len(problems) - MAX_PROBLEMS
     return [*problems[:MAX_PROBLEMS], f"and {more} more"] if more > 0 else problems
-
-
-def _document(
-    stream: str,
-    began: datetime,
-    previous: Named | None,
-    chains: Mapping[str, Head],
-    other: Confirmed | None,
-    problems: Sequence[str],
-) -> dict[str, Any]:
-    confirmed = other and {
-        "hour": other.named.hour,
-        "hash": other.named.hash,
-        "signature": _base64(other.signature),
-    }
-    return {
-        "began": milliseconds(began),
-        "chains": {f: {"seq": h.seq, "hash": h.hash, "at": h.at} for f, h in chains.items()},
-        "hour": hour_at(began),
-        "kind": KIND,
-        "other": confirmed,
-        "previous": previous and {"hour": previous.hour, "hash": previous.hash},
-        "problems": list(problems),
-        "stream": stream,
-    }
 
 
 def _base64(value: bytes) -> str:

@@ -30,8 +30,8 @@ def test_a_digest_names_every_chain_the_one_before_and_the_other_clouds() -> Non
     assert {f: h["seq"] for f, h in newest["chains"].items()} == {FOLDER: max(log.entries), "retired": 1}
     assert newest["chains"][FOLDER]["at"] == round(log.at(max(log.entries)).timestamp() * 1000)
     assert newest["previous"]["hour"] == before["hour"]
-    assert newest["other"]["hour"] == newest["hour"]
-    assert documents(world, "oci")[-1]["other"]["hour"] == before["hour"]
+    assert newest["other"]["digest"]["hour"] == newest["hour"]
+    assert documents(world, "oci")[-1]["other"]["digest"]["hour"] == before["hour"]
     assert newest["problems"] == []
 
 

@@ -199,7 +199,7 @@ def omit(world: EvidenceWorld) -> None:
 
 def accuse(world: EvidenceWorld) -> None:
     _, document = newest(world, "oci")
-    forge(world, "oci", other=document["other"] | {"hash": "a" * 64})
+    forge(world, "oci", other=document["other"] | {"digest": {"hour": document["hour"], "hash": "a" * 64}})
 
 
 def order_key_signs_a_run(world: EvidenceWorld) -> None:
