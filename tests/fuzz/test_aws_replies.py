@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lockstep.aws.clients import AwsKeys, aws_client, caller_arn
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
-from lockstep.aws.kms import KmsSigner
+from lockstep.aws.kms import KmsDigestKey, KmsSigner
 from lockstep.aws.s3 import S3AuditLog
 from lockstep.aws.secrets_manager import SecretsManagerSecret, read_secret
 from lockstep.protocol.messages import Recorded
@@ -195,6 +195,8 @@ def operations(server: GarbageServer) -> dict[str, list[Operation]]:
         "kms": [
             lambda: signer.sign(b"x" * 32),
             lambda: signer.verify(b"x" * 32, Mac(key_id="k", value=b"y" * 32)),
+            lambda: KmsDigestKey(kms, "alias/lockstep-digests").sign(b"x" * 32),
+            lambda: KmsDigestKey(kms, "alias/lockstep-digests").public_key(),
         ],
         "s3 list": [lambda: list(log.numbers())],
         "s3 versions": [lambda: list(log.history())],
@@ -214,6 +216,8 @@ VALID = {
         "MacValid": True,
         "KeyId": "k",
         "MacAlgorithm": "HMAC_SHA_256",
+        "Signature": base64.b64encode(b"z" * 256).decode(),
+        "PublicKey": base64.b64encode(b"z" * 294).decode(),
     },
     "s3 list": LISTING,
     "s3 versions": OBJECT_VERSIONS,

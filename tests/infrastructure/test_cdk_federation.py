@@ -182,7 +182,7 @@ def test_a_key_is_not_named_by_the_arn_of_an_alias() -> None:
             check_deployable(other.model_copy(update={"audit": audit}))
 
 
-@pytest.mark.parametrize("alias", ["alias/lockstep", "alias/lockstep-audit"])
+@pytest.mark.parametrize("alias", ["alias/lockstep", "alias/lockstep-audit", "alias/lockstep-digests"])
 def test_the_key_of_the_client_is_none_of_the_others(alias: str) -> None:
     plan = plan_with(client={"kms_key": alias, "certificate": "lockstep"})
     with pytest.raises(NotDeployableError, match="another key's"):

@@ -154,10 +154,13 @@ def test_a_key_of_another_account_is_used_though_it_may_not_be_looked_at(aws: Aw
         assert Account(aws.client, aws.region).key_of_secret(ADMIN) == ELSEWHERE
 
 
-def test_both_keys_cannot_have_one_alias(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("alias", "does"), [("alias/lockstep", "encrypts"), ("alias/lockstep-digests", "signs digests")]
+)
+def test_two_keys_cannot_have_one_alias(tmp_path: Path, alias: str, does: str) -> None:
     plan = tmp_path / "lockstep.yaml"
-    plan.write_text(PLAN.read_text().replace("alias/lockstep-audit", "alias/lockstep"))
-    with pytest.raises(NotDeployableError, match="is the alias of the key that encrypts"):
+    plan.write_text(PLAN.read_text().replace("alias/lockstep-audit", alias))
+    with pytest.raises(NotDeployableError, match=f"is the alias of the key that {does}"):
         check_deployable(load_plan(plan), stack=Settings().stack)
 
 

@@ -12,12 +12,15 @@ from msgspec import structs
 from functions.apply_db import step as apply_db
 from functions.apply_db.handler import handler as apply_db_handler
 from functions.audit.handler import handler as audit_handler
+from functions.digest import handler as digest
 from functions.face import LambdaFace
 from functions.generate import step as generate
 from functions.generate.handler import handler as generate_handler
 from functions.update_secrets.handler import handler as update_secrets_handler
 from functions.watch.handler import handler as watch_handler
+from lockstep.audit.digest import Made
 from lockstep.protocol.errors import (
+    AuditLogUnreachableError,
     InvalidRequestError,
     LockstepError,
     RetryableError,
@@ -180,3 +183,53 @@ def test_the_alias_refuses_what_is_no_look(
     with pytest.raises(InvalidRequestError):
         handler(event, TimeLeft(invoked_function_arn=DOCTOR))
     assert CANARY not in _logged(caplog)
+
+
+# The digest
+
+
+class _DigestRunner:
+    """In the place of the runner, and of what makes digests."""
+
+    def __init__(self, made: Made | Exception) -> None:
+        self._made = made
+
+    def maker(self, _open_key: object) -> "_DigestRunner":
+        return self
+
+    def make(self) -> Made:
+        if isinstance(self._made, Exception):
+            raise self._made
+        return self._made
+
+
+def _digest(monkeypatch: pytest.MonkeyPatch, made: Made | Exception) -> Mapping[str, Any]:
+    monkeypatch.setattr(digest, "hosted_runner", lambda _identity: _DigestRunner(made))
+    return digest.handler({"detail": CANARY}, TimeLeft())
+
+
+def test_a_digest_is_told_in_the_lines_that_alarms_count(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="lockstep")
+    problems = ["chain a is gone", "chain b is gone"]
+    answer = _digest(monkeypatch, Made(hour="2026-11-29T19", chains=7, problems=problems, confirms=False))
+    assert answer == {"hour": "2026-11-29T19", "chains": 7, "problems": problems, "confirms": False}
+    *found, made = [{**vars(record), "message": record.getMessage()} for record in caplog.records]
+    assert [(line["examine"], line["problem"]) for line in found] == [("audit-log", p) for p in problems]
+    assert {line["message"] for line in found} == {"the audit log must be examined"}
+    told = {"message": "digest made", "stream": "aws", "digest": "2026-11-29T19", "chains": 7, "problems": 2}
+    assert told.items() <= made.items()
+    assert (made["confirms"], "examine" in made) == (False, False)
+
+
+def test_no_digest_is_told_by_the_name_of_the_error_and_by_no_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="lockstep")
+    with pytest.raises(AuditLogUnreachableError):
+        _digest(monkeypatch, AuditLogUnreachableError(stream="aws", code="slow-down"))
+    with pytest.raises(UnexpectedError, match="code=ValueError") as error:
+        _digest(monkeypatch, ValueError(CANARY))
+    assert CANARY not in "".join(traceback.format_exception(error.value))
+    assert not caplog.records
