@@ -10,6 +10,7 @@ from functions.face import LambdaContext, logger
 from lockstep.aws.kms import KmsDigestKey
 from lockstep.protocol.deadlines import Scope
 from lockstep.protocol.errors import LockstepError, UnexpectedError
+from lockstep.protocol.strict_json import write
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import identity_of
 from lockstep.runtime.system import SystemClock
@@ -32,18 +33,10 @@ def handler(_event: object, context: LambdaContext) -> dict[str, Any]:
         raise
     except Exception as error:  # noqa: BLE001 - a foreign error that crossed a port: its text may hold a secret
         raise UnexpectedError(code=type(error).__name__) from None
-    # Lambda writes these fields as JSON; metric filters count the lines.
-    about = {"stream": "aws", "digest": made.hour, "chains": made.chains}
-    for problem in made.problems:
-        examine = {"examine": "audit-log", "problem": problem}
-        logger.error("the audit log must be examined", extra={**about, **examine})
-    logger.info("digest made", extra={**about, "problems": len(made.problems), "confirms": made.confirms})
-    return {
-        "hour": made.hour,
-        "chains": made.chains,
-        "problems": list(made.problems),
-        "confirms": made.confirms,
-    }
+    for level, line in made.lines:
+        # Lambda writes the other fields beside the message; metric filters count the lines.
+        logger.log(level, line["message"], extra={k: v for k, v in line.items() if k != "message"})
+    return write(made)
 
 
 def _key(clouds: Clouds) -> KmsDigestKey:

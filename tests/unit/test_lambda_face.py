@@ -212,15 +212,20 @@ def test_a_digest_is_told_in_the_lines_that_alarms_count(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="lockstep")
-    problems = ["chain a is gone", "chain b is gone"]
-    answer = _digest(monkeypatch, Made(hour="2026-11-29T19", chains=7, problems=problems, confirms=False))
-    assert answer == {"hour": "2026-11-29T19", "chains": 7, "problems": problems, "confirms": False}
-    *found, made = [{**vars(record), "message": record.getMessage()} for record in caplog.records]
-    assert [(line["examine"], line["problem"]) for line in found] == [("audit-log", p) for p in problems]
-    assert {line["message"] for line in found} == {"the audit log must be examined"}
-    told = {"message": "digest made", "stream": "aws", "digest": "2026-11-29T19", "chains": 7, "problems": 2}
-    assert told.items() <= made.items()
-    assert (made["confirms"], "examine" in made) == (False, False)
+    fields: dict[str, Any] = {
+        "stream": "aws",
+        "hour": "2026-11-29T19",
+        "chains": 7,
+        "problems": ["chain a is gone"],
+    }
+    answer = _digest(monkeypatch, Made(**fields, confirms=False))
+    assert answer == {**fields, "confirms": False}
+    lines = [{**vars(record), "message": record.getMessage()} for record in caplog.records]
+    assert [(line["message"], line.get("examine")) for line in lines] == [
+        ("the audit log must be examined", "audit-log"),
+        ("digest made", None),
+    ]
+    assert all(answer.items() <= line.items() for line in lines)
 
 
 def test_no_digest_is_told_by_the_name_of_the_error_and_by_no_line(
