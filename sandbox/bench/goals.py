@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sandbox.bench.budget import CALLS, LARGE, MACHINE, SMALL, STEP_GOALS, STEPS, SUMS
+from sandbox.bench.budget import CALLS, LARGE, MACHINE, SMALL, STEPS, SUMS
 
 Path = tuple[str, ...]
 
@@ -45,13 +45,13 @@ def figure(figures: Mapping[str, Any], path: Path) -> Any:  # noqa: ANN401 - JSO
 
 def goals() -> Iterator[Goal]:
     """All of them."""
-    for size, steps in STEP_GOALS.items():
+    for size, steps in STEPS.items():
         for step, at_most in steps.items():
             yield Goal(
                 name=f"{size}: round trips of {step}, one after the other",
                 path=(size, MACHINE, "steps", step, "chain"),
                 at_most=at_most,
-                claimed=STEPS[size].get(step),
+                claimed=at_most,
             )
     for (size, runner), (at_most, claimed) in SUMS.items():
         yield Goal(
