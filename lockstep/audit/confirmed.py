@@ -321,13 +321,13 @@ def _compare(of: Digests, keys: Evidence, by: Digests) -> None:
         if found := genuine.get(named):
             if of.confirmed is None or of.confirmed.hour < found.hour:
                 of.confirmed = found
-        elif named.hour >= start and named not in of.unknown | of.gone:
-            of.gone.add(named)
+        elif named.hour >= start and named not in of.gone:
             if keys.is_signed(named.hash, digest.other.signature):
+                of.gone.add(named)
                 of.problems.append(
                     f"the digest {named} is gone, or another one: {by.stream} has confirmed it at {digest.hour}"
                 )
-            elif keys.keys:
+            elif keys.keys and named not in of.unknown:
                 by.problems.append(
                     f"the digest of {digest.hour} names {named} of {of.stream}, which no key of the plan has signed"
                 )

@@ -358,3 +358,25 @@ def test_the_next_verification_goes_on_from_a_digest_after_it(name: str) -> None
     _, told = world.verified()
     assert len(told) <= len(first) + 1, told
     assert world.verified(world.newest_confirmed()) == (Verdict.VERIFIED, []), told
+
+
+WAYS: tuple[Callable[[bytes, int], bytes], ...] = (
+    lambda body, at: body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :],
+    lambda body, at: body[:at] + bytes([body[at] ^ 0x20]) + body[at + 1 :],
+    lambda body, at: body[:at] + b"0" + body[at:],
+    lambda body, at: body[:at] + body[at + 1 :],
+    lambda body, at: body[:at],
+)
+"""Flip a bit, or the case, of a byte; put one before it; leave it out; cut there."""
+
+
+@pytest.mark.parametrize("way", range(len(WAYS)))
+def test_every_byte_of_a_confirmed_digest_counts(way: int) -> None:
+    world = EvidenceWorld()
+    world.hours(3)
+    folder, name = world.digests["aws"], sorted(world.digests["aws"].objects)[1]
+    body, at = folder.objects[name]
+    for place in range(len(body)):
+        folder.objects[name] = (WAYS[way](body, place), at)
+        found = world.verifier().digests
+        assert any(d.problems for d in found.values()), (place, folder.objects[name][0])
