@@ -1,7 +1,8 @@
 """The face of the function that makes digests: the same image as the standby, with a key and rights of its own.
 
     input    nothing, or {}
-    output   {"hour": …, "chains": number, "problems": [ … ], "confirms": whether AWS's newest digest is not old}
+    output   {"stream": "oci", "hour": …, "chains": number, "problems": [ … ],
+              "confirms": whether AWS's newest digest is not old}
 
 It is answered with 502 where it tells a problem, where AWS has made no digest for three hours, and where there is none:
 an alarm counts those.
@@ -20,6 +21,7 @@ from fdk import context, response  # type: ignore[import-untyped]  # fdk ships n
 from lockstep.protocol.deadlines import Scope, end_process
 from lockstep.protocol.errors import InvalidPlanError, InvalidRequestError, LockstepError
 from lockstep.protocol.ports import Clock
+from lockstep.protocol.strict_json import write
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import identity_of
 from lockstep.runtime.system import SystemClock
@@ -71,21 +73,9 @@ class DigestFunction:
         except LockstepError as error:
             logger.error(json.dumps({"digest": None, **shown(error)}))  # noqa: TRY400 - no traceback: it may hold a secret
             raise
-        for problem in made.problems:
-            _log(logging.ERROR, "the audit log must be examined", made, examine="audit-log", problem=problem)
-        _log(logging.INFO, "digest made", made, problems=len(made.problems), confirms=made.confirms)
-        body = {
-            "hour": made.hour,
-            "chains": made.chains,
-            "problems": list(made.problems),
-            "confirms": made.confirms,
-        }
-        return body, made.confirms and not made.problems
-
-
-def _log(level: int, message: str, made: "Made", **more: object) -> None:
-    line = {"message": message, "stream": "oci", "digest": made.hour, "chains": made.chains, **more}
-    logger.log(level, json.dumps(line))
+        for level, line in made.lines:
+            logger.log(level, json.dumps(line))
+        return write(made), made.confirms and not made.problems
 
 
 def _make() -> "Made":
