@@ -126,7 +126,7 @@ DEPLOYER = Identity(home="aws", aws=_environments_keys, oci=lambda _reach: own_o
 """A person who makes what no runner may make: a published plan, secrets. A runner's key is of no use to them."""
 
 
-_READERS = frozenset({"aws/apply_db", "aws/audit", "aws/digest"})
+_READERS = frozenset({"aws/apply_db", "aws/digest"})
 
 
 def identity_of(function: str) -> Identity:

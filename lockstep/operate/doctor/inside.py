@@ -63,11 +63,9 @@ class Reply(Message, kw_only=True):
 # hold (docs/identity.md).
 
 SESSION = "inside.session"
-PROOF, KEY_SET, VAULT, STORAGE = "application's proof", "AWS's key set", "Vault", "Object Storage"
+PROOF, KEY_SET, VAULT = "application's proof", "AWS's key set", "Vault"
 POLICIES, TOKEN, DOCUMENTS, ROLE = "principal in policies", "token", "issuer's documents", "role"
 TO_OCI = "session in OCI"
-_HIDDEN = "BucketNotFound"
-"""What Object Storage also says where no policy lets one see a bucket."""
 _NOT_TRUSTED = "AccessDenied"
 _NOT_AUTHENTICATED = {"NotAuthenticated", "401"}
 _BY_CLIENT_SECRET = "client: {secret: NAME} instead of kms_key and certificate"  # noqa: S105 - no secret
@@ -76,16 +74,6 @@ _AS_USER = "token: upst"
 _WITH_ACCESS_KEY = "aws_key_secret instead of federation"
 
 Found = Iterator[tuple[str, Answer]]
-
-
-def in_oci(clouds: Clouds, plan: CompiledPlan) -> Found:
-    """A function of AWS that reads secrets in OCI."""
-    return _in_oci(clouds, plan, VAULT, _read_secret)
-
-
-def in_object_storage(clouds: Clouds, plan: CompiledPlan) -> Found:
-    """The function of AWS that reads the log in OCI, and nothing else there."""
-    return _in_oci(clouds, plan, STORAGE, _read_log)
 
 
 def in_aws(clouds: Clouds, plan: CompiledPlan) -> Found:
@@ -116,9 +104,8 @@ def _of_aws(failure: LockstepError) -> str:
     return TOKEN
 
 
-def _in_oci(
-    clouds: Clouds, plan: CompiledPlan, service: str, read: Callable[[Clouds, CompiledPlan], object]
-) -> Found:
+def in_oci(clouds: Clouds, plan: CompiledPlan) -> Found:
+    """A function of AWS that reads secrets in OCI."""
     federation = plan.to_oci
     if not isinstance(federation, FederationToOci):
         return
@@ -129,7 +116,7 @@ def _in_oci(
         return
     yield SESSION, passed(PROOF, _proven(federation))
     yield SESSION, passed(KEY_SET, "the domain verifies AWS's token by it")
-    yield from _used(service, _failure(partial(read, clouds), plan), federation)
+    yield from _used(_failure(_read_secret, clouds, plan), federation)
 
 
 def _proven(federation: FederationToOci) -> str:
@@ -155,22 +142,22 @@ def _refused(failure: LockstepError, federation: FederationToOci) -> Iterator[An
             yield _failed(TO_OCI, failure, "")
 
 
-def _used(service: str, failure: LockstepError | None, federation: FederationToOci) -> Found:
-    """What a service says to the session, and then what its policies say to the principal."""
+def _used(failure: LockstepError | None, federation: FederationToOci) -> Found:
+    """What Vault says to the session, and then what its policies say to the principal."""
     principal = "the function's role" if federation.token == "rpst" else "the service user"  # noqa: S105 - a kind
     code = str(failure.where.get("code")) if failure else ""
     if failure is None:
-        yield SESSION, passed(service, "it takes the session")
+        yield SESSION, passed(VAULT, "it takes the session")
         yield SESSION, passed(POLICIES, f"they let {principal} read")
     elif code in _NOT_AUTHENTICATED:
         other = _AS_USER if federation.token == "rpst" else _BY_KEY  # noqa: S105 - likewise
-        yield SESSION, _failed(service, failure, _instead("runners.aws", other))
-        yield SESSION, not_asked(POLICIES, f"{service} does not take the session")
-    elif is_out_of_time(failure) or (isinstance(failure, RetryableError) and code != _HIDDEN):
-        yield SESSION, not_asked(service, sentence(failure))
+        yield SESSION, _failed(VAULT, failure, _instead("runners.aws", other))
+        yield SESSION, not_asked(POLICIES, f"{VAULT} does not take the session")
+    elif is_out_of_time(failure) or isinstance(failure, RetryableError):
+        yield SESSION, not_asked(VAULT, sentence(failure))
     else:
         name = "whether request.principal.name in the policies is the ARN of the function's role (docs/iam-oci.md)"
-        yield SESSION, passed(service, "it takes the session")
+        yield SESSION, passed(VAULT, "it takes the session")
         yield SESSION, _failed(POLICIES, failure, f"see {name}; {_instead('runners.aws', _AS_USER)}")
 
 
@@ -179,11 +166,6 @@ def _read_secret(clouds: Clouds, plan: CompiledPlan) -> None:
         for store in clouds.each_store(credential):
             if plan.vault and store.name == plan.vault.name:
                 store.read_login()
-
-
-def _read_log(clouds: Clouds, plan: CompiledPlan) -> None:
-    for credential in plan.credentials[:1] if plan.oci_stream else ():
-        next(iter(clouds.log("oci", credential).numbers()), None)
 
 
 def _failure(act: Callable[..., object], *arguments: object) -> LockstepError | None:
@@ -226,7 +208,7 @@ def _instead(runner: str, choice: str) -> str:
 #     aws/generate          the lock record, both secrets in each store
 #     aws/apply_db          the lock record, the databases, `app_user` in each store
 #     aws/update_secrets    both secrets in each store
-#     aws/audit             the lock record, the audit log and its key, the other cloud's log
+#     aws/audit             the lock record, the audit log and its key
 #     aws/watch             the whole lock table
 #     oci/rotate            all of these but the table
 #
@@ -449,7 +431,7 @@ _ASKED_BY: Mapping[str, tuple[Inspection, ...]] = {
     "aws/generate": (in_oci, _records, _stores),
     "aws/apply_db": (in_oci, _records),
     "aws/update_secrets": (in_oci, _stores),
-    "aws/audit": (in_object_storage, _records, partial(_log, home="aws")),
+    "aws/audit": (_records, partial(_log, home="aws")),
     WATCH: (),
     "oci/rotate": (in_aws, _records, _stores, partial(_log, home="oci")),
 }

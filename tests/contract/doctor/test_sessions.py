@@ -1,10 +1,9 @@
 """Functions make a session in the other cloud and use it, and say which fact does not hold and what to choose then."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import pytest
 
@@ -19,7 +18,6 @@ from lockstep.operate.doctor.inside import (
     POLICIES,
     PROOF,
     ROLE,
-    STORAGE,
     TOKEN,
     VAULT,
 )
@@ -87,9 +85,9 @@ def told(found: sessions.Found) -> dict[str, Answer]:
     return {answer.subject: answer for _, answer in listed}
 
 
-def in_oci(world: World, look: Callable[..., sessions.Found] = sessions.in_oci) -> dict[str, Answer]:
+def in_oci(world: World) -> dict[str, Answer]:
     clouds = from_aws(world)
-    return told(look(clouds, clouds.plan))
+    return told(sessions.in_oci(clouds, clouds.plan))
 
 
 def in_aws(world: World) -> dict[str, Answer]:
@@ -103,8 +101,6 @@ def outcomes(found: dict[str, Answer]) -> dict[str, Outcome]:
 
 def test_each_fact_is_told_where_it_holds(world: World) -> None:
     assert outcomes(in_oci(world)) == dict.fromkeys((PROOF, KEY_SET, VAULT, POLICIES), Outcome.PASSED)
-    stored = in_oci(world, sessions.in_object_storage)
-    assert outcomes(stored) == dict.fromkeys((PROOF, KEY_SET, STORAGE, POLICIES), Outcome.PASSED)
     assert outcomes(in_aws(world)) == dict.fromkeys((TOKEN, DOCUMENTS, ROLE), Outcome.PASSED)
 
 
@@ -134,16 +130,10 @@ def test_an_account_that_makes_no_tokens(world: World) -> None:
     require(in_oci(world), TOKEN, "aws iam enable-outbound-web-identity-federation")
 
 
-@pytest.mark.parametrize(
-    ("look", "service", "name"),
-    [(sessions.in_oci, VAULT, "vault"), (sessions.in_object_storage, STORAGE, "objectstorage")],
-)
-def test_a_service_that_takes_no_session_of_a_resource(
-    world: World, look: Callable[..., sessions.Found], service: str, name: Literal["vault", "objectstorage"]
-) -> None:
-    world.oci.faults.refuse(service=name, status=401, code="NotAuthenticated", times=None)
-    found = in_oci(world, look)
-    require(found, service, "token: upst")
+def test_a_service_that_takes_no_session_of_a_resource(world: World) -> None:
+    world.oci.faults.refuse(service="vault", status=401, code="NotAuthenticated", times=None)
+    found = in_oci(world)
+    require(found, VAULT, "token: upst")
     assert found[POLICIES].outcome is Outcome.NOT_ASKED
 
 
@@ -192,9 +182,7 @@ def looks(world: World, function: str) -> list[Finding]:
     return list(inside.looked(clouds.plan, index, clouds, function=function, silent=databases).findings)
 
 
-@pytest.mark.parametrize(
-    "function", ["aws/generate", "aws/apply_db", "aws/update_secrets", "aws/audit", "oci/rotate"]
-)
+@pytest.mark.parametrize("function", ["aws/generate", "aws/apply_db", "aws/update_secrets", "oci/rotate"])
 def test_a_session_that_cannot_be_had_is_told_and_is_no_bug(world: World, function: str) -> None:
     world.oci.faults.refuse("exchange_token", status=400, code="invalid_grant", times=None)
     world.oci.faults.refuse("sign", status=404, code="NotAuthorizedOrNotFound", times=None)
