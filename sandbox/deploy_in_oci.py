@@ -16,12 +16,13 @@ from lockstep.operate.doctor.oci import FUNCTION
 from lockstep.protocol.model import Login
 from lockstep.protocol.names import DOCTOR, PRINCIPALS_OUTPUT, oci_runner_name
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
-from lockstep.runtime.wiring import DOCTOR_VARIABLE, PLAN_VARIABLE
+from lockstep.runtime.wiring import DIGEST_VARIABLE, DOCTOR_VARIABLE, PLAN_VARIABLE
 from sandbox import plans
 from sandbox.aws import AwsSandbox
 from sandbox.aws.deployed import DeployedStack
 from sandbox.fn import FunctionProcess, running_function
 from sandbox.identities import (
+    digest_key,
     federated,
     function_key,
     grant,
@@ -31,6 +32,7 @@ from sandbox.identities import (
     make_log,
 )
 from sandbox.oci import OciSandbox, write_config_file
+from sandbox.oci.keys import Key
 from sandbox.oci.resources import create_secret
 from sandbox.plans import MAC_SECRET, TO_OCI
 from sandbox.servers import login_text
@@ -96,17 +98,40 @@ def running_standby(
         folder: For its config file.
         plan_file: The plan.
     """
-    variables = {
-        "AWS_ENDPOINT_URL": aws.url,
-        "AWS_EC2_METADATA_DISABLED": "true",
-        OCI_ENDPOINT_VARIABLE: oci.endpoint,
-        PLAN_VARIABLE: str(plan_file),
-        CONFIG_FILE_VARIABLE: str(write_config_file(folder, "function", function_key(oci))),
-    }
+    variables = _variables(aws, oci, plan_file, write_config_file(folder, "function", function_key(oci)))
     doctors = {**variables, DOCTOR_VARIABLE: "1"}
     with running_function(variables) as running, running_function(doctors) as doctor:
         know_functions(oci, stack, running, doctor)
         yield running
+
+
+@contextmanager
+def running_digests(
+    aws: AwsSandbox, oci: OciSandbox, folder: Path, plan_file: Path, key: Key
+) -> Iterator[FunctionProcess]:
+    """Run the function that makes OCI's digests.
+
+    Args:
+        aws: The account.
+        oci: The tenancy.
+        folder: For its config file.
+        plan_file: The plan.
+        key: What signs.
+    """
+    config = write_config_file(folder, "digest", digest_key(oci))
+    variables = _variables(aws, oci, plan_file, config)
+    with running_function({**variables, DIGEST_VARIABLE: f"{key.ocid}@{oci.endpoint}"}) as running:
+        yield running
+
+
+def _variables(aws: AwsSandbox, oci: OciSandbox, plan_file: Path, config: Path) -> Mapping[str, str]:
+    return {
+        "AWS_ENDPOINT_URL": aws.url,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        OCI_ENDPOINT_VARIABLE: oci.endpoint,
+        PLAN_VARIABLE: str(plan_file),
+        CONFIG_FILE_VARIABLE: str(config),
+    }
 
 
 def know_functions(

@@ -8,7 +8,9 @@
 5. Each deployed rule is fired as often as asked: its target, its input, the deployed state machines of the fleet and of
    rotations, the uploaded package in processes that see nothing of the repository, each under its deployed role. Then
    the OCI function rotates, under the role that the stack has made for it.
-6. The rule of digests is fired. `lockstep doctor --in-cloud` lets the deployed functions look, and all is well.
+6. The rule of digests is fired, then OCI's is made, and `lockstep audit verify` confirms what can be confirmed within
+   an hour: the digest of AWS, by that of OCI. `lockstep doctor --in-cloud` lets the deployed functions look, and all
+   is well.
 7. The watch is fired while one credential is neglected, until the deployed alarm has paged a subscriber; then the
    credential is rotated, until the subscriber hears that it is over.
 
@@ -22,9 +24,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 from cdk.bundle import HANDLERS, import_milliseconds
+from lockstep.audit.confirmed import Verdict
 from lockstep.audit.verify import verify
 from lockstep.operate.watch import COUNTED
 from lockstep.protocol.model import Credential
@@ -119,7 +123,17 @@ def check_digest(world: DeployedWorld) -> list[str]:
     """What does not hold after the rule of digests has fired; nothing, if there is one of every chain."""
     answer = json.loads(world.stack.call(world.stack.rule_of("digest")).payload)
     found = (answer.get("chains"), answer.get("problems"))
-    return [] if found == (len(world.plan.credentials), []) else [f"the digest: {answer}"]
+    problems = [] if found == (len(world.plan.credentials), []) else [f"the digest: {answer}"]
+    if world.digests:
+        told = world.digests.call()
+        problems += [] if told.status == HTTPStatus.OK else [f"the digest of OCI: {told.text}"]
+    document = lockstep(world, "audit", "verify", "--json", "--plan", str(world.audited))
+    in_aws, *others = document["digests"]
+    # That of OCI is confirmed an hour later.
+    expected = Verdict.NOT_CONFIRMED if others else Verdict.VERIFIED
+    if document["verdict"] != expected or not in_aws["confirmed"]:
+        problems.append(f"audit verify: {document}")
+    return problems
 
 
 def check_logs(world: DeployedWorld) -> list[str]:
@@ -190,19 +204,24 @@ def doctor_in_cloud(world: DeployedWorld, *words: str) -> tuple[dict[str, Any], 
     began = time.monotonic()
     plan = str(world.folder / "plan" / "lockstep.yaml")
     only = ("--only", "inside", "--only", "database")
+    document = lockstep(world, "doctor", "--in-cloud", "--json", "--plan", plan, *only, *words)
+    return document, round(time.monotonic() - began, 1)
+
+
+def lockstep(world: DeployedWorld, *words: str) -> dict[str, Any]:
+    """The document that a command prints for an administrator, whatever it says."""
     printed = subprocess.run(
-        [sys.executable, "-m", "lockstep", "doctor", "--in-cloud", "--json", "--plan", plan, *only, *words],
+        [sys.executable, "-m", "lockstep", *words],
         env={**os.environ, **world.aws.environment(), **world.operator},
         capture_output=True,
         text=True,
         check=False,
     )
-    seconds = time.monotonic() - began
     try:
         document: dict[str, Any] = json.loads(printed.stdout)
     except ValueError:
         raise RuntimeError(printed.stderr) from None
-    return document, round(seconds, 1)
+    return document
 
 
 def check_doctor(world: DeployedWorld) -> tuple[Mapping[str, object], list[str]]:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from cdk.bundle import Bundle, build
 from cdk.deployment import Deployment
+from cdk.keys import digest_alias
 from cdk.publish import Publication
 from cdk.settings import Settings
+from lockstep.aws.kms import KmsDigestKey
 from lockstep.operate.secrets import ROTATED, wanted
 from lockstep.operate.secrets_aws import tag
 from lockstep.plan.file import load_plan
@@ -32,12 +34,15 @@ from sandbox.deploy_in_oci import (
     names,
     operator,
     planned_runners,
+    running_digests,
     running_standby,
 )
 from sandbox.estate import environment
 from sandbox.first_day import activate, create_secrets, take_over
 from sandbox.fn import FunctionProcess
+from sandbox.identities import make_digest_key
 from sandbox.oci import OciSandbox
+from sandbox.oci.identity import pem_of
 from sandbox.plans import LOCK_TABLE
 from sandbox.servers import (
     default_credentials,
@@ -61,7 +66,9 @@ class DeployedWorld:
         bundle: What was shipped.
         functions: The processes of each version of a function that was called.
         seconds: How long each part of the way here took.
+        audited: The plan with all public keys of digests, as it is once the stack is there.
         standby: The OCI function; None where the plan has AWS alone.
+        digests: The OCI function that makes digests; likewise.
         operator: Variables of an administrator's environment, besides those of AWS.
     """
 
@@ -72,8 +79,10 @@ class DeployedWorld:
     servers: Mapping[str, DatabaseServer]
     bundle: Bundle
     functions: Mapping[str, FunctionProcesses]
+    audited: Path
     seconds: dict[str, float] = field(default_factory=dict)
     standby: FunctionProcess | None = None
+    digests: FunctionProcess | None = None
     operator: Mapping[str, str] = field(default_factory=dict)
 
     def fire(self, schedule: Schedule) -> Fired:
@@ -132,7 +141,10 @@ def deployed_world(*, in_both: bool = False) -> Iterator[DeployedWorld]:
             aws = stack.enter_context(AwsSandbox())
             oci = stack.enter_context(OciSandbox(names=aws.names)) if in_both else None
             stack.enter_context(running(*servers.values()))
-        plan_file = _write_plan(folder / "plan", servers, aws, oci)
+        digest_key = make_digest_key(oci) if oci else None
+        keys = {"oci": pem_of(digest_key.current.public_key)} if digest_key else {}
+        document = _plan(folder / "plan", servers, aws, oci)
+        plan_file = _write_plan(folder, "lockstep.yaml", document, keys)
         plan = load_plan(plan_file)
         with timed(seconds, "build"):
             bundle = build("aws", plan_file=plan_file, out=folder / "bundle")
@@ -161,11 +173,14 @@ def deployed_world(*, in_both: bool = False) -> Iterator[DeployedWorld]:
             rotation_users = _provision(plan, servers, aws)
         endpoint = {name: beside[name] for name in (OCI_ENDPOINT_VARIABLE,) if name in beside}
         deployed = DeployedStack(aws, STACK, folder / "deployed", environment=endpoint)
-        standby = None
-        if oci:
+        in_aws = KmsDigestKey(aws.client("kms"), digest_alias(STACK)).public_key()
+        audited = _write_plan(folder, "audited.yaml", document, {**keys, "aws": in_aws})
+        standby, digests = None, None
+        if oci and digest_key:
             know_deployed(aws, oci, deployed)
             make_secrets(oci, rotation_users)
             standby = stack.enter_context(running_standby(aws, oci, STACK, folder, plan_file))
+            digests = stack.enter_context(running_digests(aws, oci, folder, audited, digest_key))
         functions = stack.enter_context(deployed.running())
         yield DeployedWorld(
             plan=plan,
@@ -175,8 +190,10 @@ def deployed_world(*, in_both: bool = False) -> Iterator[DeployedWorld]:
             servers=servers,
             bundle=bundle,
             functions=functions,
+            audited=audited,
             seconds=seconds,
             standby=standby,
+            digests=digests,
             operator=beside,
         )
 
@@ -189,11 +206,15 @@ def timed(seconds: dict[str, float], what: str) -> Iterator[None]:
     seconds[what] = round(time.monotonic() - began, 1)
 
 
-def _write_plan(
+def _write_plan(folder: Path, name: str, document: plans.Document, keys: Mapping[str, str]) -> Path:
+    return plans.write_plan(folder / "plan" / name, plans.with_digest_keys(document, keys))
+
+
+def _plan(
     folder: Path, servers: Mapping[str, DatabaseServer], aws: AwsSandbox, oci: OciSandbox | None
-) -> Path:
+) -> plans.Document:
     credentials = [{"secrets": plans.own_secrets(c["id"]), **c} for c in default_credentials(servers)]
-    document = plans.plan_document(
+    return plans.plan_document(
         planned_in(folder, servers),
         credentials,
         region=aws.region,
@@ -201,7 +222,6 @@ def _write_plan(
         oci=names(oci) if oci else None,
         runners=planned_runners(aws, oci, STACK) if oci else None,
     )
-    return plans.write_plan(folder / "lockstep.yaml", document)
 
 
 def planned_in(folder: Path, servers: Mapping[str, DatabaseServer]) -> list[plans.Document]:

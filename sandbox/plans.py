@@ -124,8 +124,11 @@ def plan_document(
 
 
 def with_digest_keys(document: Document, keys: Mapping[str, str]) -> Document:
-    """A plan that has the public keys of digests, given by their cloud; of another cloud it needs none."""
-    audit = {cloud: {**section, "digest_keys": [keys[cloud]]} for cloud, section in document["audit"].items()}
+    """A plan that has the public keys of digests, as far as they are given, by its clouds."""
+    audit = {
+        cloud: {**section, "digest_keys": [keys[cloud]]} if cloud in keys else section
+        for cloud, section in document["audit"].items()
+    }
     return {**document, "audit": audit}
 
 

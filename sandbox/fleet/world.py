@@ -161,6 +161,7 @@ def running_fleet(size: Size, tell: Tell) -> Iterator[Fleet]:
             servers=servers,
             bundle=bundle,
             functions=stack.enter_context(deployed.running()),
+            audited=plan_file,
             seconds=seconds,
             oci=oci,
             outside=Outside(aws, oci),
