@@ -242,14 +242,68 @@ def _datetime(item: Item, name: str) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
-class DynamoDbLock:
-    """The port `Lock` on one item. Every method makes one call (protocol L1)."""
+class LockItem:
+    """A credential's item, written under conditions."""
 
     def __init__(self, client: "DynamoDBClient", table: str, credential_id: str) -> None:
         self._client = client
         self._table = table
         self._credential_id = credential_id
         self._key: dict[str, AttributeValueTypeDef] = {"credential_id": {"S": credential_id}}
+
+    def _update(self, **call: Any) -> tuple[bool, Item]:  # noqa: ANN401 - arguments of boto3
+        """Make one write.
+
+        Args:
+            call: Of UpdateItem, without the table, and without the key of this item.
+
+        Returns:
+            Whether its condition held; and the attributes that it asked for, those from before where it did not hold.
+        """
+        with self._translated():
+            try:
+                reply = self._client.update_item(TableName=self._table, **{"Key": self._key, **call})
+            except self._client.exceptions.ConditionalCheckFailedException as error:
+                response: Item = error.response  # The stubs lack the item in this response.
+                return False, response.get("Item", {})
+            return True, reply["Attributes"] if "ReturnValues" in call else {}
+
+    def _take(
+        self,
+        condition: str,
+        *,
+        holder: str,
+        now: datetime,
+        expires_at: datetime,
+        **more: "AttributeValueTypeDef",
+    ) -> Lease | None:
+        """Take the lock under a new fence; None where the condition, which has `more` values, does not hold."""
+        is_taken, found = self._update(
+            UpdateExpression=ACQUIRE_UPDATE,
+            ConditionExpression=condition,
+            ExpressionAttributeValues={
+                ":holder": {"S": holder},
+                ":expires_at": _time(expires_at),
+                ":now": _time(now),
+                ":one": _number(1),
+                **{f":{name}": value for name, value in more.items()},
+            },
+            ReturnValues="UPDATED_NEW",
+        )
+        if not is_taken:
+            return None
+        with self._translated():
+            fence = int(found["fence"]["N"])
+        return Lease(credential_id=self._credential_id, holder=holder, fence=fence)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        with translated(LOCK_TABLE_ERRORS, credential=self._credential_id):
+            yield
+
+
+class DynamoDbLock(LockItem):
+    """The port `Lock` on one item. Every method makes one call (protocol L1)."""
 
     def read(self) -> LockRecord:
         """The record, by a consistent read; an empty record where there is no item yet."""
@@ -267,27 +321,14 @@ class DynamoDbLock:
         due_by: datetime | None = None,
     ) -> Lease | None:
         """Take the lock under a new fence; None where the condition of ACQUIRE does not hold."""
-        with self._translated():
-            try:
-                reply = self._client.update_item(
-                    TableName=self._table,
-                    Key=self._key,
-                    UpdateExpression=ACQUIRE_UPDATE,
-                    ConditionExpression=ACQUIRE_CONDITION,
-                    ExpressionAttributeValues={
-                        ":holder": {"S": holder},
-                        ":expires_at": _time(expires_at),
-                        ":now": _time(now),
-                        ":one": _number(1),
-                        ":due_by": _number(FAR_FUTURE) if force else _time(due_by or now),
-                        ":heeded": {"BOOL": PAUSE_WAIVED if force else PAUSE_HEEDED},
-                    },
-                    ReturnValues="UPDATED_NEW",
-                )
-            except self._client.exceptions.ConditionalCheckFailedException:
-                return None
-            fence = int(reply["Attributes"]["fence"]["N"])
-        return Lease(credential_id=self._credential_id, holder=holder, fence=fence)
+        return self._take(
+            ACQUIRE_CONDITION,
+            holder=holder,
+            now=now,
+            expires_at=expires_at,
+            due_by=_number(FAR_FUTURE) if force else _time(due_by or now),
+            heeded={"BOOL": PAUSE_WAIVED if force else PAUSE_HEEDED},
+        )
 
     def claim(
         self, lease: Lease, claim: Claim, *, over: LockRecord, plan: str, served: Collection[int]
@@ -320,30 +361,25 @@ class DynamoDbLock:
         if valid:
             values[":valid"] = _numbers(valid)
             values[":valid_from"] = _number(min(valid))
-        with self._translated():
-            try:
-                self._client.update_item(
-                    TableName=self._table,
-                    Key=self._key,
-                    UpdateExpression=(
-                        f"{CLAIM_UPDATE}{SET_VALID_FROM if valid else ''}"
-                        f"{RAISE_ORDER if over.raises_order(claim) else ''}"
-                        f"{REMOVE_PHASE}{REMOVE_ACTIVATION if activates else ''}"
-                        f"{ADD_VALID if valid else ''}"
-                    ),
-                    ConditionExpression=(
-                        f"{HELD} AND {in_flight} AND {NEWEST} "
-                        f"AND {UNDER_ORDERED_PLAN if activates else UNDER_ACTIVE_PLAN}"
-                    ),
-                    ExpressionAttributeNames={"#plan": "plan", "#format": "format"},
-                    ExpressionAttributeValues=values,
-                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                )
-            except self._client.exceptions.ConditionalCheckFailedException as error:
-                reply: Item = error.response  # The stubs lack the item in this response.
-                found = record_of(self._credential_id, reply.get("Item", {}))
-                if not (has_lease(found, lease) and found.claim == claim):
-                    raise self._lost(claim) from None
+        is_made, before = self._update(
+            UpdateExpression=(
+                f"{CLAIM_UPDATE}{SET_VALID_FROM if valid else ''}"
+                f"{RAISE_ORDER if over.raises_order(claim) else ''}"
+                f"{REMOVE_PHASE}{REMOVE_ACTIVATION if activates else ''}"
+                f"{ADD_VALID if valid else ''}"
+            ),
+            ConditionExpression=(
+                f"{HELD} AND {in_flight} AND {NEWEST} "
+                f"AND {UNDER_ORDERED_PLAN if activates else UNDER_ACTIVE_PLAN}"
+            ),
+            ExpressionAttributeNames={"#plan": "plan", "#format": "format"},
+            ExpressionAttributeValues=values,
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
+        )
+        if not is_made:
+            found = record_of(self._credential_id, before)
+            if not (has_lease(found, lease) and found.claim == claim):
+                raise self._lost(claim)
 
     def begin_promotion(self, lease: Lease, claim: Claim, *, now: datetime) -> LockRecord:
         """Mark the claim as promoting, and its generation as valid.
@@ -351,31 +387,26 @@ class DynamoDbLock:
         Raises:
             FenceLostError: PROMOTE_CONDITION does not hold.
         """
-        with self._translated():
-            try:
-                reply = self._client.update_item(
-                    TableName=self._table,
-                    Key=self._key,
-                    UpdateExpression=PROMOTE_UPDATE,
-                    ConditionExpression=PROMOTE_CONDITION,
-                    ExpressionAttributeNames={"#format": "format"},
-                    ExpressionAttributeValues={
-                        ":format": _number(model.FORMAT),
-                        **_lease(lease),
-                        ":now": _time(now),
-                        ":true": {"BOOL": True},
-                        ":generation": _number(claim.generation),
-                        ":generations": _numbers([claim.generation]),
-                        ":rotation_id": {"S": claim.rotation_id},
-                    },
-                    ReturnValues="ALL_NEW",
-                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                )
-            except self._client.exceptions.ConditionalCheckFailedException as error:
-                refused: Item = error.response  # The stubs lack the item in this response.
-                record_of(self._credential_id, refused.get("Item", {}))
-                raise self._lost(claim) from None
-            return record_of(self._credential_id, reply["Attributes"])
+        is_done, found = self._update(
+            UpdateExpression=PROMOTE_UPDATE,
+            ConditionExpression=PROMOTE_CONDITION,
+            ExpressionAttributeNames={"#format": "format"},
+            ExpressionAttributeValues={
+                ":format": _number(model.FORMAT),
+                **_lease(lease),
+                ":now": _time(now),
+                ":true": {"BOOL": True},
+                ":generation": _number(claim.generation),
+                ":generations": _numbers([claim.generation]),
+                ":rotation_id": {"S": claim.rotation_id},
+            },
+            ReturnValues="ALL_NEW",
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
+        )
+        record = record_of(self._credential_id, found)
+        if not is_done:
+            raise self._lost(claim)
+        return record
 
     def require(self, lease: Lease, claim: Claim, *, promoting: bool, now: datetime) -> LockRecord:
         """Read the record consistently, and check that it has this lease and this claim in this phase (protocol L9).
@@ -406,17 +437,13 @@ class DynamoDbLock:
         Raises:
             FenceLostError: BLOCK_CONDITION does not hold.
         """
-        with self._translated():
-            try:
-                self._client.update_item(
-                    TableName=self._table,
-                    Key=self._key,
-                    UpdateExpression=BLOCK_UPDATE,
-                    ConditionExpression=BLOCK_CONDITION,
-                    ExpressionAttributeValues={**_lease(lease), ":databases": {"SS": sorted(databases)}},
-                )
-            except self._client.exceptions.ConditionalCheckFailedException:
-                raise FenceLostError(credential=self._credential_id) from None
+        is_done, _ = self._update(
+            UpdateExpression=BLOCK_UPDATE,
+            ConditionExpression=BLOCK_CONDITION,
+            ExpressionAttributeValues={**_lease(lease), ":databases": {"SS": sorted(databases)}},
+        )
+        if not is_done:
+            raise FenceLostError(credential=self._credential_id)
 
     def release(self, lease: Lease, done: Release | None, *, entry: Recorded | None = None) -> None:
         """Release the lock. Where the rotation is done, also clear the claim and move the schedule.
@@ -438,26 +465,17 @@ class DynamoDbLock:
             {"ExpressionAttributeNames": {"#head": f"{HEAD}{entry.stream}"}} if entry else {}
         )
         update = RELEASE_FAILED_UPDATE if entry else RELEASE_UPDATE
-        with self._translated():
-            try:
-                self._client.update_item(
-                    TableName=self._table,
-                    Key=self._key,
-                    UpdateExpression=RELEASE_DONE_UPDATE if done else update,
-                    ConditionExpression=RELEASE_DONE_CONDITION if done else RELEASE_CONDITION,
-                    ExpressionAttributeValues=values,
-                    **names,
-                )
-            except self._client.exceptions.ConditionalCheckFailedException:
-                raise FenceLostError(credential=self._credential_id) from None
+        is_done, _ = self._update(
+            UpdateExpression=RELEASE_DONE_UPDATE if done else update,
+            ConditionExpression=RELEASE_DONE_CONDITION if done else RELEASE_CONDITION,
+            ExpressionAttributeValues=values,
+            **names,
+        )
+        if not is_done:
+            raise FenceLostError(credential=self._credential_id)
 
     def _lost(self, claim: Claim) -> FenceLostError:
         return FenceLostError(credential=self._credential_id, generation=claim.generation)
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        with translated(LOCK_TABLE_ERRORS, credential=self._credential_id):
-            yield
 
 
 def _number(value: int) -> "AttributeValueTypeDef":

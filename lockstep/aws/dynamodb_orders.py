@@ -4,13 +4,11 @@ Every write names the attributes of its order and no others, so it can meet any 
 (protocol O2). It is not under the fence, because an operator does not hold the lock.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lockstep.aws.clients import translated
-from lockstep.aws.dynamodb_lock import ACQUIRE_UPDATE, FREE_CONDITION, LOCK_TABLE_ERRORS, record_of
+from lockstep.aws.dynamodb_lock import FREE_CONDITION, LockItem, record_of
 from lockstep.protocol.errors import AccountOwnedError, OrderRefusedError
 from lockstep.protocol.model import Lease, LockRecord
 from lockstep.protocol.orders import (
@@ -24,10 +22,6 @@ from lockstep.protocol.orders import (
     TakeOver,
     Unblock,
 )
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
 PAUSE_UPDATE = "SET paused = :true"
 RESUME_UPDATE = "REMOVE paused"
@@ -57,14 +51,8 @@ OWNER_CONDITION = "attribute_not_exists(owned_by) OR owned_by = :credential"
 """No other credential's account (protocol O8)."""
 
 
-class DynamoDbOrders:
+class DynamoDbOrders(LockItem):
     """The port `Orders` on one item. Every method makes one call."""
-
-    def __init__(self, client: "DynamoDBClient", table: str, credential_id: str) -> None:
-        self._client = client
-        self._table = table
-        self._credential_id = credential_id
-        self._key: dict[str, AttributeValueTypeDef] = {"credential_id": {"S": credential_id}}
 
     def write(self, order: Order) -> LockRecord:
         """Put an order into the record.
@@ -72,40 +60,15 @@ class DynamoDbOrders:
         Raises:
             OrderRefusedError: Its condition does not hold, and the order is not in the record already.
         """
-        with self._translated():
-            try:
-                reply = self._client.update_item(
-                    TableName=self._table, Key=self._key, ReturnValues="ALL_NEW", **_expressions(order)
-                )
-            except self._client.exceptions.ConditionalCheckFailedException as error:
-                response: Mapping[str, Any] = error.response  # The stubs lack the item in this response.
-                found = record_of(self._credential_id, response.get("Item", {}))
-                if order.is_applied(found):
-                    return found
-                raise OrderRefusedError(credential=self._credential_id, code=order.name) from None
-            return record_of(self._credential_id, reply["Attributes"])
+        is_written, item = self._update(ReturnValues="ALL_NEW", **_expressions(order))
+        found = record_of(self._credential_id, item)
+        if not is_written and not order.is_applied(found):
+            raise OrderRefusedError(credential=self._credential_id, code=order.name)
+        return found
 
     def hold(self, *, holder: str, now: datetime, expires_at: datetime) -> Lease | None:
         """Take the lock under a new fence; None where FREE_CONDITION does not hold."""
-        with self._translated():
-            try:
-                reply = self._client.update_item(
-                    TableName=self._table,
-                    Key=self._key,
-                    UpdateExpression=ACQUIRE_UPDATE,
-                    ConditionExpression=FREE_CONDITION,
-                    ExpressionAttributeValues={
-                        ":holder": {"S": holder},
-                        ":expires_at": {"N": str(int(expires_at.timestamp()))},
-                        ":now": {"N": str(int(now.timestamp()))},
-                        ":one": {"N": "1"},
-                    },
-                    ReturnValues="UPDATED_NEW",
-                )
-            except self._client.exceptions.ConditionalCheckFailedException:
-                return None
-            fence = int(reply["Attributes"]["fence"]["N"])
-        return Lease(credential_id=self._credential_id, holder=holder, fence=fence)
+        return self._take(FREE_CONDITION, holder=holder, now=now, expires_at=expires_at)
 
     def register(self, account: Account) -> None:
         """Make the account this credential's.
@@ -127,25 +90,17 @@ class DynamoDbOrders:
 
     def _change_owner(self, account: Account, update: str) -> str | None:
         """The other owner, where there is one; then nothing was changed."""
+        is_done, before = self._update(
+            Key={"credential_id": {"S": account.key}},
+            UpdateExpression=update,
+            ConditionExpression=OWNER_CONDITION,
+            ExpressionAttributeValues={":credential": {"S": self._credential_id}},
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
+        )
+        if is_done:
+            return None
         with self._translated():
-            try:
-                self._client.update_item(
-                    TableName=self._table,
-                    Key={"credential_id": {"S": account.key}},
-                    UpdateExpression=update,
-                    ConditionExpression=OWNER_CONDITION,
-                    ExpressionAttributeValues={":credential": {"S": self._credential_id}},
-                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                )
-            except self._client.exceptions.ConditionalCheckFailedException as error:
-                response: Mapping[str, Any] = error.response  # The stubs lack the item in this response.
-                return str(response["Item"]["owned_by"]["S"])
-        return None
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        with translated(LOCK_TABLE_ERRORS, credential=self._credential_id):
-            yield
+            return str(before["owned_by"]["S"])
 
 
 def _expressions(order: Order) -> dict[str, Any]:
@@ -171,16 +126,13 @@ def _expressions(order: Order) -> dict[str, Any]:
 
 
 def _activation(order: Activate) -> dict[str, Any]:
-    values: dict[str, Any] = {":digest": {"S": order.digest}}
-    names = {"#plan": "plan"}
-    if order.replaces == order.digest:
-        return _update(
-            WITHDRAW_UPDATE, PLAN_CONDITION, values={":replaces": {"S": order.digest}}, names=names
-        )
+    names, digest = {"#plan": "plan"}, {":digest": {"S": order.digest}}
     if order.replaces is None:
-        return _update(ACTIVATE_UPDATE, FIRST_PLAN_CONDITION, values=values, names=names)
-    values[":replaces"] = {"S": order.replaces}
-    return _update(ACTIVATE_UPDATE, PLAN_CONDITION, values=values, names=names)
+        return _update(ACTIVATE_UPDATE, FIRST_PLAN_CONDITION, values=digest, names=names)
+    replaces = {":replaces": {"S": order.replaces}}
+    if order.replaces == order.digest:
+        return _update(WITHDRAW_UPDATE, PLAN_CONDITION, values=replaces, names=names)
+    return _update(ACTIVATE_UPDATE, PLAN_CONDITION, values={**digest, **replaces}, names=names)
 
 
 def _update(

@@ -107,7 +107,9 @@ def parsed(condition: str, values: tuple[tuple[str, str, object], ...]) -> Op | 
 class Table:
     """A client of DynamoDB whose table has one item, and whose writes leave it as it is."""
 
-    exceptions = SimpleNamespace(ConditionalCheckFailedException=type("ConditionFailed", (Exception,), {}))
+    exceptions = SimpleNamespace(
+        ConditionalCheckFailedException=type("ConditionFailed", (Exception,), {"response": {}})
+    )
 
     def __init__(self, item: dict[str, dict[str, Any]]) -> None:
         self._item = item
