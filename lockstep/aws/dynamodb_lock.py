@@ -30,8 +30,8 @@ operators order is written by others, without the lock; a run only removes what 
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lockstep.aws.clients import ErrorKind, translated
@@ -250,6 +250,7 @@ class LockItem:
         self._table = table
         self._credential_id = credential_id
         self._key: dict[str, AttributeValueTypeDef] = {"credential_id": {"S": credential_id}}
+        self._translated = partial(translated, LOCK_TABLE_ERRORS, credential=credential_id)
 
     def _update(self, **call: Any) -> tuple[bool, Item]:  # noqa: ANN401 - arguments of boto3
         """Make one write.
@@ -295,11 +296,6 @@ class LockItem:
         with self._translated():
             fence = int(found["fence"]["N"])
         return Lease(credential_id=self._credential_id, holder=holder, fence=fence)
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        with translated(LOCK_TABLE_ERRORS, credential=self._credential_id):
-            yield
 
 
 class DynamoDbLock(LockItem):

@@ -4,8 +4,7 @@ Every method but `prepare` and `rank` makes one call (https://docs.aws.amazon.co
 """
 
 import base64
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import botocore.exceptions
@@ -48,7 +47,7 @@ class KmsSigner:
 
     def sign(self, digest: bytes) -> Mac:
         """The MAC over a digest."""
-        with self._translated():
+        with translated(AUDIT_ERRORS):
             reply = self._client.generate_mac(KeyId=self._key, Message=digest, MacAlgorithm=_ALGORITHM)
             return Mac(key_id=reply["KeyId"], value=reply["Mac"])
 
@@ -62,7 +61,7 @@ class KmsSigner:
 
     def _made_by(self, key: str, digest: bytes, mac: Mac) -> str | None:
         """The ARN of a key if it made a MAC."""
-        with self._translated():
+        with translated(AUDIT_ERRORS):
             try:
                 reply = self._client.verify_mac(
                     KeyId=key, Message=digest, Mac=mac.value, MacAlgorithm=_ALGORITHM
@@ -81,11 +80,6 @@ class KmsSigner:
 
     def _retired_key(self, key_id: str) -> str | None:
         return next((key for key in self._retired if _id(key) == _id(key_id)), None)
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        with translated(AUDIT_ERRORS):
-            yield
 
 
 class KmsDigestKey:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from botocore.exceptions import ClientError
 
@@ -39,9 +39,34 @@ AUDIT_ERRORS = {
 
 _BAD_REQUEST, _FORBIDDEN = "400", "403"
 _STUCK = "a page that does not advance would loop forever"
+_TAKEN, _CONFLICT = "PreconditionFailed", "ConditionalRequestConflict"
 
 
-class S3AuditLog:
+def _put_new(client: "S3Client", lost: LockstepError, **of_object: Any) -> bool:  # noqa: ANN401 - arguments of boto3
+    """Write an object if none has its name; False where one has.
+
+    Args:
+        client: Of the bucket's region.
+        lost: Raised where another write was under way, and one of the two has won.
+        of_object: What is written, as `put_object` takes it.
+    """
+    try:
+        client.put_object(
+            **of_object,
+            ContentType="application/json",
+            ChecksumAlgorithm="SHA256",  # Object Lock requires a checksum; S3 compares it.
+            IfNoneMatch="*",
+        )
+    except ClientError as error:
+        if error_code(error) == _TAKEN:
+            return False
+        if error_code(error) == _CONFLICT:
+            raise lost from None
+        raise
+    return True
+
+
+class S3AuditLog(EntryObjects):
     """The port `AuditLog` on one credential's prefix of a bucket.
 
     Args:
@@ -63,16 +88,12 @@ class S3AuditLog:
         *,
         page_size: int = 1000,
     ) -> None:
+        super().__init__(stream, credential_id)
         self._client = client
         self._bucket = bucket
-        self._objects = EntryObjects(stream, credential_id)
+        self._translated = partial(translated, AUDIT_ERRORS, stream=stream)
         self._storage_class = storage_class
         self._page_size = page_size
-
-    @property
-    def stream(self) -> str:
-        """The stream's name."""
-        return self._objects.stream
 
     def put(self, number: int, body: bytes, metadata: Mapping[str, str]) -> bool:
         """Write an object if its number is free; False where it is taken.
@@ -81,35 +102,22 @@ class S3AuditLog:
         under way (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html). A 409 does not
         tell which write won, so the call must be retried.
         """
-        with self._translated(number):
-            try:
-                self._client.put_object(
-                    Bucket=self._bucket,
-                    Key=self._objects.key(number),
-                    Body=body,
-                    IfNoneMatch="*",
-                    ChecksumAlgorithm="SHA256",  # Object Lock requires a checksum; S3 compares it.
-                    ContentType="application/json",
-                    StorageClass=self._storage_class,
-                    Metadata=dict(metadata),
-                )
-            except ClientError as error:
-                if error_code(error) == "PreconditionFailed":
-                    return False
-                if error_code(error) == "ConditionalRequestConflict":
-                    raise AuditLogUnreachableError(
-                        stream=self._objects.stream, seq=number, code="ConditionalRequestConflict"
-                    ) from None
-                raise
-        return True
+        with self._translated(seq=number):
+            return _put_new(
+                self._client,
+                AuditLogUnreachableError(stream=self.stream, seq=number, code=_CONFLICT),
+                Bucket=self._bucket,
+                Key=self.key(number),
+                Body=body,
+                StorageClass=self._storage_class,
+                Metadata=dict(metadata),
+            )
 
     def look(self, number: int) -> Mapping[str, str] | None:
         """The metadata of an object, by a HEAD; None where there is none."""
-        with self._translated(number):
+        with self._translated(seq=number):
             try:
-                return self._client.head_object(Bucket=self._bucket, Key=self._objects.key(number))[
-                    "Metadata"
-                ]
+                return self._client.head_object(Bucket=self._bucket, Key=self.key(number))["Metadata"]
             except ClientError as error:
                 # A reply to a HEAD has no body, so the code is the status.
                 status = error_code(error)
@@ -128,15 +136,15 @@ class S3AuditLog:
         that somebody has encrypted with a key of their own (SSE-C) is answered with 400
         (https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html).
         """
-        key = self._objects.key(number)
+        key = self.key(number)
         reply = self._client.list_objects_v2(Bucket=self._bucket, Prefix=key, MaxKeys=1)
         return any(item["Key"] == key for item in reply.get("Contents", []))
 
     def read(self, number: int) -> bytes | None:
         """The body of an object, as far as an entry can be long; None where there is none."""
-        with self._translated(number):
+        with self._translated(seq=number):
             try:
-                reply = self._client.get_object(Bucket=self._bucket, Key=self._objects.key(number))
+                reply = self._client.get_object(Bucket=self._bucket, Key=self.key(number))
             except self._client.exceptions.NoSuchKey:
                 return None
             except ClientError as error:
@@ -151,12 +159,12 @@ class S3AuditLog:
 
     def dated(self, *, after: int = 0) -> Iterator[tuple[int, datetime]]:
         """The numbers above one, ascending, each with the time of its object, by a list for each page."""
-        start = self._objects.key(after)
+        start = self.key(after)
         while start:
-            with self._translated(after):
+            with self._translated(seq=after):
                 reply = self._client.list_objects_v2(
                     Bucket=self._bucket,
-                    Prefix=self._objects.prefix,
+                    Prefix=self.prefix,
                     StartAfter=start,
                     MaxKeys=self._page_size,
                 )
@@ -165,9 +173,7 @@ class S3AuditLog:
                 following = max(found, default="") if reply["IsTruncated"] else ""
                 if reply["IsTruncated"] and following <= start:
                     raise ValueError(_STUCK)
-            yield from sorted(
-                (s, at) for name, at in found.items() if (s := self._objects.seq_of(name)) > after
-            )
+            yield from sorted((s, at) for name, at in found.items() if (s := self.seq_of(name)) > after)
             start = following
 
     def history(self) -> Iterator[ObjectVersion]:
@@ -175,12 +181,12 @@ class S3AuditLog:
         list_page = partial(
             self._client.list_object_versions,
             Bucket=self._bucket,
-            Prefix=self._objects.prefix,
+            Prefix=self.prefix,
             MaxKeys=self._page_size,
         )
         marker: tuple[str, str] | None = None
         while True:
-            with self._translated(0):
+            with self._translated(seq=0):
                 # S3 refuses an empty version id, so the first call names none
                 # (https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html).
                 reply = list_page(KeyMarker=marker[0], VersionIdMarker=marker[1]) if marker else list_page()
@@ -200,7 +206,7 @@ class S3AuditLog:
         found = [
             ObjectVersion(
                 key=item["Key"],
-                seq=self._objects.seq_of(item["Key"]),
+                seq=self.seq_of(item["Key"]),
                 version_id=item["VersionId"],
                 is_delete_marker=is_delete_marker,
                 is_latest=item["IsLatest"],
@@ -213,11 +219,6 @@ class S3AuditLog:
             )
         ]
         return sorted(found, key=lambda version: (version.key, not version.is_latest))
-
-    @contextmanager
-    def _translated(self, seq: int) -> Iterator[None]:
-        with translated(AUDIT_ERRORS, stream=self._objects.stream, seq=seq):
-            yield
 
 
 # A folder of a bucket: published plans, digests of the audit log.
@@ -232,7 +233,6 @@ PLAN_ERRORS = {
     ErrorKind.REJECTED: PlanAccessDeniedError,
 }
 _NO_BUCKET = "NoSuchBucket"
-_TAKEN, _CONFLICT = "PreconditionFailed", "ConditionalRequestConflict"
 
 
 class S3Folder:
@@ -277,22 +277,13 @@ class S3Folder:
     def create(self, name: str, file: bytes) -> bool:
         """Write a document; False where the name is taken."""
         with self._translated(name):
-            try:
-                self._client.put_object(
-                    Bucket=self._bucket,
-                    Key=self._folder + name,
-                    Body=file,
-                    ContentType="application/json",
-                    ChecksumAlgorithm="SHA256",
-                    IfNoneMatch="*",
-                )
-            except ClientError as error:
-                if error_code(error) == _TAKEN:
-                    return False
-                if error_code(error) == _CONFLICT:  # Another write was under way, and one of the two has won.
-                    raise self._errors[ErrorKind.UNREACHABLE](path=name, code=_CONFLICT) from None
-                raise
-        return True
+            return _put_new(
+                self._client,
+                self._errors[ErrorKind.UNREACHABLE](path=name, code=_CONFLICT),
+                Bucket=self._bucket,
+                Key=self._folder + name,
+                Body=file,
+            )
 
     def delete(self, name: str) -> None:
         """Delete a document; it stays as an older version."""
@@ -313,15 +304,13 @@ class S3Folder:
                 yield item["Prefix"].removeprefix(self._folder).removesuffix("/")
 
     def _pages(self, delimiter: str) -> Iterator["ListObjectsV2OutputTypeDef"]:
-        list_page, token = (
-            partial(
-                self._client.list_objects_v2,
-                Bucket=self._bucket,
-                Prefix=self._folder,
-                Delimiter=delimiter,
-                MaxKeys=self._page_size,
-            ),
-            "",
+        token = ""
+        list_page = partial(
+            self._client.list_objects_v2,
+            Bucket=self._bucket,
+            Prefix=self._folder,
+            Delimiter=delimiter,
+            MaxKeys=self._page_size,
         )
         while True:
             with self._translated(self._folder):

@@ -13,9 +13,9 @@ needs neither OBJECT_OVERWRITE nor OBJECT_READ.
 import base64
 import hashlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
@@ -55,12 +55,33 @@ _STUCK = "a page that does not advance would loop forever"
 _RETAINED = "RetentionRuleViolation"
 
 
-def _is_taken(error: oci.exceptions.ServiceError) -> bool:
-    """Whether a write was refused since its name is taken: in a bucket with a retention rule OCI may say that first."""
-    return bool(error.status == _PRECONDITION_FAILED or error.code == _RETAINED)
+def _put_new(
+    clients: OciClients, bucket: tuple[str, str], name: str, content: bytes, **more: Untyped
+) -> bool:
+    """Write an object; False where its name is taken: in a bucket with a retention rule OCI may say that first."""
+    try:
+        clients.objects.put_object(
+            *bucket,
+            name,
+            content,
+            if_none_match="*",
+            content_md5=_md5(content),
+            content_type="application/json",
+            **more,
+        )
+    except oci.exceptions.ServiceError as error:
+        if error.status == _PRECONDITION_FAILED or error.code == _RETAINED:
+            return False
+        raise
+    return True
 
 
-class ObjectStorageAuditLog:
+def _md5(content: bytes) -> str:
+    """The signature of a PUT does not cover its body, so a digest is sent, which the service compares."""
+    return base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
+
+
+class ObjectStorageAuditLog(EntryObjects):
     """The port `AuditLog` on one prefix of a bucket.
 
     Args:
@@ -82,43 +103,22 @@ class ObjectStorageAuditLog:
         credential_id: str,
         page_size: int = 1000,
     ) -> None:
+        super().__init__(stream, credential_id)
         self._clients = clients
         self._bucket = (namespace, bucket)
-        self._objects = EntryObjects(stream, credential_id)
+        self._translated = partial(clients.translated, AUDIT_ERRORS, stream=stream)
         self._page_size = page_size
 
-    @property
-    def stream(self) -> str:
-        """The stream's name."""
-        return self._objects.stream
-
     def put(self, number: int, body: bytes, metadata: Mapping[str, str]) -> bool:
-        """Write an object if its number is free; False if it is taken.
-
-        The signature of a PUT does not cover its body, so a digest is sent, which the service compares.
-        """
-        with self._translated(number):
-            try:
-                self._clients.objects.put_object(
-                    *self._bucket,
-                    self._objects.key(number),
-                    body,
-                    if_none_match="*",
-                    content_md5=base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode(),
-                    content_type="application/json",
-                    opc_meta=dict(metadata),
-                )
-            except oci.exceptions.ServiceError as error:
-                if _is_taken(error):
-                    return False
-                raise
-        return True
+        """Write an object if its number is free; False if it is taken."""
+        with self._translated(seq=number):
+            return _put_new(self._clients, self._bucket, self.key(number), body, opc_meta=dict(metadata))
 
     def look(self, number: int) -> Mapping[str, str] | None:
         """The metadata of an object, by a HEAD; None if there is none."""
-        with self._translated(number):
+        with self._translated(seq=number):
             try:
-                headers = self._clients.objects.head_object(*self._bucket, self._objects.key(number)).headers
+                headers = self._clients.objects.head_object(*self._bucket, self.key(number)).headers
             except oci.exceptions.ServiceError as error:
                 # A reply to a HEAD has no body, so a missing bucket looks like a missing object here.
                 if error.status == _NOT_FOUND:
@@ -137,9 +137,9 @@ class ObjectStorageAuditLog:
             AuditLogUnreachableError: With code `NotRestored` if the object is archived. Restoring it takes up to an
                 hour.
         """
-        with self._translated(number):
+        with self._translated(seq=number):
             try:
-                reply = self._clients.objects.get_object(*self._bucket, self._objects.key(number))
+                reply = self._clients.objects.get_object(*self._bucket, self.key(number))
             except oci.exceptions.ServiceError as error:
                 if error.code == "ObjectNotFound":
                     return None
@@ -154,18 +154,18 @@ class ObjectStorageAuditLog:
 
     def dated(self, *, after: int = 0) -> Iterator[tuple[int, datetime]]:
         """The numbers above one, ascending, each with the time of its object, by a list for each page."""
-        start = self._objects.key(after + 1)
+        start = self.key(after + 1)
         while start:
-            with self._translated(after):
+            with self._translated(seq=after):
                 listed = self._clients.objects.list_objects(
                     *self._bucket,
-                    prefix=self._objects.prefix,
+                    prefix=self.prefix,
                     start=start,
                     limit=self._page_size,
                     fields="name,timeCreated",
                 ).data
                 found = sorted(
-                    (s, o.time_created) for o in listed.objects if (s := self._objects.seq_of(o.name)) > after
+                    (s, o.time_created) for o in listed.objects if (s := self.seq_of(o.name)) > after
                 )
                 following = listed.next_start_with or ""
                 if following and following <= start:
@@ -178,10 +178,10 @@ class ObjectStorageAuditLog:
         """Every version and delete marker, page by page; needs OBJECT_INSPECT, as every list of objects does."""
         page, name = None, ""
         while True:
-            with self._clients.translated(HISTORY_ERRORS, stream=self._objects.stream, seq=0):
+            with self._clients.translated(HISTORY_ERRORS, stream=self.stream, seq=0):
                 reply = self._clients.objects.list_object_versions(
                     *self._bucket,
-                    prefix=self._objects.prefix,
+                    prefix=self.prefix,
                     limit=self._page_size,
                     fields="name,size,timeCreated,timeModified",
                     **({"page": page} if page else {}),
@@ -201,18 +201,13 @@ class ObjectStorageAuditLog:
     def _version(self, item: Untyped, *, is_latest: bool) -> ObjectVersion:
         return ObjectVersion(
             key=item.name,
-            seq=self._objects.seq_of(item.name),
+            seq=self.seq_of(item.name),
             version_id=item.version_id,
             is_delete_marker=bool(item.is_delete_marker),
             is_latest=is_latest,
             at=item.time_created or item.time_modified,
             size=item.size or 0,
         )
-
-    @contextmanager
-    def _translated(self, seq: int) -> Iterator[None]:
-        with self._clients.translated(AUDIT_ERRORS, stream=self._objects.stream, seq=seq):
-            yield
 
 
 # A folder of a bucket: published plans, digests of the audit log; the counterpart of `lockstep.aws.s3`.
@@ -258,11 +253,12 @@ class ObjectStorageFolder:
         self._bucket = (namespace, bucket)
         self._folder = f"{folder}/"
         self._errors = errors
+        self._translated = partial(clients.translated, errors)
         self._page_size = page_size
 
     def read(self, name: str, limit: int) -> bytes | None:
         """The file of a document, and no more than `limit` bytes and one; None where there is none."""
-        with self._translated(name):
+        with self._translated(path=name):
             try:
                 reply = self._clients.objects.get_object(*self._bucket, self._folder + name)
             except oci.exceptions.ServiceError as error:
@@ -279,26 +275,12 @@ class ObjectStorageFolder:
 
     def create(self, name: str, file: bytes) -> bool:
         """Write a document; False where the name is taken."""
-        with self._translated(name):
-            try:
-                # The signature of a PUT does not cover its body, so a digest is sent, which the service compares.
-                self._clients.objects.put_object(
-                    *self._bucket,
-                    self._folder + name,
-                    file,
-                    if_none_match="*",
-                    content_md5=self.tag(file),
-                    content_type="application/json",
-                )
-            except oci.exceptions.ServiceError as error:
-                if _is_taken(error):
-                    return False
-                raise
-        return True
+        with self._translated(path=name):
+            return _put_new(self._clients, self._bucket, self._folder + name, file)
 
     def delete(self, name: str) -> None:
         """Delete a document, if it is there; it stays as an older version."""
-        with self._translated(name):
+        with self._translated(path=name):
             try:
                 self._clients.objects.delete_object(*self._bucket, self._folder + name)
             except oci.exceptions.ServiceError as error:
@@ -326,7 +308,7 @@ class ObjectStorageFolder:
     def _pages(self, **options: str) -> Iterator[Untyped]:
         start = self._folder
         while start:
-            with self._translated(self._folder):
+            with self._translated(path=self._folder):
                 listed = self._clients.objects.list_objects(
                     *self._bucket,
                     prefix=self._folder,
@@ -344,12 +326,7 @@ class ObjectStorageFolder:
     @staticmethod
     def tag(file: bytes) -> str:
         """The tag that the list gives for this content: its MD5."""
-        return base64.b64encode(hashlib.md5(file, usedforsecurity=False).digest()).decode()
-
-    @contextmanager
-    def _translated(self, name: str) -> Iterator[None]:
-        with self._clients.translated(self._errors, path=name):
-            yield
+        return _md5(file)
 
 
 # The issuer's documents in OCI Object Storage. Each method makes one call.
@@ -411,14 +388,11 @@ class IssuerBucket:
         seen = {"if_match": over.etag} if over else {"if_none_match": "*"}
         with explained("PutObject"):
             try:
-                # The signature of a PUT does not cover its body, so a digest is sent, which the service compares.
                 self._clients.objects.put_object(
                     *self._bucket,
                     self._prefix + name,
                     content,
-                    content_md5=base64.b64encode(
-                        hashlib.md5(content, usedforsecurity=False).digest()
-                    ).decode(),
+                    content_md5=_md5(content),
                     content_type=CONTENT_TYPE,
                     cache_control=CACHE_CONTROL,
                     **seen,
