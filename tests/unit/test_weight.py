@@ -129,7 +129,7 @@ CEILINGS: dict[str, tuple[Callable[[], int], int]] = {
     "files below 60 code lines": (lambda: sum(0 < _code(p) < 60 for p in _files("lockstep")), 22),
     "commands": (lambda: len(_commands()), 30),
     "options": (_options, 154),
-    # ADR 81: the key of orders. ADR 83: the public keys of digests, in each cloud; cdk, tests and sandbox grew for these.
+    # ADR 81: the key of orders. ADR 83: the public keys of digests; cdk, tests and sandbox grew for it too.
     "keys of the plan": (lambda: _keys(Plan, set()), 97),
     "classes of errors": (_errors, 131),
     "clauses of the protocol": (_clauses, 110),
