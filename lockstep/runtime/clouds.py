@@ -25,27 +25,56 @@ from lockstep.stores.credential import CredentialStore, Stores
 if TYPE_CHECKING:
     from lockstep.audit.append import Chain
     from lockstep.audit.digest import Evidence
+    from lockstep.aws.clients import Keys
     from lockstep.aws.secrets_manager import SecretsManagerSecret
+    from lockstep.databases.base import ServerDatabase
     from lockstep.databases.inspect import Inspector
     from lockstep.databases.sessions import SessionSource
+    from lockstep.oci.clients import OciClients
+    from lockstep.oci.vault import Vault
     from lockstep.protocol.orders import Orders
     from lockstep.protocol.ports import EditableSecret, Table
     from lockstep.stores.ring import VaultRing
 
 
-# The clients of both clouds as one identity has them, and the secrets that it reads by name.
-#
-# Clients are made when they are first needed, and used again; an SDK is imported when it is needed, so that a
-# function loads only what it uses.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    """Where the clouds are.
 
-if TYPE_CHECKING:
-    from lockstep.aws.clients import Keys
-    from lockstep.oci.clients import OciClients
-    from lockstep.oci.vault import Vault
+    Attributes:
+        aws: None: what botocore finds in its own environment variables, else AWS.
+        oci: None: Oracle's own for the region.
+    """
+
+    aws: str | None = None
+    oci: str | None = None
 
 
-class CloudClients:
-    """The clients with which one identity reaches what a plan names.
+def open_secret(config: Store, clouds: "Clouds", names: VersionNames) -> "SecretsManagerSecret | VaultRing":
+    """One secret of a store, through the adapter of the store's kind."""
+    match config:
+        case AwsStore():
+            from lockstep.aws.secrets_manager import SecretsManagerSecret
+
+            return SecretsManagerSecret(clouds.aws("secretsmanager", config.region), config.name, names)
+        case VaultStore():
+            from lockstep.protocol.ring import slots_at
+            from lockstep.stores.ring import VaultRing
+
+            return VaultRing(
+                clouds.vault(config),
+                names,
+                slots=slots_at(clouds.plan.stores.index(config)),
+                clock=clouds.clock,
+                side_by_side=clouds.side_by_side,
+            )
+
+
+class Clouds:
+    """What a plan names in both clouds, opened as one identity, with the secrets that it reads by name.
+
+    Clients are made when they are first needed, and used again; an SDK is imported when it is needed, so that a
+    function loads only what it uses.
 
     Args:
         plan: The plan.
@@ -55,18 +84,21 @@ class CloudClients:
         clock: The time that every port goes by.
         deadline_guard: Called before each request, connect and statement (protocol F11).
         side_by_side: Runs what does not depend on each other.
+        find: Gives the plan with another credential, whose login may be that of a rotation user; by default that is
+            `plan`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but two are keyword-only
         self,
         plan: AnyPlan,
         identity: Identity,
         *,
-        endpoints: "Endpoints",
+        endpoints: Endpoints,
         timeouts: Timeouts,
         clock: Clock,
         deadline_guard: DeadlineGuard = always,
         side_by_side: SideBySide = at_the_same_time,
+        find: Callable[[str], CompiledPlan] | None = None,
     ) -> None:
         self.plan = plan.compiled
         self._identity = identity
@@ -81,6 +113,8 @@ class CloudClients:
         self._oci: dict[str, OciClients] = {}
         self._vaults: dict[tuple[str, str], Vault] = {}
         self.kept: dict[str, Any] = {}
+        self._find = find or (lambda _: self.plan)
+        self._caller: str | None = None
 
     def aws(self, service: str, region: str) -> Any:  # noqa: ANN401 - botocore makes its clients' types at run time
         """A client of an AWS service."""
@@ -194,74 +228,6 @@ class CloudClients:
             raise InvalidPlanError
         return config
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoints:
-    """Where the clouds are.
-
-    Attributes:
-        aws: None: what botocore finds in its own environment variables, else AWS.
-        oci: None: Oracle's own for the region.
-    """
-
-    aws: str | None = None
-    oci: str | None = None
-
-
-def open_secret(config: Store, clouds: "Clouds", names: VersionNames) -> "SecretsManagerSecret | VaultRing":
-    """One secret of a store, through the adapter of the store's kind."""
-    match config:
-        case AwsStore():
-            from lockstep.aws.secrets_manager import SecretsManagerSecret
-
-            return SecretsManagerSecret(clouds.aws("secretsmanager", config.region), config.name, names)
-        case VaultStore():
-            from lockstep.protocol.ring import slots_at
-            from lockstep.stores.ring import VaultRing
-
-            return VaultRing(
-                clouds.vault(config),
-                names,
-                slots=slots_at(clouds.plan.stores.index(config)),
-                clock=clouds.clock,
-                side_by_side=clouds.side_by_side,
-            )
-
-
-class Clouds(CloudClients):
-    """What a plan names in both clouds, opened as one identity.
-
-    The arguments are those of `CloudClients`, and one more.
-
-    Args:
-        find: Gives the plan with another credential, whose login may be that of a rotation user; by default that is
-            `plan`.
-    """
-
-    def __init__(  # noqa: PLR0913 - all but two are keyword-only
-        self,
-        plan: AnyPlan,
-        identity: Identity,
-        *,
-        endpoints: Endpoints,
-        timeouts: Timeouts,
-        clock: Clock,
-        deadline_guard: DeadlineGuard = always,
-        side_by_side: SideBySide = at_the_same_time,
-        find: Callable[[str], CompiledPlan] | None = None,
-    ) -> None:
-        super().__init__(
-            plan,
-            identity,
-            endpoints=endpoints,
-            timeouts=timeouts,
-            clock=clock,
-            deadline_guard=deadline_guard,
-            side_by_side=side_by_side,
-        )
-        self._find = find or (lambda _: self.plan)
-        self._caller: str | None = None
-
     def lock(self, credential: Credential) -> Lock:
         """A credential's lock record."""
         from lockstep.aws.dynamodb_lock import DynamoDbLock
@@ -357,21 +323,22 @@ class Clouds(CloudClients):
 
     def sessions(self, server: DatabaseServer, credential: Credential) -> "SessionSource":
         """The open sessions of a credential on a server, or on one of its `copies`."""
-        from lockstep.runtime.databases import open_sessions
+        from lockstep.databases.sessions import LISTS, Sessions
 
-        return open_sessions(
-            server,
-            credential,
-            self.admin(server),
-            timeouts=self.timeouts.database,
-            deadline_guard=self.deadline_guard,
-        )
+        return Sessions(self._reached(server, credential), LISTS[server.engine])
 
     def inspector(self, server: DatabaseServer, credential: Credential) -> "Inspector":
         """A server, or one of its `copies`, to be looked at and not changed."""
-        from lockstep.runtime.databases import open_looking
+        from lockstep.databases.inspect import Inspector
+        from lockstep.runtime.databases import account_checks_of
 
-        return open_looking(
+        return Inspector(self._reached(server, credential), account_checks_of(server.engine))
+
+    def _reached(self, server: DatabaseServer, credential: Credential) -> "ServerDatabase[Any]":
+        """A server, or one of its `copies`, for one credential."""
+        from lockstep.runtime.databases import open_server
+
+        return open_server(
             server,
             credential,
             self.admin(server),

@@ -14,10 +14,9 @@ from lockstep.protocol.ports import Database
 
 if TYPE_CHECKING:
     from lockstep.databases.base import ServerDatabase
-    from lockstep.databases.inspect import AccountChecks, Inspector
-    from lockstep.databases.sessions import SessionSource
+    from lockstep.databases.inspect import AccountChecks
 
-__all__ = ["Timeouts", "open_database", "open_looking", "open_sessions"]
+__all__ = ["Timeouts", "open_database", "open_server"]
 
 _DEFAULT_TIMEOUTS = Timeouts()
 
@@ -55,44 +54,21 @@ def open_database(
     return reached_by(server, credential, admin, replicas=replicas)
 
 
-def open_sessions(
+def open_server(
     server: DatabaseServer,
     credential: Credential,
     admin: Callable[[], Login],
     *,
     timeouts: Timeouts = _DEFAULT_TIMEOUTS,
     deadline_guard: DeadlineGuard = always,
-) -> "SessionSource":
-    """The sessions of a credential's usernames on a server, or on one of its verify hosts; connects to nothing yet.
-
-    Arguments and errors as of `open_database`.
-    """
-    from lockstep.databases.sessions import LISTS, Sessions
-
-    database = driver_of(server.engine)(
-        server, credential, admin, timeouts=timeouts, random_bytes=os.urandom, deadline_guard=deadline_guard
-    )
-    return Sessions(database, LISTS[server.engine])
-
-
-def open_looking(
-    server: DatabaseServer,
-    credential: Credential,
-    admin: Callable[[], Login],
-    *,
-    timeouts: Timeouts = _DEFAULT_TIMEOUTS,
-    deadline_guard: DeadlineGuard = always,
-) -> "Inspector":
+) -> "ServerDatabase[Any]":
     """A server, or one of its verify hosts, to be looked at and not changed; connects to nothing yet.
 
     Arguments and errors as of `open_database`.
     """
-    from lockstep.databases.inspect import Inspector
-
-    database = driver_of(server.engine)(
+    return driver_of(server.engine)(
         server, credential, admin, timeouts=timeouts, random_bytes=os.urandom, deadline_guard=deadline_guard
     )
-    return Inspector(database, account_checks_of(server.engine))
 
 
 def driver_of(engine: Engine) -> "type[ServerDatabase[Any]]":

@@ -11,7 +11,7 @@ from msgspec import structs
 from functions.apply_db import replication
 from functions.apply_db.replication import Wait
 from lockstep.databases.findings import Outcome
-from lockstep.databases.sessions import SessionList
+from lockstep.databases.sessions import LISTS, SessionList, Sessions
 from lockstep.operate.doctor.servers import LOGIN, VERIFY_HOSTS
 from lockstep.protocol.errors import (
     AccountBlockedError,
@@ -32,7 +32,7 @@ from lockstep.protocol.model import (
 from lockstep.protocol.model import DatabaseServer as PlannedServer
 from lockstep.protocol.ports import Database
 from lockstep.protocol.workers import at_the_same_time
-from lockstep.runtime.databases import open_sessions
+from lockstep.runtime.databases import open_server
 from sandbox.databases import CertificateAuthority
 from tests.contract.database_harness import (
     ADMIN,
@@ -284,7 +284,8 @@ def test_a_replica_is_verified_by_its_own_ca_file(world: ReplicatedWorld, tmp_pa
 
 
 def sessions_on(world: ReplicatedWorld, server: PlannedServer) -> SessionList:
-    found = open_sessions(server, world.harness.credential, lambda: ADMIN).list_sessions()
+    reached = open_server(server, world.harness.credential, lambda: ADMIN)
+    found = Sessions(reached, LISTS[server.engine]).list_sessions()
     assert isinstance(found, SessionList)
     return found
 

@@ -8,10 +8,10 @@ import pymysql
 import pytest
 from msgspec import structs
 
-from lockstep.databases.sessions import NotCountable, OpenSession, SessionList
+from lockstep.databases.sessions import LISTS, NotCountable, OpenSession, SessionList, Sessions
 from lockstep.protocol.errors import AdminCredentialRejectedError, DatabaseUnreachableError
 from lockstep.protocol.model import ROTATION_USER, Login, SecretStr, Strategy
-from lockstep.runtime.databases import Timeouts, open_sessions
+from lockstep.runtime.databases import Timeouts, open_server
 from sandbox.databases import CertificateAuthority, MySqlServer
 from tests.contract.database_harness import (
     ADMIN,
@@ -73,7 +73,8 @@ postgresql = worlds("postgresql", "postgresql-18-plaintext")
 
 
 def listed(world: SqlHarness, *, admin: Login = ADMIN, timeouts: Timeouts = Timeouts()) -> Any:  # noqa: ANN401, B008 - one of two; immutable
-    return open_sessions(world.server, world.credential, lambda: admin, timeouts=timeouts).list_sessions()
+    server = open_server(world.server, world.credential, lambda: admin, timeouts=timeouts)
+    return Sessions(server, LISTS[world.server.engine]).list_sessions()
 
 
 def seen(world: SqlHarness) -> SessionList:
@@ -134,7 +135,8 @@ def test_neither_other_accounts_nor_the_rotation_user_are_listed(world: SqlHarne
         assert seen(world).sessions == []
         itself = structs.replace(world.credential, usernames=(ROTATION_USER,))
         with world.database.exclusive():
-            found = open_sessions(world.server, itself, lambda: ADMIN).list_sessions()
+            server = open_server(world.server, itself, lambda: ADMIN)
+            found = Sessions(server, LISTS[world.server.engine]).list_sessions()
         assert isinstance(found, SessionList)
         assert len(found.sessions) == 1, "the session of a run, and not the one that asks"
 

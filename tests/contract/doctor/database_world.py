@@ -14,7 +14,7 @@ from lockstep.operate.doctor.servers import EVERY_CHECK, Databases
 from lockstep.protocol.errors import LockstepError
 from lockstep.protocol.model import Credential, CredentialValue, DatabaseServer, Engine, LockRecord, Login
 from lockstep.protocol.workers import SideBySide, one_after_the_other
-from lockstep.runtime.databases import Timeouts, open_looking
+from lockstep.runtime.databases import Timeouts, account_checks_of, open_server
 from tests.contract.database_harness import ADMIN, SqlHarness, value_of
 from tests.support.memory import FakeClock
 
@@ -130,7 +130,8 @@ class DoctorWorld:
     # What the doctor asks of `Clouds`.
 
     def inspector(self, server: DatabaseServer, credential: Credential) -> Inspector:
-        return open_looking(server, credential, self._admin, timeouts=self.timeouts)
+        reached = open_server(server, credential, self._admin, timeouts=self.timeouts)
+        return Inspector(reached, account_checks_of(server.engine))
 
     def _admin(self) -> Login:
         if isinstance(self.admin, LockstepError):
