@@ -30,7 +30,6 @@ from lockstep.audit.digest import (
 )
 from lockstep.audit.entry import NO_PREVIOUS
 from lockstep.protocol.errors import LockstepError, line_of
-from lockstep.protocol.ports import Listed
 from lockstep.protocol.workers import READS, SideBySide
 
 _HOUR = timedelta(hours=1)
@@ -236,7 +235,8 @@ def _read(evidence: Evidence, start: str, side_by_side: SideBySide) -> Digests:
     try:
         names = list(evidence.digests.listed())
         ours = sorted(
-            (item for item in names if hour_of(item.name) >= start and hour_of(item.name)), key=_by_hour
+            (item for item in names if hour_of(item.name) >= start and hour_of(item.name)),
+            key=lambda item: (hour_of(item.name), item.name),
         )
         read = side_by_side([partial(evidence.read, item) for item in ours])
     except LockstepError as error:
@@ -258,10 +258,6 @@ def _read(evidence: Evidence, start: str, side_by_side: SideBySide) -> Digests:
             f"(audit.{evidence.stream}.digest_keys, docs/runbook.md#digests)"
         )
     return found
-
-
-def _by_hour(item: Listed) -> tuple[str, str]:
-    return hour_of(item.name), item.name
 
 
 def _check(digests: Digests, kept: str, *, is_whole: bool) -> None:

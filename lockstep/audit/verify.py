@@ -128,8 +128,7 @@ def read_object(credential_id: str, log: AuditLog, signer: Signer | None, number
         return Object(
             number, None, f"has a MAC that does not match, of key {entry.mac.key_id[:200]}", entry.hash
         )
-    wrong = _unlike_its_event(entry)
-    return Object(number, entry, wrong, entry.hash)
+    return Object(number, entry, _unlike_its_event(entry), entry.hash)
 
 
 def _of_a_newer_format(log: AuditLog, signer: Signer | None, number: int) -> Object:

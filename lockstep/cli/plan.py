@@ -1,7 +1,6 @@
 """`lockstep plan`: check the plan, print it, its schema and the SQL that a DBA reviews and runs."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -447,13 +446,8 @@ def _last_rotation(at: OrderContext, credential: Credential) -> _Rotated | None:
     heads = at.clouds.lock(credential).read().heads
     for log, signer in streams(at.plan, at.clouds, credential):
         try:
-            found += [
-                next(
-                    e
-                    for e in _newest_first(log, signer, credential, heads.get(log.stream))
-                    if _is_rotation(e)
-                )
-            ]
+            entries = _newest_first(log, signer, credential, heads.get(log.stream))
+            found.append(next(filter(_is_rotation, entries)))
         except (StopIteration, AuditLogUnreachableError, AuditLogAccessDeniedError):
             continue
     if not found:
@@ -581,15 +575,15 @@ def publish(
             continue
         found.append(outcome)
         if not as_json:
-            _publish_show(found[-1], dry_run=dry_run)
-    if not as_json:
+            _publish_show(outcome, dry_run=dry_run)
+    if as_json:
+        print_json(structs.replace(_publish_document(plan, published), dry_run=dry_run, clouds=found))
+    else:
         say(
             _DEPLOYED
             if wanted
             else "nothing to publish: the plan has no runners.oci, so no function in OCI reads it"
         )
-    if as_json:
-        print_json(structs.replace(_publish_document(plan, published), dry_run=dry_run, clouds=found))
     if any(one_cloud.different for one_cloud in found):
         raise typer.Exit(Exit.NO)
 
@@ -661,9 +655,15 @@ def _published(
     replacing = state.different if replace else frozenset[str]()
     names, different = state.wanting(replace=replace), state.different - replacing
     if not dry_run:
-        with _progress(cloud, total=len(published.files), there=len(state.same)) as done:
+        with progress_bar(BarColumn()) as progress:
+            task = progress.add_task(cloud, total=len(published.files), completed=len(state.same))
             different |= write_plan(
-                bucket, published, names, clock=clouds.clock, done=done, replacing=replacing
+                bucket,
+                published,
+                names,
+                clock=clouds.clock,
+                done=lambda _name: progress.advance(task),
+                replacing=replacing,
             )
     # The index is kept back as long as something else is in a place.
     written = names - different - ({INDEX} if different else set())
@@ -675,14 +675,6 @@ def _published(
         different=sorted(different),
         address=address,
     )
-
-
-@contextmanager
-def _progress(cloud: str, *, total: int, there: int) -> Iterator[Callable[[str], None]]:
-    """Shows how many documents are there."""
-    with progress_bar(BarColumn()) as progress:
-        task = progress.add_task(cloud, total=total, completed=there)
-        yield lambda _name: progress.advance(task)
 
 
 def _publish_show(found: PublishedIn, *, dry_run: bool) -> None:

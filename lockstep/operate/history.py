@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from itertools import islice
 
 from lockstep.audit.append import is_of_a_run
 from lockstep.audit.chain import Entry, newest_numbers, parse
@@ -44,19 +45,10 @@ def last_runs(
     for log, _ in streams(plan, clouds, credential):
         try:
             numbers = newest_numbers(log, heads.get(log.stream), newest + OTHERS)
-            found += _first(newest, _runs_at(log, credential, numbers, unread))
+            found += islice(filter(None, _runs_at(log, credential, numbers, unread)), newest)
         except LockstepError as error:
             unread[log.stream] = error
     return sorted(found, key=lambda run: run.ended_at, reverse=True)[:newest], unread
-
-
-def _first(count: int, runs: Iterator[Run | None]) -> Iterator[Run]:
-    for run in runs:
-        if run and count:
-            yield run
-            count -= 1
-        if not count:
-            return
 
 
 def _runs_at(

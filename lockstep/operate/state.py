@@ -252,12 +252,8 @@ def possible(answers: Mapping[str, StoredNames | StoredValue]) -> list[Served]:
     What Lockstep wrote under one generation is one value in every store (protocol V1). What it did not write is a login
     or a placeholder: names do not say which.
     """
-    cases = [_filled(answers, login) for login in (_SOME, None)]
+    cases: list[Served] = [{name: _value(a, login) for name, a in answers.items()} for login in (_SOME, None)]
     return cases[:1] if cases[0] == cases[1] else cases
-
-
-def _filled(answers: Mapping[str, StoredNames | StoredValue], unwritten: Login | None) -> Served:
-    return {name: _value(answer, unwritten) for name, answer in answers.items()}
 
 
 def _value(answer: StoredNames | StoredValue, unwritten: Login | None) -> StoredValue:
@@ -379,17 +375,12 @@ def _foreseen(
     record: LockRecord, credential: Credential, starts: datetime, current: Served
 ) -> tuple[Action, str]:
     try:
-        return _decided(record, current, credential, starts)
+        plan = require_active(record, credential)
+        require_not_blocked(record, credential)
+        decision = decide(record, current, plan=plan, databases=credential.databases, now=starts)
     except (PlanNotActiveError, TakeOverNeededError, DatabaseBlockedError) as error:
         return "stop", f"change nothing: {error}"
-
-
-def _decided(
-    record: LockRecord, current: Served, credential: Credential, starts: datetime
-) -> tuple[Action, str]:
-    plan = require_active(record, credential)
-    require_not_blocked(record, credential)
-    match decide(record, current, plan=plan, databases=credential.databases, now=starts):
+    match decision:
         case Adopt(claim=claim):
             return "finish", f"finish generation {claim.generation}, begun by {claim.rotation_id}"
         case Begin(base_generation=base):
@@ -408,16 +399,11 @@ def waits_for(record: LockRecord, now: datetime, *, is_forced: bool = False) -> 
         is_forced: Whether it rotates before it is due and in spite of a pause.
     """
     reason = reason_against(record, now=now, is_forced=is_forced)
-    wait = partial(Wait, credential_id=record.credential_id)
-    match reason:
-        case Reason.HELD:
-            return wait(reason=reason, until=record.expires_at, holder=record.holder)
-        case Reason.PAUSED:
-            return wait(reason=reason)
-        case Reason.NOT_DUE:
-            return wait(reason=reason, until=record.next_due_at)
-        case None:
-            return None
+    if reason is None:
+        return None
+    ends = {Reason.HELD: record.expires_at, Reason.NOT_DUE: record.next_due_at}
+    holder = record.holder if reason is Reason.HELD else None
+    return Wait(credential_id=record.credential_id, reason=reason, until=ends.get(reason), holder=holder)
 
 
 # What a credential's record says to a person: how old its value is, and who rotates it next.

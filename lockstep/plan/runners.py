@@ -171,11 +171,7 @@ class DomainFederation(Section):
 
     def compile(self) -> FederationToOci:
         """What a runner needs of it."""
-        own = {name: getattr(self, name) for name in FederationToOci.__struct_fields__ if name not in _MADE}
-        return FederationToOci(client=self.client.compile(), **own)
-
-
-_MADE = {"client", "key"}
+        return FederationToOci(**{**fields_of(FederationToOci, self), "client": self.client.compile()})
 
 
 class AwsRunner(Section):
@@ -254,9 +250,8 @@ class IssuerFederation(Section):
 
     def compile(self) -> FederationToAws:
         """What a runner needs of it."""
-        own = {name: getattr(self, name) for name in FederationToAws.__struct_fields__ if name not in _MADE}
         key = IssuerKey(**fields_of(IssuerKey, self.key))
-        return FederationToAws(key=key, **own)
+        return FederationToAws(**{**fields_of(FederationToAws, self), "key": key})
 
 
 class OciRunner(Section):

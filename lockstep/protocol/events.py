@@ -130,10 +130,7 @@ NAMES: Mapping[type[EventData], str] = {
 
 def of_promotion(promoted: Promoted) -> tuple[EventData, ...]:
     """What is told of a promotion: it, and when the value before it stops working, if that is known."""
-    if promoted.revoked:
-        dies_at: datetime | None = promoted.promoted_at
-    else:
-        dies_at = promoted.overlap_ends_at
+    dies_at = promoted.promoted_at if promoted.revoked else promoted.overlap_ends_at
     if dies_at is None or not promoted.previous_generation:
         return (promoted,)
     dies = PreviousDies(

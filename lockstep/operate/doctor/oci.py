@@ -84,11 +84,6 @@ _ALIVE = frozenset({"ACTIVE", "CREATING", "UPDATING"})
 _DELETED = frozenset({"PENDING_DELETION", "SCHEDULING_DELETION"})
 
 
-def slots_of(plan: Plan) -> list[str]:
-    """The names of all slots."""
-    return slots_in_oci(plan)
-
-
 def own_secrets_of(plan: Plan) -> list[str]:
     """The names of the secrets that Lockstep only reads."""
     runner = plan.runners.oci
@@ -107,7 +102,7 @@ def secrets_in(context: Context, compartment: str) -> Mapping[str, Untyped]:
 
 def secrets(context: Context) -> Iterator[Answer]:
     """Each secret is there, stays, and is changed by nobody else; the rings' compartment holds nothing else."""
-    store, slots, own = vault_of(context.plan), slots_of(context.plan), own_secrets_of(context.plan)
+    store, slots, own = vault_of(context.plan), slots_in_oci(context.plan), own_secrets_of(context.plan)
     rings = secrets_in(context, store.compartment_id)
     for name in slots:
         yield _secret(store.region, name, rings.get(name), formatting.DEPLOY_OCI)

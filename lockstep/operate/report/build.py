@@ -4,6 +4,7 @@ Every record is read, so that an age is right from the beginning of the period o
 period. An entry that verification doubts is listed, and counts for nothing.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -16,7 +17,7 @@ from lockstep import __version__
 from lockstep.audit.append import is_of_a_run
 from lockstep.audit.chain import Entry
 from lockstep.audit.confirmed import Digests, worst
-from lockstep.audit.verify import Problem, Verification
+from lockstep.audit.verify import Verification
 from lockstep.operate.formatting import at_milliseconds, many
 from lockstep.operate.report.data import (
     Check,
@@ -132,20 +133,16 @@ def _stream(v: Verification) -> StreamEvidence:
         ),
         events=[(entry.seq, entry.event) for entry in v.entries if entry.event],
         archived=[_archived(entry) for entry in v.entries if not entry.event],
-        doubtful=dict(_doubtful(v.problems)),
+        doubtful={
+            problem.first: problem.what
+            for problem in v.problems
+            if problem.first and problem.first == problem.end and problem.what.startswith(DOUBTED)
+        },
     )
 
 
 def _archived(entry: Entry) -> tuple[int, datetime | None, str]:
     return entry.seq, at_milliseconds(entry.time), "run" if is_of_a_run(entry.rotation_id) else "order"
-
-
-def _doubtful(problems: Sequence[Problem]) -> list[tuple[int, str]]:
-    return [
-        (problem.first, problem.what)
-        for problem in problems
-        if problem.first and problem.first == problem.end and problem.what.startswith(DOUBTED)
-    ]
 
 
 def _credential(found: CredentialEvidence, since: datetime, now: datetime) -> CredentialReport:
@@ -270,12 +267,8 @@ def _add_revocations(found: dict[int, Generation], runs: Sequence[Run]) -> None:
         for number in {g for proof in run.proofs for g in (*proof.refused, *proof.unreadable)}:
             revocations = shown[number]
             if databases <= revocations.keys():
-                _die(
-                    found,
-                    number,
-                    run,
-                    "refused" if set(revocations.values()) == {"refused"} else "unreadable",
-                )
+                is_refused = set(revocations.values()) == {"refused"}
+                _die(found, number, run, "refused" if is_refused else "unreadable")
         for number in run.ended:
             _die(found, number, run, "revoked")
 
@@ -434,12 +427,8 @@ def _explained(
     archived = sum(start < at < end for at in unread)
     if archived:
         yield f"{many(archived, 'archived entry', 'archived entries')} in it, which may be rotations, not read"
-    names: dict[str, int] = {}
-    for run in failed:
-        if start <= run.at <= end:
-            name = f"{run.error} in {run.stream.upper()}"
-            names[name] = names.get(name, 0) + 1
-    for name, count in sorted(names.items(), key=lambda item: -item[1])[:4]:
+    names = Counter(f"{run.error} in {run.stream.upper()}" for run in failed if start <= run.at <= end)
+    for name, count in names.most_common(4):
         yield f"{name}: {many(count, 'failed run')}"
     if not (names or off or archived):
         yield "no run is on record in it"
