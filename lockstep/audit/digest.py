@@ -32,7 +32,7 @@ from msgspec.structs import asdict
 
 from lockstep.audit.chain import Ends
 from lockstep.audit.entry import milliseconds, read_json, text
-from lockstep.protocol.errors import AuditLogUnreachableError, LockstepError
+from lockstep.protocol.errors import AuditLogUnreachableError, LockstepError, line_of
 from lockstep.protocol.federation import rsa_key
 from lockstep.protocol.ports import AuditLog, Clock, Folder, Listed, Mac, Signer
 from lockstep.protocol.strict_json import Message, matching, read, write
@@ -276,6 +276,7 @@ class Made(Message):
         chains: How many it names.
         problems: What it tells.
         confirms: Whether the other cloud's newest digest is less than `UNSEEN` old; True where there is no other cloud.
+        unread: Why the other cloud's could not be read this time; empty if they were.
     """
 
     stream: str
@@ -283,6 +284,7 @@ class Made(Message):
     chains: int
     problems: Sequence[str]
     confirms: bool
+    unread: str
 
     @property
     def lines(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -328,7 +330,7 @@ class Maker:
         hour, keys = hour_at(now), (self.key.public_key(),)
         names = self.own.listed(until=hour)
         taken = [item for item in names if hour_of(item.name) == hour]
-        there, previous, other = run_all(
+        there, previous, (other, unread) = run_all(
             self.side_by_side,
             partial(next, self.own.genuine(taken, more=keys), None),
             partial(next, self.own.genuine(names[len(taken) :], more=keys), None),
@@ -336,7 +338,7 @@ class Maker:
         )
         if there:
             confirmed, _ = self._confirmed(there, other)
-            return self._told(there, confirmed, now)
+            return self._told(there, confirmed, now, unread)
         link, lost = _goes_on_from(previous, other)
         confirmed, broken = self._confirmed(previous, other)
         chains, gone = self._chains(previous.chains if previous else {})
@@ -355,9 +357,9 @@ class Maker:
         body = _body(canonical, _base64(self.key.sign(digest.digest())))
         # The longer name cannot be known before, so nobody has taken it.
         name = f"{hour}-{digest.hexdigest()[:16]}.json" if taken else f"{hour}.json"
-        return self._told(says, confirmed, now) if self.own.digests.create(name, body) else None
+        return self._told(says, confirmed, now, unread) if self.own.digests.create(name, body) else None
 
-    def _told(self, says: Document, confirmed: Confirmed | None, now: datetime) -> Made:
+    def _told(self, says: Document, confirmed: Confirmed | None, now: datetime, unread: str) -> Made:
         is_seen = confirmed is not None and confirmed.digest.hour > hour_at(now - UNSEEN)
         return Made(
             stream=says.stream,
@@ -365,16 +367,17 @@ class Maker:
             chains=len(says.chains),
             problems=says.problems,
             confirms=self.other is None or is_seen,
+            unread=unread,
         )
 
-    def _newest_of_other(self, hour: str) -> Digest | None:
-        """None also where the other cloud does not answer: this cloud's digest does not wait for it."""
+    def _newest_of_other(self, hour: str) -> tuple[Digest | None, str]:
+        """None also where the other cloud does not answer, and why: this cloud's digest does not wait for it."""
         if self.other is None:
-            return None
+            return None, ""
         try:
-            return next(self.other.genuine(self.other.listed(until=hour)), None)
-        except LockstepError:
-            return None
+            return next(self.other.genuine(self.other.listed(until=hour)), None), ""
+        except LockstepError as error:
+            return None, line_of(error)
 
     def _confirmed(self, previous: Digest | None, other: Digest | None) -> tuple[Confirmed | None, list[str]]:
         """The newest digest of the other cloud, or what the digest before has named, if that is newer."""

@@ -116,7 +116,7 @@ def test_a_problem_and_the_silence_of_the_other_cloud_are_failures(
     status: int,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    made = Made(stream="oci", hour="2026-11-29T19", chains=7, problems=problems, confirms=confirms)
+    made = Made(stream="oci", hour="2026-11-29T19", chains=7, problems=problems, confirms=confirms, unread="")
     deadline = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
     call = InvokeContext("", "", "", "", "call", deadline=deadline)
     answer = DigestFunction(lambda: made, leave=pytest.fail)(call)

@@ -110,6 +110,7 @@ def test_a_digest_does_not_wait_for_the_other_cloud() -> None:
     made = world.make("aws")
     assert made.confirms
     assert not made.problems
+    assert made.unread.startswith("AuditLogUnreachableError")
     assert documents(world)[-1]["other"] == documents(world)[-2]["other"]
 
 

@@ -217,6 +217,7 @@ def test_a_digest_is_told_in_the_lines_that_alarms_count(
         "hour": "2026-11-29T19",
         "chains": 7,
         "problems": ["chain a is gone"],
+        "unread": "",
     }
     answer = _digest(monkeypatch, Made(**fields, confirms=False))
     assert answer == {**fields, "confirms": False}
