@@ -612,7 +612,7 @@ def show(
     """
     plan = plan_or_exit(file)
     wanted = chosen(plan, credential_id)
-    read = records_of(plan, operator(plan), wanted)
+    read = records_of(operator(plan), wanted)
     records = [Record(**record_fields(read[c.id])) for c in wanted]
     if as_json:
         print_json(Locks(locks=records))

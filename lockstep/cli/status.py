@@ -43,7 +43,6 @@ from lockstep.operate.state import (
     lines,
     looked_at,
     records_of,
-    scanned,
 )
 from lockstep.operate.watch import Expected, Found, shown, watch
 from lockstep.plan.model import Plan
@@ -135,7 +134,7 @@ def _look(
 ) -> Exit | None:
     """Look once, and show it; the exit code."""
     now = clouds.clock.now()
-    records = records_of(plan, clouds, wanted)
+    records = records_of(clouds, wanted)
     looks = [partial(looked_at, plan, clouds, c, records[c.id], now, depth=depth) for c in wanted]
     states = clouds.side_by_side(looks) if len(looks) > FEW else [look() for look in looks]
     if as_json:
@@ -285,7 +284,7 @@ def _show_summary(plan: Plan, clouds: Clouds, wanted: Sequence[Credential], *, a
         # Whether the table was lost is no matter of some credentials.
         others={c.id for c in plan.credentials} - {c.id for c in wanted},
     )
-    found = watch(scanned(plan, clouds), expected, now=clouds.clock.now())
+    found = watch(clouds.lock_table(), expected, now=clouds.clock.now())
     if as_json:
         print_json(
             documents.Summary(in_time=not found.ids.keys() - NO_TROUBLE, metrics=found.metrics, ids=found.ids)
@@ -329,7 +328,7 @@ def history(
     found: list[Run] = []
     problems: list[str] = []
     wanted = chosen(plan, credential_id)
-    records = records_of(plan, clouds, wanted)
+    records = records_of(clouds, wanted)
     reads = [partial(last_runs, plan, clouds, c, records[c.id].heads, newest) for c in wanted]
     read = clouds.side_by_side(reads) if len(reads) > FEW else [one() for one in reads]
     for credential, (runs, unread) in zip(wanted, read, strict=True):

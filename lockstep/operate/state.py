@@ -10,7 +10,6 @@ from enum import StrEnum
 from functools import partial
 from typing import Any, Literal, TypeVar
 
-from lockstep.aws.dynamodb_lock import read_table
 from lockstep.operate import documents
 from lockstep.operate.access import named_stores
 from lockstep.operate.documents import FEW, Action, Exit, Run, WaitsFor
@@ -31,7 +30,6 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.lock_rule import Reason, due_at, reason_against
 from lockstep.protocol.model import Credential, LockRecord, Login, SecretStr, StoredValue
-from lockstep.protocol.ports import Table
 from lockstep.protocol.schedule import AWS, STANDBY, next_runner
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import Cloud
@@ -604,7 +602,7 @@ def record_fields(record: LockRecord) -> dict[str, Any]:
     }
 
 
-def records_of(plan: Plan, clouds: Clouds, wanted: Sequence[Credential]) -> Mapping[str, LockRecord]:
+def records_of(clouds: Clouds, wanted: Sequence[Credential]) -> Mapping[str, LockRecord]:
     """The lock records of credentials, by id: one by one; or by a scan for more than `FEW`, where that is allowed.
 
     Raises:
@@ -613,15 +611,10 @@ def records_of(plan: Plan, clouds: Clouds, wanted: Sequence[Credential]) -> Mapp
     if len(wanted) <= FEW:
         return {c.id: clouds.lock(c).read() for c in wanted}
     try:
-        records = scanned(plan, clouds).records
+        records = clouds.lock_table().records
     except LockTableAccessDeniedError:
         records = {}
     # What is not there, or cannot be read, is told as of one.
     others = [c for c in wanted if c.id not in records]
     read = clouds.side_by_side([clouds.lock(c).read for c in others])
     return {**records, **dict(zip((c.id for c in others), read, strict=True))}
-
-
-def scanned(plan: Plan, clouds: Clouds) -> Table:
-    """The lock records of the whole table, by a scan."""
-    return read_table(clouds.aws("dynamodb", plan.lock.region), plan.lock.table)

@@ -184,11 +184,6 @@ def oci_key(context: Context) -> Iterator[Answer]:
             yield passed(name, "it is a key")
 
 
-def with_keys_in_aws(plan: Plan) -> bool:
-    """Whether the AWS runner proves itself in OCI with what a secret holds."""
-    return bool(plan.runners.aws.secrets)
-
-
 # ---- Rights to read what `status` and `audit` need
 
 _PAGE = "docs/iam.md#a-person-at-the-command-line"
@@ -307,7 +302,7 @@ CHECKS = (
         command="aws secretsmanager put-secret-value --secret-id SECRET --secret-string file://oci-api-key.json",
         ask=oci_key,
         needs=_NEEDS,
-        applies=with_keys_in_aws,
+        applies=lambda plan: bool(plan.runners.aws.secrets),
     ),
     Check(
         id="aws.rights",

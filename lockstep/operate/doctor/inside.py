@@ -298,7 +298,7 @@ def looked(
     databases = Databases(plan.credentials, clouds, where=function, silent=silent)
     asks = [partial(_listed, ask, clouds, plan) for ask in _ASKED_BY[function]]
     if function == WATCH:
-        asks.append(partial(_of_table, clouds, index))
+        asks.append(partial(list, _table(clouds, index)))
     if function in ASK_DATABASES:
         asks.append(partial(_of_databases, databases))
     found = [answer for answers in clouds.side_by_side(asks) for answer in answers]
@@ -324,10 +324,6 @@ def _listed(ask: Inspection, clouds: Clouds, plan: CompiledPlan) -> list[tuple[s
 
 def _of_databases(databases: Databases) -> list[tuple[str, Answer]]:
     return [(check, answer) for check in EVERY_CHECK for answer in databases.answers(check)]
-
-
-def _of_table(clouds: Clouds, index: Index) -> list[tuple[str, Answer]]:
-    return list(_table(clouds, index))
 
 
 def _finding(check: str, function: str, answer: Answer) -> Finding:
@@ -409,11 +405,9 @@ def _log(clouds: Clouds, plan: CompiledPlan, *, home: str) -> Iterator[tuple[str
 
 
 def _table(clouds: Clouds, index: Index) -> Iterator[tuple[str, Answer]]:
-    from lockstep.aws.dynamodb_lock import read_table  # noqa: PLC0415 - one function needs it
-
     name = index.plan.lock.table
     try:
-        table = read_table(clouds.aws("dynamodb", index.plan.lock.region), name)
+        table = clouds.lock_table()
     except LockstepError as error:
         yield TABLE, _denied(name, error)
         return

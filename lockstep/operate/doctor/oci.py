@@ -14,7 +14,7 @@ from lockstep.operate import formatting
 from lockstep.operate.doctor.checks import Check, Context, skew_answer, with_oci
 from lockstep.operate.secrets import slots_in_oci
 from lockstep.plan.admins import names_in_oci
-from lockstep.plan.compiled import FederationToAws, FederationToOci
+from lockstep.plan.compiled import AccessKey, FederationToAws, FederationToOci
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import OciVault
 from lockstep.protocol.errors import (
@@ -161,11 +161,6 @@ def aws_key(context: Context) -> Iterator[Answer]:
     yield passed(name, "it is an access key")
 
 
-def with_access_key(plan: Plan) -> bool:
-    """Whether the standby reaches AWS with a key."""
-    return with_oci(plan) and plan.runners.oci is not None and plan.runners.oci.aws_key_secret is not None
-
-
 # ---- Sessions between the clouds: the issuer's documents, and the identity domain
 
 _PUBLISH, _REPLACE = "lockstep identity publish", "lockstep identity publish --replace"
@@ -262,16 +257,6 @@ def domain(context: Context) -> Iterator[Answer]:
         yield failed(url, "what answers there is no identity domain", f"{look}  # then correct domain_url")
 
 
-def with_sessions_in_aws(plan: Plan) -> bool:
-    """Whether the OCI runner gets sessions in AWS."""
-    return with_oci(plan) and isinstance(plan.compiled.to_aws, FederationToAws)
-
-
-def with_sessions_in_oci(plan: Plan) -> bool:
-    """Whether the AWS runner gets sessions in OCI."""
-    return with_oci(plan) and isinstance(plan.compiled.to_oci, FederationToOci)
-
-
 # ---- The standby and its log
 
 FUNCTION = "rotate"
@@ -346,16 +331,6 @@ def schedules(context: Context) -> Iterator[Answer]:
             yield failed(schedule.display_name, f"it is {schedule.lifecycle_state}", switch)
 
 
-def with_standby(plan: Plan) -> bool:
-    """Whether OCI runs rotations."""
-    return with_oci(plan) and plan.runners.oci is not None
-
-
-def with_audit(plan: Plan) -> bool:
-    """Whether there is an audit log in OCI."""
-    return with_oci(plan) and plan.audit.oci is not None
-
-
 _NEEDS = "oci.identity"
 CHECKS = (
     Check(
@@ -398,7 +373,7 @@ CHECKS = (
         command="oci vault secret update-base64 --secret-id SECRET --secret-content-content BASE64",
         ask=aws_key,
         needs=_NEEDS,
-        applies=with_access_key,
+        applies=lambda plan: with_oci(plan) and isinstance(plan.compiled.to_aws, AccessKey),
     ),
     Check(
         id="oci.issuer-documents",
@@ -409,7 +384,7 @@ CHECKS = (
         command=_PUBLISH,
         ask=issuer,
         needs=_NEEDS,
-        applies=with_sessions_in_aws,
+        applies=lambda plan: with_oci(plan) and isinstance(plan.compiled.to_aws, FederationToAws),
     ),
     Check(
         id="oci.identity-domain",
@@ -419,7 +394,7 @@ CHECKS = (
         means="the AWS runner gets no session in OCI, so no rotation succeeds",
         command="curl -v -X POST DOMAIN_URL/oauth2/v1/token",
         ask=domain,
-        applies=with_sessions_in_oci,
+        applies=lambda plan: with_oci(plan) and isinstance(plan.compiled.to_oci, FederationToOci),
     ),
     Check(
         id="oci.rights",
@@ -429,7 +404,7 @@ CHECKS = (
         command="oci iam policy create --compartment-id COMPARTMENT --name lockstep-reads --statements JSON",
         ask=rights,
         needs=_NEEDS,
-        applies=with_audit,
+        applies=lambda plan: with_oci(plan) and plan.audit.oci is not None,
     ),
     Check(
         id="oci.schedules",
@@ -439,6 +414,6 @@ CHECKS = (
         command="make deploy-oci  # with paused = false in terraform.tfvars",
         ask=schedules,
         needs=_NEEDS,
-        applies=with_standby,
+        applies=lambda plan: with_oci(plan) and plan.runners.oci is not None,
     ),
 )

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from lockstep.aws.dynamodb_lock import read_table
 from lockstep.operate import state as reading
 from lockstep.operate.documents import Run
 from lockstep.operate.execution import Entered, Watched
@@ -200,9 +199,8 @@ class Looker:
         )
 
     def _table(self) -> Table:
-        lock = self._plan.lock
         if not self.is_of_few:
-            return read_table(self._clouds.aws("dynamodb", lock.region), lock.table)
+            return self._clouds.lock_table()
         locks = [self._clouds.lock(c) for c in self._plan.credentials]
         records = self._clouds.side_by_side([one.read for one in locks])
         return Table(records={r.credential_id: r for r in records}, unreadable={})
