@@ -191,11 +191,16 @@ digits, so whoever forges heads would need centuries to use them up."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ends:
-    """Finds the end of a chain."""
+    """Finds the end of a chain.
+
+    Attributes:
+        takes_newer: Whether an entry of a newer build's format counts, by its MAC, for who appends nothing to it.
+    """
 
     credential_id: str
     log: AuditLog
     signer: Signer
+    takes_newer: bool = False
 
     def find(self, head: ChainHead | None, *, taken: bool = False, seen: Stored | None = None) -> ChainEnd:
         """The end of the chain.
@@ -230,7 +235,7 @@ class Ends:
         One whose key is out of use, or signs no such entry, is none.
 
         Raises:
-            NewerFormatError: It is one of a newer build.
+            NewerFormatError: It is one of a newer build, and those do not count.
         """
         try:
             if not is_signed(self.signer, found):
@@ -239,6 +244,8 @@ class Ends:
             # Anybody can name a retired key. Without the key of runs nothing can be signed either; without that of
             # orders one is stepped over, which the next entry says and verification finds.
             return False
+        if found.is_newer and self.takes_newer:
+            return True
         if found.is_newer:
             raise NewerFormatError(stream=self.log.stream, seq=found.number)
         return found.is_at(self.credential_id, self.log.stream)
@@ -285,7 +292,7 @@ class Ends:
         """Whether the entry before it is there: an entry of another log with this key is alone."""
         seal: Seal | None = found.seal
         if seal is None or seal.previous_hash == NO_PREVIOUS:
-            return seal is not None
+            return seal is not None or found.is_newer
         if seal.stepped_over or seal.differs:
             return True
         before = self.look(seal.seq - 1)

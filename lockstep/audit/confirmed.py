@@ -11,12 +11,14 @@ problem, and is told.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
 from itertools import accumulate, pairwise
+
+from msgspec.structs import replace
 
 from lockstep.audit.digest import (
     TOLERANCE,
@@ -34,6 +36,8 @@ from lockstep.protocol.workers import READS, SideBySide
 
 _HOUR = timedelta(hours=1)
 _TOLERANCE = TOLERANCE.total_seconds() * 1000
+_WINDOW = 256
+"""Digests that are read before the next ones are asked for."""
 _SHOWN = 200
 """Characters of a text that a digest holds."""
 
@@ -84,11 +88,13 @@ class Claim:
     Attributes:
         head: Its newest entry; None: there is no such chain.
         first, last: The first and the last of these digests.
+        at: When the entry was written, at the earliest: after the digest that did not have it yet, whatever is said.
     """
 
     head: Head | None
     first: Digest
     last: Digest
+    at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,19 +124,15 @@ class Said:
     @property
     def must_hold_first(self) -> bool:
         """Whether that entry must still be there."""
-        return self._head is not None and self.is_kept(self._head)
+        return self._head is not None and self._head.at >= self.kept
 
     @property
     def _head(self) -> Head | None:
         return self.claims[0].head if self.start and self.claims else None
 
     def is_after(self, moment: datetime) -> bool:
-        """Whether a time is after the digest at which verification begins."""
-        return self.start is None or moment > self.start.moment
-
-    def is_kept(self, head: Head) -> bool:
-        """Whether an entry must still be there."""
-        return head.at >= self.kept
+        """Whether a time is not before the digest at which verification begins, however far clocks are off."""
+        return self.start is None or moment > self.start.moment - TOLERANCE
 
 
 UNSAID = Said()
@@ -141,7 +143,8 @@ class Digests:
     """The digests of one cloud, as far as they were verified.
 
     Attributes:
-        genuine: Those signed by a key of the plan, the oldest first.
+        genuine: Those signed by a key of the plan, the oldest first, without what they say of chains.
+        claims: What they say of each chain.
         starts_at: The digest whose entries are taken as they are; None: chains are verified from their first entry on.
         unknown: Those that are signed by no key of the plan.
         confirmed: The newest one that the other cloud has confirmed; of one cloud alone the newest one.
@@ -151,6 +154,7 @@ class Digests:
 
     stream: str
     genuine: list[Digest] = field(default_factory=list)
+    claims: dict[str, list[Claim]] = field(default_factory=dict)
     starts_at: Digest | None = None
     unknown: set[Named] = field(default_factory=set)
     confirmed: Digest | None = None
@@ -159,20 +163,34 @@ class Digests:
     notes: list[str] = field(default_factory=list)
     unreadable: str = ""
 
-    def claims(self) -> Mapping[str, Sequence[Claim]]:
-        """What the digests say of each chain."""
-        found: dict[str, list[Claim]] = {}
-        before = None
-        for digest in self.genuine:
-            for folder in sorted(found.keys() | digest.chains.keys()):
-                head = digest.chains.get(folder)
-                known = found.setdefault(folder, [Claim(None, self.genuine[0], before)] if before else [])
-                if known and known[-1].head == head:
-                    known[-1].last = digest
-                else:
-                    known.append(Claim(head, digest, digest))
-            before = digest
-        return found
+    def add(self, digest: Digest) -> None:
+        """The next digest, of which no more is kept than what it says anew of chains."""
+        before = self.genuine[-1] if self.genuine else None
+        bare = replace(digest, chains={})
+        for folder in sorted(self.claims.keys() | digest.chains.keys()):
+            head = digest.chains.get(folder)
+            known = self.claims.setdefault(
+                folder, [Claim(None, self.genuine[0], before, 0)] if before else []
+            )
+            last = known[-1] if known else None
+            if last and last.head == head:
+                last.last = bare
+                continue
+            is_new = before and last and head and (last.head is None or head.seq > last.head.seq)
+            at = (
+                max(head.at, before.began - _TOLERANCE)
+                if before and head and is_new
+                else head.at
+                if head
+                else 0
+            )
+            known.append(Claim(head, bare, bare, at))
+        self.genuine.append(bare)
+
+    def claims_of(self, folder: str) -> Sequence[Claim]:
+        """What the digests say of a chain; that they lack it, where none names it."""
+        unnamed = [Claim(None, self.genuine[0], self.genuine[-1], 0)] if self.genuine else []
+        return self.claims.get(folder, unnamed)
 
     def verdict(self, now: datetime) -> Verdict:
         """The verdict: a digest less than `UNSEEN` old must be confirmed."""
@@ -204,10 +222,12 @@ def verify_digests(
     # The digest of that hour may have been made before what must still be there.
     kept = hour_at(now - retention + _HOUR)
     found: dict[str, Digests] = {}
+    bounds: dict[str, str] = {}
     starts = {since.stream: since.hour} if since else {}
     # The cloud of `since` first: it says where the other one begins.
     for of in sorted(evidence, key=lambda e: since is None or e.stream != since.stream):
-        found[of.stream] = digests = _read(of, max(kept, starts.get(of.stream, "")), side_by_side)
+        bounds[of.stream] = max(kept, starts.get(of.stream, ""))
+        found[of.stream] = digests = _read(of, bounds[of.stream], side_by_side)
         if since and of.stream == since.stream:
             at = next((d for d in digests.genuine if _is(d, since)), None)
             if at is None:
@@ -219,7 +239,7 @@ def verify_digests(
     for of in evidence:
         for by in evidence:
             if by.stream != of.stream:
-                _compare(found[of.stream], of, found[by.stream])
+                _compare(found[of.stream], of, found[by.stream], bounds[of.stream])
     if len(evidence) == 1:
         alone = found[evidence[0].stream]
         alone.confirmed = alone.genuine[-1] if alone.genuine and not alone.genuine[-1].other else None
@@ -238,19 +258,21 @@ def _read(evidence: Evidence, start: str, side_by_side: SideBySide) -> Digests:
             (item for item in names if hour_of(item.name) >= start and hour_of(item.name)),
             key=lambda item: (hour_of(item.name), item.name),
         )
-        read = side_by_side([partial(evidence.read, item) for item in ours])
+        for first in range(0, len(ours), _WINDOW):
+            window = ours[first : first + _WINDOW]
+            for item, digest in zip(
+                window, side_by_side([partial(evidence.read, i) for i in window]), strict=True
+            ):
+                if not isinstance(digest, str):
+                    is_signed = evidence.is_signed(digest.named, digest.signature)
+                    found.add(digest) if is_signed else found.unknown.add(digest.named)
+                elif hour_at(item.at) >= start:  # What stood there before is no news.
+                    found.problems.append(f"{item.name} {digest}")
     except LockstepError as error:
         found.unreadable = line_of(error)
         return found
     if strange := [i.name for i in names if not hour_of(i.name) and hour_at(i.at) >= start]:
         found.problems.append(f"{len(strange)} objects are no digests, the first is {strange[0][:_SHOWN]!a}")
-    for item, digest in zip(ours, read, strict=True):
-        if isinstance(digest, str):
-            found.problems.append(f"{item.name} {digest}")
-        elif not evidence.is_signed(digest.hash, digest.signature):
-            found.unknown.add(digest.named)
-        else:
-            found.genuine.append(digest)
     if found.unknown:
         hours = sorted(found.unknown)
         found.notes.append(
@@ -262,7 +284,7 @@ def _read(evidence: Evidence, start: str, side_by_side: SideBySide) -> Digests:
 
 def _check(digests: Digests, kept: str, *, is_whole: bool) -> None:
     """The digests of a cloud against themselves (1, 2)."""
-    known = {digest.named for digest in digests.genuine} | digests.unknown
+    known = {digest.named for digest in digests.genuine}
     forks = dict[Named, Digest]()
     for number, digest in enumerate(digests.genuine):
         if digest.is_misdated:
@@ -278,7 +300,11 @@ def _check(digests: Digests, kept: str, *, is_whole: bool) -> None:
             if number:
                 digests.problems.append(f"the digest of {digest.hour} goes on from none")
             continue
-        if before not in known and before.hour >= kept and (number or is_whole):
+        if before in digests.unknown:
+            digests.problems.append(
+                f"the digest of {digest.hour} goes on from that of {before.hour}, which no key of the plan has signed"
+            )
+        elif before not in known and before.hour >= kept and (number or is_whole):
             digests.gone.add(before)
         other = forks.setdefault(before, digest)
         if other.hour != digest.hour:
@@ -304,12 +330,11 @@ def _tell_missing_hours(digests: Digests, now: datetime) -> None:
         digests.notes.append(f"{sum(n for _, n in missing)} hours have no digest ({more}{told})")
 
 
-def _compare(of: Digests, keys: Evidence, by: Digests) -> None:
+def _compare(of: Digests, keys: Evidence, by: Digests, start: str) -> None:
     """What one cloud has confirmed of another one's digests (3)."""
     if of.unreadable or by.unreadable:
         return
     genuine = {digest.named: digest for digest in of.genuine}
-    start = of.genuine[0].hour if of.genuine else ""
     for digest in by.genuine:
         if digest.other is None:
             continue
@@ -318,7 +343,7 @@ def _compare(of: Digests, keys: Evidence, by: Digests) -> None:
             if of.confirmed is None or of.confirmed.hour < found.hour:
                 of.confirmed = found
         elif named.hour >= start and named not in of.gone:
-            if keys.is_signed(named.hash, digest.other.signature):
+            if keys.is_signed(named, digest.other.signature):
                 of.gone.add(named)
                 of.problems.append(
                     f"the digest {named} is gone, or another one: {by.stream} has confirmed it at {digest.hour}"

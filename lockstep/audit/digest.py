@@ -1,7 +1,7 @@
 """A digest of a cloud's audit log, one an hour: what stands in its bucket, signed by a key of its own (protocol E15).
 
     digest     {began, chains, hour, kind, other, previous, problems, stream}
-    signature  RSASSA-PKCS1-v1_5 with SHA-256, over a line with kind and deployment, then the canonical text of `digest`
+    signature  RSASSA-PKCS1-v1_5 with SHA-256, over one line: kind, deployment, cloud, hour, and the SHA-256 of `digest`
 
 A digest names the newest genuine entry of every chain that the bucket has, in the plan or not, the digest before it,
 and the newest digest of the other cloud. So whoever rewrites a log must rewrite its digests too, and what the other
@@ -10,10 +10,9 @@ entry.
 """
 
 import base64
-import binascii
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,7 +24,6 @@ import rfc8785
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from msgspec.structs import asdict
@@ -45,10 +43,13 @@ TOLERANCE = timedelta(minutes=15)
 """How far the clock of a writer may be off that of a store: S3 takes no request of a clock that is further off."""
 UNSEEN = timedelta(hours=3)
 """For so long a cloud may have no digest that the other one has confirmed."""
-MAX_PROBLEMS = 1_000
+MAX_PROBLEMS, MAX_LOGGED = 1_000, 20
+_WINDOW = 256
+"""Objects in the place of digests that are read before the next ones are asked for."""
 _NAME = re.compile(r"(?P<hour>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2})(-[0-9a-f]{16})?\.json", re.ASCII)
 _HOUR = "%Y-%m-%dT%H"
 Hash = Annotated[str, matching("[0-9a-f]{64}")]
+Hour = Annotated[str, matching("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}")]
 
 
 class DigestKey(Protocol):
@@ -74,9 +75,9 @@ class Head(Message):
 
 
 class Named(Message, order=True):
-    """A digest, as another one names it: by its hour and the SHA-256 of what is signed."""
+    """A digest, as another one names it: by its hour and the SHA-256 of its canonical text; a signature binds both."""
 
-    hour: str
+    hour: Hour
     hash: Hash
 
     def __str__(self) -> str:
@@ -104,8 +105,9 @@ class Document(Message, kw_only=True):
     """
 
     kind: Literal["lockstep digest"] = KIND
+    format: Literal[1] = 1
     stream: str
-    hour: str
+    hour: Hour
     began: int
     previous: Named | None
     chains: Mapping[str, Head]
@@ -117,7 +119,7 @@ class Digest(Document, kw_only=True):
     """A digest, as it was read.
 
     Attributes:
-        hash: The SHA-256 of what is signed.
+        hash: The SHA-256 of its canonical text.
         signature: In base64.
         name: Of its object.
         at: When that was written, by the store's clock.
@@ -178,12 +180,16 @@ class Evidence:
         ders = (k.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) for k in self._rsa_keys)
         return [f"SHA256:{_base64(hashlib.sha256(der).digest()).rstrip('=')}" for der in ders]
 
-    def is_signed(self, hashed: str, signature: str, *, more: Sequence[str] = ()) -> bool:
-        """Whether one of the keys, or of `more`, has signed a digest of this hash."""
+    def signed_text(self, named: Named) -> bytes:
+        """What is signed of a digest."""
+        return f"{KIND} of {self.deployment}, {self.stream}, {named.hour}: {named.hash}\n".encode()
+
+    def is_signed(self, named: Named, signature: str, *, more: Sequence[str] = ()) -> bool:
+        """Whether one of the keys, or of `more`, has signed a digest."""
         for key in (*self._rsa_keys, *map(rsa_key, more)):
-            with suppress(InvalidSignature, binascii.Error):
+            with suppress(InvalidSignature, ValueError):  # The second where it is no base64.
                 signed = base64.b64decode(signature, validate=True)
-                key.verify(signed, bytes.fromhex(hashed), PKCS1v15(), Prehashed(SHA256()))
+                key.verify(signed, self.signed_text(named), PKCS1v15(), SHA256())
                 return True
         return False
 
@@ -197,21 +203,24 @@ class Evidence:
         if body is None:
             return "is gone: it was deleted meanwhile"
         try:
-            found = _parse(body, listed, self.deployment)
+            found = _parse(body, listed)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return "is no digest"
         if (found.stream, found.hour) != (self.stream, hour_of(listed.name)):
             return "is the digest of another hour or cloud"
         return found
 
-    def genuine(self, listed: Iterable[Listed], *, more: Sequence[str] = ()) -> Iterator[Digest]:
+    def genuine(
+        self, listed: Sequence[Listed], *, more: Sequence[str] = (), side_by_side: SideBySide
+    ) -> Iterator[Digest]:
         """The digests among objects that one of the keys, or of `more`, has signed at about the object's time."""
-        for item in listed:
-            found = self.read(item)
-            if isinstance(found, str) or found.is_misdated:
-                continue
-            if self.is_signed(found.hash, found.signature, more=more):
-                yield found
+        for first in [0, *range(1, len(listed), _WINDOW)]:  # As a rule the first one is it.
+            window = listed[first : first + _WINDOW if first else 1]
+            for found in side_by_side([partial(self.read, item) for item in window]):
+                if isinstance(found, str) or found.is_misdated:
+                    continue
+                if self.is_signed(found.named, found.signature, more=more):
+                    yield found
 
     def listed(self, *, until: str) -> list[Listed]:
         """The objects with the name of a digest up to an hour, the newest first."""
@@ -232,17 +241,17 @@ def hour_at(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime(_HOUR)
 
 
-def _signed_text(deployment: str, document: bytes) -> bytes:
-    return f"{KIND} of {deployment}\n".encode() + document
-
-
-def _parse(body: bytes, listed: Listed, deployment: str) -> Digest:
+def _parse(body: bytes, listed: Listed) -> Digest:
     envelope = read_json(body)
     canonical, signature = rfc8785.dumps(envelope["digest"]), text(envelope["signature"])
     says: Document = read(Document, envelope["digest"])
     if body != _body(canonical, signature) or hour_at(_moment(says.began)) != says.hour:
         raise ValueError
-    hashed = hashlib.sha256(_signed_text(deployment, canonical)).hexdigest()
+    if (says.previous and says.previous.hour >= says.hour) or (
+        says.other and says.other.digest.hour > says.hour
+    ):
+        raise ValueError
+    hashed = hashlib.sha256(canonical).hexdigest()
     return Digest(**asdict(says), hash=hashed, signature=signature, name=listed.name, at=listed.at)
 
 
@@ -289,9 +298,10 @@ class Made(Message):
     @property
     def lines(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
         """What a function logs of it: levels, and fields that alarms count by `message`, `examine` and `confirms`."""
+        told = {**asdict(self), "problems": self.problems[:MAX_LOGGED]}  # A line has a greatest length.
         if self.problems:
-            yield ERROR, {"message": "the audit log must be examined", "examine": "audit-log", **asdict(self)}
-        yield INFO, {"message": "digest made", **asdict(self)}
+            yield ERROR, {"message": "the audit log must be examined", "examine": "audit-log", **told}
+        yield INFO, {"message": "digest made", **told}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,7 +326,6 @@ class Maker:
 
         Raises:
             AuditLogUnreachableError, AuditLogAccessDeniedError: The log, or a key, cannot be asked; there is no digest.
-            NewerFormatError: A newer build has written an entry.
         """
         require_macs(self.own.signer)
         # Where another call has written it meanwhile, the second look finds it.
@@ -330,19 +339,21 @@ class Maker:
         hour, keys = hour_at(now), (self.key.public_key(),)
         names = self.own.listed(until=hour)
         taken = [item for item in names if hour_of(item.name) == hour]
+        genuine = partial(self.own.genuine, more=keys, side_by_side=self.side_by_side)
         there, previous, (other, unread) = run_all(
             self.side_by_side,
-            partial(next, self.own.genuine(taken, more=keys), None),
-            partial(next, self.own.genuine(names[len(taken) :], more=keys), None),
+            partial(next, genuine(taken), None),
+            partial(next, genuine(names[len(taken) :]), None),
             partial(self._newest_of_other, hour),
         )
         if there:
             confirmed, _ = self._confirmed(there, other)
             return self._told(there, confirmed, now, unread)
-        link, lost = _goes_on_from(previous, other)
+        link, lost = self._goes_on_from(previous, other, keys)
         confirmed, broken = self._confirmed(previous, other)
         chains, gone = self._chains(previous.chains if previous else {})
-        squatted = [f"the name of the digest of {hour} was taken by what is none"] if taken else []
+        news = [item for item in taken if previous is None or item.at >= previous.moment]
+        squatted = [f"the name of the digest of {hour} was taken by what is none"] if news else []
         says = Document(
             stream=self.own.stream,
             hour=hour,
@@ -353,10 +364,11 @@ class Maker:
             problems=_few([*squatted, *lost, *broken, *gone]),
         )
         canonical = rfc8785.dumps(write(says))
-        digest = hashlib.sha256(_signed_text(self.own.deployment, canonical))
-        body = _body(canonical, _base64(self.key.sign(digest.digest())))
+        named = Named(hour=hour, hash=hashlib.sha256(canonical).hexdigest())
+        signature = self.key.sign(hashlib.sha256(self.own.signed_text(named)).digest())
+        body = _body(canonical, _base64(signature))
         # The longer name cannot be known before, so nobody has taken it.
-        name = f"{hour}-{digest.hexdigest()[:16]}.json" if taken else f"{hour}.json"
+        name = f"{hour}-{named.hash[:16]}.json" if taken else f"{hour}.json"
         return self._told(says, confirmed, now, unread) if self.own.digests.create(name, body) else None
 
     def _told(self, says: Document, confirmed: Confirmed | None, now: datetime, unread: str) -> Made:
@@ -375,7 +387,8 @@ class Maker:
         if self.other is None:
             return None, ""
         try:
-            return next(self.other.genuine(self.other.listed(until=hour)), None), ""
+            found = self.other.genuine(self.other.listed(until=hour), side_by_side=self.side_by_side)
+            return next(found, None), ""
         except LockstepError as error:
             return None, line_of(error)
 
@@ -393,11 +406,26 @@ class Maker:
         if self.other is None or newest.previous == known:
             return True
         names = [item for item in self.other.listed(until=newest.hour) if hour_of(item.name) > known.hour]
-        found = {digest.named: digest.previous for digest in self.other.genuine(names)}
+        genuine = self.other.genuine(names, side_by_side=self.side_by_side)
+        found = {digest.named: digest.previous for digest in genuine}
         at: Named | None = newest.named
         while at in found:
             at = found.pop(at)
         return at == known
+
+    def _goes_on_from(
+        self, previous: Digest | None, other: Digest | None, keys: Sequence[str]
+    ) -> tuple[Named | None, list[str]]:
+        """The digest before the next one: what the other cloud has confirmed, if that is more than is left."""
+        own, confirmed = previous.named if previous else None, other.other if other else None
+        if confirmed is None or not self.own.is_signed(confirmed.digest, confirmed.signature, more=keys):
+            return own, []
+        seen = confirmed.digest
+        if (own and own.hour > seen.hour) or own == seen:
+            return own, []
+        if own and own.hour == seen.hour:
+            return own, [f"the digest {own} is not {seen}, which the other cloud has confirmed"]
+        return seen, [f"the digest {seen} is gone, which the other cloud has confirmed"]
 
     def _chains(self, known: Mapping[str, Head]) -> tuple[dict[str, Head], list[str]]:
         """Of every chain the newest genuine entry, and what was there before and is not."""
@@ -422,21 +450,11 @@ class Maker:
             if self._is_kept(known):
                 told = f"chain {folder}: entry {known.seq} is gone, or was written again"
             known, dates = None, {number: milliseconds(at) for number, at in log.dated()}
-        ends = Ends(credential_id=folder, log=log, signer=self.own.signer)
+        ends = Ends(credential_id=folder, log=log, signer=self.own.signer, takes_newer=True)
         newest = ends.newest_genuine(sorted(dates))
         if newest is None:
             return known, told
         return Head(seq=newest.number, hash=newest.hash, at=dates[newest.number]), told
-
-
-def _goes_on_from(previous: Digest | None, other: Digest | None) -> tuple[Named | None, list[str]]:
-    """The digest before the next one: what the other cloud has confirmed, if that is more than is left."""
-    own, seen = previous.named if previous else None, other.other.digest if other and other.other else None
-    if seen is None or (own and own.hour > seen.hour) or own == seen:
-        return own, []
-    if own and own.hour == seen.hour:
-        return own, [f"the digest {own} is not {seen}, which the other cloud has confirmed"]
-    return seen, [f"the digest {seen} is gone, which the other cloud has confirmed"]
 
 
 def _few(problems: list[str]) -> list[str]:

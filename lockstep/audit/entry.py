@@ -189,7 +189,7 @@ def read_seal(document: Mapping[str, Any]) -> Seal:
         ValueError, TypeError, KeyError, AttributeError: It is none.
     """
     over, d = document["stepped_over"], document["differs"]
-    if document.keys() != _CHAIN_KEYS:
+    if document.keys() != _CHAIN_KEYS or not (over is None or len(over) == 2):  # noqa: PLR2004 - first and last
         raise ValueError
     return Seal(
         credential=text(document["credential"]),

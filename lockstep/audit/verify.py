@@ -88,6 +88,9 @@ def collapsed(problems: Iterable[Problem]) -> list[Problem]:
 
 # Reading one object of a log for verification: an entry, or what is wrong with it (protocol E11, E12).
 
+_TOLERANCE = TOLERANCE.total_seconds() * 1000
+_LONGEST = 3_600_000
+"""Milliseconds that a run may have begun before its entry: no run takes an hour."""
 NOT_RESTORED = "NotRestored"
 """The code of the error for an archived object."""
 
@@ -126,7 +129,7 @@ def read_object(credential_id: str, log: AuditLog, signer: Signer | None, number
         return _of_a_newer_format(log, signer, number)
     if signer and not signer_of(signer, entry.rotation_id).verify(entry.digest, entry.mac):
         return Object(
-            number, None, f"has a MAC that does not match, of key {entry.mac.key_id[:200]}", entry.hash
+            number, None, f"has a MAC that does not match, of key {entry.mac.key_id[:200]!a}", entry.hash
         )
     return Object(number, entry, _unlike_its_event(entry), entry.hash)
 
@@ -134,7 +137,7 @@ def read_object(credential_id: str, log: AuditLog, signer: Signer | None, number
 def _of_a_newer_format(log: AuditLog, signer: Signer | None, number: int) -> Object:
     """Nothing can be said of an entry that a newer build wrote; anybody can write that one did."""
     found = look(log, number) or Stored(number=number)
-    if signer is None or is_signed(signer, found):
+    if signer and is_signed(signer, found):
         raise NewerFormatError(stream=log.stream, seq=number)
     return Object(number, None, "is of an unknown format, without a MAC of this chain's key", found.hash)
 
@@ -142,8 +145,12 @@ def _of_a_newer_format(log: AuditLog, signer: Signer | None, number: int) -> Obj
 def _unlike_its_event(entry: Entry) -> str:
     metadata = entry.event.get("metadata")
     uid = metadata.get("uid") if isinstance(metadata, dict) else None
-    if ("order" in entry.details) != entry.rotation_id.startswith(ORDER):
+    if isinstance(entry.details.get("order"), str) != entry.rotation_id.startswith(ORDER):
         return "is of another kind than its event"  # Else its key would be the wrong one for what it says.
+    started = entry.event.get("start_time", entry.time)
+    began_in_time = type(started) is int and -_TOLERANCE <= entry.time - started <= _LONGEST
+    if entry.event.get("time") != entry.time or not began_in_time:
+        return "names another time than its event"
     return "" if uid == entry.rotation_id else "names another run than its event"
 
 
@@ -238,10 +245,9 @@ class _Recorded:
         self._unread = unread
         self._times: dict[int, int] = {}
 
-    @property
-    def lowest(self) -> int:
-        """The lowest one on record; 0 if there is none."""
-        return min(self._times, default=0)
+    def lowest(self, since: float) -> float:
+        """The lowest one that was recorded since a time."""
+        return min((g for g, time in self._times.items() if time >= since), default=float("inf"))
 
     def add(self, generation: int, time: int) -> None:
         """An entry of this time records it."""
@@ -256,13 +262,13 @@ class _Recorded:
         return any(after <= time and (before is None or time <= before) for time in self._unread)
 
 
-def compare(found: Sequence["Verification"], unread: Sequence[int], *, from_the_first: bool) -> None:
+def compare(found: Sequence["Verification"], unread: Sequence[int], *, since: int) -> None:
     """Add the problems of generations that no entry records.
 
     Args:
         found: The streams, all of them read.
         unread: The times of runs' entries whose events were not read.
-        from_the_first: Whether all entries were read; else generations below those that are on record are, too.
+        since: From when on entries of all streams were read: what was on record before is not known.
     """
     recorded, bases = _Recorded(unread), list[tuple[Verification, Entry, int]]()
     for verification in found:
@@ -279,12 +285,12 @@ def compare(found: Sequence["Verification"], unread: Sequence[int], *, from_the_
                 and base
             ):
                 bases.append((verification, entry, base))
+    lowest = recorded.lowest(since + _TOLERANCE) if since else 0
     for where, entry, base in bases:
-        if base not in recorded and (from_the_first or base > recorded.lowest):
+        if base not in recorded and base > lowest:
             where.problems.append(Problem(f"began from generation {base}, which no entry records", entry.seq))
 
 
-_TOLERANCE = TOLERANCE.total_seconds() * 1000
 _WINDOW = 1_024
 """Entries that are read before the next ones are asked for."""
 
@@ -359,7 +365,8 @@ def verify(
                 f"that every rotation is on record was not checked: the stream {missing[0]} was not read"
             )
     else:
-        compare(found, [e.time for e in runs], from_the_first=all(s.start is None for s in said.values()))
+        starts = [s.start.began for s in said.values() if s.start]
+        compare(found, [e.time for e in runs], since=max(starts, default=0))
         for verification in found if runs else ():
             verification.notes.append(
                 f"what {len(runs)} archived entries of runs record was not read: a rotation may be on record there"
@@ -384,7 +391,8 @@ def _read(
 ) -> tuple[Verification, list[Object]]:
     verification, objects = Verification(stream=log.stream), list[Object]()
     try:
-        dated = list(log.dated(after=max(0, said.seq - 1)))
+        after = log.dated(after=max(0, said.seq - 1))
+        dated = [(number, at) for number, at in after if number == said.seq or said.is_after(at)]
         for start in range(0, len(dated), _WINDOW):
             window = dated[start : start + _WINDOW]
             read = side_by_side([partial(read_object, credential_id, log, signer, n) for n, _ in window])
@@ -448,14 +456,14 @@ def _walk(verification: Verification, objects: Sequence[Object], signer: Signer 
 def _compare_digests(verification: Verification, dates: Mapping[int, int], said: Said) -> None:
     """What digests say of the chain (3)."""
     entries, problems = verification.entries, verification.problems
-    hashes = {e.seq: e.hash for e in entries}
+    there = {e.seq: (e.hash, dates[e.seq]) for e in entries}
     wrong = [
         (head, claim)
         for claim in said.claims
         if (head := claim.head)
         and head.seq > said.seq
-        and said.is_kept(head)
-        and hashes.get(head.seq) != head.hash
+        and claim.at >= said.kept
+        and there.get(head.seq) != (head.hash, head.at)
     ]
     if wrong:
         (first, claim), (last, latest) = wrong[0], wrong[-1]
@@ -535,7 +543,6 @@ class Verifier:
         self.digests = verify_digests(
             evidence, now=now, retention=retention, since=since, side_by_side=side_by_side
         )
-        self._claims = {stream: digests.claims() for stream, digests in self.digests.items()}
         self._signers = {e.stream: self._macs(e) for e in evidence}
         others = {"aws": "oci", "oci": "aws"}
         names = {others[s] for s, d in self.digests.items() if any(digest.other for digest in d.genuine)}
@@ -554,7 +561,7 @@ class Verifier:
 
     def folders(self) -> list[str]:
         """Every chain that a bucket has or a digest names, whether a plan has its credential or not."""
-        found = {folder for claims in self._claims.values() for folder in claims}
+        found = {folder for digests in self.digests.values() for folder in digests.claims}
         for evidence in self.evidence:
             try:
                 found.update(evidence.chains.folders())
@@ -571,8 +578,8 @@ class Verifier:
     ) -> list[Verification]:
         """Verify a chain in every cloud; `progress` as of `verify`."""
         said = {
-            stream: Said(claims=claims.get(folder, ()), start=self.digests[stream].starts_at, kept=self._kept)
-            for stream, claims in self._claims.items()
+            stream: Said(claims=digests.claims_of(folder), start=digests.starts_at, kept=self._kept)
+            for stream, digests in self.digests.items()
         }
         return verify(
             folder,

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.progress import Progress
 
+from lockstep.audit.append import is_of_a_run
 from lockstep.audit.chain import Entry, newest_numbers, parse
 from lockstep.audit.confirmed import Digests, Since, Verdict
 from lockstep.audit.digest import Evidence
@@ -142,11 +143,20 @@ def served_without_entry(
 ) -> None:
     """Add the problem of each store that serves what no entry records. A run under way may be between the two."""
     credential = plan.credential(credential_id)
-    recorded = {g for v in found for e in v.entries if type(g := e.details.get("generation")) is int}
-    if credential is None or not recorded:
+    recorded = [
+        g
+        for v in found
+        for e in v.entries
+        if is_of_a_run(e.rotation_id) and e.event.get("status") == "Success"
+        if type(g := e.details.get("generation")) is int
+    ]
+    if credential is None:
         return
     for store in named_stores(plan, clouds, credential):
-        if (generation := store.read().generation) > max(recorded):
+        generation = store.read().generation
+        if not recorded:
+            found[0].notes.append(f"{store.name} serves generation {generation}: no run was read that tells")
+        elif generation > max(recorded):
             told = f"{store.name} serves generation {generation}, which no entry records"
             found[0].problems.append(Problem(f"{told}: verify again in ten minutes"))
 
@@ -379,6 +389,12 @@ def report(
             evidence(credential, verified(verifier, chain_folder(credential.id), credential.id, progress))
             for credential in chosen(plan, credential_id)
         ]
+        others = set(verifier.folders()) - {chain_folder(c.id) for c in plan.credentials}
+        for folder in sorted(others) if credential_id is None else ():
+            for v in verified(verifier, folder, folder, progress):
+                verifier.digests[v.stream].problems += [
+                    f"chain {folder!a}, not in the plan: {p}" for p in v.problems
+                ]
     made = build(
         found,
         verifier.digests.values(),

@@ -171,6 +171,7 @@ class EvidenceWorld:
         at: datetime | None = None,
         signer: MemorySigner | None = None,
         entry_id: str = "",
+        **event_fields: object,
     ) -> int:
         """Write an entry with keys, dated at any time; its number."""
         log = self.logs[stream].setdefault(folder, MemoryAuditLog(stream, folder))
@@ -180,6 +181,7 @@ class EvidenceWorld:
             "time": milliseconds(at or self.world.clock.now()),
             "metadata": {"uid": entry_id},
             "unmapped": {"lockstep": {"order": "pause"} if entry_id.startswith("order-") else {}},
+            **event_fields,
         }
         end = Ends(credential_id=folder, log=log, signer=own).find(None)
         made = seal(

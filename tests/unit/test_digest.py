@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lockstep.audit.confirmed import Verdict
+from lockstep.audit.confirmed import Since, Verdict
 from lockstep.protocol.errors import AuditLogAccessDeniedError, AuditLogUnreachableError
 from tests.support.evidence import AUDITOR, FOLDER, EvidenceWorld, MemoryDigestKey
 from tests.unit.audit_case import heads
@@ -212,6 +212,19 @@ def test_an_honest_life_is_verified(life: str) -> None:
     for macs in (True, False):
         assert world.verified(macs=macs) == GOOD
         assert world.verified(world.newest_confirmed(), macs=macs) == GOOD
+
+
+def test_a_verification_may_begin_while_both_clouds_rotate() -> None:
+    world = EvidenceWorld()
+    world.hours(2, rotating=False)
+    for minute, work in ((5, "make oci"), (7, "rotate oci"), (9, "rotate aws"), (15, "make aws")):
+        world.until(minute)
+        verb, stream = work.split()
+        (world.make if verb == "make" else world.rotate)(stream)
+    here = Since("aws", f"{world.world.clock.now():%Y-%m-%dT%H}", "")
+    world.hours(3)
+    assert world.verified() == GOOD
+    assert world.verified(here) == GOOD
 
 
 def test_the_first_day() -> None:

@@ -59,12 +59,16 @@ def cut(world: EvidenceWorld, hours: int, stream: str = "aws") -> None:
     heads(world.world, **{stream: None})
 
 
-def signed(document: dict[str, Any], key: MemoryDigestKey) -> bytes:
+def signed(document: dict[str, Any], key: MemoryDigestKey, *, signature: str = "") -> bytes:
     """A digest as who holds a key can sign it."""
     canonical = rfc8785.dumps(document)
-    text = b"lockstep digest of eu-central-1/locks\n" + canonical
-    signature = base64.b64encode(key.sign(hashlib.sha256(text).digest())).decode()
-    return b'{"digest":' + canonical + b',"signature":"' + signature.encode() + b'"}'
+    place = f"lockstep digest of eu-central-1/locks, {document['stream']}, {document['hour']}: {hash_of(document)}\n"
+    made = base64.b64encode(key.sign(hashlib.sha256(place.encode()).digest())).decode()
+    return b'{"digest":' + canonical + b',"signature":"' + (signature or made).encode() + b'"}'
+
+
+def hash_of(document: dict[str, Any]) -> str:
+    return hashlib.sha256(rfc8785.dumps(document)).hexdigest()
 
 
 def newest(world: EvidenceWorld, stream: str = "aws") -> tuple[str, dict[str, Any]]:
@@ -189,8 +193,7 @@ def swap_the_key_and_the_past(world: EvidenceWorld) -> None:
     for name, (body, at) in sorted(folder.objects.items()):
         document = json.loads(body)["digest"] | {"previous": previous, "chains": {}}
         folder.objects[name] = (signed(document, world.keys["aws"]), at)
-        text = b"lockstep digest of eu-central-1/locks\n" + rfc8785.dumps(document)
-        previous = {"hour": document["hour"], "hash": hashlib.sha256(text).hexdigest()}
+        previous = {"hour": document["hour"], "hash": hash_of(document)}
 
 
 def omit(world: EvidenceWorld) -> None:
@@ -261,6 +264,61 @@ def rewrite(world: EvidenceWorld) -> None:
     log_of(world).overwrite(3, body)
 
 
+def bridge_of_a_spoiled_digest(world: EvidenceWorld) -> None:
+    name, kept = newest(world, "oci")
+    at = world.digests["oci"].objects[name][1]
+    world.until(5)
+    log_of(world, "oci").entries.clear()
+    world.append("oci", FOLDER)
+    other = newest(world)
+    signature = json.loads(world.digests["aws"].objects[other[0]][0])["signature"]
+    now = world.world.clock.now()
+    new = kept | {
+        "began": round(now.timestamp() * 1000),
+        "hour": f"{now:%Y-%m-%dT%H}",
+        "previous": {"hour": kept["hour"], "hash": hash_of(kept)},
+        "other": {"digest": {"hour": other[1]["hour"], "hash": hash_of(other[1])}, "signature": signature},
+        "chains": {},
+    }
+    key = MemoryDigestKey("oci")
+    world.digests["oci"].objects = {
+        name: (signed(kept, key, signature="AAAA"), at),
+        f"{new['hour']}.json": (signed(new, key), now),
+    }
+
+
+def accuse_by_another_hour(world: EvidenceWorld) -> None:
+    _, document = newest(world, "oci")
+    forge(
+        world,
+        "oci",
+        other=document["other"] | {"digest": document["other"]["digest"] | {"hour": document["hour"]}},
+    )
+
+
+def order_that_is_no_text(world: EvidenceWorld) -> None:
+    world.append("aws", FOLDER, entry_id="order-1", unmapped={"lockstep": {"order": 1, "generation": 9}})
+
+
+def event_dated_otherwise(world: EvidenceWorld) -> None:
+    world.append("aws", FOLDER, entry_id="run-forged", start_time=0)
+
+
+def chain_without_a_digest(world: EvidenceWorld) -> None:
+    world.append("aws", "invented", signer=MemorySigner("nobodys"))
+
+
+def heads_said_to_be_old(world: EvidenceWorld) -> None:
+    world.rotate()
+    world.hours(1)
+    _, document = newest(world)
+    chains = {folder: head | {"at": 0} for folder, head in document["chains"].items()}
+    forge(world, chains=chains)
+    log = log_of(world)
+    del log.entries[max(log.entries)]
+    heads(world.world, aws=None)
+
+
 def write_nothing(world: EvidenceWorld) -> None:
     world.hours(rotating=False)
 
@@ -296,6 +354,18 @@ SEEN = {
     "the same, seen without MACs": Attack("who may put objects", unsigned, "entry", hours=1, macs=False),
     "left the plan": Attack(AWS, left_the_plan, "aws: entry 2: is gone"),
     "left the plan, whole": Attack(AWS, left_the_plan_whole, "aws: entry 1: is gone"),
+    "bridge of a digest with a spoiled signature": Attack(
+        OCI, bridge_of_a_spoiled_digest, "no key of the plan"
+    ),
+    "accuse by another hour": Attack(
+        "digest's role of OCI", accuse_by_another_hour, "digests oci: the digest of"
+    ),
+    "an order that is no text": Attack("operator", order_that_is_no_text, "another kind than its event"),
+    "an event dated otherwise": Attack("Audit role", event_dated_otherwise, "names another time"),
+    "a chain that no digest names": Attack(
+        "who may put objects", chain_without_a_digest, "lacks it", 1, macs=False
+    ),
+    "heads said to be old": Attack("digest's role, bucket not locked", heads_said_to_be_old, "is gone"),
     "hide by a marker": Attack("who may delete", hide, "hidden by a delete marker"),
     "rewrite": Attack("who may overwrite", rewrite, "written more than once"),
 }
@@ -330,6 +400,40 @@ def test_an_attack_is_seen(name: str) -> None:
     verdict, told = world.verified(macs=attack.macs)
     assert verdict is Verdict.NOT_VERIFIED
     assert any(attack.told in problem for problem in told), told
+
+
+NOT_DIGESTS = (b'"', b"{}", b'{"digest":{},"signature":1}', b'{"digest":{},"signature":"\xc3\xa9"}')
+
+
+@pytest.mark.parametrize("body", NOT_DIGESTS)
+def test_whatever_stands_in_the_place_of_a_digest_stops_nobody(body: bytes) -> None:
+    world = begun()
+    for stream in world.streams:
+        name, _ = newest(world, stream)
+        world.digests[stream].objects[name] = (body, world.digests[stream].objects[name][1])
+    world.hours(1)
+    assert [len(world.digests[stream].objects) for stream in world.streams] == [BEFORE + 1] * 2
+    assert world.verified()[0] is Verdict.NOT_VERIFIED
+
+
+def test_a_signature_that_is_no_base64_is_none() -> None:
+    world = begun()
+    name, document = newest(world)
+    at = world.digests["aws"].objects[name][1]
+    world.digests["aws"].objects[name] = (signed(document, MemoryDigestKey("aws"), signature="\u00e9"), at)
+    world.hours(1)
+    assert len(world.digests["oci"].objects) == len(world.digests["aws"].objects) == BEFORE + 1
+    assert world.verified() == (Verdict.VERIFIED, []), "nobody has confirmed it yet"
+
+
+def test_an_entry_whose_gap_is_none_stops_neither_digest_nor_verification() -> None:
+    world = begun()
+    number, metadata = max(log_of(world).entries) + 1, log_of(world).entries[BEFORE][1]
+    chain = json.loads(metadata["chain"]) | {"stepped_over": [], "seq": number}
+    log_of(world).entries[number] = (b"{}", {**metadata, "chain": rfc8785.dumps(chain).decode()})
+    world.hours(1)
+    assert newest(world)[1]["chains"][FOLDER]["seq"] == number + 1
+    assert world.verified()[0] is Verdict.NOT_VERIFIED
 
 
 @pytest.mark.parametrize("name", STALE)

@@ -62,6 +62,9 @@ WIDTHS = tuple(
 MOST_PERIODS = 120
 DOUBTED = (
     "names another run",
+    "names another time",
+    "is of another kind",
+    "is dated more than",
     "is signed with a key that was retired",
     "does not name the hash",
     "is missing or different",
