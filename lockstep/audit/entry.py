@@ -231,7 +231,7 @@ def read_mac(document: Mapping[str, Any], given: bytes) -> Mac:
     """
     value = base64.b64decode(text(document["value"]), validate=True)
     mac = Mac(key_id=text(document["key_id"]), value=value)
-    if mac_text(mac) != given:
+    if mac_text(mac) != given or not mac.key_id.isascii():
         raise ValueError
     return mac
 
