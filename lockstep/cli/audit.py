@@ -150,13 +150,11 @@ def served_without_entry(
         if is_of_a_run(e.rotation_id) and e.event.get("status") == "Success"
         if type(g := e.details.get("generation")) is int
     ]
-    if credential is None:
+    if not (recorded and credential):
+        found[0].notes.append("what its stores serve was not compared: no run was read that tells")
         return
     for store in named_stores(plan, clouds, credential):
-        generation = store.read().generation
-        if not recorded:
-            found[0].notes.append(f"{store.name} serves generation {generation}: no run was read that tells")
-        elif generation > max(recorded):
+        if (generation := store.read().generation) > max(recorded):
             told = f"{store.name} serves generation {generation}, which no entry records"
             found[0].problems.append(Problem(f"{told}: verify again in ten minutes"))
 

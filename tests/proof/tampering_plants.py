@@ -143,7 +143,7 @@ PLANTS = (
         ),
         Plant(
             name="an entry may be of another kind than its id says",
-            old='if ("order" in entry.details) != entry.rotation_id.startswith(ORDER):',
+            old='if isinstance(entry.details.get("order"), str) != entry.rotation_id.startswith(ORDER):',
             new="if False:",
             mutation="order key signs a run as an order, and its head",
         ),
@@ -167,7 +167,7 @@ PLANTS = (
         ),
         Plant(
             name="the base of a rotation need not be on record",
-            old="if base not in recorded and (from_the_first or base > recorded.lowest):",
+            old="if base not in recorded and base > lowest:",
             new="if False:",
             mutation="cut the last, and the heads: oci",
         ),
@@ -204,7 +204,7 @@ PLANTS = (
         ),
         Plant(
             name="what digests name is not compared",
-            old="and hashes.get(head.seq) != head.hash",
+            old="and there.get(head.seq) != (head.hash, head.at)",
             new="and False",
             mutation="cut the last, and the heads: aws",
             loses="at_once",
@@ -272,7 +272,7 @@ PLANTS = (
         entry,
         Plant(
             name="a MAC may hold more than its keys",
-            old="if mac_text(mac) != given:",
+            old="if mac_text(mac) != given or not mac.key_id.isascii():",
             new="if False:",
             mutation="the last mac with another key, and its head: aws",
         ),

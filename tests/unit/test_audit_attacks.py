@@ -139,7 +139,7 @@ def test_without_its_retired_key_an_old_entry_does_not_verify_and_its_key_is_nam
     world = begun(2)
     world.signers = {**world.signers, "aws": MemorySigner("new-key")}
     rotate_again(world, "with-the-new")
-    assert "entries 1 to 2: has a MAC that does not match, of key aws-key" in problems(world)
+    assert "entries 1 to 2: has a MAC that does not match, of key 'aws-key'" in problems(world)
 
 
 # What was rotated is on record
