@@ -53,7 +53,7 @@ def claim_without_condition() -> AbstractContextManager[None]:
 
 
 def release_without_condition() -> AbstractContextManager[None]:
-    def release(self: MemoryLock, lease: Lease, done: Release | None) -> None:
+    def release(self: MemoryLock, lease: Lease, done: Release | None, **_more: Foreign) -> None:
         del lease
         with self.faults.around("release"):
             self.record = replace(self.record, holder=None, expires_at=None)
@@ -74,8 +74,8 @@ def release_without_condition() -> AbstractContextManager[None]:
 def claim_dropped_on_failure() -> AbstractContextManager[None]:
     original = MemoryLock.release
 
-    def release(self: MemoryLock, lease: Lease, done: Release | None) -> None:
-        original(self, lease, done)
+    def release(self: MemoryLock, lease: Lease, done: Release | None, **more: Foreign) -> None:
+        original(self, lease, done, **more)
         if done is None:
             self.record = replace(self.record, claim=None, promoting=False)
 
