@@ -263,7 +263,7 @@ def tell_end(
         for v in verifications:
             verdict = "; ".join(map(str, v.problems)) or v.verdict
             text = f"{credential_id}, log of {CLOUDS[v.stream]}: {len(v.entries)} entries: {verdict}"
-            _tell(Line(text, 2, "green" if v.verified else "bold red"))
+            _tell(Line(text, 2, "bold red" if v.problems or v.unreadable else "green"))
     found = figures(
         story, applications, verifier, list(chain(*chains.values())), seconds=seconds, runner_keys=runner_keys
     )

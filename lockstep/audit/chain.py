@@ -19,6 +19,7 @@ from lockstep.audit.entry import (
     CHAIN,
     MAC,
     NO_PREVIOUS,
+    ORDER,
     ChainEnd,
     Differs,
     Seal,
@@ -61,6 +62,13 @@ class Entry(Seal):
     mac: Mac
     digest: bytes
     hash: str
+
+    @property
+    def promoted(self) -> int | None:
+        """The generation that it records as promoted; None for what is no run's success."""
+        generation = self.details.get("generation")
+        is_success = self.event.get("status") == "Success" and not self.rotation_id.startswith(ORDER)
+        return generation if is_success and type(generation) is int else None
 
     @property
     def details(self) -> Mapping[str, Any]:
@@ -137,8 +145,8 @@ def parse(body: bytes, *, credential_id: str, stream: str, seq: int) -> Entry:
         raise AuditVerificationError(stream=stream, seq=seq, code="malformed") from None
     if entry is None:
         raise AuditVerificationError(stream=stream, seq=seq, code="not-canonical")
-    folders = (chain_folder(entry.credential), chain_folder(credential_id))
-    if folders[0] != folders[1] or (entry.stream, entry.seq) != (stream, seq):
+    place = (chain_folder(entry.credential), entry.stream, entry.seq)
+    if place != (chain_folder(credential_id), stream, seq):
         raise AuditVerificationError(stream=stream, seq=seq, code="misplaced")
     return entry
 

@@ -13,10 +13,10 @@ problem, and is told.
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
-from itertools import accumulate, pairwise
+from itertools import accumulate
 
 from msgspec.structs import replace
 
@@ -38,6 +38,7 @@ _HOUR = timedelta(hours=1)
 _TOLERANCE = TOLERANCE.total_seconds() * 1000
 _WINDOW = 256
 """Digests that are read before the next ones are asked for."""
+_LISTED = 24
 _SHOWN = 200
 """Characters of a text that a digest holds."""
 
@@ -229,7 +230,8 @@ def verify_digests(
         bounds[of.stream] = max(kept, starts.get(of.stream, ""))
         found[of.stream] = digests = _read(of, bounds[of.stream], side_by_side)
         if since and of.stream == since.stream:
-            at = next((d for d in digests.genuine if _is(d, since)), None)
+            named = (d for d in digests.genuine if d.hour == since.hour and d.hash.startswith(since.hash))
+            at = next(named, None)
             if at is None:
                 digests.problems.append(f"the digest {since.hour}:{since.hash} is not there")
             elif at.other:
@@ -244,10 +246,6 @@ def verify_digests(
         alone = found[evidence[0].stream]
         alone.confirmed = alone.genuine[-1] if alone.genuine and not alone.genuine[-1].other else None
     return found
-
-
-def _is(digest: Digest, since: Since) -> bool:
-    return digest.hour == since.hour and digest.hash.startswith(since.hash)
 
 
 def _read(evidence: Evidence, start: str, side_by_side: SideBySide) -> Digests:
@@ -317,17 +315,13 @@ def _check(digests: Digests, kept: str, *, is_whole: bool) -> None:
 
 
 def _tell_missing_hours(digests: Digests, now: datetime) -> None:
-    hours = [datetime.fromisoformat(f"{digest.hour}:00:00+00:00") for digest in digests.genuine]
-    last = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-    missing = [
-        (before + _HOUR, (after - before) // _HOUR - 1)
-        for before, after in pairwise([*hours, last])
-        if after - before > _HOUR
-    ]
-    if missing:
-        told = ", ".join(f"{number} from {hour_at(first)}" for first, number in missing[-3:])
-        more = "the last: " if len(missing) > len(missing[-3:]) else ""
-        digests.notes.append(f"{sum(n for _, n in missing)} hours have no digest ({more}{told})")
+    have = {digest.hour for digest in digests.genuine}
+    first = datetime.fromisoformat(f"{min(have, default=hour_at(now))}:00:00+00:00")
+    hours = (hour_at(first + n * _HOUR) for n in range((now - first) // _HOUR))
+    if missing := [hour for hour in hours if hour not in have]:
+        digests.notes.append(
+            f"{len(missing)} hours have no digest, the last: {', '.join(missing[-_LISTED:])}"
+        )
 
 
 def _compare(of: Digests, keys: Evidence, by: Digests, start: str) -> None:

@@ -121,13 +121,11 @@ class Digest(Document, kw_only=True):
     Attributes:
         hash: The SHA-256 of its canonical text.
         signature: In base64.
-        name: Of its object.
-        at: When that was written, by the store's clock.
+        at: When its object was written, by the store's clock.
     """
 
     hash: str
     signature: str
-    name: str
     at: datetime
 
     @property
@@ -224,10 +222,8 @@ class Evidence:
 
     def listed(self, *, until: str) -> list[Listed]:
         """The objects with the name of a digest up to an hour, the newest first."""
-        found = [
-            (hour, item) for item in self.digests.listed() if (hour := hour_of(item.name)) <= until if hour
-        ]
-        return [item for _, item in sorted(found, key=lambda pair: (pair[0], pair[1].name), reverse=True)]
+        found = [item for item in self.digests.listed() if "" < hour_of(item.name) <= until]
+        return sorted(found, key=lambda item: (hour_of(item.name), item.name), reverse=True)
 
 
 def hour_of(name: str) -> str:
@@ -252,7 +248,7 @@ def _parse(body: bytes, listed: Listed) -> Digest:
     ):
         raise ValueError
     hashed = hashlib.sha256(canonical).hexdigest()
-    return Digest(**asdict(says), hash=hashed, signature=signature, name=listed.name, at=listed.at)
+    return Digest(**asdict(says), hash=hashed, signature=signature, at=listed.at)
 
 
 def _moment(milliseconds_: int) -> datetime:
@@ -361,7 +357,7 @@ class Maker:
             previous=link,
             chains=chains,
             other=confirmed,
-            problems=_few([*squatted, *lost, *broken, *gone]),
+            problems=[*squatted, *lost, *broken, *gone][:MAX_PROBLEMS],
         )
         canonical = rfc8785.dumps(write(says))
         named = Named(hour=hour, hash=hashlib.sha256(canonical).hexdigest())
@@ -455,11 +451,6 @@ class Maker:
         if newest is None:
             return known, told
         return Head(seq=newest.number, hash=newest.hash, at=dates[newest.number]), told
-
-
-def _few(problems: list[str]) -> list[str]:
-    more = len(problems) - MAX_PROBLEMS
-    return [*problems[:MAX_PROBLEMS], f"and {more} more"] if more > 0 else problems
 
 
 def _base64(value: bytes) -> str:

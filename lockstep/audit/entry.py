@@ -35,8 +35,6 @@ MAC_ALGORITHM = "HMAC-SHA-256"
 CHAIN, MAC = "chain", "mac"
 """The names of the metadata."""
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
-MAX_METADATA_BYTES = 2_048
-"""What S3 takes, names included (https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html)."""
 _CHAIN_KEYS = {
     *("credential", "differs", "event", "format", "previous_hash", "rotation_id"),
     *("seq", "stepped_over", "stream", "time"),

@@ -273,17 +273,11 @@ def compare(found: Sequence["Verification"], unread: Sequence[int], *, since: in
     recorded, bases = _Recorded(unread), list[tuple[Verification, Entry, int]]()
     for verification in found:
         for entry in verification.entries:
-            details = entry.details
-            if entry.event.get("status") != "Success" or type(details.get("generation")) is not int:
+            if entry.promoted is None:
                 continue
-            if not is_of_a_run(entry.rotation_id):
-                continue
-            recorded.add(details["generation"], entry.time)
-            if (
-                details.get("kind") != ClaimKind.RECONCILE
-                and type(base := details.get("base_generation")) is int
-                and base
-            ):
+            recorded.add(entry.promoted, entry.time)
+            base, kind = entry.details.get("base_generation"), entry.details.get("kind")
+            if kind != ClaimKind.RECONCILE and type(base) is int and base:
                 bases.append((verification, entry, base))
     lowest = recorded.lowest(since + _TOLERANCE) if since else 0
     for where, entry, base in bases:
@@ -323,11 +317,6 @@ class Verification:
         if self.unreadable:
             return Verdict.UNREADABLE
         return Verdict.VERIFIED if self.entries else Verdict.EMPTY
-
-    @property
-    def verified(self) -> bool:
-        """Whether no problem was found, and the stream was read."""
-        return self.verdict in {Verdict.VERIFIED, Verdict.EMPTY}
 
 
 def verify(
@@ -544,9 +533,8 @@ class Verifier:
             evidence, now=now, retention=retention, since=since, side_by_side=side_by_side
         )
         self._signers = {e.stream: self._macs(e) for e in evidence}
-        others = {"aws": "oci", "oci": "aws"}
-        names = {others[s] for s, d in self.digests.items() if any(digest.other for digest in d.genuine)}
-        self._unread = sorted(names - self.digests.keys())
+        names_another = any(digest.other for d in self.digests.values() for digest in d.genuine)
+        self._unread = sorted({"aws", "oci"} - self.digests.keys()) if names_another else []
 
     def _macs(self, evidence: Evidence) -> Signer | None:
         digests = self.digests[evidence.stream]

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.progress import Progress
 
-from lockstep.audit.append import is_of_a_run
 from lockstep.audit.chain import Entry, newest_numbers, parse
 from lockstep.audit.confirmed import Digests, Since, Verdict
 from lockstep.audit.digest import Evidence
@@ -110,7 +109,7 @@ def verify(
         print_json(documents.Verified(verdict=verdict.value, digests=digests, streams=chains))
     else:
         _show(verdict, digests, chains)
-    _exit_with(verdict)
+    raise typer.Exit(_EXITS.get(verdict, 0))
 
 
 def _digest(text: str | None) -> Since | None:
@@ -143,13 +142,7 @@ def served_without_entry(
 ) -> None:
     """Add the problem of each store that serves what no entry records. A run under way may be between the two."""
     credential = plan.credential(credential_id)
-    recorded = [
-        g
-        for v in found
-        for e in v.entries
-        if is_of_a_run(e.rotation_id) and e.event.get("status") == "Success"
-        if type(g := e.details.get("generation")) is int
-    ]
+    recorded = [g for v in found for e in v.entries if (g := e.promoted) is not None]
     if not (recorded and credential):
         found[0].notes.append("what its stores serve was not compared: no run was read that tells")
         return
@@ -164,7 +157,6 @@ def _chain(name: str, v: Verification) -> documents.Chain:
         credential=name,
         stream=v.stream,
         verdict=v.verdict.value,
-        verified=None if v.verdict is Verdict.UNREADABLE else v.verified,
         entries=len(v.entries),
         uncovered=v.uncovered,
         problems=[str(p) for p in v.problems],
@@ -217,11 +209,6 @@ def _tell(problems: Sequence[str], notes: Sequence[str]) -> None:
         say(f"  and {len(problems) - SHOWN_PROBLEMS} more; --json has them all")
     for line in notes:
         say(f"  {line}")
-
-
-def _exit_with(verdict: Verdict) -> None:
-    if verdict in _EXITS:
-        raise typer.Exit(_EXITS[verdict])
 
 
 @app.command()
@@ -404,7 +391,7 @@ def report(
     if output != STDOUT:
         lost = next((check.error for c in made.credentials for check in c.checks if check.error), None)
         say_aside(f"{output}: {made.verdict.value}{f' ({lost})' if lost else ''}")
-    _exit_with(made.verdict)
+    raise typer.Exit(_EXITS.get(made.verdict, 0))
 
 
 def _period(text: str) -> timedelta:

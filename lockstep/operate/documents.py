@@ -206,7 +206,6 @@ class Chain(Struct, frozen=True, kw_only=True):
     credential: str
     stream: str
     verdict: str
-    verified: bool | None
     entries: int
     uncovered: int
     problems: list[str]

@@ -9,7 +9,6 @@ from threading import Barrier
 
 import pytest
 
-from lockstep.audit.entry import MAX_METADATA_BYTES
 from lockstep.audit.verify import findings
 from lockstep.protocol.errors import AuditLogUnreachableError
 from lockstep.protocol.ports import MAX_ENTRY_BYTES, AuditLog
@@ -17,6 +16,7 @@ from tests.contract.aws_fixtures import aws_audit_log, aws_signer
 from tests.contract.harness import AuditLogHarness, SignerHarness
 from tests.contract.memory_fixtures import memory_audit_log, memory_signer
 from tests.contract.oci_fixtures import oci_audit_log, oci_signer
+from tests.support.memory import MAX_METADATA_BYTES
 
 LOGS: Mapping[str, Callable[[], AbstractContextManager[AuditLogHarness]]] = {
     "memory": memory_audit_log,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from msgspec import structs
 
-from lockstep.audit.entry import MAX_METADATA_BYTES, stored
+from lockstep.audit.entry import stored
 from lockstep.plan.file import parse_plan
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import AuditLogAccessDeniedError
@@ -48,6 +48,8 @@ __all__ = [
 ]
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+MAX_METADATA_BYTES = 2_048
+"""What S3 takes, names included (https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html)."""
 
 
 class FakeClock:

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lockstep.audit.chain import Entry, Sealed, parse, seal
-from lockstep.audit.entry import MAX_METADATA_BYTES, ChainEnd, Differs, Stored, stored
+from lockstep.audit.entry import ChainEnd, Differs, Stored, stored
 from lockstep.protocol.errors import AuditVerificationError
 from tests.support import seals
-from tests.support.memory import MemorySigner
+from tests.support.memory import MAX_METADATA_BYTES, MemorySigner
 
 CREDENTIAL = "multi-cloud/app_user"
 SIGNER = MemorySigner("aws-key")
