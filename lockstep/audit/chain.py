@@ -203,12 +203,14 @@ class Ends:
 
     Attributes:
         takes_newer: Whether an entry of a newer build's format counts, by its MAC, for who appends nothing to it.
+        after: The hash of an entry that was there; what goes on from it goes on from something.
     """
 
     credential_id: str
     log: AuditLog
     signer: Signer
     takes_newer: bool = False
+    after: str = ""
 
     def find(self, head: ChainHead | None, *, taken: bool = False, seen: Stored | None = None) -> ChainEnd:
         """The end of the chain.
@@ -301,7 +303,7 @@ class Ends:
         seal: Seal | None = found.seal
         if seal is None or seal.previous_hash == NO_PREVIOUS:
             return seal is not None or found.is_newer
-        if seal.stepped_over or seal.differs:
+        if seal.stepped_over or seal.differs or seal.previous_hash == self.after:
             return True
         before = self.look(seal.seq - 1)
         return before is not None and before.hash == seal.previous_hash

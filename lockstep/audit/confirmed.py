@@ -34,7 +34,7 @@ from lockstep.audit.entry import NO_PREVIOUS
 from lockstep.protocol.errors import LockstepError, line_of
 from lockstep.protocol.workers import READS, SideBySide
 
-_HOUR = timedelta(hours=1)
+_HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 _TOLERANCE = TOLERANCE.total_seconds() * 1000
 _WINDOW = 256
 """Digests that are read before the next ones are asked for."""
@@ -237,6 +237,9 @@ def verify_digests(
             elif at.other:
                 starts |= {e.stream: at.other.digest.hour for e in evidence if e.stream != of.stream}
         _check(digests, kept, is_whole=of.stream not in starts)
+        # What is older than the first digest of all may be deleted before it.
+        if digests.genuine and digests.genuine[0].moment < now - retention + _DAY:
+            digests.starts_at = digests.genuine[0]
         _tell_missing_hours(digests, now)
     for of in evidence:
         for by in evidence:

@@ -421,7 +421,8 @@ class Maker:
             return own, []
         if own and own.hour == seen.hour:
             return own, [f"the digest {own} is not {seen}, which the other cloud has confirmed"]
-        return seen, [f"the digest {seen} is gone, which the other cloud has confirmed"]
+        told = f"the digest {seen} is gone, which the other cloud has confirmed"
+        return seen, [told] if seen.hour > hour_at(self.clock.now() - self.own.retention) else []
 
     def _chains(self, known: Mapping[str, Head]) -> tuple[dict[str, Head], list[str]]:
         """Of every chain the newest genuine entry, and what was there before and is not."""
@@ -440,13 +441,13 @@ class Maker:
 
     def _head(self, folder: str, known: Head | None) -> tuple[Head | None, str]:
         """The newest genuine entry of a chain; None where the folder has none."""
-        log, told = self.own.log(folder), ""
+        log, told, after = self.own.log(folder), "", known.hash if known else ""
+        ends = Ends(credential_id=folder, log=log, signer=self.own.signer, takes_newer=True, after=after)
         dates = {number: milliseconds(at) for number, at in log.dated(after=known.seq - 1 if known else 0)}
         if known and dates.pop(known.seq, None) != known.at:
             if self._is_kept(known):
                 told = f"chain {folder}: entry {known.seq} is gone, or was written again"
             known, dates = None, {number: milliseconds(at) for number, at in log.dated()}
-        ends = Ends(credential_id=folder, log=log, signer=self.own.signer, takes_newer=True)
         newest = ends.newest_genuine(sorted(dates))
         if newest is None:
             return known, told
