@@ -120,7 +120,6 @@ _BUGS = (
         "L10",
         "the lock is released without asking whether it is still held",
         plants_in_ports.release_without_condition,
-        Races(("I1", "I4")),
         Model("I5", Budget(terms=2), POSTGRESQL, is_slow=True),
     ),
     Bug(

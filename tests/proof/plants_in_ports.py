@@ -53,20 +53,13 @@ def claim_without_condition() -> AbstractContextManager[None]:
 
 
 def release_without_condition() -> AbstractContextManager[None]:
-    def release(self: MemoryLock, lease: Lease, done: Release | None, **_more: Foreign) -> None:
-        del lease
-        with self.faults.around("release"):
-            self.record = replace(self.record, holder=None, expires_at=None)
-            if done:
-                self.record = replace(
-                    self.record,
-                    claim=None,
-                    promoting=False,
-                    current_generation=done.current_generation,
-                    valid=done.valid,
-                    next_due_at=done.next_due_at,
-                    not_before=done.not_before,
-                )
+    original = MemoryLock.release
+
+    def release(self: MemoryLock, lease: Lease, done: Release | None, **more: Foreign) -> None:
+        fence = self.record.fence
+        self.record = replace(self.record, holder=lease.holder, fence=lease.fence)
+        original(self, lease, done, **more)
+        self.record = replace(self.record, fence=fence)
 
     return patched(patch.object(MemoryLock, "release", release))
 

@@ -215,7 +215,7 @@ PLANTS = (
         chain,
         Plant(
             name="the place that an entry names is not compared",
-            old="if folders[0] != folders[1] or (entry.stream, entry.seq) != (stream, seq):",
+            old="if place != (chain_folder(credential_id), stream, seq):",
             new="if False:",
             mutation="sealed for another credential, and its head: aws",
         ),
