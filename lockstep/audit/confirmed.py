@@ -173,18 +173,13 @@ class Digests:
             known = self.claims.setdefault(
                 folder, [Claim(None, self.genuine[0], before, 0)] if before else []
             )
-            last = known[-1] if known else None
-            if last and last.head == head:
-                last.last = bare
+            if known and known[-1].head == head:
+                known[-1].last = bare
                 continue
-            is_new = before and last and head and (last.head is None or head.seq > last.head.seq)
-            at = (
-                max(head.at, before.began - _TOLERANCE)
-                if before and head and is_new
-                else head.at
-                if head
-                else 0
-            )
+            at: float = head.at if head else 0
+            newest = known[-1].head.seq if known and known[-1].head else 0
+            if before and head and head.seq > newest:
+                at = max(at, before.began - _TOLERANCE)
             known.append(Claim(head, bare, bare, at))
         self.genuine.append(bare)
 

@@ -14,7 +14,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from logging import ERROR, INFO
@@ -182,9 +182,9 @@ class Evidence:
         """What is signed of a digest."""
         return f"{KIND} of {self.deployment}, {self.stream}, {named.hour}: {named.hash}\n".encode()
 
-    def is_signed(self, named: Named, signature: str, *, more: Sequence[str] = ()) -> bool:
-        """Whether one of the keys, or of `more`, has signed a digest."""
-        for key in (*self._rsa_keys, *map(rsa_key, more)):
+    def is_signed(self, named: Named, signature: str) -> bool:
+        """Whether one of the keys has signed a digest."""
+        for key in self._rsa_keys:
             with suppress(InvalidSignature, ValueError):  # The second where it is no base64.
                 signed = base64.b64decode(signature, validate=True)
                 key.verify(signed, self.signed_text(named), PKCS1v15(), SHA256())
@@ -208,16 +208,14 @@ class Evidence:
             return "is the digest of another hour or cloud"
         return found
 
-    def genuine(
-        self, listed: Sequence[Listed], *, more: Sequence[str] = (), side_by_side: SideBySide
-    ) -> Iterator[Digest]:
-        """The digests among objects that one of the keys, or of `more`, has signed at about the object's time."""
+    def genuine(self, listed: Sequence[Listed], side_by_side: SideBySide) -> Iterator[Digest]:
+        """The digests among objects that one of the keys has signed at about the object's time."""
         for first in [0, *range(1, len(listed), _WINDOW)]:  # As a rule the first one is it.
             window = listed[first : first + _WINDOW if first else 1]
             for found in side_by_side([partial(self.read, item) for item in window]):
                 if isinstance(found, str) or found.is_misdated:
                     continue
-                if self.is_signed(found.named, found.signature, more=more):
+                if self.is_signed(found.named, found.signature):
                     yield found
 
     def listed(self, *, until: str) -> list[Listed]:
@@ -332,20 +330,21 @@ class Maker:
     def _made(self) -> Made | None:
         """None where another call was faster."""
         now = self.clock.now()
-        hour, keys = hour_at(now), (self.key.public_key(),)
-        names = self.own.listed(until=hour)
+        hour = hour_at(now)
+        # The key that signs may not be in the plan yet.
+        own = replace(self.own, keys=(*self.own.keys, self.key.public_key()))
+        names = own.listed(until=hour)
         taken = [item for item in names if hour_of(item.name) == hour]
-        genuine = partial(self.own.genuine, more=keys, side_by_side=self.side_by_side)
         there, previous, (other, unread) = run_all(
             self.side_by_side,
-            partial(next, genuine(taken), None),
-            partial(next, genuine(names[len(taken) :]), None),
+            partial(next, own.genuine(taken, self.side_by_side), None),
+            partial(next, own.genuine(names[len(taken) :], self.side_by_side), None),
             partial(self._newest_of_other, hour),
         )
         if there:
             confirmed, _ = self._confirmed(there, other)
             return self._told(there, confirmed, now, unread)
-        link, lost = self._goes_on_from(previous, other, keys)
+        link, lost = self._goes_on_from(own, previous, other)
         confirmed, broken = self._confirmed(previous, other)
         chains, gone = self._chains(previous.chains if previous else {})
         news = [item for item in taken if previous is None or item.at >= previous.moment]
@@ -383,7 +382,7 @@ class Maker:
         if self.other is None:
             return None, ""
         try:
-            found = self.other.genuine(self.other.listed(until=hour), side_by_side=self.side_by_side)
+            found = self.other.genuine(self.other.listed(until=hour), self.side_by_side)
             return next(found, None), ""
         except LockstepError as error:
             return None, line_of(error)
@@ -402,7 +401,7 @@ class Maker:
         if self.other is None or newest.previous == known:
             return True
         names = [item for item in self.other.listed(until=newest.hour) if hour_of(item.name) > known.hour]
-        genuine = self.other.genuine(names, side_by_side=self.side_by_side)
+        genuine = self.other.genuine(names, self.side_by_side)
         found = {digest.named: digest.previous for digest in genuine}
         at: Named | None = newest.named
         while at in found:
@@ -410,11 +409,11 @@ class Maker:
         return at == known
 
     def _goes_on_from(
-        self, previous: Digest | None, other: Digest | None, keys: Sequence[str]
+        self, keys: Evidence, previous: Digest | None, other: Digest | None
     ) -> tuple[Named | None, list[str]]:
         """The digest before the next one: what the other cloud has confirmed, if that is more than is left."""
         own, confirmed = previous.named if previous else None, other.other if other else None
-        if confirmed is None or not self.own.is_signed(confirmed.digest, confirmed.signature, more=keys):
+        if confirmed is None or not keys.is_signed(confirmed.digest, confirmed.signature):
             return own, []
         seen = confirmed.digest
         if (own and own.hour > seen.hour) or own == seen:
@@ -428,11 +427,8 @@ class Maker:
         """Of every chain the newest genuine entry, and what was there before and is not."""
         folders = sorted(self.own.chains.folders())
         looks = self.side_by_side([partial(self._head, folder, known.get(folder)) for folder in folders])
-        gone = [
-            f"chain {folder} is gone"
-            for folder, head in sorted(known.items())
-            if folder not in folders and self._is_kept(head)
-        ]
+        lost = sorted(known.keys() - set(folders))
+        gone = [f"chain {folder} is gone" for folder in lost if self._is_kept(known[folder])]
         heads = {folder: head for folder, (head, _) in zip(folders, looks, strict=True) if head}
         return heads, [*gone, *(told for _, told in looks if told)]
 
