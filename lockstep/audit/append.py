@@ -17,6 +17,7 @@ from lockstep.audit.entry import (
     ChainEnd,
     Stored,
     event_of_order,
+    is_of_a_run,
 )
 from lockstep.protocol.errors import FenceLostError, LostCompareAndSetError
 from lockstep.protocol.model import ChainHead, Lease, LockRecord
@@ -132,11 +133,6 @@ class Chain:
                 return None
             found = self.ends.look(found.number - 1) or Stored(number=found.number - 1)
         return None
-
-
-def is_of_a_run(entry_id: str) -> bool:
-    """Whether an entry is a run's. An order's is not: any number of them may come at any time."""
-    return not entry_id.startswith(ORDER)
 
 
 LOOK_BACK = 4

@@ -19,13 +19,13 @@ from lockstep.audit.entry import (
     CHAIN,
     MAC,
     NO_PREVIOUS,
-    ORDER,
     ChainEnd,
     Differs,
     Seal,
     Stored,
     hash_of,
     is_hash,
+    is_of_a_run,
     is_signed,
     look,
     mac_text,
@@ -67,7 +67,7 @@ class Entry(Seal):
     def promoted(self) -> int | None:
         """The generation that it records as promoted; None for what is no run's success."""
         generation = self.details.get("generation")
-        is_success = self.event.get("status") == "Success" and not self.rotation_id.startswith(ORDER)
+        is_success = self.event.get("status") == "Success" and is_of_a_run(self.rotation_id)
         return generation if is_success and type(generation) is int else None
 
     @property

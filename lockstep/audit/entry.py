@@ -208,6 +208,11 @@ def read_seal(document: Mapping[str, Any]) -> Seal:
     )
 
 
+def is_of_a_run(entry_id: str) -> bool:
+    """Whether an entry is a run's. An order's is not: any number of them may come at any time."""
+    return not entry_id.startswith(ORDER)
+
+
 def signer_of(signer: Signer, entry_id: str) -> Signer:
     """The keys of a stream that sign an entry: an order's are not those of all others (protocol E3)."""
     return signer.orders if entry_id.startswith(ORDER) else signer

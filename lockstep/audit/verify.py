@@ -20,11 +20,10 @@ from itertools import groupby, pairwise
 from operator import attrgetter
 from typing import NamedTuple
 
-from lockstep.audit.append import is_of_a_run
 from lockstep.audit.chain import Entry, entry_of, parse
 from lockstep.audit.confirmed import UNSAID, Said, Since, Verdict, late, verify_digests, worst
 from lockstep.audit.digest import TOLERANCE, Evidence, require_macs
-from lockstep.audit.entry import ORDER, Stored, is_signed, look, milliseconds, signer_of
+from lockstep.audit.entry import ORDER, Stored, is_of_a_run, is_signed, look, milliseconds, signer_of
 from lockstep.protocol.errors import (
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,

@@ -4,9 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import islice
 
-from lockstep.audit.append import is_of_a_run
 from lockstep.audit.chain import Entry, newest_numbers, parse
-from lockstep.audit.entry import look, whole
+from lockstep.audit.entry import is_of_a_run, look, whole
 from lockstep.audit.verify import NOT_RESTORED
 from lockstep.operate.access import streams
 from lockstep.operate.documents import Run

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from lockstep.audit.append import is_of_a_run
+from lockstep.audit.entry import is_of_a_run
 from lockstep.protocol import deadlines
 from lockstep.protocol.deadlines import START_POLICY
 from lockstep.protocol.messages import RunInput

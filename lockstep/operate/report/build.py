@@ -14,9 +14,9 @@ from typing import Literal, TypeVar
 from msgspec.structs import replace
 
 from lockstep import __version__
-from lockstep.audit.append import is_of_a_run
 from lockstep.audit.chain import Entry
 from lockstep.audit.confirmed import Digests, worst
+from lockstep.audit.entry import is_of_a_run
 from lockstep.audit.verify import Verification
 from lockstep.operate.formatting import at_milliseconds, many
 from lockstep.operate.report.data import (
