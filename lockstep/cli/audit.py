@@ -17,10 +17,7 @@ from lockstep.audit.confirmed import Digests, Since, Verdict
 from lockstep.audit.digest import Evidence
 from lockstep.audit.verify import Problem, Verification, Verifier, read_object
 from lockstep.cli.output import (
-    DEFAULT_PLAN,
-    AsJson,
     CredentialId,
-    PlanFile,
     chosen,
     plan_or_exit,
     print_json,
@@ -32,7 +29,7 @@ from lockstep.cli.output import (
 from lockstep.operate import documents
 from lockstep.operate.access import evidence_of, named_stores, operator, streams
 from lockstep.operate.documents import Exit
-from lockstep.operate.formatting import absolute, at_milliseconds
+from lockstep.operate.formatting import absolute, at_milliseconds, wants_json
 from lockstep.operate.report.build import build, evidence
 from lockstep.operate.report.data import Report
 from lockstep.operate.report.page import page
@@ -44,8 +41,6 @@ from lockstep.protocol.model import Credential
 from lockstep.protocol.ports import AuditLog, Signer, chain_folder
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.system import SystemClock
-
-app = typer.Typer(help="Verify and show the audit log.", no_args_is_help=True)
 
 SHOWN_PROBLEMS = 100
 _SINCE = re.compile(r"(?P<stream>aws|oci):(?P<hour>[0-9-]{10}T[0-9]{2}):(?P<hash>[0-9a-f]{16,64})", re.ASCII)
@@ -63,10 +58,8 @@ _EXITS = {
 }
 
 
-@app.command()
 def verify(
     *,
-    file: PlanFile = DEFAULT_PLAN,
     credential_id: CredentialId = None,
     since: Annotated[
         str | None,
@@ -78,7 +71,6 @@ def verify(
     stores: Annotated[
         bool, typer.Option("--stores", help="Also compare what the stores serve with the newest entries.")
     ] = False,
-    as_json: AsJson = False,
 ) -> None:
     """Verify every chain of the audit log by its digests, whether the plan has its credential or not.
 
@@ -90,7 +82,7 @@ def verify(
     Exit code: 0 verified, 1 not verified, 3 a log or a key was unreachable, 4 verified, and for three hours no digest
     of a cloud was confirmed by the other one.
     """
-    plan, at = plan_or_exit(file), _digest(since)
+    plan, at = plan_or_exit(), _digest(since)
     clouds = operator(plan)
     wanted = {chain_folder(c.id): c.id for c in chosen(plan, credential_id)}
     chains, verdicts = list[documents.Chain](), list[Verification]()
@@ -105,7 +97,7 @@ def verify(
             verdicts += [replace(v, entries=[]) for v in found]
     verdict = verifier.verdict(verdicts)
     digests = [_digests(verifier.digests[e.stream], e) for e in verifier.evidence]
-    if as_json:
+    if wants_json():
         print_json(documents.Verified(verdict=verdict.value, digests=digests, streams=chains))
     else:
         _show(verdict, digests, chains)
@@ -211,16 +203,13 @@ def _tell(problems: Sequence[str], notes: Sequence[str]) -> None:
         say(f"  {line}")
 
 
-@app.command()
 def show(
     *,
-    file: PlanFile = DEFAULT_PLAN,
     credential_id: CredentialId = None,
     stream: Annotated[
         Literal["aws", "oci"] | None, typer.Option("--stream", help="Only this stream.")
     ] = None,
     newest: Annotated[int, typer.Option("--newest", "-n", min=1, max=10_000, help="How many entries.")] = 10,
-    as_json: AsJson = False,
 ) -> None:
     """Show the newest entries.
 
@@ -228,7 +217,7 @@ def show(
 
     Exit code: 0 shown, 3 a log was unreachable.
     """
-    plan = plan_or_exit(file)
+    plan = plan_or_exit()
     clouds = operator(plan)
     found: list[tuple[Credential, AuditLog, int, Entry | None]] = []
     for credential in chosen(plan, credential_id):
@@ -238,7 +227,7 @@ def show(
             found += [
                 (credential, log, seq, read_unverified(log, signer, credential, seq)) for seq in numbers
             ]
-    if as_json:
+    if wants_json():
         print_json(
             documents.Entries(
                 entries=[
@@ -341,7 +330,6 @@ WRITERS: dict[Format, Callable[[Report], str]] = {
 
 def report(
     *,
-    file: PlanFile = DEFAULT_PLAN,
     credential_id: CredentialId = None,
     since: Annotated[str, typer.Option(help="How far back: 24h, 30d, 90d.")] = "90d",
     output: Annotated[
@@ -365,7 +353,7 @@ def report(
     period, form = _period(since), form or _by_name(output)
     if not output.absolute().parent.is_dir():
         raise wrong_use(f"--output: {output.parent} is not a folder")
-    plan = plan_or_exit(file)
+    plan = plan_or_exit()
     clouds = operator(plan)
     now = clouds.clock.now()
     with progress_bar() as progress:

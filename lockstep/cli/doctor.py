@@ -11,9 +11,6 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from rich.status import Status
 
 from lockstep.cli.output import (
-    DEFAULT_PLAN,
-    AsJson,
-    PlanFile,
     err,
     plan_or_exit,
     print_json,
@@ -28,6 +25,7 @@ from lockstep.operate.doctor.catalogue import CATALOGUE
 from lockstep.operate.doctor.checks import Check, Context, UnknownCheckError, chosen, examine
 from lockstep.operate.doctor.network import HERE
 from lockstep.operate.documents import Exit
+from lockstep.operate.formatting import wants_json
 from lockstep.plan.model import Plan
 from lockstep.protocol.names import DEFAULT_STACK
 from lockstep.protocol.workers import at_the_same_time
@@ -51,7 +49,6 @@ Left = Annotated[list[str] | None, typer.Option("--skip", help="Leave out this c
 
 def doctor(
     *,
-    file: PlanFile = DEFAULT_PLAN,
     only: Words = None,
     skip: Left = None,
     stack: Annotated[
@@ -64,7 +61,6 @@ def doctor(
             "--in-cloud", help="Let the deployed functions of both clouds look too, from where they run."
         ),
     ] = False,
-    as_json: AsJson = False,
 ) -> None:
     """Look at what a rotation needs and no declaration tells, and say what fixes what is wrong.
 
@@ -81,13 +77,13 @@ def doctor(
 
     Exit code: 0 all passed, warnings too; 1 something failed; 3 nothing failed, but something could not be asked.
     """
-    plan = plan_or_exit(file)
+    plan = plan_or_exit()
     context = Context(plan=plan, clouds=operator(plan), stack=stack, name=name)
     checks = _chosen(plan, only or (), skip or (), inside=inside)
     findings = _examined([c for c in checks if c.group != in_cloud.GROUP], context)
     if inside and any(c.group in in_cloud.GROUPS for c in checks):
         findings = _merged(findings, _inside(checks, context))
-    if as_json:
+    if wants_json():
         print_json(document(findings))
     else:
         show(findings)

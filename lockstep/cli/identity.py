@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lockstep.cli.output import (
-    DEFAULT_PLAN,
-    AsJson,
     DryRun,
-    PlanFile,
     no,
+    plan_file,
     plan_or_exit,
     print_json,
     say,
@@ -24,7 +22,7 @@ from lockstep.cli.output import (
 )
 from lockstep.operate.access import operator
 from lockstep.operate.documents import Issuer, TrustedVersion
-from lockstep.operate.formatting import to_second
+from lockstep.operate.formatting import to_second, wants_json
 from lockstep.plan.checks import example_values
 from lockstep.plan.model import Plan
 from lockstep.plan.runners import IssuerFederation
@@ -85,8 +83,6 @@ def publish(
         bool, typer.Option("--replace", help="Write over documents that are not of this issuer.")
     ] = False,
     dry_run: DryRun = False,
-    file: PlanFile = DEFAULT_PLAN,
-    as_json: AsJson = False,
 ) -> None:
     """Publish the documents by which AWS verifies the tokens of the OCI runner.
 
@@ -107,7 +103,7 @@ def publish(
     version, or what is served differs; 2 the plan has no runners.oci.federation; 3 the vault, the bucket or the
     issuer's address was unreachable or denied.
     """
-    plan = plan_or_exit(file)
+    plan = plan_or_exit()
     told = _desk(plan, bucket)
     state = _look(told)
     _require_retirable(told, state, retire)
@@ -135,9 +131,9 @@ def publish(
         ],
         dropped=wanted.dropped,
         next_version=fresh,
-        next=_steps(wanted, told.named, fresh, None if dry_run else file),
+        next=_steps(wanted, told.named, fresh, None if dry_run else plan_file()),
     )
-    if as_json:
+    if wants_json():
         print_json(done)
     else:
         _show(done, rotate=rotate)
@@ -364,10 +360,3 @@ def _show(done: Issuer, *, rotate: bool) -> None:
 
 def _hours(time: timedelta) -> str:
     return f"{time.total_seconds() / 3600:g} h"
-
-
-app = typer.Typer(
-    help="The documents by which AWS verifies the tokens of the OCI runner.",
-    no_args_is_help=True,
-)
-app.command("publish")(publish)

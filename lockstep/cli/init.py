@@ -19,7 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import TypeAdapter, ValidationError
 
 from lockstep.aws.reads import AwsInventory
-from lockstep.cli.output import DEFAULT_PLAN, PlanFile, complain, say, say_next, wrong_use
+from lockstep.cli.output import complain, plan_file, say, say_next, wrong_use
 from lockstep.plan.admins import SecretInAws
 from lockstep.plan.checks import missing_ca_files, needs_ca_file
 from lockstep.plan.databases import DatabaseSection
@@ -350,7 +350,6 @@ def _form(section: type[Section], key: str) -> Any:  # noqa: ANN401 - a type
 
 def init(  # noqa: PLR0913 - an option for each answer
     *,
-    file: PlanFile = DEFAULT_PLAN,
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing; the options say it.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
     databases: Annotated[
@@ -410,6 +409,7 @@ def init(  # noqa: PLR0913 - an option for each answer
 
     Exit code: 0 written, 1 you ended it, 2 a file exists already, or an answer is missing or not valid.
     """
+    file = plan_file()
     schema_file = file.parent / SCHEMA_NAME
     schema = schema_text(plan_schema())
     _refuse_to_replace(file, schema_file, schema, force=force)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lockstep.cli.orders import CredentialArgument, OrderContext, RecordIn, entry_text, order_context
-from lockstep.cli.output import DEFAULT_PLAN, DryRun, PlanFile, complain, one, plan_or_exit, say, wrong_use
+from lockstep.cli.output import DryRun, complain, one, plan_or_exit, say, wrong_use
 from lockstep.operate.login_import import Estate, import_login, prove, texts_to_write
 from lockstep.protocol.errors import LoginImportRefusedError, SecretMalformedError
 from lockstep.protocol.events import Adopted
@@ -27,7 +27,7 @@ _NEXT = {
 }
 
 
-def command(  # noqa: PLR0913 - an option each
+def command(
     credential_id: CredentialArgument,
     *,
     secret: Annotated[
@@ -45,7 +45,6 @@ def command(  # noqa: PLR0913 - an option each
     ] = False,
     dry_run: DryRun = False,
     stream: RecordIn = "aws",
-    file: PlanFile = DEFAULT_PLAN,
 ) -> None:
     """Hand the login that works now over to Lockstep.
 
@@ -57,7 +56,7 @@ def command(  # noqa: PLR0913 - an option each
 
     Exit code: 0 every store serves it, 1 refused, 2 no login was given, 3 a cloud or a database was unreachable.
     """
-    plan = plan_or_exit(file)
+    plan = plan_or_exit()
     credential, at = one(plan, credential_id), order_context(plan, stream)
     if secret and variable:
         raise wrong_use("give --from-secret or --from-env, not both")

@@ -18,12 +18,9 @@ from rich.prompt import Confirm
 from lockstep.audit.append import Operator, OrderResult, give, record_order
 from lockstep.cli import output
 from lockstep.cli.output import (
-    DEFAULT_PLAN,
-    AsJson,
     CredentialId,
     DryRun,
     OneCredentialId,
-    PlanFile,
     chosen,
     complain,
     err,
@@ -41,7 +38,7 @@ from lockstep.cli.output import (
 )
 from lockstep.operate.access import operator
 from lockstep.operate.documents import FEW, Locks, Record
-from lockstep.operate.formatting import clock_time
+from lockstep.operate.formatting import clock_time, wants_json
 from lockstep.operate.sessions import count_sessions, lines
 from lockstep.operate.state import record_fields, records_of
 from lockstep.plan.model import Plan
@@ -345,7 +342,6 @@ def take_over(
     cancel: Annotated[bool, typer.Option("--cancel", help="Take the permission back.")] = False,
     dry_run: DryRun = False,
     stream: RecordIn = "aws",
-    file: PlanFile = DEFAULT_PLAN,
 ) -> None:
     """Let Lockstep take over the accounts of a credential on a database.
 
@@ -357,7 +353,7 @@ def take_over(
 
     Exit code: 0 taken over (or cancelled), 1 refused, 3 the lock table or the audit log was unreachable.
     """
-    plan = plan_or_exit(file)
+    plan = plan_or_exit()
     wanted = frozenset(databases)
     found, at = _on(plan, credential_id, wanted), order_context(plan, stream)
     order = CancelTakeOver(databases=wanted) if cancel else TakeOver(databases=wanted)
@@ -385,7 +381,6 @@ def unblock(
     *,
     dry_run: DryRun = False,
     stream: RecordIn = "aws",
-    file: PlanFile = DEFAULT_PLAN,
 ) -> None:
     """Let runs log in to a database again that they had blocked.
 
@@ -394,7 +389,7 @@ def unblock(
 
     Exit code: 0 it is tried again, 3 the lock table or the audit log was unreachable.
     """
-    plan = plan_or_exit(file)
+    plan = plan_or_exit()
     found, at = _on(plan, credential_id, frozenset({database})), order_context(plan, stream)
 
     def act(credential: Credential) -> None:
@@ -454,7 +449,6 @@ def pause(
     everything: AllCredentials = False,
     dry_run: DryRun = False,
     stream: RecordIn = "aws",
-    file: PlanFile = DEFAULT_PLAN,
 ) -> None:
     """Switch scheduled rotations off, in both clouds.
 
@@ -463,7 +457,7 @@ def pause(
 
     Exit code: 0 paused, 3 the lock table or the audit log was unreachable.
     """
-    _switch(Pause(), credentials, everything=everything, dry_run=dry_run, stream=stream, file=file)
+    _switch(Pause(), credentials, everything=everything, dry_run=dry_run, stream=stream)
 
 
 def resume(
@@ -472,7 +466,6 @@ def resume(
     everything: AllCredentials = False,
     dry_run: DryRun = False,
     stream: RecordIn = "aws",
-    file: PlanFile = DEFAULT_PLAN,
 ) -> None:
     """Switch scheduled rotations on again.
 
@@ -480,7 +473,7 @@ def resume(
 
     Exit code: 0 resumed, 3 the lock table or the audit log was unreachable.
     """
-    _switch(Resume(), credentials, everything=everything, dry_run=dry_run, stream=stream, file=file)
+    _switch(Resume(), credentials, everything=everything, dry_run=dry_run, stream=stream)
 
 
 def _switch(
@@ -490,9 +483,8 @@ def _switch(
     everything: bool,
     dry_run: bool,
     stream: RecordIn,
-    file: PlanFile,
 ) -> None:
-    plan = plan_or_exit(file)
+    plan = plan_or_exit()
     found, at = named(plan, credentials, everything=everything), order_context(plan, stream)
 
     def act(credential: Credential) -> None:
@@ -518,7 +510,6 @@ def retire(
     *,
     dry_run: DryRun = False,
     stream: RecordIn = "aws",
-    file: PlanFile = DEFAULT_PLAN,
 ) -> None:
     """End the rotation of a credential.
 
@@ -528,7 +519,7 @@ def retire(
 
     Exit code: 0 retired, 1 a run or a generation is in flight, 3 the lock table or the audit log was unreachable.
     """
-    plan = plan_or_exit(file)
+    plan = plan_or_exit()
     credential, at = one(plan, credential_id), order_context(plan, stream)
     _require_no_admin(plan, credential)
     if not dry_run:
@@ -599,22 +590,17 @@ def _explain(details: dict[str, Any], found: LockRecord) -> None:
 
 # `lockstep lock`: show who holds the lock; free it after its holder has died.
 
-app = typer.Typer(help="Show or free the lock, which says who may rotate.", no_args_is_help=True)
 
-
-@app.command()
-def show(
-    *, file: PlanFile = DEFAULT_PLAN, credential_id: CredentialId = None, as_json: AsJson = False
-) -> None:
+def show(*, credential_id: CredentialId = None) -> None:
     """Show who holds the lock and what is in flight.
 
     Exit code: 0 shown, 3 the lock table was unreachable.
     """
-    plan = plan_or_exit(file)
+    plan = plan_or_exit()
     wanted = chosen(plan, credential_id)
     read = records_of(operator(plan), wanted)
     records = [Record(**record_fields(read[c.id])) for c in wanted]
-    if as_json:
+    if wants_json():
         print_json(Locks(locks=records))
         return
     for record in records:
@@ -630,14 +616,12 @@ def _shown(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-@app.command()
 def release(
     *,
     credential_id: OneCredentialId,
     holder: Annotated[str, typer.Option(help="The holder, exactly as `lock show` prints it.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     dry_run: DryRun = False,
-    file: PlanFile = DEFAULT_PLAN,
 ) -> None:
     """Break glass: free the lock of a dead run.
 
@@ -647,7 +631,7 @@ def release(
 
     Exit code: 0 freed, 1 not freed, 3 the lock table was unreachable.
     """
-    plan = plan_or_exit(file)
+    plan = plan_or_exit()
     credential = one(plan, credential_id)
     lock = operator(plan).lock(credential)
     record = lock.read()

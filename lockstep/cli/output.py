@@ -1,6 +1,7 @@
 """What all commands share: where they print, how they load the plan, how they fail."""
 
 import json
+import os
 import signal
 import sys
 import traceback
@@ -15,11 +16,11 @@ import typer
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from lockstep.operate import documents
 from lockstep.operate.documents import Error, Exit
-from lockstep.operate.formatting import _answer
+from lockstep.operate.formatting import _answer, wants_json
 from lockstep.plan.file import PlanProblemsError, PlanSource, Problem, load_source
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import (
@@ -46,12 +47,11 @@ for _console in (out, err):
     if _console.width < 1:  # COLUMNS=0, at which rich prints nothing.
         _console.width = 80
 
-DEFAULT_PLAN = Path("lockstep.yaml")
+DEFAULT_PLAN, PLAN_VARIABLE = Path("lockstep.yaml"), "LOCKSTEP_PLAN"
 SHOWN_IDS = 20
 """So many ids or names of a kind are listed for people; of the others their number."""
 
 
-PlanFile = Annotated[Path, typer.Option("--plan", "-p", envvar="LOCKSTEP_PLAN", help="The plan file.")]
 CredentialId = Annotated[
     str | None,
     typer.Option(
@@ -62,7 +62,6 @@ CredentialId = Annotated[
 ]
 OneCredentialId = Annotated[str, typer.Option("--credential", "-c", help="The credential, by its id.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, without doing it.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 
 def say(text: str, *, style: str = "") -> None:
@@ -104,15 +103,45 @@ def say_aside(text: str) -> None:
 
 
 @contextmanager
-def answer(args: Sequence[str] | None) -> Iterator[list[str]]:
-    """The time of one run of the command; gives its arguments without `--utc`, which may stand anywhere."""
-    words = list(sys.argv[1:] if args is None else args)
-    before = words[: words.index("--")] if "--" in words else words
-    _answer.is_json, _answer.is_given, _answer.is_utc = "--json" in before, False, "--utc" in before
+def answer() -> Iterator[None]:
+    """The time of one run of the command."""
+    _answer.is_json = _answer.is_given = _answer.is_utc = False
+    _answer.plan_file = None
     try:
-        yield [w for i, w in enumerate(words) if w != "--utc" or i >= len(before)]
+        yield
     finally:
         _answer.is_json = _answer.is_utc = False
+        _answer.plan_file = None
+
+
+def words_left(args: Sequence[str]) -> Iterator[str]:
+    """Take the options of the whole command, which may stand anywhere before `--`; what is left.
+
+    Raises:
+        typer.BadParameter: One lacks its argument.
+    """
+    words = iter(args)
+    for word in words:
+        if word in {"--plan", "-p"}:
+            file = next(words, None)
+            if file is None:
+                raise typer.BadParameter("it needs an argument, the plan file", param_hint=word)
+            _answer.plan_file = Path(file)
+        elif word.startswith("--plan=") or (word.startswith("-p") and not word.startswith("--")):
+            _answer.plan_file = Path(word.removeprefix("--plan=").removeprefix("-p"))
+        elif word == "--json":
+            _answer.is_json = True
+        elif word == "--utc":
+            _answer.is_utc = True
+        else:
+            yield word
+        if word == "--":
+            yield from words
+
+
+def plan_file() -> Path:
+    """The plan file, as `--plan` or LOCKSTEP_PLAN names it."""
+    return _answer.plan_file or Path(os.environ.get(PLAN_VARIABLE) or DEFAULT_PLAN)
 
 
 def print_json(document: msgspec.Struct) -> None:
@@ -182,13 +211,14 @@ def json_in(file: Path) -> object:
         raise ValueError("it is nested too deeply") from None
 
 
-def plan_or_exit(file: Path) -> Plan:
-    """The plan, or every mistake in it and exit code 2."""
+def plan_or_exit(file: Path | None = None) -> Plan:
+    """The plan, that of the whole command unless a file is named; or every mistake in it and exit code 2."""
     return source_or_exit(file).plan
 
 
-def source_or_exit(file: Path) -> PlanSource:
-    """The plan with the places in its file, or every mistake in it and exit code 2."""
+def source_or_exit(file: Path | None = None) -> PlanSource:
+    """The plan with the places in its file, as `plan_or_exit`."""
+    file = file or plan_file()
     try:
         return load_source(file)
     except PlanProblemsError as e:
@@ -298,8 +328,59 @@ def in_our_words(error: Exception) -> LockstepError:
     return UnexpectedError(code=type(error).__name__, path=place)
 
 
+PANELS = ("Set up", "Operate", "Incident", "Evidence", "Applications", "Advanced")
+"""What commands are for, in the order of the help."""
+
+
+class Command(TyperCommand):
+    """A command; `takes` are the options of the whole command that mean something to it."""
+
+    takes: frozenset[str] = frozenset()
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - the parser's types are private
+        """Run it, or exit code 2 where it would not do what was said to the whole command."""
+        if wants_json() and "--json" not in self.takes:
+            raise wrong_use(f"{ctx.command_path} prints no JSON document; leave out --json")
+        if _answer.plan_file and "--plan" not in self.takes:
+            raise wrong_use(f"{ctx.command_path} reads no plan; leave out --plan")
+        return super().invoke(ctx)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - likewise
+        """Name the options that stand in the help of the whole command."""
+        super().format_epilog(ctx, formatter)
+        if self.takes:
+            formatter.write_paragraph()
+            formatter.write_text(f"Also {', '.join(sorted(self.takes))}: see lockstep --help.")
+
+
+def taking(*options: str) -> type[Command]:
+    """The class of commands to which these options of the whole command mean something."""
+    return type("Command", (Command,), {"takes": frozenset(options)})
+
+
+def _leaves(group: TyperGroup, before: str = "") -> Iterator[tuple[str, str, str]]:
+    """Of each command what it is for, its whole name, and what it does."""
+    for name, command in group.commands.items():
+        if isinstance(command, TyperGroup):
+            yield from _leaves(command, f"{name} ")
+        else:
+            panel = str(getattr(command, "rich_help_panel", ""))
+            yield panel, f"{before}{name}", command.get_short_help_str(limit=_LONGEST)
+
+
+_LONGEST = 200
+"""Of a command's first sentence in the help of the whole command."""
+
+
 class Root(TyperGroup):
     """The command, which never ends with a traceback."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002, ANN401 - likewise
+        """Every command, by what it is for."""
+        leaves = list(_leaves(self))
+        for panel in PANELS:
+            with formatter.section(panel):
+                formatter.write_dl([(name, text) for of, name, text in leaves if of == panel])
 
     def main(
         self,
@@ -311,8 +392,9 @@ class Root(TyperGroup):
         **extra: Any,  # noqa: ANN401 - likewise
     ) -> NoReturn:
         """Run it and exit."""
-        with answer(args) as words:
-            code = int(self._ended(words, prog_name or "lockstep", complete_var, extra))
+        with answer():
+            given = sys.argv[1:] if args is None else args
+            code = int(self._ended(given, prog_name or "lockstep", complete_var, extra))
             if code:
                 refuse(code, _INTERRUPTED if code == INTERRUPTED_STATUS else _UNTOLD)
             raise SystemExit(code)
@@ -325,7 +407,9 @@ class Root(TyperGroup):
         extra: Mapping[str, Any],
     ) -> int:
         try:
-            ended = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+            ended = super().main(
+                list(words_left(args)), prog_name, complete_var, standalone_mode=False, **extra
+            )
             return int(ended or 0)
         except typer.Abort:
             return no("aborted", name="Aborted").exit_code

@@ -24,15 +24,13 @@ from lockstep.cli.orders import (
     would,
 )
 from lockstep.cli.output import (
-    DEFAULT_PLAN,
-    AsJson,
     CredentialId,
     DryRun,
-    PlanFile,
     chosen,
     complain,
     no,
     out,
+    plan_file,
     plan_or_exit,
     print_json,
     progress_bar,
@@ -55,6 +53,7 @@ from lockstep.operate.documents import (
     ShardOfPlan,
     Step,
 )
+from lockstep.operate.formatting import wants_json
 from lockstep.operate.plan_sql.dialect import LiveRoleError
 from lockstep.operate.plan_sql.scripts import provisioning_sql
 from lockstep.plan import limits
@@ -91,14 +90,9 @@ from lockstep.protocol.schedule import cron_expression
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import DEPLOYER, Cloud
 
-app = typer.Typer(help="Check the plan file, print its SQL.", no_args_is_help=True)
 
-
-@app.command()
 def check(
     *,
-    file: PlanFile = DEFAULT_PLAN,
-    as_json: AsJson = False,
     before_oci: Annotated[
         bool,
         typer.Option(
@@ -115,7 +109,7 @@ def check(
     Exit code: 0 valid, 2 not valid, or with a missing CA file, values of an example, or more than a quota that cannot
     be raised allows. Every mistake is listed with its line and column, with --json as `error.problems`.
     """
-    source = source_or_exit(file)
+    file, source = plan_file(), source_or_exit()
     plan = source.plan
     found = uses(plan)
     told = (
@@ -130,7 +124,7 @@ def check(
         text = f"{file} is a valid plan, but it cannot be deployed yet:"
         raise wrong_use(text, name="PlanNotDeployable", problems=problems)
     rows = [_row(plan, i) for i in range(len(plan.credentials))]
-    if as_json:
+    if wants_json():
         print_json(
             documents.Checked(
                 valid=True,
@@ -227,10 +221,8 @@ def _readers(plan: Plan) -> str:
     )
 
 
-@app.command()
 def sql(
     *,
-    file: PlanFile = DEFAULT_PLAN,
     credential_id: CredentialId = None,
     database: Annotated[str | None, typer.Option("--database", "-d", help="Only this database.")] = None,
     existing: Annotated[
@@ -250,7 +242,7 @@ def sql(
 
     Exit code: 0 printed, 2 the plan is not valid or has no such credential, database or script.
     """
-    plan = plan_or_exit(file)
+    plan = plan_or_exit()
     try:
         scripts = [
             provisioning_sql(plan, credential, server, existing=existing)
@@ -267,8 +259,7 @@ def sql(
         out.print(script, markup=False, highlight=False, soft_wrap=True)
 
 
-@app.command()
-def render(*, file: PlanFile = DEFAULT_PLAN) -> None:
+def render() -> None:
     """Print the plan with its variables replaced.
 
     CDK, Terraform and the bundles take such a file only, so that both clouds get what was reviewed. CA files stay
@@ -276,10 +267,9 @@ def render(*, file: PlanFile = DEFAULT_PLAN) -> None:
 
     Exit code: 0 printed, 2 the plan is not valid.
     """
-    typer.echo(source_or_exit(file).text, nl=False)
+    typer.echo(source_or_exit().text, nl=False)
 
 
-@app.command()
 def schema() -> None:
     """Print the JSON Schema of the plan file, for editors.
 
@@ -302,7 +292,6 @@ def diff(
         list[str] | None,
         typer.Option(help="What leaves after its readers: a database, store or credential. Once for each."),
     ] = None,
-    as_json: AsJson = False,
 ) -> None:
     """Show what must happen, and in which order, so that a new plan locks no application out.
 
@@ -312,7 +301,7 @@ def diff(
     Exit code: 0 safe in the order that is printed, 1 refused, 2 one of the plans is not valid.
     """
     changes = plan_changes(plan_or_exit(old), plan_or_exit(new), drop=drop or ())
-    if as_json:
+    if wants_json():
         print_json(_document(changes))
     elif changes.refusals:
         for refusal in changes.refusals:
@@ -349,7 +338,7 @@ class _Rotated:
     places: frozenset[str]
 
 
-def activate(  # noqa: PLR0913 - each is an option of the command
+def activate(
     credentials: CredentialArguments = None,
     *,
     everything: AllCredentials = False,
@@ -367,7 +356,6 @@ def activate(  # noqa: PLR0913 - each is an option of the command
     ] = None,
     dry_run: DryRun = False,
     stream: RecordIn = "aws",
-    file: PlanFile = DEFAULT_PLAN,
 ) -> None:
     """Make this plan file's plan of a credential the active one, in both clouds.
 
@@ -383,7 +371,7 @@ def activate(  # noqa: PLR0913 - each is an option of the command
 
     Exit code: 0 ordered (or active already), 1 refused, 3 the lock table or the audit log was unreachable.
     """
-    plan = plan_or_exit(file)
+    plan = plan_or_exit()
     found, at = named(plan, credentials, everything=everything), order_context(plan, stream)
     dropped = frozenset(drop or [])
     before = {c.id: c.plan_digest for c in plan_or_exit(from_plan).credentials} if from_plan else {}
@@ -481,13 +469,11 @@ _DEPLOYED = "functions read the plan that they were deployed with; whether that 
 
 def compile_(
     *,
-    file: PlanFile = DEFAULT_PLAN,
     folder: Annotated[
         Path | None,
         typer.Option("--out", help="Write the documents and CA files below this folder, as plans/<digest>/."),
     ] = None,
     digest: Annotated[bool, typer.Option("--digest", help="Print the digest alone, for programs.")] = False,
-    as_json: AsJson = False,
 ) -> None:
     """Compile the plan into the documents that the functions read, and print its digest.
 
@@ -497,17 +483,17 @@ def compile_(
 
     Exit code: 0 compiled, 2 the plan is not valid, or cannot be published.
     """
-    if digest and as_json:
+    if digest and wants_json():
         raise wrong_use("give --digest or --json, not both")
-    plan, published = _compiled(file)
+    plan, published = _compiled()
     if folder:
         named = {ca_file for server in plan.databases for ca_file in server.ca_files}
         write_folder(
             published,
             folder / folder_of(published.digest),
-            {ca_file.relative_to(file.parent): ca_file for ca_file in named},
+            {ca_file.relative_to(plan_file().parent): ca_file for ca_file in named},
         )
-    if as_json:
+    if wants_json():
         print_json(_publish_document(plan, published))
         return
     if digest:
@@ -527,7 +513,6 @@ def compile_(
 
 def publish(
     *,
-    file: PlanFile = DEFAULT_PLAN,
     cloud: Annotated[
         Literal["aws", "oci", "both"],
         typer.Option(help="Where to. In OCI only where the plan has runners.oci."),
@@ -545,7 +530,6 @@ def publish(
             "--if-there", help="Do nothing where the bucket does not exist: a deployment makes it first."
         ),
     ] = False,
-    as_json: AsJson = False,
 ) -> None:
     """Bring the compiled plan into the bucket from which the functions of a cloud read it.
 
@@ -559,7 +543,7 @@ def publish(
     Exit code: 0 everything is there, or with --dry-run could be, 1 a document has other content, 2 the plan is not
     valid, or cannot be published, 3 a bucket was unreachable, missing (without --if-there) or denied.
     """
-    plan, published = _compiled(file)
+    plan, published = _compiled()
     clouds = operator(plan, identity=DEPLOYER)
     found, wanted = [], _wanted(plan, cloud)
     for one_cloud in wanted:
@@ -574,9 +558,9 @@ def publish(
             say_aside(f"{address}: its bucket does not exist yet")
             continue
         found.append(outcome)
-        if not as_json:
+        if not wants_json():
             _publish_show(outcome, dry_run=dry_run)
-    if as_json:
+    if wants_json():
         print_json(structs.replace(_publish_document(plan, published), dry_run=dry_run, clouds=found))
     else:
         say(
@@ -588,8 +572,8 @@ def publish(
         raise typer.Exit(Exit.NO)
 
 
-def _compiled(file: Path) -> tuple[Plan, Published]:
-    source = source_or_exit(file)
+def _compiled() -> tuple[Plan, Published]:
+    file, source = plan_file(), source_or_exit()
     if told := list(publication_problems(source.plan, file.parent)):
         problems = in_order(map(source.located, told))
         raise wrong_use(f"{file} cannot be published:", name="PlanNotDeployable", problems=problems)

@@ -12,9 +12,6 @@ from rich.status import Status
 from lockstep.audit.append import OrderResult
 from lockstep.cli.orders import RecordIn, order_context, require_consent, require_databases
 from lockstep.cli.output import (
-    DEFAULT_PLAN,
-    AsJson,
-    PlanFile,
     complain,
     err,
     no,
@@ -29,7 +26,7 @@ from lockstep.cli.output import (
 from lockstep.operate.access import operator
 from lockstep.operate.documents import Exit, Rotated, StateOfMachine, WouldRotate
 from lockstep.operate.execution import Ended, Entered, Execution, located
-from lockstep.operate.formatting import absolute, clock_time, to_second
+from lockstep.operate.formatting import absolute, clock_time, to_second, wants_json
 from lockstep.operate.state import Wait, waits_for
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import LockstepError, OrderRefusedError, advice_of, line_of
@@ -133,8 +130,6 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
         bool, typer.Option("--dry-run", help="Show what would be started, without starting it.")
     ] = False,
     stream: RecordIn = "aws",
-    file: PlanFile = DEFAULT_PLAN,
-    as_json: AsJson = False,
 ) -> None:
     """Start a rotation in AWS and follow it to its end.
 
@@ -150,7 +145,7 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
     Exit code: 0 rotated or skipped, 1 the rotation failed, the emergency is not over or the answer was no, 2 wrong use
     or nobody to ask, 3 AWS was unreachable or the rotation did not end in time.
     """
-    plan = plan_or_exit(file)
+    plan = plan_or_exit()
     credential, clock = _the_one(plan, named, credential_id), SystemClock()
     if state_machine_arn:
         _region_of(state_machine_arn)
@@ -161,7 +156,7 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
     order = Revoke(lift_pause=lift_pause, without=left_out) if revoke_previous else None
     asked = RunInput(credential_id=credential.id, trigger="cli", force=force or revoke_previous)
     if dry_run:
-        _would(credential, order, asked, state_machine_arn or located(plan, stack, alias), as_json=as_json)
+        _would(credential, order, asked, state_machine_arn or located(plan, stack, alias))
         return
     if order:
         if not yes:
@@ -171,9 +166,9 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
         say_aside(f"emergency through generation {given.record.revoke_through} ordered")
     arn = state_machine_arn or located(plan, stack, alias)
     execution = Execution(arn, _region_of(arn), asked)
-    if not as_json:
+    if not wants_json():
         say_aside(f"started {execution.arn}")
-    ended = _shown(execution, clock, aside=not as_json)
+    ended = _shown(execution, clock, aside=not wants_json())
     if ended is None:
         raise no(f"still running: {execution.arn}", name="StillRunning", code=Exit.UNREACHABLE)
     skip = (
@@ -181,7 +176,7 @@ def rotate(  # noqa: PLR0913 - a command has an argument for each option
         if ended.output.get("outcome") == SKIPPED
         else None
     )
-    _report(ended, skip, clock.now(), as_json=as_json)
+    _report(ended, skip, clock.now())
     if order:
         _require_over(plan, credential, stream)
 
@@ -203,10 +198,10 @@ def _the_one(plan: Plan, *ids: str | None) -> Credential:
     return one(plan, given.pop())
 
 
-def _would(credential: Credential, order: Revoke | None, asked: RunInput, arn: str, *, as_json: bool) -> None:
+def _would(credential: Credential, order: Revoke | None, asked: RunInput, arn: str) -> None:
     """Show what would be done."""
     started = write(asked)
-    if as_json:
+    if wants_json():
         given = order.name if order else None
         print_json(WouldRotate(dry_run=True, order=given, state_machine=arn, input=started))
         return
@@ -261,9 +256,9 @@ def _shown(execution: Execution, clock: Clock, *, aside: bool) -> Ended | None:
         return execution.followed(clock, see)
 
 
-def _report(ended: Ended, skip: Skip | None, now: datetime, *, as_json: bool) -> None:
+def _report(ended: Ended, skip: Skip | None, now: datetime) -> None:
     advice = advice_of(ended.error)
-    if as_json:
+    if wants_json():
         print_json(_document(ended, skip, advice, now))
     elif skip:
         say(f"skipped: {skip.describe(now)}", style="yellow")

@@ -14,11 +14,8 @@ from lockstep.aws.reads import AwsReads
 from lockstep.aws.reads import Client as AwsClient
 from lockstep.cli.orders import named
 from lockstep.cli.output import (
-    DEFAULT_PLAN,
-    AsJson,
     CredentialId,
     DryRun,
-    PlanFile,
     complain,
     err,
     json_in,
@@ -36,6 +33,7 @@ from lockstep.operate import documents
 from lockstep.operate.access import operator
 from lockstep.operate.doctor.oci import vault_of
 from lockstep.operate.documents import Exit
+from lockstep.operate.formatting import wants_json
 from lockstep.operate.secrets import (
     AWS_QUOTA,
     AWS_RATE,
@@ -78,13 +76,8 @@ _LINES = 10
 """Of progress, where nobody sees a bar."""
 _STYLES = {State.READY: "green", State.TO_TAG: "yellow", State.TO_BE_MADE: ""}
 
-app = typer.Typer(
-    help="Make the secrets of credentials, and tag those that people made.", no_args_is_help=True
-)
 
-
-@app.command()
-def create(  # noqa: PLR0913 - an option each
+def create(
     *,
     cloud: Annotated[Literal["aws", "oci", "both"], typer.Option(help="Where.")] = "both",
     dry_run: DryRun = False,
@@ -111,8 +104,6 @@ def create(  # noqa: PLR0913 - an option each
         float | None,
         typer.Option(min=0.1, max=AWS_QUOTA, help="Writes a second.  [default: 25 in AWS, 5 in OCI]"),
     ] = None,
-    file: PlanFile = DEFAULT_PLAN,
-    as_json: AsJson = False,
 ) -> None:
     """Make the secrets of credentials: in AWS two for each, in OCI the slots of their rings.
 
@@ -127,7 +118,7 @@ def create(  # noqa: PLR0913 - an option each
     Exit code: 0 every secret is there, or would be, or the plan does not name the vault in OCI yet; 1 one is in the
     way, or the key is not known; 3 a service was unreachable, or throttles for minutes.
     """
-    plan = plan_or_exit(file)
+    plan = plan_or_exit()
     ids = tuple(c.id for c in named(plan, only, everything=False)) if only else ()
     clouds = operator(plan, identity=DEPLOYER)
     rooms: list[Target] = []
@@ -136,8 +127,8 @@ def create(  # noqa: PLR0913 - an option each
         rooms.append(aws_room(plan, clouds.aws, terms, ids, rate=rate or AWS_RATE))
     if _is_meant(plan, "oci", cloud) and (ring := terms_of(plan, terraform)):
         rooms.append(oci_room(plan, clouds, ring, ids, rate=rate or OCI_RATE))
-    reports = [carried_out(room, is_dry=dry_run, is_quiet=as_json) for room in rooms]
-    if as_json:
+    reports = [carried_out(room, is_dry=dry_run, is_quiet=wants_json()) for room in rooms]
+    if wants_json():
         print_json(documents.Created(dry_run=dry_run, clouds=list(map(_report_document, reports))))
     else:
         for report in reports:
@@ -146,14 +137,11 @@ def create(  # noqa: PLR0913 - an option each
         raise typer.Exit(Exit.NO)
 
 
-@app.command("tag")
 def tag_command(
     *,
     stack: Annotated[str, typer.Option(help="`stack` in cdk.json.")] = DEFAULT_STACK,
     yes: Annotated[bool, typer.Option("--yes", help="Set the tags.")] = False,
-    file: PlanFile = DEFAULT_PLAN,
     credential_id: CredentialId = None,
-    as_json: AsJson = False,
 ) -> None:
     """Tag the secrets in AWS that people made, so that a stack's functions may use them.
 
@@ -167,12 +155,12 @@ def tag_command(
     Exit code: 0 every secret is ready or is yet to be made by `lockstep secrets create`, 1 one is to be tagged, missing
     or in the way, 3 Secrets Manager was unreachable.
     """
-    plan = plan_or_exit(file)
+    plan = plan_or_exit()
     if credential_id is not None:
         one(plan, credential_id)
     clouds = operator(plan)
     found = [_looked_up(clouds, item, stack=stack, yes=yes) for item in wanted(plan, credential_id)]
-    if as_json:
+    if wants_json():
         print_json(documents.Tagged(stack=stack, secrets=list(map(_judgement_document, found))))
     else:
         for item in found:
@@ -180,7 +168,7 @@ def tag_command(
         for secret in _listed_admins(plan):
             say(f"{secret}: admin, known by its ARN or its name of RDS: it needs no tags")
     states = {item.state for item in found}
-    if State.TO_TAG in states and not as_json:
+    if State.TO_TAG in states and not wants_json():
         say("nothing was changed; to set the tags, repeat this with --yes")
     if states - {State.READY, State.TO_BE_MADE}:
         raise typer.Exit(Exit.NO)

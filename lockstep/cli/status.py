@@ -13,10 +13,7 @@ import typer
 
 from lockstep.agent.settings import ListenError
 from lockstep.cli.output import (
-    DEFAULT_PLAN,
-    AsJson,
     CredentialId,
-    PlanFile,
     chosen,
     complain,
     out,
@@ -30,7 +27,7 @@ from lockstep.operate import documents
 from lockstep.operate.access import operator
 from lockstep.operate.documents import FEW, Exit, Run
 from lockstep.operate.execution import located
-from lockstep.operate.formatting import clock_time, generation_name
+from lockstep.operate.formatting import clock_time, generation_name, wants_json
 from lockstep.operate.history import last_runs, run_line
 from lockstep.operate.sessions import count_sessions
 from lockstep.operate.sessions import document as session_document
@@ -60,7 +57,6 @@ _NO_ANSWER = "not known, because a store was unreachable"
 
 def status(
     *,
-    file: PlanFile = DEFAULT_PLAN,
     credential_id: CredentialId = None,
     read_values: Annotated[
         bool,
@@ -78,7 +74,6 @@ def status(
             help="Read the lock table alone, in one scan: which credentials are not rotated in time.",
         ),
     ] = False,
-    as_json: AsJson = False,
 ) -> None:
     """Show whether the stores are in sync.
 
@@ -98,16 +93,16 @@ def status(
 
     Exit code: 0 in sync, 1 not in sync or not rotated yet, 3 a store or the lock table was unreachable.
     """
-    if watch and as_json:
+    if watch and wants_json():
         raise wrong_use("--watch is for people: leave out --json")
-    plan = plan_or_exit(file)
+    plan = plan_or_exit()
     wanted, clouds = chosen(plan, credential_id), operator(plan)
     if summary and (read_values or watch):
         raise wrong_use("--summary reads the lock table alone: leave out --read-values and --watch")
     if summary:
-        raise typer.Exit(_show_summary(plan, clouds, wanted, as_json=as_json) or 0)
+        raise typer.Exit(_show_summary(plan, clouds, wanted) or 0)
     depth: Depth = "values" if read_values else "names"
-    look = partial(_look, plan, clouds, wanted, depth=depth, as_json=as_json)
+    look = partial(_look, plan, clouds, wanted, depth=depth)
     if watch:
         _watch(look, clouds.clock)
     if code := look():
@@ -130,14 +125,13 @@ def _look(
     wanted: Sequence[Credential],
     *,
     depth: Depth,
-    as_json: bool,
 ) -> Exit | None:
     """Look once, and show it; the exit code."""
     now = clouds.clock.now()
     records = records_of(clouds, wanted)
     looks = [partial(looked_at, plan, clouds, c, records[c.id], now, depth=depth) for c in wanted]
     states = clouds.side_by_side(looks) if len(looks) > FEW else [look() for look in looks]
-    if as_json:
+    if wants_json():
         print_json(
             documents.Status(
                 in_sync=all(s.is_in_sync for s in states),
@@ -276,7 +270,7 @@ _WORDS = {
 }
 
 
-def _show_summary(plan: Plan, clouds: Clouds, wanted: Sequence[Credential], *, as_json: bool) -> Exit | None:
+def _show_summary(plan: Plan, clouds: Clouds, wanted: Sequence[Credential]) -> Exit | None:
     """Show what the lock table says of credentials, and return the exit code."""
     expected = Expected(
         credentials=wanted,
@@ -285,7 +279,7 @@ def _show_summary(plan: Plan, clouds: Clouds, wanted: Sequence[Credential], *, a
         others={c.id for c in plan.credentials} - {c.id for c in wanted},
     )
     found = watch(clouds.lock_table(), expected, now=clouds.clock.now())
-    if as_json:
+    if wants_json():
         print_json(
             documents.Summary(in_time=not found.ids.keys() - NO_TROUBLE, metrics=found.metrics, ids=found.ids)
         )
@@ -308,10 +302,8 @@ def _show_fleet(found: Found) -> None:
 
 def history(
     *,
-    file: PlanFile = DEFAULT_PLAN,
     credential_id: CredentialId = None,
     newest: Annotated[int, typer.Option("--newest", "-n", min=1, max=1000, help="How many runs.")] = 10,
-    as_json: AsJson = False,
 ) -> None:
     """Show the last runs of both clouds, the newest first.
 
@@ -323,7 +315,7 @@ def history(
 
     Exit code: 0 shown, 3 a log or the lock table was unreachable; the runs of the other log are shown.
     """
-    plan = plan_or_exit(file)
+    plan = plan_or_exit()
     clouds = operator(plan)
     found: list[Run] = []
     problems: list[str] = []
@@ -334,7 +326,7 @@ def history(
     for credential, (runs, unread) in zip(wanted, read, strict=True):
         found += runs
         problems += [f"{credential.id} {cloud}: {line_of(error)}" for cloud, error in unread.items()]
-    if as_json:
+    if wants_json():
         print_json(documents.History(runs=found, problems=problems))
     else:
         now = clouds.clock.now()
@@ -358,9 +350,6 @@ def sessions(
         str | None,
         typer.Argument(metavar="CREDENTIAL", help="The credential, by its id.  [default: all of the plan]"),
     ] = None,
-    *,
-    file: PlanFile = DEFAULT_PLAN,
-    as_json: AsJson = False,
 ) -> None:
     """Count the open sessions of a credential, by login.
 
@@ -376,10 +365,10 @@ def sessions(
     Exit code: 0 counted, or the statements to run are shown, 3 a database, a store or the lock table was
     unreachable.
     """
-    plan = plan_or_exit(file)
+    plan = plan_or_exit()
     wanted, clouds = chosen(plan, credential_id), operator(plan)
     found = [count_sessions(clouds, credential) for credential in wanted]
-    if as_json:
+    if wants_json():
         print_json(documents.Sessions(credentials=[session_document(one) for one in found]))
     else:
         for one in found:
@@ -394,7 +383,6 @@ def sessions(
 
 def serve(
     *,
-    file: PlanFile = DEFAULT_PLAN,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of this machine; 0: a free one.")] = 0,
     host: Annotated[Literal["127.0.0.1", "::1"], typer.Option(help="The address of loopback.")] = "127.0.0.1",
     stack: Annotated[
@@ -412,7 +400,7 @@ def serve(
 
     Exit code: 0 after Ctrl-C, 2 wrong use or the port is taken, 3 the lock table is unreachable at the start.
     """
-    plan = plan_or_exit(file)
+    plan = plan_or_exit()
     try:
         from lockstep.operate.page.server import Address, serve_until_signal  # noqa: PLC0415 - no other command needs it
     except ModuleNotFoundError as error:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from pathlib import Path
 from typing import overload
 
 from lockstep.protocol.errors import LockstepError, family
@@ -148,7 +149,7 @@ def at_milliseconds(milliseconds: int) -> datetime | None:
 
 def clock_time(time: datetime, now: datetime) -> str:
     """A time for people: `14:05:12 (in 7 minutes)`, with the date where it is not today's; in documents as `moment`."""
-    if is_document():
+    if wants_json():
         return moment(time)
     return f"{absolute(time, now)} ({relative(time, now)})"
 
@@ -178,11 +179,12 @@ def relative(time: datetime, now: datetime) -> str:
 
 @dataclass(slots=True)
 class _Answer:
-    """Whether this run of the command is to print one JSON document, whether it has, and in which zone times are."""
+    """What was said to the whole command, and whether it has given its document."""
 
     is_json: bool = False
     is_given: bool = False
     is_utc: bool = False
+    plan_file: Path | None = None
 
 
 _answer = _Answer()
@@ -193,6 +195,6 @@ def wants_utc() -> bool:
     return _answer.is_utc
 
 
-def is_document() -> bool:
+def wants_json() -> bool:
     """Whether a document is printed, whose times are in UTC."""
     return _answer.is_json

@@ -67,7 +67,9 @@ def _wrong_lockstep(words: list[str]) -> Iterator[str]:
             return
         command = found
     options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
-    options |= set(command.context_settings.get("help_option_names", ["-h", "--help"]))
+    options |= {"-h", "--help", "--utc", *getattr(command, "takes", ())}
+    if "--plan" in options:
+        options.add("-p")
     for word in rest:
         option = word.partition("=")[0]
         if (

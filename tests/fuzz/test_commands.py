@@ -95,8 +95,8 @@ def words_of(path: tuple[str, ...]) -> list[str]:
 
 
 def has_json(path: tuple[str, ...]) -> bool:
-    """Whether the command has `--json`."""
-    return any("--json" in p.opts for p in command_of(path).params)
+    """Whether the command prints a document."""
+    return "--json" in command_of(path).takes
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from lockstep.cli import app
-from lockstep.cli.output import answer, document, exit_code_of
+from lockstep.cli.output import answer, document, exit_code_of, plan_file, words_left
 from lockstep.operate.documents import Error
 from lockstep.operate.formatting import absolute, clock_time, relative
 from lockstep.protocol import errors
@@ -186,10 +186,43 @@ def test_times_are_local_or_utc() -> None:
     assert clock_time(local, NOW) == f"{local:%H:%M:%S} (in 7 minutes)"
     long_ago = NOW - timedelta(days=9)
     assert absolute(long_ago, NOW) == f"{long_ago.astimezone():%Y-%m-%d %H:%M:%S}"
-    with answer(["status", "--utc"]) as words:
-        assert words == ["status"]
+    with answer():
+        assert list(words_left(["status", "--utc"])) == ["status"]
         assert clock_time(local, NOW) == "2026-01-01T12:07:00Z (in 7 minutes)"
-    with answer(["status", "--json"]):
+    with answer():
+        assert list(words_left(["--json", "status"])) == ["status"]
         assert clock_time(local, NOW) == "2026-01-01T12:07:00Z"
-    with answer(["x", "--", "--utc"]) as words:
-        assert words == ["x", "--", "--utc"]
+
+
+@pytest.mark.parametrize(
+    ("given", "left", "file"),
+    [
+        (["status"], ["status"], "lockstep.yaml"),
+        (["-p", "a.yaml", "status"], ["status"], "a.yaml"),
+        (["audit", "--plan", "a.yaml", "show", "-n", "5"], ["audit", "show", "-n", "5"], "a.yaml"),
+        (["status", "--plan=a.yaml"], ["status"], "a.yaml"),
+        (["status", "-pa.yaml", "-p", "b.yaml"], ["status"], "b.yaml"),
+        (["status", "--plan", "--json"], ["status"], "--json"),
+        (["x", "--", "--utc", "-p", "a.yaml"], ["x", "--", "--utc", "-p", "a.yaml"], "lockstep.yaml"),
+    ],
+)
+def test_options_of_the_whole_command_stand_anywhere(
+    given: list[str], left: list[str], file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LOCKSTEP_PLAN")
+    with answer():
+        assert list(words_left(given)) == left
+        assert plan_file() == Path(file)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["status", "--plan"], "--plan: it needs an argument"),
+        (["plan", "schema", "-p", "a.yaml"], "plan schema reads no plan; leave out --plan"),
+        (["pause", "--all", "--json"], "pause prints no JSON document; leave out --json"),
+    ],
+)
+def test_an_option_of_the_whole_command_that_means_nothing(words: list[str], told: str) -> None:
+    shown = CliRunner().invoke(app, words)
+    assert (shown.exit_code, told in shown.stderr) == (2, True)
