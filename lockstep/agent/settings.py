@@ -24,6 +24,7 @@ from lockstep.agent.files import FORMATS
 from lockstep.plan.compiled import Store
 from lockstep.plan.fields import CredentialId, Duration, Name, SecretName, Section, Text
 from lockstep.plan.file import NotYamlError, PlanProblemsError, load_plan, problems_of, read_yaml
+from lockstep.plan.model import Plan
 from lockstep.plan.stores import StoreConfig
 from lockstep.protocol.errors import TerminalError
 
@@ -224,24 +225,28 @@ def load_settings(file: Path) -> Settings:
     except NotYamlError as error:
         raise SettingsError([f"{error.mark}: {error.problem}"]) from None
     try:
-        settings = _from_plan(Settings.model_validate(document.data), base=file.parent)
+        settings = Settings.model_validate(document.data)
+        plan = load_plan(file.parent / settings.plan) if settings.plan else None
     except ValidationError as error:
         raise SettingsError([str(problem) for problem in problems_of(error, document, Settings)]) from None
     except PlanProblemsError as error:
         raise SettingsError([f"plan: {problem}" for problem in error.problems]) from None
-    if problems := list(_problems(settings)):
+    if plan:
+        settings = _with_plan(settings, plan)
+    problems = list(_problems(settings))
+    if plan and not problems:
+        problems = list(_database_problems(settings, plan))
+    if problems:
         raise SettingsError(problems)
     return settings
 
 
-def _from_plan(settings: Settings, *, base: Path) -> Settings:
-    """The settings with what the plan says in them."""
-    if settings.plan is None:
-        return settings
-    plan = load_plan(base / settings.plan)
-    unknown = [name for name in settings.credentials if plan.credential(name) is None]
+def _with_plan(settings: Settings, plan: Plan) -> Settings:
+    """The settings with the plan's stores and credentials in them."""
+    ids = [c.id for c in plan.credentials]
+    unknown = [name for name in settings.credentials if name not in ids]
     if unknown:
-        raise SettingsError([f"credentials: the plan has no {', '.join(unknown)}"])
+        raise SettingsError([f"credentials: the plan has no {', '.join(unknown)}, only {', '.join(ids)}"])
     served = [
         Served(
             id=c.id,
@@ -249,7 +254,7 @@ def _from_plan(settings: Settings, *, base: Path) -> Settings:
             overlap=c.schedule.overlap,
         )
         for c in plan.credentials
-        if c.id in (settings.credentials or (c.id,))
+        if c.id in (settings.credentials or ids)
     ]
     return settings.model_copy(update={"stores": plan.stores, "serve": tuple(served)})
 
@@ -273,9 +278,25 @@ def _problems(settings: Settings) -> Iterator[str]:
             yield f"files[{i}].credential: there is no {file.credential}, only {', '.join(ids)}"
 
 
+def _database_problems(settings: Settings, plan: Plan) -> Iterator[str]:
+    databases = {c.id: [server.name for server in c.servers] for c in plan.credentials}
+    for i, file in enumerate(settings.files):
+        credential_id = settings.served_by(file).id
+        known = databases[credential_id]
+        if file.database not in (None, *known):
+            yield f"files[{i}].database: {credential_id} has no database {file.database}, only {', '.join(known)}"
+
+
 class TokenError(TerminalError):
     """The token file cannot be read or made."""
 
+    advice = (
+        "Make its folder for the agent's user, `sudo install -d -m 0750 -o USER -g GROUP FOLDER`, or name another "
+        "file: `token_file` in the settings. It must not be empty, nor readable by everybody: `chmod 0640 FILE`."
+    )
+
 
 class ListenError(TerminalError):
-    """The agent cannot listen there."""
+    """Nothing can listen there."""
+
+    advice = "Name another port or socket, or end what listens there: `ss -lntp`."
