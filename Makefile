@@ -132,12 +132,12 @@ AS_ADMINISTRATOR = OCI_CONFIG_FILE=$${OCI_CONFIG_FILE:-$$HOME/.oci/config} $(PYT
 PUBLISH_OCI = $(AS_ADMINISTRATOR) plan publish --cloud oci --plan $(PLAN)
 SECRETS_OCI = build/secrets-oci.json
 # A failure ends the line.
-WITH_DIGEST = digest=$$($(PYTHON) -m lockstep plan compile --digest --plan $(PLAN)) &&
+WITH_DIGEST = digest=$$($(PYTHON) -m lockstep plan publish --digest --plan $(PLAN)) &&
 
 # The function reads its plan from a bucket. Published before the function is told of it, and at the first time, when the bucket
 # is made here, after it. Then the slots are made that the plan's credentials lack, and Terraform's outputs name them.
 deploy-oci: oci-init ## Deploy the OCI side of PLAN with Terraform; see oci_fn/terraform/README.md (REMOVE_STANDBY=1, PAUSE_STANDBY=1)
-	$(PYTHON) -m lockstep plan check --before-oci --plan $(PLAN)
+	$(PYTHON) -m lockstep plan check --plan $(PLAN)
 	$(WITH_DIGEST) $(PYTHON) -m cdk.standby --terraform $(TERRAFORM) --plan $(PLAN) $(if $(REMOVE_STANDBY),--remove) \
 	  $(if $(PAUSE_STANDBY),--pause) -- -var=plan_digest=$$digest
 	$(PUBLISH_OCI) --if-there

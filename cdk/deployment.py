@@ -10,7 +10,7 @@ from cdk.canary import LONGEST_WAIT, Canary
 from cdk.in_oci import client_key_name
 from cdk.keys import digest_alias
 from cdk.settings import ROOT, NotDeployableError, Settings
-from lockstep.plan.checks import example_values, missing_ca_files, publication_problems
+from lockstep.plan.checks import awaited_values, example_values, missing_ca_files, publication_problems
 from lockstep.plan.file import load_shipped_plan
 from lockstep.plan.limits import broken
 from lockstep.plan.model import Plan
@@ -112,6 +112,7 @@ def check_complete(deployment: Deployment) -> None:
     plan, settings = deployment.plan, deployment.settings
     found = (
         example_values(plan),
+        awaited_values(plan),
         missing_ca_files(plan),
         publication_problems(plan, (ROOT / settings.plan).parent),
     )

@@ -45,7 +45,7 @@ class Publication:
         again = f"`lockstep plan publish --cloud aws --plan {self.deployment.settings.plan}`"
         try:
             state = state_of(bucket, published)
-            names = state.wanting()
+            names = state.wanting
             different = state.different | write_plan(
                 bucket, published, names, clock=SystemClock(), done=lambda _name: None
             )
@@ -56,6 +56,6 @@ class Publication:
         if different:
             raise NotPublishedError(
                 f"{self.address}: {len(different)} documents have other content than the plan's, so functions refuse "
-                f"them; find out who wrote them, and put the plan's own there: {again} with --replace"
+                f"them; find out who wrote them, delete them, and repeat {again}"
             )
         return f"{self.address}: {len(state.same):,} documents were there, {len(names):,} written"

@@ -285,11 +285,6 @@ class S3Folder:
                 Body=file,
             )
 
-    def delete(self, name: str) -> None:
-        """Delete a document; it stays as an older version."""
-        with self._translated(name):
-            self._client.delete_object(Bucket=self._bucket, Key=self._folder + name)
-
     def listed(self) -> Iterator[Listed]:
         """The objects by their names, those of folders in it too."""
         for reply in self._pages(""):

@@ -29,9 +29,7 @@ def agent(
     once: Annotated[
         bool, typer.Option("--once", help="Write the files and end: for jobs and init containers.")
     ] = False,
-    check: Annotated[
-        bool, typer.Option("--check", help="Only check the settings and the token file.")
-    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only check the settings.")] = False,
 ) -> None:
     """Read credentials for the applications on this machine, and keep them fresh.
 
@@ -93,7 +91,6 @@ _TREE: tuple[tuple[str, str, Callable[..., None], tuple[str, ...]], ...] = (
     ("Advanced", "plan diff", plan.diff, (JSON,)),
     ("Advanced", "plan render", plan.render, (PLAN,)),
     ("Advanced", "plan schema", plan.schema, ()),
-    ("Advanced", "plan compile", plan.compile_, (PLAN, JSON)),
     ("Advanced", "plan publish", plan.publish, (PLAN, JSON)),
     ("Advanced", "identity publish", identity.publish, (PLAN, JSON)),
 )

@@ -23,7 +23,7 @@ from lockstep.cli.output import (
 from lockstep.operate.access import operator
 from lockstep.operate.documents import Issuer, TrustedVersion
 from lockstep.operate.formatting import to_second, wants_json
-from lockstep.plan.checks import example_values
+from lockstep.plan.checks import awaited_values
 from lockstep.plan.model import Plan
 from lockstep.plan.runners import IssuerFederation
 from lockstep.protocol.errors import OciExtraMissingError
@@ -177,7 +177,7 @@ def _desk(plan: Plan, bucket: str | None) -> _PublishContext:
         raise wrong_use(
             "the plan has no runners.oci.federation, so there is no issuer; the OCI runner reaches AWS with a key"
         )
-    if examples := [text for text in example_values(plan) if text.startswith("runners.oci.federation.key.")]:
+    if examples := [text for text in awaited_values(plan) if text.startswith("runners.oci.federation.key.")]:
         raise wrong_use("; ".join(examples))
     place = place_of(bucket or federation.issuer)
     if place is None:

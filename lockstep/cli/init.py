@@ -476,7 +476,7 @@ def _steps(
     oci, has_sessions = answers.oci_region, answers.oci_region and answers.domain_url
     if any(missing_ca_files(plan)):
         yield "the CAs of RDS", f"curl -o {file.parent / CA_FILE} {CA_BUNDLE}"
-    yield "check it", f"lockstep plan check --plan {file}{' --before-oci' if oci else ''}"
+    yield "check it", f"lockstep plan check --plan {file}"
     yield "accounts, for a DBA", f"lockstep plan sql --plan {file} > setup.sql"
     if oci:
         yield "the OCI side", f"make deploy-oci PLAN={file}"

@@ -1,5 +1,6 @@
 """`lockstep plan`: check the plan, print it, its schema and the SQL that a DBA reviews and runs."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -45,10 +46,10 @@ from lockstep.operate import documents
 from lockstep.operate.access import operator, streams
 from lockstep.operate.documents import (
     FEW,
-    CompiledPlan,
     Difference,
     Exit,
     PublishedIn,
+    PublishedPlan,
     Refusal,
     ShardOfPlan,
     Step,
@@ -57,7 +58,7 @@ from lockstep.operate.formatting import wants_json
 from lockstep.operate.plan_sql.dialect import LiveRoleError
 from lockstep.operate.plan_sql.scripts import provisioning_sql
 from lockstep.plan import limits
-from lockstep.plan.checks import example_values, missing_ca_files, publication_problems
+from lockstep.plan.checks import awaited_values, example_values, missing_ca_files, publication_problems
 from lockstep.plan.diff import PlanChanges, plan_changes
 from lockstep.plan.fields import format_duration
 from lockstep.plan.file import Problem, in_order, plan_schema, schema_text
@@ -73,7 +74,6 @@ from lockstep.plan.published import (
     place_in_aws,
     place_in_oci,
     state_of,
-    write_folder,
     write_plan,
 )
 from lockstep.plan.stores import OciVault
@@ -91,15 +91,7 @@ from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import DEPLOYER, Cloud
 
 
-def check(
-    *,
-    before_oci: Annotated[
-        bool,
-        typer.Option(
-            "--before-oci", help="What `make deploy-oci` prints, such as vault_id, may still be an example."
-        ),
-    ] = False,
-) -> None:
+def check() -> None:
     """Check the plan and show what it means: who may read its secrets, and how long a value works.
 
     This calls no cloud and no database. The plan digest of a credential must be the same in both clouds: compare what
@@ -107,13 +99,14 @@ def check(
     them.
 
     Exit code: 0 valid, 2 not valid, or with a missing CA file, values of an example, or more than a quota that cannot
-    be raised allows. Every mistake is listed with its line and column, with --json as `error.problems`.
+    be raised allows. Every mistake is listed with its line and column, with --json as `error.problems`. What only
+    `make deploy-oci` prints, such as vault_id, may be an example until then: it is listed too.
     """
     file, source = plan_file(), source_or_exit()
     plan = source.plan
     found = uses(plan)
     told = (
-        *example_values(plan, before_oci=before_oci),
+        *example_values(plan),
         *missing_ca_files(plan),
         *publication_problems(plan, file.parent),
     )
@@ -124,10 +117,12 @@ def check(
         text = f"{file} is a valid plan, but it cannot be deployed yet:"
         raise wrong_use(text, name="PlanNotDeployable", problems=problems)
     rows = [_row(plan, i) for i in range(len(plan.credentials))]
+    awaited = [str(source.located(text)) for text in awaited_values(plan)]
     if wants_json():
         print_json(
             documents.Checked(
                 valid=True,
+                awaited=awaited,
                 credentials=rows,
                 starts=_starts(plan),
                 quotas=[_quota(use) for use in found],
@@ -135,6 +130,8 @@ def check(
         )
         return
     _show(plan, rows, found)
+    for text in awaited:
+        say(text, style="yellow")
     say(f"{file}: valid")
 
 
@@ -326,6 +323,7 @@ def _document(changes: PlanChanges) -> Difference:
 # `lockstep plan activate`: make the plan file's plan of a credential the one under which runs act.
 
 _no = partial(no, name="NotActivated")
+_DIGEST = re.compile("[0-9a-f]{64}")
 LOOK_BACK = 100
 """How many entries of a stream are searched for the last rotation: more than a day."""
 
@@ -344,11 +342,7 @@ def activate(
     everything: AllCredentials = False,
     replaced: Annotated[
         list[str] | None,
-        typer.Option("--from", help="The digest of the plan that is active now. Once for each digest."),
-    ] = None,
-    from_plan: Annotated[
-        Path | None,
-        typer.Option(help="The plan file that is active now: of each credential, its digest is replaced."),
+        typer.Option("--from", help="The plan that is active now: its digest, or its file. Once for each."),
     ] = None,
     drop: Annotated[
         list[str] | None,
@@ -366,7 +360,7 @@ def activate(
     one.
 
     For many credentials give a pattern or --all, and the plan file that is active now: git show HEAD~:lockstep.yaml >
-    before.yaml; lockstep plan activate --all --from-plan before.yaml. Repeat the command after a failure: what is
+    before.yaml; lockstep plan activate --all --from before.yaml. Repeat the command after a failure: what is
     ordered stays ordered. Each is activated by its next run.
 
     Exit code: 0 ordered (or active already), 1 refused, 3 the lock table or the audit log was unreachable.
@@ -374,14 +368,16 @@ def activate(
     plan = plan_or_exit()
     found, at = named(plan, credentials, everything=everything), order_context(plan, stream)
     dropped = frozenset(drop or [])
-    before = {c.id: c.plan_digest for c in plan_or_exit(from_plan).credentials} if from_plan else {}
+    digests = {name for name in replaced or () if _DIGEST.fullmatch(name)}
+    files = [Path(name) for name in replaced or () if name not in digests]
+    before = {(c.id, c.plan_digest) for before in files for c in plan_or_exit(before).credentials}
 
     def act(credential: Credential) -> None:
         record = at.read(credential)
         active = record.plan
-        if active is None and replaced:
+        if active is None and digests:
             raise _no(f"{credential.id}: no plan is active, so leave out --from")
-        if active not in {None, credential.plan_digest, before.get(credential.id), *(replaced or [])}:
+        if active not in {None, credential.plan_digest, *digests} and (credential.id, active) not in before:
             raise _no(
                 f"{credential.id}: the active plan is {active}; "
                 f"to replace it: lockstep plan activate {credential.id} --from {active}"
@@ -462,53 +458,9 @@ def _is_rotation(entry: Entry) -> bool:
     return entry.event.get("status") == "Success" and {"generation", "usernames"} <= entry.details.keys()
 
 
-# `lockstep plan compile` and `lockstep plan publish`: the plan as the functions read it.
+# `lockstep plan publish`: the plan as the functions read it, in the bucket of each cloud.
 
 _DEPLOYED = "functions read the plan that they were deployed with; whether that is this one: lockstep doctor --in-cloud"
-
-
-def compile_(
-    *,
-    folder: Annotated[
-        Path | None,
-        typer.Option("--out", help="Write the documents and CA files below this folder, as plans/<digest>/."),
-    ] = None,
-    digest: Annotated[bool, typer.Option("--digest", help="Print the digest alone, for programs.")] = False,
-) -> None:
-    """Compile the plan into the documents that the functions read, and print its digest.
-
-    This calls no cloud and no database. The digest stands for every document: the same plan has the same digest on any
-    machine, and a function that was deployed with it takes no other document. It is not the plan digest of a
-    credential, which `plan check` prints, and which only names what both clouds must agree on.
-
-    Exit code: 0 compiled, 2 the plan is not valid, or cannot be published.
-    """
-    if digest and wants_json():
-        raise wrong_use("give --digest or --json, not both")
-    plan, published = _compiled()
-    if folder:
-        named = {ca_file for server in plan.databases for ca_file in server.ca_files}
-        write_folder(
-            published,
-            folder / folder_of(published.digest),
-            {ca_file.relative_to(plan_file().parent): ca_file for ca_file in named},
-        )
-    if wants_json():
-        print_json(_publish_document(plan, published))
-        return
-    if digest:
-        say(published.digest)
-        return
-    say(f"digest {published.digest}")
-    say(
-        f"{len(plan.credential_sections):,} credentials, {len(published.files):,} documents, "
-        f"{published.size:,} bytes; index.json {len(published.files[INDEX]):,}"
-    )
-    for shard in plan.shards:
-        count = len(shard.credential_ids)
-        say(f"  shard {shard.name}: {count:,} credentials, {cron_expression(shard.interval, shard.phase)}")
-    if folder:
-        say(f"written to {folder / folder_of(published.digest)}")
 
 
 def publish(
@@ -518,11 +470,8 @@ def publish(
         typer.Option(help="Where to. In OCI only where the plan has runners.oci."),
     ] = "both",
     dry_run: DryRun = False,
-    replace: Annotated[
-        bool,
-        typer.Option(
-            "--replace", help="Delete what is in the place of a document, and write the plan's own."
-        ),
+    digest: Annotated[
+        bool, typer.Option("--digest", help="Only print the digest, for programs; call no cloud.")
     ] = False,
     if_there: Annotated[
         bool,
@@ -535,23 +484,28 @@ def publish(
 
     Nothing is written over, and what is there is skipped: repeat the command after an interruption, and it goes on
     where it was. Nothing that runs changes: a function reads the documents of the digest that it was deployed with.
+    The digest stands for every document, and the same plan has the same one on any machine. It is not the plan digest
+    of a credential, which only names what both clouds must agree on.
 
     The bucket is named after the audit bucket, with `-plans` at its end; `make deploy-aws` and `make deploy-oci` make
     it, and call this command. Where a document has other content than the plan's, somebody else wrote it. Functions
-    refuse it; with --replace it is deleted, and stays as an older version of its object.
+    refuse it; delete it, and publish again.
 
     Exit code: 0 everything is there, or with --dry-run could be, 1 a document has other content, 2 the plan is not
     valid, or cannot be published, 3 a bucket was unreachable, missing (without --if-there) or denied.
     """
     plan, published = _compiled()
+    if digest:
+        say(published.digest)
+        return
+    if not wants_json():
+        _show_published(plan, published)
     clouds = operator(plan, identity=DEPLOYER)
     found, wanted = [], _wanted(plan, cloud)
     for one_cloud in wanted:
         bucket, address = _bucket(plan, clouds, one_cloud, published.digest)
         try:
-            outcome = _published(
-                bucket, published, clouds, one_cloud, address, dry_run=dry_run, replace=replace
-            )
+            outcome = _publish(bucket, published, clouds, one_cloud, address, dry_run=dry_run)
         except PlanAccessDeniedError as error:
             if not if_there or error.where.get("code") not in NO_BUCKET:
                 raise
@@ -559,9 +513,9 @@ def publish(
             continue
         found.append(outcome)
         if not wants_json():
-            _publish_show(outcome, dry_run=dry_run)
+            _show_outcome(outcome, dry_run=dry_run)
     if wants_json():
-        print_json(structs.replace(_publish_document(plan, published), dry_run=dry_run, clouds=found))
+        print_json(_publish_document(plan, published, found, dry_run=dry_run))
     else:
         say(
             _DEPLOYED
@@ -580,20 +534,35 @@ def _compiled() -> tuple[Plan, Published]:
     return source.plan, compile_plan(source.plan.compiled, source.plan.shards, file.parent)
 
 
-def _publish_document(plan: Plan, published: Published) -> CompiledPlan:
-    return CompiledPlan(
+def _show_published(plan: Plan, published: Published) -> None:
+    say(f"digest {published.digest}")
+    say(
+        f"{len(plan.credential_sections):,} credentials, {len(published.files):,} documents, {published.size:,} bytes"
+    )
+    for shard in plan.shards:
+        count = len(shard.credential_ids)
+        say(f"  shard {shard.name}: {count:,} credentials, {cron_expression(shard.interval, shard.phase)}")
+
+
+def _publish_document(
+    plan: Plan, published: Published, found: list[PublishedIn], *, dry_run: bool
+) -> PublishedPlan:
+    shards = [
+        ShardOfPlan(
+            name=shard.name,
+            credentials=len(shard.credential_ids),
+            schedule=cron_expression(shard.interval, shard.phase),
+        )
+        for shard in plan.shards
+    ]
+    return PublishedPlan(
         digest=published.digest,
         credentials=len(plan.credential_sections),
         documents=len(published.files),
         bytes=published.size,
-        shards=[
-            ShardOfPlan(
-                name=shard.name,
-                credentials=len(shard.credential_ids),
-                schedule=cron_expression(shard.interval, shard.phase),
-            )
-            for shard in plan.shards
-        ],
+        shards=shards,
+        dry_run=dry_run,
+        clouds=found,
     )
 
 
@@ -624,20 +593,12 @@ def _bucket(plan: Plan, clouds: Clouds, cloud: Cloud, digest: str) -> tuple[Plan
     )
 
 
-def _published(
-    bucket: PlanBucket,
-    published: Published,
-    clouds: Clouds,
-    cloud: Cloud,
-    address: str,
-    *,
-    dry_run: bool,
-    replace: bool,
+def _publish(
+    bucket: PlanBucket, published: Published, clouds: Clouds, cloud: Cloud, address: str, *, dry_run: bool
 ) -> PublishedIn:
     """Publish in one cloud; what became of it."""
     state = state_of(bucket, published)
-    replacing = state.different if replace else frozenset[str]()
-    names, different = state.wanting(replace=replace), state.different - replacing
+    names, different = state.wanting, state.different
     if not dry_run:
         with progress_bar(BarColumn()) as progress:
             task = progress.add_task(cloud, total=len(published.files), completed=len(state.same))
@@ -647,7 +608,6 @@ def _published(
                 names,
                 clock=clouds.clock,
                 done=lambda _name: progress.advance(task),
-                replacing=replacing,
             )
     # The index is kept back as long as something else is in a place.
     written = names - different - ({INDEX} if different else set())
@@ -655,20 +615,17 @@ def _published(
         cloud=cloud,
         there=len(state.same),
         written=len(written),
-        replaced=len(written & state.different),
         different=sorted(different),
         address=address,
     )
 
 
-def _publish_show(found: PublishedIn, *, dry_run: bool) -> None:
+def _show_outcome(found: PublishedIn, *, dry_run: bool) -> None:
     verb = "would be written" if dry_run else "written"
     say(f"{found.address}")
     say(f"  {found.there:,} documents were there, {found.written:,} {verb}")
-    if found.replaced:
-        say(f"  {found.replaced:,} of these in the place of something else", style="yellow")
     different = found.different
     if different:
         complain(f"  {len(different):,} have other content than the plan's, so functions refuse them:")
         say_first(complain, different, before="    ", more="and {} more")
-        complain("  find out who wrote them, and put the plan's own there: lockstep plan publish --replace")
+        complain(f"  find out who wrote them, delete them below {found.address}, and publish again")

@@ -59,7 +59,7 @@ from lockstep.operate.secrets import (
 )
 from lockstep.operate.secrets_aws import StackSecrets, describe, tag
 from lockstep.plan.admins import is_plain_name
-from lockstep.plan.checks import example_values
+from lockstep.plan.checks import awaited_values
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import AwsSecretsManager, OciVault
 from lockstep.protocol.model import AdminSecret
@@ -296,8 +296,7 @@ def terms_of(plan: Plan, terraform: Path | None) -> RingTerms | None:
         found = ring_terms(json_in(terraform), region=vault.region)
     except (OSError, ValueError) as error:
         raise wrong_use(f"{terraform} is not what `{_OUTPUT}` prints: {error}") from None
-    printed = {*example_values(plan)} - {*example_values(plan, before_oci=True)}
-    if examples := sorted(value for value in printed if value.startswith("stores")):
+    if examples := [text for text in awaited_values(plan) if text.startswith("stores")]:
         say_aside("\n".join(["oci: no slot is made yet; complete the plan, and repeat this:", *examples]))
         return None
     for name in ("compartment_id", "vault_id"):

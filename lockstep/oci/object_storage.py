@@ -278,16 +278,6 @@ class ObjectStorageFolder:
         with self._translated(path=name):
             return _put_new(self._clients, self._bucket, self._folder + name, file)
 
-    def delete(self, name: str) -> None:
-        """Delete a document, if it is there; it stays as an older version."""
-        with self._translated(path=name):
-            try:
-                self._clients.objects.delete_object(*self._bucket, self._folder + name)
-            except oci.exceptions.ServiceError as error:
-                # A try whose reply was lost has deleted it, or somebody else has.
-                if error.code != _NO_OBJECT:
-                    raise
-
     def listed(self) -> Iterator[Listed]:
         """The objects by their names, those of folders in it too."""
         for listed in self._pages():

@@ -376,9 +376,14 @@ class Quota(Struct, frozen=True, kw_only=True):
 
 
 class Checked(Struct, frozen=True, kw_only=True):
-    """What `lockstep plan check --json` prints."""
+    """What `lockstep plan check --json` prints.
+
+    Attributes:
+        awaited: The values that are examples until `make deploy-oci` prints them, each with its place.
+    """
 
     valid: bool
+    awaited: list[str]
     credentials: list[PlannedCredential]
     starts: Starts
     quotas: list[Quota]
@@ -398,21 +403,20 @@ class PublishedIn(Struct, frozen=True, kw_only=True):
     cloud: str
     there: int
     written: int
-    replaced: int
     different: list[str]
     address: str
 
 
-class CompiledPlan(Struct, frozen=True, kw_only=True):
-    """What `lockstep plan compile --json` and `plan publish --json` print; the last two fields are of `publish`."""
+class PublishedPlan(Struct, frozen=True, kw_only=True):
+    """What `lockstep plan publish --json` prints."""
 
     digest: str
     credentials: int
     documents: int
     bytes: int
     shards: list[ShardOfPlan]
-    dry_run: bool | UnsetType = UNSET
-    clouds: list[PublishedIn] | UnsetType = UNSET
+    dry_run: bool
+    clouds: list[PublishedIn]
 
 
 class Refusal(Struct, frozen=True, kw_only=True):

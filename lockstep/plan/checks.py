@@ -140,13 +140,8 @@ def account_problems(plan: "Plan") -> Iterator[str]:
             )
 
 
-def example_values(plan: "Plan", *, before_oci: bool = False) -> Iterator[str]:
-    """Values that come from the example plan: with them a plan is valid, but cannot be deployed.
-
-    Args:
-        plan: The plan.
-        before_oci: Whether those may be examples that are known only after the OCI side is deployed.
-    """
+def example_values(plan: "Plan") -> Iterator[str]:
+    """Values that come from the example plan: with them a plan is valid, but cannot be deployed."""
     found = [(f"databases[{i}].host", d.host) for i, d in enumerate(plan.database_sections)]
     found += [
         (f"databases[{i}].verify_hosts[{j}].host", end.host)
@@ -155,13 +150,12 @@ def example_values(plan: "Plan", *, before_oci: bool = False) -> Iterator[str]:
     ]
     found = [(place, host) for place, host in found if _EXAMPLE_HOST.fullmatch(host)]
     found += example_accounts(plan)
-    others, printed = [("audit.aws.bucket", plan.audit.aws.bucket)], list[str]()
-    for i, store in enumerate(plan.stores):
-        if isinstance(store, OciVault):
-            others.append((f"stores[{i}].compartment_id", store.compartment_id))
-            made = (("own_compartment_id", store.own_compartment_id or ""), ("vault_id", store.vault_id))
-            printed += [f"stores[{i}].{name}" for name, _ in made]
-            others += [(f"stores[{i}].{name}", value) for name, value in made]
+    others = [("audit.aws.bucket", plan.audit.aws.bucket)]
+    others += [
+        (f"stores[{i}].compartment_id", store.compartment_id)
+        for i, store in enumerate(plan.stores)
+        if isinstance(store, OciVault)
+    ]
     if plan.audit.oci:
         others.append(("audit.oci.namespace", plan.audit.oci.namespace))
     if to_oci := plan.runners.aws.federation:
@@ -169,14 +163,22 @@ def example_values(plan: "Plan", *, before_oci: bool = False) -> Iterator[str]:
     if plan.runners.oci and (to_aws := plan.runners.oci.federation):
         others.append(("runners.oci.federation.issuer", to_aws.issuer))
         others.append(("runners.oci.federation.role_arn", to_aws.role_arn))
-        key = [(f"runners.oci.federation.key.{name}", value) for name, value in to_aws.key]
-        printed += [place for place, _ in key]
-        others += key
-    found += [(place, value) for place, value in others if _EXAMPLE.search(value)]
+    for place, value in (*found, *((place, value) for place, value in others if _EXAMPLE.search(value))):
+        yield f"{place}: {value} is an example; give your own"
+
+
+def awaited_values(plan: "Plan") -> Iterator[str]:
+    """Values that may be examples until the OCI side is deployed, which prints them."""
+    found = [
+        (f"stores[{i}].{name}", value)
+        for i, store in enumerate(plan.stores)
+        if isinstance(store, OciVault)
+        for name, value in (("own_compartment_id", store.own_compartment_id), ("vault_id", store.vault_id))
+    ]
+    if plan.runners.oci and (to_aws := plan.runners.oci.federation):
+        found += [(f"runners.oci.federation.key.{name}", value) for name, value in to_aws.key]
     for place, value in found:
-        if place not in printed:
-            yield f"{place}: {value} is an example; give your own"
-        elif not before_oci:
+        if value and _EXAMPLE.search(value):
             yield f"{place}: {value} is an example; give your own, which `make deploy-oci` prints"
 
 

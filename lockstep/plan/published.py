@@ -244,7 +244,7 @@ def as_message(kind: type[Any], document: object, *, name: str) -> Any:  # noqa:
 # Where a host of the functions has its plan: what the environment variable LOCKSTEP_PLAN says.
 #
 #     lockstep.yaml                                   a plan file, on a machine that has the parser
-#     build/plans/<digest>                            a folder that `lockstep plan compile --out` has written
+#     build/plans/<digest>                            a folder that `write_folder` has written
 #     s3://BUCKET/plans/<digest>                      in Amazon S3
 #     oci://NAMESPACE/BUCKET/plans/<digest>           in OCI Object Storage
 #
@@ -609,7 +609,7 @@ class FolderOfPlan:
 #
 # What is there already is not written again, so a publication that broke off goes on where it was. `index.json`
 # comes last: where it is, everything is. Nothing is written over. A document with other content was written by
-# somebody else: it is named, and replaced only by order. It stays as an older version.
+# somebody else: it is named, and stays.
 
 T = TypeVar("T")
 
@@ -628,9 +628,6 @@ class PlanBucket(Documents, Protocol):
 
     def create(self, name: str, file: bytes) -> bool:
         """Write a document; False where the name is taken."""
-
-    def delete(self, name: str) -> None:
-        """Delete a document, if it is there; in a bucket with versions it stays as an older one."""
 
     def listed(self) -> Iterator[Listed]:
         """What is in the folder."""
@@ -653,14 +650,9 @@ class State:
     missing: frozenset[str]
     different: frozenset[str]
 
-    def wanting(self, *, replace: bool = False) -> frozenset[str]:
-        """What is to be written.
-
-        Args:
-            replace: Also in the place of something else.
-        """
-        if replace:
-            return self.missing | self.different
+    @property
+    def wanting(self) -> frozenset[str]:
+        """What is to be written."""
         # The index says that everything is there.
         return self.missing - {INDEX} if self.different else self.missing
 
@@ -685,7 +677,6 @@ def write_plan(
     *,
     clock: Clock,
     done: Callable[[str], None],
-    replacing: Collection[str] = (),
     side_by_side: SideBySide = at_the_same_time,
 ) -> frozenset[str]:
     """Write documents, `index.json` last.
@@ -696,7 +687,6 @@ def write_plan(
         names: Those to be written.
         clock: Waits between tries.
         done: Called with each name whose call has ended.
-        replacing: Those of them of which something else is to be deleted first.
         side_by_side: Makes the calls.
 
     Returns:
@@ -709,9 +699,6 @@ def write_plan(
 
     def put(name: str) -> bool:
         file = published.files[name]
-        # Somebody else may have replaced it meanwhile, and functions read it.
-        if name in replacing and not _tried(lambda: _is_same(bucket, name, file), clock):
-            _tried(lambda: bucket.delete(name), clock)
         # A try that was not answered may have written it.
         return _tried(lambda: bucket.create(name, file) or _is_same(bucket, name, file), clock)
 

@@ -128,7 +128,7 @@ class PlanDocumentMissingError(TerminalError):
 class PlanDocumentRefusedError(TerminalError):
     """The document is not of the published plan that was deployed, so it is not used. Nothing was changed."""
 
-    advice = "Find out who wrote it, and put the plan's own in its place: `lockstep plan publish --replace`."
+    advice = "Find out who wrote it, delete it, and publish the plan's own: `lockstep plan publish`."
 
 
 class PlanAccessDeniedError(TerminalError):

@@ -77,7 +77,7 @@ variable "image_digest" {
 }
 
 variable "plan_digest" {
-  description = "The digest of the published plan that the function reads, as `lockstep plan compile` prints it. `make deploy-oci` sets it. It is needed with an image."
+  description = "The digest of the published plan that the function reads, as `lockstep plan publish --digest` prints it. `make deploy-oci` sets it. It is needed with an image."
   type        = string
   default     = null
 

@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from lockstep.agent.http import Dialect
+from lockstep.agent.http import Dialect, ServedLog
 from lockstep.agent.server import listener_of, server_of
-from lockstep.agent.values import Secret, Values
-from lockstep.client.sources import StoredText
+from lockstep.agent.values import Reading, Secret, Values
 from lockstep.protocol.errors import StoreUnreachableError
 from lockstep.protocol.model import SecretStr
 
@@ -54,11 +53,11 @@ class FakeStore:
     reads: int = 0
     text: str | None = None
 
-    def __call__(self) -> StoredText:
+    def __call__(self) -> Reading:
         self.reads += 1
         if not self.is_up:
             raise StoreUnreachableError(store="a-store")
-        return StoredText(
+        return Reading(
             text=SecretStr(self.text or app_user(self.generation)),
             version=f"version-{self.generation}",
             generation=self.generation,
@@ -87,7 +86,7 @@ class World:
     def __post_init__(self) -> None:
         sources = {"oci": self.near, "aws": self.far}
         secret = Secret(name=NAME, credential_id=NAME, overlap=OVERLAP, sources=sources)
-        self.values = Values([secret], self.clock, lambda: NOW)
+        self.values = Values([secret], self.clock)
         [self.value] = self.values
 
 
@@ -127,7 +126,7 @@ class Address:
 @contextmanager
 def answering(values: Values) -> Iterator[Address]:
     """The agent's answers on a free port of loopback."""
-    dialect = Dialect(values, matches=TOKEN.__eq__)
+    dialect = Dialect(values, matches=TOKEN.__eq__, given=ServedLog(lambda: NOW))
     listener = listener_of("127.0.0.1", 0)
     server, end = server_of(dialect, graceful_seconds=5)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)

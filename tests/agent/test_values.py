@@ -2,8 +2,7 @@
 
 import pytest
 
-from lockstep.agent.values import Secret, Values
-from lockstep.client.sources import StoredText
+from lockstep.agent.values import Reading, Secret, Values
 from tests.agent.harness import NAME, NEEDLE, OVERLAP, FakeStore, World
 
 ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:"
@@ -56,7 +55,7 @@ def test_why_a_store_was_passed_over_is_said_without_the_text_of_a_foreign_error
     world.value.refresh()
     assert world.value.problem.startswith("ReadSideLaggingError: ")
 
-    def defect() -> StoredText:
+    def defect() -> Reading:
         raise KeyError(NEEDLE)
 
     secret = Secret(name=NAME, credential_id=NAME, overlap=OVERLAP, sources={"oci": defect, "aws": world.far})
@@ -98,7 +97,7 @@ def test_what_stores_serve_is_served_where_what_was_kept_may_be_revoked() -> Non
 def test_the_age_counts_from_before_the_read() -> None:
     world = World()
 
-    def slow() -> StoredText:
+    def slow() -> Reading:
         found = world.near()
         world.clock.seconds += 5
         return found

@@ -69,9 +69,9 @@ def check(folder: Path, *words: str) -> Result:
     [
         ([], [], Strategy.DUAL_PASSWORD),
         (["-d", "postgresql://ledger.internal/ledger"], [], Strategy.ALTERNATING_USERS),
-        ([*OCI, "--keys"], ["--before-oci"], Strategy.DUAL_PASSWORD),
-        ([*OCI, "--keys", "--vault", "ocid1.vault.oc1..acme"], ["--before-oci"], Strategy.DUAL_PASSWORD),
-        (SESSIONS, ["--before-oci"], Strategy.DUAL_PASSWORD),
+        ([*OCI, "--keys"], [], Strategy.DUAL_PASSWORD),
+        ([*OCI, "--keys", "--vault", "ocid1.vault.oc1..acme"], [], Strategy.DUAL_PASSWORD),
+        (SESSIONS, [], Strategy.DUAL_PASSWORD),
         (["-d", "mariadb://a.internal/orders", "-d", "mysql://b.internal/no"], [], Strategy.DUAL_PASSWORD),
     ],
 )
@@ -108,7 +108,7 @@ def test_with_oci_the_plan_has_sessions_and_the_check_names_what_only_the_deploy
     assert to_oci.domain_url == "https://idcs-1.identity.oraclecloud.com"
     assert to_aws.issuer == "https://objectstorage.eu-frankfurt-1.oraclecloud.com/n/acme/b/lockstep-issuer/o"
     assert to_aws.role_arn == "arn:aws:iam::123456789012:role/lockstep-oci-runner"
-    told = check(tmp_path).stderr
+    told = check(tmp_path).stdout
     for key in (
         "runners.oci.federation.key.id",
         "runners.oci.federation.key.version",
@@ -121,7 +121,7 @@ def test_with_oci_the_plan_has_sessions_and_the_check_names_what_only_the_deploy
 
 def test_the_steps_after_it_are_in_the_order_in_which_they_can_be_done(tmp_path: Path) -> None:
     steps = [
-        "--before-oci",
+        "lockstep plan check",
         "make deploy-oci",
         "runners_oci_federation",
         "lockstep identity publish",
@@ -321,4 +321,4 @@ def test_what_the_clouds_have_is_offered(
     assert plan.runners.aws.federation
     assert f'"id": "{vpc["VpcId"]}"' in made.output
     assert "subnet-" in made.output
-    assert check(tmp_path, "--before-oci").exit_code == 0
+    assert check(tmp_path).exit_code == 0

@@ -120,7 +120,7 @@ def test_a_plan_of_many_credentials_is_activated_in_place_of_the_one_before(
 
     other = "ledger/app_3"
     fleet.put(other, plan={"S": "f" * 64})
-    done = run("plan", "activate", "--all", "--from-plan", str(fleet.before))
+    done = run("plan", "activate", "--all", "--from", str(fleet.before))
     assert done.exit_code == 1
     assert f"{other}: the active plan is {'f' * 64}" in done.stderr
     assert "\n25 of 40\n" in done.stderr
@@ -130,7 +130,7 @@ def test_a_plan_of_many_credentials_is_activated_in_place_of_the_one_before(
     assert "next: " not in done.stdout
     written = fleet.entries()
 
-    again = run("plan", "activate", "--all", "--from-plan", str(fleet.before), "--from", "f" * 64)
+    again = run("plan", "activate", "--all", "--from", str(fleet.before), "--from", "f" * 64)
     assert again.exit_code == 0, again.output
     assert again.stdout.count("it was so already") == 39
     assert fleet.entries() == written + 1
@@ -143,7 +143,7 @@ def test_what_fails_for_all_is_said_once_and_no_more_are_tried(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     botocore_session.cache_clear()
-    done = run("plan", "activate", "--all", "--from-plan", str(fleet.before))
+    done = run("plan", "activate", "--all", "--from", str(fleet.before))
     assert done.exit_code == 3
     assert done.stderr.count("AwsCredentialsMissingError") == 1
     assert "40 of 40 not done: the last 20 all failed in this way, so no more were tried" in done.stderr
@@ -155,7 +155,7 @@ def test_equal_errors_are_said_once_with_the_credentials(fleet: Fleet) -> None:
     broken = [f"orders/app_{number}" for number in range(25)]
     for name in broken:
         fleet.put(name, fence={"S": "no number"})
-    done = run("plan", "activate", "--all", "--from-plan", str(fleet.before))
+    done = run("plan", "activate", "--all", "--from", str(fleet.before))
     assert done.exit_code == 3
     assert done.stderr.count("LockTableAccessDeniedError") == 1
     assert f"not done, 25 credentials: {', '.join(broken[:20])} and 5 more" in done.stderr

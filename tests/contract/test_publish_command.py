@@ -1,4 +1,4 @@
-"""`lockstep plan compile` and `lockstep plan publish`, over HTTP."""
+"""`lockstep plan publish`, over HTTP."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from lockstep.aws.clients import botocore_session
 from lockstep.cli import app
 from lockstep.plan.file import load_plan
-from lockstep.plan.published import credential_name
+from lockstep.plan.published import compile_plan, credential_name
 from lockstep.protocol.deadlines import Scope
 from lockstep.protocol.schedule import run_key
 from lockstep.runtime.identity import AWS_RUNNER, OCI_RUNNER
@@ -71,24 +71,11 @@ def _buckets(plan_file: Path, aws: AwsSandbox, oci: OciSandbox) -> tuple[str, st
     return names
 
 
-def test_a_plan_is_compiled_without_a_cloud(plan_file: Path, tmp_path: Path) -> None:
-    shown = run("compile", "--plan", str(plan_file), "--out", str(tmp_path / "out"))
-    assert shown.exit_code == 0, shown.output
-    plan, told = load_plan(plan_file), document(run("compile", "--plan", str(plan_file), "--json"))
-    assert f"digest {told['digest']}" in shown.stdout
-    assert run("compile", "--plan", str(plan_file), "--digest").stdout == f"{told['digest']}\n"
-    assert run("compile", "--plan", str(plan_file), "--digest", "--json").exit_code == 2
-    assert [s["name"] for s in told["shards"]] == [s.name for s in plan.shards]
-    assert all(
-        f"shard {s['name']}: {s['credentials']} credentials, {s['schedule']}" in shown.stdout
-        for s in told["shards"]
-    )
-    folder = tmp_path / "out/plans" / told["digest"]
-    files = [f for f in folder.rglob("*") if f.is_file()]
-    ca_files = {ca.relative_to(plan_file.parent) for d in plan.databases for ca in d.ca_files}
-    assert ca_files
-    assert {f.relative_to(folder) for f in files} >= ca_files
-    assert told["documents"] == len(files) - len(ca_files)
+def test_programs_get_the_digest_without_a_cloud(plan_file: Path) -> None:
+    plan = load_plan(plan_file)
+    digest = compile_plan(plan.compiled, plan.shards, plan_file.parent).digest
+    shown = run("publish", "--plan", str(plan_file), "--digest")
+    assert (shown.exit_code, shown.stdout) == (0, f"{digest}\n")
 
 
 def test_a_plan_is_published_in_both_clouds_and_functions_find_it(
@@ -103,6 +90,12 @@ def test_a_plan_is_published_in_both_clouds_and_functions_find_it(
     ]
     shown = run(*words)
     assert shown.exit_code == 0, shown.output
+    assert f"digest {dry['digest']}" in shown.stdout
+    assert [s["name"] for s in dry["shards"]] == [s.name for s in load_plan(plan_file).shards]
+    assert all(
+        f"shard {s['name']}: {s['credentials']} credentials, {s['schedule']}" in shown.stdout
+        for s in dry["shards"]
+    )
     assert shown.stdout.count(f"0 documents were there, {dry['documents']} written") == 2
     assert "whether that is this one: lockstep doctor --in-cloud" in shown.stdout
     again = document(run(*words, "--json"))
@@ -120,7 +113,7 @@ def test_a_plan_is_published_in_both_clouds_and_functions_find_it(
             ]
 
 
-def test_a_forged_document_ends_with_one_and_is_replaced_by_order(
+def test_a_forged_document_ends_with_one_and_stays_until_somebody_deletes_it(
     plan_file: Path, clouds: tuple[AwsSandbox, OciSandbox]
 ) -> None:
     aws_bucket, _ = _buckets(plan_file, *clouds)
@@ -132,10 +125,11 @@ def test_a_forged_document_ends_with_one_and_is_replaced_by_order(
     shown = run(*words)
     assert shown.exit_code == 1
     assert name in shown.output
-    assert "lockstep plan publish --replace" in shown.output
+    assert f"delete them below s3://{aws_bucket}/plans/{digest}" in shown.output
     assert "hunter2" not in shown.output
     assert document(run(*words, "--json"))["clouds"][0]["different"] == [name]
-    assert run(*words, "--replace").exit_code == 0
+    s3.delete_object(Bucket=aws_bucket, Key=f"plans/{digest}/{name}")
+    assert run(*words).exit_code == 0
     assert document(run(*words, "--json"))["clouds"][0]["different"] == []
 
 

@@ -248,7 +248,7 @@ def test_a_write_whose_reply_was_lost_is_known_to_have_come(world: World, publis
     assert all(world.versions(name) == 1 for name in published.files)
 
 
-def test_what_somebody_else_wrote_is_refused_named_and_replaced_by_order_only(
+def test_what_somebody_else_wrote_is_refused_named_and_never_replaced(
     world: World, plan: Plan, published: Published
 ) -> None:
     publish(world, published)
@@ -264,26 +264,6 @@ def test_what_somebody_else_wrote_is_refused_named_and_replaced_by_order_only(
     assert not state.missing
     assert publish(world, published) == frozenset()
     assert bucket.read(name, len(forged)) == forged
-    write_plan(
-        bucket, published, state.different, clock=world.clock, done=lambda _: None, replacing=state.different
-    )
-    assert source(world, published).of(plan.credentials[0].id).credentials == (plan.credentials[0],)
-    assert world.versions(name) == 3
-
-
-def test_what_another_publication_has_replaced_meanwhile_is_not_deleted_again(
-    world: World, published: Published
-) -> None:
-    publish(world, published)
-    name = next(n for n in published.files if n != INDEX)
-    world.forge(name, b"{}")
-    bucket, clock = world.open(), world.clock
-    seen = state_of(bucket, published).different
-    assert seen == {name}
-    for _ in range(2):  # Both have seen the forged one.
-        write_plan(bucket, published, seen, clock=clock, done=lambda _: None, replacing=seen)
-    assert world.versions(name) == 3
-    assert bucket.read(name, 100_000) == published.files[name]
 
 
 def test_a_document_that_comes_in_between_is_told_and_no_index_is_written(

@@ -277,8 +277,9 @@ def test_a_published_plan_is_verified_before_a_credential_is_rotated(
     place = place_in_oci(estate.plan.compiled, published.digest)
     create_audit_bucket(estate.oci, place.bucket, tier="Standard")
     estate.oci.identity.permit("lockstep-function", "OBJECT_READ", resource=place.bucket)
+    clients = sandbox_clients(estate.oci)
     own = ObjectStorageFolder(
-        sandbox_clients(estate.oci),
+        clients,
         namespace=place.namespace,
         bucket=place.bucket,
         folder=folder_of(place.digest),
@@ -292,7 +293,7 @@ def test_a_published_plan_is_verified_before_a_credential_is_rotated(
     name = credential_name(run_key(credential.id))
     forged = published.files[name].replace(b'"host":"localhost"', b'"host":"elsewhere"')
     assert forged != published.files[name]
-    own.delete(name)
+    clients.objects.delete_object(place.namespace, place.bucket, f"{folder_of(place.digest)}/{name}")
     assert own.create(name, forged)
     login = both_serve(estate, credential)
     with running_function(environment) as function:

@@ -120,14 +120,22 @@ def test_plan_check(plan: Path) -> None:
     )
 
 
-def test_before_oci_is_deployed_what_it_makes_may_be_an_example() -> None:
-    shipped = Path(__file__).parents[2] / "lockstep.yaml"
-    shown = run("plan", "check", "-p", str(shipped)).stderr
-    assert "exampleownid is an example; give your own, which `make deploy-oci` prints" in shown
-    shown = run("plan", "check", "-p", str(shipped), "--before-oci").stderr
+def test_before_oci_is_deployed_what_it_makes_may_be_an_example(plan: Path) -> None:
+    shipped = (Path(__file__).parents[2] / "lockstep.yaml").read_text()
+    plan.write_text(shipped)
+    shown = run("plan", "check", "-p", str(plan)).stderr
     assert not [word for word in ("vault_id", "own_compartment_id") if word in shown]
     # The compartment of the rings is made by hand, before the first apply.
     assert "stores[1].compartment_id: ocid1.compartment.oc1..exampleuniqueid is an example" in shown
+    own = (
+        shipped.replace("example", "acme")
+        .replace("11112222", "21112222")
+        .replace("acmeownid", "exampleownid")
+    )
+    plan.write_text(own)
+    shown = run("plan", "check", "-p", str(plan)).stdout
+    assert "exampleownid is an example; give your own, which `make deploy-oci` prints" in shown
+    assert shown.endswith("valid\n")
 
 
 def test_plan_check_refuses_a_ca_file_that_is_not_there(plan: Path) -> None:

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from lockstep.agent.values import Secret, Values
+from lockstep.agent.values import Reading, Secret, Values
 from lockstep.client import REFUSAL_SECONDS, CredentialClient
-from lockstep.client.sources import StoredText
 from lockstep.protocol.errors import StoreUnreachableError
 from lockstep.protocol.model import SecretStr
 from tests.agent.harness import NAME, OVERLAP, World
@@ -62,10 +61,10 @@ class AgentReader:
     """An application that asks the agent."""
 
     def __init__(self, stores: Stores) -> None:
-        def of(number: int) -> Callable[[], StoredText]:
-            def read() -> StoredText:
+        def of(number: int) -> Callable[[], Reading]:
+            def read() -> Reading:
                 found = value(stores.read(number))
-                return StoredText(
+                return Reading(
                     text=SecretStr(found.password.reveal()),
                     version=str(found.generation),
                     generation=found.generation,

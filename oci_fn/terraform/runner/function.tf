@@ -43,7 +43,7 @@ resource "oci_functions_function" "rotate" {
   lifecycle {
     precondition {
       condition     = var.published_plan != null
-      error_message = "plan_digest must be set, since the function reads the published plan of that digest: `lockstep plan compile` prints it, and `make deploy-oci` passes it on."
+      error_message = "plan_digest must be set, since the function reads the published plan of that digest: `lockstep plan publish --digest` prints it, and `make deploy-oci` passes it on."
     }
 
     precondition {
