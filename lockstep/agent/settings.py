@@ -291,8 +291,8 @@ class TokenError(TerminalError):
     """The token file cannot be read or made."""
 
     advice = (
-        "Make its folder for the agent's user, `sudo install -d -m 0750 -o USER -g GROUP FOLDER`, or name another file: "
-        "`token_file` in the settings. It must not be empty, nor readable by everybody: `chmod 0640 FILE`."
+        "Make its folder for the agent's user, `sudo install -d -m 0750 -o USER -g GROUP FOLDER`, or name another "
+        "file: `token_file` in the settings. It must not be empty, nor readable by everybody: `chmod 0640 FILE`."
     )
 
 
