@@ -64,7 +64,7 @@ _FOR_PEOPLE = (
     "cli",
     "client",
     "databases/sessions.py",
-    "operate/[!_dw]*",
+    "operate/[!_dvw]*",
     "operate/documents.py",
     "operate/doctor/[!_ins]*",
     "operate/doctor/in_*",

@@ -11,7 +11,7 @@ problem, and is told.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -150,7 +150,7 @@ class Digests:
         unknown: Those that are signed by no key of the plan.
         confirmed: The newest one that the other cloud has confirmed; of one cloud alone the newest one.
         gone: Digests that others name, and that are not there.
-        unreadable: Why they could not be read; empty if they were.
+        error: Why they could not be read.
     """
 
     stream: str
@@ -162,7 +162,12 @@ class Digests:
     gone: set[Named] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    unreadable: str = ""
+    error: LockstepError | None = None
+
+    @property
+    def unreadable(self) -> str:
+        """Why they could not be read, in a line; empty if they were."""
+        return line_of(self.error) if self.error else ""
 
     def add(self, digest: Digest) -> None:
         """The next digest, of which no more is kept than what it says anew of chains."""
@@ -236,6 +241,24 @@ def verify_digests(
         if digests.genuine and digests.genuine[0].moment < now - retention + _DAY:
             digests.starts_at = digests.genuine[0]
         _tell_missing_hours(digests, now)
+    _confirm(evidence, found, bounds)
+    return found
+
+
+def recent_digests(
+    evidence: Sequence[Evidence], *, now: datetime, side_by_side: SideBySide = READS
+) -> dict[str, Digests]:
+    """The digests of the last hours of each cloud, and what the other has confirmed of them; earlier ones are not read.
+
+    This shows whether the logs are confirmed up to now, and verifies nothing that was before.
+    """
+    start = hour_at(now - UNSEEN - _HOUR)
+    found = {of.stream: _read(of, start, side_by_side, after=start) for of in evidence}
+    _confirm(evidence, found, dict.fromkeys(found, start))
+    return found
+
+
+def _confirm(evidence: Sequence[Evidence], found: Mapping[str, Digests], bounds: Mapping[str, str]) -> None:
     for of in evidence:
         for by in evidence:
             if by.stream != of.stream:
@@ -243,13 +266,12 @@ def verify_digests(
     if len(evidence) == 1:
         alone = found[evidence[0].stream]
         alone.confirmed = alone.genuine[-1] if alone.genuine and not alone.genuine[-1].other else None
-    return found
 
 
-def _read(evidence: Evidence, start: str, side_by_side: SideBySide) -> Digests:
+def _read(evidence: Evidence, start: str, side_by_side: SideBySide, *, after: str = "") -> Digests:
     found = Digests(stream=evidence.stream)
     try:
-        names = list(evidence.digests.listed())
+        names = list(evidence.digests.listed(after=after))
         ours = sorted(
             (item for item in names if hour_of(item.name) >= start and hour_of(item.name)),
             key=lambda item: (hour_of(item.name), item.name),
@@ -265,7 +287,7 @@ def _read(evidence: Evidence, start: str, side_by_side: SideBySide) -> Digests:
                 elif hour_at(item.at) >= start:  # What stood there before is no news.
                     found.problems.append(f"{item.name} {digest}")
     except LockstepError as error:
-        found.unreadable = line_of(error)
+        found.error = error
         return found
     if strange := [i.name for i in names if not hour_of(i.name) and hour_at(i.at) >= start]:
         found.problems.append(f"{len(strange)} objects are no digests, the first is {strange[0][:_SHOWN]!a}")

@@ -543,7 +543,7 @@ class Verifier:
             digests.notes.append("entries are verified by digests alone: no right to verify by their keys")
             return None
         except LockstepError as error:
-            digests.unreadable = digests.unreadable or line_of(error)
+            digests.error = digests.error or error
         return evidence.signer
 
     def folders(self) -> list[str]:
@@ -554,7 +554,7 @@ class Verifier:
                 found.update(evidence.chains.folders())
             except LockstepError as error:
                 digests = self.digests[evidence.stream]
-                digests.unreadable = digests.unreadable or line_of(error)
+                digests.error = digests.error or error
         return sorted(found)
 
     def chain(

@@ -285,9 +285,9 @@ class S3Folder:
                 Body=file,
             )
 
-    def listed(self) -> Iterator[Listed]:
-        """The objects by their names, those of folders in it too."""
-        for reply in self._pages(""):
+    def listed(self, *, after: str = "") -> Iterator[Listed]:
+        """The objects by their names, those of folders in it too; those after a text alone."""
+        for reply in self._pages("", after):
             for item in reply.get("Contents", []):
                 name = item["Key"].removeprefix(self._folder)
                 yield Listed(name=name, size=item["Size"], tag=item["ETag"], at=item["LastModified"])
@@ -298,13 +298,14 @@ class S3Folder:
             for item in reply.get("CommonPrefixes", []):
                 yield item["Prefix"].removeprefix(self._folder).removesuffix("/")
 
-    def _pages(self, delimiter: str) -> Iterator["ListObjectsV2OutputTypeDef"]:
+    def _pages(self, delimiter: str, after: str = "") -> Iterator["ListObjectsV2OutputTypeDef"]:
         token = ""
         list_page = partial(
             self._client.list_objects_v2,
             Bucket=self._bucket,
             Prefix=self._folder,
             Delimiter=delimiter,
+            StartAfter=f"{self._folder}{after}" if after else "",
             MaxKeys=self._page_size,
         )
         while True:

@@ -4,7 +4,7 @@ By default no value is read: names of versions spell generations (ADR 59).
 """
 
 import webbrowser
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import cache, partial
 from typing import Annotated, Literal, NoReturn
@@ -37,10 +37,14 @@ from lockstep.operate.state import (
     CredentialState,
     Depth,
     document,
+    evidence_reasons,
     lines,
     looked_at,
+    of_logs,
+    reason_documents,
     records_of,
 )
+from lockstep.operate.verdict import Kind, Reason, Verdict, of_record, ranked, verdict_of
 from lockstep.operate.watch import Expected, Found, shown, watch
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import LockstepError, ServeExtraMissingError, line_of
@@ -75,23 +79,22 @@ def status(
         ),
     ] = False,
 ) -> None:
-    """Show whether the stores are in sync.
+    """Say whether each credential is healthy, degraded or down, why, and the command that helps.
 
-    Shows which generation every store serves and since when, when the previous value's overlap ends, what is pending
-    and since when, who holds the lock, which cloud rotates next and when, what that run would do, and how the last run
-    ended, with the command that fixes it. This changes nothing and calls no database. Without the right to read the
-    audit log it shows all but the last run.
+    healthy: as far as is known, what the stores serve logs in on every database. degraded: it works, and needs a
+    person, or will. down: a login that a store serves is refused somewhere, by the last run. Below that: which
+    generation every store serves, until when the one before is valid, what is pending, who has the lock, what the next
+    run would do, and how the last one ended. This changes nothing and calls no database. Without the right to read
+    the audit log it shows all but the last run.
 
     It reads no password: the names of the versions say which generation they hold. They do not say what a secret holds
     that Lockstep did not write: whether that is a login or a placeholder is told with --read-values.
 
-    Where a runner reaches the other cloud with a long-lived key, its age is shown; from 90 days on it is old.
-
-    Of many credentials --summary tells which need a look; -c 'team/*' then looks at these, several at the same time.
+    Of many credentials --summary tells which need a look; `status 'team/*'` then looks at these, several at a time.
 
     Later versions only add fields and values to what --json prints.
 
-    Exit code: 0 in sync, 1 not in sync or not rotated yet, 3 a store or the lock table was unreachable.
+    Exit code: 0 healthy, 1 degraded, 5 down, 3 the lock table or every store was unreachable.
     """
     if watch and wants_json():
         raise wrong_use("--watch is for people: leave out --json")
@@ -100,16 +103,18 @@ def status(
     if summary and (read_values or watch):
         raise wrong_use("--summary reads the lock table alone: leave out --read-values and --watch")
     if summary:
-        raise typer.Exit(_show_summary(plan, clouds, wanted) or 0)
+        raise typer.Exit(_show_summary(plan, clouds, wanted))
     depth: Depth = "values" if read_values else "names"
     look = partial(_look, plan, clouds, wanted, depth=depth)
     if watch:
         _watch(look, clouds.clock)
-    if code := look():
-        raise typer.Exit(code)
+    raise typer.Exit(look())
 
 
-def _watch(look: Callable[[], Exit | None], clock: Clock) -> NoReturn:
+EXITS = {Verdict.HEALTHY: 0, Verdict.DEGRADED: Exit.NO, Verdict.DOWN: Exit.DOWN}
+
+
+def _watch(look: Callable[[], int], clock: Clock) -> NoReturn:
     while True:
         out.clear()  # A terminal; nothing else.
         try:
@@ -125,41 +130,55 @@ def _look(
     wanted: Sequence[Credential],
     *,
     depth: Depth,
-) -> Exit | None:
+) -> int:
     """Look once, and show it; the exit code."""
     now = clouds.clock.now()
     records = records_of(clouds, wanted)
     looks = [partial(looked_at, plan, clouds, c, records[c.id], now, depth=depth) for c in wanted]
     states = clouds.side_by_side(looks) if len(looks) > FEW else [look() for look in looks]
+    evidence = evidence_reasons(plan, clouds, now)
+    verdict = verdict_of([*(r for s in states for r in s.reasons), *(evidence or [])])
     if wants_json():
         print_json(
             documents.Status(
-                in_sync=all(s.is_in_sync for s in states),
+                verdict=verdict.value,
+                evidence=reason_documents(evidence or []),
                 credentials=[document(s, now) for s in states],
             )
         )
     else:
         for state in states:
             _show(state, now)
-    codes = {s.exit_code for s in states}
-    if Exit.NO in codes:
-        return Exit.NO
-    return Exit.UNREACHABLE if Exit.UNREACHABLE in codes else None
+        say_reasons(evidence or [])
+    answers = [a for s in states for a in s.look.answers.values()]
+    if verdict is not Verdict.DOWN and all(isinstance(a, LockstepError) for a in answers):
+        return Exit.UNREACHABLE
+    return EXITS[verdict]
+
+
+def say_reasons(reasons: Iterable[Reason], *, indent: str = "") -> None:
+    """What is the matter, each with what helps."""
+    for reason in reasons:
+        say(f"{indent}{reason.text}", style=STYLES[reason.verdict])
+        say(f"{indent}  next: {reason.next}")
+
+
+STYLES = {Verdict.HEALTHY: "green", Verdict.DEGRADED: "yellow", Verdict.DOWN: "bold red"}
 
 
 def _show(state: CredentialState, now: datetime) -> None:
     record = state.record
-    verdict, style = _verdict(state)
-    say(f"{record.credential_id}: {verdict}", style=style)
+    say(f"{record.credential_id}: {state.verdict}{_sync(state)}", style=STYLES[state.verdict])
+    say_reasons(state.reasons, indent="  ")
     for name, answer in state.look.answers.items():
         say(f"  store {name}: {_describe(answer)}")
     say(f"  lock: {_lock(record, now)}")
     if record.claim:
         say(f"  {_pending(record.claim, state.look.pending_since, now)}")
-    for line in lines(record, state.credential, now, has_standby=state.has_standby):
+    for line in lines(record, state.credential, now, has_standby=state.has_standby, last_run=state.last_run):
         say(f"  {line}")
     for line in _order_lines(state):
-        say(f"  {line}", style="yellow")
+        say(f"  {line}")
     if unread := _unread(state):
         say(f"  {unread}", style="yellow")
     if state.next_run is None:
@@ -175,42 +194,25 @@ def _show(state: CredentialState, now: datetime) -> None:
 
 def _show_last(state: CredentialState, now: datetime) -> None:
     if state.last_run:
-        say(f"  last run: {run_line(state.last_run, now)}", style="red" if state.last_run.error else "")
-        if state.last_run.next:
-            say(f"    next: {state.last_run.next}")
+        say(f"  last run: {run_line(state.last_run, now)}")
     for cloud, error in state.unread.items():
         say(f"  last run in {cloud}: not known; {line_of(error)}", style="yellow")
 
 
 def _order_lines(state: CredentialState) -> Iterator[str]:
-    orders, wanted = state.record, state.credential.plan_digest
-    if orders.paused:
-        yield "paused: no scheduled run begins, in either cloud"
-    if orders.is_revoking:
-        but = f", but on {', '.join(sorted(orders.without))}" if orders.without else ""
-        yield f"emergency: every generation up to {orders.revoke_through} must die{but}"
+    """Orders that stand, and are no matter by themselves."""
+    orders = state.record
     if orders.take_over:
         yield f"to be taken over, until proven: {', '.join(sorted(orders.take_over))}"
-    if blocked := orders.blocked - orders.take_over:
-        yield f"blocked after refused logins: {', '.join(sorted(blocked))}; see `lockstep unblock --help`"
     if orders.activate:
         yield f"to become the active plan: {orders.activate}"
-    if wanted not in {orders.plan, orders.activate}:
-        yield f"active plan: {orders.plan or 'none'}; this plan file is {wanted}"
 
 
-def _verdict(state: CredentialState) -> tuple[str, str]:
+def _sync(state: CredentialState) -> str:
     by = "by the names of the versions" if state.look.depth == "names" else "by their values"
-    match state.is_in_sync, state.exit_code:
-        case True, _:
-            return f"in sync, {by}", "green"
-        case None, Exit.NO:
-            values = f"lockstep status --read-values -c {state.credential.id}"
-            return f"NOT ROTATED YET; what the secrets hold was not read: {values}", "bold yellow"
-        case None, _:
-            return "NOT KNOWN", "bold yellow"
-        case _:
-            return f"NOT IN SYNC, {by}", "bold red"
+    if state.is_in_sync is None:
+        return ""
+    return f"; {'in sync' if state.is_in_sync else 'not in sync'}, {by}"
 
 
 def _unread(state: CredentialState) -> str | None:
@@ -218,7 +220,7 @@ def _unread(state: CredentialState) -> str | None:
     edited = [n for n, a in state.look.answers.items() if isinstance(a, StoredNames) and not a.generation]
     if state.is_in_sync is None or not edited:
         return None
-    values = f"lockstep status --read-values -c {state.credential.id}"
+    values = f"lockstep status --read-values {state.credential.id}"
     return f"not read: the value in {', '.join(edited)}; whether a run can use it: {values}"
 
 
@@ -257,20 +259,8 @@ def _lock(record: LockRecord, now: datetime) -> str:
 
 # `lockstep status --summary`: what one scan of the lock table says of a whole fleet.
 
-NO_TROUBLE = frozenset({"PausedCredentials"})
-"""What an operator has ordered."""
-_WORDS = {
-    "BlockedDatabases": "databases that are blocked",
-    "PausedCredentials": "paused",
-    "PlanNotActiveCredentials": "whose plan is not the active one",
-    "RevokingCredentials": "with an emergency under way",
-    "StaleCredentials": "not rotated for two intervals",
-    "UnreadableRecords": "whose lock record cannot be read",
-    "UnrotatedCredentials": "never rotated",
-}
 
-
-def _show_summary(plan: Plan, clouds: Clouds, wanted: Sequence[Credential]) -> Exit | None:
+def _show_summary(plan: Plan, clouds: Clouds, wanted: Sequence[Credential]) -> int:
     """Show what the lock table says of credentials, and return the exit code."""
     expected = Expected(
         credentials=wanted,
@@ -279,22 +269,28 @@ def _show_summary(plan: Plan, clouds: Clouds, wanted: Sequence[Credential]) -> E
         others={c.id for c in plan.credentials} - {c.id for c in wanted},
     )
     found = watch(clouds.lock_table(), expected, now=clouds.clock.now())
+    verdict = verdict_of(reason for reasons in found.reasons.values() for reason in reasons)
     if wants_json():
+        reasons = {of: reason_documents(named) for of, named in found.reasons.items()}
         print_json(
-            documents.Summary(in_time=not found.ids.keys() - NO_TROUBLE, metrics=found.metrics, ids=found.ids)
+            documents.Summary(verdict=verdict.value, reasons=reasons, metrics=found.metrics, ids=found.ids)
         )
     else:
-        _show_fleet(found)
-    return Exit.NO if found.ids.keys() - NO_TROUBLE else None
+        _show_fleet(found, verdict)
+    return EXITS[verdict]
 
 
-def _show_fleet(found: Found) -> None:
-    say(f"{int(found.metrics['Credentials']):,} credentials", style="bold")
-    for name, ids in found.ids.items():
-        style = "" if name in NO_TROUBLE else "red"
-        say(f"  {len(ids):,} {_WORDS[name]}: {', '.join(shown(ids))}", style=style)
-    if not found.ids:
-        say("  each of them is rotated in time", style="green")
+def _show_fleet(found: Found, verdict: Verdict) -> None:
+    say(f"{int(found.metrics['Credentials']):,} credentials: {verdict}", style=STYLES[verdict])
+    of_kind: dict[Kind, list[tuple[str, Reason]]] = {}
+    for of, reasons in found.reasons.items():
+        for reason in reasons:
+            of_kind.setdefault(reason.kind, []).append((of, reason))
+    for kind in sorted(of_kind, key=list(Kind).index):
+        named = of_kind[kind]
+        style = STYLES[named[0][1].verdict]
+        say(f"  {len(named):,} {kind}: {', '.join(shown([of for of, _ in named]))}", style=style)
+        say(f"    next: {named[0][1].next}")
 
 
 # `lockstep history`: the last runs of both clouds.
@@ -307,9 +303,9 @@ def history(
 ) -> None:
     """Show the last runs of both clouds, the newest first.
 
-    Each is an entry of the audit log: when it ended, in which cloud, how long it took, what it made, and why it failed,
-    with the command that fixes it. Of an entry that is archived only the time is known. Runs that changed nothing leave
-    no entry. This does not verify the entries; `audit verify` does.
+    Each is an entry of the audit log: when it ended, in which cloud, how long it took, what it made, and why it failed.
+    Below them is what is the matter now, with the command that helps, as `status` has it. Of an entry that is archived
+    only the time is known. Runs that changed nothing leave no entry. `audit verify` verifies entries.
 
     Later versions only add fields to what --json prints.
 
@@ -332,10 +328,15 @@ def history(
         now = clouds.clock.now()
         for run in found:
             say(f"{run.credential} {run_line(run, now)}", style="red" if run.error else "")
-            if run.next:
-                say(f"  next: {run.next}")
         if not found and not problems:
             say("no runs")
+        for credential, (runs, unread) in zip(wanted, read, strict=True):
+            record, newest_run = records[credential.id], next(iter(runs), None)
+            reasons = [
+                *of_record(record, credential, now),
+                *of_logs(record, credential, newest_run, unread, {}),
+            ]
+            say_reasons(ranked(reasons))
     for problem in problems:
         complain(problem)
     if problems:

@@ -278,9 +278,9 @@ class ObjectStorageFolder:
         with self._translated(path=name):
             return _put_new(self._clients, self._bucket, self._folder + name, file)
 
-    def listed(self) -> Iterator[Listed]:
-        """The objects by their names, those of folders in it too."""
-        for listed in self._pages():
+    def listed(self, *, after: str = "") -> Iterator[Listed]:
+        """The objects by their names, those of folders in it too; those after a text alone."""
+        for listed in self._pages(after):
             for item in listed.objects:
                 yield Listed(
                     name=item.name.removeprefix(self._folder),
@@ -295,8 +295,8 @@ class ObjectStorageFolder:
             for prefix in listed.prefixes or []:
                 yield prefix.removeprefix(self._folder).removesuffix("/")
 
-    def _pages(self, **options: str) -> Iterator[Untyped]:
-        start = self._folder
+    def _pages(self, after: str = "", **options: str) -> Iterator[Untyped]:
+        start = f"{self._folder}{after}"
         while start:
             with self._translated(path=self._folder):
                 listed = self._clients.objects.list_objects(

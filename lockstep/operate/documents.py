@@ -124,9 +124,21 @@ class Run(Struct, frozen=True, kw_only=True):
     outcome: Literal["rotated", "failed", "archived"]
     error: str | None = None
     meaning: str | None = None
-    next: str | None = None
+    advice: str | None = None
+    kind: Literal["new", "reconcile"] | None = None
     generation: int | None = None
+    base_generation: int | None = None
     trigger: str = "?"
+
+
+class Reason(Struct, frozen=True, kw_only=True):
+    """Something that is the matter; `next` is the command that helps, `place` the database, store or cloud."""
+
+    kind: str
+    verdict: Literal["degraded", "down"]
+    place: str
+    meaning: str
+    next: str
 
 
 class Record(Struct, frozen=True, kw_only=True):
@@ -163,6 +175,8 @@ class Credential(Record, frozen=True, kw_only=True):
     next_cloud: Literal["aws", "oci"]
     last_run: Run | None
     plan_digest: str
+    verdict: Literal["healthy", "degraded", "down"]
+    reasons: list[Reason]
     in_sync: bool | None
     read: Literal["names", "values"]
     pending_since: Time | None
@@ -171,16 +185,18 @@ class Credential(Record, frozen=True, kw_only=True):
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """What `lockstep status --json` prints. `in_sync` is true only where every credential is in sync."""
+    """What `lockstep status --json` prints. `verdict` is the worst; `evidence` says what is the matter with the log."""
 
-    in_sync: bool
+    verdict: Literal["healthy", "degraded", "down"]
+    evidence: list[Reason]
     credentials: list[Credential]
 
 
 class Summary(Struct, frozen=True, kw_only=True):
-    """What `lockstep status --summary --json` prints: the watch's numbers, and what they count."""
+    """What `lockstep status --summary --json` prints: the watch's numbers, what they count, and all reasons."""
 
-    in_time: bool
+    verdict: Literal["healthy", "degraded", "down"]
+    reasons: Mapping[str, Sequence[Reason]]
     metrics: Mapping[str, float]
     ids: Mapping[str, Sequence[str]]
 
@@ -530,3 +546,4 @@ class Exit(IntEnum):
     USAGE = 2
     UNREACHABLE = 3
     NOT_CONFIRMED = 4
+    DOWN = 5

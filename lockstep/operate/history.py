@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import islice
+from typing import Literal
 
 from lockstep.audit.chain import Entry, newest_numbers, parse
 from lockstep.audit.entry import is_of_a_run, look, whole
@@ -99,7 +100,6 @@ def _run(credential: Credential, cloud: str, seq: int, entry: Entry) -> Run | No
     ended_at = at_milliseconds(entry.time)
     if ended_at is None or not is_of_a_run(entry.rotation_id) or not event:
         return None
-    generation = details.get("generation")
     error = str(event.get("status_code") or "?") if event.get("status") != "Success" else None
     return Run(
         credential=credential.id,
@@ -111,10 +111,20 @@ def _run(credential: Credential, cloud: str, seq: int, entry: Entry) -> Run | No
         outcome="failed" if error else "rotated",
         error=error,
         meaning=error_text(error) if error else None,
-        next=advice_of(error),
-        generation=generation if isinstance(generation, int) else None,
+        advice=advice_of(error),
+        kind=_kind(details.get("kind")),
+        generation=_number(details.get("generation")),
+        base_generation=_number(details.get("base_generation")),
         trigger=str(details.get("trigger") or "?"),
     )
+
+
+def _kind(value: object) -> Literal["new", "reconcile"] | None:
+    return "new" if value == "new" else "reconcile" if value == "reconcile" else None
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) else None
 
 
 def _cloud(stream: str) -> Cloud:

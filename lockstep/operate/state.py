@@ -10,15 +10,29 @@ from enum import StrEnum
 from functools import partial
 from typing import Any, Literal, TypeVar
 
+from lockstep.audit.confirmed import Digests, recent_digests
+from lockstep.audit.confirmed import Verdict as AuditVerdict
 from lockstep.operate import documents
-from lockstep.operate.access import named_stores
-from lockstep.operate.documents import FEW, Action, Exit, Run, WaitsFor
-from lockstep.operate.formatting import clock_time, relative, to_second
+from lockstep.operate.access import evidence_of, named_stores
+from lockstep.operate.documents import FEW, Action, Run, WaitsFor
+from lockstep.operate.formatting import clock_time, to_second
 from lockstep.operate.history import last_runs
+from lockstep.operate.verdict import (
+    Kind,
+    Reason,
+    Verdict,
+    of_last_run,
+    of_record,
+    of_stores,
+    ranked,
+    verdict_of,
+)
 from lockstep.plan.fields import format_duration
 from lockstep.plan.model import Plan
 from lockstep.protocol.decide import Adopt, Begin, agree, decide, require_active, require_not_blocked
 from lockstep.protocol.errors import (
+    AuditLogAccessDeniedError,
+    AuditLogUnreachableError,
     DatabaseBlockedError,
     LockstepError,
     LockTableAccessDeniedError,
@@ -27,8 +41,10 @@ from lockstep.protocol.errors import (
     SecretNotFoundError,
     TakeOverNeededError,
     described,
+    line_of,
 )
-from lockstep.protocol.lock_rule import Reason, due_at, reason_against
+from lockstep.protocol.lock_rule import Reason as Against
+from lockstep.protocol.lock_rule import due_at, is_held, reason_against
 from lockstep.protocol.model import Credential, LockRecord, Login, SecretStr, StoredValue
 from lockstep.protocol.schedule import AWS, STANDBY, next_runner
 from lockstep.runtime.clouds import Clouds
@@ -287,7 +303,7 @@ class Wait:
     """
 
     credential_id: str
-    reason: Reason
+    reason: Against
     until: datetime | None = None
     holder: str | None = None
 
@@ -295,11 +311,11 @@ class Wait:
         """The same, in words."""
         end = clock_time(self.until, now) if self.until else "somebody gives it back"
         match self.reason:
-            case Reason.HELD:
+            case Against.HELD:
                 return f"{self.holder} holds the lock until {end}"
-            case Reason.PAUSED:
+            case Against.PAUSED:
                 return f"paused, until `lockstep resume {self.credential_id}`"
-            case Reason.NOT_DUE:
+            case Against.NOT_DUE:
                 return f"not due before {end}"
 
     def document(self, now: datetime) -> WaitsFor:
@@ -399,8 +415,8 @@ def waits_for(record: LockRecord, now: datetime, *, is_forced: bool = False) -> 
     reason = reason_against(record, now=now, is_forced=is_forced)
     if reason is None:
         return None
-    ends = {Reason.HELD: record.expires_at, Reason.NOT_DUE: record.next_due_at}
-    holder = record.holder if reason is Reason.HELD else None
+    ends = {Against.HELD: record.expires_at, Against.NOT_DUE: record.next_due_at}
+    holder = record.holder if reason is Against.HELD else None
     return Wait(credential_id=record.credential_id, reason=reason, until=ends.get(reason), holder=holder)
 
 
@@ -413,29 +429,54 @@ def next_cloud(record: LockRecord, credential: Credential, now: datetime, *, has
     return STANDBY if has_standby and next_runner(credential.schedule, due) == STANDBY else AWS
 
 
-def lines(record: LockRecord, credential: Credential, now: datetime, *, has_standby: bool) -> Iterator[str]:
-    """The same as lines."""
+def lines(
+    record: LockRecord,
+    credential: Credential,
+    now: datetime,
+    *,
+    has_standby: bool,
+    last_run: Run | None = None,
+) -> Iterator[str]:
+    """The same as lines.
+
+    Args:
+        record: The lock record.
+        credential: The credential.
+        now: The time.
+        has_standby: Whether OCI rotates too.
+        last_run: Says which of the generations before the current one it has proven.
+    """
     since = promoted_at(record, credential)
     if since is not None:
         yield f"generation {record.current_generation}: promoted at {clock_time(since, now)}"
-    if previous := _previous(record, now):
-        yield previous
+    yield from _previous(record, now, proven_previous(record, last_run))
     if record.next_due_at:
         yield f"next due: {clock_time(record.next_due_at, now)}{_by(record, credential, now, has_standby=has_standby)}"
 
 
-def _previous(record: LockRecord, now: datetime) -> str | None:
-    """What is still valid of the generations before the current one, and for how long."""
-    older = sorted(g for g in record.valid if g < (record.current_generation or 0))
-    if not older:
+def proven_previous(record: LockRecord, last_run: Run | None) -> int | None:
+    """The generation before the current one, if the run that promoted that has seen it log in on every database.
+
+    A rotation begins with a login of it; a reconcile need not have seen it.
+    """
+    if last_run is None or last_run.kind != "new" or last_run.generation != record.current_generation:
         return None
-    name = f"previous generation{'s' if len(older) > 1 else ''} {', '.join(map(str, older))}"
-    if record.is_revoking:
-        return f"{name}: must die, by the emergency order"
-    if record.not_before and record.not_before > now:
-        return f"{name}: sure to log in until {clock_time(record.not_before, now)}"
-    ended = f"the overlap ended {relative(record.not_before, now)}, so " if record.not_before else ""
-    return f"{name}: {ended}the next rotation may end {'them' if len(older) > 1 else 'it'}"
+    return last_run.base_generation if last_run.base_generation in record.valid else None
+
+
+def _previous(record: LockRecord, now: datetime, proven: int | None) -> Iterator[str]:
+    """What may still be valid of the generations before the current one, and for how long."""
+    for generation in sorted((g for g in record.valid if g < (record.current_generation or 0)), reverse=True):
+        name = f"previous generation {generation}"
+        runs_until = record.not_before if record.not_before and record.not_before > now else None
+        if record.is_revoking and generation <= (record.revoke_through or 0):
+            yield f"{name}: must be revoked, by the emergency order"
+        elif runs_until and generation == proven:
+            yield f"{name}: proven by the last run, valid until {clock_time(runs_until, now)}"
+        elif runs_until:
+            yield f"{name}: may be valid; no run ends it before {clock_time(runs_until, now)}"
+        else:
+            yield f"{name}: may be valid; the next rotation may end it"
 
 
 def _by(record: LockRecord, credential: Credential, now: datetime, *, has_standby: bool) -> str:
@@ -458,6 +499,8 @@ class CredentialState:
         next_run: None where a store was unreachable.
         last_run: The newest on record; None where there is none.
         unread: The errors of the audit logs in which it was looked for, by cloud.
+        reasons: What is the matter, the gravest first.
+        is_running: Whether a run has the lock.
     """
 
     record: LockRecord
@@ -468,14 +511,13 @@ class CredentialState:
     next_run: Forecast | None
     last_run: Run | None
     unread: Mapping[str, LockstepError]
+    reasons: Sequence[Reason]
+    is_running: bool
 
     @property
-    def exit_code(self) -> Exit | None:
-        """3 where a store was unreachable, 1 where it is not in sync or not shown to be."""
-        if self.is_in_sync:
-            return None
-        is_away = any(isinstance(answer, LockstepError) for answer in self.look.answers.values())
-        return Exit.UNREACHABLE if self.is_in_sync is None and is_away else Exit.NO
+    def verdict(self) -> Verdict:
+        """The verdict."""
+        return verdict_of(self.reasons)
 
 
 def looked_at(
@@ -506,9 +548,12 @@ def state_of(
     credential: Credential,
     look: StoreSnapshot,
     now: datetime,
-    **more: Any,  # noqa: ANN401 - the other attributes of CredentialState
+    *,
+    has_standby: bool,
+    last_run: Run | None,
+    unread: Mapping[str, LockstepError],
 ) -> CredentialState:
-    """The state of a credential, by what was read."""
+    """The state of a credential, by what was read. The snapshot may be empty: then nothing is said of the stores."""
     told = {name: a for name, a in look.answers.items() if not isinstance(a, LockstepError)}
     wrong = [n for n, a in look.answers.items() if isinstance(a, SecretMalformedError | SecretNotFoundError)]
     is_in_sync: bool | None = False if wrong else None
@@ -516,17 +561,53 @@ def state_of(
     if wrong:
         meaning = f"change nothing, because what store {wrong[0]} has cannot be used"
         next_run = Forecast(action="stop", meaning=meaning, waits_for=waits_for(record, now))
-    elif len(told) == len(look.answers):
+    elif told and len(told) == len(look.answers):
         cases = possible(told)
         is_in_sync, next_run = in_sync(record, cases), forecast(record, cases, credential, now=now)
+    placeholders = [n for n, a in told.items() if isinstance(a, StoredValue) and a.login is None]
+    may_run = next_run is not None and next_run.action not in {None, "stop"}
     return CredentialState(
         record=record,
         credential=credential,
+        has_standby=has_standby,
         look=look,
         is_in_sync=is_in_sync,
         next_run=next_run,
-        **more,
+        last_run=last_run,
+        unread=unread,
+        reasons=ranked(
+            [
+                *of_record(record, credential, now, may_run=may_run),
+                *of_stores(
+                    record,
+                    credential,
+                    look.answers,
+                    placeholders=placeholders,
+                    is_in_sync=is_in_sync,
+                    now=now,
+                ),
+                *of_logs(record, credential, last_run, unread, look.answers),
+            ]
+        ),
+        is_running=record.holder is not None and is_held(record, now),
     )
+
+
+def of_logs(
+    record: LockRecord,
+    credential: Credential,
+    last_run: Run | None,
+    unread: Mapping[str, LockstepError],
+    answers: Mapping[str, Answer],
+) -> Iterator[Reason]:
+    """What the audit logs say of the last run; a log that this person may not read says nothing."""
+    if last_run:
+        meaning = " ".join(filter(None, (last_run.meaning, last_run.advice)))
+        yield from of_last_run(record, credential, last_run.error, meaning, answers)
+    for cloud, error in unread.items():
+        if isinstance(error, AuditLogUnreachableError):
+            text = f"The audit log in {cloud} cannot be read. {line_of(error)}"
+            yield Reason(kind=Kind.UNRECORDED, text=text, next="lockstep doctor", place=cloud)
 
 
 def document(state: CredentialState, now: datetime) -> documents.Credential:
@@ -546,6 +627,8 @@ def document(state: CredentialState, now: datetime) -> documents.Credential:
         next_cloud=next_cloud(record, state.credential, now, has_standby=state.has_standby),
         last_run=state.last_run,
         plan_digest=state.credential.plan_digest,
+        verdict=state.verdict.value,
+        reasons=reason_documents(state.reasons),
         in_sync=state.is_in_sync,
         read=state.look.depth,
         pending_since=to_second(since) if isinstance(since, datetime) else None,
@@ -558,6 +641,45 @@ def document(state: CredentialState, now: datetime) -> documents.Credential:
         if state.next_run
         else None,
     )
+
+
+def reason_documents(reasons: Iterable[Reason]) -> list[documents.Reason]:
+    """Reasons, for other programs."""
+    return [
+        documents.Reason(
+            kind=reason.kind.value,
+            verdict="down" if reason.verdict is Verdict.DOWN else "degraded",
+            place=reason.place,
+            meaning=reason.text,
+            next=reason.next,
+        )
+        for reason in reasons
+    ]
+
+
+def evidence_reasons(plan: Plan, clouds: Clouds, now: datetime) -> list[Reason] | None:
+    """What is the matter with the audit logs as evidence: each must be confirmed by the other cloud, up to now.
+
+    Returns:
+        None where the plan has no public keys of digests, or this person may not read these.
+    """
+    evidence = evidence_of(plan, clouds)
+    if not all(of.keys for of in evidence):
+        return None
+    found = recent_digests(evidence, now=now, side_by_side=clouds.side_by_side)
+    if any(isinstance(digests.error, AuditLogAccessDeniedError) for digests in found.values()):
+        return None
+    return [
+        Reason(kind=Kind.UNCONFIRMED, text=_unconfirmed(digests), next="lockstep audit verify", place=cloud)
+        for cloud, digests in found.items()
+        if digests.verdict(now) is not AuditVerdict.VERIFIED
+    ]
+
+
+def _unconfirmed(digests: Digests) -> str:
+    if why := digests.unreadable or next(iter(digests.problems), ""):
+        return f"The digests of the audit log in {digests.stream}: {why}."
+    return f"No digest of the audit log in {digests.stream} of the last three hours is confirmed by the other cloud."
 
 
 def _store_document(name: str, answer: Answer) -> documents.StoreServes:

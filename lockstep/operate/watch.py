@@ -13,14 +13,13 @@ The record says less than a person wants to know, so each rule says what it goes
 - Where schedules are on and no credential of the plan is active, the table was lost, and all of them are stale.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
 
-from lockstep.protocol.deadlines import CLOCK_SKEW
+from lockstep.operate.verdict import Kind, Reason, Watched, lost, of_record, ranked, unreadable
 from lockstep.protocol.lock_rule import due_at
-from lockstep.protocol.model import LockRecord, Schedule
+from lockstep.protocol.model import LockRecord
 from lockstep.protocol.ports import Table
 from lockstep.protocol.schedule import AWS, cloud_of
 
@@ -28,15 +27,19 @@ EVERY = timedelta(minutes=5)
 """How often the table is looked at."""
 SHOWN = 20
 """So many ids of a kind are written; of the others their number."""
-COUNTED = (
-    "BlockedDatabases",
-    "PausedCredentials",
-    "PlanNotActiveCredentials",
-    "RevokingCredentials",
-    "StaleCredentials",
-    "UnreadableRecords",
-    "UnrotatedCredentials",
-)
+METRICS = {
+    Kind.REFUSED: "BlockedDatabases",
+    Kind.PAUSED: "PausedCredentials",
+    Kind.OTHER_PLAN: "PlanNotActiveCredentials",
+    Kind.EMERGENCY: "RevokingCredentials",
+    Kind.OVERDUE: "StaleCredentials",
+    Kind.UNREADABLE: "UnreadableRecords",
+    Kind.NEW: "UnrotatedCredentials",
+}
+"""What is counted of what the lock record says; what it says besides ends with the next run, or is one of these."""
+COUNTED = tuple(METRICS.values())
+_OF_SCHEDULES = frozenset({Kind.OTHER_PLAN, Kind.OVERDUE, Kind.NEW})
+"""What is nothing while the schedules are off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,31 +51,13 @@ class Found:
             none that CloudWatch knows, others count.
         ids: What they count, by the same name: credentials, or databases as `credential: database`.
         others: Ids that are in the table and not in the plan.
+        reasons: What is the matter with each credential with which something is, the gravest first.
     """
 
     metrics: Mapping[str, float]
     ids: Mapping[str, Sequence[str]]
     others: Sequence[str]
-
-
-class Watched(Protocol):
-    """What is asked of a credential of the plan: a `Credential` has it, and so has an `IndexedCredential`."""
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-
-    @property
-    def databases(self) -> Sequence[str]:
-        """The names of its servers."""
-
-    @property
-    def schedule(self) -> Schedule:
-        """When it must rotate."""
-
-    @property
-    def plan_digest(self) -> str:
-        """As of `lockstep.protocol.model.Credential`."""
+    reasons: Mapping[str, Sequence[Reason]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,30 +85,39 @@ def watch(table: Table, expected: Expected, *, now: datetime) -> Found:
         expected: What should go on.
         now: The time.
     """
-    ids: dict[str, list[str]] = {name: [] for name in COUNTED}
+    found: dict[str, list[Reason]] = {}
     oldest_due = timedelta()
+    is_lost = expected.schedules and _is_lost(table, expected)
     for credential in expected.credentials:
-        if credential.id in table.unreadable:
-            ids["UnreadableRecords"].append(f"{credential.id}: {table.unreadable[credential.id]}")
-            continue
         record = table.records.get(credential.id) or LockRecord(credential_id=credential.id)
-        for name in _kinds(record, credential, expected, now):
-            ids[name].append(credential.id)
-        ids["BlockedDatabases"] += [
-            f"{credential.id}: {name}" for name in sorted(record.blocked.intersection(credential.databases))
-        ]
-        if not record.paused:
-            oldest_due = max(oldest_due, _due_for(record, now))
-    if expected.schedules and _is_lost(table, expected):
-        ids["StaleCredentials"] = [c.id for c in expected.credentials]
+        if problem := table.unreadable.get(credential.id):
+            reasons = [unreadable(credential, problem)]
+        else:
+            reasons = [
+                reason
+                for reason in of_record(record, credential, now)
+                if expected.schedules or reason.kind not in _OF_SCHEDULES
+            ]
+            if not record.paused:
+                oldest_due = max(oldest_due, _due_for(record, now))
+        if is_lost:
+            reasons.append(lost(record, credential))
+        if reasons:
+            found[credential.id] = ranked(reasons)
+    ids: dict[str, list[str]] = {name: [] for name in COUNTED}
+    for of, reasons in found.items():
+        for reason in reasons:
+            if name := METRICS.get(reason.kind):
+                ids[name].append(f"{of}: {reason.place}" if reason.place else of)
     return Found(
         metrics={
             "Credentials": len(expected.credentials),
-            **{name: len(found) for name, found in ids.items()},
+            **{name: len(named) for name, named in ids.items()},
             "OldestDueSeconds": oldest_due.total_seconds(),
             **_canary(table, expected, now),
         },
-        ids={name: found for name, found in ids.items() if found},
+        ids={name: named for name, named in ids.items() if named},
+        reasons=found,
         others=sorted(
             {*table.records, *table.unreadable} - {c.id for c in expected.credentials} - set(expected.others)
         ),
@@ -138,26 +132,6 @@ def _canary(table: Table, expected: Expected, now: datetime) -> Mapping[str, flo
     return {"CanarySeconds": (now - record.rotated_at).total_seconds()}
 
 
-def _kinds(record: LockRecord, credential: Watched, expected: Expected, now: datetime) -> Iterable[str]:
-    """The counts that a credential belongs to."""
-    if record.is_revoking:
-        yield "RevokingCredentials"
-    if record.paused:
-        yield "PausedCredentials"
-        return
-    if not expected.schedules:
-        return
-    if credential.plan_digest not in (record.plan, record.activate):
-        yield "PlanNotActiveCredentials"
-    if not _is_activated(record):
-        return
-    if record.next_due_at is None:
-        yield "UnrotatedCredentials"
-        return
-    if _is_stale(record, credential, now):
-        yield "StaleCredentials"
-
-
 def _is_activated(record: LockRecord) -> bool:
     return record.plan is not None or record.activate is not None
 
@@ -165,17 +139,6 @@ def _is_activated(record: LockRecord) -> bool:
 def _due_for(record: LockRecord, now: datetime) -> timedelta:
     due = due_at(record)
     return max(now - due, timedelta()) if due else timedelta()
-
-
-def _is_stale(record: LockRecord, credential: Watched, now: datetime) -> bool:
-    schedule = credential.schedule
-    due = due_at(record)
-    if due is None:
-        return False
-    # It is due an interval, less the tolerance, after its last rotation began.
-    not_rotated_for_two_intervals = now - due >= schedule.interval + schedule.tolerance
-    by_a_wrong_clock = due - now > max(schedule.interval, schedule.overlap) + CLOCK_SKEW
-    return not_rotated_for_two_intervals or by_a_wrong_clock
 
 
 def _is_lost(table: Table, expected: Expected) -> bool:

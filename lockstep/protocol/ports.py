@@ -582,8 +582,8 @@ class Folder(Protocol):
     def create(self, name: str, file: bytes) -> bool:
         """Write an object; False where the name is taken."""
 
-    def listed(self) -> Iterator[Listed]:
-        """The objects by their names, page by page."""
+    def listed(self, *, after: str = "") -> Iterator[Listed]:
+        """The objects by their names, page by page; those whose names come after a text alone."""
 
     def folders(self) -> Iterator[str]:
         """The names of the folders in this one, page by page."""

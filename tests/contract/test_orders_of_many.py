@@ -181,7 +181,7 @@ def test_a_summary_of_all_reads_the_lock_table_alone_and_names_who_needs_a_look(
     assert "1 not rotated for two intervals: orders/app_0" in bad.stdout
     assert "1 whose lock record cannot be read: ledger/app_1: LockTableAccessDeniedError" in bad.stdout
     found = json.loads(run("status", "--summary", "--json").stdout)
-    assert (found["in_time"], found["ids"]["StaleCredentials"]) == (False, ["orders/app_0"])
+    assert (found["verdict"], found["ids"]["StaleCredentials"]) == ("degraded", ["orders/app_0"])
     assert run("status", "--summary", "-c", "orders/app_1*").exit_code == 0
     assert run("status", "--summary", "--watch").exit_code == 2
 

@@ -85,12 +85,13 @@ class MemoryFolder:
             self.objects[name] = (file, self.clock.now())
             return True
 
-    def listed(self) -> Iterator[Listed]:
+    def listed(self, *, after: str = "") -> Iterator[Listed]:
         with self.faults.around("listed"):
             return iter(
                 [
                     Listed(name=name, size=len(file), tag="", at=at)
                     for name, (file, at) in sorted(self.objects.items())
+                    if name > after
                 ]
             )
 

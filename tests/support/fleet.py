@@ -180,6 +180,8 @@ def _state(credential: Credential, record: LockRecord, generation: int) -> Crede
         ),
         last_run=run,
         unread={},
+        reasons=(),
+        is_running=False,
     )
 
 
@@ -195,7 +197,7 @@ def _runs(credential: Credential, generation: int, since: datetime, *, error: st
             outcome="failed" if error else "rotated",
             error=error,
             meaning=error_text(error) if error else None,
-            next=advice_of(error),
+            advice=advice_of(error),
             generation=None if error else generation - n,
             trigger="schedule",
         )

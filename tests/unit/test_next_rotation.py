@@ -8,6 +8,7 @@ from functools import partial
 import jsonschema
 import msgspec
 import pytest
+from msgspec.structs import replace as replaced
 
 from lockstep.cli import status
 from lockstep.operate import state
@@ -16,7 +17,6 @@ from lockstep.operate.state import Answer, StoreSnapshot, document, state_of
 from lockstep.protocol.errors import (
     LockstepError,
     SecretMalformedError,
-    SecretNotFoundError,
     StoreUnreachableError,
 )
 from lockstep.protocol.model import LockRecord, StoredValue
@@ -31,35 +31,80 @@ def lines(lock_record: LockRecord, *, has_standby: bool = True) -> list[str]:
     return list(state.lines(lock_record, PLANNED, NOW, has_standby=has_standby))
 
 
-def shown(
-    capsys: pytest.CaptureFixture[str], lock_record: LockRecord, **answers: Answer
-) -> tuple[list[str], int | None]:
-    """What is shown, and the exit code."""
+def shown(capsys: pytest.CaptureFixture[str], lock_record: LockRecord, **answers: Answer) -> list[str]:
+    """What is shown."""
     depth = "values" if any(isinstance(a, StoredValue) for a in answers.values()) else "names"
     look = StoreSnapshot(depth=depth, answers=answers, pending_since=None)  # type: ignore[arg-type]  # one of two words
     found = state_of(lock_record, PLANNED, look, NOW, has_standby=True, last_run=None, unread={})
     status._show(found, NOW)
-    return capsys.readouterr().out.splitlines(), found.exit_code
+    return capsys.readouterr().out.splitlines()
 
 
 # The record
 
 
-def test_what_is_in_promotion_is_not_a_previous_generation() -> None:
-    """The record counts it as valid, and it follows the current one (protocol C11)."""
-    found = lines(record(claim=CLAIM, promoting=True, valid=frozenset({6, 7, 8}), not_before=SOON))
-    [previous] = [line for line in found if line.startswith("previous")]
-    assert previous.startswith("previous generation 6: sure to log in until ")
+PROVEN = Run(
+    credential=PLANNED.id,
+    cloud="aws",
+    seq=7,
+    rotation_id="run-7",
+    ended_at=datetime(2026, 1, 1, tzinfo=UTC),
+    outcome="rotated",
+    kind="new",
+    generation=7,
+    base_generation=6,
+)
+OLDER = frozenset({5, 6, 7})
+VALIDITY: dict[str, tuple[LockRecord, Run | None, list[str]]] = {
+    "proven": (
+        record(valid=OLDER, not_before=SOON),
+        PROVEN,
+        ["6: proven by the last run, valid until ", "5: may be valid; no run ends it before "],
+    ),
+    "a reconcile proves nothing of the one before": (
+        record(valid=OLDER, not_before=SOON),
+        replaced(PROVEN, kind="reconcile"),
+        ["6: may be valid; no run ends it before ", "5: may be valid; no run ends it before "],
+    ),
+    "the last run is of another generation": (
+        record(valid=OLDER, not_before=SOON),
+        replaced(PROVEN, generation=6, base_generation=5),
+        ["6: may be valid; no run", "5: may be valid; no run"],
+    ),
+    "no run is on record": (
+        record(valid=frozenset({6, 7}), not_before=SOON),
+        None,
+        ["6: may be valid; no run"],
+    ),
+    "the overlap is over": (
+        record(valid=frozenset({6, 7}), not_before=BEFORE),
+        PROVEN,
+        ["6: may be valid; the next rotation may end it"],
+    ),
+    "an emergency": (
+        record(valid=frozenset({6, 7}), not_before=SOON, revoke_through=6),
+        PROVEN,
+        ["6: must be revoked, by the emergency order"],
+    ),
+    # The record counts it as valid, and it follows the current one (protocol C11).
+    "in promotion": (
+        record(claim=CLAIM, promoting=True, valid=frozenset({6, 7, 8}), not_before=SOON),
+        PROVEN,
+        ["6: proven by the last run"],
+    ),
+}
 
 
-def test_several_are_valid_after_a_reconcile_and_none_is_said_to_end_at_once() -> None:
-    found = " ".join(lines(record(valid=frozenset({5, 6, 7}), not_before=BEFORE)))
-    assert (
-        "previous generations 5, 6: the overlap ended 5 minutes ago, so the next rotation may end them"
-        in found
-    )
-    revoked = " ".join(lines(record(valid=frozenset({6, 7}), not_before=SOON, revoke_through=6)))
-    assert "previous generation 6: must die, by the emergency order" in revoked
+@pytest.mark.parametrize("case", VALIDITY.values(), ids=VALIDITY)
+def test_nothing_is_called_valid_that_the_last_run_has_not_proven(
+    case: tuple[LockRecord, Run | None, list[str]],
+) -> None:
+    lock_record, last_run, expected = case
+    told = state.lines(lock_record, PLANNED, NOW, has_standby=True, last_run=last_run)
+    found = [line for line in told if line.startswith("previous generation ")]
+    assert len(found) == len(expected)
+    for line, begins in zip(found, expected, strict=True):
+        assert line.startswith(f"previous generation {begins}")
 
 
 def test_a_promotion_is_not_told_by_the_overlap_of_another_plan() -> None:
@@ -91,56 +136,35 @@ def test_without_a_standby_it_is_always_the_turn_of_aws() -> None:
 
 
 def test_an_edit_by_hand_is_told_with_what_was_not_read(capsys: pytest.CaptureFixture[str]) -> None:
-    told, code = shown(capsys, record(), aws=EDITED, oci=NAMED)
-    assert (told[0].endswith(": NOT IN SYNC, by the names of the versions"), code) == (True, 1)
+    told = shown(capsys, record(), aws=EDITED, oci=NAMED)
+    assert told[0].endswith(": degraded; not in sync, by the names of the versions")
     assert "  store aws: a version that Lockstep did not write, but connection_blob has generation 7" in told
     unread = "not read: the value in aws; whether a run can use it: "
-    assert f"  {unread}lockstep status --read-values -c {PLANNED.id}" in told
+    assert f"  {unread}lockstep status --read-values {PLANNED.id}" in told
 
 
 def test_by_values_nothing_is_left_to_be_read(capsys: pytest.CaptureFixture[str]) -> None:
-    told, code = shown(capsys, record(), aws=stored(0, blob=7), oci=stored())
-    assert (code, any("read-values" in line for line in told)) == (1, False)
-    assert told[0].endswith(": NOT IN SYNC, by their values")
+    told = shown(capsys, record(), aws=stored(0, blob=7), oci=stored())
+    assert not any("read-values" in line for line in told)
+    assert told[0].endswith(": degraded; not in sync, by their values")
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "verdict", "next_run"),
+    ("error", "next_run"),
     [
-        (
-            SecretMalformedError(),
-            1,
-            "NOT IN SYNC",
-            "change nothing, because what store aws has cannot be used",
-        ),
-        (
-            SecretNotFoundError(),
-            1,
-            "NOT IN SYNC",
-            "change nothing, because what store aws has cannot be used",
-        ),
-        (StoreUnreachableError(), 3, "NOT KNOWN", "not known, because a store was unreachable"),
+        (SecretMalformedError(), "change nothing, because what store aws has cannot be used"),
+        (StoreUnreachableError(), "not known, because a store was unreachable"),
     ],
 )
 def test_a_store_that_gives_no_answer(
-    capsys: pytest.CaptureFixture[str], error: LockstepError, code: int, verdict: str, next_run: str
+    capsys: pytest.CaptureFixture[str], error: LockstepError, next_run: str
 ) -> None:
-    told, found = shown(capsys, record(), aws=error, oci=NAMED)
-    assert (found, verdict in told[0]) == (code, True)
-    assert f"  next run: {next_run}" in told
-
-
-def test_a_database_that_is_taken_over_is_not_told_as_blocked(capsys: pytest.CaptureFixture[str]) -> None:
-    blocked, _ = shown(capsys, record(blocked=BOTH), aws=NAMED)
-    assert any(line.startswith("  blocked after refused logins: ") for line in blocked)
-    taken_over, _ = shown(capsys, record(blocked=BOTH, take_over=BOTH), aws=NAMED)
-    assert any(line.startswith("  to be taken over, until proven: ") for line in taken_over)
-    assert not any("blocked" in line for line in taken_over)
+    assert f"  next run: {next_run}" in shown(capsys, record(), aws=error, oci=NAMED)
 
 
 def test_the_first_rotation_is_on_top_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     empty = replace(stored(0, login=None), blob_generation=0)
-    told, _ = shown(capsys, record(current_generation=None, take_over=BOTH), aws=empty)
+    told = shown(capsys, record(current_generation=None, take_over=BOTH), aws=empty)
     assert "  next run: make the first generation" in told
     assert "  store aws: a placeholder, and no login yet" in told
 
@@ -175,7 +199,7 @@ def test_each_state_of_a_credential_is_by_the_schema(
     ):
         for last_run in (None, RUN, ARCHIVED):
             state = state_of(record, PLANNED, look, NOW, has_standby=True, last_run=last_run, unread={})
-            told = Status(in_sync=bool(state.is_in_sync), credentials=[document(state, NOW)])
+            told = Status(verdict=state.verdict.value, evidence=[], credentials=[document(state, NOW)])
             require_document("status", msgspec.to_builtins(told))
 
 

@@ -130,7 +130,7 @@ def _runs(seen: Snapshot, now: datetime) -> Iterator[RunLine]:
             text=clock_time(run.ended_at, now),
             failed=run.outcome == "failed",
             why=run_ending(run),
-            next=run.next or "",
+            next=run.advice or "",
             parts=parts,
             steps=_summed(parts),
         )

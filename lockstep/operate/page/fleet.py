@@ -150,7 +150,7 @@ def _by_stores(seen: Snapshot, now: datetime) -> Iterator[tuple[Condition, str, 
 def _by_last_run(seen: Snapshot) -> Iterator[tuple[Condition, str, str]]:
     last = seen.state.last_run
     if last and last.error:
-        text = f"The last run failed with {last.error}: {error_text(last.error)} {last.next or ''}".strip()
+        text = f"The last run failed with {last.error}: {error_text(last.error)} {last.advice or ''}".strip()
         yield Condition.FAILED, text, "lockstep history -c {}"
 
 

@@ -15,7 +15,7 @@ from lockstep.operate import state as reading
 from lockstep.operate.documents import Run
 from lockstep.operate.execution import Entered, Watched
 from lockstep.operate.history import last_runs
-from lockstep.operate.state import CredentialState, looked_at, waits_for
+from lockstep.operate.state import CredentialState, looked_at, state_of, waits_for
 from lockstep.operate.watch import Expected, watch
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import LockstepError, line_of
@@ -238,13 +238,12 @@ class Looker:
     ) -> Snapshot:
         record, kept = _record(credential, table), self._kept.get(credential.id)
         if kept is None or _differs(kept.state.record, record):
-            state = CredentialState(
-                record=record,
-                credential=credential,
+            state = state_of(
+                record,
+                credential,
+                reading.StoreSnapshot(depth="names", answers={}, pending_since=None),
+                now,
                 has_standby=self._plan.runners.oci is not None,
-                look=reading.StoreSnapshot(depth="names", answers={}, pending_since=None),
-                is_in_sync=None,
-                next_run=None,
                 last_run=kept.state.last_run if kept else None,
                 unread=kept.state.unread if kept else {},
             )

@@ -1,0 +1,331 @@
+"""What is the matter with a credential: one verdict, its reasons, and for each the one command that helps.
+
+Every surface shows this and computes none of it: `status`, `history`, the page, the watch with its alarms, and the
+`next:` of commands (ADR 84). Pure, and without stores and databases: `functions/watch` starts often cold.
+
+A command that starts a run is only named where a run may act: before it comes what a run would be refused for.
+"""
+
+import shlex
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from lockstep.protocol.deadlines import CLOCK_SKEW
+from lockstep.protocol.errors import (
+    AccountMissingError,
+    AccountUnusableError,
+    CurrentCredentialRejectedError,
+    DatabaseBlockedError,
+    LockstepError,
+    NoRoomError,
+    PlanNotActiveError,
+    ReplicaRejectedError,
+    SecretMalformedError,
+    SecretNotFoundError,
+    described,
+    family,
+    line_of,
+)
+from lockstep.protocol.lock_rule import due_at, is_held
+from lockstep.protocol.model import LockRecord, Schedule
+
+
+class Verdict(StrEnum):
+    """Of a credential, or of several the worst."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    """It works, and needs a person, or will."""
+    DOWN = "down"
+    """A login that a store serves is refused somewhere, as far as the last run or look knows."""
+
+
+class Kind(StrEnum):
+    """What can be the matter, the gravest first."""
+
+    REFUSED = "login refused"
+    NO_LOGIN = "no login served"
+    REVOKED = "revoked login served"
+    EMERGENCY = "emergency"
+    UNREADABLE = "record unreadable"
+    STUCK = "lock without an end"
+    OTHER_PLAN = "plan not active"
+    OUT_OF_SYNC = "out of sync"
+    FAILED = "last run failed"
+    UNFINISHED = "run not finished"
+    OVERDUE = "overdue"
+    UNREACHABLE = "store not readable"
+    UNRECORDED = "audit log unreachable"
+    UNCONFIRMED = "log not confirmed"
+    NEW = "never rotated"
+    PAUSED = "paused"
+
+
+_DOWN = frozenset({Kind.REFUSED, Kind.NO_LOGIN, Kind.REVOKED})
+_GRAVITY = {kind: place for place, kind in enumerate(Kind)}
+
+
+def _names(*errors: type[LockstepError]) -> frozenset[str]:
+    return frozenset(one.__name__ for error in errors for one in (error, *family(error)))
+
+
+_REFUSING = _names(
+    CurrentCredentialRejectedError,
+    ReplicaRejectedError,
+    NoRoomError,
+    AccountUnusableError,
+    AccountMissingError,
+)
+"""Errors of a run that has seen refused what stores serve."""
+_RECORDED = _names(DatabaseBlockedError, PlanNotActiveError)
+"""Errors of a run whose cause the lock record says itself, for as long as it is there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Something that a person should know.
+
+    Attributes:
+        text: One sentence or two.
+        next: The command that helps.
+        place: The database, store or cloud; of a record that cannot be read the name of the error.
+    """
+
+    kind: Kind
+    text: str
+    next: str
+    place: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """What it makes of the credential."""
+        return Verdict.DOWN if self.kind in _DOWN else Verdict.DEGRADED
+
+
+class Watched(Protocol):
+    """What is asked of a credential of the plan: a `Credential` has it, and so has an `IndexedCredential`."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+
+    @property
+    def databases(self) -> Sequence[str]:
+        """The names of its servers."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """When it must rotate."""
+
+    @property
+    def plan_digest(self) -> str:
+        """As of `lockstep.protocol.model.Credential`."""
+
+
+class Served(Protocol):
+    """What a store serves."""
+
+    @property
+    def generation(self) -> int:
+        """Its number; 0 of what Lockstep did not write."""
+
+
+def verdict_of(reasons: Iterable[Reason]) -> Verdict:
+    """The verdict of all reasons together."""
+    return max((r.verdict for r in reasons), default=Verdict.HEALTHY, key=list(Verdict).index)
+
+
+def ranked(reasons: Iterable[Reason]) -> list[Reason]:
+    """The gravest first."""
+    return sorted(reasons, key=lambda reason: _GRAVITY[reason.kind])
+
+
+def next_step(record: LockRecord, credential: Watched) -> str:
+    """The command by which a run does now what it can; or what must come before, in the order in which a run asks."""
+    if record.holder and record.expires_at is None:
+        return _lockstep("lock", "release", credential.id, "--holder", record.holder)
+    if credential.plan_digest not in {record.plan, record.activate}:
+        return _lockstep("apply", credential.id, *(["--from", record.plan] if record.plan else []))
+    if refusing := sorted(_blocked(record, credential) - record.take_over):
+        return _lockstep("take-over", credential.id, *refusing)
+    return _lockstep("rotate", credential.id, "--force")
+
+
+def of_record(
+    record: LockRecord, credential: Watched, now: datetime, *, may_run: bool = False
+) -> Iterator[Reason]:
+    """What the lock record says.
+
+    Args:
+        record: The record.
+        credential: The credential.
+        now: The time.
+        may_run: Whether the stores are known to hold a login or a placeholder that a first run can use.
+    """
+    step = next_step(record, credential)
+    for database in sorted(_blocked(record, credential)):
+        yield Reason(kind=Kind.REFUSED, text=_refused(record, database), next=step, place=database)
+    if record.is_revoking:
+        but = f", but on {', '.join(sorted(record.without))}" if record.without else ""
+        text = f"Emergency: every generation up to {record.revoke_through} must be revoked{but}. The next run does it."
+        yield Reason(kind=Kind.EMERGENCY, text=text, next=step)
+    if record.holder and record.expires_at is None:
+        yield Reason(kind=Kind.STUCK, text=f"{record.holder} holds the lock, which never ends.", next=step)
+    elif record.claim and not is_held(record, now):
+        text = f"A run has ended before generation {record.claim.generation} was done. The next run goes on."
+        yield Reason(kind=Kind.UNFINISHED, text=text, next=step)
+    if record.paused:
+        text = "It is paused: no scheduled run begins."
+        yield Reason(kind=Kind.PAUSED, text=text, next=_lockstep("resume", credential.id))
+    else:
+        yield from _of_schedule(record, credential, now, step, may_run=may_run)
+
+
+def _blocked(record: LockRecord, credential: Watched) -> frozenset[str]:
+    return record.blocked.intersection(credential.databases) - record.left_out
+
+
+def _refused(record: LockRecord, database: str) -> str:
+    if database in record.take_over:
+        return f"{database} has refused every login that is known. The next run sets its account, as ordered."
+    return (
+        f"{database} has refused every login that is known, so no run shows it another one. To set its account to what "
+        "stores serve, take it over; if somebody knows the login that works there, `lockstep import` brings it in."
+    )
+
+
+def _of_schedule(
+    record: LockRecord, credential: Watched, now: datetime, step: str, *, may_run: bool
+) -> Iterator[Reason]:
+    if credential.plan_digest not in {record.plan, record.activate}:
+        active = f"the active one is {record.plan}" if record.plan else "none is active"
+        text = f"The plan of this file is not the active one: {active}. Runs under it change nothing."
+        yield Reason(kind=Kind.OTHER_PLAN, text=text, next=step)
+    elif record.next_due_at is None and not (may_run or record.take_over):
+        text = "It was never rotated. Import the login that works today; a new account has none: `lockstep take-over`."
+        yield Reason(kind=Kind.NEW, text=text, next=_lockstep("import", credential.id))
+    elif record.next_due_at is None:
+        yield Reason(kind=Kind.NEW, text="It was never rotated.", next=step)
+    if is_overdue(record, credential.schedule, now):
+        yield Reason(kind=Kind.OVERDUE, text="It was not rotated for two intervals.", next=step)
+
+
+def unreadable(credential: Watched, problem: str) -> Reason:
+    """The lock record cannot be read; `problem` is the name of the error."""
+    text = f"The lock record cannot be read: {problem}. No run begins."
+    step = _lockstep("lock", "show", credential.id)
+    return Reason(kind=Kind.UNREADABLE, text=text, next=step, place=problem)
+
+
+def lost(record: LockRecord, credential: Watched) -> Reason:
+    """No record in the table shows that anybody ever activated a plan."""
+    text = "The lock table knows no credential: it was lost, or is another one. Nothing is rotated."
+    return Reason(kind=Kind.OVERDUE, text=text, next=next_step(record, credential))
+
+
+def is_overdue(record: LockRecord, schedule: Schedule, now: datetime) -> bool:
+    """Whether it was not rotated for two intervals, or could not be for as long."""
+    due = due_at(record)
+    if record.next_due_at is None or due is None:
+        return False
+    # It is due an interval, less the tolerance, after its last rotation began.
+    not_rotated_for_two_intervals = now - due >= schedule.interval + schedule.tolerance
+    by_a_wrong_clock = due - now > max(schedule.interval, schedule.overlap) + CLOCK_SKEW
+    return not_rotated_for_two_intervals or by_a_wrong_clock
+
+
+def of_stores(
+    record: LockRecord,
+    credential: Watched,
+    answers: Mapping[str, Served | LockstepError],
+    *,
+    placeholders: Collection[str],
+    is_in_sync: bool | None,
+    now: datetime,
+) -> Iterator[Reason]:
+    """What the stores serve.
+
+    Args:
+        record: The record.
+        credential: The credential.
+        answers: Of each store.
+        placeholders: The stores whose value was read, and is no login.
+        is_in_sync: As of `lockstep.operate.state.CredentialState`.
+        now: The time.
+    """
+    is_rotated, step, found = record.current_generation is not None, next_step(record, credential), False
+    for name, answer in answers.items():
+        if isinstance(answer, LockstepError):
+            yield _of_error(name, answer, credential, is_rotated=is_rotated)
+    if is_held(record, now) or not is_rotated:  # What a run has half done is not out of sync.
+        return
+    for name, answer in answers.items():
+        if isinstance(answer, LockstepError):
+            continue
+        if name in placeholders:
+            text = f"Store {name} holds a placeholder, and no login. The next run mends that."
+            yield Reason(kind=Kind.NO_LOGIN, text=text, next=step, place=name)
+        elif is_revoked(record, answer.generation):
+            text = f"Store {name} serves generation {answer.generation}, which was revoked. The next run mends that."
+            yield Reason(kind=Kind.REVOKED, text=text, next=step, place=name)
+        elif not answer.generation:
+            text = (
+                f"Store {name} serves what Lockstep did not write, and no run has shown it to a database. The next run "
+                "finds what works."
+            )
+            yield Reason(kind=Kind.OUT_OF_SYNC, text=text, next=step, place=name)
+        else:
+            continue
+        found = True
+    if is_in_sync is False and not found and not any(isinstance(a, LockstepError) for a in answers.values()):
+        text = "The stores do not serve the same login, or not the one on record. The next run mends that."
+        yield Reason(kind=Kind.OUT_OF_SYNC, text=text, next=step)
+
+
+def is_revoked(record: LockRecord, generation: int) -> bool:
+    """Whether a generation was served once, and is shown to be revoked on every database."""
+    in_flight = record.claim.generation if record.claim else None
+    is_valid = generation in record.valid or generation in {0, record.current_generation, in_flight}
+    return not is_valid and generation <= record.highest_generation
+
+
+def _of_error(name: str, error: LockstepError, credential: Watched, *, is_rotated: bool) -> Reason:
+    kind, step = Kind.UNREACHABLE, _lockstep("doctor")
+    if isinstance(error, SecretNotFoundError | SecretMalformedError):
+        kind = Kind.NO_LOGIN if is_rotated else Kind.UNREACHABLE
+        is_there = isinstance(error, SecretMalformedError)
+        step = _lockstep("import", credential.id, "--replace") if is_there else _lockstep("secrets", "create")
+    return Reason(kind=kind, text=f"Store {name}: {line_of(described(error))}", next=step, place=name)
+
+
+def of_last_run(
+    record: LockRecord,
+    credential: Watched,
+    error: str | None,
+    meaning: str,
+    answers: Mapping[str, Served | LockstepError],
+) -> Iterator[Reason]:
+    """How the last run ended, if nothing has changed since what it has seen.
+
+    Args:
+        record: The record.
+        credential: The credential.
+        error: The name of its error; None: it succeeded.
+        meaning: What that error says, and advises.
+        answers: Of the stores that were asked.
+    """
+    if error is None or error in _RECORDED:
+        return
+    served = [a.generation for a in answers.values() if not isinstance(a, LockstepError)]
+    is_as_it_was = not served or any(served)
+    kind = Kind.REFUSED if error in _REFUSING and is_as_it_was else Kind.FAILED
+    text = f"The last run ended with {error}. {meaning}"
+    yield Reason(kind=kind, text=text, next=next_step(record, credential))
+
+
+def _lockstep(*words: str) -> str:
+    # `formatting.lockstep`, without what a cold start would load for it.
+    return shlex.join(["lockstep", *words])

@@ -1,0 +1,235 @@
+"""One verdict: what is the matter, and the command that helps, as every surface has it (ADR 84)."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from lockstep.operate.documents import Run
+from lockstep.operate.state import Answer, CredentialState, StoreSnapshot, state_of
+from lockstep.operate.verdict import Kind, Verdict, ranked, verdict_of
+from lockstep.operate.watch import METRICS, Expected, watch
+from lockstep.protocol.errors import (
+    AuditLogAccessDeniedError,
+    AuditLogUnreachableError,
+    LockstepError,
+    SecretMalformedError,
+    SecretNotFoundError,
+    StoreUnreachableError,
+    advice_of,
+)
+from lockstep.protocol.model import LockRecord
+from lockstep.protocol.ports import Table
+from tests.unit.test_cli import BEFORE, BOTH, CLAIM, NOW, PLANNED, SOON, names_of, record, stored
+
+OF = PLANNED.id
+DATABASE, *_ = sorted(BOTH)
+RUN, TAKE_OVER = f"lockstep rotate {OF} --force", f"lockstep take-over {OF} {' '.join(sorted(BOTH))}"
+STEADY = record(next_due_at=SOON, not_before=SOON, valid=frozenset({6, 7}), highest_generation=7)
+LONG_AGO = NOW - timedelta(days=2)
+
+
+def serving(*generations: int) -> dict[str, Answer]:
+    return {
+        store: names_of(stored(generation))
+        for store, generation in zip(("aws", "oci"), generations, strict=False)
+    }
+
+
+def failed(error: str) -> Run:
+    return Run(
+        credential=OF,
+        cloud="aws",
+        seq=9,
+        rotation_id="run-9",
+        ended_at=datetime(2026, 1, 1, tzinfo=UTC),
+        outcome="failed",
+        error=error,
+        meaning="It failed.",
+        advice=advice_of(error),
+    )
+
+
+IN_SYNC = serving(7, 7)
+Row = tuple[LockRecord, Mapping[str, Answer], str | None, list[tuple[Kind, str]]]
+"""The record, what the stores serve, the error of the last run, and what is the matter, with what helps."""
+INCIDENTS: dict[str, Row] = {
+    "nothing": (STEADY, IN_SYNC, None, []),
+    "a run is under way": (
+        replace(STEADY, holder="r", expires_at=SOON, claim=CLAIM),
+        serving(8, 7),
+        None,
+        [],
+    ),
+    "a fail-over that the last run has mended": (
+        replace(STEADY, valid=frozenset({5, 6, 7})),
+        IN_SYNC,
+        None,
+        [],
+    ),
+    "a database refuses what is served": (
+        replace(STEADY, blocked=BOTH),
+        IN_SYNC,
+        "DatabaseBlockedError",
+        [(Kind.REFUSED, TAKE_OVER)] * len(BOTH),
+    ),
+    "the same, with consent": (
+        replace(STEADY, blocked=BOTH, take_over=BOTH),
+        IN_SYNC,
+        "DatabaseBlockedError",
+        [(Kind.REFUSED, RUN)] * len(BOTH),
+    ),
+    "the same, with a plan that is not active": (
+        replace(STEADY, blocked=frozenset({DATABASE}), plan="of-another"),
+        IN_SYNC,
+        None,
+        [(kind, f"lockstep apply {OF} --from of-another") for kind in (Kind.REFUSED, Kind.OTHER_PLAN)],
+    ),
+    "an account is locked": (STEADY, IN_SYNC, "AccountLockedError", [(Kind.REFUSED, RUN)]),
+    "what was refused is no longer served": (
+        STEADY,
+        serving(0, 0),
+        "AccountLockedError",
+        [(Kind.OUT_OF_SYNC, RUN), (Kind.OUT_OF_SYNC, RUN), (Kind.FAILED, RUN)],
+    ),
+    "a store has a placeholder": (
+        STEADY,
+        {"aws": stored(0, login=None), "oci": stored(7)},
+        None,
+        [(Kind.NO_LOGIN, RUN)],
+    ),
+    "a secret is malformed": (
+        STEADY,
+        {"aws": SecretMalformedError(), "oci": names_of(stored(7))},
+        None,
+        [(Kind.NO_LOGIN, f"lockstep import {OF} --replace")],
+    ),
+    "a revoked generation is served": (STEADY, serving(5, 7), None, [(Kind.REVOKED, RUN)]),
+    "the one before is served": (STEADY, serving(6, 7), None, [(Kind.OUT_OF_SYNC, RUN)]),
+    "a secret was edited": (STEADY, serving(0, 7), None, [(Kind.OUT_OF_SYNC, RUN)]),
+    "one store does not answer": (
+        STEADY,
+        {"aws": StoreUnreachableError(), "oci": names_of(stored(7))},
+        "StoreUnreachableError",
+        [(Kind.FAILED, RUN), (Kind.UNREACHABLE, "lockstep doctor")],
+    ),
+    "a run has died": (
+        replace(STEADY, holder="run-8", expires_at=BEFORE, claim=CLAIM),
+        IN_SYNC,
+        None,
+        [(Kind.UNFINISHED, RUN)],
+    ),
+    "the lock never ends": (
+        replace(STEADY, holder="run-8"),
+        IN_SYNC,
+        None,
+        [(Kind.STUCK, f"lockstep lock release {OF} --holder run-8")],
+    ),
+    "another plan is active": (
+        replace(STEADY, plan="of-another"),
+        IN_SYNC,
+        "PlanNotActiveError",
+        [(Kind.OTHER_PLAN, f"lockstep apply {OF} --from of-another")],
+    ),
+    "no plan is active": (
+        LockRecord(credential_id=OF),
+        serving(0, 0),
+        None,
+        [(Kind.OTHER_PLAN, f"lockstep apply {OF}")],
+    ),
+    "this plan is to become the active one": (
+        replace(STEADY, plan="of-another", activate=PLANNED.plan_digest),
+        IN_SYNC,
+        None,
+        [],
+    ),
+    "never rotated, by the names": (
+        record(current_generation=None),
+        serving(0, 0),
+        None,
+        [(Kind.NEW, f"lockstep import {OF}")],
+    ),
+    "never rotated, and the login is there": (
+        record(current_generation=None),
+        {"aws": stored(0), "oci": stored(0)},
+        None,
+        [(Kind.NEW, RUN)],
+    ),
+    "never rotated, with consent": (
+        record(current_generation=None, take_over=BOTH),
+        serving(0, 0),
+        None,
+        [(Kind.NEW, RUN)],
+    ),
+    "paused": (replace(STEADY, paused=True), IN_SYNC, None, [(Kind.PAUSED, f"lockstep resume {OF}")]),
+    "an emergency": (replace(STEADY, revoke_through=7), IN_SYNC, None, [(Kind.EMERGENCY, RUN)]),
+    "an emergency without a database that is blocked": (
+        replace(STEADY, revoke_through=7, without=BOTH, blocked=BOTH, take_over=BOTH),
+        IN_SYNC,
+        None,
+        [(Kind.EMERGENCY, RUN)],
+    ),
+    "an emergency that is over": (replace(STEADY, revoke_through=5), IN_SYNC, None, []),
+    "overdue": (
+        replace(STEADY, next_due_at=LONG_AGO, not_before=LONG_AGO),
+        IN_SYNC,
+        None,
+        [(Kind.OVERDUE, RUN)],
+    ),
+    "the last run failed": (STEADY, IN_SYNC, "DatabaseUnreachableError", [(Kind.FAILED, RUN)]),
+}
+DOWN = {Kind.REFUSED, Kind.NO_LOGIN, Kind.REVOKED}
+
+
+def state(row: Row, *, unread: Mapping[str, LockstepError] | None = None) -> CredentialState:
+    lock_record, answers, error, _ = row
+    depth = "values" if any(hasattr(a, "login") for a in answers.values()) else "names"
+    look = StoreSnapshot(depth=depth, answers=answers, pending_since=None)  # type: ignore[arg-type]  # one of two words
+    last_run = failed(error) if error else None
+    return state_of(lock_record, PLANNED, look, NOW, has_standby=True, last_run=last_run, unread=unread or {})
+
+
+@pytest.mark.parametrize("row", INCIDENTS.values(), ids=INCIDENTS)
+def test_an_incident_has_one_verdict_with_its_reasons_and_what_helps(row: Row) -> None:
+    found, expected = state(row), row[-1]
+    assert [(reason.kind, reason.next) for reason in found.reasons] == expected
+    kinds = {kind for kind, _ in expected}
+    assert found.verdict is (Verdict.DOWN if kinds & DOWN else Verdict.DEGRADED if kinds else Verdict.HEALTHY)
+
+
+@pytest.mark.parametrize("row", INCIDENTS.values(), ids=INCIDENTS)
+def test_the_watch_says_of_the_record_what_the_state_says(row: Row) -> None:
+    """What alarms go by is of the state, less what the lock record does not say; also by which way it ends."""
+    lock_record, *_ = row
+    other = replace(STEADY, credential_id="other")
+    expected = Expected(credentials=[PLANNED], schedules=True, others={other.credential_id})
+    found = watch(Table(records={OF: lock_record, "other": other}, unreadable={}), expected, now=NOW)
+    told, by_watch = (
+        {(r.kind, r.place, r.kind is Kind.NEW or r.next) for r in reasons if r.kind in METRICS}
+        for reasons in (state(row).reasons, found.reasons.get(OF, []))
+    )
+    by_last_run = {one for one in told if one[0] is Kind.REFUSED and not one[1]}
+    assert by_watch == told - by_last_run
+
+
+def test_a_secret_that_is_gone_is_down_once_it_was_rotated() -> None:
+    answers: dict[str, Answer] = {"aws": SecretNotFoundError(), "oci": names_of(stored(7))}
+    for lock_record, kind in ((STEADY, Kind.NO_LOGIN), (record(current_generation=None), Kind.UNREACHABLE)):
+        [reason] = [r for r in state((lock_record, answers, None, [])).reasons if r.place]
+        assert (reason.kind, reason.next) == (kind, "lockstep secrets create")
+
+
+def test_a_log_that_does_not_answer_is_told_and_one_that_may_not_be_read_is_not() -> None:
+    row = INCIDENTS["nothing"]
+    assert [r.kind for r in state(row, unread={"aws": AuditLogUnreachableError()}).reasons] == [
+        Kind.UNRECORDED
+    ]
+    assert state(row, unread={"aws": AuditLogAccessDeniedError()}).verdict is Verdict.HEALTHY
+
+
+def test_the_gravest_reason_is_the_first_and_makes_the_verdict() -> None:
+    found = [*state(INCIDENTS["paused"]).reasons, *state(INCIDENTS["an account is locked"]).reasons]
+    assert [r.kind for r in ranked(found)] == [Kind.REFUSED, Kind.PAUSED]
+    assert verdict_of(found) is Verdict.DOWN
+    assert verdict_of([]) is Verdict.HEALTHY
