@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--once", action="store_true", help="write the files and end: for jobs and init containers"
     )
-    parser.add_argument("--check", action="store_true", help="only check the settings")
+    parser.add_argument("--check", action="store_true", help="only check the settings and the token file")
     asked = parser.parse_args(arguments)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json())
@@ -45,10 +45,12 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("lockstep").setLevel(logging.INFO)
     try:
         settings = load_settings(asked.config)
-        if asked.check:
-            return 0
-        from lockstep.agent.serve import once, serve  # noqa: PLC0415 - a package that is missing is told below
+        from lockstep.agent.serve import check_token, once, serve  # noqa: PLC0415 - a missing package is told below
 
+        if asked.check:
+            if not asked.once:
+                check_token(settings.token_file)
+            return 0
         return once(settings) if asked.once else serve(settings)
     except SettingsError as error:
         for problem in error.problems:

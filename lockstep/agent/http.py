@@ -16,7 +16,6 @@ since tools that map a JSON object to keys take strings only.
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
-from datetime import datetime
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -27,27 +26,6 @@ from lockstep.agent.files import FileRefusedError, login_of
 from lockstep.agent.values import Kept, Value, Values
 
 HTTP = "http"
-
-
-class ServedLog:
-    """What the agent gave last in each way: by `http`, or as a file, whose path is the way. Threads may share it.
-
-    Args:
-        now: The wall clock.
-
-    Attributes:
-        last: By credential and way: the generation, and when it was given last or seen to be in the file.
-    """
-
-    def __init__(self, now: Callable[[], datetime]) -> None:
-        self._now = now
-        self.last: dict[tuple[str, str], tuple[int, datetime]] = {}
-
-    def note(self, credential: str, way: str, generation: int) -> None:
-        """A generation was given, or is in the file."""
-        self.last[credential, way] = generation, self._now()
-
-
 TOKEN_HEADERS = ("X-Aws-Parameters-Secrets-Token", "X-Vault-Token")
 CURRENT = "AWSCURRENT"
 LOGIN = "/lockstep/login"
@@ -71,7 +49,6 @@ class Dialect:
     Args:
         values: What is served.
         matches: Whether this is the token that a request must bring.
-        given: Where to note what was given.
         path_prefix: Before the name of a secret in a path.
     """
 
@@ -80,12 +57,10 @@ class Dialect:
         values: Values,
         *,
         matches: Callable[[str], bool],
-        given: ServedLog,
         path_prefix: str = "/v1/",
     ) -> None:
         self.answered = Counter[int]()
         self._values = values
-        self._given = given
         self._matches = matches
         self._prefix = path_prefix
 
@@ -121,9 +96,7 @@ class Dialect:
         if path == "/metrics":
             from lockstep.agent.metrics import CONTENT_TYPE, text_of  # noqa: PLC0415 - at the first request for them
 
-            return PlainTextResponse(
-                text_of(self._values, self._given, self.answered), media_type=CONTENT_TYPE
-            )
+            return PlainTextResponse(text_of(self._values, self.answered), media_type=CONTENT_TYPE)
         parameters = dict(request.query_params)
         if path in ("/secretsmanager/get", LOGIN):
             secret_id, missing = parameters.pop("secretId", ""), "missing parameter secretId"
@@ -157,10 +130,6 @@ class Dialect:
             raise _refusal(503, "ServiceUnavailable", f"No value that certainly logs in: {_state(value)}")
         return value, kept
 
-    def _note(self, value: Value, kept: Kept) -> None:
-        if value.secret.has_login:
-            self._given.note(value.secret.credential_id, HTTP, kept.value.generation)
-
     async def _login(self, secret_id: str, parameters: dict[str, str]) -> Response:
         database = parameters.pop("database", None)
         value, kept = await self._served(secret_id, parameters)
@@ -172,7 +141,7 @@ class Dialect:
             login = login_of(kept.value.text.reveal(), where.value.text.reveal() if where else None, database)
         except FileRefusedError:
             raise _refusal(404, "ResourceNotFoundException", "That secret has no such login.") from None
-        self._note(value, kept)
+        value.note(HTTP, kept)
         return JSONResponse(login.strings(), headers=_describe(value, kept))
 
     async def _value(self, secret_id: str, parameters: dict[str, str]) -> Response:
@@ -180,7 +149,7 @@ class Dialect:
         current = {"versionStage": CURRENT, "versionId": kept.value.version}
         if any(parameters.get(name, wanted) != wanted for name, wanted in current.items()):
             raise _refusal(404, "ResourceNotFoundException", "This agent serves the current version only.")
-        self._note(value, kept)
+        value.note(HTTP, kept)
         return Response(
             _body(value, kept, secret_id), media_type="application/json", headers=_describe(value, kept)
         )

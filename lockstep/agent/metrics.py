@@ -7,7 +7,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
-from lockstep.agent.http import ServedLog
 from lockstep.agent.values import Values
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -28,9 +27,11 @@ _FAMILIES = (
 
 
 class _Collector(Collector):
-    def __init__(self, values: Values, given: ServedLog, answered: Mapping[int, int]) -> None:
+    def __init__(self, values: Values, answered: Mapping[int, int]) -> None:
         kept = [(v.secret.name, v, v.kept) for v in values if v.kept]
-        last = sorted(given.last.items())
+        last = sorted(
+            ((v.secret.credential_id, way), given) for v in values for way, given in v.given.items()
+        )
         self._samples: list[list[tuple[tuple[str, ...], float]]] = [
             [((name, k.source), k.value.generation) for name, _, k in kept],
             [((name,), v.age_seconds) for name, v, _ in kept],
@@ -54,14 +55,13 @@ class _Collector(Collector):
             yield family
 
 
-def text_of(values: Values, given: ServedLog, answered: Mapping[int, int]) -> str:
+def text_of(values: Values, answered: Mapping[int, int]) -> str:
     """The metrics in Prometheus's text format.
 
     Args:
         values: What is kept.
-        given: What was given.
         answered: How many requests were answered, by status.
     """
     registry = CollectorRegistry()
-    registry.register(_Collector(values, given, answered))
+    registry.register(_Collector(values, answered))
     return generate_latest(registry).decode()

@@ -14,13 +14,13 @@ from functools import partial
 from pathlib import Path
 
 from lockstep.agent import files
-from lockstep.agent.http import Dialect, ServedLog
+from lockstep.agent.http import Dialect
 from lockstep.agent.server import listener_of, server_of
 from lockstep.agent.settings import File, Settings, TokenError
 from lockstep.agent.values import Secret, Values, describe, reader_of
 from lockstep.protocol.model import SecretStr
 from lockstep.protocol.names import VersionNames
-from lockstep.runtime.system import SystemClock, boot_seconds, new_token
+from lockstep.runtime.system import boot_seconds, new_token
 
 # The file with the token that requests must bring.
 
@@ -28,24 +28,14 @@ MODE = 0o640
 _FOLDER_MODE = 0o750
 
 
-def token_of(file: Path, *, is_made: bool = True) -> SecretStr | None:
-    """The token of a file.
-
-    Args:
-        file: Its place.
-        is_made: Whether it is made where there is none, with its folder. Else it is only asked whether it could be.
-
-    Returns:
-        None only where there is none.
+def token_of(file: Path) -> SecretStr:
+    """The token of a file, which is made where there is none, with its folder.
 
     Raises:
         TokenError: It cannot be read or made, or is empty, or others than its owner and group can read it.
     """
     try:
         if not file.exists():
-            if not is_made:
-                _require_writable(next(folder for folder in file.parents if folder.exists()))
-                return None
             file.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
             files.replace_file(file, new_token().reveal().encode(), mode=MODE)
         if file.stat().st_mode & 0o007:
@@ -58,9 +48,20 @@ def token_of(file: Path, *, is_made: bool = True) -> SecretStr | None:
     return SecretStr(token)
 
 
-def _require_writable(folder: Path) -> None:
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError
+def check_token(file: Path) -> None:
+    """Look whether there is a token, or one could be made; nothing is made.
+
+    Raises:
+        TokenError: As `token_of` does.
+    """
+    with suppress(PermissionError):
+        if file.exists():
+            token_of(file)
+            return
+        folder = next(folder for folder in file.parents if folder.exists())
+        if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
+            return
+    raise TokenError(path=str(file), code=PermissionError.__name__)
 
 
 class TokenFile:
@@ -105,7 +106,6 @@ class Agent:
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = boot_seconds) -> None:
         self.values = Values(list(_secrets(settings)), clock)
-        self.given = ServedLog(SystemClock().now)
         self._settings = settings
         self._owed: set[Path] = {file.path for file in settings.files if file.command or file.signal}
         """Files whose hook has still to run. At the start it is not known whether it did."""
@@ -241,7 +241,7 @@ class Agent:
             logger.info("file written", extra={"path": str(file.path), "generation": login.generation})
             self._written[file.path] = SecretStr(text)
             self._owed.add(file.path)
-        self.given.note(served.id, str(file.path), kept.value.generation)
+        value.note(str(file.path), kept)
         return True
 
     def _run_hook(self, file: File) -> bool:
@@ -265,12 +265,7 @@ def serve(settings: Settings) -> int:
     # Before reads that may take long: it would end the process.
     signal.signal(signal.SIGHUP, lambda *_received: agent.hurry())
     agent.prepare()
-    dialect = Dialect(
-        agent.values,
-        matches=token.matches,
-        given=agent.given,
-        path_prefix=listen.path_prefix,
-    )
+    dialect = Dialect(agent.values, matches=token.matches, path_prefix=listen.path_prefix)
     server, end = server_of(dialect, graceful_seconds=5)
 
     # Uvicorn has handlers of its own meanwhile; afterwards it raises what it has received again.
@@ -299,7 +294,7 @@ def _secrets(settings: Settings) -> Iterator[Secret]:
                 name=name,
                 credential_id=served.id,
                 overlap=served.overlap,
-                sources={store: reader(names) for store, reader in readers.items()},
+                sources={store: partial(read, names) for store, read in readers.items()},
                 has_login=name == served.secrets.app_user,
             )
 

@@ -8,51 +8,26 @@ if a newer one was promoted right after that look (protocol I1).
 
 import re
 import threading
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from lockstep.client.cache import CredentialCache, StoreSource
-from lockstep.plan.compiled import AwsStore, Store, VaultStore
-from lockstep.protocol.errors import LockstepError, SecretMalformedError, StoreUnreachableError
-from lockstep.protocol.model import SecretStr
-from lockstep.protocol.names import VersionNames
-from lockstep.protocol.ports import BINARY
-from lockstep.stores.contents import with_numbers
-from lockstep.stores.readers import ReadResult, Snapshot
-
-if TYPE_CHECKING:
-    from lockstep.aws.secrets_manager import SecretsManagerSecret
-    from lockstep.stores.ring import RingReader
+from lockstep.client.sources import ReadText, StoredText, aws_texts, vault_texts
+from lockstep.plan.compiled import AwsStore, Store
+from lockstep.protocol.errors import LockstepError, StoreUnreachableError
+from lockstep.runtime.system import SystemClock
+from lockstep.stores.readers import Snapshot
 
 _RANDOM_END = re.compile(r"-[A-Za-z0-9]{6}\Z")
+_NOW = SystemClock().now
+
+Read = Callable[[], StoredText]
+"""Reads a secret from one store."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """The value of a secret, as a store serves it. Two of one version are equal: the keys of others differ by store.
-
-    Attributes:
-        text: The secret's text; JSON, if Lockstep wrote it.
-        version: The id of the version; the same in every cloud for a value of Lockstep's.
-        generation: 0 if Lockstep did not write it.
-        created_at: When the version was made, by the store's clock.
-    """
-
-    text: SecretStr = field(compare=False)
-    version: str
-    generation: int
-    created_at: datetime | None = field(default=None, compare=False)
-
-
-Read = Callable[[], Reading]
-"""Reads a secret from one store. Raises the Store* errors of `lockstep.protocol.errors`."""
-
-
-Kept: TypeAlias = Snapshot[Reading]
+Kept: TypeAlias = Snapshot[StoredText]
 """A value that is kept, with the store that showed it last, and when."""
 
 
@@ -75,29 +50,33 @@ class Secret:
     has_login: bool = True
 
 
-class Value(CredentialCache[Reading]):
+class Value(CredentialCache[StoredText]):
     """The value of one secret. Threads may share it.
 
     Args:
         secret: The secret.
         clock: Seconds that only grow, and that count while the machine is suspended.
+        now: The wall clock.
         news: Is set when a caller has asked and got another value than was kept.
 
     Attributes:
-        answered: How many reads of each store gave a value.
-        failed: How many gave none.
-        problem: Why the nearest store that was passed over was; empty: none was.
-        silent: The stores that did not answer the last read.
+        given: What was given last in each way, by `http` or as a file, whose path is the way: the generation, and when
+            it was given or seen to be in the file.
     """
 
-    def __init__(self, secret: Secret, clock: Callable[[], float], news: threading.Event) -> None:
+    def __init__(
+        self,
+        secret: Secret,
+        clock: Callable[[], float],
+        now: Callable[[], datetime],
+        news: threading.Event,
+    ) -> None:
         overlap = secret.overlap.total_seconds()
         sources = [StoreSource(name, read) for name, read in secret.sources.items()]
         super().__init__(sources, max_age_seconds=overlap, refuse_after_seconds=overlap, clock=clock)
         self.secret = secret
-        self.answered, self.failed = Counter[str](), Counter[str]()
-        self.problem = ""
-        self.silent: set[str] = set()
+        self.given: dict[str, tuple[int, datetime]] = {}
+        self._now = now
         self._news = news
 
     @property
@@ -110,10 +89,15 @@ class Value(CredentialCache[Reading]):
         """What is kept, if it may be served."""
         return None if self.is_over else self.kept
 
+    @property
+    def problem(self) -> str:
+        """Why the nearest store that was passed over was; empty: none was."""
+        return next(map(describe, self.passed_over.values()), "")
+
     def refresh(self, *, last: Collection[str] = ()) -> set[str]:
         """Read the stores, those of `last` after all others; which of them did not answer."""
         self.read(last=last).exception()
-        return self.silent
+        return {s for s, error in self.passed_over.items() if isinstance(error, StoreUnreachableError)}
 
     def refresh_now(self) -> None:
         """Read for a caller whose login was refused: where the nearest store has nothing newer, the next is asked."""
@@ -122,12 +106,10 @@ class Value(CredentialCache[Reading]):
         if self.kept and (before is None or self.kept.value != before.value):
             self._news.set()
 
-    def _note(self, found: ReadResult[Reading]) -> None:
-        shown = {seen.source for seen in found.shown}
-        self.answered.update(shown)
-        self.failed.update(found.failed.keys() - shown)
-        self.problem = next(map(describe, found.failed.values()), "")
-        self.silent = {s for s, error in found.failed.items() if isinstance(error, StoreUnreachableError)}
+    def note(self, way: str, kept: Kept) -> None:
+        """A value was given in this way. Who uses which login is told by the secret with the password."""
+        if self.secret.has_login:
+            self.given[way] = kept.value.generation, self._now()
 
 
 class Values:
@@ -137,9 +119,14 @@ class Values:
         news: Is set when a caller has asked and got another value than was kept: files have to follow.
     """
 
-    def __init__(self, secrets: Sequence[Secret], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        secrets: Sequence[Secret],
+        clock: Callable[[], float],
+        now: Callable[[], datetime] = _NOW,
+    ) -> None:
         self.news = threading.Event()
-        self._values = {secret.name: Value(secret, clock, self.news) for secret in secrets}
+        self._values = {secret.name: Value(secret, clock, now, self.news) for secret in secrets}
 
     def __iter__(self) -> Iterator[Value]:
         return iter(self._values.values())
@@ -183,56 +170,13 @@ def _names_in_arn(arn: str) -> tuple[str, ...]:
     return (parts[6], _RANDOM_END.sub("", parts[6])) if is_secret and parts[5] == "secret" else ()
 
 
-# Where the agent reads values: the stores of a plan, each with the identity that its cloud gives this process.
-
-# Imported late, so that an agent that reads one cloud does not load the other's SDK.
-# ruff: noqa: PLC0415
-
-
-ReaderOf = Callable[[VersionNames], Read]
-"""How a secret is read."""
-
-
-def reader_of(store: Store) -> ReaderOf:
-    """How secrets are read from a store. They share one client."""
-    match store:
-        case AwsStore():
-            from lockstep.aws.clients import aws_client
-            from lockstep.aws.secrets_manager import SecretsManagerSecret
-
-            client = aws_client("secretsmanager", store.region)
-            return lambda names: partial(
-                _in_aws, SecretsManagerSecret(client, store.name, names), store.name, names.secret
-            )
-        case VaultStore():
-            from lockstep.client.sources import own_vault
-            from lockstep.stores.ring import RingReader
-
-            vault = own_vault(
-                region=store.region,
-                compartment_id=store.compartment_id,
-                vault_id=store.vault_id,
-                store=store.name,
-            )
-            return lambda names: partial(_in_oci, RingReader(vault, names), store.name, names)
-
-
-def _in_aws(secret: "SecretsManagerSecret", store: str, name: str) -> Reading:
-    found = secret.read_current()
-    text = _text(found.text, store, name)
-    return Reading(text=text, version=found.id, generation=found.generation, created_at=found.created_at)
-
-
-def _in_oci(ring: "RingReader", store: str, names: VersionNames) -> Reading:
-    slot, found = ring.newest()
-    generation = names.generation_of(found.name)
-    version = found.name if generation and found.name else f"{slot}:{found.number}"
-    text = _text(found.text, store, names.secret)
-    return Reading(text=text, version=version, generation=generation, created_at=found.created_at)
-
-
-def _text(text: str | None, store: str, secret: str) -> SecretStr:
-    """The same form from both stores: which one answers must make no difference to an application (protocol V23)."""
-    if text is None:
-        raise SecretMalformedError(store=store, secret=secret, code=BINARY)
-    return SecretStr(with_numbers(text))
+def reader_of(store: Store) -> ReadText:
+    """How secrets are read from a store, with the identity that its cloud gives this process."""
+    if isinstance(store, AwsStore):
+        return aws_texts(region=store.region, store=store.name)
+    return vault_texts(
+        region=store.region,
+        compartment_id=store.compartment_id,
+        vault_id=store.vault_id,
+        store=store.name,
+    )

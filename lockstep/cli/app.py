@@ -29,7 +29,9 @@ def agent(
     once: Annotated[
         bool, typer.Option("--once", help="Write the files and end: for jobs and init containers.")
     ] = False,
-    check: Annotated[bool, typer.Option("--check", help="Only check the settings.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only check the settings and the token file.")
+    ] = False,
 ) -> None:
     """Read credentials for the applications on this machine, and keep them fresh.
 

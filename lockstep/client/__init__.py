@@ -2,7 +2,7 @@
 
     from lockstep.client import CredentialClient, aws_source, connect_pymysql
 
-    credential = CredentialClient([aws_source("multi-cloud/app_user", region="eu-central-1")])
+    credential = CredentialClient([aws_source("multi-cloud/ledger_user", region="eu-central-1")])
     connection = connect_pymysql(credential, ssl_ca="ca.pem")
 
 A value may be kept for as long as the plan's overlap without a login ever being refused: the previous value keeps
@@ -25,12 +25,10 @@ from lockstep.client.cache import (
 )
 from lockstep.client.drivers import connect_asyncpg, connect_psycopg, connect_psycopg_async, connect_pymysql
 from lockstep.client.pools import (
-    asyncmy_pool,
     asyncpg_pool,
     attach_sqlalchemy,
     psycopg_async_pool,
     psycopg_pool,
-    sqlalchemy_creator,
 )
 from lockstep.client.sources import aws_source, oci_ring_source
 from lockstep.client.threads import AsyncCredentialClient, CredentialClient
@@ -46,7 +44,6 @@ __all__ = [
     "CredentialClient",
     "Source",
     "StoreSource",
-    "asyncmy_pool",
     "asyncpg_pool",
     "attach_sqlalchemy",
     "aws_source",
@@ -58,5 +55,4 @@ __all__ = [
     "oci_ring_source",
     "psycopg_async_pool",
     "psycopg_pool",
-    "sqlalchemy_creator",
 ]

@@ -12,6 +12,7 @@ import sys
 import threading
 import traceback
 import weakref
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -23,7 +24,7 @@ from lockstep.protocol.errors import NotBootstrappedError, StoreUnreachableError
 from lockstep.protocol.model import SecretStr
 from lockstep.runtime.system import boot_seconds
 from lockstep.stores.contents import decode_app_user, decode_connection
-from lockstep.stores.readers import Generated, ReadResult, Snapshot, is_older, read_newest
+from lockstep.stores.readers import Generated, Snapshot, is_older, read_newest
 
 # No password in what a crash reporter sends: the local variables of frames that have ended are dropped.
 #
@@ -169,6 +170,9 @@ class CredentialCache(Generic[Value]):
 
     Attributes:
         kept: The newest value, however old; None: nothing was ever read.
+        answered: How many reads of each source gave a value.
+        failed: How many gave none.
+        passed_over: Why sources were passed over by the last read, the nearest first.
     """
 
     def __init__(
@@ -194,6 +198,8 @@ class CredentialCache(Generic[Value]):
         self.kept: Snapshot[Value] | None = None
         self._since = 0.0  # When the generation that is kept was first read.
         self._problem: BaseException = StoreUnreachableError()
+        self.answered, self.failed = Counter[str](), Counter[str]()
+        self.passed_over: Mapping[str, Exception] = {}
         self._failures, self._refusals = 0, 0
         self._failed_at = self._reread_at = float("-inf")
         self._refused: list[tuple[Value, float, BaseException | None]] = []
@@ -388,14 +394,13 @@ class CredentialCache(Generic[Value]):
             unwanted=unwanted,
         )
         with self._lock:
-            self._note(found)
+            self._seen.update({seen.source: seen.value.generation for seen in found.shown})
+            self.answered.update(seen.source for seen in found.shown)
+            self.failed.update(found.failed.keys() - {seen.source for seen in found.shown})
+            self.passed_over = found.failed
         if found.chosen is None:
             raise list(found.failed.values())[-1]
         return found.chosen
-
-    def _note(self, found: ReadResult[Value]) -> None:
-        """What stores have shown to a read."""
-        self._seen.update({seen.source: seen.value.generation for seen in found.shown})
 
 
 def _done(value: Value) -> Reading[Value]:

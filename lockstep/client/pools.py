@@ -9,7 +9,6 @@ from contextlib import suppress
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lockstep.client.cache import ClientCredential
 from lockstep.client.drivers import (
     Opener,
     asyncmy_opener,
@@ -21,12 +20,8 @@ from lockstep.client.drivers import (
 from lockstep.client.threads import AsyncCredentialClient, CredentialClient
 
 if TYPE_CHECKING:
-    from collections import deque
-
-    import asyncmy.pool
     import asyncpg  # type: ignore[import-untyped]  # asyncpg ships no type information
     import psycopg_pool as pools
-    from asyncmy.connection import Connection as AsyncmyConnection
     from psycopg import AsyncConnection
     from psycopg import Connection as PsycopgConnection
     from sqlalchemy import Engine
@@ -41,13 +36,6 @@ _ASYNC_OPENERS: dict[str, Callable[..., Opener[Awaitable[Any]]]] = {
     "asyncpg": asyncpg_opener,
     "psycopg": psycopg_async_opener,
 }
-
-
-def sqlalchemy_creator(
-    client: CredentialClient, connect: Callable[..., Connection], **options: Any
-) -> Callable[[], Connection]:
-    """The `creator` of a SQLAlchemy engine, for a driver that `attach_sqlalchemy` does not know."""
-    return lambda: connect(client, **options)
 
 
 def attach_sqlalchemy(
@@ -77,7 +65,9 @@ def attach_sqlalchemy(
     is_async, driver = inner.dialect.is_async, inner.dialect.driver
     openers = _ASYNC_OPENERS if is_async else _OPENERS
     if driver not in openers:
-        raise ValueError(f"{driver} is not among {', '.join(openers)}; use sqlalchemy_creator")
+        raise ValueError(
+            f"{driver} is not among {', '.join(openers)}; give the engine a `creator` that calls `login`"
+        )
     make = openers[driver]
     make(**options)  # A wrong option is an error here, and not at the first connection.
 
@@ -257,71 +247,3 @@ def asyncpg_pool(
     parameters = signature(asyncpg.create_pool).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.kind is Parameter.KEYWORD_ONLY}
     return LoggedInPool(**{**defaults, **of_pool, "connect": connect})
-
-
-def asyncmy_pool(
-    client: AsyncCredentialClient,
-    *,
-    overlap_seconds: float,
-    options: dict[str, Any] | None = None,
-    minsize: int = 1,
-    maxsize: int = 10,
-    **of_pool: Any,
-) -> "asyncmy.pool.Pool":
-    """An asyncmy pool (0.2.18 or newer) that logs in with the credential, and drops connections of revoked generations.
-
-        async with asyncmy_pool(login, overlap_seconds=600, options={"ssl_ca": "ca.pem"}, maxsize=8) as pool:
-
-    A connection is dropped when it is acquired: another one is opened, and the application notices nothing.
-
-    Args:
-        client: Gives the credential.
-        overlap_seconds: `overlap` in the plan.
-        options: As for `connect_pymysql`, for `asyncmy.connect`.
-        minsize: How many connections are opened by the first that is acquired.
-        maxsize: How many there are at most.
-        of_pool: For `asyncmy.pool.Pool`, which belongs to the event loop that runs.
-    """
-    from asyncmy.pool import Pool
-
-    told = options or {}
-    asyncmy_opener(**told)
-
-    class LoggedInPool(Pool):
-        """Opens connections with the client's value; `_acquire`, `_free` and `_conn_kwargs` are asyncmy's own names."""
-
-        _free: "deque[AsyncmyConnection]"
-
-        async def fill_free_pool(self, override_min: bool = False) -> None:  # noqa: FBT001, FBT002 - asyncmy's own
-            async def fill(**login: Any) -> None:
-                self._conn_kwargs = login
-                try:
-                    await super(LoggedInPool, self).fill_free_pool(override_min)
-                finally:
-                    self._conn_kwargs = {}
-
-            opener = asyncmy_opener(connect=fill, **told)
-
-            async def open_missing(credential: ClientCredential) -> None:
-                try:
-                    await opener.open(credential)
-                finally:
-                    for connection in self._free:
-                        if client.generation_of(connection) is None:
-                            client.opened(connection, credential)
-
-            await client.login(open_missing, opener.is_refusal)
-
-        async def _acquire(self) -> "AsyncmyConnection":
-            while True:
-                connection: AsyncmyConnection = await super()._acquire()  # type: ignore[misc]  # Not in its stubs.
-                if not is_dead(client, connection, overlap_seconds):
-                    return connection
-                try:
-                    with suppress(Exception):  # It goes, whatever state it is in.
-                        await connection.ensure_closed()
-                finally:
-                    connection.close()
-                    self.release(connection)
-
-    return LoggedInPool(minsize, maxsize, **of_pool)

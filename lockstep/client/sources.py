@@ -1,13 +1,18 @@
-"""Where the credential is read: the two clouds' stores."""
+"""Where the credential is read: the two clouds' stores, for the client and for the agent."""
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from lockstep.client.cache import ClientCredential, StoreSource, decode
-from lockstep.stores.contents import decode_databases
+from lockstep.protocol.errors import SecretMalformedError
+from lockstep.protocol.model import SecretStr
+from lockstep.protocol.names import VersionNames
+from lockstep.protocol.ports import BINARY
+from lockstep.stores.contents import decode_databases, with_numbers
 
 if TYPE_CHECKING:
     from lockstep.oci.vault import Vault
@@ -33,14 +38,80 @@ class PerProcess(Generic[Made]):
         return self._made[1]
 
 
-def own_vault(*, region: str, compartment_id: str, vault_id: str, store: str) -> "Vault":
-    """A vault, with the identity that OCI or the environment gives this process."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredText:
+    """The current text of a secret in a store. Two of one version are equal: the keys of others differ by store.
+
+    Attributes:
+        text: Of one form, whichever store has it (protocol V23); JSON, if Lockstep wrote it.
+        version: The id of the version; the same in every cloud for a value of Lockstep's.
+        generation: 0 if Lockstep did not write it.
+        created_at: When the version was made, by the store's clock.
+        place: The secret that has it; in OCI the slot.
+    """
+
+    text: SecretStr = field(compare=False)
+    version: str
+    generation: int
+    created_at: datetime | None = field(default=None, compare=False)
+    place: str = field(default="", compare=False)
+
+
+ReadText = Callable[[VersionNames], StoredText]
+"""Reads the current text of a secret from one store. Raises the Store* errors of `lockstep.protocol.errors`."""
+
+
+def aws_texts(*, region: str, store: str) -> ReadText:
+    """Reads secrets of a region in AWS, by name or ARN; credentials come from the environment, as always with boto3."""
+    from lockstep.aws.clients import aws_client
+    from lockstep.aws.secrets_manager import SecretsManagerSecret
+
+    client = PerProcess(lambda: aws_client("secretsmanager", region))
+
+    def read(names: VersionNames) -> StoredText:
+        found = SecretsManagerSecret(client(), store, names).read_current()
+        return StoredText(
+            text=_text(found.text, store, names.secret),
+            version=found.id,
+            generation=found.generation,
+            created_at=found.created_at,
+            place=names.secret,
+        )
+
+    return read
+
+
+def vault_texts(*, region: str, compartment_id: str, vault_id: str, store: str) -> ReadText:
+    """Reads rings in OCI, with the resource principal, or what OCI_CONFIG_FILE names."""
     from lockstep.oci.clients import OciClients
     from lockstep.oci.vault import Vault
     from lockstep.runtime.identity import OCI_ENDPOINT_VARIABLE, own_oci_identity
+    from lockstep.stores.ring import RingReader
 
-    clients = OciClients(own_oci_identity, region, endpoint=os.environ.get(OCI_ENDPOINT_VARIABLE))
-    return Vault(clients, compartment_id=compartment_id, vault_id=vault_id, store=store)
+    def make() -> "Vault":
+        clients = OciClients(own_oci_identity, region, endpoint=os.environ.get(OCI_ENDPOINT_VARIABLE))
+        return Vault(clients, compartment_id=compartment_id, vault_id=vault_id, store=store)
+
+    vault = PerProcess(make)
+
+    def read(names: VersionNames) -> StoredText:
+        slot, found = RingReader(vault(), names).newest()
+        generation = names.generation_of(found.name)
+        return StoredText(
+            text=_text(found.text, store, slot),
+            version=found.name if generation and found.name else f"{slot}:{found.number}",
+            generation=generation,
+            created_at=found.created_at,
+            place=slot,
+        )
+
+    return read
+
+
+def _text(text: str | None, store: str, place: str) -> SecretStr:
+    if text is None:
+        raise SecretMalformedError(store=store, secret=place, code=BINARY)
+    return SecretStr(with_numbers(text))
 
 
 def aws_source(
@@ -54,15 +125,8 @@ def aws_source(
         connection_blob: Name or ARN of the `connection_blob` secret, for `database=` of the `connect_…` functions.
         name: For logs and metrics.
     """
-    from lockstep.aws.clients import aws_client
-    from lockstep.aws.secrets_manager import read_secret
-
-    client = PerProcess(lambda: aws_client("secretsmanager", region))
-
-    def current(of: str) -> tuple[str, str]:
-        return of, read_secret(client(), name, of)
-
-    return StoreSource(name, partial(_read, current, name, secret, connection_blob))
+    texts = aws_texts(region=region, store=name)
+    return StoreSource(name, partial(_read, texts, name, secret, secret, connection_blob))
 
 
 def oci_ring_source(
@@ -90,27 +154,16 @@ def oci_ring_source(
         connection_blob: Name of the `connection_blob` secret in the plan, for `database=` of the `connect_…` functions.
         name: For logs and metrics.
     """
-    from lockstep.protocol.names import VersionNames
-    from lockstep.stores.ring import RingReader
-
-    vault = PerProcess(
-        partial(own_vault, region=region, compartment_id=compartment_id, vault_id=vault_id, store=name)
-    )
-
-    def newest(of: str) -> tuple[str, str]:
-        names = VersionNames(credential_id=credential_id or secret, secret=of)
-        slot, content = RingReader(vault(), names).newest()
-        return slot, vault().text(slot, content)
-
-    return StoreSource(name, partial(_read, newest, name, secret, connection_blob))
+    texts = vault_texts(region=region, compartment_id=compartment_id, vault_id=vault_id, store=name)
+    return StoreSource(name, partial(_read, texts, name, credential_id or secret, secret, connection_blob))
 
 
 def _read(
-    find: Callable[[str], tuple[str, str]], store: str, secret: str, connection_blob: str | None
+    read: ReadText, store: str, credential_id: str, secret: str, connection_blob: str | None
 ) -> ClientCredential:
-    where, text = find(secret)
-    found = decode(text, store=store, secret=where)
+    user = read(VersionNames(credential_id=credential_id, secret=secret))
+    found = decode(user.text.reveal(), store=store, secret=user.place)
     if connection_blob is None:
         return found
-    where, text = find(connection_blob)
-    return replace(found, databases=decode_databases(text, store=store, secret=where))
+    blob = read(VersionNames(credential_id=credential_id, secret=connection_blob))
+    return replace(found, databases=decode_databases(blob.text.reveal(), store=store, secret=blob.place))

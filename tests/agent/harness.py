@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from lockstep.agent.http import Dialect, ServedLog
+from lockstep.agent.http import Dialect
 from lockstep.agent.server import listener_of, server_of
-from lockstep.agent.values import Reading, Secret, Values
+from lockstep.agent.values import Secret, Values
+from lockstep.client.sources import StoredText
 from lockstep.protocol.errors import StoreUnreachableError
 from lockstep.protocol.model import SecretStr
 
@@ -53,11 +54,11 @@ class FakeStore:
     reads: int = 0
     text: str | None = None
 
-    def __call__(self) -> Reading:
+    def __call__(self) -> StoredText:
         self.reads += 1
         if not self.is_up:
             raise StoreUnreachableError(store="a-store")
-        return Reading(
+        return StoredText(
             text=SecretStr(self.text or app_user(self.generation)),
             version=f"version-{self.generation}",
             generation=self.generation,
@@ -86,7 +87,7 @@ class World:
     def __post_init__(self) -> None:
         sources = {"oci": self.near, "aws": self.far}
         secret = Secret(name=NAME, credential_id=NAME, overlap=OVERLAP, sources=sources)
-        self.values = Values([secret], self.clock)
+        self.values = Values([secret], self.clock, lambda: NOW)
         [self.value] = self.values
 
 
@@ -126,7 +127,7 @@ class Address:
 @contextmanager
 def answering(values: Values) -> Iterator[Address]:
     """The agent's answers on a free port of loopback."""
-    dialect = Dialect(values, matches=TOKEN.__eq__, given=ServedLog(lambda: NOW))
+    dialect = Dialect(values, matches=TOKEN.__eq__)
     listener = listener_of("127.0.0.1", 0)
     server, end = server_of(dialect, graceful_seconds=5)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)

@@ -20,7 +20,8 @@ def _run(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_it_checks_settings(tmp_path: Path) -> None:
-    assert _run("--check", "--config", str(settings_file(tmp_path, PLAN))).returncode == 0
+    document = {**PLAN, "token_file": f"{tmp_path}/token"}
+    assert _run("--check", "--config", str(settings_file(tmp_path, document))).returncode == 0
 
 
 @pytest.mark.parametrize(("module", "extra"), [("starlette", "agent"), ("oci", "oci")])

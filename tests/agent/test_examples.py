@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ruamel.yaml import YAML
 from lockstep.agent.values import Secret, Values
 from tests.agent.harness import NAME, OVERLAP, TOKEN, Address, FakeStore, World, answering, blob
 
+NAME_IN_EXAMPLES = "multi-cloud/ledger_user"
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "agent"
 
 
@@ -25,8 +27,9 @@ def _documents(name: str) -> list[Any]:
 @pytest.fixture(scope="module")
 def agent() -> Iterator[Address]:
     world = World()
+    user = replace(world.value.secret, name=NAME_IN_EXAMPLES)
     of_blob = Secret(name="b", credential_id=NAME, overlap=OVERLAP, sources={"oci": FakeStore(text=blob(1))})
-    values = Values([world.value.secret, of_blob], world.clock)
+    values = Values([user, of_blob], world.clock)
     for value in values:
         value.refresh()
     with answering(values) as address:

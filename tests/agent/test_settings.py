@@ -3,6 +3,7 @@
 import errno
 import os
 import pwd
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
-from lockstep.agent.serve import TokenFile, token_of
+from lockstep.agent.serve import TokenFile, check_token, token_of
 from lockstep.agent.settings import Settings, SettingsError, Signal, TokenError, load_settings
+from lockstep.plan.file import load_plan
 from sandbox.agent import command, settings_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,9 +61,10 @@ def test_a_file_has_the_login_of_its_credential_and_the_owner_that_is_named(tmp_
 
 
 def test_the_agent_does_not_load_what_it_may_never_need(tmp_path: Path) -> None:
+    file = settings_file(tmp_path, {**PLAN, "token_file": f"{tmp_path}/token"})
     program = (
         "import sys; from lockstep.agent.__main__ import main; import lockstep.agent.serve, lockstep.agent.values; "
-        f"assert main(['--check', '--config', {str(settings_file(tmp_path, PLAN))!r}]) == 0; "
+        f"assert main(['--check', '--config', {str(file)!r}]) == 0; "
         "print(*sorted({'jinja2', 'typer', 'prometheus_client'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)  # noqa: S603
@@ -75,7 +79,11 @@ FILE = {"path": "/run/a", "format": "pgpass"}
     [
         ({"colour": 1}, "colour: unknown key"),
         ({"nearest": "azure"}, "nearest: there is no store azure, only aws, oci"),
-        ({"credentials": ["x"]}, "credentials: the plan has no x"),
+        ({"credentials": ["x"]}, "credentials: the plan has no x, only multi-cloud/app_user"),
+        (
+            {"files": [{**FILE, "database": "ledger"}]},
+            "files[0].database: multi-cloud/app_user has no database ledger, only orders",
+        ),
         ({"refresh": "20m"}, "refresh: must be at most half of the shortest overlap"),
         ({"refresh": "often"}, "refresh: write a duration"),
         ({"listen": {"host": "0.0.0.0"}}, "0.0.0.0 can be reached from elsewhere"),  # noqa: S104 - refused
@@ -184,6 +192,35 @@ def test_a_token_file_that_is_replaced_counts_at_once(tmp_path: Path) -> None:
     assert not file.exists()
 
 
-def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
-    with pytest.raises(TokenError, match="FileNotFoundError"):
-        token_of(tmp_path / "none" / "token")
+def test_the_folder_of_a_token_is_made_for_its_owner_and_group(tmp_path: Path) -> None:
+    file = tmp_path / "none" / "token"
+    check_token(file)
+    assert list(tmp_path.iterdir()) == []
+    assert token_of(file).reveal()
+    assert file.parent.stat().st_mode & 0o007 == 0
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_a_token_that_cannot_be_made_is_told_by_check_with_what_to_do(tmp_path: Path, once: bool) -> None:  # noqa: FBT001
+    (tmp_path / "a-file").touch()
+    document = {**PLAN, "token_file": f"{tmp_path}/a-file/token"}
+    arguments = ["--check", *(["--once"] if once else [])]
+    done = subprocess.run(  # noqa: S603 - our own module
+        command(settings_file(tmp_path, document), *arguments), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == (0 if once else 2)
+    assert ("sudo install -d" in done.stderr) is not once
+
+
+def test_the_pages_of_client_and_agent_ask_for_what_the_shipped_plan_has(tmp_path: Path) -> None:
+    """They all read one credential, on both of its databases."""
+    plan = load_plan(ROOT / "lockstep.yaml")
+    pages = [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "how-to" / "agent").iterdir()]
+    text = "".join(page.read_text() for page in pages if page.stem in {"client", "agent", "external-secrets"})
+    named = set(re.findall(r"multi-cloud/\w+", text))
+    [credential] = [c for c in plan.credentials if c.secret_names.app_user in named]
+    assert named == {credential.secret_names.app_user, credential.secret_names.connection_blob}
+    databases = set(re.findall(r"\bdatabase(?:=|\": )\"?(\w+)\b(?!\[)", text))
+    assert databases <= {server.name for server in credential.servers}
+    first = YAML(typ="safe", pure=True).load(re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0])
+    _load(tmp_path, {**first, "plan": PLAN["plan"]})

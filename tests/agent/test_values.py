@@ -2,7 +2,8 @@
 
 import pytest
 
-from lockstep.agent.values import Reading, Secret, Values
+from lockstep.agent.values import Secret, Values
+from lockstep.client.sources import StoredText
 from tests.agent.harness import NAME, NEEDLE, OVERLAP, FakeStore, World
 
 ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:"
@@ -55,7 +56,7 @@ def test_why_a_store_was_passed_over_is_said_without_the_text_of_a_foreign_error
     world.value.refresh()
     assert world.value.problem.startswith("ReadSideLaggingError: ")
 
-    def defect() -> Reading:
+    def defect() -> StoredText:
         raise KeyError(NEEDLE)
 
     secret = Secret(name=NAME, credential_id=NAME, overlap=OVERLAP, sources={"oci": defect, "aws": world.far})
@@ -97,7 +98,7 @@ def test_what_stores_serve_is_served_where_what_was_kept_may_be_revoked() -> Non
 def test_the_age_counts_from_before_the_read() -> None:
     world = World()
 
-    def slow() -> Reading:
+    def slow() -> StoredText:
         found = world.near()
         world.clock.seconds += 5
         return found

@@ -14,7 +14,6 @@ from lockstep.client import (
     AsyncCredentialClient,
     ClientCredential,
     CredentialClient,
-    asyncmy_pool,
     asyncpg_pool,
     connect_asyncpg,
     connect_psycopg,
@@ -269,7 +268,6 @@ def test_asyncpg_modes_that_verify_less_take_consent(mode: str) -> None:
 @pytest.mark.parametrize(
     ("pool", "options"),
     [
-        (asyncmy_pool, {"ssl_disabled": True}),
         (asyncpg_pool, {"ssl": "require"}),
         (psycopg_async_pool, {"sslmode": "require"}),
         (psycopg_pool, {"sslmode": "require"}),

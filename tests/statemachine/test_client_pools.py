@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 import django  # type: ignore[import-untyped]  # Django ships no types
 import pytest
-from asyncmy.pool import Pool
 from django.conf import settings  # type: ignore[import-untyped]  # likewise
 from django.core.exceptions import ImproperlyConfigured  # type: ignore[import-untyped]  # likewise
 from django.db.utils import ConnectionHandler  # type: ignore[import-untyped]  # likewise
@@ -24,7 +23,6 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from lockstep.client import (
     AsyncCredentialClient,
     CredentialClient,
-    asyncmy_pool,
     asyncpg_pool,
     attach_sqlalchemy,
     aws_source,
@@ -273,37 +271,6 @@ def psycopg_async_pool_on(case: Case, client: CredentialClient, database: str) -
 
 
 @contextmanager
-def asyncmy_pool_on(case: Case, client: CredentialClient, database: str) -> Iterator[Ask]:
-    loop = Loop()
-    options = {"database": database, "ssl_ca": ca_file(case, database)}
-
-    async def make() -> Pool:
-        face = AsyncCredentialClient(client)
-        return asyncmy_pool(
-            face, overlap_seconds=OVERLAP_SECONDS, options=options, minsize=2, maxsize=CONNECTIONS
-        )
-
-    pool = loop.run(make())
-
-    async def ask(meanwhile: Callable[[], object]) -> str:
-        async with pool.acquire() as connection, connection.cursor() as cursor:
-            await cursor.execute(WHO[database])
-            [name] = await cursor.fetchone()
-            await asyncio.to_thread(meanwhile)
-        return str(name).removesuffix("@%")
-
-    async def close() -> None:
-        pool.close()
-        await pool.wait_closed()
-
-    try:
-        yield lambda meanwhile=at_once, /: str(loop.run(ask(meanwhile)))
-    finally:
-        loop.run(close())
-        loop.close()
-
-
-@contextmanager
 def django_on(case: Case, client: CredentialClient, database: str) -> Iterator[Ask]:
     module = ModuleType("shop_credentials")
     module.credential = client  # type: ignore[attr-defined]
@@ -356,7 +323,6 @@ POOLS: dict[str, tuple[PoolOn, str]] = {
     "psycopg_pool": (psycopg_pool_on, "ledger"),
     "psycopg_pool in a loop": (psycopg_async_pool_on, "ledger"),
     "asyncpg": (asyncpg_pool_on, "ledger"),
-    "asyncmy": (asyncmy_pool_on, "orders"),
 }
 DJANGO: dict[str, tuple[PoolOn, str]] = {
     "Django, PyMySQL": (django_on, "orders"),

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from lockstep.agent.values import Reading, Secret, Values
+from lockstep.agent.values import Secret, Values
 from lockstep.client import REFUSAL_SECONDS, CredentialClient
+from lockstep.client.sources import StoredText
 from lockstep.protocol.errors import StoreUnreachableError
 from lockstep.protocol.model import SecretStr
 from tests.agent.harness import NAME, OVERLAP, World
@@ -61,10 +62,10 @@ class AgentReader:
     """An application that asks the agent."""
 
     def __init__(self, stores: Stores) -> None:
-        def of(number: int) -> Callable[[], Reading]:
-            def read() -> Reading:
+        def of(number: int) -> Callable[[], StoredText]:
+            def read() -> StoredText:
                 found = value(stores.read(number))
-                return Reading(
+                return StoredText(
                     text=SecretStr(found.password.reveal()),
                     version=str(found.generation),
                     generation=found.generation,
