@@ -26,8 +26,8 @@ from rich.live import Live
 
 from lockstep.audit.verify import Verification, Verifier
 from lockstep.client import CredentialClient, Source, aws_source, oci_ring_source
-from lockstep.operate.report.build import build, evidence
-from lockstep.operate.report.page import page
+from lockstep.operate.report.build import build, report_on
+from lockstep.operate.report.forms import page
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import OciVault
 from lockstep.protocol.model import Credential, Engine
@@ -233,10 +233,11 @@ def _sources(estate: Estate, credential: Credential) -> dict[str, Source]:
 def _write_report(
     plan: Plan, verifier: Verifier, chains: dict[str, list[Verification]], now: datetime
 ) -> None:
+    since = now - timedelta(days=1)
     report = build(
-        [evidence(credential, chains[credential.id]) for credential in plan.credentials],
+        [report_on(c, chains[c.id], since=since, now=now) for c in plan.credentials],
         verifier.digests.values(),
-        since=now - timedelta(days=1),
+        since=since,
         now=now,
         lock=f"{plan.lock.table}, {plan.lock.region}",
     )

@@ -18,7 +18,7 @@ from lockstep.cli.output import exit_code_of
 from lockstep.operate.doctor.catalogue import CATALOGUE
 from lockstep.operate.documents import DOCUMENTS
 from lockstep.operate.documents import schema as document_schema
-from lockstep.operate.report import tables
+from lockstep.operate.report import forms
 from lockstep.plan.file import SCHEMA_NAME, plan_schema
 from lockstep.protocol import errors
 from lockstep.protocol import errors as environment
@@ -79,7 +79,7 @@ def generated() -> Iterator[tuple[str, str]]:
     yield "plan.md", _PLAN + "".join(_sections(plan_schema()))
     schemas: Mapping[str, Schema] = {
         SCHEMA_NAME: plan_schema(),
-        "audit-report.schema.json": tables.schema(),
+        "audit-report.schema.json": forms.schema(),
         **{f"{name}.schema.json": document_schema(name) for name in DOCUMENTS},
     }
     for name, schema in schemas.items():

@@ -30,10 +30,9 @@ from lockstep.operate import documents
 from lockstep.operate.access import evidence_of, named_stores, operator, streams
 from lockstep.operate.documents import Exit
 from lockstep.operate.formatting import absolute, at_milliseconds, wants_json
-from lockstep.operate.report.build import build, evidence
+from lockstep.operate.report.build import build, report_on
 from lockstep.operate.report.data import Report
-from lockstep.operate.report.page import page
-from lockstep.operate.report.tables import as_csv, as_json
+from lockstep.operate.report.forms import as_csv, as_json, page
 from lockstep.plan.fields import parse_duration
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import AuditLogUnreachableError, AuditVerificationError, NewerFormatError
@@ -356,12 +355,13 @@ def report(
     plan = plan_or_exit()
     clouds = operator(plan)
     now = clouds.clock.now()
+    since_when = now - period
     with progress_bar() as progress:
         verifier = begun(plan, clouds)
-        found = [
-            evidence(credential, verified(verifier, chain_folder(credential.id), credential.id, progress))
-            for credential in chosen(plan, credential_id)
-        ]
+        found = []
+        for credential in chosen(plan, credential_id):
+            chains = verified(verifier, chain_folder(credential.id), credential.id, progress)
+            found.append(report_on(credential, chains, since=since_when, now=now))
         others = set(verifier.folders()) - {chain_folder(c.id) for c in plan.credentials}
         for folder in sorted(others) if credential_id is None else ():
             for v in verified(verifier, folder, folder, progress):
@@ -371,7 +371,7 @@ def report(
     made = build(
         found,
         verifier.digests.values(),
-        since=now - period,
+        since=since_when,
         now=now,
         lock=f"{plan.lock.table}, {plan.lock.region}",
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lockstep.operate.report.page import page
+from lockstep.operate.report.forms import page
 from tests.browser.conftest import NEEDS_CHROMIUM
 from tests.support.chromium import Page
 from tests.unit.test_audit_report import report_of, told

@@ -8,10 +8,10 @@ from itertools import pairwise
 import pytest
 
 from lockstep.audit.confirmed import Verdict, worst
-from lockstep.operate.report.build import build, evidence
+from lockstep.audit.verify import Problem, Verification
+from lockstep.operate.report.build import build, report_on
 from lockstep.operate.report.data import CredentialReport, Report
-from lockstep.operate.report.page import page
-from lockstep.operate.report.tables import as_json
+from lockstep.operate.report.forms import as_json, page
 from lockstep.protocol.errors import AuditLogUnreachableError
 from tests.support.audit_story import AuditStory, whole_story
 from tests.unit.harness import entries, login_of
@@ -27,8 +27,13 @@ def told() -> AuditStory:
 
 
 def report_of(story: AuditStory, *, days: float = 90) -> Report:
-    given = evidence(story.world.credential, story.verify())
-    return build([given], since=story.now - days * DAY, now=story.now, lock="lockstep, eu-central-1")
+    return of_what_was_read(story, story.verify(), days=days)
+
+
+def of_what_was_read(story: AuditStory, found: list[Verification], *, days: float = 90) -> Report:
+    since, now = story.now - days * DAY, story.now
+    on = report_on(story.world.credential, found, since=since, now=now)
+    return build([on], since=since, now=now, lock="lockstep, eu-central-1")
 
 
 def one(story: AuditStory, *, days: float = 90) -> CredentialReport:
@@ -124,13 +129,9 @@ def test_a_generation_that_nobody_has_shown_to_be_revoked_is_named() -> None:
     read = story.verify()
     for entry in read[0].entries:
         entry.event["unmapped"]["lockstep"]["databases"]["db-2"]["revoked"].pop(str(shown), None)
-    doubted = build(
-        [evidence(story.world.credential, read)], since=story.now - DAY, now=story.now
-    ).credentials[0]
-    assert doubted.figures.unproven == (shown,)
-    assert "1 generation without proof" in page(
-        build([evidence(story.world.credential, read)], since=story.now - DAY, now=story.now)
-    )
+    doubted = of_what_was_read(story, read)
+    assert doubted.credentials[0].figures.unproven == (shown,)
+    assert "1 generation without proof" in page(doubted)
 
 
 def test_a_revocation_waits_for_no_overlap_and_shortens_none() -> None:
@@ -170,6 +171,27 @@ def test_a_changed_entry_is_named_and_not_counted() -> None:
     assert report.verdict is Verdict.NOT_VERIFIED
     assert report.credentials[0].figures.rotations == good - 1
     assert "entry 5: is " in page(report)
+
+
+@pytest.mark.parametrize(
+    ("problem", "lost"),
+    [
+        (Problem("is signed with a key that was retired before", 5), 1),
+        (Problem("is signed with a key that was retired before", 5, 7), 3),
+        (Problem("began from generation 4, which no entry records", 6), 0),
+        (Problem("is missing", 10**12, 10**15), 0),
+        (Problem("1 object is not an entry", 0), 0),
+    ],
+    ids=str,
+)
+def test_an_entry_that_a_problem_names_is_not_counted(problem: Problem, lost: int) -> None:
+    story = AuditStory()
+    story.days(0.2)
+    found = story.verify()
+    found[0].problems.append(problem)
+    (report,) = of_what_was_read(story, found).credentials
+    assert report.figures.rotations == one(story).figures.rotations - lost
+    assert [other.why for other in report.others] == [problem.what] * lost
 
 
 def test_a_stream_that_is_unreachable_is_told_beside_the_other_ones_verdict() -> None:

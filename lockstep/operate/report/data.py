@@ -1,15 +1,16 @@
 """The report as plain values, which JSON has as they are: times are aware and in UTC, durations are seconds."""
 
-from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct
 
 from lockstep.audit.confirmed import Verdict
-from lockstep.protocol.model import Credential
+from lockstep.protocol.messages import DatabaseOutcome, RevocationResult
 
 Time = Annotated[datetime, Meta(tz=True)]
+Count = Annotated[int, Meta(ge=0)]
+"""A number of something, or a generation."""
 
 
 class Check(Struct, frozen=True, kw_only=True):
@@ -35,16 +36,19 @@ class Proof(Struct, frozen=True, kw_only=True):
     """What a run showed on one database.
 
     Attributes:
-        refused: The generations whose login was refused, which proves them revoked.
-        unreadable: The generations that no store holds any more, so no login could be tried.
+        outcome: Either says that it accepted the new login.
+        revoked: How generations were shown to be revoked: it refused the login, or no store holds the value any more,
+            so that no login could be tried.
     """
 
-    database: str
-    outcome: str
-    refused: tuple[int, ...]
-    unreadable: tuple[int, ...]
-    taken_over: bool
-    plaintext: bool
+    outcome: DatabaseOutcome
+    revoked: dict[Count, RevocationResult] = {}
+    taken_over: bool = False
+    plaintext: bool = False
+
+    def revoked_as(self, result: RevocationResult) -> list[int]:
+        """The generations that were shown to be revoked in one way."""
+        return [generation for generation, how in self.revoked.items() if how is result]
 
 
 class Run(Struct, frozen=True, kw_only=True):
@@ -54,8 +58,9 @@ class Run(Struct, frozen=True, kw_only=True):
         at: When it ended.
         error: The name of its error; None after a success.
         kind: `new` or `reconcile`; None where it failed before it had a claim.
-        base: The generation that was current before; of a reconcile the one whose login is given again.
-        ended: The generations that an emergency ended.
+        base_generation: The one that was current before; of a reconcile the one whose login is given again.
+        revoked_on_purpose: The generations that an emergency ended.
+        databases: What it showed on each.
     """
 
     stream: str
@@ -65,19 +70,39 @@ class Run(Struct, frozen=True, kw_only=True):
     rotation_id: str
     error: str | None
     trigger: str
-    forced: bool
-    kind: Literal["new", "reconcile"] | None
-    generation: int | None
-    base: int | None
-    adopted_from: str | None
-    plan: str | None
-    proofs: tuple[Proof, ...]
-    ended: tuple[int, ...]
+    forced: bool = False
+    kind: Literal["new", "reconcile"] | None = None
+    generation: Count | None = None
+    base_generation: Count | None = None
+    adopted_from: str | None = None
+    plan: str | None = None
+    revoked_on_purpose: tuple[Count, ...] = ()
+    databases: dict[str, Proof] = {}
+
+    def __post_init__(self) -> None:
+        """A success names what it promoted."""
+        if self.succeeded and (self.generation is None or self.kind is None):
+            raise ValueError
 
     @property
     def succeeded(self) -> bool:
         """Whether every store serves its generation."""
         return self.error is None
+
+    @property
+    def outcome(self) -> str:
+        """The same in a word."""
+        return "rotated" if self.succeeded else "failed"
+
+    @property
+    def refused(self) -> int:
+        """Logins of old generations that databases refused."""
+        return sum(len(proof.revoked_as(RevocationResult.REFUSED)) for proof in self.databases.values())
+
+    @property
+    def unreadable(self) -> int:
+        """Old generations that were not tried, by database."""
+        return sum(len(proof.revoked_as(RevocationResult.UNREADABLE)) for proof in self.databases.values())
 
     @property
     def behind(self) -> str:
@@ -96,53 +121,50 @@ class Run(Struct, frozen=True, kw_only=True):
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """The entry of an operator's order.
+    """The entry of an operator's order, whose name is its outcome.
 
     Attributes:
-        through: Of a revocation: the highest generation that must die.
+        details: Its fields, in a line.
         lifts_pause: Of a revocation: whether it also resumes.
     """
 
     stream: str
     seq: int
     at: Time
-    name: str
+    outcome: str
     who: str
     details: str
-    through: int | None
     lifts_pause: bool
 
 
 class Other(Struct, frozen=True, kw_only=True):
-    """An entry that is neither, or that does not count.
+    """An entry that counts for nothing.
 
     Attributes:
-        at: None where it names no time that can be believed.
-        why: Why it does not count; empty where it is a kind of its own.
+        at: None where it names no time that there is.
+        outcome: What it calls itself.
+        why: Why it does not count.
     """
 
     stream: str
     seq: int
     at: Time | None
-    what: str
+    outcome: str
     details: str
-    why: str = ""
+    why: str
 
 
 Record = Run | Order | Other
 
 
-class Generation(Struct, frozen=True, kw_only=True):
+class Generation(Struct, kw_only=True):
     """One generation that was promoted.
 
     Attributes:
         stream: The cloud that promoted it.
-        base: The generation that its run named as current before; of a reconcile the one whose login is given again.
         born: When its password was first promoted; earlier than `promoted` for a reconcile, which gives a login again.
         older: Whether its password was there before: a login that was taken over, or one from before the record.
-        begun: When the run that promoted it began.
         superseded: When the next generation was promoted; None for the current one.
-        tried: When the run began that showed it to be revoked.
         revoked: When it was on record as revoked on every database.
         revocation: `refused`, `unreadable`, or `revoked` by an emergency.
         hurried: Whether the run that showed it to be revoked fulfilled an emergency, which waits for no overlap.
@@ -154,13 +176,10 @@ class Generation(Struct, frozen=True, kw_only=True):
     generation: int
     stream: str
     kind: Literal["new", "reconcile"] | None
-    base: int | None
     born: Time
     older: bool
-    begun: Time
     promoted: Time
     superseded: Time | None = None
-    tried: Time | None = None
     revoked: Time | None = None
     revocation: Literal["refused", "unreadable", "revoked"] | None = None
     hurried: bool = False
@@ -168,7 +187,7 @@ class Generation(Struct, frozen=True, kw_only=True):
     longest_overlap_seconds: float | None = None
 
 
-class Period(Struct, frozen=True, kw_only=True):
+class Period(Struct, kw_only=True):
     """A part of the whole period.
 
     Attributes:
@@ -179,8 +198,8 @@ class Period(Struct, frozen=True, kw_only=True):
     start: Time
     end: Time
     rotated: dict[str, int]
-    failed: int
-    longest_age_seconds: float | None
+    failed: int = 0
+    longest_age_seconds: float | None = None
 
 
 class Gap(Struct, frozen=True, kw_only=True):
@@ -197,7 +216,7 @@ class Gap(Struct, frozen=True, kw_only=True):
     why: tuple[str, ...]
 
 
-class DatabaseProofs(Struct, frozen=True, kw_only=True):
+class DatabaseProofs(Struct, kw_only=True):
     """What all runs showed on one database.
 
     Attributes:
@@ -207,18 +226,19 @@ class DatabaseProofs(Struct, frozen=True, kw_only=True):
     """
 
     database: str
-    accepted: int
-    refused: int
-    unreadable: int
-    last_refused: Time | None
-    taken_over: int
-    plaintext: bool
+    accepted: int = 0
+    refused: int = 0
+    unreadable: int = 0
+    last_refused: Time | None = None
+    taken_over: int = 0
+    plaintext: bool = False
 
 
 class Figures(Struct, frozen=True, kw_only=True):
     """The figures of a credential in the period. Durations are None where nothing was measured.
 
     Attributes:
+        rotated: Successes by stream.
         between_limit_seconds: The longest time between two rotations that a fault of one cloud explains.
         shortest_overlap_seconds: The overlap as the entries bound it from below: from the end of the run that promoted
             the next generation to the beginning of the one that showed this one to be revoked.
@@ -228,6 +248,7 @@ class Figures(Struct, frozen=True, kw_only=True):
         unproven: Generations of which two newer ones were promoted and no proof of revocation is on record.
     """
 
+    rotations: int
     rotated: dict[str, int]
     failed: int
     reconciled: int
@@ -243,11 +264,6 @@ class Figures(Struct, frozen=True, kw_only=True):
     archived: int
     taken_over: Time | None
     unproven: tuple[int, ...]
-
-    @property
-    def rotations(self) -> int:
-        """Successes in all streams."""
-        return sum(self.rotated.values())
 
 
 class Planned(Struct, frozen=True, kw_only=True):
@@ -274,7 +290,6 @@ class CredentialReport(Struct, frozen=True, kw_only=True):
     checks: tuple[Check, ...]
     verdict: Verdict
     start: Time
-    end: Time
     runs: tuple[Run, ...]
     orders: tuple[Order, ...]
     others: tuple[Other, ...]
@@ -302,26 +317,3 @@ class Report(Struct, frozen=True, kw_only=True):
     version: str
     digests: tuple[Check, ...]
     credentials: tuple[CredentialReport, ...]
-
-
-class StreamEvidence(Struct, frozen=True, kw_only=True):
-    """A stream as verification left it.
-
-    Attributes:
-        events: The OCSF event of each entry that was read, with its number.
-        archived: Number, time and kind (`run` or another) of the entries of which only the seal was read, since their
-            bodies are archived; the time is None where the seal names none that can be told.
-        doubtful: Why an entry does not count, by its number.
-    """
-
-    check: Check
-    events: Sequence[tuple[int, Mapping[str, object]]] = ()
-    archived: Sequence[tuple[int, datetime | None, str]] = ()
-    doubtful: Mapping[int, str] = field(default_factory=dict)
-
-
-class CredentialEvidence(Struct, frozen=True, kw_only=True):
-    """All streams of a credential, and the plan that it is measured by."""
-
-    credential: Credential
-    streams: tuple[StreamEvidence, ...]

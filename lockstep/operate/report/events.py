@@ -1,4 +1,4 @@
-"""An entry's event as the report uses it: a run, an order, or something else (see `event.py`, `order_event.py`).
+"""An entry as the report uses it: a run, an order, or something else.
 
 An event is untrusted text with untrusted types, even where its MAC is right: a newer build may have written it. What is
 not a run or an order of a known form becomes an `Other`, never an error. Whoever can write to a bucket may have written
@@ -6,186 +6,120 @@ the texts, so they are cut, and characters that are not fit to be shown are show
 """
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
-from typing import Literal
+from itertools import islice
+from typing import Any
 
-from lockstep.audit.entry import ACTIVITY_PASSWORD_CHANGE, STATUS_SUCCESS
+from msgspec import ValidationError, convert
+
+from lockstep.audit.chain import Entry
+from lockstep.audit.entry import ACTIVITY_PASSWORD_CHANGE, STATUS_SUCCESS, is_of_a_run
 from lockstep.operate.formatting import at_milliseconds
-from lockstep.operate.report.data import Order, Other, Proof, Record, Run
+from lockstep.operate.report.data import Order, Other, Record, Run
 
-FUTURE = timedelta(hours=1)
-"""An entry that is later than now by more than this has no time that can be believed."""
-MOST_DATABASES = 64
-MOST_DEAD = 256
 LONGEST = 160
 """Characters of one text that are shown."""
-MOST_FIELDS = 24
-"""Fields of one object, and elements of one list, that are shown."""
+LONGEST_LINE = 320
+"""Characters of several fields that are shown as one line."""
+MOST = 256
+"""Elements of one list, and fields of one object, that are read."""
+DEEPEST = 8
+"""Objects in objects that are read."""
 LARGEST = 2**53
 """A larger number is not in canonical JSON (RFC 8785)."""
+ARCHIVED_RUN, ARCHIVED_ORDER = "archived run", "archived order"
+NOT_READ = "it is archived: restore it to have it read"
+UNKNOWN = "it is no run and no order of a form that this version knows"
 
 
-def read_event(stream: str, seq: int, event: Mapping[str, object], *, now: datetime, why: str = "") -> Record:
+def read_entry(entry: Entry, why: str = "") -> Record:
     """What an entry says.
 
     Args:
-        stream: The stream that holds it.
-        seq: Its number.
-        event: Its OCSF event.
-        now: The time of the report.
+        entry: As verification read it.
         why: Why it does not count, if it does not.
     """
-    details = part(part(event, "unmapped"), "lockstep")
-    at = _moment(event.get("time"), now)
-    order = details.get("order")
-    if at and not why and isinstance(order, str):
-        return _order(stream, seq, at, order, event, details)
-    run = _run(stream, seq, at, event, details, now) if at and not why else None
-    return run or Other(
-        stream=stream,
-        seq=seq,
-        at=at,
-        what=sanitize(event.get("activity_name", "no activity"), 60),
-        details=fields(details),
-        why=why or ("" if at else "it names no time that can be believed"),
+    at, is_run = at_milliseconds(entry.time), is_of_a_run(entry.rotation_id)
+    place: dict[str, Any] = {"stream": entry.stream, "seq": entry.seq, "at": at}
+    if not entry.event:
+        outcome = ARCHIVED_RUN if is_run else ARCHIVED_ORDER
+        return Other(**place, outcome=outcome, details="", why=NOT_READ)
+    event, details = clean(entry.event), clean(entry.details)
+    if not why and is_run is (event.get("activity_id") == ACTIVITY_PASSWORD_CHANGE):
+        try:
+            if is_run:
+                return convert({**details, **_of_run(entry, event), **place}, Run, str_keys=True)
+            return convert({**_of_order(event, details), **place}, Order)
+        except ValidationError:
+            pass
+    return Other(
+        **place,
+        outcome=line(event.get("activity_name", "no activity")),
+        details=line(details),
+        why=why or UNKNOWN,
     )
 
 
-def _order(
-    stream: str,
-    seq: int,
-    at: datetime,
-    name: str,
-    event: Mapping[str, object],
-    details: Mapping[str, object],
-) -> Order:
-    return Order(
-        stream=stream,
-        seq=seq,
-        at=at,
-        name=sanitize(name, 40),
-        who=sanitize(part(part(event, "actor"), "user").get("name")),
-        details=fields({name: value for name, value in details.items() if name != "order"}),
-        through=whole(details.get("revoke_through")),
-        lifts_pause=details.get("lifts_pause") is True,
-    )
+def _of_run(entry: Entry, event: Mapping[str, Any]) -> Mapping[str, Any]:
+    began, is_success = event.get("start_time"), event.get("status_id") == STATUS_SUCCESS
+    return {
+        "started": at_milliseconds(min(began, entry.time) if type(began) is int else entry.time),
+        "rotation_id": shown(entry.rotation_id),
+        "error": None if is_success else line(event.get("status_code", "no name")),
+    }
 
 
-def _run(
-    stream: str,
-    seq: int,
-    at: datetime,
-    event: Mapping[str, object],
-    details: Mapping[str, object],
-    now: datetime,
-) -> Run | None:
-    generation, named = whole(details.get("generation")), details.get("kind")
-    kind: Literal["new", "reconcile"] | None = (
-        "new" if named == "new" else "reconcile" if named == "reconcile" else None
-    )
-    succeeded = event.get("status_id") == STATUS_SUCCESS
-    if event.get("activity_id") != ACTIVITY_PASSWORD_CHANGE or (
-        succeeded and (generation is None or kind is None)
-    ):
-        return None
-    adopted, plan = details.get("adopted_from"), details.get("plan")
-    return Run(
-        stream=stream,
-        seq=seq,
-        at=at,
-        started=min(_moment(event.get("start_time"), now) or at, at),
-        rotation_id=sanitize(part(event, "metadata").get("uid"), 80),
-        error=None if succeeded else sanitize(event.get("status_code", "no name"), 60),
-        trigger=sanitize(details.get("trigger"), 40),
-        forced=details.get("forced") is True,
-        kind=kind,
-        generation=generation,
-        base=whole(details.get("base_generation")),
-        adopted_from=None if adopted is None else sanitize(adopted, 80),
-        plan=None if plan is None else sanitize(plan, 80),
-        proofs=tuple(_proofs(part(details, "databases"))),
-        ended=_numbers(details.get("revoked_on_purpose")),
-    )
+def _of_order(event: Mapping[str, Any], details: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {
+        "outcome": details.get("order"),
+        "who": line(_part(_part(event, "actor"), "user").get("name")),
+        "details": line({name: value for name, value in details.items() if name != "order"}),
+        "lifts_pause": details.get("lifts_pause") is True,
+    }
 
 
-def _proofs(databases: Mapping[str, object]) -> list[Proof]:
-    few = list(databases)[:MOST_DATABASES]
-    return [_proof(name, part(databases, name)) for name in few]
+def _part(of: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = of.get(name)
+    return found if isinstance(found, dict) else {}
 
 
-def _proof(name: str, told: Mapping[str, object]) -> Proof:
-    revoked = list(part(told, "revoked").items())[:MOST_DEAD]
-    return Proof(
-        database=sanitize(name, 60),
-        outcome=sanitize(told.get("outcome"), 40),
-        refused=_numbers([_key(generation) for generation, revocation in revoked if revocation == "refused"]),
-        unreadable=_numbers(
-            [_key(generation) for generation, revocation in revoked if revocation == "unreadable"]
-        ),
-        taken_over=told.get("taken_over") is True,
-        plaintext=told.get("plaintext") is True,
-    )
-
-
-def _key(text: str) -> int | None:
-    # An object's keys are texts; a long one is no generation.
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(2**53)) else None
-
-
-def _numbers(values: object) -> tuple[int, ...]:
-    if not isinstance(values, list):
-        return ()
-    return tuple(sorted({n for value in values[:MOST_DEAD] if (n := whole(value)) is not None}))
-
-
-def _moment(milliseconds: object, now: datetime) -> datetime | None:
-    found = whole(milliseconds)
-    moment = None if found is None else at_milliseconds(found)
-    return moment if moment and moment <= now + FUTURE else None
-
-
-def sanitize(value: object, limit: int = LONGEST) -> str:
-    """A value as one short line, without control and direction characters, which are shown by their number."""
-    if isinstance(value, str):
-        text, rest = value[:limit], len(value) - limit
-        shown = text if text.isprintable() else "".join(map(_visible, text))
-        return shown if rest <= 0 else f"{shown}… (and {rest} more characters)"
-    if value is None or isinstance(value, bool | float):
-        return (
-            {None: "none", True: "yes", False: "no"}.get(value, "?") if not isinstance(value, float) else "?"
-        )
-    if isinstance(value, int):
-        return str(value) if abs(value) <= LARGEST else "?"
-    if isinstance(value, list | tuple):
-        shown = " ".join(sanitize(item, limit // 4) for item in value[:MOST_FIELDS])
-        return _cut(shown or "none", limit, more=len(value) - MOST_FIELDS)
-    if isinstance(value, Mapping):
-        return fields(value, limit)
+def clean(value: object, depth: int = 0) -> Any:  # noqa: ANN401 - JSON of the same form
+    """The same JSON of bounded size, whose texts are fit to be shown; `?` for what has no place in an entry."""
+    match value:
+        case str():
+            return shown(value)
+        case None | bool():
+            return value
+        case int() if abs(value) <= LARGEST:
+            return value
+        case list() if depth < DEEPEST:
+            return [clean(item, depth + 1) for item in value[:MOST]]
+        case dict() if depth < DEEPEST:
+            few = islice(value.items(), MOST)
+            return {shown(name): clean(item, depth + 1) for name, item in few}
     return "?"
 
 
-def _visible(character: str) -> str:
-    return character if character.isprintable() else f"<U+{ord(character):04X}>"
+def shown(text: str, limit: int = LONGEST) -> str:
+    """A text without control and direction characters, which are shown by their number; cut at `limit` characters."""
+    few = "".join(c if c.isprintable() else f"<U+{ord(c):04X}>" for c in text[:limit])
+    rest = len(text) - limit
+    return few if rest <= 0 else f"{few}… (and {rest} more characters)"
 
 
-def fields(whole: Mapping[str, object], limit: int = 2 * LONGEST) -> str:
-    """An object as one line: `name value, name value`."""
-    few = list(whole.items())[:MOST_FIELDS]
-    words = (f"{sanitize(name, 40).replace('_', ' ')} {sanitize(value, limit // 2)}" for name, value in few)
-    return _cut(", ".join(words), limit, more=len(whole) - len(few))
+def line(value: object) -> str:
+    """What `clean` has returned as one line: `name value, name value`."""
+    text = _words(value)
+    return text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]}…"
 
 
-def _cut(text: str, limit: int, *, more: int) -> str:
-    return text[:limit] + "…" if len(text) > limit or more > 0 else text
-
-
-def whole(value: object) -> int | None:
-    """A number that counts something; None for everything else."""
-    # Not a boolean, which is an integer too.
-    return value if type(value) is int and 0 <= value <= LARGEST else None
-
-
-def part(of: Mapping[str, object], name: str) -> Mapping[str, object]:
-    """An object inside an object; an empty one where there is none."""
-    found = of.get(name)
-    return found if isinstance(found, dict) else {}
+def _words(value: object) -> str:
+    match value:
+        case dict():
+            return ", ".join(f"{name.replace('_', ' ')} {_words(item)}" for name, item in value.items())
+        case list():
+            return " ".join(map(_words, value)) or "none"
+        case None:
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+    return str(value)
