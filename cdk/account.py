@@ -1,9 +1,8 @@
-"""Questions to an AWS account about what exists, and what it lacks for Lockstep. Nothing is changed.
+"""Questions to an AWS account about what exists. Nothing is changed.
 
 Each question answers None where there is nothing with that name.
 """
 
-import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,25 +18,14 @@ _NO_LONGER_THERE = frozenset({"DELETE_COMPLETE", "DELETE_SKIPPED"})
 _NOT_THERE = frozenset(
     {
         "404",
-        "EntityDoesNotExist",
-        # Outbound federation of IAM, where it is not switched on.
-        "FeatureDisabled",
         "NoSuchBucket",
-        "NoSuchBucketPolicy",
         "NoSuchEntity",
-        "NoSuchLifecycleConfiguration",
         "NoSuchTagSet",
-        "NotFound",
         "NotFoundException",
         "ObjectLockConfigurationNotFoundError",
-        "ResourceNotFound",
         "ResourceNotFoundException",
-        "ServerSideEncryptionConfigurationNotFoundError",
-        "StateMachineDoesNotExist",
     }
 )
-
-
 _NOT_SIGNED_IN = frozenset(
     {
         "ExpiredToken",
@@ -58,20 +46,14 @@ class Found:
     """Something that exists.
 
     Attributes:
-        what: Its kind and name, for people.
         tags: Its tags.
-        unfit: Why Lockstep can never use it, each with what to name instead.
-        lacks: Why Lockstep cannot use it as it is, each with what to do.
-        notes: What is weaker than what Lockstep makes.
         key_arn: The customer's key that encrypts it; of a key its own ARN.
+        lacks: Why Lockstep cannot use it as it is, with what to do, where no later failure would say it.
     """
 
-    what: str
     tags: Mapping[str, str] = field(default_factory=dict)
-    unfit: tuple[str, ...] = ()
-    lacks: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
     key_arn: str | None = None
+    lacks: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +97,7 @@ class Account:
         try:
             return getattr(self._of(service), operation)(**parameters)
         except ClientError as error:
-            code = error.response["Error"]["Code"]
-            if code in _NOT_THERE:
+            if error.response["Error"]["Code"] in _NOT_THERE:
                 return None
             raise _refused(service, operation, error) from error
         except NoCredentialsError as error:
@@ -126,12 +107,8 @@ class Account:
         except BotoCoreError as error:
             raise UnansweredError(f"{service}: {operation} got no answer: {error}") from error
 
-    def pages(self, service: str, operation: str, **parameters: object) -> Iterator[Answer]:
-        """Every page of a list.
-
-        Raises:
-            UnansweredError: It was refused, or there was no answer.
-        """
+    def _pages(self, service: str, operation: str, **parameters: object) -> Iterator[Answer]:
+        """Every page of a list; raises as `ask`."""
         try:
             yield from self._of(service).get_paginator(operation).paginate(**parameters)
         except ClientError as error:
@@ -152,7 +129,7 @@ class Account:
             raise UnansweredError(f"cloudformation: describe_stacks got no answer: {error}") from error
         resources = frozenset(
             (resource["ResourceType"], resource["PhysicalResourceId"])
-            for page in self.pages("cloudformation", "list_stack_resources", StackName=name)
+            for page in self._pages("cloudformation", "list_stack_resources", StackName=name)
             for resource in page["StackResourceSummaries"]
             if resource.get("PhysicalResourceId") and resource["ResourceStatus"] not in _NO_LONGER_THERE
         )
@@ -163,43 +140,79 @@ class Account:
         answer = self.ask("dynamodb", "describe_table", TableName=name)
         if answer is None:
             return None
-        table, what = answer["Table"], f"table {name}"
-        keys = [(k["AttributeName"], k["KeyType"]) for k in table["KeySchema"]]
-        types = {a["AttributeName"]: a["AttributeType"] for a in table["AttributeDefinitions"]}
-        unfit, lacks = [], []
-        if keys != [("credential_id", "HASH")] or types.get("credential_id") != "S":
-            shown = ", ".join(f"{key} ({types.get(key)})" for key, _ in keys)
-            unfit.append(
-                f"{what}: its key is {shown}, and a lock table has the partition key credential_id (S) alone; name "
-                "another table in the plan (lock.table)"
-            )
-        if table["TableStatus"] != "ACTIVE":
-            lacks.append(f"{what}: it is {table['TableStatus']}; wait until it is ACTIVE")
         expiry = self.ask("dynamodb", "describe_time_to_live", TableName=name) or {}
-        expiry = expiry.get("TimeToLiveDescription", {})
-        if expiry.get("TimeToLiveStatus", "DISABLED") != "DISABLED":
-            attribute = expiry.get("AttributeName")
-            lacks.append(
-                f"{what}: DynamoDB deletes its items by time to live ({attribute}), and a lock record must not go; "
-                f"`aws dynamodb update-time-to-live --table-name {name} --time-to-live-specification "
-                f"Enabled=false,AttributeName={attribute}`"
-            )
-        tags = self.ask("dynamodb", "list_tags_of_resource", ResourceArn=table["TableArn"]) or {}
-        key = table.get("SSEDescription", {}).get("KMSMasterKeyArn")
-        notes = []
-        if not table.get("DeletionProtectionEnabled"):
-            notes.append(
-                f"{what}: nothing stops its deletion; `aws dynamodb update-table --table-name {name} "
-                "--deletion-protection-enabled` does"
-            )
+        expires = expiry.get("TimeToLiveDescription", {}).get("TimeToLiveStatus", "DISABLED") != "DISABLED"
+        tags = self.ask("dynamodb", "list_tags_of_resource", ResourceArn=answer["Table"]["TableArn"]) or {}
         return Found(
-            what=what,
             tags=_tags(tags.get("Tags", [])),
-            unfit=tuple(unfit),
-            lacks=tuple(lacks),
-            notes=tuple(notes),
-            key_arn=self.customer_key(key),
+            key_arn=self.customer_key(answer["Table"].get("SSEDescription", {}).get("KMSMasterKeyArn")),
+            lacks="DynamoDB deletes its items by time to live, and a lock record must not go; switch that off "
+            f"(`aws dynamodb update-time-to-live --table-name {name}`)"
+            if expires
+            else None,
         )
+
+    def bucket(self, name: str, lock: tuple[str, int] | None = None) -> Found | None:
+        """A bucket of this account.
+
+        Args:
+            name: Its name.
+            lock: Mode and days of Object Lock that it must have, if any.
+        """
+        try:
+            # Bucket names are global, and only its owner may say whether it is the one that is meant.
+            if self.ask("s3", "head_bucket", Bucket=name, ExpectedBucketOwner=self.id) is None:
+                return None
+        except UnansweredError as error:
+            raise UnansweredError(
+                f"it belongs to another account, or {self.id} may not see it ({error}); give the plan a bucket of your "
+                "own (audit.aws.bucket, which also names that of the plan)"
+            ) from error
+        tags = self.ask("s3", "get_bucket_tagging", Bucket=name) or {"TagSet": []}
+        return Found(tags=_tags(tags["TagSet"]), lacks=self._lacks_lock(name, *lock) if lock else None)
+
+    def _lacks_lock(self, name: str, mode: str, days: int) -> str | None:
+        answer = self.ask("s3", "get_object_lock_configuration", Bucket=name) or {}
+        kept = answer.get("ObjectLockConfiguration", {}).get("Rule", {}).get("DefaultRetention", {})
+        found = kept.get("Days", 0) + 365 * kept.get("Years", 0)
+        if kept.get("Mode") == mode and found >= days:
+            return None
+        return (
+            f"its default Object Lock is {kept.get('Mode', 'off')} for {found} days, and plan and cdk.json say {mode} "
+            f"for {days}; set it (`aws s3api put-object-lock-configuration --bucket {name}`)"
+        )
+
+    def key(self, key_id: str) -> Found | None:
+        """A key by id, ARN or alias."""
+        answer = self.ask("kms", "describe_key", KeyId=key_id)
+        if answer is None:
+            return None
+        key = answer["KeyMetadata"]
+        tags = self.ask("kms", "list_resource_tags", KeyId=key["KeyId"])["Tags"]
+        again = f"aws kms enable-key --key-id {key['KeyId']}"
+        if key["KeyState"] == "PendingDeletion":
+            again = f"aws kms cancel-key-deletion --key-id {key['KeyId']} && {again}"
+        return Found(
+            tags={tag["TagKey"]: tag["TagValue"] for tag in tags},
+            key_arn=key["Arn"],
+            lacks=None if key["KeyState"] == "Enabled" else f"it is {key['KeyState']}; `{again}`",
+        )
+
+    def oidc_provider(self, issuer: str) -> Found | None:
+        """The provider of IAM for an issuer of tokens; an account has one for a URL at most."""
+        arn = f"arn:{self.partition}:iam::{self.id}:oidc-provider/{issuer.removeprefix('https://')}"
+        answer = self.ask("iam", "get_open_id_connect_provider", OpenIDConnectProviderArn=arn)
+        return Found(tags=_tags(answer.get("Tags", []))) if answer else None
+
+    def log_group(self, name: str) -> Found | None:
+        """A log group."""
+        for page in self._pages("logs", "describe_log_groups", logGroupNamePrefix=name):
+            for group in page["logGroups"]:
+                if group["logGroupName"] == name:
+                    arn = group["arn"].removesuffix(":*")
+                    tags = self.ask("logs", "list_tags_for_resource", resourceArn=arn) or {}
+                    return Found(tags=tags.get("tags", {}))
+        return None
 
     def key_of_secret(self, name: str) -> str | None:
         """The key of a secret; None where that is AWS's own, or there is no such secret."""
@@ -221,81 +234,6 @@ class Account:
             return None
         arn: str = answer["KeyMetadata"]["Arn"]
         return arn
-
-    def key(self, key_id: str, *, spec: str, usage: str) -> Found | None:
-        """A key by id, ARN or alias.
-
-        Args:
-            key_id: Its id, ARN or alias.
-            spec: The KeySpec that it must have.
-            usage: The KeyUsage that it must have.
-        """
-        answer = self.ask("kms", "describe_key", KeyId=key_id)
-        if answer is None:
-            return None
-        key, what = answer["KeyMetadata"], f"key {key_id}"
-        unfit, lacks = [], []
-        if (key.get("KeySpec"), key["KeyUsage"]) != (spec, usage):
-            unfit.append(
-                f"{what}: it is {key.get('KeySpec')} for {key['KeyUsage']}, and must be {spec} for {usage}"
-            )
-        if key["KeyState"] == "PendingDeletion":
-            lacks.append(
-                f"{what}: it is scheduled for deletion; `aws kms cancel-key-deletion --key-id {key['KeyId']} && aws "
-                f"kms enable-key --key-id {key['KeyId']}` keeps it"
-            )
-        elif key["KeyState"] != "Enabled":
-            lacks.append(
-                f"{what}: it is {key['KeyState']}; `aws kms enable-key --key-id {key['KeyId']}` enables it"
-            )
-        tags = []
-        if key["Arn"].split(":")[4] == self.id and key.get("KeyManager") != "AWS":
-            answer = self.ask("kms", "list_resource_tags", KeyId=key["KeyId"])
-            tags = [{"Key": tag["TagKey"], "Value": tag["TagValue"]} for tag in answer["Tags"]]
-        return Found(what=what, tags=_tags(tags), unfit=tuple(unfit), lacks=tuple(lacks), key_arn=key["Arn"])
-
-    def key_policy(self, key_arn: str) -> Mapping[str, Any]:
-        """The policy of a key of this account."""
-        policy: Mapping[str, Any] = json.loads(
-            self.ask("kms", "get_key_policy", KeyId=key_arn, PolicyName="default")["Policy"]
-        )
-        return policy
-
-    def oidc_provider(self, issuer: str, audience: str) -> Found | None:
-        """The provider of IAM for an issuer of tokens; an account has one for a URL at most."""
-        arn = self.provider_arn(issuer)
-        answer = self.ask("iam", "get_open_id_connect_provider", OpenIDConnectProviderArn=arn)
-        if answer is None:
-            return None
-        what, lacks = f"OIDC provider {issuer}", []
-        if audience not in answer.get("ClientIDList", []):
-            lacks.append(
-                f"{what}: it takes no tokens for {audience}; `aws iam add-client-id-to-open-id-connect-provider "
-                f"--open-id-connect-provider-arn {arn} --client-id {audience}`"
-            )
-        return Found(what=what, tags=_tags(answer.get("Tags", [])), lacks=tuple(lacks))
-
-    def provider_arn(self, issuer: str) -> str:
-        """The ARN of the provider for an issuer, which has the issuer's path."""
-        return f"arn:{self.partition}:iam::{self.id}:oidc-provider/{issuer.removeprefix('https://')}"
-
-    def log_group(self, name: str) -> Found | None:
-        """A log group."""
-        for page in self.pages("logs", "describe_log_groups", logGroupNamePrefix=name):
-            for group in page["logGroups"]:
-                if group["logGroupName"] == name:
-                    return self._log_group(name, group)
-        return None
-
-    def _log_group(self, name: str, group: Answer) -> Found:
-        what, lacks = f"log group {name}", []
-        if group.get("logGroupClass", "STANDARD") != "STANDARD":
-            lacks.append(
-                f"{what}: its class is {group['logGroupClass']}, which has no metrics; delete it, and it is made"
-            )
-        arn = group["arn"].removesuffix(":*")
-        tags = self.ask("logs", "list_tags_for_resource", resourceArn=arn) or {}
-        return Found(what=what, tags=tags.get("tags", {}), lacks=tuple(lacks))
 
 
 def _refused(service: str, operation: str, error: ClientError) -> UnansweredError:

@@ -13,9 +13,8 @@ from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
-from cdk.fleet import Schedules
 from cdk.functions import Functions
-from cdk.orchestration import StateMachine
+from cdk.machines import Schedules, StateMachine
 from lockstep.operate.watch import COUNTED
 
 Owner = Literal["stack", "machine", "fleet", "function", "queue"]

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,12 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
-from cdk.account import Account, Client, UnansweredError
+from cdk.account import Account, Client, StackState, UnansweredError
+from cdk.app import synthesise
 from cdk.bundle import BundleError
-from cdk.deployment import Deployment, check_complete, read_deployment
-from cdk.estate import Adopt
+from cdk.deployment import Deployment, NotPublishedError, Publication, check_complete, read_deployment
 from cdk.existing import Estate, look
-from cdk.publish import NotPublishedError, Publication
-from cdk.settings import ROOT, NotDeployableError, Settings, check_names
-from cdk.sizes import synthesise
+from cdk.settings import ROOT, Adopt, NotDeployableError, Settings, check_names
 from lockstep.aws.reads import AwsReads
 from lockstep.aws.reads import Client as AwsClient
 from lockstep.cli import secrets as secrets_command
@@ -72,17 +71,16 @@ def settings_of(context: Sequence[str]) -> Settings:
     return Settings.from_context(given.get)
 
 
-def examine(deployment: Deployment, account: Account) -> Estate:
+def examine(deployment: Deployment, account: Account, state: StackState) -> Estate:
     """What becomes of what exists in the account.
 
     Raises:
-        UnansweredError: The account does not say which resources the stack manages.
         BundleError: Packaging is zip, and there is no bundle.
     """
     nothing_adopted = deployment.settings.model_copy(update={"adopt": Adopt()})
     with tempfile.TemporaryDirectory(prefix="lockstep-deploy-") as folder:
-        template = synthesise(deployment.plan, nothing_adopted, Path(folder))
-    return look(deployment, template, account)
+        template = synthesise(replace(deployment, settings=nothing_adopted), Path(folder))
+    return look(deployment, template["Resources"], account, state)
 
 
 def arguments(estate: Estate, given: Sequence[str], context: Sequence[str]) -> list[str]:
@@ -107,11 +105,11 @@ def main(argv: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - each way 
         region = deployment.plan.lock.region
         client = _clients(asked.profile, region)
         account = Account(client, region)
-        estate = examine(deployment, account)
+        state = account.stack(deployment.settings.stack)
+        estate = examine(deployment, account, state)
         publication = Publication(deployment, client("s3"))
         # A bucket of somebody else is one of the estate's problems.
         is_there = not estate.problems and _has_bucket(account, deployment)
-        managed = account.stack(deployment.settings.stack).resources
     except PlanProblemsError as error:
         return _stopped(error.lines)
     except (BotoCoreError, BundleError, NotDeployableError, UnansweredError) as error:
@@ -121,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - each way 
         _say(f"adopted: {taken}")
     for note in estate.notes:
         _say(f"note: {note}")
-    problems = estate.problems or list(unpublishable(deployment, managed, is_there=is_there))
+    problems = estate.problems or list(unpublishable(deployment, state.resources, is_there=is_there))
     if problems:
         return _stopped(problems)
     when = "before" if is_there else "after"
@@ -160,15 +158,15 @@ def unpublishable(
         managed: Type and physical id of what the stack manages now.
         is_there: Whether the bucket of the plan exists.
     """
-    if is_there or deployment.settings.adopt.plan_bucket:
-        return
     bucket, region = plan_bucket_name(deployment.plan.audit.aws.bucket), deployment.plan.audit.aws.region
+    if is_there or bucket in deployment.settings.adopt.existing:
+        return
     if ("AWS::S3::Bucket", bucket) in managed:
         where = "" if region == "us-east-1" else f" --create-bucket-configuration LocationConstraint={region}"
         yield (
             f"bucket {bucket}: the stack has made it, and somebody has deleted it; CloudFormation does not make it "
             f"again. `aws s3api create-bucket --bucket {bucket} --region {region}{where}`, then adopt it: add "
-            '"plan_bucket": true to adopt in cdk.json'
+            f'"{bucket}" to adopt.existing in cdk.json'
         )
     # The first deployment with a canary waits for nothing.
     elif deployment.canary and any(kind == _ALIAS and name.endswith(f":{CANARY}") for kind, name in managed):

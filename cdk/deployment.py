@@ -1,22 +1,69 @@
-"""What is deployed: a plan with its settings, and what this stack refuses to deploy."""
+"""What is deployed: a plan with its settings, what this stack refuses to deploy, and how the plan is published.
+
+`Canary` is the credential that a deployment reaches first, and how long the others wait for it. The proof is a rotation
+that AWS has finished: the watch measures how long ago the last one was. The wait is so long that a rotation which still
+counts at its end can only have begun under the new version:
+
+    canary moved         the last old run has ended         the oldest proof         others moved
+         |------------ RUN -----------|                           |                       |
+         |                                                        |------ proven_for -----|
+         |                            |---- three looks ----|
+"""
 
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
+from math import ceil
 from typing import Self
 
+from cdk.account import Client
 from cdk.bundle import ca_files, digests, read_bundle
-from cdk.canary import LONGEST_WAIT, Canary
-from cdk.in_oci import client_key_name
-from cdk.keys import digest_alias
 from cdk.settings import ROOT, NotDeployableError, Settings
+from lockstep.aws.s3 import S3Folder
+from lockstep.operate.watch import EVERY
 from lockstep.plan.checks import awaited_values, example_values, missing_ca_files, publication_problems
+from lockstep.plan.compiled import ClientKey, FederationToOci
 from lockstep.plan.file import load_shipped_plan
 from lockstep.plan.limits import broken
 from lockstep.plan.model import Plan
-from lockstep.plan.published import Published, compile_plan
+from lockstep.plan.published import Published, compile_plan, folder_of, place_in_aws, state_of, write_plan
 from lockstep.plan.stores import AwsSecretsManager
+from lockstep.protocol.deadlines import RUN, START_LATENESS
+from lockstep.protocol.errors import LockstepError
+from lockstep.protocol.model import Credential
 from lockstep.protocol.names import DEFAULT_STACK, oci_runner_name
+from lockstep.runtime.system import SystemClock
+
+LONGEST_WAIT = timedelta(minutes=2100)
+"""Of CloudFormation between two steps of a gradual deployment
+(https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-stepfunctions-statemachinealias-deploymentpreference.html)."""
+
+
+@dataclass(frozen=True)
+class Canary:
+    """The credential that goes first."""
+
+    credential: Credential
+
+    @property
+    def proven_for(self) -> timedelta:
+        """A rotation was not longer ago than this, as long as every run of the canary succeeds."""
+        return self.credential.schedule.interval + START_LATENESS + RUN
+
+    @property
+    def wait(self) -> timedelta:
+        """From the deployment of the canary to that of the others.
+
+        An alarm is up to three looks of the watch behind: the look itself, the period that it falls into, and
+        CloudWatch's evaluation.
+        """
+        return RUN + self.proven_for + 3 * EVERY
+
+    @property
+    def wait_minutes(self) -> int:
+        """The same, in whole minutes."""
+        return ceil(self.wait / timedelta(minutes=1))
+
 
 DEFINITION = ROOT / "statemachine.asl.json"
 FLEET_DEFINITION = ROOT / "cdk" / "fleet.asl.json"
@@ -91,14 +138,16 @@ def check_oci_role(plan: Plan, settings: Settings) -> None:
         NotDeployableError: It names the role that the stack makes, and the setting.
     """
     federation = plan.runners.oci and plan.runners.oci.federation
-    if not federation or settings.adopt.oci_role:
+    if not federation:
         return
     before, _, found = federation.role_arn.partition(":role/")
+    if found.rpartition("/")[2] in settings.adopt.existing:
+        return
     own = oci_runner_name(settings.stack)
     if found != own:
         raise NotDeployableError(
             f"runners.oci.federation.role_arn: the stack makes the role {own}, and the plan names {found}; name "
-            f'{before}:role/{own}, or to use a role that exists, add "oci_role": true to adopt in cdk.json'
+            f"{before}:role/{own}, or to use a role that exists, add its name to adopt.existing in cdk.json"
         )
 
 
@@ -199,3 +248,64 @@ def _check_key_arns(plan: Plan) -> None:
                 f"{place}: {key} is the ARN of an alias, and a policy must name the key; give the ARN of the key"
                 + ("" if place.endswith("retired_mac_keys") else f", or alias/{alias}")
             )
+
+
+def digest_alias(stack: str) -> str:
+    """The alias of the key that signs digests. The plan has its public half only."""
+    return f"alias/{stack}-digests"
+
+
+def client_key_name(plan: Plan) -> str | None:
+    """The id, alias or ARN of the key that signs for the domain's application; None: nothing signs for it."""
+    to_oci = plan.runners.aws.compile()
+    if isinstance(to_oci, FederationToOci) and isinstance(to_oci.client, ClientKey):
+        return to_oci.client.kms_key
+    return None
+
+
+class NotPublishedError(Exception):
+    """The plan is not in its bucket; the text says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A plan, and the client with which it is published.
+
+    Attributes:
+        s3: Of the bucket's region.
+    """
+
+    deployment: Deployment
+    s3: Client
+
+    @property
+    def address(self) -> str:
+        """Where the functions find it."""
+        return str(place_in_aws(self.deployment.plan.compiled, self.deployment.published.digest))
+
+    def publish(self) -> str:
+        """Write what is missing; what was done, for people.
+
+        Raises:
+            NotPublishedError: A call was refused or not answered, or somebody has put something else there.
+        """
+        published = self.deployment.published
+        place = place_in_aws(self.deployment.plan.compiled, published.digest)
+        bucket = S3Folder(self.s3, place.bucket, folder_of(published.digest))
+        again = f"`lockstep plan publish --cloud aws --plan {self.deployment.settings.plan}`"
+        try:
+            state = state_of(bucket, published)
+            names = state.wanting
+            different = state.different | write_plan(
+                bucket, published, names, clock=SystemClock(), done=lambda _name: None
+            )
+        except LockstepError as error:
+            raise NotPublishedError(
+                f"{self.address}: {type(error).__name__}: {error}; repeat {again}"
+            ) from error
+        if different:
+            raise NotPublishedError(
+                f"{self.address}: {len(different)} documents have other content than the plan's, so functions refuse "
+                f"them; find out who wrote them, delete them, and repeat {again}"
+            )
+        return f"{self.address}: {len(state.same):,} documents were there, {len(names):,} written"

@@ -1,53 +1,36 @@
 """Which of a deployment's names exist in an account, and what becomes of each: made, adopted, taken back, or refused.
 
 Names come from the template, so whatever the stack makes is asked about. What carries the tag of this stack is taken
-back without asking: the stack made it, and was deleted, or failed, since. What exists without it is adopted only if a
-line of `cdk.json` says so.
+back without asking: the stack made it, and was deleted, or failed, since. What exists without it is adopted only if
+`adopt.existing` in `cdk.json` names it. What it holds, and whom its policy lets in, is its owner's affair: a deployment
+or the first run fails where that does not fit. What no failure would tell is a note or a problem here.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from typing import Any
 
-from cdk import existing_checks as checks
 from cdk.account import Account, Found, StackState, UnansweredError
-from cdk.account_buckets import audit_bucket, plan_bucket
 from cdk.deployment import Deployment
-from cdk.estate import Adopt
-from cdk.existing_federation import federation
-from cdk.existing_keys import CLIENT_KEY, DIGEST_KEY, MAC_KEY, ORDER_KEY
-from cdk.existing_topics import topics as adopted_topics
-from cdk.in_oci import client_key_name
-from cdk.keys import digest_alias
-from cdk.template import Template
+from cdk.resource_policies import AuditPolicy, new_plans_only
+from cdk.settings import Adopt
 from lockstep.protocol.model import AdminSecret
-from lockstep.protocol.names import STACK_TAG
+from lockstep.protocol.names import STACK_TAG, oci_runner_name, plan_bucket_name
 
-_AT_ONCE = 8
-_ADOPTABLE = {
-    "AWS::DynamoDB::Table": "TableName",
-    "AWS::IAM::OIDCProvider": "Url",
-    "AWS::KMS::Alias": "AliasName",
-    "AWS::Logs::LogGroup": "LogGroupName",
-    "AWS::S3::Bucket": "BucketName",
+_NAMED = {
+    "AWS::DynamoDB::Table": ("table", "TableName"),
+    "AWS::IAM::OIDCProvider": ("OIDC provider", "Url"),
+    "AWS::KMS::Alias": ("key", "AliasName"),
+    "AWS::Logs::LogGroup": ("log group", "LogGroupName"),
+    "AWS::S3::Bucket": ("bucket", "BucketName"),
 }
-_MAC_KEY, _ORDER_KEY, _CLIENT_KEY, _DIGEST_KEY = (
-    f'"{name}": true' for name in ("mac_key", "order_key", "client_key", "digest_key")
-)
-_AUDIT_BUCKET, _PLAN_BUCKET = '"audit_bucket": true', '"plan_bucket": true'
+"""What can be adopted by its name: its kind for people, and the property that is its name."""
 _NOTHING_MANAGED = {None, "REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED"}
 """A stack whose first deployment failed is deleted by the CDK CLI, and made again."""
-_WAYS_OUT = {
-    "DELETE_FAILED": (
-        "delete it again (`make destroy-aws`), and before that detach the policy of the OCI runner from what has it "
-        "(`aws iam list-entities-for-policy`)"
-    ),
-    "UPDATE_ROLLBACK_FAILED": "finish its rollback (`aws cloudformation continue-update-rollback`)",
-}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Estate:
     """What becomes of what exists.
 
@@ -59,208 +42,173 @@ class Estate:
     """
 
     adopt: Adopt
-    taken: tuple[str, ...]
-    notes: tuple[str, ...]
-    problems: tuple[str, ...]
-
-
-@dataclass(kw_only=True)
-class _Name:
-    """A name of the deployment, and what the account says of it.
-
-    Attributes:
-        line: What to write into `cdk.json` to adopt it.
-        consent: Whether `cdk.json` adopts it.
-        expected: Whether `cdk.json` says that it exists.
-    """
-
-    resource_type: str
-    name: str
-    line: str
-    consent: bool
-    expected: bool
-    ask: Callable[[], Found | None]
-    found: Found | None = None
-    unanswered: str | None = None
-
-
-@dataclass
-class _Verdict:
     taken: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    adopted: dict[str, set[str]] = field(default_factory=dict)
-    keys: dict[str, str] = field(default_factory=dict)
 
 
-def look(deployment: Deployment, template: Template, account: Account) -> Estate:
+def look(deployment: Deployment, resources: Mapping[str, Any], account: Account, state: StackState) -> Estate:
     """Ask the account about every name of a deployment.
 
     Args:
         deployment: What is to be deployed.
-        template: Its template when nothing is adopted.
+        resources: Those of its template when nothing is adopted, by logical id.
         account: Where to.
-
-    Raises:
-        UnansweredError: The account does not say which resources the stack manages.
+        state: The stack, as it is now.
     """
-    state = account.stack(deployment.settings.stack)
-    verdict = _Verdict()
-    if problem := _stack_problem(deployment.settings.stack, state):
-        verdict.problems.append(problem)
+    given = deployment.settings.adopt
     managed = frozenset[tuple[str, str]]() if state.status in _NOTHING_MANAGED else state.resources
-    names = list(_names(deployment, template, account))
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        list(pool.map(_answer, names))
-    for name in names:
-        _judge(name, verdict, stack=deployment.settings.stack, managed=managed)
-    _keys(deployment, verdict, account)
-    adopt = _complete(deployment.settings.adopt, verdict, names, managed)
-    verdict.problems += checks.problems(deployment, template, account, adopt=adopt, managed=state.resources)
-    topics = adopted_topics(deployment, account)
-    verdict.problems += topics.problems
-    verdict.notes += topics.notes
-    other_cloud = federation(deployment, account)
-    verdict.problems += other_cloud.problems
-    verdict.notes += [*other_cloud.notes]
-    return Estate(
-        adopt=adopt,
-        taken=tuple(verdict.taken),
-        notes=tuple(verdict.notes),
-        problems=tuple(verdict.problems),
-    )
-
-
-def _stack_problem(stack: str, state: StackState) -> str | None:
-    status = state.status
-    if status in _NOTHING_MANAGED or status is None:
-        return None
-    if status.endswith("_IN_PROGRESS"):
-        return f"stack {stack}: it is {status}; wait until that has ended"
-    if status in _WAYS_OUT:
-        return f"stack {stack}: it is {status}; first {_WAYS_OUT[status]}"
-    return None
-
-
-def _names(deployment: Deployment, template: Template, account: Account) -> Iterator[_Name]:
-    adopt = deployment.settings.adopt
-    for resource in template.resources.values():
-        kind = resource["Type"]
-        name = resource.get("Properties", {}).get(_ADOPTABLE.get(kind, ""))
-        if not isinstance(name, str):
+    estate = Estate(adopt=given)
+    adopted, keys = list[str](), set(given.keys)
+    role = _role_in_aws(deployment, account, estate)
+    names = list(_names(resources))
+    for kind, name in names:
+        own_key = name == f"alias/{deployment.settings.stack}"
+        if own_key and given.encryption_key:
             continue
-        match kind:
-            case "AWS::DynamoDB::Table":
-                yield _one(kind, name, '"lock_table": true', adopt.lock_table, partial(account.table, name))
-            case "AWS::S3::Bucket":
-                yield _bucket(deployment, account, name)
-            case "AWS::IAM::OIDCProvider":
-                audience = resource["Properties"]["ClientIdList"][0]
-                ask = partial(account.oidc_provider, name, audience)
-                yield _one(kind, name, '"oidc_provider": true', adopt.oidc_provider, ask)
-            case "AWS::KMS::Alias":
-                yield from _key(deployment, account, name)
-            case "AWS::Logs::LogGroup":
-                yield _Name(
-                    resource_type=kind,
-                    name=name,
-                    line=f'"log_groups": ["{name}"]',
-                    consent=adopt.adopts_log_group(name),
-                    expected=adopt.log_groups is not True and adopt.adopts_log_group(name),
-                    ask=partial(account.log_group, name),
-                )
-
-
-def _bucket(deployment: Deployment, account: Account, name: str) -> _Name:
-    audit, adopt = deployment.plan.audit.aws, deployment.settings.adopt
-    line, consent, ask = (
-        (_AUDIT_BUCKET, adopt.audit_bucket, partial(audit_bucket, account, audit, deployment.settings))
-        if name == audit.bucket
-        else (_PLAN_BUCKET, adopt.plan_bucket, partial(plan_bucket, account, audit))
+        try:
+            found = _found(deployment, account, kind, name)
+        except UnansweredError as error:
+            estate.problems.append(f"{_NAMED[kind][0]} {name}: whether it exists is not known: {error}")
+            continue
+        if not _is_taken(
+            deployment, account, estate, kind, name, found, managed=_is_managed(kind, name, managed)
+        ):
+            continue
+        if own_key:
+            estate.adopt = estate.adopt.model_copy(update={"encryption_key": found and found.key_arn})
+            continue
+        adopted.append(name)
+        if kind != "AWS::KMS::Alias" and found and found.key_arn:
+            keys.add(found.key_arn)
+    unknown = set(given.existing) - {name for _, name in names} - {role}
+    estate.problems += [
+        f"adopt.existing: {name} is no name of this deployment that can be adopted"
+        for name in sorted(unknown)
+    ]
+    keys |= _keys_of_secrets(deployment, account, estate)
+    own = {arn for arn in keys if ("AWS::KMS::Key", arn.rpartition("/")[2]) in managed}
+    estate.adopt = estate.adopt.model_copy(
+        update={
+            "existing": tuple(sorted({*adopted, *({role} & set(given.existing))})),
+            "keys": tuple(sorted(keys - own - {estate.adopt.encryption_key})),
+        }
     )
-    return _one("AWS::S3::Bucket", name, line, consent, ask)
+    estate.notes += _of_topics(deployment)
+    return estate
 
 
-def _key(deployment: Deployment, account: Account, alias: str) -> Iterator[_Name]:
-    kind, adopt = "AWS::KMS::Alias", deployment.settings.adopt
-    if alias == f"alias/{deployment.settings.stack}":
-        if not adopt.encryption_key:
-            ask = partial(account.key, alias, spec="SYMMETRIC_DEFAULT", usage="ENCRYPT_DECRYPT")
-            yield _one(kind, alias, '"encryption_key": "…"', False, ask)
-        return
-    line, consent, named = {
-        client_key_name(deployment.plan): (_CLIENT_KEY, adopt.client_key, CLIENT_KEY),
-        digest_alias(deployment.settings.stack): (_DIGEST_KEY, adopt.digest_key, DIGEST_KEY),
-        deployment.plan.audit.aws.order_key: (_ORDER_KEY, adopt.order_key, ORDER_KEY),
-    }.get(alias, (_MAC_KEY, adopt.mac_key, MAC_KEY))
-    ask = partial(account.key, alias, spec=named.spec, usage=named.usage)
-    yield _one(kind, alias, line, consent, ask)
+def _names(resources: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Type and name of each resource that can be adopted."""
+    for resource in resources.values():
+        kind = resource["Type"]
+        name = resource.get("Properties", {}).get(_NAMED[kind][1]) if kind in _NAMED else None
+        # CloudFormation makes up a name that is not given.
+        if isinstance(name, str):
+            yield kind, name
 
 
-def _one(
+def _found(deployment: Deployment, account: Account, kind: str, name: str) -> Found | None:
+    match kind:
+        case "AWS::DynamoDB::Table":
+            return account.table(name)
+        case "AWS::IAM::OIDCProvider":
+            return account.oidc_provider(name)
+        case "AWS::KMS::Alias":
+            return account.key(name)
+        case "AWS::Logs::LogGroup":
+            return account.log_group(name)
+    audit, mode = deployment.plan.audit.aws, deployment.settings.object_lock.upper()
+    return account.bucket(name, (mode, audit.retention.days) if name == audit.bucket else None)
+
+
+def _is_taken(
+    deployment: Deployment,
+    account: Account,
+    estate: Estate,
     kind: str,
     name: str,
-    line: str,
-    consent: bool,  # noqa: FBT001 - one row of a table
-    ask: Callable[[], Found | None],
-) -> _Name:
-    return _Name(resource_type=kind, name=name, line=line, consent=consent, expected=consent, ask=ask)
-
-
-def _answer(name: _Name) -> None:
-    try:
-        name.found = name.ask()
-    except UnansweredError as error:
-        name.unanswered = str(error)
-
-
-def _judge(name: _Name, verdict: _Verdict, *, stack: str, managed: frozenset[tuple[str, str]]) -> None:
-    """Decide what becomes of one name."""
-    found = name.found
-    if name.unanswered:
-        verdict.problems.append(f"{name.name}: whether it exists is not known: {name.unanswered}")
-        return
+    found: Found | None,
+    *,
+    managed: bool,
+) -> bool:
+    """Decide what becomes of one name; whether it is adopted or taken back."""
+    consent = name in deployment.settings.adopt.existing
+    what = f"{_NAMED[kind][0]} {name}"
     if found is None:
-        if name.expected:
-            verdict.problems.append(
-                f"{name.name}: adopt says that it exists, and it does not; without {name.line} it is made"
+        if consent:
+            estate.problems.append(
+                f"adopt.existing: {what} does not exist; leave it out there, and it is made"
             )
-        return
+        return False
+    if managed and not consent:
+        return False
     owner = found.tags.get(STACK_TAG)
-    is_managed = _is_managed(name, managed)
-    if is_managed and not name.consent:
-        return
-    if found.unfit:
-        verdict.problems += found.unfit
-        return
-    if not name.consent and owner != stack:
-        line = name.line.replace("…", found.key_arn or "…")
+    if not consent and owner != deployment.settings.stack:
+        line = f'"{name}" to adopt.existing'
+        if name == f"alias/{deployment.settings.stack}":
+            line = f'"encryption_key": "{found.key_arn}" to adopt'
         whose = f"of the stack {owner}" if owner else "not of this stack"
-        verdict.problems.append(f"{found.what} exists, and is {whose}: to adopt it, add {line} to adopt")
-        verdict.problems += found.lacks
-        return
-    verdict.problems += found.lacks
-    verdict.notes += found.notes
-    verdict.adopted.setdefault(name.resource_type, set()).add(name.name)
-    if found.key_arn:
-        verdict.keys[name.name] = found.key_arn
-    why = "cdk.json says so" if name.consent else "this stack made it"
-    verdict.taken.append(f"{found.what}: {why}")
-    if is_managed:
-        verdict.notes.append(f"{found.what}: the stack lets go of it, and it stays as it is")
+        estate.problems.append(f"{what} exists, and is {whose}: to adopt it, add {line} in cdk.json")
+        return False
+    if found.lacks:
+        estate.problems.append(f"{what}: {found.lacks}")
+    estate.taken.append(f"{what}: {'cdk.json says so' if consent else 'this stack made it'}")
+    if managed:
+        estate.notes.append(f"{what}: the stack lets go of it, and it stays as it is")
+    if kind == "AWS::S3::Bucket" and owner != deployment.settings.stack:
+        wanted = json.dumps(_policy_of(deployment, account, name), separators=(",", ":"))
+        estate.notes.append(f"{what}: its policy is yours; it must have these statements: {wanted}")
+    return True
 
 
-def _is_managed(name: _Name, managed: frozenset[tuple[str, str]]) -> bool:
-    if name.resource_type == "AWS::IAM::OIDCProvider":
-        # Its physical id is its ARN, which has the URL without the scheme.
-        end = f":oidc-provider/{name.name.removeprefix('https://')}"
-        return any(kind == name.resource_type and found.endswith(end) for kind, found in managed)
-    return (name.resource_type, name.name) in managed
+def _is_managed(kind: str, name: str, managed: frozenset[tuple[str, str]]) -> bool:
+    # The physical id of a provider is its ARN, which has the URL without the scheme.
+    end = f":oidc-provider/{name.removeprefix('https://')}"
+    return (kind, name) in managed or any(k == kind and found.endswith(end) for k, found in managed)
 
 
-def _keys(deployment: Deployment, verdict: _Verdict, account: Account) -> None:
+def _policy_of(deployment: Deployment, account: Account, bucket: str) -> list[Mapping[str, Any]]:
+    """What the policy of an adopted bucket must deny; its ROLE-THAT-MANAGES-THE-BUCKET can change it again."""
+    arn = f"arn:{account.partition}:s3:::{bucket}"
+    if bucket == plan_bucket_name(deployment.plan.audit.aws.bucket):
+        return [new_plans_only(arn)]
+    settings, region = deployment.settings, deployment.plan.audit.aws.region
+    roles = f"arn:{account.partition}:iam::{account.id}:role"
+    policy = AuditPolicy(
+        bucket_arn=arn,
+        writers=[f"{roles}/{settings.role_name('audit', region)}", *settings.operators],
+        digester=f"{roles}/{settings.role_name('digest', region)}",
+        break_glass=settings.audit_break_glass_role,
+        deployer=f"{roles}/ROLE-THAT-MANAGES-THE-BUCKET",
+        removable=settings.object_lock == "governance",
+    )
+    return policy.statements()
+
+
+def _role_in_aws(deployment: Deployment, account: Account, estate: Estate) -> str | None:
+    """The name of the OCI runner's role, which must be one of the account."""
+    runner = deployment.plan.runners.oci
+    if not runner or not runner.federation:
+        return None
+    arn, home = runner.federation.role_arn, f"arn:{account.partition}:iam::{account.id}:role/"
+    name = arn.rpartition("/")[2]
+    if not arn.startswith(home):
+        estate.problems.append(
+            f"runners.oci.federation.role_arn: {arn} is not in the account of the stack, whose roles are {home}…"
+        )
+    elif name in deployment.settings.adopt.existing:
+        policy = oci_runner_name(deployment.settings.stack)
+        estate.notes.append(
+            f"role {name}: the stack does not change it; once it is deployed, `aws iam attach-role-policy --role-name "
+            f"{name} --policy-arn arn:{account.partition}:iam::{account.id}:policy/{policy}`"
+        )
+    return name
+
+
+def _keys_of_secrets(deployment: Deployment, account: Account, estate: Estate) -> set[str]:
     """The keys of secrets that people make for Lockstep, as far as they exist."""
-    plan = deployment.plan
+    plan, found = deployment.plan, set[str]()
     admins = (server.admin for c in plan.credentials for server in c.servers)
     by_hand = {admin.aws for admin in admins if isinstance(admin, AdminSecret)}
     by_hand.update(plan.runners.aws.secrets.values())
@@ -271,52 +219,22 @@ def _keys(deployment: Deployment, verdict: _Verdict, account: Account) -> None:
         try:
             key_arn = account.key_of_secret(secret)
         except UnansweredError as error:
-            verdict.notes.append(f"secret {secret}: its key is not known: {error}; name it in keys")
+            estate.notes.append(
+                f"secret {secret}: its key is not known: {error}; name it in adopt.keys of cdk.json"
+            )
             continue
-        if key_arn:
-            verdict.keys[secret] = key_arn
+        found |= {key_arn} if key_arn else set()
+    return found
 
 
-def _complete(
-    adopt: Adopt, verdict: _Verdict, names: list[_Name], managed: frozenset[tuple[str, str]]
-) -> Adopt:
-    adopted = verdict.adopted
-    keys = dict(verdict.keys)
-    aliases = adopted.get("AWS::KMS::Alias", set())
-    encryption_key = adopt.encryption_key
-    signing_keys: set[str] = set()
-    for name in names:
-        if name.resource_type != "AWS::KMS::Alias" or name.name not in aliases:
-            continue
-        arn = keys.pop(name.name)
-        if name.line in (_MAC_KEY, _ORDER_KEY, _CLIENT_KEY, _DIGEST_KEY):
-            signing_keys.add(name.line)
-        else:
-            encryption_key = arn
-    lines = {name.line for name in names if name.name in adopted.get("AWS::S3::Bucket", set())}
-    found = {arn for arn in keys.values() if ("AWS::KMS::Key", arn.rpartition("/")[2]) not in managed}
-    others = sorted({*adopt.keys, *found} - {encryption_key})
-    return Adopt(
-        lock_table="AWS::DynamoDB::Table" in adopted,
-        audit_bucket=_AUDIT_BUCKET in lines,
-        plan_bucket=_PLAN_BUCKET in lines,
-        mac_key=_MAC_KEY in signing_keys,
-        order_key=_ORDER_KEY in signing_keys,
-        digest_key=_DIGEST_KEY in signing_keys,
-        client_key=_CLIENT_KEY in signing_keys,
-        oidc_provider="AWS::IAM::OIDCProvider" in adopted,
-        oci_role=adopt.oci_role,
-        encryption_key=encryption_key,
-        keys=tuple(others),
-        log_groups=_all_or_some("AWS::Logs::LogGroup", adopted, names),
-        topics=adopt.topics,
+def _of_topics(deployment: Deployment) -> Iterator[str]:
+    """No deployment fails where a topic or its key does not let alarms in."""
+    settings = deployment.settings
+    topics = [arn for _, arn in settings.adopt.topics if arn]
+    if not topics and not settings.adopt.encryption_key:
+        return
+    yield (
+        f"{', '.join(topics) or 'the topics under your key'}: try whether alarms arrive once it is deployed: `aws "
+        f"cloudwatch set-alarm-state --alarm-name {settings.stack}-Stale --state-value ALARM --state-reason test` "
+        "(docs/runbook.md#topics-of-your-own)"
     )
-
-
-def _all_or_some(kind: str, adopted: Mapping[str, set[str]], names: list[_Name]) -> bool | tuple[str, ...]:
-    """True where all are adopted, so that the command line does not grow with the plan."""
-    some = adopted.get(kind, set())
-    every = {name.name for name in names if name.resource_type == kind}
-    if not some:
-        return False
-    return True if some == every else tuple(sorted(some))

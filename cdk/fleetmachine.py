@@ -14,7 +14,7 @@ from typing import Annotated, get_args, get_origin
 from msgspec import structs
 
 from cdk.asl import State, formatted, is_id, is_text, jsonata, no_other_key, retry, seconds
-from cdk.plan_policy import REPORT_PREFIX
+from cdk.resource_policies import REPORT_PREFIX
 from lockstep.plan.published import PLANS, shard_name
 from lockstep.protocol import deadlines
 from lockstep.protocol.errors import FleetFailedError, InvalidRequestError, StartedLateError

@@ -4,27 +4,121 @@ Each is made or adopted. What is adopted is not in the template, so CloudFormati
 the policy of a bucket or of a key. The secrets of credentials are made after the deployment (`cdk.deploy`).
 """
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
-from aws_cdk import Aws, CfnResource, DefaultStackSynthesizer, Duration, Stack
+from aws_cdk import Aws, CfnResource, DefaultStackSynthesizer, Duration, RemovalPolicy, Stack
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
+from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
-from cdk import plan_policy
-from cdk.audit_policy import AuditPolicy
-from cdk.deployment import Deployment
-from cdk.in_oci import client_key_name
-from cdk.keys import KEPT, Made, digest_alias, keep_alias, named_key
+from cdk.deployment import Deployment, client_key_name, digest_alias
 from cdk.nag import acknowledge
-from cdk.plan_policy import REPORT_PREFIX
-from cdk.settings import Settings
+from cdk.permissions import NamedKey
+from cdk.resource_policies import REPORT_PREFIX, AuditPolicy, new_plans_only, signers_only
+from cdk.settings import Adopt, Settings
 from lockstep.plan.model import Plan
 from lockstep.plan.runners import AwsAudit
 from lockstep.protocol.names import plan_bucket_name
+
+KEPT = RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE
+"""What outlives the stack. A deployment that makes it and fails removes it again, so that the next one can make it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """How a key is made.
+
+    Attributes:
+        construct_id: The name of its construct.
+    """
+
+    construct_id: str
+    description: str
+    spec: kms.KeySpec
+    usage: kms.KeyUsage
+
+
+def named_key(
+    scope: Construct, named: str, made: Made, *, adopt: Adopt, signers: Sequence[str] | None = None
+) -> NamedKey:
+    """The key that the plan names. For an alias it is made here, unless it is adopted.
+
+    Args:
+        scope: Where it is made.
+        named: Its name in the plan.
+        made: How it is made.
+        adopt: What exists.
+        signers: The principals that may sign with one that is made here; None: those whom IAM lets.
+    """
+    if named.startswith("arn:"):
+        return NamedKey(arn=named)
+    keys = f"arn:{Aws.PARTITION}:kms:{Aws.REGION}:{Aws.ACCOUNT_ID}:key"
+    if not named.startswith("alias/"):
+        return NamedKey(arn=f"{keys}/{named}")
+    if named in adopt.existing:
+        return NamedKey(arn=f"{keys}/*", alias=named)
+    key = kms.Key(
+        scope,
+        made.construct_id,
+        alias=named,
+        description=made.description,
+        key_spec=made.spec,
+        key_usage=made.usage,
+        removal_policy=KEPT,
+    )
+    keep_alias(key)
+    if signers is not None:
+        action = "kms:Sign" if made.usage == kms.KeyUsage.SIGN_VERIFY else "kms:GenerateMac"
+        key.add_to_resource_policy(iam.PolicyStatement.from_json(signers_only(action, signers)))
+    return NamedKey(arn=key.key_arn)
+
+
+def keep_alias(key: kms.Key) -> None:
+    """Without its alias nothing would find the key again, and the next deployment would make another one."""
+    alias = key.node.find_child("Alias").node.default_child
+    if isinstance(alias, CfnResource):
+        alias.apply_removal_policy(KEPT)
+
+
+_RETENTION = {
+    30: logs.RetentionDays.ONE_MONTH,
+    60: logs.RetentionDays.TWO_MONTHS,
+    90: logs.RetentionDays.THREE_MONTHS,
+    180: logs.RetentionDays.SIX_MONTHS,
+    365: logs.RetentionDays.ONE_YEAR,
+    400: logs.RetentionDays.THIRTEEN_MONTHS,
+    731: logs.RetentionDays.TWO_YEARS,
+}
+
+
+def log_group(
+    scope: Construct, construct_id: str, *, name: str, settings: Settings, key: kms.IKey
+) -> logs.ILogGroup:
+    """The log group with this name.
+
+    Args:
+        scope: Its parent.
+        construct_id: Its id in the parent.
+        name: Its name, which it has whatever the packaging.
+        settings: Whether it exists, and the retention if it is made.
+        key: Encrypts it if it is made.
+    """
+    if name in settings.adopt.existing:
+        return logs.LogGroup.from_log_group_name(scope, construct_id, name)
+    return logs.LogGroup(
+        scope,
+        construct_id,
+        log_group_name=name,
+        encryption_key=key,
+        retention=_RETENTION[settings.log_retention_days],
+        removal_policy=KEPT,
+    )
+
 
 _LOCKS = {
     "compliance": s3.ObjectLockRetention.compliance,
@@ -70,16 +164,12 @@ class Foundation(Construct):
         roles = f"arn:{Aws.PARTITION}:iam::{Aws.ACCOUNT_ID}:role"
         role, self._digester = (f"{roles}/{settings.role_name(f, audit.region)}" for f in ("audit", "digest"))
         self._writers = [role, *settings.operators]
-        self.mac_key = named_key(self, audit.mac_key, _MAC_KEY, adopted=adopt.mac_key, signers=[role])
-        self.order_key = named_key(
-            self, audit.order_key, _ORDER_KEY, adopted=adopt.order_key, signers=settings.operators
-        )
+        self.mac_key = named_key(self, audit.mac_key, _MAC_KEY, adopt=adopt, signers=[role])
+        self.order_key = named_key(self, audit.order_key, _ORDER_KEY, adopt=adopt, signers=settings.operators)
         digests, client = digest_alias(settings.stack), client_key_name(plan)
-        self.digest_key = named_key(
-            self, digests, _DIGEST_KEY, adopted=adopt.digest_key, signers=[self._digester]
-        )
-        self.client_key = named_key(self, client, _CLIENT_KEY, adopted=adopt.client_key) if client else None
-        self._made_table = None if adopt.lock_table else self._lock_table(plan, settings)
+        self.digest_key = named_key(self, digests, _DIGEST_KEY, adopt=adopt, signers=[self._digester])
+        self.client_key = named_key(self, client, _CLIENT_KEY, adopt=adopt) if client else None
+        self._made_table = None if plan.lock.table in adopt.existing else self._lock_table(plan, settings)
         # By name, so that nothing waits for it: see `make_table_last`.
         self.table = dynamodb.Table.from_table_name(self, "LockTableByName", plan.lock.table)
         self._access_log: s3.Bucket | None = None
@@ -160,7 +250,7 @@ class Foundation(Construct):
         )
 
     def _audit_bucket(self, audit: AwsAudit, settings: Settings) -> s3.IBucket:
-        if settings.adopt.audit_bucket:
+        if audit.bucket in settings.adopt.existing:
             return s3.Bucket.from_bucket_name(self, "Audit", audit.bucket)
         bucket = s3.Bucket(
             self,
@@ -186,7 +276,7 @@ class Foundation(Construct):
 
     def _plan_bucket(self, name: str, settings: Settings) -> s3.IBucket:
         """The bucket that functions read the plan from, and that the fleet machine writes reports to."""
-        if settings.adopt.plan_bucket:
+        if name in settings.adopt.existing:
             return s3.Bucket.from_bucket_name(self, "Plans", name)
         bucket = s3.Bucket(
             self,
@@ -212,7 +302,7 @@ class Foundation(Construct):
             server_access_logs_prefix="plans/",
             removal_policy=KEPT,
         )
-        bucket.add_to_resource_policy(iam.PolicyStatement.from_json(plan_policy.statement(bucket.bucket_arn)))
+        bucket.add_to_resource_policy(iam.PolicyStatement.from_json(new_plans_only(bucket.bucket_arn)))
         _keep_policy(bucket)
         return bucket
 

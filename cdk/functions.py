@@ -1,39 +1,221 @@
 """The steps, the watch, the digest and announce: one image (or zip) with as many commands, and role and log of each.
 
+Where they run: in the VPC of the databases, behind security groups that exist or one that is made. What calls those
+that are no step of a rotation: the clock, and the end of an execution.
+
 Each deployment that changes a step publishes a version of it, and no version is deleted: a run under way goes on with
 the versions that it began with (protocol R14). What `lockstep doctor --in-cloud` asks has an alias for that (ADR 82).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import cast
+from typing import Self, cast
 
 from aws_cdk import Aws, CfnResource, Duration, RemovalPolicy, Stack
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecr_assets as ecr_assets
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from cdk import in_oci, statements
-from cdk.audit_policy import AUDIT_PREFIX, DIGEST_PREFIX
+from cdk import identities, permissions
 from cdk.bundle import Bundle, read_bundle
-from cdk.deployment import Deployment
-from cdk.foundation import Foundation
+from cdk.deployment import Canary, Deployment
+from cdk.foundation import Foundation, log_group
 from cdk.image import sources
-from cdk.log_groups import log_group
-from cdk.nag import acknowledge
-from cdk.network import Network
+from cdk.nag import acknowledge, acknowledge_entries, acknowledge_objects, acknowledge_patterns
 from cdk.permissions import Grants
-from cdk.plan_policy import PLAN_PREFIX
-from cdk.settings import ROOT, NotDeployableError
-from cdk.wide_resources import acknowledge_entries, acknowledge_objects, acknowledge_patterns
+from cdk.resource_policies import AUDIT_PREFIX, DIGEST_PREFIX, PLAN_PREFIX
+from cdk.settings import ROOT, NotDeployableError, Settings, Vpc
+from functions.announce.ended import STATUSES
+from lockstep.operate.watch import EVERY
 from lockstep.plan.published import place_in_aws
 from lockstep.protocol.deadlines import STEP
-from lockstep.protocol.names import DOCTOR, function_names, state_machine_name
+from lockstep.protocol.names import DOCTOR, announce_rule_name, function_names, state_machine_name
 from lockstep.runtime.wiring import DIGEST_VARIABLE, PLAN_VARIABLE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """The VPC that exists, and what lets functions out.
+
+    Attributes:
+        groups: The security groups of the function that logs in to the databases.
+        groups_of_others: Those of the other functions, if they are in the VPC too.
+    """
+
+    vpc: ec2.IVpc
+    groups: Sequence[ec2.ISecurityGroup]
+    groups_of_others: Sequence[ec2.ISecurityGroup] | None
+
+    @classmethod
+    def of(cls, scope: Construct, deployment: Deployment) -> Self | None:
+        """The network of the settings; None: functions are in no VPC.
+
+        Args:
+            scope: The parent of a group that is made.
+            deployment: Its plan names the databases' ports.
+        """
+        settings = deployment.settings.vpc
+        if settings is None:
+            return None
+        vpc = ec2.Vpc.from_vpc_attributes(
+            scope,
+            "Vpc",
+            vpc_id=settings.id,
+            availability_zones=list(settings.availability_zones),
+            private_subnet_ids=list(settings.subnet_ids),
+        )
+        groups: list[ec2.ISecurityGroup] = [
+            ec2.SecurityGroup.from_security_group_id(scope, f"Group-{group}", group, mutable=False)
+            for group in settings.security_group_ids
+        ]
+        others = settings.functions == "all"
+        return cls(
+            vpc=vpc,
+            groups=groups or [_for_databases(scope, vpc, settings, deployment)],
+            groups_of_others=(groups or [_for_services(scope, vpc)]) if others else None,
+        )
+
+    def groups_for(self, step: str) -> Sequence[ec2.ISecurityGroup] | None:
+        """The security groups of a step's function; None: it is not in the VPC."""
+        return self.groups if step == "apply_db" else self.groups_of_others
+
+
+def _for_databases(
+    scope: Construct, vpc: ec2.IVpc, settings: Vpc, deployment: Deployment
+) -> ec2.SecurityGroup:
+    group = ec2.SecurityGroup(
+        scope,
+        "ApplyDbGroup",
+        vpc=vpc,
+        description="Lockstep: the function that logs in to the databases",
+        allow_all_outbound=False,
+    )
+    for port in sorted({server.port for server in deployment.plan.databases}):
+        for cidr in settings.database_cidrs:
+            group.add_egress_rule(ec2.Peer.ipv4(cidr), ec2.Port.tcp(port), "databases")
+    _let_out(group)
+    return group
+
+
+def _for_services(scope: Construct, vpc: ec2.IVpc) -> ec2.SecurityGroup:
+    group = ec2.SecurityGroup(
+        scope,
+        "OtherFunctionsGroup",
+        vpc=vpc,
+        description="Lockstep: the functions that do not reach the databases",
+        allow_all_outbound=False,
+    )
+    _let_out(group)
+    return group
+
+
+def _let_out(group: ec2.SecurityGroup) -> None:
+    group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "Secrets Manager, DynamoDB, OCI")
+
+
+class Clock(Construct):
+    """Calls a function.
+
+    Args:
+        scope: Its parent.
+        construct_id: Its id in the parent.
+        function: What is called.
+        rule_name: With a period after the stack's name: the rules of credentials have a hyphen there.
+        schedule: When it is called.
+        given: Its event; None: an empty one.
+        retries: How often a call that did not reach it is made again, within five minutes.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        function: lambda_.IFunction,
+        rule_name: str,
+        schedule: str,
+        given: Mapping[str, object] | None = None,
+        retries: int = 0,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        target = targets.LambdaFunction(
+            function,
+            event=events.RuleTargetInput.from_object(given or {}),
+            retry_attempts=retries,
+            max_event_age=Duration.minutes(5),
+        )
+        rule = events.Rule(
+            self,
+            "Rule",
+            rule_name=rule_name,
+            description="Lockstep: call a function by the clock",
+            schedule=events.Schedule.expression(schedule),
+            targets=[target],
+        )
+        acknowledge(
+            rule, "Serverless-EventBusDLQ", "It is called again soon, and an alarm tells if it stays silent."
+        )
+
+
+def call_watch(
+    scope: Construct, function: lambda_.IFunction, settings: Settings, canary: Canary | None
+) -> Clock:
+    """Call the watch every five minutes."""
+    return Clock(
+        scope,
+        "Watch",
+        function=function,
+        rule_name=f"{settings.stack}.watch",
+        schedule=f"rate({EVERY // timedelta(minutes=1)} minutes)",
+        given={
+            "stack": settings.stack,
+            "schedules": settings.schedules,
+            **({"canary": canary.credential.id} if canary else {}),
+        },
+    )
+
+
+class Announce(Construct):
+    """Calls the function with each execution that has ended.
+
+    Step Functions tells EventBridge of every execution, also of one that ran out of time or was stopped, and no
+    state of a rotation waits for it (https://docs.aws.amazon.com/step-functions/latest/dg/eventbridge-integration.html).
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        function: lambda_.IFunction,
+        state_machine_arn: str,
+        settings: Settings,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        rule = events.Rule(
+            self,
+            "Rule",
+            rule_name=announce_rule_name(settings.stack),
+            description="Lockstep: tell others how a run has ended",
+            event_pattern=events.EventPattern(
+                source=["aws.states"],
+                detail_type=["Step Functions Execution Status Change"],
+                detail={"stateMachineArn": [state_machine_arn], "status": list(STATUSES)},
+            ),
+            targets=[targets.LambdaFunction(function)],
+        )
+        acknowledge(
+            rule, "Serverless-EventBusDLQ", "An event that is lost is no evidence, and nothing waits for it."
+        )
+
 
 _ARCHITECTURES = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
 _PLATFORMS = {"arm64": ecr_assets.Platform.LINUX_ARM64, "x86_64": ecr_assets.Platform.LINUX_AMD64}
@@ -106,7 +288,7 @@ class Functions(Construct):
                     function_version=self.versions[step].version if step in self.versions else "$LATEST",
                 )
 
-    def _function(self, step: str, granted: statements.Statements, key: kms.IKey) -> lambda_.Function:
+    def _function(self, step: str, granted: permissions.Statements, key: kms.IKey) -> lambda_.Function:
         named, zipped = function_names(self._settings.stack, step)
         name = zipped if self._settings.packaging == "zip" else named
         title = "".join(part.title() for part in step.split("_"))
@@ -126,11 +308,11 @@ class Functions(Construct):
                 "lockstep": iam.PolicyDocument(
                     statements=[
                         *granted,
-                        *in_oci.statements(self._grants, step, arn),
+                        *identities.statements(self._grants, step, arn),
                         *self._grants.read_plan(),
-                        statements.logs(log.log_group_arn),
-                        statements.trace(),
-                        *(statements.network(arn) if groups else []),
+                        permissions.logs(log.log_group_arn),
+                        permissions.trace(),
+                        *(permissions.network(arn) if groups else []),
                     ]
                 )
             },
@@ -250,11 +432,11 @@ class Functions(Construct):
             )
         if step == "announce":
             place = ("<AWS::Partition>", "<AWS::Region>", "<AWS::AccountId>")
-            arn = statements.execution_arn(*place, state_machine_name(self._settings.stack))
+            arn = permissions.execution_arn(*place, state_machine_name(self._settings.stack))
             acknowledge(role, f"AwsSolutions-IAM5[Resource::{arn}]", "Each execution has a name of its own.")
         for folder in (AUDIT_PREFIX, DIGEST_PREFIX) if step in _EVIDENCE else ():
             acknowledge_entries(role, self._bucket, folder)
-        keys = [self._grants.client_key if step in in_oci.STEPS else None]
+        keys = [self._grants.client_key if step in identities.STEPS else None]
         grants = self._grants
         keys += [grants.mac_key, grants.order_key, grants.digest_key] if step in _EVIDENCE else []
         if any(key and key.alias for key in keys):

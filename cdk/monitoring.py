@@ -3,7 +3,7 @@
 Step Functions counts neither skipped runs nor rotations. They are counted in the logs: a skipped run enters the state
 `Skipped`, a rotation makes the function UpdateSecrets end successfully, and one that would begin too late enters the
 state `TooLate` of the fleet. What concerns one credential is judged by
-the watch (`cdk/watch.py`).
+the watch (`cdk/alarms.py`).
 """
 
 from aws_cdk import Duration
@@ -12,14 +12,12 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_stepfunctions as stepfunctions
 from constructs import Construct
 
-from cdk import watch
-from cdk.alarms import Alarms, Rule
+from cdk.alarms import Alarms, Rule, rules
 from cdk.dashboard import AUDIT_LOG_TOUCHED, CONFIRMING, DIGESTS, LATE, ROTATIONS, SKIPPED, Dashboard
 from cdk.deployment import Deployment
-from cdk.fleet import Schedules
 from cdk.foundation import Foundation
 from cdk.functions import Functions
-from cdk.orchestration import StateMachine
+from cdk.machines import Schedules, StateMachine
 from lockstep.operate.watch import namespace
 
 _SOON, _HOUR = Duration.minutes(5), Duration.hours(1)
@@ -69,7 +67,7 @@ class Monitoring(Construct):
             section="a-shard-failed",
         )
         self._late(schedules.fleet.log)
-        for rule in watch.rules(self._plan, self._settings.stack):
+        for rule in rules(self._plan, self._settings.stack):
             self.alarms.add(rule)
         self.alarms.add(
             Rule(

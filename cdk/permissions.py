@@ -1,5 +1,10 @@
 """The permissions of each function and of the state machine: exactly the calls that the code makes, on what it uses.
 
+Which attributes of the lock record each role writes is read from the expressions that it sends (protocol E14), so it
+cannot fall behind them: DynamoDB compares `dynamodb:Attributes` with the top-level attributes that a request names, in
+the update and in the condition, and a list must have the table's key too
+(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/specifying-conditions.html).
+
 `docs/iam.md` gives the purpose of every statement. One test compares that table with the synthesised template, another
 compares the template with the calls that a rotation makes.
 
@@ -8,26 +13,219 @@ and the inline policies of a role 10,240). Secrets are known by their tags, audi
 lock table everything but the registry of accounts belongs to a credential.
 """
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
 
-from cdk import lock_attributes
-from cdk.audit_policy import AUDIT_PREFIX, DIGEST_PREFIX
-from cdk.keys import NamedKey
-from cdk.plan_policy import PLAN_PREFIX, REPORT_PREFIX
-from cdk.statements import Statements, allow, arn_of_login, execution_arn, log_of_a_machine, start
+from cdk.resource_policies import AUDIT_PREFIX, DIGEST_PREFIX, PLAN_PREFIX, REPORT_PREFIX
+from lockstep.aws import dynamodb_lock as writes
+from lockstep.aws.dynamodb_lock import HEAD
 from lockstep.plan.admins import is_plain_name
 from lockstep.plan.compiled import StorageClass
 from lockstep.plan.model import Plan
 from lockstep.plan.runners import EventBusSection
 from lockstep.plan.stores import AwsSecretsManager
 from lockstep.protocol.model import Admin, AdminIam, AdminSecret
-from lockstep.protocol.names import SECRET_TAG, STACK_TAG, SecretKind, fleet_machine_name, state_machine_name
+from lockstep.protocol.names import (
+    SECRET_TAG,
+    STACK_TAG,
+    SecretKind,
+    fleet_machine_name,
+    rule_name,
+    state_machine_name,
+)
 from lockstep.protocol.orders import ACCOUNT_PREFIX
+from lockstep.protocol.schedule import AWS, STANDBY
+
+Attributes = frozenset[str]
+
+_KEY = "credential_id"
+_NAMES = {"#plan": "plan", "#format": "format"}
+"""The placeholders of attributes whose names are reserved words."""
+_WORDS = frozenset({"ADD", "AND", "DELETE", "OR", "REMOVE", "SET"})
+_NAME = re.compile(r"(?<![:\w#])#?[A-Za-z_]\w*(?!\w|\s*\()")
+"""A name or its placeholder; not a value, and not a function."""
+
+
+def named(*expressions: str) -> Attributes:
+    """The attributes that expressions name."""
+    found = {name for expression in expressions for name in _NAME.findall(expression)}
+    return frozenset(_NAMES.get(name, name) for name in found - _WORDS) | {_KEY}
+
+
+CLAIM = named(
+    writes.CLAIM_UPDATE,
+    writes.SET_VALID_FROM,
+    writes.RAISE_ORDER,
+    writes.REMOVE_PHASE,
+    writes.REMOVE_ACTIVATION,
+    writes.ADD_VALID,
+    writes.HELD,
+    writes.NEWEST,
+    writes.UNDER_ACTIVE_PLAN,
+    writes.UNDER_ORDERED_PLAN,
+    writes.NOTHING_IN_FLIGHT,
+    writes.OPEN,
+    writes.PROMOTING,
+)
+PROMOTE = named(writes.PROMOTE_UPDATE, writes.PROMOTE_CONDITION)
+BLOCK = named(writes.BLOCK_UPDATE, writes.BLOCK_CONDITION)
+RELEASE = named(writes.RELEASE_UPDATE, writes.RELEASE_CONDITION)
+_RUN = RELEASE | named(writes.ACQUIRE_UPDATE, writes.ACQUIRE_CONDITION, writes.RELEASE_DONE_UPDATE)
+STATE_MACHINE, _OCI_RUN = (_RUN - {"#head"} | {f"{HEAD}{stream}"} for stream in (AWS, STANDBY))
+"""A run moves the head of its own cloud's stream when it gives the lock back."""
+
+GENERATE, APPLY_DB, UPDATE_SECRETS = CLAIM, BLOCK, PROMOTE
+OCI_RUNNER = CLAIM | PROMOTE | BLOCK | _OCI_RUN
+
+
+Statements = list[iam.PolicyStatement]
+
+
+def allow(
+    sid: str,
+    actions: Iterable[str],
+    resources: Iterable[str],
+    conditions: Mapping[str, Mapping[str, object]] | None = None,
+) -> iam.PolicyStatement:
+    """A statement that allows some actions."""
+    return iam.PolicyStatement(
+        sid=sid, actions=sorted(actions), resources=list(resources), conditions=conditions
+    )
+
+
+def execution_arn(partition: str, region: str, account: str, machine: str) -> str:
+    """Every execution of a state machine; each has a name of its own."""
+    return f"arn:{partition}:states:{region}:{account}:execution:{machine}:*"
+
+
+def arn_of_login(partition: str, region: str, account: str, username: str) -> str:
+    """The resource of logins by RDS IAM authentication as one account, on every server of a region."""
+    return f"arn:{partition}:rds-db:{region}:{account}:dbuser:*/{username}"
+
+
+def start(state_machine_arn: str, aliases: Iterable[str]) -> iam.PolicyStatement:
+    """Start rotations by an alias.
+
+    Step Functions compares the ARN of the machine, and the alias as a condition
+    (https://docs.aws.amazon.com/step-functions/latest/dg/auth-version-alias.html).
+    """
+    return allow(
+        "Start",
+        ["states:StartExecution"],
+        [state_machine_arn],
+        {"ForAnyValue:StringEquals": {"states:StateMachineQualifier": list(aliases)}},
+    )
+
+
+def start_shards(fleet_machine_arn: str) -> iam.PolicyStatement:
+    """Start the state machine of the fleet."""
+    return allow("Start", ["states:StartExecution"], [fleet_machine_arn])
+
+
+def dead_letters(queue_arn: str, stack: str) -> iam.PolicyStatement:
+    """Let every rule of the stack write to the queue: a queue's policy has at most 20 statements.
+
+    See https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-policies.html.
+    """
+    rules = f"arn:{Aws.PARTITION}:events:{Aws.REGION}:{Aws.ACCOUNT_ID}:rule/{rule_name(stack, '*')}"
+    return iam.PolicyStatement(
+        sid="Rules",
+        principals=[iam.ServicePrincipal("events.amazonaws.com")],
+        actions=["sqs:SendMessage"],
+        resources=[queue_arn],
+        conditions={"ArnLike": {"aws:SourceArn": rules}},
+    )
+
+
+def logs(log_group_arn: str) -> iam.PolicyStatement:
+    """Write to the log of the function."""
+    return allow("Log", ["logs:CreateLogStream", "logs:PutLogEvents"], [log_group_arn])
+
+
+def log_of_a_machine() -> Statements:
+    """Write the log and the traces of a state machine.
+
+    These calls have no resource to name
+    (https://docs.aws.amazon.com/step-functions/latest/dg/cw-logs.html#cloudwatch-iam-policy).
+    """
+    return [
+        allow(
+            "DeliverLogs",
+            [
+                "logs:CreateLogDelivery",
+                "logs:DeleteLogDelivery",
+                "logs:DescribeLogGroups",
+                "logs:DescribeResourcePolicies",
+                "logs:GetLogDelivery",
+                "logs:ListLogDeliveries",
+                "logs:PutResourcePolicy",
+                "logs:UpdateLogDelivery",
+            ],
+            ["*"],
+        ),
+        trace(["xray:GetSamplingRules", "xray:GetSamplingTargets"]),
+    ]
+
+
+def trace(more: Iterable[str] = ()) -> iam.PolicyStatement:
+    """Send traces; the calls of X-Ray have no resource to name."""
+    return allow("Trace", ["xray:PutTelemetryRecords", "xray:PutTraceSegments", *more], ["*"])
+
+
+def network(function_arn: str) -> Statements:
+    """Let Lambda attach a function to a VPC, and deny the same calls to the code of the function.
+
+    The calls have no resource that could be named in advance
+    (https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc.html#configuration-vpc-permissions).
+    """
+    actions = [
+        "ec2:AssignPrivateIpAddresses",
+        "ec2:CreateNetworkInterface",
+        "ec2:DeleteNetworkInterface",
+        "ec2:DescribeNetworkInterfaces",
+        "ec2:DescribeSubnets",
+        "ec2:UnassignPrivateIpAddresses",
+    ]
+    return [
+        allow("Network", actions, ["*"]),
+        iam.PolicyStatement(
+            sid="NotFromCode",
+            effect=iam.Effect.DENY,
+            actions=actions,
+            resources=["*"],
+            conditions={"ArnEquals": {"lambda:SourceFunctionArn": [function_arn, f"{function_arn}:*"]}},
+        ),
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedKey:
+    """A key, as a policy can name it.
+
+    Attributes:
+        arn: Its ARN; of any key of the account and region, if only its alias is known.
+        alias: The alias that it must have, where `arn` does not name one key.
+    """
+
+    arn: str
+    alias: str | None = None
+
+    @property
+    def named(self) -> str:
+        """What a call names: the key, or its alias where that is all that is known."""
+        return self.arn.replace("key/*", self.alias) if self.alias else self.arn
+
+    @property
+    def condition(self) -> Mapping[str, Mapping[str, object]]:
+        """The condition under which a key is this one, where it is known by its alias only."""
+        # https://docs.aws.amazon.com/kms/latest/developerguide/conditions-kms.html#conditions-kms-resource-aliases
+        return {"ForAnyValue:StringEquals": {"kms:ResourceAliases": self.alias}} if self.alias else {}
+
 
 OWN = (SecretKind.APP_USER, SecretKind.CONNECTION_BLOB)
 ANY_SECRET = f"arn:{Aws.PARTITION}:secretsmanager:{Aws.REGION}:{Aws.ACCOUNT_ID}:secret:*"
@@ -71,7 +269,7 @@ class Grants:
             *self.secrets("Read", READ, own),
             *self.secrets("Stage", ["secretsmanager:PutSecretValue"], own),
             *self.secret_keys(["kms:Decrypt", "kms:GenerateDataKey"], own),
-            *self._lock(lock_attributes.GENERATE),
+            *self._lock(GENERATE),
         ]
 
     def apply_db(self) -> Statements:
@@ -83,7 +281,7 @@ class Grants:
             *([allow("ReadAdmins", READ, listed)] if listed else []),
             *self.secret_keys(["kms:Decrypt"], read, listed=listed),
             *self._iam_logins(),
-            *self._lock(lock_attributes.APPLY_DB),
+            *self._lock(APPLY_DB),
         ]
 
     def update_secrets(self) -> Statements:
@@ -93,7 +291,7 @@ class Grants:
             *self.secrets("Read", READ, own),
             *self.secrets("Promote", ["secretsmanager:UpdateSecretVersionStage"], own),
             *self.secret_keys(["kms:Decrypt"], own),
-            *self._lock(lock_attributes.UPDATE_SECRETS, returned="ALL_NEW"),
+            *self._lock(UPDATE_SECRETS, returned="ALL_NEW"),
         ]
 
     def audit(self) -> Statements:
@@ -134,7 +332,7 @@ class Grants:
         """
         return [
             allow("Call", ["lambda:InvokeFunction"], [f"{arn}:*" for arn in function_arns]),
-            *self._lock(lock_attributes.STATE_MACHINE, returned="UPDATED_NEW"),
+            *self._lock(STATE_MACHINE, returned="UPDATED_NEW"),
             *log_of_a_machine(),
         ]
 
@@ -191,7 +389,7 @@ class Grants:
             *self._iam_logins(),
             # A call looks at all records at once, for what is due (protocol R5).
             allow("Scan", ["dynamodb:Scan"], [self.table_arn]),
-            *self._lock(lock_attributes.OCI_RUNNER),
+            *self._lock(OCI_RUNNER),
             *self._objects(DIGEST_PREFIX),
         ]
 
@@ -260,9 +458,7 @@ class Grants:
         ]
         return [allow("Recognise", ["kms:VerifyMac"], arns)] if arns else []
 
-    def _lock(
-        self, attributes: lock_attributes.Attributes = frozenset(), *, returned: str | None = None
-    ) -> Statements:
+    def _lock(self, attributes: Attributes = frozenset(), *, returned: str | None = None) -> Statements:
         """Read the record, and write some attributes of it (protocol E14).
 
         Args:

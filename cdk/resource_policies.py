@@ -1,72 +1,134 @@
-"""What the policy of a resource that exists lets a service or a role do, as far as its text tells.
+"""What the policies of buckets and of keys that sign deny, to whoever has whatever rights of IAM.
 
-A condition on what is not known here counts as met where the statement allows, and as not met where it denies: an
-answer may be too kind, and never stops a deployment that would work.
+The audit bucket: overwriting, deleting, what others write, a change of it (protocol E13). The plan bucket: writing over
+what is published; whoever reads a plan knows its digest, so nobody who may write there can change what runs, and the
+policy keeps what a run under way still reads. Deleting is not denied there: old plans go (docs/runbook.md).
+
+One source for what is made, the note about what is adopted, and the tests. A denial names the principals that it spares
+by `aws:PrincipalArn`, which is the role's ARN for its sessions too, and takes patterns
+(https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html#condition-keys-principalarn).
+A request without that key, such as an anonymous one, is denied.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 Statement = Mapping[str, Any]
-Context = Mapping[str, str]
-"""Values of condition keys, by the key in lower case."""
 
-_EQUAL = frozenset({"StringEquals", "StringLike", "ArnEquals", "ArnLike", "Bool"})
+AUDIT_PREFIX = "aws/"
+"""The folder of the AWS runner's audit entries."""
+DIGEST_PREFIX = "digests/"
+"""The folder of digests."""
+PLAN_PREFIX, REPORT_PREFIX = "plans/", "reports/"
+"""The folders of published plans, and of what the fleet machine writes of its runs."""
+
+ENTRY_ACTIONS = (
+    "s3:BypassGovernanceRetention",
+    "s3:DeleteObject",
+    "s3:DeleteObjectVersion",
+    "s3:PutObjectLegalHold",
+    "s3:PutObjectRetention",
+    "s3:ReplicateDelete",
+    "s3:ReplicateObject",
+)
+"""What removes an entry, hides it, shortens its lock, or writes past the condition of a PutObject."""
+
+BUCKET_ACTIONS = (
+    "s3:DeleteBucket",
+    "s3:DeleteBucketPolicy",
+    "s3:PutBucketAcl",
+    "s3:PutBucketObjectLockConfiguration",
+    "s3:PutBucketOwnershipControls",
+    "s3:PutBucketPolicy",
+    "s3:PutBucketVersioning",
+    "s3:PutEncryptionConfiguration",
+    "s3:PutLifecycleConfiguration",
+    "s3:PutReplicationConfiguration",
+)
+"""What makes the bucket forget: S3 itself carries out a lifecycle rule, past every policy."""
+
+_PRINCIPAL = "aws:PrincipalArn"
 
 
-def lets(
-    statements: Sequence[Statement], principal: str, action: str, resource: str, context: Context
-) -> bool:
-    """Whether a principal may make a call.
+@dataclass(frozen=True, kw_only=True)
+class AuditPolicy:
+    """The denials of one bucket.
 
-    Args:
-        statements: Of the resource's policy.
-        principal: The name of a service, or the ARN of an account's root or of a role, which may end in `*`.
-        action: Such as `sns:Publish`.
-        resource: The ARN of the resource.
-        context: What is known of the call.
+    Attributes:
+        bucket_arn: The bucket's ARN.
+        writers: The principals that may append entries: the audit function's role, and operators.
+        digester: The one that may write digests: the digest function's role.
+        break_glass: The principal that may delete entries and change the bucket, if there is one.
+        deployer: The principal that may change the bucket, and cannot delete an entry as long as the policy stands:
+            CloudFormation's role, or whoever manages an adopted bucket.
+        removable: Whether an administrator may remove the policy, as for a trial.
     """
-    allowed, denied = (
-        [s for s in statements if s["Effect"] == effect and _concerns(s, principal, action, resource)]
-        for effect in ("Allow", "Deny")
-    )
-    return any(all(_conditions(s, context, unknown=True)) for s in allowed) and not any(
-        all(_conditions(s, context, unknown=False)) for s in denied
-    )
+
+    bucket_arn: str
+    writers: Sequence[str]
+    digester: str
+    break_glass: str | None
+    deployer: str
+    removable: bool
+
+    def statements(self) -> list[Statement]:
+        """Every statement, for a policy."""
+        return [
+            self._new_objects_only(),
+            self._entries_of_writers_only(),
+            self._digests_of_one_only(),
+            self._entries_stay(),
+            *([] if self.removable else [self._bucket_stays()]),
+        ]
+
+    def _new_objects_only(self) -> Statement:
+        return new_objects_only("NewObjectsOnly", f"{self.bucket_arn}/*")
+
+    def _entries_of_writers_only(self) -> Statement:
+        resource = f"{self.bucket_arn}/{AUDIT_PREFIX}*"
+        return _denial("EntriesOfWritersOnly", ("s3:PutObject",), resource, spares=self.writers)
+
+    def _digests_of_one_only(self) -> Statement:
+        resource = f"{self.bucket_arn}/{DIGEST_PREFIX}*"
+        return _denial("DigestsOfOneOnly", ("s3:PutObject",), resource, spares=[self.digester])
+
+    def _entries_stay(self) -> Statement:
+        spares = (self.break_glass,) if self.break_glass else ()
+        return _denial("EntriesStay", ENTRY_ACTIONS, f"{self.bucket_arn}/*", spares=spares)
+
+    def _bucket_stays(self) -> Statement:
+        spares = (self.deployer, *((self.break_glass,) if self.break_glass else ()))
+        return _denial("BucketStays", BUCKET_ACTIONS, self.bucket_arn, spares=spares)
 
 
-def listed(value: object) -> list[Any]:
-    """A value that a policy may give alone or in a list."""
-    return value if isinstance(value, list) else [value]
+def new_objects_only(sid: str, resource: str) -> Statement:
+    """Deny to write over an object.
+
+    See https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html.
+    """
+    return {
+        **_denial(sid, ("s3:PutObject",), resource),
+        "Condition": {"Null": {"s3:if-none-match": "true"}},
+    }
 
 
-def _concerns(statement: Statement, principal: str, action: str, resource: str) -> bool:
-    return (
-        _names(statement.get("Principal"), principal)
-        and any(fnmatchcase(action.lower(), str(a).lower()) for a in listed(statement.get("Action", [])))
-        and any(fnmatchcase(resource, str(r)) for r in listed(statement.get("Resource", "*")))
-    )
+def new_plans_only(bucket_arn: str) -> Statement:
+    """Deny to write over a published plan."""
+    return new_objects_only("NewPlansOnly", f"{bucket_arn}/{PLAN_PREFIX}*")
 
 
-def _names(principal: object, wanted: str) -> bool:
-    if not isinstance(principal, Mapping):
-        return principal == "*"
-    named = [str(p) for p in (*listed(principal.get("AWS", [])), *listed(principal.get("Service", [])))]
-    return "*" in named or any(fnmatchcase(name, wanted) for name in named)
+def signers_only(action: str, signers: Sequence[str]) -> Statement:
+    """Deny to sign with a key, in that key's own policy, to all but those who write what it signs."""
+    return _denial("SignersOnly", (action,), "*", spares=signers)
 
 
-def _conditions(statement: Statement, context: Context, *, unknown: bool) -> Iterator[bool]:
-    for operator, keys in statement.get("Condition", {}).items():
-        for key, wanted in keys.items():
-            value = context.get(key.lower())
-            if value is None or operator not in _EQUAL:
-                yield unknown
-            else:
-                yield any(_matches(operator, value, str(pattern)) for pattern in listed(wanted))
-
-
-def _matches(operator: str, value: str, pattern: str) -> bool:
-    if operator == "StringEquals":
-        return value == pattern
-    return fnmatchcase(value.lower(), pattern.lower()) if operator == "Bool" else fnmatchcase(value, pattern)
+def _denial(sid: str, actions: Sequence[str], resource: str, *, spares: Sequence[str] = ()) -> Statement:
+    return {
+        "Sid": sid,
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": list(actions),
+        "Resource": resource,
+        **({"Condition": {"ArnNotLike": {_PRINCIPAL: list(spares)}}} if spares else {}),
+    }

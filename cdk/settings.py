@@ -5,23 +5,152 @@ are in `lockstep.protocol.deadlines`, because the lease depends on them: a funct
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
     ValidationError,
+    model_validator,
 )
 
 from cdk.bundle import Architecture
-from cdk.estate import Adopt, Tags, Vpc
 from lockstep.protocol.names import DEFAULT_STACK
+
+_OWN_TAGS = "lockstep:"
+_RESERVED_TAGS = "aws:"
+MOST_TAGS = 50
+"""Of a resource. Tags of AWS itself are not counted (https://docs.aws.amazon.com/tag-editor/latest/userguide/best-practices-and-strats.html)."""
+_LONGEST_TAG_KEY = 128
+_LONGEST_TAG_VALUE = 256
+_TAG = re.compile(r"[\w .:/=+@-]*")
+"""What every service takes: letters, digits and spaces of any language, and these signs."""
+
+_ARN = r"arn:aws[a-z-]*"
+KeyArn = Annotated[str, StringConstraints(pattern=rf"^{_ARN}:kms:[a-z0-9-]+:[0-9]{{12}}:key/[A-Za-z0-9-]+$")]
+TopicArn = Annotated[
+    str, StringConstraints(pattern=rf"^{_ARN}:sns:[a-z0-9-]+:[0-9]{{12}}:[A-Za-z0-9_-]{{1,256}}$")
+]
+
+
+class Topics(BaseModel):
+    """Topics of the estate that get the alarms, by severity; null: Lockstep makes one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    page: TopicArn | None = None
+    ticket: TopicArn | None = None
+
+
+class Adopt(BaseModel):
+    """What exists, and is used instead of being made. Policies, contents and settings of it stay as they are.
+
+    Attributes:
+        existing: Names: of the lock table and the buckets that the plan names, of log groups, aliases of keys that sign
+            (`alias/…`; a key that the plan names by id or ARN is adopted in any case), the URL of the issuer whose
+            provider IAM has, and the name of the role that the OCI runner gets.
+        encryption_key: The key for what is made: secrets, table, logs, topics.
+        keys: Other keys, which encrypt secrets that people made or the adopted table.
+        topics: The topics of alarms.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    existing: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9/_.:#+=,@-]{1,512}$")], ...] = ()
+    encryption_key: KeyArn | None = None
+    keys: tuple[KeyArn, ...] = ()
+    topics: Topics = Topics()
+
+
+class Vpc(BaseModel):
+    """The VPC of the databases.
+
+    The subnets need a route to Secrets Manager, DynamoDB and S3, and with an OCI store to OCI: a NAT, or endpoints.
+    With `functions: all` also to KMS; with `runners.aws.federation` to KMS, STS and the identity domain.
+
+    Attributes:
+        database_cidrs: The address ranges of the databases, for the security group that is made.
+        functions: `apply_db`: only the function that logs in to the databases is in the VPC; `all`: every function.
+        security_group_ids: Groups that exist; none: one is made.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: Annotated[str, StringConstraints(pattern=r"^vpc-([0-9a-f]{8}|[0-9a-f]{17})$")]
+    availability_zones: Annotated[tuple[str, ...], Field(min_length=1)]
+    # Of a function (https://docs.aws.amazon.com/lambda/latest/api/API_VpcConfig.html).
+    subnet_ids: Annotated[
+        tuple[
+            Annotated[str, StringConstraints(pattern=r"^subnet-([0-9a-f]{8}|[0-9a-f]{17})$")],
+            ...,
+        ],
+        Field(min_length=1, max_length=16),
+    ]
+    database_cidrs: Annotated[
+        tuple[str, ...],
+        Field(description="the address ranges of the databases, such as 10.0.0.0/16"),
+    ] = ()
+    functions: Literal["all", "apply_db"] = "apply_db"
+    security_group_ids: Annotated[
+        tuple[
+            Annotated[str, StringConstraints(pattern=r"^sg-([0-9a-f]{8}|[0-9a-f]{17})$")],
+            ...,
+        ],
+        Field(max_length=5),
+    ] = ()
+
+    @model_validator(mode="after")
+    def _a_zone_each(self) -> Self:
+        if len(self.availability_zones) != len(self.subnet_ids):
+            raise ValueError("availability_zones: give one for each of subnet_ids, in the same order")
+        return self
+
+    @model_validator(mode="after")
+    def _one_source_of_rules(self) -> Self:
+        if bool(self.database_cidrs) == bool(self.security_group_ids):
+            raise ValueError(
+                "give database_cidrs, and a security group is made with rules for them, or security_group_ids of "
+                "groups that exist, with rules of your own; one of the two"
+            )
+        return self
+
+
+def _tags(tags: dict[str, str]) -> dict[str, str]:
+    problems = list(_tag_problems(tags))
+    if problems:
+        raise ValueError("; ".join(problems))
+    return tags
+
+
+def _tag_problems(tags: dict[str, str]) -> Iterable[str]:
+    own = 2
+    if len(tags) + own > MOST_TAGS:
+        yield f"{len(tags)} tags, and a resource takes {MOST_TAGS}, of which Lockstep sets {own}"
+    lower: dict[str, str] = {}
+    for key, value in tags.items():
+        if not 1 <= len(key) <= _LONGEST_TAG_KEY or not _TAG.fullmatch(key):
+            yield f"{key!r}: a key has 1 to {_LONGEST_TAG_KEY} letters, digits, spaces and . : / = + @ _ -"
+        if len(value) > _LONGEST_TAG_VALUE or not _TAG.fullmatch(value):
+            yield f"{key!r}: a value has at most {_LONGEST_TAG_VALUE} letters, digits, spaces and . : / = + @ _ -"
+        for prefix, owner in ((_RESERVED_TAGS, "AWS"), (_OWN_TAGS, "Lockstep")):
+            if key.lower().startswith(prefix):
+                yield f"{key!r}: keys that begin with {prefix} belong to {owner}"
+        # IAM takes no two keys that differ in case only (https://docs.aws.amazon.com/IAM/latest/UserGuide/id_tags.html).
+        if (other := lower.setdefault(key.lower(), key)) != key:
+            yield f"{other!r} and {key!r} differ in case only, which roles refuse"
+
+
+Tags = Annotated[dict[str, str], AfterValidator(_tags)]
+"""Tags of every resource, by key."""
+
 
 ROOT = Path(__file__).resolve().parent.parent
 _ALIKE = 0.8

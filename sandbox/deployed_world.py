@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cdk.bundle import Bundle, build
-from cdk.deployment import Deployment
-from cdk.keys import digest_alias
-from cdk.publish import Publication
+from cdk.deployment import Deployment, Publication, digest_alias
 from cdk.settings import Settings
 from lockstep.aws.kms import KmsDigestKey
 from lockstep.operate.secrets import ROTATED, wanted

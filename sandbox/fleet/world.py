@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cdk.bundle import build
-from cdk.deployment import Deployment
-from cdk.publish import Publication
+from cdk.deployment import Deployment, Publication
 from cdk.settings import Settings
 from lockstep.operate.secrets import wanted
 from lockstep.operate.secrets_aws import tag

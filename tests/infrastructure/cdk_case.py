@@ -2,13 +2,17 @@
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aws_cdk import App
+from botocore.client import BaseClient
+from botocore.exceptions import ClientError
 
 from cdk.app import make_app
 from cdk.deployment import read_deployment
@@ -180,3 +184,18 @@ def synthesised(**settings: object) -> Synthesised:
     make_app(read_deployment(Settings.model_validate({"plan": PLAN, **settings})), app)
     app.synth()
     return Synthesised(folder, json.loads((folder / "lockstep.template.json").read_text()))
+
+
+@contextmanager
+def refusing(*operations: str, code: str = "AccessDeniedException") -> Iterator[None]:
+    """Let the account refuse some calls, by their names in the API."""
+    answer: Callable[..., object] = getattr(BaseClient, "_make_api_call")  # noqa: B009 - botocore has no name for it
+
+    def refused(client: BaseClient, name: str, parameters: Mapping[str, Any]) -> object:
+        if name in operations:
+            raise ClientError({"Error": {"Code": code, "Message": "not permitted"}}, name)
+        return answer(client, name, parameters)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BaseClient, "_make_api_call", refused)
+        yield

@@ -7,8 +7,6 @@ from functools import cache
 from pathlib import Path
 
 from cdk.settings import ROOT, Settings
-from cdk.sizes import synthesise
-from cdk.template import Template
 from lockstep.operate.secrets import ROTATED, wanted
 from lockstep.plan.admins import names_in_aws
 from lockstep.plan.file import load_plan
@@ -16,6 +14,7 @@ from lockstep.plan.model import Plan
 from lockstep.protocol.names import SECRET_TAG, STACK_TAG, SecretKind
 from sandbox.aws.policies import Call, Context, Statement, decide
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, VPC, title_of
+from tests.infrastructure.template import Template, synthesise
 
 OTHER_PLAN = Path("tests/infrastructure/plan/other.yaml")
 THIS, OTHER = "lockstep", "lockstep-two"

@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from cdk.audit_policy import BUCKET_ACTIONS, ENTRY_ACTIONS, AuditPolicy, Statement
+from cdk.resource_policies import BUCKET_ACTIONS, ENTRY_ACTIONS, Statement
 from cdk.settings import ROOT, Settings
-from cdk.sizes import synthesise
-from cdk.template import Template
 from lockstep.plan.file import load_plan
 from sandbox.aws.policies import Call, decide
 from tests.infrastructure.cdk_case import PLAN
+from tests.infrastructure.template import Template, synthesise
 
 BUCKET = "arn:aws:s3:::example-lockstep-audit"
 ENTRY = f"{BUCKET}/aws/multi-cloud.app_user/000000000001.json"
@@ -195,81 +194,3 @@ def test_an_administrator_can_remove_the_policy_of_a_trial_and_then_the_entries(
 def test_a_setting_names_a_role_or_a_user_of_an_account(setting: str, wrong: str) -> None:
     with pytest.raises(ValidationError):
         Settings.model_validate({setting: [wrong] if setting == "operators" else wrong})
-
-
-# What an adopted bucket lacks
-
-
-def policy_of(*, removable: bool = False, break_glass: str | None = BREAK_GLASS) -> AuditPolicy:
-    return AuditPolicy(
-        bucket_arn=BUCKET,
-        writers=[AUDIT, OPERATOR],
-        digester=DIGESTER,
-        break_glass=break_glass,
-        deployer=DEPLOYER,
-        removable=removable,
-    )
-
-
-def lacking(found: list[Statement], **more: Any) -> list[str]:  # noqa: ANN401 - as `policy_of`
-    return [wanted["Sid"] for _, wanted in policy_of(**more).lacks(found)]
-
-
-ALL = ["NewObjectsOnly", "EntriesOfWritersOnly", "DigestsOfOneOnly", "EntriesStay", "BucketStays"]
-
-
-def test_its_own_statements_are_enough_and_nothing_is_not() -> None:
-    assert lacking(list(policy_of().statements())) == []
-    assert lacking([]) == ALL
-    assert lacking([], removable=True) == ALL[:-1]
-    for left_out in ALL:
-        assert lacking([s for s in policy_of().statements() if s["Sid"] != left_out]) == [left_out]
-
-
-def test_what_was_printed_is_enough_after_it_was_pasted() -> None:
-    pasted = [json.loads(json.dumps(wanted)) for _, wanted in policy_of().lacks([])]
-    assert lacking(pasted) == []
-
-
-def denial(action: object, resource: object, spared: object, operator: str = "ArnNotLike") -> Statement:
-    condition = {"Condition": {operator: {"aws:PrincipalArn": spared}}} if spared else {}
-    return {"Effect": "Deny", "Principal": {"AWS": "*"}, "Action": action, "Resource": resource, **condition}
-
-
-@pytest.mark.parametrize(
-    ("statement", "is_enough"),
-    [
-        (denial("s3:*", "*", None), True),
-        (denial(["s3:Delete*", "s3:*"], [BUCKET, f"{BUCKET}/*"], [BREAK_GLASS]), True),
-        (denial(list(ENTRY_ACTIONS), f"{BUCKET}/*", BREAK_GLASS, "StringNotEquals"), True),
-        (denial(["s3:B*", "s3:D*", "s3:P*", "s3:R*"], f"{BUCKET}/*", BREAK_GLASS), True),
-        (denial(list(ENTRY_ACTIONS), f"{BUCKET}/*", [BREAK_GLASS, OTHERS["administrator"]]), False),
-        (denial(list(ENTRY_ACTIONS), f"{BUCKET}/*", "arn:aws:iam::111122223333:role/*"), False),
-        (denial(list(ENTRY_ACTIONS), f"{BUCKET}/oci/*", BREAK_GLASS), False),
-        (denial(list(ENTRY_ACTIONS[1:]), f"{BUCKET}/*", BREAK_GLASS), False),
-        (denial(list(ENTRY_ACTIONS), BUCKET, BREAK_GLASS), False),
-        (denial(list(ENTRY_ACTIONS), f"{BUCKET}/*", BREAK_GLASS, "ArnLike"), False),
-        ({**denial(list(ENTRY_ACTIONS), f"{BUCKET}/*", BREAK_GLASS), "Effect": "Allow"}, False),
-        ({**denial("s3:*", "*", None), "Principal": {"AWS": OTHERS["administrator"]}}, False),
-        ({**denial("s3:*", "*", None), "Condition": {"Bool": {"aws:SecureTransport": "false"}}}, False),
-    ],
-)
-def test_a_denial_counts_if_it_denies_as_much_to_as_many(*, statement: Statement, is_enough: bool) -> None:
-    assert ("EntriesStay" not in lacking([statement])) is is_enough
-
-
-def test_a_denial_that_forgets_the_audit_function_is_not_enough() -> None:
-    resource = f"{BUCKET}/aws/*"
-    assert "EntriesOfWritersOnly" in lacking([denial("s3:PutObject", resource, [OPERATOR])])
-    assert "EntriesOfWritersOnly" in lacking([denial("s3:PutObject", resource, None)])
-    assert "EntriesOfWritersOnly" not in lacking([denial("s3:PutObject", resource, [AUDIT])])
-    digests = f"{BUCKET}/digests/*"
-    assert "DigestsOfOneOnly" in lacking([denial("s3:PutObject", digests, [DIGESTER, AUDIT])])
-    assert "DigestsOfOneOnly" in lacking([denial("s3:PutObject", digests, None)])
-    assert "DigestsOfOneOnly" not in lacking([denial("s3:PutObject", digests, [DIGESTER])])
-
-
-def test_who_may_change_an_adopted_bucket_is_its_owners_affair() -> None:
-    named = denial(list(BUCKET_ACTIONS), BUCKET, [f"{IAM}:role/terraform", f"{IAM}:role/archive"])
-    assert "BucketStays" not in lacking([named])
-    assert "BucketStays" in lacking([denial(list(BUCKET_ACTIONS), f"{BUCKET}/*", BREAK_GLASS)])

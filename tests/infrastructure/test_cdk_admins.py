@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from aws_cdk import App, Stack
 
-from cdk.keys import NamedKey
-from cdk.permissions import Grants
+from cdk.permissions import Grants, NamedKey
 from lockstep.plan.file import parse_plan
 from lockstep.protocol.model import Engine
 from sandbox import plans

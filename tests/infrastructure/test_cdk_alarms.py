@@ -12,9 +12,7 @@ import pytest
 
 from cdk.bundle import ROOT
 from cdk.deployment import DEFINITION, FLEET_DEFINITION
-from cdk.estate import Adopt, Topics
-from cdk.settings import NotDeployableError, Settings
-from cdk.sizes import synthesise
+from cdk.settings import Adopt, NotDeployableError, Settings, Topics
 from lockstep.operate.watch import COUNTED, EVERY, Expected, watch
 from lockstep.plan.file import load_plan
 from lockstep.protocol.model import LockRecord
@@ -22,6 +20,7 @@ from lockstep.protocol.ports import Table
 from sandbox.aws.alarms import EXTRA_PERIODS, judge
 from sandbox.aws.strict_alarms import ALARM, NO_DATA, OK
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, PLAN, Synthesised, synthesised
+from tests.infrastructure.template import synthesise
 from tests.support.scaled import scaled
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)

@@ -9,17 +9,14 @@ import pytest
 from cdk import app as cdk_app
 from cdk.bundle import build
 from cdk.deploy import arguments, create_secrets, main, settings_of, unpublishable
-from cdk.deployment import read_deployment
-from cdk.estate import Adopt
+from cdk.deployment import NotPublishedError, Publication, read_deployment
 from cdk.existing import Estate
-from cdk.publish import NotPublishedError, Publication
-from cdk.settings import ROOT, NotDeployableError, Settings
+from cdk.settings import ROOT, Adopt, NotDeployableError, Settings
 from lockstep.plan.file import load_plan
 from lockstep.protocol.names import KEY_OUTPUT, STACK_TAG
 from sandbox.aws import AwsSandbox
 from sandbox.aws.resources import create_lock_table
-from tests.infrastructure.cdk_case import PLAN
-from tests.infrastructure.existing_case import refusing
+from tests.infrastructure.cdk_case import PLAN, refusing
 
 BUCKET = "audit-of-orders"
 
@@ -66,12 +63,12 @@ def test_a_dry_run_says_what_would_be_adopted_and_deploys_nothing(
     create_lock_table(aws.client("dynamodb"), "lockstep")
     asked = ["--dry-run", *zipped]
     assert main(asked) == 2
-    assert 'to adopt it, add "lock_table": true to adopt' in capsys.readouterr().err
-    assert main([*asked, "-c", 'adopt={"lock_table": true}']) == 0
+    assert 'to adopt it, add "lockstep" to adopt.existing' in capsys.readouterr().err
+    assert main([*asked, "-c", 'adopt={"existing": ["lockstep"]}']) == 0
     said = capsys.readouterr().out
     assert "adopted: table lockstep: cdk.json says so" in said
     (adopt,) = (line.removeprefix("adopt: ") for line in said.splitlines() if line.startswith("adopt: "))
-    assert Adopt.model_validate_json(adopt) == Adopt(lock_table=True)
+    assert Adopt.model_validate_json(adopt) == Adopt(existing=("lockstep",))
     assert f"after the deployment the plan would be published: s3://{BUCKET}-plans/plans/" in said
     assert "after it the secrets that are missing would be made" in said
     assert aws.client("cloudformation").list_stacks()["StackSummaries"] == []
@@ -126,7 +123,7 @@ def test_a_plan_bucket_of_another_account_is_said_to_be_one(
     with refusing("HeadBucket", code="403"):
         assert main(["--dry-run", *zipped]) == 2
     told = capsys.readouterr().err
-    assert f"bucket {BUCKET}-plans: it belongs to another account" in told
+    assert f"bucket {BUCKET}-plans: whether it exists is not known: it belongs to another account" in told
     assert "give the plan a bucket of your own" in told
 
 
@@ -163,7 +160,7 @@ def test_a_plan_bucket_that_was_deleted_by_hand_is_made_by_hand(
     managed = {("AWS::S3::Bucket", f"{BUCKET}-plans")}
     (problem,) = unpublishable(read_deployment(Settings(plan=plan)), managed, is_there=False)
     assert f"aws s3api create-bucket --bucket {BUCKET}-plans {command}" in problem
-    adopting = read_deployment(Settings(plan=plan, adopt=Adopt(plan_bucket=True)))
+    adopting = read_deployment(Settings(plan=plan, adopt=Adopt(existing=(f"{BUCKET}-plans",))))
     # That it is not there is what `look` says.
     assert list(unpublishable(adopting, managed, is_there=False)) == []
 
@@ -282,8 +279,8 @@ def test_without_the_cli_it_says_how_to_install_it(
 
 
 def test_the_cli_gets_the_complete_adopt_and_all_other_arguments() -> None:
-    estate = Estate(adopt=Adopt(log_groups=("a",)), taken=(), notes=(), problems=())
-    given = arguments(estate, ["--require-approval", "never"], ["plan=p.yaml", 'adopt={"log_groups": false}'])
+    estate = Estate(adopt=Adopt(existing=("a",)))
+    given = arguments(estate, ["--require-approval", "never"], ["plan=p.yaml", 'adopt={"existing": []}'])
     assert given[:3] == ["deploy", "--context", "plan=p.yaml"]
     assert given[-2:] == ["--require-approval", "never"]
     (adopt,) = (part.removeprefix("adopt=") for part in given if part.startswith("adopt="))

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from cdk.bundle import build
-from cdk.estate import Adopt
 from cdk.settings import ROOT, NotDeployableError, Settings
 from sandbox.aws.policies import Statement, as_list
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, PLAN, VPC, Synthesised, synthesised
@@ -126,30 +125,16 @@ def test_every_wrong_setting_is_named_at_once() -> None:
     assert len(str(refused.value).splitlines()) == 2
 
 
-@pytest.mark.parametrize("adopted", [True, ["a/b"]])
-def test_log_groups_are_adopted_all_or_by_name(adopted: object) -> None:
-    adopt = Adopt.model_validate({"log_groups": adopted})
-    assert adopt.adopts_log_group("a/b")
+AUDIT, PLANS = "example-lockstep-audit", "example-lockstep-audit-plans"
+SIGNING = tuple(f"alias/lockstep-{name}" for name in ("audit", "orders", "digests"))
+LOGS = (
+    *(f"/aws/lambda/lockstep-{step}" for step in ("generate", "apply-db", "update-secrets", "audit")),
+    *(f"/aws/lambda/lockstep-{step}" for step in ("watch", "digest")),
+    *(f"/aws/vendedlogs/states/lockstep{end}" for end in ("", "-fleet")),
+)
+DATA = ("lockstep", AUDIT, PLANS, *LOGS)
 
 
-@pytest.mark.parametrize("adopted", [False, ["other"], []])
-def test_what_is_not_named_is_made(adopted: object) -> None:
-    adopt = Adopt.model_validate({"log_groups": adopted})
-    assert not adopt.adopts_log_group("a/b")
-
-
-ALL_ADOPTED = {
-    "lock_table": True,
-    "audit_bucket": True,
-    "plan_bucket": True,
-    "mac_key": True,
-    "order_key": True,
-    "digest_key": True,
-    "encryption_key": ADOPTED_KEY,
-    "keys": [OTHER_KEY],
-    "log_groups": True,
-}
-IN_CHINA = {name: value for name, value in ALL_ADOPTED.items() if not name.endswith(("key", "keys"))}
 FOUNDATION = {
     "AWS::DynamoDB::Table",
     "AWS::KMS::Alias",
@@ -160,8 +145,8 @@ FOUNDATION = {
 }
 
 
-def _adopting(**lines: object) -> Synthesised:
-    return synthesised(adopt=json.dumps(lines))
+def _adopting(*existing: str, **lines: object) -> Synthesised:
+    return synthesised(adopt=json.dumps({"existing": existing, **lines}))
 
 
 def _statements(stack: Synthesised, title: str, sid: str) -> list[Statement]:
@@ -169,21 +154,21 @@ def _statements(stack: Synthesised, title: str, sid: str) -> list[Statement]:
 
 
 def test_a_stack_that_adopts_everything_makes_none_of_it() -> None:
-    adopting = _adopting(**ALL_ADOPTED)
+    adopting = _adopting(*DATA, *SIGNING, encryption_key=ADOPTED_KEY, keys=[OTHER_KEY])
     assert not FOUNDATION & {r["Type"] for r in adopting.template["Resources"].values()}
     assert "<" not in json.dumps([s for _, s in adopting.policies()])
 
 
 @pytest.mark.parametrize(
-    ("line", "gone"),
+    ("names", "gone"),
     [
-        ({"lock_table": True}, {"AWS::DynamoDB::Table"}),
-        ({"log_groups": True}, {"AWS::Logs::LogGroup"}),
-        ({"audit_bucket": True, "plan_bucket": True}, {"AWS::S3::Bucket", "AWS::S3::BucketPolicy"}),
+        (["lockstep"], {"AWS::DynamoDB::Table"}),
+        (LOGS, {"AWS::Logs::LogGroup"}),
+        ([AUDIT, PLANS], {"AWS::S3::Bucket", "AWS::S3::BucketPolicy"}),
     ],
 )
-def test_one_line_adopts_one_kind(aws: Synthesised, line: dict[str, object], gone: set[str]) -> None:
-    adopting = _adopting(**line)
+def test_what_is_named_is_not_made(aws: Synthesised, names: list[str], gone: set[str]) -> None:
+    adopting = _adopting(*names)
     types = {r["Type"] for r in adopting.template["Resources"].values()}
     assert {r["Type"] for r in aws.template["Resources"].values()} - types == gone
     # All that is left is as it was.
@@ -191,18 +176,17 @@ def test_one_line_adopts_one_kind(aws: Synthesised, line: dict[str, object], gon
         assert aws.template["Resources"][name]["Type"] == resource["Type"]
 
 
-@pytest.mark.parametrize("line", ["audit_bucket", "plan_bucket"])
-def test_one_bucket_is_adopted_and_the_other_is_made_with_its_access_log(line: str) -> None:
-    adopting = _adopting(**{line: True})
+@pytest.mark.parametrize(("adopted", "made"), [(AUDIT, PLANS), (PLANS, AUDIT)])
+def test_one_bucket_is_adopted_and_the_other_is_made_with_its_access_log(adopted: str, made: str) -> None:
+    adopting = _adopting(adopted)
     names = [b["Properties"].get("BucketName") for b in adopting.resources("AWS::S3::Bucket").values()]
-    made = {"audit_bucket": "example-lockstep-audit-plans", "plan_bucket": "example-lockstep-audit"}[line]
     assert set(names) == {made, None}
     bucket = adopting.properties("AWS::S3::Bucket", BucketName=made)
     assert bucket["LoggingConfiguration"]["DestinationBucketName"]
 
 
 def test_an_adopted_table_is_the_one_that_is_locked() -> None:
-    adopting = _adopting(lock_table=True)
+    adopting = _adopting("lockstep")
     machine = adopting.properties("AWS::StepFunctions::StateMachine", StateMachineName="lockstep")
     assert machine["DefinitionSubstitutions"]["LockTable"] == "lockstep"
     (lock,) = _statements(adopting, "generate", "WriteLock")
@@ -210,17 +194,13 @@ def test_an_adopted_table_is_the_one_that_is_locked() -> None:
 
 
 def test_an_adopted_bucket_is_the_one_that_is_written_to() -> None:
-    (append,) = _statements(_adopting(audit_bucket=True), "audit", "Append")
+    (append,) = _statements(_adopting(AUDIT), "audit", "Append")
     for resource in as_list(append["Resource"]):
-        assert (
-            _adopting(audit_bucket=True)
-            .words(resource)
-            .startswith("arn:aws:s3:::example-lockstep-audit/aws/")
-        )
+        assert _adopting(AUDIT).words(resource).startswith("arn:aws:s3:::example-lockstep-audit/aws/")
 
 
 def test_an_adopted_key_that_signs_is_known_by_its_alias() -> None:
-    adopting = _adopting(mac_key=True, order_key=True, digest_key=True)
+    adopting = _adopting(*SIGNING)
     runs, orders, digests = (f"alias/lockstep-{name}" for name in ("audit", "orders", "digests"))
     for title, sid, alias in (
         ("audit", "Sign", runs),
@@ -304,6 +284,6 @@ def test_the_stack_is_of_the_partition_of_its_region() -> None:
         plan.write(text)
         plan.flush()
         chosen = {"plan": Path(plan.name), "vpc": VPC}
-        for stack in (synthesised(**chosen), synthesised(**chosen, adopt=json.dumps(IN_CHINA))):
+        for stack in (synthesised(**chosen), synthesised(**chosen, adopt=json.dumps({"existing": DATA}))):
             assert "arn:aws:" not in json.dumps(stack.template)
             assert "arn:aws-cn:states:::lambda:invoke" in json.dumps(stack.template)

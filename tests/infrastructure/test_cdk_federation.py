@@ -9,15 +9,13 @@ from typing import Any
 import pytest
 
 from cdk.deployment import check_deployable, check_oci_role
-from cdk.estate import Adopt
-from cdk.settings import ROOT, NotDeployableError, Settings
-from cdk.sizes import synthesise
-from cdk.template import Statement, Template
+from cdk.settings import ROOT, Adopt, NotDeployableError, Settings
 from lockstep.plan.file import load_plan
 from lockstep.plan.model import Plan
 from lockstep.plan.runners import Runners
 from sandbox.aws.policies import Call, Context, decide
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, FEDERATED, PLAN, Synthesised, synthesised, title_of
+from tests.infrastructure.template import Statement, Template, synthesise
 
 STEPS = ("generate", "apply_db", "update_secrets", "digest")
 KEY = "arn:aws:kms:eu-central-1:111122223333:key/0a1b2c3d-0000-0000-0000-000000000000"
@@ -138,19 +136,17 @@ def test_the_key_of_the_client_is_made_and_signs_client_assertions_only(stack: S
 
 
 @pytest.mark.parametrize(
-    ("named", "adopted", "resource", "alias"),
+    ("named", "resource", "alias"),
     [
-        (KEY, False, KEY, None),
-        (KEY.rpartition("/")[2], False, KEY, None),
-        ("alias/a", True, "arn:aws:kms:eu-central-1:111122223333:key/*", "alias/a"),
+        (KEY, KEY, None),
+        (KEY.rpartition("/")[2], KEY, None),
+        ("alias/a", "arn:aws:kms:eu-central-1:111122223333:key/*", "alias/a"),
     ],
     ids=["by ARN", "by id", "adopted"],
 )
-def test_a_key_of_the_client_that_exists_is_not_made(
-    named: str, *, adopted: bool, resource: str, alias: str | None
-) -> None:
+def test_a_key_of_the_client_that_exists_is_not_made(named: str, resource: str, alias: str | None) -> None:
     plan = plan_with(client={"kms_key": named, "certificate": "lockstep"})
-    template = template_of(plan, adopt={"client_key": adopted})
+    template = template_of(plan, adopt={"existing": ["alias/a"]})
     assert not any(n.startswith("FoundationOciClientKey") for n in template.resources)
     for statement in statements(template, "OciClient").values():
         assert statement["Resource"] == resource
@@ -260,7 +256,7 @@ def test_the_policy_of_the_oci_runner_is_the_same_resource_with_a_key_and_with_a
 
 
 def test_a_provider_or_a_role_that_is_adopted_is_not_made() -> None:
-    template = template_of(plan_with(), adopt={"oidc_provider": True})
+    template = template_of(plan_with(), adopt={"existing": [f"https://{ISSUER}"]})
     assert not template.of_type("AWS::IAM::OIDCProvider")
     (trust,) = (
         template.resolved(role["Properties"]["AssumeRolePolicyDocument"]["Statement"])
@@ -268,7 +264,7 @@ def test_a_provider_or_a_role_that_is_adopted_is_not_made() -> None:
         if name.startswith("OciRunnerRole")
     )
     assert trust[0]["Principal"] == {"Federated": f"arn:aws:iam::111122223333:oidc-provider/{ISSUER}"}
-    template = template_of(plan_with(), adopt={"oci_role": True})
+    template = template_of(plan_with(), adopt={"existing": ["lockstep-oci-runner"]})
     assert not any(name.startswith("OciRunnerRole") for name in template.resources)
     (policy,) = template.of_type("AWS::IAM::ManagedPolicy").values()
     assert "Roles" not in policy["Properties"]
@@ -279,7 +275,7 @@ def test_the_role_of_the_plan_is_that_of_the_stack_unless_it_is_adopted() -> Non
     check_oci_role(plan, Settings())
     with pytest.raises(NotDeployableError, match="name arn:aws:iam::111122223333:role/two-oci-runner, or"):
         check_oci_role(plan, Settings(stack="two"))
-    check_oci_role(plan, Settings(stack="two", adopt=Adopt(oci_role=True)))
+    check_oci_role(plan, Settings(stack="two", adopt=Adopt(existing=("lockstep-oci-runner",))))
     check_oci_role(load_plan(ROOT / BOTH_CLOUDS), Settings(stack="two"))
 
 

@@ -9,18 +9,20 @@ from typing import Any
 import pytest
 
 from cdk.bundle import build
-from cdk.canary import LONGEST_WAIT, Canary
-from cdk.deployment import check_canary, read_deployment
+from cdk.deployment import LONGEST_WAIT, Canary, check_canary, read_deployment
 from cdk.settings import ROOT, NotDeployableError, Settings
-from cdk.sizes import synthesise
 from lockstep.operate.watch import EVERY
 from lockstep.plan.file import load_plan
 from lockstep.protocol.deadlines import RUN, START_LATENESS
 from tests.infrastructure.cdk_case import PLAN, Synthesised, synthesised
+from tests.infrastructure.template import synthesise
 from tests.support.scaled import scaled
 
 CANARY, OTHER = "multi-cloud/app_user", "multi-cloud/ledger_user"
 ALIAS = "AWS::StepFunctions::StateMachineAlias"
+LOGS = [
+    f"/aws/lambda/lockstep-{step}" for step in ("generate", "apply-db", "update-secrets", "audit", "watch")
+]
 VERSIONS = ("AWS::Lambda::Version", "AWS::StepFunctions::StateMachineVersion")
 
 
@@ -98,7 +100,7 @@ def test_a_change_of_any_property_makes_a_version_and_tags_make_none(plain: Synt
 
 def test_what_is_spelled_in_another_way_makes_no_version(plain: Synthesised) -> None:
     """CloudFormation refuses to publish a function that has not changed."""
-    adopting = synthesised(adopt='{"log_groups": true}')
+    adopting = synthesised(adopt=json.dumps({"existing": LOGS}))
     assert adopting.resources("AWS::Lambda::Version").keys() == plain.resources("AWS::Lambda::Version").keys()
     for name, function in plain.resources("AWS::Lambda::Function").items():
         # By its name, so it must exist before the function.

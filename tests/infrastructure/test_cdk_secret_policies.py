@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from cdk.settings import ROOT, Settings
-from cdk.sizes import synthesise
 from lockstep.plan.file import load_plan
 from lockstep.protocol.names import SECRET_TAG, STACK_TAG, SecretKind
 from sandbox.aws.policies import Call, Statement, decide
@@ -25,6 +24,7 @@ from tests.infrastructure.policy_case import (
     tags,
     world,
 )
+from tests.infrastructure.template import synthesise
 
 SECRETS_MANAGER, DYNAMODB = "secretsmanager.eu-central-1.amazonaws.com", "dynamodb.eu-central-1.amazonaws.com"
 READ = {"DescribeSecret", "GetSecretValue"}
@@ -259,7 +259,9 @@ def test_admins_that_are_known_by_arn_are_reachable_for_the_function_of_the_data
 
 def test_adopted_keys_are_reachable_for_the_same_uses_and_the_mac_key_by_its_alias_alone() -> None:
     other = "arn:aws:kms:eu-central-1:111122223333:key/0a1b2c3d-0000-0000-0000-000000000000"
-    settings = Settings.model_validate({"plan": BOTH_CLOUDS, "adopt": {"mac_key": True, "keys": [other]}})
+    settings = Settings.model_validate(
+        {"plan": BOTH_CLOUDS, "adopt": {"existing": ["alias/lockstep-audit"], "keys": [other]}}
+    )
     with tempfile.TemporaryDirectory(prefix="lockstep-policies-") as folder:
         template = synthesise(load_plan(ROOT / BOTH_CLOUDS), settings, Path(folder))
     policies: dict[str, list[Statement]] = {}

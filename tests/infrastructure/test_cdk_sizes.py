@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from cdk.settings import ROOT, Settings
-from cdk.sizes import Sizes, measure
 from lockstep.plan.file import load_plan
 from lockstep.plan.limits import uses
 from lockstep.plan.model import Plan
 from lockstep.protocol.schedule import SLOTS
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, FEDERATED, VPC
+from tests.infrastructure.template import Sizes, measure
 from tests.support.scaled import scaled
 
 COUNTS = (1, 100, 1_000, 10_000)

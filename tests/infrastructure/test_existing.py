@@ -2,27 +2,35 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
+from moto.cloudformation.models import cloudformation_backends
 
-from cdk.estate import Adopt
-from cdk.existing import Estate
+from cdk.account import Account, UnansweredError
+from cdk.app import synthesise
+from cdk.deployment import Deployment, check_deployable, read_deployment
+from cdk.existing import Estate, look
+from cdk.settings import Adopt, NotDeployableError, Settings
+from lockstep.plan.file import load_plan
+from lockstep.plan.runners import Runners
 from sandbox.aws import AwsSandbox
-from tests.infrastructure.existing_case import (
-    BUCKET,
-    OWN,
-    PLAN_BUCKET,
-    looked_at,
-    make_bucket,
-    make_everything,
-    make_key,
-    make_secret,
-    make_table,
-    policy_for_services,
-    template,
-)
+from tests.infrastructure.cdk_case import FEDERATED, PLAN, refusing
 
+BUCKET, PLAN_BUCKET = "example-lockstep-audit", "example-lockstep-audit-plans"
+ISSUER = "https://objectstorage.eu-frankfurt-1.oraclecloud.com/n/example/b/lockstep-issuer/o"
 LOG = "/aws/lambda/lockstep-generate"
+SIGNING = {
+    "alias/lockstep-audit": ("HMAC_256", "GENERATE_VERIFY_MAC"),
+    "alias/lockstep-orders": ("HMAC_256", "GENERATE_VERIFY_MAC"),
+    "alias/lockstep-digests": ("RSA_2048", "SIGN_VERIFY"),
+}
+OWN, OTHERS = {"lockstep:stack": "lockstep"}, {"lockstep:stack": "lockstep-two"}
+ELSEWHERE = "arn:aws:kms:eu-central-1:999988887777:key/0a1b2c3d-0000-0000-0000-000000000000"
 
 
 @pytest.fixture(name="aws")
@@ -31,235 +39,268 @@ def _aws() -> Iterator[AwsSandbox]:
         yield aws
 
 
-ALL = dict.fromkeys(
-    ("lock_table", "audit_bucket", "plan_bucket", "mac_key", "order_key", "digest_key", "log_groups"), True
-)
+@cache
+def resources(plan: Path = PLAN) -> Mapping[str, Any]:
+    """Those of the stack when nothing is adopted."""
+    with TemporaryDirectory() as folder:
+        content: Mapping[str, Any] = synthesise(deployment(plan=plan), Path(folder))["Resources"]
+    return content
+
+
+def log_groups() -> list[str]:
+    found = (r["Properties"] for r in resources().values() if r["Type"] == "AWS::Logs::LogGroup")
+    return [properties["LogGroupName"] for properties in found]
+
+
+def deployment(**settings: object) -> Deployment:
+    return read_deployment(Settings.model_validate({"plan": PLAN, **settings}))
+
+
+def looked_at(aws: AwsSandbox, **settings: object) -> Estate:
+    account = Account(aws.client, aws.region)
+    return look(deployment(**settings), resources(), account, account.stack("lockstep"))
+
+
+def federated(aws: AwsSandbox, role_arn: str, *existing: str) -> Estate:
+    """What is said of the plan with sessions, which names this role."""
+    found = deployment(plan=FEDERATED, adopt={"existing": existing})
+    runners = found.plan.runners.model_dump(mode="json", exclude_none=True)
+    runners["oci"]["federation"]["role_arn"] = role_arn
+    plan = found.plan.model_copy(update={"runners": Runners.model_validate(runners)})
+    account = Account(aws.client, aws.region)
+    return look(replace(found, plan=plan), resources(FEDERATED), account, account.stack("lockstep"))
+
+
+def listed(tags: Mapping[str, str], key: str = "Key", value: str = "Value") -> list[dict[str, str]]:
+    return [{key: name, value: text} for name, text in tags.items()]
+
+
+def make_table(aws: AwsSandbox, tags: Mapping[str, str] = OWN) -> None:
+    aws.client("dynamodb").create_table(
+        TableName="lockstep",
+        AttributeDefinitions=[{"AttributeName": "credential_id", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "credential_id", "KeyType": "HASH"}],
+        BillingMode="PAY_PER_REQUEST",
+        Tags=listed(tags),
+    )
+
+
+def make_key(aws: AwsSandbox, alias: str | None, tags: Mapping[str, str] = OWN) -> str:
+    kms = aws.client("kms")
+    spec, usage = SIGNING.get(alias or "", ("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT"))
+    key = kms.create_key(Tags=listed(tags, "TagKey", "TagValue"), KeySpec=spec, KeyUsage=usage)["KeyMetadata"]
+    if alias:
+        kms.create_alias(AliasName=alias, TargetKeyId=key["KeyId"])
+    arn: str = key["Arn"]
+    return arn
+
+
+def make_bucket(
+    aws: AwsSandbox, name: str, tags: Mapping[str, str] = OWN, *, days: int = 400, mode: str = "COMPLIANCE"
+) -> None:
+    s3 = aws.client("s3")
+    where = {"LocationConstraint": aws.region}
+    s3.create_bucket(Bucket=name, ObjectLockEnabledForBucket=bool(days), CreateBucketConfiguration=where)
+    if days:
+        rule = {"DefaultRetention": {"Mode": mode, "Days": days}}
+        s3.put_object_lock_configuration(
+            Bucket=name, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
+        )
+    if tags:
+        s3.put_bucket_tagging(Bucket=name, Tagging={"TagSet": listed(tags)})
+
+
+def make_everything(aws: AwsSandbox, tags: Mapping[str, str]) -> str:
+    """Everything that outlives a stack; the ARN of the encryption key."""
+    for alias in SIGNING:
+        make_key(aws, alias, tags)
+    make_table(aws, tags)
+    make_bucket(aws, BUCKET, tags)
+    make_bucket(aws, PLAN_BUCKET, tags, days=0)
+    for name in log_groups():
+        aws.client("logs").create_log_group(logGroupName=name, tags=dict(tags))
+    return make_key(aws, "alias/lockstep", tags)
+
+
+def everything() -> list[str]:
+    return sorted(["lockstep", BUCKET, PLAN_BUCKET, *SIGNING, *log_groups()])
 
 
 def test_in_an_empty_account_everything_is_made(aws: AwsSandbox) -> None:
-    assert looked_at(aws) == Estate(adopt=Adopt(), taken=(), notes=(), problems=())
+    assert looked_at(aws) == Estate(adopt=Adopt())
 
 
 def test_what_a_stack_left_behind_is_taken_back_without_asking(aws: AwsSandbox) -> None:
-    keys = make_everything(aws, OWN)
+    key = make_everything(aws, OWN)
     estate = looked_at(aws)
-    assert estate.problems == ()
-    assert estate.adopt == Adopt.model_validate({**ALL, "encryption_key": keys["encryption"]})
+    assert estate.problems == []
+    assert estate.adopt == Adopt(existing=tuple(everything()), encryption_key=key)
     assert "table lockstep: this stack made it" in estate.taken
 
 
-def test_what_is_of_others_is_refused_with_the_line_that_adopts_it(aws: AwsSandbox) -> None:
-    keys = make_everything(aws, [])
+@pytest.mark.parametrize("tags", [{}, OTHERS])
+def test_what_is_of_others_is_refused_with_the_line_that_adopts_it(
+    aws: AwsSandbox, tags: Mapping[str, str]
+) -> None:
+    key = make_everything(aws, tags)
     problems = looked_at(aws).problems
-    assert len(problems) == len(template().of_type("AWS::Logs::LogGroup")) + len(
-        [
-            "table",
-            "audit bucket",
-            "plan bucket",
-            "encryption key",
-            "MAC key",
-            "key of orders",
-            "key of digests",
-        ]
-    )
-    text = "\n".join(problems)
-    for line in (
-        '"lock_table": true',
-        '"audit_bucket": true',
-        '"plan_bucket": true',
-        '"mac_key": true',
-        '"order_key": true',
-        '"digest_key": true',
-        f'"encryption_key": "{keys["encryption"]}"',
-        f'"log_groups": ["{LOG}"]',
+    assert len(problems) == len(everything()) + 1
+    for name in everything():
+        assert any(f'to adopt it, add "{name}" to adopt.existing in cdk.json' in p for p in problems), name
+    (line,) = (p for p in problems if f'add "encryption_key": "{key}" to adopt in cdk.json' in p)
+    assert ("of the stack lockstep-two" in line) == bool(tags)
+    estate = looked_at(aws, adopt={"existing": everything(), "encryption_key": key})
+    assert estate.problems == []
+    assert estate.adopt == Adopt(existing=tuple(everything()), encryption_key=key)
+
+
+def test_what_no_failure_would_tell_of_adopted_things_is_a_note(aws: AwsSandbox) -> None:
+    make_bucket(aws, BUCKET, {})
+    make_bucket(aws, PLAN_BUCKET, {}, days=0)
+    topic = f"arn:aws:sns:eu-central-1:{aws.account_id}:pages"
+    adopt = {"existing": [BUCKET, PLAN_BUCKET], "topics": {"page": topic}}
+    audit, plans, alarms = sorted(looked_at(aws, adopt=adopt).notes, key=lambda n: "aws cloudwatch" in n)
+    for note, sids in (
+        (audit, ["NewObjectsOnly", "EntriesOfWritersOnly", "DigestsOfOneOnly", "EntriesStay", "BucketStays"]),
+        (plans, ["NewPlansOnly"]),
     ):
-        assert f"to adopt it, add {line} to adopt" in text
+        assert [s["Sid"] for s in json.loads(note.partition("statements: ")[2])] == sids
+    assert f"arn:aws:iam::{aws.account_id}:role/lockstep-audit-eu-central-1" in audit
+    assert alarms.startswith(f"{topic}: try whether alarms arrive")
 
 
-def test_each_line_adopts_what_it_names(aws: AwsSandbox) -> None:
-    keys = make_everything(aws, [])
-    # Its policy must let the services in, as Lockstep's own does.
-    aws.client("kms").put_key_policy(
-        KeyId=keys["encryption"], PolicyName="default", Policy=json.dumps(policy_for_services(aws))
-    )
-    estate = looked_at(aws, adopt={**ALL, "encryption_key": keys["encryption"]})
-    assert estate.problems == ()
-    assert estate.adopt == Adopt.model_validate({**ALL, "encryption_key": keys["encryption"]})
+@pytest.mark.parametrize("name", ["lockstep", BUCKET, PLAN_BUCKET, "alias/lockstep-audit", LOG])
+def test_what_is_to_be_adopted_must_exist(aws: AwsSandbox, name: str) -> None:
+    (problem,) = looked_at(aws, adopt={"existing": [name]}).problems
+    assert f"{name} does not exist; leave it out there, and it is made" in problem
 
 
-def test_an_encryption_key_must_let_the_services_in(aws: AwsSandbox) -> None:
-    arn = make_key(aws, None)
-    problems = looked_at(aws, adopt={"encryption_key": arn}).problems
-    assert [p.partition(" use it; ")[0].rpartition(" ")[2] for p in problems] == [
-        f"logs.{aws.region}.amazonaws.com",
-        "cloudwatch.amazonaws.com",
-    ]
+def test_a_name_of_nothing_is_refused(aws: AwsSandbox) -> None:
+    (problem,) = looked_at(aws, adopt={"existing": ["lockstpe"]}).problems
+    assert problem == "adopt.existing: lockstpe is no name of this deployment that can be adopted"
 
 
-def test_the_policy_of_an_encryption_key_must_let_the_roles_in(aws: AwsSandbox) -> None:
-    arn = make_key(aws, None)
-    policy = policy_for_services(aws)
-    only_one_person = {
-        **policy["Statement"][0],
-        "Principal": {"AWS": f"arn:aws:iam::{aws.account_id}:user/a"},
-    }
-    statements = [only_one_person, policy["Statement"][1]]
-    aws.client("kms").put_key_policy(
-        KeyId=arn, PolicyName="default", Policy=json.dumps({**policy, "Statement": statements})
-    )
-    (problem,) = looked_at(aws, adopt={"encryption_key": arn}).problems
-    assert "lets no IAM policy of the account grant its use" in problem
+def test_a_bucket_of_another_account_is_said_to_be_one(aws: AwsSandbox) -> None:
+    with refusing("HeadBucket", code="403"):
+        problems = looked_at(aws).problems
+    assert {p.partition(":")[0] for p in problems} == {f"bucket {BUCKET}", f"bucket {PLAN_BUCKET}"}
+    assert all("it belongs to another account" in p for p in problems)
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        {"lock_table": True},
-        {"audit_bucket": True},
-        {"plan_bucket": True},
-        {"mac_key": True},
-        {"digest_key": True},
-        {"log_groups": [LOG]},
-        {"encryption_key": "arn:aws:kms:eu-central-1:123456789012:key/12345678-1234-1234-1234-123456789012"},
-    ],
-)
-def test_what_is_to_be_adopted_must_exist(aws: AwsSandbox, line: Mapping[str, object]) -> None:
-    (problem,) = looked_at(aws, adopt=line).problems
-    assert "does not" in problem
-
-
-def test_the_keys_of_admins_secrets_are_told_to_the_policies(aws: AwsSandbox) -> None:
-    key = make_key(aws, None)
-    make_secret(aws, "lockstep/admin/orders", KmsKeyId=key)
-    make_secret(aws, "lockstep/admin/ledger")  # With the key of AWS, which needs no permission.
-    assert looked_at(aws).adopt.keys == (key,)
-
-
-def test_a_table_with_another_key_is_refused(aws: AwsSandbox) -> None:
-    make_table(aws, key="id")
+def test_a_table_whose_records_expire_is_refused(aws: AwsSandbox) -> None:
+    """A lock record has a time that time to live can read, and lives longer than its lease."""
+    make_table(aws)
+    expiry = {"Enabled": True, "AttributeName": "expires_at"}
+    aws.client("dynamodb").update_time_to_live(TableName="lockstep", TimeToLiveSpecification=expiry)
     (problem,) = looked_at(aws).problems
-    assert "the partition key credential_id (S) alone" in problem
-
-
-SPECS = {
-    "alias/lockstep": ("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT"),
-    "alias/lockstep-audit": ("HMAC_256", "GENERATE_VERIFY_MAC"),
-}
-
-
-@pytest.mark.parametrize("alias", SPECS)
-def test_a_key_that_is_being_deleted_is_kept_first(aws: AwsSandbox, alias: str) -> None:
-    spec, usage = SPECS[alias]
-    key_id = make_key(aws, alias, KeySpec=spec, KeyUsage=usage).rpartition("/")[2]
-    aws.client("kms").schedule_key_deletion(KeyId=key_id, PendingWindowInDays=7)
-    (problem,) = looked_at(aws).problems
-    assert f"aws kms cancel-key-deletion --key-id {key_id}" in problem
-
-
-def test_a_mac_key_must_compute_macs(aws: AwsSandbox) -> None:
-    make_key(aws, "alias/lockstep-audit")
-    (problem,) = looked_at(aws).problems
-    assert "must be HMAC_256 for GENERATE_VERIFY_MAC" in problem
-
-
-def test_a_bucket_is_told_everything_that_it_lacks_with_the_command(aws: AwsSandbox) -> None:
-    s3 = aws.client("s3")
-    s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": aws.region})
-    s3.put_bucket_encryption(
-        Bucket=BUCKET,
-        ServerSideEncryptionConfiguration={
-            "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms"}}]
-        },
-    )
-    problems = looked_at(aws, adopt={"audit_bucket": True}).problems
-    commands = (
-        "put-bucket-versioning",
-        "put-object-lock-configuration",
-        "NewObjectsOnly",
-        "EntriesOfWritersOnly",
-        "DigestsOfOneOnly",
-        "EntriesStay",
-        "BucketStays",
-        "put-bucket-encryption",
-    )
-    assert len(problems) == len(commands)
-    for problem, command in zip(problems, commands, strict=True):
-        assert command in problem
-
-
-def test_a_plan_bucket_is_told_everything_that_it_lacks_with_the_command(aws: AwsSandbox) -> None:
-    s3 = aws.client("s3")
-    s3.create_bucket(Bucket=PLAN_BUCKET, CreateBucketConfiguration={"LocationConstraint": aws.region})
-    s3.put_bucket_encryption(
-        Bucket=PLAN_BUCKET,
-        ServerSideEncryptionConfiguration={
-            "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms"}}]
-        },
-    )
-    expire = {"ID": "all", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 30}}
-    s3.put_bucket_lifecycle_configuration(Bucket=PLAN_BUCKET, LifecycleConfiguration={"Rules": [expire]})
-    problems = looked_at(aws, adopt={"plan_bucket": True}).problems
-    commands = (
-        "put-bucket-versioning",
-        "lifecycle rule all deletes published plans",
-        "NewPlansOnly",
-        "put-bucket-encryption",
-    )
-    assert len(problems) == len(commands)
-    for problem, command in zip(problems, commands, strict=True):
-        assert command in problem
+    assert "DynamoDB deletes its items by time to live" in problem
 
 
 @pytest.mark.parametrize(
     ("days", "mode", "message"),
-    [(30, "compliance", "locks entries for 30 days"), (400, "governance", "Object Lock in mode COMPLIANCE")],
+    [
+        (30, "COMPLIANCE", "is COMPLIANCE for 30 days, and plan and cdk.json say COMPLIANCE for 400"),
+        (400, "GOVERNANCE", "is GOVERNANCE for 400 days, and plan and cdk.json say COMPLIANCE for 400"),
+        (0, "", "is off for 0 days"),
+    ],
 )
 def test_a_bucket_must_lock_entries_as_long_and_as_hard_as_the_plan_says(
     aws: AwsSandbox, days: int, mode: str, message: str
 ) -> None:
-    make_bucket(aws, days=days)
-    (problem,) = looked_at(aws, object_lock=mode).problems
+    make_bucket(aws, BUCKET, days=days, mode=mode)
+    (problem,) = looked_at(aws).problems
     assert message in problem
 
 
-def test_names_that_cannot_be_adopted_must_be_free(aws: AwsSandbox) -> None:
-    aws.client("sns").create_topic(Name="lockstep-page")
-    aws.client("events").put_rule(Name="lockstep-20m-00", ScheduleExpression="rate(1 day)")
-    problems = looked_at(aws).problems
-    assert sorted(p.split(" exists")[0] for p in problems) == [
-        "AWS::Events::Rule lockstep-20m-00",
-        "AWS::SNS::Topic lockstep-page",
-    ]
-
-
-def test_a_network_must_exist_and_belong_together(aws: AwsSandbox) -> None:
-    ec2 = aws.client("ec2")
-    vpc, other = (ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"] for _ in range(2))
-    subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.0.0/24", AvailabilityZone="eu-central-1a")["Subnet"]
-    group = ec2.create_security_group(GroupName="g", Description="g", VpcId=other)["GroupId"]
-
-    def problems(zone: str, subnet_id: str) -> tuple[str, ...]:
-        chosen = {
-            "id": vpc,
-            "availability_zones": [zone],
-            "subnet_ids": [subnet_id],
-            "security_group_ids": [group],
-        }
-        return looked_at(aws, vpc=chosen).problems
-
-    assert problems("eu-central-1b", subnet["SubnetId"]) == (
-        f"vpc.availability_zones: {subnet['SubnetId']} is in eu-central-1a",
-        f"vpc.security_group_ids: {group} is in {other}",
+@pytest.mark.parametrize("alias", ["alias/lockstep", "alias/lockstep-audit"])
+def test_a_key_that_is_being_deleted_is_kept_first(aws: AwsSandbox, alias: str) -> None:
+    key_id = make_key(aws, alias).rpartition("/")[2]
+    aws.client("kms").schedule_key_deletion(KeyId=key_id, PendingWindowInDays=7)
+    (problem,) = looked_at(aws).problems
+    assert (
+        f"`aws kms cancel-key-deletion --key-id {key_id} && aws kms enable-key --key-id {key_id}`" in problem
     )
-    assert any("not all of subnet-" in p for p in problems("eu-central-1a", "subnet-0123456789abcdef0"))
 
 
-def test_a_boundary_must_exist(aws: AwsSandbox) -> None:
-    (problem,) = looked_at(aws, permissions_boundary="estate").problems
-    assert problem == f"permissions_boundary: arn:aws:iam::{aws.account_id}:policy/estate does not exist"
+def test_the_keys_of_admins_secrets_are_told_to_the_policies(aws: AwsSandbox) -> None:
+    key, secrets = make_key(aws, None), aws.client("secretsmanager")
+    secrets.create_secret(Name="lockstep/admin/orders", SecretString="{}", KmsKeyId=key)
+    # With the key of AWS, which needs no permission.
+    secrets.create_secret(Name="lockstep/admin/ledger", SecretString="{}")
+    assert looked_at(aws).adopt.keys == (key,)
 
 
-def test_a_topic_must_exist(aws: AwsSandbox) -> None:
-    topic = f"arn:aws:sns:eu-central-1:{aws.account_id}:pages"
-    (problem,) = looked_at(aws, adopt={"topics": {"page": topic}}).problems
-    assert problem == f"adopt.topics.page: {topic} does not exist"
+def test_a_key_of_another_account_is_used_though_it_may_not_be_looked_at(aws: AwsSandbox) -> None:
+    aws.client("secretsmanager").create_secret(Name="x", SecretString="{}", KmsKeyId=ELSEWHERE)
+    with refusing("DescribeKey"):
+        assert Account(aws.client, aws.region).key_of_secret("x") == ELSEWHERE
+
+
+@pytest.mark.parametrize(
+    ("alias", "does"), [("alias/lockstep", "encrypts"), ("alias/lockstep-digests", "signs digests")]
+)
+def test_two_keys_cannot_have_one_alias(tmp_path: Path, alias: str, does: str) -> None:
+    plan = tmp_path / "lockstep.yaml"
+    plan.write_text(PLAN.read_text().replace("alias/lockstep-audit", alias))
+    with pytest.raises(NotDeployableError, match=f"is the alias of the key that {does}"):
+        check_deployable(load_plan(plan), stack=Settings().stack)
+
+
+@pytest.mark.parametrize(
+    ("code", "command"),
+    [("ExpiredToken", "`aws sso login`"), ("AccessDenied", "the policy ReadOnlyAccess of AWS allows it")],
+)
+def test_a_refusal_says_what_to_do(aws: AwsSandbox, code: str, command: str) -> None:
+    with refusing("GetCallerIdentity", code=code), pytest.raises(UnansweredError) as refused:
+        Account(aws.client, aws.region)
+    assert command in str(refused.value)
+
+
+@pytest.mark.parametrize("status", ["UPDATE_COMPLETE", "ROLLBACK_FAILED"])
+def test_what_the_stack_manages_is_left_to_it_unless_its_first_deployment_failed(
+    aws: AwsSandbox, status: str
+) -> None:
+    """The CDK CLI deletes a failed stack, with what is left of it, before it deploys again."""
+    table = {
+        "Type": "AWS::DynamoDB::Table",
+        "Properties": {
+            "TableName": "lockstep",
+            "AttributeDefinitions": [{"AttributeName": "credential_id", "AttributeType": "S"}],
+            "KeySchema": [{"AttributeName": "credential_id", "KeyType": "HASH"}],
+            "BillingMode": "PAY_PER_REQUEST",
+            "Tags": listed(OWN),
+        },
+    }
+    aws.client("cloudformation").create_stack(
+        StackName="lockstep", TemplateBody=json.dumps({"Resources": {"Table": table}})
+    )
+    (stack,) = cloudformation_backends[aws.account_id][aws.region].stacks.values()
+    stack.status = status
+    is_left = status == "UPDATE_COMPLETE"
+    estate = looked_at(aws)
+    assert (estate.problems, estate.adopt.existing) == ([], () if is_left else ("lockstep",))
+    estate = looked_at(aws, adopt={"existing": ["lockstep"]})
+    assert estate.adopt.existing == ("lockstep",)
+    assert (estate.notes == ["table lockstep: the stack lets go of it, and it stays as it is"]) is is_left
+
+
+def test_the_provider_of_an_issuer_is_adopted_by_its_url(aws: AwsSandbox) -> None:
+    role = f"arn:aws:iam::{aws.account_id}:role/lockstep-oci-runner"
+    assert federated(aws, role) == Estate(adopt=Adopt())
+    provider = {"Url": ISSUER, "ClientIDList": ["sts.amazonaws.com"], "ThumbprintList": ["0" * 40]}
+    iam = aws.client("iam")
+    arn = iam.create_open_id_connect_provider(**provider, Tags=listed(OTHERS))["OpenIDConnectProviderArn"]
+    (problem,) = federated(aws, role).problems
+    assert f'is of the stack lockstep-two: to adopt it, add "{ISSUER}" to adopt.existing' in problem
+    assert federated(aws, role, ISSUER).adopt.existing == (ISSUER,)
+    iam.tag_open_id_connect_provider(OpenIDConnectProviderArn=arn, Tags=listed(OWN))
+    assert federated(aws, role).adopt.existing == (ISSUER,)
+
+
+def test_a_role_of_the_oci_runner_is_of_the_account_and_gets_its_policy_from_people(aws: AwsSandbox) -> None:
+    (problem,) = federated(aws, "arn:aws:iam::999988887777:role/lockstep-oci-runner").problems
+    assert f"roles are arn:aws:iam::{aws.account_id}:role/" in problem
+    found = federated(aws, f"arn:aws:iam::{aws.account_id}:role/path/estate-runner", "estate-runner")
+    assert (found.problems, found.adopt.existing) == ([], ("estate-runner",))
+    (note,) = found.notes
+    assert "aws iam attach-role-policy --role-name estate-runner --policy-arn arn:aws:iam::" in note

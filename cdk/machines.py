@@ -1,39 +1,201 @@
-"""What starts rotations: one rule for each shard, and the state machine of the fleet, which starts those of a shard.
+"""The state machines and what starts them: a rule for each shard, the fleet, and rotations by an alias.
 
-Their number depends on the intervals of the plan, and on nothing else: an interval has 20 shards at most. What a shard
-holds is published beside the plan (`lockstep.plan.published`), and the rule names the plan's digest.
+A rule starts the machine of the fleet, which starts the rotations of a shard. The number of rules depends on the
+intervals of the plan, and on nothing else: an interval has 20 shards at most. What a shard holds is published beside
+the plan (`lockstep.plan.published`), and the rule names the plan's digest.
 
-CloudFormation moves them in an order (`cdk/release.py`): where there is a canary, the fleet and the rules of its
-interval come before the gate, all other rules after it. So the fleet knows the alias `live` by its name, and does not
-wait for it.
+Each deployment that changes the machine of a rotation publishes a version of it, whose definition names versions of the
+functions. A run goes on with the version that it began with; only what starts later is moved (protocol R14). The fleet
+starts rotations by the alias `live`, and those of one credential by the alias `canary`. With a canary, CloudFormation
+moves the aliases one after the other:
+
+1. `canary`, by which one credential's runs start; and the rules of its interval, with the new plan.
+2. `gate`, by which nothing starts. It is moved in two steps, and between them CloudFormation looks at the alarm on the
+   canary every minute. In ALARM, the deployment fails, and everything goes back.
+3. `live`, by which all other runs start; then the rules of the other shards. So the fleet knows `live` by its name, and
+   does not wait for it.
+
+See https://docs.aws.amazon.com/step-functions/latest/dg/concepts-state-machine-alias.html and ADR 41.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import cast
 
 import jsii
-from aws_cdk import Duration, Stack
+from aws_cdk import CfnElement, Duration, RemovalPolicy, Stack
 from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
 from aws_cdk import aws_sqs as sqs
 from aws_cdk import aws_stepfunctions as stepfunctions
 from aws_cdk.interfaces.aws_events import IRuleRef
 from constructs import Construct
 
-from cdk import statements
+from cdk import permissions
+from cdk.alarms import canary_alarm
 from cdk.asl import seconds
-from cdk.canary import Canary
-from cdk.deployment import Deployment
-from cdk.foundation import Foundation
-from cdk.log_groups import log_group
-from cdk.nag import acknowledge
-from cdk.orchestration import StateMachine
+from cdk.deployment import Canary, Deployment
+from cdk.foundation import Foundation, log_group
+from cdk.functions import Functions
+from cdk.nag import acknowledge, acknowledge_objects
 from cdk.permissions import Grants
-from cdk.plan_policy import PLAN_PREFIX, REPORT_PREFIX
-from cdk.wide_resources import acknowledge_objects
+from cdk.resource_policies import PLAN_PREFIX, REPORT_PREFIX
 from lockstep.plan.limits import concurrency, every_ms
 from lockstep.protocol.deadlines import TRIGGER_LATENESS
 from lockstep.protocol.names import CANARY, LIVE, fleet_machine_name, rule_name, state_machine_name
 from lockstep.protocol.schedule import Shard, cron
+
+FUNCTION_PLACEHOLDERS = {
+    "GenerateFunction": "generate",
+    "ApplyDbFunction": "apply_db",
+    "UpdateSecretsFunction": "update_secrets",
+    "AuditFunction": "audit",
+}
+
+
+class StateMachine(Construct):
+    """The state machine of `statemachine.asl.json`, unchanged.
+
+    Attributes:
+        machine: The state machine. Nothing starts it but by `release`.
+        release: Its published version.
+        log: Its log, without inputs and outputs.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        deployment: Deployment,
+        functions: Functions,
+        grants: Grants,
+        key: kms.IKey,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        steps = FUNCTION_PLACEHOLDERS.items()
+        versions = {placeholder: functions.versions[step].function_arn for placeholder, step in steps}
+        names = [functions.by_step[step].function_arn for _, step in steps]
+        self.log = log_group(
+            self,
+            "Log",
+            name=f"/aws/vendedlogs/states/{deployment.settings.stack}",
+            settings=deployment.settings,
+            key=key,
+        )
+        role = iam.Role(
+            self,
+            "Role",
+            assumed_by=iam.ServicePrincipal("states.amazonaws.com"),
+            description="Lockstep: role of the state machine",
+            inline_policies={"lockstep": iam.PolicyDocument(statements=grants.state_machine(names))},
+        )
+        self.machine = stepfunctions.StateMachine(
+            self,
+            "Machine",
+            state_machine_name=state_machine_name(deployment.settings.stack),
+            definition_body=stepfunctions.DefinitionBody.from_string(
+                deployment.definition.replace("arn:aws:states:", f"arn:{Stack.of(self).partition}:states:")
+            ),
+            definition_substitutions={**versions, "LockTable": deployment.plan.lock.table},
+            role=role.without_policy_updates(),
+            logs=stepfunctions.LogOptions(
+                destination=self.log, level=stepfunctions.LogLevel.ALL, include_execution_data=False
+            ),
+            tracing_enabled=True,
+        )
+        self.release = Release(self, "Release", deployment=deployment, machine=self.machine)
+        for _, step in steps:
+            logical_id = Stack.of(self).get_logical_id(
+                cast("CfnElement", functions.by_step[step].node.default_child)
+            )
+            acknowledge(
+                role,
+                f"AwsSolutions-IAM5[Resource::<{logical_id}.Arn>:*]",
+                "A run under way calls the versions that it began with.",
+            )
+        acknowledge(
+            role,
+            "AwsSolutions-IAM5[Resource::*]",
+            "The calls of log delivery and X-Ray have no resource that a policy can name.",
+        )
+
+
+GATE = "gate"
+_WHOLE = 100
+_HALF = 50
+"""Nothing starts by the gate, so any share will do."""
+
+
+class Release(Construct):
+    """The published version of the state machine, and the aliases that lead to it.
+
+    Attributes:
+        live: The alias of every credential but the canary.
+        live_arn: Its ARN.
+        canary_arn: The alias of the canary; None without one.
+        gate: What has to be over before anything but the canary is moved; None without a canary.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        deployment: Deployment,
+        machine: stepfunctions.StateMachine,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        version = stepfunctions.CfnStateMachineVersion(
+            self,
+            "Version",
+            state_machine_arn=machine.state_machine_arn,
+            state_machine_revision_id=machine.state_machine_revision_id,
+        )
+        # That of a failed deployment goes, so that the next one may publish the same revision.
+        version.apply_removal_policy(RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE)
+        self._version_arn = version.attr_arn
+        self.live = self._alias(LIVE)
+        self.live_arn = self.live.attr_arn
+        self.canary_arn: str | None = None
+        self.gate: stepfunctions.CfnStateMachineAlias | None = None
+        if canary := deployment.canary:
+            self.canary_arn = self._alias(CANARY).attr_arn
+            self.gate = self._gate(canary, deployment.settings.stack)
+            self.live.node.add_dependency(self.gate)
+
+    @property
+    def aliases(self) -> Sequence[str]:
+        """The names of the aliases by which the fleet starts rotations."""
+        return [LIVE] if self.canary_arn is None else [LIVE, CANARY]
+
+    def _alias(self, name: str) -> stepfunctions.CfnStateMachineAlias:
+        return stepfunctions.CfnStateMachineAlias(
+            self,
+            name.title(),
+            name=name,
+            routing_configuration=[
+                stepfunctions.CfnStateMachineAlias.RoutingConfigurationVersionProperty(
+                    state_machine_version_arn=self._version_arn, weight=_WHOLE
+                )
+            ],
+        )
+
+    def _gate(self, canary: Canary, stack: str) -> stepfunctions.CfnStateMachineAlias:
+        return stepfunctions.CfnStateMachineAlias(
+            self,
+            GATE.title(),
+            name=GATE,
+            description="Starts nothing: a deployment waits here for the canary",
+            deployment_preference=stepfunctions.CfnStateMachineAlias.DeploymentPreferenceProperty(
+                state_machine_version_arn=self._version_arn,
+                type="CANARY",
+                percentage=_HALF,
+                interval=canary.wait_minutes,
+                alarms=[canary_alarm(self, stack, canary).alarm_name],
+            ),
+        )
+
 
 _NO_CREDENTIAL = "(none)"
 """No id has brackets. An empty text would look like a placeholder that was forgotten."""
@@ -112,7 +274,7 @@ def _wide(stack: str) -> Iterator[tuple[str, str]]:
     place = ("<AWS::Partition>", "<AWS::Region>", "<AWS::AccountId>")
     fleet = fleet_machine_name(stack)
     for machine in (state_machine_name(stack), fleet):
-        yield statements.execution_arn(*place, machine), "Each execution has a name of its own."
+        yield permissions.execution_arn(*place, machine), "Each execution has a name of its own."
     run = f"arn:{place[0]}:states:{place[1]}:{place[2]}:mapRun:{fleet}/*"
     yield run, "Each run of the map has a name of its own."
     yield "*", "The calls of log delivery and X-Ray have no resource that a policy can name."
@@ -145,7 +307,9 @@ class Schedules(Construct):
             "Role",
             assumed_by=iam.ServicePrincipal("events.amazonaws.com"),
             description="Lockstep: role of the schedules",
-            inline_policies={"lockstep": iam.PolicyDocument(statements=[statements.start_shards(fleet_arn)])},
+            inline_policies={
+                "lockstep": iam.PolicyDocument(statements=[permissions.start_shards(fleet_arn)])
+            },
         )
         at_once, apart = concurrency(deployment.plan), every_ms(deployment.plan)
         for shard in deployment.plan.shards:
@@ -188,7 +352,7 @@ class Schedules(Construct):
         dead_letter_queue = "This is the dead-letter queue."
         acknowledge(queue, "AwsSolutions-SQS3", dead_letter_queue)
         acknowledge(queue, "Serverless-SQSRedrivePolicy", dead_letter_queue)
-        queue.add_to_resource_policy(statements.dead_letters(queue.queue_arn, stack))
+        queue.add_to_resource_policy(permissions.dead_letters(queue.queue_arn, stack))
         return queue
 
 

@@ -1,21 +1,28 @@
-"""Who the steps of a rotation are in OCI, and what each may use to be it.
+"""Who the runners are in the other cloud: each step of AWS in OCI, and the OCI runner in AWS.
 
 With API keys a step reads a key from a secret: one that may write, or one that may only read. With federation a step
 asks STS for a token about its own role, and a key of KMS, or a client secret, proves the application that exchanges it
 for a session in OCI. Then OCI's policies name the roles, so that each step has rights of its own there.
+
+The OCI runner has a policy in AWS, and with federation a role that only tokens of the plan's issuer can get. Without it
+the policy is for the user of the runner's access key; who has it is no matter of the stack.
 """
 
 from collections.abc import Callable
 from typing import Final
 
+from aws_cdk import Aws, CfnOutput, Duration, Stack
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_s3 as s3
 
-from cdk.keys import NamedKey
-from cdk.permissions import READ, Grants
-from cdk.statements import Statements, allow
-from lockstep.plan.compiled import ClientKey, FederationToOci
+from cdk.deployment import Deployment
+from cdk.nag import acknowledge_entries, acknowledge_patterns
+from cdk.permissions import READ, Grants, NamedKey, Statements, allow
+from cdk.resource_policies import DIGEST_PREFIX
+from lockstep.plan.compiled import FederationToOci
 from lockstep.plan.model import Plan
-from lockstep.protocol.names import SecretKind
+from lockstep.plan.runners import IssuerFederation
+from lockstep.protocol.names import SecretKind, oci_runner_name
 from lockstep.runtime.federation import TOKEN_SECONDS
 
 STEPS: Final = ("generate", "apply_db", "update_secrets", "digest")
@@ -59,14 +66,6 @@ def statements(grants: Grants, step: str, function_arn: str) -> Statements:
     ]
 
 
-def client_key_name(plan: Plan) -> str | None:
-    """The id, alias or ARN of the key that signs for the domain's application; None: nothing signs for it."""
-    to_oci = plan.runners.aws.compile()
-    if isinstance(to_oci, FederationToOci) and isinstance(to_oci.client, ClientKey):
-        return to_oci.client.kms_key
-    return None
-
-
 def principals(plan: Plan, role_arn: Callable[[str], str]) -> dict[str, str]:
     """The principals of OCI's policies, by step: a session in OCI has the name of the role that asked for it.
 
@@ -102,3 +101,74 @@ def _sign(key: NamedKey) -> iam.PolicyStatement:
     # https://docs.aws.amazon.com/kms/latest/developerguide/conditions-kms.html#conditions-kms-signing-algorithm
     wanted = {"kms:MessageType": "DIGEST", "kms:SigningAlgorithm": "RSASSA_PKCS1_V1_5_SHA_256"}
     return allow("OciClient", ["kms:Sign"], [key.arn], {"StringEquals": wanted, **key.condition})
+
+
+LONGEST_SESSION = Duration.hours(1)
+"""The least that a role can have. The runner asks for 15 minutes
+(https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html)."""
+
+
+def add_oci_runner(stack: Stack, deployment: Deployment, grants: Grants, bucket: s3.IBucket) -> None:
+    """Make what the OCI runner is in AWS, where the plan has one.
+
+    Args:
+        stack: Its resources are the stack's own, as they were before there was a role.
+        deployment: What is deployed.
+        grants: Of the stack.
+        bucket: Of the audit log.
+    """
+    runner, settings = deployment.plan.runners.oci, deployment.settings
+    if runner is None:
+        return
+    name = oci_runner_name(settings.stack)
+    role: iam.Role | None = None
+    if federation := runner.federation:
+        provider = _provider(stack, deployment, federation)
+        if federation.role_arn.rpartition("/")[2] not in settings.adopt.existing:
+            role = _role(stack, name, federation, provider)
+    policy = iam.ManagedPolicy(
+        stack,
+        "OciRunner",
+        managed_policy_name=name,
+        description="Lockstep: permissions of the OCI runner, for the user or role of the OCI function",
+        statements=grants.oci_runner(),
+        roles=[role] if role else None,
+    )
+    acknowledge_patterns(policy, deployment.plan)
+    acknowledge_entries(policy, bucket, DIGEST_PREFIX)
+    CfnOutput(stack, "OciRunnerPolicyArn", value=policy.managed_policy_arn)
+
+
+def _provider(
+    stack: Stack, deployment: Deployment, federation: IssuerFederation
+) -> iam.CfnOIDCProvider | None:
+    """The issuer of tokens. An account has one provider for a URL; None: it is adopted.
+
+    STS verifies the certificate of an issuer by AWS's own list of authorities, so no thumbprint is needed
+    (https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateOpenIDConnectProvider.html).
+    """
+    if federation.issuer in deployment.settings.adopt.existing:
+        return None
+    return iam.CfnOIDCProvider(
+        stack, "OciIssuer", url=federation.issuer, client_id_list=[federation.audience]
+    )
+
+
+def _role(
+    stack: Stack, name: str, federation: IssuerFederation, provider: iam.CfnOIDCProvider | None
+) -> iam.Role:
+    """Trusts tokens of one issuer, for one audience, about one subject, and nobody else."""
+    issuer = federation.issuer.removeprefix("https://")
+    arn = f"arn:{Aws.PARTITION}:iam::{Aws.ACCOUNT_ID}:oidc-provider/{issuer}"
+    wanted = {f"{issuer}:aud": federation.audience, f"{issuer}:sub": federation.subject}
+    role = iam.Role(
+        stack,
+        "OciRunnerRole",
+        role_name=name,
+        description="Lockstep: role of the OCI function",
+        assumed_by=iam.WebIdentityPrincipal(arn, {"StringEquals": wanted}),
+        max_session_duration=LONGEST_SESSION,
+    )
+    if provider:
+        role.node.add_dependency(provider)
+    return role
