@@ -137,29 +137,29 @@ def _look(
     looks = [partial(looked_at, plan, clouds, c, records[c.id], now, depth=depth) for c in wanted]
     states = clouds.side_by_side(looks) if len(looks) > FEW else [look() for look in looks]
     evidence = evidence_reasons(plan, clouds, now)
-    verdict = verdict_of([*(r for s in states for r in s.reasons), *(evidence or [])])
+    verdict = verdict_of([*(r for s in states for r in s.reasons), *evidence])
     if wants_json():
         print_json(
             documents.Status(
                 verdict=verdict.value,
-                evidence=reason_documents(evidence or []),
+                evidence=reason_documents(evidence),
                 credentials=[document(s, now) for s in states],
             )
         )
     else:
         for state in states:
             _show(state, now)
-        say_reasons(evidence or [])
+        say_reasons(evidence)
     answers = [a for s in states for a in s.look.answers.values()]
     if verdict is not Verdict.DOWN and all(isinstance(a, LockstepError) for a in answers):
         return Exit.UNREACHABLE
     return EXITS[verdict]
 
 
-def say_reasons(reasons: Iterable[Reason], *, indent: str = "") -> None:
+def say_reasons(reasons: Iterable[Reason], *, indent: str = "", of: str = "") -> None:
     """What is the matter, each with what helps."""
     for reason in reasons:
-        say(f"{indent}{reason.text}", style=STYLES[reason.verdict])
+        say(f"{indent}{of}{reason.text}", style=STYLES[reason.verdict])
         say(f"{indent}  next: {reason.next}")
 
 
@@ -336,7 +336,7 @@ def history(
                 *of_record(record, credential, now),
                 *of_logs(record, credential, newest_run, unread, {}),
             ]
-            say_reasons(ranked(reasons))
+            say_reasons(ranked(reasons), of=f"{credential.id}: ")
     for problem in problems:
         complain(problem)
     if problems:

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from lockstep.audit.confirmed import Digests, recent_digests
 from lockstep.audit.confirmed import Verdict as AuditVerdict
+from lockstep.audit.digest import UNSEEN, Evidence
 from lockstep.operate import documents
 from lockstep.operate.access import evidence_of, named_stores
 from lockstep.operate.documents import FEW, Action, Run, WaitsFor
@@ -657,23 +658,32 @@ def reason_documents(reasons: Iterable[Reason]) -> list[documents.Reason]:
     ]
 
 
-def evidence_reasons(plan: Plan, clouds: Clouds, now: datetime) -> list[Reason] | None:
+def evidence_reasons(plan: Plan, clouds: Clouds, now: datetime) -> list[Reason]:
     """What is the matter with the audit logs as evidence: each must be confirmed by the other cloud, up to now.
 
-    Returns:
-        None where the plan has no public keys of digests, or this person may not read these.
+    Nothing is said where the plan has no public keys of digests, where this person may not read these, and in the first
+    hours of a cloud's digests.
     """
     evidence = evidence_of(plan, clouds)
     if not all(of.keys for of in evidence):
-        return None
+        return []
     found = recent_digests(evidence, now=now, side_by_side=clouds.side_by_side)
     if any(isinstance(digests.error, AuditLogAccessDeniedError) for digests in found.values()):
-        return None
+        return []
     return [
-        Reason(kind=Kind.UNCONFIRMED, text=_unconfirmed(digests), next="lockstep audit verify", place=cloud)
-        for cloud, digests in found.items()
-        if digests.verdict(now) is not AuditVerdict.VERIFIED
+        Reason(
+            kind=Kind.UNCONFIRMED, text=_unconfirmed(digests), next="lockstep audit verify", place=of.stream
+        )
+        for of in evidence
+        if (digests := found[of.stream]).verdict(now) is not AuditVerdict.VERIFIED
+        if digests.error or _are_old(of, now)
     ]
+
+
+def _are_old(evidence: Evidence, now: datetime) -> bool:
+    """Whether a cloud has digests that the other one should have confirmed."""
+    first = next(evidence.digests.listed(), None)
+    return first is not None and now - first.at >= UNSEEN
 
 
 def _unconfirmed(digests: Digests) -> str:

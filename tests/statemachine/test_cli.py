@@ -38,27 +38,27 @@ def key_of(case: Case, seq: int) -> str:
 def test_status_of_a_credential_that_rotates(plain: Case) -> None:
     before = run(plain, "status")
     assert before.exit_code == 1
-    by_value = f"lockstep status --read-values -c {plain.credential.id}"
-    assert f": NOT ROTATED YET; what the secrets hold was not read: {by_value}\n" in before.stdout
+    assert before.stdout.startswith(f"{plain.credential.id}: degraded\n  It was never rotated. ")
+    assert f"    next: lockstep import {plain.credential.id}\n" in before.stdout
     assert "store aws: a version that Lockstep did not write\n" in before.stdout
     assert "; or, if the stores hold placeholders only: change nothing: " in before.stdout
     [unread] = document(run(plain, "status", "--json"), "status")["credentials"]
     assert (unread["in_sync"], unread["read"], unread["next_run"]["action"]) == (None, "names", None)
     assert unread["stores"][0]["placeholder"] is None
     taken_over = run(plain, "status", "--read-values")
-    assert taken_over.exit_code == 0
-    assert ": in sync, by their values\n" in taken_over.stdout
+    assert ": degraded; in sync, by their values\n  It was never rotated.\n" in taken_over.stdout
+    assert f"    next: lockstep rotate {plain.credential.id} --force\n" in taken_over.stdout
     [read] = document(run(plain, "status", "--read-values", "--json"), "status")["credentials"]
     assert (read["in_sync"], read["read"], read["next_run"]["action"]) == (True, "values", "reconcile")
     plain.rotate()
     shown = run(plain, "status")
     assert shown.exit_code == 0
-    assert ": in sync, by the names of the versions\n" in shown.stdout
+    assert ": healthy; in sync, by the names of the versions\n" in shown.stdout
     assert "store aws: generation 1\n" in shown.stdout
     assert "skipped now (not due before" in shown.stdout
     found = document(run(plain, "status", "--json"), "status")
     [credential] = found["credentials"]
-    assert found["in_sync"] is credential["in_sync"] is True
+    assert (found["verdict"], credential["verdict"], credential["in_sync"]) == ("healthy", "healthy", True)
     assert (credential["current_generation"], credential["next_run"]["action"]) == (1, "rotate")
     assert credential["stores"][0]["placeholder"] is False
 
@@ -91,13 +91,13 @@ def test_status_of_a_secret_that_was_edited_by_hand(plain: Case) -> None:
     plain.edit_secret(login_text(login))
     shown = run(plain, "status")
     assert shown.exit_code == 1
-    assert "NOT IN SYNC" in shown.stdout
+    assert ": degraded; not in sync, by the names of the versions" in shown.stdout
     assert "find a login that works" in shown.stdout
     plain.edit_secret(f"{login.password.reveal()}, not JSON")
     unread = run(plain, "status")
-    assert (unread.exit_code, "NOT IN SYNC" in unread.stdout) == (1, True)
+    assert (unread.exit_code, ": degraded; not in sync" in unread.stdout) == (1, True)
     malformed = run(plain, "status", "--read-values")
-    assert malformed.exit_code == 1
+    assert (malformed.exit_code, ": down; not in sync" in malformed.stdout) == (5, True)
     assert "SecretMalformedError" in malformed.stdout
     found = document(run(plain, "status", "--read-values", "--json"), "status")
     assert found["credentials"][0]["stores"] == [{"store": "aws", "error": "SecretMalformedError"}]
@@ -194,20 +194,22 @@ def test_the_lock_of_a_dead_run_is_released_and_its_claim_stays(mysql: Case) -> 
 
 
 def test_history_shows_the_newest_runs_first(plain: Case) -> None:
-    assert run(plain, "history").stdout == "no runs\n"
+    before = run(plain, "history").stdout
+    assert before.startswith(f"no runs\n{plain.credential.id}: It was never rotated. ")
     plain.rotate()
     plain.again()
     plain.order(Pause())  # An entry that is no run's.
-    shown = run(plain, "history").stdout.splitlines()
+    *shown, why, step = run(plain, "history").stdout.splitlines()
+    assert (why.split(": ")[1], step) == ("It is paused", f"  next: lockstep resume {plain.credential.id}")
     assert [line.split(", trigger")[0].split(" in ")[0].split("aws: ")[1] for line in shown] == [
         "generation 2, rotated",
         "generation 1, rotated",
     ]
     assert shown[0].startswith(plain.credential.id)
     assert " ago), aws: " in shown[0]
-    assert len(run(plain, "history", "-n", "1").stdout.splitlines()) == 1
+    assert len(run(plain, "history", "-n", "1").stdout.splitlines()) == 3
     [newest, first] = document(run(plain, "history", "--json"), "history")["runs"]
-    assert (newest["generation"], newest["outcome"], newest["error"], newest["next"]) == (
+    assert (newest["generation"], newest["outcome"], newest["error"], newest["advice"]) == (
         2,
         "rotated",
         None,
@@ -225,11 +227,11 @@ def test_a_failed_run_is_told_with_what_fixes_it(plain: Case) -> None:
     for command in ("history", "status"):
         shown = run(plain, command)
         assert f", with {failed.error}: " in shown.stdout
-        assert "next: " in shown.stdout
+        assert f"  next: lockstep take-over {plain.credential.id} crm\n" in shown.stdout
         assert "not-the-password" not in shown.output
     [credential] = document(run(plain, "status", "--json"), "status")["credentials"]
     assert credential["last_run"]["error"] == failed.error
-    assert credential["last_run"]["next"]
+    assert credential["last_run"]["advice"]
 
 
 def test_status_says_who_rotates_next_and_since_when_the_value_is_current(plain: Case) -> None:
@@ -237,7 +239,7 @@ def test_status_says_who_rotates_next_and_since_when_the_value_is_current(plain:
     plain.again()
     shown = run(plain, "status").stdout
     assert "generation 2: promoted at " in shown
-    assert "previous generation 1: sure to log in until " in shown
+    assert "previous generation 1: proven by the last run, valid until " in shown
     turn = shown.partition("; the turn of ")[2]
     assert "last run: " in shown
     utc = run(plain, "status", "--utc").stdout
