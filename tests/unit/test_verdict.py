@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -226,6 +227,13 @@ def test_a_log_that_does_not_answer_is_told_and_one_that_may_not_be_read_is_not(
         Kind.UNRECORDED
     ]
     assert state(row, unread={"aws": AuditLogAccessDeniedError()}).verdict is Verdict.HEALTHY
+
+
+def test_the_runbook_has_each_reason() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "runbook.md").read_text()
+    table = page.partition("### What is the matter")[2].partition("###")[0]
+    rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| ")][1:]
+    assert rows == [f"{kind} (down)" if kind in DOWN else kind for kind in Kind]
 
 
 def test_the_gravest_reason_is_the_first_and_makes_the_verdict() -> None:
