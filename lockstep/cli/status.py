@@ -6,7 +6,7 @@ By default no value is read: names of versions spell generations (ADR 59).
 import webbrowser
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from functools import cache, partial
+from functools import partial
 from typing import Annotated, Literal, NoReturn
 
 import typer
@@ -26,7 +26,6 @@ from lockstep.cli.output import (
 from lockstep.operate import documents
 from lockstep.operate.access import operator
 from lockstep.operate.documents import FEW, Exit, Run
-from lockstep.operate.execution import located
 from lockstep.operate.formatting import clock_time, generation_name, wants_json
 from lockstep.operate.history import last_runs, run_line
 from lockstep.operate.sessions import count_sessions
@@ -50,7 +49,6 @@ from lockstep.plan.model import Plan
 from lockstep.protocol.errors import LockstepError, ServeExtraMissingError, line_of
 from lockstep.protocol.lock_rule import is_held
 from lockstep.protocol.model import Claim, Credential, LockRecord, StoredValue
-from lockstep.protocol.names import DEFAULT_STACK, LIVE
 from lockstep.protocol.ports import Clock
 from lockstep.runtime.clouds import Clouds
 from lockstep.stores.readers import StoredNames
@@ -386,18 +384,15 @@ def serve(
     *,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of this machine; 0: a free one.")] = 0,
     host: Annotated[Literal["127.0.0.1", "::1"], typer.Option(help="The address of loopback.")] = "127.0.0.1",
-    stack: Annotated[
-        str, typer.Option(envvar="LOCKSTEP_STACK", help="`stack` in cdk.json, for the steps of runs.")
-    ] = DEFAULT_STACK,
     opens: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """Show the state of all credentials on a page, live, until Ctrl-C.
 
-    The page is for this machine only, changes nothing and knows no password: state, age and overlap of each credential,
-    the last runs of both clouds, a map of all ages, and runs that are under way, step by step. It looks at the clouds
-    every 2 seconds while somebody looks at it, every second while a run is under way, and every 5 minutes otherwise; it
-    says how many calls that makes and what they cost at most. It needs the rights of `lockstep status`, and
-    for the steps of runs those of `lockstep rotate`.
+    The page is for this machine only, changes nothing and knows no password: for each credential whether it is healthy,
+    degraded or down, and why, with the command that helps, its age and overlap, the last runs of both clouds, how far
+    a run is that is under way, and a map of all ages. It looks at the clouds every 2 seconds while somebody looks at
+    it, every second while a run is under way, and every 5 minutes otherwise; it says how many calls that makes. It
+    needs the rights of `lockstep status`.
 
     Exit code: 0 after Ctrl-C, 2 wrong use or the port is taken, 3 the lock table is unreachable at the start.
     """
@@ -415,8 +410,7 @@ def serve(
             f"--port: {error.where['path']}: {error.where['code']}. Take a free one: lockstep serve --port 0"
         ) from None
     with address.listener:
-        machine = cache(partial(located, plan, stack, LIVE))
-        serve_until_signal(plan, address, machine=machine, ready=partial(_announce, address.url, opens=opens))
+        serve_until_signal(plan, address, ready=partial(_announce, address.url, opens=opens))
 
 
 def _announce(url: str, *, opens: bool) -> None:

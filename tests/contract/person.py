@@ -99,14 +99,13 @@ def look(person: Person, *more: str) -> None:
 
 
 def serve(person: Person) -> None:
-    """What the page looks at, for one credential and its steps."""
+    """What the page looks at, for one credential."""
     estate, clock = person.running.estate, SystemClock()
     calls = Calls(clock.monotonic)
     with pending(person.running), person.acting("serve"):
         clouds = operator(estate.plan, deadline_guard=calls.count)
-        looker = Looker(estate.plan, clouds, calls, lambda: estate.machine_arn)
-        seen = looker.look([person.case.credential.id]).seen[person.case.credential.id]
-        assert seen.steps
+        looker = Looker(estate.plan, clouds, calls)
+        assert looker.look([person.case.credential.id]).seen[person.case.credential.id].runner
         looker.look((), records_only=True)
 
 

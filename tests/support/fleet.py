@@ -1,7 +1,7 @@
 """A made-up fleet behind the real page: as many credentials as wanted, at one moment, the same each time."""
 
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,14 +10,12 @@ from functools import cache
 import uvicorn
 from msgspec import structs
 
-from lockstep.operate import state as reading
 from lockstep.operate.documents import Run
-from lockstep.operate.execution import Entered
 from lockstep.operate.formatting import error_text
 from lockstep.operate.page import snapshot as polling
-from lockstep.operate.page.server import Address, Pages, Site, app_of
+from lockstep.operate.page.server import Address, Site, app_of
 from lockstep.operate.page.snapshot import Calls, FleetSnapshot, Poller, Snapshot
-from lockstep.operate.state import CredentialState, Forecast
+from lockstep.operate.state import Answer, StoreSnapshot, state_of
 from lockstep.protocol.errors import StoreUnreachableError, advice_of
 from lockstep.protocol.model import Claim, ClaimKind, Credential, LockRecord
 from lockstep.stores.readers import StoredNames
@@ -26,7 +24,6 @@ from tests.support.memory import make_plan
 NOW = datetime(2026, 11, 27, 9, 30, tzinfo=UTC)
 DATABASES = ("orders", "ledger", "crm", "billing", "search")
 _MINUTE = timedelta(minutes=1)
-_STEPS = (("AcquireLock", 0.1), ("Generate", 0.7), ("ApplyDb", 1.4), ("UpdateSecrets", 0.8), ("Audit", 0.3))
 
 
 class StillClock:
@@ -108,81 +105,60 @@ def _seen(number: int) -> Snapshot:
         not_before=since + credential.schedule.overlap,
         rotated_by=f"run-{generation}-0",
     )
-    seen = Snapshot(
-        credential=credential,
-        state=_state(credential, record, generation),
-        read_at=NOW - timedelta(seconds=4),
-        runs=_runs(credential, generation, since),
-        steps={
-            f"run-{generation}-{n}": _states(since - n * 20 * _MINUTE, whole=True) for n in range(0, 8, 2)
-        },
-    )
-    return _troubled(seen, number, since)
-
-
-def _troubled(seen: Snapshot, number: int, since: datetime) -> Snapshot:
-    """One in some has something."""
-    record, state = seen.record, seen.state
-    match number % 61:
-        case 1:
-            return _running(seen)
-        case 7:
-            late = replace(
-                record, next_due_at=since - 41 * _MINUTE, not_before=since - 43 * _MINUTE, valid=frozenset()
-            )
-            seen = replace(seen, state=replace(state, record=late), stale=True)
-        case 13:
-            seen = replace(seen, state=replace(state, record=replace(record, paused=True)))
-        case 29:
-            newest = seen.runs[0]
-            failed = _runs(seen.credential, newest.seq, newest.ended_at, error="DatabaseUnreachableError")[0]
-            seen = replace(seen, state=replace(state, last_run=failed), runs=[failed, *seen.runs[1:]])
-        case 37:
-            answers = {**state.look.answers, "oci": StoreUnreachableError(store="oci")}
-            away = replace(state.look, answers=answers)
-            seen = replace(seen, state=replace(state, look=away, is_in_sync=None, next_run=None))
-        case 53:
-            fresh = LockRecord(credential_id=seen.credential.id)
-            seen = replace(seen, state=replace(state, record=fresh, last_run=None), runs=(), unrotated=True)
-    return seen
-
-
-def _running(seen: Snapshot) -> Snapshot:
-    record = seen.record
-    claim = Claim(
-        kind=ClaimKind.NEW,
-        generation=record.highest_generation + 1,
-        base_generation=record.highest_generation,
-        rotation_id="run-now",
-    )
-    held = replace(record, holder="run-now", expires_at=NOW + 8 * _MINUTE, claim=claim)
-    steps = {**seen.steps, "run-now": _states(NOW - timedelta(seconds=2.4), whole=False)}
-    return replace(seen, state=replace(seen.state, record=held), steps=steps)
-
-
-def _state(credential: Credential, record: LockRecord, generation: int) -> CredentialState:
     value = StoredNames(
         generation=generation,
         blob_generation=generation,
         version=f"13cf509b-b00d-89f1-89bb-{generation:012d}",
     )
-    run = _runs(credential, generation, NOW - timedelta(minutes=3))[0]
-    return CredentialState(
-        record=record,
-        credential=credential,
+    answers: dict[str, Answer] = {"aws": value, "oci": replace(value, version="3:17")}
+    return _troubled(number, credential, record, answers, since)
+
+
+def _troubled(
+    number: int, credential: Credential, record: LockRecord, answers: dict[str, Answer], since: datetime
+) -> Snapshot:
+    """One in some has something."""
+    runs = _runs(credential, record.highest_generation, since)
+    match number % 61:
+        case 1:
+            claim = Claim(
+                kind=ClaimKind.NEW,
+                generation=record.highest_generation + 1,
+                base_generation=record.highest_generation,
+                rotation_id="run-now",
+            )
+            record = replace(record, holder="run-now", expires_at=NOW + 8 * _MINUTE, claim=claim)
+        case 7:
+            record = replace(
+                record, next_due_at=since - 41 * _MINUTE, not_before=since - 43 * _MINUTE, valid=frozenset()
+            )
+        case 11:
+            record = replace(record, blocked=frozenset(credential.databases))
+        case 13:
+            record = replace(record, paused=True)
+        case 29:
+            runs[0] = _runs(credential, runs[0].seq, runs[0].ended_at, error="DatabaseUnreachableError")[0]
+        case 37:
+            answers["oci"] = StoreUnreachableError(store="oci")
+        case 53:
+            record, runs, answers = LockRecord(credential_id=credential.id), [], {}
+    return snapshot_of(record, credential, answers, runs)
+
+
+def snapshot_of(
+    record: LockRecord, credential: Credential, answers: Mapping[str, Answer], runs: Sequence[Run]
+) -> Snapshot:
+    """What is known of a credential, by what was read of it."""
+    state = state_of(
+        record,
+        credential,
+        StoreSnapshot(depth="names", answers=answers, pending_since=None),
+        NOW,
         has_standby=True,
-        look=reading.StoreSnapshot(
-            depth="names", answers={"aws": value, "oci": replace(value, version="3:17")}, pending_since=None
-        ),
-        is_in_sync=True,
-        next_run=Forecast(
-            action="rotate", meaning=f"make a new generation on top of {generation}", waits_for=None
-        ),
-        last_run=run,
+        last_run=next(iter(runs), None),
         unread={},
-        reasons=(),
-        is_running=False,
     )
+    return Snapshot(state=state, read_at=NOW - timedelta(seconds=4) if answers else None, runs=runs)
 
 
 def _runs(credential: Credential, generation: int, since: datetime, *, error: str | None = None) -> list[Run]:
@@ -198,22 +174,13 @@ def _runs(credential: Credential, generation: int, since: datetime, *, error: st
             error=error,
             meaning=error_text(error) if error else None,
             advice=advice_of(error),
+            kind=None if error else "new",
             generation=None if error else generation - n,
+            base_generation=generation - n - 1,
             trigger="schedule",
         )
         for n in range(8)
     ]
-
-
-def _states(begun: datetime, *, whole: bool) -> list[Entered]:
-    found, at = [], begun
-    for name, seconds in _STEPS:
-        left = at + timedelta(seconds=seconds)
-        found.append(Entered(name=name, at=at, left_at=left if whole or left < NOW else None))
-        if found[-1].left_at is None:
-            break
-        at = left
-    return found
 
 
 class _RunningClock(StillClock):
@@ -237,7 +204,7 @@ def shown(made_up: MadeUp, *, is_live: bool = False) -> Iterator[str]:
     calls = Calls(clock.monotonic)
     poller = Poller(made_up, clock)  # type: ignore[arg-type]  # it has what the poller uses
     address = Address.taken("127.0.0.1", 0)
-    site = Site(poller, Pages("lockstep, eu-central-1"), calls, clock)
+    site = Site(poller, "lockstep, eu-central-1", calls, clock)
     config = uvicorn.Config(app_of(site, address.names), log_config=None, lifespan="off", access_log=False)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([address.listener],), daemon=True)

@@ -1,5 +1,6 @@
 """The live page without a cloud: what it shows, what it refuses, how often it looks."""
 
+import html
 import http.client
 import json
 import re
@@ -13,15 +14,13 @@ import pytest
 from typer.testing import CliRunner
 
 from lockstep.cli import app
-from lockstep.operate import state
-from lockstep.operate.page.detail import detail
-from lockstep.operate.page.fleet import Asked, Condition, condition, fleet
+from lockstep.operate.page.fleet import UNREAD, Asked, bar_of, figures, headline, life, mark, rows, shared
 from lockstep.operate.page.server import Address
+from lockstep.operate.page.snapshot import FleetSnapshot
+from lockstep.operate.verdict import Kind, Reason
 from lockstep.protocol.errors import LockTableUnreachableError
-from tests.support.fleet import NOW, MadeUp, look, shown
+from tests.support.fleet import NOW, MadeUp, look, shown, snapshot_of
 from tests.unit.test_cli import PLAN
-
-NOTHING = state.StoreSnapshot(depth="names", answers={}, pending_since=None)
 
 
 @pytest.fixture(scope="module")
@@ -142,48 +141,101 @@ def test_an_id_that_is_not_in_the_plan_is_not_found(page: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "expected"),
+    ("number", "expected", "kinds"),
     [
-        (0, Condition.IN_SYNC),
-        (1, Condition.ROTATING),
-        (7, Condition.LATE),
-        (13, Condition.PAUSED),
-        (29, Condition.FAILED),
-        (37, Condition.UNKNOWN),
-        (53, Condition.NEW),
+        (0, ("good", "healthy"), []),
+        (1, ("good", "healthy"), []),
+        (7, ("warn", "degraded"), [Kind.OVERDUE]),
+        (11, ("bad", "down"), [Kind.REFUSED]),
+        (13, ("warn", "degraded"), [Kind.PAUSED]),
+        (29, ("warn", "degraded"), [Kind.FAILED]),
+        (37, ("warn", "degraded"), [Kind.UNREACHABLE]),
     ],
 )
-def test_the_state_is_the_gravest_one(number: int, expected: Condition) -> None:
-    seen = look(60).seen[f"shop/service-{number:05d}"]
-    assert condition(seen, NOW) is expected
+def test_a_row_shows_the_verdict_of_the_state(
+    page: str, number: int, expected: tuple[str, str], kinds: list[Kind]
+) -> None:
+    of = f"shop/service-{number:05d}"
+    seen = look(60).seen[of]
+    assert mark(seen) == expected
+    assert [reason.kind for reason in seen.state.reasons] == kinds
+    text = html.unescape(ask(page, f"/credential/{of}")[2])
+    assert f'<span class="chip {expected[0]}">' in text
+    for reason in seen.state.reasons:
+        assert f"<span>{reason.text}</span> <code>{reason.next}</code>" in text
 
 
-def test_what_is_wrong_is_told_with_the_command_that_fixes_it() -> None:
-    seen = look(1).seen["shop/service-00000"]
-    record = replace(
-        seen.record, blocked=frozenset({"orders"}), revoke_through=40, paused=True, plan="another"
+def test_the_headline_counts_the_gravest_verdict() -> None:
+    whole = look(60)
+    assert headline(whole) == ("bad", "1 of 60 credentials is down")
+    assert next(figures(whole, NOW))[1:3] == ("54 of 60", "5 degraded, 1 down")
+    paused = FleetSnapshot(at=NOW, seen={"a": whole.seen["shop/service-00013"]})
+    assert headline(paused) == ("warn", "1 of 1 credential is degraded")
+
+
+def test_what_several_have_alike_is_told_once_and_the_gravest_first() -> None:
+    told = shared(look(200))
+    assert [s.reason.kind for s in told] == sorted((s.reason.kind for s in told), key=list(Kind).index)
+    late = next(s for s in told if s.reason.kind is Kind.OVERDUE)
+    assert late.ids == [f"shop/service-{number:05d}" for number in (7, 68, 129, 190)]
+
+
+def test_a_log_that_the_other_cloud_does_not_confirm_is_told() -> None:
+    reason = Reason(
+        kind=Kind.UNCONFIRMED, text="No digest is confirmed.", next="lockstep audit verify", place="oci"
     )
-    troubled = replace(seen, state=replace(seen.state, record=record, is_in_sync=False))
-    found = detail(troubled, NOW)
-    assert {a.condition: a.command for a in found.alarms} == {
-        Condition.OUT_OF_SYNC: f"lockstep status -c {found.id}",
-        Condition.REVOKING: f"lockstep rotate {found.id} --force",
-        Condition.BLOCKED: f"lockstep unblock {found.id} orders",
-        Condition.OTHER_PLAN: f"lockstep plan activate {found.id} --from another",
-        Condition.PAUSED: f"lockstep resume {found.id}",
-    }
-    assert found.condition is Condition.OUT_OF_SYNC
-
-
-def test_what_was_not_read_is_not_called_in_sync() -> None:
-    seen = look(1).seen["shop/service-00000"]
-    unread = replace(
-        seen, read_at=None, state=replace(seen.state, look=NOTHING, is_in_sync=None, next_run=None)
+    healthy = replace(look(1), evidence=(reason,))
+    assert headline(healthy)[0] == "warn"
+    made_up = MadeUp(1)
+    made_up.look_ = healthy
+    with shown(made_up) as url:
+        text = ask(url)[2]
+    assert (
+        "<b>log not confirmed</b><span>No digest is confirmed.</span> <code>lockstep audit verify</code>"
+        in text
     )
-    assert condition(unread, NOW) is Condition.UNREAD
-    all_of_them = replace(look(1), seen={unread.credential.id: unread})
-    assert fleet(all_of_them, Asked(), NOW).look == "calm"
-    assert detail(unread, NOW).stores == ()
+
+
+def test_what_was_not_read_is_not_called_healthy() -> None:
+    of = look(1).seen["shop/service-00000"]
+    unread = FleetSnapshot(at=NOW, seen={"a": snapshot_of(of.record, of.credential, {}, [])})
+    assert mark(unread.seen["a"]) == ("calm", UNREAD)
+    assert headline(unread)[0] == "calm"
+
+
+def test_an_overlap_is_drawn_only_where_the_last_run_has_proven_it() -> None:
+    seen = look(1).seen["shop/service-00000"]
+    bar, revoked = bar_of(seen, NOW), replace(seen.record, valid=frozenset({40}))
+    assert bar is not None
+    assert bar.overlap > 0
+    for record, runs in (
+        (revoked, seen.runs),
+        (seen.record, []),
+        (replace(seen.record, revoke_through=39), seen.runs),
+    ):
+        other = snapshot_of(record, seen.credential, seen.state.look.answers, runs)
+        drawn = bar_of(other, NOW)
+        assert drawn is not None
+        assert drawn.overlap == 0
+        assert not any("proven" in text for text in life(other, NOW))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("service-00029", 1), ("DOWN", 1), ("degraded", 5), ("overdue", 1), ("nothing", 0)]
+)
+def test_rows_are_found_by_id_verdict_and_reason(text: str, found: int) -> None:
+    assert rows(look(60), Asked(text=text), NOW).found == found
+
+
+def test_the_gravest_rows_come_first() -> None:
+    shown_first = rows(look(60), Asked(), NOW).shown
+    assert [mark(one)[1] for one in shown_first][:7] == ["down", *["degraded"] * 5, "healthy"]
+
+
+def test_secrets_have_their_own_names(page: str) -> None:
+    names = look(1).seen["shop/service-00000"].credential.secret_names
+    text = ask(page, "/credential/shop/service-00000")[2]
+    assert f'<th scope="col">{names.app_user}</th><th scope="col">{names.connection_blob}</th>' in text
 
 
 # How often it looks

@@ -1,10 +1,19 @@
-"""The page as a process: its routes, what no request gets past, and HTML by the templates here."""
+"""The page as a process: its routes, what no request gets past, and HTML by the templates here.
+
+    GET /                     all credentials; `q`, `order` and `page` choose rows
+    GET /credential/<id>      one of them
+    GET /page.css, /live.js, /icon.svg
+
+There is no other method. A page of another site can make a browser ask loopback, under a name of its own (DNS
+rebinding) or across origins; such a request is refused before a route is looked for. Nothing may be cached or framed,
+and a page loads its own style sheet and script and nothing else.
+"""
 
 import signal
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from functools import partial
 from typing import get_args
 
 from starlette.applications import Starlette
@@ -18,75 +27,15 @@ from lockstep import __version__
 from lockstep.agent.server import listener_of, server_of
 from lockstep.operate.access import operator
 from lockstep.operate.formatting import absolute, clock_time, relative, span
+from lockstep.operate.history import run_ending
 from lockstep.operate.html.templates import environment, style
-from lockstep.operate.page.detail import detail, progress
-from lockstep.operate.page.fleet import Asked, Order, age_map, fleet, href_of
+from lockstep.operate.page import fleet
+from lockstep.operate.page.fleet import Asked, Order
 from lockstep.operate.page.snapshot import Calls, Looker, Poller
 from lockstep.plan.model import Plan
+from lockstep.protocol.errors import line_of
 from lockstep.protocol.ports import Clock
 from lockstep.runtime.system import SystemClock
-
-
-class Pages:
-    """Makes pages.
-
-    Args:
-        lock: Name and region of the lock table, which tells two deployments apart.
-    """
-
-    def __init__(self, lock: str) -> None:
-        self._lock = lock
-        self._templates = environment("lockstep.operate.page")
-        self._templates.filters |= {"href": href_of, "relative": relative, "clock_time": clock_time}
-
-    def asset(self, name: str) -> str:
-        """A file that the pages load."""
-        if name == "page.css":
-            return style(self._templates, name)
-        return self._templates.get_template(name).render()
-
-    def overview(self, poller: Poller, calls: Calls, asked: Asked, now: datetime) -> str:
-        """The page of all credentials."""
-        look = poller.latest
-        shown = fleet(look, asked, now)
-        return self._templates.get_template("overview.html.j2").render(
-            f=shown,
-            map=age_map(list(look.seen.values()), now),
-            running=[progress(one, now) for one in shown.running],
-            **self._frame(poller, calls, now),
-        )
-
-    def credential(self, poller: Poller, calls: Calls, credential_id: str, now: datetime) -> str:
-        """The page of a credential."""
-        seen = poller.latest.seen[credential_id]
-        return self._templates.get_template("credential.html.j2").render(
-            d=detail(seen, now), seen=seen, **self._frame(poller, calls, now)
-        )
-
-    def _frame(self, poller: Poller, calls: Calls, now: datetime) -> dict[str, object]:
-        look = poller.latest
-        return {
-            "now": now,
-            "lock": self._lock,
-            "version": __version__,
-            "problem": look.problem,
-            "steps_problem": look.steps_problem,
-            "looked": absolute(look.at, now),
-            "old": span(now - look.at),
-            "every": round(poller.seconds),
-            "calls": calls.last_minute,
-        }
-
-
-# The page's routes, and what no request gets past.
-#
-#     GET /                     all credentials; `q`, `order` and `page` choose rows
-#     GET /credential/<id>      one of them
-#     GET /page.css, /live.js, /icon.svg
-#
-# There is no other method. A page of another site can make a browser ask loopback, under a name of its own (DNS
-# rebinding) or across origins; such a request is refused before a route is looked for. Nothing may be cached or
-# framed, and a page loads its own style sheet and script and nothing else.
 
 MOST_TEXT = 100
 """Characters of a search."""
@@ -125,10 +74,8 @@ class Guard:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *message["headers"],
-                    *((k.encode(), v.encode()) for k, v in HEADERS.items()),
-                ]
+                own = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+                message["headers"] = [*message["headers"], *own]
             await send(message)
 
         refused = self._refused(scope["method"], Headers(scope=scope))
@@ -151,33 +98,37 @@ class Site:
 
     Args:
         poller: Knows the state.
-        pages: Makes HTML.
+        lock: Name and region of the lock table, which tells two deployments apart.
         calls: To the clouds.
         clock: Which time it is.
     """
 
-    def __init__(self, poller: Poller, pages: Pages, calls: Calls, clock: Clock) -> None:
+    def __init__(self, poller: Poller, lock: str, calls: Calls, clock: Clock) -> None:
         self._poller = poller
-        self._pages = pages
+        self._lock = lock
         self._calls = calls
         self._clock = clock
+        self._templates = environment("lockstep.operate.page")
+        self._templates.filters |= {"href": fleet.href_of, "relative": relative, "clock_time": clock_time}
+        self._templates.globals |= {"page": fleet, "run_ending": run_ending, "line_of": line_of}
 
     def routes(self) -> list[Route]:
         """What can be asked for."""
-        assets = {"page.css": "text/css", "live.js": "text/javascript", "icon.svg": "image/svg+xml"}
+        files = {
+            "page.css": ("text/css", style(self._templates, "page.css")),
+            "live.js": ("text/javascript", self._templates.get_template("live.js").render()),
+            "icon.svg": ("image/svg+xml", self._templates.get_template("icon.svg").render()),
+        }
         return [
             Route("/", self.overview),
             Route("/credential/{id:path}", self.credential),
-            *(Route(f"/{name}", _asset(self._pages.asset(name), kind)) for name, kind in assets.items()),
+            *(Route(f"/{name}", partial(_file, kind, text)) for name, (kind, text) in files.items()),
         ]
 
     def overview(self, request: Request) -> Response:
         """All credentials."""
         self._poller.ask()
-        text = self._pages.overview(
-            self._poller, self._calls, _asked(request.query_params), self._clock.now()
-        )
-        return Response(text, media_type="text/html")
+        return self._answer("overview.html.j2", asked=_asked(request.query_params))
 
     def credential(self, request: Request) -> Response:
         """One credential."""
@@ -185,7 +136,21 @@ class Site:
         if credential_id not in self._poller.latest.seen:
             return PlainTextResponse("The plan has no such credential.\n", 404)
         self._poller.ask(credential_id)
-        text = self._pages.credential(self._poller, self._calls, credential_id, self._clock.now())
+        return self._answer("credential.html.j2", seen=self._poller.latest.seen[credential_id])
+
+    def _answer(self, template: str, **shown: object) -> Response:
+        now, look = self._clock.now(), self._poller.latest
+        text = self._templates.get_template(template).render(
+            look=look,
+            now=now,
+            lock=self._lock,
+            version=__version__,
+            looked=absolute(look.at, now),
+            old=span(now - look.at),
+            every=round(self._poller.seconds),
+            calls=self._calls.last_minute,
+            **shown,
+        )
         return Response(text, media_type="text/html")
 
 
@@ -194,22 +159,17 @@ def app_of(site: Site, hosts: frozenset[str]) -> ASGIApp:
     return Guard(Starlette(routes=site.routes()), hosts)
 
 
-def _asset(text: str, media_type: str) -> Callable[[Request], Response]:
-    def answer(_request: Request) -> Response:
-        return Response(text, media_type=media_type)
-
-    return answer
+def _file(media_type: str, text: str, _request: Request) -> Response:
+    return Response(text, media_type=media_type)
 
 
 def _asked(parameters: Mapping[str, str]) -> Asked:
-    page, order = parameters.get("page", ""), parameters.get("order", "")
+    page = parameters.get("page", "")
     orders: dict[str, Order] = {name: name for name in get_args(Order)}
     return Asked(
         text=parameters.get("q", "")[:MOST_TEXT],
-        order=orders.get(order, "state"),
-        page=int(page)
-        if page.isascii() and page.isdigit() and 0 < len(page) <= len("10000") and int(page)
-        else 1,
+        order=orders.get(parameters.get("order", ""), "state"),
+        page=int(page) if page.isascii() and page.isdigit() and len(page) <= len("10000") else 1,
     )
 
 
@@ -238,29 +198,29 @@ class Address:
         return cls(listener, host, listener.getsockname()[1])
 
     @property
+    def _name(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    @property
     def url(self) -> str:
         """To be opened."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}/"
+        return f"http://{self._name}:{self.port}/"
 
     @property
     def names(self) -> frozenset[str]:
         """What a browser may call it: host and port, without the port where it is that of HTTP."""
-        hosts = (f"[{self.host}]" if ":" in self.host else self.host, "localhost")
+        hosts = (self._name, "localhost")
         return frozenset(
             {f"{host}:{self.port}" for host in hosts} | ({*hosts} if self.port == HTTP else set())
         )
 
 
-def serve_until_signal(
-    plan: Plan, address: Address, *, machine: Callable[[], str], ready: Callable[[], None]
-) -> None:
+def serve_until_signal(plan: Plan, address: Address, *, ready: Callable[[], None]) -> None:
     """Look and answer until SIGTERM or SIGINT.
 
     Args:
         plan: The plan.
         address: Where.
-        machine: Returns the ARN of the state machine, or of an alias of it.
         ready: Called once it answers.
 
     Raises:
@@ -268,8 +228,8 @@ def serve_until_signal(
     """
     clock = SystemClock()
     calls = Calls(clock.monotonic)
-    poller = Poller(Looker(plan, operator(plan, deadline_guard=calls.count), calls, machine), clock)
-    site = Site(poller, Pages(f"{plan.lock.table}, {plan.lock.region}"), calls, clock)
+    poller = Poller(Looker(plan, operator(plan, deadline_guard=calls.count), calls), clock)
+    site = Site(poller, f"{plan.lock.table}, {plan.lock.region}", calls, clock)
     server, end = server_of(app_of(site, address.names), graceful_seconds=2)
 
     # Uvicorn has handlers of its own meanwhile; afterwards it raises what it has received again.
