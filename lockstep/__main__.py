@@ -3,7 +3,11 @@
 import signal
 import sys
 
-from lockstep.protocol.errors import CliExtraMissingError, line_of
+from lockstep.protocol.errors import (
+    Environment,
+    EnvironmentalError,
+    line_of,
+)
 
 
 def main() -> None:
@@ -20,7 +24,9 @@ def _run() -> None:
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("lockstep"):
             raise
-        sys.stderr.write(f"{line_of(CliExtraMissingError(code=str(error.name)))}\n")
+        sys.stderr.write(
+            f"{line_of(EnvironmentalError(Environment.CLI_EXTRA_MISSING, code=str(error.name)))}\n"
+        )
         sys.exit(3)
     run()
 

@@ -21,8 +21,14 @@ from lockstep.operate.documents import schema as document_schema
 from lockstep.operate.report import forms
 from lockstep.plan.file import SCHEMA_NAME, plan_schema
 from lockstep.protocol import errors
-from lockstep.protocol import errors as environment
-from lockstep.protocol.errors import EnvironmentalError, LockstepError, RetryableError, TerminalError
+from lockstep.protocol.errors import (
+    Environment,
+    EnvironmentalError,
+    LockstepError,
+    RetryableError,
+    TerminalError,
+    family,
+)
 
 Schema = dict[str, Any]
 DOCS = Path(__file__).parents[1]
@@ -110,13 +116,14 @@ def _help(path: tuple[str, ...], command: Any) -> Iterator[str]:  # noqa: ANN401
 
 
 def _errors(title: str, text: str, kind: type[LockstepError]) -> str:
-    module = environment if kind is EnvironmentalError else errors
-    own = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__]
-    rows = [
-        (f"`{e.__name__}`", str(exit_code_of(e)), (e.__doc__ or "").strip(), e.advice.strip())
-        for e in own
-        if issubclass(e, kind) and not any(other.__base__ is e for other in own)
-    ]
+    if kind is EnvironmentalError:
+        told = {problem.error_name: (problem.meaning, problem.advice) for problem in Environment}
+        exits = dict.fromkeys(told, exit_code_of(kind))
+    else:
+        leaves = [e for e in family(kind) if e.__module__ == errors.__name__ and e is not EnvironmentalError]
+        told = {e.__name__: ((e.__doc__ or "").strip(), e.advice) for e in leaves}
+        exits = {e.__name__: exit_code_of(e) for e in leaves}
+    rows = [(f"`{name}`", str(exits[name]), *texts) for name, texts in told.items()]
     return f"\n## {title}\n\n{text}\n\n" + _table(("Name", "Exit code", "Meaning", "Next"), rows)
 
 

@@ -8,7 +8,11 @@ from pathlib import Path
 
 from lockstep.agent import DEFAULT_SETTINGS
 from lockstep.agent.settings import ListenError, SettingsError, TokenError, load_settings
-from lockstep.protocol.errors import AgentExtraMissingError, OciExtraMissingError, line_of
+from lockstep.protocol.errors import (
+    Environment,
+    EnvironmentalError,
+    line_of,
+)
 
 _FIELDS = ("secret", "path", "generation", "error", "at")
 
@@ -58,8 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (TokenError, ListenError) as error:
         sys.stderr.write(f"{error}\n")
     except ModuleNotFoundError as error:
-        missing = OciExtraMissingError if error.name == "oci" else AgentExtraMissingError
-        sys.stderr.write(f"{line_of(missing(code=str(error.name)))}\n")
+        missing = Environment.OCI_EXTRA_MISSING if error.name == "oci" else Environment.AGENT_EXTRA_MISSING
+        sys.stderr.write(f"{line_of(EnvironmentalError(missing, code=str(error.name)))}\n")
         return 3
     return 2
 

@@ -7,7 +7,7 @@ failure becomes one of our errors, without the text of the foreign error, which 
 import logging
 import re
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -50,31 +50,13 @@ from urllib3.exceptions import LocationParseError, ProxySchemeUnknown
 
 from lockstep.protocol.deadlines import CONNECTIONS, CloudTimeouts, DeadlineGuard, always
 from lockstep.protocol.errors import (
-    AuditBucketMissingError,
-    AuditKeyMissingError,
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,
-    AwsActionDeniedError,
-    AwsConfigInvalidError,
-    AwsCredentialsMissingError,
-    AwsCredentialsRefusedError,
-    AwsCredentialsUnavailableError,
-    AwsProfileMissingError,
-    AwsRegionInvalidError,
-    AwsSessionExpiredError,
-    CaFileMissingError,
-    CertificateRefusedError,
-    ClockSkewError,
-    EndpointInvalidError,
-    EndpointUnreachableError,
+    Environment,
     EnvironmentalError,
     FailureKind,
-    ForeignAnswerError,
     LockstepError,
-    LockTableMissingError,
-    ProxyUnusableError,
     SessionFailure,
-    StateMachineMissingError,
     StoreAccessDeniedError,
     StoreRejectedError,
     StoreThrottledError,
@@ -86,25 +68,28 @@ from lockstep.protocol.model import SecretStr
 # What botocore raises because of the environment, as one of `lockstep.protocol.errors`.
 
 # In this order: some of these classes are subclasses of later ones.
-_LOCAL: tuple[tuple[tuple[type[Exception], ...], type[EnvironmentalError]], ...] = (
-    ((ProfileNotFound,), AwsProfileMissingError),
-    ((NoCredentialsError, PartialCredentialsError), AwsCredentialsMissingError),
-    ((SSOError, LoginError, TokenRetrievalError), AwsSessionExpiredError),
+_LOCAL: tuple[tuple[tuple[type[Exception], ...], Environment], ...] = (
+    ((ProfileNotFound,), Environment.AWS_PROFILE_MISSING),
+    ((NoCredentialsError, PartialCredentialsError), Environment.AWS_CREDENTIALS_MISSING),
+    ((SSOError, LoginError, TokenRetrievalError), Environment.AWS_SESSION_EXPIRED),
     (
         (CredentialRetrievalError, MetadataRetrievalError, RefreshWithMFAUnsupportedError),
-        AwsCredentialsUnavailableError,
+        Environment.AWS_CREDENTIALS_UNAVAILABLE,
     ),
-    ((ConfigParseError, ConfigNotFound, InvalidConfigError), AwsConfigInvalidError),
-    ((NoRegionError, InvalidRegionError, UnknownRegionError, UnknownEndpointError), AwsRegionInvalidError),
-    ((ProxyConnectionError,), ProxyUnusableError),
-    ((ResponseParserError,), ForeignAnswerError),
-    ((BotoConnectionError, HTTPClientError, UrllibError), EndpointUnreachableError),
+    ((ConfigParseError, ConfigNotFound, InvalidConfigError), Environment.AWS_CONFIG_INVALID),
+    (
+        (NoRegionError, InvalidRegionError, UnknownRegionError, UnknownEndpointError),
+        Environment.AWS_REGION_INVALID,
+    ),
+    ((ProxyConnectionError,), Environment.PROXY_UNUSABLE),
+    ((ResponseParserError,), Environment.FOREIGN_ANSWER),
+    ((BotoConnectionError, HTTPClientError, UrllibError), Environment.ENDPOINT_UNREACHABLE),
 )
-_ENVIRONMENT_CODES: Mapping[str, type[EnvironmentalError]] = {
+_ENVIRONMENT_CODES: Mapping[str, Environment] = {
     **dict.fromkeys(
-        ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"), AwsSessionExpiredError
+        ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"), Environment.AWS_SESSION_EXPIRED
     ),
-    **dict.fromkeys(("RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture"), ClockSkewError),
+    **dict.fromkeys(("RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture"), Environment.CLOCK_SKEW),
     **dict.fromkeys(
         (
             *(
@@ -116,22 +101,22 @@ _ENVIRONMENT_CODES: Mapping[str, type[EnvironmentalError]] = {
             *("InvalidToken", "MissingAuthenticationToken", "SignatureDoesNotMatch"),
             *("AuthFailure", "UnrecognizedClientException"),
         ),
-        AwsCredentialsRefusedError,
+        Environment.AWS_CREDENTIALS_REFUSED,
     ),
     **dict.fromkeys(
         ("403", "AccessDenied", "AccessDeniedException", "NotAuthorized", "OptInRequired"),
-        AwsActionDeniedError,
+        Environment.AWS_ACTION_DENIED,
     ),
-    "NoSuchBucket": AuditBucketMissingError,
-    "StateMachineDoesNotExist": StateMachineMissingError,
+    "NoSuchBucket": Environment.AUDIT_BUCKET_MISSING,
+    "StateMachineDoesNotExist": Environment.STATE_MACHINE_MISSING,
 }
-_MISSING: Mapping[tuple[str, str], type[EnvironmentalError]] = {
+_MISSING: Mapping[tuple[str, str], Environment] = {
     **{
-        ("ResourceNotFoundException", call): LockTableMissingError
+        ("ResourceNotFoundException", call): Environment.LOCK_TABLE_MISSING
         for call in ("GetItem", "UpdateItem", "PutItem", "DeleteItem", "Scan")
     },
     **{
-        ("NotFoundException", call): AuditKeyMissingError
+        ("NotFoundException", call): Environment.AUDIT_KEY_MISSING
         for call in ("GenerateMac", "VerifyMac", "DescribeKey")
     },
 }
@@ -156,40 +141,44 @@ def environment_problem(error: Exception) -> EnvironmentalError | None:
     kwargs = getattr(error, "kwargs", {})
     listed = (problem for kinds, problem in _LOCAL if isinstance(error, kinds))
     problem = _of_wrapped(error, kwargs.get("error")) or next(listed, None)
-    return problem(**_where(error, kwargs)) if problem else _of_python(error)
+    return EnvironmentalError(problem, **_where(error, kwargs)) if problem else _of_python(error)
 
 
 def setup_problem(error: Exception) -> EnvironmentalError:
     """The same for an error of making a client, which only the environment can cause."""
-    return environment_problem(error) or AwsConfigInvalidError(code=type(error).__name__)
+    return environment_problem(error) or EnvironmentalError(
+        Environment.AWS_CONFIG_INVALID, code=type(error).__name__
+    )
 
 
 SETUP_ERRORS = (BotoCoreError, ClientError, OSError, ValueError, TypeError, LookupError, AttributeError)
 """What making a client raises in an environment that is wrong."""
 
 
-def _of_wrapped(error: Exception, cause: object) -> type[EnvironmentalError] | None:
+def _of_wrapped(error: Exception, cause: object) -> Environment | None:
     """What an error of botocore means by the error that it wraps."""
     if isinstance(error, SSLError):
         return _of_tls(next(iter(getattr(cause, "args", ())), None))
     if not isinstance(error, HTTPClientError) or not isinstance(cause, _BAD_PROXY):
         return None
     is_header = str(cause).startswith("Invalid header value")
-    return AwsCredentialsRefusedError if is_header else ProxyUnusableError
+    return Environment.AWS_CREDENTIALS_REFUSED if is_header else Environment.PROXY_UNUSABLE
 
 
-def _of_tls(cause: object) -> type[EnvironmentalError]:
+def _of_tls(cause: object) -> Environment:
     if isinstance(cause, ssl.SSLError) and cause.reason not in _NO_CA:
         is_refused = isinstance(cause, ssl.SSLCertVerificationError)
-        return CertificateRefusedError if is_refused else EndpointUnreachableError
-    return CaFileMissingError if isinstance(cause, OSError) else CertificateRefusedError
+        return Environment.CERTIFICATE_REFUSED if is_refused else Environment.ENDPOINT_UNREACHABLE
+    return Environment.CA_FILE_MISSING if isinstance(cause, OSError) else Environment.CERTIFICATE_REFUSED
 
 
 def _of_python(error: Exception) -> EnvironmentalError | None:
     if isinstance(error, ValueError) and str(error).startswith("Invalid endpoint"):
-        return EndpointInvalidError()
+        return EnvironmentalError(Environment.ENDPOINT_INVALID)
     if isinstance(error, OSError) and error.filename:  # Of a token, for example.
-        return AwsConfigInvalidError(path=str(error.filename), code=type(error).__name__)
+        return EnvironmentalError(
+            Environment.AWS_CONFIG_INVALID, path=str(error.filename), code=type(error).__name__
+        )
     return None
 
 
@@ -198,14 +187,18 @@ def _refusal(error: ClientError) -> EnvironmentalError | None:
     code, text = str(told.get("Code") or ""), str(told.get("Message") or "")
     call = str(error.operation_name)
     problem = _MISSING.get((code, call)) or _ENVIRONMENT_CODES.get(code)
-    if problem is AwsCredentialsRefusedError and _SKEW.search(text):
-        problem = ClockSkewError
+    if problem is Environment.AWS_CREDENTIALS_REFUSED and _SKEW.search(text):
+        problem = Environment.CLOCK_SKEW
     if problem is None:
-        return AwsCredentialsUnavailableError(code=code, action=call) if call in _OF_CREDENTIALS else None
-    if problem is AwsActionDeniedError:
+        return (
+            EnvironmentalError(Environment.AWS_CREDENTIALS_UNAVAILABLE, code=code, action=call)
+            if call in _OF_CREDENTIALS
+            else None
+        )
+    if problem is Environment.AWS_ACTION_DENIED:
         named = _ACTION.search(text)
-        return problem(action=named[1] if named else call)
-    return problem(code=code)
+        return EnvironmentalError(problem, action=named[1] if named else call)
+    return EnvironmentalError(problem, code=code)
 
 
 def _where(error: Exception, kwargs: Mapping[str, object]) -> dict[str, str]:
@@ -480,7 +473,9 @@ def _local_trouble(error: Exception) -> ErrorKind:
 
 
 @contextmanager
-def translated(errors: Mapping[ErrorKind, type[LockstepError]], **where: str | int) -> Iterator[None]:
+def translated(
+    errors: Mapping[ErrorKind, Callable[..., LockstepError]], **where: str | int
+) -> Iterator[None]:
     """Turn every exception of botocore inside into one of `errors`, with `where` and the code.
 
     This includes exceptions from reading a malformed reply inside the block.

@@ -14,7 +14,11 @@ from botocore.exceptions import ClientError
 
 from lockstep.aws.clients import RAISED, aws_client, environment_problem, error_code
 from lockstep.protocol.deadlines import STEP, CloudTimeouts
-from lockstep.protocol.errors import AwsCallRefusedError, AwsResourceMissingError, LockstepError
+from lockstep.protocol.errors import (
+    Environment,
+    EnvironmentalError,
+    LockstepError,
+)
 from lockstep.protocol.names import DOCTOR
 
 READS = ("describe_", "get_", "head_", "list_")
@@ -69,7 +73,9 @@ class AwsReads:
         """The same; None where what it names is not there."""
         try:
             return self(service, operation, region=region, **arguments)
-        except AwsResourceMissingError:
+        except EnvironmentalError as error:
+            if error.problem is not Environment.AWS_RESOURCE_MISSING:
+                raise
             return None
 
     def stack_outputs(self, stack: str) -> Mapping[str, str]:
@@ -112,8 +118,8 @@ class AwsReads:
                 self._client("kms", region).verify_mac(
                     KeyId=key, Message=b"lockstep doctor", MacAlgorithm="HMAC_SHA_256", Mac=bytes(32)
                 )
-        except AwsCallRefusedError as error:
-            if error.where.get("code") != _WRONG_MAC:
+        except EnvironmentalError as error:
+            if error.problem is not Environment.AWS_CALL_REFUSED or error.where.get("code") != _WRONG_MAC:
                 raise
 
     def time(self) -> datetime:
@@ -133,8 +139,12 @@ def explained() -> Iterator[None]:
     except RAISED as error:
         code = error_code(error) if isinstance(error, ClientError) else type(error).__name__
         if isinstance(error, ClientError) and _is_missing(code, str(error)):
-            raise AwsResourceMissingError(action=error.operation_name, code=code) from None
-        raise (environment_problem(error) or AwsCallRefusedError(code=code)) from None
+            raise EnvironmentalError(
+                Environment.AWS_RESOURCE_MISSING, action=error.operation_name, code=code
+            ) from None
+        raise (
+            environment_problem(error) or EnvironmentalError(Environment.AWS_CALL_REFUSED, code=code)
+        ) from None
 
 
 def _is_missing(code: str, text: str) -> bool:
@@ -189,7 +199,9 @@ def call(region: str, names: Sequence[str], event: Mapping[str, Any]) -> Called 
             with explained():
                 reply = client.invoke(FunctionName=name, Qualifier=DOCTOR, Payload=json.dumps(event).encode())
                 payload = reply["Payload"].read()
-        except AwsResourceMissingError:
+        except EnvironmentalError as error:
+            if error.problem is not Environment.AWS_RESOURCE_MISSING:
+                raise
             continue
         return Called(name=name, payload=payload, has_failed="FunctionError" in reply)
     return None

@@ -26,7 +26,10 @@ from lockstep.operate.formatting import to_second, wants_json
 from lockstep.plan.checks import awaited_values
 from lockstep.plan.model import Plan
 from lockstep.plan.runners import IssuerFederation
-from lockstep.protocol.errors import OciExtraMissingError
+from lockstep.protocol.errors import (
+    Environment,
+    EnvironmentalError,
+)
 from lockstep.protocol.federation import (
     CACHE_SECONDS,
     CONFIGURATION,
@@ -195,7 +198,7 @@ def _desk(plan: Plan, bucket: str | None) -> _PublishContext:
         from lockstep.oci.kms import IssuerKeyVersions  # noqa: PLC0415 - likewise
         from lockstep.oci.object_storage import IssuerBucket  # noqa: PLC0415 - the extra may be missing
     except ModuleNotFoundError:
-        raise OciExtraMissingError from None
+        raise EnvironmentalError(Environment.OCI_EXTRA_MISSING) from None
     clouds = operator(plan, identity=DEPLOYER)
     return _PublishContext(
         clouds=clouds,

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import typer
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment as Templates
+from jinja2 import PackageLoader, StrictUndefined
 from pydantic import TypeAdapter, ValidationError
 
 from lockstep.aws.reads import AwsInventory
@@ -36,10 +37,9 @@ from lockstep.plan.model import Plan
 from lockstep.plan.runners import AwsAudit, DomainFederation, OciAudit
 from lockstep.plan.stores import Ocid
 from lockstep.protocol.errors import (
-    AwsActionDeniedError,
+    Environment,
+    EnvironmentalError,
     LockstepError,
-    OciActionDeniedError,
-    OciExtraMissingError,
     line_of,
 )
 from lockstep.protocol.model import ENGINES, Engine, Strategy
@@ -156,9 +156,9 @@ def distinct(servers: Sequence[DatabaseAnswer]) -> list[DatabaseAnswer]:
 
 def plan_text(answers: Answers) -> str:
     """The plan file."""
-    templates = Environment(
+    templates = Templates(
         loader=PackageLoader("lockstep.cli", package_path=""),
-        autoescape=False,  # noqa: S701 - YAML; each answer goes through the filter `yaml`
+        autoescape=False,  # noqa: S701 - no HTML
         keep_trailing_newline=True,
         trim_blocks=True,
         undefined=StrictUndefined,
@@ -182,6 +182,10 @@ def _scalar(text: str) -> str:
     return text if plain else json.dumps(text, ensure_ascii=False)
 
 
+_DENIED = frozenset({Environment.AWS_ACTION_DENIED, Environment.OCI_ACTION_DENIED})
+"""Of one call: others may be allowed."""
+
+
 class Lists:
     """What the clouds have. A cloud that cannot be asked at all is told once, and then not asked again."""
 
@@ -196,7 +200,7 @@ class Lists:
             return fetch()
         except LockstepError as error:
             say(f"{what} cannot be listed, so enter them. {line_of(error)}", style="yellow")
-            if not isinstance(error, AwsActionDeniedError | OciActionDeniedError):
+            if not (isinstance(error, EnvironmentalError) and error.problem in _DENIED):
                 self._silent.add(cloud)
             return ()
 
@@ -325,7 +329,7 @@ def _oci(region: str) -> "OciInventory":
     try:
         from lockstep.oci.reads import OciInventory  # noqa: PLC0415 - the extra may be missing
     except ModuleNotFoundError:
-        raise OciExtraMissingError from None
+        raise EnvironmentalError(Environment.OCI_EXTRA_MISSING) from None
     return OciInventory(region, own_oci_identity(), endpoint=os.environ.get(OCI_ENDPOINT_VARIABLE))
 
 

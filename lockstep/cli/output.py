@@ -25,13 +25,12 @@ from lockstep.plan.file import PlanProblemsError, PlanSource, Problem, load_sour
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import (
     AccountOwnedError,
+    Environment,
     EnvironmentalError,
     FenceLostError,
-    FileRefusedError,
     InvalidPlanError,
     LockstepError,
     LoginImportRefusedError,
-    OciExtraMissingError,
     OrderRefusedError,
     UnexpectedError,
     UnknownUsernameError,
@@ -306,8 +305,8 @@ def document(error: LockstepError) -> Error:
     """An error for other programs."""
     shown = described(error)
     return Error(
-        name=type(shown).__name__,
-        meaning=(type(shown).__doc__ or "").strip(),
+        name=shown.name,
+        meaning=shown.meaning,
         where=shown.where,
         next=shown.advice or None,
         during=None if shown is error else type(error).__name__,
@@ -319,9 +318,11 @@ def in_our_words(error: Exception) -> LockstepError:
     if isinstance(error, LockstepError):
         return error
     if isinstance(error, ModuleNotFoundError) and error.name == "oci":
-        return OciExtraMissingError()
+        return EnvironmentalError(Environment.OCI_EXTRA_MISSING)
     if isinstance(error, OSError) and (error.filename is not None or error.errno is not None):
-        return FileRefusedError(path=str(error.filename or "standard output"), code=str(error.strerror))
+        return EnvironmentalError(
+            Environment.FILE_REFUSED, path=str(error.filename or "standard output"), code=str(error.strerror)
+        )
     # Where, but never what: its text may hold a secret.
     ours = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(_PACKAGE)]
     place = f"{Path(ours[-1].filename).relative_to(_PACKAGE)}:{ours[-1].lineno}" if ours else "?"

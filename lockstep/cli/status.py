@@ -46,7 +46,12 @@ from lockstep.operate.state import (
 from lockstep.operate.verdict import Kind, Reason, Verdict, of_record, ranked, verdict_of
 from lockstep.operate.watch import Expected, Found, shown, watch
 from lockstep.plan.model import Plan
-from lockstep.protocol.errors import LockstepError, ServeExtraMissingError, line_of
+from lockstep.protocol.errors import (
+    Environment,
+    EnvironmentalError,
+    LockstepError,
+    line_of,
+)
 from lockstep.protocol.lock_rule import is_held
 from lockstep.protocol.model import Claim, Credential, LockRecord, StoredValue
 from lockstep.protocol.ports import Clock
@@ -402,7 +407,7 @@ def serve(
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("lockstep"):
             raise
-        raise ServeExtraMissingError(code=str(error.name)) from None
+        raise EnvironmentalError(Environment.SERVE_EXTRA_MISSING, code=str(error.name)) from None
     try:
         address = Address.taken(host, port)
     except ListenError as error:

@@ -27,29 +27,20 @@ from oci.exceptions import (  # type: ignore[import-untyped]  # likewise  # type
 
 from lockstep.protocol.deadlines import CONNECTIONS, CloudTimeouts, DeadlineGuard, always
 from lockstep.protocol.errors import (
-    CaFileMissingError,
-    CertificateRefusedError,
-    ClockSkewError,
-    EndpointInvalidError,
-    EndpointUnreachableError,
+    Environment,
     EnvironmentalError,
     LockstepError,
-    OciActionDeniedError,
-    OciConfigInvalidError,
-    OciIdentityRefusedError,
-    OciKeyUnreadableError,
-    ProxyUnusableError,
     SessionFailure,
 )
 
 # What OCI's SDK raises because of the environment, as one of `lockstep.protocol.errors`.
 
 _UNAUTHENTICATED, _FORBIDDEN = 401, 403
-_OF_REQUESTS: Mapping[str, type[EnvironmentalError]] = {
-    "SSLError": CertificateRefusedError,
-    "ProxyError": ProxyUnusableError,
-    "InvalidProxyURL": ProxyUnusableError,
-    **dict.fromkeys(("InvalidURL", "MissingSchema", "InvalidSchema"), EndpointInvalidError),
+_OF_REQUESTS: Mapping[str, Environment] = {
+    "SSLError": Environment.CERTIFICATE_REFUSED,
+    "ProxyError": Environment.PROXY_UNUSABLE,
+    "InvalidProxyURL": Environment.PROXY_UNUSABLE,
+    **dict.fromkeys(("InvalidURL", "MissingSchema", "InvalidSchema"), Environment.ENDPOINT_INVALID),
 }
 """By the names of the classes: the SDK hands on those of `requests`, which it bundles or not."""
 
@@ -62,29 +53,35 @@ def environment_problem(error: Exception) -> EnvironmentalError | None:
         return _of_requests(error)
     if isinstance(error, OSError) and error.filename is None:
         missing_ca = "TLS CA certificate bundle" in str(error)
-        return CaFileMissingError() if missing_ca else EndpointUnreachableError(code=type(error).__name__)
+        return (
+            EnvironmentalError(Environment.CA_FILE_MISSING)
+            if missing_ca
+            else EnvironmentalError(Environment.ENDPOINT_UNREACHABLE, code=type(error).__name__)
+        )
     return config_problem(error) if isinstance(error, ClientError | OSError) else None
 
 
 def config_problem(error: Exception) -> EnvironmentalError:
     """The same for an error of reading a config or a key."""
     if isinstance(error, InvalidConfig):
-        return OciConfigInvalidError(code=_field_of(error))
+        return EnvironmentalError(Environment.OCI_CONFIG_INVALID, code=_field_of(error))
     if isinstance(error, InvalidKeyFilePath | InvalidPrivateKey):
-        return OciKeyUnreadableError(code=type(error).__name__)
-    return OciConfigInvalidError(code=type(error).__name__)
+        return EnvironmentalError(Environment.OCI_KEY_UNREADABLE, code=type(error).__name__)
+    return EnvironmentalError(Environment.OCI_CONFIG_INVALID, code=type(error).__name__)
 
 
 def _refusal(error: Any) -> EnvironmentalError | None:  # noqa: ANN401 - of the SDK, which ships no types
     if error.status == _UNAUTHENTICATED:
         is_clock = "clock skew" in str(error.message).lower()
         return (
-            ClockSkewError(code=str(error.code))
+            EnvironmentalError(Environment.CLOCK_SKEW, code=str(error.code))
             if is_clock
-            else OciIdentityRefusedError(code=str(error.code))
+            else EnvironmentalError(Environment.OCI_IDENTITY_REFUSED, code=str(error.code))
         )
     if error.status == _FORBIDDEN:
-        return OciActionDeniedError(action=str(error.operation_name or "?"), code=str(error.code))
+        return EnvironmentalError(
+            Environment.OCI_ACTION_DENIED, action=str(error.operation_name or "?"), code=str(error.code)
+        )
     return None
 
 
@@ -92,10 +89,10 @@ def _of_requests(error: Exception) -> EnvironmentalError:
     # The exception of `requests` is an argument of the SDK's own exception.
     cause: Any = next((a for a in error.args if isinstance(a, BaseRequestException)), error)
     name = type(cause).__name__
-    problem = _OF_REQUESTS.get(name, EndpointUnreachableError)
+    problem = _OF_REQUESTS.get(name, Environment.ENDPOINT_UNREACHABLE)
     url = getattr(getattr(cause, "request", None), "url", None)
     host = urlsplit(url).hostname if isinstance(url, str) else None
-    return problem(**({"host": host} if host else {}), code=name)
+    return EnvironmentalError(problem, **({"host": host} if host else {}), code=name)
 
 
 def _field_of(error: Exception) -> str:

@@ -13,10 +13,10 @@ from lockstep.oci.object_storage import HISTORY_ERRORS
 from lockstep.oci.reads import explained
 from lockstep.protocol.errors import (
     AuditLogAccessDeniedError,
+    Environment,
+    EnvironmentalError,
     FailureKind,
-    IssuerKeyRefusedError,
     LockstepError,
-    OciCallRefusedError,
     SessionFailure,
 )
 from lockstep.protocol.federation import IssuerKey, PublicKey, management_endpoint, public_key
@@ -75,7 +75,7 @@ class IssuerKeyVersions:
         """The same, once none is being made any more.
 
         Raises:
-            OciCallRefusedError: It takes too long.
+            EnvironmentalError: It takes too long.
         """
         deadline = self._clock.monotonic() + _WITHIN_SECONDS
         while True:
@@ -83,7 +83,9 @@ class IssuerKeyVersions:
             if not any(version.is_coming for version in found):
                 return found
             if self._clock.monotonic() > deadline:
-                raise OciCallRefusedError(action="CreateKeyVersion", code="CREATING")
+                raise EnvironmentalError(
+                    Environment.OCI_CALL_REFUSED, action="CreateKeyVersion", code="CREATING"
+                )
             self._clock.sleep(_PAUSE_SECONDS)
 
     def public_key(self, version: str) -> PublicKey:
@@ -131,7 +133,9 @@ def sign(clients: OciClients, key: IssuerKey, digest: bytes, *, endpoint: str | 
     try:
         return _signature(clients, key.id, key.version, digest, endpoint or key.endpoint)
     except binascii.Error:
-        raise SessionFailure(FailureKind.UNREACHABLE, "not-a-signature", IssuerKeyRefusedError()) from None
+        raise SessionFailure(
+            FailureKind.UNREACHABLE, "not-a-signature", EnvironmentalError(Environment.ISSUER_KEY_REFUSED)
+        ) from None
     except LockstepError:
         raise  # The step has ended, or there is no identity to sign as.
     except Exception as error:  # noqa: BLE001 - the SDK raises a plain Exception for an answer that it cannot read
@@ -156,7 +160,7 @@ def _failure(error: Exception) -> SessionFailure:
     trouble, code = diagnose(error)
     kind = FailureKind.of(trouble)
     if kind is FailureKind.DENIED:
-        return SessionFailure(kind, code, IssuerKeyRefusedError(code=code))
+        return SessionFailure(kind, code, EnvironmentalError(Environment.ISSUER_KEY_REFUSED, code=code))
     return SessionFailure(kind, code, environment_problem(error))
 
 

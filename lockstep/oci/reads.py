@@ -11,10 +11,9 @@ import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
 from lockstep.oci.clients import OciClients, OciIdentity, Untyped, environment_problem, make_client
 from lockstep.protocol.errors import (
+    Environment,
     EnvironmentalError,
     LockstepError,
-    OciActionDeniedError,
-    OciCallRefusedError,
     StoreAccessDeniedError,
 )
 
@@ -71,8 +70,10 @@ class OciReads:
         """The same; None where it is not there, or no policy allows to see it: OCI does not say which."""
         try:
             return self(region, client, operation, *arguments, **more)
-        except OciActionDeniedError as error:
-            if str(error.where.get("code")).startswith(_NOT_FOUND):
+        except EnvironmentalError as error:
+            if error.problem is Environment.OCI_ACTION_DENIED and str(error.where.get("code")).startswith(
+                _NOT_FOUND
+            ):
                 return None
             raise
 
@@ -126,8 +127,13 @@ def explained(action: str) -> Iterator[None]:
     except Exception as error:  # noqa: BLE001 - the SDK raises many kinds
         code = str(getattr(error, "code", None) or type(error).__name__)
         if str(getattr(error, "status", "")) == _NOT_FOUND:
-            raise OciActionDeniedError(action=action, code=f"{_NOT_FOUND} {code}") from None
-        raise (environment_problem(error) or OciCallRefusedError(action=action, code=code)) from None
+            raise EnvironmentalError(
+                Environment.OCI_ACTION_DENIED, action=action, code=f"{_NOT_FOUND} {code}"
+            ) from None
+        raise (
+            environment_problem(error)
+            or EnvironmentalError(Environment.OCI_CALL_REFUSED, action=action, code=code)
+        ) from None
 
 
 def action_of(operation: str) -> str:

@@ -4,12 +4,16 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
 from lockstep.aws.clients import ErrorKind, aws_client, translated
 from lockstep.plan.model import Plan
-from lockstep.protocol.errors import AwsCallRefusedError
+from lockstep.protocol.errors import (
+    Environment,
+    EnvironmentalError,
+)
 from lockstep.protocol.messages import RunInput
 from lockstep.protocol.names import state_machine_name
 from lockstep.protocol.ports import Clock
@@ -95,7 +99,7 @@ class Watched:
         """Its description, and all states so far.
 
         Raises:
-            AwsCallRefusedError: There is none, or a call failed.
+            EnvironmentalError: There is none, or a call failed.
         """
         with _calls():
             shown = self._client.describe_execution(executionArn=self.arn)
@@ -152,7 +156,7 @@ class Execution(Watched):
             see: Called at each look, and at the end, with all states so far.
 
         Raises:
-            AwsCallRefusedError: A call failed; the execution goes on.
+            EnvironmentalError: A call failed; the execution goes on.
         """
         deadline = clock.monotonic() + TIMEOUT_SECONDS
         while clock.monotonic() < deadline:
@@ -168,7 +172,7 @@ def located(plan: Plan, stack: str, alias: str) -> str:
     """The ARN of an alias of the stack's state machine, in the plan's region and the caller's account.
 
     Raises:
-        AwsCallRefusedError: AWS does not say which account that is.
+        EnvironmentalError: AWS does not say which account that is.
     """
     region = plan.lock.region
     with _calls():
@@ -203,4 +207,4 @@ def _message(cause: str) -> str:
 
 
 def _calls() -> Any:  # noqa: ANN401 - a context manager
-    return translated(dict.fromkeys(ErrorKind, AwsCallRefusedError))
+    return translated(dict.fromkeys(ErrorKind, partial(EnvironmentalError, Environment.AWS_CALL_REFUSED)))

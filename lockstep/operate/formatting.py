@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import overload
 
-from lockstep.protocol.errors import LockstepError, family
+from lockstep.protocol.errors import told_errors
 
 NONE = "\N{EN DASH}"
 """For what was not measured."""
@@ -70,7 +70,7 @@ def is_long(text: str) -> bool:
 
 @cache
 def _error_names() -> Mapping[str, str]:
-    ours = {error.__name__: (error.__doc__ or "").strip() for error in family(LockstepError)}
+    ours = {name: meaning for name, (meaning, _) in told_errors().items()}
     return {**_OF_THE_PLATFORM, **ours}
 
 

@@ -695,7 +695,7 @@ def _unconfirmed(digests: Digests) -> str:
 def _store_document(name: str, answer: Answer) -> documents.StoreServes:
     """What a store serves, for other programs."""
     if isinstance(answer, LockstepError):
-        return documents.StoreServes(store=name, error=type(described(answer)).__name__)
+        return documents.StoreServes(store=name, error=described(answer).name)
     # What Lockstep wrote is none; of what it did not write the name says nothing.
     by_name = None if answer.generation == 0 else False
     return documents.StoreServes(

@@ -23,7 +23,12 @@ from ruamel.yaml.reader import ReaderError
 from lockstep.plan.databases import BASE
 from lockstep.plan.fields import MistakesError, Section, format_duration, near, with_hint
 from lockstep.plan.model import Plan
-from lockstep.protocol.errors import InvalidPlanError, NewerFormatError, PlanMissingError
+from lockstep.protocol.errors import (
+    Environment,
+    EnvironmentalError,
+    InvalidPlanError,
+    NewerFormatError,
+)
 
 # A YAML file as data that knows where in the file each value is.
 
@@ -487,7 +492,7 @@ def load_plan(file: Path) -> Plan:
     """Read and check a plan; relative CA files are taken relative to it, variables from the environment.
 
     Raises:
-        PlanProblemsError: With every mistake. Its cause is a PlanMissingError where the file cannot be read.
+        PlanProblemsError: With every mistake. Its cause is an EnvironmentalError where the file cannot be read.
     """
     return load_source(file).plan
 
@@ -533,7 +538,7 @@ def _read(file: Path) -> str:
         with file.open(encoding="utf-8") as opened:
             return opened.read(MAX_PLAN_CHARACTERS + 1)  # What is longer is refused, and may have no end.
     except OSError as e:
-        missing = PlanMissingError(path=str(file), code=str(e.strerror))
+        missing = EnvironmentalError(Environment.PLAN_MISSING, path=str(file), code=str(e.strerror))
         raise PlanProblemsError([Problem("", f"{file}: cannot be read: {e.strerror}")]) from missing
     except UnicodeDecodeError:
         raise PlanProblemsError([Problem("", f"{file}: not UTF-8 text")]) from None

@@ -9,7 +9,6 @@ free text, so a foreign message, which may hold a password, cannot get into a lo
 
 import re
 from enum import Enum, auto
-from typing import ClassVar
 
 _SAFE_FIELD = re.compile(r"[A-Za-z0-9_.:/@+ -]{1,120}")
 _FIELDS = frozenset(
@@ -23,7 +22,8 @@ _FIELDS = frozenset(
 class LockstepError(Exception):
     """Something went wrong."""
 
-    advice: ClassVar[str] = ""
+    advice: str = ""
+    """What a person does next."""
 
     def __init__(self, **where: str | int) -> None:
         """Keep where it happened.
@@ -40,10 +40,19 @@ class LockstepError(Exception):
         self.where = {key: _printable(value) for key, value in where.items()}
         super().__init__(self._text())
 
+    @property
+    def name(self) -> str:
+        """By which a person is told it."""
+        return type(self).__name__
+
+    @property
+    def meaning(self) -> str:
+        """The fixed sentence of its kind."""
+        return (type(self).__doc__ or "").strip()
+
     def _text(self) -> str:
-        meaning = (type(self).__doc__ or "").strip()
         place = ", ".join(f"{key}={value}" for key, value in self.where.items())
-        return " ".join(part for part in (meaning, f"[{place}]" if place else "", self.advice) if part)
+        return " ".join(part for part in (self.meaning, f"[{place}]" if place else "", self.advice) if part)
 
 
 def _printable(value: str | int) -> str:
@@ -455,13 +464,233 @@ def family(kind: type[LockstepError]) -> list[type[LockstepError]]:
 # What can be wrong where Lockstep runs: with the configuration, identity and network of this machine.
 #
 # The ports raise errors that say which part of a rotation failed, and the state machine matches on those. Where
-# the reason is the environment, such an error has one of these as its cause (`__cause__`), and a person is told
-# the cause instead. `lockstep/aws/clients.py` and `lockstep/oci/clients.py` find the cause in what the
+# the reason is the environment, such an error has an `EnvironmentalError` as its cause (`__cause__`), and a person is
+# told the cause instead. `lockstep/aws/clients.py` and `lockstep/oci/clients.py` find the cause in what the
 # SDKs raise.
+
+
+class Environment(Enum):
+    """What can be wrong where Lockstep runs.
+
+    Attributes:
+        meaning: What it means.
+        advice: What a person does next.
+    """
+
+    def __init__(self, meaning: str, advice: str) -> None:
+        self.meaning = meaning
+        self.advice = advice
+
+    # This machine.
+    PLAN_MISSING = (
+        "There is no plan file, or it cannot be read.",
+        "Write one with `lockstep init`, or name the file: `--plan FILE` or LOCKSTEP_PLAN.",
+    )
+    FILE_REFUSED = (
+        "A file on this machine cannot be read or written.",
+        "Look at its folder, its rights and the free space: `ls -ld`, `df -h`.",
+    )
+    CLI_EXTRA_MISSING = (
+        "The command line is not installed.",
+        "Install it: `pip install 'lockstep-rotation[cli]'`.",
+    )
+    AGENT_EXTRA_MISSING = (
+        "The agent is not installed.",
+        "Install it: `pip install 'lockstep-rotation[agent]'`.",
+    )
+    SERVE_EXTRA_MISSING = (
+        "The page is not installed.",
+        "Install it: `pip install 'lockstep-rotation[serve]'`.",
+    )
+    OCI_EXTRA_MISSING = (
+        "The SDK of Oracle Cloud is not installed, and the plan has something there.",
+        "Install it: `pip install 'lockstep-rotation[oci]'`.",
+    )
+    CLOCK_SKEW = (
+        "This machine's clock is wrong, so the cloud refuses its signatures.",
+        "Set it: `timedatectl set-ntp true`.",
+    )
+
+    # The network.
+    ENDPOINT_UNREACHABLE = (
+        "The endpoint cannot be reached.",
+        "Try it with `curl -v`; look at the network, HTTPS_PROXY, AWS_ENDPOINT_URL and LOCKSTEP_OCI_ENDPOINT.",
+    )
+    ENDPOINT_INVALID = (
+        "The address of the endpoint is not valid.",
+        "Correct AWS_ENDPOINT_URL or LOCKSTEP_OCI_ENDPOINT, or `unset` it.",
+    )
+    FOREIGN_ANSWER = (
+        "What answered is not the cloud, but a proxy or a portal, for example.",
+        "Look at the answer with `curl -v`; correct HTTPS_PROXY or AWS_ENDPOINT_URL.",
+    )
+    PROXY_UNUSABLE = (
+        "The proxy cannot be used.",
+        "Correct HTTPS_PROXY and HTTP_PROXY, or `unset` them.",
+    )
+    CERTIFICATE_REFUSED = (
+        "The certificate of the endpoint cannot be verified.",
+        "If a proxy opens TLS here, name its CA: `export AWS_CA_BUNDLE=FILE`, for OCI REQUESTS_CA_BUNDLE.",
+    )
+    CA_FILE_MISSING = (
+        "The file with the CA certificates cannot be read.",
+        "Correct AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE, or `unset` it.",
+    )
+
+    # AWS.
+    AWS_PROFILE_MISSING = (
+        "The AWS config has no such profile.",
+        "List them with `aws configure list-profiles`, then set AWS_PROFILE.",
+    )
+    AWS_CONFIG_INVALID = (
+        "The AWS config is not valid.",
+        "Correct the file, or the variable; `aws configure list` shows what is used.",
+    )
+    AWS_REGION_INVALID = (
+        "No AWS region is given, or there is none of that name.",
+        "Correct `region` in the plan, then run `lockstep plan check`.",
+    )
+    AWS_CREDENTIALS_MISSING = (
+        "There are no AWS credentials here, or only a part of them.",
+        "Log in with `aws sso login`, or set AWS_PROFILE.",
+    )
+    AWS_CREDENTIALS_UNAVAILABLE = (
+        "What should give the AWS credentials has failed.",
+        "Try it by itself: `aws sts get-caller-identity`.",
+    )
+    AWS_CREDENTIALS_REFUSED = (
+        "AWS does not accept these credentials.",
+        "Try them with `aws sts get-caller-identity`; set AWS_PROFILE, or get new ones.",
+    )
+    AWS_SESSION_EXPIRED = (
+        "The AWS session has expired.",
+        "Log in again: `aws sso login`.",
+    )
+    AWS_ACTION_DENIED = (
+        "AWS denies this action to this identity.",
+        "See who you are with `aws sts get-caller-identity`; docs/iam.md lists who needs which rights.",
+    )
+    LOCK_TABLE_MISSING = (
+        "The lock table does not exist in this account and region.",
+        "Correct `lock` in the plan, or deploy the stack: `make deploy-aws`.",
+    )
+    AUDIT_BUCKET_MISSING = (
+        "The bucket of the audit log does not exist.",
+        "Correct `audit` in the plan, or deploy the stack: `make deploy-aws`.",
+    )
+    AUDIT_KEY_MISSING = (
+        "The key of the audit log does not exist in this account and region.",
+        "Correct `mac_key` in the plan, or deploy the stack: `make deploy-aws`.",
+    )
+    STATE_MACHINE_MISSING = (
+        "The state machine is not deployed in this account and region.",
+        "Name the stack of cdk.json, `lockstep rotate --stack NAME`, or deploy it: `make deploy-aws`.",
+    )
+    AWS_RESOURCE_MISSING = (
+        "What was asked for does not exist in this AWS account and region.",
+        "Correct the plan, or deploy the stack: `make deploy-aws`.",
+    )
+    AWS_CALL_REFUSED = (
+        "AWS did not answer the call, or refused it.",
+        "Look at the code, and try the identity: `aws sts get-caller-identity`.",
+    )
+
+    # Oracle Cloud.
+    OCI_CONFIG_INVALID = (
+        "The OCI config does not exist, or is not valid.",
+        "Correct OCI_CONFIG_FILE or the file that it names, or make that anew: `oci setup config`.",
+    )
+    OCI_IDENTITY_MISSING = (
+        "No identity in OCI is named here.",
+        "Name a config file: `export OCI_CONFIG_FILE=~/.oci/config`.",
+    )
+    OCI_KEY_UNREADABLE = (
+        "The private key of the OCI config cannot be read.",
+        "Correct `key_file` and `pass_phrase` in the config, or make a new key: `oci setup keys`.",
+    )
+    OCI_IDENTITY_REFUSED = (
+        "OCI does not accept this identity: its fingerprint, key, user or tenancy is wrong.",
+        "Compare them with the API keys of the user: `oci iam user api-key list --user-id USER`.",
+    )
+    OCI_ACTION_DENIED = (
+        "OCI denies this action to this identity.",
+        "Compare its policies, `oci iam policy list --compartment-id ID`, with docs/iam-oci.md.",
+    )
+    OCI_CALL_REFUSED = (
+        "OCI did not answer the call, or refused it.",
+        "Look at the code, and try the identity: `oci iam region list`.",
+    )
+
+    # Sessions in the other cloud.
+    WEB_IDENTITY_DISABLED = (
+        "AWS makes no tokens for OCI: outbound web identity federation is not enabled in this account.",
+        "Enable it, once for the account: `aws iam enable-outbound-web-identity-federation`.",
+    )
+    DOMAIN_CLIENT_REFUSED = (
+        "The identity domain in OCI refuses the application that exchanges tokens.",
+        (
+            "Compare client_id and client in `runners.aws.federation` with the domain's application: is it "
+            "active, and has it the certificate of the key?"
+        ),
+    )
+    DOMAIN_TOKEN_REFUSED = (
+        "The identity domain in OCI refuses the token that AWS has made.",
+        (
+            "Compare audience, token and resource_type in `runners.aws.federation` with the domain's identity "
+            "propagation trust: is it active, and is its issuer the one that `aws iam "
+            "get-outbound-web-identity-federation-info` says?"
+        ),
+    )
+    DOMAIN_UNREACHABLE = (
+        "The identity domain in OCI does not answer as it should.",
+        "Try domain_url of `runners.aws.federation` with `curl -v`; look at the network and HTTPS_PROXY.",
+    )
+    ISSUER_KEY_REFUSED = (
+        "OCI does not sign the token for AWS with the issuer's key.",
+        (
+            "Compare `runners.oci.federation.key` with the key, `oci kms management key-version get`; "
+            "docs/iam-oci.md names the permission."
+        ),
+    )
+    ISSUER_UNREADABLE = (
+        "AWS cannot read the documents of the issuer in OCI, or they do not name the version of the key.",
+        "Write them again: `lockstep identity publish`; the bucket must be readable by everybody.",
+    )
+    ISSUER_TOKEN_REFUSED = (
+        "AWS refuses the token of the issuer in OCI.",
+        (
+            "Compare `runners.oci.federation` with the OIDC provider and the trust policy of the role in AWS; is "
+            "the key's version published? `lockstep identity publish --dry-run`."
+        ),
+    )
+    ISSUER_NOT_PUBLIC = (
+        "A document of the issuer cannot be read by everyone, so AWS cannot verify the tokens.",
+        "Let its bucket be read: `oci os bucket update --name BUCKET --public-access-type ObjectReadWithoutList`.",
+    )
+
+    @property
+    def error_name(self) -> str:
+        """By which a person is told it, such as `AwsSessionExpiredError`."""
+        return "".join(word.title() for word in self.name.split("_")) + "Error"
 
 
 class EnvironmentalError(TerminalError):
     """Something is wrong where Lockstep runs."""
+
+    def __init__(self, problem: Environment, **where: str | int) -> None:
+        self.problem = problem
+        self.advice = problem.advice
+        super().__init__(**where)
+
+    @property
+    def name(self) -> str:
+        """That of the problem."""
+        return self.problem.error_name
+
+    @property
+    def meaning(self) -> str:
+        """That of the problem."""
+        return self.problem.meaning
 
 
 def described(error: LockstepError) -> LockstepError:
@@ -472,284 +701,7 @@ def described(error: LockstepError) -> LockstepError:
 def line_of(error: LockstepError) -> str:
     """The error that a person is told, in one line."""
     shown = described(error)
-    return f"{type(shown).__name__}: {shown}"
-
-
-# This machine.
-
-
-class PlanMissingError(EnvironmentalError):
-    """There is no plan file, or it cannot be read."""
-
-    advice = "Write one with `lockstep init`, or name the file: `--plan FILE` or LOCKSTEP_PLAN."
-
-
-class FileRefusedError(EnvironmentalError):
-    """A file on this machine cannot be read or written."""
-
-    advice = "Look at its folder, its rights and the free space: `ls -ld`, `df -h`."
-
-
-class CliExtraMissingError(EnvironmentalError):
-    """The command line is not installed."""
-
-    advice = "Install it: `pip install 'lockstep-rotation[cli]'`."
-
-
-class AgentExtraMissingError(EnvironmentalError):
-    """The agent is not installed."""
-
-    advice = "Install it: `pip install 'lockstep-rotation[agent]'`."
-
-
-class ServeExtraMissingError(EnvironmentalError):
-    """The page is not installed."""
-
-    advice = "Install it: `pip install 'lockstep-rotation[serve]'`."
-
-
-class OciExtraMissingError(EnvironmentalError):
-    """The SDK of Oracle Cloud is not installed, and the plan has something there."""
-
-    advice = "Install it: `pip install 'lockstep-rotation[oci]'`."
-
-
-class ClockSkewError(EnvironmentalError):
-    """This machine's clock is wrong, so the cloud refuses its signatures."""
-
-    advice = "Set it: `timedatectl set-ntp true`."
-
-
-# The network.
-
-
-class EndpointUnreachableError(EnvironmentalError):
-    """The endpoint cannot be reached."""
-
-    advice = (
-        "Try it with `curl -v`; look at the network, HTTPS_PROXY, AWS_ENDPOINT_URL and LOCKSTEP_OCI_ENDPOINT."
-    )
-
-
-class EndpointInvalidError(EnvironmentalError):
-    """The address of the endpoint is not valid."""
-
-    advice = "Correct AWS_ENDPOINT_URL or LOCKSTEP_OCI_ENDPOINT, or `unset` it."
-
-
-class ForeignAnswerError(EnvironmentalError):
-    """What answered is not the cloud, but a proxy or a portal, for example."""
-
-    advice = "Look at the answer with `curl -v`; correct HTTPS_PROXY or AWS_ENDPOINT_URL."
-
-
-class ProxyUnusableError(EnvironmentalError):
-    """The proxy cannot be used."""
-
-    advice = "Correct HTTPS_PROXY and HTTP_PROXY, or `unset` them."
-
-
-class CertificateRefusedError(EnvironmentalError):
-    """The certificate of the endpoint cannot be verified."""
-
-    advice = (
-        "If a proxy opens TLS here, name its CA: `export AWS_CA_BUNDLE=FILE`, for OCI REQUESTS_CA_BUNDLE."
-    )
-
-
-class CaFileMissingError(EnvironmentalError):
-    """The file with the CA certificates cannot be read."""
-
-    advice = "Correct AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE, or `unset` it."
-
-
-# AWS.
-
-
-class AwsProfileMissingError(EnvironmentalError):
-    """The AWS config has no such profile."""
-
-    advice = "List them with `aws configure list-profiles`, then set AWS_PROFILE."
-
-
-class AwsConfigInvalidError(EnvironmentalError):
-    """The AWS config is not valid."""
-
-    advice = "Correct the file, or the variable; `aws configure list` shows what is used."
-
-
-class AwsRegionInvalidError(EnvironmentalError):
-    """No AWS region is given, or there is none of that name."""
-
-    advice = "Correct `region` in the plan, then run `lockstep plan check`."
-
-
-class AwsCredentialsMissingError(EnvironmentalError):
-    """There are no AWS credentials here, or only a part of them."""
-
-    advice = "Log in with `aws sso login`, or set AWS_PROFILE."
-
-
-class AwsCredentialsUnavailableError(EnvironmentalError):
-    """What should give the AWS credentials has failed."""
-
-    advice = "Try it by itself: `aws sts get-caller-identity`."
-
-
-class AwsCredentialsRefusedError(EnvironmentalError):
-    """AWS does not accept these credentials."""
-
-    advice = "Try them with `aws sts get-caller-identity`; set AWS_PROFILE, or get new ones."
-
-
-class AwsSessionExpiredError(EnvironmentalError):
-    """The AWS session has expired."""
-
-    advice = "Log in again: `aws sso login`."
-
-
-class AwsActionDeniedError(EnvironmentalError):
-    """AWS denies this action to this identity."""
-
-    advice = "See who you are with `aws sts get-caller-identity`; docs/iam.md lists who needs which rights."
-
-
-class LockTableMissingError(EnvironmentalError):
-    """The lock table does not exist in this account and region."""
-
-    advice = "Correct `lock` in the plan, or deploy the stack: `make deploy-aws`."
-
-
-class AuditBucketMissingError(EnvironmentalError):
-    """The bucket of the audit log does not exist."""
-
-    advice = "Correct `audit` in the plan, or deploy the stack: `make deploy-aws`."
-
-
-class AuditKeyMissingError(EnvironmentalError):
-    """The key of the audit log does not exist in this account and region."""
-
-    advice = "Correct `mac_key` in the plan, or deploy the stack: `make deploy-aws`."
-
-
-class StateMachineMissingError(EnvironmentalError):
-    """The state machine is not deployed in this account and region."""
-
-    advice = "Name the stack of cdk.json, `lockstep rotate --stack NAME`, or deploy it: `make deploy-aws`."
-
-
-class AwsResourceMissingError(EnvironmentalError):
-    """What was asked for does not exist in this AWS account and region."""
-
-    advice = "Correct the plan, or deploy the stack: `make deploy-aws`."
-
-
-class AwsCallRefusedError(EnvironmentalError):
-    """AWS did not answer the call, or refused it."""
-
-    advice = "Look at the code, and try the identity: `aws sts get-caller-identity`."
-
-
-# Oracle Cloud.
-
-
-class OciConfigInvalidError(EnvironmentalError):
-    """The OCI config does not exist, or is not valid."""
-
-    advice = "Correct OCI_CONFIG_FILE or the file that it names, or make that anew: `oci setup config`."
-
-
-class OciIdentityMissingError(EnvironmentalError):
-    """No identity in OCI is named here."""
-
-    advice = "Name a config file: `export OCI_CONFIG_FILE=~/.oci/config`."
-
-
-class OciKeyUnreadableError(EnvironmentalError):
-    """The private key of the OCI config cannot be read."""
-
-    advice = "Correct `key_file` and `pass_phrase` in the config, or make a new key: `oci setup keys`."
-
-
-class OciIdentityRefusedError(EnvironmentalError):
-    """OCI does not accept this identity: its fingerprint, key, user or tenancy is wrong."""
-
-    advice = "Compare them with the API keys of the user: `oci iam user api-key list --user-id USER`."
-
-
-class OciActionDeniedError(EnvironmentalError):
-    """OCI denies this action to this identity."""
-
-    advice = "Compare its policies, `oci iam policy list --compartment-id ID`, with docs/iam-oci.md."
-
-
-class OciCallRefusedError(EnvironmentalError):
-    """OCI did not answer the call, or refused it."""
-
-    advice = "Look at the code, and try the identity: `oci iam region list`."
-
-
-# Sessions in the other cloud.
-
-
-class WebIdentityDisabledError(EnvironmentalError):
-    """AWS makes no tokens for OCI: outbound web identity federation is not enabled in this account."""
-
-    advice = "Enable it, once for the account: `aws iam enable-outbound-web-identity-federation`."
-
-
-class DomainClientRefusedError(EnvironmentalError):
-    """The identity domain in OCI refuses the application that exchanges tokens."""
-
-    advice = (
-        "Compare client_id and client in `runners.aws.federation` with the domain's application: is it active, and has "
-        "it the certificate of the key?"
-    )
-
-
-class DomainTokenRefusedError(EnvironmentalError):
-    """The identity domain in OCI refuses the token that AWS has made."""
-
-    advice = (
-        "Compare audience, token and resource_type in `runners.aws.federation` with the domain's identity propagation "
-        "trust: is it active, and is its issuer the one that `aws iam get-outbound-web-identity-federation-info` says?"
-    )
-
-
-class DomainUnreachableError(EnvironmentalError):
-    """The identity domain in OCI does not answer as it should."""
-
-    advice = "Try domain_url of `runners.aws.federation` with `curl -v`; look at the network and HTTPS_PROXY."
-
-
-class IssuerKeyRefusedError(EnvironmentalError):
-    """OCI does not sign the token for AWS with the issuer's key."""
-
-    advice = (
-        "Compare `runners.oci.federation.key` with the key, `oci kms management key-version get`; docs/iam-oci.md "
-        "names the permission."
-    )
-
-
-class IssuerUnreadableError(EnvironmentalError):
-    """AWS cannot read the documents of the issuer in OCI, or they do not name the version of the key."""
-
-    advice = "Write them again: `lockstep identity publish`; the bucket must be readable by everybody."
-
-
-class IssuerTokenRefusedError(EnvironmentalError):
-    """AWS refuses the token of the issuer in OCI."""
-
-    advice = (
-        "Compare `runners.oci.federation` with the OIDC provider and the trust policy of the role in AWS; is the key's "
-        "version published? `lockstep identity publish --dry-run`."
-    )
-
-
-class IssuerNotPublicError(EnvironmentalError):
-    """A document of the issuer cannot be read by everyone, so AWS cannot verify the tokens."""
-
-    advice = "Let its bucket be read: `oci os bucket update --name BUCKET --public-access-type ObjectReadWithoutList`."
+    return f"{shown.name}: {shown}"
 
 
 # What it means that no session can be had (protocol R19).
@@ -784,6 +736,12 @@ class SessionFailure(Exception):  # noqa: N818 - no error of ours: a port makes 
         self.problem = problem
 
 
+def told_errors() -> dict[str, tuple[str, str]]:
+    """Meaning and advice of every error, by the name by which a person is told it."""
+    kinds = {kind.__name__: ((kind.__doc__ or "").strip(), kind.advice) for kind in family(LockstepError)}
+    return kinds | {problem.error_name: (problem.meaning, problem.advice) for problem in Environment}
+
+
 def advice_of(name: str | None) -> str | None:
     """What fixes an error that a run ended with, by the error's name."""
-    return {kind.__name__: kind.advice for kind in family(LockstepError)}.get(name or "") or None
+    return told_errors().get(name or "", ("", ""))[1] or None

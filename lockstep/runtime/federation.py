@@ -26,16 +26,11 @@ from lockstep.oci.kms import sign
 from lockstep.plan.compiled import ClientKey, ClientSecret, FederationToAws, FederationToOci
 from lockstep.protocol.deadlines import CloudTimeouts, DeadlineGuard, Timeouts
 from lockstep.protocol.errors import (
-    ClockSkewError,
-    DomainClientRefusedError,
-    DomainTokenRefusedError,
-    DomainUnreachableError,
+    Environment,
+    EnvironmentalError,
     FailureKind,
     InvalidPlanError,
-    IssuerTokenRefusedError,
-    IssuerUnreadableError,
     SessionFailure,
-    WebIdentityDisabledError,
 )
 from lockstep.protocol.federation import BACKDATED, IssuedSession, IssuerKey, Maker, Sessions, seconds_of
 from lockstep.protocol.model import SecretStr
@@ -146,8 +141,14 @@ def _signed(key: IssuerKey, reach: SessionContext, digest: bytes) -> bytes:
 def _of_sts(error: Exception) -> SessionFailure:
     trouble, code = aws.diagnose(error)
     if code in _UNREADABLE or (code == "InvalidIdentityToken" and _NO_KEY in str(error)):
-        return SessionFailure(FailureKind.UNREACHABLE, code, IssuerUnreadableError(code=code))
-    problem = IssuerTokenRefusedError(code=code) if code in _REFUSED else environment_problem(error)
+        return SessionFailure(
+            FailureKind.UNREACHABLE, code, EnvironmentalError(Environment.ISSUER_UNREADABLE, code=code)
+        )
+    problem = (
+        EnvironmentalError(Environment.ISSUER_TOKEN_REFUSED, code=code)
+        if code in _REFUSED
+        else environment_problem(error)
+    )
     return SessionFailure(FailureKind.of(trouble), code, problem)
 
 
@@ -212,7 +213,7 @@ def post(
         raise
     except aws.RAISED as error:
         trouble, code = aws.diagnose(error)
-        problem = environment_problem(error) or DomainUnreachableError(code=code)
+        problem = environment_problem(error) or EnvironmentalError(Environment.DOMAIN_UNREACHABLE, code=code)
         raise SessionFailure(FailureKind.of(trouble), code, problem) from None
     finally:
         http.close()
@@ -237,7 +238,9 @@ def _read(raw: Any, clock: Clock, until: float) -> bytes:  # noqa: ANN401 - urll
 
 
 def _strange(code: str) -> SessionFailure:
-    return SessionFailure(FailureKind.UNREACHABLE, code, DomainUnreachableError(code=code))
+    return SessionFailure(
+        FailureKind.UNREACHABLE, code, EnvironmentalError(Environment.DOMAIN_UNREACHABLE, code=code)
+    )
 
 
 # Sessions in OCI for what runs in AWS.
@@ -363,7 +366,11 @@ def _signed_by_kms(key: ClientKey, reach: SessionContext, digest: bytes) -> byte
 
 def _of_aws(error: Exception) -> SessionFailure:
     trouble, code = aws.diagnose(error)
-    problem = WebIdentityDisabledError(code=code) if code in _DISABLED else environment_problem(error)
+    problem = (
+        EnvironmentalError(Environment.WEB_IDENTITY_DISABLED, code=code)
+        if code in _DISABLED
+        else environment_problem(error)
+    )
     return SessionFailure(FailureKind.of(trouble), code, problem)
 
 
@@ -381,17 +388,27 @@ def _refusal(answer: Answer, reach: SessionContext) -> SessionFailure:
     """What the domain means. Of its words only the codes that are known are shown."""
     said = answer.document.get("error")
     if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
-        return SessionFailure(FailureKind.THROTTLED, "throttled", DomainUnreachableError(code="throttled"))
+        return SessionFailure(
+            FailureKind.THROTTLED,
+            "throttled",
+            EnvironmentalError(Environment.DOMAIN_UNREACHABLE, code="throttled"),
+        )
     if not (
         HTTPStatus.BAD_REQUEST <= answer.status < HTTPStatus.INTERNAL_SERVER_ERROR and isinstance(said, str)
     ):
         return _unusable(f"status-{answer.status}")
     if _is_skewed(answer.date, reach):
-        return SessionFailure(FailureKind.DENIED, "clock", ClockSkewError(code="identity-domain"))
+        return SessionFailure(
+            FailureKind.DENIED, "clock", EnvironmentalError(Environment.CLOCK_SKEW, code="identity-domain")
+        )
     if said in _OF_CLIENT:
-        return SessionFailure(FailureKind.DENIED, said, DomainClientRefusedError(code=said))
+        return SessionFailure(
+            FailureKind.DENIED, said, EnvironmentalError(Environment.DOMAIN_CLIENT_REFUSED, code=said)
+        )
     code = said if said in _OF_TOKEN else f"status-{answer.status}"
-    return SessionFailure(FailureKind.DENIED, code, DomainTokenRefusedError(code=code))
+    return SessionFailure(
+        FailureKind.DENIED, code, EnvironmentalError(Environment.DOMAIN_TOKEN_REFUSED, code=code)
+    )
 
 
 def _is_skewed(date: str, reach: SessionContext) -> bool:
@@ -404,4 +421,6 @@ def _is_skewed(date: str, reach: SessionContext) -> bool:
 
 
 def _unusable(code: str) -> SessionFailure:
-    return SessionFailure(FailureKind.UNREACHABLE, code, DomainUnreachableError(code=code))
+    return SessionFailure(
+        FailureKind.UNREACHABLE, code, EnvironmentalError(Environment.DOMAIN_UNREACHABLE, code=code)
+    )

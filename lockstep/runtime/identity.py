@@ -24,7 +24,12 @@ from typing import TYPE_CHECKING, Literal
 
 from lockstep.plan.compiled import AccessKey, ApiKeys, FederationToAws, FederationToOci
 from lockstep.protocol.deadlines import CLOCK_SKEW, RUN_AWAITED
-from lockstep.protocol.errors import InvalidPlanError, StoreAccessDeniedError
+from lockstep.protocol.errors import (
+    Environment,
+    EnvironmentalError,
+    InvalidPlanError,
+    StoreAccessDeniedError,
+)
 from lockstep.protocol.model import SecretStr
 
 if TYPE_CHECKING:
@@ -145,7 +150,6 @@ def own_oci_identity() -> "OciIdentity":
     import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
     from lockstep.oci.clients import OciIdentity, config_problem
-    from lockstep.protocol.errors import OciIdentityMissingError
 
     try:
         if RESOURCE_PRINCIPAL_VARIABLE in os.environ:
@@ -157,7 +161,7 @@ def own_oci_identity() -> "OciIdentity":
             return OciIdentity(config={**config, "log_requests": False})
     except (oci.exceptions.ClientError, configparser.Error, ValueError, OSError) as error:
         raise StoreAccessDeniedError(code=type(error).__name__) from config_problem(error)
-    raise StoreAccessDeniedError(code="no-identity") from OciIdentityMissingError()
+    raise StoreAccessDeniedError(code="no-identity") from EnvironmentalError(Environment.OCI_IDENTITY_MISSING)
 
 
 def oci_api_key(text: str, *, store: str, secret: str) -> "OciIdentity":

@@ -15,12 +15,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from lockstep.protocol.errors import (
-    CaFileMissingError,
-    CertificateRefusedError,
-    EndpointUnreachableError,
+    Environment,
     EnvironmentalError,
-    IssuerNotPublicError,
-    ProxyUnusableError,
 )
 from lockstep.protocol.ports import Clock
 
@@ -58,17 +54,21 @@ def read_document(url: str, clock: Clock) -> bytes:
         connection.request("GET", parts.path, headers={"Accept": "application/json"})
         answer = connection.getresponse()
         if answer.status != _OK:
-            raise IssuerNotPublicError(host=host, code=answer.status, path=parts.path)
+            raise EnvironmentalError(
+                Environment.ISSUER_NOT_PUBLIC, host=host, code=answer.status, path=parts.path
+            )
         content = b""
         while part := answer.read1(_PART):
             content += part
             if len(content) > LIMIT_BYTES:
-                raise IssuerNotPublicError(host=host, code="too-large", path=parts.path)
+                raise EnvironmentalError(
+                    Environment.ISSUER_NOT_PUBLIC, host=host, code="too-large", path=parts.path
+                )
         if answer.length:  # What was promised and did not come.
-            raise IssuerNotPublicError(host=host, code="cut", path=parts.path)
+            raise EnvironmentalError(Environment.ISSUER_NOT_PUBLIC, host=host, code="cut", path=parts.path)
     # A host with a label that is empty or too long has no name in the DNS, which is a ValueError.
     except (OSError, HTTPException, ValueError) as error:
-        raise _problem(error)(host=host, code=type(error).__name__) from None
+        raise EnvironmentalError(_problem(error), host=host, code=type(error).__name__) from None
     finally:
         connection.close()
     return content
@@ -83,7 +83,7 @@ def _connection(parts: SplitResult) -> HTTPConnection:
         if file := os.environ.get("REQUESTS_CA_BUNDLE"):
             context.load_verify_locations(file)
     except OSError:
-        raise CaFileMissingError from None
+        raise EnvironmentalError(Environment.CA_FILE_MISSING) from None
     proxy = None if proxy_bypass(host) else getproxies().get("https")
     if not proxy:
         return HTTPSConnection(host, parts.port, timeout=WITHIN_SECONDS, context=context)
@@ -93,7 +93,7 @@ def _connection(parts: SplitResult) -> HTTPConnection:
             through.hostname or "", through.port or 80, timeout=WITHIN_SECONDS, context=context
         )
     except (HTTPException, ValueError):
-        raise ProxyUnusableError(code="HTTPS_PROXY") from None
+        raise EnvironmentalError(Environment.PROXY_UNUSABLE, code="HTTPS_PROXY") from None
     login = f"{unquote(through.username or '')}:{unquote(through.password or '')}"
     proof = {"Proxy-Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
     connection.set_tunnel(host, parts.port, headers=proof if through.username else {})
@@ -152,6 +152,6 @@ def _answers(clock: Clock, deadline: float) -> Callable[..., HTTPResponse]:
     return answer
 
 
-def _problem(error: Exception) -> type[EnvironmentalError]:
+def _problem(error: Exception) -> Environment:
     is_refused = isinstance(error, ssl.SSLCertVerificationError)
-    return CertificateRefusedError if is_refused else EndpointUnreachableError
+    return Environment.CERTIFICATE_REFUSED if is_refused else Environment.ENDPOINT_UNREACHABLE

@@ -25,6 +25,7 @@ from lockstep.protocol.errors import (
     StoreRejectedError,
     StoreThrottledError,
     StoreUnreachableError,
+    described,
 )
 from lockstep.protocol.workers import at_the_same_time
 from lockstep.runtime.clouds import Clouds
@@ -102,7 +103,7 @@ def refusal(world: Federated, clouds: Clouds | None = None) -> tuple[str, str]:
     """The error of a port, and what a person is told."""
     with pytest.raises(LockstepError) as caught:
         secrets(world, clouds or world.from_aws(to_oci=world.with_secret))
-    return type(caught.value).__name__, type(caught.value.__cause__).__name__
+    return type(caught.value).__name__, described(caught.value).name
 
 
 DENIED, UNREACHABLE = "StoreAccessDeniedError", "StoreUnreachableError"
@@ -298,7 +299,7 @@ def items(world: Federated, clouds: Clouds) -> list[object]:
 def refusal_in_aws(world: Federated, clouds: Clouds | None = None) -> tuple[str, str]:
     with pytest.raises(LockstepError) as caught:
         items(world, clouds or world.from_oci())
-    return type(caught.value).__name__, type(caught.value.__cause__).__name__
+    return type(caught.value).__name__, described(caught.value).name
 
 
 def _trusts(world: Federated, **conditions: str) -> None:

@@ -16,7 +16,9 @@ from typer.testing import CliRunner, Result
 
 from lockstep.aws import clients
 from lockstep.cli import app
-from lockstep.protocol.errors import LockTableMissingError
+from lockstep.protocol.errors import (
+    Environment,
+)
 from lockstep.protocol.model import Engine
 from sandbox import plans
 from sandbox.aws import AwsSandbox
@@ -171,7 +173,7 @@ def test_every_command_where_aws_refuses(
             monkeypatch.setenv(name, value)
         lock = {("status",), ("lock", "show"), ("audit", "show")}
         # Verification needs no lock table.
-        among = lock if told == LockTableMissingError.__name__ else {*lock, ("audit", "verify")}
+        among = lock if told == Environment.LOCK_TABLE_MISSING.error_name else {*lock, ("audit", "verify")}
         run_all(among, told, "commands_refused")
 
 

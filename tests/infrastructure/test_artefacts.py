@@ -18,8 +18,7 @@ from cdk import artefacts
 from cdk.artefacts import BILLS, DISTRIBUTION, Commit, NotReleasableError, app, check, notes
 from cdk.bundle import ROOT
 from lockstep import __version__
-from lockstep.protocol import errors
-from lockstep.protocol.errors import EnvironmentalError
+from lockstep.protocol.errors import Environment
 
 COMMIT = Commit("c" * 40, 1_790_000_000, clean=True)
 CHANGELOG = """# Changelog
@@ -68,8 +67,7 @@ def _project() -> dict[str, Any]:
 
 def test_the_name_of_the_distribution_is_said_the_same_everywhere(project: dict[str, Any]) -> None:
     assert project["name"] == DISTRIBUTION
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
-    advices = [kind.advice for kind in kinds if issubclass(kind, EnvironmentalError)]
+    advices = [problem.advice for problem in Environment]
     files = (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "lockstep").rglob("*.py"))
     pages = [file.read_text() for file in files]
     named = [

@@ -17,16 +17,14 @@ from lockstep.cli import app
 from lockstep.cli.output import answer, document, exit_code_of, plan_file, words_left
 from lockstep.operate.documents import Error
 from lockstep.operate.formatting import absolute, clock_time, relative
-from lockstep.protocol import errors
 from lockstep.protocol.errors import (
-    AwsSessionExpiredError,
+    Environment,
     EnvironmentalError,
     FenceLostError,
     InvalidPlanError,
     LockTableAccessDeniedError,
     StoreBusyError,
     described,
-    family,
     line_of,
 )
 from tests.unit.test_cli import ARN, CREDENTIAL, PLAN
@@ -122,18 +120,18 @@ def test_ctrl_c_leaves_a_document() -> None:
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("kind", family(EnvironmentalError), ids=lambda kind: kind.__name__)
-def test_every_error_of_the_environment_has_a_next_command(kind: type[EnvironmentalError]) -> None:
-    assert kind.__module__ == errors.__name__
-    assert kind.__name__.endswith("Error")
-    assert "`" in kind.advice
-    assert len(str(kind()).splitlines()) == 1
-    assert exit_code_of(kind) == 3
+@pytest.mark.parametrize("problem", Environment, ids=lambda problem: problem.name)
+def test_every_problem_of_the_environment_has_a_next_command(problem: Environment) -> None:
+    assert "`" in problem.advice
+    told = line_of(EnvironmentalError(problem))
+    assert told == f"{problem.error_name}: {problem.meaning} {problem.advice}"
+    assert len(told.splitlines()) == 1
+    assert exit_code_of(EnvironmentalError) == 3
 
 
 def test_a_person_is_told_the_cause_and_a_program_both() -> None:
     error = LockTableAccessDeniedError(credential="c")
-    error.__cause__ = AwsSessionExpiredError(code="ExpiredToken")
+    error.__cause__ = EnvironmentalError(Environment.AWS_SESSION_EXPIRED, code="ExpiredToken")
     assert line_of(error).startswith(
         "AwsSessionExpiredError: The AWS session has expired. [code=ExpiredToken] "
     )

@@ -17,7 +17,11 @@ from lockstep.operate.doctor import in_cloud
 from lockstep.operate.doctor.catalogue import CATALOGUE
 from lockstep.operate.doctor.checks import Check, Context, UnknownCheckError, chosen, examine
 from lockstep.operate.doctor.inside import Reply
-from lockstep.protocol.errors import AwsSessionExpiredError, StoreBusyError
+from lockstep.protocol.errors import (
+    Environment,
+    EnvironmentalError,
+    StoreBusyError,
+)
 from lockstep.protocol.strict_json import write
 from lockstep.protocol.workers import at_the_same_time
 from tests.support.memory import make_plan
@@ -97,7 +101,7 @@ def test_a_check_that_is_wrong_hides_nothing_else_and_no_secret_is_shown() -> No
 
 
 def test_what_needs_another_answer_is_not_asked_without_it() -> None:
-    gate = check("a.gate", error=AwsSessionExpiredError())
+    gate = check("a.gate", error=EnvironmentalError(Environment.AWS_SESSION_EXPIRED))
     following = check("a.next", failed("s", "no", "fix"), needs="a.gate")
     last = check("a.last", ANSWERS[0], needs="a.next")
     found = found_by(gate, following, last, check("b.one", ANSWERS[0]))

@@ -16,10 +16,8 @@ from lockstep.operate.secrets import ROTATED, Wanted, wanted
 from lockstep.plan.admins import is_plain_name
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import (
-    AwsActionDeniedError,
-    AwsCallRefusedError,
-    AwsResourceMissingError,
-    ClockSkewError,
+    Environment,
+    EnvironmentalError,
     StoreAccessDeniedError,
 )
 from lockstep.protocol.model import AdminSecret, Credential, LockRecord
@@ -50,7 +48,9 @@ def clock(context: Context) -> Iterator[Answer]:
     """This clock against that of AWS, whose signatures are valid for five minutes."""
     try:
         yield skew_answer("AWS", context.clock, context.aws.time)
-    except ClockSkewError as error:
+    except EnvironmentalError as error:
+        if error.problem is not Environment.CLOCK_SKEW:
+            raise
         yield failed("clock", "it is so wrong that AWS refuses the signatures", error.advice.rstrip("."))
 
 
@@ -218,15 +218,18 @@ def rights(context: Context) -> Iterator[Answer]:
 def _allowed(action: str, resource: str, read: Callable[[], object], arn: str) -> Answer:
     try:
         read()
-    except AwsActionDeniedError as error:
-        denied = str(error.where.get("action") or "")
-        lacking = denied if ":" in denied else action
-        text = "this identity may not, so `status` and `audit verify` cannot tell it all"
-        return failed(lacking, text, _allow(lacking, arn))
-    except AwsResourceMissingError:
-        return failed(action, f"there is no {resource}", _DIFF)
-    except AwsCallRefusedError as error:
-        return failed(action, f"{resource} cannot be used: {error.where.get('code')}", _DIFF)
+    except EnvironmentalError as error:
+        match error.problem:
+            case Environment.AWS_ACTION_DENIED:
+                denied = str(error.where.get("action") or "")
+                lacking = denied if ":" in denied else action
+                text = "this identity may not, so `status` and `audit verify` cannot tell it all"
+                return failed(lacking, text, _allow(lacking, arn))
+            case Environment.AWS_RESOURCE_MISSING:
+                return failed(action, f"there is no {resource}", _DIFF)
+            case Environment.AWS_CALL_REFUSED:
+                return failed(action, f"{resource} cannot be used: {error.where.get('code')}", _DIFF)
+        raise
     return passed(action, "this identity may")
 
 

@@ -13,9 +13,9 @@ from lockstep.plan.fields import near, with_hint
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import OciVault
 from lockstep.protocol.errors import (
+    Environment,
     EnvironmentalError,
     LockstepError,
-    OciExtraMissingError,
     UnexpectedError,
     described,
     line_of,
@@ -70,7 +70,7 @@ class Context:
         try:
             from lockstep.oci.reads import OciReads  # noqa: PLC0415 - likewise
         except ModuleNotFoundError:
-            raise OciExtraMissingError from None
+            raise EnvironmentalError(Environment.OCI_EXTRA_MISSING) from None
         return OciReads(self.clouds.oci)
 
     @cached_property

@@ -18,16 +18,13 @@ from lockstep.plan.compiled import ClientKey, CompiledPlan, FederationToAws, Fed
 from lockstep.plan.published import Index, PlanSource
 from lockstep.protocol.deadlines import CloudTimeouts, DatabaseTimeouts, Timeouts, check_scope
 from lockstep.protocol.errors import (
-    DomainClientRefusedError,
-    DomainTokenRefusedError,
+    Environment,
+    EnvironmentalError,
     InvalidRequestError,
-    IssuerTokenRefusedError,
-    IssuerUnreadableError,
     LockstepError,
     RetryableError,
     SessionFailure,
     UnexpectedError,
-    WebIdentityDisabledError,
     described,
 )
 from lockstep.protocol.messages import DoctorRequest
@@ -97,9 +94,11 @@ def in_aws(clouds: Clouds, plan: CompiledPlan) -> Found:
 def _of_aws(failure: LockstepError) -> str:
     """What is wrong. STS also refuses a token as invalid where it cannot read the key set."""
     match failure:
-        case IssuerTokenRefusedError() if failure.where.get("code") == _NOT_TRUSTED:
+        case EnvironmentalError(problem=Environment.ISSUER_TOKEN_REFUSED) if (
+            failure.where.get("code") == _NOT_TRUSTED
+        ):
             return ROLE
-        case IssuerTokenRefusedError() | IssuerUnreadableError():
+        case EnvironmentalError(problem=Environment.ISSUER_TOKEN_REFUSED | Environment.ISSUER_UNREADABLE):
             return DOCUMENTS
     return TOKEN
 
@@ -129,14 +128,14 @@ def _proven(federation: FederationToOci) -> str:
 def _refused(failure: LockstepError, federation: FederationToOci) -> Iterator[Answer]:
     """Why there is no session in OCI. The domain looks at the application first."""
     match failure:
-        case DomainClientRefusedError():
+        case EnvironmentalError(problem=Environment.DOMAIN_CLIENT_REFUSED):
             with_key = isinstance(federation.client, ClientKey)
             yield _failed(PROOF, failure, _instead("runners.aws", _BY_CLIENT_SECRET if with_key else _BY_KEY))
             yield not_asked(KEY_SET, "the domain looks at it only for an application that it knows")
-        case DomainTokenRefusedError():
+        case EnvironmentalError(problem=Environment.DOMAIN_TOKEN_REFUSED):
             yield passed(PROOF, _proven(federation))
             yield _failed(KEY_SET, failure, _instead("runners.aws", _BY_KEY))
-        case WebIdentityDisabledError():
+        case EnvironmentalError(problem=Environment.WEB_IDENTITY_DISABLED):
             yield _failed(TOKEN, failure, "")
         case _:
             yield _failed(TO_OCI, failure, "")

@@ -18,11 +18,8 @@ from lockstep.plan.compiled import AccessKey, FederationToAws, FederationToOci
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import OciVault
 from lockstep.protocol.errors import (
-    ClockSkewError,
-    DomainUnreachableError,
+    Environment,
     EnvironmentalError,
-    IssuerNotPublicError,
-    OciActionDeniedError,
     SessionFailure,
     StoreAccessDeniedError,
 )
@@ -74,7 +71,9 @@ def clock(context: Context) -> Iterator[Answer]:
     region = vault_of(context.plan).region
     try:
         yield skew_answer("OCI", context.clock, lambda: context.oci.time(region))
-    except ClockSkewError as error:
+    except EnvironmentalError as error:
+        if error.problem is not Environment.CLOCK_SKEW:
+            raise
         yield failed("clock", "it is so wrong that OCI refuses the signatures", error.advice.rstrip("."))
 
 
@@ -177,9 +176,11 @@ def issuer(context: Context) -> Iterator[Answer]:
             found[name] = read_document(f"{base}/{name}", context.clock)
         except EnvironmentalError as error:
             fix = (
-                _PUBLISH if isinstance(error, IssuerNotPublicError) else f"curl -v {federation.issuer}/{name}"
+                _PUBLISH
+                if error.problem is Environment.ISSUER_NOT_PUBLIC
+                else f"curl -v {federation.issuer}/{name}"
             )
-            text = f"it is not served to everyone: {type(error).__name__} ({error.where.get('code')})"
+            text = f"it is not served to everyone: {error.name} ({error.where.get('code')})"
             yield failed(f"{federation.issuer}/{name}", text, fix)
     if CONFIGURATION in found:
         yield _configuration(federation, found[CONFIGURATION])
@@ -248,8 +249,8 @@ def domain(context: Context) -> Iterator[Answer]:
     try:
         answers = domain_answers(federation, context.clouds)
     except SessionFailure as failure:
-        problem = failure.problem or DomainUnreachableError(code=failure.code)
-        yield failed(url, f"no identity domain answers: {type(problem).__name__} ({failure.code})", look)
+        problem = failure.problem or EnvironmentalError(Environment.DOMAIN_UNREACHABLE, code=failure.code)
+        yield failed(url, f"no identity domain answers: {problem.name} ({failure.code})", look)
         return
     if answers:
         yield passed(url, "it refuses an empty request as an identity domain does")
@@ -284,7 +285,9 @@ def rights(context: Context) -> Iterator[Answer]:
 def _allowed(compartment: str, permission: str, read: Callable[[], object]) -> Answer:
     try:
         read()
-    except OciActionDeniedError as error:
+    except EnvironmentalError as error:
+        if error.problem is not Environment.OCI_ACTION_DENIED:
+            raise
         # Who may read is told that there is no such object.
         if not str(error.where.get("code")).endswith("ObjectNotFound"):
             text = "this identity may not, so `status` and `audit verify` cannot tell it all"
