@@ -283,7 +283,7 @@ def stores(seen: Snapshot) -> Iterator[Sequence[str]]:
     """What each store serves in both secrets, and the version of the first."""
     for name, answer in seen.state.look.answers.items():
         if isinstance(answer, LockstepError):
-            yield name, type(described(answer)).__name__, NONE, NONE
+            yield name, described(answer).name, NONE, NONE
             continue
         is_placeholder = isinstance(answer, StoredValue) and answer.login is None
         served = "a placeholder" if is_placeholder else generation_name(answer.generation)
