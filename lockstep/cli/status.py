@@ -337,7 +337,7 @@ def history(
             record, newest_run = records[credential.id], next(iter(runs), None)
             reasons = [
                 *of_record(record, credential, now),
-                *of_logs(record, credential, newest_run, unread, {}),
+                *of_logs(record, credential, newest_run, unread, now),
             ]
             say_reasons(ranked(reasons), of=f"{credential.id}: ")
     for problem in problems:

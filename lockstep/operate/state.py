@@ -19,6 +19,7 @@ from lockstep.operate.documents import FEW, Action, Run, WaitsFor
 from lockstep.operate.formatting import clock_time, to_second
 from lockstep.operate.history import last_runs
 from lockstep.operate.verdict import (
+    Ending,
     Kind,
     Reason,
     Verdict,
@@ -219,6 +220,9 @@ class StoreSnapshot:
     answers: Mapping[str, Answer]
     pending_since: datetime | LockstepError | None
 
+
+UNREAD = StoreSnapshot(depth="names", answers={}, pending_since=None)
+"""Where no store was asked."""
 
 AnswerT = TypeVar("AnswerT")
 JudgedT = TypeVar("JudgedT")
@@ -587,7 +591,7 @@ def state_of(
                     is_in_sync=is_in_sync,
                     now=now,
                 ),
-                *of_logs(record, credential, last_run, unread, look.answers),
+                *of_logs(record, credential, last_run, unread, now, look=look, may_run=may_run),
             ]
         ),
         is_running=record.holder is not None and is_held(record, now),
@@ -599,12 +603,21 @@ def of_logs(
     credential: Credential,
     last_run: Run | None,
     unread: Mapping[str, LockstepError],
-    answers: Mapping[str, Answer],
+    now: datetime,
+    *,
+    look: StoreSnapshot = UNREAD,
+    may_run: bool = False,
 ) -> Iterator[Reason]:
     """What the audit logs say of the last run; a log that this person may not read says nothing."""
     if last_run:
-        meaning = " ".join(filter(None, (last_run.meaning, last_run.advice)))
-        yield from of_last_run(record, credential, last_run.error, meaning, answers)
+        ending = Ending(
+            error=last_run.error,
+            meaning=" ".join(filter(None, (last_run.meaning, last_run.advice))),
+            answers=look.answers,
+            are_values=look.depth == "values",
+            may_run=may_run,
+        )
+        yield from of_last_run(record, credential, ending, now)
     for cloud, error in unread.items():
         if isinstance(error, AuditLogUnreachableError):
             text = f"The audit log in {cloud} cannot be read. {line_of(error)}"

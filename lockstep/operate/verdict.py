@@ -25,12 +25,13 @@ from lockstep.protocol.errors import (
     ReplicaRejectedError,
     SecretMalformedError,
     SecretNotFoundError,
+    StoresDivergedError,
     described,
     family,
     line_of,
 )
 from lockstep.protocol.lock_rule import due_at, is_held
-from lockstep.protocol.model import LockRecord, Schedule
+from lockstep.protocol.model import Credential, LockRecord, Schedule
 
 
 class Verdict(StrEnum):
@@ -80,8 +81,8 @@ _REFUSING = _names(
     AccountMissingError,
 )
 """Errors of a run that has seen refused what stores serve."""
-_RECORDED = _names(DatabaseBlockedError, PlanNotActiveError)
-"""Errors of a run whose cause the lock record says itself, for as long as it is there."""
+_OF_CONTENT = _names(SecretMalformedError, StoresDivergedError)
+"""Errors of a run that could use nothing that a store holds; names of versions do not say what that is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,14 +144,22 @@ def ranked(reasons: Iterable[Reason]) -> list[Reason]:
     return sorted(reasons, key=lambda reason: _GRAVITY[reason.kind])
 
 
-def next_step(record: LockRecord, credential: Watched) -> str:
-    """The command by which a run does now what it can; or what must come before, in the order in which a run asks."""
+def next_step(record: LockRecord, credential: Watched, *, may_run: bool = False) -> str:
+    """The command by which a run does now what it can; or what must come before, in the order in which a run asks.
+
+    Args:
+        record: The record.
+        credential: The credential.
+        may_run: Whether the stores are known to hold a login or a placeholder that a first run can use.
+    """
     if record.holder and record.expires_at is None:
         return _lockstep("lock", "release", credential.id, "--holder", record.holder)
     if credential.plan_digest not in {record.plan, record.activate}:
         return _lockstep("apply", credential.id, *(["--from", record.plan] if record.plan else []))
     if refusing := sorted(_blocked(record, credential) - record.take_over):
         return _lockstep("take-over", credential.id, *refusing)
+    if record.next_due_at is None and not (may_run or record.take_over):
+        return _lockstep("import", credential.id)
     return _lockstep("rotate", credential.id, "--force")
 
 
@@ -165,12 +174,15 @@ def of_record(
         now: The time.
         may_run: Whether the stores are known to hold a login or a placeholder that a first run can use.
     """
-    step = next_step(record, credential)
+    step = next_step(record, credential, may_run=may_run)
     for database in sorted(_blocked(record, credential)):
         yield Reason(kind=Kind.REFUSED, text=_refused(record, database), next=step, place=database)
     if record.is_revoking:
         but = f", but on {', '.join(sorted(record.without))}" if record.without else ""
-        text = f"Emergency: every generation up to {record.revoke_through} must be revoked{but}. The next run does it."
+        text = (
+            f"Emergency: every generation up to {record.revoke_through} must be revoked{but}. The next run does it. If "
+            "a database cannot be reached, `lockstep revoke --without` ends it on the others."
+        )
         yield Reason(kind=Kind.EMERGENCY, text=text, next=step)
     if record.holder and record.expires_at is None:
         yield Reason(kind=Kind.STUCK, text=f"{record.holder} holds the lock, which never ends.", next=step)
@@ -204,11 +216,11 @@ def _of_schedule(
         active = f"the active one is {record.plan}" if record.plan else "none is active"
         text = f"The plan of this file is not the active one: {active}. Runs under it change nothing."
         yield Reason(kind=Kind.OTHER_PLAN, text=text, next=step)
-    elif record.next_due_at is None and not (may_run or record.take_over):
-        text = "It was never rotated. Import the login that works today; a new account has none: `lockstep take-over`."
-        yield Reason(kind=Kind.NEW, text=text, next=_lockstep("import", credential.id))
     elif record.next_due_at is None:
-        yield Reason(kind=Kind.NEW, text="It was never rotated.", next=step)
+        text = "It was never rotated."
+        if not (may_run or record.take_over):
+            text += " Import the login that works today; a new account has none: `lockstep take-over`."
+        yield Reason(kind=Kind.NEW, text=text, next=step)
     if is_overdue(record, credential.schedule, now):
         yield Reason(kind=Kind.OVERDUE, text="It was not rotated for two intervals.", next=step)
 
@@ -239,7 +251,7 @@ def is_overdue(record: LockRecord, schedule: Schedule, now: datetime) -> bool:
 
 def of_stores(
     record: LockRecord,
-    credential: Watched,
+    credential: Credential,
     answers: Mapping[str, Served | LockstepError],
     *,
     placeholders: Collection[str],
@@ -256,31 +268,26 @@ def of_stores(
         is_in_sync: As of `lockstep.operate.state.CredentialState`.
         now: The time.
     """
-    is_rotated, step, found = record.current_generation is not None, next_step(record, credential), False
+    is_rotated, step = record.current_generation is not None, next_step(record, credential)
+    told = {name: answer for name, answer in answers.items() if not isinstance(answer, LockstepError)}
     for name, answer in answers.items():
         if isinstance(answer, LockstepError):
             yield _of_error(name, answer, credential, is_rotated=is_rotated)
     if is_held(record, now) or not is_rotated:  # What a run has half done is not out of sync.
         return
-    for name, answer in answers.items():
-        if isinstance(answer, LockstepError):
-            continue
+    found = False
+    for name, served in told.items():
         if name in placeholders:
-            text = f"Store {name} holds a placeholder, and no login. The next run mends that."
-            yield Reason(kind=Kind.NO_LOGIN, text=text, next=step, place=name)
-        elif is_revoked(record, answer.generation):
-            text = f"Store {name} serves generation {answer.generation}, which was revoked. The next run mends that."
-            yield Reason(kind=Kind.REVOKED, text=text, next=step, place=name)
-        elif not answer.generation:
-            text = (
-                f"Store {name} serves what Lockstep did not write, and no run has shown it to a database. The next run "
-                "finds what works."
-            )
-            yield Reason(kind=Kind.OUT_OF_SYNC, text=text, next=step, place=name)
+            kind, what = Kind.NO_LOGIN, "holds a placeholder, and no login"
+        elif is_revoked(record, served.generation):
+            kind, what = Kind.REVOKED, f"serves generation {served.generation}, which was revoked"
+        elif not served.generation:
+            kind, what = Kind.OUT_OF_SYNC, "serves what Lockstep did not write, and no run has tried"
         else:
             continue
         found = True
-    if is_in_sync is False and not found and not any(isinstance(a, LockstepError) for a in answers.values()):
+        yield Reason(kind=kind, text=f"Store {name} {what}. The next run mends that.", next=step, place=name)
+    if is_in_sync is False and not found and len(told) == len(answers):
         text = "The stores do not serve the same login, or not the one on record. The next run mends that."
         yield Reason(kind=Kind.OUT_OF_SYNC, text=text, next=step)
 
@@ -292,38 +299,59 @@ def is_revoked(record: LockRecord, generation: int) -> bool:
     return not is_valid and generation <= record.highest_generation
 
 
-def _of_error(name: str, error: LockstepError, credential: Watched, *, is_rotated: bool) -> Reason:
+def _of_error(name: str, error: LockstepError, credential: Credential, *, is_rotated: bool) -> Reason:
     kind, step = Kind.UNREACHABLE, _lockstep("doctor")
-    if isinstance(error, SecretNotFoundError | SecretMalformedError):
-        kind = Kind.NO_LOGIN if is_rotated else Kind.UNREACHABLE
-        is_there = isinstance(error, SecretMalformedError)
-        step = _lockstep("import", credential.id, "--replace") if is_there else _lockstep("secrets", "create")
+    if error.where.get("secret") == credential.secret_names.connection_blob:
+        kind = Kind.OUT_OF_SYNC
+    elif isinstance(error, SecretNotFoundError | SecretMalformedError) and is_rotated:
+        kind = Kind.NO_LOGIN
+    if isinstance(error, SecretNotFoundError):
+        step = _lockstep("secrets", "create")
+    elif isinstance(error, SecretMalformedError) and kind is not Kind.OUT_OF_SYNC:
+        step = _lockstep("import", credential.id, "--replace")
     return Reason(kind=kind, text=f"Store {name}: {line_of(described(error))}", next=step, place=name)
 
 
-def of_last_run(
-    record: LockRecord,
-    credential: Watched,
-    error: str | None,
-    meaning: str,
-    answers: Mapping[str, Served | LockstepError],
-) -> Iterator[Reason]:
-    """How the last run ended, if nothing has changed since what it has seen.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How the last run ended, and what the stores serve since.
 
-    Args:
-        record: The record.
-        credential: The credential.
+    Attributes:
         error: The name of its error; None: it succeeded.
         meaning: What that error says, and advises.
         answers: Of the stores that were asked.
+        are_values: Whether their values were read, and not the names of the versions alone.
+        may_run: As of `next_step`.
     """
-    if error is None or error in _RECORDED:
+
+    error: str | None
+    meaning: str
+    answers: Mapping[str, Served | LockstepError]
+    are_values: bool = False
+    may_run: bool = False
+
+
+def of_last_run(record: LockRecord, credential: Watched, ending: Ending, now: datetime) -> Iterator[Reason]:
+    """How the last run ended, as far as neither the record nor a store tells that by itself."""
+    error, answers = ending.error, ending.answers.values()
+    step, kind = next_step(record, credential, may_run=ending.may_run), Kind.FAILED
+    is_active = credential.plan_digest in {record.plan, record.activate}
+    is_told = (
+        (error == DatabaseBlockedError.__name__ and _blocked(record, credential))
+        or (error == PlanNotActiveError.__name__ and not is_active)
+        or error in {type(answer).__name__ for answer in answers if isinstance(answer, LockstepError)}
+    )
+    if error is None or is_told:
         return
-    served = [a.generation for a in answers.values() if not isinstance(a, LockstepError)]
-    is_as_it_was = not served or any(served)
-    kind = Kind.REFUSED if error in _REFUSING and is_as_it_was else Kind.FAILED
-    text = f"The last run ended with {error}. {meaning}"
-    yield Reason(kind=kind, text=text, next=next_step(record, credential))
+    text = f"The last run ended with {error}. {ending.meaning}"
+    served = [answer.generation for answer in answers if not isinstance(answer, LockstepError)]
+    if error in _REFUSING and (not served or any(served)):
+        kind = Kind.REFUSED
+        if error == NoRoomError.__name__ and record.not_before and record.not_before > now:
+            step = _lockstep("status", credential.id, "--watch")
+    elif error in _OF_CONTENT and not ending.are_values:
+        step = _lockstep("status", credential.id, "--read-values")
+    yield Reason(kind=kind, text=text, next=step)
 
 
 def _lockstep(*words: str) -> str:

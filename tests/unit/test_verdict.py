@@ -113,7 +113,46 @@ INCIDENTS: dict[str, Row] = {
         STEADY,
         {"aws": StoreUnreachableError(), "oci": names_of(stored(7))},
         "StoreUnreachableError",
-        [(Kind.FAILED, RUN), (Kind.UNREACHABLE, "lockstep doctor")],
+        [(Kind.UNREACHABLE, "lockstep doctor")],
+    ),
+    "the store answers again": (STEADY, IN_SYNC, "StoreUnreachableError", [(Kind.FAILED, RUN)]),
+    "the database was unblocked, and no run has looked": (
+        STEADY,
+        IN_SYNC,
+        "DatabaseBlockedError",
+        [(Kind.FAILED, RUN)],
+    ),
+    "one cloud has an older plan": (STEADY, IN_SYNC, "PlanNotActiveError", [(Kind.FAILED, RUN)]),
+    "there is no room until the overlap is over": (
+        STEADY,
+        IN_SYNC,
+        "NoRoomError",
+        [(Kind.REFUSED, f"lockstep status {OF} --watch")],
+    ),
+    "no store has anything that a run can use": (
+        STEADY,
+        serving(0, 0),
+        "StoresDivergedError",
+        [
+            (Kind.OUT_OF_SYNC, RUN),
+            (Kind.OUT_OF_SYNC, RUN),
+            (Kind.FAILED, f"lockstep status {OF} --read-values"),
+        ],
+    ),
+    "nothing is known that works, and it was never rotated": (
+        record(current_generation=None),
+        serving(0, 0),
+        "TakeOverNeededError",
+        [(Kind.FAILED, f"lockstep import {OF}"), (Kind.NEW, f"lockstep import {OF}")],
+    ),
+    "the second secret is malformed": (
+        STEADY,
+        {
+            "aws": SecretMalformedError(secret=PLANNED.secret_names.connection_blob),
+            "oci": names_of(stored(7)),
+        },
+        None,
+        [(Kind.OUT_OF_SYNC, "lockstep doctor")],
     ),
     "a run has died": (
         replace(STEADY, holder="run-8", expires_at=BEFORE, claim=CLAIM),
