@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from lockstep.agent import DEFAULT_SETTINGS
-from lockstep.agent.settings import ListenError, SettingsError, TokenError, load_settings
+from lockstep.agent.settings import SettingsError, load_settings
 from lockstep.protocol.errors import (
     Environment,
     EnvironmentalError,
@@ -59,8 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
     except SettingsError as error:
         for problem in error.problems:
             sys.stderr.write(f"{asked.config}: {problem}\n")
-    except (TokenError, ListenError) as error:
-        sys.stderr.write(f"{error}\n")
+    except EnvironmentalError as error:
+        sys.stderr.write(f"{line_of(error)}\n")
     except ModuleNotFoundError as error:
         missing = Environment.OCI_EXTRA_MISSING if error.name == "oci" else Environment.AGENT_EXTRA_MISSING
         sys.stderr.write(f"{line_of(EnvironmentalError(missing, code=str(error.name)))}\n")

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lockstep.protocol.errors import LockstepError, SecretMalformedError
+from lockstep.protocol.errors import Environment, EnvironmentalError, LockstepError, SecretMalformedError
 from lockstep.protocol.model import SecretStr
 from lockstep.stores.contents import decode_connection, decode_databases
 
@@ -50,8 +50,13 @@ def replace_file(path: Path, content: bytes, *, mode: int, uid: int = -1, gid: i
         raise
 
 
-class FileRefusedError(LockstepError):
-    """A file was not written; the one that was there before is whole."""
+class LoginFormError(LockstepError):
+    """The login cannot be given in this form; a file that was there before is whole."""
+
+    advice = (
+        "Compare `database` in the settings with the plan: `lockstep agent --check`. A control character is written by "
+        "`format: json` and templates only; a code with a line is that of the template."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +93,7 @@ def login_of(app_user: str, connection_blob: str | None, database: str | None) -
         database: Its name in the plan; None: the first.
 
     Raises:
-        FileRefusedError: They do not say what is needed, or there is no such database.
+        LoginFormError: They do not say what is needed, or there is no such database.
     """
     try:
         user = json.loads(app_user)
@@ -109,17 +114,18 @@ def login_of(app_user: str, connection_blob: str | None, database: str | None) -
             text=SecretStr(app_user),
         )
     except (ValueError, KeyError, TypeError, SecretMalformedError):
-        raise FileRefusedError(code="no-such-database" if database else "no-login") from None
+        code = "no-such-database" if database else "no-login"
+        raise LoginFormError(code=code, **({"database": database} if database else {})) from None
 
 
 def formatted(login: Login, form: str) -> str:
     """The text of a login in one of the `FORMATS`.
 
     Raises:
-        FileRefusedError: A field has a control character, which in a format of lines could begin another line.
+        LoginFormError: A field has a control character, which in a format of lines could begin another line.
     """
     if form != "json" and not all(field.isprintable() for field in login.strings().values()):
-        raise FileRefusedError(code="control-character")
+        raise LoginFormError(code="control-character")
     return FORMATS[form](login)
 
 
@@ -182,7 +188,7 @@ def rendered(login: Login, template: str) -> str:
     """The text of a jinja2 template for a login.
 
     Raises:
-        FileRefusedError: The template is wrong. The error has its line, not its text.
+        LoginFormError: The template is wrong. The error has its line, not its text.
     """
     # Few agents have a template, and each would pay 7 MB for it.
     from jinja2 import Environment, StrictUndefined, TemplateError  # noqa: PLC0415
@@ -193,7 +199,7 @@ def rendered(login: Login, template: str) -> str:
         return environment.from_string(template).render(login.strings(), database=login.database, **numbers)
     except TemplateError as error:
         line = getattr(error, "lineno", None)
-        raise FileRefusedError(code=f"template-line-{line}" if line else type(error).__name__) from None
+        raise LoginFormError(code=f"template-line-{line}" if line else type(error).__name__) from None
 
 
 def write(
@@ -213,7 +219,7 @@ def write(
         Whether it was written.
 
     Raises:
-        FileRefusedError: It was not; the code says why.
+        EnvironmentalError: It was not; the code says why.
     """
     content = text.reveal().encode()
     try:
@@ -221,7 +227,8 @@ def write(
             return False
         replace_file(path, content, mode=mode, uid=uid, gid=gid)
     except OSError as error:
-        raise FileRefusedError(code=error.strerror or type(error).__name__) from None
+        code = error.strerror or type(error).__name__
+        raise EnvironmentalError(Environment.FILE_REFUSED, path=str(path), code=code) from None
     return True
 
 
@@ -244,10 +251,6 @@ def _has(path: Path, content: bytes, *, mode: int, uid: int, gid: int, is_ours: 
 _LOOK_SECONDS = 0.25
 
 
-class HookFailedError(LockstepError):
-    """A hook did not do its work; it is tried again at the next refresh."""
-
-
 def run_command(
     command: Sequence[str], *, seconds: float, is_cut: Callable[[], bool] = lambda: False
 ) -> None:
@@ -259,14 +262,16 @@ def run_command(
         is_cut: Whether it must end now, since nobody will wait for it.
 
     Raises:
-        HookFailedError: It could not be started, ended with another status than 0, or did not end in time.
+        EnvironmentalError: It could not be started, ended with another status than 0, or did not end in time.
     """
     try:
         process = subprocess.Popen(  # noqa: S603 - the operator's own setting
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
         )
     except OSError as error:
-        raise HookFailedError(code=error.strerror or type(error).__name__) from None
+        raise EnvironmentalError(
+            Environment.HOOK_FAILED, code=error.strerror or type(error).__name__
+        ) from None
     ends_at = time.monotonic() + seconds
     try:
         while (status := _status(process)) is None and time.monotonic() < ends_at and not is_cut():
@@ -277,9 +282,11 @@ def run_command(
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     if status is None:
-        raise HookFailedError(code="ended with the agent" if is_cut() else f"not done in {seconds:g} s")
+        raise EnvironmentalError(
+            Environment.HOOK_FAILED, code="ended with the agent" if is_cut() else f"not done in {seconds:g} s"
+        )
     if status:
-        raise HookFailedError(code=f"status {status}")
+        raise EnvironmentalError(Environment.HOOK_FAILED, code=f"status {status}")
 
 
 def _status(process: "subprocess.Popen[bytes]") -> int | None:
@@ -293,12 +300,12 @@ def send_signal(name: str, pid_file: Path) -> None:
     """Send a signal, such as `HUP`, to the process whose id is in a file.
 
     Raises:
-        HookFailedError: There is no such process, or this one may not.
+        EnvironmentalError: There is no such process, or this one may not.
     """
     try:
         pid = int(pid_file.read_text(encoding="ascii").split()[0])
         if pid <= 1:
-            raise HookFailedError(code="no-process-id")
+            raise EnvironmentalError(Environment.HOOK_FAILED, code="no-process-id")
         os.kill(pid, signal.Signals[f"SIG{name}"])
     except (OSError, ValueError, IndexError) as error:
-        raise HookFailedError(code=type(error).__name__) from None
+        raise EnvironmentalError(Environment.HOOK_FAILED, code=type(error).__name__) from None

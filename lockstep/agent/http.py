@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from lockstep.agent.files import FileRefusedError, login_of
+from lockstep.agent.files import LoginFormError, login_of
 from lockstep.agent.values import Kept, Value, Values
 
 HTTP = "http"
@@ -139,7 +139,7 @@ class Dialect:
             raise _refusal(503, "ServiceUnavailable", f"No addresses of databases: {_state(blob)}")
         try:
             login = login_of(kept.value.text.reveal(), where.value.text.reveal() if where else None, database)
-        except FileRefusedError:
+        except LoginFormError:
             raise _refusal(404, "ResourceNotFoundException", "That secret has no such login.") from None
         value.note(HTTP, kept)
         return JSONResponse(login.strings(), headers=_describe(value, kept))

@@ -16,8 +16,9 @@ from pathlib import Path
 from lockstep.agent import files
 from lockstep.agent.http import Dialect
 from lockstep.agent.server import listener_of, server_of
-from lockstep.agent.settings import File, Settings, TokenError
+from lockstep.agent.settings import File, Settings
 from lockstep.agent.values import Secret, Values, describe, reader_of
+from lockstep.protocol.errors import Environment, EnvironmentalError
 from lockstep.protocol.model import SecretStr
 from lockstep.protocol.names import VersionNames
 from lockstep.runtime.system import boot_seconds, new_token
@@ -32,19 +33,23 @@ def token_of(file: Path) -> SecretStr:
     """The token of a file, which is made where there is none, with its folder.
 
     Raises:
-        TokenError: It cannot be read or made, or is empty, or others than its owner and group can read it.
+        EnvironmentalError: It cannot be read or made, or is empty, or others than its owner and group can read it.
     """
     try:
         if not file.exists():
             file.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
             files.replace_file(file, new_token().reveal().encode(), mode=MODE)
         if file.stat().st_mode & 0o007:
-            raise TokenError(path=str(file), code="readable-by-everybody")
+            raise EnvironmentalError(
+                Environment.TOKEN_FILE_UNUSABLE, path=str(file), code="readable-by-everybody"
+            )
         token = file.read_text(encoding="ascii").strip()
     except (OSError, ValueError) as error:
-        raise TokenError(path=str(file), code=type(error).__name__) from None
+        raise EnvironmentalError(
+            Environment.TOKEN_FILE_UNUSABLE, path=str(file), code=type(error).__name__
+        ) from None
     if not token:
-        raise TokenError(path=str(file), code="empty")
+        raise EnvironmentalError(Environment.TOKEN_FILE_UNUSABLE, path=str(file), code="empty")
     return SecretStr(token)
 
 
@@ -52,7 +57,7 @@ def check_token(file: Path) -> None:
     """Look whether there is a token, or one could be made; nothing is made.
 
     Raises:
-        TokenError: As `token_of` does.
+        EnvironmentalError: As `token_of` does.
     """
     with suppress(PermissionError):
         if file.exists():
@@ -61,7 +66,7 @@ def check_token(file: Path) -> None:
         folder = next(folder for folder in file.parents if folder.exists())
         if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
             return
-    raise TokenError(path=str(file), code=PermissionError.__name__)
+    raise EnvironmentalError(Environment.TOKEN_FILE_UNUSABLE, path=str(file), code=PermissionError.__name__)
 
 
 class TokenFile:
@@ -71,7 +76,7 @@ class TokenFile:
         file: As for `token_of`.
 
     Raises:
-        TokenError: As `token_of` does.
+        EnvironmentalError: As `token_of` does.
     """
 
     def __init__(self, file: Path) -> None:
@@ -80,7 +85,7 @@ class TokenFile:
 
     def matches(self, brought: str) -> bool:
         """Whether this is the token. Where a new file cannot be read, the token before it counts."""
-        with suppress(OSError, TokenError):
+        with suppress(OSError, EnvironmentalError):
             found = self._file.stat()
             seen = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size, found.st_mode)
             if seen != self._seen:

@@ -17,7 +17,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from lockstep.agent.settings import ListenError
+from lockstep.protocol.errors import Environment, EnvironmentalError
 
 MOST_CONNECTIONS = 800
 FIRST_REQUEST_SECONDS = 10.0
@@ -117,14 +117,16 @@ def listener_of(host: str, port: int, path: Path | None = None) -> socket.socket
         path: Of a Unix socket, instead of both.
 
     Raises:
-        ListenError: Another program listens there, or this one may not.
+        EnvironmentalError: Another program listens there, or this one may not.
     """
     try:
         listener = _port(host, port) if path is None else _unix_socket(path)
         listener.listen(_WAITING)
     except OSError as error:
         where = str(path or f"{host}:{port}")
-        raise ListenError(path=where, code=error.strerror or type(error).__name__) from None
+        raise EnvironmentalError(
+            Environment.ADDRESS_UNUSABLE, path=where, code=error.strerror or type(error).__name__
+        ) from None
     return listener
 
 

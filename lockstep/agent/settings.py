@@ -40,6 +40,8 @@ AS_THE_PROCESS = -1
 class SettingsError(TerminalError):
     """The agent's settings are not valid."""
 
+    advice = "Correct them, and look again: `lockstep agent --check`."
+
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
         super().__init__()
@@ -285,18 +287,3 @@ def _database_problems(settings: Settings, plan: Plan) -> Iterator[str]:
         known = databases[credential_id]
         if file.database not in (None, *known):
             yield f"files[{i}].database: {credential_id} has no database {file.database}, only {', '.join(known)}"
-
-
-class TokenError(TerminalError):
-    """The token file cannot be read or made."""
-
-    advice = (
-        "Make its folder for the agent's user, `sudo install -d -m 0750 -o USER -g GROUP FOLDER`, or name another "
-        "file: `token_file` in the settings. It must not be empty, nor readable by everybody: `chmod 0640 FILE`."
-    )
-
-
-class ListenError(TerminalError):
-    """Nothing can listen there."""
-
-    advice = "Name another port or socket, or end what listens there: `ss -lntp`."

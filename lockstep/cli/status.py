@@ -11,7 +11,6 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from lockstep.agent.settings import ListenError
 from lockstep.cli.output import (
     CredentialId,
     chosen,
@@ -410,7 +409,7 @@ def serve(
         raise EnvironmentalError(Environment.SERVE_EXTRA_MISSING, code=str(error.name)) from None
     try:
         address = Address.taken(host, port)
-    except ListenError as error:
+    except EnvironmentalError as error:
         raise wrong_use(
             f"--port: {error.where['path']}: {error.where['code']}. Take a free one: lockstep serve --port 0"
         ) from None

@@ -74,49 +74,80 @@ class TerminalError(LockstepError):
 class StoreUnreachableError(RetryableError):
     """The secrets manager did not answer."""
 
+    advice = "The next run tries again. If it lasts, look at the network: `lockstep doctor --in-cloud`."
+
 
 class StoreThrottledError(RetryableError):
     """The secrets manager throttles the calls."""
+
+    advice = (
+        "The next run tries again. If it lasts, find who else calls it so often, or lengthen `interval` in the "
+        "plan."
+    )
 
 
 class StoreBusyError(RetryableError):
     """The secret is being updated by another call."""
 
+    advice = "The next run tries again. If it lasts, find who else writes there: `lockstep status`."
+
 
 class LostCompareAndSetError(RetryableError):
     """Another writer changed the same thing between the read and the write."""
+
+    advice = "The next run tries again. If it lasts, find who else writes there: `lockstep status`."
 
 
 class ReadSideLaggingError(RetryableError):
     """The store does not serve the promoted version yet."""
 
+    advice = "The next run looks again. If it lasts, see what each store serves: `lockstep status`."
+
 
 class DatabaseUnreachableError(RetryableError):
     """The database did not answer in time."""
+
+    advice = "The next run tries again. If it lasts, look at the server and the way to it: `lockstep doctor`."
 
 
 class DatabaseBusyError(RetryableError):
     """The database accepts no more connections at the moment."""
 
+    advice = (
+        "The next run tries again. If it lasts, find who holds the connections, or raise `max_connections`."
+    )
+
 
 class DatabaseReadOnlyError(RetryableError):
     """The database takes no writes: it is a replica, or is failing over."""
+
+    advice = (
+        "Wait for the fail-over to end. If it lasts, name the host that takes writes: `host` in the plan."
+    )
 
 
 class AdvisoryLockBusyError(RetryableError):
     """Another rotation holds the database's advisory lock for this credential."""
 
+    advice = "The next run tries again. If it lasts, see which run holds it: `lockstep lock show`."
+
 
 class LockTableUnreachableError(RetryableError):
     """The lock table did not answer."""
+
+    advice = "The next run tries again. If it lasts, look at the network: `lockstep doctor --in-cloud`."
 
 
 class AuditLogUnreachableError(RetryableError):
     """The audit log or its signing key did not answer."""
 
+    advice = "The next run tries again. If it lasts, look at the network: `lockstep doctor --in-cloud`."
+
 
 class PlanUnreachableError(RetryableError):
     """The bucket of the published plan did not answer."""
+
+    advice = "The next run tries again. If it lasts, look at the network: `lockstep doctor --in-cloud`."
 
 
 # Terminal.
@@ -149,9 +180,16 @@ class PlanAccessDeniedError(TerminalError):
 class InvalidRequestError(TerminalError):
     """The input of this run is not valid. Nothing was changed."""
 
+    advice = (
+        "Name a credential of the plan that is deployed, `lockstep plan check`; a new one is deployed first: `make "
+        "deploy-aws`."
+    )
+
 
 class FenceLostError(TerminalError):
     """This run has lost the lock or its claim, so it must not change anything."""
+
+    advice = "Nothing to do: the run that has the lock goes on. See which: `lockstep lock show`."
 
 
 class PlanNotActiveError(TerminalError):
@@ -163,7 +201,10 @@ class PlanNotActiveError(TerminalError):
 class NewerFormatError(TerminalError):
     """A newer build of Lockstep wrote this, so this one does not read it and changes nothing."""
 
-    advice = "Upgrade this runner, or the command that you called."
+    advice = (
+        "Upgrade this runner, `make deploy-aws`, `make deploy-oci`, or the command that you called: `pip install "
+        "--upgrade lockstep-rotation`."
+    )
 
 
 class TakeOverNeededError(TerminalError):
@@ -193,7 +234,10 @@ class StoresDivergedError(TerminalError):
 class StagedValueConflictError(TerminalError):
     """The store already holds another value under this generation."""
 
-    advice = "Either a value was staged by hand, or two lock tables are in use."
+    advice = (
+        "Find out whether a value was staged by hand, `lockstep status`, or two lock tables are in use: `lock` in "
+        "the plans."
+    )
 
 
 class SecretNotFoundError(TerminalError):
@@ -215,7 +259,7 @@ class SecretMalformedError(TerminalError):
 class EditedMeanwhileError(TerminalError):
     """A person has edited other keys of the secret since this run read it, and its value would replace them."""
 
-    advice = "The next run keeps what was written."
+    advice = "Nothing to do: the next run keeps what was written."
 
 
 class SecretTooLargeError(TerminalError):
@@ -229,17 +273,28 @@ class SecretTooLargeError(TerminalError):
 class NotBootstrappedError(TerminalError):
     """The secret still holds a placeholder because the first rotation has not run."""
 
+    advice = "Let it rotate once: `lockstep rotate --force`."
+
 
 class StoreAccessDeniedError(TerminalError):
     """The secrets manager denies access to this identity."""
+
+    advice = "Look who may not read or write what: `lockstep doctor`. docs/iam.md and docs/iam-oci.md list the rights."
 
 
 class StoreQuotaExceededError(TerminalError):
     """The secret has reached its limit of versions."""
 
+    advice = (
+        "Wait for the deletions that are scheduled. How long that takes, and which interval fits: `lockstep "
+        "check`."
+    )
+
 
 class StoreRejectedError(TerminalError):
     """The secrets manager rejected the call."""
+
+    advice = "Look at the code, and compare the secret with the plan: `lockstep doctor`."
 
 
 class CurrentCredentialRejectedError(TerminalError):
@@ -251,9 +306,19 @@ class CurrentCredentialRejectedError(TerminalError):
 class PendingCredentialRejectedError(TerminalError):
     """The database accepted the pending value but refuses its login."""
 
+    advice = (
+        "Find what else decides on logins: pg_hba.conf, REQUIRE clauses, a proxy. Then: `lockstep rotate "
+        "--force`."
+    )
+
 
 class PreviousCredentialAcceptedError(TerminalError):
     """A retired value still logs in."""
+
+    advice = (
+        "Find what lets it in: a server that asks for no password (`trust`), or a proxy that caches logins. Then: "
+        "`lockstep rotate --force`."
+    )
 
 
 class PasswordRefusedByPolicyError(TerminalError):
@@ -270,15 +335,15 @@ class AccountLockedError(AccountUnusableError):
     """The account is locked."""
 
     advice = (
-        "Find out who locked it. MySQL, MariaDB: ALTER USER <account> ACCOUNT UNLOCK. PostgreSQL: ALTER ROLE <role> "
-        "LOGIN."
+        "Find out who locked it. MySQL, MariaDB: `ALTER USER <account> ACCOUNT UNLOCK`. PostgreSQL: `ALTER ROLE "
+        "<role> LOGIN`."
     )
 
 
 class AccountBlockedError(AccountUnusableError):
     """The server has locked the account because of too many wrong passwords in a row."""
 
-    advice = "Find the client that has a wrong password, then: ALTER USER <account> ACCOUNT UNLOCK."
+    advice = "Find the client that has a wrong password, then: `ALTER USER <account> ACCOUNT UNLOCK`."
 
 
 class AccountExpiredError(AccountUnusableError):
@@ -318,22 +383,25 @@ class LockoutLimitError(TerminalError):
     """One wrong password would lock the account, so no old password can be shown to be revoked."""
 
     advice = (
-        "Allow at least 2. MySQL: ALTER USER <account> FAILED_LOGIN_ATTEMPTS 2. MariaDB: SET GLOBAL "
-        "max_password_errors = 2."
+        "Allow at least 2. MySQL: `ALTER USER <account> FAILED_LOGIN_ATTEMPTS 2`. MariaDB: `SET GLOBAL "
+        "max_password_errors = 2`."
     )
 
 
 class HostBlockedError(TerminalError):
     """The server has blocked this host because of too many failed connections."""
 
-    advice = "MySQL: TRUNCATE TABLE performance_schema.host_cache; MariaDB: FLUSH HOSTS. Then raise max_connect_errors."
+    advice = (
+        "MySQL: `TRUNCATE TABLE performance_schema.host_cache`; MariaDB: `FLUSH HOSTS`. Then raise "
+        "max_connect_errors."
+    )
 
 
 class VerifierRefusedError(TerminalError):
     """The server takes no verifiers because it wants to check each password (strict_password_validation)."""
 
     advice = (
-        "SET GLOBAL strict_password_validation = OFF; passwords that people set are checked all the same."
+        "`SET GLOBAL strict_password_validation = OFF`; passwords that people set are checked all the same."
     )
 
 
@@ -341,13 +409,18 @@ class AccountPluginError(TerminalError):
     """Lockstep makes no verifiers for the account's authentication plugin, so it cannot set a second password."""
 
     advice = (
-        "Change the plugin once, with the present password: ALTER USER <account> IDENTIFIED WITH "
-        "caching_sha2_password BY <present password>."
+        "Change the plugin once, with the present password: `ALTER USER <account> IDENTIFIED WITH "
+        "caching_sha2_password BY <present password>`."
     )
 
 
 class AdminCredentialRejectedError(TerminalError):
     """The database refuses the login of the rotation user."""
+
+    advice = (
+        "Put the login that works into its secret, `admin_secret` in the plan, or set its password with `lockstep "
+        "plan sql`. Where RDS has just rotated it, the next run goes on."
+    )
 
 
 class PrivilegeMissingError(TerminalError):
@@ -359,11 +432,19 @@ class PrivilegeMissingError(TerminalError):
 class TlsVerificationError(TerminalError):
     """The server's TLS certificate cannot be verified, or it offers no TLS."""
 
+    advice = (
+        "Renew the server's certificate, or name its CA and its host as the certificate does: `tls` and `host` in "
+        "the plan. Look at it: `lockstep doctor`."
+    )
+
 
 class UnsupportedServerError(TerminalError):
     """The server does not support the chosen strategy."""
 
-    advice = "Use MySQL 8.0.21, MariaDB 10.4, PostgreSQL 10 or newer."
+    advice = (
+        "Use MySQL 8.0.21, MariaDB 10.4, PostgreSQL 10 or newer, and a `strategy` that the engine has: `lockstep "
+        "plan check`."
+    )
 
 
 class ReplicaLaggingError(TerminalError):
@@ -383,9 +464,15 @@ class ReplicaRejectedError(TerminalError):
 class DatabaseRejectedError(TerminalError):
     """The database rejected the statement."""
 
+    advice = "Look at the code in the server's manual, and at the account and its rights: `lockstep doctor`."
+
 
 class UnknownUsernameError(TerminalError):
     """The secret's username is not one of this credential's logins in the plan."""
+
+    advice = (
+        "Enter a login of one of the plan's usernames, `lockstep import`, or correct `username` in the plan."
+    )
 
 
 class NoRoomError(TerminalError):
@@ -397,13 +484,25 @@ class NoRoomError(TerminalError):
 class LockTableAccessDeniedError(TerminalError):
     """The lock table does not exist or denies access to this identity."""
 
+    advice = (
+        "Correct `lock` in the plan, deploy the stack, `make deploy-aws`, or give this identity the right: "
+        "docs/iam.md."
+    )
+
 
 class AuditLogAccessDeniedError(TerminalError):
     """The audit log or its signing key does not exist or denies access to this identity."""
 
+    advice = (
+        "Correct `audit` in the plan, deploy it, `make deploy-aws`, or give this identity the right: docs/iam.md. "
+        "For orders name it in `operators` of cdk.json."
+    )
+
 
 class AuditVerificationError(TerminalError):
     """The audit log cannot be verified."""
+
+    advice = "See which entries, and what is wrong with them: `lockstep audit verify`."
 
 
 class OrderRefusedError(TerminalError):
@@ -414,6 +513,11 @@ class OrderRefusedError(TerminalError):
 
 class LoginImportRefusedError(TerminalError):
     """The login was not imported. No store was changed."""
+
+    advice = (
+        "Look at the code and the place. `login-refused`: enter the login that works there. `lock-held`: wait for "
+        "the run to end, `lockstep lock show`."
+    )
 
 
 class AccountOwnedError(TerminalError):
@@ -433,17 +537,34 @@ class NotHandedOnError(TerminalError):
 class EventNotSentError(TerminalError):
     """An event was not sent. It is no evidence, and nothing waits for it."""
 
+    advice = (
+        "Nothing waits for it. If it lasts, look at `events` in the plan and at the right to send there: "
+        "`lockstep doctor --in-cloud`."
+    )
+
 
 class StepEndedError(TerminalError):
     """The step that began this call has ended, so the call was not sent."""
+
+    advice = (
+        "The step is tried again. If it lasts, look for the service that answers slowly: `lockstep doctor "
+        "--in-cloud`."
+    )
 
 
 class DeadlineExceededError(TerminalError):
     """The run exceeded its deadline. The next run continues from here."""
 
+    advice = "If it happens again, look for the service that answers slowly: `lockstep doctor --in-cloud`."
+
 
 class StartedLateError(TerminalError):
     """The rotation would have begun too late after its trigger. Nothing was started."""
+
+    advice = (
+        "The other cloud or the next trigger rotates it. If it lasts, `concurrency` of the shard is too small: "
+        "`lockstep plan check`."
+    )
 
 
 class FleetFailedError(TerminalError):
@@ -454,6 +575,11 @@ class FleetFailedError(TerminalError):
 
 class UnexpectedError(TerminalError):
     """An unexpected error. Its text is withheld because it may hold a secret."""
+
+    advice = (
+        "The next run tries again. If it lasts, report the code and the place, and look around: `lockstep doctor "
+        "--in-cloud`."
+    )
 
 
 def family(kind: type[LockstepError]) -> list[type[LockstepError]]:
@@ -505,6 +631,22 @@ class Environment(Enum):
     OCI_EXTRA_MISSING = (
         "The SDK of Oracle Cloud is not installed, and the plan has something there.",
         "Install it: `pip install 'lockstep-rotation[oci]'`.",
+    )
+    TOKEN_FILE_UNUSABLE = (
+        "The file with the agent's token cannot be read or made.",
+        (
+            "Make its folder for the agent's user, `sudo install -d -m 0750 -o USER -g GROUP FOLDER`, or name "
+            "another file: `token_file` in the settings. It must not be empty, nor readable by everybody: "
+            "`chmod 0640 FILE`."
+        ),
+    )
+    ADDRESS_UNUSABLE = (
+        "Nothing can listen there.",
+        "Name another port or socket, or end what listens there: `ss -lntp`.",
+    )
+    HOOK_FAILED = (
+        "What follows a change of a file has failed; it is tried again at the next refresh.",
+        "Run the file's `command` by itself, as the agent's user; for a `signal` look at its `pid_file`.",
     )
     CLOCK_SKEW = (
         "This machine's clock is wrong, so the cloud refuses its signatures.",
@@ -738,7 +880,11 @@ class SessionFailure(Exception):  # noqa: N818 - no error of ours: a port makes 
 
 def told_errors() -> dict[str, tuple[str, str]]:
     """Meaning and advice of every error, by the name by which a person is told it."""
-    kinds = {kind.__name__: ((kind.__doc__ or "").strip(), kind.advice) for kind in family(LockstepError)}
+    kinds = {
+        kind.__name__: ((kind.__doc__ or "").strip(), kind.advice)
+        for kind in family(LockstepError)
+        if kind is not EnvironmentalError
+    }
     return kinds | {problem.error_name: (problem.meaning, problem.advice) for problem in Environment}
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
-from lockstep.protocol.errors import LockstepError, ReadSideLaggingError
+from lockstep.protocol.errors import ReadSideLaggingError
 from lockstep.protocol.model import Credential
 from lockstep.protocol.names import VersionNames
 from lockstep.protocol.ports import VersionName
@@ -89,10 +89,6 @@ class NamedStore:
 # 4. A value that was refused, or that is kept for longer than that, gives way to the newest of what stores show, also
 # to a lower generation: a store that was made anew counts from 1.
 # 5. A value that was refused does not come back while the one that is kept counts.
-
-
-class RefusedValueError(LockstepError):
-    """The store still serves a value whose login was refused."""
 
 
 class Generated(Protocol):
@@ -172,7 +168,7 @@ def read_newest(
         elif seen.value != unwanted:
             return ReadResult(chosen=seen, shown=tuple(shown), failed=failed)
         elif seen.value != kept:
-            failed[name] = RefusedValueError(store=name)
+            failed[name] = ReadSideLaggingError(store=name, code="refused-login")
     left = [s for s in shown if is_over or s.source not in failed]
     chosen = max(left, key=lambda s: (s.value != unwanted, s.value.generation), default=None)
     return ReadResult(chosen=chosen, shown=tuple(shown), failed=failed)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from lockstep.agent.files import FORMATS, FileRefusedError, Login, formatted, login_of, rendered, write
+from lockstep.agent.files import FORMATS, Login, LoginFormError, formatted, login_of, rendered, write
+from lockstep.protocol.errors import EnvironmentalError
 from lockstep.protocol.model import SecretStr
 from tests.agent.harness import NEEDLE, app_user, blob
 from tests.unit.test_client_fork import in_child
@@ -151,7 +152,7 @@ def test_a_template_has_every_field() -> None:
     "template", ["{{ unknown }}", "{% if %}", "{{ password | no_filter }}", "{{ password.x.y }}"]
 )
 def test_a_wrong_template_is_refused_without_its_text(template: str) -> None:
-    with pytest.raises(FileRefusedError) as caught:
+    with pytest.raises(LoginFormError) as caught:
         rendered(_login(), template)
     assert NEEDLE not in str(caught.value)
 
@@ -169,7 +170,7 @@ def test_a_wrong_template_is_refused_without_its_text(template: str) -> None:
 def test_a_secret_without_the_login_is_refused(
     text: str, blob_text: str | None, database: str | None
 ) -> None:
-    with pytest.raises(FileRefusedError) as caught:
+    with pytest.raises(LoginFormError) as caught:
         login_of(text, blob_text, database)
     assert NEEDLE not in str(caught.value)
 
@@ -178,7 +179,7 @@ def test_a_secret_without_the_login_is_refused(
 @pytest.mark.parametrize("character", ["\n", "\r", "\0", "\x1b"])
 def test_a_field_that_could_begin_another_line_is_refused(form: str, character: str) -> None:
     forged = replace(_login(), password=SecretStr(f"a{character}host=evil.example.com"))
-    with pytest.raises(FileRefusedError, match="control-character"):
+    with pytest.raises(LoginFormError, match="control-character"):
         formatted(forged, form)
     assert formatted(_login(), form)
 
@@ -263,7 +264,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, step, full)
-    with pytest.raises(FileRefusedError, match="No space left on device"):
+    with pytest.raises(EnvironmentalError, match="No space left on device"):
         _written(file, "new")
     assert [p.name for p in tmp_path.iterdir()] == ["secret"]
     assert file.read_text() == "old"
@@ -277,7 +278,7 @@ def test_a_disk_that_is_really_full_leaves_the_old_file(tmp_path: Path) -> None:
         pytest.skip("this machine mounts no tmpfs")
     try:
         _written(tmp_path / "secret", "old")
-        with pytest.raises(FileRefusedError):
+        with pytest.raises(EnvironmentalError):
             _written(tmp_path / "secret", "n" * 65_536)
         assert [p.name for p in tmp_path.iterdir()] == ["secret"]
         assert (tmp_path / "secret").read_text() == "old"

@@ -14,7 +14,8 @@ import pytest
 from lockstep.agent import serve
 from lockstep.agent.serve import Agent
 from lockstep.agent.server import listener_of
-from lockstep.agent.settings import ListenError, load_settings
+from lockstep.agent.settings import load_settings
+from lockstep.protocol.errors import EnvironmentalError
 from sandbox.agent import command, settings_file
 from tests.agent.harness import NAME, FakeBootClock, FakeStore
 from tests.agent.process import until
@@ -151,7 +152,7 @@ def test_a_socket_that_was_left_over_is_replaced(tmp_path: Path) -> None:
 def test_a_socket_of_another_agent_is_left_to_it(tmp_path: Path) -> None:
     at = tmp_path / "agent.sock"
     with listener_of("127.0.0.1", 0, at):
-        with pytest.raises(ListenError, match="another program listens there"):
+        with pytest.raises(EnvironmentalError, match="another program listens there"):
             listener_of("127.0.0.1", 0, at)
         assert at.is_socket()
 
@@ -161,7 +162,7 @@ def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     file.write_text("of somebody")
     link.symlink_to(file)
     for at in (file, link, tmp_path):
-        with pytest.raises(ListenError, match="something else is there"):
+        with pytest.raises(EnvironmentalError, match="something else is there"):
             listener_of("127.0.0.1", 0, at)
     assert file.read_text() == "of somebody"
     assert link.is_symlink()

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lockstep.agent.files import HookFailedError, run_command, send_signal
+from lockstep.agent.files import run_command, send_signal
+from lockstep.protocol.errors import EnvironmentalError
 from tests.agent.process import until
 
 
@@ -17,7 +18,7 @@ from tests.agent.process import until
     ("command", "code"), [(["false"], "status 1"), (["/no/such/program"], "No such file or directory")]
 )
 def test_a_command_that_fails_is_told(command: list[str], code: str) -> None:
-    with pytest.raises(HookFailedError, match=code):
+    with pytest.raises(EnvironmentalError, match=code):
         run_command(command, seconds=10)
 
 
@@ -25,7 +26,7 @@ def test_a_command_that_hangs_ends_with_all_that_it_has_started(tmp_path: Path) 
     child = tmp_path / "child"
     script = f"sleep 60 & echo $! > {child}; wait"
     began = time.monotonic()
-    with pytest.raises(HookFailedError, match=r"not done in 2 s"):
+    with pytest.raises(EnvironmentalError, match=r"not done in 2 s"):
         run_command(["/bin/sh", "-c", script], seconds=2)
     assert time.monotonic() - began < 40  # It would have been done after a minute.
     _ends(int(child.read_text()))
@@ -81,10 +82,10 @@ def test_a_signal_reaches_the_process_of_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "abc", "-1", "0", "1", "99999999"])
 def test_no_other_process_gets_a_signal(tmp_path: Path, text: str) -> None:
     (tmp_path / "pid").write_text(text)
-    with pytest.raises(HookFailedError):
+    with pytest.raises(EnvironmentalError):
         send_signal("HUP", tmp_path / "pid")
 
 
 def test_a_pid_file_that_is_missing_is_told(tmp_path: Path) -> None:
-    with pytest.raises(HookFailedError, match="FileNotFoundError"):
+    with pytest.raises(EnvironmentalError, match="FileNotFoundError"):
         send_signal("HUP", tmp_path / "none")

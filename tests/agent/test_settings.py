@@ -15,8 +15,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from lockstep.agent.serve import TokenFile, check_token, token_of
-from lockstep.agent.settings import Settings, SettingsError, Signal, TokenError, load_settings
+from lockstep.agent.settings import Settings, SettingsError, Signal, load_settings
 from lockstep.plan.file import load_plan
+from lockstep.protocol.errors import EnvironmentalError
 from sandbox.agent import command, settings_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -152,7 +153,7 @@ def test_a_token_that_is_none_or_everybodys_is_refused(tmp_path: Path, text: str
     file = tmp_path / "token"
     file.write_text(text)
     file.chmod(mode)
-    with pytest.raises(TokenError):
+    with pytest.raises(EnvironmentalError):
         token_of(file)
 
 
@@ -163,7 +164,7 @@ def test_a_full_disk_leaves_no_empty_token(tmp_path: Path, monkeypatch: pytest.M
     file = tmp_path / "token"
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(TokenError):
+        with pytest.raises(EnvironmentalError):
             token_of(file)
     assert list(tmp_path.iterdir()) == []
     assert token_of(file).reveal()

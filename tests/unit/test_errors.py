@@ -17,6 +17,7 @@ from lockstep.protocol.errors import (
     RetryableError,
     StagedValueConflictError,
     TerminalError,
+    told_errors,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -45,11 +46,25 @@ def test_each_error_has_a_name_in_error_and_one_line_of_meaning(error: type[Lock
     assert str(error()).startswith(meaning)
 
 
+def test_no_error_is_without_its_next_step() -> None:
+    """A sentence of its own; where there is a command for it, with the command."""
+    told = {name: advice for name, (_, advice) in told_errors().items()}
+    assert {name for name, advice in told.items() if not advice.endswith((".", "?"))} == set()
+    assert {
+        name for name, advice in told.items() if "`" not in advice and name not in WITHOUT_COMMAND
+    } == set()
+
+
+WITHOUT_COMMAND = {"EditedMeanwhileError", "SecretTooLargeError"}
+"""There is nothing to type: the server or the plan is changed by hand, or nothing is to be done."""
+
+
 def test_the_text_says_where_and_what_to_do() -> None:
     error = StagedValueConflictError(store="aws", generation=7)
     assert str(error) == (
         "The store already holds another value under this generation. [store=aws, generation=7] "
-        "Either a value was staged by hand, or two lock tables are in use."
+        "Find out whether a value was staged by hand, `lockstep status`, or two lock tables are in use: `lock` in the "
+        "plans."
     )
     assert error.where == {"store": "aws", "generation": "7"}
 

@@ -18,12 +18,15 @@ from lockstep.plan.compiled import ClientKey, CompiledPlan, FederationToAws, Fed
 from lockstep.plan.published import Index, PlanSource
 from lockstep.protocol.deadlines import CloudTimeouts, DatabaseTimeouts, Timeouts, check_scope
 from lockstep.protocol.errors import (
+    AuditLogAccessDeniedError,
     Environment,
     EnvironmentalError,
     InvalidRequestError,
     LockstepError,
+    LockTableAccessDeniedError,
     RetryableError,
     SessionFailure,
+    StoreAccessDeniedError,
     UnexpectedError,
     described,
 )
@@ -191,7 +194,7 @@ def _failed(subject: str, error: LockstepError, otherwise: str) -> Answer:
         return not_asked(subject, "there was no time left for it")
     shown = described(error)
     advice = " ".join(text for text in (shown.advice or error.advice, otherwise) if text)
-    return failed(subject, sentence(shown), advice or "look up the error in docs/runbook.md#errors-by-name")
+    return failed(subject, sentence(shown), advice)
 
 
 def _instead(runner: str, choice: str) -> str:
@@ -351,9 +354,10 @@ def _denied(subject: str, error: LockstepError) -> Answer:
     if is_out_of_time(error):
         return not_asked(subject, "there was no time left for it")
     shown = described(error)
-    fix = shown.advice if shown is not error else error.advice
+    if not isinstance(shown, StoreAccessDeniedError | LockTableAccessDeniedError | AuditLogAccessDeniedError):
+        return failed(subject, sentence(error), shown.advice)
     rights = "compare the function's role with docs/iam.md and docs/iam-oci.md, and deploy again"
-    return failed(subject, sentence(error), fix or rights)
+    return failed(subject, sentence(error), rights)
 
 
 def _records(clouds: Clouds, plan: CompiledPlan) -> Iterator[tuple[str, Answer]]:

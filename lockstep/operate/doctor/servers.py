@@ -53,7 +53,7 @@ _FIXES: dict[type[LockstepError], str] = {
 
 def sentence(error: LockstepError) -> str:
     """What an error says, without its advice and the full stop."""
-    meaning = (type(error).__doc__ or "").strip().removesuffix(".")
+    meaning = error.meaning.removesuffix(".")
     code = f" ({error.where['code']})" if error.where.get("code") else ""
     return f"{meaning[:1].lower()}{meaning[1:]}{code}"
 
@@ -77,14 +77,8 @@ def of_error(server: DatabaseServer, error: LockstepError, *, subject: str | Non
     if isinstance(error, UnsupportedServerError) and error.where.get("code"):
         what = f"the server is {error.where['code']}: no {server.engine} that the strategy works on"
         return failed(about, what, _FIXES[UnsupportedServerError])
-    command = error.advice or next(
-        (
-            text.format(host=server.host, port=server.port)
-            for kind, text in _FIXES.items()
-            if isinstance(error, kind)
-        ),
-        "look up the error in docs/runbook.md#errors-by-name",
-    )
+    own = _FIXES.get(type(error))
+    command = own.format(host=server.host, port=server.port) if own else error.advice
     return failed(about, sentence(error), command)
 
 

@@ -192,7 +192,7 @@ class Address:
         """Listen from now on.
 
         Raises:
-            ListenError: The port is taken, or this user may not.
+            EnvironmentalError: The port is taken, or this user may not.
         """
         listener = listener_of(host, port)
         return cls(listener, host, listener.getsockname()[1])
