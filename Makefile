@@ -137,7 +137,7 @@ WITH_DIGEST = digest=$$($(PYTHON) -m lockstep plan publish --digest --plan $(PLA
 # The function reads its plan from a bucket. Published before the function is told of it, and at the first time, when the bucket
 # is made here, after it. Then the slots are made that the plan's credentials lack, and Terraform's outputs name them.
 deploy-oci: oci-init ## Deploy the OCI side of PLAN with Terraform; see oci_fn/terraform/README.md (REMOVE_STANDBY=1, PAUSE_STANDBY=1)
-	$(PYTHON) -m lockstep plan check --plan $(PLAN)
+	$(PYTHON) -m lockstep check --plan $(PLAN)
 	$(WITH_DIGEST) $(PYTHON) -m cdk.standby --terraform $(TERRAFORM) --plan $(PLAN) $(if $(REMOVE_STANDBY),--remove) \
 	  $(if $(PAUSE_STANDBY),--pause) -- -var=plan_digest=$$digest
 	$(PUBLISH_OCI) --if-there

@@ -146,7 +146,7 @@ class Estate:
 
     def order(self, credential: Credential, order: Order) -> OrderResult:
         """Give an order, as an operator does."""
-        return order_context(self.plan, "aws").give(order, credential)
+        return order_context(self.plan).give(order, credential)
 
     def stored_login(self, credential: Credential, store: StoreName = "aws") -> Login | None:
         """What an application gets from a store at this moment; None for a placeholder."""

@@ -1,4 +1,4 @@
-"""What happens before a first rotation, as by `lockstep secrets create`, `plan activate` and `take-over`.
+"""What happens before a first rotation, as by `lockstep secrets create`, `apply` and `take-over`.
 
 Orders are given without their audit entries, so that an estate's chains begin with its first run.
 """

@@ -37,7 +37,7 @@ _PLAN = """\
 
 `lockstep.yaml` says what to rotate. `lockstep init` writes a first one; `lockstep plan schema` prints the JSON Schema
 with which editors check it, which is also [lockstep.schema.json](lockstep.schema.json). What depends on several
-sections only `lockstep plan check` knows. A field without a default and without *optional* is required. A duration is
+sections only `lockstep check` knows. A field without a default and without *optional* is required. A duration is
 written like `90s`, `20m`, `1h30m` or `7d`. Instead of a text or a number a field may have a variable of the
 environment, `${NAME}` or `${NAME:-default}`.
 """

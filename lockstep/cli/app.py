@@ -67,11 +67,11 @@ _GROUPS = {
 }
 _TREE: tuple[tuple[str, str, Callable[..., None], tuple[str, ...]], ...] = (
     ("Set up", "init", init.init, (PLAN,)),
-    ("Set up", "plan check", plan.check, (PLAN, JSON)),
+    ("Set up", "check", plan.check, (PLAN, JSON)),
     ("Set up", "import", login_import.command, (PLAN,)),
     ("Set up", "secrets create", secrets_command.create, (PLAN, JSON)),
     ("Set up", "secrets tag", secrets_command.tag_command, (PLAN, JSON)),
-    ("Set up", "plan activate", plan.activate, (PLAN,)),
+    ("Set up", "apply", plan.apply, (PLAN,)),
     ("Operate", "status", status.status, (PLAN, JSON)),
     ("Operate", "serve", status.serve, (PLAN,)),
     ("Operate", "rotate", rotate.rotate, (PLAN, JSON)),
@@ -81,6 +81,7 @@ _TREE: tuple[tuple[str, str, Callable[..., None], tuple[str, ...]], ...] = (
     ("Operate", "resume", orders.resume, (PLAN,)),
     ("Operate", "retire", orders.retire, (PLAN,)),
     ("Incident", "doctor", doctor.doctor, (PLAN, JSON)),
+    ("Incident", "revoke", rotate.revoke, (PLAN, JSON)),
     ("Incident", "unblock", orders.unblock, (PLAN,)),
     ("Incident", "take-over", orders.take_over, (PLAN,)),
     ("Incident", "lock show", orders.show, (PLAN, JSON)),

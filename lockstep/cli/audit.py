@@ -17,7 +17,7 @@ from lockstep.audit.confirmed import Digests, Since, Verdict
 from lockstep.audit.digest import Evidence
 from lockstep.audit.verify import Problem, Verification, Verifier, read_object
 from lockstep.cli.output import (
-    CredentialId,
+    CredentialArguments,
     chosen,
     plan_or_exit,
     print_json,
@@ -58,8 +58,8 @@ _EXITS = {
 
 
 def verify(
+    credentials: CredentialArguments = None,
     *,
-    credential_id: CredentialId = None,
     since: Annotated[
         str | None,
         typer.Option(
@@ -83,11 +83,11 @@ def verify(
     """
     plan, at = plan_or_exit(), _digest(since)
     clouds = operator(plan)
-    wanted = {chain_folder(c.id): c.id for c in chosen(plan, credential_id)}
+    wanted = {chain_folder(c.id): c.id for c in chosen(plan, credentials)}
     chains, verdicts = list[documents.Chain](), list[Verification]()
     with progress_bar() as progress:
         verifier = begun(plan, clouds, since=at)
-        for folder in sorted(wanted.keys() | (set() if credential_id else set(verifier.folders()))):
+        for folder in sorted(wanted.keys() | (set() if credentials else set(verifier.folders()))):
             name = wanted.get(folder, f"{ascii(folder)[1:-1]}, not in the plan,")
             found = verified(verifier, folder, name, progress)
             if stores and folder in wanted:
@@ -203,8 +203,8 @@ def _tell(problems: Sequence[str], notes: Sequence[str]) -> None:
 
 
 def show(
+    credentials: CredentialArguments = None,
     *,
-    credential_id: CredentialId = None,
     stream: Annotated[
         Literal["aws", "oci"] | None, typer.Option("--stream", help="Only this stream.")
     ] = None,
@@ -219,7 +219,7 @@ def show(
     plan = plan_or_exit()
     clouds = operator(plan)
     found: list[tuple[Credential, AuditLog, int, Entry | None]] = []
-    for credential in chosen(plan, credential_id):
+    for credential in chosen(plan, credentials):
         heads = clouds.lock(credential).read().heads
         for log, signer in streams(plan, clouds, credential, stream):
             numbers = newest_numbers(log, heads.get(log.stream), newest)
@@ -328,8 +328,8 @@ WRITERS: dict[Format, Callable[[Report], str]] = {
 
 
 def report(
+    credentials: CredentialArguments = None,
     *,
-    credential_id: CredentialId = None,
     since: Annotated[str, typer.Option(help="How far back: 24h, 30d, 90d.")] = "90d",
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The file to write; - for standard output.")
@@ -359,11 +359,11 @@ def report(
     with progress_bar() as progress:
         verifier = begun(plan, clouds)
         found = []
-        for credential in chosen(plan, credential_id):
+        for credential in chosen(plan, credentials):
             chains = verified(verifier, chain_folder(credential.id), credential.id, progress)
             found.append(report_on(credential, chains, since=since_when, now=now))
         others = set(verifier.folders()) - {chain_folder(c.id) for c in plan.credentials}
-        for folder in sorted(others) if credential_id is None else ():
+        for folder in sorted(others) if not credentials else ():
             for v in verified(verifier, folder, folder, progress):
                 verifier.digests[v.stream].problems += [
                     f"chain {folder!a}, not in the plan: {p}" for p in v.problems

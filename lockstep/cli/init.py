@@ -406,7 +406,7 @@ def init(  # noqa: PLR0913 - an option for each answer
     --yes the options say everything, and no cloud is called.
 
     With OCI the runners reach each other's cloud by sessions, for which each cloud vouches: there is no long-lived key.
-    What only the deployment of OCI knows is an example, which `plan check` names. With --keys the plan has keys
+    What only the deployment of OCI knows is an example, which `check` names. With --keys the plan has keys
     instead, an API key for OCI and an access key for AWS, which you make, store and rotate.
 
     Beside the plan it writes its JSON Schema, with which editors complete and check it.
@@ -480,7 +480,7 @@ def _steps(
     oci, has_sessions = answers.oci_region, answers.oci_region and answers.domain_url
     if any(missing_ca_files(plan)):
         yield "the CAs of RDS", f"curl -o {file.parent / CA_FILE} {CA_BUNDLE}"
-    yield "check it", f"lockstep plan check --plan {file}"
+    yield "check it", f"lockstep check --plan {file}"
     yield "accounts, for a DBA", f"lockstep plan sql --plan {file} > setup.sql"
     if oci:
         yield "the OCI side", f"make deploy-oci PLAN={file}"

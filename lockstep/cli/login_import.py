@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from lockstep.cli.orders import CredentialArgument, OrderContext, RecordIn, entry_text, order_context
-from lockstep.cli.output import DryRun, complain, one, plan_or_exit, say, wrong_use
+from lockstep.cli.orders import OrderContext, entry_text, order_context
+from lockstep.cli.output import CredentialArgument, DryRun, complain, one, plan_or_exit, say, wrong_use
 from lockstep.operate.login_import import Estate, import_login, prove, texts_to_write
+from lockstep.operate.verdict import next_step
 from lockstep.protocol.errors import LoginImportRefusedError, SecretMalformedError
 from lockstep.protocol.events import Adopted
 from lockstep.protocol.model import Credential, Login, SecretStr
@@ -19,11 +20,11 @@ _NEXT = {
     "login-refused": "find the login that works there, or, where nobody knows one: lockstep take-over {id} {database}",
     "admin-refused": "it is the rotation user's own login: find the one that works on {database}, or let a DBA set its "
     "password there",
-    "promoting": "generation {generation} is being promoted; to finish it: lockstep rotate --force {id}",
+    "promoting": "generation {generation} is being promoted; to finish it: lockstep rotate {id} --force",
     BINARY: "store {store} has a binary value in {secret}; keep it elsewhere, then repeat this with --replace",
     NOT_AN_OBJECT: "store {store} has in {secret} what is no JSON object, for example a bare password; keep it "
     "elsewhere, then repeat this with --replace",
-    "lock-held": "a run is under way; wait until it has ended: lockstep lock show -c {id}",
+    "lock-held": "a run is under way; wait until it has ended: lockstep lock show {id}",
 }
 
 
@@ -44,29 +45,43 @@ def command(
         bool, typer.Option("--replace", help="Replace a value that is no JSON object; it would be gone.")
     ] = False,
     dry_run: DryRun = False,
-    stream: RecordIn = "aws",
 ) -> None:
     """Hand the login that works now over to Lockstep.
 
     The login comes from standard input, from a secret, or from an environment variable that a pipeline has injected;
     never from the command line. It is a JSON object with `username` and `password`, or these two on a line each. It
     must log in on every database of the credential. Then every store, and every slot of a ring, serves it, beside the
-    other keys that the secret has there; no database is changed. It can be run again at any time, and finishes what was
-    left. With `--dry-run` it only logs in.
+    other keys that the secret has there; no database is changed, and a database that runs had blocked is so no more. It
+    can be run again at any time, and finishes what was left. With `--dry-run` it only logs in.
 
     Exit code: 0 every store serves it, 1 refused, 2 no login was given, 3 a cloud or a database was unreachable.
     """
     plan = plan_or_exit()
-    credential, at = one(plan, credential_id), order_context(plan, stream)
+    credential, at = one(plan, credential_id), order_context(plan)
     if secret and variable:
         raise wrong_use("give --from-secret or --from-env, not both")
     login = _login(_text(at, secret, store, variable))
     try:
         _import_login(login, credential, at, replace=replace, dry_run=dry_run)
     except LoginImportRefusedError as error:
-        where = {"id": credential.id, "secret": credential.secret_names.app_user, **error.where}
-        complain(_NEXT[error.where["code"]].format(**where))
+        complain(_next(error, at, credential))
         raise
+
+
+def _next(error: LoginImportRefusedError, at: OrderContext, credential: Credential) -> str:
+    """What a person does about a refusal."""
+    code, record = error.where["code"], at.read(credential)
+    if (
+        code == "login-refused"
+        and record.current_generation
+        and error.where["database"] not in record.blocked
+    ):
+        return (
+            f"generation {record.current_generation} is current, and no run was refused it: there is nothing to "
+            "import. Whether it logs in now: lockstep doctor --only database.login"
+        )
+    where = {"id": credential.id, "secret": credential.secret_names.app_user, **error.where}
+    return _NEXT[code].format(**where)
 
 
 def _import_login(
@@ -102,8 +117,9 @@ def _import_login(
         f"{credential.id}: imported; written into {where} ({entry_text(done.entry, at.stream)})",
         style="green",
     )
-    is_active = at.read(credential).plan == credential.plan_digest
-    say(f"next: lockstep {'rotate --force -c' if is_active else 'plan activate'} {credential.id}")
+    if done.unblocked:
+        say(f"  runs log in to {', '.join(done.unblocked)} again")
+    say(f"next: {next_step(at.read(credential), credential, may_run=True)}")
 
 
 def _text(at: OrderContext, secret: str | None, store: str | None, variable: str | None) -> str:

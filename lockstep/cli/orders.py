@@ -3,13 +3,14 @@
 Questions whether to go on; before an emergency also who would break.
 """
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -18,9 +19,10 @@ from rich.prompt import Confirm
 from lockstep.audit.append import Operator, OrderResult, give, record_order
 from lockstep.cli import output
 from lockstep.cli.output import (
-    CredentialId,
+    CredentialArgument,
+    CredentialArguments,
     DryRun,
-    OneCredentialId,
+    NamedCredentials,
     chosen,
     complain,
     err,
@@ -41,6 +43,7 @@ from lockstep.operate.documents import FEW, Locks, Record
 from lockstep.operate.formatting import clock_time, wants_json
 from lockstep.operate.sessions import count_sessions, lines
 from lockstep.operate.state import record_fields, records_of
+from lockstep.operate.verdict import next_step
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import EnvironmentalError, LockstepError, described, line_of
 from lockstep.protocol.events import EventData, Paused, Resumed, Retired, event_of, source_of
@@ -48,6 +51,7 @@ from lockstep.protocol.lock_rule import is_held
 from lockstep.protocol.messages import Entry
 from lockstep.protocol.model import AdminCredential, ChainHead, Credential, Lease, LockRecord
 from lockstep.protocol.orders import (
+    Activate,
     CancelTakeOver,
     Order,
     Pause,
@@ -144,16 +148,9 @@ def publish(plan: Plan, data: EventData, *, cause: str, time: datetime) -> None:
 
 # What the commands that give orders share: who gives them, where they are recorded, how they fail.
 
-CredentialArgument = Annotated[str, typer.Argument(metavar="CREDENTIAL", help="The credential, by its id.")]
-CredentialArguments = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="CREDENTIAL", help="Credentials, by their ids or by patterns such as 'team/*'."),
-]
 AllCredentials = Annotated[bool, typer.Option("--all", help="Every credential of the plan.")]
-RecordIn = Annotated[
-    Literal["aws", "oci"],
-    typer.Option("--stream", help="The audit stream that records it: that of the cloud you are in."),
-]
+RECORD_VARIABLE = "LOCKSTEP_RECORD_IN"
+"""Names the cloud whose audit log records orders: `aws`, or `oci` where the log in AWS is unreachable."""
 
 TOLD_EVERY = 500
 """Of more, after so many it is told how far it is."""
@@ -208,21 +205,21 @@ class OrderContext:
         return self.clouds.lock(credential).read()
 
 
-def order_context(plan: Plan, stream: Cloud) -> OrderContext:
-    """The desk of the person at the command line, or exit code 2 where the plan has no such stream."""
-    if stream == "oci" and plan.audit.oci is None:
-        raise wrong_use("the plan has no audit stream in oci")
-    return OrderContext(plan=plan, clouds=operator(plan), stream=stream)
+def order_context(plan: Plan) -> OrderContext:
+    """The desk of the person at the command line, or exit code 2 where the plan has no such audit log."""
+    stream = os.environ.get(RECORD_VARIABLE) or "aws"
+    if stream == "aws":
+        return OrderContext(plan=plan, clouds=operator(plan), stream="aws")
+    if stream == "oci" and plan.audit.oci:
+        return OrderContext(plan=plan, clouds=operator(plan), stream="oci")
+    raise wrong_use(f"{RECORD_VARIABLE}: the plan has no audit log in {stream!r}")
 
 
-def named(plan: Plan, ids: list[str] | None, *, everything: bool) -> list[Credential]:
+def named(plan: Plan, ids: Sequence[str] | None, *, everything: bool) -> list[Credential]:
     """The credentials that the command is about, each once, or exit code 2."""
     if everything == bool(ids):
         raise wrong_use("name credentials, or give --all")
-    if everything:
-        return chosen(plan, None)
-    found = {c.id: c for written in ids or [] for c in matching(plan, written)}
-    return list(found.values())
+    return chosen(plan, ids)
 
 
 def each(credentials: Sequence[Credential], act: Callable[[Credential], None]) -> None:
@@ -231,7 +228,7 @@ def each(credentials: Sequence[Credential], act: Callable[[Credential], None]) -
     For more than `FEW`, several at the same time; how far it is goes to standard error.
     """
     if len(credentials) <= FEW:
-        codes = [_done(credential, act) for credential in credentials]
+        codes = [_one(credential, act) for credential in credentials]
     else:
         codes = _many(credentials, act)
     if any(codes):
@@ -297,7 +294,7 @@ def _tried(credential: Credential, act: Callable[[Credential], None]) -> int | L
     return 0
 
 
-def _done(credential: Credential, act: Callable[[Credential], None]) -> int:
+def _one(credential: Credential, act: Callable[[Credential], None]) -> int:
     """Do it for one; 0, or the exit code of its failure, which has been told."""
     outcome = _tried(credential, act)
     if isinstance(outcome, int):
@@ -312,8 +309,30 @@ def entry_text(entry: ChainHead | None, stream: str) -> str:
     return f"entry {entry.seq} of {stream}" if entry else "it was so already"
 
 
-def would(credential: Credential, order: Order, record: LockRecord) -> None:
-    """Say what a dry run would do, or raise what it would raise."""
+# An order as a command: pause, resume, take-over, unblock, apply.
+
+
+def give_each(
+    credentials: Sequence[Credential],
+    at: OrderContext,
+    order_for: Callable[[Credential], Order],
+    *,
+    dry_run: bool,
+) -> None:
+    """Give an order for every credential, as `each`.
+
+    Args:
+        credentials: Those that it concerns.
+        at: From where.
+        order_for: Makes the order, or says why not.
+        dry_run: Only say what would be done.
+    """
+    act = _would if dry_run else partial(_give, is_few=len(credentials) <= FEW)
+    each(credentials, partial(act, at, order_for))
+
+
+def _would(at: OrderContext, order_for: Callable[[Credential], Order], credential: Credential) -> None:
+    order, record = order_for(credential), at.read(credential)
     if order.is_applied(record):
         say(f"{credential.id}: it is so already")
         return
@@ -321,7 +340,73 @@ def would(credential: Credential, order: Order, record: LockRecord) -> None:
     say(f"{credential.id}: would record and give the order {order.name}")
 
 
-# `lockstep take-over` and `lockstep unblock`: databases whose accounts Lockstep may take over, or must try again.
+def _give(
+    at: OrderContext, order_for: Callable[[Credential], Order], credential: Credential, *, is_few: bool
+) -> None:
+    order = order_for(credential)
+    if isinstance(order, TakeOver):
+        # The accounts become this credential's before anything may change them (protocol O8).
+        for account in accounts_of(credential):
+            if account.database in order.databases:
+                at.clouds.orders(credential).register(account)
+    given = at.give(order, credential)
+    record = given.record
+    say(f"{credential.id}: {_done(order, record)} ({entry_text(given.entry, at.stream)})", style="green")
+    if isinstance(order, Pause) and record.holder and record.expires_at:
+        until = clock_time(record.expires_at, at.clouds.clock.now())
+        say(f"  {record.holder} may still be running, until {until} at the latest")
+    if is_few and (
+        isinstance(order, TakeOver | Unblock) or (isinstance(order, Activate) and record.activate)
+    ):
+        say(f"next: {next_step(record, credential, may_run=True)}")
+
+
+def _done(order: Order, record: LockRecord) -> str:
+    """What an order has done, for a sentence."""
+    match order:
+        case Pause() | Resume():
+            done = "paused" if record.paused else "resumed"
+        case TakeOver():
+            done = f"takes over {_list(order.databases)}"
+        case CancelTakeOver():
+            done = f"cancelled {_list(order.databases)}"
+        case Unblock():
+            done = f"{order.database} is tried again"
+        case Activate():
+            done = "active" if record.plan == order.digest else f"ordered {order.digest}"
+        case Revoke():
+            done = f"emergency through generation {record.revoke_through} ordered"
+    return done
+
+
+def pause(
+    credentials: NamedCredentials = None, *, everything: AllCredentials = False, dry_run: DryRun = False
+) -> None:
+    """Switch scheduled rotations off, in both clouds.
+
+    Nothing expires: every password stays as it is, and what is valid stays valid. A run that is under way goes on to
+    its end. `lockstep rotate --force` still rotates.
+
+    Exit code: 0 paused, 3 the lock table or the audit log was unreachable.
+    """
+    plan = plan_or_exit()
+    found = named(plan, credentials, everything=everything)
+    give_each(found, order_context(plan), lambda _: Pause(), dry_run=dry_run)
+
+
+def resume(
+    credentials: NamedCredentials = None, *, everything: AllCredentials = False, dry_run: DryRun = False
+) -> None:
+    """Switch scheduled rotations on again.
+
+    What is due rotates with the next trigger of either cloud.
+
+    Exit code: 0 resumed, 3 the lock table or the audit log was unreachable.
+    """
+    plan = plan_or_exit()
+    found = named(plan, credentials, everything=everything)
+    give_each(found, order_context(plan), lambda _: Resume(), dry_run=dry_run)
+
 
 CredentialOrPattern = Annotated[
     str,
@@ -330,18 +415,16 @@ CredentialOrPattern = Annotated[
         help="The credential, by its id; or a pattern such as '*', for those on all of the databases.",
     ),
 ]
-Databases = Annotated[
-    list[str], typer.Argument(metavar="DATABASE", help="Databases, by their names in the plan.")
-]
 
 
 def take_over(
     credential_id: CredentialOrPattern,
-    databases: Databases,
+    databases: Annotated[
+        list[str], typer.Argument(metavar="DATABASE", help="Databases, by their names in the plan.")
+    ],
     *,
     cancel: Annotated[bool, typer.Option("--cancel", help="Take the permission back.")] = False,
     dry_run: DryRun = False,
-    stream: RecordIn = "aws",
 ) -> None:
     """Let Lockstep take over the accounts of a credential on a database.
 
@@ -353,26 +436,13 @@ def take_over(
 
     Exit code: 0 taken over (or cancelled), 1 refused, 3 the lock table or the audit log was unreachable.
     """
-    plan = plan_or_exit()
-    wanted = frozenset(databases)
-    found, at = _on(plan, credential_id, wanted), order_context(plan, stream)
-    order = CancelTakeOver(databases=wanted) if cancel else TakeOver(databases=wanted)
-
-    def act(credential: Credential) -> None:
-        if not cancel:
+    plan, wanted = plan_or_exit(), frozenset(databases)
+    found = _on(plan, credential_id, wanted)
+    if not cancel:
+        for credential in found:
             require_databases(credential, wanted)
-        if not cancel and not dry_run:
-            _register(at, credential, wanted)
-        text = _given(at, credential, order, dry_run=dry_run)
-        if text:
-            say(
-                f"{credential.id}: {'cancelled' if cancel else 'takes over'} {_list(wanted)} ({text})",
-                style="green",
-            )
-            if not cancel and len(found) <= FEW:
-                say(f"next: lockstep rotate --force {credential.id}")
-
-    each(found, act)
+    order = CancelTakeOver(databases=wanted) if cancel else TakeOver(databases=wanted)
+    give_each(found, order_context(plan), lambda _: order, dry_run=dry_run)
 
 
 def unblock(
@@ -380,26 +450,23 @@ def unblock(
     database: Annotated[str, typer.Argument(metavar="DATABASE", help="Its name in the plan.")],
     *,
     dry_run: DryRun = False,
-    stream: RecordIn = "aws",
 ) -> None:
     """Let runs log in to a database again that they had blocked.
 
     A run blocks a database whose account refuses a login twice, before the server locks the account. Find out first why
-    it refused: if the password was changed there, use `lockstep take-over`.
+    it refused: if the password was changed there, use `lockstep import` or `lockstep take-over`.
 
     Exit code: 0 it is tried again, 3 the lock table or the audit log was unreachable.
     """
     plan = plan_or_exit()
-    found, at = _on(plan, credential_id, frozenset({database})), order_context(plan, stream)
+    found, at = _on(plan, credential_id, frozenset({database})), order_context(plan)
+    give_each(found, at, partial(_unblock, at, database), dry_run=dry_run)
 
-    def act(credential: Credential) -> None:
-        if database not in at.read(credential).blocked:
-            require_databases(credential, frozenset({database}))
-        text = _given(at, credential, Unblock(database=database), dry_run=dry_run)
-        if text:
-            say(f"{credential.id}: {database} is tried again ({text})", style="green")
 
-    each(found, act)
+def _unblock(at: OrderContext, database: str, credential: Credential) -> Order:
+    if database not in at.read(credential).blocked:
+        require_databases(credential, frozenset({database}))
+    return Unblock(database=database)
 
 
 def _on(plan: Plan, written: str, databases: frozenset[str]) -> list[Credential]:
@@ -413,22 +480,6 @@ def _on(plan: Plan, written: str, databases: frozenset[str]) -> list[Credential]
     return on_them
 
 
-def _given(at: OrderContext, credential: Credential, order: Order, *, dry_run: bool) -> str | None:
-    """Where the order is on record; None after a dry run."""
-    if dry_run:
-        would(credential, order, at.read(credential))
-        return None
-    return entry_text(at.give(order, credential).entry, at.stream)
-
-
-def _register(at: OrderContext, credential: Credential, databases: frozenset[str]) -> None:
-    """Make the accounts this credential's before anything may change them (protocol O8)."""
-    orders = at.clouds.orders(credential)
-    for account in accounts_of(credential):
-        if account.database in databases:
-            orders.register(account)
-
-
 def require_databases(credential: Credential, databases: frozenset[str]) -> None:
     """Exit code 2 where the credential is not on all of these databases."""
     if unknown := sorted(databases - set(credential.databases)):
@@ -440,68 +491,6 @@ def _list(databases: frozenset[str]) -> str:
     return ", ".join(sorted(databases))
 
 
-# `lockstep pause` and `lockstep resume`: switch the scheduled runs of both clouds off and on.
-
-
-def pause(
-    credentials: CredentialArguments = None,
-    *,
-    everything: AllCredentials = False,
-    dry_run: DryRun = False,
-    stream: RecordIn = "aws",
-) -> None:
-    """Switch scheduled rotations off, in both clouds.
-
-    Nothing expires: every password stays as it is, and what is valid stays valid. A run that is under way goes on to
-    its end. `lockstep rotate --force` still rotates.
-
-    Exit code: 0 paused, 3 the lock table or the audit log was unreachable.
-    """
-    _switch(Pause(), credentials, everything=everything, dry_run=dry_run, stream=stream)
-
-
-def resume(
-    credentials: CredentialArguments = None,
-    *,
-    everything: AllCredentials = False,
-    dry_run: DryRun = False,
-    stream: RecordIn = "aws",
-) -> None:
-    """Switch scheduled rotations on again.
-
-    What is due rotates with the next trigger of either cloud.
-
-    Exit code: 0 resumed, 3 the lock table or the audit log was unreachable.
-    """
-    _switch(Resume(), credentials, everything=everything, dry_run=dry_run, stream=stream)
-
-
-def _switch(
-    order: Pause | Resume,
-    credentials: CredentialArguments,
-    *,
-    everything: bool,
-    dry_run: bool,
-    stream: RecordIn,
-) -> None:
-    plan = plan_or_exit()
-    found, at = named(plan, credentials, everything=everything), order_context(plan, stream)
-
-    def act(credential: Credential) -> None:
-        if dry_run:
-            would(credential, order, at.read(credential))
-            return
-        given = at.give(order, credential)
-        record = given.record
-        word = "paused" if record.paused else "resumed"
-        say(f"{credential.id}: {word} ({entry_text(given.entry, stream)})", style="green")
-        if record.paused and record.holder and record.expires_at:
-            until = clock_time(record.expires_at, at.clouds.clock.now())
-            say(f"  {record.holder} may still be running, until {until} at the latest")
-
-    each(found, act)
-
-
 # `lockstep retire`: end the rotation of a credential, and put on record what is left valid (protocol O11).
 
 
@@ -509,7 +498,6 @@ def retire(
     credential_id: CredentialArgument,
     *,
     dry_run: DryRun = False,
-    stream: RecordIn = "aws",
 ) -> None:
     """End the rotation of a credential.
 
@@ -520,7 +508,7 @@ def retire(
     Exit code: 0 retired, 1 a run or a generation is in flight, 3 the lock table or the audit log was unreachable.
     """
     plan = plan_or_exit()
-    credential, at = one(plan, credential_id), order_context(plan, stream)
+    credential, at = one(plan, credential_id), order_context(plan)
     _require_no_admin(plan, credential)
     if not dry_run:
         at.give(Pause(), credential)
@@ -583,7 +571,7 @@ def _explain(details: dict[str, Any], found: LockRecord) -> None:
         if generation != found.current_generation:
             say(
                 f"  generation {generation} may log in, too; to end that first: "
-                f"lockstep rotate --revoke-previous {found.credential_id}"
+                f"lockstep revoke {found.credential_id}"
             )
     say("  when no application uses them any more, a DBA drops the accounts")
 
@@ -591,13 +579,13 @@ def _explain(details: dict[str, Any], found: LockRecord) -> None:
 # `lockstep lock`: show who holds the lock; free it after its holder has died.
 
 
-def show(*, credential_id: CredentialId = None) -> None:
+def show(credentials: CredentialArguments = None) -> None:
     """Show who holds the lock and what is in flight.
 
     Exit code: 0 shown, 3 the lock table was unreachable.
     """
     plan = plan_or_exit()
-    wanted = chosen(plan, credential_id)
+    wanted = chosen(plan, credentials)
     read = records_of(operator(plan), wanted)
     records = [Record(**record_fields(read[c.id])) for c in wanted]
     if wants_json():
@@ -617,8 +605,8 @@ def _shown(value: object) -> str:
 
 
 def release(
+    credential_id: CredentialArgument,
     *,
-    credential_id: OneCredentialId,
     holder: Annotated[str, typer.Option(help="The holder, exactly as `lock show` prints it.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     dry_run: DryRun = False,

@@ -51,15 +51,18 @@ SHOWN_IDS = 20
 """So many ids or names of a kind are listed for people; of the others their number."""
 
 
-CredentialId = Annotated[
-    str | None,
-    typer.Option(
-        "--credential",
-        "-c",
-        help="Only this credential, by its id or a pattern such as 'team/*'.  [default: all of the plan]",
+CredentialArgument = Annotated[str, typer.Argument(metavar="CREDENTIAL", help="The credential, by its id.")]
+NamedCredentials = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="CREDENTIAL", help="Credentials, by their ids or by patterns such as 'team/*'."),
+]
+CredentialArguments = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="CREDENTIAL",
+        help="Only these credentials, by their ids or by patterns such as 'team/*'.  [default: all of the plan]",
     ),
 ]
-OneCredentialId = Annotated[str, typer.Option("--credential", "-c", help="The credential, by its id.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, without doing it.")]
 
 
@@ -228,9 +231,11 @@ def source_or_exit(file: Path | None = None) -> PlanSource:
         raise wrong_use(text, name="InvalidPlanError", problems=e.problems) from None
 
 
-def chosen(plan: Plan, credential_id: str | None) -> list[Credential]:
-    """The credentials that the command is about, or exit code 2."""
-    return list(plan.credentials) if credential_id is None else matching(plan, credential_id)
+def chosen(plan: Plan, written: Sequence[str] | None) -> list[Credential]:
+    """The credentials that the command is about, each once: those written, or all of the plan; or exit code 2."""
+    if not written:
+        return list(plan.credentials)
+    return list({c.id: c for id_or_pattern in written for c in matching(plan, id_or_pattern)}.values())
 
 
 def matching(plan: Plan, written: str) -> list[Credential]:

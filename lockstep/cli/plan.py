@@ -1,7 +1,7 @@
 """`lockstep plan`: check the plan, print it, its schema and the SQL that a DBA reviews and runs."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,18 +15,15 @@ from lockstep.audit.chain import Entry, newest_numbers
 from lockstep.audit.verify import read_object
 from lockstep.cli.orders import (
     AllCredentials,
-    CredentialArguments,
     OrderContext,
-    RecordIn,
-    each,
-    entry_text,
+    give_each,
     named,
     order_context,
-    would,
 )
 from lockstep.cli.output import (
-    CredentialId,
+    CredentialArguments,
     DryRun,
+    NamedCredentials,
     chosen,
     complain,
     no,
@@ -83,7 +80,7 @@ from lockstep.protocol.errors import (
     PlanAccessDeniedError,
 )
 from lockstep.protocol.model import ChainHead, Credential
-from lockstep.protocol.orders import Activate
+from lockstep.protocol.orders import Activate, Order
 from lockstep.protocol.ports import AuditLog, Signer
 from lockstep.protocol.ring import version_budget
 from lockstep.protocol.schedule import cron_expression
@@ -219,8 +216,8 @@ def _readers(plan: Plan) -> str:
 
 
 def sql(
+    credentials: CredentialArguments = None,
     *,
-    credential_id: CredentialId = None,
     database: Annotated[str | None, typer.Option("--database", "-d", help="Only this database.")] = None,
     existing: Annotated[
         bool,
@@ -243,7 +240,7 @@ def sql(
     try:
         scripts = [
             provisioning_sql(plan, credential, server, existing=existing)
-            for credential in chosen(plan, credential_id)
+            for credential in chosen(plan, credentials)
             for server in credential.servers
             if database in {None, server.name}
         ]
@@ -293,7 +290,7 @@ def diff(
     """Show what must happen, and in which order, so that a new plan locks no application out.
 
     This calls no cloud and no database. It compares two files, so the first one must be the plan under which runs act:
-    `status` shows its digest, `plan check` that of a file.
+    `status` shows its digest, `check` that of a file.
 
     Exit code: 0 safe in the order that is printed, 1 refused, 2 one of the plans is not valid.
     """
@@ -320,7 +317,7 @@ def _document(changes: PlanChanges) -> Difference:
     )
 
 
-# `lockstep plan activate`: make the plan file's plan of a credential the one under which runs act.
+# `lockstep apply`: make the plan file's plan of a credential the one under which runs act.
 
 _no = partial(no, name="NotActivated")
 _DIGEST = re.compile("[0-9a-f]{64}")
@@ -336,8 +333,8 @@ class _Rotated:
     places: frozenset[str]
 
 
-def activate(
-    credentials: CredentialArguments = None,
+def apply(
+    credentials: NamedCredentials = None,
     *,
     everything: AllCredentials = False,
     replaced: Annotated[
@@ -349,53 +346,50 @@ def activate(
         typer.Option(help="A database or store that leaves, after its readers. Once for each."),
     ] = None,
     dry_run: DryRun = False,
-    stream: RecordIn = "aws",
 ) -> None:
     """Make this plan file's plan of a credential the active one, in both clouds.
 
-    Runs act under the active plan only. `plan check` prints the digest of the plan file, `status` the active one.
+    Runs act under the active plan only. `check` prints the digest of the plan file, `status` the active one.
     Deploy the plan to both clouds first. The next run of a cloud that has it proves the login on every database and
     makes the plan active; from then on, runs under the old one change nothing. Applications may use a new database only
     after that, and must leave a dropped one before. To activate the plan that is active withdraws the order for another
     one.
 
     For many credentials give a pattern or --all, and the plan file that is active now: git show HEAD~:lockstep.yaml >
-    before.yaml; lockstep plan activate --all --from before.yaml. Repeat the command after a failure: what is
+    before.yaml; lockstep apply --all --from before.yaml. Repeat the command after a failure: what is
     ordered stays ordered. Each is activated by its next run.
 
     Exit code: 0 ordered (or active already), 1 refused, 3 the lock table or the audit log was unreachable.
     """
     plan = plan_or_exit()
-    found, at = named(plan, credentials, everything=everything), order_context(plan, stream)
+    found, at = named(plan, credentials, everything=everything), order_context(plan)
     dropped = frozenset(drop or [])
     digests = {name for name in replaced or () if _DIGEST.fullmatch(name)}
     files = [Path(name) for name in replaced or () if name not in digests]
     before = {(c.id, c.plan_digest) for before in files for c in plan_or_exit(before).credentials}
 
-    def act(credential: Credential) -> None:
-        record = at.read(credential)
-        active = record.plan
-        if active is None and digests:
-            raise _no(f"{credential.id}: no plan is active, so leave out --from")
-        if active not in {None, credential.plan_digest, *digests} and (credential.id, active) not in before:
-            raise _no(
-                f"{credential.id}: the active plan is {active}; "
-                f"to replace it: lockstep plan activate {credential.id} --from {active}"
-            )
-        leaving = _leaving(at, credential, dropped) if active else ()
-        order = Activate(digest=credential.plan_digest, replaces=active, leaving=leaving)
-        if dry_run:
-            would(credential, order, record)
-            return
-        given = at.give(order, credential)
-        if given.record.plan == credential.plan_digest:
-            say(f"{credential.id}: active ({entry_text(given.entry, at.stream)})", style="green")
-            return
-        say(f"{credential.id}: ordered {order.digest} ({entry_text(given.entry, at.stream)})", style="green")
-        if len(found) <= FEW:
-            say(f"next: lockstep rotate --force {credential.id}")
+    order_for = partial(_activation, at, digests, before, dropped)
+    give_each(found, at, order_for, dry_run=dry_run)
 
-    each(found, act)
+
+def _activation(
+    at: OrderContext,
+    digests: Collection[str],
+    before: Collection[tuple[str, str]],
+    dropped: frozenset[str],
+    credential: Credential,
+) -> Order:
+    """The order, or exit code 1 where another plan is active than those that the operator has named."""
+    active = at.read(credential).plan
+    if active is None and digests:
+        raise _no(f"{credential.id}: no plan is active, so leave out --from")
+    if active not in {None, credential.plan_digest, *digests} and (credential.id, active) not in before:
+        raise _no(
+            f"{credential.id}: the active plan is {active}; "
+            f"to replace it: lockstep apply {credential.id} --from {active}"
+        )
+    leaving = _leaving(at, credential, dropped) if active else ()
+    return Activate(digest=credential.plan_digest, replaces=active, leaving=leaving)
 
 
 def _leaving(at: OrderContext, credential: Credential, dropped: frozenset[str]) -> tuple[str, ...]:

@@ -12,15 +12,14 @@ import typer
 
 from lockstep.aws.reads import AwsReads
 from lockstep.aws.reads import Client as AwsClient
-from lockstep.cli.orders import named
 from lockstep.cli.output import (
-    CredentialId,
+    CredentialArguments,
     DryRun,
+    chosen,
     complain,
     err,
     json_in,
     no,
-    one,
     plan_or_exit,
     print_json,
     progress_bar,
@@ -78,18 +77,10 @@ _STYLES = {State.READY: "green", State.TO_TAG: "yellow", State.TO_BE_MADE: ""}
 
 
 def create(
+    credentials: CredentialArguments = None,
     *,
     cloud: Annotated[Literal["aws", "oci", "both"], typer.Option(help="Where.")] = "both",
     dry_run: DryRun = False,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--only",
-            "-c",
-            metavar="CREDENTIAL",
-            help="Only this credential, by its id or a pattern such as 'team/*'. Repeat it.",
-        ),
-    ] = None,
     stack: Annotated[
         str | None,
         typer.Option(envvar="LOCKSTEP_STACK", help="The stack in AWS.  [default: that of cdk.json]"),
@@ -119,7 +110,7 @@ def create(
     way, or the key is not known; 3 a service was unreachable, or throttles for minutes.
     """
     plan = plan_or_exit()
-    ids = tuple(c.id for c in named(plan, only, everything=False)) if only else ()
+    ids = tuple(c.id for c in chosen(plan, credentials)) if credentials else ()
     clouds = operator(plan, identity=DEPLOYER)
     rooms: list[Target] = []
     if _is_meant(plan, "aws", cloud):
@@ -138,10 +129,10 @@ def create(
 
 
 def tag_command(
+    credentials: CredentialArguments = None,
     *,
     stack: Annotated[str, typer.Option(help="`stack` in cdk.json.")] = DEFAULT_STACK,
     yes: Annotated[bool, typer.Option("--yes", help="Set the tags.")] = False,
-    credential_id: CredentialId = None,
 ) -> None:
     """Tag the secrets in AWS that people made, so that a stack's functions may use them.
 
@@ -156,10 +147,10 @@ def tag_command(
     or in the way, 3 Secrets Manager was unreachable.
     """
     plan = plan_or_exit()
-    if credential_id is not None:
-        one(plan, credential_id)
+    ids: list[str | None] = [c.id for c in chosen(plan, credentials)] if credentials else [None]
     clouds = operator(plan)
-    found = [_looked_up(clouds, item, stack=stack, yes=yes) for item in wanted(plan, credential_id)]
+    items = dict.fromkeys(item for id_ in ids for item in wanted(plan, id_))
+    found = [_looked_up(clouds, item, stack=stack, yes=yes) for item in items]
     if wants_json():
         print_json(documents.Tagged(stack=stack, secrets=list(map(_judgement_document, found))))
     else:

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from lockstep.cli.output import (
-    CredentialId,
+    CredentialArguments,
     chosen,
     complain,
     out,
@@ -62,8 +62,8 @@ _NO_ANSWER = "not known, because a store was unreachable"
 
 
 def status(
+    credentials: CredentialArguments = None,
     *,
-    credential_id: CredentialId = None,
     read_values: Annotated[
         bool,
         typer.Option(
@@ -101,7 +101,7 @@ def status(
     if watch and wants_json():
         raise wrong_use("--watch is for people: leave out --json")
     plan = plan_or_exit()
-    wanted, clouds = chosen(plan, credential_id), operator(plan)
+    wanted, clouds = chosen(plan, credentials), operator(plan)
     if summary and (read_values or watch):
         raise wrong_use("--summary reads the lock table alone: leave out --read-values and --watch")
     if summary:
@@ -299,8 +299,8 @@ def _show_fleet(found: Found, verdict: Verdict) -> None:
 
 
 def history(
+    credentials: CredentialArguments = None,
     *,
-    credential_id: CredentialId = None,
     newest: Annotated[int, typer.Option("--newest", "-n", min=1, max=1000, help="How many runs.")] = 10,
 ) -> None:
     """Show the last runs of both clouds, the newest first.
@@ -317,7 +317,7 @@ def history(
     clouds = operator(plan)
     found: list[Run] = []
     problems: list[str] = []
-    wanted = chosen(plan, credential_id)
+    wanted = chosen(plan, credentials)
     records = records_of(clouds, wanted)
     reads = [partial(last_runs, plan, clouds, c, records[c.id].heads, newest) for c in wanted]
     read = clouds.side_by_side(reads) if len(reads) > FEW else [one() for one in reads]
@@ -349,10 +349,7 @@ def history(
 
 
 def sessions(
-    credential_id: Annotated[
-        str | None,
-        typer.Argument(metavar="CREDENTIAL", help="The credential, by its id.  [default: all of the plan]"),
-    ] = None,
+    credentials: CredentialArguments = None,
 ) -> None:
     """Count the open sessions of a credential, by login.
 
@@ -369,7 +366,7 @@ def sessions(
     unreachable.
     """
     plan = plan_or_exit()
-    wanted, clouds = chosen(plan, credential_id), operator(plan)
+    wanted, clouds = chosen(plan, credentials), operator(plan)
     found = [count_sessions(clouds, credential) for credential in wanted]
     if wants_json():
         print_json(documents.Sessions(credentials=[session_document(one) for one in found]))

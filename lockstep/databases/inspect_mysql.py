@@ -199,7 +199,7 @@ class FamilyLooks:
                 server.name,
                 f"{server.host} is read-only, such as a replica, so no password can be changed there",
                 "name the server that it replicates as `host` in the plan, and this one under `verify_hosts`; then: "
-                "lockstep plan check",
+                "lockstep check",
             )
         version = session.server_version.removeprefix("5.5.5-")
         return passed(

@@ -131,7 +131,7 @@ class PostgreSqlLooks:
             return failed(
                 server.name,
                 f"{server.host} is a standby, so no password can be changed there",
-                "name its primary as `host` in the plan, and this one under `verify_hosts`; then: lockstep plan check",
+                "name its primary as `host` in the plan, and this one under `verify_hosts`; then: lockstep check",
             )
         return passed(
             server.name,

@@ -392,7 +392,7 @@ class Quota(Struct, frozen=True, kw_only=True):
 
 
 class Checked(Struct, frozen=True, kw_only=True):
-    """What `lockstep plan check --json` prints.
+    """What `lockstep check --json` prints.
 
     Attributes:
         awaited: The values that are examples until `make deploy-oci` prints them, each with its place.

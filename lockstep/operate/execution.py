@@ -15,7 +15,7 @@ from lockstep.protocol.errors import (
     EnvironmentalError,
 )
 from lockstep.protocol.messages import RunInput
-from lockstep.protocol.names import state_machine_name
+from lockstep.protocol.names import LIVE, state_machine_name
 from lockstep.protocol.ports import Clock
 from lockstep.protocol.strict_json import write
 
@@ -68,32 +68,23 @@ class Ended:
     states: tuple[Entered, ...]
 
 
-class Watched:
-    """An execution that is looked at again and again.
+class Execution:
+    """An execution that was started here, and is looked at again and again.
 
     Args:
-        client: Of Step Functions.
-        arn: The execution's.
+        state_machine_arn: What to start.
+        asked: Its input.
     """
 
-    def __init__(self, client: Any, arn: str) -> None:  # noqa: ANN401 - botocore makes its clients' types at run time
-        self.arn = arn
-        self._client = client
+    def __init__(self, state_machine_arn: str, asked: RunInput) -> None:
+        self._client = _client_of(state_machine_arn)
+        with _calls():
+            started = self._client.start_execution(
+                stateMachineArn=state_machine_arn, input=json.dumps(write(asked))
+            )
+        self.arn: str = started["executionArn"]
         self._entered: list[Entered] = []
         self._last_event = 0
-
-    @classmethod
-    def named(cls, client: Any, machine_arn: str, name: str) -> "Watched":  # noqa: ANN401 - likewise
-        """One that somebody has started.
-
-        Args:
-            client: Of Step Functions.
-            machine_arn: The ARN of the machine, or of an alias of it.
-            name: The execution's, which is the id of its run.
-        """
-        return cls(
-            client, ":".join([*machine_arn.split(":")[:7], name]).replace(":stateMachine:", ":execution:")
-        )
 
     def look(self) -> tuple[dict[str, Any], tuple[Entered, ...]]:
         """Its description, and all states so far.
@@ -130,24 +121,6 @@ class Watched:
             if "stateEnteredEventDetails" in event
         ]
 
-
-class Execution(Watched):
-    """An execution that was started here.
-
-    Args:
-        state_machine_arn: What to start.
-        region: Where it is.
-        asked: Its input.
-    """
-
-    def __init__(self, state_machine_arn: str, region: str, asked: RunInput) -> None:
-        client = aws_client("stepfunctions", region)
-        with _calls():
-            started = client.start_execution(
-                stateMachineArn=state_machine_arn, input=json.dumps(write(asked))
-            )
-        super().__init__(client, started["executionArn"])
-
     def followed(self, clock: Clock, see: Callable[[tuple[Entered, ...]], None]) -> Ended | None:
         """Follow it to its end; None if that takes too long.
 
@@ -168,8 +141,23 @@ class Execution(Watched):
         return None
 
 
-def located(plan: Plan, stack: str, alias: str) -> str:
-    """The ARN of an alias of the stack's state machine, in the plan's region and the caller's account.
+def _client_of(arn: str) -> Any:  # noqa: ANN401 - botocore makes its clients' types at run time
+    """A client of Step Functions where that is."""
+    return aws_client("stepfunctions", arn.split(":")[3])
+
+
+def require_machine(arn: str) -> None:
+    """Look whether there is such a state machine, or alias of one.
+
+    Raises:
+        AwsCallRefusedError: There is none, or AWS does not say.
+    """
+    with _calls():
+        _client_of(arn).describe_state_machine(stateMachineArn=arn)
+
+
+def located(plan: Plan, stack: str) -> str:
+    """The ARN of the alias `live` of the stack's state machine, in the plan's region and the caller's account.
 
     Raises:
         EnvironmentalError: AWS does not say which account that is.
@@ -178,7 +166,7 @@ def located(plan: Plan, stack: str, alias: str) -> str:
     with _calls():
         caller = aws_client("sts", region).get_caller_identity()
         partition, account = str(caller["Arn"]).split(":")[1], caller["Account"]
-    return f"arn:{partition}:states:{region}:{account}:stateMachine:{state_machine_name(stack)}:{alias}"
+    return f"arn:{partition}:states:{region}:{account}:stateMachine:{state_machine_name(stack)}:{LIVE}"
 
 
 def _until_next(entered: list[Entered], stopped: datetime | None) -> Iterator[Entered]:

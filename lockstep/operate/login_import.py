@@ -2,10 +2,11 @@
 
     1. take the lock                    no run begins; none has left a promotion half done
     2. log in on every database         with each database's advisory lock held, as every probe
-    3. append the audit entry           who, which username, where
+    3. append the audit entry           who, which username, where, which blocks it lifts
     4. write it into every store        into each slot of a ring, the slot that is served last
     5. wait for the read sides
-    6. give the lock back
+    6. lift the blocks                  of databases that have just let it in
+    7. give the lock back
 
 Every step can be repeated: a place that serves the login already is not written again. The login is generation 0, as is
 everything that Lockstep did not make; the next run gives it a generation.
@@ -26,7 +27,7 @@ from lockstep.protocol.errors import (
     UnknownUsernameError,
 )
 from lockstep.protocol.model import ChainHead, Credential, CredentialValue, Login, SecretStr
-from lockstep.protocol.orders import Orders, accounts_of
+from lockstep.protocol.orders import Orders, Unblock, accounts_of
 from lockstep.protocol.ports import (
     BINARY,
     NOT_AN_OBJECT,
@@ -74,12 +75,14 @@ class LoginImport:
     """What an import did.
 
     Attributes:
-        entry: Its audit entry; None where every store served the login already.
+        entry: Its audit entry; None where every store served the login already, and no database was blocked.
         written: The stores that did not serve it before.
+        unblocked: The databases that had refused what stores served, and let it in.
     """
 
-    entry: ChainHead | None
-    written: tuple[str, ...]
+    entry: ChainHead | None = None
+    written: tuple[str, ...] = ()
+    unblocked: tuple[str, ...] = ()
 
 
 def import_login(login: Login, estate: Estate, *, replace: bool = False) -> LoginImport:
@@ -115,7 +118,8 @@ def import_login(login: Login, estate: Estate, *, replace: bool = False) -> Logi
         prove(login, estate)
         for account in accounts_of(credential):
             estate.orders.register(account)
-        return _serve(login, estate, lambda: estate.clock.now() < until, replace=replace)
+        blocked = tuple(sorted(record.blocked.intersection(credential.databases)))
+        return _serve(login, estate, blocked, lambda: estate.clock.now() < until, replace=replace)
     finally:
         estate.chain.lock.release(lease, None)
 
@@ -179,15 +183,18 @@ def _text(login: Login, store: str, estate: Estate, *, replace: bool) -> SecretS
     return SecretStr(fitting(text, max_bytes=secret.max_bytes, store=store, secret=name))
 
 
-def _serve(login: Login, estate: Estate, is_in_time: Callable[[], bool], *, replace: bool) -> LoginImport:
+def _serve(
+    login: Login, estate: Estate, blocked: tuple[str, ...], is_in_time: Callable[[], bool], *, replace: bool
+) -> LoginImport:
     missing = texts_to_write(login, estate, replace=replace)
-    if not missing:
-        return LoginImport(entry=None, written=())
+    if not missing and not blocked:
+        return LoginImport()
     credential, chain = estate.credential, estate.chain
     details = {
         "username": login.username,
         "databases": [database.name for database in estate.databases],
         "stores": list(missing),
+        **({"unblocked": list(blocked)} if blocked else {}),
     }
     entry = record_order("import", details, by=estate.by, chain=chain)
     for name, text in missing.items():
@@ -196,7 +203,9 @@ def _serve(login: Login, estate: Estate, is_in_time: Callable[[], bool], *, repl
         estate.secrets[name].edit(text.reveal(), unless=_is(login, name))
     for name in missing:
         _wait_until_served(login, name, estate)
-    return LoginImport(entry=entry, written=tuple(missing))
+    for name in blocked:
+        estate.orders.write(Unblock(database=name))
+    return LoginImport(entry=entry, written=tuple(missing), unblocked=blocked)
 
 
 def _wait_until_served(login: Login, store: str, estate: Estate) -> None:

@@ -178,7 +178,7 @@ class _Comparison:
                 phase=Phase.ACTIVATE,
                 what=new.id,
                 text="deploy the plan to both clouds, then: "
-                f"lockstep plan activate {new.id} --from {old.plan_digest}{options}",
+                f"lockstep apply {new.id} --from {old.plan_digest}{options}",
             )
 
     def _databases(self, old: Credential, new: Credential) -> Found:
@@ -226,7 +226,7 @@ class _Comparison:
         return name in self._dropped
 
     def _left_of(self, old: Credential, new: Credential) -> set[str]:
-        """The names that `lockstep plan activate` wants for a credential: databases and stores that it has no more."""
+        """The names that `lockstep apply` wants for a credential: databases and stores that it has no more."""
         stores = {store.name for store in self._old.stores} - {store.name for store in self._new.stores}
         return (set(old.databases) - set(new.databases)) | stores
 

@@ -608,7 +608,7 @@ def _rendered(data: object, name: str) -> str:
 
 # The JSON Schema of the plan file, with which editors complete and check it as it is written.
 #
-# It knows each key, its form and its description. What depends on several sections only `lockstep plan check`
+# It knows each key, its form and its description. What depends on several sections only `lockstep check`
 # knows.
 
 SCHEMA_NAME = "lockstep.schema.json"

@@ -1,4 +1,4 @@
-"""The limits of both clouds that a plan can exceed, and what it needs of each: `plan check`, `cdk synth`.
+"""The limits of both clouds that a plan can exceed, and what it needs of each: `check`, `cdk synth`.
 
 What is not here a plan cannot exceed before one of these, or is the same for every plan, and tests hold it. The numbers
 are for an account in which nothing else is.

@@ -156,7 +156,7 @@ class PlanUnreachableError(RetryableError):
 class InvalidPlanError(TerminalError):
     """The plan file is not valid."""
 
-    advice = "Run `lockstep plan check`."
+    advice = "Run `lockstep check`."
 
 
 class PlanDocumentMissingError(TerminalError):
@@ -195,7 +195,7 @@ class FenceLostError(TerminalError):
 class PlanNotActiveError(TerminalError):
     """This runner's plan of the credential is not the active one, so it changes nothing."""
 
-    advice = "Deploy the active plan, or make this one active: `lockstep plan activate`."
+    advice = "Deploy the active plan, or make this one active: `lockstep apply`."
 
 
 class NewerFormatError(TerminalError):
@@ -690,7 +690,7 @@ class Environment(Enum):
     )
     AWS_REGION_INVALID = (
         "No AWS region is given, or there is none of that name.",
-        "Correct `region` in the plan, then run `lockstep plan check`.",
+        "Correct `region` in the plan, then run `lockstep check`.",
     )
     AWS_CREDENTIALS_MISSING = (
         "There are no AWS credentials here, or only a part of them.",

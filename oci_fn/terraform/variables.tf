@@ -21,7 +21,7 @@ variable "plan_file" {
 
   validation {
     condition     = can(yamldecode(file(var.plan_file)))
-    error_message = "plan_file does not exist or is not valid YAML. Run `lockstep plan check` for details."
+    error_message = "plan_file does not exist or is not valid YAML. Run `lockstep check` for details."
   }
 
   validation {

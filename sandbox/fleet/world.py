@@ -4,7 +4,7 @@
 2. `cdk bootstrap` and `cdk deploy`; the plan is published.
 3. `lockstep secrets create` makes the secrets of both clouds.
 4. `lockstep plan sql` makes the accounts. Those that have an application have a password, and `lockstep import` and
-   `lockstep plan activate` bring them under management; the others are taken over.
+   `lockstep apply` bring them under management; the others are taken over.
 """
 
 import json
@@ -244,7 +244,7 @@ def _import_login(fleet: Fleet, operator: Mapping[str, str]) -> None:
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         list(pool.map(one, fleet.sampled))
     if live:
-        lockstep(operator, "plan", "activate", *sorted(live))
+        lockstep(operator, "apply", *sorted(live))
 
 
 def lockstep(variables: Mapping[str, str], *words: str) -> str:

@@ -111,7 +111,7 @@ def serve(person: Person) -> None:
 
 def release(person: Person) -> None:
     person.case.hold_lock("run-that-died")
-    person.run("lock", "release", "-c", person.case.credential.id, "--holder", "run-that-died", "--yes")
+    person.run("lock", "release", person.case.credential.id, "--holder", "run-that-died", "--yes")
 
 
 def give_orders(person: Person) -> None:
@@ -121,12 +121,12 @@ def give_orders(person: Person) -> None:
         ["resume", credential.id],
         ["take-over", credential.id, *credential.databases],
         ["unblock", credential.id, *credential.databases],
-        ["plan", "activate", credential.id, "--from", credential.plan_digest],
+        ["apply", credential.id, "--from", credential.plan_digest],
         ["retire", credential.id],
     ):
         person.run(*words)
     run("resume", credential.id)
-    run("plan", "activate", credential.id, "--from", credential.plan_digest)
+    run("apply", credential.id, "--from", credential.plan_digest)
 
 
 def import_login(person: Person) -> None:
@@ -139,12 +139,13 @@ def import_login(person: Person) -> None:
 
 def rotate(person: Person) -> None:
     person.case.world.outside.expire_schedule(person.case.credential.id)
+    person.run("rotate", person.case.credential.id, "--dry-run")
     person.run("rotate", person.case.credential.id)
     assert "skipped" in person.run("rotate", person.case.credential.id).stdout
 
 
 def revoke(person: Person, *more: str) -> None:
-    person.run("rotate", "--revoke-previous", *more, person.case.credential.id)
+    person.run("revoke", *more, person.case.credential.id)
 
 
 def audit(person: Person) -> None:
@@ -210,7 +211,7 @@ ACTS: Mapping[str, Callable[[Person], object]] = {
     "secrets create": create_secrets,
     "sessions": lambda person: person.run("sessions", person.case.credential.id),
     "rotate": rotate,
-    "rotate --revoke-previous --yes": lambda person: revoke(person, "--yes"),
+    "revoke --yes": lambda person: revoke(person, "--yes"),
     "import": import_login,
 }
 """What a person does, by the first column of the table in docs/iam.md."""

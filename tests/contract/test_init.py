@@ -58,7 +58,7 @@ def init(folder: Path, *words: str, given: str = "", variables: Mapping[str, str
 
 
 def check(folder: Path, *words: str) -> Result:
-    return CliRunner().invoke(app, ["plan", "check", "-p", str(folder / "lockstep.yaml"), *words])
+    return CliRunner().invoke(app, ["check", "-p", str(folder / "lockstep.yaml"), *words])
 
 
 # ---- With arguments
@@ -84,7 +84,7 @@ def test_a_script_gets_a_plan_that_the_check_accepts(
     plan = load_plan(tmp_path / "lockstep.yaml")
     assert (plan.credentials[0].strategy, plan.databases[0].port) == (strategy, 3307)
     assert len(plan.credentials[0].databases) == 1 + words.count("-d")
-    assert "lockstep plan check" in made.output
+    assert "lockstep check" in made.output
     # Its schema is beside it, named in its first line, and it is valid by that.
     text = (tmp_path / "lockstep.yaml").read_text()
     assert text.startswith(f"# yaml-language-server: $schema={SCHEMA_NAME}\n")
@@ -121,7 +121,7 @@ def test_with_oci_the_plan_has_sessions_and_the_check_names_what_only_the_deploy
 
 def test_the_steps_after_it_are_in_the_order_in_which_they_can_be_done(tmp_path: Path) -> None:
     steps = [
-        "lockstep plan check",
+        "lockstep check",
         "make deploy-oci",
         "runners_oci_federation",
         "lockstep identity publish",

@@ -114,13 +114,13 @@ def test_a_plan_of_many_credentials_is_activated_in_place_of_the_one_before(
 ) -> None:
     monkeypatch.setattr(orders, "TOLD_EVERY", 25)
     digests = {c.id: c.plan_digest for c in Fleet.plan(fleet.now).credentials}
-    refused = run("plan", "activate", "--all")
+    refused = run("apply", "--all")
     assert refused.exit_code == 1
     assert "40 of 40 not done. Repeat the command" in refused.stderr
 
     other = "ledger/app_3"
     fleet.put(other, plan={"S": "f" * 64})
-    done = run("plan", "activate", "--all", "--from", str(fleet.before))
+    done = run("apply", "--all", "--from", str(fleet.before))
     assert done.exit_code == 1
     assert f"{other}: the active plan is {'f' * 64}" in done.stderr
     assert "\n25 of 40\n" in done.stderr
@@ -130,7 +130,7 @@ def test_a_plan_of_many_credentials_is_activated_in_place_of_the_one_before(
     assert "next: " not in done.stdout
     written = fleet.entries()
 
-    again = run("plan", "activate", "--all", "--from", str(fleet.before), "--from", "f" * 64)
+    again = run("apply", "--all", "--from", str(fleet.before), "--from", "f" * 64)
     assert again.exit_code == 0, again.output
     assert again.stdout.count("it was so already") == 39
     assert fleet.entries() == written + 1
@@ -143,7 +143,7 @@ def test_what_fails_for_all_is_said_once_and_no_more_are_tried(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     botocore_session.cache_clear()
-    done = run("plan", "activate", "--all", "--from", str(fleet.before))
+    done = run("apply", "--all", "--from", str(fleet.before))
     assert done.exit_code == 3
     assert done.stderr.count("AwsCredentialsMissingError") == 1
     assert "40 of 40 not done: the last 20 all failed in this way, so no more were tried" in done.stderr
@@ -155,7 +155,7 @@ def test_equal_errors_are_said_once_with_the_credentials(fleet: Fleet) -> None:
     broken = [f"orders/app_{number}" for number in range(25)]
     for name in broken:
         fleet.put(name, fence={"S": "no number"})
-    done = run("plan", "activate", "--all", "--from", str(fleet.before))
+    done = run("apply", "--all", "--from", str(fleet.before))
     assert done.exit_code == 3
     assert done.stderr.count("LockTableAccessDeniedError") == 1
     assert f"not done, 25 credentials: {', '.join(broken[:20])} and 5 more" in done.stderr
@@ -182,11 +182,11 @@ def test_a_summary_of_all_reads_the_lock_table_alone_and_names_who_needs_a_look(
     assert "1 whose lock record cannot be read: ledger/app_1: LockTableAccessDeniedError" in bad.stdout
     found = json.loads(run("status", "--summary", "--json").stdout)
     assert (found["verdict"], found["ids"]["StaleCredentials"]) == ("degraded", ["orders/app_0"])
-    assert run("status", "--summary", "-c", "orders/app_1*").exit_code == 0
+    assert run("status", "--summary", "orders/app_1*").exit_code == 0
     assert run("status", "--summary", "--watch").exit_code == 2
 
     fleet.put("orders/app_2", format={"N": "1"})
-    new = run("status", "--summary", "-c", "orders/app_2")
+    new = run("status", "--summary", "orders/app_2")
     assert (new.exit_code, new.stdout) == (
         1,
         "1 credentials\n  1 whose plan is not the active one: orders/app_2\n",
@@ -198,7 +198,7 @@ def test_who_looks_at_many_reads_the_lock_records_by_one_scan(fleet: Fleet, comm
     calls = fleet.calls_of(*command.split())
     assert calls["dynamodb Scan"] == 1
     assert "dynamodb GetItem" not in calls
-    few = fleet.calls_of(*command.split(), "-c", "ledger/*")
+    few = fleet.calls_of(*command.split(), "ledger/*")
     assert (few["dynamodb GetItem"], "dynamodb Scan" in few) == (5, False)
 
 

@@ -176,8 +176,8 @@ def test_growth_makes_what_is_new_and_what_has_left_stays(account: Account) -> N
     shown = account.run("--dry-run")
     assert ("would make: c\n" in shown.stdout, "4 to make, 0 to tag" in shown.stdout) == (True, True)
     assert account.names() == secrets_of("a", "b")
-    assert account.done("--only", "c", "--only", "b") == {"made": 2, "there": 2}
-    assert account.run("--only", "x").exit_code == 2
+    assert account.done("c", "b") == {"made": 2, "there": 2}
+    assert account.run("x").exit_code == 2
     assert account.done() == {"made": 2, "there": 4}
     assert account.names() == secrets_of("a", "b", "c", "d")
     assert {name: account.value(name) for name in before} == before
@@ -437,7 +437,7 @@ def test_a_credential_that_comes_gets_its_slots(rings: Rings) -> None:
     before = {name: slot.id for name, slot in rings.slots().items()}
     rings.plan("b", "c", "d")
     assert "16 to make" in rings.run("--dry-run").stdout
-    assert rings.done("--only", "c") == {"made": 8}
+    assert rings.done("c") == {"made": 8}
     assert rings.done() == {"made": 8, "there": 16}
     after = rings.slots()
     assert after.keys() == slots_of("a", "b", "c", "d")

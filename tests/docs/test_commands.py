@@ -88,7 +88,7 @@ def test_commands_of_a_page_exist(page: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("lockstep plan activate CREDENTIAL --from DIGEST --drop oci", []),
+        ("lockstep apply CREDENTIAL --from DIGEST --drop oci", []),
         ("lockstep audit", []),
         ("lockstep rotat", ["no command rotat"]),
         ("lockstep plan chekc", ["no command chekc"]),

@@ -49,7 +49,7 @@ CLOUD = {
         ("unblock",),
         ("import",),
     ],
-    *[("retire",), ("plan", "activate"), ("lock", "show"), ("lock", "release")],
+    *[("retire",), ("apply",), ("lock", "show"), ("lock", "release")],
     *[("audit", name) for name in ("verify", "show", "report")],
 }
 """Commands that call AWS first. Others may be run in any environment, too."""
@@ -63,8 +63,8 @@ GIVEN = {
     ("unblock",): [CREDENTIAL, "orders"],
     ("import",): [CREDENTIAL, "--from-secret", "before"],
     ("retire",): [CREDENTIAL],
-    ("plan", "activate"): [CREDENTIAL],
-    ("lock", "release"): ["-c", CREDENTIAL, "--holder", "run-1", "--yes"],
+    ("apply",): [CREDENTIAL],
+    ("lock", "release"): [CREDENTIAL, "--holder", "run-1", "--yes"],
     ("plan", "diff"): ["lockstep.yaml", "lockstep.yaml"],
 }
 SET_HERE = ("AWS_", "OCI_", "LOCKSTEP_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy")
@@ -212,9 +212,7 @@ def test_every_command_where_oci_cannot_be_called(
 
 WORDS = st.one_of(
     st.sampled_from([w for path in paths() for w in path]),
-    st.sampled_from(
-        ["--json", "-h", "--plan", "-p", "-c", "--stream", "--dry-run", "--all", "-n", "--", "-", ""]
-    ),
+    st.sampled_from(["--json", "-h", "--plan", "-p", "--stack", "--dry-run", "--all", "-n", "--", "-", ""]),
     st.sampled_from(
         [CREDENTIAL, "orders", "aws", "oci", "lockstep.yaml", "/", "/dev/null", "\0", "--=", "-1"]
     ),

@@ -123,7 +123,10 @@ class Case:
     def forced(self) -> Result:
         """Rotate by hand, as the commands say."""
         return lockstep(
-            "rotate", "--force", "-c", self.credential.id, "--state-machine-arn", self.world.machine_arn
+            "rotate",
+            self.credential.id,
+            "--force",
+            env={"LOCKSTEP_STATE_MACHINE_ARN": self.world.machine_arn},
         )
 
 

@@ -20,7 +20,7 @@ DEAD = "run-that-died"
 
 def run(case: Case, *words: str, **more: str) -> Result:
     """Run a command for the case's credential; the plan is in the environment."""
-    return CliRunner().invoke(app, [*words, "-c", case.credential.id], **more)  # type: ignore[arg-type]  # input only
+    return CliRunner().invoke(app, [*words, case.credential.id], **more)  # type: ignore[arg-type]  # input only
 
 
 def document(shown: Result, command: str = "") -> dict[str, Any]:

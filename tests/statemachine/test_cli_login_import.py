@@ -34,7 +34,7 @@ def test_the_login_that_works_is_imported_from_standard_input(mysql: Case, form:
     shown = run("import", mysql.credential.id, input=form(login))
     assert shown.exit_code == 0
     assert "imported; written into aws (entry 1 of aws)" in shown.stdout
-    assert f"next: lockstep plan activate {mysql.credential.id}" in shown.stdout
+    assert f"next: lockstep rotate {mysql.credential.id} --force" in shown.stdout
     assert mysql.stored_login() == login
     assert mysql.locked_out() == []
     again = run("import", mysql.credential.id, input=form(login))
@@ -50,7 +50,7 @@ def test_an_imported_login_is_activated_and_rotated(mysql: Case) -> None:
     assert early.error == "TakeOverNeededError"
     assert "lockstep import" in str(early.cause)
     assert run("import", mysql.credential.id, input=login_text(login)).exit_code == 0
-    assert run("plan", "activate", mysql.credential.id).exit_code == 0
+    assert run("apply", mysql.credential.id).exit_code == 0
     assert mysql.forced().exit_code == 0
     assert (mysql.record().plan, mysql.record().activate) == (mysql.credential.plan_digest, None)
     assert mysql.accepted(login) == ["crm"]
@@ -73,7 +73,7 @@ def test_a_password_that_was_changed_during_a_rotation_is_imported(mysql: Case) 
     mysql.set_password("crm", "changed by hand")
     handed = run("import", mysql.credential.id, input=login_text(changed))
     assert (handed.exit_code, mysql.stored_login()) == (0, changed)
-    assert "next: lockstep rotate --force" in handed.stdout
+    assert f"next: lockstep rotate {mysql.credential.id} --force" in handed.stdout
     assert mysql.forced().exit_code == 0
     assert mysql.locked_out() == []
     assert mysql.accepted(changed) == ["crm"]
@@ -108,6 +108,30 @@ def test_a_login_that_a_database_refuses_is_not_imported(mysql: Case) -> None:
         assert "a-wrong-password" not in refused.output
     assert "holder" not in mysql.lock
     assert mysql.world.stored_login(mysql.credential) is None
+
+
+def test_a_login_that_was_replaced_is_told_from_one_that_is_wrong(mysql: Case) -> None:
+    mysql.rotate()
+    old = mysql.stored_login()
+    mysql.again()
+    mysql.again()
+    refused = run("import", mysql.credential.id, input=login_text(old))
+    assert refused.exit_code == 1
+    assert "generation 3 is current, and no run was refused it: there is nothing to import" in refused.stderr
+
+
+def test_an_import_ends_what_a_dba_has_begun(mysql: Case) -> None:
+    """The database refuses what every store serves; following `next:` ends that."""
+    mysql.rotate()
+    mysql.set_password("crm", "changed by hand")
+    changed = Login(mysql.credential.usernames[0], SecretStr("changed by hand"))
+    assert mysql.again().status == "FAILED"
+    assert mysql.record().blocked == {"crm"}
+    imported = run("import", mysql.credential.id, input=login_text(changed))
+    assert "runs log in to crm again" in imported.stdout
+    assert imported.stdout.endswith(f"next: lockstep rotate {mysql.credential.id} --force\n")
+    assert mysql.forced().exit_code == 0
+    assert mysql.locked_out() == []
 
 
 def test_an_import_says_what_to_do_about_a_run(mysql: Case) -> None:

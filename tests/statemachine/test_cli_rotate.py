@@ -3,6 +3,8 @@
 import re
 import time
 
+import pytest
+
 from lockstep.protocol.orders import Pause
 from tests.statemachine.conftest import Case
 from tests.statemachine.test_cli import DEAD, document, run
@@ -24,7 +26,7 @@ def test_rotate_finds_the_state_machine_and_shows_its_states(plain: Case) -> Non
     assert started.startswith(f"started {plain.world.machine_arn.replace(':stateMachine:', ':execution:')}:")
     assert [line.split()[1] for line in states] == STATES
     assert all(re.fullmatch(r"  [0-9:]{8}  [A-Za-z]+  [0-9]+\.[0-9] s", line) for line in states), states
-    forced = run(plain, "rotate", "--revoke-previous", "--yes", "--json")
+    forced = run(plain, "revoke", "--yes", "--json")
     told = document(forced)
     assert (told["status"], told["outcome"]) == ("SUCCEEDED", "rotated")
     assert "RevokeDb" in [s["state"] for s in told["states"]]
@@ -42,7 +44,7 @@ def test_rotate_says_why_and_until_when_it_was_skipped(plain: Case) -> None:
     told_overlap = r"skipped: nothing to repair, and the overlap ends at [0-9: -]+ \(in .*\)\n$"
     assert re.match(told_overlap, skipped("--force"))
     set_attribute(plain, "not_before", {"N": "1"})
-    again = f"  next: lockstep rotate --force {plain.credential.id}\n"
+    again = f"  next: lockstep rotate {plain.credential.id} --force\n"
     assert re.match(r"skipped: not due before [0-9: -]+ \(in .*\)\n", early := skipped())
     assert early.endswith(again)
     plain.order(Pause())
@@ -78,6 +80,36 @@ def test_rotate_says_why_a_rotation_failed(plain: Case) -> None:
     assert "SecretMalformedError: The content of the secret is neither" in shown.stderr
 
 
-def test_a_missing_state_machine_gives_exit_code_3(plain: Case) -> None:
-    shown = run(plain, "rotate", "--state-machine-arn", f"{plain.world.machine_arn}-elsewhere")
+@pytest.mark.parametrize("words", [["rotate"], ["rotate", "--dry-run"], ["revoke", "--dry-run"]])
+def test_a_missing_state_machine_gives_exit_code_3(
+    plain: Case, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCKSTEP_STATE_MACHINE_ARN", f"{plain.world.machine_arn}-elsewhere")
+    shown = run(plain, *words)
     assert (shown.exit_code, "StateMachineDoesNotExist" in shown.stderr) == (3, True)
+    assert "would" not in shown.stdout
+
+
+def test_what_a_rotation_would_start_is_shown(plain: Case) -> None:
+    told = document(run(plain, "rotate", "--dry-run", "--json"))
+    assert told == {
+        "dry_run": True,
+        "order": None,
+        "state_machine": f"{plain.world.machine_arn}:live",
+        "input": {"credential_id": plain.credential.id, "trigger": "cli", "force": False},
+    }
+    emergency = document(run(plain, "revoke", "--dry-run", "--json"))
+    assert (emergency["order"], emergency["input"]["force"]) == ("revoke", True)
+    assert plain.record().revoke_through is None
+
+
+def test_who_ends_the_command_is_told_that_the_rotation_goes_on(
+    plain: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lockstep.operate.execution.Execution.followed", interrupted)
+    shown = run(plain, "rotate")
+    assert shown.exit_code == 130
+    assert "not followed any more; the rotation goes on: arn:aws:states:" in shown.stderr

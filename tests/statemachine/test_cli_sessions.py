@@ -125,14 +125,14 @@ app(sys.argv[1:])
 
 def emergency(case: Case, answer: str | None, *words: str) -> "subprocess.CompletedProcess[str]":
     """Order one, at a terminal where there is somebody to answer."""
-    asked = ["rotate", "--revoke-previous", "-c", case.credential.id]
-    asked += ["--state-machine-arn", case.world.machine_arn, *words]
+    asked = ["revoke", case.credential.id, *words]
     ours, theirs = pty.openpty()
     try:
         if answer is not None:
             os.write(ours, answer.encode())
         return subprocess.run(  # noqa: S603 - our own interpreter and program
             [sys.executable, "-c", EMERGENCY, *asked],
+            env={**os.environ, "LOCKSTEP_STATE_MACHINE_ARN": case.world.machine_arn},
             stdin=subprocess.DEVNULL if answer is None else theirs,
             capture_output=True,
             text=True,

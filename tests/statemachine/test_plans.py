@@ -43,7 +43,7 @@ def test_a_database_leaves_by_activation_and_the_old_plan_stops(spanning: Case) 
     assert spanning.locked_out() == ["ledger"]
     before = spanning.stored_login()
     execution = spanning.again()
-    assert (execution.error, "lockstep plan activate" in (execution.cause or "")) == (
+    assert (execution.error, "lockstep apply" in (execution.cause or "")) == (
         "PlanNotActiveError",
         True,
     )

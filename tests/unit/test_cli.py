@@ -65,35 +65,38 @@ WRONG_USE = {
     "audit report: too long": ["audit", "report", "--since", "9999d"],
     "audit report: no form": ["audit", "report", "-o", "report.pdf"],
     "audit report: no such folder": ["audit", "report", "-o", "/nowhere/report.html"],
-    "lock release: no holder": ["lock", "release", "-c", CREDENTIAL],
+    "lock release: no holder": ["lock", "release", CREDENTIAL],
     "pause: no credential": ["pause"],
     "pause: a credential and all": ["pause", CREDENTIAL, "--all"],
-    "pause: a stream that is not in the plan": ["pause", "--all", "--stream", "oci"],
     "take-over: no database": ["take-over", CREDENTIAL],
     "take-over: no such database": ["take-over", CREDENTIAL, "orders", "nowhere"],
     "import: no login": ["import", CREDENTIAL],
     "import: no such variable": ["import", CREDENTIAL, "--from-env", "NOWHERE"],
     "import: two sources": ["import", CREDENTIAL, "--from-env", "X", "--from-secret", "Y"],
     "import: no such store": ["import", CREDENTIAL, "--from-secret", "Y", "--store", "nowhere"],
-    "rotate: two credentials": ["rotate", CREDENTIAL, "-c", "another"],
-    "rotate: no such alias": ["rotate", "--alias", "gate"],
-    "rotate: not an ARN of a state machine": [
-        "rotate",
-        "-c",
-        CREDENTIAL,
-        "--state-machine-arn",
-        "arn:aws:lambda:eu:1:f",
-    ],
+    "rotate: two credentials": ["rotate", CREDENTIAL, "another"],
+    "revoke: nothing is waited for": ["revoke", "--without", "orders", "--yes"],
     "secrets create: a file that is too deep": [
         *("secrets", "create"),
         *("--cloud", "aws", "--settings", "deep.json"),
     ],
-    "rotate: an emergency without a terminal": [
-        *("rotate", "-c", CREDENTIAL, "--state-machine-arn", ARN),
-        "--revoke-previous",
-    ],
-    "rotate: no such credential": ["rotate", "-c", "unknown", "--state-machine-arn", ARN],
+    "revoke: without a terminal": ["revoke", CREDENTIAL],
+    "rotate: no such credential": ["rotate", "unknown"],
 }
+ELSEWHERE = {
+    "rotate: not an ARN of a state machine": (
+        "LOCKSTEP_STATE_MACHINE_ARN",
+        "arn:aws:lambda:eu:1:f",
+        "rotate",
+    ),
+    "pause: a log that is not in the plan": ("LOCKSTEP_RECORD_IN", "oci", "pause"),
+}
+
+
+@pytest.mark.parametrize(("name", "value", "command"), ELSEWHERE.values(), ids=ELSEWHERE)
+def test_a_variable_that_is_wrong_is_named(name: str, value: str, command: str, plan: Path) -> None:
+    shown = run(command, CREDENTIAL, env={"LOCKSTEP_PLAN": str(plan), name: value})
+    assert (shown.exit_code, shown.stderr.startswith(f"{name}: ")) == (2, True)
 
 
 @pytest.mark.parametrize("words", WRONG_USE.values(), ids=WRONG_USE)
@@ -109,21 +112,20 @@ def test_wrong_use_is_explained_on_stderr_with_exit_code_2(
 
 
 def test_plan_check(plan: Path) -> None:
-    assert run("plan", "check", "-p", str(plan)).stdout.endswith("valid\n")
-    document = json.loads(run("plan", "check", "-p", str(plan), "--json").stdout)
+    assert run("check", "-p", str(plan)).stdout.endswith("valid\n")
+    document = json.loads(run("check", "-p", str(plan), "--json").stdout)
     assert document["valid"] is True
     assert document["credentials"][0]["logins"] == "app_user"
     assert document["credentials"][0]["plan_digest"] == load_plan(plan).credentials[0].plan_digest
     assert (
-        f"plan digest: {load_plan(plan).credentials[0].plan_digest}"
-        in run("plan", "check", "-p", str(plan)).stdout
+        f"plan digest: {load_plan(plan).credentials[0].plan_digest}" in run("check", "-p", str(plan)).stdout
     )
 
 
 def test_before_oci_is_deployed_what_it_makes_may_be_an_example(plan: Path) -> None:
     shipped = (Path(__file__).parents[2] / "lockstep.yaml").read_text()
     plan.write_text(shipped)
-    shown = run("plan", "check", "-p", str(plan)).stderr
+    shown = run("check", "-p", str(plan)).stderr
     assert not [word for word in ("vault_id", "own_compartment_id") if word in shown]
     # The compartment of the rings is made by hand, before the first apply.
     assert "stores[1].compartment_id: ocid1.compartment.oc1..exampleuniqueid is an example" in shown
@@ -133,7 +135,7 @@ def test_before_oci_is_deployed_what_it_makes_may_be_an_example(plan: Path) -> N
         .replace("acmeownid", "exampleownid")
     )
     plan.write_text(own)
-    shown = run("plan", "check", "-p", str(plan)).stdout
+    shown = run("check", "-p", str(plan)).stdout
     assert "exampleownid is an example; give your own, which `make deploy-oci` prints" in shown
     assert shown.endswith("valid\n")
 
@@ -141,14 +143,14 @@ def test_before_oci_is_deployed_what_it_makes_may_be_an_example(plan: Path) -> N
 def test_plan_check_refuses_a_ca_file_that_is_not_there(plan: Path) -> None:
     server = {**PLAN["databases"][0], "tls": {"ca_file": "ca.pem"}}
     plan.write_text(json.dumps({**PLAN, "databases": [server]}))
-    shown = run("plan", "check", "-p", str(plan))
+    shown = run("check", "-p", str(plan))
     assert (shown.exit_code, shown.stdout) == (2, "")
     assert f"databases[0].tls.ca_file: {plan.parent / 'ca.pem'} is not a file" in shown.stderr
     (plan.parent / "ca.pem").touch()
-    assert run("plan", "check", "-p", str(plan)).exit_code == 0
+    assert run("check", "-p", str(plan)).exit_code == 0
     replica = {"host": "replica", "tls": {"ca_file": "replica.pem"}}
     plan.write_text(json.dumps({**PLAN, "databases": [{**server, "verify_hosts": [replica]}]}))
-    shown = run("plan", "check", "-p", str(plan))
+    shown = run("check", "-p", str(plan))
     assert f"databases[0].verify_hosts[0].tls.ca_file: {plan.parent / 'replica.pem'} is not" in shown.stderr
 
 

@@ -27,7 +27,7 @@ from lockstep.protocol.errors import (
     described,
     line_of,
 )
-from tests.unit.test_cli import ARN, CREDENTIAL, PLAN
+from tests.unit.test_cli import PLAN
 from tests.unit.test_process import environment
 
 
@@ -60,23 +60,11 @@ def error_of(shown: Result) -> Mapping[str, Any]:
     return error
 
 
-def test_what_a_rotation_would_start_is_a_document() -> None:
-    words = ("rotate", "--dry-run", "--state-machine-arn", ARN, "--json")
-    assert json.loads(run(*words).stdout) == {
-        "dry_run": True,
-        "order": None,
-        "state_machine": ARN,
-        "input": {"credential_id": CREDENTIAL, "trigger": "cli", "force": False},
-    }
-    emergency = json.loads(run(*words, "--revoke-previous").stdout)
-    assert (emergency["order"], emergency["input"]["force"]) == ("revoke", True)
-
-
 @pytest.mark.usefixtures("unreachable")
 @pytest.mark.parametrize(("given", "name"), [("n\n", "NotConfirmed"), ("", "Aborted")])
 def test_who_does_not_agree_gets_a_document(given: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lockstep.cli.orders.require_stdin", lambda _what, _otherwise: None)
-    shown = run("rotate", "--revoke-previous", "--state-machine-arn", ARN, "--json", given=given)
+    shown = run("revoke", "--json", given=given)
     assert (shown.exit_code, error_of(shown)["name"]) == (1, name)
 
 

@@ -56,7 +56,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MemoryWorld:
     desk = OrderContext(plan=load_plan(file), clouds=_Clouds(made), stream="aws")  # type: ignore[arg-type]  # part of it
     for command in ("audit", "status"):
         monkeypatch.setattr(f"lockstep.cli.{command}.operator", lambda _plan: _Clouds(made))
-    monkeypatch.setattr("lockstep.cli.plan.order_context", lambda _plan, _stream: desk)
+    monkeypatch.setattr("lockstep.cli.plan.order_context", lambda _plan: desk)
     return made
 
 
@@ -75,7 +75,7 @@ def test_a_foreign_object_that_claims_a_newer_format_stops_no_command(world: Mem
     plant_one_of_a_newer_format(world, MemorySigner("stolen"))
     shown = run("audit", "show", "--stream", "aws")
     assert (shown.exit_code, "NOT AN ENTRY" in shown.stdout) == (0, True)
-    ordered = run("plan", "activate", "--from", "0" * 64, "--dry-run", world.credential.id)
+    ordered = run("apply", "--from", "0" * 64, "--dry-run", world.credential.id)
     assert "NewerFormatError" not in ordered.output
     assert ordered.exit_code == 0, ordered.output
 
@@ -85,7 +85,7 @@ def test_an_entry_of_a_newer_build_is_not_taken_for_a_foreign_one(world: MemoryW
     plant_one_of_a_newer_format(world, world.signers["aws"])
     for words in (
         ("audit", "show", "--stream", "aws"),
-        ("plan", "activate", "--from", "0" * 64, "--dry-run", world.credential.id),
+        ("apply", "--from", "0" * 64, "--dry-run", world.credential.id),
     ):
         assert run(*words).exit_code != 0
 

@@ -167,7 +167,7 @@ def test_a_cloud_leaves_after_its_readers() -> None:
         (Phase.ACTIVATE, "other/user"),
         (Phase.CLEAN_UP, "store oci"),
     ]
-    assert f"activate {CREDENTIAL} --from {digests[CREDENTIAL]} --drop oci" in found.steps[1].text
+    assert f"apply {CREDENTIAL} --from {digests[CREDENTIAL]} --drop oci" in found.steps[1].text
 
 
 # What comes is used last
@@ -250,9 +250,7 @@ def test_the_command_prints_the_steps_in_order(files: Callable[[Edit], tuple[str
     shown = CliRunner().invoke(app, ["plan", "diff", *files(no_vault), "--drop", "oci"])
     assert shown.exit_code == 0
     assert shown.stdout.startswith("1. store oci: no application reads it any more")
-    assert "\n2. multi-cloud/app_user: deploy the plan to both clouds, then: lockstep plan activate" in (
-        shown.stdout
-    )
+    assert "\n2. multi-cloud/app_user: deploy the plan to both clouds, then: lockstep apply" in (shown.stdout)
 
 
 def test_the_command_refuses(files: Callable[[Edit], tuple[str, str]]) -> None:

@@ -1,4 +1,4 @@
-"""What `plan check` says of a plan that is not valid: where, what may be there, and what was probably meant."""
+"""What `check` says of a plan that is not valid: where, what may be there, and what was probably meant."""
 
 import json
 import re
@@ -135,7 +135,7 @@ def test_a_file_that_is_no_plan_is_told_with_its_place(text: str, expected: str)
 def test_json_has_the_places(tmp_path: Path) -> None:
     file = tmp_path / "lockstep.yaml"
     file.write_text(TEXT)
-    shown = CliRunner().invoke(app, ["plan", "check", "--json", "-p", str(file)])
+    shown = CliRunner().invoke(app, ["check", "--json", "-p", str(file)])
     document = json.loads(shown.stdout)
     error = document["error"]
     assert (shown.exit_code, error["name"]) == (2, "InvalidPlanError")
@@ -152,7 +152,7 @@ def test_json_has_the_places(tmp_path: Path) -> None:
 def test_what_cannot_be_deployed_has_its_place_too(tmp_path: Path) -> None:
     file = tmp_path / "lockstep.yaml"
     file.write_text(EXAMPLE)
-    shown = CliRunner().invoke(app, ["plan", "check", "--json", "-p", str(file)])
+    shown = CliRunner().invoke(app, ["check", "--json", "-p", str(file)])
     document = json.loads(shown.stdout)
     error = document["error"]
     assert (shown.exit_code, error["name"]) == (2, "PlanNotDeployable")
@@ -161,5 +161,5 @@ def test_what_cannot_be_deployed_has_its_place_too(tmp_path: Path) -> None:
     for problem in error["problems"]:
         assert "example" in EXAMPLE.splitlines()[problem["line"] - 1]
         assert EXAMPLE.splitlines()[problem["line"] - 1][problem["column"] - 2] == " "
-    text = CliRunner().invoke(app, ["plan", "check", "-p", str(file)])
+    text = CliRunner().invoke(app, ["check", "-p", str(file)])
     assert re.search(rf"{re.escape(str(file))}:\d+:\d+: audit.aws.bucket: ", text.stderr)

@@ -78,8 +78,8 @@ def test_plan_check_says_who_may_read_and_how_long_a_value_works(
     real = document(**more)
     real["databases"][0]["host"] = "db.internal"
     file.write_text(json.dumps(real))
-    shown = CliRunner().invoke(app, ["plan", "check", "-p", str(file)], env={"COLUMNS": "400"})
+    shown = CliRunner().invoke(app, ["check", "-p", str(file)], env={"COLUMNS": "400"})
     assert f"readers: {readers}\n" in shown.stdout, shown.output
     assert f"a value works: {works}\n" in shown.stdout
-    told = json.loads(CliRunner().invoke(app, ["plan", "check", "--json", "-p", str(file)]).stdout)
+    told = json.loads(CliRunner().invoke(app, ["check", "--json", "-p", str(file)]).stdout)
     assert (told["credentials"][0]["readers"], told["credentials"][0]["a_value_works"]) == (readers, works)

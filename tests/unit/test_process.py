@@ -94,7 +94,7 @@ def test_a_full_disk_is_told() -> None:
     [
         ("$L status $P 2>/dev/full", 3),
         ("$L status $P --json 2>/dev/full", 3),
-        ("$L status -c none $P 2>/dev/full", 2),
+        ("$L status none $P 2>/dev/full", 2),
         ("$L plan sql $P >/dev/full 2>/dev/full", 3),
         ("$L status --nothing $P 2>/dev/full", 2),
         ("$L plan sql $P 2>/dev/full", 0),
@@ -124,7 +124,7 @@ def test_where_nothing_can_be_told_the_exit_code_stays(line: str, code: int) -> 
 def test_odd_surroundings(more: dict[str, str], tmp_path: Path) -> None:
     env = environment(HOME=str(tmp_path), **more)
     assert run("-h", env=env).returncode == 0
-    shown = run("status", "-c", "ä€\U0001f511", *PLAN, env=env)
+    shown = run("status", "ä€\U0001f511", *PLAN, env=env)
     assert (shown.returncode, shown.stdout) == (2, "")
     assert "the plan has no credential" in shown.stderr
     assert run("status", *PLAN, env=env).returncode == 3

@@ -1,4 +1,4 @@
-"""What a plan needs of the clouds' limits: each breaks exactly where it should, and `plan check` tells."""
+"""What a plan needs of the clouds' limits: each breaks exactly where it should, and `check` tells."""
 
 import json
 from fractions import Fraction
@@ -107,10 +107,10 @@ def test_four_fifths_of_a_limit_are_near_and_all_of_it_still_fits(
 
 
 def check(tmp_path: Path, made: dict[str, Any], *words: str) -> tuple[int, str]:
-    """Exit code and output of `lockstep plan check`."""
+    """Exit code and output of `lockstep check`."""
     file = tmp_path / "lockstep.yaml"
     file.write_text(json.dumps(made))
-    shown = CliRunner().invoke(app, ["plan", "check", "-p", str(file), *words])
+    shown = CliRunner().invoke(app, ["check", "-p", str(file), *words])
     return shown.exit_code, shown.stdout + shown.stderr
 
 

@@ -69,14 +69,12 @@ def _plan(credential: Credential, record: LockRecord) -> Answer:
         tell = "is to become active with the next run of a cloud that has it"
         return warning(name, f"a plan, {which}, {tell}", formatting.lockstep("rotate", "--force", name))
     if record.plan is None:
-        return failed(
-            name, "no plan is active, so no run does anything", formatting.lockstep("plan", "activate", name)
-        )
+        return failed(name, "no plan is active, so no run does anything", formatting.lockstep("apply", name))
     if record.plan != ours:
         return failed(
             name,
             f"the active plan is {record.plan}, and that of this file is {ours}: after `lockstep plan diff OLD NEW`",
-            formatting.lockstep("plan", "activate", name, "--from", record.plan),
+            formatting.lockstep("apply", name, "--from", record.plan),
         )
     return passed(name, "the plan of this file is the active one")
 
@@ -145,7 +143,7 @@ def _make(context: Context, one: Wanted) -> str:
     if one.kind in ROTATED:
         return formatting.lockstep("secrets", "create", "--cloud", "aws", "--stack", stack)
     if not is_plain_name(one.name):
-        return "lockstep plan check  # then correct admin_secret"
+        return "lockstep check  # then correct admin_secret"
     tags = [f"Key={key},Value={value}" for key, value in one.tags(stack).items()]
     return formatting.aws(
         one.region,
@@ -282,7 +280,7 @@ CHECKS = (
         title="active plan",
         looks_at="for each credential the plan under which runs act, against this file's",
         means="runs of a cloud whose plan is another one change nothing",
-        command="lockstep plan activate CREDENTIAL --from DIGEST",
+        command="lockstep apply CREDENTIAL --from DIGEST",
         ask=active_plan,
         needs=_NEEDS,
     ),

@@ -50,7 +50,7 @@ CHECKS = (
         title="server",
         looks_at="engine and version, whether it is a replica, and asynchronous replicas that are no verify hosts",
         means="the strategy does not work there; a warning: a fail-over can lose a rotation",
-        command="correct `engine` or `host` in the plan: lockstep plan check",
+        command="correct `engine` or `host` in the plan: lockstep check",
     ),
     _check(
         inspect.RIGHTS,
@@ -64,7 +64,7 @@ CHECKS = (
         title="advisory lock",
         looks_at="whether the lock of the credential's accounts is free within 2 s",
         means="a rotation is at work, or a session of a runner that died holds it for at most two minutes",
-        command="lockstep lock show -c …",
+        command="lockstep lock show …",
     ),
     _check(
         inspect.ACCOUNTS,

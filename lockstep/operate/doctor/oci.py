@@ -209,7 +209,7 @@ def _keys(context: Context, federation: FederationToAws, document: bytes) -> Ite
         yield failed(subject, f"it does not name {named}, which signs, so STS refuses every token", _PUBLISH)
     elif named not in known:
         text = f"whether its key is that of {named} is not known: the vault shows no RSA key of it"
-        yield not_asked(subject, text, "lockstep plan check  # then correct runners.oci.federation.key")
+        yield not_asked(subject, text, "lockstep check  # then correct runners.oci.federation.key")
     elif strangers(document, {named: known[named]}).count(named):
         yield failed(subject, f"its key under {named} is not the vault's", _REPLACE)
     else:

@@ -45,7 +45,7 @@ _OUT_OF_TIME = (DeadlineExceededError, StepEndedError)
 _FIXES: dict[type[LockstepError], str] = {
     DatabaseUnreachableError: "look at the server's log and load, then: nc -vz {host} {port}",
     DatabaseBusyError: "end sessions, or raise the limit (max_connections, max_user_connections)",
-    UnsupportedServerError: "correct `engine`, or `strategy`, in the plan (lockstep plan check), or upgrade the server",
+    UnsupportedServerError: "correct `engine`, or `strategy`, in the plan (lockstep check), or upgrade the server",
     TlsVerificationError: "lockstep doctor --only database.tls",
     DatabaseRejectedError: "look at the server's log for the statement that it refused",
 }
@@ -213,7 +213,7 @@ def lock_is_busy(server: DatabaseServer, credential: Credential) -> Answer:
     return warning(
         server.name,
         f"a session holds the advisory lock of {credential.id}, as a rotation does while it is at work",
-        f"wait until it is over, lockstep lock show -c {credential.id}, and run this again",
+        f"wait until it is over, lockstep lock show {credential.id}, and run this again",
     )
 
 

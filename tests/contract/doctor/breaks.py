@@ -89,7 +89,7 @@ OF_AWS: tuple[Break, ...] = (
         "aws.active-plan",
         _record(plan={"S": _OTHER}),
         f"the active plan is {_OTHER}",
-        f"lockstep plan activate {CREDENTIAL} --from {_OTHER}",
+        f"lockstep apply {CREDENTIAL} --from {_OTHER}",
     ),
     Break(
         "aws.secrets",
