@@ -5,11 +5,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
-from urllib.parse import quote
 
 from lockstep.operate.formatting import NONE, absolute, generation_name, many, number, relative, span
 from lockstep.operate.page.snapshot import FleetSnapshot, Snapshot
-from lockstep.operate.state import lines, next_cloud, proven_previous
+from lockstep.operate.state import next_cloud, proven_previous
 from lockstep.operate.verdict import Kind, Reason, Verdict, ranked
 from lockstep.protocol.errors import LockstepError, described
 from lockstep.protocol.lock_rule import due_at
@@ -20,15 +19,8 @@ LOOKS = {Verdict.DOWN: "bad", Verdict.DEGRADED: "warn", Verdict.HEALTHY: "good"}
 ROWS = 50
 """Of a page of the table."""
 UNREAD = "not read yet"
-MOST_REASONS = 12
-MOST_RUNNING = 8
-"""Runs that are shown with what they do."""
 STEPS = 8
 """Parts of an interval that the map tells apart."""
-LINKED = 500
-"""With more cells they are no links: no keyboard could pass them, and the table has a search."""
-SIZES = ((60, "large"), (600, "middle"), (3000, "small"))
-"""Up to how many cells they have which size; more are tiny."""
 Order = Literal["state", "age", "name"]
 
 
@@ -82,10 +74,6 @@ class Asked:
     text: str = ""
     order: Order = "state"
     page: int = 1
-
-    def address(self, page: int) -> str:
-        """The address of another page of the same."""
-        return f"/?q={quote(self.text)}&order={self.order}&page={page}#credentials"
 
     def matches(self, one: Snapshot) -> bool:
         """Whether a credential is asked for."""
@@ -199,16 +187,6 @@ def rows(look: FleetSnapshot, asked: Asked, now: datetime) -> Rows:
     return Rows(found[(page - 1) * ROWS : page * ROWS], len(found), page, pages)
 
 
-def size_of(cells: int) -> str:
-    """The size of the map's cells."""
-    return next((name for most, name in SIZES if cells <= most), "tiny")
-
-
-def href_of(credential_id: str) -> str:
-    """The address of a credential's page."""
-    return f"/credential/{quote(credential_id)}"
-
-
 def age_of(seen: Snapshot, now: datetime) -> timedelta | None:
     """How long the current generation has been served; None where none was promoted."""
     return max(now - seen.promoted_at, timedelta()) if seen.promoted_at else None
@@ -288,11 +266,3 @@ def stores(seen: Snapshot) -> Iterator[Sequence[str]]:
         is_placeholder = isinstance(answer, StoredValue) and answer.login is None
         served = "a placeholder" if is_placeholder else generation_name(answer.generation)
         yield name, served, generation_name(answer.blob_generation), answer.version
-
-
-def life(seen: Snapshot, now: datetime) -> list[str]:
-    """What is known of the lives of its generations, as `lockstep status` says it."""
-    state = seen.state
-    return list(
-        lines(state.record, state.credential, now, has_standby=state.has_standby, last_run=state.last_run)
-    )

@@ -32,6 +32,7 @@ from lockstep.operate.html.templates import environment, style
 from lockstep.operate.page import fleet
 from lockstep.operate.page.fleet import Asked, Order
 from lockstep.operate.page.snapshot import Calls, Looker, Poller
+from lockstep.operate.state import lines
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import line_of
 from lockstep.protocol.ports import Clock
@@ -109,8 +110,13 @@ class Site:
         self._calls = calls
         self._clock = clock
         self._templates = environment("lockstep.operate.page")
-        self._templates.filters |= {"href": fleet.href_of, "relative": relative, "clock_time": clock_time}
-        self._templates.globals |= {"page": fleet, "run_ending": run_ending, "line_of": line_of}
+        self._templates.filters |= {"relative": relative, "clock_time": clock_time}
+        self._templates.globals |= {
+            "page": fleet,
+            "run_ending": run_ending,
+            "line_of": line_of,
+            "lines": lines,
+        }
 
     def routes(self) -> list[Route]:
         """What can be asked for."""

@@ -40,19 +40,12 @@ from lockstep.protocol.model import Credential, Schedule
 
 VALID = 2
 """The newest generations with a password of their own, which may log in: the current one and the one before it."""
-MOST_NAMES = 50
-"""Databases that are listed one by one; the rest is one line."""
-REST = "(others)"
 LONGEST_PROBLEM = 400
 """Characters of what verification says."""
 ABOUT_ANOTHER = "began from generation"
 """How a problem begins that names the entry after one that is missing."""
-WIDTHS = tuple(
-    timedelta(seconds=s)
-    for s in (10, 60, 300, 900, 3600, 4 * 3600, 86_400, 7 * 86_400, 28 * 86_400, 364 * 86_400)
-)
-"""Of the parts of the period."""
-MOST_PERIODS = 120
+HOURLY = timedelta(days=5)
+"""Up to so long a time is told by the hour, and a longer one by the day."""
 
 
 def build(
@@ -213,30 +206,22 @@ class _Evidence:
         )
 
     def periods(self) -> list[Period]:
-        """The period in equal parts, at most 120, each with its rotations and the greatest age of the password."""
-        start, end = self.start, self.now
-        width = next((w for w in WIDTHS if (end - start) / w <= MOST_PERIODS), WIDTHS[-1])
-        first = start - (start - datetime(2000, 1, 1, tzinfo=start.tzinfo)) % width
-        last = max(1, -((first - end) // width)) - 1
-        parts = [
-            Period(
-                start=first + number * width,
-                end=min(first + (number + 1) * width, max(end, first + width)),
-                rotated=dict.fromkeys(self.streams, 0),
-            )
-            for number in range(last + 1)
-        ]
+        """The hours, or of more than `HOURLY` the days, in which a run ended or a password was replaced, or is now."""
+        width = timedelta(hours=1) if self.now - self.start <= HOURLY else timedelta(days=1)
+        found: dict[datetime, Period] = {}
+        ages = [(g.superseded or self.now, g.born) for g in self.generations]
+        times = [*(run.at for run in self.runs), *(until for until, _ in ages if until >= self.start)]
+        for start in sorted({_floor(time, width) for time in times}):
+            found[start] = Period(start=start, end=start + width, rotated=dict.fromkeys(self.streams, 0))
         for run in self.runs:
-            part = parts[min((run.at - first) // width, last)]
+            part = found[_floor(run.at, width)]
             part.failed += not run.succeeded
             part.rotated[run.stream] += run.succeeded
-        for one in self.generations:
-            until = min(one.superseded or end, end)
-            begin = max(one.promoted, first)
-            for part in parts[(begin - first) // width : (until - first) // width + 1]:
-                age = (min(until, part.start + width) - one.born).total_seconds()
+        for until, born in ages:
+            if part := found.get(_floor(until, width)):
+                age = (until - born).total_seconds()
                 part.longest_age_seconds = max(part.longest_age_seconds or age, age)
-        return parts
+        return list(found.values())
 
     def gaps(self) -> Iterator[Gap]:
         """The times without a rotation that are longer than a fault of one cloud explains, and end in the period."""
@@ -250,6 +235,10 @@ class _Evidence:
                     sum(before < at < after for at in self.unread),
                 )
                 yield Gap(start=before, end=after, is_open=after is self.now, why=tuple(why))
+
+
+def _floor(time: datetime, width: timedelta) -> datetime:
+    return time - (time - datetime(2000, 1, 1, tzinfo=time.tzinfo)) % width
 
 
 def _records(found: Verification) -> Iterator[Record]:
@@ -349,12 +338,11 @@ def _explained(failed: Iterable[Run], paused: Sequence[datetime], archived: int)
 
 
 def _proofs(runs: Iterable[Run]) -> Iterator[DatabaseProofs]:
-    shown_here: dict[str, list[tuple[Run, Proof]]] = {}
+    found: dict[str, list[tuple[Run, Proof]]] = defaultdict(list)
     for run in runs:
         for database, proof in run.databases.items():
-            name = database if database in shown_here or len(shown_here) < MOST_NAMES else REST
-            shown_here.setdefault(name, []).append((run, proof))
-    for name, here in sorted(shown_here.items()):
+            found[database].append((run, proof))
+    for name, here in sorted(found.items()):
         refused = {g: run.at for run, proof in here for g in proof.revoked_as(RevocationResult.REFUSED)}
         yield DatabaseProofs(
             database=name,

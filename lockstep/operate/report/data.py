@@ -11,6 +11,12 @@ from lockstep.protocol.messages import DatabaseOutcome, RevocationResult
 Time = Annotated[datetime, Meta(tz=True)]
 Count = Annotated[int, Meta(ge=0)]
 """A number of something, or a generation."""
+TRIGGERS = {
+    "schedule": "schedule",
+    "cli": "an operator, by lockstep rotate",
+    "manual": "a person who started it",
+}
+"""Who was behind a run, by what it calls its trigger."""
 
 
 class Check(Struct, frozen=True, kw_only=True):
@@ -107,17 +113,7 @@ class Run(Struct, frozen=True, kw_only=True):
     @property
     def behind(self) -> str:
         """Who was behind it: the schedule of a cloud, or a person."""
-        cloud = self.stream.upper()
-        match self.trigger, self.stream:
-            case "schedule", "oci":
-                return "standby, on schedule (OCI)"
-            case "schedule", _:
-                return f"schedule ({cloud})"
-            case "cli", _:
-                return f"an operator, by lockstep rotate ({cloud})"
-            case "manual", _:
-                return f"a person who started it ({cloud})"
-        return f"“{self.trigger}” ({cloud})"
+        return f"{TRIGGERS.get(self.trigger, self.trigger)} ({self.stream.upper()})"
 
 
 class Order(Struct, frozen=True, kw_only=True):
@@ -188,11 +184,12 @@ class Generation(Struct, kw_only=True):
 
 
 class Period(Struct, kw_only=True):
-    """A part of the whole period.
+    """A day or an hour in which something is on record.
 
     Attributes:
         rotated: Successes by stream.
-        longest_age_seconds: The greatest age that the current password had in it; None where none is on record.
+        longest_age_seconds: The greatest age at which a password was replaced in it, or that it has now; None where
+            none was.
     """
 
     start: Time
