@@ -339,13 +339,13 @@ def test_csv_has_every_entry_of_the_period() -> None:
     (credential,) = report.credentials
     rows = list(csv.DictReader(io.StringIO(as_csv(report))))
     assert tuple(rows[0]) == COLUMNS
-    kinds = [row["kind"] for row in rows]
-    assert kinds.count("verdict") == 2
-    assert kinds.count("run") == len(credential.runs)
-    assert kinds.count("order") == len(credential.orders) == 3
+    records = [row["record"] for row in rows]
+    assert records.count("verdict") == 2
+    assert records.count("run") == len(credential.runs)
+    assert records.count("order") == len(credential.orders) == 3
     assert sum(row["outcome"] == "failed" for row in rows) == credential.figures.failed
     assert sum(int(row["refused"] or 0) for row in rows) == credential.figures.refused_logins
-    assert {row["chain"] for row in rows} == {"aws", "oci"}
+    assert {row["stream"] for row in rows} == {"aws", "oci"}
     times = [row["at"] for row in rows if row["at"]]
     assert times == sorted(times)
 

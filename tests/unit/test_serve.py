@@ -224,7 +224,7 @@ def test_an_overlap_is_drawn_only_where_the_last_run_has_proven_it() -> None:
     ("text", "found"), [("service-00029", 1), ("DOWN", 1), ("degraded", 5), ("overdue", 1), ("nothing", 0)]
 )
 def test_rows_are_found_by_id_verdict_and_reason(text: str, found: int) -> None:
-    assert rows(look(60), Asked(text=text), NOW).found == found
+    assert rows(look(60), Asked(q=text), NOW).found == found
 
 
 def test_the_gravest_rows_come_first() -> None:

@@ -2,17 +2,16 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-from lockstep.operate.formatting import NONE, absolute, generation_name, many, number, relative, span
+from msgspec import Meta, Struct
+
+from lockstep.operate.formatting import NONE, absolute, many, number, relative, span
 from lockstep.operate.page.snapshot import FleetSnapshot, Snapshot
 from lockstep.operate.state import next_cloud, proven_previous
 from lockstep.operate.verdict import Kind, Reason, Verdict, ranked
-from lockstep.protocol.errors import LockstepError, described
 from lockstep.protocol.lock_rule import due_at
-from lockstep.protocol.model import StoredValue
 
 CLOUDS = {"aws": "AWS", "oci": "OCI"}
 LOOKS = {Verdict.DOWN: "bad", Verdict.DEGRADED: "warn", Verdict.HEALTHY: "good"}
@@ -21,7 +20,6 @@ ROWS = 50
 UNREAD = "not read yet"
 STEPS = 8
 """Parts of an interval that the map tells apart."""
-Order = Literal["state", "age", "name"]
 
 
 class Figure(NamedTuple):
@@ -61,19 +59,18 @@ class Bar(NamedTuple):
     late: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(Struct, frozen=True, kw_only=True):
     """What a browser asks for.
 
     Attributes:
-        text: Part of an id, of a database, of a verdict or of a reason.
+        q: Part of an id, of a database, of a verdict or of a reason.
         order: Of the rows.
         page: From 1.
     """
 
-    text: str = ""
-    order: Order = "state"
-    page: int = 1
+    q: Annotated[str, Meta(max_length=100)] = ""
+    order: Literal["state", "age", "name"] = "state"
+    page: Annotated[int, Meta(ge=1)] = 1
 
     def matches(self, one: Snapshot) -> bool:
         """Whether a credential is asked for."""
@@ -83,7 +80,7 @@ class Asked:
             mark(one)[1],
             *(r.kind for r in one.state.reasons),
         )
-        return any(self.text.lower() in text.lower() for text in texts)
+        return any(self.q.lower() in text.lower() for text in texts)
 
     def sorted(self, found: Iterable[Snapshot], now: datetime) -> list[Snapshot]:
         """Credentials in the order that is asked for."""
@@ -183,7 +180,7 @@ def rows(look: FleetSnapshot, asked: Asked, now: datetime) -> Rows:
     """The rows that are asked for."""
     found = asked.sorted((one for one in look.seen.values() if asked.matches(one)), now)
     pages = max(1, -(-len(found) // ROWS))
-    page = min(max(asked.page, 1), pages)
+    page = min(asked.page, pages)
     return Rows(found[(page - 1) * ROWS : page * ROWS], len(found), page, pages)
 
 
@@ -255,14 +252,3 @@ def phases(seen: Snapshot) -> list[str]:
     if not record.promoting:
         return [*claimed, "the databases accept it"]
     return [*claimed, "every database has accepted it", "the stores take it over"]
-
-
-def stores(seen: Snapshot) -> Iterator[Sequence[str]]:
-    """What each store serves in both secrets, and the version of the first."""
-    for name, answer in seen.state.look.answers.items():
-        if isinstance(answer, LockstepError):
-            yield name, described(answer).name, NONE, NONE
-            continue
-        is_placeholder = isinstance(answer, StoredValue) and answer.login is None
-        served = "a placeholder" if is_placeholder else generation_name(answer.generation)
-        yield name, served, generation_name(answer.blob_generation), answer.version

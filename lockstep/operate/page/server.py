@@ -14,8 +14,8 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import get_args
 
+from msgspec import ValidationError, convert
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -26,20 +26,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lockstep import __version__
 from lockstep.agent.server import listener_of, server_of
 from lockstep.operate.access import operator
-from lockstep.operate.formatting import absolute, clock_time, relative, span
+from lockstep.operate.formatting import absolute, clock_time, generation_name, relative, span
 from lockstep.operate.history import run_ending
 from lockstep.operate.html.templates import environment, style
 from lockstep.operate.page import fleet
-from lockstep.operate.page.fleet import Asked, Order
+from lockstep.operate.page.fleet import Asked
 from lockstep.operate.page.snapshot import Calls, Looker, Poller
-from lockstep.operate.state import lines
+from lockstep.operate.state import document, lines
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import line_of
 from lockstep.protocol.ports import Clock
 from lockstep.runtime.system import SystemClock
 
-MOST_TEXT = 100
-"""Characters of a search."""
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -116,6 +114,8 @@ class Site:
             "run_ending": run_ending,
             "line_of": line_of,
             "lines": lines,
+            "document": document,
+            "generation_name": generation_name,
         }
 
     def routes(self) -> list[Route]:
@@ -170,18 +170,14 @@ def _file(media_type: str, text: str, _request: Request) -> Response:
 
 
 def _asked(parameters: Mapping[str, str]) -> Asked:
-    page = parameters.get("page", "")
-    orders: dict[str, Order] = {name: name for name in get_args(Order)}
-    return Asked(
-        text=parameters.get("q", "")[:MOST_TEXT],
-        order=orders.get(parameters.get("order", ""), "state"),
-        page=int(page) if page.isascii() and page.isdigit() and len(page) <= len("10000") else 1,
-    )
+    try:
+        return convert(dict(parameters), Asked, strict=False)
+    except ValidationError:
+        return Asked()
 
 
 # The page as a process: it looks, and answers requests until it is told to end.
 
-_ENDS = (signal.SIGTERM, signal.SIGINT)
 HTTP = 80
 
 
@@ -239,11 +235,8 @@ def serve_until_signal(plan: Plan, address: Address, *, ready: Callable[[], None
     server, end = server_of(app_of(site, address.names), graceful_seconds=2)
 
     # Uvicorn has handlers of its own meanwhile; afterwards it raises what it has received again.
-    before = {number: signal.signal(number, end) for number in _ENDS}
-    try:
-        with poller.looking():
-            ready()
-            server.run([address.listener])
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    with poller.looking():
+        ready()
+        server.run([address.listener])

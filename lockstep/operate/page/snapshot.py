@@ -79,11 +79,13 @@ class Snapshot:
         state: As `lockstep status` has it. Its stores are empty while they have not been read since the record changed.
         read_at: When its stores were read; None: not since the record changed.
         runs: The newest first: the last one, or `RUNS` of a credential that somebody looks at.
+        is_whole: Whether these are `RUNS`.
     """
 
     state: CredentialState
     read_at: datetime | None = None
     runs: Sequence[Run] = ()
+    is_whole: bool = False
 
     @property
     def credential(self) -> Credential:
@@ -104,6 +106,19 @@ class Snapshot:
     def runner(self) -> str | None:
         """The cloud whose run has the lock; None if none has."""
         return cloud_of(self.record.holder) if self.record.holder and self.state.is_running else None
+
+    def is_of(self, record: LockRecord) -> bool:
+        """Whether stores may serve the same as under another record, and the logs have no new entries."""
+        told = [
+            (r.current_generation, r.claim, r.promoting, r.plan, r.heads, r.blocked)
+            for r in (self.record, record)
+        ]
+        return told[0] == told[1]
+
+    def is_old(self, now: datetime) -> bool:
+        """Whether it is to be read again, though nothing has changed."""
+        after = READ_AGAIN if self.state.is_in_sync else READ_AGAIN_IN_TROUBLE
+        return self.read_at is None or now - self.read_at >= after
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,32 +143,6 @@ class FleetSnapshot:
         return [one for one in self.seen.values() if one.runner]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Kept:
-    """What was read of a credential besides its record, and under which record.
-
-    Attributes:
-        is_whole: Whether `runs` are those for a person who looks, and not the last one alone.
-    """
-
-    state: CredentialState
-    runs: Sequence[Run]
-    at: datetime
-    is_whole: bool
-
-    def is_old(self, now: datetime) -> bool:
-        """Whether it is to be read again, though nothing has changed."""
-        return now - self.at >= (READ_AGAIN if self.state.is_in_sync else READ_AGAIN_IN_TROUBLE)
-
-    def is_of(self, record: LockRecord) -> bool:
-        """Whether stores may serve the same, and the logs have no new entries."""
-        told = [
-            (r.current_generation, r.claim, r.promoting, r.plan, r.heads, r.blocked)
-            for r in (self.state.record, record)
-        ]
-        return told[0] == told[1]
-
-
 class Looker:
     """Looks at the clouds. One thread uses it.
 
@@ -167,7 +156,7 @@ class Looker:
         self._plan = plan
         self._clouds = clouds
         self._calls = calls
-        self._kept: dict[str, _Kept] = {}
+        self._kept: dict[str, Snapshot] = {}
         self._evidence: Sequence[Reason] = ()
         self._evidence_at: datetime | None = None
 
@@ -213,7 +202,9 @@ class Looker:
             runs = [state.last_run] if state.last_run else []
             if credential.id in asked:
                 runs, _ = last_runs(self._plan, self._clouds, credential, record.heads, RUNS)
-            self._kept[credential.id] = _Kept(state=state, runs=runs, at=now, is_whole=credential.id in asked)
+            self._kept[credential.id] = Snapshot(
+                state=state, read_at=now, runs=runs, is_whole=credential.id in asked
+            )
 
     def _in_turn(self, table: Table, asked: Collection[str], now: datetime) -> Iterator[Credential]:
         """The credentials whose stores are to be read: those looked at and changed ones first, then the oldest."""
@@ -224,18 +215,19 @@ class Looker:
             kept, is_asked = self._kept.get(credential.id), credential.id in asked
             changed = kept is None or not kept.is_of(_record(credential, table))
             if kept is None or changed or kept.is_old(now) or (is_asked and not kept.is_whole):
-                due.append(((not is_asked, not changed, kept.at if kept else now), credential))
+                read_at = kept.read_at if kept else None
+                due.append(((not is_asked, not changed, read_at or now), credential))
         return (credential for _, credential in sorted(due, key=lambda pair: pair[0]))
 
     def _seen(
         self, credential: Credential, table: Table, by_table: Sequence[Reason], now: datetime
     ) -> Snapshot:
         record, kept = _record(credential, table), self._kept.get(credential.id)
-        is_read = kept is not None and kept.is_of(record)
+        served = kept if kept and kept.is_of(record) else None
         state = state_of(
             record,
             credential,
-            kept.state.look if kept and is_read else _NOTHING_READ,
+            served.state.look if served else _NOTHING_READ,
             now,
             has_standby=self._plan.runners.oci is not None,
             last_run=kept.state.last_run if kept else None,
@@ -247,7 +239,7 @@ class Looker:
         reasons = ranked([*known, *(reason for reason in by_table if reason.kind not in kinds)])
         return Snapshot(
             state=replace(state, reasons=reasons),
-            read_at=kept.at if kept and is_read else None,
+            read_at=served.read_at if served else None,
             runs=kept.runs if kept else (),
         )
 

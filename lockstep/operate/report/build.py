@@ -125,12 +125,11 @@ def report_on(
         ),
         checks=tuple(_check(v, v.verdict, len(v.entries)) for v in found),
         verdict=worst([v.verdict for v in found]),
-        start=read.start,
         runs=tuple(read.runs),
         orders=tuple(order for order in read.all_orders if order.at >= since),
         others=tuple(read.others),
         figures=read.figures(),
-        generations=tuple(g for g in read.generations if (g.revoked or g.superseded or now) >= read.start),
+        generations=tuple(g for g in read.generations if (g.revoked or g.superseded or now) >= since),
         periods=tuple(read.periods()),
         gaps=tuple(read.gaps()),
         proofs=tuple(_proofs(read.runs)),
@@ -141,7 +140,6 @@ class _Evidence:
     """What is on record of a credential; the arguments as of `report_on`.
 
     Attributes:
-        start: The beginning of the period, or of the record where that is later.
         all_runs: Those before the period too, as of `all_orders`.
         unread: When runs ended whose entries were not read.
     """
@@ -151,34 +149,21 @@ class _Evidence:
     ) -> None:
         records = [record for v in found for record in _records(v)]
         records.sort(key=lambda record: (record.at or now, record.stream, record.seq))
-        self.now, self.schedule, self.streams = now, credential.schedule, [v.stream for v in found]
+        self.since, self.now, self.schedule = since, now, credential.schedule
+        self.streams = [v.stream for v in found]
         self.all_runs = [record for record in records if isinstance(record, Run)]
         self.all_orders = [record for record in records if isinstance(record, Order)]
         self.others = [r for r in records if isinstance(r, Other) and (r.at is None or r.at >= since)]
         self.runs = [run for run in self.all_runs if run.at >= since]
-        is_whole = len(self.runs) == len(self.all_runs)
-        times = [
-            *(run.at for run in self.runs),
-            *(order.at for order in self.all_orders if order.at >= since),
-        ]
-        self.start = min(times, default=since) if is_whole else since
-        self.generations = _generations(self.all_runs)
+        self.generations = _generations(self.all_runs, now)
         self.unread = [o.at for o in self.others if o.at and o.outcome == ARCHIVED_RUN]
 
     def figures(self) -> Figures:
         """The figures."""
-        start, now, rotated = self.start, self.now, Counter(run.stream for run in self.runs if run.succeeded)
-        between = [
-            (after.promoted - before.promoted).total_seconds()
-            for before, after in pairwise(self.generations)
-            if after.promoted >= start
-        ]
-        ages = [
-            (min(g.superseded or now, now) - g.born).total_seconds()
-            for g in self.generations
-            if (g.superseded or now) >= start
-        ]
-        revoked = [g for g in self.generations if g.revoked and g.revoked >= start]
+        rotated = Counter(run.stream for run in self.runs if run.succeeded)
+        promoted = [g for g in self.generations if g.promoted >= self.since]
+        between = [g.between_seconds for g in promoted if g.between_seconds is not None]
+        revoked = [g for g in self.generations if g.revoked and g.revoked >= self.since]
         overlap = self.schedule.overlap.total_seconds()
         return Figures(
             rotations=rotated.total(),
@@ -189,7 +174,7 @@ class _Evidence:
             typical_between_seconds=round(median(between)) if between else None,
             longest_between_seconds=max(between, default=None),
             between_limit_seconds=between_limit(self.schedule).total_seconds(),
-            longest_age_seconds=max(ages, default=None),
+            longest_age_seconds=max((g.age_seconds for g in self._replaced()), default=None),
             shortest_overlap_seconds=min(
                 (g.overlap_seconds for g in revoked if g.overlap_seconds is not None), default=None
             ),
@@ -199,28 +184,32 @@ class _Evidence:
             proven_revoked=sum(g.revocation == "refused" for g in revoked),
             refused_logins=sum(run.refused for run in self.runs),
             archived=len(self.unread),
-            taken_over=max(
-                (g.promoted for g in self.generations if g.older and g.promoted >= start), default=None
-            ),
-            unproven=_unproven(self.generations, start),
+            taken_over=max((g.promoted for g in promoted if g.older), default=None),
+            unproven=_unproven(self.generations, self.since),
         )
+
+    def _replaced(self) -> list[Generation]:
+        """The generations that were superseded in the period, and the current one."""
+        return [g for g in self.generations if (g.superseded or self.now) >= self.since]
 
     def periods(self) -> list[Period]:
         """The hours, or of more than `HOURLY` the days, in which a run ended or a password was replaced, or is now."""
-        width = timedelta(hours=1) if self.now - self.start <= HOURLY else timedelta(days=1)
+        times = [
+            *(run.at for run in self.runs),
+            *(g.superseded or self.now for g in self._replaced()),
+        ]
+        is_short = times and max(times) - min(times) <= HOURLY
+        width = timedelta(hours=1) if is_short else timedelta(days=1)
         found: dict[datetime, Period] = {}
-        ages = [(g.superseded or self.now, g.born) for g in self.generations]
-        times = [*(run.at for run in self.runs), *(until for until, _ in ages if until >= self.start)]
         for start in sorted({_floor(time, width) for time in times}):
             found[start] = Period(start=start, end=start + width, rotated=dict.fromkeys(self.streams, 0))
         for run in self.runs:
             part = found[_floor(run.at, width)]
             part.failed += not run.succeeded
             part.rotated[run.stream] += run.succeeded
-        for until, born in ages:
-            if part := found.get(_floor(until, width)):
-                age = (until - born).total_seconds()
-                part.longest_age_seconds = max(part.longest_age_seconds or age, age)
+        for one in self._replaced():
+            part = found[_floor(one.superseded or self.now, width)]
+            part.longest_age_seconds = max(part.longest_age_seconds or 0.0, one.age_seconds)
         return list(found.values())
 
     def gaps(self) -> Iterator[Gap]:
@@ -228,7 +217,7 @@ class _Evidence:
         failed = [run for run in self.all_runs if not run.succeeded]
         pauses = list(_pauses(self.all_orders, self.now))
         for before, after in pairwise([*(g.promoted for g in self.generations), self.now]):
-            if after - before > between_limit(self.schedule) and after > self.start:
+            if after - before > between_limit(self.schedule) and after > self.since:
                 why = _explained(
                     [run for run in failed if before <= run.at <= after],
                     [since for since, until in pauses if since < after and until > before],
@@ -253,7 +242,7 @@ def _records(found: Verification) -> Iterator[Record]:
         yield read_entry(entry, shown(doubted.get(entry.seq, ""), LONGEST_PROBLEM))
 
 
-def _generations(runs: Iterable[Run]) -> list[Generation]:
+def _generations(runs: Iterable[Run], now: datetime) -> list[Generation]:
     """The generations that were promoted, oldest first."""
     found: dict[int, Generation] = {}
     successors: dict[int, Run] = {}
@@ -263,7 +252,7 @@ def _generations(runs: Iterable[Run]) -> list[Generation]:
         if run.succeeded and run.generation is not None and run.generation not in found:
             if newest:
                 newest.superseded, successors[newest.generation] = run.at, run
-            newest = found[run.generation] = _promoted(run, run.generation, found)
+            newest = found[run.generation] = _promoted(run, run.generation, newest, found)
         for database, proof in run.databases.items():
             for number, result in proof.revoked.items():
                 told[number][database] = result
@@ -273,10 +262,14 @@ def _generations(runs: Iterable[Run]) -> list[Generation]:
                 _end(found.get(number), run, "refused" if is_refused else "unreadable", successors)
         for number in run.revoked_on_purpose:
             _end(found.get(number), run, "revoked", successors)
+    for one in found.values():
+        one.age_seconds = ((one.superseded or now) - one.born).total_seconds()
     return list(found.values())
 
 
-def _promoted(run: Run, number: int, found: Mapping[int, Generation]) -> Generation:
+def _promoted(
+    run: Run, number: int, before: Generation | None, found: Mapping[int, Generation]
+) -> Generation:
     base = found.get(run.base_generation or 0) if run.kind == "reconcile" else None
     return Generation(
         generation=number,
@@ -285,6 +278,7 @@ def _promoted(run: Run, number: int, found: Mapping[int, Generation]) -> Generat
         born=base.born if base else run.at,
         older=base.older if base else run.kind == "reconcile",
         promoted=run.at,
+        between_seconds=(run.at - before.promoted).total_seconds() if before else None,
     )
 
 

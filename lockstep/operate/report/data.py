@@ -160,7 +160,9 @@ class Generation(Struct, kw_only=True):
         stream: The cloud that promoted it.
         born: When its password was first promoted; earlier than `promoted` for a reconcile, which gives a login again.
         older: Whether its password was there before: a login that was taken over, or one from before the record.
+        between_seconds: Since the promotion of the generation before it; None for the first on record.
         superseded: When the next generation was promoted; None for the current one.
+        age_seconds: Of its password, when it was superseded, or now.
         revoked: When it was on record as revoked on every database.
         revocation: `refused`, `unreadable`, or `revoked` by an emergency.
         hurried: Whether the run that showed it to be revoked fulfilled an emergency, which waits for no overlap.
@@ -175,7 +177,9 @@ class Generation(Struct, kw_only=True):
     born: Time
     older: bool
     promoted: Time
+    between_seconds: float | None
     superseded: Time | None = None
+    age_seconds: float = 0.0
     revoked: Time | None = None
     revocation: Literal["refused", "unreadable", "revoked"] | None = None
     hurried: bool = False
@@ -279,14 +283,12 @@ class CredentialReport(Struct, frozen=True, kw_only=True):
     """The report on one credential.
 
     Attributes:
-        start: The beginning of what is shown: of the period, or of the record where that is later.
         runs: Those of the period, in the order of time.
     """
 
     credential: Planned
     checks: tuple[Check, ...]
     verdict: Verdict
-    start: Time
     runs: tuple[Run, ...]
     orders: tuple[Order, ...]
     others: tuple[Other, ...]

@@ -7,7 +7,7 @@ import base64
 import csv
 import hashlib
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -18,7 +18,7 @@ from jinja2 import Environment
 from lockstep.audit.confirmed import Verdict
 from lockstep.operate.formatting import many
 from lockstep.operate.html.templates import environment, style
-from lockstep.operate.report.data import Check, CredentialReport, Record, Report
+from lockstep.operate.report.data import Check, Order, Other, Record, Report, Run
 
 LOOKS = {
     Verdict.VERIFIED: "good",
@@ -28,42 +28,33 @@ LOOKS = {
     Verdict.NOT_VERIFIED: "bad",
 }
 SENTENCES = {
-    Verdict.VERIFIED: "{entries} in {chains}: none is missing, changed or swapped. What is younger than the newest "
-    "confirmed digest can have been cut off.",
-    Verdict.NOT_CONFIRMED: "{entries} in {chains}: none is missing, changed or swapped. But for three hours no digest "
-    "of a cloud was confirmed by the other one: what was cut off since would not be seen.",
-    Verdict.EMPTY: "There is no entry yet, so there is nothing to show.",
-    Verdict.UNREADABLE: "{lost} of {chains} could not be read, so nothing is said about it.",
-    Verdict.NOT_VERIFIED: "{bad} of {chains}, digests of {digests}: there are problems, listed below. An entry that a "
-    "problem names is not counted.",
+    Verdict.VERIFIED: "None is missing, changed or swapped. What is younger than the newest confirmed digest can have "
+    "been cut off.",
+    Verdict.NOT_CONFIRMED: "None is missing, changed or swapped. But for three hours no digest of a cloud was "
+    "confirmed by the other one: what was cut off since would not be seen.",
+    Verdict.EMPTY: "There is nothing to show yet.",
+    Verdict.UNREADABLE: "A chain could not be read, so nothing is said about it.",
+    Verdict.NOT_VERIFIED: "There are problems, listed below. An entry that a problem names is not counted.",
 }
-"""What a verdict means."""
-MOST_PROBLEMS = 100
+"""What a verdict says of the entries."""
 FORMULA = frozenset("=+-@\t\r\uff1d\uff0b\uff0d\uff20")
 """A cell that begins with one of these, or its full-width form, is a formula to a spreadsheet."""
-ATTRIBUTES = {
-    "chain": "stream",
-    "entry": "seq",
-    "at": "at",
-    "outcome": "outcome",
-    "error": "error",
-    "generation": "generation",
-    "base": "base_generation",
-    "claim": "kind",
-    "behind": "behind",
-    "forced": "forced",
-    "run": "rotation_id",
-    "adopted_from": "adopted_from",
-    "started": "started",
-    "refused": "refused",
-    "unreadable": "unreadable",
-    "ended": "revoked_on_purpose",
-    "who": "who",
-    "details": "details",
-    "not_counted": "why",
-}
-"""Of an entry, by the column of CSV that has it; empty where such an entry has none."""
-COLUMNS = ("credential", "kind", *ATTRIBUTES)
+LEFT_OUT = frozenset({"databases", "lifts_pause"})
+"""Of an entry: the numbers of the one are in `refused` and `unreadable`, the other is among `details`."""
+FIELDS = (
+    *Run.__struct_fields__,
+    "behind",
+    "refused",
+    "unreadable",
+    *Order.__struct_fields__,
+    *Other.__struct_fields__,
+)
+COLUMNS = (
+    "credential",
+    "record",
+    *(name for name in dict.fromkeys(("at", "outcome", *FIELDS)) if name not in LEFT_OUT),
+)
+"""Of CSV, by their names in JSON. `record` is what a row is: a verdict, a problem, a note, or the kind of an entry."""
 
 
 @cache
@@ -76,44 +67,14 @@ def page(report: Report) -> str:
     templates = _environment()
     digest = hashlib.sha256(style(templates, "page.css").encode()).digest()
     checks = [check for c in report.credentials for check in c.checks]
-    verdicts = [check.verdict for check in checks]
     return templates.get_template("page.html.j2").render(
         r=report,
         style_hash=base64.b64encode(digest).decode(),
         looks=LOOKS,
-        sentence=SENTENCES[report.verdict].format(
-            entries=many(sum(check.entries for check in checks), "signed entry", "signed entries"),
-            chains=many(len(checks), "chain"),
-            lost=verdicts.count(Verdict.UNREADABLE),
-            bad=verdicts.count(Verdict.NOT_VERIFIED),
-            digests=many(sum(d.verdict is Verdict.NOT_VERIFIED for d in report.digests), "cloud"),
-        ),
-        problems=problems,
-        uncounted=uncounted,
+        entries=many(sum(check.entries for check in checks), "signed entry", "signed entries"),
+        chains=many(len(checks), "chain"),
+        sentence=SENTENCES[report.verdict],
     )
-
-
-def problems(checks: Sequence[Check]) -> Iterator[tuple[str, str, str]]:
-    """What verification found: the stream, the kind and the text, worst first for each stream."""
-    for check in checks:
-        stream = check.stream.upper()
-        for text in check.problems[:MOST_PROBLEMS]:
-            yield stream, "problem", text
-        if len(check.problems) > MOST_PROBLEMS:
-            yield stream, "problem", f"and {len(check.problems) - MOST_PROBLEMS} more, in JSON"
-        if check.error:
-            yield stream, "unreachable", check.error
-        for text in check.notes[:MOST_PROBLEMS]:
-            yield stream, "note", text
-
-
-def uncounted(report: CredentialReport) -> Iterator[tuple[str, str, str, list[int]]]:
-    """The entries that do not count: chain, kind and reason, with the numbers of those that have them."""
-    found: dict[tuple[str, str, str], list[int]] = {}
-    for other in report.others:
-        found.setdefault((other.stream.upper(), other.outcome, other.why), []).append(other.seq)
-    for place, entries in found.items():
-        yield *place, entries
 
 
 def as_json(report: Report) -> str:
@@ -142,24 +103,24 @@ def as_csv(report: Report) -> str:
 
 def _rows(report: Report) -> Iterator[Mapping[str, object]]:
     for check in report.digests:
-        yield from _of_check(check, {"chain": f"digests of {check.stream}"}, "digests")
+        yield from _of_check(check, "", "digests")
     for one in report.credentials:
-        name = one.credential.id
         for check in one.checks:
-            yield from _of_check(check, {"credential": name, "chain": check.stream}, "entries")
+            yield from _of_check(check, one.credential.id, "entries")
         records: tuple[Record, ...] = (*one.runs, *one.orders, *one.others)
         for record in sorted(records, key=lambda r: (r.at or report.made_at, r.stream, r.seq)):
-            cells = {column: getattr(record, attribute, None) for column, attribute in ATTRIBUTES.items()}
-            yield {"credential": name, "kind": type(record).__name__.lower(), **cells}
+            cells = {name: getattr(record, name, None) for name in COLUMNS}
+            yield {**cells, "credential": one.credential.id, "record": type(record).__name__.lower()}
 
 
-def _of_check(check: Check, where: Mapping[str, object], what: str) -> Iterator[Mapping[str, object]]:
+def _of_check(check: Check, credential: str, what: str) -> Iterator[Mapping[str, object]]:
+    where = {"credential": credential, "stream": check.stream}
     told = check.error or f"{check.entries} {what}"
-    verdict = {"kind": "verdict", "at": check.confirmed_until, "outcome": check.verdict.value}
+    verdict = {"record": "verdict", "at": check.confirmed_until, "outcome": check.verdict.value}
     yield {**where, **verdict, "details": told}
-    for kind, texts in (("problem", check.problems), ("note", check.notes)):
+    for record, texts in (("problem", check.problems), ("note", check.notes)):
         for text in texts:
-            yield {**where, "kind": kind, "details": text}
+            yield {**where, "record": record, "details": text}
 
 
 def _cell(value: object) -> str:
