@@ -1,7 +1,7 @@
 """What is known of credentials, as a page shows it: figures, reasons, rows, ages, bars. Pure."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Annotated, Literal, NamedTuple
 
@@ -20,30 +20,6 @@ ROWS = 50
 UNREAD = "not read yet"
 STEPS = 8
 """Parts of an interval that the map tells apart."""
-
-
-class Figure(NamedTuple):
-    """A figure at the head of a page."""
-
-    name: str
-    value: str
-    note: str
-    bad: bool = False
-
-
-class Shared(NamedTuple):
-    """A reason, and the credentials that have it; none of those where it is about the logs of all."""
-
-    reason: Reason
-    ids: list[str]
-
-
-class Cell(NamedTuple):
-    """A credential in the map; its look is `a0` to `a8` by the share of the interval that is over, or a word."""
-
-    id: str
-    look: str
-    title: str
 
 
 class Bar(NamedTuple):
@@ -122,21 +98,18 @@ def _counts(look: FleetSnapshot) -> Counter[str]:
     return Counter(mark(one)[1] for one in look.seen.values())
 
 
-def figures(look: FleetSnapshot, now: datetime) -> Iterator[Figure]:
-    """The figures of all credentials."""
+def figures(look: FleetSnapshot, now: datetime) -> Iterator[tuple[str, str, str, bool]]:
+    """The figures of all credentials: name, value, a note, and whether it is bad."""
     counts, everything = _counts(look), list(look.seen.values())
     unread = f", {number(counts[UNREAD])} {UNREAD}" if counts[UNREAD] else ""
-    yield Figure(
-        "Healthy",
-        f"{number(counts[Verdict.HEALTHY])} of {number(len(everything))}",
-        f"{number(counts[Verdict.DEGRADED])} degraded, {number(counts[Verdict.DOWN])} down{unread}",
-        bad=counts[Verdict.DOWN] > 0,
-    )
+    of = f"{number(counts[Verdict.HEALTHY])} of {number(len(everything))}"
+    others = f"{number(counts[Verdict.DEGRADED])} degraded, {number(counts[Verdict.DOWN])} down{unread}"
+    yield "Healthy", of, others, counts[Verdict.DOWN] > 0
     aged = [(age, one) for one in everything if (age := age_of(one, now)) is not None]
     age, oldest = max(aged, key=lambda pair: pair[0], default=(None, None))
     interval = oldest and span(oldest.credential.schedule.interval)
     told = f"{oldest.credential.id}; its interval is {interval}" if oldest else "none was rotated yet"
-    yield Figure("Oldest value", span(age), told, bad=oldest is not None and is_overdue(oldest))
+    yield "Oldest value", span(age), told, oldest is not None and is_overdue(oldest)
     due = [
         (at, one)
         for one in everything
@@ -144,12 +117,9 @@ def figures(look: FleetSnapshot, now: datetime) -> Iterator[Figure]:
     ]
     at, first = min(due, key=lambda pair: pair[0], default=(None, None))
     told = f"{first.credential.id} by {next_runner(first, now)}, {absolute(at, now)}" if at and first else ""
-    yield Figure("Next rotation", _until(at, now), told or "nothing is scheduled")
+    yield "Next rotation", _until(at, now), told or "nothing is scheduled", False
     claims = sum(one.record.claim is not None for one in everything)
-    running = len(look.running)
-    yield Figure(
-        "In flight", number(claims), f"{many(running, 'run')} under way" if running else "no run is under way"
-    )
+    yield "In flight", number(claims), f"{many(len(look.running), 'run')} under way", False
 
 
 def _until(at: datetime | None, now: datetime) -> str:
@@ -158,30 +128,23 @@ def _until(at: datetime | None, now: datetime) -> str:
     return "due" if at <= now else relative(at, now)
 
 
-def shared(look: FleetSnapshot) -> list[Shared]:
-    """Everything that is the matter, the gravest first; what several credentials have alike as one."""
-    found: dict[tuple[Kind, str], Shared] = {(r.kind, r.text): Shared(r, []) for r in look.evidence}
+def shared(look: FleetSnapshot) -> list[tuple[Reason, list[str]]]:
+    """Everything that is the matter, the gravest first, each with the credentials that have it alike."""
+    found: dict[tuple[Kind, str], tuple[Reason, list[str]]] = {
+        (r.kind, r.text): (r, []) for r in look.evidence
+    }
     for one in look.seen.values():
         for reason in one.state.reasons:
-            found.setdefault((reason.kind, reason.text), Shared(reason, [])).ids.append(one.credential.id)
-    return [found[reason.kind, reason.text] for reason in ranked(s.reason for s in found.values())]
+            found.setdefault((reason.kind, reason.text), (reason, []))[1].append(one.credential.id)
+    return [found[reason.kind, reason.text] for reason in ranked(reason for reason, _ in found.values())]
 
 
-class Rows(NamedTuple):
-    """A page of the table: its credentials, how many were found, its number and that of all pages."""
-
-    shown: Sequence[Snapshot]
-    found: int
-    page: int
-    pages: int
-
-
-def rows(look: FleetSnapshot, asked: Asked, now: datetime) -> Rows:
-    """The rows that are asked for."""
+def rows(look: FleetSnapshot, asked: Asked, now: datetime) -> tuple[list[Snapshot], int, int, int]:
+    """The rows that are asked for, how many were found on all pages, the number of this page, and of all pages."""
     found = asked.sorted((one for one in look.seen.values() if asked.matches(one)), now)
     pages = max(1, -(-len(found) // ROWS))
     page = min(asked.page, pages)
-    return Rows(found[(page - 1) * ROWS : page * ROWS], len(found), page, pages)
+    return found[(page - 1) * ROWS : page * ROWS], len(found), page, pages
 
 
 def age_of(seen: Snapshot, now: datetime) -> timedelta | None:
@@ -217,30 +180,17 @@ def bar_of(seen: Snapshot, now: datetime) -> Bar | None:
     return Bar(now_at, overlap_at, due_at_, title, is_overdue(seen))
 
 
-def ages(everything: Sequence[Snapshot], now: datetime) -> Iterator[tuple[str, str, Sequence[Cell]]]:
-    """The map of all ages, by database: its name, what it has, and a cell for each credential."""
-    by_database: dict[str, list[Snapshot]] = defaultdict(list)
-    for one in everything:
-        by_database[" + ".join(one.credential.databases)].append(one)
-    for name, found in sorted(by_database.items(), key=lambda pair: (-len(pair[1]), pair[0])):
-        cells = sorted(_cell(one, now) for one in found)
-        oldest = max((age for one in found if (age := age_of(one, now)) is not None), default=None)
-        late = sum(cell.look == "late" for cell in cells)
-        about = [many(len(cells), "credential")]
-        about += [f"the oldest value {span(oldest)} old"] if oldest is not None else []
-        yield name, ", ".join([*about, *([f"{late} late"] if late else [])]), cells
-
-
-def _cell(seen: Snapshot, now: datetime) -> Cell:
+def cell(seen: Snapshot, now: datetime) -> tuple[str, str]:
+    """The look and the title of a cell of the map; a look is `a0` to `a8`, by the share of the interval, or a word."""
     of, age = seen.credential.id, age_of(seen, now)
     if age is None:
-        return Cell(of, "none", f"{of}: never rotated")
+        return "none", f"{of}: never rotated"
     if seen.record.paused:
-        return Cell(of, "off", f"{of}: {span(age)}, paused")
+        return "off", f"{of}: {span(age)}, paused"
     if is_overdue(seen):
-        return Cell(of, "late", f"{of}: {span(age)}, late")
+        return "late", f"{of}: {span(age)}, late"
     step = int(STEPS * (age / seen.credential.schedule.interval))
-    return Cell(of, f"a{min(step, STEPS)}", f"{of}: {span(age)}")
+    return f"a{min(step, STEPS)}", f"{of}: {span(age)}"
 
 
 def phases(seen: Snapshot) -> list[str]:
