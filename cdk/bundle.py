@@ -216,7 +216,8 @@ def _install_packages(content: Path, lock: str, python: str, architecture: Archi
 
 def _copy_sources(content: Path, runner: Runner) -> None:
     for package in _SOURCES[runner]:
-        for source in sorted((ROOT / package).rglob("*.py")):
+        sources = [path for kind in ("*.py", "*.sql") for path in (ROOT / package).rglob(kind)]
+        for source in sorted(sources):
             relative = source.relative_to(ROOT)
             if not any(
                 fnmatch(str(relative), f"lockstep/{n}{rest}") for n in _NOT_SHIPPED for rest in ("", "/*")

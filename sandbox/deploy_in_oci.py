@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lockstep.operate.doctor.oci import FUNCTION
 from lockstep.protocol.model import Login
 from lockstep.protocol.names import DOCTOR, PRINCIPALS_OUTPUT, oci_runner_name
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
@@ -149,7 +148,7 @@ def know_functions(
     oci.deployment.applications = [{**here, "id": APPLICATION_ID, "displayName": application}]
     named = {"applicationId": APPLICATION_ID, "invokeEndpoint": oci.endpoint}
     oci.deployment.functions = [
-        {**here, **named, "id": FUNCTION_ID, "displayName": FUNCTION},
+        {**here, **named, "id": FUNCTION_ID, "displayName": "rotate"},
         {**here, **named, "id": DOCTOR_ID, "displayName": DOCTOR},
     ]
     oci.functions.code.update({FUNCTION_ID: standby.invoked, DOCTOR_ID: doctor.invoked})

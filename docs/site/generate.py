@@ -67,12 +67,13 @@ _PARTS = (
 _DOCTOR = """\
 # What `lockstep doctor` looks at
 
-Run it before the first deployment, after each one, and when something is wrong. It changes nothing. `--only` and
-`--skip` take the id of a check, or its group, which is the word before the dot. What cannot be asked, since a right is
-missing or a service does not answer, is told as *not asked* and not as a failure; so is what needs its answer.
+Run it before the first deployment, after each one, and when something is wrong. It changes nothing. `--only`
+takes the id of a check, or its group, which is the word before the dot. What cannot be asked, since a right is missing
+or a service does not answer, is told as *not asked* and not as a failure; so is what needs its answer. Each failure
+names what fixes it, failures first; what has passed is a number, and listed by `--json`.
 
-It does not compare what the stack and Terraform declare, such as alarms, buckets, tables, functions and policies. Drift
-of that show `cdk diff`, `cdk drift` (what was changed by hand) and `terraform plan`.
+It does not compare what the stack and Terraform declare, such as alarms, buckets, tables, functions, schedules and
+policies. Drift of that show `cdk diff`, `cdk drift` (what was changed by hand) and `terraform plan`.
 """
 _GROUPS = {"aws": "AWS", "oci": "Oracle Cloud", "database": "Databases", "inside": "Inside the functions"}
 
@@ -129,8 +130,8 @@ def _errors(title: str, text: str, kind: type[LockstepError]) -> str:
 
 def _checks() -> Iterator[str]:
     for group, checks in groupby(CATALOGUE, key=lambda check: check.group):
-        rows = [(f"`{c.id}`", c.looks_at, c.means, f"`{c.command}`") for c in checks]
-        columns = ("Check", "Looks at", "A failure means", "Fix")
+        rows = [(f"`{c.id}`", c.looks_at, c.means) for c in checks]
+        columns = ("Check", "Looks at", "A failure means")
         yield f"\n## {_GROUPS.get(group, group.title())}\n\n{_table(columns, rows)}"
 
 

@@ -1,7 +1,6 @@
 """What a check says."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 
 from lockstep.protocol.strict_json import Message
@@ -16,78 +15,48 @@ class Outcome(StrEnum):
     NOT_ASKED = "not_asked"
 
 
-NEEDS_COMMAND = frozenset({Outcome.FAILED, Outcome.WARNING})
+HERE = "here"
+"""This machine, as the place of a finding."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What a check says of one subject.
-
-    Attributes:
-        subject: What was looked at, such as a secret's name.
-        outcome: What became of it.
-        says: One sentence, without the full stop.
-        command: What fixes it; required for `failed` and `warning`.
-    """
-
-    subject: str
-    outcome: Outcome
-    says: str
-    command: str | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse a complaint without a command."""
-        if self.outcome in NEEDS_COMMAND and not self.command:
-            raise ValueError(f"{self.subject}: what is {self.outcome} needs a command")
-
-
-class Finding(Message):
-    """An answer, with the check that gave it and the place from which it was asked.
+class Finding(Message, kw_only=True):
+    """What a check says of one subject, and the place from which it was asked.
 
     Attributes:
         check: The check's id, such as `aws.secrets`.
         where: `here`, or the function inside a cloud, such as `aws/generate`.
-        subject: As of `Answer`, like the rest.
+        subject: What was looked at, such as a secret's name.
+        outcome: What became of it.
+        says: One sentence, without the full stop.
+        command: What fixes it, of all that is `failed` or a `warning`.
     """
 
     check: str
-    where: str
+    where: str = HERE
     subject: str
     outcome: Outcome
     says: str
     command: str | None = None
 
 
-def found_by(check: str, where: str, answer: Answer) -> Finding:
-    """An answer as the finding of a check in a place."""
-    return Finding(
-        check=check,
-        where=where,
-        subject=answer.subject,
-        outcome=answer.outcome,
-        says=answer.says,
-        command=answer.command,
-    )
-
-
-def passed(subject: str, says: str) -> Answer:
+def passed(check: str, subject: str, says: str) -> Finding:
     """It is as it should be."""
-    return Answer(subject=subject, outcome=Outcome.PASSED, says=says)
+    return Finding(check=check, subject=subject, outcome=Outcome.PASSED, says=says)
 
 
-def failed(subject: str, says: str, command: str) -> Answer:
+def failed(check: str, subject: str, says: str, command: str) -> Finding:
     """A rotation fails by it, or will."""
-    return Answer(subject=subject, outcome=Outcome.FAILED, says=says, command=command)
+    return Finding(check=check, subject=subject, outcome=Outcome.FAILED, says=says, command=command)
 
 
-def warning(subject: str, says: str, command: str) -> Answer:
+def warning(check: str, subject: str, says: str, command: str) -> Finding:
     """Rotations go on, but something that they or people count on is missing."""
-    return Answer(subject=subject, outcome=Outcome.WARNING, says=says, command=command)
+    return Finding(check=check, subject=subject, outcome=Outcome.WARNING, says=says, command=command)
 
 
-def not_asked(subject: str, says: str, command: str | None = None) -> Answer:
+def not_asked(check: str, subject: str, says: str, command: str | None = None) -> Finding:
     """It could not be found out, and so is not known."""
-    return Answer(subject=subject, outcome=Outcome.NOT_ASKED, says=says, command=command)
+    return Finding(check=check, subject=subject, outcome=Outcome.NOT_ASKED, says=says, command=command)
 
 
 def verdict(findings: Iterable[Finding]) -> Outcome:

@@ -1,32 +1,39 @@
 """What can be asked of a server without changing it, for `lockstep doctor`: the same questions on each engine.
 
-A server, to be looked at and not changed (see `lockstep.databases.inspect`).
+The rules (`lockstep.databases.rules`) are asked here; what else an engine can be asked is in `inspect_<engine>`.
+Nothing here shows a login to a server that should not work.
 """
 
-import re
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lockstep.databases.base import LoginRefusedError
-from lockstep.databases.findings import Answer, warning
+from lockstep.databases.findings import Finding, Outcome, not_asked, passed, warning
 from lockstep.databases.tls import TlsProbe, shake_hands
-from lockstep.protocol.model import AdminSecret, DatabaseServer, Login
+from lockstep.protocol.errors import PrivilegeMissingError
+from lockstep.protocol.model import DatabaseServer, Login
 from lockstep.protocol.ports import Clock
 
 if TYPE_CHECKING:
     from lockstep.databases.base import ServerDatabase
+    from lockstep.databases.rules import Rule
 
-
+SERVER, RIGHTS, ACCOUNTS, ACCESS = (
+    "database.server",
+    "database.rights",
+    "database.accounts",
+    "database.access",
+)
+_ABOUT = {"server": SERVER, "rights": RIGHTS}
+"""The check of a rule, by what it is about; of any other: accounts."""
 LAG_SECONDS = 2.0
 """For which a verify host is waited that has not applied what its database has."""
 _POLL_SECONDS = 0.2
-
-Answers = list[tuple[str, Answer]]
-"""With the check of each."""
+AGAIN = "run the statements of `lockstep plan sql` for the rotation user again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,40 +41,95 @@ class LoggedIn:
     """A login that was accepted.
 
     Attributes:
-        answers: What its session showed.
+        findings: What its session showed.
         is_behind: Whether the server has not applied the position that was asked for; None where it does not tell, or
             nobody asked.
         proves_nothing: Whether what has answered is a pooler that lets in by connections that it had.
     """
 
-    answers: Answers
+    findings: list[Finding] = field(default_factory=list)
     is_behind: bool | None = None
     proves_nothing: bool = False
 
 
+class AccountChecks(Protocol):
+    """The questions of an engine. Sessions and databases are the driver's own; raises what its statements raise."""
+
+    def connect(self, database: Any, tls: ssl.SSLContext | None) -> socket.socket:  # noqa: ANN401 - the driver's
+        """See `lockstep.databases.tls.Open`."""
+
+    def rules(self, database: Any) -> "Sequence[Rule]":  # noqa: ANN401 - the driver's
+        """Those that are asked as the rotation user."""
+
+    def own_rules(self, session: Any, database: Any) -> "Sequence[Rule]":  # noqa: ANN401 - the driver's
+        """Those that are asked in the session of an account, of what it shows of itself."""
+
+    def ask(self, session: Any, sql: str) -> Sequence[Sequence[Any]]:  # noqa: ANN401 - the driver's
+        """The rows of a rule."""
+
+    def as_admin(self, session: Any, database: Any) -> Iterator[Finding]:  # noqa: ANN401 - the driver's
+        """What else the rotation user sees."""
+
+    def as_user(self, session: Any, database: Any, username: str) -> Iterator[Finding]:  # noqa: ANN401 - the driver's
+        """What else the session of an account shows of that account."""
+
+    def without_login(self, database: Any, username: str) -> Iterator[Finding]:  # noqa: ANN401 - the driver's
+        """What the server says to an account before a password is shown."""
+
+    def position(self, session: Any) -> str | None:  # noqa: ANN401 - the driver's
+        """How far the server's log has come; None where it keeps none."""
+
+    def behind(self, session: Any, position: str) -> bool | None:  # noqa: ANN401 - the driver's
+        """Whether a verify host has not applied that position yet; None where it does not tell."""
+
+    def keeps_connections(self, session: Any) -> bool:  # noqa: ANN401 - the driver's
+        """Whether a pooler has answered that compares a password with the one of a connection that it has kept."""
+
+
 class AdminInspection:
-    """The session of the rotation user."""
+    """The session of the rotation user.
 
-    def __init__(self, database: "ServerDatabase[Any]", looks: "AccountChecks", session: Any) -> None:  # noqa: ANN401 - the driver's
+    Attributes:
+        refused: Usernames that would be refused whatever the password, as far as is seen from here; an empty one: all.
+    """
+
+    def __init__(self, database: "ServerDatabase[Any]", checks: AccountChecks, session: Any) -> None:  # noqa: ANN401 - the driver's
         self._database = database
-        self._looks = looks
+        self._checks = checks
         self._session = session
+        self.refused: set[str] = set()
 
-    def answers(self) -> Answers:
+    def findings(self) -> list[Finding]:
         """What it sees."""
-        return list(self._looks.as_admin(self._session, self._database))
+        database = self._database
+        found = [*self._asked(), *self._checks.as_admin(self._session, database)]
+        wrong = {finding.check for finding in found}
+        as_said = {
+            SERVER: f"the strategy {database.credential.strategy} works there",
+            RIGHTS: "the rotation user may change the accounts",
+            ACCOUNTS: f"{listing(database.credential.usernames)} can be rotated",
+        }
+        return [*found, *(passed(c, database.name, says) for c, says in as_said.items() if c not in wrong)]
+
+    def _asked(self) -> Iterator[Finding]:
+        for rule in self._checks.rules(self._database):
+            try:
+                rows = self._checks.ask(self._session, rule.sql)
+            except PrivilegeMissingError:
+                yield not_asked(RIGHTS, self._database.name, "it may not see everything that is asked", AGAIN)
+                continue
+            for row in rows:
+                if rule.kind == "refused":
+                    self.refused.add(str(row[0]))
+                yield of_rule(rule, self._database.name, row)
 
     def lock(self) -> None:
         """Hold the advisory lock of the credential's accounts until the session ends; else AdvisoryLockBusyError."""
         self._session.lock(self._database.lock_key)
 
-    def must_not_try(self, username: str) -> str | None:
-        """Why a login of the account would be refused, as far as it is seen from here."""
-        return self._looks.must_not_try(self._session, self._database, username)
-
     def position(self) -> str | None:
         """How far the server's log has come; None where it keeps none."""
-        return self._looks.position(self._session)
+        return self._checks.position(self._session)
 
 
 class Inspector:
@@ -75,12 +137,12 @@ class Inspector:
 
     Args:
         database: How it is reached.
-        looks: What its engine can be asked.
+        checks: What its engine can be asked.
     """
 
-    def __init__(self, database: "ServerDatabase[Any]", looks: "AccountChecks") -> None:
+    def __init__(self, database: "ServerDatabase[Any]", checks: AccountChecks) -> None:
         self._database = database
-        self._looks = looks
+        self._checks = checks
 
     def shake_hands(self) -> TlsProbe:
         """One TLS handshake.
@@ -89,24 +151,22 @@ class Inspector:
             TlsVerificationError: The plan wants none.
             LockstepError: The server did not answer, or takes no connections.
         """
-        tls = self._database.server.tls
-        ca_file = str(tls.ca_file) if tls and tls.ca_file else None
-        return shake_hands(self._database.name, self._verifying(), ca_file, self._connect)
-
-    def _verifying(self) -> "ssl.SSLContext":
-        if self._database.tls is None:
+        database = self._database
+        if database.tls is None:
             raise ValueError("the plan wants no TLS")
-        return self._database.tls
+        tls = database.server.tls
+        ca_file = str(tls.ca_file) if tls and tls.ca_file else None
+        return shake_hands(database.name, database.tls, ca_file, self._connect)
 
-    def _connect(self, tls: "ssl.SSLContext | None") -> "socket.socket":
-        return self._looks.connect(self._database, tls)
+    def _connect(self, tls: ssl.SSLContext | None) -> socket.socket:
+        return self._checks.connect(self._database, tls)
 
-    def without_login(self) -> Answers:
+    def without_login(self) -> list[Finding]:
         """What the server says to each username before a password is shown."""
         return [
-            answer
+            finding
             for username in self._database.credential.usernames
-            for answer in self._looks.without_login(self._database, username)
+            for finding in self._checks.without_login(self._database, username)
         ]
 
     def admin_login(self) -> Login:
@@ -117,14 +177,14 @@ class Inspector:
     def as_admin(self, admin: Login) -> Iterator[AdminInspection]:
         """A session of the rotation user; raises AdminCredentialRejectedError."""
         with self._database.as_admin(admin) as session:
-            yield AdminInspection(self._database, self._looks, session)
+            yield AdminInspection(self._database, self._checks, session)
 
     def log_in(self, login: Login, *, position: str | None, clock: Clock) -> LoggedIn | None:
         """Show a login, once; None where it is refused.
 
         Args:
             login: A login that should work. The advisory lock must be held.
-            position: Where given, whether the server has applied it is asked too.
+            position: Where given, whether the server has applied it is asked, and nothing else.
             clock: For waiting.
 
         Raises:
@@ -132,75 +192,41 @@ class Inspector:
         """
         try:
             with self._database.as_user(login) as session:
-                answers = list(self._looks.as_user(session, self._database, login.username))
-                behind = self._caught_up(session, position, clock) if position else None
-                keeps = bool(position) and behind is None and self._looks.keeps_connections(session)
-                return LoggedIn(answers=answers, is_behind=behind, proves_nothing=keeps)
+                if position is None:
+                    return LoggedIn(findings=list(self._as_user(session, login.username)))
+                behind = self._caught_up(session, position, clock)
+                keeps = behind is None and self._checks.keeps_connections(session)
+                return LoggedIn(is_behind=behind, proves_nothing=keeps)
         except LoginRefusedError:
             return None
 
+    def _as_user(self, session: Any, username: str) -> Iterator[Finding]:  # noqa: ANN401 - the driver's
+        database = self._database
+        yield from self._checks.as_user(session, database, username)
+        for rule in self._checks.own_rules(session, database):
+            for row in self._checks.ask(session, rule.sql):
+                yield of_rule(rule, database.name, row)
+
     def _caught_up(self, session: Any, position: str, clock: Clock) -> bool | None:  # noqa: ANN401 - the driver's
         deadline = clock.monotonic() + LAG_SECONDS
-        ask: Callable[[], bool | None] = lambda: self._looks.behind(session, position)  # noqa: E731 - asked twice
-        while (behind := ask()) and clock.monotonic() < deadline:
+        while (behind := self._checks.behind(session, position)) and clock.monotonic() < deadline:
             clock.sleep(_POLL_SECONDS)
         return behind
 
 
-# What can be asked of a server without changing it, for `lockstep doctor`: the same questions on each engine.
-#
-# A question gives answers with the id of the check that they belong to. Nothing here shows a login to a server:
-# the sessions are given.
-
-SERVER, RIGHTS, ACCOUNTS = "database.server", "database.rights", "database.accounts"
-LOCKOUT, EXPIRY, POLICY = "database.lockout", "database.expiry", "database.policy"
-PLUGIN, ACCESS, ROLES = "database.plugin", "database.access", "database.roles"
-
-LooksAnswers = Iterator[tuple[str, Answer]]
-"""With the check of each."""
-
-_MANAGED = re.compile(r"(arn:.*:secret:)?rds!.*")
+def of_rule(rule: "Rule", database: str, row: Sequence[Any]) -> Finding:
+    """What a row of a rule says."""
+    subject, says, fix = map(str, row)
+    return Finding(
+        check=_ABOUT.get(rule.about, ACCOUNTS),
+        subject=f"{database} {subject}".strip(),
+        outcome=Outcome.WARNING if rule.kind == "warning" else Outcome.FAILED,
+        says=says,
+        command=fix,
+    )
 
 
-class AccountChecks(Protocol):
-    """The questions of an engine. Sessions and databases are the driver's own; raises what its statements raise."""
-
-    def connect(self, database: Any, tls: ssl.SSLContext | None) -> socket.socket:  # noqa: ANN401 - the driver's
-        """See `lockstep.databases.tls.Open`."""
-
-    def as_admin(self, session: Any, database: Any) -> LooksAnswers:  # noqa: ANN401 - the driver's
-        """What the rotation user sees of the server, of its own rights and of the credential's accounts."""
-
-    def as_user(self, session: Any, database: Any, username: str) -> LooksAnswers:  # noqa: ANN401 - likewise
-        """What the session of an account shows of that account."""
-
-    def without_login(self, database: Any, username: str) -> LooksAnswers:  # noqa: ANN401 - the driver's
-        """What the server says to an account before a password is shown."""
-
-    def must_not_try(self, session: Any, database: Any, username: str) -> str | None:  # noqa: ANN401 - likewise
-        """Why a login of the account would be refused whatever its password; None where no reason is seen."""
-
-    def position(self, session: Any) -> str | None:  # noqa: ANN401 - likewise
-        """How far the server's log has come; None where it keeps none."""
-
-    def behind(self, session: Any, position: str) -> bool | None:  # noqa: ANN401 - likewise
-        """Whether a verify host has not applied that position yet; None where it does not tell."""
-
-    def keeps_connections(self, session: Any) -> bool:  # noqa: ANN401 - likewise
-        """Whether a pooler has answered that compares a password with the one of a connection that it has kept."""
-
-
-def of_account(database: "ServerDatabase[Any]", username: str) -> str:
-    """The subject of an answer about an account."""
-    return f"{database.name} {username}"
-
-
-def is_master(server: DatabaseServer) -> bool:
-    """Whether the rotation user is a master user whose secret RDS manages, which may do more than rotate."""
-    return isinstance(server.admin, AdminSecret) and _MANAGED.fullmatch(server.admin.aws) is not None
-
-
-def of_replicas(server: DatabaseServer, hosts: Sequence[str | None]) -> LooksAnswers:
+def of_replicas(server: DatabaseServer, hosts: Sequence[str | None]) -> Iterator[Finding]:
     """Asynchronous replicas that are no verify hosts: a fail-over to one can lose the last rotation.
 
     Args:
@@ -211,12 +237,12 @@ def of_replicas(server: DatabaseServer, hosts: Sequence[str | None]) -> LooksAns
     if others := {host for host in hosts if host and not _addresses(host) & named}:
         says = "replicates from it and is no verify host, so a fail-over to it can lose a rotation"
         fix = "name what can become the primary under `verify_hosts`: see `Verify hosts` in docs/runbook.md"
-        yield SERVER, warning(server.name, f"{listing(list(others))} {says}", fix)
+        yield warning(SERVER, server.name, f"{listing(list(others))} {says}", fix)
     if (unseen := hosts.count(None)) > len(server.verify_hosts):
         says = (
             f"{unseen} hosts replicate from it, more than verify hosts, and it shows the rotation user none"
         )
-        yield SERVER, warning(server.name, says, "lockstep sessions, which names the right that is missing")
+        yield warning(SERVER, server.name, says, "lockstep sessions, which names the right that is missing")
 
 
 def _addresses(*hosts: str) -> set[str]:
@@ -227,6 +253,6 @@ def _addresses(*hosts: str) -> set[str]:
     return found
 
 
-def listing(names: Iterator[str] | list[str]) -> str:
+def listing(names: Sequence[str]) -> str:
     """Names in a sentence."""
     return ", ".join(sorted(names))

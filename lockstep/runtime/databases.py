@@ -94,12 +94,12 @@ def account_checks_of(engine: Engine) -> "AccountChecks":
         case Engine.MYSQL:
             from lockstep.databases import inspect_mysql
 
-            return inspect_mysql.MYSQL_LOOKS
+            return inspect_mysql.MySqlChecks()
         case Engine.MARIADB:
             from lockstep.databases import inspect_mysql
 
-            return inspect_mysql.MARIADB_LOOKS
+            return inspect_mysql.MariaDbChecks()
         case Engine.POSTGRESQL:
             from lockstep.databases import inspect_postgresql
 
-            return inspect_postgresql.LOOKS
+            return inspect_postgresql.PostgreSqlChecks()

@@ -297,24 +297,6 @@ def _to_oci_made(federation: FederationToOci, reach: SessionContext) -> IssuedSe
     return _session(answer, key, reach)
 
 
-def domain_answers(federation: FederationToOci, reach: SessionContext) -> bool:
-    """Whether an identity domain is at the address: it refuses an empty form in OAuth's words (RFC 6749 5.2).
-
-    Raises:
-        SessionFailure: Nothing answers there.
-    """
-    answer = post(
-        _token_endpoint(federation, reach),
-        {},
-        {},
-        clock=reach.clock,
-        timeouts=reach.timeouts.cloud,
-        deadline_guard=reach.deadline_guard,
-    )
-    refused = HTTPStatus.BAD_REQUEST <= answer.status < HTTPStatus.INTERNAL_SERVER_ERROR
-    return refused and isinstance(answer.document.get("error"), str)
-
-
 def _token_endpoint(federation: FederationToOci, reach: SessionContext) -> str:
     return (reach.endpoints.oci or federation.domain_url) + _TOKEN_PATH
 

@@ -351,10 +351,10 @@ def test_the_doctor_finds_a_replica_that_is_no_verify_host(
     (_,) = doctor.look().of("database.server")
     doctor.server = world.harness.server
     if doctor.is_postgresql:
-        _, unseen = doctor.look().of("database.server")
+        (unseen,) = doctor.look().of("database.server")
         assert unseen.says.startswith("1 hosts replicate from it, more than verify hosts")
         world.harness.execute(f"GRANT pg_read_all_stats TO {ROTATION_USER}")
-    _, named = doctor.look().of("database.server")
+    (named,) = doctor.look().of("database.server")
     assert named.outcome is Outcome.WARNING
     assert "replicates from it and is no verify host" in named.says
 

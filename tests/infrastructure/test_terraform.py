@@ -8,7 +8,6 @@ import hcl2
 import pytest
 from ruamel.yaml import YAML
 
-from lockstep.operate.doctor import oci
 from lockstep.operate.secrets import ring_terms
 from lockstep.plan.admins import names_in_oci
 from lockstep.plan.file import parse_plan
@@ -411,7 +410,7 @@ def test_a_run_is_dead_before_its_lease_ends(deployed: Deployment) -> None:
 def test_the_doctor_knows_the_names(deployed: Deployment) -> None:
     assert deployed.one("oci_functions_application")["display_name"] == DEFAULT_STACK
     named = {f["display_name"]: f for f in deployed.all("oci_functions_function").values()}
-    assert named[DOCTOR]["config"] == {**named[oci.FUNCTION]["config"], DOCTOR_VARIABLE: "1"}
+    assert named[DOCTOR]["config"] == {**named["rotate"]["config"], DOCTOR_VARIABLE: "1"}
 
 
 @needs_tools

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from lockstep.databases.findings import Answer, Finding, Outcome, failed, found_by, not_asked, passed, warning
-from lockstep.operate.doctor.network import HERE
+from msgspec import structs
+
+from lockstep.databases.findings import HERE, Finding, Outcome, failed, not_asked, passed, warning
 from lockstep.plan.fields import near, with_hint
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import OciVault
@@ -31,26 +32,21 @@ if TYPE_CHECKING:
     from lockstep.operate.doctor.servers import Databases
 
 
-# What checks may ask: the plan and both clouds, as one identity reaches them from one place.
-
-
 @dataclass(kw_only=True)
 class Context:
-    """What a check is given.
+    """What a check may ask: the plan and both clouds, as one identity reaches them from one place.
 
     Attributes:
         plan: The plan.
         clouds: Its ports, as the identity of this place opens them.
         stack: The prefix of all names in AWS.
         name: That of all names in OCI: `name` of Terraform.
-        where: The place from which is asked.
     """
 
     plan: Plan
     clouds: Clouds
     stack: str = DEFAULT_STACK
     name: str = DEFAULT_STACK
-    where: str = HERE
 
     @property
     def clock(self) -> Clock:
@@ -78,16 +74,12 @@ class Context:
         """The databases of the plan, each looked at once."""
         from lockstep.operate.doctor.servers import Databases  # noqa: PLC0415 - it loads the drivers
 
-        return Databases(self.plan.compiled.credentials, self.clouds, where=self.where)
+        return Databases(self.plan.compiled.credentials, self.clouds, where=HERE)
 
     @property
     def refused(self) -> frozenset[str]:
         """The names of the databases that have refused a login, as far as they were looked at."""
         return self.databases.refused if "databases" in vars(self) else frozenset()
-
-
-See = Callable[[str], None]
-"""Called with the id of each check when it begins."""
 
 
 def always(_plan: Plan) -> bool:
@@ -106,21 +98,17 @@ class Check:
 
     Attributes:
         id: The group and a name in it, such as `aws.secrets`.
-        title: What it is about, in a few words.
         looks_at: What is looked at.
         means: What a failure means.
-        command: What fixes it; findings have it with the names filled in.
-        ask: Gives the answers. It may raise a LockstepError, which becomes an answer too.
+        ask: Gives the findings. It may raise a LockstepError, which becomes one too.
         needs: The check that must have passed for this one to have a meaning; one before it, of its group.
         applies: Whether it is a question for this plan.
     """
 
     id: str
-    title: str
     looks_at: str
     means: str
-    command: str
-    ask: Callable[[Context], Iterable[Answer]]
+    ask: Callable[[Context], Iterable[Finding]]
     needs: str | None = None
     applies: Callable[[Plan], bool] = always
 
@@ -132,105 +120,79 @@ class Check:
 
 _STOPS = frozenset({Outcome.FAILED, Outcome.NOT_ASKED})
 """With these of a check, what needs it is not asked."""
-_FIRST = "first fix "
 
 
 class UnknownCheckError(Exception):
     """A word is neither the id of a check nor a group."""
 
 
-def chosen(
-    catalogue: Sequence[Check], plan: Plan, *, only: Sequence[str] = (), skip: Sequence[str] = ()
-) -> list[Check]:
+def chosen(catalogue: Sequence[Check], plan: Plan, *, only: Sequence[str] = ()) -> list[Check]:
     """The checks that these words choose, of those that are questions for this plan.
 
     Args:
         catalogue: All checks.
         plan: The plan.
         only: Ids and groups; none: all.
-        skip: Ids and groups that are left out.
 
     Raises:
         UnknownCheckError: A word names none; its text says so.
     """
-    known = {word for check in catalogue for word in (check.id, check.group)}
-    for word in (*only, *skip):
+    groups = list(dict.fromkeys(check.group for check in catalogue))
+    known = {*groups, *(check.id for check in catalogue)}
+    for word in only:
         if word not in known:
-            text = f"there is no check {word!r}; the groups are {', '.join(_groups(catalogue))}"
+            text = f"there is no check {word!r}; the groups are {', '.join(groups)}"
             raise UnknownCheckError(with_hint(text, near(word, known)))
-    return [
-        check
-        for check in catalogue
-        if check.applies(plan)
-        and (not only or {check.id, check.group} & set(only))
-        and not {check.id, check.group} & set(skip)
-    ]
+    return [c for c in catalogue if c.applies(plan) and (not only or {c.id, c.group} & set(only))]
 
 
-def _groups(catalogue: Sequence[Check]) -> list[str]:
-    return list(dict.fromkeys(check.group for check in catalogue))
-
-
-def examine(
-    checks: Sequence[Check], context: Context, *, side_by_side: SideBySide, see: See = lambda _id: None
-) -> list[Finding]:
+def examine(checks: Sequence[Check], context: Context, *, side_by_side: SideBySide) -> list[Finding]:
     """What the checks find, in their order.
 
     Args:
         checks: In the order of the catalogue.
         context: What they may ask.
         side_by_side: Runs the groups.
-        see: Told of each check when it begins.
     """
     groups = [list(members) for _, members in groupby(checks, key=lambda check: check.group)]
-    found = side_by_side([_OneGroup(group, context, see) for group in groups])
+    found = side_by_side([partial(_group, group, context) for group in groups])
     return [finding for findings in found for finding in findings]
 
 
-@dataclass(frozen=True, slots=True)
-class _OneGroup:
-    checks: Sequence[Check]
-    context: Context
-    see: See
-
-    def __call__(self) -> list[Finding]:
-        findings: list[Finding] = []
-        for check in self.checks:
-            self.see(check.id)
-            findings += _needed(check, findings, self.context) or run(check, self.context)
-        return findings
+def _group(checks: Sequence[Check], context: Context) -> list[Finding]:
+    findings: list[Finding] = []
+    reasons: dict[str, str] = {}
+    for check in checks:
+        reason = reasons.get(check.needs or "")
+        found = [not_asked(check.id, "", reason)] if reason else list(_found(check, context))
+        if any(finding.outcome in _STOPS for finding in found):
+            reasons[check.id] = reason or f"first fix {check.id}"
+        findings += found
+    return findings
 
 
-def _needed(check: Check, before: Sequence[Finding], context: Context) -> list[Finding]:
-    """Why the check cannot be asked; nothing where it can."""
-    lacking = next((f for f in before if f.check == check.needs and f.outcome in _STOPS), None)
-    if lacking is None:
-        return []
-    says = lacking.says if lacking.says.startswith(_FIRST) else f"{_FIRST}{lacking.check}"
-    return [found_by(check.id, context.where, not_asked(check.title, says))]
-
-
-def run(check: Check, context: Context) -> list[Finding]:
-    """What one check finds; an error of the environment, or of the check, is an answer."""
-    return [found_by(check.id, context.where, answer) for answer in _answers(check, context)]
-
-
-def _answers(check: Check, context: Context) -> Iterator[Answer]:
+def _found(check: Check, context: Context) -> Iterator[Finding]:
+    """What one check finds; an error of the environment, or of the check, is a finding."""
     try:
         yield from check.ask(context)
     except LockstepError as error:
-        yield unanswered(check.title, error)
+        yield unanswered(check.id, "", error)
     except Exception as error:  # noqa: BLE001 - a check that is wrong must not hide what the others find
         unexpected = UnexpectedError(code=type(error).__name__, path=check.id)
-        yield unanswered(check.title, unexpected)
+        yield unanswered(check.id, "", unexpected)
 
 
-def unanswered(subject: str, error: LockstepError) -> Answer:
+def unanswered(check: str, subject: str, error: LockstepError) -> Finding:
     """Why it is not known, with what fixes that."""
     shown = described(error)
     is_told = isinstance(shown, EnvironmentalError)
     text = line_of(error).removesuffix(shown.advice).strip() if shown.advice else line_of(error)
-    return not_asked(subject, text.rstrip("."), shown.advice if is_told and shown.advice else None)
+    return not_asked(check, subject, text.rstrip("."), shown.advice if is_told and shown.advice else None)
+
+
+def at(where: str, findings: Iterable[Finding]) -> list[Finding]:
+    """Findings, as made in another place."""
+    return [structs.replace(finding, where=where) for finding in findings]
 
 
 # How far this clock is from that of a cloud.
@@ -244,10 +206,11 @@ NEAR = timedelta(minutes=1)
 FIX = "timedatectl set-ntp true"
 
 
-def skew_answer(cloud: str, clock: Clock, ask: Callable[[], datetime]) -> Answer:
+def skew(check: str, cloud: str, clock: Clock, ask: Callable[[], datetime]) -> Finding:
     """What the difference means.
 
     Args:
+        check: Whose finding it is.
         cloud: Whose clock it is compared with.
         clock: This one.
         ask: Which time the cloud says that it is, to the second.
@@ -256,9 +219,7 @@ def skew_answer(cloud: str, clock: Clock, ask: Callable[[], datetime]) -> Answer
     theirs = ask()
     middle = before + (clock.now() - before) / 2
     away = abs(theirs - middle)
-    seconds = f"{round(away.total_seconds())} s"
+    says = f"it is {round(away.total_seconds())} s from that of {cloud}"
     if away >= LIMIT:
-        return failed("clock", f"it is {seconds} from that of {cloud}, which refuses signatures by it", FIX)
-    if away >= NEAR:
-        return warning("clock", f"it is {seconds} from that of {cloud}", FIX)
-    return passed("clock", f"it is {seconds} from that of {cloud}")
+        return failed(check, "clock", f"{says}, which refuses signatures by it", FIX)
+    return warning(check, "clock", says, FIX) if away >= NEAR else passed(check, "clock", says)

@@ -4,16 +4,15 @@ What a function answers to `lockstep doctor --in-cloud`.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from msgspec import structs
 
-from lockstep.databases.findings import Answer, Finding, failed, not_asked, passed
-from lockstep.operate.doctor.network import ASK_DATABASES
-from lockstep.operate.doctor.servers import EVERY_CHECK, Databases, is_out_of_time, sentence
+from lockstep.databases.findings import Finding, failed, not_asked, passed
+from lockstep.operate.doctor.servers import ASK_DATABASES, EVERY_CHECK, Databases, is_out_of_time, sentence
 from lockstep.plan.compiled import ClientKey, CompiledPlan, FederationToAws, FederationToOci
 from lockstep.plan.published import Index, PlanSource
 from lockstep.protocol.deadlines import CloudTimeouts, DatabaseTimeouts, Timeouts, check_scope
@@ -35,9 +34,11 @@ from lockstep.protocol.model import Credential
 from lockstep.protocol.strict_json import Instant, Message, MessageError, read, write
 from lockstep.protocol.workers import at_the_same_time
 from lockstep.runtime.clouds import Clouds
-from lockstep.runtime.identity import identity_of
+from lockstep.runtime.identity import Cloud, identity_of
 from lockstep.runtime.system import SystemClock
 from lockstep.runtime.wiring import endpoints_from_environment, hosted_source
+
+SESSION, ACCESS = "inside.session", "inside.access"
 
 
 class Reply(Message, kw_only=True):
@@ -56,153 +57,6 @@ class Reply(Message, kw_only=True):
     at: Instant
 
 
-# The sessions of a function in the other cloud: one is made and used, which nothing outside of the function can
-# try.
-#
-# Each finding is a fact that documentation leaves open, and names what to choose in the plan where it does not
-# hold (docs/identity.md).
-
-SESSION = "inside.session"
-PROOF, KEY_SET, VAULT = "application's proof", "AWS's key set", "Vault"
-POLICIES, TOKEN, DOCUMENTS, ROLE = "principal in policies", "token", "issuer's documents", "role"
-TO_OCI = "session in OCI"
-_NOT_TRUSTED = "AccessDenied"
-_NOT_AUTHENTICATED = {"NotAuthenticated", "401"}
-_BY_CLIENT_SECRET = "client: {secret: NAME} instead of kms_key and certificate"  # noqa: S105 - no secret
-_BY_KEY = "oci_key_secret instead of federation"
-_AS_USER = "token: upst"
-_WITH_ACCESS_KEY = "aws_key_secret instead of federation"
-
-Found = Iterator[tuple[str, Answer]]
-
-
-def in_aws(clouds: Clouds, plan: CompiledPlan) -> Found:
-    """The function of OCI."""
-    if not isinstance(plan.to_aws, FederationToAws):
-        return
-    failure = _failure(clouds.sign_in, "aws")
-    if failure:
-        subject = _of_aws(failure)
-        if subject != TOKEN:
-            yield SESSION, passed(TOKEN, "OCI signs it")
-        if subject == ROLE:
-            yield SESSION, not_asked(DOCUMENTS, "STS does not say whether it has read them")
-        yield SESSION, _failed(subject, failure, _instead("runners.oci", _WITH_ACCESS_KEY))
-        return
-    yield SESSION, passed(TOKEN, "OCI signs it")
-    yield SESSION, passed(DOCUMENTS, "STS reads them in their bucket")
-    yield SESSION, passed(ROLE, f"STS gives a session of {plan.to_aws.role_arn}")
-
-
-def _of_aws(failure: LockstepError) -> str:
-    """What is wrong. STS also refuses a token as invalid where it cannot read the key set."""
-    match failure:
-        case EnvironmentalError(problem=Environment.ISSUER_TOKEN_REFUSED) if (
-            failure.where.get("code") == _NOT_TRUSTED
-        ):
-            return ROLE
-        case EnvironmentalError(problem=Environment.ISSUER_TOKEN_REFUSED | Environment.ISSUER_UNREADABLE):
-            return DOCUMENTS
-    return TOKEN
-
-
-def in_oci(clouds: Clouds, plan: CompiledPlan) -> Found:
-    """A function of AWS that reads secrets in OCI."""
-    federation = plan.to_oci
-    if not isinstance(federation, FederationToOci):
-        return
-    failure = _failure(clouds.sign_in, "oci")
-    if failure:
-        for answer in _refused(failure, federation):
-            yield SESSION, answer
-        return
-    yield SESSION, passed(PROOF, _proven(federation))
-    yield SESSION, passed(KEY_SET, "the domain verifies AWS's token by it")
-    yield from _used(_failure(_read_secret, clouds, plan), federation)
-
-
-def _proven(federation: FederationToOci) -> str:
-    what = (
-        "an assertion by the key in KMS" if isinstance(federation.client, ClientKey) else "the client secret"
-    )
-    return f"the domain takes {what} beside a token exchange"
-
-
-def _refused(failure: LockstepError, federation: FederationToOci) -> Iterator[Answer]:
-    """Why there is no session in OCI. The domain looks at the application first."""
-    match failure:
-        case EnvironmentalError(problem=Environment.DOMAIN_CLIENT_REFUSED):
-            with_key = isinstance(federation.client, ClientKey)
-            yield _failed(PROOF, failure, _instead("runners.aws", _BY_CLIENT_SECRET if with_key else _BY_KEY))
-            yield not_asked(KEY_SET, "the domain looks at it only for an application that it knows")
-        case EnvironmentalError(problem=Environment.DOMAIN_TOKEN_REFUSED):
-            yield passed(PROOF, _proven(federation))
-            yield _failed(KEY_SET, failure, _instead("runners.aws", _BY_KEY))
-        case EnvironmentalError(problem=Environment.WEB_IDENTITY_DISABLED):
-            yield _failed(TOKEN, failure, "")
-        case _:
-            yield _failed(TO_OCI, failure, "")
-
-
-def _used(failure: LockstepError | None, federation: FederationToOci) -> Found:
-    """What Vault says to the session, and then what its policies say to the principal."""
-    principal = "the function's role" if federation.token == "rpst" else "the service user"  # noqa: S105 - a kind
-    code = str(failure.where.get("code")) if failure else ""
-    if failure is None:
-        yield SESSION, passed(VAULT, "it takes the session")
-        yield SESSION, passed(POLICIES, f"they let {principal} read")
-    elif code in _NOT_AUTHENTICATED:
-        other = _AS_USER if federation.token == "rpst" else _BY_KEY  # noqa: S105 - likewise
-        yield SESSION, _failed(VAULT, failure, _instead("runners.aws", other))
-        yield SESSION, not_asked(POLICIES, f"{VAULT} does not take the session")
-    elif is_out_of_time(failure) or isinstance(failure, RetryableError):
-        yield SESSION, not_asked(VAULT, sentence(failure))
-    else:
-        name = "whether request.principal.name in the policies is the ARN of the function's role (docs/iam-oci.md)"
-        yield SESSION, passed(VAULT, "it takes the session")
-        yield SESSION, _failed(POLICIES, failure, f"see {name}; {_instead('runners.aws', _AS_USER)}")
-
-
-def _read_secret(clouds: Clouds, plan: CompiledPlan) -> None:
-    for credential in plan.credentials[:1]:
-        for store in clouds.each_store(credential):
-            if plan.vault and store.name == plan.vault.name:
-                store.read_login()
-
-
-def _failure(act: Callable[..., object], *arguments: object) -> LockstepError | None:
-    """What stops it, as the error that names the side."""
-    try:
-        with _describe():
-            act(*arguments)
-    except LockstepError as error:
-        return error
-    return None
-
-
-@contextmanager
-def _describe() -> Iterator[None]:
-    """An error of ours instead of a failure to make a session, which no port has turned into its own."""
-    try:
-        yield
-    except SessionFailure as failure:
-        raise (failure.problem or LockstepError(code=failure.code)) from None
-
-
-def _failed(subject: str, error: LockstepError, otherwise: str) -> Answer:
-    if is_out_of_time(error):
-        return not_asked(subject, "there was no time left for it")
-    shown = described(error)
-    advice = " ".join(text for text in (shown.advice or error.advice, otherwise) if text)
-    return failed(subject, sentence(shown), advice)
-
-
-def _instead(runner: str, choice: str) -> str:
-    return f"Where the account does not allow it, choose in {runner} of the plan: {choice}"
-
-
-# Looks from inside a deployed function: what its own identity, network and clock allow.
-#
 # Each function looks at what it uses in a rotation, with the rights that it has for that; no role gets another
 # right for the doctor. What is looked at is the plan that the function was deployed with, and nothing is changed.
 #
@@ -214,7 +68,7 @@ def _instead(runner: str, choice: str) -> str:
 #     aws/watch             the whole lock table
 #     oci/rotate            all of these but the table
 #
-# Each also makes a session in the other cloud, where it has one (`lockstep.operate.doctor.inside`).
+# Each also makes a session in the other cloud, where it has one.
 
 TIMEOUTS = Timeouts(
     cloud=CloudTimeouts(connect_seconds=3, read_seconds=5),
@@ -227,12 +81,10 @@ MOST_FINDINGS = 2_000
 LONGEST_TEXT = 500
 """Characters. With `MOST_FINDINGS` a reply stays below the 6 MB that both platforms take."""
 
-LOCK, STORES, LOG, TABLE = "inside.lock-record", "inside.stores", "inside.audit-log", "inside.lock-table"
-
 WATCH = "aws/watch"
 """It reads the index, and no document of a credential."""
 
-Inspection = Callable[[Clouds, CompiledPlan], Iterator[tuple[str, Answer]]]
+Inspection = Callable[[Clouds, CompiledPlan], Iterator[Finding]]
 _PROBE = hashlib.sha256(b"lockstep doctor").digest()
 """What is signed to see that it can be: no entry has it."""
 
@@ -300,76 +152,148 @@ def looked(
     databases = Databases(plan.credentials, clouds, where=function, silent=silent)
     asks = [partial(_listed, ask, clouds, plan) for ask in _ASKED_BY[function]]
     if function == WATCH:
-        asks.append(partial(list, _table(clouds, index)))
+        asks.append(partial(_table, clouds, index))
     if function in ASK_DATABASES:
         asks.append(partial(_of_databases, databases))
-    found = [answer for answers in clouds.side_by_side(asks) for answer in answers]
-    findings = [_finding(check, function, answer) for check, answer in found[:MOST_FINDINGS]]
-    if len(found) > MOST_FINDINGS:
-        more = not_asked("the rest", f"{len(found) - MOST_FINDINGS} more findings do not fit into a reply")
-        findings.append(_finding(found[MOST_FINDINGS][0], function, more))
+    found = [finding for findings in clouds.side_by_side(asks) for finding in findings]
     left_out = len(index.credentials) - MOST_CREDENTIALS
     if found and left_out > 0 and function != WATCH:
-        said = f"a function looks at the first {MOST_CREDENTIALS} credentials of its plan"
-        findings.append(_finding(found[0][0], function, not_asked(f"{left_out} credentials", said)))
+        says = f"a function looks at the first {MOST_CREDENTIALS} credentials of its plan"
+        found.insert(0, not_asked(found[0].check, f"{left_out} credentials", says))
+    if (more := len(found) - MOST_FINDINGS) > 0:
+        says = f"{more} more findings do not fit into a reply"
+        found.insert(MOST_FINDINGS, not_asked(found[MOST_FINDINGS].check, "the rest", says))
     return Reply(
-        findings=tuple(findings),
+        findings=tuple(_cut(finding, function) for finding in found[: MOST_FINDINGS + 1]),
         refused=tuple(sorted(databases.refused)) if function in ASK_DATABASES else (),
         plans={credential.id: credential.plan_digest for credential in index.credentials},
         at=clouds.clock.now(),
     )
 
 
-def _listed(ask: Inspection, clouds: Clouds, plan: CompiledPlan) -> list[tuple[str, Answer]]:
+def _listed(ask: Inspection, clouds: Clouds, plan: CompiledPlan) -> list[Finding]:
     return list(ask(clouds, plan))
 
 
-def _of_databases(databases: Databases) -> list[tuple[str, Answer]]:
-    return [(check, answer) for check in EVERY_CHECK for answer in databases.answers(check)]
+def _of_databases(databases: Databases) -> list[Finding]:
+    return [finding for check in EVERY_CHECK for finding in databases.found(check)]
 
 
-def _finding(check: str, function: str, answer: Answer) -> Finding:
-    return Finding(
-        check=check,
+def _cut(finding: Finding, function: str) -> Finding:
+    return structs.replace(
+        finding,
         where=function,
-        subject=answer.subject[:LONGEST_TEXT],
-        outcome=answer.outcome,
-        says=answer.says[:LONGEST_TEXT],
-        command=answer.command and answer.command[:LONGEST_TEXT],
+        subject=finding.subject[:LONGEST_TEXT],
+        says=finding.says[:LONGEST_TEXT],
+        command=finding.command and finding.command[:LONGEST_TEXT],
     )
 
 
-def _of_each(
-    check: str, ask: Callable[[Credential], Iterable[Answer]], plan: CompiledPlan
-) -> Iterator[tuple[str, Answer]]:
+# ---- The session in the other cloud: one is made and used, which nothing outside of the function can try
+
+_KEY = "oci_key_secret instead of federation"
+_POLICIES = (
+    "Compare request.principal.name in the policies with the ARN of the function's role (docs/iam-oci.md)."
+)
+
+
+def session_in_aws(clouds: Clouds, plan: CompiledPlan) -> Iterator[Finding]:
+    """The function of OCI."""
+    if isinstance(plan.to_aws, FederationToAws):
+        failure = _failure(clouds.sign_in, "aws")
+        choice = "runners.oci: aws_key_secret instead of federation"
+        yield _of_session("session in AWS", failure, f"STS gives one of {plan.to_aws.role_arn}", choice)
+
+
+def session_in_oci(clouds: Clouds, plan: CompiledPlan) -> Iterator[Finding]:
+    """A function of AWS that reads secrets in OCI."""
+    federation = plan.to_oci
+    if not isinstance(federation, FederationToOci):
+        return
+    failure = _failure(clouds.sign_in, "oci")
+    is_unknown = (
+        isinstance(failure, EnvironmentalError) and failure.problem is Environment.DOMAIN_CLIENT_REFUSED
+    )
+    with_key = is_unknown and isinstance(federation.client, ClientKey)
+    choice = "client: {secret: NAME} instead of kms_key and certificate" if with_key else _KEY
+    yield _of_session("session in OCI", failure, "the identity domain gives one", f"runners.aws: {choice}")
+    if failure is None:
+        failure = _failure(_read_secret, clouds, plan)
+        says = "it takes the session, and its policies let the principal read"
+        choice = "token: upst" if federation.token == "rpst" else _KEY  # noqa: S105 - a kind
+        yield _of_session("Vault", failure, says, f"runners.aws: {choice}")
+
+
+def _of_session(subject: str, failure: LockstepError | None, says: str, choice: str) -> Finding:
+    """What became of it, and what to choose in the plan where the account does not allow it (docs/identity.md)."""
+    if failure is None:
+        return passed(SESSION, subject, says)
+    if is_out_of_time(failure) or isinstance(failure, RetryableError):
+        return not_asked(SESSION, subject, sentence(failure))
+    shown = described(failure)
+    advice = shown.advice if isinstance(shown, EnvironmentalError) else _POLICIES
+    otherwise = f"Where the account does not allow it, choose in {choice}"
+    return failed(SESSION, subject, sentence(shown), f"{advice} {otherwise}")
+
+
+def _read_secret(clouds: Clouds, plan: CompiledPlan) -> None:
+    for credential in plan.credentials[:1]:
+        for store in clouds.each_store(credential):
+            if plan.vault and store.name == plan.vault.name:
+                store.read_login()
+
+
+def _failure(act: Callable[..., object], *arguments: object) -> LockstepError | None:
+    """What stops it, as the error that names the side."""
+    try:
+        with _ours():
+            act(*arguments)
+    except LockstepError as error:
+        return error
+    return None
+
+
+@contextmanager
+def _ours() -> Iterator[None]:
+    """An error of ours instead of a failure to make a session, which no port has turned into its own."""
+    try:
+        yield
+    except SessionFailure as failure:
+        raise (failure.problem or LockstepError(code=failure.code)) from None
+
+
+# ---- The lock record, the stores, the audit log and its key
+
+
+def _of_each(ask: Callable[[Credential], Iterator[Finding]], plan: CompiledPlan) -> Iterator[Finding]:
     for credential in plan.credentials:
         try:
-            for answer in ask(credential):
-                yield check, answer
+            yield from ask(credential)
         except LockstepError as error:
-            yield check, _denied(credential.id, error)
+            yield _denied(credential.id, error)
 
 
-def _denied(subject: str, error: LockstepError) -> Answer:
+def _denied(subject: str, error: LockstepError) -> Finding:
     if is_out_of_time(error):
-        return not_asked(subject, "there was no time left for it")
+        return not_asked(ACCESS, subject, "there was no time left for it")
     shown = described(error)
     if not isinstance(shown, StoreAccessDeniedError | LockTableAccessDeniedError | AuditLogAccessDeniedError):
-        return failed(subject, sentence(error), shown.advice)
+        return failed(ACCESS, subject, sentence(error), shown.advice)
     rights = "compare the function's role with docs/iam.md and docs/iam-oci.md, and deploy again"
-    return failed(subject, sentence(error), rights)
+    return failed(ACCESS, subject, sentence(error), rights)
 
 
-def _records(clouds: Clouds, plan: CompiledPlan) -> Iterator[tuple[str, Answer]]:
-    def ask(credential: Credential) -> Iterator[Answer]:
+def _records(clouds: Clouds, plan: CompiledPlan) -> Iterator[Finding]:
+    def ask(credential: Credential) -> Iterator[Finding]:
         record = clouds.lock(credential).read()
-        yield passed(credential.id, f"read; generation {record.current_generation or 0} is current")
+        says = f"its lock record is read; generation {record.current_generation or 0} is current"
+        yield passed(ACCESS, credential.id, says)
 
-    return _of_each(LOCK, ask, plan)
+    return _of_each(ask, plan)
 
 
-def _stores(clouds: Clouds, plan: CompiledPlan) -> Iterator[tuple[str, Answer]]:
-    def ask(credential: Credential) -> Iterator[Answer]:
+def _stores(clouds: Clouds, plan: CompiledPlan) -> Iterator[Finding]:
+    def ask(credential: Credential) -> Iterator[Finding]:
         for store in clouds.each_store(credential):
             subject = f"{credential.id} in {store.name}"
             try:
@@ -378,57 +302,50 @@ def _stores(clouds: Clouds, plan: CompiledPlan) -> Iterator[tuple[str, Answer]]:
                 yield _denied(subject, error)
             else:
                 what = f"generation {value.generation}" if value.login else "a placeholder"
-                yield passed(subject, f"both secrets are read; it serves {what}")
+                yield passed(ACCESS, subject, f"both secrets are read; it serves {what}")
 
-    return _of_each(STORES, ask, plan)
+    return _of_each(ask, plan)
 
 
-def _log(clouds: Clouds, plan: CompiledPlan, *, home: str) -> Iterator[tuple[str, Answer]]:
-    def ask(credential: Credential) -> Iterator[Answer]:
-        log = clouds.log("oci" if home == "oci" else "aws", credential)
-        is_empty = log.look(1) is None
-        yield passed(
-            credential.id, f"the log in {home} is read; it has {'no entry yet' if is_empty else 'entries'}"
-        )
+def _log(clouds: Clouds, plan: CompiledPlan, *, home: Cloud) -> Iterator[Finding]:
+    def ask(credential: Credential) -> Iterator[Finding]:
+        has = "no entry yet" if clouds.log(home, credential).look(1) is None else "entries"
+        yield passed(ACCESS, credential.id, f"its log in {home} is read; it has {has}")
 
-    yield from _of_each(LOG, ask, plan)
+    yield from _of_each(ask, plan)
+    subject = f"signing key in {home}"
     try:
-        signer = clouds.signer("oci" if home == "oci" else "aws")
+        signer = clouds.signer(home)
         mac = signer.sign(_PROBE)
         agrees = signer.verify(_PROBE, mac)
-        is_one_key = signer.orders.verify(_PROBE, mac) and home == "aws"
+        is_one_key = home == "aws" and signer.orders.verify(_PROBE, mac)
     except LockstepError as error:
-        yield LOG, _denied(f"key in {home}", error)
+        yield _denied(subject, error)
         return
     if agrees and not is_one_key:
-        yield LOG, passed(f"key in {home}", "it signs, and verifies what it has signed")
+        yield passed(ACCESS, subject, "it signs, and verifies what it has signed")
         return
     wrong = "it is also the key of orders" if agrees else "it does not verify what it has signed"
-    yield LOG, failed(f"key in {home}", wrong, "correct `mac_key` in the plan")
+    yield failed(ACCESS, subject, wrong, "correct `mac_key` in the plan")
 
 
-def _table(clouds: Clouds, index: Index) -> Iterator[tuple[str, Answer]]:
+def _table(clouds: Clouds, index: Index) -> list[Finding]:
     name = index.plan.lock.table
     try:
         table = clouds.lock_table()
     except LockstepError as error:
-        yield TABLE, _denied(name, error)
-        return
-    missing = [c.id for c in index.credentials if c.id not in table.records]
+        return [_denied(name, error)]
     if table.unreadable:
-        bad = ", ".join(sorted(table.unreadable))
-        yield TABLE, failed(name, f"the records of {bad} cannot be read", "lockstep status, for each of them")
-    elif missing:
-        yield TABLE, passed(name, f"it is read; no record yet of {', '.join(missing)}")
-    else:
-        yield TABLE, passed(name, "it is read; it has a record of every credential")
+        says = f"the records of {', '.join(sorted(table.unreadable))} cannot be read"
+        return [failed(ACCESS, name, says, "lockstep status")]
+    return [passed(ACCESS, name, f"it is read; it has {len(table.records)} records")]
 
 
 _ASKED_BY: Mapping[str, tuple[Inspection, ...]] = {
-    "aws/generate": (in_oci, _records, _stores),
-    "aws/apply_db": (in_oci, _records),
-    "aws/update_secrets": (in_oci, _stores),
+    "aws/generate": (session_in_oci, _records, _stores),
+    "aws/apply_db": (session_in_oci, _records),
+    "aws/update_secrets": (session_in_oci, _stores),
     "aws/audit": (_records, partial(_log, home="aws")),
     WATCH: (),
-    "oci/rotate": (in_aws, _records, _stores, partial(_log, home="oci")),
+    "oci/rotate": (session_in_aws, _records, _stores, partial(_log, home="oci")),
 }

@@ -1,18 +1,28 @@
 """The databases of a plan, looked at from one place: everything once, whatever the number of checks.
 
-Errors of databases and stores as answers.
+What is asked of a server, in this order: its name, its port, a TLS handshake; then as the rotation user what that sees;
+then, with the advisory lock held, one login for each account that a store serves. So a doctor beside a rotation waits
+for it, or it for the doctor, and a login is shown only while nobody changes its account (protocol D1).
+
+A login is shown once for each account and run, and only if it should work: not on a database that is blocked (protocol
+D20) or under take-over, nor where the server shows that it would be refused whatever the password. What one place has
+seen refused is not shown from another (`Databases.silent`). So no run of the doctor brings an account two refusals.
+Nothing on a server is changed.
 """
 
+import socket
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import cached_property, partial
+from ipaddress import ip_address
 from typing import Protocol
 
 from lockstep.databases import inspect
-from lockstep.databases.findings import Answer, Outcome, failed, not_asked, passed, warning
-from lockstep.databases.inspect import AdminInspection, Answers, Inspector, LoggedIn
-from lockstep.operate.doctor.network import HERE, of_certificate, reach, without_ca, without_tls
+from lockstep.databases.findings import HERE, Finding, Outcome, failed, not_asked, passed, warning
+from lockstep.databases.inspect import AdminInspection, Inspector, LoggedIn
+from lockstep.databases.tls import TlsProbe, TlsProblem
 from lockstep.protocol.errors import (
     AdminCredentialRejectedError,
     AdvisoryLockBusyError,
@@ -41,11 +51,21 @@ from lockstep.protocol.model import (
 )
 from lockstep.runtime.clouds import Clouds
 
+ROUTE, TLS, ADMIN = "database.route", "database.tls", "database.admin"
+LOGIN, VERIFY_HOSTS = "database.login", "database.verify-hosts"
+_IN_ORDER = (ROUTE, TLS, ADMIN, inspect.SERVER, inspect.RIGHTS, inspect.ACCOUNTS, inspect.ACCESS, LOGIN)
+EVERY_CHECK = (*_IN_ORDER, VERIFY_HOSTS)
+"""Verify hosts are asked only where there are some."""
+ASK_DATABASES = frozenset({"aws/apply_db", "oci/rotate"})
+"""The functions that look at databases, and show them logins."""
+
+_INSIDE = "lockstep doctor --in-cloud"
+_DENIED = (StoreAccessDeniedError, LockTableAccessDeniedError)
 _OUT_OF_TIME = (DeadlineExceededError, StepEndedError)
 _FIXES: dict[type[LockstepError], str] = {
     DatabaseUnreachableError: "look at the server's log and load, then: nc -vz {host} {port}",
     DatabaseBusyError: "end sessions, or raise the limit (max_connections, max_user_connections)",
-    UnsupportedServerError: "correct `engine`, or `strategy`, in the plan (lockstep check), or upgrade the server",
+    UnsupportedServerError: "correct `engine`, or `strategy`, in the plan, or upgrade the server",
     TlsVerificationError: "lockstep doctor --only database.tls",
     DatabaseRejectedError: "look at the server's log for the statement that it refused",
 }
@@ -63,28 +83,147 @@ def is_out_of_time(error: LockstepError) -> bool:
     return isinstance(error, _OUT_OF_TIME)
 
 
-def of_error(server: DatabaseServer, error: LockstepError, *, subject: str | None = None) -> Answer:
-    """An error of a server as an answer.
+def of_error(check: str, server: DatabaseServer, error: LockstepError, *, subject: str = "") -> Finding:
+    """An error of a server, or of a verify host, as a finding; by default about the server."""
+    about = subject or server.name
+    if is_out_of_time(error):
+        return not_asked(check, about, "there was no time left for it")
+    own = _FIXES.get(type(error))
+    command = own.format(host=server.host, port=server.port) if own else error.advice
+    if isinstance(error, UnsupportedServerError) and error.where.get("code"):
+        says = f"the server is {error.where['code']}: no {server.engine} that the strategy works on"
+        return failed(check, about, says, command)
+    return failed(check, about, sentence(error), command)
+
+
+# ---- How far a server is from here: its name, its port, its certificate
+
+CONNECT_SECONDS = 3.0
+"""For each address."""
+MOST_ADDRESSES = 4
+SOON = timedelta(days=30)
+"""A certificate that ends earlier is a warning."""
+_RESOLVE = {
+    "aws": "let the functions' VPC resolve it (aws route53 associate-vpc-with-hosted-zone, enableDnsSupport)",
+    "oci": "let the VCN of the function resolve it: a private view or a forwarding endpoint of its resolver",
+}
+_LET_IN = {
+    "aws": "let the functions' group in: aws ec2 authorize-security-group-ingress --protocol tcp --port {port}",
+    "oci": "let the function's subnet in: an ingress rule for TCP {port} in the server's security list or group",
+}
+
+
+def route(server: DatabaseServer, where: str) -> Finding:
+    """Resolve a server's name, and open a connection to its port.
 
     Args:
         server: The server, or a verify host.
-        error: The error.
-        subject: Whom it is about; by default the server.
+        where: The place from which is asked.
     """
-    about = subject or server.name
-    if is_out_of_time(error):
-        return not_asked(about, "there was no time left for it")
-    if isinstance(error, UnsupportedServerError) and error.where.get("code"):
-        what = f"the server is {error.where['code']}: no {server.engine} that the strategy works on"
-        return failed(about, what, _FIXES[UnsupportedServerError])
-    own = _FIXES.get(type(error))
-    command = own.format(host=server.host, port=server.port) if own else error.advice
-    return failed(about, sentence(error), command)
+    try:
+        found = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        return _unresolved(server, where, error)
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))[:MOST_ADDRESSES]
+    problem: OSError | None = None
+    for address in addresses:
+        try:
+            socket.create_connection((address, server.port), CONNECT_SECONDS).close()
+        except OSError as error:
+            problem = error
+        else:
+            return passed(ROUTE, server.name, f"port {server.port} of {address} takes connections")
+    return _closed(server, where, addresses, problem)
 
 
-# What is said about logins: the rotation user's, and those that the stores serve.
+def _unresolved(server: DatabaseServer, where: str, error: OSError | UnicodeError) -> Finding:
+    is_silent = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
+    why = "the resolver does not answer" if is_silent else "there is no such name"
+    says = f"{server.host} does not resolve from {where}: {why}"
+    if where == HERE:
+        # As it is for a private name, by which runs reach it all the same.
+        fix = f"{_INSIDE}; or correct `host` in the plan"
+        return not_asked(ROUTE, server.name, f"{says}, at least here", fix)
+    fix = f"{_RESOLVE[where.partition('/')[0]]}; or correct `host` in the plan"
+    return failed(ROUTE, server.name, says, fix)
 
-_DENIED = (StoreAccessDeniedError, LockTableAccessDeniedError)
+
+def _closed(server: DatabaseServer, where: str, addresses: Sequence[str], problem: OSError | None) -> Finding:
+    place = f"port {server.port} of {', '.join(addresses)}"
+    if isinstance(problem, ConnectionRefusedError):
+        says = f"{place} refuses connections: nothing listens there, or a firewall rejects them"
+        fix = "start the server, let it listen on that address, or correct `port` in the plan"
+        return failed(ROUTE, server.name, says, fix)
+    if where == HERE and _are_private(addresses):
+        says = f"{place} cannot be reached from here, as it is in a private network"
+        return not_asked(ROUTE, server.name, says, _INSIDE)
+    why = (
+        f"does not answer within {CONNECT_SECONDS:.0f} s: a security group, a network list or a firewall drops packets"
+        if isinstance(problem, TimeoutError)
+        else f"has no route ({type(problem).__name__})"
+    )
+    let_in = _LET_IN.get(where.partition("/")[0], f"let this machine in, or: {_INSIDE}")
+    return failed(ROUTE, server.name, f"{place} {why}", let_in.format(port=server.port))
+
+
+def _are_private(addresses: Sequence[str]) -> bool:
+    # A zone, as in fe80::1%eth0, is of this machine only.
+    parsed = [ip_address(address.partition("%")[0]) for address in addresses]
+    return bool(parsed) and all(a.is_private and not a.is_loopback for a in parsed)
+
+
+_CERTIFICATE: Mapping[TlsProblem, tuple[str, str]] = {
+    TlsProblem.NO_TLS: (
+        "the server offers no TLS, so no password is shown to it",
+        "switch TLS on there (MySQL and MariaDB: ssl_cert, ssl_key; PostgreSQL: ssl = on)",
+    ),
+    TlsProblem.NAME: (
+        "its certificate is for {names}, not for {host}",
+        "name the server in the plan as its certificate does, or issue one for that name",
+    ),
+    TlsProblem.EXPIRED: (
+        "its certificate, or the CA's, has expired by the clock of this place",
+        "renew it, and look at the clock of this place: date -u",
+    ),
+    TlsProblem.NOT_YET: (
+        "its certificate, or the CA's, is not valid yet by the clock of this place",
+        "look at the clock of this place: date -u",
+    ),
+    TlsProblem.UNKNOWN_CA: (
+        "{ca} have not signed its certificate",
+        "put its CA into the file of `tls.ca_file`; RDS: https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem",
+    ),
+    TlsProblem.PROTOCOL: (
+        "its TLS is older than 1.2, or broken",
+        "let the server speak TLS 1.2 or newer (tls_version, ssl_min_protocol_version)",
+    ),
+}
+
+
+def of_certificate(server: DatabaseServer, shaken: TlsProbe, now: datetime) -> Finding:
+    """What a handshake says.
+
+    Args:
+        server: The server, or a verify host.
+        shaken: The handshake.
+        now: To compare the end of the certificate with.
+    """
+    file = server.tls.ca_file if server.tls else None
+    ca = f"the CAs in {file}" if file else "the CAs of this system"
+    if shaken.flaw is not None:
+        says, fix = _CERTIFICATE[shaken.flaw]
+        names = ", ".join(shaken.names) or "another name"
+        return failed(TLS, server.name, says.format(names=names, host=server.host, ca=ca), fix)
+    until = shaken.expires_at
+    if until and until - now < SOON:
+        says = f"its certificate expires on {until:%Y-%m-%d}, in {(until - now).days} days"
+        fix = "renew it on the server; RDS does when its CA is current: aws rds describe-db-instances"
+        return warning(TLS, server.name, says, fix)
+    valid = f" until {until:%Y-%m-%d}" if until else ""
+    return passed(TLS, server.name, f"{shaken.version}, verified by {ca}{valid}")
+
+
+# ---- What is said about logins: the rotation user's, and those that the stores serve
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +238,7 @@ class Served:
     stores: tuple[str, ...]
 
     def subject(self, server: DatabaseServer) -> str:
-        """Of answers about it."""
+        """Of findings about it."""
         return f"{server.name} {self.login.username}"
 
     @property
@@ -119,111 +258,63 @@ class Readable(Protocol):
         """The login that readers get now; None for a placeholder."""
 
 
-def served_logins(stores: Iterable[Readable], credential: Credential) -> tuple[list[Served], list[Answer]]:
+def served_logins(stores: Iterable[Readable], credential: Credential) -> tuple[list[Served], list[Finding]]:
     """Each login that a store serves, once; and why a store serves none."""
-    found: list[Served] = []
-    problems: list[Answer] = []
+    found: list[tuple[str, Login]] = []
+    problems: list[Finding] = []
+    fix = f"lockstep import {credential.id}"
     for store in stores:
         subject = f"{credential.id} in {store.name}"
         try:
             login = store.read_login()
         except LockstepError as error:
-            problems.append(not_asked(subject, f"what it serves is not known: {sentence(error)}"))
+            problems.append(not_asked(LOGIN, subject, f"what it serves is not known: {sentence(error)}"))
             continue
         if login is None:
-            fix = f"lockstep import {credential.id}, or, where no login is known: lockstep take-over {credential.id}"
-            problems.append(warning(subject, "the store serves no login yet, but a placeholder", fix))
+            otherwise = f"{fix}, or, where no login is known: lockstep take-over {credential.id}"
+            says = "the store serves no login yet, but a placeholder"
+            problems.append(warning(LOGIN, subject, says, otherwise))
         elif login.username not in credential.usernames:
-            fix = f"lockstep import {credential.id}"
-            problems.append(failed(subject, "the store serves a username that the plan does not name", fix))
+            says = "the store serves a username that the plan does not name"
+            problems.append(failed(LOGIN, subject, says, fix))
         else:
-            found = _with(found, Served(login=login, stores=(store.name,)))
-    return found, problems
+            found.append((store.name, login))
+    logins = [login for name, login in found if name == next(n for n, other in found if other == login)]
+    served = [Served(login=one, stores=tuple(n for n, other in found if other == one)) for one in logins]
+    return served, problems
 
 
-def _with(found: list[Served], another: Served) -> list[Served]:
-    for place, served in enumerate(found):
-        if served.login == another.login:
-            both = replace(served, stores=(*served.stores, *another.stores))
-            return [*found[:place], both, *found[place + 1 :]]
-    return [*found, another]
-
-
-def forbidden(server: DatabaseServer, credential: Credential, record: LockRecord) -> Answer | None:
+def forbidden(server: DatabaseServer, credential: Credential, record: LockRecord) -> Finding | None:
     """Why no login may be shown there at all; None where one may (protocol D3, D20)."""
     subject = f"{server.name} {credential.id}"
     if server.name in record.take_over:
         fix = f"lockstep rotate --force {credential.id}"
-        return warning(subject, "it is under take-over: the next rotation takes its account over", fix)
+        says = "it is under take-over: the next rotation takes its account over"
+        return warning(LOGIN, subject, says, fix)
     if server.name in record.blocked:
-        fix = f"lockstep unblock {credential.id} {server.name}, or lockstep take-over {credential.id} {server.name}"
-        return failed(
-            subject, "it is blocked: it has refused what should work, so no login is shown to it", fix
-        )
+        says = "it is blocked: it has refused what should work, so no login is shown to it"
+        return failed(LOGIN, subject, says, f"lockstep status {credential.id}, which names the way out")
     return None
 
 
-def silence(server: DatabaseServer, served: Served, why: str) -> Answer:
-    """A login that was not shown, because it would be refused."""
-    return not_asked(
-        served.subject(server), f"no login is shown: {why}", "lockstep doctor --only database.accounts"
-    )
-
-
-def login_works(server: DatabaseServer, served: Served) -> Answer:
-    """A login that was accepted."""
-    return passed(served.subject(server), f"{served.described} logs in")
-
-
-def refused(server: DatabaseServer, served: Served, credential: Credential) -> Answer:
-    """A login that was not."""
-    return failed(
-        served.subject(server),
-        f"the server refuses {served.described}; the doctor has shown it once, and shows no other",
-        f"lockstep import {credential.id}, with the login that works; or lockstep take-over {credential.id} "
-        f"{server.name}; see `Current value rejected` in docs/runbook.md",
-    )
-
-
-def lag(copy: DatabaseServer, served: Served, logged_in: LoggedIn | None) -> Answer:
+def on_copy(copy: DatabaseServer, served: Served, logged_in: LoggedIn | None) -> Finding:
     """What became of the same login on a verify host."""
     subject = served.subject(copy)
     if logged_in is None:
-        return failed(
-            subject,
-            f"the verify host refuses {served.described}, which its database accepts",
-            ReplicaRejectedError.advice,
-        )
+        says = f"the verify host refuses {served.described}, which its database accepts"
+        return failed(VERIFY_HOSTS, subject, says, ReplicaRejectedError.advice)
     if logged_in.proves_nothing:
         says = "it is Pgpool-II with connection_cache, which compares passwords with those of connections that it keeps"
-        return failed(
-            subject, says, "connection_cache = off in pgpool.conf; see `Verify hosts` in docs/runbook.md"
-        )
+        fix = "connection_cache = off in pgpool.conf; see `Verify hosts` in docs/runbook.md"
+        return failed(VERIFY_HOSTS, subject, says, fix)
     if logged_in.is_behind:
-        return warning(
-            subject,
-            f"{served.described} logs in, but the host has not applied what its database has",
-            ReplicaLaggingError.advice,
-        )
-    return passed(subject, f"{served.described} logs in")
+        says = f"{served.described} logs in, but the host has not applied what its database has"
+        return warning(VERIFY_HOSTS, subject, says, ReplicaLaggingError.advice)
+    return passed(VERIFY_HOSTS, subject, f"{served.described} logs in")
 
 
-def lock_is_busy(server: DatabaseServer, credential: Credential) -> Answer:
-    """The advisory lock was not free in time."""
-    return warning(
-        server.name,
-        f"a session holds the advisory lock of {credential.id}, as a rotation does while it is at work",
-        f"wait until it is over, lockstep lock show {credential.id}, and run this again",
-    )
-
-
-def admin_works(server: DatabaseServer, username: str) -> Answer:
-    """The rotation user has logged in."""
-    return passed(server.name, f"{username} logs in, by {_way(server)}")
-
-
-def admin_failed(server: DatabaseServer, error: LockstepError, where: str, *, was_shown: bool) -> Answer:
-    """It has not.
+def admin_failed(server: DatabaseServer, error: LockstepError, where: str, *, was_shown: bool) -> Finding:
+    """The rotation user has not logged in.
 
     Args:
         server: The server.
@@ -231,97 +322,57 @@ def admin_failed(server: DatabaseServer, error: LockstepError, where: str, *, wa
         where: The place from which was asked.
         was_shown: Whether the server has refused the login; else there was none to show.
     """
+    way, fix = _way(server)
     if was_shown and where == HERE and isinstance(server.admin, AdminIam):
-        says = f"the server refuses {_way(server)} from this identity; runs log in as the runner's"
-        return not_asked(server.name, says, "lockstep doctor --in-cloud")
+        says = f"the server refuses {way} from this identity; runs log in as the runner's"
+        return not_asked(ADMIN, server.name, says, _INSIDE)
     if was_shown:
-        return failed(
-            server.name, f"the server refuses the rotation user's login, by {_way(server)}", _fix(server)
-        )
+        return failed(ADMIN, server.name, f"the server refuses the rotation user's login, by {way}", fix)
     if isinstance(error, _DENIED) and where == HERE:
-        return not_asked(
-            server.name, f"{_way(server)} may not be read from here", "lockstep doctor --in-cloud"
-        )
-    return failed(server.name, f"there is no login of the rotation user: {sentence(error)}", _fix(server))
+        return not_asked(ADMIN, server.name, f"{way} may not be read from here", _INSIDE)
+    return failed(ADMIN, server.name, f"there is no login of the rotation user: {sentence(error)}", fix)
 
 
-def _way(server: DatabaseServer) -> str:
+def _way(server: DatabaseServer) -> tuple[str, str]:
+    """How the rotation user logs in, and what fixes it."""
     match server.admin:
         case AdminSecret(aws=secret):
-            return f"the secret {secret}"
+            fix = f"put the login that works into the secret {secret}; `lockstep plan sql` makes the account"
+            return f"the secret {secret}", fix
         case AdminIam(username=username):
-            return f"a token of RDS IAM authentication for {username}"
-        case AdminCredential(credential=credential):
-            return f"the credential {credential}"
-
-
-def _fix(server: DatabaseServer) -> str:
-    match server.admin:
-        case AdminSecret(aws=secret):
-            return f"put the login that works into the secret {secret}; `lockstep plan sql` makes the account"
-        case AdminIam():
-            return (
+            fix = (
                 "switch IAM authentication on for the server, let the account have it (`lockstep plan sql`), and the "
                 "runner rds-db:connect (docs/iam.md)"
             )
+            return f"a token of RDS IAM authentication for {username}", fix
         case AdminCredential(credential=credential):
-            return f"lockstep import {credential}"
+            return f"the credential {credential}", f"lockstep import {credential}"
 
 
-# The databases of a plan, looked at from one place: everything once, whatever the number of checks.
-#
-# What is asked of a server, in this order: its name, its port, a TLS handshake; then as the rotation user what
-# that sees; then, with the advisory lock held, one login for each account that a store serves. So a doctor beside
-# a rotation waits for it, or it for the doctor, and a login is shown only while nobody changes its account
-# (protocol D1).
-#
-# A login is shown once for each account and run, and only if it should work: not on a database that is blocked
-# (protocol D20) or under take-over, nor where the server shows that it would be refused whatever the password.
-# What one place has seen refused is not shown from another (`Databases.silent`). So no run of the doctor brings
-# an account two refusals. Nothing on a server is changed.
-
-ADDRESS, ROUTE, TLS, ADMIN = "database.address", "database.route", "database.tls", "database.admin"
-LOCK, LOGIN, VERIFY_HOSTS = "database.lock", "database.login", "database.verify-hosts"
-
-_IN_ORDER = (
-    *(ADDRESS, ROUTE, TLS, ADMIN, inspect.SERVER, inspect.RIGHTS, LOCK, inspect.ACCOUNTS, inspect.LOCKOUT),
-    *(inspect.EXPIRY, inspect.POLICY, inspect.PLUGIN, inspect.ACCESS, inspect.ROLES, LOGIN),
-)
-EVERY_CHECK = (*_IN_ORDER, VERIFY_HOSTS)
-"""Verify hosts are asked only where there are some."""
-_FAMILY = frozenset({Engine.MYSQL, Engine.MARIADB})
-_ONLY_OF: Mapping[str, frozenset[Engine]] = {
-    inspect.PLUGIN: _FAMILY,
-    inspect.ACCESS: frozenset({Engine.POSTGRESQL}),
-    inspect.ROLES: frozenset({Engine.POSTGRESQL}),
-}
+# ---- The databases of some credentials
 
 
 @dataclass(slots=True)
 class Found:
-    """What was answered about one server.
+    """What was found on one server.
 
     Attributes:
-        answers: By check.
+        findings: By check.
         was_refused: Whether the server has refused a login, the rotation user's or a store's.
     """
 
-    answers: dict[str, list[Answer]] = field(default_factory=lambda: defaultdict(list))
+    findings: dict[str, list[Finding]] = field(default_factory=lambda: defaultdict(list))
     was_refused: bool = False
 
-    def add(self, check: str, answer: Answer) -> None:
-        """Keep an answer; one that several credentials give, once."""
-        if answer not in self.answers[check]:
-            self.answers[check].append(answer)
-
-    def add_all(self, answers: Answers) -> None:
-        """Keep some."""
-        for check, answer in answers:
-            self.add(check, answer)
+    def add(self, *findings: Finding) -> None:
+        """Keep findings; one that several credentials give, once."""
+        for finding in findings:
+            if finding not in self.findings[finding.check]:
+                self.findings[finding.check].append(finding)
 
     def is_in_the_way(self, check: str) -> bool:
-        """Whether an answer of a check says that it failed, or could not be asked."""
-        return any(answer.outcome in {Outcome.FAILED, Outcome.NOT_ASKED} for answer in self.answers[check])
+        """Whether a finding of a check says that it failed, or could not be asked."""
+        return any(f.outcome in {Outcome.FAILED, Outcome.NOT_ASKED} for f in self.findings[check])
 
 
 class Databases:
@@ -347,9 +398,9 @@ class Databases:
         self._where = where
         self._silent = silent
 
-    def answers(self, check: str) -> list[Answer]:
+    def found(self, check: str) -> list[Finding]:
         """What a check has found, on every server of the plan."""
-        return [answer for found in self._found.values() for answer in found.answers[check]]
+        return [finding for found in self._found.values() for finding in found.findings[check]]
 
     @property
     def refused(self) -> frozenset[str]:
@@ -367,177 +418,167 @@ class Databases:
         credentials = [c for c in self._credentials if server.name in c.databases]
         try:
             reached = self._network(server, credentials[0], found)
-            copies = {copy.name for copy in server.copies if self._network(copy, credentials[0], found)}
+            copies = [copy for copy in server.copies if self._network(copy, credentials[0], found)]
             if not reached:
                 self._leave_out(server, found, "not asked, since the server is not reached")
                 return found
             self._logins(server, credentials, copies, found)
         except LockstepError as error:
-            self._leave_out(server, found, of_error(server, error).says)
+            self._leave_out(server, found, of_error(ROUTE, server, error).says)
         return found
 
     def _leave_out(self, server: DatabaseServer, found: Found, why: str) -> None:
-        """Say of every check that has no answer why it has none."""
+        """Say of every check that has found nothing why that is so."""
         for check in _IN_ORDER:
-            if not found.answers[check] and server.engine in _ONLY_OF.get(check, Engine):
-                found.add(check, not_asked(server.name, why))
+            if not found.findings[check] and (check != inspect.ACCESS or server.engine is Engine.POSTGRESQL):
+                found.add(not_asked(check, server.name, why))
 
     def _network(self, server: DatabaseServer, credential: Credential, found: Found) -> bool:
-        reached = reach(server, self._where)
-        found.add(ADDRESS, reached.name)
-        if reached.route:
-            found.add(ROUTE, reached.route)
-        if not reached.is_open:
+        reached = route(server, self._where)
+        found.add(reached)
+        if reached.outcome is not Outcome.PASSED:
             return False
-        if server.plaintext:
-            found.add(TLS, without_tls(server))
-            return True
-        if answer := without_ca(server):
-            found.add(TLS, answer)
-            return False
-        try:
-            shaken = self._looking(server, credential).shake_hands()
-        except LockstepError as error:
-            found.add(TLS, of_error(server, error))
-            return False
-        found.add(TLS, of_certificate(server, shaken, self._clouds.clock.now()))
-        return shaken.flaw is None
+        tls = self._tls(server, credential)
+        found.add(tls)
+        return tls.outcome in {Outcome.PASSED, Outcome.WARNING}
 
-    def _looking(self, server: DatabaseServer, credential: Credential) -> Inspector:
-        return self._clouds.inspector(server, credential)
+    def _tls(self, server: DatabaseServer, credential: Credential) -> Finding:
+        if server.plaintext:
+            return passed(TLS, server.name, "not asked for: the plan allows plaintext, in as many words")
+        ca_file = server.tls.ca_file if server.tls else None
+        if ca_file and not ca_file.is_file():
+            says = f"there is no CA file {ca_file}, so no certificate can be verified"
+            fix = "correct `tls.ca_file` in the plan; a function has the files that were beside it when it was built"
+            return failed(TLS, server.name, says, fix)
+        try:
+            shaken = self._clouds.inspector(server, credential).shake_hands()
+        except LockstepError as error:
+            return of_error(TLS, server, error)
+        return of_certificate(server, shaken, self._clouds.clock.now())
 
     # ---- Logins
 
     def _logins(
-        self, server: DatabaseServer, credentials: Sequence[Credential], copies: set[str], found: Found
-    ) -> None:
-        if server.name in self._silent:
-            self._leave_out(
-                server,
-                found,
-                "not asked: another place has seen it refuse a login, or may have: it has not answered",
-            )
-            return
-        for credential in credentials:
-            looking = self._looking(server, credential)
-            found.add_all(looking.without_login())
-            # A login that was refused for one credential is not shown for the next.
-            if not (found.is_in_the_way(ADMIN) or found.is_in_the_way(inspect.SERVER)):
-                self._as_admin(looking, server, credential, copies, found)
-        self._leave_out(server, found, "not asked, since the rotation user does not log in")
-
-    def _as_admin(
         self,
-        looking: Inspector,
         server: DatabaseServer,
-        credential: Credential,
-        copies: set[str],
+        credentials: Sequence[Credential],
+        copies: Sequence[DatabaseServer],
         found: Found,
     ) -> None:
-        try:
-            login = looking.admin_login()
-        except LockstepError as error:
-            found.add(ADMIN, admin_failed(server, error, self._where, was_shown=False))
+        if server.name in self._silent:
+            why = "not asked: another place has seen it refuse a login, or may have: it has not answered"
+            self._leave_out(server, found, why)
             return
+        for credential in credentials:
+            look = _Look(self._clouds, self._where, server, credential, copies, found)
+            found.add(*look.inspector.without_login())
+            # A login that was refused for one credential is not shown for the next.
+            if not (found.is_in_the_way(ADMIN) or found.is_in_the_way(inspect.SERVER)):
+                look.as_admin()
+        self._leave_out(server, found, "not asked, since the rotation user does not log in")
+
+
+class _Look:
+    """A credential on a server that is reached."""
+
+    def __init__(
+        self,
+        clouds: Clouds,
+        where: str,
+        server: DatabaseServer,
+        credential: Credential,
+        copies: Sequence[DatabaseServer],
+        found: Found,
+    ) -> None:
+        self._clouds, self._where = clouds, where
+        self._server, self._credential, self._copies = server, credential, copies
+        self._found = found
+        self.inspector: Inspector = clouds.inspector(server, credential)
+
+    def as_admin(self) -> None:
+        """Ask as the rotation user, and then show what the stores serve."""
+        server, found = self._server, self._found
         try:
-            with looking.as_admin(login) as admin:
-                found.add(ADMIN, admin_works(server, login.username))
-                found.add_all(admin.answers())
-                self._locked(looking, admin, server, credential, copies, found)
+            login = self.inspector.admin_login()
+        except LockstepError as error:
+            found.add(admin_failed(server, error, self._where, was_shown=False))
+            return
+        logs_in = passed(ADMIN, server.name, f"{login.username} logs in, by {_way(server)[0]}")
+        try:
+            with self.inspector.as_admin(login) as admin:
+                found.add(logs_in, *admin.findings())
+                self._locked(admin)
         except AdminCredentialRejectedError as error:
             # A token is of the identity that asks: what is refused from here may log in from elsewhere.
             found.was_refused = found.was_refused or not isinstance(server.admin, AdminIam)
-            found.add(ADMIN, admin_failed(server, error, self._where, was_shown=True))
+            found.add(admin_failed(server, error, self._where, was_shown=True))
         except UnsupportedServerError as error:
             # It has logged in, and left when it saw the version.
-            found.add(ADMIN, admin_works(server, login.username))
-            found.add(inspect.SERVER, of_error(server, error))
+            found.add(logs_in, of_error(inspect.SERVER, server, error))
         except LockstepError as error:
-            found.add(ADMIN, of_error(server, error))
+            found.add(of_error(ADMIN, server, error))
 
-    def _locked(
-        self,
-        looking: Inspector,
-        admin: AdminInspection,
-        server: DatabaseServer,
-        credential: Credential,
-        copies: set[str],
-        found: Found,
-    ) -> None:
+    def _locked(self, admin: AdminInspection) -> None:
+        credential = self._credential
         try:
             admin.lock()
         except AdvisoryLockBusyError:
-            found.add(LOCK, lock_is_busy(server, credential))
-            found.add(LOGIN, not_asked(f"{server.name} {credential.id}", "a rotation is at work there"))
+            says = f"a session holds the advisory lock of {credential.id}, as a rotation does while it is at work"
+            fix = f"wait until it is over, lockstep status {credential.id}, and run this again"
+            self._found.add(not_asked(LOGIN, f"{self._server.name} {credential.id}", says, fix))
             return
-        found.add(LOCK, passed(server.name, f"free for {credential.id}"))
-        done_with: set[str] = set()
-        for served in self._served(server, credential, found):
+        refused = admin.refused
+        for served in self._served():
             username = served.login.username
-            if username in done_with:
-                found.add(LOGIN, silence(server, served, "its account has refused another one"))
-            elif why := admin.must_not_try(username):
-                found.add(LOGIN, silence(server, served, why))
-            elif not self._log_in(looking, admin, served, server, credential, copies, found):
+            if refused & {"", username}:
+                says = "no login is shown: its account would refuse it, or has refused another one"
+                self._found.add(not_asked(LOGIN, served.subject(self._server), says))
+            elif not self._log_in(admin, served):
                 # The next refusal could be one too many.
-                done_with.add(username)
+                refused.add(username)
 
-    def _served(self, server: DatabaseServer, credential: Credential, found: Found) -> list[Served]:
+    def _served(self) -> list[Served]:
         """What may be shown, read with the lock held: nobody ends it before that is given back."""
+        server, credential = self._server, self._credential
         try:
             record = self._clouds.lock(credential).read()
-            if answer := forbidden(server, credential, record):
-                found.add(LOGIN, answer)
+            if finding := forbidden(server, credential, record):
+                self._found.add(finding)
                 return []
             served, problems = served_logins(self._clouds.each_store(credential), credential)
         except LockstepError as error:
-            found.add(LOGIN, not_asked(f"{server.name} {credential.id}", of_error(server, error).says))
+            says = of_error(LOGIN, server, error).says
+            self._found.add(not_asked(LOGIN, f"{server.name} {credential.id}", says))
             return []
-        for answer in problems:
-            found.add(LOGIN, answer)
+        self._found.add(*problems)
         return served
 
-    def _log_in(
-        self,
-        looking: Inspector,
-        admin: AdminInspection,
-        served: Served,
-        server: DatabaseServer,
-        credential: Credential,
-        copies: set[str],
-        found: Found,
-    ) -> bool:
+    def _log_in(self, admin: AdminInspection, served: Served) -> bool:
+        server, found = self._server, self._found
+        subject = served.subject(server)
         try:
-            position = admin.position() if copies else None
-            logged_in = looking.log_in(served.login, position=None, clock=self._clouds.clock)
+            position = admin.position() if self._copies else None
+            logged_in = self.inspector.log_in(served.login, position=None, clock=self._clouds.clock)
         except LockstepError as error:
-            found.add(LOGIN, of_error(server, error, subject=served.subject(server)))
+            found.add(of_error(LOGIN, server, error, subject=subject))
             return False
         if logged_in is None:
             found.was_refused = True
-            found.add(LOGIN, refused(server, served, credential))
+            name = self._credential.id
+            says = f"the server refuses {served.described}; the doctor has shown it once, and shows no other"
+            fix = f"lockstep import {name}, with the login that works; or lockstep take-over {name} {server.name}"
+            found.add(failed(LOGIN, subject, says, f"{fix}; see `Current value rejected` in docs/runbook.md"))
             return False
-        found.add(LOGIN, login_works(server, served))
-        found.add_all(logged_in.answers)
-        for copy in server.copies:
-            if copy.name in copies:
-                self._on_copy(copy, served, credential, position, found)
+        found.add(passed(LOGIN, subject, f"{served.described} logs in"), *logged_in.findings)
+        for copy in self._copies:
+            found.add(self._on_copy(copy, served, position))
         return True
 
-    def _on_copy(
-        self,
-        copy: DatabaseServer,
-        served: Served,
-        credential: Credential,
-        position: str | None,
-        found: Found,
-    ) -> None:
+    def _on_copy(self, copy: DatabaseServer, served: Served, position: str | None) -> Finding:
+        inspector = self._clouds.inspector(copy, self._credential)
         try:
-            logged_in = self._looking(copy, credential).log_in(
-                served.login, position=position, clock=self._clouds.clock
-            )
+            logged_in = inspector.log_in(served.login, position=position, clock=self._clouds.clock)
         except LockstepError as error:
-            found.add(VERIFY_HOSTS, of_error(copy, error, subject=served.subject(copy)))
-            return
-        found.was_refused = found.was_refused or logged_in is None
-        found.add(VERIFY_HOSTS, lag(copy, served, logged_in))
+            return of_error(VERIFY_HOSTS, copy, error, subject=served.subject(copy))
+        self._found.was_refused = self._found.was_refused or logged_in is None
+        return on_copy(copy, served, logged_in)

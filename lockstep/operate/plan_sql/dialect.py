@@ -9,6 +9,7 @@ from typing import Literal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lockstep.databases.base import CHANGE_OWN, identifier, listed, quoted
+from lockstep.databases.rules import DEAD, rules
 from lockstep.databases.sessions import MARIADB_GRANT, MYSQL_GRANTS, POSTGRESQL_GRANT
 from lockstep.databases.verifiers import (
     RandomBytes,
@@ -25,6 +26,8 @@ Face = Literal["fresh", "existing", "itself"]
 
 An account that has a password already is left as it is; beside a live one the script makes what is missing.
 """
+_GRANTED = frozenset({"missing", "membership", "rights"})
+"""What the rules are about that the script itself makes so."""
 _CREATE_USER = "GRANT CREATE USER ON *.* TO {account}"
 
 
@@ -107,6 +110,13 @@ class Dialect:
         self, face: Face, credential: Credential, server: DatabaseServer, user: RotationUser
     ) -> Script:
         """The script for a credential on a server."""
+        # What rotates itself changes each other by a function that acts as the owner role.
+        who = (
+            (credential.owner,) if server.engine is Engine.POSTGRESQL and face == "itself" else user.usernames
+        )
+        known = rules(
+            server.engine, credential, rotation_users=who, rotation_host=user.host, with_iam=user.iam
+        )
         text = (
             _templates()
             .get_template(self.template)
@@ -117,6 +127,10 @@ class Dialect:
                 server=server,
                 user=user,
                 grants=self.grants,
+                stops=[r.sql for r in known if r.kind != "warning" and r.about not in _GRANTED],
+                granted=[r.sql for r in known if r.about == "rights"],
+                notes=[r.sql for r in known if r.kind == "warning"],
+                dead=DEAD.get(server.engine),
                 **self.values,
             )
         )
@@ -139,7 +153,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    made.filters |= {"quoted": quoted, "listed": listed, "identifier": identifier, "findings": _findings}
+    made.filters |= {"quoted": quoted, "listed": listed, "identifier": identifier}
     return made
 
 
@@ -149,12 +163,6 @@ def _lines(text: str) -> list[str]:
 
 def _paragraphs(text: str) -> list[str]:
     return [p.strip("\n") for p in re.split(r"\n{2,}", text) if p.strip("\n")]
-
-
-def _findings(text: str) -> list[tuple[str, str]]:
-    """The paragraphs of a text, each as a message and the FROM of the rows that it is about."""
-    joined = (" ".join(paragraph.splitlines()) for paragraph in _paragraphs(text))
-    return [(message, f"FROM {rows}") for message, rows in (one.split(" FROM ", 1) for one in joined)]
 
 
 def _set_in_mysql(username: str, password: SecretStr, random_bytes: RandomBytes) -> str:
@@ -178,28 +186,16 @@ def _in_mariadb_client(statement: str) -> str:
     return f"DELIMITER $$\n{statement}$$\nDELIMITER ;\n" if ";" in statement else f"{statement};\n"
 
 
-# `dead`: a verifier that no known password has. `plugins`: those that keep a password in the server.
 DIALECTS = {
     Engine.MYSQL: Dialect(
         template="mysql.sql.j2",
         set_password=_set_in_mysql,
         grants=(_CREATE_USER, *MYSQL_GRANTS),
-        values={
-            "dead": "$A$005$" + 20 * "." + 43 * ".",
-            "plugins": ("caching_sha2_password", "mysql_native_password", "sha256_password"),
-        },
     ),
     Engine.MARIADB: Dialect(
         template="mariadb.sql.j2",
         set_password=_set_in_mariadb,
         grants=(_CREATE_USER, "GRANT SELECT (User, Host) ON mysql.user TO {account}", MARIADB_GRANT),
-        values={
-            "dead": "*" + 40 * "0",
-            "plugins": (
-                *("mysql_native_password", "mysql_old_password", "ed25519"),
-                *("parsec", "caching_sha2_password"),
-            ),
-        },
         in_client=_in_mariadb_client,
     ),
     Engine.POSTGRESQL: Dialect(

@@ -8,8 +8,7 @@ from typing import Any
 from lockstep.operate.secrets import Wanted, wanted
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import FORMAT
-from lockstep.protocol.names import DEFAULT_STACK, SecretKind, rule_name
-from lockstep.protocol.schedule import cron_expression
+from lockstep.protocol.names import DEFAULT_STACK, SecretKind
 from sandbox.aws import AwsSandbox
 from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE
 
@@ -42,10 +41,6 @@ class AwsWorld:
         self.client("s3").create_bucket(Bucket=AUDIT_BUCKET, CreateBucketConfiguration=place)
         for one in wanted(self.plan):
             self.secret(one)
-        for shard in self.plan.shards:
-            expression = cron_expression(shard.interval, shard.phase)
-            name = rule_name(DEFAULT_STACK, shard.name)
-            self.client("events").put_rule(Name=name, ScheduleExpression=expression, State="ENABLED")
 
     def record(self, credential_id: str, **attributes: Any) -> None:  # noqa: ANN401 - of DynamoDB
         """Set attributes of a lock record."""

@@ -101,15 +101,6 @@ def locked(world: DoctorWorld, stack: ExitStack) -> None:
 # ---- Accounts
 
 
-def lockout_limit_of_one(world: DoctorWorld, stack: ExitStack) -> None:
-    if world.server.engine is Engine.MARIADB:
-        execute(
-            world, stack, "SET GLOBAL max_password_errors = 1", "SET GLOBAL max_password_errors = DEFAULT"
-        )
-    else:
-        execute(world, stack, "ALTER USER {account} FAILED_LOGIN_ATTEMPTS 1 PASSWORD_LOCK_TIME UNBOUNDED")
-
-
 def with_plugin(clause: str) -> Break:
     """Identify the account of base by a clause with its {password}."""
 
@@ -146,7 +137,7 @@ def blocked(world: DoctorWorld, _stack: ExitStack) -> None:
 
 WARNING = Outcome.WARNING
 BREAKAGES: tuple[Breakage, ...] = (
-    Breakage(servers.ADDRESS, EACH, unknown_name_inside, "from aws/apply_db: there is no such name", shows=0),
+    Breakage(servers.ROUTE, EACH, unknown_name_inside, "from aws/apply_db: there is no such name", shows=0),
     Breakage(servers.ROUTE, EACH, nothing_listens, "nothing listens there", shows=0),
     Breakage(servers.TLS, EACH, another_ca, "have not signed", shows=0),
     Breakage(servers.ADMIN, EACH, wrong_admin, "refuses the rotation user's login", shows=0),
@@ -154,10 +145,32 @@ BREAKAGES: tuple[Breakage, ...] = (
         inspect.SERVER, FAMILY, by("SET GLOBAL read_only = 1", "SET GLOBAL read_only = 0"), "is read-only"
     ),
     Breakage(
+        inspect.SERVER,
+        MARIADB,
+        by("SET GLOBAL max_password_errors = 1", "SET GLOBAL max_password_errors = DEFAULT"),
+        "one wrong password locks an account",
+    ),
+    Breakage(
+        inspect.SERVER,
+        MARIADB,
+        by("INSTALL SONAME 'simple_password_check'", "UNINSTALL SONAME 'simple_password_check'"),
+        "takes no verifiers",
+    ),
+    Breakage(
         inspect.RIGHTS,
         FAMILY,
         by("REVOKE CREATE USER ON *.* FROM {rotation_user}", "GRANT CREATE USER ON *.* TO {rotation_user}"),
         "lacks CREATE USER",
+    ),
+    Breakage(
+        inspect.RIGHTS,
+        MARIADB,
+        by(
+            "REVOKE SELECT (User, Host) ON mysql.user FROM {rotation_user}",
+            "GRANT SELECT (User, Host) ON mysql.user TO {rotation_user}",
+        ),
+        "may not see everything",
+        Outcome.NOT_ASKED,
     ),
     Breakage(
         inspect.RIGHTS,
@@ -172,54 +185,71 @@ BREAKAGES: tuple[Breakage, ...] = (
         "lacks ADMIN OPTION for",
         shows=0,  # This server logs none.
     ),
-    Breakage(servers.LOCK, EACH, locked, "a session holds the advisory lock", WARNING, shows=0),
+    Breakage(inspect.RIGHTS, POSTGRESQL, by("DROP ROLE {account}"), "there is no such role", shows=0),
+    Breakage(inspect.ACCOUNTS, FAMILY, by("DROP USER {account}"), "there is no such account", shows=0),
     Breakage(
         inspect.ACCOUNTS,
         FAMILY,
         by("CREATE USER '{username}'@'192.0.2.%' IDENTIFIED BY 'x'", "DROP USER '{username}'@'192.0.2.%'"),
-        "192.0.2.%",
+        "it also takes clients from '192.0.2.%'",
         shows=0,
     ),
-    Breakage(inspect.ACCOUNTS, POSTGRESQL, by("DROP ROLE {account}"), "there is no role", shows=0),
-    Breakage(inspect.LOCKOUT, FAMILY, lockout_limit_of_one, "one wrong password locks it"),
     Breakage(
-        inspect.EXPIRY,
+        inspect.ACCOUNTS,
+        FAMILY,
+        by("CREATE USER ''@'192.0.2.7'", "DROP USER ''@'192.0.2.7'"),
+        "an anonymous account takes clients from '192.0.2.7'",
+        shows=0,
+    ),
+    Breakage(
+        inspect.ACCOUNTS,
+        MYSQL,
+        by("ALTER USER {account} FAILED_LOGIN_ATTEMPTS 1 PASSWORD_LOCK_TIME UNBOUNDED"),
+        "locked by one wrong password",
+    ),
+    Breakage(
+        inspect.ACCOUNTS,
         FAMILY,
         by("ALTER USER {account} PASSWORD EXPIRE INTERVAL 90 DAY"),
         "expires 90 days after",
         WARNING,
     ),
     Breakage(
-        inspect.EXPIRY,
+        inspect.ACCOUNTS, MYSQL, by("ALTER USER {account} PASSWORD HISTORY 5"), "a password history", WARNING
+    ),
+    Breakage(
+        inspect.ACCOUNTS, MYSQL, by("GRANT SYSTEM_USER ON *.* TO {account}"), "or it has SYSTEM_USER", shows=0
+    ),
+    Breakage(
+        inspect.ACCOUNTS,
         POSTGRESQL,
         by("ALTER ROLE {account} VALID UNTIL '2000-01-01'"),
         "is refused since then",
         shows=0,
     ),
     Breakage(
-        inspect.POLICY,
-        MARIADB,
-        by("INSTALL SONAME 'simple_password_check'", "UNINSTALL SONAME 'simple_password_check'"),
-        "takes no verifiers",
-    ),
-    Breakage(
-        inspect.POLICY,
+        inspect.ACCOUNTS,
         POSTGRESQL,
         by(
-            "ALTER ROLE {rotation_user} SET password_encryption = 'md5'",
-            "ALTER ROLE {rotation_user} RESET password_encryption",
+            "ALTER ROLE {rotation_user} VALID UNTIL '2100-01-01'",
+            "ALTER ROLE {rotation_user} VALID UNTIL 'infinity'",
         ),
-        "are stored as md5",
-        WARNING,
+        "refused as by a wrong password from then on",
     ),
     Breakage(
-        inspect.PLUGIN,
+        inspect.ACCOUNTS,
+        POSTGRESQL,
+        by("ALTER ROLE {account} CONNECTION LIMIT 1"),
+        "its CONNECTION LIMIT of 1 is too low",
+    ),
+    Breakage(
+        inspect.ACCOUNTS,
         MARIADB,
         with_plugin("VIA mysql_native_password USING PASSWORD('{password}') OR unix_socket"),
-        "unix_socket keeps no password",
+        "unix_socket, which keeps no password",
     ),
     Breakage(
-        inspect.PLUGIN,
+        inspect.ACCOUNTS,
         ("mysql-alternating",),
         with_plugin("WITH sha256_password BY '{password}'"),
         "gets caching_sha2_password at its next turn",
@@ -227,12 +257,14 @@ BREAKAGES: tuple[Breakage, ...] = (
     ),
     Breakage(inspect.ACCESS, POSTGRESQL, trusted, "every password logs in"),
     Breakage(
-        inspect.ROLES,
+        inspect.ACCOUNTS,
         POSTGRESQL,
         by("REVOKE {owner} FROM {account}"),
         "it is no member of",
-        shows=0,  # The session ends before anything can be asked: it may not be set to the owner role.
+        shows=0,  # The session would end before anything can be asked: it may not be set to the owner role.
     ),
+    Breakage(inspect.ACCOUNTS, POSTGRESQL, by("ALTER ROLE {account} RESET role"), "does not act as"),
+    Breakage(servers.LOGIN, EACH, locked, "a session holds the advisory lock", Outcome.NOT_ASKED, shows=0),
     Breakage(servers.LOGIN, EACH, unknown_password, "refuses what aws and oci serve"),
     Breakage(servers.LOGIN, EACH, blocked, "it is blocked", shows=0),
 )

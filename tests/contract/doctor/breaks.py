@@ -8,16 +8,9 @@ from typing import Any
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
 from lockstep.databases.findings import Outcome
-from lockstep.protocol import federation as documents
-from lockstep.protocol.federation import KEYS, PublicKey
-from lockstep.protocol.names import DEFAULT_STACK, rule_name
 from sandbox import plans
-from sandbox.oci.keys import Key
 from sandbox.oci.resources import create_secret
-from sandbox.oci.wire import Reply
 from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE, OCI_KEY_SECRET
-from tests.contract.doctor.federated_world import BUCKET, published, write
-from tests.contract.doctor.oci_world import schedule
 from tests.contract.doctor.world import CREDENTIAL, World
 
 Act = Callable[[World], object]
@@ -80,7 +73,6 @@ def _mac_key_off(world: World) -> None:
     world.aws.client("kms").disable_key(KeyId=world.plan.audit.aws.mac_key.rpartition("/")[2])
 
 
-_RULE = rule_name(DEFAULT_STACK, "1h-00")
 _OTHER = "0" * 64
 OF_AWS: tuple[Break, ...] = (
     Break("aws.identity", _other_account, "999988887777", "AWS_PROFILE"),
@@ -132,23 +124,11 @@ OF_AWS: tuple[Break, ...] = (
         "aws.rights",
         lambda world: world.aws.sandbox.guard.denied.add("dynamodb:GetItem"),
         "this identity may not",
-        '"Action": "dynamodb:GetItem"',
+        "docs/iam.md#a-person-at-the-command-line",
     ),
     Break("aws.rights", call("dynamodb", "delete_table", TableName=LOCK_TABLE), LOCK_TABLE, "cdk drift"),
     Break("aws.rights", call("s3", "delete_bucket", Bucket=AUDIT_BUCKET), AUDIT_BUCKET, "cdk drift"),
     Break("aws.rights", _mac_key_off, "cannot be used: Disabled", "cdk drift"),
-    Break(
-        "aws.schedules",
-        call("events", "disable_rule", Name=_RULE),
-        "is off",
-        '"schedules": true',
-    ),
-    Break(
-        "aws.schedules",
-        call("events", "delete_rule", Name=_RULE),
-        "there is no rule",
-        "make deploy-aws",
-    ),
 )
 
 # ---- OCI
@@ -189,11 +169,6 @@ def _other_namespace(world: World) -> None:
     world.replan(audit={**audit, "oci": {**audit["oci"], "namespace": "another"}})
 
 
-def _inactive(world: World) -> None:
-    own = world.oci.own_compartment_id
-    world.oci.deployment.schedules = [schedule(own, 10), schedule(own, 30, "INACTIVE"), schedule(own, 50)]
-
-
 def _another_credential(world: World) -> None:
     one = world.document["credentials"][0]
     other = {**one, "id": "other/user", "username": "other", "secrets": plans.own_secrets("other/user")}
@@ -220,45 +195,4 @@ OF_OCI: tuple[Break, ...] = (
     ),
     Break("oci.aws-key", _no_aws_key, "no access key", "update-base64"),
     Break("oci.rights", _reads_no_bundles, "may not", "to {SECRET_BUNDLE_READ} in compartment id"),
-    Break(
-        "oci.schedules",
-        lambda world: world.oci.deployment.schedules.clear(),
-        "no schedule calls the standby",
-        "paused = false",
-    ),
-    Break("oci.schedules", _inactive, "it is INACTIVE", "paused = false"),
-)
-
-# ---- Sessions instead of keys
-
-
-def _key(world: World) -> Key:
-    return world.oci.keys.key(world.document["runners"]["oci"]["federation"]["key"]["id"])
-
-
-def _another_key(world: World) -> Key:
-    return world.oci.keys.new_key(world.oci.own_compartment_id, world.oci.vault_id, name="another")
-
-
-def _exchanged(world: World) -> None:
-    """A key of somebody else under the id of the plan's version."""
-    forged = published(_another_key(world).current)
-    own = PublicKey(kid=_key(world).current.ocid, modulus=forged.modulus, exponent=forged.exponent)
-    write(world.oci, KEYS, documents.key_set([own]))
-
-
-def _portal(world: World) -> None:
-    page = Reply(200, {"content-type": "text/html"}, b"<html>")
-    world.oci.faults.replace("exchange_token", reply=page, times=None)
-
-
-OF_SESSIONS: tuple[Break, ...] = (
-    Break("oci.issuer-documents", _exchanged, "is not the vault's", "--replace"),
-    Break(
-        "oci.issuer-documents",
-        lambda world: world.oci.storage.set_public_access(BUCKET, "NoPublicAccess"),
-        "it is not served to everyone",
-        "lockstep identity publish",
-    ),
-    Break("oci.identity-domain", _portal, "what answers there is no identity domain", "domain_url"),
 )

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from lockstep.databases.findings import Answer, Outcome
+from lockstep.databases.findings import HERE, Finding, Outcome
 from lockstep.databases.inspect import Inspector
-from lockstep.operate.doctor.network import HERE
 from lockstep.operate.doctor.servers import EVERY_CHECK, Databases
 from lockstep.protocol.errors import LockstepError
 from lockstep.protocol.model import Credential, CredentialValue, DatabaseServer, Engine, LockRecord, Login
@@ -160,18 +159,18 @@ class Seen:
     def __init__(self, databases: Databases) -> None:
         self.databases = databases
 
-    def of(self, check: str) -> list[Answer]:
-        """The answers of a check."""
-        return self.databases.answers(check)
+    def of(self, check: str) -> list[Finding]:
+        """What a check has found."""
+        return self.databases.found(check)
 
     def outcomes(self, check: str) -> set[Outcome]:
         """What became of a check."""
         return {answer.outcome for answer in self.of(check)}
 
-    def everything(self) -> list[Answer]:
-        """All answers."""
+    def everything(self) -> list[Finding]:
+        """All findings."""
         return [answer for check in EVERY_CHECK for answer in self.of(check)]
 
-    def complaints(self) -> list[Answer]:
+    def complaints(self) -> list[Finding]:
         """All that did not pass."""
         return [answer for answer in self.everything() if answer.outcome is not Outcome.PASSED]

@@ -7,6 +7,7 @@ from threading import Event, Thread
 import pytest
 
 from lockstep.databases.findings import Outcome
+from lockstep.databases.inspect import ACCESS
 from lockstep.operate.doctor.servers import EVERY_CHECK, VERIFY_HOSTS
 from lockstep.protocol.model import Engine
 from lockstep.runtime.databases import Timeouts
@@ -32,9 +33,7 @@ def test_where_all_is_well_every_check_passes(doctor: DoctorWorld) -> None:
     seen = doctor.look()
     found = {check: seen.outcomes(check) for check in EVERY_CHECK if seen.of(check)}
     assert set().union(*found.values()) == {Outcome.PASSED}, seen.complaints()
-    of_one_family = {"database.plugin", "database.access", "database.roles"}
-    expected = {"database.access", "database.roles"} if doctor.is_postgresql else {"database.plugin"}
-    assert found.keys() == set(EVERY_CHECK) - of_one_family - {VERIFY_HOSTS} | expected
+    assert found.keys() == set(EVERY_CHECK) - {VERIFY_HOSTS} - (set() if doctor.is_postgresql else {ACCESS})
 
 
 @pytest.mark.parametrize(
@@ -56,17 +55,10 @@ def test_each_check_complains_when_what_it_looks_at_is_broken(doctor: DoctorWorl
 def test_each_check_is_broken_on_each_engine_that_it_asks() -> None:
     broken = {(row.check, world.partition("-")[0]) for row in BREAKAGES for world in row.worlds}
     engines = {engine.value for engine in Engine}
-    wanted = {(check, engine) for check in EVERY_CHECK for engine in engines} - {
-        # Verify hosts, and a standby that is named as the server: tests/contract/test_replicas.py.
-        *((VERIFY_HOSTS, engine) for engine in engines),
-        ("database.server", "postgresql"),
-        # No policy of MySQL is asked about verifiers.
-        ("database.policy", "mysql"),
-        # PostgreSQL has neither such a limit nor such plugins, the others have no such rules and roles.
-        *((check, "postgresql") for check in ("database.lockout", "database.plugin")),
-        *((check, e) for check in ("database.access", "database.roles") for e in ("mysql", "mariadb")),
-    }
-    assert wanted <= broken
+    # Verify hosts, and a standby that is named as the server: tests/contract/test_replicas.py.
+    elsewhere = {(VERIFY_HOSTS, engine) for engine in engines} | {("database.server", "postgresql")}
+    wanted = {(check, engine) for check in EVERY_CHECK for engine in engines if check != ACCESS}
+    assert wanted - elsewhere | {(ACCESS, "postgresql")} <= broken
 
 
 # Beside rotations, where two wrong passwords in a row lock an account

@@ -10,7 +10,7 @@ from lockstep.operate.doctor import in_cloud
 from lockstep.operate.doctor.catalogue import CATALOGUE
 from lockstep.operate.doctor.servers import VERIFY_HOSTS
 from tests.contract.doctor.breakages import BREAKAGES
-from tests.contract.doctor.breaks import OF_AWS, OF_OCI, OF_SESSIONS, Break
+from tests.contract.doctor.breaks import OF_AWS, OF_OCI, Break
 from tests.contract.doctor.world import World, running_world
 
 OF_CLOUDS = [check for check in CATALOGUE if check.group in {"aws", "oci"}]
@@ -44,8 +44,7 @@ def require_all_passed(world: World) -> set[str]:
 
 
 def test_nothing_is_wrong_where_all_is_as_it_should_be(world: World) -> None:
-    asked = require_all_passed(world)
-    assert {check.id for check in OF_CLOUDS} - asked <= {broken.check for broken in OF_SESSIONS}
+    assert require_all_passed(world) == {check.id for check in OF_CLOUDS}
 
 
 def test_nothing_is_wrong_where_the_runners_have_sessions_instead_of_keys(federated: World) -> None:
@@ -57,22 +56,12 @@ def test_every_check_has_a_way_to_break_it() -> None:
     of_databases = {row.check for row in BREAKAGES} | {VERIFY_HOSTS}
     # With deployed functions: tests/infrastructure/test_cdk_deploy_local.py; their clocks: tests/unit/test_doctor.py.
     inside = {check.id for check in in_cloud.CHECKS}
-    of_clouds = {broken.check for broken in (*OF_AWS, *OF_OCI, *OF_SESSIONS)}
+    of_clouds = {broken.check for broken in (*OF_AWS, *OF_OCI)}
     assert of_clouds | of_databases | inside == {check.id for check in CATALOGUE}
 
 
 @pytest.mark.parametrize("broken", [*OF_AWS, *OF_OCI], ids=told_as)
 def test_a_check_tells_what_is_wrong_and_what_fixes_it(world: World, broken: Break) -> None:
-    require_told(world, broken)
-
-
-@pytest.mark.parametrize("broken", OF_SESSIONS, ids=told_as)
-def test_a_check_of_sessions_tells_what_is_wrong_and_what_fixes_it(federated: World, broken: Break) -> None:
-    require_told(federated, broken)
-
-
-def require_told(world: World, broken: Break) -> None:
-    """Break it, and demand that its check says so."""
     broken.act(world)
     found = world.by_the_check(broken.check)
     bad = [f for f in found if f.outcome is broken.outcome and broken.says in f.says]

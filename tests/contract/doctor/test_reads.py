@@ -21,7 +21,6 @@ _READS = re.compile(r"[a-z0-9]+:(Describe|Get|Head|List)[A-Za-z]+|kms:VerifyMac"
 _SERVICES = {
     "DynamoDB_20120810": "dynamodb",
     "TrentService": "kms",
-    "AWSEvents": "events",
 }
 _S3 = {
     ("GET", "versions"): "ListBucketVersions",
@@ -77,7 +76,7 @@ class Recorded:
 
 
 @contextmanager
-def recorded(folder: Path, *, federated: bool = False) -> Iterator[Recorded]:
+def recorded(folder: Path) -> Iterator[Recorded]:
     """Start a world, and forget the requests that made it."""
     recorders: list[Recorder] = []
 
@@ -85,7 +84,7 @@ def recorded(folder: Path, *, federated: bool = False) -> Iterator[Recorded]:
         recorders.append(Recorder(application))
         return recorders[0]
 
-    with running_world(folder, in_front_of_aws=record, federated=federated) as world:
+    with running_world(folder, in_front_of_aws=record) as world:
         recorders[0].actions.clear()
         world.oci.calls.clear()
         yield Recorded(world, recorders[0])
@@ -105,18 +104,14 @@ def documented(page: str) -> set[str]:
 
 
 def test_every_request_is_a_read_and_its_right_is_documented(tmp_path: Path) -> None:
-    used: set[str] = set()
-    for federated in (False, True):
-        with recorded(tmp_path, federated=federated) as one:
-            options = ["--plan", str(one.world.plan_file), "--only", "aws", "--only", "oci"]
-            shown = CliRunner().invoke(app, ["doctor", *options])
-            assert shown.exit_code == 0, shown.output
-            used |= set(one.actions)
-            operations = {record.operation for record in one.world.oci.calls.records}
-            assert operations
-            # An empty form, which no domain grants anything.
-            changing = {o for o in operations if not o.startswith(("get_", "head_", "list_"))}
-            assert changing == ({"exchange_token"} if federated else set())
+    with recorded(tmp_path) as one:
+        options = ["--plan", str(one.world.plan_file), "--only", "aws", "--only", "oci"]
+        shown = CliRunner().invoke(app, ["doctor", *options])
+        assert shown.exit_code == 0, shown.output
+        used = set(one.actions)
+        operations = {record.operation for record in one.world.oci.calls.records}
+        assert operations
+        assert [o for o in operations if not o.startswith(("get_", "head_", "list_"))] == []
     assert {action for action in used if not _READS.fullmatch(action)} == set()
     assert used == documented("iam.md")
 
@@ -135,7 +130,7 @@ def _describe(world: World) -> Mapping[str, set[Outcome]]:
 
 
 def test_in_oci_it_needs_what_the_page_lists_and_nothing_else(world: World) -> None:
-    listed = documented("iam-oci.md") - {"KEY_READ"}  # With sessions only.
+    listed = documented("iam-oci.md")
     _limited(world, listed)
     assert {outcome for outcomes in _describe(world).values() for outcome in outcomes} == {Outcome.PASSED}
     for permission in sorted(listed):
@@ -144,12 +139,3 @@ def test_in_oci_it_needs_what_the_page_lists_and_nothing_else(world: World) -> N
             Outcome.FAILED,
             Outcome.NOT_ASKED,
         }, permission
-
-
-def test_with_sessions_the_vaults_key_is_read_and_nothing_else(tmp_path: Path) -> None:
-    with running_world(tmp_path, federated=True) as world:
-        listed = documented("iam-oci.md")
-        _limited(world, listed)
-        assert {outcome for outcomes in _describe(world).values() for outcome in outcomes} == {Outcome.PASSED}
-        _limited(world, listed - {"KEY_READ"})
-        assert Outcome.NOT_ASKED in _describe(world)["oci.issuer-documents"]

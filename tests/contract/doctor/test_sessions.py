@@ -1,26 +1,16 @@
-"""Functions make a session in the other cloud and use it, and say which fact does not hold and what to choose then."""
+"""Functions make a session in the other cloud and use it, and say what to choose where there is none."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lockstep.aws.clients import AwsKeys
-from lockstep.databases.findings import Answer, Finding, Outcome
+from lockstep.databases.findings import Finding, Outcome
 from lockstep.oci.clients import OciIdentity
 from lockstep.operate.doctor import inside
-from lockstep.operate.doctor import inside as sessions
-from lockstep.operate.doctor.inside import (
-    DOCUMENTS,
-    KEY_SET,
-    POLICIES,
-    PROOF,
-    ROLE,
-    TOKEN,
-    VAULT,
-)
 from lockstep.plan.published import index_of
 from lockstep.protocol.deadlines import Timeouts
 from lockstep.protocol.model import SecretStr
@@ -78,97 +68,101 @@ def _clouds(world: World, identity: object) -> Clouds:
     return Clouds(world.plan, identity, endpoints=endpoints, timeouts=Timeouts(), clock=SystemClock())  # type: ignore[arg-type]
 
 
-def told(found: sessions.Found) -> dict[str, Answer]:
-    """The answers by subject."""
-    listed = list(found)
-    assert {check for check, _ in listed} <= {sessions.SESSION}
-    return {answer.subject: answer for _, answer in listed}
+TO_OCI, TO_AWS, VAULT = "session in OCI", "session in AWS", "Vault"
 
 
-def in_oci(world: World) -> dict[str, Answer]:
+def in_oci(world: World) -> dict[str, Finding]:
     clouds = from_aws(world)
-    return told(sessions.in_oci(clouds, clouds.plan))
+    return {found.subject: found for found in inside.session_in_oci(clouds, clouds.plan)}
 
 
-def in_aws(world: World) -> dict[str, Answer]:
+def in_aws(world: World) -> dict[str, Finding]:
     clouds = from_oci(world)
-    return told(sessions.in_aws(clouds, clouds.plan))
+    return {found.subject: found for found in inside.session_in_aws(clouds, clouds.plan)}
 
 
-def outcomes(found: dict[str, Answer]) -> dict[str, Outcome]:
-    return {subject: answer.outcome for subject, answer in found.items()}
+def test_each_session_is_told_where_it_is_had(world: World) -> None:
+    found = {**in_oci(world), **in_aws(world)}
+    assert {subject: one.outcome for subject, one in found.items()} == dict.fromkeys(
+        (TO_OCI, VAULT, TO_AWS), Outcome.PASSED
+    )
 
 
-def test_each_fact_is_told_where_it_holds(world: World) -> None:
-    assert outcomes(in_oci(world)) == dict.fromkeys((PROOF, KEY_SET, VAULT, POLICIES), Outcome.PASSED)
-    assert outcomes(in_aws(world)) == dict.fromkeys((TOKEN, DOCUMENTS, ROLE), Outcome.PASSED)
-
-
-def require(found: dict[str, Answer], subject: str, *words: str) -> None:
-    """The subject has failed, what comes before it has passed, and the command has these words."""
-    answer = found[subject]
-    assert answer.outcome is Outcome.FAILED, found
-    assert all(word in str(answer.command) for word in words), answer
-
-
-def test_an_application_that_is_not_taken_may_have_a_secret_instead(world: World) -> None:
+def _unknown_application(world: World) -> None:
     world.oci.domain.apps[federated_world.CLIENT_ID].certificates.clear()
-    found = in_oci(world)
-    require(found, PROOF, "runners.aws", "client: {secret: NAME}")
-    assert found[KEY_SET].outcome is Outcome.NOT_ASKED
 
 
-def test_a_token_that_is_not_taken_leaves_the_key(world: World) -> None:
+def _no_trust(world: World) -> None:
     world.oci.domain.trusts[world.aws.sandbox.web_identity.issuer].is_active = False
-    found = in_oci(world)
-    assert found[PROOF].outcome is Outcome.PASSED
-    require(found, KEY_SET, "identity propagation trust", "oci_key_secret instead of federation")
 
 
-def test_an_account_that_makes_no_tokens(world: World) -> None:
+def _no_tokens(world: World) -> None:
     world.aws.sandbox.web_identity.disable()
-    require(in_oci(world), TOKEN, "aws iam enable-outbound-web-identity-federation")
 
 
-def test_a_service_that_takes_no_session_of_a_resource(world: World) -> None:
+def _no_resource_sessions(world: World) -> None:
     world.oci.faults.refuse(service="vault", status=401, code="NotAuthenticated", times=None)
-    found = in_oci(world)
-    require(found, VAULT, "token: upst")
-    assert found[POLICIES].outcome is Outcome.NOT_ASKED
 
 
-def test_policies_that_do_not_name_the_principal(world: World) -> None:
+def _no_policy(world: World) -> None:
     arn = f"arn:aws:iam::{world.aws.sandbox.account_id}:role/{IN_AWS}"
     world.oci.identity.principal(arn, "identityfederateddomainapp").grants.clear()
-    found = in_oci(world)
-    assert found[VAULT].outcome is Outcome.PASSED
-    require(found, POLICIES, "request.principal.name", "token: upst")
 
 
-def test_a_key_that_does_not_sign(world: World) -> None:
+@pytest.mark.parametrize(
+    ("act", "subject", "words"),
+    [
+        (_unknown_application, TO_OCI, ("runners.aws", "client: {secret: NAME}")),
+        (_no_trust, TO_OCI, ("identity propagation trust", "oci_key_secret instead of federation")),
+        (_no_tokens, TO_OCI, ("aws iam enable-outbound-web-identity-federation",)),
+        (_no_resource_sessions, VAULT, ("token: upst",)),
+        (_no_policy, VAULT, ("request.principal.name", "token: upst")),
+    ],
+)
+def test_what_keeps_aws_out_of_oci_and_what_to_choose_then(
+    world: World, act: Callable[[World], None], subject: str, words: tuple[str, ...]
+) -> None:
+    act(world)
+    require(in_oci(world), subject, words)
+
+
+def require(found: dict[str, Finding], subject: str, words: tuple[str, ...]) -> None:
+    """The subject has failed, what comes before it has passed, and the command has these words."""
+    assert [f.subject for f in found.values() if f.outcome is not Outcome.PASSED] == [subject], found
+    assert found[subject].outcome is Outcome.FAILED
+    assert all(word in str(found[subject].command) for word in words), found[subject]
+
+
+def _key_off(world: World) -> None:
     federation = world.document["runners"]["oci"]["federation"]
     world.oci.keys.key(federation["key"]["id"]).state = "DISABLED"
-    found = in_aws(world)
-    require(found, TOKEN, "runners.oci", "aws_key_secret instead of federation")
-    assert set(found) == {TOKEN}
 
 
-def test_documents_that_sts_cannot_read(world: World) -> None:
+def _private_documents(world: World) -> None:
     world.oci.storage.set_public_access(federated_world.BUCKET, "NoPublicAccess")
-    found = in_aws(world)
-    assert found[TOKEN].outcome is Outcome.PASSED
-    require(found, DOCUMENTS, "lockstep identity publish", "aws_key_secret")
 
 
-def test_a_role_that_does_not_take_the_token(world: World) -> None:
+def _other_subject(world: World) -> None:
     host = world.document["runners"]["oci"]["federation"]["issuer"].removeprefix("https://")
     arn = f"arn:aws:iam::{world.aws.sandbox.account_id}:oidc-provider/{host}"
     other = federated_world.trusting(arn, f"https://{host}", **{f"{host}:sub": "another"})
     iam = world.aws.client("iam")
     iam.update_assume_role_policy(RoleName=federated_world.ROLE, PolicyDocument=json.dumps(other))
-    found = in_aws(world)
-    assert found[DOCUMENTS].outcome is Outcome.NOT_ASKED
-    require(found, ROLE, "trust policy", "aws_key_secret")
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (_key_off, ("runners.oci", "aws_key_secret instead of federation")),
+        (_private_documents, ("lockstep identity publish", "aws_key_secret")),
+        (_other_subject, ("trust policy", "aws_key_secret")),
+    ],
+)
+def test_what_keeps_oci_out_of_aws_and_what_to_choose_then(
+    world: World, act: Callable[[World], None], words: tuple[str, ...]
+) -> None:
+    act(world)
+    require(in_aws(world), TO_AWS, words)
 
 
 # A function as a whole
@@ -187,9 +181,9 @@ def test_a_session_that_cannot_be_had_is_told_and_is_no_bug(world: World, functi
     world.oci.faults.refuse("exchange_token", status=400, code="invalid_grant", times=None)
     world.oci.faults.refuse("sign", status=404, code="NotAuthorizedOrNotFound", times=None)
     found = looks(world, function)
-    told_by = {f.subject for f in found if f.check == sessions.SESSION and f.outcome is Outcome.FAILED}
-    assert told_by == ({TOKEN} if function == "oci/rotate" else {KEY_SET})
+    told_by = {f.subject for f in found if f.check == inside.SESSION and f.outcome is Outcome.FAILED}
+    assert told_by == ({TO_AWS} if function == "oci/rotate" else {TO_OCI})
     assert not [f for f in found if "UnexpectedError" in f.says or "unexpected" in f.says]
     # What needs the session says why it has no answer.
-    others = {f.says for f in found if f.check in {inside.STORES, inside.LOG} and f.outcome is Outcome.FAILED}
+    others = {f.says for f in found if f.check == inside.ACCESS and f.outcome is Outcome.FAILED}
     assert others or function in {"aws/apply_db", "oci/rotate"}
