@@ -238,9 +238,8 @@ def ca_files(plan_file: Path, plan: Plan) -> dict[Path, Path]:
             name = ca_file.relative_to(plan_file.parent) if is_below else Path("..")
             if not ca_file.is_file() or ".." in name.parts:
                 raise BundleError(
-                    f"databases.{server.name}.tls.ca_file: the file must exist, in the plan's folder or below it, "
-                    "under a path that is relative to the plan, so that it can be part of the bundle; so must those "
-                    "of its verify_hosts"
+                    f"databases.{server.name}.ca_file: the file must exist, in the plan's folder or below it, under a "
+                    "path that is relative to the plan, so that it can be part of the bundle"
                 )
             found[name] = ca_file
     return found

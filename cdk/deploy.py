@@ -158,7 +158,7 @@ def unpublishable(
         managed: Type and physical id of what the stack manages now.
         is_there: Whether the bucket of the plan exists.
     """
-    bucket, region = plan_bucket_name(deployment.plan.audit.aws.bucket), deployment.plan.audit.aws.region
+    bucket, region = plan_bucket_name(deployment.plan.audit.aws.bucket), deployment.plan.lock.region
     if is_there or bucket in deployment.settings.adopt.existing:
         return
     if ("AWS::S3::Bucket", bucket) in managed:

@@ -202,12 +202,10 @@ def check_deployable(plan: Plan, *, stack: str = DEFAULT_STACK) -> None:
     Raises:
         NotDeployableError: Names the first thing to change.
     """
-    regions = {plan.lock.region, plan.audit.aws.region} | {
-        s.region for s in plan.stores if isinstance(s, AwsSecretsManager)
-    }
-    if len(regions) > 1:
+    store = plan.store(AwsSecretsManager)
+    if store and store.region != plan.lock.region:
         raise NotDeployableError(
-            f"lock, store and audit must be in one region; the plan has {', '.join(sorted(regions))}"
+            f"lock and store must be in one region; the plan has {plan.lock.region} and {store.region}"
         )
     audit = plan.audit.aws
     taken = {f"alias/{stack}": "encrypts", digest_alias(stack): "signs digests"}
@@ -219,7 +217,7 @@ def check_deployable(plan: Plan, *, stack: str = DEFAULT_STACK) -> None:
             )
     if (client_key := client_key_name(plan)) in (audit.mac_key, audit.order_key, *taken):
         raise NotDeployableError(
-            f"runners.aws.federation.client.kms_key: {client_key} is another key's; name one that only signs for the "
+            f"runners.aws.federation.kms_key: {client_key} is another key's; name one that only signs for the "
             f"application, such as alias/{stack}-oci-client"
         )
     _check_key_arns(plan)
@@ -240,7 +238,7 @@ def _check_key_arns(plan: Plan) -> None:
     audit = plan.audit.aws
     named = [("audit.aws.mac_key", audit.mac_key), ("audit.aws.order_key", audit.order_key)]
     named += [("audit.aws.retired_mac_keys", key) for key in audit.retired_mac_keys]
-    named += [("runners.aws.federation.client.kms_key", key) for key in (client_key_name(plan),) if key]
+    named += [("runners.aws.federation.kms_key", key) for key in (client_key_name(plan),) if key]
     for place, key in named:
         head, is_alias, alias = key.partition(":alias/")
         if is_alias and head.startswith("arn:"):

@@ -173,7 +173,7 @@ def _policy_of(deployment: Deployment, account: Account, bucket: str) -> list[Ma
     arn = f"arn:{account.partition}:s3:::{bucket}"
     if bucket == plan_bucket_name(deployment.plan.audit.aws.bucket):
         return [new_plans_only(arn)]
-    settings, region = deployment.settings, deployment.plan.audit.aws.region
+    settings, region = deployment.settings, deployment.plan.lock.region
     roles = f"arn:{account.partition}:iam::{account.id}:role"
     policy = AuditPolicy(
         bucket_arn=arn,

@@ -22,7 +22,7 @@ from cdk.permissions import NamedKey
 from cdk.resource_policies import REPORT_PREFIX, AuditPolicy, new_plans_only, signers_only
 from cdk.settings import Adopt, Settings
 from lockstep.plan.model import Plan
-from lockstep.plan.runners import AwsAudit
+from lockstep.plan.stores import AwsAudit
 from lockstep.protocol.names import plan_bucket_name
 
 KEPT = RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE
@@ -162,7 +162,9 @@ class Foundation(Construct):
         self.key_arns = [self.key.key_arn, *settings.adopt.keys]
         audit, adopt = plan.audit.aws, settings.adopt
         roles = f"arn:{Aws.PARTITION}:iam::{Aws.ACCOUNT_ID}:role"
-        role, self._digester = (f"{roles}/{settings.role_name(f, audit.region)}" for f in ("audit", "digest"))
+        role, self._digester = (
+            f"{roles}/{settings.role_name(f, plan.lock.region)}" for f in ("audit", "digest")
+        )
         self._writers = [role, *settings.operators]
         self.mac_key = named_key(self, audit.mac_key, _MAC_KEY, adopt=adopt, signers=[role])
         self.order_key = named_key(self, audit.order_key, _ORDER_KEY, adopt=adopt, signers=settings.operators)

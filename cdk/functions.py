@@ -261,7 +261,7 @@ class Functions(Construct):
         self.roles: dict[str, iam.Role] = {}
         self._network = Network.of(self, deployment)
         self.logs: dict[str, logs.ILogGroup] = {}
-        bus = self._plan.events.aws if self._plan.events else None
+        bus = self._plan.compiled.event_bus
         self.by_step = {
             step: self._function(step, granted, foundation.key)
             for step, granted in {

@@ -21,7 +21,7 @@ from cdk.permissions import READ, Grants, NamedKey, Statements, allow
 from cdk.resource_policies import DIGEST_PREFIX
 from lockstep.plan.compiled import FederationToOci
 from lockstep.plan.model import Plan
-from lockstep.plan.runners import IssuerFederation
+from lockstep.plan.runners import AUDIENCE_IN_AWS, SUBJECT, IssuerFederation
 from lockstep.protocol.names import SecretKind, oci_runner_name
 from lockstep.runtime.federation import TOKEN_SECONDS
 
@@ -149,9 +149,7 @@ def _provider(
     """
     if federation.issuer in deployment.settings.adopt.existing:
         return None
-    return iam.CfnOIDCProvider(
-        stack, "OciIssuer", url=federation.issuer, client_id_list=[federation.audience]
-    )
+    return iam.CfnOIDCProvider(stack, "OciIssuer", url=federation.issuer, client_id_list=[AUDIENCE_IN_AWS])
 
 
 def _role(
@@ -160,7 +158,7 @@ def _role(
     """Trusts tokens of one issuer, for one audience, about one subject, and nobody else."""
     issuer = federation.issuer.removeprefix("https://")
     arn = f"arn:{Aws.PARTITION}:iam::{Aws.ACCOUNT_ID}:oidc-provider/{issuer}"
-    wanted = {f"{issuer}:aud": federation.audience, f"{issuer}:sub": federation.subject}
+    wanted = {f"{issuer}:aud": AUDIENCE_IN_AWS, f"{issuer}:sub": SUBJECT}
     role = iam.Role(
         stack,
         "OciRunnerRole",

@@ -16,7 +16,6 @@ lock table everything but the registry of accounts belongs to a credential.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
@@ -25,9 +24,8 @@ from cdk.resource_policies import AUDIT_PREFIX, DIGEST_PREFIX, PLAN_PREFIX, REPO
 from lockstep.aws import dynamodb_lock as writes
 from lockstep.aws.dynamodb_lock import HEAD
 from lockstep.plan.admins import is_plain_name
-from lockstep.plan.compiled import StorageClass
+from lockstep.plan.compiled import EventBus
 from lockstep.plan.model import Plan
-from lockstep.plan.runners import EventBusSection
 from lockstep.plan.stores import AwsSecretsManager
 from lockstep.protocol.model import Admin, AdminIam, AdminSecret
 from lockstep.protocol.names import (
@@ -299,7 +297,7 @@ class Grants:
         return [
             *self._lock(),
             # Classes of every plan: a run under way goes on with the one that it began with (protocol R14).
-            self._write("Append", AUDIT_PREFIX, sorted(get_args(StorageClass))),
+            self._write("Append", AUDIT_PREFIX, ["STANDARD"]),
             *self._objects(AUDIT_PREFIX),
             allow(
                 "Sign",
@@ -397,7 +395,7 @@ class Grants:
         """Read the whole lock table."""
         return [allow("Scan", ["dynamodb:Scan"], [self.table_arn]), self._lock_key()]
 
-    def announce(self, bus: EventBusSection) -> Statements:
+    def announce(self, bus: EventBus) -> Statements:
         """Send events to the bus; ask Step Functions for the name of the error with which an execution failed."""
         account = Aws.ACCOUNT_ID
         executions = execution_arn(Aws.PARTITION, Aws.REGION, account, state_machine_name(self.stack))
@@ -453,7 +451,7 @@ class Grants:
         arns = [
             key
             if key.startswith("arn:")
-            else f"arn:{Aws.PARTITION}:kms:{audit.region}:{Aws.ACCOUNT_ID}:key/{key}"
+            else f"arn:{Aws.PARTITION}:kms:{self.plan.lock.region}:{Aws.ACCOUNT_ID}:key/{key}"
             for key in audit.retired_mac_keys
         ]
         return [allow("Recognise", ["kms:VerifyMac"], arns)] if arns else []

@@ -65,7 +65,7 @@ def planned_runners(aws: AwsSandbox, oci: OciSandbox, stack: str) -> plans.Docum
 
 def know_deployed(aws: AwsSandbox, oci: OciSandbox, stack: DeployedStack) -> None:
     """Let OCI know the roles and the key of the stack, as Terraform and an administrator of the domain do."""
-    know_application(aws, oci, key_id=TO_OCI["client"]["kms_key"])
+    know_application(aws, oci, key_id=TO_OCI["kms_key"])
     grant(oci, json.loads(stack.outputs[PRINCIPALS_OUTPUT]))
 
 

@@ -211,7 +211,7 @@ def _write_plan(folder: Path, name: str, document: plans.Document, keys: Mapping
 def _plan(
     folder: Path, servers: Mapping[str, DatabaseServer], aws: AwsSandbox, oci: OciSandbox | None
 ) -> plans.Document:
-    credentials = [{"secrets": plans.own_secrets(c["id"]), **c} for c in default_credentials(servers)]
+    credentials = default_credentials(servers)
     return plans.plan_document(
         planned_in(folder, servers),
         credentials,
@@ -226,8 +226,8 @@ def planned_in(folder: Path, servers: Mapping[str, DatabaseServer]) -> list[plan
     """Servers as a plan in a folder names them: CA files by path relative to it, as in a plan that is shipped."""
     databases = [planned(name, server) for name, server in servers.items()]
     for database in databases:
-        if "tls" in database:
-            database["tls"]["ca_file"] = str(Path(database["tls"]["ca_file"]).relative_to(folder))
+        if "ca_file" in database:
+            database["ca_file"] = str(Path(database["ca_file"]).relative_to(folder))
     return databases
 
 

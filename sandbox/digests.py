@@ -81,7 +81,7 @@ class DigestFunctions:
         return OciIdentity(config=self.identities.digest_key)
 
     def _aws_key(self, clouds: Clouds) -> KmsDigestKey:
-        return KmsDigestKey(clouds.aws("kms", self.plan.audit.aws.region), self.keys.arn)
+        return KmsDigestKey(clouds.aws("kms", self.plan.lock.region), self.keys.arn)
 
     def _oci_key(self, clouds: Clouds) -> VaultDigestKey:
         endpoint = endpoints_from_environment().oci

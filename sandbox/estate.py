@@ -264,7 +264,7 @@ def running_estate(
                     planned(name, server, port=ports[name], admin=settings.admins.get(name))
                     for name, server in servers.items()
                 ],
-                [{"secrets": plans.own_secrets(c["id"]), **c} for c in credentials],
+                credentials,
                 region=aws.region,
                 mac_key=in_aws.mac_key_arn,
                 oci=names if "oci" in settings.clouds else None,

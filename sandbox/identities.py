@@ -63,6 +63,8 @@ ISSUER_BUCKET = "lockstep-issuer"
 CLIENT_SECRET = "lockstep/oci-client-secret"
 READER_KEY_SECRET = "lockstep/oci-reader-key"
 _READER, _WRITER = "lockstep-aws-reader", "lockstep-aws"
+BY_KEY = {name: TO_OCI[name] for name in ("kms_key", "certificate")}
+"""The proof of the domain's application, in the plan."""
 _AUDIENCE, _RESOURCE = "lockstep", "lockstep"
 _OF_STS, _SUBJECT = "sts.amazonaws.com", "lockstep-oci-runner"
 _DATA = (
@@ -118,11 +120,11 @@ def make_identities(aws: AwsSandbox, oci: OciSandbox, way: Way) -> Identities:
     if way in {Way.KEY, Way.TWO_KEYS}:
         return _with_keys(oci, of_function, of_digest, has_reader=way is Way.TWO_KEYS)
     keys, arns = _functions(aws)
-    client, texts = _application(aws, oci, has_secret=way is Way.CLIENT_SECRET)
+    proof, texts = _application(aws, oci, has_secret=way is Way.CLIENT_SECRET)
     issuer = make_issuer(oci)
     issuer["role_arn"] = trust_issuer(aws, issuer["issuer"])
     as_users = way is Way.USER_SESSIONS
-    section = federated(oci, issuer, client=client)
+    section = federated(oci, issuer, proof=proof)
     if as_users:
         section["aws"]["federation"]["token"] = "upst"
     users = {name: _WRITER if name in WRITERS else _READER for name in arns}
@@ -153,15 +155,15 @@ def digest_key(oci: OciSandbox) -> Mapping[str, str]:
     return oci.identity.new_api_key(OCI_DIGEST, _key(OCI_DIGEST))
 
 
-def federated(oci: OciSandbox, issuer: Document, *, client: Document = TO_OCI["client"]) -> Document:
+def federated(oci: OciSandbox, issuer: Document, *, proof: Document = BY_KEY) -> Document:
     """`runners` of a plan with sessions.
 
     Args:
         oci: The tenancy.
         issuer: What `make_issuer` gives, and the role.
-        client: How the domain's application proves itself.
+        proof: How the domain's application proves itself.
     """
-    to_oci = {**TO_OCI, "domain_url": oci.domain.url, "client": client}
+    to_oci = {"domain_url": oci.domain.url, "client_id": TO_OCI["client_id"], **proof}
     return {"aws": {"federation": to_oci}, "oci": {"federation": issuer}}
 
 
@@ -296,7 +298,7 @@ _SIGNATURES: Document = {
     "Condition": {
         "StringEquals": {
             "kms:SigningAlgorithm": "RSASSA_PKCS1_V1_5_SHA_256",
-            "kms:RequestAlias": TO_OCI["client"]["kms_key"],
+            "kms:RequestAlias": TO_OCI["kms_key"],
         }
     },
 }
@@ -323,16 +325,16 @@ def _policy(*statements: Document) -> str:
 
 
 def _application(aws: AwsSandbox, oci: OciSandbox, *, has_secret: bool) -> tuple[Document, Mapping[str, str]]:
-    """The confidential application of the domain: `client` of the plan, and the secrets in AWS that it needs."""
+    """The confidential application of the domain: its proof in the plan, and the secrets in AWS that it needs."""
     if has_secret:
         text = secrets.token_urlsafe(30)
         oci.domain.new_app(TO_OCI["client_id"], secret=text)
-        return {"secret": CLIENT_SECRET}, {CLIENT_SECRET: text}
+        return {"client_secret": CLIENT_SECRET}, {CLIENT_SECRET: text}
     kms = aws.client("kms")
     key = kms.create_key(KeySpec="RSA_2048", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["KeyId"]
-    kms.create_alias(AliasName=TO_OCI["client"]["kms_key"], TargetKeyId=key)
+    kms.create_alias(AliasName=TO_OCI["kms_key"], TargetKeyId=key)
     know_application(aws, oci, key_id=key)
-    return TO_OCI["client"], {}
+    return BY_KEY, {}
 
 
 def know_application(aws: AwsSandbox, oci: OciSandbox, *, key_id: str) -> None:
@@ -340,7 +342,7 @@ def know_application(aws: AwsSandbox, oci: OciSandbox, *, key_id: str) -> None:
     public = load_der_public_key(aws.client("kms").get_public_key(KeyId=key_id)["PublicKey"])
     if not isinstance(public, rsa.RSAPublicKey):
         raise TypeError("not an RSA key")
-    oci.domain.new_app(TO_OCI["client_id"], certificates={TO_OCI["client"]["certificate"]: public})
+    oci.domain.new_app(TO_OCI["client_id"], certificates={TO_OCI["certificate"]: public})
 
 
 def let_in(aws: AwsSandbox, oci: OciSandbox, *, service_users: Mapping[str, str] | None = None) -> None:

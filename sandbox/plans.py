@@ -10,7 +10,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from lockstep.plan.databases import PLAINTEXT_CONSENT
+from lockstep.plan.credentials import PLAINTEXT_CONSENT
 from lockstep.protocol.model import Engine, Strategy
 
 Document = dict[str, Any]
@@ -29,7 +29,8 @@ EVENT_BUS = "lockstep-events"
 TO_OCI: Document = {
     "domain_url": "https://idcs-sandbox.identity.oraclecloud.com",
     "client_id": "lockstep_client",
-    "client": {"kms_key": "alias/lockstep-oci-client", "certificate": "lockstep"},
+    "kms_key": "alias/lockstep-oci-client",
+    "certificate": "lockstep",
 }
 """Of `runners.aws.federation`."""
 TO_AWS: Document = {
@@ -87,7 +88,7 @@ def plan_document(
         "version": 1,
         "lock": {"table": LOCK_TABLE, "region": region},
         "stores": [{"kind": "aws-secrets-manager", "region": region}],
-        "audit": {"aws": {"bucket": AUDIT_BUCKET, "region": region, "mac_key": mac_key}},
+        "audit": {"aws": {"bucket": AUDIT_BUCKET, "mac_key": mac_key}},
         "databases": list(databases),
         "credentials": list(credentials),
     }
@@ -104,7 +105,6 @@ def plan_document(
         document["audit"]["oci"] = {
             "bucket": AUDIT_BUCKET,
             "namespace": oci.namespace,
-            "region": OCI_REGION,
             "mac_secret": MAC_SECRET,
         }
         document["runners"] = runners or {
@@ -112,14 +112,7 @@ def plan_document(
             "oci": {"aws_key_secret": AWS_KEY_SECRET},
         }
     if events:
-        document["events"] = {"aws": {"name": EVENT_BUS, "region": region}}
-        if oci:
-            compartment = oci.own_compartment_id or oci.compartment_id
-            document["events"]["oci"] = {
-                "topic_id": oci.topic_id,
-                "compartment_id": compartment,
-                "region": OCI_REGION,
-            }
+        document["events"] = {"aws": EVENT_BUS, **({"oci": oci.topic_id} if oci else {})}
     return document
 
 
@@ -138,7 +131,7 @@ def database(
     *,
     host: str | None = None,
     port: int | None = None,
-    tls: Document | None = None,
+    tls: str | None = None,
     **more: object,
 ) -> Document:
     """A database of the plan.
@@ -148,7 +141,7 @@ def database(
         engine: Its engine.
         host: Its host; by default one that does not exist.
         port: Its port; by default the engine's usual one.
-        tls: As in the plan file; None: the plan consents to plaintext.
+        tls: Its CA file, or "" for the system's CAs; None: the plan consents to plaintext.
         more: Further keys, or other values, as in the plan file.
     """
     return {
@@ -158,7 +151,7 @@ def database(
         "port": port or _PORTS.get(engine, 3306),
         "dbname": DBNAME,
         "admin_secret": admin_secret(name),
-        **({"plaintext": PLAINTEXT_CONSENT} if tls is None else {"tls": tls}),
+        **({"plaintext": PLAINTEXT_CONSENT} if tls is None else {"ca_file": tls} if tls else {}),
         **more,
     }
 
@@ -186,11 +179,6 @@ def credential(
         "databases": list(databases),
         **more,
     }
-
-
-def own_secrets(credential_id: str) -> Document:
-    """Names of a credential's secrets that are unique even where ids share a prefix."""
-    return {"app_user": credential_id, "connection_blob": f"{credential_id}-connection_blob"}
 
 
 def admin_secret(name: str) -> str:

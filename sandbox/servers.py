@@ -61,7 +61,7 @@ def planned(
         port: Another port, such as a front's.
         admin: The credential that is its rotation user; None: a secret has its login.
     """
-    tls = {"ca_file": str(server.ca_file)} if server.ca_file else None
+    tls = str(server.ca_file) if server.ca_file else None
     more = {"admin_secret": None, "admin_credential": admin} if admin else {}
     return plans.database(
         name, engine_of(server), host=server.host, port=port or server.port, tls=tls, **more

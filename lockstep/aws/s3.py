@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -74,7 +74,6 @@ class S3AuditLog(EntryObjects):
         bucket: The bucket's name.
         stream: The stream's name.
         credential_id: The credential whose chain it is.
-        storage_class: The storage class of new entries.
         page_size: Entries in one list; S3 returns at most 1,000.
     """
 
@@ -84,7 +83,6 @@ class S3AuditLog(EntryObjects):
         bucket: str,
         stream: str,
         credential_id: str,
-        storage_class: Literal["GLACIER_IR", "STANDARD", "STANDARD_IA"] = "GLACIER_IR",
         *,
         page_size: int = 1000,
     ) -> None:
@@ -92,7 +90,6 @@ class S3AuditLog(EntryObjects):
         self._client = client
         self._bucket = bucket
         self._translated = partial(translated, AUDIT_ERRORS, stream=stream)
-        self._storage_class = storage_class
         self._page_size = page_size
 
     def put(self, number: int, body: bytes, metadata: Mapping[str, str]) -> bool:
@@ -109,7 +106,6 @@ class S3AuditLog(EntryObjects):
                 Bucket=self._bucket,
                 Key=self.key(number),
                 Body=body,
-                StorageClass=self._storage_class,
                 Metadata=dict(metadata),
             )
 

@@ -21,9 +21,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from lockstep.aws.reads import AwsInventory
 from lockstep.cli.output import complain, plan_file, say, say_next, wrong_use
-from lockstep.plan.admins import SecretInAws
-from lockstep.plan.checks import missing_ca_files, needs_ca_file
-from lockstep.plan.databases import DatabaseSection
+from lockstep.plan.admins import SecretInAws, needs_ca_file
+from lockstep.plan.checks import missing_ca_files
+from lockstep.plan.credentials import DatabaseSection
 from lockstep.plan.fields import CredentialId, Region, Section, Text, Username, near, with_hint
 from lockstep.plan.file import (
     SCHEMA_NAME,
@@ -34,8 +34,8 @@ from lockstep.plan.file import (
     schema_text,
 )
 from lockstep.plan.model import Plan
-from lockstep.plan.runners import AwsAudit, DomainFederation, OciAudit
-from lockstep.plan.stores import Ocid
+from lockstep.plan.runners import DomainFederation
+from lockstep.plan.stores import AwsAudit, OciAudit, Ocid
 from lockstep.protocol.errors import (
     Environment,
     EnvironmentalError,

@@ -571,7 +571,7 @@ def _bucket(plan: Plan, clouds: Clouds, cloud: Cloud, digest: str) -> tuple[Plan
         from lockstep.aws.s3 import S3Folder  # noqa: PLC0415 - the other cloud needs none of it
 
         in_aws = place_in_aws(plan.compiled, digest)
-        client = clouds.aws("s3", plan.audit.aws.region)
+        client = clouds.aws("s3", plan.lock.region)
         return S3Folder(client, in_aws.bucket, folder_of(digest)), str(in_aws)
     from lockstep.oci.object_storage import ObjectStorageFolder  # noqa: PLC0415 - likewise
 

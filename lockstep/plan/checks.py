@@ -1,4 +1,4 @@
-"""Checks of a plan that concern several of its sections, or names that a deployment derives from it."""
+"""The checks of a plan that concern several of its sections, in one place; and whether it can be deployed."""
 
 import re
 from collections import defaultdict
@@ -7,85 +7,111 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lockstep.plan.admins import example_accounts, rotation_users
-from lockstep.plan.fields import format_duration, repeated
-from lockstep.plan.stores import OciVault
+from lockstep.plan.admins import (
+    admin_secrets,
+    is_managed,
+    is_plain_name,
+    names_in_oci,
+    partition_of,
+    rds_region,
+    region_of_secret,
+    secrets_region,
+)
+from lockstep.plan.fields import format_duration, near, repeated, with_hint
+from lockstep.plan.stores import AwsSecretsManager, OciVault
 from lockstep.protocol.deadlines import LEASE, SHORTEST_SHARED_INTERVAL
-from lockstep.protocol.model import ENGINES
-from lockstep.protocol.names import Server, plan_bucket_name, server_of
-from lockstep.protocol.schedule import fits, neighbours, run_key
+from lockstep.protocol.model import ANY_HOST, ENGINES, AdminIam, AdminSecret
+from lockstep.protocol.names import Server, oci_name, plan_bucket_name, slot_name
+from lockstep.protocol.ring import version_budget
+from lockstep.protocol.schedule import run_key
 
 if TYPE_CHECKING:
-    from lockstep.plan.databases import DatabaseSection
+    from lockstep.plan.credentials import CredentialSection, DatabaseSection
     from lockstep.plan.model import Plan
 
-_RDS = re.compile(r".*\.(rds\.amazonaws\.com|rds\.amazonaws\.com\.cn|rds\.[a-z0-9-]+\.amazonaws\.com\.cn)")
-_RDS_PROXY = re.compile(r".*\.proxy-[a-z0-9]+\..*")
-"""The certificate of an RDS Proxy comes from AWS Certificate Manager, whose CAs are public
-(https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy.howitworks.html)."""
-
-_RDS_SEVERAL = re.compile(r".*\.cluster-(ro|custom)-[a-z0-9]+\..*", re.IGNORECASE)
-"""Aurora's reader and custom endpoints lead each connection to another instance
-(https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/Aurora.Overview.Endpoints.html)."""
-
-MAX_VERIFY_HOSTS = 15
-"""Of a database: as many as RDS and Aurora allow read replicas
-(https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_ReadRepl.html)."""
-
+SHORTEST_INTERVAL = timedelta(minutes=15)
+"""96 versions a day: a secret in AWS keeps about 100, and none younger than 24 hours is removed
+(https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_limits.html)."""
+_NAME_IN_VAULT = re.compile(r"[A-Za-z0-9/_.-]+")
 _EXAMPLE = re.compile(r"(^|[./-])example|:111122223333:")
 """AWS's documentation has this account in its examples."""
-_EXAMPLE_HOST = re.compile(r"(.*\.)?example\.(com|net|org)", re.IGNORECASE)
+_EXAMPLE_ACCOUNTS = re.compile(r":(111122223333|123456789012|444455556666):")
+"""Those of AWS's documentation."""
+_EXAMPLE_HOST = re.compile(r"(^|\.)example\.(com|net|org)$", re.IGNORECASE)
 """Reserved for documentation (RFC 2606)."""
 
 
-def needs_ca_file(host: str) -> bool:
-    """Whether the server at this host has a certificate that no system's CAs have signed: RDS, Aurora included."""
-    plain, _ = server_of(host, 0)
-    return bool(_RDS.fullmatch(plain)) and not _RDS_PROXY.fullmatch(plain)
-
-
-def reader_endpoint(host: str) -> bool:
-    """Whether the name leads to another host at each connection."""
-    return needs_ca_file(host) and bool(_RDS_SEVERAL.fullmatch(host))
-
-
-def interval_problems(interval: timedelta) -> Iterator[str]:
-    """Why one cron expression cannot trigger at this interval, by wall clock (protocol R2)."""
-    if not fits(interval):
-        nearest = " or ".join(format_duration(n) for n in neighbours(interval))
-        yield (
-            f"no schedule by wall clock has {format_duration(interval)}: it must be 10, 12, 15, 20 or 30 minutes, "
-            f"hours that divide a day, or whole days; use {nearest}"
-        )
-
-
-def standby_problems(plan: "Plan") -> Iterator[str]:
-    """Intervals in which a lease does not end before the standby is called (protocol R9)."""
+def problems(plan: "Plan") -> Iterator[str]:
+    """What sections that are valid by themselves get wrong together, each as `place: what to do`."""
+    yield from repeated((f"databases[{i}].name", d.name) for i, d in enumerate(plan.database_sections))
+    yield from repeated((f"stores[{i}].kind", s.kind) for i, s in enumerate(plan.stores))
+    yield from _name_problems(plan)
     for i, credential in enumerate(plan.credential_sections):
-        if plan.runners.oci and credential.interval < SHORTEST_SHARED_INTERVAL:
-            yield (
-                f"credentials[{i}].interval: with runners.oci it must be at least "
-                f"{format_duration(SHORTEST_SHARED_INTERVAL)}, so that the lease of a run that hangs "
-                f"({format_duration(LEASE)}) ends before the other runner is called, half an interval later; use "
-                f"{format_duration(SHORTEST_SHARED_INTERVAL)}, or remove runners.oci"
-            )
-
-
-def server_problems(plan: "Plan") -> Iterator[str]:
-    """Databases with one server and two engines."""
-    first: dict[Server, DatabaseSection] = {}
+        yield from _reference_problems(plan, f"credentials[{i}]", credential)
+    yield from _server_problems(plan)
+    yield from _account_problems(plan)
     for i, database in enumerate(plan.database_sections):
-        known = first.setdefault(database.server, database)
+        yield from _admin_problems(plan, f"databases[{i}]", database)
+    yield from _interval_problems(plan)
+    yield from _cloud_problems(plan)
+
+
+def _name_problems(plan: "Plan") -> Iterator[str]:
+    """Names that collide. In OCI and in the audit log's folders a dot replaces the slash, so `a/b` is `a.b` there."""
+    names, rotated, read = list[tuple[str, str]](), list[str](), list[str]()
+    for i, credential in enumerate(plan.credential_sections):
+        both, path = credential.secret_names, f"credentials[{i}]"
+        names.append((f"{path}.{'secret' if credential.secret else 'id'}", both.app_user))
+        names.append(
+            (f"{path}.{'connection_secret' if credential.connection_secret else 'id'}", both.connection_blob)
+        )
+        rotated += [both.app_user, both.connection_blob]
+    keys = [
+        *plan.runners.keys,
+        *([("audit.oci.mac_secret", plan.audit.oci.mac_secret)] if plan.audit.oci else []),
+    ]
+    read += [*names_in_oci(plan), *(name for _, name in keys)]
+    once = {_dotted(name): (place, name) for place, name in admin_secrets(plan)}
+    dotted = ((place, _dotted(name)) for place, name in (*names, *keys, *once.values()))
+    yield from repeated(dotted, "with dots for slashes, secret name ")
+    ids = [(f"credentials[{i}].id", _dotted(c.id)) for i, c in enumerate(plan.credential_sections)]
+    yield from repeated(ids, "with dots for slashes, ")
+    for i, store in enumerate(plan.stores):
+        if isinstance(store, OciVault):
+            for name in rotated + read:
+                if not _NAME_IN_VAULT.fullmatch(name):
+                    yield f"stores[{i}]: Vault does not accept the secret name {name}; use letters, digits and - _ . /"
+            slots = [slot_name(name, slot) for name in rotated for slot in range(plan.slots)]
+            in_vault = ((f"stores[{i}]", name) for name in (*slots, *map(oci_name, read)))
+            yield from repeated(in_vault, "secret name in Vault ")
+
+
+def _reference_problems(plan: "Plan", path: str, credential: "CredentialSection") -> Iterator[str]:
+    """Databases of a credential that the plan does not have, or that cannot be rotated as it says."""
+    engines = {d.name: d.engine for d in plan.database_sections}
+    for j, unknown in enumerate(credential.databases):
+        if unknown not in engines:
+            told = f"the plan has no database {unknown}, only {', '.join(engines)}"
+            yield f"{path}.databases[{j}]: {with_hint(told, near(unknown, engines))}"
+    for engine in sorted({engines[n] for n in credential.databases if n in engines}):
+        allowed = ENGINES[engine].strategies
+        if credential.strategy not in allowed:
+            yield f"{path}.strategy: {engine} does not allow it; use {' or '.join(sorted(allowed))}"
+        if credential.account_host != ANY_HOST and not ENGINES[engine].accounts_have_hosts:
+            yield f"{path}.account_host: accounts of {engine} have no host; leave it out"
+    yield from repeated((f"{path}.databases[{j}]", n) for j, n in enumerate(credential.databases))
+
+
+def _server_problems(plan: "Plan") -> Iterator[str]:
+    """Servers with two engines, and verify hosts that are no other host or would be copies of two servers."""
+    names: dict[Server, DatabaseSection] = {}
+    for i, database in enumerate(plan.database_sections):
+        known = names.setdefault(database.server, database)
         if known.engine != database.engine:
             yield (
                 f"databases[{i}].engine: {known.name} and {database.name} are one server, {_shown(database.server)}, "
                 "with two engines; correct one of them"
             )
-
-
-def verify_host_problems(plan: "Plan") -> Iterator[str]:
-    """Verify hosts that are no other host, or that would be copies of two servers."""
-    databases = {database.server: database.name for database in plan.database_sections}
     sources: dict[Server, DatabaseSection] = {}
     for i, database in enumerate(plan.database_sections):
         ends = list(enumerate(database.verify_servers))
@@ -94,16 +120,16 @@ def verify_host_problems(plan: "Plan") -> Iterator[str]:
             path = f"databases[{i}].verify_hosts[{j}]: {_shown(verified)}"
             if verified == database.server:
                 yield f"{path} is the database's own host, which is proven in any case; remove it"
-            elif verified in databases:
+            elif verified in names:
                 yield (
-                    f"{path} is {databases[verified]}, a database of the plan, whose accounts are changed there; "
+                    f"{path} is {names[verified].name}, a database of the plan, whose accounts are changed there; "
                     "remove one of them"
                 )
             elif (known := sources.setdefault(verified, database)).server != database.server:
                 yield f"{path} is also of {known.name}, and a host is a copy of one server; remove one of them"
 
 
-def account_problems(plan: "Plan") -> Iterator[str]:
+def _account_problems(plan: "Plan") -> Iterator[str]:
     """Accounts that belong to two credentials, to Lockstep or to the server itself, or that the server refuses."""
     sections = {database.name: database for database in plan.database_sections}
     holders: defaultdict[tuple[Server, str], list[int]] = defaultdict(list)
@@ -121,7 +147,7 @@ def account_problems(plan: "Plan") -> Iterator[str]:
             spec = ENGINES[database.engine]
             for account in credential.accounts(database.engine):
                 holders[database.server, account].append(i)
-                if account in rotation_users(database, credential.id) or spec.own_accounts.fullmatch(account):
+                if account in database.rotation_users(credential.id) or spec.own_accounts.fullmatch(account):
                     yield (
                         f"credentials[{i}].username: {account} is an account of Lockstep or of the server itself; "
                         "give the application an account of its own"
@@ -133,38 +159,131 @@ def account_problems(plan: "Plan") -> Iterator[str]:
                     )
     for (server, account), found in holders.items():
         if len(found) > 1:
-            names = [f"credentials[{i}] ({plan.credential_sections[i].id})" for i in dict.fromkeys(found)]
+            both = [f"credentials[{i}] ({plan.credential_sections[i].id})" for i in dict.fromkeys(found)]
             yield (
                 f"credentials[{found[-1]}].username: account {account} at {_shown(server)} is used more than once, by "
-                f"{' and '.join(names)}; give each credential accounts of its own, owner roles included"
+                f"{' and '.join(both)}; give each credential accounts of its own, owner roles included"
             )
+
+
+def _admin_problems(plan: "Plan", path: str, section: "DatabaseSection") -> Iterator[str]:
+    """A rotation user whose login a runner cannot get."""
+    match section.admin:
+        case AdminSecret() as admin:
+            yield from _admin_secret_problems(plan, path, section.host, admin)
+        case AdminIam(region=region):
+            yield from _partition_problems(plan, f"{path}.admin_iam", partition_of(region))
+        case admin:
+            # That it is the admin of itself is what makes it rotate.
+            found = next((c for c in plan.credential_sections if c.id == admin.credential), None)
+            if found is None:
+                yield f"{path}.admin_credential: the plan has no credential {admin.credential}"
+            elif section.server not in {
+                d.server for d in plan.database_sections if d.name in found.databases
+            }:
+                yield (
+                    f"{path}.admin_credential: {admin.credential} is not rotated on {section.name}, so its login would "
+                    f"not work there; add {section.name} to its databases"
+                )
+
+
+def _admin_secret_problems(plan: "Plan", path: str, host: str, admin: AdminSecret) -> Iterator[str]:
+    region = region_of_secret(admin.aws, secrets_region(plan))
+    if admin.aws.startswith("arn:"):
+        partition = admin.aws.split(":")[1]
+        if partition == partition_of(region):
+            yield from _partition_problems(plan, f"{path}.admin_secret", partition)
+        else:
+            yield f"{path}.admin_secret: {region} is a region of {partition_of(region)}, not of {partition}"
+    host_region = rds_region(host)
+    if is_managed(admin.aws) and host_region and host_region != region:
+        yield (
+            f"{path}.admin_secret: RDS keeps the secret of {host} in {host_region}, not in {region}; give its ARN"
+        )
+    if plan.runners.oci and not is_plain_name(admin.oci):
+        yield (
+            f"{path}.oci_admin_secret: needed, because the OCI runner reads Vault, where {admin.aws} is no name; "
+            "give the name of a Vault secret with a login that RDS does not rotate"
+        )
+
+
+def _partition_problems(plan: "Plan", path: str, partition: str) -> Iterator[str]:
+    own = partition_of(plan.lock.region)
+    if partition != own:
+        yield (
+            f"{path}: an identity of {own}, where the lock table is, has no access to {partition}; use an "
+            "`admin_secret` there"
+        )
+
+
+def _interval_problems(plan: "Plan") -> Iterator[str]:
+    """Intervals that exhaust a store's quota of versions, or leave the standby no time (protocol R9)."""
+    shared = format_duration(SHORTEST_SHARED_INTERVAL)
+    for i, credential in enumerate(plan.credential_sections):
+        path, interval = f"credentials[{i}].interval", format_duration(credential.interval)
+        if plan.store(AwsSecretsManager) and credential.interval < SHORTEST_INTERVAL:
+            yield (
+                f"{path}: {interval} exhausts Secrets Manager's quota of versions within a day; use an interval of "
+                f"{format_duration(SHORTEST_INTERVAL)} or more"
+            )
+        if plan.store(OciVault):
+            budget = version_budget(credential.interval, plan.slots)
+            if budget.wedges_after is not None:
+                yield (
+                    f"{path}: {interval} exhausts Vault's quota of versions after "
+                    f"{format_duration(budget.wedges_after)}; {budget.advice}"
+                )
+        if plan.runners.oci and credential.interval < SHORTEST_SHARED_INTERVAL:
+            yield (
+                f"{path}: with runners.oci it must be at least {shared}, so that the lease of a run that hangs "
+                f"({format_duration(LEASE)}) ends before the other runner is called, half an interval later; use "
+                f"{shared}, or remove runners.oci"
+            )
+
+
+def _cloud_problems(plan: "Plan") -> Iterator[str]:
+    """What one cloud needs of the other, and keys that are in another region than the log that they sign."""
+    has_oci = plan.store(OciVault) is not None
+    audit = plan.audit.aws
+    for name, key in (("mac_key", audit.mac_key), ("order_key", audit.order_key)):
+        if key.startswith("arn:") and (region := key.split(":")[3]) != plan.lock.region:
+            yield f"audit.aws.{name}: its region is {region}, but the log is in that of the lock, {plan.lock.region}"
+    if plan.audit.oci and not has_oci:
+        yield "audit.oci: needs a store of kind oci-vault, in whose region it is"
+    if has_oci and not plan.runners.aws.compile():
+        yield "runners.aws: needs federation, or instead oci_key_secret, because one store is in OCI"
+    if plan.runners.oci and not (has_oci and plan.audit.oci):
+        yield "runners.oci: needs a store of kind oci-vault, and audit.oci"
+    if plan.events and plan.events.oci and not plan.runners.oci:
+        yield "events.oci: needs runners.oci, which sends there"
+
+
+# What a valid plan may have, and a deployment may not.
 
 
 def example_values(plan: "Plan") -> Iterator[str]:
     """Values that come from the example plan: with them a plan is valid, but cannot be deployed."""
-    found = [(f"databases[{i}].host", d.host) for i, d in enumerate(plan.database_sections)]
-    found += [
-        (f"databases[{i}].verify_hosts[{j}].host", end.host)
-        for i, d in enumerate(plan.database_sections)
-        for j, end in enumerate(d.verify_hosts)
-    ]
-    found = [(place, host) for place, host in found if _EXAMPLE_HOST.fullmatch(host)]
-    found += example_accounts(plan)
-    others = [("audit.aws.bucket", plan.audit.aws.bucket)]
-    others += [
-        (f"stores[{i}].compartment_id", store.compartment_id)
-        for i, store in enumerate(plan.stores)
-        if isinstance(store, OciVault)
-    ]
+    found = [("audit.aws.bucket", plan.audit.aws.bucket, _EXAMPLE)]
+    for i, database in enumerate(plan.database_sections):
+        hosts = [("host", database.host)]
+        hosts += [
+            (f"verify_hosts[{j}]", end.partition(":")[0]) for j, end in enumerate(database.verify_hosts)
+        ]
+        found += [(f"databases[{i}].{key}", host, _EXAMPLE_HOST) for key, host in hosts]
+        found.append((f"databases[{i}].admin_secret", database.admin_secret or "", _EXAMPLE_ACCOUNTS))
+    for i, store in enumerate(plan.stores):
+        if isinstance(store, OciVault):
+            found.append((f"stores[{i}].compartment_id", store.compartment_id, _EXAMPLE))
     if plan.audit.oci:
-        others.append(("audit.oci.namespace", plan.audit.oci.namespace))
+        found.append(("audit.oci.namespace", plan.audit.oci.namespace, _EXAMPLE))
     if to_oci := plan.runners.aws.federation:
-        others.append(("runners.aws.federation.domain_url", to_oci.domain_url))
+        found.append(("runners.aws.federation.domain_url", to_oci.domain_url, _EXAMPLE))
     if plan.runners.oci and (to_aws := plan.runners.oci.federation):
-        others.append(("runners.oci.federation.issuer", to_aws.issuer))
-        others.append(("runners.oci.federation.role_arn", to_aws.role_arn))
-    for place, value in (*found, *((place, value) for place, value in others if _EXAMPLE.search(value))):
-        yield f"{place}: {value} is an example; give your own"
+        found.append(("runners.oci.federation.issuer", to_aws.issuer, _EXAMPLE))
+        found.append(("runners.oci.federation.role_arn", to_aws.role_arn, _EXAMPLE))
+    for place, value, pattern in found:
+        if pattern.search(value):
+            yield f"{place}: {value} is an example; give your own"
 
 
 def awaited_values(plan: "Plan") -> Iterator[str]:
@@ -185,11 +304,8 @@ def awaited_values(plan: "Plan") -> Iterator[str]:
 def missing_ca_files(plan: "Plan") -> Iterator[str]:
     """CA files that the plan names and that are not on this machine."""
     for i, database in enumerate(plan.database_sections):
-        named = [(f"databases[{i}]", database.tls)]
-        named += [(f"databases[{i}].verify_hosts[{j}]", h.tls) for j, h in enumerate(database.verify_hosts)]
-        for path, tls in named:
-            if tls and tls.ca_file and not tls.ca_file.is_file():
-                yield f"{path}.tls.ca_file: {tls.ca_file} is not a file; give the path of a PEM file"
+        if database.ca_file and not database.ca_file.is_file():
+            yield f"databases[{i}].ca_file: {database.ca_file} is not a file; give the path of a PEM file"
 
 
 def publication_problems(plan: "Plan", folder: Path) -> Iterator[str]:
@@ -206,28 +322,27 @@ def publication_problems(plan: "Plan", folder: Path) -> Iterator[str]:
                 f"audit.{cloud}.bucket: the bucket of the published plan, {name}, would have {len(name)} characters, "
                 f"and at most {longest} are allowed; use a shorter name"
             )
-    yield from _key_problems(plan)
-    for i, database in enumerate(plan.database_sections):
-        ways = (database.tls, *(end.tls for end in database.verify_hosts))
-        for ca_file in dict.fromkeys(tls.ca_file for tls in ways if tls and tls.ca_file):
-            if not ca_file.is_relative_to(folder) or ".." in ca_file.relative_to(folder).parts:
-                yield (
-                    f"databases[{i}].tls.ca_file: {ca_file} must be in the plan's folder or below it, under a path "
-                    "that is relative to the plan: the functions have it there"
-                )
-
-
-def _key_problems(plan: "Plan") -> Iterator[str]:
-    """Ids with one key, of which one document and one execution at a time could be named (protocol R15)."""
     first: dict[str, str] = {}
     for i, credential in enumerate(plan.credential_sections):
+        # Of ids with one key one document and one execution at a time could be named (protocol R15).
         if (other := first.setdefault(run_key(credential.id), credential.id)) != credential.id:
             yield (
                 f"credentials[{i}].id: {credential.id} and {other} have one key, {run_key(credential.id)}, by which "
                 "documents and executions are named; give one of them another id"
+            )
+    for i, database in enumerate(plan.database_sections):
+        file = database.ca_file
+        if file and (not file.is_relative_to(folder) or ".." in file.relative_to(folder).parts):
+            yield (
+                f"databases[{i}].ca_file: {file} must be in the plan's folder or below it, under a path that is "
+                "relative to the plan: the functions have it there"
             )
 
 
 def _shown(server: Server) -> str:
     host, port = server
     return f"{host}:{port}"
+
+
+def _dotted(name: str) -> str:
+    return name.replace("/", ".")

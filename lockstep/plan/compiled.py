@@ -6,20 +6,20 @@ was published (`lockstep.plan.published`).
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import rfc8785
 
 from lockstep.protocol.errors import InvalidPlanError
 from lockstep.protocol.federation import IssuerKey
-from lockstep.protocol.model import ANY_HOST, Credential, DatabaseServer, Schedule, SecretNames, Strategy
+from lockstep.protocol.model import ANY_HOST, Credential, DatabaseServer
 from lockstep.protocol.strict_json import Message, write
 
+MessageT = TypeVar("MessageT", bound=Message)
 _ARN = re.compile(r"arn:aws[a-z-]*:secretsmanager:(?P<region>[a-z0-9-]+):[0-9]{12}:secret:.+")
 
 
@@ -52,25 +52,22 @@ class VaultStore(Message, tag_field="kind", tag="oci-vault"):
 
 
 Store = AwsStore | VaultStore
-StorageClass = Literal["GLACIER_IR", "STANDARD", "STANDARD_IA"]
-"""Classes of S3 whose objects can be read at once."""
 
 
 class AwsStream(Message):
-    """The AWS stream of the audit log; attributes as in `lockstep.plan.model.AwsAudit`."""
+    """The AWS stream of the audit log; attributes as in `lockstep.plan.stores.AwsAudit`."""
 
     bucket: str
     region: str
     mac_key: str
     order_key: str
     retired_mac_keys: tuple[str, ...]
-    storage_class: StorageClass
     retention: timedelta
     digest_keys: tuple[str, ...]
 
 
 class OciStream(Message):
-    """The OCI stream; attributes as in `lockstep.plan.model.OciAudit`."""
+    """The OCI stream; attributes as in `lockstep.plan.stores.OciAudit`."""
 
     bucket: str
     namespace: str
@@ -81,14 +78,14 @@ class OciStream(Message):
 
 
 class EventBus(Message):
-    """The bus of EventBridge that gets events; attributes as in `lockstep.plan.runners.EventBusSection`."""
+    """The bus of EventBridge that gets events."""
 
     name: str
     region: str
 
 
 class EventTopic(Message):
-    """The topic of OCI Notifications that gets events; attributes as in `lockstep.plan.runners.EventTopicSection`."""
+    """The topic of OCI Notifications that gets events."""
 
     topic_id: str
     region: str
@@ -107,7 +104,7 @@ class ApiKeys(Message, tag_field="kind", tag="api-keys"):
 
 
 class ClientKey(Message, tag_field="kind", tag="kms-key"):
-    """A key of KMS that signs for the domain's application; attributes as in `lockstep.plan.runners.DomainClient`."""
+    """A key of KMS that signs for the domain's application; attributes as in `DomainFederation` of the plan."""
 
     kms_key: str
     certificate: str
@@ -217,9 +214,9 @@ class AnyPlan(Protocol):
         """It, compiled."""
 
 
-def fields_of(kind: type[Message], section: object) -> dict[str, Any]:
-    """The values of a section of the plan for one of the classes above: its attributes of the same names."""
-    return {name: getattr(section, name) for name in kind.__struct_fields__}
+def message(kind: type[MessageT], section: object, **given: object) -> MessageT:
+    """A section of the plan as one of the classes above: its attributes of the same names, but for those given."""
+    return kind(**{**{n: getattr(section, n, None) for n in kind.__struct_fields__}, **given})
 
 
 def dumped(part: CompiledPlan | Credential, folder: Path) -> Any:  # noqa: ANN401 - JSON
@@ -263,66 +260,53 @@ def hosted_plan(file: Path) -> CompiledPlan:
 # A runner whose digest is not the active one changes nothing. So the digest covers what makes two runners write
 # different values, to different places, or at different times, and nothing that each runner may have its own way:
 #
-# - not how a server is reached: `tls` with its CA file, endpoints. The two clouds reach it over different networks.
+# - not how a server is reached: TLS with its CA file, endpoints. The two clouds reach it over different networks.
 # - not how the rotation user logs in. Each runner has its own way, and the admin's login decides no value.
 # - not `audit` and `runners`. Each runner writes its own stream.
-# - not `password`. A value that was made under another policy is as good as any.
-# - not the names of stores, nor OCI's compartment. A store is its kind and its place; a vault's secrets keep their
-# names   when they are moved to another compartment.
+# - not `password_length`. A value that was made under another policy is as good as any.
+# - not OCI's compartment. A store is its kind and its place; a vault's secrets keep their names when they are moved to
+#   another compartment.
 
 VERSION = 1
 """Of the document below. To raise it changes every digest, so that every credential needs an activation; a new field
 that is left out while it has its default does not."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Agreement:
-    """What both runners must agree on for a credential.
+def plan_digest(credential: Credential, lock: LockTable, stores: Sequence[Store]) -> str:
+    """SHA-256, in hexadecimal, of what both runners must agree on, in its canonical form (RFC 8785).
 
-    Attributes:
-        lock_table: Name and region of the lock table.
-        stores: What makes each store this store (`StoreKind.identity`). Their order counts: the first one decides.
-        usernames: Their order counts: it says whose turn is next.
-        account_host: The host part of their accounts.
-        servers: The first one counts as such: it is the one in `app_user`. The order of the others does not.
+    Args:
+        credential: Complete but for this. The order of its usernames counts, which says whose turn is next; and its
+            first server counts as such: it is the one in `app_user`. The order of the others does not.
+        lock: The lock table.
+        stores: Their order counts: the first one decides.
     """
-
-    credential_id: str
-    lock_table: tuple[str, str]
-    stores: Sequence[Mapping[str, object]]
-    secret_names: SecretNames
-    strategy: Strategy
-    usernames: Sequence[str]
-    account_host: str
-    schedule: Schedule
-    servers: Sequence[DatabaseServer]
-
-
-def plan_digest(agreement: Agreement) -> str:
-    """SHA-256, in hexadecimal, of the agreement in its canonical form (RFC 8785)."""
-    return hashlib.sha256(rfc8785.dumps(_document(agreement))).hexdigest()
-
-
-def _document(agreement: Agreement) -> dict[str, Any]:
-    names, schedule = agreement.secret_names, agreement.schedule
-    table, region = agreement.lock_table
-    return {
+    names, schedule = credential.secret_names, credential.schedule
+    document = {
         "version": VERSION,
-        "credential": agreement.credential_id,
-        "lock": {"table": table, "region": region},
-        "stores": [dict(store) for store in agreement.stores],
+        "credential": credential.id,
+        "lock": {"table": lock.table, "region": lock.region},
+        "stores": [_identity(store) for store in stores],
         "secrets": {"app_user": names.app_user, "connection_blob": names.connection_blob},
-        "strategy": agreement.strategy.value,
-        "usernames": list(agreement.usernames),
-        **({"account_host": agreement.account_host} if agreement.account_host != ANY_HOST else {}),
+        "strategy": credential.strategy.value,
+        "usernames": list(credential.usernames),
+        **({"account_host": credential.account_host} if credential.account_host != ANY_HOST else {}),
         "seconds": {
             "interval": int(schedule.interval.total_seconds()),
             "tolerance": int(schedule.tolerance.total_seconds()),
             "overlap": int(schedule.overlap.total_seconds()),
         },
-        "primary": agreement.servers[0].name,
-        "databases": {server.name: _database(server) for server in agreement.servers},
+        "primary": credential.primary.name,
+        "databases": {server.name: _database(server) for server in credential.servers},
     }
+    return hashlib.sha256(rfc8785.dumps(document)).hexdigest()
+
+
+def _identity(store: Store) -> dict[str, str]:
+    """What makes it this store and no other. Of AWS the account is the one that the runners' identities belong to."""
+    if isinstance(store, AwsStore):
+        return {"kind": "aws-secrets-manager", "region": store.region}
+    return {"kind": "oci-vault", "region": store.region, "vault": store.vault_id}
 
 
 def _database(server: DatabaseServer) -> dict[str, Any]:

@@ -1,13 +1,13 @@
-"""The section `credentials` of the plan: logical logins, and how each is rotated."""
+"""The sections `databases` and `credentials` of the plan: servers, and the logins that are rotated on them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Self
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from lockstep.plan.checks import interval_problems
-from lockstep.plan.compiled import Agreement, plan_digest
+from lockstep.plan.admins import SecretInAws, needs_ca_file, rds_region, reader_endpoint
 from lockstep.plan.fields import (
     AccountHost,
     CredentialId,
@@ -20,10 +20,14 @@ from lockstep.plan.fields import (
     format_duration,
     refuse,
 )
-from lockstep.plan.stores import StoreKind
 from lockstep.protocol.deadlines import TOLERANCE
 from lockstep.protocol.model import (
     ANY_HOST,
+    ROTATION_USER,
+    Admin,
+    AdminCredential,
+    AdminIam,
+    AdminSecret,
     Credential,
     DatabaseServer,
     Engine,
@@ -31,62 +35,194 @@ from lockstep.protocol.model import (
     Schedule,
     SecretNames,
     Strategy,
+    Tls,
+    VerifyHost,
+)
+from lockstep.protocol.names import Server, server_of
+from lockstep.protocol.schedule import fits, neighbours
+
+BASE = "base"
+"""The key in pydantic's validation context that holds the folder of the plan file."""
+PLAINTEXT_CONSENT = "passwords may cross this network unencrypted"
+PASSWORD_CLASSES = ("abcdefghijkmnopqrstuvwxyz", "ABCDEFGHJKLMNPQRSTUVWXYZ", "23456789", "-_.~")
+"""A new password has a character of each: letters and digits that nobody confuses, and what a URL leaves as it is."""
+MAX_VERIFY_HOSTS = 15
+"""Of a database: as many as RDS and Aurora allow read replicas
+(https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_ReadRepl.html)."""
+_HOST = r"[A-Za-z0-9._-]{1,253}"
+_PORTS = 65535
+_NO_CA_FILE = (
+    "RDS signs its certificates with private CAs; download the bundle of its region and give it as `ca_file`"
 )
 
-if TYPE_CHECKING:
-    from lockstep.plan.model import LockTable
+Host = Annotated[str, Text(_HOST, "a host name or an IPv4 address, without a port")]
+Port = Annotated[int, Field(ge=1, le=_PORTS)]
 
 
-class Password(Section):
-    """What new passwords look like."""
+def _verified_host(value: str) -> str:
+    host, _, port = value.partition(":")
+    if port and not 1 <= int(port) <= _PORTS:
+        raise ValueError(f"its port must be 1 to {_PORTS}")
+    if reader_endpoint(host):
+        raise ValueError("this name stands for several hosts; name the endpoint of each instance instead")
+    return value
 
-    length: Annotated[int, Field(ge=16, le=64)] = 32
-    """In characters."""
-    classes: Annotated[
-        tuple[Annotated[str, Text(r"[!-~]{1,94}", "printable ASCII characters without spaces")], ...],
-        Field(min_length=1, max_length=8),
-    ] = ("abcdefghijkmnopqrstuvwxyz", "ABCDEFGHJKLMNPQRSTUVWXYZ", "23456789", "-_.~")
-    """Each password has a character of each of these texts; 26 different ones in all."""
+
+VerifiedHost = Annotated[
+    str,
+    Text(
+        rf"{_HOST}(:[0-9]{{1,5}})?",
+        "a host name or an IPv4 address, or either with a port, host:port",
+    ),
+    AfterValidator(_verified_host),
+]
+
+
+class DatabaseSection(Section):
+    """A server on which every live generation must log in; the connection is TLS, which verifies `host`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": [key], "properties": {key: {"not": {"type": "null"}}}}
+                for key in ("admin_secret", "admin_iam", "admin_credential")
+            ]
+        }
+    )
+
+    name: Name
+    """Its name in this file and in commands."""
+    engine: Engine
+    """mysql, mariadb or postgresql; Aurora too."""
+    host: Host
+    """The host at which applications and Lockstep reach it."""
+    port: Port
+    """3306, 5432 or another."""
+    dbname: Annotated[
+        str,
+        Text(
+            r"[A-Za-z_][A-Za-z0-9_$-]{0,62}",
+            "letters, digits and _ $ -, beginning with a letter or _, at most 63 in all",
+        ),
+    ]
+    """The database on the server."""
+    ca_file: Path | None = None
+    """The CAs of its certificate, and of its verify hosts': a PEM file beside this one; the system's unless given."""
+    plaintext: Literal["passwords may cross this network unencrypted"] | None = None
+    """Consent to connections without TLS."""
+    admin_secret: SecretInAws | None = None
+    """The secret in AWS with the rotation user's login: a name, an ARN, or RDS's rds!… name."""
+    oci_admin_secret: SecretName | None = None
+    """The same in OCI Vault; `admin_secret` with dots for slashes unless given."""
+    admin_iam: Username | None = None
+    """The rotation user's account, by RDS IAM authentication, in place of `admin_secret`."""
+    admin_credential: CredentialId | None = None
+    """The credential of the plan that is the rotation user's login, in place of `admin_secret`."""
+    verify_hosts: Annotated[tuple[VerifiedHost, ...], Field(max_length=MAX_VERIFY_HOSTS)] = ()
+    """Read replicas and other hosts, `host` or `host:port`, at which a value must log in before it is promoted."""
+
+    @field_validator("ca_file")
+    @classmethod
+    def _beside_the_plan(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        return info.context[BASE] / value if value and info.context else value
 
     @model_validator(mode="after")
-    def _strong_enough(self) -> Self:
-        if len(set("".join(self.classes))) < 26:  # noqa: PLR2004 - one alphabet
-            refuse(["classes: must have at least 26 different characters in all"])
+    def _consistent(self) -> Self:
+        refuse(self._problems())
         return self
 
+    def _problems(self) -> Iterator[str]:
+        if self.plaintext and self.ca_file:
+            yield "plaintext: no certificate is verified without TLS; leave out this or `ca_file`"
+        if not self.plaintext and not self.ca_file:
+            if needs_ca_file(self.host):
+                yield f"host: {_NO_CA_FILE}"
+            for i, (host, _) in enumerate(self._ends):
+                if needs_ca_file(host):
+                    yield f"verify_hosts[{i}]: {_NO_CA_FILE}"
+        forms = (self.admin_secret, self.admin_iam, self.admin_credential)
+        if sum(form is not None for form in forms) != 1:
+            yield "give exactly one of `admin_secret`, `admin_iam` and `admin_credential`"
+        elif self.oci_admin_secret and not self.admin_secret:
+            yield "oci_admin_secret: allowed only with `admin_secret`"
+        elif self.admin_iam and self.plaintext:
+            yield "admin_iam: needs TLS, since whoever reads its token on the way can use it"
+        elif self.admin_iam and rds_region(self.host) is None:
+            # https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.Connecting.Python.html
+            yield "admin_iam: RDS takes tokens only for its own name of the endpoint; give it as `host`"
 
-class SecretsSection(Section):
-    """The names of the two secrets in AWS; in OCI a slash becomes a dot and the slot's number follows."""
+    @property
+    def admin(self) -> Admin:
+        """How the rotation user logs in."""
+        if self.admin_secret:
+            return AdminSecret(aws=self.admin_secret, oci=self.oci_admin_secret or self.admin_secret)
+        if self.admin_credential:
+            return AdminCredential(credential=self.admin_credential)
+        return AdminIam(username=str(self.admin_iam), region=str(rds_region(self.host)))
 
-    app_user: SecretName
-    """The secret with username, password and address."""
-    connection_blob: SecretName
-    """The secret with the addresses of all databases."""
+    def rotation_users(self, credential_id: str) -> tuple[str, ...]:
+        """The accounts that a credential may not have here, since the rotation user has them.
+
+        Where the credential is the admin's own, its accounts are the admin's.
+        """
+        if self.admin_credential == credential_id:
+            return ()
+        return (ROTATION_USER, self.admin_iam) if self.admin_iam else (ROTATION_USER,)
+
+    @property
+    def _ends(self) -> Iterator[tuple[str, int]]:
+        for end in self.verify_hosts:
+            host, _, port = end.partition(":")
+            yield host, int(port or self.port)
+
+    @property
+    def server(self) -> Server:
+        """What other names of the same server have in common."""
+        return server_of(self.host, self.port)
+
+    @property
+    def verify_servers(self) -> tuple[Server, ...]:
+        """The same of its verify hosts."""
+        return tuple(server_of(host, port) for host, port in self._ends)
+
+    def compile(self) -> DatabaseServer:
+        """The server as a value of the model."""
+        tls = None if self.plaintext else Tls(ca_file=self.ca_file)
+        return DatabaseServer(
+            name=self.name,
+            engine=self.engine,
+            host=self.host,
+            port=self.port,
+            dbname=self.dbname,
+            tls=tls,
+            admin=self.admin,
+            verify_hosts=tuple(VerifyHost(host=host, port=port, tls=tls) for host, port in self._ends),
+        )
 
 
 class CredentialSection(Section):
     """One logical login."""
 
     id: CredentialId
-    """Its name in commands, the audit log and the lock table; unless `secrets` says otherwise the secret's name too."""
+    """Its name in commands, the audit log and the lock table; unless `secret` says otherwise its secret's name too."""
     strategy: Strategy
     """dual_password: one account with two passwords (MySQL, MariaDB); alternating_users: accounts that take turns."""
     username: Username
     """The account; with alternating users what their names begin with: app_a, app_b."""
     alternates: Annotated[tuple[Username, ...], Field(min_length=2, max_length=2)] | None = None
-    """The alternating users, where they have other names."""
+    """The alternating users, where they have other names: of a live login its own, and one more."""
     account_host: AccountHost = ANY_HOST
     """The host part of the accounts on MySQL and MariaDB."""
     interval: Duration = timedelta(minutes=20)
     """How often it is rotated, by wall clock."""
-    tolerance: Duration = TOLERANCE
-    """How much earlier than the interval a rotation is due."""
     overlap: Duration | None = None
-    """How long the previous value works after a promotion; the interval minus twice the tolerance unless given."""
-    password: Password = Password()
-    """What its new passwords look like."""
-    secrets: SecretsSection | None = None
-    """The names of the two secrets, where they do not follow from `id`."""
+    """How long the previous value works after a promotion; the interval minus 4 minutes unless given."""
+    password_length: Annotated[int, Field(ge=16, le=64)] = 32
+    """Of new passwords, in characters: letters, digits and - _ . ~, some of each."""
+    secret: SecretName | None = None
+    """The name of its secret with username, password and address, where it is not the id."""
+    connection_secret: SecretName | None = None
+    """The name of its secret with the addresses of all databases; the id with `.connection` unless given."""
     databases: Annotated[tuple[Name, ...], Field(min_length=1)]
     """The databases that it logs in to, by name; the first one's address is in the secret."""
 
@@ -96,21 +232,21 @@ class CredentialSection(Section):
         return self
 
     def _problems(self) -> Iterator[str]:
-        yield from (f"interval: {problem}" for problem in interval_problems(self.interval))
-        if self.tolerance < TOLERANCE:
+        longest = self.interval - TOLERANCE
+        if not fits(self.interval):
+            # One cron expression cannot trigger at it, by wall clock (protocol R2).
+            nearest = " or ".join(map(format_duration, neighbours(self.interval)))
             yield (
-                f"tolerance: must be at least {format_duration(TOLERANCE)}, because a run may start that "
-                "late, and the next one on time"
+                f"interval: no schedule by wall clock has {format_duration(self.interval)}: it must be 10, 12, 15, 20 "
+                f"or 30 minutes, hours that divide a day, or whole days; use {nearest}"
             )
-        if self.tolerance * 2 > self.interval / 2:
-            yield "tolerance: must be at most a quarter of the interval"
-        elif self.overlap is not None and self.overlap > self.interval - self.tolerance:
+        elif self.overlap is not None and self.overlap > longest:
             yield (
-                f"overlap: must be at most {format_duration(self.interval - self.tolerance)}, the interval minus the "
-                "tolerance; otherwise every second trigger comes too early and its rotation is skipped"
+                f"overlap: must be at most {format_duration(longest)}, the interval minus the "
+                f"{format_duration(TOLERANCE)} by which a run may be late; otherwise every second trigger comes too "
+                "early and its rotation is skipped"
             )
-        is_dual = self.strategy is Strategy.DUAL_PASSWORD
-        if is_dual and self.alternates:
+        if self.alternates and self.strategy is Strategy.DUAL_PASSWORD:
             yield "alternates: allowed only with the strategy alternating_users"
         if self.alternates and len(set(self.alternates)) != len(self.alternates):
             yield "alternates: must be different usernames"
@@ -133,50 +269,28 @@ class CredentialSection(Section):
 
     @property
     def secret_names(self) -> SecretNames:
-        """Defaults filled in: the id itself, and `connection_blob` beside it."""
-        if self.secrets:
-            return SecretNames(app_user=self.secrets.app_user, connection_blob=self.secrets.connection_blob)
-        parent, _, _ = self.id.rpartition("/")
-        blob = f"{parent}/connection_blob" if parent else f"{self.id}.connection_blob"
-        return SecretNames(app_user=self.id, connection_blob=blob)
+        """Those in AWS; in OCI a slash becomes a dot and the slot's number follows."""
+        return SecretNames(
+            app_user=self.secret or self.id, connection_blob=self.connection_secret or f"{self.id}.connection"
+        )
 
-    def compile(
-        self,
-        servers: Mapping[str, DatabaseServer],
-        *,
-        lock: "LockTable",
-        stores: Sequence[StoreKind],
-        phase: timedelta,
-    ) -> Credential:
-        """The credential as a value of the model, with every default filled in.
+    def compile(self, servers: Mapping[str, DatabaseServer], phase: timedelta) -> Credential:
+        """The credential as a value of the model, with every default filled in, but without its plan digest.
 
         Args:
             servers: The plan's servers, by name.
-            lock: The plan's lock table.
-            stores: The plan's stores, in its order.
             phase: When its shard is triggered.
         """
-        overlap = self.interval - 2 * self.tolerance if self.overlap is None else self.overlap
-        agreement = Agreement(
-            credential_id=self.id,
-            lock_table=(lock.table, lock.region),
-            stores=[store.identity for store in stores],
-            secret_names=self.secret_names,
-            strategy=self.strategy,
-            usernames=self.usernames,
-            account_host=self.account_host,
-            schedule=Schedule(interval=self.interval, overlap=overlap, tolerance=self.tolerance, phase=phase),
-            servers=tuple(servers[name] for name in self.databases),
-        )
+        overlap = self.interval - 2 * TOLERANCE if self.overlap is None else self.overlap
         return Credential(
             id=self.id,
             strategy=self.strategy,
             usernames=self.usernames,
             owner=self.owner,
-            schedule=agreement.schedule,
-            password_policy=PasswordPolicy(length=self.password.length, classes=self.password.classes),
-            secret_names=agreement.secret_names,
-            servers=tuple(agreement.servers),
-            plan_digest=plan_digest(agreement),
+            schedule=Schedule(interval=self.interval, overlap=overlap, tolerance=TOLERANCE, phase=phase),
+            password_policy=PasswordPolicy(length=self.password_length, classes=PASSWORD_CLASSES),
+            secret_names=self.secret_names,
+            servers=tuple(servers[name] for name in self.databases),
+            plan_digest="",
             account_host=self.account_host,
         )

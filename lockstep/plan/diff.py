@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
+from lockstep.plan.compiled import AwsStore, Store
 from lockstep.plan.fields import format_duration
 from lockstep.plan.model import Plan
-from lockstep.plan.stores import OciVault, StoreKind
 from lockstep.protocol.model import Credential, DatabaseServer
 
 
@@ -121,8 +121,9 @@ class _Comparison:
 
     def stores(self) -> Found:
         """Stores that come, leave or move."""
-        for old in self._old.stores:
-            new = self._counterpart(old)
+        olds, news = self._old.compiled.stores, self._new.compiled.stores
+        for old in olds:
+            new = next((new for new in news if _place(new) == _place(old)), None)
             if new is None:
                 yield from self._left(
                     old.name,
@@ -130,14 +131,14 @@ class _Comparison:
                     "no application reads it any more; what it holds afterwards dies at a later rotation",
                     "delete its secrets: they hold logins that no longer work",
                 )
-            elif isinstance(old, OciVault) and self._old.slots != self._new.slots:
+            elif not isinstance(old, AwsStore) and self._old.slots != self._new.slots:
                 yield Refusal(
                     what=f"store {old.name}",
                     text="a vault that is the first store keeps each secret in one slot, and any other in a ring of "
                     "several; leave it first, or behind another store, as it is",
                 )
-        for new in self._new.stores:
-            if all(self._counterpart(old) is not new for old in self._old.stores):
+        for new in news:
+            if all(_place(new) != _place(old) for old in olds):
                 what = f"store {new.name}"
                 yield Step(
                     phase=Phase.PREPARE,
@@ -230,8 +231,11 @@ class _Comparison:
         stores = {store.name for store in self._old.stores} - {store.name for store in self._new.stores}
         return (set(old.databases) - set(new.databases)) | stores
 
-    def _counterpart(self, old: StoreKind) -> StoreKind | None:
-        return next((new for new in self._new.stores if new.place == old.place), None)
+
+def _place(store: Store) -> tuple[str, ...]:
+    """Where its readers find it: of OCI they look for slots by vault and compartment."""
+    in_vault = () if isinstance(store, AwsStore) else (store.vault_id, store.compartment_id)
+    return (store.name, store.region, *in_vault)
 
 
 def _what_never_changes(old: Credential, new: Credential) -> Iterator[Refusal]:

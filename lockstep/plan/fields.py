@@ -1,4 +1,4 @@
-"""The types of the fields in a plan, for `lockstep.plan.model` and for the store kinds."""
+"""The types of the fields in a plan, and what its sections have in common."""
 
 import re
 from collections import defaultdict
@@ -80,10 +80,6 @@ DURATION = r"([0-9]{1,6} ?[dhms] ?)+"
 nanoseconds."""
 
 
-_LONGEST_IN_DAYS = timedelta(days=30)
-"""From this length on durationpy would write months, which the plan refuses."""
-
-
 _MAXIMUM = timedelta(days=999_999)
 """Far from the limit of `timedelta`, so that a multiple of a duration in the plan does not overflow."""
 
@@ -101,15 +97,15 @@ def parse_duration(value: object) -> timedelta:
             duration: timedelta = durationpy.from_str(value.replace(" ", ""))
             if duration <= _MAXIMUM:
                 return duration
-    raise ValueError("write a duration as numbers with units: 90s, 20m, 1h30m or 7d")
+    raise ValueError("write a duration as a number with its unit, such as 20m, 6h or 7d")
 
 
 def format_duration(duration: timedelta) -> str:
     """The duration as people write it, in whole seconds: `20m` for 1,200 seconds."""
-    whole = timedelta(seconds=int(duration.total_seconds()))
-    if whole >= _LONGEST_IN_DAYS and not whole % timedelta(days=1):
-        return f"{whole.days}d"
-    return str(durationpy.to_str(whole, extended=whole < _LONGEST_IN_DAYS)) if whole else "0s"
+    # durationpy would write months, which the plan refuses.
+    days = f"{duration.days}d" if duration.days else ""
+    rest = durationpy.to_str(timedelta(seconds=duration.seconds)) if duration.seconds else ""
+    return days + rest or "0s"
 
 
 Duration = Annotated[

@@ -20,7 +20,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
-from lockstep.plan.databases import BASE
+from lockstep.plan.credentials import BASE
 from lockstep.plan.fields import MistakesError, Section, format_duration, near, with_hint
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import (
@@ -35,6 +35,7 @@ from lockstep.protocol.errors import (
 YamlPath = Sequence[str | int]
 """Keys and indexes from the top of a document to a value in it."""
 _QUOTED = re.compile(r"""["'].*""", re.DOTALL)
+_TAB = r"character '\t'"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -140,7 +141,8 @@ def _explained(text: str, file: str, constructor: "_Constructor") -> Iterator[No
         yield
     except MarkedYAMLError as e:
         # The message quotes the file, which may hold a misplaced password.
-        problem = f"not valid YAML ({_QUOTED.sub('…', e.problem or '')})"
+        told = "a tab; indent with spaces" if _TAB in (e.problem or "") else _QUOTED.sub("…", e.problem or "")
+        problem = f"not valid YAML ({told})"
         mark = e.problem_mark
         place = Mark(mark.name, mark.line + 1, mark.column + 1) if mark else Mark(file, 1, 1)
         raise NotYamlError(problem, place) from None
@@ -220,6 +222,13 @@ _WORDS = {
 }
 """Our texts for pydantic's errors: its own name Python classes and patterns."""
 
+_EXPLAINED = {
+    "password": "a plan holds no password, and whoever reads this file reads it; passwords are in the secrets that the "
+    "plan names, so remove this, and change the password",
+    "tls": "unknown key; connections are TLS in any case: leave it out, or name the server's CA as ca_file",
+}
+"""Texts for keys that people expect."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -268,9 +277,9 @@ def problems_of(error: ValidationError, document: Document, root: type[Section])
         if isinstance(cause, MistakesError):
             found += [located(told, document, path) for told in cause.found]
         elif details["type"] == "extra_forbidden":
-            hint = near(path[-1], _keys(root, path[:-1]))
+            hint = "" if path[-1] in _EXPLAINED else near(path[-1], _keys(root, path[:-1]))
             misspelt.add(place_of((*path[:-1], hint)))
-            told = with_hint(_WORDS["extra_forbidden"], hint)
+            told = _EXPLAINED.get(str(path[-1])) or with_hint(_WORDS["extra_forbidden"], hint)
             found.append(Problem(place_of(path), told, document.mark(path, key=True)))
         elif details["type"] == "invalid_key":
             found.append(Problem(place_of(path[:-1]), message_of(details), document.mark(path, key=True)))

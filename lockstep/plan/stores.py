@@ -1,123 +1,52 @@
-"""The kinds of store that a plan can name.
+"""The sections `lock`, `stores` and `audit` of the plan."""
 
-A kind is one class: its keys in the plan file and its checks. To add a kind, write that class, add it to
-`lockstep.plan.stores`, what a runner needs of it to `lockstep.plan.compiled`, and its adapter to
-`lockstep.runtime.clouds.open_secret`.
-"""
-
-import re
-from abc import abstractmethod
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from lockstep.plan.compiled import AwsStore, Store, VaultStore, fields_of
-from lockstep.plan.fields import Name, Region, Section, Text, format_duration, repeated
-from lockstep.protocol.names import oci_name, slot_name
-from lockstep.protocol.ring import version_budget
-
-# What every kind of store has.
+from lockstep.plan.compiled import AwsStore, VaultStore, message
+from lockstep.plan.fields import Duration, Region, SecretName, Section, Text, refuse
+from lockstep.protocol.federation import rsa_key
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Demand:
-    """What a plan asks of each of its stores.
+class LockTable(Section):
+    """The DynamoDB table that says who may rotate."""
 
-    Attributes:
-        rotated: Names of the credentials' secrets.
-        fixed: Names of the secrets that Lockstep only reads.
-        intervals: Each credential's interval, by its id.
-        slots: How many slots a ring has.
-    """
-
-    rotated: tuple[str, ...]
-    fixed: tuple[str, ...]
-    intervals: Mapping[str, timedelta]
-    slots: int
+    table: Annotated[str, Text(r"[A-Za-z0-9_.-]{3,255}", "3 to 255 letters, digits and _ . -")]
+    """Its name."""
+    region: Region
+    """Where it is, with the audit bucket, its keys and the event bus."""
 
 
-class StoreKind(Section):
-    """A store in the plan."""
-
-    @abstractmethod
-    def compile(self) -> Store:
-        """What a runner needs of it."""
-
-    @property
-    @abstractmethod
-    def identity(self) -> Mapping[str, object]:
-        """What makes it this store and no other, in the plan digest (protocol O1)."""
-
-    @property
-    def place(self) -> tuple[object, ...]:
-        """Where its readers find it: a store at another place is another store for them."""
-        return tuple(self.identity.values())
-
-    def problems(self, path: str, demand: Demand) -> Iterator[str]:
-        """Why a plan with this demand cannot use the store; nothing where it can.
-
-        Args:
-            path: This section's place in the file; each problem begins with it.
-            demand: What the plan asks of the store.
-        """
-        del path, demand
-        yield from ()
-
-
-# The store kind `aws-secrets-manager`.
-
-SHORTEST_INTERVAL = timedelta(minutes=15)
-"""96 versions a day: a secret keeps about 100, and none younger than 24 hours is removed
-(https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_limits.html)."""
-
-
-class AwsSecretsManager(StoreKind):
+class AwsSecretsManager(Section):
     """The AWS store."""
 
     kind: Literal["aws-secrets-manager"]
     """AWS Secrets Manager."""
-    name: Name = "aws"
-    """Its name in commands and messages."""
     region: Region
     """Where the secrets are."""
 
     def compile(self) -> AwsStore:
         """What a runner needs of it."""
-        return AwsStore(**fields_of(AwsStore, self))
+        return message(AwsStore, self)
 
     @property
-    def identity(self) -> Mapping[str, object]:
-        """Its region. The account is the one that the runners' identities belong to."""
-        return {"kind": self.kind, "region": self.region}
+    def name(self) -> str:
+        """Its name in commands and messages."""
+        return "aws"
 
-    def problems(self, path: str, demand: Demand) -> Iterator[str]:
-        """Intervals that exhaust the quota of versions."""
-        for credential_id, interval in demand.intervals.items():
-            if interval < SHORTEST_INTERVAL:
-                yield (
-                    f"{path}: an interval of {format_duration(interval)} ({credential_id}) exhausts Secrets Manager's "
-                    "quota of versions within a day; use an interval of 15m or more"
-                )
-
-
-# The store kind `oci-vault`: each secret is a ring of plain secrets (`lockstep.protocol.ring`).
 
 Ocid = Annotated[str, Text(r"ocid1\.[a-z0-9.]+[A-Za-z0-9._-]*", "an OCID, which begins with ocid1.")]
-_ALLOWED_NAME = re.compile(r"[A-Za-z0-9/_.-]+")
 
 
-class OciVault(StoreKind):
-    """The OCI store: each secret is a ring of plain secrets."""
+class OciVault(Section):
+    """The OCI store: each secret is a ring of plain secrets (`lockstep.protocol.ring`)."""
 
     kind: Literal["oci-vault"]
     """OCI Vault."""
-    name: Name = "oci"
-    """Its name in commands and messages."""
     region: Region
-    """Where the secrets are."""
+    """Where everything of OCI is."""
     compartment_id: Ocid
     """The compartment of the rings, which are alone in it."""
     own_compartment_id: Ocid | None = None
@@ -125,43 +54,106 @@ class OciVault(StoreKind):
     vault_id: Ocid
     """The vault."""
 
+    def compile(self) -> VaultStore:
+        """What a runner needs of it."""
+        return message(VaultStore, self)
+
+    @property
+    def name(self) -> str:
+        """Its name in commands and messages."""
+        return "oci"
+
     @property
     def compartment_of_own_secrets(self) -> str:
         """Where the secrets are that Lockstep only reads. No value depends on it."""
         return self.own_compartment_id or self.compartment_id
 
-    def compile(self) -> VaultStore:
-        """What a runner needs of it."""
-        return VaultStore(**fields_of(VaultStore, self))
-
-    @property
-    def identity(self) -> Mapping[str, object]:
-        """Its vault."""
-        return {"kind": self.kind, "region": self.region, "vault": self.vault_id}
-
-    @property
-    def place(self) -> tuple[object, ...]:
-        """Vault and compartment, by which readers look for slots."""
-        return (*self.identity.values(), self.compartment_id)
-
-    def problems(self, path: str, demand: Demand) -> Iterator[str]:
-        """Names that Vault does not accept or that collide there, and rings that run out of versions."""
-        for name in demand.rotated + demand.fixed:
-            if not _ALLOWED_NAME.fullmatch(name):
-                yield f"{path}: Vault does not accept the secret name {name}; use letters, digits and - _ . /"
-        slots = [slot_name(name, i) for name in demand.rotated for i in range(demand.slots)]
-        slots += [oci_name(name) for name in demand.fixed]
-        yield from repeated(((path, name) for name in slots), "secret name in Vault ")
-        for credential_id, interval in demand.intervals.items():
-            budget = version_budget(interval, demand.slots)
-            if budget.wedges_after is not None:
-                yield (
-                    f"{path}: an interval of {format_duration(interval)} ({credential_id}) exhausts Vault's quota of "
-                    f"versions after {format_duration(budget.wedges_after)}; {budget.advice}"
-                )
-
-
-# What an entry of `stores` in a plan can be.
 
 StoreConfig = Annotated[AwsSecretsManager | OciVault, Field(discriminator="kind")]
 """One entry of `stores` in a plan."""
+
+KmsKeyId = Annotated[
+    str,
+    Text(
+        r"(arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:)?[A-Za-z0-9/_-]{1,256}",
+        "the id, the alias (alias/…) or the ARN of a KMS key",
+    ),
+]
+
+
+def _is_rsa(value: str) -> str:
+    try:
+        rsa_key(value)
+    except ValueError:
+        raise ValueError("must be an RSA key of 2,048 bits or more: PEM, or the base64 of its DER") from None
+    return value
+
+
+DigestKeys = tuple[Annotated[str, AfterValidator(_is_rsa)], ...]
+
+
+class AwsAudit(Section):
+    """The AWS stream: S3 with Object Lock, signed in KMS."""
+
+    bucket: Annotated[str, Text(r"[a-z0-9.-]{3,63}", "3 to 63 lower-case letters, digits, dots and hyphens")]
+    """An S3 bucket with Object Lock, in the region of the lock table."""
+    mac_key: KmsKeyId
+    """Id, alias (alias/…) or ARN of the KMS HMAC_256 key that signs the entries, but for orders."""
+    order_key: KmsKeyId = "alias/lockstep-orders"
+    """Likewise of the key that signs people's orders."""
+    retired_mac_keys: tuple[KmsKeyId, ...] = ()
+    """ARNs of keys that signed before `mac_key` or `order_key`, the oldest first."""
+    retention: Duration = timedelta(days=400)
+    """How long nobody can delete an entry."""
+    digest_keys: DigestKeys = ()
+    """The public halves of the key that signs this cloud's digests, and of those that did (docs/runbook.md#digests)."""
+
+    @model_validator(mode="after")
+    def _keys_fit(self) -> Self:
+        order_key, *others = (
+            key.rpartition(":")[2].removeprefix("key/")
+            for key in (self.order_key, self.mac_key, *self.retired_mac_keys)
+        )
+        if order_key in others:
+            refuse(
+                [f"order_key: {self.order_key} signs or signed other entries; orders need a key of their own"]
+            )
+        return self
+
+    @field_validator("retired_mac_keys")
+    @classmethod
+    def _are_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if aliases := [key for key in value if "alias/" in key]:
+            raise ValueError(f"{aliases[0]}: an alias may name another key by now; give the key's ARN")
+        return value
+
+    @field_validator("retention")
+    @classmethod
+    def _is_kept(cls, value: timedelta) -> timedelta:
+        if not value:
+            raise ValueError("must be longer than zero")
+        return value
+
+
+class OciAudit(Section):
+    """The OCI stream: an Archive bucket, signed with a key from a Vault secret."""
+
+    bucket: Annotated[str, Text(r"[A-Za-z0-9._-]{1,256}", "letters, digits and . _ -, at most 256 in all")]
+    """An Object Storage bucket with a retention rule, in the region of the vault."""
+    namespace: str
+    """The tenancy's Object Storage namespace: `oci os ns get`."""
+    mac_secret: SecretName
+    """The Vault secret with the key that signs the entries."""
+    retired_mac_secrets: tuple[SecretName, ...] = ()
+    """Secrets whose keys signed before `mac_secret`, the oldest first; its own older versions need no mention."""
+    digest_keys: DigestKeys = ()
+    """As in `audit.aws`."""
+
+
+class Audit(Section):
+    """Where every rotation is on record: one stream for each cloud that runs rotations."""
+
+    aws: AwsAudit
+    """The stream of the AWS runner."""
+    oci: OciAudit | None = None
+    """The stream of the OCI runner."""

@@ -771,14 +771,14 @@ class Environment(Enum):
     DOMAIN_CLIENT_REFUSED = (
         "The identity domain in OCI refuses the application that exchanges tokens.",
         (
-            "Compare client_id and client in `runners.aws.federation` with the domain's application: is it "
-            "active, and has it the certificate of the key?"
+            "Compare client_id, kms_key and certificate in `runners.aws.federation` with the domain's application: is "
+            "it active, and has it the certificate of the key?"
         ),
     )
     DOMAIN_TOKEN_REFUSED = (
         "The identity domain in OCI refuses the token that AWS has made.",
         (
-            "Compare audience, token and resource_type in `runners.aws.federation` with the domain's identity "
+            "Compare token in `runners.aws.federation` with the domain's identity "
             "propagation trust: is it active, and is its issuer the one that `aws iam "
             "get-outbound-web-identity-federation-info` says?"
         ),

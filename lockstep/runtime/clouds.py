@@ -410,7 +410,7 @@ class Clouds:
             from lockstep.aws.s3 import S3AuditLog
 
             aws = self.plan.aws_stream
-            return S3AuditLog(self.aws("s3", aws.region), aws.bucket, "aws", credential_id, aws.storage_class)
+            return S3AuditLog(self.aws("s3", aws.region), aws.bucket, "aws", credential_id)
         from lockstep.oci.object_storage import ObjectStorageAuditLog
 
         oci = self._oci_audit()

@@ -93,11 +93,6 @@ resource "oci_objectstorage_bucket" "audit" {
     prevent_destroy = true
 
     precondition {
-      condition     = local.audit.region == local.vault.region
-      error_message = "audit.oci.region in the plan must be ${local.vault.region}: a bucket's key must be in the region of the bucket."
-    }
-
-    precondition {
       condition     = var.audit_retention_locked_from == null || !var.audit_versions
       error_message = "audit_retention_locked_from locks a retention rule, and with audit_versions there is none."
     }

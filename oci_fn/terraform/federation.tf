@@ -35,7 +35,7 @@ variable "aws_role_arns" {
 }
 
 variable "aws_client_certificate" {
-  description = "The certificate (PEM) of the key in AWS that signs for the domain's application, if the plan names one as client.kms_key. The domain reads its public key only, so it may be self-signed."
+  description = "The certificate (PEM) of the key in AWS that signs for the domain's application, if the plan names one as kms_key. The domain reads its public key only, so it may be self-signed."
   type        = string
   default     = null
 
@@ -60,9 +60,9 @@ variable "trusted_clients" {
 locals {
   to_oci         = try(local.plan.runners.aws.federation, null)
   domain_url     = try(local.to_oci.domain_url, "")
-  audience       = try(local.to_oci.audience, "lockstep")
-  resource_type  = try(local.to_oci.resource_type, "lockstep")
-  by_certificate = try(local.to_oci.client.kms_key, null) != null
+  audience       = "lockstep"
+  resource_type  = "lockstep"
+  by_certificate = try(local.to_oci.kms_key, null) != null
   as_users       = try(local.to_oci.token, "rpst") == "upst"
 
   # The functions that call OCI. The log in OCI is read where the standby writes one.
@@ -105,7 +105,7 @@ resource "oci_identity_domains_oauth_client_certificate" "aws_runner" {
 
   idcs_endpoint         = local.domain_url
   schemas               = ["urn:ietf:params:scim:schemas:oracle:idcs:OAuthClientCertificate"]
-  certificate_alias     = local.to_oci.client.certificate
+  certificate_alias     = local.to_oci.certificate
   x509base64certificate = replace(replace(var.aws_client_certificate, "/-----[A-Z ]+-----/", ""), "/\\s/", "")
 
   lifecycle {
@@ -207,7 +207,7 @@ data "oci_identity_domains_identity_propagation_trust" "adopted" {
 
     postcondition {
       condition     = !local.as_users && self.impersonating_resource == local.resource_type
-      error_message = "aws_trust_id: a trust is for one resource type. The plan must have token: rpst, and resource_type: ${coalesce(self.impersonating_resource, "none")}."
+      error_message = "aws_trust_id: a trust is for one resource type. The plan must have token: rpst, and the trust ${local.resource_type}, not ${coalesce(self.impersonating_resource, "none")}."
     }
 
     postcondition {
@@ -245,11 +245,11 @@ output "runners_aws_federation" {
   description = "The section runners.aws.federation of the plan, as it was deployed. Empty until aws_token_issuer, aws_role_arns and, with a key, aws_client_certificate are set."
   value = !local.has_sessions ? null : {
     domain_url    = local.domain_url
-    audience      = local.audience
     client_id     = oci_identity_domains_app.aws_runner[0].name
-    client        = local.to_oci.client
+    kms_key       = try(local.to_oci.kms_key, null)
+    certificate   = try(local.to_oci.certificate, null)
+    client_secret = try(local.to_oci.client_secret, null)
     token         = local.as_users ? "upst" : "rpst"
-    resource_type = local.resource_type
   }
 
   precondition {

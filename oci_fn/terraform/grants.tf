@@ -36,7 +36,7 @@ locals {
 
   # Where the plan sends events. A policy cannot name a topic, only the compartment.
   event_grants = {
-    for topic in local.event_topic[*] : "events" => {
+    for topic in data.oci_ons_notification_topic.events : "events" => {
       compartment_id = topic.compartment_id
       statements     = ["to {ONS_TOPIC_PUBLISH} in compartment id ${topic.compartment_id}"]
     }
@@ -73,4 +73,10 @@ locals {
       statements     = ["to {OBJECT_CREATE, OBJECT_INSPECT} ${local.in_audit_log}"]
     }
   })
+}
+
+data "oci_ons_notification_topic" "events" {
+  count = local.event_topic == null ? 0 : 1
+
+  topic_id = local.event_topic
 }

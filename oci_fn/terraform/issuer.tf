@@ -118,8 +118,6 @@ output "runners_oci_federation" {
   description = "Write this into the plan, as runners.oci.federation: key.id, key.version and key.endpoint. Empty if there is no issuer."
   value = !local.has_issuer ? null : {
     issuer   = try(local.to_aws.issuer, local.issuer)
-    audience = try(local.to_aws.audience, "sts.amazonaws.com")
-    subject  = try(local.to_aws.subject, "lockstep-oci-runner")
     key      = { id = local.issuer_key_id, version = local.issuer_key_version, endpoint = local.crypto_endpoint }
     role_arn = try(local.to_aws.role_arn, null)
   }

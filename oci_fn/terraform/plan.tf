@@ -1,20 +1,14 @@
-# Values from lockstep.yaml, with the defaults of lockstep/plan/model.py. Tests check that both give the same names.
+# Values from lockstep.yaml, with the defaults of lockstep/plan. Tests check that both give the same names.
 locals {
   plan  = yamldecode(file(var.plan_file))
   vault = one([for store in local.plan.stores : store if store.kind == "oci-vault"])
   ring  = local.first_store_in_oci ? 1 : 4 # slots
 
-  # The two secrets of each credential: by default its id, and connection_blob beside it.
-  parents = {
-    for credential in local.plan.credentials : credential.id => try(regex("^(.+)/[^/]*$", credential.id)[0], "")
-  }
+  # The two secrets of each credential.
   secrets = {
     for credential in local.plan.credentials : credential.id => [
-      try(credential.secrets.app_user, credential.id),
-      try(
-        credential.secrets.connection_blob,
-        local.parents[credential.id] == "" ? "${credential.id}.connection_blob" : "${local.parents[credential.id]}/connection_blob",
-      ),
+      coalesce(try(credential.secret, null), credential.id),
+      coalesce(try(credential.connection_secret, null), "${credential.id}.connection"),
     ]
   }
 
@@ -39,7 +33,7 @@ locals {
     ]) : replace(name, "/", ".")
   ])
 
-  # Where the OCI runner sends events.
+  # Where the OCI runner sends events: the OCID of a topic.
   event_topic = try(local.plan.events.oci, null)
 
   # A duration is one or more numbers with units, such as 20m or 1h30m.

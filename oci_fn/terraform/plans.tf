@@ -9,7 +9,7 @@ locals {
   plans_compartment = one(concat(oci_objectstorage_bucket.plans[*].compartment_id, data.oci_objectstorage_bucket.adopted_plans[*].compartment_id))
   # Where the function finds the plan (lockstep/plan/published.py).
   published_plan = try(format(
-    "oci://%s/%s/plans/%s?region=%s", local.audit.namespace, local.plan_bucket, var.plan_digest, local.audit.region
+    "oci://%s/%s/plans/%s?region=%s", local.audit.namespace, local.plan_bucket, var.plan_digest, local.vault.region
   ), null)
 }
 

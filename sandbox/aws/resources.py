@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lockstep.plan.runners import AwsAudit
+from lockstep.plan.stores import AwsAudit
 from sandbox.aws.executions import Client
 from sandbox.aws.server import AwsSandbox
 

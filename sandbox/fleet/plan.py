@@ -40,7 +40,6 @@ def credentials(
                 username=f"app{i:04}",
                 strategy=Strategy.DUAL_PASSWORD if dual else Strategy.ALTERNATING_USERS,
                 interval=intervals[i % len(intervals)],
-                secrets=plans.own_secrets(credential_id),
             )
         )
     return found

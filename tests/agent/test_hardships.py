@@ -22,7 +22,7 @@ from tests.agent.process import until
 
 SERVED = {
     "version": 1,
-    "stores": [{"kind": "aws-secrets-manager", "name": "aws", "region": "eu-central-1"}],
+    "stores": [{"kind": "aws-secrets-manager", "region": "eu-central-1"}],
     "serve": [{"id": NAME, "secrets": {"app_user": NAME}, "overlap": "12m"}],
 }
 

@@ -36,7 +36,7 @@ def _load(folder: Path, document: Mapping[str, Any]) -> Settings:
 def test_a_plan_says_stores_names_and_overlaps(tmp_path: Path) -> None:
     found = _load(tmp_path, PLAN)
     assert [s.id for s in found.serve] == ["multi-cloud/app_user"]
-    assert found.serve[0].secrets.names == ("multi-cloud/app_user", "multi-cloud/connection_blob")
+    assert found.serve[0].secrets.names == ("multi-cloud/app_user", "multi-cloud/app_user.connection")
     assert found.how_often == timedelta(minutes=1)
     assert [store.name for store in found.stores_in_turn] == ["aws", "oci"]
     nearest = _load(tmp_path, {**PLAN, "nearest": "oci"})

@@ -159,7 +159,7 @@ def fleet_plan(person: Person) -> Path:
     """A plan of one credential that nobody else has."""
     document = plans.plan_document(
         [plans.database("orders", Engine.MYSQL)],
-        [plans.credential("fleet/a", "orders", secrets=plans.own_secrets("fleet/a"))],
+        [plans.credential("fleet/a", "orders")],
     )
     file = person.tmp_path / "fleet.yaml"
     file.write_text(json.dumps(document))

@@ -81,7 +81,7 @@ def estate(world: SqlHarness) -> tuple[Rotated, Rotated]:
     """The rotation user's credential, and an application's, on a server where a DBA has run both scripts."""
     number = next(_numbers)
     strategy = world.credential.strategy
-    tls = None if world.plaintext else {"ca_file": str(world.sandbox.ca_file)}
+    tls = None if world.plaintext else str(world.sandbox.ca_file)
     database = plans.database(
         "main",
         world.engine,

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BytesIO
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from botocore.awsrequest import AWSResponse
@@ -24,8 +24,7 @@ from lockstep.audit.entry import is_signed
 from lockstep.aws.clients import AwsKeys, aws_client
 from lockstep.aws.kms import KmsDigestKey, KmsSigner
 from lockstep.aws.s3 import S3AuditLog
-from lockstep.plan.compiled import StorageClass
-from lockstep.plan.runners import AwsAudit
+from lockstep.plan.stores import AwsAudit
 from lockstep.protocol.errors import (
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,
@@ -251,16 +250,13 @@ def test_a_missing_table_is_a_terminal_error(sandbox: AwsSandbox, lock: DynamoDb
 METADATA = {"chain": "{}", "mac": "{}"}
 
 
-@pytest.mark.parametrize("storage_class", get_args(StorageClass))
-def test_an_entry_is_an_object_with_checksum_class_and_metadata(
-    sandbox: AwsSandbox, log: S3Harness, storage_class: StorageClass
-) -> None:
-    S3AuditLog(log.client, BUCKET, "oci", CREDENTIAL.id, storage_class).put(42, b"{}", METADATA)
+def test_an_entry_is_an_object_with_checksum_class_and_metadata(sandbox: AwsSandbox, log: S3Harness) -> None:
+    S3AuditLog(log.client, BUCKET, "oci", CREDENTIAL.id).put(42, b"{}", METADATA)
     head = sandbox.client("s3").head_object(
         Bucket=BUCKET, Key="oci/multi-cloud.app_user/000000000042.json", ChecksumMode="ENABLED"
     )
     assert head["ChecksumSHA256"] == "RBNvo1WzZ4oRRq0W9+hknpT7T8If536DEMBg9hyq/4o="
-    assert head.get("StorageClass", "STANDARD") == storage_class
+    assert head.get("StorageClass", "STANDARD") == "STANDARD"
     assert head["ContentType"] == "application/json"
     assert head["Metadata"] == METADATA
 
@@ -469,4 +465,4 @@ def test_what_cannot_sign_a_digest_is_told_without_foreign_text(sandbox: AwsSand
 
 def test_a_retired_key_is_named_by_itself() -> None:
     with pytest.raises(ValidationError, match="an alias may name another key by now"):
-        AwsAudit(bucket="audit", region="eu-central-1", mac_key="alias/new", retired_mac_keys=("alias/old",))
+        AwsAudit(bucket="audit", mac_key="alias/new", retired_mac_keys=("alias/old",))

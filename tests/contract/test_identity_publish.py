@@ -60,7 +60,7 @@ class Issuer:
         """The plan names this version."""
         names = plans.OciNames(vault_id=self.oci.vault_id, namespace=self.oci.namespace)
         document = plans.plan_document(
-            [plans.database("orders", Engine.MYSQL, tls={})],
+            [plans.database("orders", Engine.MYSQL, tls="")],
             [plans.credential("multi-cloud/app_user", "orders")],
             oci=names,
         )

@@ -43,7 +43,7 @@ class Fleet:
 
     def write(self, file: Path, *, host: str) -> None:
         document = plans.plan_document(
-            [plans.database("orders", Engine.MARIADB, host=host, tls={})],
+            [plans.database("orders", Engine.MARIADB, host=host, tls="")],
             [
                 plans.credential(f"{team}/app_{number}", "orders", username=f"{team}_{number}")
                 for team, count in TEAMS.items()
@@ -54,7 +54,7 @@ class Fleet:
         )
         for made in document["credentials"]:
             name = made["id"].replace("/", "-")
-            made["secrets"] = {"app_user": name, "connection_blob": f"{name}-blob"}
+            made["secret"] = name
         file.write_text(json.dumps(document))
 
     @staticmethod

@@ -30,7 +30,7 @@ def _plan_file(tmp_path: Path) -> Path:
     (tmp_path / "ca").mkdir()
     (tmp_path / "ca/example.pem").write_bytes((GIVEN / "ca/example.pem").read_bytes())
     text = (GIVEN.parents[2] / "lockstep.yaml").read_text(encoding="utf-8")
-    text = text.replace("tls: {}", "tls: {ca_file: ca/example.pem}", 1)
+    text = text.replace("# ca_file: ca.pem", "ca_file: ca/example.pem", 1)
     file = tmp_path / "lockstep.yaml"
     file.write_text(text.replace("examplenamespace", OciSandbox().namespace), encoding="utf-8")
     return file

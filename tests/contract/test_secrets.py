@@ -41,11 +41,8 @@ PEOPLE = [{"Key": "team", "Value": "theirs"}]
 
 def write_plan(file: Path, *ids: str, names: plans.OciNames | None = None) -> None:
     """A plan with these credentials."""
-    credentials = [
-        plans.credential(i, "orders", username=f"u{n}", secrets=plans.own_secrets(i))
-        for n, i in enumerate(ids)
-    ]
-    databases = [plans.database("orders", Engine.MYSQL, host="orders.internal", tls={})]
+    credentials = [plans.credential(i, "orders", username=f"u{n}") for n, i in enumerate(ids)]
+    databases = [plans.database("orders", Engine.MYSQL, host="orders.internal", tls="")]
     file.write_text(json.dumps(plans.plan_document(databases, credentials, oci=names)))
 
 
@@ -60,7 +57,7 @@ def counts(shown: Result) -> dict[str, int]:
 
 
 def secrets_of(*ids: str) -> list[str]:
-    return [name for i in ids for name in (i, f"{i}-connection_blob")]
+    return [name for i in ids for name in (i, f"{i}.connection")]
 
 
 @dataclass
@@ -147,7 +144,7 @@ def _account(tmp_path: Path) -> Iterator[Account]:
 def test_each_secret_has_key_tags_and_a_placeholder(account: Account) -> None:
     assert account.done() == {"made": 4}
     assert account.names() == secrets_of("a", "b")
-    for name, kind in (("a", "app_user"), ("a-connection_blob", "connection_blob")):
+    for name, kind in (("a", "app_user"), ("a.connection", "connection_blob")):
         assert account.tags(name) == {"team": "data", STACK_TAG: "lockstep", SECRET_TAG: kind}
         described = account.described(name)
         assert (described["KmsKeyId"], described["Description"]) == (

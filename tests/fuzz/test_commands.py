@@ -32,7 +32,7 @@ from tests.support.cli_paths import paths
 
 CREDENTIAL = "multi-cloud/app_user"
 PLAN = plans.plan_document(
-    [plans.database("orders", Engine.MYSQL, host="orders.internal", tls={})],
+    [plans.database("orders", Engine.MYSQL, host="orders.internal", tls="")],
     [plans.credential(CREDENTIAL, "orders", username="app_user")],
     oci=plans.OciNames(),
 )

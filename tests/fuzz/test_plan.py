@@ -19,7 +19,7 @@ from tests.support.memory import EPOCH
 
 VALID: Json = plans.plan_document(
     [
-        plans.database("orders", Engine.MARIADB, tls={"ca_file": "ca.pem"}),
+        plans.database("orders", Engine.MARIADB, tls="ca.pem"),
         plans.database("ledger", Engine.POSTGRESQL),
     ],
     [
@@ -31,39 +31,37 @@ VALID: Json = plans.plan_document(
             username="app_user",
             alternates=["app_user_a", "app_user_b"],
             interval="20m",
-            tolerance="120s",
             overlap="16m",
-            password={"length": 32, "classes": ["abcdefghijklmnopqrstuvwxyz", "0123456789"]},
-            secrets={"app_user": "multi-cloud/app_user", "connection_blob": "multi-cloud/connection_blob"},
+            password_length=32,
+            secret="multi-cloud/app_user",
+            connection_secret="multi-cloud/connection_blob",
         )
     ],
     oci=plans.OciNames(),
 )
 VALID["audit"]["aws"]["retention"] = "400d"
-VALID["databases"][0]["verify_hosts"] = ["replica-1", "replica-2:3307", {"host": "replica-3", "port": 3308}]
+VALID["databases"][0]["verify_hosts"] = ["replica-1", "replica-2:3307"]
 YAML_TEXT = """\
 version: 1  # a comment
-lock: {table: lockstep, region: eu-central-1}
+lock: {table: lockstep, region: &region eu-central-1}
 stores:
   - kind: aws-secrets-manager
-    region: &region eu-central-1
+    region: *region
 audit:
-  aws: {bucket: lockstep-audit, region: *region, mac_key: alias/lockstep, retention: 400d}
+  aws: {bucket: lockstep-audit, mac_key: alias/lockstep, retention: 400d}
 databases:
   - name: orders
     engine: mysql
     host: orders.example.com
     port: 3306
     dbname: app
-    tls: {}
     admin_secret: lockstep/admin/orders
-    verify_hosts: [replica-1, 'replica-2:3307', {host: replica-3, tls: {}}]
+    verify_hosts: [replica-1, 'replica-2:3307']
 credentials:
   - id: multi-cloud/app_user
     strategy: dual_password
     username: app_user
-    password:
-      classes: ["abcdefghijklmnopqrstuvwxyz", '0123456789']
+    password_length: 40
     databases: [orders]
 """
 
@@ -185,7 +183,7 @@ def test_special_plans(text: str) -> None:
     judge(text)
 
 
-@pytest.mark.parametrize("key", ["interval", "tolerance", "overlap"])
+@pytest.mark.parametrize("key", ["interval", "overlap"])
 @pytest.mark.parametrize("duration", DURATIONS.values(), ids=DURATIONS)
 def test_special_durations(duration: str, key: str) -> None:
     document = copy.deepcopy(VALID)

@@ -20,7 +20,7 @@ def _databases(count: int, **admin: object) -> list[dict[str, Any]]:
     return [
         {
             **plans.database(f"db-{n}", Engine.MYSQL, host=f"db{n}.abc123.eu-west-1.rds.amazonaws.com"),
-            "tls": {"ca_file": "rds.pem"},
+            "ca_file": "rds.pem",
             "plaintext": None,
             "admin_secret": None,
             **admin,

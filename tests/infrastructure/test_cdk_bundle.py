@@ -13,16 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
 from cdk import bundle, bundle_trim, image
 from cdk.bundle import HANDLERS, ROOT, BundleError, build, read_bundle
 from cdk.deployment import read_deployment
 from cdk.settings import Settings
-from lockstep.plan.file import PlanProblemsError, load_plan
+from lockstep.plan.file import PlanProblemsError
 from sandbox.aws.lambda_host import InvocationResult, LambdaHost
 from sandbox.aws.lambda_process import DeployedFunction, FunctionProcesses, copy_runtime
-from sandbox.plans import write_plan
 from tests.infrastructure.cdk_case import PLAN, synthesised
 
 NO_STEPS = ("watch", "digest", "announce")
@@ -197,7 +195,7 @@ def test_a_ca_file_outside_the_plans_folder_is_refused(tmp_path: Path) -> None:
     shutil.copy(ROOT / PLAN.parent / "ca" / "example.pem", tmp_path / "example.pem")
     plan = tmp_path / "plan" / "lockstep.yaml"
     plan.write_text((ROOT / PLAN).read_text().replace("ca/example.pem", "../example.pem"))
-    with pytest.raises(BundleError, match=r"databases\.orders\.tls\.ca_file"):
+    with pytest.raises(BundleError, match=r"databases\.orders\.ca_file"):
         build("aws", plan_file=plan, out=tmp_path / "out")
 
 
@@ -214,17 +212,6 @@ def test_what_is_shipped_has_no_variables(tmp_path: Path) -> None:
         assert f"lockstep plan render --plan {file}" in caught.value.lines[0]
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "context").exists()
-
-
-def test_the_ca_file_of_a_verify_host_is_shipped_too(tmp_path: Path) -> None:
-    document = YAML(typ="safe").load((ROOT / PLAN).read_text())
-    (tmp_path / "ca").mkdir()
-    for name in ("example", "replica"):
-        shutil.copy(ROOT / PLAN.parent / "ca" / "example.pem", tmp_path / "ca" / f"{name}.pem")
-    document["databases"][0]["verify_hosts"] = [{"host": "replica", "tls": {"ca_file": "ca/replica.pem"}}]
-    file = write_plan(tmp_path / "lockstep.yaml", document)
-    bundle.copy_ca_files(tmp_path / "content", file, load_plan(file))
-    assert [p.name for p in sorted((tmp_path / "content").rglob("*.pem"))] == ["example.pem", "replica.pem"]
 
 
 def _pins(lock: str) -> Iterator[tuple[str, str]]:

@@ -108,7 +108,7 @@ def test_the_secrets_that_credentials_lack_are_made_with_the_key_and_the_tags_of
     secrets.tag_resource(SecretId="multi-cloud/app_user", Tags=tags)
     assert create_secrets(deployment, lambda service, _: aws.client(service))
     assert "3 there already, 0 made, 1 tagged" in capsys.readouterr().out
-    made = secrets.describe_secret(SecretId="multi-cloud/connection_blob")
+    made = secrets.describe_secret(SecretId="multi-cloud/app_user.connection")
     assert made["KmsKeyId"] == key
     assert {"Key": "team", "Value": "data"} in made["Tags"]
     with refusing("DescribeSecret"):
@@ -238,7 +238,11 @@ def test_a_bundle_with_other_ca_files_is_refused(
     """Its functions would not find those that the published plan names."""
     other = tmp_path / "other.yaml"
     (tmp_path / "ca.pem").write_text("another authority")
-    other.write_text(plan.read_text().replace("tls: {}", "tls: {ca_file: ca.pem}", 1))
+    other.write_text(
+        plan.read_text()
+        .replace("admin_secret:", "ca_file: ca.pem, admin_secret:")
+        .replace("ca_file: ca/example.pem, ca_file", "ca_file")
+    )
     others = tmp_path / "bundle"
     given = ["--dry-run", "-c", f"plan={plan}", "-c", "packaging=zip", "-c"]
     assert main([*given, f"bundle={others}"]) == 2

@@ -26,13 +26,12 @@ def _stack() -> Synthesised:
     return synthesised(plan=FEDERATED)
 
 
-def plan_with(*, client: Mapping[str, str] | None = None, standby: bool = True, **to_oci: object) -> Plan:
-    """The federated plan with other fields of `runners.aws.federation`, or without a standby."""
+def plan_with(*, client: Mapping[str, str] | None = None, standby: bool = True) -> Plan:
+    """The federated plan with another proof of the domain's application, or without a standby."""
     plan = load_plan(ROOT / FEDERATED)
     runners = plan.runners.model_dump(mode="json", exclude_none=True)
-    runners["aws"]["federation"].update(to_oci)
     if client:
-        runners["aws"]["federation"]["client"] = client
+        runners["aws"]["federation"].update({"kms_key": None, "certificate": None, **client})
     if not standby:
         del runners["oci"]
     return plan.model_copy(update={"runners": Runners.model_validate(runners)})
@@ -54,14 +53,14 @@ def statements(template: Template, sid: str) -> dict[str, Statement]:
 
 
 def test_each_step_may_ask_for_a_token_about_itself_for_oci_alone() -> None:
-    tokens = statements(template_of(plan_with(audience="oci.example")), "OciToken")
+    tokens = statements(template_of(plan_with()), "OciToken")
     assert tokens.keys() == {*STEPS}
     for step, statement in tokens.items():
         function = f"arn:aws:lambda:eu-central-1:111122223333:function:lockstep-{step.replace('_', '-')}"
         assert (statement["Action"], statement["Resource"]) == ("sts:GetWebIdentityToken", "*")
         assert statement["Condition"] == {
             "ArnEquals": {"lambda:SourceFunctionArn": [function, f"{function}:*"]},
-            "ForAllValues:StringEquals": {"sts:IdentityTokenAudience": "oci.example"},
+            "ForAllValues:StringEquals": {"sts:IdentityTokenAudience": "lockstep"},
             "Null": {"sts:IdentityTokenAudience": "false"},
             "NumericLessThanEquals": {"sts:DurationSeconds": "300"},
             "StringEquals": {"sts:SigningAlgorithm": "RS256"},
@@ -155,7 +154,7 @@ def test_a_key_of_the_client_that_exists_is_not_made(named: str, resource: str, 
 
 
 def test_a_client_secret_is_read_by_its_tag_and_nothing_signs() -> None:
-    template = template_of(plan_with(client={"secret": "lockstep/client"}))
+    template = template_of(plan_with(client={"client_secret": "lockstep/client"}))
     assert not any(n.startswith("FoundationOciClientKey") for n in template.resources)
     assert not statements(template, "OciClient")
     assert statements(template, "OciToken").keys() == statements(template, "OciKey").keys() == {*STEPS}
@@ -168,7 +167,7 @@ def test_a_key_is_not_named_by_the_arn_of_an_alias() -> None:
     arn = "arn:aws:kms:eu-central-1:111122223333:alias/a"
     plan = plan_with(client={"kms_key": arn, "certificate": "lockstep"})
     with pytest.raises(
-        NotDeployableError, match=r"client\.kms_key: .*; give the ARN of the key, or alias/a$"
+        NotDeployableError, match=r"federation\.kms_key: .*; give the ARN of the key, or alias/a$"
     ):
         check_deployable(plan)
     for field, value in (("mac_key", arn), ("retired_mac_keys", (arn,))):

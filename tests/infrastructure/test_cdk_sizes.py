@@ -90,12 +90,16 @@ def test_nor_with_the_longest_names_with_keys_and_with_admins_that_are_known_by_
         update={
             "lock": plan.lock.model_copy(update={"table": "t" * 255, "region": "ap-southeast-2"}),
             "audit": plan.audit.model_copy(
-                update={
-                    "aws": plan.audit.aws.model_copy(update={"bucket": "b" * 57, "region": "ap-southeast-2"})
-                }
+                update={"aws": plan.audit.aws.model_copy(update={"bucket": "b" * 57})}
             ),
             "credential_sections": tuple(
-                section.model_copy(update={"id": f"app-{i}", "secrets": section.secret_names})
+                section.model_copy(
+                    update={
+                        "id": f"app-{i}",
+                        "secret": section.secret_names.app_user,
+                        "connection_secret": section.secret_names.connection_blob,
+                    }
+                )
                 for i, section in enumerate(plan.credential_sections)
             ),
             "database_sections": tuple(

@@ -38,7 +38,7 @@ def _plan_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "ca/rds.pem").write_bytes(CA_FILE.read_bytes())
     (folder / "terraform.tfstate").write_text("{}")
     document = plans.plan_document(
-        [plans.database("orders", Engine.MYSQL, tls={"ca_file": "ca/rds.pem"})],
+        [plans.database("orders", Engine.MYSQL, tls="ca/rds.pem")],
         [plans.credential("multi-cloud/app_user", "orders")],
         oci=plans.OciNames(vault_id="ocid1.vault.oc1..aaaa"),
     )

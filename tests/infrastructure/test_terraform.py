@@ -99,11 +99,11 @@ def test_the_secrets_are_those_that_the_code_reads(stack: Stack, deployed: Deplo
 @needs_tools
 def test_names_and_defaults_follow_the_plan_as_the_code_does() -> None:
     plan = plan_document(runners=AWS_ONLY)
-    named = {"app_user": "other/user", "connection_blob": "other/blob"}
+    named = {"secret": "other/user", "connection_secret": "other/blob"}
     plan["credentials"] = [
         {**plan["credentials"][0], "username": "first", "id": "a/b/c", "interval": "2h"},
         {**plan["credentials"][1], "username": "second", "id": "bare", "interval": "120 m"},
-        {**plan["credentials"][1], "username": "third", "id": "named", "interval": "1d", "secrets": named},
+        {**plan["credentials"][1], "username": "third", "id": "named", "interval": "1d", **named},
     ]
     stack = Stack(plan=plan)
     first = stack.apply()

@@ -68,8 +68,8 @@ def test_where_the_plan_sends_events_the_function_may_publish_in_the_compartment
 ) -> None:
     topics = "ocid1.compartment.oc1..topics"
     telling = stack.copy()
-    topic = {"topic_id": "ocid1.onstopic.oc1.eu.a", "compartment_id": topics, "region": "eu-frankfurt-1"}
-    telling.plan["events"] = {"oci": topic}
+    telling.plan["events"] = {"oci": "ocid1.onstopic.oc1.eu.a"}
+    telling.there["oci_ons_notification_topic.events"] = {"compartment_id": topics}
     after = statements(telling.apply(**with_image()))
     group = "lockstep-oci-runner"
     now, before = of(group, after, deployed), of(group, policy, deployed)

@@ -101,7 +101,7 @@ def test_the_output_is_the_section_of_the_plan(shared: tuple[Stack, Deployment])
 
 
 def test_an_application_with_a_secret_needs_no_certificate(fresh: Stack) -> None:
-    say(fresh, client={"secret": "lockstep/oci-client-secret"})
+    say(fresh, kms_key=None, certificate=None, client_secret="lockstep/oci-client-secret")
     variables = {name: FROM_AWS[name] for name in ("aws_token_issuer", "aws_role_arns")}
     deployment = fresh.apply(**variables)
     assert deployment.one(APP)["client_type"] == "confidential"
@@ -192,13 +192,17 @@ def test_a_second_stack_adopts_the_trust_of_its_account(fresh: Stack) -> None:
     assert second.one(APP)["name"] == "second_client"
     domains = {s.about["request.principal.domain.id"] for s in statements(second) if s.about}
     assert domains == {first["domain_ocid"]}
-    fresh.there[f"{TRUST}.adopted"] = {**first, "oauth_clients": ["lockstep_client"]}
-    say(fresh, resource_type="other", audience="other")
+    other = {
+        "oauth_clients": ["lockstep_client"],
+        "impersonating_resource": "x",
+        "client_claim_values": ["x"],
+    }
+    fresh.there[f"{TRUST}.adopted"] = {**first, **other}
     text = fresh.refused(**{**adopting, "aws_token_issuer": ISSUER.replace("0", "1")})
     for complaint in (
         "its clients must include second_client",
         "it must be active, and for",
-        "and resource_type: lockstep",
-        "with other as aud",
+        "and the trust lockstep, not x",
+        "with lockstep as aud",
     ):
         assert complaint in text

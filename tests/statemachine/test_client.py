@@ -124,7 +124,7 @@ def test_the_examples_of_the_page_log_in_and_go_on_after_a_rotation(
     names = spanning.credential.secret_names
     own = {
         "multi-cloud/ledger_user": names.app_user,
-        "multi-cloud/ledger_connection_blob": names.connection_blob,
+        "multi-cloud/ledger_user.connection": names.connection_blob,
         "eu-central-1": spanning.world.aws.region,
         "ca.pem": ca_file(spanning, "orders"),
     }

@@ -1,6 +1,6 @@
 """A plan with another number of credentials."""
 
-from lockstep.plan.credentials import CredentialSection, SecretsSection
+from lockstep.plan.credentials import CredentialSection
 from lockstep.plan.model import Plan
 
 
@@ -19,8 +19,7 @@ def _copy(section: CredentialSection, number: int) -> CredentialSection:
             "id": section.id + suffix,
             "username": section.username + suffix,
             "alternates": section.alternates and tuple(a + suffix for a in section.alternates),
-            "secrets": SecretsSection(
-                app_user=names.app_user + suffix, connection_blob=names.connection_blob + suffix
-            ),
+            "secret": names.app_user + suffix,
+            "connection_secret": names.connection_blob + suffix,
         }
     )

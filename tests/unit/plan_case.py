@@ -13,7 +13,7 @@ from sandbox import plans
 
 VALID = plans.plan_document(
     [
-        plans.database("shop", Engine.MYSQL, dbname="shop", tls={"ca_file": "ca.pem"}),
+        plans.database("shop", Engine.MYSQL, dbname="shop", tls="ca.pem"),
         plans.database("stock", Engine.POSTGRESQL, dbname="stock"),
     ],
     [plans.credential("multi-cloud/app_user", "shop")],
@@ -30,7 +30,6 @@ BOTH = plans.plan_document(
             "stock",
             username="stock",
             strategy=Strategy.ALTERNATING_USERS,
-            secrets=plans.own_secrets("multi-cloud/stock_user"),
         ),
     ],
     oci=plans.OciNames(),

@@ -46,7 +46,7 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MemoryWorld:
     made = begun(2)
     rotate_again(made, "oci-1", runner="oci")
     document = plans.plan_document(
-        [plans.database(s.name, s.engine, host=s.host, tls={}) for s in made.credential.servers],
+        [plans.database(s.name, s.engine, host=s.host, tls="") for s in made.credential.servers],
         [plans.credential(made.credential.id, *made.credential.databases)],
         oci=plans.OciNames(),
     )

@@ -100,7 +100,7 @@ def test_the_pages_example_for_both_clouds_reads_the_ring(world: VaultRingHarnes
     names = CREDENTIAL.secret_names
     own = {
         "multi-cloud/ledger_user": names.app_user,
-        "multi-cloud/ledger_connection_blob": names.connection_blob,
+        "multi-cloud/ledger_user.connection": names.connection_blob,
         "ocid1.compartment.oc1..aaaa": world.sandbox.compartment_id,
         "ocid1.vault.oc1.eu-frankfurt-1.aaaa": world.sandbox.vault_id,
     }

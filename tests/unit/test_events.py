@@ -151,11 +151,7 @@ def problems(tmp_path: Path, events: object, *, oci: bool = False) -> list[str]:
     return []
 
 
-TOPIC = {
-    "topic_id": "ocid1.onstopic.oc1.eu.a",
-    "compartment_id": "ocid1.compartment.oc1..a",
-    "region": "eu-frankfurt-1",
-}
+TOPIC = "ocid1.onstopic.oc1.eu.a"
 
 
 def test_what_is_wrong_with_the_section_is_told(tmp_path: Path) -> None:
@@ -163,11 +159,9 @@ def test_what_is_wrong_with_the_section_is_told(tmp_path: Path) -> None:
         "events: must name aws, oci or both; to send no events, leave `events` out"
     ]
     assert problems(tmp_path, {"oci": TOPIC}) == ["events.oci: needs runners.oci, which sends there"]
-    assert problems(tmp_path, {"oci": {**TOPIC, "topic_id": "lockstep"}}, oci=True) == [
-        "events.oci.topic_id: must be the OCID of a topic"
-    ]
-    assert problems(tmp_path, {"aws": {"name": "a bus", "region": "eu-central-1"}}) == [
-        "events.aws.name: must be letters, digits and / _ . -, at most 256 in all"
+    assert problems(tmp_path, {"oci": "lockstep"}, oci=True) == ["events.oci: must be the OCID of a topic"]
+    assert problems(tmp_path, {"aws": "a bus"}) == [
+        "events.aws: must be letters, digits and / _ . -, at most 256 in all"
     ]
 
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lockstep.plan.databases import PLAINTEXT_CONSENT
 from lockstep.plan.fields import format_duration, parse_duration
 from lockstep.plan.file import PlanProblemsError, load_plan, parse_plan
 from lockstep.plan.stores import AwsSecretsManager, OciVault
 from lockstep.protocol.errors import InvalidPlanError
 from lockstep.protocol.model import Engine
+from lockstep.protocol.strict_json import write
 from sandbox import plans
 from tests.unit.plan_case import BOTH, VALID, parse, problems_of, with_value
 
@@ -27,7 +27,7 @@ def test_a_valid_plan_gets_defaults() -> None:
     assert credential.schedule.tolerance == timedelta(minutes=2)
     assert credential.usernames == ("app",)
     assert credential.secret_names.app_user == "multi-cloud/app_user"
-    assert credential.secret_names.connection_blob == "multi-cloud/connection_blob"
+    assert credential.secret_names.connection_blob == "multi-cloud/app_user.connection"
     assert credential.primary.host == "shop.example.com"
     assert credential.password_policy.length == 32
     assert plan.store(AwsSecretsManager) is plan.stores[0]
@@ -42,25 +42,14 @@ def test_ca_files_are_relative_to_the_plan() -> None:
         assert server.tls.ca_file == Path("/etc/lockstep/ca.pem")
 
 
-def test_a_verify_host_is_like_its_database_unless_it_says_otherwise() -> None:
-    hosts = ["r1", "r2:3307", {"host": "r3", "tls": {"ca_file": "other.pem"}}, {"host": "r4", "tls": {}}]
-    server = parse(with_value("databases.0.verify_hosts", hosts)).credentials[0].servers[0]
-    assert [end.name for end in server.verify_hosts] == ["r1:3306", "r2:3307", "r3:3306", "r4:3306"]
-    folder = Path("/etc/lockstep")
-    assert [end.tls and end.tls.ca_file for end in server.verify_hosts] == [
-        *(folder / "ca.pem", folder / "ca.pem", folder / "other.pem", None)
-    ]
-    assert server.ca_files == (folder / "ca.pem", folder / "other.pem")
-
-
-def test_a_verify_host_may_be_stricter_than_a_database_in_plaintext_not_laxer() -> None:
-    hosts = ["r1", {"host": "r2", "tls": {}}]
-    server = parse(with_value("databases.1.verify_hosts", hosts)).databases[1]
-    assert [end.tls is None for end in server.verify_hosts] == [True, False]
-    lax = [{"host": "r1", "plaintext": PLAINTEXT_CONSENT}]
-    assert problems_of(with_value("databases.0.verify_hosts", lax)) == [
-        "databases[0].verify_hosts[0].plaintext: unknown key"
-    ]
+def test_a_verify_host_is_reached_as_its_database() -> None:
+    document = with_value("databases.0.verify_hosts", ["r1", "r2:3307"])
+    document["databases"][1]["verify_hosts"] = ["r3"]
+    shop, stock = parse(document).databases
+    assert [end.name for end in shop.verify_hosts] == ["r1:3306", "r2:3307"]
+    assert {end.tls for end in shop.verify_hosts} == {shop.tls}
+    assert shop.ca_files == (Path("/etc/lockstep/ca.pem"),)
+    assert stock.verify_hosts[0].tls is None
 
 
 def test_a_verify_host_is_a_copy_of_one_server() -> None:
@@ -81,9 +70,22 @@ def test_alternating_users_have_two_names_and_an_owner() -> None:
     assert parse(document).credentials[0].usernames == ("app", "app2")
 
 
-def test_the_default_name_of_the_second_secret_follows_the_first() -> None:
-    document = with_value("credentials.0.id", "app_user")
-    assert parse(document).credentials[0].secret_names.connection_blob == "app_user.connection_blob"
+def test_a_second_credential_in_a_folder_needs_no_names_of_its_own() -> None:
+    document = with_value(
+        "credentials.1", {**VALID["credentials"][0], "id": "multi-cloud/worker", "username": "w"}
+    )
+    document["credentials"].append({**VALID["credentials"][0], "id": "one", "username": "one"})
+    names = [name for c in parse(document).credentials for name in write(c.secret_names).values()]
+    assert names == [
+        *("multi-cloud/app_user", "multi-cloud/app_user.connection"),
+        *("multi-cloud/worker", "multi-cloud/worker.connection"),
+        *("one", "one.connection"),
+    ]
+    document["credentials"][0] |= {"secret": "crm/login", "connection_secret": "crm/addresses"}
+    assert write(parse(document).credentials[0].secret_names) == {
+        "app_user": "crm/login",
+        "connection_blob": "crm/addresses",
+    }
 
 
 @pytest.mark.parametrize(
@@ -182,10 +184,10 @@ def test_an_account_of_the_server_itself_is_not_rotated(username: str) -> None:
 def test_tls_to_rds_needs_its_cas(host: str, *, is_refused: bool) -> None:
     document = with_value("databases.0.host", host)
     assert parse(document)
-    document["databases"][0]["tls"] = {}
+    del document["databases"][0]["ca_file"]
     if is_refused:
         [problem] = problems_of(document)
-        assert problem.startswith("databases[0]: RDS signs its certificates with private CAs")
+        assert problem.startswith("databases[0].host: RDS signs its certificates with private CAs")
         assert "ca_file" in problem
     else:
         assert parse(document)

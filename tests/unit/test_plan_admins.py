@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lockstep.plan.admins import partition_of
-from lockstep.plan.databases import PLAINTEXT_CONSENT
+from lockstep.plan.credentials import PLAINTEXT_CONSENT
 from lockstep.plan.file import PlanProblemsError, parse_plan
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import AdminCredential, AdminIam, AdminSecret, Engine
@@ -139,7 +139,7 @@ def test_partitions(region: str, partition: str) -> None:
 
 
 def test_rds_keeps_its_secret_beside_the_database() -> None:
-    where: dict[str, Any] = {"host": RDS_HOST, "tls": {"ca_file": "rds.pem"}, "plaintext": None}
+    where: dict[str, Any] = {"host": RDS_HOST, "ca_file": "rds.pem", "plaintext": None}
     assert "RDS keeps the secret of orders" in _problems(_document(admin_secret=MANAGED, **where))
     assert _parse(_document(admin_secret=ARN.replace("dba/rotator", MANAGED), **where))
     assert _parse(_document(admin_secret="dba/rotator", **where))
@@ -149,7 +149,7 @@ def test_rds_keeps_its_secret_beside_the_database() -> None:
 
 IN_RDS: dict[str, Any] = {
     "host": RDS_HOST,
-    "tls": {"ca_file": "rds.pem"},
+    "ca_file": "rds.pem",
     "plaintext": None,
     "admin_secret": None,
 }
@@ -168,8 +168,8 @@ def test_the_admin_may_log_in_as_the_aws_identity_of_each_runner(oci: bool) -> N
         ({"admin_iam": None}, "databases[0]: give exactly one of `admin_secret`"),
         ({"oci_admin_secret": "a"}, "databases[0].oci_admin_secret: allowed only with `admin_secret`"),
         (
-            {"tls": None, "plaintext": PLAINTEXT_CONSENT},
-            "databases[0].admin_iam: needs `tls`, since whoever reads its token",
+            {"ca_file": None, "plaintext": PLAINTEXT_CONSENT},
+            "databases[0].admin_iam: needs TLS, since whoever reads its token",
         ),
         ({"host": "orders.example.com"}, "databases[0].admin_iam: RDS takes tokens only for its own name"),
         ({"admin_iam": "x" * 32}, "databases[0].admin_iam"),
@@ -228,7 +228,7 @@ def test_two_admins_may_change_each_other() -> None:
     document["databases"][1].update(admin_credential="lockstep/rotator")
     document["databases"][2].update(admin_credential="lockstep/other")
     other = plans.credential("lockstep/other", "orders", "ledger", username="other")
-    document["credentials"].append({**other, "secrets": plans.own_secrets("lockstep/other")})
+    document["credentials"].append(other)
     assert _parse(document)
 
 

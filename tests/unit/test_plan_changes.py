@@ -31,11 +31,9 @@ def document() -> Document:
                 "stock",
                 strategy=Strategy.ALTERNATING_USERS,
                 alternates=["app_a", "app_b"],
-                secrets={"app_user": CREDENTIAL, "connection_blob": "multi-cloud/blob"},
+                connection_secret="multi-cloud/blob",
             ),
-            plans.credential(
-                "other/user", "stock", username="other", secrets=plans.own_secrets("other/user")
-            ),
+            plans.credential("other/user", "stock", username="other"),
         ],
         oci=plans.OciNames(),
     )
@@ -77,6 +75,7 @@ def vault(**more: object) -> Edit:
 def no_vault(of: Document) -> None:
     del of["stores"][1]
     of["runners"].pop("oci", None)
+    of["audit"].pop("oci", None)
 
 
 def test_the_same_plan_has_no_steps() -> None:
@@ -87,10 +86,10 @@ def test_the_same_plan_has_no_steps() -> None:
     "edit",
     [
         lambda of: of["databases"][0].update(admin_secret="elsewhere/admin"),
-        lambda of: of["credentials"][0].update(password={"length": 40}),
+        lambda of: of["credentials"][0].update(password_length=40),
         lambda of: of["databases"].reverse(),
     ],
-    ids=["an admin secret", "a password policy", "the order of the servers"],
+    ids=["an admin secret", "the length of a password", "the order of the servers"],
 )
 def test_what_each_runner_may_have_its_own_way_is_no_change(edit: Edit) -> None:
     assert changes(edit).steps == ()
@@ -115,7 +114,7 @@ def test_existing_usernames_stay_in_their_order(alternates: list[str]) -> None:
 
 def test_the_secrets_of_an_id_are_not_renamed() -> None:
     """Its readers would keep the last value, which dies two rotations later."""
-    renamed = credential(secrets={"app_user": "new/app_user", "connection_blob": "multi-cloud/blob"})
+    renamed = credential(secret="new/app_user")
     assert "multi-cloud/app_user and multi-cloud/blob would keep a value that dies" in refused(
         changes(renamed)
     )

@@ -20,9 +20,9 @@ def document() -> Document:
     """A plan for both clouds, with two databases and a second credential."""
     return plans.plan_document(
         [
-            plans.database("shop", Engine.MYSQL, tls={"ca_file": "ca.pem"}),
-            plans.database("stock", Engine.MYSQL, tls={}),
-            plans.database("bills", Engine.MYSQL, tls={}),
+            plans.database("shop", Engine.MYSQL, tls="ca.pem"),
+            plans.database("stock", Engine.MYSQL, tls=""),
+            plans.database("bills", Engine.MYSQL, tls=""),
         ],
         [
             plans.credential(
@@ -32,14 +32,9 @@ def document() -> Document:
                 "bills",
                 strategy=Strategy.ALTERNATING_USERS,
                 alternates=["app_a", "app_b"],
-                secrets={
-                    "app_user": "multi-cloud/app_user",
-                    "connection_blob": "multi-cloud/connection_blob",
-                },
+                connection_secret="multi-cloud/connection_blob",
             ),
-            plans.credential(
-                "other/user", "stock", username="other", secrets=plans.own_secrets("other/user")
-            ),
+            plans.credential("other/user", "stock", username="other"),
         ],
         oci=plans.OciNames(),
     )
@@ -91,9 +86,9 @@ AGREED = {
     "credentials.0.alternates": ["app_a", "app_c"],
     "credentials.0.account_host": "10.%",
     "credentials.0.interval": "30m",
-    "credentials.0.tolerance": "180s",
     "credentials.0.overlap": "10m",
-    "credentials.0.secrets": {"app_user": "new/app_user", "connection_blob": "multi-cloud/connection_blob"},
+    "credentials.0.secret": "new/app_user",
+    "credentials.0.connection_secret": "new/addresses",
 }
 
 
@@ -146,24 +141,23 @@ def with_verify_hosts(*hosts: object) -> str:
     return digest(changed("databases.1.verify_hosts", list(hosts)))
 
 
-def test_each_verify_host_counts_and_neither_their_order_nor_their_ca_file_does() -> None:
+def test_each_verify_host_counts_and_not_their_order() -> None:
     both = with_verify_hosts("r1", "r2")
     assert both not in {with_verify_hosts("r1"), with_verify_hosts("r1", "r3"), digest(document())}
-    assert both == with_verify_hosts("r2", {"host": "r1", "port": 3306, "tls": {"ca_file": "other.pem"}})
+    assert both == with_verify_hosts("r2", "r1:3306")
     assert both != with_verify_hosts("r1", "r2:3307")
 
 
 OWN = {
-    "a CA file": ("databases.0.tls", {"ca_file": "elsewhere/ca.pem"}),
-    "no CA file": ("databases.0.tls", {}),
+    "a CA file": ("databases.0.ca_file", "elsewhere/ca.pem"),
+    "no CA file": ("databases.0.ca_file", None),
     "an admin secret": ("databases.0.admin_secret", "elsewhere/admin"),
-    "the name of a store": ("stores.0.name", "first"),
     "a compartment": ("stores.1.compartment_id", "ocid1.compartment.oc1..bbbb"),
     "an audit bucket": ("audit.aws.bucket", "elsewhere"),
     "a MAC key": ("audit.aws.mac_key", "alias/elsewhere"),
     "a key of orders": ("audit.aws.order_key", "alias/elsewhere"),
     "a runner's key": ("runners.aws.oci_key_secret", "elsewhere/oci-key"),
-    "a password policy": ("credentials.0.password", {"length": 40}),
+    "the length of a password": ("credentials.0.password_length", 40),
     "another credential": ("credentials.1.interval", "1h"),
 }
 
@@ -182,8 +176,8 @@ def test_the_folder_of_the_plan_leaves_the_digest() -> None:
     [
         ("credentials.0.interval", "20m"),
         ("credentials.0.interval", "1200s"),
-        ("credentials.0.tolerance", "120s"),
         ("credentials.0.overlap", "16m"),
+        ("credentials.0.secret", CREDENTIAL),
         ("databases.1.verify_hosts", []),
         ("credentials.0.alternates", ["app_a", "app_b"]),
         ("credentials.0.account_host", "%"),

@@ -26,7 +26,7 @@ databases:
     host: orders.example.com:5432
     port: 99999
     dbname: 12
-    tls: {ca: x}
+    ca_flie: x
     admin_secret: /x
   - name: ledger
     engine: Mysql
@@ -38,7 +38,7 @@ credentials:
     strategy: dual-password
     username: App User
     intervall: 20m
-    tolerance: 2 minutes
+    overlap: 2 minutes
     databases: []
 """
 TOLD = """\
@@ -54,19 +54,19 @@ TOLD = """\
 13:11: databases[0].host: must be a host name or an IPv4 address, without a port
 14:11: databases[0].port: must be 65535 or less
 15:13: databases[0].dbname: must be a text; if it looks like a number or a date, put it in quotes
-16:11: databases[0].tls.ca: unknown key; did you mean ca_file?
+16:5: databases[0].ca_flie: unknown key; did you mean ca_file?
 17:19: databases[0].admin_secret: no slash at its beginning or end, no two slashes in a row, no part of only dots
 18:5: databases[1].host: this key is required
 18:5: databases[1].port: this key is required
 18:5: databases[1].dbname: this key is required
 19:13: databases[1].engine: must be mysql, mariadb or postgresql; did you mean mysql?
-20:20: databases[1].verify_hosts[0].host: must be a host name or an IPv4 address, without a port
+20:20: databases[1].verify_hosts[0]: must be a host name or an IPv4 address, or either with a port, host:port
 21:8: audit: must be a mapping
 22:1: runner: unknown key; did you mean runners?
 25:15: credentials[0].strategy: must be dual_password or alternating_users; did you mean dual_password?
 26:15: credentials[0].username: must be letters, digits and underscores, beginning with no digit, at most 31 in all
 27:5: credentials[0].intervall: unknown key; did you mean interval?
-28:16: credentials[0].tolerance: write a duration as numbers with units: 90s, 20m, 1h30m or 7d
+28:14: credentials[0].overlap: write a duration as a number with its unit, such as 20m, 6h or 7d
 29:5: credentials[0].databases: too few entries; at least 1
 """
 
@@ -119,6 +119,7 @@ def test_a_mistake_in_the_example(before: str, after: str, expected: str | None)
         ("version: 1\nlock: \x07", "2:7: not valid YAML (a character that may not be in a text file)"),
         ("version: 1\nlock: 2026-13-45", "2:7: not valid YAML (a value is not of its type)"),
         ("version: 1\nversion: 1", "2:1: not valid YAML"),
+        ("version: 1\nlock:\n\ttable: x", "3:1: not valid YAML (a tab; indent with spaces)"),
         ("version: 1\nlock:\n  <<: {a: 1}", "3:3: not valid YAML (merge keys are not supported)"),
         ("a: " + "[" * 20_000, "1:1: not valid YAML (nested too deeply)"),
         ("", "1:1: the file is not a mapping"),

@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 
 from lockstep.plan.compiled import ApiKeys, ClientKey, CompiledPlan, FederationToAws, FederationToOci
-from lockstep.plan.databases import PLAINTEXT_CONSENT
+from lockstep.plan.credentials import PLAINTEXT_CONSENT
 from lockstep.protocol.model import Engine
 from lockstep.protocol.strict_json import read, write
 from sandbox import plans
@@ -30,15 +30,9 @@ UNSAFE_NAMES = ("..", ".", "...", "a/../b", "a/./b", "/a", "a/", "a//b", "/")
         (
             "credentials.0.interval",
             "12m",
-            "stores[0]: an interval of 12m (multi-cloud/app_user) exhausts Secrets Manager's quota",
+            "credentials[0].interval: 12m exhausts Secrets Manager's quota",
         ),
-        (
-            "credentials.0.tolerance",
-            "119s",
-            "tolerance: must be at least 2m, because a run may start that late",
-        ),
-        ("credentials.0.tolerance", "301s", "tolerance: must be at most a quarter of the interval"),
-        ("credentials.0.overlap", "1081s", "overlap: must be at most 18m, the interval minus the tolerance"),
+        ("credentials.0.overlap", "1081s", "overlap: must be at most 18m, the interval minus the 2m"),
         ("credentials.0.alternates", ["a", "b"], "alternates: allowed only with the strategy"),
         ("credentials.0.username", "app'--", "credentials[0].username"),
         ("credentials.0.account_host", "10.%'--", "credentials[0].account_host"),
@@ -58,15 +52,13 @@ UNSAFE_NAMES = ("..", ".", "...", "a/../b", "a/./b", "/a", "a/", "a//b", "/")
             ["stock"],
             "credentials[0].strategy: postgresql does not allow it; use alternating",
         ),
-        ("credentials.0.password", {"length": 15}, "credentials[0].password.length"),
-        ("credentials.0.password", {"classes": ["abc", "123"]}, "at least 26 different characters"),
-        ("credentials.0.password", {"classes": ["abcdefghijklmnopqrstuvwxyz "]}, "credentials[0].password"),
+        ("credentials.0.password_length", 15, "credentials[0].password_length: must be 16 or more"),
+        ("credentials.0.password", "hunter2", "credentials[0].password: a plan holds no password"),
+        ("databases.0.password", "hunter2", "databases[0].password: a plan holds no password"),
+        ("databases.0.tls", True, "databases[0].tls: unknown key; connections are TLS in any case"),
         ("credentials.1", VALID["credentials"][0], "multi-cloud.app_user appears 2 times"),
-        (
-            "credentials.0.secrets",
-            {"app_user": "multi-cloud/x", "connection_blob": "multi-cloud/x"},
-            "multi-cloud.x appears 2 times",
-        ),
+        ("credentials.0.secret", "multi-cloud/app_user.connection", "app_user.connection appears 2 times"),
+        ("credentials.0.connection_secret", "multi-cloud/app_user", "multi-cloud.app_user appears 2 times"),
         *(("credentials.0.id", bad, "no slash at its beginning or end") for bad in UNSAFE_NAMES),
         *(("databases.0.admin_secret", bad, "no slash at its beginning or end") for bad in UNSAFE_NAMES),
         ("credentials.0.id", "a+b", "credentials[0].id"),
@@ -77,10 +69,14 @@ UNSAFE_NAMES = ("..", ".", "...", "a/../b", "a/./b", "/a", "a/", "a//b", "/")
         ),
         ("credentials.0.username", "root", "username: root is an account of Lockstep or of the server"),
         ("credentials.0.id", "lockstep/admin/shop", "lockstep.admin.shop appears 2 times"),
-        ("databases.0.tls", None, "databases[0]: give either `tls: {}` or `plaintext:"),
-        ("databases.0.plaintext", PLAINTEXT_CONSENT, "databases[0]: give either"),
+        ("databases.0.plaintext", PLAINTEXT_CONSENT, "databases[0].plaintext: no certificate is verified"),
         ("databases.0.verify_hosts", "replica", "databases[0].verify_hosts"),
-        ("databases.0.verify_hosts", ["replica:"], "databases[0].verify_hosts[0].port"),
+        (
+            "databases.0.verify_hosts",
+            ["replica:"],
+            "databases[0].verify_hosts[0]: must be a host name or an IPv4",
+        ),
+        ("databases.0.verify_hosts", ["replica:0"], "databases[0].verify_hosts[0]: its port must be 1 to"),
         ("databases.0.verify_hosts", [f"r{i}" for i in range(16)], "databases[0].verify_hosts"),
         ("databases.0.verify_hosts", ["r", "R:3306"], "databases[0].verify_hosts[1]: r:3306 appears 2 times"),
         (
@@ -94,14 +90,17 @@ UNSAFE_NAMES = ("..", ".", "...", "a/../b", "a/./b", "/a", "a/", "a//b", "/")
             "databases[0].verify_hosts[0]: stock.example.com:5432 is stock, a database of the plan",
         ),
         (
-            "databases.0.verify_hosts",
-            [{"host": "replica.abc.eu-west-1.rds.amazonaws.com", "tls": {}}],
+            "databases.0",
+            {
+                **{key: value for key, value in VALID["databases"][0].items() if key != "ca_file"},
+                "verify_hosts": ["replica.abc.eu-west-1.rds.amazonaws.com"],
+            },
             "databases[0].verify_hosts[0]: RDS signs its certificates with private CAs",
         ),
         (
             "databases.0.verify_hosts",
             ["shop.cluster-ro-abc123.eu-central-1.rds.amazonaws.com"],
-            "databases[0].verify_hosts[0].host: this name stands for several hosts",
+            "databases[0].verify_hosts[0]: this name stands for several hosts",
         ),
         (
             "stores.1",
@@ -113,7 +112,7 @@ UNSAFE_NAMES = ("..", ".", "...", "a/../b", "a/./b", "/a", "a/", "a//b", "/")
         (
             "audit.aws.mac_key",
             "arn:aws:kms:us-east-1:111122223333:key/12345678-1234-1234-1234-123456789012",
-            "audit.aws.mac_key: its region is us-east-1, but audit.aws.region is eu-central-1",
+            "audit.aws.mac_key: its region is us-east-1, but the log is in that of the lock, eu-central-1",
         ),
         ("audit.aws.order_key", "alias/lockstep", "order_key: alias/lockstep signs or signed other entries"),
         ("audit.aws.order_key", "arn:aws:kms:eu-central-1:111122223333:alias/lockstep", "signs or signed"),
@@ -130,7 +129,6 @@ def test_a_mistake_is_reported_with_its_place_and_the_rule(path: str, value: obj
         ("credentials.0.interval", "15m"),
         ("credentials.0.id", "x" * 55),
         ("credentials.0.id", "a..b/.c-d_e"),
-        ("credentials.0.tolerance", "300s"),
         ("credentials.0.overlap", "1080s"),
     ],
 )
@@ -157,13 +155,13 @@ def test_mistakes_across_sections_are_reported_together() -> None:
         ("runners.aws.federation", TO_OCI, "runners.aws: give federation or oci_key_secret, not both"),
         (
             "runners.aws",
-            {"federation": {**TO_OCI, "client": {}}},
-            "runners.aws.federation.client: give kms_key",
+            {"federation": {**TO_OCI, "client_secret": "k"}},
+            "runners.aws.federation: give kms_key",
         ),
         (
             "runners.aws",
-            {"federation": {**TO_OCI, "client": {"kms_key": "alias/k"}}},
-            "runners.aws.federation.client: give kms_key and certificate",
+            {"federation": {**TO_OCI, "certificate": None}},
+            "runners.aws.federation: give kms_key and certificate",
         ),
         *(
             (
@@ -221,9 +219,9 @@ def test_functions_that_only_read_may_have_a_key_of_their_own() -> None:
     assert parse(BOTH).compiled.to_oci == ApiKeys(writer="lockstep/oci-key", reader="lockstep/oci-key")
     plan = parse(with_value("runners.aws.oci_reader_key_secret", "lockstep/oci-reader", of=BOTH))
     assert plan.compiled.to_oci == ApiKeys(writer="lockstep/oci-key", reader="lockstep/oci-reader")
-    secret = {**TO_OCI, "client": {"secret": "lockstep/client"}}
+    secret = {**TO_OCI, "kms_key": None, "certificate": None, "client_secret": "lockstep/client"}
     plan = parse(with_value("runners.aws", {"federation": secret}, of=BOTH))
-    assert dict(plan.runners.keys)["runners.aws.federation.client.secret"] == "lockstep/client"
+    assert dict(plan.runners.keys)["runners.aws.federation.client_secret"] == "lockstep/client"
 
 
 # What is there once
@@ -238,8 +236,8 @@ FIXED = (
 TAKEN = (
     "multi-cloud/app_user",
     "multi-cloud.app_user",
-    "multi-cloud/connection_blob",
-    "multi-cloud/stock_user-connection_blob",
+    "multi-cloud/app_user.connection",
+    "multi-cloud/stock_user.connection",
     "multi-cloud/app_user.0",
     "multi-cloud.stock_user.3",
 )
@@ -250,18 +248,6 @@ TAKEN = (
 def test_a_secret_that_lockstep_reads_is_none_that_it_rotates(place: str, name: str) -> None:
     problems = problems_of(with_value(place, name, of=BOTH))
     assert any(f"{name.replace('/', '.')} appears 2 times" in p for p in problems), problems
-
-
-def test_credentials_with_one_default_blob_are_told_the_field_and_the_way_out() -> None:
-    first = VALID["credentials"][0]
-    others = [{**first, "id": f"team/app_{n}", "username": f"app_{n}"} for n in range(3)]
-    (told,) = [p for p in problems_of({**VALID, "credentials": others}) if "secret name" in p]
-    assert told == (
-        "credentials[1].secrets.connection_blob: with dots for slashes, secret name team.connection_blob "
-        "appears 3 times, first in credentials[0].secrets.connection_blob; each must be unique. By default it is the "
-        "same for all ids with the same part before the last slash: give each credential names of its own, "
-        "`secrets: {app_user: …, connection_blob: …}`"
-    )
 
 
 @pytest.mark.parametrize(("one", "other"), list(combinations(FIXED, 2)))

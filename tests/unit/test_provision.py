@@ -245,8 +245,8 @@ def plan_of(*, oci: bool = True, **admins: str) -> Plan:
             for name, secret in ({"orders": "dba/orders", "stock": "dba/stock"} | admins).items()
         ],
         [
-            plans.credential("a", "orders", username="a", secrets=plans.own_secrets("a")),
-            plans.credential("b", "orders", "stock", username="b", secrets=plans.own_secrets("b")),
+            plans.credential("a", "orders", username="a"),
+            plans.credential("b", "orders", "stock", username="b"),
         ],
         oci=plans.OciNames() if oci else None,
     )
@@ -262,9 +262,9 @@ def names(plan: Plan, credential_id: str | None = None) -> dict[str, str]:
 def test_every_secret_that_is_known_by_its_tags_is_wanted_once() -> None:
     assert names(plan_of()) == {
         "a": "app_user",
-        "a-connection_blob": "connection_blob",
+        "a.connection": "connection_blob",
         "b": "app_user",
-        "b-connection_blob": "connection_blob",
+        "b.connection": "connection_blob",
         "dba/orders": "admin",
         "dba/stock": "admin",
         plans.OCI_KEY_SECRET: "runner-key",

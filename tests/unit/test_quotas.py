@@ -25,7 +25,7 @@ LISTED = "arn:aws:secretsmanager:eu-central-1:333344445555:secret:dba/orders-{:0
 def document(*, oci: bool = True, standby: bool = True, **credential: Any) -> dict[str, Any]:  # noqa: ANN401 - as in a plan
     """A plan of one credential."""
     made = plans.plan_document(
-        [plans.database("orders", Engine.MYSQL, host="orders.internal", tls={})],
+        [plans.database("orders", Engine.MYSQL, host="orders.internal", tls="")],
         [plans.credential("multi-cloud/app_user", "orders", **credential)],
         oci=OCI if oci else None,
     )
@@ -123,7 +123,6 @@ def fleet(count: int) -> dict[str, Any]:
             **first,
             "id": f"app-{i}",
             "username": f"app_{i}",
-            "secrets": {"app_user": f"app-{i}", "connection_blob": f"app-{i}.blob"},
         }
         for i in range(count)
     ]

@@ -91,7 +91,7 @@ def test_a_phase_is_a_cron_expression_and_a_time(interval: int, first: int, expe
 def _plan(count: int, *minutes: int) -> Plan:
     """A plan of so many credentials, whose intervals take turns."""
     made = plans.plan_document(
-        [plans.database("orders", Engine.MYSQL, host="orders.internal", tls={})],
+        [plans.database("orders", Engine.MYSQL, host="orders.internal", tls="")],
         [plans.credential("team/app", "orders")],
     )
     plan = scaled(parse_plan(json.dumps(made), base=Path()), count)

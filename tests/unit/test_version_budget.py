@@ -147,7 +147,7 @@ def plan_of(*stores: object, interval: str = "20m") -> "Plan":
 
 def test_a_plan_whose_interval_is_too_short_for_a_ring_is_refused_with_advice() -> None:
     text = problems(interval="10m")
-    assert "stores[1]: an interval of 10m (multi-cloud/app_user) exhausts Vault's quota" in text
+    assert "credentials[0].interval: 10m exhausts Vault's quota" in text
     assert "after 1d15h20m; use an interval of 19m or more" in text
 
 
@@ -155,7 +155,7 @@ def test_a_ring_in_the_first_store_has_one_slot() -> None:
     """Which of two values is a generation's would depend on the slot (protocol V13)."""
     with pytest.raises(PlanProblemsError) as error:
         plan_of(VAULT, "aws-secrets-manager")
-    assert "stores[0]: an interval of 20m (multi-cloud/app_user) exhausts" in " ".join(error.value.lines)
+    assert "credentials[0].interval: 20m exhausts Vault's quota" in " ".join(error.value.lines)
     assert "use an interval of 73m or more" in " ".join(error.value.lines)
     assert (
         plan_of(VAULT, interval="2h").slots == plan_of(VAULT, "aws-secrets-manager", interval="2h").slots == 1

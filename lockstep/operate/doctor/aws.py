@@ -176,14 +176,14 @@ def rights(context: Context) -> Iterator[Finding]:
     audit, arn = context.plan.audit.aws, str(context.aws("sts", "get_caller_identity").get("Arn", "?"))
     table, bucket = context.plan.lock.table, audit.bucket
     first = {"credential_id": {"S": context.plan.credentials[0].id}}
-    in_bucket = partial(context.aws, "s3", region=audit.region, Bucket=bucket)
+    in_bucket = partial(context.aws, "s3", region=context.plan.lock.region, Bucket=bucket)
     reads: list[tuple[str, str, Callable[[], object]]] = [
         ("dynamodb:GetItem", table, partial(context.aws, "dynamodb", "get_item", TableName=table, Key=first)),
         ("s3:ListBucket", bucket, partial(in_bucket, "list_objects_v2", MaxKeys=1)),
         ("s3:ListBucketVersions", bucket, partial(in_bucket, "list_object_versions", MaxKeys=1)),
         ("s3:GetObject", bucket, partial(_no_object, context)),
         *(
-            ("kms:VerifyMac", key, partial(context.aws.try_to_verify, key, audit.region))
+            ("kms:VerifyMac", key, partial(context.aws.try_to_verify, key, context.plan.lock.region))
             for key in (audit.mac_key, audit.order_key)
         ),
     ]
@@ -194,7 +194,9 @@ def rights(context: Context) -> Iterator[Finding]:
 def _no_object(context: Context) -> None:
     """Read an object that there is not: without the right to read it is denied."""
     audit = context.plan.audit.aws
-    context.aws.found("s3", "head_object", region=audit.region, Bucket=audit.bucket, Key="aws/doctor")
+    context.aws.found(
+        "s3", "head_object", region=context.plan.lock.region, Bucket=audit.bucket, Key="aws/doctor"
+    )
 
 
 def _allowed(action: str, resource: str, read: Callable[[], object], arn: str) -> Finding:

@@ -215,7 +215,7 @@ def session_in_oci(clouds: Clouds, plan: CompiledPlan) -> Iterator[Finding]:
         isinstance(failure, EnvironmentalError) and failure.problem is Environment.DOMAIN_CLIENT_REFUSED
     )
     with_key = is_unknown and isinstance(federation.client, ClientKey)
-    choice = "client: {secret: NAME} instead of kms_key and certificate" if with_key else _KEY
+    choice = "client_secret: NAME instead of kms_key and certificate" if with_key else _KEY
     yield _of_session("session in OCI", failure, "the identity domain gives one", f"runners.aws: {choice}")
     if failure is None:
         failure = _failure(_read_secret, clouds, plan)

@@ -154,7 +154,7 @@ def rights(context: Context) -> Iterator[Finding]:
     store, audit = vault_of(context.plan), context.plan.audit.oci
     if audit is None:
         return
-    read = partial(context.oci, audit.region, "object_storage.ObjectStorageClient")
+    read = partial(context.oci, store.region, "object_storage.ObjectStorageClient")
     place = (audit.namespace, audit.bucket)
     compartment = store.compartment_of_own_secrets
     yield _allowed(compartment, "OBJECT_INSPECT", partial(read, "list_objects", *place, limit=1))

@@ -18,7 +18,7 @@ Act = Callable[[World], object]
 
 WARNING = Outcome.WARNING
 ADMIN = plans.admin_secret("orders")
-BLOB = f"{CREDENTIAL}-connection_blob"
+BLOB = f"{CREDENTIAL}.connection"
 SLOT = "multi-cloud.app_user.0"
 AWS_KEY = plans.AWS_KEY_SECRET.replace("/", ".")
 
@@ -171,7 +171,7 @@ def _other_namespace(world: World) -> None:
 
 def _another_credential(world: World) -> None:
     one = world.document["credentials"][0]
-    other = {**one, "id": "other/user", "username": "other", "secrets": plans.own_secrets("other/user")}
+    other = {**one, "id": "other/user", "username": "other"}
     world.replan(credentials=[one, other])
 
 

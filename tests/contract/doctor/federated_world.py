@@ -39,7 +39,8 @@ def fill(aws: AwsSandbox, tenancy: OciSandbox) -> plans.Document:
             "federation": {
                 "domain_url": tenancy.domain.url,
                 "client_id": CLIENT_ID,
-                "client": {"kms_key": CLIENT_KEY, "certificate": CERTIFICATE},
+                "kms_key": CLIENT_KEY,
+                "certificate": CERTIFICATE,
             }
         },
         "oci": {

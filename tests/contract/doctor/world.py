@@ -123,11 +123,10 @@ def running_world(
         key = create_mac_key(aws.client("kms"))
         create_mac_key(aws.client("kms"), ORDER_KEY)
         document = plans.plan_document(
-            [plans.database("orders", Engine.MYSQL, tls={})],
+            [plans.database("orders", Engine.MYSQL, tls="")],
             [
-                {"secrets": plans.own_secrets(CREDENTIAL), **plans.credential(CREDENTIAL, "orders")},
+                {**plans.credential(CREDENTIAL, "orders")},
                 {
-                    "secrets": plans.own_secrets(LEDGER),
                     **plans.credential(LEDGER, "orders", username="ledger", interval="1h"),
                 },
             ],

@@ -197,7 +197,7 @@ def plan_document(**changes: object) -> Document:
     """A plan with both clouds, two credentials and two databases."""
     names = ("orders", "reports")
     document = plans.plan_document(
-        [plans.database(name, Engine.MYSQL, tls={}) for name in names],
+        [plans.database(name, Engine.MYSQL, tls="") for name in names],
         [
             plans.credential("multi-cloud/app_user", *names),
             plans.credential("batch", *names, username="batch"),
