@@ -87,7 +87,7 @@ _TREE: tuple[tuple[str, str, Callable[..., None], tuple[str, ...]], ...] = (
     ("Incident", "lock show", orders.show, (PLAN, JSON)),
     ("Incident", "lock release", orders.release, (PLAN,)),
     ("Evidence", "audit verify", audit.verify, (PLAN, JSON)),
-    ("Evidence", "audit report", audit.report, (PLAN,)),
+    ("Evidence", "audit report", audit.report, (PLAN, JSON)),
     ("Evidence", "audit show", audit.show, (PLAN, JSON)),
     ("Applications", "agent", agent, ()),
     ("Advanced", "plan sql", plan.sql, (PLAN,)),

@@ -1,13 +1,11 @@
 """`lockstep audit`: verify the signed chains, show the newest entries."""
 
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.progress import Progress
@@ -21,6 +19,7 @@ from lockstep.cli.output import (
     chosen,
     plan_or_exit,
     print_json,
+    print_text,
     progress_bar,
     say,
     say_aside,
@@ -205,9 +204,6 @@ def _tell(problems: Sequence[str], notes: Sequence[str]) -> None:
 def show(
     credentials: CredentialArguments = None,
     *,
-    stream: Annotated[
-        Literal["aws", "oci"] | None, typer.Option("--stream", help="Only this stream.")
-    ] = None,
     newest: Annotated[int, typer.Option("--newest", "-n", min=1, max=10_000, help="How many entries.")] = 10,
 ) -> None:
     """Show the newest entries.
@@ -218,35 +214,24 @@ def show(
     """
     plan = plan_or_exit()
     clouds = operator(plan)
-    found: list[tuple[Credential, AuditLog, int, Entry | None]] = []
+    found: list[documents.EntryShown] = []
+    texts: list[str] = []
     for credential in chosen(plan, credentials):
         heads = clouds.lock(credential).read().heads
-        for log, signer in streams(plan, clouds, credential, stream):
-            numbers = newest_numbers(log, heads.get(log.stream), newest)
-            found += [
-                (credential, log, seq, read_unverified(log, signer, credential, seq)) for seq in numbers
-            ]
+        for log, signer in streams(plan, clouds, credential):
+            for seq in newest_numbers(log, heads.get(log.stream), newest):
+                entry = read_unverified(log, signer, credential, seq)
+                event = (entry.event or None) if entry else None
+                found.append(
+                    documents.EntryShown(credential=credential.id, stream=log.stream, seq=seq, event=event)
+                )
+                text = _line(entry) if entry else "NOT AN ENTRY, see `audit verify`"
+                texts.append(f"{credential.id} {log.stream} {seq}: {text}")
     if wants_json():
-        print_json(
-            documents.Entries(
-                entries=[
-                    documents.EntryShown(
-                        credential=credential.id,
-                        stream=log.stream,
-                        seq=seq,
-                        event=(entry.event or None) if entry else None,
-                    )
-                    for credential, log, seq, entry in found
-                ]
-            )
-        )
+        print_json(documents.Entries(entries=found))
         return
-    for credential, log, seq, entry in found:
-        say(
-            f"{credential.id} {log.stream} {seq}: {_line(entry) if entry else 'NOT AN ENTRY, see `audit verify`'}"
-        )
-    if not found:
-        say("no entries")
+    for text in texts or ["no entries"]:
+        say(text)
 
 
 def read_unverified(log: AuditLog, signer: Signer, credential: Credential, seq: int) -> Entry | None:
@@ -264,31 +249,24 @@ def read_unverified(log: AuditLog, signer: Signer, credential: Credential, seq: 
 
 
 def _line(entry: Entry) -> str:
-    details = entry.details
-    if not entry.event:
+    event, details = entry.event, entry.details
+    if not event:
         return f"{_when(entry.time)}, archived, {entry.rotation_id}"
-    if "order" in details:
-        return _order_line(entry, details)
-    databases, stores = _part(details, "databases"), _part(details, "stores")
-    words = [
-        _when(entry.event.get("time")),
-        str(entry.event.get("status_code", entry.event.get("status", "?"))),
-        f"generation {details.get('generation')} on {details.get('base_generation')}",
-        *(f"{name}: {_part(databases, name).get('outcome', '?')}" for name in databases),
-        *(f"{name}: promoted" for name in stores),
-        f"trigger {details.get('trigger')}",
-        f"rotation {_part(entry.event, 'metadata').get('uid')}",
+    first = [name for name in ("order", "generation") if name in details]
+    fields = [
+        f"{name.replace('_', ' ')} {_words(details[name])}"
+        for name in (*first, *(name for name in details if name not in first))
+        if details[name] not in (None, False, "") and details[name] != []
     ]
-    return ", ".join(words)
-
-
-def _order_line(entry: Entry, details: Mapping[str, Any]) -> str:
-    fields = (f"{name.replace('_', ' ')} {_words(details[name])}" for name in details if name != "order")
-    who = _part(_part(entry.event, "actor"), "user").get("name")
-    return ", ".join((_when(entry.event.get("time")), f"order {details['order']}", *fields, f"by {who}"))
+    status = [] if "order" in details else [str(event.get("status_code", event.get("status", "?")))]
+    who = _part(_part(event, "actor"), "user").get("name") or _part(event, "metadata").get("uid")
+    return ", ".join((_when(event.get("time")), *status, *fields, f"by {who}"))
 
 
 def _words(value: object) -> str:
+    """A detail of an entry, whatever a forged one holds there."""
+    if isinstance(value, dict):
+        return " ".join(f"{name}: {_words(_part(value, name).get('outcome', value[name]))}" for name in value)
     if isinstance(value, list) and any(isinstance(item, list) for item in value):
         return str(len(value))
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
@@ -312,19 +290,8 @@ LONGEST = timedelta(days=3650)
 STDOUT = Path("-")
 
 
-class Format(StrEnum):
-    """Forms of the report."""
-
-    HTML = "html"
-    JSON = "json"
-    CSV = "csv"
-
-
-WRITERS: dict[Format, Callable[[Report], str]] = {
-    Format.HTML: page,
-    Format.JSON: as_json,
-    Format.CSV: as_csv,
-}
+WRITERS: Mapping[str, Callable[[Report], str]] = {".html": page, ".json": as_json, ".csv": as_csv}
+"""Forms of the report, by the end of the file's name."""
 
 
 def report(
@@ -332,24 +299,26 @@ def report(
     *,
     since: Annotated[str, typer.Option(help="How far back: 24h, 30d, 90d.")] = "90d",
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The file to write; - for standard output.")
+        Path,
+        typer.Option(
+            "--output", "-o", help="The .html, .json or .csv to write; - for the page on standard output."
+        ),
     ] = Path("report.html"),
-    form: Annotated[
-        Format | None,
-        typer.Option("--format", help="[default: by the name of the file: .html, .json or .csv]"),
-    ] = None,
 ) -> None:
     """Write a report on the audit log, for people and auditors.
 
     Verifies every chain first, then tells for each credential when each cloud rotated, how old the password became,
     how long the previous one kept working, which refused logins show that old ones are revoked, and every failure, gap,
-    revocation and order. The page is one file that loads nothing and prints well. JSON
-    and CSV have every entry of the period.
+    revocation and order. The page is one file that loads nothing and prints well. JSON and CSV have every entry of the
+    period; with --json the JSON is printed.
 
     Exit code: 0 written, and every chain verified; 1 written, and a chain is not verified; 3 written without a chain
     that was unreachable; 4 written, and for three hours no digest of a cloud was confirmed.
     """
-    period, form = _period(since), form or _by_name(output)
+    period, output = _period(since), STDOUT if wants_json() else output
+    writer = as_json if wants_json() else page if output == STDOUT else WRITERS.get(output.suffix.lower())
+    if writer is None:
+        raise wrong_use(f"--output: {output.name} does not end with {' or '.join(WRITERS)}")
     if not output.absolute().parent.is_dir():
         raise wrong_use(f"--output: {output.parent} is not a folder")
     plan = plan_or_exit()
@@ -375,7 +344,7 @@ def report(
         now=now,
         lock=f"{plan.lock.table}, {plan.lock.region}",
     )
-    _write(WRITERS[form](made), output)
+    _write(writer(made), output)
     if output != STDOUT:
         lost = next((check.error for c in made.credentials for check in c.checks if check.error), None)
         say_aside(f"{output}: {made.verdict.value}{f' ({lost})' if lost else ''}")
@@ -392,21 +361,10 @@ def _period(text: str) -> timedelta:
     return period
 
 
-def _by_name(output: Path) -> Format:
-    if output == STDOUT:
-        return Format.HTML
-    try:
-        return Format(output.suffix.removeprefix(".").lower())
-    except ValueError:
-        raise wrong_use(
-            f"--output: {output.name} does not end with .html, .json or .csv; say --format"
-        ) from None
-
-
 def _write(text: str, output: Path) -> None:
     """Write the whole file or nothing: half a page of evidence looks like a page."""
     if output == STDOUT:
-        sys.stdout.write(text)
+        print_text(text)
         return
     unfinished = output.with_name(f".{output.name}.unfinished")
     try:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -26,10 +25,7 @@ from lockstep.operate.formatting import to_second, wants_json
 from lockstep.plan.checks import awaited_values
 from lockstep.plan.model import Plan
 from lockstep.plan.runners import IssuerFederation
-from lockstep.protocol.errors import (
-    Environment,
-    EnvironmentalError,
-)
+from lockstep.protocol.errors import Environment, EnvironmentalError
 from lockstep.protocol.federation import (
     CACHE_SECONDS,
     CONFIGURATION,
@@ -50,14 +46,14 @@ from lockstep.protocol.federation import (
     strangers,
     successor,
 )
-from lockstep.runtime.clouds import Clouds
+from lockstep.protocol.ports import Clock
 from lockstep.runtime.identity import DEPLOYER
 from lockstep.runtime.issuer import read_document, served_at
 from lockstep.runtime.wiring import endpoints_from_environment
 
 if TYPE_CHECKING:
-    from lockstep.oci.kms import IssuerKeyVersions, KeyVersion
-    from lockstep.oci.object_storage import IssuerBucket, Stored
+    from lockstep.oci.kms import IssuerKeyVersions
+    from lockstep.oci.object_storage import IssuerBucket
 
 
 # `lockstep identity publish`: the documents by which AWS verifies the OCI runner's tokens.
@@ -106,35 +102,34 @@ def publish(
     version, or what is served differs; 2 the plan has no runners.oci.federation; 3 the vault, the bucket or the
     issuer's address was unreachable or denied.
     """
-    plan = plan_or_exit()
-    told = _desk(plan, bucket)
-    state = _look(told)
-    _require_retirable(told, state, retire)
-    fresh = _fresh(told, state, dry_run=dry_run) if rotate else None
+    issuer = _opened(plan_or_exit(), bucket)
+    issuer.require_retirable(retire)
+    fresh = issuer.next_version(dry_run=dry_run) if rotate else None
     if fresh and fresh == retire:
         raise _no(f"{retire} stays with --rotate, which lets it sign next; give one of both options")
     wanted = publication(
-        state.versions,
-        named=told.named,
-        published=state.published.keys(),
+        issuer.versions,
+        named=issuer.named,
+        published=issuer.published.keys(),
         more={fresh} if fresh else set(),
         retired={retire} if retire else set(),
     )
-    written = _written(told, state, wanted, dry_run=dry_run, replace=replace)
+    documents = issuer.documents(wanted, replace=replace)
+    written = issuer.write(documents, dry_run=dry_run)
     if not dry_run or not written:
-        _require_served(told, wanted, state)
-    made_at = {version.id: to_second(version.made_at) for version in state.versions}
+        issuer.require_served(documents)
+    made_at = {version.id: to_second(version.made_at) for version in issuer.versions}
     done = Issuer(
-        issuer=told.federation.issuer,
+        issuer=issuer.address,
         dry_run=dry_run,
         written=written,
         trusted=[
-            TrustedVersion(version=kid, made_at=made_at[kid], signs=kid == told.named)
+            TrustedVersion(version=kid, made_at=made_at[kid], signs=kid == issuer.named)
             for kid in wanted.trusted
         ],
         dropped=wanted.dropped,
         next_version=fresh,
-        next=_steps(wanted, told.named, fresh, None if dry_run else plan_file()),
+        next=_steps(wanted, issuer.named, fresh, None if dry_run else plan_file()),
     )
     if wants_json():
         print_json(done)
@@ -142,39 +137,8 @@ def publish(
         _show(done, rotate=rotate)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _PublishContext:
-    """What the command works with."""
-
-    clouds: Clouds
-    federation: IssuerFederation
-    key: "IssuerKeyVersions"
-    bucket: "IssuerBucket"
-
-    @property
-    def named(self) -> str:
-        """The version that the plan names."""
-        return self.federation.key.version
-
-
-@dataclass(slots=True, kw_only=True)
-class _State:
-    """What was found.
-
-    Attributes:
-        versions: Of the key, the oldest first.
-        stored: The documents in the bucket, by name.
-        published: The keys of the stored key set.
-        keys: Public halves that were read, by the OCID of the version.
-    """
-
-    versions: "list[KeyVersion]"
-    stored: "Mapping[str, Stored | None]"
-    published: Mapping[str, Mapping[str, Any]]
-    keys: dict[str, PublicKey] = field(default_factory=dict)
-
-
-def _desk(plan: Plan, bucket: str | None) -> _PublishContext:
+def _opened(plan: Plan, bucket: str | None) -> "_Issuer":
+    """The issuer of the plan, as it is now; or exit code 2."""
     federation = plan.runners.oci.federation if plan.runners.oci else None
     if federation is None:
         raise wrong_use(
@@ -200,130 +164,129 @@ def _desk(plan: Plan, bucket: str | None) -> _PublishContext:
     except ModuleNotFoundError:
         raise EnvironmentalError(Environment.OCI_EXTRA_MISSING) from None
     clouds = operator(plan, identity=DEPLOYER)
-    return _PublishContext(
-        clouds=clouds,
-        federation=federation,
-        key=IssuerKeyVersions(
-            clouds.oci(region),
-            key_id=federation.key.id,
-            endpoint=federation.key.endpoint,
-            elsewhere=endpoints_from_environment().oci,
-            clock=clouds.clock,
-        ),
-        bucket=IssuerBucket(clouds.oci(place.region), place),
+    key = IssuerKeyVersions(
+        clouds.oci(region),
+        key_id=federation.key.id,
+        endpoint=federation.key.endpoint,
+        elsewhere=endpoints_from_environment().oci,
+        clock=clouds.clock,
     )
+    return _Issuer(federation, key, IssuerBucket(clouds.oci(place.region), place), clouds.clock)
 
 
-def _look(told: _PublishContext) -> _State:
-    versions = list(told.key.listed())
-    named = next((version for version in versions if version.id == told.named), None)
-    if named is None or not named.is_enabled:
-        has = ", ".join(version.id for version in versions if version.is_enabled) or "none"
-        state = "is not enabled" if named else "is not a version of this key"
-        raise _no(f"{told.named} {state}; correct runners.oci.federation.key.version. Enabled are: {has}")
-    stored = {name: told.bucket.read(name) for name in (KEYS, CONFIGURATION)}
-    keys = stored[KEYS]
-    return _State(
-        versions=versions,
-        stored=stored,
-        published=(published_keys(keys.content) if keys else None) or {},
-    )
+class _Issuer:
+    """The issuer's key and its documents.
 
+    Attributes:
+        address: Of the issuer.
+        named: The version of the key that the plan names.
+        versions: Of the key, the oldest first.
+        published: The keys of the stored key set.
+    """
 
-def _fresh(told: _PublishContext, state: _State, *, dry_run: bool) -> str | None:
-    """The version that is to sign next; with `dry_run` None where it is yet to be made."""
-    state.versions = list(told.key.settled())
-    found = successor(state.versions, told.named)
-    if found is None and not dry_run:
-        found = told.key.make()
-        state.versions = list(told.key.settled())
-    return found
-
-
-def _require_retirable(told: _PublishContext, state: _State, retire: str | None) -> None:
-    """Exit code 1 where the version must stay, or is not one of the key."""
-    if retire is None:
-        return
-    if retire == told.named:
-        raise _no(
-            f"{retire} stays: the plan names it, and the OCI function signs with it. First let "
-            "runners.oci.federation.key.version name the next one, and deploy: lockstep identity publish --rotate"
-        )
-    if retire not in {version.id for version in state.versions}:
-        raise _no(f"the key has no version {retire}; its versions: {', '.join(v.id for v in state.versions)}")
-
-
-def _written(
-    told: _PublishContext, state: _State, wanted: Publication, *, dry_run: bool, replace: bool
-) -> tuple[str, ...]:
-    """Write what is not as it should be, the key set first; the names."""
-    ours = {version.id for version in state.versions}
-    for kid in wanted.trusted:
-        state.keys[kid] = _public_key(told, kid)
-    for kid in (state.published.keys() & ours) - state.keys.keys():
-        # A vault does not show a version for good that it has deleted. What is published of it is then a stranger's.
-        with suppress(NotAnIssuerKeyError):
-            state.keys[kid] = told.key.public_key(kid)
-    if not replace:
-        _require_ours(told, state)
-    content = _content(told, state, wanted)
-    changed = tuple(name for name, text in content.items() if not _is_there(state.stored[name], text))
-    for name in () if dry_run else changed:
-        if not told.bucket.write(name, content[name], over=state.stored[name]):
+    def __init__(
+        self, federation: IssuerFederation, key: "IssuerKeyVersions", bucket: "IssuerBucket", clock: Clock
+    ) -> None:
+        self.address, self.named = federation.issuer, federation.key.version
+        self._key, self._bucket, self._clock = key, bucket, clock
+        self.versions = list(key.listed())
+        enabled = [version.id for version in self.versions if version.is_enabled]
+        if self.named not in enabled:
+            is_there = self.named in {version.id for version in self.versions}
+            state = "is not enabled" if is_there else "is not a version of this key"
             raise _no(
-                f"{name} was changed by another writer at the same time; look again: run this command again"
+                f"{self.named} {state}; correct runners.oci.federation.key.version. Enabled are: "
+                f"{', '.join(enabled) or 'none'}"
             )
-    return changed
+        self._stored = {name: bucket.read(name) for name in (KEYS, CONFIGURATION)}
+        keys = self._stored[KEYS]
+        self.published: Mapping[str, Mapping[str, Any]] = (
+            published_keys(keys.content) if keys else None
+        ) or {}
 
-
-def _public_key(told: _PublishContext, kid: str) -> PublicKey:
-    try:
-        return told.key.public_key(kid)
-    except NotAnIssuerKeyError:
-        raise _no(
-            f"{kid} is no RSA key of 2,048 bits or more, which AWS needs; name another one in "
-            "runners.oci.federation.key"
-        ) from None
-
-
-def _require_ours(told: _PublishContext, state: _State) -> None:
-    """Exit code 1 where a document is somebody else's."""
-    keys, found = state.stored[KEYS], state.stored[CONFIGURATION]
-    foreign = [f"{KEYS} holds {kid}" for kid in (strangers(keys.content, state.keys) if keys else ())]
-    origin = origin_of_configuration(found.content if found else None, told.federation.issuer)
-    if origin is Origin.FOREIGN:
-        foreign.append(f"{CONFIGURATION} is {origin.value}")
-    if not foreign:
-        return
-    raise _no(
-        "the bucket has what is not of this issuer and its key: "
-        f"{'; '.join(foreign)}. Whose key is there can make tokens of the OCI runner. Find out who wrote it; then "
-        "write over it: lockstep identity publish --replace"
-    )
-
-
-def _content(told: _PublishContext, state: _State, wanted: Publication) -> Mapping[str, bytes]:
-    """The documents by name, in the order in which they are written: what names the key set is there last."""
-    return {
-        KEYS: key_set([state.keys[kid] for kid in wanted.trusted]),
-        CONFIGURATION: configuration(told.federation.issuer),
-    }
-
-
-def _is_there(stored: "Stored | None", content: bytes) -> bool:
-    return stored is not None and stored.content == content and stored.is_served_well
-
-
-def _require_served(told: _PublishContext, wanted: Publication, state: _State) -> None:
-    """Exit code 1 where everyone reads something else than what is in the bucket."""
-    issuer = told.federation.issuer
-    base = served_at(issuer, endpoints_from_environment().oci)
-    for name, content in _content(told, state, wanted).items():
-        if read_document(f"{base}/{name}", told.clouds.clock) != content:
+    def require_retirable(self, retire: str | None) -> None:
+        """Exit code 1 where the version must stay, or is not one of the key."""
+        if retire == self.named:
             raise _no(
-                f"{issuer}/{name} is served with other content than the bucket's. What stands before the bucket may "
-                f"keep it for {CACHE_SECONDS} seconds: then run this command again"
+                f"{retire} stays: the plan names it, and the OCI function signs with it. First let "
+                "runners.oci.federation.key.version name the next one, and deploy: lockstep identity publish --rotate"
             )
+        ids = [version.id for version in self.versions]
+        if retire is not None and retire not in ids:
+            raise _no(f"the key has no version {retire}; its versions: {', '.join(ids)}")
+
+    def next_version(self, *, dry_run: bool) -> str | None:
+        """The version that is to sign next; with `dry_run` None where it is yet to be made."""
+        self.versions = list(self._key.settled())
+        found = successor(self.versions, self.named)
+        if found is None and not dry_run:
+            found = self._key.make()
+            self.versions = list(self._key.settled())
+        return found
+
+    def documents(self, wanted: Publication, *, replace: bool) -> Mapping[str, bytes]:
+        """The documents by name, in the order in which they are written: what names the key set is there last.
+
+        Exit code 1 where somebody else's is there, and is not to be replaced.
+        """
+        keys = {kid: self._public_key(kid) for kid in wanted.trusted}
+        if not replace:
+            self._require_ours(keys)
+        return {
+            KEYS: key_set([keys[kid] for kid in wanted.trusted]),
+            CONFIGURATION: configuration(self.address),
+        }
+
+    def _public_key(self, kid: str) -> PublicKey:
+        try:
+            return self._key.public_key(kid)
+        except NotAnIssuerKeyError:
+            raise _no(
+                f"{kid} is no RSA key of 2,048 bits or more, which AWS needs; name another one in "
+                "runners.oci.federation.key"
+            ) from None
+
+    def _require_ours(self, trusted: Mapping[str, PublicKey]) -> None:
+        known = dict(trusted)
+        for kid in (self.published.keys() & {version.id for version in self.versions}) - known.keys():
+            # A vault does not show a version for good that it has deleted. What is published of it is a stranger's.
+            with suppress(NotAnIssuerKeyError):
+                known[kid] = self._key.public_key(kid)
+        keys, found = self._stored[KEYS], self._stored[CONFIGURATION]
+        foreign = [f"{KEYS} holds {kid}" for kid in (strangers(keys.content, known) if keys else ())]
+        origin = origin_of_configuration(found.content if found else None, self.address)
+        if origin is Origin.FOREIGN:
+            foreign.append(f"{CONFIGURATION} is {origin.value}")
+        if foreign:
+            raise _no(
+                "the bucket has what is not of this issuer and its key: "
+                f"{'; '.join(foreign)}. Whose key is there can make tokens of the OCI runner. Find out who wrote it; "
+                "then write over it: lockstep identity publish --replace"
+            )
+
+    def write(self, documents: Mapping[str, bytes], *, dry_run: bool) -> tuple[str, ...]:
+        """Write what is not as it should be, the key set first; the names."""
+        changed = tuple(name for name, text in documents.items() if not self._is_there(name, text))
+        for name in () if dry_run else changed:
+            if not self._bucket.write(name, documents[name], over=self._stored[name]):
+                raise _no(
+                    f"{name} was changed by another writer at the same time; look again: run this command again"
+                )
+        return changed
+
+    def _is_there(self, name: str, content: bytes) -> bool:
+        stored = self._stored[name]
+        return stored is not None and stored.content == content and stored.is_served_well
+
+    def require_served(self, documents: Mapping[str, bytes]) -> None:
+        """Exit code 1 where everyone reads something else than what is in the bucket."""
+        base = served_at(self.address, endpoints_from_environment().oci)
+        for name, content in documents.items():
+            if read_document(f"{base}/{name}", self._clock) != content:
+                raise _no(
+                    f"{self.address}/{name} is served with other content than the bucket's. What stands before the "
+                    f"bucket may keep it for {CACHE_SECONDS} seconds: then run this command again"
+                )
 
 
 def _steps(wanted: Publication, named: str, fresh: str | None, file: Path | None) -> list[str]:

@@ -225,45 +225,36 @@ def named(plan: Plan, ids: Sequence[str] | None, *, everything: bool) -> list[Cr
 def each(credentials: Sequence[Credential], act: Callable[[Credential], None]) -> None:
     """Do it for every credential. One that fails does not stop the others; the exit code is the gravest.
 
-    For more than `FEW`, several at the same time; how far it is goes to standard error.
+    Equal errors are told once, with the credentials. For more than `FEW` several are done at the same time; how far it
+    is goes to standard error, and it ends where a whole batch fails for one reason in the environment.
     """
-    if len(credentials) <= FEW:
-        codes = [_one(credential, act) for credential in credentials]
-    else:
-        codes = _many(credentials, act)
-    if any(codes):
-        raise typer.Exit(max(codes))
-
-
-def _many(credentials: Sequence[Credential], act: Callable[[Credential], None]) -> list[int]:
-    """As `each`, with equal errors told once. It ends where a whole batch fails for one reason in the environment."""
-    codes: list[int] = []
+    total, hopeless, codes = len(credentials), False, list[int]()
     failures: dict[str, tuple[LockstepError, list[str]]] = {}
-    for begin, end in pairwise((0, FEW, *range(TOLD_EVERY, len(credentials), TOLD_EVERY), len(credentials))):
-        outcomes = at_the_same_time([partial(_tried, c, act) for c in credentials[begin:end]])
+    for begin, end in pairwise(sorted({0, min(FEW, total), *range(TOLD_EVERY, total, TOLD_EVERY), total})):
+        tries = [partial(_tried, c, act) for c in credentials[begin:end]]
+        outcomes = at_the_same_time(tries) if total > FEW else [one_try() for one_try in tries]
         for credential, outcome in zip(credentials[begin:end], outcomes, strict=True):
             if isinstance(outcome, LockstepError):
                 error = _without_credential(outcome)
                 failures.setdefault(str(error), (error, []))[1].append(credential.id)
         codes += [o if isinstance(o, int) else output.code_of(o) for o in outcomes]
-        if hopeless := _is_of_this_machine(outcomes):
+        if hopeless := total > FEW and _is_of_this_machine(outcomes):
             break
         if end > FEW:
-            say_aside(f"{end:,} of {len(credentials):,}")
+            say_aside(f"{end:,} of {total:,}")
     for error, ids in failures.values():
         output.tell(error)
-        complain(f"not done, {len(ids):,} credentials: {shown_ids(ids)}")
-    missing = len(credentials) - codes.count(0)
-    if hopeless:
-        complain(
-            f"{missing:,} of {len(credentials):,} not done: the last {len(outcomes):,} all failed in this way, so no "
-            "more were tried. Fix it and repeat the command: what is done stays as it is"
+        complain(f"{shown_ids(ids)}: not done")
+    missing = total - codes.count(0)
+    if missing and total > FEW:
+        why = (
+            f": the last {len(outcomes):,} all failed in this way, so no more were tried. Fix it and repeat"
+            if hopeless
+            else ". Repeat"
         )
-    elif missing:
-        complain(
-            f"{missing:,} of {len(credentials):,} not done. Repeat the command: what is done stays as it is"
-        )
-    return codes
+        complain(f"{missing:,} of {total:,} not done{why} the command: what is done stays as it is")
+    if any(codes):
+        raise typer.Exit(max(codes))
 
 
 def _without_credential(error: LockstepError) -> LockstepError:
@@ -292,16 +283,6 @@ def _tried(credential: Credential, act: Callable[[Credential], None]) -> int | L
     except LockstepError as error:
         return error
     return 0
-
-
-def _one(credential: Credential, act: Callable[[Credential], None]) -> int:
-    """Do it for one; 0, or the exit code of its failure, which has been told."""
-    outcome = _tried(credential, act)
-    if isinstance(outcome, int):
-        return outcome
-    code = output.tell(outcome)
-    complain(f"{credential.id}: not done")
-    return code
 
 
 def entry_text(entry: ChainHead | None, stream: str) -> str:
@@ -545,7 +526,7 @@ def _require_rest(found: LockRecord, at: OrderContext) -> None:
     if holder is None and found.claim is None:
         return
     what = f"{holder} holds the lock" if holder else "a generation is in flight"
-    then = f"lockstep rotate --force {found.credential_id}; then repeat this"
+    then = f"lockstep rotate {found.credential_id} --force; then repeat this"
     raise no(f"not retired: {what}. When no run is under way: {then}", name="NotRetired")
 
 
@@ -626,7 +607,13 @@ def release(
     if record.holder != holder:
         found = f"the holder is {record.holder}" if record.holder else "the lock is free already"
         raise no(f"not freed: {found}", name="NotFreed")
-    _lock_explain(record)
+    until = f" until {clock_time(record.expires_at, SystemClock().now())}" if record.expires_at else ""
+    say(f"{holder} holds the lock of {credential.id} under fence {record.fence}{until}.")
+    say("Make sure that this run is dead: a live run would end with FenceLostError.")
+    if record.claim:
+        say(
+            f"Generation {record.claim.generation} stays in flight: the next run is due at once and finishes it."
+        )
     if dry_run:
         say("nothing was changed")
         return
@@ -634,17 +621,3 @@ def release(
         require_yes("Free it?", otherwise="not freed")
     lock.release(Lease(credential_id=credential.id, holder=holder, fence=record.fence), None)
     say(f"{credential.id}: the lock is free", style="green")
-
-
-def _lock_explain(record: LockRecord) -> None:
-    lease = f" until {clock_time(record.expires_at, SystemClock().now())}" if record.expires_at else ""
-    say(f"{record.holder} holds the lock of {record.credential_id} under fence {record.fence}{lease}.")
-    say(
-        "The lock will be freed now. Make sure that this run is dead: a live run would end with FenceLostError."
-    )
-    if record.claim:
-        say(
-            f"Generation {record.claim.generation} stays in flight: the next run is due at once and finishes it."
-        )
-    else:
-        say("Nothing is in flight: the schedule does not change.")

@@ -146,6 +146,12 @@ def plan_file() -> Path:
     return _answer.plan_file or Path(os.environ.get(PLAN_VARIABLE) or DEFAULT_PLAN)
 
 
+def print_text(text: str) -> None:
+    """A text that is this command's whole answer, as it is."""
+    _answer.is_given = True
+    sys.stdout.write(text)
+
+
 def print_json(document: msgspec.Struct) -> None:
     """One JSON document, for other programs."""
     _answer.is_given = True

@@ -158,7 +158,7 @@ def test_equal_errors_are_said_once_with_the_credentials(fleet: Fleet) -> None:
     done = run("apply", "--all", "--from", str(fleet.before))
     assert done.exit_code == 3
     assert done.stderr.count("LockTableAccessDeniedError") == 1
-    assert f"not done, 25 credentials: {', '.join(broken[:20])} and 5 more" in done.stderr
+    assert f"{', '.join(broken[:20])} and 5 more: not done" in done.stderr
     assert "25 of 40 not done. Repeat the command" in done.stderr
 
 
@@ -170,7 +170,7 @@ def test_a_summary_of_all_reads_the_lock_table_alone_and_names_who_needs_a_look(
         due = {"next_due_at": {"N": str(int(now.timestamp()))}, "format": {"N": "1"}}
         fleet.put(credential.id, plan={"S": credential.plan_digest}, **due)
     good = run("status", "--summary")
-    assert (good.exit_code, good.stdout) == (0, "40 credentials\n  each of them is rotated in time\n")
+    assert (good.exit_code, good.stdout) == (0, "40 credentials: healthy\n")
 
     late = {"next_due_at": {"N": str(int(now.timestamp()) - 3600)}, "format": {"N": "1"}}
     digest = Fleet.plan(fleet.now).credentials[0].plan_digest
@@ -178,8 +178,8 @@ def test_a_summary_of_all_reads_the_lock_table_alone_and_names_who_needs_a_look(
     fleet.put("ledger/app_1", fence={"S": "no number"})
     bad = run("status", "--summary")
     assert bad.exit_code == 1
-    assert "1 not rotated for two intervals: orders/app_0" in bad.stdout
-    assert "1 whose lock record cannot be read: ledger/app_1: LockTableAccessDeniedError" in bad.stdout
+    assert "1 overdue: orders/app_0\n    next: lockstep rotate orders/app_0 --force" in bad.stdout
+    assert "1 record unreadable: ledger/app_1\n    next: lockstep lock show ledger/app_1" in bad.stdout
     found = json.loads(run("status", "--summary", "--json").stdout)
     assert (found["verdict"], found["ids"]["StaleCredentials"]) == ("degraded", ["orders/app_0"])
     assert run("status", "--summary", "orders/app_1*").exit_code == 0
@@ -187,10 +187,7 @@ def test_a_summary_of_all_reads_the_lock_table_alone_and_names_who_needs_a_look(
 
     fleet.put("orders/app_2", format={"N": "1"})
     new = run("status", "--summary", "orders/app_2")
-    assert (new.exit_code, new.stdout) == (
-        1,
-        "1 credentials\n  1 whose plan is not the active one: orders/app_2\n",
-    )
+    assert (new.exit_code, "1 plan not active: orders/app_2" in new.stdout) == (1, True)
 
 
 @pytest.mark.parametrize("command", ["status", "history", "lock show"])

@@ -59,7 +59,6 @@ WRONG_USE = {
     "no such command": ["rollback"],
     "plan sql: no such database": ["plan", "sql", "-d", "nowhere"],
     "audit verify: no digest": ["audit", "verify", "--since", "aws:yesterday"],
-    "audit show: no such stream": ["audit", "show", "--stream", "azure"],
     "audit show: zero entries": ["audit", "show", "-n", "0"],
     "audit report: no duration": ["audit", "report", "--since", "three weeks"],
     "audit report: too long": ["audit", "report", "--since", "9999d"],
