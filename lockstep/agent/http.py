@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -33,14 +34,6 @@ _OPEN = frozenset({"/ping", "/healthz", "/metrics"})
 """Paths that need no token: they tell nothing about a value."""
 _PARAMETERS = frozenset({"versionId", "versionStage", "refreshNow"})
 _REFRESH = {"true": True, "1": True, "false": False, "0": False}
-
-
-class RefusedError(Exception):
-    """The answer to a request that is refused."""
-
-    def __init__(self, status: int, text: str, media_type: str = "text/plain") -> None:
-        super().__init__(text)
-        self.response = Response(text, status, media_type=media_type)
 
 
 class Dialect:
@@ -72,20 +65,20 @@ class Dialect:
         try:
             self._require_allowed(request)
             response = await self._answer(request)
-        except RefusedError as refused:
-            response = refused.response
+        except HTTPException as refused:
+            response = Response(refused.detail, refused.status_code, refused.headers, "text/plain")
         self.answered[response.status_code] += 1
         await response(scope, receive, send)
 
     def _require_allowed(self, request: Request) -> None:
         path = _path_of(request)
         if "X-Forwarded-For" in request.headers and path not in _OPEN:
-            raise RefusedError(400, "Forwarded")
+            raise HTTPException(400, "Forwarded")
         is_trusted = path in _OPEN or any(self._matches(request.headers.get(h, "")) for h in TOKEN_HEADERS)
         if not is_trusted:
-            raise RefusedError(403, "Bad Token")
+            raise HTTPException(403, "Bad Token")
         if request.method != "GET":
-            raise RefusedError(405, "Not allowed")
+            raise HTTPException(405, "Not allowed")
 
     async def _answer(self, request: Request) -> Response:
         path = _path_of(request)
@@ -103,9 +96,9 @@ class Dialect:
         elif path.startswith(self._prefix):
             secret_id, missing = path.removeprefix(self._prefix), "missing secret ID"
         else:
-            raise RefusedError(404, "Not found")
+            raise HTTPException(404, "Not found")
         if not secret_id:
-            raise RefusedError(400, missing)
+            raise HTTPException(400, missing)
         answer = self._login if path == LOGIN else self._value
         return await answer(secret_id, parameters)
 
@@ -116,10 +109,10 @@ class Dialect:
 
     async def _served(self, secret_id: str, parameters: Mapping[str, str]) -> tuple[Value, Kept]:
         if unknown := next((name for name in parameters if name not in _PARAMETERS), None):
-            raise RefusedError(400, f"unknown parameter: {unknown}")
+            raise HTTPException(400, f"unknown parameter: {unknown}")
         refresh_now = _REFRESH.get(parameters.get("refreshNow", "false").lower())
         if refresh_now is None:
-            raise RefusedError(400, "invalid refreshNow value")
+            raise HTTPException(400, "invalid refreshNow value")
         value = self._values.find(secret_id)
         if value is None:
             raise _refusal(404, "ResourceNotFoundException", "This agent does not serve that secret.")
@@ -191,5 +184,6 @@ def _describe(value: Value, kept: Kept) -> dict[str, str]:
     }
 
 
-def _refusal(status: int, code: str, message: str) -> RefusedError:
-    return RefusedError(status, json.dumps({"__type": code, "message": message}), "application/json")
+def _refusal(status: int, code: str, message: str) -> HTTPException:
+    text = json.dumps({"__type": code, "message": message})
+    return HTTPException(status, text, {"Content-Type": "application/json"})

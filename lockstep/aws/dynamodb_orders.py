@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from lockstep.aws.dynamodb_lock import FREE_CONDITION, LockItem, record_of
-from lockstep.protocol.errors import AccountOwnedError, OrderRefusedError
+from lockstep.protocol.errors import OrderRefusedError
 from lockstep.protocol.model import Lease, LockRecord
 from lockstep.protocol.orders import (
     Account,
@@ -74,14 +74,15 @@ class DynamoDbOrders(LockItem):
         """Make the account this credential's.
 
         Raises:
-            AccountOwnedError: It is another's, who is named.
+            OrderRefusedError: It is another's, who is named.
         """
         if owner := self._change_owner(account, REGISTER_UPDATE):
-            raise AccountOwnedError(
+            raise OrderRefusedError(
                 credential=self._credential_id,
                 database=account.database,
                 username=account.username,
                 owner=owner,
+                code="account-owned",
             )
 
     def unregister(self, account: Account) -> bool:

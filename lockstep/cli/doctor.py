@@ -20,7 +20,7 @@ from lockstep.operate import documents
 from lockstep.operate.access import operator
 from lockstep.operate.doctor import in_cloud
 from lockstep.operate.doctor.catalogue import CATALOGUE
-from lockstep.operate.doctor.checks import Check, Context, UnknownCheckError, chosen, examine
+from lockstep.operate.doctor.checks import Check, Context, chosen, examine, unknown_word
 from lockstep.operate.documents import Exit
 from lockstep.operate.formatting import wants_json
 from lockstep.protocol.names import DEFAULT_STACK
@@ -84,10 +84,9 @@ def doctor(
 
 
 def _chosen(context: Context, only: Sequence[str], *, inside: bool) -> list[Check]:
-    try:
-        checks = chosen(CATALOGUE, context.plan, only=only)
-    except UnknownCheckError as error:
-        raise wrong_use(str(error)) from None
+    if unknown := unknown_word(CATALOGUE, only):
+        raise wrong_use(unknown)
+    checks = chosen(CATALOGUE, context.plan, only=only)
     if not inside:
         checks = [check for check in checks if check.group != in_cloud.GROUP]
     if not checks:

@@ -32,7 +32,6 @@ from lockstep.protocol.federation import (
     KEYS,
     RETIRE_AFTER,
     VERIFIERS_FORGET,
-    NotAnIssuerKeyError,
     Origin,
     Publication,
     PublicKey,
@@ -47,6 +46,7 @@ from lockstep.protocol.federation import (
     successor,
 )
 from lockstep.protocol.ports import Clock
+from lockstep.protocol.strict_json import MessageError
 from lockstep.runtime.identity import DEPLOYER
 from lockstep.runtime.issuer import read_document, served_at
 from lockstep.runtime.wiring import endpoints_from_environment
@@ -240,7 +240,7 @@ class _Issuer:
     def _public_key(self, kid: str) -> PublicKey:
         try:
             return self._key.public_key(kid)
-        except NotAnIssuerKeyError:
+        except MessageError:
             raise _no(
                 f"{kid} is no RSA key of 2,048 bits or more, which AWS needs; name another one in "
                 "runners.oci.federation.key"
@@ -250,7 +250,7 @@ class _Issuer:
         known = dict(trusted)
         for kid in (self.published.keys() & {version.id for version in self.versions}) - known.keys():
             # A vault does not show a version for good that it has deleted. What is published of it is a stranger's.
-            with suppress(NotAnIssuerKeyError):
+            with suppress(MessageError):
                 known[kid] = self._key.public_key(kid)
         keys, found = self._stored[KEYS], self._stored[CONFIGURATION]
         foreign = [f"{KEYS} holds {kid}" for kid in (strangers(keys.content, known) if keys else ())]

@@ -10,7 +10,7 @@ from lockstep.cli.orders import OrderContext, entry_text, order_context
 from lockstep.cli.output import CredentialArgument, DryRun, complain, one, plan_or_exit, say, wrong_use
 from lockstep.operate.login_import import Estate, import_login, prove, texts_to_write
 from lockstep.operate.verdict import next_step
-from lockstep.protocol.errors import LoginImportRefusedError, SecretMalformedError
+from lockstep.protocol.errors import OrderRefusedError, SecretMalformedError
 from lockstep.protocol.events import Adopted
 from lockstep.protocol.model import Credential, Login, SecretStr
 from lockstep.protocol.ports import BINARY, NOT_AN_OBJECT
@@ -63,12 +63,13 @@ def command(
     login = _login(_text(at, secret, store, variable))
     try:
         _import_login(login, credential, at, replace=replace, dry_run=dry_run)
-    except LoginImportRefusedError as error:
-        complain(_next(error, at, credential))
+    except OrderRefusedError as error:
+        if error.where.get("code") in _NEXT:
+            complain(_next(error, at, credential))
         raise
 
 
-def _next(error: LoginImportRefusedError, at: OrderContext, credential: Credential) -> str:
+def _next(error: OrderRefusedError, at: OrderContext, credential: Credential) -> str:
     """What a person does about a refusal."""
     code, record = error.where["code"], at.read(credential)
     if (

@@ -24,13 +24,11 @@ from lockstep.operate.formatting import _answer, wants_json
 from lockstep.plan.file import PlanProblemsError, PlanSource, Problem, load_source
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import (
-    AccountOwnedError,
     Environment,
     EnvironmentalError,
     FenceLostError,
     InvalidPlanError,
     LockstepError,
-    LoginImportRefusedError,
     OrderRefusedError,
     UnexpectedError,
     UnknownUsernameError,
@@ -276,8 +274,8 @@ _PACKAGE = Path(__file__).parents[1]
 _ANSWERS = (
     FenceLostError,
     OrderRefusedError,
-    AccountOwnedError,
-    LoginImportRefusedError,
+    OrderRefusedError,
+    OrderRefusedError,
     UnknownUsernameError,
 )
 """Errors that are a negative answer to a write."""

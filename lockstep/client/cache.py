@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from lockstep.protocol.errors import NotBootstrappedError, StoreUnreachableError
+from lockstep.protocol.errors import SecretMalformedError, StoreUnreachableError
 from lockstep.protocol.model import SecretStr
 from lockstep.runtime.system import boot_seconds
 from lockstep.stores.contents import decode_app_user, decode_connection
@@ -104,14 +104,13 @@ def decode(text: str, *, store: str, secret: str) -> ClientCredential:
     """What the text of an `app_user` secret says.
 
     Raises:
-        NotBootstrappedError: It is a placeholder.
-        SecretMalformedError: It is not a credential.
+        SecretMalformedError: It is not a credential; code `placeholder`: it was never rotated.
     """
     try:
         with without_locals():
             login, generation = decode_app_user(text, store=store, secret=secret)
             if login is None:
-                raise NotBootstrappedError(store=store, secret=secret)
+                raise SecretMalformedError(store=store, secret=secret, code="placeholder")
             return ClientCredential(
                 username=login.username,
                 password=login.password,

@@ -13,7 +13,7 @@ from lockstep.databases.findings import Finding, Outcome, failed
 from lockstep.databases.inspect import ACCOUNTS, AGAIN, RIGHTS, of_replicas
 from lockstep.databases.mysql_family import MySqlFamilyDatabase, MySqlSession, error_of
 from lockstep.databases.rules import Rule, rules
-from lockstep.protocol.errors import AmbiguousAccountError, TlsVerificationError
+from lockstep.protocol.errors import AccountSetupError, TlsVerificationError
 
 # https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase_packets_protocol_ssl_request.html
 _CLIENT_PROTOCOL_41, _CLIENT_SSL, _CLIENT_SECURE_CONNECTION, _CLIENT_PLUGIN_AUTH = (
@@ -129,7 +129,9 @@ class FamilyChecks:
         expected = f"{username}@{database.credential.account_host}"
         if account != expected:
             says = f"the server matches {account} to it, and the plan names {expected}"
-            yield failed(ACCOUNTS, f"{database.name} {username}", says, AmbiguousAccountError.advice)
+            yield failed(
+                ACCOUNTS, f"{database.name} {username}", says, AccountSetupError.advices["several-hosts"]
+            )
 
     # ---- Replication
 

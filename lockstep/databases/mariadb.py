@@ -12,7 +12,7 @@ from lockstep.databases.mysql_family import (
     account_at,
 )
 from lockstep.databases.verifiers import mysql_native_password
-from lockstep.protocol.errors import DatabaseReadOnlyError, PrivilegeMissingError, VerifierRefusedError
+from lockstep.protocol.errors import AccountSetupError, DatabaseReadOnlyError, PrivilegeMissingError
 from lockstep.protocol.model import CredentialValue, Login, SecretStr, Strategy
 
 _OPTION_PREVENTS = "1290"  # read_only, or strict_password_validation
@@ -26,7 +26,7 @@ class MariaDbDatabase(MySqlFamilyDatabase):
     is changed to it.
 
     With a password validation plugin and `strict_password_validation` (the default) the server takes no
-    verifier; that is a VerifierRefusedError, since no other password would help.
+    verifier; that is an AccountSetupError, since no other password would help.
 
     The server counts an account's wrong passwords (`max_password_errors`) until a login succeeds or the account is
     altered. An account that it has blocked answers 4150 if it has one password. If it has two it refuses the one that
@@ -86,7 +86,7 @@ class _Account:
             self._session.run(f"ALTER USER {self._account} IDENTIFIED VIA {methods}", username, *verifiers)
         except DatabaseReadOnlyError as e:
             if e.where["code"] == _OPTION_PREVENTS and self._session.run("SELECT @@read_only") == (0,):
-                raise VerifierRefusedError(**e.where) from None
+                raise AccountSetupError(**{**e.where, "code": "verifiers-refused"}) from None
             raise
 
     def forget_refusals(self, username: str) -> None:

@@ -14,20 +14,18 @@ from lockstep.databases.tls import is_tls_failure
 from lockstep.protocol.deadlines import DatabaseTimeouts as Timeouts
 from lockstep.protocol.deadlines import DeadlineGuard
 from lockstep.protocol.errors import (
-    AccountBlockedError,
     AccountDeniedError,
     AccountExpiredError,
     AccountLockedError,
     AccountMissingError,
     AccountPluginError,
+    AccountSetupError,
     AdvisoryLockBusyError,
-    AmbiguousAccountError,
     DatabaseBusyError,
     DatabaseReadOnlyError,
     DatabaseRejectedError,
     DatabaseUnreachableError,
     HostBlockedError,
-    LockoutLimitError,
     LockstepError,
     PasswordRefusedByPolicyError,
     PrivilegeMissingError,
@@ -80,9 +78,9 @@ _ERRORS: dict[int, type[LockstepError]] = {
     3159: TlsVerificationError,  # require_secure_transport, met by a plan that says plaintext
     3638: PasswordRefusedByPolicyError,  # password_history, password_reuse_interval
     3894: AccountPluginError,  # RETAIN would change the account's plugin
-    3955: AccountBlockedError,  # FAILED_LOGIN_ATTEMPTS (MySQL)
+    3955: AccountLockedError,  # FAILED_LOGIN_ATTEMPTS (MySQL)
     4031: DatabaseUnreachableError,  # silent for longer than wait_timeout (MySQL)
-    4150: AccountBlockedError,  # max_password_errors (MariaDB), unless the account has several passwords
+    4150: AccountLockedError,  # max_password_errors (MariaDB), unless the account has several passwords
     4151: AccountLockedError,  # by ACCOUNT LOCK (MariaDB)
     _ACCOUNT_STATEMENT_FAILED: AccountMissingError,  # with no other reason
 }
@@ -222,16 +220,16 @@ class MySqlFamilyDatabase(ServerDatabase[MySqlSession]):
         """See `ServerDatabase`; the login also says which account it is, and how often it may be refused.
 
         Raises:
-            AmbiguousAccountError: The server has matched another account (protocol D17).
-            LockoutLimitError: The next refusal would lock the account (protocol D18).
+            AccountSetupError: The server has matched another account (protocol D17), or the next refusal would lock
+                this one (protocol D18).
         """
         # An account whose password has expired may still connect, and then run nothing.
         with self.as_user(login) as session:
             matched = self.matched(session)
         if matched.account != f"{login.username}@{self.credential.account_host}":
-            raise AmbiguousAccountError(database=self.name)
+            raise AccountSetupError(database=self.name, code="several-hosts")
         if matched.most_refusals == 1:
-            raise LockoutLimitError(database=self.name)
+            raise AccountSetupError(database=self.name, code="lockout-limit")
 
     def _log_in(self, login: Login) -> MySqlSession:
         # The rotation user has rights on no database.
@@ -242,10 +240,10 @@ class MySqlFamilyDatabase(ServerDatabase[MySqlSession]):
         """The account that a session is logged in as."""
 
     def _stager(self, session: MySqlSession) -> StagingStrategy:
-        """See `ServerDatabase`; raises AmbiguousAccountError where the server shows other hosts (protocol D17)."""
+        """See `ServerDatabase`; raises AccountSetupError where the server shows other hosts (protocol D17)."""
         accounts = self.accounts(session) or ()
         if {known.host for known in accounts} - {self.credential.account_host}:
-            raise AmbiguousAccountError(database=self.name)
+            raise AccountSetupError(database=self.name, code="several-hosts")
         return self._staging_strategy(session, accounts)
 
     @abstractmethod

@@ -92,7 +92,7 @@ class IssuerKeyVersions:
         """The public half of a version.
 
         Raises:
-            NotAnIssuerKeyError: As `lockstep.protocol.federation.public_key`.
+            MessageError: As `lockstep.protocol.federation.public_key`.
         """
         with explained("GetKeyVersion"):
             shown = self._management.get_key_version(self._key_id, version).data

@@ -21,7 +21,7 @@ from lockstep.audit.entry import ORDER
 from lockstep.protocol.errors import (
     AdminCredentialRejectedError,
     FenceLostError,
-    LoginImportRefusedError,
+    OrderRefusedError,
     ReadSideLaggingError,
     SecretMalformedError,
     UnknownUsernameError,
@@ -95,8 +95,8 @@ def import_login(login: Login, estate: Estate, *, replace: bool = False) -> Logi
 
     Raises:
         UnknownUsernameError: The plan does not name its username.
-        AccountOwnedError: Another credential has one of the accounts.
-        LoginImportRefusedError: A database refuses it, a promotion is half done, the lock is held, or a secret has
+        OrderRefusedError: Another credential has one of the accounts.
+        OrderRefusedError: A database refuses it, a promotion is half done, the lock is held, or a secret has
             something that is no JSON object.
         SecretTooLargeError: A store does not keep that much.
         ReadSideLaggingError: It was written, but a store does not serve it yet. Repeat it.
@@ -108,11 +108,11 @@ def import_login(login: Login, estate: Estate, *, replace: bool = False) -> Logi
     until = now + LEASE
     lease = estate.orders.hold(holder=holder, now=now, expires_at=until)
     if lease is None:
-        raise LoginImportRefusedError(credential=credential.id, code="lock-held")
+        raise OrderRefusedError(credential=credential.id, code="lock-held")
     try:
         record = estate.chain.lock.read()
         if record.claim and record.promoting:
-            raise LoginImportRefusedError(
+            raise OrderRefusedError(
                 credential=credential.id, generation=record.claim.generation, code="promoting"
             )
         prove(login, estate)
@@ -128,7 +128,7 @@ def prove(login: Login, estate: Estate) -> None:
     """Log in on every database, and stop at the first that refuses: a refusal brings an account nearer to its limit.
 
     Raises:
-        LoginImportRefusedError: A database refuses the login.
+        OrderRefusedError: A database refuses the login.
         AccountUnusableError: It would refuse any login of the account (protocol D14).
         DatabaseUnreachableError: A database cannot be asked; likewise the other errors of `Database`.
     """
@@ -152,8 +152,8 @@ def _prove_at(database: Database, login: Login, estate: Estate) -> None:
                 raise _refused_at(replica.name, estate)
 
 
-def _refused_at(place: str, estate: Estate, *, code: str = "login-refused") -> LoginImportRefusedError:
-    return LoginImportRefusedError(credential=estate.credential.id, database=place, code=code)
+def _refused_at(place: str, estate: Estate, *, code: str = "login-refused") -> OrderRefusedError:
+    return OrderRefusedError(credential=estate.credential.id, database=place, code=code)
 
 
 def stores_without(login: Login, estate: Estate) -> tuple[str, ...]:
@@ -165,7 +165,7 @@ def texts_to_write(login: Login, estate: Estate, *, replace: bool) -> dict[str, 
     """What each store will hold that does not serve the login in every place yet (protocol V20).
 
     Raises:
-        LoginImportRefusedError: A store has something that is no JSON object, and it is not to be replaced.
+        OrderRefusedError: A store has something that is no JSON object, and it is not to be replaced.
         SecretTooLargeError: A store does not keep that much.
     """
     return {name: _text(login, name, estate, replace=replace) for name in stores_without(login, estate)}
@@ -176,7 +176,7 @@ def _text(login: Login, store: str, estate: Estate, *, replace: bool) -> SecretS
     served = secret.served()
     wrong = [BINARY if v.text is None else NOT_AN_OBJECT for v in served if object_in(v.text or "") is None]
     if wrong and not replace:
-        raise LoginImportRefusedError(credential=credential.id, store=store, code=wrong[0])
+        raise OrderRefusedError(credential=credential.id, store=store, code=wrong[0])
     extras = carried(served) or NO_EXTRAS
     text = encode_app_user(CredentialValue(0, login), credential, extras, only_strings=secret.only_strings)
     name = credential.secret_names.app_user

@@ -49,10 +49,6 @@ LONGEST_PATH = 64
 _STEP = re.compile(r"[lr][0-9a-f]{64}")
 
 
-class PathError(ValueError):
-    """It is not the path of a document."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tree:
     """A hash tree.
@@ -87,14 +83,14 @@ def root(name: str, content: bytes, path: Sequence[str]) -> str:
     """The root of the tree that has this document at this path, in hexadecimal.
 
     Raises:
-        PathError: It is no path.
+        ValueError: It is no path.
     """
     if len(path) > LONGEST_PATH:
-        raise PathError
+        raise ValueError("no path of a tree")
     digest = _leaf(name, content)
     for step in path:
         if not _STEP.fullmatch(step):
-            raise PathError
+            raise ValueError("no path of a tree")
         sibling = bytes.fromhex(step[1:])
         digest = _node(sibling, digest) if step[0] == "l" else _node(digest, sibling)
     return digest.hex()
@@ -222,7 +218,7 @@ def verified(file: bytes, *, name: str, digest: str, limit: int) -> Any:  # noqa
         raise PlanDocumentRefusedError(path=name, code="not-json") from None
     try:
         is_of_plan = root(name, content, path) == digest
-    except (PathError, TypeError):
+    except (ValueError, TypeError):
         is_of_plan = False
     if not is_of_plan:
         raise PlanDocumentRefusedError(path=name, code="not-of-this-plan")

@@ -23,7 +23,6 @@ from lockstep.protocol.errors import (
     LockstepError,
     LockTableUnreachableError,
     RetryableError,
-    StepEndedError,
     family,
 )
 from lockstep.protocol.ports import Clock
@@ -70,11 +69,11 @@ class Scope:
         """Return if a call of this scope may be sent.
 
         Raises:
-            StepEndedError: The scope is closed.
-            DeadlineExceededError: Its time is over, or would be before the call is answered.
+            DeadlineExceededError: The scope is closed (code `step-ended`); or its time is over, or would be before the
+                call is answered.
         """
         if self._closed.is_set():
-            raise StepEndedError
+            raise DeadlineExceededError(code="step-ended")
         if self._clock.monotonic() >= self._ends_at - LAST_CALL_SECONDS:
             raise DeadlineExceededError
 
@@ -109,13 +108,12 @@ def check_scope() -> None:
     """The `DeadlineGuard` of a function: the call belongs to an open scope.
 
     Raises:
-        StepEndedError: The scope is closed, or the call belongs to none: its thread was not started by
+        DeadlineExceededError: As `Scope.check`; or the call belongs to no scope: its thread was not started by
             `lockstep.protocol.workers`, so no step waits for it.
-        DeadlineExceededError: As `Scope.check`.
     """
     scope = _current.get()
     if scope is None:
-        raise StepEndedError
+        raise DeadlineExceededError(code="step-ended")
     scope.check()
 
 

@@ -8,7 +8,9 @@ free text, so a foreign message, which may hold a password, cannot get into a lo
 """
 
 import re
+from collections.abc import Mapping
 from enum import Enum, auto
+from typing import ClassVar
 
 _SAFE_FIELD = re.compile(r"[A-Za-z0-9_.:/@+ -]{1,120}")
 _FIELDS = frozenset(
@@ -24,6 +26,8 @@ class LockstepError(Exception):
 
     advice: str = ""
     """What a person does next."""
+    advices: ClassVar[Mapping[str, str]] = {}
+    """The same by the code, where that decides it."""
 
     def __init__(self, **where: str | int) -> None:
         """Keep where it happened.
@@ -38,6 +42,7 @@ class LockstepError(Exception):
         if unknown:
             raise TypeError(f"not a field of an error: {sorted(unknown)}")
         self.where = {key: _printable(value) for key, value in where.items()}
+        self.advice = self.advices.get(self.where.get("code", ""), self.advice)
         super().__init__(self._text())
 
     @property
@@ -247,13 +252,14 @@ class SecretNotFoundError(TerminalError):
 
 
 class SecretMalformedError(TerminalError):
-    """The content of the secret is neither a credential nor a placeholder."""
+    """The secret does not hold a credential."""
 
     advice = (
         "`app_user` must be a JSON object with `username` and `password`: restore its previous version, or bring the "
         "login that works into it with `lockstep import --replace`. `connection_blob` must be a JSON object: keep "
         "what it has elsewhere, and put `{}` into it."
     )
+    advices: ClassVar = {"placeholder": "Its first rotation has not run: `lockstep rotate --force`."}
 
 
 class EditedMeanwhileError(TerminalError):
@@ -270,16 +276,14 @@ class SecretTooLargeError(TerminalError):
     )
 
 
-class NotBootstrappedError(TerminalError):
-    """The secret still holds a placeholder because the first rotation has not run."""
-
-    advice = "Let it rotate once: `lockstep rotate --force`."
-
-
 class StoreAccessDeniedError(TerminalError):
     """The secrets manager denies access to this identity."""
 
-    advice = "Look who may not read or write what: `lockstep doctor`. docs/iam.md and docs/iam-oci.md list the rights."
+    advice = (
+        "Compare the rights with docs/iam.md and docs/iam-oci.md: `lockstep doctor`. In AWS a secret that does "
+        "not exist or lacks its tag is denied, too: `lockstep secrets tag`. In OCI a new slot needs the rights of "
+        "the others."
+    )
 
 
 class StoreQuotaExceededError(TerminalError):
@@ -332,18 +336,12 @@ class AccountUnusableError(TerminalError):
 
 
 class AccountLockedError(AccountUnusableError):
-    """The account is locked."""
+    """The account is locked, by a person or after too many wrong passwords in a row."""
 
     advice = (
-        "Find out who locked it. MySQL, MariaDB: `ALTER USER <account> ACCOUNT UNLOCK`. PostgreSQL: `ALTER ROLE "
-        "<role> LOGIN`."
+        "Find out who locked it, or which client has a wrong password. Then, MySQL and MariaDB: "
+        "`ALTER USER <account> ACCOUNT UNLOCK`; PostgreSQL: `ALTER ROLE <role> LOGIN`."
     )
-
-
-class AccountBlockedError(AccountUnusableError):
-    """The server has locked the account because of too many wrong passwords in a row."""
-
-    advice = "Find the client that has a wrong password, then: `ALTER USER <account> ACCOUNT UNLOCK`."
 
 
 class AccountExpiredError(AccountUnusableError):
@@ -370,22 +368,25 @@ class AccountMissingError(TerminalError):
     advice = "Let a DBA run the output of `lockstep plan sql`."
 
 
-class AmbiguousAccountError(TerminalError):
-    """The server has the username under another host than the plan, or under several hosts."""
+class AccountSetupError(TerminalError):
+    """The account, or the server for it, is set up so that no password can be rotated; the code says why."""
 
-    advice = (
-        "Applications may be matched to another account than the one that is rotated. Keep one, give its host as "
-        "`account_host` in the plan, and drop the others: DROP USER <username>@<host>."
-    )
-
-
-class LockoutLimitError(TerminalError):
-    """One wrong password would lock the account, so no old password can be shown to be revoked."""
-
-    advice = (
-        "Allow at least 2. MySQL: `ALTER USER <account> FAILED_LOGIN_ATTEMPTS 2`. MariaDB: `SET GLOBAL "
-        "max_password_errors = 2`."
-    )
+    advice = "See what is wrong, and the statement that corrects it: `lockstep doctor`."
+    advices: ClassVar = {
+        "several-hosts": (
+            "The username exists under another host than the plan's, or under several, so applications may be matched "
+            "to another account. Keep one, give its host as `account_host` in the plan, and drop the others: "
+            "`DROP USER <username>@<host>`."
+        ),
+        "lockout-limit": (
+            "One wrong password would lock the account, so no old one can be shown to be revoked. Allow at least 2. "
+            "MySQL: `ALTER USER <account> FAILED_LOGIN_ATTEMPTS 2`. MariaDB: `SET GLOBAL max_password_errors = 2`."
+        ),
+        "verifiers-refused": (
+            "The server wants to check each password, and takes no verifiers. "
+            "`SET GLOBAL strict_password_validation = OFF`; passwords that people set are checked all the same."
+        ),
+    }
 
 
 class HostBlockedError(TerminalError):
@@ -394,14 +395,6 @@ class HostBlockedError(TerminalError):
     advice = (
         "MySQL: `TRUNCATE TABLE performance_schema.host_cache`; MariaDB: `FLUSH HOSTS`. Then raise "
         "max_connect_errors."
-    )
-
-
-class VerifierRefusedError(TerminalError):
-    """The server takes no verifiers because it wants to check each password (strict_password_validation)."""
-
-    advice = (
-        "`SET GLOBAL strict_password_validation = OFF`; passwords that people set are checked all the same."
     )
 
 
@@ -506,31 +499,25 @@ class AuditVerificationError(TerminalError):
 
 
 class OrderRefusedError(TerminalError):
-    """The lock record does not allow this order. Nothing was changed."""
+    """The order was refused; the code says why. Nothing was changed."""
 
-    advice = "Run `lockstep status` to see what the record holds."
-
-
-class LoginImportRefusedError(TerminalError):
-    """The login was not imported. No store was changed."""
-
-    advice = (
-        "Look at the code and the place. `login-refused`: enter the login that works there. `lock-held`: wait for "
-        "the run to end, `lockstep lock show`."
-    )
-
-
-class AccountOwnedError(TerminalError):
-    """The account belongs to another credential."""
-
-    advice = "Take it out of one of the two plans; `lockstep retire` frees the accounts of a credential."
+    advice = "See what the record holds: `lockstep status`."
+    advices: ClassVar = {
+        "account-owned": (
+            "The account belongs to another credential. Take it out of one of the two plans; `lockstep retire` frees "
+            "the accounts of a credential."
+        ),
+        "login-refused": "Enter the login that works there: `lockstep import`.",
+        "lock-held": "Wait for the run to end: `lockstep lock show`.",
+    }
 
 
 class NotHandedOnError(TerminalError):
     """The function in OCI could not be called for other credentials."""
 
     advice = (
-        "Deploy it with its rights: `make deploy-oci`. What was not handed on is done one after the other."
+        "Deploy it with its rights: `make deploy-oci`. Code `TooManyRequests`: ask Oracle for more memory for "
+        "functions. What was not handed on is done one after the other."
     )
 
 
@@ -543,17 +530,8 @@ class EventNotSentError(TerminalError):
     )
 
 
-class StepEndedError(TerminalError):
-    """The step that began this call has ended, so the call was not sent."""
-
-    advice = (
-        "The step is tried again. If it lasts, look for the service that answers slowly: `lockstep doctor "
-        "--in-cloud`."
-    )
-
-
 class DeadlineExceededError(TerminalError):
-    """The run exceeded its deadline. The next run continues from here."""
+    """The time for the call is over, or its step has ended, so it was not sent. The next run continues from here."""
 
     advice = "If it happens again, look for the service that answers slowly: `lockstep doctor --in-cloud`."
 

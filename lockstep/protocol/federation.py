@@ -21,9 +21,9 @@ from enum import Enum
 from threading import Lock, local
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
-from lockstep.protocol.errors import DeadlineExceededError, StepEndedError
+from lockstep.protocol.errors import DeadlineExceededError
 from lockstep.protocol.ports import Clock
-from lockstep.protocol.strict_json import Message, object_of
+from lockstep.protocol.strict_json import Message, MessageError, object_of
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -86,10 +86,6 @@ class PublicKey:
         }
 
 
-class NotAnIssuerKeyError(ValueError):
-    """A public key with which no token of the issuer can be verified."""
-
-
 def place_of(issuer: str) -> Place | None:
     """The place that the address of a bucket names; None: the address is not Object Storage's own."""
     found = _PLACE.fullmatch(issuer)
@@ -119,12 +115,12 @@ def public_key(kid: str, pem: str) -> PublicKey:
     """A key from what the vault shows of it.
 
     Raises:
-        NotAnIssuerKeyError: It is not an RSA key, or shorter than 2,048 bits.
+        MessageError: It is not an RSA key, or shorter than 2,048 bits.
     """
     try:
         numbers = rsa_key(pem).public_numbers()
     except ValueError:
-        raise NotAnIssuerKeyError(kid) from None
+        raise MessageError("must be an RSA key of 2,048 bits or more") from None
     return PublicKey(kid=kid, modulus=numbers.n, exponent=numbers.e)
 
 
@@ -464,7 +460,7 @@ class Sessions(Generic[T]):
             if (session := self._usable()) is not None:
                 return session
             # The other thread's step may have ended, which is no reason here. Then this one asks.
-            with suppress(StepEndedError, DeadlineExceededError):
+            with suppress(DeadlineExceededError):
                 return coming.result()
 
     def drop(self) -> None:

@@ -227,7 +227,7 @@ class Orders(Protocol):
         """Make the account this credential's.
 
         Raises:
-            AccountOwnedError: It is another's.
+            OrderRefusedError: It is another's.
         """
 
     def unregister(self, account: Account) -> bool:

@@ -179,9 +179,9 @@ class Database(Protocol):
     """A server on which every live generation must log in.
 
     Errors: DatabaseUnreachableError, DatabaseBusyError, AdvisoryLockBusyError, TlsVerificationError,
-    AccountUnusableError (all four), AccountMissingError, AccountPluginError, AmbiguousAccountError, LockoutLimitError,
+    AccountUnusableError (all three), AccountMissingError, AccountPluginError, AccountSetupError,
     HostBlockedError, AdminCredentialRejectedError, PrivilegeMissingError, PasswordRefusedByPolicyError,
-    VerifierRefusedError, UnsupportedServerError, DatabaseRejectedError.
+    UnsupportedServerError, DatabaseRejectedError.
     """
 
     @property

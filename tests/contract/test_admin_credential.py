@@ -15,7 +15,7 @@ from lockstep.operate.plan_sql.scripts import provisioning
 from lockstep.plan.file import parse_plan
 from lockstep.plan.model import Plan
 from lockstep.protocol.deadlines import DeadlineGuard, always
-from lockstep.protocol.errors import AdminCredentialRejectedError, StepEndedError
+from lockstep.protocol.errors import AdminCredentialRejectedError, DeadlineExceededError
 from lockstep.protocol.model import Credential, CredentialValue, DatabaseServer, Login, SecretStr
 from lockstep.protocol.ports import Database
 from lockstep.runtime.databases import open_database
@@ -154,7 +154,7 @@ def test_a_crash_before_any_statement_never_locks_the_admin_out(world: SqlHarnes
         sends = Sends(permitted)
         try:
             admin.stage(admin, pending, sends)
-        except StepEndedError:
+        except DeadlineExceededError:
             crashes += 1
             admin.require(admin.current)
             app.rotate(admin)
@@ -178,7 +178,7 @@ class Sends:
         self.permitted -= 1
         if self.permitted < 0:
             self.ended = True
-            raise StepEndedError
+            raise DeadlineExceededError
 
 
 @postgresql

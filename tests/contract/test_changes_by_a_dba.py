@@ -13,17 +13,15 @@ import pytest
 
 from lockstep.databases.base import LoginRefusedError, quoted
 from lockstep.protocol.errors import (
-    AccountBlockedError,
     AccountDeniedError,
     AccountExpiredError,
     AccountLockedError,
     AccountMissingError,
+    AccountSetupError,
     AdminCredentialRejectedError,
-    AmbiguousAccountError,
     DatabaseBlockedError,
     DatabaseBusyError,
     DatabaseReadOnlyError,
-    LockoutLimitError,
     LockstepError,
     PrivilegeMissingError,
     UnsupportedServerError,
@@ -51,7 +49,7 @@ BLOCKED, MISSING, LOCKED, DENIED = (
     AccountLockedError,
     AccountDeniedError,
 )
-LIMIT, READ_ONLY, NO_RIGHT = LockoutLimitError, DatabaseReadOnlyError, PrivilegeMissingError
+LIMIT, READ_ONLY, NO_RIGHT = AccountSetupError, DatabaseReadOnlyError, PrivilegeMissingError
 MYSQL_DUAL, MARIADB_DUAL, POSTGRESQL = ("mysql-dual",), ("mariadb-dual",), ("postgresql",)
 MYSQL, MARIADB = ("mysql-dual", "mysql-alternating"), ("mariadb-dual", "mariadb-alternating")
 DUAL, ALTERNATING = ("mysql-dual", "mariadb-dual"), ("mysql-alternating", "mariadb-alternating")
@@ -79,7 +77,7 @@ def refuse_once(_: SqlHarness, world: World) -> None:
 def applications_are_refused(harness: SqlHarness, world: World) -> None:
     """So often that the server locks the account."""
     for _ in range(3):
-        with suppress(AccountBlockedError):
+        with suppress(AccountLockedError):
             assert not harness.open().accepts(world.served()[0])
 
 
@@ -191,7 +189,7 @@ CHANGES = [
     Change("one connection", FAMILY, "{alter} WITH MAX_USER_CONNECTIONS 1", NEW),
     Change("none left", FAMILY, f"{PER_HOUR} 1", DatabaseBusyError, ends=f"{PER_HOUR} 0"),
     Change("TLS required", FAMILY, "{alter} REQUIRE SSL", NEW),
-    Change("another host", FAMILY, "CREATE USER {local}", AmbiguousAccountError, ends="DROP USER {local}"),
+    Change("another host", FAMILY, "CREATE USER {local}", AccountSetupError, ends="DROP USER {local}"),
     # The server, and the rotation user
     Change("read-only", MYSQL, "SET GLOBAL super_read_only = 1", READ_ONLY, ends="SET GLOBAL read_only = 0"),
     Change("read-only", MARIADB, "SET GLOBAL read_only = 1", READ_ONLY, ends="SET GLOBAL read_only = 0"),
@@ -204,10 +202,10 @@ CHANGES = [
         ends=f"{ROTATOR} UNLOCK",
     ),
     # A fail-over has lost the last change, and applications have been refused since
-    Change("lost", MYSQL_DUAL, LOSE_MYSQL, AccountBlockedError, ends=UNLOCK, act=applications_are_refused),
+    Change("lost", MYSQL_DUAL, LOSE_MYSQL, AccountLockedError, ends=UNLOCK, act=applications_are_refused),
     Change("lost", MARIADB_DUAL, LOSE_MARIADB, RECONCILE, act=applications_are_refused),
     Change(
-        "lost", ("mysql-alternating",), LOSE, RECONCILE, AccountBlockedError, UNLOCK, applications_are_refused
+        "lost", ("mysql-alternating",), LOSE, RECONCILE, AccountLockedError, UNLOCK, applications_are_refused
     ),
     Change("lost", ("mariadb-alternating",), LOSE, RECONCILE, act=applications_are_refused),
     # PostgreSQL

@@ -18,6 +18,7 @@ from lockstep.protocol.errors import (
     AccountDeniedError,
     AccountExpiredError,
     AccountMissingError,
+    AccountSetupError,
     AdminCredentialRejectedError,
     AdvisoryLockBusyError,
     DatabaseBusyError,
@@ -27,7 +28,6 @@ from lockstep.protocol.errors import (
     PrivilegeMissingError,
     UnknownUsernameError,
     UnsupportedServerError,
-    VerifierRefusedError,
 )
 from lockstep.protocol.model import CredentialValue, Engine, Login, SecretStr
 from lockstep.runtime.databases import Timeouts
@@ -183,7 +183,7 @@ def test_a_mariadb_that_takes_no_verifiers(world: MariaDbHarness) -> None:
     """`strict_password_validation`, on by default, has an effect once a validation plugin is there."""
     world.execute("INSTALL SONAME 'simple_password_check'")
     try:
-        with fails(VerifierRefusedError), world.database.exclusive() as stager:
+        with fails(AccountSetupError), world.database.exclusive() as stager:
             stager.stage(current=None, pending=value_of(world, 1))
         # The way out that the error names.
         world.execute("SET GLOBAL strict_password_validation = OFF")

@@ -15,7 +15,7 @@ from lockstep.oci.clients import OciClients, OciIdentity
 from lockstep.oci.kms import sign
 from lockstep.oci.object_storage import ObjectStorageAuditLog, ObjectStorageFolder
 from lockstep.protocol.deadlines import DeadlineGuard
-from lockstep.protocol.errors import SecretNotFoundError, StepEndedError
+from lockstep.protocol.errors import DeadlineExceededError, SecretNotFoundError
 from lockstep.protocol.federation import IssuerKey
 from lockstep.protocol.model import CredentialValue
 from lockstep.protocol.ports import Database
@@ -28,7 +28,7 @@ pytest_plugins = ["tests.contract.database_fixtures"]
 
 
 def _refuse() -> None:
-    raise StepEndedError
+    raise DeadlineExceededError
 
 
 class Permits:
@@ -42,7 +42,7 @@ class Permits:
         """Count, permit or refuse."""
         self.asked += 1
         if self.asked > self._permitted:
-            raise StepEndedError
+            raise DeadlineExceededError
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ AWS_CALLS: dict[str, Callable[[Any], object]] = {
 def test_a_request_for_a_published_plan(listener: socket.socket) -> None:
     endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
     client = aws_client("s3", "eu-central-1", keys=KEYS, endpoint=endpoint, deadline_guard=_refuse)
-    with pytest.raises(StepEndedError):
+    with pytest.raises(DeadlineExceededError):
         S3Folder(client, "bucket", "plans/digest").read("index.json", 1)
     assert _nothing_came(listener)
 
@@ -81,7 +81,7 @@ def test_a_request_for_a_published_plan(listener: socket.socket) -> None:
 def test_a_request_to_aws(service: str, listener: socket.socket) -> None:
     endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
     client = aws_client(service, "eu-central-1", keys=KEYS, endpoint=endpoint, deadline_guard=_refuse)
-    with pytest.raises(StepEndedError):
+    with pytest.raises(DeadlineExceededError):
         AWS_CALLS[service](client)
     assert _nothing_came(listener)
 
@@ -103,11 +103,11 @@ def test_a_request_to_oci(scheme: str, oci_sandbox: OciSandbox, listener: socket
     endpoint = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
     clients = _oci(oci_sandbox.config(), endpoint, _refuse)
     log = ObjectStorageAuditLog(clients, namespace="n", bucket="b", stream="oci", credential_id="id")
-    with pytest.raises(StepEndedError):
+    with pytest.raises(DeadlineExceededError):
         list(log.numbers())
-    with pytest.raises(StepEndedError):
+    with pytest.raises(DeadlineExceededError):
         ObjectStorageFolder(clients, namespace="n", bucket="b", folder="plans/digest").read("index.json", 1)
-    with pytest.raises(StepEndedError):
+    with pytest.raises(DeadlineExceededError):
         sandbox_vault(oci_sandbox, clients).read_named("name")
     assert _nothing_came(listener)
 
@@ -115,7 +115,7 @@ def test_a_request_to_oci(scheme: str, oci_sandbox: OciSandbox, listener: socket
 def test_a_signature_for_a_session(oci_sandbox: OciSandbox, listener: socket.socket) -> None:
     endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
     key = IssuerKey(id="ocid1.key.oc1..one", version="ocid1.keyversion.oc1..one", endpoint=endpoint)
-    with pytest.raises(StepEndedError):
+    with pytest.raises(DeadlineExceededError):
         sign(_oci(oci_sandbox.config(), endpoint, _refuse), key, bytes(32))
     assert _nothing_came(listener)
 
@@ -136,7 +136,7 @@ def _stage(database: Database, value: CredentialValue) -> None:
 @pytest.mark.parametrize("world", SQL_WORLDS, indirect=True)
 def test_a_login_to_a_database(world: SqlHarness) -> None:
     database = world.open(deadline_guard=_refuse)
-    with pytest.raises(StepEndedError):
+    with pytest.raises(DeadlineExceededError):
         database.accepts(value_of(world, 1).login)
 
 
@@ -148,7 +148,7 @@ def test_each_statement_on_a_database(world: SqlHarness) -> None:
     assert counts.asked >= 3
     verifier, changed = world.verifier_of(value.login.username), []
     for permitted in range(counts.asked):
-        with pytest.raises(StepEndedError):
+        with pytest.raises(DeadlineExceededError):
             _stage(world.open(deadline_guard=Permits(permitted)), value_of(world, 3))
         changed.append(world.verifier_of(value.login.username) != verifier)
     # It connects, bounds its waits and takes the lock before it changes anything.

@@ -17,10 +17,9 @@ from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.operate.login_import import Estate, LoginImport, import_login
 from lockstep.protocol.errors import (
     AccountExpiredError,
-    AccountOwnedError,
     DatabaseUnreachableError,
     LockstepError,
-    LoginImportRefusedError,
+    OrderRefusedError,
     SecretTooLargeError,
     StoreUnreachableError,
     UnknownUsernameError,
@@ -266,7 +265,7 @@ def test_a_login_that_one_database_refuses_is_not_imported(world: World) -> None
     for database in world.databases:
         database.faults.before = partial(note, database.name)
     world.databases[0].set_passwords(LOGIN.username, "another")
-    with pytest.raises(LoginImportRefusedError, match="database=db-1") as caught:
+    with pytest.raises(OrderRefusedError, match="database=db-1") as caught:
         world.import_login()
     assert caught.value.where["code"] == "login-refused"
     assert tried == ["db-1 lock", "db-1 accepts"], "one refusal, under the advisory lock, and no more"
@@ -324,9 +323,9 @@ def _promoting(world: World) -> None:
     [
         (_expired, AccountExpiredError, "VALID UNTIL"),  # PostgreSQL tells the client nothing else.
         (_silent, DatabaseUnreachableError, "db-2"),
-        (_another_on_a_verify_host, LoginImportRefusedError, "database=db-2"),
-        (_owned, AccountOwnedError, "owner=multi-cloud/other"),
-        (_promoting, LoginImportRefusedError, "generation=7, code=promoting"),
+        (_another_on_a_verify_host, OrderRefusedError, "database=db-2"),
+        (_owned, OrderRefusedError, "owner=multi-cloud/other"),
+        (_promoting, OrderRefusedError, "generation=7, code=promoting"),
     ],
 )
 def test_what_stands_in_the_way_is_told_and_nothing_is_changed(
@@ -340,7 +339,7 @@ def test_what_stands_in_the_way_is_told_and_nothing_is_changed(
 
 def test_a_run_that_is_under_way_is_not_disturbed(world: World) -> None:
     world.put(holder={"S": "run-7"}, fence={"N": "7"}, expires_at={"N": "4000000000"})
-    with pytest.raises(LoginImportRefusedError) as caught:
+    with pytest.raises(OrderRefusedError) as caught:
         world.import_login()
     assert caught.value.where["code"] == "lock-held"
     assert world.served() == [None, None]
@@ -366,12 +365,12 @@ def test_a_text_that_is_no_login_is_replaced(world: World) -> None:
 
 def test_what_is_no_json_object_is_replaced_only_on_demand(world: World) -> None:
     world.secrets.edit("app_user", "hunter2")
-    with pytest.raises(LoginImportRefusedError, match="store=aws, code=not-a-json-object") as refused:
+    with pytest.raises(OrderRefusedError, match="store=aws, code=not-a-json-object") as refused:
         world.import_login()
     assert "hunter2" not in str(refused.value)
     assert world.secrets.current_text("app_user") == "hunter2"
     world.secrets.console.put_secret_value(SecretId=world.secrets.names["app_user"], SecretBinary=b"hunter2")
-    with pytest.raises(LoginImportRefusedError, match="store=aws, code=binary"):
+    with pytest.raises(OrderRefusedError, match="store=aws, code=binary"):
         world.import_login()
     assert world.import_login(replace=True).written == ("aws", "oci")
     assert world.served() == [LOGIN, LOGIN]

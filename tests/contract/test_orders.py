@@ -14,7 +14,6 @@ from lockstep.audit.verify import verify
 from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
 from lockstep.protocol.errors import (
-    AccountOwnedError,
     AuditLogUnreachableError,
     LockTableUnreachableError,
     OrderRefusedError,
@@ -298,7 +297,7 @@ ACCOUNT = Account(database="db-1", host="DB.example.com.", port=3306, username="
 
 @contextmanager
 def refused(owner: str) -> Iterator[None]:
-    with pytest.raises(AccountOwnedError) as caught:
+    with pytest.raises(OrderRefusedError) as caught:
         yield
     assert caught.value.where["owner"] == owner
     assert f"owner={owner}" in str(caught.value)

@@ -14,7 +14,7 @@ from lockstep.databases.findings import Outcome
 from lockstep.databases.sessions import LISTS, SessionList, Sessions
 from lockstep.operate.doctor.servers import LOGIN, VERIFY_HOSTS
 from lockstep.protocol.errors import (
-    AccountBlockedError,
+    AccountLockedError,
     DatabaseUnreachableError,
     ReplicaLaggingError,
     ReplicaRejectedError,
@@ -170,7 +170,7 @@ def logs_in(world: ReplicatedWorld, *logins: Login) -> list[bool]:
     found = []
     for login in logins:
         found.append(False)
-        with suppress(AccountBlockedError):
+        with suppress(AccountLockedError):
             found[-1] = replica.accepts(login)
     return found
 

@@ -62,7 +62,7 @@ def test_a_call_that_a_run_has_left_behind_sends_nothing_more(
         release.set()
         assert not signs.outcome.exists(), "the process is not frozen"
         assert _ask(function, "look") == "StoresDivergedError"
-        assert signs.outcome.read_text() == "StepEndedError"
+        assert signs.outcome.read_text() == "DeadlineExceededError"
         assert world.sent() == [*under_way, "dynamodb GetItem"]
 
 
@@ -88,7 +88,7 @@ def test_a_call_that_a_run_has_left_behind_sends_nothing_in_the_next_run_of_its_
         assert [(r["credential_id"], r["error"]) for r in results] == [
             (run, "StoresDivergedError") for run in runs
         ]
-        assert signs.outcome.read_text() == "StepEndedError"
+        assert signs.outcome.read_text() == "DeadlineExceededError"
         assert world.sent() == under_way
 
 

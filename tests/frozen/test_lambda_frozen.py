@@ -116,7 +116,7 @@ def test_a_call_that_a_step_has_left_behind_sends_nothing_more(
         under_way = world.sent()
         release.set()
         assert not signs.outcome.exists(), "the process is not frozen"
-        assert function.invoke("look") == {"late": "StepEndedError"}
+        assert function.invoke("look") == {"late": "DeadlineExceededError"}
         assert function.processes.starts == 1
         assert world.sent() == [*under_way, "dynamodb GetItem"]
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from lockstep.cli import app as cli
 from lockstep.operate.access import operator
-from lockstep.protocol.errors import LockstepError, StepEndedError
+from lockstep.protocol.errors import DeadlineExceededError, LockstepError
 from lockstep.protocol.messages import RunInput
 from lockstep.protocol.model import Credential, DatabaseServer, Login, SecretStr, Strategy
 from lockstep.protocol.orders import Pause, Resume, Revoke
@@ -232,7 +232,7 @@ class Sends:
 
     def __call__(self) -> None:
         if self.permitted is not None and self.sent >= self.permitted:
-            raise StepEndedError
+            raise DeadlineExceededError
         self.sent += 1
 
 

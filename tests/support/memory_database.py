@@ -8,7 +8,6 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 
 from lockstep.protocol.errors import (
-    AccountBlockedError,
     AccountExpiredError,
     AccountLockedError,
     AdminCredentialRejectedError,
@@ -58,7 +57,7 @@ class Refusals:
 
     def require_unblocked(self, database: str, username: str) -> None:
         if self.limit is not None and self._in_a_row[username] >= self.limit:
-            raise AccountBlockedError(database=database)
+            raise AccountLockedError(database=database)
 
     def count(self, username: str, *, accepted: bool) -> None:
         self._in_a_row[username] = 0 if accepted else self._in_a_row[username] + 1

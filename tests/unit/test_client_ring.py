@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lockstep.client import ClientCredential, CredentialClient, Source, oci_ring_source
-from lockstep.protocol.errors import NotBootstrappedError, SecretNotFoundError, StoreUnreachableError
+from lockstep.protocol.errors import SecretMalformedError, SecretNotFoundError, StoreUnreachableError
 from lockstep.protocol.ring import SLOTS
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from sandbox.oci import write_config_file
@@ -55,7 +55,7 @@ def _seen(found: ClientCredential) -> tuple[str, str, int]:
 
 
 def test_before_the_first_rotation_there_is_no_login(source: Source) -> None:
-    with pytest.raises(NotBootstrappedError):
+    with pytest.raises(SecretMalformedError, match="has not run: `lockstep rotate --force`"):
         source()
 
 

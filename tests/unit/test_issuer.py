@@ -18,7 +18,6 @@ from lockstep.protocol.errors import (
     EnvironmentalError,
 )
 from lockstep.protocol.federation import (
-    NotAnIssuerKeyError,
     Origin,
     Place,
     configuration,
@@ -31,6 +30,7 @@ from lockstep.protocol.federation import (
     strangers,
     successor,
 )
+from lockstep.protocol.strict_json import MessageError
 from lockstep.runtime import issuer as reading
 from lockstep.runtime.issuer import read_document
 from lockstep.runtime.system import SystemClock
@@ -77,7 +77,7 @@ def test_an_address_of_object_storage_names_its_bucket(issuer: str, place: Place
     ],
 )
 def test_only_a_long_rsa_key_verifies_tokens(text: str) -> None:
-    with pytest.raises(NotAnIssuerKeyError):
+    with pytest.raises(MessageError):
         public_key("kid", text)
 
 

@@ -19,7 +19,7 @@ from lockstep.protocol.deadlines import (
     always,
     check_scope,
 )
-from lockstep.protocol.errors import DeadlineExceededError, StepEndedError
+from lockstep.protocol.errors import DeadlineExceededError
 from lockstep.protocol.workers import at_the_same_time, one_after_the_other
 from lockstep.runtime.system import SystemClock
 from tests.proof.clock import JumpingClock
@@ -47,12 +47,12 @@ def test_a_closed_scope_sends_nothing() -> None:
     scope = _scope(JumpingClock())
     with scope.open():
         pass
-    with pytest.raises(StepEndedError):
+    with pytest.raises(DeadlineExceededError):
         scope.check()
 
 
 def test_a_call_that_belongs_to_no_scope_is_not_sent() -> None:
-    with pytest.raises(StepEndedError):
+    with pytest.raises(DeadlineExceededError):
         check_scope()
     always()
 
@@ -60,7 +60,7 @@ def test_a_call_that_belongs_to_no_scope_is_not_sent() -> None:
 def test_a_thread_that_no_step_waits_for_sends_nothing() -> None:
     with _scope(JumpingClock()).open(), ThreadPoolExecutor() as pool:
         left_behind = pool.submit(check_scope)
-        with pytest.raises(StepEndedError):
+        with pytest.raises(DeadlineExceededError):
             left_behind.result(BOUND_SECONDS)
 
 
@@ -75,7 +75,7 @@ def test_a_worker_keeps_the_scope_of_its_own_invocation() -> None:
         assert later_is_open.wait(BOUND_SECONDS)
         try:
             check_scope()
-        except StepEndedError as error:
+        except DeadlineExceededError as error:
             refused.append(type(error))
 
     with _scope(clock).open():
@@ -86,7 +86,7 @@ def test_a_worker_keeps_the_scope_of_its_own_invocation() -> None:
         check_scope()
         later_is_open.set()
         step.join(BOUND_SECONDS)
-    assert refused == [StepEndedError]
+    assert refused == [DeadlineExceededError]
 
 
 def test_no_call_begins_when_its_answer_would_come_too_late() -> None:
@@ -102,7 +102,7 @@ def test_no_call_begins_when_its_answer_would_come_too_late() -> None:
 def test_an_invocation_without_time_begins_nothing() -> None:
     with pytest.raises(DeadlineExceededError), _scope(JumpingClock(), seconds=LAST_CALL_SECONDS).open():
         pytest.fail("the scope must not open")
-    with pytest.raises(StepEndedError):
+    with pytest.raises(DeadlineExceededError):
         check_scope()
 
 

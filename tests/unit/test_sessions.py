@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
-from lockstep.protocol.errors import FailureKind, SessionFailure, StepEndedError
+from lockstep.protocol.errors import DeadlineExceededError, FailureKind, SessionFailure
 from lockstep.protocol.federation import EARLY_SECONDS, IssuedSession, Maker, Sessions, seconds_of
 
 SECONDS = 30
@@ -150,7 +150,7 @@ def test_a_thread_of_a_step_that_has_ended_fails_no_other_one(clock: Clock) -> N
 
     def once(asks: int) -> IssuedSession[str]:
         if asks == 1:
-            raise StepEndedError
+            raise DeadlineExceededError
         return IssuedSession(session=f"session-{asks}", seconds=LIFE)
 
     held.outcome = once
@@ -160,7 +160,7 @@ def test_a_thread_of_a_step_that_has_ended_fails_no_other_one(clock: Clock) -> N
     held.answer.set()
     left_behind.join(SECONDS)
     other.join(SECONDS)
-    assert sorted(type(result).__name__ for result in held.results) == ["StepEndedError", "str"]
+    assert sorted(type(result).__name__ for result in held.results) == ["DeadlineExceededError", "str"]
 
 
 # Tokens

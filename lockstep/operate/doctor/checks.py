@@ -122,8 +122,15 @@ _STOPS = frozenset({Outcome.FAILED, Outcome.NOT_ASKED})
 """With these of a check, what needs it is not asked."""
 
 
-class UnknownCheckError(Exception):
-    """A word is neither the id of a check nor a group."""
+def unknown_word(catalogue: Sequence[Check], words: Sequence[str]) -> str | None:
+    """What is wrong with the first word that is neither the id of a check nor a group; None: nothing is."""
+    groups = list(dict.fromkeys(check.group for check in catalogue))
+    known = {*groups, *(check.id for check in catalogue)}
+    for word in words:
+        if word not in known:
+            text = f"there is no check {word!r}; the groups are {', '.join(groups)}"
+            return with_hint(text, near(word, known))
+    return None
 
 
 def chosen(catalogue: Sequence[Check], plan: Plan, *, only: Sequence[str] = ()) -> list[Check]:
@@ -133,16 +140,7 @@ def chosen(catalogue: Sequence[Check], plan: Plan, *, only: Sequence[str] = ()) 
         catalogue: All checks.
         plan: The plan.
         only: Ids and groups; none: all.
-
-    Raises:
-        UnknownCheckError: A word names none; its text says so.
     """
-    groups = list(dict.fromkeys(check.group for check in catalogue))
-    known = {*groups, *(check.id for check in catalogue)}
-    for word in only:
-        if word not in known:
-            text = f"there is no check {word!r}; the groups are {', '.join(groups)}"
-            raise UnknownCheckError(with_hint(text, near(word, known)))
     return [c for c in catalogue if c.applies(plan) and (not only or {c.id, c.group} & set(only))]
 
 

@@ -34,7 +34,6 @@ from lockstep.protocol.errors import (
     LockTableAccessDeniedError,
     ReplicaLaggingError,
     ReplicaRejectedError,
-    StepEndedError,
     StoreAccessDeniedError,
     TlsVerificationError,
     UnsupportedServerError,
@@ -61,7 +60,6 @@ ASK_DATABASES = frozenset({"aws/apply_db", "oci/rotate"})
 
 _INSIDE = "lockstep doctor --in-cloud"
 _DENIED = (StoreAccessDeniedError, LockTableAccessDeniedError)
-_OUT_OF_TIME = (DeadlineExceededError, StepEndedError)
 _FIXES: dict[type[LockstepError], str] = {
     DatabaseUnreachableError: "look at the server's log and load, then: nc -vz {host} {port}",
     DatabaseBusyError: "end sessions, or raise the limit (max_connections, max_user_connections)",
@@ -80,7 +78,7 @@ def sentence(error: LockstepError) -> str:
 
 def is_out_of_time(error: LockstepError) -> bool:
     """Whether nothing was asked, since the function would have ended before the answer."""
-    return isinstance(error, _OUT_OF_TIME)
+    return isinstance(error, DeadlineExceededError)
 
 
 def of_error(check: str, server: DatabaseServer, error: LockstepError, *, subject: str = "") -> Finding:
