@@ -218,7 +218,7 @@ def test_the_pages_of_client_and_agent_ask_for_what_the_shipped_plan_has(tmp_pat
     plan = load_plan(ROOT / "lockstep.yaml")
     pages = [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "how-to" / "agent").iterdir()]
     text = "".join(page.read_text() for page in pages if page.stem in {"client", "agent", "external-secrets"})
-    named = set(re.findall(r"multi-cloud/\w+", text))
+    named = set(re.findall(r"multi-cloud/[\w.]*\w", text))
     [credential] = [c for c in plan.credentials if c.secret_names.app_user in named]
     assert named == {credential.secret_names.app_user, credential.secret_names.connection_blob}
     databases = set(re.findall(r"\bdatabase(?:=|\": )\"?(\w+)\b(?!\[)", text))

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from lockstep.protocol import errors
 from lockstep.protocol.errors import (
+    AccountUnusableError,
     Environment,
     EnvironmentalError,
     FenceLostError,
@@ -100,3 +102,17 @@ def test_every_error_is_used() -> None:
         if isinstance(node, ast.Name | ast.Attribute)
     }
     assert not {*(c.__name__ for c in CLASSES), *(problem.name for problem in Environment)} - used
+
+
+def test_the_pages_name_only_errors_that_there_are() -> None:
+    """Of the pages that people write; `docs/errors.md` is made from the classes."""
+    classes = (LockstepError, RetryableError, TerminalError, EnvironmentalError, AccountUnusableError)
+    known = {*told_errors(), *(kind.__name__ for kind in classes), *FOREIGN}
+    for page in ((ROOT / "README.md"), *(ROOT / "docs").rglob("*.md")):
+        if "adr" not in page.parts and page.name != "errors.md":
+            named = set(re.findall(r"(?<![\w.])[A-Z][A-Za-z]+Error\b", page.read_text(encoding="utf-8")))
+            assert named <= known, page
+
+
+FOREIGN = {"FunctionError", "ModuleNotFoundError", "FileNotFoundError", "OperationalError"}
+"""Those of Python, of drivers and of Lambda."""
