@@ -141,35 +141,14 @@ def action_of(operation: str) -> str:
     return "".join(word.title() for word in operation.split("_"))
 
 
-class OciInventory:
-    """The lists of one region, for one identity.
+def namespace_of(identity: OciIdentity, region: str, *, endpoint: str | None = None) -> str:
+    """The Object Storage namespace of the identity's tenancy.
 
-    Each raises an EnvironmentalError where it cannot be had.
+    Raises:
+        EnvironmentalError: It cannot be had.
     """
-
-    def __init__(self, region: str, identity: OciIdentity, *, endpoint: str | None = None) -> None:
-        self._region, self._identity, self._endpoint = region, identity, endpoint
-
-    def namespace(self) -> str:
-        """The tenancy's Object Storage namespace."""
-        with explained("GetNamespace"):
-            return str(self._client(oci.object_storage.ObjectStorageClient).get_namespace().data)
-
-    def buckets(self, compartment_id: str) -> list[str]:
-        """Names of a compartment's buckets."""
-        with explained("ListBuckets"):
-            client = self._client(oci.object_storage.ObjectStorageClient)
-            found = oci.pagination.list_call_get_all_results(
-                client.list_buckets, client.get_namespace().data, compartment_id
-            )
-            return sorted(bucket.name for bucket in found.data)
-
-    def vaults(self, compartment_id: str) -> list[str]:
-        """OCIDs of a compartment's vaults."""
-        with explained("ListVaults"):
-            client = self._client(oci.key_management.KmsVaultClient)
-            found = oci.pagination.list_call_get_all_results(client.list_vaults, compartment_id)
-            return sorted(vault.id for vault in found.data if vault.lifecycle_state == "ACTIVE")
-
-    def _client(self, kind: Untyped) -> Untyped:
-        return make_client(kind, self._identity, region=self._region, endpoint=self._endpoint)
+    with explained("GetNamespace"):
+        client = make_client(
+            oci.object_storage.ObjectStorageClient, identity, region=region, endpoint=endpoint
+        )
+        return str(client.get_namespace().data)

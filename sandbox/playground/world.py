@@ -58,7 +58,6 @@ class World:
             "SANDBOX_COMPARTMENT": self.oci.compartment_id,
             "SANDBOX_OWN_COMPARTMENT": self.oci.own_compartment_id,
             "SANDBOX_VAULT": self.oci.vault_id,
-            "SANDBOX_NAMESPACE": self.oci.namespace,
             **self._of_sessions(),
             **{f"{name.upper()}_URL": self.url(name) for name in self.servers},
         }
@@ -67,7 +66,6 @@ class World:
         """What a plan with sessions names, which Terraform and an administrator of the domain make."""
         to_oci, to_aws = (self.sessions.section[cloud]["federation"] for cloud in ("aws", "oci"))
         return {
-            "SANDBOX_ACCOUNT": self.aws.account_id,
             "SANDBOX_DOMAIN": to_oci["domain_url"],
             "SANDBOX_CLIENT": to_oci["client_id"],
             "SANDBOX_KEY": to_aws["key"]["id"],

@@ -1,12 +1,12 @@
-"""`lockstep init`: the plan that it writes, what it offers of both clouds, and what it asks where it may not list."""
+"""`lockstep init`: the plan that it writes, what it asks, and what it takes from identities."""
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import jsonschema
-import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
 from pydantic import TypeAdapter
 from ruamel.yaml import YAML
@@ -32,15 +32,8 @@ AWS = [
     "--bucket",
     "acme-audit",
 ]
-OCI = [
-    "--oci-region",
-    "eu-frankfurt-1",
-    "--compartment",
-    "ocid1.compartment.oc1..acme",
-    "--namespace",
-    "acme",
-]
-SESSIONS = [*OCI, "--account", "123456789012", "--domain-url", "https://idcs-1.identity.oraclecloud.com"]
+OCI = ["--compartment", "ocid1.compartment.oc1..acme", "--oci-region", "eu-frankfurt-1"]
+LEDGER = ["-d", "postgresql://ledger.internal/ledger"]
 NOWHERE = {
     "AWS_EC2_METADATA_DISABLED": "true",
     "AWS_CONFIG_FILE": os.devnull,
@@ -65,26 +58,27 @@ def check(folder: Path, *words: str) -> Result:
 
 
 @pytest.mark.parametrize(
-    ("words", "flags", "strategy"),
+    ("words", "strategy", "usernames"),
     [
-        ([], [], Strategy.DUAL_PASSWORD),
-        (["-d", "postgresql://ledger.internal/ledger"], [], Strategy.ALTERNATING_USERS),
-        ([*OCI, "--keys"], [], Strategy.DUAL_PASSWORD),
-        ([*OCI, "--keys", "--vault", "ocid1.vault.oc1..acme"], [], Strategy.DUAL_PASSWORD),
-        (SESSIONS, [], Strategy.DUAL_PASSWORD),
-        (["-d", "mariadb://a.internal/orders", "-d", "mysql://b.internal/no"], [], Strategy.DUAL_PASSWORD),
+        ([], Strategy.DUAL_PASSWORD, ["app_user"]),
+        (["--in-use"], Strategy.DUAL_PASSWORD, ["app_user"]),
+        ([*LEDGER, "--username", "books"], Strategy.ALTERNATING_USERS, ["books_a", "books_b"]),
+        ([*LEDGER, "--username", "books", "--in-use"], Strategy.ALTERNATING_USERS, ["books", "books_b"]),
+        (["-d", "mariadb://a.internal/orders", "-d", "mysql://b.internal/no"], Strategy.DUAL_PASSWORD, None),
     ],
 )
 def test_a_script_gets_a_plan_that_the_check_accepts(
-    tmp_path: Path, words: list[str], flags: list[str], strategy: Strategy
+    tmp_path: Path, words: list[str], strategy: Strategy, usernames: list[str] | None
 ) -> None:
     made = init(tmp_path, *AWS, *words)
     assert made.exit_code == 0, made.output
-    assert check(tmp_path, *flags).exit_code == 0, check(tmp_path, *flags).output
+    assert check(tmp_path).exit_code == 0, check(tmp_path).output
     plan = load_plan(tmp_path / "lockstep.yaml")
     assert (plan.credentials[0].strategy, plan.databases[0].port) == (strategy, 3307)
+    assert list(plan.credentials[0].usernames) == (usernames or ["app_user"])
     assert len(plan.credentials[0].databases) == 1 + words.count("-d")
     assert "lockstep check" in made.output
+    assert ("lockstep import" in made.output) is ("--in-use" in words)
     # Its schema is beside it, named in its first line, and it is valid by that.
     text = (tmp_path / "lockstep.yaml").read_text()
     assert text.startswith(f"# yaml-language-server: $schema={SCHEMA_NAME}\n")
@@ -93,30 +87,47 @@ def test_a_script_gets_a_plan_that_the_check_accepts(
     jsonschema.Draft202012Validator(schema).validate(YAML(typ="safe", pure=True).load(text))
 
 
-def test_with_oci_the_plan_has_sessions_and_the_check_names_what_only_the_deployment_knows(
-    tmp_path: Path,
-) -> None:
-    made = init(tmp_path, *AWS, *SESSIONS)
+def test_every_key_that_is_a_comment_may_be_added(tmp_path: Path) -> None:
+    init(tmp_path, *AWS[:1], *LEDGER, *AWS[3:])
+    file = tmp_path / "lockstep.yaml"
+    keys = "ca_file|order_key|verify_hosts|secret|alternates|overlap|events|  aws"
+    text = re.sub(rf"# ({keys}):", r"\1:", file.read_text())
+    file.write_text(text.replace("[NAME, NAME]", "[one, two]").replace("secret: NAME", "secret: crm/login"))
+    (tmp_path / "ca.pem").touch()
+    assert check(tmp_path).exit_code == 0, check(tmp_path).output
+    (credential,) = load_plan(file).credentials
+    assert (credential.usernames, credential.secret_names.app_user) == (("one", "two"), "crm/login")
+
+
+def test_with_oci_the_plan_has_sessions_and_the_check_names_what_nobody_knows_yet(tmp_path: Path) -> None:
+    made = init(tmp_path, *AWS, *OCI)
     assert made.exit_code == 0, made.output
-    assert "lockstep identity publish" in made.output
     plan = load_plan(tmp_path / "lockstep.yaml")
     assert list(plan.runners.keys) == []
     assert plan.runners.oci
-    to_oci, to_aws = plan.runners.aws.federation, plan.runners.oci.federation
-    assert to_oci
-    assert to_aws
-    assert to_oci.domain_url == "https://idcs-1.identity.oraclecloud.com"
-    assert to_aws.issuer == "https://objectstorage.eu-frankfurt-1.oraclecloud.com/n/acme/b/lockstep-issuer/o"
-    assert to_aws.role_arn == "arn:aws:iam::123456789012:role/lockstep-oci-runner"
-    told = check(tmp_path).stdout
+    assert plan.runners.oci.federation
+    place = "https://objectstorage.eu-frankfurt-1.oraclecloud.com/n/examplenamespace/b/lockstep-issuer/o"
+    assert plan.runners.oci.federation.issuer == place
+    told = check(tmp_path)
+    assert told.exit_code == 2
     for key in (
-        "runners.oci.federation.key.id",
-        "runners.oci.federation.key.version",
-        "runners.oci.federation.key.endpoint",
+        *("runners.aws.federation.domain_url", "audit.oci.namespace"),
+        "runners.oci.federation.role_arn",
     ):
-        [line] = [line for line in told.splitlines() if f" {key}: " in line]
+        assert f" {key}: " in told.stderr
+    own = (tmp_path / "lockstep.yaml").read_text()
+    for example, value in (
+        ("idcs-example", "idcs-1"),
+        ("examplenamespace", "acme"),
+        ("111122223333", "222233334444"),
+    ):
+        own = own.replace(example, value)
+    (tmp_path / "lockstep.yaml").write_text(own)
+    told = check(tmp_path)
+    assert told.exit_code == 0
+    for key in ("stores[1].vault_id", "runners.oci.federation.key.endpoint"):
+        [line] = [line for line in told.stdout.splitlines() if f" {key}: " in line]
         assert "is an example; give your own, which `make deploy-oci` prints" in line
-    assert "domain_url" not in told
 
 
 def test_the_steps_after_it_are_in_the_order_in_which_they_can_be_done(tmp_path: Path) -> None:
@@ -128,15 +139,11 @@ def test_the_steps_after_it_are_in_the_order_in_which_they_can_be_done(tmp_path:
         "aws iam enable-outbound-web-identity-federation",
         "make deploy-aws",
         "oci_fn/terraform/README.md#sessions-instead-of-keys",
+        "lockstep import",
+        "a checkout of Lockstep",
     ]
-    told = init(tmp_path, *AWS, *SESSIONS).output
+    told = init(tmp_path, *AWS, *OCI, "--in-use").output
     assert sorted(steps, key=told.index) == steps
-    with_keys = init(tmp_path, *AWS, *OCI, "--keys", "--force").output
-    assert (
-        with_keys.index("make deploy-oci")
-        < with_keys.index("its outputs")
-        < with_keys.index("make deploy-aws")
-    )
     assert "outputs" not in init(tmp_path, *AWS, "--force").output
 
 
@@ -168,16 +175,17 @@ def test_a_file_is_never_replaced_without_a_word(tmp_path: Path) -> None:
     ("words", "told"),
     [
         (["--yes"], "also give --database, --region, --bucket"),
-        (
-            [*AWS, "--oci-region", "eu-frankfurt-1"],
-            "also give --compartment, --namespace, --account, --domain-url; or --keys instead of the last",
-        ),
-        ([*AWS, *SESSIONS, "--account", "12"], "runners.oci.federation.role_arn: must be the ARN of a role"),
+        ([*AWS, *OCI[:2]], "with --yes and --compartment also give --oci-region"),
+        ([*AWS, "--compartment", "acme"], "--compartment: must be an OCID"),
         ([*AWS, "-d", "postgres://h/d"], "did you mean postgresql?"),
         ([*AWS, "-d", "mysql://app:hunter2@h/d"], "a plan has no passwords"),
         ([*AWS, "-d", "mysql://h"], "write ENGINE://HOST:PORT/DBNAME"),
-        ([*AWS, "--bucket", "Not A Bucket"], "audit.aws.bucket: must be 3 to 63 lower-case letters"),
-        ([*AWS, "--mac-key", 'x"\n  y: z'], "audit.aws.mac_key: must be the id"),
+        ([*AWS, "--bucket", "Not A Bucket"], "--bucket: must be 3 to 63 lower-case letters"),
+        ([*AWS, "--username", 'x"\n  y: z'], "--username: must be letters"),
+        (
+            [*AWS, "--username", "lockstep_rotator"],
+            "  credentials[0].username: lockstep_rotator is an account",
+        ),
     ],
 )
 def test_what_makes_no_plan_is_told_and_nothing_is_written(
@@ -197,7 +205,6 @@ def test_a_database_is_named_by_its_url() -> None:
         host="db.internal",
         port=5432,
         dbname="My_App1",
-        admin_secret="lockstep/admin/my-app",
     )
 
 
@@ -221,7 +228,7 @@ def test_databases_of_one_name_get_names_and_admins_of_their_own(tmp_path: Path)
         ("team/orders-app", "orders_app"),
         ("team/9.lives", "_lives"),
         ("2026", "app_user"),
-        ("a" * 40, "a" * 31),
+        ("a" * 40, "a" * 29),
     ],
 )
 def test_the_username_that_is_offered_is_one(credential: str, username: str) -> None:
@@ -231,36 +238,34 @@ def test_the_username_that_is_offered_is_one(credential: str, username: str) -> 
 
 # ---- With questions
 
-# Engine, host, port, database, another, login, username, clouds, region, admin, bucket, key
-ALONE = "mysql\norders.internal\n\norders\nn\n\n\naws\neu-central-1\n\nacme-audit\n\n"
+# Database, another, login, username, in use, region, bucket, compartment
+ALONE = "mysql://orders.internal/orders\n\n\n\nn\neu-central-1\nacme-audit\n\n"
 
 
-def test_without_any_identity_it_asks_for_names(tmp_path: Path) -> None:
+def test_few_answers_make_a_plan(tmp_path: Path) -> None:
     made = init(tmp_path, given=ALONE)
     assert made.exit_code == 0, made.output
-    assert made.output.count("cannot be listed") == 1
-    assert "AwsCredentialsMissingError" in made.output
     assert check(tmp_path).exit_code == 0
-    assert load_plan(tmp_path / "lockstep.yaml").audit.aws.bucket == "acme-audit"
+    plan = load_plan(tmp_path / "lockstep.yaml")
+    assert (plan.audit.aws.bucket, plan.credentials[0].id) == ("acme-audit", "multi-cloud/app_user")
 
 
 def test_a_wrong_answer_is_asked_again(tmp_path: Path) -> None:
-    answers = ALONE.replace(
-        "mysql\norders.internal\n\n", "mysq\nmysql\norders.internal:3306\norders.internal\nx\n0\n\n"
-    )
-    made = init(tmp_path, given=answers)
+    wrong = "mysq://h/d\nmysql://app:hunter2@h/d\n"
+    made = init(tmp_path, given=wrong + ALONE.replace("eu-central-1\n", "Frankfurt\neu-central-1\n"))
     assert made.exit_code == 0, made.output
-    for told in (
-        "must be mysql or mariadb or postgresql; did you mean mysql?",
-        "must be a host name or an IPv4 address, without a port",
-        "must be a whole number",
-        "must be 1 or more",
-    ):
+    for told in ("did you mean mysql?", "a plan has no passwords", "must be the name of a region"):
         assert told in made.output
 
 
+def test_a_login_in_use_keeps_its_account(tmp_path: Path) -> None:
+    answers = "postgresql://ledger.internal/ledger\n\nledger/books\n\ny\neu-central-1\nacme-audit\n\n"
+    assert init(tmp_path, given=answers).exit_code == 0
+    assert load_plan(tmp_path / "lockstep.yaml").credentials[0].usernames == ("books", "books_b")
+
+
 def test_who_ends_it_gets_no_file(tmp_path: Path) -> None:
-    made = init(tmp_path, given="mysql\norders.internal\n")
+    made = init(tmp_path, given="mysql://orders.internal/orders\n")
     assert made.exit_code == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -271,17 +276,6 @@ def _clouds(
 ) -> Iterator[tuple[AwsSandbox, OciSandbox, dict[str, str]]]:
     folder = tmp_path_factory.mktemp("identity")
     with AwsSandbox() as aws, OciSandbox() as tenancy:
-        aws.client("secretsmanager").create_secret(Name="dba/orders", SecretString="{}")
-        aws.client("s3").create_bucket(
-            Bucket="acme-audit", CreateBucketConfiguration={"LocationConstraint": aws.region}
-        )
-        key = aws.client("kms").create_key(KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")
-        aws.client("kms").create_alias(AliasName="alias/audit", TargetKeyId=key["KeyMetadata"]["KeyId"])
-        storage = tenancy.client(oci.object_storage.ObjectStorageClient)
-        details = oci.object_storage.models.CreateBucketDetails(
-            name="acme-archive", compartment_id=tenancy.compartment_id, storage_tier="Archive"
-        )
-        storage.create_bucket(tenancy.namespace, details)
         config = write_config_file(folder, "operator", tenancy.config())
         yield (
             aws,
@@ -294,31 +288,19 @@ def _clouds(
         )
 
 
-def test_what_the_clouds_have_is_offered(
+def test_what_the_identities_know_is_not_asked(
     tmp_path: Path, clouds: tuple[AwsSandbox, OciSandbox, dict[str, str]]
 ) -> None:
     aws, tenancy, variables = clouds
-    (vpc,) = aws.client("ec2").describe_vpcs()["Vpcs"]
-    # Clouds, region, then the first choice of each list: admin, bucket, key; OCI; network.
-    answers = (
-        "postgresql\norders.internal\n\norders\nn\n\n\nboth\n\n1\n1\n1\n"
-        f"eu-frankfurt-1\n{tenancy.compartment_id}\n1\n\n1\n"
-        "\n12\n123456789012\nhttps://idcs-1.identity.oraclecloud.com\n1\n"
-    )
+    answers = f"postgresql://orders.internal/orders\n\n\n\nn\n\nacme-audit\n{tenancy.compartment_id}\n\n"
     made = init(tmp_path, given=answers, variables=variables)
     assert made.exit_code == 0, made.output
-    assert "cannot be listed" not in made.output
     plan = load_plan(tmp_path / "lockstep.yaml")
     vault = plan.store(OciVault)
     assert vault
     assert plan.audit.oci
-    assert vault.vault_id == tenancy.vault_id
-    assert (plan.audit.oci.namespace, plan.audit.oci.bucket) == (tenancy.namespace, "acme-archive")
-    assert (plan.audit.aws.bucket, plan.audit.aws.mac_key) == ("acme-audit", "alias/audit")
-    assert plan.database_sections[0].admin_secret == "dba/orders"
+    assert (vault.region, plan.audit.oci.namespace) == (tenancy.config()["region"], tenancy.namespace)
     assert plan.lock.region == aws.region
-    assert "must be the 12 digits of an account of AWS" in made.output
-    assert plan.runners.aws.federation
-    assert f'"id": "{vpc["VpcId"]}"' in made.output
-    assert "subnet-" in made.output
-    assert check(tmp_path).exit_code == 0
+    assert plan.runners.oci
+    assert plan.runners.oci.federation
+    assert plan.runners.oci.federation.role_arn == f"arn:aws:iam::{aws.account_id}:role/lockstep-oci-runner"

@@ -292,7 +292,7 @@ def test_an_application_reads_only_its_own_credential(world: World, deployed: De
     given = statements(_policy(policy))
     vault = sandbox_vault(world.sandbox, world.permit("application", given))
     assert vault.read_named("multi-cloud.app_user.0").data
-    assert vault.read_named("multi-cloud.connection_blob.3").data
+    assert vault.read_named("multi-cloud.app_user.connection.3").data
     own = own_vault(world, world.permit("application", given))
     for reader, name in ((vault, "batch.0"), (own, "lockstep.mac")):
         with pytest.raises(LockstepError):
