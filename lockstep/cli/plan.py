@@ -1,7 +1,7 @@
 """`lockstep plan`: check the plan, print it, its schema and the SQL that a DBA reviews and runs."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from rich.progress import BarColumn
 
 from lockstep.audit.chain import Entry, newest_numbers
 from lockstep.audit.verify import read_object
+from lockstep.aws.clients import botocore_session
 from lockstep.cli.orders import (
     AllCredentials,
     OrderContext,
@@ -43,20 +44,24 @@ from lockstep.operate import documents
 from lockstep.operate.access import operator, streams
 from lockstep.operate.documents import (
     FEW,
-    Difference,
     Exit,
     PublishedIn,
     PublishedPlan,
-    Refusal,
     ShardOfPlan,
-    Step,
 )
 from lockstep.operate.formatting import wants_json
 from lockstep.operate.plan_sql.dialect import LiveRoleError
 from lockstep.operate.plan_sql.scripts import provisioning_sql
 from lockstep.plan import limits
-from lockstep.plan.checks import awaited_values, example_values, missing_ca_files, publication_problems
-from lockstep.plan.diff import PlanChanges, plan_changes
+from lockstep.plan.admins import partition_of
+from lockstep.plan.checks import (
+    awaited_values,
+    example_values,
+    missing_ca_files,
+    publication_problems,
+    unknown_regions,
+)
+from lockstep.plan.diff import plan_changes
 from lockstep.plan.fields import format_duration
 from lockstep.plan.file import Problem, in_order, plan_schema, schema_text
 from lockstep.plan.limits import Use, Verdict, uses
@@ -104,6 +109,7 @@ def check() -> None:
     found = uses(plan)
     told = (
         *example_values(plan),
+        *unknown_regions(plan, _known_regions),
         *missing_ca_files(plan),
         *publication_problems(plan, file.parent),
     )
@@ -130,6 +136,17 @@ def check() -> None:
     for text in awaited:
         say(text, style="yellow")
     say(f"{file}: valid")
+
+
+def _known_regions(cloud: str, region: str) -> Sequence[str]:
+    if cloud == "aws":
+        found: list[str] = botocore_session().get_available_regions("dynamodb", partition_of(region))
+        return found
+    try:
+        from oci.regions import REGIONS  # type: ignore[import-untyped]  # noqa: PLC0415 - the SDK is an extra, untyped
+    except ModuleNotFoundError:
+        return ()
+    return tuple(REGIONS)
 
 
 def _show(plan: Plan, rows: list[documents.PlannedCredential], found: list[Use]) -> None:
@@ -296,25 +313,17 @@ def diff(
     """
     changes = plan_changes(plan_or_exit(old), plan_or_exit(new), drop=drop or ())
     if wants_json():
-        print_json(_document(changes))
+        print_json(changes)
     elif changes.refusals:
         for refusal in changes.refusals:
-            complain(f"{refusal.what}: {refusal.text}")
+            complain(f"{refusal.what}: {refusal.why}")
     else:
         for number, step in enumerate(changes.steps, start=1):
-            say(f"{number}. {step.what}: {step.text}")
+            say(f"{number}. {step.what}: {step.do}")
         if not changes.steps:
             say("nothing changes that readers or both runners must agree on")
-    if changes.refusals:
+    if not changes.safe:
         raise typer.Exit(Exit.NO)
-
-
-def _document(changes: PlanChanges) -> Difference:
-    return Difference(
-        safe=not changes.refusals,
-        refusals=[Refusal(what=refusal.what, why=refusal.text) for refusal in changes.refusals],
-        steps=[Step(phase=step.phase.name.lower(), what=step.what, do=step.text) for step in changes.steps],
-    )
 
 
 # `lockstep apply`: make the plan file's plan of a credential the one under which runs act.

@@ -435,29 +435,6 @@ class PublishedPlan(Struct, frozen=True, kw_only=True):
     clouds: list[PublishedIn]
 
 
-class Refusal(Struct, frozen=True, kw_only=True):
-    """Why a plan must not follow another one."""
-
-    what: str
-    why: str
-
-
-class Step(Struct, frozen=True, kw_only=True):
-    """What is to be done between two plans."""
-
-    phase: str
-    what: str
-    do: str
-
-
-class Difference(Struct, frozen=True, kw_only=True):
-    """What `lockstep plan diff --json` prints."""
-
-    safe: bool
-    refusals: list[Refusal]
-    steps: list[Step]
-
-
 class TaggedSecret(Struct, frozen=True, kw_only=True):
     """A secret in AWS that the functions know by its tags."""
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -299,6 +299,22 @@ def awaited_values(plan: "Plan") -> Iterator[str]:
     for place, value in found:
         if value and _EXAMPLE.search(value):
             yield f"{place}: {value} is an example; give your own, which `make deploy-oci` prints"
+
+
+def unknown_regions(plan: "Plan", known: Callable[[str, str], Sequence[str]]) -> Iterator[str]:
+    """Regions that their cloud does not have.
+
+    Args:
+        plan: The plan.
+        known: The regions of a cloud, `aws` or `oci`, in the partition of the given one; none where nothing knows.
+    """
+    found = [("lock.region", "aws", plan.lock.region)]
+    found += [(f"stores[{i}].region", store.name, store.region) for i, store in enumerate(plan.stores)]
+    for place, cloud, region in found:
+        regions = known(cloud, region)
+        if regions and region not in regions:
+            told = f"{place}: {cloud.upper()} has no region {region} that this version knows"
+            yield with_hint(told, near(region, regions))
 
 
 def missing_ca_files(plan: "Plan") -> Iterator[str]:

@@ -8,64 +8,63 @@ no order makes safe is refused; what leaves must be named, because only the oper
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from enum import IntEnum
+from enum import StrEnum, auto
 
 from lockstep.plan.compiled import AwsStore, Store
 from lockstep.plan.fields import format_duration
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import Credential, DatabaseServer
+from lockstep.protocol.strict_json import Message
 
 
-class Phase(IntEnum):
+class Phase(StrEnum):
     """When a step is done, in this order."""
 
-    READERS_FIRST = 1
-    PREPARE = 2
-    ACTIVATE = 3
-    READERS_LAST = 4
-    CLEAN_UP = 5
+    READERS_FIRST = auto()
+    PREPARE = auto()
+    ACTIVATE = auto()
+    READERS_LAST = auto()
+    CLEAN_UP = auto()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(Message):
     """Something to do. Steps of one phase may be done in any order.
 
     Attributes:
         phase: When.
         what: What it is about: a credential's id, or a path in the plan.
-        text: What to do.
+        do: What to do.
     """
 
     phase: Phase
     what: str
-    text: str
+    do: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class Refusal(Message):
     """A change that is not safe in any order, or not in one step.
 
     Attributes:
         what: As in `Step`.
-        text: Why, and what is safe instead.
+        why: Why, and what is safe instead.
     """
 
     what: str
-    text: str
+    why: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanChanges:
+class PlanChanges(Message):
     """What lies between two plans.
 
     Attributes:
+        safe: Whether the new plan may be deployed: nothing is refused.
+        refusals: Why not.
         steps: In the order in which they are safe; empty if nothing that matters has changed.
-        refusals: If there is one, the new plan must not be deployed.
     """
 
-    steps: tuple[Step, ...]
+    safe: bool
     refusals: tuple[Refusal, ...]
+    steps: tuple[Step, ...]
 
 
 def plan_changes(old: Plan, new: Plan, *, drop: Iterable[str] = ()) -> PlanChanges:
@@ -79,11 +78,18 @@ def plan_changes(old: Plan, new: Plan, *, drop: Iterable[str] = ()) -> PlanChang
     dropped = frozenset(drop)
     comparison = _Comparison(old, new, dropped)
     found = [*comparison.lock(), *comparison.stores(), *comparison.credentials()]
-    found += [
-        Refusal(what="--drop", text=f"{name} does not leave") for name in sorted(dropped - comparison.leaving)
-    ]
-    steps = sorted((f for f in found if isinstance(f, Step)), key=lambda step: step.phase)
-    return PlanChanges(steps=tuple(steps), refusals=tuple(f for f in found if isinstance(f, Refusal)))
+    found += [_refused("--drop", f"{name} does not leave") for name in sorted(dropped - comparison.leaving)]
+    refusals = tuple(f for f in found if isinstance(f, Refusal))
+    steps = sorted((f for f in found if isinstance(f, Step)), key=lambda step: list(Phase).index(step.phase))
+    return PlanChanges(safe=not refusals, refusals=refusals, steps=tuple(steps))
+
+
+def _step(phase: Phase, what: str, do: str) -> Step:
+    return Step(phase=phase, what=what, do=do)
+
+
+def _refused(what: str, why: str) -> Refusal:
+    return Refusal(what=what, why=why)
 
 
 Found = Iterator[Step | Refusal]
@@ -108,16 +114,14 @@ class _Comparison:
             return
         table = self._old.lock.table
         if not self._leaves(table):
-            yield Refusal(
-                what="lock",
-                text="two tables know nothing of each other's claims; pause every credential under the old plan, in "
+            yield _refused(
+                "lock",
+                "two tables know nothing of each other's claims; pause every credential under the old plan, in "
                 f"both clouds, wait until no lease is held, and add --drop {table}",
             )
             return
-        yield Step(phase=Phase.READERS_FIRST, what="lock", text="pause every credential under the old plan")
-        yield Step(
-            phase=Phase.PREPARE, what="lock", text="wait until no lease is held, then make the new table"
-        )
+        yield _step(Phase.READERS_FIRST, "lock", "pause every credential under the old plan")
+        yield _step(Phase.PREPARE, "lock", "wait until no lease is held, then make the new table")
 
     def stores(self) -> Found:
         """Stores that come, leave or move."""
@@ -132,20 +136,20 @@ class _Comparison:
                     "delete its secrets: they hold logins that no longer work",
                 )
             elif not isinstance(old, AwsStore) and self._old.slots != self._new.slots:
-                yield Refusal(
-                    what=f"store {old.name}",
-                    text="a vault that is the first store keeps each secret in one slot, and any other in a ring of "
+                yield _refused(
+                    f"store {old.name}",
+                    "a vault that is the first store keeps each secret in one slot, and any other in a ring of "
                     "several; leave it first, or behind another store, as it is",
                 )
         for new in news:
             if all(_place(new) != _place(old) for old in olds):
                 what = f"store {new.name}"
-                yield Step(
-                    phase=Phase.PREPARE,
-                    what=what,
-                    text="create its secrets with placeholders, and give rights",
+                yield _step(
+                    Phase.PREPARE,
+                    what,
+                    "create its secrets with placeholders, and give rights",
                 )
-                yield Step(phase=Phase.READERS_LAST, what=what, text="applications may read it")
+                yield _step(Phase.READERS_LAST, what, "applications may read it")
 
     def credentials(self) -> Found:
         """Each credential of either plan."""
@@ -158,13 +162,13 @@ class _Comparison:
                     old.id, old.id, "no application uses it any more", "delete its secrets and its accounts"
                 )
         for new in news.values():
-            yield Step(
-                phase=Phase.PREPARE,
-                what=new.id,
-                text="create its accounts (`lockstep plan sql`) and its secrets with placeholders",
+            yield _step(
+                Phase.PREPARE,
+                new.id,
+                "create its accounts (`lockstep plan sql`) and its secrets with placeholders",
             )
-            yield Step(phase=Phase.ACTIVATE, what=new.id, text="import its login, or take over its databases")
-            yield Step(phase=Phase.READERS_LAST, what=new.id, text="applications may use it")
+            yield _step(Phase.ACTIVATE, new.id, "import its login, or take over its databases")
+            yield _step(Phase.READERS_LAST, new.id, "applications may use it")
 
     def _credential(self, old: Credential, new: Credential) -> Found:
         refusals = list(_what_never_changes(old, new))
@@ -175,10 +179,10 @@ class _Comparison:
         yield from _overlaps(old, new)
         if old.plan_digest != new.plan_digest:
             options = "".join(f" --drop {name}" for name in sorted(self._dropped & self._left_of(old, new)))
-            yield Step(
-                phase=Phase.ACTIVATE,
-                what=new.id,
-                text="deploy the plan to both clouds, then: "
+            yield _step(
+                Phase.ACTIVATE,
+                new.id,
+                "deploy the plan to both clouds, then: "
                 f"lockstep apply {new.id} --from {old.plan_digest}{options}",
             )
 
@@ -198,29 +202,29 @@ class _Comparison:
                 )
                 continue
             for host in sorted({(v.host, v.port) for v in server.verify_hosts} - _verified(stays)):
-                yield Step(
-                    phase=Phase.READERS_FIRST,
-                    what=where,
-                    text=f"no application uses it at {host[0]}:{host[1]} any more",
+                yield _step(
+                    Phase.READERS_FIRST,
+                    where,
+                    f"no application uses it at {host[0]}:{host[1]} any more",
                 )
         for name, server in after.items():
             where = f"{new.id}, database {name}"
             if name not in before or _server(before[name]) != _server(server):
-                yield Step(
-                    phase=Phase.PREPARE,
-                    what=where,
-                    text="create its accounts (`lockstep plan sql`), and name it for take-over: "
+                yield _step(
+                    Phase.PREPARE,
+                    where,
+                    "create its accounts (`lockstep plan sql`), and name it for take-over: "
                     f"lockstep take-over {new.id} {name}",
                 )
-                yield Step(phase=Phase.READERS_LAST, what=where, text="applications may use it")
+                yield _step(Phase.READERS_LAST, where, "applications may use it")
 
     def _left(self, name: str, what: str, readers: str, afterwards: str) -> Found:
         """What leaves: with consent the steps, else a refusal."""
         if not self._leaves(name):
-            yield Refusal(what=what, text=f"it would leave; when {readers}, add --drop {name}")
+            yield _refused(what, f"it would leave; when {readers}, add --drop {name}")
             return
-        yield Step(phase=Phase.READERS_FIRST, what=what, text=readers)
-        yield Step(phase=Phase.CLEAN_UP, what=what, text=afterwards)
+        yield _step(Phase.READERS_FIRST, what, readers)
+        yield _step(Phase.CLEAN_UP, what, afterwards)
 
     def _leaves(self, name: str) -> bool:
         self.leaving.add(name)
@@ -241,36 +245,36 @@ def _place(store: Store) -> tuple[str, ...]:
 def _what_never_changes(old: Credential, new: Credential) -> Iterator[Refusal]:
     another = "make a credential with another id, and move its applications there"
     if old.strategy is not new.strategy:
-        yield Refusal(what=new.id, text=f"the strategy of an id never changes; {another}")
+        yield _refused(new.id, f"the strategy of an id never changes; {another}")
         return
     if new.usernames != old.usernames:
-        yield Refusal(
-            what=new.id,
-            text=f"the usernames {', '.join(old.usernames)} stay, in this order; {another}",
+        yield _refused(
+            new.id,
+            f"the usernames {', '.join(old.usernames)} stay, in this order; {another}",
         )
     if old.account_host != new.account_host:
-        yield Refusal(what=new.id, text=f"account_host: its accounts would be others; {another}")
+        yield _refused(new.id, f"account_host: its accounts would be others; {another}")
     if old.secret_names != new.secret_names:
         names = f"{old.secret_names.app_user} and {old.secret_names.connection_blob}"
-        yield Refusal(
-            what=new.id,
-            text=f"readers of its secrets {names} would keep a value that dies at a later rotation; {another}",
+        yield _refused(
+            new.id,
+            f"readers of its secrets {names} would keep a value that dies at a later rotation; {another}",
         )
 
 
 def _overlaps(old: Credential, new: Credential) -> Found:
     before, after = old.schedule.overlap, new.schedule.overlap
     if after < before:
-        yield Step(
-            phase=Phase.READERS_FIRST,
-            what=new.id,
-            text=f"applications keep a value for less than {format_duration(after)}, the new overlap",
+        yield _step(
+            Phase.READERS_FIRST,
+            new.id,
+            f"applications keep a value for less than {format_duration(after)}, the new overlap",
         )
     if after > before:
-        yield Step(
-            phase=Phase.READERS_LAST,
-            what=new.id,
-            text=f"applications may keep a value for up to {format_duration(after)}",
+        yield _step(
+            Phase.READERS_LAST,
+            new.id,
+            f"applications may keep a value for up to {format_duration(after)}",
         )
 
 

@@ -139,6 +139,23 @@ def test_before_oci_is_deployed_what_it_makes_may_be_an_example(plan: Path) -> N
     assert shown.endswith("valid\n")
 
 
+@pytest.mark.parametrize(
+    ("region", "meant"), [("eu-central-9", "eu-central-"), ("us-gov-wets-1", "us-gov-west-1")]
+)
+def test_plan_check_knows_the_regions_of_the_clouds(plan: Path, region: str, meant: str) -> None:
+    oci = plans.plan_document(PLAN["databases"], PLAN["credentials"], region=region, oci=plans.OciNames())
+    oci["stores"][1]["region"] = "eu-frankfort-1"
+    plan.write_text(json.dumps(oci))
+    shown = run("check", "-p", str(plan))
+    assert shown.exit_code == 2
+    for told in (
+        f"lock.region: AWS has no region {region} that this version knows; did you mean {meant}",
+        f"stores[0].region: AWS has no region {region}",
+        "stores[1].region: OCI has no region eu-frankfort-1 that this version knows; did you mean eu-frankfurt-1?",
+    ):
+        assert told in shown.stderr
+
+
 def test_plan_check_refuses_a_ca_file_that_is_not_there(plan: Path) -> None:
     server = {**PLAN["databases"][0], "ca_file": "ca.pem"}
     plan.write_text(json.dumps({**PLAN, "databases": [server]}))

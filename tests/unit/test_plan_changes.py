@@ -61,7 +61,7 @@ def steps(found: PlanChanges) -> list[tuple[Phase, str]]:
 
 def refused(found: PlanChanges) -> str:
     assert found.refusals
-    return "\n".join(f"{refusal.what}: {refusal.text}" for refusal in found.refusals)
+    return "\n".join(f"{refusal.what}: {refusal.why}" for refusal in found.refusals)
 
 
 def credential(**more: object) -> Edit:
@@ -79,7 +79,7 @@ def no_vault(of: Document) -> None:
 
 
 def test_the_same_plan_has_no_steps() -> None:
-    assert changes(lambda _: None) == PlanChanges(steps=(), refusals=())
+    assert changes(lambda _: None) == PlanChanges(safe=True, refusals=(), steps=())
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_what_leaves_is_refused_until_it_is_named(edit: Edit, name: str) -> None
     assert f"--drop {name}" in refused(changes(edit))
     found = steps(changes(edit, name))
     assert found[0][0] is Phase.READERS_FIRST
-    assert found == sorted(found, key=lambda step: step[0])
+    assert found == sorted(found, key=lambda step: list(Phase).index(step[0]))
 
 
 def test_what_does_not_leave_is_not_dropped() -> None:
@@ -166,7 +166,7 @@ def test_a_cloud_leaves_after_its_readers() -> None:
         (Phase.ACTIVATE, "other/user"),
         (Phase.CLEAN_UP, "store oci"),
     ]
-    assert f"apply {CREDENTIAL} --from {digests[CREDENTIAL]} --drop oci" in found.steps[1].text
+    assert f"apply {CREDENTIAL} --from {digests[CREDENTIAL]} --drop oci" in found.steps[1].do
 
 
 # What comes is used last
