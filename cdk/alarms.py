@@ -20,7 +20,6 @@ from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
 from cdk.deployment import LONGEST_ALARM, Canary, Deployment
-from cdk.nag import acknowledge
 from cdk.settings import NotDeployableError
 from lockstep.operate.watch import EVERY, namespace
 from lockstep.plan.model import Plan
@@ -41,6 +40,7 @@ class Rule:
         datapoints: In how many of the periods the threshold must be reached.
         periods: How many periods of the metric are looked at.
         description: What is wrong, for the reader of the message.
+        first: The command that says which credentials it is about, or what is wrong.
         section: Where `docs/runbook.md` says what to do, as the anchor of a heading.
         without_data: What missing data means.
         threshold: Reached by this and anything beyond.
@@ -54,6 +54,7 @@ class Rule:
     datapoints: int
     periods: int
     description: str
+    first: str = "lockstep status"
     section: str = "alarms"
     without_data: cloudwatch.TreatMissingData = cloudwatch.TreatMissingData.NOT_BREACHING
     threshold: float = 1
@@ -112,7 +113,7 @@ class Alarms(Construct):
             evaluation_periods=rule.periods,
             datapoints_to_alarm=rule.datapoints,
             treat_missing_data=rule.without_data,
-            alarm_description=f"{rule.description} What to do: docs/runbook.md#{rule.section}",
+            alarm_description=f"{rule.description} First: `{rule.first}`. Then: docs/runbook.md#{rule.section}",
         )
         action = actions.SnsAction(self.topics[rule.severity])
         alarm.add_alarm_action(action)
@@ -150,12 +151,7 @@ class Alarms(Construct):
         return topic
 
     def _subscribe(self, topic: sns.Topic, email: str) -> None:
-        subscription = topic.add_subscription(subscriptions.EmailSubscription(email))
-        acknowledge(
-            subscription,
-            "Serverless-SNSRedrivePolicy",
-            "If a mail cannot be delivered, the alarm still shows its state in CloudWatch.",
-        )
+        topic.add_subscription(subscriptions.EmailSubscription(email))
 
 
 def _check_region(severity: Severity, topic: str, region: str) -> None:
@@ -188,7 +184,7 @@ def canary_alarm(scope: Construct, stack: str, canary: Canary) -> cloudwatch.Ala
         evaluation_periods=1,
         treat_missing_data=cloudwatch.TreatMissingData.BREACHING,
         alarm_description=f"AWS has not rotated {canary.credential.id} in time, so no deployment goes beyond it. "
-        "What to do: docs/runbook.md#deploy-a-newer-version",
+        "First: `lockstep status`. Then: docs/runbook.md#a-canary-first",
     )
 
 
@@ -217,8 +213,7 @@ def rules(plan: Plan, stack: str) -> Iterator[Rule]:
         datapoints=grace,
         periods=grace + 1,
         without_data=_MISSING,
-        description="Credentials were not rotated for two intervals, by any runner. Applications keep working. The log "
-        "of the function watch names them.",
+        description="Credentials were not rotated for two intervals, by any runner. Applications keep working.",
         section="stale-credentials",
     )
     yield Rule(
@@ -252,6 +247,7 @@ def rules(plan: Plan, stack: str) -> Iterator[Rule]:
         tells_silence=True,
         description="The watch has not written its numbers for 15 minutes or more, so the other alarms see nothing. It "
         "cannot read the lock table, or it is not called.",
+        first="lockstep doctor --in-cloud",
         section="the-watch-is-silent",
     )
     yield Rule(
@@ -288,11 +284,12 @@ def rules(plan: Plan, stack: str) -> Iterator[Rule]:
         counted="PausedCredentials",
         hours=24,
         description="Credentials have been paused for a day or more.",
-        section="alarms",
     )
 
 
-def _for_hours(stack: str, *, name: str, counted: str, hours: float, description: str, section: str) -> Rule:
+def _for_hours(
+    stack: str, *, name: str, counted: str, hours: float, description: str, section: str = "alarms"
+) -> Rule:
     """A ticket for what holds all the time, for so many hours."""
     periods = min(max(math.ceil(hours), 2), LONGEST_ALARM // _HOUR)
     return Rule(

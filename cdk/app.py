@@ -1,4 +1,4 @@
-"""The entry point of `cdk synth` and `cdk deploy`: reads context and plan, makes the stack, runs the checks."""
+"""The entry point of `cdk synth` and `cdk deploy`: reads context and plan and makes the stack."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ from aws_cdk import App, CfnOutput, Environment, Stack, Tags
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from cdk import identities, nag
+from cdk import identities
 from cdk.bundle import BundleError
 from cdk.deployment import Deployment, check_complete, read_deployment
 from cdk.foundation import Foundation
@@ -114,7 +114,7 @@ class LockstepStack(Stack):
             machine=machine,
             schedules=schedules,
         )
-        add_oci_runner(self, deployment, grants, foundation.bucket)
+        add_oci_runner(self, deployment, grants)
         if roles := identities.principals(plan, lambda step: functions.roles[step].role_arn):
             CfnOutput(self, PRINCIPALS_OUTPUT, value=self.to_json_string(roles))
         foundation.make_table_last()
@@ -130,24 +130,8 @@ class LockstepStack(Stack):
         return iam.ManagedPolicy.from_managed_policy_name(self, "Boundary", policy)
 
 
-def make_app(deployment: Deployment, app: App) -> LockstepStack:
-    """Add the stack and its checks to the app.
-
-    Raises:
-        BundleError: Packaging is zip, and there is no bundle.
-    """
-    stack = add_stack(deployment, app)
-    nag.check(app)
-    return stack
-
-
-def add_stack(deployment: Deployment, app: App) -> LockstepStack:
-    """Add the stack alone."""
-    return LockstepStack(app, deployment)
-
-
 def synthesise(deployment: Deployment, folder: Path) -> Mapping[str, Any]:
-    """The template of a deployment, without the checks of cdk-nag.
+    """The template of a deployment.
 
     Args:
         deployment: What is deployed.
@@ -155,7 +139,7 @@ def synthesise(deployment: Deployment, folder: Path) -> Mapping[str, Any]:
     """
     context = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))["context"]
     app = App(outdir=str(folder), context={**context, **_CLI_CONTEXT, **_NO_LIMIT}, analytics_reporting=True)
-    stack = add_stack(deployment, app)
+    stack = LockstepStack(app, deployment)
     app.synth()
     template: Mapping[str, Any] = json.loads((folder / stack.template_file).read_text(encoding="utf-8"))
     return template
@@ -168,7 +152,7 @@ def main() -> int:
         check_names(app.node.get_all_context())
         deployment = read_deployment(Settings.from_context(app.node.try_get_context))
         check_complete(deployment)
-        make_app(deployment, app)
+        LockstepStack(app, deployment)
     except PlanProblemsError as error:
         print("\n".join(error.lines), file=sys.stderr)  # noqa: T201 - the CLI shows it
         return 2

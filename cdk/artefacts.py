@@ -40,7 +40,7 @@ _AGENT_FILES = (
     "README.md",
     "LICENSE",
     *("lockstep", "functions", "locks"),
-    *(f"cdk/bundle_{name}.py" for name in ("trim", "compile", "check")),
+    "cdk/trim.py",
 )
 _SECTION = re.compile(r"^## \[?(?P<version>[^\]\s]+)\]?(?: - (?P<date>\d{4}-\d{2}-\d{2}))?$", re.MULTILINE)
 

@@ -7,10 +7,9 @@ writes `content/` (the files of Lambda's `/var/task` or OCI's `/function`), `bun
 `-c packaging=zip`, `make deploy-local` and the size benchmark all use these files.
 
 Packages come from `locks/`, with their hashes, as wheels for the target. Nothing is built, so a bundle for Arm can be
-made on x86. What no handler uses is left out (`cdk.bundle_trim`), most of all the larger part of the two clouds' SDKs:
-unpacked, oci takes 500 MB and botocore 30 MB. The byte code is compiled here (`cdk.bundle_compile`) because a
-function's file system is read-only: without it every cold start would compile every module. At the end everything in
-the bundle is imported (`cdk.bundle_check`), unless it is for another processor or Python than this one.
+made on x86. What no handler uses is left out, most of all the larger part of the two clouds' SDKs: unpacked, oci takes
+500 MB and botocore 30 MB. What is left is compiled, and imported once, unless it is for another processor or Python
+than this one (`cdk.trim`).
 """
 
 import hashlib
@@ -29,7 +28,6 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
-from cdk.bundle_trim import BOTOCORE_SERVICES, trim
 from lockstep.plan.file import PlanProblemsError, load_shipped_plan
 from lockstep.plan.model import Plan
 from lockstep.plan.published import CA_FOLDER
@@ -38,6 +36,7 @@ from lockstep.plan.stores import OciVault
 Runner: TypeAlias = Literal["aws", "oci"]
 Architecture: TypeAlias = Literal["arm64", "x86_64"]
 Machine: TypeAlias = Literal["aarch64", "arm64", "amd64", "x86_64"]
+"""A processor, also as Docker spells it."""
 
 ROOT = Path(__file__).resolve().parent.parent
 HANDLERS = ("generate", "apply_db", "update_secrets", "audit", "watch", "digest", "announce")
@@ -55,7 +54,7 @@ _ENTRY_POINTS: dict[Runner, dict[str, str]] = {
     "aws": {step: f"functions.{step}.handler" for step in HANDLERS},
     "oci": {"rotate": "oci_fn.func"},
 }
-_COMPILER, _CHECK = (Path(__file__).with_name(f"bundle_{name}.py") for name in ("compile", "check"))
+_TRIM = Path(__file__).with_name("trim.py")
 _FOR_PEOPLE = (
     "agent",
     "audit/confirmed.py",
@@ -150,12 +149,12 @@ def build(
     content.mkdir(parents=True)
     shipped = copy_ca_files(content, plan_file, plan)
     _install_packages(content, "oci" if needs_oci else "aws", python, architecture)
-    trim(content, runner)
     _copy_sources(content, runner)
     interpreter = _interpreter(python)
-    _run(interpreter, "-I", "-S", str(_COMPILER), str(content), _TASK_ROOT[runner], *_SOURCES[runner])
+    own = _SOURCES[runner]
+    _run(interpreter, "-I", "-S", str(_TRIM), runner, str(content), _TASK_ROOT[runner], *own)
     if (python, architecture) == (running_python(), running_architecture()):
-        _run(interpreter, "-I", "-S", "-B", str(_CHECK), str(content), *sorted(BOTOCORE_SERVICES))
+        _run(interpreter, "-I", "-S", "-B", str(_TRIM), "check", runner, str(content))
     archive = out / "bundle.zip"
     _zip(content, archive)
     bundle = Bundle(
@@ -321,9 +320,8 @@ def bundle(
         str | None, typer.Option(help="The Python version, such as 3.13.  [default: the running one]")
     ] = None,
     architecture: Annotated[
-        Architecture | None, typer.Option(help="The processor.  [default: that of this machine]")
+        Machine | None, typer.Option(help="The processor.  [default: that of this machine]")
     ] = None,
-    machine: Annotated[Machine | None, typer.Option(help="The processor, as Docker spells it.")] = None,
 ) -> None:
     """Build what is shipped to a cloud, and print its figures as one line of JSON.
 
@@ -336,7 +334,7 @@ def bundle(
             plan_file=plan,
             out=folder,
             python=python,
-            architecture=architecture or (ARCHITECTURES[machine] if machine else None),
+            architecture=ARCHITECTURES[architecture] if architecture else None,
         )
     except PlanProblemsError as error:
         typer.echo("\n".join(error.lines), err=True)

@@ -17,7 +17,6 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from cdk.deployment import Deployment, client_key_name, digest_alias
-from cdk.nag import acknowledge
 from cdk.permissions import NamedKey
 from cdk.resource_policies import REPORT_PREFIX, AuditPolicy, new_plans_only, signers_only
 from cdk.settings import Adopt, Settings
@@ -324,11 +323,6 @@ class Foundation(Construct):
             removal_policy=KEPT,
         )
         _keep_policy(access_log)
-        acknowledge(
-            access_log,
-            "AwsSolutions-S1",
-            "This is the access log; a log of its own would need a log again.",
-        )
         return access_log
 
     def _audit_policy(self, bucket: s3.Bucket, settings: Settings) -> AuditPolicy:

@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Self, cast
 
-from aws_cdk import Aws, CfnResource, Duration, RemovalPolicy, Stack
+from aws_cdk import Aws, CfnResource, Duration, RemovalPolicy
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecr_assets as ecr_assets
 from aws_cdk import aws_events as events
@@ -29,15 +29,13 @@ from cdk.bundle import Bundle, read_bundle
 from cdk.deployment import Canary, Deployment
 from cdk.foundation import Foundation, log_group
 from cdk.image import sources
-from cdk.nag import acknowledge, acknowledge_entries, acknowledge_objects, acknowledge_patterns
 from cdk.permissions import Grants
-from cdk.resource_policies import AUDIT_PREFIX, DIGEST_PREFIX, PLAN_PREFIX
 from cdk.settings import ROOT, NotDeployableError, Settings, Vpc
 from functions.announce.ended import STATUSES
 from lockstep.operate.watch import EVERY
 from lockstep.plan.published import place_in_aws
 from lockstep.protocol.deadlines import STEP
-from lockstep.protocol.names import DOCTOR, announce_rule_name, function_names, state_machine_name
+from lockstep.protocol.names import DOCTOR, announce_rule_name, function_names
 from lockstep.runtime.wiring import DIGEST_VARIABLE, PLAN_VARIABLE
 
 
@@ -152,16 +150,13 @@ class Clock(Construct):
             retry_attempts=retries,
             max_event_age=Duration.minutes(5),
         )
-        rule = events.Rule(
+        events.Rule(
             self,
             "Rule",
             rule_name=rule_name,
             description="Lockstep: call a function by the clock",
             schedule=events.Schedule.expression(schedule),
             targets=[target],
-        )
-        acknowledge(
-            rule, "Serverless-EventBusDLQ", "It is called again soon, and an alarm tells if it stays silent."
         )
 
 
@@ -200,7 +195,7 @@ class Announce(Construct):
         settings: Settings,
     ) -> None:
         super().__init__(scope, construct_id)
-        rule = events.Rule(
+        events.Rule(
             self,
             "Rule",
             rule_name=announce_rule_name(settings.stack),
@@ -212,22 +207,14 @@ class Announce(Construct):
             ),
             targets=[targets.LambdaFunction(function)],
         )
-        acknowledge(
-            rule, "Serverless-EventBusDLQ", "An event that is lost is no evidence, and nothing waits for it."
-        )
 
 
 _ARCHITECTURES = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
 _PLATFORMS = {"arm64": ecr_assets.Platform.LINUX_ARM64, "x86_64": ecr_assets.Platform.LINUX_AMD64}
 
 
-_NO_STEPS = {
-    "watch": "It is called again five minutes later, and an alarm tells if it stays silent.",
-    "digest": "Lambda calls it twice more, the rule an hour later, and an alarm tells if no digest is made.",
-    "announce": "Lambda calls it twice more. An event that is lost is no evidence, and nothing waits for it; it counts "
-    "as an error of the function.",
-}
-"""The functions that are no step of a rotation, and what becomes of a call that fails."""
+_NO_STEPS = ("watch", "digest", "announce")
+"""The functions that are no step of a rotation."""
 _EVIDENCE = ("audit", "digest")
 """Those that write to the audit bucket."""
 
@@ -326,7 +313,6 @@ class Functions(Construct):
         )
         if log.node.default_child:
             function.node.add_dependency(log)
-        self._acknowledge(role, function, step, log, log_name)
         return function
 
     def _packaged(
@@ -410,50 +396,3 @@ class Functions(Construct):
                 "plan and CA files must be in the repository: the image is built from it"
             )
         return [str(file.resolve().relative_to(ROOT)) for file in files]
-
-    def _acknowledge(
-        self, role: iam.Role, function: lambda_.Function, step: str, log: logs.ILogGroup, named: str
-    ) -> None:
-        reason = (
-            "The calls of X-Ray, of network interfaces in a VPC, and for a token about the role itself have no "
-            "resource that a policy can name."
-        )
-        acknowledge(role, "AwsSolutions-IAM5[Resource::*]", reason)
-        acknowledge(role, "Serverless-LambdaStarPermissions", reason)
-        acknowledge_patterns(role, self._plan)
-        acknowledge_objects(role, self._plans, PLAN_PREFIX, "Each credential has a document of its own.")
-        if log.node.default_child is None:
-            stack = Stack.of(self)
-            acknowledge(
-                role,
-                f"AwsSolutions-IAM5[Resource::arn:{stack.partition}:logs:{stack.region}:<AWS::AccountId>:log-group:"
-                f"{named}:*]",
-                "The streams of its own log group.",
-            )
-        if step == "announce":
-            place = ("<AWS::Partition>", "<AWS::Region>", "<AWS::AccountId>")
-            arn = permissions.execution_arn(*place, state_machine_name(self._settings.stack))
-            acknowledge(role, f"AwsSolutions-IAM5[Resource::{arn}]", "Each execution has a name of its own.")
-        for folder in (AUDIT_PREFIX, DIGEST_PREFIX) if step in _EVIDENCE else ():
-            acknowledge_entries(role, self._bucket, folder)
-        keys = [self._grants.client_key if step in identities.STEPS else None]
-        grants = self._grants
-        keys += [grants.mac_key, grants.order_key, grants.digest_key] if step in _EVIDENCE else []
-        if any(key and key.alias for key in keys):
-            acknowledge(
-                role,
-                "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:kms:<AWS::Region>:<AWS::AccountId>:key/*]",
-                "The key is known by its alias, which a condition names.",
-            )
-        how_called = _NO_STEPS.get(
-            step, "Step Functions invokes it synchronously; there are no asynchronous invocations."
-        )
-        acknowledge(function, "Serverless-LambdaDLQ", how_called)
-        acknowledge(function, "Serverless-LambdaAsyncFailureDestination", how_called)
-        if self._settings.packaging == "zip":
-            for rule in ("AwsSolutions-L1", "Serverless-LambdaLatestVersion"):
-                acknowledge(
-                    function,
-                    rule,
-                    "A zip holds byte code and compiled packages for the Python version that built it.",
-                )

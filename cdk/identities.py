@@ -13,12 +13,9 @@ from typing import Final
 
 from aws_cdk import Aws, CfnOutput, Duration, Stack
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_s3 as s3
 
 from cdk.deployment import Deployment
-from cdk.nag import acknowledge_entries, acknowledge_patterns
 from cdk.permissions import READ, Grants, NamedKey, Statements, allow
-from cdk.resource_policies import DIGEST_PREFIX
 from lockstep.plan.compiled import FederationToOci
 from lockstep.plan.model import Plan
 from lockstep.plan.runners import AUDIENCE_IN_AWS, SUBJECT, IssuerFederation
@@ -108,14 +105,13 @@ LONGEST_SESSION = Duration.hours(1)
 (https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html)."""
 
 
-def add_oci_runner(stack: Stack, deployment: Deployment, grants: Grants, bucket: s3.IBucket) -> None:
+def add_oci_runner(stack: Stack, deployment: Deployment, grants: Grants) -> None:
     """Make what the OCI runner is in AWS, where the plan has one.
 
     Args:
         stack: Its resources are the stack's own, as they were before there was a role.
         deployment: What is deployed.
         grants: Of the stack.
-        bucket: Of the audit log.
     """
     runner, settings = deployment.plan.runners.oci, deployment.settings
     if runner is None:
@@ -134,8 +130,6 @@ def add_oci_runner(stack: Stack, deployment: Deployment, grants: Grants, bucket:
         statements=grants.oci_runner(),
         roles=[role] if role else None,
     )
-    acknowledge_patterns(policy, deployment.plan)
-    acknowledge_entries(policy, bucket, DIGEST_PREFIX)
     CfnOutput(stack, "OciRunnerPolicyArn", value=policy.managed_policy_arn)
 
 

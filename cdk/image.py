@@ -27,7 +27,7 @@ PROGRAMS = ("docker", "podman")
 DOCKERFILE = Path("oci_fn/Dockerfile")
 PLAN_IN_CONTEXT = Path("plan/lockstep.yaml")
 """Where the plan is in the build context: the bundle is made for it, and holds its CA files only."""
-_BUILDER = tuple(f"cdk/bundle{name}.py" for name in ("", "_check", "_compile", "_trim"))
+_BUILDER = ("cdk/bundle.py", "cdk/trim.py")
 _FOLDERS = {"aws": ("functions", "lockstep"), "oci": ("functions", "lockstep", "oci_fn")}
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "terraform")
 

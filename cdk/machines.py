@@ -18,11 +18,10 @@ moves the aliases one after the other:
 See https://docs.aws.amazon.com/step-functions/latest/dg/concepts-state-machine-alias.html and ADR 41.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import cast
+from collections.abc import Sequence
 
 import jsii
-from aws_cdk import CfnElement, Duration, RemovalPolicy, Stack
+from aws_cdk import Duration, RemovalPolicy, Stack
 from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
@@ -37,9 +36,7 @@ from cdk.asl import seconds
 from cdk.deployment import Canary, Deployment
 from cdk.foundation import Foundation, log_group
 from cdk.functions import Functions
-from cdk.nag import acknowledge, acknowledge_objects
 from cdk.permissions import Grants
-from cdk.resource_policies import PLAN_PREFIX, REPORT_PREFIX
 from lockstep.plan.limits import concurrency, every_ms
 from lockstep.protocol.deadlines import TRIGGER_LATENESS
 from lockstep.protocol.names import CANARY, LIVE, fleet_machine_name, rule_name, state_machine_name
@@ -105,20 +102,6 @@ class StateMachine(Construct):
             tracing_enabled=True,
         )
         self.release = Release(self, "Release", deployment=deployment, machine=self.machine)
-        for _, step in steps:
-            logical_id = Stack.of(self).get_logical_id(
-                cast("CfnElement", functions.by_step[step].node.default_child)
-            )
-            acknowledge(
-                role,
-                f"AwsSolutions-IAM5[Resource::<{logical_id}.Arn>:*]",
-                "A run under way calls the versions that it began with.",
-            )
-        acknowledge(
-            role,
-            "AwsSolutions-IAM5[Resource::*]",
-            "The calls of log delivery and X-Ray have no resource that a policy can name.",
-        )
 
 
 GATE = "gate"
@@ -261,23 +244,6 @@ class FleetMachine(Construct):
             ),
             tracing_enabled=True,
         )
-        for resource, reason in _wide(stack):
-            acknowledge(role, f"AwsSolutions-IAM5[Resource::{resource}]", reason)
-        acknowledge_objects(
-            role, foundation.plans, f"{PLAN_PREFIX}*/shards/", "Each shard has an object of its own."
-        )
-        acknowledge_objects(role, foundation.plans, REPORT_PREFIX, "Each report has a name of its own.")
-
-
-def _wide(stack: str) -> Iterator[tuple[str, str]]:
-    """The resources of the role that are patterns, and why."""
-    place = ("<AWS::Partition>", "<AWS::Region>", "<AWS::AccountId>")
-    fleet = fleet_machine_name(stack)
-    for machine in (state_machine_name(stack), fleet):
-        yield permissions.execution_arn(*place, machine), "Each execution has a name of its own."
-    run = f"arn:{place[0]}:states:{place[1]}:{place[2]}:mapRun:{fleet}/*"
-    yield run, "Each run of the map has a name of its own."
-    yield "*", "The calls of log delivery and X-Ray have no resource that a policy can name."
 
 
 class Schedules(Construct):
@@ -349,9 +315,6 @@ class Schedules(Construct):
             enforce_ssl=True,
             retention_period=Duration.days(14),
         )
-        dead_letter_queue = "This is the dead-letter queue."
-        acknowledge(queue, "AwsSolutions-SQS3", dead_letter_queue)
-        acknowledge(queue, "Serverless-SQSRedrivePolicy", dead_letter_queue)
         queue.add_to_resource_policy(permissions.dead_letters(queue.queue_arn, stack))
         return queue
 

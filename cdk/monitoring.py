@@ -79,7 +79,6 @@ class Monitoring(Construct):
                 datapoints=2,
                 periods=3,
                 description="A trigger of a schedule started no execution. The message in the queue gives the reason.",
-                section="alarms",
             )
         )
         if self._settings.dashboard:
@@ -144,7 +143,8 @@ class Monitoring(Construct):
                 datapoints=1,
                 periods=12,
                 description="The audit log holds what Lockstep did not write, or lacks what a digest or the other "
-                "cloud has seen. Rotation goes on; the newest entry, or the log of the digest, names it.",
+                "cloud has seen. Rotation goes on.",
+                first="lockstep audit verify",
                 section="the-audit-log-was-touched",
             )
         )
@@ -168,6 +168,7 @@ class Monitoring(Construct):
                 tells_silence=True,
                 description="AWS has made no digest of its audit log for three hours. Rotation goes on, and what is "
                 "removed from the log may not be seen.",
+                first="lockstep audit verify",
                 section="digest-missing",
             )
         )
@@ -186,6 +187,7 @@ class Monitoring(Construct):
                 without_data=cloudwatch.TreatMissingData.MISSING,
                 description="For three hours no digest of AWS has confirmed one of OCI: OCI makes none, or AWS cannot "
                 "read it.",
+                first="lockstep audit verify",
                 section="digest-unconfirmed",
             )
         )

@@ -14,7 +14,7 @@ from aws_cdk import App
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 
-from cdk.app import make_app
+from cdk.app import LockstepStack
 from cdk.deployment import read_deployment
 from cdk.settings import ROOT, Settings
 from sandbox.aws.policies import Statement, as_list
@@ -176,12 +176,12 @@ def _shortened(arn: str) -> str:
 
 @cache
 def synthesised(**settings: object) -> Synthesised:
-    """Synthesise the stack, with the checks that can stop a deployment."""
+    """Synthesise the stack."""
     _folders.append(tempfile.TemporaryDirectory(prefix="lockstep-cdk-"))
     folder = Path(_folders[-1].name)
     context = json.loads((ROOT / "cdk.json").read_text())["context"]
     app = App(outdir=str(folder), context=context)
-    make_app(read_deployment(Settings.model_validate({"plan": PLAN, **settings})), app)
+    LockstepStack(app, read_deployment(Settings.model_validate({"plan": PLAN, **settings})))
     app.synth()
     return Synthesised(folder, json.loads((folder / "lockstep.template.json").read_text()))
 

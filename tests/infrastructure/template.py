@@ -173,7 +173,7 @@ class Sizes:
 
 
 def synthesise(plan: Plan, settings: Settings, folder: Path) -> Template:
-    """The template of a plan, without the checks of cdk-nag."""
+    """The template of a plan, as an account would have it."""
     content = app.synthesise(Deployment.of(plan, settings), folder)
     return Template(content=content, stack=settings.stack, region=plan.lock.region)
 

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from cdk.bundle import ROOT
 from cdk.deployment import DEFINITION, FLEET_DEFINITION
 from cdk.settings import Adopt, NotDeployableError, Settings, Topics
+from lockstep.cli.app import app
 from lockstep.operate.watch import COUNTED, EVERY, Expected, watch
 from lockstep.plan.file import load_plan
 from lockstep.protocol.model import LockRecord
@@ -153,12 +155,16 @@ def test_no_alarm_is_red_when_the_schedules_are_switched_on(both: Synthesised) -
     assert ALARM in states(alarms(both)["Stale"], [at_first["StaleCredentials"]] * (looks + 2))
 
 
-def test_every_alarm_names_a_section_of_the_runbook(both: Synthesised) -> None:
+def test_every_alarm_names_a_command_and_a_section_of_the_runbook(both: Synthesised) -> None:
     headings = re.findall(r"^#+ (.+)$", (ROOT / "docs" / "runbook.md").read_text(), flags=re.MULTILINE)
     anchors = {heading.lower().replace(" ", "-") for heading in headings}
     for alarm in alarms(both).values():
-        _, _, anchor = alarm["AlarmDescription"].rpartition("docs/runbook.md#")
-        assert anchor in anchors
+        said = re.search(
+            r"First: `lockstep ([a-z -]+)`. Then: docs/runbook.md#(.+)$", alarm["AlarmDescription"]
+        )
+        assert said
+        assert said[2] in anchors
+        assert CliRunner().invoke(app, [*said[1].split(), "--help"]).exit_code == 0
 
 
 def test_the_runbook_lists_every_alarm(both: Synthesised) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cdk import bundle, bundle_trim, image
+from cdk import bundle, image, trim
 from cdk.bundle import HANDLERS, ROOT, BundleError, build, read_bundle
 from cdk.deployment import read_deployment
 from cdk.settings import Settings
@@ -89,7 +89,7 @@ def test_a_handler_answers_under_the_runtime_client(content: Path, tmp_path: Pat
 def _check(content: Path) -> subprocess.CompletedProcess[str]:
     """What the build does at its end."""
     return subprocess.run(  # noqa: S603 - our own interpreter
-        [sys.executable, "-I", "-S", "-B", str(ROOT / "cdk/bundle_check.py"), str(content), "kms", "s3"],
+        [sys.executable, "-I", "-S", "-B", str(ROOT / "cdk/trim.py"), "check", "aws", str(content)],
         check=False,
         capture_output=True,
         text=True,
@@ -163,10 +163,10 @@ def test_a_library_without_its_symbols_is_as_before(tmp_path: Path) -> None:
     shutil.copy(library, copy)
     cached = tmp_path / "cached"
     cached.hardlink_to(copy)
-    bundle_trim.strip(copy)
+    trim.strip(copy)
     assert copy.stat().st_size < library.stat().st_size == cached.stat().st_size
     once = copy.read_bytes()
-    bundle_trim.strip(copy)
+    trim.strip(copy)
     assert copy.read_bytes() == once
     program = "import _hashlib; print(_hashlib.__file__, _hashlib.new('sha256', b'').hexdigest())"
     done = subprocess.run(  # noqa: S603 - our own interpreter
@@ -178,7 +178,7 @@ def test_a_library_without_its_symbols_is_as_before(tmp_path: Path) -> None:
     assert done.stdout.split() == [str(copy), hashlib.sha256(b"").hexdigest()]
     text = tmp_path / "text.so"
     text.write_text("not a library")
-    bundle_trim.strip(text)
+    trim.strip(text)
     assert text.read_text() == "not a library"
 
 

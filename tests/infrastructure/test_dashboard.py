@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from cdk.dashboard import FILTERED, FUNCTIONS
+from cdk.bundle import HANDLERS
+from cdk.dashboard import AUDIT_LOG_TOUCHED, DIGESTS, LATE, ROTATIONS, SKIPPED
 from lockstep.operate.watch import Expected, watch
 from lockstep.protocol.ports import Table
 from tests.infrastructure.cdk_case import WITH_EVENTS, Synthesised, synthesised
@@ -85,7 +86,7 @@ def test_each_metric_is_written_by_the_watch_counted_in_a_log_or_measured_by_aws
         for f in stack.resources("AWS::Logs::MetricFilter").values()
         for t in f["Properties"]["MetricTransformations"]
     }
-    assert {name for _, name in counted} == set(FILTERED)
+    assert {name for _, name in counted} == {ROTATIONS, SKIPPED, LATE, AUDIT_LOG_TOUCHED, DIGESTS}
     for widget in widgets(stack):
         for namespace, name, dimension, *_ in cloudwatch_lines(widget):
             if (namespace, name) in counted:
@@ -106,4 +107,4 @@ def test_each_function_of_the_stack_is_shown(stack: Synthesised) -> None:
     [errors] = [w for w in widgets(stack) if w["properties"]["title"] == "Errors of the functions"]
     shown = {metric[3] for metric in errors["properties"]["metrics"]}
     assert shown == {stack.words({"Ref": name}) for name in stack.resources("AWS::Lambda::Function")}
-    assert len(shown) == len(FUNCTIONS)
+    assert len(shown) == len(HANDLERS)

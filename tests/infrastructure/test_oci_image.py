@@ -138,9 +138,7 @@ def test_the_context_holds_only_what_the_bundle_is_made_of(context: Path) -> Non
     assert sorted(f.name for f in (context / "cdk").iterdir() if f.suffix == ".py") == [
         "__init__.py",
         "bundle.py",
-        "bundle_check.py",
-        "bundle_compile.py",
-        "bundle_trim.py",
+        "trim.py",
     ]
     assert not [f for f in context.rglob("*") if f.suffix in {".tf", ".tfstate", ".pyc"}]
     assert sorted(f.name for f in (context / "plan").rglob("*") if f.is_file()) == [
