@@ -269,9 +269,9 @@ def test_a_report_in_each_form(plain: Case, tmp_path: Path) -> None:
     assert plain.credential.id in page
     (credential,) = json.loads(told)["credentials"]
     assert credential["figures"]["rotated"] == {"aws": 2}
-    assert [order["name"] for order in credential["orders"]] == ["pause", "resume"]
+    assert [order["outcome"] for order in credential["orders"]] == ["pause", "resume"]
     rows = list(csv.DictReader(io.StringIO(table, newline="")))
-    assert [row["kind"] for row in rows] == ["verdict", "verdict", "run", "run", "order", "order"]
+    assert [row["record"] for row in rows] == ["verdict", "verdict", "run", "run", "order", "order"]
     shown = run(plain, "audit", "report", "--json")
     assert (shown.exit_code, shown.stderr) == (0, "")
     assert json.loads(shown.stdout)["verdict"] == "verified"

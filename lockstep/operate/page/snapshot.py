@@ -210,14 +210,13 @@ class Looker:
         """The credentials whose stores are to be read: those looked at and changed ones first, then the oldest."""
         due = []
         for credential in self._plan.credentials:
-            if credential.id in table.unreadable:
-                continue
             kept, is_asked = self._kept.get(credential.id), credential.id in asked
             changed = kept is None or not kept.is_of(_record(credential, table))
             if kept is None or changed or kept.is_old(now) or (is_asked and not kept.is_whole):
-                read_at = kept.read_at if kept else None
-                due.append(((not is_asked, not changed, read_at or now), credential))
-        return (credential for _, credential in sorted(due, key=lambda pair: pair[0]))
+                rank = (not is_asked, not changed, kept.read_at if kept and kept.read_at else now)
+                due.append((rank, credential))
+        due.sort(key=lambda pair: pair[0])
+        return (credential for _, credential in due if credential.id not in table.unreadable)
 
     def _seen(
         self, credential: Credential, table: Table, by_table: Sequence[Reason], now: datetime

@@ -263,7 +263,7 @@ def _generations(runs: Iterable[Run], now: datetime) -> list[Generation]:
         for number in run.revoked_on_purpose:
             _end(found.get(number), run, "revoked", successors)
     for one in found.values():
-        one.age_seconds = ((one.superseded or now) - one.born).total_seconds()
+        one.age_seconds = max(((one.superseded or now) - one.born).total_seconds(), 0.0)
     return list(found.values())
 
 
