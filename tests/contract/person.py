@@ -105,7 +105,7 @@ def serve(person: Person) -> None:
     with pending(person.running), person.acting("serve"):
         clouds = operator(estate.plan, deadline_guard=calls.count)
         looker = Looker(estate.plan, clouds, calls)
-        assert looker.look([person.case.credential.id]).seen[person.case.credential.id].runner
+        assert looker.look([person.case.credential.id]).seen[person.case.credential.id].runs
         looker.look((), records_only=True)
 
 

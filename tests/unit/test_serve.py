@@ -8,18 +8,23 @@ import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from typer.testing import CliRunner
 
 from lockstep.cli import app
+from lockstep.operate.documents import FEW
 from lockstep.operate.page.fleet import UNREAD, Asked, bar_of, figures, headline, mark, rows, shared
 from lockstep.operate.page.server import Address
-from lockstep.operate.page.snapshot import FleetSnapshot
+from lockstep.operate.page.snapshot import Calls, FleetSnapshot, Looker
 from lockstep.operate.verdict import Kind, Reason
 from lockstep.protocol.errors import LockTableUnreachableError
-from tests.support.fleet import NOW, MadeUp, look, shown, snapshot_of
+from lockstep.protocol.ports import Table
+from tests.support.fleet import NOW, MadeUp, StillClock, look, shown, snapshot_of
+from tests.support.memory import make_plan
 from tests.unit.test_cli import PLAN
 
 
@@ -202,6 +207,24 @@ def test_what_was_not_read_is_not_called_healthy() -> None:
     unread = FleetSnapshot(at=NOW, seen={"a": snapshot_of(of.record, of.credential, {}, [])})
     assert mark(unread.seen["a"]) == ("calm", UNREAD)
     assert headline(unread)[0] == "calm"
+
+
+def test_what_the_table_alone_says_is_a_reason_too() -> None:
+    """A record that cannot be read, and a table that knows nobody: the state of one credential sees neither."""
+    whole = list(look(FEW + 1).seen.values())
+    [first, second, *_] = whole
+    plan: Any = SimpleNamespace(credentials=[one.credential for one in whole], runners=make_plan().runners)
+    records = {one.record.credential_id: one.record for one in whole}
+    del records[first.record.credential_id]
+    unreadable = Table(records=records, unreadable={first.credential.id: "NewerFormatError"})
+    for table, expected in (
+        (unreadable, [[Kind.UNREADABLE], []]),
+        (Table(records={}, unreadable={}), [[Kind.OTHER_PLAN, Kind.OVERDUE]] * 2),
+    ):
+        clouds: Any = SimpleNamespace(clock=StillClock(), lock_table=lambda table=table: table)
+        seen = Looker(plan, clouds, Calls(clouds.clock.monotonic)).look((), records_only=True).seen
+        found = [[reason.kind for reason in seen[one.credential.id].state.reasons] for one in (first, second)]
+        assert found == expected
 
 
 def test_an_overlap_is_drawn_only_where_the_last_run_has_proven_it() -> None:
