@@ -122,7 +122,13 @@ def _errors(title: str, text: str, kind: type[LockstepError]) -> str:
         exits = dict.fromkeys(told, exit_code_of(kind))
     else:
         leaves = [e for e in family(kind) if e.__module__ == errors.__name__ and e is not EnvironmentalError]
-        told = {e.__name__: ((e.__doc__ or "").strip(), e.advice) for e in leaves}
+        told = {
+            e.__name__: (
+                e.meaning,
+                " ".join([e.advice, *(f"`{code}`: {text}" for code, text in e.advices.items())]),
+            )
+            for e in leaves
+        }
         exits = {e.__name__: exit_code_of(e) for e in leaves}
     rows = [(f"`{name}`", str(exits[name]), *texts) for name, texts in told.items()]
     return f"\n## {title}\n\n{text}\n\n" + _table(("Name", "Exit code", "Meaning", "Next"), rows)

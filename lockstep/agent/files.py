@@ -51,12 +51,11 @@ def replace_file(path: Path, content: bytes, *, mode: int, uid: int = -1, gid: i
 
 
 class LoginFormError(LockstepError):
-    """The login cannot be given in this form; a file that was there before is whole."""
+    """The login cannot be given in this form; a file that was there before is whole.
 
-    advice = (
-        "Compare `database` in the settings with the plan: `lockstep agent --check`. A control character is written by "
-        "`format: json` and templates only; a code with a line is that of the template."
-    )
+    Compare `database` in the settings with the plan: `lockstep agent --check`. A control character is written by
+    `format: json` and templates only; a code with a line is that of the template.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

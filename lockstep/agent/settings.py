@@ -38,9 +38,10 @@ AS_THE_PROCESS = -1
 
 
 class SettingsError(TerminalError):
-    """The agent's settings are not valid."""
+    """The agent's settings are not valid.
 
-    advice = "Correct them, and look again: `lockstep agent --check`."
+    Correct them, and look again: `lockstep agent --check`.
+    """
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems

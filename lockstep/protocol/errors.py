@@ -8,7 +8,7 @@ free text, so a foreign message, which may hold a password, cannot get into a lo
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum, auto
 from typing import ClassVar
 
@@ -22,12 +22,24 @@ _FIELDS = frozenset(
 
 
 class LockstepError(Exception):
-    """Something went wrong."""
+    """Something went wrong.
 
-    advice: str = ""
-    """What a person does next."""
+    A subclass's documentation is what a person is told: what it means, then in a paragraph what to do next.
+
+    Attributes:
+        meaning: What it means.
+        advice: What a person does next.
+        advices: The same by the code, where that decides it.
+    """
+
+    meaning = "Something went wrong."
+    advice = ""
     advices: ClassVar[Mapping[str, str]] = {}
-    """The same by the code, where that decides it."""
+
+    def __init_subclass__(cls) -> None:
+        meaning, _, advice = (cls.__doc__ or "").partition("\n\n")
+        cls.meaning = " ".join(meaning.split())
+        cls.advice = " ".join(advice.split()) or cls.advice
 
     def __init__(self, **where: str | int) -> None:
         """Keep where it happened.
@@ -49,11 +61,6 @@ class LockstepError(Exception):
     def name(self) -> str:
         """By which a person is told it."""
         return type(self).__name__
-
-    @property
-    def meaning(self) -> str:
-        """The fixed sentence of its kind."""
-        return (type(self).__doc__ or "").strip()
 
     def _text(self) -> str:
         place = ", ".join(f"{key}={value}" for key, value in self.where.items())
@@ -77,258 +84,262 @@ class TerminalError(LockstepError):
 
 
 class StoreUnreachableError(RetryableError):
-    """The secrets manager did not answer."""
+    """The secrets manager did not answer.
 
-    advice = "The next run tries again. If it lasts, look at the network: `lockstep doctor --in-cloud`."
+    The next run tries again. If it lasts, look at the network: `lockstep doctor --in-cloud`.
+    """
 
 
 class StoreThrottledError(RetryableError):
-    """The secrets manager throttles the calls."""
+    """The secrets manager throttles the calls.
 
-    advice = (
-        "The next run tries again. If it lasts, find who else calls it so often, or lengthen `interval` in the "
-        "plan."
-    )
+    The next run tries again. If it lasts, find who else calls it so often, or lengthen `interval` in the plan.
+    """
 
 
 class StoreBusyError(RetryableError):
-    """The secret is being updated by another call."""
+    """The secret is being updated by another call.
 
-    advice = "The next run tries again. If it lasts, find who else writes there: `lockstep status`."
+    The next run tries again. If it lasts, find who else writes there: `lockstep status`.
+    """
 
 
 class LostCompareAndSetError(RetryableError):
-    """Another writer changed the same thing between the read and the write."""
+    """Another writer changed the same thing between the read and the write.
 
-    advice = "The next run tries again. If it lasts, find who else writes there: `lockstep status`."
+    The next run tries again. If it lasts, find who else writes there: `lockstep status`.
+    """
 
 
 class ReadSideLaggingError(RetryableError):
-    """The store does not serve the promoted version yet."""
+    """The store does not serve the promoted version yet.
 
-    advice = "The next run looks again. If it lasts, see what each store serves: `lockstep status`."
+    The next run looks again. If it lasts, see what each store serves: `lockstep status`.
+    """
 
 
 class DatabaseUnreachableError(RetryableError):
-    """The database did not answer in time."""
+    """The database did not answer in time.
 
-    advice = "The next run tries again. If it lasts, look at the server and the way to it: `lockstep doctor`."
+    The next run tries again. If it lasts, look at the server and the way to it: `lockstep doctor`.
+    """
 
 
 class DatabaseBusyError(RetryableError):
-    """The database accepts no more connections at the moment."""
+    """The database accepts no more connections at the moment.
 
-    advice = (
-        "The next run tries again. If it lasts, find who holds the connections, or raise `max_connections`."
-    )
+    The next run tries again. If it lasts, find who holds the connections, or raise `max_connections`.
+    """
 
 
 class DatabaseReadOnlyError(RetryableError):
-    """The database takes no writes: it is a replica, or is failing over."""
+    """The database takes no writes: it is a replica, or is failing over.
 
-    advice = (
-        "Wait for the fail-over to end. If it lasts, name the host that takes writes: `host` in the plan."
-    )
+    Wait for the fail-over to end. If it lasts, name the host that takes writes: `host` in the plan.
+    """
 
 
 class AdvisoryLockBusyError(RetryableError):
-    """Another rotation holds the database's advisory lock for this credential."""
+    """Another rotation holds the database's advisory lock for this credential.
 
-    advice = "The next run tries again. If it lasts, see which run holds it: `lockstep lock show`."
+    The next run tries again. If it lasts, see which run holds it: `lockstep lock show`.
+    """
 
 
 class LockTableUnreachableError(RetryableError):
-    """The lock table did not answer."""
+    """The lock table did not answer.
 
-    advice = "The next run tries again. If it lasts, look at the network: `lockstep doctor --in-cloud`."
+    The next run tries again. If it lasts, look at the network: `lockstep doctor --in-cloud`.
+    """
 
 
 class AuditLogUnreachableError(RetryableError):
-    """The audit log or its signing key did not answer."""
+    """The audit log or its signing key did not answer.
 
-    advice = "The next run tries again. If it lasts, look at the network: `lockstep doctor --in-cloud`."
+    The next run tries again. If it lasts, look at the network: `lockstep doctor --in-cloud`.
+    """
 
 
 class PlanUnreachableError(RetryableError):
-    """The bucket of the published plan did not answer."""
+    """The bucket of the published plan did not answer.
 
-    advice = "The next run tries again. If it lasts, look at the network: `lockstep doctor --in-cloud`."
+    The next run tries again. If it lasts, look at the network: `lockstep doctor --in-cloud`.
+    """
 
 
 # Terminal.
 
 
 class InvalidPlanError(TerminalError):
-    """The plan file is not valid."""
+    """The plan file is not valid.
 
-    advice = "Run `lockstep check`."
+    Run `lockstep check`.
+    """
 
 
 class PlanDocumentMissingError(TerminalError):
-    """The published plan has no such document."""
+    """The published plan has no such document.
 
-    advice = "Publish the plan that was deployed: `lockstep plan publish`."
+    Publish the plan that was deployed: `lockstep plan publish`.
+    """
 
 
 class PlanDocumentRefusedError(TerminalError):
-    """The document is not of the published plan that was deployed, so it is not used. Nothing was changed."""
+    """The document is not of the published plan that was deployed, so it is not used. Nothing was changed.
 
-    advice = "Find out who wrote it, delete it, and publish the plan's own: `lockstep plan publish`."
+    Find out who wrote it, delete it, and publish the plan's own: `lockstep plan publish`.
+    """
 
 
 class PlanAccessDeniedError(TerminalError):
-    """The bucket of the published plan does not exist or denies access to this identity."""
+    """The bucket of the published plan does not exist or denies access to this identity.
 
-    advice = "Deploy the bucket and the rights to it: `make deploy-aws`, `make deploy-oci`."
+    Deploy the bucket and the rights to it: `make deploy-aws`, `make deploy-oci`.
+    """
 
 
 class InvalidRequestError(TerminalError):
-    """The input of this run is not valid. Nothing was changed."""
+    """The input of this run is not valid. Nothing was changed.
 
-    advice = (
-        "Name a credential of the plan that is deployed, `lockstep plan check`; a new one is deployed first: `make "
-        "deploy-aws`."
-    )
+    Name a credential of the plan that is deployed, `lockstep plan check`; a new one is deployed first: `make
+    deploy-aws`.
+    """
 
 
 class FenceLostError(TerminalError):
-    """This run has lost the lock or its claim, so it must not change anything."""
+    """This run has lost the lock or its claim, so it must not change anything.
 
-    advice = "Nothing to do: the run that has the lock goes on. See which: `lockstep lock show`."
+    Nothing to do: the run that has the lock goes on. See which: `lockstep lock show`.
+    """
 
 
 class PlanNotActiveError(TerminalError):
-    """This runner's plan of the credential is not the active one, so it changes nothing."""
+    """This runner's plan of the credential is not the active one, so it changes nothing.
 
-    advice = "Deploy the active plan, or make this one active: `lockstep apply`."
+    Deploy the active plan, or make this one active: `lockstep apply`.
+    """
 
 
 class NewerFormatError(TerminalError):
-    """A newer build of Lockstep wrote this, so this one does not read it and changes nothing."""
+    """A newer build of Lockstep wrote this, so this one does not read it and changes nothing.
 
-    advice = (
-        "Upgrade this runner, `make deploy-aws`, `make deploy-oci`, or the command that you called: `pip install "
-        "--upgrade lockstep-rotation`."
-    )
+    Upgrade this runner, `make deploy-aws`, `make deploy-oci`, or the command that you called: `pip install
+    --upgrade lockstep-rotation`.
+    """
 
 
 class TakeOverNeededError(TerminalError):
-    """No login is known that works, and nobody has consented to take the accounts over."""
+    """No login is known that works, and nobody has consented to take the accounts over.
 
-    advice = (
-        "Enter the login that works: `lockstep import`. If there is none, or its password may be lost: "
-        "`lockstep take-over`."
-    )
+    Enter the login that works: `lockstep import`. If there is none, or its password may be lost: `lockstep
+    take-over`.
+    """
 
 
 class DatabaseBlockedError(TerminalError):
-    """The database has refused a login that should work, so it is shown no other: its account could be locked."""
+    """The database has refused a login that should work, so it is shown no other: its account could be locked.
 
-    advice = (
-        "Once it accepts what the stores serve: `lockstep unblock`. To set its password: `lockstep take-over`. "
-        "Or take the database out of the plan."
-    )
+    Once it accepts what the stores serve: `lockstep unblock`. To set its password: `lockstep take-over`. Or take
+    the database out of the plan.
+    """
 
 
 class StoresDivergedError(TerminalError):
-    """The stores hold different values, and none of these logs in on every database."""
+    """The stores hold different values, and none of these logs in on every database.
 
-    advice = "See `Stores diverged` in docs/runbook.md."
+    See `Stores diverged` in docs/runbook.md.
+    """
 
 
 class StagedValueConflictError(TerminalError):
-    """The store already holds another value under this generation."""
+    """The store already holds another value under this generation.
 
-    advice = (
-        "Find out whether a value was staged by hand, `lockstep status`, or two lock tables are in use: `lock` in "
-        "the plans."
-    )
+    Find out whether a value was staged by hand, `lockstep status`, or two lock tables are in use: `lock` in the
+    plans.
+    """
 
 
 class SecretNotFoundError(TerminalError):
-    """The secret does not exist in the store."""
+    """The secret does not exist in the store.
 
-    advice = "Correct its name in the plan, or deploy what makes it: `make deploy-aws`, `make deploy-oci`."
+    Correct its name in the plan, or deploy what makes it: `make deploy-aws`, `make deploy-oci`.
+    """
 
 
 class SecretMalformedError(TerminalError):
-    """The secret does not hold a credential."""
+    """The secret does not hold a credential.
 
-    advice = (
-        "`app_user` must be a JSON object with `username` and `password`: restore its previous version, or bring the "
-        "login that works into it with `lockstep import --replace`. `connection_blob` must be a JSON object: keep "
-        "what it has elsewhere, and put `{}` into it."
-    )
+    `app_user` must be a JSON object with `username` and `password`: restore its previous version, or bring the
+    login that works into it with `lockstep import --replace`. `connection_blob` must be a JSON object: keep what it
+    has elsewhere, and put `{}` into it.
+    """
+
     advices: ClassVar = {"placeholder": "Its first rotation has not run: `lockstep rotate --force`."}
 
 
 class EditedMeanwhileError(TerminalError):
-    """A person has edited other keys of the secret since this run read it, and its value would replace them."""
+    """A person has edited other keys of the secret since this run read it, and its value would replace them.
 
-    advice = "Nothing to do: the next run keeps what was written."
+    Nothing to do: the next run keeps what was written.
+    """
 
 
 class SecretTooLargeError(TerminalError):
-    """With the keys that it had before, the secret would be larger than its store allows."""
+    """With the keys that it had before, the secret would be larger than its store allows.
 
-    advice = (
-        "No store serves a new value, and no database has changed. Move keys of your own out of the secret."
-    )
+    No store serves a new value, and no database has changed. Move keys of your own out of the secret.
+    """
 
 
 class StoreAccessDeniedError(TerminalError):
-    """The secrets manager denies access to this identity."""
+    """The secrets manager denies access to this identity.
 
-    advice = (
-        "Compare the rights with docs/iam.md and docs/iam-oci.md: `lockstep doctor`. In AWS a secret that does "
-        "not exist or lacks its tag is denied, too: `lockstep secrets tag`. In OCI a new slot needs the rights of "
-        "the others."
-    )
+    Compare the rights with docs/iam.md and docs/iam-oci.md: `lockstep doctor`. In AWS a secret that does not exist
+    or lacks its tag is denied, too: `lockstep secrets tag`. In OCI a new slot needs the rights of the others.
+    """
 
 
 class StoreQuotaExceededError(TerminalError):
-    """The secret has reached its limit of versions."""
+    """The secret has reached its limit of versions.
 
-    advice = (
-        "Wait for the deletions that are scheduled. How long that takes, and which interval fits: `lockstep "
-        "check`."
-    )
+    Wait for the deletions that are scheduled. How long that takes, and which interval fits: `lockstep check`.
+    """
 
 
 class StoreRejectedError(TerminalError):
-    """The secrets manager rejected the call."""
+    """The secrets manager rejected the call.
 
-    advice = "Look at the code, and compare the secret with the plan: `lockstep doctor`."
+    Look at the code, and compare the secret with the plan: `lockstep doctor`.
+    """
 
 
 class CurrentCredentialRejectedError(TerminalError):
-    """The database refuses the current value, so this account was left unchanged."""
+    """The database refuses the current value, so this account was left unchanged.
 
-    advice = "The account was changed outside of Lockstep; see `Current value rejected` in docs/runbook.md."
+    The account was changed outside of Lockstep; see `Current value rejected` in docs/runbook.md.
+    """
 
 
 class PendingCredentialRejectedError(TerminalError):
-    """The database accepted the pending value but refuses its login."""
+    """The database accepted the pending value but refuses its login.
 
-    advice = (
-        "Find what else decides on logins: pg_hba.conf, REQUIRE clauses, a proxy. Then: `lockstep rotate "
-        "--force`."
-    )
+    Find what else decides on logins: pg_hba.conf, REQUIRE clauses, a proxy. Then: `lockstep rotate --force`.
+    """
 
 
 class PreviousCredentialAcceptedError(TerminalError):
-    """A retired value still logs in."""
+    """A retired value still logs in.
 
-    advice = (
-        "Find what lets it in: a server that asks for no password (`trust`), or a proxy that caches logins. Then: "
-        "`lockstep rotate --force`."
-    )
+    Find what lets it in: a server that asks for no password (`trust`), or a proxy that caches logins. Then:
+    `lockstep rotate --force`.
+    """
 
 
 class PasswordRefusedByPolicyError(TerminalError):
-    """The server's password policy refuses the generated password."""
+    """The server's password policy refuses the generated password.
 
-    advice = "Align `password` in the plan with the server's policy."
+    Align `password` in the plan with the server's policy.
+    """
 
 
 class AccountUnusableError(TerminalError):
@@ -336,42 +347,42 @@ class AccountUnusableError(TerminalError):
 
 
 class AccountLockedError(AccountUnusableError):
-    """The account is locked, by a person or after too many wrong passwords in a row."""
+    """The account is locked, by a person or after too many wrong passwords in a row.
 
-    advice = (
-        "Find out who locked it, or which client has a wrong password. Then, MySQL and MariaDB: "
-        "`ALTER USER <account> ACCOUNT UNLOCK`; PostgreSQL: `ALTER ROLE <role> LOGIN`."
-    )
+    Find out who locked it, or which client has a wrong password. Then, MySQL and MariaDB: `ALTER USER <account>
+    ACCOUNT UNLOCK`; PostgreSQL: `ALTER ROLE <role> LOGIN`.
+    """
 
 
 class AccountExpiredError(AccountUnusableError):
-    """The account or its password has expired."""
+    """The account or its password has expired.
 
-    advice = (
-        "PostgreSQL: ALTER ROLE <role> VALID UNTIL 'infinity'. MySQL, MariaDB: ALTER USER <account> PASSWORD EXPIRE "
-        "NEVER, and if the password was expired by hand, let Lockstep set it again: `lockstep take-over`."
-    )
+    PostgreSQL: ALTER ROLE <role> VALID UNTIL 'infinity'. MySQL, MariaDB: ALTER USER <account> PASSWORD EXPIRE
+    NEVER, and if the password was expired by hand, let Lockstep set it again: `lockstep take-over`.
+    """
 
 
 class AccountDeniedError(AccountUnusableError):
-    """The account may not connect to the database from here, or does not act as its owner role."""
+    """The account may not connect to the database from here, or does not act as its owner role.
 
-    advice = (
-        "Compare its rights and its host with `lockstep plan sql`; on PostgreSQL also look at pg_hba.conf. Code "
-        "`role`: ALTER ROLE <role> SET role TO <owner>; ALTER ROLE <role> IN DATABASE <dbname> RESET role."
-    )
+    Compare its rights and its host with `lockstep plan sql`; on PostgreSQL also look at pg_hba.conf. Code `role`:
+    ALTER ROLE <role> SET role TO <owner>; ALTER ROLE <role> IN DATABASE <dbname> RESET role.
+    """
 
 
 class AccountMissingError(TerminalError):
-    """The account does not exist."""
+    """The account does not exist.
 
-    advice = "Let a DBA run the output of `lockstep plan sql`."
+    Let a DBA run the output of `lockstep plan sql`.
+    """
 
 
 class AccountSetupError(TerminalError):
-    """The account, or the server for it, is set up so that no password can be rotated; the code says why."""
+    """The account, or the server for it, is set up so that no password can be rotated; the code says why.
 
-    advice = "See what is wrong, and the statement that corrects it: `lockstep doctor`."
+    See what is wrong, and the statement that corrects it: `lockstep doctor`.
+    """
+
     advices: ClassVar = {
         "several-hosts": (
             "The username exists under another host than the plan's, or under several, so applications may be matched "
@@ -390,118 +401,114 @@ class AccountSetupError(TerminalError):
 
 
 class HostBlockedError(TerminalError):
-    """The server has blocked this host because of too many failed connections."""
+    """The server has blocked this host because of too many failed connections.
 
-    advice = (
-        "MySQL: `TRUNCATE TABLE performance_schema.host_cache`; MariaDB: `FLUSH HOSTS`. Then raise "
-        "max_connect_errors."
-    )
+    MySQL: `TRUNCATE TABLE performance_schema.host_cache`; MariaDB: `FLUSH HOSTS`. Then raise max_connect_errors.
+    """
 
 
 class AccountPluginError(TerminalError):
-    """Lockstep makes no verifiers for the account's authentication plugin, so it cannot set a second password."""
+    """Lockstep makes no verifiers for the account's authentication plugin, so it cannot set a second password.
 
-    advice = (
-        "Change the plugin once, with the present password: `ALTER USER <account> IDENTIFIED WITH "
-        "caching_sha2_password BY <present password>`."
-    )
+    Change the plugin once, with the present password: `ALTER USER <account> IDENTIFIED WITH caching_sha2_password
+    BY <present password>`.
+    """
 
 
 class AdminCredentialRejectedError(TerminalError):
-    """The database refuses the login of the rotation user."""
+    """The database refuses the login of the rotation user.
 
-    advice = (
-        "Put the login that works into its secret, `admin_secret` in the plan, or set its password with `lockstep "
-        "plan sql`. Where RDS has just rotated it, the next run goes on."
-    )
+    Put the login that works into its secret, `admin_secret` in the plan, or set its password with `lockstep plan
+    sql`. Where RDS has just rotated it, the next run goes on.
+    """
 
 
 class PrivilegeMissingError(TerminalError):
-    """The rotation user lacks a privilege."""
+    """The rotation user lacks a privilege.
 
-    advice = "Compare its grants with `lockstep plan sql`."
+    Compare its grants with `lockstep plan sql`.
+    """
 
 
 class TlsVerificationError(TerminalError):
-    """The server's TLS certificate cannot be verified, or it offers no TLS."""
+    """The server's TLS certificate cannot be verified, or it offers no TLS.
 
-    advice = (
-        "Renew the server's certificate, or name its CA and its host as the certificate does: `tls` and `host` in "
-        "the plan. Look at it: `lockstep doctor`."
-    )
+    Renew the server's certificate, or name its CA and its host as the certificate does: `tls` and `host` in the
+    plan. Look at it: `lockstep doctor`.
+    """
 
 
 class UnsupportedServerError(TerminalError):
-    """The server does not support the chosen strategy."""
+    """The server does not support the chosen strategy.
 
-    advice = (
-        "Use MySQL 8.0.21, MariaDB 10.4, PostgreSQL 10 or newer, and a `strategy` that the engine has: `lockstep "
-        "plan check`."
-    )
+    Use MySQL 8.0.21, MariaDB 10.4, PostgreSQL 10 or newer, and a `strategy` that the engine has: `lockstep plan
+    check`.
+    """
 
 
 class ReplicaLaggingError(TerminalError):
-    """A verify host has not applied the change of an account yet."""
+    """A verify host has not applied the change of an account yet.
 
-    advice = "The next run continues from here. If it happens again, see `Verify hosts` in docs/runbook.md."
+    The next run continues from here. If it happens again, see `Verify hosts` in docs/runbook.md.
+    """
 
 
 class ReplicaRejectedError(TerminalError):
-    """A verify host refuses the value that its database accepts as current."""
+    """A verify host refuses the value that its database accepts as current.
 
-    advice = (
-        "Its replication has stopped or its accounts were changed; see `Verify hosts` in docs/runbook.md."
-    )
+    Its replication has stopped or its accounts were changed; see `Verify hosts` in docs/runbook.md.
+    """
 
 
 class DatabaseRejectedError(TerminalError):
-    """The database rejected the statement."""
+    """The database rejected the statement.
 
-    advice = "Look at the code in the server's manual, and at the account and its rights: `lockstep doctor`."
+    Look at the code in the server's manual, and at the account and its rights: `lockstep doctor`.
+    """
 
 
 class UnknownUsernameError(TerminalError):
-    """The secret's username is not one of this credential's logins in the plan."""
+    """The secret's username is not one of this credential's logins in the plan.
 
-    advice = (
-        "Enter a login of one of the plan's usernames, `lockstep import`, or correct `username` in the plan."
-    )
+    Enter a login of one of the plan's usernames, `lockstep import`, or correct `username` in the plan.
+    """
 
 
 class NoRoomError(TerminalError):
-    """A database refuses what every store is to serve, and takes it only by ending a login that must still work."""
+    """A database refuses what every store is to serve, and takes it only by ending a login that must still work.
 
-    advice = "Where it names a time: the first run after it goes on. Else see `Stores diverged` in docs/runbook.md."
+    Where it names a time: the first run after it goes on. Else see `Stores diverged` in docs/runbook.md.
+    """
 
 
 class LockTableAccessDeniedError(TerminalError):
-    """The lock table does not exist or denies access to this identity."""
+    """The lock table does not exist or denies access to this identity.
 
-    advice = (
-        "Correct `lock` in the plan, deploy the stack, `make deploy-aws`, or give this identity the right: "
-        "docs/iam.md."
-    )
+    Correct `lock` in the plan, deploy the stack, `make deploy-aws`, or give this identity the right: docs/iam.md.
+    """
 
 
 class AuditLogAccessDeniedError(TerminalError):
-    """The audit log or its signing key does not exist or denies access to this identity."""
+    """The audit log or its signing key does not exist or denies access to this identity.
 
-    advice = (
-        "Correct `audit` in the plan, deploy it, `make deploy-aws`, or give this identity the right: docs/iam.md. "
-        "For orders name it in `operators` of cdk.json."
-    )
+    Correct `audit` in the plan, deploy it, `make deploy-aws`, or give this identity the right: docs/iam.md. For
+    orders name it in `operators` of cdk.json.
+    """
 
 
 class AuditVerificationError(TerminalError):
-    """The audit log cannot be verified."""
+    """The audit log cannot be verified.
 
-    advice = "See which entries, and what is wrong with them: `lockstep audit verify`."
+    See which entries, and what is wrong with them: `lockstep audit verify`.
+    """
 
 
 class OrderRefusedError(TerminalError):
-    """The order was refused; the code says why. Nothing was changed."""
+    """The order was refused; the code says why. Nothing was changed.
 
-    advice = "See what the record holds: `lockstep status`."
+    See what the record holds: `lockstep status`.
+    """
+
     advices: ClassVar = {
         "account-owned": (
             "The account belongs to another credential. Take it out of one of the two plans; `lockstep retire` frees "
@@ -513,51 +520,49 @@ class OrderRefusedError(TerminalError):
 
 
 class NotHandedOnError(TerminalError):
-    """The function in OCI could not be called for other credentials."""
+    """The function in OCI could not be called for other credentials.
 
-    advice = (
-        "Deploy it with its rights: `make deploy-oci`. Code `TooManyRequests`: ask Oracle for more memory for "
-        "functions. What was not handed on is done one after the other."
-    )
+    Deploy it with its rights: `make deploy-oci`. Code `TooManyRequests`: ask Oracle for more memory for functions.
+    What was not handed on is done one after the other.
+    """
 
 
 class EventNotSentError(TerminalError):
-    """An event was not sent. It is no evidence, and nothing waits for it."""
+    """An event was not sent. It is no evidence, and nothing waits for it.
 
-    advice = (
-        "Nothing waits for it. If it lasts, look at `events` in the plan and at the right to send there: "
-        "`lockstep doctor --in-cloud`."
-    )
+    Nothing waits for it. If it lasts, look at `events` in the plan and at the right to send there: `lockstep doctor
+    --in-cloud`.
+    """
 
 
 class DeadlineExceededError(TerminalError):
-    """The time for the call is over, or its step has ended, so it was not sent. The next run continues from here."""
+    """The time for the call is over, or its step has ended, so it was not sent. The next run continues from here.
 
-    advice = "If it happens again, look for the service that answers slowly: `lockstep doctor --in-cloud`."
+    If it happens again, look for the service that answers slowly: `lockstep doctor --in-cloud`.
+    """
 
 
 class StartedLateError(TerminalError):
-    """The rotation would have begun too late after its trigger. Nothing was started."""
+    """The rotation would have begun too late after its trigger. Nothing was started.
 
-    advice = (
-        "The other cloud or the next trigger rotates it. If it lasts, `concurrency` of the shard is too small: "
-        "`lockstep plan check`."
-    )
+    The other cloud or the next trigger rotates it. If it lasts, `concurrency` of the shard is too small: `lockstep
+    plan check`.
+    """
 
 
 class FleetFailedError(TerminalError):
-    """More rotations of a shard have failed than one credential explains."""
+    """More rotations of a shard have failed than one credential explains.
 
-    advice = "The cause names the report, which names them: `aws s3 cp s3://BUCKET/REPORT -`."
+    The cause names the report, which names them: `aws s3 cp s3://BUCKET/REPORT -`.
+    """
 
 
 class UnexpectedError(TerminalError):
-    """An unexpected error. Its text is withheld because it may hold a secret."""
+    """An unexpected error. Its text is withheld because it may hold a secret.
 
-    advice = (
-        "The next run tries again. If it lasts, report the code and the place, and look around: `lockstep doctor "
-        "--in-cloud`."
-    )
+    The next run tries again. If it lasts, report the code and the place, and look around: `lockstep doctor
+    --in-cloud`.
+    """
 
 
 def family(kind: type[LockstepError]) -> list[type[LockstepError]]:
@@ -574,224 +579,175 @@ def family(kind: type[LockstepError]) -> list[type[LockstepError]]:
 
 
 class Environment(Enum):
-    """What can be wrong where Lockstep runs.
+    """What can be wrong where Lockstep runs: a sentence that says what it means, then what a person does next.
 
     Attributes:
-        meaning: What it means.
-        advice: What a person does next.
+        PLAN_MISSING: There is no plan file, or it cannot be read. Write one with `lockstep init`, or name the file:
+            `--plan FILE` or LOCKSTEP_PLAN.
+        FILE_REFUSED: A file on this machine cannot be read or written. Look at its folder, its rights and the free
+            space: `ls -ld`, `df -h`.
+        CLI_EXTRA_MISSING: The command line is not installed. Install it: `pip install 'lockstep-rotation[cli]'`.
+        AGENT_EXTRA_MISSING: The agent is not installed. Install it: `pip install 'lockstep-rotation[agent]'`.
+        SERVE_EXTRA_MISSING: The page is not installed. Install it: `pip install 'lockstep-rotation[serve]'`.
+        OCI_EXTRA_MISSING: The SDK of Oracle Cloud is not installed, and the plan has something there. Install it: `pip
+            install 'lockstep-rotation[oci]'`.
+        TOKEN_FILE_UNUSABLE: The file with the agent's token cannot be read or made. Make its folder for the agent's
+            user, `sudo install -d -m 0750 -o USER -g GROUP FOLDER`, or name another file: `token_file` in the settings.
+            It must not be empty, nor readable by everybody: `chmod 0640 FILE`.
+        ADDRESS_UNUSABLE: Nothing can listen there. Name another port or socket, or end what listens there: `ss -lntp`.
+        HOOK_FAILED: What follows a change of a file has failed; it is tried again at the next refresh. Run the file's
+            `command` by itself, as the agent's user; for a `signal` look at its `pid_file`.
+        CLOCK_SKEW: This machine's clock is wrong, so the cloud refuses its signatures. Set it: `timedatectl set-ntp
+            true`.
+        ENDPOINT_UNREACHABLE: The endpoint cannot be reached. Try it with `curl -v`; look at the network, HTTPS_PROXY,
+            AWS_ENDPOINT_URL and LOCKSTEP_OCI_ENDPOINT.
+        ENDPOINT_INVALID: The address of the endpoint is not valid. Correct AWS_ENDPOINT_URL or LOCKSTEP_OCI_ENDPOINT,
+            or `unset` it.
+        FOREIGN_ANSWER: What answered is not the cloud, but a proxy or a portal, for example. Look at the answer with
+            `curl -v`; correct HTTPS_PROXY or AWS_ENDPOINT_URL.
+        PROXY_UNUSABLE: The proxy cannot be used. Correct HTTPS_PROXY and HTTP_PROXY, or `unset` them.
+        CERTIFICATE_REFUSED: The certificate of the endpoint cannot be verified. If a proxy opens TLS here, name its CA:
+            `export AWS_CA_BUNDLE=FILE`, for OCI REQUESTS_CA_BUNDLE.
+        CA_FILE_MISSING: The file with the CA certificates cannot be read. Correct AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE or
+            CURL_CA_BUNDLE, or `unset` it.
+        AWS_PROFILE_MISSING: The AWS config has no such profile. List them with `aws configure list-profiles`, then set
+            AWS_PROFILE.
+        AWS_CONFIG_INVALID: The AWS config is not valid. Correct the file, or the variable; `aws configure list` shows
+            what is used.
+        AWS_REGION_INVALID: No AWS region is given, or there is none of that name. Correct `region` in the plan, then
+            run `lockstep check`.
+        AWS_CREDENTIALS_MISSING: There are no AWS credentials here, or only a part of them. Log in with `aws sso login`,
+            or set AWS_PROFILE.
+        AWS_CREDENTIALS_UNAVAILABLE: What should give the AWS credentials has failed. Try it by itself: `aws sts
+            get-caller-identity`.
+        AWS_CREDENTIALS_REFUSED: AWS does not accept these credentials. Try them with `aws sts get-caller-identity`; set
+            AWS_PROFILE, or get new ones.
+        AWS_SESSION_EXPIRED: The AWS session has expired. Log in again: `aws sso login`.
+        AWS_ACTION_DENIED: AWS denies this action to this identity. See who you are with `aws sts get-caller-identity`;
+            docs/iam.md lists who needs which rights.
+        LOCK_TABLE_MISSING: The lock table does not exist in this account and region. Correct `lock` in the plan, or
+            deploy the stack: `make deploy-aws`.
+        AUDIT_BUCKET_MISSING: The bucket of the audit log does not exist. Correct `audit` in the plan, or deploy the
+            stack: `make deploy-aws`.
+        AUDIT_KEY_MISSING: The key of the audit log does not exist in this account and region. Correct `mac_key` in the
+            plan, or deploy the stack: `make deploy-aws`.
+        STATE_MACHINE_MISSING: The state machine is not deployed in this account and region. Name the stack of cdk.json,
+            `lockstep rotate --stack NAME`, or deploy it: `make deploy-aws`.
+        AWS_RESOURCE_MISSING: What was asked for does not exist in this AWS account and region. Correct the plan, or
+            deploy the stack: `make deploy-aws`.
+        AWS_CALL_REFUSED: AWS did not answer the call, or refused it. Look at the code, and try the identity: `aws sts
+            get-caller-identity`.
+        OCI_CONFIG_INVALID: The OCI config does not exist, or is not valid. Correct OCI_CONFIG_FILE or the file that it
+            names, or make that anew: `oci setup config`.
+        OCI_IDENTITY_MISSING: No identity in OCI is named here. Name a config file: `export
+            OCI_CONFIG_FILE=~/.oci/config`.
+        OCI_KEY_UNREADABLE: The private key of the OCI config cannot be read. Correct `key_file` and `pass_phrase` in
+            the config, or make a new key: `oci setup keys`.
+        OCI_IDENTITY_REFUSED: OCI does not accept this identity: its fingerprint, key, user or tenancy is wrong. Compare
+            them with the API keys of the user: `oci iam user api-key list --user-id USER`.
+        OCI_ACTION_DENIED: OCI denies this action to this identity. Compare its policies, `oci iam policy list
+            --compartment-id ID`, with docs/iam-oci.md.
+        OCI_CALL_REFUSED: OCI did not answer the call, or refused it. Look at the code, and try the identity: `oci iam
+            region list`.
+        WEB_IDENTITY_DISABLED: AWS makes no tokens for OCI: outbound web identity federation is not enabled in this
+            account. Enable it, once for the account: `aws iam enable-outbound-web-identity-federation`.
+        DOMAIN_CLIENT_REFUSED: The identity domain in OCI refuses the application that exchanges tokens. Compare
+            client_id, kms_key and certificate in `runners.aws.federation` with the domain's application: is it active,
+            and has it the certificate of the key?
+        DOMAIN_TOKEN_REFUSED: The identity domain in OCI refuses the token that AWS has made. Compare token in
+            `runners.aws.federation` with the domain's identity propagation trust: is it active, and is its issuer the
+            one that `aws iam get-outbound-web-identity-federation-info` says?
+        DOMAIN_UNREACHABLE: The identity domain in OCI does not answer as it should. Try domain_url of
+            `runners.aws.federation` with `curl -v`; look at the network and HTTPS_PROXY.
+        ISSUER_KEY_REFUSED: OCI does not sign the token for AWS with the issuer's key. Compare
+            `runners.oci.federation.key` with the key, `oci kms management key-version get`; docs/iam-oci.md names the
+            permission.
+        ISSUER_UNREADABLE: AWS cannot read the documents of the issuer in OCI, or they do not name the version of the
+            key. Write them again: `lockstep identity publish`; the bucket must be readable by everybody.
+        ISSUER_TOKEN_REFUSED: AWS refuses the token of the issuer in OCI. Compare `runners.oci.federation` with the OIDC
+            provider and the trust policy of the role in AWS; is the key's version published? `lockstep identity publish
+            --dry-run`.
+        ISSUER_NOT_PUBLIC: A document of the issuer cannot be read by everyone, so AWS cannot verify the tokens. Let its
+            bucket be read: `oci os bucket update --name BUCKET --public-access-type ObjectReadWithoutList`.
     """
 
-    def __init__(self, meaning: str, advice: str) -> None:
-        self.meaning = meaning
-        self.advice = advice
-
     # This machine.
-    PLAN_MISSING = (
-        "There is no plan file, or it cannot be read.",
-        "Write one with `lockstep init`, or name the file: `--plan FILE` or LOCKSTEP_PLAN.",
-    )
-    FILE_REFUSED = (
-        "A file on this machine cannot be read or written.",
-        "Look at its folder, its rights and the free space: `ls -ld`, `df -h`.",
-    )
-    CLI_EXTRA_MISSING = (
-        "The command line is not installed.",
-        "Install it: `pip install 'lockstep-rotation[cli]'`.",
-    )
-    AGENT_EXTRA_MISSING = (
-        "The agent is not installed.",
-        "Install it: `pip install 'lockstep-rotation[agent]'`.",
-    )
-    SERVE_EXTRA_MISSING = (
-        "The page is not installed.",
-        "Install it: `pip install 'lockstep-rotation[serve]'`.",
-    )
-    OCI_EXTRA_MISSING = (
-        "The SDK of Oracle Cloud is not installed, and the plan has something there.",
-        "Install it: `pip install 'lockstep-rotation[oci]'`.",
-    )
-    TOKEN_FILE_UNUSABLE = (
-        "The file with the agent's token cannot be read or made.",
-        (
-            "Make its folder for the agent's user, `sudo install -d -m 0750 -o USER -g GROUP FOLDER`, or name "
-            "another file: `token_file` in the settings. It must not be empty, nor readable by everybody: "
-            "`chmod 0640 FILE`."
-        ),
-    )
-    ADDRESS_UNUSABLE = (
-        "Nothing can listen there.",
-        "Name another port or socket, or end what listens there: `ss -lntp`.",
-    )
-    HOOK_FAILED = (
-        "What follows a change of a file has failed; it is tried again at the next refresh.",
-        "Run the file's `command` by itself, as the agent's user; for a `signal` look at its `pid_file`.",
-    )
-    CLOCK_SKEW = (
-        "This machine's clock is wrong, so the cloud refuses its signatures.",
-        "Set it: `timedatectl set-ntp true`.",
-    )
+    PLAN_MISSING = auto()
+    FILE_REFUSED = auto()
+    CLI_EXTRA_MISSING = auto()
+    AGENT_EXTRA_MISSING = auto()
+    SERVE_EXTRA_MISSING = auto()
+    OCI_EXTRA_MISSING = auto()
+    TOKEN_FILE_UNUSABLE = auto()
+    ADDRESS_UNUSABLE = auto()
+    HOOK_FAILED = auto()
+    CLOCK_SKEW = auto()
 
     # The network.
-    ENDPOINT_UNREACHABLE = (
-        "The endpoint cannot be reached.",
-        "Try it with `curl -v`; look at the network, HTTPS_PROXY, AWS_ENDPOINT_URL and LOCKSTEP_OCI_ENDPOINT.",
-    )
-    ENDPOINT_INVALID = (
-        "The address of the endpoint is not valid.",
-        "Correct AWS_ENDPOINT_URL or LOCKSTEP_OCI_ENDPOINT, or `unset` it.",
-    )
-    FOREIGN_ANSWER = (
-        "What answered is not the cloud, but a proxy or a portal, for example.",
-        "Look at the answer with `curl -v`; correct HTTPS_PROXY or AWS_ENDPOINT_URL.",
-    )
-    PROXY_UNUSABLE = (
-        "The proxy cannot be used.",
-        "Correct HTTPS_PROXY and HTTP_PROXY, or `unset` them.",
-    )
-    CERTIFICATE_REFUSED = (
-        "The certificate of the endpoint cannot be verified.",
-        "If a proxy opens TLS here, name its CA: `export AWS_CA_BUNDLE=FILE`, for OCI REQUESTS_CA_BUNDLE.",
-    )
-    CA_FILE_MISSING = (
-        "The file with the CA certificates cannot be read.",
-        "Correct AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE, or `unset` it.",
-    )
+    ENDPOINT_UNREACHABLE = auto()
+    ENDPOINT_INVALID = auto()
+    FOREIGN_ANSWER = auto()
+    PROXY_UNUSABLE = auto()
+    CERTIFICATE_REFUSED = auto()
+    CA_FILE_MISSING = auto()
 
     # AWS.
-    AWS_PROFILE_MISSING = (
-        "The AWS config has no such profile.",
-        "List them with `aws configure list-profiles`, then set AWS_PROFILE.",
-    )
-    AWS_CONFIG_INVALID = (
-        "The AWS config is not valid.",
-        "Correct the file, or the variable; `aws configure list` shows what is used.",
-    )
-    AWS_REGION_INVALID = (
-        "No AWS region is given, or there is none of that name.",
-        "Correct `region` in the plan, then run `lockstep check`.",
-    )
-    AWS_CREDENTIALS_MISSING = (
-        "There are no AWS credentials here, or only a part of them.",
-        "Log in with `aws sso login`, or set AWS_PROFILE.",
-    )
-    AWS_CREDENTIALS_UNAVAILABLE = (
-        "What should give the AWS credentials has failed.",
-        "Try it by itself: `aws sts get-caller-identity`.",
-    )
-    AWS_CREDENTIALS_REFUSED = (
-        "AWS does not accept these credentials.",
-        "Try them with `aws sts get-caller-identity`; set AWS_PROFILE, or get new ones.",
-    )
-    AWS_SESSION_EXPIRED = (
-        "The AWS session has expired.",
-        "Log in again: `aws sso login`.",
-    )
-    AWS_ACTION_DENIED = (
-        "AWS denies this action to this identity.",
-        "See who you are with `aws sts get-caller-identity`; docs/iam.md lists who needs which rights.",
-    )
-    LOCK_TABLE_MISSING = (
-        "The lock table does not exist in this account and region.",
-        "Correct `lock` in the plan, or deploy the stack: `make deploy-aws`.",
-    )
-    AUDIT_BUCKET_MISSING = (
-        "The bucket of the audit log does not exist.",
-        "Correct `audit` in the plan, or deploy the stack: `make deploy-aws`.",
-    )
-    AUDIT_KEY_MISSING = (
-        "The key of the audit log does not exist in this account and region.",
-        "Correct `mac_key` in the plan, or deploy the stack: `make deploy-aws`.",
-    )
-    STATE_MACHINE_MISSING = (
-        "The state machine is not deployed in this account and region.",
-        "Name the stack of cdk.json, `lockstep rotate --stack NAME`, or deploy it: `make deploy-aws`.",
-    )
-    AWS_RESOURCE_MISSING = (
-        "What was asked for does not exist in this AWS account and region.",
-        "Correct the plan, or deploy the stack: `make deploy-aws`.",
-    )
-    AWS_CALL_REFUSED = (
-        "AWS did not answer the call, or refused it.",
-        "Look at the code, and try the identity: `aws sts get-caller-identity`.",
-    )
+    AWS_PROFILE_MISSING = auto()
+    AWS_CONFIG_INVALID = auto()
+    AWS_REGION_INVALID = auto()
+    AWS_CREDENTIALS_MISSING = auto()
+    AWS_CREDENTIALS_UNAVAILABLE = auto()
+    AWS_CREDENTIALS_REFUSED = auto()
+    AWS_SESSION_EXPIRED = auto()
+    AWS_ACTION_DENIED = auto()
+    LOCK_TABLE_MISSING = auto()
+    AUDIT_BUCKET_MISSING = auto()
+    AUDIT_KEY_MISSING = auto()
+    STATE_MACHINE_MISSING = auto()
+    AWS_RESOURCE_MISSING = auto()
+    AWS_CALL_REFUSED = auto()
 
     # Oracle Cloud.
-    OCI_CONFIG_INVALID = (
-        "The OCI config does not exist, or is not valid.",
-        "Correct OCI_CONFIG_FILE or the file that it names, or make that anew: `oci setup config`.",
-    )
-    OCI_IDENTITY_MISSING = (
-        "No identity in OCI is named here.",
-        "Name a config file: `export OCI_CONFIG_FILE=~/.oci/config`.",
-    )
-    OCI_KEY_UNREADABLE = (
-        "The private key of the OCI config cannot be read.",
-        "Correct `key_file` and `pass_phrase` in the config, or make a new key: `oci setup keys`.",
-    )
-    OCI_IDENTITY_REFUSED = (
-        "OCI does not accept this identity: its fingerprint, key, user or tenancy is wrong.",
-        "Compare them with the API keys of the user: `oci iam user api-key list --user-id USER`.",
-    )
-    OCI_ACTION_DENIED = (
-        "OCI denies this action to this identity.",
-        "Compare its policies, `oci iam policy list --compartment-id ID`, with docs/iam-oci.md.",
-    )
-    OCI_CALL_REFUSED = (
-        "OCI did not answer the call, or refused it.",
-        "Look at the code, and try the identity: `oci iam region list`.",
-    )
+    OCI_CONFIG_INVALID = auto()
+    OCI_IDENTITY_MISSING = auto()
+    OCI_KEY_UNREADABLE = auto()
+    OCI_IDENTITY_REFUSED = auto()
+    OCI_ACTION_DENIED = auto()
+    OCI_CALL_REFUSED = auto()
 
     # Sessions in the other cloud.
-    WEB_IDENTITY_DISABLED = (
-        "AWS makes no tokens for OCI: outbound web identity federation is not enabled in this account.",
-        "Enable it, once for the account: `aws iam enable-outbound-web-identity-federation`.",
-    )
-    DOMAIN_CLIENT_REFUSED = (
-        "The identity domain in OCI refuses the application that exchanges tokens.",
-        (
-            "Compare client_id, kms_key and certificate in `runners.aws.federation` with the domain's application: is "
-            "it active, and has it the certificate of the key?"
-        ),
-    )
-    DOMAIN_TOKEN_REFUSED = (
-        "The identity domain in OCI refuses the token that AWS has made.",
-        (
-            "Compare token in `runners.aws.federation` with the domain's identity "
-            "propagation trust: is it active, and is its issuer the one that `aws iam "
-            "get-outbound-web-identity-federation-info` says?"
-        ),
-    )
-    DOMAIN_UNREACHABLE = (
-        "The identity domain in OCI does not answer as it should.",
-        "Try domain_url of `runners.aws.federation` with `curl -v`; look at the network and HTTPS_PROXY.",
-    )
-    ISSUER_KEY_REFUSED = (
-        "OCI does not sign the token for AWS with the issuer's key.",
-        (
-            "Compare `runners.oci.federation.key` with the key, `oci kms management key-version get`; "
-            "docs/iam-oci.md names the permission."
-        ),
-    )
-    ISSUER_UNREADABLE = (
-        "AWS cannot read the documents of the issuer in OCI, or they do not name the version of the key.",
-        "Write them again: `lockstep identity publish`; the bucket must be readable by everybody.",
-    )
-    ISSUER_TOKEN_REFUSED = (
-        "AWS refuses the token of the issuer in OCI.",
-        (
-            "Compare `runners.oci.federation` with the OIDC provider and the trust policy of the role in AWS; is "
-            "the key's version published? `lockstep identity publish --dry-run`."
-        ),
-    )
-    ISSUER_NOT_PUBLIC = (
-        "A document of the issuer cannot be read by everyone, so AWS cannot verify the tokens.",
-        "Let its bucket be read: `oci os bucket update --name BUCKET --public-access-type ObjectReadWithoutList`.",
-    )
+    WEB_IDENTITY_DISABLED = auto()
+    DOMAIN_CLIENT_REFUSED = auto()
+    DOMAIN_TOKEN_REFUSED = auto()
+    DOMAIN_UNREACHABLE = auto()
+    ISSUER_KEY_REFUSED = auto()
+    ISSUER_UNREADABLE = auto()
+    ISSUER_TOKEN_REFUSED = auto()
+    ISSUER_NOT_PUBLIC = auto()
 
     @property
     def error_name(self) -> str:
         """By which a person is told it, such as `AwsSessionExpiredError`."""
         return "".join(word.title() for word in self.name.split("_")) + "Error"
+
+    @property
+    def meaning(self) -> str:
+        """What it means."""
+        return _ENVIRONMENT[self.name][0]
+
+    @property
+    def advice(self) -> str:
+        """What a person does next."""
+        return _ENVIRONMENT[self.name][1]
+
+
+def _texts(documentation: str) -> Iterator[tuple[str, tuple[str, str]]]:
+    for name, text in re.findall(r"^ {8}([A-Z_]+): (.+(?:\n {12}.+)*)", documentation, re.MULTILINE):
+        meaning, _, advice = " ".join(text.split()).partition(". ")
+        yield name, (f"{meaning}.", advice)
+
+
+_ENVIRONMENT = dict(_texts(Environment.__doc__ or ""))
 
 
 class EnvironmentalError(TerminalError):
@@ -799,18 +755,13 @@ class EnvironmentalError(TerminalError):
 
     def __init__(self, problem: Environment, **where: str | int) -> None:
         self.problem = problem
-        self.advice = problem.advice
+        self.meaning, self.advice = problem.meaning, problem.advice
         super().__init__(**where)
 
     @property
     def name(self) -> str:
         """That of the problem."""
         return self.problem.error_name
-
-    @property
-    def meaning(self) -> str:
-        """That of the problem."""
-        return self.problem.meaning
 
 
 def described(error: LockstepError) -> LockstepError:
@@ -859,7 +810,7 @@ class SessionFailure(Exception):  # noqa: N818 - no error of ours: a port makes 
 def told_errors() -> dict[str, tuple[str, str]]:
     """Meaning and advice of every error, by the name by which a person is told it."""
     kinds = {
-        kind.__name__: ((kind.__doc__ or "").strip(), kind.advice)
+        kind.__name__: (kind.meaning, kind.advice)
         for kind in family(LockstepError)
         if kind is not EnvironmentalError
     }

@@ -42,10 +42,8 @@ def test_each_error_belongs_to_exactly_one_family() -> None:
 @pytest.mark.parametrize("error", CLASSES, ids=lambda error: error.__name__)
 def test_each_error_has_a_name_in_error_and_one_line_of_meaning(error: type[LockstepError]) -> None:
     assert error.__name__.endswith("Error")
-    meaning = error.__doc__ or ""
-    assert meaning.strip().endswith(".")
-    assert "\n" not in meaning
-    assert str(error()).startswith(meaning)
+    assert error.meaning.endswith(".")
+    assert str(error()) == f"{error.meaning} {error.advice}"
 
 
 def test_no_error_is_without_its_next_step() -> None:
@@ -59,6 +57,14 @@ def test_no_error_is_without_its_next_step() -> None:
 
 WITHOUT_COMMAND = {"EditedMeanwhileError", "SecretTooLargeError"}
 """There is nothing to type: the server or the plan is changed by hand, or nothing is to be done."""
+
+
+def test_where_the_code_decides_the_next_step_only_that_one_is_told() -> None:
+    for kind in CLASSES:
+        for code, advice in kind.advices.items():
+            assert str(kind(code=code)) == f"{kind.meaning} [code={code}] {advice}"
+            assert "`" in advice
+        assert str(kind(code="another")).endswith(kind.advice)
 
 
 def test_the_text_says_where_and_what_to_do() -> None:
