@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Mapping
 
+from lockstep.databases.verifiers import caching_sha2_password, mysql_native_password, scram_sha_256
 from lockstep.operate.plan_sql.scripts import provisioning
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import ROTATION_USER, AdminSecret, Credential, Engine, Login, Strategy
@@ -86,10 +87,26 @@ def provision(
 ) -> None:
     """Run what `lockstep plan sql` prints, on every database of the credential."""
     for server in credential.servers:
-        by_hand = isinstance(server.admin, AdminSecret)
-        passwords = {ROTATION_USER: rotation_users[server.name].password} if by_hand else {}
-        sql = provisioning(plan, credential, server).render_for(passwords, os.urandom)
-        servers[server.name].execute_as_superuser([s.reveal() for s in sql], database=DBNAME)
+        statements = list(provisioning(plan, credential, server).statements)
+        if isinstance(server.admin, AdminSecret):
+            login = Login(ROTATION_USER, rotation_users[server.name].password)
+            statements.append(verifier_statement(server.engine, login))
+        servers[server.name].execute_as_superuser(statements, database=DBNAME)
+
+
+def verifier_statement(engine: Engine, login: Login) -> str:
+    """The statement that gives an account a password, as a verifier, so that no log has it."""
+    name, password = login.username, login.password
+    match engine:
+        case Engine.MYSQL:
+            verifier = caching_sha2_password(password, os.urandom).reveal()
+            return f"ALTER USER '{name}'@'%' IDENTIFIED WITH caching_sha2_password AS '{verifier}'"
+        case Engine.MARIADB:
+            verifier = mysql_native_password(password).reveal()
+            return f"ALTER USER '{name}'@'%' IDENTIFIED VIA mysql_native_password USING '{verifier}'"
+        case Engine.POSTGRESQL:
+            verifier = scram_sha_256(password, os.urandom).reveal()
+            return f"ALTER ROLE \"{name}\" PASSWORD '{verifier}'"
 
 
 def set_password(server: DatabaseServer, login: Login) -> None:

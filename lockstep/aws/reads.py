@@ -25,7 +25,6 @@ READS = ("describe_", "get_", "head_", "list_")
 """How the names of operations begin that change nothing."""
 _MISSING = frozenset({"404", "NoSuchBucket", "NotFoundException", "ResourceNotFoundException"})
 """Codes of the services for something that is not there."""
-_WRONG_MAC = "KMSInvalidMacException"
 _ABSENT_STACK = "does not exist"
 
 Client = Callable[[str, str], Any]
@@ -106,21 +105,6 @@ class AwsReads:
         with explained():
             found = self._client("secretsmanager", region).get_secret_value(SecretId=secret)
         return str(found.get("SecretString", ""))
-
-    def try_to_verify(self, key: str, region: str) -> None:
-        """Try a key that makes MACs, with one that is wrong.
-
-        Raises:
-            EnvironmentalError: This identity may not verify with it, or the key cannot be used.
-        """
-        try:
-            with explained():
-                self._client("kms", region).verify_mac(
-                    KeyId=key, Message=b"lockstep doctor", MacAlgorithm="HMAC_SHA_256", Mac=bytes(32)
-                )
-        except EnvironmentalError as error:
-            if error.problem is not Environment.AWS_CALL_REFUSED or error.where.get("code") != _WRONG_MAC:
-                raise
 
     def time(self) -> datetime:
         """Which time AWS says that it is, to the second."""

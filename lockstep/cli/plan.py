@@ -50,8 +50,7 @@ from lockstep.operate.documents import (
     ShardOfPlan,
 )
 from lockstep.operate.formatting import wants_json
-from lockstep.operate.plan_sql.dialect import LiveRoleError
-from lockstep.operate.plan_sql.scripts import provisioning_sql
+from lockstep.operate.plan_sql.scripts import LiveRoleError, provisioning
 from lockstep.plan import limits
 from lockstep.plan.admins import partition_of
 from lockstep.plan.checks import (
@@ -256,7 +255,7 @@ def sql(
     plan = plan_or_exit()
     try:
         scripts = [
-            provisioning_sql(plan, credential, server, existing=existing)
+            provisioning(plan, credential, server, existing=existing).text()
             for credential in chosen(plan, credentials)
             for server in credential.servers
             if database in {None, server.name}

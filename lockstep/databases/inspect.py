@@ -6,17 +6,17 @@ Nothing here shows a login to a server that should not work.
 
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from lockstep.databases.base import LoginRefusedError
 from lockstep.databases.findings import Finding, Outcome, not_asked, passed, warning
 from lockstep.databases.tls import TlsProbe, shake_hands
 from lockstep.protocol.errors import PrivilegeMissingError
 from lockstep.protocol.model import DatabaseServer, Login
-from lockstep.protocol.ports import Clock
 
 if TYPE_CHECKING:
     from lockstep.databases.base import ServerDatabase
@@ -30,9 +30,6 @@ SERVER, RIGHTS, ACCOUNTS, ACCESS = (
 )
 _ABOUT = {"server": SERVER, "rights": RIGHTS}
 """The check of a rule, by what it is about; of any other: accounts."""
-LAG_SECONDS = 2.0
-"""For which a verify host is waited that has not applied what its database has."""
-_POLL_SECONDS = 0.2
 AGAIN = "run the statements of `lockstep plan sql` for the rotation user again"
 
 
@@ -42,48 +39,45 @@ class LoggedIn:
 
     Attributes:
         findings: What its session showed.
-        is_behind: Whether the server has not applied the position that was asked for; None where it does not tell, or
-            nobody asked.
         proves_nothing: Whether what has answered is a pooler that lets in by connections that it had.
     """
 
     findings: list[Finding] = field(default_factory=list)
-    is_behind: bool | None = None
     proves_nothing: bool = False
 
 
-class AccountChecks(Protocol):
+class AccountChecks(ABC):
     """The questions of an engine. Sessions and databases are the driver's own; raises what its statements raise."""
 
+    @abstractmethod
     def connect(self, database: Any, tls: ssl.SSLContext | None) -> socket.socket:  # noqa: ANN401 - the driver's
         """See `lockstep.databases.tls.Open`."""
 
+    @abstractmethod
     def rules(self, database: Any) -> "Sequence[Rule]":  # noqa: ANN401 - the driver's
         """Those that are asked as the rotation user."""
 
-    def own_rules(self, session: Any, database: Any) -> "Sequence[Rule]":  # noqa: ANN401 - the driver's
-        """Those that are asked in the session of an account, of what it shows of itself."""
-
+    @abstractmethod
     def ask(self, session: Any, sql: str) -> Sequence[Sequence[Any]]:  # noqa: ANN401 - the driver's
         """The rows of a rule."""
 
+    @abstractmethod
     def as_admin(self, session: Any, database: Any) -> Iterator[Finding]:  # noqa: ANN401 - the driver's
         """What else the rotation user sees."""
 
+    @abstractmethod
     def as_user(self, session: Any, database: Any, username: str) -> Iterator[Finding]:  # noqa: ANN401 - the driver's
-        """What else the session of an account shows of that account."""
+        """What the session of an account shows of that account."""
 
-    def without_login(self, database: Any, username: str) -> Iterator[Finding]:  # noqa: ANN401 - the driver's
-        """What the server says to an account before a password is shown."""
-
-    def position(self, session: Any) -> str | None:  # noqa: ANN401 - the driver's
-        """How far the server's log has come; None where it keeps none."""
-
-    def behind(self, session: Any, position: str) -> bool | None:  # noqa: ANN401 - the driver's
-        """Whether a verify host has not applied that position yet; None where it does not tell."""
+    def without_login(self, database: Any, username: str) -> Iterable[Finding]:  # noqa: ANN401 - the driver's
+        """What the server says to an account before a password is shown; by default nothing."""
+        del database, username
+        return ()
 
     def keeps_connections(self, session: Any) -> bool:  # noqa: ANN401 - the driver's
         """Whether a pooler has answered that compares a password with the one of a connection that it has kept."""
+        del session
+        return False
 
 
 class AdminInspection:
@@ -126,10 +120,6 @@ class AdminInspection:
     def lock(self) -> None:
         """Hold the advisory lock of the credential's accounts until the session ends; else AdvisoryLockBusyError."""
         self._session.lock(self._database.lock_key)
-
-    def position(self) -> str | None:
-        """How far the server's log has come; None where it keeps none."""
-        return self._checks.position(self._session)
 
 
 class Inspector:
@@ -179,39 +169,24 @@ class Inspector:
         with self._database.as_admin(admin) as session:
             yield AdminInspection(self._database, self._checks, session)
 
-    def log_in(self, login: Login, *, position: str | None, clock: Clock) -> LoggedIn | None:
+    def log_in(self, login: Login, *, is_copy: bool = False) -> LoggedIn | None:
         """Show a login, once; None where it is refused.
 
         Args:
             login: A login that should work. The advisory lock must be held.
-            position: Where given, whether the server has applied it is asked, and nothing else.
-            clock: For waiting.
+            is_copy: Whether it is a verify host, of whose accounts nothing else is asked.
 
         Raises:
             LockstepError: The account may not log in whatever its password, or the server did not answer.
         """
         try:
             with self._database.as_user(login) as session:
-                if position is None:
-                    return LoggedIn(findings=list(self._as_user(session, login.username)))
-                behind = self._caught_up(session, position, clock)
-                keeps = behind is None and self._checks.keeps_connections(session)
-                return LoggedIn(is_behind=behind, proves_nothing=keeps)
+                if is_copy:
+                    return LoggedIn(proves_nothing=self._checks.keeps_connections(session))
+                found = self._checks.as_user(session, self._database, login.username)
+                return LoggedIn(findings=list(found))
         except LoginRefusedError:
             return None
-
-    def _as_user(self, session: Any, username: str) -> Iterator[Finding]:  # noqa: ANN401 - the driver's
-        database = self._database
-        yield from self._checks.as_user(session, database, username)
-        for rule in self._checks.own_rules(session, database):
-            for row in self._checks.ask(session, rule.sql):
-                yield of_rule(rule, database.name, row)
-
-    def _caught_up(self, session: Any, position: str, clock: Clock) -> bool | None:  # noqa: ANN401 - the driver's
-        deadline = clock.monotonic() + LAG_SECONDS
-        while (behind := self._checks.behind(session, position)) and clock.monotonic() < deadline:
-            clock.sleep(_POLL_SECONDS)
-        return behind
 
 
 def of_rule(rule: "Rule", database: str, row: Sequence[Any]) -> Finding:

@@ -5,12 +5,11 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
 from typing import Any, ClassVar
 
 from lockstep.databases.base import quoted
 from lockstep.databases.findings import Finding, Outcome, failed
-from lockstep.databases.inspect import ACCOUNTS, AGAIN, RIGHTS, of_replicas
+from lockstep.databases.inspect import ACCOUNTS, AGAIN, RIGHTS, AccountChecks, of_replicas, of_rule
 from lockstep.databases.mysql_family import MySqlFamilyDatabase, MySqlSession, error_of
 from lockstep.databases.rules import Rule, rules
 from lockstep.protocol.errors import AccountSetupError, TlsVerificationError
@@ -32,7 +31,7 @@ _CREATE_USER = r"CREATE USER|ALL PRIVILEGES|SUPER"
 _NO_CREATE_USER = "it lacks CREATE USER, so it can change no password"
 
 
-class FamilyChecks:
+class FamilyChecks(AccountChecks):
     """What both engines are asked in the same way.
 
     Attributes:
@@ -70,11 +69,6 @@ class FamilyChecks:
             connected.close()
             raise
 
-    def without_login(self, database: MySqlFamilyDatabase, username: str) -> Iterator[Finding]:
-        """See `AccountChecks`: these servers say nothing before a password is shown."""
-        del database, username
-        return iter(())
-
     # ---- As the rotation user
 
     def rules(self, database: MySqlFamilyDatabase) -> list[Rule]:
@@ -106,47 +100,29 @@ class FamilyChecks:
 
     # ---- As the account
 
-    def own_rules(self, session: MySqlSession, database: MySqlFamilyDatabase) -> list[Rule]:
-        """See `AccountChecks`: the account's row, by `SHOW CREATE USER`, which every account may see of itself."""
-        (statement,) = session.run("SHOW CREATE USER CURRENT_USER()") or ("",)
-        # What people write, and the verifiers, could look like a clause.
-        clauses = re.sub(r" (ATTRIBUTE|COMMENT) '.*", "", str(statement), flags=re.DOTALL)
-        username, _, host = database.matched(session).account.rpartition("@")
-        row = f"{quoted(username)} AS User, {quoted(host)} AS Host, 'N' AS password_expired, '' AS ssl_type"
-        seen_as = self._row(clauses, row)
-        known = rules(database.server.engine, database.credential, accounts=seen_as)
-        return [rule for rule in known if rule.is_of_account]
-
-    def _row(self, clauses: str, row: str) -> str:
-        """The account as the rules know it. It has logged in, so it is neither locked nor expired."""
-        raise NotImplementedError
-
     def as_user(
         self, session: MySqlSession, database: MySqlFamilyDatabase, username: str
     ) -> Iterator[Finding]:
-        """See `AccountChecks`: which account has let it in."""
+        """See `AccountChecks`: which account has let it in, and its row, which every account may see of itself."""
         account = database.matched(session).account
         expected = f"{username}@{database.credential.account_host}"
         if account != expected:
             says = f"the server matches {account} to it, and the plan names {expected}"
-            yield failed(
-                ACCOUNTS, f"{database.name} {username}", says, AccountSetupError.advices["several-hosts"]
-            )
+            fix = AccountSetupError.advices["several-hosts"]
+            yield failed(ACCOUNTS, f"{database.name} {username}", says, fix)
+        (statement,) = session.run("SHOW CREATE USER CURRENT_USER()") or ("",)
+        # What people write, and the verifiers, could look like a clause.
+        clauses = re.sub(r" (ATTRIBUTE|COMMENT) '.*", "", str(statement), flags=re.DOTALL)
+        name, _, host = account.rpartition("@")
+        row = f"{quoted(name)} AS User, {quoted(host)} AS Host, 'N' AS password_expired, '' AS ssl_type"
+        seen_as = self._row(clauses, row)
+        for rule in rules(database.server.engine, database.credential, accounts=seen_as):
+            for found in self.ask(session, rule.sql) if rule.is_of_account else ():
+                yield of_rule(rule, database.name, found)
 
-    # ---- Replication
-
-    def position(self, session: MySqlSession) -> str | None:
-        """See `AccountChecks`."""
+    def _row(self, clauses: str, row: str) -> str:
+        """The account as the rules know it. It has logged in, so it is neither locked nor expired."""
         raise NotImplementedError
-
-    def behind(self, session: MySqlSession, position: str) -> bool | None:
-        """See `AccountChecks`."""
-        raise NotImplementedError
-
-    def keeps_connections(self, session: MySqlSession) -> bool:
-        """See `AccountChecks`: none is known that does."""
-        del session
-        return False
 
 
 def _packet(connected: socket.socket) -> bytes:
@@ -240,31 +216,6 @@ class MySqlChecks(FamilyChecks):
         }
         return f"(SELECT {row}, {', '.join(f'{value} AS {name}' for name, value in more.items())}) AS u"
 
-    def position(self, session: MySqlSession) -> str | None:
-        """See `AccountChecks`: the server's own newest transaction; None where it numbers none.
-
-        Older ones tell nothing: a replica that was made of a copy may never have had them.
-        """
-        (uuid, executed) = session.run("SELECT @@server_uuid, @@GLOBAL.gtid_executed") or ("", "")
-        return newest(str(uuid), str(executed))
-
-    def behind(self, session: MySqlSession, position: str) -> bool | None:
-        """See `AccountChecks`."""
-        row = session.run(
-            "SELECT @@GLOBAL.gtid_executed = '', GTID_SUBSET(%s, @@GLOBAL.gtid_executed)", position
-        )
-        return None if row is None or row[0] else not row[1]
-
-
-def newest(uuid: str, executed: str) -> str | None:
-    """The newest of a server's own transactions in a set, `uuid:1-5:8,uuid2:1-3`; those with a tag left out."""
-    for transactions in executed.replace("\n", "").replace(" ", "").split(","):
-        source, *intervals = transactions.split(":")
-        untagged = list(takewhile(lambda interval: interval[:1].isdigit(), intervals))
-        if source.lower() == uuid.lower() and untagged:
-            return f"{uuid}:{untagged[-1].rpartition('-')[2]}"
-    return None
-
 
 class MariaDbChecks(FamilyChecks):
     """See `lockstep.databases.inspect.AccountChecks`."""
@@ -298,21 +249,3 @@ class MariaDbChecks(FamilyChecks):
             "password_lifetime": -1 if days is None else days,
         }
         return f"(SELECT {row}) AS u JOIN (SELECT {quoted(json.dumps(priv))} AS Priv) AS g"
-
-    def position(self, session: MySqlSession) -> str | None:
-        """See `AccountChecks`: the newest transaction of each domain in the binary log, if there is one."""
-        (position,) = session.run("SELECT @@GLOBAL.gtid_binlog_pos") or ("",)
-        return str(position) or None
-
-    def behind(self, session: MySqlSession, position: str) -> bool | None:
-        """See `AccountChecks`: a position is `domain-server-number`, one for each domain."""
-        (applied,) = session.run("SELECT @@GLOBAL.gtid_slave_pos") or ("",)
-        if not applied:
-            return None
-        numbers = _numbers(str(applied))
-        return any(numbers.get(domain, 0) < number for domain, number in _numbers(position).items())
-
-
-def _numbers(position: str) -> dict[str, int]:
-    parts = [part.split("-") for part in position.replace(" ", "").split(",")]
-    return {domain: int(number) for domain, _, number in parts}

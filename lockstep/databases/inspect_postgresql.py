@@ -16,7 +16,7 @@ from pg8000.native import identifier, literal  # type: ignore[import-untyped]  #
 
 from lockstep.databases.base import CHANGE_OWN
 from lockstep.databases.findings import Finding, failed, passed
-from lockstep.databases.inspect import ACCESS, ACCOUNTS, RIGHTS, of_replicas
+from lockstep.databases.inspect import ACCESS, ACCOUNTS, RIGHTS, AccountChecks, of_replicas
 from lockstep.databases.postgresql import PostgreSqlDatabase, PostgreSqlSession
 from lockstep.databases.rules import Rule, rules
 from lockstep.protocol.errors import DatabaseRejectedError, DatabaseUnreachableError
@@ -41,7 +41,7 @@ class AuthRequest(Enum):
 _WITH_PASSWORD = frozenset({AuthRequest.CLEARTEXT, AuthRequest.MD5, AuthRequest.SASL})
 
 
-class PostgreSqlChecks:
+class PostgreSqlChecks(AccountChecks):
     """See `lockstep.databases.inspect.AccountChecks`."""
 
     # ---- Before a login
@@ -93,11 +93,6 @@ class PostgreSqlChecks:
         known = rules(Engine.POSTGRESQL, database.credential)
         return [rule for rule in known if not database.rotates_itself or rule.about in _OF_ITSELF]
 
-    def own_rules(self, session: PostgreSqlSession, database: PostgreSqlDatabase) -> list[Rule]:
-        """See `AccountChecks`: none, since the rotation user sees it all."""
-        del session, database
-        return []
-
     def ask(self, session: PostgreSqlSession, sql: str) -> Sequence[Sequence[Any]]:
         """See `AccountChecks`."""
         return session.run(sql)
@@ -137,23 +132,13 @@ class PostgreSqlChecks:
             fix = f"ALTER ROLE {identifier(username)} SET role TO {identifier(owner)}"
             yield failed(ACCOUNTS, f"{database.name} {username}", says, fix)
 
-    # ---- Replication
-
-    def position(self, session: PostgreSqlSession) -> str | None:
-        """See `AccountChecks`: the end of the write-ahead log."""
-        [[position]] = session.run("SELECT pg_current_wal_flush_lsn()::text")
-        return str(position)
-
-    def behind(self, session: PostgreSqlSession, position: str) -> bool | None:
-        """See `AccountChecks`; what is not in recovery is a proxy in front of the server itself."""
-        [[behind]] = session.run(
-            "SELECT CASE WHEN pg_is_in_recovery() THEN"
-            f" coalesce(pg_last_wal_replay_lsn() < {literal(position)}::pg_lsn, true) END"
-        )
-        return None if behind is None else bool(behind)
+    # ---- As a verify host
 
     def keeps_connections(self, session: PostgreSqlSession) -> bool:
         """See `AccountChecks`: Pgpool-II answers this itself, and no server knows the statement."""
+        [[is_replica]] = session.run("SELECT pg_is_in_recovery()")
+        if is_replica:
+            return False
         try:
             return session.run("PGPOOL SHOW connection_cache") == [["on"]]
         except DatabaseRejectedError:

@@ -19,8 +19,6 @@ from lockstep.protocol.errors import (
 
 READS = ("get_", "head_", "list_")
 """How the names of operations begin that change nothing."""
-_OF_ONE_PAGE = frozenset({"list_objects"})
-"""Lists whose pages the SDK does not know: they are asked for one item."""
 _NOT_FOUND = "404"
 """What OCI answers where something is missing, or may not be seen: it does not say which."""
 
@@ -47,7 +45,7 @@ class OciReads:
             client: The class in the SDK, such as `identity.IdentityClient`.
             operation: The SDK's name of it.
             arguments: Of the operation.
-            more: Likewise, by name; and `endpoint`, of a service that has one for each resource.
+            more: Likewise, by name.
 
         Raises:
             EnvironmentalError: It gives nothing.
@@ -63,19 +61,6 @@ class OciReads:
         with self._lock:
             self._answers[key] = answer
         return answer
-
-    def found(
-        self, region: str, client: str, operation: str, *arguments: Untyped, **more: Untyped
-    ) -> Untyped:
-        """The same; None where it is not there, or no policy allows to see it: OCI does not say which."""
-        try:
-            return self(region, client, operation, *arguments, **more)
-        except EnvironmentalError as error:
-            if error.problem is Environment.OCI_ACTION_DENIED and str(error.where.get("code")).startswith(
-                _NOT_FOUND
-            ):
-                return None
-            raise
 
     def value(self, region: str, ocid: str) -> str:
         """The text of a secret. It is not kept here.
@@ -105,9 +90,8 @@ class OciReads:
         kind: Untyped = oci
         for part in (*module.split("."), name):
             kind = getattr(kind, part)
-        endpoint = more.pop("endpoint", None)
-        call = getattr(self._clients(region).of(kind, endpoint=endpoint), operation)
-        if not operation.startswith("list_") or operation in _OF_ONE_PAGE:
+        call = getattr(self._clients(region).of(kind), operation)
+        if not operation.startswith("list_"):
             return call(*arguments, **more)
         return oci.pagination.list_call_get_all_results(call, *arguments, **more)
 

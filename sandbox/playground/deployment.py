@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+from lockstep.operate.secrets import wanted
 from lockstep.plan.file import load_source
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import OciVault
@@ -67,7 +68,7 @@ def _aws(world: World, plan: Plan) -> Iterator[str]:
             create_mac_key(kms, alias)
             yield f"AWS: key {alias}"
     for name in plan.runners.aws.secrets.values():
-        yield from _secret_in_aws(world, name, world.keys.in_aws[OCI_KEY_SECRET])
+        yield from _secret_in_aws(world, plan, name, world.keys.in_aws[OCI_KEY_SECRET])
 
 
 def _oci(world: World, plan: Plan) -> Iterator[str]:
@@ -107,7 +108,7 @@ def _admins(world: World, plan: Plan) -> Iterator[str]:
         if not isinstance(admin, AdminSecret) or server is None:
             continue
         login = Login(ROTATION_USER, SecretStr(secrets.token_urlsafe(24)))
-        said = [*_secret_in_aws(world, admin.aws, login_text(login))]
+        said = [*_secret_in_aws(world, plan, admin.aws, login_text(login))]
         if not said:
             continue
         _set_password(server, login)
@@ -127,10 +128,19 @@ def _set_password(server: DatabaseServer, login: Login) -> None:
         )
 
 
-def _secret_in_aws(world: World, name: str, text: str) -> Iterator[str]:
+def _secret_in_aws(world: World, plan: Plan, name: str, text: str) -> Iterator[str]:
+    """Make a secret, with the tags by which the functions may use it."""
     client = world.aws.client("secretsmanager")
+    tags = {
+        key: value
+        for one in wanted(plan)
+        if one.name == name
+        for key, value in one.tags(DEFAULT_STACK).items()
+    }
     try:
-        client.create_secret(Name=name, SecretString=text)
+        client.create_secret(
+            Name=name, SecretString=text, Tags=[{"Key": key, "Value": value} for key, value in tags.items()]
+        )
     except client.exceptions.ResourceExistsException:
         return
     yield f"AWS: secret {name}"

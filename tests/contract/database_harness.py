@@ -3,7 +3,6 @@
 A suite asks for these fixtures with `pytest_plugins = ["tests.contract.database_fixtures"]`.
 """
 
-import os
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +35,7 @@ from lockstep.runtime.databases import Timeouts, open_database
 from sandbox.databases import MariaDbServer, PgserverServer, PostgresServer
 from sandbox.databases.replicas import Replica
 from sandbox.growing import Growing
+from sandbox.servers import verifier_statement
 from tests.support.memory import MemoryDatabase, make_plan
 from tests.support.statement_faults import FrontedMySqlServer, StatementFaults
 
@@ -207,8 +207,7 @@ class SqlHarness(ABC):
     def run_script(self, *, existing: bool = False) -> None:
         """Run what `lockstep plan sql` prints, and give the rotation user its password."""
         made = provisioning(make_plan(), self.credential, self.server, existing=existing)
-        rendered = made.render_for({ADMIN.username: ADMIN.password}, os.urandom)
-        self.execute(*(statement.reveal() for statement in rendered))
+        self.execute(*made.statements, verifier_statement(self.server.engine, ADMIN))
 
     def execute(self, *statements: str) -> list[tuple[Any, ...]]:
         return self.sandbox.execute_as_superuser(statements, database=DATABASE)

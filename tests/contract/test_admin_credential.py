@@ -20,6 +20,7 @@ from lockstep.protocol.model import Credential, CredentialValue, DatabaseServer,
 from lockstep.protocol.ports import Database
 from lockstep.runtime.databases import open_database
 from sandbox import plans
+from sandbox.servers import verifier_statement
 from tests.contract.database_harness import DATABASE, SQL_WORLDS, SqlHarness, fails
 
 pytest_plugins = ["tests.contract.database_fixtures"]
@@ -110,8 +111,7 @@ def estate(world: SqlHarness) -> tuple[Rotated, Rotated]:
         )
         first.current = first.value(0)
         login = first.current.login
-        set_password = made.dialect.set_password(login.username, login.password, os.urandom)
-        world.execute(set_password)
+        world.execute(verifier_statement(plan.databases[0].engine, login))
         found.append(first)
     admin, app = found
     return admin, app

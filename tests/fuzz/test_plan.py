@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lockstep.operate.plan_sql.scripts import provisioning_sql
+from lockstep.operate.plan_sql.scripts import provisioning
 from lockstep.plan.file import PlanProblemsError, load_plan, parse_plan
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import Engine, Strategy
@@ -94,7 +94,7 @@ def usable(plan: Plan) -> None:
         assert credential.secret_names.app_user
         assert credential.password_policy.length >= len(credential.password_policy.classes)
         for server in credential.servers:
-            assert provisioning_sql(plan, credential, server)
+            assert provisioning(plan, credential, server).text()
 
 
 def test_valid_plans_load() -> None:

@@ -1,10 +1,11 @@
 """The SQL of `lockstep plan sql`: what it grants, what it leaves alone, and that it holds no password."""
 
+import re
+
 import pytest
 from msgspec import structs
 
-from lockstep.operate.plan_sql.dialect import LiveRoleError
-from lockstep.operate.plan_sql.scripts import Provisioning, provisioning
+from lockstep.operate.plan_sql.scripts import LiveRoleError, Provisioning, provisioning
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import (
     ROTATION_USER,
@@ -78,7 +79,7 @@ def test_an_account_that_is_made_requires_tls_unless_the_plan_says_plaintext(
 @pytest.mark.parametrize("engine", [Engine.MYSQL, Engine.MARIADB])
 def test_no_account_is_altered_to_require_tls(plan: Plan, engine: Engine, *, existing: bool) -> None:
     script = made(plan, engine, existing=existing)
-    assert not any("ALTER USER" in s and "REQUIRE" in s for s in script.statements)
+    assert not [s for s in script.statements if re.search(r"ALTER USER '+\w+'+@'+%'+ REQUIRE", s)]
     if existing:
         assert "--   ALTER USER 'app_a'@'%' REQUIRE SSL;" in script.text().splitlines()
 

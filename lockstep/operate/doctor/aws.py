@@ -1,6 +1,6 @@
 """Checks of AWS. What CDK declares is not compared here: `cdk diff` and `cdk drift` do that."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from lockstep.protocol.names import SecretKind
 from lockstep.runtime.identity import oci_api_key, oci_client_secret
 
 IDENTITY, CLOCK, ACTIVE_PLAN = "aws.identity", "aws.clock", "aws.active-plan"
-SECRETS, OCI_KEY, RIGHTS = "aws.secrets", "aws.oci-key", "aws.rights"
+SECRETS, OCI_KEY = "aws.secrets", "aws.oci-key"
 _ACCOUNT = 4
 """The place of the account in an ARN."""
 
@@ -74,8 +74,6 @@ def _plan(credential: Credential, record: LockRecord) -> Finding:
 
 
 # ---- Secrets
-
-_DIFF = f"{formatting.DEPLOY_AWS}  # what differs: cdk drift"
 
 
 def secrets_of(plan: Plan) -> list[Wanted]:
@@ -168,57 +166,6 @@ def oci_key(context: Context) -> Iterator[Finding]:
             yield passed(OCI_KEY, name, "it is a key")
 
 
-# ---- Rights to read what `status` and `audit` need
-
-
-def rights(context: Context) -> Iterator[Finding]:
-    """Tries each read that `status`, `history` and `audit` make."""
-    audit, arn = context.plan.audit.aws, str(context.aws("sts", "get_caller_identity").get("Arn", "?"))
-    table, bucket = context.plan.lock.table, audit.bucket
-    first = {"credential_id": {"S": context.plan.credentials[0].id}}
-    in_bucket = partial(context.aws, "s3", region=context.plan.lock.region, Bucket=bucket)
-    reads: list[tuple[str, str, Callable[[], object]]] = [
-        ("dynamodb:GetItem", table, partial(context.aws, "dynamodb", "get_item", TableName=table, Key=first)),
-        ("s3:ListBucket", bucket, partial(in_bucket, "list_objects_v2", MaxKeys=1)),
-        ("s3:ListBucketVersions", bucket, partial(in_bucket, "list_object_versions", MaxKeys=1)),
-        ("s3:GetObject", bucket, partial(_no_object, context)),
-        *(
-            ("kms:VerifyMac", key, partial(context.aws.try_to_verify, key, context.plan.lock.region))
-            for key in (audit.mac_key, audit.order_key)
-        ),
-    ]
-    for action, resource, read in reads:
-        yield _allowed(action, resource, read, arn)
-
-
-def _no_object(context: Context) -> None:
-    """Read an object that there is not: without the right to read it is denied."""
-    audit = context.plan.audit.aws
-    context.aws.found(
-        "s3", "head_object", region=context.plan.lock.region, Bucket=audit.bucket, Key="aws/doctor"
-    )
-
-
-def _allowed(action: str, resource: str, read: Callable[[], object], arn: str) -> Finding:
-    try:
-        read()
-    except EnvironmentalError as error:
-        match error.problem:
-            case Environment.AWS_ACTION_DENIED:
-                denied = str(error.where.get("action") or "")
-                lacking = denied if ":" in denied else action
-                says = "this identity may not, so `status` and `audit verify` cannot tell it all"
-                fix = f"let {arn} do it: docs/iam.md#a-person-at-the-command-line"
-                return failed(RIGHTS, lacking, says, fix)
-            case Environment.AWS_RESOURCE_MISSING:
-                return failed(RIGHTS, action, f"there is no {resource}", _DIFF)
-            case Environment.AWS_CALL_REFUSED:
-                says = f"{resource} cannot be used: {error.where.get('code')}"
-                return failed(RIGHTS, action, says, _DIFF)
-        raise
-    return passed(RIGHTS, action, "this identity may")
-
-
 CHECKS = (
     Check(
         id=IDENTITY,
@@ -237,7 +184,6 @@ CHECKS = (
         looks_at="for each credential the plan under which runs act, against this file's",
         means="runs of a cloud whose plan is another one change nothing",
         ask=active_plan,
-        needs=IDENTITY,
     ),
     Check(
         id=SECRETS,
@@ -246,7 +192,6 @@ CHECKS = (
         "and whether Secrets Manager's own rotation is off, and replicates it to no other region",
         means="runs or applications cannot read it, or AWS changes the password behind Lockstep's back",
         ask=secrets,
-        needs=IDENTITY,
     ),
     Check(
         id=OCI_KEY,
@@ -254,15 +199,5 @@ CHECKS = (
         "the client secret",
         means="the AWS runner cannot reach OCI, so no rotation succeeds",
         ask=oci_key,
-        needs=IDENTITY,
-        applies=lambda plan: bool(plan.runners.aws.secrets),
-    ),
-    Check(
-        id=RIGHTS,
-        looks_at="each read that `status`, `history` and `audit` make of the lock table, the audit bucket and the "
-        "signing keys, by trying it",
-        means="this identity cannot see the state, or what it reads is not there",
-        ask=rights,
-        needs=IDENTITY,
     ),
 )

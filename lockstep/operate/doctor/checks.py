@@ -82,16 +82,6 @@ class Context:
         return self.databases.refused if "databases" in vars(self) else frozenset()
 
 
-def always(_plan: Plan) -> bool:
-    """A check that every plan needs."""
-    return True
-
-
-def with_oci(plan: Plan) -> bool:
-    """A check for plans that have a store in OCI."""
-    return plan.store(OciVault) is not None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """One question, of as many subjects as the plan has.
@@ -100,17 +90,14 @@ class Check:
         id: The group and a name in it, such as `aws.secrets`.
         looks_at: What is looked at.
         means: What a failure means.
-        ask: Gives the findings. It may raise a LockstepError, which becomes one too.
-        needs: The check that must have passed for this one to have a meaning; one before it, of its group.
-        applies: Whether it is a question for this plan.
+        ask: Gives the findings; none where it is no question for the plan. It may raise a LockstepError, which becomes
+            one too.
     """
 
     id: str
     looks_at: str
     means: str
     ask: Callable[[Context], Iterable[Finding]]
-    needs: str | None = None
-    applies: Callable[[Plan], bool] = always
 
     @property
     def group(self) -> str:
@@ -118,8 +105,19 @@ class Check:
         return self.id.partition(".")[0]
 
 
-_STOPS = frozenset({Outcome.FAILED, Outcome.NOT_ASKED})
-"""With these of a check, what needs it is not asked."""
+_NEEDED = frozenset({"aws.identity", "oci.identity"})
+"""Where it is not known who asks, or the wrong one does, nothing else of the group has a meaning."""
+
+
+def unknown_word(catalogue: Sequence[Check], words: Sequence[str]) -> str | None:
+    """What is wrong with the first word that is neither the id of a check nor a group; None: nothing is."""
+    groups = list(dict.fromkeys(check.group for check in catalogue))
+    known = {*groups, *(check.id for check in catalogue)}
+    for word in words:
+        if word not in known:
+            text = f"there is no check {word!r}; the groups are {', '.join(groups)}"
+            return with_hint(text, near(word, known))
+    return None
 
 
 def unknown_word(catalogue: Sequence[Check], words: Sequence[str]) -> str | None:
@@ -141,7 +139,8 @@ def chosen(catalogue: Sequence[Check], plan: Plan, *, only: Sequence[str] = ()) 
         plan: The plan.
         only: Ids and groups; none: all.
     """
-    return [c for c in catalogue if c.applies(plan) and (not only or {c.id, c.group} & set(only))]
+    asked = [c for c in catalogue if c.group != "oci" or plan.store(OciVault)]
+    return [c for c in asked if not only or {c.id, c.group} & set(only)]
 
 
 def examine(checks: Sequence[Check], context: Context, *, side_by_side: SideBySide) -> list[Finding]:
@@ -159,13 +158,11 @@ def examine(checks: Sequence[Check], context: Context, *, side_by_side: SideBySi
 
 def _group(checks: Sequence[Check], context: Context) -> list[Finding]:
     findings: list[Finding] = []
-    reasons: dict[str, str] = {}
-    for check in checks:
-        reason = reasons.get(check.needs or "")
-        found = [not_asked(check.id, "", reason)] if reason else list(_found(check, context))
-        if any(finding.outcome in _STOPS for finding in found):
-            reasons[check.id] = reason or f"first fix {check.id}"
+    for number, check in enumerate(checks, start=1):
+        found = list(_found(check, context))
         findings += found
+        if check.id in _NEEDED and any(f.outcome is not Outcome.PASSED for f in found):
+            return [*findings, *(not_asked(c.id, "", f"first fix {check.id}") for c in checks[number:])]
     return findings
 
 

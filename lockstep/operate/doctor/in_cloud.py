@@ -8,7 +8,7 @@ too, so it is asked afterwards, and what has refused a login before is named to 
 """
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 
 from lockstep.databases.findings import Finding, failed, not_asked, passed, warning
@@ -34,10 +34,6 @@ OCI_FUNCTION = "oci/rotate"
 SMALL_SKEW_SECONDS = 5.0
 """What a clock may be off by, beyond what the call took."""
 
-_OLDER = "InvalidRequestError"
-"""What a function says that was built before it could be asked."""
-_LOG_SPAN, _MINUTE = timedelta(hours=1), timedelta(minutes=1)
-_RFC_3339 = "%Y-%m-%dT%H:%M:%SZ"
 _DEPLOY = {"aws": formatting.DEPLOY_AWS, "oci": formatting.DEPLOY_IMAGE_OCI}
 _DEPLOY_PLAN = {"aws": formatting.DEPLOY_AWS, "oci": formatting.DEPLOY_PLAN_OCI}
 
@@ -75,7 +71,7 @@ def _in_aws(context: Context, step: str, silent: frozenset[str]) -> Answered:
         return _only(where, not_asked(FUNCTION, names[0], says, fix))
     if called.has_failed:
         found, _ = _only(where, _broken(context, called.name, called.error, where))
-        return found, frozenset() if called.error == _OLDER else _perhaps_refused(context, where)
+        return found, _perhaps_refused(context, where)
     return answer_of(context, where, called.name, called.payload, began)
 
 
@@ -111,26 +107,12 @@ def every_database(plan: Plan) -> frozenset[str]:
 
 
 def _broken(context: Context, name: str, error: str, where: str) -> Finding:
-    cloud = where.partition("/")[0]
-    if error == _OLDER:
-        says = "its build is older than this command, and cannot be asked"
-        return failed(FUNCTION, name, says, _DEPLOY[cloud])
     told = error if error.isidentifier() else "it did not answer in time, or crashed"
-    return failed(FUNCTION, name, f"it has failed: {told}", _log_of(context, name, cloud))
-
-
-def _log_of(context: Context, name: str, cloud: str) -> str:
-    """The command that shows the log of a function."""
-    if cloud == "aws":
+    fix = "look at its log in OCI Logging: docs/runbook.md"
+    if where.startswith("aws/"):
         group = f"/aws/lambda/{name.removesuffix('-zip')}"
-        return formatting.aws(context.plan.lock.region, "logs tail", group)
-    store, now = vault_of(context.plan), context.clock.now()
-    return formatting.oci(
-        store.region,
-        "logging-search search-logs",
-        *("--search-query", f'search "{store.compartment_of_own_secrets}" | sort by datetime desc'),
-        *("--time-start", f"{now - _LOG_SPAN:{_RFC_3339}}", "--time-end", f"{now + _MINUTE:{_RFC_3339}}"),
-    )
+        fix = formatting.aws(context.plan.lock.region, "logs tail", group)
+    return failed(FUNCTION, name, f"it has failed: {told}", fix)
 
 
 def answer_of(context: Context, where: str, name: str, payload: bytes, began: datetime) -> Answered:

@@ -76,10 +76,7 @@ TIMEOUTS = Timeouts(
 )
 """Shorter than a rotation's: a look must end before its function does."""
 MOST_CREDENTIALS = 100
-"""More do not fit into the time of a function."""
-MOST_FINDINGS = 2_000
-LONGEST_TEXT = 500
-"""Characters. With `MOST_FINDINGS` a reply stays below the 6 MB that both platforms take."""
+"""More fit neither into the time of a function nor into the 6 MB of a reply."""
 
 WATCH = "aws/watch"
 """It reads the index, and no document of a credential."""
@@ -160,11 +157,8 @@ def looked(
     if found and left_out > 0 and function != WATCH:
         says = f"a function looks at the first {MOST_CREDENTIALS} credentials of its plan"
         found.insert(0, not_asked(found[0].check, f"{left_out} credentials", says))
-    if (more := len(found) - MOST_FINDINGS) > 0:
-        says = f"{more} more findings do not fit into a reply"
-        found.insert(MOST_FINDINGS, not_asked(found[MOST_FINDINGS].check, "the rest", says))
     return Reply(
-        findings=tuple(_cut(finding, function) for finding in found[: MOST_FINDINGS + 1]),
+        findings=tuple(structs.replace(finding, where=function) for finding in found),
         refused=tuple(sorted(databases.refused)) if function in ASK_DATABASES else (),
         plans={credential.id: credential.plan_digest for credential in index.credentials},
         at=clouds.clock.now(),
@@ -177,16 +171,6 @@ def _listed(ask: Inspection, clouds: Clouds, plan: CompiledPlan) -> list[Finding
 
 def _of_databases(databases: Databases) -> list[Finding]:
     return [finding for check in EVERY_CHECK for finding in databases.found(check)]
-
-
-def _cut(finding: Finding, function: str) -> Finding:
-    return structs.replace(
-        finding,
-        where=function,
-        subject=finding.subject[:LONGEST_TEXT],
-        says=finding.says[:LONGEST_TEXT],
-        command=finding.command and finding.command[:LONGEST_TEXT],
-    )
 
 
 # ---- The session in the other cloud: one is made and used, which nothing outside of the function can try

@@ -1,12 +1,12 @@
 """Checks of OCI. What Terraform declares is not compared here: `terraform plan` does that."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
 from lockstep.databases.findings import Finding, failed, passed, warning
 from lockstep.operate import formatting
-from lockstep.operate.doctor.checks import Check, Context, skew, with_oci
+from lockstep.operate.doctor.checks import Check, Context, skew
 from lockstep.operate.secrets import slots_in_oci
 from lockstep.plan.admins import names_in_oci
 from lockstep.plan.compiled import AccessKey
@@ -24,7 +24,7 @@ Untyped = Any
 """A value of the SDK, which ships no types."""
 
 IDENTITY, CLOCK, SECRETS = "oci.identity", "oci.clock", "oci.secrets"
-AWS_KEY, RIGHTS = "oci.aws-key", "oci.rights"
+AWS_KEY = "oci.aws-key"
 
 
 def vault_of(plan: Plan) -> OciVault:
@@ -128,6 +128,8 @@ def _of(region: str, secret: Untyped, command: str, *words: str) -> str:
 
 def aws_key(context: Context) -> Iterator[Finding]:
     """The access key with which the OCI runner reaches AWS is one."""
+    if not isinstance(context.plan.compiled.to_aws, AccessKey):
+        return
     store, runner = vault_of(context.plan), context.plan.runners.oci
     name = oci_name((runner.aws_key_secret if runner else None) or "")
     secret = secrets_in(context, store.compartment_of_own_secrets).get(name)
@@ -141,41 +143,6 @@ def aws_key(context: Context) -> Iterator[Finding]:
         yield failed(AWS_KEY, name, says, put)
     else:
         yield passed(AWS_KEY, name, "it is an access key")
-
-
-# ---- Rights to read what `status` and `audit` need, and the function that looks
-
-NO_OBJECT = "oci/doctor"
-"""An object that there is not."""
-
-
-def rights(context: Context) -> Iterator[Finding]:
-    """Tries each read that `status`, `history` and `audit` make of the audit log in OCI."""
-    store, audit = vault_of(context.plan), context.plan.audit.oci
-    if audit is None:
-        return
-    read = partial(context.oci, store.region, "object_storage.ObjectStorageClient")
-    place = (audit.namespace, audit.bucket)
-    compartment = store.compartment_of_own_secrets
-    yield _allowed(compartment, "OBJECT_INSPECT", partial(read, "list_objects", *place, limit=1))
-    yield _allowed(compartment, "OBJECT_READ", partial(read, "get_object", *place, NO_OBJECT))
-    if key := secrets_in(context, compartment).get(oci_name(audit.mac_secret)):
-        value = partial(context.oci.value, store.region, key.id)
-        yield _allowed(compartment, "SECRET_BUNDLE_READ", value)
-
-
-def _allowed(compartment: str, permission: str, read: Callable[[], object]) -> Finding:
-    try:
-        read()
-    except EnvironmentalError as error:
-        if error.problem is not Environment.OCI_ACTION_DENIED:
-            raise
-        # Who may read is told that there is no such object.
-        if not str(error.where.get("code")).endswith("ObjectNotFound"):
-            says = "this identity may not, so `status` and `audit verify` cannot tell it all"
-            statement = f"Allow group YOURS to {{{permission}}} in compartment id {compartment}"
-            return failed(RIGHTS, permission, says, f"a policy, {statement}: docs/iam-oci.md")
-    return passed(RIGHTS, permission, "this identity may")
 
 
 def functions_of(context: Context, name: str) -> list[Untyped]:
@@ -199,14 +166,12 @@ CHECKS = (
         "Object Storage namespace is that of the plan",
         means="nothing in OCI can be looked at, or it would be that of another tenancy",
         ask=identity,
-        applies=with_oci,
     ),
     Check(
         id=CLOCK,
         looks_at="this clock against the Date of an answer of OCI; a minute away is a warning",
         means="OCI refuses signatures that are five minutes off",
         ask=clock,
-        applies=with_oci,
     ),
     Check(
         id=SECRETS,
@@ -216,23 +181,11 @@ CHECKS = (
         means="a rotation fails, readers of a ring miss its value, Vault changes it behind Lockstep's back, or runners "
         "may read secrets of others",
         ask=secrets,
-        needs=IDENTITY,
-        applies=with_oci,
     ),
     Check(
         id=AWS_KEY,
         looks_at="the OCI runner's key for AWS, where the plan names it: whether the secret holds an access key",
         means="the standby cannot reach AWS, so it never rotates",
         ask=aws_key,
-        needs=IDENTITY,
-        applies=lambda plan: with_oci(plan) and isinstance(plan.compiled.to_aws, AccessKey),
-    ),
-    Check(
-        id=RIGHTS,
-        looks_at="each read that `status`, `history` and `audit` make in OCI, by trying it",
-        means="this identity cannot see the state; rotations do not depend on it",
-        ask=rights,
-        needs=IDENTITY,
-        applies=lambda plan: with_oci(plan) and plan.audit.oci is not None,
     ),
 )

@@ -32,7 +32,6 @@ from lockstep.protocol.errors import (
     DeadlineExceededError,
     LockstepError,
     LockTableAccessDeniedError,
-    ReplicaLaggingError,
     ReplicaRejectedError,
     StoreAccessDeniedError,
     TlsVerificationError,
@@ -305,9 +304,6 @@ def on_copy(copy: DatabaseServer, served: Served, logged_in: LoggedIn | None) ->
         says = "it is Pgpool-II with connection_cache, which compares passwords with those of connections that it keeps"
         fix = "connection_cache = off in pgpool.conf; see `Verify hosts` in docs/runbook.md"
         return failed(VERIFY_HOSTS, subject, says, fix)
-    if logged_in.is_behind:
-        says = f"{served.described} logs in, but the host has not applied what its database has"
-        return warning(VERIFY_HOSTS, subject, says, ReplicaLaggingError.advice)
     return passed(VERIFY_HOSTS, subject, f"{served.described} logs in")
 
 
@@ -531,7 +527,7 @@ class _Look:
             if refused & {"", username}:
                 says = "no login is shown: its account would refuse it, or has refused another one"
                 self._found.add(not_asked(LOGIN, served.subject(self._server), says))
-            elif not self._log_in(admin, served):
+            elif not self._log_in(served):
                 # The next refusal could be one too many.
                 refused.add(username)
 
@@ -551,12 +547,11 @@ class _Look:
         self._found.add(*problems)
         return served
 
-    def _log_in(self, admin: AdminInspection, served: Served) -> bool:
+    def _log_in(self, served: Served) -> bool:
         server, found = self._server, self._found
         subject = served.subject(server)
         try:
-            position = admin.position() if self._copies else None
-            logged_in = self.inspector.log_in(served.login, position=None, clock=self._clouds.clock)
+            logged_in = self.inspector.log_in(served.login)
         except LockstepError as error:
             found.add(of_error(LOGIN, server, error, subject=subject))
             return False
@@ -569,13 +564,13 @@ class _Look:
             return False
         found.add(passed(LOGIN, subject, f"{served.described} logs in"), *logged_in.findings)
         for copy in self._copies:
-            found.add(self._on_copy(copy, served, position))
+            found.add(self._on_copy(copy, served))
         return True
 
-    def _on_copy(self, copy: DatabaseServer, served: Served, position: str | None) -> Finding:
+    def _on_copy(self, copy: DatabaseServer, served: Served) -> Finding:
         inspector = self._clouds.inspector(copy, self._credential)
         try:
-            logged_in = inspector.log_in(served.login, position=position, clock=self._clouds.clock)
+            logged_in = inspector.log_in(served.login, is_copy=True)
         except LockstepError as error:
             return of_error(VERIFY_HOSTS, copy, error, subject=served.subject(copy))
         self._found.was_refused = self._found.was_refused or logged_in is None

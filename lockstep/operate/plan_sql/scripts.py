@@ -2,18 +2,26 @@
 
 It has two faces: for accounts that do not exist yet, and, on MySQL and MariaDB, for live accounts that come under
 Lockstep's management. On PostgreSQL a DBA prepares a live role (docs/how-to/postgresql-live-login.md). Neither holds a
-password, changes one, or demands TLS of an account that exists. Each engine has a dialect of its own.
+password, changes one, or demands TLS of an account that exists. Each engine has a template of its own. What stops a
+script are the rules that `lockstep doctor` asks too (`lockstep.databases.rules`).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Literal
 
-from lockstep.databases.verifiers import RandomBytes
-from lockstep.operate.plan_sql.dialect import DIALECTS, Dialect, Face, LiveRoleError, RotationUser
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from lockstep.databases.base import CHANGE_OWN, identifier, listed, quoted
+from lockstep.databases.rules import DEAD, rules
+from lockstep.databases.sessions import MARIADB_GRANT, MYSQL_GRANTS, POSTGRESQL_GRANT
 from lockstep.plan.admins import is_managed
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import InvalidPlanError
 from lockstep.protocol.model import (
+    ANY_HOST,
     ROTATION_USER,
     AdminCredential,
     AdminIam,
@@ -21,22 +29,79 @@ from lockstep.protocol.model import (
     Credential,
     DatabaseServer,
     Engine,
-    SecretStr,
+    Strategy,
 )
 
+HOW_TO = "docs/how-to/postgresql-live-login.md"
+"""How a DBA moves what a live login of PostgreSQL owns and may do to an owner role."""
+Face = Literal["fresh", "existing", "itself"]
+"""For accounts that the script makes, for live ones, or for the rotation user that is a credential of the plan.
 
-@dataclass(frozen=True)
+An account that has a password already is left as it is; beside a live one the script makes what is missing.
+"""
+_GRANTED = frozenset({"missing", "membership", "rights"})
+"""What the rules are about that the script itself makes so."""
+_CREATE_USER = "GRANT CREATE USER ON *.* TO {account}"
+_GRANTS: Mapping[Engine, tuple[str, ...]] = {
+    Engine.MYSQL: (_CREATE_USER, *MYSQL_GRANTS),
+    Engine.MARIADB: (_CREATE_USER, "GRANT SELECT (User, Host) ON mysql.user TO {account}", MARIADB_GRANT),
+    Engine.POSTGRESQL: (POSTGRESQL_GRANT,),
+}
+"""What the rotation user may do; on PostgreSQL what a DBA may let it do, too."""
+
+
+class LiveRoleError(Exception):
+    """There is no script for a live role of PostgreSQL: what it owns and may do moves to an owner role by hand."""
+
+    def __init__(self, credential: Credential, server: DatabaseServer) -> None:
+        super().__init__(
+            f"{credential.id} on {server.name}: there is no script for a live role of PostgreSQL. Let it act as "
+            f"{credential.owner}, as {HOW_TO} shows; then leave out --existing"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotationUser:
+    """The rotation user of a server, as the scripts need it.
+
+    Attributes:
+        usernames: Its accounts; empty where it is whoever runs the script, the master user of RDS.
+        host: The host part of its accounts on MySQL and MariaDB.
+        iam: Whether it has no password, and logs in by RDS IAM authentication.
+        is_planned: Whether it is a credential of the plan, for which a script of its own makes the accounts.
+        last_steps: How it gets its login.
+    """
+
+    usernames: tuple[str, ...]
+    host: str = ANY_HOST
+    iam: bool = False
+    is_planned: bool = False
+    last_steps: tuple[str, ...]
+
+    @property
+    def shown(self) -> str:
+        """Its name in a sentence."""
+        return " and ".join(self.usernames) or "the master user"
+
+    @property
+    def accounts(self) -> list[str]:
+        """Its accounts, as statements of MySQL and MariaDB name them."""
+        return [f"{quoted(username)}@{quoted(self.host)}" for username in self.usernames]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Provisioning:
     """The SQL for one credential on one server.
 
     Attributes:
-        dialect: Whose SQL it is.
+        engine: The server's.
         preface: What the DBA must know.
-        statements: One after the other, on one connection of an administrator to the plan's `dbname`.
+        statements: One after the other, on one connection of an administrator to the plan's `dbname`. Each may begin
+            with comment lines.
         last_steps: What the DBA does by hand afterwards, or decides about.
     """
 
-    dialect: Dialect
+    engine: Engine
     preface: tuple[str, ...]
     statements: tuple[str, ...]
     last_steps: tuple[str, ...]
@@ -47,30 +112,21 @@ class Provisioning:
             [
                 *_comments(self.preface),
                 "",
-                *map(self.dialect.in_client, self.statements),
+                *map(self._in_client, self.statements),
                 *_comments(self.last_steps),
                 "",
             ]
         )
 
-    def render_for(self, passwords: Mapping[str, SecretStr], random_bytes: RandomBytes) -> list[SecretStr]:
-        """The statements, and those that give accounts their passwords, as verifiers.
-
-        Args:
-            passwords: By username; the rotation user's is the only one that a DBA gives.
-            random_bytes: For salts.
-        """
-        set_passwords = (
-            self.dialect.set_password(username, password, random_bytes)
-            for username, password in passwords.items()
-        )
-        return [SecretStr(statement) for statement in (*self.statements, *set_passwords)]
+    def _in_client(self, statement: str) -> str:
+        is_block = self.engine is Engine.MARIADB and ";" in statement
+        return f"DELIMITER $$\n{statement}$$\nDELIMITER ;\n" if is_block else f"{statement};\n"
 
 
-def provisioning_sql(
+def provisioning(
     plan: Plan, credential: Credential, server: DatabaseServer, *, existing: bool = False
-) -> str:
-    """The script for one credential on one of its servers.
+) -> Provisioning:
+    """The SQL for one credential on one of its servers.
 
     Args:
         plan: Names the other credentials that share the rotation user.
@@ -81,41 +137,85 @@ def provisioning_sql(
     Raises:
         LiveRoleError: A live role of PostgreSQL, for which there is no script.
     """
-    return provisioning(plan, credential, server, existing=existing).text()
-
-
-def provisioning(
-    plan: Plan, credential: Credential, server: DatabaseServer, *, existing: bool = False
-) -> Provisioning:
-    """The SQL for one credential on one of its servers; arguments as of `provisioning_sql`."""
-    dialect = DIALECTS[server.engine]
     user = _rotation_user(plan, server, credential)
     is_itself = server.admin == AdminCredential(credential=credential.id)
-    kind: Face = "itself" if is_itself else "existing" if existing else "fresh"
-    if kind == "existing" and server.engine is Engine.POSTGRESQL:
+    face: Face = "itself" if is_itself else "existing" if existing else "fresh"
+    if face == "existing" and server.engine is Engine.POSTGRESQL:
         raise LiveRoleError(credential, server)
-    script = dialect.script(kind, credential, server, user)
-    face = "for live accounts" if existing else "for accounts that do not exist yet"
+    notes, statements, password, afterwards = _parts(face, credential, server, user)
+    accounts = "for live accounts" if existing else "for accounts that do not exist yet"
     preface = [
-        f"Lockstep: credential {credential.id} on database server {server.name} ({server.engine}), {face}.",
+        f"Lockstep: credential {credential.id} on database server {server.name} ({server.engine}), {accounts}.",
         f"Run it as an administrator who is connected to {server.dbname}, with a client that stops at the first error.",
         "Run again, it changes nothing. It holds no password and changes none.",
         "",
         *([] if user.usernames else ["Run it as the master user: Lockstep logs in as that user."]),
-        *script.notes,
+        *_lines(notes),
     ]
     has_password = is_itself or bool(user.usernames and not user.iam and not user.is_planned)
     last_steps = [
         "Afterwards",
         "",
         *user.last_steps,
-        *(script.password if has_password else []),
-        *script.afterwards,
+        *(_lines(password) if has_password else []),
+        *_lines(afterwards),
     ]
     others = [c.id for c in plan.credentials if server.name in c.databases and c.id != credential.id]
     if others and user.usernames:
         last_steps.insert(2, f"{user.shown} and its login are the same for {', '.join(others)}.")
-    return Provisioning(dialect, tuple(preface), tuple(script.statements), tuple(last_steps))
+    return Provisioning(
+        engine=server.engine,
+        preface=tuple(preface),
+        statements=tuple(
+            p.strip("\n").removesuffix(";") for p in re.split(r"\n{2,}", statements) if p.strip("\n")
+        ),
+        last_steps=tuple(last_steps),
+    )
+
+
+def _parts(face: Face, credential: Credential, server: DatabaseServer, user: RotationUser) -> list[str]:
+    """The parts of the engine's template, each of which begins with `%%`; statements are paragraphs."""
+    # What rotates itself changes each other by a function that acts as the owner role.
+    is_by_owner = face == "itself" and server.engine is Engine.POSTGRESQL
+    known = rules(
+        server.engine,
+        credential,
+        rotation_users=(credential.owner,) if is_by_owner else user.usernames,
+        rotation_host=user.host,
+        with_iam=user.iam,
+    )
+    template = _templates().get_template(f"{server.engine}.sql.j2")
+    text = template.render(
+        face=face,
+        credential=credential,
+        alternating=credential.strategy is Strategy.ALTERNATING_USERS,
+        server=server,
+        user=user,
+        grants=_GRANTS[server.engine],
+        stops=[r.sql for r in known if r.kind != "warning" and r.about not in _GRANTED],
+        granted=[r.sql for r in known if r.about == "rights"],
+        notes=[r.sql for r in known if r.kind == "warning"],
+        dead=DEAD.get(server.engine),
+        change_own=CHANGE_OWN,
+    )
+    return re.split(r"^%% \w+\n", text, flags=re.MULTILINE)[1:]
+
+
+@cache
+def _templates() -> Environment:
+    made = Environment(
+        loader=PackageLoader("lockstep.operate.plan_sql", package_path=""),
+        autoescape=False,  # noqa: S701 - SQL; names go through `quoted` and `identifier`
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    made.filters |= {"quoted": quoted, "listed": listed, "identifier": identifier}
+    return made
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line]
 
 
 def _rotation_user(plan: Plan, server: DatabaseServer, credential: Credential) -> RotationUser:

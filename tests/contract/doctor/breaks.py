@@ -10,7 +10,7 @@ import oci  # type: ignore[import-untyped]  # the SDK ships no types
 from lockstep.databases.findings import Outcome
 from sandbox import plans
 from sandbox.oci.resources import create_secret
-from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE, OCI_KEY_SECRET
+from sandbox.plans import OCI_KEY_SECRET
 from tests.contract.doctor.world import CREDENTIAL, World
 
 Act = Callable[[World], object]
@@ -69,10 +69,6 @@ def _no_label(world: World) -> None:
     secrets.create_secret(Name=ADMIN)
 
 
-def _mac_key_off(world: World) -> None:
-    world.aws.client("kms").disable_key(KeyId=world.plan.audit.aws.mac_key.rpartition("/")[2])
-
-
 _OTHER = "0" * 64
 OF_AWS: tuple[Break, ...] = (
     Break("aws.identity", _other_account, "999988887777", "AWS_PROFILE"),
@@ -120,15 +116,6 @@ OF_AWS: tuple[Break, ...] = (
         "no API key",
         f"put-secret-value --secret-id {OCI_KEY_SECRET}",
     ),
-    Break(
-        "aws.rights",
-        lambda world: world.aws.sandbox.guard.denied.add("dynamodb:GetItem"),
-        "this identity may not",
-        "docs/iam.md#a-person-at-the-command-line",
-    ),
-    Break("aws.rights", call("dynamodb", "delete_table", TableName=LOCK_TABLE), LOCK_TABLE, "cdk drift"),
-    Break("aws.rights", call("s3", "delete_bucket", Bucket=AUDIT_BUCKET), AUDIT_BUCKET, "cdk drift"),
-    Break("aws.rights", _mac_key_off, "cannot be used: Disabled", "cdk drift"),
 )
 
 # ---- OCI
@@ -155,13 +142,6 @@ def _no_aws_key(world: World) -> None:
     content = oci.vault.models.Base64SecretContentDetails(content="e30=", stage="CURRENT")
     details = oci.vault.models.UpdateSecretDetails(secret_content=content)
     client.update_secret(_secret(world, AWS_KEY).id, details)
-
-
-def _reads_no_bundles(world: World) -> None:
-    world.oci.identity.principal("administrator").is_administrator = False
-    world.oci.identity.permit(
-        "administrator", "BUCKET_READ", "SECRET_INSPECT", "OBJECT_INSPECT", "OBJECT_READ"
-    )
 
 
 def _other_namespace(world: World) -> None:
@@ -194,5 +174,4 @@ OF_OCI: tuple[Break, ...] = (
         "oci vault secret update --secret-id",
     ),
     Break("oci.aws-key", _no_aws_key, "no access key", "update-base64"),
-    Break("oci.rights", _reads_no_bundles, "may not", "to {SECRET_BUNDLE_READ} in compartment id"),
 )
