@@ -120,17 +120,6 @@ def unknown_word(catalogue: Sequence[Check], words: Sequence[str]) -> str | None
     return None
 
 
-def unknown_word(catalogue: Sequence[Check], words: Sequence[str]) -> str | None:
-    """What is wrong with the first word that is neither the id of a check nor a group; None: nothing is."""
-    groups = list(dict.fromkeys(check.group for check in catalogue))
-    known = {*groups, *(check.id for check in catalogue)}
-    for word in words:
-        if word not in known:
-            text = f"there is no check {word!r}; the groups are {', '.join(groups)}"
-            return with_hint(text, near(word, known))
-    return None
-
-
 def chosen(catalogue: Sequence[Check], plan: Plan, *, only: Sequence[str] = ()) -> list[Check]:
     """The checks that these words choose, of those that are questions for this plan.
 
