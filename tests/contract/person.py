@@ -94,8 +94,8 @@ class Person:
 
 def look(person: Person, *more: str) -> None:
     with pending(person.running):
-        assert "pending: generation" in person.run("status").stdout
-        assert "pending: generation" in person.run("status", *more).stdout
+        assert "pending: generation" in person.run("status", code=1).stdout
+        assert "pending: generation" in person.run("status", *more, code=1).stdout
 
 
 def serve(person: Person) -> None:
