@@ -29,8 +29,7 @@ from lockstep.operate import documents
 from lockstep.operate.access import evidence_of, named_stores, operator, streams
 from lockstep.operate.documents import Exit
 from lockstep.operate.formatting import absolute, at_milliseconds, wants_json
-from lockstep.operate.report.build import build, report_on
-from lockstep.operate.report.data import Report
+from lockstep.operate.report.build import Report, build, report_on
 from lockstep.operate.report.forms import as_csv, as_json, page
 from lockstep.plan.fields import parse_duration
 from lockstep.plan.model import Plan

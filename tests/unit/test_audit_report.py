@@ -9,8 +9,7 @@ import pytest
 
 from lockstep.audit.confirmed import Verdict, worst
 from lockstep.audit.verify import Problem, Verification
-from lockstep.operate.report.build import build, report_on
-from lockstep.operate.report.data import CredentialReport, Report
+from lockstep.operate.report.build import CredentialReport, Report, build, report_on
 from lockstep.operate.report.forms import as_json, page
 from lockstep.protocol.errors import AuditLogUnreachableError
 from tests.support.audit_story import AuditStory, whole_story

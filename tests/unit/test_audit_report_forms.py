@@ -21,9 +21,8 @@ from hypothesis import strategies as st
 
 from lockstep.audit.chain import Entry
 from lockstep.audit.verify import Problem, Verification
-from lockstep.operate.report.build import build, report_on
-from lockstep.operate.report.data import Report
-from lockstep.operate.report.events import LONGEST, LONGEST_LINE, clean, line, shown
+from lockstep.operate.report.build import Report, build, report_on
+from lockstep.operate.report.entries import LONGEST, LONGEST_LINE, clean, line, shown
 from lockstep.operate.report.forms import COLUMNS, as_csv, as_json, page, schema
 from lockstep.protocol.ports import Mac
 from tests.support.memory import EPOCH, make_plan

@@ -18,7 +18,8 @@ from jinja2 import Environment
 from lockstep.audit.confirmed import Verdict
 from lockstep.operate.formatting import many
 from lockstep.operate.html.templates import environment, style
-from lockstep.operate.report.data import Check, Order, Other, Record, Report, Run
+from lockstep.operate.report.build import Check, Report
+from lockstep.operate.report.entries import Order, Other, Record, Run
 
 LOOKS = {
     Verdict.VERIFIED: "good",

@@ -6,16 +6,26 @@ the texts, so they are cut, and characters that are not fit to be shown are show
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from msgspec import ValidationError, convert
+from msgspec import Meta, Struct, ValidationError, convert
 
 from lockstep.audit.chain import Entry
 from lockstep.audit.entry import ACTIVITY_PASSWORD_CHANGE, STATUS_SUCCESS, is_of_a_run
 from lockstep.operate.formatting import at_milliseconds
-from lockstep.operate.report.data import Order, Other, Record, Run
+from lockstep.protocol.messages import DatabaseOutcome, RevocationResult
 
+Time = Annotated[datetime, Meta(tz=True)]
+Count = Annotated[int, Meta(ge=0)]
+"""A number of something, or a generation."""
+TRIGGERS = {
+    "schedule": "schedule",
+    "cli": "an operator, by lockstep rotate",
+    "manual": "a person who started it",
+}
+"""Who was behind a run, by what it calls its trigger."""
 LONGEST = 160
 """Characters of one text that are shown."""
 LONGEST_LINE = 320
@@ -29,6 +39,121 @@ LARGEST = 2**53
 ARCHIVED_RUN, ARCHIVED_ORDER = "archived run", "archived order"
 NOT_READ = "it is archived: restore it to have it read"
 UNKNOWN = "it is no run and no order of a form that this version knows"
+
+
+class Proof(Struct, frozen=True, kw_only=True):
+    """What a run showed on one database.
+
+    Attributes:
+        outcome: Either says that it accepted the new login.
+        revoked: How generations were shown to be revoked: it refused the login, or no store holds the value any more,
+            so that no login could be tried.
+    """
+
+    outcome: DatabaseOutcome
+    revoked: dict[Count, RevocationResult] = {}
+    taken_over: bool = False
+    plaintext: bool = False
+
+    def revoked_as(self, result: RevocationResult) -> list[int]:
+        """The generations that were shown to be revoked in one way."""
+        return [generation for generation, how in self.revoked.items() if how is result]
+
+
+class Run(Struct, frozen=True, kw_only=True):
+    """The entry of one run.
+
+    Attributes:
+        at: When it ended.
+        error: The name of its error; None after a success.
+        kind: `new` or `reconcile`; None where it failed before it had a claim.
+        base_generation: The one that was current before; of a reconcile the one whose login is given again.
+        revoked_on_purpose: The generations that an emergency ended.
+        databases: What it showed on each.
+    """
+
+    stream: str
+    seq: int
+    at: Time
+    started: Time
+    rotation_id: str
+    error: str | None
+    trigger: str
+    forced: bool = False
+    kind: Literal["new", "reconcile"] | None = None
+    generation: Count | None = None
+    base_generation: Count | None = None
+    adopted_from: str | None = None
+    plan: str | None = None
+    revoked_on_purpose: tuple[Count, ...] = ()
+    databases: dict[str, Proof] = {}
+
+    def __post_init__(self) -> None:
+        """A success names what it promoted."""
+        if self.succeeded and (self.generation is None or self.kind is None):
+            raise ValueError
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether every store serves its generation."""
+        return self.error is None
+
+    @property
+    def outcome(self) -> str:
+        """The same in a word."""
+        return "rotated" if self.succeeded else "failed"
+
+    @property
+    def refused(self) -> int:
+        """Logins of old generations that databases refused."""
+        return sum(len(proof.revoked_as(RevocationResult.REFUSED)) for proof in self.databases.values())
+
+    @property
+    def unreadable(self) -> int:
+        """Old generations that were not tried, by database."""
+        return sum(len(proof.revoked_as(RevocationResult.UNREADABLE)) for proof in self.databases.values())
+
+    @property
+    def behind(self) -> str:
+        """Who was behind it: the schedule of a cloud, or a person."""
+        return f"{TRIGGERS.get(self.trigger, self.trigger)} ({self.stream.upper()})"
+
+
+class Order(Struct, frozen=True, kw_only=True):
+    """The entry of an operator's order, whose name is its outcome.
+
+    Attributes:
+        details: Its fields, in a line.
+        lifts_pause: Of a revocation: whether it also resumes.
+    """
+
+    stream: str
+    seq: int
+    at: Time
+    outcome: str
+    who: str
+    details: str
+    lifts_pause: bool
+
+
+class Other(Struct, frozen=True, kw_only=True):
+    """An entry that counts for nothing.
+
+    Attributes:
+        at: None where it names no time that there is.
+        outcome: What it calls itself.
+        why: Why it does not count.
+    """
+
+    stream: str
+    seq: int
+    at: Time | None
+    outcome: str
+    details: str
+    why: str
+
+
+Record = Run | Order | Other
 
 
 def read_entry(entry: Entry, why: str = "") -> Record:
