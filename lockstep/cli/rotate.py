@@ -30,6 +30,7 @@ from lockstep.operate.documents import Exit, Rotated, StateOfMachine, WouldRotat
 from lockstep.operate.execution import Ended, Entered, Execution, located, require_machine
 from lockstep.operate.formatting import absolute, clock_time, to_second, wants_json
 from lockstep.operate.state import Wait, waits_for
+from lockstep.operate.verdict import Ending, next_step, of_last_run, of_record, ranked
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import LockstepError, OrderRefusedError, advice_of, line_of
 from lockstep.protocol.lock_rule import Reason
@@ -178,35 +179,38 @@ def _would(credential: Credential, order: Revoke | None, asked: RunInput, arn: s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Skip:
-    """Why a run was skipped, by the lock record right after it.
+class After:
+    """What the lock record says right after a run that was skipped or has failed.
 
     Attributes:
-        text: The same in words.
-        wait: None where it waits for nothing any more, or where that is not known.
+        text: Why it was skipped; empty if it was not.
+        next: The command that helps; None where nothing must be done, or where that is not known.
+        wait: What it waits for; None where that is over, or where that is not known.
     """
 
-    text: str
+    text: str = ""
+    next: str | None = None
     wait: Wait | None = None
 
-    @property
-    def next(self) -> str | None:
-        """What rotates all the same."""
-        if self.wait and self.wait.reason in {Reason.NOT_DUE, Reason.PAUSED}:
-            return f"lockstep rotate {self.wait.credential_id} --force"
-        return None
 
-
-def _skip(plan: Plan, credential: Credential, now: datetime, *, is_forced: bool) -> Skip:
+def _after(plan: Plan, credential: Credential, ended: Ended, now: datetime, *, is_forced: bool) -> After:
     try:
         record = operator(plan).lock(credential).read()
     except LockstepError as error:
-        return Skip(text=f"why is not known; {line_of(error)}")
+        return After(text=f"why is not known; {line_of(error)}")
+    if ended.error is not None:
+        ending = Ending(error=ended.error, meaning="", answers={}, may_run=True)
+        reasons = [
+            *of_record(record, credential, now, may_run=True),
+            *of_last_run(record, credential, ending, now),
+        ]
+        return After(next=ranked(reasons)[0].next if reasons else None)
     if wait := waits_for(record, now, is_forced=is_forced):
-        return Skip(text=wait.describe(now), wait=wait)
+        step = None if wait.reason is Reason.HELD else next_step(record, credential, may_run=True)
+        return After(text=wait.describe(now), next=step, wait=wait)
     if record.not_before and record.not_before > now:
-        return Skip(text=f"nothing to repair, and the overlap ends at {clock_time(record.not_before, now)}")
-    return Skip(text="what it waited for is over, so start it again")
+        return After(text=f"nothing to repair, and the overlap ends at {clock_time(record.not_before, now)}")
+    return After(text="what it waited for is over, so start it again")
 
 
 def _run(plan: Plan, credential: Credential, asked: RunInput, arn: str) -> None:
@@ -222,8 +226,10 @@ def _run(plan: Plan, credential: Credential, asked: RunInput, arn: str) -> None:
         raise
     if ended is None:
         raise no(f"still running: {execution.arn}", name="StillRunning", code=Exit.UNREACHABLE)
-    now, is_skipped = clock.now(), ended.output.get("outcome") == SKIPPED
-    _report(ended, _skip(plan, credential, now, is_forced=asked.force) if is_skipped else None, now)
+    now, after = clock.now(), After()
+    if ended.error is not None or ended.output.get("outcome") == SKIPPED:
+        after = _after(plan, credential, ended, now, is_forced=asked.force)
+    _report(ended, after, now)
 
 
 def _shown(execution: Execution, clock: Clock, *, aside: bool) -> Ended | None:
@@ -244,29 +250,30 @@ def _shown(execution: Execution, clock: Clock, *, aside: bool) -> Ended | None:
         return execution.followed(clock, see)
 
 
-def _report(ended: Ended, skip: Skip | None, now: datetime) -> None:
-    advice = advice_of(ended.error)
+def _report(ended: Ended, after: After, now: datetime) -> None:
+    """Tell how it ended; exit code 1 where it failed."""
     if wants_json():
-        print_json(_document(ended, skip, advice, now))
-    elif skip:
-        say(f"skipped: {skip.text}", style="yellow")
-        if skip.next:
-            say(f"  next: {skip.next}")
-    elif ended.error is None:
-        generation = (
-            f", generation {ended.output['generation']} is current" if "generation" in ended.output else ""
-        )
-        say(f"{ended.output.get('outcome', ended.status)}{generation}", style="green")
-    else:
+        print_json(_document(ended, after, now))
+    elif ended.error is not None:
         complain(f"failed: {ended.error}: {ended.cause}")
-        if advice:
-            complain(f"  next: {advice}")
+        if advice := advice_of(ended.error):
+            complain(f"  {advice}")
+        complain(f"  next: {after.next or 'lockstep status'}")
+    elif after.text:
+        say(f"skipped: {after.text}", style="yellow")
+        if after.next:
+            say(f"  next: {after.next}")
+    else:
+        generation = ended.output.get("generation")
+        current = f", generation {generation} is current" if generation else ""
+        say(f"{ended.output.get('outcome', ended.status)}{current}", style="green")
     if ended.error is not None:
         raise typer.Exit(Exit.NO)
 
 
-def _document(ended: Ended, skip: Skip | None, advice: str | None, now: datetime) -> Rotated:
+def _document(ended: Ended, after: After, now: datetime) -> Rotated:
     failed = ended.error is not None
+    skipped = after.wait.document(now) if after.wait else None
     return Rotated(
         execution=ended.arn,
         status=ended.status,
@@ -274,8 +281,8 @@ def _document(ended: Ended, skip: Skip | None, advice: str | None, now: datetime
         generation=ended.output.get("generation", UNSET),
         error=ended.error or UNSET,
         cause=ended.cause if failed else UNSET,
-        next=advice if failed else UNSET,
-        waits_for=(skip.wait.document(now) if skip.wait else None) if skip else UNSET,
+        next=after.next if failed else UNSET,
+        waits_for=skipped if after.text and not failed else UNSET,
         states=[
             StateOfMachine(state=s.name, entered_at=to_second(s.at), seconds=s.seconds) for s in ended.states
         ],

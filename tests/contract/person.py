@@ -145,6 +145,7 @@ def rotate(person: Person) -> None:
 
 
 def revoke(person: Person, *more: str) -> None:
+    person.run("revoke", "--dry-run", person.case.credential.id)
     person.run("revoke", *more, person.case.credential.id)
 
 
