@@ -77,7 +77,7 @@ def test_rotate_says_why_a_rotation_failed(plain: Case) -> None:
     plain.edit_secret("not JSON")
     shown = run(plain, "rotate")
     assert (shown.exit_code, shown.stdout) == (1, "")
-    assert "SecretMalformedError: The content of the secret is neither" in shown.stderr
+    assert "failed: SecretMalformedError: " in shown.stderr
 
 
 @pytest.mark.parametrize("words", [["rotate"], ["rotate", "--dry-run"], ["revoke", "--dry-run"]])
