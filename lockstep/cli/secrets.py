@@ -1,9 +1,8 @@
 """`lockstep secrets`: make the secrets of credentials in both clouds, and tag what people made."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 from typing import Annotated, Literal
@@ -17,12 +16,10 @@ from lockstep.cli.output import (
     DryRun,
     chosen,
     complain,
-    err,
     json_in,
     no,
     plan_or_exit,
     print_json,
-    progress_bar,
     say,
     say_aside,
     say_first,
@@ -39,30 +36,23 @@ from lockstep.operate.secrets import (
     OCI_RATE,
     Action,
     Decision,
-    Judgement,
     Outcome,
     Pace,
     Place,
     RingTerms,
-    StackSettings,
     StackTerms,
-    State,
-    Wanted,
     Work,
-    judge,
     ring_terms,
     rotated_in_aws,
     slots_in_oci,
-    stack_settings,
+    stack_terms,
     wanted,
 )
-from lockstep.operate.secrets_aws import StackSecrets, describe, tag
-from lockstep.plan.admins import is_plain_name
+from lockstep.operate.secrets_aws import StackSecrets
 from lockstep.plan.checks import awaited_values
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import AwsSecretsManager, OciVault
-from lockstep.protocol.model import AdminSecret
-from lockstep.protocol.names import DEFAULT_STACK, KEY_OUTPUT
+from lockstep.protocol.names import KEY_OUTPUT
 from lockstep.protocol.workers import at_the_same_time
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import DEPLOYER, Cloud
@@ -72,8 +62,11 @@ CDK_JSON = Path("cdk.json")
 _OUTPUT = "terraform -chdir=oci_fn/terraform output -json secrets"
 _STORES: Mapping[Cloud, type[AwsSecretsManager | OciVault]] = {"aws": AwsSecretsManager, "oci": OciVault}
 _LINES = 10
-"""Of progress, where nobody sees a bar."""
-_STYLES = {State.READY: "green", State.TO_TAG: "yellow", State.TO_BE_MADE: ""}
+"""Of progress."""
+
+Stack = Annotated[
+    str | None, typer.Option(envvar="LOCKSTEP_STACK", help="The stack in AWS.  [default: that of cdk.json]")
+]
 
 
 def create(
@@ -81,13 +74,7 @@ def create(
     *,
     cloud: Annotated[Literal["aws", "oci", "both"], typer.Option(help="Where.")] = "both",
     dry_run: DryRun = False,
-    stack: Annotated[
-        str | None,
-        typer.Option(envvar="LOCKSTEP_STACK", help="The stack in AWS.  [default: that of cdk.json]"),
-    ] = None,
-    settings: Annotated[
-        Path | None, typer.Option(help="The cdk.json of the deployment.  [default: the one in this folder]")
-    ] = None,
+    stack: Stack = None,
     terraform: Annotated[
         Path | None, typer.Option(help="For OCI: what `terraform output -json secrets` has printed.")
     ] = None,
@@ -114,54 +101,39 @@ def create(
     clouds = operator(plan, identity=DEPLOYER)
     rooms: list[Target] = []
     if _is_meant(plan, "aws", cloud):
-        terms = _stack_terms(plan, clouds, stack_of(settings, stack))
+        terms = _with_key(plan, clouds, _terms(stack))
         rooms.append(aws_room(plan, clouds.aws, terms, ids, rate=rate or AWS_RATE))
     if _is_meant(plan, "oci", cloud) and (ring := terms_of(plan, terraform)):
         rooms.append(oci_room(plan, clouds, ring, ids, rate=rate or OCI_RATE))
-    reports = [carried_out(room, is_dry=dry_run, is_quiet=wants_json()) for room in rooms]
-    if wants_json():
-        print_json(documents.Created(dry_run=dry_run, clouds=list(map(_report_document, reports))))
-    else:
-        for report in reports:
-            show(report, is_dry=dry_run)
-    if any(report.refused for report in reports):
+    if any(report.refused for report in _reports(rooms, is_dry=dry_run)):
         raise typer.Exit(Exit.NO)
 
 
 def tag_command(
     credentials: CredentialArguments = None,
     *,
-    stack: Annotated[str, typer.Option(help="`stack` in cdk.json.")] = DEFAULT_STACK,
+    stack: Stack = None,
     yes: Annotated[bool, typer.Option("--yes", help="Set the tags.")] = False,
 ) -> None:
     """Tag the secrets in AWS that people made, so that a stack's functions may use them.
 
     A stack's functions know its secrets by two tags. `lockstep secrets create` sets them on what it makes, and this
     command on what people made: the secrets of rotation users, the OCI API key, secrets of credentials that exist. It
-    shows for each whether it exists, which KMS key encrypts it, and which tags it lacks. Without --yes it changes
-    nothing. It never changes a tag that is there: a secret of another stack or of another kind is in the way.
-    Repeating it is harmless. A key that is neither the stack's own nor that of Secrets Manager must be in
-    `adopt.keys` of cdk.json.
+    shows which tags each lacks, and a key that may not be the stack's. Without --yes it changes nothing. It never
+    changes a tag that is there: a secret of another stack or of another kind is in the way. Repeating it is harmless.
+    A key that is neither the stack's own nor that of Secrets Manager must be in `adopt.keys` of cdk.json.
 
     Exit code: 0 every secret is ready or is yet to be made by `lockstep secrets create`, 1 one is to be tagged, missing
     or in the way, 3 Secrets Manager was unreachable.
     """
     plan = plan_or_exit()
-    ids: list[str | None] = [c.id for c in chosen(plan, credentials)] if credentials else [None]
-    clouds = operator(plan)
-    items = dict.fromkeys(item for id_ in ids for item in wanted(plan, id_))
-    found = [_looked_up(clouds, item, stack=stack, yes=yes) for item in items]
-    if wants_json():
-        print_json(documents.Tagged(stack=stack, secrets=list(map(_judgement_document, found))))
-    else:
-        for item in found:
-            _show_judgement(item)
-        for secret in _listed_admins(plan):
-            say(f"{secret}: admin, known by its ARN or its name of RDS: it needs no tags")
-    states = {item.state for item in found}
-    if State.TO_TAG in states and not wants_json():
+    ids = [c.id for c in chosen(plan, credentials)] if credentials else [None]
+    items = {one.name: one for credential_id in ids for one in wanted(plan, credential_id)}
+    place = StackSecrets(client=operator(plan).aws, terms=_terms(stack), wanted=items, consent=True)
+    (report,) = _reports([Target(cloud="aws", place=place, names=[*items], rate=AWS_RATE)], is_dry=not yes)
+    if report.counts["to_tag"] and not wants_json():
         say("nothing was changed; to set the tags, repeat this with --yes")
-    if states - {State.READY, State.TO_BE_MADE}:
+    if report.counts["to_tag"] or report.refused:
         raise typer.Exit(Exit.NO)
 
 
@@ -193,6 +165,16 @@ class Report:
     total: int
     outcomes: list[Outcome] = field(default_factory=list)
 
+    def add(self, outcome: Outcome) -> None:
+        """One more has been seen."""
+        self.outcomes.append(outcome)
+
+    def tell(self, outcome: Outcome) -> None:
+        """Likewise, and say how far it is: a line for each tenth, unless there is little to do."""
+        self.add(outcome)
+        if len(self.outcomes) % max(self.total // _LINES, _LINES) == 0:
+            say_aside(f"{self.cloud}: {len(self.outcomes):,} of {self.total:,}")
+
     @property
     def counts(self) -> Mapping[str, int]:
         """How many of each kind."""
@@ -201,7 +183,7 @@ class Report:
         return {
             "made": done[Action.MAKE],
             "tagged": done[Action.TAG],
-            "to_make": left[Action.MAKE],
+            "to_make": left[Action.MAKE] + left[Action.LATER],
             "to_tag": left[Action.TAG],
             "there": left[Action.NOTHING],
             "in_the_way": left[Action.REFUSE],
@@ -231,27 +213,26 @@ class Report:
         )
 
 
-def stack_of(settings: Path | None, stack: str | None) -> StackSettings:
-    """The settings of the stack in AWS, or exit code 2."""
-    file = settings or (CDK_JSON if CDK_JSON.exists() else None)
+def _terms(stack: str | None) -> StackTerms:
+    """What `cdk.json` in this folder says, or exit code 2."""
     try:
-        found = stack_settings(json_in(file)) if file else StackSettings()
+        found = stack_terms(json_in(CDK_JSON)) if CDK_JSON.exists() else StackTerms()
     except (OSError, ValueError) as error:
-        raise wrong_use(f"{file} is no file of settings such as cdk.json: {error}") from None
-    return StackSettings(stack=stack or found.stack, key=found.key, tags=found.tags)
+        raise wrong_use(f"{CDK_JSON} is no file of settings: {error}") from None
+    return replace(found, stack=stack or found.stack)
 
 
-def _stack_terms(plan: Plan, clouds: Clouds, settings: StackSettings) -> StackTerms:
-    """What the stack gives its secrets, or exit code 1 where its key is not known."""
+def _with_key(plan: Plan, clouds: Clouds, terms: StackTerms) -> StackTerms:
+    """The same with the key of the stack, or exit code 1 where it is not known."""
     region = rotated_in_aws(plan)[0].region
-    key = settings.key or AwsReads(clouds.aws, region).stack_outputs(settings.stack).get(KEY_OUTPUT)
+    key = terms.key or AwsReads(clouds.aws, region).stack_outputs(terms.stack).get(KEY_OUTPUT)
     if key is None:
         text = (
-            f"stack {settings.stack} is not deployed in {region}, so the key of its secrets is not known; deploy it "
+            f"stack {terms.stack} is not deployed in {region}, so the key of its secrets is not known; deploy it "
             "first (`make deploy-aws`), or name a key as adopt.encryption_key in cdk.json"
         )
         raise no(text, name="KeyUnknown")
-    return StackTerms(stack=settings.stack, key=key, tags=settings.tags)
+    return replace(terms, key=key)
 
 
 def aws_room(
@@ -267,11 +248,7 @@ def aws_room(
         rate: Writes a second.
     """
     items = rotated_in_aws(plan, ids)
-    place = StackSecrets(
-        client=client("secretsmanager", items[0].region),
-        terms=terms,
-        wanted={item.name: item for item in items},
-    )
+    place = StackSecrets(client=client, terms=terms, wanted={item.name: item for item in items})
     return Target(cloud="aws", place=place, names=[item.name for item in items], rate=rate)
 
 
@@ -330,47 +307,33 @@ def carried_out(room: Target, *, is_dry: bool = False, is_quiet: bool = False) -
     """
     report = Report(cloud=room.cloud, total=len(room.names))
     stop, clock = Event(), SystemClock()
-    with _progress(report, is_quiet=is_quiet) as advance:
-
-        def see(outcome: Outcome) -> None:
-            report.outcomes.append(outcome)
-            advance()
-
-        work = Work(
-            place=room.place,
-            pace=Pace(room.rate, monotonic=clock.monotonic, sleep=stop.wait),
-            side_by_side=at_the_same_time,
-            sleep=stop.wait,
-            see=see,
-            stop=stop,
-            is_dry=is_dry,
-        )
-        try:
-            work.do(room.names)
-        except BaseException:
-            say_aside(
-                f"stopped after {len(report.outcomes):,} of {report.total:,}; {report.line(is_dry=is_dry)}"
-            )
-            say_aside("what was made stays; repeat the command to go on")
-            raise
+    work = Work(
+        place=room.place,
+        pace=Pace(room.rate, monotonic=clock.monotonic, sleep=stop.wait),
+        side_by_side=at_the_same_time,
+        sleep=stop.wait,
+        see=report.add if is_quiet else report.tell,
+        stop=stop,
+        is_dry=is_dry,
+    )
+    try:
+        work.do(room.names)
+    except BaseException:
+        say_aside(f"stopped after {len(report.outcomes):,} of {report.total:,}; {report.line(is_dry=is_dry)}")
+        say_aside("what was made stays; repeat the command to go on")
+        raise
     return report
 
 
-@contextmanager
-def _progress(report: Report, *, is_quiet: bool) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal; elsewhere a line for each tenth, unless there is little to do."""
-    if not err.is_terminal:
-        each = max(report.total // _LINES, _LINES)
-
-        def tell() -> None:
-            if not is_quiet and len(report.outcomes) % each == 0:
-                say_aside(f"{report.cloud}: {len(report.outcomes):,} of {report.total:,}")
-
-        yield tell
-        return
-    with progress_bar() as progress:
-        task = progress.add_task(report.cloud, total=report.total)
-        yield lambda: progress.update(task, advance=1)
+def _reports(rooms: Sequence[Target], *, is_dry: bool) -> list[Report]:
+    """Do it in each, and show what has become of it."""
+    reports = [carried_out(room, is_dry=is_dry, is_quiet=wants_json()) for room in rooms]
+    if wants_json():
+        print_json(documents.Created(dry_run=is_dry, clouds=list(map(_report_document, reports))))
+    else:
+        for report in reports:
+            show(report, is_dry=is_dry)
+    return reports
 
 
 def _is_meant(plan: Plan, one: Cloud, cloud: str) -> bool:
@@ -384,7 +347,8 @@ def _is_meant(plan: Plan, one: Cloud, cloud: str) -> bool:
 def show(report: Report, *, is_dry: bool = False) -> None:
     """What has become of the secrets of one cloud, for people; what is in the way goes to standard error."""
     for what, action in (("make", Action.MAKE), ("tag", Action.TAG)) if is_dry else ():
-        names = [d.name for d, is_done in report.described if d.action is action and not is_done]
+        left = [d for d, is_done in report.described if d.action is action and not is_done]
+        names = [f"{d.name}{_told(d) if action is Action.TAG else ''}" for d in left]
         say_first(say, names, before=f"would {what}: ", more="{} more; --json lists all")
     for decision in report.refused:
         complain(f"{decision.name}: {'; '.join(decision.problems)}")
@@ -394,6 +358,10 @@ def show(report: Report, *, is_dry: bool = False) -> None:
         if decision.action is not Action.REFUSE and decision.problems:
             say(f"{decision.name}: {'; '.join(decision.problems)}", style="yellow")
     say(report.line(is_dry=is_dry), style="bold red" if report.refused else "green")
+
+
+def _told(decision: Decision) -> str:
+    return f" ({', '.join(f'{key}={value}' for key, value in decision.tags.items())})"
 
 
 def _report_document(report: Report) -> documents.CreatedIn:
@@ -410,43 +378,4 @@ def _report_document(report: Report) -> documents.CreatedIn:
             )
             for decision, is_done in report.described
         ],
-    )
-
-
-def _looked_up(clouds: Clouds, item: Wanted, *, stack: str, yes: bool) -> Judgement:
-    client = clouds.aws("secretsmanager", item.region)
-    found = judge(item, describe(client, item.name), stack=stack)
-    if found.state is not State.TO_TAG or not yes:
-        return found
-    tag(client, item.name, found.missing_tags)
-    return judge(item, describe(client, item.name), stack=stack)
-
-
-def _show_judgement(item: Judgement) -> None:
-    say(f"{item.wanted.name}: {item.wanted.kind}, {item.state}", style=_STYLES.get(item.state, "bold red"))
-    if item.found:
-        say(f"  key: {item.found.key or 'that of Secrets Manager'}")
-    for key, value in item.missing_tags.items():
-        say(f"  lacks the tag {key}={value}")
-    for problem in item.problems:
-        say(f"  {problem}")
-    if item.state is State.MISSING:
-        say("  create it; docs/iam.md shows how")
-
-
-def _listed_admins(plan: Plan) -> list[str]:
-    admins = {server.admin for server in plan.databases}
-    return sorted(a.aws for a in admins if isinstance(a, AdminSecret) and not is_plain_name(a.aws))
-
-
-def _judgement_document(item: Judgement) -> documents.TaggedSecret:
-    return documents.TaggedSecret(
-        secret=item.wanted.name,
-        kind=item.wanted.kind.value,
-        region=item.wanted.region,
-        state=item.state.value,
-        arn=item.found.arn if item.found else None,
-        key=item.found.key if item.found else None,
-        missing_tags=item.missing_tags,
-        problems=item.problems,
     )

@@ -435,26 +435,6 @@ class PublishedPlan(Struct, frozen=True, kw_only=True):
     clouds: list[PublishedIn]
 
 
-class TaggedSecret(Struct, frozen=True, kw_only=True):
-    """A secret in AWS that the functions know by its tags."""
-
-    secret: str
-    kind: str
-    region: str
-    state: str
-    arn: str | None
-    key: str | None
-    missing_tags: Mapping[str, str]
-    problems: Sequence[str]
-
-
-class Tagged(Struct, frozen=True, kw_only=True):
-    """What `lockstep secrets tag --json` prints."""
-
-    stack: str
-    secrets: list[TaggedSecret]
-
-
 class CreatedSecret(Struct, frozen=True, kw_only=True):
     """A secret that was made or tagged, is to be, or is in the way."""
 
@@ -474,7 +454,7 @@ class CreatedIn(Struct, frozen=True, kw_only=True):
 
 
 class Created(Struct, frozen=True, kw_only=True):
-    """What `lockstep secrets create --json` prints."""
+    """What `lockstep secrets create --json` and `secrets tag --json` print."""
 
     dry_run: bool
     clouds: list[CreatedIn]

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from threading import Event, Lock
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from msgspec import Struct, ValidationError, convert
 
 from lockstep.operate import formatting
 from lockstep.plan.admins import is_plain_name, secrets_region
@@ -34,6 +34,8 @@ FIRST_TEXT: Final = json.dumps({PLACEHOLDER: "the first rotation replaces this"}
 """The first content, in both clouds. It is no secret."""
 AWS_DESCRIPTION: Final = "Lockstep rotates this secret"
 OCI_DESCRIPTION: Final = "A slot of a ring. Lockstep rotates it."
+
+T = TypeVar("T")
 
 
 # Which secrets in AWS a stack uses, what their tags must be, and what stands in the way of using them.
@@ -59,27 +61,6 @@ class Wanted:
         return {STACK_TAG: stack, SECRET_TAG: self.kind.value}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """A secret as it is.
-
-    Attributes:
-        key: The id, ARN or alias of its KMS key; None: Secrets Manager's own key of the account.
-        is_rotated: Whether Secrets Manager rotates it by itself.
-        is_deleted: Whether it is scheduled for deletion.
-        primary_region: Where its original is, if it is a replica.
-        owning_service: The service that manages it, such as `rds`.
-    """
-
-    arn: str
-    tags: Mapping[str, str] = field(default_factory=dict)
-    key: str | None = None
-    is_rotated: bool = False
-    is_deleted: bool = False
-    primary_region: str | None = None
-    owning_service: str | None = None
-
-
 _SHARED = {
     SecretKind.ADMIN: "give it in the plan by its ARN, for which no tag is needed",
     SecretKind.RUNNER_KEY: "keep the key in a secret of this stack's own",
@@ -90,32 +71,6 @@ _SHARED = {
 """What to do where two stacks, or two purposes, want one secret."""
 
 
-class State(StrEnum):
-    """What is to be done with a secret."""
-
-    READY = "ready"
-    TO_TAG = "to be tagged"
-    TO_BE_MADE = "to be made"
-    MISSING = "missing"
-    IN_THE_WAY = "in the way"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
-    """A secret of the plan, compared with what is there.
-
-    Attributes:
-        problems: What stands in the way; each says what to change.
-        missing_tags: The tags that it lacks.
-    """
-
-    wanted: Wanted
-    found: Found | None
-    state: State
-    problems: tuple[str, ...] = ()
-    missing_tags: Mapping[str, str] = field(default_factory=dict)
-
-
 def wanted(plan: Plan, credential_id: str | None = None) -> list[Wanted]:
     """Every secret in AWS that the functions know by its tags, each once.
 
@@ -124,15 +79,6 @@ def wanted(plan: Plan, credential_id: str | None = None) -> list[Wanted]:
         credential_id: Only the secrets of this credential, and those that all need; None: of all.
     """
     return list(dict.fromkeys(_wanted(plan, credential_id)))
-
-
-def runner_keys(plan: Plan) -> dict[str, SecretKind]:
-    """What each secret holds with which the AWS runner proves itself in OCI, by its name."""
-    readers = plan.runners.aws.oci_reader_key_secret
-    return {
-        name: SecretKind.RUNNER_READER_KEY if name == readers else SecretKind.RUNNER_KEY
-        for name in plan.runners.aws.secrets.values()
-    }
 
 
 def _wanted(plan: Plan, credential_id: str | None) -> Iterator[Wanted]:
@@ -146,44 +92,29 @@ def _wanted(plan: Plan, credential_id: str | None) -> Iterator[Wanted]:
     for server in (server for credential in chosen for server in credential.servers):
         if isinstance(server.admin, AdminSecret) and is_plain_name(server.admin.aws):
             yield Wanted(name=server.admin.aws, kind=SecretKind.ADMIN, region=home)
-    for name, kind in runner_keys(plan).items():
+    for name in plan.runners.aws.secrets.values():
+        reads = name == plan.runners.aws.oci_reader_key_secret
+        kind = SecretKind.RUNNER_READER_KEY if reads else SecretKind.RUNNER_KEY
         yield Wanted(name=name, kind=kind, region=home)
 
 
-def judge(one: Wanted, found: Found | None, *, stack: str) -> Judgement:
-    """Compare a secret with what is there."""
-    if found is None:
-        state = State.TO_BE_MADE if one.kind in ROTATED else State.MISSING
-        return Judgement(wanted=one, found=None, state=state)
-    problems = tuple(_problems(one, found, stack))
-    missing = {key: value for key, value in one.tags(stack).items() if key not in found.tags}
-    fits = State.TO_TAG if missing else State.READY
-    return Judgement(
-        wanted=one,
-        found=found,
-        state=State.IN_THE_WAY if problems else fits,
-        problems=problems,
-        missing_tags=missing,
-    )
-
-
-def _problems(one: Wanted, found: Found, stack: str) -> Iterator[str]:
+def _problems(one: Wanted, found: Mapping[str, Any], has: Mapping[str, str], stack: str) -> Iterator[str]:
     for key, value in one.tags(stack).items():
-        if (other := found.tags.get(key, value)) != value:
+        if (other := has.get(key, value)) != value:
             yield (
                 f"its tag {key} is {other!r}, not {value!r}; if nothing uses it as that any more, remove the tag and "
                 f"repeat this, else {_SHARED[one.kind]}"
             )
-    if found.is_deleted:
+    if "DeletedDate" in found:
         yield "it is scheduled for deletion; restore it (aws secretsmanager restore-secret)"
-    if found.primary_region not in {None, one.region}:
-        yield f"it is a replica of a secret in {found.primary_region}, which cannot be written or tagged; name that one"
-    if found.owning_service:
+    if (primary := found.get("PrimaryRegion", one.region)) != one.region:
+        yield f"it is a replica of a secret in {primary}, which cannot be written or tagged; name that one"
+    if owner := found.get("OwningService"):
         yield (
-            f"{found.owning_service} manages it and may change it at any time; give it in the plan by its ARN or its "
+            f"{owner} manages it and may change it at any time; give it in the plan by its ARN or its "
             "rds!… name, for which no tag is needed"
         )
-    if found.is_rotated and one.kind in ROTATED:
+    if found.get("RotationEnabled") and one.kind in ROTATED:
         yield (
             "Secrets Manager rotates it by itself, and only one may; switch that off (aws secretsmanager "
             "cancel-rotate-secret)"
@@ -201,6 +132,7 @@ class Action(StrEnum):
 
     NOTHING = "there"
     MAKE = "to be made"
+    LATER = "yet to be made"
     TAG = "to be tagged"
     REFUSE = "in the way"
 
@@ -228,12 +160,12 @@ class StackTerms:
 
     Attributes:
         stack: `stack` in cdk.json.
-        key: The ARN of the key.
+        key: The ARN of the key; None: that of the stack, which has not been asked for it.
         tags: `tags` in cdk.json.
     """
 
-    stack: str
-    key: str
+    stack: str = DEFAULT_STACK
+    key: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def tags_of(self, one: Wanted) -> Mapping[str, str]:
@@ -259,7 +191,9 @@ def _names(plan: Plan, credential_ids: tuple[str, ...]) -> list[str]:
     return [name for pair in names for name in (pair.app_user, pair.connection_blob)]
 
 
-def in_aws(one: Wanted, found: Found | None, terms: StackTerms) -> Decision:
+def in_aws(
+    one: Wanted, found: Mapping[str, Any] | None, terms: StackTerms, *, consent: bool = False
+) -> Decision:
     """What becomes of a secret in AWS.
 
     What people made keeps its tags, and so is of no use to the functions, until they consent with
@@ -267,64 +201,57 @@ def in_aws(one: Wanted, found: Found | None, terms: StackTerms) -> Decision:
 
     Args:
         one: What the plan names.
-        found: What is there.
+        found: What DescribeSecret says of what is there.
         terms: What it gets.
+        consent: Whether what people made gets the two tags; then nothing is made.
     """
-    tags = terms.tags_of(one)
     if found is None:
-        return Decision(name=one.name, action=Action.MAKE, tags=tags)
-    judged = judge(one, found, stack=terms.stack)
-    if judged.problems:
+        return _missing(one, terms, consent=consent)
+    has = {tag["Key"]: tag["Value"] for tag in found.get("Tags", [])}
+    if problems := tuple(_problems(one, found, has, terms.stack)):
         restore = formatting.aws(one.region, "secretsmanager restore-secret", "--secret-id", one.name)
-        return _refused(one.name, *judged.problems, command=restore if found.is_deleted else None)
-    if STACK_TAG not in found.tags:
+        return _refused(one.name, *problems, command=restore if "DeletedDate" in found else None)
+    if STACK_TAG not in has and not consent:
         text = "it exists, and people made it: its value may be in use, and stays; its tags let the functions use it"
         command = formatting.lockstep("secrets", "tag", "--stack", terms.stack, "--yes")
         return _refused(one.name, text, command=command)
-    lacking = {key: value for key, value in tags.items() if found.tags.get(key) != value}
+    tags = one.tags(terms.stack) if consent else terms.tags_of(one)
+    lacking = {key: value for key, value in tags.items() if has.get(key) != value}
     return Decision(
         name=one.name,
         action=Action.TAG if lacking else Action.NOTHING,
         tags=lacking,
-        problems=() if _is_key(found.key, terms) else (_other_key(found.key, terms.key),),
+        problems=_other_key(found.get("KmsKeyId"), terms),
     )
 
 
-def _is_key(found: str | None, terms: StackTerms) -> bool:
-    return found in {terms.key, terms.key.rpartition("/")[2], f"alias/{terms.stack}"}
-
-
-def _other_key(found: str | None, wanted_key: str) -> str:
-    return (
-        f"its key is {found or 'that of Secrets Manager'}, not the stack's {wanted_key}; it stays; the functions may "
-        "use it where adopt.keys of cdk.json names it"
+def _missing(one: Wanted, terms: StackTerms, *, consent: bool) -> Decision:
+    if not consent:
+        return Decision(name=one.name, action=Action.MAKE, tags=terms.tags_of(one))
+    if one.kind in ROTATED:
+        text = "it is yet to be made, by `lockstep secrets create`"
+        return Decision(name=one.name, action=Action.LATER, problems=(text,))
+    return _refused(
+        one.name, f"there is no such secret ({one.kind}); create it (docs/iam.md shows how)", command=None
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundSlot:
-    """A secret in OCI as it is.
-
-    Attributes:
-        id: Its OCID.
-        compartment_id: Where it is.
-        lifecycle: Its lifecycle state.
-        key_id: The OCID of its key.
-    """
-
-    id: str
-    compartment_id: str
-    lifecycle: str
-    key_id: str | None = None
-
-    @property
-    def is_usable(self) -> bool:
-        """Whether it is there, and stays."""
-        return self.lifecycle in _USABLE
+def _other_key(found: str | None, terms: StackTerms) -> tuple[str, ...]:
+    own = terms.key or ""
+    if found in {own, own.rpartition("/")[2], f"alias/{terms.stack}"} or not (own or found):
+        return ()
+    if not own:
+        return (
+            f"its key is {found}; where that is not the stack's own, adopt.keys of cdk.json must name it",
+        )
+    text = (
+        f"its key is {found or 'that of Secrets Manager'}, not the stack's {own}; it stays; the functions may use it "
+        "where adopt.keys of cdk.json names it"
+    )
+    return (text,)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RingTerms:
+class RingTerms(Struct, frozen=True, kw_only=True):
     """What each slot in OCI gets: the output `secrets` of Terraform.
 
     Attributes:
@@ -340,8 +267,8 @@ class RingTerms:
     compartment_id: str
     vault_id: str
     key_id: str
-    freeform_tags: Mapping[str, str]
-    defined_tags: Mapping[str, str] = field(default_factory=dict)
+    freeform_tags: dict[str, str]
+    defined_tags: dict[str, str] | None = None
 
 
 def slots_in_oci(plan: Plan, credential_ids: tuple[str, ...] = ()) -> list[str]:
@@ -351,9 +278,9 @@ def slots_in_oci(plan: Plan, credential_ids: tuple[str, ...] = ()) -> list[str]:
     )
 
 
-def in_oci(name: str, found: FoundSlot | None, terms: RingTerms) -> Decision:
-    """What becomes of a slot in OCI. One that exists stays as it is."""
-    if found is None or found.lifecycle == "DELETED":
+def in_oci(name: str, found: Any, terms: RingTerms) -> Decision:  # noqa: ANN401 - of the SDK, which has no types
+    """What becomes of a slot in OCI, of which the list of secrets says this. One that exists stays as it is."""
+    if found is None or found.lifecycle_state == "DELETED":
         return Decision(name=name, action=Action.MAKE, tags=terms.freeform_tags)
     if found.compartment_id != terms.compartment_id:
         move = formatting.oci(
@@ -363,12 +290,12 @@ def in_oci(name: str, found: FoundSlot | None, terms: RingTerms) -> Decision:
         )
         text = f"it is in the compartment {found.compartment_id}, not in that of the rings"
         return _refused(name, text, command=move)
-    if found.lifecycle in _PENDING:
+    if found.lifecycle_state in _PENDING:
         cancel = formatting.oci(terms.region, "vault secret cancel-secret-deletion", "--secret-id", found.id)
         return _refused(name, "it is scheduled for deletion; restore it", command=cancel)
-    if not found.is_usable:
+    if found.lifecycle_state not in _USABLE:
         see = formatting.oci(terms.region, "vault secret get", "--secret-id", found.id)
-        return _refused(name, f"it is {found.lifecycle}", command=see)
+        return _refused(name, f"it is {found.lifecycle_state}", command=see)
     other = found.key_id not in {None, terms.key_id}
     text = f"its key is {found.key_id}, not Terraform's {terms.key_id}; it stays"
     return Decision(name=name, action=Action.NOTHING, problems=(text,) if other else ())
@@ -449,37 +376,30 @@ class Pace:
 
 # How the sides are deployed, as far as secrets depend on it: `cdk.json`, and an output of Terraform.
 
-T = TypeVar("T")
+
+class _Adopt(Struct):
+    encryption_key: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StackSettings:
-    """Settings of `cdk.json`.
-
-    Attributes:
-        stack: The stack's name.
-        key: `adopt.encryption_key`; None: the stack has made one.
-        tags: Of every resource.
-    """
-
+class _Context(Struct):
     stack: str = DEFAULT_STACK
-    key: str | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = {}
+    adopt: _Adopt | None = None
 
 
-def stack_settings(cdk_json: object) -> StackSettings:
-    """The settings in the document; one that is not there has its default.
+class _CdkJson(Struct):
+    context: _Context
+
+
+def stack_terms(cdk_json: object) -> StackTerms:
+    """What the settings in `cdk.json` say; one that is not there has its default.
 
     Raises:
         ValueError: It has no settings, or one has another type.
     """
-    match cdk_json:
-        case {"context": dict() as context}:
-            adopt = context.get("adopt") or {}
-            key = adopt.get("encryption_key") if isinstance(adopt, dict) else adopt
-            given = {"stack": context.get("stack"), "key": key, "tags": context.get("tags")}
-            return _read(StackSettings, {name: value for name, value in given.items() if value})
-    raise ValueError("it has no `context`")
+    context = _read(_CdkJson, cdk_json).context
+    key = context.adopt.encryption_key if context.adopt else None
+    return StackTerms(stack=context.stack, key=key, tags=context.tags)
 
 
 def ring_terms(output: object, *, region: str) -> RingTerms:
@@ -492,18 +412,14 @@ def ring_terms(output: object, *, region: str) -> RingTerms:
     Raises:
         ValueError: It is another document.
     """
-    if not isinstance(output, dict):
-        raise ValueError("it is no object")  # noqa: TRY004 - of a file, not of an argument
-    given = {"freeform_tags": output.get("freeform_tags"), **output, "region": region}
-    return _read(RingTerms, {**given, "defined_tags": output.get("defined_tags") or {}})
+    return _read(RingTerms, {**output, "region": region} if isinstance(output, dict) else output)
 
 
-def _read(kind: type[T], given: Mapping[str, object]) -> T:
+def _read(kind: type[T], given: object) -> T:
     try:
-        return TypeAdapter(kind).validate_python(given)
+        return convert(given, kind)
     except ValidationError as error:
-        wrong = (f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors(include_url=False))
-        raise ValueError("; ".join(wrong)) from None
+        raise ValueError(str(error)) from None
 
 
 # Makes and tags secrets, many at a time; what is done stays done, whenever it ends.

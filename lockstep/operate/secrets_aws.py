@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lockstep.aws.clients import STORE_ERRORS, translated
+from lockstep.aws.reads import Client
 from lockstep.operate.secrets import (
     AWS_DESCRIPTION,
     FIRST_TEXT,
     Decision,
-    Found,
     StackTerms,
     Wanted,
     in_aws,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
 
-def describe(client: "SecretsManagerClient", name: str) -> Found | None:
+def describe(client: "SecretsManagerClient", name: str) -> Mapping[str, Any] | None:
     """The secret as it is; None where there is none of this name.
 
     Raises:
@@ -33,22 +33,10 @@ def describe(client: "SecretsManagerClient", name: str) -> Found | None:
     """
     with translated(STORE_ERRORS, store="aws", secret=name):
         try:
-            reply = client.describe_secret(SecretId=name)
+            found: Mapping[str, Any] = client.describe_secret(SecretId=name)
         except client.exceptions.ResourceNotFoundException:
             return None
-        return _found(reply)
-
-
-def _found(entry: Mapping[str, Any]) -> Found:
-    return Found(
-        arn=entry["ARN"],
-        tags={tag["Key"]: tag["Value"] for tag in entry.get("Tags", [])},
-        key=entry.get("KmsKeyId"),
-        is_rotated=bool(entry.get("RotationEnabled")),
-        is_deleted="DeletedDate" in entry,
-        primary_region=entry.get("PrimaryRegion"),
-        owning_service=entry.get("OwningService"),
-    )
+        return found
 
 
 def tag(client: "SecretsManagerClient", name: str, tags: Mapping[str, str]) -> None:
@@ -75,14 +63,16 @@ class StackSecrets:
     """The secrets of a stack, as a place where secrets are made.
 
     Attributes:
-        client: Of the region.
+        client: Gives a client of a service in a region, which tries each call once.
         terms: What they get.
         wanted: What the plan names, by name.
+        consent: Whether what people made is tagged, and nothing is made.
     """
 
-    client: "SecretsManagerClient"
+    client: Client
     terms: StackTerms
     wanted: Mapping[str, Wanted]
+    consent: bool = False
 
     def decide(self, name: str) -> Decision:
         """As `Place`.
@@ -90,36 +80,33 @@ class StackSecrets:
         Raises:
             StoreAccessDeniedError: Likewise the other Store* errors.
         """
-        return in_aws(self.wanted[name], describe(self.client, name), self.terms)
+        found = describe(self._at(name), name)
+        return in_aws(self.wanted[name], found, self.terms, consent=self.consent)
 
     def make(self, decision: Decision) -> bool:
         """As `Place`; errors as `decide`."""
+        client = self._at(decision.name)
         with translated(STORE_ERRORS, store="aws", secret=decision.name):
             try:
-                self.client.create_secret(
+                client.create_secret(
                     Name=decision.name,
                     Description=AWS_DESCRIPTION,
-                    KmsKeyId=self.terms.key,
+                    KmsKeyId=self.terms.key or "",
                     SecretString=FIRST_TEXT,
                     Tags=[{"Key": key, "Value": value} for key, value in decision.tags.items()],
                 )
-            except self.client.exceptions.ResourceExistsException:
+            except client.exceptions.ResourceExistsException:
                 return False
         return True
 
     def tag(self, decision: Decision) -> None:
         """As `Place`; errors as `decide`."""
-        tag(self.client, decision.name, decision.tags)
+        tag(self._at(decision.name), decision.name, decision.tags)
 
     def taken(self, name: str) -> Decision:
         """As `Place`."""
         return taken(name)
 
-
-# OCI Vault: the slots of rings, as a place where secrets are made.
-#
-#     decide    ListSecrets, once for the rings' compartment and for Lockstep's own; again, by name, for what was
-#     tried
-#     make      CreateSecret, with content and tags
-#
-# No content is ever read, or written into a slot that exists.
+    def _at(self, name: str) -> "SecretsManagerClient":
+        found: SecretsManagerClient = self.client("secretsmanager", self.wanted[name].region)
+        return found

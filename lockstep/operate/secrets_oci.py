@@ -14,7 +14,6 @@ from lockstep.operate.secrets import (
     FIRST_TEXT,
     OCI_DESCRIPTION,
     Decision,
-    FoundSlot,
     RingTerms,
     in_oci,
     taken,
@@ -56,7 +55,7 @@ class RingSlots:
         self._clients, self._terms, self._store = clients, terms, store
         self._compartments = tuple(dict.fromkeys((terms.compartment_id, own_compartment_id)))
         self._lock = Lock()
-        self._listed: dict[str, FoundSlot] | None = None
+        self._listed: dict[str, Untyped] | None = None
         self._tried: set[str] = set()
 
     def decide(self, name: str) -> Decision:
@@ -83,7 +82,7 @@ class RingSlots:
             secret_name=decision.name,
             description=OCI_DESCRIPTION,
             freeform_tags=dict(decision.tags),
-            defined_tags=_nested(self._terms.defined_tags) or None,
+            defined_tags=_nested(self._terms.defined_tags or {}) or None,
             secret_content=models.Base64SecretContentDetails(
                 content=base64.b64encode(FIRST_TEXT.encode()).decode("ascii")
             ),
@@ -106,9 +105,9 @@ class RingSlots:
         words = f"query vaultsecret resources where displayName = '{name}'"
         return taken(name, f'oci search resource structured-search --query-text "{words}"')
 
-    def _all(self, name: str | None = None) -> dict[str, FoundSlot]:
+    def _all(self, name: str | None = None) -> dict[str, Untyped]:
         """The secrets of the vault in both compartments; of one name, or all."""
-        found: dict[str, FoundSlot] = {}
+        found: dict[str, Untyped] = {}
         more = {"name": name} if name else {}
         for compartment in reversed(self._compartments):  # The rings' own last: it wins.
             with self._clients.translated(_ERRORS, store=self._store):
@@ -119,17 +118,8 @@ class RingSlots:
                     limit=_PAGE,
                     **more,
                 ).data
-                found |= {s.secret_name: _slot(s) for s in listed if s.lifecycle_state != _GONE}
+                found |= {s.secret_name: s for s in listed if s.lifecycle_state != _GONE}
         return found
-
-
-def _slot(summary: Untyped) -> FoundSlot:
-    return FoundSlot(
-        id=summary.id,
-        compartment_id=summary.compartment_id,
-        lifecycle=summary.lifecycle_state,
-        key_id=summary.key_id,
-    )
 
 
 def _nested(tags: Mapping[str, str]) -> dict[str, dict[str, str]]:

@@ -77,7 +77,7 @@ WRONG_USE = {
     "revoke: nothing is waited for": ["revoke", "--without", "orders", "--yes"],
     "secrets create: a file that is too deep": [
         *("secrets", "create"),
-        *("--cloud", "aws", "--settings", "deep.json"),
+        *("--cloud", "oci", "--terraform", "deep.json"),
     ],
     "revoke: without a terminal": ["revoke", CREDENTIAL],
     "rotate: no such credential": ["rotate", "unknown"],

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -14,17 +15,15 @@ from lockstep.operate.secrets import (
     FIRST_TEXT,
     Action,
     Decision,
-    Found,
     Outcome,
     Pace,
     RingTerms,
-    StackSettings,
-    State,
+    StackTerms,
     Wanted,
     Work,
-    judge,
+    in_aws,
     ring_terms,
-    stack_settings,
+    stack_terms,
     wanted,
 )
 from lockstep.plan.file import parse_plan
@@ -66,14 +65,14 @@ def test_the_first_content_is_a_placeholder_and_leaves_nothing_to_carry_on() -> 
 
 def test_settings_are_those_of_cdk_json() -> None:
     context = {"stack": "prod", "tags": {"team": "data"}, "adopt": {"encryption_key": KEY}, "canary": None}
-    assert stack_settings({"context": context}) == StackSettings(stack="prod", key=KEY, tags={"team": "data"})
-    assert stack_settings({"context": {"tags": {}, "adopt": None}}) == StackSettings()
+    assert stack_terms({"context": context}) == StackTerms(stack="prod", key=KEY, tags={"team": "data"})
+    assert stack_terms({"context": {"tags": {}, "adopt": None}}) == StackTerms()
 
 
 @pytest.mark.parametrize(
     ("document", "told"),
     [
-        ([], "context"),
+        ([], "object"),
         ({}, "context"),
         ({"context": {"tags": "team"}}, "tags"),
         ({"context": {"stack": 1}}, "stack"),
@@ -81,7 +80,7 @@ def test_settings_are_those_of_cdk_json() -> None:
 )
 def test_another_file_is_refused(document: object, told: str) -> None:
     with pytest.raises(ValueError, match=told):
-        stack_settings(document)
+        stack_terms(document)
 
 
 def test_an_output_of_terraform_is_read_with_null_tags() -> None:
@@ -273,21 +272,24 @@ def test_every_secret_that_is_known_by_its_tags_is_wanted_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("tags", "changes", "says"),
     [
-        ({"tags": {**TAGS, STACK_TAG: "other"}}, "'other', not 'lockstep'"),
-        ({"tags": {**TAGS, SECRET_TAG: "admin"}}, "'admin', not 'app_user'"),
-        ({"tags": {SECRET_TAG: "admin"}}, "'admin', not 'app_user'"),
-        ({"tags": {**TAGS, STACK_TAG: ""}}, "'', not 'lockstep'"),
-        ({"is_deleted": True}, "scheduled for deletion"),
-        ({"primary_region": "eu-west-1"}, "replica of a secret in eu-west-1"),
-        ({"owning_service": "rds"}, "rds manages it"),
-        ({"is_rotated": True}, "rotates it by itself"),
+        ({**TAGS, STACK_TAG: "other"}, {}, "'other', not 'lockstep'"),
+        ({**TAGS, SECRET_TAG: "admin"}, {}, "'admin', not 'app_user'"),
+        ({SECRET_TAG: "admin"}, {}, "'admin', not 'app_user'"),
+        ({**TAGS, STACK_TAG: ""}, {}, "'', not 'lockstep'"),
+        (TAGS, {"DeletedDate": datetime(2026, 1, 1, tzinfo=UTC)}, "scheduled for deletion"),
+        (TAGS, {"PrimaryRegion": "eu-west-1"}, "replica of a secret in eu-west-1"),
+        (TAGS, {"OwningService": "rds"}, "rds manages it"),
+        (TAGS, {"RotationEnabled": True}, "rotates it by itself"),
     ],
 )
 def test_what_would_be_taken_from_others_or_cannot_work_is_in_the_way(
-    changes: dict[str, Any], says: str
+    tags: dict[str, str], changes: dict[str, Any], says: str
 ) -> None:
-    found = judge(ONE, Found(**{"arn": ARN, "tags": TAGS, **changes}), stack="lockstep")
-    (problem,) = found.problems
-    assert (found.state, says in problem) == (State.IN_THE_WAY, True)
+    """Whether it is to be made or tagged."""
+    found = {"ARN": ARN, "Tags": [{"Key": key, "Value": value} for key, value in tags.items()], **changes}
+    for consent in (False, True):
+        decided = in_aws(ONE, found, StackTerms(key=KEY), consent=consent)
+        (problem,) = decided.problems
+        assert (decided.action, says in problem) == (Action.REFUSE, True)
