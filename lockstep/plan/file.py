@@ -556,47 +556,36 @@ def _read(file: Path) -> str:
 
 
 def _parse(text: str, *, base: Path, name: str, environ: Mapping[str, str]) -> PlanSource:
-    root = _nodes(text, name)
     variables = Variables(environ)
-    variables.replace(root)
-    if variables.problems:
-        raise PlanProblemsError(in_order(variables.problems))
-    variable = variables.first
-    document = _document(root, name)
+    try:
+        document = _document(text, name, variables)
+    except NotYamlError as e:
+        raise PlanProblemsError([Problem("", e.problem, e.mark)]) from None
     try:
         plan = Plan.model_validate(document.data, context={BASE: base})
     except ValidationError as e:
         of_sections = any(details["loc"] for details in e.errors(include_input=False))
         raise PlanProblemsError(problems_of(e, document, Plan), all_told=not of_sections) from None
-    return PlanSource(
-        plan,
-        document,
-        text=_rendered(document.data, name) if variable else text,
-        variable=mark_of(variable, name) if variable else None,
-    )
+    variable = mark_of(variables.first, name) if variables.first else None
+    return PlanSource(plan, document, _rendered(document.data, name) if variable else text, variable)
 
 
-def _nodes(text: str, name: str) -> MappingNode:
-    """The nodes of a file, which is a mapping of YAML's own types."""
+def _document(text: str, name: str, variables: Variables) -> Document:
+    """The content of the plan, which is a mapping of YAML's own types, with its variables replaced.
+
+    Raises:
+        NotYamlError: It is none.
+        PlanProblemsError: A variable is missing, or the plan is of a newer version.
+    """
     if len(text) > MAX_PLAN_CHARACTERS:
-        told = f"the file has more than {MAX_PLAN_CHARACTERS} characters"
-        raise PlanProblemsError([Problem("", told, Mark(name, 1, 1))])
-    try:
-        document = read_yaml(text, file=name)
-    except NotYamlError as e:
-        raise PlanProblemsError([Problem("", e.problem, e.mark)]) from None
+        raise NotYamlError(f"the file has more than {MAX_PLAN_CHARACTERS} characters", Mark(name, 1, 1))
+    document = read_yaml(text, file=name)
     if not (isinstance(document.root, MappingNode) and isinstance(document.data, dict)):
-        told = "the file is not a mapping; start with `version: 1`"
-        raise PlanProblemsError([Problem("", told, document.mark(()))])
-    return document.root
-
-
-def _document(root: MappingNode, name: str) -> Document:
-    """The content of the plan."""
-    try:
-        document = document_of(root, file=name)
-    except NotYamlError as e:
-        raise PlanProblemsError([Problem("", e.problem, e.mark)]) from None
+        raise NotYamlError("the file is not a mapping; start with `version: 1`", document.mark(()))
+    variables.replace(document.root)
+    if variables.problems:
+        raise PlanProblemsError(in_order(variables.problems))
+    document = document_of(document.root, file=name)
     version = document.data.get("version") if isinstance(document.data, dict) else None
     newest = max(get_args(Plan.model_fields["version"].annotation))
     if type(version) is int and version > newest:

@@ -1,7 +1,7 @@
 """The limits of both clouds that a plan can exceed, and what it needs of each: `check`, `cdk synth`.
 
-What is not here a plan cannot exceed before one of these, or is the same for every plan, and tests hold it. The numbers
-are for an account in which nothing else is.
+What is not here a plan cannot exceed before one of these, or is refused as a mistake (`lockstep.plan.checks`), or is
+the same for every plan, and tests hold it. The numbers are for an account in which nothing else is.
 """
 
 from collections import Counter
@@ -18,7 +18,6 @@ from lockstep.plan.model import Plan
 from lockstep.plan.stores import AwsSecretsManager, OciVault
 from lockstep.protocol.deadlines import BATCH, LAST_START, START_POLICY, TRIGGER_LATENESS
 from lockstep.protocol.model import AdminIam, AdminSecret
-from lockstep.protocol.ring import MAX_IN_USE, MAX_PENDING_DELETION, version_budget
 from lockstep.protocol.schedule import DAY, MOST_APART_MS, Shard, period
 
 # How fast the rotations of a shard begin, and how many run at once (protocol R17).
@@ -136,8 +135,6 @@ def _by_minute(shards: Sequence[Shard]) -> Counter[timedelta]:
 
 NEAR = Fraction(8, 10)
 """From this share of a limit on, a plan is near it."""
-VERSIONS = 100
-"""Of a secret in AWS that may be younger than a day."""
 OTHER_RULES = 4
 """Those that call the watch, the digest and `announce`, and the managed one of Step Functions."""
 RUNNER_POLICY = 4840
@@ -155,7 +152,6 @@ _SECONDS_IN_OCI = 10
 _AWS, _OCI = "https://docs.aws.amazon.com", "https://docs.oracle.com/iaas/Content"
 _SECRETS_MANAGER = f"{_AWS}/secretsmanager/latest/userguide/reference_limits.html"
 _IAM = f"{_AWS}/IAM/latest/UserGuide/reference_iam-quotas.html"
-_VERSIONS_IN_OCI = f"{_OCI}/secret-management/Concepts/secret-versions.htm"
 _SPLIT = "deploy two stacks, with a plan, a lock table and an audit bucket each"
 _SPREAD = f"use longer intervals for some credentials, or {_SPLIT} in another region"
 _MORE = f"ask AWS for more, or {_SPLIT} in another region"
@@ -222,10 +218,6 @@ def of_aws(plan: Plan) -> Iterator[Use]:
         writes = Fraction(peak.rotations * WRITES_OF_A_ROTATION, 60)
         name = "Secrets Manager, writes in the busiest minute"
         yield Use(name, writes, WRITES_A_SECOND, "a second", change, _SECRETS_MANAGER)
-        shortest = min(c.interval for c in plan.credential_sections)
-        name = "Secrets Manager, versions of a secret younger than a day"
-        longer = "use an interval of 20m or more"
-        yield Use(name, ceil(DAY / shortest), VERSIONS, "versions", longer, _SECRETS_MANAGER)
     yield Use(
         "Lockstep, time in which the rotations of a shard begin",
         max(Fraction((len(s.credential_ids) - 1) * every[s.name], 1000) for s in plan.shards),
@@ -280,14 +272,6 @@ def of_oci(plan: Plan) -> Iterator[Use]:
         f"{_OCI}/General/Concepts/servicelimits.htm",
         adjustable=True,
     )
-    shortest = min(c.interval for c in plan.credential_sections)
-    budget = version_budget(shortest, plan.slots, purge_lateness=timedelta())
-    for what, need, limit in (
-        ("in use", budget.peak_in_use, MAX_IN_USE),
-        ("pending deletion, with purges on time", budget.peak_pending, MAX_PENDING_DELETION),
-    ):
-        change = budget.advice or "use a longer interval"
-        yield Use(f"OCI Vault, versions of a slot {what}", need, limit, "versions", change, _VERSIONS_IN_OCI)
     if plan.runners.oci:
         calls = ceil(Fraction(busiest(plan.shards).rotations, BATCH))
         yield Use(

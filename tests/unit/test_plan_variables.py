@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from lockstep.cli.app import app
 from lockstep.plan.file import PlanProblemsError, load_plan, load_shipped_plan, load_source, parse_plan
+from lockstep.plan.model import Plan
 
 ROOT = Path(__file__).parents[2]
 BASE = (ROOT / "lockstep.yaml").read_text()
@@ -129,18 +130,19 @@ def test_all_variables_that_are_not_set_are_told() -> None:
     assert [line.split(" ")[4] for line in caught.value.lines] == ["C", "A", "B"]
 
 
-CLASSES = "    password: {classes: [abcdefghijklmnopqrstuvwxyz, %s]}\n    databases: [orders]"
+def namespace_of(plan: Plan) -> str:
+    assert plan.audit.oci
+    return plan.audit.oci.namespace
 
 
 def test_a_dollar_sign_is_one_unless_a_brace_follows(tmp_path: Path) -> None:
-    text = BASE.replace("    databases: [orders]", CLASSES % "'$$-$x$${y}'", 1)
-    plan = parse_plan(text, base=Path(), environ={})
-    assert plan.credentials[0].password_policy.classes[1] == "$$-$x${y}"
+    text = BASE.replace("namespace: examplenamespace", "namespace: '$$-$x$${y}'", 1)
+    assert namespace_of(parse_plan(text, base=Path(), environ={})) == "$$-$x${y}"
     # What it comes to is written so that it is read as it is.
     file = written(tmp_path, text.replace("port: 3306", "port: ${NONE:-3306}"))
     one = tmp_path / "one.yaml"
     one.write_text(load_source(file).text)
-    assert load_shipped_plan(one).credentials[0].password_policy.classes[1] == "$$-$x${y}"
+    assert namespace_of(load_shipped_plan(one)) == "$$-$x${y}"
 
 
 def test_a_value_of_the_environment_is_in_no_message() -> None:
