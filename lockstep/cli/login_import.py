@@ -120,7 +120,7 @@ def _import_login(
     )
     if done.unblocked:
         say(f"  runs log in to {', '.join(done.unblocked)} again")
-    say(f"next: {next_step(at.read(credential), credential, may_run=True)}")
+    say(f"next: {next_step(at.read(credential), credential, at.clouds.clock.now(), may_run=True)}")
 
 
 def _text(at: OrderContext, secret: str | None, store: str | None, variable: str | None) -> str:

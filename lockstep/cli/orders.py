@@ -339,7 +339,7 @@ def _give(
     if is_few and (
         isinstance(order, TakeOver | Unblock) or (isinstance(order, Activate) and record.activate)
     ):
-        say(f"next: {next_step(record, credential, may_run=True)}")
+        say(f"next: {next_step(record, credential, at.clouds.clock.now(), may_run=True)}")
 
 
 def _done(order: Order, record: LockRecord) -> str:

@@ -206,7 +206,7 @@ def _after(plan: Plan, credential: Credential, ended: Ended, now: datetime, *, i
         ]
         return After(next=ranked(reasons)[0].next if reasons else None)
     if wait := waits_for(record, now, is_forced=is_forced):
-        step = None if wait.reason is Reason.HELD else next_step(record, credential, may_run=True)
+        step = None if wait.reason is Reason.HELD else next_step(record, credential, now, may_run=True)
         return After(text=wait.describe(now), next=step, wait=wait)
     if record.not_before and record.not_before > now:
         return After(text=f"nothing to repair, and the overlap ends at {clock_time(record.not_before, now)}")

@@ -570,7 +570,7 @@ def state_of(
         cases = possible(told)
         is_in_sync, next_run = in_sync(record, cases), forecast(record, cases, credential, now=now)
     placeholders = [n for n, a in told.items() if isinstance(a, StoredValue) and a.login is None]
-    may_run = next_run is not None and next_run.action not in {None, "stop"}
+    may_run = next_run.action != "stop" if next_run and next_run.action else None
     return CredentialState(
         record=record,
         credential=credential,
@@ -606,7 +606,7 @@ def of_logs(
     now: datetime,
     *,
     look: StoreSnapshot = UNREAD,
-    may_run: bool = False,
+    may_run: bool | None = None,
 ) -> Iterator[Reason]:
     """What the audit logs say of the last run; a log that this person may not read says nothing."""
     if last_run:

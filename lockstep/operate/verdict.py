@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from lockstep.protocol.deadlines import CLOCK_SKEW
+from lockstep.protocol.deadlines import CLOCK_SKEW, LEASE
 from lockstep.protocol.errors import (
     AccountMissingError,
     AccountUnusableError,
@@ -52,7 +52,7 @@ class Kind(StrEnum):
     REVOKED = "revoked login served"
     EMERGENCY = "emergency"
     UNREADABLE = "record unreadable"
-    STUCK = "lock without an end"
+    STUCK = "lock held too long"
     OTHER_PLAN = "plan not active"
     OUT_OF_SYNC = "out of sync"
     FAILED = "last run failed"
@@ -144,27 +144,38 @@ def ranked(reasons: Iterable[Reason]) -> list[Reason]:
     return sorted(reasons, key=lambda reason: _GRAVITY[reason.kind])
 
 
-def next_step(record: LockRecord, credential: Watched, *, may_run: bool = False) -> str:
+def next_step(record: LockRecord, credential: Watched, now: datetime, *, may_run: bool | None = None) -> str:
     """The command by which a run does now what it can; or what must come before, in the order in which a run asks.
 
     Args:
         record: The record.
         credential: The credential.
-        may_run: Whether the stores are known to hold a login or a placeholder that a first run can use.
+        now: The time.
+        may_run: Whether a first run can use what the stores hold; None: names of versions do not say.
     """
-    if record.holder and record.expires_at is None:
+    if record.holder and is_stuck(record, now):
         return _lockstep("lock", "release", credential.id, "--holder", record.holder)
     if credential.plan_digest not in {record.plan, record.activate}:
         return _lockstep("apply", credential.id, *(["--from", record.plan] if record.plan else []))
     if refusing := sorted(_blocked(record, credential) - record.take_over):
         return _lockstep("take-over", credential.id, *refusing)
     if record.next_due_at is None and not (may_run or record.take_over):
-        return _lockstep("import", credential.id)
+        is_known = may_run is not None
+        return _lockstep(
+            *(["import", credential.id] if is_known else ["status", credential.id, "--read-values"])
+        )
     return _lockstep("rotate", credential.id, "--force")
 
 
+def is_stuck(record: LockRecord, now: datetime) -> bool:
+    """Whether a holder keeps the lock for longer than any run asks for, which no run has written."""
+    return record.holder is not None and (
+        record.expires_at is None or record.expires_at > now + LEASE + CLOCK_SKEW
+    )
+
+
 def of_record(
-    record: LockRecord, credential: Watched, now: datetime, *, may_run: bool = False
+    record: LockRecord, credential: Watched, now: datetime, *, may_run: bool | None = None
 ) -> Iterator[Reason]:
     """What the lock record says.
 
@@ -172,9 +183,9 @@ def of_record(
         record: The record.
         credential: The credential.
         now: The time.
-        may_run: Whether the stores are known to hold a login or a placeholder that a first run can use.
+        may_run: As of `next_step`.
     """
-    step = next_step(record, credential, may_run=may_run)
+    step = next_step(record, credential, now, may_run=may_run)
     for database in sorted(_blocked(record, credential)):
         yield Reason(kind=Kind.REFUSED, text=_refused(record, database), next=step, place=database)
     if record.is_revoking:
@@ -184,8 +195,9 @@ def of_record(
             "a database cannot be reached, `lockstep revoke --without` ends it on the others."
         )
         yield Reason(kind=Kind.EMERGENCY, text=text, next=step)
-    if record.holder and record.expires_at is None:
-        yield Reason(kind=Kind.STUCK, text=f"{record.holder} holds the lock, which never ends.", next=step)
+    if is_stuck(record, now):
+        text = f"{record.holder} holds the lock for longer than a run may."
+        yield Reason(kind=Kind.STUCK, text=text, next=step)
     elif record.claim and not is_held(record, now):
         text = f"A run has ended before generation {record.claim.generation} was done. The next run goes on."
         yield Reason(kind=Kind.UNFINISHED, text=text, next=step)
@@ -210,7 +222,7 @@ def _refused(record: LockRecord, database: str) -> str:
 
 
 def _of_schedule(
-    record: LockRecord, credential: Watched, now: datetime, step: str, *, may_run: bool
+    record: LockRecord, credential: Watched, now: datetime, step: str, *, may_run: bool | None
 ) -> Iterator[Reason]:
     if credential.plan_digest not in {record.plan, record.activate}:
         active = f"the active one is {record.plan}" if record.plan else "none is active"
@@ -218,7 +230,7 @@ def _of_schedule(
         yield Reason(kind=Kind.OTHER_PLAN, text=text, next=step)
     elif record.next_due_at is None:
         text = "It was never rotated."
-        if not (may_run or record.take_over):
+        if may_run is False and not record.take_over:
             text += " Import the login that works today; a new account has none: `lockstep take-over`."
         yield Reason(kind=Kind.NEW, text=text, next=step)
     if is_overdue(record, credential.schedule, now):
@@ -232,10 +244,10 @@ def unreadable(credential: Watched, problem: str) -> Reason:
     return Reason(kind=Kind.UNREADABLE, text=text, next=step, place=problem)
 
 
-def lost(record: LockRecord, credential: Watched) -> Reason:
+def lost(record: LockRecord, credential: Watched, now: datetime) -> Reason:
     """No record in the table shows that anybody ever activated a plan."""
     text = "The lock table knows no credential: it was lost, or is another one. Nothing is rotated."
-    return Reason(kind=Kind.OVERDUE, text=text, next=next_step(record, credential))
+    return Reason(kind=Kind.OVERDUE, text=text, next=next_step(record, credential, now))
 
 
 def is_overdue(record: LockRecord, schedule: Schedule, now: datetime) -> bool:
@@ -268,7 +280,7 @@ def of_stores(
         is_in_sync: As of `lockstep.operate.state.CredentialState`.
         now: The time.
     """
-    is_rotated, step = record.current_generation is not None, next_step(record, credential)
+    is_rotated, step = record.current_generation is not None, next_step(record, credential, now)
     told = {name: answer for name, answer in answers.items() if not isinstance(answer, LockstepError)}
     for name, answer in answers.items():
         if isinstance(answer, LockstepError):
@@ -328,13 +340,13 @@ class Ending:
     meaning: str
     answers: Mapping[str, Served | LockstepError]
     are_values: bool = False
-    may_run: bool = False
+    may_run: bool | None = None
 
 
 def of_last_run(record: LockRecord, credential: Watched, ending: Ending, now: datetime) -> Iterator[Reason]:
     """How the last run ended, as far as neither the record nor a store tells that by itself."""
     error, answers = ending.error, ending.answers.values()
-    step, kind = next_step(record, credential, may_run=ending.may_run), Kind.FAILED
+    step, kind = next_step(record, credential, now, may_run=ending.may_run), Kind.FAILED
     is_active = credential.plan_digest in {record.plan, record.activate}
     is_told = (
         (error == DatabaseBlockedError.__name__ and _blocked(record, credential))

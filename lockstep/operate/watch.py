@@ -101,7 +101,7 @@ def watch(table: Table, expected: Expected, *, now: datetime) -> Found:
             if not record.paused:
                 oldest_due = max(oldest_due, _due_for(record, now))
         if is_lost:
-            reasons.append(lost(record, credential))
+            reasons.append(lost(record, credential, now))
         if reasons:
             found[credential.id] = ranked(reasons)
     ids: dict[str, list[str]] = {name: [] for name in COUNTED}

@@ -143,7 +143,7 @@ INCIDENTS: dict[str, Row] = {
         record(current_generation=None),
         serving(0, 0),
         "TakeOverNeededError",
-        [(Kind.FAILED, f"lockstep import {OF}"), (Kind.NEW, f"lockstep import {OF}")],
+        [(kind, f"lockstep status {OF} --read-values") for kind in (Kind.FAILED, Kind.NEW)],
     ),
     "the second secret is malformed": (
         STEADY,
@@ -188,7 +188,19 @@ INCIDENTS: dict[str, Row] = {
         record(current_generation=None),
         serving(0, 0),
         None,
+        [(Kind.NEW, f"lockstep status {OF} --read-values")],
+    ),
+    "never rotated, and nothing is there": (
+        record(current_generation=None),
+        {"aws": stored(0, login=None), "oci": stored(0, login=None)},
+        None,
         [(Kind.NEW, f"lockstep import {OF}")],
+    ),
+    "the lock is held for longer than a run may": (
+        replace(STEADY, holder="run-8", expires_at=NOW + timedelta(days=365)),
+        IN_SYNC,
+        None,
+        [(Kind.STUCK, f"lockstep lock release {OF} --holder run-8")],
     ),
     "never rotated, and the login is there": (
         record(current_generation=None),
