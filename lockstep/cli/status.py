@@ -392,8 +392,8 @@ def serve(
     The page is for this machine only, changes nothing and knows no password: for each credential whether it is healthy,
     degraded or down, and why, with the command that helps, its age and overlap, the last runs of both clouds, how far
     a run is that is under way, and a map of all ages. It looks at the clouds every 2 seconds while somebody looks at
-    it, every second while a run is under way, and every 5 minutes otherwise; it says how many calls that makes. It
-    needs the rights of `lockstep status`.
+    it, every second while a run is under way, and not at all otherwise; it says how many calls that makes. It needs
+    the rights of `lockstep status`.
 
     Exit code: 0 after Ctrl-C, 2 wrong use or the port is taken, 3 the lock table is unreachable at the start.
     """

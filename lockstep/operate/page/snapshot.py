@@ -247,20 +247,18 @@ def _record(credential: Credential, table: Table) -> LockRecord:
     return table.records.get(credential.id) or LockRecord(credential_id=credential.id)
 
 
-# Looks again and again, for all browsers together: often while somebody looks, rarely while nobody does.
+# Looks for all browsers together, as long as somebody looks.
 
 RUNNING_SECONDS = 1.0
-"""Between two looks while a run is under way and somebody looks."""
+"""Between two looks while a run is under way."""
 WATCHED_SECONDS = 2.0
-"""Between two looks while somebody looks."""
+"""Between two looks while none is."""
 MANY_SECONDS = 30.0
 """The same with more credentials than are read one by one, whether or not a run is under way."""
-ALONE_SECONDS = 300.0
-"""Between two looks while nobody looks."""
 WATCHED_FOR = 30.0
-"""So long after a request somebody is taken to look."""
+"""So long after a request somebody is taken to look at its credential."""
 PATIENCE_SECONDS = 1.5
-"""So long a request waits for the next look where the last one is old."""
+"""So long a request waits for a new look; if that takes longer, it is for the next request."""
 _END_SECONDS = 5.0
 
 
@@ -276,17 +274,16 @@ class Poller:
         self._looker = looker
         self._clock = clock
         self._asked: dict[str, float] = {}
-        self._watched_at = float("-inf")
         self._wake = threading.Event()
         self._fresh = threading.Event()
         self._over = False
         self._looked_at = clock.monotonic()
         self.latest: FleetSnapshot = looker.look((), records_only=True)
+        self._wake.set()
 
     def ask(self, credential_id: str | None = None) -> None:
-        """Somebody looks, at all credentials or at one. Where the last look is old, the next one is waited for."""
+        """Somebody looks, at all credentials or at one. If the last look is old, a new one is taken and waited for."""
         moment = self._clock.monotonic()
-        self._watched_at = moment
         is_new = credential_id is not None and credential_id not in self._watched()
         if credential_id is not None:
             self._asked[credential_id] = moment
@@ -298,8 +295,6 @@ class Poller:
     @property
     def seconds(self) -> float:
         """Between two looks, as things are now."""
-        if self._clock.monotonic() - self._watched_at > WATCHED_FOR:
-            return ALONE_SECONDS
         if not self._looker.is_of_few:
             return MANY_SECONDS
         return RUNNING_SECONDS if self.latest.running else WATCHED_SECONDS
@@ -317,7 +312,7 @@ class Poller:
             thread.join(_END_SECONDS)
 
     def _look_until_over(self) -> None:
-        while not self._over:
+        while self._wake.wait() and not self._over:
             self._wake.clear()
             try:
                 self.latest = self._looker.look(self._watched())
@@ -327,7 +322,6 @@ class Poller:
                 self.latest = replace(self.latest, problem=f"UnexpectedError: {type(error).__name__}")
             self._looked_at = self._clock.monotonic()
             self._fresh.set()
-            self._wake.wait(self.seconds)
 
     def _watched(self) -> list[str]:
         oldest = self._clock.monotonic() - WATCHED_FOR
