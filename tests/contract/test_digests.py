@@ -18,6 +18,7 @@ from lockstep.audit.append import Chain
 from lockstep.audit.entry import milliseconds
 from lockstep.cli import app
 from lockstep.operate.access import operator
+from lockstep.operate.state import evidence_reasons
 from lockstep.plan.file import load_plan
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import Engine
@@ -212,3 +213,23 @@ def test_an_auditor_verifies_without_any_secret(world: World, monkeypatch: pytes
     assert said[-1] == "verified"
     may = {r.call.action for r in world.aws.guard.records if r.role == ROLE and r.verdict.allowed}
     assert {action.partition(":")[0] for action in may} == {"s3"}
+
+
+@pytest.mark.parametrize(
+    ("without", "unconfirmed"), [("", []), ("oci", ["aws", "oci"]), ("aws", ["aws", "oci"])]
+)
+def test_status_says_whether_the_logs_are_confirmed(
+    world: World, without: str, unconfirmed: list[str]
+) -> None:
+    """A digest that is lacking confirms none of the other cloud's, and is confirmed by none (ADR 84)."""
+    world.hours(2)
+    assert evidence(world) == []
+    world.hours(4, without=without)
+    assert [(place, step) for place, step in evidence(world)] == [
+        (cloud, "lockstep audit verify") for cloud in unconfirmed
+    ]
+
+
+def evidence(world: World) -> list[tuple[str, str]]:
+    found = evidence_reasons(world.plan, operator(world.plan), world.oci.clock.now())
+    return [(reason.place, reason.next) for reason in found]
