@@ -4,8 +4,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from functools import partial
 from threading import Lock
 from typing import Any
@@ -105,12 +103,6 @@ class AwsReads:
         with explained():
             found = self._client("secretsmanager", region).get_secret_value(SecretId=secret)
         return str(found.get("SecretString", ""))
-
-    def time(self) -> datetime:
-        """Which time AWS says that it is, to the second."""
-        with explained():
-            answer = self._client("sts", self._region).get_caller_identity()
-        return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
 
 
 @contextmanager

@@ -8,12 +8,12 @@ SELECT '', 'the server is read-only, such as a replica, so no password can be ch
   'name the server that it replicates as `host` in the plan, and this one under `verify_hosts`'
 FROM (SELECT 1) AS one WHERE CAST(@@GLOBAL.read_only AS CHAR) NOT IN ('0', 'OFF')
 
--- failed server
+-- failed settings
 SELECT '', 'max_password_errors is 1: one wrong password locks an account, and Lockstep shows that a password is revoked by trying it',
   'SET GLOBAL max_password_errors = 2'
 FROM (SELECT 1) AS one WHERE @@GLOBAL.max_password_errors = 1
 
--- failed server
+-- failed settings
 SELECT '', 'with strict_password_validation the server takes no verifiers, so no password can be changed',
   'SET GLOBAL strict_password_validation = OFF'
 FROM (SELECT 1) AS one WHERE @@GLOBAL.strict_password_validation AND EXISTS (SELECT 1

@@ -3,8 +3,6 @@
 import base64
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from threading import Lock
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
@@ -76,12 +74,6 @@ class OciReads:
         """What the identity says of itself: `tenancy`, `user`."""
         with explained("sign"):
             return self._clients(region).config
-
-    def time(self, region: str) -> datetime:
-        """Which time OCI says that it is, to the second."""
-        with explained("GetNamespace"):
-            response = self._response(region, "object_storage.ObjectStorageClient", "get_namespace")
-        return parsedate_to_datetime(response.headers["date"])
 
     def _response(
         self, region: str, client: str, operation: str, *arguments: Untyped, **more: Untyped

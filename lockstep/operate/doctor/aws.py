@@ -6,20 +6,18 @@ from typing import Any
 
 from lockstep.databases.findings import Finding, failed, passed, warning
 from lockstep.operate import formatting
-from lockstep.operate.doctor.checks import Check, Context, skew
+from lockstep.operate.doctor.checks import Check, Context
 from lockstep.operate.secrets import ROTATED, Wanted, wanted
 from lockstep.plan.admins import is_plain_name
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import (
-    Environment,
-    EnvironmentalError,
     StoreAccessDeniedError,
 )
 from lockstep.protocol.model import AdminSecret, Credential, LockRecord
 from lockstep.protocol.names import SecretKind
 from lockstep.runtime.identity import oci_api_key, oci_client_secret
 
-IDENTITY, CLOCK, ACTIVE_PLAN = "aws.identity", "aws.clock", "aws.active-plan"
+IDENTITY, ACTIVE_PLAN = "aws.identity", "aws.active-plan"
 SECRETS, OCI_KEY = "aws.secrets", "aws.oci-key"
 _ACCOUNT = 4
 """The place of the account in an ARN."""
@@ -37,17 +35,6 @@ def identity(context: Context) -> Iterator[Finding]:
     says = f"the plan's signing key is in account {named}, but these credentials belong to {account}"
     fix = "export AWS_PROFILE=…  # one of that account: aws configure list-profiles"
     yield failed(IDENTITY, f"account {account}", says, fix)
-
-
-def clock(context: Context) -> Iterator[Finding]:
-    """This clock against that of AWS, whose signatures are valid for five minutes."""
-    try:
-        yield skew(CLOCK, "AWS", context.clock, context.aws.time)
-    except EnvironmentalError as error:
-        if error.problem is not Environment.CLOCK_SKEW:
-            raise
-        says = "it is so wrong that AWS refuses the signatures"
-        yield failed(CLOCK, "clock", says, error.advice.rstrip("."))
 
 
 def active_plan(context: Context) -> Iterator[Finding]:
@@ -172,12 +159,6 @@ CHECKS = (
         looks_at="who the credentials here belong to, and whether that is the account of the plan's signing key",
         means="nothing in AWS can be looked at, or it would be that of another account",
         ask=identity,
-    ),
-    Check(
-        id=CLOCK,
-        looks_at="this clock against the Date of an answer of AWS; a minute away is a warning",
-        means="AWS refuses signatures that are five minutes off",
-        ask=clock,
     ),
     Check(
         id=ACTIVE_PLAN,

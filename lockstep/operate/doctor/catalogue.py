@@ -36,8 +36,7 @@ DATABASES = (
     ),
     _database(
         inspect.SERVER,
-        "engine and version, whether it is a replica, asynchronous replicas that are no verify hosts, and settings by "
-        "which it takes no verifiers or locks an account at once",
+        "engine and version, whether it is a replica, and asynchronous replicas that are no verify hosts",
         "the strategy does not work there; a warning: a fail-over can lose a rotation",
     ),
     _database(
@@ -48,7 +47,7 @@ DATABASES = (
     _database(
         inspect.ACCOUNTS,
         "by the rules at which `lockstep plan sql` stops: hosts, plugins, second factors, expiry, lockout limits, "
-        "rights that are in the way, and on PostgreSQL the owner role",
+        "settings and rights that are in the way, and on PostgreSQL the owner role",
         "clients are matched to another account, one is refused from some day on, or its password cannot be changed",
     ),
     _database(

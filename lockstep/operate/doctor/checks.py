@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from functools import cached_property, partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from lockstep.databases.findings import HERE, Finding, Outcome, failed, not_asked, passed, warning
+from lockstep.databases.findings import HERE, Finding, Outcome, not_asked
 from lockstep.plan.fields import near, with_hint
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import OciVault
@@ -177,33 +176,3 @@ def unanswered(check: str, subject: str, error: LockstepError) -> Finding:
 def at(where: str, findings: Iterable[Finding]) -> list[Finding]:
     """Findings, as made in another place."""
     return [structs.replace(finding, where=where) for finding in findings]
-
-
-# How far this clock is from that of a cloud.
-
-LIMIT = timedelta(minutes=5)
-"""A request that was signed at another time than this is refused, in both clouds
-(https://docs.aws.amazon.com/IAM/latest/UserGuide/signature-v4-troubleshooting.html,
-https://docs.oracle.com/en-us/iaas/Content/API/Concepts/signingrequests.htm)."""
-NEAR = timedelta(minutes=1)
-"""Lockstep counts with clocks that are nearer: half its tolerance."""
-FIX = "timedatectl set-ntp true"
-
-
-def skew(check: str, cloud: str, clock: Clock, ask: Callable[[], datetime]) -> Finding:
-    """What the difference means.
-
-    Args:
-        check: Whose finding it is.
-        cloud: Whose clock it is compared with.
-        clock: This one.
-        ask: Which time the cloud says that it is, to the second.
-    """
-    before = clock.now()
-    theirs = ask()
-    middle = before + (clock.now() - before) / 2
-    away = abs(theirs - middle)
-    says = f"it is {round(away.total_seconds())} s from that of {cloud}"
-    if away >= LIMIT:
-        return failed(check, "clock", f"{says}, which refuses signatures by it", FIX)
-    return warning(check, "clock", says, FIX) if away >= NEAR else passed(check, "clock", says)

@@ -5,7 +5,6 @@ What a function answers to `lockstep doctor --in-cloud`.
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -37,6 +36,7 @@ from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import Cloud, identity_of
 from lockstep.runtime.system import SystemClock
 from lockstep.runtime.wiring import endpoints_from_environment, hosted_source
+from lockstep.stores.credential import CredentialStore
 
 SESSION, ACCESS = "inside.session", "inside.access"
 
@@ -230,31 +230,24 @@ def _read_secret(clouds: Clouds, plan: CompiledPlan) -> None:
 def _failure(act: Callable[..., object], *arguments: object) -> LockstepError | None:
     """What stops it, as the error that names the side."""
     try:
-        with _ours():
-            act(*arguments)
+        act(*arguments)
+    except SessionFailure as failure:
+        # No port has turned it into its own.
+        return failure.problem or LockstepError(code=failure.code)
     except LockstepError as error:
         return error
     return None
 
 
-@contextmanager
-def _ours() -> Iterator[None]:
-    """An error of ours instead of a failure to make a session, which no port has turned into its own."""
-    try:
-        yield
-    except SessionFailure as failure:
-        raise (failure.problem or LockstepError(code=failure.code)) from None
-
-
 # ---- The lock record, the stores, the audit log and its key
 
 
-def _of_each(ask: Callable[[Credential], Iterator[Finding]], plan: CompiledPlan) -> Iterator[Finding]:
-    for credential in plan.credentials:
-        try:
-            yield from ask(credential)
-        except LockstepError as error:
-            yield _denied(credential.id, error)
+def _tried(subject: str, look: Callable[[], str]) -> Finding:
+    """What a look has found, or why it could not."""
+    try:
+        return passed(ACCESS, subject, look())
+    except LockstepError as error:
+        return _denied(subject, error)
 
 
 def _denied(subject: str, error: LockstepError) -> Finding:
@@ -268,35 +261,30 @@ def _denied(subject: str, error: LockstepError) -> Finding:
 
 
 def _records(clouds: Clouds, plan: CompiledPlan) -> Iterator[Finding]:
-    def ask(credential: Credential) -> Iterator[Finding]:
-        record = clouds.lock(credential).read()
-        says = f"its lock record is read; generation {record.current_generation or 0} is current"
-        yield passed(ACCESS, credential.id, says)
+    for credential in plan.credentials:
+        yield _tried(credential.id, partial(_record, clouds, credential))
 
-    return _of_each(ask, plan)
+
+def _record(clouds: Clouds, credential: Credential) -> str:
+    record = clouds.lock(credential).read()
+    return f"its lock record is read; generation {record.current_generation or 0} is current"
 
 
 def _stores(clouds: Clouds, plan: CompiledPlan) -> Iterator[Finding]:
-    def ask(credential: Credential) -> Iterator[Finding]:
+    for credential in plan.credentials:
         for store in clouds.each_store(credential):
-            subject = f"{credential.id} in {store.name}"
-            try:
-                value = store.read_current()
-            except LockstepError as error:
-                yield _denied(subject, error)
-            else:
-                what = f"generation {value.generation}" if value.login else "a placeholder"
-                yield passed(ACCESS, subject, f"both secrets are read; it serves {what}")
+            yield _tried(f"{credential.id} in {store.name}", partial(_store, store))
 
-    return _of_each(ask, plan)
+
+def _store(store: CredentialStore) -> str:
+    value = store.read_current()
+    what = f"generation {value.generation}" if value.login else "a placeholder"
+    return f"both secrets are read; it serves {what}"
 
 
 def _log(clouds: Clouds, plan: CompiledPlan, *, home: Cloud) -> Iterator[Finding]:
-    def ask(credential: Credential) -> Iterator[Finding]:
-        has = "no entry yet" if clouds.log(home, credential).look(1) is None else "entries"
-        yield passed(ACCESS, credential.id, f"its log in {home} is read; it has {has}")
-
-    yield from _of_each(ask, plan)
+    for credential in plan.credentials:
+        yield _tried(credential.id, partial(_entries, clouds, credential, home))
     subject = f"signing key in {home}"
     try:
         signer = clouds.signer(home)
@@ -311,6 +299,11 @@ def _log(clouds: Clouds, plan: CompiledPlan, *, home: Cloud) -> Iterator[Finding
         return
     wrong = "it is also the key of orders" if agrees else "it does not verify what it has signed"
     yield failed(ACCESS, subject, wrong, "correct `mac_key` in the plan")
+
+
+def _entries(clouds: Clouds, credential: Credential, home: Cloud) -> str:
+    has = "no entry yet" if clouds.log(home, credential).look(1) is None else "entries"
+    return f"its log in {home} is read; it has {has}"
 
 
 def _table(clouds: Clouds, index: Index) -> list[Finding]:

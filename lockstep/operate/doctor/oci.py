@@ -6,15 +6,13 @@ from typing import Any
 
 from lockstep.databases.findings import Finding, failed, passed, warning
 from lockstep.operate import formatting
-from lockstep.operate.doctor.checks import Check, Context, skew
+from lockstep.operate.doctor.checks import Check, Context
 from lockstep.operate.secrets import slots_in_oci
 from lockstep.plan.admins import names_in_oci
 from lockstep.plan.compiled import AccessKey
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import OciVault
 from lockstep.protocol.errors import (
-    Environment,
-    EnvironmentalError,
     StoreAccessDeniedError,
 )
 from lockstep.protocol.names import oci_name
@@ -23,7 +21,7 @@ from lockstep.runtime.identity import aws_access_key
 Untyped = Any
 """A value of the SDK, which ships no types."""
 
-IDENTITY, CLOCK, SECRETS = "oci.identity", "oci.clock", "oci.secrets"
+IDENTITY, SECRETS = "oci.identity", "oci.secrets"
 AWS_KEY = "oci.aws-key"
 
 
@@ -46,18 +44,6 @@ def identity(context: Context) -> Iterator[Finding]:
         return
     user = context.oci.config(region).get("user", "a resource principal")
     yield passed(IDENTITY, f"namespace {namespace}", f"OCI knows this identity as {user}")
-
-
-def clock(context: Context) -> Iterator[Finding]:
-    """This clock against that of OCI."""
-    region = vault_of(context.plan).region
-    try:
-        yield skew(CLOCK, "OCI", context.clock, partial(context.oci.time, region))
-    except EnvironmentalError as error:
-        if error.problem is not Environment.CLOCK_SKEW:
-            raise
-        says = "it is so wrong that OCI refuses the signatures"
-        yield failed(CLOCK, "clock", says, error.advice.rstrip("."))
 
 
 # ---- Vault: the slots of the rings, and the secrets that Lockstep only reads
@@ -166,12 +152,6 @@ CHECKS = (
         "Object Storage namespace is that of the plan",
         means="nothing in OCI can be looked at, or it would be that of another tenancy",
         ask=identity,
-    ),
-    Check(
-        id=CLOCK,
-        looks_at="this clock against the Date of an answer of OCI; a minute away is a warning",
-        means="OCI refuses signatures that are five minutes off",
-        ask=clock,
     ),
     Check(
         id=SECRETS,

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property, partial
 from ipaddress import ip_address
-from typing import Protocol
 
 from lockstep.databases import inspect
 from lockstep.databases.findings import HERE, Finding, Outcome, failed, not_asked, passed, warning
@@ -48,6 +47,7 @@ from lockstep.protocol.model import (
     Login,
 )
 from lockstep.runtime.clouds import Clouds
+from lockstep.stores.credential import CredentialStore
 
 ROUTE, TLS, ADMIN = "database.route", "database.tls", "database.admin"
 LOGIN, VERIFY_HOSTS = "database.login", "database.verify-hosts"
@@ -244,18 +244,9 @@ class Served:
         return f"what {' and '.join(self.stores)} {'serve' if len(self.stores) > 1 else 'serves'}"
 
 
-class Readable(Protocol):
-    """A store of a credential."""
-
-    @property
-    def name(self) -> str:
-        """The store's name in the plan."""
-
-    def read_login(self) -> Login | None:
-        """The login that readers get now; None for a placeholder."""
-
-
-def served_logins(stores: Iterable[Readable], credential: Credential) -> tuple[list[Served], list[Finding]]:
+def served_logins(
+    stores: Iterable[CredentialStore], credential: Credential
+) -> tuple[list[Served], list[Finding]]:
     """Each login that a store serves, once; and why a store serves none."""
     found: list[tuple[str, Login]] = []
     problems: list[Finding] = []
@@ -472,40 +463,39 @@ class Databases:
         self._leave_out(server, found, "not asked, since the rotation user does not log in")
 
 
+@dataclass(frozen=True)
 class _Look:
-    """A credential on a server that is reached."""
+    """A credential on a server that is reached, from one place; `copies` are the verify hosts that are."""
 
-    def __init__(
-        self,
-        clouds: Clouds,
-        where: str,
-        server: DatabaseServer,
-        credential: Credential,
-        copies: Sequence[DatabaseServer],
-        found: Found,
-    ) -> None:
-        self._clouds, self._where = clouds, where
-        self._server, self._credential, self._copies = server, credential, copies
-        self._found = found
-        self.inspector: Inspector = clouds.inspector(server, credential)
+    clouds: Clouds
+    where: str
+    server: DatabaseServer
+    credential: Credential
+    copies: Sequence[DatabaseServer]
+    found: Found
+
+    @property
+    def inspector(self) -> Inspector:
+        """The server, for the credential."""
+        return self.clouds.inspector(self.server, self.credential)
 
     def as_admin(self) -> None:
         """Ask as the rotation user, and then show what the stores serve."""
-        server, found = self._server, self._found
+        server, found, inspector = self.server, self.found, self.inspector
         try:
-            login = self.inspector.admin_login()
+            login = inspector.admin_login()
         except LockstepError as error:
-            found.add(admin_failed(server, error, self._where, was_shown=False))
+            found.add(admin_failed(server, error, self.where, was_shown=False))
             return
         logs_in = passed(ADMIN, server.name, f"{login.username} logs in, by {_way(server)[0]}")
         try:
-            with self.inspector.as_admin(login) as admin:
+            with inspector.as_admin(login) as admin:
                 found.add(logs_in, *admin.findings())
                 self._locked(admin)
         except AdminCredentialRejectedError as error:
             # A token is of the identity that asks: what is refused from here may log in from elsewhere.
             found.was_refused = found.was_refused or not isinstance(server.admin, AdminIam)
-            found.add(admin_failed(server, error, self._where, was_shown=True))
+            found.add(admin_failed(server, error, self.where, was_shown=True))
         except UnsupportedServerError as error:
             # It has logged in, and left when it saw the version.
             found.add(logs_in, of_error(inspect.SERVER, server, error))
@@ -513,42 +503,42 @@ class _Look:
             found.add(of_error(ADMIN, server, error))
 
     def _locked(self, admin: AdminInspection) -> None:
-        credential = self._credential
+        credential = self.credential
         try:
             admin.lock()
         except AdvisoryLockBusyError:
             says = f"a session holds the advisory lock of {credential.id}, as a rotation does while it is at work"
             fix = f"wait until it is over, lockstep status {credential.id}, and run this again"
-            self._found.add(not_asked(LOGIN, f"{self._server.name} {credential.id}", says, fix))
+            self.found.add(not_asked(LOGIN, f"{self.server.name} {credential.id}", says, fix))
             return
         refused = admin.refused
         for served in self._served():
             username = served.login.username
             if refused & {"", username}:
                 says = "no login is shown: its account would refuse it, or has refused another one"
-                self._found.add(not_asked(LOGIN, served.subject(self._server), says))
+                self.found.add(not_asked(LOGIN, served.subject(self.server), says))
             elif not self._log_in(served):
                 # The next refusal could be one too many.
                 refused.add(username)
 
     def _served(self) -> list[Served]:
         """What may be shown, read with the lock held: nobody ends it before that is given back."""
-        server, credential = self._server, self._credential
+        server, credential = self.server, self.credential
         try:
-            record = self._clouds.lock(credential).read()
+            record = self.clouds.lock(credential).read()
             if finding := forbidden(server, credential, record):
-                self._found.add(finding)
+                self.found.add(finding)
                 return []
-            served, problems = served_logins(self._clouds.each_store(credential), credential)
+            served, problems = served_logins(self.clouds.each_store(credential), credential)
         except LockstepError as error:
             says = of_error(LOGIN, server, error).says
-            self._found.add(not_asked(LOGIN, f"{server.name} {credential.id}", says))
+            self.found.add(not_asked(LOGIN, f"{server.name} {credential.id}", says))
             return []
-        self._found.add(*problems)
+        self.found.add(*problems)
         return served
 
     def _log_in(self, served: Served) -> bool:
-        server, found = self._server, self._found
+        server, found = self.server, self.found
         subject = served.subject(server)
         try:
             logged_in = self.inspector.log_in(served.login)
@@ -557,21 +547,21 @@ class _Look:
             return False
         if logged_in is None:
             found.was_refused = True
-            name = self._credential.id
+            name = self.credential.id
             says = f"the server refuses {served.described}; the doctor has shown it once, and shows no other"
             fix = f"lockstep import {name}, with the login that works; or lockstep take-over {name} {server.name}"
             found.add(failed(LOGIN, subject, says, f"{fix}; see `Current value rejected` in docs/runbook.md"))
             return False
         found.add(passed(LOGIN, subject, f"{served.described} logs in"), *logged_in.findings)
-        for copy in self._copies:
+        for copy in self.copies:
             found.add(self._on_copy(copy, served))
         return True
 
     def _on_copy(self, copy: DatabaseServer, served: Served) -> Finding:
-        inspector = self._clouds.inspector(copy, self._credential)
+        inspector = self.clouds.inspector(copy, self.credential)
         try:
             logged_in = inspector.log_in(served.login, is_copy=True)
         except LockstepError as error:
             return of_error(VERIFY_HOSTS, copy, error, subject=served.subject(copy))
-        self._found.was_refused = self._found.was_refused or logged_in is None
+        self.found.was_refused = self.found.was_refused or logged_in is None
         return on_copy(copy, served, logged_in)

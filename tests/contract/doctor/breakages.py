@@ -145,13 +145,13 @@ BREAKAGES: tuple[Breakage, ...] = (
         inspect.SERVER, FAMILY, by("SET GLOBAL read_only = 1", "SET GLOBAL read_only = 0"), "is read-only"
     ),
     Breakage(
-        inspect.SERVER,
+        inspect.ACCOUNTS,
         MARIADB,
         by("SET GLOBAL max_password_errors = 1", "SET GLOBAL max_password_errors = DEFAULT"),
         "one wrong password locks an account",
     ),
     Breakage(
-        inspect.SERVER,
+        inspect.ACCOUNTS,
         MARIADB,
         by("INSTALL SONAME 'simple_password_check'", "UNINSTALL SONAME 'simple_password_check'"),
         "takes no verifiers",

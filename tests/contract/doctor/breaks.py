@@ -55,10 +55,6 @@ def _other_account(world: World) -> None:
     world.replan(audit={**audit, "aws": {**audit["aws"], "mac_key": arn}})
 
 
-def _wrong_clock(minutes: int) -> Act:
-    return lambda world: setattr(world.clock, "by", timedelta(minutes=minutes))
-
-
 def _record(**attributes: Any) -> Act:  # noqa: ANN401 - of DynamoDB
     return lambda world: world.aws.record(CREDENTIAL, **attributes)
 
@@ -72,7 +68,6 @@ def _no_label(world: World) -> None:
 _OTHER = "0" * 64
 OF_AWS: tuple[Break, ...] = (
     Break("aws.identity", _other_account, "999988887777", "AWS_PROFILE"),
-    Break("aws.clock", _wrong_clock(-6), "from that of AWS, which refuses", "timedatectl set-ntp true"),
     Break(
         "aws.active-plan",
         _record(plan={"S": _OTHER}),
@@ -157,7 +152,6 @@ def _another_credential(world: World) -> None:
 
 OF_OCI: tuple[Break, ...] = (
     Break("oci.identity", _other_namespace, "another tenancy", "OCI_CONFIG_FILE"),
-    Break("oci.clock", _wrong_clock(7), "from that of OCI, which refuses", "timedatectl set-ntp true"),
     Break("oci.secrets", _another_credential, "no such secret", "make deploy-oci"),
     Break("oci.secrets", _delete_aws_key, "scheduled for deletion", "cancel-secret-deletion"),
     Break(

@@ -3,8 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,8 @@ from lockstep.plan.file import load_plan
 from lockstep.plan.model import Plan
 from lockstep.protocol.deadlines import CloudTimeouts, Timeouts
 from lockstep.protocol.model import Engine
-from lockstep.protocol.ports import Clock
 from lockstep.protocol.workers import one_after_the_other
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
-from lockstep.runtime.system import SystemClock
 from sandbox import plans
 from sandbox.aws import AwsSandbox
 from sandbox.aws.resources import ORDER_KEY, create_mac_key
@@ -34,32 +31,12 @@ PATIENT = Timeouts(cloud=CloudTimeouts(connect_seconds=60.0, read_seconds=60.0))
 """No service is silent here, and the first call of one may take long: the emulator makes it then."""
 
 
-@dataclass
-class ShiftedClock:
-    """This machine's clock, wrong by a time."""
-
-    by: timedelta = timedelta()
-    true: Clock = field(default_factory=SystemClock)
-
-    def now(self) -> datetime:
-        return self.true.now() + self.by
-
-    def monotonic(self) -> float:
-        return self.true.monotonic()
-
-    def sleep(self, seconds: float) -> None:
-        self.true.sleep(seconds)
-
-    __hash__ = object.__hash__
-
-
 @dataclass(kw_only=True)
 class World:
     """What is looked at.
 
     Attributes:
         document: The content of the plan file.
-        clock: This machine's.
     """
 
     folder: Path
@@ -67,12 +44,11 @@ class World:
     plan: Plan
     aws: AwsWorld
     oci: OciSandbox
-    clock: ShiftedClock = field(default_factory=ShiftedClock)
 
     def examined(self, checks: Sequence[Check]) -> list[Finding]:
         """What checks find now."""
         clouds = operator(self.plan)
-        clouds.clock, clouds.timeouts = self.clock, PATIENT
+        clouds.timeouts = PATIENT
         return examine(checks, Context(plan=self.plan, clouds=clouds), side_by_side=one_after_the_other)
 
     def by_the_check(self, check_id: str) -> list[Finding]:
