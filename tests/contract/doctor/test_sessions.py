@@ -112,7 +112,7 @@ def _no_policy(world: World) -> None:
 @pytest.mark.parametrize(
     ("act", "subject", "words"),
     [
-        (_unknown_application, TO_OCI, ("runners.aws", "client: {secret: NAME}")),
+        (_unknown_application, TO_OCI, ("runners.aws", "client_secret: NAME")),
         (_no_trust, TO_OCI, ("identity propagation trust", "oci_key_secret instead of federation")),
         (_no_tokens, TO_OCI, ("aws iam enable-outbound-web-identity-federation",)),
         (_no_resource_sessions, VAULT, ("token: upst",)),
