@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,20 @@ def settings_file(folder: Path, document: Mapping[str, Any]) -> Path:
     """The settings of an agent in a file."""
     file = folder / "agent.yaml"
     YAML(typ="safe", pure=True).dump(dict(document), file)
+    return file
+
+
+def plan_file(folder: Path, credential_id: str, stores: Sequence[Mapping[str, Any]]) -> Path:
+    """The plan of the repository with these stores and one credential, in a file."""
+    yaml = YAML(typ="safe", pure=True)
+    plan = yaml.load((ROOT / "lockstep.yaml").read_text(encoding="utf-8"))
+    plan["stores"] = [dict(store) for store in stores]
+    plan["credentials"] = [{**plan["credentials"][0], "id": credential_id, "interval": "2h"}]
+    if all(store["kind"] != "oci-vault" for store in stores):
+        plan["audit"].pop("oci")
+        plan.pop("runners")
+    file = folder / "lockstep.yaml"
+    yaml.dump(plan, file)
     return file
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from statistics import median
 
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
+from sandbox.agent import plan_file
 from sandbox.aws import AwsSandbox
 from sandbox.databases.process import free_port
 from sandbox.oci import OciSandbox, write_config_file
@@ -137,8 +138,7 @@ class Bench:
         port = free_port()
         settings = {
             "version": 1,
-            "stores": stores,
-            "serve": [{"id": SECRET, "secrets": {"app_user": SECRET}, "overlap": "16m"}],
+            "plan": str(plan_file(self.folder, SECRET, stores)),
             "listen": {"port": port},
             "token_file": str(self.folder / "token"),
         }

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from lockstep.agent import DEFAULT_SETTINGS
-from lockstep.agent.settings import SettingsError, load_settings
+from lockstep.agent.settings import load_settings
+from lockstep.plan.file import PlanProblemsError
 from lockstep.protocol.errors import (
     Environment,
     EnvironmentalError,
@@ -56,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
                 check_token(settings.token_file)
             return 0
         return once(settings) if asked.once else serve(settings)
-    except SettingsError as error:
+    except PlanProblemsError as error:
         for problem in error.problems:
             sys.stderr.write(f"{asked.config}: {problem}\n")
     except EnvironmentalError as error:

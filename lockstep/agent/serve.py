@@ -220,8 +220,7 @@ class Agent:
 
     def _write(self, file: File) -> bool:
         """Write a file if what it says has changed. A value that may be revoked is not written."""
-        served = self._settings.served_by(file)
-        value = self.values.find(served.secrets.app_user)
+        value = self.values.find(self._settings.credential_of(file).secret_names.app_user)
         kept = value.served if value else None
         if value is None or kept is None:
             return False
@@ -292,15 +291,16 @@ def once(settings: Settings) -> int:
 
 def _secrets(settings: Settings) -> Iterator[Secret]:
     readers = {store.name: reader_of(store) for store in settings.stores_in_turn}
-    for served in settings.serve:
-        for name in served.secrets.names:
-            names = VersionNames(credential_id=served.id, secret=name)
+    for credential in settings.served:
+        app_user = credential.secret_names.app_user
+        for name in (app_user, credential.secret_names.connection_blob):
+            names = VersionNames(credential_id=credential.id, secret=name)
             yield Secret(
                 name=name,
-                credential_id=served.id,
-                overlap=served.overlap,
+                credential_id=credential.id,
+                overlap=credential.schedule.overlap,
                 sources={store: partial(read, names) for store, read in readers.items()},
-                has_login=name == served.secrets.app_user,
+                has_login=name == app_user,
             )
 
 

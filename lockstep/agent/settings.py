@@ -1,4 +1,4 @@
-"""The file that configures the agent; it has the plan's stores and names, or says where the plan is.
+"""The file that configures the agent; the plan that it names has the stores, names and overlaps.
 
 version: 1
 plan: lockstep.yaml
@@ -18,15 +18,21 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from lockstep.agent.files import FORMATS
 from lockstep.plan.compiled import Store
-from lockstep.plan.fields import CredentialId, Duration, Name, SecretName, Section, Text
-from lockstep.plan.file import NotYamlError, PlanProblemsError, load_plan, problems_of, read_yaml
+from lockstep.plan.fields import CredentialId, Duration, Name, Section, Text, refuse
+from lockstep.plan.file import NotYamlError, PlanProblemsError, Problem, load_plan, problems_of, read_yaml
 from lockstep.plan.model import Plan
-from lockstep.plan.stores import StoreConfig
-from lockstep.protocol.errors import TerminalError
+from lockstep.protocol.model import Credential
 
 DEFAULT_PORT = 2773
 """That of the AWS Secrets Manager Agent."""
@@ -35,17 +41,6 @@ REFRESHES_IN_AN_OVERLAP = 4
 MAX_CHARACTERS = 262_144
 AS_THE_PROCESS = -1
 """An owner or group of a file that is not named."""
-
-
-class SettingsError(TerminalError):
-    """The agent's settings are not valid.
-
-    Correct them, and look again: `lockstep agent --check`.
-    """
-
-    def __init__(self, problems: list[str]) -> None:
-        self.problems = problems
-        super().__init__()
 
 
 def _mode(value: object) -> object:
@@ -139,35 +134,18 @@ class Listen(Section):
         return self
 
 
-class SecretPair(Section):
-    """The names of a credential's two secrets in the plan."""
-
-    app_user: SecretName
-    connection_blob: SecretName | None = None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """One or both."""
-        return (self.app_user, self.connection_blob) if self.connection_blob else (self.app_user,)
-
-
-class Served(Section):
-    """A credential that is served.
-
-    Attributes:
-        overlap: How long a value logs in after a newer one was promoted.
-    """
-
-    id: CredentialId
-    secrets: SecretPair
-    overlap: Duration
+def _plan(value: object, info: ValidationInfo) -> Plan:
+    """The plan in the file that the settings name; a relative path begins at the folder of the settings."""
+    if not isinstance(value, str):
+        raise ValueError("must be the path of a plan file")  # noqa: TRY004 - pydantic tells of a ValueError
+    return load_plan(Path(info.context or "") / value)
 
 
 class Settings(Section):
     """The whole file.
 
     Attributes:
-        plan: Where the stores, names and overlaps are; else `stores` and `serve` say them.
+        plan: Read: it has the stores, the names of the secrets, and the overlaps.
         credentials: Which credentials of the plan; none: all.
         nearest: The store that is asked first; none: the first of the plan.
         refresh: How often the stores are asked; none: a quarter of the shortest overlap, a minute at most.
@@ -175,10 +153,8 @@ class Settings(Section):
     """
 
     version: Literal[1]
-    plan: Path | None = None
+    plan: Annotated[Plan, PlainValidator(_plan)]
     credentials: tuple[CredentialId, ...] = ()
-    stores: tuple[StoreConfig, ...] = ()
-    serve: tuple[Served, ...] = ()
     nearest: Name | None = None
     refresh: Duration | None = None
     listen: Listen = Listen()
@@ -186,105 +162,74 @@ class Settings(Section):
     files: tuple[File, ...] = ()
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if bool(self.plan) == bool(self.stores):
-            raise ValueError("give it a plan, or stores and serve, not both")
-        if self.stores and not self.serve:
-            raise ValueError("serve: with stores instead of a plan, name the credentials that are served")
+    def _of_the_plan(self) -> Self:
+        refuse(self._problems())
         return self
 
+    def _problems(self) -> Iterator[str]:
+        known, stores = [c.id for c in self.plan.credentials], [store.name for store in self.plan.stores]
+        if unknown := [name for name in self.credentials if name not in known]:
+            yield f"credentials: the plan has no {', '.join(unknown)}, only {', '.join(known)}"
+            return
+        if self.nearest not in (None, *stores):
+            yield f"nearest: there is no store {self.nearest}, only {', '.join(stores)}"
+        if self.how_often * 2 > min(c.schedule.overlap for c in self.served):
+            yield "refresh: must be at most half of the shortest overlap"
+        if self.how_often < timedelta(seconds=1):
+            yield "refresh: must be at least 1s"
+        for i, file in enumerate(self.files):
+            if file.path in (self.token_file, *(other.path for other in self.files[:i])):
+                yield f"files[{i}].path: {file.path} is written already"
+            yield from (f"files[{i}].{problem}" for problem in self._problems_of(file))
+
+    def _problems_of(self, file: File) -> Iterator[str]:
+        ids = [c.id for c in self.served]
+        if file.credential is None and len(ids) > 1:
+            yield f"credential: needed, there are several: {', '.join(ids)}"
+        elif file.credential not in (None, *ids):
+            yield f"credential: there is no {file.credential}, only {', '.join(ids)}"
+        elif file.database not in (None, *(credential := self.credential_of(file)).databases):
+            known = ", ".join(credential.databases)
+            yield f"database: {credential.id} has no database {file.database}, only {known}"
+
     @property
-    def shortest_overlap(self) -> timedelta:
-        """Of the credentials that are served."""
-        return min(served.overlap for served in self.serve)
+    def served(self) -> tuple[Credential, ...]:
+        """The credentials that are served."""
+        return tuple(c for c in self.plan.credentials if c.id in (self.credentials or (c.id,)))
 
     @property
     def how_often(self) -> timedelta:
         """How often the stores are asked."""
-        return self.refresh or min(self.shortest_overlap / REFRESHES_IN_AN_OVERLAP, timedelta(minutes=1))
+        shortest = min(c.schedule.overlap for c in self.served)
+        return self.refresh or min(shortest / REFRESHES_IN_AN_OVERLAP, timedelta(minutes=1))
 
     @property
     def stores_in_turn(self) -> tuple[Store, ...]:
         """The stores, the nearest first."""
-        return tuple(s.compile() for s in sorted(self.stores, key=lambda s: s.name != self.nearest))
+        return tuple(s.compile() for s in sorted(self.plan.stores, key=lambda s: s.name != self.nearest))
 
-    def served_by(self, file: File) -> Served:
+    def credential_of(self, file: File) -> Credential:
         """The credential whose login a file has."""
-        return next(s for s in self.serve if file.credential in (None, s.id))
+        return next(c for c in self.served if file.credential in (None, c.id))
 
 
 def load_settings(file: Path) -> Settings:
-    """Read and check the settings; where they name a plan, its stores and credentials are in them.
+    """Read and check the settings, and the plan that they name.
 
     Raises:
-        SettingsError: With every mistake.
+        PlanProblemsError: With every mistake of the settings, or of the plan.
     """
     try:
         text = file.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise SettingsError([f"cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8'}"]) from None
-    try:
         document = read_yaml(text[:MAX_CHARACTERS], file=file.name)
+        return Settings.model_validate(document.data, context=file.parent)
+    except UnicodeDecodeError:
+        raise PlanProblemsError([Problem("", "cannot be read: not UTF-8")]) from None
+    except OSError as error:
+        raise PlanProblemsError([Problem("", f"cannot be read: {error.strerror}")]) from None
     except NotYamlError as error:
-        raise SettingsError([f"{error.mark}: {error.problem}"]) from None
-    try:
-        settings = Settings.model_validate(document.data)
-        plan = load_plan(file.parent / settings.plan) if settings.plan else None
+        raise PlanProblemsError([Problem("", error.problem, error.mark)]) from None
     except ValidationError as error:
-        raise SettingsError([str(problem) for problem in problems_of(error, document, Settings)]) from None
+        raise PlanProblemsError(problems_of(error, document, Settings)) from None
     except PlanProblemsError as error:
-        raise SettingsError([f"plan: {problem}" for problem in error.problems]) from None
-    if plan:
-        settings = _with_plan(settings, plan)
-    problems = list(_problems(settings))
-    if plan and not problems:
-        problems = list(_database_problems(settings, plan))
-    if problems:
-        raise SettingsError(problems)
-    return settings
-
-
-def _with_plan(settings: Settings, plan: Plan) -> Settings:
-    """The settings with the plan's stores and credentials in them."""
-    ids = [c.id for c in plan.credentials]
-    unknown = [name for name in settings.credentials if name not in ids]
-    if unknown:
-        raise SettingsError([f"credentials: the plan has no {', '.join(unknown)}, only {', '.join(ids)}"])
-    served = [
-        Served(
-            id=c.id,
-            secrets=SecretPair.model_validate(c.secret_names, from_attributes=True),
-            overlap=c.schedule.overlap,
-        )
-        for c in plan.credentials
-        if c.id in (settings.credentials or ids)
-    ]
-    return settings.model_copy(update={"stores": plan.stores, "serve": tuple(served)})
-
-
-def _problems(settings: Settings) -> Iterator[str]:
-    stores = [store.name for store in settings.stores]
-    if settings.nearest not in (None, *stores):
-        yield f"nearest: there is no store {settings.nearest}, only {', '.join(stores)}"
-    if settings.how_often * 2 > settings.shortest_overlap:
-        yield "refresh: must be at most half of the shortest overlap"
-    if settings.how_often < timedelta(seconds=1):
-        yield "refresh: must be at least 1s"
-    ids = [served.id for served in settings.serve]
-    paths = [file.path for file in settings.files]
-    for i, file in enumerate(settings.files):
-        if file.path in (settings.token_file, *paths[:i]):
-            yield f"files[{i}].path: {file.path} is written already"
-        if file.credential is None and len(ids) > 1:
-            yield f"files[{i}].credential: needed, there are several: {', '.join(ids)}"
-        elif file.credential not in (None, *ids):
-            yield f"files[{i}].credential: there is no {file.credential}, only {', '.join(ids)}"
-
-
-def _database_problems(settings: Settings, plan: Plan) -> Iterator[str]:
-    databases = {c.id: [server.name for server in c.servers] for c in plan.credentials}
-    for i, file in enumerate(settings.files):
-        credential_id = settings.served_by(file).id
-        known = databases[credential_id]
-        if file.database not in (None, *known):
-            yield f"files[{i}].database: {credential_id} has no database {file.database}, only {', '.join(known)}"
+        raise PlanProblemsError([Problem("plan", str(problem)) for problem in error.problems]) from None

@@ -35,7 +35,8 @@ def slowly(descriptor):
     fsync(descriptor)
 
 os.fsync = slowly
-serve.reader_of = lambda _store: lambda _names: Store()
+stores = {}
+serve.reader_of = lambda _store: lambda names: stores.setdefault(names.secret, Store())()
 from lockstep.agent.__main__ import main
 sys.exit(main(sys.argv[2:]))
 """
@@ -87,7 +88,8 @@ class Store(FakeStore):
             os.kill(os.getpid(), signal.SIGHUP)
         return super().__call__()
 
-serve.reader_of = lambda _store: lambda _names: Store()
+stores = {}
+serve.reader_of = lambda _store: lambda names: stores.setdefault(names.secret, Store())()
 from lockstep.agent.__main__ import main
 sys.exit(main(sys.argv[1:]))
 """

@@ -20,11 +20,8 @@ from sandbox.agent import command, settings_file
 from tests.agent.harness import NAME, FakeBootClock, FakeStore
 from tests.agent.process import until
 
-SERVED = {
-    "version": 1,
-    "stores": [{"kind": "aws-secrets-manager", "region": "eu-central-1"}],
-    "serve": [{"id": NAME, "secrets": {"app_user": NAME}, "overlap": "12m"}],
-}
+ROOT = Path(__file__).resolve().parents[2]
+SERVED = {"version": 1, "plan": str(ROOT / "lockstep.yaml"), "credentials": [NAME]}
 
 
 class Machine:
@@ -36,7 +33,7 @@ class Machine:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(serve, "reader_of", lambda _store: lambda _names: self.store())
             self.agent = Agent(settings, self.clock)
-        [self.value] = self.agent.values
+        self.value = next(iter(self.agent.values))
 
     def has(self, generation: int) -> bool | None:
         """For `until`."""

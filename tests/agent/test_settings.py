@@ -15,18 +15,13 @@ import pytest
 from ruamel.yaml import YAML
 
 from lockstep.agent.serve import TokenFile, check_token, token_of
-from lockstep.agent.settings import Settings, SettingsError, Signal, load_settings
-from lockstep.plan.file import load_plan
+from lockstep.agent.settings import Settings, Signal, load_settings
+from lockstep.plan.file import PlanProblemsError, load_plan
 from lockstep.protocol.errors import EnvironmentalError
 from sandbox.agent import command, settings_file
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAN = {"version": 1, "plan": str(ROOT / "lockstep.yaml"), "credentials": ["multi-cloud/app_user"]}
-STORES: dict[str, Any] = {
-    "version": 1,
-    "stores": [{"kind": "aws-secrets-manager", "region": "eu-central-1"}],
-    "serve": [{"id": "a", "secrets": {"app_user": "a"}, "overlap": "12m"}],
-}
 
 
 def _load(folder: Path, document: Mapping[str, Any]) -> Settings:
@@ -35,30 +30,28 @@ def _load(folder: Path, document: Mapping[str, Any]) -> Settings:
 
 def test_a_plan_says_stores_names_and_overlaps(tmp_path: Path) -> None:
     found = _load(tmp_path, PLAN)
-    assert [s.id for s in found.serve] == ["multi-cloud/app_user"]
-    assert found.serve[0].secrets.names == ("multi-cloud/app_user", "multi-cloud/app_user.connection")
+    assert [c.id for c in found.served] == ["multi-cloud/app_user"]
     assert found.how_often == timedelta(minutes=1)
     assert [store.name for store in found.stores_in_turn] == ["aws", "oci"]
     nearest = _load(tmp_path, {**PLAN, "nearest": "oci"})
     assert [store.name for store in nearest.stores_in_turn] == ["oci", "aws"]
 
 
-def test_without_a_plan_the_settings_say_it(tmp_path: Path) -> None:
-    found = _load(tmp_path, STORES)
-    assert found.serve[0].overlap == timedelta(minutes=12)
-    assert found.serve[0].secrets.names == ("a",)
-    assert (found.listen.host, found.listen.port) == ("127.0.0.1", 2773)
-
-
 def test_a_file_has_the_login_of_its_credential_and_the_owner_that_is_named(tmp_path: Path) -> None:
     own = {"owner": pwd.getpwuid(os.geteuid()).pw_name, "signal": {"pid_file": "/run/a.pid"}}
-    serve = [*STORES["serve"], {"id": "b", "secrets": {"app_user": "b"}, "overlap": "13m"}]
-    files = [{**FILE, **own, "credential": "b"}, {"path": "/run/b", "template": "/t", "credential": "a"}]
-    found = _load(tmp_path, {**STORES, "serve": serve, "files": files})
+    one, other = "multi-cloud/ledger_user", "multi-cloud/app_user"
+    files = [{**FILE, **own, "credential": one}, {"path": "/run/b", "template": "/t", "credential": other}]
+    found = _load(tmp_path, {**PLAN, "credentials": [], "files": files})
     first, second = found.files
-    assert (found.served_by(first).id, first.owner, first.group, first.mode) == ("b", os.geteuid(), -1, 0o600)
+    assert (found.credential_of(first).id, first.owner, first.group, first.mode) == (
+        one,
+        os.geteuid(),
+        -1,
+        0o600,
+    )
     assert first.signal == Signal(name="HUP", pid_file=Path("/run/a.pid"))
-    assert (found.served_by(second).id, second.template, second.signal) == ("a", Path("/t"), None)
+    assert (found.credential_of(second).id, second.template, second.signal) == (other, Path("/t"), None)
+    assert (found.listen.host, found.listen.port) == ("127.0.0.1", 2773)
 
 
 def test_the_agent_does_not_load_what_it_may_never_need(tmp_path: Path) -> None:
@@ -109,14 +102,14 @@ FILE = {"path": "/run/a", "format": "pgpass"}
         ),
         ({"files": [FILE], "token_file": "/run/a"}, "files[0].path: /run/a is written"),
         ({"plan": "/no/such/plan.yaml"}, "plan: "),
-        ({"plan": None}, "give it a plan, or stores and serve"),
+        ({"plan": None}, "plan: must be the path of a plan file"),
         ({"credentials": [], "files": [FILE]}, "files[0].credential: needed, there are several"),
     ],
 )
 def test_a_mistake_is_told_with_its_place(tmp_path: Path, more: Mapping[str, Any], told: str) -> None:
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises(PlanProblemsError) as caught:
         _load(tmp_path, {**PLAN, **more})
-    assert any(told in problem for problem in caught.value.problems), caught.value.problems
+    assert any(told in problem for problem in caught.value.lines), caught.value.lines
 
 
 @pytest.mark.parametrize("mode", ["0640", "640", 640, "0o640"])

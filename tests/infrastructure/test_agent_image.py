@@ -13,7 +13,7 @@ import pytest
 
 from cdk.bundle import ROOT
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
-from sandbox.agent import READER_MAY, running_agent
+from sandbox.agent import READER_MAY, plan_file, running_agent
 from sandbox.aws import AwsSandbox
 from sandbox.oci import OciSandbox, write_config_file
 from sandbox.oci.resources import create_ring
@@ -61,13 +61,8 @@ def _clouds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str
         create_ring(oci, NAME, app_user(1))
         key = oci.new_api_key("agent", *READER_MAY, compartment=oci.compartment_id)
         vault = {"region": "eu-frankfurt-1", "compartment_id": oci.compartment_id, "vault_id": oci.vault_id}
-        settings = {
-            "stores": [
-                {"kind": "aws-secrets-manager", "region": aws.region},
-                {"kind": "oci-vault", **vault},
-            ],
-            "serve": [{"id": NAME, "secrets": {"app_user": NAME}, "overlap": "16m"}],
-        }
+        stores = [{"kind": "aws-secrets-manager", "region": aws.region}, {"kind": "oci-vault", **vault}]
+        settings: dict[str, object] = {"plan": str(plan_file(folder, NAME, stores))}
         environment = {
             "PATH": os.defpath,
             **aws.environment(),
