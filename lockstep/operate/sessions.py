@@ -8,6 +8,7 @@ from functools import partial
 
 from lockstep.databases.sessions import NotCountable, OpenSession, SessionList
 from lockstep.operate import documents
+from lockstep.operate.documents import ClientSessions, SessionsOfLogin
 from lockstep.operate.formatting import clock_time, to_second
 from lockstep.operate.state import LoginState, State, login_states, promoted_at
 from lockstep.plan.fields import format_duration
@@ -19,25 +20,6 @@ MOST_CLIENTS = 5
 """So many hosts and applications are shown of a login."""
 
 Answer = SessionList | NotCountable | LockstepError
-Client = tuple[str | None, str]
-"""Host and application."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Count:
-    """The sessions of a username on a server.
-
-    Attributes:
-        before: How many were connected before the current generation was promoted; None where that is not known.
-        oldest_seconds: None where no session tells its age.
-        clients: With the number of sessions of each, the most first.
-    """
-
-    login: LoginState
-    sessions: int
-    before: int | None
-    oldest_seconds: float | None
-    clients: Sequence[tuple[Client, int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,15 +65,15 @@ class OpenSessions:
                 found[name] = first[answer.server]
         return found
 
-    def counted(self) -> Iterator[tuple[str, SessionList, list[Count]]]:
-        """Each server that was counted, once."""
+    def counted(self) -> Iterator[tuple[str, SessionList, list[SessionsOfLogin]]]:
+        """Each server that was counted, once, with the sessions of each login."""
         same = self.same()
         for name, answer in self.answers.items():
             if isinstance(answer, SessionList) and name not in same:
-                yield name, answer, [self._count(login, answer.sessions) for login in self.logins]
+                yield name, answer, [self._count(login.username, answer.sessions) for login in self.logins]
 
-    def _count(self, login: LoginState, sessions: Sequence[OpenSession]) -> Count:
-        own = [s for s in sessions if s.username == login.username]
+    def _count(self, username: str, sessions: Sequence[OpenSession]) -> SessionsOfLogin:
+        own = [s for s in sessions if s.username == username]
         ages = [s.age_seconds for s in own if s.age_seconds is not None]
         before = None
         if self.promoted_at and len(ages) == len(own):
@@ -99,12 +81,16 @@ class OpenSessions:
             since = max(0.0, (self.now - self.promoted_at).total_seconds()) + 1
             before = sum(age > since for age in ages)
         clients = Counter((s.host, s.application) for s in own)
-        return Count(
-            login=login,
+        return SessionsOfLogin(
+            username=username,
             sessions=len(own),
-            before=before,
-            oldest_seconds=max(ages, default=None),
-            clients=clients.most_common(),
+            connected_before_current=before,
+            oldest_seconds=round(max(ages), 1) if ages else None,
+            clients=[
+                ClientSessions(host=host, application=application, sessions=count)
+                for (host, application), count in clients.most_common(10 * MOST_CLIENTS)
+            ],
+            clients_in_all=len(clients),
         )
 
 
@@ -154,7 +140,9 @@ def lines(found: OpenSessions) -> Iterator[str]:
     since = f", promoted at {clock_time(found.promoted_at, found.now)}" if found.promoted_at else ""
     yield f"{found.credential.id}: {current}{since}"
     rows = [
-        _row(name, answer, count, found.now) for name, answer, counts in found.counted() for count in counts
+        _row(name, answer, login, count, found.now)
+        for name, answer, counts in found.counted()
+        for login, count in zip(found.logins, counts, strict=True)
     ]
     if rows:
         widths = [max(len(row[i]) for row in [_HEAD, *rows]) for i in range(len(_HEAD))]
@@ -165,32 +153,24 @@ def lines(found: OpenSessions) -> Iterator[str]:
     yield from (f"  {line}" for line in _notes(found))
 
 
-def _row(name: str, answer: SessionList, count: Count, now: datetime) -> tuple[str, ...]:
-    generations = " or ".join(map(str, count.login.generations)) or "-"
+def _row(
+    name: str, answer: SessionList, login: LoginState, count: SessionsOfLogin, now: datetime
+) -> tuple[str, ...]:
     least = "" if answer.ages_are_exact else "at least "
-    before = "-" if not count.sessions else "?" if count.before is None else f"{least}{count.before}"
-    oldest = "-" if not count.sessions else "?"
+    before = oldest = "?" if count.sessions else "-"
+    if count.sessions and count.connected_before_current is not None:
+        before = f"{least}{count.connected_before_current}"
     if count.oldest_seconds is not None:
         oldest = least + format_duration(timedelta(seconds=count.oldest_seconds))
-    return (
-        name,
-        count.login.username,
-        generations,
-        count.login.text(now),
-        str(count.sessions),
-        before,
-        oldest,
-        _clients(count.clients),
-    )
-
-
-def _clients(clients: Sequence[tuple[Client, int]]) -> str:
-    shown = [
-        f"{' '.join(filter(None, client)) or 'unnamed'} ({sessions})"
-        for client, sessions in clients[:MOST_CLIENTS]
+    clients = [
+        f"{' '.join(filter(None, (one.host, one.application))) or 'unnamed'} ({one.sessions})"
+        for one in count.clients[:MOST_CLIENTS]
     ]
-    more = len(clients) - MOST_CLIENTS
-    return ", ".join([*shown, *([f"and {more} more"] if more > 0 else [])])
+    if count.clients_in_all > MOST_CLIENTS:
+        clients.append(f"and {count.clients_in_all - MOST_CLIENTS} more")
+    generations = " or ".join(map(str, login.generations)) or "-"
+    shown = (login.username, generations, login.text(now), str(count.sessions), before, oldest)
+    return (name, *shown, ", ".join(clients))
 
 
 def _notes(found: OpenSessions) -> Iterator[str]:
@@ -249,25 +229,11 @@ def _server_document(found: OpenSessions, name: str, answer: Answer) -> document
         case LockstepError():
             error = type(answer).__name__
             return documents.SessionsOfServer(database=name, counted=False, error=error, grants=())
-    counts = next((counts for counted, _, counts in found.counted() if counted == name), [])
     return documents.SessionsOfServer(
         database=name,
         counted=True,
         same_server_as=found.same().get(name),
         ages_are_exact=answer.ages_are_exact,
         grants=answer.grants,
-        sessions=[
-            documents.SessionsOfLogin(
-                username=count.login.username,
-                sessions=count.sessions,
-                connected_before_current=count.before,
-                oldest_seconds=count.oldest_seconds and round(count.oldest_seconds, 1),
-                clients=[
-                    documents.ClientSessions(host=host, application=application, sessions=sessions)
-                    for (host, application), sessions in count.clients[: 10 * MOST_CLIENTS]
-                ],
-                clients_in_all=len(count.clients),
-            )
-            for count in counts
-        ],
+        sessions=next((counts for counted, _, counts in found.counted() if counted == name), []),
     )

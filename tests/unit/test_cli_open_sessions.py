@@ -50,8 +50,8 @@ def counted(**answers: Answer) -> OpenSessions:
 def test_sessions_are_told_by_login_and_by_the_time_of_the_promotion() -> None:
     found = counted(ledger=server(session("a", 10), session("a", 299), session("a", 302), session("b", 400)))
     [(name, _, [a, b])] = found.counted()
-    assert (name, a.sessions, a.before, a.oldest_seconds) == ("ledger", 3, 1, 302)
-    assert (b.sessions, b.before) == (1, 1)
+    assert (name, a.sessions, a.connected_before_current, a.oldest_seconds) == ("ledger", 3, 1, 302)
+    assert (b.sessions, b.connected_before_current) == (1, 1)
     text = "\n".join(lines(found))
     assert "previous, dies in 7m" in text
     assert "5m2s" in text
