@@ -5,9 +5,10 @@ failure becomes one of our errors, without the text of the foreign error, which 
 """
 
 import logging
+import os
 import re
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -364,6 +365,23 @@ def botocore_session(sessions: Sessions[AwsKeys] | None = None) -> Session:
     if sessions:
         made.register_component("credential_provider", CredentialResolver([_OfSessions(sessions)]))
     return made
+
+
+def known_regions(partition: str) -> Sequence[str]:
+    """The regions of AWS by botocore's own data, whatever profile the environment names."""
+    names: list[str] = Session({"profile": (None, None, None, None)}).get_available_regions(
+        "dynamodb", partition
+    )
+    return names
+
+
+def own_region() -> str | None:
+    """The region of the environment; None where it has none, or a profile that is not there."""
+    try:
+        region: str | None = os.environ.get("AWS_REGION") or botocore_session().get_config_variable("region")
+    except RAISED:
+        return None
+    return region
 
 
 class ErrorKind(Enum):

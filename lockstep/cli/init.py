@@ -20,7 +20,7 @@ import typer
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import TypeAdapter, ValidationError
 
-from lockstep.aws.clients import aws_client, botocore_session
+from lockstep.aws.clients import aws_client, own_region
 from lockstep.aws.reads import explained
 from lockstep.cli.output import complain, plan_file, say, say_aside, say_next, wrong_use
 from lockstep.plan.admins import needs_ca_file
@@ -252,7 +252,7 @@ def init(  # noqa: PLR0913 - an option for each answer
     file = plan_file()
     schema_file, schema = file.parent / SCHEMA_NAME, schema_text(plan_schema())
     _refuse_to_replace(file, schema_file, schema, force=force)
-    profile = os.environ.get("AWS_REGION") or botocore_session().get_config_variable("region")
+    profile = own_region()
     needed = {"--database": databases, "--region": region or profile, "--bucket": bucket}
     if yes and (missing := [option for option, value in needed.items() if not value]):
         raise wrong_use(f"with --yes also give {', '.join(missing)}")

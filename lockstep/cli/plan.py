@@ -13,7 +13,7 @@ from rich.progress import BarColumn
 
 from lockstep.audit.chain import Entry, newest_numbers
 from lockstep.audit.verify import read_object
-from lockstep.aws.clients import botocore_session
+from lockstep.aws.clients import known_regions
 from lockstep.cli.orders import (
     AllCredentials,
     OrderContext,
@@ -139,8 +139,7 @@ def check() -> None:
 
 def _known_regions(cloud: str, region: str) -> Sequence[str]:
     if cloud == "aws":
-        found: list[str] = botocore_session().get_available_regions("dynamodb", partition_of(region))
-        return found
+        return known_regions(partition_of(region))
     try:
         from oci.regions import REGIONS  # type: ignore[import-untyped]  # noqa: PLC0415 - the SDK is an extra, untyped
     except ModuleNotFoundError:

@@ -319,8 +319,11 @@ def carried_out(room: Target, *, is_dry: bool = False, is_quiet: bool = False) -
     try:
         work.do(room.names)
     except BaseException:
-        say_aside(f"stopped after {len(report.outcomes):,} of {report.total:,}; {report.line(is_dry=is_dry)}")
-        say_aside("what was made stays; repeat the command to go on")
+        if report.outcomes:
+            say_aside(
+                f"stopped after {len(report.outcomes):,} of {report.total:,}; {report.line(is_dry=is_dry)}"
+            )
+            say_aside("what was made stays; repeat the command to go on")
         raise
     return report
 
