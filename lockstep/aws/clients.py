@@ -368,10 +368,10 @@ def botocore_session(sessions: Sessions[AwsKeys] | None = None) -> Session:
 
 
 def known_regions(partition: str) -> Sequence[str]:
-    """The regions of AWS by botocore's own data, whatever profile the environment names."""
-    names: list[str] = Session({"profile": (None, None, None, None)}).get_available_regions(
-        "dynamodb", partition
-    )
+    """The regions of AWS by botocore's own data, whatever the environment has for a configuration."""
+    nowhere = (None, None, os.devnull, None)
+    settings = {"profile": (None, None, None, None), "config_file": nowhere, "credentials_file": nowhere}
+    names: list[str] = Session(settings).get_available_regions("dynamodb", partition)
     return names
 
 

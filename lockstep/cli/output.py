@@ -123,8 +123,9 @@ def words_left(args: Sequence[str]) -> Iterator[str]:
     words = iter(args)
     for word in words:
         if word in {"--plan", "-p"}:
-            file = next(words, None)
-            if file is None:
+            file = next(words, "-")
+            if file.startswith("-"):
+                _answer.is_json |= "--json" in {file, *words}
                 raise typer.BadParameter("it needs an argument, the plan file", param_hint=word)
             _answer.plan_file = Path(file)
         elif word.startswith("--plan=") or (word.startswith("-p") and not word.startswith("--")):
