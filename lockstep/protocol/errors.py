@@ -201,7 +201,7 @@ class PlanAccessDeniedError(TerminalError):
 class InvalidRequestError(TerminalError):
     """The input of this run is not valid. Nothing was changed.
 
-    Name a credential of the plan that is deployed, `lockstep plan check`; a new one is deployed first: `make
+    Name a credential of the plan that is deployed, `lockstep check`; a new one is deployed first: `make
     deploy-aws`.
     """
 
@@ -441,8 +441,7 @@ class TlsVerificationError(TerminalError):
 class UnsupportedServerError(TerminalError):
     """The server does not support the chosen strategy.
 
-    Use MySQL 8.0.21, MariaDB 10.4, PostgreSQL 10 or newer, and a `strategy` that the engine has: `lockstep plan
-    check`.
+    Use MySQL 8.0.21, MariaDB 10.4, PostgreSQL 10 or newer, and a `strategy` that the engine has: `lockstep check`.
     """
 
 
@@ -545,8 +544,8 @@ class DeadlineExceededError(TerminalError):
 class StartedLateError(TerminalError):
     """The rotation would have begun too late after its trigger. Nothing was started.
 
-    The other cloud or the next trigger rotates it. If it lasts, `concurrency` of the shard is too small: `lockstep
-    plan check`.
+    The other cloud or the next trigger rotates it. If it lasts, `concurrency` of the shard is too small:
+    `lockstep check`.
     """
 
 

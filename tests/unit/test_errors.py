@@ -4,11 +4,14 @@ import ast
 import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.main import get_command
 
+from lockstep.cli.app import app
 from lockstep.protocol import errors
 from lockstep.protocol.errors import (
     AccountUnusableError,
@@ -65,6 +68,25 @@ def test_where_the_code_decides_the_next_step_only_that_one_is_told() -> None:
             assert str(kind(code=code)) == f"{kind.meaning} [code={code}] {advice}"
             assert "`" in advice
         assert str(kind(code="another")).endswith(kind.advice)
+
+
+def _of_the_program(words: list[str]) -> bool:
+    """Whether these are a command of the program, arguments, and options that it has."""
+    command: Any = get_command(app)
+    own = {option for parameter in command.params for option in parameter.opts}
+    while (inner := getattr(command, "commands", None)) and words and words[0] in inner:
+        command = inner[words.pop(0)]
+    own |= {option for parameter in command.params for option in parameter.opts}
+    own |= {"--check"} if command.name == "agent" else set()
+    return not getattr(command, "commands", None) and {w for w in words if w.startswith("-")} <= own
+
+
+def test_the_commands_that_errors_name_are_there() -> None:
+    advices = [advice for _, advice in told_errors().values()]
+    advices += [advice for kind in CLASSES for advice in kind.advices.values()]
+    named = {words for advice in advices for words in re.findall(r"`lockstep ([^`]+)`", advice)}
+    assert len(named) >= 20
+    assert {words for words in named if not _of_the_program(words.split())} == set()
 
 
 def test_the_text_says_where_and_what_to_do() -> None:
