@@ -109,7 +109,7 @@ def test_the_doctor_finds_everything_by_its_name_in_the_deployed_stack(world: De
         found = examine(checks, context, side_by_side=one_after_the_other)
     assert {check.id for check in checks} == {f.check for f in found}
     assert {(f.check, f.outcome) for f in found if f.outcome is not Outcome.PASSED} == {
-        ("aws.active-plan", Outcome.WARNING),
+        ("aws.records", Outcome.WARNING),
     }
 
 

@@ -8,16 +8,17 @@ from lockstep.databases.findings import Finding, failed, passed, warning
 from lockstep.operate import formatting
 from lockstep.operate.doctor.checks import Check, Context
 from lockstep.operate.secrets import ROTATED, Wanted, wanted
+from lockstep.operate.verdict import Kind, of_record, ranked
 from lockstep.plan.admins import is_plain_name
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import (
     StoreAccessDeniedError,
 )
-from lockstep.protocol.model import AdminSecret, Credential, LockRecord
+from lockstep.protocol.model import AdminSecret
 from lockstep.protocol.names import SecretKind
 from lockstep.runtime.identity import oci_api_key, oci_client_secret
 
-IDENTITY, ACTIVE_PLAN = "aws.identity", "aws.active-plan"
+IDENTITY, RECORDS = "aws.identity", "aws.records"
 SECRETS, OCI_KEY = "aws.secrets", "aws.oci-key"
 _ACCOUNT = 4
 """The place of the account in an ARN."""
@@ -37,27 +38,22 @@ def identity(context: Context) -> Iterator[Finding]:
     yield failed(IDENTITY, f"account {account}", says, fix)
 
 
-def active_plan(context: Context) -> Iterator[Finding]:
-    """Of each credential: whether runs act under the plan of this file."""
+_WAITING = frozenset({Kind.NEW, Kind.PAUSED, Kind.UNFINISHED})
+"""What a run or a person ends in its time."""
+
+
+def records(context: Context) -> Iterator[Finding]:
+    """What the record of each credential says, as every surface tells it."""
+    now = context.clock.now()
     for credential in context.plan.credentials:
-        yield _plan(credential, context.clouds.lock(credential).read())
-
-
-def _plan(credential: Credential, record: LockRecord) -> Finding:
-    name, ours = credential.id, credential.plan_digest
-    activate = formatting.lockstep("apply", name)
-    if record.activate is not None and record.activate != record.plan:
-        which = (
-            "that of this file" if record.activate == ours else f"{record.activate}, not that of this file"
-        )
-        says = f"a plan, {which}, is to become active with the next run of a cloud that has it"
-        return warning(ACTIVE_PLAN, name, says, formatting.lockstep("rotate", "--force", name))
-    if record.plan is None:
-        return failed(ACTIVE_PLAN, name, "no plan is active, so no run does anything", activate)
-    if record.plan != ours:
-        says = f"the active plan is {record.plan}, and that of this file is {ours}: after `lockstep plan diff OLD NEW`"
-        return failed(ACTIVE_PLAN, name, says, f"{activate} --from {record.plan}")
-    return passed(ACTIVE_PLAN, name, "the plan of this file is the active one")
+        reasons = ranked(of_record(context.clouds.lock(credential).read(), credential, now))
+        for reason in reasons:
+            tell = warning if reason.kind in _WAITING else failed
+            yield tell(RECORDS, credential.id, reason.text.removesuffix("."), reason.next)
+        if not reasons:
+            yield passed(
+                RECORDS, credential.id, "the plan of this file is the active one, and runs may rotate"
+            )
 
 
 # ---- Secrets
@@ -161,10 +157,11 @@ CHECKS = (
         ask=identity,
     ),
     Check(
-        id=ACTIVE_PLAN,
-        looks_at="for each credential the plan under which runs act, against this file's",
-        means="runs of a cloud whose plan is another one change nothing",
-        ask=active_plan,
+        id=RECORDS,
+        looks_at="what the lock record of each credential says, as `status` does: the active plan against this file's, "
+        "blocked databases, emergencies, a lock that is held too long, overdue rotations",
+        means="no run does anything, or not all; the command is that of `status`",
+        ask=records,
     ),
     Check(
         id=SECRETS,

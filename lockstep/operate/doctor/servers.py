@@ -22,6 +22,7 @@ from lockstep.databases import inspect
 from lockstep.databases.findings import HERE, Finding, Outcome, failed, not_asked, passed, warning
 from lockstep.databases.inspect import AdminInspection, Inspector, LoggedIn
 from lockstep.databases.tls import TlsProbe, TlsProblem
+from lockstep.operate.verdict import next_step
 from lockstep.protocol.errors import (
     AdminCredentialRejectedError,
     AdvisoryLockBusyError,
@@ -272,16 +273,17 @@ def served_logins(
     return served, problems
 
 
-def forbidden(server: DatabaseServer, credential: Credential, record: LockRecord) -> Finding | None:
+def forbidden(
+    server: DatabaseServer, credential: Credential, record: LockRecord, now: datetime
+) -> Finding | None:
     """Why no login may be shown there at all; None where one may (protocol D3, D20)."""
-    subject = f"{server.name} {credential.id}"
+    subject, fix = f"{server.name} {credential.id}", next_step(record, credential, now)
     if server.name in record.take_over:
-        fix = f"lockstep rotate --force {credential.id}"
         says = "it is under take-over: the next rotation takes its account over"
         return warning(LOGIN, subject, says, fix)
     if server.name in record.blocked:
         says = "it is blocked: it has refused what should work, so no login is shown to it"
-        return failed(LOGIN, subject, says, f"lockstep status {credential.id}, which names the way out")
+        return failed(LOGIN, subject, says, fix)
     return None
 
 
@@ -526,7 +528,7 @@ class _Look:
         server, credential = self.server, self.credential
         try:
             record = self.clouds.lock(credential).read()
-            if finding := forbidden(server, credential, record):
+            if finding := forbidden(server, credential, record, self.clouds.clock.now()):
                 self.found.add(finding)
                 return []
             served, problems = served_logins(self.clouds.each_store(credential), credential)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 import zipfile
 from typing import Any
 
@@ -36,7 +37,12 @@ class AwsWorld:
             BillingMode="PAY_PER_REQUEST",
         )
         for credential in self.plan.credentials:
-            self.record(credential.id, plan={"S": credential.plan_digest}, format={"N": str(FORMAT)})
+            self.record(
+                credential.id,
+                plan={"S": credential.plan_digest},
+                format={"N": str(FORMAT)},
+                next_due_at={"N": str(int(time.time()) + 600)},
+            )
         place = {"LocationConstraint": self.sandbox.region}
         self.client("s3").create_bucket(Bucket=AUDIT_BUCKET, CreateBucketConfiguration=place)
         for one in wanted(self.plan):

@@ -69,11 +69,18 @@ _OTHER = "0" * 64
 OF_AWS: tuple[Break, ...] = (
     Break("aws.identity", _other_account, "999988887777", "AWS_PROFILE"),
     Break(
-        "aws.active-plan",
+        "aws.records",
         _record(plan={"S": _OTHER}),
-        f"the active plan is {_OTHER}",
+        f"the active one is {_OTHER}",
         f"lockstep apply {CREDENTIAL} --from {_OTHER}",
     ),
+    Break(
+        "aws.records",
+        _record(blocked={"SS": ["orders"]}),
+        "orders has refused every login",
+        f"lockstep take-over {CREDENTIAL} orders",
+    ),
+    Break("aws.records", _record(paused={"BOOL": True}), "It is paused", "lockstep resume", WARNING),
     Break(
         "aws.secrets",
         call("secretsmanager", "delete_secret", SecretId=BLOB),
