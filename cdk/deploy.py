@@ -193,7 +193,7 @@ def create_secrets(deployment: Deployment, client: AwsClient) -> bool:
         report = secrets_command.carried_out(secrets_command.aws_room(plan, client, terms))
     except LockstepError as error:
         again = f"lockstep secrets create --cloud aws --stack {settings.stack} --plan {settings.plan}"
-        _stopped([f"secrets of credentials: {type(error).__name__}: {error}; repeat `{again}`"])
+        _stopped([f"secrets of credentials: {error.name}: {error}; repeat `{again}`"])
         return False
     secrets_command.show(report)
     return not report.refused

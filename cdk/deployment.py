@@ -298,9 +298,7 @@ class Publication:
                 bucket, published, names, clock=SystemClock(), done=lambda _name: None
             )
         except LockstepError as error:
-            raise NotPublishedError(
-                f"{self.address}: {type(error).__name__}: {error}; repeat {again}"
-            ) from error
+            raise NotPublishedError(f"{self.address}: {error.name}: {error}; repeat {again}") from error
         if different:
             raise NotPublishedError(
                 f"{self.address}: {len(different)} documents have other content than the plan's, so functions refuse "

@@ -105,7 +105,7 @@ class LambdaFace(Generic[RequestT]):
                 result = self._step(request, self._ports(request.rotation.credential_id))
             return write(result)
         except LockstepError as e:
-            outcome = type(e).__name__
+            outcome = e.name
             raise
         except Exception as e:  # noqa: BLE001 - the last line of defence before Lambda prints it
             # A bug or a foreign error that crossed a port: its text may hold a secret.

@@ -54,7 +54,7 @@ def forget_after(error: str, forget: Callable[[], None]) -> None:
 
 def shown(error: LockstepError) -> dict[str, str]:
     """An error, as the caller is told."""
-    return {"error": type(error).__name__, "message": str(error)}
+    return {"error": error.name, "message": str(error)}
 
 
 def seconds_left(ctx: context.InvokeContext, clock: Clock) -> float:

@@ -175,7 +175,7 @@ class Function:
             with Scope(self._clock, ends_at=ends_at, leave=self._leave).open():
                 plan = self._runner().plan
         except LockstepError as error:
-            logger.warning(json.dumps({"events_not_sent": "all of this call", "error": type(error).__name__}))
+            logger.warning(json.dumps({"events_not_sent": "all of this call", "error": error.name}))
             return None
         if plan.event_topic is None:
             return None

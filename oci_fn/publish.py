@@ -65,7 +65,7 @@ class EventPublisher:
             if event_data and not problem:
                 self._send(event_data, rotation_id, promoted)
         except LockstepError as e:
-            problem = self._gave_up = str(e.where.get("code") or type(e).__name__)
+            problem = self._gave_up = str(e.where.get("code") or e.name)
         except Exception as e:  # noqa: BLE001 - an event fails no run
             problem = self._gave_up = type(e).__name__
         if problem and number:

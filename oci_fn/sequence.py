@@ -200,7 +200,7 @@ class _HeldRun:
         )
 
     def _fail(self, error: LockstepError) -> None:
-        failed = FailedRun(rotation=self._rotation, error=type(error).__name__, **self._notes)
+        failed = FailedRun(rotation=self._rotation, error=error.name, **self._notes)
         recorded = None
         with suppress(LockstepError):
             recorded = self._retries.call(

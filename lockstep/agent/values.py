@@ -156,7 +156,7 @@ class Values:
 
 def describe(error: Exception) -> str:
     """An error of ours tells no value; the text of another one might."""
-    return f"{type(error).__name__}: {error}" if isinstance(error, LockstepError) else type(error).__name__
+    return f"{error.name}: {error}" if isinstance(error, LockstepError) else type(error).__name__
 
 
 def _names_in_arn(arn: str) -> tuple[str, ...]:

@@ -227,7 +227,7 @@ def _server_document(found: OpenSessions, name: str, answer: Answer) -> document
         case NotCountable(grants=grants):
             return documents.SessionsOfServer(database=name, counted=False, error=None, grants=grants)
         case LockstepError():
-            error = type(answer).__name__
+            error = answer.name
             return documents.SessionsOfServer(database=name, counted=False, error=error, grants=())
     return documents.SessionsOfServer(
         database=name,

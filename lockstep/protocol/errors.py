@@ -750,7 +750,10 @@ _ENVIRONMENT = dict(_texts(Environment.__doc__ or ""))
 
 
 class EnvironmentalError(TerminalError):
-    """Something is wrong where Lockstep runs."""
+    """Something is wrong where Lockstep runs.
+
+    See which identity, network or clock it is: `lockstep doctor`, `lockstep doctor --in-cloud`.
+    """
 
     def __init__(self, problem: Environment, **where: str | int) -> None:
         self.problem = problem
@@ -808,11 +811,7 @@ class SessionFailure(Exception):  # noqa: N818 - no error of ours: a port makes 
 
 def told_errors() -> dict[str, tuple[str, str]]:
     """Meaning and advice of every error, by the name by which a person is told it."""
-    kinds = {
-        kind.__name__: (kind.meaning, kind.advice)
-        for kind in family(LockstepError)
-        if kind is not EnvironmentalError
-    }
+    kinds = {kind.__name__: (kind.meaning, kind.advice) for kind in family(LockstepError)}
     return kinds | {problem.error_name: (problem.meaning, problem.advice) for problem in Environment}
 
 
