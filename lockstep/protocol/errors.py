@@ -262,7 +262,7 @@ class StagedValueConflictError(TerminalError):
 class SecretNotFoundError(TerminalError):
     """The secret does not exist in the store.
 
-    Correct its name in the plan, or deploy what makes it: `make deploy-aws`, `make deploy-oci`.
+    Correct its name in the plan, or make it: `lockstep secrets create`.
     """
 
 
@@ -357,8 +357,8 @@ class AccountLockedError(AccountUnusableError):
 class AccountExpiredError(AccountUnusableError):
     """The account or its password has expired.
 
-    PostgreSQL: ALTER ROLE <role> VALID UNTIL 'infinity'. MySQL, MariaDB: ALTER USER <account> PASSWORD EXPIRE
-    NEVER, and if the password was expired by hand, let Lockstep set it again: `lockstep take-over`.
+    PostgreSQL: `ALTER ROLE <role> VALID UNTIL 'infinity'`. MySQL, MariaDB: `ALTER USER <account> PASSWORD EXPIRE
+    NEVER`, and if the password was expired by hand, let Lockstep set it again: `lockstep take-over`.
     """
 
 
@@ -366,7 +366,7 @@ class AccountDeniedError(AccountUnusableError):
     """The account may not connect to the database from here, or does not act as its owner role.
 
     Compare its rights and its host with `lockstep plan sql`; on PostgreSQL also look at pg_hba.conf. Code `role`:
-    ALTER ROLE <role> SET role TO <owner>; ALTER ROLE <role> IN DATABASE <dbname> RESET role.
+    `ALTER ROLE <role> SET role TO <owner>`; `ALTER ROLE <role> IN DATABASE <dbname> RESET role`.
     """
 
 

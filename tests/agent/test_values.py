@@ -34,19 +34,6 @@ def test_a_store_that_does_not_answer_is_waited_for_once_in_a_round() -> None:
     assert (world.near.reads, world.far.reads) == (51, 50)
 
 
-def test_a_store_that_lags_does_not_take_a_newer_value_back() -> None:
-    world = World()
-    world.near.is_up = False
-    world.far.generation = 7
-    world.value.refresh()
-    world.near.is_up, world.near.generation = True, 6
-    world.clock.seconds += 60
-    world.value.refresh()
-    assert world.value.served
-    assert (world.value.served.source, world.value.served.value.generation) == ("aws", 7)
-    assert world.value.age_seconds == 0
-
-
 def test_why_a_store_was_passed_over_is_said_without_the_text_of_a_foreign_error() -> None:
     world = World()
     world.near.generation = world.far.generation = 7
@@ -81,32 +68,6 @@ def test_a_value_is_served_for_the_overlap_after_a_store_was_seen_to_serve_it() 
 
 def _is_served(world: World) -> bool:
     return world.value.served is not None
-
-
-def test_what_stores_serve_is_served_where_what_was_kept_may_be_revoked() -> None:
-    """A store that was restored serves a lower generation: after the overlap that is all there is."""
-    world = World()
-    world.near.generation = world.far.generation = 7
-    world.value.refresh()
-    world.near.generation = world.far.generation = 3
-    world.clock.seconds += SECONDS
-    world.value.refresh()
-    assert world.value.served
-    assert world.value.served.value.generation == 3
-
-
-def test_the_age_counts_from_before_the_read() -> None:
-    world = World()
-
-    def slow() -> StoredText:
-        found = world.near()
-        world.clock.seconds += 5
-        return found
-
-    secret = Secret(name=NAME, credential_id=NAME, overlap=OVERLAP, sources={"oci": slow})
-    [value] = Values([secret], world.clock)
-    value.refresh()
-    assert value.age_seconds == 5
 
 
 @pytest.mark.parametrize("callers", [1, 50])

@@ -144,19 +144,6 @@ def test_the_second_source_is_read_if_the_first_fails(trouble: LockstepError) ->
     assert (near.reads, far.reads) == (1, 1)
 
 
-def test_where_every_store_lags_until_the_value_is_not_given_any_more_a_lower_generation_is() -> None:
-    """Or it would never recover from a store that was made anew, and counts from 1."""
-    store, clock = Store(2), FakeClock()
-    client = client_of(store, clock=clock, refuse_after_seconds=2 * MAX_AGE_SECONDS)
-    client.get()
-    store.generation = 1
-    clock.sleep(2 * MAX_AGE_SECONDS - 0.001)
-    assert client.get(wait_seconds=SECONDS).generation == 2
-    assert client.status.failures == 1
-    clock.sleep(RETRY_SECONDS)
-    assert client.get().generation == 1
-
-
 @pytest.mark.parametrize("trouble", [StoreThrottledError(), StoreAccessDeniedError(), SecretMalformedError()])
 def test_an_old_value_is_used_if_every_source_fails(trouble: LockstepError) -> None:
     store, clock = Store(), FakeClock()
