@@ -1,6 +1,6 @@
 """The settings: the plan says what is rotated, `cdk.json` (or `-c name=value`) how it is deployed.
 
-The plan gives interval, overlap, names, regions, and the retention and storage class of the audit log. The time-outs
+The plan gives interval, overlap, names, regions, and the retention of the audit log. The time-outs
 are in `lockstep.protocol.deadlines`, because the lease depends on them: a function has the time-out of its state.
 """
 

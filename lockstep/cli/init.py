@@ -199,7 +199,7 @@ class Questions:
                 raise wrong_use(f"{option}: {error}") from None
         while True:
             try:
-                return form(str(typer.prompt(text, default=default)).strip())
+                return form(str(typer.prompt(text, default=default, show_default=bool(default))).strip())
             except ValueError as error:
                 complain(f"  {error}")
 
@@ -287,8 +287,8 @@ def init(  # noqa: PLR0913 - an option for each answer
     say(f"{file}: written, with {schema_file} for your editor")
     say_next(f"{what + ':':<22} {how}" for what, how in _steps(file, plan, answers))
     say(
-        f"`make` runs in a checkout of Lockstep {version('lockstep-rotation')}, since the package has no CDK and no "
-        "Terraform files. Its docs/runbook.md explains each step."
+        f"make, docs and oci_fn are in a checkout of Lockstep {version('lockstep-rotation')}: the package has no CDK "
+        "and no Terraform files. docs/runbook.md there explains each step."
     )
 
 
@@ -376,6 +376,8 @@ def _steps(file: Path, plan: Plan, answers: Answers) -> Iterator[tuple[str, str]
     if any(missing_ca_files(plan)):
         yield "the CAs of RDS", f"curl -o {file.parent / CA_FILE} {CA_BUNDLE}"
     yield "check it", f"lockstep check --plan {file}"
+    if answers.in_use and answers.strategy is Strategy.ALTERNATING_USERS:
+        yield "its role, by a DBA", "docs/how-to/postgresql-live-login.md"
     existing = " --existing" if answers.in_use and answers.strategy is Strategy.DUAL_PASSWORD else ""
     yield "accounts, for a DBA", f"lockstep plan sql{existing} --plan {file} > setup.sql"
     if answers.compartment:

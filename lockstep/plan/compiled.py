@@ -216,7 +216,8 @@ class AnyPlan(Protocol):
 
 def message(kind: type[MessageT], section: object, **given: object) -> MessageT:
     """A section of the plan as one of the classes above: its attributes of the same names, but for those given."""
-    return kind(**{**{n: getattr(section, n, None) for n in kind.__struct_fields__}, **given})
+    fields = kind.__struct_fields__
+    return kind(**{name: given[name] if name in given else getattr(section, name) for name in fields})
 
 
 def dumped(part: CompiledPlan | Credential, folder: Path) -> Any:  # noqa: ANN401 - JSON

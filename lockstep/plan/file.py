@@ -223,8 +223,9 @@ _WORDS = {
 """Our texts for pydantic's errors: its own name Python classes and patterns."""
 
 _EXPLAINED = {
-    "password": "a plan holds no password, and whoever reads this file reads it; passwords are in the secrets that the "
-    "plan names, so remove this, and change the password",
+    "password": "a plan holds no password: passwords are in the secrets that it names. Remove this, and change the one "
+    "that was here",
+    "region": "unknown key; the region is that of the lock table, in OCI that of the vault",
     "tls": "unknown key; connections are TLS in any case: leave it out, or name the server's CA as ca_file",
 }
 """Texts for keys that people expect."""
