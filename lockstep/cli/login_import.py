@@ -1,6 +1,5 @@
 """`lockstep import`: bring the login that works now under Lockstep's management."""
 
-import os
 import sys
 from typing import Annotated
 
@@ -37,10 +36,6 @@ def command(
     store: Annotated[
         str | None, typer.Option(help="The store that has it.  [default: the plan's first]")
     ] = None,
-    variable: Annotated[
-        str | None,
-        typer.Option("--from-env", help="Read the login from the environment variable of this name."),
-    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace a value that is no JSON object; it would be gone.")
     ] = False,
@@ -48,19 +43,17 @@ def command(
 ) -> None:
     """Hand the login that works now over to Lockstep.
 
-    The login comes from standard input, from a secret, or from an environment variable that a pipeline has injected;
-    never from the command line. It is a JSON object with `username` and `password`, or these two on a line each. It
-    must log in on every database of the credential. Then every store, and every slot of a ring, serves it, beside the
-    other keys that the secret has there; no database is changed, and a database that runs had blocked is so no more. It
-    can be run again at any time, and finishes what was left. With `--dry-run` it only logs in.
+    The login comes from standard input or from a secret, never from the command line. It is a JSON object with
+    `username` and `password`, or these two on a line each. It must log in on every database of the credential. Then
+    every store, and every slot of a ring, serves it, beside the other keys that the secret has there; no database is
+    changed, and one that runs had blocked is so no more. It can be run again at any time, and finishes what was left.
+    With `--dry-run` it only logs in.
 
     Exit code: 0 every store serves it, 1 refused, 2 no login was given, 3 a cloud or a database was unreachable.
     """
     plan = plan_or_exit()
     credential, at = one(plan, credential_id), order_context(plan)
-    if secret and variable:
-        raise wrong_use("give --from-secret or --from-env, not both")
-    login = _login(_text(at, secret, store, variable))
+    login = _login(_text(at, secret, store))
     try:
         _import_login(login, credential, at, replace=replace, dry_run=dry_run)
     except OrderRefusedError as error:
@@ -123,7 +116,7 @@ def _import_login(
     say(f"next: {next_step(at.read(credential), credential, at.clouds.clock.now(), may_run=True)}")
 
 
-def _text(at: OrderContext, secret: str | None, store: str | None, variable: str | None) -> str:
+def _text(at: OrderContext, secret: str | None, store: str | None) -> str:
     """The text with the login, wherever it comes from; or exit code 2."""
     if secret:
         name = store or at.plan.stores[0].name
@@ -132,10 +125,6 @@ def _text(at: OrderContext, secret: str | None, store: str | None, variable: str
                 f"the plan has no store {name!r}; it has: {', '.join(s.name for s in at.plan.stores)}"
             )
         return at.clouds.secret_in(name, secret)
-    if variable:
-        if variable not in os.environ:
-            raise wrong_use(f"there is no environment variable {variable!r}")
-        return os.environ[variable]
     if sys.stdin.isatty():
         username = typer.prompt("username", err=True)
         return f"{username}\n{typer.prompt('password', hide_input=True, err=True)}"

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from itertools import pairwise
 from typing import Annotated, Any
@@ -119,39 +118,13 @@ def require_yes(question: str, *, otherwise: str) -> None:
         raise no(otherwise, name="NotConfirmed")
 
 
-# Events of what an operator has done at the command line.
-
-_CLOUDS: tuple[Cloud, ...] = ("aws", "oci")
-
-
-def publish(plan: Plan, data: EventData, *, cause: str, time: datetime) -> None:
-    """Send an event to each place that the plan names. One that is not sent is complained of, and changes nothing.
-
-    Args:
-        plan: The plan.
-        data: What has happened.
-        cause: The hash of its audit entry.
-        time: When.
-    """
-    source = source_of(region=plan.lock.region, table=plan.lock.table)
-    event = event_of(data, source=source, cause=cause, time=time.replace(microsecond=0))
-    for cloud in _CLOUDS:
-        try:
-            sink = event_sink(plan, cloud, OPERATOR, endpoints=endpoints_from_environment())
-            if sink:
-                sink.send([event])
-        except Exception as error:  # noqa: BLE001 - what was ordered is done, and an event changes no outcome (E18)
-            ours = in_our_words(error)
-            why = ours.where.get("code") or line_of(ours)
-            complain(f"{data.credential}: done, but events.{cloud} did not take its event: {why}")
-
-
 # What the commands that give orders share: who gives them, where they are recorded, how they fail.
 
 AllCredentials = Annotated[bool, typer.Option("--all", help="Every credential of the plan.")]
 RECORD_VARIABLE = "LOCKSTEP_RECORD_IN"
 """Names the cloud whose audit log records orders: `aws`, or `oci` where the log in AWS is unreachable."""
 
+CLOUDS: tuple[Cloud, ...] = ("aws", "oci")
 TOLD_EVERY = 500
 """Of more, after so many it is told how far it is."""
 
@@ -187,14 +160,24 @@ class OrderContext:
         return Entry(stream=self.stream, seq=recorded.seq)
 
     def publish(self, data: EventData, recorded: ChainHead) -> None:
-        """Send the event of what an operator has done, if the plan sends events. Raises nothing (protocol E18).
+        """Send an event to each place that the plan names. One that is not sent is complained of, and changes nothing.
 
         Args:
             data: What has been done.
             recorded: Its audit entry.
         """
-        if self.plan.events:
-            publish(self.plan, data, cause=recorded.hash, time=self.clouds.clock.now())
+        source = source_of(region=self.plan.lock.region, table=self.plan.lock.table)
+        time = self.clouds.clock.now().replace(microsecond=0)
+        event = event_of(data, source=source, cause=recorded.hash, time=time)
+        for cloud in CLOUDS if self.plan.events else ():
+            try:
+                sink = event_sink(self.plan, cloud, OPERATOR, endpoints=endpoints_from_environment())
+                if sink:
+                    sink.send([event])
+            except Exception as error:  # noqa: BLE001 - what was ordered is done; an event changes no outcome (E18)
+                ours = in_our_words(error)
+                why = ours.where.get("code") or line_of(ours)
+                complain(f"{data.credential}: done, but events.{cloud} did not take its event: {why}")
 
     def operator(self) -> Operator:
         """Who gives orders here."""
@@ -475,11 +458,7 @@ def _list(databases: frozenset[str]) -> str:
 # `lockstep retire`: end the rotation of a credential, and put on record what is left valid (protocol O11).
 
 
-def retire(
-    credential_id: CredentialArgument,
-    *,
-    dry_run: DryRun = False,
-) -> None:
+def retire(credential_id: CredentialArgument, *, dry_run: DryRun = False) -> None:
     """End the rotation of a credential.
 
     Pauses it in both clouds, puts on record which generations may still log in and where, and frees its accounts, so
@@ -495,7 +474,13 @@ def retire(
         at.give(Pause(), credential)
     found = at.read(credential)
     _require_rest(found, at)
-    details = _details(found, credential, at)
+    details: dict[str, Any] = {
+        "left_valid": sorted(found.valid),
+        "revoked_through": found.revoke_through,
+        "usernames": list(credential.usernames),
+        "databases": list(credential.databases),
+        "stores": [store.name for store in at.plan.stores],
+    }
     _explain(details, found)
     if dry_run:
         say("nothing was changed")
@@ -530,16 +515,6 @@ def _require_rest(found: LockRecord, at: OrderContext) -> None:
     raise no(f"not retired: {what}. When no run is under way: {then}", name="NotRetired")
 
 
-def _details(found: LockRecord, credential: Credential, at: OrderContext) -> dict[str, Any]:
-    return {
-        "left_valid": sorted(found.valid),
-        "revoked_through": found.revoke_through,
-        "usernames": list(credential.usernames),
-        "databases": list(credential.databases),
-        "stores": [store.name for store in at.plan.stores],
-    }
-
-
 def _explain(details: dict[str, Any], found: LockRecord) -> None:
     say(f"{found.credential_id}: {', '.join(details['usernames'])} on {', '.join(details['databases'])}")
     if found.current_generation is None:
@@ -548,12 +523,9 @@ def _explain(details: dict[str, Any], found: LockRecord) -> None:
     say(
         f"  generation {found.current_generation} stays current in {', '.join(details['stores'])}, and logs in"
     )
-    for generation in details["left_valid"]:
-        if generation != found.current_generation:
-            say(
-                f"  generation {generation} may log in, too; to end that first: "
-                f"lockstep revoke {found.credential_id}"
-            )
+    if older := sorted(found.valid - {found.current_generation}):
+        names = ", ".join(map(str, older))
+        say(f"  generation {names} may log in, too; to end that first: lockstep revoke {found.credential_id}")
     say("  when no application uses them any more, a DBA drops the accounts")
 
 

@@ -49,7 +49,6 @@ RATE = "50"
 """Secrets that `lockstep secrets create` makes in a second, in each cloud."""
 _SIDE_BY_SIDE = 4
 _COMMAND_SECONDS = 900
-_IMPORTED = "FLEET_LOGIN"
 
 Tell = Callable[[str], None]
 
@@ -236,10 +235,7 @@ def _import_login(fleet: Fleet, operator: Mapping[str, str]) -> None:
         login = Login(credential.usernames[0], SecretStr(f"{secrets.token_urlsafe(24)}-aA1"))
         for name in credential.databases:
             set_password(fleet.servers[name], login)
-        lockstep(
-            {**operator, _IMPORTED: login_text(login)},
-            *("import", credential.id, "--from-env", _IMPORTED),
-        )
+        lockstep(operator, "import", credential.id, given=login_text(login))
 
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         list(pool.map(one, fleet.sampled))
@@ -247,12 +243,13 @@ def _import_login(fleet: Fleet, operator: Mapping[str, str]) -> None:
         lockstep(operator, "apply", *sorted(live))
 
 
-def lockstep(variables: Mapping[str, str], *words: str) -> str:
+def lockstep(variables: Mapping[str, str], *words: str, given: str = "") -> str:
     """What a command prints.
 
     Args:
         variables: Of its environment, beside those of this process.
         words: The command.
+        given: Its standard input.
 
     Raises:
         CommandError: It failed.
@@ -260,7 +257,7 @@ def lockstep(variables: Mapping[str, str], *words: str) -> str:
     done: subprocess.CompletedProcess[Any] = subprocess.run(
         [sys.executable, "-m", "lockstep", *words],
         env={**os.environ, **variables},
-        stdin=subprocess.DEVNULL,
+        input=given,
         capture_output=True,
         text=True,
         check=False,

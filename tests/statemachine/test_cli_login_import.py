@@ -79,7 +79,7 @@ def test_a_password_that_was_changed_during_a_rotation_is_imported(mysql: Case) 
     assert mysql.accepted(changed) == ["crm"]
 
 
-def test_a_login_is_read_from_another_secret_or_from_the_environment(mysql: Case) -> None:
+def test_a_login_is_read_from_another_secret(mysql: Case) -> None:
     login = placeholders(mysql)
     mysql.world.aws.client("secretsmanager").create_secret(
         Name="before/lockstep", SecretString=login_text(login, engine="mysql")
@@ -90,9 +90,6 @@ def test_a_login_is_read_from_another_secret_or_from_the_environment(mysql: Case
     )
     assert run(*words, "--from-secret", "before/lockstep").exit_code == 0
     assert mysql.stored_login() == login
-    placeholders(mysql)
-    shown = run(*words, "--from-env", "INJECTED", env={"INJECTED": login_text(login)})
-    assert (shown.exit_code, mysql.stored_login()) == (0, login)
     missing = run(*words, "--from-secret", "before/nothing")
     assert (missing.exit_code, "SecretNotFoundError" in missing.stderr) == (3, True)
     assert run(*words, "--from-secret", "before/lockstep", "--store", "oci").exit_code == 2

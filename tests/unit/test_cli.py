@@ -70,8 +70,6 @@ WRONG_USE = {
     "take-over: no database": ["take-over", CREDENTIAL],
     "take-over: no such database": ["take-over", CREDENTIAL, "orders", "nowhere"],
     "import: no login": ["import", CREDENTIAL],
-    "import: no such variable": ["import", CREDENTIAL, "--from-env", "NOWHERE"],
-    "import: two sources": ["import", CREDENTIAL, "--from-env", "X", "--from-secret", "Y"],
     "import: no such store": ["import", CREDENTIAL, "--from-secret", "Y", "--store", "nowhere"],
     "rotate: two credentials": ["rotate", CREDENTIAL, "another"],
     "revoke: nothing is waited for": ["revoke", "--without", "orders", "--yes"],

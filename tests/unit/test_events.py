@@ -11,10 +11,11 @@ import pytest
 from msgspec import structs
 
 from functions.announce.ended import ended
-from lockstep.cli.orders import publish
+from lockstep.cli.orders import order_context
 from lockstep.plan.file import PlanProblemsError, load_plan
 from lockstep.protocol.events import NAMES, Failed, Paused, PreviousDies, of_promotion, type_of
 from lockstep.protocol.messages import Entry, Promoted
+from lockstep.protocol.model import ChainHead
 from lockstep.protocol.strict_json import MessageError, write
 from sandbox import plans
 from sandbox.plans import write_plan
@@ -180,7 +181,8 @@ def test_an_operator_without_the_sdk_of_oracle_cloud_is_told_that_it_is_done(
     plan = load_plan(write_plan(tmp_path / "lockstep.yaml", {**document, "events": {"oci": TOPIC}}))
     monkeypatch.setitem(sys.modules, "oci", None)
     monkeypatch.delitem(sys.modules, "lockstep.oci.notifications", raising=False)
-    publish(plan, Paused(credential=CREDENTIAL, entry=Entry(stream="aws", seq=1)), cause="order-1", time=AT)
+    paused = Paused(credential=CREDENTIAL, entry=Entry(stream="aws", seq=1))
+    order_context(plan).publish(paused, ChainHead(seq=1, hash="order-1"))
     shown = " ".join(capsys.readouterr().err.split())
     assert f"{CREDENTIAL}: done, but events.oci did not take its event: OciExtraMissingError" in shown
     assert "pip install 'lockstep-rotation[oci]'" in shown
