@@ -68,15 +68,13 @@ class RotationUser:
         usernames: Its accounts; empty where it is whoever runs the script, the master user of RDS.
         host: The host part of its accounts on MySQL and MariaDB.
         iam: Whether it has no password, and logs in by RDS IAM authentication.
-        is_planned: Whether it is a credential of the plan, for which a script of its own makes the accounts.
-        last_steps: How it gets its login.
+        planned: The credential of the plan that it is, for which a script of its own makes the accounts.
     """
 
     usernames: tuple[str, ...]
     host: str = ANY_HOST
     iam: bool = False
-    is_planned: bool = False
-    last_steps: tuple[str, ...]
+    planned: Credential | None = None
 
     @property
     def shown(self) -> str:
@@ -142,7 +140,8 @@ def provisioning(
     face: Face = "itself" if is_itself else "existing" if existing else "fresh"
     if face == "existing" and server.engine is Engine.POSTGRESQL:
         raise LiveRoleError(credential, server)
-    notes, statements, password, afterwards = _parts(face, credential, server, user)
+    others = [c.id for c in plan.credentials if server.name in c.databases and c.id != credential.id]
+    notes, statements, afterwards = _parts(face, credential, server, user, others)
     accounts = "for live accounts" if existing else "for accounts that do not exist yet"
     preface = [
         f"Lockstep: credential {credential.id} on database server {server.name} ({server.engine}), {accounts}.",
@@ -152,28 +151,19 @@ def provisioning(
         *([] if user.usernames else ["Run it as the master user: Lockstep logs in as that user."]),
         *_lines(notes),
     ]
-    has_password = is_itself or bool(user.usernames and not user.iam and not user.is_planned)
-    last_steps = [
-        "Afterwards",
-        "",
-        *user.last_steps,
-        *(_lines(password) if has_password else []),
-        *_lines(afterwards),
-    ]
-    others = [c.id for c in plan.credentials if server.name in c.databases and c.id != credential.id]
-    if others and user.usernames:
-        last_steps.insert(2, f"{user.shown} and its login are the same for {', '.join(others)}.")
     return Provisioning(
         engine=server.engine,
         preface=tuple(preface),
         statements=tuple(
             p.strip("\n").removesuffix(";") for p in re.split(r"\n{2,}", statements) if p.strip("\n")
         ),
-        last_steps=tuple(last_steps),
+        last_steps=("Afterwards", "", *_lines(afterwards)),
     )
 
 
-def _parts(face: Face, credential: Credential, server: DatabaseServer, user: RotationUser) -> list[str]:
+def _parts(
+    face: Face, credential: Credential, server: DatabaseServer, user: RotationUser, others: Sequence[str]
+) -> list[str]:
     """The parts of the engine's template, each of which begins with `%%`; statements are paragraphs."""
     # What rotates itself changes each other by a function that acts as the owner role.
     is_by_owner = face == "itself" and server.engine is Engine.POSTGRESQL
@@ -191,6 +181,7 @@ def _parts(face: Face, credential: Credential, server: DatabaseServer, user: Rot
         alternating=credential.strategy is Strategy.ALTERNATING_USERS,
         server=server,
         user=user,
+        others=others,
         grants=_GRANTS[server.engine],
         stops=[r.sql for r in known if r.kind != "warning" and r.about not in _GRANTED],
         granted=[r.sql for r in known if r.about == "rights"],
@@ -220,45 +211,15 @@ def _lines(text: str) -> list[str]:
 
 def _rotation_user(plan: Plan, server: DatabaseServer, credential: Credential) -> RotationUser:
     match server.admin:
-        case AdminCredential(credential=credential_id):
-            admin = credential if credential_id == credential.id else plan.credential(credential_id)
+        case AdminCredential(credential=name):
+            admin = credential if name == credential.id else plan.credential(name)
             if admin is None:
                 raise InvalidPlanError
-            return RotationUser(
-                usernames=admin.usernames,
-                host=admin.account_host,
-                is_planned=True,
-                last_steps=_planned_steps(admin, is_itself=admin.id == credential.id),
-            )
+            return RotationUser(usernames=admin.usernames, host=admin.account_host, planned=admin)
         case AdminIam(username=username):
-            return RotationUser(
-                usernames=(username,),
-                iam=True,
-                last_steps=(
-                    f"Switch IAM authentication on for the server. The stack lets both runners connect as {username}",
-                    "(rds-db:connect).",
-                ),
-            )
-        case AdminSecret(aws=secret) if is_managed(secret):
-            return RotationUser(
-                usernames=(), last_steps=(f"Nothing: the master user's login is in {secret}.",)
-            )
+            return RotationUser(usernames=(username,), iam=True)
         case AdminSecret(aws=secret):
-            return RotationUser(
-                usernames=(ROTATION_USER,),
-                last_steps=(
-                    f"Give {ROTATION_USER} a password, and put that login into the secret {secret}:",
-                ),
-            )
-
-
-def _planned_steps(admin: Credential, *, is_itself: bool) -> tuple[str, ...]:
-    if not is_itself:
-        return (f"Nothing: the rotation user is the credential {admin.id}, which has a script of its own.",)
-    return (
-        f"Import the login before any other credential: lockstep import {admin.id}",
-        f"Where {admin.usernames[0]} has no password yet, first give it one:",
-    )
+            return RotationUser(usernames=() if is_managed(secret) else (ROTATION_USER,))
 
 
 def _comments(lines: Sequence[str]) -> list[str]:
