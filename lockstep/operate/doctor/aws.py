@@ -7,7 +7,7 @@ from typing import Any
 from lockstep.databases.findings import Finding, failed, passed, warning
 from lockstep.operate import formatting
 from lockstep.operate.doctor.checks import Check, Context
-from lockstep.operate.secrets import ROTATED, Wanted, wanted
+from lockstep.operate.secrets import ROTATED, Action, StackTerms, Wanted, in_aws, wanted
 from lockstep.operate.verdict import Kind, of_record, ranked
 from lockstep.plan.admins import is_plain_name
 from lockstep.plan.model import Plan
@@ -98,20 +98,27 @@ def _described(context: Context, one: Wanted, found: Mapping[str, Any]) -> Itera
         first = '{"placeholder": true}' if one.kind in ROTATED else "file://secret.json"
         says = "no version of it has the label AWSCURRENT, so nobody can read it"
         yield failed(SECRETS, one.name, says, _of(one, "put-secret-value", "--secret-string", first))
-    has = {tag["Key"]: tag["Value"] for tag in found.get("Tags", [])}
-    lacking = [f"{k}={v}" for k, v in one.tags(context.stack).items() if has.get(k) != v]
-    if lacking and is_plain_name(one.name):
-        tag = formatting.lockstep("secrets", "tag", "--stack", context.stack, "--yes")
-        yield failed(SECRETS, one.name, f"it lacks {', '.join(lacking)}, so no function may use it", tag)
-    if one.kind in ROTATED and found.get("RotationEnabled"):
-        says = "AWS's own rotation is on, which changes the password behind Lockstep's back"
-        yield failed(SECRETS, one.name, says, _of(one, "cancel-rotate-secret"))
+    if is_plain_name(one.name):
+        yield from _judged(context, one, found)
     if regions := [replica["Region"] for replica in found.get("ReplicationStatus", ())]:
         end = _of(one, "remove-regions-from-replication", "--remove-replica-regions", *regions)
         says = (
             f"it is replicated to {', '.join(regions)}, where no run sees whether readers get a value in time"
         )
         yield warning(SECRETS, one.name, says, end)
+
+
+def _judged(context: Context, one: Wanted, found: Mapping[str, Any]) -> Iterator[Finding]:
+    """What `lockstep secrets tag` would say of it."""
+    decision = in_aws(one, found, StackTerms(stack=context.stack), consent=True)
+    if decision.action is Action.REFUSE:
+        for problem in decision.problems:
+            says, _, fix = problem.partition("; ")
+            yield failed(SECRETS, one.name, says, fix)
+    elif decision.action is Action.TAG:
+        lacking = ", ".join(f"{key}={value}" for key, value in decision.tags.items())
+        tag = formatting.lockstep("secrets", "tag", "--stack", context.stack, "--yes")
+        yield failed(SECRETS, one.name, f"it lacks {lacking}, so no function may use it", tag)
 
 
 def _make(context: Context, one: Wanted) -> str:

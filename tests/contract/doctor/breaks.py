@@ -96,9 +96,20 @@ OF_AWS: tuple[Break, ...] = (
     ),
     Break(
         "aws.secrets",
+        call(
+            "secretsmanager",
+            "tag_resource",
+            SecretId=ADMIN,
+            Tags=[{"Key": "lockstep:stack", "Value": "another"}],
+        ),
+        "its tag lockstep:stack is 'another'",
+        "if nothing uses it as that any more, remove the tag",
+    ),
+    Break(
+        "aws.secrets",
         lambda world: world.aws.rotate_by_aws(CREDENTIAL),
-        "own rotation is on",
-        f"cancel-rotate-secret --secret-id {CREDENTIAL}",
+        "rotates it by itself",
+        "cancel-rotate-secret",
     ),
     Break(
         "aws.secrets",
