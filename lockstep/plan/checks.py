@@ -23,7 +23,7 @@ from lockstep.protocol.deadlines import LEASE, SHORTEST_SHARED_INTERVAL
 from lockstep.protocol.model import ANY_HOST, ENGINES, AdminIam, AdminSecret
 from lockstep.protocol.names import Server, oci_name, plan_bucket_name, slot_name
 from lockstep.protocol.ring import version_budget
-from lockstep.protocol.schedule import run_key
+from lockstep.protocol.schedule import neighbours, run_key
 
 if TYPE_CHECKING:
     from lockstep.plan.credentials import CredentialSection, DatabaseSection
@@ -218,27 +218,40 @@ def _partition_problems(plan: "Plan", path: str, partition: str) -> Iterator[str
 
 def _interval_problems(plan: "Plan") -> Iterator[str]:
     """Intervals that exhaust a store's quota of versions, or leave the standby no time (protocol R9)."""
-    shared = format_duration(SHORTEST_SHARED_INTERVAL)
+    shortest = format_duration(_shortest_interval(plan))
     for i, credential in enumerate(plan.credential_sections):
         path, interval = f"credentials[{i}].interval", format_duration(credential.interval)
         if plan.store(AwsSecretsManager) and credential.interval < SHORTEST_INTERVAL:
             yield (
                 f"{path}: {interval} exhausts Secrets Manager's quota of versions within a day; use an interval of "
-                f"{format_duration(SHORTEST_INTERVAL)} or more"
+                f"{shortest} or more"
             )
-        if plan.store(OciVault):
-            budget = version_budget(credential.interval, plan.slots)
-            if budget.wedges_after is not None:
-                yield (
-                    f"{path}: {interval} exhausts Vault's quota of versions after "
-                    f"{format_duration(budget.wedges_after)}; {budget.advice}"
-                )
+        wedges_after = version_budget(credential.interval, plan.slots).wedges_after
+        if plan.store(OciVault) and wedges_after is not None:
+            yield (
+                f"{path}: {interval} exhausts Vault's quota of versions after {format_duration(wedges_after)}; use an "
+                f"interval of {shortest} or more"
+            )
         if plan.runners.oci and credential.interval < SHORTEST_SHARED_INTERVAL:
             yield (
-                f"{path}: with runners.oci it must be at least {shared}, so that the lease of a run that hangs "
-                f"({format_duration(LEASE)}) ends before the other runner is called, half an interval later; use "
-                f"{shared}, or remove runners.oci"
+                f"{path}: with runners.oci it must be at least {format_duration(SHORTEST_SHARED_INTERVAL)}, so that "
+                f"the lease of a run that hangs ({format_duration(LEASE)}) ends before the other runner is called, "
+                f"half an interval later; use an interval of {shortest} or more, or remove runners.oci"
             )
+
+
+def _shortest_interval(plan: "Plan") -> timedelta:
+    """The shortest one that a schedule can have and the checks above accept."""
+    interval = timedelta()
+    while True:
+        interval = neighbours(interval)[-1]
+        if plan.store(OciVault) and not version_budget(interval, plan.slots).holds:
+            continue
+        if plan.store(AwsSecretsManager) and interval < SHORTEST_INTERVAL:
+            continue
+        if plan.runners.oci and interval < SHORTEST_SHARED_INTERVAL:
+            continue
+        return interval
 
 
 def _cloud_problems(plan: "Plan") -> Iterator[str]:

@@ -20,7 +20,7 @@ from lockstep.plan.fields import (
     format_duration,
     refuse,
 )
-from lockstep.protocol.deadlines import TOLERANCE
+from lockstep.protocol.deadlines import SHORTEST_SHARED_INTERVAL, TOLERANCE
 from lockstep.protocol.model import (
     ANY_HOST,
     ROTATION_USER,
@@ -235,10 +235,12 @@ class CredentialSection(Section):
         longest = self.interval - TOLERANCE
         if not fits(self.interval):
             # One cron expression cannot trigger at it, by wall clock (protocol R2).
-            nearest = " or ".join(map(format_duration, neighbours(self.interval)))
+            # Shorter ones than 20 minutes suit some plans only, so none is recommended.
+            nearest = [n for n in neighbours(self.interval) if n >= SHORTEST_SHARED_INTERVAL]
+            use = " or ".join(map(format_duration, nearest or [SHORTEST_SHARED_INTERVAL]))
             yield (
-                f"interval: no schedule by wall clock has {format_duration(self.interval)}: it must be 10, 12, 15, 20 "
-                f"or 30 minutes, hours that divide a day, or whole days; use {nearest}"
+                f"interval: no schedule by wall clock has {format_duration(self.interval)}: it must be 15, 20 or 30 "
+                f"minutes, hours that divide a day, or whole days; use {use}"
             )
         elif self.overlap is not None and self.overlap > longest:
             yield (

@@ -58,14 +58,12 @@ class Budget:
         peak_in_use: The most versions in use at once, of `MAX_IN_USE`.
         peak_pending: The most versions pending deletion at once, of `MAX_PENDING_DELETION`.
         wedges_after: How long after the first rotation a staging is refused; None where it holds.
-        advice: What to change; empty where it holds.
     """
 
     holds: bool
     peak_in_use: int
     peak_pending: int
     wedges_after: timedelta | None
-    advice: str
 
 
 def version_budget(interval: timedelta, slots: int, *, purge_lateness: timedelta = PURGE_LATENESS) -> Budget:
@@ -84,7 +82,6 @@ def version_budget(interval: timedelta, slots: int, *, purge_lateness: timedelta
         peak_in_use=peak_in_use if holds else MAX_IN_USE,
         peak_pending=ceil(retention / turn) if holds else MAX_PENDING_DELETION,
         wedges_after=None if holds else _wedges_after(turn, retention),
-        advice="" if holds else _advice(slots, retention),
     )
 
 
@@ -104,11 +101,6 @@ def _wedges_after(turn: timedelta, retention: timedelta) -> timedelta:
             purges.append(now + retention)
             in_use -= 1
         now += turn
-
-
-def _advice(slots: int, retention: timedelta) -> str:
-    shortest = ceil(retention / (slots * MAX_PENDING_DELETION) / timedelta(minutes=1))
-    return f"use an interval of {shortest}m or more"
 
 
 # The ring: one secret that changes every 20 minutes, kept in k plain OCI secrets (protocol V13).

@@ -23,8 +23,8 @@ UNSAFE_NAMES = ("..", ".", "...", "a/../b", "a/./b", "/a", "a/", "a//b", "/")
         ("audit.aws.retention", "-5m", "audit.aws.retention: write a duration"),
         ("audit.aws.retention", "0s", "audit.aws.retention: must be longer than zero"),
         ("audit.aws.retention", "5ms", "audit.aws.retention: write a duration"),
-        ("credentials.0.interval", "0s", "interval: no schedule by wall clock has 0s: it must be 10, 12, 15"),
-        ("credentials.0.interval", "8m", "or whole days; use 10m"),
+        ("credentials.0.interval", "0s", "interval: no schedule by wall clock has 0s: it must be 15, 20"),
+        ("credentials.0.interval", "8m", "or whole days; use 20m"),
         ("credentials.0.interval", "25m", "or whole days; use 20m or 30m"),
         ("credentials.0.interval", "5h", "or whole days; use 4h or 6h"),
         (
