@@ -84,7 +84,7 @@ def verify(
     wanted = {chain_folder(c.id): c.id for c in chosen(plan, credentials)}
     chains, verdicts = list[documents.Chain](), list[Verification]()
     with progress_bar() as progress:
-        verifier = begun(plan, clouds, since=at)
+        verifier = Verifier(evidence_of(plan, clouds), now=clouds.clock.now(), since=at)
         for folder in sorted(wanted.keys() | (set() if credentials else set(verifier.folders()))):
             name = wanted.get(folder, f"{ascii(folder)[1:-1]}, not in the plan,")
             found = verified(verifier, folder, name, progress)
@@ -107,11 +107,6 @@ def _digest(text: str | None) -> Since | None:
     if (named := _SINCE.fullmatch(text)) is None:
         raise wrong_use("--since: name the digest as a verification has: aws:2026-01-31T09:0123456789abcdef")
     return Since(named["stream"], named["hour"], named["hash"])
-
-
-def begun(plan: Plan, clouds: Clouds, *, since: Since | None = None) -> Verifier:
-    """A verification whose digests are verified; it is as old as the clouds' clock."""
-    return Verifier(evidence_of(plan, clouds), now=clouds.clock.now(), since=since)
 
 
 def verified(verifier: Verifier, folder: str, name: str, progress: Progress) -> list[Verification]:
@@ -325,7 +320,7 @@ def report(
     now = clouds.clock.now()
     since_when = now - period
     with progress_bar() as progress:
-        verifier = begun(plan, clouds)
+        verifier = Verifier(evidence_of(plan, clouds), now=now)
         found = []
         for credential in chosen(plan, credentials):
             chains = verified(verifier, chain_folder(credential.id), credential.id, progress)

@@ -27,7 +27,7 @@ from lockstep.cli.output import (
 )
 from lockstep.operate.access import operator
 from lockstep.operate.documents import Exit, Rotated, StateOfMachine, WouldRotate
-from lockstep.operate.execution import Ended, Entered, Execution, located, require_machine
+from lockstep.operate.execution import Ended, Execution, located, require_machine
 from lockstep.operate.formatting import absolute, clock_time, to_second, wants_json
 from lockstep.operate.state import Wait, waits_for
 from lockstep.operate.verdict import Ending, next_step, of_last_run, of_record, ranked
@@ -234,20 +234,16 @@ def _run(plan: Plan, credential: Credential, asked: RunInput, arn: str) -> None:
 
 def _shown(execution: Execution, clock: Clock, *, aside: bool) -> Ended | None:
     """Follow it, and show each state once it is over; the one that it is in only at a terminal."""
-    told = 0
+    told, ended = 0, None
     with Status("started", console=err) as running:
-
-        def see(states: tuple[Entered, ...]) -> None:
-            nonlocal told
+        for ended, states in execution.followed(clock):  # noqa: B007 - the last one is the answer
             over = [s for s in states if s.left_at]
-            if aside:
-                for state in over[told:]:
-                    say_aside(f"  {absolute(state.at, clock.now())}  {state.name}  {state.seconds:.1f} s")
+            for state in over[told:] if aside else ():
+                say_aside(f"  {absolute(state.at, clock.now())}  {state.name}  {state.seconds:.1f} s")
             told = len(over)
             for state in states[told:]:
                 running.update(f"{state.name}, since {absolute(state.at, clock.now())}")
-
-        return execution.followed(clock, see)
+    return ended
 
 
 def _report(ended: Ended, after: After, now: datetime) -> None:

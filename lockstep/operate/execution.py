@@ -1,7 +1,7 @@
 """One execution of the state machine, watched until it ends."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -121,24 +121,20 @@ class Execution:
             if "stateEnteredEventDetails" in event
         ]
 
-    def followed(self, clock: Clock, see: Callable[[tuple[Entered, ...]], None]) -> Ended | None:
-        """Follow it to its end; None if that takes too long.
-
-        Args:
-            clock: Which time it is.
-            see: Called at each look, and at the end, with all states so far.
+    def followed(self, clock: Clock) -> Iterator[tuple[Ended | None, tuple[Entered, ...]]]:
+        """How it has ended, None as long as it has not, and all states so far, at each look; gives up after a while.
 
         Raises:
-            EnvironmentalError: A call failed; the execution goes on.
+            AwsCallRefusedError: A call failed; the execution goes on.
         """
         deadline = clock.monotonic() + TIMEOUT_SECONDS
         while clock.monotonic() < deadline:
             shown, states = self.look()
-            see(states)
             if shown["status"] != "RUNNING":
-                return _ended(self.arn, shown, states)
+                yield _ended(self.arn, shown, states), states
+                return
+            yield None, states
             clock.sleep(POLL_SECONDS)
-        return None
 
 
 def _client_of(arn: str) -> Any:  # noqa: ANN401 - botocore makes its clients' types at run time
