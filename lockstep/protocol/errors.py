@@ -338,7 +338,7 @@ class PreviousCredentialAcceptedError(TerminalError):
 class PasswordRefusedByPolicyError(TerminalError):
     """The server's password policy refuses the generated password.
 
-    Align `password` in the plan with the server's policy.
+    Give the credential a longer `password_length` in the plan, or change the server's policy.
     """
 
 

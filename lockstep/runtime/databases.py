@@ -33,7 +33,7 @@ def open_database(
     """The database of a plan, for one credential; connects to nothing yet.
 
     Args:
-        server: The server, with its `tls.ca_file` resolved.
+        server: The server, with its CA file resolved.
         credential: Whose logins it changes, and by which strategy.
         admin: Fetches the rotation user's login, as it is now; nothing is kept.
         timeouts: Bounds of every wait.

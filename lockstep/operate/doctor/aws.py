@@ -142,7 +142,7 @@ def oci_key(context: Context) -> Iterator[Finding]:
         region = context.plan.compiled.region_of(name)
         text = context.aws.value(name, region)
         try:
-            if key == "federation.client.secret":
+            if key == "federation.client_secret":
                 what = "client secret: the text itself, or a JSON object with client_secret"
                 oci_client_secret(text, secret=name)
             else:

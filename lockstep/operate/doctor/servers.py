@@ -189,7 +189,7 @@ _CERTIFICATE: Mapping[TlsProblem, tuple[str, str]] = {
     ),
     TlsProblem.UNKNOWN_CA: (
         "{ca} have not signed its certificate",
-        "put its CA into the file of `tls.ca_file`; RDS: https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem",
+        "put its CA into the file of `ca_file`; RDS: https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem",
     ),
     TlsProblem.PROTOCOL: (
         "its TLS is older than 1.2, or broken",
@@ -435,7 +435,7 @@ class Databases:
         ca_file = server.tls.ca_file if server.tls else None
         if ca_file and not ca_file.is_file():
             says = f"there is no CA file {ca_file}, so no certificate can be verified"
-            fix = "correct `tls.ca_file` in the plan; a function has the files that were beside it when it was built"
+            fix = "correct `ca_file` in the plan; a function has the files that were beside it when it was built"
             return failed(TLS, server.name, says, fix)
         try:
             shaken = self._clouds.inspector(server, credential).shake_hands()
