@@ -22,5 +22,6 @@ def test_the_wheel_tells_type_checkers_that_it_is_typed(tmp_path: Path) -> None:
     shared = {f"lockstep/operate/html/{name}" for name in ("parts.html.j2", "base.css")}
     live = {f"lockstep/operate/page/{name}" for name in ("frame.html.j2", "page.css", "live.js", "icon.svg")}
     scripts = {f"lockstep/operate/plan_sql/{engine}.sql.j2" for engine in Engine}
-    assert report | shared | live | scripts | {"lockstep/cli/first_plan.yaml.j2"} <= {*names}
+    rules = {f"lockstep/databases/rules_{engine}.sql" for engine in Engine}
+    assert report | shared | live | scripts | rules | {"lockstep/cli/first_plan.yaml.j2"} <= {*names}
     assert not [name for name in names if name.startswith(("tests/", "sandbox/"))]
