@@ -92,7 +92,7 @@ hooks: release-tools ## Let git run the checks of each commit: style and types, 
 release: release-tools ## Make the files of a release in dist/: wheel, images, bills of materials (RELEASE_ARGS=--snapshot, --no-image)
 	@$(PYTHON) -m cdk.artefacts $(RELEASE_ARGS)
 
-build: setup ## Build the Lambda bundle for PLAN; print its size and import times
+build: setup ## Build the Lambda bundle for PLAN; print its size
 	@$(PYTHON) -m cdk.bundle aws --plan $(PLAN) $(BUILD_ARGS)
 
 deploy-local: setup cdk-cli ## Deploy to this machine with the real CDK CLI, then rotate with the deployed state machine

@@ -96,44 +96,30 @@ class Account:
         """
         try:
             return getattr(self._of(service), operation)(**parameters)
-        except ClientError as error:
-            if error.response["Error"]["Code"] in _NOT_THERE:
+        except (BotoCoreError, ClientError) as error:
+            if isinstance(error, ClientError) and _is_missing(error):
                 return None
-            raise _refused(service, operation, error) from error
-        except NoCredentialsError as error:
-            raise UnansweredError(
-                "no credentials for AWS were found; give --profile, or sign in, for example by `aws sso login`"
-            ) from error
-        except BotoCoreError as error:
-            raise UnansweredError(f"{service}: {operation} got no answer: {error}") from error
+            raise _unanswered(service, operation, error) from error
 
     def _pages(self, service: str, operation: str, **parameters: object) -> Iterator[Answer]:
         """Every page of a list; raises as `ask`."""
         try:
             yield from self._of(service).get_paginator(operation).paginate(**parameters)
-        except ClientError as error:
-            raise _refused(service, operation, error) from error
-        except BotoCoreError as error:
-            raise UnansweredError(f"{service}: {operation} got no answer: {error}") from error
+        except (BotoCoreError, ClientError) as error:
+            raise _unanswered(service, operation, error) from error
 
     def stack(self, name: str) -> StackState:
         """The stack with this name, and what it manages."""
-        try:
-            found = self._of("cloudformation").describe_stacks(StackName=name)["Stacks"]
-        except ClientError as error:
-            # A stack that is not there has no code of its own.
-            if "does not exist" in error.response["Error"]["Message"]:
-                return StackState(status=None)
-            raise _refused("cloudformation", "describe_stacks", error) from error
-        except BotoCoreError as error:
-            raise UnansweredError(f"cloudformation: describe_stacks got no answer: {error}") from error
+        found = self.ask("cloudformation", "describe_stacks", StackName=name)
+        if found is None:
+            return StackState(status=None)
         resources = frozenset(
             (resource["ResourceType"], resource["PhysicalResourceId"])
             for page in self._pages("cloudformation", "list_stack_resources", StackName=name)
             for resource in page["StackResourceSummaries"]
             if resource.get("PhysicalResourceId") and resource["ResourceStatus"] not in _NO_LONGER_THERE
         )
-        return StackState(status=found[0]["StackStatus"], resources=resources)
+        return StackState(status=found["Stacks"][0]["StackStatus"], resources=resources)
 
     def table(self, name: str) -> Found | None:
         """A table of DynamoDB, as a lock table."""
@@ -236,7 +222,21 @@ class Account:
         return arn
 
 
-def _refused(service: str, operation: str, error: ClientError) -> UnansweredError:
+def _is_missing(error: ClientError) -> bool:
+    # A stack that is not there has no code of its own.
+    told = error.response["Error"]
+    return told["Code"] in _NOT_THERE or (
+        error.operation_name == "DescribeStacks" and "does not exist" in told["Message"]
+    )
+
+
+def _unanswered(service: str, operation: str, error: BotoCoreError | ClientError) -> UnansweredError:
+    if isinstance(error, NoCredentialsError):
+        return UnansweredError(
+            "no credentials for AWS were found; give --profile, or sign in, for example by `aws sso login`"
+        )
+    if not isinstance(error, ClientError):
+        return UnansweredError(f"{service}: {operation} got no answer: {error}")
     code = error.response["Error"]["Code"]
     what_to_do = ""
     if code in _NOT_SIGNED_IN:

@@ -67,7 +67,6 @@ class Alarms(Construct):
 
     Attributes:
         topics: The topic of each severity, made or adopted. The policy of an adopted one stays as it is.
-        by_name: The alarms, by their names without the stack's.
     """
 
     def __init__(
@@ -82,10 +81,8 @@ class Alarms(Construct):
         settings = deployment.settings
         self._stack = settings.stack
         self.topics: dict[Severity, sns.ITopic] = {}
-        self.by_name: dict[str, cloudwatch.Alarm] = {}
         for severity in SEVERITIES:
             if adopted := getattr(settings.adopt.topics, severity):
-                _check_region(severity, adopted, deployment.plan.lock.region)
                 self.topics[severity] = sns.Topic.from_topic_arn(self, severity.title(), adopted)
                 continue
             made = self.topics[severity] = self._topic(severity, key)
@@ -120,7 +117,6 @@ class Alarms(Construct):
         alarm.add_ok_action(action)
         if rule.tells_silence:
             alarm.add_insufficient_data_action(action)
-        self.by_name[rule.name] = alarm
 
     def _topic(self, severity: Severity, key: kms.IKey) -> sns.Topic:
         topic = sns.Topic(
@@ -152,14 +148,6 @@ class Alarms(Construct):
 
     def _subscribe(self, topic: sns.Topic, email: str) -> None:
         topic.add_subscription(subscriptions.EmailSubscription(email))
-
-
-def _check_region(severity: Severity, topic: str, region: str) -> None:
-    found = topic.split(":")[3]
-    if found != region:
-        raise NotDeployableError(
-            f"adopt.topics.{severity}: {topic} is in {found}; an alarm publishes in its own region only, {region}"
-        )
 
 
 _PERIOD = Duration.seconds(EVERY.total_seconds())

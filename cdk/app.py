@@ -14,7 +14,7 @@ from cdk import identities
 from cdk.bundle import BundleError
 from cdk.deployment import Deployment, check_complete, read_deployment
 from cdk.foundation import Foundation
-from cdk.functions import Announce, Clock, Functions, call_watch
+from cdk.functions import Functions, announce_ends, call_by_clock, call_watch
 from cdk.identities import add_oci_runner
 from cdk.machines import FleetMachine, Schedules, StateMachine
 from cdk.monitoring import Monitoring
@@ -69,10 +69,10 @@ class LockstepStack(Stack):
             foundation=foundation,
         )
         watch = call_watch(self, functions.by_step["watch"], settings, deployment.canary)
-        Clock(
+        call_by_clock(
             self,
             "Digest",
-            function=functions.by_step["digest"],
+            functions.by_step["digest"],
             rule_name=f"{settings.stack}.digest",
             # Ten minutes after OCI has made its own.
             schedule="cron(15 * * * ? *)",
@@ -89,13 +89,8 @@ class LockstepStack(Stack):
         if machine.release.gate:
             machine.release.gate.node.add_dependency(watch)
         if "announce" in functions.by_step:
-            Announce(
-                self,
-                "Announce",
-                function=functions.by_step["announce"],
-                state_machine_arn=machine.machine.state_machine_arn,
-                settings=settings,
-            )
+            arn = machine.machine.state_machine_arn
+            announce_ends(self, functions.by_step["announce"], arn, settings.stack)
         fleet = FleetMachine(
             self,
             "Fleet",

@@ -21,7 +21,7 @@ from typing import Annotated, Final
 import typer
 
 from cdk.bundle import ROOT, BundleError
-from cdk.image import find_program
+from cdk.image import copy_sources, find_program
 from lockstep import __version__
 
 DISTRIBUTION = "lockstep-rotation"
@@ -113,18 +113,8 @@ def check(commit: Commit, *, version: str, changelog: str, tag: str | None = Non
 
 def build_packages(out: Path, commit: Commit) -> None:
     """Write the wheel and the source archive, the same bytes for the same commit."""
-    command = [
-        sys.executable,
-        "-m",
-        "hatchling",
-        "build",
-        "--target",
-        "sdist",
-        "--target",
-        "wheel",
-        "--directory",
-        str(out),
-    ]
+    targets = ("--target", "sdist", "--target", "wheel", "--directory", str(out))
+    command = [sys.executable, "-m", "hatchling", "build", *targets]
     subprocess.run(command, check=True, cwd=ROOT, env=_at(commit), stdout=subprocess.DEVNULL)  # noqa: S603 - our own interpreter
 
 
@@ -132,37 +122,19 @@ def write_bills(out: Path, commit: Commit, *, names: Iterable[str] = BILLS) -> N
     """Write a bill of materials for each lock file: CycloneDX 1.6 as JSON, with the hashes of the lock file."""
     for name in names:
         target = out / f"{DISTRIBUTION}-{__version__}.{name}.cdx.json"
-        command = [TOOLS / "cyclonedx-py", "requirements", "--output-reproducible", "--spec-version", "1.6"]
-        command += [
-            "--pyproject",
-            ROOT / "pyproject.toml",
-            "--output-file",
-            target,
-            ROOT / f"locks/{name}.txt",
-        ]
-        subprocess.run(list(map(str, command)), check=True, env=_at(commit))  # noqa: S603 - from the lock file
+        tool = [str(TOOLS / "cyclonedx-py"), "requirements", "--output-reproducible", "--spec-version", "1.6"]
+        files = ["--pyproject", str(ROOT / "pyproject.toml"), "--output-file", str(target)]
+        command = [*tool, *files, str(ROOT / f"locks/{name}.txt")]
+        subprocess.run(command, check=True, env=_at(commit))  # noqa: S603 - from the lock file
         bill = json.loads(target.read_text())
-        bill["metadata"]["component"]["version"] = (
-            __version__  # the tool does not see a version that hatchling reads
-        )
+        # The tool does not see a version that hatchling reads.
+        bill["metadata"]["component"]["version"] = __version__
         target.write_text(json.dumps(bill, indent=2) + "\n")
-
-
-def stage_agent(context: Path) -> None:
-    """Write the build context of the agent's image, without anything else that lies in the repository."""
-    shutil.rmtree(context, ignore_errors=True)
-    for name in _AGENT_FILES:
-        source, target = ROOT / name, context / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copyfile(source, target)
 
 
 def build_image(out: Path, *, program: str, context: Path) -> None:
     """Build the agent's image, and write it as an archive that `docker load` and `podman load` take."""
-    stage_agent(context)
+    copy_sources(_AGENT_FILES, context)
     tag = f"{IMAGE}:{__version__}"
     build = [program, "build", "--file", str(context / AGENT_DOCKERFILE), "--tag", tag, str(context)]
     subprocess.run(build, check=True, env={**os.environ, "DOCKER_BUILDKIT": "1"}, stdout=sys.stderr)  # noqa: S603 - docker or podman
@@ -170,24 +142,12 @@ def build_image(out: Path, *, program: str, context: Path) -> None:
     subprocess.run([program, "save", "--output", str(archive), tag], check=True, stdout=sys.stderr)  # noqa: S603 - as above
 
 
-def seal(out: Path, commit: Commit) -> dict[str, object]:
-    """Write `release.json` and `SHA256SUMS` over all files, and return the former."""
-    document = {
-        "name": DISTRIBUTION,
-        "version": __version__,
-        "commit": commit.id,
-        "clean": commit.clean,
-        "files": {file.name: _digest(file) for file in sorted(out.iterdir())},
-    }
-    (out / "release.json").write_text(json.dumps(document, indent=2) + "\n")
-    lines = [f"{_digest(file)}  {file.name}\n" for file in sorted(out.iterdir())]
-    (out / "SHA256SUMS").write_text("".join(lines))
-    return document
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+def seal(out: Path) -> str:
+    """Write `SHA256SUMS` over all files; what is in it."""
+    files = sorted(out.iterdir())
+    sums = "".join(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in files)
+    (out / "SHA256SUMS").write_text(sums)
+    return sums
 
 
 def _at(commit: Commit) -> dict[str, str]:
@@ -211,7 +171,7 @@ def artefacts(
         bool, typer.Option("--notes", help="Print what the changelog says of this version, and make nothing.")
     ] = False,
 ) -> None:
-    """Make the files of a release, and print what they are as JSON.
+    """Make the files of a release, and print their names and checksums.
 
     Exit code: 0 made, 2 not releasable, or no program to build an image with.
     """
@@ -224,15 +184,8 @@ def artefacts(
         if not snapshot:
             check(commit, version=__version__, changelog=changelog, tag=tag)
         program = None if no_image else find_program()
-    except NotReleasableError as error:
+    except (BundleError, NotReleasableError) as error:
         typer.echo(f"not released: {error}", err=True)
-        raise typer.Exit(2) from None
-    except BundleError:
-        typer.echo(
-            "not released: the agent's image takes docker or podman, and neither is installed. Install one, or "
-            "make the rest: make release RELEASE_ARGS=--no-image",
-            err=True,
-        )
         raise typer.Exit(2) from None
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
@@ -240,7 +193,7 @@ def artefacts(
     write_bills(out, commit)
     if program:
         build_image(out, program=program, context=ROOT / "build" / "image-agent")
-    typer.echo(json.dumps(seal(out, commit), indent=2))
+    typer.echo(seal(out), nl=False)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,9 @@
 """The kinds of states in `statemachine.asl.json` and `fleet.asl.json`, and the layout of their text."""
 
 import json
-import sys
 import textwrap
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from lockstep.protocol import deadlines
@@ -174,16 +172,3 @@ def formatted(node: object, indent: str = "") -> str:
         )
         return f"[\n{deeper}" + f"\n{deeper}".join(lines) + f"\n{indent}]"
     return f"[\n{deeper}" + f",\n{deeper}".join(formatted(v, deeper) for v in node) + f"\n{indent}]"
-
-
-def write(files: Mapping[Path, str]) -> None:
-    """Write what the sources make."""
-    for path, text in files.items():
-        path.write_text(text, encoding="utf-8")
-
-
-def check(files: Mapping[Path, str]) -> None:
-    """End the process where a committed file is not what its source makes."""
-    for path, text in files.items():
-        if path.read_text(encoding="utf-8") != text:
-            sys.exit(f"{path.name} differs from what its source in cdk/ makes: run `make asl`")

@@ -8,8 +8,8 @@ writes `content/` (the files of Lambda's `/var/task` or OCI's `/function`), `bun
 
 Packages come from `locks/`, with their hashes, as wheels for the target. Nothing is built, so a bundle for Arm can be
 made on x86. What no handler uses is left out, most of all the larger part of the two clouds' SDKs: unpacked, oci takes
-500 MB and botocore 30 MB. What is left is compiled, and imported once, unless it is for another processor or Python
-than this one (`cdk.trim`).
+500 MB and botocore 30 MB. What is left is compiled, and imported once, unless it is for another processor than this
+one (`cdk.trim`).
 """
 
 import hashlib
@@ -19,11 +19,10 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from statistics import median
 from typing import Annotated, Literal, TypeAlias
 
 import typer
@@ -50,10 +49,6 @@ ARCHITECTURES: dict[str, Architecture] = {
 _TASK_ROOT = {"aws": "/var/task", "oci": "/function"}
 _UV_PLATFORM = {"arm64": "aarch64-manylinux2014", "x86_64": "x86_64-manylinux2014"}
 _SOURCES = {"aws": ("lockstep", "functions"), "oci": ("lockstep", "functions", "oci_fn")}
-_ENTRY_POINTS: dict[Runner, dict[str, str]] = {
-    "aws": {step: f"functions.{step}.handler" for step in HANDLERS},
-    "oci": {"rotate": "oci_fn.func"},
-}
 _TRIM = Path(__file__).with_name("trim.py")
 _FOR_PEOPLE = (
     "agent",
@@ -102,11 +97,6 @@ class Bundle:
     ca_files: tuple[str, ...] = ()
 
 
-def running_python() -> str:
-    """The version of this interpreter, as `3.13`."""
-    return f"{sys.version_info.major}.{sys.version_info.minor}"
-
-
 def running_architecture() -> Architecture:
     """The processor of this machine.
 
@@ -124,37 +114,33 @@ def build(
     *,
     plan_file: Path,
     out: Path,
-    python: str | None = None,
     architecture: Architecture | None = None,
 ) -> Bundle:
-    """Build a bundle and replace the contents of `out`.
+    """Build a bundle for the running Python, and replace the contents of `out`.
 
     Args:
         runner: The runner whose functions it is for.
         plan_file: The plan; its CA files must be in the plan's folder or below it.
         out: The folder to write.
-        python: The Python version; the running one by default.
         architecture: The processor; that of this machine by default.
 
     Raises:
-        BundleError: A CA file is missing or outside the plan's folder, or the target's Python version is not installed.
+        BundleError: A CA file is missing or outside the plan's folder.
         PlanProblemsError: The plan is not valid.
     """
-    python = python or running_python()
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
     architecture = architecture or running_architecture()
     plan = load_shipped_plan(plan_file)
     needs_oci = runner == "oci" or plan.store(OciVault) is not None
-    content = out / "content"
+    content = out.resolve() / "content"
     shutil.rmtree(out, ignore_errors=True)
     content.mkdir(parents=True)
     shipped = copy_ca_files(content, plan_file, plan)
     _install_packages(content, "oci" if needs_oci else "aws", python, architecture)
     _copy_sources(content, runner)
-    interpreter = _interpreter(python)
-    own = _SOURCES[runner]
-    _run(interpreter, "-I", "-S", str(_TRIM), runner, str(content), _TASK_ROOT[runner], *own)
-    if (python, architecture) == (running_python(), running_architecture()):
-        _run(interpreter, "-I", "-S", "-B", str(_TRIM), "check", runner, str(content))
+    _run("-I", "-S", str(_TRIM), runner, str(content), _TASK_ROOT[runner], *_SOURCES[runner])
+    if architecture == ARCHITECTURES.get(platform.machine().lower()):
+        _run("-I", "-S", "-B", str(_TRIM), "check", runner, str(content))
     archive = out / "bundle.zip"
     _zip(content, archive)
     bundle = Bundle(
@@ -183,34 +169,12 @@ def read_bundle(out: Path) -> Bundle:
         raise BundleError(f"there is no bundle in {out}; run `make build`") from None
 
 
-def import_milliseconds(content: Path, module: str, *, tries: int = 3) -> float:
-    """The time that an import takes in a new process with only the bundle and the standard library.
-
-    Args:
-        content: The unpacked bundle, built for the running interpreter.
-        module: The module, such as `functions.generate.handler`.
-        tries: The number of measurements; the result is their median.
-    """
-    program = (
-        "import sys, time; sys.path.insert(0, sys.argv[1]); began = time.perf_counter(); "
-        "__import__(sys.argv[2]); print(time.perf_counter() - began)"
-    )
-    command = [sys.executable, "-I", "-S", "-c", program, str(content.resolve()), module]
-    # `sys.executable` belongs to a virtual environment; -S hides its packages.
-    seconds = [
-        float(subprocess.run(command, check=True, capture_output=True, text=True, cwd=content).stdout)  # noqa: S603 - our own interpreter
-        for _ in range(tries)
-    ]
-    return round(median(seconds) * 1000, 1)
-
-
 def _install_packages(content: Path, lock: str, python: str, architecture: Architecture) -> None:
-    _uv(
-        *("pip", "install", "--quiet", "--no-deps", "--require-hashes", "--no-build", "--link-mode", "copy"),
-        *("--target", str(content)),
-        *("--requirements", str(ROOT / "locks" / f"{lock}.txt")),
-        *("--python-version", python, "--python-platform", _UV_PLATFORM[architecture]),
-    )
+    """As wheels for the target, with the hashes of the lock file; uv is from a lock file itself."""
+    options = ("--quiet", "--no-deps", "--require-hashes", "--no-build", "--link-mode", "copy")
+    target = ("--python-version", python, "--python-platform", _UV_PLATFORM[architecture])
+    what = ("--target", str(content), "--requirements", str(ROOT / "locks" / f"{lock}.txt"))
+    _run("-m", "uv", "pip", "install", *options, *target, *what)
 
 
 def _copy_sources(content: Path, runner: Runner) -> None:
@@ -273,15 +237,12 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def _interpreter(python: str) -> str:
-    return sys.executable if python == running_python() else _uv("python", "find", python).strip()
-
-
-def _run(*command: str) -> str:
-    done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - an interpreter of this machine
+def _run(*words: str) -> None:
+    done = subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, *words], check=False, capture_output=True, text=True, cwd=ROOT
+    )
     if done.returncode:
         raise BundleError(f"the bundle is not complete:\n{done.stdout}{done.stderr}")
-    return done.stdout
 
 
 def _zip(content: Path, archive: Path) -> None:
@@ -294,17 +255,8 @@ def _zip(content: Path, archive: Path) -> None:
             file.writestr(entry, path.read_bytes())
 
 
-def _files(content: Path) -> Iterator[Path]:
-    return iter(sorted(p for p in content.rglob("*") if p.is_file()))
-
-
-def _uv(*arguments: str) -> str:
-    done = subprocess.run(  # noqa: S603 - uv, from the lock file
-        [sys.executable, "-m", "uv", *arguments], check=False, capture_output=True, text=True, cwd=ROOT
-    )
-    if done.returncode:
-        raise BundleError(f"uv {arguments[0]} {arguments[1]}: {done.stderr.strip()}")
-    return done.stdout
+def _files(content: Path) -> list[Path]:
+    return sorted(p for p in content.rglob("*") if p.is_file())
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -316,9 +268,6 @@ def bundle(
     *,
     plan: Annotated[Path, typer.Option(help="The plan file.")] = Path("lockstep.yaml"),
     out: Annotated[Path | None, typer.Option(help="The folder to write.  [default: build/<runner>]")] = None,
-    python: Annotated[
-        str | None, typer.Option(help="The Python version, such as 3.13.  [default: the running one]")
-    ] = None,
     architecture: Annotated[
         Machine | None, typer.Option(help="The processor.  [default: that of this machine]")
     ] = None,
@@ -333,7 +282,6 @@ def bundle(
             runner,
             plan_file=plan,
             out=folder,
-            python=python,
             architecture=ARCHITECTURES[architecture] if architecture else None,
         )
     except PlanProblemsError as error:
@@ -342,13 +290,7 @@ def bundle(
     except BundleError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
-    figures = asdict(built)
-    if (built.python, built.architecture) == (running_python(), running_architecture()):
-        figures["import_milliseconds"] = {
-            name: import_milliseconds(folder / "content", module)
-            for name, module in _ENTRY_POINTS[runner].items()
-        }
-    typer.echo(json.dumps(figures))
+    typer.echo(json.dumps(asdict(built)))
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
-from cdk.account import Account, Client, StackState, UnansweredError
+from cdk.account import Account, StackState, UnansweredError
 from cdk.app import synthesise
 from cdk.bundle import BundleError
 from cdk.deployment import Deployment, NotPublishedError, Publication, check_complete, read_deployment
@@ -103,13 +104,15 @@ def main(argv: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - each way 
         deployment = read_deployment(settings_of(asked.context))
         check_complete(deployment)
         region = deployment.plan.lock.region
-        client = _clients(asked.profile, region)
+        session: Any = boto3.Session(profile_name=asked.profile, region_name=region)
+        client = partial(session.client, config=_CONFIG)
         account = Account(client, region)
         state = account.stack(deployment.settings.stack)
         estate = examine(deployment, account, state)
         publication = Publication(deployment, client("s3"))
         # A bucket of somebody else is one of the estate's problems.
-        is_there = not estate.problems and _has_bucket(account, deployment)
+        bucket = plan_bucket_name(deployment.plan.audit.aws.bucket)
+        is_there = not estate.problems and account.bucket(bucket) is not None
     except PlanProblemsError as error:
         return _stopped(error.lines)
     except (BotoCoreError, BundleError, NotDeployableError, UnansweredError) as error:
@@ -143,7 +146,6 @@ def main(argv: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - each way 
     if ended:
         return ended
     published = is_there or _published(publication)
-    session: Any = boto3.Session(profile_name=asked.profile)
     made = create_secrets(deployment, lambda service, where: session.client(service, where, config=_ONCE))
     return 0 if published and made else _USAGE
 
@@ -158,18 +160,11 @@ def unpublishable(
         managed: Type and physical id of what the stack manages now.
         is_there: Whether the bucket of the plan exists.
     """
-    bucket, region = plan_bucket_name(deployment.plan.audit.aws.bucket), deployment.plan.lock.region
+    bucket = plan_bucket_name(deployment.plan.audit.aws.bucket)
     if is_there or bucket in deployment.settings.adopt.existing:
         return
-    if ("AWS::S3::Bucket", bucket) in managed:
-        where = "" if region == "us-east-1" else f" --create-bucket-configuration LocationConstraint={region}"
-        yield (
-            f"bucket {bucket}: the stack has made it, and somebody has deleted it; CloudFormation does not make it "
-            f"again. `aws s3api create-bucket --bucket {bucket} --region {region}{where}`, then adopt it: add "
-            f'"{bucket}" to adopt.existing in cdk.json'
-        )
     # The first deployment with a canary waits for nothing.
-    elif deployment.canary and any(kind == _ALIAS and name.endswith(f":{CANARY}") for kind, name in managed):
+    if deployment.canary and any(kind == _ALIAS and name.endswith(f":{CANARY}") for kind, name in managed):
         yield (
             "cdk.json: canary: this deployment makes the bucket of the plan, and the plan is published right after it; "
             f"until then {deployment.canary.credential.id} cannot rotate, and all would go back. Deploy to all at "
@@ -206,16 +201,6 @@ def _published(publication: Publication) -> bool:
         _stopped([str(error)])
         return False
     return True
-
-
-def _has_bucket(account: Account, deployment: Deployment) -> bool:
-    name = plan_bucket_name(deployment.plan.audit.aws.bucket)
-    return account.ask("s3", "head_bucket", Bucket=name, ExpectedBucketOwner=account.id) is not None
-
-
-def _clients(profile: str | None, region: str) -> Callable[[str], Client]:
-    session: Any = boto3.Session(profile_name=profile, region_name=region)
-    return lambda service: session.client(service, config=_CONFIG)
 
 
 def _say(text: str) -> None:

@@ -4,9 +4,9 @@ Each is made or adopted. What is adopted is not in the template, so CloudFormati
 the policy of a bucket or of a key. The secrets of credentials are made after the deployment (`cdk.deploy`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 from aws_cdk import Aws, CfnResource, DefaultStackSynthesizer, Duration, RemovalPolicy, Stack
 from aws_cdk import aws_dynamodb as dynamodb
@@ -119,6 +119,16 @@ def log_group(
     )
 
 
+_PRIVATE: Mapping[str, Any] = {
+    # Entries and plans hold no secret, and an auditor in any cloud can read them without one of our keys.
+    "encryption": s3.BucketEncryption.S3_MANAGED,
+    "block_public_access": s3.BlockPublicAccess.BLOCK_ALL,
+    "enforce_ssl": True,
+    "minimum_tls_version": 1.2,
+    "object_ownership": s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+    "removal_policy": KEPT,
+}
+"""What each bucket has."""
 _LOCKS = {
     "compliance": s3.ObjectLockRetention.compliance,
     "governance": s3.ObjectLockRetention.governance,
@@ -257,17 +267,11 @@ class Foundation(Construct):
             self,
             "Audit",
             bucket_name=audit.bucket,
-            # Entries hold no secret, and an auditor in any cloud can read them without one of our keys.
-            encryption=s3.BucketEncryption.S3_MANAGED,
-            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
-            enforce_ssl=True,
-            minimum_tls_version=1.2,
-            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            **_PRIVATE,
             versioned=True,
             object_lock_enabled=True,
             object_lock_default_retention=_LOCKS[settings.object_lock](Duration.days(audit.retention.days)),
             server_access_logs_bucket=self._log_of_access(settings),
-            removal_policy=KEPT,
         )
         # Versioning and lock keep what was written, and not what a read meets.
         for statement in self._audit_policy(bucket, settings).statements():
@@ -283,12 +287,7 @@ class Foundation(Construct):
             self,
             "Plans",
             bucket_name=name,
-            # A plan holds no secret, and functions need no key for it.
-            encryption=s3.BucketEncryption.S3_MANAGED,
-            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
-            enforce_ssl=True,
-            minimum_tls_version=1.2,
-            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            **_PRIVATE,
             versioned=True,
             lifecycle_rules=[
                 s3.LifecycleRule(
@@ -301,7 +300,6 @@ class Foundation(Construct):
             ],
             server_access_logs_bucket=self._log_of_access(settings),
             server_access_logs_prefix="plans/",
-            removal_policy=KEPT,
         )
         bucket.add_to_resource_policy(iam.PolicyStatement.from_json(new_plans_only(bucket.bucket_arn)))
         _keep_policy(bucket)
@@ -314,13 +312,8 @@ class Foundation(Construct):
         access_log = self._access_log = s3.Bucket(
             self,
             "AccessLog",
-            encryption=s3.BucketEncryption.S3_MANAGED,
-            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
-            enforce_ssl=True,
-            minimum_tls_version=1.2,
-            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            **_PRIVATE,
             lifecycle_rules=[s3.LifecycleRule(expiration=Duration.days(settings.log_retention_days))],
-            removal_policy=KEPT,
         )
         _keep_policy(access_log)
         return access_log

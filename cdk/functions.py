@@ -10,7 +10,6 @@ the versions that it began with (protocol R14). What `lockstep doctor --in-cloud
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Self, cast
 
 from aws_cdk import Aws, CfnResource, Duration, RemovalPolicy
@@ -25,12 +24,12 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from cdk import identities, permissions
-from cdk.bundle import Bundle, read_bundle
+from cdk.bundle import read_bundle
 from cdk.deployment import Canary, Deployment
 from cdk.foundation import Foundation, log_group
 from cdk.image import sources
 from cdk.permissions import Grants
-from cdk.settings import ROOT, NotDeployableError, Settings, Vpc
+from cdk.settings import ROOT, NotDeployableError, Settings
 from functions.announce.ended import STATUSES
 from lockstep.operate.watch import EVERY
 from lockstep.plan.published import place_in_aws
@@ -74,11 +73,17 @@ class Network:
             ec2.SecurityGroup.from_security_group_id(scope, f"Group-{group}", group, mutable=False)
             for group in settings.security_group_ids
         ]
+        ports = sorted({server.port for server in deployment.plan.databases})
+        reached = [(cidr, port) for port in ports for cidr in settings.database_cidrs]
+        to_databases, to_services = (
+            ("ApplyDbGroup", "Lockstep: the function that logs in to the databases"),
+            ("OtherFunctionsGroup", "Lockstep: the functions that do not reach the databases"),
+        )
         others = settings.functions == "all"
         return cls(
             vpc=vpc,
-            groups=groups or [_for_databases(scope, vpc, settings, deployment)],
-            groups_of_others=(groups or [_for_services(scope, vpc)]) if others else None,
+            groups=groups or [_group(scope, vpc, *to_databases, reached)],
+            groups_of_others=(groups or [_group(scope, vpc, *to_services)]) if others else None,
         )
 
     def groups_for(self, step: str) -> Sequence[ec2.ISecurityGroup] | None:
@@ -86,88 +91,62 @@ class Network:
         return self.groups if step == "apply_db" else self.groups_of_others
 
 
-def _for_databases(
-    scope: Construct, vpc: ec2.IVpc, settings: Vpc, deployment: Deployment
+def _group(
+    scope: Construct, vpc: ec2.IVpc, name: str, description: str, reached: Sequence[tuple[str, int]] = ()
 ) -> ec2.SecurityGroup:
-    group = ec2.SecurityGroup(
-        scope,
-        "ApplyDbGroup",
-        vpc=vpc,
-        description="Lockstep: the function that logs in to the databases",
-        allow_all_outbound=False,
-    )
-    for port in sorted({server.port for server in deployment.plan.databases}):
-        for cidr in settings.database_cidrs:
-            group.add_egress_rule(ec2.Peer.ipv4(cidr), ec2.Port.tcp(port), "databases")
-    _let_out(group)
-    return group
-
-
-def _for_services(scope: Construct, vpc: ec2.IVpc) -> ec2.SecurityGroup:
-    group = ec2.SecurityGroup(
-        scope,
-        "OtherFunctionsGroup",
-        vpc=vpc,
-        description="Lockstep: the functions that do not reach the databases",
-        allow_all_outbound=False,
-    )
-    _let_out(group)
-    return group
-
-
-def _let_out(group: ec2.SecurityGroup) -> None:
+    """A group that lets functions out to some addresses and ports, and to the services of both clouds."""
+    group = ec2.SecurityGroup(scope, name, vpc=vpc, description=description, allow_all_outbound=False)
+    for cidr, port in reached:
+        group.add_egress_rule(ec2.Peer.ipv4(cidr), ec2.Port.tcp(port), "databases")
     group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "Secrets Manager, DynamoDB, OCI")
+    return group
 
 
-class Clock(Construct):
-    """Calls a function.
+def call_by_clock(
+    scope: Construct,
+    name: str,
+    function: lambda_.IFunction,
+    *,
+    rule_name: str,
+    schedule: str,
+    given: Mapping[str, object] | None = None,
+    retries: int = 0,
+) -> events.Rule:
+    """A rule that calls a function by the clock, also while the schedules of rotations are off.
 
     Args:
-        scope: Its parent.
-        construct_id: Its id in the parent.
+        scope: Its stack.
+        name: Of its construct in the stack.
         function: What is called.
         rule_name: With a period after the stack's name: the rules of credentials have a hyphen there.
         schedule: When it is called.
         given: Its event; None: an empty one.
         retries: How often a call that did not reach it is made again, within five minutes.
     """
-
-    def __init__(
-        self,
-        scope: Construct,
-        construct_id: str,
-        *,
-        function: lambda_.IFunction,
-        rule_name: str,
-        schedule: str,
-        given: Mapping[str, object] | None = None,
-        retries: int = 0,
-    ) -> None:
-        super().__init__(scope, construct_id)
-        target = targets.LambdaFunction(
-            function,
-            event=events.RuleTargetInput.from_object(given or {}),
-            retry_attempts=retries,
-            max_event_age=Duration.minutes(5),
-        )
-        events.Rule(
-            self,
-            "Rule",
-            rule_name=rule_name,
-            description="Lockstep: call a function by the clock",
-            schedule=events.Schedule.expression(schedule),
-            targets=[target],
-        )
+    target = targets.LambdaFunction(
+        function,
+        event=events.RuleTargetInput.from_object(given or {}),
+        retry_attempts=retries,
+        max_event_age=Duration.minutes(5),
+    )
+    return events.Rule(
+        Construct(scope, name),
+        "Rule",
+        rule_name=rule_name,
+        description="Lockstep: call a function by the clock",
+        schedule=events.Schedule.expression(schedule),
+        targets=[target],
+    )
 
 
 def call_watch(
     scope: Construct, function: lambda_.IFunction, settings: Settings, canary: Canary | None
-) -> Clock:
+) -> events.Rule:
     """Call the watch every five minutes."""
-    return Clock(
+    return call_by_clock(
         scope,
         "Watch",
-        function=function,
+        function,
         rule_name=f"{settings.stack}.watch",
         schedule=f"rate({EVERY // timedelta(minutes=1)} minutes)",
         given={
@@ -178,35 +157,25 @@ def call_watch(
     )
 
 
-class Announce(Construct):
-    """Calls the function with each execution that has ended.
+def announce_ends(scope: Construct, function: lambda_.IFunction, state_machine_arn: str, stack: str) -> None:
+    """Call a function with each execution that has ended.
 
-    Step Functions tells EventBridge of every execution, also of one that ran out of time or was stopped, and no
-    state of a rotation waits for it (https://docs.aws.amazon.com/step-functions/latest/dg/eventbridge-integration.html).
+    Step Functions tells EventBridge of every execution, also of one that ran out of time or was stopped, and no state
+    of a rotation waits for it
+    (https://docs.aws.amazon.com/step-functions/latest/dg/eventbridge-integration.html).
     """
-
-    def __init__(
-        self,
-        scope: Construct,
-        construct_id: str,
-        *,
-        function: lambda_.IFunction,
-        state_machine_arn: str,
-        settings: Settings,
-    ) -> None:
-        super().__init__(scope, construct_id)
-        events.Rule(
-            self,
-            "Rule",
-            rule_name=announce_rule_name(settings.stack),
-            description="Lockstep: tell others how a run has ended",
-            event_pattern=events.EventPattern(
-                source=["aws.states"],
-                detail_type=["Step Functions Execution Status Change"],
-                detail={"stateMachineArn": [state_machine_arn], "status": list(STATUSES)},
-            ),
-            targets=[targets.LambdaFunction(function)],
-        )
+    events.Rule(
+        Construct(scope, "Announce"),
+        "Rule",
+        rule_name=announce_rule_name(stack),
+        description="Lockstep: tell others how a run has ended",
+        event_pattern=events.EventPattern(
+            source=["aws.states"],
+            detail_type=["Step Functions Execution Status Change"],
+            detail={"stateMachineArn": [state_machine_arn], "status": list(STATUSES)},
+        ),
+        targets=[targets.LambdaFunction(function)],
+    )
 
 
 _ARCHITECTURES = {"arm64": lambda_.Architecture.ARM_64, "x86_64": lambda_.Architecture.X86_64}
@@ -245,6 +214,8 @@ class Functions(Construct):
         self._bucket = foundation.bucket
         self._settings = deployment.settings
         self._grants = grants
+        zipped = self._settings.packaging == "zip"
+        self._bundle = read_bundle(ROOT / self._settings.bundle) if zipped else None
         self.roles: dict[str, iam.Role] = {}
         self._network = Network.of(self, deployment)
         self.logs: dict[str, logs.ILogGroup] = {}
@@ -326,9 +297,9 @@ class Functions(Construct):
         groups: Sequence[ec2.ISecurityGroup] | None,
     ) -> lambda_.Function:
         handler = f"functions.{step}.handler.handler"
-        bundle = self._bundle()
+        bundle = self._bundle
         code = (
-            lambda_.Code.from_asset(str(self._bundle_folder() / "bundle.zip"))
+            lambda_.Code.from_asset(str(ROOT / self._settings.bundle / "bundle.zip"))
             if bundle
             else self._image(handler)
         )
@@ -365,12 +336,6 @@ class Functions(Construct):
             vpc_subnets=ec2.SubnetSelection(subnets=vpc.private_subnets) if vpc else None,
             security_groups=groups,
         )
-
-    def _bundle(self) -> Bundle | None:
-        return read_bundle(self._bundle_folder()) if self._settings.packaging == "zip" else None
-
-    def _bundle_folder(self) -> Path:
-        return ROOT / self._settings.bundle
 
     def _image(self, handler: str) -> lambda_.Code:
         plan, *ca_files = self._shipped_files()

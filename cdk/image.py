@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -50,17 +50,22 @@ def stage(plan_file: Path, context: Path) -> None:
         PlanProblemsError: The plan is not valid.
     """
     plan = load_shipped_plan(plan_file)
+    copy_sources(sources("oci"), context)
+    copy_ca_files(context, plan_file, plan)
+    (context / PLAN_IN_CONTEXT).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(plan_file, context / PLAN_IN_CONTEXT)
+
+
+def copy_sources(names: Iterable[str], context: Path) -> None:
+    """Replace a folder by files and folders of the repository, without anything else that lies there."""
     shutil.rmtree(context, ignore_errors=True)
-    for name in sources("oci"):
+    for name in names:
         source, target = ROOT / name, context / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
             shutil.copytree(source, target, ignore=_LEFT_OUT)
         else:
             shutil.copyfile(source, target)
-    copy_ca_files(context, plan_file, plan)
-    (context / PLAN_IN_CONTEXT).parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(plan_file, context / PLAN_IN_CONTEXT)
 
 
 def find_program() -> str:
@@ -72,8 +77,9 @@ def find_program() -> str:
     found = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if found is None:
         raise BundleError(
-            "neither docker nor podman is installed; install one of them, or build the image elsewhere from the "
-            "folder that `python -m cdk.image --context-only` writes"
+            "neither docker nor podman is installed. Install one of them. Or build the OCI function's image elsewhere, "
+            "from the folder that `python -m cdk.image --context-only` writes; and make a release without the agent's: "
+            "`make release RELEASE_ARGS=--no-image`"
         )
     return found
 
@@ -91,8 +97,11 @@ def build_command(
         arguments: Of the Dockerfile, besides the plan.
     """
     every = {"PLAN": str(PLAN_IN_CONTEXT), **arguments}
+    # Docker adds attestations, and so an index where OCI Functions wants an image.
+    plain = () if Path(program).name == "podman" else ("--provenance=false", "--sbom=false")
     return [
-        *(program, "build", "--platform", platform, "--file", str(context / DOCKERFILE), "--tag", tag),
+        *(program, "build", "--platform", platform),
+        *("--file", str(context / DOCKERFILE), "--tag", tag, *plain),
         *(word for name, value in every.items() for word in ("--build-arg", f"{name}={value}")),
         str(context),
     ]

@@ -18,13 +18,14 @@ moves the aliases one after the other:
 See https://docs.aws.amazon.com/step-functions/latest/dg/concepts-state-machine-alias.html and ADR 41.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jsii
 from aws_cdk import Duration, RemovalPolicy, Stack
 from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
+from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sqs as sqs
 from aws_cdk import aws_stepfunctions as stepfunctions
 from aws_cdk.interfaces.aws_events import IRuleRef
@@ -73,33 +74,16 @@ class StateMachine(Construct):
         steps = FUNCTION_PLACEHOLDERS.items()
         versions = {placeholder: functions.versions[step].function_arn for placeholder, step in steps}
         names = [functions.by_step[step].function_arn for _, step in steps]
-        self.log = log_group(
+        name = state_machine_name(deployment.settings.stack)
+        self.log = _log(self, name, deployment, key)
+        self.machine = _machine(
             self,
-            "Log",
-            name=f"/aws/vendedlogs/states/{deployment.settings.stack}",
-            settings=deployment.settings,
-            key=key,
-        )
-        role = iam.Role(
-            self,
-            "Role",
-            assumed_by=iam.ServicePrincipal("states.amazonaws.com"),
-            description="Lockstep: role of the state machine",
-            inline_policies={"lockstep": iam.PolicyDocument(statements=grants.state_machine(names))},
-        )
-        self.machine = stepfunctions.StateMachine(
-            self,
-            "Machine",
-            state_machine_name=state_machine_name(deployment.settings.stack),
-            definition_body=stepfunctions.DefinitionBody.from_string(
-                deployment.definition.replace("arn:aws:states:", f"arn:{Stack.of(self).partition}:states:")
-            ),
-            definition_substitutions={**versions, "LockTable": deployment.plan.lock.table},
-            role=role.without_policy_updates(),
-            logs=stepfunctions.LogOptions(
-                destination=self.log, level=stepfunctions.LogLevel.ALL, include_execution_data=False
-            ),
-            tracing_enabled=True,
+            name=name,
+            title="the state machine",
+            definition=deployment.definition,
+            substitutions={**versions, "LockTable": deployment.plan.lock.table},
+            granted=grants.state_machine(names),
+            log=self.log,
         )
         self.release = Release(self, "Release", deployment=deployment, machine=self.machine)
 
@@ -206,44 +190,64 @@ class FleetMachine(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         stack, canary = deployment.settings.stack, deployment.canary
-        name, rotation_arn = fleet_machine_name(stack), rotation.machine.state_machine_arn
-        self.log = log_group(
+        rotation_arn = rotation.machine.state_machine_arn
+        self.log = _log(self, fleet_machine_name(stack), deployment, foundation.key)
+        self.machine = _machine(
             self,
-            "Log",
-            name=f"/aws/vendedlogs/states/{name}",
-            settings=deployment.settings,
-            key=foundation.key,
-        )
-        granted = grants.fleet_machine(foundation.plans.bucket_arn, rotation_arn, rotation.release.aliases)
-        role = iam.Role(
-            self,
-            "Role",
-            assumed_by=iam.ServicePrincipal("states.amazonaws.com"),
-            description="Lockstep: role of the state machine of the fleet",
-            inline_policies={"lockstep": iam.PolicyDocument(statements=granted)},
-        )
-        self.machine = stepfunctions.StateMachine(
-            self,
-            "Machine",
-            state_machine_name=name,
-            definition_body=stepfunctions.DefinitionBody.from_string(
-                deployment.fleet_definition.replace(
-                    "arn:aws:states:", f"arn:{Stack.of(self).partition}:states:"
-                )
-            ),
-            definition_substitutions={
+            name=fleet_machine_name(stack),
+            title="the state machine of the fleet",
+            definition=deployment.fleet_definition,
+            substitutions={
                 "PlanBucket": foundation.plans.bucket_name,
                 "ReportBucket": foundation.plans.bucket_name,
                 "LiveAlias": f"{rotation_arn}:{LIVE}",
                 "CanaryAlias": rotation.release.canary_arn or f"{rotation_arn}:{CANARY}",
                 "Canary": canary.credential.id if canary else _NO_CREDENTIAL,
             },
-            role=role.without_policy_updates(),
-            logs=stepfunctions.LogOptions(
-                destination=self.log, level=stepfunctions.LogLevel.ALL, include_execution_data=False
-            ),
-            tracing_enabled=True,
+            granted=grants.fleet_machine(foundation.plans.bucket_arn, rotation_arn, rotation.release.aliases),
+            log=self.log,
         )
+
+
+def _log(scope: Construct, name: str, deployment: Deployment, key: kms.IKey) -> logs.ILogGroup:
+    return log_group(
+        scope, "Log", name=f"/aws/vendedlogs/states/{name}", settings=deployment.settings, key=key
+    )
+
+
+def _machine(
+    scope: Construct,
+    *,
+    name: str,
+    title: str,
+    definition: str,
+    substitutions: Mapping[str, str],
+    granted: permissions.Statements,
+    log: logs.ILogGroup,
+) -> stepfunctions.StateMachine:
+    """A state machine with its role; its log has no inputs and outputs."""
+    role = iam.Role(
+        scope,
+        "Role",
+        assumed_by=iam.ServicePrincipal("states.amazonaws.com"),
+        description=f"Lockstep: role of {title}",
+        inline_policies={"lockstep": iam.PolicyDocument(statements=granted)},
+    )
+    partition = Stack.of(scope).partition
+    return stepfunctions.StateMachine(
+        scope,
+        "Machine",
+        state_machine_name=name,
+        definition_body=stepfunctions.DefinitionBody.from_string(
+            definition.replace("arn:aws:states:", f"arn:{partition}:states:")
+        ),
+        definition_substitutions=substitutions,
+        role=role.without_policy_updates(),
+        logs=stepfunctions.LogOptions(
+            destination=log, level=stepfunctions.LogLevel.ALL, include_execution_data=False
+        ),
+        tracing_enabled=True,
+    )
 
 
 class Schedules(Construct):
@@ -274,7 +278,9 @@ class Schedules(Construct):
             assumed_by=iam.ServicePrincipal("events.amazonaws.com"),
             description="Lockstep: role of the schedules",
             inline_policies={
-                "lockstep": iam.PolicyDocument(statements=[permissions.start_shards(fleet_arn)])
+                "lockstep": iam.PolicyDocument(
+                    statements=[permissions.allow("Start", ["states:StartExecution"], [fleet_arn])]
+                )
             },
         )
         at_once, apart = concurrency(deployment.plan), every_ms(deployment.plan)

@@ -96,14 +96,9 @@ def allow(
     )
 
 
-def execution_arn(partition: str, region: str, account: str, machine: str) -> str:
+def _executions(machine: str) -> str:
     """Every execution of a state machine; each has a name of its own."""
-    return f"arn:{partition}:states:{region}:{account}:execution:{machine}:*"
-
-
-def arn_of_login(partition: str, region: str, account: str, username: str) -> str:
-    """The resource of logins by RDS IAM authentication as one account, on every server of a region."""
-    return f"arn:{partition}:rds-db:{region}:{account}:dbuser:*/{username}"
+    return f"arn:{Aws.PARTITION}:states:{Aws.REGION}:{Aws.ACCOUNT_ID}:execution:{machine}:*"
 
 
 def start(state_machine_arn: str, aliases: Iterable[str]) -> iam.PolicyStatement:
@@ -118,11 +113,6 @@ def start(state_machine_arn: str, aliases: Iterable[str]) -> iam.PolicyStatement
         [state_machine_arn],
         {"ForAnyValue:StringEquals": {"states:StateMachineQualifier": list(aliases)}},
     )
-
-
-def start_shards(fleet_machine_arn: str) -> iam.PolicyStatement:
-    """Start the state machine of the fleet."""
-    return allow("Start", ["states:StartExecution"], [fleet_machine_arn])
 
 
 def dead_letters(queue_arn: str, stack: str) -> iam.PolicyStatement:
@@ -345,7 +335,6 @@ class Grants:
             aliases: Those by which it starts them.
         """
         own = fleet_machine_name(self.stack)
-        names = (Aws.PARTITION, Aws.REGION, Aws.ACCOUNT_ID)
         states = f"arn:{Aws.PARTITION}:states:{Aws.REGION}:{Aws.ACCOUNT_ID}"
         return [
             allow("ReadShard", ["s3:GetObject"], [f"{bucket_arn}/{PLAN_PREFIX}*/shards/*"], _OURS),
@@ -356,7 +345,7 @@ class Grants:
             allow(
                 "Await",
                 ["states:DescribeExecution"],
-                [execution_arn(*names, state_machine_name(self.stack)), execution_arn(*names, own)],
+                [_executions(state_machine_name(self.stack)), _executions(own)],
             ),
             # A managed rule, by which Step Functions learns that an execution has ended
             # (https://docs.aws.amazon.com/step-functions/latest/dg/connect-stepfunctions.html).
@@ -398,14 +387,13 @@ class Grants:
     def announce(self, bus: EventBus) -> Statements:
         """Send events to the bus; ask Step Functions for the name of the error with which an execution failed."""
         account = Aws.ACCOUNT_ID
-        executions = execution_arn(Aws.PARTITION, Aws.REGION, account, state_machine_name(self.stack))
         return [
             allow(
                 "Send",
                 ["events:PutEvents"],
                 [f"arn:{Aws.PARTITION}:events:{bus.region}:{account}:event-bus/{bus.name}"],
             ),
-            allow("AskWhy", ["states:DescribeExecution"], [executions]),
+            allow("AskWhy", ["states:DescribeExecution"], [_executions(state_machine_name(self.stack))]),
         ]
 
     def read_plan(self) -> Statements:
@@ -560,7 +548,8 @@ class Grants:
 
         https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.IAMPolicy.html
         """
-        arns = [arn_of_login(Aws.PARTITION, r, Aws.ACCOUNT_ID, name) for r, name in iam_logins(self.plan)]
+        place = f"{Aws.ACCOUNT_ID}:dbuser:*"
+        arns = [f"arn:{Aws.PARTITION}:rds-db:{r}:{place}/{name}" for r, name in iam_logins(self.plan)]
         return [allow("DatabaseLogin", ["rds-db:connect"], arns)] if arns else []
 
 

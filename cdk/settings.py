@@ -5,7 +5,6 @@ are in `lockstep.protocol.deadlines`, because the lease depends on them: a funct
 """
 
 import json
-import re
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -25,14 +24,9 @@ from pydantic import (
 from cdk.bundle import Architecture
 from lockstep.protocol.names import DEFAULT_STACK
 
-_OWN_TAGS = "lockstep:"
-_RESERVED_TAGS = "aws:"
+_OWN_TAGS = 2
 MOST_TAGS = 50
 """Of a resource. Tags of AWS itself are not counted (https://docs.aws.amazon.com/tag-editor/latest/userguide/best-practices-and-strats.html)."""
-_LONGEST_TAG_KEY = 128
-_LONGEST_TAG_VALUE = 256
-_TAG = re.compile(r"[\w .:/=+@-]*")
-"""What every service takes: letters, digits and spaces of any language, and these signs."""
 
 _ARN = r"arn:aws[a-z-]*"
 KeyArn = Annotated[str, StringConstraints(pattern=rf"^{_ARN}:kms:[a-z0-9-]+:[0-9]{{12}}:key/[A-Za-z0-9-]+$")]
@@ -124,28 +118,15 @@ class Vpc(BaseModel):
 
 
 def _tags(tags: dict[str, str]) -> dict[str, str]:
-    problems = list(_tag_problems(tags))
-    if problems:
-        raise ValueError("; ".join(problems))
-    return tags
-
-
-def _tag_problems(tags: dict[str, str]) -> Iterable[str]:
-    own = 2
-    if len(tags) + own > MOST_TAGS:
-        yield f"{len(tags)} tags, and a resource takes {MOST_TAGS}, of which Lockstep sets {own}"
-    lower: dict[str, str] = {}
-    for key, value in tags.items():
-        if not 1 <= len(key) <= _LONGEST_TAG_KEY or not _TAG.fullmatch(key):
-            yield f"{key!r}: a key has 1 to {_LONGEST_TAG_KEY} letters, digits, spaces and . : / = + @ _ -"
-        if len(value) > _LONGEST_TAG_VALUE or not _TAG.fullmatch(value):
-            yield f"{key!r}: a value has at most {_LONGEST_TAG_VALUE} letters, digits, spaces and . : / = + @ _ -"
-        for prefix, owner in ((_RESERVED_TAGS, "AWS"), (_OWN_TAGS, "Lockstep")):
+    if len(tags) + _OWN_TAGS > MOST_TAGS:
+        raise ValueError(
+            f"{len(tags)} tags, and a resource takes {MOST_TAGS}, of which Lockstep sets {_OWN_TAGS}"
+        )
+    for key in tags:
+        for prefix, owner in (("aws:", "AWS"), ("lockstep:", "Lockstep")):
             if key.lower().startswith(prefix):
-                yield f"{key!r}: keys that begin with {prefix} belong to {owner}"
-        # IAM takes no two keys that differ in case only (https://docs.aws.amazon.com/IAM/latest/UserGuide/id_tags.html).
-        if (other := lower.setdefault(key.lower(), key)) != key:
-            yield f"{other!r} and {key!r} differ in case only, which roles refuse"
+                raise ValueError(f"{key!r}: keys that begin with {prefix} belong to {owner}")
+    return tags
 
 
 Tags = Annotated[dict[str, str], AfterValidator(_tags)]

@@ -74,28 +74,24 @@ class Losses:
         removes = self.image is not None and not may_remove
         if not removes and (self.image is not None or not self.pauses or may_pause):
             return None
-        command = shlex.join(["make", "deploy-oci", *([] if plan == "lockstep.yaml" else [f"PLAN={plan}"])])
-        lines = []
-        variables = []
+        given: dict[str, str] = {}
         if removes and self.has_image:
-            lines.append(
+            why = (
                 "This would remove the standby, since the plan has no runners.oci. Put it back into the plan."
             )
         elif removes:
-            lines.append(
-                "This would remove the standby: the variable `image` is not set here. With the image that runs:"
-            )
-            variables.append(f"TF_VAR_image={shlex.quote(self.image or '')}")
+            why = "This would remove the standby: the variable `image` is not set here. With the image that runs:"
+            given["TF_VAR_image"] = shlex.quote(self.image or "")
         else:
-            lines.append(
-                "This would switch off the standby's schedules: `paused` is true here, the default. To leave them on:"
-            )
+            why = "This would switch off the standby's schedules: `paused` is true here, the default. To leave them on:"
         if self.pauses and not may_pause:
-            variables.append("TF_VAR_paused=false")
-        if variables:
-            lines.append(f"  {' '.join(variables)} {command}")
+            given["TF_VAR_paused"] = "false"
+        command = shlex.join(["make", "deploy-oci", *([] if plan == "lockstep.yaml" else [f"PLAN={plan}"])])
+        again = (
+            [" ".join([" ", *(f"{name}={value}" for name, value in given.items()), command])] if given else []
+        )
         word, done = ("REMOVE_STANDBY", "remove") if removes else ("PAUSE_STANDBY", "pause")
-        return "\n".join([*lines, f"To {done} it: {command} {word}=1. Nothing was changed."])
+        return "\n".join([why, *again, f"To {done} it: {command} {word}=1. Nothing was changed."])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,7 +14,6 @@ from cdk import fleetmachine
 from cdk.asl import (
     State,
     catch,
-    check,
     formatted,
     is_id,
     jsonata,
@@ -23,7 +22,6 @@ from cdk.asl import (
     number,
     seconds,
     step,
-    write,
 )
 from lockstep.aws import dynamodb_lock as lock
 from lockstep.protocol import deadlines
@@ -375,11 +373,8 @@ def text() -> str:
 
 
 if __name__ == "__main__":
-    files = {PATH: text(), fleetmachine.PATH: fleetmachine.text()}
-    match sys.argv[1:]:
-        case []:
-            write(files)
-        case ["--check"]:
-            check(files)
-        case _:
-            sys.exit("Usage: python -m cdk.statemachine [--check]")
+    for path, made in {PATH: text(), fleetmachine.PATH: fleetmachine.text()}.items():
+        if sys.argv[1:] != ["--check"]:
+            path.write_text(made, encoding="utf-8")
+        elif path.read_text(encoding="utf-8") != made:
+            sys.exit(f"{path.name} differs from what its source in cdk/ makes: run `make asl`")

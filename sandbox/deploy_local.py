@@ -27,7 +27,6 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from cdk.bundle import HANDLERS, import_milliseconds
 from lockstep.audit.confirmed import Verdict
 from lockstep.audit.verify import verify
 from lockstep.operate.watch import COUNTED
@@ -180,10 +179,6 @@ def main() -> int:
             "processes": sum(f.starts for f in world.functions.values()),
             "zip_bytes": world.bundle.zip_bytes,
             "unpacked_bytes": world.bundle.unpacked_bytes,
-            "import_ms": {
-                name: import_milliseconds(world.folder / "bundle" / "content", f"functions.{name}.handler")
-                for name in HANDLERS
-            },
             "not_emulated": sorted(NOT_EMULATED & world.stack.types),
             "seconds": {**world.seconds, "all": round(time.monotonic() - began, 1)},
         }

@@ -55,7 +55,7 @@ def _made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("release")
     artefacts.build_packages(out, COMMIT)
     artefacts.write_bills(out, COMMIT)
-    artefacts.seal(out, COMMIT)
+    artefacts.seal(out)
     return out
 
 
