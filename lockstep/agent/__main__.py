@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         return once(settings) if asked.once else serve(settings)
     except PlanProblemsError as error:
         for problem in error.problems:
-            sys.stderr.write(f"{asked.config}: {problem}\n")
+            sys.stderr.write(f"{problem}\n" if problem.mark else f"{asked.config}: {problem}\n")
     except EnvironmentalError as error:
         sys.stderr.write(f"{line_of(error)}\n")
     except ModuleNotFoundError as error:

@@ -221,7 +221,7 @@ def load_settings(file: Path) -> Settings:
     """
     try:
         text = file.read_text(encoding="utf-8")
-        document = read_yaml(text[:MAX_CHARACTERS], file=file.name)
+        document = read_yaml(text[:MAX_CHARACTERS], file=str(file))
         return Settings.model_validate(document.data, context=file.parent)
     except UnicodeDecodeError:
         raise PlanProblemsError([Problem("", "cannot be read: not UTF-8")]) from None
