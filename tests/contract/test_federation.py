@@ -167,7 +167,7 @@ def test_a_principal_of_another_function_may_do_only_its_own(world: Federated) -
     # OCI says of what one may not see that it is not there.
     assert refusal(world, world.from_aws(AUDIT, to_oci=world.with_secret)) == (
         "StoreRejectedError",
-        "NoneType",
+        "StoreRejectedError",
     )
 
 
