@@ -322,7 +322,9 @@ def _give(
     if is_few and (
         isinstance(order, TakeOver | Unblock) or (isinstance(order, Activate) and record.activate)
     ):
-        say(f"next: {next_step(record, credential, at.clouds.clock.now(), may_run=True)}")
+        # A database that was blocked has been shown a login.
+        may_run = True if isinstance(order, Unblock) else None
+        say(f"next: {next_step(record, credential, at.clouds.clock.now(), may_run=may_run)}")
 
 
 def _done(order: Order, record: LockRecord) -> str:

@@ -32,7 +32,13 @@ from lockstep.operate.formatting import absolute, clock_time, to_second, wants_j
 from lockstep.operate.state import Wait, waits_for
 from lockstep.operate.verdict import Ending, next_step, of_last_run, of_record, ranked
 from lockstep.plan.model import Plan
-from lockstep.protocol.errors import LockstepError, OrderRefusedError, advice_of, line_of
+from lockstep.protocol.errors import (
+    LockstepError,
+    OrderRefusedError,
+    TakeOverNeededError,
+    advice_of,
+    line_of,
+)
 from lockstep.protocol.lock_rule import Reason
 from lockstep.protocol.messages import RunInput
 from lockstep.protocol.model import Credential
@@ -199,14 +205,15 @@ def _after(plan: Plan, credential: Credential, ended: Ended, now: datetime, *, i
     except LockstepError as error:
         return After(text=f"why is not known; {line_of(error)}")
     if ended.error is not None:
-        ending = Ending(error=ended.error, meaning="", answers={}, may_run=True)
+        may_run = ended.error != TakeOverNeededError.__name__
+        ending = Ending(error=ended.error, meaning="", answers={}, may_run=may_run)
         reasons = [
-            *of_record(record, credential, now, may_run=True),
+            *of_record(record, credential, now, may_run=may_run),
             *of_last_run(record, credential, ending, now),
         ]
         return After(next=ranked(reasons)[0].next if reasons else None)
     if wait := waits_for(record, now, is_forced=is_forced):
-        step = None if wait.reason is Reason.HELD else next_step(record, credential, now, may_run=True)
+        step = None if wait.reason is Reason.HELD else next_step(record, credential, now)
         return After(text=wait.describe(now), next=step, wait=wait)
     if record.not_before and record.not_before > now:
         return After(text=f"nothing to repair, and the overlap ends at {clock_time(record.not_before, now)}")

@@ -14,10 +14,10 @@ everything that Lockstep did not make; the next run gives it a generation.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
 from lockstep.audit.append import Chain, Operator, record_order
 from lockstep.audit.entry import ORDER
+from lockstep.protocol.deadlines import IMPORT_LEASE
 from lockstep.protocol.errors import (
     AdminCredentialRejectedError,
     FenceLostError,
@@ -46,9 +46,6 @@ from lockstep.stores.contents import (
     require_known_format,
 )
 from lockstep.stores.credential import POLL_SECONDS, READ_SIDE_TIMEOUT_SECONDS
-
-LEASE = timedelta(minutes=10)
-"""How long the lock is held at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +102,7 @@ def import_login(login: Login, estate: Estate, *, replace: bool = False) -> Logi
     credential, now = estate.credential, estate.clock.now()
     _require_username(login, credential)
     holder = f"{ORDER}{estate.by.new_id()}"
-    until = now + LEASE
+    until = now + IMPORT_LEASE
     lease = estate.orders.hold(holder=holder, now=now, expires_at=until)
     if lease is None:
         raise OrderRefusedError(credential=credential.id, code="lock-held")

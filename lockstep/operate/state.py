@@ -4,7 +4,7 @@ What becomes of the login that each username of a credential has, as a pure func
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
@@ -27,6 +27,7 @@ from lockstep.operate.verdict import (
     of_record,
     of_stores,
     ranked,
+    run_command,
     verdict_of,
 )
 from lockstep.plan.fields import format_duration
@@ -571,6 +572,18 @@ def state_of(
         is_in_sync, next_run = in_sync(record, cases), forecast(record, cases, credential, now=now)
     placeholders = [n for n, a in told.items() if isinstance(a, StoredValue) and a.login is None]
     may_run = next_run.action != "stop" if next_run and next_run.action else None
+    of_contents = list(
+        of_stores(record, credential, look.answers, placeholders=placeholders, is_in_sync=is_in_sync, now=now)
+    )
+    reasons = [
+        *of_record(record, credential, now, may_run=may_run),
+        *of_contents,
+        *of_logs(record, credential, last_run, unread, now, look=look, may_run=may_run),
+    ]
+    if wrong:  # No run does anything before that.
+        first = next(reason.next for reason in of_contents if reason.place == wrong[0])
+        run = run_command(credential)
+        reasons = [replace(r, next=first) if r.next == run else r for r in reasons]
     return CredentialState(
         record=record,
         credential=credential,
@@ -580,20 +593,7 @@ def state_of(
         next_run=next_run,
         last_run=last_run,
         unread=unread,
-        reasons=ranked(
-            [
-                *of_record(record, credential, now, may_run=may_run),
-                *of_stores(
-                    record,
-                    credential,
-                    look.answers,
-                    placeholders=placeholders,
-                    is_in_sync=is_in_sync,
-                    now=now,
-                ),
-                *of_logs(record, credential, last_run, unread, now, look=look, may_run=may_run),
-            ]
-        ),
+        reasons=ranked(reasons),
         is_running=record.holder is not None and is_held(record, now),
     )
 

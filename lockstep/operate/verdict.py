@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from lockstep.protocol.deadlines import CLOCK_SKEW, LEASE
+from lockstep.protocol.deadlines import CLOCK_SKEW, IMPORT_LEASE, LEASE
 from lockstep.protocol.errors import (
     AccountMissingError,
     AccountUnusableError,
@@ -159,18 +159,32 @@ def next_step(record: LockRecord, credential: Watched, now: datetime, *, may_run
         return _lockstep("apply", credential.id, *(["--from", record.plan] if record.plan else []))
     if refusing := sorted(_blocked(record, credential) - record.take_over):
         return _lockstep("take-over", credential.id, *refusing)
-    if record.next_due_at is None and not (may_run or record.take_over):
-        is_known = may_run is not None
-        return _lockstep(
-            *(["import", credential.id] if is_known else ["status", credential.id, "--read-values"])
-        )
+    kept = sorted(frozenset(credential.databases) - record.take_over)
+    if record.next_due_at is None and kept and not may_run:
+        return _first_login(record, credential, kept, is_known=may_run is not None)
+    if is_held(record, now):
+        return _lockstep("status", credential.id, "--watch")
+    return run_command(credential)
+
+
+def run_command(credential: Watched) -> str:
+    """The command that starts a run now."""
     return _lockstep("rotate", credential.id, "--force")
 
 
+def _first_login(record: LockRecord, credential: Watched, kept: Iterable[str], *, is_known: bool) -> str:
+    """Where a first run has no login: one is imported, or every account is taken over."""
+    if not is_known:
+        return _lockstep("status", credential.id, "--read-values")
+    if record.take_over:
+        return _lockstep("take-over", credential.id, *kept)
+    return _lockstep("import", credential.id)
+
+
 def is_stuck(record: LockRecord, now: datetime) -> bool:
-    """Whether a holder keeps the lock for longer than any run asks for, which no run has written."""
+    """Whether a holder keeps the lock for longer than any run or import asks for, so that none has written it."""
     return record.holder is not None and (
-        record.expires_at is None or record.expires_at > now + LEASE + CLOCK_SKEW
+        record.expires_at is None or record.expires_at > now + max(LEASE, IMPORT_LEASE) + CLOCK_SKEW
     )
 
 
@@ -188,6 +202,12 @@ def of_record(
     step = next_step(record, credential, now, may_run=may_run)
     for database in sorted(_blocked(record, credential)):
         yield Reason(kind=Kind.REFUSED, text=_refused(record, database), next=step, place=database)
+    for database in sorted(_left_behind(record, credential)):
+        text = (
+            f"{database} was left out of an emergency, and was not given what stores serve since. The next run sets "
+            "its account."
+        )
+        yield Reason(kind=Kind.REFUSED, text=text, next=step, place=database)
     if record.is_revoking:
         but = f", but on {', '.join(sorted(record.without))}" if record.without else ""
         text = (
@@ -210,6 +230,13 @@ def of_record(
 
 def _blocked(record: LockRecord, credential: Watched) -> frozenset[str]:
     return record.blocked.intersection(credential.databases) - record.left_out
+
+
+def _left_behind(record: LockRecord, credential: Watched) -> frozenset[str]:
+    """The databases that an emergency did not wait for, once a newer generation than it revokes is current."""
+    if (record.current_generation or 0) <= (record.revoke_through or 0):
+        return frozenset()
+    return record.without.intersection(credential.databases) - _blocked(record, credential)
 
 
 def _refused(record: LockRecord, database: str) -> str:
@@ -285,7 +312,8 @@ def of_stores(
     for name, answer in answers.items():
         if isinstance(answer, LockstepError):
             yield _of_error(name, answer, credential, is_rotated=is_rotated)
-    if is_held(record, now) or not is_rotated:  # What a run has half done is not out of sync.
+    is_running = is_held(record, now) and not is_stuck(record, now)
+    if is_running or not is_rotated:  # What a run has half done is not out of sync.
         return
     found = False
     for name, served in told.items():

@@ -142,6 +142,8 @@ LAST_START = START_LATENESS - LOCK_CALL
 """No run is started later than this after that time, since it acquires the lock a little later."""
 LEASE = timedelta(seconds=420)
 """Ends before the other runner is called, half an interval after this one (protocol R9)."""
+IMPORT_LEASE = timedelta(minutes=10)
+"""For so long `lockstep import` holds the lock at most."""
 PREPARED_AT_MOST = 4
 """So often a run prepares: at most a search, base that is refused, another search, and what that has found."""
 RUN = LEASE - STEP - CLOCK_SKEW

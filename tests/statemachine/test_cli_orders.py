@@ -149,7 +149,7 @@ def test_the_first_plan_is_ordered_without_an_old_one(plain: Case) -> None:
     ordered = activate(plain)
     assert ordered.exit_code == 0
     assert f": ordered {digest} (entry 1 of aws)" in ordered.stdout
-    assert f"next: lockstep rotate {plain.credential.id} --force" in ordered.stdout
+    assert f"next: lockstep status {plain.credential.id} --read-values" in ordered.stdout
     assert plain.record().activate == digest
     assert f"to become the active plan: {digest}" in status_of(plain)
     assert "it was so already" in activate(plain).stdout

@@ -6,11 +6,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lockstep.operate.documents import Run
 from lockstep.operate.state import Answer, CredentialState, StoreSnapshot, state_of
 from lockstep.operate.verdict import Kind, Verdict, ranked, verdict_of
 from lockstep.operate.watch import METRICS, Expected, watch
+from lockstep.protocol.deadlines import IMPORT_LEASE
 from lockstep.protocol.errors import (
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,
@@ -19,6 +22,7 @@ from lockstep.protocol.errors import (
     SecretNotFoundError,
     StoreUnreachableError,
     advice_of,
+    told_errors,
 )
 from lockstep.protocol.model import LockRecord
 from lockstep.protocol.ports import Table
@@ -105,6 +109,12 @@ INCIDENTS: dict[str, Row] = {
         {"aws": SecretMalformedError(), "oci": names_of(stored(7))},
         None,
         [(Kind.NO_LOGIN, f"lockstep import {OF} --replace")],
+    ),
+    "a secret is malformed, and it is overdue": (
+        replace(STEADY, next_due_at=LONG_AGO, not_before=LONG_AGO),
+        {"aws": SecretMalformedError(), "oci": names_of(stored(7))},
+        None,
+        [(kind, f"lockstep import {OF} --replace") for kind in (Kind.NO_LOGIN, Kind.OVERDUE)],
     ),
     "a revoked generation is served": (STEADY, serving(5, 7), None, [(Kind.REVOKED, RUN)]),
     "the one before is served": (STEADY, serving(6, 7), None, [(Kind.OUT_OF_SYNC, RUN)]),
@@ -214,6 +224,47 @@ INCIDENTS: dict[str, Row] = {
         None,
         [(Kind.NEW, RUN)],
     ),
+    "never rotated, with consent on one database alone": (
+        record(current_generation=None, take_over=frozenset({DATABASE})),
+        {"aws": stored(0, login=None), "oci": stored(0, login=None)},
+        "TakeOverNeededError",
+        [
+            (kind, f"lockstep take-over {OF} {' '.join(sorted(BOTH - {DATABASE}))}")
+            for kind in (Kind.FAILED, Kind.NEW)
+        ],
+    ),
+    "the same, by the names": (
+        record(current_generation=None, take_over=frozenset({DATABASE})),
+        serving(0, 0),
+        None,
+        [(Kind.NEW, f"lockstep status {OF} --read-values")],
+    ),
+    "never rotated, and the first run is under way": (
+        record(current_generation=None, holder="r", expires_at=SOON),
+        {"aws": stored(0), "oci": stored(0)},
+        None,
+        [(Kind.NEW, f"lockstep status {OF} --watch")],
+    ),
+    "an import is under way": (
+        replace(STEADY, holder="order", expires_at=NOW + IMPORT_LEASE),
+        IN_SYNC,
+        None,
+        [],
+    ),
+    "the lock never ends, and a revoked generation is served": (
+        replace(STEADY, holder="run-8"),
+        serving(5, 7),
+        None,
+        [(kind, f"lockstep lock release {OF} --holder run-8") for kind in (Kind.REVOKED, Kind.STUCK)],
+    ),
+    "an emergency has left out a database": (
+        replace(
+            STEADY, revoke_through=6, valid=frozenset({7}), without=frozenset({DATABASE}), take_over=BOTH
+        ),
+        IN_SYNC,
+        None,
+        [(Kind.REFUSED, RUN)],
+    ),
     "paused": (replace(STEADY, paused=True), IN_SYNC, None, [(Kind.PAUSED, f"lockstep resume {OF}")]),
     "an emergency": (replace(STEADY, revoke_through=7), IN_SYNC, None, [(Kind.EMERGENCY, RUN)]),
     "an emergency without a database that is blocked": (
@@ -232,6 +283,32 @@ INCIDENTS: dict[str, Row] = {
     "the last run failed": (STEADY, IN_SYNC, "DatabaseUnreachableError", [(Kind.FAILED, RUN)]),
 }
 DOWN = {Kind.REFUSED, Kind.NO_LOGIN, Kind.REVOKED}
+
+ANSWERS: st.SearchStrategy[Answer] = st.one_of(
+    st.integers(0, 9).map(lambda generation: names_of(stored(generation))),
+    st.sampled_from(
+        [
+            SecretMalformedError(),
+            SecretMalformedError(secret=PLANNED.secret_names.connection_blob),
+            SecretNotFoundError(),
+            StoreUnreachableError(),
+            stored(0, login=None),
+        ]
+    ),
+)
+SETS = st.frozensets(st.sampled_from(sorted(BOTH)))
+RECORDS = st.builds(
+    replace,
+    st.sampled_from([STEADY, record(current_generation=None), replace(STEADY, holder="r", expires_at=SOON)]),
+    plan=st.sampled_from([None, "of-another", PLANNED.plan_digest]),
+    activate=st.sampled_from([None, PLANNED.plan_digest]),
+    claim=st.sampled_from([None, CLAIM]),
+    paused=st.booleans(),
+    revoke_through=st.none() | st.integers(5, 7),
+    take_over=SETS,
+    without=SETS,
+    blocked=SETS,
+)
 
 
 def state(row: Row, *, unread: Mapping[str, LockstepError] | None = None) -> CredentialState:
@@ -253,12 +330,15 @@ def test_an_incident_has_one_verdict_with_its_reasons_and_what_helps(row: Row) -
 @pytest.mark.parametrize("row", INCIDENTS.values(), ids=INCIDENTS)
 def test_the_watch_says_of_the_record_what_the_state_says(row: Row) -> None:
     """What alarms go by is of the state, less what the lock record does not say; also by which way it ends."""
-    lock_record, *_ = row
+    lock_record, answers, *_ = row
+    no_run = any(
+        isinstance(a, SecretMalformedError) for a in answers.values()
+    )  # The table does not know that.
     other = replace(STEADY, credential_id="other")
     expected = Expected(credentials=[PLANNED], schedules=True, others={other.credential_id})
     found = watch(Table(records={OF: lock_record, "other": other}, unreadable={}), expected, now=NOW)
     told, by_watch = (
-        {(r.kind, r.place, r.kind is Kind.NEW or r.next) for r in reasons if r.kind in METRICS}
+        {(r.kind, r.place, no_run or r.kind is Kind.NEW or r.next) for r in reasons if r.kind in METRICS}
         for reasons in (state(row).reasons, found.reasons.get(OF, []))
     )
     by_last_run = {one for one in told if one[0] is Kind.REFUSED and not one[1]}
@@ -292,3 +372,15 @@ def test_the_gravest_reason_is_the_first_and_makes_the_verdict() -> None:
     assert [r.kind for r in ranked(found)] == [Kind.REFUSED, Kind.PAUSED]
     assert verdict_of(found) is Verdict.DOWN
     assert verdict_of([]) is Verdict.HEALTHY
+
+
+@given(RECORDS, st.tuples(ANSWERS, ANSWERS), st.none() | st.sampled_from(sorted(told_errors())))
+def test_no_step_is_a_run_that_would_change_nothing(
+    found: LockRecord, answers: tuple[Answer, Answer], error: str | None
+) -> None:
+    judged = state((found, dict(zip(("aws", "oci"), answers, strict=True)), error, []))
+    assert (
+        judged.next_run is None or judged.next_run.action != "stop" or judged.verdict is not Verdict.HEALTHY
+    )
+    if judged.next_run and judged.next_run.action == "stop":
+        assert RUN not in {reason.next for reason in judged.reasons}
