@@ -92,14 +92,12 @@ class Provisioning:
     """The SQL for one credential on one server.
 
     Attributes:
-        engine: The server's.
         preface: What the DBA must know.
         statements: One after the other, on one connection of an administrator to the plan's `dbname`. Each may begin
             with comment lines.
         last_steps: What the DBA does by hand afterwards, or decides about.
     """
 
-    engine: Engine
     preface: tuple[str, ...]
     statements: tuple[str, ...]
     last_steps: tuple[str, ...]
@@ -110,15 +108,11 @@ class Provisioning:
             [
                 *_comments(self.preface),
                 "",
-                *map(self._in_client, self.statements),
+                *map(_in_client, self.statements),
                 *_comments(self.last_steps),
                 "",
             ]
         )
-
-    def _in_client(self, statement: str) -> str:
-        is_block = self.engine is Engine.MARIADB and ";" in statement
-        return f"DELIMITER $$\n{statement}$$\nDELIMITER ;\n" if is_block else f"{statement};\n"
 
 
 def provisioning(
@@ -152,7 +146,6 @@ def provisioning(
         *_lines(notes),
     ]
     return Provisioning(
-        engine=server.engine,
         preface=tuple(preface),
         statements=tuple(
             p.strip("\n").removesuffix(";") for p in re.split(r"\n{2,}", statements) if p.strip("\n")
@@ -220,6 +213,12 @@ def _rotation_user(plan: Plan, server: DatabaseServer, credential: Credential) -
             return RotationUser(usernames=(username,), iam=True)
         case AdminSecret(aws=secret):
             return RotationUser(usernames=() if is_managed(secret) else (ROTATION_USER,))
+
+
+def _in_client(statement: str) -> str:
+    """A statement as the engine's command-line client takes it; a block of MariaDB holds semicolons."""
+    is_block = "BEGIN NOT ATOMIC" in statement
+    return f"DELIMITER $$\n{statement}$$\nDELIMITER ;\n" if is_block else f"{statement};\n"
 
 
 def _comments(lines: Sequence[str]) -> list[str]:
