@@ -60,7 +60,6 @@ from lockstep.runtime.system import SystemClock
 
 CDK_JSON = Path("cdk.json")
 _OUTPUT = "terraform -chdir=oci_fn/terraform output -json secrets"
-_STORES: Mapping[Cloud, type[AwsSecretsManager | OciVault]] = {"aws": AwsSecretsManager, "oci": OciVault}
 _LINES = 10
 """Of progress."""
 
@@ -100,10 +99,13 @@ def create(
     ids = tuple(c.id for c in chosen(plan, credentials)) if credentials else ()
     clouds = operator(plan, identity=DEPLOYER)
     rooms: list[Target] = []
-    if _is_meant(plan, "aws", cloud):
+    in_aws, in_oci = (plan.store(store) is not None for store in (AwsSecretsManager, OciVault))
+    if not {"aws": in_aws, "oci": in_oci}.get(cloud, True):
+        raise wrong_use(f"the plan has no store in {cloud.upper()}")
+    if in_aws and cloud != "oci":
         terms = _with_key(plan, clouds, _terms(stack))
         rooms.append(aws_room(plan, clouds.aws, terms, ids, rate=rate or AWS_RATE))
-    if _is_meant(plan, "oci", cloud) and (ring := terms_of(plan, terraform)):
+    if in_oci and cloud != "aws" and (ring := terms_of(plan, terraform)):
         rooms.append(oci_room(plan, clouds, ring, ids, rate=rate or OCI_RATE))
     if any(report.refused for report in _reports(rooms, is_dry=dry_run)):
         raise typer.Exit(Exit.NO)
@@ -127,8 +129,8 @@ def tag_command(
     or in the way, 3 Secrets Manager was unreachable.
     """
     plan = plan_or_exit()
-    ids = [c.id for c in chosen(plan, credentials)] if credentials else [None]
-    items = {one.name: one for credential_id in ids for one in wanted(plan, credential_id)}
+    ids = tuple(c.id for c in chosen(plan, credentials)) if credentials else ()
+    items = {one.name: one for one in wanted(plan, ids)}
     place = StackSecrets(client=operator(plan).aws, terms=_terms(stack), wanted=items, consent=True)
     (report,) = _reports([Target(cloud="aws", place=place, names=[*items], rate=AWS_RATE)], is_dry=not yes)
     if report.counts["to_tag"] and not wants_json():
@@ -337,14 +339,6 @@ def _reports(rooms: Sequence[Target], *, is_dry: bool) -> list[Report]:
         for report in reports:
             show(report, is_dry=is_dry)
     return reports
-
-
-def _is_meant(plan: Plan, one: Cloud, cloud: str) -> bool:
-    """Whether the secrets of a cloud are to be made, or exit code 2 where the plan has no store there."""
-    has_store = plan.store(_STORES[one]) is not None
-    if cloud == one and not has_store:
-        raise wrong_use(f"the plan has no store in {one.upper()}")
-    return has_store and cloud in {one, "both"}
 
 
 def show(report: Report, *, is_dry: bool = False) -> None:

@@ -25,7 +25,7 @@ from lockstep.protocol.errors import (
     StoreUnreachableError,
     family,
 )
-from lockstep.protocol.model import AdminSecret
+from lockstep.protocol.model import AdminSecret, Credential
 from lockstep.protocol.names import DEFAULT_STACK, SECRET_TAG, STACK_TAG, SecretKind, slot_name
 from lockstep.protocol.workers import SideBySide
 from lockstep.stores.contents import PLACEHOLDER
@@ -71,18 +71,22 @@ _SHARED = {
 """What to do where two stacks, or two purposes, want one secret."""
 
 
-def wanted(plan: Plan, credential_id: str | None = None) -> list[Wanted]:
+def wanted(plan: Plan, credential_ids: tuple[str, ...] = ()) -> list[Wanted]:
     """Every secret in AWS that the functions know by its tags, each once.
 
     Args:
         plan: The plan.
-        credential_id: Only the secrets of this credential, and those that all need; None: of all.
+        credential_ids: Only the secrets of these credentials, and those that all need; none: of all.
     """
-    return list(dict.fromkeys(_wanted(plan, credential_id)))
+    return list(dict.fromkeys(_wanted(plan, credential_ids)))
 
 
-def _wanted(plan: Plan, credential_id: str | None) -> Iterator[Wanted]:
-    chosen = [c for c in plan.credentials if credential_id in {None, c.id}]
+def _chosen(plan: Plan, credential_ids: tuple[str, ...]) -> list[Credential]:
+    return [c for c in plan.credentials if not credential_ids or c.id in credential_ids]
+
+
+def _wanted(plan: Plan, credential_ids: tuple[str, ...]) -> Iterator[Wanted]:
+    chosen = _chosen(plan, credential_ids)
     store = plan.store(AwsSecretsManager)
     for credential in chosen if store else ():
         names = credential.secret_names
@@ -174,21 +178,8 @@ class StackTerms:
 
 
 def rotated_in_aws(plan: Plan, credential_ids: tuple[str, ...] = ()) -> list[Wanted]:
-    """The secrets in AWS of the credentials of a plan.
-
-    Args:
-        plan: The plan.
-        credential_ids: Of these credentials; none: of all.
-    """
-    names = set(_names(plan, credential_ids))
-    return [one for one in wanted(plan) if one.kind in ROTATED and one.name in names]
-
-
-def _names(plan: Plan, credential_ids: tuple[str, ...]) -> list[str]:
-    """The names of the secrets of credentials, as in the plan."""
-    chosen, every = frozenset(credential_ids), not credential_ids
-    names = [c.secret_names for c in plan.credentials if every or c.id in chosen]
-    return [name for pair in names for name in (pair.app_user, pair.connection_blob)]
+    """The secrets in AWS of the credentials of a plan; arguments as of `wanted`."""
+    return [one for one in wanted(plan, credential_ids) if one.kind in ROTATED]
 
 
 def in_aws(
@@ -272,10 +263,10 @@ class RingTerms(Struct, frozen=True, kw_only=True):
 
 
 def slots_in_oci(plan: Plan, credential_ids: tuple[str, ...] = ()) -> list[str]:
-    """The names of the slots of a plan; arguments as of `rotated_in_aws`."""
-    return list(
-        dict.fromkeys(slot_name(name, i) for name in _names(plan, credential_ids) for i in range(plan.slots))
-    )
+    """The names of the slots of a plan; arguments as of `wanted`."""
+    names = [c.secret_names for c in _chosen(plan, credential_ids)]
+    secrets = dict.fromkeys(name for pair in names for name in (pair.app_user, pair.connection_blob))
+    return [slot_name(name, i) for name in secrets for i in range(plan.slots)]
 
 
 def in_oci(name: str, found: Any, terms: RingTerms) -> Decision:  # noqa: ANN401 - of the SDK, which has no types

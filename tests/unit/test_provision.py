@@ -254,8 +254,8 @@ def plan_of(*, oci: bool = True, **admins: str) -> Plan:
     return parse_plan(json.dumps(document), base=Path())
 
 
-def names(plan: Plan, credential_id: str | None = None) -> dict[str, str]:
-    return {one.name: one.kind.value for one in wanted(plan, credential_id)}
+def names(plan: Plan) -> dict[str, str]:
+    return {one.name: one.kind.value for one in wanted(plan)}
 
 
 def test_every_secret_that_is_known_by_its_tags_is_wanted_once() -> None:
