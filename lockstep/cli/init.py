@@ -252,8 +252,8 @@ def init(  # noqa: PLR0913 - an option for each answer
     file = plan_file()
     schema_file, schema = file.parent / SCHEMA_NAME, schema_text(plan_schema())
     _refuse_to_replace(file, schema_file, schema, force=force)
-    profile = own_region()
-    needed = {"--database": databases, "--region": region or profile, "--bucket": bucket}
+    region = region or own_region()
+    needed = {"--database": databases, "--region": region, "--bucket": bucket}
     if yes and (missing := [option for option, value in needed.items() if not value]):
         raise wrong_use(f"with --yes also give {', '.join(missing)}")
     questions = Questions(asks=not yes)
@@ -263,7 +263,7 @@ def init(  # noqa: PLR0913 - an option for each answer
     username = take("--username", username, _USERNAME, _form(Username), username_of(credential))
     if in_use is None:
         in_use = not yes and typer.confirm(f"Does an application log in as {username} today?", default=False)
-    region = take("--region", region, _REGION, _form(Region), profile)
+    region = take("--region", region, _REGION, _form(Region))
     bucket = take("--bucket", bucket, _BUCKET, _form(AwsAudit.model_fields["bucket"].rebuild_annotation()))
     compartment = take("--compartment", compartment, _COMPARTMENT, _compartment, "")
     answers = Answers(
@@ -328,11 +328,12 @@ def _database_or_none(text: str) -> DatabaseAnswer | None:
 def _of_oci(questions: Questions, region: str | None, aws_region: str) -> dict[str, str]:
     """What is in OCI, and the account that gets its runner's role, as attributes of `Answers`."""
     known, namespace = _known_in_oci()
-    if not (questions.asks or region or known):
+    region = region or known
+    if not (questions.asks or region):
         raise wrong_use("with --yes and --compartment also give --oci-region")
     take, account = questions.take, _known_account(aws_region)
     return {
-        "oci_region": take("--oci-region", region, "OCI region of vault and secrets", _form(Region), known),
+        "oci_region": take("--oci-region", region, "OCI region of vault and secrets", _form(Region)),
         "namespace": namespace or "examplenamespace",
         "account": take("", account, _ACCOUNT, _form(Account), EXAMPLE_ACCOUNT),
     }

@@ -292,7 +292,7 @@ def test_what_the_identities_know_is_not_asked(
     tmp_path: Path, clouds: tuple[AwsSandbox, OciSandbox, dict[str, str]]
 ) -> None:
     aws, tenancy, variables = clouds
-    answers = f"postgresql://orders.internal/orders\n\n\n\nn\n\nacme-audit\n{tenancy.compartment_id}\n\n"
+    answers = f"postgresql://orders.internal/orders\n\n\n\nn\nacme-audit\n{tenancy.compartment_id}\n"
     made = init(tmp_path, given=answers, variables=variables)
     assert made.exit_code == 0, made.output
     plan = load_plan(tmp_path / "lockstep.yaml")
@@ -301,6 +301,7 @@ def test_what_the_identities_know_is_not_asked(
     assert plan.audit.oci
     assert (vault.region, plan.audit.oci.namespace) == (tenancy.config()["region"], tenancy.namespace)
     assert plan.lock.region == aws.region
+    assert "region" not in made.output
     assert plan.runners.oci
     assert plan.runners.oci.federation
     assert plan.runners.oci.federation.role_arn == f"arn:aws:iam::{aws.account_id}:role/lockstep-oci-runner"
