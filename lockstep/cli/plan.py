@@ -141,10 +141,10 @@ def _known_regions(cloud: str, region: str) -> Sequence[str]:
     if cloud == "aws":
         return known_regions(partition_of(region))
     try:
-        from oci.regions import REGIONS  # type: ignore[import-untyped]  # noqa: PLC0415 - the SDK is an extra, untyped
+        from lockstep.oci.clients import KNOWN_REGIONS  # noqa: PLC0415 - the extra may be missing
     except ModuleNotFoundError:
         return ()
-    return tuple(REGIONS)
+    return KNOWN_REGIONS
 
 
 def _show(plan: Plan, rows: list[documents.PlannedCredential], found: list[Use]) -> None:

@@ -35,6 +35,8 @@ from lockstep.protocol.errors import (
 
 # What OCI's SDK raises because of the environment, as one of `lockstep.protocol.errors`.
 
+KNOWN_REGIONS: tuple[str, ...] = tuple(oci.regions.REGIONS)
+"""By the SDK's own data."""
 _UNAUTHENTICATED, _FORBIDDEN = 401, 403
 _OF_REQUESTS: Mapping[str, Environment] = {
     "SSLError": Environment.CERTIFICATE_REFUSED,
