@@ -132,8 +132,9 @@ class Dialect:
             raise _refusal(503, "ServiceUnavailable", f"No addresses of databases: {_state(blob)}")
         try:
             login = login_of(kept.value.text.reveal(), where.value.text.reveal() if where else None, database)
-        except LoginFormError:
-            raise _refusal(404, "ResourceNotFoundException", "That secret has no such login.") from None
+        except LoginFormError as error:
+            text = f"That secret has no such login. {error}"
+            raise _refusal(404, "ResourceNotFoundException", text) from None
         value.note(HTTP, kept)
         return JSONResponse(login.strings(), headers=_describe(value, kept))
 
