@@ -180,18 +180,16 @@ def test_one_bucket_is_adopted_and_the_other_is_made_with_its_access_log(adopted
     assert bucket["LoggingConfiguration"]["DestinationBucketName"]
 
 
-def test_an_adopted_table_is_the_one_that_is_locked() -> None:
-    adopting = _adopting("lockstep")
+def test_adopted_table_and_bucket_are_what_is_used() -> None:
+    adopting = _adopting("lockstep", AUDIT)
     machine = adopting.properties("AWS::StepFunctions::StateMachine", StateMachineName="lockstep")
     assert machine["DefinitionSubstitutions"]["LockTable"] == "lockstep"
-    (lock,) = _statements(adopting, "generate", "WriteLock")
+    (lock,), (append,) = (
+        _statements(adopting, *of) for of in (("generate", "WriteLock"), ("audit", "Append"))
+    )
     assert adopting.words(lock["Resource"]) == "table lockstep"
-
-
-def test_an_adopted_bucket_is_the_one_that_is_written_to() -> None:
-    (append,) = _statements(_adopting(AUDIT), "audit", "Append")
     for resource in as_list(append["Resource"]):
-        assert _adopting(AUDIT).words(resource).startswith("arn:aws:s3:::example-lockstep-audit/aws/")
+        assert adopting.words(resource).startswith(f"arn:aws:s3:::{AUDIT}/aws/")
 
 
 def test_an_adopted_key_that_signs_is_known_by_its_alias() -> None:
@@ -257,6 +255,7 @@ def test_the_package_type_can_be_switched(aws: Synthesised, tmp_path: Path) -> N
     """CloudFormation makes the new function before it deletes the old one, so their names must differ."""
     build("aws", plan_file=ROOT / PLAN, out=tmp_path)
     zipped = synthesised(packaging="zip", bundle=tmp_path)
+    assert len(zipped.resources("AWS::Lambda::Version")) == len(aws.resources("AWS::Lambda::Version")) == 4
     image_names, zip_names = (
         {f["Properties"]["FunctionName"] for f in stack.resources("AWS::Lambda::Function").values()}
         for stack in (aws, zipped)

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from cdk.bundle import build
 from cdk.deployment import LONGEST_WAIT, Canary, check_canary, read_deployment
 from cdk.settings import ROOT, NotDeployableError, Settings
 from lockstep.operate.watch import EVERY
@@ -209,9 +208,3 @@ def test_a_canary_for_which_no_deployment_can_wait_is_refused(tmp_path: Path) ->
     day = timedelta(days=1)
     assert longest >= day
     assert Canary(load_plan(ROOT / PLAN).credentials[0]).wait_minutes == 47
-
-
-def test_a_zip_has_versions_too(tmp_path: Path) -> None:
-    build("aws", plan_file=ROOT / PLAN, out=tmp_path)
-    zipped = synthesised(packaging="zip", bundle=tmp_path)
-    assert len(zipped.resources("AWS::Lambda::Version")) == 4

@@ -155,14 +155,6 @@ def test_no_bucket_is_public_or_answers_plain_http(aws: Synthesised) -> None:
         assert {"Bool": {"aws:SecureTransport": "false"}} in _denied(policy)
 
 
-def test_the_audit_bucket_denies_unconditional_writes(aws: Synthesised) -> None:
-    policies = aws.resources("AWS::S3::BucketPolicy").values()
-    audit = next(
-        p for p in policies if aws.words(p["Properties"]["Bucket"]) == "bucket example-lockstep-audit"
-    )
-    assert {"Null": {"s3:if-none-match": "true"}} in _denied(audit)
-
-
 def test_a_published_plan_cannot_be_written_over_and_reports_expire(aws: Synthesised) -> None:
     name = "example-lockstep-audit-plans"
     bucket = aws.properties("AWS::S3::Bucket", BucketName=name)
