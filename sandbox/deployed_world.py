@@ -13,8 +13,7 @@ from cdk.bundle import Bundle, build
 from cdk.deployment import Deployment, Publication, digest_alias
 from cdk.settings import Settings
 from lockstep.aws.kms import KmsDigestKey
-from lockstep.operate.secrets import ROTATED, wanted
-from lockstep.operate.secrets_aws import tag
+from lockstep.operate.secrets import ROTATED, tag, wanted
 from lockstep.plan.file import load_plan
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import ROTATION_USER, Login, SecretStr

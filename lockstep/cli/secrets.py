@@ -40,6 +40,7 @@ from lockstep.operate.secrets import (
     Pace,
     Place,
     RingTerms,
+    StackSecrets,
     StackTerms,
     Work,
     ring_terms,
@@ -48,7 +49,6 @@ from lockstep.operate.secrets import (
     stack_terms,
     wanted,
 )
-from lockstep.operate.secrets_aws import StackSecrets
 from lockstep.plan.checks import awaited_values
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import AwsSecretsManager, OciVault

@@ -1,18 +1,21 @@
-"""What becomes of each secret of a plan: made, tagged, left alone, or refused. No cloud is asked here.
+"""What becomes of each secret of a plan: made, tagged, left alone, or refused; and AWS, where it is done.
 
 What a secret holds and says of itself before its first rotation.
 """
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from threading import Event, Lock
-from typing import Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from msgspec import Struct, ValidationError, convert
 
+from lockstep.aws.clients import STORE_ERRORS, translated
+from lockstep.aws.reads import Client
 from lockstep.operate import formatting
 from lockstep.plan.admins import is_plain_name, secrets_region
 from lockstep.plan.model import Plan
@@ -29,6 +32,9 @@ from lockstep.protocol.model import AdminSecret, Credential
 from lockstep.protocol.names import DEFAULT_STACK, SECRET_TAG, STACK_TAG, SecretKind, slot_name
 from lockstep.protocol.workers import SideBySide
 from lockstep.stores.contents import PLACEHOLDER
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
 
 FIRST_TEXT: Final = json.dumps({PLACEHOLDER: "the first rotation replaces this"}, separators=(",", ":"))
 """The first content, in both clouds. It is no secret."""
@@ -558,3 +564,81 @@ class Work:
                 if is_write:
                     self.pace.faster()
                 return result
+
+
+def tag(client: "SecretsManagerClient", name: str, tags: Mapping[str, str]) -> None:
+    """Add tags; others stay.
+
+    Raises:
+        StoreAccessDeniedError: The identity may not tag it; likewise the other Store* errors.
+    """
+    with translated(STORE_ERRORS, store="aws", secret=name):
+        client.tag_resource(SecretId=name, Tags=[{"Key": key, "Value": value} for key, value in tags.items()])
+
+
+# AWS Secrets Manager: the secrets of credentials, as a place where secrets are made.
+#
+#     decide    DescribeSecret
+#     make      CreateSecret, with the tags: there is no secret without them
+#     tag       TagResource
+#
+# No value is ever read, or written into a secret that exists.
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackSecrets:
+    """The secrets of a stack, as a place where secrets are made.
+
+    Attributes:
+        client: Gives a client of a service in a region, which tries each call once.
+        terms: What they get.
+        wanted: What the plan names, by name.
+        consent: Whether what people made is tagged, and nothing is made.
+    """
+
+    client: Client
+    terms: StackTerms
+    wanted: Mapping[str, Wanted]
+    consent: bool = False
+
+    def decide(self, name: str) -> Decision:
+        """As `Place`.
+
+        Raises:
+            StoreAccessDeniedError: Likewise the other Store* errors.
+        """
+        client = self._at(name)
+        found: Mapping[str, Any] | None = None
+        missing = client.exceptions.ResourceNotFoundException
+        with translated(STORE_ERRORS, store="aws", secret=name), suppress(missing):
+            # It shows no value.
+            found = client.describe_secret(SecretId=name)
+        return in_aws(self.wanted[name], found, self.terms, consent=self.consent)
+
+    def make(self, decision: Decision) -> bool:
+        """As `Place`; errors as `decide`."""
+        client = self._at(decision.name)
+        with translated(STORE_ERRORS, store="aws", secret=decision.name):
+            try:
+                client.create_secret(
+                    Name=decision.name,
+                    Description=AWS_DESCRIPTION,
+                    KmsKeyId=self.terms.key or "",
+                    SecretString=FIRST_TEXT,
+                    Tags=[{"Key": key, "Value": value} for key, value in decision.tags.items()],
+                )
+            except client.exceptions.ResourceExistsException:
+                return False
+        return True
+
+    def tag(self, decision: Decision) -> None:
+        """As `Place`; errors as `decide`."""
+        tag(self._at(decision.name), decision.name, decision.tags)
+
+    def taken(self, name: str) -> Decision:
+        """As `Place`."""
+        return taken(name)
+
+    def _at(self, name: str) -> "SecretsManagerClient":
+        found: SecretsManagerClient = self.client("secretsmanager", self.wanted[name].region)
+        return found

@@ -22,8 +22,7 @@ from typing import Any
 from cdk.bundle import build
 from cdk.deployment import Deployment, Publication
 from cdk.settings import Settings
-from lockstep.operate.secrets import wanted
-from lockstep.operate.secrets_aws import tag
+from lockstep.operate.secrets import tag, wanted
 from lockstep.plan.file import load_plan
 from lockstep.protocol.model import ROTATION_USER, Credential, Login, SecretStr
 from lockstep.protocol.schedule import PER_SHARD
