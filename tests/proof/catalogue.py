@@ -120,7 +120,9 @@ _BUGS = (
         "L10",
         "the lock is released without asking whether it is still held",
         plants_in_ports.release_without_condition,
-        Model("I5", Budget(terms=2), POSTGRESQL, is_slow=True),
+        StandIn(
+            "the fence: a run that has lost the lock changes nothing after it", Budget(terms=2), POSTGRESQL
+        ),
     ),
     Bug(
         "M1",
@@ -163,7 +165,7 @@ _BUGS = (
         "the databases are changed without their advisory lock",
         plants_in_ports.no_advisory_lock,
         Races(("I1", "I5", "I9"), ("steady", "revoked-meanwhile")),
-        Model("I1", is_slow=True),
+        Model("I12", is_slow=True),
     ),
     Bug(
         "D4",
@@ -346,7 +348,7 @@ _BUGS = (
         "C2",
         "where all stores still serve base, a reconcile that replaced a promotion is replaced by a new value",
         plants.reconcile_replaced_by_a_new_value,
-        Model("I3", Budget(terms=2), POSTGRESQL, is_slow=True),
+        StandIn("what works is kept beside a new value, whatever the claim", Budget(terms=2), POSTGRESQL),
     ),
     Bug(
         "L9",
@@ -368,7 +370,7 @@ _BUGS = (
         "O7",
         "a plan becomes active with a new value; what the stores serve is not reconciled first",
         plants.activation_begins_a_new_value,
-        Model("I1", Budget(terms=2, sudden_losses=1), POSTGRESQL, is_slow=True),
+        Model("I12", Budget(terms=2, sudden_losses=1), POSTGRESQL, is_slow=True),
     ),
     Bug(
         "I10",
