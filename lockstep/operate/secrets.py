@@ -5,7 +5,6 @@ What a secret holds and says of itself before its first rotation.
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
@@ -607,12 +606,7 @@ class StackSecrets:
         Raises:
             StoreAccessDeniedError: Likewise the other Store* errors.
         """
-        client = self._at(name)
-        found: Mapping[str, Any] | None = None
-        missing = client.exceptions.ResourceNotFoundException
-        with translated(STORE_ERRORS, store="aws", secret=name), suppress(missing):
-            # It shows no value.
-            found = client.describe_secret(SecretId=name)
+        found = self._described(name)
         return in_aws(self.wanted[name], found, self.terms, consent=self.consent)
 
     def make(self, decision: Decision) -> bool:
@@ -638,6 +632,17 @@ class StackSecrets:
     def taken(self, name: str) -> Decision:
         """As `Place`."""
         return taken(name)
+
+    def _described(self, name: str) -> Mapping[str, Any] | None:
+        """What DescribeSecret says, which shows no value; None: there is no such secret."""
+        client = self._at(name)
+        with translated(STORE_ERRORS, store="aws", secret=name):
+            try:
+                found: Mapping[str, Any] = client.describe_secret(SecretId=name)
+            # Asked for here: threads that make a client's exceptions together get classes of their own.
+            except client.exceptions.ResourceNotFoundException:
+                return None
+        return found
 
     def _at(self, name: str) -> "SecretsManagerClient":
         found: SecretsManagerClient = self.client("secretsmanager", self.wanted[name].region)
