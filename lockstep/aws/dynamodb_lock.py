@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, Any
 from lockstep.aws.clients import ErrorKind, translated
 from lockstep.protocol import model
 from lockstep.protocol.errors import (
+    MALFORMED_ITEM,
     FenceLostError,
     LockstepError,
     LockTableAccessDeniedError,
@@ -192,7 +193,7 @@ def record_of(credential_id: str, item: Item) -> LockRecord:
             },
         )
     except (LookupError, ValueError, TypeError, AttributeError, OverflowError, OSError):
-        raise LockTableAccessDeniedError(credential=credential_id, code="MalformedItem") from None
+        raise LockTableAccessDeniedError(credential=credential_id, code=MALFORMED_ITEM) from None
 
 
 def _claim(item: Item) -> Claim | None:

@@ -41,7 +41,7 @@ from lockstep.operate.access import operator
 from lockstep.operate.documents import FEW, Locks, Record
 from lockstep.operate.formatting import clock_time, wants_json
 from lockstep.operate.sessions import count_sessions, lines
-from lockstep.operate.state import record_fields, records_of
+from lockstep.operate.state import record_fields, table_of
 from lockstep.operate.verdict import next_step
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import EnvironmentalError, LockstepError, described, line_of
@@ -541,8 +541,12 @@ def show(credentials: CredentialArguments = None) -> None:
     """
     plan = plan_or_exit()
     wanted = chosen(plan, credentials)
-    read = records_of(operator(plan), wanted)
-    records = [Record(**record_fields(read[c.id])) for c in wanted]
+    clouds = operator(plan)
+    table = table_of(clouds, wanted)
+    for credential in wanted:
+        if credential.id in table.unreadable:
+            clouds.lock(credential).read()  # Says why.
+    records = [Record(**record_fields(table.record(c.id))) for c in wanted]
     if wants_json():
         print_json(Locks(locks=records))
         return

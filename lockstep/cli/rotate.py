@@ -259,7 +259,7 @@ def _report(ended: Ended, after: After, now: datetime) -> None:
         print_json(_document(ended, after, now))
     elif ended.error is not None:
         complain(f"failed: {ended.error}: {ended.cause}")
-        if advice := advice_of(ended.error):
+        if (advice := advice_of(ended.error)) and advice not in ended.cause:
             complain(f"  {advice}")
         complain(f"  next: {after.next or 'lockstep status'}")
     elif after.text:

@@ -40,9 +40,10 @@ from lockstep.operate.state import (
     looked_at,
     of_logs,
     reason_documents,
-    records_of,
+    state_of_unreadable,
+    table_of,
 )
-from lockstep.operate.verdict import Kind, Reason, Verdict, of_record, ranked, verdict_of
+from lockstep.operate.verdict import Kind, Reason, Verdict, of_record, ranked, unreadable, verdict_of
 from lockstep.operate.watch import Expected, Found, shown, watch
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import (
@@ -53,7 +54,7 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.lock_rule import is_held
 from lockstep.protocol.model import Claim, Credential, LockRecord, StoredValue
-from lockstep.protocol.ports import Clock
+from lockstep.protocol.ports import Clock, Table
 from lockstep.runtime.clouds import Clouds
 from lockstep.stores.readers import StoredNames
 
@@ -113,6 +114,14 @@ def status(
     raise typer.Exit(look())
 
 
+def _state(
+    plan: Plan, clouds: Clouds, credential: Credential, table: Table, now: datetime, *, depth: Depth
+) -> CredentialState:
+    if problem := table.unreadable.get(credential.id):
+        return state_of_unreadable(credential, problem, has_standby=plan.runners.oci is not None)
+    return looked_at(plan, clouds, credential, table.record(credential.id), now, depth=depth)
+
+
 EXITS = {Verdict.HEALTHY: 0, Verdict.DEGRADED: Exit.NO, Verdict.DOWN: Exit.DOWN}
 
 
@@ -135,8 +144,8 @@ def _look(
 ) -> int:
     """Look once, and show it; the exit code."""
     now = clouds.clock.now()
-    records = records_of(clouds, wanted)
-    looks = [partial(looked_at, plan, clouds, c, records[c.id], now, depth=depth) for c in wanted]
+    table = table_of(clouds, wanted)
+    looks = [partial(_state, plan, clouds, c, table, now, depth=depth) for c in wanted]
     states = clouds.side_by_side(looks) if len(looks) > FEW else [look() for look in looks]
     evidence = evidence_reasons(plan, clouds, now)
     verdict = verdict_of([*(r for s in states for r in s.reasons), *evidence])
@@ -153,7 +162,7 @@ def _look(
             _show(state, now)
         say_reasons(evidence)
     answers = [a for s in states for a in s.look.answers.values()]
-    if verdict is not Verdict.DOWN and all(isinstance(a, LockstepError) for a in answers):
+    if verdict is not Verdict.DOWN and answers and all(isinstance(a, LockstepError) for a in answers):
         return Exit.UNREACHABLE
     return EXITS[verdict]
 
@@ -172,6 +181,8 @@ def _show(state: CredentialState, now: datetime) -> None:
     record = state.record
     say(f"{record.credential_id}: {state.verdict}{_sync(state)}", style=STYLES[state.verdict])
     say_reasons(state.reasons, indent="  ")
+    if any(reason.kind is Kind.UNREADABLE for reason in state.reasons):
+        return
     for name, answer in state.look.answers.items():
         say(f"  store {name}: {_describe(answer)}")
     say(f"  lock: {_lock(record, now)}")
@@ -318,8 +329,8 @@ def history(
     found: list[Run] = []
     problems: list[str] = []
     wanted = chosen(plan, credentials)
-    records = records_of(clouds, wanted)
-    reads = [partial(last_runs, plan, clouds, c, records[c.id].heads, newest) for c in wanted]
+    table = table_of(clouds, wanted)
+    reads = [partial(last_runs, plan, clouds, c, table.record(c.id).heads, newest) for c in wanted]
     read = clouds.side_by_side(reads) if len(reads) > FEW else [one() for one in reads]
     for credential, (runs, unread) in zip(wanted, read, strict=True):
         found += runs
@@ -333,10 +344,11 @@ def history(
         if not found and not problems:
             say("no runs")
         for credential, (runs, unread) in zip(wanted, read, strict=True):
-            record, newest_run = records[credential.id], next(iter(runs), None)
+            record, newest_run = table.record(credential.id), next(iter(runs), None)
+            problem = table.unreadable.get(credential.id)
             reasons = [
-                *of_record(record, credential, now),
-                *of_logs(record, credential, newest_run, unread, now),
+                *([unreadable(credential, problem)] if problem else of_record(record, credential, now)),
+                *([] if problem else of_logs(record, credential, newest_run, unread, now)),
             ]
             say_reasons(ranked(reasons), of=f"{credential.id}: ")
     for problem in problems:

@@ -4,6 +4,7 @@ What becomes of the login that each username of a credential has, as a pure func
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -28,17 +29,20 @@ from lockstep.operate.verdict import (
     of_stores,
     ranked,
     run_command,
+    unreadable,
     verdict_of,
 )
 from lockstep.plan.fields import format_duration
 from lockstep.plan.model import Plan
 from lockstep.protocol.decide import Adopt, Begin, agree, decide, require_active, require_not_blocked
 from lockstep.protocol.errors import (
+    MALFORMED_ITEM,
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,
     DatabaseBlockedError,
     LockstepError,
     LockTableAccessDeniedError,
+    NewerFormatError,
     PlanNotActiveError,
     SecretMalformedError,
     SecretNotFoundError,
@@ -49,6 +53,7 @@ from lockstep.protocol.errors import (
 from lockstep.protocol.lock_rule import Reason as Against
 from lockstep.protocol.lock_rule import due_at, is_held, reason_against
 from lockstep.protocol.model import Credential, LockRecord, Login, SecretStr, StoredValue
+from lockstep.protocol.ports import Table
 from lockstep.protocol.schedule import AWS, STANDBY, next_runner
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import Cloud
@@ -747,19 +752,41 @@ def record_fields(record: LockRecord) -> dict[str, Any]:
     }
 
 
-def records_of(clouds: Clouds, wanted: Sequence[Credential]) -> Mapping[str, LockRecord]:
-    """The lock records of credentials, by id: one by one; or by a scan for more than `FEW`, where that is allowed.
+def table_of(clouds: Clouds, wanted: Sequence[Credential]) -> Table:
+    """The lock records of credentials: one by one; or by a scan for more than `FEW`, where that is allowed.
+
+    A record that cannot be read stands in the way of no other.
 
     Raises:
-        LockstepError: As `lockstep.protocol.ports.Lock.read`.
+        LockstepError: The table cannot be read.
     """
-    if len(wanted) <= FEW:
-        return {c.id: clouds.lock(c).read() for c in wanted}
-    try:
-        records = clouds.lock_table().records
-    except LockTableAccessDeniedError:
-        records = {}
-    # What is not there, or cannot be read, is told as of one.
-    others = [c for c in wanted if c.id not in records]
-    read = clouds.side_by_side([clouds.lock(c).read for c in others])
-    return {**records, **dict(zip((c.id for c in others), read, strict=True))}
+    if len(wanted) > FEW:
+        with suppress(LockTableAccessDeniedError):
+            return clouds.lock_table()
+    reads = [partial(asked, clouds.lock(c).read) for c in wanted]
+    records, refused = {}, {}
+    answers = clouds.side_by_side(reads) if len(reads) > FEW else [read() for read in reads]
+    for credential, answer in zip(wanted, answers, strict=True):
+        if isinstance(answer, LockRecord):
+            records[credential.id] = answer
+        elif isinstance(answer, NewerFormatError) or answer.where.get("code") == MALFORMED_ITEM:
+            refused[credential.id] = type(answer).__name__
+        else:
+            raise answer
+    return Table(records=records, unreadable=refused)
+
+
+def state_of_unreadable(credential: Credential, problem: str, *, has_standby: bool) -> CredentialState:
+    """The state of a credential whose record cannot be read: nothing is known, and no store was asked."""
+    return CredentialState(
+        record=LockRecord(credential_id=credential.id),
+        credential=credential,
+        has_standby=has_standby,
+        look=UNREAD,
+        is_in_sync=None,
+        next_run=None,
+        last_run=None,
+        unread={},
+        reasons=[unreadable(credential, problem)],
+        is_running=False,
+    )

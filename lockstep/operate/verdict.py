@@ -75,6 +75,7 @@ def _names(*errors: type[LockstepError]) -> frozenset[str]:
 
 _REFUSING = _names(
     CurrentCredentialRejectedError,
+    DatabaseBlockedError,
     ReplicaRejectedError,
     NoRoomError,
     AccountUnusableError,

@@ -169,6 +169,9 @@ class PlanUnreachableError(RetryableError):
 
 # Terminal.
 
+MALFORMED_ITEM = "MalformedItem"
+"""The code of a lock record that Lockstep has not written."""
+
 
 class InvalidPlanError(TerminalError):
     """The plan file is not valid.
@@ -485,6 +488,13 @@ class LockTableAccessDeniedError(TerminalError):
 
     Correct `lock` in the plan, deploy the stack, `make deploy-aws`, or give this identity the right: docs/iam.md.
     """
+
+    advices: ClassVar = {
+        MALFORMED_ITEM: (
+            "It is there, but somebody else than Lockstep has written this record. Restore it from a backup of the "
+            "table; or delete it and order the plan again: `lockstep apply`."
+        ),
+    }
 
 
 class AuditLogAccessDeniedError(TerminalError):

@@ -555,6 +555,10 @@ class Table:
     records: Mapping[str, LockRecord]
     unreadable: Mapping[str, str]
 
+    def record(self, credential_id: str) -> LockRecord:
+        """The record of a credential; an empty one where there is none, or it cannot be read."""
+        return self.records.get(credential_id) or LockRecord(credential_id=credential_id)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:

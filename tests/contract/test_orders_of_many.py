@@ -234,3 +234,16 @@ def test_a_pattern_takes_over_the_credentials_that_are_on_a_database(fleet: Flee
     assert run("unblock", "*", "crm", "--dry-run").exit_code == 0
     assert run("take-over", "*", "crm", "--cancel").exit_code == 0
     assert not any("take_over" in item for item in fleet.records().values())
+
+
+@pytest.mark.parametrize("wanted", [(), ("ledger/*",)], ids=["all", "few"])
+def test_a_record_that_cannot_be_read_hides_no_other(fleet: Fleet, wanted: tuple[str, ...]) -> None:
+    """Every surface says so of that credential, as the summary does."""
+    fleet.put("ledger/app_1", fence={"S": "no number"})
+    told = {c["credential"]: c for c in json.loads(run("status", "--json", *wanted).stdout)["credentials"]}
+    assert [reason["kind"] for reason in told["ledger/app_1"]["reasons"]] == ["record unreadable"]
+    assert "record unreadable" not in {reason["kind"] for reason in told["ledger/app_2"]["reasons"]}
+    shown = run("status", "ledger/app_1")
+    assert (shown.exit_code, "lock: free" in shown.stdout) == (1, False)
+    assert "ledger/app_1: The lock record cannot be read" in run("history", *wanted).stdout
+    assert "code=MalformedItem] It is there" in run("lock", "show", "ledger/app_1").stderr

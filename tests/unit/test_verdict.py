@@ -130,7 +130,7 @@ INCIDENTS: dict[str, Row] = {
         STEADY,
         IN_SYNC,
         "DatabaseBlockedError",
-        [(Kind.FAILED, RUN)],
+        [(Kind.REFUSED, RUN)],
     ),
     "one cloud has an older plan": (STEADY, IN_SYNC, "PlanNotActiveError", [(Kind.FAILED, RUN)]),
     "there is no room until the overlap is over": (

@@ -21,6 +21,7 @@ from lockstep.operate.state import (
     looked_at,
     promoted_at,
     state_of,
+    table_of,
 )
 from lockstep.operate.verdict import Reason, ranked
 from lockstep.operate.watch import Expected, watch
@@ -186,9 +187,7 @@ class Looker:
     def _table(self) -> Table:
         if not self.is_of_few:
             return self._clouds.lock_table()
-        locks = [self._clouds.lock(c) for c in self._plan.credentials]
-        records = self._clouds.side_by_side([one.read for one in locks])
-        return Table(records={r.credential_id: r for r in records}, unreadable={})
+        return table_of(self._clouds, self._plan.credentials)
 
     def _read(self, table: Table, asked: Collection[str], now: datetime) -> None:
         if self._evidence_at is None or now - self._evidence_at >= EVIDENCE_AGAIN:
