@@ -436,8 +436,8 @@ class PrivilegeMissingError(TerminalError):
 class TlsVerificationError(TerminalError):
     """The server's TLS certificate cannot be verified, or it offers no TLS.
 
-    Renew the server's certificate, or name its CA and its host as the certificate does: `tls` and `host` in the
-    plan. Look at it: `lockstep doctor`.
+    Renew the server's certificate, or name its CA and its host as the certificate does: `ca_file` and `host` in
+    the plan. Look at it: `lockstep doctor`.
     """
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from typer.main import get_command
 
 from lockstep.cli.app import app
+from lockstep.plan.file import plan_schema
 from lockstep.protocol import errors
 from lockstep.protocol.errors import (
     AccountUnusableError,
@@ -60,6 +62,13 @@ def test_no_error_is_without_its_next_step() -> None:
 
 WITHOUT_COMMAND = {"EditedMeanwhileError", "SecretTooLargeError"}
 """There is nothing to type: the server or the plan is changed by hand, or nothing is to be done."""
+
+
+def test_the_keys_that_they_name_are_those_of_the_plan() -> None:
+    clauses = [c for _, advice in told_errors().values() for c in re.split(r"[.:;] ", advice)]
+    named = {key for c in clauses if "in the plan" in c for key in re.findall(r"`([a-z_]+)`", c)}
+    assert {"admin_secret", "host"} < named
+    assert named <= set(re.findall(r'"([a-z_]+)": [{]', json.dumps(plan_schema())))
 
 
 def test_where_the_code_decides_the_next_step_only_that_one_is_told() -> None:
