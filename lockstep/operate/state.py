@@ -34,7 +34,15 @@ from lockstep.operate.verdict import (
 )
 from lockstep.plan.fields import format_duration
 from lockstep.plan.model import Plan
-from lockstep.protocol.decide import Adopt, Begin, agree, decide, require_active, require_not_blocked
+from lockstep.protocol.decide import (
+    Adopt,
+    Begin,
+    agree,
+    decide,
+    require_active,
+    require_not_blocked,
+    require_plausible,
+)
 from lockstep.protocol.errors import (
     MALFORMED_ITEM,
     AuditLogAccessDeniedError,
@@ -565,6 +573,7 @@ def state_of(
     unread: Mapping[str, LockstepError],
 ) -> CredentialState:
     """The state of a credential, by what was read. The snapshot may be empty: then nothing is said of the stores."""
+    look = replace(look, answers=_plausible(record, look.answers))
     told = {name: a for name, a in look.answers.items() if not isinstance(a, LockstepError)}
     wrong = [n for n, a in look.answers.items() if isinstance(a, SecretMalformedError | SecretNotFoundError)]
     is_in_sync: bool | None = False if wrong else None
@@ -601,6 +610,16 @@ def state_of(
         reasons=ranked(reasons),
         is_running=record.holder is not None and is_held(record, now),
     )
+
+
+def _plausible(record: LockRecord, answers: Mapping[str, Answer]) -> Mapping[str, Answer]:
+    """The answers, with the error that ends a run where a generation is one that Lockstep never made."""
+    told = {name: a for name, a in answers.items() if not isinstance(a, LockstepError)}
+    try:
+        require_plausible(record, possible(told)[0])
+    except SecretMalformedError as error:
+        return {**answers, error.where["store"]: error}
+    return answers
 
 
 def of_logs(

@@ -32,6 +32,7 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.lock_rule import due_at, is_held
 from lockstep.protocol.model import Credential, LockRecord, Schedule
+from lockstep.protocol.ports import FORGED
 
 
 class Verdict(StrEnum):
@@ -342,13 +343,14 @@ def is_revoked(record: LockRecord, generation: int) -> bool:
 
 def _of_error(name: str, error: LockstepError, credential: Credential, *, is_rotated: bool) -> Reason:
     kind, step = Kind.UNREACHABLE, _lockstep("doctor")
-    if error.where.get("secret") == credential.secret_names.connection_blob:
+    is_forged = error.where.get("code") == FORGED
+    if is_forged or error.where.get("secret") == credential.secret_names.connection_blob:
         kind = Kind.OUT_OF_SYNC
     elif isinstance(error, SecretNotFoundError | SecretMalformedError) and is_rotated:
         kind = Kind.NO_LOGIN
     if isinstance(error, SecretNotFoundError):
         step = _lockstep("secrets", "create")
-    elif isinstance(error, SecretMalformedError) and kind is not Kind.OUT_OF_SYNC:
+    elif isinstance(error, SecretMalformedError) and (is_forged or kind is not Kind.OUT_OF_SYNC):
         step = _lockstep("import", credential.id, "--replace")
     return Reason(kind=kind, text=f"Store {name}: {line_of(described(error))}", next=step, place=name)
 

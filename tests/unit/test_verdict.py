@@ -117,6 +117,12 @@ INCIDENTS: dict[str, Row] = {
         [(kind, f"lockstep import {OF} --replace") for kind in (Kind.NO_LOGIN, Kind.OVERDUE)],
     ),
     "a revoked generation is served": (STEADY, serving(5, 7), None, [(Kind.REVOKED, RUN)]),
+    "a generation is served that Lockstep never made": (
+        STEADY,
+        serving(5_000, 7),
+        "SecretMalformedError",
+        [(Kind.OUT_OF_SYNC, f"lockstep import {OF} --replace")],
+    ),
     "the one before is served": (STEADY, serving(6, 7), None, [(Kind.OUT_OF_SYNC, RUN)]),
     "a secret was edited": (STEADY, serving(0, 7), None, [(Kind.OUT_OF_SYNC, RUN)]),
     "one store does not answer": (
