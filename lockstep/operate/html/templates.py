@@ -5,8 +5,6 @@ from jinja2.loaders import ChoiceLoader
 
 from lockstep.operate.formatting import NONE, error_text, is_long, many, minute, number, span, stamp
 
-BASE = "base.css"
-
 
 def environment(package: str) -> Environment:
     """The templates of a package, and those in this one."""
@@ -28,4 +26,4 @@ def environment(package: str) -> Environment:
 
 def style(templates: Environment, own: str) -> str:
     """The shared style sheet and a page's own, as `{% include %}` gives them one after the other."""
-    return "".join(templates.get_template(name).render() for name in (BASE, own))
+    return "".join(templates.get_template(name).render() for name in ("base.css", own))

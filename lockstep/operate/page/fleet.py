@@ -1,9 +1,9 @@
 """What is known of credentials, as a page shows it: figures, reasons, rows, ages, bars. Pure."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 from msgspec import Meta, Struct
 
@@ -40,12 +40,10 @@ class Asked(Struct, frozen=True, kw_only=True):
 
     Attributes:
         q: Part of an id, of a database, of a verdict or of a reason.
-        order: Of the rows.
         page: From 1.
     """
 
     q: Annotated[str, Meta(max_length=100)] = ""
-    order: Literal["state", "age", "name"] = "state"
     page: Annotated[int, Meta(ge=1)] = 1
 
     def matches(self, one: Snapshot) -> bool:
@@ -57,16 +55,6 @@ class Asked(Struct, frozen=True, kw_only=True):
             *(r.kind for r in one.state.reasons),
         )
         return any(self.q.lower() in text.lower() for text in texts)
-
-    def sorted(self, found: Iterable[Snapshot], now: datetime) -> list[Snapshot]:
-        """Credentials in the order that is asked for."""
-        match self.order:
-            case "name":
-                return sorted(found, key=lambda one: one.credential.id)
-            case "age":
-                return sorted(found, key=lambda one: age_of(one, now) or timedelta(-1), reverse=True)
-            case "state":
-                return sorted(found, key=_gravity)
 
 
 def _gravity(one: Snapshot) -> int:
@@ -139,9 +127,9 @@ def shared(look: FleetSnapshot) -> list[tuple[Reason, list[str]]]:
     return [found[reason.kind, reason.text] for reason in ranked(reason for reason, _ in found.values())]
 
 
-def rows(look: FleetSnapshot, asked: Asked, now: datetime) -> tuple[list[Snapshot], int, int, int]:
-    """The rows that are asked for, how many were found on all pages, the number of this page, and of all pages."""
-    found = asked.sorted((one for one in look.seen.values() if asked.matches(one)), now)
+def rows(look: FleetSnapshot, asked: Asked) -> tuple[list[Snapshot], int, int, int]:
+    """The rows that are asked for, the gravest first; how many were found; this page's number; how many pages."""
+    found = sorted((one for one in look.seen.values() if asked.matches(one)), key=_gravity)
     pages = max(1, -(-len(found) // ROWS))
     page = min(asked.page, pages)
     return found[(page - 1) * ROWS : page * ROWS], len(found), page, pages

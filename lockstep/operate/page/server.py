@@ -1,6 +1,6 @@
 """The page as a process: its routes, what no request gets past, and HTML by the templates here.
 
-    GET /                     all credentials; `q`, `order` and `page` choose rows
+    GET /                     all credentials; `q` and `page` choose rows
     GET /credential/<id>      one of them
     GET /page.css, /live.js, /icon.svg
 

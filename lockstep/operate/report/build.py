@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 from operator import attrgetter
-from statistics import median
 from typing import Literal
 
 from msgspec import Struct
@@ -41,8 +40,6 @@ LONGEST_PROBLEM = 400
 """Characters of what verification says."""
 ABOUT_ANOTHER = "began from generation"
 """How a problem begins that names the entry after one that is missing."""
-HOURLY = timedelta(days=5)
-"""Up to so long a time is told by the hour, and a longer one by the day."""
 
 
 class Check(Struct, frozen=True, kw_only=True):
@@ -70,13 +67,11 @@ class Generation(Struct, kw_only=True):
     Attributes:
         stream: The cloud that promoted it.
         born: When its password was first promoted; earlier than `promoted` for a reconcile, which gives a login again.
-        older: Whether its password was there before: a login that was taken over, or one from before the record.
         between_seconds: Since the promotion of the generation before it; None for the first on record.
         superseded: When the next generation was promoted; None for the current one.
         age_seconds: Of its password, when it was superseded, or now.
         revoked: When it was on record as revoked on every database.
         revocation: `refused`, `unreadable`, or `revoked` by an emergency.
-        hurried: Whether the run that showed it to be revoked fulfilled an emergency, which waits for no overlap.
         overlap_seconds: For how long it logged in beside the next one, at least; None while it does, of an emergency,
             and where the next generation on record was not the next one.
         longest_overlap_seconds: For how long at most.
@@ -86,32 +81,14 @@ class Generation(Struct, kw_only=True):
     stream: str
     kind: Literal["new", "reconcile"] | None
     born: Time
-    older: bool
     promoted: Time
     between_seconds: float | None
     superseded: Time | None = None
     age_seconds: float = 0.0
     revoked: Time | None = None
     revocation: Literal["refused", "unreadable", "revoked"] | None = None
-    hurried: bool = False
     overlap_seconds: float | None = None
     longest_overlap_seconds: float | None = None
-
-
-class Period(Struct, kw_only=True):
-    """A day or an hour in which something is on record.
-
-    Attributes:
-        rotated: Successes by stream.
-        longest_age_seconds: The greatest age at which a password was replaced in it, or that it has now; None where
-            none was.
-    """
-
-    start: Time
-    end: Time
-    rotated: dict[str, int]
-    failed: int = 0
-    longest_age_seconds: float | None = None
 
 
 class Gap(Struct, frozen=True, kw_only=True):
@@ -156,7 +133,6 @@ class Figures(Struct, frozen=True, kw_only=True):
             the next generation to the beginning of the one that showed this one to be revoked.
         short_overlaps: Overlaps that were shorter than the plan's, however the times are read, without emergencies.
         archived: Entries of runs that were not read, so nothing here counts them.
-        taken_over: When a login that was there before was taken over last; it is older than the record says.
         unproven: Generations of which two newer ones were promoted and no proof of revocation is on record.
     """
 
@@ -164,17 +140,13 @@ class Figures(Struct, frozen=True, kw_only=True):
     rotated: dict[str, int]
     failed: int
     reconciled: int
-    adopted: int
-    typical_between_seconds: float | None
     longest_between_seconds: float | None
     between_limit_seconds: float
     longest_age_seconds: float | None
     shortest_overlap_seconds: float | None
     short_overlaps: int
     proven_revoked: int
-    refused_logins: int
     archived: int
-    taken_over: Time | None
     unproven: tuple[int, ...]
 
 
@@ -205,7 +177,6 @@ class CredentialReport(Struct, frozen=True, kw_only=True):
     others: tuple[Other, ...]
     figures: Figures
     generations: tuple[Generation, ...]
-    periods: tuple[Period, ...]
     gaps: tuple[Gap, ...]
     proofs: tuple[DatabaseProofs, ...]
 
@@ -311,7 +282,6 @@ def report_on(
         others=tuple(read.others),
         figures=read.figures(),
         generations=tuple(g for g in read.generations if (g.revoked or g.superseded or now) >= since),
-        periods=tuple(read.periods()),
         gaps=tuple(read.gaps()),
         proofs=tuple(_proofs(read.runs)),
     )
@@ -343,7 +313,7 @@ class _Evidence:
         """The figures."""
         rotated = Counter(run.stream for run in self.runs if run.succeeded)
         promoted = [g for g in self.generations if g.promoted >= self.since]
-        between = [g.between_seconds for g in promoted if g.between_seconds is not None]
+        in_use = [g for g in self.generations if (g.superseded or self.now) >= self.since]
         revoked = [g for g in self.generations if g.revoked and g.revoked >= self.since]
         overlap = self.schedule.overlap.total_seconds()
         return Figures(
@@ -351,11 +321,11 @@ class _Evidence:
             rotated={stream: rotated[stream] for stream in self.streams},
             failed=len(self.runs) - rotated.total(),
             reconciled=sum(run.succeeded and run.kind == "reconcile" for run in self.runs),
-            adopted=sum(run.succeeded and run.adopted_from is not None for run in self.runs),
-            typical_between_seconds=round(median(between)) if between else None,
-            longest_between_seconds=max(between, default=None),
+            longest_between_seconds=max(
+                (g.between_seconds for g in promoted if g.between_seconds is not None), default=None
+            ),
             between_limit_seconds=between_limit(self.schedule).total_seconds(),
-            longest_age_seconds=max((g.age_seconds for g in self._replaced()), default=None),
+            longest_age_seconds=max((g.age_seconds for g in in_use), default=None),
             shortest_overlap_seconds=min(
                 (g.overlap_seconds for g in revoked if g.overlap_seconds is not None), default=None
             ),
@@ -363,35 +333,9 @@ class _Evidence:
                 g.longest_overlap_seconds is not None and g.longest_overlap_seconds < overlap for g in revoked
             ),
             proven_revoked=sum(g.revocation == "refused" for g in revoked),
-            refused_logins=sum(run.refused for run in self.runs),
             archived=len(self.unread),
-            taken_over=max((g.promoted for g in promoted if g.older), default=None),
             unproven=_unproven(self.generations, self.since),
         )
-
-    def _replaced(self) -> list[Generation]:
-        """The generations that were superseded in the period, and the current one."""
-        return [g for g in self.generations if (g.superseded or self.now) >= self.since]
-
-    def periods(self) -> list[Period]:
-        """The hours, or of more than `HOURLY` the days, in which a run ended or a password was replaced, or is now."""
-        times = [
-            *(run.at for run in self.runs),
-            *(g.superseded or self.now for g in self._replaced()),
-        ]
-        is_short = times and max(times) - min(times) <= HOURLY
-        width = timedelta(hours=1) if is_short else timedelta(days=1)
-        found: dict[datetime, Period] = {}
-        for start in sorted({_floor(time, width) for time in times}):
-            found[start] = Period(start=start, end=start + width, rotated=dict.fromkeys(self.streams, 0))
-        for run in self.runs:
-            part = found[_floor(run.at, width)]
-            part.failed += not run.succeeded
-            part.rotated[run.stream] += run.succeeded
-        for one in self._replaced():
-            part = found[_floor(one.superseded or self.now, width)]
-            part.longest_age_seconds = max(part.longest_age_seconds or 0.0, one.age_seconds)
-        return list(found.values())
 
     def gaps(self) -> Iterator[Gap]:
         """The times without a rotation that are longer than a fault of one cloud explains, and end in the period."""
@@ -405,10 +349,6 @@ class _Evidence:
                     sum(before < at < after for at in self.unread),
                 )
                 yield Gap(start=before, end=after, is_open=after is self.now, why=tuple(why))
-
-
-def _floor(time: datetime, width: timedelta) -> datetime:
-    return time - (time - datetime(2000, 1, 1, tzinfo=time.tzinfo)) % width
 
 
 def _records(found: Verification) -> Iterator[Record]:
@@ -457,7 +397,6 @@ def _promoted(
         stream=run.stream,
         kind=run.kind,
         born=base.born if base else run.at,
-        older=base.older if base else run.kind == "reconcile",
         promoted=run.at,
         between_seconds=(run.at - before.promoted).total_seconds() if before else None,
     )
@@ -471,9 +410,9 @@ def _end(
 ) -> None:
     if one is None or one.revoked:
         return
-    one.revoked, one.revocation, one.hurried = run.at, revocation, bool(run.revoked_on_purpose)
+    one.revoked, one.revocation = run.at, revocation
     after = successors.get(one.generation)
-    if after and after.base_generation == one.generation and not one.hurried:
+    if after and after.base_generation == one.generation and not run.revoked_on_purpose:
         one.overlap_seconds = max((run.started - after.at).total_seconds(), 0.0)
         one.longest_overlap_seconds = (run.at - after.started).total_seconds()
 

@@ -20,12 +20,6 @@ from lockstep.protocol.messages import DatabaseOutcome, RevocationResult
 Time = Annotated[datetime, Meta(tz=True)]
 Count = Annotated[int, Meta(ge=0)]
 """A number of something, or a generation."""
-TRIGGERS = {
-    "schedule": "schedule",
-    "cli": "an operator, by lockstep rotate",
-    "manual": "a person who started it",
-}
-"""Who was behind a run, by what it calls its trigger."""
 LONGEST = 160
 """Characters of one text that are shown."""
 LONGEST_LINE = 320
@@ -66,6 +60,7 @@ class Run(Struct, frozen=True, kw_only=True):
     Attributes:
         at: When it ended.
         error: The name of its error; None after a success.
+        trigger: Who was behind it: `schedule`, `cli` (an operator, by `lockstep rotate`), or `manual`.
         kind: `new` or `reconcile`; None where it failed before it had a claim.
         base_generation: The one that was current before; of a reconcile the one whose login is given again.
         revoked_on_purpose: The generations that an emergency ended.
@@ -112,11 +107,6 @@ class Run(Struct, frozen=True, kw_only=True):
     def unreadable(self) -> int:
         """Old generations that were not tried, by database."""
         return sum(len(proof.revoked_as(RevocationResult.UNREADABLE)) for proof in self.databases.values())
-
-    @property
-    def behind(self) -> str:
-        """Who was behind it: the schedule of a cloud, or a person."""
-        return f"{TRIGGERS.get(self.trigger, self.trigger)} ({self.stream.upper()})"
 
 
 class Order(Struct, frozen=True, kw_only=True):

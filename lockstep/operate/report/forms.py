@@ -44,7 +44,6 @@ LEFT_OUT = frozenset({"databases", "lifts_pause"})
 """Of an entry: the numbers of the one are in `refused` and `unreadable`, the other is among `details`."""
 FIELDS = (
     *Run.__struct_fields__,
-    "behind",
     "refused",
     "unreadable",
     *Order.__struct_fields__,
