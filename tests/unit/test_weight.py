@@ -119,8 +119,8 @@ def _keys(model: type[BaseModel], seen: set[type[BaseModel]]) -> int:
 
 
 CEILINGS: dict[str, tuple[Callable[[], int], int]] = {
-    "code lines of lockstep, functions and oci_fn": (lambda: _sum(*PRODUCT), 26_855),
-    "code lines of cdk": (lambda: _sum("cdk"), 6_130),
+    "code lines of lockstep, functions and oci_fn": (lambda: _sum(*PRODUCT), 24_620),
+    "code lines of cdk": (lambda: _sum("cdk"), 4_500),
     "code lines of tests": (lambda: _sum("tests"), 57_600),
     "code lines of the sandbox": (lambda: _sum("sandbox"), 15_150),
     "code lines of the longest file": (lambda: max(map(_code, _files(*PRODUCT, "cdk"))), 539),
@@ -128,10 +128,9 @@ CEILINGS: dict[str, tuple[Callable[[], int], int]] = {
     "files of the largest room": (lambda: max(len(found) for found in _rooms().values()), 15),
     "files below 60 code lines": (lambda: sum(0 < _code(p) < 60 for p in _files("lockstep")), 22),
     "commands": (lambda: len(_commands()), 30),
-    "options": (_options, 154),
-    # ADR 81: the key of orders. ADR 83: the public keys of digests; cdk, tests and sandbox grew for it too.
-    "keys of the plan": (lambda: _keys(Plan, set()), 97),
-    "classes of errors": (_errors, 131),
+    "options": (_options, 76),
+    "keys of the plan": (lambda: _keys(Plan, set()), 74),
+    "classes of errors": (_errors, 74),
     "clauses of the protocol": (_clauses, 110),
 }
 
