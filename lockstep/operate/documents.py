@@ -275,35 +275,14 @@ class Login(Struct, frozen=True, kw_only=True):
     must_die: bool
 
 
-class ClientSessions(Struct, frozen=True, kw_only=True):
-    """The sessions of an application on a host."""
-
-    host: str | None
-    application: str
-    sessions: int
-
-
-class SessionsOfLogin(Struct, frozen=True, kw_only=True):
-    """The sessions of a username on a server."""
-
-    username: str
-    sessions: int
-    connected_before_current: int | None
-    oldest_seconds: float | None
-    clients: list[ClientSessions]
-    clients_in_all: int
-
-
 class SessionsOfServer(Struct, frozen=True, kw_only=True):
-    """What a server or verify host counted, or why it did not; `grants` let it show more."""
+    """What a server or verify host counted, by username, or why it did not; `grant` lets it count."""
 
     database: str
-    counted: bool
-    error: str | UnsetType | None = UNSET
-    same_server_as: str | UnsetType | None = UNSET
-    ages_are_exact: bool | UnsetType = UNSET
-    grants: Sequence[str]
-    sessions: list[SessionsOfLogin] | UnsetType = UNSET
+    sessions: Mapping[str, int] | UnsetType = UNSET
+    same_server_as: str | UnsetType = UNSET
+    error: str | UnsetType = UNSET
+    grant: str | UnsetType = UNSET
 
 
 class SessionsOfCredential(Struct, frozen=True, kw_only=True):
