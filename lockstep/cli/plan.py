@@ -47,7 +47,6 @@ from lockstep.operate.documents import (
     Exit,
     PublishedIn,
     PublishedPlan,
-    ShardOfPlan,
 )
 from lockstep.operate.formatting import wants_json
 from lockstep.operate.plan_sql.scripts import LiveRoleError, provisioning
@@ -63,7 +62,6 @@ from lockstep.plan.checks import (
 from lockstep.plan.diff import plan_changes
 from lockstep.plan.fields import format_duration
 from lockstep.plan.file import Problem, in_order, plan_schema, schema_text
-from lockstep.plan.limits import Use, Verdict, uses
 from lockstep.plan.model import Plan
 from lockstep.plan.published import (
     INDEX,
@@ -87,7 +85,6 @@ from lockstep.protocol.model import ChainHead, Credential
 from lockstep.protocol.orders import Activate, Order
 from lockstep.protocol.ports import AuditLog, Signer
 from lockstep.protocol.ring import version_budget
-from lockstep.protocol.schedule import cron_expression
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import DEPLOYER, Cloud
 
@@ -96,7 +93,7 @@ def check() -> None:
     """Check the plan and show what it means: who may read its secrets, and how long a value works.
 
     This calls no cloud and no database. The plan digest of a credential must be the same in both clouds: compare what
-    this command prints for the plan of each. Quotas of the clouds that the plan nears are shown, with --json all of
+    this command prints for the plan of each. Quotas that the account must have raised are shown, with --json all of
     them.
 
     Exit code: 0 valid, 2 not valid, or with a missing CA file, values of an example, or more than a quota that cannot
@@ -105,16 +102,14 @@ def check() -> None:
     """
     file, source = plan_file(), source_or_exit()
     plan = source.plan
-    found = uses(plan)
     told = (
         *example_values(plan),
         *unknown_regions(plan, _known_regions),
         *missing_ca_files(plan),
         *publication_problems(plan, file.parent),
     )
-    problems = in_order(map(source.located, told)) + [
-        Problem("", str(use)) for use in found if use.verdict is Verdict.BREAKS
-    ]
+    problems = in_order(map(source.located, told))
+    problems += [Problem("", str(use)) for use in limits.broken(plan)]
     if problems:
         text = f"{file} is a valid plan, but it cannot be deployed yet:"
         raise wrong_use(text, name="PlanNotDeployable", problems=problems)
@@ -127,11 +122,11 @@ def check() -> None:
                 awaited=awaited,
                 credentials=rows,
                 starts=_starts(plan),
-                quotas=[_quota(use) for use in found],
+                quotas=[_quota(use) for use in limits.uses(plan)],
             )
         )
         return
-    _show(plan, rows, found)
+    _show(plan, rows)
     for text in awaited:
         say(text, style="yellow")
     say(f"{file}: valid")
@@ -147,7 +142,7 @@ def _known_regions(cloud: str, region: str) -> Sequence[str]:
     return KNOWN_REGIONS
 
 
-def _show(plan: Plan, rows: list[documents.PlannedCredential], found: list[Use]) -> None:
+def _show(plan: Plan, rows: list[documents.PlannedCredential]) -> None:
     for row in rows[:FEW]:
         fields = structs.asdict(row)
         say_fields(fields.pop("credential"), fields)
@@ -156,8 +151,8 @@ def _show(plan: Plan, rows: list[documents.PlannedCredential], found: list[Use])
     for server in plan.databases:
         if server.plaintext:
             say(f"{server.name}: {server.plaintext}", style="yellow")
-    for use in found:
-        if use.verdict is not Verdict.FITS:
+    for use in limits.uses(plan):
+        if use.exceeded:
             say(str(use), style="yellow")
     starts = _starts(plan)
     if starts.shards > 1:
@@ -178,16 +173,15 @@ def _starts(plan: Plan) -> documents.Starts:
     )
 
 
-def _quota(use: Use) -> documents.Quota:
+def _quota(use: limits.Use) -> documents.Quota:
     return documents.Quota(
         quota=use.name,
         limit=use.limit,
         unit=use.unit,
         need=round(float(use.need), 2),
-        verdict=use.verdict.value,
+        exceeded=use.exceeded,
         adjustable=use.adjustable,
         change=use.change,
-        source=use.source,
     )
 
 
@@ -540,28 +534,16 @@ def _show_published(plan: Plan, published: Published) -> None:
     say(
         f"{len(plan.credential_sections):,} credentials, {len(published.files):,} documents, {published.size:,} bytes"
     )
-    for shard in plan.shards:
-        count = len(shard.credential_ids)
-        say(f"  shard {shard.name}: {count:,} credentials, {cron_expression(shard.interval, shard.phase)}")
 
 
 def _publish_document(
     plan: Plan, published: Published, found: list[PublishedIn], *, dry_run: bool
 ) -> PublishedPlan:
-    shards = [
-        ShardOfPlan(
-            name=shard.name,
-            credentials=len(shard.credential_ids),
-            schedule=cron_expression(shard.interval, shard.phase),
-        )
-        for shard in plan.shards
-    ]
     return PublishedPlan(
         digest=published.digest,
         credentials=len(plan.credential_sections),
         documents=len(published.files),
         bytes=published.size,
-        shards=shards,
         dry_run=dry_run,
         clouds=found,
     )

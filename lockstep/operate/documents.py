@@ -364,10 +364,9 @@ class Quota(Struct, frozen=True, kw_only=True):
     limit: float
     unit: str
     need: float
-    verdict: str
+    exceeded: bool
     adjustable: bool
     change: str
-    source: str
 
 
 class Checked(Struct, frozen=True, kw_only=True):
@@ -382,14 +381,6 @@ class Checked(Struct, frozen=True, kw_only=True):
     credentials: list[PlannedCredential]
     starts: Starts
     quotas: list[Quota]
-
-
-class ShardOfPlan(Struct, frozen=True, kw_only=True):
-    """Credentials that start together."""
-
-    name: str
-    credentials: int
-    schedule: str
 
 
 class PublishedIn(Struct, frozen=True, kw_only=True):
@@ -409,7 +400,6 @@ class PublishedPlan(Struct, frozen=True, kw_only=True):
     credentials: int
     documents: int
     bytes: int
-    shards: list[ShardOfPlan]
     dry_run: bool
     clouds: list[PublishedIn]
 

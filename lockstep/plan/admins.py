@@ -135,13 +135,6 @@ def admin_secrets(plan: "Plan") -> Iterator[tuple[str, str]]:
                 yield f"databases[{i}].{key}", admin.oci
 
 
-def names_in_aws(plan: "Plan") -> list[str]:
-    """The admins' secrets that are in the region of the store, each once."""
-    home = secrets_region(plan)
-    admins = [a for s in plan.database_sections if isinstance(a := s.admin, AdminSecret)]
-    return sorted({secret_name(a.aws) for a in admins if region_of_secret(a.aws, home) == home})
-
-
 def names_in_oci(plan: "Plan") -> list[str]:
     """The admins' secrets that the OCI runner reads, each once."""
     admins = [a for s in plan.database_sections if isinstance(a := s.admin, AdminSecret)]

@@ -1,14 +1,14 @@
 """The limits of both clouds that a plan can exceed, and what it needs of each: `check`, `cdk synth`.
 
-What is not here a plan cannot exceed before one of these, or is refused as a mistake (`lockstep.plan.checks`), or is
-the same for every plan, and tests hold it. The numbers are for an account in which nothing else is.
+What is not here a plan does not exceed before one of these, or is refused as a mistake (`lockstep.plan.checks`), or is
+the same for every plan, and tests hold it. The numbers are for an account in which nothing else is, with the quotas
+that providers give (docs/fleet.md).
 """
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 from fractions import Fraction
 from math import ceil
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from lockstep.plan.admins import is_plain_name, names_in_oci
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import AwsSecretsManager, OciVault
-from lockstep.protocol.deadlines import BATCH, LAST_START, START_POLICY, TRIGGER_LATENESS
+from lockstep.protocol.deadlines import LAST_START, START_POLICY, TRIGGER_LATENESS
 from lockstep.protocol.model import AdminIam, AdminSecret
 from lockstep.protocol.schedule import DAY, MOST_APART_MS, Shard, period
 
@@ -109,16 +109,6 @@ def concurrency(plan: Plan) -> dict[str, int]:
     }
 
 
-def most_at_once(plan: Plan) -> int:
-    """How many rotations may run at the same time: of the shards of a minute, and of the minute before."""
-    allowed = concurrency(plan)
-    counts: Counter[timedelta] = Counter()
-    for shard in plan.shards:
-        for minute in {(m + later) % DAY for m in minutes(shard) for later in (timedelta(), _MINUTE)}:
-            counts[minute] += allowed[shard.name]
-    return max(counts.values())
-
-
 def minutes(shard: Shard) -> frozenset[timedelta]:
     """The minutes of a day at which it is started, after midnight UTC."""
     every = period(shard.interval)
@@ -133,10 +123,6 @@ def _by_minute(shards: Sequence[Shard]) -> Counter[timedelta]:
     return counts
 
 
-NEAR = Fraction(8, 10)
-"""From this share of a limit on, a plan is near it."""
-OTHER_RULES = 4
-"""Those that call the watch, the digest and `announce`, and the managed one of Step Functions."""
 RUNNER_POLICY = 4840
 """Characters of the OCI runner's policy, with the longest names and three adopted keys."""
 FUNCTION_POLICY = 5660
@@ -145,25 +131,12 @@ _LISTED_ADMIN = 45 + len("arn:aws-us-gov:secretsmanager:us-gov-west-1:1111222233
 """Characters that an admin's secret adds to the policy, its name apart."""
 _LOGIN = 95
 """Characters of a region and username with which admins log in by IAM, the username apart."""
-_FUNCTION_MB = 512
-"""Memory of the OCI function, by default."""
-_SECONDS_IN_OCI = 10
-"""Of a rotation by it, whose calls of the lock table and of Secrets Manager cross to the other cloud."""
-_AWS, _OCI = "https://docs.aws.amazon.com", "https://docs.oracle.com/iaas/Content"
-_SECRETS_MANAGER = f"{_AWS}/secretsmanager/latest/userguide/reference_limits.html"
-_IAM = f"{_AWS}/IAM/latest/UserGuide/reference_iam-quotas.html"
+_MANAGED_POLICY, _INLINE_POLICIES = 6144, 10240
+"""Characters (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html)."""
+_SECRETS_OF_TENANCY = 5000
+"""Where Oracle allows no more (https://docs.oracle.com/iaas/Content/General/Concepts/servicelimits.htm)."""
 _SPLIT = "deploy two stacks, with a plan, a lock table and an audit bucket each"
 _SPREAD = f"use longer intervals for some credentials, or {_SPLIT} in another region"
-_MORE = f"ask AWS for more, or {_SPLIT} in another region"
-
-
-class Verdict(StrEnum):
-    """Whether a plan keeps to a limit."""
-
-    FITS = "fits"
-    NEAR = "near"
-    RAISE = "raise it"
-    BREAKS = "breaks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +149,6 @@ class Use:
         limit: The most that is allowed.
         unit: Of both.
         change: What to do where a plan needs more.
-        source: Where the provider says so.
         adjustable: Whether the provider raises it on request, so that an account may have more.
     """
 
@@ -185,54 +157,45 @@ class Use:
     limit: int
     unit: str
     change: str
-    source: str
     adjustable: bool = False
 
     @property
-    def verdict(self) -> Verdict:
-        """Whether the plan fits."""
-        if self.need > self.limit:
-            return Verdict.RAISE if self.adjustable else Verdict.BREAKS
-        return Verdict.NEAR if self.need >= NEAR * self.limit else Verdict.FITS
+    def exceeded(self) -> bool:
+        """Whether the plan needs more."""
+        return self.need > self.limit
 
     def __str__(self) -> str:
         text = f"{self.name}: {ceil(self.need):,} of {self.limit:,} {self.unit}"
-        return text if self.verdict is Verdict.FITS else f"{text}; {self.change}"
-
-
-def uses(plan: Plan) -> list[Use]:
-    """What the plan needs of every limit."""
-    return [*of_aws(plan), *of_oci(plan)]
+        return f"{text}; {self.change}" if self.exceeded else text
 
 
 def broken(plan: Plan) -> list[Use]:
     """The limits that the plan exceeds and no request raises."""
-    return [use for use in uses(plan) if use.verdict is Verdict.BREAKS]
+    return [use for use in uses(plan) if use.exceeded and not use.adjustable]
 
 
-def of_aws(plan: Plan) -> Iterator[Use]:
-    """What a plan needs of AWS."""
+def uses(plan: Plan) -> Iterator[Use]:
+    """What the plan needs of every limit."""
     peak, every = busiest(plan.shards), every_ms(plan)
     change = f"{peak.rotations:,} rotations begin at {peak}: {_SPREAD}"
     if plan.store(AwsSecretsManager):
         writes = Fraction(peak.rotations * WRITES_OF_A_ROTATION, 60)
         name = "Secrets Manager, writes in the busiest minute"
-        yield Use(name, writes, WRITES_A_SECOND, "a second", change, _SECRETS_MANAGER)
+        yield Use(name, writes, WRITES_A_SECOND, "a second", change)
     yield Use(
         "Lockstep, time in which the rotations of a shard begin",
         max(Fraction((len(s.credential_ids) - 1) * every[s.name], 1000) for s in plan.shards),
         int(WINDOW.total_seconds()),
         "seconds",
         f"{change}. What begins later is left to the standby",
-        "docs/fleet.md",
     )
-    source = f"{_AWS}/eventbridge/latest/userguide/eb-quota.html"
-    rules = len(plan.shards) + OTHER_RULES
-    yield Use("EventBridge, rules on the default bus", rules, 300, "rules", _MORE, source, adjustable=True)
-    source = f"{_AWS}/lambda/latest/dg/gettingstarted-limits.html"
-    name, at_once = "Lambda, concurrent executions in the region", most_at_once(plan)
-    yield Use(name, at_once, 1000, "executions", _MORE, source, adjustable=True)
     yield from _of_policies(plan)
+    if plan.store(OciVault):
+        # Its runner reads admins, the AWS key and the MAC key.
+        fixed = len(names_in_oci(plan)) + 2 if plan.runners.oci else 0
+        need = fixed + 2 * plan.slots * len(plan.credential_sections)
+        name, change = "OCI Vault, secrets of the tenancy", "ask Oracle for more"
+        yield Use(name, need, _SECRETS_OF_TENANCY, "secrets", change, adjustable=True)
 
 
 def _of_policies(plan: Plan) -> Iterator[Use]:
@@ -242,44 +205,14 @@ def _of_policies(plan: Plan) -> Iterator[Use]:
     )
     if plan.runners.oci:
         name = "IAM, managed policy of the OCI runner"
-        yield Use(name, RUNNER_POLICY + logins, 6144, "characters", _SPLIT, _IAM)
+        yield Use(name, RUNNER_POLICY + logins, _MANAGED_POLICY, "characters", _SPLIT)
     secrets = {a.aws for a in admins if isinstance(a, AdminSecret)}
     listed = sum(_LISTED_ADMIN + len(secret) for secret in secrets if not is_plain_name(secret))
     yield Use(
         "IAM, inline policies of the function ApplyDb",
         FUNCTION_POLICY + logins + listed,
-        10240,
+        _INLINE_POLICIES,
         "characters",
         "keep admins' logins in secrets of this account, given by name and tagged, or let databases of one server "
         f"share a secret, or {_SPLIT}",
-        _IAM,
     )
-
-
-def of_oci(plan: Plan) -> Iterator[Use]:
-    """What a plan needs of OCI; nothing where no store is there."""
-    vault = plan.store(OciVault)
-    if vault is None:
-        return
-    # Its runner reads admins, the AWS key and the MAC key.
-    fixed = len(names_in_oci(plan)) + 2 if plan.runners.oci else 0
-    yield Use(
-        "OCI Vault, secrets of the tenancy",
-        fixed + 2 * plan.slots * len(plan.credential_sections),
-        5000,
-        "secrets",
-        "ask Oracle for more",
-        f"{_OCI}/General/Concepts/servicelimits.htm",
-        adjustable=True,
-    )
-    if plan.runners.oci:
-        calls = ceil(Fraction(busiest(plan.shards).rotations, BATCH))
-        yield Use(
-            "OCI Functions, memory of the calls that take over the shards of the busiest minute",
-            calls * _FUNCTION_MB * Fraction(BATCH * _SECONDS_IN_OCI, 60),
-            60 * 1024,
-            "MB of an availability domain",
-            "ask Oracle for more, or give the function less memory (memory_in_mbs)",
-            f"{_OCI}/Functions/Concepts/functionslimits.htm",
-            adjustable=True,
-        )

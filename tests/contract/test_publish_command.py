@@ -91,11 +91,6 @@ def test_a_plan_is_published_in_both_clouds_and_functions_find_it(
     shown = run(*words)
     assert shown.exit_code == 0, shown.output
     assert f"digest {dry['digest']}" in shown.stdout
-    assert [s["name"] for s in dry["shards"]] == [s.name for s in load_plan(plan_file).shards]
-    assert all(
-        f"shard {s['name']}: {s['credentials']} credentials, {s['schedule']}" in shown.stdout
-        for s in dry["shards"]
-    )
     assert shown.stdout.count(f"0 documents were there, {dry['documents']} written") == 2
     assert "whether that is this one: lockstep doctor --in-cloud" in shown.stdout
     again = document(run(*words, "--json"))

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from cdk.settings import ROOT, Settings
 from lockstep.operate.secrets import ROTATED, wanted
-from lockstep.plan.admins import names_in_aws
 from lockstep.plan.file import load_plan
 from lockstep.plan.model import Plan
 from lockstep.protocol.names import SECRET_TAG, STACK_TAG, SecretKind
@@ -109,7 +108,8 @@ def tags(stack: str, kind: str) -> Context:
 def secrets(stack: str) -> Iterator[tuple[str, str, Context]]:
     """ARN, kind and tags of every secret of a stack: those of credentials, and those that people made for it."""
     found = world(stack)
-    by_hand = dict.fromkeys(names_in_aws(found.plan), SecretKind.ADMIN)
+    admins = {s.admin_secret for s in found.plan.database_sections if s.admin_secret}
+    by_hand = dict.fromkeys(sorted(admins), SecretKind.ADMIN)
     by_hand[found.plan.runners.aws.oci_key_secret or ""] = SecretKind.RUNNER_KEY
     rotated = {one.name: one.kind for one in wanted(found.plan) if one.kind in ROTATED}
     for name, kind in {**rotated, **by_hand}.items():

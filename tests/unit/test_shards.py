@@ -20,7 +20,6 @@ from lockstep.plan.limits import (
     busiest,
     concurrency,
     every_ms,
-    most_at_once,
 )
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import Engine
@@ -157,4 +156,3 @@ def test_shards_of_one_minute_share_what_may_be_written() -> None:
     plan = _plan(540, 20, 60, 1440)
     assert every_ms(plan) == {"20m-00": 300, "1h-00": 300, "1d-00": 300}
     assert concurrency(plan) == {"20m-00": 40, "1h-00": 40, "1d-00": 40}
-    assert most_at_once(plan) == 120
