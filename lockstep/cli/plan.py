@@ -290,11 +290,6 @@ def schema() -> None:
 def diff(
     old: Annotated[Path, typer.Argument(help="The file of the plan that is active.")],
     new: Annotated[Path, typer.Argument(help="The file of the plan that is to become active.")],
-    *,
-    drop: Annotated[
-        list[str] | None,
-        typer.Option(help="What leaves after its readers: a database, store or credential. Once for each."),
-    ] = None,
 ) -> None:
     """Show what must happen, and in which order, so that a new plan locks no application out.
 
@@ -303,7 +298,7 @@ def diff(
 
     Exit code: 0 safe in the order that is printed, 1 refused, 2 one of the plans is not valid.
     """
-    changes = plan_changes(plan_or_exit(old), plan_or_exit(new), drop=drop or ())
+    changes = plan_changes(plan_or_exit(old), plan_or_exit(new))
     if wants_json():
         print_json(changes)
     elif changes.refusals:

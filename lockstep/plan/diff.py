@@ -4,10 +4,11 @@ Pure. The old plan is the file of the plan that is active; its digest alone does
 
 A value that an application reads must log in wherever that application uses it. So what leaves (a database, a store) is
 left by its readers first, what comes is used by its readers last, and the plan becomes active in between. What
-no order makes safe is refused; what leaves must be named, because only the operator knows that its readers are gone.
+no order makes safe is refused. Only the operator knows that the readers of what leaves are gone: `lockstep apply` wants
+it named.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from enum import StrEnum, auto
 
 from lockstep.plan.compiled import AwsStore, Store
@@ -42,7 +43,7 @@ class Step(Message):
 
 
 class Refusal(Message):
-    """A change that is not safe in any order, or not in one step.
+    """A change that is not safe in any order.
 
     Attributes:
         what: As in `Step`.
@@ -67,18 +68,15 @@ class PlanChanges(Message):
     steps: tuple[Step, ...]
 
 
-def plan_changes(old: Plan, new: Plan, *, drop: Iterable[str] = ()) -> PlanChanges:
+def plan_changes(old: Plan, new: Plan) -> PlanChanges:
     """Compare two plans.
 
     Args:
         old: The plan that is active.
         new: The plan that is to become active.
-        drop: What leaves, after its readers, by name: databases, stores, credentials, the lock table.
     """
-    dropped = frozenset(drop)
-    comparison = _Comparison(old, new, dropped)
+    comparison = _Comparison(old, new)
     found = [*comparison.lock(), *comparison.stores(), *comparison.credentials()]
-    found += [_refused("--drop", f"{name} does not leave") for name in sorted(dropped - comparison.leaving)]
     refusals = tuple(f for f in found if isinstance(f, Refusal))
     steps = sorted((f for f in found if isinstance(f, Step)), key=lambda step: list(Phase).index(step.phase))
     return PlanChanges(safe=not refusals, refusals=refusals, steps=tuple(steps))
@@ -96,31 +94,21 @@ Found = Iterator[Step | Refusal]
 
 
 class _Comparison:
-    """One comparison.
+    """One comparison."""
 
-    Attributes:
-        leaving: The names of what leaves, of all that was compared so far.
-    """
-
-    def __init__(self, old: Plan, new: Plan, dropped: frozenset[str]) -> None:
+    def __init__(self, old: Plan, new: Plan) -> None:
         self._old = old
         self._new = new
-        self._dropped = dropped
-        self.leaving: set[str] = set()
 
     def lock(self) -> Found:
         """The lock table."""
         if self._old.lock == self._new.lock:
             return
-        table = self._old.lock.table
-        if not self._leaves(table):
-            yield _refused(
-                "lock",
-                "two tables know nothing of each other's claims; pause every credential under the old plan, in "
-                f"both clouds, wait until no lease is held, and add --drop {table}",
-            )
-            return
-        yield _step(Phase.READERS_FIRST, "lock", "pause every credential under the old plan")
+        yield _step(
+            Phase.READERS_FIRST,
+            "lock",
+            "two tables know nothing of each other's claims: pause every credential under the old plan",
+        )
         yield _step(Phase.PREPARE, "lock", "wait until no lease is held, then make the new table")
 
     def stores(self) -> Found:
@@ -129,8 +117,7 @@ class _Comparison:
         for old in olds:
             new = next((new for new in news if _place(new) == _place(old)), None)
             if new is None:
-                yield from self._left(
-                    old.name,
+                yield from _left(
                     f"store {old.name}",
                     "no application reads it any more; what it holds afterwards dies at a later rotation",
                     "delete its secrets: they hold logins that no longer work",
@@ -158,8 +145,8 @@ class _Comparison:
             if new := news.pop(old.id, None):
                 yield from self._credential(old, new)
             else:
-                yield from self._left(
-                    old.id, old.id, "no application uses it any more", "delete its secrets and its accounts"
+                yield from _left(
+                    old.id, "no application uses it any more", "delete its secrets and its accounts"
                 )
         for new in news.values():
             yield _step(
@@ -178,7 +165,7 @@ class _Comparison:
         yield from self._databases(old, new)
         yield from _overlaps(old, new)
         if old.plan_digest != new.plan_digest:
-            options = "".join(f" --drop {name}" for name in sorted(self._dropped & self._left_of(old, new)))
+            options = "".join(f" --drop {name}" for name in sorted(self._left_of(old, new)))
             yield _step(
                 Phase.ACTIVATE,
                 new.id,
@@ -194,8 +181,7 @@ class _Comparison:
             stays = after.get(name)
             if stays is None or _server(stays) != _server(server):
                 address = f"{server.host}:{server.port}"
-                yield from self._left(
-                    name,
+                yield from _left(
                     where,
                     f"no application uses it at {address} any more",
                     f"its accounts at {address} keep their last passwords: remove them",
@@ -218,22 +204,15 @@ class _Comparison:
                 )
                 yield _step(Phase.READERS_LAST, where, "applications may use it")
 
-    def _left(self, name: str, what: str, readers: str, afterwards: str) -> Found:
-        """What leaves: with consent the steps, else a refusal."""
-        if not self._leaves(name):
-            yield _refused(what, f"it would leave; when {readers}, add --drop {name}")
-            return
-        yield _step(Phase.READERS_FIRST, what, readers)
-        yield _step(Phase.CLEAN_UP, what, afterwards)
-
-    def _leaves(self, name: str) -> bool:
-        self.leaving.add(name)
-        return name in self._dropped
-
     def _left_of(self, old: Credential, new: Credential) -> set[str]:
         """The names that `lockstep apply` wants for a credential: databases and stores that it has no more."""
         stores = {store.name for store in self._old.stores} - {store.name for store in self._new.stores}
         return (set(old.databases) - set(new.databases)) | stores
+
+
+def _left(what: str, readers: str, afterwards: str) -> Found:
+    yield _step(Phase.READERS_FIRST, what, readers)
+    yield _step(Phase.CLEAN_UP, what, afterwards)
 
 
 def _place(store: Store) -> tuple[str, ...]:

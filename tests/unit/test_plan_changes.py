@@ -49,9 +49,9 @@ def edited(edit: Edit, before: Document | None = None) -> Document:
     return found
 
 
-def changes(edit: Edit, *drop: str, before: Edit = lambda _: None) -> PlanChanges:
+def changes(edit: Edit, *, before: Edit = lambda _: None) -> PlanChanges:
     old = edited(before)
-    return plan_changes(plan(old), plan(edited(edit, old)), drop=drop)
+    return plan_changes(plan(old), plan(edited(edit, old)))
 
 
 def steps(found: PlanChanges) -> list[tuple[Phase, str]]:
@@ -103,7 +103,7 @@ def test_the_strategy_of_an_id_never_changes() -> None:
         of["credentials"][0].update(strategy="dual_password", databases=["stock"], username="app_a")
         del of["credentials"][0]["alternates"]
 
-    assert f"{CREDENTIAL}: the strategy of an id never changes" in refused(changes(dual, "shop"))
+    assert f"{CREDENTIAL}: the strategy of an id never changes" in refused(changes(dual))
 
 
 @pytest.mark.parametrize("alternates", [["app_b", "app_a"], ["app_a", "app_c"]])
@@ -127,38 +127,43 @@ def test_the_host_part_of_accounts_stays() -> None:
     assert "other/user: account_host: its accounts would be others" in refused(changes(host))
 
 
-# What leaves must be named
+# What leaves is left by its readers first
 
 
 LEAVING: dict[str, tuple[Edit, str]] = {
-    "a database": (credential(databases=["stock"]), "shop"),
-    "a database that moves": (lambda of: of["databases"][0].update(host="new.example.net"), "shop"),
-    "a database of another engine": (lambda of: of["databases"][1].update(engine="mariadb"), "stock"),
-    "a store": (no_vault, "oci"),
-    "a store that moves": (lambda of: of["stores"][0].update(region="eu-west-1"), "aws"),
-    "a vault that moves": (vault(vault_id="ocid1.vault.oc1..b"), "oci"),
-    "a compartment that changes": (vault(compartment_id="ocid1.compartment.oc1..b"), "oci"),
+    "a database": (credential(databases=["stock"]), f"{CREDENTIAL}, database shop"),
+    "a database that moves": (
+        lambda of: of["databases"][0].update(host="new.example.net"),
+        f"{CREDENTIAL}, database shop",
+    ),
+    "a database of another engine": (
+        lambda of: of["databases"][1].update(engine="mariadb"),
+        f"{CREDENTIAL}, database stock",
+    ),
+    "a store": (no_vault, "store oci"),
+    "a store that moves": (lambda of: of["stores"][0].update(region="eu-west-1"), "store aws"),
+    "a vault that moves": (vault(vault_id="ocid1.vault.oc1..b"), "store oci"),
+    "a compartment that changes": (vault(compartment_id="ocid1.compartment.oc1..b"), "store oci"),
     "a credential": (lambda of: of["credentials"].pop(1), "other/user"),
-    "the lock table": (lambda of: of["lock"].update(table="another"), "lockstep"),
+    "the lock table": (lambda of: of["lock"].update(table="another"), "lock"),
 }
 
 
-@pytest.mark.parametrize(("edit", "name"), LEAVING.values(), ids=LEAVING)
-def test_what_leaves_is_refused_until_it_is_named(edit: Edit, name: str) -> None:
-    table = document()["lock"]["table"]
-    name = table if name == "lockstep" else name
-    assert f"--drop {name}" in refused(changes(edit))
-    found = steps(changes(edit, name))
-    assert found[0][0] is Phase.READERS_FIRST
+@pytest.mark.parametrize(("edit", "what"), LEAVING.values(), ids=LEAVING)
+def test_what_leaves_is_left_by_its_readers_first(edit: Edit, what: str) -> None:
+    found = steps(changes(edit))
+    assert found[0] == (Phase.READERS_FIRST, what)
     assert found == sorted(found, key=lambda step: list(Phase).index(step[0]))
 
 
-def test_what_does_not_leave_is_not_dropped() -> None:
-    assert refused(changes(lambda _: None, "shop")) == "--drop: shop does not leave"
+def test_apply_wants_what_leaves_named() -> None:
+    assert "--drop shop" in "".join(
+        step.do for step in changes(credential(databases=["stock"])).steps if step.phase is Phase.ACTIVATE
+    )
 
 
 def test_a_cloud_leaves_after_its_readers() -> None:
-    found = changes(no_vault, "oci")
+    found = changes(no_vault)
     digests = {c.id: c.plan_digest for c in plan(document()).credentials}
     assert steps(found) == [
         (Phase.READERS_FIRST, "store oci"),
@@ -246,18 +251,19 @@ def files(tmp_path: Path) -> Callable[[Edit], tuple[str, str]]:
 
 
 def test_the_command_prints_the_steps_in_order(files: Callable[[Edit], tuple[str, str]]) -> None:
-    shown = CliRunner().invoke(app, ["plan", "diff", *files(no_vault), "--drop", "oci"])
+    shown = CliRunner().invoke(app, ["plan", "diff", *files(no_vault)])
     assert shown.exit_code == 0
     assert shown.stdout.startswith("1. store oci: no application reads it any more")
     assert "\n2. multi-cloud/app_user: deploy the plan to both clouds, then: lockstep apply" in (shown.stdout)
 
 
 def test_the_command_refuses(files: Callable[[Edit], tuple[str, str]]) -> None:
-    shown = CliRunner().invoke(app, ["plan", "diff", *files(no_vault), "--json"])
+    renamed = credential(secret="new/app_user")
+    shown = CliRunner().invoke(app, ["plan", "diff", *files(renamed), "--json"])
     assert shown.exit_code == 1
     printed = json.loads(shown.stdout)
-    assert (printed["safe"], printed["refusals"][0]["what"]) == (False, "store oci")
-    shown = CliRunner().invoke(app, ["plan", "diff", *files(no_vault)])
+    assert (printed["safe"], printed["refusals"][0]["what"]) == (False, CREDENTIAL)
+    shown = CliRunner().invoke(app, ["plan", "diff", *files(renamed)])
     assert (shown.exit_code, shown.stdout) == (1, "")
-    assert "store oci: it would leave" in shown.stderr
+    assert "would keep a value that dies" in shown.stderr
     assert CliRunner().invoke(app, ["plan", "diff", *files(lambda _: None)]).stdout.startswith("nothing")
