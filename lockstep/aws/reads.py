@@ -94,16 +94,6 @@ class AwsReads:
             self._answers[key] = answer
         return answer
 
-    def value(self, secret: str, region: str) -> str:
-        """The text of a secret. It is not kept here.
-
-        Raises:
-            EnvironmentalError: It cannot be read.
-        """
-        with explained():
-            found = self._client("secretsmanager", region).get_secret_value(SecretId=secret)
-        return str(found.get("SecretString", ""))
-
 
 @contextmanager
 def explained() -> Iterator[None]:

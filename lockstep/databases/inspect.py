@@ -7,7 +7,7 @@ Nothing here shows a login to a server that should not work.
 import socket
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -22,12 +22,7 @@ if TYPE_CHECKING:
     from lockstep.databases.base import ServerDatabase
     from lockstep.databases.rules import Rule
 
-SERVER, RIGHTS, ACCOUNTS, ACCESS = (
-    "database.server",
-    "database.rights",
-    "database.accounts",
-    "database.access",
-)
+SERVER, RIGHTS, ACCOUNTS = "database.server", "database.rights", "database.accounts"
 _ABOUT = {"server": SERVER, "rights": RIGHTS}
 """The check of a rule, by what it is about; of any other: accounts."""
 AGAIN = "run the statements of `lockstep plan sql` for the rotation user again"
@@ -68,11 +63,6 @@ class AccountChecks(ABC):
     @abstractmethod
     def as_user(self, session: Any, database: Any, username: str) -> Iterator[Finding]:  # noqa: ANN401 - the driver's
         """What the session of an account shows of that account."""
-
-    def without_login(self, database: Any, username: str) -> Iterable[Finding]:  # noqa: ANN401 - the driver's
-        """What the server says to an account before a password is shown; by default nothing."""
-        del database, username
-        return ()
 
     def keeps_connections(self, session: Any) -> bool:  # noqa: ANN401 - the driver's
         """Whether a pooler has answered that compares a password with the one of a connection that it has kept."""
@@ -150,14 +140,6 @@ class Inspector:
 
     def _connect(self, tls: ssl.SSLContext | None) -> socket.socket:
         return self._checks.connect(self._database, tls)
-
-    def without_login(self) -> list[Finding]:
-        """What the server says to each username before a password is shown."""
-        return [
-            finding
-            for username in self._database.credential.usernames
-            for finding in self._checks.without_login(self._database, username)
-        ]
 
     def admin_login(self) -> Login:
         """The rotation user's login, as it is now; raises the errors of a store too."""

@@ -1,6 +1,5 @@
 """Reads of OCI, for checks: no other call can be made through this, and each is made once."""
 
-import base64
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import Lock
@@ -59,16 +58,6 @@ class OciReads:
         with self._lock:
             self._answers[key] = answer
         return answer
-
-    def value(self, region: str, ocid: str) -> str:
-        """The text of a secret. It is not kept here.
-
-        Raises:
-            EnvironmentalError: It cannot be read.
-        """
-        with explained("GetSecretBundle"):
-            bundle = self._response(region, "secrets.SecretsClient", "get_secret_bundle", ocid).data
-            return base64.b64decode(bundle.secret_bundle_content.content).decode(errors="replace")
 
     def config(self, region: str) -> Mapping[str, Untyped]:
         """What the identity says of itself: `tenancy`, `user`."""

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 
 import pytest
 from typer.testing import CliRunner
@@ -152,7 +151,7 @@ def test_what_is_wrong_is_shown_first_and_what_passed_as_a_count(capsys: pytest.
     assert last.startswith("something is wrong (1 failed, 1 warning, 2 not asked, 31 passed)")
 
 
-@pytest.mark.parametrize("only", ["inside", "inside.clock"])
+@pytest.mark.parametrize("only", ["inside", "inside.plan"])
 def test_what_functions_look_at_takes_the_option_that_asks_them(only: str) -> None:
     shown = CliRunner().invoke(app, ["doctor", "--only", only, "--plan", "lockstep.yaml"])
     assert shown.exit_code == 2
@@ -161,62 +160,19 @@ def test_what_functions_look_at_takes_the_option_that_asks_them(only: str) -> No
 
 # The answers of functions
 
-NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
-
-
-class Minutes:
-    """A clock on which a call takes a second."""
-
-    def __init__(self) -> None:
-        self._now = NOON
-
-    def now(self) -> datetime:
-        self._now += timedelta(seconds=1)
-        return self._now
-
-    def monotonic(self) -> float:
-        return 0.0
-
-    def sleep(self, seconds: float) -> None:
-        del seconds
-
-
-@pytest.mark.parametrize(
-    ("off", "outcome"),
-    [
-        (-5, "passed"),
-        (-20, "warning"),
-        (90, "failed"),
-        (-90, "failed"),
-    ],
-)
-def test_the_clock_of_a_function_is_compared_with_this_one(off: float, outcome: str) -> None:
-    clouds = operator(PLAN)
-    clouds.clock = Minutes()
-    reply = Reply(findings=(), plans={}, at=NOON + timedelta(seconds=off))
-    found, _ = in_cloud.answer_of(
-        Context(plan=PLAN, clouds=clouds),
-        "aws/audit",
-        "lockstep-audit",
-        json.dumps(write(reply)).encode(),
-        NOON,
-    )
-    (clock,) = (f for f in found if f.check == in_cloud.CLOCK)
-    assert (clock.outcome.value, clock.where) == (outcome, "aws/audit")
-
 
 @pytest.mark.parametrize(
     "payload",
     [
         b"",
         b'{"findings": 7}',
-        b'{"findings": [], "plans": {}, "at": "now"}',
+        b'{"findings": [], "plans": 7}',
         b"\xff",
     ],
 )
 def test_an_answer_that_is_none_is_told_as_such(payload: bytes) -> None:
     context = Context(plan=PLAN, clouds=operator(PLAN))
-    (found,), refused = in_cloud.answer_of(context, "aws/watch", "lockstep-watch", payload, NOON)
+    (found,), refused = in_cloud.answer_of(context, "aws/watch", "lockstep-watch", payload)
     assert (found.check, found.outcome, refused) == (in_cloud.FUNCTION, Outcome.FAILED, frozenset())
     assert found.command == "make deploy-aws"
 
@@ -224,9 +180,9 @@ def test_an_answer_that_is_none_is_told_as_such(payload: bytes) -> None:
 @pytest.mark.parametrize("where", ["aws/generate", "oci/rotate"])
 def test_another_plan_is_deployed_by_what_takes_it_along(where: str) -> None:
     """The plan is published, so the image of the function in OCI stays; without one the function would go."""
-    reply = Reply(findings=(), plans={PLAN.credentials[0].id: "another"}, at=NOON)
+    reply = Reply(findings=(), plans={PLAN.credentials[0].id: "another"})
     context = Context(plan=PLAN, clouds=operator(PLAN))
-    found, _ = in_cloud.answer_of(context, where, "it", json.dumps(write(reply)).encode(), NOON)
+    found, _ = in_cloud.answer_of(context, where, "it", json.dumps(write(reply)).encode())
     (plan,) = (f for f in found if f.check == in_cloud.PLAN)
     assert plan.command is not None
     assert "docker push" not in plan.command
@@ -237,7 +193,7 @@ def test_another_plan_is_deployed_by_what_takes_it_along(where: str) -> None:
 @pytest.mark.parametrize("where", ["aws/apply_db", "aws/audit"])
 def test_who_may_have_seen_a_refusal_and_does_not_say_so_is_taken_to_have_seen_it(where: str) -> None:
     context = Context(plan=PLAN, clouds=operator(PLAN))
-    _, refused = in_cloud.answer_of(context, where, "lockstep", b"cut off", NOON)
+    _, refused = in_cloud.answer_of(context, where, "lockstep", b"cut off")
     databases = {server.name for c in PLAN.compiled.credentials for server in c.servers}
     assert refused == (databases if where == "aws/apply_db" else frozenset())
 

@@ -11,15 +11,10 @@ from lockstep.operate.secrets import ROTATED, Action, StackTerms, Wanted, in_aws
 from lockstep.operate.verdict import Kind, of_record, ranked
 from lockstep.plan.admins import is_plain_name
 from lockstep.plan.model import Plan
-from lockstep.protocol.errors import (
-    StoreAccessDeniedError,
-)
 from lockstep.protocol.model import AdminSecret
 from lockstep.protocol.names import SecretKind
-from lockstep.runtime.identity import oci_api_key, oci_client_secret
 
-IDENTITY, RECORDS = "aws.identity", "aws.records"
-SECRETS, OCI_KEY = "aws.secrets", "aws.oci-key"
+IDENTITY, RECORDS, SECRETS = "aws.identity", "aws.records", "aws.secrets"
 _ACCOUNT = 4
 """The place of the account in an ARN."""
 
@@ -136,26 +131,6 @@ def _make(context: Context, one: Wanted) -> str:
     )
 
 
-def oci_key(context: Context) -> Iterator[Finding]:
-    """Each secret with which the AWS runner proves itself in OCI holds what it should."""
-    for key, name in context.plan.runners.aws.secrets.items():
-        region = context.plan.compiled.region_of(name)
-        text = context.aws.value(name, region)
-        try:
-            if key == "federation.client_secret":
-                what = "client secret: the text itself, or a JSON object with client_secret"
-                oci_client_secret(text, secret=name)
-            else:
-                what = "API key of OCI: a JSON object with tenancy, user, fingerprint, private_key and region"
-                oci_api_key(text, store="aws", secret=name)
-        except StoreAccessDeniedError:
-            put = ("--secret-id", name, "--secret-string", "file://secret.json")
-            fix = formatting.aws(region, "secretsmanager put-secret-value", *put)
-            yield failed(OCI_KEY, name, f"it is no {what}", fix)
-        else:
-            yield passed(OCI_KEY, name, "it is a key")
-
-
 CHECKS = (
     Check(
         id=IDENTITY,
@@ -177,12 +152,5 @@ CHECKS = (
         "and whether Secrets Manager's own rotation is off, and replicates it to no other region",
         means="runs or applications cannot read it, or AWS changes the password behind Lockstep's back",
         ask=secrets,
-    ),
-    Check(
-        id=OCI_KEY,
-        looks_at="the AWS runner's keys for OCI, where the plan names them: whether each secret holds an API key, or "
-        "the client secret",
-        means="the AWS runner cannot reach OCI, so no rotation succeeds",
-        ask=oci_key,
     ),
 )

@@ -90,13 +90,13 @@ class Check:
         looks_at: What is looked at.
         means: What a failure means.
         ask: Gives the findings; none where it is no question for the plan. It may raise a LockstepError, which becomes
-            one too.
+            one too. None: the look at the databases gives them, or the functions do.
     """
 
     id: str
     looks_at: str
     means: str
-    ask: Callable[[Context], Iterable[Finding]]
+    ask: Callable[[Context], Iterable[Finding]] | None = None
 
     @property
     def group(self) -> str:
@@ -157,7 +157,7 @@ def _group(checks: Sequence[Check], context: Context) -> list[Finding]:
 def _found(check: Check, context: Context) -> Iterator[Finding]:
     """What one check finds; an error of the environment, or of the check, is a finding."""
     try:
-        yield from check.ask(context)
+        yield from check.ask(context) if check.ask else context.databases.found(check.id)
     except LockstepError as error:
         yield unanswered(check.id, "", error)
     except Exception as error:  # noqa: BLE001 - a check that is wrong must not hide what the others find

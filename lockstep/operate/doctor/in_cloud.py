@@ -1,24 +1,22 @@
 """`lockstep doctor --in-cloud`: the deployed functions of both clouds look from where they run.
 
 Each is invoked once, by an alias or as a function that can start nothing (ADR 82), and answers
-with its findings. Networks, roles and clocks there are what rotations depend on.
+with its findings. Networks and roles there are what rotations depend on.
 
 The functions in AWS are asked side by side: only one of them shows logins to databases. The function in OCI shows them
 too, so it is asked afterwards, and what has refused a login before is named to it.
 """
 
 from collections.abc import Iterator
-from datetime import datetime
 from functools import partial
 
-from lockstep.databases.findings import Finding, failed, not_asked, passed, warning
+from lockstep.databases.findings import Finding, failed, not_asked, passed
 from lockstep.operate import formatting
 from lockstep.operate.doctor.checks import Check, Context, at, unanswered
 from lockstep.operate.doctor.inside import ACCESS, SESSION, Reply
 from lockstep.operate.doctor.oci import functions_of, vault_of
 from lockstep.operate.doctor.servers import ASK_DATABASES
 from lockstep.plan.model import Plan
-from lockstep.protocol.deadlines import CLOCK_SKEW
 from lockstep.protocol.errors import LockstepError
 from lockstep.protocol.messages import DoctorRequest
 from lockstep.protocol.names import DOCTOR, function_names
@@ -28,11 +26,9 @@ from lockstep.protocol.workers import SideBySide
 GROUP = "inside"
 GROUPS = frozenset({GROUP, "database"})
 """Whose checks functions answer."""
-FUNCTION, PLAN, CLOCK = "inside.function", "inside.plan", "inside.clock"
+FUNCTION, PLAN = "inside.function", "inside.plan"
 STEPS = ("generate", "apply_db", "update_secrets", "audit", "watch")
 OCI_FUNCTION = "oci/rotate"
-SMALL_SKEW_SECONDS = 5.0
-"""What a clock may be off by, beyond what the call took."""
 
 _DEPLOY = {"aws": formatting.DEPLOY_AWS, "oci": formatting.DEPLOY_IMAGE_OCI}
 _DEPLOY_PLAN = {"aws": formatting.DEPLOY_AWS, "oci": formatting.DEPLOY_PLAN_OCI}
@@ -60,7 +56,6 @@ def _in_aws(context: Context, step: str, silent: frozenset[str]) -> Answered:
     from lockstep.aws.reads import call  # noqa: PLC0415 - only where functions are asked
 
     names, where = function_names(context.stack, step), f"aws/{step}"
-    began = context.clock.now()
     try:
         called = call(context.plan.lock.region, names, _request(silent))
     except LockstepError as error:
@@ -72,7 +67,7 @@ def _in_aws(context: Context, step: str, silent: frozenset[str]) -> Answered:
     if called.has_failed:
         found, _ = _only(where, _broken(context, called.name, called.error, where))
         return found, _perhaps_refused(context, where)
-    return answer_of(context, where, called.name, called.payload, began)
+    return answer_of(context, where, called.name, called.payload)
 
 
 def _in_oci(context: Context, silent: frozenset[str]) -> Answered:
@@ -85,11 +80,10 @@ def _in_oci(context: Context, silent: frozenset[str]) -> Answered:
             says = f"there is no function {name} in {vault.compartment_of_own_secrets}"
             fix = f"{_DEPLOY['oci']}; or name it: --oci-name"
             return _only(OCI_FUNCTION, not_asked(FUNCTION, "", says, fix))
-        began = context.clock.now()
         payload = call(context.clouds.oci(vault.region), found[0], _request(silent))
     except LockstepError as error:
         return _only(OCI_FUNCTION, unanswered(FUNCTION, name, error))
-    return answer_of(context, OCI_FUNCTION, name, payload, began)
+    return answer_of(context, OCI_FUNCTION, name, payload)
 
 
 def _request(silent: frozenset[str]) -> dict[str, object]:
@@ -115,15 +109,14 @@ def _broken(context: Context, name: str, error: str, where: str) -> Finding:
     return failed(FUNCTION, name, f"it has failed: {told}", fix)
 
 
-def answer_of(context: Context, where: str, name: str, payload: bytes, began: datetime) -> Answered:
+def answer_of(context: Context, where: str, name: str, payload: bytes) -> Answered:
     """What the answer of a function says.
 
     Args:
-        context: The plan, and the clock.
+        context: The plan.
         where: The function, as findings name it.
         name: The function, as its cloud does.
         payload: The answer.
-        began: When it was asked.
     """
     cloud = where.partition("/")[0]
     try:
@@ -135,11 +128,9 @@ def answer_of(context: Context, where: str, name: str, payload: bytes, began: da
         says = "its answer is none that this command knows: the builds differ"
         found, _ = _only(where, failed(FUNCTION, name, says, _DEPLOY[cloud]))
         return found, _perhaps_refused(context, where)
-    ended = context.clock.now()
     own = [
-        passed(FUNCTION, name, f"answered in {(ended - began).total_seconds():.1f} s"),
+        passed(FUNCTION, name, "it has answered"),
         *_plans(context.plan, reply, name, cloud),
-        _clock(name, reply.at, began, ended),
     ]
     return [*at(where, own), *reply.findings], frozenset(reply.refused)
 
@@ -159,22 +150,8 @@ def _plans(plan: Plan, reply: Reply, name: str, cloud: str) -> Iterator[Finding]
             yield passed(PLAN, credential_id, f"{name} has the plan that is here")
 
 
-def _clock(name: str, at: datetime, began: datetime, ended: datetime) -> Finding:
-    """Its time lies between the call and its answer, unless a clock is off."""
-    skew = max((began - at).total_seconds(), (at - ended).total_seconds(), 0.0)
-    says = f"its clock and the one here differ by {skew:.0f} s"
-    if skew > CLOCK_SKEW.total_seconds():
-        return failed(CLOCK, name, f"{says}, which runs do not allow", "date -u")
-    return warning(CLOCK, name, says, "date -u") if skew > SMALL_SKEW_SECONDS else passed(CLOCK, name, says)
-
-
 def _only(where: str, finding: Finding) -> Answered:
     return at(where, [finding]), frozenset()
-
-
-def _asked_inside(_context: Context) -> list[Finding]:
-    """Nothing here: the functions give the findings."""
-    return []
 
 
 CHECKS = (
@@ -182,32 +159,22 @@ CHECKS = (
         id=FUNCTION,
         looks_at="whether each function of both clouds is deployed, may be invoked, and answers",
         means="the runs of that cloud fail, or this identity may not invoke it (docs/iam.md)",
-        ask=_asked_inside,
     ),
     Check(
         id=PLAN,
         looks_at="the plan digest of each credential in each function against the plan here",
         means="a run under a plan that is not the active one changes nothing",
-        ask=_asked_inside,
-    ),
-    Check(
-        id=CLOCK,
-        looks_at="each function's clock against the one here",
-        means="leases and schedules are misjudged; 60 s are allowed for",
-        ask=_asked_inside,
     ),
     Check(
         id=SESSION,
         looks_at="with `federation`: whether each function gets a session in the other cloud, and Vault takes it "
         "([what an account must confirm](identity.md#what-an-account-must-confirm))",
         means="the function does not reach the other cloud; the finding names the choice in the plan that may",
-        ask=_asked_inside,
     ),
     Check(
         id=ACCESS,
         looks_at="what each function needs in a run: the lock record, both secrets in each store, its audit log, "
         "whether its key signs; and whether the watch may read the whole lock table",
         means="no run gets beyond that step, or no alarm comes",
-        ask=_asked_inside,
     ),
 )

@@ -1,4 +1,4 @@
-"""Looks from inside a deployed function: what its own identity, network and clock allow.
+"""Looks from inside a deployed function: what its own identity and network allow.
 
 What a function answers to `lockstep doctor --in-cloud`.
 """
@@ -30,7 +30,7 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.messages import DoctorRequest
 from lockstep.protocol.model import Credential
-from lockstep.protocol.strict_json import Instant, Message, MessageError, read, write
+from lockstep.protocol.strict_json import Message, MessageError, read, write
 from lockstep.protocol.workers import at_the_same_time
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import Cloud, identity_of
@@ -48,13 +48,11 @@ class Reply(Message, kw_only=True):
         findings: From where it runs.
         refused: The names of the databases that have refused a login: no other place shows them one.
         plans: The digest of each credential, by the plan that it was deployed with.
-        at: The time by its clock.
     """
 
     findings: tuple[Finding, ...]
     refused: tuple[str, ...] = ()
     plans: Mapping[str, str]
-    at: Instant
 
 
 # Each function looks at what it uses in a rotation, with the rights that it has for that; no role gets another
@@ -161,7 +159,6 @@ def looked(
         findings=tuple(structs.replace(finding, where=function) for finding in found),
         refused=tuple(sorted(databases.refused)) if function in ASK_DATABASES else (),
         plans={credential.id: credential.plan_digest for credential in index.credentials},
-        at=clouds.clock.now(),
     )
 
 

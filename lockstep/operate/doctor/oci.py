@@ -9,20 +9,14 @@ from lockstep.operate import formatting
 from lockstep.operate.doctor.checks import Check, Context
 from lockstep.operate.secrets import slots_in_oci
 from lockstep.plan.admins import names_in_oci
-from lockstep.plan.compiled import AccessKey
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import OciVault
-from lockstep.protocol.errors import (
-    StoreAccessDeniedError,
-)
 from lockstep.protocol.names import oci_name
-from lockstep.runtime.identity import aws_access_key
 
 Untyped = Any
 """A value of the SDK, which ships no types."""
 
 IDENTITY, SECRETS = "oci.identity", "oci.secrets"
-AWS_KEY = "oci.aws-key"
 
 
 def vault_of(plan: Plan) -> OciVault:
@@ -112,25 +106,6 @@ def _of(region: str, secret: Untyped, command: str, *words: str) -> str:
     return formatting.oci(region, f"vault secret {command}", "--secret-id", secret.id, *words)
 
 
-def aws_key(context: Context) -> Iterator[Finding]:
-    """The access key with which the OCI runner reaches AWS is one."""
-    if not isinstance(context.plan.compiled.to_aws, AccessKey):
-        return
-    store, runner = vault_of(context.plan), context.plan.runners.oci
-    name = oci_name((runner.aws_key_secret if runner else None) or "")
-    secret = secrets_in(context, store.compartment_of_own_secrets).get(name)
-    if secret is None:
-        return  # The subject of `oci.secrets`.
-    try:
-        aws_access_key(context.oci.value(store.region, secret.id), store="oci", secret=name)
-    except StoreAccessDeniedError:
-        says = "it is no access key of AWS: a JSON object with access_key_id and secret_access_key"
-        put = _of(store.region, secret, "update-base64", "--secret-content-content", "BASE64")
-        yield failed(AWS_KEY, name, says, put)
-    else:
-        yield passed(AWS_KEY, name, "it is an access key")
-
-
 def functions_of(context: Context, name: str) -> list[Untyped]:
     """The functions of a name that Lockstep has there, as the management of functions lists them."""
     store = vault_of(context.plan)
@@ -161,11 +136,5 @@ CHECKS = (
         means="a rotation fails, readers of a ring miss its value, Vault changes it behind Lockstep's back, or runners "
         "may read secrets of others",
         ask=secrets,
-    ),
-    Check(
-        id=AWS_KEY,
-        looks_at="the OCI runner's key for AWS, where the plan names it: whether the secret holds an access key",
-        means="the standby cannot reach AWS, so it never rotates",
-        ask=aws_key,
     ),
 )

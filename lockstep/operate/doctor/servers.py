@@ -43,7 +43,6 @@ from lockstep.protocol.model import (
     AdminSecret,
     Credential,
     DatabaseServer,
-    Engine,
     LockRecord,
     Login,
 )
@@ -52,7 +51,7 @@ from lockstep.stores.credential import CredentialStore
 
 ROUTE, TLS, ADMIN = "database.route", "database.tls", "database.admin"
 LOGIN, VERIFY_HOSTS = "database.login", "database.verify-hosts"
-_IN_ORDER = (ROUTE, TLS, ADMIN, inspect.SERVER, inspect.RIGHTS, inspect.ACCOUNTS, inspect.ACCESS, LOGIN)
+_IN_ORDER = (ROUTE, TLS, ADMIN, inspect.SERVER, inspect.RIGHTS, inspect.ACCOUNTS, LOGIN)
 EVERY_CHECK = (*_IN_ORDER, VERIFY_HOSTS)
 """Verify hosts are asked only where there are some."""
 ASK_DATABASES = frozenset({"aws/apply_db", "oci/rotate"})
@@ -417,7 +416,7 @@ class Databases:
     def _leave_out(self, server: DatabaseServer, found: Found, why: str) -> None:
         """Say of every check that has found nothing why that is so."""
         for check in _IN_ORDER:
-            if not found.findings[check] and (check != inspect.ACCESS or server.engine is Engine.POSTGRESQL):
+            if not found.findings[check]:
                 found.add(not_asked(check, server.name, why))
 
     def _network(self, server: DatabaseServer, credential: Credential, found: Found) -> bool:
@@ -458,7 +457,6 @@ class Databases:
             return
         for credential in credentials:
             look = _Look(self._clouds, self._where, server, credential, copies, found)
-            found.add(*look.inspector.without_login())
             # A login that was refused for one credential is not shown for the next.
             if not (found.is_in_the_way(ADMIN) or found.is_in_the_way(inspect.SERVER)):
                 look.as_admin()

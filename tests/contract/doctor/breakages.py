@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
 
 from msgspec import structs
 
@@ -14,9 +13,6 @@ from lockstep.protocol.model import ROTATION_USER, Engine, LockRecord, Login, Se
 from sandbox.databases import CertificateAuthority
 from sandbox.databases.process import free_port
 from tests.contract.doctor.database_world import DoctorWorld
-
-if TYPE_CHECKING:
-    from sandbox.databases import PostgresServer
 
 Break = Callable[[DoctorWorld, ExitStack], None]
 MYSQL = ("mysql-dual",)
@@ -110,17 +106,6 @@ def with_plugin(clause: str) -> Break:
         world.harness.execute(f"ALTER USER {account} IDENTIFIED {clause.format(password=password)}")
 
     return act
-
-
-def trusted(world: DoctorWorld, stack: ExitStack) -> None:
-    """Let every password in, by the first line of pg_hba.conf."""
-    server = cast("PostgresServer", world.harness.sandbox)
-    file = server.data_folder / "pg_hba.conf"
-    before = file.read_text()
-    file.write_text(f"hostssl all {names(world)['username']} 127.0.0.1/32 trust\n{before}")
-    server.execute_as_superuser("SELECT pg_reload_conf()")
-    stack.callback(server.execute_as_superuser, "SELECT pg_reload_conf()")
-    stack.callback(file.write_text, before)
 
 
 # ---- What the stores and the lock table say
@@ -255,7 +240,6 @@ BREAKAGES: tuple[Breakage, ...] = (
         "gets caching_sha2_password at its next turn",
         WARNING,
     ),
-    Breakage(inspect.ACCESS, POSTGRESQL, trusted, "every password logs in"),
     Breakage(
         inspect.ACCOUNTS,
         POSTGRESQL,

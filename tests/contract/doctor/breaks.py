@@ -10,7 +10,6 @@ import oci  # type: ignore[import-untyped]  # the SDK ships no types
 from lockstep.databases.findings import Outcome
 from sandbox import plans
 from sandbox.oci.resources import create_secret
-from sandbox.plans import OCI_KEY_SECRET
 from tests.contract.doctor.world import CREDENTIAL, World
 
 Act = Callable[[World], object]
@@ -123,12 +122,6 @@ OF_AWS: tuple[Break, ...] = (
         f"remove-regions-from-replication --secret-id {CREDENTIAL} --remove-replica-regions eu-west-3",
         WARNING,
     ),
-    Break(
-        "aws.oci-key",
-        call("secretsmanager", "put_secret_value", SecretId=OCI_KEY_SECRET, SecretString="{}"),
-        "no API key",
-        f"put-secret-value --secret-id {OCI_KEY_SECRET}",
-    ),
 )
 
 # ---- OCI
@@ -148,13 +141,6 @@ def _delete_aws_key(world: World) -> None:
         time_of_deletion=world.oci.clock.now() + timedelta(days=2)
     )
     client.schedule_secret_deletion(_secret(world, AWS_KEY).id, when)
-
-
-def _no_aws_key(world: World) -> None:
-    client: Any = world.oci.client(oci.vault.VaultsClient)
-    content = oci.vault.models.Base64SecretContentDetails(content="e30=", stage="CURRENT")
-    details = oci.vault.models.UpdateSecretDetails(secret_content=content)
-    client.update_secret(_secret(world, AWS_KEY).id, details)
 
 
 def _other_namespace(world: World) -> None:
@@ -185,5 +171,4 @@ OF_OCI: tuple[Break, ...] = (
         "own rotation is on",
         "oci vault secret update --secret-id",
     ),
-    Break("oci.aws-key", _no_aws_key, "no access key", "update-base64"),
 )

@@ -7,7 +7,6 @@ from threading import Event, Thread
 import pytest
 
 from lockstep.databases.findings import Outcome
-from lockstep.databases.inspect import ACCESS
 from lockstep.operate.doctor.servers import EVERY_CHECK, VERIFY_HOSTS
 from lockstep.protocol.model import Engine
 from lockstep.runtime.databases import Timeouts
@@ -33,7 +32,7 @@ def test_where_all_is_well_every_check_passes(doctor: DoctorWorld) -> None:
     seen = doctor.look()
     found = {check: seen.outcomes(check) for check in EVERY_CHECK if seen.of(check)}
     assert set().union(*found.values()) == {Outcome.PASSED}, seen.complaints()
-    assert found.keys() == set(EVERY_CHECK) - {VERIFY_HOSTS} - (set() if doctor.is_postgresql else {ACCESS})
+    assert found.keys() == set(EVERY_CHECK) - {VERIFY_HOSTS}
 
 
 @pytest.mark.parametrize(
@@ -57,8 +56,8 @@ def test_each_check_is_broken_on_each_engine_that_it_asks() -> None:
     engines = {engine.value for engine in Engine}
     # Verify hosts, and a standby that is named as the server: tests/contract/test_replicas.py.
     elsewhere = {(VERIFY_HOSTS, engine) for engine in engines} | {("database.server", "postgresql")}
-    wanted = {(check, engine) for check in EVERY_CHECK for engine in engines if check != ACCESS}
-    assert wanted - elsewhere | {(ACCESS, "postgresql")} <= broken
+    wanted = {(check, engine) for check in EVERY_CHECK for engine in engines}
+    assert wanted - elsewhere <= broken
 
 
 # Beside rotations, where two wrong passwords in a row lock an account
