@@ -53,7 +53,7 @@ def test_the_function_looks_at_everything_that_it_uses_and_changes_nothing(
     assert {f["where"] for f in found} == {"oci/rotate"}
     checks = {f["check"] for f in found}
     assert {"inside.session", "inside.access"} <= checks
-    assert {f"database.{what}" for what in ("route", "tls", "admin", "accounts", "login", "access")} <= checks
+    assert {f"database.{what}" for what in ("route", "tls", "admin", "accounts", "login")} <= checks
     subjects = {f["subject"] for f in found if f["check"] == "database.login"}
     assert len(subjects) >= len(estate.plan.credentials)
     assert answer.body["plans"] == {c.id: c.plan_digest for c in estate.plan.credentials}
