@@ -30,7 +30,7 @@ from pydantic import (
 from lockstep.agent.files import FORMATS
 from lockstep.plan.compiled import Store
 from lockstep.plan.fields import CredentialId, Duration, Name, Section, Text, refuse
-from lockstep.plan.file import NotYamlError, PlanProblemsError, Problem, load_plan, problems_of, read_yaml
+from lockstep.plan.file import PlanProblemsError, Problem, load_plan, problems_of, read_yaml
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import Credential
 
@@ -221,14 +221,13 @@ def load_settings(file: Path) -> Settings:
     """
     try:
         text = file.read_text(encoding="utf-8")
-        document = read_yaml(text[:MAX_CHARACTERS], file=str(file))
-        return Settings.model_validate(document.data, context=file.parent)
     except UnicodeDecodeError:
         raise PlanProblemsError([Problem("", "cannot be read: not UTF-8")]) from None
     except OSError as error:
         raise PlanProblemsError([Problem("", f"cannot be read: {error.strerror}")]) from None
-    except NotYamlError as error:
-        raise PlanProblemsError([Problem("", error.problem, error.mark)]) from None
+    document = read_yaml(text[:MAX_CHARACTERS], file=str(file))
+    try:
+        return Settings.model_validate(document.data, context=file.parent)
     except ValidationError as error:
         raise PlanProblemsError(problems_of(error, document, Settings)) from None
     except PlanProblemsError as error:

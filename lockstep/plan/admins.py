@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator
 
+from lockstep.plan.compiled import SECRET_ARN, region_of_secret
 from lockstep.plan.fields import SECRET_NAME, safe
 from lockstep.plan.stores import AwsSecretsManager
 from lockstep.protocol.model import AdminSecret
@@ -13,13 +14,6 @@ from lockstep.protocol.names import oci_name, server_of
 
 if TYPE_CHECKING:
     from lockstep.plan.model import Plan
-
-_ARN = re.compile(
-    r"arn:(?P<partition>aws[a-z-]*):secretsmanager:(?P<region>[a-z0-9-]+):[0-9]{12}:secret:"
-    r"(?P<name>[A-Za-z0-9/_+=.@!-]{1,512})-[A-Za-z0-9]{6}"
-)
-"""A complete one: a partial ARN does not reach another account's secret
-(https://docs.aws.amazon.com/secretsmanager/latest/userguide/troubleshoot.html#ARN_secretnamehyphen)."""
 
 _MANAGED = re.compile(r"rds![A-Za-z0-9/_+=.@-]{1,200}")
 """What RDS names the secret of a master user, which it rotates
@@ -49,7 +43,7 @@ _PARTITIONS = {
 
 def _secret_in_aws(value: str) -> str:
     if value.startswith("arn:"):
-        if not _ARN.fullmatch(value):
+        if not SECRET_ARN.fullmatch(value):
             raise ValueError(
                 "must be the complete ARN of a secret: arn:…:secretsmanager:REGION:ACCOUNT:secret:NAME, a hyphen and "
                 "six characters"
@@ -72,14 +66,8 @@ SecretInAws = Annotated[str, AfterValidator(_secret_in_aws)]
 
 def secret_name(secret: str) -> str:
     """The name in an ARN; a name is its own."""
-    arn = _ARN.fullmatch(secret)
+    arn = SECRET_ARN.fullmatch(secret)
     return arn["name"] if arn else secret
-
-
-def region_of_secret(secret: str, default: str) -> str:
-    """The region of an ARN; a name is in the default region."""
-    arn = _ARN.fullmatch(secret)
-    return arn["region"] if arn else default
 
 
 def is_managed(secret: str) -> bool:

@@ -14,9 +14,9 @@ from lockstep.plan.admins import (
     names_in_oci,
     partition_of,
     rds_region,
-    region_of_secret,
     secrets_region,
 )
+from lockstep.plan.compiled import region_of_secret
 from lockstep.plan.fields import format_duration, near, repeated, with_hint
 from lockstep.plan.stores import AwsSecretsManager, OciVault
 from lockstep.protocol.deadlines import LEASE, SHORTEST_SHARED_INTERVAL
@@ -217,41 +217,30 @@ def _partition_problems(plan: "Plan", path: str, partition: str) -> Iterator[str
 
 
 def _interval_problems(plan: "Plan") -> Iterator[str]:
-    """Intervals that exhaust a store's quota of versions, or leave the standby no time (protocol R9)."""
-    shortest = format_duration(_shortest_interval(plan))
+    """Intervals that are too short for the plan, with the shortest one that a schedule can have and that is not."""
+    shortest = neighbours(timedelta())[-1]
+    while any(_too_short(plan, shortest)):
+        shortest = neighbours(shortest)[-1]
     for i, credential in enumerate(plan.credential_sections):
-        path, interval = f"credentials[{i}].interval", format_duration(credential.interval)
-        if plan.store(AwsSecretsManager) and credential.interval < SHORTEST_INTERVAL:
+        for why in _too_short(plan, credential.interval):
             yield (
-                f"{path}: {interval} exhausts Secrets Manager's quota of versions within a day; use an interval of "
-                f"{shortest} or more"
-            )
-        wedges_after = version_budget(credential.interval, plan.slots).wedges_after
-        if plan.store(OciVault) and wedges_after is not None:
-            yield (
-                f"{path}: {interval} exhausts Vault's quota of versions after {format_duration(wedges_after)}; use an "
-                f"interval of {shortest} or more"
-            )
-        if plan.runners.oci and credential.interval < SHORTEST_SHARED_INTERVAL:
-            yield (
-                f"{path}: with runners.oci it must be at least {format_duration(SHORTEST_SHARED_INTERVAL)}, so that "
-                f"the lease of a run that hangs ({format_duration(LEASE)}) ends before the other runner is called, "
-                f"half an interval later; use an interval of {shortest} or more, or remove runners.oci"
+                f"credentials[{i}].interval: {format_duration(credential.interval)} {why}; use an interval of "
+                f"{format_duration(shortest)} or more"
             )
 
 
-def _shortest_interval(plan: "Plan") -> timedelta:
-    """The shortest one that a schedule can have and the checks above accept."""
-    interval = timedelta()
-    while True:
-        interval = neighbours(interval)[-1]
-        if plan.store(OciVault) and not version_budget(interval, plan.slots).holds:
-            continue
-        if plan.store(AwsSecretsManager) and interval < SHORTEST_INTERVAL:
-            continue
-        if plan.runners.oci and interval < SHORTEST_SHARED_INTERVAL:
-            continue
-        return interval
+def _too_short(plan: "Plan", interval: timedelta) -> Iterator[str]:
+    """Why an interval exhausts a store's quota of versions, or leaves the standby no time (protocol R9)."""
+    if plan.store(AwsSecretsManager) and interval < SHORTEST_INTERVAL:
+        yield "exhausts Secrets Manager's quota of versions within a day"
+    wedges_after = version_budget(interval, plan.slots).wedges_after
+    if plan.store(OciVault) and wedges_after is not None:
+        yield f"exhausts Vault's quota of versions after {format_duration(wedges_after)}"
+    if plan.runners.oci and interval < SHORTEST_SHARED_INTERVAL:
+        yield (
+            f"is too short with runners.oci: the lease of a run that hangs ({format_duration(LEASE)}) must end before "
+            "the other runner is called, half an interval later"
+        )
 
 
 def _cloud_problems(plan: "Plan") -> Iterator[str]:

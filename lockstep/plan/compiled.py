@@ -20,7 +20,12 @@ from lockstep.protocol.model import ANY_HOST, Credential, DatabaseServer
 from lockstep.protocol.strict_json import Message, write
 
 MessageT = TypeVar("MessageT", bound=Message)
-_ARN = re.compile(r"arn:aws[a-z-]*:secretsmanager:(?P<region>[a-z0-9-]+):[0-9]{12}:secret:.+")
+SECRET_ARN = re.compile(
+    r"arn:(?P<partition>aws[a-z-]*):secretsmanager:(?P<region>[a-z0-9-]+):[0-9]{12}:secret:"
+    r"(?P<name>[A-Za-z0-9/_+=.@!-]{1,512})-[A-Za-z0-9]{6}"
+)
+"""A complete one: a partial ARN does not reach another account's secret
+(https://docs.aws.amazon.com/secretsmanager/latest/userguide/troubleshoot.html#ARN_secretnamehyphen)."""
 
 
 class LockTable(Message):
@@ -187,8 +192,7 @@ class CompiledPlan(Message):
 
     def region_of(self, secret: str) -> str:
         """The AWS region of a secret: that in its ARN, or that of names."""
-        arn = _ARN.fullmatch(secret)
-        return arn["region"] if arn else self.secrets_region
+        return region_of_secret(secret, self.secrets_region)
 
     def credential(self, credential_id: str) -> Credential | None:
         """The credential with that id."""
@@ -212,6 +216,12 @@ class AnyPlan(Protocol):
     @property
     def compiled(self) -> CompiledPlan:
         """It, compiled."""
+
+
+def region_of_secret(secret: str, default: str) -> str:
+    """The region of an ARN; a name is in the default region."""
+    arn = SECRET_ARN.fullmatch(secret)
+    return arn["region"] if arn else default
 
 
 def message(kind: type[MessageT], section: object, **given: object) -> MessageT:

@@ -51,14 +51,6 @@ class Mark:
         return f"{self.file}:{self.line}:{self.column}"
 
 
-class NotYamlError(Exception):
-    """The text is not YAML; `problem` says why, without what the text says."""
-
-    def __init__(self, problem: str, mark: Mark) -> None:
-        self.problem, self.mark = problem, mark
-        super().__init__()
-
-
 @dataclass(frozen=True, slots=True)
 class Document:
     """The content of a file.
@@ -105,8 +97,8 @@ def read_yaml(text: str, *, file: str) -> Document:
         file: What messages call it.
 
     Raises:
-        NotYamlError: It is not YAML, or uses what a configuration file has no need of: tags that name classes, merge
-            keys.
+        PlanProblemsError: It is not YAML, or uses what a configuration file has no need of: tags that name classes,
+            merge keys.
     """
     yaml = _yaml()
     stream = StringIO(text)
@@ -120,7 +112,7 @@ def document_of(root: Node, *, file: str) -> Document:
     """The document that nodes are.
 
     Raises:
-        NotYamlError: As `read_yaml`.
+        PlanProblemsError: As `read_yaml`.
     """
     yaml = _yaml()
     with _explained("", file, yaml.constructor):
@@ -145,21 +137,26 @@ def _explained(text: str, file: str, constructor: "_Constructor") -> Iterator[No
         problem = f"not valid YAML ({told})"
         mark = e.problem_mark
         place = Mark(mark.name, mark.line + 1, mark.column + 1) if mark else Mark(file, 1, 1)
-        raise NotYamlError(problem, place) from None
+        raise _not_yaml(problem, place) from None
     except ReaderError as e:
         before = text[: e.position]
         column = e.position - (before.rfind("\n") + 1) + 1
         problem = "not valid YAML (a character that may not be in a text file)"
-        raise NotYamlError(problem, Mark(file, before.count("\n") + 1, column)) from None
+        raise _not_yaml(problem, Mark(file, before.count("\n") + 1, column)) from None
     except RecursionError:
-        raise NotYamlError("not valid YAML (nested too deeply)", Mark(file, 1, 1)) from None
+        raise _not_yaml("not valid YAML (nested too deeply)", Mark(file, 1, 1)) from None
     except (YAMLError, ValueError):
         # A scalar that is not what its tag or its form says, such as the date 2026-13-45.
         problem = "not valid YAML (a value is not of its type)"
-        raise NotYamlError(problem, mark_of(constructor.last, file)) from None
+        raise _not_yaml(problem, mark_of(constructor.last, file)) from None
     except LookupError:
         # The parser looks up the resolver of a `%YAML` directive that is no version which it knows.
-        raise NotYamlError("not valid YAML (a directive is not known)", Mark(file, 1, 1)) from None
+        raise _not_yaml("not valid YAML (a directive is not known)", Mark(file, 1, 1)) from None
+
+
+def _not_yaml(problem: str, mark: Mark) -> "PlanProblemsError":
+    """That a text is not what it should be as a whole; `problem` says why, without what the text says."""
+    return PlanProblemsError([Problem("", problem, mark)])
 
 
 def mark_of(node: Node | None, file: str) -> Mark:
@@ -558,10 +555,7 @@ def _read(file: Path) -> str:
 
 def _parse(text: str, *, base: Path, name: str, environ: Mapping[str, str]) -> PlanSource:
     variables = Variables(environ)
-    try:
-        document = _document(text, name, variables)
-    except NotYamlError as e:
-        raise PlanProblemsError([Problem("", e.problem, e.mark)]) from None
+    document = _document(text, name, variables)
     try:
         plan = Plan.model_validate(document.data, context={BASE: base})
     except ValidationError as e:
@@ -575,14 +569,13 @@ def _document(text: str, name: str, variables: Variables) -> Document:
     """The content of the plan, which is a mapping of YAML's own types, with its variables replaced.
 
     Raises:
-        NotYamlError: It is none.
-        PlanProblemsError: A variable is missing, or the plan is of a newer version.
+        PlanProblemsError: It is none, a variable is missing, or the plan is of a newer version.
     """
     if len(text) > MAX_PLAN_CHARACTERS:
-        raise NotYamlError(f"the file has more than {MAX_PLAN_CHARACTERS} characters", Mark(name, 1, 1))
+        raise _not_yaml(f"the file has more than {MAX_PLAN_CHARACTERS} characters", Mark(name, 1, 1))
     document = read_yaml(text, file=name)
     if not (isinstance(document.root, MappingNode) and isinstance(document.data, dict)):
-        raise NotYamlError("the file is not a mapping; start with `version: 1`", document.mark(()))
+        raise _not_yaml("the file is not a mapping; start with `version: 1`", document.mark(()))
     variables.replace(document.root)
     if variables.problems:
         raise PlanProblemsError(in_order(variables.problems))

@@ -62,12 +62,10 @@ class Busiest(NamedTuple):
     Attributes:
         at: After midnight UTC.
         rotations: Of all shards that are started then.
-        shards: Their names.
     """
 
     at: timedelta
     rotations: int
-    shards: tuple[str, ...]
 
     def __str__(self) -> str:
         hour, minute = divmod(self.at // _MINUTE, 60)
@@ -78,7 +76,7 @@ def busiest(shards: Sequence[Shard]) -> Busiest:
     """The busiest minute; the first of several. What is rotated every few days counts as if it were due."""
     counts = _by_minute(shards)
     at = min(counts, key=lambda minute: (-counts[minute], minute))
-    return Busiest(at, counts[at], tuple(shard.name for shard in shards if at in minutes(shard)))
+    return Busiest(at, counts[at])
 
 
 def every_ms(plan: Plan) -> dict[str, int]:

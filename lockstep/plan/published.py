@@ -260,13 +260,6 @@ _OCI = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class PlanInFile:
-    """A plan file."""
-
-    file: Path
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanInFolder:
     """A published plan on this machine; CA files are below its folder.
@@ -314,7 +307,8 @@ class PlanInObjectStorage:
         return f"oci://{self.namespace}/{self.bucket}/{PLANS}/{self.digest}{_query(self.region)}"
 
 
-Place = PlanInFile | PlanInFolder | PlanInS3 | PlanInObjectStorage
+Place = Path | PlanInFolder | PlanInS3 | PlanInObjectStorage
+"""A path is that of a plan file."""
 
 
 def place_of(said: str) -> Place:
@@ -332,7 +326,7 @@ def place_of(said: str) -> Place:
     path = Path(said)
     if re.fullmatch(_DIGEST, path.name) and path.is_dir():
         return PlanInFolder(folder=path, digest=path.name)
-    return PlanInFile(path)
+    return path
 
 
 def place_in_aws(plan: CompiledPlan, digest: str) -> PlanInS3:

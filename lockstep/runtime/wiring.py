@@ -3,6 +3,7 @@
 import logging
 import os
 from functools import cache, partial
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,6 @@ from lockstep.plan.published import (
     Documents,
     FolderOfPlan,
     Index,
-    PlanInFile,
     PlanInFolder,
     PlanInObjectStorage,
     PlanInS3,
@@ -265,7 +265,7 @@ def hosted_source() -> PlanSource:
         InvalidPlanError: The plan file is not valid, or the address is none.
     """
     match place_of(os.environ.get(PLAN_VARIABLE, PLAN_NAME)):
-        case PlanInFile(file):
+        case Path() as file:
             return WholePlan(hosted_plan(file))
         case PlanInFolder() as place:
             return PublishedPlan(place.digest, FolderOfPlan(place.folder), ca_folder=place.folder)

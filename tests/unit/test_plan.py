@@ -125,7 +125,9 @@ def test_with_two_runners_a_lease_must_end_before_the_standby_is_called() -> Non
 
     with pytest.raises(PlanProblemsError) as caught:
         parse_plan(at("15m"), base=Path())
-    assert "credentials[0].interval: with runners.oci it must be at least 20m" in " ".join(caught.value.lines)
+    assert "credentials[0].interval: 15m is too short with runners.oci: the lease" in " ".join(
+        caught.value.lines
+    )
     assert parse_plan(at("20m"), base=Path())
     document = json.loads(at("15m"))
     del document["runners"]["oci"]

@@ -21,7 +21,6 @@ from lockstep.plan.published import (
     INDEX,
     FolderOfPlan,
     Place,
-    PlanInFile,
     PlanInFolder,
     PlanInObjectStorage,
     PlanInS3,
@@ -301,8 +300,8 @@ def test_a_folder_is_read_as_a_bucket(plan: Plan, published: Published, tmp_path
                 namespace="acmens", bucket="audit-plans", digest=DIGEST, region="eu-frankfurt-1"
             ),
         ),
-        ("plan/lockstep.yaml", PlanInFile(Path("plan/lockstep.yaml"))),
-        (f"nowhere/{DIGEST}", PlanInFile(Path(f"nowhere/{DIGEST}"))),
+        ("plan/lockstep.yaml", Path("plan/lockstep.yaml")),
+        (f"nowhere/{DIGEST}", Path(f"nowhere/{DIGEST}")),
     ],
 )
 def test_the_environment_says_where_the_plan_is(said: str, meant: Place) -> None:

@@ -21,6 +21,9 @@ from lockstep.plan.limits import (
     concurrency,
     every_ms,
 )
+from lockstep.plan.limits import (
+    minutes as minutes_of,
+)
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import Engine
 from lockstep.protocol.schedule import (
@@ -123,7 +126,7 @@ def test_the_busiest_minute_adds_up_what_starts_in_it() -> None:
         ]
     )
     # 00:12, where 20m-03 and 1h-04 start, not midnight, where 20m-00 and the daily ones do.
-    assert found == (12 * MINUTE, 80, ("20m-03", "1h-04"))
+    assert found == (12 * MINUTE, 80)
     assert str(found) == "00:12 UTC"
 
 
@@ -135,7 +138,8 @@ def test_no_minute_writes_more_than_its_share_and_every_shard_begins_within_it(
     plan = _plan(count, *minutes)
     every, at_once = every_ms(plan), concurrency(plan)
     assert every.keys() == at_once.keys() == {shard.name for shard in plan.shards}
-    begun_a_second = sum(1000 / every[name] for name in busiest(plan.shards).shards)
+    at = busiest(plan.shards).at
+    begun_a_second = sum(1000 / every[shard.name] for shard in plan.shards if at in minutes_of(shard))
     assert begun_a_second * WRITES_OF_A_ROTATION <= FULLEST * WRITES_A_SECOND
     for shard in plan.shards:
         size = len(shard.credential_ids)
