@@ -38,8 +38,8 @@ def key_of(case: Case, seq: int) -> str:
 def test_status_of_a_credential_that_rotates(plain: Case) -> None:
     before = run(plain, "status")
     assert before.exit_code == 1
-    assert before.stdout.startswith(f"{plain.credential.id}: degraded\n  It was never rotated. ")
-    assert f"    next: lockstep import {plain.credential.id}\n" in before.stdout
+    assert before.stdout.startswith(f"{plain.credential.id}: degraded\n  It was never rotated.\n")
+    assert f"    next: lockstep status {plain.credential.id} --read-values\n" in before.stdout
     assert "store aws: a version that Lockstep did not write\n" in before.stdout
     assert "; or, if the stores hold placeholders only: change nothing: " in before.stdout
     [unread] = document(run(plain, "status", "--json"), "status")["credentials"]
@@ -186,7 +186,7 @@ def test_the_lock_of_a_dead_run_is_released_and_its_claim_stays(mysql: Case) -> 
 
 def test_history_shows_the_newest_runs_first(plain: Case) -> None:
     before = run(plain, "history").stdout
-    assert before.startswith(f"no runs\n{plain.credential.id}: It was never rotated. ")
+    assert before.startswith(f"no runs\n{plain.credential.id}: It was never rotated.\n")
     plain.rotate()
     plain.again()
     plain.order(Pause())  # An entry that is no run's.
