@@ -162,7 +162,7 @@ def next_step(record: LockRecord, credential: Watched, now: datetime, *, may_run
     if refusing := sorted(_blocked(record, credential) - record.take_over):
         return _lockstep("take-over", credential.id, *refusing)
     kept = sorted(frozenset(credential.databases) - record.take_over)
-    if record.next_due_at is None and kept and not may_run:
+    if record.current_generation is None and kept and not may_run:
         return _first_login(record, credential, kept, is_known=may_run is not None)
     if is_held(record, now):
         return _lockstep("status", credential.id, "--watch")
@@ -243,10 +243,10 @@ def _left_behind(record: LockRecord, credential: Watched) -> frozenset[str]:
 
 def _refused(record: LockRecord, database: str) -> str:
     if database in record.take_over:
-        return f"{database} has refused every login that is known. The next run sets its account, as ordered."
+        return f"{database} refuses what stores serve. The next run sets its account, as ordered."
     return (
-        f"{database} has refused every login that is known, so no run shows it another one. To set its account to what "
-        "stores serve, take it over; if somebody knows the login that works there, `lockstep import` brings it in."
+        f"{database}, or a verify host of it, refuses what stores serve, so no run shows it another login. To set its "
+        "account, take it over; if somebody knows the login that works there, `lockstep import` brings it in."
     )
 
 
@@ -255,7 +255,10 @@ def _of_schedule(
 ) -> Iterator[Reason]:
     if credential.plan_digest not in {record.plan, record.activate}:
         active = f"the active one is {record.plan}" if record.plan else "none is active"
-        text = f"The plan of this file is not the active one: {active}. Runs under it change nothing."
+        text = (
+            f"The plan of this file is not the active one: {active}. Runs under it change nothing. If this is the "
+            "newer file, make it the active one; else use the active one's."
+        )
         yield Reason(kind=Kind.OTHER_PLAN, text=text, next=step)
     elif record.next_due_at is None:
         text = "It was never rotated."

@@ -118,7 +118,7 @@ def test_names_and_defaults_follow_the_plan_as_the_code_does() -> None:
 def test_the_command_reads_what_each_slot_gets(deployed: Deployment) -> None:
     terms = ring_terms(deployed.outputs["secrets"], region="eu-frankfurt-1")
     assert terms.freeform_tags == {"lockstep-stack": "lockstep"}
-    assert (terms.vault_id, terms.defined_tags) == (deployed.outputs["vault_id"], {})
+    assert (terms.vault_id, terms.defined_tags or {}) == (deployed.outputs["vault_id"], {})
     tagged = Stack(plan=plan_document()).apply(defined_tags={"Finance.CostCenter": "42"})
     output = tagged.outputs["secrets"]
     assert ring_terms(output, region="eu-frankfurt-1").defined_tags == {"Finance.CostCenter": "42"}

@@ -165,8 +165,9 @@ INCIDENTS = {
 
 
 @pytest.fixture(scope="module")
-def world(authority: CertificateAuthority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
     """Both clouds and a database."""
+    authority = CertificateAuthority(tmp_path_factory.mktemp("ca"))
     servers = {DATABASE: MariaDbServer(authority=authority)}
     credentials = [
         plans.credential(f"shop/app-{n}", DATABASE, username=f"app_{n}") for n in range(len(INCIDENTS))
