@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import typer
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
@@ -185,13 +186,14 @@ def create_secrets(deployment: Deployment, client: AwsClient) -> bool:
     try:
         outputs = AwsReads(client, plan.lock.region).stack_outputs(settings.stack)
         terms = StackTerms(stack=settings.stack, key=outputs[KEY_OUTPUT], tags=settings.tags)
-        report = secrets_command.carried_out(secrets_command.aws_room(plan, client, terms))
-    except LockstepError as error:
+        room = secrets_command.carried_out(secrets_command.aws_room(plan, client, terms))
+    except (LockstepError, typer.Exit) as error:
+        why = f"{error.name}: {error}" if isinstance(error, LockstepError) else "not all are there"
         again = f"lockstep secrets create --cloud aws --stack {settings.stack} --plan {settings.plan}"
-        _stopped([f"secrets of credentials: {error.name}: {error}; repeat `{again}`"])
+        _stopped([f"secrets of credentials: {why}; repeat `{again}`"])
         return False
-    secrets_command.show(report)
-    return not report.refused
+    secrets_command.show(room)
+    return not room.refused
 
 
 def _published(publication: Publication) -> bool:

@@ -6,7 +6,7 @@ Orders are given without their audit entries, so that an estate's chains begin w
 from typing import TYPE_CHECKING
 
 from lockstep.aws.dynamodb_orders import DynamoDbOrders
-from lockstep.cli.secrets import Report, aws_room, carried_out, oci_room
+from lockstep.cli.secrets import Room, aws_room, carried_out, oci_room
 from lockstep.operate.access import operator
 from lockstep.operate.doctor.oci import vault_of
 from lockstep.operate.secrets import RingTerms, StackTerms
@@ -24,7 +24,7 @@ SECRETS_A_SECOND = 50.0
 """In each cloud."""
 
 
-def create_secrets(plan: Plan, *, key: str, oci_key: str | None) -> list[Report]:
+def create_secrets(plan: Plan, *, key: str, oci_key: str | None) -> list[Room]:
     """Make the secrets of credentials as both deployments do, with the clouds that this process' environment names.
 
     Args:
@@ -45,7 +45,7 @@ def create_secrets(plan: Plan, *, key: str, oci_key: str | None) -> list[Report]
             freeform_tags={"lockstep-stack": DEFAULT_STACK},
         )
         rooms.append(oci_room(plan, clouds, ring, rate=SECRETS_A_SECOND))
-    return [carried_out(room, is_quiet=True) for room in rooms]
+    return [carried_out(room) for room in rooms]
 
 
 def activate(client: "DynamoDBClient", table: str, credential: Credential) -> None:

@@ -5,7 +5,7 @@ Questions whether to go on; before an emergency also who would break.
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -205,29 +205,46 @@ def named(plan: Plan, ids: Sequence[str] | None, *, everything: bool) -> list[Cr
     return chosen(plan, ids)
 
 
-def each(credentials: Sequence[Credential], act: Callable[[Credential], None]) -> None:
-    """Do it for every credential. One that fails does not stop the others; the exit code is the gravest.
+def each(acts: Mapping[str, Callable[[], None]]) -> None:
+    """As `gravest`, and end the command with that exit code, unless it is 0."""
+    if code := gravest(acts):
+        raise typer.Exit(code)
 
-    Equal errors are told once, with the credentials. For more than `FEW` several are done at the same time; how far it
-    is goes to standard error, and it ends where a whole batch fails for one reason in the environment.
+
+def gravest(acts: Mapping[str, Callable[[], None]], *, rate: float | None = None) -> int:
+    """Do something for each credential or secret. One that fails does not stop the others.
+
+    Equal errors are told once, with the names. For more than `FEW` several are done at the same time; how far it is
+    goes to standard error, and it ends where a whole batch fails for one reason in the environment.
+
+    Args:
+        acts: What is done, by the name of what it is done for.
+        rate: No more than so many are begun a second; None: as many as can be.
+
+    Returns:
+        The gravest exit code.
     """
-    total, hopeless, codes = len(credentials), False, list[int]()
+    names, total, step, clock = list(acts), len(acts), max(1, int(rate or TOLD_EVERY)), SystemClock()
+    hopeless, codes = False, list[int]()
     failures: dict[str, tuple[LockstepError, list[str]]] = {}
-    for begin, end in pairwise(sorted({0, min(FEW, total), *range(TOLD_EVERY, total, TOLD_EVERY), total})):
-        tries = [partial(_tried, c, act) for c in credentials[begin:end]]
+    for begin, end in pairwise(sorted({0, min(FEW, total), *range(step, total, step), total})):
+        begun = clock.monotonic()
+        tries = [partial(_tried, name, acts[name]) for name in names[begin:end]]
         outcomes = at_the_same_time(tries) if total > FEW else [one_try() for one_try in tries]
-        for credential, outcome in zip(credentials[begin:end], outcomes, strict=True):
+        for name, outcome in zip(names[begin:end], outcomes, strict=True):
             if isinstance(outcome, LockstepError):
-                error = _without_credential(outcome)
-                failures.setdefault(str(error), (error, []))[1].append(credential.id)
+                error = _without_name(outcome)
+                failures.setdefault(str(error), (error, []))[1].append(name)
         codes += [o if isinstance(o, int) else output.code_of(o) for o in outcomes]
         if hopeless := total > FEW and _is_of_this_machine(outcomes):
             break
-        if end > FEW:
+        if end // TOLD_EVERY > begin // TOLD_EVERY or FEW < end == total:
             say_aside(f"{end:,} of {total:,}")
-    for error, ids in failures.values():
+        if rate and end < total:
+            clock.sleep(max(0.0, begun + (end - begin) / rate - clock.monotonic()))
+    for error, failed in failures.values():
         output.tell(error)
-        complain(f"{shown_ids(ids)}: not done")
+        complain(f"{shown_ids(failed)}: not done")
     missing = total - codes.count(0)
     if missing and total > FEW:
         why = (
@@ -236,32 +253,30 @@ def each(credentials: Sequence[Credential], act: Callable[[Credential], None]) -
             else ". Repeat"
         )
         complain(f"{missing:,} of {total:,} not done{why} the command: what is done stays as it is")
-    if any(codes):
-        raise typer.Exit(max(codes))
+    return max(codes, default=0)
 
 
-def _without_credential(error: LockstepError) -> LockstepError:
-    """What a person is told of an error, whichever credential it was met at."""
+def _without_name(error: LockstepError) -> LockstepError:
+    """What a person is told of an error, whichever credential or secret it was met at."""
     shown = described(error)
-    if "credential" not in shown.where:
-        return shown
-    return type(shown)(**{key: value for key, value in shown.where.items() if key != "credential"})
+    where = {key: value for key, value in shown.where.items() if key not in {"credential", "secret"}}
+    return shown if where == shown.where else type(shown)(**where)
 
 
 def _is_of_this_machine(outcomes: Sequence[int | LockstepError]) -> bool:
-    """Whether every credential failed for one reason that lies in the environment."""
+    """Whether each failed for one reason that lies in the environment."""
     reasons = {str(described(o)) if isinstance(o, LockstepError) else "" for o in outcomes}
     return len(reasons) == 1 and all(
         isinstance(o, LockstepError) and isinstance(described(o), EnvironmentalError) for o in outcomes
     )
 
 
-def _tried(credential: Credential, act: Callable[[Credential], None]) -> int | LockstepError:
+def _tried(name: str, act: Callable[[], None]) -> int | LockstepError:
     """Do it for one; 0, the exit code of a refusal that has been told, or an error that has not."""
     try:
-        act(credential)
+        act()
     except typer.Exit as stopped:
-        complain(f"{credential.id}: not done")
+        complain(f"{name}: not done")
         return stopped.exit_code
     except LockstepError as error:
         return error
@@ -292,7 +307,7 @@ def give_each(
         dry_run: Only say what would be done.
     """
     act = _would if dry_run else partial(_give, is_few=len(credentials) <= FEW)
-    each(credentials, partial(act, at, order_for))
+    each({c.id: partial(act, at, order_for, c) for c in credentials})
 
 
 def _would(at: OrderContext, order_for: Callable[[Credential], Order], credential: Credential) -> None:

@@ -3,14 +3,15 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from threading import Event
 from typing import Annotated, Literal
 
 import typer
 
 from lockstep.aws.reads import AwsReads
 from lockstep.aws.reads import Client as AwsClient
+from lockstep.cli.orders import gravest
 from lockstep.cli.output import (
     CredentialArguments,
     DryRun,
@@ -36,15 +37,14 @@ from lockstep.operate.secrets import (
     OCI_RATE,
     Action,
     Decision,
-    Outcome,
-    Pace,
     Place,
     RingTerms,
     StackSecrets,
     StackTerms,
-    Work,
+    looked_at,
     ring_terms,
     rotated_in_aws,
+    settled,
     slots_in_oci,
     stack_terms,
     wanted,
@@ -53,15 +53,12 @@ from lockstep.plan.checks import awaited_values
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import AwsSecretsManager, OciVault
 from lockstep.protocol.names import KEY_OUTPUT
-from lockstep.protocol.workers import at_the_same_time
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import DEPLOYER, Cloud
 from lockstep.runtime.system import SystemClock
 
 CDK_JSON = Path("cdk.json")
 _OUTPUT = "terraform -chdir=oci_fn/terraform output -json secrets"
-_LINES = 10
-"""Of progress."""
 
 Stack = Annotated[
     str | None, typer.Option(envvar="LOCKSTEP_STACK", help="The stack in AWS.  [default: that of cdk.json]")
@@ -90,15 +87,15 @@ def create(
     secret of another stack, one that people made, one that is scheduled for deletion. Nothing is ever deleted.
 
     Repeating it is harmless, and makes what is new in the plan. Interrupt it as you like: what is made stays, and the
-    next run goes on. It slows down while a service asks for that. With --dry-run it changes nothing.
+    next run goes on. It waits while a service throttles. With --dry-run it changes nothing.
 
     Exit code: 0 every secret is there, or would be, or the plan does not name the vault in OCI yet; 1 one is in the
-    way, or the key is not known; 3 a service was unreachable, or throttles for minutes.
+    way, or the key is not known; 3 a service was unreachable, or throttles for half a minute.
     """
     plan = plan_or_exit()
     ids = tuple(c.id for c in chosen(plan, credentials)) if credentials else ()
     clouds = operator(plan, identity=DEPLOYER)
-    rooms: list[Target] = []
+    rooms: list[Room] = []
     in_aws, in_oci = (plan.store(store) is not None for store in (AwsSecretsManager, OciVault))
     if not {"aws": in_aws, "oci": in_oci}.get(cloud, True):
         raise wrong_use(f"the plan has no store in {cloud.upper()}")
@@ -107,7 +104,8 @@ def create(
         rooms.append(aws_room(plan, clouds.aws, terms, ids, rate=rate or AWS_RATE))
     if in_oci and cloud != "aws" and (ring := terms_of(plan, terraform)):
         rooms.append(oci_room(plan, clouds, ring, ids, rate=rate or OCI_RATE))
-    if any(report.refused for report in _reports(rooms, is_dry=dry_run)):
+    _shown(rooms, is_dry=dry_run)
+    if any(room.refused for room in rooms):
         raise typer.Exit(Exit.NO)
 
 
@@ -132,56 +130,43 @@ def tag_command(
     ids = tuple(c.id for c in chosen(plan, credentials)) if credentials else ()
     items = {one.name: one for one in wanted(plan, ids)}
     place = StackSecrets(client=operator(plan).aws, terms=_terms(stack), wanted=items, consent=True)
-    (report,) = _reports([Target(cloud="aws", place=place, names=[*items], rate=AWS_RATE)], is_dry=not yes)
-    if report.counts["to_tag"] and not wants_json():
+    room = Room(cloud="aws", place=place, names=[*items], rate=AWS_RATE)
+    _shown([room], is_dry=not yes)
+    if room.counts["to_tag"] and not wants_json():
         say("nothing was changed; to set the tags, repeat this with --yes")
-    if report.counts["to_tag"] or report.refused:
+    if room.counts["to_tag"] or room.refused:
         raise typer.Exit(Exit.NO)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """The secrets of one cloud.
+@dataclass(kw_only=True)
+class Room:
+    """The secrets of one cloud, and what has become of them.
 
     Attributes:
         names: Those that are to be there.
         rate: Writes a second.
+        seen: What was decided for each that was looked at, and what of it is done; by the names.
     """
 
     cloud: Cloud
     place: Place
     names: Sequence[str]
     rate: float
+    seen: dict[str, Decision] = field(default_factory=dict)
 
+    def look(self, name: str) -> None:
+        """See a secret as it is now."""
+        self.seen[name] = looked_at(self.place, name, SystemClock().sleep)
 
-@dataclass(kw_only=True)
-class Report:
-    """What has become of the secrets of one cloud.
-
-    Attributes:
-        total: How many there are.
-        outcomes: What was seen, in no order.
-    """
-
-    cloud: Cloud
-    total: int
-    outcomes: list[Outcome] = field(default_factory=list)
-
-    def add(self, outcome: Outcome) -> None:
-        """One more has been seen."""
-        self.outcomes.append(outcome)
-
-    def tell(self, outcome: Outcome) -> None:
-        """Likewise, and say how far it is: a line for each tenth, unless there is little to do."""
-        self.add(outcome)
-        if len(self.outcomes) % max(self.total // _LINES, _LINES) == 0:
-            say_aside(f"{self.cloud}: {len(self.outcomes):,} of {self.total:,}")
+    def settle(self, name: str) -> None:
+        """Make or tag one that was looked at."""
+        self.seen[name] = settled(self.place, self.seen[name], SystemClock().sleep)
 
     @property
     def counts(self) -> Mapping[str, int]:
         """How many of each kind."""
-        done = Counter(o.decision.action for o in self.outcomes if o.is_done)
-        left = Counter(o.decision.action for o in self.outcomes if not o.is_done)
+        done = Counter(d.action for d in self.seen.values() if d.is_done)
+        left = Counter(d.action for d in self.seen.values() if not d.is_done)
         return {
             "made": done[Action.MAKE],
             "tagged": done[Action.TAG],
@@ -192,16 +177,15 @@ class Report:
         }
 
     @property
-    def described(self) -> list[tuple[Decision, bool]]:
+    def described(self) -> list[Decision]:
         """All that was done, is to be done, or is to be known, by name."""
-        found = [(o.decision, o.is_done) for o in self.outcomes]
-        told = [one for one in found if one[0].action is not Action.NOTHING or one[0].problems]
-        return sorted(told, key=lambda one: one[0].name)
+        told = [d for d in self.seen.values() if d.action is not Action.NOTHING or d.problems]
+        return sorted(told, key=lambda decision: decision.name)
 
     @property
     def refused(self) -> list[Decision]:
         """What is in the way."""
-        return [decision for decision, _ in self.described if decision.action is Action.REFUSE]
+        return [decision for decision in self.described if decision.action is Action.REFUSE]
 
     def line(self, *, is_dry: bool) -> str:
         """All of it in one line."""
@@ -210,7 +194,7 @@ class Report:
         words = "to make, {} to tag" if is_dry else "made, {} tagged"
         same = "" if made or tagged else "; nothing " + ("is to be done" if is_dry else "was changed")
         return (
-            f"{self.cloud}: {self.total:,} secrets: {c['there']:,} there already, {made:,} "
+            f"{self.cloud}: {len(self.names):,} secrets: {c['there']:,} there already, {made:,} "
             f"{words.format(f'{tagged:,}')}, {c['in_the_way']:,} in the way{same}"
         )
 
@@ -239,7 +223,7 @@ def _with_key(plan: Plan, clouds: Clouds, terms: StackTerms) -> StackTerms:
 
 def aws_room(
     plan: Plan, client: AwsClient, terms: StackTerms, ids: tuple[str, ...] = (), *, rate: float = AWS_RATE
-) -> Target:
+) -> Room:
     """The secrets of a stack.
 
     Args:
@@ -251,7 +235,7 @@ def aws_room(
     """
     items = rotated_in_aws(plan, ids)
     place = StackSecrets(client=client, terms=terms, wanted={item.name: item for item in items})
-    return Target(cloud="aws", place=place, names=[item.name for item in items], rate=rate)
+    return Room(cloud="aws", place=place, names=[item.name for item in items], rate=rate)
 
 
 def terms_of(plan: Plan, terraform: Path | None) -> RingTerms | None:
@@ -279,7 +263,7 @@ def terms_of(plan: Plan, terraform: Path | None) -> RingTerms | None:
 
 def oci_room(
     plan: Plan, clouds: Clouds, terms: RingTerms, ids: tuple[str, ...] = (), *, rate: float = OCI_RATE
-) -> Target:
+) -> Room:
     """The rings of a plan.
 
     Args:
@@ -298,81 +282,73 @@ def oci_room(
         own_compartment_id=vault.compile().compartment_of_own_secrets,
         store=vault.compile().name,
     )
-    return Target(cloud="oci", place=place, names=slots_in_oci(plan, ids), rate=rate)
+    return Room(cloud="oci", place=place, names=slots_in_oci(plan, ids), rate=rate)
 
 
-def carried_out(room: Target, *, is_dry: bool = False, is_quiet: bool = False) -> Report:
-    """Do it, and show how far it is. If it ends early, what was done is said first.
+def carried_out(room: Room, *, is_dry: bool = False) -> Room:
+    """Do it, and tell errors and how far it is. If it ends early, what was done is said first.
 
     Raises:
-        LockstepError: The first error of a service that does not pass.
+        typer.Exit: An error was told; the others are done.
     """
-    report = Report(cloud=room.cloud, total=len(room.names))
-    stop, clock = Event(), SystemClock()
-    work = Work(
-        place=room.place,
-        pace=Pace(room.rate, monotonic=clock.monotonic, sleep=stop.wait),
-        side_by_side=at_the_same_time,
-        sleep=stop.wait,
-        see=report.add if is_quiet else report.tell,
-        stop=stop,
-        is_dry=is_dry,
-    )
+    code = None
     try:
-        work.do(room.names)
-    except BaseException:
-        if report.outcomes:
-            say_aside(
-                f"stopped after {len(report.outcomes):,} of {report.total:,}; {report.line(is_dry=is_dry)}"
-            )
+        looked = gravest({name: partial(room.look, name) for name in room.names})
+        left = [d.name for d in room.seen.values() if d.action in {Action.MAKE, Action.TAG}]
+        acts = {name: partial(room.settle, name) for name in left if not is_dry}
+        code = max(looked, gravest(acts, rate=room.rate))
+    finally:
+        if code != 0 and room.seen:
+            say_aside(f"stopped: {room.line(is_dry=is_dry)}")
             say_aside("what was made stays; repeat the command to go on")
-        raise
-    return report
+    if code:
+        raise typer.Exit(code)
+    return room
 
 
-def _reports(rooms: Sequence[Target], *, is_dry: bool) -> list[Report]:
+def _shown(rooms: Sequence[Room], *, is_dry: bool) -> None:
     """Do it in each, and show what has become of it."""
-    reports = [carried_out(room, is_dry=is_dry, is_quiet=wants_json()) for room in rooms]
+    for room in rooms:
+        carried_out(room, is_dry=is_dry)
     if wants_json():
-        print_json(documents.Created(dry_run=is_dry, clouds=list(map(_report_document, reports))))
-    else:
-        for report in reports:
-            show(report, is_dry=is_dry)
-    return reports
+        print_json(documents.Created(dry_run=is_dry, clouds=list(map(_document, rooms))))
+        return
+    for room in rooms:
+        show(room, is_dry=is_dry)
 
 
-def show(report: Report, *, is_dry: bool = False) -> None:
+def show(room: Room, *, is_dry: bool = False) -> None:
     """What has become of the secrets of one cloud, for people; what is in the way goes to standard error."""
     for what, action in (("make", Action.MAKE), ("tag", Action.TAG)) if is_dry else ():
-        left = [d for d, is_done in report.described if d.action is action and not is_done]
+        left = [d for d in room.described if d.action is action and not d.is_done]
         names = [f"{d.name}{_told(d) if action is Action.TAG else ''}" for d in left]
         say_first(say, names, before=f"would {what}: ", more="{} more; --json lists all")
-    for decision in report.refused:
+    for decision in room.refused:
         complain(f"{decision.name}: {'; '.join(decision.problems)}")
         if decision.command:
             say(f"    {decision.command}", style="bold")
-    for decision, _ in report.described:
+    for decision in room.described:
         if decision.action is not Action.REFUSE and decision.problems:
             say(f"{decision.name}: {'; '.join(decision.problems)}", style="yellow")
-    say(report.line(is_dry=is_dry), style="bold red" if report.refused else "green")
+    say(room.line(is_dry=is_dry), style="bold red" if room.refused else "green")
 
 
 def _told(decision: Decision) -> str:
     return f" ({', '.join(f'{key}={value}' for key, value in decision.tags.items())})"
 
 
-def _report_document(report: Report) -> documents.CreatedIn:
+def _document(room: Room) -> documents.CreatedIn:
     return documents.CreatedIn(
-        cloud=report.cloud,
-        counts=report.counts,
+        cloud=room.cloud,
+        counts=room.counts,
         secrets=[
             documents.CreatedSecret(
                 secret=decision.name,
                 state=decision.action.value,
-                done=is_done,
+                done=decision.is_done,
                 problems=decision.problems,
                 command=decision.command,
             )
-            for decision, is_done in report.described
+            for decision in room.described
         ],
     )

@@ -4,11 +4,10 @@ What a secret holds and says of itself before its first rotation.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
-from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from msgspec import Struct, ValidationError, convert
@@ -20,16 +19,9 @@ from lockstep.plan.admins import is_plain_name, secrets_region
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import AwsSecretsManager
 from lockstep.protocol.deadlines import RetryPolicy
-from lockstep.protocol.errors import (
-    LockstepError,
-    RetryableError,
-    StoreThrottledError,
-    StoreUnreachableError,
-    family,
-)
+from lockstep.protocol.errors import LockstepError, RetryableError, StoreThrottledError, family
 from lockstep.protocol.model import AdminSecret, Credential
 from lockstep.protocol.names import DEFAULT_STACK, SECRET_TAG, STACK_TAG, SecretKind, slot_name
-from lockstep.protocol.workers import SideBySide
 from lockstep.stores.contents import PLACEHOLDER
 
 if TYPE_CHECKING:
@@ -154,6 +146,7 @@ class Decision:
         tags: To be set; of a secret that is to be made, all that it gets.
         problems: Why it is refused, or what else is wrong with it, which is not changed.
         command: What a person runs where it is refused.
+        is_done: Whether it was made or tagged now.
     """
 
     name: str
@@ -161,6 +154,7 @@ class Decision:
     tags: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     command: str | None = None
+    is_done: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,7 +301,7 @@ def _refused(name: str, *problems: str, command: str | None) -> Decision:
     return Decision(name=name, action=Action.REFUSE, problems=problems, command=command)
 
 
-# How many writes a second: below a quota that all of an account share, and slower where the service asks for it.
+# How many writes a second: below a quota that all of an account share.
 
 AWS_QUOTA = 50
 """CreateSecret, and TagResource likewise, a second in a region; neither can be raised
@@ -316,58 +310,6 @@ AWS_RATE = 25.0
 """Leaves half to what else the account does."""
 OCI_RATE = 5.0
 """Oracle publishes no limit of Vault."""
-SLOWEST = 0.5
-"""A second."""
-_PART = 100
-"""So many successes bring back the rate that one refusal has halved, and no more than that."""
-_AT_MOST_EVERY = 1.0
-"""Threads that are refused together slow down once."""
-
-
-class Pace:
-    """Lets calls begin one after the other, never more than `rate` in any second.
-
-    A refusal halves the rate; each success brings a part of it back, up to the rate at first. Threads may share it.
-
-    Args:
-        rate: Calls a second.
-        monotonic: Seconds that only grow.
-        sleep: Waits.
-    """
-
-    def __init__(
-        self, rate: float, *, monotonic: Callable[[], float], sleep: Callable[[float], object]
-    ) -> None:
-        self._most = self._rate = rate
-        self._monotonic, self._sleep = monotonic, sleep
-        self._lock, self._changing = Lock(), Lock()
-        self._next = self._slowed_at = float("-inf")
-
-    @property
-    def rate(self) -> float:
-        """Calls a second, now."""
-        return self._rate
-
-    def wait(self) -> None:
-        """Return when the next call may begin: at least `1 / rate` after the one before did."""
-        # Who sleeps holds the lock, so that two that wake late do not begin together.
-        with self._lock:
-            if (wait := self._next - self._monotonic()) > 0:
-                self._sleep(wait)
-            self._next = self._monotonic() + 1 / self._rate
-
-    def slower(self) -> None:
-        """A call was refused, because there were too many."""
-        with self._changing:
-            now = self._monotonic()
-            if now - self._slowed_at >= _AT_MOST_EVERY:
-                self._slowed_at = now
-                self._rate = max(self._rate / 2, min(SLOWEST, self._most))
-
-    def faster(self) -> None:
-        """A call was taken."""
-        with self._changing:
-            self._rate = min(self._rate + self._most / 2 / _PART, self._most)
 
 
 # How the sides are deployed, as far as secrets depend on it: `cdk.json`, and an output of Terraform.
@@ -418,22 +360,15 @@ def _read(kind: type[T], given: object) -> T:
         raise ValueError(str(error)) from None
 
 
-# Makes and tags secrets, many at a time; what is done stays done, whenever it ends.
-#
-#     for each secret, in a worker: look → decide → wait for the pace → make or tag
-#     throttled or unreachable: slower, and again after a delay; any other error ends the work of all
+# Makes and tags secrets; what is done stays done, whenever it ends.
 #
 # A secret is made in one call, with its tags, so there is none that is half made: whoever repeats the work finds
 # it, or finds nothing.
 
 POLICY = RetryPolicy(
-    errors=tuple(family(RetryableError)), attempts=8, interval_seconds=1, max_delay_seconds=30
+    errors=tuple(family(RetryableError)), attempts=5, interval_seconds=1, max_delay_seconds=30
 )
-"""For each call: two minutes of an outage pass, and the pace keeps what was slowed down."""
-AT_FIRST = 2
-"""Retries of a place that has never answered: its address, or the network here, may be wrong."""
-WORKERS = 16
-"""Of one cloud. Fifty calls a second of 0.3 s each are under way in fifteen."""
+"""For each call. Whoever waits holds up the calls after it, so that fewer are made."""
 
 
 class Place(Protocol):
@@ -452,117 +387,46 @@ class Place(Protocol):
         """What to say of a name that is taken by what cannot be seen."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What became of a secret.
+def settled(place: Place, decision: Decision, sleep: Callable[[float], None]) -> Decision:
+    """Make or tag a secret, as it was decided; what became of it.
 
-    Attributes:
-        decision: What was decided.
-        is_done: Whether it was made or tagged now.
+    Raises:
+        LockstepError: An error that does not pass.
     """
+    if decision.action is Action.TAG:
+        _patiently(partial(place.tag, decision), sleep)
+        return replace(decision, is_done=True)
+    if _patiently(partial(place.make, decision), sleep):
+        return replace(decision, is_done=True)
+    # Somebody else has made it, or a reply of ours was lost.
+    found = _patiently(partial(place.decide, decision.name), sleep)
+    if found.action is Action.MAKE:
+        return place.taken(decision.name)
+    return replace(found, action=Action.NOTHING) if found.action is Action.TAG else found
 
-    decision: Decision
-    is_done: bool = False
 
+def looked_at(place: Place, name: str, sleep: Callable[[float], None]) -> Decision:
+    """What becomes of a secret. A place that does not answer is not asked again: its address may be wrong.
 
-class _StoppedError(Exception):
-    """The work was stopped before its end."""
-
-
-@dataclass(kw_only=True)
-class Work:
-    """The work on the secrets of one place.
-
-    Attributes:
-        place: Where.
-        pace: Of writes.
-        side_by_side: Runs the workers.
-        sleep: Waits before a call is made again.
-        see: Told of each outcome, by one worker at a time.
-        stop: Once it is set, no worker begins anything.
-        is_dry: Whether nothing is changed.
+    Raises:
+        LockstepError: An error that does not pass.
     """
+    return _patiently(partial(place.decide, name), sleep, passing=(StoreThrottledError,))
 
-    place: Place
-    pace: Pace
-    side_by_side: SideBySide
-    sleep: Callable[[float], object]
-    see: Callable[[Outcome], None]
-    stop: Event
-    is_dry: bool = False
-    _has_answered: bool = field(default=False, init=False)
 
-    def do(self, names: Sequence[str]) -> None:
-        """Do it for each of these secrets.
-
-        Raises:
-            LockstepError: The first error that does not pass. What was done until then has been seen.
-        """
-        waiting, lock = iter(names), Lock()
-        workers = min(WORKERS, len(names))
-        self.side_by_side([partial(self._worker, waiting, lock)] * workers)
-
-    def _worker(self, waiting: Iterator[str], lock: Lock) -> None:
+def _patiently(
+    call: Callable[[], T],
+    sleep: Callable[[float], None],
+    *,
+    passing: tuple[type[LockstepError], ...] = POLICY.errors,
+) -> T:
+    """Make a call, again and again while an error may pass, as `POLICY` says."""
+    for retries in range(POLICY.attempts):
         try:
-            while not self.stop.is_set():
-                with lock:
-                    name = next(waiting, None)
-                if name is None:
-                    return
-                outcome = self._one(name)
-                with lock:
-                    self.see(outcome)
-        except _StoppedError:
-            return
-        except BaseException:
-            # Also when a person interrupts it: the others end, and then this is raised.
-            self.stop.set()
-            raise
-
-    def _one(self, name: str) -> Outcome:
-        decision = self._patiently(lambda: self.place.decide(name))
-        if self.is_dry:
-            return Outcome(decision=decision)
-        match decision.action:
-            case Action.MAKE:
-                if self._patiently(lambda: self.place.make(decision), is_write=True):
-                    return Outcome(decision=decision, is_done=True)
-                return Outcome(decision=self._again(name))
-            case Action.TAG:
-                self._patiently(lambda: self.place.tag(decision), is_write=True)
-                return Outcome(decision=decision, is_done=True)
-        return Outcome(decision=decision)
-
-    def _again(self, name: str) -> Decision:
-        """Somebody else has made it, or a reply of ours was lost."""
-        decision = self._patiently(lambda: self.place.decide(name))
-        if decision.action is Action.MAKE:
-            return self.place.taken(name)
-        return replace(decision, action=Action.NOTHING) if decision.action is Action.TAG else decision
-
-    def _patiently(self, call: Callable[[], T], *, is_write: bool = False) -> T:
-        retries = 0
-        while True:
-            if is_write:
-                self.pace.wait()
-            if self.stop.is_set():
-                raise _StoppedError
-            try:
-                result = call()
-            except LockstepError as error:
-                is_silent = isinstance(error, StoreUnreachableError) and not self._has_answered
-                most = AT_FIRST if is_silent else POLICY.attempts
-                if not isinstance(error, POLICY.errors) or retries >= most:
-                    raise
-                if isinstance(error, StoreThrottledError):
-                    self.pace.slower()
-                self.sleep(POLICY.delay_seconds(retries))
-                retries += 1
-            else:
-                self._has_answered = True
-                if is_write:
-                    self.pace.faster()
-                return result
+            return call()
+        except passing:
+            sleep(POLICY.delay_seconds(retries))
+    return call()
 
 
 def tag(client: "SecretsManagerClient", name: str, tags: Mapping[str, str]) -> None:

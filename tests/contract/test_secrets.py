@@ -471,7 +471,8 @@ def test_throttling_and_lost_replies_are_survived(rings: Rings) -> None:
     rings.oci.faults.refuse("create_secret", status=429, code="TooManyRequests", times=3)
     rings.oci.faults.drop_reply("create_secret", times=2)
     found = rings.done()
-    assert (sum(found.values()), found["there"]) == (16, 2)
+    # Few are made one after the other, so both replies that are lost are of one slot.
+    assert found == {"made": 15, "there": 1}
     assert rings.slots().keys() == slots_of("a", "b")
 
 

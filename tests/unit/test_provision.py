@@ -1,41 +1,32 @@
-"""What becomes of each secret of a fleet, at which pace, and how the work goes on after trouble."""
+"""What becomes of each secret of a fleet, and how the work goes on after trouble."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import pytest
 
 from lockstep.operate.secrets import (
-    AT_FIRST,
     FIRST_TEXT,
+    POLICY,
     Action,
     Decision,
-    Outcome,
-    Pace,
     RingTerms,
     StackTerms,
     Wanted,
-    Work,
     in_aws,
     ring_terms,
+    settled,
     stack_terms,
     wanted,
 )
 from lockstep.plan.file import parse_plan
 from lockstep.plan.model import Plan
-from lockstep.protocol.errors import (
-    LockstepError,
-    StoreThrottledError,
-    StoreUnreachableError,
-)
+from lockstep.protocol.errors import StoreThrottledError
 from lockstep.protocol.model import Engine
 from lockstep.protocol.names import SECRET_TAG, STACK_TAG, SecretKind
-from lockstep.protocol.workers import one_after_the_other
 from lockstep.stores.contents import decode_app_user, extras_in
 from sandbox import plans
 
@@ -98,52 +89,26 @@ def test_an_output_of_terraform_is_read_with_null_tags() -> None:
             ring_terms(wrong, region="eu-frankfurt-1")
 
 
-# How fast they are made
+# How a service that throttles is met
 
 
 @dataclass
-class FakeTime:
-    """Time that passes by waiting only."""
+class Place:
+    """Secrets in memory, of a service that throttles so many calls before it takes one."""
 
-    now: float = 1000.0
-    slept: list[float] = field(default_factory=list)
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
-
-
-@dataclass
-class FakePlace:
-    """Secrets in memory, of a service that takes so many writes in any second.
-
-    Attributes:
-        takes: Writes in a second; more are throttled.
-    """
-
-    time: FakeTime
-    takes: float = float("inf")
+    throttles: int = 0
     there: set[str] = field(default_factory=set)
-    fails: Callable[[str], LockstepError | None] = lambda _: None
-    began: list[float] = field(default_factory=list)
-    throttled: int = 0
 
     def decide(self, name: str) -> Decision:
-        if error := self.fails(name):
-            raise error
         return Decision(name=name, action=Action.NOTHING if name in self.there else Action.MAKE)
 
     def make(self, decision: Decision) -> bool:
-        now = self.time.now
-        self.began.append(now)
-        if sum(now - 1 < at <= now for at in self.began) > self.takes:
-            self.throttled += 1
+        if self.throttles:
+            self.throttles -= 1
             raise StoreThrottledError
+        is_new = decision.name not in self.there
         self.there.add(decision.name)
-        return True
+        return is_new
 
     def tag(self, decision: Decision) -> None:
         raise NotImplementedError
@@ -152,80 +117,22 @@ class FakePlace:
         raise NotImplementedError
 
 
-@dataclass
-class Done:
-    """A work, and what was seen of it."""
-
-    work: Work
-    seen: list[Outcome]
-
-    @property
-    def made(self) -> list[str]:
-        return [o.decision.name for o in self.seen if o.is_done]
+def test_a_call_that_is_throttled_is_made_again_and_again() -> None:
+    slept = list[float]()
+    place = Place(throttles=POLICY.attempts)
+    assert settled(place, place.decide("a"), slept.append).is_done
+    assert slept == [1, 2, 4, 8, 16]
+    place.throttles = POLICY.attempts + 1
+    with pytest.raises(StoreThrottledError):
+        settled(place, place.decide("b"), slept.append)
 
 
-def work_on(place: FakePlace, *, rate: float = 50) -> Done:
-    seen: list[Outcome] = []
-    work = Work(
-        place=place,
-        pace=Pace(rate, monotonic=place.time.monotonic, sleep=place.time.sleep),
-        side_by_side=one_after_the_other,
-        sleep=place.time.sleep,
-        see=seen.append,
-        stop=Event(),
-        is_dry=False,
-    )
-    return Done(work, seen)
-
-
-NAMES = [f"s{i}" for i in range(400)]
-
-
-def most_in_a_second(began: list[float]) -> int:
-    return max(sum(at <= other < at + 1 - 1e-6 for other in began) for at in began)
-
-
-@pytest.mark.parametrize("rate", [50, 25, 0.5])
-def test_no_second_has_more_writes_than_the_rate(rate: float) -> None:
-    place = FakePlace(FakeTime())
-    done, names = work_on(place, rate=rate), NAMES[: round(8 * rate)]
-    done.work.do(names)
-    assert done.made == names
-    assert most_in_a_second(place.began) == max(rate, 1)
-    assert place.began[-1] - place.began[0] == pytest.approx((len(names) - 1) / rate)
-
-
-def test_a_service_that_throttles_gets_fewer_calls_and_the_work_ends() -> None:
-    place = FakePlace(FakeTime(), takes=10)
-    done = work_on(place)
-    done.work.do(NAMES)
-    assert done.made == NAMES
-    # Far fewer refusals than calls, and more than half of what the service takes.
-    assert 0 < place.throttled < 40
-    assert place.time.now - 1000 < 400 / 5
-
-
-def test_an_outage_of_a_minute_passes() -> None:
-    time = FakeTime()
-
-    def fails(_: str) -> LockstepError | None:
-        return StoreUnreachableError() if 1005 < time.now < 1065 else None
-
-    done = work_on(FakePlace(time, fails=fails), rate=2)
-    done.work.do(NAMES[:30])
-    assert done.made == NAMES[:30]
-
-
-def test_a_place_that_never_answers_is_given_up_soon() -> None:
-    time, asked = FakeTime(), list[str]()
-
-    def fails(name: str) -> LockstepError | None:
-        asked.append(name)
-        return StoreUnreachableError()
-
-    with pytest.raises(StoreUnreachableError):
-        work_on(FakePlace(time, fails=fails)).work.do(NAMES)
-    assert asked == ["s0"] * (AT_FIRST + 1)
+def test_one_that_another_has_made_meanwhile_is_there() -> None:
+    place = Place()
+    decided = place.decide("a")
+    place.there.add("a")
+    found = settled(place, decided, lambda _: None)
+    assert (found.action, found.is_done) == (Action.NOTHING, False)
 
 
 # Secrets that are there
