@@ -91,8 +91,8 @@ def _of_credentials(world: World, plan: Plan) -> Iterator[str]:
         kms.create_alias(AliasName=alias, TargetKeyId=kms.create_key()["KeyMetadata"]["KeyId"])
     key = kms.describe_key(KeyId=alias)["KeyMetadata"]["Arn"]
     oci_key = world.oci.key_id if plan.store(OciVault) else None
-    for report in create_secrets(plan, key=key, oci_key=oci_key):
-        made = {outcome.decision.name for outcome in report.outcomes if outcome.is_done}
+    for room in create_secrets(plan, key=key, oci_key=oci_key):
+        made = {decision.name for decision in room.seen.values() if decision.is_done}
         names = [c.secret_names for c in plan.credentials]
         for name in (name for pair in names for name in (pair.app_user, pair.connection_blob)):
             if name in made:
