@@ -75,7 +75,6 @@ from lockstep.plan.published import (
     state_of,
     write_plan,
 )
-from lockstep.plan.stores import OciVault
 from lockstep.protocol.errors import (
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,
@@ -84,7 +83,6 @@ from lockstep.protocol.errors import (
 from lockstep.protocol.model import ChainHead, Credential
 from lockstep.protocol.orders import Activate, Order
 from lockstep.protocol.ports import AuditLog, Signer
-from lockstep.protocol.ring import version_budget
 from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import DEPLOYER, Cloud
 
@@ -122,7 +120,7 @@ def check() -> None:
                 awaited=awaited,
                 credentials=rows,
                 starts=_starts(plan),
-                quotas=[_quota(use) for use in limits.uses(plan)],
+                quotas=list(limits.uses(plan)),
             )
         )
         return
@@ -173,24 +171,8 @@ def _starts(plan: Plan) -> documents.Starts:
     )
 
 
-def _quota(use: limits.Use) -> documents.Quota:
-    return documents.Quota(
-        quota=use.name,
-        limit=use.limit,
-        unit=use.unit,
-        need=round(float(use.need), 2),
-        exceeded=use.exceeded,
-        adjustable=use.adjustable,
-        change=use.change,
-    )
-
-
 def _row(plan: Plan, index: int) -> documents.PlannedCredential:
     credential = plan.credentials[index]
-    peak = "no OCI store"
-    if plan.store(OciVault):
-        budget = version_budget(credential.schedule.interval, plan.slots)
-        peak = f"{budget.peak_in_use} in use, {budget.peak_pending} pending deletion, of 30 each"
     return documents.PlannedCredential(
         credential=credential.id,
         strategy=credential.strategy.value,
@@ -200,7 +182,6 @@ def _row(plan: Plan, index: int) -> documents.PlannedCredential:
         overlap=format_duration(credential.schedule.overlap),
         a_value_works=_life(credential),
         readers=_readers(plan),
-        oci_versions=peak,
         plan_digest=credential.plan_digest,
     )
 

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from lockstep.databases.findings import Finding, Outcome
+from lockstep.plan.limits import Use
 
 Time = Annotated[datetime, Meta(tz=True)]
 Action = Literal["rotate", "finish", "reconcile", "stop"]
@@ -343,7 +344,6 @@ class PlannedCredential(Struct, frozen=True, kw_only=True):
     overlap: str
     a_value_works: str
     readers: str
-    oci_versions: str
     plan_digest: str
 
 
@@ -357,18 +357,6 @@ class Starts(Struct, frozen=True, kw_only=True):
     every_ms: Mapping[str, int]
 
 
-class Quota(Struct, frozen=True, kw_only=True):
-    """A limit of a cloud, and what the plan needs of it."""
-
-    quota: str
-    limit: float
-    unit: str
-    need: float
-    exceeded: bool
-    adjustable: bool
-    change: str
-
-
 class Checked(Struct, frozen=True, kw_only=True):
     """What `lockstep check --json` prints.
 
@@ -380,7 +368,7 @@ class Checked(Struct, frozen=True, kw_only=True):
     awaited: list[str]
     credentials: list[PlannedCredential]
     starts: Starts
-    quotas: list[Quota]
+    quotas: list[Use]
 
 
 class PublishedIn(Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from lockstep.plan.admins import SecretInAws, needs_ca_file, rds_region, reader_endpoint
+from lockstep.plan.compiled import message
 from lockstep.plan.fields import (
     AccountHost,
     CredentialId,
@@ -188,16 +189,8 @@ class DatabaseSection(Section):
     def compile(self) -> DatabaseServer:
         """The server as a value of the model."""
         tls = None if self.plaintext else Tls(ca_file=self.ca_file)
-        return DatabaseServer(
-            name=self.name,
-            engine=self.engine,
-            host=self.host,
-            port=self.port,
-            dbname=self.dbname,
-            tls=tls,
-            admin=self.admin,
-            verify_hosts=tuple(VerifyHost(host=host, port=port, tls=tls) for host, port in self._ends),
-        )
+        verify_hosts = tuple(VerifyHost(host=host, port=port, tls=tls) for host, port in self._ends)
+        return message(DatabaseServer, self, tls=tls, verify_hosts=verify_hosts)
 
 
 class CredentialSection(Section):
@@ -284,15 +277,11 @@ class CredentialSection(Section):
             phase: When its shard is triggered.
         """
         overlap = self.interval - 2 * TOLERANCE if self.overlap is None else self.overlap
-        return Credential(
-            id=self.id,
-            strategy=self.strategy,
-            usernames=self.usernames,
-            owner=self.owner,
+        return message(
+            Credential,
+            self,
             schedule=Schedule(interval=self.interval, overlap=overlap, tolerance=TOLERANCE, phase=phase),
             password_policy=PasswordPolicy(length=self.password_length, classes=PASSWORD_CLASSES),
-            secret_names=self.secret_names,
             servers=tuple(servers[name] for name in self.databases),
             plan_digest="",
-            account_host=self.account_host,
         )

@@ -7,11 +7,12 @@ that providers give (docs/fleet.md).
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from fractions import Fraction
 from math import ceil
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from lockstep.plan.admins import is_plain_name, names_in_oci
 from lockstep.plan.model import Plan
@@ -137,8 +138,7 @@ _SPLIT = "deploy two stacks, with a plan, a lock table and an audit bucket each"
 _SPREAD = f"use longer intervals for some credentials, or {_SPLIT} in another region"
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(Struct, frozen=True):
     """A limit, and what a plan needs of it.
 
     Attributes:
@@ -151,7 +151,7 @@ class Use:
     """
 
     name: str
-    need: Fraction | int
+    need: float
     limit: int
     unit: str
     change: str
@@ -177,12 +177,12 @@ def uses(plan: Plan) -> Iterator[Use]:
     peak, every = busiest(plan.shards), every_ms(plan)
     change = f"{peak.rotations:,} rotations begin at {peak}: {_SPREAD}"
     if plan.store(AwsSecretsManager):
-        writes = Fraction(peak.rotations * WRITES_OF_A_ROTATION, 60)
+        writes = peak.rotations * WRITES_OF_A_ROTATION / 60
         name = "Secrets Manager, writes in the busiest minute"
         yield Use(name, writes, WRITES_A_SECOND, "a second", change)
     yield Use(
         "Lockstep, time in which the rotations of a shard begin",
-        max(Fraction((len(s.credential_ids) - 1) * every[s.name], 1000) for s in plan.shards),
+        max((len(s.credential_ids) - 1) * every[s.name] / 1000 for s in plan.shards),
         int(WINDOW.total_seconds()),
         "seconds",
         f"{change}. What begins later is left to the standby",

@@ -27,7 +27,7 @@ from typing import Any, Final, Literal, Protocol, TypeVar
 
 from msgspec import structs
 
-from lockstep.plan.compiled import CompiledPlan, dumped, moved_ca_files
+from lockstep.plan.compiled import CompiledPlan, dumped, message, moved_ca_files
 from lockstep.protocol.errors import (
     InvalidPlanError,
     InvalidRequestError,
@@ -171,10 +171,7 @@ def index_of(plan: CompiledPlan) -> Index:
     return Index(
         format=FORMAT,
         plan=structs.replace(plan, credentials=()),
-        credentials=tuple(
-            IndexedCredential(id=c.id, databases=c.databases, schedule=c.schedule, plan_digest=c.plan_digest)
-            for c in plan.credentials
-        ),
+        credentials=tuple(message(IndexedCredential, credential) for credential in plan.credentials),
     )
 
 

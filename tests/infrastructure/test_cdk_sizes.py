@@ -1,6 +1,5 @@
 """A stack has one size whatever the number of credentials."""
 
-from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
@@ -115,6 +114,6 @@ def test_nor_with_the_longest_names_with_keys_and_with_admins_that_are_known_by_
     assert _need(plan, "IAM, inline") >= max(sizes.inline_policy_characters.values())
 
 
-def _need(plan: Plan, name: str) -> Fraction | int:
+def _need(plan: Plan, name: str) -> float:
     (found,) = (use for use in uses(plan) if name in use.name)
     return found.need
