@@ -8,9 +8,8 @@ from lockstep.plan.model import Plan
 from lockstep.protocol.deadlines import DeadlineGuard, Timeouts, always
 from lockstep.protocol.model import Credential
 from lockstep.protocol.ports import AuditLog, Signer
-from lockstep.runtime.clouds import Clouds, open_secret
+from lockstep.runtime.clouds import Clouds, lazy, open_secret
 from lockstep.runtime.identity import OPERATOR, Cloud, Identity
-from lockstep.runtime.lazy import lazy
 from lockstep.runtime.system import SystemClock
 from lockstep.runtime.wiring import endpoints_from_environment
 from lockstep.stores.readers import NamedStore

@@ -4,11 +4,11 @@ The only place that knows which adapter serves which port. Adapters are imported
 function loads only what it uses.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from lockstep.plan.compiled import AnyPlan, AwsStore, CompiledPlan, OciStream, Store, VaultStore
 from lockstep.protocol.deadlines import DeadlineGuard, Timeouts, always
@@ -18,7 +18,6 @@ from lockstep.protocol.names import VersionNames, digest_bucket_name, oci_name
 from lockstep.protocol.ports import AuditLog, Clock, Database, Folder, Lock, Signer
 from lockstep.protocol.workers import SideBySide, at_the_same_time
 from lockstep.runtime.identity import Cloud, Identity
-from lockstep.runtime.lazy import lazy
 from lockstep.stores.contents import decode_app_user
 from lockstep.stores.credential import CredentialStore, Stores
 
@@ -35,6 +34,9 @@ if TYPE_CHECKING:
     from lockstep.protocol.orders import Orders
     from lockstep.protocol.ports import EditableSecret, Table
     from lockstep.stores.ring import VaultRing
+
+
+MadeT = TypeVar("MadeT")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -490,3 +492,37 @@ class Clouds:
 
 def _given(login: Login) -> Login:
     return login
+
+
+# Objects that are made when they are first needed.
+
+
+def lazy(make: Callable[[], MadeT]) -> MadeT:
+    """An object that is made when one of its attributes is first asked for, or its items.
+
+    A step that does not use it loads nothing for it.
+    """
+    return cast("MadeT", _Later(make))
+
+
+class _Later:
+    """Stands for what `make` makes, once, whichever thread asks first."""
+
+    __slots__ = ("_lock", "_made", "_make")
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._lock = RLock()
+        self._made: Any = None
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - as the object
+        return getattr(self._object(), name)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._object())
+
+    def _object(self) -> Any:  # noqa: ANN401 - as the object
+        with self._lock:
+            if self._made is None:
+                self._made = self._make()
+            return self._made

@@ -26,9 +26,8 @@ from lockstep.protocol.deadlines import CloudTimeouts, DeadlineGuard, Timeouts, 
 from lockstep.protocol.errors import InvalidPlanError
 from lockstep.protocol.ports import Clock
 from lockstep.protocol.workers import READS, SideBySide, at_the_same_time
-from lockstep.runtime.clouds import Clouds, Endpoints
+from lockstep.runtime.clouds import Clouds, Endpoints, lazy
 from lockstep.runtime.identity import OCI_ENDPOINT_VARIABLE, Cloud, Identity, own_oci_identity
-from lockstep.runtime.lazy import lazy
 from lockstep.runtime.system import SystemClock, SystemPasswords
 from lockstep.stores.credential import Ports
 

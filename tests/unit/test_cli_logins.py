@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from lockstep.operate.state import LoginState, State, login_states, promoted_at
+from lockstep.operate.sessions import LoginState, State, login_states
+from lockstep.operate.state import promoted_at
 from lockstep.protocol.model import Claim, ClaimKind, Credential, LockRecord, Strategy
 from tests.support.memory import make_plan
 

@@ -9,8 +9,7 @@ import pytest
 from msgspec import structs
 
 from lockstep.databases.sessions import NotCountable, SessionCounts, mariadb
-from lockstep.operate.sessions import Answer, OpenSessions, document, lines
-from lockstep.operate.state import LoginState, State
+from lockstep.operate.sessions import Answer, LoginState, OpenSessions, State, document, lines
 from lockstep.protocol.errors import AdminCredentialRejectedError, DatabaseUnreachableError
 from lockstep.protocol.model import LockRecord
 from tests.support.memory import make_plan
