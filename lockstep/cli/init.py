@@ -205,7 +205,7 @@ def init(  # noqa: PLR0913 - an option for each answer
     yes: Annotated[
         bool, typer.Option("--yes", help="Ask nothing: the options say it, or a default.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a plan that exists.")] = False,
     databases: Annotated[
         list[str] | None,
         typer.Option("--database", "-d", help="ENGINE://HOST:PORT/DBNAME; again for each database."),
@@ -238,13 +238,13 @@ def init(  # noqa: PLR0913 - an option for each answer
     With OCI the runners reach each other's cloud by sessions, for which each cloud vouches: there is no long-lived key.
     What nobody knows yet is an example in the plan, which the check of the plan names.
 
-    Beside the plan it writes its JSON Schema, with which editors complete and check it.
+    Beside the plan it writes the JSON Schema of this version, with which editors complete and check it.
 
-    Exit code: 0 written, 1 you ended it, 2 a file exists already, or an answer is missing or not valid.
+    Exit code: 0 written, 1 you ended it, 2 the plan exists already, or an answer is missing or not valid.
     """
     file = plan_file()
-    schema_file, schema = file.parent / SCHEMA_NAME, schema_text(plan_schema())
-    _refuse_to_replace(file, schema_file, schema, force=force)
+    if file.exists() and not force:
+        raise wrong_use(f"{file} exists; give another name with --plan, or replace it with --force")
     region = region or own_region()
     needed = {"--database": databases, "--region": region, "--bucket": bucket}
     if yes and (missing := [option for option, value in needed.items() if not value]):
@@ -276,7 +276,8 @@ def init(  # noqa: PLR0913 - an option for each answer
         told = [replace(problem, mark=None) for problem in error.problems]
         raise wrong_use("these answers make no valid plan; nothing was written:", problems=told) from None
     file.write_text(text, encoding="utf-8")
-    schema_file.write_text(schema, encoding="utf-8")
+    schema_file = file.parent / SCHEMA_NAME
+    schema_file.write_text(schema_text(plan_schema()), encoding="utf-8")
     say(f"{file}: written, with {schema_file} for your editor")
     say_next(f"{what + ':':<22} {how}" for what, how in _steps(file, plan, answers))
     say(
@@ -328,15 +329,6 @@ def _of_oci(questions: Questions, region: str | None) -> dict[str, str]:
         "namespace": take("", None, "Object Storage namespace: oci os ns get", str, EXAMPLE_NAMESPACE),
         "account": take("", None, _ACCOUNT, _form(Account), EXAMPLE_ACCOUNT),
     }
-
-
-def _refuse_to_replace(file: Path, schema_file: Path, schema: str, *, force: bool) -> None:
-    if force:
-        return
-    if file.exists():
-        raise wrong_use(f"{file} exists; give another name with --plan, or replace it with --force")
-    if schema_file.exists() and schema_file.read_bytes() != schema.encode():
-        raise wrong_use(f"{schema_file} is that of another version; replace it with --force")
 
 
 def _steps(file: Path, plan: Plan, answers: Answers) -> Iterator[tuple[str, str]]:

@@ -543,7 +543,7 @@ def _bucket(plan: Plan, clouds: Clouds, cloud: Cloud, digest: str) -> tuple[Plan
     in_oci = place_in_oci(plan.compiled, digest)
     return (
         ObjectStorageFolder(
-            clouds.oci(in_oci.region or ""),
+            clouds.oci(in_oci.region),
             namespace=in_oci.namespace,
             bucket=in_oci.bucket,
             folder=folder_of(digest),

@@ -58,19 +58,19 @@ def problems(plan: "Plan") -> Iterator[str]:
 
 def _name_problems(plan: "Plan") -> Iterator[str]:
     """Names that collide. In OCI and in the audit log's folders a dot replaces the slash, so `a/b` is `a.b` there."""
-    names, rotated, read = list[tuple[str, str]](), list[str](), list[str]()
+    names = list[tuple[str, str]]()
     for i, credential in enumerate(plan.credential_sections):
         both, path = credential.secret_names, f"credentials[{i}]"
         names.append((f"{path}.{'secret' if credential.secret else 'id'}", both.app_user))
         names.append(
             (f"{path}.{'connection_secret' if credential.connection_secret else 'id'}", both.connection_blob)
         )
-        rotated += [both.app_user, both.connection_blob]
     keys = [
         *plan.runners.keys,
         *([("audit.oci.mac_secret", plan.audit.oci.mac_secret)] if plan.audit.oci else []),
     ]
-    read += [*names_in_oci(plan), *(name for _, name in keys)]
+    rotated = [name for _, name in names]
+    read = [*names_in_oci(plan), *(name for _, name in keys)]
     once = {_dotted(name): (place, name) for place, name in admin_secrets(plan)}
     dotted = ((place, _dotted(name)) for place, name in (*names, *keys, *once.values()))
     yield from repeated(dotted, "with dots for slashes, secret name ")

@@ -238,10 +238,8 @@ def as_message(kind: type[Any], document: object, *, name: str) -> Any:  # noqa:
 #
 #     lockstep.yaml                                   a plan file, on a machine that has the parser
 #     build/plans/<digest>                            a folder that `write_folder` has written
-#     s3://BUCKET/plans/<digest>                      in Amazon S3
-#     oci://NAMESPACE/BUCKET/plans/<digest>           in OCI Object Storage
-#
-# Behind an address in a cloud `?region=…` names the region of the bucket; without it, it is the function's own.
+#     s3://BUCKET/plans/<digest>?region=…             in Amazon S3
+#     oci://NAMESPACE/BUCKET/plans/<digest>?region=…  in OCI Object Storage
 
 PLANS = "plans"
 """The folder of a bucket that has the folder of each plan."""
@@ -250,7 +248,7 @@ CA_FOLDER = Path("plan")
 """Where a function has the CA files of its plan, relative to its working directory."""
 
 _DIGEST = "(?P<digest>[0-9a-f]{64})"
-_REGION = r"(\?region=(?P<region>[a-z0-9-]{1,40}))?"
+_REGION = r"\?region=(?P<region>[a-z0-9-]{1,40})"
 _S3 = re.compile(rf"s3://(?P<bucket>[a-z0-9.-]{{3,63}})/{PLANS}/{_DIGEST}{_REGION}")
 _OCI = re.compile(
     rf"oci://(?P<namespace>[A-Za-z0-9_-]{{1,100}})/(?P<bucket>[A-Za-z0-9_.-]{{1,256}})/{PLANS}/{_DIGEST}{_REGION}"
@@ -271,37 +269,29 @@ class PlanInFolder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanInS3:
-    """A published plan in S3.
-
-    Attributes:
-        region: None: the function's own.
-    """
+    """A published plan in S3."""
 
     bucket: str
     digest: str
-    region: str | None = None
+    region: str
 
     def __str__(self) -> str:
         """Its address."""
-        return f"s3://{self.bucket}/{PLANS}/{self.digest}{_query(self.region)}"
+        return f"s3://{self.bucket}/{PLANS}/{self.digest}?region={self.region}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanInObjectStorage:
-    """A published plan in OCI Object Storage.
-
-    Attributes:
-        region: None: the function's own.
-    """
+    """A published plan in OCI Object Storage."""
 
     namespace: str
     bucket: str
     digest: str
-    region: str | None = None
+    region: str
 
     def __str__(self) -> str:
         """Its address."""
-        return f"oci://{self.namespace}/{self.bucket}/{PLANS}/{self.digest}{_query(self.region)}"
+        return f"oci://{self.namespace}/{self.bucket}/{PLANS}/{self.digest}?region={self.region}"
 
 
 Place = Path | PlanInFolder | PlanInS3 | PlanInObjectStorage
@@ -370,10 +360,6 @@ def shard_name(name: str) -> str:
         name: Its `lockstep.protocol.schedule.Shard.name`.
     """
     return f"shards/{name}.json"
-
-
-def _query(region: str | None) -> str:
-    return f"?region={region}" if region else ""
 
 
 # Makes the documents of a published plan. Pure: the same plan gives the same documents, on any machine.

@@ -23,7 +23,6 @@ from lockstep.plan.published import (
     place_of,
 )
 from lockstep.protocol.deadlines import CloudTimeouts, DeadlineGuard, Timeouts, always, check_scope
-from lockstep.protocol.errors import InvalidPlanError
 from lockstep.protocol.ports import Clock
 from lockstep.protocol.workers import READS, SideBySide, at_the_same_time
 from lockstep.runtime.clouds import Clouds, Endpoints, lazy
@@ -280,7 +279,7 @@ def _s3_bucket(place: PlanInS3) -> Documents:
     from lockstep.aws.clients import aws_client
     from lockstep.aws.s3 import S3Folder
 
-    client = aws_client("s3", _region(place.region, "AWS_REGION"), deadline_guard=check_scope)
+    client = aws_client("s3", place.region, deadline_guard=check_scope)
     return S3Folder(client, place.bucket, folder_of(place.digest))
 
 
@@ -290,25 +289,13 @@ def _object_storage_bucket(place: PlanInObjectStorage) -> Documents:
 
     clients = OciClients(
         own_oci_identity,
-        _region(place.region, REGION_VARIABLE),
+        place.region,
         endpoint=endpoints_from_environment().oci,
         deadline_guard=check_scope,
     )
     return ObjectStorageFolder(
         clients, namespace=place.namespace, bucket=place.bucket, folder=folder_of(place.digest)
     )
-
-
-def _region(said: str | None, variable: str) -> str:
-    """The region of a bucket: that in its address, or the function's own.
-
-    Raises:
-        InvalidPlanError: Neither is known.
-    """
-    region = said or os.environ.get(variable)
-    if not region:
-        raise InvalidPlanError(code="no-region")
-    return region
 
 
 def forget() -> None:

@@ -289,7 +289,6 @@ def test_a_folder_is_read_as_a_bucket(plan: Plan, published: Published, tmp_path
 @pytest.mark.parametrize(
     ("said", "meant"),
     [
-        (f"s3://acme-audit-plans/plans/{DIGEST}", PlanInS3(bucket="acme-audit-plans", digest=DIGEST)),
         (
             f"s3://acme-audit-plans/plans/{DIGEST}?region=eu-west-1",
             PlanInS3(bucket="acme-audit-plans", digest=DIGEST, region="eu-west-1"),
@@ -313,11 +312,12 @@ def test_the_environment_says_where_the_plan_is(said: str, meant: Place) -> None
 @pytest.mark.parametrize(
     "said",
     [
-        f"s3://acme/{DIGEST}",
-        f"s3://acme-audit/plans/{DIGEST[1:]}",
-        f"s3://acme-audit/plans/{DIGEST}/../x",
-        f"oci://acme/plans/{DIGEST}",
-        f"s3://acme-audit/plans/{DIGEST.upper()}",
+        f"s3://acme/{DIGEST}?region=eu-west-1",
+        f"s3://acme-audit/plans/{DIGEST}",
+        f"s3://acme-audit/plans/{DIGEST[1:]}?region=eu-west-1",
+        f"s3://acme-audit/plans/{DIGEST}/../x?region=eu-west-1",
+        f"oci://acme/plans/{DIGEST}?region=eu-west-1",
+        f"s3://acme-audit/plans/{DIGEST.upper()}?region=eu-west-1",
     ],
 )
 def test_what_only_begins_as_an_address_is_refused(said: str) -> None:
