@@ -366,10 +366,10 @@ def sessions(
     """Count the open sessions of a credential, by login.
 
     Shows for each database and verify host how many sessions each username has open, which generation its login is,
-    and when that dies. Sessions of a whole server are counted, whichever of its databases they use. They outlive
-    their password: only the next login is refused. With alternating users a username says which generation a session
-    used, unless it was connected before that generation was promoted. With one username no server says which password
-    a session used.
+    when that dies, since when they are connected, and from which hosts and applications. Sessions of a whole server
+    are counted, whichever of its databases they use. They outlive their password: only the next login is refused.
+    With alternating users a username says which generation a session used, unless it was connected before that
+    generation was promoted. With one username no server says which password a session used.
 
     This logs in to each database as the rotation user, and only reads. A server that shows it no sessions is not a
     failure: the statement to run there is printed.

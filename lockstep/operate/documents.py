@@ -276,14 +276,35 @@ class Login(Struct, frozen=True, kw_only=True):
     must_die: bool
 
 
+class ClientSessions(Struct, frozen=True, kw_only=True):
+    """The sessions of an application on a host."""
+
+    host: str | None
+    application: str
+    sessions: int
+
+
+class SessionsOfLogin(Struct, frozen=True, kw_only=True):
+    """The sessions of a username on a server."""
+
+    username: str
+    sessions: int
+    connected_before_current: int | None
+    oldest_seconds: float | None
+    clients: list[ClientSessions]
+    clients_in_all: int
+
+
 class SessionsOfServer(Struct, frozen=True, kw_only=True):
-    """What a server or verify host counted, by username, or why it did not; `grant` lets it count."""
+    """What a server or verify host counted, or why it did not; `grants` let it show more."""
 
     database: str
-    sessions: Mapping[str, int] | UnsetType = UNSET
-    same_server_as: str | UnsetType = UNSET
-    error: str | UnsetType = UNSET
-    grant: str | UnsetType = UNSET
+    counted: bool
+    error: str | UnsetType | None = UNSET
+    same_server_as: str | UnsetType | None = UNSET
+    ages_are_exact: bool | UnsetType = UNSET
+    grants: Sequence[str]
+    sessions: list[SessionsOfLogin] | UnsetType = UNSET
 
 
 class SessionsOfCredential(Struct, frozen=True, kw_only=True):

@@ -1,13 +1,15 @@
-"""The open sessions of a credential on all its servers: counted by login, and shown as a table or as JSON."""
+"""The open sessions of a credential on all its servers: counted, and shown as a table or as JSON."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
 
-from lockstep.databases.sessions import NotCountable, SessionCounts
+from lockstep.databases.sessions import NotCountable, OpenSession, SessionList
 from lockstep.operate import documents
+from lockstep.operate.documents import ClientSessions, SessionsOfLogin
 from lockstep.operate.formatting import clock_time, to_second
 from lockstep.operate.state import promoted_at
 from lockstep.plan.fields import format_duration
@@ -16,7 +18,10 @@ from lockstep.protocol.lock_rule import due_at
 from lockstep.protocol.model import Credential, DatabaseServer, LockRecord
 from lockstep.runtime.clouds import Clouds
 
-Answer = SessionCounts | NotCountable | LockstepError
+MOST_CLIENTS = 5
+"""So many hosts and applications are shown of a login."""
+
+Answer = SessionList | NotCountable | LockstepError
 
 
 # What becomes of the login that each username of a credential has. Pure.
@@ -171,6 +176,16 @@ class OpenSessions:
     now: datetime
 
     @property
+    def current(self) -> int | None:
+        """The current generation."""
+        return self.record.current_generation
+
+    @property
+    def promoted_at(self) -> datetime | None:
+        """When it was promoted."""
+        return promoted_at(self.record, self.credential)
+
+    @property
     def unreachable(self) -> bool:
         """Whether a server could not be asked. A verify host that refuses the rotation user may be a proxy."""
         return any(
@@ -184,9 +199,37 @@ class OpenSessions:
         first: dict[str, str] = {}
         found = {}
         for name, answer in self.answers.items():
-            if isinstance(answer, SessionCounts) and first.setdefault(answer.server, name) != name:
+            if isinstance(answer, SessionList) and first.setdefault(answer.server, name) != name:
                 found[name] = first[answer.server]
         return found
+
+    def counted(self) -> Iterator[tuple[str, SessionList, list[SessionsOfLogin]]]:
+        """Each server that was counted, once, with the sessions of each login."""
+        same = self.same()
+        for name, answer in self.answers.items():
+            if isinstance(answer, SessionList) and name not in same:
+                yield name, answer, [self._count(login.username, answer.sessions) for login in self.logins]
+
+    def _count(self, username: str, sessions: Sequence[OpenSession]) -> SessionsOfLogin:
+        own = [s for s in sessions if s.username == username]
+        ages = [s.age_seconds for s in own if s.age_seconds is not None]
+        before = None
+        if self.promoted_at and len(ages) == len(own):
+            # What is on record is whole seconds, rounded up.
+            since = max(0.0, (self.now - self.promoted_at).total_seconds()) + 1
+            before = sum(age > since for age in ages)
+        clients = Counter((s.host, s.application) for s in own)
+        return SessionsOfLogin(
+            username=username,
+            sessions=len(own),
+            connected_before_current=before,
+            oldest_seconds=round(max(ages), 1) if ages else None,
+            clients=[
+                ClientSessions(host=host, application=application, sessions=count)
+                for (host, application), count in clients.most_common(10 * MOST_CLIENTS)
+            ],
+            clients_in_all=len(clients),
+        )
 
 
 def count_sessions(clouds: Clouds, credential: Credential) -> OpenSessions:
@@ -217,61 +260,92 @@ def _username_of(clouds: Clouds, credential: Credential, generation: int) -> str
 
 def _asked(clouds: Clouds, credential: Credential, server: DatabaseServer) -> Answer:
     try:
-        return clouds.sessions(server, credential).count()
+        return clouds.sessions(server, credential).list_sessions()
     except LockstepError as e:
         return e
 
 
 # Text
 
-_HEAD = ("DATABASE", "USERNAME", "GENERATION", "STATE", "SESSIONS")
+_HEAD = ("DATABASE", "USERNAME", "GENERATION", "STATE", "SESSIONS", "BEFORE", "OLDEST", "FROM")
 
 
 def lines(found: OpenSessions) -> Iterator[str]:
     """The table and what must be known of it."""
-    current, promoted = found.record.current_generation, promoted_at(found.record, found.credential)
-    told = "no generation is on record" if current is None else f"generation {current} is current"
-    since = f", promoted at {clock_time(promoted, found.now)}" if promoted else ""
-    yield f"{found.credential.id}: {told}{since}"
-    same = found.same()
-    counted = {
-        name: answer
-        for name, answer in found.answers.items()
-        if isinstance(answer, SessionCounts) and name not in same
-    }
+    current = (
+        "no generation is on record" if found.current is None else f"generation {found.current} is current"
+    )
+    since = f", promoted at {clock_time(found.promoted_at, found.now)}" if found.promoted_at else ""
+    yield f"{found.credential.id}: {current}{since}"
     rows = [
-        _row(name, login, answer, found.now) for name, answer in counted.items() for login in found.logins
+        _row(name, answer, login, count, found.now)
+        for name, answer, counts in found.counted()
+        for login, count in zip(found.logins, counts, strict=True)
     ]
     if rows:
         widths = [max(len(row[i]) for row in [_HEAD, *rows]) for i in range(len(_HEAD))]
         for row in [_HEAD, *rows]:
-            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-            yield f"  {'  '.join(cells).rstrip()}"
+            yield (
+                "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            )
+    yield from (f"  {line}" for line in _notes(found))
+
+
+def _row(
+    name: str, answer: SessionList, login: LoginState, count: SessionsOfLogin, now: datetime
+) -> tuple[str, ...]:
+    least = "" if answer.ages_are_exact else "at least "
+    before = oldest = "?" if count.sessions else "-"
+    if count.sessions and count.connected_before_current is not None:
+        before = f"{least}{count.connected_before_current}"
+    if count.oldest_seconds is not None:
+        oldest = least + format_duration(timedelta(seconds=count.oldest_seconds))
+    clients = [
+        f"{' '.join(filter(None, (one.host, one.application))) or 'unnamed'} ({one.sessions})"
+        for one in count.clients[:MOST_CLIENTS]
+    ]
+    if count.clients_in_all > MOST_CLIENTS:
+        clients.append(f"and {count.clients_in_all - MOST_CLIENTS} more")
+    generations = " or ".join(map(str, login.generations)) or "-"
+    shown = (login.username, generations, login.text(now), str(count.sessions), before, oldest)
+    return (name, *shown, ", ".join(clients))
+
+
+def _notes(found: OpenSessions) -> Iterator[str]:
+    for name, other in found.same().items():
+        yield f"{name}: the same server as {other}; its sessions are counted once"
     for name, answer in found.answers.items():
         match answer:
-            case NotCountable(grant=grant):
+            case NotCountable(grants=grants):
                 why = "cannot be counted, the rotation user sees its own sessions only"
-                yield f"  {name}: {why}; as an administrator run there: {grant};"
+                yield f"{name}: {why}; as an administrator run there: {'; '.join(grants)};"
+            case SessionList(hidden=hidden, grants=grants) if hidden:
+                yield f"{name}: no {hidden}; to see them, as an administrator run there: {'; '.join(grants)};"
             case LockstepError():
-                yield f"  {name}: cannot be counted: {line_of(answer)}"
-            case SessionCounts() if name in same:
-                yield f"  {name}: the same server as {same[name]}; its sessions are counted once"
+                yield f"{name}: cannot be counted: {line_of(answer)}"
+    yield from _meaning(found)
 
 
-def _row(name: str, login: LoginState, answer: SessionCounts, now: datetime) -> tuple[str, ...]:
-    generations = " or ".join(map(str, login.generations)) or "-"
-    return name, login.username, generations, login.text(now), str(answer.of.get(login.username, 0))
+def _meaning(found: OpenSessions) -> Iterator[str]:
+    answers = [answer for _, answer, _ in found.counted()]
+    if not answers or found.current is None:
+        return
+    yield f"BEFORE: connected before generation {found.current} was promoted, so with an earlier one."
+    if any(login.state is State.EITHER for login in found.logins):
+        yield "With one username no server says which password a session used: those after that may have used either."
+    if not all(answer.ages_are_exact for answer in answers):
+        yield "At least: MySQL and MariaDB keep no time of connection; counted from a session's last statement."
 
 
 # JSON
 
 
 def document(found: OpenSessions) -> documents.SessionsOfCredential:
-    """For other programs."""
+    """For other programs. Ages are seconds."""
     return documents.SessionsOfCredential(
         credential=found.credential.id,
-        current_generation=found.record.current_generation,
-        promoted_at=to_second(promoted_at(found.record, found.credential)),
+        current_generation=found.current,
+        promoted_at=to_second(found.promoted_at),
         logins=[
             documents.Login(
                 username=login.username,
@@ -288,11 +362,16 @@ def document(found: OpenSessions) -> documents.SessionsOfCredential:
 
 def _server_document(found: OpenSessions, name: str, answer: Answer) -> documents.SessionsOfServer:
     match answer:
-        case NotCountable(grant=grant):
-            return documents.SessionsOfServer(database=name, grant=grant)
+        case NotCountable(grants=grants):
+            return documents.SessionsOfServer(database=name, counted=False, error=None, grants=grants)
         case LockstepError():
-            return documents.SessionsOfServer(database=name, error=answer.name)
-    if other := found.same().get(name):
-        return documents.SessionsOfServer(database=name, same_server_as=other)
-    counts = {login.username: answer.of.get(login.username, 0) for login in found.logins}
-    return documents.SessionsOfServer(database=name, sessions=counts)
+            error = answer.name
+            return documents.SessionsOfServer(database=name, counted=False, error=error, grants=())
+    return documents.SessionsOfServer(
+        database=name,
+        counted=True,
+        same_server_as=found.same().get(name),
+        ages_are_exact=answer.ages_are_exact,
+        grants=answer.grants,
+        sessions=next((counts for counted, _, counts in found.counted() if counted == name), []),
+    )

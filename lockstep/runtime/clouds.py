@@ -325,9 +325,9 @@ class Clouds:
 
     def sessions(self, server: DatabaseServer, credential: Credential) -> "SessionSource":
         """The open sessions of a credential on a server, or on one of its `copies`."""
-        from lockstep.databases.sessions import COUNTS, Sessions
+        from lockstep.databases.sessions import LISTS, Sessions
 
-        return Sessions(self._reached(server, credential), COUNTS[server.engine])
+        return Sessions(self._reached(server, credential), LISTS[server.engine])
 
     def inspector(self, server: DatabaseServer, credential: Credential) -> "Inspector":
         """A server, or one of its `copies`, to be looked at and not changed."""

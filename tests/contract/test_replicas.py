@@ -11,7 +11,7 @@ from msgspec import structs
 from functions.apply_db import replication
 from functions.apply_db.replication import Wait
 from lockstep.databases.findings import Outcome
-from lockstep.databases.sessions import COUNTS, SessionCounts, Sessions
+from lockstep.databases.sessions import LISTS, SessionList, Sessions
 from lockstep.operate.doctor.servers import LOGIN, VERIFY_HOSTS
 from lockstep.protocol.errors import (
     AccountLockedError,
@@ -283,15 +283,15 @@ def test_a_replica_is_verified_by_its_own_ca_file(world: ReplicatedWorld, tmp_pa
 # Its own sessions
 
 
-def sessions_on(world: ReplicatedWorld, server: PlannedServer) -> SessionCounts:
+def sessions_on(world: ReplicatedWorld, server: PlannedServer) -> SessionList:
     reached = open_server(server, world.harness.credential, lambda: ADMIN)
-    found = Sessions(reached, COUNTS[server.engine]).count()
-    assert isinstance(found, SessionCounts)
+    found = Sessions(reached, LISTS[server.engine]).list_sessions()
+    assert isinstance(found, SessionList)
     return found
 
 
 @every_engine
-def test_a_replica_counts_its_own_sessions_and_another_name_of_the_primary_the_primarys(
+def test_a_replica_lists_its_own_sessions_and_another_name_of_the_primary_the_primarys(
     world: ReplicatedWorld,
 ) -> None:
     if isinstance(world.harness, MySqlHarness):
@@ -306,7 +306,7 @@ def test_a_replica_counts_its_own_sessions_and_another_name_of_the_primary_the_p
             for _ in range(count):
                 stack.enter_context(closing(connect(server, login, DATABASE, "web")))
         found = [sessions_on(world, server) for server in (primary, replica, alias)]
-    assert [counted.of.get(login.username, 0) for counted in found] == [1, 2, 1]
+    assert [len(listed.sessions) for listed in found] == [1, 2, 1]
     assert found[0].server == found[2].server != found[1].server
 
 

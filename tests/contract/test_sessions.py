@@ -1,6 +1,6 @@
-"""Counting open sessions on real servers, with the least right that each of them has for it."""
+"""Listing open sessions on real servers, with the least right that each of them has for it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from typing import Any
 
@@ -8,7 +8,7 @@ import pymysql
 import pytest
 from msgspec import structs
 
-from lockstep.databases.sessions import COUNTS, NotCountable, SessionCounts, Sessions
+from lockstep.databases.sessions import LISTS, NotCountable, OpenSession, SessionList, Sessions
 from lockstep.protocol.errors import AdminCredentialRejectedError, DatabaseUnreachableError
 from lockstep.protocol.model import ROTATION_USER, Login, SecretStr, Strategy
 from lockstep.runtime.databases import Timeouts, open_server
@@ -41,6 +41,7 @@ _WORLDS: dict[str, tuple[str, type[SqlHarness], Strategy]] = {
     "postgresql-18-plaintext": ("pgserver_server", PlaintextPostgresHarness, _ALTERNATING),
 }
 _PROCESS = f"GRANT PROCESS ON *.* TO '{ROTATION_USER}'@'%'"
+_STATS = f"GRANT pg_read_all_stats TO {ROTATION_USER}"
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,9 @@ def world(request: pytest.FixtureRequest) -> Iterator[SqlHarness]:
     server, harness, strategy = _WORLDS[request.param]
     made = harness(request.getfixturevalue(server), strategy)
     yield made
-    if request.param == "mysql-without-performance-schema":
+    if isinstance(made, PostgresHarness):
+        made.execute(f"REVOKE pg_read_all_stats FROM {ROTATION_USER}")
+    elif request.param == "mysql-without-performance-schema":
         made.execute(f"REVOKE PROCESS ON *.* FROM '{ROTATION_USER}'@'%'")
 
 
@@ -66,24 +69,28 @@ def worlds(*names: str) -> pytest.MarkDecorator:
 
 
 every_server = worlds(*_WORLDS)
+postgresql = worlds("postgresql", "postgresql-18-plaintext")
 
 
-def count(world: SqlHarness, *, admin: Login = ADMIN, timeouts: Timeouts = Timeouts()) -> Any:  # noqa: ANN401, B008 - one of two; immutable
+def listed(world: SqlHarness, *, admin: Login = ADMIN, timeouts: Timeouts = Timeouts()) -> Any:  # noqa: ANN401, B008 - one of two; immutable
     server = open_server(world.server, world.credential, lambda: admin, timeouts=timeouts)
-    return Sessions(server, COUNTS[world.server.engine]).count()
+    return Sessions(server, LISTS[world.server.engine]).list_sessions()
 
 
-def seen(world: SqlHarness) -> dict[str, int]:
-    found = count(world)
-    assert isinstance(found, SessionCounts)
-    return dict(found.of)
+def seen(world: SqlHarness) -> SessionList:
+    found = listed(world)
+    assert isinstance(found, SessionList)
+    return found
 
 
-def let_see(world: SqlHarness) -> None:
+def let_see(world: SqlHarness, found: SessionList | NotCountable) -> None:
     """What an administrator does whom the command has told."""
-    found = count(world)
-    if isinstance(found, NotCountable):
-        world.execute(found.grant)
+    if found.grants:
+        world.execute(*found.grants)
+
+
+def of(found: Sequence[OpenSession], username: str) -> list[OpenSession]:
+    return [s for s in found if s.username == username]
 
 
 @pytest.fixture
@@ -101,28 +108,37 @@ def opened(world: SqlHarness) -> Iterator[tuple[Login, Login]]:
 
 @every_server
 def test_sessions_are_counted_by_login(world: SqlHarness, opened: tuple[Login, Login]) -> None:
-    let_see(world)
-    assert sum(seen(world).values()) == 5
+    let_see(world, listed(world))
+    found = seen(world).sessions
+    assert len(found) == 5
     if world.credential.strategy is _ALTERNATING:
-        assert [seen(world)[login.username] for login in opened] == [3, 2]
+        assert [len(of(found, login.username)) for login in opened] == [3, 2]
+    assert {s.host for s in found} <= {"127.0.0.1", "localhost"}
+    assert all(s.age_seconds is not None and 0 <= s.age_seconds < 300 for s in found)
+
+
+@worlds("mysql-dual", "mysql-alternating", "postgresql", "postgresql-18-plaintext")
+@pytest.mark.usefixtures("opened")
+def test_a_session_tells_its_application(world: SqlHarness) -> None:
+    assert sorted(s.application for s in seen(world).sessions) == ["web"] * 2 + ["worker"] * 3
 
 
 @every_server
-def test_neither_other_accounts_nor_the_rotation_user_are_count(world: SqlHarness) -> None:
-    let_see(world)
+def test_neither_other_accounts_nor_the_rotation_user_are_listed(world: SqlHarness) -> None:
+    let_see(world, listed(world))
     other = world.powerless_admin()
     if isinstance(world, PostgresHarness):
         world.execute(f"ALTER ROLE {other.username} LOGIN")
     else:
         world.execute(f"GRANT SELECT ON {DATABASE}.* TO '{other.username}'@'%'")
     with closing(connect(world.sandbox, other, DATABASE, "other")):
-        assert seen(world) == {}
+        assert seen(world).sessions == []
         itself = structs.replace(world.credential, usernames=(ROTATION_USER,))
         with world.database.exclusive():
             server = open_server(world.server, itself, lambda: ADMIN)
-            found = Sessions(server, COUNTS[world.server.engine]).count()
-        assert isinstance(found, SessionCounts)
-        assert found.of == {ROTATION_USER: 1}, "the session of a run, and not the one that asks"
+            found = Sessions(server, LISTS[world.server.engine]).list_sessions()
+        assert isinstance(found, SessionList)
+        assert len(found.sessions) == 1, "the session of a run, and not the one that asks"
 
 
 # The least right
@@ -131,7 +147,7 @@ def test_neither_other_accounts_nor_the_rotation_user_are_count(world: SqlHarnes
 @worlds("mariadb-dual", "mysql-dual", "postgresql")
 @pytest.mark.usefixtures("opened")
 def test_what_the_script_grants_is_enough_to_count(world: SqlHarness) -> None:
-    assert sum(seen(world).values()) == 5
+    assert len(seen(world).sessions) == 5
 
 
 @worlds("mariadb-dual", "mysql-dual", "mysql-without-performance-schema")
@@ -139,13 +155,13 @@ def test_what_the_script_grants_is_enough_to_count(world: SqlHarness) -> None:
 def test_without_the_right_nothing_is_counted_and_the_statement_is_named(world: SqlHarness) -> None:
     """Not zero, which is what these servers show to an account without it."""
     powerless = world.powerless_admin()
-    found = count(world, admin=powerless)
+    found = listed(world, admin=powerless)
     assert isinstance(found, NotCountable)
-    assert f"TO '{powerless.username}'@'%'" in found.grant
-    world.execute(found.grant)
-    after = count(world, admin=powerless)
-    assert isinstance(after, SessionCounts)
-    assert sum(after.of.values()) == 5
+    assert all(f"TO '{powerless.username}'@'%'" in grant for grant in found.grants)
+    world.execute(*found.grants)
+    after = listed(world, admin=powerless)
+    assert isinstance(after, SessionList)
+    assert len(after.sessions) == 5
 
 
 @worlds("mysql-dual")
@@ -161,14 +177,23 @@ def test_on_mysql_the_right_shows_no_statement(world: SqlHarness) -> None:
 @worlds("mysql-without-performance-schema")
 @pytest.mark.usefixtures("opened")
 def test_an_empty_performance_schema_is_not_taken_for_no_sessions(world: SqlHarness) -> None:
-    assert count(world) == NotCountable(grant=_PROCESS)
+    found = listed(world)
+    assert found == NotCountable(grants=(_PROCESS,))
 
 
-@worlds("postgresql", "postgresql-18-plaintext")
-def test_postgresql_shows_usernames_to_everybody(world: SqlHarness, opened: tuple[Login, Login]) -> None:
-    found = count(world, admin=world.powerless_admin())
-    assert isinstance(found, SessionCounts)
-    assert [found.of[login.username] for login in opened] == [3, 2]
+@postgresql
+def test_postgresql_shows_usernames_and_applications_to_everybody(
+    world: SqlHarness, opened: tuple[Login, Login]
+) -> None:
+    powerless = world.powerless_admin()
+    found = listed(world, admin=powerless)
+    assert isinstance(found, SessionList)
+    assert [len(of(found.sessions, login.username)) for login in opened] == [3, 2]
+    assert {(s.host, s.age_seconds) for s in found.sessions} == {(None, None)}
+    assert found.hidden == "client hosts and ages"
+    assert seen(world).grants == (_STATS,)
+    let_see(world, seen(world))
+    assert (seen(world).hidden, seen(world).grants) == ("", ())
 
 
 # Failures
@@ -177,7 +202,7 @@ def test_postgresql_shows_usernames_to_everybody(world: SqlHarness, opened: tupl
 @every_server
 def test_an_admin_that_is_refused(world: SqlHarness) -> None:
     with fails(AdminCredentialRejectedError):
-        count(world, admin=Login(ROTATION_USER, SecretStr("wrong")))
+        listed(world, admin=Login(ROTATION_USER, SecretStr("wrong")))
 
 
 @worlds("mariadb-dual", "postgresql")
@@ -185,13 +210,13 @@ def test_a_server_that_does_not_answer(world: SqlHarness) -> None:
     world.sandbox.pause()
     try:
         with fails(DatabaseUnreachableError):
-            count(world, timeouts=HASTY)
+            listed(world, timeouts=HASTY)
     finally:
         world.sandbox.resume()
 
 
 @worlds("mariadb-dual", "postgresql")
 def test_a_rotation_that_is_under_way_is_not_waited_for(world: SqlHarness) -> None:
-    let_see(world)
+    let_see(world, listed(world))
     with world.database.exclusive():
-        assert seen(world) == {}
+        assert seen(world).sessions == []

@@ -35,7 +35,7 @@ def opened(case: Case, login: Login, application: str, count: int, *databases: s
 
 def counts(document: dict[str, Any], database: str) -> dict[str, int]:
     [server] = [s for s in document["servers"] if s["database"] == database]
-    return dict(server["sessions"])
+    return {row["username"]: row["sessions"] for row in server["sessions"]}
 
 
 def test_sessions_are_counted_by_generation_on_every_server(everywhere: Case) -> None:
@@ -64,6 +64,7 @@ def test_sessions_are_counted_by_generation_on_every_server(everywhere: Case) ->
             assert states[first.username]["dies_at"] > document["promoted_at"]
             shown = run("sessions", everywhere.credential.id)
             assert "previous, dies in 1" in shown.stdout
+            assert "worker (3)" in shown.stdout
             for login in (first, second):
                 assert login.password.reveal() not in shown.output
             everywhere.again()
@@ -90,9 +91,9 @@ def test_a_server_without_the_right_names_the_statement_and_is_no_failure(mysql:
     assert "crm: cannot be counted" in shown.stdout
     assert statement in shown.stdout
     [server] = found(mysql)["servers"]
-    assert server == {"database": "crm", "grant": statement}
+    assert (server["counted"], server["grants"]) == (False, [statement])
     crm.execute_as_superuser(statement)
-    assert "sessions" in found(mysql)["servers"][0]
+    assert found(mysql)["servers"][0]["counted"] is True
 
 
 def test_a_server_that_does_not_answer_is_one_line_and_exit_code_3(spanning: Case) -> None:
@@ -106,7 +107,7 @@ def test_a_server_that_does_not_answer_is_one_line_and_exit_code_3(spanning: Cas
         orders.start()
     assert shown.exit_code == 3
     assert "orders: cannot be counted: DatabaseUnreachableError" in shown.stdout
-    assert [(s["database"], "sessions" in s) for s in document["servers"]] == [
+    assert [(s["database"], s["counted"]) for s in document["servers"]] == [
         ("orders", False),
         ("ledger", True),
     ]
@@ -153,6 +154,7 @@ def test_an_emergency_shows_who_would_break_and_asks(spanning: Case) -> None:
         declined = emergency(spanning, "n\n")
         assert (declined.returncode, declined.stdout) == (1, "")
         assert "previous, dies in" in declined.stderr
+        assert "worker (3)" in declined.stderr
         assert (
             "Open sessions go on; their next login is refused until they read the new value"
             in declined.stderr

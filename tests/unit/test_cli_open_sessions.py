@@ -1,15 +1,12 @@
 """How open sessions are counted and shown, from what servers answered."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import msgspec
 import pytest
-from msgspec import structs
 
-from lockstep.databases.sessions import NotCountable, SessionCounts, mariadb
-from lockstep.operate.sessions import Answer, LoginState, OpenSessions, State, document, lines
+from lockstep.databases.sessions import NotCountable, OpenSession, SessionList
+from lockstep.operate.sessions import MOST_CLIENTS, Answer, LoginState, OpenSessions, State, document, lines
 from lockstep.protocol.errors import AdminCredentialRejectedError, DatabaseUnreachableError
 from lockstep.protocol.model import LockRecord
 from tests.support.memory import make_plan
@@ -22,8 +19,14 @@ LOGINS = (
 )
 
 
-def server(*, server: str = "one", **counts: int) -> SessionCounts:
-    return SessionCounts(server=server, of=counts)
+def session(
+    username: str, age: float | None = 10, host: str | None = "10.0.0.1", application: str = "web"
+) -> OpenSession:
+    return OpenSession(username=username, host=host, application=application, age_seconds=age)
+
+
+def server(*sessions: OpenSession, server: str = "one", exact: bool = True) -> SessionList:
+    return SessionList(server=server, sessions=sessions, ages_are_exact=exact)
 
 
 def counted(**answers: Answer) -> OpenSessions:
@@ -43,29 +46,39 @@ def counted(**answers: Answer) -> OpenSessions:
     )
 
 
-def test_sessions_are_told_by_login_and_database() -> None:
-    found = counted(ledger=server(a=3), ledger_at_alias=server(a=3), orders=server(server="two", b=1))
-    _, head, *rows = lines(found)
-    assert head.split() == ["DATABASE", "USERNAME", "GENERATION", "STATE", "SESSIONS"]
-    assert [row.split() for row in rows[:4]] == [
-        ["ledger", "a", "41", "current", "3"],
-        ["ledger", "b", "40", "previous,", "dies", "in", "7m", "0"],
-        ["orders", "a", "41", "current", "0"],
-        ["orders", "b", "40", "previous,", "dies", "in", "7m", "1"],
-    ]
-    assert rows[4:] == ["  ledger@alias: the same server as ledger; its sessions are counted once"]
-    assert msgspec.to_builtins(document(found))["servers"] == [
-        {"database": "ledger", "sessions": {"a": 3, "b": 0}},
-        {"database": "ledger@alias", "same_server_as": "ledger"},
-        {"database": "orders", "sessions": {"a": 0, "b": 1}},
-    ]
+def test_sessions_are_told_by_login_and_by_the_time_of_the_promotion() -> None:
+    found = counted(ledger=server(session("a", 10), session("a", 299), session("a", 302), session("b", 400)))
+    [(name, _, [a, b])] = found.counted()
+    assert (name, a.sessions, a.connected_before_current, a.oldest_seconds) == ("ledger", 3, 1, 302)
+    assert (b.sessions, b.connected_before_current) == (1, 1)
+    text = "\n".join(lines(found))
+    assert "previous, dies in 7m" in text
+    assert "5m2s" in text
+    assert "at least" not in text
+
+
+def test_a_list_of_clients_is_bounded_and_begins_with_the_busiest() -> None:
+    many = [session("a", host=f"10.0.0.{n}") for n in range(9)] + [session("a", host="10.0.0.7")]
+    found = counted(ledger=server(*many))
+    text = "\n".join(lines(found))
+    assert "10.0.0.7 web (2), " in text
+    assert text.count("10.0.0.") == MOST_CLIENTS
+    assert "and 4 more" in text
+    [server_document] = msgspec.to_builtins(document(found))["servers"]
+    a, _ = server_document["sessions"]
+    assert (len(a["clients"]), a["clients_in_all"]) == (9, 9)
+
+
+def test_what_a_client_calls_itself_cannot_leave_its_line() -> None:
+    found = counted(ledger=server(session("a", application="x\x1b[2J\nledger  b")))
+    assert len([line for line in lines(found) if "10.0.0.1" in line]) == 1
 
 
 @pytest.mark.parametrize(
     ("answers", "unreachable"),
     [
         ({"ledger": server()}, False),
-        ({"ledger": NotCountable(grant="GRANT PROCESS")}, False),
+        ({"ledger": NotCountable(grants=("GRANT PROCESS",))}, False),
         ({"ledger": DatabaseUnreachableError(database="ledger")}, True),
         ({"ledger": AdminCredentialRejectedError(database="ledger")}, True),
         ({"ledger": server(), "ledger_at_proxy": AdminCredentialRejectedError(database="x")}, False),
@@ -77,23 +90,4 @@ def test_what_is_a_failure(answers: dict[str, Answer], *, unreachable: bool) -> 
     assert found.unreachable is unreachable
     text = "\n".join(lines(found))
     for name, answer in found.answers.items():
-        assert (f"{name}: cannot be counted" in text) is not isinstance(answer, SessionCounts)
-
-
-class Session:
-    """Answers as a server of MariaDB with sessions of these usernames."""
-
-    def __init__(self, *usernames: str) -> None:
-        self._rows = [(username,) for username in usernames]
-
-    def run(self, _sql: str, *_: object) -> tuple[Any, ...]:
-        return ("vm:3306:1",)
-
-    def rows(self, _sql: str, *_: object) -> Sequence[tuple[Any, ...]]:
-        return self._rows
-
-
-def test_usernames_are_compared_with_regard_to_case() -> None:
-    session: Any = Session("app", "APP", "app")
-    credential = structs.replace(make_plan().credentials[0], usernames=("app",))
-    assert mariadb(session, credential) == SessionCounts(server="vm:3306:1", of={"app": 2})
+        assert (f"{name}: cannot be counted" in text) is not isinstance(answer, SessionList)

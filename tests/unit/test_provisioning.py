@@ -89,12 +89,13 @@ def test_no_account_is_altered_to_require_tls(plan: Plan, engine: Engine, *, exi
 def test_the_rotation_user_gets_no_more_than_it_needs(plan: Plan, engine: Engine, *, existing: bool) -> None:
     statements = made(plan, engine, existing=existing).statements
     granted = [s for s in statements if s.startswith("GRANT") and ROTATION_USER in s]
-    columns = "PROCESSLIST_ID, PROCESSLIST_USER, PROCESSLIST_HOST, PROCESSLIST_COMMAND"
+    columns = "PROCESSLIST_ID, PROCESSLIST_USER, PROCESSLIST_HOST, PROCESSLIST_TIME, PROCESSLIST_COMMAND"
     rights = {
         Engine.MARIADB: ["CREATE USER ON *.*", "SELECT (User, Host) ON mysql.user", "PROCESS ON *.*"],
         Engine.MYSQL: [
             "CREATE USER ON *.*",
             f"SELECT ({columns}) ON performance_schema.threads",
+            "SELECT ON performance_schema.session_connect_attrs",
         ],
     }
     assert granted == [f"GRANT {right} TO 'lockstep_rotator'@'%'" for right in rights[engine]]

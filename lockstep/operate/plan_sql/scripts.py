@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lockstep.databases.base import CHANGE_OWN, identifier, listed, quoted
 from lockstep.databases.rules import DEAD, rules
-from lockstep.databases.sessions import MARIADB_GRANT, MYSQL_GRANT, POSTGRESQL_GRANT
+from lockstep.databases.sessions import MARIADB_GRANT, MYSQL_GRANTS, POSTGRESQL_GRANT
 from lockstep.plan.admins import is_managed
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import InvalidPlanError
@@ -43,7 +43,7 @@ _GRANTED = frozenset({"missing", "membership", "rights"})
 """What the rules are about that the script itself makes so."""
 _CREATE_USER = "GRANT CREATE USER ON *.* TO {account}"
 _GRANTS: Mapping[Engine, tuple[str, ...]] = {
-    Engine.MYSQL: (_CREATE_USER, MYSQL_GRANT),
+    Engine.MYSQL: (_CREATE_USER, *MYSQL_GRANTS),
     Engine.MARIADB: (_CREATE_USER, "GRANT SELECT (User, Host) ON mysql.user TO {account}", MARIADB_GRANT),
     Engine.POSTGRESQL: (POSTGRESQL_GRANT,),
 }
