@@ -26,9 +26,9 @@ from lockstep.cli.output import (
     wrong_use,
 )
 from lockstep.operate.access import operator
-from lockstep.operate.documents import Exit, Rotated, WouldRotate
-from lockstep.operate.execution import Ended, awaited, located, require_machine, started
-from lockstep.operate.formatting import clock_time, wants_json
+from lockstep.operate.documents import Exit, Rotated, StateOfMachine, WouldRotate
+from lockstep.operate.execution import Ended, Execution, located, require_machine
+from lockstep.operate.formatting import absolute, clock_time, to_second, wants_json
 from lockstep.operate.state import Wait, waits_for
 from lockstep.operate.verdict import Ending, next_step, of_last_run, of_record, ranked
 from lockstep.plan.model import Plan
@@ -44,6 +44,7 @@ from lockstep.protocol.messages import RunInput
 from lockstep.protocol.model import Credential
 from lockstep.protocol.names import DEFAULT_STACK
 from lockstep.protocol.orders import Revoke
+from lockstep.protocol.ports import Clock
 from lockstep.protocol.strict_json import write
 from lockstep.runtime.system import SystemClock
 
@@ -76,8 +77,9 @@ def rotate(
     """Start a rotation in AWS and follow it to its end.
 
     It starts the state machine of the stack, in the plan's region and your account, or the one that
-    LOCKSTEP_STATE_MACHINE_ARN names. A credential that is not due, or whose lock is held, is skipped, which is a
-    success; it says why and until when. Ctrl-C stops following it; the rotation goes on.
+    LOCKSTEP_STATE_MACHINE_ARN names, and shows each state once it is over. A credential that is not due, or whose lock
+    is held, is skipped, which is a success; it says why and until when. Ctrl-C stops following it; the rotation goes
+    on.
 
     Exit code: 0 rotated or skipped, 1 the rotation failed, 2 wrong use, 3 AWS was unreachable or the rotation did not
     end in time.
@@ -172,14 +174,14 @@ def _machine(plan: Plan, stack: str) -> str:
 def _would(credential: Credential, order: Revoke | None, asked: RunInput, arn: str) -> None:
     """Show what would be done."""
     require_machine(arn)
-    wanted = write(asked)
+    started = write(asked)
     if wants_json():
         given = order.name if order else None
-        print_json(WouldRotate(dry_run=True, order=given, state_machine=arn, input=wanted))
+        print_json(WouldRotate(dry_run=True, order=given, state_machine=arn, input=started))
         return
     if order:
         say(f"would record and give the order {order.name} for {credential.id}")
-    say(f"would start {arn} with {json.dumps(wanted)}")
+    say(f"would start {arn} with {json.dumps(started)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,21 +223,34 @@ def _after(plan: Plan, credential: Credential, ended: Ended, now: datetime, *, i
 def _run(plan: Plan, credential: Credential, asked: RunInput, arn: str) -> None:
     """Start a run, follow it and tell how it ended; exit code 1 where it failed."""
     clock = SystemClock()
-    execution = started(arn, asked)
+    execution = Execution(arn, asked)
     if not wants_json():
-        say_aside(f"started {execution}")
+        say_aside(f"started {execution.arn}")
     try:
-        with Status("running", console=err):
-            ended = awaited(execution, clock)
+        ended = _shown(execution, clock, aside=not wants_json())
     except KeyboardInterrupt:
-        say_aside(f"not followed any more; the rotation goes on: {execution}")
+        say_aside(f"not followed any more; the rotation goes on: {execution.arn}")
         raise
     if ended is None:
-        raise no(f"still running: {execution}", name="StillRunning", code=Exit.UNREACHABLE)
+        raise no(f"still running: {execution.arn}", name="StillRunning", code=Exit.UNREACHABLE)
     now, after = clock.now(), After()
     if ended.error is not None or ended.output.get("outcome") == SKIPPED:
         after = _after(plan, credential, ended, now, is_forced=asked.force)
     _report(ended, after, now)
+
+
+def _shown(execution: Execution, clock: Clock, *, aside: bool) -> Ended | None:
+    """Follow it, and show each state once it is over; the one that it is in only at a terminal."""
+    told, ended = 0, None
+    with Status("started", console=err) as running:
+        for ended, states in execution.followed(clock):  # noqa: B007 - the last one is the answer
+            over = [s for s in states if s.left_at]
+            for state in over[told:] if aside else ():
+                say_aside(f"  {absolute(state.at, clock.now())}  {state.name}  {state.seconds:.1f} s")
+            told = len(over)
+            for state in states[told:]:
+                running.update(f"{state.name}, since {absolute(state.at, clock.now())}")
+    return ended
 
 
 def _report(ended: Ended, after: After, now: datetime) -> None:
@@ -271,4 +286,7 @@ def _document(ended: Ended, after: After, now: datetime) -> Rotated:
         cause=ended.cause if failed else UNSET,
         next=after.next if failed else UNSET,
         waits_for=skipped if after.text and not failed else UNSET,
+        states=[
+            StateOfMachine(state=s.name, entered_at=to_second(s.at), seconds=s.seconds) for s in ended.states
+        ],
     )

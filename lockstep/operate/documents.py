@@ -323,6 +323,14 @@ class Sessions(Struct, frozen=True, kw_only=True):
     credentials: list[SessionsOfCredential]
 
 
+class StateOfMachine(Struct, frozen=True, kw_only=True):
+    """A state of an execution."""
+
+    state: str
+    entered_at: Time
+    seconds: float | None
+
+
 class Rotated(Struct, frozen=True, kw_only=True):
     """What `lockstep rotate --json` prints. `waits_for` is there where the run was skipped, `error` where it failed."""
 
@@ -334,6 +342,7 @@ class Rotated(Struct, frozen=True, kw_only=True):
     cause: str | UnsetType | None = UNSET
     next: str | UnsetType | None = UNSET
     waits_for: WaitsFor | UnsetType | None = UNSET
+    states: list[StateOfMachine]
 
 
 class WouldRotate(Struct, frozen=True, kw_only=True):

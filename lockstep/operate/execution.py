@@ -1,9 +1,11 @@
 """One execution of the state machine, watched until it ends."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 from lockstep.aws.clients import ErrorKind, aws_client, translated
@@ -24,6 +26,28 @@ TIMEOUT_SECONDS = 660.0
 POLL_SECONDS = 1.0
 
 
+EVENTS_AT_ONCE = 10
+"""Of the history. A state that calls a function has five."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entered:
+    """A state that an execution has entered.
+
+    Attributes:
+        left_at: When the next one was entered, or the execution ended; None while it is in this one.
+    """
+
+    name: str
+    at: datetime
+    left_at: datetime | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it was there."""
+        return (self.left_at - self.at).total_seconds() if self.left_at else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ended:
     """An execution that has ended.
@@ -33,6 +57,7 @@ class Ended:
         output: What it returned; empty unless it succeeded.
         error: Its error; None if it succeeded.
         cause: The text of the error.
+        states: Those that it entered, in their order.
     """
 
     arn: str
@@ -40,39 +65,76 @@ class Ended:
     output: dict[str, Any]
     error: str | None
     cause: str
+    states: tuple[Entered, ...]
 
 
-def started(state_machine_arn: str, asked: RunInput) -> str:
-    """Start an execution; its ARN.
+class Execution:
+    """An execution that was started here, and is looked at again and again.
 
     Args:
         state_machine_arn: What to start.
         asked: Its input.
-
-    Raises:
-        EnvironmentalError: There is no such state machine, or the call failed.
     """
-    with _calls():
-        made = _client_of(state_machine_arn).start_execution(
-            stateMachineArn=state_machine_arn, input=json.dumps(write(asked))
-        )
-    return str(made["executionArn"])
 
-
-def awaited(arn: str, clock: Clock) -> Ended | None:
-    """How an execution has ended, once it has; None: it goes on, and is not waited for any longer.
-
-    Raises:
-        EnvironmentalError: A call failed; the execution goes on.
-    """
-    client, deadline = _client_of(arn), clock.monotonic() + TIMEOUT_SECONDS
-    while clock.monotonic() < deadline:
+    def __init__(self, state_machine_arn: str, asked: RunInput) -> None:
+        self._client = _client_of(state_machine_arn)
         with _calls():
-            shown = client.describe_execution(executionArn=arn)
-        if shown["status"] != "RUNNING":
-            return _ended(arn, shown)
-        clock.sleep(POLL_SECONDS)
-    return None
+            started = self._client.start_execution(
+                stateMachineArn=state_machine_arn, input=json.dumps(write(asked))
+            )
+        self.arn: str = started["executionArn"]
+        self._entered: list[Entered] = []
+        self._last_event = 0
+
+    def look(self) -> tuple[dict[str, Any], tuple[Entered, ...]]:
+        """Its description, and all states so far.
+
+        Raises:
+            EnvironmentalError: There is none, or a call failed.
+        """
+        with _calls():
+            shown = self._client.describe_execution(executionArn=self.arn)
+            # After the description, so that at the end no state is missing.
+            self._read_on()
+        return shown, tuple(_until_next(self._entered, shown.get("stopDate")))
+
+    def _read_on(self) -> None:
+        """Take in the states that were entered since the last look.
+
+        The newest events come first, in small pages, so that a look reads little more than what is new: a page's token
+        leads to older events only, never to those that come later.
+        """
+        pages = self._client.get_paginator("get_execution_history").paginate(
+            executionArn=self.arn,
+            includeExecutionData=False,
+            reverseOrder=True,
+            PaginationConfig={"PageSize": EVENTS_AT_ONCE},
+        )
+        newest_first = (event for page in pages for event in page["events"])
+        unknown = takewhile(lambda event: event["id"] > self._last_event, newest_first)
+        # By its id, since an emulator that pages by counting gives an event twice when others come in between.
+        new = list({event["id"]: event for event in unknown}.values())
+        self._last_event = new[0]["id"] if new else self._last_event
+        self._entered += [
+            Entered(name=event["stateEnteredEventDetails"]["name"], at=event["timestamp"])
+            for event in reversed(new)
+            if "stateEnteredEventDetails" in event
+        ]
+
+    def followed(self, clock: Clock) -> Iterator[tuple[Ended | None, tuple[Entered, ...]]]:
+        """How it has ended, None as long as it has not, and all states so far, at each look; gives up after a while.
+
+        Raises:
+            AwsCallRefusedError: A call failed; the execution goes on.
+        """
+        deadline = clock.monotonic() + TIMEOUT_SECONDS
+        while clock.monotonic() < deadline:
+            shown, states = self.look()
+            if shown["status"] != "RUNNING":
+                yield _ended(self.arn, shown, states), states
+                return
+            yield None, states
+            clock.sleep(POLL_SECONDS)
 
 
 def _client_of(arn: str) -> Any:  # noqa: ANN401 - botocore makes its clients' types at run time
@@ -103,7 +165,12 @@ def located(plan: Plan, stack: str) -> str:
     return f"arn:{partition}:states:{region}:{account}:stateMachine:{state_machine_name(stack)}:{LIVE}"
 
 
-def _ended(arn: str, shown: Mapping[str, Any]) -> Ended:
+def _until_next(entered: list[Entered], stopped: datetime | None) -> Iterator[Entered]:
+    for state, left_at in zip(entered, [*(s.at for s in entered[1:]), stopped], strict=False):
+        yield Entered(name=state.name, at=state.at, left_at=left_at)
+
+
+def _ended(arn: str, shown: dict[str, Any], states: tuple[Entered, ...]) -> Ended:
     succeeded = shown["status"] == "SUCCEEDED"
     return Ended(
         arn=arn,
@@ -111,6 +178,7 @@ def _ended(arn: str, shown: Mapping[str, Any]) -> Ended:
         output=dict(json.loads(shown["output"])) if succeeded else {},
         error=None if succeeded else shown.get("error", shown["status"]),
         cause="" if succeeded else _message(shown.get("cause", "")),
+        states=states,
     )
 
 

@@ -139,7 +139,7 @@ def lines(shown: Result) -> list[str]:
 def test_each_cloud_confirms_the_digests_of_the_other_one(world: World) -> None:
     world.hours(3)
     hour = f"{world.oci.clock.now():%Y-%m-%d %H}"
-    shown = verify()
+    shown = verify("--stores")
     assert shown.exit_code == 0, shown.output
     said = lines(shown)
     before = f"{world.oci.clock.now() - timedelta(hours=1):%Y-%m-%d %H}"

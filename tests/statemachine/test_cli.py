@@ -110,7 +110,7 @@ def test_the_audit_log_verifies_until_it_is_changed(plain: Case) -> None:
     plain.rotate()
     plain.again()
     plain.again()
-    shown = run(plain, "audit", "verify")
+    shown = run(plain, "audit", "verify", "--stores")
     assert shown.exit_code == 0
     assert f"{plain.credential.id} aws: verified (3 entries, 3 not covered by a digest yet)\n" in shown.stdout
     assert document(run(plain, "audit", "verify", "--json"))["verdict"] == "verified"

@@ -10,18 +10,28 @@ from tests.statemachine.conftest import Case
 from tests.statemachine.test_cli import DEAD, document, run
 from tests.statemachine.test_cli_orders import set_attribute
 
+STATES = [
+    *("CheckInput", "AcquireLock", "Generate", "IsAnythingToDo", "ApplyDb", "EveryDatabaseAccepts"),
+    *("UpdateSecrets", "RevokeOrdered", "Audit", "ReleaseLock"),
+]
 
-def test_rotate_finds_the_state_machine_and_waits_for_its_end(plain: Case) -> None:
+
+def test_rotate_finds_the_state_machine_and_shows_its_states(plain: Case) -> None:
     plain.settle()
     shown = run(plain, "rotate")
     assert (shown.exit_code, shown.stdout) == (0, "rotated, generation 2 is current\n")
     assert plain.locked_out() == []
     assert [e.event["unmapped"]["lockstep"]["trigger"] for e in plain.entries()][1:] == ["cli"]
-    (started,) = shown.stderr.splitlines()
+    started, *states = shown.stderr.splitlines()
     assert started.startswith(f"started {plain.world.machine_arn.replace(':stateMachine:', ':execution:')}:")
+    assert [line.split()[1] for line in states] == STATES
+    assert all(re.fullmatch(r"  [0-9:]{8}  [A-Za-z]+  [0-9]+\.[0-9] s", line) for line in states), states
     forced = run(plain, "revoke", "--yes", "--json")
     told = document(forced)
     assert (told["status"], told["outcome"]) == ("SUCCEEDED", "rotated")
+    assert "RevokeDb" in [s["state"] for s in told["states"]]
+    assert all(s["seconds"] >= 0 and s["entered_at"].endswith("Z") for s in told["states"])
+    assert "AcquireLock" not in forced.stderr
 
 
 def test_rotate_says_why_and_until_when_it_was_skipped(plain: Case) -> None:
@@ -45,6 +55,7 @@ def test_rotate_says_why_and_until_when_it_was_skipped(plain: Case) -> None:
     assert (told["outcome"], told["waits_for"]["reason"]) == ("skipped", "held")
     assert told["waits_for"]["holder"] == DEAD
     assert told["waits_for"]["until"].endswith("Z")
+    assert [s["state"] for s in told["states"]][:2] == ["CheckInput", "AcquireLock"]
 
 
 def test_rotate_says_what_fixes_a_failure(plain: Case) -> None:
@@ -98,7 +109,7 @@ def test_who_ends_the_command_is_told_that_the_rotation_goes_on(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lockstep.cli.rotate.awaited", interrupted)
+    monkeypatch.setattr("lockstep.operate.execution.Execution.followed", interrupted)
     shown = run(plain, "rotate")
     assert shown.exit_code == 130
     assert "not followed any more; the rotation goes on: arn:aws:states:" in shown.stderr
