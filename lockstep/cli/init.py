@@ -5,6 +5,7 @@ An answer is an option, or a person's.
 """
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +20,9 @@ import typer
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import TypeAdapter, ValidationError
 
-from lockstep.aws.clients import own_region
-from lockstep.cli.output import complain, plan_file, say, say_next, wrong_use
+from lockstep.aws.clients import aws_client, own_region
+from lockstep.aws.reads import explained
+from lockstep.cli.output import complain, plan_file, say, say_aside, say_next, wrong_use
 from lockstep.plan.admins import needs_ca_file
 from lockstep.plan.checks import missing_ca_files
 from lockstep.plan.fields import CredentialId, Region, Text, Username, near, with_hint
@@ -34,7 +36,9 @@ from lockstep.plan.file import (
 )
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import AwsAudit, Ocid
+from lockstep.protocol.errors import LockstepError, line_of
 from lockstep.protocol.model import ENGINES, Engine, Strategy
+from lockstep.runtime.identity import OCI_ENDPOINT_VARIABLE, own_oci_identity
 
 T = TypeVar("T")
 PORTS = {Engine.MYSQL: 3306, Engine.MARIADB: 3306, Engine.POSTGRESQL: 5432}
@@ -42,7 +46,7 @@ PORTS = {Engine.MYSQL: 3306, Engine.MARIADB: 3306, Engine.POSTGRESQL: 5432}
 CA_FILE = "rds.pem"
 """Where a database of RDS gets its CAs from, beside the plan."""
 CA_BUNDLE = "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
-EXAMPLE_ACCOUNT, EXAMPLE_NAMESPACE = "111122223333", "examplenamespace"
+EXAMPLE_ACCOUNT = "111122223333"
 NOT_YET = "exampleuntilterraformprintsit"
 """The last part of an OCID that Terraform makes."""
 _ACCOUNT = "AWS account, 12 digits, in which the OCI runner gets a role"
@@ -226,11 +230,14 @@ def init(  # noqa: PLR0913 - an option for each answer
         str | None,
         typer.Option(help="With OCI: the OCID of a compartment for its secrets.  [default: AWS alone]"),
     ] = None,
-    oci_region: Annotated[str | None, typer.Option(help="Its region.")] = None,
+    oci_region: Annotated[
+        str | None, typer.Option(help="Its region.  [default: that of OCI_CONFIG_FILE]")
+    ] = None,
 ) -> None:
     """Write a first plan, with comments, and say what comes next.
 
-    It asks for databases, the login, and where in your clouds things go. It calls no cloud and
+    It asks for databases, the login, and where in your clouds things go. Region, account and namespace come from your
+    identities where these know them; OCI is asked as the identity in OCI_CONFIG_FILE. It changes nothing in a cloud and
     asks for no password. What it does not ask is in the plan with a comment: edit the file. With --yes it asks nothing.
 
     For a login that an application uses today (--in-use) it writes a plan under which `lockstep import` takes it over.
@@ -267,7 +274,7 @@ def init(  # noqa: PLR0913 - an option for each answer
         region=region,
         bucket=bucket,
         compartment=compartment,
-        **(_of_oci(questions, oci_region) if compartment else {}),
+        **(_of_oci(questions, oci_region, region) if compartment else {}),
     )
     text = plan_text(answers)
     try:
@@ -319,16 +326,42 @@ def _database_or_none(text: str) -> DatabaseAnswer | None:
     return database_of(text) if text else None
 
 
-def _of_oci(questions: Questions, region: str | None) -> dict[str, str]:
+def _of_oci(questions: Questions, region: str | None, aws_region: str) -> dict[str, str]:
     """What is in OCI, and the account that gets its runner's role, as attributes of `Answers`."""
+    known, namespace = _known_in_oci()
+    region = region or known
     if not (questions.asks or region):
         raise wrong_use("with --yes and --compartment also give --oci-region")
-    take = questions.take
+    take, account = questions.take, _known_account(aws_region)
     return {
         "oci_region": take("--oci-region", region, "OCI region of vault and secrets", _form(Region)),
-        "namespace": take("", None, "Object Storage namespace: oci os ns get", str, EXAMPLE_NAMESPACE),
-        "account": take("", None, _ACCOUNT, _form(Account), EXAMPLE_ACCOUNT),
+        "namespace": namespace or "examplenamespace",
+        "account": take("", account, _ACCOUNT, _form(Account), EXAMPLE_ACCOUNT),
     }
+
+
+def _known_in_oci() -> tuple[str | None, str | None]:
+    """Region and Object Storage namespace, as the own identity in OCI says."""
+    try:
+        from lockstep.oci.reads import namespace_of  # noqa: PLC0415 - the extra may be missing
+
+        identity = own_oci_identity()
+        region = str(identity.config["region"])
+        return region, namespace_of(identity, region, endpoint=os.environ.get(OCI_ENDPOINT_VARIABLE))
+    except (ModuleNotFoundError, KeyError):
+        return None, None
+    except LockstepError as error:
+        say_aside(f"OCI does not tell its region and namespace, so the plan has an example. {line_of(error)}")
+        return None, None
+
+
+def _known_account(region: str) -> str | None:
+    try:
+        with explained():
+            return str(aws_client("sts", region).get_caller_identity()["Account"])
+    except LockstepError as error:
+        say_aside(f"AWS does not tell your account. {line_of(error)}")
+        return None
 
 
 def _steps(file: Path, plan: Plan, answers: Answers) -> Iterator[tuple[str, str]]:

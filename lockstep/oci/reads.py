@@ -6,7 +6,7 @@ from threading import Lock
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
-from lockstep.oci.clients import OciClients, Untyped, environment_problem
+from lockstep.oci.clients import OciClients, OciIdentity, Untyped, environment_problem, make_client
 from lockstep.protocol.errors import (
     Environment,
     EnvironmentalError,
@@ -104,3 +104,16 @@ def explained(action: str) -> Iterator[None]:
 def action_of(operation: str) -> str:
     """The name of an operation in Oracle's documentation."""
     return "".join(word.title() for word in operation.split("_"))
+
+
+def namespace_of(identity: OciIdentity, region: str, *, endpoint: str | None = None) -> str:
+    """The Object Storage namespace of the identity's tenancy.
+
+    Raises:
+        EnvironmentalError: It cannot be had.
+    """
+    with explained("GetNamespace"):
+        client = make_client(
+            oci.object_storage.ObjectStorageClient, identity, region=region, endpoint=endpoint
+        )
+        return str(client.get_namespace().data)

@@ -1,9 +1,9 @@
-"""`lockstep init`: the plan that it writes, and what it asks."""
+"""`lockstep init`: the plan that it writes, what it asks, and what it takes from identities."""
 
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import jsonschema
@@ -18,7 +18,10 @@ from lockstep.plan.fields import Username
 from lockstep.plan.file import SCHEMA_NAME, load_plan, plan_schema
 from lockstep.plan.stores import OciVault
 from lockstep.protocol.model import Engine, Strategy
+from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
+from sandbox.aws import AwsSandbox
 from sandbox.estate import environment
+from sandbox.oci import OciSandbox, write_config_file
 
 AWS = [
     "--yes",
@@ -267,22 +270,38 @@ def test_who_ends_it_gets_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_in_oci_is_asked_too(tmp_path: Path) -> None:
-    of_oci = "ocid1.compartment.oc1..acme\neu-frankfurt-1\nacme\n222233334444\n"
-    made = init(tmp_path, given=ALONE.removesuffix("\n") + of_oci)
+@pytest.fixture(name="clouds", scope="module")
+def _clouds(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[AwsSandbox, OciSandbox, dict[str, str]]]:
+    folder = tmp_path_factory.mktemp("identity")
+    with AwsSandbox() as aws, OciSandbox() as tenancy:
+        config = write_config_file(folder, "operator", tenancy.config())
+        yield (
+            aws,
+            tenancy,
+            {
+                **aws.environment(),
+                CONFIG_FILE_VARIABLE: str(config),
+                OCI_ENDPOINT_VARIABLE: tenancy.endpoint,
+            },
+        )
+
+
+def test_what_the_identities_know_is_not_asked(
+    tmp_path: Path, clouds: tuple[AwsSandbox, OciSandbox, dict[str, str]]
+) -> None:
+    aws, tenancy, variables = clouds
+    answers = f"postgresql://orders.internal/orders\n\n\n\nn\nacme-audit\n{tenancy.compartment_id}\n"
+    made = init(tmp_path, given=answers, variables=variables)
     assert made.exit_code == 0, made.output
     plan = load_plan(tmp_path / "lockstep.yaml")
     vault = plan.store(OciVault)
     assert vault
     assert plan.audit.oci
-    assert (vault.region, plan.audit.oci.namespace) == ("eu-frankfurt-1", "acme")
+    assert (vault.region, plan.audit.oci.namespace) == (tenancy.config()["region"], tenancy.namespace)
+    assert plan.lock.region == aws.region
+    assert "region" not in made.output
     assert plan.runners.oci
     assert plan.runners.oci.federation
-    assert plan.runners.oci.federation.role_arn == "arn:aws:iam::222233334444:role/lockstep-oci-runner"
-
-
-def test_the_region_of_the_profile_is_not_asked(tmp_path: Path) -> None:
-    given = ALONE.replace("eu-central-1\n", "")
-    made = init(tmp_path, given=given, variables={**NOWHERE, "AWS_REGION": "eu-central-1"})
-    assert made.exit_code == 0, made.output
-    assert load_plan(tmp_path / "lockstep.yaml").lock.region == "eu-central-1"
+    assert plan.runners.oci.federation.role_arn == f"arn:aws:iam::{aws.account_id}:role/lockstep-oci-runner"
