@@ -119,18 +119,18 @@ def _keys(model: type[BaseModel], seen: set[type[BaseModel]]) -> int:
 
 
 CEILINGS: dict[str, tuple[Callable[[], int], int]] = {
-    "code lines of lockstep, functions and oci_fn": (lambda: _sum(*PRODUCT), 24_620),
+    "code lines of lockstep, functions and oci_fn": (lambda: _sum(*PRODUCT), 24_120),
     "code lines of cdk": (lambda: _sum("cdk"), 4_500),
-    "code lines of tests": (lambda: _sum("tests"), 57_600),
+    "code lines of tests": (lambda: _sum("tests"), 57_470),
     "code lines of the sandbox": (lambda: _sum("sandbox"), 15_150),
     "code lines of the longest file": (lambda: max(map(_code, _files(*PRODUCT, "cdk"))), 464),
     "rooms of lockstep": (lambda: len({r.split("/")[1] for r in _rooms()}), 12),
     "files of the largest room": (lambda: max(len(found) for found in _rooms().values()), 15),
     "files below 60 code lines": (lambda: sum(0 < _code(p) < 60 for p in _files("lockstep")), 22),
     "commands": (lambda: len(_commands()), 30),
-    "options": (_options, 76),
+    "options": (_options, 74),
     "keys of the plan": (lambda: _keys(Plan, set()), 74),
-    "classes of errors": (_errors, 74),
+    "classes of errors": (_errors, 72),
     "clauses of the protocol": (_clauses, 110),
 }
 
