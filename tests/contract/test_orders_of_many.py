@@ -162,17 +162,20 @@ def test_equal_errors_are_said_once_with_the_credentials(fleet: Fleet) -> None:
     assert "25 of 40 not done. Repeat the command" in done.stderr
 
 
+ROTATED = {"format": {"N": "1"}, "current_generation": {"N": "1"}}
+
+
 def test_a_summary_of_all_reads_the_lock_table_alone_and_names_who_needs_a_look(fleet: Fleet) -> None:
     calls = fleet.calls_of("status", "--summary")
     assert calls == {"dynamodb Scan": 1}
     now = datetime.now(UTC)
     for credential in Fleet.plan(fleet.now).credentials:
-        due = {"next_due_at": {"N": str(int(now.timestamp()))}, "format": {"N": "1"}}
+        due = {"next_due_at": {"N": str(int(now.timestamp()))}, **ROTATED}
         fleet.put(credential.id, plan={"S": credential.plan_digest}, **due)
     good = run("status", "--summary")
     assert (good.exit_code, good.stdout) == (0, "40 credentials: healthy\n")
 
-    late = {"next_due_at": {"N": str(int(now.timestamp()) - 3600)}, "format": {"N": "1"}}
+    late = {"next_due_at": {"N": str(int(now.timestamp()) - 3600)}, **ROTATED}
     digest = Fleet.plan(fleet.now).credentials[0].plan_digest
     fleet.put("orders/app_0", plan={"S": digest}, **late)
     fleet.put("ledger/app_1", fence={"S": "no number"})

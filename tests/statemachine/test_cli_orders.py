@@ -91,7 +91,7 @@ def test_a_blocked_database_is_tried_again(plain: Case) -> None:
         UpdateExpression="SET blocked = :names",
         ExpressionAttributeValues={":names": {"SS": ["crm", "gone"]}},
     )
-    assert ": down\n  crm has refused every login that is known" in status_of(plain)
+    assert ": down\n  crm, or a verify host of it, refuses what stores serve" in status_of(plain)
     shown = run("unblock", plain.credential.id, "crm")
     assert f"next: lockstep rotate {plain.credential.id} --force" in shown.stdout
     assert (shown.exit_code, "crm is tried again (entry 1 of aws)" in shown.stdout) == (0, True)

@@ -76,7 +76,7 @@ OF_AWS: tuple[Break, ...] = (
     Break(
         "aws.records",
         _record(blocked={"SS": ["orders"]}),
-        "orders has refused every login",
+        "orders, or a verify host of it, refuses what stores serve",
         f"lockstep take-over {CREDENTIAL} orders",
     ),
     Break("aws.records", _record(paused={"BOOL": True}), "It is paused", "lockstep resume", WARNING),
