@@ -10,15 +10,10 @@ PAUSE_SECONDS = 0.2
 GIVE_UP_SECONDS = 60.0
 
 
-def settled(look: Callable[[], Shown], *, is_so: Callable[[Shown], bool] = lambda _: True) -> Shown:
-    """What a look shows when it has shown the same several times in a row.
-
-    Args:
-        look: Looks once.
-        is_so: What must hold of it besides.
-    """
+def settled(look: Callable[[], Shown]) -> Shown:
+    """What a look shows when it has shown the same several times in a row."""
     give_up, seen = time.monotonic() + GIVE_UP_SECONDS, list[Shown]()
-    while len(seen) < LOOKS or any(one != seen[-1] for one in seen[-LOOKS:]) or not is_so(seen[-1]):
+    while len(seen) < LOOKS or any(one != seen[-1] for one in seen[-LOOKS:]):
         assert time.monotonic() < give_up, seen[-LOOKS:]
         time.sleep(PAUSE_SECONDS)
         seen.append(look())
