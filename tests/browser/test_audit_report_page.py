@@ -52,7 +52,7 @@ def test_colours_have_contrast(shown: Page, file: Path, scheme: str) -> None:
 def test_the_title_the_verdict_and_the_tables_are_there(shown: Page, file: Path) -> None:
     shown.open(file, width=1280, scheme="light")
     assert shown.ask("document.querySelector('.banner strong').innerText") == "Verified"
-    assert shown.ask("document.querySelectorAll('section.credential table').length") == 7
+    assert shown.ask("document.querySelectorAll('section.credential table').length") == 6
     visible = shown.ask("document.body.innerText")
     assert "StoreUnreachableError" in visible
     assert "Failed runs" in visible
