@@ -98,11 +98,6 @@ def oci(region: str, words: str, *arguments: str) -> str:
     return f"oci {words} {shlex.join([*arguments, '--region', region])}"
 
 
-def lockstep(*words: str) -> str:
-    """A command of this program."""
-    return shlex.join(["lockstep", *words])
-
-
 DEPLOY_AWS = "make deploy-aws"
 DEPLOY_OCI = "make deploy-oci"
 DEPLOY_IMAGE_OCI = (

@@ -15,6 +15,7 @@ from msgspec import Struct, ValidationError, convert
 from lockstep.aws.clients import STORE_ERRORS, translated
 from lockstep.aws.reads import Client
 from lockstep.operate import formatting
+from lockstep.operate.verdict import lockstep
 from lockstep.plan.admins import is_plain_name, secrets_region
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import AwsSecretsManager
@@ -203,7 +204,7 @@ def in_aws(
         return _refused(one.name, *problems, command=restore if "DeletedDate" in found else None)
     if STACK_TAG not in has and not consent:
         text = "it exists, and people made it: its value may be in use, and stays; its tags let the functions use it"
-        command = formatting.lockstep("secrets", "tag", "--stack", terms.stack, "--yes")
+        command = lockstep("secrets", "tag", "--stack", terms.stack, "--yes")
         return _refused(one.name, text, command=command)
     tags = one.tags(terms.stack) if consent else terms.tags_of(one)
     lacking = {key: value for key, value in tags.items() if has.get(key) != value}

@@ -473,7 +473,7 @@ def state_of(
         last_run=last_run,
         unread=unread,
         reasons=ranked(reasons),
-        is_running=record.holder is not None and is_held(record, now),
+        is_running=is_held(record, now),
     )
 
 

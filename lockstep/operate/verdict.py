@@ -156,31 +156,36 @@ def next_step(record: LockRecord, credential: Watched, now: datetime, *, may_run
         may_run: Whether a first run can use what the stores hold; None: names of versions do not say.
     """
     if record.holder and is_stuck(record, now):
-        return _lockstep("lock", "release", credential.id, "--holder", record.holder)
-    if credential.plan_digest not in {record.plan, record.activate}:
-        return _lockstep("apply", credential.id, *(["--from", record.plan] if record.plan else []))
-    if refusing := sorted(_blocked(record, credential) - record.take_over):
-        return _lockstep("take-over", credential.id, *refusing)
+        return lockstep("lock", "release", credential.id, "--holder", record.holder)
+    if not record.allows(credential.plan_digest):
+        return lockstep("apply", credential.id, *(["--from", record.plan] if record.plan else []))
+    if refusing := sorted(record.blocks(credential.databases) - record.take_over):
+        return lockstep("take-over", credential.id, *refusing)
     kept = sorted(frozenset(credential.databases) - record.take_over)
     if record.current_generation is None and kept and not may_run:
         return _first_login(record, credential, kept, is_known=may_run is not None)
     if is_held(record, now):
-        return _lockstep("status", credential.id, "--watch")
+        return lockstep("status", credential.id, "--watch")
     return run_command(credential)
+
+
+def lockstep(*words: str) -> str:
+    """A command of this program, quoted for a shell."""
+    return shlex.join(["lockstep", *words])
 
 
 def run_command(credential: Watched) -> str:
     """The command that starts a run now."""
-    return _lockstep("rotate", credential.id, "--force")
+    return lockstep("rotate", credential.id, "--force")
 
 
 def _first_login(record: LockRecord, credential: Watched, kept: Iterable[str], *, is_known: bool) -> str:
     """Where a first run has no login: one is imported, or every account is taken over."""
     if not is_known:
-        return _lockstep("status", credential.id, "--read-values")
+        return lockstep("status", credential.id, "--read-values")
     if record.take_over:
-        return _lockstep("take-over", credential.id, *kept)
-    return _lockstep("import", credential.id)
+        return lockstep("take-over", credential.id, *kept)
+    return lockstep("import", credential.id)
 
 
 def is_stuck(record: LockRecord, now: datetime) -> bool:
@@ -202,7 +207,7 @@ def of_record(
         may_run: As of `next_step`.
     """
     step = next_step(record, credential, now, may_run=may_run)
-    for database in sorted(_blocked(record, credential)):
+    for database in sorted(record.blocks(credential.databases)):
         yield Reason(kind=Kind.REFUSED, text=_refused(record, database), next=step, place=database)
     for database in sorted(_left_behind(record, credential)):
         text = (
@@ -225,20 +230,16 @@ def of_record(
         yield Reason(kind=Kind.UNFINISHED, text=text, next=step)
     if record.paused:
         text = "It is paused: no scheduled run begins."
-        yield Reason(kind=Kind.PAUSED, text=text, next=_lockstep("resume", credential.id))
+        yield Reason(kind=Kind.PAUSED, text=text, next=lockstep("resume", credential.id))
     else:
         yield from _of_schedule(record, credential, now, step, may_run=may_run)
-
-
-def _blocked(record: LockRecord, credential: Watched) -> frozenset[str]:
-    return record.blocked.intersection(credential.databases) - record.left_out
 
 
 def _left_behind(record: LockRecord, credential: Watched) -> frozenset[str]:
     """The databases that an emergency did not wait for, once a newer generation than it revokes is current."""
     if (record.current_generation or 0) <= (record.revoke_through or 0):
         return frozenset()
-    return record.without.intersection(credential.databases) - _blocked(record, credential)
+    return record.without.intersection(credential.databases) - record.blocks(credential.databases)
 
 
 def _refused(record: LockRecord, database: str) -> str:
@@ -253,7 +254,7 @@ def _refused(record: LockRecord, database: str) -> str:
 def _of_schedule(
     record: LockRecord, credential: Watched, now: datetime, step: str, *, may_run: bool | None
 ) -> Iterator[Reason]:
-    if credential.plan_digest not in {record.plan, record.activate}:
+    if not record.allows(credential.plan_digest):
         active = f"the active one is {record.plan}" if record.plan else "none is active"
         text = (
             f"The plan of this file is not the active one: {active}. Runs under it change nothing. If this is the "
@@ -272,7 +273,7 @@ def _of_schedule(
 def unreadable(credential: Watched, problem: str) -> Reason:
     """The lock record cannot be read; `problem` is the name of the error."""
     text = f"The lock record cannot be read: {problem}. No run begins."
-    step = _lockstep("lock", "show", credential.id)
+    step = lockstep("lock", "show", credential.id)
     return Reason(kind=Kind.UNREADABLE, text=text, next=step, place=problem)
 
 
@@ -345,16 +346,16 @@ def is_revoked(record: LockRecord, generation: int) -> bool:
 
 
 def _of_error(name: str, error: LockstepError, credential: Credential, *, is_rotated: bool) -> Reason:
-    kind, step = Kind.UNREACHABLE, _lockstep("doctor")
+    kind, step = Kind.UNREACHABLE, lockstep("doctor")
     is_forged = error.where.get("code") == FORGED
     if is_forged or error.where.get("secret") == credential.secret_names.connection_blob:
         kind = Kind.OUT_OF_SYNC
     elif isinstance(error, SecretNotFoundError | SecretMalformedError) and is_rotated:
         kind = Kind.NO_LOGIN
     if isinstance(error, SecretNotFoundError):
-        step = _lockstep("secrets", "create")
+        step = lockstep("secrets", "create")
     elif isinstance(error, SecretMalformedError) and (is_forged or kind is not Kind.OUT_OF_SYNC):
-        step = _lockstep("import", credential.id, "--replace")
+        step = lockstep("import", credential.id, "--replace")
     return Reason(kind=kind, text=f"Store {name}: {line_of(described(error))}", next=step, place=name)
 
 
@@ -381,10 +382,9 @@ def of_last_run(record: LockRecord, credential: Watched, ending: Ending, now: da
     """How the last run ended, as far as neither the record nor a store tells that by itself."""
     error, answers = ending.error, ending.answers.values()
     step, kind = next_step(record, credential, now, may_run=ending.may_run), Kind.FAILED
-    is_active = credential.plan_digest in {record.plan, record.activate}
     is_told = (
-        (error == DatabaseBlockedError.__name__ and _blocked(record, credential))
-        or (error == PlanNotActiveError.__name__ and not is_active)
+        (error == DatabaseBlockedError.__name__ and record.blocks(credential.databases))
+        or (error == PlanNotActiveError.__name__ and not record.allows(credential.plan_digest))
         or error in {type(answer).__name__ for answer in answers if isinstance(answer, LockstepError)}
     )
     if error is None or is_told:
@@ -394,12 +394,7 @@ def of_last_run(record: LockRecord, credential: Watched, ending: Ending, now: da
     if error in _REFUSING and (not served or any(served)):
         kind = Kind.REFUSED
         if error == NoRoomError.__name__ and record.not_before and record.not_before > now:
-            step = _lockstep("status", credential.id, "--watch")
+            step = lockstep("status", credential.id, "--watch")
     elif error in _OF_CONTENT and not ending.are_values:
-        step = _lockstep("status", credential.id, "--read-values")
+        step = lockstep("status", credential.id, "--read-values")
     yield Reason(kind=kind, text=text, next=step)
-
-
-def _lockstep(*words: str) -> str:
-    # `formatting.lockstep`, without what a cold start would load for it.
-    return shlex.join(["lockstep", *words])

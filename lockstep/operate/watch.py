@@ -89,7 +89,7 @@ def watch(table: Table, expected: Expected, *, now: datetime) -> Found:
     oldest_due = timedelta()
     is_lost = expected.schedules and _is_lost(table, expected)
     for credential in expected.credentials:
-        record = table.records.get(credential.id) or LockRecord(credential_id=credential.id)
+        record = table.record(credential.id)
         if problem := table.unreadable.get(credential.id):
             reasons = [unreadable(credential, problem)]
         else:

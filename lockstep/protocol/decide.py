@@ -307,7 +307,7 @@ def require_active(record: LockRecord, credential: Credential) -> str:
     Raises:
         PlanNotActiveError: Another digest is active, or none, as where the lock table was lost.
     """
-    if credential.plan_digest not in (record.plan, record.activate):
+    if not record.allows(credential.plan_digest):
         raise PlanNotActiveError(credential=credential.id)
     return credential.plan_digest
 
@@ -318,9 +318,7 @@ def require_not_blocked(record: LockRecord, credential: Credential) -> None:
     Raises:
         DatabaseBlockedError: A database has refused a login that should work.
     """
-    for database in sorted(
-        record.blocked.intersection(credential.databases) - record.take_over - record.left_out
-    ):
+    for database in sorted(record.blocks(credential.databases) - record.take_over):
         raise DatabaseBlockedError(credential=credential.id, database=database)
 
 

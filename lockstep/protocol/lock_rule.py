@@ -115,7 +115,7 @@ def select_due(credentials: Sequence[Known], table: Table, *, now: datetime) -> 
         if credential.id in table.unreadable:
             found.append(((2, _LAST), credential.id))
             continue
-        record = table.records.get(credential.id) or LockRecord(credential_id=credential.id)
+        record = table.record(credential.id)
         if reason_against(record, now=now, due_by=standby_due_by(credential.schedule, now)) is None:
             rank = 0 if record.is_revoking else 1
             found.append(((rank, record.next_due_at or _LAST), credential.id))

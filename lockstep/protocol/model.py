@@ -6,7 +6,7 @@ stood in the stores before Lockstep: a login that is taken over, or a placeholde
 
 import hmac
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -216,6 +216,14 @@ class LockRecord:
     def left_out(self) -> frozenset[str]:
         """The databases that runs neither ask nor change, while the emergency is in force."""
         return self.without if self.is_revoking else frozenset()
+
+    def allows(self, plan_digest: str) -> bool:
+        """Whether runs act under a plan: it is the active one, or is ordered to become it (protocol O13)."""
+        return plan_digest in (self.plan, self.activate)
+
+    def blocks(self, databases: Iterable[str]) -> frozenset[str]:
+        """The databases among these that are blocked, of those that runs ask."""
+        return self.blocked.intersection(databases) - self.left_out
 
     @property
     def is_half_done(self) -> bool:

@@ -8,7 +8,7 @@ from lockstep.databases.findings import Finding, failed, passed, warning
 from lockstep.operate import formatting
 from lockstep.operate.doctor.checks import Check, Context
 from lockstep.operate.secrets import ROTATED, Action, StackTerms, Wanted, in_aws, wanted
-from lockstep.operate.verdict import Kind, of_record, ranked
+from lockstep.operate.verdict import Kind, lockstep, of_record, ranked
 from lockstep.plan.admins import is_plain_name
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import AdminSecret
@@ -112,14 +112,14 @@ def _judged(context: Context, one: Wanted, found: Mapping[str, Any]) -> Iterator
             yield failed(SECRETS, one.name, says, fix)
     elif decision.action is Action.TAG:
         lacking = ", ".join(f"{key}={value}" for key, value in decision.tags.items())
-        tag = formatting.lockstep("secrets", "tag", "--stack", context.stack, "--yes")
+        tag = lockstep("secrets", "tag", "--stack", context.stack, "--yes")
         yield failed(SECRETS, one.name, f"it lacks {lacking}, so no function may use it", tag)
 
 
 def _make(context: Context, one: Wanted) -> str:
     stack = context.stack
     if one.kind in ROTATED:
-        return formatting.lockstep("secrets", "create", "--cloud", "aws", "--stack", stack)
+        return lockstep("secrets", "create", "--cloud", "aws", "--stack", stack)
     if not is_plain_name(one.name):
         return "correct `admin_secret` in the plan: lockstep check"
     tags = [f"Key={key},Value={value}" for key, value in one.tags(stack).items()]

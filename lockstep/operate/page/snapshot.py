@@ -191,12 +191,12 @@ class Looker:
 
     def _read(self, table: Table, asked: Collection[str], now: datetime) -> None:
         if self._evidence_at is None or now - self._evidence_at >= EVIDENCE_AGAIN:
-            self._evidence = evidence_reasons(self._plan, self._clouds, now) or ()
+            self._evidence = evidence_reasons(self._plan, self._clouds, now)
             self._evidence_at = now
         for credential in self._in_turn(table, asked, now):
             if self._calls.last_minute >= MOST_CALLS:
                 return
-            record = _record(credential, table)
+            record = table.record(credential.id)
             state = looked_at(self._plan, self._clouds, credential, record, now)
             runs = [state.last_run] if state.last_run else []
             if credential.id in asked:
@@ -210,7 +210,7 @@ class Looker:
         due = []
         for credential in self._plan.credentials:
             kept, is_asked = self._kept.get(credential.id), credential.id in asked
-            changed = kept is None or not kept.is_of(_record(credential, table))
+            changed = kept is None or not kept.is_of(table.record(credential.id))
             if kept is None or changed or kept.is_old(now) or (is_asked and not kept.is_whole):
                 rank = (not is_asked, not changed, kept.read_at if kept and kept.read_at else now)
                 due.append((rank, credential))
@@ -220,7 +220,7 @@ class Looker:
     def _seen(
         self, credential: Credential, table: Table, by_table: Sequence[Reason], now: datetime
     ) -> Snapshot:
-        record, kept = _record(credential, table), self._kept.get(credential.id)
+        record, kept = table.record(credential.id), self._kept.get(credential.id)
         served = kept if kept and kept.is_of(record) else None
         state = state_of(
             record,
@@ -240,10 +240,6 @@ class Looker:
             read_at=served.read_at if served else None,
             runs=kept.runs if kept else (),
         )
-
-
-def _record(credential: Credential, table: Table) -> LockRecord:
-    return table.records.get(credential.id) or LockRecord(credential_id=credential.id)
 
 
 # Looks for all browsers together, as long as somebody looks.
