@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lockstep.protocol.model import Credential, Login, SecretStr
 from lockstep.protocol.orders import Revoke
 from sandbox.applications import CACHE_SECONDS
-from sandbox.aws import InvocationContext, ProcessDied
+from sandbox.emulators.aws import InvocationContext, ProcessDied
 from sandbox.estate import Estate
 from sandbox.fn import FunctionProcess
 from sandbox.outside import Value, lets_in
@@ -19,7 +19,7 @@ from sandbox.story import CLOUDS, End, Run, Story, short
 from sandbox.timeline import duration_ms, spans
 
 if TYPE_CHECKING:
-    from sandbox.oci import Fault
+    from sandbox.emulators.oci import Fault
 
 OVERLAP_PATIENCE_SECONDS = 60.0
 POLL_SECONDS = 0.5

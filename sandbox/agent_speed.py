@@ -22,10 +22,10 @@ from statistics import median
 
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from sandbox.agent import plan_file
-from sandbox.aws import AwsSandbox
-from sandbox.databases.process import free_port
-from sandbox.oci import OciSandbox, write_config_file
-from sandbox.oci.resources import create_ring
+from sandbox.emulators.aws import AwsSandbox
+from sandbox.emulators.databases.process import free_port
+from sandbox.emulators.oci import OciSandbox, write_config_file
+from sandbox.emulators.oci.resources import create_ring
 
 ROUNDS, REQUESTS = 5, 2_000
 START_SECONDS = 60.0

@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from sandbox.aws import AwsSandbox
+from sandbox.emulators.aws import AwsSandbox
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = ROOT / "node_modules" / ".bin" / "cdk"

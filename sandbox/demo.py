@@ -43,7 +43,7 @@ from sandbox.applications import (
     by_file,
     over_http,
 )
-from sandbox.databases import (
+from sandbox.emulators.databases import (
     CertificateAuthority,
     DatabaseServer,
     MariaDbServer,
@@ -51,10 +51,10 @@ from sandbox.databases import (
     PostgresServer,
     available,
 )
+from sandbox.emulators.oci import write_config_file
 from sandbox.ending import failures, figures, sentences
 from sandbox.estate import Estate, running_estate
 from sandbox.fn import running_function
-from sandbox.oci import write_config_file
 from sandbox.page import running_page
 from sandbox.screen import print_line, screen
 from sandbox.servers import default_credentials, default_servers

@@ -17,8 +17,11 @@ from lockstep.protocol.names import DOCTOR, PRINCIPALS_OUTPUT, oci_runner_name
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from lockstep.runtime.wiring import DIGEST_VARIABLE, DOCTOR_VARIABLE, PLAN_VARIABLE
 from sandbox import plans
-from sandbox.aws import AwsSandbox
-from sandbox.aws.deployed import DeployedStack
+from sandbox.emulators.aws import AwsSandbox
+from sandbox.emulators.aws.deployed import DeployedStack
+from sandbox.emulators.oci import OciSandbox, write_config_file
+from sandbox.emulators.oci.keys import Key
+from sandbox.emulators.oci.resources import create_secret
 from sandbox.fn import FunctionProcess, running_function
 from sandbox.identities import (
     digest_key,
@@ -30,9 +33,6 @@ from sandbox.identities import (
     make_issuer,
     make_log,
 )
-from sandbox.oci import OciSandbox, write_config_file
-from sandbox.oci.keys import Key
-from sandbox.oci.resources import create_secret
 from sandbox.plans import MAC_SECRET, TO_OCI
 from sandbox.servers import login_text
 

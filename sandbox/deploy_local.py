@@ -33,9 +33,9 @@ from lockstep.operate.watch import COUNTED
 from lockstep.protocol.model import Credential
 from lockstep.runtime.identity import AWS_RUNNER
 from lockstep.runtime.wiring import Runner, endpoints_from_environment
-from sandbox.aws.cloudformation import NOT_EMULATED
-from sandbox.aws.deployed import Fired, Schedule
 from sandbox.deployed_world import STACK, DeployedWorld, deployed_world
+from sandbox.emulators.aws.cloudformation import NOT_EMULATED
+from sandbox.emulators.aws.deployed import Fired, Schedule
 from sandbox.estate import environment
 from sandbox.watching import NothingArrivedError, Subscriber, Watching
 

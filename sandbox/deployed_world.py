@@ -20,11 +20,7 @@ from lockstep.protocol.model import ROTATION_USER, Login, SecretStr
 from lockstep.protocol.schedule import Shard
 from lockstep.runtime.identity import OCI_ENDPOINT_VARIABLE
 from sandbox import plans
-from sandbox.aws import AwsSandbox, Execution
-from sandbox.aws.deployed import DeployedStack, Fired, Schedule
-from sandbox.aws.lambda_process import FunctionProcesses
 from sandbox.cdk_cli import CdkCli
-from sandbox.databases import CertificateAuthority, DatabaseServer, running
 from sandbox.deploy_in_oci import (
     know_deployed,
     make_secrets,
@@ -34,12 +30,16 @@ from sandbox.deploy_in_oci import (
     running_digests,
     running_standby,
 )
+from sandbox.emulators.aws import AwsSandbox, Execution
+from sandbox.emulators.aws.deployed import DeployedStack, Fired, Schedule
+from sandbox.emulators.aws.lambda_process import FunctionProcesses
+from sandbox.emulators.databases import CertificateAuthority, DatabaseServer, running
+from sandbox.emulators.oci import OciSandbox
+from sandbox.emulators.oci.identity import pem_of
 from sandbox.estate import environment
 from sandbox.first_day import activate, create_secrets, take_over
 from sandbox.fn import FunctionProcess
 from sandbox.identities import make_digest_key
-from sandbox.oci import OciSandbox
-from sandbox.oci.identity import pem_of
 from sandbox.plans import LOCK_TABLE
 from sandbox.servers import (
     default_credentials,

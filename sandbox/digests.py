@@ -12,11 +12,11 @@ from lockstep.runtime.clouds import Clouds
 from lockstep.runtime.identity import OCI_RUNNER, Identity
 from lockstep.runtime.system import SystemClock
 from lockstep.runtime.wiring import Runner, endpoints_from_environment
-from sandbox.aws import AwsSandbox
+from sandbox.emulators.aws import AwsSandbox
+from sandbox.emulators.oci import OciSandbox
+from sandbox.emulators.oci.clock import SandboxClock
+from sandbox.emulators.oci.identity import pem_of
 from sandbox.identities import DIGEST, Identities, make_digest_key
-from sandbox.oci import OciSandbox
-from sandbox.oci.clock import SandboxClock
-from sandbox.oci.identity import pem_of
 from sandbox.plans import OCI_REGION
 
 

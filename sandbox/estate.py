@@ -35,17 +35,17 @@ from lockstep.runtime.identity import AWS_RUNNER, CONFIG_FILE_VARIABLE, OCI_ENDP
 from lockstep.runtime.system import SystemClock
 from lockstep.stores.credential import Ports
 from sandbox import plans
-from sandbox.aws import AwsResources, AwsSandbox, Execution, create_resources
-from sandbox.aws.executions import Client
-from sandbox.databases import DatabaseServer, running
-from sandbox.databases.front import DatabaseFront, TlsServer, database_fronts
 from sandbox.digests import DigestFunctions, StoresClock, make_digest_keys
+from sandbox.emulators.aws import AwsResources, AwsSandbox, Execution, create_resources
+from sandbox.emulators.aws.executions import Client
+from sandbox.emulators.databases import DatabaseServer, running
+from sandbox.emulators.databases.front import DatabaseFront, TlsServer, database_fronts
+from sandbox.emulators.oci import OciSandbox, write_config_file
+from sandbox.emulators.oci.resources import create_ring, create_secret, restore_audit_objects
 from sandbox.event_estate import EventEstate, make_event_estate
 from sandbox.first_day import activate
 from sandbox.http_front import aws_front, oci_front
 from sandbox.identities import OCI_FUNCTION, Identities, Way, make_identities, make_log
-from sandbox.oci import OciSandbox, write_config_file
-from sandbox.oci.resources import create_ring, create_secret, restore_audit_objects
 from sandbox.outside import Outside, StoreName, lets_in
 from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE, MAC_SECRET, Document
 from sandbox.servers import login_text, make_database, planned, provision, set_password

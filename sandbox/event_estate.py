@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from functions.announce.handler import Announcer
-from sandbox.aws import AwsSandbox, Execution
-from sandbox.aws.lambda_host import InvocationResult
-from sandbox.aws.status_changes import deliver, status_change
-from sandbox.oci import OciSandbox
+from sandbox.emulators.aws import AwsSandbox, Execution
+from sandbox.emulators.aws.lambda_host import InvocationResult
+from sandbox.emulators.aws.status_changes import deliver, status_change
+from sandbox.emulators.oci import OciSandbox
 from sandbox.plans import EVENT_BUS
 
 ANNOUNCE = "announce"

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from sandbox.aws import AwsSandbox, query
-from sandbox.oci import OciSandbox
-from sandbox.oci.routes import target_of
-from sandbox.oci.wire import HttpServer, Reply, Request
+from sandbox.emulators.aws import AwsSandbox, query
+from sandbox.emulators.oci import OciSandbox
+from sandbox.emulators.oci.routes import target_of
+from sandbox.emulators.oci.wire import HttpServer, Reply, Request
 from sandbox.wire import CutError, Wire, wait_for_hangup
 
 if TYPE_CHECKING:

@@ -21,11 +21,11 @@ from lockstep.protocol.federation import CONFIGURATION, KEYS, configuration, key
 from lockstep.protocol.model import SecretStr
 from lockstep.protocol.names import digest_bucket_name
 from lockstep.runtime.identity import Identity, identity_of
-from sandbox.aws import AwsSandbox
-from sandbox.oci import OciSandbox
-from sandbox.oci.identity import new_private_key, pem_of
-from sandbox.oci.keys import Key
-from sandbox.oci.resources import create_audit_bucket, create_issuer_bucket
+from sandbox.emulators.aws import AwsSandbox
+from sandbox.emulators.oci import OciSandbox
+from sandbox.emulators.oci.identity import new_private_key, pem_of
+from sandbox.emulators.oci.keys import Key
+from sandbox.emulators.oci.resources import create_audit_bucket, create_issuer_bucket
 from sandbox.plans import AUDIT_BUCKET, AWS_KEY_SECRET, OCI_KEY_SECRET, TO_AWS, TO_OCI, Document
 from sandbox.steps import FUNCTIONS
 

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Final, Self
 from urllib.parse import SplitResult, urlsplit
 
-from sandbox.databases.tls import Certificate, CertificateAuthority
+from sandbox.emulators.databases.tls import Certificate, CertificateAuthority
 
 LIMIT_BYTES: Final = 100_000
 """What a document may have, see `Names.fetch`."""

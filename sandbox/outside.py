@@ -16,8 +16,8 @@ from lockstep.protocol.model import ENGINES, Credential, DatabaseServer, SecretS
 from lockstep.protocol.names import VersionNames, slot_name
 from lockstep.protocol.ring import SLOTS
 from sandbox.applications import log_in
-from sandbox.aws import AwsSandbox
-from sandbox.oci import OciSandbox
+from sandbox.emulators.aws import AwsSandbox
+from sandbox.emulators.oci import OciSandbox
 from sandbox.plans import LOCK_TABLE
 
 Untyped = Any

@@ -9,7 +9,7 @@ from lockstep.operate.plan_sql.scripts import provisioning
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import ROTATION_USER, AdminSecret, Credential, Engine, Login, Strategy
 from sandbox import plans
-from sandbox.databases import (
+from sandbox.emulators.databases import (
     CertificateAuthority,
     DatabaseServer,
     MariaDbServer,

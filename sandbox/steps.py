@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lockstep.protocol.names import CANARY, DEFAULT_STACK, LIVE, fleet_machine_name, state_machine_name
 from lockstep.stores.credential import Ports
-from sandbox.aws import AwsSandbox, create_state_machine
+from sandbox.emulators.aws import AwsSandbox, create_state_machine
 
 ROOT = Path(__file__).resolve().parent.parent
 FUNCTIONS = {

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sandbox.aws import Execution
+from sandbox.emulators.aws import Execution
 
 CALLS = (
     "Generate",

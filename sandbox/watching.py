@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sandbox.aws import AwsSandbox
-from sandbox.aws.alarms import CloudWatch
-from sandbox.aws.deployed import DeployedStack
+from sandbox.emulators.aws import AwsSandbox
+from sandbox.emulators.aws.alarms import CloudWatch
+from sandbox.emulators.aws.deployed import DeployedStack
 
 EVERY_SECONDS = 300
 """How often the rule of the watch fires."""

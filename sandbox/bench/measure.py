@@ -20,7 +20,7 @@ from sandbox.bench.peer import Peer, current_value, running_peer
 from sandbox.bench.rounds import Rotate, figures, rotations
 from sandbox.bench.runners import by_machine, function, machine
 from sandbox.bench.starts import Bundles, build_bundles, function_start, imports
-from sandbox.databases import CertificateAuthority, DatabaseServer
+from sandbox.emulators.databases import CertificateAuthority, DatabaseServer
 from sandbox.estate import Estate, Settings, running_estate
 from sandbox.fn import running_function
 from sandbox.servers import default_servers

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sandbox.aws import AwsSandbox, InvocationContext
-from sandbox.aws.lambda_host import InvocationResult
-from sandbox.oci import OciSandbox
+from sandbox.emulators.aws import AwsSandbox, InvocationContext
+from sandbox.emulators.aws.lambda_host import InvocationResult
+from sandbox.emulators.oci import OciSandbox
 
 Cloud = Literal["aws", "oci"]
 Interval = tuple[float, float]

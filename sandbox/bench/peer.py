@@ -23,12 +23,12 @@ from typing import Any
 import pymysql
 from moto.secretsmanager.models import secretsmanager_backends
 
-from sandbox.aws.lambda_host import python_handler
 from sandbox.bench.lockout import login_in
 from sandbox.bench.network import Network, Record
 from sandbox.bench.rounds import Rotation
 from sandbox.bench.runners import NotRotatedError
-from sandbox.databases import DatabaseServer
+from sandbox.emulators.aws.lambda_host import python_handler
+from sandbox.emulators.databases import DatabaseServer
 from sandbox.estate import Estate, environment
 from sandbox.outside import Value
 from sandbox.plans import DBNAME

@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable
 
 from lockstep.protocol.model import Credential
-from sandbox.aws import Execution
 from sandbox.bench.network import Network, Record
 from sandbox.bench.rounds import Rotate, Rotation
+from sandbox.emulators.aws import Execution
 from sandbox.estate import Estate
 from sandbox.fn import FunctionProcess
 from sandbox.timeline import duration_ms, spans

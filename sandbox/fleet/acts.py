@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from lockstep.plan.published import folder_of, place_in_aws, shard_name
 from lockstep.protocol.schedule import Shard, run_key
-from sandbox.aws.rates import Rate
 from sandbox.deployed_world import STACK
+from sandbox.emulators.aws.rates import Rate
 from sandbox.fleet.calls import SECRET_WRITES
 from sandbox.fleet.triggers import LATE, REPEATED, ROTATED, Ended, Triggers
 from sandbox.fleet.world import Fleet, Tell

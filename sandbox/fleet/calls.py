@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from sandbox.oci import OciSandbox
+from sandbox.emulators.oci import OciSandbox
 
 SECRET_WRITES = frozenset({"PutSecretValue", "UpdateSecret", "UpdateSecretVersionStage"})
 """What Secrets Manager counts together: 50 a second

@@ -5,7 +5,7 @@ from itertools import chain, zip_longest
 
 from lockstep.protocol.model import Credential, Engine, Strategy
 from sandbox import plans
-from sandbox.databases import DatabaseServer
+from sandbox.emulators.databases import DatabaseServer
 from sandbox.plans import Document
 from sandbox.servers import engine_of
 

@@ -11,8 +11,8 @@ from typing import Any
 from lockstep.protocol.deadlines import CLOCK_SKEW
 from lockstep.protocol.model import Credential
 from lockstep.protocol.schedule import Shard, run_key
-from sandbox.aws.deployed import Schedule
 from sandbox.deployed_world import STACK
+from sandbox.emulators.aws.deployed import Schedule
 from sandbox.fleet.world import Fleet, Tell
 from sandbox.plans import LOCK_TABLE
 

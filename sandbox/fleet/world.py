@@ -29,17 +29,17 @@ from lockstep.protocol.schedule import PER_SHARD
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from lockstep.runtime.wiring import PLAN_VARIABLE
 from sandbox import plans
-from sandbox.aws import AwsSandbox
-from sandbox.aws.deployed import DeployedStack
 from sandbox.cdk_cli import CdkCli
-from sandbox.databases import CertificateAuthority, DatabaseServer, running
 from sandbox.deploy_in_oci import know_deployed, names, planned_runners
 from sandbox.deployed_world import MAC_KEY, STACK, DeployedWorld, encryption_key, planned_in, timed
+from sandbox.emulators.aws import AwsSandbox
+from sandbox.emulators.aws.deployed import DeployedStack
+from sandbox.emulators.databases import CertificateAuthority, DatabaseServer, running
+from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.estate import environment, temporary_folder
 from sandbox.first_day import activate, take_over
 from sandbox.fleet.plan import credentials, sample
 from sandbox.identities import make_log
-from sandbox.oci import OciSandbox, write_config_file
 from sandbox.outside import Outside
 from sandbox.plans import LOCK_TABLE
 from sandbox.servers import default_servers, login_text, make_database, provision, set_password

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lockstep.protocol.model import Engine, Login
-from sandbox.databases import DatabaseServer
-from sandbox.databases.process import write_private_file
+from sandbox.emulators.databases import DatabaseServer
+from sandbox.emulators.databases.process import write_private_file
 from sandbox.servers import engine_of, login_text
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,12 +10,12 @@ from lockstep.protocol.model import AdminSecret, Engine, Login, SecretStr, Tls
 from lockstep.protocol.model import DatabaseServer as PlannedServer
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from lockstep.runtime.wiring import PLAN_VARIABLE
-from sandbox.aws import AwsSandbox
-from sandbox.databases import CertificateAuthority, DatabaseServer, running
+from sandbox.emulators.aws import AwsSandbox
+from sandbox.emulators.databases import CertificateAuthority, DatabaseServer, running
+from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.estate import environment
 from sandbox.fn import FunctionProcess
 from sandbox.identities import Identities, Way, make_identities
-from sandbox.oci import OciSandbox, write_config_file
 from sandbox.playground.files import CONTROL, Files
 from sandbox.servers import default_servers, engine_of
 

@@ -6,7 +6,7 @@ import pytest
 
 from lockstep.protocol.model import Strategy
 from sandbox import plans
-from sandbox.databases import CertificateAuthority, MariaDbServer, PostgresServer
+from sandbox.emulators.databases import CertificateAuthority, MariaDbServer, PostgresServer
 from sandbox.estate import Estate, running_estate
 from tests.support.servers import require
 

@@ -10,7 +10,7 @@ import pytest
 
 from sandbox import plans
 from sandbox.acts import before_step
-from sandbox.databases import CertificateAuthority, MariaDbServer
+from sandbox.emulators.databases import CertificateAuthority, MariaDbServer
 from sandbox.estate import Estate, Settings, running_estate
 from sandbox.fn import running_function
 from sandbox.page import running_page

@@ -18,8 +18,13 @@ from lockstep.protocol.model import SecretStr
 from lockstep.protocol.names import VersionNames
 from lockstep.protocol.ports import EntryObjects, VersionedSecret
 from lockstep.stores.credential import CredentialStore
-from sandbox.aws.resources import create_audit_bucket, create_lock_table, create_mac_key, create_secret
-from sandbox.aws.server import AwsSandbox
+from sandbox.emulators.aws.resources import (
+    create_audit_bucket,
+    create_lock_table,
+    create_mac_key,
+    create_secret,
+)
+from sandbox.emulators.aws.server import AwsSandbox
 from tests.contract.harness import (
     PLACEHOLDER_TEXT,
     AuditLogHarness,

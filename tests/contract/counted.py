@@ -14,8 +14,8 @@ from lockstep.runtime.identity import OCI_RUNNER
 from oci_fn.retries import Retries
 from oci_fn.sequence import rotate
 from sandbox import plans
-from sandbox.aws import InvocationContext
-from sandbox.databases import CertificateAuthority
+from sandbox.emulators.aws import InvocationContext
+from sandbox.emulators.databases import CertificateAuthority
 from sandbox.estate import Estate, Settings, running_estate
 from sandbox.servers import default_servers
 

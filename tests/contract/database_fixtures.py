@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sandbox.databases import (
+from sandbox.emulators.databases import (
     CertificateAuthority,
     MariaDbServer,
     MySqlServer,

@@ -32,8 +32,8 @@ from lockstep.protocol.model import (
 )
 from lockstep.protocol.ports import Database
 from lockstep.runtime.databases import Timeouts, open_database
-from sandbox.databases import MariaDbServer, PgserverServer, PostgresServer
-from sandbox.databases.replicas import Replica
+from sandbox.emulators.databases import MariaDbServer, PgserverServer, PostgresServer
+from sandbox.emulators.databases.replicas import Replica
 from sandbox.growing import Growing
 from sandbox.servers import verifier_statement
 from tests.support.memory import MemoryDatabase, make_plan

@@ -19,10 +19,10 @@ from lockstep.protocol.federation import IssuerKey
 from lockstep.protocol.model import SecretStr
 from lockstep.runtime.clouds import Clouds, Endpoints
 from lockstep.runtime.identity import AWS_RUNNER, OCI_RUNNER, Identity
-from sandbox.aws import AwsSandbox
-from sandbox.oci import OciSandbox
-from sandbox.oci.keys import KeyVersion
-from sandbox.oci.resources import create_issuer_bucket
+from sandbox.emulators.aws import AwsSandbox
+from sandbox.emulators.oci import OciSandbox
+from sandbox.emulators.oci.keys import KeyVersion
+from sandbox.emulators.oci.resources import create_issuer_bucket
 from tests.support.memory import make_plan
 
 CLIENT_ID, CERTIFICATE, CLIENT_SECRET = "lockstep_client", "lockstep", "a-secret-of-the-application"

@@ -22,7 +22,7 @@ from lockstep.protocol.workers import SideBySide, one_after_the_other
 from lockstep.runtime.system import SystemClock
 from lockstep.stores.credential import CredentialStore
 from lockstep.stores.ring import VaultRing
-from sandbox.oci import OciSandbox
+from sandbox.emulators.oci import OciSandbox
 from tests.contract.harness import (
     PLACEHOLDER_TEXT,
     AuditLogHarness,

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandbox.databases import CertificateAuthority, MariaDbServer, MySqlServer, PostgresServer
-from sandbox.databases.replicas import (
+from sandbox.emulators.databases import CertificateAuthority, MariaDbServer, MySqlServer, PostgresServer
+from sandbox.emulators.databases.replicas import (
     BINARY_LOG,
     MariaDbReplica,
     MySqlReplica,

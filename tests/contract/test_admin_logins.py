@@ -16,10 +16,10 @@ from lockstep.runtime.clouds import Clouds, Endpoints
 from lockstep.runtime.identity import AWS_RUNNER, CONFIG_FILE_VARIABLE, OCI_RUNNER, Identity
 from lockstep.runtime.system import SystemClock
 from sandbox import plans
-from sandbox.aws.server import AwsSandbox
+from sandbox.emulators.aws.server import AwsSandbox
+from sandbox.emulators.oci import OciSandbox, write_config_file
+from sandbox.emulators.oci.resources import create_secret
 from sandbox.identities import FUNCTION_MAY
-from sandbox.oci import OciSandbox, write_config_file
-from sandbox.oci.resources import create_secret
 from tests.contract.aws_fixtures import KEYS
 
 ELSEWHERE = "eu-west-1"

@@ -35,8 +35,8 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.federation import rsa_key
 from lockstep.protocol.model import CredentialValue, Login, SecretStr
-from sandbox.aws.resources import create_mac_key
-from sandbox.aws.server import AwsSandbox
+from sandbox.emulators.aws.resources import create_mac_key
+from sandbox.emulators.aws.server import AwsSandbox
 from tests.contract.aws_fixtures import (
     APP_USER_VERSIONS,
     BUCKET,

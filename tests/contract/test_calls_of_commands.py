@@ -11,7 +11,7 @@ from typer.testing import Result
 
 from lockstep.plan.limits import WRITES_OF_A_ROTATION
 from lockstep.protocol.ring import SLOTS
-from sandbox.oci import write_config_file
+from sandbox.emulators.oci import write_config_file
 from tests.contract.counted import World, world
 from tests.contract.person import ACTS, Person, pending, run
 

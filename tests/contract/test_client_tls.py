@@ -25,9 +25,9 @@ from lockstep.client import (
 from lockstep.client.drivers import asyncmy_opener, asyncpg_opener, psycopg_opener, pymysql_opener
 from lockstep.protocol.errors import TlsVerificationError
 from lockstep.protocol.model import SecretStr
-from sandbox.databases import CertificateAuthority, DatabaseServer, MariaDbServer, PostgresServer
-from sandbox.databases.pgserver import PgserverServer
-from sandbox.databases.pgserver import available as pgserver_available
+from sandbox.emulators.databases import CertificateAuthority, DatabaseServer, MariaDbServer, PostgresServer
+from sandbox.emulators.databases.pgserver import PgserverServer
+from sandbox.emulators.databases.pgserver import available as pgserver_available
 from tests.support.servers import require
 
 PASSWORD = "a-password-of-an-application"

@@ -19,7 +19,7 @@ from lockstep.protocol.errors import DeadlineExceededError, SecretNotFoundError
 from lockstep.protocol.federation import IssuerKey
 from lockstep.protocol.model import CredentialValue
 from lockstep.protocol.ports import Database
-from sandbox.oci import OciSandbox
+from sandbox.emulators.oci import OciSandbox
 from tests.contract.aws_fixtures import KEYS
 from tests.contract.database_harness import SQL_WORLDS, SqlHarness, value_of
 from tests.contract.oci_fixtures import sandbox_vault

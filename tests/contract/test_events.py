@@ -18,9 +18,9 @@ from lockstep.protocol.errors import EventNotSentError
 from lockstep.protocol.events import CloudEvent, Paused, Retired, event_of
 from lockstep.protocol.messages import Entry
 from lockstep.runtime.wiring import EVENT_TIMEOUTS
-from sandbox.aws import AwsSandbox
+from sandbox.emulators.aws import AwsSandbox
+from sandbox.emulators.oci import OciSandbox
 from sandbox.event_estate import EventEstate, make_event_estate
-from sandbox.oci import OciSandbox
 from sandbox.plans import EVENT_BUS
 from tests.contract.aws_fixtures import KEYS
 

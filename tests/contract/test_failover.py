@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from lockstep.protocol.model import ClaimKind, Strategy
-from sandbox.databases import CertificateAuthority
-from sandbox.databases.process import poll_until
-from sandbox.databases.replicas import PostgresReplica
+from sandbox.emulators.databases import CertificateAuthority
+from sandbox.emulators.databases.process import poll_until
+from sandbox.emulators.databases.replicas import PostgresReplica
 from tests.contract.database_harness import (
     MAX_REFUSALS,
     PAIRED_WORLDS,

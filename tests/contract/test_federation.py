@@ -29,11 +29,11 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.workers import at_the_same_time
 from lockstep.runtime.clouds import Clouds
-from sandbox.aws import AwsSandbox
+from sandbox.emulators.aws import AwsSandbox
+from sandbox.emulators.oci import OciSandbox
+from sandbox.emulators.oci.keys import State
+from sandbox.emulators.oci.wire import Reply
 from sandbox.names import Trouble
-from sandbox.oci import OciSandbox
-from sandbox.oci.keys import State
-from sandbox.oci.wire import Reply
 from tests.contract.federated import (
     AUDIT,
     CLIENT_ID,

@@ -12,7 +12,7 @@ from lockstep.protocol import deadlines
 from lockstep.protocol.deadlines import START_POLICY
 from lockstep.protocol.messages import RunInput
 from lockstep.protocol.schedule import cloud_of, run_key
-from sandbox.aws import AwsSandbox
+from sandbox.emulators.aws import AwsSandbox
 from tests.support.fleet_machine import (
     MINUTE,
     NOW,

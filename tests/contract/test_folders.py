@@ -12,10 +12,10 @@ from lockstep.oci.object_storage import AUDIT_ERRORS as OCI_ERRORS
 from lockstep.oci.object_storage import ObjectStorageAuditLog, ObjectStorageFolder
 from lockstep.protocol.errors import AuditLogAccessDeniedError, AuditLogUnreachableError
 from lockstep.protocol.ports import AuditLog, Folder
-from sandbox.aws.server import AwsSandbox
 from sandbox.digests import StoresClock
-from sandbox.oci import OciSandbox
-from sandbox.oci.clock import SandboxClock, real_time
+from sandbox.emulators.aws.server import AwsSandbox
+from sandbox.emulators.oci import OciSandbox
+from sandbox.emulators.oci.clock import SandboxClock, real_time
 from tests.contract.aws_fixtures import sandbox_client
 from tests.contract.oci_fixtures import OciConsole, sandbox_clients
 

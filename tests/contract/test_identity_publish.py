@@ -16,8 +16,8 @@ from lockstep.cli import app
 from lockstep.protocol.federation import CACHE_CONTROL, CONFIGURATION, KEYS
 from lockstep.protocol.model import Engine
 from sandbox import plans
+from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.estate import environment
-from sandbox.oci import OciSandbox, write_config_file
 from tests.contract.test_calls_of_commands import listed_in_oci
 
 BUCKET = "lockstep-issuer"

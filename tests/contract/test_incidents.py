@@ -19,7 +19,7 @@ from lockstep.protocol.model import Login, SecretStr
 from lockstep.protocol.orders import Pause, Revoke
 from lockstep.runtime.system import SystemClock
 from sandbox import plans
-from sandbox.databases import CertificateAuthority, MariaDbServer
+from sandbox.emulators.databases import CertificateAuthority, MariaDbServer
 from sandbox.estate import Estate, running_estate
 from sandbox.servers import set_password
 from tests.statemachine.conftest import Case, login_text

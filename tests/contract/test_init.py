@@ -19,9 +19,9 @@ from lockstep.plan.file import SCHEMA_NAME, load_plan, plan_schema
 from lockstep.plan.stores import OciVault
 from lockstep.protocol.model import Engine, Strategy
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
-from sandbox.aws import AwsSandbox
+from sandbox.emulators.aws import AwsSandbox
+from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.estate import environment
-from sandbox.oci import OciSandbox, write_config_file
 
 AWS = [
     "--yes",

@@ -34,8 +34,8 @@ from lockstep.protocol.model import (
 )
 from lockstep.protocol.orders import accounts_of
 from lockstep.protocol.ports import Lock
-from sandbox.aws.resources import create_lock_table
-from sandbox.aws.server import AwsSandbox
+from sandbox.emulators.aws.resources import create_lock_table
+from sandbox.emulators.aws.server import AwsSandbox
 from tests.contract.aws_fixtures import CREDENTIAL, TABLE, aws_lock, sandbox_client
 from tests.contract.harness import LockHarness
 from tests.contract.memory_fixtures import memory_lock

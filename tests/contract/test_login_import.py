@@ -28,8 +28,8 @@ from lockstep.protocol.model import CredentialValue, Login, SecretStr
 from lockstep.protocol.orders import accounts_of
 from lockstep.protocol.ports import EditableSecret
 from lockstep.stores.contents import encode_app_user
-from sandbox.aws.server import AwsSandbox
-from sandbox.oci import OciSandbox
+from sandbox.emulators.aws.server import AwsSandbox
+from sandbox.emulators.oci import OciSandbox
 from tests.contract.aws_fixtures import (
     CREDENTIAL,
     TABLE,

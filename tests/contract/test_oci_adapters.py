@@ -40,9 +40,9 @@ from lockstep.protocol.errors import (
 from lockstep.protocol.federation import rsa_key
 from lockstep.protocol.ports import Mac
 from lockstep.runtime.identity import aws_access_key, oci_api_key, own_oci_identity
-from sandbox.oci import OciSandbox
-from sandbox.oci.keys import Key
-from sandbox.oci.resources import create_audit_bucket, create_signing_key
+from sandbox.emulators.oci import OciSandbox
+from sandbox.emulators.oci.keys import Key
+from sandbox.emulators.oci.resources import create_audit_bucket, create_signing_key
 from tests.contract.oci_fixtures import BUCKET, OciConsole, sandbox_clients, sandbox_vault
 
 

@@ -30,7 +30,7 @@ from lockstep.protocol.orders import (
     TakeOver,
     Unblock,
 )
-from sandbox.aws.server import AwsSandbox
+from sandbox.emulators.aws.server import AwsSandbox
 from tests.contract.aws_fixtures import CREDENTIAL, TABLE, DynamoDbHarness, sandbox_client
 from tests.support.memory import MemoryAuditLog, MemorySigner
 

@@ -19,8 +19,8 @@ from lockstep.protocol.errors import LockTableAccessDeniedError
 from lockstep.protocol.model import Engine
 from lockstep.runtime.clouds import Clouds
 from sandbox import plans
-from sandbox.aws.resources import ORDER_KEY, create_audit_bucket, create_lock_table, create_mac_key
-from sandbox.aws.server import AwsSandbox
+from sandbox.emulators.aws.resources import ORDER_KEY, create_audit_bucket, create_lock_table, create_mac_key
+from sandbox.emulators.aws.server import AwsSandbox
 from sandbox.plans import AUDIT_BUCKET, AWS_REGION, LOCK_TABLE
 
 TEAMS = {"orders": FEW + 15, "ledger": 5}

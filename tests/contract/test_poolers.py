@@ -16,7 +16,7 @@ from lockstep.databases.findings import Outcome
 from lockstep.operate.doctor.servers import VERIFY_HOSTS
 from lockstep.protocol.errors import DatabaseRejectedError, ReplicaLaggingError
 from lockstep.protocol.model import CredentialValue, Tls, VerifyHost
-from sandbox.databases import CertificateAuthority, process
+from sandbox.emulators.databases import CertificateAuthority, process
 from tests.agent.languages.harness import require_programs
 from tests.contract.database_harness import PAIRED_WORLDS, SqlHarness
 from tests.contract.database_world import STEADY, World

@@ -17,8 +17,8 @@ from lockstep.protocol.schedule import run_key
 from lockstep.runtime.identity import AWS_RUNNER, OCI_RUNNER
 from lockstep.runtime.system import SystemClock
 from lockstep.runtime.wiring import PLAN_VARIABLE, forget, hosted_runner, hosted_source
-from sandbox.aws.server import AwsSandbox
-from sandbox.oci import OciSandbox, write_config_file
+from sandbox.emulators.aws.server import AwsSandbox
+from sandbox.emulators.oci import OciSandbox, write_config_file
 from tests.contract.oci_fixtures import OciConsole
 
 GIVEN = Path(__file__).parents[1] / "infrastructure/plan"

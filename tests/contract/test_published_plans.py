@@ -38,8 +38,8 @@ from lockstep.protocol.errors import (
 from lockstep.protocol.schedule import run_key
 from lockstep.protocol.workers import one_after_the_other
 from lockstep.runtime.system import SystemClock
-from sandbox.aws.server import AwsSandbox
-from sandbox.oci import OciSandbox
+from sandbox.emulators.aws.server import AwsSandbox
+from sandbox.emulators.oci import OciSandbox
 from tests.contract.aws_fixtures import KEYS, sandbox_client
 from tests.contract.oci_fixtures import OciConsole, sandbox_clients
 

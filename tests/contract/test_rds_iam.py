@@ -26,7 +26,7 @@ from lockstep.protocol.ports import Database
 from lockstep.runtime.clouds import Clouds, Endpoints
 from lockstep.runtime.identity import Identity
 from lockstep.runtime.system import SystemClock
-from sandbox.databases.rds_iam import AccessKey, RdsFront, RdsIam, rds_front
+from sandbox.emulators.databases.rds_iam import AccessKey, RdsFront, RdsIam, rds_front
 from tests.contract.database_harness import ADMIN, NEEDLE, SqlHarness, fails, value_of
 from tests.support.memory import make_plan
 from tests.support.mysql_relay import CLIENT_SSL, Greeting, relay

@@ -33,7 +33,7 @@ from lockstep.protocol.model import DatabaseServer as PlannedServer
 from lockstep.protocol.ports import Database
 from lockstep.protocol.workers import at_the_same_time
 from lockstep.runtime.databases import open_server
-from sandbox.databases import CertificateAuthority
+from sandbox.emulators.databases import CertificateAuthority
 from tests.contract.database_harness import (
     ADMIN,
     DATABASE,

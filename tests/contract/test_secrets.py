@@ -26,10 +26,10 @@ from lockstep.protocol.names import KEY_OUTPUT, SECRET_TAG, STACK_TAG
 from lockstep.protocol.ring import SLOTS
 from lockstep.stores.contents import decode_app_user
 from sandbox import plans
-from sandbox.aws import AwsSandbox
-from sandbox.aws.executions import Client
+from sandbox.emulators.aws import AwsSandbox
+from sandbox.emulators.aws.executions import Client
+from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.estate import environment
-from sandbox.oci import OciSandbox, write_config_file
 from tests.contract.test_calls_of_commands import listed_in_oci
 from tests.support.settling import settled
 

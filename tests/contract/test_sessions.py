@@ -12,7 +12,7 @@ from lockstep.databases.sessions import LISTS, NotCountable, OpenSession, Sessio
 from lockstep.protocol.errors import AdminCredentialRejectedError, DatabaseUnreachableError
 from lockstep.protocol.model import ROTATION_USER, Login, SecretStr, Strategy
 from lockstep.runtime.databases import Timeouts, open_server
-from sandbox.databases import CertificateAuthority, MySqlServer
+from sandbox.emulators.databases import CertificateAuthority, MySqlServer
 from tests.contract.database_harness import (
     ADMIN,
     DATABASE,

@@ -11,8 +11,8 @@ import pytest
 
 from lockstep.protocol.model import Strategy
 from sandbox import plans
-from sandbox.aws import Execution
-from sandbox.databases import CertificateAuthority, MariaDbServer
+from sandbox.emulators.aws import Execution
+from sandbox.emulators.databases import CertificateAuthority, MariaDbServer
 from sandbox.estate import Estate, Settings, running_estate
 from sandbox.fn import FunctionProcess, running_function
 from sandbox.identities import Way

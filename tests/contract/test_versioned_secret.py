@@ -20,8 +20,8 @@ from lockstep.protocol.ports import VersionedSecret
 from lockstep.runtime.system import SystemClock
 from lockstep.stores.readers import NamedSecret
 from lockstep.stores.ring import VaultRing
-from sandbox.aws import AwsSandbox
-from sandbox.oci import OciSandbox
+from sandbox.emulators.aws import AwsSandbox
+from sandbox.emulators.oci import OciSandbox
 from tests.contract.aws_fixtures import SecretsManagerHarness, aws_store
 from tests.contract.harness import PLACEHOLDER_TEXT, StoreHarness
 from tests.contract.memory_fixtures import memory_store

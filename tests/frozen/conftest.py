@@ -10,7 +10,7 @@ import pytest
 
 from lockstep.protocol.model import Credential
 from sandbox import plans
-from sandbox.databases import CertificateAuthority, MariaDbServer
+from sandbox.emulators.databases import CertificateAuthority, MariaDbServer
 from sandbox.estate import Estate, running_estate
 from sandbox.outside import Value, lets_in
 from sandbox.wire import Fault, FaultKind, Wire

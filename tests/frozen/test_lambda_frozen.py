@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from lockstep.runtime.wiring import PLAN_VARIABLE
-from sandbox.aws.lambda_host import LambdaHost
-from sandbox.aws.lambda_process import DeployedFunction, FunctionProcesses, copy_runtime
+from sandbox.emulators.aws.lambda_host import LambdaHost
+from sandbox.emulators.aws.lambda_process import DeployedFunction, FunctionProcesses, copy_runtime
 from tests.frozen.conftest import World
 from tests.frozen.work import BOUND_SECONDS, CALLS, Signs, environment, wait_for
 

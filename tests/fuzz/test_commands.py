@@ -21,10 +21,10 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.model import Engine
 from sandbox import plans
-from sandbox.aws import AwsSandbox
-from sandbox.aws.resources import create_lock_table
-from sandbox.oci import OciSandbox
-from sandbox.oci.config_file import write_config_file
+from sandbox.emulators.aws import AwsSandbox
+from sandbox.emulators.aws.resources import create_lock_table
+from sandbox.emulators.oci import OciSandbox
+from sandbox.emulators.oci.config_file import write_config_file
 from tests.fuzz.environments import ANSWERS, AWS, CANARY, KEYS, OCI, Broken
 from tests.fuzz.garbage_server import GarbageServer
 from tests.fuzz.harness import characters, counted, inputs

@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 from cdk.app import LockstepStack
 from cdk.deployment import read_deployment
 from cdk.settings import ROOT, Settings
-from sandbox.aws.policies import Statement, as_list
+from sandbox.emulators.aws.policies import Statement, as_list
 
 PLAN = Path("tests/infrastructure/plan/lockstep.yaml")
 BOTH_CLOUDS = Path("tests/infrastructure/plan/both.yaml")

@@ -11,7 +11,7 @@ from lockstep.operate.secrets import ROTATED, wanted
 from lockstep.plan.file import load_plan
 from lockstep.plan.model import Plan
 from lockstep.protocol.names import SECRET_TAG, STACK_TAG, SecretKind
-from sandbox.aws.policies import Call, Context, Statement, decide
+from sandbox.emulators.aws.policies import Call, Context, Statement, decide
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, VPC, title_of
 from tests.infrastructure.template import Template, synthesise
 

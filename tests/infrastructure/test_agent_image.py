@@ -14,9 +14,9 @@ import pytest
 from cdk.bundle import ROOT
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from sandbox.agent import READER_MAY, plan_file, running_agent
-from sandbox.aws import AwsSandbox
-from sandbox.oci import OciSandbox, write_config_file
-from sandbox.oci.resources import create_ring
+from sandbox.emulators.aws import AwsSandbox
+from sandbox.emulators.oci import OciSandbox, write_config_file
+from sandbox.emulators.oci.resources import create_ring
 from tests.agent.harness import NAME, Address, app_user
 
 DOCKERFILE = ROOT / "docs/how-to/agent/Dockerfile"

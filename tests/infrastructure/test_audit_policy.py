@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from cdk.resource_policies import BUCKET_ACTIONS, ENTRY_ACTIONS, Statement
 from cdk.settings import ROOT, Settings
 from lockstep.plan.file import load_plan
-from sandbox.aws.policies import Call, decide
+from sandbox.emulators.aws.policies import Call, decide
 from tests.infrastructure.cdk_case import PLAN
 from tests.infrastructure.template import Template, synthesise
 

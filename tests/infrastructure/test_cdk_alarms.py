@@ -19,8 +19,8 @@ from lockstep.operate.watch import COUNTED, EVERY, Expected, watch
 from lockstep.plan.file import load_plan
 from lockstep.protocol.model import LockRecord
 from lockstep.protocol.ports import Table
-from sandbox.aws.alarms import EXTRA_PERIODS, judge
-from sandbox.aws.strict_alarms import ALARM, NO_DATA, OK
+from sandbox.emulators.aws.alarms import EXTRA_PERIODS, judge
+from sandbox.emulators.aws.strict_alarms import ALARM, NO_DATA, OK
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, PLAN, Synthesised, synthesised
 from tests.infrastructure.template import synthesise
 from tests.support.scaled import scaled

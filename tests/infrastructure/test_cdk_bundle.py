@@ -19,8 +19,8 @@ from cdk.bundle import HANDLERS, ROOT, BundleError, build, read_bundle
 from cdk.deployment import read_deployment
 from cdk.settings import Settings
 from lockstep.plan.file import PlanProblemsError
-from sandbox.aws.lambda_host import InvocationResult, LambdaHost
-from sandbox.aws.lambda_process import DeployedFunction, FunctionProcesses, copy_runtime
+from sandbox.emulators.aws.lambda_host import InvocationResult, LambdaHost
+from sandbox.emulators.aws.lambda_process import DeployedFunction, FunctionProcesses, copy_runtime
 from tests.infrastructure.cdk_case import PLAN, synthesised
 
 NO_STEPS = ("watch", "digest", "announce")

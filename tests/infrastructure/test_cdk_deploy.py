@@ -14,8 +14,8 @@ from cdk.existing import Estate
 from cdk.settings import ROOT, Adopt, NotDeployableError, Settings
 from lockstep.plan.file import load_plan
 from lockstep.protocol.names import KEY_OUTPUT, STACK_TAG
-from sandbox.aws import AwsSandbox
-from sandbox.aws.resources import create_lock_table
+from sandbox.emulators.aws import AwsSandbox
+from sandbox.emulators.aws.resources import create_lock_table
 from tests.infrastructure.cdk_case import PLAN, refusing
 
 BUCKET = "audit-of-orders"

@@ -18,10 +18,6 @@ from lockstep.operate.doctor.checks import Context, chosen, examine
 from lockstep.protocol.errors import AuditLogAccessDeniedError
 from lockstep.protocol.model import Credential, Login, SecretStr
 from lockstep.protocol.workers import one_after_the_other
-from sandbox.aws import InvocationContext
-from sandbox.aws.deployed import NotPermittedError
-from sandbox.aws.executions import Client
-from sandbox.aws.policies import as_list
 from sandbox.deploy_local import (
     check_credential,
     check_digest,
@@ -31,6 +27,10 @@ from sandbox.deploy_local import (
     doctor_in_cloud,
 )
 from sandbox.deployed_world import BREAK_GLASS, DeployedWorld, deployed_world
+from sandbox.emulators.aws import InvocationContext
+from sandbox.emulators.aws.deployed import NotPermittedError
+from sandbox.emulators.aws.executions import Client
+from sandbox.emulators.aws.policies import as_list
 from sandbox.estate import environment
 from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE
 from sandbox.servers import set_password

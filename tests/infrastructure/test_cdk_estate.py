@@ -10,7 +10,7 @@ import pytest
 
 from cdk.bundle import build
 from cdk.settings import ROOT, NotDeployableError, Settings
-from sandbox.aws.policies import Statement, as_list
+from sandbox.emulators.aws.policies import Statement, as_list
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, PLAN, VPC, Synthesised, synthesised
 
 UNTAGGABLE = {

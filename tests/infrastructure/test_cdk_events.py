@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from moto.events.models import EventPattern
 
-from sandbox.aws.policies import Call, decide
-from sandbox.aws.status_changes import DETAIL_TYPE
+from sandbox.emulators.aws.policies import Call, decide
+from sandbox.emulators.aws.status_changes import DETAIL_TYPE
 from tests.infrastructure.cdk_case import ACCOUNT, WITH_EVENTS, Synthesised, synthesised
 
 MACHINE = "arn:aws:states:eu-central-1:111122223333:stateMachine:lockstep"

@@ -13,7 +13,7 @@ from cdk.settings import ROOT, Adopt, NotDeployableError, Settings
 from lockstep.plan.file import load_plan
 from lockstep.plan.model import Plan
 from lockstep.plan.runners import Runners
-from sandbox.aws.policies import Call, Context, decide
+from sandbox.emulators.aws.policies import Call, Context, decide
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, FEDERATED, PLAN, Synthesised, synthesised, title_of
 from tests.infrastructure.template import Statement, Template, synthesise
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cdk.bundle import ROOT
-from sandbox.aws.policies import as_list
+from sandbox.emulators.aws.policies import as_list
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, FEDERATED, PLAN, READERS, VPC, WITH_EVENTS, synthesised
 
 _ROW = re.compile(r"\| (?P<cells>[^|]+(?: \| [^|]+){4}) \| (?P<why>[^|]+) \|")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from sandbox.aws.policies import Call, Context, decide
+from sandbox.emulators.aws.policies import Call, Context, decide
 from tests.infrastructure.policy_case import LOCK, OTHER, ROLES, THIS, allowed, world
 
 

@@ -9,7 +9,7 @@ import pytest
 from cdk.settings import ROOT, Settings
 from lockstep.plan.file import load_plan
 from lockstep.protocol.names import SECRET_TAG, STACK_TAG, SecretKind
-from sandbox.aws.policies import Call, Statement, decide
+from sandbox.emulators.aws.policies import Call, Statement, decide
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, FEDERATED, READERS, title_of
 from tests.infrastructure.policy_case import (
     LISTED,

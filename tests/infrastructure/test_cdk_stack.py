@@ -19,7 +19,7 @@ from lockstep.protocol.deadlines import STEP, TRIGGER_LATENESS
 from lockstep.protocol.names import DOCTOR
 from lockstep.protocol.schedule import FleetInput
 from lockstep.protocol.strict_json import read
-from sandbox.aws.resources import substitute
+from sandbox.emulators.aws.resources import substitute
 from tests.infrastructure.cdk_case import BOTH_CLOUDS, FEDERATED, PLAN, VPC, Synthesised, synthesised
 
 _JSONATA_NUMBER = re.compile(

@@ -18,7 +18,7 @@ from cdk.existing import Estate, look
 from cdk.settings import Adopt, NotDeployableError, Settings
 from lockstep.plan.file import load_plan
 from lockstep.plan.runners import Runners
-from sandbox.aws import AwsSandbox
+from sandbox.emulators.aws import AwsSandbox
 from tests.infrastructure.cdk_case import FEDERATED, PLAN, refusing
 
 BUCKET, PLAN_BUCKET = "example-lockstep-audit", "example-lockstep-audit-plans"

@@ -20,8 +20,8 @@ from lockstep.protocol.model import (
     Release,
     SecretStr,
 )
-from sandbox.aws.item_access import item_context
-from sandbox.aws.policies import Call
+from sandbox.emulators.aws.item_access import item_context
+from sandbox.emulators.aws.policies import Call
 from tests.infrastructure.policy_case import LOCK, ROLES, THIS, allowed, world
 from tests.support.memory import EPOCH
 

@@ -23,8 +23,8 @@ from lockstep.plan.published import CA_FOLDER, FolderOfPlan, PublishedPlan, comp
 from lockstep.protocol.model import Engine
 from lockstep.runtime.wiring import PLAN_VARIABLE
 from sandbox import plans
+from sandbox.emulators.oci.identity import new_private_key
 from sandbox.fn import FunctionProcess, running_function
-from sandbox.oci.identity import new_private_key
 from tests.infrastructure.cdk_case import PLAN
 
 CA_FILE = ROOT / PLAN.parent / "ca/example.pem"

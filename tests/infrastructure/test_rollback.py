@@ -9,7 +9,7 @@ import pytest
 from moto.cloudformation.models import cloudformation_backends
 
 from cdk import rollback
-from sandbox.aws import AwsSandbox
+from sandbox.emulators.aws import AwsSandbox
 from tests.infrastructure.cdk_case import PLAN
 
 STACK = "lockstep"

@@ -15,8 +15,8 @@ from lockstep.plan.file import parse_plan
 from lockstep.protocol.errors import SessionFailure
 from lockstep.protocol.federation import IssuerKey, place_of
 from sandbox import plans
-from sandbox.oci import OciSandbox
-from sandbox.oci.keys import Key
+from sandbox.emulators.oci import OciSandbox
+from sandbox.emulators.oci.keys import Key
 from tests.contract.oci_fixtures import sandbox_clients
 from tests.infrastructure.terraform.policies import Statement, allowed, statements
 from tests.infrastructure.terraform.stack import (

@@ -10,7 +10,7 @@ from lockstep.plan.model import Plan
 from lockstep.protocol.model import Credential, Strategy
 from lockstep.runtime import wiring
 from sandbox import plans
-from sandbox.databases import CertificateAuthority, MySqlServer
+from sandbox.emulators.databases import CertificateAuthority, MySqlServer
 from sandbox.estate import Estate, Settings, running_estate
 from sandbox.fn import FunctionProcess, running_function
 from sandbox.servers import default_servers

@@ -23,7 +23,7 @@ from lockstep.runtime.system import SystemClock
 from oci_fn.retries import Retries
 from oci_fn.sequence import rotate
 from sandbox import plans
-from sandbox.databases import CertificateAuthority, MariaDbServer, MySqlServer, PostgresServer
+from sandbox.emulators.databases import CertificateAuthority, MariaDbServer, MySqlServer, PostgresServer
 from sandbox.estate import Estate, Settings, running_estate
 from sandbox.fn import FunctionProcess, running_function
 from sandbox.outside import StoreName

@@ -8,9 +8,9 @@ import pytest
 
 from lockstep.protocol.deadlines import BATCH
 from lockstep.runtime.wiring import FUNCTION_VARIABLE, REGION_VARIABLE
+from sandbox.emulators.oci.invocation import Detached
 from sandbox.estate import Estate
 from sandbox.fn import FunctionProcess, running_function
-from sandbox.oci.invocation import Detached
 
 FUNCTION_ID = "ocid1.fnfunc.oc1.eu-frankfurt-1.rotate"
 SECONDS = 240

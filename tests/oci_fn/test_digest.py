@@ -14,9 +14,9 @@ from lockstep.protocol.strict_json import write
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE
 from lockstep.runtime.wiring import DIGEST_VARIABLE
 from oci_fn.digest import DigestFunction
+from sandbox.emulators.oci import write_config_file
 from sandbox.estate import Estate
 from sandbox.fn import FunctionProcess, running_function
-from sandbox.oci import write_config_file
 from sandbox.plans import AUDIT_BUCKET
 from tests.contract.oci_fixtures import OciConsole
 from tests.support.lambda_context import NO_LOOKS

@@ -22,13 +22,13 @@ from lockstep.protocol.orders import Pause, Revoke, TakeOver
 from oci_fn.publish import SLOW_SECONDS
 from sandbox import plans
 from sandbox.applications import Applications, by_client
-from sandbox.aws import Execution, InvocationContext, ProcessDied
-from sandbox.aws.status_changes import TRIES
-from sandbox.databases import CertificateAuthority, MariaDbServer
+from sandbox.emulators.aws import Execution, InvocationContext, ProcessDied
+from sandbox.emulators.aws.status_changes import TRIES
+from sandbox.emulators.databases import CertificateAuthority, MariaDbServer
+from sandbox.emulators.oci.faults import Fault
 from sandbox.estate import Estate, Settings, running_estate
 from sandbox.event_estate import CloudEvent
 from sandbox.fn import FunctionProcess, running_function
-from sandbox.oci.faults import Fault
 
 PREFIX = "dev.lockstep.credential."
 KEPT_SECONDS = 0.5

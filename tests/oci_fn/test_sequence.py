@@ -49,8 +49,8 @@ from lockstep.protocol.messages import (
 from lockstep.stores.credential import Ports
 from oci_fn import sequence
 from oci_fn.retries import Retries
-from sandbox.aws import AwsSandbox, create_state_machine
-from sandbox.aws.resources import create_lock_table
+from sandbox.emulators.aws import AwsSandbox, create_state_machine
+from sandbox.emulators.aws.resources import create_lock_table
 from tests.contract.aws_fixtures import sandbox_client
 from tests.support.faults import Faults
 from tests.support.memory import FakeClock, MemoryWorld

@@ -9,10 +9,10 @@ from tempfile import TemporaryDirectory
 from lockstep.protocol.deadlines import CloudTimeouts, DatabaseTimeouts, Timeouts
 from lockstep.protocol.model import Credential, Strategy
 from sandbox import plans
-from sandbox.aws import AwsSandbox
-from sandbox.databases import CertificateAuthority, MariaDbServer, MySqlServer, PostgresServer
+from sandbox.emulators.aws import AwsSandbox
+from sandbox.emulators.databases import CertificateAuthority, MariaDbServer, MySqlServer, PostgresServer
+from sandbox.emulators.oci import OciSandbox, SandboxClock
 from sandbox.estate import Estate, Settings, running_estate
-from sandbox.oci import OciSandbox, SandboxClock
 from sandbox.wire import Wire
 from tests.proof.clock import JumpingClock
 

@@ -21,8 +21,8 @@ from lockstep.protocol.names import VersionNames
 from lockstep.protocol.ring import SLOTS
 from lockstep.stores.credential import Ports, Stores
 from sandbox import plans
-from sandbox.oci import OciSandbox
-from sandbox.oci.secret import Version
+from sandbox.emulators.oci import OciSandbox
+from sandbox.emulators.oci.secret import Version
 from tests.contract.oci_fixtures import VaultRingHarness
 from tests.proof import invariants
 from tests.proof.invariants import InFlight, Snapshot, ViolationError

@@ -11,9 +11,9 @@ from lockstep.audit.entry import look
 from lockstep.aws.s3 import S3AuditLog
 from lockstep.oci.object_storage import ObjectStorageAuditLog
 from lockstep.protocol.ports import AuditLog, EntryObjects
-from sandbox.aws.resources import create_audit_bucket
-from sandbox.aws.server import AwsSandbox
-from sandbox.oci import OciSandbox
+from sandbox.emulators.aws.resources import create_audit_bucket
+from sandbox.emulators.aws.server import AwsSandbox
+from sandbox.emulators.oci import OciSandbox
 from tests.contract.aws_fixtures import sandbox_client
 from tests.contract.oci_fixtures import OciConsole, sandbox_clients
 from tests.support.memory import MemoryAuditLog

@@ -16,8 +16,8 @@ from lockstep.protocol.schedule import STANDBY, last_trigger, period, turn_after
 from lockstep.runtime.identity import OCI_RUNNER
 from lockstep.runtime.wiring import hosted_runner
 from oci_fn import func
-from sandbox.aws import InvocationContext, InvocationResult, ProcessDied
-from sandbox.aws.executions import run_execution
+from sandbox.emulators.aws import InvocationContext, InvocationResult, ProcessDied
+from sandbox.emulators.aws.executions import run_execution
 from sandbox.wire import Process
 from tests.proof.estate import INTERVAL_SECONDS, WiredEstate
 

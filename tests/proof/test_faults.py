@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandbox.databases import MariaDbServer, MySqlServer, PostgresServer, available
+from sandbox.emulators.databases import MariaDbServer, MySqlServer, PostgresServer, available
 from sandbox.wire import FaultKind
 from tests.proof.enumeration import Enumeration, Tally
 from tests.proof.estate import WiredEstate, estate

@@ -31,7 +31,7 @@ from lockstep.protocol.messages import RunInput
 from lockstep.protocol.ring import MAX_IN_USE, MAX_PENDING_DELETION
 from oci_fn.retries import Retries
 from oci_fn.sequence import rotate
-from sandbox.oci import OciSandbox, SandboxClock
+from sandbox.emulators.oci import OciSandbox, SandboxClock
 from tests.proof.life import STORES, LifeObserver, LifeWorld
 from tests.proof.life_acts import STEP_MINUTES, Act, Operator
 from tests.support.memory import EPOCH, FakeClock

@@ -11,7 +11,7 @@ import pytest
 from sandbox import beside_agent
 from sandbox.applications import Application, by_file, over_http
 from sandbox.beside_agent import Address
-from sandbox.databases import CertificateAuthority, MariaDbServer, PostgresServer, running
+from sandbox.emulators.databases import CertificateAuthority, MariaDbServer, PostgresServer, running
 from tests.agent.harness import NAME, TOKEN, FakeStore, World, answering
 from tests.support.servers import require
 

@@ -10,7 +10,6 @@ from typing import Any
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
 
-from sandbox.aws import AwsSandbox
 from sandbox.bench import peer
 from sandbox.bench.budget import MACHINE, SMALL, STEPS
 from sandbox.bench.goals import Goal, figure, goals
@@ -18,8 +17,9 @@ from sandbox.bench.measure import PEER, Depth, small
 from sandbox.bench.network import Network, covered_ms, longest_chain
 from sandbox.bench.rounds import LATENCIES_MS, round_trips
 from sandbox.bench.table import Tables
-from sandbox.databases import MariaDbServer, available
-from sandbox.oci import OciSandbox
+from sandbox.emulators.aws import AwsSandbox
+from sandbox.emulators.databases import MariaDbServer, available
+from sandbox.emulators.oci import OciSandbox
 
 LATENCY_MS = 400.0
 """So long that the work for a request is little beside it on a busy machine."""

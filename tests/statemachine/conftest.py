@@ -14,8 +14,14 @@ from lockstep.cli import app
 from lockstep.protocol.model import Credential, LockRecord, Login, SecretStr, Strategy
 from lockstep.protocol.orders import Order
 from sandbox import plans
-from sandbox.aws import AwsSandbox, Execution
-from sandbox.databases import CertificateAuthority, DatabaseServer, MariaDbServer, MySqlServer, PostgresServer
+from sandbox.emulators.aws import AwsSandbox, Execution
+from sandbox.emulators.databases import (
+    CertificateAuthority,
+    DatabaseServer,
+    MariaDbServer,
+    MySqlServer,
+    PostgresServer,
+)
 from sandbox.estate import Estate, Settings, running_estate
 from sandbox.outside import Value, lets_in
 from sandbox.plans import LOCK_TABLE

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from lockstep.protocol.orders import Revoke
-from sandbox.databases import PostgresServer
+from sandbox.emulators.databases import PostgresServer
 from tests.statemachine.conftest import Case, login_text
 
 

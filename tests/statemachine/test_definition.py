@@ -10,7 +10,7 @@ import pytest
 from cdk import fleetmachine, statemachine
 from lockstep.protocol import deadlines, errors
 from lockstep.protocol.errors import LockstepError
-from sandbox.aws.definition import problems
+from sandbox.emulators.aws.definition import problems
 from tests.statemachine.definition import (
     LAMBDAS,
     MACHINE,

@@ -7,8 +7,8 @@ import pytest
 
 from lockstep.protocol.model import ROTATION_USER, Login, SecretStr
 from lockstep.protocol.orders import TakeOver, Unblock
-from sandbox.aws import Execution
-from sandbox.databases import Certificate, CertificateAuthority, MariaDbServer
+from sandbox.emulators.aws import Execution
+from sandbox.emulators.databases import Certificate, CertificateAuthority, MariaDbServer
 from sandbox.estate import Estate
 from sandbox.servers import set_password
 from tests.statemachine.conftest import Case, failure_names, login_text

@@ -11,9 +11,9 @@ from werkzeug.wrappers import Response
 
 from lockstep.protocol.names import CANARY, DEFAULT_STACK, LIVE, state_machine_name
 from lockstep.protocol.schedule import run_key
-from sandbox.aws import AwsSandbox, Execution, create_state_machine
-from sandbox.aws.guard import Guard
-from sandbox.aws.interpreter import access_key
+from sandbox.emulators.aws import AwsSandbox, Execution, create_state_machine
+from sandbox.emulators.aws.guard import Guard
+from sandbox.emulators.aws.interpreter import access_key
 from sandbox.steps import deploy_fleet_machine
 
 if TYPE_CHECKING:

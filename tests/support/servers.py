@@ -2,7 +2,7 @@
 
 import pytest
 
-from sandbox.databases import DatabaseServer, available
+from sandbox.emulators.databases import DatabaseServer, available
 
 
 def require(server: type[DatabaseServer]) -> None:

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Event
 
-from sandbox.databases import Certificate, MySqlServer
-from sandbox.databases.front import DatabaseFront
-from sandbox.databases.process import free_port
+from sandbox.emulators.databases import Certificate, MySqlServer
+from sandbox.emulators.databases.front import DatabaseFront
+from sandbox.emulators.databases.process import free_port
 from sandbox.wire import CutError, Process
 
 
@@ -19,7 +19,7 @@ def mysql_error(number: int, *, sequence: int = 1) -> bytes:
 
 @dataclass(eq=False)
 class StatementFaults:
-    """See `sandbox.databases.front.Exchange`; carries everything out except what a test has chosen.
+    """See `sandbox.emulators.databases.front.Exchange`; carries everything out except what a test has chosen.
 
     Attributes:
         refused: Beginnings of statements, and the number of the error that answers them.

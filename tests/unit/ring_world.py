@@ -16,7 +16,7 @@ from lockstep.stores.credential import CredentialStore, Ports, Stores
 from lockstep.stores.ring import RingReader
 from oci_fn import sequence
 from oci_fn.retries import Retries
-from sandbox.oci import OciSandbox, SandboxClock
+from sandbox.emulators.oci import OciSandbox, SandboxClock
 from tests.contract.harness import SecretKind
 from tests.contract.oci_fixtures import APP_USER_VERSIONS, VaultRingHarness
 from tests.support.fence import fence_held

@@ -10,7 +10,7 @@ from lockstep.client import ClientCredential, CredentialClient, Source, oci_ring
 from lockstep.protocol.errors import SecretMalformedError, SecretNotFoundError, StoreUnreachableError
 from lockstep.protocol.ring import SLOTS
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
-from sandbox.oci import write_config_file
+from sandbox.emulators.oci import write_config_file
 from tests.contract.oci_fixtures import CREDENTIAL, VaultRingHarness
 from tests.support.client_page import adapted, examples
 from tests.unit.ring_world import advance, emulated_ring, value

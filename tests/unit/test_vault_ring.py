@@ -19,7 +19,7 @@ from lockstep.protocol.errors import (
 from lockstep.protocol.model import CredentialValue, Login, SecretStr
 from lockstep.protocol.ports import Clock
 from lockstep.protocol.ring import Slot, Version
-from sandbox.oci import OciSandbox
+from sandbox.emulators.oci import OciSandbox
 from tests.contract.oci_fixtures import APP_USER_VERSIONS, VaultRingHarness
 from tests.support.fence import fence_held
 from tests.unit.ring_world import TAKEN_OVER, advance, emulated_ring, ring_world, value

@@ -16,7 +16,7 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.model import Login, SecretStr
 from lockstep.stores.ring import RingReader
-from sandbox.oci import OciSandbox
+from sandbox.emulators.oci import OciSandbox
 from tests.contract.harness import PLACEHOLDER_TEXT
 from tests.contract.oci_fixtures import (
     APP_USER_VERSIONS,

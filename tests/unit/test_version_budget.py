@@ -13,7 +13,7 @@ from lockstep.protocol.errors import InvalidPlanError, StoreQuotaExceededError
 from lockstep.protocol.model import CredentialValue, Engine, Login, SecretStr, Strategy
 from lockstep.protocol.ring import SLOTS, version_budget
 from sandbox import plans
-from sandbox.oci import OciSandbox, SandboxClock
+from sandbox.emulators.oci import OciSandbox, SandboxClock
 from tests.contract.oci_fixtures import VaultRingHarness
 from tests.support.fence import fence_held
 from tests.support.memory import EPOCH, FakeClock, make_plan

@@ -12,7 +12,7 @@ from functions.watch.report import line
 from lockstep.operate.watch import COUNTED, SHOWN, Expected, Found, watch
 from lockstep.protocol.model import Credential, LockRecord
 from lockstep.protocol.ports import Table
-from sandbox.aws.alarms import embedded
+from sandbox.emulators.aws.alarms import embedded
 from tests.support.memory import make_plan
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)

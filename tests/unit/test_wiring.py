@@ -25,7 +25,7 @@ from lockstep.runtime.federation import SessionContext
 from lockstep.runtime.identity import AWS_RUNNER, KEY_KEPT, OCI_RUNNER, OPERATOR, Identity
 from lockstep.runtime.system import SystemClock
 from lockstep.runtime.wiring import Runner
-from sandbox.oci import OciSandbox, write_config_file
+from sandbox.emulators.oci import OciSandbox, write_config_file
 from tests.support.memory import FakeClock, make_plan
 from tests.support.peer import silent
 

@@ -8,7 +8,13 @@ import pytest
 
 from lockstep.agent.files import FORMATS, login_of
 from lockstep.agent.values import Secret, Values
-from sandbox.databases import CertificateAuthority, DatabaseServer, MariaDbServer, PostgresServer, running
+from sandbox.emulators.databases import (
+    CertificateAuthority,
+    DatabaseServer,
+    MariaDbServer,
+    PostgresServer,
+    running,
+)
 from sandbox.estate import Estate
 from sandbox.fn import FunctionProcess, running_function
 from sandbox.plans import DBNAME

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from sandbox.databases.process import SupervisedProcess, find_program
+from sandbox.emulators.databases.process import SupervisedProcess, find_program
 from sandbox.estate import Estate
 from sandbox.fn import FunctionProcess
 from tests.agent.languages.harness import (

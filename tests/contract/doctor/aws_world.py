@@ -10,7 +10,7 @@ from lockstep.operate.secrets import Wanted, wanted
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import FORMAT
 from lockstep.protocol.names import DEFAULT_STACK, SecretKind
-from sandbox.aws import AwsSandbox
+from sandbox.emulators.aws import AwsSandbox
 from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE
 
 

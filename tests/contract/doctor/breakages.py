@@ -10,8 +10,8 @@ from lockstep.databases import inspect
 from lockstep.databases.findings import Outcome
 from lockstep.operate.doctor import servers
 from lockstep.protocol.model import ROTATION_USER, Engine, LockRecord, Login, SecretStr, Tls
-from sandbox.databases import CertificateAuthority
-from sandbox.databases.process import free_port
+from sandbox.emulators.databases import CertificateAuthority
+from sandbox.emulators.databases.process import free_port
 from tests.contract.doctor.database_world import DoctorWorld
 
 Break = Callable[[DoctorWorld, ExitStack], None]

@@ -8,10 +8,10 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from lockstep.protocol.federation import CONFIGURATION, KEYS, PublicKey, configuration, key_set
 from sandbox import plans
-from sandbox.aws import AwsSandbox
-from sandbox.oci import OciSandbox
-from sandbox.oci.keys import Key, KeyVersion
-from sandbox.oci.resources import create_issuer_bucket, create_signing_key
+from sandbox.emulators.aws import AwsSandbox
+from sandbox.emulators.oci import OciSandbox
+from sandbox.emulators.oci.keys import Key, KeyVersion
+from sandbox.emulators.oci.resources import create_issuer_bucket, create_signing_key
 
 BUCKET, ROLE, CLIENT_KEY = "lockstep-issuer", "lockstep-oci-runner", "alias/lockstep-oci-client"
 CLIENT_ID, CERTIFICATE = "lockstep_client", "lockstep"

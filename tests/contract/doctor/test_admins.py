@@ -11,7 +11,7 @@ from lockstep.databases.findings import Outcome
 from lockstep.operate.doctor import servers
 from lockstep.protocol.errors import AdminCredentialRejectedError, LockstepError
 from lockstep.protocol.model import ROTATION_USER, AdminCredential, Login, SecretStr
-from sandbox.databases.rds_iam import RdsFront
+from sandbox.emulators.databases.rds_iam import RdsFront
 from tests.contract.database_harness import SqlHarness
 from tests.contract.doctor.database_world import DoctorWorld
 from tests.contract.test_admin_credential import Rotated, estate

@@ -18,10 +18,10 @@ from lockstep.protocol.model import Engine
 from lockstep.protocol.workers import one_after_the_other
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from sandbox import plans
-from sandbox.aws import AwsSandbox
-from sandbox.aws.resources import ORDER_KEY, create_mac_key
+from sandbox.emulators.aws import AwsSandbox
+from sandbox.emulators.aws.resources import ORDER_KEY, create_mac_key
+from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.estate import environment
-from sandbox.oci import OciSandbox, write_config_file
 from tests.contract.doctor import federated_world, oci_world
 from tests.contract.doctor.aws_world import AwsWorld
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sandbox.oci import Grant
+from sandbox.emulators.oci import Grant
 from tests.infrastructure.terraform.stack import Deployment, Document, run_tool
 
 

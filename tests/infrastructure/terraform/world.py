@@ -28,9 +28,9 @@ from lockstep.runtime.system import SystemClock
 from lockstep.stores.contents import encode_app_user, encode_connection_blob
 from lockstep.stores.credential import CredentialStore
 from lockstep.stores.ring import VaultRing
-from sandbox.oci import OciSandbox
-from sandbox.oci.keys import Key
-from sandbox.oci.resources import create_audit_bucket, create_secret, create_signing_key
+from sandbox.emulators.oci import OciSandbox
+from sandbox.emulators.oci.keys import Key
+from sandbox.emulators.oci.resources import create_audit_bucket, create_secret, create_signing_key
 from tests.contract.oci_fixtures import OciConsole, sandbox_clients, sandbox_vault
 from tests.infrastructure.terraform.policies import Statement
 from tests.infrastructure.terraform.stack import PLAN_DIGEST, Deployment, Stack

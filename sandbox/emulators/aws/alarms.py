@@ -1,0 +1,255 @@
+"""CloudWatch in the sandbox: metrics from log lines, and the evaluation of alarms.
+
+moto keeps alarms and evaluates none. `CloudWatch` takes metrics out of log lines in the embedded metric format
+(https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html)
+and evaluates the alarms that were deployed, with the service's rules for missing data
+(https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarms-and-missing-data.html). It knows nothing about
+the rest of CloudWatch: no metric math, no percentiles, no metrics of other services except those that a test puts in.
+
+Its time is the machine's, plus what a test lets pass: periods are minutes long, and no test waits for them.
+"""
+
+import json
+import math
+import operator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from moto.cloudwatch.models import cloudwatch_backends
+
+from sandbox.emulators.aws.patching import Foreign
+from sandbox.emulators.aws.strict_alarms import ALARM, NO_DATA, OK
+
+EXTRA_PERIODS = 2
+"""CloudWatch reads more periods than it evaluates: 5 for 3, in its documentation."""
+MOST_METRICS = 100
+MOST_DIMENSIONS = 30
+_OLDEST_SECONDS, _NEWEST_SECONDS = 14 * 86400, 2 * 3600
+_COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
+    "GreaterThanOrEqualToThreshold": operator.ge,
+    "GreaterThanThreshold": operator.gt,
+    "LessThanOrEqualToThreshold": operator.le,
+    "LessThanThreshold": operator.lt,
+}
+_STATISTICS: Mapping[str, Callable[[Sequence[float]], float]] = {
+    "Average": lambda values: sum(values) / len(values),
+    "Maximum": max,
+    "Minimum": min,
+    "SampleCount": len,
+    "Sum": sum,
+}
+
+
+class EmbeddedMetricError(Exception):
+    """A line announces embedded metrics and breaks their format: CloudWatch would drop it silently."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Datapoint:
+    """One value of a metric.
+
+    Attributes:
+        at: Seconds since the epoch.
+    """
+
+    namespace: str
+    name: str
+    dimensions: frozenset[tuple[str, str]]
+    at: float
+    value: float
+
+
+def embedded(line: str, *, now: float) -> list[Datapoint]:
+    """The metrics in a log line; none in a line that announces none.
+
+    Args:
+        line: One log event.
+        now: Seconds since the epoch, when the line arrives.
+
+    Raises:
+        EmbeddedMetricError: CloudWatch would drop the line or a part of it.
+    """
+    try:
+        document = json.loads(line)
+    except ValueError:
+        return []
+    if not isinstance(document, dict) or "_aws" not in document:
+        return []
+    try:
+        at = document["_aws"]["Timestamp"] / 1000
+        _demand(now - _OLDEST_SECONDS <= at <= now + _NEWEST_SECONDS, "Timestamp is too old or too new")
+        return [
+            point
+            for directive in document["_aws"]["CloudWatchMetrics"]
+            for point in _points(document, directive, at)
+        ]
+    except (LookupError, TypeError) as error:
+        raise EmbeddedMetricError(repr(error)) from None
+
+
+def _points(document: Mapping[str, Any], directive: Mapping[str, Any], at: float) -> Iterator[Datapoint]:
+    metrics, dimension_sets = directive["Metrics"], directive["Dimensions"]
+    _demand(len(metrics) <= MOST_METRICS, "more than 100 metrics")
+    _demand(bool(directive["Namespace"]), "no namespace")
+    _demand(bool(dimension_sets) and all(dimension_sets), "an empty set of dimensions")
+    for names in dimension_sets:
+        _demand(len(names) <= MOST_DIMENSIONS, "more than 30 dimensions")
+        values = [(name, document[name]) for name in names]
+        _demand(all(isinstance(value, str) and value for _, value in values), "a dimension is not text")
+        for metric in metrics:
+            value = document[metric["Name"]]
+            _demand(type(value) in (int, float) and math.isfinite(value), f"{metric['Name']} is not a number")
+            yield Datapoint(
+                namespace=directive["Namespace"],
+                name=metric["Name"],
+                dimensions=frozenset(values),
+                at=at,
+                value=float(value),
+            )
+
+
+def _demand(holds: bool, otherwise: str) -> None:  # noqa: FBT001 - it reads as an assertion
+    if not holds:
+        raise EmbeddedMetricError(otherwise)
+
+
+def judge(
+    values: Sequence[float | None],
+    *,
+    breaches: Callable[[float], bool],
+    evaluation_periods: int,
+    datapoints_to_alarm: int,
+    treat_missing_data: str,
+    before: str,
+) -> str:
+    """The state of an alarm.
+
+    Args:
+        values: One for each period of the evaluation range, the newest last; None where there is none.
+        breaches: Whether a value breaches the threshold.
+        evaluation_periods: N.
+        datapoints_to_alarm: M.
+        treat_missing_data: `missing`, `ignore`, `breaching` or `notBreaching`.
+        before: The state until now.
+    """
+    there = [breaches(value) for value in values if value is not None][-evaluation_periods:]
+    lacking = evaluation_periods - len(there)
+    if treat_missing_data == "breaching":
+        there += [True] * lacking
+    elif treat_missing_data == "notBreaching":
+        there += [False] * lacking
+    elif not there:
+        return before if treat_missing_data == "ignore" else NO_DATA
+    elif lacking and all(there) and _age_of_oldest(values) >= datapoints_to_alarm:
+        # All that is there breaches, and is old enough: "premature" in the words of the documentation.
+        return before if treat_missing_data == "ignore" else ALARM
+    return ALARM if sum(there) >= datapoints_to_alarm else OK
+
+
+def _age_of_oldest(values: Sequence[float | None]) -> int:
+    """In periods; 1 for the newest."""
+    return len(values) - next(i for i, value in enumerate(values) if value is not None)
+
+
+@dataclass
+class CloudWatch:
+    """Metrics and the evaluation of the deployed alarms of one region.
+
+    Attributes:
+        ahead_seconds: How far its time is ahead of the machine's.
+    """
+
+    account_id: str
+    region: str
+    clock: Callable[[], float] = time.time
+    ahead_seconds: float = 0.0
+    _points: list[Datapoint] = field(default_factory=list)
+    _lines_read: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return self.clock() + self.ahead_seconds
+
+    def pass_seconds(self, seconds: float) -> None:
+        """Let time pass, and evaluate each alarm every minute of it, as CloudWatch does."""
+        for _ in range(round(seconds / 60)):
+            self.ahead_seconds += 60
+            self.evaluate()
+
+    def ingest(self, log_name: str, text: str) -> list[Datapoint]:
+        """Take the metrics out of the lines that a log has got since the last call.
+
+        Raises:
+            EmbeddedMetricError: A line breaks the format.
+        """
+        lines = text.splitlines()
+        new = lines[self._lines_read.get(log_name, 0) :]
+        self._lines_read[log_name] = len(lines)
+        # The functions go by the machine's clock.
+        found = [point for line in new for point in embedded(line, now=self.clock())]
+        moved = [
+            Datapoint(
+                namespace=p.namespace,
+                name=p.name,
+                dimensions=p.dimensions,
+                at=p.at + self.ahead_seconds,
+                value=p.value,
+            )
+            for p in found
+        ]
+        self._points += moved
+        return moved
+
+    def put(
+        self, namespace: str, name: str, value: float, dimensions: Mapping[str, str] | None = None
+    ) -> None:
+        """Put a value of now, as another service of AWS does for its own metrics."""
+        self._points.append(
+            Datapoint(
+                namespace=namespace,
+                name=name,
+                dimensions=frozenset((dimensions or {}).items()),
+                at=self.now,
+                value=value,
+            )
+        )
+
+    def evaluate(self) -> None:
+        """Evaluate every alarm; a new state runs its actions."""
+        backend = cloudwatch_backends[self.account_id][self.region]
+        for alarm in list(backend.alarms.values()):
+            state = self.state_of(alarm)
+            if state != alarm.state_value:
+                backend.set_alarm_state(alarm.name, "Threshold Crossed", "{}", state)
+
+    def state_of(self, alarm: Foreign) -> str:
+        """The state that an alarm of moto should have now."""
+        compare = _COMPARISONS[alarm.comparison_operator]
+        return judge(
+            self._values(alarm),
+            breaches=lambda value: compare(value, alarm.threshold),
+            evaluation_periods=alarm.evaluation_periods,
+            datapoints_to_alarm=alarm.datapoints_to_alarm or alarm.evaluation_periods,
+            treat_missing_data=alarm.treat_missing_data or "missing",
+            before=alarm.state_value,
+        )
+
+    def _values(self, alarm: Foreign) -> list[float | None]:
+        """The metric in each period of the evaluation range, which ends now."""
+        periods = alarm.evaluation_periods + EXTRA_PERIODS
+        wanted = frozenset((d.name, d.value) for d in alarm.dimensions)
+        in_period: list[list[float]] = [[] for _ in range(periods)]
+        for point in self._of(alarm.namespace, alarm.metric_name, wanted):
+            age = math.floor((self.now - point.at) / alarm.period)
+            if 0 <= age < periods:
+                in_period[periods - 1 - age].append(point.value)
+        statistic = _STATISTICS[alarm.statistic]
+        return [statistic(values) if values else None for values in in_period]
+
+    def _of(self, namespace: str, name: str, dimensions: frozenset[tuple[str, str]]) -> Iterable[Datapoint]:
+        return (
+            p for p in self._points if (p.namespace, p.name, p.dimensions) == (namespace, name, dimensions)
+        )

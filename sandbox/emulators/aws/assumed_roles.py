@@ -1,0 +1,206 @@
+"""STS as a reader of tokens: `AssumeRoleWithWebIdentity`, which moto grants to any text.
+
+Follows the API reference of `AssumeRoleWithWebIdentity` and the guide's page on OIDC providers
+(https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_providers_create_oidc.html). The documents of an issuer are
+read by name. Of the algorithms RS256 alone is taken, and clocks may not differ, which is stricter than AWS.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from moto.iam.models import iam_backends
+from moto.sts.models import sts_backends
+from werkzeug.wrappers import Response
+
+from sandbox.emulators.aws import query
+from sandbox.emulators.aws.guard import Guard
+from sandbox.emulators.aws.patching import Foreign
+from sandbox.emulators.aws.policies import Call, as_list, decide
+from sandbox.emulators.aws.query import QueryError, QueryRequest, invalid
+from sandbox.emulators.aws.sessions import Session
+from sandbox.emulators.aws.tokens import Token, TokenError, parse, verify_rs256
+from sandbox.names import FetchError, Names
+
+LEAST_SECONDS: Final = 900
+DEFAULT_SECONDS: Final = 3600
+_ACTION: Final = "sts:AssumeRoleWithWebIdentity"
+_SESSION_NAME: Final = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
+_NO_KEY: Final = "Couldn't retrieve verification key from your identity provider"
+
+
+class AssumedRoles:
+    """Gives sessions of roles to those who show a token that the role trusts."""
+
+    def __init__(self, guard: Guard, names: Names, now: Callable[[], float]) -> None:
+        """Give them.
+
+        Args:
+            guard: Learns the credentials.
+            names: Reads the documents of issuers.
+            now: The time of STS, in seconds since the epoch.
+        """
+        self._guard = guard
+        self._names = names
+        self._now = now
+
+    def assume(self, asked: QueryRequest) -> Response:
+        """Serve one request.
+
+        Raises:
+            QueryError: It is refused.
+        """
+        role_arn = asked.text("RoleArn")
+        name = asked.text("RoleSessionName")
+        if not _SESSION_NAME.fullmatch(name):
+            raise invalid(
+                "RoleSessionName", r"Member must satisfy regular expression pattern: [\w+=,.@-]{2,64}"
+            )
+        seconds = asked.number("DurationSeconds", default=DEFAULT_SECONDS, least=LEAST_SECONDS, most=43_200)
+        for unknown in ("Policy", "PolicyArns.member.1.arn", "ProviderId"):
+            if unknown in asked.fields:
+                raise NotImplementedError(f"{unknown} is not read here")
+        token, provider = self._believed(asked.text("WebIdentityToken"))
+        role = self._trusting(role_arn, token, provider)
+        if seconds > int(role.max_session_duration or DEFAULT_SECONDS):
+            raise QueryError(
+                "ValidationError",
+                "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.",
+            )
+        return query.reply("sts", asked.action, self._session(role, name, seconds, token))
+
+    def _session(self, role: Foreign, name: str, seconds: int, token: Token) -> Mapping[str, object]:
+        expires_at = self._now() + seconds
+        # moto's own session makes GetCallerIdentity know it; its time is the machine's, so it is not used.
+        made = sts_backends[self._guard.account_id]["aws"].assume_role(
+            region_name=self._guard.region,
+            role_session_name=name,
+            role_arn=role.arn,
+            policy="",
+            duration=seconds,
+            external_id="",
+        )
+        self._guard.know(
+            made.access_key_id,
+            role.name,
+            session=Session(made.session_token, self._guard.wall_clock() + seconds),
+        )
+        return {
+            "Credentials": {
+                "AccessKeyId": made.access_key_id,
+                "SecretAccessKey": made.secret_access_key,
+                "SessionToken": made.session_token,
+                "Expiration": f"{datetime.fromtimestamp(int(expires_at), UTC):%Y-%m-%dT%H:%M:%SZ}",
+            },
+            "SubjectFromWebIdentityToken": str(token.claims["sub"]),
+            "AssumedRoleUser": {"AssumedRoleId": made.user_id, "Arn": made.arn},
+            "Provider": str(token.claims["iss"]),
+            "Audience": _audience(token),
+        }
+
+    def _believed(self, text: str) -> tuple[Token, Foreign]:
+        """The token, verified by what its issuer publishes, and IAM's provider of that issuer."""
+        try:
+            token = parse(text)
+        except TokenError as error:
+            raise _refused(f"The ID Token provided is not a valid JWT: {error}") from error
+        issuer = token.claims.get("iss")
+        providers = iam_backends[self._guard.account_id]["aws"].open_id_providers.values()
+        provider = next((one for one in providers if issuer == f"https://{one.url}"), None)
+        if provider is None:
+            raise _refused(f"No OpenIDConnect provider found in your account for {issuer}")
+        if token.header.get("alg") != "RS256":
+            raise _refused("The signing algorithm of the token is not RS256")
+        if not isinstance(token.header.get("kid"), str):
+            raise _refused("The token does not name its key")
+        try:
+            verify_rs256(token, self._keys(str(issuer)))
+        except LookupError as error:
+            raise _refused(_NO_KEY) from error
+        except TokenError as error:
+            raise _refused(f"Invalid token: {error}") from error
+        self._check_times(token)
+        subject = token.claims.get("sub")
+        if not isinstance(subject, str) or not subject:
+            raise _refused("Missing a required claim: sub")
+        if _audience(token) not in provider.client_id_list:
+            raise _refused("Incorrect token audience")
+        return token, provider
+
+    def _check_times(self, token: Token) -> None:
+        now = self._now()
+        times = {name: token.claims.get(name) for name in ("exp", "iat", "nbf") if name in token.claims}
+        if not {"exp", "iat"} <= times.keys():
+            raise _refused("Missing a required claim: exp or iat")
+        if any(isinstance(value, bool) or not isinstance(value, int | float) for value in times.values()):
+            raise _refused("A time of the token is not a number")
+        if now >= float(token.claims["exp"]):
+            raise QueryError("ExpiredTokenException", "Token expired: current date/time must be before exp")
+        if any(now < float(token.claims[name]) for name in times.keys() & {"iat", "nbf"}):
+            raise _refused("The token is not valid yet")
+
+    def _keys(self, issuer: str) -> Mapping[str, Any]:
+        """The key set that an issuer publishes."""
+        discovery = self._document(f"{issuer}/.well-known/openid-configuration")
+        if discovery.get("issuer") != issuer:
+            raise _refused("The issuer of the discovery document is another one")
+        return self._document(str(discovery.get("jwks_uri")))
+
+    def _document(self, url: str) -> Mapping[str, Any]:
+        try:
+            document = json.loads(self._names.fetch(url))
+        except FetchError as error:
+            if error.is_answered:
+                raise _refused(_NO_KEY) from error
+            raise QueryError(
+                "IDPCommunicationError", f"The identity provider cannot be reached: {error}"
+            ) from error
+        except ValueError as error:
+            raise _refused(_NO_KEY) from error
+        if not isinstance(document, dict):
+            raise _refused(_NO_KEY)
+        return document
+
+    def _trusting(self, role_arn: str, token: Token, provider: Foreign) -> Foreign:
+        """The role, if its trust policy lets the token's subject assume it."""
+        roles = iam_backends[self._guard.account_id]["aws"].roles.values()
+        role = next((one for one in roles if one.arn == role_arn), None)
+        denied = QueryError("AccessDenied", f"Not authorized to perform {_ACTION}", 403)
+        if role is None:
+            raise denied
+        context = {
+            f"{provider.url}:aud": (_audience(token),),
+            f"{provider.url}:sub": (str(token.claims["sub"]),),
+        }
+        trust = json.loads(role.assume_role_policy_document)
+        statements = [
+            {**statement, "Resource": role_arn}
+            for statement in as_list(trust["Statement"])
+            if provider.arn in _federated(statement)
+        ]
+        if not decide(Call(action=_ACTION, resource=role_arn, context=context), statements).allowed:
+            raise denied
+        return role
+
+
+def _federated(statement: Mapping[str, Any]) -> list[Any]:
+    principal = statement.get("Principal")
+    return as_list(principal.get("Federated")) if isinstance(principal, dict) else []
+
+
+def _audience(token: Token) -> str:
+    """Whom a token is for: `azp` where there is one, as the guide says of the key `aud`.
+
+    Raises:
+        QueryError: It is for several, and does not say which of them is meant.
+    """
+    claimed = as_list(token.claims.get("azp", token.claims.get("aud")))
+    if len(claimed) != 1 or not isinstance(claimed[0], str):
+        raise _refused("Incorrect token audience")
+    return claimed[0]
+
+
+def _refused(text: str) -> QueryError:
+    return QueryError("InvalidIdentityToken", text)

@@ -1,0 +1,398 @@
+"""A Map state in distributed mode, as Step Functions runs it: each item is an execution of its own.
+
+moto runs the items as threads of the parent's execution, which share its name and its variables; a failed one is no
+failure of the Map, and the result files are empty. What is here follows the guide's pages on the distributed mode
+(https://docs.aws.amazon.com/step-functions/latest/dg/state-map-distributed.html), on the tolerated failures
+(https://docs.aws.amazon.com/step-functions/latest/dg/maprun-fail-threshold.html) and on the result files
+(https://docs.aws.amazon.com/step-functions/latest/dg/input-output-resultwriter.html).
+"""
+
+import copy
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from threading import Event, Lock
+from typing import Any
+
+from botocore.exceptions import ClientError
+from moto.core.responses import ActionResult
+from moto.stepfunctions.exceptions import ResourceNotFound
+from moto.stepfunctions.parser.api import HistoryEventType, MapRunStatus
+from moto.stepfunctions.parser.asl.component.common.error_name.failure_event import FailureEventException
+from moto.stepfunctions.parser.asl.eval.environment import Environment
+from moto.stepfunctions.parser.asl.parse import asl_parser
+from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommunication, Execution
+from moto.stepfunctions.parser.quotas import is_within_size_quota
+
+from sandbox.emulators.aws import map_items
+from sandbox.emulators.aws.map_items import find_state, items_of
+from sandbox.emulators.aws.nested import Judge, backend_of, client_of
+from sandbox.emulators.aws.patching import Foreign, Patches
+from sandbox.emulators.aws.policies import Call
+from sandbox.emulators.aws.strict_states import failure
+
+MOST_AT_ONCE = 10_000
+"""Executions of a Map without `MaxConcurrency`."""
+
+_MAP = "moto.stepfunctions.parser.asl.component.state.exec.state_map"
+_BACKEND = "moto.stepfunctions.parser.models:StepFunctionsParserBackend"
+_COUNTED_AS = {"SUCCEEDED": "succeeded", "FAILED": "failed", "TIMED_OUT": "timed_out", "ABORTED": "aborted"}
+_LOOK_SECONDS = 0.05
+
+
+def apply(patches: Patches, judge: Judge) -> None:
+    """Run the items of a distributed Map as AWS does."""
+    run_items_as_executions(patches, judge)
+    map_items.apply(patches)
+    find_children(patches)
+    find_runs(patches)
+
+
+class _Communication(BaseExecutionWorkerCommunication):
+    def terminated(self) -> None:
+        super().terminated()
+        self.execution.ended.set()  # type: ignore[attr-defined]  # of _Child
+
+
+class _Child(Execution):
+    """The execution of one item."""
+
+    def __init__(self, **fields: Foreign) -> None:
+        super().__init__(**fields)
+        self.ended = Event()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it can be stopped."""
+        return self.exec_worker is not None and self.exec_worker.env is not None
+
+    def _get_start_execution_worker_comm(self) -> BaseExecutionWorkerCommunication:
+        return _Communication(self)
+
+
+@dataclass
+class _MapRun:
+    """One run of a Map state.
+
+    Attributes:
+        env: The frame of the parent's execution in which the state is evaluated.
+        record: What DescribeMapRun shows.
+        state: The definition of the Map.
+    """
+
+    env: Environment
+    record: Foreign
+    state: Mapping[str, Any]
+    language: str
+    inputs: Sequence[Any]
+    children: dict[int, _Child] = field(default_factory=dict)
+    is_over: bool = False
+    _lock: Lock = field(default_factory=Lock)
+
+    def run(self) -> None:
+        """Run every item, or until more have failed than is tolerated, or the state has ended otherwise."""
+        at_once = self.record.max_concurrency or MOST_AT_ONCE
+        self._count("total", len(self.inputs))
+        self._count("pending", len(self.inputs))
+        with ThreadPoolExecutor(max_workers=max(1, min(at_once, len(self.inputs)))) as threads:
+            # What is raised here is raised there.
+            list(threads.map(self._run_item, range(len(self.inputs))))
+
+    def _run_item(self, index: int) -> None:
+        if self.is_over or not self.env.is_running():
+            return
+        child = self.children[index] = self._child(self.inputs[index])
+        self._count("pending", -1)
+        self._count("running", 1)
+        child.start()
+        while not child.ended.wait(_LOOK_SECONDS):
+            if (self.is_over or not self.env.is_running()) and child.has_begun:
+                child.stop(stop_date=datetime.now(UTC), error=None, cause=None)
+        self._count("running", -1)
+        self._count(_COUNTED_AS[child.status], 1)
+        self.is_over = self.is_over or self.too_many_failed
+
+    @property
+    def too_many_failed(self) -> bool:
+        """Whether failed and timed out items exceed what is tolerated: none, unless the state says otherwise."""
+        counts = self.record.item_counter
+        failed = counts.failed.get() + counts.timed_out.get()
+        limits = []
+        if any(name.startswith("ToleratedFailureCount") for name in self.state):
+            limits.append(failed > self.record.tolerated_failure_count)
+        if any(name.startswith("ToleratedFailurePercentage") for name in self.state) or not limits:
+            limits.append(100 * failed > self.record.tolerated_failure_percentage * len(self.inputs))
+        return any(limits)
+
+    def ended(self, *statuses: str) -> list[_Child]:
+        """The executions that have ended so, in the order of the items."""
+        return [child for _, child in sorted(self.children.items()) if child.status in statuses]
+
+    def outputs(self) -> list[Any]:
+        """What the state returns without a ResultWriter: the outputs, and how the others have failed."""
+        return [
+            json.loads(child.output or "null") if child.status == "SUCCEEDED" else _result(child)
+            for child in self.ended(*_COUNTED_AS)
+        ]
+
+    def _child(self, item: object) -> _Child:
+        parent = backend_of(self.env).describe_execution(self.record.execution_arn)
+        name = str(uuid.uuid4())
+        machine = copy.copy(parent.state_machine)
+        machine.arn = self.record.map_state_machine_arn
+        processor = {
+            key: value for key, value in self.state["ItemProcessor"].items() if key != "ProcessorConfig"
+        }
+        machine.definition = json.dumps({"QueryLanguage": self.language, **processor})
+        label = machine.arn.rpartition("/")[2]
+        child = _Child(
+            name=name,
+            sm_type=machine.sm_type,
+            role_arn=machine.roleArn,
+            exec_arn=f"{parent.exec_arn.rpartition(':')[0]}/{label}:{name}",
+            account_id=parent.account_id,
+            region_name=parent.region_name,
+            state_machine=machine,
+            start_date=datetime.now(UTC),
+            cloud_watch_logging_session=None,
+            input_data=json.dumps(item, separators=(",", ":"), ensure_ascii=False),
+            activity_store={},
+        )
+        _children(backend_of(self.env))[child.exec_arn] = child
+        return child
+
+    def _count(self, name: str, number: int) -> None:
+        for counter in (self.record.item_counter, self.record.execution_counter):
+            getattr(counter, name).offset(number)
+
+    def written(self) -> None:
+        """Every result is in a file."""
+        self._count("results_written", len(self.children))
+
+
+def run_items_as_executions(patches: Patches, judge: Judge) -> None:
+    """Each item is an execution, with its own name, input, variables and history; the role must be allowed to start it.
+
+    A failed one does not stop the others, unless more have failed than is tolerated.
+    """
+
+    def eval_body(_self: Foreign, env: Environment) -> None:
+        eval_input = env.stack.pop()
+        record = eval_input.map_run_record
+        backend = backend_of(env)
+        _records(backend)[record.map_run_arn] = record
+        _event(
+            env, HistoryEventType.MapRunStarted, mapRunStartedEventDetails={"mapRunArn": record.map_run_arn}
+        )
+        try:
+            _check_role(env, record, judge)
+            items = items_of(env, eval_input)
+            parent = backend.describe_execution(record.execution_arn)
+            state, language = find_state(json.loads(parent.state_machine.definition), eval_input.state_name)
+            record.run = _MapRun(env, record, state, language, items)
+            env.stack.append(_outcome(env, record.run))
+        except FailureEventException as error:
+            name, cause = error.extract_error_cause_pair() or (None, None)
+            details = {key: value for key, value in (("error", name), ("cause", cause)) if value}
+            _event(env, HistoryEventType.MapRunFailed, mapRunFailedEventDetails=details)
+            record.set_stop(status=MapRunStatus.FAILED)
+            raise
+        except Exception:
+            record.set_stop(status=MapRunStatus.FAILED)
+            raise
+        if env.is_running():
+            _event(env, HistoryEventType.MapRunSucceeded)
+            record.set_stop(status=MapRunStatus.SUCCEEDED)
+        else:
+            record.set_stop(status=MapRunStatus.ABORTED)
+
+    patches.replace(
+        f"{_MAP}.iteration.distributed_iteration_component:DistributedIterationComponent._eval_body",
+        eval_body,
+    )
+
+
+def _write_results(env: Environment, run: _MapRun) -> dict[str, Any]:
+    """Write the results by status, and a manifest that names the files; what the state returns."""
+    writer, arn = run.state["ResultWriter"], run.record.map_run_arn
+    given = _evaluated(writer["Arguments"], env) if "Arguments" in writer else writer["Parameters"]
+    bucket = given["Bucket"]
+    prefix = "/".join(filter(None, [given.get("Prefix", "").strip("/"), arn.rpartition(":")[2]]))
+    client = client_of(env, "s3")
+    files: dict[str, list[dict[str, Any]]] = {"FAILED": [], "PENDING": [], "SUCCEEDED": []}
+    statuses = {"FAILED": ("FAILED", "TIMED_OUT"), "PENDING": ("ABORTED",), "SUCCEEDED": ("SUCCEEDED",)}
+
+    def put(name: str, content: object) -> dict[str, Any]:
+        body = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()
+        client.put_object(Bucket=bucket, Key=f"{prefix}/{name}", Body=body)
+        return {"Key": f"{prefix}/{name}", "Size": len(body)}
+
+    try:
+        for name, listed in files.items():
+            if found := run.ended(*statuses[name]):
+                listed.append(put(f"{name}_0.json", [_result(child) for child in found]))
+        manifest = put("manifest.json", {"DestinationBucket": bucket, "MapRunArn": arn, "ResultFiles": files})
+    except ClientError as error:
+        raise failure(env, "States.ResultWriterFailed", str(error)) from error
+    run.written()
+    return {"MapRunArn": arn, "ResultWriterDetails": {"Bucket": bucket, "Key": manifest["Key"]}}
+
+
+def find_children(patches: Patches) -> None:
+    """The executions of items can be described and stopped."""
+
+    def describe(original: Foreign) -> object:
+        def describe_execution(self: Foreign, execution_arn: str) -> object:
+            return _children(self).get(execution_arn) or original(self, execution_arn)
+
+        return describe_execution
+
+    def stop(original: Foreign) -> object:
+        def stop_execution(self: Foreign, execution_arn: str) -> object:
+            child = _children(self).get(execution_arn)
+            if child is None:
+                return original(self, execution_arn)
+            child.stop(stop_date=datetime.now(UTC), error=None, cause=None)
+            return child
+
+        return stop_execution
+
+    models = "moto.stepfunctions.models:StepFunctionBackend"
+    patches.wrap(f"{models}.describe_execution", describe)
+    patches.wrap(f"{models}.stop_execution", stop)
+
+
+def find_runs(patches: Patches) -> None:
+    """A run of a Map can be described, and its executions can be listed, also while it runs."""
+
+    def list_executions(original: Foreign) -> object:
+        def answer(self: Foreign) -> object:
+            arn = self._get_param("mapRunArn")
+            if arn is None:
+                return original(self)
+            wanted = self._get_param("statusFilter")
+            # It has executions once its items are read.
+            run = vars(_record(self.stepfunction_backend, arn)).get("run")
+            children = run.children if run else {}
+            return ActionResult(
+                {"executions": [_listed(c) for c in list(children.values()) if wanted in (None, c.status)]}
+            )
+
+        return answer
+
+    def describe_map_run(self: Foreign, map_run_arn: str) -> dict[str, Any]:
+        found: dict[str, Any] = _record(self, map_run_arn).describe()
+        for counts in ("itemCounts", "executionCounts"):
+            found[counts] |= {"failuresNotRedrivable": 0, "pendingRedrive": 0}
+        return found
+
+    def list_map_runs(self: Foreign, execution_arn: str) -> dict[str, Any]:
+        self.describe_execution(execution_arn)
+        records = [r for r in list(_records(self).values()) if r.execution_arn == execution_arn]
+        return {"mapRuns": [record.list_item() for record in records]}
+
+    patches.wrap("moto.stepfunctions.responses:StepFunctionResponse.list_executions", list_executions)
+    patches.replace(f"{_BACKEND}.list_map_runs", list_map_runs)
+    patches.replace(f"{_BACKEND}.describe_map_run", describe_map_run)
+
+
+def _check_role(env: Environment, record: Foreign, judge: Judge) -> None:
+    """See https://docs.aws.amazon.com/step-functions/latest/dg/iam-policies-eg-dist-map.html."""
+    machine, execution = record.map_state_machine_arn.rpartition("/")[0], record.execution_arn
+    for call in (
+        Call(action="states:StartExecution", resource=machine),
+        Call(action="states:DescribeExecution", resource=execution),
+    ):
+        if not judge(env.aws_execution_details.role_arn, call):
+            raise failure(
+                env,
+                "States.Permissions",
+                f"not authorized to perform: {call.action} on resource: {call.resource}",
+            )
+
+
+def _evaluated(arguments: object, env: Environment) -> Any:  # noqa: ANN401 - any JSON
+    """A template of JSONata, evaluated as the arguments of a task are."""
+    task = {"Type": "Task", "Resource": "arn:aws:states:::lambda:invoke", "Arguments": arguments, "End": True}
+    program: Foreign = asl_parser.AmazonStateLanguageParser.parse(
+        json.dumps({"QueryLanguage": "JSONata", "StartAt": "Task", "States": {"Task": task}})
+    )[0]
+    program.states.states["Task"].parargs.eval(env)
+    return env.stack.pop()
+
+
+def _outcome(env: Environment, run: _MapRun) -> Any:  # noqa: ANN401 - any JSON
+    """Run all items; what the state returns."""
+    run.run()
+    if run.too_many_failed:
+        raise failure(
+            env,
+            "States.ExceedToleratedFailureThreshold",
+            "The specified tolerated failure threshold was exceeded",
+        )
+    if not env.is_running():
+        return None
+    if "ResultWriter" in run.state:
+        return _write_results(env, run)
+    outputs = run.outputs()
+    if not is_within_size_quota(outputs):
+        raise failure(env, "States.DataLimitExceeded", "The results exceed the limit.")
+    return outputs
+
+
+def _event(env: Environment, kind: HistoryEventType, **details: Any) -> None:  # noqa: ANN401 - of moto's events
+    more: Any = {"event_details": details} if details else {}
+    env.event_manager.add_event(context=env.event_history_context, event_type=kind, **more)
+
+
+def _result(child: _Child) -> dict[str, Any]:
+    """An execution in a result file."""
+    more = {
+        "Output": child.output,
+        "OutputDetails": {"Included": True} if child.status == "SUCCEEDED" else None,
+        "Error": child.error,
+        "Cause": child.cause,
+    }
+    return {
+        "ExecutionArn": child.exec_arn,
+        "Input": child.execution_input,
+        "InputDetails": {"Included": True},
+        "Name": child.name,
+        **{name: value for name, value in more.items() if value is not None},
+        "RedriveCount": 0,
+        "StartDate": child.start_date.isoformat(timespec="milliseconds"),
+        "StateMachineArn": child.state_machine_arn,
+        "Status": child.status,
+        "StopDate": child.stop_date.isoformat(timespec="milliseconds") if child.stop_date else None,
+    }
+
+
+def _listed(child: _Child) -> dict[str, Any]:
+    return {
+        "executionArn": child.exec_arn,
+        "stateMachineArn": child.state_machine_arn,
+        "name": child.name,
+        "status": child.status,
+        "startDate": child.start_date,
+        **({"stopDate": child.stop_date} if child.stop_date else {}),
+    }
+
+
+def _children(backend: Foreign) -> dict[str, _Child]:
+    found: dict[str, _Child] = backend.__dict__.setdefault("_children_of_maps", {})
+    return found
+
+
+def _record(backend: Foreign, map_run_arn: str) -> Foreign:
+    found = _records(backend).get(map_run_arn)
+    if found is None:
+        raise ResourceNotFound(map_run_arn)
+    return found
+
+
+def _records(backend: Foreign) -> dict[str, Foreign]:
+    found: dict[str, Foreign] = backend.__dict__.setdefault("_map_runs", {})
+    return found

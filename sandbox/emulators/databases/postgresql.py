@@ -1,0 +1,216 @@
+"""The installed PostgreSQL server, with TLS as the only way in."""
+
+import os
+import pwd
+from abc import abstractmethod
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from signal import SIGINT
+from typing import Any, ClassVar
+
+import pg8000.native  # type: ignore[import-untyped]  # pg8000 ships no type information
+
+from sandbox.emulators.databases.process import SEARCH_PATH, find_program, write_private_file
+from sandbox.emulators.databases.server import CLIENT_SECONDS, Availability, DatabaseServer, program_version
+from sandbox.emulators.databases.tls import Certificate, CertificateAuthority
+
+_PROGRAMS = ("postgres", "initdb")
+# Debian keeps the programs of each major version apart, and none of the server's in PATH.
+_DEBIAN_FOLDER = Path("/usr/lib/postgresql")
+
+# Small buffers, and nothing forced to disk: data outlive the server's processes, not the machine.
+_SMALL_AND_FAST = {
+    # In the data folder, instead of as segments that a killed server leaves in /dev/shm.
+    "dynamic_shared_memory_type": "mmap",
+    "fsync": "off",
+    "full_page_writes": "off",
+    "max_wal_size": "64MB",
+    "shared_buffers": "16MB",
+}
+
+
+def available(path: str = SEARCH_PATH, debian: Path = _DEBIAN_FOLDER) -> Availability:
+    """Whether PostgreSQL is installed."""
+    if find_bin_folder(path, debian) is not None:
+        return Availability()
+    return Availability(f"{' and '.join(_PROGRAMS)} not found; Debian and Ubuntu: apt-get install postgresql")
+
+
+def find_bin_folder(path: str = SEARCH_PATH, debian: Path = _DEBIAN_FOLDER) -> Path | None:
+    """The folder of the server programs: PATH's, else the newest of Debian's."""
+    in_path = find_program("postgres", path)
+    candidates = sorted(debian.glob("*/bin"), key=lambda folder: float(folder.parent.name), reverse=True)
+    if in_path:
+        candidates.insert(0, in_path.resolve().parent)
+    return next((f for f in candidates if all((f / name).exists() for name in _PROGRAMS)), None)
+
+
+@dataclass(kw_only=True, eq=False)
+class PostgresBase(DatabaseServer):
+    """What PostgreSQL servers share, wherever their programs come from.
+
+    PostgreSQL refuses to run as root; then it runs as `postgres`, or `nobody` where that does not exist.
+    """
+
+    product: ClassVar[str] = "PostgreSQL"
+    superuser: ClassVar[str] = "postgres"
+    # "Fast shutdown": ends sessions instead of waiting for them.
+    _stop_signal = SIGINT
+
+    @abstractmethod
+    def _bin_folder(self) -> Path:
+        """The folder of `postgres` and `initdb`."""
+
+    @abstractmethod
+    def _access_rules(self) -> str:
+        """The contents of pg_hba.conf."""
+
+    @property
+    def version(self) -> str:
+        """The installed server's version."""
+        return program_version(self._bin_folder() / "postgres")
+
+    def execute_as_superuser(
+        self, sql: str | Sequence[str], *, database: str | None = None
+    ) -> list[tuple[Any, ...]]:
+        """See `DatabaseServer`; raises pg8000's errors."""
+        connection = pg8000.native.Connection(
+            host=self.host,
+            port=self.port,
+            user=self.superuser,
+            password=self.superuser_password,
+            database=database or "postgres",
+            # False, unlike None, rules plaintext in and TLS out.
+            ssl_context=self._client_tls() or False,
+            timeout=CLIENT_SECONDS,
+        )
+        with closing(connection):
+            rows: list[list[Any]] | None = None
+            for statement in [sql] if isinstance(sql, str) else sql:
+                rows = connection.run(statement)
+            return [tuple(row) for row in rows or ()]
+
+    def _general_log_text(self) -> str:
+        """The server's log, which holds the statements too if `general_log` is on."""
+        return self._log_text()
+
+    @property
+    def _account(self) -> pwd.struct_passwd | None:
+        if os.geteuid() != 0:
+            return None
+        try:
+            return pwd.getpwnam("postgres")
+        except KeyError:
+            return pwd.getpwnam("nobody")
+
+    def _settings(self) -> dict[str, str]:
+        return {
+            **_SMALL_AND_FAST,
+            "listen_addresses": "127.0.0.1",
+            "log_statement": "all" if self.general_log else "none",
+            "port": str(self.port),
+            # TCP is the only way in.
+            "unix_socket_directories": "",
+        }
+
+    def _make_data(self, folder: Path) -> None:
+        password_file = self.home / "superuser-password"
+        # initdb makes nothing in a folder of root's.
+        folder.mkdir(mode=0o700)
+        write_private_file(password_file, f"{self.superuser_password}\n".encode())
+        try:
+            self._hand_over(folder)
+            self._hand_over(password_file)
+            self._run_tool(
+                [
+                    self._bin_folder() / "initdb",
+                    f"--pgdata={folder}",
+                    f"--username={self.superuser}",
+                    f"--pwfile={password_file}",
+                    "--auth=scram-sha-256",
+                    "--encoding=UTF8",
+                    "--no-locale",
+                    "--no-sync",
+                    "--wal-segsize=1",  # MB; the least, and half of all the data made
+                ]
+            )
+        finally:
+            password_file.unlink()
+
+    def _command(self) -> list[str | Path]:
+        self._install("pg_hba.conf", self._access_rules().encode())
+        settings = {**self._settings(), **self.settings}
+        return [
+            self._bin_folder() / "postgres",
+            "-D",
+            self.data_folder,
+            *(word for name, value in settings.items() for word in ("-c", f"{name}={value}")),
+        ]
+
+    def _is_ready(self) -> bool:
+        # As pg_ctl does: line 1 of the file is the server's process id, line 8 its state.
+        try:
+            lines = (self.data_folder / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return False
+        # A server that was killed leaves its file behind.
+        is_own = self._process is not None and lines[:1] == [str(self._process.pid)]
+        return is_own and [line.strip() for line in lines[7:8]] == ["ready"]
+
+    def _install(self, name: str, content: bytes) -> None:
+        """Puts a file into the data folder, for the server's account alone."""
+        file = self.data_folder / name
+        write_private_file(file, content)
+        self._hand_over(file)
+
+    def _hand_over(self, path: Path) -> None:
+        if self._account:
+            os.chown(path, self._account.pw_uid, self._account.pw_gid)
+
+
+@dataclass(kw_only=True, eq=False)
+class PostgresServer(PostgresBase):
+    """A PostgreSQL server that answers over TLS only, to passwords by SCRAM only.
+
+    Attributes:
+        authority: Whom its clients trust.
+        certificate: Issued by the authority unless given; another one takes effect at the next start.
+    """
+
+    authority: CertificateAuthority
+    certificate: Certificate | None = None
+
+    @property
+    def ca_file(self) -> Path:
+        """The authority's certificate."""
+        return self.authority.ca_file
+
+    def _bin_folder(self) -> Path:
+        found = find_bin_folder()
+        if found is None:
+            raise FileNotFoundError(available().missing)
+        return found
+
+    def _access_rules(self) -> str:
+        return (
+            "hostssl all all 127.0.0.1/32 scram-sha-256\n"
+            f"hostssl replication {self.superuser} 127.0.0.1/32 scram-sha-256\n"
+            "host all all 0.0.0.0/0 reject\n"
+        )
+
+    def _settings(self) -> dict[str, str]:
+        # Copies, because PostgreSQL takes a key only from its own account or root.
+        return {
+            **super()._settings(),
+            "ssl": "on",
+            "ssl_cert_file": "server.pem",
+            "ssl_key_file": "server.key",
+        }
+
+    def _command(self) -> list[str | Path]:
+        certificate = self.certificate or self.authority.issue()
+        self._install("server.pem", certificate.chain_file.read_bytes())
+        self._install("server.key", certificate.key_file.read_bytes())
+        return super()._command()

@@ -1,0 +1,95 @@
+"""What Terraform and administrators have made beside secrets and objects, for reading: nothing here is called.
+
+The sandbox takes it as the API shows it (`Deployment`), and each operation gives what the caller may see. Which
+permission each asks for is in Oracle's policy references
+(https://docs.oracle.com/iaas/Content/Identity/Reference/policyreference.htm): of Functions
+and Resource Scheduler.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sandbox.emulators.oci.calls import Call
+from sandbox.emulators.oci.errors import missing, not_found
+from sandbox.emulators.oci.wire import Reply, json_reply
+
+_PAGE = 100
+Shown = dict[str, Any]
+"""A resource, as the API shows it."""
+
+
+@dataclass(slots=True)
+class Deployment:
+    """What is there. A test changes it as an administrator would."""
+
+    applications: list[Shown] = field(default_factory=list)
+    functions: list[Shown] = field(default_factory=list)
+    schedules: list[Shown] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentService:
+    """Reads of a deployment.
+
+    Attributes:
+        deployment: What is there.
+    """
+
+    deployment: Deployment
+
+    @property
+    def operations(self) -> dict[str, Callable[[Call], Reply]]:
+        """What can be called, by the SDK's names."""
+        there = self.deployment
+        return {
+            "list_applications": lambda c: self._list(c, there.applications, "FN_APP_LIST"),
+            "list_functions": self._functions,
+            "get_function": self._function,
+            "list_schedules": lambda c: self._list(
+                c, there.schedules, "RESOURCE_SCHEDULE_INSPECT", items=True
+            ),
+        }
+
+    # ---- lists of a compartment
+
+    def _functions(self, call: Call) -> Reply:
+        application = call.request.query.get("applicationId", "")
+        known = next((a for a in self.deployment.applications if a["id"] == application), None)
+        if known is None or not call.may(
+            "FN_FUNCTION_LIST", resource=None, compartment=known["compartmentId"]
+        ):
+            raise not_found()
+        found = [f for f in self.deployment.functions if f["applicationId"] == application]
+        return self._page(call, _named(call, found), items=False)
+
+    def _function(self, call: Call) -> Reply:
+        ocid = call.path["function"]
+        found = next((f for f in self.deployment.functions if f["id"] == ocid), None)
+        if found is None or not call.may(
+            "FN_FUNCTION_READ", resource=ocid, compartment=found["compartmentId"]
+        ):
+            raise not_found()
+        return json_reply(found, {})
+
+    def _list(self, call: Call, among: list[Shown], permission: str, *, items: bool = False) -> Reply:
+        compartment = call.request.query.get("compartmentId")
+        if compartment is None:
+            raise missing("compartmentId")
+        if not call.may(permission, resource=None, compartment=compartment):
+            raise not_found()
+        found = [one for one in among if one["compartmentId"] == compartment]
+        return self._page(call, _named(call, found), items=items)
+
+    def _page(self, call: Call, found: list[Shown], *, items: bool) -> Reply:
+        page, headers = call.page_of(found, _PAGE)
+        return json_reply({"items": list(page)} if items else list(page), headers)
+
+
+def _named(call: Call, found: list[Shown]) -> list[Shown]:
+    name: str | None = call.request.query.get("displayName")
+    return [one for one in found if name in {None, _text(one, "displayName")}]
+
+
+def _text(shown: Mapping[str, Any], key: str) -> str:
+    return str(shown.get(key, ""))

@@ -1,0 +1,394 @@
+"""An identity domain, as far as sessions for workloads of elsewhere go: the exchange of an issuer's token for ours.
+
+Sources: Oracle's "Token Exchange Grant Type: Exchanging a JSON Web Token for a UPST" and "Client/User JWT Assertion",
+and the A-Team's "OCI Workload Identity Federation using Ephemeral RPST". What they leave open is strict here: which
+refusal has which of OAuth's codes (RFC 6749 5.2), that an assertion needs a `jti` and may be used once, how long it
+may live, and that a clock may not be wrong at all. Whether a client assertion may stand beside a token exchange is
+not confirmed on a tenancy.
+"""
+
+import base64
+import binascii
+import hmac
+import json
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Final
+from urllib.parse import parse_qsl
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+from jwt.algorithms import RSAAlgorithm
+
+from sandbox.emulators.oci.calls import Call
+from sandbox.emulators.oci.clock import SandboxClock
+from sandbox.emulators.oci.errors import oauth_error
+from sandbox.emulators.oci.identity import TENANCY, Credential, Identity, Principal, new_private_key
+from sandbox.emulators.oci.ids import Ids
+from sandbox.emulators.oci.jwts import (
+    LEAST_BITS,
+    BadTokenError,
+    Claims,
+    audiences,
+    jwk_of,
+    moment_of,
+    rsa_keys,
+    signed,
+    unverified,
+    verified,
+)
+from sandbox.emulators.oci.routes import Service
+from sandbox.emulators.oci.trusts import App, IssuerKeys, ServiceUser, Trust
+from sandbox.emulators.oci.wire import Reply, json_reply
+from sandbox.names import FetchError
+
+EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
+RPST: Final = "urn:oci:token-type:oci-rpst"
+UPST: Final = "urn:oci:token-type:oci-upst"
+ASSERTION: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+ASSERTION_AUDIENCE: Final = "https://identity.oraclecloud.com/"
+LONGEST_ASSERTION: Final = timedelta(minutes=10)
+LONGEST_RPST: Final = timedelta(hours=12)
+LONGEST_UPST: Final = timedelta(hours=1)
+_ISSUER: Final = "authService.oracle.com"
+_KID: Final = "asw_sandbox"
+_FORM: Final = "application/x-www-form-urlencoded"
+
+
+@dataclass(slots=True)
+class DomainBehaviour:
+    """What is not confirmed on a tenancy, to be tried both ways.
+
+    Attributes:
+        takes_assertions: A client may prove itself by an assertion beside a token exchange.
+        reads_mixed_keys: A JWKS may hold keys of other kinds than RSA, as AWS's does.
+        without_rpst: Services that do not take the session of a resource principal.
+    """
+
+    takes_assertions: bool = True
+    reads_mixed_keys: bool = True
+    without_rpst: set[Service] = field(default_factory=set)
+
+
+class IdentityDomain:
+    """The domain of the tenancy.
+
+    Attributes:
+        behaviour: See `DomainBehaviour`.
+        url: Its name, as plans have it; its token endpoint is on the sandbox's own.
+        apps: By their client ids.
+        trusts: By their issuers.
+        token_lifetime: How long a session lasts whose caller asks for no time; a user's never outlives the token that
+            it was exchanged for.
+        keys_lifetime: How long an issuer's keys are used without being read again; one that is not among them is
+            looked for at once.
+    """
+
+    def __init__(
+        self, clock: SandboxClock, ids: Ids, identity: Identity, fetch: Callable[[str], bytes]
+    ) -> None:
+        """Know no application and no trust.
+
+        Args:
+            clock: Tokens are judged and dated by it.
+            ids: Names tokens.
+            identity: Has the users and the workloads.
+            fetch: Reads a document over HTTPS by name; raises `FetchError`.
+        """
+        self.behaviour = DomainBehaviour()
+        self.url = "https://idcs-0123456789abcdef.identity.oraclecloud.com"
+        self.apps: dict[str, App] = {}
+        self.trusts: dict[str, Trust] = {}
+        self.token_lifetime = timedelta(hours=1)
+        self.keys_lifetime = timedelta(hours=1)
+        self._clock = clock
+        self._ids = ids
+        self._identity = identity
+        self._fetch = fetch
+        self._lock = threading.Lock()
+        self._used: dict[tuple[str, str], datetime] = {}
+        self._read: dict[str, IssuerKeys] = {}
+        self._sessions: set[str] = set()
+        # Taken once: of calls at the same time, the cache may make a key for each.
+        self._key = _key_of_sessions()
+
+    # ---- for administrators
+
+    def new_app(
+        self,
+        client_id: str,
+        *,
+        secret: str | None = None,
+        certificates: Mapping[str, rsa.RSAPublicKey] | None = None,
+    ) -> App:
+        """Make an active application that proves itself by a secret, by the key of a certificate, or by either."""
+        app = self.apps[client_id] = App(client_id, secret, dict(certificates or {}))
+        return app
+
+    def new_trust(
+        self,
+        *,
+        issuer: str,
+        clients: set[str],
+        audience: str = "lockstep",
+        public_key_endpoint: str | None = None,
+        public_certificate: rsa.RSAPublicKey | None = None,
+        impersonating_resource: str | None = "lockstep",
+        service_users: Mapping[str, str] | None = None,
+    ) -> Trust:
+        """Make an active trust.
+
+        Args:
+            issuer: Whose tokens it covers.
+            clients: The ids of the applications that may exchange them.
+            audience: What `aud` must hold.
+            public_key_endpoint: By default where AWS has it, `<issuer>/.well-known/jwks.json`.
+            public_certificate: The issuer's key, in place of an endpoint.
+            impersonating_resource: See `Trust`.
+            service_users: The names of users by the rules for those who become them.
+        """
+        endpoint = public_key_endpoint or f"{issuer}/.well-known/jwks.json"
+        trust = self.trusts[issuer] = Trust(
+            name=f"trust-{len(self.trusts)}",
+            issuer=issuer,
+            oauth_clients=set(clients),
+            client_claim_values=(audience,),
+            public_key_endpoint=None if public_certificate else endpoint,
+            public_certificate=public_certificate,
+            impersonating_resource=impersonating_resource,
+            impersonation_service_users=tuple(
+                ServiceUser(rule, user) for rule, user in (service_users or {}).items()
+            ),
+        )
+        return trust
+
+    def end_sessions(self) -> None:
+        """Refuse all tokens that were given so far. Without it they last, whatever becomes of application and trust."""
+        with self._lock:
+            self._sessions.clear()
+
+    # ---- for the services
+
+    def session(self, token: str, service: Service) -> Credential | None:
+        """The key that signs for a session, and whose session it is.
+
+        Args:
+            token: The session's.
+            service: Who asks.
+
+        Returns:
+            None where the token is not ours, or over, or of a kind that the service does not take.
+        """
+        try:
+            claims = verified(token, self._key.public_key(), now=self._clock.now())
+        except BadTokenError:
+            return None
+        if claims["ttype"] == "rpst" and service in self.behaviour.without_rpst:
+            return None
+        with self._lock:
+            if claims["jti"] not in self._sessions:
+                return None
+        key = RSAAlgorithm.from_jwk(claims["jwk"])
+        principal = self._principal(claims)
+        return Credential(key, principal) if principal and isinstance(key, rsa.RSAPublicKey) else None
+
+    def _principal(self, claims: Claims) -> Principal | None:
+        if claims["ptype"] == "user":
+            return self._identity.user(claims["sub"])
+        return self._identity.principal(claims["sub"], "identityfederateddomainapp")
+
+    # ---- the exchange
+
+    @property
+    def operations(self) -> dict[str, Callable[[Call], Reply]]:
+        """What can be called."""
+        return {"exchange_token": self._exchange}
+
+    def _exchange(self, call: Call) -> Reply:
+        form = _form(call)
+        app = self._client(call, form)
+        if "grant_type" not in form:
+            raise oauth_error("invalid_request", "There is no grant type.")
+        if form["grant_type"] != EXCHANGE:
+            raise oauth_error("unsupported_grant_type", "The grant type is not token exchange.")
+        requested = form.get("requested_token_type")
+        if requested not in {RPST, UPST}:
+            raise oauth_error("invalid_request", "requested_token_type has no such value.")
+        if form.get("subject_token_type") != "jwt":
+            raise oauth_error("invalid_request", "subject_token_type must be jwt.")
+        session_key = _session_key(form.get("public_key", ""))
+        try:
+            trust, claims = self._subject(form.get("subject_token", ""), app)
+        except BadTokenError as error:
+            raise oauth_error("invalid_grant", f"The subject token is not valid: {error}.") from error
+        about = self._resource(form, trust, claims) if requested == RPST else self._user(form, trust, claims)
+        return json_reply({"token": self._issued(about, session_key)}, {"cache-control": "no-store"})
+
+    # ---- who asks
+
+    def _client(self, call: Call, form: Mapping[str, str]) -> App:
+        scheme, _, rest = call.headers.get("authorization", "").partition(" ")
+        has_assertion = "client_assertion" in form or "client_assertion_type" in form
+        if scheme and has_assertion:
+            raise oauth_error("invalid_request", "More than one way of client authentication.")
+        app = self._by_assertion(form) if has_assertion else self._by_secret(scheme, rest)
+        if app is None or not app.is_active or form.get("client_id", app.client_id) != app.client_id:
+            raise oauth_error("invalid_client", "Client authentication failed.")
+        return app
+
+    def _by_secret(self, scheme: str, encoded: str) -> App | None:
+        if scheme.lower() != "basic":
+            return None
+        try:
+            client_id, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+        app = self.apps.get(client_id)
+        is_right = (
+            app is not None and app.secret and hmac.compare_digest(app.secret.encode(), secret.encode())
+        )
+        return app if is_right else None
+
+    def _by_assertion(self, form: Mapping[str, str]) -> App | None:
+        if form.get("client_assertion_type") != ASSERTION or not self.behaviour.takes_assertions:
+            return None
+        try:
+            return self._asserted(form.get("client_assertion", ""))
+        except BadTokenError:
+            return None
+
+    def _asserted(self, assertion: str) -> App:
+        asked, now = unverified(assertion), self._clock.now()
+        app = self.apps.get(asked.issuer)
+        if app is None or asked.kid not in app.certificates:
+            raise BadTokenError("it names no client, or no certificate of it")
+        claims = verified(assertion, app.certificates[asked.kid], now=now)
+        ends, jti = moment_of(claims, "exp"), claims.get("jti")
+        if claims.get("sub") != app.client_id or audiences(claims) != [ASSERTION_AUDIENCE]:
+            raise BadTokenError("it is of another subject, or for another audience")
+        if ends > now + LONGEST_ASSERTION or not isinstance(jti, str) or not jti:
+            raise BadTokenError("it lives too long, or has no jti")
+        with self._lock:
+            self._used = {one: until for one, until in self._used.items() if until > now}
+            if (app.client_id, jti) in self._used:
+                raise BadTokenError("it was used before")
+            self._used[app.client_id, jti] = ends
+        return app
+
+    # ---- whose token it is
+
+    def _subject(self, token: str, app: App) -> tuple[Trust, Claims]:
+        asked = unverified(token)
+        trust = self.trusts.get(asked.issuer)
+        if trust is None or not trust.is_active:
+            raise BadTokenError("no active trust names its issuer")
+        if app.client_id not in trust.oauth_clients:
+            raise oauth_error("unauthorized_client", "The trust does not name this client.")
+        claims = verified(
+            token, self._issuer_key(trust, asked.kid), now=self._clock.now(), skew=trust.clock_skew
+        )
+        trust.check(claims)
+        return trust, claims
+
+    def _issuer_key(self, trust: Trust, kid: str) -> rsa.RSAPublicKey:
+        if trust.public_certificate is not None:
+            return trust.public_certificate
+        now = self._clock.now()
+        known = self._read.get(trust.issuer)
+        if known is None or known.read_at + self.keys_lifetime <= now or kid not in known.keys:
+            try:
+                document = self._fetch(trust.public_key_endpoint or "")
+            except FetchError as error:
+                raise BadTokenError("the keys of its issuer cannot be read") from error
+            known = self._read[trust.issuer] = IssuerKeys(self._keys_in(document), now)
+        if kid not in known.keys:
+            raise BadTokenError("its issuer has no such key")
+        return known.keys[kid]
+
+    def _keys_in(self, document: bytes) -> dict[str, rsa.RSAPublicKey]:
+        return rsa_keys(document, or_others=self.behaviour.reads_mixed_keys)
+
+    # ---- what is given
+
+    def _resource(self, form: Mapping[str, str], trust: Trust, claims: Claims) -> Claims:
+        if trust.impersonating_resource is None or form.get("res_type") != trust.impersonating_resource:
+            raise oauth_error("invalid_request", "res_type is not the resource of the trust.")
+        text = form.get("rpst_exp", str(int(self.token_lifetime.total_seconds())))
+        longest = int(LONGEST_RPST.total_seconds())
+        if not text.isdecimal() or not 0 < int(text) <= longest:
+            raise oauth_error("invalid_request", f"rpst_exp must lie between 1 and {longest}.")
+        about = {"sub": claims["sub"], "ptype": "resource", "ttype": "rpst", "res_type": form["res_type"]}
+        return {**about, "res_tenant": TENANCY, "exp": self._seconds() + int(text)}
+
+    def _user(self, form: Mapping[str, str], trust: Trust, claims: Claims) -> Claims:
+        if "res_type" in form or "rpst_exp" in form:
+            raise oauth_error("invalid_request", "A user's token has no resource.")
+        name = trust.user_of(claims)
+        if name is None:
+            raise oauth_error("invalid_grant", "No service user is named for the subject.")
+        ends = self._clock.now() + min(self.token_lifetime, LONGEST_UPST)
+        exp = int(min(ends, moment_of(claims, "exp")).timestamp())
+        return {
+            "sub": self._identity.principal(name, "user").ocid,
+            "ptype": "user",
+            "ttype": "upst",
+            "exp": exp,
+        }
+
+    def _issued(self, about: Claims, session_key: rsa.RSAPublicKey) -> str:
+        jti = self._ids.uuid()
+        with self._lock:
+            self._sessions.add(jti)
+        claims = {
+            **about,
+            "iss": _ISSUER,
+            "aud": "oci",
+            "tenant": TENANCY,
+            "iat": self._seconds(),
+            "jti": jti,
+            # A text in the token, not an object.
+            "jwk": json.dumps(jwk_of(session_key, jti)),
+        }
+        return signed(claims, self._key, _KID)
+
+    def _seconds(self) -> int:
+        return int(self._clock.now().astimezone(UTC).timestamp())
+
+
+# Making one takes as long as a hundred calls: one a process will do, since a domain knows the sessions that it gave.
+@cache
+def _key_of_sessions() -> rsa.RSAPrivateKey:
+    return new_private_key()
+
+
+def _form(call: Call) -> dict[str, str]:
+    if call.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
+        raise oauth_error("invalid_request", f"The content type is not {_FORM}.")
+    try:
+        pairs = parse_qsl(call.request.body.decode("ascii"), keep_blank_values=True, strict_parsing=True)
+    except ValueError:
+        raise oauth_error("invalid_request", "The body is not a form.") from None
+    form = dict(pairs)
+    if len(form) != len(pairs):
+        raise oauth_error("invalid_request", "A parameter is there more than once.")
+    return form
+
+
+def _session_key(text: str) -> rsa.RSAPublicKey:
+    try:
+        der = base64.b64decode(text, validate=True)
+        key = load_der_public_key(der)
+    except (binascii.Error, ValueError):
+        key = None
+    if (
+        not isinstance(key, rsa.RSAPublicKey)
+        or key.key_size < LEAST_BITS
+        or key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != der
+    ):
+        raise oauth_error(
+            "invalid_request", "public_key is no long RSA key, as SubjectPublicKeyInfo in base64."
+        )
+    return key

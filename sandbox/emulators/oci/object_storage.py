@@ -1,0 +1,399 @@
+"""Object Storage: conditional writes, checksums, versioning, and the Archive tier that cannot be read at once.
+
+Everything here happens under the service's lock, which the dispatcher holds for the length of a call: of racing
+writers exactly one wins.
+"""
+
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Final, cast
+
+from sandbox.emulators.oci.calls import Call
+from sandbox.emulators.oci.checksums import verified_md5
+from sandbox.emulators.oci.clock import SandboxClock, rfc3339
+from sandbox.emulators.oci.details import Details
+from sandbox.emulators.oci.errors import ApiError, invalid, not_emulated, not_found
+from sandbox.emulators.oci.ids import Ids
+from sandbox.emulators.oci.objects import (
+    DEFAULT_RESTORE_HOURS,
+    MAX_RESTORE_HOURS,
+    PUBLIC_PERMISSIONS,
+    Bucket,
+    PublicAccess,
+    RetentionRule,
+    StoredObject,
+)
+from sandbox.emulators.oci.wire import Reply, json_reply
+
+NAMESPACE: Final = "sandboxnamespace"
+_LOCKS_AFTER: Final = timedelta(days=14)
+_DAYS: Final = {"DAYS": 1, "YEARS": 365}
+_MAX_PAGE: Final = 1000
+_BUCKET_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,256}")
+# The required fields of an ObjectVersionSummary; the others are left out unless the caller names them.
+_OF_EVERY_VERSION: Final = ("name", "timeModified", "versionId", "isDeleteMarker")
+# What an upload's headers say about the object and its downloads repeat.
+_KEPT_HEADERS: Final = (
+    "content-type",
+    "content-language",
+    "content-encoding",
+    "content-disposition",
+    "cache-control",
+)
+
+
+@dataclass(slots=True)
+class ObjectStorageService:
+    """The buckets of one namespace.
+
+    Attributes:
+        when_public: Called when anyone may read a bucket.
+    """
+
+    clock: SandboxClock
+    ids: Ids
+    when_public: Callable[[], None] = lambda: None
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    _buckets: dict[str, Bucket] = field(default_factory=dict, repr=False)
+
+    @property
+    def operations(self) -> dict[str, Callable[[Call], Reply]]:
+        """What can be called, by the SDK's names."""
+        return {
+            "create_bucket": self._create_bucket,
+            "create_retention_rule": self._create_rule,
+            "delete_retention_rule": self._delete_rule,
+            "put_object": self._put,
+            "get_object": self._get,
+            "head_object": self._head,
+            "delete_object": self._delete,
+            "list_objects": self._list,
+            "list_object_versions": self._list_versions,
+            "restore_objects": self._restore,
+        }
+
+    # ---- buckets
+
+    def buckets_of(self, compartment_id: str) -> list[Bucket]:
+        """A compartment's buckets, by name."""
+        found = (bucket for bucket in self._buckets.values() if bucket.compartment_id == compartment_id)
+        return sorted(found, key=lambda bucket: bucket.name)
+
+    def _create_bucket(self, call: Call) -> Reply:
+        _check_namespace(call)
+        details = call.details()
+        name, compartment_id = details.required_text("name"), details.required_text("compartmentId")
+        if not call.may("BUCKET_CREATE", resource=None, compartment=compartment_id):
+            raise not_found()
+        if not _BUCKET_NAME.fullmatch(name):
+            raise ApiError(400, "InvalidBucketName", "The bucket name holds characters that are not allowed")
+        if name in self._buckets:
+            raise ApiError(409, "BucketAlreadyExists", f"The bucket '{name}' already exists")
+        tier, versioning = details.text("storageTier") or "Standard", details.text("versioning") or "Disabled"
+        public = details.text("publicAccessType") or "NoPublicAccess"
+        if tier not in {"Standard", "Archive"} or versioning not in {"Enabled", "Disabled"}:
+            raise invalid("storageTier or versioning has no such value")
+        if public not in PUBLIC_PERMISSIONS:
+            raise invalid("publicAccessType has no such value")
+        bucket = Bucket(
+            name,
+            compartment_id,
+            call.principal.ocid,
+            self.clock.now(),
+            self.ids.uuid(),
+            "Archive" if tier == "Archive" else "Standard",
+            versioning == "Enabled",
+        )
+        self._buckets[name] = bucket
+        self.set_public_access(name, cast("PublicAccess", public))
+        return json_reply(bucket.view(NAMESPACE), {"etag": bucket.etag})
+
+    def _create_rule(self, call: Call) -> Reply:
+        bucket = self._with_rules(call)
+        if bucket.is_versioned:
+            # Its code is not documented.
+            raise ApiError(409, "InvalidBucketState", "A bucket with versions takes no retention rule")
+        details, now = call.details(), self.clock.now()
+        locked_from = details.moment("timeRuleLocked")
+        if locked_from is not None and locked_from < now + _LOCKS_AFTER:
+            raise invalid("timeRuleLocked must lie at least 14 days ahead")
+        rule = RetentionRule(_duration(details), locked_from)
+        rule_id = self.ids.uuid()
+        bucket.retention[rule_id] = rule
+        return json_reply({"id": rule_id, "displayName": details.text("displayName")}, {})
+
+    def _delete_rule(self, call: Call) -> Reply:
+        bucket = self._with_rules(call)
+        rule = bucket.retention.get(call.path["rule"])
+        if rule is None:
+            raise not_found()
+        if rule.locked_from is not None and rule.locked_from <= self.clock.now():
+            raise _kept("The retention rule is locked")
+        del bucket.retention[call.path["rule"]]
+        return Reply(204)
+
+    def _with_rules(self, call: Call) -> Bucket:
+        self._bucket(call, "BUCKET_UPDATE")
+        return self._bucket(call, "RETENTION_RULE_MANAGE")
+
+    def set_public_access(self, name: str, access: PublicAccess) -> None:
+        """Let anyone read a bucket's objects, or no longer, as an administrator may order."""
+        self._buckets[name].public_access = access
+        if self.has_public_bucket:
+            self.when_public()
+
+    @property
+    def has_public_bucket(self) -> bool:
+        """Whether anyone may read one of the buckets."""
+        return any(bucket.public_access != "NoPublicAccess" for bucket in self._buckets.values())
+
+    def _bucket(self, call: Call, *any_of: str) -> Bucket:
+        _check_namespace(call)
+        name = call.path["bucket"]
+        bucket = self._buckets.get(name)
+        if bucket is None or not any(
+            permission in PUBLIC_PERMISSIONS[bucket.public_access]
+            or call.may(permission, resource=name, compartment=bucket.compartment_id)
+            for permission in any_of
+        ):
+            raise _bucket_not_found(name)
+        return bucket
+
+    # ---- objects
+
+    def _put(self, call: Call) -> Reply:
+        bucket = self._bucket(call, "OBJECT_CREATE", "OBJECT_OVERWRITE")
+        name = call.path["object"]
+        existing = bucket.newest(name)
+        # A caller who may only create learns from a conditional write that the object exists (seen live).
+        _check_write_condition(call, existing)
+        needed = "OBJECT_OVERWRITE" if existing else "OBJECT_CREATE"
+        if not call.may(needed, resource=bucket.name, compartment=bucket.compartment_id):
+            raise _bucket_not_found(bucket.name)
+        if existing is not None and bucket.retains(existing, self.clock.now()):
+            raise _kept(f"The object '{name}' is protected by a retention rule")
+        md5 = verified_md5(call.headers, call.request.body)
+        item = StoredObject(
+            name,
+            self.ids.uuid(),
+            self.ids.uuid(),
+            self.clock.now(),
+            bucket.tier,
+            call.request.body,
+            md5,
+            _kept_headers(call),
+        )
+        bucket.add(item)
+        return Reply(200, {"opc-content-md5": md5} | _identifying(bucket, item))
+
+    def _get(self, call: Call) -> Reply:
+        if "range" in call.headers:
+            raise not_emulated("reading a range of an object")
+        item = self._readable(call, "OBJECT_READ")
+        now = self.clock.now()
+        if item.archival_state(now) not in {None, "Restored"}:
+            raise ApiError(409, "NotRestored", f"The object '{item.name}' is archived and not restored")
+        return Reply(200, self._shown(call, item, now), item.content)
+
+    def _head(self, call: Call) -> Reply:
+        item = self._readable(call, "OBJECT_READ", "OBJECT_INSPECT")
+        return Reply(200, self._shown(call, item, self.clock.now()), item.content)
+
+    def _delete(self, call: Call) -> Reply:
+        version_id = call.request.query.get("versionId")
+        bucket = self._bucket(call, "OBJECT_VERSION_DELETE" if version_id else "OBJECT_DELETE")
+        item = bucket.version(call.path["object"], version_id)
+        if item is None:
+            raise _object_not_found(call)
+        if bucket.retains(item, self.clock.now()):
+            raise _kept(f"The object '{item.name}' is protected by a retention rule")
+        if version_id:
+            bucket.remove(item)
+        else:
+            marker = StoredObject(
+                item.name,
+                self.ids.uuid(),
+                self.ids.uuid(),
+                self.clock.now(),
+                item.tier,
+                is_delete_marker=True,
+            )
+            bucket.add(marker)
+        return Reply(204)
+
+    def _restore(self, call: Call) -> Reply:
+        bucket = self._bucket(call, "OBJECT_RESTORE")
+        details = call.details()
+        item = bucket.version(details.required_text("objectName"), details.text("versionId"))
+        if item is None:
+            raise _object_not_found(call)
+        hours = _restore_hours(details)
+        now = self.clock.now()
+        match item.archival_state(now):
+            case None:
+                raise ApiError(400, "NotArchivedObject", "The object is not in the Archive tier")
+            case "Restoring":
+                raise ApiError(409, "RestoreInProgress", "The object is being restored")
+            case "Restored":
+                raise ApiError(409, "AlreadyRestored", "The object is restored already")
+            case "Archived":
+                bucket.replace(item, replace(item, restore_asked=now, restore_hours=hours))
+        return Reply(202)
+
+    def _readable(self, call: Call, *any_of: str) -> StoredObject:
+        bucket = self._bucket(call, *any_of)
+        item = bucket.version(call.path["object"], call.request.query.get("versionId"))
+        if item is None or item.is_delete_marker:
+            raise _object_not_found(call)
+        if call.headers.keys() & {"if-match", "if-none-match"}:
+            raise not_emulated("conditions on reads")
+        return item
+
+    def _shown(self, call: Call, item: StoredObject, now: datetime) -> dict[str, str]:
+        headers = {
+            **item.headers,
+            **_identifying(self._buckets[call.path["bucket"]], item),
+            "content-md5": item.md5,
+            "storage-tier": item.tier,
+        }
+        if (archival_state := item.archival_state(now)) is not None:
+            headers["archival-state"] = archival_state
+        if archival_state == "Restored":
+            headers["time-of-archival"] = rfc3339(item.time_of_archival)
+        return headers
+
+    # ---- lists
+
+    def _list(self, call: Call) -> Reply:
+        bucket = self._bucket(call, "OBJECT_INSPECT")
+        query = call.request.query
+        found = _in_range(call, bucket.listed())
+        limit = min(int(query.get("limit", str(_MAX_PAGE))), _MAX_PAGE)
+        folders = {item.name: _folder_of(item.name, query) for item in found}
+        names = sorted({folders[item.name] or item.name for item in found})
+        page, rest = set(names[:limit]), names[limit:]
+        fields = {"name", *query.get("fields", "name").replace(" ", "").split(",")}
+        now = self.clock.now()
+        objects = [
+            {name: value for name, value in item.summary(now).items() if name in fields}
+            for item in found
+            if item.name in page and not folders[item.name]
+        ]
+        following = {"nextStartWith": rest[0]} if rest else {}
+        prefixes = sorted(page.intersection(filter(None, folders.values())))
+        return json_reply({"objects": objects, "prefixes": prefixes, **following}, {})
+
+    def _list_versions(self, call: Call) -> Reply:
+        bucket = self._bucket(call, "OBJECT_INSPECT")
+        fields = {*_OF_EVERY_VERSION, *call.request.query.get("fields", "").replace(" ", "").split(",")}
+        if "delimiter" in call.request.query:
+            raise not_emulated("lists of versions with a delimiter")
+        page, headers = call.page_of(_in_range(call, bucket.all_versions()), _MAX_PAGE)
+        now = self.clock.now()
+        items = [
+            {field: value for field, value in item.version_summary(now).items() if field in fields}
+            for item in page
+        ]
+        return json_reply({"items": items, "prefixes": []}, headers)
+
+
+def _duration(details: Details) -> timedelta | None:
+    given = details.section("duration")
+    if given is None:
+        return None
+    amount, unit = given.integer("timeAmount"), given.text("timeUnit")
+    if amount is None or amount < 1 or unit not in _DAYS:
+        raise invalid("duration must have a timeAmount above 0, and DAYS or YEARS as timeUnit")
+    return timedelta(days=amount * _DAYS[unit])
+
+
+def _kept(message: str) -> ApiError:
+    """What OCI answers whoever asks, also an administrator (seen live)."""
+    return ApiError(403, "RetentionRuleViolation", message)
+
+
+def _check_namespace(call: Call) -> None:
+    if call.path["namespace"] != NAMESPACE:
+        raise ApiError(404, "NamespaceNotFound", "The namespace does not exist or you are not authorized")
+
+
+def _check_write_condition(call: Call, existing: StoredObject | None) -> None:
+    if (seen := call.headers.get("if-match")) is not None and (existing is None or existing.etag != seen):
+        raise ApiError(412, "IfMatchFailed", f"The object does not have the entity tag '{seen}'")
+    if (unless := call.headers.get("if-none-match")) is not None:
+        if unless != "*":
+            raise ApiError(400, "IfNoneMatchDisallowed", "if-none-match takes only '*'")
+        if existing is not None:
+            raise ApiError(412, "IfNoneMatchFailed", f"The object '{existing.name}' already exists")
+
+
+def _kept_headers(call: Call) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in call.headers.items()
+        if name in _KEPT_HEADERS or name.startswith("opc-meta-")
+    }
+
+
+def _identifying(bucket: Bucket, item: StoredObject) -> dict[str, str]:
+    headers = {
+        "etag": item.etag,
+        "last-modified": format_datetime(item.time_created.astimezone(UTC), usegmt=True),
+    }
+    return headers | {"version-id": item.version_id} if bucket.is_versioned else headers
+
+
+def _restore_hours(details: Details) -> int:
+    hours = details.integer("hours")
+    if hours is None:
+        return DEFAULT_RESTORE_HOURS
+    if not 1 <= hours <= MAX_RESTORE_HOURS:
+        raise ApiError(400, "InvalidRestoreHours", f"hours must lie between 1 and {MAX_RESTORE_HOURS}")
+    return hours
+
+
+def _folder_of(name: str, query: Mapping[str, str]) -> str:
+    """The name up to the delimiter after the prefix; empty where the list has none, or the name."""
+    delimiter, prefix = query.get("delimiter", ""), query.get("prefix", "")
+    if delimiter not in {"", "/"}:
+        raise ApiError(400, "InvalidDelimiter", "delimiter must be '/'")
+    before, found, _ = name.removeprefix(prefix).partition("/") if delimiter else ("", "", "")
+    return f"{prefix}{before}/" if found else ""
+
+
+def _in_range(call: Call, items: list[StoredObject]) -> list[StoredObject]:
+    query = call.request.query
+    if not query.get("limit", "1").isdecimal() or query.get("limit") == "0":
+        raise ApiError(400, "InvalidLimit", "limit must be a positive number")
+    prefix, start, end = query.get("prefix", ""), query.get("start", ""), query.get("end")
+    after = query.get("startAfter", "")
+    return [
+        item
+        for item in items
+        if item.name.startswith(prefix)
+        and item.name >= start
+        and (end is None or item.name < end)
+        and item.name > after
+    ]
+
+
+def _bucket_not_found(name: str) -> ApiError:
+    # A missing permission looks the same (seen live).
+    return ApiError(
+        404,
+        "BucketNotFound",
+        f"Either the bucket named '{name}' does not exist in the namespace '{NAMESPACE}'"
+        " or you are not authorized to access it",
+    )
+
+
+def _object_not_found(call: Call) -> ApiError:
+    return ApiError(
+        404,
+        "ObjectNotFound",
+        f"The object was not found in the bucket '{call.path['bucket']}'",
+    )

@@ -1,0 +1,99 @@
+"""Makes in the sandbox what Terraform makes in a tenancy."""
+
+import base64
+from typing import Any
+
+import oci  # type: ignore[import-untyped]  # the SDK ships no types
+
+from lockstep.protocol.names import oci_name, slot_name
+from lockstep.protocol.ring import SLOTS
+from sandbox.emulators.oci.keys import Key
+from sandbox.emulators.oci.server import OBJECT_STORAGE_HOST, OciSandbox
+
+
+def create_secret(sandbox: OciSandbox, name: str, content: bytes, *, compartment: str | None = None) -> str:
+    """A secret by its name in the plan, with dots for slashes, by default in the rings' compartment; its OCID."""
+    details = oci.vault.models.CreateSecretDetails(
+        compartment_id=compartment or sandbox.compartment_id,
+        vault_id=sandbox.vault_id,
+        key_id=sandbox.key_id,
+        secret_name=oci_name(name),
+        secret_content=oci.vault.models.Base64SecretContentDetails(
+            content=base64.b64encode(content).decode()
+        ),
+    )
+    vaults: Any = sandbox.client(oci.vault.VaultsClient)
+    return str(vaults.create_secret(details).data.id)
+
+
+def create_ring(sandbox: OciSandbox, secret: str, text: str) -> list[str]:
+    """The slots of a ring, each with the same first text; their OCIDs."""
+    return [create_secret(sandbox, slot_name(secret, i), text.encode()) for i in range(SLOTS)]
+
+
+def create_audit_bucket(
+    sandbox: OciSandbox,
+    name: str,
+    *,
+    tier: str = "Archive",
+    compartment: str | None = None,
+    retention_days: int | None = None,
+) -> None:
+    """A bucket with a retention rule, or where no days are given that keeps every version, as for a trial.
+
+    Args:
+        sandbox: The tenancy.
+        name: The bucket's.
+        tier: Of its objects.
+        compartment: By default Lockstep's own.
+        retention_days: For how many nobody can delete or replace an object.
+    """
+    storage: Any = sandbox.client(oci.object_storage.ObjectStorageClient)
+    storage.create_bucket(
+        sandbox.namespace,
+        oci.object_storage.models.CreateBucketDetails(
+            name=name,
+            compartment_id=compartment or sandbox.own_compartment_id,
+            storage_tier=tier,
+            versioning="Disabled" if retention_days else "Enabled",
+        ),
+    )
+    if retention_days:
+        storage.create_retention_rule(
+            sandbox.namespace,
+            name,
+            oci.object_storage.models.CreateRetentionRuleDetails(
+                duration=oci.object_storage.models.Duration(time_amount=retention_days, time_unit="DAYS")
+            ),
+        )
+
+
+def create_signing_key(sandbox: OciSandbox, *, name: str = "lockstep-issuer") -> Key:
+    """An RSA key in Lockstep's own compartment, such as an issuer or digests have."""
+    return sandbox.keys.new_key(sandbox.own_compartment_id, sandbox.vault_id, name=name)
+
+
+def create_issuer_bucket(sandbox: OciSandbox, name: str, *, compartment: str | None = None) -> str:
+    """A bucket whose objects anyone may read, by default in Lockstep's own compartment; its address as an issuer."""
+    storage: Any = sandbox.client(oci.object_storage.ObjectStorageClient)
+    storage.create_bucket(
+        sandbox.namespace,
+        oci.object_storage.models.CreateBucketDetails(
+            name=name,
+            compartment_id=compartment or sandbox.own_compartment_id,
+            public_access_type="ObjectReadWithoutList",
+            versioning="Enabled",
+        ),
+    )
+    return f"https://{OBJECT_STORAGE_HOST}/n/{sandbox.namespace}/b/{name}/o"
+
+
+def restore_audit_objects(sandbox: OciSandbox, bucket: str) -> int:
+    """Ask for every object of an Archive bucket to be readable; how many. It takes an hour of the sandbox's clock."""
+    storage: Any = sandbox.client(oci.object_storage.ObjectStorageClient)
+    names = [o.name for o in storage.list_objects(sandbox.namespace, bucket).data.objects]
+    for name in names:
+        storage.restore_objects(
+            sandbox.namespace, bucket, oci.object_storage.models.RestoreObjectsDetails(object_name=name)
+        )
+    return len(names)

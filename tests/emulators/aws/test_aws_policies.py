@@ -1,0 +1,125 @@
+"""The decision of policies about a call, by the evaluation logic of IAM."""
+
+from typing import Any
+
+import pytest
+
+from sandbox.emulators.aws.policies import Call, UnknownConditionError, decide
+
+SECRET = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:multi-cloud/app_user-AbCdEf"
+READ = Call(
+    action="secretsmanager:GetSecretValue",
+    resource=SECRET,
+    context={
+        "dynamodb:LeadingKeys": ("a", "b"),
+        "kms:ViaService": ("x.amazonaws.com",),
+        "size": ("1.1",),
+        "aws:ResourceTag/lockstep:stack": ("one",),
+        "aws:ResourceTag/twice": ("a",),
+        "aws:ResourceTag/Twice": ("a",),
+        "aws:SourceArn": ("arn:aws:events:eu-central-1:123456789012:rule/lockstep-app",),
+    },
+)
+
+
+def statement(**fields: object) -> dict[str, Any]:
+    return {"Effect": "Allow", "Action": READ.action, "Resource": SECRET, **fields}
+
+
+def test_a_call_without_a_matching_statement_is_refused() -> None:
+    assert not decide(READ, []).allowed
+    assert not decide(READ, [statement(Action="secretsmanager:PutSecretValue")]).allowed
+    assert not decide(READ, [statement(Resource=SECRET[:-1])]).allowed
+
+
+@pytest.mark.parametrize("action", ["secretsmanager:getsecretvalue", "secretsmanager:Get*", ["a:b", "*"]])
+def test_an_action_has_wildcards_and_ignores_case(action: object) -> None:
+    assert decide(READ, [statement(Action=action)]).allowed
+
+
+@pytest.mark.parametrize(
+    ("resource", "allowed"), [(SECRET[:-6] + "??????", True), (SECRET[:-6] + "?", False)]
+)
+def test_a_resource_has_wildcards(resource: str, *, allowed: bool) -> None:
+    assert decide(READ, [statement(Resource=resource)]).allowed is allowed
+
+
+def test_a_refusal_takes_precedence_over_every_permission() -> None:
+    refused = decide(READ, [statement(), statement(Effect="Deny")])
+    assert (refused.allowed, refused.statement) == (False, statement(Effect="Deny"))
+
+
+@pytest.mark.parametrize(
+    ("operator", "key", "wanted", "holds"),
+    [
+        ("StringEquals", "kms:ViaService", "x.amazonaws.com", True),
+        ("StringEquals", "kms:ViaService", "x.*", False),
+        ("StringEquals", "absent", "x", False),
+        ("StringLike", "kms:ViaService", "x.*", True),
+        ("StringLike", "absent", "*", False),
+        ("ForAllValues:StringEquals", "dynamodb:LeadingKeys", ["a", "b", "c"], True),
+        ("ForAllValues:StringEquals", "dynamodb:LeadingKeys", ["a"], False),
+        ("ForAllValues:StringEquals", "absent", ["a"], True),
+        ("ForAllValues:StringNotLike", "dynamodb:LeadingKeys", ["account#*"], True),
+        ("ForAllValues:StringNotLike", "dynamodb:LeadingKeys", ["account#*", "b*"], False),
+        ("ForAllValues:StringNotLike", "absent", ["account#*"], True),
+        ("ForAnyValue:StringEquals", "dynamodb:LeadingKeys", ["b"], True),
+        ("ForAnyValue:StringEquals", "dynamodb:LeadingKeys", ["c"], False),
+        ("ForAnyValue:StringEquals", "absent", ["c"], False),
+        ("ForAnyValue:StringNotEquals", "dynamodb:LeadingKeys", ["b"], True),
+        ("ForAnyValue:StringNotEquals", "absent", ["b"], False),
+        ("StringNotEquals", "kms:ViaService", "x.amazonaws.com", False),
+        ("StringNotEquals", "kms:ViaService", "y.amazonaws.com", True),
+        ("StringNotEquals", "absent", "x", True),
+        ("StringNotLike", "kms:ViaService", "x.*", False),
+        ("StringNotLike", "kms:ViaService", ["y.*", "z.*"], True),
+        ("StringNotLike", "absent", "*", True),
+        ("StringEquals", "KMS:viaservice", "x.amazonaws.com", True),
+        ("StringEquals", "aws:ResourceTag/Lockstep:Stack", "one", True),
+        ("StringEquals", "aws:ResourceTag/lockstep:stack", "ONE", False),
+        ("StringEquals", "aws:ResourceTag/twice", "a", False),
+        ("ArnLike", "aws:SourceArn", "arn:aws:events:eu-central-1:123456789012:rule/lockstep-*", True),
+        ("ArnLike", "aws:SourceArn", "arn:aws:events:*:*:rule/lockstep-*", True),
+        ("ArnLike", "aws:SourceArn", "arn:aws:events:*:rule/lockstep-*", False),
+        ("ArnLike", "absent", "*", False),
+        ("Null", "absent", "true", True),
+        ("Null", "absent", "false", False),
+        ("Null", "kms:ViaService", "true", False),
+        ("NumericLessThan", "size", "1.2", True),
+        ("NumericLessThan", "size", "1.1", False),
+        ("StringEqualsIfExists", "absent", "x", True),
+        ("StringEqualsIfExists", "kms:ViaService", "x.amazonaws.com", True),
+        ("StringEqualsIfExists", "kms:ViaService", "y.amazonaws.com", False),
+        ("StringNotEqualsIfExists", "kms:ViaService", "x.amazonaws.com", False),
+        ("ForAnyValue:StringEqualsIfExists", "absent", ["c"], True),
+        ("ForAnyValue:StringEqualsIfExists", "dynamodb:LeadingKeys", ["c"], False),
+        ("ArnNotLike", "aws:SourceArn", "arn:aws:events:*:*:rule/lockstep-*", False),
+        ("ArnNotLike", "aws:SourceArn", ["arn:aws:events:*:*:rule/other-*", "arn:aws:events:*:rule/*"], True),
+        ("ArnNotLike", "absent", "*", True),
+        ("ArnNotEquals", "aws:SourceArn", "arn:aws:events:*:*:rule/lockstep-*", False),
+    ],
+)
+def test_a_condition_holds_or_does_not(operator: str, key: str, wanted: object, *, holds: bool) -> None:
+    assert decide(READ, [statement(Condition={operator: {key: wanted}})]).allowed is holds
+
+
+def test_every_condition_must_hold() -> None:
+    both = {"StringEquals": {"kms:ViaService": "x.amazonaws.com"}, "Null": {"absent": "false"}}
+    assert not decide(READ, [statement(Condition=both)]).allowed
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"Condition": {"DateLessThan": {"aws:CurrentTime": "2030-01-01"}}},
+        {"Condition": {"DateLessThanIfExists": {"kms:ViaService": "x.amazonaws.com"}}},
+        {"Condition": {"ForEach:StringEquals": {"kms:ViaService": "x.amazonaws.com"}}},
+        {"Condition": {"StringEquals": {"kms:ViaService": "${aws:PrincipalTag/service}"}}},
+        {"Condition": {"StringEquals": {"dynamodb:LeadingKeys": "a"}}},
+        {"NotResource": "x"},
+    ],
+    ids=["operator", "if exists", "quantifier", "variable", "several values", "element"],
+)
+def test_what_is_not_known_is_an_error(fields: dict[str, object]) -> None:
+    with pytest.raises(UnknownConditionError):
+        decide(READ, [statement(**fields)])

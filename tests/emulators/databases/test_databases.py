@@ -1,0 +1,376 @@
+"""The sandbox's databases keep what they promise: who gets in, and that nothing outlives its owner."""
+
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import pg8000.native  # type: ignore[import-untyped]  # pg8000 ships no type information
+import pymysql
+import pytest
+
+from sandbox.emulators.databases import (
+    CertificateAuthority,
+    DatabaseServer,
+    MariaDbServer,
+    MySqlServer,
+    PgserverServer,
+    PostgresServer,
+    ServerStartError,
+    available,
+    process,
+    running,
+)
+from sandbox.emulators.databases.mysql_family import MySqlFamilyServer
+from sandbox.emulators.databases.process import SupervisedProcess, free_port, poll_until
+from sandbox.emulators.databases.supervisor import processes
+
+TlsServer = MariaDbServer | MySqlServer | PostgresServer
+Kind = type[TlsServer] | type[PgserverServer]
+
+TLS_SERVERS: tuple[Kind, ...] = (MariaDbServer, MySqlServer, PostgresServer)
+ALL_SERVERS: tuple[Kind, ...] = (*TLS_SERVERS, PgserverServer)
+# A process that has a server, says what belongs to it, and waits for its end.
+OWNER = """
+import sys, threading
+from pathlib import Path
+from sandbox.emulators import databases
+name, folder = sys.argv[1:]
+tls = {} if name == "PgserverServer" else {"authority": databases.CertificateAuthority(Path(folder))}
+server = getattr(databases, name)(**tls)
+with databases.running(server):
+    print(server.home, *server.process_ids(), flush=True)
+    threading.Event().wait()
+"""
+# A process that is given a port of those which it is told to look at, in their order.
+SEEKER = """
+import sys
+from sandbox.emulators.databases import process
+process._ports = map(int, sys.argv[1:])
+print(process.free_port())
+"""
+CLIENT_SECONDS = 30.0
+HANG_SECONDS = 1.0
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
+    return CertificateAuthority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def make(authority: CertificateAuthority) -> Callable[..., DatabaseServer]:
+    def make_server(kind: Kind, **options: Any) -> DatabaseServer:  # noqa: ANN401  what each kind takes
+        if not available()[kind]:
+            pytest.skip(available()[kind].missing)
+        if issubclass(kind, PgserverServer):
+            return kind(**options)
+        return kind(authority=authority, **options)
+
+    return make_server
+
+
+@pytest.fixture(scope="module", params=ALL_SERVERS)
+def server(request: pytest.FixtureRequest, make: Callable[..., DatabaseServer]) -> Iterator[DatabaseServer]:
+    """A server shared by the tests that leave it as it is."""
+    with make(request.param, general_log=True) as started:
+        yield started
+
+
+@pytest.fixture(params=ALL_SERVERS)
+def own_server(
+    request: pytest.FixtureRequest, make: Callable[..., DatabaseServer]
+) -> Iterator[DatabaseServer]:
+    """A server that a test may ill-treat."""
+    with make(request.param) as started:
+        yield started
+
+
+@pytest.fixture(params=TLS_SERVERS)
+def stopped_tls_server(request: pytest.FixtureRequest, make: Callable[..., TlsServer]) -> Iterator[TlsServer]:
+    with closing(make(request.param)) as made:
+        yield made
+
+
+def tls(server: DatabaseServer) -> ssl.SSLContext | None:
+    return ssl.create_default_context(cafile=server.ca_file) if server.ca_file else None
+
+
+def ask(
+    server: DatabaseServer,
+    question: str,
+    *,
+    context: ssl.SSLContext | None,
+    password: str | None = None,
+    timeout: float = CLIENT_SECONDS,
+) -> object:
+    """One value, over a connection of the test's own; without a context in plaintext."""
+    with closing(connect(server, context=context, password=password, timeout=timeout)) as connection:
+        return query(connection, question)
+
+
+def connect(
+    server: DatabaseServer, *, context: ssl.SSLContext | None, password: str | None = None, timeout: float
+) -> "pymysql.Connection[pymysql.cursors.Cursor] | pg8000.native.Connection":
+    password = server.superuser_password if password is None else password
+    if isinstance(server, MySqlFamilyServer):
+        return pymysql.connect(
+            host=server.host,
+            port=server.port,
+            user=server.superuser,
+            password=password,
+            ssl=context,
+            ssl_disabled=context is None,
+            connect_timeout=timeout,
+            read_timeout=timeout,
+        )
+    return pg8000.native.Connection(
+        server.superuser,
+        host=server.host,
+        port=server.port,
+        password=password,
+        ssl_context=context or False,
+        timeout=timeout,
+    )
+
+
+def query(
+    connection: "pymysql.Connection[pymysql.cursors.Cursor] | pg8000.native.Connection", question: str
+) -> object:
+    if isinstance(connection, pymysql.Connection):
+        with connection.cursor() as cursor:
+            cursor.execute(question)
+            return cursor.fetchall()[0][0]
+    return connection.run(question)[0][0]
+
+
+def sqlstate_or_code(error: Exception) -> object:
+    """What identifies an error: PostgreSQL's SQLSTATE, the number of the others."""
+    return error.args[0]["C"] if isinstance(error, pg8000.native.DatabaseError) else error.args[0]
+
+
+def listens(server: DatabaseServer) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(CLIENT_SECONDS)
+        return probe.connect_ex(("127.0.0.1", server.port)) == 0
+
+
+def live(pids: frozenset[int]) -> set[int]:
+    return {p.pid for p in processes() if p.pid in pids and p.state != "Z"}
+
+
+class TestLogins:
+    def test_the_superuser_logs_in_over_verified_tls(self, server: DatabaseServer) -> None:
+        assert ask(server, "SELECT 40 + 2", context=tls(server)) == 42
+
+    def test_the_version_is_the_running_servers(self, server: DatabaseServer) -> None:
+        question = "SELECT version()" if isinstance(server, MySqlFamilyServer) else "SHOW server_version"
+        assert str(ask(server, question, context=tls(server))).startswith(server.version)
+
+    def test_plaintext_is_refused_where_there_is_tls(self, server: DatabaseServer) -> None:
+        if server.ca_file is None:
+            pytest.skip("built without TLS")
+        with pytest.raises((pymysql.OperationalError, pg8000.native.DatabaseError)) as refused:
+            ask(server, "SELECT 1", context=None)
+        # ER_SECURE_TRANSPORT_REQUIRED; invalid_authorization_specification.
+        assert sqlstate_or_code(refused.value) in {3159, "28000"}
+
+    def test_a_wrong_password_is_refused(self, server: DatabaseServer) -> None:
+        with pytest.raises((pymysql.OperationalError, pg8000.native.DatabaseError)) as refused:
+            ask(server, "SELECT 1", context=tls(server), password="wrong")
+        # ER_ACCESS_DENIED_ERROR; invalid_password.
+        assert sqlstate_or_code(refused.value) in {1045, "28P01"}
+
+    def test_the_general_log_shows_statements(self, server: DatabaseServer) -> None:
+        logged = server.watch_general_log()
+        server.execute_as_superuser("SELECT 'a statement to find again'")
+        assert poll_until(
+            lambda: "a statement to find again" in logged.added(), timeout_seconds=CLIENT_SECONDS
+        )
+
+
+class TestCertificates:
+    def test_another_authoritys_certificate_is_rejected(self, server: DatabaseServer, tmp_path: Path) -> None:
+        if server.ca_file is None:
+            pytest.skip("built without TLS")
+        stranger = CertificateAuthority(tmp_path)
+        with pytest.raises((ssl.SSLCertVerificationError, pymysql.OperationalError), match="verify failed"):
+            ask(server, "SELECT 1", context=ssl.create_default_context(cafile=stranger.ca_file))
+
+    def test_wrong_certificates_are_rejected_and_a_right_one_is_taken_again(
+        self, stopped_tls_server: TlsServer
+    ) -> None:
+        server, authority = stopped_tls_server, stopped_tls_server.authority
+        for certificate, complaint in [
+            (authority.issue_expired(), "certificate has expired"),
+            (authority.issue("db.example.org"), "Hostname mismatch"),
+        ]:
+            server.certificate = certificate
+            server.start()
+            with pytest.raises((ssl.SSLCertVerificationError, pymysql.OperationalError), match=complaint):
+                ask(server, "SELECT 1", context=tls(server))
+            server.stop()
+        server.certificate = authority.issue()
+        server.start()
+        assert ask(server, "SELECT 1", context=tls(server)) == 1
+
+    def test_keys_are_closed_to_others(self, authority: CertificateAuthority) -> None:
+        assert authority.issue().key_file.stat().st_mode & 0o077 == 0
+
+
+class TestSecrecy:
+    def test_the_superusers_password_is_nowhere_to_be_read(self, server: DatabaseServer) -> None:
+        password = server.superuser_password
+        assert password not in repr(server)
+        of_processes = [
+            Path(f"/proc/{pid}/{kind}") for pid in server.process_ids() for kind in ("cmdline", "environ")
+        ]
+        read = 0
+        for file in [*of_processes, *server.home.rglob("*")]:
+            # A worker of the server may end, and its files go, while they are looked at.
+            with suppress(FileNotFoundError, ProcessLookupError):
+                if file.is_file():
+                    assert password.encode() not in file.read_bytes(), file
+                    read += 1
+        assert read > len(of_processes)
+
+
+class TestOutages:
+    def test_data_survive_a_crash(self, own_server: DatabaseServer) -> None:
+        port = own_server.port
+        own_server.execute_as_superuser("CREATE DATABASE shop")
+        own_server.execute_as_superuser(
+            ["CREATE TABLE t (n int)", "INSERT INTO t VALUES (7)"], database="shop"
+        )
+        own_server.kill()
+        assert not own_server.is_running()
+        assert not listens(own_server)
+        own_server.start()
+        assert own_server.port == port
+        assert own_server.execute_as_superuser("SELECT n FROM t", database="shop") == [(7,)]
+
+    def test_a_paused_server_lets_clients_wait(self, own_server: DatabaseServer) -> None:
+        timed_out = (TimeoutError, pymysql.OperationalError, pg8000.native.InterfaceError)
+        with closing(connect(own_server, context=tls(own_server), timeout=HANG_SECONDS)) as session:
+            own_server.pause()
+            with pytest.raises(timed_out, match="time"):
+                ask(own_server, "SELECT 1", context=tls(own_server), timeout=HANG_SECONDS)
+            with pytest.raises(timed_out, match="time"):
+                query(session, "SELECT 1")
+            own_server.resume()
+        assert ask(own_server, "SELECT 1", context=tls(own_server)) == 1
+
+    def test_stop_leaves_no_process_and_can_be_followed_by_start(self, own_server: DatabaseServer) -> None:
+        pids = own_server.process_ids()
+        assert len(pids) > 1
+        own_server.stop()
+        assert live(pids) == set()
+        assert own_server.process_ids() == frozenset()
+        assert not listens(own_server)
+        own_server.start()
+        assert own_server.execute_as_superuser("SELECT 1") == [(1,)]
+
+
+class TestStarting:
+    @pytest.mark.parametrize("kind", ALL_SERVERS)
+    def test_a_failed_start_shows_the_end_of_the_log(
+        self, kind: Kind, make: Callable[..., DatabaseServer]
+    ) -> None:
+        server = make(kind, settings={"no_such_setting": "1"})
+        with pytest.raises(ServerStartError, match=r"(?s)ended while starting.*no.such.setting"), server:
+            pytest.fail("it started")
+        assert server.process_ids() == frozenset()
+
+    def test_servers_start_side_by_side(self, make: Callable[..., DatabaseServer]) -> None:
+        servers = [make(kind) for kind in TLS_SERVERS]
+        with running(*servers):
+            assert [server.execute_as_superuser("SELECT 1") for server in servers] == [[(1,)]] * len(servers)
+            homes = [server.home for server in servers]
+        assert not any(server.is_running() for server in servers)
+        assert not any(home.exists() for home in homes)
+
+    def test_one_that_fails_takes_the_others_along(self, make: Callable[..., DatabaseServer]) -> None:
+        good = make(MariaDbServer)
+        bad = make(PostgresServer, settings={"no_such_setting": "1"})
+        with pytest.raises(ServerStartError), running(good, bad):
+            pytest.fail("they started")
+        assert not good.is_running()
+
+    def test_no_two_processes_are_given_the_same_port(self) -> None:
+        """Each looks for ports in an order of its own; a server may be down when the other process looks."""
+        first, second = free_port(), free_port()
+        other = free_port()
+        process._kept.pop().close()
+        answer = subprocess.run(  # noqa: S603  a program of ours
+            [sys.executable, "-c", SEEKER, *map(str, (first, second, other))],
+            cwd=Path(__file__).parents[3],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert int(answer.stdout) == other
+
+
+class TestSupervision:
+    """The supervision of any command. Shells take the place of servers that behave badly."""
+
+    def supervise(self, script: str, folder: Path) -> SupervisedProcess:
+        return SupervisedProcess(["/bin/sh", "-c", script], log_file=folder / "log", folder=folder)
+
+    def test_orphans_end_with_the_command(self, tmp_path: Path) -> None:
+        shell = self.supervise("sleep 600 & setsid sleep 600 & touch up; sleep 600", tmp_path)
+        assert poll_until((tmp_path / "up").exists, timeout_seconds=CLIENT_SECONDS)
+        assert poll_until(lambda: len(shell.tree()) == 5, timeout_seconds=CLIENT_SECONDS)
+        pids = shell.tree()
+        shell.kill()
+        assert live(pids) == set()
+
+    def test_a_command_deaf_to_the_stop_signal_is_killed(self, tmp_path: Path) -> None:
+        shell = self.supervise("trap '' TERM; touch up; while :; do sleep 600; done", tmp_path)
+        assert poll_until((tmp_path / "up").exists, timeout_seconds=CLIENT_SECONDS)
+        pids = shell.tree()
+        shell.stop(signal.SIGTERM, grace_seconds=0.1)
+        assert live(pids) == set()
+
+    def test_a_server_ends_with_its_supervisor(self, own_server: DatabaseServer) -> None:
+        pids = own_server.process_ids()
+        (supervisor,) = (p.pid for p in processes() if p.pid in pids and p.parent == os.getpid())
+        os.kill(supervisor, signal.SIGKILL)
+        assert poll_until(lambda: not live(pids), timeout_seconds=CLIENT_SECONDS)
+        assert not own_server.is_running()
+
+    @pytest.mark.parametrize("kind", ALL_SERVERS)
+    @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+    def test_nothing_outlives_the_owner(
+        self,
+        kind: Kind,
+        how: signal.Signals,
+        make: Callable[..., DatabaseServer],
+        tmp_path: Path,
+    ) -> None:
+        make(kind)  # or skip
+        owner = subprocess.Popen(  # noqa: S603  a program of ours
+            [sys.executable, "-c", OWNER, kind.__name__, tmp_path],
+            cwd=Path(__file__).parents[3],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        assert owner.stdout is not None
+        with owner.stdout:
+            home, *pids = owner.stdout.readline().split()
+        # To the group, as a terminal does it.
+        os.killpg(owner.pid, how)
+        owner.wait(CLIENT_SECONDS)
+        assert pids
+        assert poll_until(
+            lambda: not live(frozenset(map(int, pids))) and not Path(home).exists(),
+            timeout_seconds=CLIENT_SECONDS,
+        )
