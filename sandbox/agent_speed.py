@@ -25,7 +25,7 @@ from sandbox.agent import plan_file
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.databases.process import free_port
 from sandbox.emulators.oci import OciSandbox, write_config_file
-from sandbox.emulators.oci.resources import create_ring
+from sandbox.oci_resources import create_ring
 
 ROUNDS, REQUESTS = 5, 2_000
 START_SECONDS = 60.0

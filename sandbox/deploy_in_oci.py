@@ -21,7 +21,6 @@ from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.aws.deployed import DeployedStack
 from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.emulators.oci.keys import Key
-from sandbox.emulators.oci.resources import create_secret
 from sandbox.fn import FunctionProcess, running_function
 from sandbox.identities import (
     digest_key,
@@ -33,6 +32,7 @@ from sandbox.identities import (
     make_issuer,
     make_log,
 )
+from sandbox.oci_resources import create_secret
 from sandbox.plans import MAC_SECRET, TO_OCI
 from sandbox.servers import login_text
 

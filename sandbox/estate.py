@@ -41,11 +41,11 @@ from sandbox.emulators.aws.executions import Client
 from sandbox.emulators.databases import DatabaseServer, running
 from sandbox.emulators.databases.front import DatabaseFront, TlsServer, database_fronts
 from sandbox.emulators.oci import OciSandbox, write_config_file
-from sandbox.emulators.oci.resources import create_ring, create_secret, restore_audit_objects
 from sandbox.event_estate import EventEstate, make_event_estate
 from sandbox.first_day import activate
 from sandbox.http_front import aws_front, oci_front
 from sandbox.identities import OCI_FUNCTION, Identities, Way, make_identities, make_log
+from sandbox.oci_resources import create_ring, create_secret, restore_audit_objects
 from sandbox.outside import Outside, StoreName, lets_in
 from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE, MAC_SECRET, Document
 from sandbox.servers import login_text, make_database, planned, provision, set_password

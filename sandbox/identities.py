@@ -25,7 +25,7 @@ from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.oci import OciSandbox
 from sandbox.emulators.oci.identity import new_private_key, pem_of
 from sandbox.emulators.oci.keys import Key
-from sandbox.emulators.oci.resources import create_audit_bucket, create_issuer_bucket
+from sandbox.oci_resources import create_audit_bucket, create_issuer_bucket
 from sandbox.plans import AUDIT_BUCKET, AWS_KEY_SECRET, OCI_KEY_SECRET, TO_AWS, TO_OCI, Document
 from sandbox.steps import FUNCTIONS
 

@@ -19,9 +19,9 @@ from lockstep.protocol.model import ROTATION_USER, AdminSecret, Engine, Login, S
 from lockstep.protocol.names import DEFAULT_STACK, oci_name, slot_name
 from lockstep.runtime import wiring
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
+from sandbox import oci_resources as in_oci
 from sandbox.emulators.aws.resources import create_audit_bucket, create_lock_table, create_mac_key
 from sandbox.emulators.databases import DatabaseServer
-from sandbox.emulators.oci import resources as in_oci
 from sandbox.emulators.oci import write_config_file
 from sandbox.first_day import create_secrets
 from sandbox.fn import running_function

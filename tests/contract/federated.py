@@ -22,7 +22,7 @@ from lockstep.runtime.identity import AWS_RUNNER, OCI_RUNNER, Identity
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.oci import OciSandbox
 from sandbox.emulators.oci.keys import KeyVersion
-from sandbox.emulators.oci.resources import create_issuer_bucket
+from sandbox.oci_resources import create_issuer_bucket
 from tests.support.memory import make_plan
 
 CLIENT_ID, CERTIFICATE, CLIENT_SECRET = "lockstep_client", "lockstep", "a-secret-of-the-application"

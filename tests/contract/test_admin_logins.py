@@ -18,8 +18,8 @@ from lockstep.runtime.system import SystemClock
 from sandbox import plans
 from sandbox.emulators.aws.server import AwsSandbox
 from sandbox.emulators.oci import OciSandbox, write_config_file
-from sandbox.emulators.oci.resources import create_secret
 from sandbox.identities import FUNCTION_MAY
+from sandbox.oci_resources import create_secret
 from tests.contract.aws_fixtures import KEYS
 
 ELSEWHERE = "eu-west-1"

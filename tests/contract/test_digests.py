@@ -31,9 +31,9 @@ from sandbox.digests import DigestFunctions, StoresClock, make_digest_keys
 from sandbox.emulators.aws import AwsSandbox, create_resources
 from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.emulators.oci.clock import SandboxClock, real_time
-from sandbox.emulators.oci.resources import create_secret
 from sandbox.estate import environment
 from sandbox.identities import Way, make_identities, make_log, make_role
+from sandbox.oci_resources import create_secret
 from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE, MAC_SECRET
 from tests.contract.oci_fixtures import OciConsole
 

@@ -32,8 +32,8 @@ from lockstep.runtime.clouds import Clouds
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.oci import OciSandbox
 from sandbox.emulators.oci.keys import State
+from sandbox.emulators.oci.names import Trouble
 from sandbox.emulators.oci.wire import Reply
-from sandbox.names import Trouble
 from tests.contract.federated import (
     AUDIT,
     CLIENT_ID,

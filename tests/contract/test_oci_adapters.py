@@ -42,7 +42,7 @@ from lockstep.protocol.ports import Mac
 from lockstep.runtime.identity import aws_access_key, oci_api_key, own_oci_identity
 from sandbox.emulators.oci import OciSandbox
 from sandbox.emulators.oci.keys import Key
-from sandbox.emulators.oci.resources import create_audit_bucket, create_signing_key
+from sandbox.oci_resources import create_audit_bucket, create_signing_key
 from tests.contract.oci_fixtures import BUCKET, OciConsole, sandbox_clients, sandbox_vault
 
 

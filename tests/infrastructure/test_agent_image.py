@@ -16,7 +16,7 @@ from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABL
 from sandbox.agent import READER_MAY, plan_file, running_agent
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.oci import OciSandbox, write_config_file
-from sandbox.emulators.oci.resources import create_ring
+from sandbox.oci_resources import create_ring
 from tests.agent.harness import NAME, Address, app_user
 
 DOCKERFILE = ROOT / "docs/how-to/agent/Dockerfile"

@@ -12,9 +12,9 @@ from lockstep.protocol.model import Credential, Login, SecretStr
 from lockstep.protocol.schedule import run_key
 from lockstep.runtime.system import SystemClock
 from lockstep.runtime.wiring import PLAN_VARIABLE
-from sandbox.emulators.oci.resources import create_audit_bucket
 from sandbox.estate import Estate
 from sandbox.fn import Answer, FunctionProcess, running_function
+from sandbox.oci_resources import create_audit_bucket
 from sandbox.plans import LOCK_TABLE
 from sandbox.servers import set_password
 from tests.contract.oci_fixtures import sandbox_clients

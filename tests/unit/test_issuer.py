@@ -34,7 +34,7 @@ from lockstep.protocol.strict_json import MessageError
 from lockstep.runtime import issuer as reading
 from lockstep.runtime.issuer import read_document
 from lockstep.runtime.system import SystemClock
-from sandbox.names import Answer, Names, Trouble
+from sandbox.emulators.oci.names import Answer, Names, Trouble
 
 ISSUER = "https://objectstorage.eu-frankfurt-1.oraclecloud.com/n/ns/b/lockstep-issuer/o"
 NOW = datetime(2026, 11, 27, tzinfo=UTC)

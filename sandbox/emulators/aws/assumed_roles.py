@@ -22,7 +22,7 @@ from sandbox.emulators.aws.policies import Call, as_list, decide
 from sandbox.emulators.aws.query import QueryError, QueryRequest, invalid
 from sandbox.emulators.aws.sessions import Session
 from sandbox.emulators.aws.tokens import Token, TokenError, parse, verify_rs256
-from sandbox.names import FetchError, Names
+from sandbox.emulators.oci.names import FetchError, Names
 
 LEAST_SECONDS: Final = 900
 DEFAULT_SECONDS: Final = 3600

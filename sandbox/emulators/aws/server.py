@@ -47,7 +47,7 @@ from sandbox.emulators.aws.patching import Patches
 from sandbox.emulators.aws.policies import Call
 from sandbox.emulators.aws.rates import Rate, throttled
 from sandbox.emulators.aws.web_identity import WebIdentity
-from sandbox.names import Names
+from sandbox.emulators.oci.names import Names
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

@@ -20,7 +20,7 @@ from sandbox.emulators.aws.assumed_roles import AssumedRoles
 from sandbox.emulators.aws.guard import Caller, Guard
 from sandbox.emulators.aws.query import QueryError, QueryRequest, invalid
 from sandbox.emulators.aws.tokens import SigningKeys
-from sandbox.names import Answer, Names
+from sandbox.emulators.oci.names import Answer, Names
 
 if TYPE_CHECKING:
     from collections.abc import Callable

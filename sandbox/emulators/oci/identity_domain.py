@@ -40,10 +40,10 @@ from sandbox.emulators.oci.jwts import (
     unverified,
     verified,
 )
+from sandbox.emulators.oci.names import FetchError
 from sandbox.emulators.oci.routes import Service
 from sandbox.emulators.oci.trusts import App, IssuerKeys, ServiceUser, Trust
 from sandbox.emulators.oci.wire import Reply, json_reply
-from sandbox.names import FetchError
 
 EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
 RPST: Final = "urn:oci:token-type:oci-rpst"

@@ -1,4 +1,4 @@
-"""Calls of functions: what is deployed under an OCID answers, such as `sandbox.fn.FunctionProcess`.
+"""Calls of functions: what is registered under an OCID answers.
 
 As the service's own reference has it (https://docs.oracle.com/iaas/api/#/en/functions/20181201/Function/InvokeFunction):
 the body is passed on as it is, and the reply comes back with the function's status. A detached call is taken with 202

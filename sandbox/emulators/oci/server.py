@@ -1,6 +1,6 @@
 """OCI on loopback: one HTTP server that the unmodified SDK talks to, with all services and the identity domain.
 
-What anyone may read in Object Storage is also at the service's own name, over HTTPS, see `sandbox.names`.
+What anyone may read in Object Storage is also at the service's own name, over HTTPS, see `names`.
 """
 
 import json
@@ -27,6 +27,7 @@ from sandbox.emulators.oci.ids import Ids
 from sandbox.emulators.oci.inventory import InventoryService
 from sandbox.emulators.oci.invocation import InvocationService
 from sandbox.emulators.oci.keys import KeysService
+from sandbox.emulators.oci.names import Answer, Names
 from sandbox.emulators.oci.notifications import NotificationsService
 from sandbox.emulators.oci.object_storage import NAMESPACE, ObjectStorageService
 from sandbox.emulators.oci.retrieval import RetrievalService
@@ -34,7 +35,6 @@ from sandbox.emulators.oci.routes import Service, Target, target_of
 from sandbox.emulators.oci.signatures import signer_of
 from sandbox.emulators.oci.vault import VaultService
 from sandbox.emulators.oci.wire import HttpServer, Reply, Request
-from sandbox.names import Answer, Names
 
 Hook = Callable[[Literal["before", "after"], str, str], None]
 

@@ -9,7 +9,7 @@ import oci  # type: ignore[import-untyped]  # the SDK ships no types
 
 from lockstep.databases.findings import Outcome
 from sandbox import plans
-from sandbox.emulators.oci.resources import create_secret
+from sandbox.oci_resources import create_secret
 from tests.contract.doctor.world import CREDENTIAL, World
 
 Act = Callable[[World], object]

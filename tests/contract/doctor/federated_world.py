@@ -11,7 +11,7 @@ from sandbox import plans
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.oci import OciSandbox
 from sandbox.emulators.oci.keys import Key, KeyVersion
-from sandbox.emulators.oci.resources import create_issuer_bucket, create_signing_key
+from sandbox.oci_resources import create_issuer_bucket, create_signing_key
 
 BUCKET, ROLE, CLIENT_KEY = "lockstep-issuer", "lockstep-oci-runner", "alias/lockstep-oci-client"
 CLIENT_ID, CERTIFICATE = "lockstep_client", "lockstep"

@@ -5,7 +5,7 @@ import json
 from lockstep.operate.doctor.oci import own_secrets_of
 from lockstep.plan.model import Plan
 from sandbox.emulators.oci import OciSandbox
-from sandbox.emulators.oci.resources import create_audit_bucket, create_ring, create_secret
+from sandbox.oci_resources import create_audit_bucket, create_ring, create_secret
 from sandbox.plans import AUDIT_BUCKET, AWS_KEY_SECRET
 
 PLACEHOLDER = '{"placeholder": true}'

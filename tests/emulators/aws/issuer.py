@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import RSAAlgorithm
 
 from sandbox.emulators.aws import AwsSandbox
-from sandbox.names import Answer
+from sandbox.emulators.oci.names import Answer
 
 HOST = "objectstorage.eu-frankfurt-1.oraclecloud.com"
 ADDRESS = f"{HOST}/n/ns/b/issuer/o"

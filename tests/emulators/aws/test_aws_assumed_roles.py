@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.aws.executions import Client
-from sandbox.names import Trouble
+from sandbox.emulators.oci.names import Trouble
 from tests.emulators.aws.conftest import Clock
 from tests.emulators.aws.issuer import ADDRESS, AUDIENCE, HOST, SUBJECT, Issuer
 

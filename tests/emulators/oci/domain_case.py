@@ -16,7 +16,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from sandbox.emulators.oci import OciSandbox
 from sandbox.emulators.oci.identity import new_private_key
-from sandbox.names import Answer
+from sandbox.emulators.oci.names import Answer
 
 HOST: Final = "0f3c7b1a.tokens.sts.global.api.aws"
 ISSUER: Final = f"https://{HOST}"

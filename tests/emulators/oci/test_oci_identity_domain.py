@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sandbox.emulators.oci import OciSandbox, SandboxClock
 from sandbox.emulators.oci.jwts import jwk_of
+from sandbox.emulators.oci.names import Answer, Trouble
 from sandbox.emulators.oci.trusts import ServiceUser
-from sandbox.names import Answer, Trouble
 from tests.emulators.oci.domain_case import (
     CLIENT,
     HOST,

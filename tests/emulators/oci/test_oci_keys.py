@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from sandbox.emulators.oci import Key
-from sandbox.emulators.oci.resources import create_signing_key
+from sandbox.oci_resources import create_signing_key
 from tests.emulators.oci.oci_case import OciCase, Untyped, refused
 
 DIGEST = hashlib.sha256(b"header.claims").digest()

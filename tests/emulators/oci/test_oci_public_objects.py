@@ -6,8 +6,8 @@ import pytest
 import urllib3
 
 from sandbox.emulators.oci import OBJECT_STORAGE_HOST, OciSandbox
-from sandbox.emulators.oci.resources import create_issuer_bucket
-from sandbox.names import FetchError, Names
+from sandbox.emulators.oci.names import FetchError, Names
+from sandbox.oci_resources import create_issuer_bucket
 from tests.emulators.oci.oci_case import OciCase, refused
 
 DOCUMENT = b'{"keys": []}'

@@ -10,8 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sandbox.emulators.oci import OciSandbox, SandboxClock, identity_domain
-from sandbox.emulators.oci.resources import create_secret
 from sandbox.emulators.oci.trusts import ServiceUser
+from sandbox.oci_resources import create_secret
 from tests.emulators.oci.domain_case import ROLE, UPST, DomainCase, claims_of, key_named
 from tests.emulators.oci.oci_case import START, Untyped, refused
 

@@ -30,7 +30,7 @@ from lockstep.stores.credential import CredentialStore
 from lockstep.stores.ring import VaultRing
 from sandbox.emulators.oci import OciSandbox
 from sandbox.emulators.oci.keys import Key
-from sandbox.emulators.oci.resources import create_audit_bucket, create_secret, create_signing_key
+from sandbox.oci_resources import create_audit_bucket, create_secret, create_signing_key
 from tests.contract.oci_fixtures import OciConsole, sandbox_clients, sandbox_vault
 from tests.infrastructure.terraform.policies import Statement
 from tests.infrastructure.terraform.stack import PLAN_DIGEST, Deployment, Stack

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandbox.names import LIMIT_BYTES, WITHIN_SECONDS, Answer, FetchError, Names, Trouble
+from sandbox.emulators.oci.names import LIMIT_BYTES, WITHIN_SECONDS, Answer, FetchError, Names, Trouble
 
 HOST = "issuer.example.com"
 OTHER = "other.example.com"

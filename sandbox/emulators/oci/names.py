@@ -9,18 +9,17 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from enum import Enum, auto
 from http.client import HTTPException, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import SplitResult, urlsplit
 
-from sandbox.emulators.databases.tls import Certificate, CertificateAuthority
+import trustme
 
 LIMIT_BYTES: Final = 100_000
 """What a document may have, see `Names.fetch`."""
@@ -29,6 +28,9 @@ WITHIN_SECONDS: Final = 2.0
 _HEADERS_BYTES: Final = 16_384
 _TRICKLE_SECONDS: Final = 0.05
 _LOOPBACK: Final = "127.0.0.1"
+# trustme takes naive times and means UTC.
+_LONG_AGO: Final = datetime(2000, 1, 1)  # noqa: DTZ001 - see above
+_A_YEAR: Final = timedelta(days=365)
 
 
 class Trouble(Enum):
@@ -86,16 +88,10 @@ class Names:
         troubles: What is wrong with a name; may be changed at any time.
     """
 
-    def __init__(self, authority: CertificateAuthority | None = None) -> None:
-        """Know no name.
-
-        Args:
-            authority: Issues the certificates; by default one of its own, in a temporary folder.
-        """
+    def __init__(self) -> None:
+        """Know no name."""
         self.troubles: dict[str, Trouble] = {}
-        self._given = authority
-        self._folder: TemporaryDirectory[str] | None = None
-        self._authority: CertificateAuthority | None = None
+        self._authority = trustme.CA()
         self._responders: dict[str, Respond] = {}
         self._contexts: dict[tuple[str, Trouble | None], ssl.SSLContext] = {}
         self._server: _Server | None = None
@@ -125,11 +121,8 @@ class Names:
             self._responders.clear()
             self._contexts.clear()
             server, self._server = self._server, None
-            folder, self._folder, self._authority = self._folder, None, None
         if server:
             server.stop()
-        if folder:
-            folder.cleanup()
 
     def __enter__(self) -> Self:
         return self
@@ -138,12 +131,6 @@ class Names:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-    @property
-    def ca_file(self) -> Path:
-        """The certificate of the authority, as PEM, for readers other than `fetch`."""
-        with self._lock:
-            return self._trusted().ca_file
 
     @property
     def port(self) -> int:
@@ -176,7 +163,8 @@ class Names:
             if host not in self._responders or self._server is None:
                 raise FetchError(f"{host} does not resolve")
             port = 0 if self.troubles.get(host) is Trouble.REFUSED else self._server.port
-            context = ssl.create_default_context(cafile=str(self._trusted().ca_file))
+            context = ssl.create_default_context()
+            self._authority.configure_trust(context)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         deadline = time.monotonic() + within_seconds
         try:
@@ -207,30 +195,19 @@ class Names:
                 raise LookupError(host)
             if (host, trouble) not in self._contexts:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-                certificate = self._certificate(host, trouble)
-                context.load_cert_chain(certificate.chain_file, certificate.key_file)
+                self._certificate(host, trouble).configure_cert(context)
                 self._contexts[host, trouble] = context
             return self._contexts[host, trouble]
 
-    def _trusted(self) -> CertificateAuthority:
-        if self._authority is None:
-            self._authority = self._given or CertificateAuthority(Path(self._scratch()) / "trusted")
-        return self._authority
-
-    def _scratch(self) -> str:
-        if self._folder is None:
-            self._folder = TemporaryDirectory(prefix="sandbox-names-")
-        return self._folder.name
-
-    def _certificate(self, host: str, trouble: Trouble | None) -> Certificate:
+    def _certificate(self, host: str, trouble: Trouble | None) -> trustme.LeafCert:
         match trouble:
             case Trouble.WRONG_CERTIFICATE:
-                return self._trusted().issue(f"not-{host}")
+                return self._authority.issue_cert(f"not-{host}")
             case Trouble.EXPIRED_CERTIFICATE:
-                return self._trusted().issue_expired(host)
+                return self._authority.issue_cert(host, not_before=_LONG_AGO, not_after=_LONG_AGO + _A_YEAR)
             case Trouble.UNKNOWN_AUTHORITY:
-                return CertificateAuthority(Path(self._scratch()) / "unknown").issue(host)
-        return self._trusted().issue(host)
+                return trustme.CA().issue_cert(host)
+        return self._authority.issue_cert(host)
 
 
 def _checked(url: str) -> SplitResult:
