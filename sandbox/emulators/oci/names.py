@@ -14,6 +14,8 @@ from enum import Enum, auto
 from http.client import HTTPException, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Final, Self
@@ -92,6 +94,7 @@ class Names:
         """Know no name."""
         self.troubles: dict[str, Trouble] = {}
         self._authority = trustme.CA()
+        self._folder: TemporaryDirectory[str] | None = None
         self._responders: dict[str, Respond] = {}
         self._contexts: dict[tuple[str, Trouble | None], ssl.SSLContext] = {}
         self._server: _Server | None = None
@@ -121,8 +124,11 @@ class Names:
             self._responders.clear()
             self._contexts.clear()
             server, self._server = self._server, None
+            folder, self._folder = self._folder, None
         if server:
             server.stop()
+        if folder:
+            folder.cleanup()
 
     def __enter__(self) -> Self:
         return self
@@ -131,6 +137,15 @@ class Names:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    @property
+    def ca_file(self) -> Path:
+        """The certificate of the authority, as PEM, for readers other than `fetch`."""
+        with self._lock:
+            self._folder = self._folder or TemporaryDirectory(prefix="sandbox-names-")
+            file = Path(self._folder.name) / "ca.pem"
+            self._authority.cert_pem.write_to_path(file)
+            return file
 
     @property
     def port(self) -> int:
