@@ -4,7 +4,7 @@ TERRAFORM ?= $(or $(shell command -v terraform),$(shell command -v tofu),terrafo
 
 PLAN ?= lockstep.yaml
 
-.PHONY: help setup demo proof bench test asl lint format locks terraform-tools cdk-cli browser languages sandbox docs release-tools hooks release build deploy-local fleet deploy-aws rollback-aws destroy-aws destroy build-oci image-oci deploy-oci destroy-oci destroy-oci-trial lock-oci terraform-cli oci-init
+.PHONY: help setup demo proof bench test test-emulators asl lint format locks terraform-tools cdk-cli browser languages sandbox docs release-tools hooks release build deploy-local fleet deploy-aws rollback-aws destroy-aws destroy build-oci image-oci deploy-oci destroy-oci destroy-oci-trial lock-oci terraform-cli oci-init
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 18
@@ -26,8 +26,11 @@ bench: setup ## Measure a rotation: round trips, calls, seconds, starts (PEER=<A
 
 # Folder by folder: each worker makes what the tests of a folder share once, and the short files of tests/unit come last.
 # Three workers on two cores: a third of the time of a test is waiting for another process.
-test: setup terraform-tools cdk-cli release-tools ## Run the tests, without those that `make proof` has (tests/tiers.py)
+test: setup terraform-tools cdk-cli release-tools ## Run the tests, without those of the second tier (tests/tiers.py)
 	$(PYTHON) -m pytest -m "not proof" --numprocesses 3 --dist loadfile --no-loadscope-reorder
+
+test-emulators: setup ## Run the emulators' own tests, after a change of sandbox/emulators or its packages (IF_CHANGED=1: only then)
+	@.ci/emulators $(if $(IF_CHANGED),--if-changed)
 
 asl: setup ## Write statemachine.asl.json and cdk/fleet.asl.json from their sources
 	@$(PYTHON) -m cdk.statemachine

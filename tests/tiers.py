@@ -64,7 +64,8 @@ PROOF_TIER: dict[str, tuple[str, ...]] = {
 }
 """By part of `make proof`: folders, files, or tests, with parameters or of all parameters.
 
-The part `fuzz` also runs what is of the first tier in `tests/fuzz`.
+The part `fuzz` also runs what is of the first tier in `tests/fuzz`. `emulators` is not a part of `make proof`:
+`make test-emulators` runs it, and `.ci/run` does where its files have changed.
 """
 
 

@@ -33,7 +33,7 @@ from tests.tiers import PROOF_TIER
 ENUMERATED = ("mariadb", "mysql", "alternating")
 # Parts of the given time. The rest is for the planted bugs, the month, the model and fuzzing, which have no limit.
 FAULT_PART, RACE_PART, TIER_PART = 0.48, 0.08, 0.2
-TIER_SHARES = {"deployments": 4.0, "emulators": 2.0, "pages": 2.0, "repeats": 3.0, "languages": 2.0}
+TIER_SHARES = {"deployments": 4.0, "pages": 2.0, "repeats": 3.0, "languages": 2.0}
 """Parts of the time for the tests of the second tier, but for fuzzing."""
 SHARES = {("aws", False): 6.0, ("oci", False): 4.0, ("aws", True): 0.6, ("oci", True): 0.6}
 """Parts of the time for faults, by runner and by whether they are hangs, which are few and slow."""
@@ -129,7 +129,7 @@ def _add_parts(tasks: _Tasks, minutes: float, jobs: int, first_seed: int) -> Non
 
 
 assert set(ENUMERATED) <= set(KINDS)
-assert {*TIER_SHARES, "fuzz"} == set(PROOF_TIER)
+assert {*TIER_SHARES, "fuzz", "emulators"} == set(PROOF_TIER)
 
 if __name__ == "__main__":
     sys.exit(main())
