@@ -13,7 +13,7 @@ from tests.contract.database_harness import SqlHarness
 from tests.contract.rotation_driver import Refusals
 from tests.support.memory import MemoryDatabase, MemoryStore, MemoryWorld
 from tests.support.memory_lock import MemoryLock
-from tests.unit.harness import INTERVAL_SECONDS, orders, rotate, rotate_again
+from tests.support.world import INTERVAL_SECONDS, orders, rotate, rotate_again
 
 STEADY = 3
 """Rotations at the beginning: each account has had a password that is superseded by then."""

@@ -38,7 +38,7 @@ from tests.contract.database_harness import (
     limited,
 )
 from tests.contract.database_world import STEADY, World
-from tests.unit.harness import orders, rotate_again
+from tests.support.world import orders, rotate_again
 
 pytest_plugins = ["tests.contract.database_fixtures"]
 

@@ -24,7 +24,7 @@ from tests.contract.database_harness import (
     SqlHarness,
 )
 from tests.contract.database_world import World
-from tests.unit.harness import rotate_again
+from tests.support.world import rotate_again
 
 pytest_plugins = ["tests.contract.replica_fixtures"]
 

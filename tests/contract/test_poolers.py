@@ -22,7 +22,7 @@ from tests.contract.database_harness import PAIRED_WORLDS, SqlHarness
 from tests.contract.database_world import STEADY, World
 from tests.contract.doctor.database_world import DoctorWorld
 from tests.contract.rotation_driver import Refusals
-from tests.unit.harness import revokes_everything, rotate_again
+from tests.support.world import revokes_everything, rotate_again
 
 pytest_plugins = ["tests.contract.database_fixtures"]
 

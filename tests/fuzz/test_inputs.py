@@ -26,6 +26,7 @@ from tests.fuzz.harness import CANARY, Json, documents, inputs, judged, mangled,
 from tests.fuzz.test_plan import VALID
 from tests.support.lambda_context import TimeLeft
 from tests.support.memory import MemoryWorld, make_plan
+from tests.support.world import make_world
 
 PLAN = make_plan()
 STEPS: dict[str, tuple[Any, Any]] = {
@@ -90,7 +91,7 @@ EVENTS: dict[str, list[Json]] = {
 
 def held_world() -> MemoryWorld:
     """A world in which run-1 holds the lock under fence 1, as the valid inputs say."""
-    world = MemoryWorld.create(PLAN)
+    world = make_world(credentials=PLAN.credentials[0])
     world.lock.acquire(
         holder="run-1",
         now=world.clock.now(),

@@ -54,6 +54,7 @@ from sandbox.emulators.aws.resources import create_lock_table
 from tests.contract.aws_fixtures import sandbox_client
 from tests.support.faults import Faults
 from tests.support.memory import FakeClock, MemoryWorld
+from tests.support.world import make_world
 
 DEFINITION = (Path(__file__).parents[2] / "statemachine.asl.json").read_text(encoding="utf-8")
 STATES: Mapping[str, Any] = json.loads(DEFINITION)["States"]
@@ -148,7 +149,7 @@ class Both:
         self._count += 1
         table = f"lock-{self._count}"
         create_lock_table(self._aws.client("dynamodb"), table)
-        memory = MemoryWorld.create()
+        memory = make_world()
         memory.clock = self._clock
         self._table = table
 

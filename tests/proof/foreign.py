@@ -17,7 +17,7 @@ from lockstep.protocol.ports import AuditLog
 from tests.proof.mutations import Place, _after, _made, rolled_back
 from tests.proof.tampered import NEXT_RUN, Scene
 from tests.support.memory import MemorySigner
-from tests.unit.harness import rotate_again
+from tests.support.world import rotate_again
 
 FARTHEST_NUMBER = 10**12 - 1
 

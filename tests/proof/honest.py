@@ -21,7 +21,7 @@ from lockstep.protocol.errors import (
 from lockstep.protocol.orders import Pause, Resume
 from tests.support.audit_story import AuditStory
 from tests.support.memory import MemorySigner
-from tests.unit.harness import activates, at_every_boundary, loses_the_lock_table, quiet, undisturbed
+from tests.support.world import activates, at_every_boundary, loses_the_lock_table, quiet, undisturbed
 
 Act = Callable[[], None]
 HALF_INTERVAL, STREAMS = 600, ("aws", "oci")

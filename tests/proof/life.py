@@ -26,9 +26,9 @@ from sandbox.emulators.oci.secret import Version
 from tests.contract.oci_fixtures import VaultRingHarness
 from tests.proof import invariants
 from tests.proof.invariants import InFlight, Snapshot, ViolationError
-from tests.support.memory import FakeClock, MemoryWorld
+from tests.support.memory import FakeClock
 from tests.support.memory_database import FORGOTTEN, Refusals
-from tests.unit.harness import seams, shown
+from tests.support.world import make_world, seams, shown
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -96,8 +96,7 @@ class LifeWorld:
         first = Edition(databases=ALL_DATABASES[:2], minutes=20)
         everything = replace(first, databases=ALL_DATABASES)
         self.sandbox = sandbox
-        self.memory = MemoryWorld.create(everything.plan, placeholder=True)
-        self.memory.clock = clock
+        self.memory = make_world(credentials=everything.credential, placeholder=True, clock=clock)
         self.memory.lock.record = LockRecord(credential_id=CREDENTIAL_ID)
         self.ring = VaultRingHarness(sandbox, slots=SLOTS, clock=clock)
         self.deployed = dict.fromkeys(STORES, first)

@@ -10,7 +10,7 @@ from tests.proof.invariants import InFlight, Snapshot, ViolationError
 from tests.proof.scenarios import accounts
 from tests.support.memory import MemoryWorld
 from tests.support.memory_store import OUR_KEYS, MemoryStore, SecretKind, Versions
-from tests.unit.harness import known_logins, quiet, shown
+from tests.support.world import known_logins, quiet, shown
 
 Shown = tuple[str, str]
 

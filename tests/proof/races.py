@@ -28,7 +28,7 @@ from tests.proof.scenarios import UNLIKE_STORES, UNTOUCHED, world_of
 from tests.proof.schedules import Event, Schedule, simpler
 from tests.proof.weaving import Weave
 from tests.support.memory import MemoryWorld
-from tests.unit.harness import (
+from tests.support.world import (
     INTERVAL_SECONDS,
     Killed,
     assert_in_sync,

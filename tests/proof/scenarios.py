@@ -8,18 +8,18 @@ from functools import cache
 
 from msgspec import structs
 
-from lockstep.plan.model import Plan
 from lockstep.protocol.model import CredentialValue, LockRecord, Login, Strategy
 from tests.proof.patching import Foreign
-from tests.support.memory import PLACEHOLDER_TEXT, MemoryDatabase, MemoryWorld, make_plan
+from tests.support.memory import PLACEHOLDER_TEXT, MemoryDatabase, MemoryWorld
 from tests.support.memory_store import KINDS
-from tests.unit.harness import (
+from tests.support.world import (
     INTERVAL_SECONDS,
     Killed,
     another_login,
     at_every_boundary,
     edit,
     login_of,
+    make_world,
     orders,
     revokes_everything,
     rotate,
@@ -29,13 +29,9 @@ from tests.unit.harness import (
 
 
 @cache
-def _plan(strategy: Strategy) -> Plan:
-    return make_plan(strategy=strategy)
-
-
 def world_of(scenario: str, strategy: Strategy) -> MemoryWorld:
     """A world with two rotations behind it, due again, in which the scenario waits."""
-    world = MemoryWorld.create(_plan(strategy))
+    world = make_world(strategy=strategy)
     _adopted(world)
     rotate(world, "first", runner="aws")
     rotate_again(world, "second", runner="oci")

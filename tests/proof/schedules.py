@@ -17,7 +17,7 @@ from typing import Literal
 from lockstep.protocol.errors import LockstepError
 from lockstep.protocol.model import Strategy
 from tests.proof.scenarios import SCENARIOS, world_of
-from tests.unit.harness import at_every_boundary, rotate
+from tests.support.world import at_every_boundary, rotate
 
 LONGEST_STEPS = 450
 """The steps of a race of two runners without retries. Events are put at random steps below this."""

@@ -23,8 +23,8 @@ from lockstep.protocol.workers import one_after_the_other
 from tests.proof.raw_logs import Backend, MemoryRawLog, Object, RawLog
 from tests.support.audit_story import AuditStory
 from tests.support.evidence import MemoryDigestKey, MemoryFolder
-from tests.support.memory import MemorySigner, MemoryWorld, make_plan
-from tests.unit.harness import INTERVAL_SECONDS, rotate, rotate_again, undisturbed
+from tests.support.memory import MemorySigner, MemoryWorld
+from tests.support.world import INTERVAL_SECONDS, make_world, rotate, rotate_again, undisturbed
 
 STREAMS = ("aws", "oci")
 CREDENTIAL, OTHER = "multi-cloud/app_user", "multi-cloud/other"
@@ -109,8 +109,7 @@ def _digests(world: MemoryWorld) -> dict[str, MemoryFolder]:
 
 
 def _life(credential_id: str, *, wait: float) -> MemoryWorld:
-    plan = make_plan(id=credential_id)
-    world = MemoryWorld.create(plan)
+    world = make_world(id=credential_id)
     world.clock.sleep(wait)
     for stream in STREAMS:
         world.audit_logs[stream].objects = MemoryRawLog(stream, credential_id).double.objects

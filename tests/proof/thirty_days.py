@@ -35,7 +35,7 @@ from sandbox.emulators.oci import OciSandbox, SandboxClock
 from tests.proof.life import STORES, LifeObserver, LifeWorld
 from tests.proof.life_acts import STEP_MINUTES, Act, Operator
 from tests.support.memory import EPOCH, FakeClock
-from tests.unit.harness import RUN_SECONDS, assert_on_record
+from tests.support.world import RUN_SECONDS, assert_on_record
 
 if TYPE_CHECKING:
     from lockstep.protocol.messages import Runner

@@ -18,8 +18,8 @@ from lockstep.protocol.ports import AuditLog, Signer
 from lockstep.stores.credential import Ports
 from oci_fn import sequence
 from oci_fn.retries import Retries
-from tests.support.memory import MemoryWorld, make_plan
-from tests.unit.harness import RUN_SECONDS, orders, undisturbed
+from tests.support.memory import MemoryWorld
+from tests.support.world import RUN_SECONDS, make_world, orders, undisturbed
 
 if TYPE_CHECKING:
     from lockstep.protocol.messages import Runner
@@ -42,7 +42,7 @@ class AuditStory:
     """A world and its clock; every call goes on where the last one ended."""
 
     def __init__(self, world: MemoryWorld | None = None) -> None:
-        self.world = world or MemoryWorld.create(make_plan())
+        self.world = world or make_world()
         self.world.by_wall_clock()
         self.count = 0
 

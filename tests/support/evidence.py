@@ -21,8 +21,8 @@ from lockstep.protocol.errors import AuditLogAccessDeniedError, AuditLogUnreacha
 from lockstep.protocol.ports import Clock, Listed
 from lockstep.protocol.workers import one_after_the_other
 from tests.support.faults import Faults
-from tests.support.memory import MemoryAuditLog, MemorySigner, MemoryWorld
-from tests.unit.harness import rotate
+from tests.support.memory import MemoryAuditLog, MemorySigner
+from tests.support.world import make_world, rotate
 
 MINUTE = {"oci": 5, "aws": 15}
 """Of the hour, at which each cloud makes its digest."""
@@ -115,7 +115,7 @@ class EvidenceWorld:
     """
 
     def __init__(self, *streams: str) -> None:
-        self.world = MemoryWorld.create()
+        self.world = make_world()
         self.streams = streams or ("aws", "oci")
         self.keys = {stream: MemoryDigestKey(stream) for stream in MINUTE}
         self.known = {

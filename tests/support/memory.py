@@ -1,7 +1,8 @@
 """The whole world of a rotation in memory: every port, behaving as the contract suites say.
 
-`MemoryWorld` holds one credential's stores, databases and lock, and makes the ports of either runner. Every
-double has `faults`, so that a test can fail or crash a run before or after any single change.
+`MemoryWorld` holds one credential's stores, databases and lock, and makes the ports of either runner;
+`tests.support.world.make_world` builds it. Every double has `faults`, so that a test can fail or crash a run before or
+after any single change.
 """
 
 import hashlib
@@ -9,7 +10,7 @@ import hmac
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -44,7 +45,6 @@ __all__ = [
     "MemoryWorld",
     "SecretKind",
     "make_plan",
-    "make_ports",
 ]
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -251,37 +251,6 @@ class MemoryWorld:
         }
     )
 
-    @classmethod
-    def create(cls, plan: Plan | None = None, *, placeholder: bool = False) -> "MemoryWorld":
-        """A world before its first rotation.
-
-        Args:
-            plan: As `make_plan` makes it; only its first credential counts.
-            placeholder: The secrets hold a placeholder and no login works; every database is under take-over. Otherwise
-                the secrets hold a login that every database accepts, to be taken over. Either way the plan is
-                ordered to become active.
-        """
-        plan = plan or make_plan()
-        credential = plan.credentials[0]
-        world = cls(
-            credential=credential,
-            stores={s.name: MemoryStore(s.name, credential) for s in plan.stores},
-            databases={
-                d.name: MemoryDatabase(
-                    d.name, credential.strategy, credential.usernames, verify_hosts=len(d.verify_hosts)
-                )
-                for d in credential.servers
-            },
-            lock=MemoryLock(credential.id),
-        )
-        world.always_in_turn()
-        world.lock.record = replace(world.lock.record, activate=credential.plan_digest)
-        if placeholder:
-            world.lock.record = replace(world.lock.record, take_over=frozenset(world.databases))
-        else:
-            world.import_login(Login(credential.usernames[0], SecretStr("before-lockstep")))
-        return world
-
     def always_in_turn(self) -> None:
         """Let the standby's turns begin where the clock is, as long as it moves by whole intervals (protocol R8)."""
         schedule = self.credential.schedule
@@ -294,18 +263,21 @@ class MemoryWorld:
         self.credential = structs.replace(self.credential, schedule=schedule)
 
     def import_login(self, login: Login) -> None:
-        """Put a login in every store and every database, as people did before Lockstep."""
+        """Put a login in every store and every database in memory, as people did before Lockstep."""
         text = json.dumps({"username": login.username, "password": login.password.reveal()})
         for store in self.stores.values():
-            store.edit("app_user", text)
+            if isinstance(store, MemoryStore):
+                store.edit("app_user", text)
         for database in self.databases.values():
-            database.accounts[login.username].passwords = (login.password.reveal(),)
+            if isinstance(database, MemoryDatabase):
+                database.accounts[login.username].passwords = (login.password.reveal(),)
 
     def ports(self, runner: str = "aws") -> Ports:
         """The world as a runner sees it."""
         credential = self.plans.get(runner, self.credential)
         for store in self.stores.values():
-            store.runs(self.side_by_side)
+            if isinstance(store, MemoryStore):
+                store.runs(self.side_by_side)
         return Ports(
             runner=runner,
             credential=credential,
@@ -328,16 +300,3 @@ class MemoryWorld:
             for database in self.databases.values()
             if login.password.reveal() not in database.accounts.get(login.username, Account()).passwords
         ]
-
-
-def make_ports(
-    runner: str = "aws",
-    *,
-    databases: int = 2,
-    stores: int = 2,
-    strategy: Strategy = Strategy.DUAL_PASSWORD,
-    placeholder: bool = False,
-) -> Ports:
-    """The ports of a new world; see `make_plan` and `MemoryWorld.create`."""
-    plan = make_plan(databases=databases, stores=stores, strategy=strategy)
-    return MemoryWorld.create(plan, placeholder=placeholder).ports(runner)

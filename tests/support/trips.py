@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from lockstep.stores.credential import Ports
 from tests.support.memory import MemoryWorld
-from tests.unit.harness import at_every_boundary
+from tests.support.world import at_every_boundary
 
 T = TypeVar("T")
 

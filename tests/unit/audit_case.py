@@ -8,7 +8,7 @@ from lockstep.audit.verify import Verification, verify
 from lockstep.protocol.model import ChainHead
 from lockstep.protocol.workers import one_after_the_other
 from tests.support.memory import MemoryWorld
-from tests.unit.harness import rotate_again
+from tests.support.world import make_world, rotate_again
 
 EVENT = {"time": 0, "metadata": {"uid": "foreign"}}
 
@@ -26,7 +26,7 @@ def problems(world: MemoryWorld, stream: str = "aws") -> list[str]:
 
 def begun(runs: int = 3) -> MemoryWorld:
     """A world in its steady state: AWS rotates, OCI stands by."""
-    world = MemoryWorld.create()
+    world = make_world()
     for run in range(runs):
         rotate_again(world, f"run-{run}")
     return world

@@ -18,8 +18,8 @@ from lockstep.protocol.messages import (
 )
 from lockstep.protocol.model import Claim, Strategy
 from lockstep.protocol.strict_json import read
-from tests.support.memory import MemoryDatabase, MemoryWorld, make_plan
-from tests.unit.harness import (
+from tests.support.memory import MemoryDatabase, MemoryWorld
+from tests.support.world import (
     INTERVAL_SECONDS,
     Killed,
     applied,
@@ -28,6 +28,7 @@ from tests.unit.harness import (
     held,
     known_logins,
     login_of,
+    make_world,
     rotate,
     rotate_again,
     shown,
@@ -66,7 +67,7 @@ PHASES = OPEN + PROMOTING
 
 def steady(strategy: Strategy = Strategy.DUAL_PASSWORD, *, stores: int = 2) -> MemoryWorld:
     """A world after two rotations; the next one is due."""
-    world = MemoryWorld.create(make_plan(strategy=strategy, stores=stores))
+    world = make_world(strategy=strategy, stores=stores)
     rotate(world, "first")
     rotate_again(world, "second")
     world.clock.sleep(INTERVAL_SECONDS)

@@ -20,8 +20,8 @@ from sandbox.emulators.oci import OciSandbox, SandboxClock
 from tests.contract.harness import SecretKind
 from tests.contract.oci_fixtures import APP_USER_VERSIONS, VaultRingHarness
 from tests.support.fence import fence_held
-from tests.support.memory import EPOCH, FakeClock, MemoryWorld, make_plan
-from tests.unit.harness import INTERVAL_SECONDS, RUN_SECONDS, Ran
+from tests.support.memory import EPOCH, FakeClock
+from tests.support.world import INTERVAL_SECONDS, RUN_SECONDS, Ran, make_world
 
 TAKEN_OVER = Login("app", SecretStr("before-lockstep"))
 
@@ -75,8 +75,7 @@ class RingWorld:
         self, sandbox: OciSandbox, clock: FakeClock, *, slots: int, alone: bool, plan: Plan | None = None
     ) -> None:
         self.sandbox = sandbox
-        self.memory = MemoryWorld.create(plan or make_plan())
-        self.memory.clock = clock
+        self.memory = make_world(credentials=plan.credentials[0] if plan else None, clock=clock)
         self.ring = VaultRingHarness(sandbox, slots=slots, clock=clock)
         self.edit(0, TAKEN_OVER)
         self.lockouts: list[str] = []

@@ -31,9 +31,8 @@ from lockstep.protocol.messages import (
     RevocationResult,
 )
 from lockstep.protocol.model import ClaimKind, Strategy
-from tests.support.memory import Account, MemoryWorld, make_plan
-from tests.unit.flights import Flight, asked_to_probe, both_strategies, run_generate, searched, steady
-from tests.unit.harness import (
+from tests.support.memory import Account
+from tests.support.world import (
     another_login,
     applied,
     asked_to_apply,
@@ -44,12 +43,14 @@ from tests.unit.harness import (
     interrupted,
     known_logins,
     login_of,
+    make_world,
     orders,
     rotate,
     rotate_again,
     shown,
     undisturbed,
 )
+from tests.unit.flights import Flight, asked_to_probe, both_strategies, run_generate, searched, steady
 
 # Applying
 
@@ -129,7 +130,7 @@ def _outcome(flight: Flight) -> str:
 
 @both_strategies
 def test_after_a_placeholder_only_the_first_generation_logs_in(strategy: Strategy) -> None:
-    world = MemoryWorld.create(make_plan(strategy=strategy), placeholder=True)
+    world = make_world(strategy=strategy, placeholder=True)
     world.databases["db-1"].accounts[world.credential.usernames[0]].passwords = ("of-old",)
     result = applied(world, generated(world, held(world)))
     assert all(d.taken_over for d in result.databases)
@@ -245,7 +246,7 @@ def _promoting(flight: Flight) -> None:
 
 
 def _take_over_is_withdrawn(flight: Flight) -> None:
-    flight.world = MemoryWorld.create(placeholder=True)
+    flight.world = make_world(placeholder=True)
     flight.staged = generated(flight.world, held(flight.world))
     orders(flight.world, take_over=frozenset({"db-2"}))
 

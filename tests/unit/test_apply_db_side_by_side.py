@@ -16,8 +16,8 @@ from lockstep.protocol.errors import (
 from lockstep.protocol.messages import BaseRefused
 from lockstep.protocol.model import Strategy
 from tests.support.memory import MemoryDatabase
+from tests.support.world import asked_to_apply, at_every_boundary, known_logins, orders, undisturbed
 from tests.unit.flights import Flight, both_strategies
-from tests.unit.harness import asked_to_apply, at_every_boundary, known_logins, orders, undisturbed
 
 
 def _boundaries(flight: Flight) -> list[str]:

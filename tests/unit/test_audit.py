@@ -25,7 +25,7 @@ from lockstep.protocol.messages import (
 from lockstep.protocol.strict_json import MessageError, read, write
 from tests.support.memory import MemoryWorld
 from tests.support.seals import sealed
-from tests.unit.harness import (
+from tests.support.world import (
     INTERVAL_SECONDS,
     Killed,
     applied,
@@ -37,6 +37,7 @@ from tests.unit.harness import (
     held,
     interrupted,
     login_of,
+    make_world,
     rotate,
     rotate_again,
     rotation_of,
@@ -54,7 +55,7 @@ class Flight:
     """
 
     def __init__(self, world: MemoryWorld | None = None) -> None:
-        self.world = world or MemoryWorld.create()
+        self.world = world or make_world()
         if world is None:
             rotate(self.world, "first")
         self.world.clock.sleep(INTERVAL_SECONDS)
@@ -163,7 +164,7 @@ def test_an_entry_says_what_was_done_and_holds_no_secret() -> None:
 
 
 def test_an_entry_holds_the_result_of_each_database() -> None:
-    world = MemoryWorld.create()
+    world = make_world()
     world.databases["db-2"].plaintext = True
     for run in ("first", "second", "third"):
         rotate_again(world, run)
@@ -185,7 +186,7 @@ def test_a_generation_is_revoked_once_it_is_revoked_on_every_database() -> None:
 
 
 def test_an_adopted_generation_names_the_run_that_began_it() -> None:
-    world = MemoryWorld.create()
+    world = make_world()
     rotate(world, "first")
     world.clock.sleep(INTERVAL_SECONDS)
     generated(world, held(world, "second"))
@@ -215,7 +216,7 @@ def test_a_failure_is_recorded_by_name_and_has_no_release_values() -> None:
 
 @pytest.mark.parametrize("error", ["", "a b", "hunter2: no", "x" * 101, "a\n"])
 def test_an_error_is_recorded_only_if_it_is_a_name(error: str) -> None:
-    rotation = held(MemoryWorld.create())
+    rotation = held(make_world())
     with pytest.raises(MessageError, match="regex"):
         read(FailedRun, {"rotation": rotation, "error": error})
 
@@ -319,7 +320,7 @@ def test_constant_appends_by_others_are_a_retryable_error() -> None:
 
 
 def test_the_first_entry_of_the_log_is_taken_in_if_its_run_died() -> None:
-    world = MemoryWorld.create()
+    world = make_world()
     request = FailedRun(rotation=held(world, "dead"), error="X")
 
     def lost(operation: str) -> None:

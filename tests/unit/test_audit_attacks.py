@@ -18,16 +18,17 @@ from lockstep.protocol.model import ChainHead
 from tests.support.builds import NEWER, build
 from tests.support.memory import MemorySigner, MemoryWorld
 from tests.support.seals import sealed
-from tests.unit.audit_case import EVENT, at, begun, chain_of, head, heads, problems, verified
-from tests.unit.harness import (
+from tests.support.world import (
     INTERVAL_SECONDS,
     at_every_boundary,
     loses_the_lock_table,
+    make_world,
     quiet,
     rotate,
     rotate_again,
     undisturbed,
 )
+from tests.unit.audit_case import EVENT, at, begun, chain_of, head, heads, problems, verified
 
 # The head is a hint
 
@@ -281,7 +282,7 @@ def _from_another_credential(world: MemoryWorld) -> tuple[bytes, Mapping[str, st
 
 
 def _from_another_deployment(world: MemoryWorld) -> tuple[bytes, Mapping[str, str]]:
-    other = MemoryWorld.create()
+    other = make_world()
     other.clock.sleep(1)
     for run in range(6):
         rotate_again(other, f"run-{run}")
@@ -332,7 +333,7 @@ def test_a_foreign_object_after_the_end_costs_one_number(
 
 
 def test_a_foreign_first_object_is_stepped_over() -> None:
-    world = MemoryWorld.create()
+    world = make_world()
     world.audit_logs["aws"].entries[1] = b"{}", {}
     rotate(world, "first")
     assert at(world, 2).seal == replace(at(world, 2).seal, stepped_over=(1, 1), previous_hash=NO_PREVIOUS)  # type: ignore[type-var]

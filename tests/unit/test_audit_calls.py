@@ -10,8 +10,8 @@ from lockstep.protocol.errors import FenceLostError
 from lockstep.protocol.messages import FailedRun
 from tests.support.memory_store import MemorySecret
 from tests.support.trips import Trips
+from tests.support.world import assert_on_record, rotate_again, undisturbed
 from tests.unit.audit_case import at, begun
-from tests.unit.harness import assert_on_record, rotate_again, undisturbed
 from tests.unit.test_audit import Flight
 from tests.unit.test_chain_end import extend
 

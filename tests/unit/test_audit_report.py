@@ -13,7 +13,7 @@ from lockstep.operate.report.build import CredentialReport, Report, build, repor
 from lockstep.operate.report.forms import as_json, page
 from lockstep.protocol.errors import AuditLogUnreachableError
 from tests.support.audit_story import AuditStory, whole_story
-from tests.unit.harness import entries, login_of
+from tests.support.world import entries, login_of
 
 DAY = timedelta(days=1)
 INTERVAL = timedelta(minutes=20)

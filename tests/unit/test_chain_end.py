@@ -11,8 +11,8 @@ from lockstep.protocol.model import ChainHead
 from lockstep.protocol.ports import Mac
 from tests.support.memory import MemorySigner, MemoryWorld
 from tests.support.seals import sealed
+from tests.support.world import rotate_again
 from tests.unit.audit_case import EVENT, at, begun, chain_of, head, heads, verified
-from tests.unit.harness import rotate_again
 
 
 def extend(world: MemoryWorld, count: int, *, stream: str = "aws") -> None:

@@ -20,8 +20,8 @@ from sandbox import plans
 from tests.support.builds import NEWER, build
 from tests.support.memory import MemorySigner, MemoryWorld
 from tests.support.seals import sealed
+from tests.support.world import rotate_again
 from tests.unit.audit_case import EVENT, at, begun, head
-from tests.unit.harness import rotate_again
 
 
 @dataclass

@@ -12,11 +12,10 @@ from functools import cache
 
 import pytest
 
-from lockstep.plan.model import Plan
 from lockstep.protocol.errors import LockstepError
 from lockstep.protocol.model import Login, SecretStr, Strategy
-from tests.support.memory import MemoryWorld, make_plan
-from tests.unit.harness import (
+from tests.support.memory import MemoryWorld
+from tests.support.world import (
     INTERVAL_SECONDS,
     Killed,
     Observer,
@@ -28,6 +27,7 @@ from tests.unit.harness import (
     entries,
     known_logins,
     login_of,
+    make_world,
     revokes_everything,
     rotate,
     rotate_again,
@@ -108,10 +108,6 @@ STORIES = (
 
 
 @cache
-def _plan(strategy: Strategy, stores: int) -> Plan:
-    return make_plan(strategy=strategy, stores=stores)
-
-
 class Death:
     """A hook that kills the process at its n-th boundary and at every later one."""
 
@@ -129,7 +125,7 @@ class Death:
 
 
 def _world(story: Story, strategy: Strategy, stores: int) -> MemoryWorld:
-    world = MemoryWorld.create(_plan(strategy, stores), placeholder=story.placeholder)
+    world = make_world(stores=stores, strategy=strategy, placeholder=story.placeholder)
     story.prepare(world)
     return world
 

@@ -29,7 +29,7 @@ from lockstep.stores.credential import Ports
 from oci_fn import func
 from oci_fn.dispatching import MOST_BATCHES, shares
 from tests.support.memory import EPOCH, FakeClock, MemoryWorld, make_plan
-from tests.unit.harness import entries
+from tests.support.world import entries, make_world
 from tests.unit.standby_day import schedule
 
 INTERVAL = timedelta(minutes=20)
@@ -200,7 +200,7 @@ def fleet(number: int = NUMBER) -> Fleet:
     worlds = {}
     for n in random.Random(7).sample(range(number), number):  # noqa: S311 - an order that is not that of the ids
         key = f"multi-cloud/app-{n:03}"
-        world = MemoryWorld.create(make_plan(databases=1, id=key))
+        world = make_world(databases=1, id=key)
         world.clock = clock
         due = TURN - minutes(60) + timedelta(seconds=n)
         world.lock.record = replace(world.lock.record, next_due_at=due)

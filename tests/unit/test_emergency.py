@@ -13,9 +13,8 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.messages import RevocationCheck, RevocationResult
 from lockstep.protocol.model import Strategy
-from tests.support.memory import MemoryWorld, make_plan
-from tests.unit.flights import Flight, both_strategies, dies, steady
-from tests.unit.harness import (
+from tests.support.memory import MemoryWorld
+from tests.support.world import (
     activates,
     another_login,
     assert_in_sync,
@@ -25,6 +24,7 @@ from tests.unit.harness import (
     known_logins,
     login_of,
     loses_the_lock_table,
+    make_world,
     orders,
     revokes_everything,
     rotate,
@@ -32,6 +32,7 @@ from tests.unit.harness import (
     shown,
     undisturbed,
 )
+from tests.unit.flights import Flight, both_strategies, dies, steady
 
 
 def _serves_only(world: MemoryWorld, generation: int | None) -> None:
@@ -248,7 +249,7 @@ def test_an_order_does_not_start_a_runner_with_another_plan() -> None:
 def test_an_order_that_names_no_generation_on_record_outlives_the_reconcile(
     strategy: Strategy, table: str
 ) -> None:
-    world = MemoryWorld.create(make_plan(strategy=strategy))
+    world = make_world(strategy=strategy)
     if table == "lost":
         rotate(world, "first")
         rotate_again(world, "second")

@@ -22,8 +22,7 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.model import Strategy
 from tests.support.memory import MemoryWorld
-from tests.unit.flights import steady
-from tests.unit.harness import (
+from tests.support.world import (
     Observer,
     assert_in_sync,
     assert_on_record,
@@ -40,6 +39,7 @@ from tests.unit.harness import (
     status_of,
     undisturbed,
 )
+from tests.unit.flights import steady
 
 RETRYABLE = {
     "aws": StoreUnreachableError,

@@ -15,18 +15,8 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.messages import GenerateRequest, ProbeRequest
 from lockstep.protocol.model import Claim, ClaimKind, CredentialValue, Login, Strategy
-from tests.support.memory import MemoryWorld, make_plan
-from tests.unit.flights import (
-    OPEN,
-    PROMOTING,
-    asked_to_probe,
-    both_strategies,
-    dies,
-    run_generate,
-    searched,
-    steady,
-)
-from tests.unit.harness import (
+from tests.support.memory import MemoryWorld
+from tests.support.world import (
     INTERVAL_SECONDS,
     activates,
     another_login,
@@ -38,6 +28,7 @@ from tests.unit.harness import (
     interrupted,
     known_logins,
     login_of,
+    make_world,
     orders,
     quiet,
     rotate,
@@ -46,6 +37,16 @@ from tests.unit.harness import (
     set_password,
     shown,
     undisturbed,
+)
+from tests.unit.flights import (
+    OPEN,
+    PROMOTING,
+    asked_to_probe,
+    both_strategies,
+    dies,
+    run_generate,
+    searched,
+    steady,
 )
 
 # A new generation
@@ -86,7 +87,7 @@ def test_a_login_that_is_imported_gets_the_first_generation_and_changes_no_datab
     strategy: Strategy,
 ) -> None:
     """On the first day applications keep the login they have; what works is proven first (protocol C5, O7)."""
-    world = MemoryWorld.create(make_plan(strategy=strategy))
+    world = make_world(strategy=strategy)
     login, before = login_of(world, 0), known_logins(world)
     asked_to_probe(world, held(world))
     world.clock.sleep(INTERVAL_SECONDS)
@@ -99,7 +100,7 @@ def test_a_login_that_is_imported_gets_the_first_generation_and_changes_no_datab
 @pytest.mark.parametrize("take_over", [frozenset[str](), frozenset({"db-1"})])
 def test_placeholders_without_take_over_of_every_database_change_nothing(take_over: frozenset[str]) -> None:
     """An empty secret may be one that somebody emptied: the accounts may be in use (protocol C6, I11)."""
-    world = MemoryWorld.create(placeholder=True)
+    world = make_world(placeholder=True)
     in_use = another_login(world, "in-use")
     set_password(world, in_use)
     orders(world, take_over=take_over)

@@ -15,8 +15,7 @@ from lockstep.protocol.messages import CandidateRef, ProbeResult
 from lockstep.protocol.model import Login, SecretStr, Strategy
 from tests.support.memory import Account
 from tests.support.memory_store import SecretKind
-from tests.unit.flights import OPEN, PROMOTING, asked_to_probe, both_strategies, dies, run_generate, steady
-from tests.unit.harness import (
+from tests.support.world import (
     INTERVAL_SECONDS,
     Killed,
     Observer,
@@ -36,6 +35,7 @@ from tests.unit.harness import (
     shown,
     undisturbed,
 )
+from tests.unit.flights import OPEN, PROMOTING, asked_to_probe, both_strategies, dies, run_generate, steady
 
 # Reconciling
 

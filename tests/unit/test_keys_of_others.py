@@ -11,9 +11,9 @@ import pytest
 
 from lockstep.protocol.errors import EditedMeanwhileError
 from lockstep.protocol.model import Login, SecretStr, Strategy
-from tests.support.memory import MemoryWorld, make_plan
+from tests.support.memory import MemoryWorld
 from tests.support.memory_store import KINDS, OUR_KEYS, MemoryStore, SecretKind
-from tests.unit.harness import Killed, at_every_boundary, rotate_again, undisturbed
+from tests.support.world import Killed, at_every_boundary, make_world, rotate_again, undisturbed
 from tests.unit.ring_world import RingWorld, attempt, ring_world
 
 CANARY = "hunter2-of-another-team"
@@ -44,7 +44,7 @@ def add_keys(store: MemoryStore, kind: SecretKind, **more: object) -> None:
 
 @pytest.fixture(params=list(Strategy))
 def world(request: pytest.FixtureRequest) -> MemoryWorld:
-    made = MemoryWorld.create(make_plan(strategy=request.param))
+    made = make_world(strategy=request.param)
     for store in made.stores.values():
         for kind in KINDS:
             add_keys(store, kind, **adopted(store, kind))

@@ -36,7 +36,7 @@ from lockstep.protocol.strict_json import Message, read, write
 from lockstep.stores.credential import Ports
 from tests.support.lambda_context import NO_LOOKS, TimeLeft
 from tests.support.memory import MemoryWorld
-from tests.unit.harness import held, login_of
+from tests.support.world import held, login_of, make_world
 
 CANARY = "hunter2-canary"
 DOCTOR = "arn:aws:lambda:eu-central-1:111122223333:function:lockstep-step:doctor"
@@ -62,7 +62,7 @@ def _logged(caplog: pytest.LogCaptureFixture) -> str:
 
 def test_the_reply_is_json_that_the_next_step_accepts(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="lockstep")
-    world = MemoryWorld.create(placeholder=True)
+    world = make_world(placeholder=True)
     reply = _handler(generate.run, world)(_event(world))
     assert json.loads(json.dumps(reply)) == reply
     result = read(Staged, reply)
@@ -74,7 +74,7 @@ def test_the_reply_is_json_that_the_next_step_accepts(caplog: pytest.LogCaptureF
 
 
 def test_the_kind_of_a_request_is_recognised() -> None:
-    world = MemoryWorld.create()
+    world = make_world()
     face = LambdaFace(apply_db.run, DatabaseRequest, ports=lambda _credential_id: world.ports())
     plan = world.credential.plan_digest
     rotation = write(structs.replace(held(world), plan=plan))
@@ -97,7 +97,7 @@ def test_a_bad_input_is_refused_before_the_ports_are_built_and_is_not_logged(
     event: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    world = MemoryWorld.create()
+    world = make_world()
     with pytest.raises(InvalidRequestError) as caught:
         _handler(_never, world)(event)
     assert CANARY not in _logged(caplog) + _shown(caught.value)
@@ -117,7 +117,7 @@ def _raising(error: Exception) -> Step:
 
 @pytest.mark.parametrize("error", family(RetryableError), ids=lambda e: e.__name__)
 def test_an_error_of_lockstep_keeps_its_name(error: type[LockstepError]) -> None:
-    world = MemoryWorld.create()
+    world = make_world()
     with pytest.raises(error) as caught:
         _handler(_raising(error(store="aws")), world)(_event(world))
     assert type(caught.value) is error
@@ -136,7 +136,7 @@ def test_an_error_of_lockstep_keeps_its_name(error: type[LockstepError]) -> None
 )
 def test_a_foreign_error_shows_only_its_class(foreign: Exception, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    world = MemoryWorld.create()
+    world = make_world()
     with pytest.raises(UnexpectedError) as caught:
         _handler(_raising(foreign), world)(_event(world))
     assert caught.value.where == {"code": type(foreign).__name__}
@@ -148,7 +148,7 @@ def test_a_foreign_error_while_the_ports_are_built_shows_only_its_class() -> Non
     def ports(_credential_id: str) -> Ports:
         raise ValueError(CANARY)
 
-    world = MemoryWorld.create()
+    world = make_world()
     with pytest.raises(UnexpectedError) as caught:
         LambdaFace(generate.run, GenerateRequest, ports=ports)(_event(world), TimeLeft())
     assert CANARY not in _shown(caught.value)
@@ -172,9 +172,7 @@ def test_every_function_refuses_a_bad_input_and_the_doctor_but_by_his_alias(
 # What `lockstep doctor --in-cloud` sends, by its alias
 
 
-@pytest.mark.parametrize(
-    "event", [*NO_LOOKS, {"stack": "lockstep", "schedules": True}, _event(MemoryWorld.create())]
-)
+@pytest.mark.parametrize("event", [*NO_LOOKS, {"stack": "lockstep", "schedules": True}, _event(make_world())])
 @pytest.mark.parametrize("handler", HANDLERS)
 def test_the_alias_refuses_what_is_no_look(
     handler: Callable[[Any, object], Any], event: object, caplog: pytest.LogCaptureFixture

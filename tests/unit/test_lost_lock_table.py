@@ -6,8 +6,7 @@ import pytest
 
 from lockstep.protocol.errors import PlanNotActiveError
 from lockstep.protocol.model import Strategy
-from tests.unit.flights import both_strategies, dies, steady
-from tests.unit.harness import (
+from tests.support.world import (
     activates,
     another_login,
     assert_in_sync,
@@ -20,6 +19,7 @@ from tests.unit.harness import (
     served,
     shown,
 )
+from tests.unit.flights import both_strategies, dies, steady
 
 
 @both_strategies

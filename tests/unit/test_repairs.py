@@ -14,9 +14,8 @@ from lockstep.protocol.errors import (
     StoreUnreachableError,
 )
 from lockstep.protocol.model import Login, SecretStr, Strategy
-from tests.support.memory import Account, MemoryWorld, make_plan
-from tests.unit.flights import both_strategies, steady
-from tests.unit.harness import (
+from tests.support.memory import Account, MemoryWorld
+from tests.support.world import (
     INTERVAL_SECONDS,
     Observer,
     another_login,
@@ -26,6 +25,7 @@ from tests.unit.harness import (
     known_logins,
     login_of,
     loses_the_lock_table,
+    make_world,
     orders,
     rotate,
     rotate_again,
@@ -33,6 +33,7 @@ from tests.unit.harness import (
     shown,
     undisturbed,
 )
+from tests.unit.flights import both_strategies, steady
 
 Accounts = dict[str, Account]
 
@@ -254,7 +255,7 @@ def test_a_lost_table_and_a_mistake_in_both_stores_are_reconciled() -> None:
 @pytest.mark.parametrize("interval", [timedelta(hours=1), timedelta(days=1)])
 def test_a_repair_does_not_wait_at_longer_intervals(interval: timedelta) -> None:
     hours = interval / timedelta(hours=1)
-    world = MemoryWorld.create(make_plan(interval=f"{hours:.0f}h"))
+    world = make_world(interval=f"{hours:.0f}h")
     rotate(world, "first")
     world.clock.sleep(interval.total_seconds())
     rotate(world, "second")

@@ -17,8 +17,8 @@ from lockstep.protocol.errors import (
 from lockstep.protocol.messages import Beside, CandidateRef, GenerateRequest, ProbeRequest, ProbeResult
 from lockstep.protocol.model import Login, Strategy
 from tests.support.memory import MemoryWorld
+from tests.support.world import INTERVAL_SECONDS, held, known_logins, login_of, orders, rotate, rotate_again
 from tests.unit.flights import searched, steady
-from tests.unit.harness import INTERVAL_SECONDS, held, known_logins, login_of, orders, rotate, rotate_again
 
 
 def _world(

@@ -23,9 +23,7 @@ from lockstep.protocol.model import Strategy
 from lockstep.stores.credential import Ports
 from oci_fn import sequence
 from oci_fn.retries import Retries
-from tests.support.memory import MemoryWorld
-from tests.unit.flights import both_strategies, steady
-from tests.unit.harness import (
+from tests.support.world import (
     INTERVAL_SECONDS,
     Killed,
     activates,
@@ -35,12 +33,14 @@ from tests.unit.harness import (
     interrupted,
     known_logins,
     login_of,
+    make_world,
     orders,
     rotate,
     rotate_again,
     shown,
     undisturbed,
 )
+from tests.unit.flights import both_strategies, steady
 
 # When a run may begin
 
@@ -66,7 +66,7 @@ def test_a_run_begins_when_it_is_due_and_the_overlap_is_over(
     order: dict[str, object],
     outcome: str,
 ) -> None:
-    world = MemoryWorld.create()
+    world = make_world()
     rotate(world, "first")
     world.clock.sleep(minutes * 60)
     orders(world, **order)
@@ -79,7 +79,7 @@ def test_a_run_begins_when_it_is_due_and_the_overlap_is_over(
 
 def test_the_standby_leaves_what_falls_due_after_its_turn_to_aws() -> None:
     # (protocol R8)
-    world = MemoryWorld.create()
+    world = make_world()
     rotate(world, "first")
     world.clock.sleep(18.5 * 60)
     before = world.lock.record
@@ -91,7 +91,7 @@ def test_the_standby_leaves_what_falls_due_after_its_turn_to_aws() -> None:
 @pytest.mark.parametrize("aws", ["did not come", "failed"])
 def test_the_standby_rotates_what_aws_has_left(aws: str) -> None:
     # (protocol R8)
-    world = MemoryWorld.create()
+    world = make_world()
     rotate(world, "first")
     world.clock.sleep(1200)
     if aws == "failed":
@@ -181,7 +181,7 @@ def test_an_account_is_never_refused_twice_in_a_row(strategy: Strategy) -> None:
 
 
 def test_a_run_out_of_time_records_its_failure_and_releases_the_lock() -> None:
-    world = MemoryWorld.create()
+    world = make_world()
     world.databases["db-1"].faults.after = lambda op: world.clock.sleep(400) if op == "lock" else None
     with pytest.raises(DeadlineExceededError):
         rotate(world, "slow")

@@ -9,7 +9,7 @@ import pytest
 from lockstep.protocol import deadlines
 from lockstep.protocol.schedule import cloud_of, last_trigger, next_runner, standby_due_by, turn_after
 from tests.support.memory import MemoryWorld
-from tests.unit.harness import INTERVAL_SECONDS, orders, rotate
+from tests.support.world import INTERVAL_SECONDS, make_world, orders, rotate
 from tests.unit.standby_day import Aws, Behaviour, Day, dice, late, schedule, somewhere
 
 NOON = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
@@ -267,7 +267,7 @@ def _hang(world: MemoryWorld, name: str) -> None:
 
 def test_a_day_of_the_shipped_runs_with_an_aws_that_hangs() -> None:
     # (protocol R8, R9)
-    world = MemoryWorld.create()
+    world = make_world()
     world.by_wall_clock()
     interval = world.credential.schedule.interval
     assert last_trigger(interval, world.clock.now()) == world.clock.now()
@@ -299,7 +299,7 @@ def _turns(world: MemoryWorld, number: int) -> list[str]:
 def test_a_pause_through_one_turn_gives_the_rotation_back_to_aws() -> None:
     """A forced run does not: the overlap lets none begin that is due again by a trigger of AWS."""
     # (protocol R8)
-    world = MemoryWorld.create()
+    world = make_world()
     world.by_wall_clock()
     rotate(world, "first")
     world.clock.sleep(INTERVAL_SECONDS)

@@ -16,15 +16,14 @@ import pytest
 from lockstep.audit.confirmed import Verdict
 from lockstep.audit.verify import Verification, verify
 from lockstep.client import decode
-from lockstep.plan.model import Plan
 from lockstep.protocol.errors import LockstepError, NewerFormatError, SecretMalformedError
 from lockstep.protocol.model import Login, Strategy
 from lockstep.protocol.workers import one_after_the_other
 from lockstep.stores.contents import decode_app_user, require_known_format
 from tests.support.builds import NEWER, THIS, build
-from tests.support.memory import MemorySigner, MemoryWorld, make_plan
+from tests.support.memory import MemorySigner, MemoryWorld
 from tests.support.seals import sealed
-from tests.unit.harness import (
+from tests.support.world import (
     INTERVAL_SECONDS,
     Killed,
     Observer,
@@ -33,6 +32,7 @@ from tests.unit.harness import (
     assert_on_record,
     at_every_boundary,
     loses_the_lock_table,
+    make_world,
     rotate,
     rotate_again,
     undisturbed,
@@ -112,12 +112,8 @@ class Day:
 
 
 @cache
-def _plan(strategy: Strategy) -> Plan:
-    return make_plan(strategy=strategy)
-
-
 def _day(strategy: Strategy) -> Day:
-    world = MemoryWorld.create(_plan(strategy))
+    world = make_world(strategy=strategy)
     day = Day(world, Application(world))
     for runner in ("aws", "oci"):
         assert day.run(THIS, runner=runner) == "rotated"
@@ -209,7 +205,7 @@ def _texts(world: MemoryWorld) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("written", [THIS, NEWER])
 def test_record_secrets_and_entries_name_the_format_of_their_build(written: int) -> None:
-    world = MemoryWorld.create()
+    world = make_world()
     with build(written):
         rotate(world, "run-1")
     assert world.lock.format == written
@@ -243,7 +239,7 @@ def test_an_application_reads_the_login_of_a_newer_build() -> None:
 
 
 def test_a_secret_of_a_newer_build_is_not_written_over_where_the_lock_table_was_lost() -> None:
-    world = MemoryWorld.create()
+    world = make_world()
     with build(NEWER):
         rotate(world, "run-1")
     loses_the_lock_table(world)
@@ -256,7 +252,7 @@ def test_a_secret_of_a_newer_build_is_not_written_over_where_the_lock_table_was_
 
 
 def test_a_chain_that_two_builds_wrote_is_verified_by_the_newer_one_alone() -> None:
-    world = MemoryWorld.create()
+    world = make_world()
     rotate(world, "run-1")
     with build(NEWER):
         rotate_again(world, "run-2")
@@ -268,7 +264,7 @@ def test_a_chain_that_two_builds_wrote_is_verified_by_the_newer_one_alone() -> N
 
 
 def test_what_only_says_that_it_is_of_a_newer_format_is_a_problem() -> None:
-    world = MemoryWorld.create()
+    world = make_world()
     rotate(world, "run-1")
     log = world.audit_logs["aws"]
     with build(NEWER):

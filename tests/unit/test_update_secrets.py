@@ -8,16 +8,14 @@ from msgspec import structs
 from lockstep.protocol.errors import FenceLostError, InvalidRequestError, LostCompareAndSetError
 from lockstep.protocol.messages import StoreResult, UpdateResult
 from lockstep.protocol.model import ClaimKind, Strategy
-from tests.support.memory import MemoryWorld, make_plan
-from tests.unit import flights
-from tests.unit.flights import both_strategies
-from tests.unit.harness import (
+from tests.support.world import (
     INTERVAL_SECONDS,
     at_every_boundary,
     edit,
     held,
     interrupted,
     login_of,
+    make_world,
     orders,
     quiet,
     rotate,
@@ -26,6 +24,8 @@ from tests.unit.harness import (
     undisturbed,
     updated,
 )
+from tests.unit import flights
+from tests.unit.flights import both_strategies
 
 
 class Flight(flights.Flight):
@@ -159,7 +159,7 @@ def test_a_promotion_never_goes_back() -> None:
 
 @both_strategies
 def test_the_overlap_counts_from_when_every_store_serves_the_value(strategy: Strategy) -> None:
-    world = MemoryWorld.create(make_plan(strategy=strategy))
+    world = make_world(strategy=strategy)
     world.stores["aws"].lagging_reads = 10
     began = world.clock.now()
     rotate(world, "first")

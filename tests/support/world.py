@@ -1,7 +1,7 @@
-"""Runs of a rotation in a `MemoryWorld`, and the checks during and after them."""
+"""The one world of the tests: `make_world` builds it, the rest runs rotations in it and checks them."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar, cast
@@ -23,12 +23,13 @@ from lockstep.protocol.messages import (
     UpdateRequest,
     UpdateResult,
 )
-from lockstep.protocol.model import ClaimKind, LockRecord, Login, SecretStr
+from lockstep.protocol.model import ClaimKind, Credential, LockRecord, Login, SecretStr
 from lockstep.protocol.strict_json import read
 from oci_fn import sequence
 from oci_fn.retries import Retries
-from tests.support.memory import MemoryWorld
-from tests.support.memory_database import FORGOTTEN
+from tests.support.memory import FakeClock, MemoryWorld, make_plan
+from tests.support.memory_database import FORGOTTEN, MemoryDatabase
+from tests.support.memory_lock import MemoryLock
 from tests.support.memory_store import MemoryStore
 
 Result = TypeVar("Result")
@@ -36,6 +37,8 @@ Result = TypeVar("Result")
 INTERVAL_SECONDS = 1200.0
 """Longer than the lease: a dead run has lost the lock by the next trigger."""
 RUN_SECONDS = RUN.total_seconds()
+Fault = BaseException | type[BaseException] | Callable[[], object]
+"""What happens at a boundary: it is raised, or called."""
 
 
 class Killed(BaseException):
@@ -59,6 +62,61 @@ class Ran:
     @property
     def adopted(self) -> bool:
         return self.promoted is not None and self.promoted.adopted
+
+
+def make_world(
+    databases: int | Mapping[str, Any] = 2,
+    stores: int | Mapping[str, Any] = 2,
+    credentials: Credential | None = None,
+    faults: Mapping[str, Fault] | None = None,
+    *,
+    placeholder: bool = False,
+    rotations: int = 0,
+    clock: FakeClock | None = None,
+    **plan: Any,  # noqa: ANN401 - a plan file's values
+) -> MemoryWorld:
+    """One credential between its stores and databases, as both runners see it.
+
+    Args:
+        databases: How many in memory; or doubles and real drivers by name, to which the missing ones are made.
+        stores: 1 for `aws`, 2 for `aws` and `oci`, in memory; or doubles and adapters by name.
+        credentials: The credential, with its databases; by default one of `make_plan`.
+        faults: What strikes at which boundary, such as `before oci stage app_user`; see `struck`.
+        placeholder: The secrets hold a placeholder and no login works; every database is under take-over. Otherwise
+            secrets and databases in memory have one login, to be taken over. Either way the plan is ordered to become
+            active.
+        rotations: How many have been; after them the next one is due.
+        clock: Where time is to be told to something else, too.
+        plan: More for `make_plan`: the strategy, and keys of the credential.
+    """
+    number = databases if isinstance(databases, int) else len(databases)
+    credential = credentials or make_plan(databases=number, **plan).credentials[0]
+    made = {
+        s.name: MemoryDatabase(
+            s.name, credential.strategy, credential.usernames, verify_hosts=len(s.verify_hosts)
+        )
+        for s in credential.servers
+    }
+    if isinstance(stores, int):
+        stores = {name: MemoryStore(name, credential) for name in ("aws", "oci")[:stores]}
+    world = MemoryWorld(
+        credential=credential,
+        stores=stores,
+        databases=made if isinstance(databases, int) else {**made, **databases},
+        lock=MemoryLock(credential.id),
+        clock=clock or FakeClock(),
+    )
+    world.always_in_turn()
+    activates(world)
+    if placeholder:
+        orders(world, take_over=frozenset(world.databases))
+    else:
+        world.import_login(Login(credential.usernames[0], SecretStr("before-lockstep")))
+    for rotation in ("first", "second", "third")[:rotations]:
+        rotate(world, rotation)
+        world.clock.sleep(INTERVAL_SECONDS)
+    strike(world, faults or {})
+    return world
 
 
 def rotate(world: MemoryWorld, rotation_id: str, *, runner: str = "aws", force: bool = False) -> Ran:
@@ -218,6 +276,30 @@ def at_every_boundary(world: MemoryWorld, act: Callable[[str], None]) -> None:
     for name, double in seams(world):
         double.faults.before = lambda operation, name=name: act(f"before {name} {operation}")
         double.faults.after = lambda operation, name=name: act(f"after {name} {operation}")
+
+
+def strike(world: MemoryWorld, faults: Mapping[str, Fault]) -> None:
+    """Let each fault happen whenever a run comes to its boundary, until `undisturbed`."""
+
+    def act(boundary: str) -> None:
+        fault = faults.get(boundary)
+        if isinstance(fault, BaseException) or (isinstance(fault, type) and issubclass(fault, BaseException)):
+            raise fault
+        if fault:
+            fault()
+
+    if faults:
+        at_every_boundary(world, act)
+
+
+@contextmanager
+def struck(world: MemoryWorld, faults: Mapping[str, Fault]) -> Iterator[None]:
+    """Let faults happen inside the block."""
+    strike(world, faults)
+    try:
+        yield
+    finally:
+        undisturbed(world)
 
 
 def undisturbed(world: MemoryWorld) -> None:
