@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from copy import deepcopy
-from functools import cache
 
 from msgspec import structs
 
@@ -28,7 +27,6 @@ from tests.support.world import (
 )
 
 
-@cache
 def world_of(scenario: str, strategy: Strategy) -> MemoryWorld:
     """A world with two rotations behind it, due again, in which the scenario waits."""
     world = make_world(strategy=strategy)

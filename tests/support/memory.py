@@ -12,6 +12,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 from msgspec import structs
@@ -202,6 +203,7 @@ class MemorySigner:
         return hashlib.sha256(key_id.encode()).digest()
 
 
+@cache
 def make_plan(
     *, databases: int = 2, stores: int = 2, strategy: Strategy = Strategy.DUAL_PASSWORD, **more: object
 ) -> Plan:

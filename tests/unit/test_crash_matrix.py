@@ -8,7 +8,6 @@ Staging is repeated from every state that a crash leaves (protocol D5).
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cache
 
 import pytest
 
@@ -107,7 +106,6 @@ STORIES = (
 )
 
 
-@cache
 class Death:
     """A hook that kills the process at its n-th boundary and at every later one."""
 

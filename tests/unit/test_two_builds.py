@@ -7,7 +7,6 @@ every database, with what it has just read and with what it read before the run.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cache
 from itertools import count
 from typing import Any
 
@@ -111,7 +110,6 @@ class Day:
             assert_on_record(self.world)
 
 
-@cache
 def _day(strategy: Strategy) -> Day:
     world = make_world(strategy=strategy)
     day = Day(world, Application(world))
