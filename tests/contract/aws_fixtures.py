@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from copy import copy
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ from lockstep.aws.dynamodb_lock import DynamoDbLock
 from lockstep.aws.kms import KmsSigner
 from lockstep.aws.s3 import S3AuditLog
 from lockstep.aws.secrets_manager import SecretsManagerSecret
-from lockstep.protocol.model import SecretStr
+from lockstep.protocol.model import Credential, SecretStr
 from lockstep.protocol.names import VersionNames
 from lockstep.protocol.ports import EntryObjects, VersionedSecret
 from lockstep.stores.credential import CredentialStore
@@ -26,18 +26,18 @@ from sandbox.emulators.aws.resources import (
 )
 from sandbox.emulators.aws.server import AwsSandbox
 from tests.contract.harness import (
+    CREDENTIAL,
     PLACEHOLDER_TEXT,
     AuditLogHarness,
     Disturbance,
     LockHarness,
     SecretKind,
-    SignerHarness,
+    Signers,
     StoreHarness,
+    another_credential,
 )
-from tests.support.memory import make_plan
 
 KEYS = AwsKeys(access_key_id="sandbox", secret_access_key=SecretStr("sandbox"))
-CREDENTIAL = make_plan().credentials[0]
 APP_USER_VERSIONS = VersionNames(credential_id=CREDENTIAL.id, secret=CREDENTIAL.secret_names.app_user)
 TABLE = "lockstep-lock"
 BUCKET = "lockstep-audit"
@@ -53,7 +53,7 @@ class _Disturbed:
 
     def __init__(self, sandbox: AwsSandbox, service: str) -> None:
         self.sandbox = sandbox
-        self.client = sandbox_client(sandbox, service)
+        self.client, self.console = sandbox_client(sandbox, service), sandbox.client(service)
 
     def before_call(self, call: int, act: Callable[[], object]) -> AbstractContextManager[None]:
         return self._at("before-call", Disturbance(call, act))
@@ -73,32 +73,39 @@ class _Disturbed:
         raise ConnectionClosedError(endpoint_url=self.sandbox.url)
 
 
-def _store(client: Any) -> CredentialStore:  # noqa: ANN401 - as `aws_client`
-    return CredentialStore("aws", CREDENTIAL, partial(SecretsManagerSecret, client, "aws"))
-
-
 class SecretsManagerHarness(_Disturbed):
     """The adapter `SecretsManagerSecret` under a `CredentialStore`."""
 
     def __init__(self, sandbox: AwsSandbox) -> None:
         super().__init__(sandbox, "secretsmanager")
-        names = CREDENTIAL.secret_names
+        self._theirs = sandbox_client(sandbox, "secretsmanager")
+        self._make(CREDENTIAL)
+
+    def anew(self) -> "SecretsManagerHarness":
+        other = copy(self)
+        other._make(another_credential())
+        return other
+
+    def _make(self, credential: Credential) -> None:
+        self.credential, names = credential, credential.secret_names
         self.names: dict[SecretKind, str] = {
             "app_user": names.app_user,
             "connection_blob": names.connection_blob,
         }
-        self.console = sandbox.client("secretsmanager")
+        self._versions = VersionNames(credential_id=credential.id, secret=names.app_user)
         for name in self.names.values():
             create_secret(self.console, name, PLACEHOLDER_TEXT)
-        self.store = _store(self.client)
-        self.secret = SecretsManagerSecret(self.client, "aws", APP_USER_VERSIONS)
+        self.store = self._open(self.client)
+        self.secret = SecretsManagerSecret(self.client, "aws", self._versions)
+
+    def _open(self, client: Any) -> CredentialStore:  # noqa: ANN401 - as `aws_client`
+        return CredentialStore("aws", self.credential, partial(SecretsManagerSecret, client, "aws"))
 
     def rival(self) -> CredentialStore:
-        return _store(sandbox_client(self.sandbox, "secretsmanager"))
+        return self._open(self._theirs)
 
     def rival_secret(self) -> VersionedSecret:
-        client = sandbox_client(self.sandbox, "secretsmanager")
-        return SecretsManagerSecret(client, "aws", APP_USER_VERSIONS)
+        return SecretsManagerSecret(self._theirs, "aws", self._versions)
 
     def edit(self, secret: SecretKind, text: str) -> None:
         self.console.put_secret_value(SecretId=self.names[secret], SecretString=text)
@@ -112,18 +119,33 @@ class SecretsManagerHarness(_Disturbed):
 
 
 class DynamoDbHarness(_Disturbed):
-    """The adapter `DynamoDbLock`."""
+    """The adapter `DynamoDbLock`, and the items of its table."""
 
     def __init__(self, sandbox: AwsSandbox) -> None:
         super().__init__(sandbox, "dynamodb")
-        create_lock_table(sandbox.client("dynamodb"), TABLE)
+        create_lock_table(self.console, TABLE)
         self.lock = DynamoDbLock(self.client, TABLE, CREDENTIAL.id)
-        self._console = sandbox.client("dynamodb")
+
+    def forget(self) -> None:
+        while items := self.console.scan(TableName=TABLE)["Items"]:
+            for item in items:
+                self.console.delete_item(TableName=TABLE, Key={"credential_id": item["credential_id"]})
+
+    def put(self, key: str, **attributes: object) -> None:
+        """Write an item in its whole."""
+        self.console.put_item(TableName=TABLE, Item={"credential_id": {"S": key}, **attributes})
+
+    @property
+    def item(self) -> dict[str, Any]:
+        """The attributes of the record beside its key."""
+        key = {"credential_id": {"S": CREDENTIAL.id}}
+        found = self.console.get_item(TableName=TABLE, Key=key, ConsistentRead=True).get("Item", {})
+        return {name: value for name, value in found.items() if name != "credential_id"}
 
     def order(self, **orders: object) -> None:
         for name, value in orders.items():
             new = value not in (None, frozenset())
-            self._console.update_item(
+            self.console.update_item(
                 TableName=TABLE,
                 Key={"credential_id": {"S": CREDENTIAL.id}},
                 UpdateExpression="SET #order = :value" if new else "REMOVE #order",
@@ -151,27 +173,26 @@ class S3Harness(_Disturbed):
 
     def __init__(self, sandbox: AwsSandbox) -> None:
         super().__init__(sandbox, "s3")
-        create_audit_bucket(sandbox.client("s3"), BUCKET, region=sandbox.region)
-        self.log = S3AuditLog(self.client, BUCKET, "aws", CREDENTIAL.id, page_size=2)
-        self._console = sandbox.client("s3")
-        self._objects = EntryObjects("aws", CREDENTIAL.id)
+        create_audit_bucket(self.console, BUCKET, region=sandbox.region)
+        self._open(CREDENTIAL.id)
+
+    def anew(self) -> "S3Harness":
+        other = copy(self)
+        other._open(another_credential().id)
+        return other
+
+    def _open(self, credential_id: str) -> None:
+        self.log = S3AuditLog(self.client, BUCKET, "aws", credential_id, page_size=2)
+        self.objects = EntryObjects("aws", credential_id)
 
     def overwrite(self, seq: int, body: bytes) -> None:
-        self._console.put_object(Bucket=BUCKET, Key=self._objects.key(seq), Body=body)
+        self.console.put_object(Bucket=BUCKET, Key=self.objects.key(seq), Body=body)
 
     def delete(self, seq: int) -> None:
-        self._console.delete_object(Bucket=BUCKET, Key=self._objects.key(seq))
+        self.console.delete_object(Bucket=BUCKET, Key=self.objects.key(seq))
 
     def plant(self, name: str) -> None:
-        self._console.put_object(Bucket=BUCKET, Key=f"{self._objects.prefix}{name}", Body=b"{}")
-
-
-@dataclass
-class KmsHarness:
-    """The adapter `KmsSigner`."""
-
-    signer: KmsSigner
-    other: KmsSigner
+        self.console.put_object(Bucket=BUCKET, Key=f"{self.objects.prefix}{name}", Body=b"{}")
 
 
 @contextmanager
@@ -193,7 +214,7 @@ def aws_audit_log() -> Iterator[AuditLogHarness]:
 
 
 @contextmanager
-def aws_signer() -> Iterator[SignerHarness]:
+def aws_signer() -> Iterator[Signers]:
     with AwsSandbox() as sandbox:
         kms, client = sandbox.client("kms"), sandbox_client(sandbox, "kms")
-        yield KmsHarness(KmsSigner(client, create_mac_key(kms)), KmsSigner(client, create_mac_key(kms)))
+        yield Signers(KmsSigner(client, create_mac_key(kms)), KmsSigner(client, create_mac_key(kms)))

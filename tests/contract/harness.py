@@ -6,13 +6,28 @@ on a new world.
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import count
 from typing import Literal, Protocol
 
+from msgspec import structs
+
+from lockstep.protocol.model import Credential, SecretNames
 from lockstep.protocol.ports import AuditLog, Lock, Signer, VersionedSecret
 from lockstep.stores.credential import CredentialStore
+from tests.support.memory import make_plan
 
+CREDENTIAL = make_plan().credentials[0]
+_NUMBERS = count(1)
 SecretKind = Literal["app_user", "connection_blob"]
 PLACEHOLDER_TEXT = '{"placeholder":true}'
+
+
+def another_credential() -> Credential:
+    """The same with secrets and a log of its own, for another world in the same cloud."""
+    made = f"{CREDENTIAL.id}_{next(_NUMBERS)}"
+    names = SecretNames(app_user=made, connection_blob=f"{made}.connection")
+    return structs.replace(CREDENTIAL, id=made, secret_names=names)
 
 
 class Disturbance:
@@ -40,6 +55,11 @@ class Disturbable(Protocol):
 
 class StoreHarness(Disturbable, Protocol):
     """A `CredentialStore` over an adapter. Its two secrets hold placeholders."""
+
+    credential: Credential
+
+    def anew(self) -> "StoreHarness":
+        """Another one, with secrets of its own, in the same cloud and through the same clients."""
 
     @property
     def store(self) -> CredentialStore:
@@ -72,12 +92,18 @@ class LockHarness(Disturbable, Protocol):
     def lock(self) -> Lock:
         """The adapter, whose calls are disturbed."""
 
+    def forget(self) -> None:
+        """Begin again, without a record."""
+
     def order(self, **orders: object) -> None:
         """Write orders into the record, as an operator does, without the lock; None removes one."""
 
 
 class AuditLogHarness(Disturbable, Protocol):
     """An empty stream `aws` or `oci`."""
+
+    def anew(self) -> "AuditLogHarness":
+        """Another one, of another credential in the same bucket."""
 
     @property
     def log(self) -> AuditLog:
@@ -93,13 +119,9 @@ class AuditLogHarness(Disturbable, Protocol):
         """Write an object of this name below the chain's prefix, as above."""
 
 
-class SignerHarness(Protocol):
-    """Two keys."""
+@dataclass
+class Signers:
+    """An adapter with two keys."""
 
-    @property
-    def signer(self) -> Signer:
-        """The adapter with the first key."""
-
-    @property
-    def other(self) -> Signer:
-        """The adapter with the second key."""
+    signer: Signer
+    other: Signer

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from lockstep.protocol.errors import (
     AuditLogUnreachableError,
@@ -12,15 +12,15 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.ports import VersionedSecret
 from tests.contract.harness import (
+    CREDENTIAL,
     AuditLogHarness,
     Disturbance,
     LockHarness,
-    SecretKind,
-    SignerHarness,
+    Signers,
     StoreHarness,
 )
 from tests.support.faults import Faults
-from tests.support.memory import MemoryAuditLog, MemorySigner, MemoryStore, make_plan
+from tests.support.memory import MemoryAuditLog, MemorySigner, MemoryStore
 from tests.support.memory_lock import MemoryLock
 
 
@@ -55,33 +55,30 @@ class MemoryStoreHarness(_Disturbed):
     """The double `MemoryStore`, whose secrets are `MemorySecret`."""
 
     def __init__(self) -> None:
-        self.store = MemoryStore("memory", make_plan().credentials[0])
+        self.credential = CREDENTIAL
+        self.store = MemoryStore("memory", CREDENTIAL)
+        self.rival, self.edit = self.store.another_client, self.store.edit
+        self.remove, self.current_text = self.store.remove, self.store.current_text
         super().__init__(self.store.faults, StoreUnreachableError)
 
-    def rival(self) -> MemoryStore:
-        return self.store.another_client()
+    def anew(self) -> "MemoryStoreHarness":
+        return MemoryStoreHarness()
 
     @property
     def secret(self) -> VersionedSecret:
         return self.store.secret("app_user")
 
     def rival_secret(self) -> VersionedSecret:
-        return self.store.another_client().secret("app_user")
-
-    def edit(self, secret: SecretKind, text: str) -> None:
-        self.store.edit(secret, text)
-
-    def remove(self, secret: SecretKind) -> None:
-        self.store.remove(secret)
-
-    def current_text(self, secret: SecretKind) -> str:
-        return self.store.current_text(secret)
+        return self.rival().secret("app_user")
 
 
 class MemoryLockHarness(_Disturbed):
     """The double `MemoryLock`."""
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
         self.lock = MemoryLock("multi-cloud/app_user")
         super().__init__(self.lock.faults, LockTableUnreachableError)
 
@@ -97,13 +94,8 @@ class MemoryAuditLogHarness(_Disturbed):
         super().__init__(self.log.faults, AuditLogUnreachableError)
         self.overwrite, self.delete, self.plant = self.log.overwrite, self.log.delete, self.log.plant
 
-
-@dataclass
-class MemorySignerHarness:
-    """The double `MemorySigner`."""
-
-    signer: MemorySigner
-    other: MemorySigner
+    def anew(self) -> "MemoryAuditLogHarness":
+        return MemoryAuditLogHarness()
 
 
 @contextmanager
@@ -122,5 +114,5 @@ def memory_audit_log() -> Iterator[AuditLogHarness]:
 
 
 @contextmanager
-def memory_signer() -> Iterator[SignerHarness]:
-    yield MemorySignerHarness(MemorySigner("key"), MemorySigner("other-key"))
+def memory_signer() -> Iterator[Signers]:
+    yield Signers(MemorySigner("key"), MemorySigner("other-key"))

@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from copy import copy
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from lockstep.oci.object_storage import ObjectStorageAuditLog
 from lockstep.oci.vault import Vault, VaultSigner
 from lockstep.protocol import names as oci_names
 from lockstep.protocol.deadlines import CloudTimeouts
+from lockstep.protocol.model import Credential
 from lockstep.protocol.names import VersionNames
 from lockstep.protocol.ports import Clock, EntryObjects, VersionedSecret
 from lockstep.protocol.workers import SideBySide, one_after_the_other
@@ -24,16 +25,16 @@ from lockstep.stores.credential import CredentialStore
 from lockstep.stores.ring import VaultRing
 from sandbox.emulators.oci import OciSandbox
 from tests.contract.harness import (
+    CREDENTIAL,
     PLACEHOLDER_TEXT,
     AuditLogHarness,
     Disturbance,
     SecretKind,
-    SignerHarness,
+    Signers,
     StoreHarness,
+    another_credential,
 )
-from tests.support.memory import make_plan
 
-CREDENTIAL = make_plan().credentials[0]
 APP_USER_VERSIONS = VersionNames(credential_id=CREDENTIAL.id, secret=CREDENTIAL.secret_names.app_user)
 BUCKET = "lockstep-audit"
 Untyped = Any
@@ -182,37 +183,47 @@ class VaultRingHarness(_Disturbed):
         self.clock = clock or SystemClock()
         self.side_by_side: SideBySide = one_after_the_other
         self.console = OciConsole(sandbox)
-        self.names: dict[SecretKind, str] = {
-            "app_user": CREDENTIAL.secret_names.app_user,
-            "connection_blob": CREDENTIAL.secret_names.connection_blob,
-        }
-        self.ids = {kind: self.console.create_ring(name, slots) for kind, name in self.names.items()}
-        self.clients = sandbox_clients(sandbox)
+        self.clients, self._theirs = sandbox_clients(sandbox), sandbox_clients(sandbox)
         super().__init__(self.clients)
-        self.vault = sandbox_vault(sandbox, self.clients)
+        self._make(CREDENTIAL)
+
+    def anew(self) -> "VaultRingHarness":
+        other = copy(self)
+        other._make(another_credential())
+        return other
+
+    def _make(self, credential: Credential) -> None:
+        self.credential, names = credential, credential.secret_names
+        self.names: dict[SecretKind, str] = {
+            "app_user": names.app_user,
+            "connection_blob": names.connection_blob,
+        }
+        self._versions = VersionNames(credential_id=credential.id, secret=names.app_user)
+        self.ids = {kind: self.console.create_ring(name, self.slots) for kind, name in self.names.items()}
+        self.vault = sandbox_vault(self.sandbox, self.clients)
         self.store = self.store_on(self.vault)
-        self.secret = self._open_ring(self.vault, APP_USER_VERSIONS)
+        self.secret = self._open_ring(self.vault, self._versions)
         self.store.read_current()
 
     def store_on(self, vault: Vault) -> CredentialStore:
         """A new store on a vault, as each run of a process makes it."""
         return CredentialStore(
-            "oci", CREDENTIAL, partial(self._open_ring, vault), side_by_side=self.side_by_side
+            "oci", self.credential, partial(self._open_ring, vault), side_by_side=self.side_by_side
         )
 
     def _open_ring(self, vault: Vault, names: VersionNames) -> VaultRing:
         return VaultRing(vault, names, slots=self.slots, clock=self.clock, side_by_side=self.side_by_side)
 
     def rival(self) -> CredentialStore:
-        return self.store_on(sandbox_vault(self.sandbox))
+        return self.store_on(sandbox_vault(self.sandbox, self._theirs))
 
     def rival_secret(self) -> VersionedSecret:
-        return self._open_ring(sandbox_vault(self.sandbox), APP_USER_VERSIONS)
+        return self._open_ring(sandbox_vault(self.sandbox, self._theirs), self._versions)
 
     def serving(self, secret: SecretKind) -> tuple[str, int, str]:
         """The slot that applications read: its OCID, the generation, the text."""
         found = [(secret_id, *self.console.current(secret_id)) for secret_id in self.ids[secret]]
-        versions = VersionNames(credential_id=CREDENTIAL.id, secret=self.names[secret])
+        versions = VersionNames(credential_id=self.credential.id, secret=self.names[secret])
         ranked = [
             (versions.generation_of(name), -i, secret_id, text)
             for i, (secret_id, name, text) in enumerate(found)
@@ -237,18 +248,27 @@ class ObjectStorageHarness(_Disturbed):
     def __init__(self, sandbox: OciSandbox) -> None:
         console = OciConsole(sandbox)
         console.create_bucket(BUCKET)
-        clients = sandbox_clients(sandbox)
-        super().__init__(clients)
+        self._storage, self._place = console.storage, (sandbox.namespace, BUCKET)
+        self._clients = sandbox_clients(sandbox)
+        super().__init__(self._clients)
+        self._open(CREDENTIAL.id)
+
+    def anew(self) -> "ObjectStorageHarness":
+        other = copy(self)
+        other._open(another_credential().id)
+        return other
+
+    def _open(self, credential_id: str) -> None:
+        namespace, bucket = self._place
         self.log = ObjectStorageAuditLog(
-            clients,
-            namespace=sandbox.namespace,
-            bucket=BUCKET,
+            self._clients,
+            namespace=namespace,
+            bucket=bucket,
             stream="oci",
-            credential_id=CREDENTIAL.id,
+            credential_id=credential_id,
             page_size=2,
         )
-        self._storage, self._place = console.storage, (sandbox.namespace, BUCKET)
-        self._objects = EntryObjects("oci", CREDENTIAL.id)
+        self._objects = EntryObjects("oci", credential_id)
 
     def overwrite(self, seq: int, body: bytes) -> None:
         self._storage.put_object(*self._place, self._objects.key(seq), body)
@@ -258,14 +278,6 @@ class ObjectStorageHarness(_Disturbed):
 
     def plant(self, name: str) -> None:
         self._storage.put_object(*self._place, f"{self._objects.prefix}{name}", b"{}")
-
-
-@dataclass
-class VaultSignerHarness:
-    """The adapter `VaultSigner`."""
-
-    signer: VaultSigner
-    other: VaultSigner
 
 
 @contextmanager
@@ -281,9 +293,9 @@ def oci_audit_log() -> Iterator[AuditLogHarness]:
 
 
 @contextmanager
-def oci_signer() -> Iterator[SignerHarness]:
+def oci_signer() -> Iterator[Signers]:
     with OciSandbox() as sandbox:
         console, vault = OciConsole(sandbox), sandbox_vault(sandbox)
         for name in ("lockstep.mac", "lockstep.other-mac"):
             console.create_secret(name, f"a key of more than 32 bytes, for {name}")
-        yield VaultSignerHarness(VaultSigner(vault, "lockstep.mac"), VaultSigner(vault, "lockstep.other-mac"))
+        yield Signers(VaultSigner(vault, "lockstep.mac"), VaultSigner(vault, "lockstep.other-mac"))

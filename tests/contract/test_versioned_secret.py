@@ -20,7 +20,6 @@ from lockstep.protocol.ports import VersionedSecret
 from lockstep.runtime.system import SystemClock
 from lockstep.stores.readers import NamedSecret
 from lockstep.stores.ring import VaultRing
-from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.oci import OciSandbox
 from tests.contract.aws_fixtures import SecretsManagerHarness, aws_store
 from tests.contract.harness import PLACEHOLDER_TEXT, StoreHarness
@@ -39,14 +38,19 @@ ADAPTERS: Mapping[str, Callable[[], AbstractContextManager[StoreHarness]]] = {
     "oci": lambda: oci_store(2),
     "oci-ring-of-one": lambda: oci_store(1),
 }
-ONE_PLACE = ["memory", "aws", "oci-ring-of-one"]
+in_one_place = pytest.mark.parametrize("shared", ["memory", "aws", "oci-ring-of-one"], indirect=True)
 """Adapters that compare and set on the served version. A ring of several slots does so on the next slot."""
 
 
-@pytest.fixture(params=ADAPTERS)
-def world(request: pytest.FixtureRequest) -> Iterator[StoreHarness]:
+@pytest.fixture(scope="module", params=ADAPTERS)
+def shared(request: pytest.FixtureRequest) -> Iterator[StoreHarness]:
     with ADAPTERS[request.param]() as harness:
         yield harness
+
+
+@pytest.fixture
+def world(shared: StoreHarness) -> StoreHarness:
+    return shared.anew()
 
 
 @pytest.fixture
@@ -81,6 +85,7 @@ def test_a_version_written_by_hand_is_generation_0(world: StoreHarness, secret: 
     assert (current.generation, current.text) == (0, text(7, "hand"))
     assert current.id != before.id
     assert secret.read_generation(7) is None
+    assert secret.read_version("00000000-0000-4000-8000-000000000000") is None
 
 
 def test_generation_0_is_found_while_it_is_current_or_previous(secret: VersionedSecret) -> None:
@@ -90,35 +95,29 @@ def test_generation_0_is_found_while_it_is_current_or_previous(secret: Versioned
     assert secret.read_generation(0) == before
     assert secret.version_of(0) == before.id
     stage_and_promote(secret, 2, 3, 4, 5)
-    assert secret.read_generation(0) is None
-    assert secret.version_of(0) == ""
+    assert (secret.read_generation(0), secret.version_of(0)) == (None, "")
     assert secret.read_version(before.id) == before
-
-
-def test_an_unknown_version_is_none(secret: VersionedSecret) -> None:
-    assert secret.read_version("00000000-0000-4000-8000-000000000000") is None
-    assert secret.read_generation(5) is None
 
 
 # Staging
 
 
-def test_a_staged_version_is_readable_and_not_current(secret: VersionedSecret) -> None:
+def test_the_first_text_of_a_generation_is_staged_and_stays(
+    world: StoreHarness, secret: VersionedSecret
+) -> None:
     before = secret.read_current()
     staged = secret.prepare(1)(text(1))
-    assert staged.is_new
     found = staged.read_back()
-    assert (found.generation, found.text) == (1, text(1))
-    assert secret.read_generation(1) == found
-    assert secret.read_version(secret.version_of(1)) == found
+    assert (staged.is_new, found.generation, found.text) == (True, 1, text(1))
+    assert secret.read_generation(1) == secret.read_version(secret.version_of(1)) == found
     assert secret.read_current() == before
-
-
-def test_the_first_text_of_a_generation_stays(world: StoreHarness, secret: VersionedSecret) -> None:
-    secret.prepare(1)(text(1))
-    second = world.rival_secret().prepare(1)(text(1, "rival"))
-    assert not second.is_new
-    assert second.read_back().text == text(1)
+    again = [world.rival_secret().prepare(1)(text(1, "rival"))]
+    promote(secret, 1)
+    again.append(secret.prepare(1)(text(1, "late")))
+    stage_and_promote(secret, 2)
+    again.append(secret.prepare(1)(text(1, "later")))
+    assert [(one.is_new, one.read_back().text) for one in again] == [(False, text(1))] * 3
+    assert secret.read_current().text == text(2)
 
 
 def test_only_one_of_two_concurrent_stagings_writes(world: StoreHarness) -> None:
@@ -137,21 +136,12 @@ def test_only_one_of_two_concurrent_stagings_writes(world: StoreHarness) -> None
     assert mine_text == theirs_text == text(1, "me" if mine_is_new else "them")
 
 
-def test_staging_a_generation_that_was_promoted_changes_nothing(secret: VersionedSecret) -> None:
-    stage_and_promote(secret, 1)
-    assert not secret.prepare(1)(text(1, "late")).is_new
-    assert secret.read_current().text == text(1)
-    stage_and_promote(secret, 2)
-    again = secret.prepare(1)(text(1, "later"))
-    assert not again.is_new
-    assert again.read_back().text == text(1)
-    assert secret.read_current().text == text(2)
-
-
 # Promotion
 
 
-def test_a_commit_makes_the_generation_current(secret: VersionedSecret) -> None:
+def test_a_commit_makes_the_generation_current_and_an_observation_changes_nothing(
+    world: StoreHarness, secret: VersionedSecret
+) -> None:
     secret.prepare(1)(text(1))
     seen = secret.observe(1)
     assert seen.generation == 0
@@ -159,12 +149,7 @@ def test_a_commit_makes_the_generation_current(secret: VersionedSecret) -> None:
     seen.commit()
     current = secret.read_current()
     assert (current.generation, current.text, current.id) == (1, text(1), secret.version_of(1))
-
-
-def test_an_observation_returns_the_current_generation_and_changes_nothing(
-    world: StoreHarness, secret: VersionedSecret
-) -> None:
-    stage_and_promote(secret, 1, 3)
+    stage_and_promote(secret, 3)
     before = secret.read_current()
     assert [secret.observe(generation).generation for generation in (1, 3)] == [3, 3]
     secret.prepare(4)(text(4))
@@ -181,19 +166,7 @@ def test_a_generation_that_was_not_staged_cannot_be_made_current(secret: Version
     assert secret.read_current().generation == 1
 
 
-def test_a_commit_does_not_undo_a_rivals_later_commit(world: StoreHarness, secret: VersionedSecret) -> None:
-    rival = world.rival_secret()
-    for generation in (1, 2):
-        secret.prepare(generation)(text(generation))
-    seen = secret.observe(1)
-    assert seen.commit
-    promote(rival, 2)
-    with suppress(LostCompareAndSetError):
-        seen.commit()
-    assert secret.read_current().text == text(2)
-
-
-@pytest.mark.parametrize("world", ONE_PLACE, indirect=True)
+@in_one_place
 def test_an_edit_after_the_observation_is_not_overwritten(
     world: StoreHarness, secret: VersionedSecret
 ) -> None:
@@ -239,7 +212,7 @@ def test_what_was_staged_before_does_not_say_what_it_was_staged_over(secret: Ver
     assert (again.is_new, again.seen, again.read_back().text) == (False, "", text(1))
 
 
-@pytest.mark.parametrize("world", ONE_PLACE, indirect=True)
+@in_one_place
 @pytest.mark.parametrize("when", ["before the staging", "after it", "after the look"])
 def test_an_edit_of_what_was_seen_is_not_overwritten(
     world: StoreHarness, secret: VersionedSecret, when: str
@@ -265,20 +238,20 @@ def test_an_edit_of_what_was_seen_is_not_overwritten(
     assert secret.observe(1, seen=seen).replaces == secret.read_current().id
 
 
-def test_a_rivals_promotion_from_the_same_version_is_not_undone(
-    world: StoreHarness, secret: VersionedSecret
+@pytest.mark.parametrize("is_observed", [True, False])
+def test_a_rivals_later_promotion_is_not_undone(
+    world: StoreHarness, secret: VersionedSecret, *, is_observed: bool
 ) -> None:
-    first, second = staged_over(secret, 1), staged_over(world.rival_secret(), 2)
+    """Neither by a commit that was observed before it, nor by one from what both have seen."""
+    first = staged_over(secret, 1)
+    assert staged_over(world.rival_secret(), 2)
+    seen = secret.observe(1) if is_observed else None
     promote(world.rival_secret(), 2)
     with suppress(LostCompareAndSetError):
-        found = secret.from_seen(1, first)
+        found = seen or secret.from_seen(1, first)
         assert found.commit
         found.commit()
     assert secret.read_current().text == text(2)
-    assert second
-
-
-# Older versions
 
 
 def test_the_generation_before_the_current_one_stays_readable(secret: VersionedSecret) -> None:
@@ -287,33 +260,30 @@ def test_the_generation_before_the_current_one_stays_readable(secret: VersionedS
         secret.prune()
     found = secret.read_generation(5)
     assert found
-    assert found.text == text(5)
-    assert secret.read_current().text == text(6)
+    assert (found.text, secret.read_current().text) == (text(5), text(6))
 
 
 # A missing secret
 
+OPERATIONS: Mapping[str, Callable[[StoreHarness], object]] = {
+    "read_current": lambda w: w.secret.read_current(),
+    "read_generation 0": lambda w: w.secret.read_generation(0),
+    "read_generation 1": lambda w: w.secret.read_generation(1),
+    "read_generation 9": lambda w: w.secret.read_generation(9),
+    "stage": lambda w: w.secret.prepare(2)(text(2)).read_back(),
+    "observe": lambda w: cast("Callable[[], None]", w.secret.observe(2).commit)(),
+    "named": lambda w: cast("NamedSecret", w.rival_secret()).named(),
+    "made_at": lambda w: cast("NamedSecret", w.rival_secret()).made_at(1),
+}
 
-@pytest.mark.parametrize(
-    "operation",
-    [
-        lambda secret: secret.read_current(),
-        lambda secret: secret.read_generation(0),
-        lambda secret: secret.read_generation(1),
-        lambda secret: secret.read_generation(9),
-        lambda secret: secret.prepare(2)(text(2)).read_back(),
-        lambda secret: secret.observe(2).commit(),
-    ],
-    ids=["read_current", "read_generation 0", "read_generation", "read_generation, none", "stage", "observe"],
-)
-def test_a_missing_secret_is_an_error_of_its_own(
-    world: StoreHarness, secret: VersionedSecret, operation: Callable[[VersionedSecret], object]
-) -> None:
-    stage_and_promote(secret, 1)
-    secret.prepare(2)(text(2))
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_missing_secret_is_an_error_of_its_own(world: StoreHarness, operation: str) -> None:
+    stage_and_promote(world.secret, 1)
+    world.secret.prepare(2)(text(2))
     world.remove("app_user")
     with pytest.raises(SecretNotFoundError):
-        operation(secret)
+        OPERATIONS[operation](world)
 
 
 # The port NamedSecret: which version is current, and when one was made, without any content
@@ -326,34 +296,28 @@ def named(world: StoreHarness) -> NamedSecret:
     return cast("NamedSecret", world.secret)
 
 
-def as_read(world: StoreHarness) -> tuple[str, int]:
-    current = world.secret.read_current()
-    return current.id, current.generation
-
-
-def as_named(world: StoreHarness) -> tuple[str, int]:
-    current = named(world).named()
-    return current.id, current.generation
-
-
 def test_names_tell_the_version_that_is_read(world: StoreHarness) -> None:
-    assert as_named(world) == as_read(world)
-    assert as_named(world)[1] == 0
+    def told() -> int:
+        current, read = named(world).named(), world.secret.read_current()
+        assert (current.id, current.generation) == (read.id, read.generation)
+        return current.generation
+
+    assert told() == 0
     stage_and_promote(world.secret, 1, 2, 3)
-    assert as_named(world) == as_read(world)
-    assert as_named(world)[1] == 3
+    assert told() == 3
     world.secret.prepare(4)(text(4))
-    assert as_named(world)[1] == 3, "it is staged, and not current"
+    assert told() == 3, "it is staged, and not current"
     promote(world.rival_secret(), 4)
-    assert as_named(world) == as_read(world), "it is looked at anew each time"
+    assert told() == 4, "it is looked at anew each time"
 
 
 def test_a_version_tells_when_it_was_made(world: StoreHarness) -> None:
     assert named(world).made_at(1) is None
     world.secret.prepare(1)(text(1))
     made = named(world).made_at(1)
-    assert made
-    assert made == world.secret.read_version(world.secret.version_of(1)).created_at  # type: ignore[union-attr]  # it is there
+    read = world.secret.read_version(world.secret.version_of(1))
+    assert read
+    assert made == read.created_at
     world.rival_secret().prepare(2)(text(2))
     promote(world.rival_secret(), 2)
     named(world).named()
@@ -361,56 +325,32 @@ def test_a_version_tells_when_it_was_made(world: StoreHarness) -> None:
     assert named(world).made_at(3) is None
 
 
-@pytest.mark.parametrize("ask", [lambda s: s.named(), lambda s: s.made_at(1)], ids=["named", "made_at"])
-def test_a_missing_secret_has_no_current_name(
-    world: StoreHarness, ask: Callable[[NamedSecret], object]
-) -> None:
-    world.remove("app_user")
-    with pytest.raises(SecretNotFoundError):
-        ask(cast("NamedSecret", world.rival_secret()))
-
-
 # Which calls that takes
 
 
-def test_aws_is_asked_for_names_and_never_for_a_value() -> None:
-    with AwsSandbox() as sandbox:
-        world = SecretsManagerHarness(sandbox)
-        stage_and_promote(world.secret, 1)
-        seen: list[str] = []
-        sandbox.on_request = lambda _service, operation: seen.append(operation)
-        named(world).named()
-        named(world).made_at(1)
-        assert seen == ["DescribeSecret", "ListSecretVersionIds"]
-        sandbox.on_request = None
-        world.console.create_secret(Name="without-a-value")
-        names = VersionNames(credential_id="c", secret="without-a-value")
-        empty = type(world.secret)(world.client, "aws", names)
-        with pytest.raises(SecretMalformedError):
-            empty.named()
-
-
-def test_a_version_on_a_later_page_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("shared", ["aws"], indirect=True)
+def test_aws_is_asked_for_names_page_by_page_and_never_for_a_value(
+    world: SecretsManagerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage_and_promote(world.secret, 1)
+    seen: list[str] = []
+    world.sandbox.on_request = lambda _service, operation: seen.append(operation)
+    named(world).named()
+    named(world).made_at(1)
+    assert seen == ["DescribeSecret", "ListSecretVersionIds"]
+    world.sandbox.on_request = None
     monkeypatch.setattr(secrets_manager, "_PAGE", 3)
-    with AwsSandbox() as sandbox:
-        world = SecretsManagerHarness(sandbox)
-        stage_and_promote(world.secret, *range(1, 10))
-        assert all(named(world).made_at(generation) for generation in range(1, 10))
-        assert named(world).made_at(10) is None
+    stage_and_promote(world.secret, *range(2, 10))
+    assert all(named(world).made_at(generation) for generation in range(1, 10))
+    assert named(world).made_at(10) is None
+    world.console.create_secret(Name="without-a-value")
+    names = VersionNames(credential_id="c", secret="without-a-value")
+    empty = type(world.secret)(world.client, "aws", names)
+    with pytest.raises(SecretMalformedError):
+        empty.named()
 
 
-def test_oci_is_asked_for_lists_and_never_for_a_bundle() -> None:
-    with OciSandbox() as sandbox:
-        world = VaultRingHarness(sandbox, slots=SLOTS)
-        stage_and_promote(world.secret, 1)
-        sandbox.calls.clear()
-        named(world).named()
-        named(world).made_at(1)
-        asked = [record.operation for record in sandbox.calls.records]
-        assert sorted(asked) == ["list_secret_versions"] * SLOTS + ["list_secrets"] * SLOTS
-
-
-def test_the_two_permissions_of_oci_are_enough() -> None:
+def test_oci_is_asked_for_lists_with_the_two_permissions_and_never_for_a_bundle() -> None:
     with OciSandbox() as sandbox:
         world = VaultRingHarness(sandbox, slots=SLOTS)
         stage_and_promote(world.secret, 1)
@@ -419,5 +359,8 @@ def test_the_two_permissions_of_oci_are_enough() -> None:
         )
         vault = sandbox_vault(sandbox, sandbox_clients(sandbox, key))
         theirs = VaultRing(vault, APP_USER_VERSIONS, slots=SLOTS, clock=SystemClock())
+        sandbox.calls.clear()
         assert theirs.named() == named(world).named()
-        assert theirs.made_at(1) is not None
+        assert theirs.made_at(1) == named(world).made_at(1) is not None
+        asked = {record.operation for record in sandbox.calls.records}
+        assert asked == {"list_secret_versions", "list_secrets"}
