@@ -17,7 +17,7 @@ from lockstep.agent.files import FORMATS, Login, LoginFormError, formatted, logi
 from lockstep.protocol.errors import EnvironmentalError
 from lockstep.protocol.model import SecretStr
 from tests.agent.harness import NEEDLE, app_user, blob
-from tests.unit.test_client_fork import in_child
+from tests.contract.test_client_fork import in_child
 
 PASSWORD = f"{NEEDLE}-1"
 

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from lockstep.audit.append import Chain
-from lockstep.audit.entry import Stored, stored
+from lockstep.audit.entry import ORDER, Stored, event_of_order, stored
 from lockstep.audit.verify import Verification, verify
 from lockstep.protocol.model import ChainHead
 from lockstep.protocol.workers import one_after_the_other
 from tests.support.memory import MemoryWorld
+from tests.support.seals import sealed
 from tests.support.world import make_world, rotate_again
 
 EVENT = {"time": 0, "metadata": {"uid": "foreign"}}
@@ -46,12 +46,21 @@ def at(world: MemoryWorld, number: int, stream: str = "aws") -> Stored:
     return stored(number, world.audit_logs[stream].entries[number][1])
 
 
-def chain_of(world: MemoryWorld, stream: str = "aws") -> Chain:
-    """The chain of a stream, to append to."""
-    ports = world.ports(stream)
-    return Chain(
-        credential_id=world.credential.id,
-        lock=world.lock,
-        log=ports.audit_log,
-        signer=ports.signer,
-    )
+def extend(world: MemoryWorld, count: int) -> None:
+    """Let AWS's log grow by orders, which move no head."""
+    log, signer = world.audit_logs["aws"], world.signers["aws"].orders
+    number = max(log.entries)
+    last = at(world, number)
+    for entry_id in (f"{ORDER}{n}" for n in range(count)):
+        event = event_of_order(
+            "pause",
+            {},
+            entry_id=entry_id,
+            credential_id=world.credential.id,
+            stream="aws",
+            who="arn:of/operator",
+            now=world.clock.now(),
+        )
+        made = sealed(event, last, signer=signer, rotation_id=entry_id)
+        log.entries[last.number + 1] = made.body, made.metadata
+        last = made.stored

@@ -4,7 +4,6 @@ import threading
 from concurrent.futures import wait
 
 from lockstep.client import ClientCredential, CredentialCache, CredentialClient
-from lockstep.protocol.errors import LockstepError
 from lockstep.protocol.model import SecretStr
 from tests.support.memory import FakeClock
 
@@ -40,19 +39,19 @@ class RefusedError(Exception):
 
 
 class Database:
-    """A database that accepts some generations."""
+    """A database that accepts some generations; a connection is the generation that it was opened with."""
 
     def __init__(self, *accepted: int) -> None:
         self.accepted = set(accepted)
         self.tried: list[int] = []
 
-    def connect(self, credential: ClientCredential) -> str:
+    def connect(self, credential: ClientCredential) -> int:
         self.tried.append(credential.generation)
         if credential.generation not in self.accepted:
             raise RefusedError(credential.generation)
-        return f"connection with generation {credential.generation}"
+        return credential.generation
 
-    async def connect_async(self, credential: ClientCredential) -> str:
+    async def connect_async(self, credential: ClientCredential) -> int:
         return self.connect(credential)
 
 
@@ -77,12 +76,15 @@ def client_of(
     )
 
 
+def begun(*generations: int) -> tuple[CredentialClient, FakeClock, list[Store]]:
+    """A client that has read once, its clock, and its stores."""
+    stores, clock = [Store(generation) for generation in generations], FakeClock()
+    client = client_of(*stores, clock=clock)
+    client.get()
+    return client, clock, stores
+
+
 def settle(cache: CredentialCache[ClientCredential]) -> None:
     """Wait for reads that are under way."""
-    done, pending = wait([r for r in (cache._refresh, cache._reread) if r], SECONDS)
-    assert not pending, done
-
-
-def unanswered(error: LockstepError, *stores: Store) -> None:
-    for store in stores:
-        store.trouble = error
+    _, pending = wait([r for r in (cache._refresh, cache._reread) if r], SECONDS)
+    assert not pending

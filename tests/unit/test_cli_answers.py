@@ -27,8 +27,8 @@ from lockstep.protocol.errors import (
     described,
     line_of,
 )
+from tests.contract.test_process import environment
 from tests.unit.test_cli import PLAN
-from tests.unit.test_process import environment
 
 
 @pytest.fixture(autouse=True)

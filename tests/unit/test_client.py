@@ -9,7 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from lockstep import client as client_module
-from lockstep.client import RETRY_SECONDS, ClientCredential, CredentialClient, decode
+from lockstep.client import (
+    RETRY_SECONDS,
+    ClientCredential,
+    CredentialClient,
+    decode,
+    oci_ring_source,
+)
 from lockstep.client.drivers import MYSQL, POSTGRESQL, address
 from lockstep.protocol.errors import (
     LockstepError,
@@ -22,15 +28,22 @@ from lockstep.protocol.model import SecretStr
 from lockstep.stores.contents import decode_databases, encode_connection_blob
 from tests.support.client_page import examples
 from tests.support.memory import FakeClock, make_plan
-from tests.unit.client_world import MAX_AGE_SECONDS, SECONDS, Database, Store, client_of, is_refusal, settle
+from tests.unit.client_world import (
+    MAX_AGE_SECONDS,
+    SECONDS,
+    Database,
+    Store,
+    begun,
+    client_of,
+    is_refusal,
+    settle,
+)
 
 # The cache
 
 
 def test_a_value_is_read_again_in_the_background_from_half_of_its_maximum_age() -> None:
-    store, clock = Store(), FakeClock()
-    client = client_of(store, clock=clock)
-    assert client.get().generation == 1
+    client, clock, [store] = begun(1)
     store.generation = 2
     clock.sleep(MAX_AGE_SECONDS / 2 - 0.001)
     assert (client.get().generation, store.reads) == (1, 1)
@@ -41,9 +54,7 @@ def test_a_value_is_read_again_in_the_background_from_half_of_its_maximum_age() 
 
 
 def test_nobody_waits_for_a_store_that_does_not_answer_while_there_is_a_value() -> None:
-    store, clock = Store(), FakeClock()
-    client = client_of(store, clock=clock)
-    client.get()
+    client, clock, [store] = begun(1)
     store.answers.clear()
     store.asked.clear()
     clock.sleep(100 * MAX_AGE_SECONDS)
@@ -52,14 +63,13 @@ def test_nobody_waits_for_a_store_that_does_not_answer_while_there_is_a_value() 
         assert store.asked.wait(SECONDS)
         assert client.get().generation == 1
         assert store.reads == 2  # One thread reads, however many ask.
+        assert client.get(wait_seconds=0.01).generation == 1
     finally:
         store.answers.set()
 
 
 def test_who_chooses_to_waits_for_a_newer_value_than_the_maximum_age() -> None:
-    store, clock = Store(), FakeClock()
-    client = client_of(store, clock=clock)
-    client.get()
+    client, clock, [store] = begun(1)
     store.generation = 2
     clock.sleep(MAX_AGE_SECONDS - 0.001)
     assert client.get(wait_seconds=SECONDS).generation == 1  # It is young enough.
@@ -67,22 +77,9 @@ def test_who_chooses_to_waits_for_a_newer_value_than_the_maximum_age() -> None:
     store.generation = 3
     clock.sleep(MAX_AGE_SECONDS)
     assert client.get(wait_seconds=SECONDS).generation == 3
-
-
-def test_the_wait_for_a_newer_value_ends_with_the_older_one() -> None:
-    store, clock = Store(), FakeClock()
-    client = client_of(store, clock=clock)
-    client.get()
-    clock.sleep(MAX_AGE_SECONDS)
-    store.answers.clear()
-    try:
-        assert client.get(wait_seconds=0.01).generation == 1
-    finally:
-        store.answers.set()
-    settle(client)
     clock.sleep(MAX_AGE_SECONDS)
     store.trouble = StoreUnreachableError()
-    assert client.get(wait_seconds=SECONDS).generation == 1
+    assert client.get(wait_seconds=SECONDS).generation == 3
 
 
 def test_the_age_is_that_of_the_read_that_gave_the_value() -> None:
@@ -116,50 +113,45 @@ def test_a_value_that_is_too_old_is_not_given_if_the_application_wants_that() ->
     assert client.get().generation == 1
 
 
-def test_a_client_needs_a_source() -> None:
+def test_what_a_client_cannot_be_made_of() -> None:
     with pytest.raises(ValueError, match="at least one"):
         CredentialClient([])
-
-
-def test_no_value_is_refused_before_its_maximum_age() -> None:
     with pytest.raises(ValueError, match="refuse_after_seconds"):
         client_of(Store(), refuse_after_seconds=MAX_AGE_SECONDS - 1)
-
-
-def test_two_sources_with_one_name_are_not_told_apart() -> None:
     with pytest.raises(ValueError, match="one name"):
         client_of(Store(name="aws"), Store(name="aws"))
+    with pytest.raises(TypeError):
+        oci_ring_source("s")  # type: ignore[call-arg]
 
 
 # The sources
 
+TROUBLES = [
+    StoreUnreachableError(),
+    StoreThrottledError(),
+    StoreAccessDeniedError(),
+    SecretMalformedError(),
+]
 
-@pytest.mark.parametrize(
-    "trouble", [StoreUnreachableError(), StoreAccessDeniedError(), SecretMalformedError()]
-)
-def test_the_second_source_is_read_if_the_first_fails(trouble: LockstepError) -> None:
-    near, far = Store(1), Store(2)
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_the_second_source_is_read_if_the_first_fails_and_the_old_value_used_if_all_do(
+    trouble: LockstepError,
+) -> None:
+    near, far, clock = Store(1), Store(2), FakeClock()
     near.trouble = trouble
-    assert client_of(near, far).get().generation == 2
+    client = client_of(near, far, clock=clock)
+    assert client.get().generation == 2
     assert (near.reads, far.reads) == (1, 1)
-
-
-@pytest.mark.parametrize("trouble", [StoreThrottledError(), StoreAccessDeniedError(), SecretMalformedError()])
-def test_an_old_value_is_used_if_every_source_fails(trouble: LockstepError) -> None:
-    store, clock = Store(), FakeClock()
-    client = client_of(store, clock=clock)
-    client.get()
-    store.trouble = trouble
+    far.trouble = trouble
     clock.sleep(100 * MAX_AGE_SECONDS)
-    assert client.get().generation == 1
+    assert client.get().generation == 2
     settle(client)
     assert client.status.failures == 1
 
 
 def test_failing_sources_are_not_read_on_every_call() -> None:
-    store, clock = Store(), FakeClock()
-    client = client_of(store, clock=clock)
-    client.get()
+    client, clock, [store] = begun(1)
     store.trouble = StoreUnreachableError()
     clock.sleep(MAX_AGE_SECONDS)
     for _ in range(50):
@@ -184,10 +176,10 @@ def test_without_a_cached_value_the_last_sources_error_is_raised() -> None:
 # Threads
 
 
-def at_once(work: Callable[[], str], *, threads: int = 16) -> Sequence[str]:
+def at_once(work: Callable[[], int], *, threads: int = 16) -> Sequence[int]:
     start = threading.Barrier(threads)
 
-    def begin() -> str:
+    def begin() -> int:
         start.wait(timeout=SECONDS)
         return work()
 
@@ -195,24 +187,17 @@ def at_once(work: Callable[[], str], *, threads: int = 16) -> Sequence[str]:
         return [f.result(timeout=SECONDS) for f in [pool.submit(begin) for _ in range(threads)]]
 
 
-def test_many_threads_read_once() -> None:
-    store = Store()
-    client = client_of(store)
-    assert set(at_once(lambda: str(client.get().generation))) == {"1"}
-    assert store.reads == 1
-
-
-def test_many_refused_threads_read_a_fresh_value_once() -> None:
+def test_many_threads_read_once_and_many_refused_ones_once_more() -> None:
     store, database = Store(1), Database(2)
     client = client_of(store)
-    client.get()
+    assert set(at_once(lambda: client.get().generation)) == {1}
+    assert store.reads == 1
     store.generation = 2
-    logged_in = at_once(lambda: client.login(database.connect, is_refusal))
-    assert set(logged_in) == {"connection with generation 2"}
+    assert set(at_once(lambda: client.login(database.connect, is_refusal))) == {2}
     assert store.reads == 2
 
 
-# The text of a secret
+# The texts of secrets
 
 
 def test_a_secret_is_decoded() -> None:
@@ -221,86 +206,6 @@ def test_a_secret_is_decoded() -> None:
     assert (found.username, found.password.reveal(), found.generation) == ("app", "p", 7)
     assert found.connection == {"host": "h", "port": 3306, "dbname": "d", "engine": "mysql"}
     assert "'p'" not in repr(found)
-
-
-def test_the_examples_are_python_and_import_existing_names() -> None:
-    found = examples()
-    assert len(found) >= 8
-    imports = [
-        node
-        for example in found
-        for node in ast.walk(ast.parse(example))
-        if isinstance(node, ast.ImportFrom) and node.module == "lockstep.client"
-    ]
-    names = {alias.name for node in imports for alias in node.names}
-    assert {n for n in names if not hasattr(client_module, n)} == set()
-    assert {"connect_pymysql", "connect_psycopg", "attach_sqlalchemy", "oci_ring_source"} <= names
-
-
-# Which address a login goes to
-
-
-ORDERS = {"engine": "mariadb", "host": "orders.example", "port": 3306, "dbname": "orders"}
-LEDGER = {"engine": "postgresql", "host": "ledger.example", "port": 5432, "dbname": "ledger"}
-CREDENTIAL = ClientCredential(
-    username="app",
-    password=SecretStr("p"),
-    generation=1,
-    connection=ORDERS,
-    databases={"orders": ORDERS, "ledger": LEDGER},
-)
-WITHOUT_BLOB = ClientCredential(username="app", password=SecretStr("p"), generation=1, connection=ORDERS)
-
-
-def test_the_first_database_is_the_default() -> None:
-    assert address(CREDENTIAL, None, MYSQL, {}) == {
-        "host": "orders.example",
-        "port": 3306,
-        "dbname": "orders",
-    }
-
-
-def test_a_database_is_chosen_by_its_name() -> None:
-    found = address(CREDENTIAL, "ledger", POSTGRESQL, {})
-    assert found == {"host": "ledger.example", "port": 5432, "dbname": "ledger"}
-
-
-def test_the_first_database_is_not_taken_for_another_engines() -> None:
-    with pytest.raises(ValueError, match="first database is of the engine mariadb; name another"):
-        address(CREDENTIAL, None, POSTGRESQL, {})
-    with pytest.raises(ValueError, match="ledger is of the engine postgresql"):
-        address(CREDENTIAL, "ledger", MYSQL, {})
-
-
-def test_an_unknown_database_is_an_error_that_names_those_that_are_known() -> None:
-    with pytest.raises(LookupError, match="no database 'ledgr'; known are: ledger, orders"):
-        address(CREDENTIAL, "ledgr", POSTGRESQL, {})
-    with pytest.raises(LookupError, match="reads no connection_blob"):
-        address(WITHOUT_BLOB, "ledger", POSTGRESQL, {})
-
-
-def test_a_host_of_the_applications_own_is_not_mixed_with_the_secrets_port() -> None:
-    """The port and dbname in the secret are those of another server."""
-    assert address(CREDENTIAL, None, POSTGRESQL, {"host": "replica.example"}) == {}
-    with pytest.raises(ValueError, match="has its own host"):
-        address(CREDENTIAL, "ledger", POSTGRESQL, {"host": "replica.example"})
-
-
-def test_other_options_override_one_field_each() -> None:
-    found = address(CREDENTIAL, "ledger", POSTGRESQL, {"dbname": "archive", "connect_timeout": 5})
-    assert found == {"host": "ledger.example", "port": 5432}
-
-
-def test_a_secret_without_an_engine_is_taken_as_it_is() -> None:
-    plain = ClientCredential(username="app", password=SecretStr("p"), generation=0, connection={"host": "h"})
-    assert address(plain, None, POSTGRESQL, {}) == {"host": "h"}
-
-
-def test_credentials_are_the_same_value_wherever_they_were_read() -> None:
-    assert CREDENTIAL == WITHOUT_BLOB
-
-
-# The text of connection_blob
 
 
 def test_every_database_of_a_blob_is_read() -> None:
@@ -319,3 +224,55 @@ def test_every_database_of_a_blob_is_read() -> None:
 def test_a_text_without_databases_is_malformed(text: str) -> None:
     with pytest.raises(SecretMalformedError):
         decode_databases(text, store="aws", secret="s")
+
+
+def test_the_examples_are_python_and_import_existing_names() -> None:
+    nodes = [node for example in examples() for node in ast.walk(ast.parse(example))]
+    imports = [n for n in nodes if isinstance(n, ast.ImportFrom) and n.module == "lockstep.client"]
+    names = {alias.name for node in imports for alias in node.names}
+    assert {n for n in names if not hasattr(client_module, n)} == set()
+    assert {"connect_pymysql", "connect_psycopg", "attach_sqlalchemy", "oci_ring_source"} <= names
+
+
+# Which address a login goes to
+
+AT_ORDERS = {"host": "orders.example", "port": 3306, "dbname": "orders"}
+AT_LEDGER = {"host": "ledger.example", "port": 5432, "dbname": "ledger"}
+ORDERS, LEDGER = {"engine": "mariadb", **AT_ORDERS}, {"engine": "postgresql", **AT_LEDGER}
+WITHOUT_BLOB = ClientCredential(username="app", password=SecretStr("p"), generation=1, connection=ORDERS)
+CREDENTIAL = ClientCredential(
+    username="app",
+    password=SecretStr("p"),
+    generation=1,
+    connection=ORDERS,
+    databases={"orders": ORDERS, "ledger": LEDGER},
+)
+PLAIN = ClientCredential(username="app", password=SecretStr("p"), generation=0, connection={"host": "h"})
+
+
+def test_the_address_of_a_login() -> None:
+    assert address(CREDENTIAL, None, MYSQL, {}) == AT_ORDERS, "the first database is the default"
+    assert address(CREDENTIAL, "ledger", POSTGRESQL, {}) == AT_LEDGER
+    assert address(CREDENTIAL, None, POSTGRESQL, {"host": "replica.example"}) == {}, (
+        "port and dbname in the secret are another server's"
+    )
+    some = address(CREDENTIAL, "ledger", POSTGRESQL, {"dbname": "archive", "connect_timeout": 5})
+    assert some == {"host": "ledger.example", "port": 5432}, "other options override one field each"
+    assert address(PLAIN, None, POSTGRESQL, {}) == {"host": "h"}, "a secret without an engine is as it is"
+
+
+def test_a_login_that_has_no_address() -> None:
+    with pytest.raises(ValueError, match="first database is of the engine mariadb; name another"):
+        address(CREDENTIAL, None, POSTGRESQL, {})
+    with pytest.raises(ValueError, match="ledger is of the engine postgresql"):
+        address(CREDENTIAL, "ledger", MYSQL, {})
+    with pytest.raises(LookupError, match="no database 'ledgr'; known are: ledger, orders"):
+        address(CREDENTIAL, "ledgr", POSTGRESQL, {})
+    with pytest.raises(LookupError, match="reads no connection_blob"):
+        address(WITHOUT_BLOB, "ledger", POSTGRESQL, {})
+    with pytest.raises(ValueError, match="has its own host"):
+        address(CREDENTIAL, "ledger", POSTGRESQL, {"host": "replica.example"})
+
+
+def test_credentials_are_the_same_value_wherever_they_were_read() -> None:
+    assert CREDENTIAL == WITHOUT_BLOB

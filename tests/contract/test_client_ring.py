@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lockstep.client import ClientCredential, CredentialClient, Source, oci_ring_source
+from lockstep.client import CredentialClient, Source, oci_ring_source
 from lockstep.protocol.errors import SecretMalformedError, SecretNotFoundError, StoreUnreachableError
 from lockstep.protocol.ring import SLOTS
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
@@ -24,18 +24,9 @@ def world() -> Iterator[VaultRingHarness]:
 
 @pytest.fixture
 def source(world: VaultRingHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
-    _sign_in(world, world.sandbox.config(), tmp_path, monkeypatch)
-    return _source_of(world)
-
-
-def _sign_in(
-    world: VaultRingHarness, config: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(CONFIG_FILE_VARIABLE, str(write_config_file(tmp_path, "application", config)))
+    config = write_config_file(tmp_path, "application", world.sandbox.config())
+    monkeypatch.setenv(CONFIG_FILE_VARIABLE, str(config))
     monkeypatch.setenv(OCI_ENDPOINT_VARIABLE, world.sandbox.endpoint)
-
-
-def _source_of(world: VaultRingHarness) -> Source:
     return oci_ring_source(
         CREDENTIAL.secret_names.app_user,
         region="eu-frankfurt-1",
@@ -45,57 +36,32 @@ def _source_of(world: VaultRingHarness) -> Source:
     )
 
 
-def _expected(generation: int) -> tuple[str, str, int]:
-    login = value(generation).login
-    return login.username, login.password.reveal(), generation
-
-
-def _seen(found: ClientCredential) -> tuple[str, str, int]:
-    return found.username, found.password.reveal(), found.generation
-
-
-def test_before_the_first_rotation_there_is_no_login(source: Source) -> None:
-    with pytest.raises(SecretMalformedError, match="has not run: `lockstep rotate --force`"):
-        source()
-
-
-def test_the_slot_with_the_highest_generation_is_read(world: VaultRingHarness, source: Source) -> None:
-    for generation in range(1, SLOTS + 2):
-        advance(world, generation)
-        assert _seen(source()) == _expected(generation)
-
-
-def test_a_copy_by_hand_is_not_newer_whatever_its_text_claims(
+def test_the_slot_with_the_highest_generation_is_read_whatever_a_copy_by_hand_claims(
     world: VaultRingHarness, source: Source
 ) -> None:
-    advance(world, 1, 2)
+    with pytest.raises(SecretMalformedError, match="has not run: `lockstep rotate --force`"):
+        source()
+    for generation in range(1, SLOTS + 2):
+        advance(world, generation)
+        found, login = source(), value(generation).login
+        assert (found.username, found.password, found.generation) == (
+            login.username,
+            login.password,
+            generation,
+        )
     older = next(i for i in world.ids["app_user"] if i != world.serving("app_user")[0])
-    world.console.edit(
-        older, json.dumps({"username": "app", "password": "copied-by-hand", "generation": 999})
-    )
-    assert _seen(source()) == _expected(2)
-
-
-def test_a_ring_without_slots_is_a_missing_secret(world: VaultRingHarness, source: Source) -> None:
+    copied = {"username": "app", "password": "copied-by-hand", "generation": 999}
+    world.console.edit(older, json.dumps(copied))
+    assert source() == found
     for secret_id in world.ids["app_user"]:
         world.console.remove(secret_id)
     with pytest.raises(SecretNotFoundError):
         source()
 
 
-def test_the_next_source_is_read_if_the_vault_does_not_answer(
+def test_the_pages_example_reads_the_ring_and_the_next_source_where_the_vault_does_not_answer(
     world: VaultRingHarness, source: Source
 ) -> None:
-    advance(world, 1)
-    elsewhere = source()
-    world.sandbox.stop()
-    with pytest.raises(StoreUnreachableError):
-        source()
-    assert CredentialClient([source, lambda: elsewhere]).get() == elsewhere
-
-
-def test_the_pages_example_for_both_clouds_reads_the_ring(world: VaultRingHarness, source: Source) -> None:
-    del source  # It has signed in.
     advance(world, 1)
     names = CREDENTIAL.secret_names
     own = {
@@ -108,6 +74,10 @@ def test_the_pages_example_for_both_clouds_reads_the_ring(world: VaultRingHarnes
     here: dict[str, CredentialClient] = {}
     exec(compile(adapted(example, own), "docs/client.md", "exec"), here)  # noqa: S102 - the page's example
     found = here["credential"].get()
-    assert _seen(found) == _expected(1)
+    assert found == source()
     assert here["credential"].status.source == "oci"
     assert found.databases.keys() == {server.name for server in CREDENTIAL.servers}
+    world.sandbox.stop()
+    with pytest.raises(StoreUnreachableError):
+        source()
+    assert CredentialClient([source, lambda: found]).get() == found

@@ -33,13 +33,23 @@ def in_child(work: Callable[[], int]) -> int:
     raise AssertionError("the child hangs")
 
 
-def test_a_child_reads_by_itself_while_a_thread_of_its_parent_reads() -> None:
+def test_a_child_reads_by_itself_while_threads_of_its_parent_read_and_hold_the_lock() -> None:
     store = Store(1)
     client = client_of(store)
     store.answers.clear()
+    held = threading.Event()
+
+    def hold() -> None:
+        with client._lock:
+            held.set()
+            store.answers.wait(SECONDS)
+
     reader = threading.Thread(target=client.get)
     reader.start()
     assert store.asked.wait(SECONDS)
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(SECONDS)
 
     def work() -> int:
         store.answers = threading.Event()
@@ -51,29 +61,9 @@ def test_a_child_reads_by_itself_while_a_thread_of_its_parent_reads() -> None:
         assert in_child(work) == 7
     finally:
         store.answers.set()
-        reader.join(SECONDS)
+        for thread in (holder, reader):
+            thread.join(SECONDS)
     assert client.get().generation == 1
-
-
-def test_a_lock_that_a_thread_held_does_not_stop_the_child() -> None:
-    store = Store(1)
-    client = client_of(store)
-    client.get()
-    held, done = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with client._lock:
-            held.set()
-            done.wait(SECONDS)
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    assert held.wait(SECONDS)
-    try:
-        assert in_child(lambda: client.get().generation) == 1
-    finally:
-        done.set()
-        holder.join(SECONDS)
 
 
 def test_a_child_makes_its_own_client_of_a_store() -> None:
