@@ -11,7 +11,8 @@ from lockstep.protocol.errors import SecretMalformedError, SecretNotFoundError, 
 from lockstep.protocol.ring import SLOTS
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from sandbox.emulators.oci import write_config_file
-from tests.contract.oci_fixtures import CREDENTIAL, VaultRingHarness
+from tests.contract.harness import CREDENTIAL
+from tests.contract.oci_fixtures import VaultRingHarness
 from tests.support.client_page import adapted, examples
 from tests.unit.ring_world import advance, emulated_ring, value
 

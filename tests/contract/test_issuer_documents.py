@@ -5,12 +5,12 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from sandbox.names import Answer, Names, Trouble
 
 from lockstep.protocol.errors import Environment, EnvironmentalError
 from lockstep.runtime import issuer as reading
 from lockstep.runtime.issuer import read_document
 from lockstep.runtime.system import SystemClock
+from sandbox.emulators.oci.names import Answer, Names, Trouble
 from tests.support.peer import delegate, peer
 
 
