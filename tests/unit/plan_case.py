@@ -1,15 +1,19 @@
-"""Plans to change in one place, and the mistakes that are found in them."""
+"""Plans to change in places, and the mistakes that are found in them."""
 
 import json
+from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lockstep.plan.file import PlanProblemsError, parse_plan
+from lockstep.plan.file import PlanProblemsError, Problem, parse_plan
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import Engine, Strategy
 from sandbox import plans
+
+Document = dict[str, Any]
 
 VALID = plans.plan_document(
     [
@@ -18,35 +22,35 @@ VALID = plans.plan_document(
     ],
     [plans.credential("multi-cloud/app_user", "shop")],
 )
-[OCI_STORE] = plans.plan_document([], [], oci=plans.OciNames())["stores"][1:]
-
-
 BOTH = plans.plan_document(
     [plans.database("shop", Engine.MYSQL), plans.database("stock", Engine.POSTGRESQL)],
     [
         plans.credential("multi-cloud/app_user", "shop"),
         plans.credential(
-            "multi-cloud/stock_user",
-            "stock",
-            username="stock",
-            strategy=Strategy.ALTERNATING_USERS,
+            "multi-cloud/stock_user", "stock", username="stock", strategy=Strategy.ALTERNATING_USERS
         ),
     ],
     oci=plans.OciNames(),
 )
 """A plan for both clouds, with two credentials."""
+GONE = object()
+"""In the place of a value: the key is left out."""
 
 
-def with_value(path: str, value: object, *, of: object = VALID) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(json.dumps(of))
-    *parents, last = path.split(".")
-    place: Any = document
-    for part in parents:
-        place = place[int(part)] if part.isdigit() else place[part]
-    if isinstance(place, list) and int(last) == len(place):
-        place.append(value)
-    else:
-        place[int(last) if last.isdigit() else last] = value
+def edited(of: Mapping[str, Any], changes: Mapping[str, object]) -> Document:
+    """A copy with other values, each by the path to it, such as `databases.0.host`; a list may grow by one."""
+    document: Document = json.loads(json.dumps(of))
+    for path, value in changes.items():
+        *parents, last = path.split(".")
+        place: Any = document
+        for part in parents:
+            place = place[int(part)] if isinstance(place, list) else place[part]
+        if isinstance(place, list):
+            place[int(last) : int(last) + 1] = [] if value is GONE else [deepcopy(value)]
+        elif value is GONE:
+            place.pop(last, None)
+        else:
+            place[last] = deepcopy(value)
     return document
 
 
@@ -54,7 +58,11 @@ def parse(document: object) -> Plan:
     return parse_plan(json.dumps(document), base=Path("/etc/lockstep"))
 
 
-def problems_of(document: object) -> list[str]:
+def problems_in(text: str, environ: Mapping[str, str] | None = None) -> tuple[Problem, ...]:
     with pytest.raises(PlanProblemsError) as caught:
-        parse(document)
-    return [problem.described for problem in caught.value.problems]
+        parse_plan(text, base=Path("/etc/lockstep"), environ=environ)
+    return tuple(caught.value.problems)
+
+
+def problems_of(document: object) -> list[str]:
+    return [problem.described for problem in problems_in(json.dumps(document))]

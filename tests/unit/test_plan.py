@@ -1,21 +1,28 @@
-"""The plan file: what a plan that loads says, and which texts are no plan."""
+"""The plan file: what a plan that loads says, and how little of one that does not is shown."""
 
 import json
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from lockstep.cli.app import app
+from lockstep.plan.admins import partition_of
+from lockstep.plan.compiled import ApiKeys, ClientKey, CompiledPlan, FederationToAws, FederationToOci
 from lockstep.plan.fields import format_duration, parse_duration
-from lockstep.plan.file import PlanProblemsError, load_plan, parse_plan
+from lockstep.plan.file import PlanProblemsError, load_plan
 from lockstep.plan.stores import AwsSecretsManager, OciVault
 from lockstep.protocol.errors import InvalidPlanError
-from lockstep.protocol.model import Engine
-from lockstep.protocol.strict_json import write
+from lockstep.protocol.model import AdminCredential, AdminIam, AdminSecret, Engine
+from lockstep.protocol.strict_json import read, write
 from sandbox import plans
-from tests.unit.plan_case import BOTH, VALID, parse, problems_of, with_value
+from sandbox.plans import TO_AWS, TO_OCI
+from tests.unit.plan_case import BOTH, VALID, edited, parse
+from tests.unit.test_plan_mistakes import ARN, BY_TOKEN, FEDERATED, ROTATED
 
 
 def test_a_valid_plan_gets_defaults() -> None:
@@ -26,194 +33,221 @@ def test_a_valid_plan_gets_defaults() -> None:
     assert credential.schedule.overlap == timedelta(minutes=16)
     assert credential.schedule.tolerance == timedelta(minutes=2)
     assert credential.usernames == ("app",)
-    assert credential.secret_names.app_user == "multi-cloud/app_user"
-    assert credential.secret_names.connection_blob == "multi-cloud/app_user.connection"
     assert credential.primary.host == "shop.example.com"
     assert credential.password_policy.length == 32
     assert plan.store(AwsSecretsManager) is plan.stores[0]
     assert plan.store(OciVault) is None
     assert plan.credential("multi-cloud/other") is None
-
-
-def test_ca_files_are_relative_to_the_plan() -> None:
-    plan = parse(VALID)
-    for server in (plan.databases[0], plan.credentials[0].servers[0]):
+    # CA files are relative to the plan.
+    for server in (plan.databases[0], credential.servers[0]):
         assert server.tls
         assert server.tls.ca_file == Path("/etc/lockstep/ca.pem")
 
 
 def test_a_verify_host_is_reached_as_its_database() -> None:
-    document = with_value("databases.0.verify_hosts", ["r1", "r2:3307"])
-    document["databases"][1]["verify_hosts"] = ["r3"]
-    shop, stock = parse(document).databases
+    hosts = {"databases.0.verify_hosts": ["r1", "r2:3307"], "databases.1.verify_hosts": ["r3"]}
+    shop, stock = parse(edited(VALID, hosts)).databases
     assert [end.name for end in shop.verify_hosts] == ["r1:3306", "r2:3307"]
     assert {end.tls for end in shop.verify_hosts} == {shop.tls}
     assert shop.ca_files == (Path("/etc/lockstep/ca.pem"),)
     assert stock.verify_hosts[0].tls is None
 
 
-def test_a_verify_host_is_a_copy_of_one_server() -> None:
-    document = with_value("databases.0.verify_hosts", ["replica"])
-    same = {**document["databases"][0], "name": "shop-archive", "dbname": "archive"}
-    document["databases"].append(same)
-    assert parse(document)
-    same["host"] = "other.example.com"
-    [problem] = problems_of(document)
-    assert "databases[2].verify_hosts[0]: replica:3306 is also of shop" in problem
-
-
 def test_alternating_users_have_two_names_and_an_owner() -> None:
-    document = with_value("credentials.0.strategy", "alternating_users")
-    credential = parse(document).credentials[0]
+    alternating = edited(VALID, {"credentials.0.strategy": "alternating_users"})
+    credential = parse(alternating).credentials[0]
     assert (credential.usernames, credential.owner) == (("app_a", "app_b"), "app_owner")
-    document["credentials"][0]["alternates"] = ["app", "app2"]
-    assert parse(document).credentials[0].usernames == ("app", "app2")
+    named = edited(alternating, {"credentials.0.alternates": ["app", "app2"]})
+    assert parse(named).credentials[0].usernames == ("app", "app2")
 
 
 def test_a_second_credential_in_a_folder_needs_no_names_of_its_own() -> None:
-    document = with_value(
-        "credentials.1", {**VALID["credentials"][0], "id": "multi-cloud/worker", "username": "w"}
-    )
-    document["credentials"].append({**VALID["credentials"][0], "id": "one", "username": "one"})
-    names = [name for c in parse(document).credentials for name in write(c.secret_names).values()]
+    first = VALID["credentials"][0]
+    more = {
+        "credentials.1": {**first, "id": "multi-cloud/worker", "username": "w"},
+        "credentials.2": {**first, "id": "one", "username": "one"},
+        "credentials.3": {
+            **first,
+            "id": "crm",
+            "username": "crm",
+            "secret": "crm/login",
+            "connection_secret": "crm/addresses",
+        },
+    }
+    names = [name for c in parse(edited(VALID, more)).credentials for name in write(c.secret_names).values()]
     assert names == [
         *("multi-cloud/app_user", "multi-cloud/app_user.connection"),
         *("multi-cloud/worker", "multi-cloud/worker.connection"),
-        *("one", "one.connection"),
+        *("one", "one.connection", "crm/login", "crm/addresses"),
     ]
-    document["credentials"][0] |= {"secret": "crm/login", "connection_secret": "crm/addresses"}
-    assert write(parse(document).credentials[0].secret_names) == {
-        "app_user": "crm/login",
-        "connection_blob": "crm/addresses",
-    }
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"),
+    ("text", "seconds", "written"),
     [
-        ("90s", 90),
-        ("20m", 1200),
-        ("20 m", 1200),
-        ("2h", 7200),
-        ("1h30m", 5400),
-        ("1h 30m", 5400),
-        ("7d", 604800),
+        ("90s", 90, "1m30s"),
+        ("20m", 1200, "20m"),
+        ("20 m", 1200, "20m"),
+        ("2h", 7200, "2h"),
+        ("1h30m", 5400, "1h30m"),
+        ("1h 30m", 5400, "1h30m"),
+        ("7d", 604_800, "7d"),
+        ("400d", 34_560_000, "400d"),
     ],
 )
-def test_a_duration_is_numbers_with_units(text: str, seconds: int) -> None:
-    document = with_value("audit.aws.retention", text)
-    assert parse(document).audit.aws.retention == timedelta(seconds=seconds)
-
-
-def test_the_default_overlap_ends_before_the_next_trigger() -> None:
-    for interval in ("15m", "20m", "30m", "1h", "8h", "1d", "3d"):
-        document = with_value("credentials.0.interval", interval)
-        schedule = parse(document).credentials[0].schedule
-        assert schedule.overlap + schedule.tolerance <= schedule.interval
-        assert schedule.overlap >= schedule.interval / 2
-
-
-def test_with_two_runners_a_lease_must_end_before_the_standby_is_called() -> None:
-    # (protocol R9)
-    def at(interval: str) -> str:
-        document = plans.plan_document(
-            [plans.database("shop", Engine.MYSQL)],
-            [plans.credential("app_user", "shop", interval=interval)],
-            oci=plans.OciNames(),
-        )
-        return json.dumps(document)
-
-    with pytest.raises(PlanProblemsError) as caught:
-        parse_plan(at("15m"), base=Path())
-    assert "credentials[0].interval: 15m is too short with runners.oci: the lease" in " ".join(
-        caught.value.lines
-    )
-    assert parse_plan(at("20m"), base=Path())
-    document = json.loads(at("15m"))
-    del document["runners"]["oci"]
-    with pytest.raises(PlanProblemsError) as caught:
-        parse(document)
-    assert "with runners.oci" not in " ".join(caught.value.lines)
-
-
-def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
-    with pytest.raises(PlanProblemsError) as missing:
-        load_plan(tmp_path / "nope.yaml")
-    assert "cannot be read" in missing.value.lines[0]
-    binary = tmp_path / "binary.yaml"
-    binary.write_bytes(b"\xff\xfe\xfa")
-    with pytest.raises(PlanProblemsError) as caught:
-        load_plan(binary)
-    assert "UTF-8" in caught.value.lines[0]
-
-
-def test_the_error_does_not_quote_the_plan() -> None:
-    with pytest.raises(PlanProblemsError) as caught:
-        parse(with_value("credentials.0.username", "hunter2-hunter2"))
-    assert isinstance(caught.value, InvalidPlanError)
-    assert "hunter2" not in str(caught.value) + "".join(caught.value.lines)
-
-
-@pytest.mark.parametrize(("engine", "is_refused"), [(Engine.MYSQL, True), (Engine.MARIADB, False)])
-def test_a_username_fits_the_server(engine: Engine, *, is_refused: bool) -> None:
-    document = with_value("databases.0.engine", engine.value)
-    document["credentials"][0] |= {"strategy": "alternating_users", "username": "x" * 31}
-    if is_refused:
-        assert any("mysql takes at most 32 characters" in p for p in problems_of(document))
-    else:
-        assert parse(document)
-
-
-@pytest.mark.parametrize("username", ["postgres", "rdsadmin", "pg_monitor"])
-def test_an_account_of_the_server_itself_is_not_rotated(username: str) -> None:
-    document = with_value("credentials.1.alternates", [username, "stock_b"], of=BOTH)
-    assert any(f"{username} is an account of Lockstep or of the server" in p for p in problems_of(document))
-
-
-@pytest.mark.parametrize(
-    ("host", "is_refused"),
-    [
-        ("shop.abcdef.eu-central-1.rds.amazonaws.com", True),
-        ("shop.cluster-abcdef.eu-central-1.rds.amazonaws.com", True),
-        ("Shop.cluster-ro-abcdef.eu-central-1.RDS.amazonaws.com.", True),
-        ("shop.abcdef.rds.cn-north-1.amazonaws.com.cn", True),
-        ("shop.abcdef.cn-north-1.rds.amazonaws.com.cn", True),
-        # A proxy's certificate is of a public authority.
-        ("shop.proxy-abcdef.eu-central-1.rds.amazonaws.com", False),
-        ("rds.amazonaws.com.example.com", False),
-    ],
-)
-def test_tls_to_rds_needs_its_cas(host: str, *, is_refused: bool) -> None:
-    document = with_value("databases.0.host", host)
-    assert parse(document)
-    del document["databases"][0]["ca_file"]
-    if is_refused:
-        [problem] = problems_of(document)
-        assert problem.startswith("databases[0].host: RDS signs its certificates with private CAs")
-        assert "ca_file" in problem
-    else:
-        assert parse(document)
-
-
-# Durations
-
-
-@pytest.mark.parametrize(
-    ("duration", "text"),
-    [
-        (timedelta(minutes=20), "20m"),
-        (timedelta(minutes=90), "1h30m"),
-        (timedelta(seconds=90), "1m30s"),
-        (timedelta(days=7), "7d"),
-        (timedelta(days=400), "400d"),
-        (timedelta(), "0s"),
-    ],
-)
-def test_a_duration_is_written_with_units(duration: timedelta, text: str) -> None:
-    assert format_duration(duration) == text
+def test_a_duration_is_numbers_with_units(text: str, seconds: int, written: str) -> None:
+    found = parse(edited(VALID, {"audit.aws.retention": text})).audit.aws.retention
+    assert found == timedelta(seconds=seconds)
+    assert format_duration(found) == written
 
 
 @given(st.integers(0, 3_000_000_000))
 def test_a_written_duration_is_read_back(seconds: int) -> None:
     duration = timedelta(seconds=seconds)
     assert parse_duration(format_duration(duration)) == duration
+
+
+def test_the_default_overlap_ends_before_the_next_trigger() -> None:
+    for interval in ("15m", "20m", "30m", "1h", "8h", "1d", "3d"):
+        schedule = parse(edited(VALID, {"credentials.0.interval": interval})).credentials[0].schedule
+        assert schedule.overlap + schedule.tolerance <= schedule.interval
+        assert schedule.overlap >= schedule.interval / 2
+
+
+def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
+    binary = tmp_path / "binary.yaml"
+    binary.write_bytes(b"\xff\xfe\xfa")
+    for file, told in ((tmp_path / "nope.yaml", "cannot be read"), (binary, "UTF-8")):
+        with pytest.raises(PlanProblemsError) as caught:
+            load_plan(file)
+        assert told in caught.value.lines[0]
+
+
+def test_the_error_does_not_quote_the_plan() -> None:
+    with pytest.raises(InvalidPlanError) as caught:
+        parse(edited(VALID, {"credentials.0.username": "hunter2-hunter2"}))
+    assert isinstance(caught.value, PlanProblemsError)
+    assert "hunter2" not in str(caught.value) + "".join(caught.value.lines)
+
+
+# How the rotation user of a database logs in
+
+
+def test_the_rotation_user_has_a_secret_a_token_or_a_credential() -> None:
+    secret = edited(BOTH, {"databases.0.admin_secret": ARN, "databases.0.oci_admin_secret": "dba.rotator"})
+    assert parse(secret).databases[0].admin == AdminSecret(aws=ARN, oci="dba.rotator")
+    one_name = parse(edited(BOTH, {"databases.0.admin_secret": "a"}))
+    assert one_name.databases[0].admin == AdminSecret(aws="a", oci="a")
+    for both in ({}, {"stores.1": BOTH["stores"][1], **{k: BOTH[k] for k in ("runners", "audit")}}):
+        admin = parse(edited(BY_TOKEN, both)).databases[0].admin
+        assert admin == AdminIam(username="lockstep_rotator", region="eu-west-1")
+    itself, _, other_name = parse(ROTATED).databases
+    assert itself.admin == other_name.admin == AdminCredential(credential="lockstep/rotator")
+
+
+def test_one_login_may_serve_several_databases_under_a_name_or_an_arn() -> None:
+    assert parse(
+        edited(
+            BOTH,
+            {
+                "databases.0.admin_secret": "dba/rotator",
+                "databases.0.oci_admin_secret": "dba.rotator",
+                "databases.1.admin_secret": ARN,
+                "databases.1.oci_admin_secret": "dba/rotator",
+            },
+        )
+    )
+
+
+def test_two_rotation_users_may_change_each_other() -> None:
+    other = plans.credential("lockstep/other", "orders", "ledger", username="other")
+    by_other = {"admin_secret": None, "admin_credential": "lockstep/other"}
+    changes: dict[str, object] = {
+        "credentials.1.databases": ["orders", "ledger"],
+        "credentials.1.username": "rotator",
+        "credentials.2": other,
+        "databases.0.admin_credential": "lockstep/other",
+        "databases.1": plans.database(
+            "ledger", Engine.MYSQL, **{**by_other, "admin_credential": "lockstep/rotator"}
+        ),
+        "databases.2": plans.database("archive", Engine.MYSQL, host="ORDERS.example.com.", **by_other),
+    }
+    assert parse(edited(ROTATED, changes))
+
+
+def test_a_plan_may_be_of_another_partition() -> None:
+    arn = ARN.replace("arn:aws:", "arn:aws-cn:").replace("eu-west-1", "cn-north-1")
+    text = json.dumps(edited(VALID, {"databases.0.admin_secret": arn}))
+    assert parse(json.loads(text.replace(plans.AWS_REGION, "cn-northwest-1")))
+    partitions = {
+        "eu-central-1": "aws",
+        "cn-north-1": "aws-cn",
+        "us-gov-east-1": "aws-us-gov",
+        "us-iso-east-1": "aws-iso",
+        "eu-isoe-west-1": "aws-iso-e",
+        "eusc-de-east-1": "aws-eusc",
+    }
+    assert {region: partition_of(region) for region in partitions} == partitions
+
+
+# Identities of the runners
+
+
+def test_a_plan_without_a_long_lived_key_is_valid() -> None:
+    plan = parse(FEDERATED)
+    to_oci, to_aws = plan.compiled.to_oci, plan.compiled.to_aws
+    assert isinstance(to_oci, FederationToOci)
+    assert to_oci.client == ClientKey(kms_key="alias/lockstep-oci-client", certificate="lockstep")
+    assert (to_oci.token, to_oci.audience, to_oci.resource_type) == ("rpst", "lockstep", "lockstep")
+    assert isinstance(to_aws, FederationToAws)
+    assert to_aws.key.version == TO_AWS["key"]["version"]
+    assert (to_aws.audience, to_aws.subject) == ("sts.amazonaws.com", "lockstep-oci-runner")
+    assert list(plan.runners.keys) == []
+    assert read(CompiledPlan, write(plan.compiled)) == plan.compiled
+    # The address of a domain may be as OCI shows it.
+    url = "https://idcs-1.identity.oraclecloud.com:443"
+    shown = parse(edited(FEDERATED, {"runners.aws.federation.domain_url": url})).compiled.to_oci
+    assert isinstance(shown, FederationToOci)
+    assert shown.domain_url == url
+
+
+def test_functions_that_only_read_may_have_a_key_of_their_own() -> None:
+    assert parse(BOTH).compiled.to_oci == ApiKeys(writer="lockstep/oci-key", reader="lockstep/oci-key")
+    plan = parse(edited(BOTH, {"runners.aws.oci_reader_key_secret": "lockstep/oci-reader"}))
+    assert plan.compiled.to_oci == ApiKeys(writer="lockstep/oci-key", reader="lockstep/oci-reader")
+    secret = {**TO_OCI, "kms_key": None, "certificate": None, "client_secret": "lockstep/client"}
+    plan = parse(edited(BOTH, {"runners.aws": {"federation": secret}}))
+    assert dict(plan.runners.keys)["runners.aws.federation.client_secret"] == "lockstep/client"
+
+
+# Who may read a credential's secrets
+
+
+NEWEST_SLOT = (
+    "in AWS anything that reads the secret; in OCI only what looks for the newest slot: lockstep agent or "
+    "lockstep.client"
+)
+
+
+@pytest.mark.parametrize(
+    ("vault_is_first", "readers", "works"),
+    [
+        (False, NEWEST_SLOT, "up to 40m, and a leaked one for up to 20m"),
+        (True, "anything that reads the secret", "up to 4h, and a leaked one for up to 2h"),
+    ],
+)
+def test_check_says_who_may_read_and_how_long_a_value_works(
+    tmp_path: Path, readers: str, works: str, *, vault_is_first: bool
+) -> None:
+    changes: dict[str, Any] = {f"databases.{n}.host": f"db-{n}.internal" for n in (0, 1)}
+    if vault_is_first:
+        changes |= {"stores": BOTH["stores"][::-1]}
+        changes |= {f"credentials.{n}.interval": "2h" for n in (0, 1)}
+    file = tmp_path / "lockstep.yaml"
+    file.write_text(json.dumps(edited(BOTH, changes)))
+    works = f"for {works} after it was replaced, unless it is revoked"
+    shown = CliRunner().invoke(app, ["check", "-p", str(file)], env={"COLUMNS": "400"})
+    assert f"readers: {readers}\n" in shown.stdout, shown.output
+    assert f"a value works: {works}\n" in shown.stdout
+    told = json.loads(CliRunner().invoke(app, ["check", "--json", "-p", str(file)]).stdout)
+    assert (told["credentials"][1]["readers"], told["credentials"][1]["a_value_works"]) == (readers, works)

@@ -1,10 +1,7 @@
 """What changes between two plans, and the order in which it is safe."""
 
 import json
-from collections.abc import Callable
-from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -15,255 +12,175 @@ from lockstep.plan.file import parse_plan
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import Engine, Strategy
 from sandbox import plans
+from tests.unit.plan_case import GONE, Document, edited
 
-CREDENTIAL = "multi-cloud/app_user"
-Document = dict[str, Any]
-Edit = Callable[[Document], object]
-
-
-def document() -> Document:
-    return plans.plan_document(
-        [plans.database("shop", Engine.POSTGRESQL), plans.database("stock", Engine.MYSQL)],
-        [
-            plans.credential(
-                CREDENTIAL,
-                "shop",
-                "stock",
-                strategy=Strategy.ALTERNATING_USERS,
-                alternates=["app_a", "app_b"],
-                connection_secret="multi-cloud/blob",
-            ),
-            plans.credential("other/user", "stock", username="other"),
-        ],
-        oci=plans.OciNames(),
-    )
+DOCUMENT = plans.plan_document(
+    [plans.database("shop", Engine.POSTGRESQL), plans.database("stock", Engine.MYSQL)],
+    [
+        plans.credential(
+            "app",
+            *("shop", "stock"),
+            strategy=Strategy.ALTERNATING_USERS,
+            alternates=["app_a", "app_b"],
+            connection_secret="blob",
+        ),
+        plans.credential("other", "stock", username="other"),
+    ],
+    oci=plans.OciNames(),
+)
+Changes = dict[str, object]
+NOTHING: Changes = {}
+NO_VAULT: Changes = {"stores.1": GONE, "runners.oci": GONE, "audit.oci": GONE}
+SLOW: Changes = {"credentials.0.interval": "2h", "credentials.1.interval": "2h"}
+RENAMED: Changes = {"credentials.0.secret": "new/app_user"}
+VAULT_FIRST: Changes = {**SLOW, "stores": DOCUMENT["stores"][::-1]}
+SHOP, STOCK = "app, database shop", "app, database stock"
 
 
 def plan(of: Document) -> Plan:
     return parse_plan(json.dumps(of), base=Path())
 
 
-def edited(edit: Edit, before: Document | None = None) -> Document:
-    found = deepcopy(before or document())
-    edit(found)
-    return found
+def between(before: Changes, after: Changes) -> PlanChanges:
+    return plan_changes(plan(edited(DOCUMENT, before)), plan(edited(DOCUMENT, after)))
 
 
-def changes(edit: Edit, *, before: Edit = lambda _: None) -> PlanChanges:
-    old = edited(before)
-    return plan_changes(plan(old), plan(edited(edit, old)))
-
-
-def steps(found: PlanChanges) -> list[tuple[Phase, str]]:
+def steps(before: Changes, after: Changes) -> list[tuple[Phase, str]]:
+    found = between(before, after)
     assert found.refusals == ()
     return [(step.phase, step.what) for step in found.steps]
 
 
-def refused(found: PlanChanges) -> str:
-    assert found.refusals
-    return "\n".join(f"{refusal.what}: {refusal.why}" for refusal in found.refusals)
-
-
-def credential(**more: object) -> Edit:
-    return lambda of: of["credentials"][0].update(more)
-
-
-def vault(**more: object) -> Edit:
-    return lambda of: of["stores"][1].update(more)
-
-
-def no_vault(of: Document) -> None:
-    del of["stores"][1]
-    of["runners"].pop("oci", None)
-    of["audit"].pop("oci", None)
-
-
-def test_the_same_plan_has_no_steps() -> None:
-    assert changes(lambda _: None) == PlanChanges(safe=True, refusals=(), steps=())
-
-
 @pytest.mark.parametrize(
-    "edit",
+    "changes",
     [
-        lambda of: of["databases"][0].update(admin_secret="elsewhere/admin"),
-        lambda of: of["credentials"][0].update(password_length=40),
-        lambda of: of["databases"].reverse(),
+        NOTHING,
+        {"databases.0.admin_secret": "elsewhere/admin"},
+        {"credentials.0.password_length": 40},
+        {"databases": DOCUMENT["databases"][::-1]},
     ],
-    ids=["an admin secret", "the length of a password", "the order of the servers"],
+    ids=["nothing", "an admin secret", "the length of a password", "the order of the servers"],
 )
-def test_what_each_runner_may_have_its_own_way_is_no_change(edit: Edit) -> None:
-    assert changes(edit).steps == ()
+def test_what_each_runner_may_have_its_own_way_is_no_change(changes: Changes) -> None:
+    assert between(NOTHING, changes) == PlanChanges(safe=True, refusals=(), steps=())
 
 
-# What never changes
-
-
-def test_the_strategy_of_an_id_never_changes() -> None:
-    def dual(of: Document) -> None:
-        of["credentials"][0].update(strategy="dual_password", databases=["stock"], username="app_a")
-        del of["credentials"][0]["alternates"]
-
-    assert f"{CREDENTIAL}: the strategy of an id never changes" in refused(changes(dual))
-
-
-@pytest.mark.parametrize("alternates", [["app_b", "app_a"], ["app_a", "app_c"]])
-def test_existing_usernames_stay_in_their_order(alternates: list[str]) -> None:
-    text = refused(changes(credential(alternates=alternates)))
-    assert f"{CREDENTIAL}: the usernames app_a, app_b stay, in this order" in text
-
-
-def test_the_secrets_of_an_id_are_not_renamed() -> None:
-    """Its readers would keep the last value, which dies two rotations later."""
-    renamed = credential(secret="new/app_user")
-    assert "multi-cloud/app_user and multi-cloud/blob would keep a value that dies" in refused(
-        changes(renamed)
-    )
-
-
-def test_the_host_part_of_accounts_stays() -> None:
-    def host(of: Document) -> None:
-        of["credentials"][1]["account_host"] = "10.%"
-
-    assert "other/user: account_host: its accounts would be others" in refused(changes(host))
-
-
-# What leaves is left by its readers first
-
-
-LEAVING: dict[str, tuple[Edit, str]] = {
-    "a database": (credential(databases=["stock"]), f"{CREDENTIAL}, database shop"),
-    "a database that moves": (
-        lambda of: of["databases"][0].update(host="new.example.net"),
-        f"{CREDENTIAL}, database shop",
+USERNAMES = "app: the usernames app_a, app_b stay, in this order"
+REFUSED: dict[str, tuple[Changes, Changes, str]] = {
+    "the strategy": (
+        NOTHING,
+        {
+            "credentials.0.strategy": "dual_password",
+            "credentials.0.alternates": GONE,
+            "credentials.0.databases": ["stock"],
+            "credentials.0.username": "app_a",
+        },
+        "app: the strategy of an id never changes",
     ),
-    "a database of another engine": (
-        lambda of: of["databases"][1].update(engine="mariadb"),
-        f"{CREDENTIAL}, database stock",
+    "the order of usernames": (NOTHING, {"credentials.0.alternates": ["app_b", "app_a"]}, USERNAMES),
+    "a username": (NOTHING, {"credentials.0.alternates": ["app_a", "app_c"]}, USERNAMES),
+    # Its readers would keep the last value, which dies two rotations later.
+    "a secret's name": (NOTHING, RENAMED, "app and blob would keep a value that dies"),
+    "the host part of accounts": (
+        NOTHING,
+        {"credentials.1.account_host": "10.%"},
+        "its accounts would be others",
     ),
-    "a store": (no_vault, "store oci"),
-    "a store that moves": (lambda of: of["stores"][0].update(region="eu-west-1"), "store aws"),
-    "a vault that moves": (vault(vault_id="ocid1.vault.oc1..b"), "store oci"),
-    "a compartment that changes": (vault(compartment_id="ocid1.compartment.oc1..b"), "store oci"),
-    "a credential": (lambda of: of["credentials"].pop(1), "other/user"),
-    "the lock table": (lambda of: of["lock"].update(table="another"), "lock"),
+    # It would keep a value in another slot than readers, or the runners, look at (protocol V13).
+    "a vault becomes the first store": (
+        SLOW,
+        VAULT_FIRST,
+        "store oci: a vault that is the first store keeps",
+    ),
+    "a vault is the first store no more": (
+        VAULT_FIRST,
+        SLOW,
+        "store oci: a vault that is the first store keeps",
+    ),
 }
 
 
-@pytest.mark.parametrize(("edit", "what"), LEAVING.values(), ids=LEAVING)
-def test_what_leaves_is_left_by_its_readers_first(edit: Edit, what: str) -> None:
-    found = steps(changes(edit))
+@pytest.mark.parametrize(("before", "after", "why"), REFUSED.values(), ids=REFUSED)
+def test_what_never_changes_is_refused(before: Changes, after: Changes, why: str) -> None:
+    found = between(before, after)
+    assert not found.safe
+    assert any(why in f"{refusal.what}: {refusal.why}" for refusal in found.refusals)
+
+
+LEAVING: dict[str, tuple[Changes, str]] = {
+    "a database": ({"credentials.0.databases": ["stock"]}, SHOP),
+    "a database that moves": ({"databases.0.host": "new.example.net"}, SHOP),
+    "a database of another engine": ({"databases.1.engine": "mariadb"}, STOCK),
+    "a store": (NO_VAULT, "store oci"),
+    "a store that moves": ({"stores.0.region": "eu-west-1"}, "store aws"),
+    "a vault that moves": ({"stores.1.vault_id": "ocid1.vault.oc1..b"}, "store oci"),
+    "a compartment that changes": ({"stores.1.compartment_id": "ocid1.compartment.oc1..b"}, "store oci"),
+    "a credential": ({"credentials.1": GONE}, "other"),
+    "the lock table": ({"lock.table": "another"}, "lock"),
+}
+
+
+@pytest.mark.parametrize(("changes", "what"), LEAVING.values(), ids=LEAVING)
+def test_what_leaves_is_left_by_its_readers_first(changes: Changes, what: str) -> None:
+    found = steps(NOTHING, changes)
     assert found[0] == (Phase.READERS_FIRST, what)
     assert found == sorted(found, key=lambda step: list(Phase).index(step[0]))
 
 
-def test_apply_wants_what_leaves_named() -> None:
-    assert "--drop shop" in "".join(
-        step.do for step in changes(credential(databases=["stock"])).steps if step.phase is Phase.ACTIVATE
-    )
+SHORT: Changes = {"credentials.0.overlap": "10m"}
+REPLICA: Changes = {"databases.0.verify_hosts": ["replica.example.net"]}
+WHOLE: dict[str, tuple[Changes, Changes, str]] = {
+    "a cloud leaves after its readers": (
+        *(NOTHING, NO_VAULT),
+        "readers first, store oci; activate, app; activate, other; clean up, store oci",
+    ),
+    "a store that comes is read last": (
+        *(NO_VAULT, NOTHING),
+        "prepare, store oci; activate, app; activate, other; readers last, store oci",
+    ),
+    "a database that comes is taken over and used last": (
+        *({"credentials.0.databases": ["shop"]}, NOTHING),
+        "prepare, app, database stock; activate, app; readers last, app, database stock",
+    ),
+    "a credential that comes": (
+        *({"credentials.1": GONE}, NOTHING),
+        "prepare, other; activate, other; readers last, other",
+    ),
+    "a verify host comes": (NOTHING, REPLICA, "activate, app"),
+    "a verify host that leaves": (REPLICA, NOTHING, "readers first, app, database shop; activate, app"),
+    "readers follow a shorter overlap before": (NOTHING, SHORT, "readers first, app; activate, app"),
+    "readers follow a longer overlap after": (SHORT, NOTHING, "activate, app; readers last, app"),
+}
 
 
-def test_a_cloud_leaves_after_its_readers() -> None:
-    found = changes(no_vault)
-    digests = {c.id: c.plan_digest for c in plan(document()).credentials}
-    assert steps(found) == [
-        (Phase.READERS_FIRST, "store oci"),
-        (Phase.ACTIVATE, CREDENTIAL),
-        (Phase.ACTIVATE, "other/user"),
-        (Phase.CLEAN_UP, "store oci"),
-    ]
-    assert f"apply {CREDENTIAL} --from {digests[CREDENTIAL]} --drop oci" in found.steps[1].do
+@pytest.mark.parametrize(("before", "after", "expected"), WHOLE.values(), ids=WHOLE)
+def test_the_steps_are_in_the_safe_order(before: Changes, after: Changes, expected: str) -> None:
+    found = [f"{phase.name.lower().replace('_', ' ')}, {what}" for phase, what in steps(before, after)]
+    assert "; ".join(found) == expected
 
 
-# What comes is used last
+def test_apply_wants_what_leaves_named_and_the_plan_that_it_replaces() -> None:
+    digest = plan(DOCUMENT).credentials[0].plan_digest
+    orders = {"shop": {"credentials.0.databases": ["stock"]}, "oci": NO_VAULT}
+    for what, changes in orders.items():
+        told = [step.do for step in between(NOTHING, changes).steps if step.phase is Phase.ACTIVATE]
+        assert f"apply app --from {digest} --drop {what}" in told[0]
 
 
-def test_a_store_that_comes_is_read_last() -> None:
-    found = plan_changes(plan(edited(no_vault)), plan(document()))
-    assert [step for step in steps(found) if step[1] == "store oci"] == [
-        (Phase.PREPARE, "store oci"),
-        (Phase.READERS_LAST, "store oci"),
-    ]
+def test_the_command_prints_the_steps_in_order_or_refuses(tmp_path: Path) -> None:
+    def diff(after: Changes, *words: str) -> tuple[int, str, str]:
+        for name, changes in (("old", NOTHING), ("new", after)):
+            (tmp_path / name).write_text(json.dumps(edited(DOCUMENT, changes)))
+        files = [str(tmp_path / name) for name in ("old", "new")]
+        shown = CliRunner().invoke(app, ["plan", "diff", *files, *words])
+        return shown.exit_code, shown.stdout, shown.stderr
 
-
-def test_a_database_that_comes_is_taken_over_and_used_last() -> None:
-    found = changes(credential(databases=["shop", "stock"]), before=credential(databases=["shop"]))
-    where = f"{CREDENTIAL}, database stock"
-    assert steps(found) == [
-        (Phase.PREPARE, where),
-        (Phase.ACTIVATE, CREDENTIAL),
-        (Phase.READERS_LAST, where),
-    ]
-
-
-def test_a_verify_host_that_leaves_is_left_by_its_readers() -> None:
-    def replicas(*hosts: str) -> Edit:
-        return lambda of: of["databases"][0].update(verify_hosts=list(hosts))
-
-    found = changes(replicas(), before=replicas("replica.example.net"))
-    assert steps(found)[0] == (Phase.READERS_FIRST, f"{CREDENTIAL}, database shop")
-    assert steps(changes(replicas("replica.example.net"))) == [(Phase.ACTIVATE, CREDENTIAL)]
-
-
-def test_a_credential_that_comes() -> None:
-    found = plan_changes(plan(edited(lambda of: of["credentials"].pop(1))), plan(document()))
-    assert steps(found) == [
-        (Phase.PREPARE, "other/user"),
-        (Phase.ACTIVATE, "other/user"),
-        (Phase.READERS_LAST, "other/user"),
-    ]
-
-
-def test_readers_follow_the_overlap_on_the_safe_side() -> None:
-    shorter = changes(credential(overlap="10m"))
-    assert steps(shorter) == [(Phase.READERS_FIRST, CREDENTIAL), (Phase.ACTIVATE, CREDENTIAL)]
-    longer = changes(credential(overlap="15m"), before=credential(overlap="10m"))
-    assert steps(longer) == [(Phase.ACTIVATE, CREDENTIAL), (Phase.READERS_LAST, CREDENTIAL)]
-
-
-def test_whether_a_vault_is_the_first_store_does_not_change() -> None:
-    """It would keep a value in another slot than readers, or the runners, look at (protocol V13)."""
-
-    def first(of: Document) -> None:
-        of["stores"].reverse()
-        for one in of["credentials"]:
-            one["interval"] = "2h"
-
-    def slow(of: Document) -> None:
-        for one in of["credentials"]:
-            one["interval"] = "2h"
-
-    assert "store oci: a vault that is the first store keeps" in refused(changes(first, before=slow))
-    assert "store oci: a vault that is the first store keeps" in refused(changes(first, before=first))
-
-
-# The command
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> Callable[[Edit], tuple[str, str]]:
-    def write(edit: Edit) -> tuple[str, str]:
-        old, new = tmp_path / "old.yaml", tmp_path / "new.yaml"
-        old.write_text(json.dumps(document()))
-        new.write_text(json.dumps(edited(edit)))
-        return str(old), str(new)
-
-    return write
-
-
-def test_the_command_prints_the_steps_in_order(files: Callable[[Edit], tuple[str, str]]) -> None:
-    shown = CliRunner().invoke(app, ["plan", "diff", *files(no_vault)])
-    assert shown.exit_code == 0
-    assert shown.stdout.startswith("1. store oci: no application reads it any more")
-    assert "\n2. multi-cloud/app_user: deploy the plan to both clouds, then: lockstep apply" in (shown.stdout)
-
-
-def test_the_command_refuses(files: Callable[[Edit], tuple[str, str]]) -> None:
-    renamed = credential(secret="new/app_user")
-    shown = CliRunner().invoke(app, ["plan", "diff", *files(renamed), "--json"])
-    assert shown.exit_code == 1
-    printed = json.loads(shown.stdout)
-    assert (printed["safe"], printed["refusals"][0]["what"]) == (False, CREDENTIAL)
-    shown = CliRunner().invoke(app, ["plan", "diff", *files(renamed)])
-    assert (shown.exit_code, shown.stdout) == (1, "")
-    assert "would keep a value that dies" in shown.stderr
-    assert CliRunner().invoke(app, ["plan", "diff", *files(lambda _: None)]).stdout.startswith("nothing")
+    code, told, _ = diff(NO_VAULT)
+    assert (code, told.startswith("1. store oci: no application reads it any more")) == (0, True)
+    assert "\n2. app: deploy the plan to both clouds, then: lockstep apply" in told
+    code, told, _ = diff(RENAMED, "--json")
+    printed = json.loads(told)
+    assert (code, printed["safe"], printed["refusals"][0]["what"]) == (1, False, "app")
+    code, told, refused = diff(RENAMED)
+    assert (code, told, "would keep a value that dies" in refused) == (1, "", True)
+    assert diff(NOTHING)[1].startswith("nothing")

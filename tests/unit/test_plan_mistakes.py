@@ -1,312 +1,366 @@
-"""Every mistake in a plan file is reported at once, with its place and the rule."""
+"""Every mistake in a plan file is told in its line, with the rule, all at once; and its correction is none."""
 
+import json
 from itertools import combinations
+from typing import Any
 
 import pytest
 
-from lockstep.plan.compiled import ApiKeys, ClientKey, CompiledPlan, FederationToAws, FederationToOci
 from lockstep.plan.credentials import PLAINTEXT_CONSENT
 from lockstep.protocol.model import Engine
-from lockstep.protocol.strict_json import read, write
 from sandbox import plans
 from sandbox.plans import TO_AWS, TO_OCI
-from tests.unit.plan_case import BOTH, OCI_STORE, VALID, parse, problems_of, with_value
+from tests.unit.plan_case import BOTH, GONE, VALID, Document, edited, parse, problems_in, problems_of
+
+Rows = dict[str, list[tuple[str, object, str, object]]]
 
 UNSAFE_NAMES = ("..", ".", "...", "a/../b", "a/./b", "/a", "a/", "a//b", "/")
+SLASHES = "no slash at its beginning or end, no two slashes in a row, no part of only dots"
+KMS = "arn:aws:kms:us-east-1:111122223333:key/12345678-1234-1234-1234-123456789012"
+ARN = "arn:aws:secretsmanager:eu-west-1:210987654321:secret:dba/rotator-AbC123"
+OF_GOV = ARN.replace(":aws:", ":aws-us-gov:").replace("eu-west-1", "us-gov-west-1")
+OURS = "arn:aws:secretsmanager:eu-central-1:210987654321:secret:multi-cloud/app_user-AbC123"
+MANAGED = "rds!cluster-11a9f0c2-8d7b-4a55-9d3e-5f0f6b1c2d3e"
+ONLY_IN_AWS = (ARN, MANAGED, ARN.replace("dba/rotator", MANAGED))
+OF_POSTGRESQL = ("postgres", "rdsadmin", "pg_monitor")
+RDS = "shop.abc123.eu-west-1.rds.amazonaws.com"
+RESERVED = "is an account of Lockstep or of the server itself"
+OF_HOST = "must be a host name or an IPv4 address"
+ONE_WAY = "give exactly one of `admin_secret`"
+KINDS = "must be aws-secrets-manager or oci-vault"
+ENGINES = "must be mysql, mariadb or postgresql"
+STRATEGIES = "must be dual_password or alternating_users"
+DURATION = "write a duration as a number with its unit"
 
-
-@pytest.mark.parametrize(
-    ("path", "value", "expected"),
-    [
-        ("version", 2, "version: "),
-        ("audit.aws.retention", "20", "audit.aws.retention: write a duration"),
-        ("audit.aws.retention", "-5m", "audit.aws.retention: write a duration"),
-        ("audit.aws.retention", "0s", "audit.aws.retention: must be longer than zero"),
-        ("audit.aws.retention", "5ms", "audit.aws.retention: write a duration"),
-        ("credentials.0.interval", "0s", "interval: no schedule by wall clock has 0s: it must be 15, 20"),
-        ("credentials.0.interval", "8m", "or whole days; use 20m"),
-        ("credentials.0.interval", "25m", "or whole days; use 20m or 30m"),
-        ("credentials.0.interval", "5h", "or whole days; use 4h or 6h"),
-        (
-            "credentials.0.interval",
-            "12m",
-            "credentials[0].interval: 12m exhausts Secrets Manager's quota",
-        ),
-        ("credentials.0.overlap", "1081s", "overlap: must be at most 18m, the interval minus the 2m"),
-        ("credentials.0.alternates", ["a", "b"], "alternates: allowed only with the strategy"),
-        ("credentials.0.username", "app'--", "credentials[0].username"),
-        ("credentials.0.account_host", "10.%'--", "credentials[0].account_host"),
-        ("credentials.0.databases", ["shop", "shop"], "credentials[0].databases[1]: shop appears 2 times"),
-        (
-            "credentials.0.databases",
-            ["shop", "shpo"],
-            "credentials[0].databases[1]: the plan has no database shpo, only shop, stock",
-        ),
-        (
-            "credentials.0",
-            {**VALID["credentials"][0], "databases": ["stock"], "account_host": "10.%"},
-            "credentials[0].account_host: accounts of postgresql have no host; leave it out",
-        ),
-        (
-            "credentials.0.databases",
-            ["stock"],
-            "credentials[0].strategy: postgresql does not allow it; use alternating",
-        ),
-        ("credentials.0.password_length", 15, "credentials[0].password_length: must be 16 or more"),
-        ("credentials.0.password", "hunter2", "credentials[0].password: a plan holds no password"),
-        ("databases.0.password", "hunter2", "databases[0].password: a plan holds no password"),
-        ("databases.0.tls", True, "databases[0].tls: unknown key; connections are TLS in any case"),
-        ("credentials.1", VALID["credentials"][0], "multi-cloud.app_user appears 2 times"),
-        ("credentials.0.secret", "multi-cloud/app_user.connection", "app_user.connection appears 2 times"),
-        ("credentials.0.connection_secret", "multi-cloud/app_user", "multi-cloud.app_user appears 2 times"),
-        *(("credentials.0.id", bad, "no slash at its beginning or end") for bad in UNSAFE_NAMES),
-        *(("databases.0.admin_secret", bad, "no slash at its beginning or end") for bad in UNSAFE_NAMES),
-        ("credentials.0.id", "a+b", "credentials[0].id"),
-        (
-            "credentials.0.username",
-            "lockstep_rotator",
-            "username: lockstep_rotator is an account of Lockstep",
-        ),
-        ("credentials.0.username", "root", "username: root is an account of Lockstep or of the server"),
-        ("credentials.0.id", "lockstep/admin/shop", "lockstep.admin.shop appears 2 times"),
-        ("databases.0.plaintext", PLAINTEXT_CONSENT, "databases[0].plaintext: no certificate is verified"),
-        ("databases.0.verify_hosts", "replica", "databases[0].verify_hosts"),
-        (
-            "databases.0.verify_hosts",
-            ["replica:"],
-            "databases[0].verify_hosts[0]: must be a host name or an IPv4",
-        ),
-        ("databases.0.verify_hosts", ["replica:0"], "databases[0].verify_hosts[0]: its port must be 1 to"),
-        ("databases.0.verify_hosts", [f"r{i}" for i in range(16)], "databases[0].verify_hosts"),
-        ("databases.0.verify_hosts", ["r", "R:3306"], "databases[0].verify_hosts[1]: r:3306 appears 2 times"),
-        (
-            "databases.0.verify_hosts",
-            ["shop.example.com"],
-            "databases[0].verify_hosts[0]: shop.example.com:3306 is the database's own host",
-        ),
-        (
-            "databases.0.verify_hosts",
-            ["stock.example.com:5432"],
-            "databases[0].verify_hosts[0]: stock.example.com:5432 is stock, a database of the plan",
-        ),
-        (
-            "databases.0",
-            {
-                **{key: value for key, value in VALID["databases"][0].items() if key != "ca_file"},
-                "verify_hosts": ["replica.abc.eu-west-1.rds.amazonaws.com"],
-            },
-            "databases[0].verify_hosts[0]: RDS signs its certificates with private CAs",
-        ),
-        (
-            "databases.0.verify_hosts",
-            ["shop.cluster-ro-abc123.eu-central-1.rds.amazonaws.com"],
-            "databases[0].verify_hosts[0]: this name stands for several hosts",
-        ),
-        (
-            "stores.1",
-            OCI_STORE,
-            "runners.aws: needs federation, or instead oci_key_secret, because one store is in OCI",
-        ),
-        ("runners", {"oci": {"aws_key_secret": "k"}}, "runners.oci: needs a store of kind oci-vault"),
-        ("audit.aws.mac_key", "lockstep mac", "audit.aws.mac_key"),
-        (
-            "audit.aws.mac_key",
-            "arn:aws:kms:us-east-1:111122223333:key/12345678-1234-1234-1234-123456789012",
-            "audit.aws.mac_key: its region is us-east-1, but the log is in that of the lock, eu-central-1",
-        ),
-        ("audit.aws.order_key", "alias/lockstep", "order_key: alias/lockstep signs or signed other entries"),
-        ("audit.aws.order_key", "arn:aws:kms:eu-central-1:111122223333:alias/lockstep", "signs or signed"),
+IN_AWS: Rows = {
+    "": [
+        ("version", 2, "2 is newer than 1", 1),
+        ("databses", [], "unknown key; did you mean databases?", GONE),
+        ("audit", 7, "must be a mapping", VALID["audit"]),
+        ("runners", {"oci": {"aws_key_secret": "k"}}, "runners.oci: needs a store of kind oci-vault", GONE),
     ],
-)
-def test_a_mistake_is_reported_with_its_place_and_the_rule(path: str, value: object, expected: str) -> None:
-    problems = problems_of(with_value(path, value))
-    assert any(expected in problem for problem in problems), problems
-
-
-@pytest.mark.parametrize(
-    ("path", "value"),
-    [
-        ("credentials.0.interval", "15m"),
-        ("credentials.0.id", "x" * 55),
-        ("credentials.0.id", "a..b/.c-d_e"),
-        ("credentials.0.overlap", "1080s"),
+    "lock": [
+        ("tabel", "lockstep", "unknown key; did you mean table?", GONE),
+        ("region", "Frankfurt", "must be the name of a region, such as eu-central-1", "eu-central-1"),
     ],
-)
-def test_limits_are_allowed(path: str, value: str) -> None:
-    assert parse(with_value(path, value))
-
-
-def test_mistakes_across_sections_are_reported_together() -> None:
-    document = with_value("credentials.0.databases", ["nope"])
-    document["stores"].append(OCI_STORE)
-    key, unknown = problems_of(document)
-    assert "runners.aws: needs federation" in key
-    assert "the plan has no database nope" in unknown
-
-
-# Identities
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "expected"),
-    [
-        ("runners.oci", {}, "runners.oci: give federation, or instead aws_key_secret"),
-        ("runners.aws", {"oci_reader_key_secret": "k"}, "runners.aws.oci_reader_key_secret: needs oci_key"),
-        ("runners.aws.federation", TO_OCI, "runners.aws: give federation or oci_key_secret, not both"),
-        (
-            "runners.aws",
-            {"federation": {**TO_OCI, "client_secret": "k"}},
-            "runners.aws.federation: give kms_key",
-        ),
-        (
-            "runners.aws",
-            {"federation": {**TO_OCI, "certificate": None}},
-            "runners.aws.federation: give kms_key and certificate",
-        ),
+    "stores.0": [("kind", "aws", f"{KINDS}; did you mean aws-secrets-manager?", "aws-secrets-manager")],
+    "audit.aws": [
+        *(("retention", wrong, DURATION, "20d") for wrong in ("20", "-5m", "5ms")),
+        ("retention", "0s", "must be longer than zero", "1s"),
+        ("mac_key", "lockstep mac", "must be the id, the alias", "alias/lockstep-mac"),
+        ("mac_key", KMS, "its region is us-east-1", KMS.replace("us-east-1", "eu-central-1")),
+        ("order_key", "alias/lockstep", "signs or signed other entries", "alias/lockstep-orders"),
+        ("order_key", "arn:aws:kms:eu-central-1:111122223333:alias/lockstep", "signs or signed", GONE),
+    ],
+    "credentials.0": [
+        ("interval", "0s", "it must be 15, 20 or 30 minutes, hours that divide a day", "20m"),
+        ("interval", "8m", "or whole days; use 20m", "20m"),
+        ("interval", "25m", "or whole days; use 20m or 30m", "30m"),
+        ("interval", "5h", "or whole days; use 4h or 6h", "6h"),
+        ("interval", "12m", "exhausts Secrets Manager's quota of versions within a day; use an", "15m"),
+        ("intervall", "20m", "unknown key; did you mean interval?", GONE),
+        ("strategy", "dual-password", f"{STRATEGIES}; did you mean dual_password?", "dual_password"),
+        ("overlap", "2 minutes", DURATION, "2m"),
+        ("overlap", "1081s", "must be at most 18m, the interval minus the 2m", "1080s"),
+        ("alternates", ["a", "b"], "allowed only with the strategy alternating_users", GONE),
+        ("users", 5, "unknown key", GONE),
+        ("username", "App User", "beginning with no digit, at most 31 in all", "AppUser"),
+        ("username", "app'--", "must be letters, digits and underscores", "app__"),
+        ("username", "root", f"root {RESERVED}", "rooted"),
+        ("username", "lockstep_rotator", f"lockstep_rotator {RESERVED}", "rotator"),
+        ("account_host", "10.%'--", "must be a host name or an address", "10.%"),
+        ("databases", [], "too few entries; at least 1", ["shop"]),
+        ("databases", ["shop", "shop"], "shop appears 2 times", ["shop"]),
+        ("databases", ["shop", "shpo"], "no database shpo, only shop, stock; did you mean shop?", ["shop"]),
+        ("databases", ["stock"], "strategy: postgresql does not allow it; use alternating_users", ["shop"]),
+        ("password_length", 15, "must be 16 or more", 16),
+        ("password", "hunter2", "a plan holds no password", GONE),
+        ("secret", "multi-cloud/app_user.connection", "app_user.connection appears 2 times", "a"),
+        ("connection_secret", "multi-cloud/app_user", "multi-cloud.app_user appears 2 times", "a"),
+        *(("id", wrong, SLASHES, "a..b/.c-d_e") for wrong in UNSAFE_NAMES),
+        ("id", "a+b", "must be letters, digits and / _ . -", "x" * 55),
+        ("id", "lockstep/admin/shop", "databases[0].admin_secret: with dots for slashes, secret name", "a"),
+    ],
+    "databases.0": [
+        ("name", "Orders", "must be lower-case letters, digits and hyphens", "shop"),
+        ("engine", "Mysql", f"{ENGINES}; did you mean mysql?", "mysql"),
+        ("host", "shop.example.com:3306", f"{OF_HOST}, without a port", "shop.example.com"),
+        ("port", GONE, "this key is required", 3306),
+        ("port", 99_999, "must be 65535 or less", 65_535),
+        ("port", 0, "must be 1 or more", 1),
+        ("port", "x", "must be a whole number", "3306"),
+        ("dbname", 12, "must be a text; if it looks like a number or a date, put it in quotes", "shop"),
+        ("ca_flie", "x", "unknown key; did you mean ca_file?", GONE),
+        ("password", "hunter2", "a plan holds no password", GONE),
+        ("tls", True, "unknown key; connections are TLS in any case", GONE),
+        ("plaintext", PLAINTEXT_CONSENT, "no certificate is verified without TLS", GONE),
+        ("verify_hosts", "replica", "must be a list", ["replica"]),
+        ("verify_hosts", ["a b"], OF_HOST, ["a-b"]),
+        ("verify_hosts", ["replica:"], OF_HOST, ["replica:1"]),
+        ("verify_hosts", ["replica:0"], "its port must be 1 to 65535", ["replica:65535"]),
+        ("verify_hosts", [f"r{i}" for i in range(16)], "at most 15", [f"r{i}" for i in range(15)]),
+        ("verify_hosts", ["r", "R:3306"], "r:3306 appears 2 times", ["r", "R:3307"]),
+        ("verify_hosts", ["shop.example.com"], "is the database's own host", ["shop2.example.com"]),
+        ("verify_hosts", ["stock.example.com:5432"], "is stock, a database of the plan", []),
+        ("verify_hosts", [RDS.replace(".abc", ".cluster-ro-abc")], "stands for several hosts", [RDS]),
+        *(("admin_secret", wrong, SLASHES, "a.b/c") for wrong in UNSAFE_NAMES),
+        *(("admin_secret", wrong, "", "estate/admin+1@db=x") for wrong in ("", "rds!", "my!secret")),
+        ("admin_secret", ARN.replace("-AbC123", ""), "", ARN),
+        ("admin_secret", ARN.replace("-AbC123", "-AbC123:password::"), "", MANAGED),
+        ("admin_secret", "arn:aws:ssm:eu-west-1:210987654321:parameter/dba-AbC123", "", "rds!db-1"),
+        ("admin_secret", f"{ARN}\n", "", ARN.replace("dba/rotator", "x" * 512)),
+        # No identity reaches another partition.
+        ("admin_secret", ARN.replace(":aws:", ":aws-cn:"), "is a region of aws, not of aws-cn", ARN),
+        ("admin_secret", ARN.replace("eu-west-1", "cn-north-1"), "is a region of aws-cn, not of aws", ARN),
+        ("admin_secret", OF_GOV, "of aws, where the lock table is, has no access to aws-us-gov", ARN),
+        # It is a secret that Lockstep rotates, or one of that name elsewhere.
+        ("admin_secret", OURS, "multi-cloud.app_user appears 2 times", OURS.replace("central", "west")),
+        ("admin_credential", "multi-cloud/app_user", ONE_WAY, GONE),
+    ],
+}
+IN_BOTH: Rows = {
+    "runners.aws": [
+        ("oci_key_secret", GONE, "needs federation, or instead oci_key_secret", "k"),
+        ("federation", TO_OCI, "give federation or oci_key_secret, not both", GONE),
+    ],
+    "runners": [
+        ("oci", {}, "give federation, or instead aws_key_secret", {"aws_key_secret": "k"}),
+        ("aws", {"oci_reader_key_secret": "k"}, "needs oci_key_secret beside it", {"oci_key_secret": "k"}),
+    ],
+    "stores.1": [
+        ("compartment_id", GONE, "this key is required", "ocid1.compartment.oc1..a"),
+        ("vault_id", "x", "must be an OCID, which begins with ocid1.", "ocid1.vault.oc1..a"),
+        ("ring", "many", "unknown key", GONE),
+    ],
+    "databases.0": [
+        *(("admin_secret", name, "oci_admin_secret: needed", "a/b") for name in ONLY_IN_AWS),
+        ("admin_secret", "a+b", "stores[1]: Vault does not accept the secret name a+b", "a.b"),
+        ("oci_admin_secret", "c=d", "stores[1]: Vault does not accept the secret name c=d", "c.d"),
+    ],
+    "credentials.0": [("interval", "15m", "15m is too short with runners.oci: the lease", "20m")],
+    "credentials.1": [
+        ("alternates", ["x", "y", "z"], "too many entries; at most 2", ["x", "y"]),
+        ("alternates", ["x", "x"], "must be different", ["x", "x2"]),
+        # On another server `app` is another account.
+        *(("alternates", [name, "b"], f"{name} {RESERVED}", ["app", "b"]) for name in OF_POSTGRESQL),
+        ("alternates", ["stock_owner", "b"], "account stock_owner at stock.example.com:5432 is used", GONE),
+        ("account_host", "10.%", "accounts of postgresql have no host; leave it out", GONE),
+    ],
+}
+FEDERATED = edited(BOTH, {"runners": {"aws": {"federation": TO_OCI}, "oci": {"federation": TO_AWS}}})
+ADDRESS = "must be an address"
+IN_FEDERATED: Rows = {
+    "runners.aws.federation": [
+        ("client_secret", "k", "give kms_key and certificate, or instead of both client_secret", GONE),
+        ("certificate", None, "give kms_key and certificate", "lockstep"),
         *(
-            (
-                "runners.aws",
-                {"federation": {**TO_OCI, "domain_url": url}},
-                "runners.aws.federation.domain_url",
-            )
-            for url in (
-                "http://d.example.com",
-                "https://d.example.com/",
-                "https://u:p@d.example.com",
-                "https://d.example.com:8443",
-            )
+            ("domain_url", wrong, ADDRESS, "https://idcs-1.identity.oraclecloud.com:443")
+            for wrong in ("http://d.example.com", "https://d.example.com/", "https://u:p@d.example.com")
         ),
+        ("domain_url", "https://d.example.com:8443", ADDRESS, "https://d.example.com"),
+    ],
+    "runners.oci.federation": [
         *(
-            ("runners.oci", {"federation": {**TO_AWS, "issuer": url}}, "runners.oci.federation.issuer")
-            for url in ("http://i.example.com", "https://i.example.com:443/o", "https://i.example.com/o/?a=b")
+            ("issuer", wrong, ADDRESS, "https://i.example.com/o")
+            for wrong in ("http://i.example.com", "https://i.example.com:443/o", "https://i.example.com/?a")
         ),
-        (
-            "runners.oci",
-            {"federation": {**TO_AWS, "role_arn": "arn:aws:iam::1:user/u"}},
-            "runners.oci.federation.role_arn: must be the ARN of a role",
-        ),
+        ("role_arn", "arn:aws:iam::1:user/u", "must be the ARN of a role", TO_AWS["role_arn"]),
+    ],
+}
+SYSTEM_CAS = edited(VALID, {"databases.0.ca_file": GONE})
+PRIVATE_CAS = "private CAs; download the bundle of its region and give it as `ca_file`"
+IN_SYSTEM_CAS: Rows = {
+    "databases.0": [
+        # A proxy's certificate is of a public authority.
+        ("host", RDS, PRIVATE_CAS, RDS.replace(".abc", ".proxy-abc")),
+        ("host", "Shop.cluster-ro-abcdef.eu-central-1.RDS.amazonaws.com.", PRIVATE_CAS, f"{RDS}.com"),
+        ("host", "shop.abcdef.rds.cn-north-1.amazonaws.com.cn", PRIVATE_CAS, "a.example.com"),
+        ("host", "shop.abcdef.cn-north-1.rds.amazonaws.com.cn", PRIVATE_CAS, "a.example.com"),
+        ("verify_hosts", [RDS], PRIVATE_CAS, ["replica.example.com"]),
+    ]
+}
+BY_TOKEN = edited(
+    VALID,
+    {"databases.0.host": RDS, "databases.0.admin_secret": GONE, "databases.0.admin_iam": "lockstep_rotator"},
+)
+IN_RDS: Rows = {
+    "databases.0": [
+        ("admin_secret", "a", ONE_WAY, GONE),
+        ("admin_iam", None, ONE_WAY, "dba"),
+        ("oci_admin_secret", "a", "allowed only with `admin_secret`", GONE),
+        ("host", "orders.example.com", "admin_iam: RDS takes tokens only for its own name", RDS),
+        ("host", "x.abc123.rds.cn-north-1.amazonaws.com.cn", "of aws, where the lock table is, has no", RDS),
+        ("admin_iam", "x" * 32, "at most", "x" * 31),
+        ("admin_iam", "a'b", "must be", "a_b"),
+        ("admin_iam", "app", f"credentials[0].username: app {RESERVED}", "dba"),
+    ],
+    # However the rotation user is called.
+    "credentials.0": [("username", "lockstep_rotator", f"lockstep_rotator {RESERVED}", "rotator")],
+}
+BY_CREDENTIAL = "databases[0].admin_credential"
+ITSELF: Document = {"admin_secret": None, "admin_credential": "lockstep/rotator"}
+ROTATED = plans.plan_document(
+    [
+        plans.database("orders", Engine.MYSQL, **ITSELF),
+        plans.database("ledger", Engine.MYSQL),
+        # On another name of the same server its login works too.
+        plans.database("archive", Engine.MYSQL, host="ORDERS.example.com.", **ITSELF),
+    ],
+    [
+        plans.credential("multi-cloud/app_user", "orders"),
+        plans.credential("lockstep/rotator", "orders", username="lockstep_rotator"),
     ],
 )
-def test_a_mistake_in_an_identity_is_reported(path: str, value: object, expected: str) -> None:
-    problems = problems_of(with_value(path, value, of=BOTH))
-    assert any(problem.startswith(expected) for problem in problems), problems
+"""The rotation user of `orders` is a credential that is rotated there."""
+IN_ROTATED: Rows = {
+    "databases.0": [
+        ("admin_credential", "other", "the plan has no credential other", "lockstep/rotator"),
+        ("oci_admin_secret", "a", "allowed only with `admin_secret`", GONE),
+    ],
+    "credentials.1": [
+        ("username", "app", "account app at orders.example.com:3306 is used more than once", "rotator"),
+        ("username", "root", f"root {RESERVED}", "rotator"),
+        ("databases", ["orders", "ledger"], f"lockstep_rotator {RESERVED}", ["orders"]),
+        ("databases", ["ledger"], f"{BY_CREDENTIAL}: lockstep/rotator is not rotated on", ["orders"]),
+    ],
+}
+OF = (VALID, IN_AWS), (BOTH, IN_BOTH), (FEDERATED, IN_FEDERATED), (SYSTEM_CAS, IN_SYSTEM_CAS)
+EVERY = [
+    pytest.param(of, section, *row, id=f"{section}.{row[0]} {row[1]}"[:70])
+    for of, rows in (*OF, (BY_TOKEN, IN_RDS), (ROTATED, IN_ROTATED))
+    for section, listed in rows.items()
+    for row in listed
+]
 
 
-def test_a_plan_without_a_long_lived_key_is_valid() -> None:
-    plan = parse(
-        with_value("runners", {"aws": {"federation": TO_OCI}, "oci": {"federation": TO_AWS}}, of=BOTH)
+@pytest.mark.parametrize(("of", "section", "key", "wrong", "told", "right"), EVERY)
+def test_a_mistake_is_told_in_its_line_and_corrected(
+    of: Document, section: str, key: str, wrong: object, told: str, right: object
+) -> None:
+    path = f"{section}.{key}".removeprefix(".")
+    text = json.dumps(edited(of, {path: wrong}), indent=1)
+    found = [problem for problem in problems_in(text) if told in problem.described]
+    assert found, problems_in(text)
+    around, place = (
+        "".join(f"[{p}]" if p.isdigit() else f".{p}" for p in at.split("."))[1:] for at in (section, path)
     )
-    to_oci, to_aws = plan.compiled.to_oci, plan.compiled.to_aws
-    assert isinstance(to_oci, FederationToOci)
-    assert to_oci.client == ClientKey(kms_key="alias/lockstep-oci-client", certificate="lockstep")
-    assert (to_oci.token, to_oci.audience, to_oci.resource_type) == ("rpst", "lockstep", "lockstep")
-    assert isinstance(to_aws, FederationToAws)
-    assert to_aws.key.version == TO_AWS["key"]["version"]
-    assert (to_aws.audience, to_aws.subject) == ("sts.amazonaws.com", "lockstep-oci-runner")
-    assert list(plan.runners.keys) == []
-    assert read(CompiledPlan, write(plan.compiled)) == plan.compiled
+    for problem in found:
+        assert problem.place.startswith(around) or told.startswith(problem.place)
+        assert problem.mark
+        if problem.place == place and wrong is not GONE:
+            line = text.splitlines()[problem.mark.line - 1]
+            assert f'"{key}"' in line
+            assert line[problem.mark.column - 1] != " "
+    assert parse(edited(of, {path: right}))
 
 
-def test_the_address_of_a_domain_may_be_as_oci_shows_it() -> None:
-    url = "https://idcs-1.identity.oraclecloud.com:443"
-    plan = parse(with_value("runners.aws", {"federation": {**TO_OCI, "domain_url": url}}, of=BOTH))
-    to_oci = plan.compiled.to_oci
-    assert isinstance(to_oci, FederationToOci)
-    assert to_oci.domain_url == url
+Changes = dict[str, Any]
+SAME_HOST = {"databases.1": plans.database("stock", Engine.MYSQL, host="shop.example.com")}
+TOGETHER: dict[str, tuple[Document, Changes, list[str], Changes]] = {
+    "mistakes across sections": (
+        BOTH,
+        {"credentials.0.databases": ["nope"], "runners.aws.oci_key_secret": GONE},
+        ["runners.aws: needs federation", "the plan has no database nope"],
+        {"credentials.0.databases": ["shop"], "runners.aws.oci_key_secret": "k"},
+    ),
+    "an id twice": (
+        VALID,
+        {"credentials.1": VALID["credentials"][0]},
+        ["credentials[1].id: with dots for slashes, secret name multi-cloud.app_user appears 2 times"],
+        {"credentials.1": {**VALID["credentials"][0], "id": "b", "username": "b"}},
+    ),
+    "an account of two credentials": (
+        BOTH,
+        {"credentials.0": {**BOTH["credentials"][1], "id": "x"}},
+        ["account stock_a at stock.example.com:5432", "give each credential accounts of its own"],
+        {"credentials.0.username": "other"},
+    ),
+    "an account of two credentials on one server of two names": (
+        BOTH,
+        {
+            "databases.1": plans.database("stock", Engine.MYSQL, host="SHOP.example.com.", port=3306),
+            "credentials.1.alternates": ["app2", "app"],
+        },
+        ["account app at shop.example.com:3306"],
+        {"credentials.1.alternates": ["app2", "app3"]},
+    ),
+    "a server that a credential names twice": (
+        VALID,
+        {**SAME_HOST, "credentials.0.databases": ["shop", "stock"]},
+        ["credentials[0].databases: shop and stock are one server, shop.example.com:3306"],
+        {"databases.1.host": "stock.example.com"},
+    ),
+    "a server with two engines": (
+        VALID,
+        {**SAME_HOST, "databases.1.engine": "mariadb"},
+        ["databases[1].engine: shop and stock are one server, shop.example.com:3306, with two engines"],
+        {"databases.1.engine": "mysql"},
+    ),
+    "a replica of two servers": (
+        VALID,
+        {
+            "databases.0.verify_hosts": ["replica"],
+            "databases.1": plans.database("archive", Engine.MYSQL, verify_hosts=["replica"]),
+        },
+        ["databases[1].verify_hosts[0]: replica:3306 is also of shop"],
+        {"databases.1.host": "shop.example.com"},
+    ),
+    "a username that is too long with its suffix": (
+        VALID,
+        {"credentials.0.strategy": "alternating_users", "credentials.0.username": "x" * 31},
+        ["mysql takes at most 32 characters"],
+        {"databases.0.engine": "mariadb"},
+    ),
+    "a token that is sent in plaintext": (
+        BY_TOKEN,
+        {"databases.0.ca_file": None, "databases.0.plaintext": PLAINTEXT_CONSENT},
+        ["databases[0].admin_iam: needs TLS, since whoever reads its token"],
+        {"databases.0.ca_file": "rds.pem", "databases.0.plaintext": None},
+    ),
+    "RDS's own secret, which is beside the database": (
+        VALID,
+        {"databases.0.host": RDS, "databases.0.admin_secret": MANAGED},
+        ["RDS keeps the secret of shop"],
+        {"databases.0.admin_secret": ARN.replace("dba/rotator", MANAGED)},
+    ),
+    "an admin's account that is a credential's, too": (
+        ROTATED,
+        {f"databases.{n}": plans.database(f"db-{n}", Engine.MYSQL, host="orders.example.com") for n in (0, 2)}
+        | {"credentials.0.databases": ["db-0"], "credentials.1.databases": ["db-0"]},
+        [f"lockstep_rotator {RESERVED}"],
+        {"credentials.1.username": "rotator"},
+    ),
+}
 
 
-def test_functions_that_only_read_may_have_a_key_of_their_own() -> None:
-    assert parse(BOTH).compiled.to_oci == ApiKeys(writer="lockstep/oci-key", reader="lockstep/oci-key")
-    plan = parse(with_value("runners.aws.oci_reader_key_secret", "lockstep/oci-reader", of=BOTH))
-    assert plan.compiled.to_oci == ApiKeys(writer="lockstep/oci-key", reader="lockstep/oci-reader")
-    secret = {**TO_OCI, "kms_key": None, "certificate": None, "client_secret": "lockstep/client"}
-    plan = parse(with_value("runners.aws", {"federation": secret}, of=BOTH))
-    assert dict(plan.runners.keys)["runners.aws.federation.client_secret"] == "lockstep/client"
-
-
-# What is there once
+@pytest.mark.parametrize(("of", "changes", "told", "right"), TOGETHER.values(), ids=TOGETHER)
+def test_what_does_not_go_together_is_told(
+    of: Document, changes: Changes, told: list[str], right: Changes
+) -> None:
+    problems = problems_of(edited(of, changes))
+    assert [part for part in told if not any(part in problem for problem in problems)] == [], problems
+    assert parse(edited(of, {**changes, **right}))
 
 
 FIXED = (
-    "databases.0.admin_secret",
-    "runners.aws.oci_key_secret",
-    "runners.oci.aws_key_secret",
+    *("databases.0.admin_secret", "runners.aws.oci_key_secret", "runners.oci.aws_key_secret"),
     "audit.oci.mac_secret",
 )
 TAKEN = (
-    "multi-cloud/app_user",
-    "multi-cloud.app_user",
-    "multi-cloud/app_user.connection",
-    "multi-cloud/stock_user.connection",
-    "multi-cloud/app_user.0",
-    "multi-cloud.stock_user.3",
+    *("multi-cloud/app_user", "multi-cloud.app_user", "multi-cloud/app_user.connection"),
+    *("multi-cloud/stock_user.connection", "multi-cloud/app_user.0", "multi-cloud.stock_user.3"),
 )
 
 
 @pytest.mark.parametrize("place", FIXED)
-@pytest.mark.parametrize("name", TAKEN)
-def test_a_secret_that_lockstep_reads_is_none_that_it_rotates(place: str, name: str) -> None:
-    problems = problems_of(with_value(place, name, of=BOTH))
-    assert any(f"{name.replace('/', '.')} appears 2 times" in p for p in problems), problems
+def test_a_secret_that_lockstep_reads_is_none_that_it_rotates(place: str) -> None:
+    for name in TAKEN:
+        problems = problems_of(edited(BOTH, {place: name}))
+        assert any(f"{name.replace('/', '.')} appears 2 times" in p for p in problems), problems
 
 
-@pytest.mark.parametrize(("one", "other"), list(combinations(FIXED, 2)))
-def test_secrets_that_lockstep_reads_are_different_ones(one: str, other: str) -> None:
-    document = with_value(other, "lockstep.shared", of=with_value(one, "lockstep/shared", of=BOTH))
-    assert any("lockstep.shared appears 2 times" in p for p in problems_of(document))
-
-
-def test_databases_may_share_their_admin_secret() -> None:
-    assert parse(with_value("databases.1.admin_secret", "lockstep/admin/shop", of=BOTH))
-
-
-@pytest.mark.parametrize(
-    ("changes", "account"),
-    [
-        ({"credentials.0": {**BOTH["credentials"][1], "id": "x"}}, "stock_a"),
-        ({"credentials.1.alternates": ["stock_owner", "stock_b"]}, "stock_owner"),
-        (
-            {
-                "credentials.1.databases": ["shop", "stock"],
-                "credentials.1.alternates": ["app", "app2"],
-            },
-            "app",
-        ),
-        # Two names of one server.
-        (
-            {
-                "databases.1": plans.database("stock", Engine.MYSQL, host="SHOP.example.com.", port=3306),
-                "credentials.1.alternates": ["app2", "app"],
-            },
-            "app",
-        ),
-    ],
-    ids=str,
-)
-def test_an_account_belongs_to_one_credential(changes: dict[str, object], account: str) -> None:
-    document = BOTH
-    for path, value in changes.items():
-        document = with_value(path, value, of=document)
-    problems = " ".join(problems_of(document))
-    assert f"account {account} at " in problems
-    assert "give each credential accounts of its own" in problems
-
-
-def test_the_same_username_on_two_servers_is_two_accounts() -> None:
-    assert parse(with_value("credentials.1.alternates", ["app", "app2"], of=BOTH))
-
-
-def test_a_credential_names_a_server_once() -> None:
-    document = with_value("databases.1", plans.database("stock", Engine.MYSQL, host="shop.example.com"))
-    document["credentials"][0]["databases"] = ["shop", "stock"]
-    [problem] = problems_of(document)
-    assert "credentials[0].databases: shop and stock are one server, shop.example.com:3306" in problem
-
-
-def test_a_server_has_one_engine() -> None:
-    document = with_value("databases.1", plans.database("stock", Engine.MARIADB, host="shop.example.com"))
-    [problem] = problems_of(document)
-    assert (
-        "databases[1].engine: shop and stock are one server, shop.example.com:3306, with two engines"
-        in problem
-    )
+def test_secrets_that_lockstep_reads_are_different_ones_except_those_of_admins() -> None:
+    for one, other in combinations(FIXED, 2):
+        problems = problems_of(edited(BOTH, {one: "lockstep/shared", other: "lockstep.shared"}))
+        assert any("lockstep.shared appears 2 times" in p for p in problems)
+    assert parse(edited(BOTH, {"databases.1.admin_secret": "lockstep/admin/shop"}))
