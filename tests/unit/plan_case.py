@@ -14,6 +14,8 @@ from lockstep.protocol.model import Engine, Strategy
 from sandbox import plans
 
 Document = dict[str, Any]
+Changes = Mapping[str, Any]
+"""Other values, each by the path to it, such as `databases.0.host`."""
 
 VALID = plans.plan_document(
     [
@@ -37,8 +39,8 @@ GONE = object()
 """In the place of a value: the key is left out."""
 
 
-def edited(of: Mapping[str, Any], changes: Mapping[str, object]) -> Document:
-    """A copy with other values, each by the path to it, such as `databases.0.host`; a list may grow by one."""
+def edited(of: Mapping[str, Any], changes: Changes) -> Document:
+    """A copy with other values; a list may grow by one."""
     document: Document = json.loads(json.dumps(of))
     for path, value in changes.items():
         *parents, last = path.split(".")

@@ -161,8 +161,8 @@ def test_one_login_may_serve_several_databases_under_a_name_or_an_arn() -> None:
 
 def test_two_rotation_users_may_change_each_other() -> None:
     other = plans.credential("lockstep/other", "orders", "ledger", username="other")
-    by_other = {"admin_secret": None, "admin_credential": "lockstep/other"}
-    changes: dict[str, object] = {
+    by_other: Any = {"admin_secret": None, "admin_credential": "lockstep/other"}
+    changes = {
         "credentials.1.databases": ["orders", "ledger"],
         "credentials.1.username": "rotator",
         "credentials.2": other,

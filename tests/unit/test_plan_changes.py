@@ -12,7 +12,7 @@ from lockstep.plan.file import parse_plan
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import Engine, Strategy
 from sandbox import plans
-from tests.unit.plan_case import GONE, Document, edited
+from tests.unit.plan_case import GONE, Changes, Document, edited
 
 DOCUMENT = plans.plan_document(
     [plans.database("shop", Engine.POSTGRESQL), plans.database("stock", Engine.MYSQL)],
@@ -28,7 +28,6 @@ DOCUMENT = plans.plan_document(
     ],
     oci=plans.OciNames(),
 )
-Changes = dict[str, object]
 NOTHING: Changes = {}
 NO_VAULT: Changes = {"stores.1": GONE, "runners.oci": GONE, "audit.oci": GONE}
 SLOW: Changes = {"credentials.0.interval": "2h", "credentials.1.interval": "2h"}
@@ -161,7 +160,7 @@ def test_the_steps_are_in_the_safe_order(before: Changes, after: Changes, expect
 
 def test_apply_wants_what_leaves_named_and_the_plan_that_it_replaces() -> None:
     digest = plan(DOCUMENT).credentials[0].plan_digest
-    orders = {"shop": {"credentials.0.databases": ["stock"]}, "oci": NO_VAULT}
+    orders: dict[str, Changes] = {"shop": {"credentials.0.databases": ["stock"]}, "oci": NO_VAULT}
     for what, changes in orders.items():
         told = [step.do for step in between(NOTHING, changes).steps if step.phase is Phase.ACTIVATE]
         assert f"apply app --from {digest} --drop {what}" in told[0]

@@ -8,7 +8,7 @@ import pytest
 from lockstep.plan.file import parse_plan
 from lockstep.protocol.model import Engine, Strategy
 from sandbox import plans
-from tests.unit.plan_case import GONE, Document, edited
+from tests.unit.plan_case import GONE, Changes, Document, edited
 
 CREDENTIAL = "multi-cloud/app_user"
 GOLDEN = "83896f9a302fc00e3ed74fb4aba2fe03f2d1a3c4f8d82106efcaeb59700bafde"
@@ -30,7 +30,7 @@ DOCUMENT = plans.plan_document(
     ],
     oci=plans.OciNames(),
 )
-SLOW = {"credentials.0.interval": "2h", "credentials.1.interval": "2h"}
+SLOW: Changes = {"credentials.0.interval": "2h", "credentials.1.interval": "2h"}
 DATABASES, STORES, CREDENTIALS = (DOCUMENT[key] for key in ("databases", "stores", "credentials"))
 
 
@@ -45,7 +45,8 @@ def test_the_digest_of_a_plan_stays_the_same_for_ever_and_in_every_folder() -> N
     assert digest(DOCUMENT) == digest(DOCUMENT, base="/var/task") == GOLDEN
 
 
-AGREED: list[dict[str, object]] = [
+VERIFY_HOSTS: list[list[str]] = [["r1"], ["r1", "r2"], ["r1", "r3"], ["r1", "r2:3307"]]
+AGREED: list[Changes] = [
     {"lock.table": "other"},
     {"lock.region": "eu-west-1"},
     {"stores.0.region": "eu-west-1"},
@@ -55,10 +56,7 @@ AGREED: list[dict[str, object]] = [
     {"databases.1.host": "stock2.example.com"},
     {"databases.1.port": 3307},
     {"databases.1.dbname": "stock"},
-    *(
-        {"databases.1.verify_hosts": hosts}
-        for hosts in (["r1"], ["r1", "r2"], ["r1", "r3"], ["r1", "r2:3307"])
-    ),
+    *[{"databases.1.verify_hosts": hosts} for hosts in VERIFY_HOSTS],
     {
         "databases.2.name": "invoices",
         "databases.2.admin_secret": "bills",
@@ -88,7 +86,7 @@ def test_each_change_gives_a_digest_of_its_own() -> None:
     assert len(set(digests)) == len(digests)
 
 
-OWN: dict[str, dict[str, object]] = {
+OWN: dict[str, Changes] = {
     "a CA file": {"databases.0.ca_file": "elsewhere/ca.pem"},
     "no CA file": {"databases.0.ca_file": None},
     "an admin secret": {"databases.0.admin_secret": "elsewhere/admin"},
@@ -111,7 +109,7 @@ OWN: dict[str, dict[str, object]] = {
 
 
 @pytest.mark.parametrize("changes", OWN.values(), ids=OWN)
-def test_what_each_runner_may_have_its_own_way_leaves_the_digest(changes: dict[str, object]) -> None:
+def test_what_each_runner_may_have_its_own_way_leaves_the_digest(changes: Changes) -> None:
     assert digest(edited(DOCUMENT, changes)) == GOLDEN
 
 

@@ -2,7 +2,6 @@
 
 import json
 from itertools import combinations
-from typing import Any
 
 import pytest
 
@@ -10,7 +9,7 @@ from lockstep.plan.credentials import PLAINTEXT_CONSENT
 from lockstep.protocol.model import Engine
 from sandbox import plans
 from sandbox.plans import TO_AWS, TO_OCI
-from tests.unit.plan_case import BOTH, GONE, VALID, Document, edited, parse, problems_in, problems_of
+from tests.unit.plan_case import BOTH, GONE, VALID, Changes, Document, edited, parse, problems_in, problems_of
 
 Rows = dict[str, list[tuple[str, object, str, object]]]
 
@@ -254,7 +253,6 @@ def test_a_mistake_is_told_in_its_line_and_corrected(
     assert parse(edited(of, {path: right}))
 
 
-Changes = dict[str, Any]
 SAME_HOST = {"databases.1": plans.database("stock", Engine.MYSQL, host="shop.example.com")}
 TOGETHER: dict[str, tuple[Document, Changes, list[str], Changes]] = {
     "mistakes across sections": (
