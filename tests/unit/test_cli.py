@@ -1,9 +1,9 @@
-"""The command line without a cloud: help, wrong use, and clouds that do not answer."""
+"""The command line without a cloud: help, wrong use, and one document whatever ends the command."""
 
 import json
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import given
@@ -12,17 +12,29 @@ from msgspec import structs
 from typer.testing import CliRunner, Result
 
 from lockstep.cli import app
-from lockstep.cli.output import say
+from lockstep.cli.output import answer, document, exit_code_of, plan_file, say, words_left
 from lockstep.operate.access import named_stores, operator, streams
+from lockstep.operate.documents import Error
+from lockstep.operate.formatting import absolute, clock_time, relative
 from lockstep.operate.state import forecast, in_sync, possible
 from lockstep.plan.file import load_plan
+from lockstep.protocol.errors import (
+    Environment,
+    EnvironmentalError,
+    FenceLostError,
+    InvalidPlanError,
+    LockstepError,
+    LockTableAccessDeniedError,
+    StoreBusyError,
+    described,
+    line_of,
+)
 from lockstep.protocol.model import Claim, ClaimKind, Engine, LockRecord, Login, SecretStr, StoredValue
 from lockstep.stores.readers import StoredNames
 from sandbox import plans
 from tests.support.cli_paths import paths
 from tests.support.memory import make_plan
 
-ARN = "arn:aws:states:eu-central-1:123456789012:stateMachine:lockstep"
 CREDENTIAL = "multi-cloud/app_user"
 PLAN = plans.plan_document(
     [plans.database("orders", Engine.MYSQL, host="orders.internal", tls="")],
@@ -30,20 +42,26 @@ PLAN = plans.plan_document(
 )
 
 
-@pytest.fixture
-def plan(tmp_path: Path) -> Path:
+@pytest.fixture(autouse=True)
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The plan, in the folder in which commands run; nothing answers to AWS's SDK."""
     file = tmp_path / "lockstep.yaml"
     file.write_text(json.dumps(PLAN))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LOCKSTEP_PLAN", raising=False)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "a-key")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     return file
 
 
-def run(*words: str, **more: Mapping[str, str] | str) -> Result:
-    return CliRunner().invoke(app, words, **more)  # type: ignore[arg-type]  # environment and input only
+def run(line: str, given: str = "", **env: str) -> Result:
+    return CliRunner().invoke(app, line.split(), env=env, input=given)
 
 
 @pytest.mark.parametrize("words", list(paths()), ids=" ".join)
 def test_every_command_has_help(words: tuple[str, ...]) -> None:
-    shown = run(*words, "--help")
+    shown = run(" ".join([*words, "--help"]))
     assert (shown.exit_code, shown.stderr) == (0, "")
     assert "Usage: " in shown.stdout
     assert len(shown.stdout.splitlines()) > 5
@@ -56,128 +74,72 @@ def test_version() -> None:
 
 
 WRONG_USE = {
-    "no such command": ["rollback"],
-    "plan sql: no such database": ["plan", "sql", "-d", "nowhere"],
-    "audit verify: no digest": ["audit", "verify", "--since", "aws:yesterday"],
-    "audit show: zero entries": ["audit", "show", "-n", "0"],
-    "audit report: no duration": ["audit", "report", "--since", "three weeks"],
-    "audit report: too long": ["audit", "report", "--since", "9999d"],
-    "audit report: no form": ["audit", "report", "-o", "report.pdf"],
-    "audit report: no such folder": ["audit", "report", "-o", "/nowhere/report.html"],
-    "lock release: no holder": ["lock", "release", CREDENTIAL],
-    "pause: no credential": ["pause"],
-    "pause: a credential and all": ["pause", CREDENTIAL, "--all"],
-    "take-over: no database": ["take-over", CREDENTIAL],
-    "take-over: no such database": ["take-over", CREDENTIAL, "orders", "nowhere"],
-    "import: no login": ["import", CREDENTIAL],
-    "import: no such store": ["import", CREDENTIAL, "--from-secret", "Y", "--store", "nowhere"],
-    "rotate: two credentials": ["rotate", CREDENTIAL, "another"],
-    "revoke: nothing is waited for": ["revoke", "--without", "orders", "--yes"],
-    "secrets create: a file that is too deep": [
-        *("secrets", "create"),
-        *("--cloud", "oci", "--terraform", "deep.json"),
-    ],
-    "revoke: without a terminal": ["revoke", CREDENTIAL],
-    "rotate: no such credential": ["rotate", "unknown"],
-}
-ELSEWHERE = {
-    "rotate: not an ARN of a state machine": (
-        "LOCKSTEP_STATE_MACHINE_ARN",
-        "arn:aws:lambda:eu:1:f",
-        "rotate",
-    ),
-    "pause: a log that is not in the plan": ("LOCKSTEP_RECORD_IN", "oci", "pause"),
+    "rollback": "No such command 'rollback'",
+    "plan sql -d nowhere": "no database 'nowhere' for these credentials; the plan has: orders",
+    "audit verify --since aws:yesterday": "--since: name the digest as a verification has: aws:",
+    "audit show -n 0": "'--newest' / '-n': Input should be greater than or equal to 1",
+    "audit report --since weeks": "--since: write a duration as a number with its unit",
+    "audit report --since 9999d": "--since: must be longer than zero, and at most 3650d",
+    "audit report -o report.pdf": "--output: report.pdf does not end with .html or .json or .csv",
+    "audit report -o /nowhere/report.html": "--output: /nowhere is not a folder",
+    f"lock release {CREDENTIAL}": "Missing option '--holder'",
+    "pause": "name credentials, or give --all",
+    f"pause {CREDENTIAL} --all": "name credentials, or give --all",
+    f"take-over {CREDENTIAL}": "Missing argument 'DATABASE'",
+    f"take-over {CREDENTIAL} orders nowhere": "has no database nowhere in the plan; it has: orders",
+    f"import {CREDENTIAL}": "that is no login: give a JSON object with `username` and `password`",
+    f"import {CREDENTIAL} --from-secret Y --store nowhere": "the plan has no store 'nowhere'; it has: aws",
+    f"rotate {CREDENTIAL} another": "unexpected extra argument(s) (another)",
+    "rotate unknown": f"the plan has no credential 'unknown'; it has: {CREDENTIAL}",
+    "revoke --without orders --yes": "--without must leave a database that is waited for",
+    f"revoke {CREDENTIAL}": f"To see who would break: lockstep sessions {CREDENTIAL}. To go on without",
+    "secrets create --cloud oci": "the plan has no store in OCI",
+    "status --plan": "--plan: it needs an argument",
+    "status -p --json": "-p: it needs an argument",
+    "plan schema -p a.yaml": "plan schema reads no plan; leave out --plan",
+    "pause --all --json": "pause prints no JSON document; leave out --json",
+    "doctor --only inside": "--in-cloud",
+    "doctor --only inside.plan": "--in-cloud",
+    "serve --host 0.0.0.0": "--host",
+    "serve --port 70000": "--port",
+    "serve --port x": "--port",
 }
 
 
-@pytest.mark.parametrize(("name", "value", "command"), ELSEWHERE.values(), ids=ELSEWHERE)
-def test_a_variable_that_is_wrong_is_named(name: str, value: str, command: str, plan: Path) -> None:
-    shown = run(command, CREDENTIAL, env={"LOCKSTEP_PLAN": str(plan), name: value})
-    assert (shown.exit_code, shown.stderr.startswith(f"{name}: ")) == (2, True)
-
-
-@pytest.mark.parametrize("words", WRONG_USE.values(), ids=WRONG_USE)
-def test_wrong_use_is_explained_on_stderr_with_exit_code_2(
-    words: list[str], plan: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(plan.parent)
-    Path("deep.json").write_text("[" * 200_000)
-    shown = run(*words, env={"LOCKSTEP_PLAN": str(plan)})
-    assert (shown.exit_code, shown.stdout) == (2, "")
-    assert len(shown.stderr) > 20
+@pytest.mark.parametrize(("line", "told"), WRONG_USE.items(), ids=WRONG_USE)
+def test_wrong_use_is_explained_on_stderr_with_exit_code_2(line: str, told: str) -> None:
+    shown = run(line)
+    assert (shown.exit_code, shown.stdout if "--json" not in line else "") == (2, "")
+    assert told in shown.stderr
     assert "Traceback" not in shown.stderr
 
 
-def test_plan_check(plan: Path) -> None:
-    assert run("check", "-p", str(plan)).stdout.endswith("valid\n")
-    document = json.loads(run("check", "-p", str(plan), "--json").stdout)
-    assert document["valid"] is True
-    assert document["credentials"][0]["logins"] == "app_user"
-    assert document["credentials"][0]["plan_digest"] == load_plan(plan).credentials[0].plan_digest
-    assert (
-        f"plan digest: {load_plan(plan).credentials[0].plan_digest}" in run("check", "-p", str(plan)).stdout
-    )
-
-
-def test_before_oci_is_deployed_what_it_makes_may_be_an_example(plan: Path) -> None:
-    shipped = (Path(__file__).parents[2] / "lockstep.yaml").read_text()
-    plan.write_text(shipped)
-    shown = run("check", "-p", str(plan)).stderr
-    assert not [word for word in ("vault_id", "own_compartment_id") if word in shown]
-    # The compartment of the rings is made by hand, before the first apply.
-    assert "stores[1].compartment_id: ocid1.compartment.oc1..exampleuniqueid is an example" in shown
-    own = (
-        shipped.replace("example", "acme")
-        .replace("11112222", "21112222")
-        .replace("acmeownid", "exampleownid")
-    )
-    plan.write_text(own)
-    shown = run("check", "-p", str(plan)).stdout
-    assert "exampleownid is an example; give your own, which `make deploy-oci` prints" in shown
-    assert shown.endswith("valid\n")
-
-
 @pytest.mark.parametrize(
-    ("region", "meant"), [("eu-central-9", "eu-central-"), ("us-gov-wets-1", "us-gov-west-1")]
+    ("line", "name", "value"),
+    [
+        # Not an ARN of a state machine, and a log that is not in the plan.
+        (f"rotate {CREDENTIAL}", "LOCKSTEP_STATE_MACHINE_ARN", "arn:aws:lambda:eu:1:f"),
+        (f"pause {CREDENTIAL}", "LOCKSTEP_RECORD_IN", "oci"),
+    ],
 )
-def test_plan_check_knows_the_regions_of_the_clouds(plan: Path, region: str, meant: str) -> None:
-    oci = plans.plan_document(PLAN["databases"], PLAN["credentials"], region=region, oci=plans.OciNames())
-    oci["stores"][1]["region"] = "eu-frankfort-1"
-    plan.write_text(json.dumps(oci))
-    shown = run("check", "-p", str(plan))
-    assert shown.exit_code == 2
-    for told in (
-        f"lock.region: AWS has no region {region} that this version knows; did you mean {meant}",
-        f"stores[0].region: AWS has no region {region}",
-        "stores[1].region: OCI has no region eu-frankfort-1 that this version knows; did you mean eu-frankfurt-1?",
-    ):
-        assert told in shown.stderr
-
-
-def test_plan_check_refuses_a_ca_file_that_is_not_there(plan: Path) -> None:
-    server = {**PLAN["databases"][0], "ca_file": "ca.pem"}
-    plan.write_text(json.dumps({**PLAN, "databases": [server]}))
-    shown = run("check", "-p", str(plan))
-    assert (shown.exit_code, shown.stdout) == (2, "")
-    assert f"databases[0].ca_file: {plan.parent / 'ca.pem'} is not a file" in shown.stderr
-    (plan.parent / "ca.pem").touch()
-    assert run("check", "-p", str(plan)).exit_code == 0
+def test_a_variable_that_is_wrong_is_named(line: str, name: str, value: str) -> None:
+    shown = run(line, **{name: value})
+    assert (shown.exit_code, shown.stderr.startswith(f"{name}: ")) == (2, True)
 
 
 @pytest.mark.parametrize(
     "given",
     [
-        "hunter2",
-        "app_user\n",
-        "app_user\nhunter2\nmore\n",
-        '{"username": "app_user"}',
-        '{"password": "hunter2"}',
-        '{"username": "app_user", "password": "hunter2"',
-        '{"placeholder": true}',
+        *("hunter2", "app_user\n", "app_user\nhunter2\nmore\n", '{"username": "app_user"}'),
+        *(
+            '{"password": "hunter2"}',
+            '{"username": "app_user", "password": "hunter2"',
+            '{"placeholder": true}',
+        ),
     ],
 )
-def test_what_is_no_login_is_refused_and_not_shown(plan: Path, given: str) -> None:
-    shown = run("import", CREDENTIAL, env={"LOCKSTEP_PLAN": str(plan)}, input=given)
+def test_what_is_no_login_is_refused_and_not_shown(given: str) -> None:
+    shown = run(f"import {CREDENTIAL}", given)
     assert (shown.exit_code, shown.stdout) == (2, "")
     assert "give a JSON object" in shown.stderr
     assert "hunter2" not in shown.output
@@ -188,9 +150,177 @@ def test_control_characters_in_names_are_masked(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out == "?[2Jrun-1 [red]x[/]\n"
 
 
-# The forecast of the next run
+def test_an_operator_sees_the_streams_of_all_runners() -> None:
+    for plan, expected in ((make_plan(stores=2), ["aws", "oci"]), (make_plan(stores=1), ["aws"])):
+        clouds, credential = operator(plan), plan.credentials[0]
+        assert [log.stream for log, _ in streams(plan, clouds, credential)] == expected
+        assert [store.name for store in clouds.stores(credential)] == expected
+        assert [store.name for store in named_stores(plan, clouds, credential)] == expected
+
+
+# What `check` says of a plan that is valid
+
+
+def test_check_shows_the_digest_of_each_credential(plan: Path) -> None:
+    digest = load_plan(plan).credentials[0].plan_digest
+    shown = run("check").stdout
+    assert shown.endswith("valid\n")
+    assert f"plan digest: {digest}" in shown
+    told = json.loads(run("check --json").stdout)
+    credential = told["credentials"][0]
+    assert (told["valid"], credential["logins"], credential["plan_digest"]) == (True, "app_user", digest)
+
+
+def test_before_oci_is_deployed_what_it_makes_may_be_an_example(plan: Path) -> None:
+    shipped = (Path(__file__).parents[2] / "lockstep.yaml").read_text()
+    plan.write_text(shipped)
+    shown = run("check").stderr
+    assert not [word for word in ("vault_id", "own_compartment_id") if word in shown]
+    # The compartment of the rings is made by hand, before the first apply.
+    assert "stores[1].compartment_id: ocid1.compartment.oc1..exampleuniqueid is an example" in shown
+    own = shipped.replace("example", "acme").replace("11112222", "21112222")
+    plan.write_text(own.replace("acmeownid", "exampleownid"))
+    shown = run("check").stdout
+    assert "exampleownid is an example; give your own, which `make deploy-oci` prints" in shown
+    assert shown.endswith("valid\n")
+
+
+@pytest.mark.parametrize(
+    ("region", "meant"), [("eu-central-9", "eu-central-"), ("us-gov-wets-1", "us-gov-west-1")]
+)
+def test_check_knows_the_regions_of_the_clouds(plan: Path, region: str, meant: str) -> None:
+    oci = plans.plan_document(PLAN["databases"], PLAN["credentials"], region=region, oci=plans.OciNames())
+    oci["stores"][1]["region"] = "eu-frankfort-1"
+    plan.write_text(json.dumps(oci))
+    shown = run("check")
+    assert shown.exit_code == 2
+    for told in (
+        f"lock.region: AWS has no region {region} that this version knows; did you mean {meant}",
+        f"stores[0].region: AWS has no region {region}",
+        "stores[1].region: OCI has no region eu-frankfort-1 that this version knows; did you mean eu-frankfurt-1?",
+    ):
+        assert told in shown.stderr
+
+
+def test_check_refuses_a_ca_file_that_is_not_there(plan: Path) -> None:
+    server = {**PLAN["databases"][0], "ca_file": "ca.pem"}
+    plan.write_text(json.dumps({**PLAN, "databases": [server]}))
+    shown = run("check")
+    assert (shown.exit_code, shown.stdout) == (2, "")
+    assert "databases[0].ca_file: ca.pem is not a file" in shown.stderr
+    Path("ca.pem").touch()
+    assert run("check").exit_code == 0
+
+
+# With `--json` there is one document on standard output, whatever ends the command
+
+
+def raising(error: type[BaseException]) -> Any:  # noqa: ANN401 - in the place of any function
+    def end(*_: object, **__: object) -> NoReturn:
+        raise error
+
+    return end
+
+
+ENDS: dict[str, tuple[str, int, str]] = {
+    "there is no plan": ("status --json -p nowhere", 3, "PlanMissingError"),
+    "there is no such option": ("status --json --no-such-option", 2, "WrongUse"),
+    "a person does not agree": ("revoke --json", 1, "NotConfirmed"),
+    "a person goes away": ("revoke --json", 1, "Aborted"),
+    "Ctrl-C": ("status --json", 130, "Interrupted"),
+    "no command told it": ("status --json", 7, "NoAnswer"),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_every_end_has_one_document_with_the_exit_code(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    line, code, name = ENDS[end]
+    monkeypatch.setattr("lockstep.cli.orders.require_stdin", lambda _what, _otherwise: None)
+    if end == "Ctrl-C":
+        monkeypatch.setattr("lockstep.cli.status.operator", raising(KeyboardInterrupt))
+    if end == "no command told it":
+        monkeypatch.setattr("typer.core.TyperGroup.main", lambda *_, **__: code)
+    shown = run(line, "n\n" if end == "a person does not agree" else "")
+    told = json.loads(shown.stdout)["error"]
+    assert (shown.exit_code, told["exit_code"], told["name"]) == (code, code, name)
+    assert "Traceback" not in shown.stderr
+
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("problem", Environment, ids=lambda problem: problem.name)
+def test_every_problem_of_the_environment_has_a_next_command(problem: Environment) -> None:
+    assert "`" in problem.advice
+    told = line_of(EnvironmentalError(problem))
+    assert told == f"{problem.error_name}: {problem.meaning} {problem.advice}"
+    assert len(told.splitlines()) == 1
+
+
+def test_a_person_is_told_the_cause_and_a_program_both() -> None:
+    error = LockTableAccessDeniedError(credential="c")
+    error.__cause__ = EnvironmentalError(Environment.AWS_SESSION_EXPIRED, code="ExpiredToken")
+    assert line_of(error).startswith(
+        "AwsSessionExpiredError: The AWS session has expired. [code=ExpiredToken] "
+    )
+    assert document(error) == Error(
+        name="AwsSessionExpiredError",
+        meaning="The AWS session has expired.",
+        where={"code": "ExpiredToken"},
+        next="Log in again: `aws sso login`.",
+        during="LockTableAccessDeniedError",
+    )
+
+
+def test_a_foreign_cause_is_not_told() -> None:
+    error = StoreBusyError(store="aws")
+    error.__cause__ = ValueError("hunter2")
+    assert described(error) is error
+    assert "hunter2" not in line_of(error)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [(FenceLostError, 1), (InvalidPlanError, 2), (StoreBusyError, 3), (EnvironmentalError, 3)],
+)
+def test_exit_codes(kind: type[LockstepError], code: int) -> None:
+    assert exit_code_of(kind) == code
+
+
+def test_times_are_local_or_utc_and_say_how_far_away_they_are() -> None:
+    spans = {0: "0 seconds ago", 0.4: "in 1 second", 2.5: "in 3 seconds", -7300: "2 hours ago"}
+    assert {s: relative(NOW + timedelta(seconds=s), NOW) for s in spans} == spans
+    local = (NOW + timedelta(minutes=7)).astimezone()
+    assert clock_time(local, NOW) == f"{local:%H:%M:%S} (in 7 minutes)"
+    long_ago = NOW - timedelta(days=9)
+    assert absolute(long_ago, NOW) == f"{long_ago.astimezone():%Y-%m-%d %H:%M:%S}"
+    with answer():
+        assert list(words_left(["status", "--utc"])) == ["status"]
+        assert clock_time(local, NOW) == "2026-01-01T12:07:00Z (in 7 minutes)"
+    with answer():
+        assert list(words_left(["--json", "status"])) == ["status"]
+        assert clock_time(local, NOW) == "2026-01-01T12:07:00Z"
+
+
+@pytest.mark.parametrize(
+    ("given", "left", "file"),
+    [
+        ("status", "status", "lockstep.yaml"),
+        ("-p a.yaml status", "status", "a.yaml"),
+        ("audit --plan a.yaml show -n 5", "audit show -n 5", "a.yaml"),
+        ("status --plan=a.yaml", "status", "a.yaml"),
+        ("status -pa.yaml -p b.yaml", "status", "b.yaml"),
+        ("x -- --utc -p a.yaml", "x -- --utc -p a.yaml", "lockstep.yaml"),
+    ],
+)
+def test_options_of_the_whole_command_stand_anywhere(given: str, left: str, file: str) -> None:
+    with answer():
+        assert list(words_left(given.split())) == left.split()
+        assert plan_file() == Path(file)
+
+
+# The forecast of the next run
+
 SOON, BEFORE = NOW + timedelta(minutes=5), NOW - timedelta(minutes=5)
 LOGIN = Login("app", SecretStr("a"))
 CLAIM = Claim(kind=ClaimKind.NEW, generation=8, base_generation=7, rotation_id="run-8")
@@ -213,7 +343,8 @@ def record(**more: object) -> LockRecord:
 
 
 NEVER, LEAKED = {"current_generation": None}, {"revoke_through": 7}
-FORECASTS = {
+Forecast = tuple[LockRecord, list[StoredValue], bool, str, str | None]
+FORECASTS: dict[str, Forecast] = {
     "due": (record(), [stored(), stored()], True, "rotate", None),
     "import": (record(**NEVER), [stored(0)], True, "reconcile", None),
     "not due": (record(next_due_at=SOON, not_before=BEFORE), [stored()], True, "rotate", "not due"),
@@ -238,19 +369,6 @@ FORECASTS = {
 }
 
 
-@pytest.mark.parametrize("case", FORECASTS.values(), ids=FORECASTS)
-def test_the_forecast_follows_the_rules_of_acquire_and_generate(
-    case: tuple[LockRecord, list[StoredValue], bool, str, str | None],
-) -> None:
-    lock_record, values, expected_in_sync, action, waits_for = case
-    cases = possible({f"store-{n}": v for n, v in enumerate(values)})
-    found = forecast(lock_record, cases, PLANNED, now=NOW)
-    assert in_sync(lock_record, cases) is expected_in_sync
-    assert found.action == action
-    assert (waits_for is None) == (found.waits_for is None)
-    assert (waits_for or "") in (found.waits_for.describe(NOW) if found.waits_for else "")
-
-
 def names_of(value: StoredValue) -> StoredNames:
     return StoredNames(
         generation=value.generation, blob_generation=value.blob_generation, version=value.version
@@ -262,17 +380,20 @@ DECIDED_BY_VALUES = {"import", "placeholder", "bootstrap"}
 
 
 @pytest.mark.parametrize("name", FORECASTS)
-def test_names_tell_the_same_or_that_values_decide(name: str) -> None:
-    """What names tell is what values tell; never something else (ADR 59)."""
+def test_the_forecast_follows_the_rules_and_names_tell_the_same_or_nothing(name: str) -> None:
+    """By values it follows Acquire and Generate; what names tell is that, never something else (ADR 59)."""
     lock_record, values, expected_in_sync, action, waits_for = FORECASTS[name]
-    cases = possible({f"store-{n}": names_of(v) for n, v in enumerate(values)})
-    found, told = forecast(lock_record, cases, PLANNED, now=NOW), in_sync(lock_record, cases)
+    by_values = possible({f"store-{n}": v for n, v in enumerate(values)})
+    by_names = possible({f"store-{n}": names_of(v) for n, v in enumerate(values)})
+    found, named = (forecast(lock_record, cases, PLANNED, now=NOW) for cases in (by_values, by_names))
+    assert (in_sync(lock_record, by_values), found.action) == (expected_in_sync, action)
+    assert (waits_for or "") in (found.waits_for.describe(NOW) if found.waits_for else "")
+    assert (waits_for is None) == (found.waits_for is None) == (named.waits_for is None)
     if name in DECIDED_BY_VALUES:
-        assert (told, found.action) == (None, None)
-        assert "if the stores hold placeholders only" in found.meaning
+        assert (in_sync(lock_record, by_names), named.action) == (None, None)
+        assert "if the stores hold placeholders only" in named.meaning
     else:
-        assert (told, found.action) == (expected_in_sync, action)
-    assert (waits_for is None) == (found.waits_for is None)
+        assert (in_sync(lock_record, by_names), named.action) == (expected_in_sync, action)
 
 
 @given(data=st.data())
@@ -281,32 +402,22 @@ def test_no_judgement_by_names_is_refuted_by_the_values(data: st.DataObject) -> 
     generations = st.integers(0, 3)
     logins = [LOGIN, Login("app", SecretStr("b")), None]
     names = data.draw(st.lists(st.tuples(generations, generations), min_size=1, max_size=2))
-    lock_record = record(
-        current_generation=data.draw(st.sampled_from([None, 1, 2])),
-        promoting=data.draw(st.booleans()),
-        claim=data.draw(st.sampled_from([None, structs.replace(CLAIM, generation=3, base_generation=2)])),
-        take_over=data.draw(st.sampled_from([frozenset(), BOTH])),
-        blocked=data.draw(st.sampled_from([frozenset(), BOTH])),
-        plan=data.draw(st.sampled_from([None, PLANNED.plan_digest])),
-        activate=data.draw(st.sampled_from([None, PLANNED.plan_digest])),
-        revoke_through=data.draw(st.sampled_from([None, 2])),
-    )
+    claim = structs.replace(CLAIM, generation=3, base_generation=2)
+    choices: dict[str, list[object]] = {
+        "current_generation": [None, 1, 2],
+        "promoting": [False, True],
+        "claim": [None, claim],
+        "take_over": [frozenset(), BOTH],
+        "blocked": [frozenset(), BOTH],
+        "plan": [None, PLANNED.plan_digest],
+        "activate": [None, PLANNED.plan_digest],
+        "revoke_through": [None, 2],
+    }
+    lock_record = record(**{field: data.draw(st.sampled_from(values)) for field, values in choices.items()})
     # Lockstep writes one login under one generation into every store (protocol V1); others write what they like.
     values = [stored(g, LOGIN if g else data.draw(st.sampled_from(logins)), blob) for g, blob in names]
     by_values = possible({f"store-{n}": v for n, v in enumerate(values)})
     by_names = possible({f"store-{n}": names_of(v) for n, v in enumerate(values)})
-    [truth] = [forecast(lock_record, by_values, PLANNED, now=NOW)]
-    found = forecast(lock_record, by_names, PLANNED, now=NOW)
+    truth, found = (forecast(lock_record, cases, PLANNED, now=NOW) for cases in (by_values, by_names))
     assert found.action in {None, truth.action}
     assert in_sync(lock_record, by_names) in {None, in_sync(lock_record, by_values)}
-
-
-def test_an_operator_sees_the_streams_of_all_runners(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a-key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret")
-    both, alone = make_plan(stores=2), make_plan(stores=1)
-    for plan, expected in ((both, ["aws", "oci"]), (alone, ["aws"])):
-        clouds, credential = operator(plan), plan.credentials[0]
-        assert [log.stream for log, _ in streams(plan, clouds, credential)] == expected
-        assert [store.name for store in clouds.stores(credential)] == expected
-        assert [store.name for store in named_stores(plan, clouds, credential)] == expected
