@@ -1,0 +1,49 @@
+"""What a fresh process imports, and what no committed file may name."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DRIVERS = {"boto3", "botocore", "oci", "pymysql", "pg8000", "fdk"}
+OF_APPLICATIONS = {"psycopg", "psycopg_pool", "sqlalchemy", "asyncpg", "asyncmy", "django"}
+STEPS = ", ".join(f"functions.{step}.step" for step in ("generate", "apply_db", "update_secrets", "audit"))
+
+
+@pytest.mark.parametrize(("modules", "foreign"), [("lockstep.client", OF_APPLICATIONS), (STEPS, set())])
+def test_importing_them_loads_no_driver_and_no_sdk(modules: str, foreign: set[str]) -> None:
+    """An application has only the driver and the SDK that it uses, and a step only what it asks for."""
+    program = f"import sys, {modules}; print(*({DRIVERS | foreign!r} & sys.modules.keys()))"
+    loaded = subprocess.run(  # noqa: S603 - our own interpreter and a program made here
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=300
+    )
+    assert loaded.stdout.split() == []
+
+
+# Written in pieces, so that this file does not break its own rule.
+REGISTRIES = [
+    *(rf"{name}\.org" for name in ("pypi", "pythonhosted", "npmjs", "rubygems")),
+    *(rf"{name}\.(com|io)" for name in ("npmjs", "yarnpkg", "crates")),
+    r"(index-url|registry)[ =\"':]+https?:",
+]
+# A folder of that name inside another folder is allowed.
+PLACES = [rf"(?<!\w)/{name}/" for name in ("work", "root", "tmp/bash_jobs")]
+
+
+def test_no_committed_file_names_a_package_registry_or_a_folder_of_one_machine() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"],  # noqa: S607 - the git on the path
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+        timeout=300,
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    words = re.compile("|".join([*REGISTRIES, *PLACES]))
+    files = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
+    texts = {path: path.read_bytes().decode("utf-8", "ignore") for path in files if path.is_file()}
+    assert [f"{path}: {match[0]}" for path, text in texts.items() for match in words.finditer(text)] == []
