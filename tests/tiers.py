@@ -60,7 +60,7 @@ PROOF_TIER: dict[str, tuple[str, ...]] = {
         "tests/unit/test_version_budget.py::test_a_ring_that_is_large_enough_stays_within_its_budget[interval1-2]",
     ),
     "languages": ("tests/agent/languages", "tests/contract/test_poolers.py"),
-    "fuzz": ("tests/fuzz/test_aws_replies.py", "tests/fuzz/test_oci_replies.py"),
+    "fuzz": ("tests/fuzz/test_replies.py",),
 }
 """By part of `make proof`: folders, files, or tests, with parameters or of all parameters.
 

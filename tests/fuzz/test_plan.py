@@ -19,20 +19,18 @@ from tests.support.memory import EPOCH
 
 VALID: Json = plans.plan_document(
     [
-        plans.database("orders", Engine.MARIADB, tls="ca.pem"),
+        plans.database("orders", Engine.MARIADB, tls="ca.pem", verify_hosts=["replica-1", "replica-2:3307"]),
         plans.database("ledger", Engine.POSTGRESQL),
     ],
     [
         plans.credential(
-            "multi-cloud/app_user",
-            "orders",
-            "ledger",
+            *("multi-cloud/app_user", "orders", "ledger"),
             strategy=Strategy.ALTERNATING_USERS,
             username="app_user",
             alternates=["app_user_a", "app_user_b"],
+            password_length=32,
             interval="20m",
             overlap="16m",
-            password_length=32,
             secret="multi-cloud/app_user",
             connection_secret="multi-cloud/connection_blob",
         )
@@ -40,7 +38,6 @@ VALID: Json = plans.plan_document(
     oci=plans.OciNames(),
 )
 VALID["audit"]["aws"]["retention"] = "400d"
-VALID["databases"][0]["verify_hosts"] = ["replica-1", "replica-2:3307"]
 YAML_TEXT = """\
 version: 1  # a comment
 lock: {table: lockstep, region: &region eu-central-1}
@@ -102,14 +99,8 @@ def test_valid_plans_load() -> None:
     usable(parse_plan(YAML_TEXT, base=Path()))
 
 
-@inputs(150)
-@given(mutated(VALID))
-def test_a_mutated_plan(document: Json) -> None:
-    judge(spelled(document))
-
-
-@inputs(60)
-@given(documents)
+@inputs(200)
+@given(mutated(VALID) | documents)
 def test_any_document(document: Json) -> None:
     judge(spelled(document))
 
@@ -123,19 +114,14 @@ def test_a_mangled_file(tmp_path_factory: pytest.TempPathFactory, data: bytes) -
         usable(load_plan(file))
 
 
-BOMB = "\n".join(
-    ["a0: &a0 {x: 1}", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12))]
-)
-MERGE_BOMB = "\n".join(
-    ["a0: &a0 {x: 1}", *(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 12))]
-)
-DURATIONS = {
-    "a huge duration": "99999999999d",
-    "a long duration": "999999999d",
-    "a duration of many digits": "9" * 5000 + "s",
-    "a duration in other digits": "\u0662\u0660m",
-    "no duration": "0s",
-}
+def bomb(form: str) -> str:
+    """Nine times as much with each line."""
+    aliases = [", ".join([f"*a{n - 1}"] * 9) for n in range(1, 12)]
+    return "\n".join(["a0: &a0 {x: 1}", *(f"a{n}: &a{n} {form % of}" for n, of in enumerate(aliases, 1))])
+
+
+BOMB, MERGE_BOMB = bomb("[%s]"), bomb("{<<: [%s]}")
+DURATIONS = ("99999999999d", "999999999d", "9" * 5000 + "s", "\u0662\u0660m", "0s")
 SPECIAL = {
     "empty": "",
     "null": "null",
@@ -151,8 +137,6 @@ SPECIAL = {
     "a key twice": f"lock: {CANARY}\nlock: x{CANARY}\n",
     "another version of YAML": "version: 1\nstores:\n%YAML 9.9\n  - kind: x\n",
     "two documents": "version: 1\n---\nversion: 1\n",
-    "tabs": "lock:\n\ttable: x\n",
-    "a control character": "lock: \x07\n",
     "a byte order mark": "\ufeff" + YAML_TEXT,
     "a byte order mark within": "version: 1\n\ufeff" + YAML_TEXT,
     "a lone surrogate": 'lock: "\\ud800"\n',
@@ -163,7 +147,6 @@ SPECIAL = {
     "a secret as a kind": f"stores: [{{kind: '{CANARY}'}}]\n",
     "a huge number": f"version: {'9' * 5000}\n",
     "a huge float": "version: 1e999\nlock: .nan\n",
-    "a bad date": "lock: 2026-13-45\n",
     "a bad binary": "lock: !!binary '###'\n",
     "a bad float": f"lock: !!float {CANARY}\n",
     "a bad set": "lock: !!set [a]\n",
@@ -184,27 +167,22 @@ def test_special_plans(text: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["interval", "overlap"])
-@pytest.mark.parametrize("duration", DURATIONS.values(), ids=DURATIONS)
+@pytest.mark.parametrize("duration", DURATIONS, ids=lambda duration: duration[:12])
 def test_special_durations(duration: str, key: str) -> None:
     document = copy.deepcopy(VALID)
     document["credentials"][0][key] = duration
     judge(spelled(document))
 
 
-@pytest.mark.parametrize(
-    "data", [b"\xff\xfe\x00", b"\xef\xbb\xbfversion: 1\n", b"lock: \x80\n", b"\x00" * 100]
-)
-def test_files_that_are_not_utf8(tmp_path: Path, data: bytes) -> None:
+def test_files_that_are_no_plan(tmp_path: Path) -> None:
     file = tmp_path / "lockstep.yaml"
-    file.write_bytes(data)
-    with judged("plan file"), pytest.raises(PlanProblemsError):
-        load_plan(file)
-
-
-def test_paths_that_are_not_plan_files(tmp_path: Path) -> None:
-    for file in (tmp_path, tmp_path / "nowhere", Path("/dev/null"), tmp_path / ("x" * 5000), Path("a\0b")):
+    for data in (b"\xff\xfe\x00", b"\xef\xbb\xbfversion: 1\n", b"lock: \x80\n", b"\x00" * 100):
+        file.write_bytes(data)
         with judged("plan file"), pytest.raises(PlanProblemsError):
             load_plan(file)
+    for other in (tmp_path, tmp_path / "nowhere", Path("/dev/null"), tmp_path / ("x" * 5000), Path("a\0b")):
+        with judged("plan file"), pytest.raises(PlanProblemsError):
+            load_plan(other)
 
 
 @inputs(60)
