@@ -1,0 +1,173 @@
+"""The live page over HTTP, without a cloud: what it refuses, and what it shows of a fleet."""
+
+import html
+import http.client
+import json
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from typer.testing import CliRunner
+
+from lockstep.cli import app
+from lockstep.operate.page.fleet import headline, mark
+from lockstep.operate.page.server import Address
+from lockstep.operate.verdict import Kind, Reason
+from lockstep.protocol.errors import LockTableUnreachableError
+from lockstep.protocol.model import Engine
+from sandbox import plans
+from tests.support.fleet import MadeUp, look, shown
+
+OF_ONE = "/credential/shop/service-00001"
+OWN = "127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[str]:
+    with shown(MadeUp(60)) as url:
+        yield url
+
+
+def ask(
+    url: str, path: str = "/", *, method: str = "GET", **headers: str
+) -> tuple[int, Mapping[str, str], str]:
+    """Status, headers and text of an answer; of the headers only those that are given are sent."""
+    at = urlsplit(url)
+    connection = http.client.HTTPConnection(at.hostname or "", at.port, timeout=120)
+    connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+    for name, value in {"Host": at.netloc, **headers}.items():
+        connection.putheader(name.replace("_", "-"), value.format(port=at.port))
+    connection.endheaders()
+    reply = connection.getresponse()
+    return reply.status, {k.lower(): v for k, v in reply.getheaders()}, reply.read().decode()
+
+
+GUARDS: list[tuple[int, dict[str, str]]] = [
+    # DNS rebinding: the page of a site that has pointed its own name to loopback.
+    *((421, {"Host": host}) for host in ("evil.example", "evil.example:80", "127.0.0.1", "127.0.0.1:1")),
+    *((421, {"Host": host}) for host in ("", "localhost")),
+    *((200, {"Host": host}) for host in (OWN, "localhost:{port}", "LOCALHOST:{port}")),
+    *((403, {"Origin": origin}) for origin in ("https://evil.example", "null", "http://127.0.0.1:1")),
+    *((403, {"Sec_Fetch_Site": site}) for site in ("cross-site", "same-site")),
+    (200, {"Origin": f"http://{OWN}", "Sec_Fetch_Site": "same-origin"}),
+]
+
+
+@pytest.mark.parametrize(("expected", "headers"), GUARDS, ids=str)
+def test_only_its_own_names_and_its_own_origin_are_answered(
+    page: str, expected: int, headers: dict[str, str]
+) -> None:
+    for path in ("/", OF_ONE, *(("/page.css", "/nothing") if expected == 421 else ())):
+        status, told, text = ask(page, path, **headers)
+        assert (status, "service" in text) == (expected, expected == 200)
+        assert told["cache-control"] == "no-store"
+        assert not [name for name in told if name.startswith("access-control")]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"])
+def test_nothing_but_reading_is_allowed(page: str, method: str) -> None:
+    for path in ("/", OF_ONE, "/live.js", "/rotate"):
+        status, headers, _ = ask(page, path, method=method)
+        assert (status, headers["allow"]) == (405, "GET, HEAD")
+
+
+def test_every_answer_forbids_caching_frames_and_foreign_content(page: str) -> None:
+    for path in ("/", OF_ONE, "/page.css", "/live.js", "/icon.svg", "/nothing"):
+        _, headers, text = ask(page, path)
+        kept = ("cache-control", "x-frame-options", "x-content-type-options", "set-cookie")
+        assert [headers.get(name) for name in kept] == ["no-store", "DENY", "nosniff", None]
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert not re.search(r"https?:|\*|data:|unsafe", policy)
+        if path in ("/", OF_ONE):
+            assert re.findall(r"<script[^>]*>", text) == ['<script src="/live.js" defer>']
+            assert not re.search(r" on[a-z]+=| style=", text)
+            assert not re.search(r'(href|src|action)="[^/#]', text)
+
+
+def test_search_and_pages_are_the_servers(page: str) -> None:
+    assert "60 credentials, page 1 of 2" in ask(page)[2]
+    second = ask(page, "/?q=&page=2")[2]
+    assert "page 2 of 2" in second
+    assert 'rel="next"' not in second
+    assert "page 2 of 2" in ask(page, "/?page=9999")[2]
+    one = ask(page, "/?q=service-00029")[2]
+    assert "DatabaseUnreachableError" in one
+    assert "1 credential</p>" in one
+    script = ask(page, "/?q=%3Cscript%3E")[2]
+    assert ("No credential has" in script, "<script>" in script) == (True, False)
+    for odd in ("page=0", "page=x", "page=999999999999", "q=" + "a" * 3000):
+        assert ask(page, f"/?{odd}")[0] == 200
+    for unknown in ("nobody", "", "%00", "..%2f..%2fetc/passwd"):
+        assert ask(page, f"/credential/{unknown}")[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("number", "expected", "kinds"),
+    [
+        (0, ("good", "healthy"), []),
+        (1, ("good", "healthy"), []),
+        (7, ("warn", "degraded"), [Kind.OVERDUE]),
+        (11, ("bad", "down"), [Kind.REFUSED]),
+        (13, ("warn", "degraded"), [Kind.PAUSED]),
+        (29, ("warn", "degraded"), [Kind.FAILED]),
+        (37, ("warn", "degraded"), [Kind.UNREACHABLE]),
+    ],
+)
+def test_a_row_shows_the_verdict_of_the_state(
+    page: str, number: int, expected: tuple[str, str], kinds: list[Kind]
+) -> None:
+    of = f"shop/service-{number:05d}"
+    seen = look(60).seen[of]
+    assert mark(seen) == expected
+    assert [reason.kind for reason in seen.state.reasons] == kinds
+    text = html.unescape(ask(page, f"/credential/{of}")[2])
+    assert f'<span class="chip {expected[0]}">' in text
+    for reason in seen.state.reasons:
+        assert f"<span>{reason.text}</span> <code>{reason.next}</code>" in text
+    names = seen.credential.secret_names
+    assert f'<th scope="col">{names.app_user}</th><th scope="col">{names.connection_blob}</th>' in text
+
+
+def test_a_log_that_the_other_cloud_does_not_confirm_is_told() -> None:
+    reason = Reason(kind=Kind.UNCONFIRMED, text="No digest is.", next="lockstep audit verify", place="oci")
+    made_up = MadeUp(1)
+    made_up.look_ = replace(look(1), evidence=(reason,))
+    assert headline(made_up.look_)[0] == "warn"
+    with shown(made_up) as url:
+        text = ask(url)[2]
+    assert "<b>log not confirmed</b><span>No digest is.</span> <code>lockstep audit verify</code>" in text
+
+
+def test_an_outage_is_told_and_what_was_known_stays() -> None:
+    made_up = MadeUp(3)
+    with shown(made_up, is_live=True) as url:
+        assert "The clouds were not read" not in ask(url)[2]
+        made_up.fails = LockTableUnreachableError(code="Timeout")
+        text = next((t for _ in range(50) if "The clouds were not read" in (t := ask(url)[2])), "")
+    for told in ("LockTableUnreachableError", "What is shown is", "shop/service-00001"):
+        assert told in text
+
+
+def test_a_port_that_is_taken_is_told_with_the_next_command(tmp_path: Path) -> None:
+    file = tmp_path / "lockstep.yaml"
+    orders = plans.database("orders", Engine.MYSQL, host="orders.internal", tls="")
+    file.write_text(json.dumps(plans.plan_document([orders], [plans.credential("a", "orders")])))
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        words = ["serve", "--plan", str(file), "--port", str(other.getsockname()[1])]
+        told = CliRunner().invoke(app, words)
+    assert told.exit_code == 2
+    assert "lockstep serve --port 0" in told.stderr
+    assert len(told.stderr.splitlines()) == 1
+
+
+def test_the_names_of_an_address_are_as_browsers_write_them() -> None:
+    with socket.socket() as listener:
+        assert Address(listener, "::1", 8020).names == {"[::1]:8020", "localhost:8020"}
+        own = {"127.0.0.1", "127.0.0.1:80", "localhost", "localhost:80"}
+        assert Address(listener, "127.0.0.1", 80).names == own
+        assert Address(listener, "::1", 8020).url == "http://[::1]:8020/"
