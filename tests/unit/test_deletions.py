@@ -27,31 +27,23 @@ def versions(seq: int, shape: str, *, name: str = "") -> list[ObjectVersion]:
     ]
 
 
-@pytest.mark.parametrize(
-    ("shape", "trace"),
-    [
-        ("v", None),
-        ("m", Trace.HIDDEN),
-        ("mv", Trace.HIDDEN),
-        ("mm", Trace.HIDDEN),
-        ("mvmv", Trace.HIDDEN),
-        ("vmv", Trace.DELETED),
-        ("vm", Trace.DELETED),
-        ("vv", Trace.REWRITTEN),
-        ("vvv", Trace.REWRITTEN),
-    ],
-)
-def test_every_trace_of_an_entry(shape: str, trace: Trace | None) -> None:
-    assert [found.what for found in findings(versions(7, shape))] == ([trace] if trace else [])
+TRACES: dict[Trace | None, str] = {
+    None: "v",
+    Trace.HIDDEN: "m mv mm mvmv",
+    Trace.DELETED: "vmv vm",
+    Trace.REWRITTEN: "vv vvv",
+}
+
+
+@pytest.mark.parametrize(("trace", "shapes"), TRACES.items())
+def test_every_trace_of_an_entry(trace: Trace | None, shapes: str) -> None:
+    for shape in shapes.split():
+        assert [found.what for found in findings(versions(7, shape))] == ([trace] if trace else [])
 
 
 def test_neighbours_of_one_kind_are_one_finding() -> None:
-    history = [
-        version
-        for seq, shape in ((1, "v"), (2, "mv"), (3, "mv"), (4, "mv"), (6, "mv"), (7, "vv"), (8, "v"))
-        for version in versions(seq, shape)
-    ]
-    assert list(findings(history)) == [
+    history = {1: "v", 2: "mv", 3: "mv", 4: "mv", 6: "mv", 7: "vv", 8: "v"}
+    assert list(findings([v for seq, shape in history.items() for v in versions(seq, shape)])) == [
         Problem(Trace.HIDDEN, 2, 4),
         Problem(Trace.HIDDEN, 6),
         Problem(Trace.REWRITTEN, 7),
@@ -59,8 +51,7 @@ def test_neighbours_of_one_kind_are_one_finding() -> None:
 
 
 def test_strangers_are_counted_whatever_was_done_to_them() -> None:
-    history = [v for name in "abc" for v in versions(0, "mv", name=f"{PREFIX}{name}")]
-    (finding,) = findings(history)
+    (finding,) = findings([v for name in "abc" for v in versions(0, "mv", name=f"{PREFIX}{name}")])
     assert str(finding) == f"3 objects are not entries, the first is '{PREFIX}a'"
 
 

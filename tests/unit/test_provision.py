@@ -1,13 +1,14 @@
-"""What becomes of each secret of a fleet, and how the work goes on after trouble."""
+"""What becomes of each secret of a fleet, how the work goes on after trouble, and the SQL of `lockstep plan sql`."""
 
-import json
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
+from lockstep.operate.plan_sql.scripts import LiveRoleError, Provisioning, provisioning
 from lockstep.operate.secrets import (
     FIRST_TEXT,
     POLICY,
@@ -22,26 +23,17 @@ from lockstep.operate.secrets import (
     stack_terms,
     wanted,
 )
-from lockstep.plan.file import parse_plan
-from lockstep.plan.model import Plan
 from lockstep.protocol.errors import StoreThrottledError
-from lockstep.protocol.model import Engine
+from lockstep.protocol.model import AdminSecret, DatabaseServer, Engine, Strategy, Tls
 from lockstep.protocol.names import SECRET_TAG, STACK_TAG, SecretKind
 from lockstep.stores.contents import decode_app_user, extras_in
 from sandbox import plans
+from tests.support.memory import make_plan
+from tests.unit.plan_case import parse
 
 KEY = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
-RINGS, VAULT = "ocid1.compartment.oc1..rings", "ocid1.vault.oc1.eu.aaaa"
-RING = RingTerms(
-    region="eu-frankfurt-1",
-    compartment_id=RINGS,
-    vault_id=VAULT,
-    key_id="ocid1.key.oc1.eu.key",
-    freeform_tags={"lockstep-stack": "lockstep"},
-)
-
-
-# Contents
+OF_RING = {"compartment_id": "ocid1.compartment.oc1..rings", "vault_id": "ocid1.vault.oc1.eu.aaaa"}
+OUTPUT = {**OF_RING, "key_id": "ocid1.key.oc1.eu.key", "freeform_tags": {"lockstep-stack": "lockstep"}}
 
 
 def test_the_first_content_is_a_placeholder_and_leaves_nothing_to_carry_on() -> None:
@@ -49,9 +41,6 @@ def test_the_first_content_is_a_placeholder_and_leaves_nothing_to_carry_on() -> 
     extras = extras_in(FIRST_TEXT)
     assert extras is not None
     assert not extras
-
-
-# Settings
 
 
 def test_settings_are_those_of_cdk_json() -> None:
@@ -75,15 +64,9 @@ def test_another_file_is_refused(document: object, told: str) -> None:
 
 
 def test_an_output_of_terraform_is_read_with_null_tags() -> None:
-    output = {
-        "compartment_id": RINGS,
-        "vault_id": VAULT,
-        "key_id": RING.key_id,
-        "freeform_tags": {"lockstep-stack": "lockstep"},
-        "defined_tags": None,
-    }
-    assert ring_terms(output, region="eu-frankfurt-1") == RING
-    wrongs: list[object] = [{}, [], {**output, "key_id": None}]
+    ring: dict[str, Any] = {**OUTPUT, "defined_tags": None}
+    assert ring_terms(ring, region="eu-frankfurt-1") == RingTerms(region="eu-frankfurt-1", **OUTPUT)  # type: ignore[arg-type]  # by their names
+    wrongs: list[object] = [{}, [], {**ring, "key_id": None}]
     for wrong in wrongs:
         with pytest.raises(ValueError):  # noqa: PT011 - each names another field
             ring_terms(wrong, region="eu-frankfurt-1")
@@ -138,44 +121,24 @@ def test_one_that_another_has_made_meanwhile_is_there() -> None:
 # Secrets that are there
 
 
-ARN = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:dba/else-AbCdEf"
-TAGS = {STACK_TAG: "lockstep", SECRET_TAG: "app_user"}
-ONE = Wanted(name="a", kind=SecretKind.APP_USER, region="eu-central-1")
-
-
-def plan_of(*, oci: bool = True, **admins: str) -> Plan:
-    """A plan of two credentials; the second one is on both databases."""
-    document = plans.plan_document(
-        [
-            plans.database(name, Engine.MYSQL, admin_secret=secret)
-            for name, secret in ({"orders": "dba/orders", "stock": "dba/stock"} | admins).items()
-        ],
-        [
-            plans.credential("a", "orders", username="a"),
-            plans.credential("b", "orders", "stock", username="b"),
-        ],
-        oci=plans.OciNames() if oci else None,
-    )
-    for database in document["databases"]:
-        database["oci_admin_secret"] = f"dba.{database['name']}"
-    return parse_plan(json.dumps(document), base=Path())
-
-
-def names(plan: Plan) -> dict[str, str]:
-    return {one.name: one.kind.value for one in wanted(plan)}
-
-
 def test_every_secret_that_is_known_by_its_tags_is_wanted_once() -> None:
-    assert names(plan_of()) == {
-        "a": "app_user",
-        "a.connection": "connection_blob",
-        "b": "app_user",
-        "b.connection": "connection_blob",
-        "dba/orders": "admin",
-        "dba/stock": "admin",
-        plans.OCI_KEY_SECRET: "runner-key",
-    }
-    assert len(wanted(plan_of())) == len(names(plan_of()))
+    databases = [
+        plans.database(n, Engine.MYSQL, admin_secret=f"dba/{n}", oci_admin_secret=f"dba.{n}")
+        for n in ("orders", "stock")
+    ]
+    credentials = [
+        plans.credential("a", "orders", username="a"),
+        plans.credential("b", "orders", "stock", username="b"),
+    ]
+    found = wanted(parse(plans.plan_document(databases, credentials, oci=plans.OciNames())))
+    assert sorted((one.name, one.kind.value) for one in found) == [
+        *(("a", "app_user"), ("a.connection", "connection_blob")),
+        *(("b", "app_user"), ("b.connection", "connection_blob")),
+        *(("dba/orders", "admin"), ("dba/stock", "admin"), (plans.OCI_KEY_SECRET, "runner-key")),
+    ]
+
+
+TAGS = {STACK_TAG: "lockstep", SECRET_TAG: "app_user"}
 
 
 @pytest.mark.parametrize(
@@ -195,8 +158,73 @@ def test_what_would_be_taken_from_others_or_cannot_work_is_in_the_way(
     tags: dict[str, str], changes: dict[str, Any], says: str
 ) -> None:
     """Whether it is to be made or tagged."""
-    found = {"ARN": ARN, "Tags": [{"Key": key, "Value": value} for key, value in tags.items()], **changes}
+    one = Wanted(name="a", kind=SecretKind.APP_USER, region="eu-central-1")
+    arn = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:dba/else-AbCdEf"
+    found = {"ARN": arn, "Tags": [{"Key": key, "Value": value} for key, value in tags.items()], **changes}
     for consent in (False, True):
-        decided = in_aws(ONE, found, StackTerms(key=KEY), consent=consent)
+        decided = in_aws(one, found, StackTerms(key=KEY), consent=consent)
         (problem,) = decided.problems
         assert (decided.action, says in problem) == (Action.REFUSE, True)
+
+
+# The SQL that a DBA runs
+
+
+def sql(engine: Engine, *, existing: bool = False, plaintext: bool = False) -> Provisioning:
+    credential = make_plan(strategy=Strategy.ALTERNATING_USERS).credentials[0]
+    server = DatabaseServer(
+        name="main",
+        host="db.example.com",
+        dbname="app_db",
+        engine=engine,
+        port=3306,
+        tls=None if plaintext else Tls(),
+        admin=AdminSecret(aws="lockstep/rotator", oci="lockstep/rotator"),
+    )
+    named = structs.replace(credential, id="multi-cloud/orders")
+    return provisioning(make_plan(), named, server, existing=existing)
+
+
+COLUMNS = "PROCESSLIST_ID, PROCESSLIST_USER, PROCESSLIST_HOST, PROCESSLIST_TIME, PROCESSLIST_COMMAND"
+RIGHTS = {
+    Engine.MARIADB: ["CREATE USER ON *.*", "SELECT (User, Host) ON mysql.user", "PROCESS ON *.*"],
+    Engine.MYSQL: [
+        "CREATE USER ON *.*",
+        f"SELECT ({COLUMNS}) ON performance_schema.threads",
+        "SELECT ON performance_schema.session_connect_attrs",
+    ],
+}
+
+
+@pytest.mark.parametrize("existing", [False, True])
+@pytest.mark.parametrize("engine", RIGHTS)
+def test_the_rotation_user_gets_what_it_needs_and_no_account_is_altered(
+    engine: Engine, *, existing: bool
+) -> None:
+    script = sql(engine, existing=existing)
+    granted = [s for s in script.statements if s.startswith("GRANT") and "lockstep_rotator" in s]
+    assert granted == [f"GRANT {right} TO 'lockstep_rotator'@'%'" for right in RIGHTS[engine]]
+    assert not [s for s in script.statements if " PASSWORD '" in s or "IDENTIFIED BY" in s]
+    # A live account would refuse who does not speak TLS yet: the statement is there to be read.
+    assert not [s for s in script.statements if re.search(r"ALTER USER '+\w+'+@'+%'+ REQUIRE", s)]
+    assert ("--   ALTER USER 'app_a'@'%' REQUIRE SSL;" in script.text().splitlines()) is existing
+
+
+@pytest.mark.parametrize("engine", RIGHTS)
+@pytest.mark.parametrize(("plaintext", "required"), [(False, "REQUIRE SSL"), (True, "REQUIRE NONE")])
+def test_an_account_that_is_made_requires_tls_unless_the_plan_says_plaintext(
+    engine: Engine, required: str, *, plaintext: bool
+) -> None:
+    created = [s for s in sql(engine, plaintext=plaintext).statements if s.startswith("CREATE USER")]
+    assert len(created) == 3
+    assert all(required in s for s in created)
+
+
+def test_on_postgresql_the_rotation_user_sees_no_statements_unless_a_dba_lets_it() -> None:
+    script = sql(Engine.POSTGRESQL)
+    statements = "\n".join(script.statements)
+    assert not re.search(r"pg_read_all_stats| PASSWORD '|IDENTIFIED BY", statements)
+    assert '--   GRANT pg_read_all_stats TO "lockstep_rotator";' in script.text().splitlines()
+    # There is no script for a live role.
+    with pytest.raises(LiveRoleError, match=r"act as app_owner, as docs/how-to/postgresql-live-login\.md"):
+        sql(Engine.POSTGRESQL, existing=True)

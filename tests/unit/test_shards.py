@@ -1,15 +1,18 @@
-"""Which rule starts a credential, and when."""
+"""Which rule starts a credential, and when; and what a plan needs of the clouds' limits."""
 
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from lockstep.plan.file import parse_plan
+from lockstep.cli import app
+from lockstep.plan import limits
 from lockstep.plan.limits import (
     FULLEST,
     LEAST,
@@ -17,26 +20,24 @@ from lockstep.plan.limits import (
     WINDOW,
     WRITES_A_SECOND,
     WRITES_OF_A_ROTATION,
+    Use,
     busiest,
     concurrency,
     every_ms,
-)
-from lockstep.plan.limits import (
-    minutes as minutes_of,
+    uses,
 )
 from lockstep.plan.model import Plan
 from lockstep.protocol.model import Engine
-from lockstep.protocol.schedule import (
-    Shard,
-    cron_expression,
-    last_trigger,
-    phase,
-    shards,
-)
+from lockstep.protocol.ring import SLOTS
+from lockstep.protocol.schedule import Shard, cron_expression, last_trigger, phase, shards
 from sandbox import plans
 from tests.support.scaled import scaled
+from tests.unit.plan_case import GONE, Document, edited, parse
 
 MINUTE = timedelta(minutes=1)
+ORDERS = plans.database("orders", Engine.MYSQL, host="orders.internal", tls="")
+ONE = plans.plan_document([ORDERS], [plans.credential("multi-cloud/app_user", "orders")])
+IN_BOTH = plans.plan_document(ONE["databases"], ONE["credentials"], oci=plans.OciNames())
 
 
 def _fleet(count: int, interval: timedelta = 20 * MINUTE) -> Mapping[str, timedelta]:
@@ -90,13 +91,10 @@ def test_a_phase_is_a_cron_expression_and_a_time(interval: int, first: int, expe
 # The pace of a shard
 
 
+@cache
 def _plan(count: int, *minutes: int) -> Plan:
     """A plan of so many credentials, whose intervals take turns."""
-    made = plans.plan_document(
-        [plans.database("orders", Engine.MYSQL, host="orders.internal", tls="")],
-        [plans.credential("team/app", "orders")],
-    )
-    plan = scaled(parse_plan(json.dumps(made), base=Path()), count)
+    plan = scaled(parse(ONE), count)
     sections = tuple(
         section.model_copy(update={"interval": minutes[number % len(minutes)] * MINUTE})
         for number, section in enumerate(plan.credential_sections)
@@ -109,25 +107,11 @@ def _shard(interval: timedelta, number: int, count: int, size: int) -> Shard:
     return Shard(interval=interval, number=number, count=count, credential_ids=ids)
 
 
-def _one_shard(size: int) -> Plan:
-    """A plan whose one shard has so many credentials, though a class of them would have more shards."""
-    plan = _plan(1, 20)
-    vars(plan)["shards"] = (_shard(20 * MINUTE, 0, 1, size),)
-    return plan
-
-
 def test_the_busiest_minute_adds_up_what_starts_in_it() -> None:
-    found = busiest(
-        [
-            _shard(20 * MINUTE, 0, 5, 30),
-            _shard(20 * MINUTE, 3, 5, 30),
-            _shard(60 * MINUTE, 4, 20, 50),
-            _shard(1440 * MINUTE, 0, 1, 20),
-        ]
-    )
+    of = ((20, 0, 5, 30), (20, 3, 5, 30), (60, 4, 20, 50), (1440, 0, 1, 20))
+    found = busiest([_shard(minutes * MINUTE, *rest) for minutes, *rest in of])
     # 00:12, where 20m-03 and 1h-04 start, not midnight, where 20m-00 and the daily ones do.
-    assert found == (12 * MINUTE, 80)
-    assert str(found) == "00:12 UTC"
+    assert (found, str(found)) == ((12 * MINUTE, 80), "00:12 UTC")
 
 
 @pytest.mark.parametrize("count", [1, 10, 100, 200, 1000, 4000, 10_000])
@@ -139,24 +123,112 @@ def test_no_minute_writes_more_than_its_share_and_every_shard_begins_within_it(
     every, at_once = every_ms(plan), concurrency(plan)
     assert every.keys() == at_once.keys() == {shard.name for shard in plan.shards}
     at = busiest(plan.shards).at
-    begun_a_second = sum(1000 / every[shard.name] for shard in plan.shards if at in minutes_of(shard))
+    begun_a_second = sum(1000 / every[shard.name] for shard in plan.shards if at in limits.minutes(shard))
     assert begun_a_second * WRITES_OF_A_ROTATION <= FULLEST * WRITES_A_SECOND
     for shard in plan.shards:
         size = len(shard.credential_ids)
         assert (size - 1) * every[shard.name] <= 1000 * WINDOW.total_seconds()
-        assert 1 <= at_once[shard.name] <= size
         # Enough for rotations that take as long as assumed, and half as long again.
-        assert at_once[shard.name] >= min(size, 1500 * ROTATION_SECONDS / every[shard.name])
+        assert min(size, 1500 * ROTATION_SECONDS / every[shard.name]) <= at_once[shard.name] <= size
+        assert at_once[shard.name] >= 1
 
 
 @pytest.mark.parametrize(("size", "every"), [(3, 250), (144, 250), (200, 180), (450, 100), (500, 100)])
 def test_a_shard_alone_is_spread_over_most_of_its_minute_and_is_never_slow(size: int, every: int) -> None:
-    plan = _one_shard(size)
+    plan = _plan(1, 20).model_copy()
+    # One shard, though a class of so many would have more.
+    vars(plan)["shards"] = (_shard(20 * MINUTE, 0, 1, size),)
     assert every_ms(plan) == {"20m-00": every}
     assert concurrency(plan) == {"20m-00": min(size, max(LEAST, ceil(12_000 / every)))}
 
 
 def test_shards_of_one_minute_share_what_may_be_written() -> None:
     plan = _plan(540, 20, 60, 1440)
-    assert every_ms(plan) == {"20m-00": 300, "1h-00": 300, "1d-00": 300}
-    assert concurrency(plan) == {"20m-00": 40, "1h-00": 40, "1d-00": 40}
+    assert every_ms(plan) == dict.fromkeys(("20m-00", "1h-00", "1d-00"), 300)
+    assert concurrency(plan) == dict.fromkeys(("20m-00", "1h-00", "1d-00"), 40)
+
+
+# The clouds' limits
+
+
+def named(plan: Plan, name: str) -> Use:
+    (found,) = (use for use in uses(plan) if name in use.name)
+    return found
+
+
+def test_small_plans_and_shards_of_a_fleet_fit() -> None:
+    plan = parse(IN_BOTH)
+    assert not any(use.exceeded for use in uses(plan))
+    assert not named(scaled(plan, 10_000), "Lockstep, time").exceeded
+
+
+def test_a_ring_needs_two_secrets_for_each_slot() -> None:
+    plan = parse(edited(IN_BOTH, {"runners.oci": GONE}))
+    assert named(plan, "OCI Vault, secrets").need == 2 * SLOTS
+    assert not named(scaled(plan, 625), "OCI Vault, secrets").exceeded
+    assert named(scaled(plan, 626), "OCI Vault, secrets").exceeded
+    assert limits.broken(scaled(plan, 626)) == []
+
+
+@pytest.mark.parametrize(
+    "secret",
+    ["rds!cluster-{:06}", "arn:aws:secretsmanager:eu-central-1:333344445555:secret:dba/orders-{:06}"],
+)
+def test_admins_that_are_known_by_arn_fill_the_policy_of_one_function(secret: str) -> None:
+    def with_admins(count: int) -> Use:
+        databases = [
+            {**ORDERS, "name": f"db-{i}", "host": f"db-{i}.internal", "admin_secret": secret.format(i)}
+            for i in range(count)
+        ]
+        plan = parse(edited(ONE, {"databases": databases, "credentials.0.databases": ["db-0"]}))
+        return named(plan, "IAM, inline")
+
+    one, two = with_admins(1), with_admins(2)
+    most = 1 + int((one.limit - one.need) // (two.need - one.need))
+    assert not with_admins(most).exceeded
+    assert with_admins(most + 1).exceeded
+
+
+@pytest.mark.parametrize(("need", "exceeded"), [(100, False), (100.01, True)])
+def test_all_of_a_limit_still_fits(need: float, *, exceeded: bool) -> None:
+    use = Use("x", need, 100, "y", "change")
+    assert use.exceeded is exceeded
+    assert ("change" in str(use)) is exceeded
+
+
+def check(tmp_path: Path, made: Document, *words: str) -> tuple[int, str]:
+    """Exit code and output of `lockstep check`."""
+    file = tmp_path / "lockstep.yaml"
+    file.write_text(json.dumps(made))
+    shown = CliRunner().invoke(app, ["check", "-p", str(file), *words])
+    return shown.exit_code, shown.stdout + shown.stderr
+
+
+def fleet(count: int, *hours: int) -> Document:
+    """A plan of so many credentials, whose intervals take turns."""
+    made = [plans.credential(f"app-{i}", "orders", username=f"app_{i}") for i in range(count)]
+    for number, credential in enumerate(made if hours else ()):
+        credential["interval"] = f"{hours[number % len(hours)]}h"
+    return edited(IN_BOTH, {"credentials": made})
+
+
+def test_check_refuses_a_plan_beyond_a_limit_that_nobody_raises(tmp_path: Path) -> None:
+    told = "Secrets Manager, writes in the busiest minute"
+    # Each of six classes begins at midnight.
+    code, text = check(tmp_path, fleet(660, 1, 2, 4, 6, 8, 12))
+    assert (code, told in text) == (0, False)
+    code, text = check(tmp_path, fleet(900, 1, 2, 4, 6, 8, 12))
+    assert (code, told in text, "use longer intervals" in text) == (2, True, True)
+
+
+def test_check_tells_when_a_fleet_begins(tmp_path: Path) -> None:
+    made = fleet(250)
+    found = busiest(parse(made).shards)
+    code, text = check(tmp_path, made)
+    assert code == 0
+    assert f"5 shards; at the busiest minute, {found}, {found.rotations} rotations begin" in text
+    assert "and 230 more credentials: --json has them all" in text
+    assert "shard" not in check(tmp_path, IN_BOTH)[1]
+    starts = json.loads(check(tmp_path, made, "--json")[1])["starts"]
+    assert (starts["shards"], starts["rotations"]) == (5, found.rotations)
+    assert starts["concurrency"].keys() == {f"20m-0{number}" for number in range(5)}

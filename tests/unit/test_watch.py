@@ -1,4 +1,4 @@
-"""What `lockstep.operate.watch` finds in a lock table: a table of records, and planted mistakes that it must notice."""
+"""What `lockstep.operate.watch` counts in a lock table; which reason a record has is in test_verdict."""
 
 import json
 from collections.abc import Mapping
@@ -17,8 +17,9 @@ from tests.support.memory import make_plan
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 CREDENTIAL = make_plan().credentials[0]
-INTERVAL, TOLERANCE = CREDENTIAL.schedule.interval, CREDENTIAL.schedule.tolerance
+INTERVAL = CREDENTIAL.schedule.interval
 OTHER = structs.replace(CREDENTIAL, id="other")
+BOTH = (CREDENTIAL, OTHER)
 IN_SYNC = LockRecord(
     credential_id=CREDENTIAL.id,
     plan=CREDENTIAL.plan_digest,
@@ -29,146 +30,123 @@ IN_SYNC = LockRecord(
     rotated_by="f-1-0a1b",
 )
 NEVER_ROTATED = LockRecord(credential_id=CREDENTIAL.id, plan=CREDENTIAL.plan_digest)
-MINUTE = timedelta(minutes=1)
+TO_BE_ACTIVE = LockRecord(credential_id=CREDENTIAL.id, activate=CREDENTIAL.plan_digest)
+UNREADABLE = {CREDENTIAL.id: "NewerFormatError"}
+SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+STALE_AFTER = INTERVAL + CREDENTIAL.schedule.tolerance
+"""After its due time: it is due an interval, less the tolerance, after its last rotation began."""
 
 
 def look(
     *records: LockRecord,
     credentials: tuple[Credential, ...] = (CREDENTIAL,),
-    schedules: bool = True,
     unreadable: Mapping[str, str] | None = None,
+    schedules: bool = True,
     canary: str | None = None,
+    others: frozenset[str] = frozenset(),
 ) -> Found:
     table = Table(records={r.credential_id: r for r in records}, unreadable=unreadable or {})
-    expected = Expected(credentials=credentials, schedules=schedules, canary=canary)
+    expected = Expected(credentials=credentials, schedules=schedules, canary=canary, others=others)
     return watch(table, expected, now=NOW)
 
 
-def due_since(**ago: float) -> LockRecord:
-    return replace(IN_SYNC, next_due_at=NOW - timedelta(**ago), not_before=NOW - timedelta(days=10))
+def due_since(ago: timedelta, **more: object) -> LockRecord:
+    return replace(IN_SYNC, next_due_at=NOW - ago, not_before=NOW - timedelta(days=10), **more)  # type: ignore[arg-type]
 
 
-STALE_AFTER = INTERVAL + TOLERANCE
-"""After its due time: it is due an interval, less the tolerance, after its last rotation began."""
-ROWS: list[tuple[str, LockRecord, set[str]]] = [
-    ("in sync", IN_SYNC, set()),
-    ("due, and not yet stale", due_since(seconds=STALE_AFTER.total_seconds() - 1), set()),
-    ("stale", due_since(seconds=STALE_AFTER.total_seconds()), {"StaleCredentials"}),
-    (
-        "the overlap moves the due time",
-        replace(IN_SYNC, next_due_at=NOW - 2 * INTERVAL, not_before=NOW - MINUTE),
+OLD = due_since(timedelta(days=9))
+ROWS: dict[str, tuple[LockRecord, set[str]]] = {
+    "in sync": (IN_SYNC, set()),
+    "due, and not yet stale": (due_since(STALE_AFTER - SECOND), set()),
+    "stale": (due_since(STALE_AFTER), {"StaleCredentials"}),
+    "the overlap moves the due time": (
+        *(replace(IN_SYNC, next_due_at=NOW - 2 * INTERVAL, not_before=NOW - MINUTE), set()),
+    ),
+    "a clock that was ahead has moved the due time out of reach": (
+        *(replace(IN_SYNC, next_due_at=NOW + timedelta(days=365)), {"StaleCredentials"}),
+    ),
+    "a clock that is a little ahead": (replace(IN_SYNC, next_due_at=NOW + INTERVAL + MINUTE), set()),
+    "paused, however stale": (replace(OLD, paused=True), {"PausedCredentials"}),
+    "never rotated": (NEVER_ROTATED, {"UnrotatedCredentials"}),
+    "to become active, and never rotated": (TO_BE_ACTIVE, {"UnrotatedCredentials"}),
+    "another plan is active": (replace(IN_SYNC, plan="another"), {"PlanNotActiveCredentials"}),
+    "another plan is to be replaced": (
+        replace(IN_SYNC, plan="another", activate=TO_BE_ACTIVE.activate),
         set(),
     ),
-    (
-        "a clock that was ahead has moved the due time out of reach",
-        replace(IN_SYNC, next_due_at=NOW + timedelta(days=365)),
-        {"StaleCredentials"},
+    "an emergency": (replace(IN_SYNC, revoke_through=4), {"RevokingCredentials"}),
+    "an emergency that is over": (replace(IN_SYNC, revoke_through=3), set()),
+    "an emergency on a paused credential": (
+        *(replace(IN_SYNC, revoke_through=4, paused=True), {"RevokingCredentials", "PausedCredentials"}),
     ),
-    ("a clock that is a little ahead", replace(IN_SYNC, next_due_at=NOW + INTERVAL + MINUTE), set()),
-    ("paused, however stale", replace(due_since(days=9), paused=True), {"PausedCredentials"}),
-    ("never rotated", NEVER_ROTATED, {"UnrotatedCredentials"}),
-    (
-        "ordered to become active, and never rotated",
-        LockRecord(credential_id=CREDENTIAL.id, activate=CREDENTIAL.plan_digest),
-        {"UnrotatedCredentials"},
+    "a blocked database": (
+        *(replace(IN_SYNC, blocked=frozenset(CREDENTIAL.databases[:1])), {"BlockedDatabases"}),
     ),
-    ("another plan is active", replace(IN_SYNC, plan="another"), {"PlanNotActiveCredentials"}),
-    (
-        "another plan is to be replaced",
-        replace(IN_SYNC, plan="another", activate=CREDENTIAL.plan_digest),
-        set(),
-    ),
-    ("an emergency", replace(IN_SYNC, revoke_through=4), {"RevokingCredentials"}),
-    ("an emergency that is over", replace(IN_SYNC, revoke_through=3), set()),
-    (
-        "an emergency on a paused credential",
-        replace(IN_SYNC, revoke_through=4, paused=True),
-        {"RevokingCredentials", "PausedCredentials"},
-    ),
-    (
-        "a blocked database",
-        replace(IN_SYNC, blocked=frozenset(CREDENTIAL.databases[:1])),
-        {"BlockedDatabases"},
-    ),
-    ("a blocked database that left the plan", replace(IN_SYNC, blocked=frozenset({"gone"})), set()),
-]
+    "a blocked database that left the plan": (replace(IN_SYNC, blocked=frozenset({"gone"})), set()),
+}
 
 
-@pytest.mark.parametrize(("record", "kinds"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
+@pytest.mark.parametrize(("record", "kinds"), ROWS.values(), ids=ROWS)
 def test_a_record_counts_as(record: LockRecord, kinds: set[str]) -> None:
     found = look(record)
     assert set(found.ids) == kinds
     assert {name for name in COUNTED if found.metrics[name]} == kinds
 
 
-def test_nothing_is_absent_while_the_schedules_are_off() -> None:
-    for record in (due_since(days=9), NEVER_ROTATED, LockRecord(credential_id=CREDENTIAL.id)):
-        assert look(record, schedules=False).ids == {}
-    assert look(schedules=False).ids == {}
+def test_nothing_is_stale_or_missing_while_schedules_are_off() -> None:
+    for records in ((OLD,), (NEVER_ROTATED,), (LockRecord(credential_id=CREDENTIAL.id),), ()):
+        assert look(*records, schedules=False).ids == {}
 
 
-def test_a_lost_table_makes_every_credential_stale() -> None:
+def test_a_lost_table_makes_every_credential_stale_and_is_judged_by_all_of_the_plan() -> None:
     left_by_a_run = LockRecord(credential_id=OTHER.id, fence=1)
     for records in ((), (left_by_a_run,)):
-        found = look(*records, credentials=(CREDENTIAL, OTHER))
+        found = look(*records, credentials=BOTH)
         assert found.metrics["StaleCredentials"] == found.metrics["PlanNotActiveCredentials"] == 2
-
-
-def test_a_new_credential_beside_others_is_not_a_lost_table() -> None:
-    found = look(IN_SYNC, credentials=(CREDENTIAL, OTHER))
-    assert found.ids == {"PlanNotActiveCredentials": [OTHER.id]}
-
-
-def test_whether_the_table_was_lost_is_judged_by_all_of_the_plan_where_some_are_looked_at() -> None:
-    expected = Expected(credentials=(OTHER,), schedules=True, others={CREDENTIAL.id})
-    table = Table(records={CREDENTIAL.id: IN_SYNC}, unreadable={})
-    found = watch(table, expected, now=NOW)
-    assert (found.ids, found.others) == ({"PlanNotActiveCredentials": [OTHER.id]}, [])
-    lost = watch(Table(records={}, unreadable={}), expected, now=NOW)
+    # A new credential beside others is not a lost table, whichever are looked at.
+    some = look(IN_SYNC, credentials=(OTHER,), others=frozenset({CREDENTIAL.id}))
+    for found in (look(IN_SYNC, credentials=BOTH), some):
+        assert (found.ids, found.others) == ({"PlanNotActiveCredentials": [OTHER.id]}, [])
+    lost = look(credentials=(OTHER,), others=frozenset({CREDENTIAL.id}))
     assert (lost.metrics["Credentials"], lost.metrics["StaleCredentials"]) == (1, 1)
 
 
-def test_a_record_that_cannot_be_read_is_counted_and_named() -> None:
-    found = look(unreadable={CREDENTIAL.id: "NewerFormatError"})
-    assert found.ids == {"UnreadableRecords": [f"{CREDENTIAL.id}: NewerFormatError"]}
-
-
-def test_what_is_not_in_the_plan_is_named_and_counts_nowhere() -> None:
-    gone = replace(due_since(days=9), credential_id="gone")
-    found = look(IN_SYNC, gone, unreadable={"foreign": "LockTableAccessDeniedError"})
+def test_what_cannot_be_read_is_counted_and_what_is_not_in_the_plan_is_only_named() -> None:
+    assert look(unreadable=UNREADABLE).ids == {"UnreadableRecords": [f"{CREDENTIAL.id}: NewerFormatError"]}
+    found = look(IN_SYNC, replace(OLD, credential_id="gone"), unreadable={"foreign": "NewerFormatError"})
     assert (found.ids, list(found.others)) == ({}, ["foreign", "gone"])
 
 
 def test_the_oldest_due_time_is_that_of_a_credential_that_may_rotate() -> None:
-    paused = replace(due_since(days=9), credential_id=OTHER.id, paused=True)
-    found = look(due_since(seconds=90), paused, credentials=(CREDENTIAL, OTHER))
+    found = look(due_since(90 * SECOND), replace(OLD, credential_id=OTHER.id, paused=True), credentials=BOTH)
     assert found.metrics["OldestDueSeconds"] == 90
     assert look(IN_SYNC).metrics["OldestDueSeconds"] == 0
 
 
 def test_the_canary_is_as_old_as_the_last_rotation_if_that_was_in_aws() -> None:
     """A rotation of the standby does not show that a deployment works."""
-    began = NOW - timedelta(seconds=90)
-    by_aws = replace(IN_SYNC, rotated_at=began)
-    assert look(by_aws, canary=CREDENTIAL.id).metrics["CanarySeconds"] == 90
+    by_aws = replace(IN_SYNC, rotated_at=NOW - 90 * SECOND)
     longer = structs.replace(CREDENTIAL.schedule, interval=2 * INTERVAL)
-    deployed = (structs.replace(CREDENTIAL, schedule=longer),)
-    assert look(by_aws, credentials=deployed, canary=CREDENTIAL.id).metrics["CanarySeconds"] == 90
-    assert look(replace(by_aws, paused=True), canary=CREDENTIAL.id).metrics["CanarySeconds"] == 90
+    for known in (
+        look(by_aws, canary=CREDENTIAL.id),
+        look(by_aws, credentials=(structs.replace(CREDENTIAL, schedule=longer),), canary=CREDENTIAL.id),
+        look(replace(by_aws, paused=True), canary=CREDENTIAL.id),
+    ):
+        assert known.metrics["CanarySeconds"] == 90
     for nothing in (
         look(by_aws),
         look(replace(by_aws, rotated_by="1f0e.0"), canary=CREDENTIAL.id),
         look(NEVER_ROTATED, canary=CREDENTIAL.id),
         look(replace(by_aws, credential_id=OTHER.id), canary=CREDENTIAL.id),
         look(by_aws, canary=OTHER.id),
-        look(unreadable={CREDENTIAL.id: "NewerFormatError"}, canary=CREDENTIAL.id),
+        look(unreadable=UNREADABLE, canary=CREDENTIAL.id),
     ):
         assert "CanarySeconds" not in nothing.metrics
 
 
 def test_a_hundred_stale_credentials_make_one_short_line() -> None:
     many = tuple(structs.replace(CREDENTIAL, id=f"team/{n}") for n in range(100))
-    found = look(*(replace(due_since(days=9), credential_id=c.id) for c in many), credentials=many)
+    found = look(*(replace(OLD, credential_id=c.id) for c in many), credentials=many)
     text = line(found, stack="lockstep", now=NOW)
     document = json.loads(text)
     assert document["StaleCredentials"] == 100
