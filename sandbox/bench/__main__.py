@@ -4,11 +4,10 @@ import argparse
 import json
 import sys
 import time
-from pathlib import Path
 
-from sandbox.bench.goals import goals
-from sandbox.bench.measure import FULL, QUICK, Figures, measure
-from sandbox.bench.table import Tables
+from sandbox.bench.budget import goals
+from sandbox.bench.measure import FULL, QUICK, measure
+from sandbox.bench.table import lines
 
 HELP = """\
 What a rotation costs, measured on this machine with both clouds' emulators and real databases.
@@ -24,21 +23,14 @@ of AWS this process, with what is measured: at 0 ms the times are mostly theirs.
                other work on the machine hardly changes; calls are counted in the same rotations
                Those to one cloud alone are counted too: of the state machine, those to OCI go across the clouds, of the
                OCI function those to AWS
-  slope        the same as a measurement of time: milliseconds that one more millisecond of latency adds, by least
-               squares over the medians at the three latencies
   wall         of the state machine: from the first event of an execution to the last, which includes what the emulated
                Step Functions takes for its states; of the OCI function: of its call
-  functions    the time in which a function ran, without the state machine
   lock held    from the write that acquires the lock to the one that releases it
   states       entered in an execution, as its history shows them: what AWS bills as transitions
 
 AcquireLock and ReleaseLock are calls of DynamoDB that the state machine makes itself. They wait like any other request,
 and they count as calls and round trips of the machine, not of the functions. That Step Functions invokes a function is
 a transition, which neither waits nor counts.
-
-With --peer, AWS's sample rotation function for MariaDB rotates beside it, in the same process, AWS and MariaDB, by the
-four calls that Secrets Manager makes; and for both: whether the value under AWSCURRENT logs in before each request and
-after each function of a rotation, and while rotations follow one another and an application reads and logs in.
 
 Starts are of fresh processes with the bundles that are deployed and nothing else; --quick does not build them. The
 processor's time is what is compared: other work on the machine does not lengthen it.
@@ -50,38 +42,21 @@ figure is worse than what is claimed; a goal that is not claimed yet is shown as
 
 def main() -> int:
     """Measure, print, and judge."""
-    asked = _arguments()
+    parser = argparse.ArgumentParser(
+        prog="python -m sandbox.bench", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions, and no bundles")
+    depth = QUICK if parser.parse_args().quick else FULL
     began = time.monotonic()
 
     def say(text: str) -> None:
         print(f"{time.monotonic() - began:5.0f} s  {text}", file=sys.stderr, flush=True)  # noqa: T201 - progress
 
-    before = _last_line(asked.baseline) if asked.baseline else None
-    found = measure(QUICK if asked.quick else FULL, asked.peer, say)
+    found = measure(depth, say)
     found["seconds"] = round(time.monotonic() - began)
-    for line in Tables(found, before).lines():
-        print(line)  # noqa: T201 - for people
+    print("\n".join(lines(found)))  # noqa: T201 - for people
     print(json.dumps(found))  # noqa: T201 - for other programs
     return 1 if any(goal.verdict(found) == "FAILS" for goal in goals()) else 0
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m sandbox.bench", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions, and no bundles")
-    parser.add_argument(
-        "--peer", type=Path, metavar="FOLDER", help="a checkout of aws-secrets-manager-rotation-lambdas"
-    )
-    parser.add_argument(
-        "--baseline", type=Path, metavar="FILE", help="the output of an earlier run, to show before and after"
-    )
-    return parser.parse_args()
-
-
-def _last_line(file: Path) -> Figures:
-    found: Figures = json.loads(file.read_text(encoding="utf-8").splitlines()[-1])
-    return found
 
 
 if __name__ == "__main__":

@@ -4,7 +4,11 @@ A round trip is sequential if it does not wait at the same time as another one. 
 step takes more. To lower a figure here is to promise that it stays.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Path = tuple[str, ...]
 
 SMALL = "1x1"
 LARGE = "2x2"
@@ -45,3 +49,74 @@ CALLS: Mapping[tuple[str, str, str], tuple[int, int]] = {
     (LARGE, FUNCTION, "oci_calls"): (24, 27),
 }
 """All requests, or those to OCI: what is aimed at, and what a rotation may make."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """A figure that is to be small.
+
+    Attributes:
+        name: For people.
+        path: Where the figure is, see `figure`.
+        at_most: What is aimed at.
+        claimed: What has been reached: more than this fails. None: nothing is claimed.
+    """
+
+    name: str
+    path: Path
+    at_most: float
+    claimed: float | None = None
+
+    def verdict(self, figures: Mapping[str, Any]) -> str:
+        """In a word: `met`, `short`, `FAILS`, or nothing where it was not measured."""
+        found = figure(figures, self.path)
+        if found is None:
+            return ""
+        if self.claimed is not None and found > self.claimed:
+            return "FAILS"
+        return "met" if found <= self.at_most else "short"
+
+
+def figure(figures: Mapping[str, Any], path: Path) -> Any:  # noqa: ANN401 - JSON
+    """The figure at a path of keys; None if it was not measured."""
+    found: Any = figures
+    for key in path:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def goals() -> Iterator[Goal]:
+    """All of them."""
+    rows: list[tuple[str, Path, float, float | None]] = [
+        (f"{size}: round trips of {step}, in sequence", (size, MACHINE, "steps", step, "chain"), most, most)
+        for size, steps in STEPS.items()
+        for step, most in steps.items()
+    ]
+    rows += [
+        (f"{size}: round trips of a rotation by the {runner}, in sequence", (size, runner, "chain"), *most)
+        for (size, runner), most in SUMS.items()
+    ]
+    rows += [
+        (f"{size}: {kind.replace('_', ' ')} of a rotation by the {runner}", (size, runner, kind), *most)
+        for (size, runner, kind), most in CALLS.items()
+    ]
+    starts = "starts"
+    rows += [
+        ("2x2: states entered in a rotation", (LARGE, MACHINE, "transitions"), 10, 10),
+        ("2x2 over 1x1 at 50 ms, wall of the state machine", ("2x2 over 1x1",), 1.25, 1.25),
+        (
+            "import and first client over a bare botocore client, processor time",
+            (starts, "imports", "ratio"),
+            1.2,
+            None,
+        ),
+        (
+            "bundle of the OCI function, bytes unpacked",
+            (starts, "bundles", "oci", "unpacked_bytes"),
+            12_000_000,
+            None,
+        ),
+        ("start of the OCI function, ms", (starts, "function", "milliseconds"), 500, None),
+    ]
+    for name, path, at_most, claimed in rows:
+        yield Goal(name=name, path=path, at_most=at_most, claimed=claimed)

@@ -1,18 +1,31 @@
-"""Rotations at several latencies, and what follows from the times that they took."""
+"""Rotations by both runners at several latencies, and what they show."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from statistics import linear_regression, median
+from statistics import median
 from typing import Any
 
-from sandbox.bench.network import AFTER_THE_FUNCTIONS, BEFORE_THE_FUNCTIONS, Record, covered_ms
+from lockstep.protocol.model import Credential
+from sandbox.bench.network import AFTER_THE_FUNCTIONS, BEFORE_THE_FUNCTIONS, Network, Record, covered_ms
+from sandbox.estate import Estate
+from sandbox.fn import FunctionProcess
+from sandbox.timeline import duration_ms, spans
 
 LATENCIES_MS = (0, 20, 50)
 COUNTED_AT_MS = 100
 """Of the rotations whose requests are counted: long beside what a busy machine takes to begin one."""
 COUNTED = 3
+WARM_UP = 2
+TIMEOUT_SECONDS = 120.0
+POLL_SECONDS = 0.2
+"""Seldom, because what asks shares this process with what is measured; the history has the times."""
+
+
+class NotRotatedError(Exception):
+    """A run has not rotated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,16 +57,61 @@ class Rotation:
 
 
 Rotate = Callable[[float], Rotation]
-"""Rotates at a latency in milliseconds."""
-Rotations = Mapping[str, Mapping[int, Sequence[Rotation]]]
-"""By runner and latency."""
+"""Rotates at a latency in milliseconds.
+
+Raises:
+    NotRotatedError: The run has another outcome.
+"""
 
 
-def rotations(
-    runners: Mapping[str, Rotate], *, repetitions: int, warm_up: int = 2, say: Callable[[str], None]
-) -> Rotations:
-    """Rotate by every runner at every latency, in turns, so that other work on the machine disturbs all alike."""
-    for rotate, _ in product(runners.values(), range(warm_up)):
+def by_machine(estate: Estate, network: Network, credential: Credential) -> Rotate:
+    """Rotates by an execution of the state machine."""
+
+    def rotate(latency_ms: float) -> Rotation:
+        estate.outside.expire_schedule(credential.id)
+        with network.recording(latency_ms) as record:
+            execution = estate.aws.run_execution(
+                estate.machine_arn,
+                {"credential_id": credential.id},
+                timeout_seconds=TIMEOUT_SECONDS,
+                poll_seconds=POLL_SECONDS,
+            )
+        outcome = (execution.output or {}).get("outcome", execution.error)
+        if outcome != "rotated":
+            raise NotRotatedError(f"the state machine: {outcome}: {execution.cause}")
+        return Rotation(
+            record=record,
+            wall_ms=duration_ms(execution),
+            states_ms={span.state: span.end_ms - span.begin_ms for span in spans(execution)},
+            transitions=len(execution.states_entered),
+        )
+
+    return rotate
+
+
+def by_function(estate: Estate, network: Network, credential: Credential, running: FunctionProcess) -> Rotate:
+    """Rotates by a call of the OCI function, which runs all steps in a process of its own."""
+
+    def rotate(latency_ms: float) -> Rotation:
+        estate.outside.expire_schedule(credential.id)
+        with network.recording(latency_ms, step="function") as record:
+            began = time.monotonic()
+            answer = running.call({"credential_id": credential.id})
+            ended = time.monotonic()
+        [result] = answer.body.get("results", [answer.body])
+        if result.get("outcome") != "rotated":
+            raise NotRotatedError(f"the OCI function: {answer.text}")
+        record.functions["function"] = [(began, ended)]
+        return Rotation(record=record, wall_ms=(ended - began) * 1000, states_ms={})
+
+    return rotate
+
+
+def measured(
+    runners: Mapping[str, Rotate], *, repetitions: int, say: Callable[[str], None]
+) -> dict[str, dict[str, Any]]:
+    """The figures of each runner: it rotates at every latency, in turns, so that other work disturbs all alike."""
+    for rotate, _ in product(runners.values(), range(WARM_UP)):
         rotate(0)
     done: dict[str, dict[int, list[Rotation]]] = {
         name: {latency: [] for latency in (*LATENCIES_MS, COUNTED_AT_MS)} for name in runners
@@ -65,22 +123,16 @@ def rotations(
     say("rotations whose requests are counted")
     for _, (name, rotate) in product(range(COUNTED), runners.items()):
         done[name][COUNTED_AT_MS].append(rotate(COUNTED_AT_MS))
-    return done
+    return {name: _figures(by_latency) for name, by_latency in done.items()}
 
 
-def round_trips(milliseconds: Mapping[int, float]) -> float:
-    """How many times the latency is in a time: the slope of time over latency, by least squares."""
-    slope, _ = linear_regression(list(milliseconds), list(milliseconds.values()))
-    return slope
-
-
-def figures(by_latency: Mapping[int, Sequence[Rotation]]) -> dict[str, Any]:
+def _figures(by_latency: Mapping[int, Sequence[Rotation]]) -> dict[str, Any]:
     """What the rotations of one runner show; see `python -m sandbox.bench --help`."""
     counted, timed = by_latency[COUNTED_AT_MS], {ms: by_latency[ms] for ms in LATENCIES_MS}
     record = _typical(counted).record
     return {
-        **_times("wall", {ms: [r.wall_ms for r in found] for ms, found in timed.items()}),
-        **_times("functions", {ms: [r.functions_ms for r in found] for ms, found in timed.items()}),
+        "wall_ms": _medians({ms: [r.wall_ms for r in found] for ms, found in timed.items()}),
+        "functions_ms": _medians({ms: [r.functions_ms for r in found] for ms, found in timed.items()}),
         "lock_held_ms": _medians({ms: [r.record.lock_held_ms for r in f] for ms, f in timed.items()}),
         "chain": round(median(r.record.chain() for r in counted)),
         "aws_chain": round(median(r.record.chain(cloud="aws") for r in counted)),
@@ -96,9 +148,8 @@ def figures(by_latency: Mapping[int, Sequence[Rotation]]) -> dict[str, Any]:
 
 def _step(timed: Mapping[int, Sequence[Rotation]], counted: Sequence[Rotation], name: str) -> dict[str, Any]:
     record = _typical(counted).record
-    times = {ms: [r.steps_ms.get(name, 0.0) for r in found] for ms, found in timed.items()}
     return {
-        **(_times("own", times) if name in counted[0].steps_ms else {}),
+        "own_ms": _medians({ms: [r.steps_ms.get(name, 0.0) for r in found] for ms, found in timed.items()}),
         "chain": round(median(r.record.chain(name) for r in counted)),
         "aws_calls": record.calls("aws", name).total(),
         "oci_calls": record.calls("oci", name).total(),
@@ -115,12 +166,6 @@ def _steps(rotation: Rotation) -> Iterator[str]:
     """In the order of their first request."""
     began = sorted(rotation.record.requests, key=lambda request: request.waited)
     yield from dict.fromkeys(request.step for request in began)
-
-
-def _times(name: str, milliseconds: Mapping[int, Sequence[float]]) -> dict[str, Any]:
-    medians = _medians(milliseconds)
-    by_latency = {int(latency): ms for latency, ms in medians.items()}
-    return {f"{name}_ms": medians, f"{name}_round_trips": round(round_trips(by_latency), 1)}
 
 
 def _medians(milliseconds: Mapping[int, Sequence[float]]) -> dict[str, int]:
