@@ -13,9 +13,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from lockstep.client import ClientCredential, CredentialClient
+from lockstep.client import ClientCredential, CredentialClient, Source, aws_source, oci_ring_source
 from lockstep.client.drivers import psycopg_opener, pymysql_opener
-from lockstep.protocol.model import ENGINES, DatabaseServer, Engine, is_mysql_refusal, is_postgresql_refusal
+from lockstep.plan.model import Plan
+from lockstep.plan.stores import OciVault
+from lockstep.protocol.model import (
+    ENGINES,
+    Credential,
+    DatabaseServer,
+    Engine,
+    is_mysql_refusal,
+    is_postgresql_refusal,
+)
 from sandbox.beside_agent import Address, ask, log_in_to_mysql, log_in_to_postgresql
 
 TIMEOUT_SECONDS = 10
@@ -92,6 +101,23 @@ class Application:
         self.logins += 1
         self.generation = login.generation
         self.slowest_seconds = max(self.slowest_seconds, time.monotonic() - began)
+
+
+def sources(plan: Plan, credential: Credential) -> dict[str, Source]:
+    """What an application reads a credential from, by the name of the cloud; the plan has a store in both."""
+    secret, vault = credential.secret_names.app_user, plan.store(OciVault)
+    if not isinstance(vault, OciVault):
+        raise TypeError("the plan has no OCI store")
+    return {
+        "aws": aws_source(secret, region=plan.lock.region),
+        "oci": oci_ring_source(
+            secret,
+            region=vault.region,
+            compartment_id=vault.compartment_id,
+            vault_id=vault.vault_id,
+            credential_id=credential.id,
+        ),
+    }
 
 
 def by_client(name: str, client: CredentialClient, server: DatabaseServer) -> Application:

@@ -25,12 +25,11 @@ from rich.console import Console
 from rich.live import Live
 
 from lockstep.audit.verify import Verification, Verifier
-from lockstep.client import CredentialClient, Source, aws_source, oci_ring_source
+from lockstep.client import CredentialClient
 from lockstep.operate.report.build import build, report_on
 from lockstep.operate.report.forms import page
 from lockstep.plan.model import Plan
-from lockstep.plan.stores import OciVault
-from lockstep.protocol.model import Credential, Engine
+from lockstep.protocol.model import Engine
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE
 from sandbox.acts import WITH_APPLICATIONS, WITHOUT_APPLICATIONS, Stage, play, recover
 from sandbox.agent import READER_MAY, running_agent
@@ -42,6 +41,7 @@ from sandbox.applications import (
     by_client,
     by_file,
     over_http,
+    sources,
 )
 from sandbox.emulators.databases import (
     CertificateAuthority,
@@ -163,7 +163,7 @@ def _with_client(estate: Estate) -> list[Application]:
             server,
         )
         for credential in estate.plan.credentials
-        for store, source in _sources(estate, credential).items()
+        for store, source in sources(estate.plan, credential).items()
         for server in credential.servers
     ]
 
@@ -211,23 +211,6 @@ def _beside_an_agent(estate: Estate) -> Iterator[list[Application]]:
                 for credential, server in scripts
             ),
         ]
-
-
-def _sources(estate: Estate, credential: Credential) -> dict[str, Source]:
-    secret = credential.secret_names.app_user
-    vault = estate.plan.store(OciVault)
-    if not isinstance(vault, OciVault):
-        raise TypeError("the plan of both clouds has an OCI store")
-    return {
-        "aws": aws_source(secret, region=estate.aws.region),
-        "oci": oci_ring_source(
-            secret,
-            region=vault.region,
-            compartment_id=vault.compartment_id,
-            vault_id=vault.vault_id,
-            credential_id=credential.id,
-        ),
-    }
 
 
 def _write_report(

@@ -19,8 +19,6 @@ Ends with one line of JSON, and with status 1 if any check fails.
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -33,7 +31,7 @@ from lockstep.operate.watch import COUNTED
 from lockstep.protocol.model import Credential
 from lockstep.runtime.identity import AWS_RUNNER
 from lockstep.runtime.wiring import Runner, endpoints_from_environment
-from sandbox.deployed_world import STACK, DeployedWorld, deployed_world
+from sandbox.deployed_world import STACK, DeployedWorld, deployed_world, lockstep
 from sandbox.emulators.aws.cloudformation import NOT_EMULATED
 from sandbox.emulators.aws.deployed import Fired, Schedule
 from sandbox.estate import environment
@@ -125,7 +123,7 @@ def check_digest(world: DeployedWorld) -> list[str]:
     if world.digests:
         told = world.digests.call()
         problems += [] if told.status == HTTPStatus.OK else [f"the digest of OCI: {told.text}"]
-    document = lockstep(world, "audit", "verify", "--json", "--plan", str(world.audited))
+    document = printed(world, "audit", "verify", "--json", "--plan", str(world.audited))
     in_aws, *others = document["digests"]
     # That of OCI is confirmed an hour later.
     expected = Verdict.NOT_CONFIRMED if others else Verdict.VERIFIED
@@ -198,23 +196,17 @@ def doctor_in_cloud(world: DeployedWorld, *words: str) -> tuple[dict[str, Any], 
     began = time.monotonic()
     plan = str(world.folder / "plan" / "lockstep.yaml")
     only = ("--only", "inside", "--only", "database")
-    document = lockstep(world, "doctor", "--in-cloud", "--json", "--plan", plan, *only, *words)
+    document = printed(world, "doctor", "--in-cloud", "--json", "--plan", plan, *only, *words)
     return document, round(time.monotonic() - began, 1)
 
 
-def lockstep(world: DeployedWorld, *words: str) -> dict[str, Any]:
+def printed(world: DeployedWorld, *words: str) -> dict[str, Any]:
     """The document that a command prints for an administrator, whatever it says."""
-    printed = subprocess.run(
-        [sys.executable, "-m", "lockstep", *words],
-        env={**os.environ, **world.aws.environment(), **world.operator},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = lockstep({**world.aws.environment(), **world.operator}, *words)
     try:
-        document: dict[str, Any] = json.loads(printed.stdout)
+        document: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
-        raise RuntimeError(printed.stderr) from None
+        raise RuntimeError(done.stderr) from None
     return document
 
 

@@ -1,7 +1,10 @@
 """The stack that the real CDK CLI deploys onto this machine, beside the databases of its plan."""
 
 import json
+import os
 import secrets
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -53,6 +56,7 @@ from sandbox.servers import (
 STACK = "lockstep"
 MAC_KEY = "alias/lockstep-audit"
 _CURRENT = "AWSCURRENT"
+_COMMAND_SECONDS = 900
 
 
 @dataclass(kw_only=True)
@@ -85,21 +89,17 @@ class DeployedWorld:
     def fire(self, schedule: Schedule) -> Fired:
         """Fire the rule of a shard whose credentials are due."""
         for credential_id in self.shard(schedule).credential_ids:
-            self._let_the_interval_pass(credential_id)
+            self.neglect(credential_id)
         return self.stack.fire(schedule)
 
     def rotate(self, credential_id: str) -> Execution:
         """Rotate a credential that is due, as the fleet does."""
-        self._let_the_interval_pass(credential_id)
+        self.neglect(credential_id)
         return self.stack.start(credential_id)
 
     def shard(self, schedule: Schedule) -> Shard:
         """What a rule starts."""
         return next(shard for shard in self.plan.shards if shard.name == schedule.input["shard"])
-
-    def neglect(self, credential_id: str) -> None:
-        """Make a credential look as if nobody had rotated it for years."""
-        self._let_the_interval_pass(credential_id)
 
     def current(self, secret: str) -> Mapping[str, object]:
         """What an application reads."""
@@ -107,7 +107,8 @@ class DeployedWorld:
         document: Mapping[str, object] = json.loads(reply["SecretString"])
         return document
 
-    def _let_the_interval_pass(self, credential_id: str) -> None:
+    def neglect(self, credential_id: str) -> None:
+        """Make a credential look as if nobody had rotated it for years."""
         dynamodb = self.aws.client("dynamodb")
         key = {"credential_id": {"S": credential_id}}
         if "Item" in dynamodb.get_item(TableName=self.plan.lock.table, Key=key):
@@ -143,31 +144,23 @@ def deployed_world(*, in_both: bool = False) -> Iterator[DeployedWorld]:
         document = _plan(folder / "plan", servers, aws, oci)
         plan_file = _write_plan(folder, "lockstep.yaml", document, keys)
         plan = load_plan(plan_file)
-        with timed(seconds, "build"):
-            bundle = build("aws", plan_file=plan_file, out=folder / "bundle")
-        cli = CdkCli(aws, folder / "cdk.out")
-        with timed(seconds, "bootstrap"):
-            cli.bootstrap()
-        with timed(seconds, "deploy"):
-            settings = {
-                "plan": str(plan_file),
-                "packaging": "zip",
-                "bundle": str(folder / "bundle"),
-                # Nothing fires a rule by itself here.
-                "schedules": "true",
-                "operators": json.dumps([f"arn:aws:iam::{aws.account_id}:role/{OPERATORS}"]),
-                "audit_break_glass_role": f"arn:aws:iam::{aws.account_id}:role/{BREAK_GLASS}",
-            }
-            cli.deploy(settings)
-        with timed(seconds, "publish"):
-            # The bucket was just made.
-            deployment = Deployment.of(plan, Settings.from_context(settings.get))
-            Publication(deployment, aws.client("s3")).publish()
+        bundle = deploy(
+            aws,
+            plan,
+            plan_file,
+            folder,
+            seconds,
+            operators=json.dumps([f"arn:aws:iam::{aws.account_id}:role/{OPERATORS}"]),
+            audit_break_glass_role=f"arn:aws:iam::{aws.account_id}:role/{BREAK_GLASS}",
+        )
         beside = operator(oci, folder) if oci else {}
         with timed(seconds, "secrets"), environment({**aws.environment(), **beside}):
             create_secrets(plan, key=encryption_key(aws), oci_key=oci.key_id if oci else None)
         with timed(seconds, "provision"):
-            rotation_users = _provision(plan, servers, aws)
+            rotation_users = make_accounts(plan, servers, aws)
+            for credential in plan.credentials:
+                activate(aws.client("dynamodb"), LOCK_TABLE, credential)
+                take_over(aws.client("dynamodb"), LOCK_TABLE, credential)
         endpoint = {name: beside[name] for name in (OCI_ENDPOINT_VARIABLE,) if name in beside}
         deployed = DeployedStack(aws, STACK, folder / "deployed", environment=endpoint)
         in_aws = KmsDigestKey(aws.client("kms"), digest_alias(STACK)).public_key()
@@ -193,6 +186,54 @@ def deployed_world(*, in_both: bool = False) -> Iterator[DeployedWorld]:
             digests=digests,
             operator=beside,
         )
+
+
+def deploy(
+    aws: AwsSandbox, plan: Plan, plan_file: Path, folder: Path, seconds: dict[str, float], **more: str
+) -> Bundle:
+    """Build the bundle, deploy the stack with the CDK CLI, and publish the plan; what was shipped.
+
+    Args:
+        aws: The account.
+        plan: The plan.
+        plan_file: Its file.
+        folder: For the bundle and the cloud assembly.
+        seconds: Gets how long each part took.
+        more: Settings of the deployment.
+    """
+    with timed(seconds, "build"):
+        bundle = build("aws", plan_file=plan_file, out=folder / "bundle")
+    with timed(seconds, "deploy"):
+        # Nothing fires a rule by itself here.
+        settings = {"packaging": "zip", "bundle": str(folder / "bundle"), "schedules": "true", **more}
+        settings["plan"] = str(plan_file)
+        cli = CdkCli(aws, folder / "cdk.out")
+        cli.bootstrap()
+        cli.deploy(settings)
+        # The bucket was just made.
+        Publication(Deployment.of(plan, Settings.from_context(settings.get)), aws.client("s3")).publish()
+    return bundle
+
+
+def lockstep(
+    variables: Mapping[str, str], *words: str, given: str = ""
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command of an operator.
+
+    Args:
+        variables: Of its environment, beside those of this process.
+        words: The command.
+        given: Its standard input.
+    """
+    return subprocess.run(
+        [sys.executable, "-m", "lockstep", *words],
+        env={**os.environ, **variables},
+        input=given,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_COMMAND_SECONDS,
+    )
 
 
 @contextmanager
@@ -230,8 +271,8 @@ def planned_in(folder: Path, servers: Mapping[str, DatabaseServer]) -> list[plan
     return databases
 
 
-def _provision(plan: Plan, servers: Mapping[str, DatabaseServer], aws: AwsSandbox) -> Mapping[str, Login]:
-    """What people make, besides the rights in OCI; the logins of the rotation users."""
+def make_accounts(plan: Plan, servers: Mapping[str, DatabaseServer], aws: AwsSandbox) -> Mapping[str, Login]:
+    """What people make: databases, accounts, and the secrets that the AWS runner reads; the rotation users' logins."""
     rotation_users = {name: Login(ROTATION_USER, SecretStr(secrets.token_urlsafe(24))) for name in servers}
     client = aws.client("secretsmanager")
     for name, login in rotation_users.items():
@@ -246,8 +287,6 @@ def _provision(plan: Plan, servers: Mapping[str, DatabaseServer], aws: AwsSandbo
             tag(client, secret.name, secret.tags(STACK))
     for credential in plan.credentials:
         provision(plan, credential, servers, rotation_users)
-        activate(aws.client("dynamodb"), LOCK_TABLE, credential)
-        take_over(aws.client("dynamodb"), LOCK_TABLE, credential)
     return rotation_users
 
 

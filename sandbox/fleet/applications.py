@@ -1,14 +1,13 @@
 """The applications of a fleet: one for each database of the sampled credentials, which log in all the time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import count
 
-from lockstep.client import ClientCredential, CredentialClient, Source, aws_source, oci_ring_source
+from lockstep.client import ClientCredential, CredentialClient
 from lockstep.plan.model import Plan
-from lockstep.plan.stores import OciVault
 from lockstep.protocol.model import ENGINES, Credential, DatabaseServer, SecretStr
-from sandbox.applications import CACHE_SECONDS, Application, Login, by_client, log_in
+from sandbox.applications import CACHE_SECONDS, Application, Login, by_client, log_in, sources
 from sandbox.outside import Outside, StoreName, value_of
 
 PAUSE_SECONDS = 1.0
@@ -28,7 +27,7 @@ def applications(plan: Plan, outside: Outside, credentials: Sequence[Credential]
             if is_plain:
                 application = _plain(name, outside, store, credential, server)
             else:
-                client = CredentialClient([_source(plan, store, credential)], max_age_seconds=CACHE_SECONDS)
+                client = CredentialClient([sources(plan, credential)[store]], max_age_seconds=CACHE_SECONDS)
                 application = by_client(name, client, server)
             application.pause_seconds = PAUSE_SECONDS
             found.append(application)
@@ -50,24 +49,4 @@ def _plain(
         )
         return Login(held.generation, partial(log_in, server, found))
 
-    return Application(name, read, _refusal(server))
-
-
-def _refusal(server: DatabaseServer) -> Callable[[Exception], bool]:
-    return ENGINES[server.engine].is_refusal
-
-
-def _source(plan: Plan, store: StoreName, credential: Credential) -> Source:
-    secret = credential.secret_names.app_user
-    if store == "aws":
-        return aws_source(secret, region=plan.lock.region)
-    vault = plan.store(OciVault)
-    if not isinstance(vault, OciVault):
-        raise TypeError("the plan of a fleet has an OCI store")
-    return oci_ring_source(
-        secret,
-        region=vault.region,
-        compartment_id=vault.compartment_id,
-        vault_id=vault.vault_id,
-        credential_id=credential.id,
-    )
+    return Application(name, read, ENGINES[server.engine].is_refusal)

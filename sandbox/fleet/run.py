@@ -93,13 +93,12 @@ class Findings:
         }
 
 
-def run(size: Size, tell: Tell, *, by_phase: bool = False) -> Findings:
+def run(size: Size, tell: Tell) -> Findings:
     """Start a fleet, rotate all of it, play the acts, and look at everything.
 
     Args:
         size: How large.
         tell: Told of progress.
-        by_phase: Whether the triggers keep to the minutes of the phases; else one shard follows another at once.
     """
     began = time.monotonic()
     with running_fleet(size, tell) as fleet:
@@ -110,7 +109,7 @@ def run(size: Size, tell: Tell, *, by_phase: bool = False) -> Findings:
         running = Applications(applications(fleet.plan, fleet.outside, fleet.sampled))
         with running:
             calls.begin()
-            first = everything(stage, by_phase=by_phase)
+            first = everything(stage)
             rates = calls.rates()
             second = trouble(stage)
             time.sleep(CACHE_SECONDS + 1)

@@ -8,30 +8,30 @@
 """
 
 import json
-import os
 import secrets
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from cdk.bundle import build
-from cdk.deployment import Deployment, Publication
-from cdk.settings import Settings
-from lockstep.operate.secrets import tag, wanted
 from lockstep.plan.file import load_plan
-from lockstep.protocol.model import ROTATION_USER, Credential, Login, SecretStr
+from lockstep.protocol.model import Credential, Login, SecretStr
 from lockstep.protocol.schedule import PER_SHARD
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from lockstep.runtime.wiring import PLAN_VARIABLE
 from sandbox import plans
-from sandbox.cdk_cli import CdkCli
 from sandbox.deploy_in_oci import know_deployed, names, planned_runners
-from sandbox.deployed_world import MAC_KEY, STACK, DeployedWorld, encryption_key, planned_in, timed
+from sandbox.deployed_world import (
+    MAC_KEY,
+    STACK,
+    DeployedWorld,
+    deploy,
+    lockstep,
+    make_accounts,
+    planned_in,
+    timed,
+)
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.aws.deployed import DeployedStack
 from sandbox.emulators.databases import CertificateAuthority, DatabaseServer, running
@@ -42,7 +42,7 @@ from sandbox.fleet.plan import credentials, sample
 from sandbox.identities import make_log
 from sandbox.outside import Outside
 from sandbox.plans import LOCK_TABLE
-from sandbox.servers import default_servers, login_text, make_database, provision, set_password
+from sandbox.servers import default_servers, login_text, set_password
 
 RATE = "50"
 """Secrets that `lockstep secrets create` makes in a second, in each cloud."""
@@ -126,21 +126,7 @@ def running_fleet(size: Size, tell: Tell) -> Iterator[Fleet]:
             PLAN_VARIABLE: str(plan_file),
         }
         tell(f"building and deploying the stack of {len(plan.credentials)} credentials: the CDK CLI")
-        with timed(seconds, "build"):
-            bundle = build("aws", plan_file=plan_file, out=folder / "bundle")
-        with timed(seconds, "deploy"):
-            settings = {
-                "plan": str(plan_file),
-                "packaging": "zip",
-                "bundle": str(folder / "bundle"),
-                # Nothing fires a rule by itself here.
-                "schedules": "true",
-            }
-            cli = CdkCli(aws, folder / "cdk.out")
-            cli.bootstrap()
-            cli.deploy(settings)
-            deployment = Deployment.of(plan, Settings.from_context(settings.get))
-            Publication(deployment, aws.client("s3")).publish()
+        bundle = deploy(aws, plan, plan_file, folder, seconds)
         tell("making the secrets: lockstep secrets create")
         with timed(seconds, "secrets"):
             _create_secrets(folder, oci, operator)
@@ -166,7 +152,7 @@ def running_fleet(size: Size, tell: Tell) -> Iterator[Fleet]:
         )
         tell("making the accounts, and bringing them under management")
         with timed(seconds, "accounts"):
-            _make_accounts(fleet)
+            make_accounts(plan, servers, aws)
             _import_login(fleet, operator)
         stack.enter_context(environment(operator))
         yield fleet
@@ -203,23 +189,7 @@ def _create_secrets(folder: Path, oci: OciSandbox, operator: Mapping[str, str]) 
     )
     words = (("--cloud", "aws"), ("--cloud", "oci", "--terraform", str(terms)))
     with ThreadPoolExecutor(len(words)) as pool:
-        list(pool.map(lambda w: lockstep(operator, "secrets", "create", "--rate", RATE, *w), words))
-
-
-def _make_accounts(fleet: Fleet) -> None:
-    """What a DBA and an administrator do: databases, accounts, and the secrets that the AWS runner reads."""
-    plan, servers, client = fleet.plan, fleet.servers, fleet.aws.client("secretsmanager")
-    rotation_users = {name: Login(ROTATION_USER, SecretStr(secrets.token_urlsafe(24))) for name in servers}
-    texts = {plans.admin_secret(name): login_text(login) for name, login in rotation_users.items()}
-    for name, text in texts.items():
-        client.create_secret(Name=name, SecretString=text, KmsKeyId=encryption_key(fleet.aws))
-    for secret in wanted(plan):
-        if secret.name in texts:
-            tag(client, secret.name, secret.tags(STACK))
-    for server in servers.values():
-        make_database(server)
-    for credential in plan.credentials:
-        provision(plan, credential, servers, rotation_users)
+        list(pool.map(lambda w: command(operator, "secrets", "create", "--rate", RATE, *w), words))
 
 
 def _import_login(fleet: Fleet, operator: Mapping[str, str]) -> None:
@@ -234,34 +204,20 @@ def _import_login(fleet: Fleet, operator: Mapping[str, str]) -> None:
         login = Login(credential.usernames[0], SecretStr(f"{secrets.token_urlsafe(24)}-aA1"))
         for name in credential.databases:
             set_password(fleet.servers[name], login)
-        lockstep(operator, "import", credential.id, given=login_text(login))
+        command(operator, "import", credential.id, given=login_text(login))
 
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         list(pool.map(one, fleet.sampled))
     if live:
-        lockstep(operator, "apply", *sorted(live))
+        command(operator, "apply", *sorted(live))
 
 
-def lockstep(variables: Mapping[str, str], *words: str, given: str = "") -> str:
-    """What a command prints.
-
-    Args:
-        variables: Of its environment, beside those of this process.
-        words: The command.
-        given: Its standard input.
+def command(variables: Mapping[str, str], *words: str, given: str = "") -> None:
+    """Run a command of an operator.
 
     Raises:
         CommandError: It failed.
     """
-    done: subprocess.CompletedProcess[Any] = subprocess.run(
-        [sys.executable, "-m", "lockstep", *words],
-        env={**os.environ, **variables},
-        input=given,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=_COMMAND_SECONDS,
-    )
+    done = lockstep(variables, *words, given=given)
     if done.returncode:
         raise CommandError(f"lockstep {words[0]}: {done.stdout[-1000:]}{done.stderr[-2000:]}")
-    return str(done.stdout)
