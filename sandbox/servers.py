@@ -110,12 +110,14 @@ def verifier_statement(engine: Engine, login: Login) -> str:
 
 
 def set_password(server: DatabaseServer, login: Login) -> None:
-    """Set an account's password by hand, as an administrator does."""
+    """Set an account's password by hand and let it in, as an administrator does."""
     password = login.password.reveal()
     if engine_of(server) is Engine.POSTGRESQL:
-        server.execute_as_superuser(f"ALTER ROLE {login.username} PASSWORD '{password}'")
+        server.execute_as_superuser(f"ALTER ROLE {login.username} LOGIN PASSWORD '{password}'")
     else:
-        server.execute_as_superuser(f"ALTER USER '{login.username}'@'%' IDENTIFIED BY '{password}'")
+        server.execute_as_superuser(
+            f"ALTER USER '{login.username}'@'%' IDENTIFIED BY '{password}' ACCOUNT UNLOCK"
+        )
 
 
 def login_text(login: Login) -> str:

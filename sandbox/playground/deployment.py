@@ -15,20 +15,19 @@ from lockstep.plan.file import load_source
 from lockstep.plan.model import Plan
 from lockstep.plan.stores import OciVault
 from lockstep.protocol.deadlines import check_scope
-from lockstep.protocol.model import ROTATION_USER, AdminSecret, Engine, Login, SecretStr
+from lockstep.protocol.model import ROTATION_USER, AdminSecret, Login, SecretStr
 from lockstep.protocol.names import DEFAULT_STACK, oci_name, slot_name
 from lockstep.runtime import wiring
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from sandbox import oci_resources as in_oci
 from sandbox.emulators.aws.resources import create_audit_bucket, create_lock_table, create_mac_key
-from sandbox.emulators.databases import DatabaseServer
 from sandbox.emulators.oci import write_config_file
 from sandbox.first_day import create_secrets
 from sandbox.fn import running_function
 from sandbox.identities import Identities, make_log
 from sandbox.plans import AWS_KEY_SECRET, OCI_KEY_SECRET
 from sandbox.playground.world import World
-from sandbox.servers import engine_of, login_text
+from sandbox.servers import login_text, set_password
 from sandbox.steps import deploy_state_machine, register_functions
 
 DEPLOYED = "deployed.yaml"
@@ -111,21 +110,11 @@ def _admins(world: World, plan: Plan) -> Iterator[str]:
         said = [*_secret_in_aws(world, plan, admin.aws, login_text(login))]
         if not said:
             continue
-        _set_password(server, login)
+        set_password(server, login)
         if plan.store(OciVault):
             said += _secret_in_oci(world, admin.oci, login_text(login))
         yield from said
         yield f"{section.name}: {ROTATION_USER} has a password"
-
-
-def _set_password(server: DatabaseServer, login: Login) -> None:
-    password = login.password.reveal()
-    if engine_of(server) is Engine.POSTGRESQL:
-        server.execute_as_superuser(f"ALTER ROLE {login.username} LOGIN PASSWORD '{password}'")
-    else:
-        server.execute_as_superuser(
-            f"ALTER USER '{login.username}'@'%' IDENTIFIED BY '{password}' ACCOUNT UNLOCK"
-        )
 
 
 def _secret_in_aws(world: World, plan: Plan, name: str, text: str) -> Iterator[str]:

@@ -244,8 +244,9 @@ class DeployedStack:
         return self.of_type("AWS::Lambda::Function")
 
     def log_of(self, function: str) -> str:
-        """The output of a function."""
-        return self._log_file(function).read_text()
+        """The output of a function; none before its first call."""
+        file = self._log_file(function)
+        return file.read_text() if file.exists() else ""
 
     def role_of(self, function: str) -> str:
         """The name of a function's role."""

@@ -98,7 +98,6 @@ class InvocationResult:
 Invoke = Callable[[bytes, InvocationContext], InvocationResult]
 BeforeCall = Callable[[InvocationContext, Any], None]
 AfterCall = Callable[[InvocationContext, Any, InvocationResult], None]
-OnResult = Callable[[InvocationContext, InvocationResult], None]
 
 
 @dataclass(frozen=True)
@@ -155,9 +154,7 @@ class LambdaHost:
             `ProcessDied` or `LambdaServiceError`. May be set at any time.
         after_call: The same after the function has run, with its result. If it raises `ProcessDied`, the function's
             effects remain, but the caller gets no reply.
-        on_result: Called with the result of every call that reached its function, also with that of one that timed out.
         find: Asked for a function or a version that is not registered.
-        new_id: Creates request ids.
         grace_seconds: How long after its deadline a call is ended. More than 0 for a test of what a function does just
             before, which a busy machine does late.
     """
@@ -166,9 +163,7 @@ class LambdaHost:
     account_id: str
     before_call: BeforeCall | None = None
     after_call: AfterCall | None = None
-    on_result: OnResult | None = None
     find: Find | None = None
-    new_id: Callable[[], str] = field(default=lambda: str(uuid.uuid4()))
     grace_seconds: float = 0.0
     _functions: dict[tuple[str, str], Registered] = field(default_factory=dict, init=False, repr=False)
 
@@ -200,18 +195,6 @@ class LambdaHost:
         """Answer calls of `name` with a Python handler in this process."""
         self.register(name, python_handler(handler), timeout_seconds=timeout_seconds)
 
-    def unregister(self, name: str) -> None:
-        """Forget a function with its versions: calls of it answer ResourceNotFoundException.
-
-        Raises:
-            KeyError: It is not registered.
-        """
-        known = [key for key in self._functions if key[0] == name]
-        if not known:
-            raise KeyError(name)
-        for key in known:
-            del self._functions[key]
-
     def arn(self, name: str) -> str:
         """A function's ARN."""
         return f"arn:aws:lambda:{self.region}:{self.account_id}:function:{name}"
@@ -226,7 +209,7 @@ class LambdaHost:
         Raises:
             LambdaServiceError: The call did not reach the function.
         """
-        return self._invoke(function, payload, self.new_id())[0]
+        return self._invoke(function, payload, str(uuid.uuid4()))[0]
 
     def answers(self, method: str, path: str) -> bool:
         """Whether a request calls a function."""
@@ -235,7 +218,7 @@ class LambdaHost:
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """Answer `POST /2015-03-31/functions/<name or ARN>/invocations`."""
         request = Request(environ)
-        request_id = self.new_id()
+        request_id = str(uuid.uuid4())
         try:
             _refuse_asynchronous(request)
             function = _in_path(request.path, request.args.get("Qualifier"))
@@ -294,10 +277,7 @@ class LambdaHost:
         Thread(
             target=self._run, args=(registered.invoke, payload or b"{}", event, call, answer), daemon=True
         ).start()
-        result = self._answered(answer, call)
-        if self.on_result:
-            self.on_result(call, result)
-        return result, call.version
+        return self._answered(answer, call), call.version
 
     def _registered(self, name: str, version: str) -> Registered | None:
         known = self._functions.get((name, version))

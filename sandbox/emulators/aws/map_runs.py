@@ -242,7 +242,7 @@ def _write_results(env: Environment, run: _MapRun) -> dict[str, Any]:
 
 
 def find_children(patches: Patches) -> None:
-    """The executions of items can be described and stopped."""
+    """The executions of items can be described."""
 
     def describe(original: Foreign) -> object:
         def describe_execution(self: Foreign, execution_arn: str) -> object:
@@ -250,19 +250,8 @@ def find_children(patches: Patches) -> None:
 
         return describe_execution
 
-    def stop(original: Foreign) -> object:
-        def stop_execution(self: Foreign, execution_arn: str) -> object:
-            child = _children(self).get(execution_arn)
-            if child is None:
-                return original(self, execution_arn)
-            child.stop(stop_date=datetime.now(UTC), error=None, cause=None)
-            return child
-
-        return stop_execution
-
     models = "moto.stepfunctions.models:StepFunctionBackend"
     patches.wrap(f"{models}.describe_execution", describe)
-    patches.wrap(f"{models}.stop_execution", stop)
 
 
 def find_runs(patches: Patches) -> None:

@@ -78,7 +78,6 @@ class AwsSandbox:
         web_identity: Issues tokens for the account's roles, and takes those of other issuers.
         application: Serves all requests (WSGI); a front forwards requests to it.
         on_request: Called with service and operation (for S3 the method) of each request.
-        quotas: The account's, by service and code; a test may set others.
         rates: How many calls a second a service takes, by moto's name of it; any number where it is not named.
     """
 
@@ -90,7 +89,6 @@ class AwsSandbox:
         region: str = "eu-central-1",
         retry_sleep: Callable[[float], None] = time.sleep,
         wall_clock: Callable[[], float] = time.time,
-        crash_name: strict_states.CrashName = "Lambda.Unknown",
         names: Names | None = None,
     ) -> None:
         """Configure a sandbox; `start` starts it.
@@ -100,7 +98,6 @@ class AwsSandbox:
             retry_sleep: Waits the given seconds between the attempts of a state machine's Retry.
             wall_clock: Seconds since the epoch, for the dates of secret versions and objects, and the time in state
                 machines.
-            crash_name: How Step Functions names a Lambda that crashed or timed out.
             names: Shared with others, and stopped by who made it; by default its own.
         """
         self.region = region
@@ -112,7 +109,6 @@ class AwsSandbox:
         self.web_identity = WebIdentity(self.guard, self.names)
         self._retry_sleep = retry_sleep
         self._wall_clock = wall_clock
-        self._crash_name = crash_name
         self._patches = Patches()
         self._session_lock = Lock()
         core = botocore.session.get_session()
@@ -150,7 +146,7 @@ class AwsSandbox:
         interpreter.apply(self._patches, self._server.port, self._retry_sleep, self._wall_clock)
         jsonata.apply(self._patches, self._wall_clock)
         strict_versions.apply(self._patches)
-        strict_states.apply(self._patches, self._crash_name)
+        strict_states.apply(self._patches)
         nested.apply(self._patches, self._judge)
         map_runs.apply(self._patches, self._judge)
         strict_secrets.apply(self._patches, self._wall_clock)
@@ -215,27 +211,20 @@ class AwsSandbox:
         """Let state machines call this loopback port, such as a front's, until the sandbox stops."""
         interpreter.call_the_sandbox(self._patches, port)
 
-    def client(self, service: str, *, read_timeout_seconds: float = 30.0) -> Client:
-        """Create a boto3 client with bounded time-outs and without retries.
-
-        Args:
-            service: boto3's name of the service.
-            read_timeout_seconds: The wait for a reply; for `lambda` longer than a function's timeout.
-        """
-        return self._client(service, read_timeout_seconds)
+    def client(self, service: str) -> Client:
+        """Create a boto3 client with bounded time-outs and without retries."""
+        return self._client(service)
 
     def client_as(self, access_key: str, service: str) -> Client:
         """Create a client that signs with an access key that the guard knows."""
-        return self._client(service, 30.0, aws_access_key_id=access_key, aws_secret_access_key=_ACCESS_KEY)
+        return self._client(service, aws_access_key_id=access_key, aws_secret_access_key=_ACCESS_KEY)
 
-    def _client(self, service: str, read_timeout_seconds: float, **identity: str) -> Client:
+    def _client(self, service: str, **identity: str) -> Client:
         with self._session_lock:
             return self._session.client(
                 service,
                 endpoint_url=self.url,
-                config=Config(
-                    connect_timeout=2, read_timeout=read_timeout_seconds, retries={"total_max_attempts": 1}
-                ),
+                config=Config(connect_timeout=2, read_timeout=30, retries={"total_max_attempts": 1}),
                 **identity,
             )
 

@@ -1,17 +1,17 @@
-"""KMS's asymmetric keys as AWS documents them, where moto is more lenient or wrong.
+"""KMS's RSA keys as AWS documents them, where moto is more lenient or wrong.
 
-moto hashes a digest again, ignores the state of a key, says in a reply that a signature is wrong where KMS raises an
-error, and salts PSS as no AWS key does. The facts are in the API reference of `Sign`, `Verify` and `GetPublicKey`, and
-on the page on the states of keys (https://docs.aws.amazon.com/kms/latest/developerguide/key-state.html).
+moto hashes a digest again and ignores the state of a key. The facts are in the API reference of `Sign` and
+`GetPublicKey`, and on the page on the states of keys
+(https://docs.aws.amazon.com/kms/latest/developerguide/key-state.html). Of the algorithms one alone is emulated, and
+verification by KMS is not.
 """
 
 import base64
 import json
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding
+from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from moto.core.exceptions import JsonRESTError
 from moto.kms.exceptions import InvalidKeyUsageException, ValidationException
@@ -20,11 +20,7 @@ from sandbox.emulators.aws.patching import Foreign, Patches
 
 MESSAGE_LIMIT_BYTES: Final = 4096
 _RESPONSE: Final = "moto.kms.responses:KmsResponse"
-_HASHES: Final[dict[str, hashes.HashAlgorithm]] = {
-    "256": hashes.SHA256(),
-    "384": hashes.SHA384(),
-    "512": hashes.SHA512(),
-}
+ALGORITHM: Final = "RSASSA_PKCS1_V1_5_SHA_256"
 
 
 def apply(patches: Patches) -> None:
@@ -47,33 +43,19 @@ def demand_enabled(key: Foreign) -> None:
 
 
 def _sign(self: Foreign) -> str:
-    key, algorithm, message, hashing = _asked(self)
-    private = key.private_key.private_key
-    if algorithm.startswith("ECDSA"):
-        signature = private.sign(message, ec.ECDSA(hashing))
-    else:
-        signature = private.sign(message, _padding(algorithm), hashing)
+    key, message, hashing = _asked(self)
+    signature = key.private_key.private_key.sign(message, padding.PKCS1v15(), hashing)
     return json.dumps(
         {
             "KeyId": key.arn,
             "Signature": base64.b64encode(signature).decode(),
-            "SigningAlgorithm": algorithm,
+            "SigningAlgorithm": ALGORITHM,
         }
     )
 
 
-def _verify(self: Foreign) -> str:
-    key, algorithm, message, hashing = _asked(self)
-    public = key.private_key.private_key.public_key()
-    signature = base64.b64decode(self._get_param("Signature"))
-    try:
-        if algorithm.startswith("ECDSA"):
-            public.verify(signature, message, ec.ECDSA(hashing))
-        else:
-            public.verify(signature, message, _padding(algorithm), hashing)
-    except InvalidSignature as error:
-        raise JsonRESTError("KMSInvalidSignatureException", "") from error
-    return json.dumps({"KeyId": key.arn, "SignatureValid": True, "SigningAlgorithm": algorithm})
+def _verify(_self: Foreign) -> str:
+    raise JsonRESTError("UnsupportedOperationException", "Verify is not emulated.")
 
 
 def _get_public_key(self: Foreign) -> str:
@@ -104,8 +86,8 @@ def _key(self: Foreign) -> Foreign:
     return key
 
 
-def _asked(self: Foreign) -> tuple[Foreign, str, bytes, hashes.HashAlgorithm | Prehashed]:
-    """Key, algorithm, message and how the message is hashed, if the request is a good one."""
+def _asked(self: Foreign) -> tuple[Foreign, bytes, hashes.HashAlgorithm | Prehashed]:
+    """Key, message and how the message is hashed, if the request is a good one."""
     key, algorithm, message = _key(self), str(self._get_param("SigningAlgorithm")), self._get_param("Message")
     kind = self._get_param("MessageType") or "RAW"
     if kind not in {"DIGEST", "RAW"}:
@@ -120,16 +102,11 @@ def _asked(self: Foreign) -> tuple[Foreign, str, bytes, hashes.HashAlgorithm | P
         )
     if key.key_usage != "SIGN_VERIFY" or algorithm not in key.signing_algorithms:
         raise InvalidKeyUsageException
-    hashing = _HASHES[algorithm[-3:]]
+    if algorithm != ALGORITHM:
+        raise JsonRESTError("UnsupportedOperationException", f"{algorithm} is not emulated.")
+    hashing = hashes.SHA256()
     if kind == "RAW":
-        return key, algorithm, message, hashing
+        return key, message, hashing
     if len(message) != hashing.digest_size:
         raise ValidationException(f"Digest is invalid length for algorithm {algorithm}.")
-    return key, algorithm, message, Prehashed(hashing)
-
-
-def _padding(algorithm: str) -> padding.AsymmetricPadding:
-    if "PKCS1" in algorithm:
-        return padding.PKCS1v15()
-    mask = padding.MGF1(_HASHES[algorithm[-3:]])
-    return padding.PSS(mgf=mask, salt_length=padding.PSS.DIGEST_LENGTH)
+    return key, message, Prehashed(hashing)

@@ -6,7 +6,7 @@ the developer guide's pages on error handling, on quotas and on the optimized in
 
 import json
 import uuid
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, cast
 
 from botocore.exceptions import BotoCoreError
 from moto.core.exceptions import AWSError
@@ -35,9 +35,6 @@ from sandbox.emulators.aws.patching import Foreign, Patches
 if TYPE_CHECKING:
     from moto.stepfunctions.parser.asl.eval.event.event_detail import EventDetails
 
-CrashName = Literal["Lambda.Unknown", "errorType"]
-"""The error name of a Lambda that crashed or timed out, see `name_crashes`."""
-
 PAYLOAD_LIMIT_BYTES = 256 * 1024
 HISTORY_PAGE = 100
 _ASL = "moto.stepfunctions.parser.asl"
@@ -47,7 +44,7 @@ _CRASHES = frozenset({"Sandbox.Timedout", "Runtime.ExitError"})
 _TERMINAL = frozenset({"States.Runtime", "States.DataLimitExceeded"})
 
 
-def apply(patches: Patches, crash_name: CrashName) -> None:
+def apply(patches: Patches) -> None:
     """Make moto's Step Functions as strict as the real one."""
     send_error_codes(patches)
     check_definitions(patches)
@@ -55,7 +52,7 @@ def apply(patches: Patches, crash_name: CrashName) -> None:
     limit_arguments(patches)
     let_nothing_catch_terminal_errors(patches)
     keep_the_names_of_inner_errors(patches)
-    name_crashes(patches, crash_name)
+    name_crashes(patches)
     take_dynamodb_numbers_as_strings(patches)
     page_histories(patches)
 
@@ -168,13 +165,11 @@ def keep_the_names_of_inner_errors(patches: Patches) -> None:
         patches.replace(f"{_STATE}.{module}:CustomErrorName", _error_name)
 
 
-def name_crashes(patches: Patches, crash_name: CrashName) -> None:
+def name_crashes(patches: Patches) -> None:
     """A Lambda that crashes or times out fails its task with the error `Lambda.Unknown`.
 
     The guide says so ("Unhandled errors in Lambda are reported as Lambda.Unknown", which "include out-of-memory errors
-    and function timeouts"). Published state machines retry on `Runtime.ExitError`, which suggests that the payload's
-    errorType is reported where there is one. Neither is confirmed for every case, so the sandbox offers both, and a
-    state machine must handle both.
+    and function timeouts"). Published state machines also retry on `Runtime.ExitError`; that is not emulated.
     """
 
     def wrapper(original: Foreign) -> object:
@@ -182,7 +177,7 @@ def name_crashes(patches: Patches, crash_name: CrashName) -> None:
             event = original(self, env, ex)
             if isinstance(ex, LambdaFunctionErrorException):
                 error_type = _error_type(ex.payload)
-                if error_type is None or (crash_name == "Lambda.Unknown" and error_type in _CRASHES):
+                if error_type is None or error_type in _CRASHES:
                     event.error_name = _error_name("Lambda.Unknown")
                     next(iter(event.event_details.values()))["error"] = "Lambda.Unknown"
             return event

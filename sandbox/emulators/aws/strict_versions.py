@@ -115,7 +115,7 @@ def tell_revisions(patches: Patches) -> None:
 
 
 def offer_the_api_of_versions(patches: Patches) -> None:
-    """PublishStateMachineVersion, ListStateMachineVersions and DeleteStateMachineVersion."""
+    """PublishStateMachineVersion and ListStateMachineVersions."""
 
     def publish_state_machine_version(self: Foreign) -> ActionResult:
         arn = self._get_param("stateMachineArn")
@@ -150,18 +150,7 @@ def offer_the_api_of_versions(patches: Patches) -> None:
         more = {"nextToken": str(first + size)} if first + size < len(newest_first) else {}
         return ActionResult({"stateMachineVersions": listed, **more})
 
-    def delete_state_machine_version(self: Foreign) -> ActionResult:
-        arn = self._get_param("stateMachineVersionArn")
-        base, number = _parts(arn)
-        machine = _unqualified(self.stepfunction_backend, base)
-        if _is_used(machine, arn):
-            raise ConflictException(
-                message=f"Version to be deleted must not be referenced by an alias: '{arn}'"
-            )
-        machine.versions.pop(int(number or 0), None)
-        return ActionResult({})
-
-    for method in (publish_state_machine_version, list_state_machine_versions, delete_state_machine_version):
+    for method in (publish_state_machine_version, list_state_machine_versions):
         patches.define(StepFunctionResponse, method.__name__, method)
 
 
@@ -328,14 +317,6 @@ def _check_routing(backend: Foreign, routing: Sequence[Mapping[str, Any]]) -> No
         machine = _unqualified(backend, base)
         if not (number or "").isdecimal() or int(number or 0) not in machine.versions:
             raise ResourceNotFound(arn)
-
-
-def _is_used(machine: Foreign, version_arn: str) -> bool:
-    return any(
-        route["stateMachineVersionArn"] == version_arn
-        for alias in machine.aliases.values()
-        for route in alias.routing_configuration
-    )
 
 
 def _routed(routing: Sequence[Mapping[str, Any]]) -> str:

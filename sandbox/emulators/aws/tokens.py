@@ -1,24 +1,14 @@
-"""JSON Web Tokens: made by AWS's issuer, and read by AWS when others have made them.
+"""JSON Web Tokens: made by AWS's issuer, and read by AWS when others have made them."""
 
-RFC 7515 (signatures), RFC 7517 and RFC 7518 (keys).
-"""
-
-import base64
-import binascii
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-_COORDINATE_BYTES: Final = 48
 _LEAST_RSA_BITS: Final = 2048
-_SEGMENT = re.compile(r"[A-Za-z0-9_-]*")
 
 
 class TokenError(Exception):
@@ -31,8 +21,7 @@ class Token:
 
     header: Mapping[str, Any]
     claims: Mapping[str, Any] = field(repr=False)
-    signed: bytes = field(repr=False)
-    signature: bytes = field(repr=False)
+    text: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -52,43 +41,21 @@ class SigningKeys:
     )
 
     def sign(self, algorithm: str, claims: Mapping[str, Any]) -> str:
-        """A signed token.
-
-        Args:
-            algorithm: RS256 or ES384.
-            claims: What it claims.
-        """
-        header = {"alg": algorithm, "kid": self._id(algorithm), "typ": "JWT"}
-        signed = f"{_encoded(_compact(header))}.{_encoded(_compact(claims))}"
-        if algorithm == "RS256":
-            signature = self.rsa_key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
-        else:
-            r, s = decode_dss_signature(self.ec_key.sign(signed.encode(), ec.ECDSA(hashes.SHA384())))
-            signature = r.to_bytes(_COORDINATE_BYTES) + s.to_bytes(_COORDINATE_BYTES)
-        return f"{signed}.{_encoded(signature)}"
+        """A token that is signed by RS256 or ES384."""
+        key = self.rsa_key if algorithm == "RS256" else self.ec_key
+        return jwt.encode(dict(claims), key, algorithm, headers={"kid": self._id(algorithm)})
 
     def published(self) -> list[dict[str, str]]:
         """The public keys, as a JSON Web Key Set has them."""
-        plain, curve = self.rsa_key.public_key().public_numbers(), self.ec_key.public_key().public_numbers()
+        curve = ECAlgorithm.to_jwk(self.ec_key.public_key(), as_dict=True)
+        plain = RSAAlgorithm.to_jwk(self.rsa_key.public_key(), as_dict=True)
         return [
-            {
-                "kty": "EC",
-                "kid": self._id("ES384"),
-                "use": "sig",
-                "alg": "ES384",
-                "crv": "P-384",
-                "x": _encoded(curve.x.to_bytes(_COORDINATE_BYTES)),
-                "y": _encoded(curve.y.to_bytes(_COORDINATE_BYTES)),
-            },
-            {
-                "kty": "RSA",
-                "kid": self._id("RS256"),
-                "use": "sig",
-                "alg": "RS256",
-                "n": _encoded(plain.n.to_bytes((plain.n.bit_length() + 7) // 8)),
-                "e": _encoded(plain.e.to_bytes((plain.e.bit_length() + 7) // 8)),
-            },
+            {**{name: curve[name] for name in ("kty", "crv", "x", "y")}, **self._names("ES384")},
+            {**{name: plain[name] for name in ("kty", "n", "e")}, **self._names("RS256")},
         ]
+
+    def _names(self, algorithm: str) -> dict[str, str]:
+        return {"kid": self._id(algorithm), "use": "sig", "alg": algorithm}
 
     def _id(self, algorithm: str) -> str:
         return f"{'RSA' if algorithm == 'RS256' else 'EC384'}_{self.generation}"
@@ -100,11 +67,11 @@ def parse(text: str) -> Token:
     Raises:
         TokenError: It is no signed token.
     """
-    parts = text.split(".")
-    if len(parts) != 3:  # noqa: PLR2004 - header, claims, signature
-        raise TokenError("not three parts")
-    header, claims = (_mapping(_decoded(part)) for part in parts[:2])
-    return Token(header, claims, f"{parts[0]}.{parts[1]}".encode(), _decoded(parts[2]))
+    try:
+        read = jwt.decode_complete(text, options={"verify_signature": False})
+    except jwt.PyJWTError as error:
+        raise TokenError("not a signed token") from error
+    return Token(read["header"], read["payload"], text)
 
 
 def verify_rs256(token: Token, keys: Mapping[str, Any]) -> None:
@@ -132,38 +99,10 @@ def verify_rs256(token: Token, keys: Mapping[str, Any]) -> None:
     ]
     if len(found) != 1:
         raise LookupError("no key of this id")
-    n, e = (int.from_bytes(_decoded(str(found[0].get(name, "")))) for name in ("n", "e"))
-    if n.bit_length() < _LEAST_RSA_BITS:
-        raise TokenError("the key is too short")
     try:
-        public = rsa.RSAPublicNumbers(e, n).public_key()
-        public.verify(token.signature, token.signed, padding.PKCS1v15(), hashes.SHA256())
-    except (InvalidSignature, ValueError) as error:
+        public = RSAAlgorithm.from_jwk(dict(found[0]))
+        if not isinstance(public, rsa.RSAPublicKey) or public.key_size < _LEAST_RSA_BITS:
+            raise TokenError("the key is not a long public key")
+        jwt.api_jws.decode(token.text, public, algorithms=["RS256"])
+    except (jwt.PyJWTError, ValueError) as error:
         raise TokenError("the signature is wrong") from error
-
-
-def _mapping(raw: bytes) -> Mapping[str, Any]:
-    try:
-        value = json.loads(raw)
-    except ValueError as error:
-        raise TokenError("not JSON") from error
-    if not isinstance(value, dict):
-        raise TokenError("not a JSON object")
-    return value
-
-
-def _decoded(text: str) -> bytes:
-    if not _SEGMENT.fullmatch(text):
-        raise TokenError("not base64url")
-    try:
-        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except binascii.Error as error:
-        raise TokenError("not base64url") from error
-
-
-def _encoded(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-def _compact(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()

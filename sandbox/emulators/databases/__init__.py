@@ -7,7 +7,6 @@ own, and ends with that process, however that ends.
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from typing import Protocol
 
 from sandbox.emulators.databases import mariadb, mysql, pgserver, postgresql
 from sandbox.emulators.databases.mariadb import MariaDbServer
@@ -27,7 +26,6 @@ __all__ = [
     "PgserverServer",
     "PostgresServer",
     "ServerStartError",
-    "Startable",
     "available",
     "running",
 ]
@@ -43,18 +41,8 @@ def available() -> dict[type[DatabaseServer], Availability]:
     }
 
 
-class Startable(Protocol):
-    """A server, real or fake."""
-
-    def start(self) -> None:
-        """Start it, and wait until it takes logins."""
-
-    def close(self) -> None:
-        """Stop it, and forget its data."""
-
-
 @contextmanager
-def running(*servers: Startable) -> Iterator[None]:
+def running(*servers: DatabaseServer) -> Iterator[None]:
     """Starts servers side by side; all of them run inside, none of them does afterwards.
 
     Raises:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from sandbox.emulators.databases.mysql_family import MySqlFamilyServer, as_present_user, options
-from sandbox.emulators.databases.process import SEARCH_PATH, find_program
+from sandbox.emulators.databases.process import find_program
 from sandbox.emulators.databases.server import Availability, program_version
 
 _PROGRAMS = ("mariadbd", "mariadb-install-db")
@@ -28,9 +28,9 @@ _SMALL_AND_FAST = {
 }
 
 
-def available(path: str = SEARCH_PATH) -> Availability:
+def available() -> Availability:
     """Whether MariaDB is installed."""
-    missing = [name for name in _PROGRAMS if find_program(name, path) is None]
+    missing = [name for name in _PROGRAMS if find_program(name) is None]
     if not missing:
         return Availability()
     names = " and ".join(missing)

@@ -28,9 +28,9 @@ _SMALL_AND_FAST = {
 }
 
 
-def available(folder: Path = _FOLDER) -> Availability:
+def available() -> Availability:
     """Whether MySQL has been unpacked."""
-    if (folder / "version").exists():
+    if (_FOLDER / "version").exists():
         return Availability()
     return Availability(
         "no MySQL server in .cache; .ci/mysql-server brings one where Debian or Ubuntu has it"

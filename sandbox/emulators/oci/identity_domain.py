@@ -13,7 +13,6 @@ import hmac
 import json
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Final
@@ -41,7 +40,6 @@ from sandbox.emulators.oci.jwts import (
     verified,
 )
 from sandbox.emulators.oci.names import FetchError
-from sandbox.emulators.oci.routes import Service
 from sandbox.emulators.oci.trusts import App, IssuerKeys, ServiceUser, Trust
 from sandbox.emulators.oci.wire import Reply, json_reply
 
@@ -58,26 +56,10 @@ _KID: Final = "asw_sandbox"
 _FORM: Final = "application/x-www-form-urlencoded"
 
 
-@dataclass(slots=True)
-class DomainBehaviour:
-    """What is not confirmed on a tenancy, to be tried both ways.
-
-    Attributes:
-        takes_assertions: A client may prove itself by an assertion beside a token exchange.
-        reads_mixed_keys: A JWKS may hold keys of other kinds than RSA, as AWS's does.
-        without_rpst: Services that do not take the session of a resource principal.
-    """
-
-    takes_assertions: bool = True
-    reads_mixed_keys: bool = True
-    without_rpst: set[Service] = field(default_factory=set)
-
-
 class IdentityDomain:
     """The domain of the tenancy.
 
     Attributes:
-        behaviour: See `DomainBehaviour`.
         url: Its name, as plans have it; its token endpoint is on the sandbox's own.
         apps: By their client ids.
         trusts: By their issuers.
@@ -98,7 +80,6 @@ class IdentityDomain:
             identity: Has the users and the workloads.
             fetch: Reads a document over HTTPS by name; raises `FetchError`.
         """
-        self.behaviour = DomainBehaviour()
         self.url = "https://idcs-0123456789abcdef.identity.oraclecloud.com"
         self.apps: dict[str, App] = {}
         self.trusts: dict[str, Trust] = {}
@@ -134,8 +115,6 @@ class IdentityDomain:
         issuer: str,
         clients: set[str],
         audience: str = "lockstep",
-        public_key_endpoint: str | None = None,
-        public_certificate: rsa.RSAPublicKey | None = None,
         impersonating_resource: str | None = "lockstep",
         service_users: Mapping[str, str] | None = None,
     ) -> Trust:
@@ -145,19 +124,16 @@ class IdentityDomain:
             issuer: Whose tokens it covers.
             clients: The ids of the applications that may exchange them.
             audience: What `aud` must hold.
-            public_key_endpoint: By default where AWS has it, `<issuer>/.well-known/jwks.json`.
-            public_certificate: The issuer's key, in place of an endpoint.
             impersonating_resource: See `Trust`.
             service_users: The names of users by the rules for those who become them.
         """
-        endpoint = public_key_endpoint or f"{issuer}/.well-known/jwks.json"
         trust = self.trusts[issuer] = Trust(
             name=f"trust-{len(self.trusts)}",
             issuer=issuer,
             oauth_clients=set(clients),
             client_claim_values=(audience,),
-            public_key_endpoint=None if public_certificate else endpoint,
-            public_certificate=public_certificate,
+            # Where AWS has it.
+            public_key_endpoint=f"{issuer}/.well-known/jwks.json",
             impersonating_resource=impersonating_resource,
             impersonation_service_users=tuple(
                 ServiceUser(rule, user) for rule, user in (service_users or {}).items()
@@ -172,21 +148,11 @@ class IdentityDomain:
 
     # ---- for the services
 
-    def session(self, token: str, service: Service) -> Credential | None:
-        """The key that signs for a session, and whose session it is.
-
-        Args:
-            token: The session's.
-            service: Who asks.
-
-        Returns:
-            None where the token is not ours, or over, or of a kind that the service does not take.
-        """
+    def session(self, token: str) -> Credential | None:
+        """The key that signs for a session, and whose session it is; None where its token is not ours, or over."""
         try:
             claims = verified(token, self._key.public_key(), now=self._clock.now())
         except BadTokenError:
-            return None
-        if claims["ttype"] == "rpst" and service in self.behaviour.without_rpst:
             return None
         with self._lock:
             if claims["jti"] not in self._sessions:
@@ -253,7 +219,7 @@ class IdentityDomain:
         return app if is_right else None
 
     def _by_assertion(self, form: Mapping[str, str]) -> App | None:
-        if form.get("client_assertion_type") != ASSERTION or not self.behaviour.takes_assertions:
+        if form.get("client_assertion_type") != ASSERTION:
             return None
         try:
             return self._asserted(form.get("client_assertion", ""))
@@ -287,29 +253,22 @@ class IdentityDomain:
             raise BadTokenError("no active trust names its issuer")
         if app.client_id not in trust.oauth_clients:
             raise oauth_error("unauthorized_client", "The trust does not name this client.")
-        claims = verified(
-            token, self._issuer_key(trust, asked.kid), now=self._clock.now(), skew=trust.clock_skew
-        )
+        claims = verified(token, self._issuer_key(trust, asked.kid), now=self._clock.now())
         trust.check(claims)
         return trust, claims
 
     def _issuer_key(self, trust: Trust, kid: str) -> rsa.RSAPublicKey:
-        if trust.public_certificate is not None:
-            return trust.public_certificate
         now = self._clock.now()
         known = self._read.get(trust.issuer)
         if known is None or known.read_at + self.keys_lifetime <= now or kid not in known.keys:
             try:
-                document = self._fetch(trust.public_key_endpoint or "")
+                document = self._fetch(trust.public_key_endpoint)
             except FetchError as error:
                 raise BadTokenError("the keys of its issuer cannot be read") from error
-            known = self._read[trust.issuer] = IssuerKeys(self._keys_in(document), now)
+            known = self._read[trust.issuer] = IssuerKeys(rsa_keys(document), now)
         if kid not in known.keys:
             raise BadTokenError("its issuer has no such key")
         return known.keys[kid]
-
-    def _keys_in(self, document: bytes) -> dict[str, rsa.RSAPublicKey]:
-        return rsa_keys(document, or_others=self.behaviour.reads_mixed_keys)
 
     # ---- what is given
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import jwt
@@ -66,14 +66,13 @@ def unverified(token: str) -> Unverified:
     return Unverified(kid, issuer)
 
 
-def verified(token: str, key: rsa.RSAPublicKey, *, now: datetime, skew: timedelta = timedelta()) -> Claims:
+def verified(token: str, key: rsa.RSAPublicKey, *, now: datetime) -> Claims:
     """What a token says, after the proof of its signature and of its times.
 
     Args:
         token: The token.
         key: Verifies it.
         now: The time, aware.
-        skew: How wrong its issuer's clock may be.
 
     Raises:
         BadTokenError: The signature is another's, or it is expired or not valid yet.
@@ -82,10 +81,10 @@ def verified(token: str, key: rsa.RSAPublicKey, *, now: datetime, skew: timedelt
         claims: Claims = jwt.decode(token, key, algorithms=[ALGORITHM], options=_SIGNATURE_ALONE)
     except jwt.PyJWTError as error:
         raise BadTokenError("its signature is not valid") from error
-    if moment_of(claims, "exp") + skew <= now:
+    if moment_of(claims, "exp") <= now:
         raise BadTokenError("it is expired")
     for name in ("iat", *(["nbf"] if "nbf" in claims else [])):
-        if moment_of(claims, name) - skew > now:
+        if moment_of(claims, name) > now:
             raise BadTokenError(f"its {name} is in the future")
     return claims
 
@@ -111,15 +110,11 @@ def audiences(claims: Claims, name: str = "aud") -> list[str]:
     return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)]
 
 
-def rsa_keys(document: bytes, *, or_others: bool) -> dict[str, rsa.RSAPublicKey]:
-    """The keys of a JWKS that verify RS256, by their ids.
-
-    Args:
-        document: The JWKS.
-        or_others: Pass over keys of other kinds.
+def rsa_keys(document: bytes) -> dict[str, rsa.RSAPublicKey]:
+    """The keys of a JWKS that verify RS256, by their ids; keys of other kinds are passed over.
 
     Raises:
-        BadTokenError: It is no JWKS, or has keys of other kinds and may not.
+        BadTokenError: It is no JWKS.
     """
     try:
         listed = json.loads(document)["keys"]
@@ -133,8 +128,6 @@ def rsa_keys(document: bytes, *, or_others: bool) -> dict[str, rsa.RSAPublicKey]
         raise BadTokenError("the issuer's JWKS is malformed") from error
     if len(keys) < len(fitting):
         raise BadTokenError("the issuer's JWKS has two keys of one id")
-    if len(fitting) < len(listed) and not or_others:
-        raise BadTokenError("the issuer's JWKS holds keys of other kinds")
     return keys
 
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import UTC
 from email.utils import format_datetime
-from functools import cache, lru_cache, partial
+from functools import cache, lru_cache
 from types import TracebackType
 from typing import Final, Literal, Self, TypeVar
 
@@ -31,7 +31,7 @@ from sandbox.emulators.oci.names import Answer, Names
 from sandbox.emulators.oci.notifications import NotificationsService
 from sandbox.emulators.oci.object_storage import NAMESPACE, ObjectStorageService
 from sandbox.emulators.oci.retrieval import RetrievalService
-from sandbox.emulators.oci.routes import Service, Target, target_of
+from sandbox.emulators.oci.routes import Target, target_of
 from sandbox.emulators.oci.signatures import signer_of
 from sandbox.emulators.oci.vault import VaultService
 from sandbox.emulators.oci.wire import HttpServer, Reply, Request
@@ -261,12 +261,11 @@ class OciSandbox:
         route = target.route
         if route.is_unsigned or (route.may_be_unsigned and "authorization" not in request.headers):
             return _ANYONE
-        credential_of = partial(self._credential, route.service)
-        return signer_of(request, credential_of, now=real_time(), covers_body=route.covers_body)
+        return signer_of(request, self._credential, now=real_time(), covers_body=route.covers_body)
 
-    def _credential(self, service: Service, key_id: str) -> Credential | None:
+    def _credential(self, key_id: str) -> Credential | None:
         if key_id.startswith(_SESSION):
-            return self.domain.session(key_id.removeprefix(_SESSION), service)
+            return self.domain.session(key_id.removeprefix(_SESSION))
         return self.identity.api_key(key_id)
 
     def _serve_by_name(self) -> None:

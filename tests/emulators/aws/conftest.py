@@ -1,12 +1,13 @@
 """A fresh AWS for every test, and a short way to run a state machine in it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from sandbox.emulators.aws import AwsSandbox, Execution, create_state_machine
 
@@ -25,16 +26,6 @@ class Clock:
 
 
 @dataclass
-class Naps:
-    """Records the delays of the retriers."""
-
-    taken: list[float] = field(default_factory=list)
-
-    def __call__(self, seconds: float) -> None:
-        self.taken.append(seconds)
-
-
-@dataclass
 class Runner:
     """Creates a JSONata state machine of the given states and runs it."""
 
@@ -42,15 +33,14 @@ class Runner:
     numbers: Iterator[int] = field(default_factory=count)
 
     def __call__(self, states: dict[str, Any], execution_input: object = None, **top: object) -> Execution:
-        definition = {"QueryLanguage": "JSONata", "StartAt": next(iter(states)), "States": states, **top}
-        arn = create_state_machine(
-            self.aws.client("stepfunctions"),
-            f"machine-{next(self.numbers)}",
-            json.dumps(definition),
-            {},
-            role_arn=ROLE,
-        )
+        arn = self.create(states, f"machine-{next(self.numbers)}", **top)
         return self.aws.run_execution(arn, {} if execution_input is None else execution_input)
+
+    def create(self, states: dict[str, Any], name: str, **top: object) -> str:
+        """Create it; its ARN."""
+        definition = {"QueryLanguage": "JSONata", "StartAt": next(iter(states)), "States": states, **top}
+        client = self.aws.client("stepfunctions")
+        return create_state_machine(client, name, json.dumps(definition), {}, role_arn=ROLE)
 
 
 @pytest.fixture
@@ -59,13 +49,14 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def naps() -> Naps:
-    return Naps()
+def naps() -> list[float]:
+    """The delays of the retriers."""
+    return []
 
 
 @pytest.fixture
-def aws(clock: Clock, naps: Naps) -> Iterator[AwsSandbox]:
-    with AwsSandbox(retry_sleep=naps, wall_clock=clock) as sandbox:
+def aws(clock: Clock, naps: list[float]) -> Iterator[AwsSandbox]:
+    with AwsSandbox(retry_sleep=naps.append, wall_clock=clock) as sandbox:
         yield sandbox
 
 
@@ -84,3 +75,16 @@ def invoke(function: str, payload: object = "{% $states.input %}", **fields: obj
         **fields,
     }
     return task if "Next" in task else {**task, "End": True}
+
+
+def refused(call: Callable[..., object], **asked: object) -> str:
+    """The code with which a call is refused."""
+    with pytest.raises(ClientError) as caught:
+        call(**asked)
+    return str(caught.value.response["Error"]["Code"])
+
+
+def policy(*statements: Mapping[str, object]) -> str:
+    """A policy of these statements, which allow on every resource where they say nothing else."""
+    filled = [{"Effect": "Allow", "Resource": "*", **statement} for statement in statements]
+    return json.dumps({"Version": "2012-10-17", "Statement": filled})

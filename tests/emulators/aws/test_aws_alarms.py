@@ -5,79 +5,60 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from moto.cloudwatch.models import cloudwatch_backends
 from moto.sns.models import sns_backends
 
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.aws.alarms import EmbeddedMetricError, embedded, judge
 from sandbox.emulators.aws.strict_alarms import ALARM, NO_DATA, OK
 from sandbox.watching import Subscriber
+from tests.emulators.aws.conftest import policy
 
-RETAINED = "the state before"
+BEFORE = "the state before"
 NOW = 1_800_000_000.0
 MISSING_DATA = [
     # M, the newest data point last, then the state with missing, ignore, breaching, notBreaching; N is 3.
     (3, "0-X-X", OK, OK, OK, OK),
     (3, "0----", OK, OK, OK, OK),
-    (3, "-----", NO_DATA, RETAINED, ALARM, OK),
+    (3, "-----", NO_DATA, BEFORE, ALARM, OK),
     (3, "0XX-X", ALARM, ALARM, ALARM, ALARM),
-    (3, "--X--", ALARM, RETAINED, ALARM, OK),
+    (3, "--X--", ALARM, BEFORE, ALARM, OK),
     (2, "0-X-X", ALARM, ALARM, ALARM, ALARM),
     (2, "00X0X", ALARM, ALARM, ALARM, ALARM),
     (2, "0-X--", OK, OK, ALARM, OK),
     (2, "----0", OK, OK, ALARM, OK),
-    (2, "---X-", ALARM, RETAINED, ALARM, OK),
+    (2, "---X-", ALARM, BEFORE, ALARM, OK),
 ]
 
 
-@pytest.mark.parametrize(
-    ("datapoints_to_alarm", "points", "missing", "ignore", "breaching", "not_breaching"), MISSING_DATA
-)
+@pytest.mark.parametrize(("least", "points", "missing", "ignore", "breaching", "not_breaching"), MISSING_DATA)
 def test_missing_data_is_treated_as_in_the_documentations_tables(
-    datapoints_to_alarm: int, points: str, missing: str, ignore: str, breaching: str, not_breaching: str
+    least: int, points: str, missing: str, ignore: str, breaching: str, not_breaching: str
 ) -> None:
-    values = [{"0": 0.0, "X": 1.0, "-": None}[point] for point in points]
-    for treatment, state in {
-        "missing": missing,
-        "ignore": ignore,
-        "breaching": breaching,
-        "notBreaching": not_breaching,
-    }.items():
-        found = judge(
-            values,
+    found = {
+        treatment: judge(
+            [{"0": 0.0, "X": 1.0, "-": None}[point] for point in points],
             breaches=lambda value: value >= 1,
             evaluation_periods=3,
-            datapoints_to_alarm=datapoints_to_alarm,
+            datapoints_to_alarm=least,
             treat_missing_data=treatment,
-            before=RETAINED,
+            before=BEFORE,
         )
-        assert found == state, treatment
-
-
-def _line(
-    *,
-    directive: Mapping[str, object] | None = None,
-    meta: Mapping[str, object] | None = None,
-    **changes: object,
-) -> str:
-    written = {"Namespace": "N", "Dimensions": [["Stack"]], "Metrics": [{"Name": "Stale", "Unit": "Count"}]}
-    aws = {
-        "Timestamp": int(NOW * 1000),
-        "CloudWatchMetrics": [{**written, **(directive or {})}],
-        **(meta or {}),
+        for treatment in ("missing", "ignore", "breaching", "notBreaching")
     }
-    return json.dumps({"_aws": aws, "Stack": "s", "Stale": 2, **changes})
+    assert list(found.values()) == [missing, ignore, breaching, not_breaching]
+
+
+def _line(*, at: float = NOW * 1000, **changes: object) -> str:
+    directive = {"Namespace": "N", "Dimensions": [["Stack"]], "Metrics": [{"Name": "Stale"}]}
+    directive |= {name: changes.pop(name) for name in ("Dimensions", "Metrics") if name in changes}
+    line = {"_aws": {"Timestamp": int(at), "CloudWatchMetrics": [directive]}, "Stack": "s", "Stale": 2}
+    return json.dumps({**line, **changes})
 
 
 def test_metrics_are_taken_out_of_a_log_line() -> None:
     (point,) = embedded(_line(), now=NOW)
-    assert (point.namespace, point.name, point.dimensions, point.at, point.value) == (
-        "N",
-        "Stale",
-        frozenset({("Stack", "s")}),
-        NOW,
-        2.0,
-    )
+    found = (point.namespace, point.name, point.dimensions, point.at, point.value)
+    assert found == ("N", "Stale", frozenset({("Stack", "s")}), NOW, 2.0)
     assert embedded("START RequestId", now=NOW) == embedded('{"message": "x"}', now=NOW) == []
 
 
@@ -87,12 +68,12 @@ def test_metrics_are_taken_out_of_a_log_line() -> None:
         _line(Stale="2"),
         _line(Stale=None),
         _line(Stack=5),
-        _line(directive={"Dimensions": []}),
-        _line(directive={"Dimensions": [[]]}),
-        _line(directive={"Metrics": [{"Name": "Another"}]}),
-        _line(directive={"Metrics": [{"Name": "Stale"}] * 101}),
-        _line(meta={"Timestamp": int(NOW)}),
-        _line(meta={"Timestamp": int((NOW + 3 * 3600) * 1000)}),
+        _line(Dimensions=[]),
+        _line(Dimensions=[[]]),
+        _line(Metrics=[{"Name": "Another"}]),
+        _line(Metrics=[{"Name": "Stale"}] * 101),
+        _line(at=NOW),
+        _line(at=(NOW + 3 * 3600) * 1000),
     ],
 )
 def test_a_line_that_breaks_the_format_is_found(line: str) -> None:
@@ -109,7 +90,7 @@ class World:
         self.subscriber = Subscriber.of(aws, self.topic)
         self.put_alarm(self.topic)
 
-    def put_alarm(self, *topics: str) -> None:
+    def put_alarm(self, topic: str) -> None:
         self.aws.client("cloudwatch").put_metric_alarm(
             AlarmName="lockstep-Stale",
             Namespace="N",
@@ -120,30 +101,19 @@ class World:
             DatapointsToAlarm=2,
             Threshold=1,
             ComparisonOperator="GreaterThanOrEqualToThreshold",
-            AlarmActions=list(topics),
-            OKActions=list(topics),
+            AlarmActions=[topic],
+            OKActions=[topic],
         )
 
-    def permit(self, *statements: Mapping[str, Any]) -> None:
-        policy = {"Version": "2012-10-17", "Statement": list(statements)}
+    def set_topic(self, name: str, value: str) -> None:
         self.aws.client("sns").set_topic_attributes(
-            TopicArn=self.topic, AttributeName="Policy", AttributeValue=json.dumps(policy)
+            TopicArn=self.topic, AttributeName=name, AttributeValue=value
         )
 
-    def encrypt(self, *statements: Mapping[str, Any]) -> None:
-        policy = {"Version": "2012-10-17", "Statement": list(statements)}
-        key = self.aws.client("kms").create_key(Policy=json.dumps(policy))["KeyMetadata"]["Arn"]
-        self.encrypt_with(key)
-
-    def encrypt_with(self, key: str) -> None:
-        self.aws.client("sns").set_topic_attributes(
-            TopicArn=self.topic, AttributeName="KmsMasterKeyId", AttributeValue=key
-        )
-
-    def raise_alarm(self) -> list[str]:
-        """Raise the alarm; the states that arrive at the queue."""
+    def to(self, state: str) -> list[str]:
+        """Bring the alarm into a state; the states that arrive at the queue."""
         self.aws.client("cloudwatch").set_alarm_state(
-            AlarmName="lockstep-Stale", StateValue="ALARM", StateReason="a test"
+            AlarmName="lockstep-Stale", StateValue=state, StateReason="a test"
         )
         return [m["NewStateValue"] for m in self.subscriber.received()]
 
@@ -154,92 +124,52 @@ def _world() -> Iterator[World]:
         yield World(aws)
 
 
-ALARMS = {"Service": "cloudwatch.amazonaws.com"}
-ROOT = {
-    "Effect": "Allow",
-    "Principal": {"AWS": "arn:aws:iam::123456789012:root"},
-    "Action": "kms:*",
-    "Resource": "*",
-}
 ONLY_TLS = {
     "Effect": "Deny",
     "Principal": {"AWS": "*"},
     "Action": "sns:Publish",
-    "Resource": "*",
     "Condition": {"Bool": {"aws:SecureTransport": "false"}},
 }
-
-
-def _may(
-    *condition: Mapping[str, Mapping[str, str]], action: str | list[str] = "sns:Publish"
-) -> dict[str, Any]:
-    return {
-        "Effect": "Allow",
-        "Principal": ALARMS,
-        "Action": action,
-        "Resource": "*",
-        "Condition": {operator: keys for part in condition for operator, keys in part.items()},
-    }
-
-
 OWN_ACCOUNT = {"StringEquals": {"aws:SourceAccount": "123456789012"}}
 OTHER_ACCOUNT = {"StringEquals": {"aws:SourceAccount": "999999999999"}}
 OWN_ALARMS = {"ArnLike": {"AWS:SourceArn": "arn:aws:cloudwatch:eu-central-1:123456789012:alarm:lockstep-*"}}
-
-
-def test_the_policy_that_a_topic_begins_with_lets_alarms_publish(world: World) -> None:
-    assert world.raise_alarm() == ["ALARM"]
-
-
-def test_a_policy_that_only_demands_tls_shuts_alarms_out(world: World) -> None:
-    world.permit(ONLY_TLS)
-    assert world.raise_alarm() == []
-    alarms: Any = cloudwatch_backends["123456789012"]["eu-central-1"].alarms
-    (alarm,) = alarms.values()
-    assert "is not authorized to perform: SNS:Publish" in alarm.actions_run[0][1]
-
-
-@pytest.mark.parametrize(
-    ("statement", "arrives"),
-    [
-        (_may(), True),
-        (_may(OWN_ACCOUNT), True),
-        (_may(OWN_ALARMS), True),
-        (_may(OWN_ACCOUNT, OWN_ALARMS), True),
-        (_may(OTHER_ACCOUNT), False),
-        (_may({"ArnLike": {"aws:SourceArn": "arn:aws:cloudwatch:*:*:alarm:other-*"}}), False),
-        (_may({"Bool": {"aws:SecureTransport": "true"}}), True),
-        (_may(action="sns:Subscribe"), False),
-        ({**_may(), "Principal": {"Service": "events.amazonaws.com"}}, False),
-        ({**_may(), "Principal": {"AWS": "arn:aws:iam::123456789012:root"}}, False),
-        ({**_may(), "Resource": "arn:aws:sns:eu-central-1:123456789012:other"}, False),
-    ],
-)
-def test_an_alarm_publishes_where_the_policy_of_the_topic_allows_it(
-    world: World, statement: Mapping[str, Any], *, arrives: bool
-) -> None:
-    world.permit(statement, ONLY_TLS)
-    assert world.raise_alarm() == (["ALARM"] if arrives else [])
-
-
+ROOT = {"Principal": {"AWS": "arn:aws:iam::123456789012:root"}, "Action": "kms:*"}
 USE = ["kms:Decrypt", "kms:GenerateDataKey*"]
 
 
+def _may(condition: Mapping[str, object] | None = None, **changed: object) -> dict[str, Any]:
+    alarms = {"Principal": {"Service": "cloudwatch.amazonaws.com"}, "Action": "sns:Publish"}
+    return {**alarms, **({"Condition": condition} if condition else {}), **changed}
+
+
 @pytest.mark.parametrize(
-    ("statements", "arrives"),
+    ("of_topic", "of_key", "arrives"),
     [
-        ([ROOT], False),
-        ([ROOT, _may(action=USE)], True),
-        ([ROOT, _may(OWN_ACCOUNT, action=USE)], True),
-        ([ROOT, _may(action="kms:GenerateDataKey*")], False),
-        ([ROOT, _may(OTHER_ACCOUNT, action=USE)], False),
+        (None, None, True),
+        ([], None, False),
+        ([_may()], None, True),
+        ([_may(OWN_ACCOUNT | OWN_ALARMS)], None, True),
+        ([_may(OTHER_ACCOUNT)], None, False),
+        ([_may({"ArnLike": {"aws:SourceArn": "arn:aws:cloudwatch:*:*:alarm:other-*"}})], None, False),
+        ([_may(Action="sns:Subscribe")], None, False),
+        ([_may(Principal={"Service": "events.amazonaws.com"})], None, False),
+        ([_may(Principal={"AWS": "arn:aws:iam::123456789012:root"})], None, False),
+        ([_may(Resource="arn:aws:sns:eu-central-1:123456789012:other")], None, False),
+        (None, [ROOT], False),
+        (None, [ROOT, _may(Action=USE)], True),
+        (None, [ROOT, _may(Action=USE[1:])], False),
+        (None, [ROOT, _may(OTHER_ACCOUNT, Action=USE)], False),
     ],
 )
-def test_an_encrypted_topic_needs_the_policy_of_its_key_too(
-    world: World, statements: list[Mapping[str, Any]], *, arrives: bool
+def test_an_alarm_publishes_where_the_policies_of_topic_and_key_allow_it(
+    world: World, of_topic: list[Any] | None, of_key: list[Any] | None, *, arrives: bool
 ) -> None:
-    world.encrypt(*statements)
-    assert world.raise_alarm() == (["ALARM"] if arrives else [])
+    if of_topic is not None:
+        world.set_topic("Policy", policy(*of_topic, ONLY_TLS))
+    if of_key is not None:
+        key = world.aws.client("kms").create_key(Policy=policy(*of_key))["KeyMetadata"]["Arn"]
+        world.set_topic("KmsMasterKeyId", key)
+    assert world.to(ALARM) == ([ALARM] if arrives else [])
 
 
 def test_a_topic_of_another_account_gets_what_its_policy_allows(world: World) -> None:
@@ -247,19 +177,17 @@ def test_a_topic_of_another_account_gets_what_its_policy_allows(world: World) ->
     backend: Any = sns_backends["999999999999"]["eu-central-1"]
     topic = backend.create_topic("on-call")
     world.put_alarm(topic.arn)
-    world.raise_alarm()
+    world.to(ALARM)
     assert topic.sent_notifications == []
-    topic.policy = json.dumps({"Statement": [_may(OWN_ACCOUNT, OWN_ALARMS)]})
-    world.aws.client("cloudwatch").set_alarm_state(
-        AlarmName="lockstep-Stale", StateValue="OK", StateReason="a test"
-    )
+    topic.policy = policy(_may(OWN_ACCOUNT | OWN_ALARMS))
+    world.to(OK)
     assert len(topic.sent_notifications) == 1
 
 
 def test_an_alarm_begins_without_data_and_acts_only_when_its_state_changes(world: World) -> None:
     client = world.aws.client("cloudwatch")
     assert [a["StateValue"] for a in client.describe_alarms()["MetricAlarms"]] == [NO_DATA]
-    assert world.raise_alarm() == ["ALARM"]
-    assert world.raise_alarm() == []
+    assert world.to(ALARM) == [ALARM]
+    assert world.to(ALARM) == []
     world.put_alarm(world.topic)  # A deployment keeps the state.
-    assert world.raise_alarm() == []
+    assert world.to(ALARM) == []

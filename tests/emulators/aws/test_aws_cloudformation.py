@@ -1,78 +1,59 @@
 """Every resource of a template is created, or the deployment fails."""
 
 import json
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from sandbox.emulators.aws import AwsSandbox
+from tests.emulators.aws.conftest import ROLE
+
+DEFINITION = {
+    "QueryLanguage": "JSONata",
+    "StartAt": "End",
+    "States": {"End": {"Type": "Succeed", "Comment": "${Named} ${Unnamed}"}},
+}
 
 
-def deploy(aws: AwsSandbox, resource_type: str, **properties: object) -> str:
-    resources = {"It": {"Type": resource_type, "Properties": properties}}
+def deploy(aws: AwsSandbox, **resources: tuple[str, dict[str, Any]]) -> dict[str, str]:
+    """Deploy resources; their names, by those in the template."""
+    listed = {name: {"Type": kind, "Properties": given} for name, (kind, given) in resources.items()}
     client = aws.client("cloudformation")
-    client.create_stack(StackName="stack", TemplateBody=json.dumps({"Resources": resources}))
-    (made,) = client.describe_stack_resources(StackName="stack")["StackResources"]
-    physical_id: str = made["PhysicalResourceId"]
-    return physical_id
+    client.create_stack(StackName="stack", TemplateBody=json.dumps({"Resources": listed}))
+    made = client.describe_stack_resources(StackName="stack")["StackResources"]
+    return {one["LogicalResourceId"]: one["PhysicalResourceId"] for one in made}
 
 
 def test_a_key_has_the_spec_of_its_template(aws: AwsSandbox) -> None:
-    key = deploy(aws, "AWS::KMS::Key", KeyPolicy={}, KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")
+    given = {"KeyPolicy": {}, "KeySpec": "HMAC_256", "KeyUsage": "GENERATE_VERIFY_MAC"}
+    key = deploy(aws, It=("AWS::KMS::Key", given))["It"]
     mac = aws.client("kms").generate_mac(KeyId=key, Message=b"digest", MacAlgorithm="HMAC_SHA_256")
     assert len(mac["Mac"]) == 32
 
 
-def test_a_definition_gets_its_substitutions(aws: AwsSandbox) -> None:
-    definition = {"StartAt": "End", "States": {"End": {"Type": "Succeed", "Comment": "${Named} ${Unnamed}"}}}
-    machine = deploy(
+def test_a_definition_gets_its_substitutions_and_an_alias_leads_to_its_version(aws: AwsSandbox) -> None:
+    preference = {"Type": "CANARY", "StateMachineVersionArn": {"Ref": "Version"}}
+    made = deploy(
         aws,
-        "AWS::StepFunctions::StateMachine",
-        DefinitionString=json.dumps(definition),
-        DefinitionSubstitutions={"Named": "table"},
-        RoleArn="arn:aws:iam::123456789012:role/machine",
+        Machine=(
+            "AWS::StepFunctions::StateMachine",
+            {
+                "DefinitionString": json.dumps(DEFINITION),
+                "DefinitionSubstitutions": {"Named": "table"},
+                "RoleArn": ROLE,
+            },
+        ),
+        Version=("AWS::StepFunctions::StateMachineVersion", {"StateMachineArn": {"Ref": "Machine"}}),
+        Live=("AWS::StepFunctions::StateMachineAlias", {"Name": "live", "DeploymentPreference": preference}),
     )
-    deployed = aws.client("stepfunctions").describe_state_machine(stateMachineArn=machine)["definition"]
+    states = aws.client("stepfunctions")
+    deployed = states.describe_state_machine(stateMachineArn=made["Machine"])["definition"]
     assert json.loads(deployed)["States"]["End"]["Comment"] == "table ${Unnamed}"
+    (route,) = states.describe_state_machine_alias(stateMachineAliasArn=made["Live"])["routingConfiguration"]
+    assert (route["stateMachineVersionArn"], route["weight"]) == (made["Version"], 100)
 
 
 def test_an_unknown_type_fails(aws: AwsSandbox) -> None:
     with pytest.raises(ClientError, match="AWS::Nobody::KnowsThis"):
-        deploy(aws, "AWS::Nobody::KnowsThis")
-
-
-def test_an_alias_leads_to_its_version(aws: AwsSandbox) -> None:
-    definition = {"StartAt": "End", "States": {"End": {"Type": "Succeed"}}}
-    resources = {
-        "Machine": {
-            "Type": "AWS::StepFunctions::StateMachine",
-            "Properties": {
-                "StateMachineName": "machine",
-                "DefinitionString": json.dumps(definition),
-                "RoleArn": "arn:aws:iam::123456789012:role/machine",
-            },
-        },
-        "Version": {
-            "Type": "AWS::StepFunctions::StateMachineVersion",
-            "Properties": {"StateMachineArn": {"Ref": "Machine"}},
-        },
-        "Live": {
-            "Type": "AWS::StepFunctions::StateMachineAlias",
-            "Properties": {
-                "Name": "live",
-                "DeploymentPreference": {
-                    "Type": "CANARY",
-                    "StateMachineVersionArn": {"Ref": "Version"},
-                },
-            },
-        },
-    }
-    outputs = {"Live": {"Value": {"Ref": "Live"}}}
-    client = aws.client("cloudformation")
-    client.create_stack(
-        StackName="stack", TemplateBody=json.dumps({"Resources": resources, "Outputs": outputs})
-    )
-    (told,) = client.describe_stacks(StackName="stack")["Stacks"][0]["Outputs"]
-    alias = aws.client("stepfunctions").describe_state_machine_alias(stateMachineAliasArn=told["OutputValue"])
-    (route,) = alias["routingConfiguration"]
-    assert (route["stateMachineVersionArn"].rpartition(":")[2], route["weight"]) == ("1", 100)
+        deploy(aws, It=("AWS::Nobody::KnowsThis", {}))

@@ -1,146 +1,120 @@
 """The definitions that Step Functions refuses when a state machine is created."""
 
-import json
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from sandbox.emulators.aws import AwsSandbox
-from tests.emulators.aws.conftest import ROLE, invoke
+from sandbox.emulators.aws.resources import LeftOverPlaceholderError, substitute
+from tests.emulators.aws.conftest import Runner, invoke, refused
 
-_END: dict[str, Any] = {"Type": "Succeed"}
+END: dict[str, Any] = {"Type": "Succeed"}
 
 
-def _map(inner: dict[str, Any]) -> dict[str, Any]:
-    processor = {"ProcessorConfig": {"Mode": "INLINE"}, "StartAt": "Inner", "States": inner}
-    return {"Type": "Map", "Items": [1], "ItemProcessor": processor, "End": True}
+def _pass(**fields: object) -> dict[str, Any]:
+    return {"Type": "Pass", **fields}
+
+
+def _choice(to: str, default: str) -> dict[str, Any]:
+    return {"Type": "Choice", "Choices": [{"Condition": True, "Next": to}], "Default": default}
+
+
+def _map(inner: dict[str, Any], *, mode: str = "INLINE", **fields: object) -> dict[str, Any]:
+    processor = {"ProcessorConfig": {"Mode": mode}, "StartAt": "Inner", "States": inner}
+    return {"Type": "Map", "Items": [1], "ItemProcessor": processor, "End": True, **fields}
 
 
 def _dynamodb(action: str, **arguments: object) -> dict[str, Any]:
-    return {
-        "Type": "Task",
-        "Resource": f"arn:aws:states:::dynamodb:{action}",
-        "Arguments": {"TableName": "locks", "Key": {"credential_id": {"S": "app"}}, **arguments},
-        "End": True,
-    }
+    key = {"TableName": "locks", "Key": {"credential_id": {"S": "app"}}}
+    resource = f"arn:aws:states:::dynamodb:{action}"
+    return {"Type": "Task", "Resource": resource, "Arguments": {**key, **arguments}, "End": True}
 
 
-def _create(aws: AwsSandbox, states: dict[str, Any], **top: object) -> None:
-    definition = {"QueryLanguage": "JSONata", "StartAt": "First", "States": states, **top}
-    aws.client("stepfunctions").create_state_machine(
-        name="machine", definition=json.dumps(definition), roleArn=ROLE
-    )
+def _retry(*retriers: dict[str, Any]) -> dict[str, Any]:
+    return invoke("f", Retry=list(retriers))
 
 
-@pytest.mark.parametrize(
-    ("states", "reason"),
-    [
-        pytest.param(
-            {"First": {"Type": "Pass", "Next": "Nowhere"}}, "Missing target state 'Nowhere'", id="next"
-        ),
-        pytest.param(
-            {
-                "First": {
-                    "Type": "Choice",
-                    "Choices": [{"Condition": True, "Next": "Nowhere"}],
-                    "Default": "End",
-                }
-            }
-            | {"End": _END},
-            "at /States/First/Choices[0]/Next",
-            id="choice",
-        ),
-        pytest.param(
-            {
-                "First": {
-                    "Type": "Choice",
-                    "Choices": [{"Condition": True, "Next": "End"}],
-                    "Default": "Nowhere",
-                }
-            }
-            | {"End": _END},
-            "at /States/First/Default",
-            id="default",
-        ),
-        pytest.param(
-            {"First": invoke("f", Catch=[{"ErrorEquals": ["States.ALL"], "Next": "Nowhere"}])},
-            "at /States/First/Catch[0]/Next",
-            id="catch",
-        ),
-        pytest.param(
-            {"First": _map({"Inner": {"Type": "Pass", "Next": "First"}})},
-            "Missing target state 'First' at /States/First/ItemProcessor/States/Inner/Next",
-            id="out of a map",
-        ),
-        pytest.param({"Second": _END}, "Missing target state 'First' at /StartAt", id="start"),
-        pytest.param({"First": _END, "Alone": _END}, "State 'Alone' is not reachable", id="unreachable"),
-        pytest.param(
-            {"First": _END, "A": {"Type": "Pass", "Next": "B"}, "B": {"Type": "Pass", "Next": "A"}},
-            "State 'B' is not reachable",
-            id="unreachable cycle",
-        ),
-        pytest.param({"First": {"Type": "Pass"}}, "neither Next nor End", id="no way on"),
-        pytest.param(
-            {"First": _map({"Inner": {"Type": "Pass", "Next": "First"}, "First": _END})},
-            "Duplicate state name: First",
-            id="duplicate name",
-        ),
-        pytest.param(
-            {"First": invoke("f", Retry=[{"ErrorEquals": ["States.ALL"]}, {"ErrorEquals": ["X"]}])},
-            "States.ALL must appear alone and last at /States/First/Retry[0]/ErrorEquals",
-            id="wildcard not last",
-        ),
-        pytest.param(
-            {"First": invoke("f", Retry=[{"ErrorEquals": ["X", "States.ALL"]}])},
-            "States.ALL must appear alone",
-            id="wildcard not alone",
-        ),
-        pytest.param(
-            {"First": invoke("f", Retry=[{"ErrorEquals": ["X"], "MaxAttempt": 1}])},
-            "MaxAttempt",
-            id="misspelt retry field",
-        ),
-        pytest.param(
-            {"First": {"Type": "Pass", "End": True, "TimeoutSeconds": 5}},
-            "Field 'TimeoutSeconds' is not supported at /States/First",
-            id="field of another type",
-        ),
-        pytest.param(
-            {"First": {"Type": "Pass", "End": True, "Output": {"a": [{"b": "{% 1 + %}"}]}}},
-            "at /States/First/Output/a[0]/b",
-            id="no JSONata",
-        ),
-        pytest.param(
-            {"First": _map({"Inner": {"Type": "Pass", "End": True, "Output": "{% ( %}"}})},
-            "at /States/First/ItemProcessor/States/Inner/Output",
-            id="no JSONata in a map",
-        ),
-        pytest.param(
-            {"First": {"Type": "Pass", "End": True, "Output": "{% $eval('1') %}"}}, "$eval", id="eval"
-        ),
-        pytest.param(
-            {"First": _dynamodb("updateItem", ReturnValuesOnConditionCheckFailure="ALL_OLD")},
-            "Field 'ReturnValuesOnConditionCheckFailure' is not supported at /States/First/Arguments",
-            id="argument the integration lacks",
-        ),
-        pytest.param({"First": _dynamodb("query")}, "not recognized", id="action the integration lacks"),
-    ],
-)
-def test_a_definition_that_cannot_run_is_refused(
-    aws: AwsSandbox, states: dict[str, Any], reason: str
-) -> None:
-    with pytest.raises(ClientError) as refused:
-        _create(aws, states)
-    assert refused.value.response["Error"]["Code"] == "InvalidDefinition"
-    assert reason in refused.value.response["Error"]["Message"]
+DEFINITIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "next": ({"First": _pass(Next="Nowhere")}, "Missing target state 'Nowhere'"),
+    "choice": ({"First": _choice("Nowhere", "End"), "End": END}, "at /States/First/Choices[0]/Next"),
+    "default": ({"First": _choice("End", "Nowhere"), "End": END}, "at /States/First/Default"),
+    "catch": (
+        {"First": invoke("f", Catch=[{"ErrorEquals": ["States.ALL"], "Next": "Nowhere"}])},
+        "at /States/First/Catch[0]/Next",
+    ),
+    "out of a map": (
+        {"First": _map({"Inner": _pass(Next="First")})},
+        "Missing target state 'First' at /States/First/ItemProcessor/States/Inner/Next",
+    ),
+    "unreachable": ({"First": END, "Alone": END}, "State 'Alone' is not reachable"),
+    "unreachable cycle": (
+        {"First": END, "A": _pass(Next="B"), "B": _pass(Next="A")},
+        "State 'B' is not reachable",
+    ),
+    "no way on": ({"First": _pass()}, "neither Next nor End"),
+    "duplicate name": (
+        {"First": _map({"Inner": _pass(Next="First"), "First": END})},
+        "Duplicate state name: First",
+    ),
+    "wildcard not last": (
+        {"First": _retry({"ErrorEquals": ["States.ALL"]}, {"ErrorEquals": ["X"]})},
+        "States.ALL must appear alone and last at /States/First/Retry[0]/ErrorEquals",
+    ),
+    "wildcard not alone": (
+        {"First": _retry({"ErrorEquals": ["X", "States.ALL"]})},
+        "States.ALL must appear alone",
+    ),
+    "misspelt retry field": ({"First": _retry({"ErrorEquals": ["X"], "MaxAttempt": 1})}, "MaxAttempt"),
+    "field of another type": (
+        {"First": _pass(End=True, TimeoutSeconds=5)},
+        "Field 'TimeoutSeconds' is not supported at /States/First",
+    ),
+    "no JSONata": (
+        {"First": _pass(End=True, Output={"a": [{"b": "{% 1 + %}"}]})},
+        "at /States/First/Output/a[0]/b",
+    ),
+    "no JSONata in a map": (
+        {"First": _map({"Inner": _pass(End=True, Output="{% ( %}")})},
+        "at /States/First/ItemProcessor/States/Inner/Output",
+    ),
+    "eval": ({"First": _pass(End=True, Output="{% $eval('1') %}")}, "$eval"),
+    "argument the integration lacks": (
+        {"First": _dynamodb("updateItem", ReturnValuesOnConditionCheckFailure="ALL_OLD")},
+        "Field 'ReturnValuesOnConditionCheckFailure' is not supported at /States/First/Arguments",
+    ),
+    "action the integration lacks": ({"First": _dynamodb("query")}, "not recognized"),
+    "label of an inline map": (
+        {"First": _map({"Inner": END}, Label="Each")},
+        "Field 'Label' is not supported by an inline Map",
+    ),
+    "another language": (
+        {"First": {"QueryLanguage": "JSONPath", "Type": "Succeed"}},
+        "NOT_EMULATED: A Succeed in JSONPath at /States/First",
+    ),
+    "percentage": (
+        {"First": _map({"Inner": END}, mode="DISTRIBUTED", ToleratedFailurePercentage=101)},
+        "The percentage is not between 0 and 100",
+    ),
+}
 
 
-def test_an_update_is_checked_too(aws: AwsSandbox) -> None:
-    _create(aws, {"First": _END})
-    stepfunctions = aws.client("stepfunctions")
-    arn = stepfunctions.list_state_machines()["stateMachines"][0]["stateMachineArn"]
-    with pytest.raises(stepfunctions.exceptions.InvalidDefinition):
-        stepfunctions.update_state_machine(
-            stateMachineArn=arn, definition='{"StartAt": "First", "States": {"Second": {"Type": "Succeed"}}}'
-        )
+@pytest.mark.parametrize(("states", "reason"), DEFINITIONS.values(), ids=DEFINITIONS)
+def test_a_definition_that_cannot_run_is_refused(run: Runner, states: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ClientError) as found:
+        run.create(states, "machine")
+    assert found.value.response["Error"]["Code"] == "InvalidDefinition"
+    assert reason in found.value.response["Error"]["Message"]
+
+
+def test_an_update_is_checked_too(aws: AwsSandbox, run: Runner) -> None:
+    arn = run.create({"First": END}, "machine")
+    wrong = '{"StartAt": "First", "States": {"Second": {"Type": "Succeed"}}}'
+    update = aws.client("stepfunctions").update_state_machine
+    assert refused(update, stateMachineArn=arn, definition=wrong) == "InvalidDefinition"
+
+
+def test_a_placeholder_without_substitution_is_an_error() -> None:
+    assert substitute('{"a": "${A}-${A}", "n": ${N}}', {"A": 'x"', "N": "5"}) == '{"a": "x\\"-x\\"", "n": 5}'
+    with pytest.raises(LeftOverPlaceholderError, match="Bee, Cee"):
+        substitute("${Cee} ${A} ${Bee}", {"A": "x"})

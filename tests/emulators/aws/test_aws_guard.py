@@ -1,7 +1,6 @@
 """The guard: requests of a role, judged by its policies and by those of the resource, at the moment of the request."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,132 +9,95 @@ from botocore.exceptions import ClientError
 
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.aws.executions import Client
-from sandbox.emulators.aws.resources import create_lock_table
+from sandbox.emulators.aws.resources import create_lock_table, create_mac_key
+from tests.emulators.aws.conftest import policy
 
-KEY = "AKIAEXAMPLE"
-ROLE = "reader"
-ANY_SECRET = "arn:aws:secretsmanager:eu-central-1:*:secret:*"
-BY_TAG = {
-    "StringEquals": {
-        "aws:ResourceTag/lockstep:stack": "lockstep",
-        "aws:ResourceTag/lockstep:secret": ["app_user", "admin"],
-    }
-}
-TAGS = [
-    {"Key": "lockstep:stack", "Value": "lockstep"},
-    {"Key": "lockstep:secret", "Value": "app_user"},
-]
-DENIED = {"AccessDenied", "AccessDeniedException"}
+KEY, ROLE = "AKIAEXAMPLE", "reader"
+TAGS = [{"Key": "lockstep:stack", "Value": "lockstep"}, {"Key": "lockstep:secret", "Value": "app_user"}]
 
 
 @dataclass
 class Caller:
-    """A role with one statement."""
+    """A role with the statements that it was given last."""
 
     aws: AwsSandbox
 
-    def may(self, action: object, resource: object, **more: object) -> None:
-        """Give the role this statement, and nothing else."""
-        statement = {"Effect": "Allow", "Action": action, "Resource": resource, **more}
+    def may(self, action: object, resource: object = "*", *more: dict[str, Any], **fields: object) -> None:
+        """Give the role this statement, and the others, and nothing else."""
+        statement = {"Action": action, "Resource": resource, **fields}
         self.aws.client("iam").put_role_policy(
-            RoleName=ROLE, PolicyName="own", PolicyDocument=policy(statement)
+            RoleName=ROLE, PolicyName="own", PolicyDocument=policy(statement, *more)
         )
 
-    def client(self, service: str) -> Client:
-        """A client that signs as the role."""
-        return self.aws.client_as(KEY, service)
+    def is_refused(self, service: str, call: Callable[[Client], object]) -> bool:
+        """Whether a call that the role signs is refused for a permission; any other error is raised."""
+        try:
+            call(self.aws.client_as(KEY, service))
+        except ClientError as error:
+            if error.response["Error"]["Code"] in {"AccessDenied", "AccessDeniedException"}:
+                return True
+            raise
+        return False
 
 
-def policy(*statements: Mapping[str, object]) -> str:
-    return json.dumps({"Version": "2012-10-17", "Statement": statements})
+def read(client: Client) -> object:
+    return client.get_secret_value(SecretId="s")
 
 
 @pytest.fixture(name="caller")
 def _caller(aws: AwsSandbox) -> Caller:
     aws.client("iam").create_role(RoleName=ROLE, AssumeRolePolicyDocument=policy())
     aws.guard.know(KEY, ROLE)
+    aws.client("secretsmanager").create_secret(Name="s", SecretString="{}")
     return Caller(aws)
 
 
-def refused(call: Callable[[], object]) -> bool:
-    """Whether the call is refused for a permission; any other error is raised."""
-    try:
-        call()
-    except ClientError as error:
-        if error.response["Error"]["Code"] in DENIED:
-            return True
-        raise
-    return False
-
-
 def test_the_tags_of_a_secret_count_as_they_are_at_the_call(aws: AwsSandbox, caller: Caller) -> None:
-    caller.may("secretsmanager:GetSecretValue", ANY_SECRET, Condition=BY_TAG)
+    wanted = {"aws:ResourceTag/lockstep:stack": "lockstep"}
+    wanted["aws:ResourceTag/lockstep:secret"] = ["app_user", "admin"]  # type: ignore[assignment]  # a condition
+    caller.may("secretsmanager:GetSecretValue", Condition={"StringEquals": wanted})
     owner = aws.client("secretsmanager")
-    owner.create_secret(Name="s", SecretString="{}")
-
-    def read() -> object:
-        return caller.client("secretsmanager").get_secret_value(SecretId="s")
-
-    assert refused(read)
-    owner.tag_resource(SecretId="s", Tags=TAGS[:1])
-    assert refused(read)
-    owner.tag_resource(SecretId="s", Tags=TAGS)
-    assert not refused(read)
-    owner.tag_resource(SecretId="s", Tags=[{"Key": "lockstep:stack", "Value": "other"}])
-    assert refused(read)
-    owner.tag_resource(SecretId="s", Tags=TAGS)
+    found = [caller.is_refused("secretsmanager", read)]
+    for tags in (TAGS[:1], TAGS, [{"Key": "lockstep:stack", "Value": "other"}], TAGS):
+        owner.tag_resource(SecretId="s", Tags=tags)
+        found.append(caller.is_refused("secretsmanager", read))
     owner.untag_resource(SecretId="s", TagKeys=["lockstep:secret"])
-    assert refused(read)
+    assert [*found, caller.is_refused("secretsmanager", read)] == [True, True, False, True, False, True]
 
 
 def test_the_policy_of_a_secret_may_deny(aws: AwsSandbox, caller: Caller) -> None:
-    caller.may("secretsmanager:*", ANY_SECRET)
-    owner = aws.client("secretsmanager")
-    owner.create_secret(Name="s", SecretString="{}")
-    denial = {"Effect": "Deny", "Principal": "*", "Action": "secretsmanager:PutSecretValue", "Resource": "*"}
-    owner.put_resource_policy(SecretId="s", ResourcePolicy=policy(denial))
-    assert not refused(lambda: caller.client("secretsmanager").get_secret_value(SecretId="s"))
-    assert refused(lambda: caller.client("secretsmanager").put_secret_value(SecretId="s", SecretString="x"))
+    caller.may("secretsmanager:*")
+    denial = {"Effect": "Deny", "Principal": "*", "Action": "secretsmanager:PutSecretValue"}
+    aws.client("secretsmanager").put_resource_policy(SecretId="s", ResourcePolicy=policy(denial))
+    assert not caller.is_refused("secretsmanager", read)
+    assert caller.is_refused("secretsmanager", lambda c: c.put_secret_value(SecretId="s", SecretString="x"))
 
 
-def test_a_key_without_the_consent_of_its_own_policy_serves_nobody(aws: AwsSandbox, caller: Caller) -> None:
+def test_a_key_needs_the_consent_of_its_own_policy_and_is_known_by_its_aliases(
+    aws: AwsSandbox, caller: Caller
+) -> None:
     kms = aws.client("kms")
-    key = kms.create_key(KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")["KeyMetadata"]["Arn"]
-    caller.may("kms:GenerateMac", key)
+    key = create_mac_key(kms)
+    by_alias = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": "alias/audit"}}
+    caller.may("kms:GenerateMac", "arn:aws:kms:eu-central-1:*:key/*", Condition=by_alias)
 
-    def sign() -> object:
-        return caller.client("kms").generate_mac(KeyId=key, Message=b"m", MacAlgorithm="HMAC_SHA_256")
+    def is_refused() -> bool:
+        return caller.is_refused(
+            "kms", lambda c: c.generate_mac(KeyId=key, Message=b"m", MacAlgorithm="HMAC_SHA_256")
+        )
 
-    assert not refused(sign)
-    people = {
-        "Effect": "Allow",
-        "Principal": {"AWS": f"arn:aws:iam::{aws.account_id}:user/admin"},
-        "Action": "kms:*",
-        "Resource": "*",
-    }
-    kms.put_key_policy(KeyId=key, PolicyName="default", Policy=policy(people))
-    assert refused(sign)
-
-
-def test_a_key_is_known_by_the_aliases_that_it_has_now(aws: AwsSandbox, caller: Caller) -> None:
-    kms = aws.client("kms")
-    key = kms.create_key(KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")["KeyMetadata"]["Arn"]
-    caller.may(
-        "kms:GenerateMac",
-        "arn:aws:kms:eu-central-1:*:key/*",
-        Condition={"ForAnyValue:StringEquals": {"kms:ResourceAliases": "alias/audit"}},
-    )
-
-    def sign() -> object:
-        return caller.client("kms").generate_mac(KeyId=key, Message=b"m", MacAlgorithm="HMAC_SHA_256")
-
-    assert refused(sign)
+    assert is_refused()
     kms.create_alias(AliasName="alias/first", TargetKeyId=key)
-    assert refused(sign)
+    assert is_refused()
     kms.create_alias(AliasName="alias/audit", TargetKeyId=key)
-    assert not refused(sign)
+    assert not is_refused()
     kms.delete_alias(AliasName="alias/audit")
-    assert refused(sign)
+    assert is_refused()
+    caller.may("kms:GenerateMac", key)
+    assert not is_refused()
+    people = {"Principal": {"AWS": f"arn:aws:iam::{aws.account_id}:user/admin"}, "Action": "kms:*"}
+    kms.put_key_policy(KeyId=key, PolicyName="default", Policy=policy(people))
+    assert is_refused()
 
 
 def test_a_scan_has_no_keys(aws: AwsSandbox, caller: Caller) -> None:
@@ -143,94 +105,66 @@ def test_a_scan_has_no_keys(aws: AwsSandbox, caller: Caller) -> None:
     table = "arn:aws:dynamodb:eu-central-1:*:table/lockstep"
     not_accounts: dict[str, Any] = {"ForAllValues:StringNotLike": {"dynamodb:LeadingKeys": "account#*"}}
     with_key = {**not_accounts, "Null": {"dynamodb:LeadingKeys": "false"}}
-
-    def scan() -> object:
-        return caller.client("dynamodb").scan(TableName="lockstep")
-
-    def get(key: str) -> object:
-        return caller.client("dynamodb").get_item(TableName="lockstep", Key={"credential_id": {"S": key}})
-
-    def put(key: str) -> object:
-        return caller.client("dynamodb").put_item(TableName="lockstep", Item={"credential_id": {"S": key}})
-
+    calls: list[Callable[[Client], object]] = [
+        lambda c: c.scan(TableName="lockstep"),
+        lambda c: c.get_item(TableName="lockstep", Key={"credential_id": {"S": "a/b"}}),
+        lambda c: c.get_item(TableName="lockstep", Key={"credential_id": {"S": "account#a"}}),
+        lambda c: c.put_item(TableName="lockstep", Item={"credential_id": {"S": "a/b"}}),
+        lambda c: c.put_item(TableName="lockstep", Item={"credential_id": {"S": "account#a"}}),
+    ]
     caller.may("dynamodb:*", table, Condition=not_accounts)
-    assert not refused(scan)
+    assert not caller.is_refused("dynamodb", calls[0])
     caller.may("dynamodb:*", table, Condition=with_key)
-    assert refused(scan)
-    assert not refused(lambda: get("a/b"))
-    assert refused(lambda: get("account#a"))
-    assert not refused(lambda: put("a/b"))
-    assert refused(lambda: put("account#a"))
+    assert [caller.is_refused("dynamodb", call) for call in calls] == [True, False, True, False, True]
 
 
 def test_a_managed_policy_counts_and_a_boundary_limits(aws: AwsSandbox, caller: Caller) -> None:
     iam = aws.client("iam")
-    aws.client("secretsmanager").create_secret(Name="s", SecretString="{}")
 
     def made(name: str, action: str) -> str:
-        statement = {"Effect": "Allow", "Action": action, "Resource": "*"}
-        arn: str = iam.create_policy(PolicyName=name, PolicyDocument=policy(statement))["Policy"]["Arn"]
+        arn: str = iam.create_policy(PolicyName=name, PolicyDocument=policy({"Action": action}))["Policy"][
+            "Arn"
+        ]
         return arn
 
-    def read() -> object:
-        return caller.client("secretsmanager").get_secret_value(SecretId="s")
-
-    assert refused(read)
+    assert caller.is_refused("secretsmanager", read)
     iam.attach_role_policy(RoleName=ROLE, PolicyArn=made("may", "secretsmanager:*"))
-    assert not refused(read)
+    assert not caller.is_refused("secretsmanager", read)
     iam.put_role_permissions_boundary(RoleName=ROLE, PermissionsBoundary=made("narrow", "s3:*"))
-    assert refused(read)
+    assert caller.is_refused("secretsmanager", read)
     iam.put_role_permissions_boundary(RoleName=ROLE, PermissionsBoundary=made("wide", "secretsmanager:Get*"))
-    assert not refused(read)
+    assert not caller.is_refused("secretsmanager", read)
 
 
-@pytest.mark.parametrize(
-    ("call", "allowed"),
-    [
-        (lambda s3: s3.list_objects_v2(Bucket="bucket", Prefix="aws/x/"), True),
-        (lambda s3: s3.list_objects_v2(Bucket="bucket"), False),
-        (lambda s3: s3.list_object_versions(Bucket="bucket", Prefix="aws/x/"), False),
-        (lambda s3: s3.get_bucket_policy(Bucket="bucket"), False),
-        (
-            lambda s3: s3.put_bucket_versioning(
-                Bucket="bucket", VersioningConfiguration={"Status": "Enabled"}
-            ),
-            False,
-        ),
-        (lambda s3: s3.get_object(Bucket="bucket", Key="aws/x/1"), True),
-        (lambda s3: s3.get_object_tagging(Bucket="bucket", Key="aws/x/1"), False),
-        (lambda s3: s3.put_object_tagging(Bucket="bucket", Key="aws/x/1", Tagging={"TagSet": []}), False),
-        (lambda s3: s3.copy_object(Bucket="bucket", Key="aws/x/2", CopySource="bucket/aws/x/1"), False),
-    ],
-    ids=["prefix", "all", "versions", "policy", "versioning", "object", "tags", "tag", "copy"],
-)
+OF_S3: dict[str, tuple[Callable[[Client], object], bool]] = {
+    "a prefix": (lambda s3: s3.list_objects_v2(Bucket="bucket", Prefix="aws/x/"), True),
+    "all": (lambda s3: s3.list_objects_v2(Bucket="bucket"), False),
+    "versions": (lambda s3: s3.list_object_versions(Bucket="bucket", Prefix="aws/x/"), False),
+    "policy": (lambda s3: s3.get_bucket_policy(Bucket="bucket"), False),
+    "acl": (lambda s3: s3.put_bucket_acl(Bucket="bucket", ACL="private"), False),
+    "an object": (lambda s3: s3.get_object(Bucket="bucket", Key="aws/x/1"), True),
+    "its tags": (lambda s3: s3.get_object_tagging(Bucket="bucket", Key="aws/x/1"), False),
+    "a copy": (lambda s3: s3.copy_object(Bucket="bucket", Key="aws/x/2", CopySource="bucket/aws/x/1"), False),
+}
+
+
+@pytest.mark.parametrize(("call", "allowed"), OF_S3.values(), ids=OF_S3)
 def test_a_subresource_of_a_bucket_or_object_is_another_action(
     aws: AwsSandbox, caller: Caller, call: Callable[[Client], object], *, allowed: bool
 ) -> None:
     s3 = aws.client("s3")
     s3.create_bucket(Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
     s3.put_object(Bucket="bucket", Key="aws/x/1", Body=b"x")
-    listing = {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "arn:aws:s3:::bucket"}
-    listing["Condition"] = {"StringLike": {"s3:prefix": "aws/*"}}  # type: ignore[assignment]  # a statement
-    objects = {
-        "Effect": "Allow",
-        "Action": ["s3:GetObject", "s3:PutObject"],
-        "Resource": "arn:aws:s3:::bucket/*",
-    }
-    aws.client("iam").put_role_policy(
-        RoleName=ROLE, PolicyName="own", PolicyDocument=policy(listing, objects)
-    )
-    assert refused(lambda: call(caller.client("s3"))) is not allowed
+    objects = {"Action": ["s3:GetObject", "s3:PutObject"], "Resource": "arn:aws:s3:::bucket/*"}
+    by_prefix = {"StringLike": {"s3:prefix": "aws/*"}}
+    caller.may("s3:ListBucket", "arn:aws:s3:::bucket", objects, Condition=by_prefix)
+    assert caller.is_refused("s3", call) is not allowed
 
 
-def test_a_condition_on_a_key_that_no_request_carries_here_is_an_error(
-    aws: AwsSandbox, caller: Caller
-) -> None:
-    aws.client("secretsmanager").create_secret(Name="s", SecretString="{}")
-    denial = {"Effect": "Deny", "Action": "*", "Resource": "*"}
-    denial["Condition"] = {"StringEquals": {"aws:PrincipalOrgID": "o-1"}}  # type: ignore[assignment]  # a statement
-    caller.may("secretsmanager:*", "*")
-    aws.client("iam").put_role_policy(RoleName=ROLE, PolicyName="more", PolicyDocument=policy(denial))
+def test_a_condition_on_a_key_that_no_request_carries_here_is_an_error(caller: Caller) -> None:
+    unknown = {"StringEquals": {"aws:PrincipalOrgID": "o-1"}}
+    denial = {"Effect": "Deny", "Action": "*", "Condition": unknown}
+    caller.may("secretsmanager:*", "*", denial)
     with pytest.raises(ClientError) as failed:
-        caller.client("secretsmanager").get_secret_value(SecretId="s")
+        caller.is_refused("secretsmanager", read)
     assert failed.value.response["ResponseMetadata"]["HTTPStatusCode"] == 500

@@ -1,18 +1,16 @@
+"""Functions: found by every spelling of their name, ended as on Lambda, and what a state machine sees of it."""
+
 import json
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
-from sandbox.emulators.aws import (
-    AwsSandbox,
-    InvocationContext,
-    LambdaServiceError,
-    ProcessDied,
-)
-from tests.emulators.aws.conftest import Runner, invoke
+from sandbox.emulators.aws import AwsSandbox, InvocationContext, LambdaServiceError, ProcessDied
+from tests.emulators.aws.conftest import Runner, invoke, refused
+
+Handler = Callable[[Any, Any], Any]
 
 
 class PolicyRefusedError(Exception):
@@ -24,11 +22,7 @@ def _call(aws: AwsSandbox, function: str, event: object = None) -> tuple[Any, st
     return json.loads(answer["Payload"].read()), answer.get("FunctionError")
 
 
-@pytest.mark.parametrize(
-    "spelling",
-    ["{name}", "{account}:function:{name}", "{arn}", "{arn}:$LATEST"],
-    ids=str,
-)
+@pytest.mark.parametrize("spelling", ["{name}", "{account}:function:{name}", "{arn}", "{arn}:$LATEST"])
 def test_a_function_is_found_by_every_spelling_of_its_name(aws: AwsSandbox, spelling: str) -> None:
     name = "echo-function"
     aws.lambda_host.register_handler(name, lambda event, _: event)
@@ -36,74 +30,64 @@ def test_a_function_is_found_by_every_spelling_of_its_name(aws: AwsSandbox, spel
     assert _call(aws, function, {"a": [1, None, "é"]}) == ({"a": [1, None, "é"]}, None)
 
 
-def test_an_unknown_function_is_not_found(aws: AwsSandbox) -> None:
-    with pytest.raises(ClientError) as refused:
-        _call(aws, "nobody")
-    assert refused.value.response["Error"]["Code"] == "ResourceNotFoundException"
-    aws.lambda_host.register_handler("nobody", lambda event, _: event)
-    _call(aws, "nobody")
-    aws.lambda_host.unregister("nobody")
-    with pytest.raises(ClientError):
-        _call(aws, "nobody")
-
-
-def test_a_call_that_takes_too_long_is_answered_as_timed_out(aws: AwsSandbox) -> None:
-    released = threading.Event()
-    aws.lambda_host.register_handler("slow", lambda *_: released.wait(10), timeout_seconds=0.2)
-    body, function_error = _call(aws, "slow")
-    released.set()
-    assert (body["errorType"], function_error) == ("Sandbox.Timedout", "Unhandled")
-    assert body["errorMessage"].endswith("Error: Task timed out after 0.20 seconds")
-
-
-def _leave(_event: object, _context: object) -> None:
-    raise SystemExit(1)
-
-
-def _die(_event: object, _context: object) -> None:
-    try:
-        _kill()
-    except Exception:  # noqa: BLE001  what a careless handler does
-        pytest.fail("a handler outlived its process")
-
-
-@pytest.mark.parametrize("handler", [_leave, _die])
-def test_a_process_that_exits_or_dies_is_an_exit_error(
-    aws: AwsSandbox, handler: Callable[[Any, Any], None]
-) -> None:
-    aws.lambda_host.register_handler("gone", handler)
-    body, function_error = _call(aws, "gone")
-    assert (body["errorType"], function_error) == ("Runtime.ExitError", "Unhandled")
-
-
-def test_a_hook_kills_a_call_before_its_effect(aws: AwsSandbox) -> None:
-    effects: list[Any] = []
-    aws.lambda_host.register_handler("act", lambda event, _: effects.append(event))
-    aws.lambda_host.before_call = _kill
-    assert _call(aws, "act", 1)[0]["errorType"] == "Runtime.ExitError"
-    assert effects == []
-
-
-def test_a_hook_kills_a_call_after_its_effect(aws: AwsSandbox) -> None:
-    effects: list[Any] = []
-    aws.lambda_host.register_handler("act", lambda event, _: effects.append(event))
-    aws.lambda_host.after_call = _kill
-    assert _call(aws, "act", 1)[0]["errorType"] == "Runtime.ExitError"
-    assert effects == [1]
+def test_an_unknown_function_is_not_found(aws: AwsSandbox, run: Runner) -> None:
+    assert refused(aws.client("lambda").invoke, FunctionName="nobody") == "ResourceNotFoundException"
+    assert run({"Call": invoke("nobody")}).error == "Lambda.ResourceNotFoundException"
 
 
 def _kill(*_: object) -> None:
     raise ProcessDied
 
 
+def _leave(*_: object) -> None:
+    raise SystemExit(1)
+
+
+def _die(*_: object) -> None:
+    try:
+        _kill()
+    except Exception:  # noqa: BLE001  what a careless handler does
+        pytest.fail("a handler outlived its process")
+
+
+@pytest.mark.parametrize(
+    ("handler", "error"),
+    [
+        (_leave, "Runtime.ExitError"),
+        (_die, "Runtime.ExitError"),
+        (lambda *_: threading.Event().wait(20), "Sandbox.Timedout"),
+    ],
+    ids=["leaves", "dies", "takes too long"],
+)
+def test_what_exits_dies_or_takes_too_long_has_the_documented_names(
+    aws: AwsSandbox, run: Runner, handler: Handler, error: str
+) -> None:
+    aws.lambda_host.register_handler("gone", handler, timeout_seconds=0.2)
+    body, function_error = _call(aws, "gone")
+    assert (body["errorType"], function_error) == (error, "Unhandled")
+    assert run({"Call": invoke("gone")}).error == "Lambda.Unknown"
+
+
+@pytest.mark.parametrize(("hook", "effects"), [("before_call", []), ("after_call", [1])])
+def test_a_hook_kills_a_call_before_or_after_its_effect(
+    aws: AwsSandbox, hook: str, effects: list[int]
+) -> None:
+    seen: list[Any] = []
+    aws.lambda_host.register_handler("act", lambda event, _: seen.append(event))
+    setattr(aws.lambda_host, hook, _kill)
+    assert _call(aws, "act", 1)[0]["errorType"] == "Runtime.ExitError"
+    assert seen == effects
+
+
 def test_a_throttled_call_is_retried_by_the_machine(aws: AwsSandbox, run: Runner) -> None:
-    refusals = iter(
-        [LambdaServiceError(429, "TooManyRequestsException"), LambdaServiceError(500, "ServiceException")]
-    )
+    refusals = [
+        LambdaServiceError(500, "ServiceException"),
+        LambdaServiceError(429, "TooManyRequestsException"),
+    ]
 
     def throttle(_call: InvocationContext, _event: object) -> None:
-        for refusal in refusals:
-            raise refusal
+        if refusals:
+            raise refusals.pop()
 
     aws.lambda_host.before_call = throttle
     aws.lambda_host.register_handler("echo", lambda event, _: event)
@@ -118,32 +102,4 @@ def test_the_machine_sees_the_class_name_and_the_error_object(aws: AwsSandbox, r
     aws.lambda_host.register_handler("refuse", refuse)
     execution = run({"Refuse": invoke("refuse")})
     assert (execution.status, execution.error) == ("FAILED", "PolicyRefusedError")
-    assert execution.cause is not None
-    assert json.loads(execution.cause)["errorMessage"] == "too short"
-
-
-def test_the_machine_cannot_call_an_unknown_function(run: Runner) -> None:
-    assert run({"Call": invoke("nobody")}).error == "Lambda.ResourceNotFoundException"
-
-
-@pytest.mark.parametrize(
-    "handler", [_leave, lambda *_: threading.Event().wait(20)], ids=["crash", "time-out"]
-)
-def test_the_machine_sees_a_crash_or_time_out_as_documented(
-    aws: AwsSandbox, run: Runner, handler: Callable[[Any, Any], Any]
-) -> None:
-    aws.lambda_host.register_handler("gone", handler, timeout_seconds=0.2)
-    assert run({"Call": invoke("gone")}).error == "Lambda.Unknown"
-
-
-@pytest.mark.parametrize(
-    ("handler", "seconds", "error"),
-    [(_leave, 30.0, "Runtime.ExitError"), (lambda *_: threading.Event().wait(20), 0.2, "Sandbox.Timedout")],
-    ids=["crash", "time-out"],
-)
-def test_the_machine_may_see_a_crash_or_time_out_by_its_type(
-    handler: Callable[[Any, Any], Any], seconds: float, error: str
-) -> None:
-    with AwsSandbox(crash_name="errorType") as aws:
-        aws.lambda_host.register_handler("gone", handler, timeout_seconds=seconds)
-        assert Runner(aws)({"Call": invoke("gone")}).error == error
+    assert json.loads(execution.cause or "")["errorMessage"] == "too short"

@@ -1,100 +1,69 @@
+"""The life of the sandbox: one at a time, which leaves nothing behind."""
+
 import contextlib
 import inspect
-import json
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 
 import pytest
-from botocore.exceptions import ClientError
 
 from sandbox.emulators.aws import AwsSandbox, create_resources
 from sandbox.emulators.aws.patching import Foreign, Patches
-from tests.emulators.aws.conftest import ROLE
+from tests.emulators.aws.conftest import Runner
 
 
-def test_one_sandbox_at_a_time(aws: AwsSandbox) -> None:
-    assert aws.url
+def test_one_sandbox_at_a_time_and_a_stopped_one_can_start_again_empty(aws: AwsSandbox) -> None:
     with pytest.raises(RuntimeError, match="one AwsSandbox at a time"):
         AwsSandbox().start()
-
-
-def test_a_stopped_sandbox_has_no_address_and_can_start_again_empty() -> None:
-    sandbox = AwsSandbox()
-    with sandbox:
-        create_resources(sandbox, lock_table="locks", audit_bucket="audit", secrets={})
+    create_resources(aws, lock_table="locks", audit_bucket="audit", secrets={})
+    aws.stop()
     with pytest.raises(RuntimeError, match="not running"):
-        _ = sandbox.url
-    with sandbox:
-        assert sandbox.client("dynamodb").list_tables()["TableNames"] == []
-        assert sandbox.client("s3").list_buckets()["Buckets"] == []
+        _ = aws.url
+    aws.start()
+    assert aws.client("dynamodb").list_tables()["TableNames"] == []
+    assert aws.client("s3").list_buckets()["Buckets"] == []
 
 
 def test_stopping_undoes_every_patch() -> None:
-    before = _patched_things()
+    def patched() -> list[object]:
+        found = (
+            ("moto.stepfunctions.parser.asl.jsonata.jsonata", "_eval_jsonata"),
+            ("moto.stepfunctions.parser.asl.utils.boto_client", "boto3"),
+            ("moto.stepfunctions.models", "stepfunctions_backends"),
+            ("moto.stepfunctions.parser.models", "StepFunctionsParserBackend._validate_definition"),
+            ("moto.secretsmanager.models", "SecretsManagerBackend._add_secret"),
+            ("moto.kms.models", "KmsBackend.generate_mac"),
+        )
+        things = []
+        for module, path in found:
+            owner: object = import_module(module)
+            *parents, name = path.split(".")
+            for parent in parents:
+                owner = getattr(owner, parent)
+            things.append(inspect.getattr_static(owner, name))
+        return things
+
+    before = patched()
     with AwsSandbox():
-        during = _patched_things()
-    assert _patched_things() == before
-    assert all(during[name] is not before[name] for name in before)
+        assert all(now is not then for now, then in zip(patched(), before, strict=True))
+    assert patched() == before
 
 
-def _patched_things() -> dict[str, object]:
-    asl = "moto.stepfunctions.parser.asl"
-    targets = [
-        (f"{asl}.jsonata.jsonata", "_eval_jsonata"),
-        (f"{asl}.utils.boto_client", "boto3"),
-        (f"{asl}.component.common.retry.retrier_decl", "time"),
-        ("moto.stepfunctions.models", "stepfunctions_backends"),
-        ("moto.secretsmanager.models", "time"),
-    ]
-    methods = [
-        ("moto.stepfunctions.parser.models", "StepFunctionsParserBackend", "_validate_definition"),
-        ("moto.secretsmanager.models", "SecretsManagerBackend", "_add_secret"),
-        ("moto.kms.models", "KmsBackend", "generate_mac"),
-    ]
-    things = {f"{module}:{name}": getattr(import_module(module), name) for module, name in targets}
-    for module, owner, name in methods:
-        things[f"{owner}.{name}"] = inspect.getattr_static(getattr(import_module(module), owner), name)
-    return things
-
-
-def test_stopping_aborts_running_executions() -> None:
-    with AwsSandbox() as sandbox:
-        stepfunctions = sandbox.client("stepfunctions")
-        states = {"Wait": {"Type": "Wait", "Seconds": 3600, "End": True}}
-        arn = stepfunctions.create_state_machine(
-            name="sleeper",
-            definition=json.dumps({"QueryLanguage": "JSONata", "StartAt": "Wait", "States": states}),
-            roleArn=ROLE,
-        )["stateMachineArn"]
-        stepfunctions.start_execution(stateMachineArn=arn, input="{}")
-        backends = import_module("moto.stepfunctions.parser.models").stepfunctions_parser_backends
-        execution = backends[sandbox.account_id][sandbox.region].state_machines[0].executions[0]
+def test_stopping_aborts_running_executions(aws: AwsSandbox, run: Runner) -> None:
+    arn = run.create({"Wait": {"Type": "Wait", "Seconds": 3600, "End": True}}, "sleeper")
+    aws.client("stepfunctions").start_execution(stateMachineArn=arn, input="{}")
+    backends = import_module("moto.stepfunctions.parser.models").stepfunctions_parser_backends
+    execution = backends[aws.account_id][aws.region].state_machines[0].executions[0]
+    aws.stop()
     for thread in import_module("moto.stepfunctions.parser.utils").TMP_THREADS:
         thread.join(timeout=10)
     assert execution.status == "ABORTED"
 
 
-def _losers(attempt: Callable[[int], object]) -> list[str]:
-    """Race 24 attempts. Returns the error codes of those that lost."""
-
-    def lost_by(number: int) -> str | None:
-        try:
-            attempt(number)
-        except ClientError as error:
-            return str(error.response["Error"]["Code"])
-        return None
-
-    with ThreadPoolExecutor(max_workers=12) as pool:
-        return [code for code in pool.map(lost_by, range(24)) if code]
-
-
 def test_requests_to_one_service_are_served_one_at_a_time(aws: AwsSandbox) -> None:
     create_resources(aws, lock_table="locks", audit_bucket="audit", secrets={})
-    dynamodb = aws.client("dynamodb")
-    meeting = threading.Barrier(2)
-    met: list[int] = []
+    dynamodb, meeting, met = aws.client("dynamodb"), threading.Barrier(2), list[int]()
 
     def wrapper(original: Foreign) -> object:
         def put_item(*args: Foreign, **fields: Foreign) -> object:
@@ -107,9 +76,9 @@ def test_requests_to_one_service_are_served_one_at_a_time(aws: AwsSandbox) -> No
     patches = Patches()
     patches.wrap("moto.dynamodb.models:DynamoDBBackend.put_item", wrapper)
     try:
-        assert (
-            _losers(lambda _: dynamodb.put_item(TableName="locks", Item={"credential_id": {"S": "a"}})) == []
-        )
+        with ThreadPoolExecutor(8) as pool:
+            item = {"TableName": "locks", "Item": {"credential_id": {"S": "a"}}}
+            list(pool.map(lambda _: dynamodb.put_item(**item), range(16)))
     finally:
         patches.undo()
     assert met == []

@@ -1,20 +1,20 @@
-"""KMS's keys for signatures: what they sign is verified with their public key, outside KMS."""
+"""KMS's keys for signatures and MACs: what the shipped code asks of them, and what they refuse."""
 
 import hashlib
-import json
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore.exceptions import ClientError
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.aws.executions import Client
+from sandbox.emulators.aws.resources import create_digest_key, create_mac_key
+from tests.emulators.aws.conftest import policy, refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PKCS1 = "RSASSA_PKCS1_V1_5_SHA_256"
 MESSAGE = b"header.claims"
@@ -29,50 +29,30 @@ def _kms(aws: AwsSandbox) -> Client:
 
 @pytest.fixture(name="key")
 def _key(kms: Client) -> str:
-    made = kms.create_key(KeySpec="RSA_2048", KeyUsage="SIGN_VERIFY")["KeyMetadata"]
-    kms.create_alias(AliasName="alias/client", TargetKeyId=made["KeyId"])
-    return str(made["KeyId"])
-
-
-def code(call: Callable[[], object]) -> str:
-    with pytest.raises(ClientError) as caught:
-        call()
-    return str(caught.value.response["Error"]["Code"])
+    key = create_digest_key(kms)
+    kms.create_alias(AliasName="alias/client", TargetKeyId=key)
+    return key
 
 
 def sign(kms: Client, **changed: Any) -> bytes:  # noqa: ANN401 - whatever the request may have
-    asked = {
-        "KeyId": "alias/client",
-        "Message": DIGEST,
-        "MessageType": "DIGEST",
-        "SigningAlgorithm": PKCS1,
-        **changed,
-    }
-    signature: bytes = kms.sign(**asked)["Signature"]
+    asked = {"KeyId": "alias/client", "Message": DIGEST, "MessageType": "DIGEST", "SigningAlgorithm": PKCS1}
+    signature: bytes = kms.sign(**{**asked, **changed})["Signature"]
     return signature
 
 
-def public_key(kms: Client, key: str) -> rsa.RSAPublicKey:
-    public = load_der_public_key(kms.get_public_key(KeyId=key)["PublicKey"])
-    assert isinstance(public, rsa.RSAPublicKey)
-    return public
+def mac(kms: Client, key: str, *, message: bytes = b"m", algorithm: str = "HMAC_SHA_256") -> bytes:
+    made: bytes = kms.generate_mac(KeyId=key, Message=message, MacAlgorithm=algorithm)["Mac"]
+    return made
 
 
-def test_a_digest_is_signed_as_it_is(kms: Client, key: str) -> None:
-    public, signature = public_key(kms, key), sign(kms)
-    public.verify(signature, MESSAGE, padding.PKCS1v15(), hashes.SHA256())
-    public.verify(signature, DIGEST, padding.PKCS1v15(), Prehashed(hashes.SHA256()))
-    with pytest.raises(InvalidSignature):
-        public.verify(signature, DIGEST, padding.PKCS1v15(), hashes.SHA256())
-
-
-def test_a_public_key_is_told_with_what_it_is_for(kms: Client, key: str) -> None:
+def test_a_digest_is_signed_as_it_is_and_the_public_key_is_told(kms: Client, key: str) -> None:
     told = kms.get_public_key(KeyId="alias/client")
-    assert told["KeyId"] == kms.describe_key(KeyId=key)["KeyMetadata"]["Arn"]
-    assert (told["KeySpec"], told["KeyUsage"]) == ("RSA_2048", "SIGN_VERIFY")
-    assert PKCS1 in told["SigningAlgorithms"]
+    assert (told["KeyId"], told["KeySpec"], told["KeyUsage"]) == (key, "RSA_2048", "SIGN_VERIFY")
+    public = load_der_public_key(told["PublicKey"])
+    assert isinstance(public, rsa.RSAPublicKey)
+    public.verify(sign(kms), MESSAGE, padding.PKCS1v15(), hashes.SHA256())
     symmetric = kms.create_key()["KeyMetadata"]["KeyId"]
-    assert code(lambda: kms.get_public_key(KeyId=symmetric)) == "UnsupportedOperationException"
+    assert refused(kms.get_public_key, KeyId=symmetric) == "UnsupportedOperationException"
 
 
 @pytest.mark.parametrize(
@@ -82,74 +62,67 @@ def test_a_public_key_is_told_with_what_it_is_for(kms: Client, key: str) -> None
         ({"Message": MESSAGE}, "ValidationException"),
         ({"Message": b"x" * 4097, "MessageType": "RAW"}, "ValidationException"),
         ({"MessageType": "EXTERNAL_MU"}, "ValidationException"),
-        ({"SigningAlgorithm": "RSASSA_PKCS1_V1_5_SHA_512"}, "ValidationException"),
+        ({"SigningAlgorithm": "RSASSA_PKCS1_V1_5_SHA_512"}, "UnsupportedOperationException"),
         ({"SigningAlgorithm": "ECDSA_SHA_256"}, "InvalidKeyUsageException"),
         ({"KeyId": "alias/none"}, "NotFoundException"),
+        ({"KeyId": "alias/encrypts"}, "InvalidKeyUsageException"),
     ],
     ids=str,
 )
 @pytest.mark.usefixtures("key")
-def test_what_the_api_reference_excludes_is_refused(
+def test_what_the_api_reference_excludes_is_not_signed(
     kms: Client, changed: dict[str, Any], expected: str
 ) -> None:
-    assert code(lambda: sign(kms, **changed)) == expected
+    other = kms.create_key(KeySpec="RSA_2048", KeyUsage="ENCRYPT_DECRYPT")["KeyMetadata"]["KeyId"]
+    kms.create_alias(AliasName="alias/encrypts", TargetKeyId=other)
+    assert refused(lambda: sign(kms, **changed)) == expected
+    assert refused(kms.create_key, KeySpec="RSA_2048") == "ValidationException"
 
 
-def test_a_key_for_something_else_does_not_sign(kms: Client) -> None:
-    key = kms.create_key(KeySpec="RSA_2048", KeyUsage="ENCRYPT_DECRYPT")["KeyMetadata"]["KeyId"]
-    assert code(lambda: sign(kms, KeyId=key)) == "InvalidKeyUsageException"
-    assert code(lambda: kms.create_key(KeySpec="RSA_2048")) == "ValidationException"
+def test_a_mac_is_of_4096_bytes_at_most_by_the_keys_own_algorithm_and_names_its_key(kms: Client) -> None:
+    key = create_mac_key(kms, "alias/mac")
+    assert refused(lambda: mac(kms, key, message=b"x" * 4097)) == "ValidationException"
+    assert refused(lambda: mac(kms, key, algorithm="HMAC_SHA_512")) == "InvalidKeyUsageException"
+    asked = {"Message": b"m", "Mac": mac(kms, "alias/mac"), "MacAlgorithm": "HMAC_SHA_256"}
+    assert kms.verify_mac(KeyId="alias/mac", **asked)["KeyId"] == key
 
 
 def test_a_key_that_is_disabled_or_will_be_deleted_is_not_used(kms: Client, key: str) -> None:
-    mac = kms.create_key(KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")["KeyMetadata"]["KeyId"]
+    of_macs = create_mac_key(kms)
+    ids = [one.rpartition("/")[2] for one in (key, of_macs)]
     calls: list[Callable[[], object]] = [
         lambda: sign(kms),
         lambda: kms.get_public_key(KeyId=key),
-        lambda: kms.generate_mac(KeyId=mac, Message=b"m", MacAlgorithm="HMAC_SHA_256"),
+        lambda: mac(kms, of_macs),
     ]
-    for one in (key, mac):
+    for one in ids:
         kms.disable_key(KeyId=one)
-    assert [code(call) for call in calls] == ["DisabledException"] * 3
-    for one in (key, mac):
+    assert [refused(call) for call in calls] == ["DisabledException"] * 3
+    for one in ids:
         kms.enable_key(KeyId=one)
     assert all(call() for call in calls)
-    for one in (key, mac):
+    for one in ids:
         kms.schedule_key_deletion(KeyId=one, PendingWindowInDays=7)
-    assert [code(call) for call in calls] == ["KMSInvalidStateException"] * 3
+    assert [refused(call) for call in calls] == ["KMSInvalidStateException"] * 3
+    assert refused(kms.enable_key_rotation, KeyId=ids[1]) == "UnsupportedOperationException"
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"Message": MESSAGE, "MessageType": "RAW"},
-        {"SigningAlgorithm": "RSASSA_PSS_SHA_256"},
-        {"KeyId": None},
-    ],
-    ids=str,
-)
-def test_a_policy_may_name_algorithm_kind_of_message_and_alias(
-    aws: AwsSandbox, kms: Client, key: str, changed: dict[str, Any]
-) -> None:
-    iam = aws.client("iam")
-    iam.create_role(RoleName="signer", AssumeRolePolicyDocument="{}")
-    allow = {
-        "Effect": "Allow",
-        "Action": "kms:Sign",
-        "Resource": kms.describe_key(KeyId=key)["KeyMetadata"]["Arn"],
-        "Condition": {
-            "StringEquals": {
-                "kms:SigningAlgorithm": PKCS1,
-                "kms:MessageType": "DIGEST",
-                "kms:RequestAlias": "alias/client",
-            }
-        },
+def test_a_policy_may_name_algorithm_kind_of_message_and_alias(aws: AwsSandbox, key: str) -> None:
+    aws.client("iam").create_role(RoleName="signer", AssumeRolePolicyDocument="{}")
+    wanted = {
+        "kms:SigningAlgorithm": PKCS1,
+        "kms:MessageType": "DIGEST",
+        "kms:RequestAlias": "alias/client",
     }
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [allow]})
-    iam.put_role_policy(RoleName="signer", PolicyName="own", PolicyDocument=policy)
+    allow = {"Action": "kms:Sign", "Resource": key, "Condition": {"StringEquals": wanted}}
+    aws.client("iam").put_role_policy(RoleName="signer", PolicyName="own", PolicyDocument=policy(allow))
     aws.guard.know(KEY, "signer")
     own = aws.client_as(KEY, "kms")
-    asked = {name: key if value is None else value for name, value in changed.items()}
     assert sign(own)
-    assert code(lambda: sign(own, **asked)) == "AccessDeniedException"
-    assert code(lambda: sign(own, KeyId="alias/none")) == "NotFoundException"
+    for changed in (
+        {"Message": MESSAGE, "MessageType": "RAW"},
+        {"SigningAlgorithm": "RSASSA_PSS_SHA_256"},
+        {"KeyId": key},
+    ):
+        assert refused(lambda asked=changed: sign(own, **asked)) == "AccessDeniedException"
+    assert refused(lambda: sign(own, KeyId="alias/none")) == "NotFoundException"

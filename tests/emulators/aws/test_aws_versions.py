@@ -6,24 +6,14 @@ import zipfile
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from sandbox.emulators.aws import AwsSandbox, InvocationResult
 from sandbox.emulators.aws.executions import Client
-
-ROLE = "arn:aws:iam::123456789012:role/machine"
-TRUST = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
-    ],
-}
+from tests.emulators.aws.conftest import Runner, policy, refused
 
 
-def definition(says: str) -> str:
-    """A machine whose executions say a word."""
-    state = {"Type": "Succeed", "Output": says}
-    return json.dumps({"QueryLanguage": "JSONata", "StartAt": "Say", "States": {"Say": state}})
+def says(word: str) -> dict[str, Any]:
+    return {"Say": {"Type": "Succeed", "Output": word}}
 
 
 def package(text: str) -> bytes:
@@ -33,135 +23,98 @@ def package(text: str) -> bytes:
     return data.getvalue()
 
 
-def refused(call: Any, **arguments: object) -> str:  # noqa: ANN401 - a method of a boto3 client
-    with pytest.raises(ClientError) as error:
-        call(**arguments)
-    code: str = error.value.response["Error"]["Code"]
-    return code
-
-
 @pytest.fixture(name="states")
 def _states(aws: AwsSandbox) -> Client:
     return aws.client("stepfunctions")
 
 
 @pytest.fixture(name="machine")
-def _machine(states: Client) -> str:
-    arn: str = states.create_state_machine(name="machine", definition=definition("one"), roleArn=ROLE)[
-        "stateMachineArn"
+def _machine(run: Runner) -> str:
+    return run.create(says("one"), "machine")
+
+
+def update(states: Client, machine: str, word: str) -> None:
+    definition = {"QueryLanguage": "JSONata", "StartAt": "Say", "States": says(word)}
+    states.update_state_machine(stateMachineArn=machine, definition=json.dumps(definition))
+
+
+def publish(states: Client, machine: str, **more: str) -> str:
+    made: str = states.publish_state_machine_version(stateMachineArn=machine, **more)[
+        "stateMachineVersionArn"
     ]
-    return arn
-
-
-@pytest.fixture(name="function")
-def _function(aws: AwsSandbox) -> Client:
-    role = aws.client("iam").create_role(RoleName="function", AssumeRolePolicyDocument=json.dumps(TRUST))[
-        "Role"
-    ]
-    client = aws.client("lambda")
-    client.create_function(
-        FunctionName="function",
-        Role=role["Arn"],
-        Runtime="python3.11",
-        Handler="code.handler",
-        Code={"ZipFile": package("one")},
-    )
-    return client
-
-
-def publish(states: Client, machine: str) -> str:
-    arn: str = states.publish_state_machine_version(stateMachineArn=machine)["stateMachineVersionArn"]
-    return arn
+    return made
 
 
 def test_a_version_runs_what_it_was_published_with(aws: AwsSandbox, states: Client, machine: str) -> None:
-    first = publish(states, machine)
-    assert first == f"{machine}:1"
-    states.update_state_machine(stateMachineArn=machine, definition=definition("two"))
-    assert publish(states, machine) == f"{machine}:2"
-    said = [aws.run_execution(arn, {}).output for arn in (first, f"{machine}:2", machine)]
-    assert said == ["one", "two", "two"]
-    shown = states.describe_state_machine(stateMachineArn=first)
-    assert (shown["stateMachineArn"], shown["definition"]) == (first, definition("one"))
-
-
-def test_a_revision_is_published_once(states: Client, machine: str) -> None:
     assert "revisionId" not in states.describe_state_machine(stateMachineArn=machine)
-    assert publish(states, machine) == publish(states, machine) == f"{machine}:1"
     # The same configuration again is no new revision.
-    states.update_state_machine(stateMachineArn=machine, definition=definition("one"))
-    assert publish(states, machine) == f"{machine}:1"
-    states.update_state_machine(stateMachineArn=machine, definition=definition("two"))
+    update(states, machine, "one")
+    assert publish(states, machine) == publish(states, machine) == f"{machine}:1"
+    update(states, machine, "two")
     revision = states.describe_state_machine(stateMachineArn=machine)["revisionId"]
-    assert (
-        refused(states.publish_state_machine_version, stateMachineArn=machine, revisionId="INITIAL")
-        == "ConflictException"
-    )
-    states.publish_state_machine_version(stateMachineArn=machine, revisionId=revision)
+    assert refused(lambda: publish(states, machine, revisionId="INITIAL")) == "ConflictException"
+    assert publish(states, machine, revisionId=revision) == f"{machine}:2"
     listed = states.list_state_machine_versions(stateMachineArn=machine)["stateMachineVersions"]
     assert [v["stateMachineVersionArn"] for v in listed] == [f"{machine}:2", f"{machine}:1"]
+    said = [aws.run_execution(arn, {}).output for arn in (f"{machine}:1", f"{machine}:2", machine)]
+    assert said == ["one", "two", "two"]
+    assert states.describe_state_machine(stateMachineArn=f"{machine}:1")["stateMachineArn"] == f"{machine}:1"
 
 
 def test_an_alias_starts_the_version_that_it_names(aws: AwsSandbox, states: Client, machine: str) -> None:
     first = publish(states, machine)
-    alias = states.create_state_machine_alias(
-        name="live", routingConfiguration=[{"stateMachineVersionArn": first, "weight": 100}]
-    )["stateMachineAliasArn"]
-    assert alias == f"{machine}:live"
-    states.update_state_machine(stateMachineArn=machine, definition=definition("two"))
+
+    def routed(version: str) -> list[dict[str, object]]:
+        return [{"stateMachineVersionArn": version, "weight": 100}]
+
+    alias = states.create_state_machine_alias(name="live", routingConfiguration=routed(first))[
+        "stateMachineAliasArn"
+    ]
+    update(states, machine, "two")
     second = publish(states, machine)
     execution = aws.run_execution(alias, {}, name="a-name")
     # The execution's own ARN has neither version nor alias.
     assert execution.arn == machine.replace(":stateMachine:", ":execution:") + ":a-name"
-    assert execution.output == "one"
     shown = states.describe_execution(executionArn=execution.arn)
-    assert (shown["stateMachineArn"], shown["stateMachineVersionArn"], shown["stateMachineAliasArn"]) == (
-        machine,
-        first,
-        alias,
-    )
-    states.update_state_machine_alias(
-        stateMachineAliasArn=alias, routingConfiguration=[{"stateMachineVersionArn": second, "weight": 100}]
-    )
+    names = ("stateMachineArn", "stateMachineVersionArn", "stateMachineAliasArn")
+    assert [execution.output, *map(shown.get, names)] == ["one", machine, first, alias]
+    asked = {"name": "live", "routingConfiguration": routed(second)}
+    assert refused(states.create_state_machine_alias, **asked) == "ConflictException"
+    states.update_state_machine_alias(stateMachineAliasArn=alias, routingConfiguration=routed(second))
     assert aws.run_execution(alias, {}).output == "two"
     # A name is taken for all versions.
     assert refused(states.start_execution, stateMachineArn=second, name="a-name") == "ExecutionAlreadyExists"
     assert len(states.list_executions(stateMachineArn=alias)["executions"]) == 2
     assert [e["name"] for e in states.list_executions(stateMachineArn=first)["executions"]] == ["a-name"]
+    for qualifier in ("3", "canary"):
+        arn = f"{machine}:{qualifier}"
+        assert refused(states.start_execution, stateMachineArn=arn) == "StateMachineDoesNotExist"
 
 
-@pytest.mark.parametrize("qualifier", ["2", "canary"])
-def test_a_version_or_alias_that_does_not_exist_starts_nothing(
-    states: Client, machine: str, qualifier: str
-) -> None:
-    publish(states, machine)
-    assert (
-        refused(states.start_execution, stateMachineArn=f"{machine}:{qualifier}")
-        == "StateMachineDoesNotExist"
-    )
-
-
-def test_a_version_of_a_function_keeps_its_code_and_its_number(function: Client) -> None:
-    first = function.publish_version(FunctionName="function")
-    assert first["FunctionArn"].endswith(":function:function:1")
+def test_a_version_of_a_function_keeps_its_code_and_its_number(aws: AwsSandbox) -> None:
+    trust = policy({"Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"})
+    role = aws.client("iam").create_role(RoleName="function", AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+    functions, name = aws.client("lambda"), {"FunctionName": "function"}
+    code = {"Handler": "code.handler", "Code": {"ZipFile": package("one")}}
+    functions.create_function(**name, Role=role, Runtime="python3.11", **code)
+    first = functions.publish_version(**name)
     # Nothing has changed.
-    assert function.publish_version(FunctionName="function")["Version"] == "1"
-    function.update_function_code(FunctionName="function", ZipFile=package("two"))
-    second = function.publish_version(FunctionName="function")
+    assert functions.publish_version(**name)["Version"] == first["Version"] == "1"
+    functions.update_function_code(**name, ZipFile=package("two"))
+    second = functions.publish_version(**name)
     hashes = [
-        function.get_function_configuration(FunctionName="function", Qualifier=q)["CodeSha256"]
-        for q in ("1", "2", "$LATEST")
+        functions.get_function_configuration(**name, Qualifier=q)["CodeSha256"] for q in ("1", "2", "$LATEST")
     ]
     assert hashes == [first["CodeSha256"], second["CodeSha256"], second["CodeSha256"]]
     assert hashes[0] != hashes[1]
-    function.delete_function(FunctionName="function", Qualifier="2")
-    assert function.publish_version(FunctionName="function")["Version"] == "3"
+    functions.delete_function(**name, Qualifier="2")
+    assert functions.publish_version(**name)["Version"] == "3"
 
 
 def test_a_version_is_not_called_by_another_name(aws: AwsSandbox) -> None:
+    call = aws.client("lambda").invoke
     aws.lambda_host.register_handler("echo", lambda event, _: event)
-    assert refused(aws.client("lambda").invoke, FunctionName="echo:1") == "ResourceNotFoundException"
+    assert refused(call, FunctionName="echo:1") == "ResourceNotFoundException"
     aws.lambda_host.register("echo", lambda payload, _: InvocationResult(payload), version="1")
-    reply = aws.client("lambda").invoke(FunctionName="echo", Qualifier="1", Payload=b"7")
+    reply = call(FunctionName="echo", Qualifier="1", Payload=b"7")
     assert (reply["Payload"].read(), reply["ExecutedVersion"]) == (b"7", "1")
-    assert refused(aws.client("lambda").invoke, FunctionName="echo:2") == "ResourceNotFoundException"

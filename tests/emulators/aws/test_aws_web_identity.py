@@ -1,52 +1,41 @@
 """STS as an issuer: who gets which token, and how others verify it."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import boto3
 import jwt
 import pytest
 from botocore.config import Config
-from botocore.exceptions import ClientError
 
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.aws.executions import Client
 from sandbox.emulators.aws.sessions import Session
-from tests.emulators.aws.conftest import Clock
+from tests.emulators.aws.conftest import Clock, policy, refused
 
 KEY = "ASIALOCKSTEP"
-NAMESPACE = "https://sts.amazonaws.com/"
 GOOD: dict[str, Any] = {"Audience": ["lockstep"], "SigningAlgorithm": "RS256"}
+GET_TOKEN = "sts:GetWebIdentityToken"
 
 
-def client(aws: AwsSandbox, service: str, **settings: object) -> Client:
+def client(aws: AwsSandbox, service: str, key: str = "sandbox", token: str | None = None) -> Client:
     """A client that checks nothing itself."""
     make: Any = boto3.client
-    options: Any = {"parameter_validation": False, "retries": {"total_max_attempts": 1}, **settings}
-    return make(
-        service,
-        endpoint_url=aws.url,
-        region_name=aws.region,
-        aws_access_key_id="sandbox",
-        aws_secret_access_key="sandbox",
-        config=Config(**options),
-    )
+    config = Config(parameter_validation=False, retries={"total_max_attempts": 1})
+    identity = {"aws_access_key_id": key, "aws_secret_access_key": "x", "aws_session_token": token}
+    return make(service, endpoint_url=aws.url, region_name=aws.region, config=config, **identity)
 
 
-def refusal(call: Callable[..., object], **asked: object) -> str:
-    with pytest.raises(ClientError) as caught:
-        call(**asked)
-    return str(caught.value.response["Error"]["Code"])
-
-
-@pytest.fixture(name="enabled")
-def _enabled(aws: AwsSandbox) -> None:
-    aws.web_identity.enable()
+def given_role(aws: AwsSandbox, **statement: object) -> None:
+    iam = aws.client("iam")
+    iam.create_role(RoleName="runner", AssumeRolePolicyDocument="{}")
+    document = policy({"Action": GET_TOKEN, **statement})
+    iam.put_role_policy(RoleName="runner", PolicyName="own", PolicyDocument=document)
 
 
 @pytest.fixture(name="sts")
-def _sts(aws: AwsSandbox, enabled: None) -> Client:  # noqa: ARG001 - comes after it
+def _sts(aws: AwsSandbox) -> Client:
+    aws.web_identity.enable()
     return client(aws, "sts")
 
 
@@ -55,54 +44,45 @@ def keys_of(aws: AwsSandbox) -> dict[str, Any]:
     issuer = aws.web_identity.issuer
     discovery = json.loads(aws.names.fetch(f"{issuer}/.well-known/openid-configuration"))
     assert discovery["issuer"] == issuer
-    listed = json.loads(aws.names.fetch(discovery["jwks_uri"]))["keys"]
-    return {key["kid"]: key for key in listed}
+    return {key["kid"]: key for key in json.loads(aws.names.fetch(discovery["jwks_uri"]))["keys"]}
 
 
 def verified(aws: AwsSandbox, token: str) -> dict[str, Any]:
     """Its claims, verified by the keys that are published."""
     header = jwt.get_unverified_header(token)
-    key = jwt.PyJWK(keys_of(aws)[header["kid"]])
-    claims: dict[str, Any] = jwt.decode(
-        token,
-        key.key,
-        [header["alg"]],
-        options={"verify_exp": False, "verify_aud": False, "verify_iat": False},
-    )
+    key = jwt.PyJWK(keys_of(aws)[header["kid"]]).key
+    unchecked = dict.fromkeys(("verify_exp", "verify_aud", "verify_iat"), False)
+    claims: dict[str, Any] = jwt.decode(token, key, [header["alg"]], options=unchecked)  # type: ignore[arg-type]
     return claims
 
 
 def test_nothing_is_issued_before_the_account_is_enabled(aws: AwsSandbox) -> None:
     sts, iam = client(aws, "sts"), client(aws, "iam")
     disabled = "OutboundWebIdentityFederationDisabledException"
-    assert refusal(sts.get_web_identity_token, **GOOD) == disabled
-    assert refusal(iam.get_outbound_web_identity_federation_info) == "FeatureDisabled"
-    assert refusal(iam.disable_outbound_web_identity_federation) == "FeatureDisabled"
+    assert refused(sts.get_web_identity_token, **GOOD) == disabled
+    assert refused(iam.get_outbound_web_identity_federation_info) == "FeatureDisabled"
     assert iam.enable_outbound_web_identity_federation()["IssuerIdentifier"] == aws.web_identity.issuer
-    assert refusal(iam.enable_outbound_web_identity_federation) == "FeatureEnabled"
+    assert refused(iam.enable_outbound_web_identity_federation) == "FeatureEnabled"
     info = iam.get_outbound_web_identity_federation_info()
     assert (info["IssuerIdentifier"], info["JwtVendingEnabled"]) == (aws.web_identity.issuer, True)
     token = sts.get_web_identity_token(**GOOD)["WebIdentityToken"]
     iam.disable_outbound_web_identity_federation()
-    assert not aws.web_identity.enabled
-    assert refusal(sts.get_web_identity_token, **GOOD) == disabled
+    assert refused(sts.get_web_identity_token, **GOOD) == disabled
     assert verified(aws, token)["aud"] == "lockstep"
 
 
 def test_a_token_says_who_calls_and_for_how_long(aws: AwsSandbox, clock: Clock, sts: Client) -> None:
     given = sts.get_web_identity_token(**GOOD, Tags=[{"Key": "job", "Value": "7"}])
     claims = verified(aws, given["WebIdentityToken"])
-    assert jwt.get_unverified_header(given["WebIdentityToken"])["alg"] == "RS256"
     role = f"arn:aws:iam::{aws.account_id}:role/administrator"
-    jti = claims.pop("jti")
-    assert jti != verified(aws, sts.get_web_identity_token(**GOOD)["WebIdentityToken"])["jti"]
+    assert claims.pop("jti") != verified(aws, sts.get_web_identity_token(**GOOD)["WebIdentityToken"])["jti"]
     assert claims == {
         "iss": aws.web_identity.issuer,
         "aud": "lockstep",
         "sub": role,
         "iat": int(clock.now),
         "exp": int(clock.now) + 300,
-        NAMESPACE: {
+        "https://sts.amazonaws.com/": {
             "aws_account": aws.account_id,
             "source_region": aws.region,
             "principal_id": role,
@@ -116,40 +96,25 @@ def test_a_token_says_who_calls_and_for_how_long(aws: AwsSandbox, clock: Clock, 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"Audience": []},
-        {"Audience": [""]},
-        {"Audience": [str(number) for number in range(11)]},
-        {"SigningAlgorithm": "HS256"},
-        {"SigningAlgorithm": None},
-        {"DurationSeconds": 59},
-        {"DurationSeconds": 3601},
+        *({"Audience": audiences} for audiences in ([], [""], [str(number) for number in range(11)])),
+        *({"SigningAlgorithm": algorithm} for algorithm in ("HS256", None)),
+        *({"DurationSeconds": seconds} for seconds in (59, 3601)),
         {"SubjectMode": "OriginIdentity"},
     ],
     ids=str,
 )
 def test_what_the_api_reference_excludes_is_refused(sts: Client, wrong: dict[str, Any]) -> None:
     asked = {name: value for name, value in {**GOOD, **wrong}.items() if value is not None}
-    assert refusal(sts.get_web_identity_token, **asked) == "ValidationError"
+    assert refused(sts.get_web_identity_token, **asked) == "ValidationError"
 
 
-@pytest.mark.usefixtures("enabled")
+@pytest.mark.usefixtures("sts")
 def test_a_token_does_not_outlive_the_session_that_asks_for_it(aws: AwsSandbox, clock: Clock) -> None:
-    aws.client("iam").create_role(RoleName="runner", AssumeRolePolicyDocument="{}")
-    allow = {"Effect": "Allow", "Action": "sts:GetWebIdentityToken", "Resource": "*"}
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [allow]})
-    aws.client("iam").put_role_policy(RoleName="runner", PolicyName="own", PolicyDocument=policy)
+    given_role(aws)
     aws.guard.know(KEY, "runner", session=Session("the-token", clock.now + 300))
-    own = boto3.client(
-        "sts",
-        endpoint_url=aws.url,
-        region_name=aws.region,
-        aws_access_key_id=KEY,
-        aws_secret_access_key="x",
-        aws_session_token="the-token",
-    )
-    assert own.get_web_identity_token(**GOOD, DurationSeconds=300)["WebIdentityToken"]
-    asked = {**GOOD, "DurationSeconds": 301}
-    assert refusal(own.get_web_identity_token, **asked) == "SessionDurationEscalationException"
+    ask = client(aws, "sts", KEY, "the-token").get_web_identity_token
+    assert ask(**GOOD, DurationSeconds=300)["WebIdentityToken"]
+    assert refused(ask, **GOOD, DurationSeconds=301) == "SessionDurationEscalationException"
 
 
 def test_keys_are_rotated_and_old_tokens_are_verified_until_the_old_key_is_gone(
@@ -171,51 +136,42 @@ def test_the_clock_of_sts_may_differ_and_it_may_be_in_trouble(
     token = sts.get_web_identity_token(**GOOD)["WebIdentityToken"]
     assert verified(aws, token)["iat"] == int(clock.now - 120)
     aws.web_identity.refusals["GetWebIdentityToken"] = "Throttling"
-    assert refusal(sts.get_web_identity_token, **GOOD) == "Throttling"
+    assert refused(sts.get_web_identity_token, **GOOD) == "Throttling"
 
 
 CONDITIONS = {
     "ForAllValues:StringEquals": {"sts:IdentityTokenAudience": "lockstep"},
-    "Null": {"sts:IdentityTokenAudience": "false"},
     "StringEquals": {"sts:SigningAlgorithm": "RS256"},
     "NumericLessThanEquals": {"sts:DurationSeconds": "300"},
     "ArnEquals": {"lambda:SourceFunctionArn": "arn:aws:lambda:eu-central-1:1:function:step"},
 }
 
 
-@pytest.mark.usefixtures("enabled")
+@pytest.mark.usefixtures("sts")
 @pytest.mark.parametrize(
-    ("asked", "function", "code"),
+    ("asked", "function", "is_given"),
     [
-        ({}, "step", None),
-        ({}, "other", "AccessDenied"),
-        ({}, None, "AccessDenied"),
-        ({"Audience": ["lockstep", "other"]}, "step", "AccessDenied"),
-        ({"SigningAlgorithm": "ES384"}, "step", "AccessDenied"),
-        ({"DurationSeconds": 301}, "step", "AccessDenied"),
-        ({"DurationSeconds": None}, "step", "AccessDenied"),
-        ({"Tags": [{"Key": "a", "Value": "b"}]}, "step", "AccessDenied"),
+        ({}, "step", True),
+        ({}, "other", False),
+        ({}, None, False),
+        ({"Audience": ["lockstep", "other"]}, "step", False),
+        ({"SigningAlgorithm": "ES384"}, "step", False),
+        ({"DurationSeconds": 301}, "step", False),
+        ({"DurationSeconds": None}, "step", False),
+        ({"Tags": [{"Key": "a", "Value": "b"}]}, "step", False),
     ],
     ids=str,
 )
 def test_the_policies_of_the_role_decide(
-    aws: AwsSandbox, asked: dict[str, Any], function: str | None, code: str | None
+    aws: AwsSandbox, asked: dict[str, Any], function: str | None, *, is_given: bool
 ) -> None:
-    iam = aws.client("iam")
-    iam.create_role(RoleName="runner", AssumeRolePolicyDocument="{}")
-    allow = {
-        "Effect": "Allow",
-        "Action": "sts:GetWebIdentityToken",
-        "Resource": "*",
-        "Condition": CONDITIONS,
-    }
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [allow]})
-    iam.put_role_policy(RoleName="runner", PolicyName="own", PolicyDocument=policy)
+    given_role(aws, Condition=CONDITIONS)
     arn = f"arn:aws:lambda:eu-central-1:1:function:{function}" if function else None
     aws.guard.know(KEY, "runner", function_arn=arn)
-    own, wanted = aws.client_as(KEY, "sts"), {**GOOD, "DurationSeconds": 300, **asked}
+    ask = aws.client_as(KEY, "sts").get_web_identity_token
+    wanted = {**GOOD, "DurationSeconds": 300, **asked}
     wanted = {name: value for name, value in wanted.items() if value is not None}
-    if code:
-        assert refusal(own.get_web_identity_token, **wanted) == code
+    if is_given:
+        assert ask(**wanted)["WebIdentityToken"]
     else:
-        assert verified(aws, own.get_web_identity_token(**wanted)["WebIdentityToken"])["exp"]
+        assert refused(ask, **wanted) == "AccessDenied"

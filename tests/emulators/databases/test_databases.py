@@ -24,11 +24,10 @@ from sandbox.emulators.databases import (
     PostgresServer,
     ServerStartError,
     available,
-    process,
     running,
 )
 from sandbox.emulators.databases.mysql_family import MySqlFamilyServer
-from sandbox.emulators.databases.process import SupervisedProcess, free_port, poll_until
+from sandbox.emulators.databases.process import SupervisedProcess, poll_until
 from sandbox.emulators.databases.supervisor import processes
 
 TlsServer = MariaDbServer | MySqlServer | PostgresServer
@@ -47,13 +46,6 @@ server = getattr(databases, name)(**tls)
 with databases.running(server):
     print(server.home, *server.process_ids(), flush=True)
     threading.Event().wait()
-"""
-# A process that is given a port of those which it is told to look at, in their order.
-SEEKER = """
-import sys
-from sandbox.emulators.databases import process
-process._ports = map(int, sys.argv[1:])
-print(process.free_port())
 """
 CLIENT_SECONDS = 30.0
 HANG_SECONDS = 1.0
@@ -111,43 +103,34 @@ def ask(
     timeout: float = CLIENT_SECONDS,
 ) -> object:
     """One value, over a connection of the test's own; without a context in plaintext."""
-    with closing(connect(server, context=context, password=password, timeout=timeout)) as connection:
-        return query(connection, question)
-
-
-def connect(
-    server: DatabaseServer, *, context: ssl.SSLContext | None, password: str | None = None, timeout: float
-) -> "pymysql.Connection[pymysql.cursors.Cursor] | pg8000.native.Connection":
     password = server.superuser_password if password is None else password
     if isinstance(server, MySqlFamilyServer):
-        return pymysql.connect(
-            host=server.host,
-            port=server.port,
-            user=server.superuser,
-            password=password,
-            ssl=context,
-            ssl_disabled=context is None,
-            connect_timeout=timeout,
-            read_timeout=timeout,
-        )
-    return pg8000.native.Connection(
-        server.superuser,
-        host=server.host,
-        port=server.port,
-        password=password,
-        ssl_context=context or False,
-        timeout=timeout,
-    )
-
-
-def query(
-    connection: "pymysql.Connection[pymysql.cursors.Cursor] | pg8000.native.Connection", question: str
-) -> object:
-    if isinstance(connection, pymysql.Connection):
-        with connection.cursor() as cursor:
+        with (
+            pymysql.connect(
+                host=server.host,
+                port=server.port,
+                user=server.superuser,
+                password=password,
+                ssl=context,
+                ssl_disabled=context is None,
+                connect_timeout=timeout,
+                read_timeout=timeout,
+            ) as connection,
+            connection.cursor() as cursor,
+        ):
             cursor.execute(question)
             return cursor.fetchall()[0][0]
-    return connection.run(question)[0][0]
+    with closing(
+        pg8000.native.Connection(
+            server.superuser,
+            host=server.host,
+            port=server.port,
+            password=password,
+            ssl_context=context or False,
+            timeout=timeout,
+        )
+    ) as session:
+        return session.run(question)[0][0]
 
 
 def sqlstate_or_code(error: Exception) -> object:
@@ -165,44 +148,34 @@ def live(pids: frozenset[int]) -> set[int]:
     return {p.pid for p in processes() if p.pid in pids and p.state != "Z"}
 
 
-class TestLogins:
-    def test_the_superuser_logs_in_over_verified_tls(self, server: DatabaseServer) -> None:
-        assert ask(server, "SELECT 40 + 2", context=tls(server)) == 42
+def test_only_the_superuser_with_its_password_over_verified_tls_gets_in(
+    server: DatabaseServer, tmp_path: Path
+) -> None:
+    question = "SELECT version()" if isinstance(server, MySqlFamilyServer) else "SHOW server_version"
+    assert str(ask(server, question, context=tls(server))).startswith(server.version)
+    denied = (pymysql.OperationalError, pg8000.native.DatabaseError)
+    with pytest.raises(denied) as refused:
+        ask(server, "SELECT 1", context=tls(server), password="wrong")
+    # ER_ACCESS_DENIED_ERROR; invalid_password.
+    assert sqlstate_or_code(refused.value) in {1045, "28P01"}
+    if server.ca_file is None:
+        return  # Built without TLS.
+    with pytest.raises(denied) as refused:
+        ask(server, "SELECT 1", context=None)
+    # ER_SECURE_TRANSPORT_REQUIRED; invalid_authorization_specification.
+    assert sqlstate_or_code(refused.value) in {3159, "28000"}
+    stranger = ssl.create_default_context(cafile=CertificateAuthority(tmp_path).ca_file)
+    with pytest.raises((ssl.SSLCertVerificationError, pymysql.OperationalError), match="verify failed"):
+        ask(server, "SELECT 1", context=stranger)
 
-    def test_the_version_is_the_running_servers(self, server: DatabaseServer) -> None:
-        question = "SELECT version()" if isinstance(server, MySqlFamilyServer) else "SHOW server_version"
-        assert str(ask(server, question, context=tls(server))).startswith(server.version)
 
-    def test_plaintext_is_refused_where_there_is_tls(self, server: DatabaseServer) -> None:
-        if server.ca_file is None:
-            pytest.skip("built without TLS")
-        with pytest.raises((pymysql.OperationalError, pg8000.native.DatabaseError)) as refused:
-            ask(server, "SELECT 1", context=None)
-        # ER_SECURE_TRANSPORT_REQUIRED; invalid_authorization_specification.
-        assert sqlstate_or_code(refused.value) in {3159, "28000"}
-
-    def test_a_wrong_password_is_refused(self, server: DatabaseServer) -> None:
-        with pytest.raises((pymysql.OperationalError, pg8000.native.DatabaseError)) as refused:
-            ask(server, "SELECT 1", context=tls(server), password="wrong")
-        # ER_ACCESS_DENIED_ERROR; invalid_password.
-        assert sqlstate_or_code(refused.value) in {1045, "28P01"}
-
-    def test_the_general_log_shows_statements(self, server: DatabaseServer) -> None:
-        logged = server.watch_general_log()
-        server.execute_as_superuser("SELECT 'a statement to find again'")
-        assert poll_until(
-            lambda: "a statement to find again" in logged.added(), timeout_seconds=CLIENT_SECONDS
-        )
+def test_the_general_log_shows_statements(server: DatabaseServer) -> None:
+    logged = server.watch_general_log()
+    server.execute_as_superuser("SELECT 'a statement to find again'")
+    assert poll_until(lambda: "a statement to find again" in logged.added(), timeout_seconds=CLIENT_SECONDS)
 
 
 class TestCertificates:
-    def test_another_authoritys_certificate_is_rejected(self, server: DatabaseServer, tmp_path: Path) -> None:
-        if server.ca_file is None:
-            pytest.skip("built without TLS")
-        stranger = CertificateAuthority(tmp_path)
-        with pytest.raises((ssl.SSLCertVerificationError, pymysql.OperationalError), match="verify failed"):
-            ask(server, "SELECT 1", context=ssl.create_default_context(cafile=stranger.ca_file))
-
     def test_wrong_certificates_are_rejected_and_a_right_one_is_taken_again(
         self, stopped_tls_server: TlsServer
     ) -> None:
@@ -224,21 +197,14 @@ class TestCertificates:
         assert authority.issue().key_file.stat().st_mode & 0o077 == 0
 
 
-class TestSecrecy:
-    def test_the_superusers_password_is_nowhere_to_be_read(self, server: DatabaseServer) -> None:
-        password = server.superuser_password
-        assert password not in repr(server)
-        of_processes = [
-            Path(f"/proc/{pid}/{kind}") for pid in server.process_ids() for kind in ("cmdline", "environ")
-        ]
-        read = 0
-        for file in [*of_processes, *server.home.rglob("*")]:
-            # A worker of the server may end, and its files go, while they are looked at.
-            with suppress(FileNotFoundError, ProcessLookupError):
-                if file.is_file():
-                    assert password.encode() not in file.read_bytes(), file
-                    read += 1
-        assert read > len(of_processes)
+def test_the_superusers_password_is_nowhere_to_be_read(server: DatabaseServer) -> None:
+    password = server.superuser_password
+    assert password not in repr(server)
+    files = [Path(f"/proc/{pid}/{kind}") for pid in server.process_ids() for kind in ("cmdline", "environ")]
+    for file in [*files, *server.home.rglob("*")]:
+        # A worker of the server may end, and its files go, while they are looked at.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            assert not file.is_file() or password.encode() not in file.read_bytes(), file
 
 
 class TestOutages:
@@ -256,14 +222,11 @@ class TestOutages:
         assert own_server.execute_as_superuser("SELECT n FROM t", database="shop") == [(7,)]
 
     def test_a_paused_server_lets_clients_wait(self, own_server: DatabaseServer) -> None:
+        own_server.pause()
         timed_out = (TimeoutError, pymysql.OperationalError, pg8000.native.InterfaceError)
-        with closing(connect(own_server, context=tls(own_server), timeout=HANG_SECONDS)) as session:
-            own_server.pause()
-            with pytest.raises(timed_out, match="time"):
-                ask(own_server, "SELECT 1", context=tls(own_server), timeout=HANG_SECONDS)
-            with pytest.raises(timed_out, match="time"):
-                query(session, "SELECT 1")
-            own_server.resume()
+        with pytest.raises(timed_out, match="time"):
+            ask(own_server, "SELECT 1", context=tls(own_server), timeout=HANG_SECONDS)
+        own_server.resume()
         assert ask(own_server, "SELECT 1", context=tls(own_server)) == 1
 
     def test_stop_leaves_no_process_and_can_be_followed_by_start(self, own_server: DatabaseServer) -> None:
@@ -287,34 +250,12 @@ class TestStarting:
             pytest.fail("it started")
         assert server.process_ids() == frozenset()
 
-    def test_servers_start_side_by_side(self, make: Callable[..., DatabaseServer]) -> None:
-        servers = [make(kind) for kind in TLS_SERVERS]
-        with running(*servers):
-            assert [server.execute_as_superuser("SELECT 1") for server in servers] == [[(1,)]] * len(servers)
-            homes = [server.home for server in servers]
-        assert not any(server.is_running() for server in servers)
-        assert not any(home.exists() for home in homes)
-
     def test_one_that_fails_takes_the_others_along(self, make: Callable[..., DatabaseServer]) -> None:
         good = make(MariaDbServer)
         bad = make(PostgresServer, settings={"no_such_setting": "1"})
         with pytest.raises(ServerStartError), running(good, bad):
             pytest.fail("they started")
         assert not good.is_running()
-
-    def test_no_two_processes_are_given_the_same_port(self) -> None:
-        """Each looks for ports in an order of its own; a server may be down when the other process looks."""
-        first, second = free_port(), free_port()
-        other = free_port()
-        process._kept.pop().close()
-        answer = subprocess.run(  # noqa: S603  a program of ours
-            [sys.executable, "-c", SEEKER, *map(str, (first, second, other))],
-            cwd=Path(__file__).parents[3],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert int(answer.stdout) == other
 
 
 class TestSupervision:

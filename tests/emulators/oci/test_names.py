@@ -15,20 +15,17 @@ SECONDS_OF_THE_SLOW = 3.5
 """A name that trickles takes longer than that for its answer, and one that is silent too."""
 
 
-@pytest.fixture(name="names")
-def _names() -> Iterator[Names]:
+@pytest.fixture
+def names() -> Iterator[Names]:
     with Names() as names:
         names.serve(HOST, lambda target: Answer(200, f"issuer {target}".encode()))
         names.serve(OTHER, lambda target: Answer(200, f"other {target}".encode()))
         yield names
 
 
-def test_a_name_is_reached_at_its_own_server(names: Names) -> None:
+def test_only_a_name_that_is_served_resolves(names: Names) -> None:
     assert names.fetch(URL) == b"issuer /keys?a=b"
     assert names.fetch(f"https://{OTHER}") == b"other /"
-
-
-def test_a_name_that_is_not_served_does_not_resolve(names: Names) -> None:
     names.forget(OTHER)
     for host in (OTHER, "localhost", "127.0.0.1", "[::1]"):
         with pytest.raises(FetchError, match="does not resolve"):

@@ -1,16 +1,18 @@
+"""The exchange of an issuer's token: what is given, and every reason to give nothing."""
+
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Final
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from sandbox.emulators.oci import OciSandbox, SandboxClock
+from sandbox.emulators.oci import OciSandbox
 from sandbox.emulators.oci.jwts import jwk_of
 from sandbox.emulators.oci.names import Answer, Trouble
 from sandbox.emulators.oci.trusts import ServiceUser
@@ -30,333 +32,264 @@ from tests.emulators.oci.domain_case import (
 )
 from tests.emulators.oci.oci_case import START
 
-NOT_THE_CLIENT = (401, "invalid_client")
-NOT_THE_TOKEN = (400, "invalid_grant")
-NOT_THE_REQUEST = (400, "invalid_request")
+NOT_THE_CLIENT: Final = (401, "invalid_client")
+NOT_THE_TOKEN: Final = (400, "invalid_grant")
+NOT_THE_REQUEST: Final = (400, "invalid_request")
+NOW: Final = int(START.timestamp())
+SPKI: Final = PublicFormat.SubjectPublicKeyInfo
+AS_A_USER: Final = {"requested_token_type": UPST, "res_type": None}
+
+
+def short_key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - to be refused
+
+
+def test_a_resource_principals_token(domain: DomainCase) -> None:
+    claims = claims_of(domain.token())
+    assert (claims["sub"], claims["ptype"], claims["res_type"]) == (ROLE, "resource", "lockstep")
+    assert (claims["iat"], claims["exp"]) == (NOW, NOW + 3600)
+    assert jwt.PyJWK.from_json(claims["jwk"]).key == key_named("session").public_key()
+    for asked in (900, 43_200):
+        assert claims_of(domain.token(rpst_exp=str(asked)))["exp"] == NOW + asked
+    for text in ("43201", "0", "-1", "1.5", ""):
+        assert domain.refusal(rpst_exp=text) == NOT_THE_REQUEST
+
+
+def test_a_users_token_does_not_outlive_the_subject_token(domain: DomainCase) -> None:
+    domain.trust.impersonation_service_users = (
+        ServiceUser("sub eq 'arn:aws:iam::123456789012:role/other'", "other"),
+        ServiceUser(f"sub eq {ROLE}", "lockstep-aws"),
+        ServiceUser("sub eq *", "last"),
+    )
+    user = domain.sandbox.identity.principal("lockstep-aws")
+    for lives, ends in ((300, 300), (7200, 3600)):
+        claims = claims_of(domain.token(**AS_A_USER, subject_token=domain.subject_token(exp=NOW + lives)))
+        assert (claims["sub"], claims["ptype"], claims["exp"]) == (user.ocid, "user", NOW + ends)
+    assert domain.refusal(requested_token_type=UPST) == NOT_THE_REQUEST
+    assert domain.refusal(**AS_A_USER, rpst_exp="60") == NOT_THE_REQUEST
+    domain.trust.impersonation_service_users = domain.trust.impersonation_service_users[:1]
+    assert domain.refusal(**AS_A_USER) == NOT_THE_TOKEN
+
+
+# ---- the client
+
+
+@pytest.mark.parametrize(
+    "basic", [None, f"{CLIENT}:wrong", f"{CLIENT}:", f"other:{SECRET}", CLIENT, f":{SECRET}"]
+)
+def test_a_client_proves_itself_before_everything_else(domain: DomainCase, basic: str | None) -> None:
+    domain.basic = basic
+    assert domain.refusal(grant_type="password", subject_token="none") == NOT_THE_CLIENT
+
+
+def test_a_client_is_active_named_by_the_trust_and_proves_itself_once(domain: DomainCase) -> None:
+    assert domain.refusal(**domain.assertion()) == NOT_THE_REQUEST
+    domain.app.is_active = False
+    assert domain.refusal() == NOT_THE_CLIENT
+    domain.domain.new_app("other", secret=SECRET)
+    domain.basic = f"other:{SECRET}"
+    assert domain.refusal() == (400, "unauthorized_client")
 
 
 @pytest.fixture
-def case() -> Iterator[DomainCase]:
-    with OciSandbox(SandboxClock.fixed(START)) as sandbox:
-        yield DomainCase(sandbox)
+def asserting(domain: DomainCase) -> DomainCase:
+    """A client that has no secret."""
+    domain.basic = domain.app.secret = None
+    return domain
 
 
-class TestTheToken:
-    def test_a_resource_principals(self, case: DomainCase) -> None:
-        claims = claims_of(case.token())
-        assert (claims["sub"], claims["ptype"], claims["res_type"]) == (ROLE, "resource", "lockstep")
-        assert (claims["iat"], claims["exp"]) == (case.seconds(), case.seconds(3600))
-        key = jwt.PyJWK.from_json(claims["jwk"]).key
-        assert key == key_named("session").public_key()
-
-    def test_a_users(self, case: DomainCase) -> None:
-        case.trust.impersonation_service_users = (ServiceUser(f"sub eq {ROLE}", "lockstep-aws"),)
-        claims = claims_of(case.token(requested_token_type=UPST, res_type=None))
-        user = case.sandbox.identity.principal("lockstep-aws")
-        assert (claims["sub"], claims["ptype"]) == (user.ocid, "user")
-
-    def test_a_user_does_not_outlive_the_subject_token(self, case: DomainCase) -> None:
-        case.trust.impersonation_service_users = (ServiceUser("sub eq *", "lockstep-aws"),)
-        claims = claims_of(case.token(requested_token_type=UPST, res_type=None))
-        assert claims["exp"] == case.seconds(300)
-        long = case.subject_token(exp=case.seconds(7200))
-        claims = claims_of(case.token(requested_token_type=UPST, res_type=None, subject_token=long))
-        assert claims["exp"] == case.seconds(3600)
-
-    def test_a_resource_principal_may_ask_for_a_time(self, case: DomainCase) -> None:
-        assert claims_of(case.token(rpst_exp="900"))["exp"] == case.seconds(900)
-        assert claims_of(case.token(rpst_exp="43200"))["exp"] == case.seconds(43_200)
-        for text in ("43201", "0", "-1", "1.5", ""):
-            assert case.refusal(rpst_exp=text) == NOT_THE_REQUEST
+def test_an_assertion_takes_the_place_of_the_secret_and_is_good_once(asserting: DomainCase) -> None:
+    assert claims_of(asserting.token(**asserting.assertion()))["sub"] == ROLE
+    assert asserting.refusal(**asserting.assertion()) == NOT_THE_CLIENT
+    # A request that fails later uses it up.
+    second = asserting.assertion(jti="second")
+    assert asserting.refusal(**second, res_type="other") == NOT_THE_REQUEST
+    assert asserting.refusal(**second) == NOT_THE_CLIENT
 
 
-class TestTheClient:
-    @pytest.mark.parametrize(
-        "basic", [None, f"{CLIENT}:wrong", f"{CLIENT}:", f"other:{SECRET}", CLIENT, f":{SECRET}"]
-    )
-    def test_it_must_prove_itself(self, case: DomainCase, basic: str | None) -> None:
-        case.basic = basic
-        assert case.refusal() == NOT_THE_CLIENT
-
-    def test_it_comes_before_everything_else(self, case: DomainCase) -> None:
-        case.basic = f"{CLIENT}:wrong"
-        assert case.refusal(grant_type="password", subject_token="none") == NOT_THE_CLIENT
-
-    def test_an_inactive_app_is_none(self, case: DomainCase) -> None:
-        case.app.is_active = False
-        assert case.refusal() == NOT_THE_CLIENT
-
-    def test_an_app_that_the_trust_does_not_name(self, case: DomainCase) -> None:
-        case.domain.new_app("other", secret=SECRET)
-        case.basic = f"other:{SECRET}"
-        assert case.refusal() == (400, "unauthorized_client")
-
-    def test_one_way_is_enough(self, case: DomainCase) -> None:
-        assert case.refusal(**case.assertion()) == NOT_THE_REQUEST
-
-
-class TestTheAssertion:
-    @pytest.fixture(autouse=True)
-    def no_secret(self, case: DomainCase) -> None:
-        case.basic = case.app.secret = None
-
-    def test_it_takes_the_place_of_the_secret(self, case: DomainCase) -> None:
-        assert claims_of(case.token(**case.assertion()))["sub"] == ROLE
-
-    def test_it_is_good_once(self, case: DomainCase) -> None:
-        assert case.token(**case.assertion())
-        assert case.refusal(**case.assertion()) == NOT_THE_CLIENT
-        assert case.token(**case.assertion(jti="second"))
-
-    def test_it_is_used_up_by_a_request_that_fails_later(self, case: DomainCase) -> None:
-        assert case.refusal(**case.assertion(), res_type="other") == NOT_THE_REQUEST
-        assert case.refusal(**case.assertion()) == NOT_THE_CLIENT
-
-    @pytest.mark.parametrize(
-        "changes",
-        [
-            {"iss": "other"},
-            {"sub": "other"},
-            {"sub": None},
-            {"aud": "https://identity.oraclecloud.com"},
-            {"aud": ISSUER},
-            {"aud": ["https://identity.oraclecloud.com/", ISSUER]},
-            {"aud": None},
-            {"jti": None},
-            {"jti": ""},
-            {"iat": None},
-            {"exp": None},
-            {"exp": int(START.timestamp())},
-            {"exp": int(START.timestamp()) + 601},
-            {"iat": int(START.timestamp()) + 1},
-            {"nbf": int(START.timestamp()) + 1},
-        ],
-    )
-    def test_its_claims(self, case: DomainCase, changes: dict[str, Any]) -> None:
-        assert case.refusal(**case.assertion(**changes)) == NOT_THE_CLIENT
-
-    def test_it_names_a_certificate_of_the_app(self, case: DomainCase) -> None:
-        assert case.refusal(**case.assertion(kid="other")) == NOT_THE_CLIENT
-
-    def test_it_is_signed_by_the_certificates_key(self, case: DomainCase) -> None:
-        assert case.refusal(**case.assertion(key=key_named("other"))) == NOT_THE_CLIENT
-
-    def test_it_is_signed_with_rs256(self, case: DomainCase) -> None:
-        assert case.refusal(**case.assertion(algorithm="RS512")) == NOT_THE_CLIENT
-        assert case.refusal(**case.assertion(algorithm="none", key="")) == NOT_THE_CLIENT
-        assert case.refusal(**case.assertion(algorithm="ES384", key=curve_key())) == NOT_THE_CLIENT
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"iss": "other"},
+        *({"sub": sub} for sub in ("other", None)),
+        *(
+            {"aud": aud}
+            for aud in (
+                "https://identity.oraclecloud.com",
+                ["https://identity.oraclecloud.com/", ISSUER],
+                None,
+            )
+        ),
+        *({"jti": jti} for jti in (None, "")),
+        *({"exp": exp} for exp in (None, NOW, NOW + 601)),
+        *({"iat": iat} for iat in (None, NOW + 1)),
+        {"nbf": NOW + 1},
+        {"kid": "other"},
+        {"key": key_named("other")},
+        {"algorithm": "RS512"},
+        {"algorithm": "none", "key": ""},
+        {"algorithm": "ES384", "key": curve_key()},
+    ],
+    ids=str,
+)
+def test_what_is_wrong_with_an_assertion(asserting: DomainCase, changes: dict[str, Any]) -> None:
+    assert asserting.refusal(**asserting.assertion(**changes)) == NOT_THE_CLIENT
 
 
-class TestTheRequest:
-    def test_the_grant(self, case: DomainCase) -> None:
-        assert case.refusal(grant_type="client_credentials") == (400, "unsupported_grant_type")
-        assert case.refusal(grant_type=None) == NOT_THE_REQUEST
-
-    @pytest.mark.parametrize(
-        "changes",
-        [
-            {"requested_token_type": None},
-            {"requested_token_type": "urn:ietf:params:oauth:token-type:access_token"},
-            {"subject_token_type": None},
-            {"subject_token_type": "urn:ietf:params:oauth:token-type:jwt"},
-            {"public_key": None},
-            {"public_key": "no key"},
-        ],
-    )
-    def test_its_parameters(self, case: DomainCase, changes: dict[str, str | None]) -> None:
-        assert case.refusal(**changes) == NOT_THE_REQUEST
-
-    def test_the_session_key_is_a_long_rsa_key_as_der(self, case: DomainCase) -> None:
-        short = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - to be refused
-        curve = ec.generate_private_key(ec.SECP256R1()).public_key()
-        form = PublicFormat.SubjectPublicKeyInfo
-        session = key_named("session").public_key()
-        for key in (
-            spki(short.public_key()),
-            base64.b64encode(curve.public_bytes(Encoding.DER, form)).decode(),
-            session.public_bytes(Encoding.PEM, form).decode(),
-            base64.b64encode(session.public_bytes(Encoding.DER, PublicFormat.PKCS1)).decode(),
-        ):
-            assert case.refusal(public_key=key) == NOT_THE_REQUEST
-
-    @pytest.mark.parametrize("resource", [None, "", "other", "Lockstep", "lockstep "])
-    def test_the_resource_is_exactly_the_trusts(self, case: DomainCase, resource: str | None) -> None:
-        assert case.refusal(res_type=resource) == NOT_THE_REQUEST
-
-    def test_a_user_has_no_resource(self, case: DomainCase) -> None:
-        case.trust.impersonation_service_users = (ServiceUser("sub eq *", "lockstep-aws"),)
-        assert case.refusal(requested_token_type=UPST) == NOT_THE_REQUEST
-        assert case.refusal(requested_token_type=UPST, res_type=None, rpst_exp="60") == NOT_THE_REQUEST
+# ---- the request
 
 
-class TestTheSubjectToken:
-    @pytest.mark.parametrize(
-        "changes",
-        [
-            {"iss": "https://other.example"},
-            {"iss": None},
-            {"aud": "other"},
-            {"aud": None},
-            {"aud": ["other"]},
-            {"sub": None},
-            {"sub": ""},
-            {"exp": int(START.timestamp())},
-            {"exp": None},
-            {"exp": "soon"},
-            {"exp": 1e300},
-            {"nbf": int(START.timestamp()) + 1},
-            {"iat": int(START.timestamp()) + 1},
-            {"iat": None},
-        ],
-    )
-    def test_its_claims(self, case: DomainCase, changes: dict[str, Any]) -> None:
-        assert case.refusal(subject_token=case.subject_token(**changes)) == NOT_THE_TOKEN
-
-    def test_one_of_several_audiences(self, case: DomainCase) -> None:
-        assert case.token(subject_token=case.subject_token(aud=["other", "lockstep"]))
-
-    def test_its_times_go_by_the_sandboxs_clock(self, case: DomainCase) -> None:
-        token = case.subject_token()
-        case.sandbox.clock.advance(timedelta(seconds=299))
-        assert case.token(subject_token=token)
-        case.sandbox.clock.advance(timedelta(seconds=1))
-        assert case.refusal(subject_token=token) == NOT_THE_TOKEN
-
-    def test_a_trust_may_allow_for_a_wrong_clock(self, case: DomainCase) -> None:
-        early = case.subject_token(iat=case.seconds(30), nbf=case.seconds(30))
-        late = case.subject_token(exp=case.seconds(-30))
-        assert {case.refusal(subject_token=token) for token in (early, late)} == {NOT_THE_TOKEN}
-        case.trust.clock_skew = timedelta(seconds=60)
-        assert all(case.token(subject_token=token) for token in (early, late))
-
-    def test_an_inactive_trust_is_none(self, case: DomainCase) -> None:
-        case.trust.is_active = False
-        assert case.refusal() == NOT_THE_TOKEN
-
-    def test_it_is_signed_by_the_issuers_key(self, case: DomainCase) -> None:
-        assert case.refusal(subject_token=case.subject_token(by="another")) == NOT_THE_TOKEN
-
-    def test_it_is_signed_with_rs256(self, case: DomainCase) -> None:
-        claims = claims_of(case.subject_token())
-        public = key_named("one").public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        for token in (
-            jwt.encode(claims, "", algorithm="none", headers={"kid": "one"}),
-            with_hmac(claims, public, "one"),
-            jwt.encode(claims, key_named("one"), algorithm="RS512", headers={"kid": "one"}),
-            jwt.encode(claims, curve_key(), algorithm="ES384", headers={"kid": "curve"}),
-            jwt.encode(claims, key_named("one"), algorithm="RS256"),
-            jwt.encode(claims, key_named("one"), algorithm="RS256", headers={"kid": "one", "crit": ["b64"]}),
-            _without_signature(case.subject_token()),
-            "no token",
-            "",
-        ):
-            assert case.refusal(subject_token=token) == NOT_THE_TOKEN
-
-    def test_whom_a_user_becomes(self, case: DomainCase) -> None:
-        case.trust.impersonation_service_users = (
-            ServiceUser("sub eq 'arn:aws:iam::123456789012:role/other'", "other"),
-            ServiceUser('sub co "role/lockstep/"', "lockstep-aws"),
-            ServiceUser("sub eq *", "last"),
-        )
-        sub = claims_of(case.token(requested_token_type=UPST, res_type=None))["sub"]
-        assert sub == case.sandbox.identity.principal("lockstep-aws").ocid
-        case.trust.impersonation_service_users = case.trust.impersonation_service_users[:1]
-        assert case.refusal(requested_token_type=UPST, res_type=None) == NOT_THE_TOKEN
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"grant_type": None},
+        {"requested_token_type": None},
+        {"requested_token_type": "urn:ietf:params:oauth:token-type:access_token"},
+        {"subject_token_type": None},
+        {"subject_token_type": "urn:ietf:params:oauth:token-type:jwt"},
+        *({"res_type": resource} for resource in (None, "", "other", "Lockstep", "lockstep ")),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_with_a_request(domain: DomainCase, changes: dict[str, str | None]) -> None:
+    assert domain.refusal(**changes) == NOT_THE_REQUEST
 
 
-class TestTheIssuersKeys:
-    def test_they_are_read_once_an_hour(self, case: DomainCase) -> None:
-        for _ in range(3):
-            case.token()
-        assert case.reads == 1
-        case.sandbox.clock.advance(timedelta(hours=1))
-        case.token()
-        assert case.reads == 2
+def test_another_grant_is_not_supported(domain: DomainCase) -> None:
+    assert domain.refusal(grant_type="client_credentials") == (400, "unsupported_grant_type")
 
-    def test_a_new_key_is_looked_for_once(self, case: DomainCase) -> None:
-        case.token()
-        case.published = ["one", "two"]
-        assert case.token(subject_token=case.subject_token(kid="two"))
-        assert case.reads == 2
-        assert case.refusal(subject_token=case.subject_token(kid="three")) == NOT_THE_TOKEN
-        assert case.reads == 3
 
-    def test_a_key_of_another_kind_is_passed_over(self, case: DomainCase) -> None:
-        case.published = []
-        assert case.refusal() == NOT_THE_TOKEN
+def test_the_session_key_is_a_long_rsa_key_as_der(domain: DomainCase) -> None:
+    curve = ec.generate_private_key(ec.SECP256R1()).public_key()
+    session = key_named("session").public_key()
+    for key in (
+        None,
+        "no key",
+        spki(short_key().public_key()),
+        base64.b64encode(curve.public_bytes(Encoding.DER, SPKI)).decode(),
+        session.public_bytes(Encoding.PEM, SPKI).decode(),
+        base64.b64encode(session.public_bytes(Encoding.DER, PublicFormat.PKCS1)).decode(),
+    ):
+        assert domain.refusal(public_key=key) == NOT_THE_REQUEST
 
-    @pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
-    def test_they_are_long(self, case: DomainCase) -> None:
-        short = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - to be refused
-        self.publish(case, jwk_of(short.public_key(), "one"))
-        token = jwt.encode(claims_of(case.subject_token()), short, algorithm="RS256", headers={"kid": "one"})
-        assert case.refusal(subject_token=token) == NOT_THE_TOKEN
 
-    @pytest.mark.parametrize("purpose", [{"use": "enc"}, {"alg": "RS512"}, {"kty": "oct"}])
-    def test_they_are_for_such_signatures(self, case: DomainCase, purpose: dict[str, str]) -> None:
-        self.publish(case, jwk_of(key_named("one").public_key(), "one") | purpose)
-        assert case.refusal() == NOT_THE_TOKEN
+# ---- the subject token
 
-    def publish(self, case: DomainCase, *keys: dict[str, Any]) -> None:
-        document = json.dumps({"keys": keys}).encode()
-        case.sandbox.names.serve(HOST, lambda _: Answer(200, document))
 
-    @pytest.mark.parametrize(
-        "trouble", [Trouble.REFUSED, Trouble.WRONG_CERTIFICATE, Trouble.CUT, Trouble.REDIRECT]
-    )
-    def test_they_must_be_reached_by_name(self, case: DomainCase, trouble: Trouble) -> None:
-        case.sandbox.names.troubles[HOST] = trouble
-        assert case.refusal() == NOT_THE_TOKEN
-        del case.sandbox.names.troubles[HOST]
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"iss": iss} for iss in ("https://other.example", None)),
+        *({"aud": aud} for aud in ("other", None, ["other"])),
+        *({"sub": sub} for sub in (None, "")),
+        *({"exp": exp} for exp in (NOW, None, "soon", 1e300)),
+        {"nbf": NOW + 1},
+        *({"iat": iat} for iat in (NOW + 1, None)),
+        {"by": "another"},
+    ],
+    ids=str,
+)
+def test_what_is_wrong_with_a_subject_token(domain: DomainCase, changes: dict[str, Any]) -> None:
+    assert domain.refusal(subject_token=domain.subject_token(**changes)) == NOT_THE_TOKEN
+
+
+def test_a_subject_token_is_signed_with_rs256(domain: DomainCase) -> None:
+    right = domain.subject_token()
+    claims, key = claims_of(right), key_named("one")
+    for token in (
+        jwt.encode(claims, "", algorithm="none", headers={"kid": "one"}),
+        with_hmac(claims, key.public_key().public_bytes(Encoding.DER, SPKI), "one"),
+        jwt.encode(claims, key, algorithm="RS512", headers={"kid": "one"}),
+        jwt.encode(claims, curve_key(), algorithm="ES384", headers={"kid": "curve"}),
+        jwt.encode(claims, key, algorithm="RS256"),
+        jwt.encode(claims, key, algorithm="RS256", headers={"kid": "one", "crit": ["b64"]}),
+        right.rpartition(".")[0] + ".",
+        "no token",
+        "",
+    ):
+        assert domain.refusal(subject_token=token) == NOT_THE_TOKEN
+
+
+def test_a_subject_token_ends_by_the_sandboxs_clock(domain: DomainCase) -> None:
+    token = domain.subject_token(aud=["other", "lockstep"])
+    domain.sandbox.clock.advance(timedelta(seconds=299))
+    assert domain.token(subject_token=token)
+    domain.sandbox.clock.advance(timedelta(seconds=1))
+    assert domain.refusal(subject_token=token) == NOT_THE_TOKEN
+
+
+def test_an_inactive_trust_is_none(domain: DomainCase) -> None:
+    domain.trust.is_active = False
+    assert domain.refusal() == NOT_THE_TOKEN
+
+
+# ---- the issuer's keys
+
+
+def test_keys_are_read_once_an_hour_and_for_a_key_that_is_new(domain: DomainCase) -> None:
+    for _ in range(3):
+        domain.token()
+    assert domain.reads == 1
+    domain.published = ["one", "two"]
+    assert domain.token(subject_token=domain.subject_token(kid="two"))
+    assert domain.refusal(subject_token=domain.subject_token(kid="three")) == NOT_THE_TOKEN
+    assert domain.reads == 3
+    domain.sandbox.names.forget(HOST)
+    assert domain.token()  # Those that were read go on without the issuer.
+    domain.sandbox.clock.advance(timedelta(hours=1))
+    assert domain.refusal() == NOT_THE_TOKEN
+
+
+@pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
+def test_keys_are_long_and_for_such_signatures(domain: DomainCase) -> None:
+    short, long = short_key(), key_named("one")
+    documents: list[tuple[rsa.RSAPrivateKey, list[dict[str, Any]]]] = [
+        (long, []),
+        (short, [jwk_of(short.public_key(), "one")]),
+        *(
+            (long, [jwk_of(long.public_key(), "one") | purpose])
+            for purpose in ({"use": "enc"}, {"alg": "RS512"}, {"kty": "oct"})
+        ),
+    ]
+    for key, published in documents:
+        domain.sandbox.names.serve(HOST, _serving(published))
+        token = jwt.encode(claims_of(domain.subject_token()), key, algorithm="RS256", headers={"kid": "one"})
+        assert domain.refusal(subject_token=token) == NOT_THE_TOKEN, published
+
+
+def _serving(keys: list[dict[str, Any]]) -> Callable[[str], Answer]:
+    return lambda _: Answer(200, json.dumps({"keys": keys}).encode())
+
+
+@pytest.mark.parametrize(
+    "trouble", [Trouble.REFUSED, Trouble.WRONG_CERTIFICATE, Trouble.CUT, Trouble.REDIRECT]
+)
+def test_keys_are_reached_by_name(domain: DomainCase, trouble: Trouble) -> None:
+    domain.sandbox.names.troubles[HOST] = trouble
+    assert domain.refusal() == NOT_THE_TOKEN
+    del domain.sandbox.names.troubles[HOST]
+    assert domain.token()
+
+
+# ---- beside it
+
+
+def test_sessions_go_by_real_time_whatever_the_archive_does() -> None:
+    with OciSandbox() as sandbox:
+        case = DomainCase(sandbox)
+        token = case.token()
+        sandbox.clock.advance(timedelta(days=1))
+        assert sandbox.domain.session(token)
         assert case.token()
-
-    def test_those_that_were_read_go_on_without_the_issuer(self, case: DomainCase) -> None:
-        case.token()
-        case.sandbox.names.forget(HOST)
-        assert case.token()
+        sandbox.identity_clock.advance(timedelta(hours=1))
+        assert sandbox.domain.session(token) is None
 
 
-class TestWhatIsNotConfirmed:
-    def test_a_domain_may_want_a_secret_beside_an_exchange(self, case: DomainCase) -> None:
-        case.domain.behaviour.takes_assertions = False
-        assert case.token()
-        case.basic = None
-        assert case.refusal(**case.assertion()) == NOT_THE_CLIENT
-
-    def test_a_domain_may_not_read_keys_of_several_kinds(self, case: DomainCase) -> None:
-        case.domain.behaviour.reads_mixed_keys = False
-        assert case.refusal() == NOT_THE_TOKEN
-
-
-class TestTheClock:
-    def test_it_is_real_time_whatever_the_archive_does(self) -> None:
-        with OciSandbox() as sandbox:
-            case = DomainCase(sandbox)
-            token = case.token()
-            sandbox.clock.advance(timedelta(days=1))
-            assert sandbox.domain.session(token, "vault")
-            assert case.token()
-            sandbox.identity_clock.advance(timedelta(hours=1))
-            assert sandbox.domain.session(token, "vault") is None
-
-    def test_a_reply_is_dated_by_it(self, case: DomainCase) -> None:
-        for wrong in (None, "other"):
-            dated = parsedate_to_datetime(case.post(**({"res_type": wrong} if wrong else {})).headers["date"])
-            assert dated == START
-
-
-class TestFaults:
-    def test_errors_have_oauths_form(self, case: DomainCase) -> None:
-        for status in (429, 500):
-            case.sandbox.faults.refuse("exchange_token", status=status, code="server_error")
-            assert case.refusal() == (status, "server_error")
-        assert case.token()
-
-    def test_calls_are_counted_without_what_they_carry(self, case: DomainCase) -> None:
-        case.token()
-        [record] = case.sandbox.calls.records
-        assert (record.service, record.operation, record.status) == ("identitydomain", "exchange_token", 200)
-
-
-def _without_signature(token: str) -> str:
-    return token.rpartition(".")[0] + "."
+def test_errors_have_oauths_form_and_replies_a_date(domain: DomainCase) -> None:
+    for status in (429, 500):
+        domain.sandbox.faults.refuse("exchange_token", status=status, code="server_error")
+        assert domain.refusal() == (status, "server_error")
+    for wrong in ({}, {"res_type": "other"}):
+        assert parsedate_to_datetime(domain.post(**wrong).headers["date"]) == START
+    record = domain.sandbox.calls.records[-2]
+    assert (record.service, record.operation, record.status) == ("identitydomain", "exchange_token", 200)

@@ -1,22 +1,14 @@
 """Objects that anyone may read: at the sandbox's endpoint, and at the service's own name over HTTPS."""
 
-from collections.abc import Iterator
-
 import pytest
 import urllib3
 
-from sandbox.emulators.oci import OBJECT_STORAGE_HOST, OciSandbox
+from sandbox.emulators.oci import OciSandbox
 from sandbox.emulators.oci.names import FetchError, Names
 from sandbox.oci_resources import create_issuer_bucket
 from tests.emulators.oci.oci_case import OciCase, refused
 
 DOCUMENT = b'{"keys": []}'
-
-
-@pytest.fixture
-def case() -> Iterator[OciCase]:
-    with OciCase() as case:
-        yield case
 
 
 @pytest.fixture
@@ -26,19 +18,16 @@ def issuer(case: OciCase) -> str:
     return issuer
 
 
-def read(case: OciCase, path: str) -> tuple[int, bytes, str | None]:
-    reply = urllib3.request("GET", f"{case.sandbox.endpoint}{path}", timeout=10.0, retries=False)
-    return reply.status, reply.data, reply.headers.get("content-type")
-
-
-def path_of(case: OciCase, name: str, bucket: str = "issuer") -> str:
-    return f"/n/{case.sandbox.namespace}/b/{bucket}/o/{name}"
+def send(case: OciCase, path: str, method: str = "GET") -> tuple[int, bytes]:
+    url = f"{case.sandbox.endpoint}/n/{case.sandbox.namespace}/b/{path}"
+    reply = urllib3.request(method, url, timeout=10.0, retries=False)
+    return reply.status, reply.data
 
 
 def test_an_issuer_is_a_bucket_by_its_name(case: OciCase, issuer: str) -> None:
-    assert issuer == f"https://{OBJECT_STORAGE_HOST}/n/{case.sandbox.namespace}/b/issuer/o"
-    assert OBJECT_STORAGE_HOST == "objectstorage.eu-frankfurt-1.oraclecloud.com"
-    assert case.sandbox.names.fetch(f"{issuer}/jwks.json") == DOCUMENT
+    assert issuer == (
+        f"https://objectstorage.eu-frankfurt-1.oraclecloud.com/n/{case.sandbox.namespace}/b/issuer/o"
+    )
     case.put(".well-known/openid-configuration", b"{}", bucket="issuer")
     assert case.sandbox.names.fetch(f"{issuer}/.well-known/openid-configuration") == b"{}"
 
@@ -46,41 +35,33 @@ def test_an_issuer_is_a_bucket_by_its_name(case: OciCase, issuer: str) -> None:
 def test_a_private_bucket_looks_like_a_missing_one(case: OciCase, issuer: str) -> None:
     case.create_bucket("private")
     case.put("jwks.json", DOCUMENT, bucket="private")
-    for path in (path_of(case, "jwks.json", "private"), path_of(case, "jwks.json", "none")):
-        status, body, _ = read(case, path)
+    for bucket in ("private", "none"):
+        status, body = send(case, f"{bucket}/o/jwks.json")
         assert (status, b"BucketNotFound" in body, DOCUMENT in body) == (404, True, False)
     with pytest.raises(FetchError, match="status 404"):
         case.sandbox.names.fetch(issuer.replace("/b/issuer/", "/b/private/") + "/jwks.json")
 
 
-def test_nobody_lists_what_anyone_reads(case: OciCase, issuer: str) -> None:
-    assert issuer
-    listing = f"/n/{case.sandbox.namespace}/b/issuer/o"
-    assert read(case, listing)[0] == 404
-    case.sandbox.storage.set_public_access("issuer", "ObjectRead")
-    status, body, _ = read(case, listing)
-    assert (status, b"jwks.json" in body) == (200, True)
-
-
-def test_anyone_reads_and_nobody_writes(case: OciCase, issuer: str) -> None:
-    url = f"{case.sandbox.endpoint}{path_of(case, 'jwks.json')}"
+@pytest.mark.usefixtures("issuer")
+def test_anyone_reads_and_nobody_lists_or_writes(case: OciCase) -> None:
+    assert send(case, "issuer/o")[0] == 404
     for method in ("PUT", "DELETE"):
-        reply = urllib3.request(method, url, timeout=10.0, retries=False)
-        assert (reply.status, reply.json()["code"]) == (401, "NotAuthenticated")
+        assert send(case, "issuer/o/jwks.json", method)[0] == 401
     _, _, storage = case.clients(case.sandbox.new_api_key("stranger"))
     assert storage.get_object(case.sandbox.namespace, "issuer", "jwks.json").data.content == DOCUMENT
     with refused(404, "BucketNotFound"):
         storage.put_object(case.sandbox.namespace, "issuer", "jwks.json", b"{}")
-    assert case.sandbox.names.fetch(f"{issuer}/jwks.json") == DOCUMENT
+    case.sandbox.storage.set_public_access("issuer", "ObjectRead")
+    status, body = send(case, "issuer/o")
+    assert (status, b"jwks.json" in body) == (200, True)
 
 
-def test_a_wrong_signature_is_refused_even_where_none_is_needed(case: OciCase, issuer: str) -> None:
-    assert issuer
+@pytest.mark.usefixtures("issuer")
+def test_a_wrong_signature_is_refused_even_where_none_is_needed(case: OciCase) -> None:
     config = case.sandbox.new_api_key("leaver")
     case.sandbox.identity.delete_api_key(config)
-    _, _, storage = case.clients(config)
     with refused(401, "NotAuthenticated"):
-        storage.get_object(case.sandbox.namespace, "issuer", "jwks.json")
+        case.clients(config)[2].get_object(case.sandbox.namespace, "issuer", "jwks.json")
 
 
 def test_names_are_shared_and_left_to_their_owner() -> None:
