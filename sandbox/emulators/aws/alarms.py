@@ -14,7 +14,7 @@ import math
 import operator
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from moto.cloudwatch.models import cloudwatch_backends
@@ -190,16 +190,7 @@ class CloudWatch:
         self._lines_read[log_name] = len(lines)
         # The functions go by the machine's clock.
         found = [point for line in new for point in embedded(line, now=self.clock())]
-        moved = [
-            Datapoint(
-                namespace=p.namespace,
-                name=p.name,
-                dimensions=p.dimensions,
-                at=p.at + self.ahead_seconds,
-                value=p.value,
-            )
-            for p in found
-        ]
+        moved = [replace(point, at=point.at + self.ahead_seconds) for point in found]
         self._points += moved
         return moved
 

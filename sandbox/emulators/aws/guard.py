@@ -15,21 +15,19 @@ import io
 import json
 import re
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any
-from xml.sax.saxutils import escape
 
 from moto.iam.models import iam_backends
 from moto.sts.models import sts_backends
 from werkzeug.wrappers import Request, Response
 
-from sandbox.emulators.aws import query, resource_policies
-from sandbox.emulators.aws.actions import INVOKE, Actions
+from sandbox.emulators.aws import resource_policies
+from sandbox.emulators.aws.actions import Actions
 from sandbox.emulators.aws.policies import Call, Statement, UnknownConditionError, Verdict, as_list, decide
-from sandbox.emulators.aws.sessions import Session, Standing, refuse
+from sandbox.emulators.aws.sessions import Session, Standing, deny, refuse
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -263,17 +261,4 @@ def _statements(policy: Any) -> list[Statement]:  # noqa: ANN401 - moto keeps te
 
 def _refusal(request: Request, role: str, call: Call) -> Response:
     text = f"{role} is not authorized to perform: {call.action} on resource: {call.resource}"
-    if "X-Amz-Target" in request.headers or INVOKE.fullmatch(request.path):
-        return Response(
-            json.dumps({"__type": "AccessDeniedException", "message": text, "Message": text}),
-            status=400,
-            headers={"x-amzn-ErrorType": "AccessDeniedException", "x-amzn-RequestId": str(uuid.uuid4())},
-            content_type="application/x-amz-json-1.1",
-        )
-    if query.read(request.environ):
-        return query.refusal("AccessDenied", text, 403)
-    return Response(
-        f"<Error><Code>AccessDenied</Code><Message>{escape(text)}</Message></Error>",
-        status=403,
-        content_type="application/xml",
-    )
+    return deny(request.environ, text)

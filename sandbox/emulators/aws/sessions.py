@@ -49,43 +49,45 @@ class Session:
         return Standing.EXPIRED if now >= self.expires_at else None
 
 
+_CODES = {
+    Standing.EXPIRED: ("ExpiredTokenException", "ExpiredToken", "ExpiredToken", 400),
+    Standing.INVALID_TOKEN: ("UnrecognizedClientException", "InvalidClientTokenId", "InvalidToken", 400),
+    Standing.UNKNOWN_KEY: ("UnrecognizedClientException", "InvalidClientTokenId", "InvalidAccessKeyId", 403),
+}
+_DENIED = ("AccessDeniedException", "AccessDenied", "AccessDenied", 403)
+
+
 def refuse(environ: "WSGIEnvironment", standing: Standing) -> Response:
-    """The refusal of a request, in the protocol of its service and by the name that the service uses.
+    """The refusal of a request whose credentials do not count.
 
     https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html (query),
     https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html (S3),
     https://docs.aws.amazon.com/kms/latest/APIReference/CommonErrors.html (JSON).
     """
-    is_expired = standing is Standing.EXPIRED
-    text = f"The security token included in the request is {'expired' if is_expired else 'invalid.'}"
-    if "HTTP_X_AMZ_TARGET" in environ or "/functions/" in environ["PATH_INFO"]:
-        code = "ExpiredTokenException" if is_expired else "UnrecognizedClientException"
+    wrong = "expired" if standing is Standing.EXPIRED else "invalid."
+    return _answer(environ, f"The security token included in the request is {wrong}", *_CODES[standing])
+
+
+def deny(environ: "WSGIEnvironment", text: str) -> Response:
+    """The refusal of a request that is not permitted."""
+    return _answer(environ, text, *_DENIED)
+
+
+def _answer(
+    environ: "WSGIEnvironment", text: str, as_json: str, as_query: str, as_s3: str, status: int
+) -> Response:
+    """An error in the protocol of the service, by the name that the service uses; the status is S3's."""
+    if "HTTP_X_AMZ_TARGET" in environ or environ["PATH_INFO"].startswith("/2015-03-31/functions/"):
         return Response(
-            json.dumps({"__type": code, "message": text, "Message": text}),
+            json.dumps({"__type": as_json, "message": text, "Message": text}),
             status=400 if "HTTP_X_AMZ_TARGET" in environ else 403,
-            headers={"x-amzn-ErrorType": code, "x-amzn-RequestId": str(uuid.uuid4())},
+            headers={"x-amzn-ErrorType": as_json, "x-amzn-RequestId": str(uuid.uuid4())},
             content_type="application/x-amz-json-1.1",
         )
     if query.read(environ):
-        return query.refusal("ExpiredToken" if is_expired else "InvalidClientTokenId", text, 403)
-    code, text, status = _OF_S3[standing]
+        return query.refusal(as_query, text, 403)
     return Response(
-        f"<Error><Code>{code}</Code><Message>{escape(text)}</Message></Error>",
+        f"<Error><Code>{as_s3}</Code><Message>{escape(text)}</Message></Error>",
         status=status,
         content_type="application/xml",
     )
-
-
-_OF_S3 = {
-    Standing.EXPIRED: ("ExpiredToken", "The provided token has expired.", 400),
-    Standing.INVALID_TOKEN: (
-        "InvalidToken",
-        "The provided token is malformed or otherwise invalid.",
-        400,
-    ),
-    Standing.UNKNOWN_KEY: (
-        "InvalidAccessKeyId",
-        "The AWS Access Key Id you provided does not exist in our records.",
-        403,
-    ),
-}

@@ -1,10 +1,10 @@
 """The life of the sandbox: one at a time, which leaves nothing behind."""
 
 import contextlib
-import inspect
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
+from pkgutil import resolve_name
 
 import pytest
 
@@ -25,29 +25,20 @@ def test_one_sandbox_at_a_time_and_a_stopped_one_can_start_again_empty(aws: AwsS
     assert aws.client("s3").list_buckets()["Buckets"] == []
 
 
-def test_stopping_undoes_every_patch() -> None:
-    def patched() -> list[object]:
-        found = (
-            ("moto.stepfunctions.parser.asl.jsonata.jsonata", "_eval_jsonata"),
-            ("moto.stepfunctions.parser.asl.utils.boto_client", "boto3"),
-            ("moto.stepfunctions.models", "stepfunctions_backends"),
-            ("moto.stepfunctions.parser.models", "StepFunctionsParserBackend._validate_definition"),
-            ("moto.secretsmanager.models", "SecretsManagerBackend._add_secret"),
-            ("moto.kms.models", "KmsBackend.generate_mac"),
-        )
-        things = []
-        for module, path in found:
-            owner: object = import_module(module)
-            *parents, name = path.split(".")
-            for parent in parents:
-                owner = getattr(owner, parent)
-            things.append(inspect.getattr_static(owner, name))
-        return things
+PATCHED = (
+    "moto.stepfunctions.parser.asl.jsonata.jsonata:_eval_jsonata",
+    "moto.stepfunctions.models:stepfunctions_backends",
+    "moto.stepfunctions.parser.models:StepFunctionsParserBackend._validate_definition",
+    "moto.secretsmanager.models:SecretsManagerBackend._add_secret",
+    "moto.kms.models:KmsBackend.generate_mac",
+)
 
-    before = patched()
+
+def test_stopping_undoes_every_patch() -> None:
+    before = [resolve_name(name) for name in PATCHED]
     with AwsSandbox():
-        assert all(now is not then for now, then in zip(patched(), before, strict=True))
-    assert patched() == before
+        assert all(resolve_name(name) is not found for name, found in zip(PATCHED, before, strict=True))
+    assert [resolve_name(name) for name in PATCHED] == before
 
 
 def test_stopping_aborts_running_executions(aws: AwsSandbox, run: Runner) -> None:
