@@ -1,16 +1,15 @@
 """Databases as the contract suites set them up: a server per engine for the whole session, accounts per test.
 
-A suite asks for these fixtures with `pytest_plugins = ["tests.contract.database_fixtures"]`.
+A suite asks for its fixtures with `pytest_plugins = ["tests.contract.database_fixtures"]`.
 """
 
 import traceback
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, TypeAlias
 
 import pytest
 from msgspec import structs
@@ -32,12 +31,8 @@ from lockstep.protocol.model import (
 )
 from lockstep.protocol.ports import Database
 from lockstep.runtime.databases import Timeouts, open_database
-from sandbox.emulators.databases import MariaDbServer, PgserverServer, PostgresServer
-from sandbox.emulators.databases.replicas import Replica
-from sandbox.growing import Growing
 from sandbox.servers import verifier_statement
 from tests.support.memory import MemoryDatabase, make_plan
-from tests.support.statement_faults import FrontedMySqlServer, StatementFaults
 
 DATABASE = "app_db"
 ADMIN = Login(ROTATION_USER, SecretStr("Rotator's-\\pass-1"))
@@ -45,84 +40,63 @@ HASTY = Timeouts(connect_seconds=1, io_seconds=1.1, lock_seconds=1)
 
 # Part of each password: what must be escaped in SQL, and what is searched in logs and errors.
 NEEDLE = "'\\\"%s;--$:"
+MAX_REFUSALS = 2
+"""After so many in a row a server of MySQL or MariaDB locks an account, in the suites about it."""
+
+Value: TypeAlias = int | CredentialValue
+"""A generation, with the password that the harness gives it, or a value of a test's own."""
 
 _numbers = count(1)
 
 
-class SandboxServer(Protocol):
-    """What the servers of the sandbox have in common."""
-
-    port: int
-
-    @property
-    def product(self) -> str: ...
-    @property
-    def ca_file(self) -> Path | None: ...
-    def execute_as_superuser(
-        self, sql: str | Sequence[str], *, database: str | None = None
-    ) -> list[tuple[Any, ...]]: ...
-    def watch_general_log(self) -> Growing[str]: ...
-    def pause(self) -> None: ...
-    def resume(self) -> None: ...
-
-
-MAX_REFUSALS = 2
-"""After so many in a row a replica of MySQL or MariaDB locks an account, in the suites about replicas."""
-
-
 @dataclass(frozen=True)
-class Pair:
-    """A primary, and a replica that lags for as long as it is told to."""
+class Kind:
+    """A fixture for a server, and the credential that is made there."""
 
-    primary: SandboxServer
-    replica: SandboxServer
-    lag: Replica
-
-
-class DatabaseHarness(Protocol):
-    """A server with a credential's accounts, which no password opens yet."""
-
-    credential: Credential
-
-    @property
-    def database(self) -> Database:
-        """The adapter."""
-
-    def rival(self) -> Database:
-        """The same database through another adapter, as another runner has it."""
-
-    def lock_account(self, username: str) -> None:
-        """Bar an account from logging in."""
-
-    def refuse_admin(self) -> Database:
-        """An adapter with an admin login that is wrong."""
-
-    def unreachable(self) -> AbstractContextManager[Database]:
-        """An adapter to a server that does not answer inside."""
-
-    def end_admin_sessions(self) -> None:
-        """Cut the connections of the rotation user."""
+    server: str
+    engine: Engine
+    strategy: Strategy
+    plaintext: bool = False
 
 
-def value_of(harness: DatabaseHarness, generation: int, *, username: str | None = None) -> CredentialValue:
-    """The value of a generation, with a password that must be escaped in any SQL."""
-    usernames = harness.credential.usernames
-    password = f"Gen{generation}{NEEDLE}{harness.credential.id}"
-    login = Login(username or usernames[generation % len(usernames)], SecretStr(password))
-    return CredentialValue(generation, login)
+_DUAL, _ALTERNATING = Strategy.DUAL_PASSWORD, Strategy.ALTERNATING_USERS
+SQL_WORLDS = {
+    "mariadb-dual": Kind("mariadb_server", Engine.MARIADB, _DUAL),
+    "mariadb-alternating": Kind("mariadb_server", Engine.MARIADB, _ALTERNATING),
+    "mysql-dual": Kind("mysql_server", Engine.MYSQL, _DUAL),
+    "mysql-alternating": Kind("mysql_server", Engine.MYSQL, _ALTERNATING),
+    "postgresql": Kind("postgres_server", Engine.POSTGRESQL, _ALTERNATING),
+    "postgresql-18-plaintext": Kind("pgserver_server", Engine.POSTGRESQL, _ALTERNATING, plaintext=True),
+}
+PAIRED_WORLDS = {
+    name: replace(kind, server=kind.server.replace("_server", "_pair"))
+    for name, kind in SQL_WORLDS.items()
+    if not kind.plaintext
+}
+"""On a primary with a replica."""
+MEMORY_WORLDS = {"memory-dual": _DUAL, "memory-alternating": _ALTERNATING}
+MARIADB, MYSQL = ("mariadb-dual", "mariadb-alternating"), ("mysql-dual", "mysql-alternating")
+POSTGRESQL = ("postgresql", "postgresql-18-plaintext")
+FAMILY = (*MARIADB, *MYSQL)
+EACH_ENGINE = ("mariadb-dual", "mysql-dual", "postgresql")
+
+
+def worlds(*names: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("world", names, indirect=True)
+
+
+every_server, each_engine = worlds(*SQL_WORLDS), worlds(*EACH_ENGINE)
 
 
 @contextmanager
-def fails(kind: type[LockstepError]) -> Iterator[None]:
+def fails(kind: type[LockstepError], match: str | None = None) -> Iterator[None]:
     """As `pytest.raises`; also checks that the printed error holds no password, ours or foreign."""
-    with pytest.raises(kind) as caught:
+    with pytest.raises(kind, match=match) as caught:
         yield
     assert type(caught.value) is kind
     printed = "".join(traceback.format_exception(caught.value))
-    assert NEEDLE not in printed
-    assert ADMIN.password.reveal() not in printed
-    assert "pymysql.err" not in printed
-    assert "pg8000.exceptions" not in printed
+    for secret in (NEEDLE, ADMIN.password.reveal(), "pymysql.err", "pg8000.exceptions"):
+        assert secret not in printed
 
 
 def make_credential(strategy: Strategy) -> Credential:
@@ -132,7 +106,49 @@ def make_credential(strategy: Strategy) -> Credential:
     return structs.replace(planned, id=f"contract/{name}", usernames=usernames, owner=f"{name}_owner")
 
 
-class MemoryHarness:
+class Harness:
+    """A server with a credential's accounts, which no password opens yet; a test names values by generation."""
+
+    credential: Credential
+    database: Database
+
+    def value(self, generation: Value, *, username: str | None = None) -> CredentialValue:
+        """The value of a generation, with a password that must be escaped in any SQL."""
+        if isinstance(generation, CredentialValue):
+            return generation
+        usernames = self.credential.usernames
+        password = f"Gen{generation}{NEEDLE}{self.credential.id}"
+        login = Login(username or usernames[generation % len(usernames)], SecretStr(password))
+        return CredentialValue(generation, login)
+
+    def login(self, generation: Value) -> Login:
+        return self.value(generation).login
+
+    def wrong(self, generation: Value) -> Login:
+        """A password that the account of a generation does not have."""
+        return Login(self.login(generation).username, SecretStr("wrong"))
+
+    def stage(self, current: Value | None, pending: Value, by: Database | None = None) -> None:
+        base = None if current is None else self.value(current)
+        with (by or self.database).exclusive() as stager:
+            stager.stage(current=base, pending=self.value(pending))
+
+    def retire(self, *, drop: Value, keep: Value) -> Login:
+        with self.database.exclusive() as stager:
+            return stager.retire(drop=self.value(drop), keep=self.value(keep))
+
+    def accepted(self, *generations: Value) -> list[bool]:
+        return [self.database.accepts(self.login(generation)) for generation in generations]
+
+
+def enter(database: Database) -> None:
+    with database.exclusive():
+        pass
+
+
+class MemoryHarness(Harness):
+    database: MemoryDatabase
+
     def __init__(self, strategy: Strategy) -> None:
         self.credential = make_credential(strategy)
         self.database = MemoryDatabase("main", strategy, self.credential.usernames)
@@ -158,23 +174,48 @@ class MemoryHarness:
 
     @contextmanager
     def policy(self) -> Iterator[CredentialValue]:
-        refused = value_of(self, 3)
+        """The server refuses this value's password."""
+        refused = self.value(3)
         self.database.refuses = lambda password: password == refused.login.password.reveal()
         yield refused
 
 
-class SqlHarness(ABC):
-    """A server that is spoken to with a driver; what its superuser does differs by engine."""
+# What the superuser does to an account, in MySQL and MariaDB and in PostgreSQL.
+_STATEMENTS = {
+    "lock": ("ALTER USER {account} ACCOUNT LOCK", "ALTER ROLE {account} NOLOGIN"),
+    "drop": ("DROP USER {account}", "DROP ROLE {account}"),
+    "make": (
+        "CREATE USER {account} IDENTIFIED BY 'weak'",
+        "CREATE ROLE {account} LOGIN PASSWORD 'weak'; GRANT CONNECT ON DATABASE {db} TO {account}",
+    ),
+    "verifier": (
+        "SELECT authentication_string FROM mysql.user WHERE user = '{username}'",
+        "SELECT rolpassword FROM pg_authid WHERE rolname = '{username}'",
+    ),
+    "sessions": (
+        "SELECT id FROM information_schema.processlist WHERE user = '{username}'",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{username}'",
+    ),
+}
 
-    engine: ClassVar[Engine]
-    plaintext: ClassVar[bool] = False
 
-    def __init__(self, server: SandboxServer, strategy: Strategy) -> None:
-        self.sandbox = server
-        self.credential = make_credential(strategy)
+class SqlHarness(Harness):
+    """A real server of the sandbox, which is spoken to with a driver.
+
+    Attributes:
+        sandbox: It; the adapter goes through the front of a MySQL server, the superuser does not.
+    """
+
+    def __init__(self, sandbox: Any, kind: Kind) -> None:  # noqa: ANN401 - one of four
+        self.sandbox, self.kind, self.engine = sandbox, kind, kind.engine
+        self.credential = make_credential(kind.strategy)
         self.server = self.planned()
         self.database = self.open()
         self.provision()
+
+    @property
+    def is_postgresql(self) -> bool:
+        return self.engine is Engine.POSTGRESQL
 
     def planned(self, *, host: str = "localhost", ca_file: Path | None = None) -> DatabaseServer:
         """The server as a plan has it, or almost."""
@@ -184,36 +225,58 @@ class SqlHarness(ABC):
             host=host,
             port=self.sandbox.port,
             dbname=DATABASE,
-            tls=None if self.plaintext else Tls(ca_file=ca_file or self.sandbox.ca_file),
+            tls=None if self.kind.plaintext else Tls(ca_file=ca_file or self.sandbox.ca_file),
             admin=AdminSecret(aws="contract/admin", oci="contract/admin"),
         )
 
     def open(
         self,
         *,
-        server: DatabaseServer | None = None,
         admin: Callable[[], Login] = lambda: ADMIN,
         timeouts: Timeouts = Timeouts(lock_seconds=1),  # noqa: B008  immutable
         deadline_guard: DeadlineGuard = always,
+        **changed: object,
     ) -> Database:
-        return open_database(
-            server or self.server, self.credential, admin, timeouts=timeouts, deadline_guard=deadline_guard
-        )
+        """An adapter, to a server that the plan describes as changed."""
+        server = structs.replace(self.server, **changed)
+        return open_database(server, self.credential, admin, timeouts=timeouts, deadline_guard=deadline_guard)
 
-    def provision(self) -> None:
-        """Run the SQL that a DBA would."""
-        self.run_script()
-
-    def run_script(self, *, existing: bool = False) -> None:
-        """Run what `lockstep plan sql` prints, and give the rotation user its password."""
+    def provision(self, *, existing: bool = False) -> None:
+        """Run what `lockstep plan sql` prints, as a DBA does, and give the rotation user its password."""
         made = provisioning(make_plan(), self.credential, self.server, existing=existing)
-        self.execute(*made.statements, verifier_statement(self.server.engine, ADMIN))
+        self.execute(*made.statements, verifier_statement(self.engine, ADMIN))
 
     def execute(self, *statements: str) -> list[tuple[Any, ...]]:
-        return self.sandbox.execute_as_superuser(statements, database=DATABASE)
+        found: list[tuple[Any, ...]] = self.sandbox.execute_as_superuser(statements, database=DATABASE)
+        return found
+
+    def names(self, username: str | None = None) -> dict[str, str]:
+        """What stands in the statements of tables of tests; by default the account of generation 1."""
+        username = username or self.login(1).username
+        at = "{}" if self.is_postgresql else "'{}'@'%'"
+        return {
+            "username": username,
+            "account": at.format(username),
+            "alter": f"ALTER {'ROLE' if self.is_postgresql else 'USER'} {at.format(username)}",
+            "rotator": at.format(ROTATION_USER),
+            "owner": self.credential.owner or "",
+            "db": DATABASE,
+        }
+
+    def run(self, statements: str, username: str | None = None, **more: str) -> list[tuple[Any, ...]]:
+        """Run statements with semicolons between them, and names of `names` in them."""
+        words = {**self.names(username), **more}
+        return self.execute(*(one.format_map(words) for one in statements.split("; "))) if statements else []
+
+    def do(self, what: str, username: str | None = None) -> list[tuple[Any, ...]]:
+        """Run one of `_STATEMENTS`."""
+        return self.run(_STATEMENTS[what][self.is_postgresql], username)
 
     def rival(self) -> Database:
         return self.open()
+
+    def lock_account(self, username: str) -> None:
+        self.do("lock", username)
 
     def refuse_admin(self) -> Database:
         return self.open(admin=lambda: Login(ROTATION_USER, SecretStr("wrong")))
@@ -227,172 +290,37 @@ class SqlHarness(ABC):
         finally:
             self.sandbox.resume()
 
-    @abstractmethod
-    def lock_account(self, username: str) -> None:
-        """See `DatabaseHarness`."""
-
-    @abstractmethod
     def end_admin_sessions(self) -> None:
-        """See `DatabaseHarness`."""
-
-    @abstractmethod
-    def exhausted(self, username: str) -> AbstractContextManager[None]:
-        """Let an account have no connections left."""
-
-    @abstractmethod
-    def revoke_rights(self, username: str) -> None:
-        """Take from an account its rights on the database."""
-
-    @abstractmethod
-    def drop_account(self, username: str) -> None:
-        """Remove an account."""
-
-    @abstractmethod
-    def powerless_admin(self) -> Login:
-        """Make an account that may connect, and nothing else."""
-
-    @abstractmethod
-    def verifier_of(self, username: str) -> str:
-        """What the server stores for an account."""
-
-
-class MySqlFamilyHarness(SqlHarness):
-    sandbox: MariaDbServer | FrontedMySqlServer
-
-    def lock_account(self, username: str) -> None:
-        self.execute(f"ALTER USER '{username}'@'%' ACCOUNT LOCK")
-
-    def expire_password(self, username: str) -> None:
-        self.execute(f"ALTER USER '{username}'@'%' PASSWORD EXPIRE")
-
-    def revoke_rights(self, username: str) -> None:
-        self.execute(f"REVOKE ALL PRIVILEGES, GRANT OPTION FROM '{username}'@'%'")
-
-    def drop_account(self, username: str) -> None:
-        self.execute(f"DROP USER '{username}'@'%'")
-
-    def powerless_admin(self) -> Login:
-        weak = Login(f"weak{next(_numbers)}", SecretStr("weak"))
-        self.execute(f"CREATE USER {weak.username}@'%' IDENTIFIED BY 'weak'")
-        return weak
-
-    def verifier_of(self, username: str) -> str:
-        rows = self.execute(f"SELECT authentication_string FROM mysql.user WHERE user = '{username}'")  # noqa: S608
-        return str(rows[0][0])
-
-    def end_admin_sessions(self) -> None:
-        sessions = self.execute(
-            f"SELECT id FROM information_schema.processlist WHERE user = '{ROTATION_USER}'"  # noqa: S608
-        )
-        if sessions:
+        sessions = self.do("sessions", ROTATION_USER)
+        if sessions and not self.is_postgresql:
             self.execute(*(f"KILL {number}" for (number,) in sessions))
 
-    @contextmanager
-    def exhausted(self, username: str) -> Iterator[None]:
-        """An account that has no connections left."""
-        self.execute(f"ALTER USER '{username}'@'%' WITH MAX_CONNECTIONS_PER_HOUR 1")
-        assert self.database.accepts(value_of(self, 1).login)
-        yield
-
-
-class MariaDbHarness(MySqlFamilyHarness):
-    engine = Engine.MARIADB
-    sandbox: MariaDbServer
-
-
-class MySqlHarness(MySqlFamilyHarness):
-    """The adapter goes through the server's front, the superuser does not."""
-
-    engine = Engine.MYSQL
-    sandbox: FrontedMySqlServer
-
-    @property
-    def faults(self) -> StatementFaults:
-        return self.sandbox.faults
-
-    @contextmanager
-    def strict_policy(self) -> Iterator[None]:
-        """See `FrontedMySqlServer.set_strict_policy`."""
-        self.sandbox.set_strict_policy(on=True)
-        yield
-        self.sandbox.set_strict_policy(on=False)
-
-
-class PostgresHarness(SqlHarness):
-    engine = Engine.POSTGRESQL
-    sandbox: PostgresServer | PgserverServer
-
-    def lock_account(self, username: str) -> None:
-        self.execute(f"ALTER ROLE {username} NOLOGIN")
-
-    def end_admin_sessions(self) -> None:
-        self.execute(
-            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{ROTATION_USER}'"  # noqa: S608
-        )
-
-    def revoke_rights(self, username: str) -> None:
-        self.execute(f"REVOKE {self.credential.owner} FROM {username}")
-
-    def drop_account(self, username: str) -> None:
-        self.execute(f"DROP ROLE {username}")
-
     def powerless_admin(self) -> Login:
+        """Make an account that may connect, and nothing else."""
         weak = Login(f"weak{next(_numbers)}", SecretStr("weak"))
-        self.execute(
-            f"CREATE ROLE {weak.username} LOGIN PASSWORD 'weak'",
-            f"GRANT CONNECT ON DATABASE {DATABASE} TO {weak.username}",
-        )
+        self.do("make", weak.username)
         return weak
 
     def verifier_of(self, username: str) -> str:
-        rows = self.execute(f"SELECT rolpassword FROM pg_authid WHERE rolname = '{username}'")  # noqa: S608
-        return str(rows[0][0])
-
-    @contextmanager
-    def exhausted(self, username: str) -> Iterator[None]:
-        """An account that has no connections left."""
-        self.execute(f"ALTER ROLE {username} CONNECTION LIMIT 0")
-        yield
+        """What the server stores for an account."""
+        return str(self.do("verifier", username)[0][0])
 
     @contextmanager
     def policy(self) -> Iterator[CredentialValue]:
-        """A server with the module passwordcheck: of a verifier it can tell only that it is the username's."""
-        self.execute(f"ALTER ROLE {ROTATION_USER} SET session_preload_libraries = 'passwordcheck'")
-        idle = value_of(self, 3).login.username
+        """PostgreSQL with the module passwordcheck: of a verifier it can tell only that it is the username's."""
+        self.run("ALTER ROLE {rotator} SET session_preload_libraries = 'passwordcheck'")
+        idle = self.login(3).username
         yield CredentialValue(3, Login(idle, SecretStr(idle)))
-        self.execute(f"ALTER ROLE {ROTATION_USER} RESET session_preload_libraries")
+        self.run("ALTER ROLE {rotator} RESET session_preload_libraries")
 
-
-class PlaintextPostgresHarness(PostgresHarness):
-    plaintext = True
-
-
-@contextmanager
-def limited(world: SqlHarness, limit: int) -> Iterator[None]:
-    """So many wrong passwords in a row lock an account; PostgreSQL has no such limit."""
-    if isinstance(world, MariaDbHarness):
-        world.execute(f"SET GLOBAL max_password_errors = {limit}")
-    elif isinstance(world, MySqlHarness):
-        option = f"FAILED_LOGIN_ATTEMPTS {limit} PASSWORD_LOCK_TIME UNBOUNDED"
-        world.execute(*(f"ALTER USER '{u}'@'%' {option}" for u in world.credential.usernames))
-    yield
-    if isinstance(world, MariaDbHarness):
-        world.execute("SET GLOBAL max_password_errors = DEFAULT", "FLUSH PRIVILEGES")
-
-
-_DUAL, _ALTERNATING = Strategy.DUAL_PASSWORD, Strategy.ALTERNATING_USERS
-SQL_WORLDS: dict[str, tuple[str, type[SqlHarness], Strategy]] = {
-    "mariadb-dual": ("mariadb_server", MariaDbHarness, _DUAL),
-    "mariadb-alternating": ("mariadb_server", MariaDbHarness, _ALTERNATING),
-    "mysql-dual": ("mysql_server", MySqlHarness, _DUAL),
-    "mysql-alternating": ("mysql_server", MySqlHarness, _ALTERNATING),
-    "postgresql": ("postgres_server", PostgresHarness, _ALTERNATING),
-    "postgresql-18-plaintext": ("pgserver_server", PlaintextPostgresHarness, _ALTERNATING),
-}
-# On a primary with a replica: `tests.contract.replica_fixtures`.
-PAIRED_WORLDS: dict[str, tuple[str, type[SqlHarness], Strategy]] = {
-    name: (server.replace("_server", "_pair"), harness, strategy)
-    for name, (server, harness, strategy) in SQL_WORLDS.items()
-    if harness is not PlaintextPostgresHarness
-}
-MEMORY_WORLDS = {"memory-dual": _DUAL, "memory-alternating": _ALTERNATING}
+    @contextmanager
+    def limited(self, limit: int) -> Iterator[None]:
+        """So many wrong passwords in a row lock an account; PostgreSQL has no such limit."""
+        if self.engine is Engine.MARIADB:
+            self.execute(f"SET GLOBAL max_password_errors = {limit}")
+        elif self.engine is Engine.MYSQL:
+            for username in self.credential.usernames:
+                self.run(f"{{alter}} FAILED_LOGIN_ATTEMPTS {limit} PASSWORD_LOCK_TIME UNBOUNDED", username)
+        yield
+        if self.engine is Engine.MARIADB:
+            self.execute("SET GLOBAL max_password_errors = DEFAULT", "FLUSH PRIVILEGES")

@@ -4,7 +4,7 @@ Stores serve a login that works after one run, wherever one of ours works (proto
 wrong, and changes nothing. MariaDB locks an account after two refusals in a row, MySQL after three.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -26,16 +26,15 @@ from lockstep.protocol.errors import (
     PrivilegeMissingError,
     UnsupportedServerError,
 )
-from lockstep.protocol.model import ClaimKind, Login
+from lockstep.protocol.model import ClaimKind, Engine, Login
 from tests.contract.database_harness import (
     ADMIN,
-    DATABASE,
+    FAMILY,
+    MARIADB,
     MAX_REFUSALS,
-    MySqlHarness,
-    PostgresHarness,
+    MYSQL,
     SqlHarness,
     fails,
-    limited,
 )
 from tests.contract.database_world import STEADY, World
 from tests.support.world import orders, rotate_again
@@ -51,16 +50,10 @@ BLOCKED, MISSING, LOCKED, DENIED = (
 )
 LIMIT, READ_ONLY, NO_RIGHT = AccountSetupError, DatabaseReadOnlyError, PrivilegeMissingError
 MYSQL_DUAL, MARIADB_DUAL, POSTGRESQL = ("mysql-dual",), ("mariadb-dual",), ("postgresql",)
-MYSQL, MARIADB = ("mysql-dual", "mysql-alternating"), ("mariadb-dual", "mariadb-alternating")
 DUAL, ALTERNATING = ("mysql-dual", "mariadb-dual"), ("mysql-alternating", "mariadb-alternating")
-FAMILY = (*MYSQL, *MARIADB)
 
 
-def nothing(harness: SqlHarness, world: World) -> None:
-    """No application takes part."""
-
-
-def refuse_once(_: SqlHarness, world: World) -> None:
+def refuse_once(world: World) -> None:
     """A proxy is loaded again, or a server answers before it has read its accounts."""
     database: Any = world.memory.databases["main"]
     genuine = database._log_in
@@ -74,11 +67,11 @@ def refuse_once(_: SqlHarness, world: World) -> None:
     database._log_in = refuse
 
 
-def applications_are_refused(harness: SqlHarness, world: World) -> None:
+def applications_are_refused(world: World) -> None:
     """So often that the server locks the account."""
     for _ in range(3):
         with suppress(AccountLockedError):
-            assert not harness.open().accepts(world.served()[0])
+            assert not world.harness.open().accepts(world.served()[0])
 
 
 @dataclass(frozen=True)
@@ -104,7 +97,7 @@ class Change:
     holds: ClaimKind | type[LockstepError]
     then: type[LockstepError] | None = None
     ends: str = ""
-    act: Callable[[SqlHarness, World], None] = nothing
+    act: Callable[[World], None] = lambda _: None
 
 
 # {alter} and {alter_other} begin a change of the two accounts.
@@ -223,6 +216,14 @@ CHANGES = [
     Change("renamed", POSTGRESQL, PG_RENAME, RECONCILE, MISSING, "ALTER ROLE {new} RENAME TO {current}"),
     Change("owner role taken", POSTGRESQL, "{alter} RESET role", RECONCILE),
     Change("the other's owner role taken", POSTGRESQL, "{alter_other} RESET role", NEW),
+    Change(
+        "owner role taken in the database",
+        POSTGRESQL,
+        "{alter} IN DATABASE {db} SET role TO none",
+        RECONCILE,
+        DENIED,
+        "{alter} IN DATABASE {db} RESET role",
+    ),
     Change("both owner roles taken", POSTGRESQL, "{alter} RESET role; {alter_other} RESET role", DENIED),
     Change(
         "no member",
@@ -240,6 +241,13 @@ CHANGES = [
         ends=f"{PG_ROTATOR} RESET ALL",
     ),
     Change(
+        "rotation user locked",
+        POSTGRESQL,
+        f"{PG_ROTATOR} NOLOGIN",
+        AdminCredentialRejectedError,
+        ends=f"{PG_ROTATOR} LOGIN",
+    ),
+    Change(
         "privilege taken", POSTGRESQL, f"{PG_ROTATOR} NOCREATEROLE", NO_RIGHT, ends=f"{PG_ROTATOR} CREATEROLE"
     ),
 ]
@@ -249,21 +257,17 @@ def words(harness: SqlHarness, world: World) -> Mapping[str, str]:
     """What stands in the statements."""
     current = world.served()[0].username
     other = next((u for u in harness.credential.usernames if u != current), current)
-    at = "{}" if isinstance(harness, PostgresHarness) else "'{}'@'%'"
-    accounts = {"current": current, "other": other, "new": f"{current}_new", "rotator": ADMIN.username}
     values = [world.memory.stores["aws"].read_generation(n) for n in range(1, STEADY + 1)]
     passwords = {f"p{v.generation}": quoted(v.login.password.reveal()) for v in values if v}
-    spelled = {name: at.format(username) for name, username in accounts.items()}
-    alter = "ALTER ROLE" if isinstance(harness, PostgresHarness) else "ALTER USER"
-    spelled |= {"alter": f"{alter} {spelled['current']}", "alter_other": f"{alter} {spelled['other']}"}
-    more = {"owner": harness.credential.owner or "", "db": DATABASE, "local": f"'{current}'@'127.0.0.1'"}
-    return {**spelled, **passwords, **more}
-
-
-@pytest.fixture(name="harness")
-def _harness(world: SqlHarness) -> Iterator[SqlHarness]:
-    with limited(world, 3 if isinstance(world, MySqlHarness) else 2):
-        yield world
+    of_current, of_other = harness.names(current), harness.names(other)
+    return {
+        **of_current,
+        **passwords,
+        "current": of_current["account"],
+        "alter_other": of_other["alter"],
+        "new": harness.names(f"{current}_new")["account"],
+        "local": f"'{current}'@'127.0.0.1'",
+    }
 
 
 ROWS = [
@@ -272,27 +276,27 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("world", "change"), ROWS, indirect=["world"])
-def test_the_next_run_ends_it_or_says_what_does(harness: SqlHarness, change: Change) -> None:
-    world = World(harness, has_other=False)
+def test_the_next_run_ends_it_or_says_what_does(world: SqlHarness, change: Change) -> None:
+    with world.limited(3 if world.engine is Engine.MYSQL else 2):
+        endure(world, change)
+
+
+def endure(harness: SqlHarness, change: Change) -> None:
+    world = World(harness)
     spelled = words(harness, world)
     world.fail_over(harness.server.port)  # to itself: refusals are counted from here on
-
-    def execute(statements: str) -> None:
-        if statements:
-            harness.execute(*(one.format_map(spelled) for one in statements.split("; ")))
-
     with world.counted():
         with ExitStack() as ended:
-            ended.callback(execute, change.ends)
-            execute(change.does)
-            change.act(harness, world)
+            ended.callback(harness.run, change.ends, **spelled)
+            harness.run(change.does, **spelled)
+            change.act(world)
             served = world.served()
             if isinstance(change.holds, ClaimKind):
-                assert world.run(forced=False) is change.holds
+                assert world.run() is change.holds
                 world.assert_cured()
             else:
                 with fails(change.holds):
-                    world.run(forced=False)
+                    world.run()
                 assert world.served() == served
             if change.holds is not MISSING:
                 assert world.refusals.most <= (MAX_REFUSALS if change.holds is BLOCKED else 1)

@@ -17,11 +17,9 @@ from lockstep.oci.object_storage import ObjectStorageAuditLog, ObjectStorageFold
 from lockstep.protocol.deadlines import DeadlineGuard
 from lockstep.protocol.errors import DeadlineExceededError, SecretNotFoundError
 from lockstep.protocol.federation import IssuerKey
-from lockstep.protocol.model import CredentialValue
-from lockstep.protocol.ports import Database
 from sandbox.emulators.oci import OciSandbox
 from tests.contract.aws_fixtures import KEYS
-from tests.contract.database_harness import SQL_WORLDS, SqlHarness, value_of
+from tests.contract.database_harness import SqlHarness, every_server
 from tests.contract.oci_fixtures import sandbox_vault
 
 pytest_plugins = ["tests.contract.database_fixtures"]
@@ -65,22 +63,17 @@ AWS_CALLS: dict[str, Callable[[Any], object]] = {
     "dynamodb": lambda client: DynamoDbLock(client, "table", "id").read(),
     "kms": lambda client: KmsSigner(client, "key").sign(bytes(32)),
     "s3": lambda client: list(S3AuditLog(client, "bucket", "aws", "id").numbers()),
+    "s3, a plan": lambda client: S3Folder(client, "bucket", "plans/digest").read("index.json", 1),
     "secretsmanager": lambda client: read_secret(client, "aws", "name"),
 }
-
-
-def test_a_request_for_a_published_plan(listener: socket.socket) -> None:
-    endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    client = aws_client("s3", "eu-central-1", keys=KEYS, endpoint=endpoint, deadline_guard=_refuse)
-    with pytest.raises(DeadlineExceededError):
-        S3Folder(client, "bucket", "plans/digest").read("index.json", 1)
-    assert _nothing_came(listener)
 
 
 @pytest.mark.parametrize("service", AWS_CALLS)
 def test_a_request_to_aws(service: str, listener: socket.socket) -> None:
     endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    client = aws_client(service, "eu-central-1", keys=KEYS, endpoint=endpoint, deadline_guard=_refuse)
+    client = aws_client(
+        service.partition(",")[0], "eu-central-1", keys=KEYS, endpoint=endpoint, deadline_guard=_refuse
+    )
     with pytest.raises(DeadlineExceededError):
         AWS_CALLS[service](client)
     assert _nothing_came(listener)
@@ -102,21 +95,18 @@ def oci_sandbox() -> Iterator[OciSandbox]:
 def test_a_request_to_oci(scheme: str, oci_sandbox: OciSandbox, listener: socket.socket) -> None:
     endpoint = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
     clients = _oci(oci_sandbox.config(), endpoint, _refuse)
-    log = ObjectStorageAuditLog(clients, namespace="n", bucket="b", stream="oci", credential_id="id")
-    with pytest.raises(DeadlineExceededError):
-        list(log.numbers())
-    with pytest.raises(DeadlineExceededError):
-        ObjectStorageFolder(clients, namespace="n", bucket="b", folder="plans/digest").read("index.json", 1)
-    with pytest.raises(DeadlineExceededError):
-        sandbox_vault(oci_sandbox, clients).read_named("name")
-    assert _nothing_came(listener)
-
-
-def test_a_signature_for_a_session(oci_sandbox: OciSandbox, listener: socket.socket) -> None:
-    endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    bucket = {"namespace": "n", "bucket": "b"}
+    log = ObjectStorageAuditLog(clients, **bucket, stream="oci", credential_id="id")
     key = IssuerKey(id="ocid1.key.oc1..one", version="ocid1.keyversion.oc1..one", endpoint=endpoint)
-    with pytest.raises(DeadlineExceededError):
-        sign(_oci(oci_sandbox.config(), endpoint, _refuse), key, bytes(32))
+    calls: list[Callable[[], object]] = [
+        lambda: list(log.numbers()),
+        lambda: ObjectStorageFolder(clients, **bucket, folder="plans/digest").read("index.json", 1),
+        lambda: sandbox_vault(oci_sandbox, clients).read_named("name"),
+        lambda: sign(clients, key, bytes(32)),  # for a session
+    ]
+    for call in calls:
+        with pytest.raises(DeadlineExceededError):
+            call()
     assert _nothing_came(listener)
 
 
@@ -128,29 +118,20 @@ def test_a_request_to_oci_that_is_permitted_is_sent(oci_sandbox: OciSandbox) -> 
     assert permits.asked == 1
 
 
-def _stage(database: Database, value: CredentialValue) -> None:
-    with database.exclusive() as stager:
-        stager.stage(current=None, pending=value)
-
-
-@pytest.mark.parametrize("world", SQL_WORLDS, indirect=True)
-def test_a_login_to_a_database(world: SqlHarness) -> None:
-    database = world.open(deadline_guard=_refuse)
-    with pytest.raises(DeadlineExceededError):
-        database.accepts(value_of(world, 1).login)
-
-
-@pytest.mark.parametrize("world", SQL_WORLDS, indirect=True)
-def test_each_statement_on_a_database(world: SqlHarness) -> None:
+@every_server
+def test_each_login_and_statement_on_a_database(world: SqlHarness) -> None:
     """However far a staging has come, the next statement is refused."""
-    value, counts = value_of(world, 1), Permits(1000)
-    _stage(world.open(deadline_guard=counts), value)
+    with pytest.raises(DeadlineExceededError):
+        world.open(deadline_guard=_refuse).accepts(world.login(1))
+    counts = Permits(1000)
+    world.stage(None, 1, world.open(deadline_guard=counts))
     assert counts.asked >= 3
-    verifier, changed = world.verifier_of(value.login.username), []
+    username = world.login(1).username
+    verifier, changed = world.verifier_of(username), []
     for permitted in range(counts.asked):
         with pytest.raises(DeadlineExceededError):
-            _stage(world.open(deadline_guard=Permits(permitted)), value_of(world, 3))
-        changed.append(world.verifier_of(value.login.username) != verifier)
+            world.stage(None, 3, world.open(deadline_guard=Permits(permitted)))
+        changed.append(world.verifier_of(username) != verifier)
     # It connects, bounds its waits and takes the lock before it changes anything.
     assert not any(changed[:3])
     assert changed == sorted(changed)

@@ -18,10 +18,9 @@ from lockstep.protocol.errors import DatabaseRejectedError, ReplicaLaggingError
 from lockstep.protocol.model import CredentialValue, Tls, VerifyHost
 from sandbox.emulators.databases import CertificateAuthority, process
 from tests.agent.languages.harness import require_programs
-from tests.contract.database_harness import PAIRED_WORLDS, SqlHarness
-from tests.contract.database_world import STEADY, World
+from tests.contract.database_harness import PAIRED_WORLDS, SqlHarness, worlds
+from tests.contract.database_world import STEADY, Refusals, World
 from tests.contract.doctor.database_world import DoctorWorld
-from tests.contract.rotation_driver import Refusals
 from tests.support.world import revokes_everything, rotate_again
 
 pytest_plugins = ["tests.contract.database_fixtures"]
@@ -100,7 +99,7 @@ def test_rotations_go_on(
 ) -> None:
     with running(pooler, world, authority) as host:
         shown = shown_to(world, host)
-        life = World(world, has_other=False)
+        life = World(world)
         for number in range(STEADY, GENERATIONS):
             rotate_again(life.memory, f"rotation-{number}")
         life.assert_cured()
@@ -114,7 +113,7 @@ def test_rotations_go_on(
         assert doctor.look().outcomes(VERIFY_HOSTS) == {Outcome.PASSED}
 
 
-@pytest.mark.parametrize("world", ["postgresql"], indirect=True)
+@worlds("postgresql")
 @pytest.mark.parametrize(("pooler", "reason"), KEEP_PASSWORDS.items())
 def test_a_pooler_that_keeps_passwords_is_named_with_the_reason(
     pooler: str, reason: str, world: SqlHarness, authority: CertificateAuthority, tmp_path: Path
@@ -128,7 +127,7 @@ def test_a_pooler_that_keeps_passwords_is_named_with_the_reason(
         assert answer.subject.startswith(f"main@{host.name} ")
         assert reason in answer.says
         with pytest.raises((ReplicaLaggingError, DatabaseRejectedError), match=f"main@{host.name}"):
-            World(world, has_other=False)
+            World(world)
     # Rotations begin once the plan does not name it.
     shown_to(world)
-    World(world, has_other=False).assert_cured()
+    World(world).assert_cured()

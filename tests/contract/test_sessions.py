@@ -10,71 +10,59 @@ from msgspec import structs
 
 from lockstep.databases.sessions import LISTS, NotCountable, OpenSession, SessionList, Sessions
 from lockstep.protocol.errors import AdminCredentialRejectedError, DatabaseUnreachableError
-from lockstep.protocol.model import ROTATION_USER, Login, SecretStr, Strategy
+from lockstep.protocol.model import ROTATION_USER, Engine, Login, SecretStr, Strategy
 from lockstep.runtime.databases import Timeouts, open_server
 from sandbox.emulators.databases import CertificateAuthority, MySqlServer
+from tests.contract.database_fixtures import started
 from tests.contract.database_harness import (
     ADMIN,
     DATABASE,
     HASTY,
-    MariaDbHarness,
-    MySqlHarness,
-    PlaintextPostgresHarness,
-    PostgresHarness,
+    POSTGRESQL,
+    SQL_WORLDS,
+    Kind,
     SqlHarness,
     fails,
-    value_of,
+    worlds,
 )
 from tests.support.app_sessions import connect
 from tests.support.servers import require
 
 pytest_plugins = ["tests.contract.database_fixtures"]
 
-_DUAL, _ALTERNATING = Strategy.DUAL_PASSWORD, Strategy.ALTERNATING_USERS
-_WORLDS: dict[str, tuple[str, type[SqlHarness], Strategy]] = {
-    "mariadb-dual": ("mariadb_server", MariaDbHarness, _DUAL),
-    "mariadb-alternating": ("mariadb_server", MariaDbHarness, _ALTERNATING),
-    "mysql-dual": ("observed_mysql_server", MySqlHarness, _DUAL),
-    "mysql-alternating": ("observed_mysql_server", MySqlHarness, _ALTERNATING),
-    "mysql-without-performance-schema": ("mysql_server", MySqlHarness, _ALTERNATING),
-    "postgresql": ("postgres_server", PostgresHarness, _ALTERNATING),
-    "postgresql-18-plaintext": ("pgserver_server", PlaintextPostgresHarness, _ALTERNATING),
+PROCESS = f"GRANT PROCESS ON *.* TO '{ROTATION_USER}'@'%'"
+OBSERVED = "observed_mysql_server"
+WORLDS = SQL_WORLDS | {
+    "mysql-dual": Kind(OBSERVED, Engine.MYSQL, Strategy.DUAL_PASSWORD),
+    "mysql-alternating": Kind(OBSERVED, Engine.MYSQL, Strategy.ALTERNATING_USERS),
+    "mysql-without-performance-schema": SQL_WORLDS["mysql-alternating"],
 }
-_PROCESS = f"GRANT PROCESS ON *.* TO '{ROTATION_USER}'@'%'"
-_STATS = f"GRANT pg_read_all_stats TO {ROTATION_USER}"
 
 
 @pytest.fixture(scope="module")
 def observed_mysql_server(authority: CertificateAuthority) -> Iterator[MySqlServer]:
     """With performance_schema, as MySQL has it by default."""
     require(MySqlServer)
-    with MySqlServer(authority=authority, settings={"performance_schema": "ON"}) as server:
-        server.execute_as_superuser(f"CREATE DATABASE {DATABASE}")
+    with started(MySqlServer(authority=authority, settings={"performance_schema": "ON"})) as server:
         yield server
 
 
 @pytest.fixture
 def world(request: pytest.FixtureRequest) -> Iterator[SqlHarness]:
-    server, harness, strategy = _WORLDS[request.param]
-    made = harness(request.getfixturevalue(server), strategy)
+    made = SqlHarness(request.getfixturevalue(WORLDS[request.param].server), WORLDS[request.param])
     yield made
-    if isinstance(made, PostgresHarness):
-        made.execute(f"REVOKE pg_read_all_stats FROM {ROTATION_USER}")
+    if made.is_postgresql:
+        made.run("REVOKE pg_read_all_stats FROM {rotator}")
     elif request.param == "mysql-without-performance-schema":
-        made.execute(f"REVOKE PROCESS ON *.* FROM '{ROTATION_USER}'@'%'")
+        made.run("REVOKE PROCESS ON *.* FROM {rotator}")
 
 
-def worlds(*names: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("world", names, indirect=True)
-
-
-every_server = worlds(*_WORLDS)
-postgresql = worlds("postgresql", "postgresql-18-plaintext")
+every_server = worlds(*WORLDS)
 
 
 def listed(world: SqlHarness, *, admin: Login = ADMIN, timeouts: Timeouts = Timeouts()) -> Any:  # noqa: ANN401, B008 - one of two; immutable
     server = open_server(world.server, world.credential, lambda: admin, timeouts=timeouts)
-    return Sessions(server, LISTS[world.server.engine]).list_sessions()
+    return Sessions(server, LISTS[world.engine]).list_sessions()
 
 
 def seen(world: SqlHarness) -> SessionList:
@@ -96,47 +84,44 @@ def of(found: Sequence[OpenSession], username: str) -> list[OpenSession]:
 @pytest.fixture
 def opened(world: SqlHarness) -> Iterator[tuple[Login, Login]]:
     """Three sessions of generation 1, which a worker holds, and two of generation 2; the login of each."""
-    first, second, server = value_of(world, 1), value_of(world, 2), world.sandbox
     with ExitStack() as stack:
-        for current, pending, application, count in ((None, first, "worker", 3), (first, second, "web", 2)):
-            with world.database.exclusive() as stager:
-                stager.stage(current=current, pending=pending)
+        for current, pending, application, count in ((None, 1, "worker", 3), (1, 2, "web", 2)):
+            world.stage(current, pending)
             for _ in range(count):
-                stack.enter_context(closing(connect(server, pending.login, DATABASE, application)))
-        yield first.login, second.login
+                session = connect(world.sandbox, world.login(pending), DATABASE, application)
+                stack.enter_context(closing(session))
+        yield world.login(1), world.login(2)
 
 
 @every_server
 def test_sessions_are_counted_by_login(world: SqlHarness, opened: tuple[Login, Login]) -> None:
-    let_see(world, listed(world))
+    first = listed(world)
+    if world.kind == SQL_WORLDS["mysql-alternating"]:
+        assert first == NotCountable(grants=(PROCESS,)), "an empty performance_schema is no sessions"
+    let_see(world, first)
     found = seen(world).sessions
     assert len(found) == 5
-    if world.credential.strategy is _ALTERNATING:
+    if world.kind.strategy is Strategy.ALTERNATING_USERS:
         assert [len(of(found, login.username)) for login in opened] == [3, 2]
     assert {s.host for s in found} <= {"127.0.0.1", "localhost"}
     assert all(s.age_seconds is not None and 0 <= s.age_seconds < 300 for s in found)
-
-
-@worlds("mysql-dual", "mysql-alternating", "postgresql", "postgresql-18-plaintext")
-@pytest.mark.usefixtures("opened")
-def test_a_session_tells_its_application(world: SqlHarness) -> None:
-    assert sorted(s.application for s in seen(world).sessions) == ["web"] * 2 + ["worker"] * 3
+    if world.kind.server == OBSERVED or world.is_postgresql:
+        assert sorted(s.application for s in found) == ["web"] * 2 + ["worker"] * 3
 
 
 @every_server
 def test_neither_other_accounts_nor_the_rotation_user_are_listed(world: SqlHarness) -> None:
     let_see(world, listed(world))
     other = world.powerless_admin()
-    if isinstance(world, PostgresHarness):
-        world.execute(f"ALTER ROLE {other.username} LOGIN")
-    else:
-        world.execute(f"GRANT SELECT ON {DATABASE}.* TO '{other.username}'@'%'")
+    if not world.is_postgresql:
+        world.run("GRANT SELECT ON {db}.* TO {account}", other.username)
     with closing(connect(world.sandbox, other, DATABASE, "other")):
         assert seen(world).sessions == []
         itself = structs.replace(world.credential, usernames=(ROTATION_USER,))
         with world.database.exclusive():
+            assert seen(world).sessions == [], "a rotation that is under way is not waited for"
             server = open_server(world.server, itself, lambda: ADMIN)
-            found = Sessions(server, LISTS[world.server.engine]).list_sessions()
+            found = Sessions(server, LISTS[world.engine]).list_sessions()
         assert isinstance(found, SessionList)
         assert len(found.sessions) == 1, "the session of a run, and not the one that asks"
 
@@ -174,24 +159,16 @@ def test_on_mysql_the_right_shows_no_statement(world: SqlHarness) -> None:
         assert cursor.fetchone() == (1,)
 
 
-@worlds("mysql-without-performance-schema")
-@pytest.mark.usefixtures("opened")
-def test_an_empty_performance_schema_is_not_taken_for_no_sessions(world: SqlHarness) -> None:
-    found = listed(world)
-    assert found == NotCountable(grants=(_PROCESS,))
-
-
-@postgresql
+@worlds(*POSTGRESQL)
 def test_postgresql_shows_usernames_and_applications_to_everybody(
     world: SqlHarness, opened: tuple[Login, Login]
 ) -> None:
-    powerless = world.powerless_admin()
-    found = listed(world, admin=powerless)
+    found = listed(world, admin=world.powerless_admin())
     assert isinstance(found, SessionList)
     assert [len(of(found.sessions, login.username)) for login in opened] == [3, 2]
     assert {(s.host, s.age_seconds) for s in found.sessions} == {(None, None)}
     assert found.hidden == "client hosts and ages"
-    assert seen(world).grants == (_STATS,)
+    assert seen(world).grants == (f"GRANT pg_read_all_stats TO {ROTATION_USER}",)
     let_see(world, seen(world))
     assert (seen(world).hidden, seen(world).grants) == ("", ())
 
@@ -199,24 +176,9 @@ def test_postgresql_shows_usernames_and_applications_to_everybody(
 # Failures
 
 
-@every_server
-def test_an_admin_that_is_refused(world: SqlHarness) -> None:
+@worlds("mariadb-dual", "mysql-dual", "postgresql")
+def test_an_admin_that_is_refused_or_a_server_that_does_not_answer(world: SqlHarness) -> None:
     with fails(AdminCredentialRejectedError):
         listed(world, admin=Login(ROTATION_USER, SecretStr("wrong")))
-
-
-@worlds("mariadb-dual", "postgresql")
-def test_a_server_that_does_not_answer(world: SqlHarness) -> None:
-    world.sandbox.pause()
-    try:
-        with fails(DatabaseUnreachableError):
-            listed(world, timeouts=HASTY)
-    finally:
-        world.sandbox.resume()
-
-
-@worlds("mariadb-dual", "postgresql")
-def test_a_rotation_that_is_under_way_is_not_waited_for(world: SqlHarness) -> None:
-    let_see(world, listed(world))
-    with world.database.exclusive():
-        assert seen(world).sessions == []
+    with world.unreachable(), fails(DatabaseUnreachableError):
+        listed(world, timeouts=HASTY)

@@ -1,6 +1,6 @@
 """How to break what each check looks at on a database: the table of which `test_databases` makes its tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -9,17 +9,14 @@ from msgspec import structs
 from lockstep.databases import inspect
 from lockstep.databases.findings import Outcome
 from lockstep.operate.doctor import servers
-from lockstep.protocol.model import ROTATION_USER, Engine, LockRecord, Login, SecretStr, Tls
+from lockstep.protocol.model import ROTATION_USER, LockRecord, Login, SecretStr, Tls
 from sandbox.emulators.databases import CertificateAuthority
 from sandbox.emulators.databases.process import free_port
+from tests.contract.database_harness import EACH_ENGINE
 from tests.contract.doctor.database_world import DoctorWorld
 
-Break = Callable[[DoctorWorld, ExitStack], None]
-MYSQL = ("mysql-dual",)
-MARIADB = ("mariadb-dual",)
+MYSQL, MARIADB, POSTGRESQL = ("mysql-dual",), ("mariadb-dual",), ("postgresql",)
 FAMILY = (*MYSQL, *MARIADB)
-POSTGRESQL = ("postgresql",)
-EACH = (*FAMILY, *POSTGRESQL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,228 +24,159 @@ class Breakage:
     """One way.
 
     Attributes:
-        check: The check that complains.
         worlds: On which servers.
-        how: Breaks it; what is pushed on the stack fixes it.
+        how: Breaks it: SQL, with the names of `SqlHarness.names`, or what is called.
         says: Part of what the check says.
+        fix: SQL, where the server is broken and not the account alone.
         outcome: Of its complaint.
         shows: How many logins of the credential's accounts reach the server.
     """
 
-    check: str
     worlds: tuple[str, ...]
-    how: Break
+    how: str | Callable[[DoctorWorld, ExitStack], None]
     says: str
+    fix: str = ""
     outcome: Outcome = Outcome.FAILED
     shows: int = 1
 
-
-def execute(world: DoctorWorld, stack: ExitStack, statement: str, fix: str | None = None) -> None:
-    """Run a statement now, and one that fixes it afterwards; both name the account of base as {account}."""
-    found = names(world)
-    world.harness.execute(statement.format(**found))
-    if fix:
-        stack.callback(world.harness.execute, fix.format(**found))
-
-
-def names(world: DoctorWorld) -> dict[str, str]:
-    username = world.base.login.username
-    family = world.server.engine is not Engine.POSTGRESQL
-    account = f"'{username}'@'%'" if family else username
-    rotation_user = f"'{ROTATION_USER}'@'%'" if family else ROTATION_USER
-    return {
-        "account": account,
-        "username": username,
-        "rotation_user": rotation_user,
-        "owner": world.credential.owner,
-    }
+    def act(self, world: DoctorWorld, fixing: ExitStack) -> None:
+        """Break it; what is pushed on the stack fixes it."""
+        if isinstance(self.how, str):
+            password = world.base.login.password.reveal().replace("\\", "\\\\").replace("'", "\\'")
+            world.harness.run(self.how, password=password)
+            fixing.callback(world.harness.run, self.fix)
+        else:
+            self.how(world, fixing)
 
 
-def by(statement: str, fix: str | None = None) -> Break:
-    """Break it by SQL."""
-    return lambda world, stack: execute(world, stack, statement, fix)
-
-
-# ---- The server and the rotation user
-
-
-def unknown_name_inside(world: DoctorWorld, _stack: ExitStack) -> None:
+def unknown_name_inside(world: DoctorWorld, _fixing: ExitStack) -> None:
     world.where = "aws/apply_db"
     world.server = structs.replace(world.server, host="no-such-host.invalid")
 
 
-def nothing_listens(world: DoctorWorld, _stack: ExitStack) -> None:
+def nothing_listens(world: DoctorWorld, _fixing: ExitStack) -> None:
     world.server = structs.replace(world.server, port=free_port())
 
 
-def another_ca(world: DoctorWorld, _stack: ExitStack) -> None:
+def another_ca(world: DoctorWorld, _fixing: ExitStack) -> None:
     stranger = CertificateAuthority(world.folder / "stranger")
     world.server = structs.replace(world.server, tls=Tls(ca_file=stranger.ca_file))
 
 
-def wrong_admin(world: DoctorWorld, _stack: ExitStack) -> None:
+def wrong_admin(world: DoctorWorld, _fixing: ExitStack) -> None:
     world.admin = Login(ROTATION_USER, SecretStr("wrong"))
 
 
-def locked(world: DoctorWorld, stack: ExitStack) -> None:
-    stack.enter_context(world.harness.open().exclusive())
+def locked(world: DoctorWorld, fixing: ExitStack) -> None:
+    fixing.enter_context(world.harness.open().exclusive())
 
 
-# ---- Accounts
-
-
-def with_plugin(clause: str) -> Break:
-    """Identify the account of base by a clause with its {password}."""
-
-    def act(world: DoctorWorld, _stack: ExitStack) -> None:
-        password = world.base.login.password.reveal().replace("\\", "\\\\").replace("'", "\\'")
-        account = names(world)["account"]
-        world.harness.execute(f"ALTER USER {account} IDENTIFIED {clause.format(password=password)}")
-
-    return act
-
-
-# ---- What the stores and the lock table say
-
-
-def unknown_password(world: DoctorWorld, _stack: ExitStack) -> None:
+def unknown_password(world: DoctorWorld, _fixing: ExitStack) -> None:
     wrong = replace(world.base, login=Login(world.base.login.username, SecretStr("wrong")))
     world.serve(wrong, wrong)
 
 
-def blocked(world: DoctorWorld, _stack: ExitStack) -> None:
+def blocked(world: DoctorWorld, _fixing: ExitStack) -> None:
     world.record = LockRecord(credential_id=world.credential.id, blocked=frozenset({"main"}))
 
 
-WARNING = Outcome.WARNING
-BREAKAGES: tuple[Breakage, ...] = (
-    Breakage(servers.ROUTE, EACH, unknown_name_inside, "from aws/apply_db: there is no such name", shows=0),
-    Breakage(servers.ROUTE, EACH, nothing_listens, "nothing listens there", shows=0),
-    Breakage(servers.TLS, EACH, another_ca, "have not signed", shows=0),
-    Breakage(servers.ADMIN, EACH, wrong_admin, "refuses the rotation user's login", shows=0),
-    Breakage(
-        inspect.SERVER, FAMILY, by("SET GLOBAL read_only = 1", "SET GLOBAL read_only = 0"), "is read-only"
+WARNING, NOT_ASKED = Outcome.WARNING, Outcome.NOT_ASKED
+SEE_HOSTS = "SELECT (User, Host) ON mysql.user"
+FOREIGN, ANONYMOUS = "'{username}'@'192.0.2.%'", "''@'192.0.2.7'"
+CHECK = "SONAME 'simple_password_check'"
+BREAKAGES: Mapping[str, Sequence[Breakage]] = {
+    servers.ROUTE: (
+        Breakage(EACH_ENGINE, unknown_name_inside, "from aws/apply_db: there is no such name", shows=0),
+        Breakage(EACH_ENGINE, nothing_listens, "nothing listens there", shows=0),
     ),
-    Breakage(
-        inspect.ACCOUNTS,
-        MARIADB,
-        by("SET GLOBAL max_password_errors = 1", "SET GLOBAL max_password_errors = DEFAULT"),
-        "one wrong password locks an account",
+    servers.TLS: (Breakage(EACH_ENGINE, another_ca, "have not signed", shows=0),),
+    servers.ADMIN: (Breakage(EACH_ENGINE, wrong_admin, "refuses the rotation user's login", shows=0),),
+    inspect.SERVER: (
+        Breakage(FAMILY, "SET GLOBAL read_only = 1", "is read-only", "SET GLOBAL read_only = 0"),
     ),
-    Breakage(
-        inspect.ACCOUNTS,
-        MARIADB,
-        by("INSTALL SONAME 'simple_password_check'", "UNINSTALL SONAME 'simple_password_check'"),
-        "takes no verifiers",
-    ),
-    Breakage(
-        inspect.RIGHTS,
-        FAMILY,
-        by("REVOKE CREATE USER ON *.* FROM {rotation_user}", "GRANT CREATE USER ON *.* TO {rotation_user}"),
-        "lacks CREATE USER",
-    ),
-    Breakage(
-        inspect.RIGHTS,
-        MARIADB,
-        by(
-            "REVOKE SELECT (User, Host) ON mysql.user FROM {rotation_user}",
-            "GRANT SELECT (User, Host) ON mysql.user TO {rotation_user}",
+    inspect.RIGHTS: (
+        Breakage(
+            FAMILY,
+            "REVOKE CREATE USER ON *.* FROM {rotator}",
+            "lacks CREATE USER",
+            "GRANT CREATE USER ON *.* TO {rotator}",
         ),
-        "may not see everything",
-        Outcome.NOT_ASKED,
-    ),
-    Breakage(
-        inspect.RIGHTS,
-        POSTGRESQL,
-        by("ALTER ROLE {rotation_user} NOCREATEROLE", "ALTER ROLE {rotation_user} CREATEROLE"),
-        "cannot change roles",
-    ),
-    Breakage(
-        inspect.RIGHTS,
-        ("postgresql-18-plaintext",),
-        by("REVOKE {account} FROM {rotation_user}"),
-        "lacks ADMIN OPTION for",
-        shows=0,  # This server logs none.
-    ),
-    Breakage(inspect.RIGHTS, POSTGRESQL, by("DROP ROLE {account}"), "there is no such role", shows=0),
-    Breakage(inspect.ACCOUNTS, FAMILY, by("DROP USER {account}"), "there is no such account", shows=0),
-    Breakage(
-        inspect.ACCOUNTS,
-        FAMILY,
-        by("CREATE USER '{username}'@'192.0.2.%' IDENTIFIED BY 'x'", "DROP USER '{username}'@'192.0.2.%'"),
-        "it also takes clients from '192.0.2.%'",
-        shows=0,
-    ),
-    Breakage(
-        inspect.ACCOUNTS,
-        FAMILY,
-        by("CREATE USER ''@'192.0.2.7'", "DROP USER ''@'192.0.2.7'"),
-        "an anonymous account takes clients from '192.0.2.7'",
-        shows=0,
-    ),
-    Breakage(
-        inspect.ACCOUNTS,
-        MYSQL,
-        by("ALTER USER {account} FAILED_LOGIN_ATTEMPTS 1 PASSWORD_LOCK_TIME UNBOUNDED"),
-        "locked by one wrong password",
-    ),
-    Breakage(
-        inspect.ACCOUNTS,
-        FAMILY,
-        by("ALTER USER {account} PASSWORD EXPIRE INTERVAL 90 DAY"),
-        "expires 90 days after",
-        WARNING,
-    ),
-    Breakage(
-        inspect.ACCOUNTS, MYSQL, by("ALTER USER {account} PASSWORD HISTORY 5"), "a password history", WARNING
-    ),
-    Breakage(
-        inspect.ACCOUNTS, MYSQL, by("GRANT SYSTEM_USER ON *.* TO {account}"), "or it has SYSTEM_USER", shows=0
-    ),
-    Breakage(
-        inspect.ACCOUNTS,
-        POSTGRESQL,
-        by("ALTER ROLE {account} VALID UNTIL '2000-01-01'"),
-        "is refused since then",
-        shows=0,
-    ),
-    Breakage(
-        inspect.ACCOUNTS,
-        POSTGRESQL,
-        by(
-            "ALTER ROLE {rotation_user} VALID UNTIL '2100-01-01'",
-            "ALTER ROLE {rotation_user} VALID UNTIL 'infinity'",
+        Breakage(
+            MARIADB,
+            f"REVOKE {SEE_HOSTS} FROM {{rotator}}",
+            "may not see everything",
+            f"GRANT {SEE_HOSTS} TO {{rotator}}",
+            NOT_ASKED,
         ),
-        "refused as by a wrong password from then on",
+        Breakage(
+            POSTGRESQL,
+            "ALTER ROLE {rotator} NOCREATEROLE",
+            "cannot change roles",
+            "ALTER ROLE {rotator} CREATEROLE",
+        ),
+        # This server logs none.
+        Breakage(
+            ("postgresql-18-plaintext",), "REVOKE {account} FROM {rotator}", "lacks ADMIN OPTION for", shows=0
+        ),
+        Breakage(POSTGRESQL, "DROP ROLE {account}", "there is no such role", shows=0),
     ),
-    Breakage(
-        inspect.ACCOUNTS,
-        POSTGRESQL,
-        by("ALTER ROLE {account} CONNECTION LIMIT 1"),
-        "its CONNECTION LIMIT of 1 is too low",
+    inspect.ACCOUNTS: (
+        Breakage(
+            MARIADB,
+            "SET GLOBAL max_password_errors = 1",
+            "one wrong password locks an account",
+            "SET GLOBAL max_password_errors = DEFAULT",
+        ),
+        Breakage(MARIADB, f"INSTALL {CHECK}", "takes no verifiers", f"UNINSTALL {CHECK}"),
+        Breakage(FAMILY, "DROP USER {account}", "there is no such account", shows=0),
+        Breakage(
+            FAMILY,
+            f"CREATE USER {FOREIGN} IDENTIFIED BY 'x'",
+            "it also takes clients from '192.0.2.%'",
+            f"DROP USER {FOREIGN}",
+            shows=0,
+        ),
+        Breakage(
+            FAMILY,
+            f"CREATE USER {ANONYMOUS}",
+            "an anonymous account takes clients from '192.0.2.7'",
+            f"DROP USER {ANONYMOUS}",
+            shows=0,
+        ),
+        Breakage(
+            MYSQL,
+            "{alter} FAILED_LOGIN_ATTEMPTS 1 PASSWORD_LOCK_TIME UNBOUNDED",
+            "locked by one wrong password",
+        ),
+        Breakage(FAMILY, "{alter} PASSWORD EXPIRE INTERVAL 90 DAY", "expires 90 days after", outcome=WARNING),
+        Breakage(MYSQL, "{alter} PASSWORD HISTORY 5", "a password history", outcome=WARNING),
+        Breakage(MYSQL, "GRANT SYSTEM_USER ON *.* TO {account}", "or it has SYSTEM_USER", shows=0),
+        Breakage(POSTGRESQL, "{alter} VALID UNTIL '2000-01-01'", "is refused since then", shows=0),
+        Breakage(
+            POSTGRESQL,
+            "ALTER ROLE {rotator} VALID UNTIL '2100-01-01'",
+            "refused as by a wrong password from then on",
+            "ALTER ROLE {rotator} VALID UNTIL 'infinity'",
+        ),
+        Breakage(POSTGRESQL, "{alter} CONNECTION LIMIT 1", "its CONNECTION LIMIT of 1 is too low"),
+        Breakage(
+            MARIADB,
+            "{alter} IDENTIFIED VIA mysql_native_password USING PASSWORD('{password}') OR unix_socket",
+            "unix_socket, which keeps no password",
+        ),
+        Breakage(
+            ("mysql-alternating",),
+            "{alter} IDENTIFIED WITH sha256_password BY '{password}'",
+            "gets caching_sha2_password at its next turn",
+            outcome=WARNING,
+        ),
+        # The session would end before anything can be asked: it may not be set to the owner role.
+        Breakage(POSTGRESQL, "REVOKE {owner} FROM {account}", "it is no member of", shows=0),
+        Breakage(POSTGRESQL, "{alter} RESET role", "does not act as"),
     ),
-    Breakage(
-        inspect.ACCOUNTS,
-        MARIADB,
-        with_plugin("VIA mysql_native_password USING PASSWORD('{password}') OR unix_socket"),
-        "unix_socket, which keeps no password",
+    servers.LOGIN: (
+        Breakage(EACH_ENGINE, locked, "a session holds the advisory lock", outcome=NOT_ASKED, shows=0),
+        Breakage(EACH_ENGINE, unknown_password, "refuses what aws and oci serve"),
+        Breakage(EACH_ENGINE, blocked, "it is blocked", shows=0),
     ),
-    Breakage(
-        inspect.ACCOUNTS,
-        ("mysql-alternating",),
-        with_plugin("WITH sha256_password BY '{password}'"),
-        "gets caching_sha2_password at its next turn",
-        WARNING,
-    ),
-    Breakage(
-        inspect.ACCOUNTS,
-        POSTGRESQL,
-        by("REVOKE {owner} FROM {account}"),
-        "it is no member of",
-        shows=0,  # The session would end before anything can be asked: it may not be set to the owner role.
-    ),
-    Breakage(inspect.ACCOUNTS, POSTGRESQL, by("ALTER ROLE {account} RESET role"), "does not act as"),
-    Breakage(servers.LOGIN, EACH, locked, "a session holds the advisory lock", Outcome.NOT_ASKED, shows=0),
-    Breakage(servers.LOGIN, EACH, unknown_password, "refuses what aws and oci serve"),
-    Breakage(servers.LOGIN, EACH, blocked, "it is blocked", shows=0),
-)
+}

@@ -50,12 +50,12 @@ def call(service: str, operation: str, **arguments: Any) -> Act:  # noqa: ANN401
 
 def _other_account(world: World) -> None:
     audit = dict(world.document["audit"])
-    arn = audit["aws"]["mac_key"].replace(world.aws.sandbox.account_id, "999988887777")
+    arn = audit["aws"]["mac_key"].replace(world.aws.account_id, "999988887777")
     world.replan(audit={**audit, "aws": {**audit["aws"], "mac_key": arn}})
 
 
 def _record(**attributes: Any) -> Act:  # noqa: ANN401 - of DynamoDB
-    return lambda world: world.aws.record(CREDENTIAL, **attributes)
+    return lambda world: world.record(CREDENTIAL, **attributes)
 
 
 def _no_label(world: World) -> None:
@@ -106,7 +106,7 @@ OF_AWS: tuple[Break, ...] = (
     ),
     Break(
         "aws.secrets",
-        lambda world: world.aws.rotate_by_aws(CREDENTIAL),
+        lambda world: world.rotate_by_aws(CREDENTIAL),
         "rotates it by itself",
         "cancel-rotate-secret",
     ),

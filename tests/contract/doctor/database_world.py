@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,10 @@ from lockstep.databases.findings import HERE, Finding, Outcome
 from lockstep.databases.inspect import Inspector
 from lockstep.operate.doctor.servers import EVERY_CHECK, Databases
 from lockstep.protocol.errors import LockstepError
-from lockstep.protocol.model import Credential, CredentialValue, DatabaseServer, Engine, LockRecord, Login
+from lockstep.protocol.model import Credential, CredentialValue, DatabaseServer, LockRecord, Login
 from lockstep.protocol.workers import SideBySide, one_after_the_other
 from lockstep.runtime.databases import Timeouts, account_checks_of, open_server
-from tests.contract.database_harness import ADMIN, SqlHarness, value_of
+from tests.contract.database_harness import ADMIN, SqlHarness
 from tests.support.memory import FakeClock
 
 if TYPE_CHECKING:
@@ -24,33 +25,26 @@ BRIEF = Timeouts(lock_seconds=1)
 """A look at a database whose lock somebody holds ends soon."""
 
 
+@dataclass
 class ServingStore:
-    """A store that serves what a test says."""
+    """A store that serves what a test says, or what is read when it is asked."""
 
-    def __init__(
-        self,
-        name: str,
-        value: CredentialValue | LockstepError | None,
-        read: Callable[[], CredentialValue] | None = None,
-    ) -> None:
-        self.name = name
-        self.value = value
-        self._read = read
-        self.reads = 0
+    name: str
+    value: CredentialValue | LockstepError | None
+    read: Callable[[], CredentialValue] | None = None
 
     def read_login(self) -> Login | None:
-        self.reads += 1
         if isinstance(self.value, LockstepError):
             raise self.value
-        value = self._read() if self._read else self.value
+        value = self.read() if self.read else self.value
         return value.login if value else None
 
 
+@dataclass
 class RecordLock:
     """A lock table with one record."""
 
-    def __init__(self, record: LockRecord | LockstepError) -> None:
-        self.record = record
+    record: LockRecord | LockstepError
 
     def read(self) -> LockRecord:
         if isinstance(self.record, LockstepError):
@@ -67,6 +61,7 @@ class DoctorWorld:
         admin: The rotation user's login; an error: it cannot be read.
         stores: What the stores serve.
         timeouts: Of looks.
+        logged: What the server has written into its log since this was made.
     """
 
     def __init__(self, harness: SqlHarness, folder: Path) -> None:
@@ -76,7 +71,7 @@ class DoctorWorld:
         self.credential: Credential = harness.credential
         self.admin: Login | LockstepError = ADMIN
         self.record: LockRecord | LockstepError = LockRecord(credential_id=harness.credential.id)
-        self.base = value_of(harness, 1)
+        self.base = harness.value(1)
         self.served: list[ServingStore] = []
         self.serve(self.base, self.base)
         self.clock: Clock = FakeClock()
@@ -84,38 +79,27 @@ class DoctorWorld:
         self.where = HERE
         self.timeouts = BRIEF
         self.silent: frozenset[str] = frozenset()
-        self._logged = harness.sandbox.watch_general_log()
+        self.logged = harness.sandbox.watch_general_log()
 
     def accept_base(self) -> None:
         """Let the server accept what the stores serve, as a rotation has left it."""
-        with self.harness.open().exclusive() as stager:
-            stager.stage(current=None, pending=self.base)
-
-    @property
-    def is_postgresql(self) -> bool:
-        """Whether it is."""
-        return self.server.engine is Engine.POSTGRESQL
-
-    def forget_logins(self) -> None:
-        """Count from now on."""
-        self._logged.forget()
+        self.harness.stage(None, self.base, self.harness.open())
 
     def logins(self) -> int:
         """How often the credential's accounts were shown a login, by the server's log."""
-        names = "|".join(map(re.escape, self.credential.usernames))
-        shown = rf"Connect\t(?:{names})@"
-        if self.is_postgresql:
-            # The first thing that the doctor asks as a role; each account has a test of its own.
-            shown = rf"SELECT current_user::text|password authentication failed for user \"(?:{names})\""
-        return len(re.findall(shown, self._logged.added()))
+        # The first thing that the doctor asks as a role; each account has a test of its own.
+        asks = "SELECT current_user::text" if self.harness.is_postgresql else r"Connect\t(?:{names})@"
+        return self._count(asks) + (self.refusals() if self.harness.is_postgresql else 0)
 
     def refusals(self) -> int:
         """How often the credential's accounts were refused, by the server's log."""
+        of_postgresql = r"password authentication failed for user \"(?:{names})\""
+        of_others = r"Connect\tAccess denied for user '(?:{names})'@"
+        return self._count(of_postgresql if self.harness.is_postgresql else of_others)
+
+    def _count(self, line: str) -> int:
         names = "|".join(map(re.escape, self.credential.usernames))
-        refused = rf"Connect\tAccess denied for user '(?:{names})'@"
-        if self.is_postgresql:
-            refused = rf"password authentication failed for user \"(?:{names})\""
-        return len(re.findall(refused, self._logged.added()))
+        return len(re.findall(line.replace("{names}", names), self.logged.added()))
 
     def serve(
         self,

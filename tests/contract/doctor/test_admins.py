@@ -12,13 +12,12 @@ from lockstep.operate.doctor import servers
 from lockstep.protocol.errors import AdminCredentialRejectedError, LockstepError
 from lockstep.protocol.model import ROTATION_USER, AdminCredential, Login, SecretStr
 from sandbox.emulators.databases.rds_iam import RdsFront
-from tests.contract.database_harness import SqlHarness
+from tests.contract.database_harness import SqlHarness, each_engine
 from tests.contract.doctor.database_world import DoctorWorld
-from tests.contract.test_admin_credential import Rotated, estate
+from tests.contract.test_admin_credential import estate
 from tests.contract.test_rds_iam import ADMIN_IAM, KEYS, STRANGER, behind, rds
 
 pytest_plugins = ["tests.contract.database_fixtures"]
-each_engine = pytest.mark.parametrize("world", ["mysql-dual", "mariadb-dual", "postgresql"], indirect=True)
 
 ROTATED = AdminCredential(credential="rotators/main")
 
@@ -26,9 +25,9 @@ ROTATED = AdminCredential(credential="rotators/main")
 def with_token(world: SqlHarness, front: RdsFront, folder: Path, keys: AwsKeys) -> DoctorWorld:
     doctor = DoctorWorld(world, folder)
     doctor.accept_base()
-    doctor.server = behind(world, front)
+    doctor.server = behind(world, front.port)
     doctor.admin = token_login(doctor.server, ADMIN_IAM, keys)
-    doctor.forget_logins()
+    doctor.logged.forget()
     return doctor
 
 
@@ -67,19 +66,15 @@ def test_a_token_that_is_refused_is_told_without_the_token(world: SqlHarness, tm
 def test_with_a_login_that_is_rotated_every_check_passes(world: SqlHarness, tmp_path: Path, of: str) -> None:
     """Also those of the credential whose account the rotation user is."""
     admin, application = estate(world)
-    doctor = looking_at(admin if of == "admin" else application, admin, tmp_path)
+    looked_at, doctor = {"admin": admin, "application": application}[of], DoctorWorld(world, tmp_path)
+    [doctor.server] = admin.plan.databases
+    doctor.credential, doctor.admin = looked_at.credential, admin.current.login
+    doctor.base = looked_at.current
+    doctor.serve(doctor.base, doctor.base)
     seen = doctor.look()
     assert seen.complaints() == []
     (told,) = seen.of(servers.ADMIN)
     assert told.says == f"{admin.current.login.username} logs in, by the credential {admin.credential.id}"
-
-
-def looking_at(rotated: Rotated, admin: Rotated, folder: Path) -> DoctorWorld:
-    doctor = DoctorWorld(rotated.world, folder)
-    doctor.server, doctor.credential = rotated.server, rotated.credential
-    doctor.admin, doctor.base = admin.current.login, rotated.current
-    doctor.serve(rotated.current, rotated.current)
-    return doctor
 
 
 @each_engine

@@ -1,7 +1,10 @@
-"""Both clouds in which nothing is wrong, and the doctor in them."""
+"""Both clouds in which nothing is wrong: what the stack, Terraform and people make; and the doctor in them."""
 
+import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+import time
+import zipfile
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +14,13 @@ from lockstep.databases.findings import Finding
 from lockstep.operate.access import operator
 from lockstep.operate.doctor.catalogue import CATALOGUE
 from lockstep.operate.doctor.checks import Check, Context, examine
+from lockstep.operate.doctor.oci import own_secrets_of
+from lockstep.operate.secrets import wanted
 from lockstep.plan.file import load_plan
 from lockstep.plan.model import Plan
 from lockstep.protocol.deadlines import CloudTimeouts, Timeouts
-from lockstep.protocol.model import Engine
+from lockstep.protocol.model import FORMAT, Engine
+from lockstep.protocol.names import DEFAULT_STACK, SecretKind
 from lockstep.protocol.workers import one_after_the_other
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from sandbox import plans
@@ -22,11 +28,12 @@ from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.aws.resources import ORDER_KEY, create_mac_key
 from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.estate import environment
-from tests.contract.doctor import federated_world, oci_world
-from tests.contract.doctor.aws_world import AwsWorld
+from sandbox.identities import Identities, Way, make_identities
+from sandbox.oci_resources import create_audit_bucket, create_ring, create_secret
+from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE
 
-CREDENTIAL = "multi-cloud/app_user"
-LEDGER = "multi-cloud/ledger"
+CREDENTIAL, LEDGER = "multi-cloud/app_user", "multi-cloud/ledger"
+PLACEHOLDER = '{"placeholder": true}'
 PATIENT = Timeouts(cloud=CloudTimeouts(connect_seconds=60.0, read_seconds=60.0))
 """No service is silent here, and the first call of one may take long: the emulator makes it then."""
 
@@ -37,13 +44,15 @@ class World:
 
     Attributes:
         document: The content of the plan file.
+        identities: Who the runners are.
     """
 
     folder: Path
     document: plans.Document
     plan: Plan
-    aws: AwsWorld
+    aws: AwsSandbox
     oci: OciSandbox
+    identities: Identities
 
     def examined(self, checks: Sequence[Check]) -> list[Finding]:
         """What checks find now."""
@@ -66,25 +75,90 @@ class World:
         """The plan, as the command reads it."""
         return self.folder / "lockstep.yaml"
 
+    def record(self, credential_id: str, **attributes: Any) -> None:  # noqa: ANN401 - of DynamoDB
+        """Set attributes of a lock record."""
+        self.aws.client("dynamodb").update_item(
+            TableName=LOCK_TABLE,
+            Key={"credential_id": {"S": credential_id}},
+            UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in attributes),
+            ExpressionAttributeNames={f"#{name}": name for name in attributes},
+            ExpressionAttributeValues={f":{name}": value for name, value in attributes.items()},
+        )
+
+    def fill_aws(self) -> None:
+        """Make what a deployed plan has in AWS."""
+        self.aws.client("dynamodb").create_table(
+            TableName=LOCK_TABLE,
+            AttributeDefinitions=[{"AttributeName": "credential_id", "AttributeType": "S"}],
+            KeySchema=[{"AttributeName": "credential_id", "KeyType": "HASH"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        for credential in self.plan.credentials:
+            self.record(
+                credential.id,
+                plan={"S": credential.plan_digest},
+                format={"N": str(FORMAT)},
+                next_due_at={"N": str(int(time.time()) + 600)},
+            )
+        place = {"LocationConstraint": self.aws.region}
+        self.aws.client("s3").create_bucket(Bucket=AUDIT_BUCKET, CreateBucketConfiguration=place)
+        texts = {SecretKind.ADMIN: '{"username": "a", "password": "b"}'}
+        for one in wanted(self.plan):
+            self.aws.client("secretsmanager").create_secret(
+                Name=one.name,
+                SecretString=self.identities.in_aws.get(one.name) or texts.get(one.kind, PLACEHOLDER),
+                Tags=[{"Key": key, "Value": value} for key, value in one.tags(DEFAULT_STACK).items()],
+            )
+
+    def fill_oci(self) -> None:
+        """Make what it has in OCI."""
+        for credential in self.plan.credentials:
+            for name in (credential.secret_names.app_user, credential.secret_names.connection_blob):
+                create_ring(self.oci, name, PLACEHOLDER)
+        texts = {name.replace("/", "."): text for name, text in self.identities.in_oci.items()}
+        for name in own_secrets_of(self.plan):
+            text = texts.get(name, "bGFyZ2U=")
+            create_secret(self.oci, name, text.encode(), compartment=self.oci.own_compartment_id)
+        create_audit_bucket(self.oci, AUDIT_BUCKET)
+
+    def rotate_by_aws(self, secret: str) -> None:
+        """Switch AWS's own rotation on, as a console does, by a function whose code nobody calls here."""
+        trust = {
+            "Effect": "Allow",
+            "Action": "sts:AssumeRole",
+            "Principal": {"Service": "lambda.amazonaws.com"},
+        }
+        role = self.aws.client("iam").create_role(
+            RoleName="rotates", AssumeRolePolicyDocument=json.dumps({"Statement": [trust]})
+        )
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr("handler.py", "def handler(event, context): return event\n")
+        made = self.aws.client("lambda").create_function(
+            FunctionName="rotates",
+            Role=role["Role"]["Arn"],
+            Code={"ZipFile": packed.getvalue()},
+            Runtime="python3.13",
+            Handler="handler.handler",
+        )
+        self.aws.client("secretsmanager").rotate_secret(
+            SecretId=secret,
+            RotationLambdaARN=made["FunctionArn"],
+            RotationRules={"AutomaticallyAfterDays": 30},
+            RotateImmediately=False,
+        )
+
 
 @contextmanager
-def running_world(
-    folder: Path,
-    in_front_of_aws: Callable[[Any], Any] = lambda application: application,
-    *,
-    federated: bool = False,
-) -> Iterator[World]:
+def running_world(folder: Path, way: Way = Way.KEY) -> Iterator[World]:
     """Start both clouds, and make what a deployed plan has there.
 
     Args:
         folder: For the plan and the configuration.
-        federated: Whether the runners have sessions in the other cloud instead of keys.
-        in_front_of_aws: Gives the WSGI application that serves AWS's requests in the place of the sandbox's.
+        way: How the runners prove themselves.
     """
     with ExitStack() as stack:
-        aws = AwsSandbox()
-        aws.application = in_front_of_aws(aws.application)
-        stack.enter_context(aws)
+        aws = stack.enter_context(AwsSandbox())
         oci = stack.enter_context(OciSandbox(names=aws.names))
         names = plans.OciNames(
             compartment_id=oci.compartment_id,
@@ -94,31 +168,26 @@ def running_world(
         )
         key = create_mac_key(aws.client("kms"))
         create_mac_key(aws.client("kms"), ORDER_KEY)
+        identities = make_identities(aws, oci, way)
         document = plans.plan_document(
             [plans.database("orders", Engine.MYSQL, tls="")],
             [
-                {**plans.credential(CREDENTIAL, "orders")},
-                {
-                    **plans.credential(LEDGER, "orders", username="ledger", interval="1h"),
-                },
+                plans.credential(CREDENTIAL, "orders"),
+                plans.credential(LEDGER, "orders", username="ledger", interval="1h"),
             ],
             mac_key=key,
             oci=names,
             events=True,
         )
-        if federated:
-            document["runners"] = federated_world.fill(aws, oci)
+        document["runners"] = identities.section
         plan = load_plan(plans.write_plan(folder / "lockstep.yaml", document))
-        oci_key = oci.new_api_key(oci_world.RUNNER)
-        fields = {name: oci_key[name] for name in ("tenancy", "user", "fingerprint", "region")}
-        account = AwsWorld(aws, plan, json.dumps({**fields, "private_key": oci_key["key_content"]}))
-        account.fill()
-        oci_world.fill(oci, plan)
-        config = write_config_file(folder, "operator", oci.config())
         variables = {
             **aws.environment(),
-            CONFIG_FILE_VARIABLE: str(config),
+            CONFIG_FILE_VARIABLE: str(write_config_file(folder, "operator", oci.config())),
             OCI_ENDPOINT_VARIABLE: oci.endpoint,
         }
         stack.enter_context(environment(variables))
-        yield World(folder=folder, document=document, plan=plan, aws=account, oci=oci)
+        world = World(folder=folder, document=document, plan=plan, aws=aws, oci=oci, identities=identities)
+        world.fill_aws()
+        world.fill_oci()
+        yield world
