@@ -3,7 +3,8 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from typing import Any
@@ -36,7 +37,6 @@ from tests.contract.aws_fixtures import (
     DynamoDbHarness,
     SecretsManagerHarness,
     aws_store,
-    sandbox_client,
 )
 from tests.contract.harness import StoreHarness
 from tests.contract.oci_fixtures import VaultRingHarness, oci_store
@@ -55,10 +55,16 @@ ADAPTERS: Mapping[str, Callable[[], AbstractContextManager[StoreHarness]]] = {
 }
 
 
-@pytest.fixture(params=ADAPTERS)
-def harness(request: pytest.FixtureRequest) -> Iterator[StoreHarness]:
+@pytest.fixture(scope="module", params=ADAPTERS)
+def first(request: pytest.FixtureRequest) -> Iterator[StoreHarness]:
     with ADAPTERS[request.param]() as made:
         yield made
+
+
+@pytest.fixture
+def harness(first: StoreHarness) -> StoreHarness:
+    """Secrets of their own, in a cloud that all tests share."""
+    return first.anew()
 
 
 def editable(harness: StoreHarness) -> EditableSecret:
@@ -110,15 +116,16 @@ def die() -> None:
 def test_a_ring_serves_what_it_served_until_its_last_slot_is_written() -> None:
     """An edit that dies on the way leaves readers with the value that they had (protocol I1)."""
     served: list[int] = []
-    for call in range(1, 40):
-        with OciSandbox() as sandbox:
-            harness = VaultRingHarness(sandbox, slots=3)
+    with OciSandbox() as sandbox:
+        first = VaultRingHarness(sandbox, slots=3)
+        for call in range(1, 40):
+            harness = first.anew()
             rotate_to(harness, 1, 2, 3, 4)
             with suppress(StoreUnreachableError), harness.before_call(call, die):
                 harness.secret.edit(TEXT, unless=is_text)
             served.append(harness.secret.read_current().generation)
-        if served[-1] == 0:
-            break
+            if served[-1] == 0:
+                break
     assert set(served) == {4, 0}
 
 
@@ -133,65 +140,60 @@ def test_a_full_slot_of_a_ring_makes_room() -> None:
 # The whole import
 
 
-@dataclass
 class World:
     """A lock table and a secret in AWS, a ring in OCI, two databases that accept LOGIN."""
 
-    aws: AwsSandbox
-    oci: OciSandbox
-
-    def __post_init__(self) -> None:
-        self.secrets = SecretsManagerHarness(self.aws)
-        self.ring = VaultRingHarness(self.oci, slots=2)
-        self.table = DynamoDbHarness(self.aws)
-        self.databases = [
-            MemoryDatabase(name, CREDENTIAL.strategy, CREDENTIAL.usernames) for name in CREDENTIAL.databases
-        ]
+    def __init__(
+        self, secrets: SecretsManagerHarness, ring: VaultRingHarness, table: DynamoDbHarness
+    ) -> None:
+        self.secrets, self.ring, self.table = secrets.anew(), copy(ring), table
+        self.credential = self.secrets.credential
+        self.ring._make(self.credential)
+        strategy, usernames = self.credential.strategy, self.credential.usernames
+        self.databases = [MemoryDatabase(name, strategy, usernames) for name in self.credential.databases]
         for database in self.databases:
             database.set_passwords(LOGIN.username, LOGIN.password.reveal())
-        self.log, self.signer, self.clock = MemoryAuditLog("aws"), MemorySigner("key"), FakeClock()
-        self.lock = DynamoDbLock(sandbox_client(self.aws, "dynamodb"), TABLE, CREDENTIAL.id)
-        self.orders = DynamoDbOrders(self.table.client, TABLE, CREDENTIAL.id)
+        self.log, self.signer = MemoryAuditLog("aws", self.credential.id), MemorySigner("key")
+        self.lock = DynamoDbLock(table.client, TABLE, self.credential.id)
         self._ids = count(1)
 
-    @property
-    def estate(self) -> Estate:
-        return Estate(
-            credential=CREDENTIAL,
+    def import_login(self, login: Login = LOGIN, *, replace: bool = False) -> LoginImport:
+        clock = FakeClock()
+        estate = Estate(
+            credential=self.credential,
             databases=self.databases,
             secrets={"aws": self.secrets.secret, "oci": self.ring.secret},
-            orders=self.orders,
-            chain=Chain(
-                credential_id=CREDENTIAL.id,
-                lock=self.lock,
-                log=self.log,
-                signer=self.signer,
-            ),
-            clock=self.clock,
-            by=Operator(who="ops", now=self.clock.now, new_id=lambda: f"{next(self._ids)}"),
+            orders=DynamoDbOrders(self.table.client, TABLE, self.credential.id),
+            chain=Chain(credential_id=self.credential.id, lock=self.lock, log=self.log, signer=self.signer),
+            clock=clock,
+            by=Operator(who="ops", now=clock.now, new_id=lambda: f"{next(self._ids)}"),
         )
-
-    def import_login(self, login: Login = LOGIN, *, replace: bool = False) -> LoginImport:
-        return import_login(login, self.estate, replace=replace)
+        return import_login(login, estate, replace=replace)
 
     def served(self) -> list[Login | None]:
         return [store.read_current().login for store in (self.secrets.store, self.ring.store)]
 
     def recorded(self) -> list[dict[str, Any]]:
-        [found] = verify(CREDENTIAL.id, [(self.log, self.signer)])
+        [found] = verify(self.credential.id, [(self.log, self.signer)])
         assert found.problems == []
         return [e.event["unmapped"]["lockstep"] for e in found.entries]
 
     def put(self, **attributes: Mapping[str, str | bool | list[str]]) -> None:
-        self.aws.client("dynamodb").put_item(
-            TableName=TABLE, Item={"credential_id": {"S": CREDENTIAL.id}, **attributes}
-        )
+        item = {"credential_id": {"S": self.credential.id}, **attributes}
+        self.table.console.put_item(TableName=TABLE, Item=item)
+
+
+@pytest.fixture(scope="module")
+def clouds() -> Iterator[tuple[SecretsManagerHarness, VaultRingHarness, DynamoDbHarness]]:
+    with AwsSandbox() as aws, OciSandbox() as oci:
+        yield SecretsManagerHarness(aws), VaultRingHarness(oci, slots=2), DynamoDbHarness(aws)
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
-    with AwsSandbox() as aws, OciSandbox() as oci:
-        yield World(aws, oci)
+def world(clouds: tuple[SecretsManagerHarness, VaultRingHarness, DynamoDbHarness]) -> World:
+    made = World(*clouds)
+    clouds[2].forget()
+    return made
 
 
 def assert_untouched(world: World, holder: str | None = None) -> None:
@@ -282,17 +284,19 @@ def _silent(world: World) -> None:
 
 
 def _another_on_a_verify_host(world: World) -> None:
-    world.databases[1] = MemoryDatabase("db-2", CREDENTIAL.strategy, CREDENTIAL.usernames, verify_hosts=1)
+    world.databases[1] = MemoryDatabase(
+        "db-2", world.credential.strategy, world.credential.usernames, verify_hosts=1
+    )
     world.databases[1].set_passwords(LOGIN.username, "another")
 
 
 def _owned(world: World) -> None:
     other = DynamoDbOrders(world.table.client, TABLE, "multi-cloud/other")
-    other.register(next(iter(accounts_of(CREDENTIAL))))
+    other.register(next(iter(accounts_of(world.credential))))
 
 
 def _too_large(world: World) -> None:
-    world.ring.edit("app_user", json.dumps({"username": "old", "notes": "x" * 25_500}))
+    world.ring.edit("app_user", json.dumps({"placeholder": True, "notes": "x" * 25_500}))
 
 
 REFUSED: dict[str, tuple[Callable[[World], None], type[LockstepError], str]] = {

@@ -1,4 +1,4 @@
-"""Real replicas: pending is waited for, two refusals are not reached (protocol D15), a fail-over is cured (protocol I8)."""
+"""Real replicas that lag: two refusals are not reached (protocol D15), and a fail-over is cured (protocol I8)."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
