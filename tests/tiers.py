@@ -29,11 +29,9 @@ PROOF_TIER: dict[str, tuple[str, ...]] = {
     "repeats": (
         "tests/contract/test_database_lockout.py::test_rotations_that_die_anywhere_lock_no_account[mysql-alternating]",
         "tests/contract/test_database_lockout.py::test_rotations_that_die_anywhere_lock_no_account[postgresql-18-plaintext]",
-        "tests/contract/test_database_lockout.py::test_rotations_that_die_elsewhere_lock_no_account",
         "tests/contract/test_database_servers.py::test_a_time_out_gives_the_lock_back_whoever_keeps_the_error[mariadb-dual]",
         "tests/contract/test_database_servers.py::test_a_time_out_gives_the_lock_back_whoever_keeps_the_error[mysql-dual]",
         "tests/contract/test_process.py::test_odd_surroundings",
-        "tests/contract/test_replicas.py::test_rotations_over_a_replica_that_lags_each_time",
         "tests/contract/test_sessions_under_way.py::test_both_runners_rotate_however_they_prove_themselves[a key]",
         "tests/contract/test_sessions_under_way.py::test_sessions_that_end_in_the_middle_of_a_rotation_are_replaced[update_secret]",
         "tests/contract/test_sessions_under_way.py::test_with_both_directions_down_nothing_rotates_and_nothing_is_lost",

@@ -99,10 +99,3 @@ class FrontedMySqlServer(MySqlServer):
         super().stop()
         self._front.stop()
         del self._front
-
-    def set_strict_policy(self, *, on: bool) -> None:
-        """Want capitals, digits and more in each password that the server gets to see; changes nothing if it does."""
-        there = self.execute_as_superuser("SELECT COUNT(*) FROM mysql.component") == [(1,)]
-        if on != there:
-            verb = "INSTALL" if on else "UNINSTALL"
-            self.execute_as_superuser(f"{verb} COMPONENT 'file://component_validate_password'")
