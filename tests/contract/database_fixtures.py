@@ -45,13 +45,17 @@ def world(request: pytest.FixtureRequest) -> Harness:
     return SqlHarness(request.getfixturevalue(kind.server), kind)
 
 
+def make_database(server: Any) -> None:  # noqa: ANN401 - one of the sandbox's
+    """The application's; to that of PostgreSQL only who has an explicit grant may connect."""
+    server.execute_as_superuser(f"CREATE DATABASE {DATABASE}")
+    if server.product == "PostgreSQL":
+        server.execute_as_superuser(f"REVOKE CONNECT ON DATABASE {DATABASE} FROM PUBLIC")
+
+
 @contextmanager
 def started(server: Any) -> Iterator[Any]:  # noqa: ANN401 - one of the sandbox's
-    """With the application's database; to that of PostgreSQL only who has an explicit grant may connect."""
     with server:
-        server.execute_as_superuser(f"CREATE DATABASE {DATABASE}")
-        if server.product == "PostgreSQL":
-            server.execute_as_superuser(f"REVOKE CONNECT ON DATABASE {DATABASE} FROM PUBLIC")
+        make_database(server)
         yield server
 
 
@@ -66,35 +70,20 @@ def over_tls(authority: CertificateAuthority) -> dict[str, Any]:
     return {"authority": authority, "certificate": authority.issue("localhost"), "general_log": True}
 
 
-@pytest.fixture(scope="session")
-def mariadb_server(over_tls: dict[str, Any]) -> Iterator[MariaDbServer]:
-    require(MariaDbServer)
-    with started(MariaDbServer(**over_tls)) as server:
-        yield server
+def server_fixture(name: str, needs: Any, kind: Any) -> Any:  # noqa: ANN401 - of the sandbox, and pytest's own
+    @pytest.fixture(scope="session", name=name)
+    def running(over_tls: dict[str, Any]) -> Iterator[Any]:
+        require(needs)
+        with started(kind(**({} if kind is PgserverServer else over_tls))) as server:
+            yield server
+
+    return running
 
 
-@pytest.fixture(scope="session")
-def postgres_server(over_tls: dict[str, Any]) -> Iterator[PostgresServer]:
-    require(PostgresServer)
-    with started(PostgresServer(**over_tls)) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def pgserver_server() -> Iterator[PgserverServer]:
-    require(PgserverServer)
-    with started(PgserverServer()) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def mysql_server(over_tls: dict[str, Any]) -> Iterator[FrontedMySqlServer]:
-    require(MySqlServer)
-    with started(FrontedMySqlServer(**over_tls)) as server:
-        yield server
-
-
-# A primary and a replica; the replica locks an account after two refusals in a row
+_mariadb = server_fixture("mariadb_server", MariaDbServer, MariaDbServer)
+_mysql = server_fixture("mysql_server", MySqlServer, FrontedMySqlServer)
+_postgresql = server_fixture("postgres_server", PostgresServer, PostgresServer)
+_postgresql_18 = server_fixture("pgserver_server", PgserverServer, PgserverServer)
 
 
 @dataclass(frozen=True)
@@ -105,35 +94,25 @@ class Pair:
     replica: Any
 
 
-@pytest.fixture(scope="module")
-def mariadb_pair(authority: CertificateAuthority) -> Iterator[Pair]:
-    require(MariaDbServer)
-    with (
-        MariaDbServer(authority=authority, settings=BINARY_LOG) as primary,
-        MariaDbReplica(authority=authority, primary=primary) as replica,
-    ):
-        primary.execute_as_superuser(f"CREATE DATABASE {DATABASE}")
-        replica.execute_as_superuser(f"SET GLOBAL max_password_errors = {MAX_REFUSALS}")
-        yield Pair(primary, replica)
+def pair_fixture(name: str, primary_kind: Any, replica_kind: Any, **settings: str) -> Any:  # noqa: ANN401 - as above
+    """The replica of MariaDB locks an account after two refusals in a row; in MySQL that is the account's own."""
+
+    @pytest.fixture(scope="module", name=name)
+    def running(authority: CertificateAuthority) -> Iterator[Pair]:
+        require(primary_kind)
+        of_primary = {"settings": settings} if settings else {}
+        with (
+            primary_kind(authority=authority, **of_primary) as primary,
+            replica_kind(authority=authority, primary=primary) as replica,
+        ):
+            make_database(primary)
+            if primary_kind is MariaDbServer:
+                replica.execute_as_superuser(f"SET GLOBAL max_password_errors = {MAX_REFUSALS}")
+            yield Pair(primary, replica)
+
+    return running
 
 
-@pytest.fixture(scope="module")
-def mysql_pair(authority: CertificateAuthority) -> Iterator[Pair]:
-    """What locks an account is its own option here, which is replicated."""
-    require(MySqlServer)
-    with (
-        MySqlServer(authority=authority, settings={**BINARY_LOG, "performance_schema": "ON"}) as primary,
-        MySqlReplica(authority=authority, primary=primary) as replica,
-    ):
-        primary.execute_as_superuser(f"CREATE DATABASE {DATABASE}")
-        yield Pair(primary, replica)
-
-
-@pytest.fixture(scope="module")
-def postgres_pair(authority: CertificateAuthority) -> Iterator[Pair]:
-    require(PostgresServer)
-    with (
-        started(PostgresServer(authority=authority)) as primary,
-        PostgresReplica(authority=authority, primary=primary) as replica,
-    ):
-        yield Pair(primary, replica)
+_mariadb_pair = pair_fixture("mariadb_pair", MariaDbServer, MariaDbReplica, **BINARY_LOG)
+_mysql_pair = pair_fixture("mysql_pair", MySqlServer, MySqlReplica, **BINARY_LOG, performance_schema="ON")
+_postgresql_pair = pair_fixture("postgres_pair", PostgresServer, PostgresReplica)

@@ -4,7 +4,7 @@ Stores serve a login that works after one run, wherever one of ours works (proto
 wrong, and changes nothing. MariaDB locks an account after two refusals in a row, MySQL after three.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -83,7 +83,6 @@ class Change:
 
     Attributes:
         name: What it is.
-        worlds: Engines, with strategies.
         does: The statements, with semicolons between them.
         holds: What the next run is, or the error that it ends with.
         then: The error that the rotation after it ends with, for what no run can repair.
@@ -92,7 +91,6 @@ class Change:
     """
 
     name: str
-    worlds: tuple[str, ...]
     does: str
     holds: ClaimKind | type[LockstepError]
     then: type[LockstepError] | None = None
@@ -128,129 +126,120 @@ LOSE_MYSQL = (
 NATIVE = "mysql_native_password USING PASSWORD"
 LOSE_MARIADB = f"{{alter}} IDENTIFIED VIA {NATIVE}({{p2}}) OR {NATIVE}({{p1}})"
 
-CHANGES = [
-    Change("a login is refused by mistake", (*MYSQL, *POSTGRESQL), "", RECONCILE, act=refuse_once),
-    Change("a login is refused by mistake", MARIADB, "", NEW, act=refuse_once),
-    # One account with two passwords
-    Change("set with RETAIN", MYSQL_DUAL, f"{SET} {RETAIN}", NEW),
-    Change("SET PASSWORD with RETAIN", MYSQL_DUAL, f"SET PASSWORD FOR {{current}} = 'x' {RETAIN}", NEW),
-    Change("the second one discarded", MYSQL_DUAL, "{alter} DISCARD OLD PASSWORD", NEW),
-    Change("ATTRIBUTE wiped", MYSQL_DUAL, WIPE, NEW),
-    Change("ATTRIBUTE of others", MYSQL_DUAL, '{alter} ATTRIBUTE \'{{"lockstep": "x", "owner": "y"}}\'', NEW),
-    Change("plugin", MYSQL_DUAL, "{alter} IDENTIFIED WITH sha256_password BY {p3}", NEW),
-    Change("set", MYSQL_DUAL, SET, RECONCILE),
-    Change("SET PASSWORD", MYSQL_DUAL, "SET PASSWORD FOR {current} = 'x'", RECONCILE),
-    Change("set and ATTRIBUTE wiped", MYSQL_DUAL, f"{SET}; {WIPE}", RECONCILE),
-    Change("set twice", MYSQL_DUAL, f"{SET} {RETAIN}; {SET} {RETAIN}", BLOCKED, ends=UNLOCK),
-    Change("set and discarded", MYSQL_DUAL, f"{SET}; {{alter}} DISCARD OLD PASSWORD", BLOCKED, ends=UNLOCK),
-    Change("plugin and set", MYSQL_DUAL, SHA256, BLOCKED, ends=UNLOCK),
-    Change("set", MARIADB_DUAL, SET, BLOCKED),
-    Change("set to what is served", MARIADB_DUAL, "{alter} IDENTIFIED BY {p3}", NEW),
-    Change("ed25519", MARIADB_DUAL, ED25519, UnsupportedServerError, ends=NO_ED25519),
-    Change("made again", DUAL, f"{DROP}; {MAKE}; {GRANT}", BLOCKED),
-    Change("dropped", MYSQL_DUAL, DROP, BLOCKED, ends=f"{MAKE}; {GRANT}"),
-    Change("dropped", MARIADB_DUAL, DROP, MISSING, ends=f"{MAKE}; {GRANT}"),
-    Change("renamed", MYSQL_DUAL, RENAME, BLOCKED, ends=RENAME_BACK),
-    Change("renamed", MARIADB_DUAL, RENAME, MISSING, ends=RENAME_BACK),
-    Change("locked", DUAL, LOCK, LOCKED, ends=UNLOCK),
-    Change("expired", DUAL, "{alter} PASSWORD EXPIRE", AccountExpiredError),
-    Change("X509", DUAL, "{alter} REQUIRE X509", BLOCKED, ends=f"{{alter}} REQUIRE NONE; {UNLOCK}"),
-    # Two accounts that take turns
-    Change("set", ALTERNATING, SET, RECONCILE),
-    Change("the other one set", ALTERNATING, "{alter_other} IDENTIFIED BY 'x'", NEW),
-    Change("both set", ALTERNATING, f"{SET}; {{alter_other}} IDENTIFIED BY 'x'", BLOCKED, ends=UNLOCK_BOTH),
-    Change("locked", ALTERNATING, LOCK, RECONCILE, LOCKED, UNLOCK),
-    Change("the other one locked", ALTERNATING, "{alter_other} ACCOUNT LOCK", LOCKED, ends=UNLOCK_BOTH),
-    Change("expired", ALTERNATING, "{alter} PASSWORD EXPIRE", RECONCILE),
-    Change("dropped", ALTERNATING, DROP, RECONCILE, MISSING, f"{MAKE}; {GRANT}"),
-    Change("renamed", ALTERNATING, RENAME, RECONCILE, MISSING, RENAME_BACK),
-    Change("made again", ALTERNATING, f"{DROP}; {MAKE}; {GRANT}", RECONCILE),
-    Change("rights taken", ALTERNATING, REVOKE, RECONCILE, DENIED, GRANT),
-    Change("plugin and set", ("mysql-alternating",), SHA256, RECONCILE),
-    Change("ed25519", ("mariadb-alternating",), ED25519, RECONCILE, ends="UNINSTALL SONAME 'auth_ed25519'"),
-    # Limits and policies
-    Change(
-        "limit of 1", MYSQL, "{alter} FAILED_LOGIN_ATTEMPTS 1", LIMIT, ends="{alter} FAILED_LOGIN_ATTEMPTS 3"
+CHANGES: Mapping[tuple[str, ...], Sequence[Change]] = {
+    (*MYSQL, *POSTGRESQL): (Change("a login is refused by mistake", "", RECONCILE, act=refuse_once),),
+    MARIADB: (
+        Change("a login is refused by mistake", "", NEW, act=refuse_once),
+        Change("limit of 1", "SET GLOBAL max_password_errors = 1", LIMIT, ends=TWO_ERRORS),
+        Change("limit of 3", "SET GLOBAL max_password_errors = 3", NEW),
+        Change("read-only", "SET GLOBAL read_only = 1", READ_ONLY, ends="SET GLOBAL read_only = 0"),
     ),
-    Change("limit of 2", MYSQL, "{alter} FAILED_LOGIN_ATTEMPTS 2", NEW),
-    Change("limit of 1", MARIADB, "SET GLOBAL max_password_errors = 1", LIMIT, ends=TWO_ERRORS),
-    Change("limit of 3", MARIADB, "SET GLOBAL max_password_errors = 3", NEW),
-    Change("history", MYSQL, "{alter_other} PASSWORD HISTORY 5 PASSWORD REUSE INTERVAL 365 DAY", NEW),
-    Change("current required", MYSQL, "{alter_other} PASSWORD REQUIRE CURRENT", NEW),
-    Change("interval", FAMILY, "{alter_other} PASSWORD EXPIRE INTERVAL 1 DAY", NEW),
-    Change("strict", MYSQL, f"INSTALL COMPONENT {STRICT}", NEW, ends=f"UNINSTALL COMPONENT {STRICT}"),
-    Change("one connection", FAMILY, "{alter} WITH MAX_USER_CONNECTIONS 1", NEW),
-    Change("none left", FAMILY, f"{PER_HOUR} 1", DatabaseBusyError, ends=f"{PER_HOUR} 0"),
-    Change("TLS required", FAMILY, "{alter} REQUIRE SSL", NEW),
-    Change("another host", FAMILY, "CREATE USER {local}", AccountSetupError, ends="DROP USER {local}"),
-    # The server, and the rotation user
-    Change("read-only", MYSQL, "SET GLOBAL super_read_only = 1", READ_ONLY, ends="SET GLOBAL read_only = 0"),
-    Change("read-only", MARIADB, "SET GLOBAL read_only = 1", READ_ONLY, ends="SET GLOBAL read_only = 0"),
-    Change("privilege taken", FAMILY, "REVOKE CREATE USER ON *.* FROM {rotator}", NO_RIGHT, ends=RIGHT),
-    Change(
-        "rotation user locked",
-        FAMILY,
-        f"{ROTATOR} LOCK",
-        AdminCredentialRejectedError,
-        ends=f"{ROTATOR} UNLOCK",
+    MYSQL_DUAL: (
+        Change("set with RETAIN", f"{SET} {RETAIN}", NEW),
+        Change("SET PASSWORD with RETAIN", f"SET PASSWORD FOR {{current}} = 'x' {RETAIN}", NEW),
+        Change("the second one discarded", "{alter} DISCARD OLD PASSWORD", NEW),
+        Change("ATTRIBUTE wiped", WIPE, NEW),
+        Change("ATTRIBUTE of others", '{alter} ATTRIBUTE \'{{"lockstep": "x", "owner": "y"}}\'', NEW),
+        Change("plugin", "{alter} IDENTIFIED WITH sha256_password BY {p3}", NEW),
+        Change("set", SET, RECONCILE),
+        Change("SET PASSWORD", "SET PASSWORD FOR {current} = 'x'", RECONCILE),
+        Change("set and ATTRIBUTE wiped", f"{SET}; {WIPE}", RECONCILE),
+        Change("set twice", f"{SET} {RETAIN}; {SET} {RETAIN}", BLOCKED, ends=UNLOCK),
+        Change("set and discarded", f"{SET}; {{alter}} DISCARD OLD PASSWORD", BLOCKED, ends=UNLOCK),
+        Change("plugin and set", SHA256, BLOCKED, ends=UNLOCK),
+        Change("dropped", DROP, BLOCKED, ends=f"{MAKE}; {GRANT}"),
+        Change("renamed", RENAME, BLOCKED, ends=RENAME_BACK),
+        Change("lost", LOSE_MYSQL, AccountLockedError, ends=UNLOCK, act=applications_are_refused),
     ),
-    # A fail-over has lost the last change, and applications have been refused since
-    Change("lost", MYSQL_DUAL, LOSE_MYSQL, AccountLockedError, ends=UNLOCK, act=applications_are_refused),
-    Change("lost", MARIADB_DUAL, LOSE_MARIADB, RECONCILE, act=applications_are_refused),
-    Change(
-        "lost", ("mysql-alternating",), LOSE, RECONCILE, AccountLockedError, UNLOCK, applications_are_refused
+    MARIADB_DUAL: (
+        Change("set", SET, BLOCKED),
+        Change("set to what is served", "{alter} IDENTIFIED BY {p3}", NEW),
+        Change("ed25519", ED25519, UnsupportedServerError, ends=NO_ED25519),
+        Change("dropped", DROP, MISSING, ends=f"{MAKE}; {GRANT}"),
+        Change("renamed", RENAME, MISSING, ends=RENAME_BACK),
+        Change("lost", LOSE_MARIADB, RECONCILE, act=applications_are_refused),
     ),
-    Change("lost", ("mariadb-alternating",), LOSE, RECONCILE, act=applications_are_refused),
-    # PostgreSQL
-    Change("set", POSTGRESQL, PG_SET, RECONCILE),
-    Change("the other one set", POSTGRESQL, "{alter_other} PASSWORD 'x'", NEW),
-    Change("both set", POSTGRESQL, f"{PG_SET}; {{alter_other}} PASSWORD 'x'", BLOCKED),
-    Change("md5", POSTGRESQL, f"SET password_encryption = md5; {PG_SET}", RECONCILE),
-    Change("no password", POSTGRESQL, "{alter} PASSWORD NULL", RECONCILE),
-    Change(
-        "expired", POSTGRESQL, f"{UNTIL} '2000-01-01'", RECONCILE, AccountExpiredError, f"{UNTIL} 'infinity'"
+    DUAL: (
+        Change("made again", f"{DROP}; {MAKE}; {GRANT}", BLOCKED),
+        Change("locked", LOCK, LOCKED, ends=UNLOCK),
+        Change("expired", "{alter} PASSWORD EXPIRE", AccountExpiredError),
+        Change("X509", "{alter} REQUIRE X509", BLOCKED, ends=f"{{alter}} REQUIRE NONE; {UNLOCK}"),
     ),
-    Change("NOLOGIN", POSTGRESQL, "{alter} NOLOGIN", RECONCILE, LOCKED, "{alter} LOGIN"),
-    Change("the other one NOLOGIN", POSTGRESQL, "{alter_other} NOLOGIN", LOCKED, ends="{alter_other} LOGIN"),
-    Change("none left", POSTGRESQL, f"{CONNECTIONS} 0", DatabaseBusyError, ends=f"{CONNECTIONS} -1"),
-    Change("renamed", POSTGRESQL, PG_RENAME, RECONCILE, MISSING, "ALTER ROLE {new} RENAME TO {current}"),
-    Change("owner role taken", POSTGRESQL, "{alter} RESET role", RECONCILE),
-    Change("the other's owner role taken", POSTGRESQL, "{alter_other} RESET role", NEW),
-    Change(
-        "owner role taken in the database",
-        POSTGRESQL,
-        "{alter} IN DATABASE {db} SET role TO none",
-        RECONCILE,
-        DENIED,
-        "{alter} IN DATABASE {db} RESET role",
+    ALTERNATING: (
+        Change("set", SET, RECONCILE),
+        Change("the other one set", "{alter_other} IDENTIFIED BY 'x'", NEW),
+        Change("both set", f"{SET}; {{alter_other}} IDENTIFIED BY 'x'", BLOCKED, ends=UNLOCK_BOTH),
+        Change("locked", LOCK, RECONCILE, LOCKED, UNLOCK),
+        Change("the other one locked", "{alter_other} ACCOUNT LOCK", LOCKED, ends=UNLOCK_BOTH),
+        Change("expired", "{alter} PASSWORD EXPIRE", RECONCILE),
+        Change("dropped", DROP, RECONCILE, MISSING, f"{MAKE}; {GRANT}"),
+        Change("renamed", RENAME, RECONCILE, MISSING, RENAME_BACK),
+        Change("made again", f"{DROP}; {MAKE}; {GRANT}", RECONCILE),
+        Change("rights taken", REVOKE, RECONCILE, DENIED, GRANT),
     ),
-    Change("both owner roles taken", POSTGRESQL, "{alter} RESET role; {alter_other} RESET role", DENIED),
-    Change(
-        "no member",
-        POSTGRESQL,
-        "REVOKE {owner} FROM {current}",
-        RECONCILE,
-        DENIED,
-        "GRANT {owner} TO {current}",
+    ("mysql-alternating",): (
+        Change("plugin and set", SHA256, RECONCILE),
+        Change("lost", LOSE, RECONCILE, AccountLockedError, UNLOCK, applications_are_refused),
     ),
-    Change(
-        "read-only",
-        POSTGRESQL,
-        f"{PG_ROTATOR} SET {PG_READ_ONLY} = on",
-        READ_ONLY,
-        ends=f"{PG_ROTATOR} RESET ALL",
+    ("mariadb-alternating",): (
+        Change("ed25519", ED25519, RECONCILE, ends="UNINSTALL SONAME 'auth_ed25519'"),
+        Change("lost", LOSE, RECONCILE, act=applications_are_refused),
     ),
-    Change(
-        "rotation user locked",
-        POSTGRESQL,
-        f"{PG_ROTATOR} NOLOGIN",
-        AdminCredentialRejectedError,
-        ends=f"{PG_ROTATOR} LOGIN",
+    MYSQL: (
+        Change(
+            "limit of 1", "{alter} FAILED_LOGIN_ATTEMPTS 1", LIMIT, ends="{alter} FAILED_LOGIN_ATTEMPTS 3"
+        ),
+        Change("limit of 2", "{alter} FAILED_LOGIN_ATTEMPTS 2", NEW),
+        Change("history", "{alter_other} PASSWORD HISTORY 5 PASSWORD REUSE INTERVAL 365 DAY", NEW),
+        Change("current required", "{alter_other} PASSWORD REQUIRE CURRENT", NEW),
+        Change("strict", f"INSTALL COMPONENT {STRICT}", NEW, ends=f"UNINSTALL COMPONENT {STRICT}"),
+        Change("read-only", "SET GLOBAL super_read_only = 1", READ_ONLY, ends="SET GLOBAL read_only = 0"),
     ),
-    Change(
-        "privilege taken", POSTGRESQL, f"{PG_ROTATOR} NOCREATEROLE", NO_RIGHT, ends=f"{PG_ROTATOR} CREATEROLE"
+    FAMILY: (
+        Change("interval", "{alter_other} PASSWORD EXPIRE INTERVAL 1 DAY", NEW),
+        Change("one connection", "{alter} WITH MAX_USER_CONNECTIONS 1", NEW),
+        Change("none left", f"{PER_HOUR} 1", DatabaseBusyError, ends=f"{PER_HOUR} 0"),
+        Change("TLS required", "{alter} REQUIRE SSL", NEW),
+        Change("another host", "CREATE USER {local}", AccountSetupError, ends="DROP USER {local}"),
+        Change("privilege taken", "REVOKE CREATE USER ON *.* FROM {rotator}", NO_RIGHT, ends=RIGHT),
+        Change(
+            "rotation user locked", f"{ROTATOR} LOCK", AdminCredentialRejectedError, ends=f"{ROTATOR} UNLOCK"
+        ),
     ),
-]
+    POSTGRESQL: (
+        Change("set", PG_SET, RECONCILE),
+        Change("the other one set", "{alter_other} PASSWORD 'x'", NEW),
+        Change("both set", f"{PG_SET}; {{alter_other}} PASSWORD 'x'", BLOCKED),
+        Change("md5", f"SET password_encryption = md5; {PG_SET}", RECONCILE),
+        Change("no password", "{alter} PASSWORD NULL", RECONCILE),
+        Change("expired", f"{UNTIL} '2000-01-01'", RECONCILE, AccountExpiredError, f"{UNTIL} 'infinity'"),
+        Change("NOLOGIN", "{alter} NOLOGIN", RECONCILE, LOCKED, "{alter} LOGIN"),
+        Change("the other one NOLOGIN", "{alter_other} NOLOGIN", LOCKED, ends="{alter_other} LOGIN"),
+        Change("none left", f"{CONNECTIONS} 0", DatabaseBusyError, ends=f"{CONNECTIONS} -1"),
+        Change("renamed", PG_RENAME, RECONCILE, MISSING, "ALTER ROLE {new} RENAME TO {current}"),
+        Change("owner role taken", "{alter} RESET role", RECONCILE),
+        Change("the other's owner role taken", "{alter_other} RESET role", NEW),
+        Change(
+            "owner role taken in the database",
+            "{alter} IN DATABASE {db} SET role TO none",
+            RECONCILE,
+            DENIED,
+            "{alter} IN DATABASE {db} RESET role",
+        ),
+        Change("both owner roles taken", "{alter} RESET role; {alter_other} RESET role", DENIED),
+        Change("no member", "REVOKE {owner} FROM {current}", RECONCILE, DENIED, "GRANT {owner} TO {current}"),
+        Change(
+            "read-only", f"{PG_ROTATOR} SET {PG_READ_ONLY} = on", READ_ONLY, ends=f"{PG_ROTATOR} RESET ALL"
+        ),
+        Change(
+            "rotation user locked",
+            f"{PG_ROTATOR} NOLOGIN",
+            AdminCredentialRejectedError,
+            ends=f"{PG_ROTATOR} LOGIN",
+        ),
+        Change("privilege taken", f"{PG_ROTATOR} NOCREATEROLE", NO_RIGHT, ends=f"{PG_ROTATOR} CREATEROLE"),
+    ),
+}
 
 
 def words(harness: SqlHarness, world: World) -> Mapping[str, str]:
@@ -271,7 +260,10 @@ def words(harness: SqlHarness, world: World) -> Mapping[str, str]:
 
 
 ROWS = [
-    pytest.param(name, change, id=f"{name}: {change.name}") for change in CHANGES for name in change.worlds
+    pytest.param(name, change, id=f"{name}: {change.name}")
+    for names, changes in CHANGES.items()
+    for change in changes
+    for name in names
 ]
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 import pymysql
@@ -31,6 +31,7 @@ from tests.support.servers import require
 pytest_plugins = ["tests.contract.database_fixtures"]
 
 PASSWORD = "a-password-of-an-application"
+Server = TypeVar("Server", PostgresServer, PgserverServer)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def postgresql_without_tls(pgserver_server: PgserverServer) -> PgserverServer:
     return with_app(pgserver_server)
 
 
-def with_app(server: Any) -> Any:  # noqa: ANN401 - of either version
+def with_app(server: Server) -> Server:
     server.execute_as_superuser(["DROP ROLE IF EXISTS app", f"CREATE ROLE app LOGIN PASSWORD '{PASSWORD}'"])
     return server
 
@@ -100,10 +101,11 @@ def test_over_verified_tls(mariadb: MariaDbServer, postgresql: PostgresServer) -
 
 
 def test_a_certificate_of_somebody_else(mariadb: MariaDbServer, postgresql: PostgresServer) -> None:
-    for client, options in (
+    of_mariadb: list[tuple[CredentialClient, dict[str, Any]]] = [
         (client_at(mariadb), {}),
         (client_at(mariadb, host="127.1"), {"ssl_ca": str(mariadb.ca_file)}),
-    ):
+    ]
+    for client, options in of_mariadb:
         with pytest.raises(pymysql.OperationalError, match="certificate verify failed"):
             connect_pymysql(client, **options)
     client = client_at(postgresql)

@@ -95,12 +95,12 @@ def oci_sandbox() -> Iterator[OciSandbox]:
 def test_a_request_to_oci(scheme: str, oci_sandbox: OciSandbox, listener: socket.socket) -> None:
     endpoint = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
     clients = _oci(oci_sandbox.config(), endpoint, _refuse)
-    bucket = {"namespace": "n", "bucket": "b"}
-    log = ObjectStorageAuditLog(clients, **bucket, stream="oci", credential_id="id")
+    log = ObjectStorageAuditLog(clients, namespace="n", bucket="b", stream="oci", credential_id="id")
+    folder = ObjectStorageFolder(clients, namespace="n", bucket="b", folder="plans/digest")
     key = IssuerKey(id="ocid1.key.oc1..one", version="ocid1.keyversion.oc1..one", endpoint=endpoint)
     calls: list[Callable[[], object]] = [
         lambda: list(log.numbers()),
-        lambda: ObjectStorageFolder(clients, **bucket, folder="plans/digest").read("index.json", 1),
+        lambda: folder.read("index.json", 1),
         lambda: sandbox_vault(oci_sandbox, clients).read_named("name"),
         lambda: sign(clients, key, bytes(32)),  # for a session
     ]

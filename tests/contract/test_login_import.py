@@ -32,13 +32,12 @@ from lockstep.stores.contents import encode_app_user
 from sandbox.emulators.aws.server import AwsSandbox
 from sandbox.emulators.oci import OciSandbox
 from tests.contract.aws_fixtures import (
-    CREDENTIAL,
     TABLE,
     DynamoDbHarness,
     SecretsManagerHarness,
     aws_store,
 )
-from tests.contract.harness import StoreHarness
+from tests.contract.harness import CREDENTIAL, StoreHarness
 from tests.contract.oci_fixtures import VaultRingHarness, oci_store
 from tests.support.memory import FakeClock, MemoryAuditLog, MemoryDatabase, MemorySigner
 
@@ -336,7 +335,7 @@ def test_no_run_begins_during_an_import(world: World) -> None:
     """The lock is held from before the first login to after the last write."""
     holders: list[str | None] = []
     for double in (world.databases[0], world.log):
-        double.faults.before = lambda _operation: holders.append(world.lock.read().holder)  # type: ignore[attr-defined]
+        double.faults.before = lambda _operation: holders.append(world.lock.read().holder)
     world.import_login()
     assert set(holders) == {"order-1"}
     assert world.lock.read().holder is None

@@ -5,47 +5,38 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from lockstep.aws.clients import AwsKeys
 from lockstep.aws.rds import token_login
 from lockstep.databases.findings import Outcome
 from lockstep.operate.doctor import servers
 from lockstep.protocol.errors import AdminCredentialRejectedError, LockstepError
 from lockstep.protocol.model import ROTATION_USER, AdminCredential, Login, SecretStr
-from sandbox.emulators.databases.rds_iam import RdsFront
-from tests.contract.database_harness import SqlHarness, each_engine
+from tests.contract.database_harness import SqlHarness, each_engine, worlds
 from tests.contract.doctor.database_world import DoctorWorld
 from tests.contract.test_admin_credential import estate
 from tests.contract.test_rds_iam import ADMIN_IAM, KEYS, STRANGER, behind, rds
 
 pytest_plugins = ["tests.contract.database_fixtures"]
 
-ROTATED = AdminCredential(credential="rotators/main")
 
-
-def with_token(world: SqlHarness, front: RdsFront, folder: Path, keys: AwsKeys) -> DoctorWorld:
-    doctor = DoctorWorld(world, folder)
+@each_engine
+def test_with_a_token_every_check_passes_and_one_that_is_refused_is_told_without_it(
+    world: SqlHarness, tmp_path: Path
+) -> None:
+    doctor = DoctorWorld(world, tmp_path)
     doctor.accept_base()
-    doctor.server = behind(world, front.port)
-    doctor.admin = token_login(doctor.server, ADMIN_IAM, keys)
-    doctor.logged.forget()
-    return doctor
-
-
-@each_engine
-def test_with_a_token_every_check_passes(world: SqlHarness, tmp_path: Path) -> None:
     with rds(world) as front:
-        doctor = with_token(world, front, tmp_path, KEYS)
+        doctor.server = behind(world, front.port)
+        doctor.logged.forget()
+        doctor.admin = token_login(doctor.server, ADMIN_IAM, KEYS)
         seen = doctor.look()
-    assert seen.complaints() == []
-    (told,) = seen.of(servers.ADMIN)
-    assert told.says == f"{ROTATION_USER} logs in, by a token of RDS IAM authentication for {ROTATION_USER}"
-    assert doctor.logins() == 1
-
-
-@each_engine
-def test_a_token_that_is_refused_is_told_without_the_token(world: SqlHarness, tmp_path: Path) -> None:
-    with rds(world) as front:
-        doctor = with_token(world, front, tmp_path, STRANGER)
+        assert seen.complaints() == []
+        (told,) = seen.of(servers.ADMIN)
+        assert (
+            told.says == f"{ROTATION_USER} logs in, by a token of RDS IAM authentication for {ROTATION_USER}"
+        )
+        assert doctor.logins() == 1
+        doctor.logged.forget()
+        doctor.admin = token_login(doctor.server, ADMIN_IAM, STRANGER)
         (from_here,) = doctor.look().of(servers.ADMIN)
         doctor.where = "aws/apply_db"
         seen = doctor.look()
@@ -54,30 +45,28 @@ def test_a_token_that_is_refused_is_told_without_the_token(world: SqlHarness, tm
     (told,) = seen.of(servers.ADMIN)
     assert told.outcome is Outcome.FAILED
     assert "refuses the rotation user's login, by a token" in told.says
-    assert told.command
-    assert "rds-db:connect" in told.command
+    assert "rds-db:connect" in (told.command or "")
     assert doctor.logins() == 0
-    assert isinstance(doctor.admin, Login)
     assert "X-Amz-" not in str(seen.everything())
 
 
 @each_engine
-@pytest.mark.parametrize("of", ["admin", "application"])
-def test_with_a_login_that_is_rotated_every_check_passes(world: SqlHarness, tmp_path: Path, of: str) -> None:
+def test_with_a_login_that_is_rotated_every_check_passes(world: SqlHarness, tmp_path: Path) -> None:
     """Also those of the credential whose account the rotation user is."""
     admin, application = estate(world)
-    looked_at, doctor = {"admin": admin, "application": application}[of], DoctorWorld(world, tmp_path)
-    [doctor.server] = admin.plan.databases
-    doctor.credential, doctor.admin = looked_at.credential, admin.current.login
-    doctor.base = looked_at.current
-    doctor.serve(doctor.base, doctor.base)
-    seen = doctor.look()
-    assert seen.complaints() == []
-    (told,) = seen.of(servers.ADMIN)
-    assert told.says == f"{admin.current.login.username} logs in, by the credential {admin.credential.id}"
+    for looked_at in (admin, application):
+        doctor = DoctorWorld(world, tmp_path)
+        [doctor.server] = admin.plan.databases
+        doctor.credential, doctor.admin = looked_at.credential, admin.current.login
+        doctor.base = looked_at.current
+        doctor.serve(doctor.base, doctor.base)
+        seen = doctor.look()
+        assert seen.complaints() == []
+        (told,) = seen.of(servers.ADMIN)
+        assert told.says == f"{admin.current.login.username} logs in, by the credential {admin.credential.id}"
 
 
-@each_engine
+@worlds("mysql-dual", "postgresql")
 @pytest.mark.parametrize(
     ("login", "says"),
     [
@@ -90,8 +79,9 @@ def test_a_rotated_login_that_does_not_work_is_imported_again(
     world: SqlHarness, tmp_path: Path, login: Login | LockstepError, says: str
 ) -> None:
     doctor = DoctorWorld(world, tmp_path)
-    doctor.server, doctor.admin = structs.replace(world.server, admin=ROTATED), login
+    rotated = AdminCredential(credential="rotators/main")
+    doctor.server, doctor.admin = structs.replace(world.server, admin=rotated), login
     (told,) = doctor.look().of(servers.ADMIN)
     assert told.outcome is Outcome.FAILED
     assert says in told.says
-    assert told.command == f"lockstep import {ROTATED.credential}"
+    assert told.command == f"lockstep import {rotated.credential}"
