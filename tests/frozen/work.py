@@ -1,48 +1,25 @@
 """What the functions of these tests do; one side of it runs in their process, the other in the test's."""
 
 import os
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
-from lockstep.protocol.errors import LockstepError
+from lockstep.protocol.errors import LockstepError, StoresDivergedError
 from lockstep.protocol.model import CredentialValue, Login, SecretStr
+from lockstep.protocol.workers import at_the_same_time
 from lockstep.stores.credential import Ports
 
 FOLDER_VARIABLE, CALL_VARIABLE = "TESTS_FROZEN_FOLDER", "TESTS_FROZEN_CALL"
 BOUND_SECONDS = 60.0
 GENERATION = 1000
 PASSWORD = "Late-hands-0000-aaaa"
-
-
-def stage_in(store: str) -> Callable[[Ports], object]:
-    """Stages a value in a store: several requests, of which the last one writes."""
-
-    def call(ports: Ports) -> object:
-        [found] = [s for s in ports.stores if s.name == store]
-        return found.prepare(_value(ports).generation)(_value(ports))
-
-    return call
-
-
-def stage_on_database(ports: Ports) -> None:
-    """Makes every database accept a value: reads the administrator's login, connects, takes a lock, stages."""
-    for database in ports.databases.values():
-        with database.exclusive() as stager:
-            stager.stage(current=None, pending=_value(ports))
-
-
-CALLS: dict[str, Callable[[Ports], object]] = {
-    "aws": stage_in("aws"),
-    "oci": stage_in("oci"),
-    "database": stage_on_database,
-}
-"""Calls that are under way when their step ends, by name."""
-
-
-def _value(ports: Ports) -> CredentialValue:
-    return CredentialValue(GENERATION, Login(ports.credential.usernames[-1], SecretStr(PASSWORD)))
+CALLS = ("aws", "oci", "database")
+"""Calls that are under way when their step ends."""
 
 
 class Signs:
@@ -73,26 +50,58 @@ def wait_for(sign: Path) -> str:
     return sign.read_text()
 
 
-def late_call(ports: Ports) -> Callable[[], None]:
+def never() -> None:
+    """It does not end."""
+    threading.Event().wait()
+
+
+def behave(act: str, ports: Ports) -> NoReturn:
+    """Behave, then fail, so that no rotation begins, with an error that is not tried again (`oci_fn.retries`).
+
+    `warm` makes the clients; `leave` fails while a thread of the step has a call under way; `join` does the same with
+    workers; `hang` has a worker that never ends; `look` makes a call of its own, when the first one has ended.
+    """
+    signs = Signs.from_environment()
+    match act:
+        case "warm":
+            ports.lock.read()
+        case "leave":
+            ThreadPoolExecutor().submit(copy_context().run, _late_call, ports)
+            wait_for(signs.held)
+        case "join":
+            at_the_same_time([_fail, lambda: _late_call(ports)])
+        case "hang":
+            at_the_same_time([_fail, never])
+        case "look":
+            ports.lock.read()
+            wait_for(signs.outcome)
+    _fail()
+
+
+def _fail() -> NoReturn:
+    raise StoresDivergedError
+
+
+def _late_call(ports: Ports) -> None:
     """The call that the environment names; its outcome becomes a sign."""
-
-    def call() -> None:
-        outcome = "done"
-        try:
-            CALLS[os.environ[CALL_VARIABLE]](ports)
-        except LockstepError as error:
-            outcome = type(error).__name__
-        _write(Signs.from_environment().outcome, outcome)
-
-    return call
-
-
-def _write(sign: Path, text: str) -> None:
+    outcome = "done"
+    try:
+        _stage(os.environ[CALL_VARIABLE], ports)
+    except LockstepError as error:
+        outcome = type(error).__name__
+    sign = Signs.from_environment().outcome
     draft = sign.with_suffix(".draft")
-    draft.write_text(text)
+    draft.write_text(outcome)
     draft.rename(sign)
 
 
-def environment(folder: Path, call: str) -> dict[str, Any]:
-    """What a function of these tests is started with, besides what every function is."""
-    return {FOLDER_VARIABLE: str(folder), CALL_VARIABLE: call}
+def _stage(call: str, ports: Ports) -> None:
+    """Stage a value in a store, by several requests, of which the last one writes; or on every database."""
+    late = CredentialValue(GENERATION, Login(ports.credential.usernames[-1], SecretStr(PASSWORD)))
+    if call == "database":
+        for database in ports.databases.values():
+            with database.exclusive() as stager:
+                stager.stage(current=None, pending=late)
+    else:
+        [store] = [s for s in ports.stores if s.name == call]
+        store.prepare(GENERATION)(late)
