@@ -12,7 +12,6 @@ from lockstep.audit.entry import NO_PREVIOUS, Differs, Stored
 from lockstep.protocol.errors import (
     AuditLogAccessDeniedError,
     AuditLogUnreachableError,
-    LockstepError,
 )
 from lockstep.protocol.model import ChainHead
 from lockstep.protocol.ports import Mac
@@ -21,16 +20,12 @@ from tests.support.builds import NEWER, build
 from tests.support.memory import MemorySigner, MemoryWorld
 from tests.support.seals import sealed
 from tests.support.world import (
-    INTERVAL_SECONDS,
-    Killed,
     at_every_boundary,
-    loses_the_lock_table,
     make_world,
     quiet,
     rotate,
     rotate_again,
     strike,
-    undisturbed,
 )
 from tests.unit.audit_case import (
     EVENT,
@@ -194,7 +189,7 @@ def test_a_healthy_system_verifies_on_its_first_day() -> None:
 
 
 def test_a_run_that_appends_while_it_is_verified_is_no_problem() -> None:
-    """At every boundary of a rotation (protocol E11)."""
+    """At every boundary of a rotation (protocol E11). Whatever it dies of: tests/proof/honest.py."""
     seen = list[str]()
 
     def look(boundary: str) -> None:
@@ -209,44 +204,6 @@ def test_a_run_that_appends_while_it_is_verified_is_no_problem() -> None:
     rotate_again(world, "oci", runner="oci")
     rotate(world, "skipped", runner="oci")
     assert len(seen) > 50
-
-
-@pytest.mark.parametrize("runner", ["aws", "oci"])
-def test_whatever_a_rotation_dies_of_verification_stays_green(runner: str) -> None:
-    """Deaths at every third boundary, and what reconciles them, leave no false alarm."""
-    number, died = 0, True
-    while died:
-        world = begun(2)
-        world.clock.sleep(INTERVAL_SECONDS)
-        left = number
-
-        def strike(_boundary: str) -> None:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                raise Killed
-
-        at_every_boundary(world, strike)
-        died = False
-        try:
-            rotate(world, "dies", runner=runner)
-        except (Killed, LockstepError):
-            died = True
-        undisturbed(world)
-        assert [v.problems for v in verified(world).values()] == [[], []], number
-        for run in range(3):
-            rotate_again(world, f"after-{run}", runner="aws" if run != 1 else "oci")
-        assert [v.problems for v in verified(world).values()] == [[], []], number
-        number += 3
-    assert number > 33
-
-
-def test_a_lost_lock_table_is_no_false_alarm() -> None:
-    world = begun(3)
-    loses_the_lock_table(world)
-    world.lock.record = replace(world.lock.record, activate=world.credential.plan_digest)
-    rotate_again(world, "after")
-    assert [v.problems for v in verified(world).values()] == [[], []]
 
 
 # Foreign objects
@@ -365,12 +322,11 @@ def test_foreign_objects_are_stepped_over_however_many(count: int, runs: int, *,
     assert problems(world) == [f"{named}: is malformed; entry {runs + count + 1} has stepped over it"]
 
 
-@pytest.mark.parametrize("runs", [1, 3])
-def test_a_foreign_object_far_away_is_no_obstacle(runs: int) -> None:
-    world = begun(runs)
+def test_a_foreign_object_far_away_is_no_obstacle() -> None:
+    world = begun(1)
     world.audit_logs["aws"].entries[10**12 - 1] = b"{}", {}
     rotate_again(world, "run-9")
-    assert head(world).seq == runs + 1
+    assert head(world).seq == 2
     assert problems(world) == [f"entry {10**12 - 1}: is malformed"]
 
 

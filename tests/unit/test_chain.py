@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 import rfc8785
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lockstep.audit.chain import Entry, Sealed, parse, seal
 from lockstep.audit.entry import ChainEnd, Differs, Stored, stored
@@ -19,11 +17,12 @@ from tests.support.memory import MAX_METADATA_BYTES, MemorySigner
 
 CREDENTIAL = "multi-cloud/app_user"
 SIGNER = MemorySigner("aws-key")
-EVENT = {"status": "Success", "time": 1767225600000}
+ODD = [None, True, -(2**53) + 1, "\u2028\0\U0001f511", {"": []}]
+EVENT = {"status": "Success", "time": 1767225600000, "\ufb33 odd": ODD}
 
 
-def _sealed(**event: Any) -> Sealed:  # noqa: ANN401 - any JSON
-    return seals.sealed({**event, **EVENT}, signer=SIGNER)
+def _sealed() -> Sealed:
+    return seals.sealed(EVENT, signer=SIGNER)
 
 
 def _parsed(body: bytes, seq: int = 1, *, stream: str = "aws", credential_id: str = CREDENTIAL) -> Entry:
@@ -40,6 +39,8 @@ def test_the_metadata_say_what_the_body_says() -> None:
     assert found == first.stored
     assert found.seal
     assert (found.hash, found.digest, found.mac) == (entry.hash, entry.digest, entry.mac)
+    assert SIGNER.verify(entry.digest, entry.mac)
+    assert entry.event == EVENT
     assert found.is_at(CREDENTIAL, "aws")
     assert not stored(2, first.metadata).is_at(CREDENTIAL, "aws")
 
@@ -88,26 +89,10 @@ def test_metadata_that_are_no_seal_are_no_error(metadata: dict[str, str]) -> Non
     assert stored(1, metadata).seal is None
 
 
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.text(max_size=8),
-    lambda children: (
-        st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=8), children, max_size=3)
-    ),
-    max_leaves=8,
-)
-
-
-@given(st.dictionaries(st.text(max_size=8), json_values, max_size=4))
-def test_any_event_is_read_back_unchanged_and_its_mac_verifies(event: dict[str, Any]) -> None:
-    entry = _parsed(seals.sealed({**event, **EVENT}, signer=SIGNER).body)
-    assert entry.event == {**event, **EVENT}
-    assert SIGNER.verify(entry.digest, entry.mac)
-
-
 def _changed(part: str, **values: Any) -> bytes:  # noqa: ANN401 - any JSON
     document = json.loads(BODY)
     document[part] |= values
-    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 @pytest.mark.parametrize(
