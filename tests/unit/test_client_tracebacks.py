@@ -53,8 +53,8 @@ def leaks(error: BaseException) -> list[str]:
     ]
 
 
-def value() -> ClientCredential:
-    return ClientCredential(username="app", password=SecretStr(NEEDLE), generation=1)
+def value(generation: int = 1) -> ClientCredential:
+    return ClientCredential(username="app", password=SecretStr(NEEDLE), generation=generation)
 
 
 def fail(error: type[Exception] = KeyError) -> None:
@@ -77,17 +77,27 @@ def read() -> ClientCredential:
     return value()
 
 
-class Once:
-    """A store that serves a value once."""
+class Store:
+    """Serves another value at each read, or only the first one."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, once: bool = False) -> None:
         self.reads = 0
+        self.once = once
 
     def __call__(self) -> ClientCredential:
         self.reads += 1
-        if self.reads > 1:
+        if self.once and self.reads > 1:
             fail(StoreUnreachableError)
-        return value()
+        return value(self.reads)
+
+
+def refused(source: Callable[[], ClientCredential]) -> Callable[[], object]:
+    return lambda: CredentialClient([source]).login(connect, is_refusal)
+
+
+def refused_in_a_loop(source: Callable[[], ClientCredential]) -> Callable[[], object]:
+    client = AsyncCredentialClient(CredentialClient([source]))
+    return lambda: asyncio.run(client.login(connect_async, is_refusal))
 
 
 def fail_in_a_group() -> None:
@@ -104,13 +114,11 @@ def cleared(work: Callable[[], None]) -> None:
 
 FAILURES: dict[str, Callable[[], object]] = {
     "a defect of a source": CredentialClient([read]).get,
-    "a refused login": lambda: CredentialClient([value]).login(connect, is_refusal),
-    "a refused login of a loop": lambda: asyncio.run(
-        AsyncCredentialClient(CredentialClient([value])).login(connect_async, is_refusal)
-    ),
-    "a refused login after which no store answers": lambda: CredentialClient([Once()]).login(
-        connect, is_refusal
-    ),
+    "a refused login": refused(value),
+    "a refused login of a loop": refused_in_a_loop(value),
+    "a login that is refused twice": refused(Store()),
+    "a login of a loop that is refused twice": refused_in_a_loop(Store()),
+    "a refused login after which no store answers": refused(Store(once=True)),
     "another error of a driver": lambda: CredentialClient([value]).login(lambda _: fail(), is_refusal),
     "several errors": lambda: cleared(fail_in_a_group),
 }
