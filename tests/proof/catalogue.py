@@ -1,518 +1,861 @@
 """The catalogue: rules of the protocol, each left out once, and the checkers that must see the difference.
 
-A checker that finds nothing proves nothing until it finds what is there. Each entry patches the product; most are
-mistakes that a rotator has really made. One name holds for all checkers:
+Most are mistakes that a rotator has really made. The patches are on the shipped steps, decisions and drivers, or on the
+doubles in memory and in the model where an adapter keeps the rule. One name holds for all checkers:
 
     .venv/bin/python -m tests.proof.model --story NAME          the shortest way to harm, step by step
     .venv/bin/python -m tests.proof.run --seed N --bug NAME     one race
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
 
-from tests.proof import plants, plants_in_apply_db, plants_in_ports, plants_in_repairs
-from tests.proof.model_bounds import MARIADB, MYSQL, POSTGRESQL, Budget
-from tests.proof.patching import Plant
+from msgspec import structs
 
+from functions.apply_db import logins
+from functions.apply_db import step as apply_db
+from functions.apply_db.search import Search
+from functions.audit import step as audit
+from functions.generate import step as generate
+from functions.update_secrets import step as update_secrets
+from lockstep.audit.append import Chain
+from lockstep.databases.base import AlternatingUsers
+from lockstep.databases.mariadb import _DualPassword as MariaDbDualPassword
+from lockstep.databases.mysql import DualPassword, Slots
+from lockstep.protocol import decide
+from lockstep.protocol.errors import (
+    CurrentCredentialRejectedError,
+    DatabaseBlockedError,
+    DatabaseUnreachableError,
+    FenceLostError,
+    PreviousCredentialAcceptedError,
+    RetryableError,
+)
+from lockstep.protocol.messages import (
+    BaseRefused,
+    RevocationCheck,
+    RevocationResult,
+    RevokeRequest,
+    Staged,
+)
+from lockstep.protocol.model import Claim, ClaimKind, LockRecord, Release, StoreVersions
+from lockstep.stores import contents, credential
+from lockstep.stores.credential import CredentialSecret, Ports, Stores
+from oci_fn import sequence
+from tests.proof import model_ports, model_world
+from tests.proof.model_bounds import MARIADB, POSTGRESQL, Budget
+from tests.proof.model_ports import ModelDatabase, ModelStore
+from tests.proof.planting import (
+    PLANTED,
+    Behind,
+    Bug,
+    Faults,
+    Foreign,
+    Model,
+    Patch,
+    Races,
+    around,
+    bug,
+    put,
+)
+from tests.support.memory_database import MemoryDatabase
+from tests.support.memory_lock import MemoryLock
+from tests.support.memory_store import KINDS, MemoryStore
 
-class Races(NamedTuple):
-    """Random schedules of runners in memory find it.
-
-    Attributes:
-        caught_as: Invariants; one of them is seen to break.
-        scenarios: Where the hunt looks.
-    """
-
-    caught_as: tuple[str, ...]
-    scenarios: tuple[str, ...] = ("steady",)
-
-
-class Faults(NamedTuple):
-    """Faults on the wire to real servers find it.
-
-    Attributes:
-        kind: The kind of credential.
-        caught_as: As with races.
-    """
-
-    kind: str
-    caught_as: tuple[str, ...]
-
-
-class Model(NamedTuple):
-    """The explicit-state model finds it.
-
-    Attributes:
-        invariant: What breaks first.
-        budget: How much has to happen for it.
-        engines: Where it shows.
-        is_slow: It takes too many states for `make test`.
-        waives: Invariants that are known to break within this budget: see `model_bounds.KNOWN`.
-    """
-
-    invariant: str
-    budget: Budget = Budget(terms=2)
-    engines: tuple[str, str] = MYSQL
-    is_slow: bool = False
-    waives: frozenset[str] = frozenset()
-
-
-class StandIn(NamedTuple):
-    """The model finds nothing, because another rule gives the same protection.
-
-    Attributes:
-        rule: The other rule.
-        budget: What is explored to the end.
-        engines: On these engines.
-    """
-
-    rule: str
-    budget: Budget = Budget(terms=2)
-    engines: tuple[str, str] = MYSQL
-
-
-class Bug:
-    """A rule that is left out.
-
-    Args:
-        clause: Of docs/protocol.md.
-        what: The mistake, in one clause.
-        plant: Makes it, for the length of a block. Its name is the bug's.
-        checks: The checkers that must find it, or must not.
-    """
-
-    def __init__(
-        self, clause: str, what: str, plant: Plant, *checks: "Races | Faults | Model | StandIn"
-    ) -> None:
-        self.clause, self.what, self.plant, self.checks = clause, what, plant, checks
-        self.name = plant.__name__.replace("_", "-")
-
-    @property
-    def races(self) -> Races | None:
-        """How races find it, if they have to."""
-        return next((c for c in self.checks if isinstance(c, Races)), None)
-
-    @property
-    def faults(self) -> Faults | None:
-        """How faults find it, if they have to."""
-        return next((c for c in self.checks if isinstance(c, Faults)), None)
-
-    @property
-    def model(self) -> Model | StandIn | None:
-        """What the model says of it, if anything."""
-        return next((c for c in self.checks if isinstance(c, Model | StandIn)), None)
+Patches = Iterable[Patch]
+A_NEWER_RUN = ("I1", "I5", "I9")
+"""What breaks where a run that was overtaken goes on."""
+MEANWHILE, CHANGED_BY_DBA = ("revoked-meanwhile",), ("changed-by-dba",)
+LATE_WRITE = Model("I5", Budget(terms=2, revokes=1), POSTGRESQL, is_slow=True)
+LOST_RECORD = Budget(terms=1, losses=1, edits=1)
+ONE_TERM, TWO_TERMS = Budget(terms=1), Budget(terms=2)
 
 
-_BUGS = (
-    Bug(
-        "L1",
-        "what is pending is what a store's label says, not what the lock record names",
-        plants.adopt_by_label,
-        Model("I13", engines=POSTGRESQL),
-    ),
-    Bug(
-        "L6",
-        "the claim is written without asking whether the lock is still held and nothing is in flight",
-        plants_in_ports.claim_without_condition,
-        Model("I14", Budget(terms=2), POSTGRESQL),
-    ),
-    Bug(
-        "L10",
-        "the lock is released without asking whether it is still held",
-        plants_in_ports.release_without_condition,
-        StandIn(
-            "the fence: a run that has lost the lock changes nothing after it", Budget(terms=2), POSTGRESQL
-        ),
-    ),
-    Bug(
-        "M1",
-        "a failed run clears the claim as it gives the lock back",
-        plants_in_ports.claim_dropped_on_failure,
-        Races(("I4",)),
-        Model("I5", is_slow=True),
-    ),
-    Bug(
-        "C3, V22",
-        "a generation is named without a look at the stores, and what they hold of that name is taken for its value",
-        plants.generation_reused,
-        Model("I13", Budget(terms=1, losses=1, edits=1), POSTGRESQL),
-    ),
-    Bug(
-        "C3",
-        "a generation is named without a look at what the stores serve",
-        plants.named_without_a_look,
-        StandIn(
-            "the claim that a value names: what another claim has staged is not taken",
-            Budget(terms=1, losses=1, edits=1),
-            POSTGRESQL,
-        ),
-    ),
-    Bug(
-        "R9",
-        "the lease is shorter than an execution",
-        plants.lease_shorter_than_run,
-        Races(("I8",)),
-    ),
-    Bug(
-        "L4",
-        "a runner rotates although it is not due, also within the overlap",
-        plants_in_ports.standby_ignores_due,
-        Races(("I1",)),
-        Model("I1", is_slow=True),
-    ),
-    Bug(
-        "D1",
-        "the databases are changed without their advisory lock",
-        plants_in_ports.no_advisory_lock,
-        Races(("I1", "I5", "I9"), ("steady", "revoked-meanwhile")),
-        Model("I12", is_slow=True),
-    ),
-    Bug(
-        "D4",
-        "the lock record is not read before an account is changed",
-        plants.fence_not_read,
-        Races(("I1", "I5", "I9"), ("revoked-meanwhile",)),
-        Model("I5", Budget(terms=2, revokes=1), POSTGRESQL, is_slow=True),
-    ),
-    Bug(
-        "D4",
-        "the lock record is read, but before the advisory lock is taken",
-        plants.fence_read_before_advisory_lock,
-        Races(("I1", "I5", "I9"), ("revoked-meanwhile",)),
-        Model("I5", Budget(terms=2, revokes=1), POSTGRESQL, is_slow=True),
-    ),
-    Bug(
-        "D4",
-        "the databases are changed while the lock record is still being read",
-        plants_in_apply_db.changed_before_the_fence_answered,
-        Races(("I1", "I5", "I9"), ("revoked-meanwhile",)),
-        Model("I5", Budget(terms=2, revokes=1), POSTGRESQL, is_slow=True),
-    ),
-    Bug(
-        "D3",
-        "an account is changed without asking whether base logs in",
-        plants.base_not_probed,
-        Races(("I1", "I11"), ("changed-by-dba",)),
-        StandIn(
-            "the fence under the advisory lock, unless a person changes the account",
-            Budget(terms=2),
-            POSTGRESQL,
-        ),
-    ),
-    Bug(
-        "D3, D4",
-        "neither the lock record is read nor base asked for before an account is changed",
-        plants.neither_fence_nor_base,
-        Races(("I1", "I5", "I9")),
-        Model("I5", Budget(terms=2, revokes=1), POSTGRESQL, is_slow=True),
-    ),
-    Bug(
-        "D7",
-        "a database that acknowledged the change is believed without a login",
-        plants.proof_skipped,
-        Races(("I1", "I3"), ("steady", "forgetful")),
-        Model("I3", Budget(terms=1, deaf=1)),
-    ),
-    Bug(
-        "D5",
-        "a database gets the new password in place of the old one",
-        plants_in_ports.base_not_kept,
-        Races(("I1",)),
-    ),
-    Bug(
-        "M3",
-        "the value is promoted when one database has accepted it",
-        plants.one_database_is_enough,
-        Races(("I1", "I3")),
-        Model("I3", Budget(terms=1)),
-    ),
-    Bug(
-        "V1",
-        "each runner stages in the store of its own cloud first",
-        plants.own_store_first,
-        Model("I4", engines=POSTGRESQL),
-    ),
-    Bug(
-        "V10",
-        "a store is made to serve a generation without a look at what it serves",
-        plants_in_ports.blind_promote,
-        Races(("I1", "I5")),
-    ),
-    Bug(
-        "V10",
-        "promotion compares and sets, but asks neither whether current is newer nor whether the lock is held",
-        plants_in_ports.promote_below_newer,
-        Races(("I1", "I5")),
-    ),
-    Bug(
-        "V10",
-        "after a lost comparison a store is looked at and promoted without another look at the lock record",
-        plants.fence_not_read_before_promotion,
-        StandIn(
-            "the compare-and-set: what is promoted late is what is in flight, or is refused",
-            Budget(terms=2),
-            POSTGRESQL,
-        ),
-    ),
-    Bug(
-        "V10",
-        "stores compare and set before the claim is marked as promoting, under the fence",
-        plants.promoted_before_the_conditional_write,
-        Model("I5", Budget(terms=2, revokes=1), POSTGRESQL, is_slow=True),
-    ),
-    Bug(
-        "V10, V20",
-        "a promotion replaces what is current, whatever Generate saw when it made the text",
-        plants_in_ports.seen_not_compared,
-        Races(("V20", "V21"), ("edited-meanwhile",)),
-    ),
-    Bug(
-        "M2, V1",
-        "databases are changed although a store other than the first did not take the value",
-        plants.other_stores_not_waited_for,
-        Races(("I2",)),
-    ),
-    Bug(
-        "M2",
-        "databases accept the value before every store holds it",
-        plants.databases_before_write_ahead,
-        Races(("I2",)),
-        Model("I2", Budget(terms=1)),
-    ),
-    Bug(
-        "C5",
-        "stores that disagree are not reconciled; the first one is believed",
-        plants.reconcile_skipped,
-        Races(("I1", "I8"), ("edited",)),
-        Model("I13", Budget(terms=1, edits=1)),
-    ),
-    Bug(
-        "M2",
-        "base is revoked before the stores serve pending",
-        plants.revoked_before_promotion,
-        Model("I12", Budget(terms=1, revokes=1)),
-    ),
-    Bug(
-        "E9",
-        "a run writes its entry whether or not the log has it",
-        plants.own_entry_not_looked_for,
-        Races(("I7",)),
-    ),
-    Bug(
-        "D12",
-        "MySQL's RETAIN is run without asking which generation is in which slot",
-        plants_in_ports.retain_without_probe,
-        Faults("mysql", ("I1",)),
-        Model("I12", Budget(terms=1)),
-    ),
-    Bug(
-        "D12",
-        "MySQL's RETAIN is run without making base the primary password first",
-        plants_in_ports.primary_not_set_to_base,
-        Model("I12", Budget(terms=1, failovers=1)),
-    ),
-    Bug(
-        "D12",
-        "MariaDB's ALTER USER names the pending verifier alone",
-        plants_in_ports.verifier_of_base_left_out,
-        Faults("mariadb", ("I1",)),
-        Model("I12", Budget(terms=1), MARIADB),
-    ),
-    Bug(
-        "D13",
-        "the alternating users do not alternate",
-        plants_in_ports.same_user_again,
-        Faults("alternating", ("I1",)),
-        Model("I12", Budget(terms=1), POSTGRESQL),
-    ),
-    Bug(
-        "D9",
-        "what should be revoked is said to be revoked without a login",
-        plants.past_not_proven_revoked,
-        Races(("I9",), ("sticky",)),
-        Model("I9", Budget(terms=1, clinging=1), MARIADB),
-    ),
-    Bug(
-        "L14",
-        "a claim stays open while stores begin to serve its value",
-        plants.promotion_not_marked,
-        Model("I5", Budget(terms=2, revokes=1), POSTGRESQL, is_slow=True),
-    ),
-    Bug(
-        "I4",
-        "where all stores still serve base, a promotion under way is replaced by a new value",
-        plants.promotion_replaced_by_a_new_value,
-        Model("I4", Budget(terms=2), POSTGRESQL, is_slow=True),
-    ),
-    Bug(
-        "C2",
-        "where all stores still serve base, a reconcile that replaced a promotion is replaced by a new value",
-        plants.reconcile_replaced_by_a_new_value,
-        StandIn("what works is kept beside a new value, whatever the claim", Budget(terms=2), POSTGRESQL),
-    ),
-    Bug(
-        "L9",
-        "a step goes on whether the claim is open or promoting",
-        plants.phase_not_compared,
-        StandIn(
-            "the advisory lock: a step that comes late finds base revoked, and stops",
-            Budget(terms=1, twins=1, revokes=1),
-            MARIADB,
-        ),
-    ),
-    Bug(
-        "C2",
-        "a value in flight is finished although a store was moved back to an earlier value that works",
-        plants.adopt_whatever_stores_serve,
-        Races(("I1",), ("moved-back",)),
-    ),
-    Bug(
-        "O7",
-        "a plan becomes active with a new value; what the stores serve is not reconciled first",
-        plants.activation_begins_a_new_value,
-        Model("I12", Budget(terms=2, sudden_losses=1), POSTGRESQL, is_slow=True),
-    ),
-    Bug(
-        "I10",
-        "a runner acts under its own plan, whatever the record says",
-        plants.plan_not_compared,
-        Races(("I1", "I3"), ("two-plans",)),
-    ),
-    Bug(
-        "I11",
-        "accounts of which no login is known are taken over without consent",
-        plants.take_over_not_asked,
-        Races(("I11",), ("placeholders",)),
-    ),
-    Bug(
-        "C11",
-        "only the value before the current one is remembered as valid",
-        plants.past_forgotten,
-        StandIn("staging leaves exactly base and pending", Budget(terms=1, edits=1)),
-    ),
-    Bug(
-        "C11",
-        "a value counts as revoked when one database refuses it",
-        plants.revocation_on_one_database_is_enough,
-        StandIn("a login that should be revoked and is accepted fails the run before", Budget(terms=1)),
-    ),
-    Bug(
-        "O5",
-        "a value that was staged before the emergency order is promoted as its answer",
-        plants.emergency_adopts_an_old_value,
-        StandIn("a value at or below the order does not answer it", Budget(terms=1, revokes=1)),
-    ),
-    Bug(
-        "O5",
-        "after an emergency order a new value is promoted, and the old ones live on",
-        plants.emergency_without_revocation,
-        Model("I9", Budget(terms=1, revokes=1)),
-    ),
-    Bug(
-        "O5",
-        "a reconcile, which gives an old login again, ends an emergency",
-        plants.emergency_ended_by_a_reconcile,
-        Model("I9", Budget(terms=1, revokes=1, edits=1)),
-    ),
-    Bug(
-        "O4",
-        "scheduled runs begin although the credential is paused",
-        plants_in_ports.pause_ignored,
-        Races(("O4",), ("paused",)),
-    ),
-    Bug(
-        "D3",
-        "a database is changed once it accepts base, though another one may refuse it",
-        plants.live_barrier_missing,
-        StandIn("an open claim may be replaced, and staging keeps base", Budget(terms=1, restores=1)),
-    ),
-    Bug(
-        "D18",
-        "what must be refused is shown last, so that a run ends with a refusal and the next begins with one",
-        plants.refusal_not_taken_back,
-        Races(("I1",)),
-    ),
-    Bug(
-        "D18",
-        "all logins of an account that must be refused are shown at the same time",
-        plants_in_apply_db.refusals_side_by_side,
-        Races(("I1",), ("steady", "edited", "forgetful")),
-    ),
-    Bug(
-        "D20",
-        "a database that refuses what should work is asked again by every run",
-        plants.unexpected_refusal_not_blocked,
-        Races(("I1",), ("changed-by-dba",)),
-    ),
-    Bug(
-        "D20",
-        "a database that is blocked is asked all the same",
-        plants.blocked_database_asked,
-        Races(("I1",), ("changed-by-dba",)),
-    ),
-    Bug(
-        "D3, I13",
-        "a database that refuses base is blocked at once, and a person is waited for",
-        plants_in_repairs.refused_base_not_reconciled,
-        Races(("I8",), ("fails-over",)),
-        Model("I13", Budget(terms=1, failovers=1)),
-    ),
-    Bug(
-        "L4, I14",
-        "a run that would repair waits until a rotation may begin, also one that is forced",
-        plants_in_repairs.repairs_wait_for_the_overlap,
-        Model("I14", Budget(terms=1, edits=1)),
-    ),
-    Bug(
-        "C12, I15",
-        "consent is used without a look at what works on the database",
-        plants_in_repairs.consent_applied_without_a_search,
-        Races(("I1",), ("consented",)),
-    ),
-    Bug(
-        "C12",
-        "on a database that refuses the winner nothing is kept beside it",
-        plants_in_repairs.winner_staged_alone,
-        Races(("I1",), ("moved-to-what-works",)),
-    ),
-    Bug(
-        "C12, I12",
-        "the winner is staged whatever it ends",
-        plants_in_repairs.room_not_asked,
-        Races(("I1",), ("no-room",)),
-    ),
-    Bug(
-        "C2, I16",
-        "each run replaces what it finds half done by a version of its own",
-        plants_in_repairs.half_done_claim_replaced,
-        Model("I16", Budget(terms=1, edits=1), POSTGRESQL),
-    ),
-    Bug(
-        "C12",
-        "where nothing works that may be valid, nothing older is shown",
-        plants_in_repairs.superseded_not_shown,
-        Races(("I8",), ("fails-over-twice",)),
-        Model("I13", Budget(terms=1, failovers=2), POSTGRESQL),
-    ),
-    Bug(
-        "C11",
-        "what a search has seen to log in is not valid on record",
-        plants_in_repairs.accepted_not_recorded,
-        Races(("O5",), ("leaked-again",)),
-    ),
-    Bug(
-        "C12",
-        "the search goes on, whatever an account has refused",
-        plants_in_repairs.every_candidate_shown,
-        Races(("I1",), ("changed-by-dba",)),
-    ),
-    Bug(
-        "V20",
-        "a reconcile writes the login without the keys of others that the secret had",
-        plants_in_ports.keys_lost_on_reissue,
-        Races(("V20",), ("edited",)),
+def with_lock(ports: Ports, **own: Callable[..., Foreign]) -> Ports:
+    """The ports with a lock that does something itself."""
+    lock: Foreign = Behind(ports.lock, **own)
+    return replace(ports, lock=lock)
+
+
+def without_fence(ports: Ports) -> Ports:
+    """The ports with a lock that shows the record, whoever holds it and whatever is in flight."""
+    return with_lock(ports, require=lambda *_, **__: ports.lock.read())
+
+
+def require(ports: Ports, request: Foreign) -> None:
+    """Read the fence, as ApplyDb does."""
+    lease = request.rotation.lease
+    ports.lock.require(lease, request.claim, promoting=request.promoting, now=ports.clock.now())
+
+
+# The lock record.
+
+
+@bug("L6", over=(MemoryLock, "claim"), model=Model("I14", TWO_TERMS, POSTGRESQL))
+def claim_without_condition(
+    _original: Foreign, lock: MemoryLock, _lease: Foreign, claim: Claim, *, plan: str, **_more: Foreign
+) -> None:
+    """The claim is written without asking whether the lock is still held and nothing is in flight."""
+    made = {"claim": claim, "promoting": False, "highest_generation": claim.generation}
+    with lock.faults.around("claim"):
+        lock.record = replace(lock.record, plan=plan, activate=None, **made)  # type: ignore[arg-type]  # as it has
+
+
+@bug(
+    "L10",
+    over=(MemoryLock, "release"),
+    model=Model(
+        None,
+        TWO_TERMS,
+        POSTGRESQL,
+        instead="the fence: a run that has lost the lock changes nothing after it",
     ),
 )
-CATALOGUE: Mapping[str, Bug] = {bug.name: bug for bug in _BUGS}
-HUNTED: Mapping[str, Bug] = {name: bug for name, bug in CATALOGUE.items() if bug.races or bug.faults}
-"""What races or faults have to find."""
+def release_without_condition(original: Foreign, lock: MemoryLock, lease: Foreign, *done: Foreign) -> None:
+    """The lock is released without asking whether it is still held."""
+    fence = lock.record.fence
+    lock.record = replace(lock.record, holder=lease.holder, fence=lease.fence)
+    original(lock, lease, *done)
+    lock.record = replace(lock.record, fence=fence)
+
+
+@bug("M1", over=(MemoryLock, "release"), races=Races(("I4",), seed=3), model=Model("I5", is_slow=True))
+def claim_dropped_on_failure(
+    original: Foreign, lock: MemoryLock, lease: Foreign, done: Release | None, **more: Foreign
+) -> None:
+    """A failed run clears the claim as it gives the lock back."""
+    original(lock, lease, done, **more)
+    if done is None:
+        lock.record = replace(lock.record, claim=None, promoting=False)
+
+
+@bug("L1", model=Model("I13", engines=POSTGRESQL))
+def adopt_by_label() -> Patches:
+    """What is pending is what a store's label says, not what the lock record names."""
+
+    def held(
+        operation: str, _original: Foreign, lock: MemoryLock, lease: Foreign, *_: Foreign, **__: Foreign
+    ) -> LockRecord | None:
+        with lock.faults.around(operation):
+            if not lock._held(lease):
+                raise FenceLostError
+            return None if operation == "claim" else lock.record
+
+    def run(original: Foreign, request: Foreign, ports: Ports) -> Foreign:
+        return original(
+            request, with_lock(ports, read=partial(labelled, request.rotation.rotation_id, ports))
+        )
+
+    def labelled(run_id: str, ports: Ports) -> LockRecord:
+        record, store = ports.lock.read(), ports.stores.first
+        assert isinstance(store, ModelStore)
+        newest, current = store.ask("read_label"), record.current_generation or 0
+        if newest <= current:
+            return replace(record, claim=None)
+        claim = Claim(kind=ClaimKind.NEW, generation=newest, base_generation=current, rotation_id=run_id)
+        return replace(record, claim=claim)
+
+    yield around(generate, "run", run)
+    for name in ("claim", "require", "begin_promotion"):
+        yield around(MemoryLock, name, partial(held, name))
+
+
+@bug("L4", races=Races(("I1",)), model=Model("I1", is_slow=True))
+def standby_ignores_due() -> Patches:
+    """A runner rotates although it is not due, also within the overlap."""
+    yield _acquired(next_due_at=None)
+    yield put(decide, "overlap_runs", lambda _record, _now: False)
+
+
+@bug("O4", races=Races(("O4",), ("paused",)))
+def pause_ignored() -> Patches:
+    """Scheduled runs begin although the credential is paused."""
+    yield _acquired(paused=False)
+
+
+def _acquired(**as_if: Foreign) -> Patch:
+    """ACQUIRE decides as if the record were another."""
+
+    def acquire(original: Foreign, lock: MemoryLock, **asked: Foreign) -> Foreign:
+        before = lock.record
+        lock.record = replace(before, **as_if)
+        try:
+            return original(lock, **asked)
+        finally:
+            taken = lock.record
+            lock.record = replace(before, holder=taken.holder, fence=taken.fence, expires_at=taken.expires_at)
+
+    return around(MemoryLock, "acquire", acquire)
+
+
+@bug("L4, I14", over=(MemoryLock, "acquire"), model=Model("I14", Budget(terms=1, edits=1)))
+def repairs_wait_for_the_overlap(original: Foreign, lock: MemoryLock, **asked: Foreign) -> Foreign:
+    """A run that would repair waits until a rotation may begin, also one that is forced."""
+    return None if decide.overlap_runs(lock.record, asked["now"]) else original(lock, **asked)
+
+
+@bug("R9", races=Races(("I8",)))
+def lease_shorter_than_run() -> Patches:
+    """The lease is shorter than an execution."""
+    yield put(sequence, "LEASE", timedelta(seconds=4))
+
+
+@bug("D20", over=(MemoryLock, "block"), races=Races(("I1",), CHANGED_BY_DBA))
+def unexpected_refusal_not_blocked(_original: Foreign, *_: Foreign) -> None:
+    """A database that refuses what should work is asked again by every run."""
+
+
+@bug("D20", over=(generate, "require_not_blocked"), races=Races(("I1",), CHANGED_BY_DBA))
+def blocked_database_asked(_original: Foreign, *_: Foreign) -> None:
+    """A database that is blocked is asked all the same."""
+
+
+# What a run is to do.
+
+_BESIDES = "the claim that a value names: what another claim has staged is not taken"
+
+
+@bug(
+    "C3",
+    over=(decide, "next_generation"),
+    model=Model(None, LOST_RECORD, POSTGRESQL, instead=_BESIDES),
+)
+def named_without_a_look(_original: Foreign, record: LockRecord, _served: Foreign) -> int:
+    """A generation is named without a look at what the stores serve."""
+    return record.highest_generation + 1
+
+
+class _AnyClaim(str):
+    """The id of a claim that is equal to every other one."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str | None)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
+
+
+@bug("C3, V22", model=Model("I13", LOST_RECORD, POSTGRESQL))
+def generation_reused() -> Patches:
+    """A generation is named without a look at the stores, and what they hold of that name is taken for its value."""
+    yield named_without_a_look()
+    yield around(model_ports, "claim_id", lambda original, run: _AnyClaim(original(run) or "0"))
+
+
+def instead_of_reconcile(instead: Callable[[LockRecord, Foreign], decide.Decision | None]) -> Patch:
+    """Where the stores, or the plan, are to be reconciled, something else is done, or the same where it gives None."""
+
+    def decided(original: Foreign, record: LockRecord, served: Foreign, **asked: Foreign) -> decide.Decision:
+        found: decide.Decision = original(record, served, **asked)
+        return (instead(record, served) if isinstance(found, decide.Reconcile) else None) or found
+
+    return around(decide, "decide", decided)
+
+
+def _begins_at_base(record: LockRecord, served: Foreign) -> decide.Decision | None:
+    """A new value, where all stores serve what is current."""
+    base = record.current_generation
+    at_base = decide.agree(served.values()) and next(iter(served.values())).generation == base
+    return decide.Begin(base_generation=base) if at_base and base is not None else None
+
+
+@bug("C5", races=Races(("I1", "I8"), ("edited",)), model=Model("I13", Budget(terms=1, edits=1)))
+def reconcile_skipped() -> Patches:
+    """Stores that disagree are not reconciled; the first one is believed."""
+
+    def instead(record: LockRecord, served: Foreign) -> decide.Decision | None:
+        if decide.is_as_recorded(record, served, plan=record.plan or ""):
+            return None
+        return decide.Begin(base_generation=next(iter(served.values())).generation)
+
+    yield instead_of_reconcile(instead)
+
+
+@bug("C2", races=Races(("I1",), ("moved-back",)))
+def adopt_whatever_stores_serve() -> Patches:
+    """A value in flight is finished although a store was moved back to an earlier value that works."""
+
+    def instead(record: LockRecord, _served: Foreign) -> decide.Decision | None:
+        is_open = record.claim and not record.promoting and record.claim.kind is ClaimKind.NEW
+        return decide.Adopt(record.claim) if record.claim and is_open else None
+
+    yield instead_of_reconcile(instead)
+
+
+@bug("I4", model=Model("I4", TWO_TERMS, POSTGRESQL, is_slow=True))
+def promotion_replaced_by_a_new_value() -> Patches:
+    """Where all stores still serve base, a promotion under way is replaced by a new value."""
+    yield instead_of_reconcile(lambda r, served: _begins_at_base(r, served) if r.promoting else None)
+
+
+@bug(
+    "C2",
+    model=Model(
+        None, TWO_TERMS, POSTGRESQL, instead="what works is kept beside a new value, whatever the claim"
+    ),
+)
+def reconcile_replaced_by_a_new_value() -> Patches:
+    """Where all stores still serve base, a reconcile that replaced a promotion is replaced by a new value."""
+
+    def instead(record: LockRecord, served: Foreign) -> decide.Decision | None:
+        is_reconcile = record.claim and record.claim.kind is ClaimKind.RECONCILE and not record.promoting
+        return _begins_at_base(record, served) if is_reconcile else None
+
+    yield instead_of_reconcile(instead)
+
+
+@bug("O7", model=Model("I12", Budget(terms=2, sudden_losses=1), POSTGRESQL, is_slow=True))
+def activation_begins_a_new_value() -> Patches:
+    """A plan becomes active with a new value; what the stores serve is not reconciled first."""
+
+    def instead(record: LockRecord, served: Foreign) -> decide.Decision | None:
+        first = next(iter(served.values()))
+        if record.activate and decide.agree(served.values()) and first.login and first.generation:
+            return decide.Begin(base_generation=first.generation)
+        return None
+
+    yield instead_of_reconcile(instead)
+
+
+@bug("C2, I16", over=(decide, "can_finish"), model=Model("I16", Budget(terms=1, edits=1), POSTGRESQL))
+def half_done_claim_replaced(_original: Foreign, *_: Foreign, **__: Foreign) -> None:
+    """Each run replaces what it finds half done by a version of its own."""
+
+
+@bug("I10", races=Races(("I1", "I3"), ("two-plans",)))
+def plan_not_compared() -> Patches:
+    """A runner acts under its own plan, whatever the record says."""
+    yield put(generate, "require_active", lambda _record, credential: credential.plan_digest)
+    yield put(MemoryLock, "_is_under", lambda *_, **__: True)
+
+
+@bug("I11", races=Races(("I11",), ("placeholders",), seed=2))
+def take_over_not_asked() -> Patches:
+    """Accounts of which no login is known are taken over without consent."""
+
+    def decided(original: Foreign, record: LockRecord, *served: Foreign, **asked: Foreign) -> Foreign:
+        return original(replace(record, take_over=frozenset(asked["databases"])), *served, **asked)
+
+    def taken(ports: Ports, original: Foreign, *args: Foreign, **more: Foreign) -> Foreign:
+        return replace(original(*args, **more), take_over=frozenset(ports.databases))
+
+    def run(original: Foreign, request: Foreign, ports: Ports) -> Foreign:
+        asked = {
+            name: partial(taken, ports, getattr(ports.lock, name)) for name in ("require", "require_lease")
+        }
+        return original(request, with_lock(ports, **asked))
+
+    yield around(decide, "decide", decided)
+    yield around(apply_db, "run", run)
+
+
+# Staging.
+
+
+@bug("V1", over=(generate, "run"), model=Model("I4", engines=POSTGRESQL))
+def own_store_first(original: Foreign, request: Foreign, ports: Ports) -> Foreign:
+    """Each runner stages in the store of its own cloud first."""
+    stores = sorted(ports.stores, key=lambda store: store.name != ports.runner)
+    return original(request, replace(ports, stores=Stores(stores)))
+
+
+@bug("M2", races=Races(("I2",)), model=Model("I2", ONE_TERM))
+def databases_before_write_ahead() -> Patches:
+    """Databases accept the value before every store holds it."""
+
+    def first_alone(original: Foreign, stores: Stores, puts: Foreign, value: Foreign) -> Foreign:
+        return original(Stores([stores.first]), puts[:1], value)
+
+    def stages_and_promotes(original: Foreign, request: Foreign, ports: Ports) -> Foreign:
+        value: Foreign = ports.stores.find_generation(request.claim.generation)
+        for store in list(ports.stores)[1:] if value else ():
+            store.prepare(request.claim.generation)(value)
+        return original(request, ports)
+
+    yield around(Stores, "_stage", first_alone)
+    yield around(update_secrets, "run", stages_and_promotes)
+
+
+@bug("M2, V1", over=(Stores, "_stage"), races=Races(("I2",), seed=8))
+def other_stores_not_waited_for(original: Foreign, stores: Stores, puts: Foreign, value: Foreign) -> Foreign:
+    """Databases are changed although a store other than the first did not take the value."""
+    first, *others = puts
+    seen = original(Stores([stores.first]), [first], value)
+    for other in others:
+        with suppress(RetryableError):
+            other(stores.first.read_generation(value.generation))
+    return seen
+
+
+@bug("V20", races=Races(("V20",), ("edited",)))
+def keys_lost_on_reissue() -> Patches:
+    """A reconcile writes the login without the keys of others that the secret had."""
+    is_reconcile = ContextVar("is_reconcile", default=False)
+
+    def reconcile(original: Foreign, *args: Foreign) -> Foreign:
+        token = is_reconcile.set(True)
+        try:
+            return original(*args)
+        finally:
+            is_reconcile.reset(token)
+
+    def forgets(original: Foreign, served: Foreign) -> Foreign:
+        return contents.NO_EXTRAS if is_reconcile.get() else original(served)
+
+    yield around(generate, "_reconciled", reconcile)
+    yield around(credential, "carried", forgets)
+
+
+# ApplyDb.
+
+
+@bug("D1", races=Races(A_NEWER_RUN, ("steady", *MEANWHILE), seed=54), model=Model("I12", is_slow=True))
+def no_advisory_lock() -> Patches:
+    """The databases are changed without their advisory lock."""
+
+    def reachable(database: MemoryDatabase, _session: Foreign = None) -> None:
+        if database.unreachable:
+            raise DatabaseUnreachableError(database=database.name)
+
+    yield put(MemoryDatabase, "_open", reachable)
+    yield put(MemoryDatabase, "require_reachable", reachable)
+    yield put(ModelDatabase, "lock", lambda _database: None)
+    yield put(model_world, "holds_advisory_lock", lambda *_: True)
+
+
+@bug("D4", over=(apply_db, "run"), races=Races(A_NEWER_RUN, MEANWHILE, 58), model=LATE_WRITE)
+def fence_not_read(original: Foreign, request: Foreign, ports: Ports) -> Foreign:
+    """The lock record is not read before an account is changed."""
+    return original(request, without_fence(ports))
+
+
+@bug("D4", over=(apply_db, "run"), races=Races(A_NEWER_RUN, MEANWHILE, 58), model=LATE_WRITE)
+def fence_read_before_advisory_lock(original: Foreign, request: Foreign, ports: Ports) -> Foreign:
+    """The lock record is read, but before the advisory lock is taken."""
+    if isinstance(request, Staged):
+        require(ports, request)
+        ports = without_fence(ports)
+    return original(request, ports)
+
+
+@bug("D4", over=(apply_db, "_apply"), races=Races(A_NEWER_RUN, MEANWHILE, 58), model=LATE_WRITE)
+def changed_before_the_fence_answered(original: Foreign, request: Foreign, ports: Ports) -> Foreign:
+    """The databases are changed while the lock record is still being read."""
+    done = original(request, without_fence(ports))
+    require(ports, request)
+    return done
+
+
+@bug(
+    "D3",
+    over=(logins, "refusing"),
+    races=Races(("I1", "I11"), CHANGED_BY_DBA),
+    model=Model(
+        None,
+        TWO_TERMS,
+        POSTGRESQL,
+        instead="the fence under the advisory lock, unless a person changes the account",
+    ),
+)
+def base_not_probed(_original: Foreign, *_: Foreign) -> tuple[str, ...]:
+    """An account is changed without asking whether base logs in."""
+    return ()
+
+
+@bug("D3, D4", races=Races(A_NEWER_RUN, seed=63), model=LATE_WRITE)
+def neither_fence_nor_base() -> Patches:
+    """Neither the lock record is read nor base asked for before an account is changed."""
+    return [fence_not_read(), base_not_probed()]
+
+
+@bug(
+    "D3",
+    model=Model(
+        None, Budget(terms=1, restores=1), instead="an open claim may be replaced, and staging keeps base"
+    ),
+)
+def live_barrier_missing() -> Patches:
+    """A database is changed once it accepts base, though another one may refuse it."""
+    refusing = logins.refusing
+
+    def change_one(
+        original: Foreign, ports: Ports, lease: Foreign, change: Foreign, name: str, stager: Foreign
+    ) -> Foreign:
+        base = change.beside.get(name)
+        if base and refusing(ports, {name: stager}, {name: base.login}):
+            raise CurrentCredentialRejectedError(database=name)
+        return original(ports, lease, change, name, stager)
+
+    def applied(original: Foreign, request: Foreign, ports: Ports) -> Foreign:
+        try:
+            return original(request, ports)
+        except CurrentCredentialRejectedError as error:
+            return BaseRefused(refused=(error.where["database"],))
+
+    return [
+        base_not_probed(),
+        around(apply_db, "_apply_one", change_one),
+        around(apply_db, "_apply", applied),
+    ]
+
+
+@bug(
+    "L9",
+    model=Model(
+        None,
+        Budget(terms=1, twins=1, revokes=1),
+        MARIADB,
+        instead="the advisory lock: a step that comes late finds base revoked, and stops",
+    ),
+)
+def phase_not_compared() -> Patches:
+    """A step goes on whether the claim is open or promoting."""
+
+    def either(
+        original: Foreign, lock: MemoryLock, *claim: Foreign, promoting: bool, **now: Foreign
+    ) -> Foreign:
+        del promoting
+        return original(lock, *claim, promoting=lock.record.promoting, **now)
+
+    return [around(MemoryLock, "require", either)]
+
+
+@bug("D5", over=(MemoryDatabase, "set_passwords"), races=Races(("I1",), seed=2))
+def base_not_kept(original: Foreign, database: MemoryDatabase, username: str, *passwords: str) -> None:
+    """A database gets the new password in place of the old one."""
+    original(database, username, *passwords[:1])
+
+
+@bug("D12", over=(DualPassword, "stage"), faults=Faults("mysql"), model=Model("I12", ONE_TERM))
+def retain_without_probe(_original: Foreign, stager: DualPassword, *, pending: Foreign, **_: Foreign) -> None:
+    """MySQL's RETAIN is run without asking which generation is in which slot: run twice, it drops current."""
+    stager._account.set_primary(pending, retain=True, before=Slots())
+
+
+@bug("D12", over=(DualPassword, "stage"), model=Model("I12", Budget(terms=1, failovers=1)))
+def primary_not_set_to_base(
+    _original: Foreign, stager: DualPassword, *, current: Foreign, pending: Foreign
+) -> None:
+    """MySQL's RETAIN is run without making base the primary password first."""
+    slots = stager._account.recorded(pending.login.username)
+    if current is None or current.login == pending.login:
+        slots = stager._account.set_primary(pending, retain=False, before=slots)
+        stager._account.discard_secondary(pending.login.username, before=slots)
+    elif not stager._are_staged(slots, current, pending):
+        stager._account.set_primary(pending, retain=True, before=slots)
+
+
+@bug(
+    "D12",
+    over=(MariaDbDualPassword, "stage"),
+    faults=Faults("mariadb"),
+    model=Model("I12", ONE_TERM, MARIADB),
+)
+def verifier_of_base_left_out(
+    _original: Foreign, stager: MariaDbDualPassword, *, pending: Foreign, **_: Foreign
+) -> None:
+    """MariaDB's ALTER USER names the pending verifier alone."""
+    stager._account.set_passwords(pending.login.username, pending.login.password)
+
+
+@bug("D13", faults=Faults("alternating"), model=Model("I12", ONE_TERM, POSTGRESQL))
+def same_user_again() -> Patches:
+    """The alternating users do not alternate, and the driver does not mind."""
+
+    def stage(stager: AlternatingUsers, *, pending: Foreign, **_: Foreign) -> None:
+        stager._set_password(pending.login)
+
+    return [
+        put(generate, "next_username", lambda usernames, **_: usernames[0]),
+        put(AlternatingUsers, "stage", stage),
+    ]
+
+
+@bug(
+    "D9",
+    over=(logins, "require_revoked"),
+    races=Races(("I9",), ("sticky",)),
+    model=Model("I9", Budget(terms=1, clinging=1), MARIADB),
+)
+def past_not_proven_revoked(
+    _original: Foreign, _database: Foreign, doomed: Mapping[int, Foreign], **_: Foreign
+) -> Foreign:
+    """What should be revoked is said to be revoked without a login."""
+    return _refused(doomed)
+
+
+def _refused(generations: Iterable[int]) -> tuple[RevocationCheck, ...]:
+    return tuple(RevocationCheck(generation=g, revocation=RevocationResult.REFUSED) for g in generations)
+
+
+@bug("D7", races=Races(("I1", "I3"), ("steady", "forgetful")), model=Model("I3", Budget(terms=1, deaf=1)))
+def proof_skipped() -> Patches:
+    """A database that acknowledged the change is believed without a login."""
+    return [put(logins, "require_accepted", lambda *_, **__: None), past_not_proven_revoked()]
+
+
+@bug("D18", over=(logins, "require_revoked"), races=Races(("I1",), seed=121))
+def refusal_not_taken_back(
+    _original: Foreign, database: Foreign, doomed: Mapping[int, Foreign], *, live: Foreign
+) -> Foreign:
+    """What must be refused is shown last, so that a run ends with a refusal and the next begins with one."""
+    shown = {g: value.login for g, value in doomed.items() if value and value.login not in live}
+    assert not any(map(database.accepts, shown.values()))
+    return _refused(shown)
+
+
+@bug("D18", over=(logins, "prove"), races=Races(("I1",), ("steady", "edited", "forgetful"), 16))
+def refusals_side_by_side(
+    original: Foreign, database: Foreign, stager: Foreign, side_by_side: Foreign, **values: Foreign
+) -> Foreign:
+    """All logins of an account that must be refused are shown at the same time, and then one that must succeed."""
+    doomed = values.pop("doomed")
+    original(database, stager, side_by_side, **values, doomed={})
+    live = [value.login for value in values.values() if value]
+    shown = {g: value.login for g, value in doomed.items() if value and value.login not in live}
+    if any(side_by_side([partial(database.accepts, login) for login in shown.values()])):
+        raise PreviousCredentialAcceptedError(database=database.name)
+    for login in live:
+        database.accepts(login)
+    return _refused(shown)
+
+
+@bug(
+    "D3, I13",
+    over=(apply_db, "_apply"),
+    races=Races(("I8",), ("fails-over",)),
+    model=Model("I13", Budget(terms=1, failovers=1)),
+)
+def refused_base_not_reconciled(original: Foreign, request: Foreign, ports: Ports) -> Foreign:
+    """A database that refuses base is blocked at once, and a person is waited for."""
+    result = original(request, ports)
+    if isinstance(result, BaseRefused):
+        ports.lock.block(request.rotation.lease, result.refused)
+        raise DatabaseBlockedError(credential=ports.credential.id, database=result.refused[0])
+    return result
+
+
+# The search for a login that works.
+
+
+@bug("C12, I15", races=Races(("I1",), ("consented",), seed=2))
+def consent_applied_without_a_search() -> Patches:
+    """Consent is used without a look at what works on the database: it has no vote, and gets the winner alone."""
+
+    def may_show(original: Foreign, search: Search, database: str, *asked: Foreign) -> bool:
+        return database not in search._record.take_over and original(search, database, *asked)
+
+    def chosen(original: Foreign, tried: Foreign, databases: Iterable[str]) -> Foreign:
+        asked = [name for name in databases if any(name in one.works for one in tried)]
+        return original(tried, asked or databases)
+
+    return [around(Search, "_may_show", may_show), around(decide, "choose", chosen)]
+
+
+@bug("C12", over=(apply_db, "_if_another_account"), races=Races(("I1",), ("moved-to-what-works",), 2))
+def winner_staged_alone(_original: Foreign, *_: Foreign) -> None:
+    """On a database that refuses the winner nothing is kept beside it."""
+
+
+@bug("C12, I12", over=(decide, "ended_by"), races=Races(("I1",), ("no-room",)))
+def room_not_asked(_original: Foreign, *_: Foreign) -> list[Foreign]:
+    """The winner is staged whatever it ends."""
+    return []
+
+
+@bug(
+    "C12",
+    over=(Search, "_show_superseded"),
+    races=Races(("I8",), ("fails-over-twice",)),
+    model=Model("I13", Budget(terms=1, failovers=2), POSTGRESQL),
+)
+def superseded_not_shown(_original: Foreign, *_: Foreign) -> None:
+    """Where nothing works that may be valid, nothing older is shown."""
+
+
+@bug("C11", over=(generate, "_reconciled"), races=Races(("O5",), ("leaked-again",)))
+def accepted_not_recorded(original: Foreign, *given: Foreign) -> Foreign:
+    """What a search has seen to log in is not valid on record."""
+    *others, found = given
+    return original(*others, structs.replace(found, accepted=()))
+
+
+@bug("C12", over=(Search, "_may_show"), races=Races(("I1",), CHANGED_BY_DBA, 44))
+def every_candidate_shown(_original: Foreign, *_: Foreign) -> bool:
+    """The search goes on, whatever an account has refused."""
+    return True
+
+
+# Promotion.
+
+
+@bug("M3", races=Races(("I1", "I3")), model=Model("I3", ONE_TERM))
+def one_database_is_enough() -> Patches:
+    """The value is promoted when one database has accepted it."""
+
+    def apply(original: Foreign, request: Foreign, ports: Ports) -> Foreign:
+        return original(request, replace(ports, databases=dict(list(ports.databases.items())[:1])))
+
+    def run(original: Foreign, request: Foreign, ports: Ports) -> Foreign:
+        return original(structs.replace(request, proven=tuple(ports.databases)), ports)
+
+    return [around(apply_db, "_apply", apply), around(update_secrets, "run", run)]
+
+
+def _promoted(store: Foreign, generation: int) -> StoreVersions:
+    version = f"generation-{generation}"
+    return StoreVersions(store=store.name, app_user=version, connection_blob=version)
+
+
+@bug("V10", races=Races(("I1", "I5"), seed=43))
+def blind_promote() -> Patches:
+    """A store is made to serve a generation without a look at what it serves."""
+
+    def promote(store: MemoryStore, generation: int, *_: Foreign) -> StoreVersions:
+        for kind in KINDS:
+            with store.faults.around(f"promote {kind}"):
+                store._secrets[kind].make_current(f"generation-{generation}")
+        return _promoted(store, generation)
+
+    def set_current(store: ModelStore, generation: int, *_: Foreign) -> StoreVersions:
+        store.ask("promote", generation)
+        return _promoted(store, generation)
+
+    return [put(MemoryStore, "_promote", promote), put(ModelStore, "_promote", set_current)]
+
+
+@bug("V10", over=(MemoryStore, "_promote"), races=Races(("I1", "I5"), seed=43))
+def promote_below_newer(
+    _original: Foreign, store: MemoryStore, generation: int, *_: Foreign
+) -> StoreVersions:
+    """Promotion compares and sets, but asks neither whether current is newer nor whether the lock is held."""
+    for kind in KINDS:
+        secret = store._secrets[kind]
+        seen = secret.current
+        with store.faults.around(f"promote {kind}"):
+            if secret.current == seen:
+                secret.make_current(f"generation-{generation}")
+    return _promoted(store, generation)
+
+
+@bug(
+    "V10",
+    over=(update_secrets, "run"),
+    model=Model(
+        None,
+        TWO_TERMS,
+        POSTGRESQL,
+        instead="the compare-and-set: what is promoted late is what is in flight, or is refused",
+    ),
+)
+def fence_not_read_before_promotion(original: Foreign, request: Foreign, ports: Ports) -> Foreign:
+    """After a lost comparison a store is looked at and promoted without another look at the lock record."""
+    answers = list[LockRecord]()
+
+    def asked_once(*args: Foreign, **more: Foreign) -> LockRecord:
+        answers[:] = answers or [ports.lock.begin_promotion(*args, **more)]
+        return answers[0]
+
+    return original(request, with_lock(ports, begin_promotion=asked_once))
+
+
+@bug("V10", over=(update_secrets, "run"), model=LATE_WRITE)
+def promoted_before_the_conditional_write(original: Foreign, request: Foreign, ports: Ports) -> Foreign:
+    """Stores compare and set before the claim is marked as promoting, under the fence."""
+    ports.stores.prepare_promotion(request.claim.generation, request.seen)(lambda: None)
+    return original(request, ports)
+
+
+@bug("V10, V20", over=(CredentialSecret, "from_seen"), races=Races(("V20", "V21"), ("edited-meanwhile",)))
+def seen_not_compared(_original: Foreign, secret: CredentialSecret, generation: int, _seen: str) -> Foreign:
+    """A promotion replaces what is current, whatever Generate saw when it made the text."""
+    found = secret.versions.observe(generation)
+    return found if found.generation < generation else None
+
+
+@bug("L14", model=LATE_WRITE)
+def promotion_not_marked() -> Patches:
+    """A claim stays open while stores begin to serve its value."""
+
+    def begin_promotion(lock: MemoryLock, *claim: Foreign, **now: Foreign) -> LockRecord:
+        return lock.require(*claim, promoting=False, **now)
+
+    return [put(MemoryLock, "begin_promotion", begin_promotion), phase_not_compared()]
+
+
+@bug("M2", over=(update_secrets, "run"), model=Model("I12", Budget(terms=1, revokes=1)))
+def revoked_before_promotion(original: Foreign, request: Foreign, ports: Ports) -> Foreign:
+    """In an emergency base is revoked before the stores serve pending."""
+    if ports.lock.read().is_revoking and request.claim.kind is ClaimKind.NEW:
+        apply_db.run(RevokeRequest(rotation=request.rotation, claim=request.claim), without_fence(ports))
+    return original(request, ports)
+
+
+# The record of it.
+
+
+@bug("E9", over=(Chain, "_own"), races=Races(("I7",), seed=132))
+def own_entry_not_looked_for(_original: Foreign, *_: Foreign) -> None:
+    """A run writes its entry whether or not the log has it."""
+
+
+@bug(
+    "C11",
+    over=(decide, "release_after"),
+    model=Model(None, Budget(terms=1, edits=1), instead="staging leaves exactly base and pending"),
+)
+def past_forgotten(
+    original: Foreign, claim: Claim, record: LockRecord, *more: Foreign, **named: Foreign
+) -> Foreign:
+    """Only the value before the current one is remembered as valid."""
+    kept = record.valid & {claim.base_generation}
+    return original(claim, replace(record, valid=frozenset(kept)), *more, **named)
+
+
+@bug(
+    "C11",
+    over=(audit, "_revoked_everywhere"),
+    model=Model(
+        None, ONE_TERM, instead="a login that should be revoked and is accepted fails the run before"
+    ),
+)
+def revocation_on_one_database_is_enough(_original: Foreign, databases: Foreign) -> set[int]:
+    """A value counts as revoked when one database refuses it."""
+    return {d.generation for database in databases for d in database.revoked}
+
+
+@bug(
+    "O5",
+    over=(decide, "_can_adopt"),
+    model=Model(None, Budget(terms=1, revokes=1), instead="a value at or below the order does not answer it"),
+)
+def emergency_adopts_an_old_value(_original: Foreign, _record: Foreign, claim: Claim, base: int) -> bool:
+    """A value that was staged before the emergency order is promoted as its answer."""
+    return claim.base_generation == base
+
+
+@bug("O5", over=(update_secrets, "_revokes"), model=Model("I9", Budget(terms=1, revokes=1)))
+def emergency_without_revocation(_original: Foreign, *_: Foreign) -> bool:
+    """After an emergency order a new value is promoted, and the old ones live on."""
+    return False
+
+
+@bug("O5", over=(decide, "release_after"), model=Model("I9", Budget(terms=1, revokes=1, edits=1)))
+def emergency_ended_by_a_reconcile(
+    original: Foreign, claim: Claim, record: LockRecord, *more: Foreign, **named: Foreign
+) -> Foreign:
+    """A reconcile, which gives an old login again, ends an emergency."""
+    done = original(claim, record, *more, **named)
+    return structs.replace(done, valid=frozenset({claim.generation})) if record.is_revoking else done
+
+
+CATALOGUE: Mapping[str, Bug] = PLANTED
+"""All of them, by name."""

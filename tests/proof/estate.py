@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from lockstep.protocol.deadlines import CloudTimeouts, DatabaseTimeouts, Timeouts
 from lockstep.protocol.model import Credential, Strategy
@@ -38,19 +38,13 @@ SERVERS: Mapping[str, type[MariaDbServer | MySqlServer | PostgresServer]] = {
 KINDS: Mapping[str, tuple[Strategy, tuple[str, ...]]] = {
     "mariadb": (Strategy.DUAL_PASSWORD, ("orders",)),
     "mysql": (Strategy.DUAL_PASSWORD, ("crm",)),
-    "dual": (Strategy.DUAL_PASSWORD, ("orders", "crm")),
     "alternating": (Strategy.ALTERNATING_USERS, ("orders", "ledger")),
 }
 """Kinds of credential: strategy and databases."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class WiredEstate:
-    """An estate, what is in front of it, and its time.
-
-    Attributes:
-        running: The estate.
-    """
+class WiredEstate(NamedTuple):
+    """An estate, what is in front of it, and its time."""
 
     running: Estate
     wire: Wire
@@ -75,7 +69,7 @@ def estate(kinds: Sequence[str], timeouts: Timeouts = PATIENT) -> Iterator[Wired
             plans.credential(
                 f"proof/{kind}",
                 *KINDS[kind][1],
-                username=f"proof_{kind.replace('-', '_')}",
+                username=f"proof_{kind}",
                 strategy=KINDS[kind][0],
                 interval=f"{INTERVAL_SECONDS // 3600}h",
             )
@@ -83,14 +77,9 @@ def estate(kinds: Sequence[str], timeouts: Timeouts = PATIENT) -> Iterator[Wired
         ]
         clock, wire = JumpingClock(), Wire()
         aws = AwsSandbox(retry_sleep=clock.jump, wall_clock=clock.time)
-        running = stack.enter_context(
-            running_estate(
-                credentials,
-                servers,
-                settings=Settings(timeouts=timeouts, clock=clock),
-                aws=aws,
-                oci=OciSandbox(SandboxClock(clock.now), aws.names),
-                wire=wire,
-            )
+        oci, settings = (
+            OciSandbox(SandboxClock(clock.now), aws.names),
+            Settings(timeouts=timeouts, clock=clock),
         )
-        yield WiredEstate(running=running, wire=wire, clock=clock)
+        running = running_estate(credentials, servers, settings=settings, aws=aws, oci=oci, wire=wire)
+        yield WiredEstate(stack.enter_context(running), wire, clock)

@@ -6,9 +6,8 @@ the chains are verified.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable  # noqa: TC003 - read at run time
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from lockstep.audit.verify import NOT_RESTORED
 from lockstep.protocol.errors import (
@@ -21,9 +20,15 @@ from lockstep.protocol.errors import (
 from lockstep.protocol.orders import Pause, Resume
 from tests.support.audit_story import AuditStory
 from tests.support.memory import MemorySigner
-from tests.support.world import activates, at_every_boundary, loses_the_lock_table, quiet, undisturbed
+from tests.support.world import (
+    Killed,
+    activates,
+    at_every_boundary,
+    loses_the_lock_table,
+    quiet,
+    undisturbed,
+)
 
-Act = Callable[[], None]
 HALF_INTERVAL, STREAMS = 600, ("aws", "oci")
 ERRORS = (
     StoreUnreachableError,
@@ -33,27 +38,20 @@ ERRORS = (
 )
 
 
-class DiesError(BaseException):
-    """The process dies."""
-
-
-@dataclass
 class Life:
     """A life, by its seed.
 
     Attributes:
         states: States that were verified.
-        alarms: What verification said, with the act before it.
-        acts: The acts so far.
+        alarms: What verification said, with the acts before it.
     """
 
-    seed: int
-    states: int = 0
-    alarms: list[str] = field(default_factory=list)
-    acts: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._dice = random.Random(self.seed)  # noqa: S311 - it must be the same every time
+    def __init__(self, seed: int) -> None:
+        self.states = 0
+        self.alarms: list[str] = []
+        self._seed = seed
+        self._acts: list[str] = []
+        self._dice = random.Random(seed)  # noqa: S311 - it must be the same every time
         self._story = AuditStory()
         self._keys = 0
         self._archived = self._dice.random() < 0.5
@@ -62,8 +60,8 @@ class Life:
         """So many acts, each followed by a verification."""
         self._story.run(trigger="cli", force=True)
         self._look("first")
-        calm = [self._run, self._run, self._run, self._run, self._skip]
-        rare: list[Act] = [
+        calm = [self._run, self._run, self._run, self._run, self._stands_by]
+        rare: list[Callable[[], None]] = [
             self._dies,
             self._dies,
             self._fails,
@@ -75,32 +73,29 @@ class Life:
         ]
         for _ in range(acts):
             act = self._dice.choice([*calm, self._dice.choice(rare)])
-            self._story.world.clock.sleep(
-                self._dice.choice((1, HALF_INTERVAL, HALF_INTERVAL, 5 * HALF_INTERVAL))
-            )
+            waits = (1, HALF_INTERVAL, HALF_INTERVAL, 5 * HALF_INTERVAL)
+            self._story.world.clock.sleep(self._dice.choice(waits))
             act()
             undisturbed(self._story.world)
             self._look(act.__name__)
         return self
 
     def _look(self, act: str) -> None:
-        self.acts.append(act)
+        self._acts.append(act)
         self.states += 1
         with quiet(self._story.world):
             if self._archived:
                 self._story.world.audit_logs["oci"].faults.before = _archived
             for v in self._story.verify():
-                self.alarms += [f"seed {self.seed}, after {self.acts}: {v.stream}: {p}" for p in v.problems]
-                self.alarms += [f"seed {self.seed}, after {self.acts}: {v.unreadable}"] * bool(v.unreadable)
-
-    def _runner(self) -> str:
-        return self._dice.choice(("aws", "aws", "oci"))
+                said = [str(problem) for problem in (*v.problems, v.unreadable) if problem]
+                self.alarms += [f"seed {self._seed}, after {self._acts}: {v.stream}: {one}" for one in said]
 
     def _run(self) -> None:
+        runner = self._dice.choice(("aws", "aws", "oci"))
         with suppress(LockstepError):
-            self._story.run(self._runner(), force=self._dice.random() < 0.2)
+            self._story.run(runner, force=self._dice.random() < 0.2)
 
-    def _skip(self) -> None:
+    def _stands_by(self) -> None:
         with suppress(LockstepError):
             self._story.run("oci")
 
@@ -115,15 +110,13 @@ class Life:
                 raise error
 
         at_every_boundary(self._story.world, strike)
-        with suppress(LockstepError, DiesError):
-            self._run_struck()
-
-    def _run_struck(self) -> None:
-        # `AuditStory.run` has a hook of its own on db-1: it takes its place.
-        self._story.run(self._runner(), force=self._dice.random() < 0.5)
+        with suppress(LockstepError, Killed):
+            # `AuditStory.run` has a hook of its own on db-1: it takes its place.
+            runner = self._dice.choice(("aws", "aws", "oci"))
+            self._story.run(runner, force=self._dice.random() < 0.5)
 
     def _dies(self) -> None:
-        self._struck(DiesError(), dead=True)
+        self._struck(Killed(), dead=True)
 
     def _fails(self) -> None:
         self._struck(self._dice.choice(ERRORS)(), dead=self._dice.random() < 0.3)
@@ -151,15 +144,14 @@ class Life:
 
     def _new_key(self) -> None:
         self._keys += 1
-        world = self._story.world
         before = ["", *(f"-{n}" for n in range(1, self._keys))]
-        world.signers = {
+        self._story.world.signers = {
             name: MemorySigner(
                 f"{name}-key-{self._keys}",
                 retired=[f"{name}-{what}{n}" for n in before for what in ("key", "orders")],
                 orders=f"aws-orders-{self._keys}" if name == "aws" else None,
             )
-            for name in world.signers
+            for name in STREAMS
         }
         self._run()
 

@@ -1,12 +1,15 @@
 """The invariants of docs/protocol.md over a neutral snapshot, for the model and for every observer of a rotation.
 
 An observer says what a snapshot shows (over the wire with real logins, in memory and in the model by looking) and when
-to ask; the rules are here.
+to ask; the rules are here, and what an observer asks after every change (`Watch`).
 """
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Generic, NamedTuple, TypeVar
+
+from lockstep.protocol.model import Claim, ClaimKind
 
 Value = TypeVar("Value", bound=Hashable)
 """A login, in any form that can be compared."""
@@ -21,12 +24,16 @@ class ViolationError(Exception):
         self.what = what
 
 
-@dataclass(frozen=True, kw_only=True)
-class InFlight:
+class InFlight(NamedTuple):
     """The generation in flight, as the lock record names it."""
 
     generation: int
     is_reconcile: bool
+
+    @classmethod
+    def of(cls, claim: Claim | None) -> "InFlight | None":
+        """That of a claim."""
+        return cls(claim.generation, claim.kind is ClaimKind.RECONCILE) if claim else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +41,15 @@ class Snapshot(Generic[Value]):
     """An instant of one credential.
 
     Attributes:
+        databases: Those that applications use.
         serves: The value that each store serves; None for a placeholder.
         holds: The value that each store holds under the generation in flight, if any.
         lets_in: Whether a database accepts a value.
         in_flight: From the lock record.
         current: The generation that the lock record names as current.
+        promoting: Whether stores may begin to serve what is in flight.
+        revoking: Whether an emergency is in force.
+        planned: The databases in the plan of the run that is under way, if they are others.
     """
 
     databases: Collection[str]
@@ -47,6 +58,9 @@ class Snapshot(Generic[Value]):
     lets_in: Callable[[str, Value], bool]
     in_flight: InFlight | None
     current: int | None
+    promoting: bool = False
+    revoking: bool = False
+    planned: Collection[str] | None = None
 
     def accepting(self, value: Value) -> list[str]:
         """The databases that accept a value."""
@@ -218,3 +232,63 @@ def emergency_is_over(now: Snapshot[Value], leaked: Iterable[Value], when: str) 
         accepting = now.accepting(value)
         if accepting:
             raise ViolationError("O5", f"{accepting} lets in a value that was to be revoked, {when}")
+
+
+@dataclass
+class Watch(Generic[Value]):
+    """What holds after every change, from one instant to the next.
+
+    Attributes:
+        last: The instant before.
+        proven: Where the code under test has seen which login; None: a login of the observer's own counts.
+    """
+
+    last: Snapshot[Value]
+    proven: set[tuple[str, Value]] | None = None
+    _until: dict[tuple[str, Value], datetime] = field(default_factory=dict)
+
+    def look(
+        self,
+        now: Snapshot[Value],
+        when: str,
+        *,
+        at: datetime,
+        overlap: timedelta,
+        excused: Collection[str] = (),
+    ) -> None:
+        """I1 to I4.
+
+        Args:
+            now: The instant.
+            when: For the story.
+            at: When it is.
+            overlap: How long what was served must log in.
+            excused: What a change from outside Lockstep has locked out.
+        """
+        before, self.last = self.last, now
+        if self.proven is not None:
+            self.proven = {
+                (database, value) for database, value in self.proven if now.lets_in(database, value)
+            }
+        no_lockout(now, when, excused=excused)
+        if now.revoking:
+            self._until.clear()  # An emergency ends every overlap.
+        for database in now.databases:
+            promised = [v for (d, v), until in self._until.items() if d == database and at < until]
+            overlap_is_kept(replace(now, databases=[database]), promised, when)
+        planned = now if now.planned is None else replace(now, databases=now.planned)
+        promoted_is_proven(before, planned, when, is_proven=self._is_proven)
+        for store, last in before.serves.items():
+            if last and now.serves[store] not in (None, last) and not now.revoking:
+                self._until |= {(d, last): at + overlap for d in now.accepting(last)}
+        if before.promoting:
+            one_in_flight(before, now, when)
+        in_flight_write_ahead(planned, when)
+
+    def forget(self, now: Snapshot[Value]) -> None:
+        """Begin anew: what was changed is not Lockstep's doing."""
+        self.last = now
+        self._until = {(d, v): until for (d, v), until in self._until.items() if now.lets_in(d, v)}
+
+    def _is_proven(self, database: str, value: Value) -> bool:
+        return self.last.lets_in(database, value) if self.proven is None else (database, value) in self.proven

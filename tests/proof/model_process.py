@@ -6,8 +6,7 @@ it is run again in the same way, over retries that return what the earlier steps
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 from msgspec import structs
 
@@ -20,6 +19,9 @@ from tests.proof.model_world import Call, Reply, Run
 
 if TYPE_CHECKING:
     from lockstep.protocol.messages import Runner
+
+Outcome: TypeAlias = Any
+"""What a step returns, or the class of what it raises."""
 
 
 class Process(NamedTuple):
@@ -47,8 +49,7 @@ class Process(NamedTuple):
         return self.run.number, self.twin
 
 
-@dataclass(frozen=True, kw_only=True)
-class Place:
+class Place(NamedTuple):
     """A place in the sequence.
 
     Attributes:
@@ -58,36 +59,26 @@ class Place:
         work: The step, as the sequence calls it.
     """
 
-    results: tuple[Any, ...]
+    results: tuple[Outcome, ...]
     claim: Claim | None
     step: str
     work: Callable[[], Any]
 
 
-class Returned(NamedTuple):
+class Ended(NamedTuple):
     """A step has come to its end."""
 
-    result: Any
-
-
-class Raised(NamedTuple):
-    """A step has failed."""
-
-    error: type[LockstepError]
+    outcome: Outcome
 
 
 class Interpreter:
-    """Runs the shipped code.
-
-    Args:
-        engines: Of the two databases.
-    """
+    """Runs the shipped code on two engines."""
 
     def __init__(self, engines: tuple[str, str]) -> None:
         self._replays = (Replay(engines, "oci"), Replay(engines, "aws"))
         self._places: list[Place] = []
-        self._place_ids: dict[tuple[Run, tuple[Any, ...]], int] = {}
-        self._calls: dict[Process, Call | Returned | Raised] = {}
+        self._place_ids: dict[tuple[Run, tuple[Outcome, ...]], int] = {}
+        self._calls: dict[Process, Call | Ended] = {}
 
     def start(self, run: Run) -> Process:
         """A run that has just got the lock."""
@@ -97,7 +88,7 @@ class Interpreter:
         """Where in the sequence a process is."""
         return self._places[process.place]
 
-    def call(self, process: Process) -> Call | Returned | Raised:
+    def call(self, process: Process) -> Call | Ended:
         """What a process does next."""
         if process.orphaned:
             process = process._replace(orphaned=False)
@@ -131,12 +122,11 @@ class Interpreter:
             return [process]
         if process.orphaned:
             return [None]
-        if isinstance(end, Returned):
-            return self._following(process, _abstract(end.result))
-        given_up = self._following(process, end.error)
-        return [*given_up, self.again(process)] if issubclass(end.error, RetryableError) else given_up
+        following = self._following(process, end.outcome)
+        is_tried_again = isinstance(end.outcome, type) and issubclass(end.outcome, RetryableError)
+        return [*following, self.again(process)] if is_tried_again else following
 
-    def _following(self, process: Process, outcome: Any) -> list[Process | None]:  # noqa: ANN401 - whatever a step returns
+    def _following(self, process: Process, outcome: Outcome) -> list[Process | None]:
         results = self.place(process).results
         place = self._place_id(process.run, (*results, outcome))
         if self._places[place].step == "AuditFailure":
@@ -146,43 +136,38 @@ class Interpreter:
             return [None]
         return self._waiting(process._replace(place=place, replies=(), attempt=0))
 
-    def _place_id(self, run: Run, results: tuple[Any, ...]) -> int:
+    def _place_id(self, run: Run, results: tuple[Outcome, ...]) -> int:
         found = self._place_ids.get((run, results))
         if found is None:
             found = self._place_ids[run, results] = len(self._places)
             self._places.append(self._reached(run, results))
         return found
 
-    def _reached(self, run: Run, results: tuple[Any, ...]) -> Place:
+    def _reached(self, run: Run, results: tuple[Outcome, ...]) -> Place:
         replay = self._replays[run.number % 2]
         given, of = RunInput(credential_id="", trigger="model"), cast("Runner", replay.runner)
         lease = Lease(credential_id="", holder=str(run.number), fence=run.fence)
         told = cast("Any", _Told([lease, *results]))
-        step, work = "", lambda: None
+        claims = [r.claim for r in results if isinstance(r, Staged)]
+        over = Place(results, claims[-1] if claims else None, "", lambda: None)
         try:
             sequence.rotate(given, replay.ports, told, rotation_id=str(run.number), runner=of)
         except _ReachedError as reached:
-            step, work = reached.step, reached.work
+            return over._replace(step=reached.step, work=reached.work)
         except LockstepError:
             pass
-        claims = [r.claim for r in results if isinstance(r, Staged)]
-        return Place(
-            results=results,
-            claim=claims[-1] if claims else None,
-            step=step,
-            work=work,
-        )
+        return over
 
-    def _replayed(self, process: Process) -> Call | Returned | Raised:
+    def _replayed(self, process: Process) -> Call | Ended:
         place, replay = self.place(process), self._replays[process.run.number % 2]
         maker = (process.run.number, process.twin, process.attempt)
-        replay.begin(Invocation(step=place.step, claim=place.claim, maker=maker, replies=process.replies))
+        replay.begin(Invocation(place.step, place.claim, maker, process.replies))
         try:
-            return Returned(place.work())
+            return Ended(_abstract(place.work()))
         except Suspended as suspended:
             return suspended.call
         except LockstepError as error:
-            return Raised(type(error))
+            return Ended(type(error))
 
 
 class _ReachedError(BaseException):
@@ -190,17 +175,16 @@ class _ReachedError(BaseException):
 
     def __init__(self, step: str, work: Callable[[], Any]) -> None:
         super().__init__()
-        self.step = step
-        self.work = work
+        self.step, self.work = step, work
 
 
 class _Told:
     """Retries that know what the first steps have returned. Whether a step is tried again, the checker decides."""
 
-    def __init__(self, results: list[Any]) -> None:
+    def __init__(self, results: list[Outcome]) -> None:
         self._left = results
 
-    def call(self, state: str, work: Callable[[], Any], **_how: object) -> Any:  # noqa: ANN401 - as Retries
+    def call(self, state: str, work: Callable[[], Any], **_how: object) -> Outcome:
         if not self._left:
             raise _ReachedError(state, work)
         result = self._left.pop(0)
@@ -209,13 +193,12 @@ class _Told:
         return result
 
 
-def _abstract(result: Any) -> Any:  # noqa: ANN401 - whatever a step returns
+def _abstract(result: Outcome) -> Outcome:
     """A result without what only the audit entry says of it."""
     match result:
         case ApplyResult():
-            return structs.replace(
-                result, databases=tuple(structs.replace(d, taken_over=False) for d in result.databases)
-            )
+            databases = (structs.replace(database, taken_over=False) for database in result.databases)
+            return structs.replace(result, databases=tuple(databases))
         case UpdateResult():
             return structs.replace(result, stores=())
     return result

@@ -31,6 +31,14 @@ class Login(NamedTuple):
     user: int
     password: tuple[int, ...]
 
+    def __repr__(self) -> str:
+        match self.password:
+            case (generation,):
+                return f"the login of generation {generation}" if generation else "a mistyped password"
+            case (generation, run, twin, attempt):
+                return f"login {generation} of run {run}" + "'" * (twin + attempt)
+        return "a random password"
+
 
 class Value(NamedTuple):
     """The value of a slot. Generation 0 was not written by Lockstep."""
@@ -86,17 +94,21 @@ class Store(NamedTuple):
         """What applications get."""
         return max(self.slots, key=lambda v: v.generation)
 
-    def find(self, generation: int) -> Login | None:
-        """The value of a generation."""
-        if generation == 0:
-            return next((v.login for v in self.slots if v.generation == 0), None)
-        return next((login for g, login, *_ in self.versions if g == generation), None)
-
     def held(self, generation: int) -> tuple[Login, int] | None:
         """The value of a generation, and the run that claimed it."""
         if generation == 0:
             return next(((v.login, 0) for v in self.slots if v.generation == 0), None)
         return next(((login, by) for g, login, _, by in self.versions if g == generation), None)
+
+    def find(self, generation: int) -> Login | None:
+        """The value of a generation."""
+        found = self.held(generation)
+        return found and found[0]
+
+    def edited_to(self, login: Login) -> "Store":
+        """The store once a person has written a login over what is served."""
+        slots = tuple(Value(0, login) if value == self.serving() else value for value in self.slots)
+        return self._replace(slots=slots, edited=True)
 
     def holds(self, login: Login) -> bool:
         """Whether it is the value of any generation."""

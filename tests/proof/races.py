@@ -9,9 +9,9 @@ Schedules are those of `tests.proof.schedules`.
 
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from lockstep.protocol.errors import (
     AuditLogUnreachableError,
@@ -23,9 +23,9 @@ from lockstep.protocol.errors import (
 )
 from tests.proof.invariants import ViolationError
 from tests.proof.memory_observer import RaceObserver
-from tests.proof.patching import Plant
-from tests.proof.scenarios import UNLIKE_STORES, UNTOUCHED, world_of
-from tests.proof.schedules import Event, Schedule, simpler
+from tests.proof.planting import Bug, Plant
+from tests.proof.scenarios import SCENARIOS, world_of
+from tests.proof.schedules import Event, Schedule, schedule_of, simpler
 from tests.proof.weaving import Weave
 from tests.support.memory import MemoryWorld
 from tests.support.world import (
@@ -48,13 +48,15 @@ CALL_SECONDS = 0.1
 WAIT_SECONDS = 120.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Failure:
+class Failure(NamedTuple):
     """An invariant that did not hold."""
 
     schedule: Schedule
     invariant: str
     what: str
+
+    def __str__(self) -> str:
+        return f"seed {self.schedule.seed}: {self.invariant}: {self.what}; {self.schedule}"
 
 
 def play(schedule: Schedule, plant: Plant = nullcontext) -> Failure | None:
@@ -69,25 +71,28 @@ def play(schedule: Schedule, plant: Plant = nullcontext) -> Failure | None:
         with plant():
             race.run()
     except ViolationError as violation:
-        return Failure(schedule=schedule, invariant=violation.invariant, what=violation.what)
+        return Failure(schedule, violation.invariant, violation.what)
     return None
 
 
 def shrunk(failure: Failure, plant: Plant = nullcontext, *, tries: int = 400) -> Failure:
     """The same failure with as few events, turns and runners as it takes, and those as early as possible."""
-    best, left = failure, tries
-    progress = True
-    while progress and left > 0:
-        progress = False
-        for candidate in simpler(best.schedule):
-            left -= 1
-            found = play(candidate, plant)
-            if found and found.invariant == failure.invariant:
-                best, progress = found, True
-                break
-            if left <= 0:
-                break
-    return best
+    candidates = simpler(failure.schedule)
+    while candidates and tries > 0:
+        found, tries = play(candidates.pop(0), plant), tries - 1
+        if found and found.invariant == failure.invariant:
+            failure, candidates = found, simpler(found.schedule)
+    return failure
+
+
+def hunt(bug: Bug, *, schedules: int) -> tuple[Failure | None, int]:
+    """Look for a planted bug: what shows it, and how many schedules it took, that of the catalogue's seed first."""
+    assert bug.races
+    for tries, seed in enumerate((bug.races.seed, *range(schedules)), 1):
+        found = play(schedule_of(seed, scenarios=bug.races.scenarios), bug.plant)
+        if found and found.invariant in bug.races.caught_as:
+            return found, tries
+    return None, schedules
 
 
 @dataclass(eq=False)
@@ -101,7 +106,6 @@ class Participant:
     rotation_id: str = ""
     finished: bool = False
     dead: bool = False
-    sleeping: bool = False
 
 
 class Race:
@@ -109,15 +113,14 @@ class Race:
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
+        self.scenario = SCENARIOS[schedule.scenario]
         self.world: MemoryWorld = world_of(schedule.scenario, schedule.strategy)
         self.step = 0
-        self.trace: list[str] = []
         self._events = list(schedule.events)
         self._due = list(schedule.due)
         self._participants = [self._participant(i, runner) for i, runner in enumerate(schedule.runners)]
         self.running = self._participants[0]
         self._over = threading.Semaphore(0)
-        self._violation: ViolationError | None = None
         self._failure: BaseException | None = None
         self.observer = RaceObserver(self.world)
         if schedule.overlaps:
@@ -133,15 +136,9 @@ class Race:
 
     def run(self) -> None:
         """Play it; raises ViolationError."""
-        for database in self.world.databases.values():
-            database.on_login = self.observer.saw
         at_every_boundary(self.world, self._boundary)
-        threads = [
-            threading.Thread(target=self._live, args=(p,), name=f"race {p.index}", daemon=True)
-            for p in self._participants
-        ]
-        for thread in threads:
-            thread.start()
+        for p in self._participants:
+            threading.Thread(target=self._live, args=(p,), name=f"race {p.index}", daemon=True).start()
         self.running.awake.release()
         if not self._over.acquire(timeout=WAIT_SECONDS):
             raise RuntimeError(f"the race of seed {self.schedule.seed} does not end")
@@ -150,21 +147,19 @@ class Race:
         self._aftermath()
 
     def _aftermath(self) -> None:
-        world, scenario = self.world, self.schedule.scenario
+        world, recoverer = self.world, self.schedule.recoverer
         for database in world.databases.values():
             database.kill_connections()
             vars(database).pop("set_passwords", None)  # From here on the databases behave.
         world.plans.clear()  # What was deployed to one cloud is now deployed to both.
-        if scenario in UNTOUCHED:
-            self.observer.untouched("db-2", UNTOUCHED[scenario])
+        if self.scenario.untouched:
+            self.observer.untouched("db-2", self.scenario.untouched)
             self._refusals_are_few()
             return
         at_every_boundary(world, self._look_only)
-        self.running = self._participant(9, self.schedule.recoverer)
-        generations = [
-            self._undisturbed(name, runner)
-            for name, runner in (("recovery", self.schedule.recoverer), ("following", "aws"), ("last", "oci"))
-        ]
+        self.running = self._participant(9, recoverer)
+        runs = (("recovery", recoverer), ("following", "aws"), ("last", "oci"))
+        generations = [self._undisturbed(name, runner) for name, runner in runs]
         undisturbed(world)
         self._raise()
         self._refusals_are_few()
@@ -172,10 +167,8 @@ class Race:
         live = {shown(login_of(world, g)) for g in generations[-2:]}
         for name, let_in in known_logins(world).items():
             if let_in != live:
-                dead = len(let_in - live)
-                raise ViolationError(
-                    "I9", f"{name} lets in {len(let_in)} logins, {dead} of them revoked ones"
-                )
+                what = f"{name} lets in {len(let_in)} logins, {len(let_in - live)} of them revoked ones"
+                raise ViolationError("I9", what)
 
     def _refusals_are_few(self) -> None:
         """I1: no account comes closer to being locked than one login takes back.
@@ -185,11 +178,11 @@ class Race:
         and a run shows two. A run that has slept until its sessions ended, and with them the advisory lock, can wake up
         between another run's refusal and the login that takes it back.
         """
-        events, scenario = self.schedule.events, self.schedule.scenario
+        events = self.schedule.events
         most = 1 + sum(event.kill for event in events)
-        if scenario in UNLIKE_STORES:
+        if self.scenario.unlike_stores:
             most = 1 + len(events)
-        elif scenario == "changed-by-dba":
+        elif self.schedule.scenario == "changed-by-dba":
             most = 2 * (1 + len(events))
         for name, database in self.world.databases.items():
             if database.refusals.most > most:
@@ -202,17 +195,12 @@ class Race:
             outcome = rotate_again(self.world, name, runner=runner)
         except PreviousCredentialAcceptedError:
             if self.schedule.scenario != "sticky":
-                raise ViolationError(
-                    "I9", f"{name} finds a generation valid that should be revoked"
-                ) from None
+                raise ViolationError("I9", f"{name} finds valid what should be revoked") from None
             _unstick(self.world)
             return self._undisturbed(f"{name}-again", runner)
-        except LockstepError as e:
+        except (LockstepError, Killed) as e:
             self._raise()
             raise ViolationError("I8", f"{name} fails: {type(e).__name__}") from None
-        except Killed:
-            self._raise()
-            raise
         if outcome.outcome != "rotated":
             raise ViolationError("I8", f"{name} ended as {outcome.outcome}")
         return outcome.generation or 0
@@ -235,39 +223,26 @@ class Race:
             for turn in range(self.schedule.turns):
                 if me.dead:
                     break
-                self._turn(me, turn)
+                if self._due.pop(0) if self._due else True:
+                    self.world.clock.sleep(INTERVAL_SECONDS)
+                me.rotation_id = f"run-{me.index}-{turn}"
+                with suppress(LockstepError):
+                    rotate(self.world, me.rotation_id, runner=me.runner)
         except Killed:
             pass
         except BaseException as e:  # noqa: BLE001 - raised again in the thread that waits
             self._failure = self._failure or e
         me.finished = True
-        self._hand_over_from(me)
-
-    def _turn(self, me: Participant, turn: int) -> None:
-        if self._due.pop(0) if self._due else True:
-            self.world.clock.sleep(INTERVAL_SECONDS)
-        me.rotation_id = f"run-{me.index}-{turn}"
-        try:
-            outcome = rotate(self.world, me.rotation_id, runner=me.runner)
-        except LockstepError as e:
-            self.trace.append(f"{me.rotation_id} fails: {type(e).__name__}")
-        else:
-            self.trace.append(f"{me.rotation_id} {outcome.outcome} {outcome.generation or ''}")
-
-    def _hand_over_from(self, me: Participant) -> None:
         left = [p for p in self._participants if not p.finished]
-        if left and not self._violation:
-            self._wake(left[0])
-        elif left:
-            for p in left:
-                p.dead = True
+        for p in left:
+            p.dead = p.dead or isinstance(self._failure, ViolationError)
+        if left:
             self._wake(left[0])
         else:
             self._over.release()
-        del me
 
     def _wake(self, other: Participant) -> None:
-        self.running, other.sleeping = other, False
+        self.running = other
         other.awake.release()
 
     # Boundaries.
@@ -276,22 +251,17 @@ class Race:
         me = self.running
         if me.dead:
             raise Killed
-        self.world.clock.sleep(CALL_SECONDS)
-        self._look(boundary, me)  # At once, so that no other call's effect is taken for this one's.
-        me.weave.switch()
+        self._look_only(boundary)
         if me.dead:
             raise Killed
         self.step += 1
         while self._events and self._events[0].step <= self.step:
-            event = self._events[0]
-            is_before = boundary.startswith("before")
-            if (event.what == "fail" and not is_before) or (event.what == "lose" and is_before):
+            is_before, what = boundary.startswith("before"), self._events[0].what
+            if (what == "fail" and not is_before) or (what == "lose" and is_before):
                 return
-            self._events.pop(0)
-            self._happen(event, boundary, me)
+            self._happen(self._events.pop(0), boundary, me)
 
     def _happen(self, event: Event, boundary: str, me: Participant) -> None:
-        self.trace.append(f"{me.rotation_id} {event.what}s {boundary}")
         if event.what == "die":
             me.dead = True
             raise Killed
@@ -302,10 +272,8 @@ class Race:
             return
         if event.jump:
             self.world.clock.sleep(INTERVAL_SECONDS)
-        if event.kill:
-            for database in self.world.databases.values():
-                database.kill_connections()
-        me.sleeping = True
+        for database in self.world.databases.values() if event.kill else ():
+            database.kill_connections()
         self._wake(other)
         me.awake.acquire()
         if me.dead:
@@ -323,24 +291,20 @@ class Race:
         return AuditLogUnreachableError()
 
     def _look_only(self, boundary: str) -> None:
+        me = self.running
         self.world.clock.sleep(CALL_SECONDS)
-        self._look(boundary, self.running)
-        self.running.weave.switch()
-
-    def _look(self, boundary: str, me: Participant) -> None:
-        if boundary.startswith("before"):
-            return
-        try:
-            self.observer.look(boundary, me.rotation_id)
-        except ViolationError as violation:
-            self._violation = self._violation or violation
-            me.dead = True
-            # Any Exception would be taken for a failure of the run, and the run would go on to record it.
-            raise Killed from None
+        # At once, so that no other call's effect is taken for this one's.
+        if not boundary.startswith("before"):
+            try:
+                self.observer.look(boundary, me.rotation_id)
+            except ViolationError as violation:
+                self._failure = self._failure or violation
+                me.dead = True
+                # Any Exception would be taken for a failure of the run, and the run would go on to record it.
+                raise Killed from None
+        me.weave.switch()
 
     def _raise(self) -> None:
-        if self._violation:
-            raise self._violation
         if self._failure:
             raise self._failure
 

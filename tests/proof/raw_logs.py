@@ -1,11 +1,10 @@
 """A chain's objects as somebody with every right on the bucket has them, in memory and over both clouds' emulators."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from itertools import count
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from lockstep.audit.entry import look
 from lockstep.aws.s3 import S3AuditLog
@@ -19,8 +18,20 @@ from tests.contract.oci_fixtures import OciConsole, sandbox_clients
 from tests.support.memory import MemoryAuditLog
 
 Object: TypeAlias = tuple[bytes, Mapping[str, str]]
-Untyped = Any
-"""A value of an SDK that ships no types."""
+
+
+class Bucket(NamedTuple):
+    """What may be done to objects by their keys.
+
+    Attributes:
+        put: Writes an object, or a second version of it.
+        mark: Puts a delete marker on it.
+        erase: Deletes it with all its versions.
+    """
+
+    put: Callable[[str, bytes, Mapping[str, str]], object]
+    mark: Callable[[str], object]
+    erase: Callable[[str], object]
 
 
 class _Dated:
@@ -41,22 +52,23 @@ class _Dated:
         return datetime.fromtimestamp(found.seal.time / 1000 if found and found.seal else 0, UTC)
 
 
-class RawLog(ABC):
+class RawLog:
     """One chain's objects.
 
     Args:
         log: The port, as runners and verification have it.
+        bucket: Where they are.
 
     Attributes:
         dates: When an object was written, where that was not at its entry's own time.
     """
 
-    def __init__(self, log: AuditLog, credential_id: str) -> None:
-        self.dates: dict[int, datetime] = {}
-        if isinstance(log, MemoryAuditLog):
-            self.dates = log.dates
-        self.log = log if isinstance(log, MemoryAuditLog) else cast("AuditLog", _Dated(log, self.dates))
+    def __init__(self, log: AuditLog, credential_id: str, bucket: Bucket) -> None:
+        is_double = isinstance(log, MemoryAuditLog)
+        self.dates: dict[int, datetime] = log.dates if isinstance(log, MemoryAuditLog) else {}
+        self.log = log if is_double else cast("AuditLog", _Dated(log, self.dates))
         self._names = EntryObjects(log.stream, credential_id)
+        self._bucket = bucket
 
     def numbers(self) -> list[int]:
         """All numbers that have an object, ascending."""
@@ -71,20 +83,20 @@ class RawLog(ABC):
 
     def put(self, number: int, body: bytes, metadata: Mapping[str, str]) -> None:
         """Write an object, or a second version of it."""
-        self._put(self._names.key(number), body, metadata)
+        self._bucket.put(self._names.key(number), body, dict(metadata))
 
     def plant(self, name: str) -> None:
         """Write an object that is no entry."""
-        self._put(f"{self._names.prefix}{name}", b"{}", {})
+        self._bucket.put(f"{self._names.prefix}{name}", b"{}", {})
 
     def mark(self, number: int) -> None:
         """Put a delete marker on an object."""
-        self._delete(self._names.key(number))
+        self._bucket.mark(self._names.key(number))
 
     def erase(self, *numbers: int) -> None:
         """Delete objects with all their versions: no trace is left."""
         for number in numbers:
-            self._erase(self._names.key(number))
+            self._bucket.erase(self._names.key(number))
             self.dates.pop(number, None)
 
     def replace(self, number: int, body: bytes, metadata: Mapping[str, str]) -> None:
@@ -95,158 +107,103 @@ class RawLog(ABC):
         if date:
             self.dates[number] = date
 
-    @abstractmethod
-    def _put(self, key: str, body: bytes, metadata: Mapping[str, str]) -> None: ...
 
-    @abstractmethod
-    def _delete(self, key: str) -> None: ...
-
-    @abstractmethod
-    def _erase(self, key: str) -> None: ...
+Backend: TypeAlias = Callable[[str, str], RawLog]
+"""Makes the empty chain of a stream and a credential, in a bucket of its own."""
 
 
-class MemoryRawLog(RawLog):
-    """The double `MemoryAuditLog`."""
+def in_memory(stream: str, credential_id: str) -> RawLog:
+    """A chain in the double."""
+    double = MemoryAuditLog(stream, credential_id)
+    number_of = double.objects.seq_of
 
-    def __init__(self, stream: str, credential_id: str) -> None:
-        self.double = MemoryAuditLog(stream)
-        self.double.objects = EntryObjects(stream, credential_id)
-        super().__init__(self.double, credential_id)
+    def put(key: str, body: bytes, metadata: Mapping[str, str]) -> None:
+        number = number_of(key)
+        standing = double.entries.get(number)
+        if number == 0 or standing:
+            double.past.setdefault(key, []).append(len(standing[0] if standing else body))
+        if number:
+            double.entries[number] = (body, metadata)
 
-    def _put(self, key: str, body: bytes, metadata: Mapping[str, str]) -> None:
-        number = self._names.seq_of(key)
-        if number == 0:
-            self.double.past.setdefault(key, []).append(len(body))
-            return
-        if number in self.double.entries:
-            self.double.past.setdefault(key, []).append(len(self.double.entries[number][0]))
-        self.double.entries[number] = (body, dict(metadata))
+    def erase(key: str) -> None:
+        double.entries.pop(number_of(key), None)
+        double.past.pop(key, None)
 
-    def _delete(self, key: str) -> None:
-        self.double.delete(self._names.seq_of(key))
-
-    def _erase(self, key: str) -> None:
-        self.double.entries.pop(self._names.seq_of(key), None)
-        self.double.past.pop(key, None)
-
-
-class S3RawLog(RawLog):
-    """A new bucket of the S3 emulator; its objects are not locked, because locks are not what is asked."""
-
-    def __init__(self, sandbox: AwsSandbox, client: Untyped, bucket: str, credential_id: str) -> None:
-        create_audit_bucket(client, bucket, region=sandbox.region)
-        super().__init__(S3AuditLog(client, bucket, "aws", credential_id), credential_id)
-        self._client, self._bucket = client, bucket
-
-    def _put(self, key: str, body: bytes, metadata: Mapping[str, str]) -> None:
-        self._client.put_object(Bucket=self._bucket, Key=key, Body=body, Metadata=dict(metadata))
-
-    def _delete(self, key: str) -> None:
-        self._client.delete_object(Bucket=self._bucket, Key=key)
-
-    def _erase(self, key: str) -> None:
-        listed = self._client.list_object_versions(Bucket=self._bucket, Prefix=key)
-        for version in (*listed.get("Versions", []), *listed.get("DeleteMarkers", [])):
-            self._client.delete_object(Bucket=self._bucket, Key=key, VersionId=version["VersionId"])
-
-
-class ObjectStorageRawLog(RawLog):
-    """A new bucket of the Object Storage emulator, without a retention rule."""
-
-    def __init__(self, sandbox: OciSandbox, console: OciConsole, bucket: str, credential_id: str) -> None:
-        console.create_bucket(bucket)
-        log = ObjectStorageAuditLog(
-            sandbox_clients(sandbox),
-            namespace=sandbox.namespace,
-            bucket=bucket,
-            stream="oci",
-            credential_id=credential_id,
-        )
-        super().__init__(log, credential_id)
-        self._storage, self._place = console.storage, (sandbox.namespace, bucket)
-
-    def _put(self, key: str, body: bytes, metadata: Mapping[str, str]) -> None:
-        self._storage.put_object(*self._place, key, body, opc_meta=dict(metadata))
-
-    def _delete(self, key: str) -> None:
-        self._storage.delete_object(*self._place, key)
-
-    def _erase(self, key: str) -> None:
-        for item in self._storage.list_object_versions(*self._place, prefix=key).data.items:
-            self._storage.delete_object(*self._place, key, version_id=item.version_id)
-
-
-class Backend(Protocol):
-    """Makes empty chains."""
-
-    @property
-    def name(self) -> str:
-        """For the report."""
-
-    def __call__(self, stream: str, credential_id: str) -> RawLog:
-        """An empty chain of a stream, in a bucket of its own."""
-
-
-class InMemory:
-    """Both streams in memory."""
-
-    name = "memory"
-
-    def __call__(self, stream: str, credential_id: str) -> RawLog:
-        """See `Backend`."""
-        return MemoryRawLog(stream, credential_id)
-
-
-class OverS3:
-    """AWS's stream over the S3 emulator, the other one in memory."""
-
-    name = "s3"
-
-    def __init__(self, sandbox: AwsSandbox) -> None:
-        self._sandbox, self._client, self._buckets = sandbox, sandbox_client(sandbox, "s3"), count()
-
-    def __call__(self, stream: str, credential_id: str) -> RawLog:
-        """See `Backend`."""
-        if stream != "aws":
-            return MemoryRawLog(stream, credential_id)
-        return S3RawLog(self._sandbox, self._client, f"audit-{next(self._buckets)}", credential_id)
-
-
-class OverObjectStorage:
-    """OCI's stream over the Object Storage emulator, the other one in memory."""
-
-    name = "object-storage"
-
-    def __init__(self, sandbox: OciSandbox) -> None:
-        self._sandbox, self._console, self._buckets = sandbox, OciConsole(sandbox), count()
-
-    def __call__(self, stream: str, credential_id: str) -> RawLog:
-        """See `Backend`."""
-        if stream != "oci":
-            return MemoryRawLog(stream, credential_id)
-        return ObjectStorageRawLog(
-            self._sandbox, self._console, f"audit-{next(self._buckets)}", credential_id
-        )
+    return RawLog(double, credential_id, Bucket(put, lambda key: double.delete(number_of(key)), erase))
 
 
 @contextmanager
-def in_memory() -> Iterator[Backend]:
-    """The double."""
-    yield InMemory()
+def _memory() -> Iterator[Backend]:
+    yield in_memory
 
 
 @contextmanager
-def over_s3() -> Iterator[Backend]:
-    """The shipped adapter on the emulator."""
+def _s3() -> Iterator[Backend]:
+    """AWS's stream over the S3 emulator; its objects are not locked, because locks are not what is asked."""
+    numbers = count()
     with AwsSandbox() as sandbox:
-        yield OverS3(sandbox)
+        client = sandbox_client(sandbox, "s3")
+
+        def made(stream: str, credential_id: str) -> RawLog:
+            if stream != "aws":
+                return in_memory(stream, credential_id)
+            of: dict[str, Any] = {"Bucket": f"audit-{next(numbers)}"}
+            create_audit_bucket(client, of["Bucket"], region=sandbox.region)
+
+            def erase(key: str) -> None:
+                listed = client.list_object_versions(**of, Prefix=key)
+                for version in (*listed.get("Versions", []), *listed.get("DeleteMarkers", [])):
+                    client.delete_object(**of, Key=key, VersionId=version["VersionId"])
+
+            bucket = Bucket(
+                lambda key, body, meta: client.put_object(**of, Key=key, Body=body, Metadata=meta),
+                lambda key: client.delete_object(**of, Key=key),
+                erase,
+            )
+            return RawLog(S3AuditLog(client, of["Bucket"], "aws", credential_id), credential_id, bucket)
+
+        yield made
 
 
 @contextmanager
-def over_object_storage() -> Iterator[Backend]:
-    """Likewise."""
+def _object_storage() -> Iterator[Backend]:
+    """OCI's stream over the Object Storage emulator, without a retention rule."""
+    numbers = count()
     with OciSandbox() as sandbox:
-        yield OverObjectStorage(sandbox)
+        console = OciConsole(sandbox)
+        storage = console.storage
+
+        def made(stream: str, credential_id: str) -> RawLog:
+            if stream != "oci":
+                return in_memory(stream, credential_id)
+            place = (sandbox.namespace, f"audit-{next(numbers)}")
+            console.create_bucket(place[1])
+            log = ObjectStorageAuditLog(
+                sandbox_clients(sandbox),
+                namespace=place[0],
+                bucket=place[1],
+                stream="oci",
+                credential_id=credential_id,
+            )
+
+            def erase(key: str) -> None:
+                for item in storage.list_object_versions(*place, prefix=key).data.items:
+                    storage.delete_object(*place, key, version_id=item.version_id)
+
+            bucket = Bucket(
+                lambda key, body, meta: storage.put_object(*place, key, body, opc_meta=meta),
+                lambda key: storage.delete_object(*place, key),
+                erase,
+            )
+            return RawLog(log, credential_id, bucket)
+
+        yield made
 
 
-BACKENDS = {"memory": in_memory, "s3": over_s3, "object-storage": over_object_storage}
+BACKENDS: dict[str, Callable[[], AbstractContextManager[Backend]]] = {
+    "memory": _memory,
+    "s3": _s3,
+    "object-storage": _object_storage,
+}
+"""The stream that each does not have over an emulator is in memory."""
+STREAM_OF = {"s3": "aws", "object-storage": "oci"}

@@ -3,11 +3,10 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from io import BytesIO
 from itertools import count
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from fdk import context  # type: ignore[import-untyped]  # fdk ships no types
 
@@ -31,8 +30,7 @@ OCI_DEADLINE_SECONDS = 10 * INTERVAL_SECONDS
 _ids = count(1)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How a run ended.
 
     Attributes:
@@ -44,9 +42,10 @@ class Outcome:
     rotation_id: str
     outcome: str
     error: str = ""
-    generation: int | None = None
-    adopted: bool = False
     text: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.outcome} {self.error}".strip()
 
 
 class Runners:
@@ -54,13 +53,12 @@ class Runners:
 
     def __init__(self, estate: WiredEstate) -> None:
         self._estate = estate
+        settings, side_by_side = estate.running.settings, estate.wire.side_by_side
         self._function = func.Function(
-            lambda: hosted_runner(
-                OCI_RUNNER, estate.running.settings.timeouts, estate.clock, estate.wire.side_by_side
-            ),
+            lambda: hosted_runner(OCI_RUNNER, settings.timeouts, estate.clock, side_by_side),
             clock=estate.clock,
         )
-        self._processes: dict[str, tuple[Process, Any]] = {}
+        self._processes: dict[str, tuple[Process, Process]] = {}
 
     @contextmanager
     def ready(self) -> Iterator["Runners"]:
@@ -82,50 +80,35 @@ class Runners:
             comes_at = called_at + period(schedule.interval)
         self._estate.clock.jump((comes_at - now).total_seconds())
 
-    def rotate(self, runner: RunnerName, credential_id: str, **more: object) -> Outcome:
+    def rotate(self, runner: RunnerName, credential_id: str) -> Outcome:
         """One run, from its trigger to its end."""
         rotation_id = f"{runner}-{next(_ids)}"
-        run = {"aws": self._aws, "oci": self._oci}[runner]
-        return run(rotation_id, credential_id, **more)
+        run = self._aws if runner == "aws" else self._oci
+        return run(rotation_id, {"credential_id": credential_id})
 
-    def _aws(self, rotation_id: str, credential_id: str, **more: object) -> Outcome:
-        estate = self._estate
-        with estate.wire.by(Process("state machine", rotation_id)):
+    def _aws(self, rotation_id: str, event: Event) -> Outcome:
+        running = self._estate.running
+        with self._estate.wire.by(Process("state machine", rotation_id)):
             execution = run_execution(
-                estate.running.aws.client("stepfunctions"),
-                estate.running.machine_arn,
-                {"credential_id": credential_id, **more},
+                running.aws.client("stepfunctions"),
+                running.machine_arn,
+                event,
                 timeout_seconds=RUN_SECONDS,
                 name=rotation_id,
             )
-        output = execution.output or {}
-        return Outcome(
-            rotation_id=rotation_id,
-            outcome=output.get("outcome", "failed"),
-            error=execution.error or "",
-            generation=output.get("generation"),
-            adopted=bool(output.get("adopted")),
-            text=execution.text,
-        )
+        outcome = (execution.output or {}).get("outcome", "failed")
+        return Outcome(rotation_id, outcome, execution.error or "", execution.text)
 
-    def _oci(self, rotation_id: str, credential_id: str, **more: object) -> Outcome:
-        estate, process = self._estate, Process("function", f"{rotation_id}.1")
-        deadline = (estate.clock.now() + timedelta(seconds=OCI_DEADLINE_SECONDS)).isoformat()
+    def _oci(self, rotation_id: str, event: Event) -> Outcome:
+        process = Process("function", f"{rotation_id}.1")
+        deadline = (self._estate.clock.now() + timedelta(seconds=OCI_DEADLINE_SECONDS)).isoformat()
         asked = context.InvokeContext("app", "app", "fn", "fn", rotation_id, deadline=deadline)
-        body = json.dumps({"credential_id": credential_id, **more}).encode()
-        with estate.wire.by(process):
-            answer = self._function(asked, BytesIO(body))
+        with self._estate.wire.by(process):
+            answer = self._function(asked, BytesIO(json.dumps(event).encode()))
         if process.dead:
-            return Outcome(rotation_id=process.run, outcome="died")
+            return Outcome(process.run, "died")
         result = json.loads(answer.body())["results"][0]
-        return Outcome(
-            rotation_id=process.run,
-            outcome=result["outcome"],
-            error=result.get("error", ""),
-            generation=result.get("generation"),
-            adopted=bool(result.get("adopted")),
-            text=answer.body(),
-        )
+        return Outcome(process.run, result["outcome"], result.get("error", ""), answer.body())
 
     def _begin(self, call: InvocationContext, event: Event) -> None:
         wire = self._estate.wire

@@ -10,9 +10,8 @@ import random
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from lockstep.protocol.errors import LockstepError
 from lockstep.protocol.model import Strategy
@@ -31,8 +30,7 @@ _DECISIVE = re.compile(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Event:
+class Event(NamedTuple):
     """Something that happens at a step of the whole race.
 
     Attributes:
@@ -47,15 +45,13 @@ class Event:
     jump: bool = False
     kill: bool = False
 
-    def __str__(self) -> str:
-        after = {"sleep": f" until after runner {self.to} ran"}.get(self.what, "")
-        more = " for longer than its lease" if self.jump else ""
-        return f"step {self.step}: {self.what}s{after}{more}{', its sessions ended' if self.kill else ''}"
 
+class Schedule(NamedTuple):
+    """All that a race depends on.
 
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """All that a race depends on."""
+    Attributes:
+        overlaps: Whether the calls that a step makes side by side overlap; else they run one after the other.
+    """
 
     seed: int
     scenario: str
@@ -66,42 +62,22 @@ class Schedule:
     recoverer: str
     events: tuple[Event, ...]
     overlaps: bool = False
-    """Whether the calls that a step makes side by side overlap; else they run one after the other."""
-
-    def story(self) -> str:
-        """The schedule in words."""
-        events = "; ".join(str(e) for e in self.events) or "nothing happens"
-        calls = ", calls overlap" if self.overlaps else ""
-        return f"{self.scenario}, {self.strategy.value}, {' and '.join(self.runners)}{calls}: {events}"
 
 
-def schedule_of(
-    seed: int,
-    *,
-    scenarios: Sequence[str] = tuple(SCENARIOS),
-    runners: int | None = None,
-) -> Schedule:
+def schedule_of(seed: int, *, scenarios: Sequence[str] = tuple(SCENARIOS)) -> Schedule:
     """The schedule of a seed."""
     rng = random.Random(seed)  # noqa: S311 - it must be the same every time
-    names = tuple(rng.choice(("aws", "oci")) for _ in range(runners or rng.choice((2, 2, 2, 3))))
+    names = tuple(rng.choice(("aws", "oci")) for _ in range(rng.choice((2, 2, 2, 3))))
     scenario, strategy = rng.choice(scenarios), rng.choice(list(Strategy))
-    events, step = [], 0
+    events, step = list[Event](), 0
     decisive = decisive_steps(scenario, strategy)
     for _ in range(rng.choice((1, 2, 2, 3, 3, 4))):
         # Mostly right at a change, counted from where the runner that was woken begins; else anywhere.
-        step = (
-            step + rng.choice(decisive) if rng.random() < 0.6 else int(rng.triangular(0, LONGEST_STEPS, 80))
-        )
+        is_at_change = rng.random() < 0.6
+        step = step + rng.choice(decisive) if is_at_change else int(rng.triangular(0, LONGEST_STEPS, 80))
         jump = rng.random() < 0.7
-        events.append(
-            Event(
-                step=step,
-                what=rng.choices(WHATS, (7, 1, 1, 1))[0],
-                to=rng.randrange(len(names)),
-                jump=jump,
-                kill=jump and rng.random() < 0.8,
-            )
-        )
+        what, to = rng.choices(WHATS, (7, 1, 1, 1))[0], rng.randrange(len(names))
+        events.append(Event(step, what, to, jump=jump, kill=jump and rng.random() < 0.8))
     turns = rng.choice((1, 2, 2, 3))
     return Schedule(
         seed=seed,
@@ -129,20 +105,19 @@ def decisive_steps(scenario: str, strategy: Strategy) -> tuple[int, ...]:
 def simpler(schedule: Schedule) -> list[Schedule]:
     """The same with one thing less, or earlier, in each."""
     events = schedule.events
-    found = [replace(schedule, events=events[:i] + events[i + 1 :]) for i in range(len(events))]
+    found = [schedule._replace(events=events[:i] + events[i + 1 :]) for i in range(len(events))]
     if len(schedule.runners) > 2:
-        found.append(replace(schedule, runners=schedule.runners[:-1]))
+        found.append(schedule._replace(runners=schedule.runners[:-1]))
     if schedule.turns > 1:
-        found.append(replace(schedule, turns=schedule.turns - 1))
+        found.append(schedule._replace(turns=schedule.turns - 1))
     if schedule.overlaps:
-        found.append(replace(schedule, overlaps=False))
+        found.append(schedule._replace(overlaps=False))
     if schedule.scenario != "steady":
-        found.append(replace(schedule, scenario="steady"))
+        found.append(schedule._replace(scenario="steady"))
     for i, event in enumerate(events):
-        easier = [
-            *([replace(event, jump=False, kill=False)] if event.jump else []),
-            *([replace(event, kill=False)] if event.kill else []),
-            *(replace(event, step=event.step - back) for back in (64, 16, 4, 1) if event.step >= back),
-        ]
-        found += [replace(schedule, events=(*events[:i], e, *events[i + 1 :])) for e in easier]
+        easier = [event._replace(jump=False, kill=False)] * event.jump + [
+            event._replace(kill=False)
+        ] * event.kill
+        easier += [event._replace(step=event.step - back) for back in (64, 16, 4, 1) if event.step >= back]
+        found += [schedule._replace(events=(*events[:i], e, *events[i + 1 :])) for e in easier]
     return found

@@ -5,11 +5,12 @@ a pause and a replaced key. It is made once, and put into new buckets for each m
 """
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cache
+from typing import NamedTuple
 
 from lockstep.audit.confirmed import Verdict
 from lockstep.audit.digest import Evidence, Maker
@@ -18,9 +19,9 @@ from lockstep.audit.verify import Verification, Verifier
 from lockstep.protocol.errors import DatabaseUnreachableError, LockstepError
 from lockstep.protocol.model import ChainHead
 from lockstep.protocol.orders import Pause, Resume
-from lockstep.protocol.ports import AuditLog, chain_folder
+from lockstep.protocol.ports import AuditLog, EntryObjects, chain_folder
 from lockstep.protocol.workers import one_after_the_other
-from tests.proof.raw_logs import Backend, MemoryRawLog, Object, RawLog
+from tests.proof.raw_logs import Backend, Object, RawLog
 from tests.support.audit_story import AuditStory
 from tests.support.evidence import MemoryDigestKey, MemoryFolder
 from tests.support.memory import MemorySigner, MemoryWorld
@@ -29,12 +30,13 @@ from tests.support.world import INTERVAL_SECONDS, make_world, rotate, rotate_aga
 STREAMS = ("aws", "oci")
 CREDENTIAL, OTHER = "multi-cloud/app_user", "multi-cloud/other"
 FOLDER = chain_folder(CREDENTIAL)
-INTERVALS_PER_DAY = 72
+A_TURN = 1 / 72
+"""In days."""
 ALARMS = {Verdict.NOT_VERIFIED, Verdict.UNREADABLE}
+NEXT_RUN = "next-run"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Past:
+class Past(NamedTuple):
     """What a life has left: the world without its logs, and of each stream the objects and the digests."""
 
     world: MemoryWorld
@@ -49,15 +51,11 @@ class Scene:
     Attributes:
         raw: Each stream's objects.
         digests: Each stream's digests, the newest of which names all that is there.
-        other: Another credential of the same plan, with the same keys.
-        elsewhere: The same credential in another deployment, with the same keys and other buckets.
     """
 
     world: MemoryWorld
     raw: dict[str, RawLog]
     digests: dict[str, MemoryFolder]
-    other: Past
-    elsewhere: Past
 
     def head(self, stream: str, head: ChainHead | None) -> None:
         """Write a head into the lock record."""
@@ -72,12 +70,17 @@ class Scene:
         """The object with the highest number."""
         return self.at(stream, self.raw[stream].numbers()[-1])
 
-    def verify(self, *streams: str) -> list[Verification]:
+    def verify(self) -> list[Verification]:
         """What verification says."""
-        logs = {s: self.raw[s].log for s in streams or STREAMS}
-        evidence = [_evidence(self.world, log, self.digests[s]) for s, log in logs.items()]
+        evidence = [_evidence(self.world, self.raw[s].log, self.digests[s]) for s in STREAMS]
         verifier = Verifier(evidence, now=self.world.clock.now(), side_by_side=one_after_the_other)
         return verifier.chain(FOLDER)
+
+    def genuine(self) -> list[Seal]:
+        """The seals of entries whose MAC is valid."""
+        logs = ((stream, number) for stream in STREAMS for number in self.raw[stream].numbers())
+        found = [(stored(n, self.raw[s].log.look(n) or {}), self.world.signers[s]) for s, n in logs]
+        return [one.seal for one, signer in found if one.seal and is_signed(signer, one)]
 
 
 def _evidence(world: MemoryWorld, log: AuditLog, digests: MemoryFolder) -> Evidence:
@@ -97,95 +100,93 @@ def _digests(world: MemoryWorld) -> dict[str, MemoryFolder]:
     """The digests of both clouds, made now."""
     made = {stream: MemoryFolder(world.clock) for stream in STREAMS}
     evidence = {s: _evidence(world, world.audit_logs[s], made[s]) for s in STREAMS}
-    for stream, other in (("oci", "aws"), ("aws", "oci")):
+    for own, other in (("oci", "aws"), ("aws", "oci")):
         Maker(
-            own=evidence[stream],
+            own=evidence[own],
             other=evidence[other],
-            key=MemoryDigestKey(stream),
+            key=MemoryDigestKey(own),
             clock=world.clock,
             side_by_side=one_after_the_other,
         ).make()
     return made
 
 
-def _life(credential_id: str, *, wait: float) -> MemoryWorld:
+def _past(credential_id: str, *, wait: float = 0, longer: int = 0) -> Past:
     world = make_world(id=credential_id)
     world.clock.sleep(wait)
     for stream in STREAMS:
-        world.audit_logs[stream].objects = MemoryRawLog(stream, credential_id).double.objects
+        world.audit_logs[stream].objects = EntryObjects(stream, credential_id)
     story = AuditStory(world)
     story.run(trigger="cli", force=True)
-    story.days(4 / INTERVALS_PER_DAY)
+    story.days(4 * A_TURN)
     story.run("oci", force=True)
     story.order(Pause())
     story.order(Resume())
-    story.days(1 / INTERVALS_PER_DAY)
+    story.days(A_TURN)
     world.signers = {
         "aws": MemorySigner("aws-new-key", retired=["aws-key"], orders="aws-orders"),
         "oci": MemorySigner("oci-new-key", retired=["oci-key"]),
     }
-    story.failing(DatabaseUnreachableError, 1 / INTERVALS_PER_DAY, of="db-2")
+    story.failing(DatabaseUnreachableError, A_TURN, of="db-2")
     for _ in range(3):
-        story.days(3 / INTERVALS_PER_DAY)
+        story.days(3 * A_TURN)
         story.run("oci", force=True)
-    story.days(2 / INTERVALS_PER_DAY, oci=lambda _: False)
+    story.days(2 * A_TURN, oci=lambda _: False)
     undisturbed(world)
-    return world
-
-
-def _past(credential_id: str, *, wait: float = 0, longer: int = 0) -> Past:
-    world = _life(credential_id, wait=wait)
     for run in range(longer):
         for stream in STREAMS:
             world.clock.sleep(INTERVAL_SECONDS)
             rotate(world, f"longer-{run}-{stream}", runner=stream, force=True)
-    return Past(
-        world=world,
-        objects={s: dict(world.audit_logs[s].entries) for s in STREAMS},
-        digests=_digests(world),
-    )
+    return Past(world, {s: dict(world.audit_logs[s].entries) for s in STREAMS}, _digests(world))
 
 
 @cache
-def pasts() -> tuple[Past, Past, Past]:
-    """The credential, another one, and the same one in another deployment."""
-    return _past(CREDENTIAL), _past(OTHER, longer=2), _past(CREDENTIAL, wait=61, longer=2)
+def past() -> Past:
+    """The credential's."""
+    return _past(CREDENTIAL)
 
 
-def _copied(world: MemoryWorld) -> MemoryWorld:
-    """The world as it is, without its past's locks and hooks."""
-    shared = [world.credential, *(d._advisory for d in world.databases.values())]
-    return copy.deepcopy(world, {id(one): one for one in shared})
+@cache
+def of_other() -> Past:
+    """Another credential of the same plan, with the same keys."""
+    return _past(OTHER, longer=2)
+
+
+@cache
+def of_elsewhere() -> Past:
+    """The same credential in another deployment, with the same keys and other buckets."""
+    return _past(CREDENTIAL, wait=61, longer=2)
 
 
 def scene(backend: Backend, *, digests: bool = True) -> Scene:
     """A new scene in new buckets; without digests only the chains are looked at."""
-    past, other, elsewhere = pasts()
-    world = _copied(past.world)
+    before = past()
+    # The world as it is, without its past's locks and hooks.
+    shared = [before.world.credential, *(d._advisory for d in before.world.databases.values())]
+    world = copy.deepcopy(before.world, {id(one): one for one in shared})
     raw = {stream: backend(stream, CREDENTIAL) for stream in STREAMS}
-    for stream, objects in past.objects.items():
+    for stream, objects in before.objects.items():
         for number, (body, metadata) in objects.items():
             raw[stream].put(number, body, metadata)
-            raw[stream].dates[number] = past.world.audit_logs[stream].at(number)
+            raw[stream].dates[number] = before.world.audit_logs[stream].at(number)
     world.audit_logs = {s: raw[s].log for s in STREAMS}  # type: ignore[misc]  # either adapter serves the port
-    made = {s: dict(past.digests[s].objects) if digests else {} for s in STREAMS}
-    folders = {s: MemoryFolder(world.clock, objects=made[s]) for s in STREAMS}
-    return Scene(world=world, raw=raw, digests=folders, other=other, elsewhere=elsewhere)
+    made = {s: dict(before.digests[s].objects) if digests else {} for s in STREAMS}
+    return Scene(
+        world=world, raw=raw, digests={s: MemoryFolder(world.clock, objects=made[s]) for s in STREAMS}
+    )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Mutation:
+class Mutation(NamedTuple):
     """Something that somebody does to the evidence.
 
     Attributes:
         act: Does it.
         by_design: The words of the threat model that say why it is not seen; empty if it must be.
-        streams: Those that verification reads; the reader's, if somebody may not read all.
         heavy: Takes long over an emulator.
     """
 
     name: str
-    act: Callable[[Scene], None]
+    act: Callable[[Scene], object]
     by_design: str = ""
     heavy: bool = False
 
@@ -215,17 +216,9 @@ class Outcome:
 
 
 def outcome_of(mutation: Mutation, at: Scene, *, briefly: bool = False) -> Outcome:
-    """Do it, and look.
-
-    Args:
-        mutation: What to do.
-        at: A new scene.
-        briefly: Let no run follow where verification raises an alarm at once.
-    """
+    """Do it to a new scene, and look; `briefly` lets no run follow where verification raises an alarm at once."""
     mutation.act(at)
-    found = at.verify()
-    at_once = _alarm(found)
-    seen = tuple(str(p) for v in found for p in (*v.problems, v.unreadable) if str(p))
+    at_once, seen = _alarm(at.verify())
     if briefly and at_once:
         return Outcome(at_once=True, seen=seen)
     for _ in range(2):
@@ -234,35 +227,16 @@ def outcome_of(mutation: Mutation, at: Scene, *, briefly: bool = False) -> Outco
         at.world.clock.sleep(INTERVAL_SECONDS)
         with suppress(LockstepError):
             rotate(at.world, "next-of-oci", runner="oci", force=True)
-        if _is_recorded(at):
+        genuine = at.genuine()
+        recorded = any((s.rotation_id, s.stream) == (NEXT_RUN, "aws") for s in genuine)
+        if recorded:
             break
-    found = at.verify()
-    return Outcome(
-        at_once=at_once,
-        stated=any(s.differs or s.stepped_over for s in _genuine(at)),
-        later=_alarm(found),
-        recorded=_is_recorded(at),
-        seen=seen or tuple(str(p) for v in found for p in (*v.problems, v.unreadable) if str(p)),
-    )
+    later, seen_later = _alarm(at.verify())
+    stated = any(s.differs or s.stepped_over for s in genuine)
+    return Outcome(at_once=at_once, stated=stated, later=later, recorded=recorded, seen=seen or seen_later)
 
 
-NEXT_RUN = "next-run"
-
-
-def _alarm(found: Iterable[Verification]) -> bool:
-    return any(v.verdict in ALARMS for v in found)
-
-
-def _genuine(at: Scene) -> list[Seal]:
-    """The seals of entries whose MAC is valid."""
-    found = []
-    for stream in STREAMS:
-        for number in at.raw[stream].numbers():
-            one = stored(number, at.raw[stream].log.look(number) or {})
-            if one.seal and is_signed(at.world.signers[stream], one):
-                found.append(one.seal)
-    return found
-
-
-def _is_recorded(at: Scene) -> bool:
-    return any(s.rotation_id == NEXT_RUN and s.stream == "aws" for s in _genuine(at))
+def _alarm(found: Sequence[Verification]) -> tuple[bool, tuple[str, ...]]:
+    """Whether there is one, and what verification says."""
+    seen = [str(p) for v in found for p in (*v.problems, v.unreadable) if str(p)]
+    return any(v.verdict in ALARMS for v in found), tuple(seen)

@@ -15,20 +15,16 @@ import json
 import logging
 import re
 import sys
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.proof.honest import Life
-from tests.proof.raw_logs import BACKENDS, Backend
-from tests.proof.report import say
+from tests.proof.mutations import catalogue
+from tests.proof.raw_logs import BACKENDS, STREAM_OF, Backend
 from tests.proof.tampered import Mutation, Outcome, outcome_of, scene
-from tests.proof.tampering_catalogue import catalogue
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "threat-model.md"
-SAY_EVERY_SECONDS = 10
-_STREAM_OF = {"s3": "aws", "object-storage": "oci"}
 
 
 @dataclass
@@ -40,21 +36,20 @@ class Tally:
         wrong: What must not be.
     """
 
-    tried: int = 0
+    mutations: int = 0
     caught: int = 0
     impossible: dict[str, str] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
 
     def add(self, mutation: Mutation, outcome: Outcome) -> None:
         """Count one."""
-        self.tried += 1
+        self.mutations += 1
         self.caught += outcome.caught
-        if not outcome.caught and mutation.by_design:
-            self.impossible[mutation.name] = mutation.by_design
-        elif not outcome.caught:
-            self.wrong.append(f"not caught: {mutation.name}")
+        if outcome.caught == bool(mutation.by_design):
+            what = "caught, and listed as impossible" if outcome.caught else "not caught"
+            self.wrong.append(f"{what}: {mutation.name}")
         elif mutation.by_design:
-            self.wrong.append(f"caught, and listed as impossible: {mutation.name}")
+            self.impossible[mutation.name] = mutation.by_design
 
 
 def threat_model() -> str:
@@ -65,22 +60,17 @@ def threat_model() -> str:
 def concerns(mutation: Mutation, backend: str) -> bool:
     """Whether a mutation may touch the stream that a backend has over an emulator."""
     streams = set(re.findall(r"\b(?:aws|oci)\b", mutation.name))
-    return backend not in _STREAM_OF or not streams or _STREAM_OF[backend] in streams
+    return backend not in STREAM_OF or not streams or STREAM_OF[backend] in streams
 
 
-def tamper(
-    backend: Backend,
-    mutations: Iterable[Mutation],
-    *,
-    briefly: bool,
-    said: Callable[[Mutation, Outcome], None] = lambda _mutation, _outcome: None,
-) -> Tally:
+def tamper(backend: Backend, mutations: Iterable[Mutation], *, briefly: bool, tells: bool = False) -> Tally:
     """Try mutations, each on new chains in new buckets; see `outcome_of`."""
     tally = Tally()
     for mutation in mutations:
         outcome = outcome_of(mutation, scene(backend), briefly=briefly)
         tally.add(mutation, outcome)
-        said(mutation, outcome)
+        if tells:
+            _say({"mutation": mutation.name, "seen": outcome.seen, "stated": outcome.stated})
     return tally
 
 
@@ -90,55 +80,32 @@ def lives(seeds: Iterable[int], *, acts: int) -> tuple[int, list[str]]:
     return sum(life.states for life in lived), [alarm for life in lived for alarm in life.alarms]
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Tamper with real chains in every way.")
+def main() -> int:
+    """Run it; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.proof.tampering")
     parser.add_argument("--backend", choices=BACKENDS, action="append")
     parser.add_argument("--only", default="", help="Mutations whose names have this in them.")
     parser.add_argument("--flips", type=int, default=400, help="Bit flips in each stream in memory.")
     parser.add_argument("--lives", type=int, default=100)
-    return parser.parse_args()
-
-
-class _Progress:
-    """Says how far it is; with `--only`, what is seen of each mutation."""
-
-    def __init__(self, backend: str, total: int, *, each: bool) -> None:
-        self._backend, self._total, self._each = backend, total, each
-        self._done, self._said = 0, time.monotonic()
-
-    def __call__(self, mutation: Mutation, outcome: Outcome) -> None:
-        self._done += 1
-        if self._each:
-            say(f"{mutation.name}: {outcome.seen or ('stated' if outcome.stated else 'not seen')}")
-        elif time.monotonic() - self._said > SAY_EVERY_SECONDS:
-            self._said = time.monotonic()
-            say(f"{self._backend}: {self._done} of {self._total}, now: {mutation.name}")
-
-
-def main() -> int:
-    """Run it; the exit code."""
-    given = _arguments()
+    given = parser.parse_args()
     logging.disable(logging.CRITICAL)
     result: dict[str, object] = {}
     wrong: list[str] = []
     for name in given.backend or BACKENDS:
         flips = given.flips if name == "memory" else given.flips // 10
         chosen = [m for m in catalogue(flips) if given.only in m.name and concerns(m, name)]
-        began = time.monotonic()
-        progress = _Progress(name, len(chosen), each=bool(given.only))
         with BACKENDS[name]() as backend:
-            tally = tamper(backend, chosen, briefly=name != "memory", said=progress)
-        wrong += [f"{name}: {one}" for one in tally.wrong]
-        result[name] = {
-            "mutations": tally.tried,
-            "caught": tally.caught,
-            "impossible": tally.impossible,
-            "seconds": round(time.monotonic() - began),
-        }
+            tally = tamper(backend, chosen, briefly=name != "memory", tells=bool(given.only))
+        wrong += tally.wrong
+        result[name] = vars(tally)
     states, alarms = lives(range(given.lives), acts=30)
-    result |= {"honest_states": states, "false_alarms": len(alarms), "wrong": [*wrong, *alarms[:5]]}
-    say(json.dumps(result))
+    _say({**result, "honest_states": states, "false_alarms": alarms})
     return 1 if wrong or alarms else 0
+
+
+def _say(line: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -1,21 +1,23 @@
-"""A quick selection of faults over the wire: at each change, the deaths and the lost replies."""
+"""A quick selection of faults over the wire, and the planted bugs that only real servers show."""
 
-import random
 from collections.abc import Iterator
 
 import pytest
 
 from sandbox.emulators.databases import MariaDbServer, MySqlServer, PostgresServer, available
 from sandbox.wire import FaultKind
-from tests.proof.enumeration import Enumeration, Tally
+from tests.proof.catalogue import CATALOGUE
+from tests.proof.enumeration import Enumeration
 from tests.proof.estate import WiredEstate, estate
+from tests.proof.parts import hunt_on_the_wire
 from tests.proof.runners import RunnerName, Runners
 
-CASES = {"oci": 3, "aws": 1}
+CASES: dict[RunnerName, int] = {"oci": 3, "aws": 1}
 """How many cases run for each kind of credential; `make proof` runs all."""
+SEED = 3
 QUICK = (FaultKind.DIE_AFTER, FaultKind.LOSE_REPLY, FaultKind.DIE_BEFORE, FaultKind.OVERTAKEN)
 
-needs_servers = pytest.mark.skipif(
+pytestmark = pytest.mark.skipif(
     not all(available()[server] for server in (MariaDbServer, MySqlServer, PostgresServer)),
     reason="MariaDB, MySQL and PostgreSQL are needed",
 )
@@ -33,37 +35,31 @@ def enumeration(request: pytest.FixtureRequest, world: tuple[WiredEstate, Runner
     return Enumeration(*world, kind)
 
 
-@needs_servers
 def test_a_fault_at_any_change_locks_nobody_out_and_the_next_run_finishes(enumeration: Enumeration) -> None:
-    rng = random.Random(3)  # noqa: S311 - it must be the same every time
-    runners: tuple[RunnerName, ...] = ("oci", "aws")
-    for runner in runners:
-        tally = Tally()
-        cases = [c for c in enumeration.cases(runner, rng=rng, hangs=False) if c.fault in QUICK]
-        for case in cases[: CASES[runner]]:
-            enumeration.run(case, tally)
-            assert not tally.failures, f"{case}: {tally.failures[0].violation}; {tally.failures[0].story}"
-        assert tally.struck == tally.cases == CASES[runner]
+    for runner, count in CASES.items():
+        cases = [case for case in enumeration.cases(runner, seed=SEED) if case.fault in QUICK]
+        for case in cases[:count]:
+            ran = enumeration.run(case)
+            assert not ran.violation, f"{case}: {ran.violation}; {ran.story}"
+            assert ran.struck
 
 
-@needs_servers
-def test_the_wire_sees_every_kind_of_call(enumeration: Enumeration) -> None:
-    seen = {call.target for call in enumeration.undisturbed("aws")}
-    assert seen >= {"secretsmanager", "dynamodb", "s3", "kms", "vault", "secrets", "lambda"} | set(
-        enumeration.databases
-    )
-
-
-@needs_servers
-def test_the_wire_sees_how_each_session_begins(enumeration: Enumeration) -> None:
+def test_the_wire_sees_every_kind_of_call_and_how_each_session_begins(enumeration: Enumeration) -> None:
     """Between two runs an interval passes, so each session has ended."""
-    calls = enumeration.undisturbed("aws")
+    calls, databases = enumeration.undisturbed("aws"), enumeration.databases
+    clouds = {"secretsmanager", "dynamodb", "s3", "kms", "vault", "secrets", "lambda"}
+    assert {call.target for call in calls} >= clouds.union(databases)
     begun = [call.process.name for call in calls if call.operation == "exchange_token"]
     assert begun == ["generate", "update_secrets"]
-    assert [c.process.name for c in calls if c.operation in {"GetWebIdentityToken", "Sign"}] == [
-        name for name in begun for _ in range(2)
-    ]
+    signed = [c.process.name for c in calls if c.operation in {"GetWebIdentityToken", "Sign"}]
+    assert signed == [name for name in begun for _ in range(2)]
     standby = [f"{c.target} {c.operation}" for c in enumeration.undisturbed("oci")]
     at = standby.index("sts AssumeRoleWithWebIdentity")
     assert standby[at - 1] == "kms sign"
     assert standby.count("kms sign") == standby.count("sts AssumeRoleWithWebIdentity") == 1
+
+
+@pytest.mark.parametrize("name", [name for name, bug in CATALOGUE.items() if bug.faults])
+def test_the_wire_finds_it(name: str) -> None:
+    invariant, story, _ = hunt_on_the_wire(CATALOGUE[name])
+    assert invariant, story

@@ -13,11 +13,11 @@ import argparse
 import json
 import random
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from lockstep.protocol.errors import (
@@ -34,28 +34,27 @@ from oci_fn.sequence import rotate
 from sandbox.emulators.oci import OciSandbox, SandboxClock
 from tests.proof.life import STORES, LifeObserver, LifeWorld
 from tests.proof.life_acts import STEP_MINUTES, Act, Operator
+from tests.support.faults import Faults
 from tests.support.memory import EPOCH, FakeClock
 from tests.support.world import RUN_SECONDS, assert_on_record
 
 if TYPE_CHECKING:
     from lockstep.protocol.messages import Runner
 
-STEP = timedelta(minutes=STEP_MINUTES)
+STEP, DAY = timedelta(minutes=STEP_MINUTES), timedelta(days=1)
 PURGE_LATENESS = timedelta(hours=12)
 OUTAGES_A_DAY = 3
-PLAN_CHANGES = 10
-OTHER_ACTS = (
-    "restore",
-    "restore",
-    "fail_over",
-    "fail_over",
-    "fail_over_twice",
-    "emergency",
-    "pause",
-    "edit",
-    "edit",
-    "lost_table",
-)
+ACTS = {
+    "plan_change": 10,
+    "restore": 2,
+    "fail_over": 2,
+    "fail_over_twice": 1,
+    "emergency": 1,
+    "pause": 1,
+    "edit": 2,
+    "lost_table": 1,
+}
+"""What the operator does, and how often, between the first day and the last."""
 LATEST_PART = 2
 """After so many times the days, an act that does not come to its end is given up."""
 
@@ -80,7 +79,7 @@ class Month:
     outcomes: Counter[str] = field(default_factory=Counter)
     rotated_by: Counter[str] = field(default_factory=Counter)
     outages: Counter[str] = field(default_factory=Counter)
-    acts: dict[str, int] = field(default_factory=dict)
+    acts: Counter[str] = field(default_factory=Counter)
     surprises: list[str] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     refused: int = 0
@@ -90,7 +89,6 @@ class Month:
     peak_in_use: int = 0
     peak_pending: int = 0
     unfinished: bool = False
-    seconds: float = 0.0
 
     @property
     def holds(self) -> bool:
@@ -106,12 +104,20 @@ class Month:
 class Weather:
     """Outages: which, when and for how long is drawn from the seed."""
 
-    def __init__(self, world: LifeWorld, dice: random.Random, month: Month) -> None:
-        self._world = world
-        self._dice = dice
-        self._month = month
+    def __init__(self, world: LifeWorld, dice: random.Random, outages: Counter[str]) -> None:
+        self._clock, self._dice, self._outages = world.memory.clock, dice, outages
         self._ends_at = EPOCH
         self._lift: Callable[[], None] | None = None
+        memory, oci = world.memory, world.sandbox.faults
+        first, *_, last = memory.databases.values()
+        self._kinds: dict[str, Callable[[], Callable[[], None]]] = {
+            "vault": lambda: oci.outage("vault").lift,
+            "vault reads": lambda: oci.outage("secrets").lift,
+            "secrets manager": partial(_down, memory.stores["aws"].faults, StoreUnreachableError),
+            "first database": partial(_down, first.faults, DatabaseUnreachableError),
+            "last database": partial(_down, last.faults, DatabaseUnreachableError),
+            "lock table": partial(_down, memory.lock.faults, LockTableUnreachableError),
+        }
 
     @property
     def is_calm(self) -> bool:
@@ -120,37 +126,26 @@ class Weather:
 
     def change(self) -> None:
         """Every few minutes: end an outage whose time has come, or begin one."""
-        now = self._world.memory.clock.now()
+        now = self._clock.now()
         if self._lift:
             if now >= self._ends_at:
                 self._lift()
                 self._lift = None
-            return
-        if self._dice.random() < OUTAGES_A_DAY / (timedelta(days=1) / STEP):
-            name, begin = self._dice.choice(list(self._kinds().items()))
-            self._month.outages[name] += 1
+        elif self._dice.random() < OUTAGES_A_DAY / (DAY / STEP):
+            name, begin = self._dice.choice(list(self._kinds.items()))
+            self._outages[name] += 1
             self._lift = begin()
             self._ends_at = now + timedelta(minutes=self._dice.choice([5, 15, 30, 60, 240]))
 
-    def _kinds(self) -> dict[str, Callable[[], Callable[[], None]]]:
-        memory, oci = self._world.memory, self._world.sandbox
-        databases = list(memory.databases.values())
 
-        def down(faults: object, error: Callable[[], LockstepError]) -> Callable[[], None]:
-            def refuse(_operation: str) -> None:
-                raise error()
+def _down(faults: Faults, error: Callable[[], LockstepError]) -> Callable[[], None]:
+    """A double answers no more, until what this gives is called."""
 
-            faults.before = refuse  # type: ignore[attr-defined]  # every double has this seam
-            return lambda: setattr(faults, "before", lambda _operation: None)
+    def refuse(_operation: str) -> None:
+        raise error()
 
-        return {
-            "vault": lambda: oci.faults.outage("vault").lift,
-            "vault reads": lambda: oci.faults.outage("secrets").lift,
-            "secrets manager": lambda: down(memory.stores["aws"].faults, StoreUnreachableError),
-            "first database": lambda: down(databases[0].faults, DatabaseUnreachableError),
-            "last database": lambda: down(databases[-1].faults, DatabaseUnreachableError),
-            "lock table": lambda: down(memory.lock.faults, LockTableUnreachableError),
-        }
+    faults.before = refuse
+    return lambda: setattr(faults, "before", lambda _operation: None)
 
 
 class Life:
@@ -163,19 +158,20 @@ class Life:
         self._world = LifeWorld(sandbox, clock)
         self._observer = LifeObserver(self._world)
         self._operator = Operator(self._world, self._observer, self._dice)
-        self._weather = Weather(self._world, self._dice, month)
+        self._weather = Weather(self._world, self._dice, month.outages)
         self._last_rotation: datetime | None = None
         self._gap_is_calm = True
-        self._run_number = 0
+        self._runs = 0
 
-    def live(self, tell: Callable[[Month, int], None]) -> None:
+    def live(self) -> None:
         """Live it to its end."""
         month, program, step = self._month, self._program(), 0
         is_over = False
         while not is_over:
             self._weather.change()
             is_over = next(program, self) is self
-            self._back_up()
+            if self._dice.random() < 1 / 60:  # Every few hours.
+                self._operator.back_up(self._dice.choice(list(self._world.memory.databases)))
             self._operator.note()
             for runner in STORES:
                 if self._is_called(runner, step):
@@ -183,29 +179,27 @@ class Life:
             step += 1
             self._clock.sleep(max(0.0, (EPOCH + STEP * step - self._clock.now()).total_seconds()))
             self._measure_ring()
-            if step % (timedelta(days=1) // STEP) == 0:
-                tell(month, step * STEP // timedelta(days=1))
-            if step * STEP > timedelta(days=month.days) * LATEST_PART:
+            if step * STEP > DAY * month.days * LATEST_PART:
                 month.unfinished = is_over = True
-        self._end()
+        self._observer.look("at the end")
+        month.acts, month.violations = self._operator.done, self._observer.violations
+        refusals = self._observer.refusals.values()
+        month.refused, month.longest_refusals = sum(r.total for r in refusals), max(r.most for r in refusals)
+        assert_on_record(self._world.memory)
 
     def _program(self) -> Act:
         """What the operator does, and when: at random times, one thing after the other."""
-        operator, steps = self._operator, timedelta(days=self._month.days) // STEP
-        yield from operator.bootstrap()
-        names = ["plan_change"] * PLAN_CHANGES + list(OTHER_ACTS)
+        operator, steps = self._operator, DAY * self._month.days // STEP
+        yield from operator.do("bootstrap")
+        names = list(Counter(ACTS).elements())
         self._dice.shuffle(names)
         for name, at in zip(names, sorted(self._dice.sample(range(steps), k=len(names))), strict=True):
             while self._clock.now() < EPOCH + STEP * at:
                 yield
-            yield from getattr(operator, name)()
+            yield from operator.do(name)
         while self._clock.now() < EPOCH + STEP * steps:
             yield
-        yield from operator.retire()
-
-    def _back_up(self) -> None:
-        if self._dice.random() < 1 / 60:  # Every few hours.
-            self._operator.back_up(self._dice.choice(list(self._world.memory.databases)))
+        yield from operator.do("retire")
 
     def _is_called(self, runner: str, step: int) -> bool:
         """By wall clock; the standby half an interval after AWS (protocol R2)."""
@@ -213,10 +207,11 @@ class Life:
         return (STEP * step - (interval / 2 if runner == "oci" else timedelta())) % interval < STEP
 
     def _run(self, runner: str) -> None:
-        self._run_number += 1
-        self._observer.runner, is_paused = runner, self._world.record.paused
+        self._runs += 1
+        month, observer, is_paused = self._month, self._observer, self._world.record.paused
+        observer.runner = runner
         retries = Retries(self._clock, deadline=self._clock.monotonic() + RUN_SECONDS, jitter=lambda: 0.5)
-        ports, name = self._world.ports(runner), f"run-{self._run_number}"
+        ports, name = self._world.ports(runner), f"run-{self._runs}"
         given = RunInput(credential_id=ports.credential.id, trigger="schedule")
         try:
             promoted = rotate(given, ports, retries, rotation_id=name, runner=cast("Runner", runner))
@@ -225,20 +220,20 @@ class Life:
             outcome = type(error).__name__
             if self._weather.is_calm and outcome not in self._operator.expected:
                 at = self._clock.now().isoformat(timespec="minutes")
-                self._month.surprises.append(f"{at} {runner}: {outcome}")
-        self._observer.look(f"after a run of {runner}")
-        if outcome == "rotated" and self._observer.failed_over:
-            lost = sorted(self._observer.failed_over)
-            self._observer.violations.append(f"I13: after {name} {lost} refuses what stores serve")
-        if is_paused and outcome == "rotated":
-            self._observer.violations.append(f"O4: {name} rotated a paused credential")
-        self._month.outcomes[outcome] += 1
+                month.surprises.append(f"{at} {runner}: {outcome}")
+        observer.look(f"after a run of {runner}")
+        month.outcomes[outcome] += 1
         self._gap_is_calm &= self._weather.is_calm and not self._operator.is_busy
         if outcome == "rotated":
-            self._month.rotated_by[runner] += 1
-            self._observer.rotated()
+            if observer.failed_over:
+                lost = sorted(observer.failed_over)
+                observer.violations.append(f"I13: after {name} {lost} refuses what stores serve")
+            if is_paused:
+                observer.violations.append(f"O4: {name} rotated a paused credential")
+            month.rotated_by[runner] += 1
+            observer.rotated()
             self._measure_gap()
-        self._observer.runner = ""
+        observer.runner = ""
 
     def _measure_gap(self) -> None:
         now, month = self._clock.now(), self._month
@@ -256,37 +251,22 @@ class Life:
             self._month.peak_in_use = max(self._month.peak_in_use, len(versions) - pending)
         self._world.sandbox.calls.clear()
 
-    def _end(self) -> None:
-        month = self._month
-        self._observer.look("at the end")
-        month.acts, month.violations = self._operator.done, self._observer.violations
-        month.refused, month.longest_refusals = self._observer.refused_logins()
-        assert_on_record(self._world.memory)
 
-
-def live(days: int, seed: int, *, tell: Callable[[Month, int], None] = lambda _month, _day: None) -> Month:
+def live(days: int, seed: int) -> Month:
     """Live through the days; see `Month`."""
-    month, began, clock = Month(days=days, seed=seed), time.monotonic(), FakeClock(EPOCH)
+    month, clock = Month(days=days, seed=seed), FakeClock(EPOCH)
     with OciSandbox(SandboxClock(clock.now)) as sandbox:
         sandbox.vault.behaviour.purge_lateness = PURGE_LATENESS
-        Life(sandbox, clock, month).live(tell)
-    month.seconds = round(time.monotonic() - began, 1)
+        Life(sandbox, clock, month).live()
     return month
 
 
 def main() -> int:
     """The command; 1 where it does not hold."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog="python -m tests.proof.thirty_days")
     parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--seed", type=int, default=1)
-    arguments = parser.parse_args()
-
-    def tell(month: Month, day: int) -> None:
-        sys.stderr.write(f"day {day}: {dict(month.outcomes)}\n")
-
-    month = live(arguments.days, arguments.seed, tell=tell)
+    month = live(**vars(parser.parse_args()))
     sys.stdout.write(json.dumps({**vars(month), "holds": month.holds}) + "\n")
     return 0 if month.holds else 1
 
