@@ -2,7 +2,7 @@
 
 A panel has one size, whatever the number of credentials. Its metrics come from three places: the watch writes its
 numbers as a log line, log filters of the stack count rotations and skipped runs, and AWS measures executions, functions
-and the queue. `tests/infrastructure/test_dashboard.py` checks that each of them is there.
+and the queue. `tests/infrastructure/test_cdk_alarms.py` checks that each of them is there.
 """
 
 from collections.abc import Mapping, Sequence

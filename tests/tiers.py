@@ -7,16 +7,12 @@ a test of the first tier holds already. Everything else is of the first tier.
 PROOF_TIER: dict[str, tuple[str, ...]] = {
     "deployments": (
         "tests/infrastructure/test_agent_image.py",
-        "tests/infrastructure/test_artefacts.py::test_a_bill_of_materials_has_every_package_of_the_lock_file_with_its_hashes",
-        "tests/infrastructure/test_artefacts.py::test_the_sums_are_those_of_all_files",
-        "tests/infrastructure/test_artefacts.py::test_two_builds_of_a_commit_are_the_same_bytes",
+        "tests/infrastructure/test_artefacts.py::test_a_release_has_its_bills_and_sums_and_two_builds_of_a_commit_are_the_same_bytes",
         "tests/infrastructure/test_cdk_sizes.py",
         "tests/infrastructure/test_fleet_run.py",
         "tests/infrastructure/test_oci_image.py",
         "tests/infrastructure/test_terraform_adoption.py",
-        "tests/infrastructure/test_terraform_issuer.py",
         "tests/infrastructure/test_terraform_sessions.py",
-        "tests/infrastructure/test_terraform_users.py",
     ),
     "emulators": ("tests/emulators",),
     "pages": (

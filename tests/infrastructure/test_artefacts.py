@@ -9,7 +9,6 @@ import tomllib
 import venv
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -49,61 +48,23 @@ def _packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.fixture(scope="module", name="made")
-def _made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Everything but the image."""
-    out = tmp_path_factory.mktemp("release")
-    artefacts.build_packages(out, COMMIT)
-    artefacts.write_bills(out, COMMIT)
-    artefacts.seal(out)
-    return out
-
-
-@pytest.fixture(scope="module", name="project")
-def _project() -> dict[str, Any]:
-    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return project
-
-
-def test_the_name_of_the_distribution_is_said_the_same_everywhere(project: dict[str, Any]) -> None:
-    assert project["name"] == DISTRIBUTION
-    advices = [problem.advice for problem in Environment]
+def test_the_name_of_the_distribution_is_said_the_same_everywhere() -> None:
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["name"] == DISTRIBUTION
     files = (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "lockstep").rglob("*.py"))
-    pages = [file.read_text() for file in files]
+    texts = [*(problem.advice for problem in Environment), *(file.read_text() for file in files)]
     named = [
-        found
-        for text in (*advices, *pages)
-        for found in re.findall(r"pip install (?:-\S+ )*'?(lockstep[a-z-]*)", text)
+        found for text in texts for found in re.findall(r"pip install (?:-\S+ )*'?(lockstep[a-z-]*)", text)
     ]
     assert len(named) > 3
     assert {*named} == {DISTRIBUTION}
 
 
-def test_two_builds_of_a_commit_are_the_same_bytes(made: Path, tmp_path: Path) -> None:
-    artefacts.build_packages(tmp_path, COMMIT)
-    artefacts.write_bills(tmp_path, COMMIT, names=["aws"])
-    built = [*tmp_path.iterdir()]
-    assert len(built) == 3
-    assert [file.name for file in built if file.read_bytes() != (made / file.name).read_bytes()] == []
-
-
 def test_the_wheel_can_be_installed_and_gives_the_command(packages: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "env", with_pip=False)
-    python = tmp_path / "env/bin/python"
     (wheel,) = packages.glob("*.whl")
-    install = [
-        sys.executable,
-        "-m",
-        "uv",
-        "pip",
-        "install",
-        "--quiet",
-        "--offline",
-        "--no-deps",
-        "--python",
-        str(python),
-    ]
-    subprocess.run([*install, str(wheel)], check=True)  # noqa: S603 - our own interpreter
+    install = ["-m", "uv", "pip", "install", "--quiet", "--offline", "--no-deps"]
+    where = ["--python", str(tmp_path / "env/bin/python"), str(wheel)]
+    subprocess.run([sys.executable, *install, *where], check=True)  # noqa: S603 - our own interpreter
     done = subprocess.run(  # noqa: S603 - the command that was just installed
         [tmp_path / "env/bin/lockstep", "status"], capture_output=True, text=True, check=False, cwd=tmp_path
     )
@@ -119,37 +80,39 @@ def test_the_source_archive_makes_the_same_wheel(packages: Path, tmp_path: Path)
     (source,) = tmp_path.iterdir()
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
     subprocess.run(command, cwd=source, check=True, capture_output=True)  # noqa: S603 - our own interpreter
-    (built,) = tmp_path.glob("*.whl")
-    (released,) = packages.glob("*.whl")
-    assert _content(built) == _content(released)
+    built, released = (zipfile.ZipFile(next(folder.glob("*.whl"))) for folder in (tmp_path, packages))
+    assert built.namelist() == released.namelist()
+    assert [name for name in built.namelist() if built.read(name) != released.read(name)] == []
 
 
-def _content(wheel: Path) -> dict[str, bytes]:
-    with zipfile.ZipFile(wheel) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
-@pytest.mark.parametrize("name", BILLS)
-def test_a_bill_of_materials_has_every_package_of_the_lock_file_with_its_hashes(
-    made: Path, name: str
+def test_a_release_has_its_bills_and_sums_and_two_builds_of_a_commit_are_the_same_bytes(
+    packages: Path, tmp_path: Path
 ) -> None:
-    bill = json.loads((made / f"{DISTRIBUTION}-{__version__}.{name}.cdx.json").read_text())
-    lock = (ROOT / f"locks/{name}.txt").read_text()
-    root = bill["metadata"]["component"]
-    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
-    assert (root["name"], root["version"]) == (DISTRIBUTION, __version__)
-    assert {(part["name"], part["version"]) for part in bill["components"]} == {
-        *re.findall(r"^([a-z0-9-]+)==([^ ]+)", lock, re.MULTILINE)
+    artefacts.build_packages(tmp_path, COMMIT)
+    for file in packages.iterdir():
+        assert file.read_bytes() == (tmp_path / file.name).read_bytes(), file.name
+    artefacts.write_bills(tmp_path, COMMIT)
+    bills = {name: tmp_path / f"{DISTRIBUTION}-{__version__}.{name}.cdx.json" for name in BILLS}
+    for name, file in bills.items():
+        bill, lock = json.loads(file.read_text()), (ROOT / f"locks/{name}.txt").read_text()
+        root = bill["metadata"]["component"]
+        assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+        assert (root["name"], root["version"]) == (DISTRIBUTION, __version__)
+        assert {(part["name"], part["version"]) for part in bill["components"]} == {
+            *re.findall(r"^([a-z0-9-]+)==([^ ]+)", lock, re.MULTILINE)
+        }
+        hashes = re.findall(r'"content": "([0-9a-f]{64})"', json.dumps(bill))
+        assert {*hashes} == {*re.findall(r"--hash=sha256:([0-9a-f]{64})", lock)}
+    first = bills["aws"].read_bytes()
+    artefacts.write_bills(tmp_path, COMMIT, names=["aws"])
+    assert bills["aws"].read_bytes() == first
+    artefacts.seal(tmp_path)
+    sums = dict(line.split("  ")[::-1] for line in (tmp_path / "SHA256SUMS").read_text().splitlines())
+    assert sums == {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in tmp_path.iterdir()
+        if file.name != "SHA256SUMS"
     }
-    hashes = re.findall(r'"content": "([0-9a-f]{64})"', json.dumps(bill))
-    assert {*hashes} == {*re.findall(r"--hash=sha256:([0-9a-f]{64})", lock)}
-
-
-def test_the_sums_are_those_of_all_files(made: Path) -> None:
-    sums = dict(line.split("  ")[::-1] for line in (made / "SHA256SUMS").read_text().splitlines())
-    assert {*sums} == {file.name for file in made.iterdir()} - {"SHA256SUMS"}
-    for name, digest in sums.items():
-        assert hashlib.sha256((made / name).read_bytes()).hexdigest() == digest
 
 
 def test_the_image_is_built_from_what_its_dockerfile_copies_and_nothing_else(tmp_path: Path) -> None:
@@ -165,33 +128,23 @@ def test_the_image_is_built_from_what_its_dockerfile_copies_and_nothing_else(tmp
     assert build.startswith("build --file")
     assert build.endswith(f"--tag lockstep-agent:{__version__} {context}")
     assert save.endswith(f"lockstep-agent:{__version__}")
-    copied = re.findall(
-        r"^COPY (?!--from)(.+) \S+$", (context / artefacts.AGENT_DOCKERFILE).read_text(), re.MULTILINE
-    )
+    dockerfile = (context / artefacts.AGENT_DOCKERFILE).read_text()
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.MULTILINE)
     wanted = {Path(name) for names in copied for name in names.split()}
     assert len(wanted) > 5
     assert [name for name in wanted if not (context / name).exists()] == []
-    top = {path.name for path in context.iterdir()}
-    assert top == {name.parts[0] for name in wanted} | {"docs"}
+    assert {path.name for path in context.iterdir()} == {name.parts[0] for name in wanted} | {"docs"}
 
 
-def test_the_notes_are_the_section_of_the_version() -> None:
+def test_a_version_is_released_under_its_tag_with_its_section_of_the_changelog_as_notes() -> None:
     assert notes("1.2.0", CHANGELOG) == "### Fixed\n\n- A defect."
     assert notes("1.1.0", CHANGELOG) == "- The first."
-
-
-@pytest.mark.parametrize(
-    "changelog", [CHANGELOG, "", "## [1.3.0]\n\n- Undated.\n", "## [1.3.0] - 2026-12-02\n\n"]
-)
-def test_a_version_of_which_the_changelog_says_nothing_is_not_released(changelog: str) -> None:
-    with pytest.raises(NotReleasableError, match=re.escape("## [1.3.0] - YYYY-MM-DD")):
-        check(COMMIT, version="1.3.0", changelog=changelog)
-
-
-def test_a_tag_of_another_version_is_not_released() -> None:
     check(COMMIT, version="1.2.0", changelog=CHANGELOG, tag="v1.2.0")
     with pytest.raises(NotReleasableError, match=re.escape("The tag would be v1.2.0")):
         check(COMMIT, version="1.2.0", changelog=CHANGELOG, tag="v1.2.1")
+    for changelog in (CHANGELOG, "", "## [1.3.0]\n\n- Undated.\n", "## [1.3.0] - 2026-12-02\n\n"):
+        with pytest.raises(NotReleasableError, match=re.escape("## [1.3.0] - YYYY-MM-DD")):
+            check(COMMIT, version="1.3.0", changelog=changelog)
 
 
 def test_work_that_is_not_committed_is_not_released(tmp_path: Path) -> None:

@@ -1,23 +1,17 @@
 """The deployed stack: deployed by the real CDK CLI, run from the uploaded package, under the deployed policies."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from lockstep.audit.verify import findings
 from lockstep.aws.s3 import S3AuditLog
-from lockstep.databases.findings import Outcome
-from lockstep.operate.access import operator
-from lockstep.operate.doctor.catalogue import CATALOGUE
-from lockstep.operate.doctor.checks import Context, chosen, examine
 from lockstep.protocol.errors import AuditLogAccessDeniedError
-from lockstep.protocol.model import Credential, Login, SecretStr
-from lockstep.protocol.workers import one_after_the_other
+from lockstep.protocol.model import Login, SecretStr
 from sandbox.deploy_local import (
     check_credential,
     check_digest,
@@ -31,7 +25,6 @@ from sandbox.emulators.aws import InvocationContext
 from sandbox.emulators.aws.deployed import NotPermittedError
 from sandbox.emulators.aws.executions import Client
 from sandbox.emulators.aws.policies import as_list
-from sandbox.estate import environment
 from sandbox.plans import AUDIT_BUCKET, LOCK_TABLE
 from sandbox.servers import set_password
 from sandbox.watching import Subscriber, Watching
@@ -67,55 +60,34 @@ def _rotated(world: DeployedWorld) -> DeployedWorld:
         for schedule in world.stack.schedules:
             assert check_shard(world, schedule, world.fire(schedule)) == []
     for credential in world.plan.credentials:
-        _lose_head(world, credential.id)
+        _update(world, credential.id, "REMOVE head_aws")
         execution = world.rotate(credential.id)
         assert execution.output, f"{execution.error}: {execution.cause}"
         assert execution.output["outcome"] == "rotated"
         assert check_credential(world, credential, execution.output["generation"]) == []
-    _change_account(world, world.plan.credentials[0])
-    execution = world.rotate(world.plan.credentials[0].id)
+    credential = world.plan.credentials[0]
+    changed = Login(
+        str(world.current(credential.secret_names.app_user)["username"]), SecretStr("Changed-outside-1")
+    )
+    set_password(world.servers[credential.databases[0]], changed)
+    execution = world.rotate(credential.id)
     assert execution.error == "DatabaseBlockedError", execution.cause
     assert not world.stack.call(world.stack.rule_of("watch")).function_error
     assert check_digest(world) == []
     return world
 
 
-def _change_account(world: DeployedWorld, credential: Credential) -> None:
-    username = str(world.current(credential.secret_names.app_user)["username"])
-    set_password(
-        world.servers[credential.databases[0]], Login(username, SecretStr("Changed-outside-of-Lockstep-1"))
+def _update(world: DeployedWorld, credential_id: str, expression: str, **values: object) -> None:
+    """Change a record as nobody should."""
+    more = (
+        {"ExpressionAttributeValues": {f":{name}": value for name, value in values.items()}} if values else {}
     )
-
-
-def _lose_head(world: DeployedWorld, credential_id: str) -> None:
     world.aws.client("dynamodb").update_item(
-        TableName=LOCK_TABLE, Key={"credential_id": {"S": credential_id}}, UpdateExpression="REMOVE head_aws"
+        TableName=LOCK_TABLE,
+        Key={"credential_id": {"S": credential_id}},
+        UpdateExpression=expression,
+        **more,
     )
-
-
-def test_the_deployed_rules_start_the_fleet_and_the_fleet_the_live_version(world: DeployedWorld) -> None:
-    machines = world.stack.machines
-    assert {s.target_arn for s in world.stack.schedules} == {machines["lockstep-fleet"]}
-    assert {s.input["shard"] for s in world.stack.schedules} == {shard.name for shard in world.plan.shards}
-    for credential in world.plan.credentials:
-        assert world.stack.alias_of(credential.id) == f"{machines['lockstep']}:live"
-
-
-def test_the_doctor_finds_everything_by_its_name_in_the_deployed_stack(world: DeployedWorld) -> None:
-    """What is left to do after a deployment: rotate."""
-    checks = chosen(CATALOGUE, world.plan, only=["aws"])
-    with environment(world.aws.environment()):
-        context = Context(plan=world.plan, clouds=operator(world.plan))
-        found = examine(checks, context, side_by_side=one_after_the_other)
-    assert {"aws.identity", "aws.records", "aws.secrets"} <= {f.check for f in found}
-    assert {(f.check, f.outcome) for f in found if f.outcome is not Outcome.PASSED} == {
-        ("aws.records", Outcome.WARNING),
-    }
-
-
-def test_no_call_is_refused(rotated: DeployedWorld) -> None:
-    assert rotated.aws.guard.records
-    assert check_roles(rotated) == []
 
 
 def test_a_probe_of_a_missing_version_is_answered_and_not_refused(rotated: DeployedWorld) -> None:
@@ -141,50 +113,44 @@ def test_a_probe_of_a_missing_version_is_answered_and_not_refused(rotated: Deplo
     assert json.loads(reply.payload)["errorType"] == "FenceLostError"
 
 
-def test_every_permission_is_used(rotated: DeployedWorld) -> None:
-    used = {(r.role, r.call.action) for r in rotated.aws.guard.records}
-    titles = _roles(rotated)
+def test_no_call_is_refused_every_permission_is_used_and_nothing_secret_is_logged(
+    rotated: DeployedWorld,
+) -> None:
+    guard, stack = rotated.aws.guard, rotated.stack
+    assert check_roles(rotated) == []
+    assert check_logs(rotated) == []
+    used = {(r.role, r.call.action) for r in guard.records}
+    assert used
+    titles = {
+        stack.role_of(f): f.removeprefix("lockstep-").removesuffix("-zip").replace("-", "_")
+        for f in stack.functions
+    }
+    machines = {role for role, _ in used} - titles.keys()
+    titles |= {role: "fleet" if "Fleet" in role else "state machine" for role in machines}
     unused = {
         (title, action)
         for role, title in titles.items()
-        for statement in rotated.aws.guard.statements(role)
+        for statement in guard.statements(role)
         for action in as_list(statement["Action"])
         if action.partition(":")[0] not in UNSEEN_SERVICES and (role, action) not in used
     }
     assert unused == UNUSED
 
 
-def _roles(world: DeployedWorld) -> Mapping[str, str]:
-    """Each role that made a call, with the name of its step."""
-    titles = {
-        world.stack.role_of(f): f.removeprefix("lockstep-").removesuffix("-zip").replace("-", "_")
-        for f in world.stack.functions
-    }
-    others = {r.role for r in world.aws.guard.records} - titles.keys()
-    return {**titles, **{role: "fleet" if "Fleet" in role else "state machine" for role in others}}
-
-
-def test_nothing_secret_is_logged(rotated: DeployedWorld) -> None:
-    assert check_logs(rotated) == []
-
-
-def test_a_machine_that_is_started_for_an_account_does_not_reach_its_item(rotated: DeployedWorld) -> None:
-    execution = rotated.stack.start(ACCOUNT)
-    assert (execution.status, "Generate" in execution.states_entered) == ("FAILED", False)
-    assert "Item" not in _item(rotated, ACCOUNT)
-
-
-def test_a_credential_that_the_plan_does_not_have_is_not_claimed(rotated: DeployedWorld) -> None:
-    execution = rotated.stack.start("another")
-    assert (execution.status, execution.error) == ("FAILED", "PlanDocumentMissingError")
-    assert _item(rotated, "another")["Item"].keys() <= {"credential_id", "fence"}
-
-
-def _item(world: DeployedWorld, key: str) -> Mapping[str, Any]:
-    reply: Mapping[str, Any] = world.aws.client("dynamodb").get_item(
-        TableName=LOCK_TABLE, Key={"credential_id": {"S": key}}
-    )
-    return reply
+@pytest.mark.parametrize(("key", "error"), [(ACCOUNT, None), ("another", "PlanDocumentMissingError")])
+def test_what_the_plan_does_not_have_is_not_claimed(
+    key: str, error: str | None, rotated: DeployedWorld
+) -> None:
+    execution = rotated.stack.start(key)
+    assert execution.status == "FAILED"
+    table = rotated.aws.client("dynamodb")
+    item = table.get_item(TableName=LOCK_TABLE, Key={"credential_id": {"S": key}}).get("Item", {})
+    if error:
+        assert execution.error == error
+        assert item.keys() <= {"credential_id", "fence"}
+    else:
+        assert "Generate" not in execution.states_entered
+        assert item == {}
 
 
 def test_a_named_operator_writes_an_entry_and_the_break_glass_role_hides_one_which_shows(
@@ -199,7 +165,8 @@ def test_a_named_operator_writes_an_entry_and_the_break_glass_role_hides_one_whi
     assert log.put(1, b"{}", entry)
     assert [str(finding) for finding in findings(log.history())] == []
     key = "aws/by-an-operator/000000000001.json"
-    _assert_refused(lambda: operator.delete_object(Bucket=AUDIT_BUCKET, Key=key))
+    with pytest.raises(ClientError, match="AccessDenied"):
+        operator.delete_object(Bucket=AUDIT_BUCKET, Key=key)
     break_glass = _administrator(rotated, "s3", role=BREAK_GLASS)
     break_glass.delete_object(Bucket=AUDIT_BUCKET, Key=key)
     assert list(log.numbers()) == []
@@ -222,13 +189,6 @@ def _administrator(
     )
     world.aws.guard.know(key, role)
     return world.aws.client_as(key, service)
-
-
-def _assert_refused(attempt: object) -> None:
-    assert callable(attempt)
-    with pytest.raises(ClientError) as refused:
-        attempt()
-    assert refused.value.response["Error"]["Code"] in {"AccessDenied", "AccessDeniedException"}
 
 
 def test_an_alarm_reaches_a_subscriber(world: DeployedWorld) -> None:
@@ -260,12 +220,7 @@ def test_people_are_paged_for_a_stale_credential_and_hear_when_it_is_over(rotate
     assert line["ids"]["StaleCredentials"] == [failing, neglected]
 
     assert rotated.rotate(neglected).status == "SUCCEEDED"
-    rotated.aws.client("dynamodb").update_item(
-        TableName=LOCK_TABLE,
-        Key={"credential_id": {"S": failing}},
-        UpdateExpression="SET paused = :yes",
-        ExpressionAttributeValues={":yes": {"BOOL": True}},
-    )
+    _update(rotated, failing, "SET paused = :yes", yes={"BOOL": True})
     found = watching.look()
     assert (found["StaleCredentials"], found["PausedCredentials"]) == (0, 1)
     assert watching.minutes_until(people, "Stale", "OK") <= 10
@@ -288,7 +243,7 @@ def test_the_deployed_functions_look_under_their_own_roles_and_change_nothing(ro
     """One database is blocked, since the rotation before has seen it refuse: it is told, and shown no login."""
     before = rotated.aws.client("dynamodb").scan(TableName=LOCK_TABLE)["Items"]
     calls = len(rotated.aws.guard.records)
-    document, seconds = doctor_in_cloud(rotated)
+    document, _ = doctor_in_cloud(rotated)
     found = document["findings"]
     steps = ("generate", "apply_db", "update_secrets", "audit", "watch")
     functions = {f["where"]: f["outcome"] for f in found if f["check"] == "inside.function"}
@@ -310,7 +265,6 @@ def test_the_deployed_functions_look_under_their_own_roles_and_change_nothing(ro
     text = json.dumps(document)
     for each in rotated.plan.credentials:
         assert str(rotated.current(each.secret_names.app_user)["password"]) not in text
-    print("doctor --in-cloud:", seconds, "s,", len(found), "findings")  # noqa: T201 - shown with -s
 
 
 def test_who_may_diagnose_runs_no_step_and_writes_no_entry_of_a_run_under_way(rotated: DeployedWorld) -> None:

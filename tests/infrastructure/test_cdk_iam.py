@@ -1,86 +1,83 @@
 """`docs/iam.md` lists exactly the synthesised permissions."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from cdk.bundle import ROOT
 from sandbox.emulators.aws.policies import as_list
-from tests.infrastructure.cdk_case import BOTH_CLOUDS, FEDERATED, PLAN, READERS, VPC, WITH_EVENTS, synthesised
+from tests.infrastructure.cdk_case import SHAPES, shape
 
 _ROW = re.compile(r"\| (?P<cells>[^|]+(?: \| [^|]+){4}) \| (?P<why>[^|]+) \|")
-NOTHING = "\N{EN DASH}"
-_HEADINGS = ("role", "statement", "may", "on", "if")
+_NOTHING = "\N{EN DASH}"
+NO_RESOURCE = {
+    "DeliverLogs",
+    "Network",
+    "NotFromCode",
+    "OciToken",
+    "Trace",
+}
+"""The statements on everything: calls that know no resource, or denials."""
 
 
 def _documented(section: str) -> set[tuple[str, ...]]:
     text = (ROOT / "docs" / "iam.md").read_text()
     (part,) = (p for p in text.split("\n## ") if p.startswith(section))
     rows = [
-        tuple("" if cell == NOTHING else cell for cell in match["cells"].split(" | "))
+        tuple("" if cell == _NOTHING else cell for cell in match["cells"].split(" | "))
         for line in part.splitlines()
         if (match := _ROW.fullmatch(line))
     ]
-    return {row for row in rows if row[:5] != _HEADINGS and not row[0].startswith("---")}
-
-
-def _rows(**settings: object) -> set[tuple[str, ...]]:
-    stack = synthesised(**settings)
-    return {stack.row(title, statement) for title, statement in stack.policies()}
-
-
-def test_the_page_lists_the_permissions_of_every_role() -> None:
-    assert _documented("The roles") == _rows()
-
-
-def test_the_page_lists_what_a_store_in_oci_and_a_vpc_add() -> None:
-    more = _rows(plan=BOTH_CLOUDS, vpc=VPC)
-    assert _rows() <= more
-    assert _documented("With a store in OCI") == more - _rows()
-
-
-def test_the_page_lists_what_events_add() -> None:
-    assert _documented("With events") == _rows(plan=WITH_EVENTS) - _rows()
-
-
-def test_the_page_lists_what_sessions_add_and_take_away() -> None:
-    keys, sessions = _rows(plan=BOTH_CLOUDS), _rows(plan=FEDERATED)
-    assert _documented("With sessions") == sessions - keys
-    assert {row[1] for row in keys - sessions} == {"OciKey", "OciKeyKey"}
-
-
-def test_the_page_lists_what_a_key_of_readers_changes() -> None:
-    one_key, two_keys = _rows(plan=BOTH_CLOUDS), _rows(plan=READERS)
-    assert _documented("With a key of its own") == two_keys - one_key
-    gone = {(row[0], row[1]) for row in one_key - two_keys}
-    assert gone == {("apply_db", "OciKey"), ("digest", "OciKey")}
+    return {row for row in rows if row[0] != "role" and not row[0].startswith("---")}
 
 
 @pytest.mark.parametrize(
-    ("plan", "services"),
-    [(BOTH_CLOUDS, {"ec2", "logs", "xray"}), (FEDERATED, {"ec2", "logs", "sts", "xray"})],
+    ("section", "wanted", "before", "gone"),
+    [
+        ("The roles", "plain", None, set()),
+        ("With a store in OCI", "both", "plain", set()),
+        ("With events", "events", "plain", set()),
+        (
+            "With sessions",
+            "federated",
+            "both",
+            {
+                (step, sid)
+                for step in ("generate", "apply_db", "update_secrets", "digest")
+                for sid in ("OciKey", "OciKeyKey")
+            },
+        ),
+        ("With a key of its own", "readers", "both", {("apply_db", "OciKey"), ("digest", "OciKey")}),
+    ],
 )
-def test_only_actions_without_resource_types_are_allowed_on_everything(
-    plan: Path, services: set[str]
+def test_the_page_lists_what_each_part_of_a_plan_gives_and_takes_away(
+    section: str, wanted: str, before: str | None, gone: set[tuple[str, str]]
 ) -> None:
-    everything = {
-        action
-        for _, statement in synthesised(plan=plan, vpc=VPC).policies()
-        if "*" in as_list(statement["Resource"])
-        for action in as_list(statement["Action"])
-    }
-    assert {action.partition(":")[0] for action in everything} == services
-    assert not any("*" in action for action in everything)
+    had, has = shape(before).rows() if before else set(), shape(wanted).rows()
+    assert _documented(section) == has - had
+    assert {row[:2] for row in had - has} == gone
 
 
-@pytest.mark.parametrize("plan", [PLAN, BOTH_CLOUDS, FEDERATED])
-def test_only_services_assume_the_roles_but_for_that_of_the_oci_runner(plan: Path) -> None:
-    roles = synthesised(plan=plan).resources("AWS::IAM::Role")
+@pytest.mark.parametrize("name", SHAPES)
+def test_no_right_is_wider_than_a_kind_of_resource_and_services_alone_assume_the_roles(name: str) -> None:
+    found = shape(name)
+    for title, statements in found.policies.items():
+        for statement in statements:
+            assert not [a for a in as_list(statement["Action"]) if "*" in a], (title, statement)
+            if "*" in as_list(statement["Resource"]):
+                assert statement["Sid"] in NO_RESOURCE, (title, statement)
     services = {
         statement["Principal"]["Service"]
-        for name, role in roles.items()
-        for statement in role["Properties"]["AssumeRolePolicyDocument"]["Statement"]
-        if not name.startswith("OciRunnerRole")
+        for role, properties in ((n, r["Properties"]) for n, r in found.resources("AWS::IAM::Role").items())
+        for statement in properties["AssumeRolePolicyDocument"]["Statement"]
+        if not role.startswith("OciRunnerRole")
     }
     assert services == {"events.amazonaws.com", "lambda.amazonaws.com", "states.amazonaws.com"}
+
+
+def test_with_rds_iam_both_runners_log_in_as_the_rotation_user_of_any_database_and_nobody_else() -> None:
+    logins = shape("iam").statements("DatabaseLogin")
+    assert logins.keys() == {"apply_db", "OCI runner"}
+    for statement in logins.values():
+        assert statement["Action"] == "rds-db:connect"
+        assert statement["Resource"] == "arn:aws:rds-db:eu-central-1:111122223333:dbuser:*/lockstep_rotator"

@@ -1,281 +1,472 @@
-"""What the synthesised policies allow, by IAM's rules, apart from secrets and keys: `test_cdk_secret_policies`."""
+"""Who may do what by the synthesised policies, by IAM's rules, where a second stack is in the same account.
 
-from dataclasses import replace
+`docs/iam.md` has every statement, and a test holds it to that. Here is what they come to on what there is.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from cdk.deployment import DEFINITION
+from lockstep.aws.clients import AwsKeys, aws_client
+from lockstep.aws.dynamodb_lock import DynamoDbLock
+from lockstep.protocol.messages import Recorded
+from lockstep.protocol.model import Claim, ClaimKind, Lease, LockRecord, Release, SecretStr
+from lockstep.protocol.names import SECRET_TAG, STACK_TAG, SecretKind
+from sandbox.emulators.aws.item_access import item_context
 from sandbox.emulators.aws.policies import Call, Context, decide
-from tests.infrastructure.policy_case import LOCK, OTHER, ROLES, THIS, allowed, world
-
-
-def test_every_role_is_judged_here() -> None:
-    assert sorted(world(THIS).policies) == ROLES
-
-
-@pytest.mark.parametrize("role", ROLES)
-def test_a_role_may_use_the_items_of_credentials_and_no_others(role: str) -> None:
-    tables = {stack: world(stack).arn_of("AWS::DynamoDB::Table") for stack in (THIS, OTHER)}
-    (credential, *_) = world(THIS).plan.credentials
-    keys = {
-        "credential": (credential.id,),
-        "account": ("account#orders:3306#app_user@%",),
-        "both": (credential.id, "account#orders:3306#app_user@%"),
-        "none": (),
-    }
-    calls = ("GetItem", "UpdateItem", "PutItem", "DeleteItem", "Query", "Scan", "DeleteTable", "BatchGetItem")
-    may = {
-        (call, stack, kind)
-        for call in calls
-        for stack, table in tables.items()
-        for kind, values in keys.items()
-        if allowed(
-            role,
-            Call(
-                action=f"dynamodb:{call}",
-                resource=table,
-                context={
-                    "dynamodb:Attributes": ("credential_id",),
-                    **({"dynamodb:LeadingKeys": values} if values else {}),
-                },
-            ),
-        )
-    }
-    # A Scan has no key, and reads every item.
-    scanned = {("Scan", THIS, kind) for kind in keys} if "Scan" in LOCK[role] else set()
-    assert may == {(call, THIS, "credential") for call in LOCK[role]} | scanned
-
-
-READS = {"audit": {"aws/"}, "digest": {"aws/", "digests/"}, "OCI runner": {"digests/"}}
-WRITES = {"audit": {"aws/"}, "digest": {"digests/"}}
-"""The folders of the audit bucket that a role lists and reads, and those that it writes."""
-RUNS, ORDERS, DIGESTS = "alias/lockstep-audit", "alias/lockstep-orders", "alias/lockstep-digests"
-SIGNS = {
-    "audit": {("GenerateMac", RUNS), ("VerifyMac", RUNS), ("VerifyMac", ORDERS)},
-    "digest": {
-        ("VerifyMac", RUNS),
-        ("VerifyMac", ORDERS),
-        ("Sign", DIGESTS),
-        ("GetPublicKey", DIGESTS),
-    },
-}
-"""What a role may do with the keys that sign. An order is recognised, and signed by people alone."""
-
-
-@pytest.mark.parametrize("role", ROLES)
-def test_one_role_writes_entries_and_another_one_digests(role: str) -> None:
-    context = {"aws:ResourceAccount": ("111122223333",), "s3:if-none-match": ("*",)}
-    may = {
-        (call, stack, prefix)
-        for stack, name in _BUCKETS.items()
-        for call in ("PutObject", "GetObject", "DeleteObject", "ListBucket", "PutBucketPolicy")
-        for prefix in ("", "aws", "aws/", "aws/a.b/", "digests/", "oci/", "else")
-        for bucket in (world(stack).arn_of("AWS::S3::Bucket", BucketName=name),)
-        if allowed(
-            role,
-            Call(
-                action=f"s3:{call}",
-                resource=f"{bucket}/{prefix}1" if call.endswith("Object") else bucket,
-                context={**context, "s3:prefix": (prefix,), "s3:x-amz-storage-class": ("STANDARD",)},
-            ),
-        )
-    }
-    beside = {"aws/": "aws/a.b/"}
-    read, written = (
-        {*found, *(beside[f] for f in found if f in beside)}
-        for found in (READS.get(role, set()), WRITES.get(role, set()))
-    )
-    assert may == {
-        *((call, THIS, prefix) for call in ("GetObject", "ListBucket") for prefix in read),
-        *(("PutObject", THIS, prefix) for prefix in written),
-    }
-
-
-@pytest.mark.parametrize("role", ROLES)
-def test_a_role_uses_the_keys_that_sign_for_its_own_purpose(role: str) -> None:
-    context = {
-        "kms:MacAlgorithm": ("HMAC_SHA_256",),
-        "kms:MessageType": ("DIGEST",),
-        "kms:SigningAlgorithm": ("RSASSA_PKCS1_V1_5_SHA_256",),
-    }
-    keys = {(THIS, alias): alias for alias in (RUNS, ORDERS, DIGESTS)} | {
-        (OTHER, f"{alias}-two"): f"{alias}-two" for alias in (RUNS, ORDERS)
-    }
-    keys[OTHER, "alias/lockstep-two-digests"] = "alias/lockstep-two-digests"
-    may = {
-        (call, alias)
-        for call in ("GenerateMac", "VerifyMac", "Sign", "Verify", "GetPublicKey", "Decrypt")
-        for stack, alias in keys
-        if allowed(role, Call(action=f"kms:{call}", resource=world(stack).key(alias), context=context))
-    }
-    assert may == SIGNS.get(role, set())
-
-
-@pytest.mark.parametrize(
-    "other",
-    [{"kms:MessageType": ("RAW",)}, {"kms:SigningAlgorithm": ("RSASSA_PSS_SHA_256",)}],
-    ids=["text", "another algorithm"],
+from tests.infrastructure.cdk_case import (
+    ACCOUNT,
+    ADOPTED_KEY,
+    AUDIT,
+    LISTED,
+    MANAGED,
+    OTHER_KEY,
+    PLANS,
+    REGION,
+    STEPS,
+    shape,
+    with_listed_admins,
 )
-def test_a_digest_is_signed_in_one_way(other: Context) -> None:
-    context = {
-        "kms:MessageType": ("DIGEST",),
-        "kms:SigningAlgorithm": ("RSASSA_PKCS1_V1_5_SHA_256",),
-        **other,
-    }
-    key = world(THIS).key(DIGESTS)
-    assert not allowed("digest", Call(action="kms:Sign", resource=key, context=context))
+from tests.support.memory import EPOCH
+
+GENERATE, APPLY, UPDATE, AUDITOR = "generate", "apply_db", "update_secrets", "audit"
+WATCH, DIGEST, OCI, MACHINE, FLEET = "watch", "digest", "OCI runner", "state machine", "fleet"
+FUNCTIONS = {GENERATE, APPLY, UPDATE, AUDITOR, WATCH, DIGEST}
+CALLS = {
+    "dynamodb": "GetItem UpdateItem PutItem DeleteItem Query Scan DeleteTable BatchGetItem",
+    "secretsmanager": (
+        "DescribeSecret GetSecretValue PutSecretValue UpdateSecretVersionStage DeleteSecret ListSecretVersionIds "
+        "PutResourcePolicy RestoreSecret TagResource UntagResource UpdateSecret"
+    ),
+    "kms": (
+        "Decrypt GenerateDataKey Encrypt ReEncryptFrom ScheduleKeyDeletion CreateGrant GenerateMac VerifyMac Sign "
+        "Verify GetPublicKey"
+    ),
+    "s3": "GetObject PutObject DeleteObject DeleteObjectVersion PutObjectAcl ListBucket PutBucketPolicy",
+    "lambda": "InvokeFunction UpdateFunctionCode",
+    "states": "StartExecution StopExecution",
+    "events": "PutEvents PutRule",
+    "sts": "GetWebIdentityToken",
+}
+"""What is tried of each service; a row says who may make which, and nobody may make the others."""
+ITEM, REGISTRY = "multi-cloud/app_user", "account#orders:3306#app_user@%"
+May = Mapping[str, set[str]]
+NOTHING: May = {}
 
 
-def test_what_is_written_cannot_be_overwritten_or_moved_to_another_account_or_class() -> None:
-    bucket = world(THIS).arn_of("AWS::S3::Bucket", BucketName=_BUCKETS[THIS])
-    entry = Call(
-        action="s3:PutObject",
-        resource=f"{bucket}/aws/multi-cloud.app_user/000000000001",
-        context={
-            "aws:ResourceAccount": ("111122223333",),
-            "s3:if-none-match": ("*",),
-            "s3:x-amz-storage-class": ("STANDARD",),
-        },
-    )
-    assert allowed("audit", entry)
-    digest = replace(
-        entry,
-        resource=f"{bucket}/digests/2026-11-29T19.json",
-        context={k: v for k, v in entry.context.items() if k != "s3:x-amz-storage-class"},
-    )
-    assert allowed("digest", digest)
-    for role, written in {"audit": entry, "digest": digest}.items():
-        for key, value in {
-            "s3:if-none-match": None,
-            "aws:ResourceAccount": ("999988887777",),
-            "s3:x-amz-storage-class": ("DEEP_ARCHIVE",),
-        }.items():
-            context = {k: v for k, v in written.context.items() if k != key} | ({key: value} if value else {})
-            assert not allowed(role, replace(written, context=context)), (role, key)
+@dataclass(frozen=True)
+class Row:
+    """One resource in one situation, and by call the roles that may make it."""
+
+    what: str
+    resource: str
+    context: Context = field(default_factory=dict)
+    may: May = field(default_factory=dict)
+    stack: str = "both"
 
 
-@pytest.mark.parametrize("role", ROLES)
-def test_only_the_state_machine_invokes_and_only_versions(role: str) -> None:
-    may = {
-        (stack, world(stack).template.name(name).removeprefix(f"{stack}-"), qualifier)
-        for stack in (THIS, OTHER)
-        for name in world(stack).template.of_type("AWS::Lambda::Function")
-        for qualifier in ("", ":1", ":207")
-        if allowed(
-            role, Call(action="lambda:InvokeFunction", resource=world(stack).template.arn(name) + qualifier)
+def secret_arn(name: str = ITEM, *, account: str = ACCOUNT, region: str = REGION) -> str:
+    return f"arn:aws:secretsmanager:{region}:{account}:secret:{name}-AbCdEf"
+
+
+def tags(kind: str, stack: str = "lockstep") -> Context:
+    return {f"aws:ResourceTag/{STACK_TAG}": (stack,), f"aws:ResourceTag/{SECRET_TAG}": (kind,)}
+
+
+# ---- the lock table
+
+TABLE = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/lockstep"
+READ_LOCK = {GENERATE, APPLY, AUDITOR, OCI}
+WRITE_LOCK = {GENERATE, APPLY, UPDATE, OCI, MACHINE}
+# A Scan has no key, and reads every item.
+SCAN = {"Scan": {WATCH, OCI}}
+
+
+def item(*keys: str, attributes: tuple[str, ...] = ("credential_id",)) -> Context:
+    found = {"dynamodb:LeadingKeys": keys, "dynamodb:Attributes": attributes}
+    return {key: value for key, value in found.items() if value}
+
+
+def may_write(writers: set[str]) -> May:
+    return {"GetItem": READ_LOCK, "UpdateItem": writers, **SCAN}
+
+
+ITEMS = [
+    Row("a credential", TABLE, item(ITEM), may_write(WRITE_LOCK)),
+    Row("the registry", TABLE, item(REGISTRY), SCAN),
+    Row("a credential and the registry", TABLE, item(ITEM, REGISTRY), SCAN),
+    Row("no key", TABLE, item(), SCAN),
+    Row("another stack's table", f"{TABLE}-two", item(ITEM)),
+    # That a request names nothing does not pass as one whose every name is listed.
+    Row("a write that names nothing", TABLE, item(ITEM, attributes=()), may_write(set())),
+    *(
+        # Protocol E14.
+        Row(f"a write of {name}", TABLE, item(ITEM, attributes=(name,)), may_write(writers))
+        for name, writers in (
+            ("head_aws", {MACHINE}),
+            ("head_oci", {OCI}),
+            ("promoting", {GENERATE, UPDATE, MACHINE, OCI}),
+            ("owned_by", set[str]()),
         )
-    }
-    steps = ("generate", "apply-db", "update-secrets", "audit")
-    versions = {(THIS, step, qualifier) for step in steps for qualifier in (":1", ":207")}
-    assert may == (versions if role == "state machine" else set())
+    ),
+]
+
+# ---- secrets, and the keys that encrypt them
+
+
+def readers(*roles: str) -> dict[str, set[str]]:
+    return {call: {*roles} for call in ("DescribeSecret", "GetSecretValue")}
+
+
+WRITERS = {"PutSecretValue": {GENERATE, OCI}, "UpdateSecretVersionStage": {UPDATE, OCI}}
+BY_KIND: Mapping[str, Mapping[SecretKind, May]] = {
+    "both": {
+        SecretKind.APP_USER: {**readers(GENERATE, APPLY, UPDATE, OCI), **WRITERS},
+        SecretKind.CONNECTION_BLOB: {**readers(GENERATE, UPDATE, OCI), **WRITERS},
+        SecretKind.ADMIN: readers(APPLY),
+        SecretKind.RUNNER_KEY: readers(GENERATE, APPLY, UPDATE, DIGEST),
+        SecretKind.RUNNER_READER_KEY: NOTHING,
+    },
+    # The steps that only read in OCI have a key that may write nothing there.
+    "readers": {
+        SecretKind.RUNNER_KEY: readers(GENERATE, UPDATE),
+        SecretKind.RUNNER_READER_KEY: readers(APPLY, DIGEST),
+    },
+    # The key that signs for the application is in KMS. Who reads the log for a living has no password to lose (ADR 80).
+    "federated": dict.fromkeys((SecretKind.RUNNER_KEY, SecretKind.RUNNER_READER_KEY), NOTHING),
+}
+SECRETS = [
+    Row(f"{kind} of {stack}", secret_arn(), tags(kind), may, stack)
+    for stack, kinds in BY_KIND.items()
+    for kind, may in kinds.items()
+]
+STRANGERS = [
+    Row(f"{kind} {name}", arn, found)
+    for kind in SecretKind
+    for name, arn, found in (
+        *(
+            (f"of {stack}", secret_arn(), tags(kind, stack))
+            for stack in ("lockstep-two", "LOCKSTEP", "*", "")
+        ),
+        ("without the stack", secret_arn(), {f"aws:ResourceTag/{SECRET_TAG}": (kind,)}),
+        ("of another account", secret_arn(account="999988887777"), tags(kind)),
+        ("of another region", secret_arn(region="eu-west-1"), tags(kind)),
+    )
+]
+STRANGERS += [
+    Row("no kind", secret_arn(), {f"aws:ResourceTag/{STACK_TAG}": ("lockstep",)}),
+    Row("an unknown kind", secret_arn(), tags("other")),
+]
+BY_ARN = [
+    Row(arn, arn, {}, may, "listed")
+    for arn, may in (
+        (LISTED, readers(APPLY)),
+        (secret_arn(MANAGED), readers(APPLY)),
+        (LISTED.replace("orders", "other"), NOTHING),
+        (LISTED.replace("444455556666", ACCOUNT), NOTHING),
+        (secret_arn("rds!cluster-other"), NOTHING),
+        (secret_arn(MANAGED, region="eu-west-1"), NOTHING),
+    )
+]
+
+
+def through(service: str, **encrypted: str) -> Context:
+    contexts = {f"kms:EncryptionContext:{k.replace('__', ':')}": (v,) for k, v in encrypted.items()}
+    return {"kms:ViaService": (f"{service}.{REGION}.amazonaws.com",), **contexts}
+
+
+OF_SECRET = through("secretsmanager", SecretARN=secret_arn())
+OF_TABLE = through("dynamodb", aws__dynamodb__tableName="lockstep")
+DECRYPTS = {"Decrypt": {GENERATE, APPLY, UPDATE, DIGEST, OCI}, "GenerateDataKey": {GENERATE, OCI}}
+IN_AWS = {"Decrypt": {GENERATE, APPLY, UPDATE}, "GenerateDataKey": {GENERATE}}
+KEYS = [
+    Row("for a secret", "alias/lockstep", OF_SECRET, DECRYPTS),
+    Row("for the table", "alias/lockstep", OF_TABLE, {"Decrypt": READ_LOCK | WRITE_LOCK | {WATCH}}),
+    *(
+        Row(f"for {what}", "alias/lockstep", context)
+        for what, context in (
+            ("no secret", through("secretsmanager")),
+            ("a foreign secret", through("secretsmanager", SecretARN=secret_arn(account="999988887777"))),
+            ("a secret, directly", {"kms:EncryptionContext:SecretARN": (secret_arn(),)}),
+            ("another table", through("dynamodb", aws__dynamodb__tableName="lockstep-two")),
+            ("another service", through("s3")),
+            ("nothing", {}),
+        )
+    ),
+    *(Row(f"{key} for a secret", key, OF_SECRET) for key in ("alias/lockstep-audit", "alias/lockstep-two")),
+    *(Row(f"{key}, adopted", key, OF_SECRET, IN_AWS, "all adopted") for key in (ADOPTED_KEY, OTHER_KEY)),
+    Row("an adopted key for nothing", OTHER_KEY, {}, NOTHING, "all adopted"),
+]
+
+# ---- the keys that sign
+
+SIGNING: Context = {
+    "kms:MacAlgorithm": ("HMAC_SHA_256",),
+    "kms:MessageType": ("DIGEST",),
+    "kms:SigningAlgorithm": ("RSASSA_PKCS1_V1_5_SHA_256",),
+}
+PURPOSES: Mapping[str, May] = {
+    "alias/lockstep-audit": {"GenerateMac": {AUDITOR}, "VerifyMac": {AUDITOR, DIGEST}},
+    # An order is recognised, and signed by people alone.
+    "alias/lockstep-orders": {"VerifyMac": {AUDITOR, DIGEST}},
+    "alias/lockstep-digests": {"Sign": {DIGEST}, "GetPublicKey": {DIGEST}},
+}
+ANY_KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/0a1b2c3d-0000-0000-0000-000000000000"
+SIGNATURES = [
+    *(Row(alias, alias, SIGNING, may) for alias, may in PURPOSES.items()),
+    *(
+        Row(
+            f"a digest with {key}",
+            "alias/lockstep-digests",
+            {**SIGNING, key: (value,)},
+            {"GetPublicKey": {DIGEST}},
+        )
+        for key, value in (("kms:MessageType", "RAW"), ("kms:SigningAlgorithm", "RSASSA_PSS_SHA_256"))
+    ),
+    *(
+        Row(alias, alias, SIGNING)
+        for alias in ("alias/lockstep-audit-two", "alias/lockstep-orders-two", "alias/lockstep-two-digests")
+    ),
+    # An adopted key that signs is known by its alias.
+    *(
+        Row(
+            f"adopted as {alias}",
+            ANY_KEY,
+            {**SIGNING, "kms:ResourceAliases": ("alias/a", alias)},
+            may,
+            "all adopted",
+        )
+        for alias, may in {**PURPOSES, "alias/lockstep-audit-two": NOTHING}.items()
+    ),
+    Row("no alias", ANY_KEY, SIGNING, NOTHING, "all adopted"),
+]
+
+# ---- buckets
+
+OWN = {"aws:ResourceAccount": (ACCOUNT,)}
+NEW = {**OWN, "s3:if-none-match": ("*",), "s3:x-amz-storage-class": ("STANDARD",)}
+ARCHIVED = {**NEW, "s3:x-amz-storage-class": ("DEEP_ARCHIVE",)}
+ELSEWHERE = {**NEW, "aws:ResourceAccount": ("999988887777",)}
+SEES: May = {call: {AUDITOR, DIGEST} for call in ("GetObject", "ListBucket")}
+SEES_DIGESTS: May = {call: {DIGEST, OCI} for call in ("GetObject", "ListBucket")}
+LISTS = {"ListBucket": FUNCTIONS}
+
+
+def stored(bucket: str, folder: str, context: Context, may: May) -> Row:
+    on = {**context, "s3:prefix": (folder,)}
+    return Row(f"{bucket}/{folder} {sorted(context.values())}", f"arn:aws:s3:::{bucket}/{folder}1", on, may)
+
+
+OBJECTS = [
+    stored(AUDIT, "aws/", NEW, {**SEES, "PutObject": {AUDITOR}}),
+    stored(AUDIT, "digests/", NEW, {**SEES_DIGESTS, "PutObject": {DIGEST}}),
+    *(stored(AUDIT, "aws/", context, SEES) for context in (OWN, ARCHIVED)),
+    *(stored(AUDIT, "digests/", context, SEES_DIGESTS) for context in (OWN, ARCHIVED)),
+    *(stored(AUDIT, folder, ELSEWHERE, NOTHING) for folder in ("aws/", "digests/")),
+    *(stored(AUDIT, folder, NEW, NOTHING) for folder in ("", "aws", "oci/", "else/")),
+    *(
+        stored(f"{AUDIT}-two{end}", folder, NEW, NOTHING)
+        for end, folder in (("", "aws/"), ("-plans", "plans/"))
+    ),
+    stored(PLANS, "plans/d1/credentials/", NEW, {**LISTS, "GetObject": FUNCTIONS}),
+    stored(PLANS, "plans/d1/shards/", NEW, {**LISTS, "GetObject": {*FUNCTIONS, FLEET}}),
+    stored(PLANS, "reports/20m-00/", NEW, {**LISTS, "GetObject": {FLEET}, "PutObject": {FLEET}}),
+    stored(PLANS, "else/", NEW, LISTS),
+]
+
+# ---- what is called
+
+FUNCTION = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function"
+STARTS = f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine"
+BUS = f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus"
+ASKS: Context = {
+    "lambda:SourceFunctionArn": (f"{FUNCTION}:lockstep-generate:7",),
+    "sts:DurationSeconds": ("300",),
+    "sts:IdentityTokenAudience": ("lockstep",),
+    "sts:SigningAlgorithm": ("RS256",),
+}
+"""What STS knows of the request of one step."""
+
+
+def starts(machine: str, qualifier: str, *roles: str) -> Row:
+    """Step Functions asks IAM for the machine; the alias or the version is a key of the request."""
+    context = {"states:StateMachineQualifier": (qualifier,)} if qualifier else {}
+    return Row(f"{machine}:{qualifier}", f"{STARTS}:{machine}", context, {"StartExecution": {*roles}})
+
+
+CALLED = [
+    # Only the state machine invokes, and only versions.
+    *(Row(f"{s}:7", f"{FUNCTION}:lockstep-{s}:7", {}, {"InvokeFunction": {MACHINE}}) for s in STEPS),
+    *(Row(name, f"{FUNCTION}:lockstep-{name}") for name in ("audit", "watch:1", "digest:1", "two-audit:1")),
+    # The schedules start the fleet, whose items are executions of itself, and the fleet the machine by its alias alone.
+    starts("lockstep", "live", FLEET),
+    *(starts("lockstep", qualifier) for qualifier in ("", "1", "canary", "gate")),
+    starts("lockstep-fleet", "", "schedules", FLEET),
+    *(starts(f"lockstep-two{end}", "live") for end in ("", "-fleet")),
+    Row("a token about itself", "*", ASKS, {"GetWebIdentityToken": {GENERATE}}, "federated"),
+    *(
+        Row(f"a token with {key} {values}", "*", {**ASKS, key: values}, NOTHING, "federated")
+        for key, values in (
+            ("sts:DurationSeconds", ("301",)),
+            ("sts:DurationSeconds", ()),
+            ("sts:IdentityTokenAudience", ("lockstep", "another")),
+            ("sts:IdentityTokenAudience", ()),
+            ("sts:SigningAlgorithm", ("ES384",)),
+            ("lambda:SourceFunctionArn", ()),
+        )
+    ),
+    Row("the bus", f"{BUS}/platform-events", {}, {"PutEvents": {"announce"}}, "events"),
+    Row("another bus", f"{BUS}/default", {}, NOTHING, "events"),
+]
+ROWS = [*ITEMS, *SECRETS, *STRANGERS, *BY_ARN, *KEYS, *SIGNATURES, *OBJECTS, *CALLED]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.what)
+def test_only_these_roles_may(row: Row) -> None:
+    found, resource = with_listed_admins() if row.stack == "listed" else shape(row.stack), row.resource
+    if resource.startswith("alias/"):
+        is_own = resource in {a["AliasName"] for a in found.each("AWS::KMS::Alias")}
+        resource = (found if is_own else shape("another stack")).key(resource)
+    service = "sts" if resource == "*" else resource.split(":")[2]
+    context = {key: values for key, values in row.context.items() if values}
+    assert row.may.keys() <= {*CALLS[service].split()}
+    for name in CALLS[service].split():
+        on = resource.partition("/")[0] if "Bucket" in name else resource
+        call = Call(action=f"{service}:{name}", resource=on, context=context)
+        may = {role for role, statements in found.policies.items() if decide(call, statements).allowed}
+        assert may == row.may.get(name, set()), name
+
+
+def test_the_rows_are_about_every_role() -> None:
+    judged = {role for name in ("both", "federated", "readers", "events") for role in shape(name).policies}
+    assert {role for row in ROWS for roles in row.may.values() for role in roles} == judged
 
 
 def test_the_right_to_diagnose_invokes_no_step() -> None:
-    right = {"Effect": "Allow", "Action": "*", "Resource": f"arn:aws:lambda:*:function:{THIS}-*:doctor"}
-    template = world(THIS).template
-    for name in template.of_type("AWS::Lambda::Function"):
+    right = {"Effect": "Allow", "Action": "*", "Resource": "arn:aws:lambda:*:function:lockstep-*:doctor"}
+    for step in (*STEPS, "watch", "digest"):
         for qualifier in ("", ":1", ":$LATEST", ":doctors", ":doctor"):
-            call = Call(action="lambda:InvokeFunction", resource=template.arn(name) + qualifier)
+            call = Call(action="lambda:InvokeFunction", resource=f"{FUNCTION}:lockstep-{step}{qualifier}")
             assert decide(call, [right]).allowed == (qualifier == ":doctor")
 
 
-@pytest.mark.parametrize("role", ROLES)
-def test_the_schedules_start_the_fleet_and_the_fleet_the_machine_by_its_alias_alone(role: str) -> None:
-    """Step Functions asks IAM for the machine; the alias or the version is a key of the request."""
-    may = {
-        (stack, machine, qualifier)
-        for stack in (THIS, OTHER)
-        for machine in ("", "-fleet")
-        for qualifier in ("", "1", "canary", "gate", "live")
-        if allowed(
-            role,
-            Call(
-                action="states:StartExecution",
-                resource=world(stack).arn_of(
-                    "AWS::StepFunctions::StateMachine", StateMachineName=f"{stack}{machine}"
-                ),
-                context={"states:StateMachineQualifier": (qualifier,)} if qualifier else {},
-            ),
-        )
-    }
-    # The fleet has no version and no alias; its items are executions of itself.
-    own = {(THIS, "-fleet", qualifier) for qualifier in ("", "1", "canary", "gate", "live")}
-    assert may == {"schedules": own, "fleet": {(THIS, "", "live")} | own}.get(role, set())
-
-
-@pytest.mark.parametrize("role", ROLES)
-def test_functions_read_published_plans_and_only_the_fleet_writes_beside_them(role: str) -> None:
-    account = {"aws:ResourceAccount": ("111122223333",)}
-    folder = f"plans/{'d1' * 32}"
-    objects = {
-        "credential": f"{folder}/credentials/0123456789abcdef.json",
-        "index": f"{folder}/index.json",
-        "shard": f"{folder}/shards/20m-00.json",
-        "report": "reports/20m-00/1/SUCCEEDED_0.json",
-        "else": "else",
-    }
-    calls = (
-        "GetObject",
-        "PutObject",
-        "DeleteObject",
-        "DeleteObjectVersion",
-        "PutObjectAcl",
-        "GetObjectVersion",
-    )
-    may = {
-        (stack, call, kind)
-        for stack in (THIS, OTHER)
-        for call in calls
-        for kind, key in objects.items()
-        if allowed(
-            role,
-            Call(
-                action=f"s3:{call}",
-                resource=f"{world(stack).arn_of('AWS::S3::Bucket', BucketName=f'{_BUCKETS[stack]}-plans')}/{key}",
-                context={**account, "s3:if-none-match": ("*",)},
-            ),
-        )
-    }
-    reads = {(THIS, "GetObject", kind) for kind in ("credential", "index", "shard")}
-    fleet = {(THIS, "GetObject", "shard"), (THIS, "GetObject", "report"), (THIS, "PutObject", "report")}
-    assert may == (fleet if role == "fleet" else reads if role in _FUNCTIONS else set())
-
-
-@pytest.mark.parametrize("role", ROLES)
-def test_a_role_writes_its_own_log_only(role: str) -> None:
-    may = [
-        world(stack).template.name(name)
-        for stack in (THIS, OTHER)
-        for name in world(stack).template.of_type("AWS::Logs::LogGroup")
-        if allowed(role, Call(action="logs:PutLogEvents", resource=world(stack).template.arn(name)))
-    ]
-    assert may == (["/aws/lambda/lockstep-" + role.replace("_", "-")] if role in _FUNCTIONS else [])
-
-
 def test_every_rule_and_nothing_else_may_write_to_the_dead_letter_queue() -> None:
-    found = world(THIS)
-    (policy,) = found.template.of_type("AWS::SQS::QueuePolicy").values()
-    queue = found.arn_of("AWS::SQS::Queue")
+    found = shape("both")
+    (policy,) = found.each("AWS::SQS::QueuePolicy")
     statements = [
         s
-        for s in found.template.resolved(policy["Properties"]["PolicyDocument"]["Statement"])
+        for s in found.resolved(policy["PolicyDocument"]["Statement"])
         if s["Effect"] == "Allow" and s["Principal"] == {"Service": "events.amazonaws.com"}
     ]
-    rule = "arn:aws:events:eu-central-1:111122223333:rule/"
-    sources = {
-        **{
-            found.template.arn(name): "DeadLetterConfig" in resource["Properties"]["Targets"][0]
-            for name, resource in found.template.of_type("AWS::Events::Rule").items()
-        },
-        f"{rule}elsewhere": False,
-        f"{rule}lockstep": False,
-        "arn:aws:events:eu-central-1:999988887777:rule/lockstep-x": False,
-        "arn:aws:events:eu-west-1:111122223333:rule/lockstep-x": False,
+    rules = found.resources("AWS::Events::Rule").items()
+    place = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/"
+    sources = {found.arn(n): "DeadLetterConfig" in r["Properties"]["Targets"][0] for n, r in rules}
+    sources |= dict.fromkeys((f"{place}elsewhere", f"{place}lockstep", ""), False)
+    sources |= {
+        f"{place}lockstep-x".replace(was, now): False for was, now in ((ACCOUNT, "9"), (REGION, "eu-west-1"))
     }
+    queue = found.arn(found.id_of("AWS::SQS::Queue"))
     for source, may in sources.items():
-        call = Call(action="sqs:SendMessage", resource=queue, context={"aws:SourceArn": (source,)})
+        context = {"aws:SourceArn": (source,)} if source else {}
+        call = Call(action="sqs:SendMessage", resource=queue, context=context)
         assert decide(call, statements).allowed is may, source
-    assert not decide(Call(action="sqs:SendMessage", resource=queue), statements).allowed
 
 
-_BUCKETS = {THIS: "example-lockstep-audit", OTHER: "example-lockstep-audit-two"}
-_FUNCTIONS = ("generate", "apply_db", "update_secrets", "audit", "watch", "digest")
+# ---- what the code sends to the lock table
+
+LEASE = Lease(credential_id=ITEM, holder="run-1", fence=7)
+CLAIM = Claim(kind=ClaimKind.NEW, generation=7, base_generation=6, rotation_id="run-1")
+DONE = Release(
+    current_generation=7,
+    valid=frozenset({6, 7}),
+    proven=("db-1",),
+    next_due_at=EPOCH,
+    not_before=EPOCH,
+    rotated_at=EPOCH,
+)
+Operation = Callable[[DynamoDbLock], object]
+SEEN = LockRecord(credential_id=ITEM, plan="of-a-plan", valid=frozenset({5}))
+OPEN = LockRecord(credential_id=ITEM, plan="of-a-plan", claim=CLAIM, revoke_through=5)
+PROMOTING = LockRecord(credential_id=ITEM, activate="of-a-plan", claim=CLAIM, promoting=True)
+
+
+def acquire(lock: DynamoDbLock, **more: Any) -> object:  # noqa: ANN401 - as of the port
+    return lock.acquire(holder="run-1", now=EPOCH, expires_at=EPOCH + timedelta(minutes=9), **more)
+
+
+def claim(over: LockRecord, *served: int) -> Operation:
+    return lambda lock: lock.claim(LEASE, CLAIM, over=over, plan="of-a-plan", served=served)
+
+
+def released(stream: str, done: Release | None) -> Operation:
+    return lambda lock: lock.release(LEASE, done, entry=Recorded(stream=stream, seq=3, hash="d" * 64))
+
+
+WRITES: dict[str, tuple[set[str], list[Operation]]] = {
+    "claim": ({GENERATE, OCI}, [claim(SEEN, 4), claim(OPEN), claim(PROMOTING), claim(OPEN, 3)]),
+    "promote": ({UPDATE, OCI}, [lambda lock: lock.begin_promotion(LEASE, CLAIM, now=EPOCH)]),
+    "block": ({APPLY, MACHINE, OCI}, [lambda lock: lock.block(LEASE, ["db-1"])]),
+    "acquire": (
+        {MACHINE, OCI},
+        [lambda lock: acquire(lock, force=True), lambda lock: acquire(lock, force=False, due_by=EPOCH)],
+    ),
+    "release of what nothing is recorded of": ({MACHINE, OCI}, [lambda lock: lock.release(LEASE, None)]),
+    "release with the head of aws": ({MACHINE}, [released("aws", None), released("aws", DONE)]),
+    "release with the head of oci": ({OCI}, [released("oci", None), released("oci", DONE)]),
+}
+"""Every write of the lock, by who may make it. IAM cannot tell a write from a condition: a rotation that is done ends a
+blocking."""
+
+
+class CapturedError(Exception):
+    """Stands in the place of the answer."""
+
+
+def request_of(operation: Operation) -> dict[str, Any]:
+    """What the adapter sends."""
+    keys = AwsKeys(access_key_id="AKIA", secret_access_key=SecretStr("a-secret"))
+    client = aws_client("dynamodb", REGION, keys=keys, endpoint="http://127.0.0.1:9")
+    sent: list[dict[str, Any]] = []
+
+    def capture(params: dict[str, Any], **_: object) -> None:
+        sent.append(json.loads(params["body"]))
+        raise CapturedError
+
+    client.meta.events.register("before-call", capture)
+    with pytest.raises(CapturedError):
+        operation(DynamoDbLock(client, "lockstep", ITEM))
+    (only,) = sent
+    return only
+
+
+def may_send(request: dict[str, Any]) -> set[str]:
+    context = {"dynamodb:LeadingKeys": (ITEM,), **item_context("UpdateItem", request)}
+    call = Call(action="dynamodb:UpdateItem", resource=TABLE, context=context)
+    return {role for role, statements in shape("both").policies.items() if decide(call, statements).allowed}
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_each_write_is_allowed_to_its_writers_and_to_no_other(name: str) -> None:
+    may, operations = WRITES[name]
+    for operation in operations:
+        request = request_of(operation)
+        assert may_send(request) == may, request
+
+
+def test_the_state_machine_may_send_all_its_updates_and_the_standby_each_with_its_own_head() -> None:
+    """Protocol E14."""
+    states = json.loads(DEFINITION.read_text())["States"]
+    update = "arn:aws:states:::dynamodb:updateItem"
+    tasks = {name: s["Arguments"] for name, s in states.items() if s.get("Resource") == update}
+    assert {"AcquireLock", "ReleaseLock"} < tasks.keys()
+    for name, arguments in tasks.items():
+        moves = "ExpressionAttributeNames" in arguments
+        assert may_send(arguments) == ({MACHINE} if moves else {MACHINE, OCI}), name
+        if moves:
+            own = {**arguments, "ExpressionAttributeNames": {"#head": "head_oci"}}
+            assert may_send(own) == {OCI}, name

@@ -1,4 +1,4 @@
-"""The synthesised stack: what the plan asks for, and the protections that must stay."""
+"""The synthesised stack: what the plan and the settings ask for, and the protections that must stay."""
 
 import json
 import re
@@ -9,225 +9,232 @@ from typing import Any
 import pytest
 from cfnlint import api as cfnlint  # type: ignore[import-untyped]  # it ships no types
 from cfnlint.core import get_rules  # type: ignore[import-untyped]  # likewise
+from moto.events.models import EventPattern
 
 from cdk.bundle import ROOT
-from cdk.deployment import FLEET_DEFINITION, check_deployable, read_deployment
-from cdk.settings import NotDeployableError, Settings
+from cdk.deployment import DEFINITION, FLEET_DEFINITION, read_deployment
+from cdk.settings import Settings
 from lockstep.plan.file import load_plan
 from lockstep.plan.published import PlanInS3, place_of
+from lockstep.plan.runners import Runners
 from lockstep.protocol.deadlines import STEP, TRIGGER_LATENESS
 from lockstep.protocol.names import DOCTOR
 from lockstep.protocol.schedule import FleetInput
 from lockstep.protocol.strict_json import read
 from sandbox.emulators.aws.resources import substitute
-from tests.infrastructure.cdk_case import BOTH_CLOUDS, FEDERATED, PLAN, VPC, Synthesised, synthesised
+from sandbox.emulators.aws.status_changes import DETAIL_TYPE
+from tests.infrastructure.cdk_case import (
+    ADOPTED_KEY,
+    AUDIT,
+    FEDERATED,
+    LOGS,
+    PLAN,
+    PLANS,
+    SIGNING,
+    STEPS,
+    TAGS,
+    VPC,
+    Synthesised,
+    shape,
+    synthesise,
+)
 
 _JSONATA_NUMBER = re.compile(
     r"E3601: .*'\{% .* %\}' is not of type 'number' at 'States/Rotate/MaxConcurrency'"
 )
 """It may be a JSONata expression (https://docs.aws.amazon.com/step-functions/latest/dg/state-map-distributed.html)."""
-DEFINITION = (ROOT / "statemachine.asl.json").read_text()
+TABLE, KEY, BUCKET = "AWS::DynamoDB::Table", "AWS::KMS::Key", "AWS::S3::Bucket"
+FUNCTION, RULE, LOG = "AWS::Lambda::Function", "AWS::Events::Rule", "AWS::Logs::LogGroup"
+MACHINE, ROLE = "AWS::StepFunctions::StateMachine", "AWS::IAM::Role"
+DATA = {TABLE, KEY, BUCKET, LOG, "AWS::KMS::Alias", "AWS::S3::BucketPolicy"}
+UNTAGGABLE = {
+    *("AWS::CDK::Metadata", "AWS::EC2::SecurityGroupEgress", "AWS::IAM::ManagedPolicy", "AWS::IAM::Policy"),
+    *("AWS::KMS::Alias", "AWS::Lambda::Alias", "AWS::Lambda::Permission", "AWS::Lambda::Version"),
+    *("AWS::Logs::MetricFilter", "AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy"),
+    *("AWS::StepFunctions::StateMachineAlias", "AWS::StepFunctions::StateMachineVersion"),
+}
+"""CloudFormation knows no tags of these."""
+ISSUER = "objectstorage.eu-frankfurt-1.oraclecloud.com/n/example/b/lockstep-issuer/o"
+NAMES = {f"lockstep-{name}" for name in (*STEPS, "watch", "digest")}
+ABSENT = object()
 
 
-@pytest.fixture(scope="module", name="aws")
-def _aws() -> Synthesised:
-    return synthesised()
+def agrees(found: Any, wanted: Any) -> bool:  # noqa: ANN401 - parts of a template
+    """Whether a part of a template has all that is wanted of it."""
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        return all(agrees(found.get(key, ABSENT), value) for key, value in wanted.items())
+    if isinstance(wanted, list) and isinstance(found, list):
+        return len(found) == len(wanted) and all(map(agrees, found, wanted))
+    return bool(found == wanted)
 
 
-@pytest.fixture(scope="module", name="both")
-def _both() -> Synthesised:
-    return synthesised(plan=BOTH_CLOUDS, vpc=VPC, alarm_email="operator@example.com")
-
-
-def test_cfn_lint_finds_nothing(aws: Synthesised, both: Synthesised) -> None:
-    # W3005: CDK writes a DependsOn that a reference already implies.
-    rules = get_rules([], ["W3005"], [])
-    for stack in (aws, both, synthesised(plan=FEDERATED)):
-        text = (stack.folder / "lockstep.template.json").read_text()
-        found = [str(m) for m in cfnlint.lint(text, rules, ["eu-central-1"])]
-        assert [m for m in found if not _JSONATA_NUMBER.search(m)] == []
-
-
-def test_nothing_is_looked_up_in_an_account(aws: Synthesised, both: Synthesised) -> None:
-    for stack in (aws, both):
-        assert "missing" not in json.loads((stack.folder / "manifest.json").read_text())
-
-
-def test_the_definition_is_the_unchanged_file(aws: Synthesised) -> None:
-    machine = aws.properties("AWS::StepFunctions::StateMachine", StateMachineName="lockstep")
-    assert machine["DefinitionString"] == DEFINITION
-    named = dict.fromkeys(machine["DefinitionSubstitutions"], "x")
-    assert json.loads(substitute(DEFINITION, named))  # None is left over.
-    assert machine["DefinitionSubstitutions"]["LockTable"] == "lockstep"
-    aliases = [a["Properties"] for a in aws.resources("AWS::Lambda::Alias").values()]
-    looks_at = {aws.words(a["FunctionName"]): a["FunctionVersion"] for a in aliases if a["Name"] == DOCTOR}
-    assert looks_at.pop("function lockstep-watch") == "$LATEST"
-    for placeholder, step in {
-        "GenerateFunction": "generate",
-        "ApplyDbFunction": "apply-db",
-        "UpdateSecretsFunction": "update-secrets",
-        "AuditFunction": "audit",
-    }.items():
-        function = aws.words(machine["DefinitionSubstitutions"][placeholder])
-        assert function == f"version of function lockstep-{step}"
-        version = machine["DefinitionSubstitutions"][placeholder]["Ref"]
-        assert looks_at[f"function lockstep-{step}"] == {"Fn::GetAtt": [version, "Version"]}
-
-
-def test_the_history_is_logged_without_data_and_traced(aws: Synthesised) -> None:
-    for name in ("lockstep", "lockstep-fleet"):
-        machine = aws.properties("AWS::StepFunctions::StateMachine", StateMachineName=name)
-        assert machine["LoggingConfiguration"]["IncludeExecutionData"] is False
-        assert machine["LoggingConfiguration"]["Level"] == "ALL"
-        assert machine["TracingConfiguration"] == {"Enabled": True}
-
-
-def test_the_definition_of_the_fleet_is_the_unchanged_file_too(aws: Synthesised) -> None:
-    machine = aws.properties("AWS::StepFunctions::StateMachine", StateMachineName="lockstep-fleet")
-    assert machine["DefinitionString"] == FLEET_DEFINITION.read_text()
-    given = {name: aws.words(value) for name, value in machine["DefinitionSubstitutions"].items()}
-    assert json.loads(substitute(FLEET_DEFINITION.read_text(), given))  # None is left over.
-    assert given == {
-        "PlanBucket": "bucket example-lockstep-audit-plans",
-        "ReportBucket": "bucket example-lockstep-audit-plans",
-        "LiveAlias": "state machine lockstep:live",
-        "CanaryAlias": "state machine lockstep:canary",
-        "Canary": "(none)",
-    }
+LOGGED = {
+    "LoggingConfiguration": {"IncludeExecutionData": False, "Level": "ALL"},
+    "TracingConfiguration": {"Enabled": True},
+}
+LOCKED = {
+    "ObjectLockConfiguration": {"Rule": {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 400}}},
+    "VersioningConfiguration": {"Status": "Enabled"},
+    "LifecycleConfiguration": ABSENT,
+}
+RESTORABLE = {
+    "PointInTimeRecoverySpecification": {"PointInTimeRecoveryEnabled": True},
+    "DeletionProtectionEnabled": True,
+    "KeySchema": [{"AttributeName": "credential_id", "KeyType": "HASH"}],
+}
+REPORTS = {"Prefix": "reports/", "ExpirationInDays": 400}
+HOURLY = {"State": "ENABLED", "ScheduleExpression": "cron(15 * * * ? *)"}
+OFTEN = {"State": "ENABLED", "ScheduleExpression": "rate(5 minutes)"}
+GOVERNED = {"ObjectLockConfiguration": {"Rule": {"DefaultRetention": {"Mode": "GOVERNANCE"}}}}
+TRUST = {
+    "Effect": "Allow",
+    "Action": "sts:AssumeRoleWithWebIdentity",
+    "Principal": {"Federated": f"arn:aws:iam::111122223333:oidc-provider/{ISSUER}"},
+    "Condition": {
+        "StringEquals": {f"{ISSUER}:aud": "sts.amazonaws.com", f"{ISSUER}:sub": "lockstep-oci-runner"}
+    },
+}
+RUNNER = {"MaxSessionDuration": 3600, "Policies": ABSENT, "AssumeRolePolicyDocument": {"Statement": [TRUST]}}
+PROVIDER = {"Url": f"https://{ISSUER}", "ClientIdList": ["sts.amazonaws.com"]}
 
 
 @pytest.mark.parametrize(
-    "resource_type",
+    ("name", "kind", "having", "wanted"),
     [
-        "AWS::DynamoDB::Table",
-        "AWS::KMS::Alias",
-        "AWS::KMS::Key",
-        "AWS::Logs::LogGroup",
-        "AWS::S3::Bucket",
-        "AWS::S3::BucketPolicy",
+        ("plain", TABLE, {"TableName": "lockstep"}, RESTORABLE),
+        ("trial", TABLE, {"TableName": "lockstep"}, {"DeletionProtectionEnabled": False}),
+        ("plain", BUCKET, {"BucketName": AUDIT}, LOCKED),
+        ("trial", BUCKET, {"BucketName": AUDIT}, GOVERNED),
+        ("plain", BUCKET, {"BucketName": PLANS}, {"LifecycleConfiguration": {"Rules": [REPORTS]}}),
+        ("plain", BUCKET, {"BucketName": PLANS}, {"VersioningConfiguration": {"Status": "Enabled"}}),
+        ("plain", MACHINE, {"StateMachineName": "lockstep"}, LOGGED),
+        ("plain", MACHINE, {"StateMachineName": "lockstep-fleet"}, LOGGED),
+        ("plain", "AWS::SQS::Queue", {}, {"MessageRetentionPeriod": 14 * 24 * 3600}),
+        ("plain", RULE, {"Name": "lockstep.digest"}, HOURLY),
+        ("plain", RULE, {"Name": "lockstep.watch"}, OFTEN),
+        ("plain", FUNCTION, {"FunctionName": "lockstep-digest"}, {"Timeout": 900, "VpcConfig": ABSENT}),
+        ("federated", KEY, {"KeySpec": "RSA_2048"}, {"KeyUsage": "SIGN_VERIFY"}),
+        ("federated", ROLE, {"RoleName": "lockstep-oci-runner"}, RUNNER),
+        ("federated", "AWS::IAM::OIDCProvider", {}, PROVIDER),
     ],
 )
-def test_resources_with_data_outlive_the_stack_but_not_the_failed_deployment_that_made_them(
-    aws: Synthesised, resource_type: str
+def test_a_resource_has_what_it_must_have(
+    name: str, kind: str, having: dict[str, Any], wanted: dict[str, Any]
 ) -> None:
-    found = aws.resources(resource_type)
-    assert found
-    for resource in found.values():
-        assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == (
-            "RetainExceptOnCreate",
-            "Retain",
-        )
+    found = shape(name)
+    some = [p for p in found.each(kind) if agrees(p, having)]
+    assert some
+    for properties in some:
+        assert agrees(found.resolved(properties), wanted)
 
 
-def test_the_lock_table_can_be_restored_and_cannot_be_deleted(aws: Synthesised) -> None:
-    table = aws.properties("AWS::DynamoDB::Table", TableName="lockstep")
-    assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
-    assert table["DeletionProtectionEnabled"] is True
-    assert aws.words(table["SSESpecification"]["KMSMasterKeyId"]) == "key alias/lockstep"
-    assert table["KeySchema"] == [{"AttributeName": "credential_id", "KeyType": "HASH"}]
+@pytest.mark.parametrize("name", ["federated", "canary"])
+def test_cfn_lint_finds_nothing_and_nothing_is_looked_up_in_an_account(name: str) -> None:
+    # W3005: CDK writes a DependsOn that a reference already implies.
+    rules, folder = get_rules([], ["W3005"], []), shape(name).folder
+    found = [
+        str(m) for m in cfnlint.lint((folder / "lockstep.template.json").read_text(), rules, ["eu-central-1"])
+    ]
+    assert [m for m in found if not _JSONATA_NUMBER.search(m)] == []
+    assert "missing" not in json.loads((folder / "manifest.json").read_text())
 
 
-def test_one_key_encrypts_and_is_rotated_and_the_others_sign_runs_and_orders(aws: Synthesised) -> None:
-    keys = [k["Properties"] for k in aws.resources("AWS::KMS::Key").values()]
+def test_the_definitions_are_the_unchanged_files_and_call_versions() -> None:
+    found = shape("plain")
+    given = {}
+    for name, file in (("lockstep", DEFINITION), ("lockstep-fleet", FLEET_DEFINITION)):
+        machine = found.properties(MACHINE, StateMachineName=name)
+        assert machine["DefinitionString"] == file.read_text()
+        given |= {key: found.words(value) for key, value in machine["DefinitionSubstitutions"].items()}
+        assert json.loads(substitute(file.read_text(), given))  # None is left over.
+    assert given == {
+        "LockTable": "lockstep",
+        "PlanBucket": PLANS,
+        "ReportBucket": PLANS,
+        "LiveAlias": "state machine lockstep:live",
+        "CanaryAlias": "state machine lockstep:canary",
+        "Canary": "(none)",
+        **{f"{step.title().replace('-', '')}Function": f"function lockstep-{step}:VERSION" for step in STEPS},
+    }
+    aliases = [a for a in found.each("AWS::Lambda::Alias") if a["Name"] == DOCTOR]
+    looks_at = {found.resolved(a["FunctionName"]): a["FunctionVersion"] for a in aliases}
+    assert looks_at.pop("lockstep-watch") == "$LATEST"
+    for name, version in looks_at.items():
+        assert found.words({"Ref": version["Fn::GetAtt"][0]}) == f"function {name}:VERSION"
+    assert looks_at.keys() == {f"lockstep-{step}" for step in STEPS}
+
+
+def test_resources_with_data_outlive_the_stack_but_not_the_failed_deployment_that_made_them() -> None:
+    found = shape("federated")
+    kept = DATA | {"AWS::Lambda::Version", "AWS::StepFunctions::StateMachineVersion"}
+    assert kept <= {r["Type"] for r in found.all.values()}
+    for name, resource in found.all.items():
+        policies = resource.get("DeletionPolicy"), resource.get("UpdateReplacePolicy")
+        is_kept = policies == ("RetainExceptOnCreate", "Retain")
+        assert is_kept is (resource["Type"] in kept), name
+
+
+def test_one_key_encrypts_and_is_rotated_and_the_others_sign() -> None:
+    found = shape("plain")
+    keys = found.each(KEY)
     assert [k.get("EnableKeyRotation") for k in keys if "KeySpec" not in k] == [True]
-    assert [k["KeyUsage"] for k in keys if k.get("KeySpec") == "HMAC_256"] == ["GENERATE_VERIFY_MAC"] * 2
-    for group in aws.resources("AWS::Logs::LogGroup").values():
-        assert aws.words(group["Properties"]["KmsKeyId"]) == "key alias/lockstep"
+    assert sorted((k["KeySpec"], k["KeyUsage"]) for k in keys if "KeySpec" in k) == [
+        ("HMAC_256", "GENERATE_VERIFY_MAC"),
+        ("HMAC_256", "GENERATE_VERIFY_MAC"),
+        ("RSA_2048", "SIGN_VERIFY"),
+    ]
+    encrypted = [log["KmsKeyId"] for log in found.each(LOG)]
+    encrypted += [t["SSESpecification"]["KMSMasterKeyId"] for t in found.each(TABLE)]
+    assert {found.words(key) for key in encrypted} == {"key alias/lockstep"}
 
 
-def test_audit_entries_are_locked_for_the_plans_retention(aws: Synthesised) -> None:
-    bucket = aws.properties("AWS::S3::Bucket", BucketName="example-lockstep-audit")
-    assert bucket["ObjectLockConfiguration"]["Rule"]["DefaultRetention"] == {
-        "Mode": "COMPLIANCE",
-        "Days": 400,
+def test_no_bucket_is_public_or_answers_plain_http_and_a_published_plan_is_not_written_over() -> None:
+    found = shape("plain")
+    policies = {
+        found.resolved(p["Bucket"]): found.resolved(p["PolicyDocument"]["Statement"])
+        for p in found.each("AWS::S3::BucketPolicy")
     }
-    assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
-    assert bucket["LoggingConfiguration"]["DestinationBucketName"]
-    assert "LifecycleConfiguration" not in bucket
+    assert len(found.each(BUCKET)) == len(policies) == 3
+    for bucket in found.each(BUCKET):
+        assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+        assert "BucketName" not in bucket or bucket["LoggingConfiguration"]["DestinationBucketName"]
+    for statements in policies.values():
+        denied = [
+            s.get("Condition") for s in statements if s["Effect"] == "Deny" and "*" in str(s["Principal"])
+        ]
+        assert {"Bool": {"aws:SecureTransport": "false"}} in denied
+    (new,) = (s for s in policies[PLANS] if s.get("Sid") == "NewPlansOnly")
+    assert new["Resource"] == f"arn:aws:s3:::{PLANS}/plans/*"
+    assert (new["Effect"], new["Condition"]) == ("Deny", {"Null": {"s3:if-none-match": "true"}})
 
 
-def test_no_bucket_is_public_or_answers_plain_http(aws: Synthesised) -> None:
-    buckets, policies = aws.resources("AWS::S3::Bucket"), aws.resources("AWS::S3::BucketPolicy")
-    assert len(buckets) == len(policies) == 3
-    for bucket in buckets.values():
-        assert set(bucket["Properties"]["PublicAccessBlockConfiguration"].values()) == {True}
-    for policy in policies.values():
-        assert {"Bool": {"aws:SecureTransport": "false"}} in _denied(policy)
-
-
-def test_a_published_plan_cannot_be_written_over_and_reports_expire(aws: Synthesised) -> None:
-    name = "example-lockstep-audit-plans"
-    bucket = aws.properties("AWS::S3::Bucket", BucketName=name)
-    assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
-    (rule,) = bucket["LifecycleConfiguration"]["Rules"]
-    assert (rule["Prefix"], rule["ExpirationInDays"]) == ("reports/", 400)
-    policies = aws.resources("AWS::S3::BucketPolicy").values()
-    (policy,) = (p for p in policies if aws.words(p["Properties"]["Bucket"]) == f"bucket {name}")
-    (statement,) = (
-        s for s in policy["Properties"]["PolicyDocument"]["Statement"] if s.get("Sid") == "NewPlansOnly"
-    )
-    assert aws.words(statement["Resource"]) == f"bucket {name}/plans/*"
-    assert statement["Condition"] == {"Null": {"s3:if-none-match": "true"}}
-
-
-def _denied(policy: Mapping[str, Any]) -> list[Any]:
-    statements = policy["Properties"]["PolicyDocument"]["Statement"]
-    return [
-        s.get("Condition")
-        for s in statements
-        if s["Effect"] == "Deny" and s["Principal"] in ("*", {"AWS": "*"})
-    ]
-
-
-def test_one_image_serves_six_functions(aws: Synthesised) -> None:
-    functions = [f["Properties"] for f in aws.resources("AWS::Lambda::Function").values()]
-    assert sorted(f["ImageConfig"]["Command"][0] for f in functions) == [
-        f"functions.{step}.handler.handler"
-        for step in ("apply_db", "audit", "digest", "generate", "update_secrets", "watch")
-    ]
-    assert len({json.dumps(f["Code"]["ImageUri"]) for f in functions}) == 1
-    for function in functions:
-        assert function["PackageType"] == "Image"
-        more = {"LOCKSTEP_DIGEST_KEY"} if function["FunctionName"] == "lockstep-digest" else set()
-        assert function["Environment"]["Variables"].keys() == {"LOCKSTEP_PLAN", *more}
+def test_one_image_serves_six_functions_that_end_with_their_states_and_know_the_plan() -> None:
+    found, digest = shape("plain"), read_deployment(Settings(plan=PLAN)).published.digest
+    functions = {f["FunctionName"]: f for f in found.each(FUNCTION)}
+    assert functions.keys() == NAMES
+    assert len({json.dumps(f["Code"]["ImageUri"]) for f in functions.values()}) == 1
+    for name, function in functions.items():
+        step = name.removeprefix("lockstep-").replace("-", "_")
+        assert function["ImageConfig"]["Command"] == [f"functions.{step}.handler.handler"]
+        assert (function["PackageType"], function["MemorySize"]) == ("Image", 512)
         assert function["LoggingConfig"]["LogFormat"] == "JSON"
-        assert function["MemorySize"] == 512
-        assert "VpcConfig" not in function
+        assert function["Timeout"] == (900 if step == "digest" else STEP.total_seconds())
+        environment = dict(function["Environment"]["Variables"])
+        assert place_of(environment.pop("LOCKSTEP_PLAN")) == PlanInS3(
+            bucket=PLANS, digest=digest, region="eu-central-1"
+        )
+        own = {"LOCKSTEP_DIGEST_KEY": "key alias/lockstep-digests"} if step == "digest" else {}
+        assert {key: found.words(value) for key, value in environment.items()} == own
 
 
-def test_only_the_function_that_logs_in_to_databases_is_in_the_vpc(both: Synthesised) -> None:
-    functions = [f["Properties"] for f in both.resources("AWS::Lambda::Function").values()]
-    assert [f["FunctionName"] for f in functions if "VpcConfig" in f] == ["lockstep-apply-db"]
-    group = both.properties("AWS::EC2::SecurityGroup")
-    assert "SecurityGroupIngress" not in group
-    assert {(r["CidrIp"], r["FromPort"]) for r in group["SecurityGroupEgress"]} == {
-        ("10.0.0.0/16", 3306),
-        ("10.0.0.0/16", 5432),
-        ("0.0.0.0/0", 443),
-    }
-
-
-def test_a_function_times_out_when_its_state_does(aws: Synthesised) -> None:
-    functions = (f["Properties"] for f in aws.resources("AWS::Lambda::Function").values())
-    deployed = {f["FunctionName"]: f["Timeout"] for f in functions}
-    assert deployed.pop("lockstep-digest") == 900
-    assert {*deployed.values()} == {STEP.total_seconds()}
-
-
-def test_the_last_step_of_the_first_day_enables_the_rules() -> None:
-    rules = synthesised(schedules=True).resources("AWS::Events::Rule")
-    assert {rule["Properties"]["State"] for rule in rules.values()} == {"ENABLED"}
-
-
-def test_each_shard_has_its_rule(aws: Synthesised) -> None:
+def test_each_shard_has_its_rule_which_is_off_until_the_last_step_of_the_first_day() -> None:
     # By wall clock, so that the standby knows when AWS is called (protocol R2).
-    digest = read_deployment(Settings(plan=PLAN)).published.digest
+    found, digest = shape("plain"), read_deployment(Settings(plan=PLAN)).published.digest
     for shard, schedule in (("20m-00", "cron(0/20 * * * ? *)"), ("1h-00", "cron(0 * * * ? *)")):
-        rule = aws.properties("AWS::Events::Rule", Name=f"lockstep-{shard}")
+        rule = found.properties(RULE, Name=f"lockstep-{shard}")
         (target,) = rule["Targets"]
-        assert rule["ScheduleExpression"] == schedule
-        assert rule["State"] == "DISABLED"  # Until the operator's last step (protocol I11).
-        assert aws.words(target["Arn"]) == "state machine lockstep-fleet"
+        assert (rule["ScheduleExpression"], rule["State"]) == (schedule, "DISABLED")  # Protocol I11.
+        assert found.words(target["Arn"]) == "state machine lockstep-fleet"
         transformer = target["InputTransformer"]
         assert transformer["InputPathsMap"] == {"time": "$.time"}
         # EventBridge puts the text in quotation marks.
@@ -237,48 +244,245 @@ def test_each_shard_has_its_rule(aws: Synthesised) -> None:
         assert target["DeadLetterConfig"]["Arn"]
         assert target["RetryPolicy"]["MaximumRetryAttempts"] > 0
         assert target["RetryPolicy"]["MaximumEventAgeInSeconds"] == TRIGGER_LATENESS.total_seconds()
+    assert {rule["State"] for rule in shape("canary").each(RULE)} == {"ENABLED"}
 
 
-def test_the_functions_are_told_the_plan_of_the_rules(aws: Synthesised) -> None:
-    digest = read_deployment(Settings(plan=PLAN)).published.digest
-    for function in aws.resources("AWS::Lambda::Function").values():
-        place = place_of(function["Properties"]["Environment"]["Variables"]["LOCKSTEP_PLAN"])
-        assert place == PlanInS3(bucket="example-lockstep-audit-plans", digest=digest, region="eu-central-1")
+def test_functions_are_called_by_the_clock_and_the_watch_knows_whether_the_schedules_are_on() -> None:
+    for name, schedules in (("plain", False), ("trial", True)):
+        found = shape(name)
+        (watch,) = found.properties(RULE, Name="lockstep.watch")["Targets"]
+        assert json.loads(watch["Input"]) == {"stack": "lockstep", "schedules": schedules}
+        (digest,) = found.properties(RULE, Name="lockstep.digest")["Targets"]
+        assert (digest["Input"], digest["RetryPolicy"]["MaximumRetryAttempts"]) == ("{}", 2)
+        called = [found.words(target["Arn"]) for target in (watch, digest)]
+        assert called == ["function lockstep-watch", "function lockstep-digest"]
 
 
-def test_cdk_json_holds_every_setting_with_its_default() -> None:
-    context = json.loads((ROOT / "cdk.json").read_text())["context"]
-    own = {name: value for name, value in context.items() if not name.startswith("@")}
-    defaults = Settings().model_dump(mode="json")
-    assert own == defaults
-    assert all(field.description for name, field in Settings.model_fields.items() if name != "vpc")
+def test_the_lock_table_is_made_last() -> None:
+    """Its deletion protection stops a rollback, so nothing may fail after it."""
+    found = shape("both")
+    ((name, table),) = found.resources(TABLE).items()
+    own = {n for n, r in found.all.items() if r["Type"] != "AWS::CDK::Metadata"}
+    assert set(table["DependsOn"]) == own - {name}
 
 
-def test_settings_can_come_from_the_command_line() -> None:
-    given = {"packaging": "zip", "memory_mb": "1024", "vpc": VPC, "alarm_email": ""}
-    settings = Settings.from_context(given.get)
-    assert (settings.packaging, settings.memory_mb, settings.alarm_email) == ("zip", 1024, None)
-    assert settings.vpc
-    assert settings.vpc.database_cidrs == ("10.0.0.0/16",)
+# ---- in a network, in an estate
+
+
+def _ports(found: Synthesised) -> dict[str, set[int]]:
+    """What each function in the network reaches."""
+    groups = {
+        name: {rule["FromPort"] for rule in group["Properties"]["SecurityGroupEgress"]}
+        for name, group in found.resources("AWS::EC2::SecurityGroup").items()
+    }
+    return {
+        f["FunctionName"]: groups[group["Fn::GetAtt"][0]]
+        for f in found.each(FUNCTION)
+        if "VpcConfig" in f and f["VpcConfig"]["SubnetIds"] == VPC["subnet_ids"]
+        for group in f["VpcConfig"]["SecurityGroupIds"]
+    }
+
+
+def test_only_the_function_that_logs_in_to_databases_reaches_them() -> None:
+    databases = {443, 3306, 5432}
+    assert _ports(shape("both")) == {"lockstep-apply-db": databases}
+    (group,) = shape("both").each("AWS::EC2::SecurityGroup")
+    assert "SecurityGroupIngress" not in group
+    assert {(r["CidrIp"], r["FromPort"] == 443) for r in group["SecurityGroupEgress"]} == {
+        ("10.0.0.0/16", False),
+        ("0.0.0.0/0", True),
+    }
+    trial = shape("trial")
+    assert _ports(trial) == {name: {443} for name in NAMES} | {"lockstep-apply-db": databases}
+    for title, refused in trial.statements("NotFromCode").items():
+        arn = f"arn:aws:lambda:eu-central-1:111122223333:function:lockstep-{title.replace('_', '-')}"
+        assert refused["Condition"]["ArnEquals"]["lambda:SourceFunctionArn"] == [arn, f"{arn}:*"]
+
+
+def test_everything_carries_the_tags_and_every_role_the_boundary() -> None:
+    found = shape("trial")
+    for name, resource in found.all.items():
+        tags = resource.get("Properties", {}).get("Tags", {})
+        tags = tags if isinstance(tags, dict) else {tag["Key"]: tag["Value"] for tag in tags}
+        is_tagged = tags.items() >= {"lockstep:stack": "lockstep", **TAGS}.items()
+        assert is_tagged or resource["Type"] in UNTAGGABLE, name
+    roles = {found.resolved(role["PermissionsBoundary"]) for role in found.each(ROLE)}
+    assert roles == {"arn:aws:iam::111122223333:policy/estate/boundary"}
+    assert {f["MemorySize"] for f in found.each(FUNCTION)} == {1024}
+    assert not found.each("AWS::CloudWatch::Dashboard")
+
+
+def test_a_stack_that_adopts_everything_makes_none_of_it_and_uses_it() -> None:
+    found, plain = shape("all adopted"), shape("plain")
+    types = {r["Type"] for r in found.all.values()}
+    assert {r["Type"] for r in plain.all.values()} - types == DATA
+    assert not [kind for kind in types if kind.startswith("AWS::EC2::")]
+    for function in found.each(FUNCTION):
+        assert function["VpcConfig"]["SecurityGroupIds"] == ["sg-01234567"]
+        assert function["LoggingConfig"]["LogGroup"] in LOGS
+    digest = found.properties(FUNCTION, FunctionName="lockstep-digest")
+    key = found.resolved(digest["Environment"]["Variables"]["LOCKSTEP_DIGEST_KEY"])
+    assert key == "arn:aws:kms:eu-central-1:111122223333:alias/lockstep-digests"
+    assert {t["KmsMasterKeyId"] for t in found.each("AWS::SNS::Topic")} == {ADOPTED_KEY}
+    machine = found.properties(MACHINE, StateMachineName="lockstep")
+    assert machine["DefinitionSubstitutions"]["LockTable"] == "lockstep"
+    for sid, resource in (("WriteLock", "table lockstep"), ("Append", f"bucket {AUDIT}/aws/*")):
+        assert {found.words(s["Resource"]) for s in found.statements(sid).values()} == {resource}
 
 
 @pytest.mark.parametrize(
-    ("was", "becomes", "message"),
+    ("names", "gone"),
     [
-        ("interval: 1h", "interval: 4d", "half a week"),
-        ("retention: 400d", "retention: 36h", "whole days"),
-        ("table: lockstep, region: eu-central-1", "table: lockstep, region: eu-west-1", "one region"),
+        (["lockstep"], {TABLE}),
+        (LOGS, {LOG}),
+        ([AUDIT], set()),
+        (["alias/lockstep-audit"], set()),
     ],
 )
-def test_a_plan_that_aws_cannot_run_is_refused(tmp_path: Path, was: str, becomes: str, message: str) -> None:
-    text = (ROOT / PLAN).read_text()
-    assert was in text
-    (tmp_path / "lockstep.yaml").write_text(text.replace(was, becomes))
-    with pytest.raises(NotDeployableError, match=message):
-        check_deployable(load_plan(tmp_path / "lockstep.yaml"))
+def test_what_is_named_is_not_made_and_all_that_is_left_is_as_it_was(
+    names: list[str], gone: set[str]
+) -> None:
+    plain = shape("plain")
+    found = synthesise(load_plan(ROOT / PLAN), adopt={"existing": names})
+    assert {r["Type"] for r in plain.all.values()} - {r["Type"] for r in found.all.values()} == gone
+    for name, resource in found.all.items():
+        assert plain.all[name]["Type"] == resource["Type"]
+    made = {b.get("BucketName") for b in found.each(BUCKET)} | {
+        a["AliasName"] for a in found.each("AWS::KMS::Alias")
+    }
+    assert made == {AUDIT, PLANS, None, *SIGNING, "alias/lockstep"} - {*names}
+    # CloudFormation refuses to publish a function that has not changed.
+    version = "AWS::Lambda::Version"
+    if gone:
+        assert found.resources(version).keys() == plain.resources(version).keys()
 
 
-def test_the_lock_table_is_made_last(both: Synthesised) -> None:
-    """Its deletion protection stops a rollback, so nothing may fail after it."""
-    ((name, table),) = both.resources("AWS::DynamoDB::Table").items()
-    assert set(table["DependsOn"]) == set(both.template["Resources"]) - {name}
+def test_the_stack_is_of_the_partition_of_its_region(tmp_path: Path) -> None:
+    """China and GovCloud have ARNs, and some endpoints, of their own."""
+    file = tmp_path / "lockstep.yaml"
+    file.write_text(
+        (ROOT / PLAN)
+        .read_text()
+        .replace("eu-central-1", "cn-north-1")
+        .replace("ca_file: ca/example.pem, ", "")
+    )
+    for adopted in ([], ["lockstep", AUDIT, PLANS, *LOGS]):
+        found = synthesise(load_plan(file), vpc=VPC, adopt={"existing": adopted})
+        text = json.dumps(found.template)
+        assert "arn:aws:" not in text
+        assert "arn:aws-cn:states:::lambda:invoke" in text
+
+
+# ---- events
+
+
+def test_events_add_a_function_that_hears_of_every_end_of_this_machine_and_change_nothing() -> None:
+    plain, found = shape("plain"), shape("events")
+    text = json.dumps(plain.template).lower()
+    assert "announce" not in text
+    assert "putevents" not in text
+    added = {name: found.all[name]["Type"] for name in found.all.keys() - plain.all.keys()}
+    kinds = sorted(kind for kind in added.values() if kind != "AWS::Lambda::Version")
+    assert kinds == [RULE, ROLE, FUNCTION, "AWS::Lambda::Permission", LOG]
+    assert found.all.keys() >= {n for n, r in plain.all.items() if r["Type"] != "AWS::Lambda::Version"}
+    rule = found.properties(RULE, Name="lockstep.announce")
+    pattern = EventPattern.load(json.dumps(found.resolved(rule["EventPattern"])))
+    own = "arn:aws:states:eu-central-1:111122223333:stateMachine:lockstep"
+
+    def reaches(status: str, machine: str = own, source: str = "aws.states") -> bool:
+        detail = {"status": status, "stateMachineArn": machine}
+        event: Any = {"source": source, "detail-type": DETAIL_TYPE, "detail": detail}
+        return bool(pattern.matches_event(event))
+
+    assert all(reaches(status) for status in ("SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED"))
+    assert not any(reaches(status) for status in ("RUNNING", "PENDING_REDRIVE"))
+    assert not reaches("FAILED", machine=f"{own}-two")
+    assert not reaches("FAILED", source="lockstep")
+    [target] = rule["Targets"]
+    assert target.keys() == {"Arn", "Id"}  # The event is passed on as it is.
+
+
+# ---- sessions in the other cloud
+
+
+def federated(
+    client: Mapping[str, str] | None = None, *, standby: bool = True, **settings: object
+) -> Synthesised:
+    """The federated plan with another proof of the domain's application, or without a standby."""
+    plan = load_plan(ROOT / FEDERATED)
+    runners = plan.runners.model_dump(mode="json", exclude_none=True)
+    if client:
+        runners["aws"]["federation"].update({"kms_key": None, "certificate": None, **client})
+    if not standby:
+        del runners["oci"]
+    changed = plan.model_copy(update={"runners": Runners.model_validate(runners)})
+    return synthesise(changed, plan=FEDERATED, **settings)
+
+
+IN_OCI = ["generate", "apply_db", "update_secrets", "digest"]
+OWN = "arn:aws:kms:eu-central-1:111122223333:key/0a1b2c3d-0000-0000-0000-000000000000"
+BY_KEY = {"certificate": "lockstep"}
+
+
+@pytest.mark.parametrize(
+    ("client", "resource", "alias"),
+    [
+        ({**BY_KEY, "kms_key": OWN.rpartition("/")[2]}, OWN, None),
+        ({**BY_KEY, "kms_key": "alias/a"}, OWN.rpartition("/")[0] + "/*", "alias/a"),
+        # A client secret is read by its tag, and nothing signs.
+        ({"client_secret": "lockstep/client"}, None, None),
+    ],
+    ids=["by id", "adopted", "a secret"],
+)
+def test_a_key_of_the_client_that_exists_is_not_made_nor_a_provider_that_is_adopted(
+    client: Mapping[str, str], resource: str | None, alias: str | None
+) -> None:
+    found = federated(client, standby=not alias, adopt={"existing": ["alias/a", f"https://{ISSUER}"]})
+    assert not any(n.startswith("FoundationOciClientKey") for n in found.all)
+    assert not found.each("AWS::IAM::OIDCProvider")
+    # Without a standby there is no digest in OCI to read.
+    steps = IN_OCI[:3] if alias else IN_OCI
+    assert [*found.statements("OciToken")] == steps
+    signs = found.statements("OciClient")
+    assert [*signs] == (steps if resource else [])
+    for statement in signs.values():
+        assert statement["Resource"] == resource
+        known = statement["Condition"].get("ForAnyValue:StringEquals", {}).get("kms:ResourceAliases")
+        assert known == alias
+    assert [*found.statements("OciKey")] == ([] if resource else steps)
+    for statement in found.statements("OciKey").values():
+        assert statement["Condition"]["StringEquals"]["aws:ResourceTag/lockstep:secret"] == ["runner-key"]
+
+
+def test_a_plan_that_changes_over_from_keys_keeps_roles_and_policy_and_tells_the_principals_before() -> None:
+    """New roles would break the versions with which runs under way go on (protocol R14)."""
+    keys, sessions = shape("both"), shape("federated")
+    told = json.loads(sessions.resolved(sessions.template["Outputs"]["OciPrincipals"]["Value"]))
+    ids = {step: f"Functions{step.title().replace('_', '')}Role" for step in IN_OCI}
+    assert told.keys() == ids.keys()
+    for step, begins in ids.items():
+        assert told[step] in {sessions.arn(n) for n in sessions.resources(ROLE) if n.startswith(begins)}
+    assert keys.template["Outputs"]["OciPrincipals"] == sessions.template["Outputs"]["OciPrincipals"]
+    assert "OciPrincipals" not in shape("plain").template["Outputs"]
+    before, after = (
+        {n: r["Properties"].get("RoleName") for n, r in s.resources(ROLE).items()} for s in (keys, sessions)
+    )
+    assert before.items() <= after.items()
+    # The policy is the same resource, so the user of the key has it until a person takes it away.
+    managed = "AWS::IAM::ManagedPolicy"
+    ((name, policy),) = keys.resources(managed).items()
+    changed = {
+        key: value for key, value in sessions.resources(managed)[name]["Properties"].items() if key != "Roles"
+    }
+    assert changed == policy["Properties"]
+    (runner,) = after.keys() - before.keys()
+    assert sessions.resources(managed)[name]["Properties"]["Roles"] == [{"Ref": runner}]
+    (provider,) = sessions.resources("AWS::IAM::OIDCProvider")
+    assert provider in sessions.all[runner]["DependsOn"]
+
+
+def test_a_role_that_is_adopted_is_not_made() -> None:
+    found = federated(adopt={"existing": ["lockstep-oci-runner"]})
+    assert not any(name.startswith("OciRunnerRole") for name in found.all)
+    (policy,) = found.each("AWS::IAM::ManagedPolicy")
+    assert "Roles" not in policy

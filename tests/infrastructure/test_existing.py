@@ -3,27 +3,20 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 from moto.cloudformation.models import cloudformation_backends
 
 from cdk.account import Account, UnansweredError
-from cdk.app import synthesise
-from cdk.deployment import Deployment, check_deployable, read_deployment
+from cdk.deployment import read_deployment
 from cdk.existing import Estate, look
-from cdk.settings import Adopt, NotDeployableError, Settings
-from lockstep.plan.file import load_plan
+from cdk.settings import Adopt, Settings
 from lockstep.plan.runners import Runners
 from sandbox.emulators.aws import AwsSandbox
-from tests.infrastructure.cdk_case import FEDERATED, PLAN, refusing
+from tests.infrastructure.cdk_case import AUDIT, FEDERATED, LOGS, PLAN, PLANS, refusing, shape
 
-BUCKET, PLAN_BUCKET = "example-lockstep-audit", "example-lockstep-audit-plans"
 ISSUER = "https://objectstorage.eu-frankfurt-1.oraclecloud.com/n/example/b/lockstep-issuer/o"
-LOG = "/aws/lambda/lockstep-generate"
 SIGNING = {
     "alias/lockstep-audit": ("HMAC_256", "GENERATE_VERIFY_MAC"),
     "alias/lockstep-orders": ("HMAC_256", "GENERATE_VERIFY_MAC"),
@@ -31,6 +24,13 @@ SIGNING = {
 }
 OWN, OTHERS = {"lockstep:stack": "lockstep"}, {"lockstep:stack": "lockstep-two"}
 ELSEWHERE = "arn:aws:kms:eu-central-1:999988887777:key/0a1b2c3d-0000-0000-0000-000000000000"
+EVERYTHING = tuple(sorted(["lockstep", AUDIT, PLANS, *SIGNING, *LOGS]))
+TABLE: Mapping[str, Any] = {
+    "TableName": "lockstep",
+    "AttributeDefinitions": [{"AttributeName": "credential_id", "AttributeType": "S"}],
+    "KeySchema": [{"AttributeName": "credential_id", "KeyType": "HASH"}],
+    "BillingMode": "PAY_PER_REQUEST",
+}
 
 
 @pytest.fixture(name="aws")
@@ -39,36 +39,19 @@ def _aws() -> Iterator[AwsSandbox]:
         yield aws
 
 
-@cache
-def resources(plan: Path = PLAN) -> Mapping[str, Any]:
-    """Those of the stack when nothing is adopted."""
-    with TemporaryDirectory() as folder:
-        content: Mapping[str, Any] = synthesise(deployment(plan=plan), Path(folder))["Resources"]
-    return content
-
-
-def log_groups() -> list[str]:
-    found = (r["Properties"] for r in resources().values() if r["Type"] == "AWS::Logs::LogGroup")
-    return [properties["LogGroupName"] for properties in found]
-
-
-def deployment(**settings: object) -> Deployment:
-    return read_deployment(Settings.model_validate({"plan": PLAN, **settings}))
-
-
-def looked_at(aws: AwsSandbox, **settings: object) -> Estate:
+def looked_at(aws: AwsSandbox, role_arn: str = "", **settings: object) -> Estate:
+    """What is said of a plan; with the ARN of a role, of the one with sessions, which names it."""
+    deployment = read_deployment(
+        Settings.model_validate({"plan": FEDERATED if role_arn else PLAN, **settings})
+    )
+    if role_arn:
+        runners = deployment.plan.runners.model_dump(mode="json", exclude_none=True)
+        runners["oci"]["federation"]["role_arn"] = role_arn
+        changed = deployment.plan.model_copy(update={"runners": Runners.model_validate(runners)})
+        deployment = replace(deployment, plan=changed)
     account = Account(aws.client, aws.region)
-    return look(deployment(**settings), resources(), account, account.stack("lockstep"))
-
-
-def federated(aws: AwsSandbox, role_arn: str, *existing: str) -> Estate:
-    """What is said of the plan with sessions, which names this role."""
-    found = deployment(plan=FEDERATED, adopt={"existing": existing})
-    runners = found.plan.runners.model_dump(mode="json", exclude_none=True)
-    runners["oci"]["federation"]["role_arn"] = role_arn
-    plan = found.plan.model_copy(update={"runners": Runners.model_validate(runners)})
-    account = Account(aws.client, aws.region)
-    return look(replace(found, plan=plan), resources(FEDERATED), account, account.stack("lockstep"))
+    made = shape("federated" if role_arn else "plain").all
+    return look(deployment, made, account, account.stack("lockstep"))
 
 
 def listed(tags: Mapping[str, str], key: str = "Key", value: str = "Value") -> list[dict[str, str]]:
@@ -76,13 +59,7 @@ def listed(tags: Mapping[str, str], key: str = "Key", value: str = "Value") -> l
 
 
 def make_table(aws: AwsSandbox, tags: Mapping[str, str] = OWN) -> None:
-    aws.client("dynamodb").create_table(
-        TableName="lockstep",
-        AttributeDefinitions=[{"AttributeName": "credential_id", "AttributeType": "S"}],
-        KeySchema=[{"AttributeName": "credential_id", "KeyType": "HASH"}],
-        BillingMode="PAY_PER_REQUEST",
-        Tags=listed(tags),
-    )
+    aws.client("dynamodb").create_table(**TABLE, Tags=listed(tags))
 
 
 def make_key(aws: AwsSandbox, alias: str | None, tags: Mapping[str, str] = OWN) -> str:
@@ -115,75 +92,75 @@ def make_everything(aws: AwsSandbox, tags: Mapping[str, str]) -> str:
     for alias in SIGNING:
         make_key(aws, alias, tags)
     make_table(aws, tags)
-    make_bucket(aws, BUCKET, tags)
-    make_bucket(aws, PLAN_BUCKET, tags, days=0)
-    for name in log_groups():
+    make_bucket(aws, AUDIT, tags)
+    make_bucket(aws, PLANS, tags, days=0)
+    for name in LOGS:
         aws.client("logs").create_log_group(logGroupName=name, tags=dict(tags))
     return make_key(aws, "alias/lockstep", tags)
 
 
-def everything() -> list[str]:
-    return sorted(["lockstep", BUCKET, PLAN_BUCKET, *SIGNING, *log_groups()])
-
-
-def test_in_an_empty_account_everything_is_made(aws: AwsSandbox) -> None:
+def test_what_is_missing_is_made_and_what_a_stack_left_behind_is_taken_back_without_asking(
+    aws: AwsSandbox,
+) -> None:
     assert looked_at(aws) == Estate(adopt=Adopt())
-
-
-def test_what_a_stack_left_behind_is_taken_back_without_asking(aws: AwsSandbox) -> None:
     key = make_everything(aws, OWN)
     estate = looked_at(aws)
-    assert estate.problems == []
-    assert estate.adopt == Adopt(existing=tuple(everything()), encryption_key=key)
+    assert (estate.problems, estate.adopt) == ([], Adopt(existing=EVERYTHING, encryption_key=key))
     assert "table lockstep: this stack made it" in estate.taken
 
 
-@pytest.mark.parametrize("tags", [{}, OTHERS])
+@pytest.mark.parametrize("tags", [{}, OTHERS], ids=["of nobody", "of another stack"])
 def test_what_is_of_others_is_refused_with_the_line_that_adopts_it(
     aws: AwsSandbox, tags: Mapping[str, str]
 ) -> None:
     key = make_everything(aws, tags)
     problems = looked_at(aws).problems
-    assert len(problems) == len(everything()) + 1
-    for name in everything():
+    assert len(problems) == len(EVERYTHING) + 1
+    for name in EVERYTHING:
         assert any(f'to adopt it, add "{name}" to adopt.existing in cdk.json' in p for p in problems), name
     (line,) = (p for p in problems if f'add "encryption_key": "{key}" to adopt in cdk.json' in p)
     assert ("of the stack lockstep-two" in line) == bool(tags)
-    estate = looked_at(aws, adopt={"existing": everything(), "encryption_key": key})
-    assert estate.problems == []
-    assert estate.adopt == Adopt(existing=tuple(everything()), encryption_key=key)
-
-
-def test_what_no_failure_would_tell_of_adopted_things_is_a_note(aws: AwsSandbox) -> None:
-    make_bucket(aws, BUCKET, {})
-    make_bucket(aws, PLAN_BUCKET, {}, days=0)
     topic = f"arn:aws:sns:eu-central-1:{aws.account_id}:pages"
-    adopt = {"existing": [BUCKET, PLAN_BUCKET], "topics": {"page": topic}}
-    audit, plans, alarms = sorted(looked_at(aws, adopt=adopt).notes, key=lambda n: "aws cloudwatch" in n)
-    for note, sids in (
-        (audit, ["NewObjectsOnly", "EntriesOfWritersOnly", "DigestsOfOneOnly", "EntriesStay", "BucketStays"]),
-        (plans, ["NewPlansOnly"]),
-    ):
-        assert [s["Sid"] for s in json.loads(note.partition("statements: ")[2])] == sids
-    assert f"arn:aws:iam::{aws.account_id}:role/lockstep-audit-eu-central-1" in audit
-    assert alarms.startswith(f"{topic}: try whether alarms arrive")
+    adopt = {"existing": EVERYTHING, "encryption_key": key, "topics": {"page": topic}}
+    estate = looked_at(aws, adopt=adopt)
+    assert estate.problems == []
+    assert estate.adopt.model_copy(update={"topics": None}) == Adopt(
+        existing=EVERYTHING, encryption_key=key
+    ).model_copy(update={"topics": None})
+    # What no failure would tell of adopted things is a note.
+    notes = {note.partition(":")[0]: note for note in estate.notes}
+    statements = {
+        name: [s["Sid"] for s in json.loads(notes[f"bucket {name}"].partition("statements: ")[2])]
+        for name in (AUDIT, PLANS)
+    }
+    assert statements == {
+        AUDIT: ["NewObjectsOnly", "EntriesOfWritersOnly", "DigestsOfOneOnly", "EntriesStay", "BucketStays"],
+        PLANS: ["NewPlansOnly"],
+    }
+    role = f"arn:aws:iam::{aws.account_id}:role/lockstep-audit-eu-central-1"
+    assert role in notes[f"bucket {AUDIT}"]
+    assert any(note.startswith(f"{topic}: try whether alarms arrive") for note in estate.notes)
 
 
-@pytest.mark.parametrize("name", ["lockstep", BUCKET, PLAN_BUCKET, "alias/lockstep-audit", LOG])
-def test_what_is_to_be_adopted_must_exist(aws: AwsSandbox, name: str) -> None:
-    (problem,) = looked_at(aws, adopt={"existing": [name]}).problems
-    assert f"{name} does not exist; leave it out there, and it is made" in problem
-
-
-def test_a_name_of_nothing_is_refused(aws: AwsSandbox) -> None:
-    (problem,) = looked_at(aws, adopt={"existing": ["lockstpe"]}).problems
-    assert problem == "adopt.existing: lockstpe is no name of this deployment that can be adopted"
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        *(
+            (name, f"{name} does not exist; leave it out there, and it is made")
+            for name in ("lockstep", AUDIT, PLANS, "alias/lockstep-audit", LOGS[0])
+        ),
+        ("lockstpe", "adopt.existing: lockstpe is no name of this deployment that can be adopted"),
+    ],
+)
+def test_what_is_to_be_adopted_must_exist(aws: AwsSandbox, name: str, problem: str) -> None:
+    (found,) = looked_at(aws, adopt={"existing": [name]}).problems
+    assert problem in found
 
 
 def test_a_bucket_of_another_account_is_said_to_be_one(aws: AwsSandbox) -> None:
     with refusing("HeadBucket", code="403"):
         problems = looked_at(aws).problems
-    assert {p.partition(":")[0] for p in problems} == {f"bucket {BUCKET}", f"bucket {PLAN_BUCKET}"}
+    assert {p.partition(":")[0] for p in problems} == {f"bucket {AUDIT}", f"bucket {PLANS}"}
     assert all("it belongs to another account" in p for p in problems)
 
 
@@ -207,19 +184,17 @@ def test_a_table_whose_records_expire_is_refused(aws: AwsSandbox) -> None:
 def test_a_bucket_must_lock_entries_as_long_and_as_hard_as_the_plan_says(
     aws: AwsSandbox, days: int, mode: str, message: str
 ) -> None:
-    make_bucket(aws, BUCKET, days=days, mode=mode)
+    make_bucket(aws, AUDIT, days=days, mode=mode)
     (problem,) = looked_at(aws).problems
     assert message in problem
 
 
 @pytest.mark.parametrize("alias", ["alias/lockstep", "alias/lockstep-audit"])
 def test_a_key_that_is_being_deleted_is_kept_first(aws: AwsSandbox, alias: str) -> None:
-    key_id = make_key(aws, alias).rpartition("/")[2]
-    aws.client("kms").schedule_key_deletion(KeyId=key_id, PendingWindowInDays=7)
+    key = make_key(aws, alias).rpartition("/")[2]
+    aws.client("kms").schedule_key_deletion(KeyId=key, PendingWindowInDays=7)
     (problem,) = looked_at(aws).problems
-    assert (
-        f"`aws kms cancel-key-deletion --key-id {key_id} && aws kms enable-key --key-id {key_id}`" in problem
-    )
+    assert f"`aws kms cancel-key-deletion --key-id {key} && aws kms enable-key --key-id {key}`" in problem
 
 
 def test_the_keys_of_admins_secrets_are_told_to_the_policies(aws: AwsSandbox) -> None:
@@ -228,22 +203,10 @@ def test_the_keys_of_admins_secrets_are_told_to_the_policies(aws: AwsSandbox) ->
     # With the key of AWS, which needs no permission.
     secrets.create_secret(Name="lockstep/admin/ledger", SecretString="{}")
     assert looked_at(aws).adopt.keys == (key,)
-
-
-def test_a_key_of_another_account_is_used_though_it_may_not_be_looked_at(aws: AwsSandbox) -> None:
-    aws.client("secretsmanager").create_secret(Name="x", SecretString="{}", KmsKeyId=ELSEWHERE)
+    # That of another account is used though it may not be looked at.
+    secrets.create_secret(Name="x", SecretString="{}", KmsKeyId=ELSEWHERE)
     with refusing("DescribeKey"):
         assert Account(aws.client, aws.region).key_of_secret("x") == ELSEWHERE
-
-
-@pytest.mark.parametrize(
-    ("alias", "does"), [("alias/lockstep", "encrypts"), ("alias/lockstep-digests", "signs digests")]
-)
-def test_two_keys_cannot_have_one_alias(tmp_path: Path, alias: str, does: str) -> None:
-    plan = tmp_path / "lockstep.yaml"
-    plan.write_text(PLAN.read_text().replace("alias/lockstep-audit", alias))
-    with pytest.raises(NotDeployableError, match=f"is the alias of the key that {does}"):
-        check_deployable(load_plan(plan), stack=Settings().stack)
 
 
 @pytest.mark.parametrize(
@@ -261,19 +224,9 @@ def test_what_the_stack_manages_is_left_to_it_unless_its_first_deployment_failed
     aws: AwsSandbox, status: str
 ) -> None:
     """The CDK CLI deletes a failed stack, with what is left of it, before it deploys again."""
-    table = {
-        "Type": "AWS::DynamoDB::Table",
-        "Properties": {
-            "TableName": "lockstep",
-            "AttributeDefinitions": [{"AttributeName": "credential_id", "AttributeType": "S"}],
-            "KeySchema": [{"AttributeName": "credential_id", "KeyType": "HASH"}],
-            "BillingMode": "PAY_PER_REQUEST",
-            "Tags": listed(OWN),
-        },
-    }
-    aws.client("cloudformation").create_stack(
-        StackName="lockstep", TemplateBody=json.dumps({"Resources": {"Table": table}})
-    )
+    table = {"Type": "AWS::DynamoDB::Table", "Properties": {**TABLE, "Tags": listed(OWN)}}
+    body = json.dumps({"Resources": {"Table": table}})
+    aws.client("cloudformation").create_stack(StackName="lockstep", TemplateBody=body)
     (stack,) = cloudformation_backends[aws.account_id][aws.region].stacks.values()
     stack.status = status
     is_left = status == "UPDATE_COMPLETE"
@@ -286,21 +239,22 @@ def test_what_the_stack_manages_is_left_to_it_unless_its_first_deployment_failed
 
 def test_the_provider_of_an_issuer_is_adopted_by_its_url(aws: AwsSandbox) -> None:
     role = f"arn:aws:iam::{aws.account_id}:role/lockstep-oci-runner"
-    assert federated(aws, role) == Estate(adopt=Adopt())
+    assert looked_at(aws, role) == Estate(adopt=Adopt())
     provider = {"Url": ISSUER, "ClientIDList": ["sts.amazonaws.com"], "ThumbprintList": ["0" * 40]}
     iam = aws.client("iam")
     arn = iam.create_open_id_connect_provider(**provider, Tags=listed(OTHERS))["OpenIDConnectProviderArn"]
-    (problem,) = federated(aws, role).problems
+    (problem,) = looked_at(aws, role).problems
     assert f'is of the stack lockstep-two: to adopt it, add "{ISSUER}" to adopt.existing' in problem
-    assert federated(aws, role, ISSUER).adopt.existing == (ISSUER,)
+    assert looked_at(aws, role, adopt={"existing": [ISSUER]}).adopt.existing == (ISSUER,)
     iam.tag_open_id_connect_provider(OpenIDConnectProviderArn=arn, Tags=listed(OWN))
-    assert federated(aws, role).adopt.existing == (ISSUER,)
+    assert looked_at(aws, role).adopt.existing == (ISSUER,)
 
 
 def test_a_role_of_the_oci_runner_is_of_the_account_and_gets_its_policy_from_people(aws: AwsSandbox) -> None:
-    (problem,) = federated(aws, "arn:aws:iam::999988887777:role/lockstep-oci-runner").problems
+    (problem,) = looked_at(aws, "arn:aws:iam::999988887777:role/lockstep-oci-runner").problems
     assert f"roles are arn:aws:iam::{aws.account_id}:role/" in problem
-    found = federated(aws, f"arn:aws:iam::{aws.account_id}:role/path/estate-runner", "estate-runner")
+    role = f"arn:aws:iam::{aws.account_id}:role/path/estate-runner"
+    found = looked_at(aws, role, adopt={"existing": ["estate-runner"]})
     assert (found.problems, found.adopt.existing) == ([], ("estate-runner",))
     (note,) = found.notes
     assert "aws iam attach-role-policy --role-name estate-runner --policy-arn arn:aws:iam::" in note

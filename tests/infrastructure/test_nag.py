@@ -11,10 +11,9 @@ from aws_cdk import App, Validations
 from cdk_nag import AwsSolutionsChecks, ServerlessChecks
 
 from cdk.app import LockstepStack
-from cdk.bundle import build
 from cdk.deployment import read_deployment
 from cdk.settings import ROOT, Settings
-from tests.infrastructure.cdk_case import FEDERATED, PLAN, VPC, WITH_EVENTS
+from tests.infrastructure.cdk_case import AUDIT, LOGS, PLAN, PLANS, SHAPES, hollow_bundle
 
 KNOWN = {
     "Functions/*Role AwsSolutions-IAM5*Resource::*]": "X-Ray, network interfaces in a VPC, and a token about the role "
@@ -53,7 +52,6 @@ KNOWN = {
     "Fleet/Role AwsSolutions-IAM5*:mapRun:*/*]": "Each run of the map has a name of its own.",
 }
 """Construct and rule, and why it stays. What follows `Resource::` is the resource that a policy names."""
-EXISTING = ["example-lockstep-audit", "example-lockstep-audit-plans", "alias/lockstep-audit"]
 
 
 def findings(folder: Path, **settings: object) -> Iterator[str]:
@@ -79,13 +77,15 @@ def is_known(finding: str, pattern: str) -> bool:
 
 
 def test_every_finding_is_known_and_all_that_is_known_is_found(tmp_path: Path) -> None:
-    build("aws", plan_file=ROOT / PLAN, out=tmp_path / "bundle")
     variants: tuple[Mapping[str, object], ...] = (
-        {"plan": FEDERATED, "vpc": VPC, "alarm_email": "operator@example.com"},
-        {"plan": WITH_EVENTS},
-        {"packaging": "zip", "bundle": tmp_path / "bundle"},
-        {"adopt": json.dumps({"existing": [*EXISTING, "/aws/lambda/lockstep-generate"]})},
-        {"plan": Path("tests/infrastructure/plan/iam.yaml")},
+        SHAPES["federated"],
+        SHAPES["events"],
+        {
+            **SHAPES["iam"],
+            "packaging": "zip",
+            "bundle": hollow_bundle(tmp_path / "bundle", ROOT / PLAN),
+            "adopt": {"existing": [AUDIT, PLANS, "alias/lockstep-audit", LOGS[0]]},
+        },
     )
     found = {
         finding

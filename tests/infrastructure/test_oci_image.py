@@ -56,8 +56,10 @@ def _context(plan_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _out(context: Path) -> Path:
     """The bundle, built as the Dockerfile builds it: by a process that has the build context only."""
     out = context.parent / "bundle"
+    (command,) = [rest for rest in _all("RUN") if "cdk.bundle" in rest]
+    words = command.partition(" --plan")[0].split()[1:]
     subprocess.run(  # noqa: S603 - our own interpreter
-        [sys.executable, *_bundle_command()[1:], "--plan", str(PLAN_IN_CONTEXT), "--out", str(out)],
+        [sys.executable, *words, "--plan", str(PLAN_IN_CONTEXT), "--out", str(out)],
         cwd=context,
         check=True,
         capture_output=True,
@@ -66,111 +68,51 @@ def _out(context: Path) -> Path:
     return out
 
 
-@pytest.fixture(name="content")
-def _content(out: Path) -> Path:
-    return out / "content"
-
-
-# ---- the Dockerfile
-
-
-def _instructions() -> list[tuple[str, str]]:
-    text = (ROOT / DOCKERFILE).read_text().replace("\\\n", " ")
-    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    return [(name, rest) for name, _, rest in (line.partition(" ") for line in lines)]
-
-
 def _all(name: str) -> list[str]:
-    return [rest for found, rest in _instructions() if found == name]
+    """What follows an instruction of the Dockerfile."""
+    text = (ROOT / DOCKERFILE).read_text().replace("\\\n", " ")
+    lines = [line.partition(" ") for line in text.splitlines() if line and not line.startswith("#")]
+    return [rest for found, _, rest in lines if found == name]
 
 
-def _bundle_command() -> list[str]:
-    (command,) = [rest for rest in _all("RUN") if "cdk.bundle" in rest]
-    # The options that the test gives with its own values.
-    return command.partition(" --plan")[0].split()
+# ---- the Dockerfile and the build context
 
 
-def _entry_point() -> list[str]:
-    (entry_point,) = _all("ENTRYPOINT")
-    return list(json.loads(entry_point))
-
-
-def test_base_images_and_the_plan_are_arguments() -> None:
+def test_the_image_is_of_bases_that_are_arguments_and_runs_without_privileges() -> None:
     arguments = dict(rest.partition("=")[::2] for rest in _all("ARG"))
     assert arguments.keys() == {"BUILDER", "BASE", "PLAN", "TARGETARCH"}
     assert _all("FROM") == ["--platform=$BUILDPLATFORM ${BUILDER} AS bundle", "${BASE}"]
     # Both have the Python version that the bundle is compiled for.
     assert arguments["BUILDER"] == f"{arguments['BASE']}-dev"
-    used = " ".join(rest for name, rest in _instructions() if name != "ARG")
-    assert {name for name in arguments if re.search(rf"\$\{{?{name}\b", used)} == arguments.keys()
+    assert (_all("USER"), _all("ADD")) == (["1000:1000"], [])
 
 
-def test_everything_that_is_copied_exists(context: Path, out: Path) -> None:
+def test_the_context_holds_what_is_copied_and_only_what_the_bundle_is_made_of(context: Path) -> None:
     for rest in _all("COPY"):
         *sources, target = rest.split()
         if sources[0] == "--from=bundle":
-            assert sources[1:] == ["/bundle/content/"]
-            assert target == "/function/"
+            assert (sources[1:], target) == (["/bundle/content/"], "/function/")
         else:
             assert all((context / source).exists() for source in sources)
     locks = set(re.findall(r"locks/\w+\.txt", " ".join(_all("RUN"))))
     assert {str(f.relative_to(context)) for f in (context / "locks").iterdir()} >= locks
-    assert (out / "content").is_dir()
-
-
-def test_it_runs_without_privileges() -> None:
-    assert _all("USER") == ["1000:1000"]
-    assert not _all("ADD")
-
-
-# ---- the build context
-
-
-def test_the_context_holds_only_what_the_bundle_is_made_of(context: Path) -> None:
-    assert {entry.name for entry in context.iterdir()} == {
-        "cdk",
-        "functions",
-        "lockstep",
-        "locks",
-        "oci_fn",
-        "plan",
-    }
-    assert sorted(f.name for f in (context / "cdk").iterdir() if f.suffix == ".py") == [
-        "__init__.py",
-        "bundle.py",
-        "trim.py",
-    ]
+    top = {entry.name for entry in context.iterdir()}
+    assert top == {"cdk", "functions", "lockstep", "locks", "oci_fn", "plan"}
+    assert {f.name for f in (context / "cdk").glob("*.py")} == {"__init__.py", "bundle.py", "trim.py"}
     assert not [f for f in context.rglob("*") if f.suffix in {".tf", ".tfstate", ".pyc"}]
-    assert sorted(f.name for f in (context / "plan").rglob("*") if f.is_file()) == [
-        "lockstep.yaml",
-        "rds.pem",
-    ]
+    assert {f.name for f in (context / "plan").rglob("*") if f.is_file()} == {"lockstep.yaml", "rds.pem"}
 
 
 # ---- the bundle
 
 
-def test_a_document_of_the_plan_finds_its_ca_file_in_the_bundle(
-    content: Path, plan_file: Path, tmp_path: Path
-) -> None:
-    plan = load_plan(plan_file)
-    published = compile_plan(plan.compiled, plan.shards, plan_file.parent)
-    write_folder(published, tmp_path, {})
-    source = PublishedPlan(published.digest, FolderOfPlan(tmp_path), ca_folder=content / CA_FOLDER)
-    (credential,) = source.of(plan.credentials[0].id).credentials
-    (ca_file,) = credential.primary.ca_files
-    assert ca_file.read_bytes() == CA_FILE.read_bytes()
-
-
-def test_it_holds_only_what_the_function_needs(content: Path) -> None:
+def test_it_is_small_and_holds_only_what_the_function_needs(out: Path) -> None:
+    content = out / "content"
     names = {entry.name for entry in content.iterdir()}
     assert {"botocore", "fdk", "functions", "lockstep", "oci", "oci_fn", "pg8000", "plan", "pymysql"} <= names
     assert not names & {"boto3", "pytest", "_pytest", "Cython", "sandbox", "tests", "cdk", "bin", "pip", "uv"}
     assert not (content / "lockstep/cli").exists()
     assert not (content / "oci_fn/terraform").exists()
-
-
-def test_it_is_small(out: Path) -> None:
     # Measured: 23.5 MB and 8.9 MB, of which 12 are the library of cryptography. The whole SDK takes over 500 MB.
     bundle = read_bundle(out)
     assert bundle.runner == "oci"
@@ -179,30 +121,31 @@ def test_it_is_small(out: Path) -> None:
 
 
 @pytest.fixture(name="function")
-def _function(content: Path, plan_file: Path, tmp_path: Path) -> Iterator[FunctionProcess]:
+def _function(out: Path, plan_file: Path, tmp_path: Path) -> Iterator[FunctionProcess]:
     """The image's entry point with the bundle as the only path besides the standard library, and a published plan."""
-    plan = load_plan(plan_file)
+    plan, content = load_plan(plan_file), str(out / "content")
     published = compile_plan(plan.compiled, plan.shards, plan_file.parent)
     write_folder(published, tmp_path / published.digest, {})
-    program, *arguments = _entry_point()
+    source = PublishedPlan(
+        published.digest,
+        FolderOfPlan(tmp_path / published.digest),
+        ca_folder=out / "content" / CA_FOLDER,
+    )
+    (credential,) = source.of(plan.credentials[0].id).credentials
+    assert [file.read_bytes() for file in credential.primary.ca_files] == [CA_FILE.read_bytes()]
+    program, *arguments = json.loads(_all("ENTRYPOINT")[0])
     assert program == "python3"
-    command = [a.replace("/function", str(content)) for a in arguments]
-    environment = {name: value.replace("/function", str(content)) for name, value in _environment().items()}
+    command = [a.replace("/function", content) for a in arguments]
+    words = [word.split("=", 1) for rest in _all("ENV") for word in rest.split()]
+    environment = {name: value.replace("/function", content) for name, value in words}
     environment[PLAN_VARIABLE] = str(tmp_path / published.digest)
     with running_function(environment, command=[sys.executable, "-S", *command]) as function:
         yield function
 
 
-def _environment() -> dict[str, str]:
-    return dict(word.split("=", 1) for rest in _all("ENV") for word in rest.split())
-
-
-def test_fdk_calls_the_function(function: FunctionProcess) -> None:
+def test_fdk_calls_the_function_which_begins_with_its_own_identity(function: FunctionProcess) -> None:
     answer = function.call({"credential_id": "nobody/knows"})
     assert (answer.status, answer.body["error"]) == (502, "InvalidRequestError"), function.log
-
-
-def test_a_rotation_begins_with_the_functions_own_identity(function: FunctionProcess) -> None:
     # Outside OCI it has none. Everything that a rotation imports before that is in the bundle.
     (result,) = function.call({"credential_ids": ["multi-cloud/app_user"]}).body["results"]
     assert (result["outcome"], result["error"]) == ("failed", "StoreAccessDeniedError"), function.log
@@ -210,20 +153,20 @@ def test_a_rotation_begins_with_the_functions_own_identity(function: FunctionPro
     assert function.call().body["error"] == "StoreAccessDeniedError", function.log
 
 
-def test_the_bundle_can_sign_as_a_resource_principal(content: Path, tmp_path: Path) -> None:
+def test_the_bundle_can_sign_as_a_resource_principal(out: Path, tmp_path: Path) -> None:
     key = new_private_key().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     (tmp_path / "key.pem").write_bytes(key)
-    (tmp_path / "token").write_text(
-        ".".join(_base64({**part, "exp": 4_000_000_000}) for part in ({"alg": "RS256"}, {}, {}))
-    )
+    parts = [{**part, "exp": 4_000_000_000} for part in ({"alg": "RS256"}, {}, {})]
+    encoded = [urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts]
+    (tmp_path / "token").write_text(".".join(encoded))
     environment = {
         "OCI_RESOURCE_PRINCIPAL_VERSION": "2.2",
         "OCI_RESOURCE_PRINCIPAL_RPST": str(tmp_path / "token"),
         "OCI_RESOURCE_PRINCIPAL_PRIVATE_PEM": str(tmp_path / "key.pem"),
         "OCI_RESOURCE_PRINCIPAL_REGION": "eu-frankfurt-1",
-        "PYTHONPATH": str(content),
+        "PYTHONPATH": str(out / "content"),
     }
     program = "from lockstep.runtime.identity import own_oci_identity; print(type(own_oci_identity().signer).__name__)"
     done = subprocess.run(  # noqa: S603 - our own interpreter
@@ -232,11 +175,7 @@ def test_the_bundle_can_sign_as_a_resource_principal(content: Path, tmp_path: Pa
     assert done.stdout.decode().strip() == "EphemeralResourcePrincipalSigner"
 
 
-def _base64(document: dict[str, object]) -> str:
-    return urlsafe_b64encode(json.dumps(document).encode()).decode().rstrip("=")
-
-
-# ---- the command
+# ---- the commands
 
 
 def run(*arguments: str) -> Any:  # noqa: ANN401 - typer's result
@@ -246,12 +185,19 @@ def run(*arguments: str) -> Any:  # noqa: ANN401 - typer's result
 def test_docker_is_called_with_the_plan_the_platform_and_the_bases(
     plan_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written = _recorder(tmp_path, "docker")
     monkeypatch.setenv("PATH", str(tmp_path))
-    context = tmp_path / "context"
+    context, written = tmp_path / "context", tmp_path / "written"
+    given = ("--plan", str(plan_file), "--context", str(context))
+    done = run(*given)
+    assert done.exit_code == 2
+    assert all(program in done.output for program in PROGRAMS)
+    assert run(*given, "--context-only").exit_code == 0
+    # A program in docker's place, that writes down BuildKit's setting and its arguments.
+    program = tmp_path / "docker"
+    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$DOCKER_BUILDKIT" "$@" > {written}\n')
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
     options = ("--platform", "linux/arm64", "--base", "base@sha256:1", "--builder", "builder@sha256:2")
-    done = run("--plan", str(plan_file), "--tag", "r/lockstep:1", "--context", str(context), *options)
-    assert done.exit_code == 0, done.output
+    assert run(*given, "--tag", "r/lockstep:1", *options).exit_code == 0
     assert written.read_text().splitlines() == [
         *("1", "build", "--platform", "linux/arm64"),
         *("--file", str(context / DOCKERFILE), "--tag", "r/lockstep:1"),
@@ -263,39 +209,15 @@ def test_docker_is_called_with_the_plan_the_platform_and_the_bases(
     ]
 
 
-def _recorder(folder: Path, name: str, *, exit_code: int = 0) -> Path:
-    """A program that writes down BuildKit's setting and its arguments."""
-    written, program = folder / f"{name}.arguments", folder / name
-    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$DOCKER_BUILDKIT" "$@" > {written}\nexit {exit_code}\n')
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    return written
-
-
-def test_without_a_program_the_error_names_both(
-    plan_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    options = ("--plan", str(plan_file), "--context", str(tmp_path / "context"))
-    done = run(*options)
-    assert done.exit_code == 2
-    assert all(program in done.output for program in PROGRAMS)
-    assert run(*options, "--context-only").exit_code == 0
+def make(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["make", *words], cwd=ROOT, check=False, capture_output=True, text=True)  # noqa: S603, S607
 
 
 @pytest.mark.parametrize("target", ["build-oci", "image-oci", "deploy-oci", "destroy-oci"])
 def test_the_targets_are_for_the_plan_that_is_named(target: str) -> None:
-    done = subprocess.run(  # noqa: S603 - make, which prints commands
-        ["make", "--dry-run", target, "PLAN=estate/production.yaml"],  # noqa: S607 - likewise
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    named = [
-        line for line in done.stdout.splitlines() if "lockstep.yaml" in line or "production.yaml" in line
-    ]
-    assert named
-    assert not [line for line in named if "lockstep.yaml" in line]
+    printed = make("--dry-run", target, "PLAN=estate/production.yaml").stdout
+    assert "production.yaml" in printed
+    assert "lockstep.yaml" not in printed
 
 
 @pytest.mark.parametrize(
@@ -311,12 +233,6 @@ def test_the_targets_are_for_the_plan_that_is_named(target: str) -> None:
 def test_what_is_missing_for_a_deployment_is_told_with_the_next_command(
     settings: list[str], complaint: str
 ) -> None:
-    done = subprocess.run(  # noqa: S603 - make, whose set-up is left out
-        ["make", "--silent", "--old-file=setup", "deploy-oci", *settings],  # noqa: S607 - likewise
-        cwd=ROOT,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    done = make("--silent", "--old-file=setup", "deploy-oci", *settings)
     assert done.returncode == 2
     assert complaint in done.stderr.splitlines()[0]

@@ -31,40 +31,37 @@ def _aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsSandbox]:
         role = aws.client("iam").create_role(RoleName="role", AssumeRolePolicyDocument=json.dumps(TRUST))
         arn = role["Role"]["Arn"]
         functions, states = aws.client("lambda"), aws.client("stepfunctions")
-        machine, version = "", ""
+        functions.create_function(
+            FunctionName=FUNCTION,
+            Role=arn,
+            Runtime="python3.12",
+            Handler="code.handler",
+            Code={"ZipFile": package("0")},
+        )
+        machine = states.create_state_machine(name=STACK, definition=calling(FUNCTION), roleArn=arn)
         for number in ("1", "2", "3"):
-            code = package(number)
-            if machine:
-                functions.update_function_code(FunctionName=FUNCTION, ZipFile=code)
-            else:
-                functions.create_function(
-                    FunctionName=FUNCTION,
-                    Role=arn,
-                    Runtime="python3.12",
-                    Handler="code.handler",
-                    Code={"ZipFile": code},
-                )
+            functions.update_function_code(FunctionName=FUNCTION, ZipFile=package(number))
             called = functions.publish_version(FunctionName=FUNCTION)["FunctionArn"]
-            state = {"Type": "Task", "Resource": "arn:aws:states:::lambda:invoke", "End": True}
-            state["Parameters"] = {"FunctionName": called}
-            definition = json.dumps({"StartAt": "Call", "States": {"Call": state}})
-            if machine:
-                states.update_state_machine(stateMachineArn=machine, definition=definition)
-            else:
-                machine = states.create_state_machine(name=STACK, definition=definition, roleArn=arn)[
-                    "stateMachineArn"
-                ]
-            version = states.publish_state_machine_version(stateMachineArn=machine)["stateMachineVersionArn"]
+            named = {"stateMachineArn": machine["stateMachineArn"]}
+            states.update_state_machine(**named, definition=calling(called))
+            version = states.publish_state_machine_version(**named)["stateMachineVersionArn"]
         for alias in ("live", "canary", "gate"):
             states.create_state_machine_alias(
                 name=alias, routingConfiguration=[{"stateMachineVersionArn": version, "weight": 100}]
             )
         template = {
             "Resources": {"Topic": {"Type": "AWS::SNS::Topic", "Properties": {"TopicName": "page"}}},
-            "Outputs": {"StateMachineArn": {"Value": f"{machine}:live"}},
+            "Outputs": {"StateMachineArn": {"Value": f"{machine['stateMachineArn']}:live"}},
         }
         aws.client("cloudformation").create_stack(StackName=STACK, TemplateBody=json.dumps(template))
         yield aws
+
+
+def calling(function: str) -> str:
+    """The definition of a machine."""
+    state = {"Type": "Task", "Resource": "arn:aws:states:::lambda:invoke", "End": True}
+    state["Parameters"] = {"FunctionName": function}
+    return json.dumps({"StartAt": "Call", "States": {"Call": state}})
 
 
 def package(text: str) -> bytes:

@@ -1,303 +1,341 @@
-import json
+"""Who may do what in a tenancy: what policies grant, that it is enough and each is used, and what is denied."""
+
 import re
-from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import pytest
 
-from lockstep.oci.clients import OciClients
-from lockstep.oci.functions import OwnFunction
-from lockstep.plan.file import parse_plan
-from lockstep.protocol.errors import LockstepError, NotHandedOnError
-from sandbox.identities import DIGEST_MAY, DIGEST_READER_MAY, FUNCTION_MAY, RUNNERS_MAY
-from tests.contract.oci_fixtures import sandbox_clients, sandbox_vault
-from tests.infrastructure.terraform.policies import Statement, matching_rules, statements
-from tests.infrastructure.terraform.stack import ROOT, Deployment, Document, Stack, needs_tools, with_image
-from tests.infrastructure.terraform.steps import digest
+from lockstep.protocol.names import slot_name
+from sandbox.emulators.oci.identity import Principal
+from sandbox.identities import DIGEST_MAY, DIGEST_READER_MAY, FUNCTION_MAY, READERS_MAY, RUNNERS_MAY
+from tests.infrastructure.terraform.case import (
+    AWS,
+    DIGEST,
+    DIGESTS,
+    FROM_AWS,
+    ISSUER,
+    LOG,
+    OCI,
+    ROLES,
+    ROOT,
+    SCHEDULES,
+    Deployment,
+    Stack,
+    Statement,
+    keys,
+    needs_tools,
+    parsed_policy,
+    run_tool,
+    sessions,
+    with_image,
+)
 from tests.infrastructure.terraform.world import (
-    FIRST_DIGEST,
-    NEXT_DIGEST,
-    OTHERS_FUNCTION_ID,
-    PLAN_MAY,
-    World,
-    digest_bucket,
-    in_compartment,
-    keep_record,
-    log_of,
-    make_digest,
-    of,
-    own_vault,
-    permissions,
-    rotate_rings,
+    WORK,
     running_world,
-    sign_digest,
 )
 
 pytestmark = needs_tools
 
+OF_OCI = {*FUNCTION_MAY, "OBJECT_READ"}
+"""OBJECT_READ is on the bucket of the published plan."""
+MAY: dict[str, tuple[set[str], set[str]]] = {
+    AWS: ({*RUNNERS_MAY}, {*DIGEST_READER_MAY}),
+    OCI: ({*RUNNERS_MAY}, OF_OCI),
+    DIGEST: (set(), {*DIGEST_MAY}),
+    "generate": ({*RUNNERS_MAY}, set()),
+    "apply_db": ({*READERS_MAY}, set()),
+    "update_secrets": ({*RUNNERS_MAY}, set()),
+    "digest": (set(), {*DIGEST_READER_MAY}),
+}
+"""By principal, all that it may in the compartment of the rings, and in Lockstep's own."""
+UNSEEN = {"ONS_TOPIC_PUBLISH"}
+"""Functions publishes where a call has failed."""
 
-@pytest.fixture(scope="module")
-def policy(deployed: Deployment) -> list[Statement]:
-    return statements(deployed)
+
+def deployment_of(principal: str) -> tuple[Stack, Deployment]:
+    return sessions() if principal in ROLES else keys()
 
 
-@pytest.fixture
-def world(stack: Stack, deployed: Deployment) -> Iterator[World]:
+@pytest.mark.parametrize("principal", MAY)
+def test_each_principal_has_what_it_does_no_more_and_uses_each_of_it(
+    principal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack, deployed = deployment_of(principal)
+    granted = deployed.of(principal)
+    own = stack.store["own_compartment_id"]
+    assert {s.compartment for s in granted} <= {stack.store["compartment_id"], own}
+    assert not any(s.verb for s in granted)
+    has = deployed.may(principal, stack.store["compartment_id"]), deployed.may(principal, own) - UNSEEN
+    assert has == MAY[principal]
+    used: set[tuple[str, str]] = set()
+    may = Principal.may
+
+    def recorded(self: Principal, permission: str, *, resource: str | None, compartment: str) -> bool:
+        is_allowed = may(self, permission, resource=resource, compartment=compartment)
+        if self.name == principal and is_allowed:
+            used.add((permission, compartment))
+        return is_allowed
+
+    monkeypatch.setattr(Principal, "may", recorded)
     with running_world(stack, deployed) as world:
-        yield world
+        WORK[principal](world, world.permit(principal, granted))
+        places = world.sandbox.compartment_id, world.sandbox.own_compartment_id
+        assert used == {(p, place) for place, some in zip(places, MAY[principal], strict=True) for p in some}
 
 
-# ---- what the policies grant
+def test_the_documentation_lists_exactly_the_granted_permissions(deployed: Deployment) -> None:
+    text = (ROOT / "docs/iam-oci.md").read_text()
+
+    def rows(heading: str) -> list[list[str]]:
+        section = text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+        return [line.split("|") for line in section.splitlines() if line.startswith("| `")]
+
+    for heading, group, with_sessions in (
+        ("The AWS runner", AWS, set()),
+        ("The OCI runner", OCI, {"KEY_SIGN"}),
+        ("The digests", DIGEST, set()),
+    ):
+        # One permission may have a row for each thing on which it is granted.
+        listed = {name for row in rows(heading) for name in re.findall(r"`([A-Z_]+)`", row[1])}
+        assert listed == deployed.may(group) | with_sessions, heading
+    named = {"Generate": "generate", "ApplyDb": "apply_db", "UpdateSecrets": "update_secrets"}
+    by_step: dict[str, set[str]] = {step: set() for step in ROLES}
+    for row in rows("Sessions of the AWS runner"):
+        for name in re.findall(r"[A-Za-z]+", row[3]):
+            by_step[named.get(name, "digest")].update(re.findall(r"`([A-Z_]+)`", row[1]))
+    assert by_step == {step: set().union(*MAY[step]) for step in ROLES}
 
 
-def test_the_runners_have_the_same_permissions_as_in_the_sandbox(
-    policy: list[Statement], stack: Stack, deployed: Deployment
-) -> None:
-    rings, own = stack.store["compartment_id"], stack.store["own_compartment_id"]
-    aws, oci_runner = (of(f"lockstep-{cloud}-runner", policy, deployed) for cloud in ("aws", "oci"))
-    assert {s.compartment for s in aws} == {s.compartment for s in oci_runner} == {rings, own}
-    assert permissions(in_compartment(aws, rings)) == set(RUNNERS_MAY)
-    assert permissions(in_compartment(aws, own)) == set(DIGEST_READER_MAY)
-    assert permissions(in_compartment(oci_runner, rings)) == set(RUNNERS_MAY)
-    assert permissions(in_compartment(oci_runner, own)) == {*FUNCTION_MAY, PLAN_MAY, "ONS_TOPIC_PUBLISH"}
-    assert not any(s.verb for s in aws + oci_runner)
+def test_an_application_reads_only_its_own_credential(stack: Stack, deployed: Deployment) -> None:
+    slots = {ocid: name for name, ocid in deployed.outputs["slots"].items()}
+    for credential in stack.parsed.credentials:
+        texts = deployed.outputs["application_grants"][credential.id]
+        given = parsed_policy(
+            [f"Allow dynamic-group id ocid1.dynamicgroup.oc1..app {text}" for text in texts]
+        )
+        limited = {frozenset(s.targets["target.secret.id"]): s.permissions for s in given if s.targets}
+        assert {p for s in given if not s.targets for p in s.permissions} == {"SECRET_INSPECT"}
+        ((targets, may_do),) = limited.items()
+        assert may_do == {"SECRET_BUNDLE_READ"}
+        names = credential.secret_names
+        own = {slot_name(n, i) for n in (names.app_user, names.connection_blob) for i in range(4)}
+        assert {slots[ocid] for ocid in targets} == own
 
 
-def test_where_the_plan_sends_events_the_function_may_publish_in_the_compartment_of_the_topic(
-    deployed: Deployment, stack: Stack, policy: list[Statement]
-) -> None:
-    topics = "ocid1.compartment.oc1..topics"
-    telling = stack.copy()
-    telling.plan["events"] = {"oci": "ocid1.onstopic.oc1.eu.a"}
-    telling.there["oci_ons_notification_topic.events"] = {"compartment_id": topics}
-    after = statements(telling.apply(**with_image()))
-    group = "lockstep-oci-runner"
-    now, before = of(group, after, deployed), of(group, policy, deployed)
-    [added] = [s for s in now if s not in before]
-    assert added.compartment == topics
-    assert added.permissions == {"ONS_TOPIC_PUBLISH"}
-    assert len(after) == len(policy) + 1
+# ---- on which things
 
 
-def test_the_rings_are_alone_in_their_compartment(stack: Stack, deployed: Deployment) -> None:
-    rings = stack.store["compartment_id"]
-    assert rings not in {s["compartment_id"] for s in deployed.secrets.values()}
-    assert deployed.outputs["secrets"]["compartment_id"] == rings
-    others = [
-        address
-        for address, values in deployed.resources.items()
-        if values.get("compartment_id") == rings
-        and not address.startswith(("oci_vault_secret.", "oci_identity_policy."))
-    ]
-    assert others == []
-
-
-@pytest.mark.parametrize("credentials", [1, 12])
-def test_the_size_of_the_policies_does_not_depend_on_the_number_of_credentials(
-    credentials: int, policy: list[Statement], stack: Stack, deployed: Deployment
-) -> None:
-    copy = stack.copy()
-    first = copy.plan["credentials"][0]
-    copy.plan["credentials"] += [
-        {**first, "id": f"more/app_{i}/user", "username": f"more_{i}"} for i in range(credentials)
-    ]
-    assert len(set(names_of(copy.plan))) == len(names_of(copy.plan))
-    more = statements(copy.apply(**with_image()))
-    assert sorted(len(s.text) for s in more) == sorted(len(s.text) for s in policy)
-    assert deployed.resources
-
-
-def names_of(plan: Document) -> list[str]:
-    return [
-        name
-        for c in parse_plan(json.dumps(plan), base=Path()).credentials
-        for name in (c.id, c.secret_names.connection_blob)
-    ]
-
-
-def test_the_audit_log_is_added_to_by_the_function_alone(
-    policy: list[Statement], deployed: Deployment
-) -> None:
-    in_storage = [s for s in policy if any(p.startswith(("OBJECT", "BUCKET")) for p in s.permissions)]
-    granted = [s for s in in_storage if s.targets == {"target.bucket.name": {"lockstep-audit"}}]
-    digest = of("lockstep-oci-digest", policy, deployed)[0].subject
-    for plan in [s for s in in_storage if s.targets == {"target.bucket.name": {"lockstep-audit-plans"}}]:
-        assert plan.subject in {of("lockstep-oci-runner", policy, deployed)[0].subject, digest}
-        assert plan.permissions == {PLAN_MAY}
-    assert {s.subject: s.permissions for s in granted} == {
-        of("lockstep-oci-runner", policy, deployed)[0].subject: {"OBJECT_CREATE", "OBJECT_INSPECT"},
-        digest: {"OBJECT_INSPECT"},
+def test_each_statement_is_limited_to_its_bucket_secrets_and_keys(deployed: Deployment) -> None:
+    ids, named = deployed.groups, {s["id"]: s["secret_name"] for s in deployed.secrets.values()}
+    keys_ = {k["id"]: name for name, k in deployed.all("oci_kms_key").items()}
+    functions = {f["id"]: name for name, f in deployed.all("oci_functions_function").items()}
+    names = {**named, **keys_, **functions}
+    found: dict[tuple[str, frozenset[str]], set[frozenset[str]]] = {}
+    for name in (AWS, OCI, DIGEST):
+        for s in deployed.policy:
+            if s.subject == ids[name] and s.targets:
+                things = frozenset(names.get(t, t) for ids_ in s.targets.values() for t in ids_)
+                found.setdefault((name, things), set()).add(s.permissions)
+    writes, reads = frozenset({"OBJECT_CREATE", "OBJECT_INSPECT"}), frozenset({"OBJECT_READ"})
+    of_digests = frozenset({"OBJECT_INSPECT", "OBJECT_READ"})
+    storage = {pair: rights for pair, rights in found.items() if "lockstep-audit" in str(pair[1])}
+    assert storage == {
+        (OCI, frozenset({LOG})): {writes},
+        (OCI, frozenset({f"{LOG}-plans"})): {reads},
+        (DIGEST, frozenset({LOG})): {frozenset({"OBJECT_INSPECT"})},
+        (DIGEST, frozenset({f"{LOG}-plans"})): {reads},
+        (DIGEST, frozenset({DIGESTS})): {of_digests | {"OBJECT_CREATE"}},
+        (AWS, frozenset({DIGESTS})): {of_digests},
     }
-
-
-def test_digests_are_added_by_their_function_and_read_by_the_other_cloud(
-    policy: list[Statement], deployed: Deployment
-) -> None:
-    granted = [s for s in policy if s.targets == {"target.bucket.name": {"lockstep-audit-digests"}}]
-    assert {s.subject: s.permissions for s in granted} == {
-        of("lockstep-oci-digest", policy, deployed)[0].subject: {
-            "OBJECT_CREATE",
-            "OBJECT_INSPECT",
-            "OBJECT_READ",
-        },
-        of("lockstep-aws-runner", policy, deployed)[0].subject: {"OBJECT_INSPECT", "OBJECT_READ"},
+    # It reads the keys of the log and no login, and signs with the key of digests alone.
+    others = {pair: rights for pair, rights in found.items() if pair[0] == DIGEST and pair not in storage}
+    assert others == {
+        (DIGEST, frozenset({"lockstep.mac", "lockstep.aws-key"})): {frozenset({"SECRET_BUNDLE_READ"})},
+        (DIGEST, frozenset({"digests[0]"})): {frozenset({"KEY_READ", "KEY_SIGN"})},
     }
-
-
-def test_who_makes_digests_reads_the_keys_of_the_log_and_no_login(
-    policy: list[Statement], stack: Stack, deployed: Deployment
-) -> None:
-    digest = of("lockstep-oci-digest", policy, deployed)
-    [reads] = [s for s in digest if "SECRET_BUNDLE_READ" in s.permissions]
-    secrets = {s["id"]: s["secret_name"] for s in deployed.secrets.values()}
-    assert {secrets[ocid] for ocid in reads.targets["target.secret.id"]} == {
-        "lockstep.mac",
-        "lockstep.aws-key",
-    }
-    assert {s.compartment for s in digest} == {stack.store["own_compartment_id"]}
-    keys = [s for s in policy if any(p.startswith("KEY_") for p in s.permissions)]
-    assert {(s.subject, s.permissions) for s in keys} == {
-        (digest[0].subject, frozenset({"KEY_READ", "KEY_SIGN"}))
-    }
-    assert keys[0].targets == {"target.key.id": {deployed.all("oci_kms_key")["digests[0]"]["id"]}}
-
-
-def test_object_storage_may_use_only_the_audit_key(policy: list[Statement], deployed: Deployment) -> None:
-    (granted,) = [s for s in policy if s.subject == "objectstorage-eu-frankfurt-1"]
-    assert (granted.verb, granted.resource_type) == ("use", "keys")
-    assert granted.targets == {"target.key.id": {deployed.all("oci_kms_key")["audit[0]"]["id"]}}
-
-
-def test_schedules_find_the_functions_and_call_them(policy: list[Statement], deployed: Deployment) -> None:
-    granted = of("lockstep-standby-schedules", policy, deployed)
-    assert {(s.verb, s.resource_type) for s in granted} == {
+    (storing,) = [s for s in deployed.policy if s.subject == "objectstorage-eu-frankfurt-1"]
+    assert (storing.verb, storing.resource_type) == ("use", "keys")
+    assert {keys_[key] for key in storing.targets["target.key.id"]} == {"audit[0]"}
+    scheduled = deployed.of(SCHEDULES)
+    assert {(s.verb, s.resource_type) for s in scheduled} == {
         ("read", "fn-app"),
         ("read", "fn-function"),
         ("use", "fn-invocation"),
     }
-    (calls,) = [s for s in granted if s.resource_type == "fn-invocation"]
-    functions = deployed.all("oci_functions_function")
-    assert calls.targets == {"target.function.id": {functions[name]["id"] for name in ("rotate", "digest")}}
+    (calls,) = [s for s in scheduled if s.resource_type == "fn-invocation"]
+    assert {functions[f] for f in calls.targets["target.function.id"]} == {"rotate", "digest"}
 
 
 def test_dynamic_groups_name_the_functions_and_the_schedules_by_ocid(deployed: Deployment) -> None:
-    groups = deployed.all("oci_identity_dynamic_group")
-    function, digest, schedules = matching_rules(
-        groups[f"{name}[0]"]["matching_rule"] for name in ("function", "digest", "schedules")
+    groups, functions = (
+        deployed.all(kind) for kind in ("oci_identity_dynamic_group", "oci_functions_function")
     )
-    functions = deployed.all("oci_functions_function")
-    assert _clauses(function) == [("resource.id", functions[name]["id"]) for name in ("rotate", "doctor")]
-    assert _clauses(digest) == [("resource.id", functions["digest"]["id"])]
-    assert {rule["mode"] for rule in (function, digest, schedules)} == {"any"}
-    ids = [s["id"] for s in deployed.all("oci_resource_scheduler_schedule").values()]
-    assert sorted(_clauses(schedules)) == sorted(("resource.id", ocid) for ocid in ids)
+    schedules = [s["id"] for s in deployed.all("oci_resource_scheduler_schedule").values()]
+    wanted = {
+        "function[0]": [functions[name]["id"] for name in ("rotate", "doctor")],
+        "digest[0]": [functions["digest"]["id"]],
+        "schedules[0]": schedules,
+    }
+    rules = run_tool("matching_rules", [groups[name]["matching_rule"] for name in wanted])
+    for rule, ids in zip(rules, wanted.values(), strict=True):
+        nodes = [item["node"] for item in rule["items"]]
+        assert rule["mode"] == "any"
+        assert sorted((n["lhs"], n["rhs"]["value"]) for n in nodes) == sorted(
+            ("resource.id", ocid) for ocid in ids
+        )
 
 
-def _clauses(rule: dict[str, list[dict[str, dict[str, dict[str, str]]]]]) -> list[tuple[str, str]]:
-    nodes = [item["node"] for item in rule["items"]]
-    return [(str(node["lhs"]), node["rhs"]["value"]) for node in nodes]
-
-
-def test_the_documentation_lists_exactly_the_granted_permissions(
-    policy: list[Statement], deployed: Deployment
+def test_where_the_plan_sends_events_the_function_may_publish_in_the_compartment_of_the_topic(
+    deployed: Deployment, fresh: Stack
 ) -> None:
-    text = (ROOT / "docs/iam-oci.md").read_text()
-    for heading, group, with_sessions in (
-        ("The AWS runner", "lockstep-aws-runner", set()),
-        ("The OCI runner", "lockstep-oci-runner", {"KEY_SIGN"}),
-        ("The digests", "lockstep-oci-digest", set()),
-    ):
-        section = text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
-        rows = [line for line in section.splitlines() if line.startswith("| `")]
-        # One permission may have a row for each thing on which it is granted.
-        listed = {name for row in rows for name in re.findall(r"`([A-Z_]+)`", row.split("|")[1])}
-        assert listed == permissions(of(group, policy, deployed)) | with_sessions, heading
+    topics = "ocid1.compartment.oc1..topics"
+    fresh.plan["events"] = {"oci": "ocid1.onstopic.oc1.eu.a"}
+    fresh.there["oci_ons_notification_topic.events"] = {"compartment_id": topics}
+    after = fresh.apply(**with_image())
+    [added] = [s for s in after.of(OCI) if s not in deployed.policy]
+    assert (added.compartment, added.permissions) == (topics, {"ONS_TOPIC_PUBLISH"})
+    assert len(after.policy) == len(deployed.policy) + 1
 
 
-# ---- the permissions are enough, and each is needed
-
-
-def test_the_function_calls_no_other_one(world: World, policy: list[Statement], deployed: Deployment) -> None:
-    clients = world.permit("lockstep-oci-runner", of("lockstep-oci-runner", policy, deployed))
-    with pytest.raises(NotHandedOnError):
-        OwnFunction(clients, OTHERS_FUNCTION_ID).call({})
-
-
-def work_of(runner: str, world: World, clients: OciClients) -> None:
-    if runner != "lockstep-oci-digest":
-        rotate_rings(world, clients)
-    if runner == "lockstep-oci-runner":
-        keep_record(world, clients)
-    elif runner == "lockstep-oci-digest":
-        assert log_of(world, sandbox_clients(world.sandbox)).put(1, b"{}", {"chain": "{}", "mac": "{}"})
-        make_digest(world, clients)
-    else:
-        digest(world, clients)
-
-
-@pytest.mark.parametrize("runner", ["lockstep-aws-runner", "lockstep-oci-runner", "lockstep-oci-digest"])
-def test_a_runner_can_do_its_work(
-    runner: str, world: World, policy: list[Statement], deployed: Deployment
+def test_the_rings_are_alone_in_their_compartment_and_policies_do_not_grow_with_them(
+    stack: Stack, deployed: Deployment, fresh: Stack
 ) -> None:
-    work_of(runner, world, world.permit(runner, of(runner, policy, deployed)))
+    rings = stack.store["compartment_id"]
+    assert deployed.outputs["secrets"]["compartment_id"] == rings
+    there = {a.partition(".")[0] for a, v in deployed.resources.items() if v.get("compartment_id") == rings}
+    assert there == {"oci_identity_policy"}
+    first = fresh.plan["credentials"][0]
+    fresh.plan["credentials"] += [
+        {**first, "id": f"more/app_{i}/user", "username": f"more_{i}"} for i in range(12)
+    ]
+    more = fresh.apply(**with_image()).policy
+    assert sorted(len(s.text) for s in more) == sorted(len(s.text) for s in deployed.policy)
+
+
+def test_a_function_in_aws_is_named_by_its_role_in_this_domain() -> None:
+    _, deployed = sessions()
+    trust = deployed.one("oci_identity_domains_identity_propagation_trust")
+    for step, role in ROLES.items():
+        for statement in deployed.of(step):
+            assert statement.subject == "any-user"
+            assert statement.about == {
+                "request.principal.type": "identityfederateddomainapp",
+                "request.principal.domain.id": trust["domain_ocid"],
+                "request.principal.name": role,
+            }
+    # Whoever else is meant by any-user is refused.
+    assert [s.text for s in deployed.policy if s.subject == "any-user" and not s.about] == []
+
+
+# ---- who may delete from the audit log, or change what protects it
+
+BREAK_GLASS, STORAGE = "ocid1.group.oc1..breakglass", "ocid1.group.oc1..storage"
+DELETION = {
+    *("OBJECT_DELETE", "OBJECT_VERSION_DELETE", "OBJECT_UPDATE_TIER", "BUCKET_UPDATE", "BUCKET_DELETE"),
+    *("RETENTION_RULE_MANAGE", "RETENTION_RULE_LOCK", "PAR_MANAGE"),
+}
+"""With which an entry, a version, the life cycle, the versioning or the retention of the bucket goes."""
+WRITING, READING = {"OBJECT_CREATE", "OBJECT_OVERWRITE"}, {"OBJECT_INSPECT", "OBJECT_READ"}
+EVERYTHING = DELETION | WRITING | READING
+DENYING = {"audit_break_glass_group_ocid": BREAK_GLASS, "audit_deny_policies": True}
+
+
+def may(
+    deployed: Deployment,
+    *groups: str,
+    bucket: str = LOG,
+    principal: str = "ocid1.user.oc1..someone",
+    kind: str = "user",
+) -> set[str]:
+    """What a principal may on a bucket, where an estate gives its storage administrators `manage object-family`."""
+    own = deployed.outputs["own_compartment_id"]
+    administrators = Statement(subject=STORAGE, permissions=frozenset(EVERYTHING), compartment=own)
+    request = {
+        "compartment": [own],
+        "subject": list(groups),
+        "target.bucket.name": [bucket],
+        "request.principal.id": [principal],
+        "request.principal.type": [kind],
+        # Only users are in groups; a function is in a dynamic group.
+        **({"request.groups.id": list(groups)} if kind == "user" else {}),
+    }
+    found = set()
+    for permission in EVERYTHING:
+        about = [s for s in (*deployed.policy, administrators) if s.covers(permission, request)]
+        if about and not any(s.denies for s in about):
+            found.add(permission)
+    return found
+
+
+@pytest.fixture(name="guarded", scope="module")
+def _guarded(stack: Stack, deployed: Deployment) -> Deployment:
+    # The plan has the OCIDs of what was deployed.
+    assert deployed.resources
+    return stack.apply(**with_image(**DENYING))
+
+
+@pytest.mark.parametrize("bucket", [LOG, DIGESTS])
+def test_only_the_break_glass_group_may_delete(bucket: str, guarded: Deployment) -> None:
+    rule = {"BUCKET_UPDATE", "BUCKET_DELETE", "RETENTION_RULE_MANAGE"}
+    assert may(guarded, BREAK_GLASS, bucket=bucket) == {
+        *("OBJECT_INSPECT", "OBJECT_DELETE", "OBJECT_VERSION_DELETE"),
+        *rule,
+    }
+    assert may(guarded, STORAGE, bucket=bucket) == READING
+    # Also where a storage administrator is an instance, or a service.
+    as_instance = may(guarded, STORAGE, principal="ocid1.instance.oc1..x", kind="instance", bucket=bucket)
+    assert as_instance == READING
 
 
 @pytest.mark.parametrize(
-    ("runner", "permission", "place"),
-    [
-        *(("lockstep-aws-runner", p, "rings") for p in RUNNERS_MAY),
-        *(("lockstep-aws-runner", p, "own") for p in DIGEST_READER_MAY),
-        *(("lockstep-oci-runner", p, "rings") for p in RUNNERS_MAY),
-        *(("lockstep-oci-runner", p, "own") for p in (*FUNCTION_MAY, PLAN_MAY)),
-        *(("lockstep-oci-digest", p, "own") for p in DIGEST_MAY),
-    ],
+    ("group", "name", "bucket", "reads"),
+    [(OCI, "rotate", LOG, {"OBJECT_INSPECT"}), (DIGEST, "digest", DIGESTS, READING)],
 )
-def test_a_runner_needs_each_of_its_permissions(
-    runner: str, permission: str, place: str, world: World, policy: list[Statement], deployed: Deployment
+def test_one_function_writes_to_each_bucket_and_not_to_the_other(
+    group: str, name: str, bucket: str, reads: set[str], guarded: Deployment
 ) -> None:
-    sandbox = world.sandbox
-    compartment = sandbox.compartment_id if place == "rings" else sandbox.own_compartment_id
-    clients = world.permit(runner, of(runner, policy, deployed), without=(permission, compartment))
-    with pytest.raises((LockstepError, AssertionError)):
-        work_of(runner, world, clients)
+    functions = {n: f["id"] for n, f in guarded.all("oci_functions_function").items()}
+    dynamic = guarded.groups[group]
+    rights = {
+        place: may(guarded, dynamic, principal=functions[name], kind="fnfunc", bucket=place)
+        for place in (LOG, DIGESTS)
+    }
+    assert rights.pop(bucket) == {"OBJECT_CREATE"} | reads
+    assert not set().union(*rights.values()) & (WRITING | DELETION)
+    # Another function that was put into its dynamic group.
+    for other in ("ocid1.fnfunc.oc1..other", *({*functions.values()} - {functions[name]})):
+        assert may(guarded, dynamic, principal=other, kind="fnfunc", bucket=bucket) == reads
 
 
-def test_who_makes_digests_writes_no_entry_and_who_writes_entries_makes_no_digest(
-    world: World, policy: list[Statement], deployed: Deployment
+def test_other_buckets_are_not_touched_and_aws_reads_digests(guarded: Deployment) -> None:
+    assert may(guarded, guarded.groups[AWS], bucket=DIGESTS) == READING
+    assert may(guarded, STORAGE, bucket="other-audit") == EVERYTHING
+    for group in (BREAK_GLASS, *guarded.groups.values()):
+        assert may(guarded, group, bucket="other-audit") == set()
+
+
+def test_deny_policies_are_made_on_demand_and_exempt_nobody_without_a_group(
+    stack: Stack, deployed: Deployment
 ) -> None:
-    digests, runs = (
-        world.permit(name, of(name, policy, deployed))
-        for name in ("lockstep-oci-digest", "lockstep-oci-runner")
-    )
-    entry = {"chain": "{}", "mac": "{}"}
-    vault = own_vault(world, digests)
-    for forbidden in (
-        lambda: log_of(world, digests).put(1, b"{}", entry),
-        lambda: vault.read_named("lockstep.admin.orders"),
-        lambda: rotate_rings(world, digests),
-        lambda: digest_bucket(world, runs).create(NEXT_DIGEST, b"{}"),
-        lambda: digest_bucket(world, runs).read(FIRST_DIGEST, 100),
-        lambda: sign_digest(world, runs),
-    ):
-        with pytest.raises(LockstepError):
-            forbidden()
+    # A tenancy that has not enabled them refuses the statements.
+    assert not any(s.denies for s in deployed.policy)
+    assert may(deployed, STORAGE) == EVERYTHING
+    for group in deployed.groups.values():
+        assert not may(deployed, group) & (DELETION | {"OBJECT_OVERWRITE"})
+    guarded = stack.apply(**with_image(audit_deny_policies=True))
+    assert may(guarded, STORAGE) == may(guarded, STORAGE, kind="instance") == READING
+    # Before the function is made nobody may write.
+    before = stack.apply(audit_deny_policies=True).all("oci_identity_policy")
+    ends = [p["statements"][-1] for address, p in before.items() if address.startswith("audit_deny")]
+    assert len(ends) == 2
+    for end, bucket in zip(ends, (LOG, DIGESTS), strict=True):
+        assert end.endswith(f"where all {{target.bucket.name = '{bucket}'}}")
 
 
-# ---- what each reaches, of everything in the tenancy
-
-
-def test_an_application_reads_only_its_own_credential(world: World, deployed: Deployment) -> None:
-    grants = deployed.outputs["application_grants"]["multi-cloud/app_user"]
-    policy = [f"Allow dynamic-group id ocid1.dynamicgroup.oc1..app {grant}" for grant in grants]
-    given = statements(_policy(policy))
-    vault = sandbox_vault(world.sandbox, world.permit("application", given))
-    assert vault.read_named("multi-cloud.app_user.0").data
-    assert vault.read_named("multi-cloud.app_user.connection.3").data
-    own = own_vault(world, world.permit("application", given))
-    for reader, name in ((vault, "batch.0"), (own, "lockstep.mac")):
-        with pytest.raises(LockstepError):
-            reader.read_named(name)
-
-
-def _policy(texts: Sequence[str]) -> Deployment:
-    return Deployment(resources={"oci_identity_policy.application": {"statements": list(texts)}}, outputs={})
+def test_nobody_writes_the_documents_of_the_issuer_but_whoever_administers_without_denials() -> None:
+    stack, deployed = sessions()
+    for group in deployed.groups.values():
+        assert not may(deployed, group, bucket=ISSUER) & (DELETION | WRITING)
+    guarded = stack.apply(**with_image(**DENYING, **FROM_AWS))
+    changing = DELETION - {"OBJECT_UPDATE_TIER", "RETENTION_RULE_MANAGE", "RETENTION_RULE_LOCK"} | WRITING
+    assert may(guarded, STORAGE, bucket=ISSUER) == EVERYTHING - changing
+    assert may(guarded, STORAGE, BREAK_GLASS, bucket=ISSUER) == EVERYTHING

@@ -1,86 +1,137 @@
-"""Sessions in OCI for the functions of the AWS runner: what Terraform makes of them, and when."""
-
-import json
-from pathlib import Path
+"""Who the runners are in the other cloud: users with keys, sessions of the functions in AWS, and OCI's issuer."""
 
 import pytest
 
-from lockstep.plan.compiled import ClientKey, FederationToOci
-from lockstep.plan.file import parse_plan
-from tests.infrastructure.terraform.policies import statements
-from tests.infrastructure.terraform.sessions import FROM_AWS, ISSUER, ROLES, TO_OCI, federated
-from tests.infrastructure.terraform.stack import Deployment, Stack, needs_tools, with_image
-from tests.infrastructure.terraform.world import of
+from lockstep.plan.compiled import ClientKey, FederationToAws, FederationToOci
+from lockstep.protocol.federation import place_of
+from sandbox.identities import DIGEST_READER_MAY, READERS_MAY, RUNNERS_MAY
+from tests.infrastructure.terraform.case import (
+    AWS,
+    CERTIFICATE,
+    DIGEST,
+    FROM_AWS,
+    ISSUER,
+    KEY_OF_AWS,
+    OCI,
+    ROLES,
+    TO_OCI,
+    TOKENS,
+    Deployment,
+    Document,
+    Stack,
+    needs_tools,
+    plan_document,
+    sessions,
+    with_image,
+    with_sessions,
+)
 
 pytestmark = needs_tools
 
 APP, TRUST = "oci_identity_domains_app", "oci_identity_domains_identity_propagation_trust"
 ALIAS, USER = "oci_identity_domains_oauth_client_certificate", "oci_identity_domains_user"
 OF_KEYS = {
-    "oci_identity_user",
-    "oci_identity_group",
-    "oci_identity_api_key",
-    "oci_identity_user_group_membership",
-    "oci_identity_user_capabilities_management",
+    f"oci_identity_{kind}"
+    for kind in ("user", "group", "api_key", "user_group_membership", "user_capabilities_management")
 }
-KEY = {"aws_runner_public_key": "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"}
+FIRST, NEXT = (f"-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n" for text in ("AAAA", "BBBB"))
+READER = "lockstep-aws-reader"
+BUCKETS, KEYS = "oci_objectstorage_bucket", "oci_kms_key"
+KEY, VAULT = "ocid1.key.oc1.eu-frankfurt-1.estate", "ocid1.vault.oc1.eu-frankfurt-1.estate"
 
 
-@pytest.fixture(name="shared", scope="module")
+@pytest.fixture(name="shared")
 def _shared() -> tuple[Stack, Deployment]:
-    stack = Stack(plan=federated())
-    return stack, stack.apply(**FROM_AWS)
+    return sessions()
 
 
-@pytest.fixture(name="fresh")
-def _fresh() -> Stack:
-    """One for a test that changes its plan."""
-    return Stack(plan=federated())
+@pytest.fixture(name="new")
+def _new() -> Stack:
+    """Before its first deployment."""
+    return with_sessions()
 
 
 def say(stack: Stack, **changes: object) -> None:
     stack.plan["runners"]["aws"]["federation"].update(changes)
 
 
-def compiled(stack: Stack) -> FederationToOci:
-    found = parse_plan(json.dumps(stack.plan), base=Path()).compiled.to_oci
-    assert isinstance(found, FederationToOci)
-    return found
+def compiled(stack: Stack) -> tuple[FederationToOci, FederationToAws]:
+    found = stack.parsed.compiled
+    assert isinstance(found.to_oci, FederationToOci)
+    assert isinstance(found.to_aws, FederationToAws)
+    return found.to_oci, found.to_aws
 
 
-# ---- what is made
+# ---- users with keys, which Terraform does not rotate
 
 
-def test_a_session_needs_no_user_and_no_key(shared: tuple[Stack, Deployment]) -> None:
-    _, deployment = shared
-    assert not deployment.kinds & OF_KEYS
-    assert "aws_runner" not in deployment.outputs
+def test_one_key_is_for_one_user_and_a_reader_is_a_user_of_its_own(deployed: Deployment) -> None:
+    assert [u["name"] for u in deployed.all("oci_identity_user").values()] == [AWS]
+    assert "aws_reader" not in deployed.outputs
+    two = {**KEY_OF_AWS, "oci_reader_key_secret": "lockstep/oci-reader-key"}
+    stack = Stack(plan=plan_document())
+    stack.plan["runners"]["aws"] = two
+    pair = stack.apply(aws_runner_public_key=FIRST, aws_reader_public_key=NEXT)
+    users = {u["id"]: u["name"] for u in pair.all("oci_identity_user").values()}
+    groups = {ocid: name for name, ocid in pair.groups.items()}
+    members = pair.all("oci_identity_user_group_membership").values()
+    assert {(users[m["user_id"]], groups[m["group_id"]]) for m in members} == {(READER, READER), (AWS, AWS)}
+    for name, output in ((AWS, "aws_runner"), (READER, "aws_reader")):
+        assert users[pair.outputs[output]["user"]] == name
+        assert pair.outputs[output]["fingerprint"]
+    for capabilities in pair.all("oci_identity_user_capabilities_management").values():
+        allowed = [n for n, value in capabilities.items() if n.startswith("can_use_") and value]
+        assert allowed == ["can_use_api_keys"]
+    rings, own = stack.store["compartment_id"], pair.outputs["own_compartment_id"]
+    may = [pair.may(user, place) for user in (AWS, READER) for place in (rings, own)]
+    assert may == [{*RUNNERS_MAY}, set(), {*READERS_MAY}, {*DIGEST_READER_MAY}]
 
 
-def test_the_application_proves_itself_by_the_certificate_of_the_plan(
+@pytest.mark.parametrize(
+    ("there", "is_uploaded"), [([], True), ([FIRST], True), ([FIRST, NEXT], True), ([NEXT], False)]
+)
+def test_terraform_uploads_the_first_key_and_leaves_the_next_ones_alone(
+    there: list[str], *, is_uploaded: bool
+) -> None:
+    """It keeps the key while it is there, beside the next one too, and does not bring it back."""
+    stack = Stack(plan=plan_document())
+    stack.there["oci_identity_users.aws_runner"] = {"users": [{"id": "user", "state": "ACTIVE"}]}
+    stack.there["oci_identity_api_keys.aws_runner"] = {"api_keys": [{"key_value": key} for key in there]}
+    made = stack.apply(aws_runner_public_key=FIRST)
+    keys = [key["key_value"] for key in made.all("oci_identity_api_key").values()]
+    assert keys == ([FIRST] if is_uploaded else [])
+    assert bool(made.outputs["aws_runner"]["fingerprint"]) is is_uploaded
+
+
+# ---- sessions of the functions in AWS
+
+
+def test_the_application_and_the_trust_are_those_of_the_plan_without_user_or_key(
     shared: tuple[Stack, Deployment],
 ) -> None:
-    stack, deployment = shared
-    app, alias, to_oci = deployment.one(APP), deployment.one(ALIAS), compiled(stack)
-    assert (app["idcs_endpoint"], app["name"]) == (to_oci.domain_url, to_oci.client_id)
-    assert (app["active"], app["is_oauth_client"], app["client_type"]) == (True, True, "trusted")
-    assert app["allowed_grants"] == ["client_credentials"]
+    stack, deployed = shared
+    assert not deployed.kinds & OF_KEYS
+    assert "aws_runner" not in deployed.outputs
+    app, alias, (to_oci, _) = deployed.one(APP), deployed.one(ALIAS), compiled(stack)
     assert isinstance(to_oci.client, ClientKey)
+    domain = {"idcs_endpoint": to_oci.domain_url, "active": True}
+    wanted: Document = {
+        **domain,
+        "name": to_oci.client_id,
+        "is_oauth_client": True,
+        "client_type": "trusted",
+        "allowed_grants": ["client_credentials"],
+    }
+    assert app.items() >= wanted.items()
     assert [c["cert_alias"] for c in app["certificates"]] == [to_oci.client.certificate]
     assert alias["certificate_alias"] == to_oci.client.certificate
-    assert alias["x509base64certificate"] == "MIIBAQID"
-
-
-def test_the_trust_takes_what_the_functions_show(shared: tuple[Stack, Deployment]) -> None:
-    stack, deployment = shared
-    trust, to_oci = deployment.one(TRUST), compiled(stack)
-    expected = {
-        "idcs_endpoint": to_oci.domain_url,
+    assert alias["x509base64certificate"] == "".join(CERTIFICATE.splitlines()[1:-1])
+    wanted = {
+        **domain,
         "name": "lockstep-aws",
         "type": "JWT",
-        "active": True,
-        "issuer": ISSUER,
-        "public_key_endpoint": f"{ISSUER}/.well-known/jwks.json",
+        "issuer": TOKENS,
+        "public_key_endpoint": f"{TOKENS}/.well-known/jwks.json",
         "subject_type": "Resource",
         "subject_claim_name": "sub",
         "client_claim_name": "aud",
@@ -90,70 +141,58 @@ def test_the_trust_takes_what_the_functions_show(shared: tuple[Stack, Deployment
         "impersonation_service_users": [],
         "oauth_clients": [to_oci.client_id],
     }
-    assert {name: trust[name] for name in expected} == expected
+    assert deployed.one(TRUST).items() >= wanted.items()
+    # The outputs are the sections of the plan.
+    changed = stack.copy()
+    changed.plan["runners"]["aws"]["federation"] = deployed.outputs["runners_aws_federation"]
+    assert compiled(changed) == compiled(stack)
 
 
-def test_the_output_is_the_section_of_the_plan(shared: tuple[Stack, Deployment]) -> None:
-    stack, deployment = shared
-    plan = federated()
-    plan["runners"]["aws"]["federation"] = deployment.outputs["runners_aws_federation"]
-    assert parse_plan(json.dumps(plan), base=Path()).compiled.to_oci == compiled(stack)
+def test_an_application_with_a_secret_needs_no_certificate(new: Stack) -> None:
+    say(new, kms_key=None, certificate=None, client_secret="lockstep/oci-client-secret")
+    made = new.apply(aws_token_issuer=TOKENS, aws_role_arns=ROLES)
+    assert (made.one(APP)["client_type"], made.one(APP)["certificates"]) == ("confidential", [])
+    assert not made.all(ALIAS)
 
 
-def test_an_application_with_a_secret_needs_no_certificate(fresh: Stack) -> None:
-    say(fresh, kms_key=None, certificate=None, client_secret="lockstep/oci-client-secret")
-    variables = {name: FROM_AWS[name] for name in ("aws_token_issuer", "aws_role_arns")}
-    deployment = fresh.apply(**variables)
-    assert deployment.one(APP)["client_type"] == "confidential"
-    assert deployment.one(APP)["certificates"] == []
-    assert not deployment.all(ALIAS)
-
-
-def test_sessions_of_users_have_one_for_each_function(fresh: Stack) -> None:
-    say(fresh, token="upst")
-    deployment = fresh.apply(**FROM_AWS)
-    trust, users = deployment.one(TRUST), deployment.all(USER)
+def test_sessions_of_users_have_one_for_each_function(new: Stack) -> None:
+    say(new, token="upst")
+    made = new.apply(**FROM_AWS)
+    trust, users = made.one(TRUST), made.all(USER)
     assert (trust["subject_type"], trust["impersonating_resource"]) == ("User", None)
     rules = {(u["rule"], u["value"]) for u in trust["impersonation_service_users"]}
     assert rules == {(f"sub eq '{ROLES[step]}'", users[f'aws_function["{step}"]']["id"]) for step in ROLES}
     for user in users.values():
         assert user["urnietfparamsscimschemasoracleidcsextensionuser_user"] == [{"service_user": True}]
-    granted = [s for s in statements(deployment) if "request.user.id" in s.about]
-    assert {s.about["request.user.id"] for s in granted} == {u["ocid"] for u in users.values()}
+    granted = {s.about["request.user.id"] for s in made.policy if "request.user.id" in s.about}
+    assert granted == {u["ocid"] for u in users.values()}
 
 
-# ---- the order of a first deployment
-
-
-def test_terraform_comes_first_then_the_stack_in_aws_then_terraform_again(fresh: Stack) -> None:
-    first = fresh.apply()
+def test_terraform_comes_first_then_the_stack_in_aws_then_terraform_again(new: Stack) -> None:
+    first = new.apply()
     assert not first.kinds & {APP, TRUST, ALIAS, *OF_KEYS}
     assert "runners_aws_federation" not in first.outputs
-    fresh.name_made(first.outputs)
-    refused = fresh.refused(**with_image())
+    new.name_made(first.outputs)
+    refused = new.refused(**with_image())
     for missing in ("aws_token_issuer", "aws_role_arns with generate, apply_db", "aws_client_certificate"):
         assert missing in refused
-    deployment = fresh.apply(**with_image(**FROM_AWS))
-    assert deployment.one(APP)["name"] == TO_OCI["client_id"]
 
 
-def test_without_a_standby_the_digest_needs_nothing_in_oci(fresh: Stack) -> None:
-    del fresh.plan["runners"]["oci"]
+def test_without_a_standby_the_digest_needs_nothing_in_oci(new: Stack) -> None:
+    del new.plan["runners"]["oci"]
     roles = {step: arn for step, arn in ROLES.items() if step != "digest"}
-    deployment = fresh.apply(**{**FROM_AWS, "aws_role_arns": roles})
-    asked = {s.about.get("request.principal.name") for s in statements(deployment)}
-    assert asked - {None} == set(roles.values())
+    made = new.apply(**{**FROM_AWS, "aws_role_arns": roles})
+    assert {s.about.get("request.principal.name") for s in made.policy} - {None} == set(roles.values())
 
 
-def test_wrong_variables_are_refused_with_a_reason(fresh: Stack) -> None:
-    say(fresh, client_id="lockstep-client")
-    wrong = {
-        "aws_token_issuer": "https://sts.amazonaws.com",
-        "aws_role_arns": {"generate": "arn:aws:iam::123456789012:user/x", "prove": "' or 'a' = 'a"},
-        "aws_client_certificate": "-----BEGIN PRIVATE KEY-----",
-        "keep_api_keys": ["admin"],
-    }
-    text = fresh.refused(**wrong)
+def test_wrong_variables_are_refused_with_a_reason(new: Stack) -> None:
+    say(new, client_id="lockstep-client")
+    text = new.refused(
+        aws_token_issuer="https://sts.amazonaws.com",
+        aws_role_arns={"generate": "arn:aws:iam::123456789012:user/x", "prove": "' or 'a' = 'a"},
+        aws_client_certificate="-----BEGIN PRIVATE KEY-----",
+        keep_api_keys=["admin"],
+    )
     for complaint in (
         "aws_token_issuer must be an address such as",
         "aws_role_arns must be named by step",
@@ -163,42 +202,39 @@ def test_wrong_variables_are_refused_with_a_reason(fresh: Stack) -> None:
     ):
         assert complaint in text
     same = {**FROM_AWS, "aws_role_arns": dict.fromkeys(ROLES, ROLES["digest"])}
-    assert "a role of its own for each step" in fresh.refused(**same)
-    assert "It must be letters, digits and underscores" in fresh.refused(**FROM_AWS)
+    assert "a role of its own for each step" in new.refused(**same)
+    assert "It must be letters, digits and underscores" in new.refused(**FROM_AWS)
 
 
-# ---- a second stack, and users beside sessions
-
-
-def test_the_user_can_stay_beside_the_sessions(fresh: Stack) -> None:
-    with_sessions = fresh.apply(**FROM_AWS)
-    both = fresh.apply(**FROM_AWS, **KEY, keep_api_keys=["writer"])
-    assert both.kinds == with_sessions.kinds | OF_KEYS
-    fresh.plan["runners"]["aws"] = {"oci_key_secret": "lockstep/oci-key"}
-    keys = fresh.apply(**KEY)
+def test_the_user_can_stay_beside_the_sessions(new: Stack, shared: tuple[Stack, Deployment]) -> None:
+    key = {"aws_runner_public_key": FIRST}
+    both = new.apply(**FROM_AWS, **key, keep_api_keys=["writer"])
+    assert both.kinds & OF_KEYS == OF_KEYS
+    assert both.kinds - OF_KEYS <= shared[1].kinds
+    new.plan["runners"]["aws"] = dict(KEY_OF_AWS)
+    keys = new.apply(**key)
     assert both.outputs["aws_runner"] == keys.outputs["aws_runner"]
-    group = "lockstep-aws-runner"
-    policies = [{s.text for s in of(group, statements(one), one)} for one in (both, keys)]
-    assert policies[0] == policies[1] != set()
+    texts = [{s.text for s in one.of(AWS)} for one in (both, keys)]
+    assert texts[0] == texts[1] != set()
 
 
-def test_a_second_stack_adopts_the_trust_of_its_account(fresh: Stack) -> None:
-    first = fresh.apply(**FROM_AWS, trusted_clients=["second_client"]).one(TRUST)
-    say(fresh, client_id="second_client")
+def test_a_second_stack_adopts_the_trust_of_its_account(new: Stack) -> None:
+    first = new.apply(**FROM_AWS, trusted_clients=["second_client"]).one(TRUST)
+    say(new, client_id="second_client")
     adopting = {**FROM_AWS, "name": "second", "aws_trust_id": "trust"}
-    fresh.there[f"{TRUST}.adopted"] = first
-    second = fresh.apply(**adopting)
+    new.there[f"{TRUST}.adopted"] = first
+    second = new.apply(**adopting)
     assert not second.all(TRUST)
     assert second.one(APP)["name"] == "second_client"
-    domains = {s.about["request.principal.domain.id"] for s in statements(second) if s.about}
+    domains = {s.about["request.principal.domain.id"] for s in second.policy if s.about}
     assert domains == {first["domain_ocid"]}
     other = {
-        "oauth_clients": ["lockstep_client"],
+        "oauth_clients": [TO_OCI["client_id"]],
         "impersonating_resource": "x",
         "client_claim_values": ["x"],
     }
-    fresh.there[f"{TRUST}.adopted"] = {**first, **other}
-    text = fresh.refused(**{**adopting, "aws_token_issuer": ISSUER.replace("0", "1")})
+    new.there[f"{TRUST}.adopted"] = {**first, **other}
+    text = new.refused(**{**adopting, "aws_token_issuer": TOKENS.replace("0", "1")})
     for complaint in (
         "its clients must include second_client",
         "it must be active, and for",
@@ -206,3 +242,128 @@ def test_a_second_stack_adopts_the_trust_of_its_account(fresh: Stack) -> None:
         "with lockstep as aud",
     ):
         assert complaint in text
+
+
+# ---- the issuer of the function's tokens for AWS: a key that signs, and a public bucket with its documents
+
+
+def test_anybody_reads_the_documents_nobody_lists_them_and_the_key_cannot_be_exported(
+    shared: tuple[Stack, Deployment], new: Stack
+) -> None:
+    stack, deployed = shared
+    bucket, key = deployed.all(BUCKETS)["issuer[0]"], deployed.all(KEYS)["issuer[0]"]
+    assert (bucket["name"], bucket["namespace"]) == (ISSUER, "tenant")
+    assert (bucket["access_type"], bucket["versioning"]) == ("ObjectReadWithoutList", "Enabled")
+    assert bucket["compartment_id"] == stack.store["own_compartment_id"]
+    [shape] = key["key_shape"]
+    # 2,048 bits.
+    assert (shape["algorithm"], shape["length"]) == ("RSA", 256)
+    protections = {n: k["protection_mode"] for n, k in new.apply(key_protection="SOFTWARE").all(KEYS).items()}
+    others = dict.fromkeys(("secrets[0]", "audit[0]"), "SOFTWARE")
+    assert protections == {**others, "issuer[0]": "HSM", "digests[0]": "HSM"}
+    # There is no secret with an access key.
+    assert set(deployed.outputs["secrets_to_fill_in"]) == {"lockstep.admin.orders", "lockstep.admin.reports"}
+
+
+def test_the_function_signs_with_this_key_alone(shared: tuple[Stack, Deployment]) -> None:
+    stack, deployed = shared
+    issuer, place = deployed.all(KEYS)["issuer[0]"]["id"], stack.store["own_compartment_id"]
+    granted = [s for s in deployed.policy if s.targets == {"target.key.id": {issuer}}]
+    # The function that makes digests reads those of AWS by such a session.
+    assert {s.subject for s in granted} == {deployed.groups[name] for name in (OCI, DIGEST)}
+    assert {(s.permissions, s.compartment) for s in granted} == {(frozenset({"KEY_SIGN"}), place)}
+
+
+def test_the_output_is_the_section_of_the_plan_and_another_key_is_refused(
+    shared: tuple[Stack, Deployment], new: Stack
+) -> None:
+    stack, deployed = shared
+    (_, to_aws), (_, before) = compiled(stack), compiled(new)
+    key, vault = deployed.all(KEYS)["issuer[0]"], deployed.one("oci_kms_vault")
+    assert (to_aws.key.id, to_aws.key.version) == (key["id"], key["current_key_version"])
+    assert to_aws.key.endpoint == vault["crypto_endpoint"]
+    for part in ("issuer", "audience", "subject", "role_arn"):
+        assert getattr(to_aws, part) == getattr(before, part)
+    changed = stack.copy()
+    named = changed.plan["runners"]["oci"]["federation"]["key"]
+    made = dict(named)
+    named |= {"id": KEY, "endpoint": "https://elsewhere"}
+    refused = changed.refused(**with_image(**FROM_AWS))
+    for part in ("id", "endpoint"):
+        assert f"runners.oci.federation.key.{part} in the plan: {made[part]} is expected." in refused
+    # A version that is not the newest: it signs until the plan goes on to the next.
+    named |= {**made, "version": "ocid1.keyversion.oc1.eu.earlier"}
+    changed.apply(**with_image(**FROM_AWS))
+
+
+RIGHT = "https://objectstorage.eu-frankfurt-1.oraclecloud.com/n/tenant/b/lockstep-issuer/o"
+
+
+@pytest.mark.parametrize(
+    "issuer",
+    [
+        RIGHT.replace("tenant", "other"),
+        RIGHT.replace("eu-frankfurt-1", "us-ashburn-1"),
+        RIGHT.removesuffix("/o"),
+        "https://issuer.example.com/lockstep",
+    ],
+)
+def test_another_issuer_is_refused_with_the_right_one_unless_it_is_adopted(issuer: str, new: Stack) -> None:
+    new.plan["runners"]["oci"]["federation"]["issuer"] = issuer
+    assert f"runners.oci.federation.issuer in the plan: {RIGHT} is expected" in new.refused()
+    elsewhere = new.apply(adopt_issuer=True)
+    assert "issuer[0]" not in elsewhere.all(BUCKETS)
+    assert elsewhere.all(KEYS)["issuer[0]"]
+
+
+@pytest.mark.parametrize("prefix", ["", "/standby"])
+def test_the_bucket_is_the_one_that_the_command_writes(prefix: str, new: Stack) -> None:
+    host = "tenant.objectstorage.eu-frankfurt-1.oci.customer-oci.com"
+    issuer = f"https://{host}/n/tenant/b/of-ours/o{prefix}"
+    new.plan["runners"]["oci"]["federation"]["issuer"] = issuer
+    place = place_of(issuer)
+    assert place
+    assert place.bucket == "of-ours"
+    assert "of-ours" in {b["name"] for b in new.apply().all(BUCKETS).values()}
+
+
+def test_a_key_that_exists_is_adopted_if_it_fits(new: Stack) -> None:
+    ends = {f"{name}_endpoint": f"https://estate-{name}" for name in ("management", "crypto")}
+    fits = {
+        "compartment_id": "ocid1.compartment.oc1..x",
+        "current_key_version": "ocid1.keyversion.oc1.eu.estate",
+        "protection_mode": "HSM",
+        "key_shape": [{"algorithm": "RSA", "length": "256"}],
+    }
+    adopting = {"vault_ocid": VAULT, "issuer_key_ocid": KEY}
+    new.there |= {"oci_kms_vault.adopted": ends, "oci_kms_key.issuer": fits}
+    new.name_made(new.apply(**adopting).outputs)
+    assert new.plan["runners"]["oci"]["federation"]["key"] == {
+        "id": KEY,
+        "version": "ocid1.keyversion.oc1.eu.estate",
+        "endpoint": "https://estate-crypto",
+    }
+    made = new.apply(**with_image(**adopting, **FROM_AWS))
+    assert set(made.all(KEYS)) == {"secrets[0]", "audit[0]", "digests[0]"}
+    granted = [s for s in made.policy if s.targets == {"target.key.id": {KEY}}]
+    assert {(s.permissions, s.compartment) for s in granted} == {
+        (frozenset({"KEY_SIGN"}), "ocid1.compartment.oc1..x")
+    }
+    for wrong in ({"protection_mode": "SOFTWARE"}, {"key_shape": [{"algorithm": "AES", "length": "32"}]}):
+        new.there["oci_kms_key.issuer"] = {**fits, **wrong}
+        assert "it must be an RSA key whose protection mode is HSM" in new.refused(**adopting)
+
+
+def test_the_issuer_can_be_there_before_the_function_uses_it(new: Stack) -> None:
+    keyless = new.apply(**FROM_AWS)
+    new.plan["runners"]["oci"] = {"aws_key_secret": "lockstep/aws-key"}
+    without = new.apply(**FROM_AWS).outputs
+    assert "runners_oci_federation" not in without
+    new.name_made(without)
+    both = new.apply(**with_image(keep_issuer=ISSUER, **FROM_AWS))
+    signing = {s.subject for s in both.policy if "KEY_SIGN" in s.permissions}
+    assert signing == {both.groups[DIGEST]}
+    for kind in (KEYS, BUCKETS):
+        assert both.all(kind)["issuer[0]"] == keyless.all(kind)["issuer[0]"]
+    made, asked = (one.outputs["runners_oci_federation"] for one in (both, keyless))
+    assert {**made, "role_arn": asked["role_arn"]} == asked

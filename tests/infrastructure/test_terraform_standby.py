@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cdk.standby import FUNCTION, SCHEDULE, STANDBY, Losses
-from tests.infrastructure.terraform.stack import IMAGE, ROOT, Document, plan_document
+from tests.infrastructure.terraform.case import IMAGE, ROOT, Document, plan_document
 
 COMMAND = "make deploy-oci"
 
@@ -47,19 +47,12 @@ def test_a_plan_that_removes_or_pauses_the_standby_is_refused() -> None:
     assert "the plan has no runners.oci" in refusal(no_runner)
 
 
-PLANNED = {
-    "variables": {"image": {"value": ""}},
-    "resource_changes": [
-        changed(FUNCTION, {"image": IMAGE}, None),
-        changed(SCHEDULE, {"state": "ACTIVE"}, None),
-    ],
-}
-
-
 @pytest.mark.parametrize("words", [[], ["REMOVE_STANDBY=1"]])
 def test_it_is_refused_before_anything_is_done(tmp_path: Path, words: list[str]) -> None:
     log, planned = tmp_path / "log", tmp_path / "planned.json"
-    planned.write_text(json.dumps(PLANNED))
+    gone, off = changed(FUNCTION, {"image": IMAGE}, None), changed(SCHEDULE, {"state": "ACTIVE"}, None)
+    document = {"variables": {"image": {"value": ""}}, "resource_changes": [gone, off]}
+    planned.write_text(json.dumps(document))
     terraform = tmp_path / "terraform"
     terraform.write_text(f'#!/bin/sh\necho "$2" >> {log}\nif [ "$2" = show ]; then cat {planned}; fi\n')
     terraform.chmod(0o755)
