@@ -141,7 +141,7 @@ def test_cfn_lint_finds_nothing_and_nothing_is_looked_up_in_an_account(name: str
 
 def test_the_definitions_are_the_unchanged_files_and_call_versions() -> None:
     found = shape("plain")
-    given = {}
+    given: dict[str, str] = {}
     for name, file in (("lockstep", DEFINITION), ("lockstep-fleet", FLEET_DEFINITION)):
         machine = found.properties(MACHINE, StateMachineName=name)
         assert machine["DefinitionString"] == file.read_text()

@@ -240,7 +240,7 @@ def test_every_name_has_the_prefix_and_everything_has_the_tags(stack: Stack, dep
 # ---- what must not happen
 
 
-def declared(block: str) -> Iterator[tuple[str, str, Document]]:
+def declared(block: str) -> Iterator[tuple[str, str, plain.Body]]:
     """The blocks of a kind in the files: type (or the kind itself), name, body."""
     for folder in (CONFIGURATION, *(file.parent for file in CONFIGURATION.glob("*/main.tf"))):
         for labels, body in plain.blocks(folder, block):
