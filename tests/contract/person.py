@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,11 @@ from lockstep.protocol.model import Engine, SecretStr
 from lockstep.protocol.names import KEY_OUTPUT, STACK_TAG, plan_bucket_name
 from lockstep.runtime.system import SystemClock
 from sandbox import plans
+from sandbox.identities import make_role
 from tests.contract.counted import World
 from tests.statemachine.conftest import Case, login_text
 
-KEY, ROLE = "AKIAPERSON", "person"
+_NUMBERS = count(1)
 
 
 def run(*words: str) -> Result:
@@ -54,28 +56,22 @@ class Person:
         self.case = Case(running.estate, running.credential)
         self.tmp_path = tmp_path
         self._guard = running.estate.aws.guard
-        iam = running.estate.aws.client("iam")
-        with suppress(iam.exceptions.EntityAlreadyExistsException):
-            iam.create_role(RoleName=ROLE, AssumeRolePolicyDocument='{"Statement": []}')
-        statement = {"Effect": "Allow", "Action": sorted(actions), "Resource": "*"}
-        iam.put_role_policy(
-            RoleName=ROLE,
-            PolicyName="own",
-            PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
-        )
-        self._guard.know(KEY, ROLE)
-        self.before = len(self._guard.records)
+        number = next(_NUMBERS)
+        self.role, self.key = f"person-{number}", f"AKIAPERSON{number}"
+        trust = {"Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
+        make_role(running.estate.aws, self.role, trust=trust, may=[{"Action": sorted(actions)}])
+        self._guard.know(self.key, self.role)
 
     @contextmanager
     def acting(self, what: object) -> Iterator[None]:
         """Act as that role; no call is refused."""
         seen = len(self._guard.records)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("AWS_ACCESS_KEY_ID", KEY)
+            patch.setenv("AWS_ACCESS_KEY_ID", self.key)
             botocore_session.cache_clear()  # The functions go on with the clients that they have.
             yield
         botocore_session.cache_clear()
-        own = (r for r in self._guard.records[seen:] if r.role == ROLE)
+        own = (r for r in self._guard.records[seen:] if r.role == self.role)
         refused = {r.call.action for r in own if not r.verdict.allowed}
         assert refused == set(), what
 
@@ -89,13 +85,13 @@ class Person:
     @property
     def used(self) -> set[str]:
         """The actions that its commands have called."""
-        return {r.call.action for r in self._guard.records[self.before :] if r.role == ROLE}
+        return {r.call.action for r in self._guard.records if r.role == self.role}
 
 
 def look(person: Person, *more: str) -> None:
     with pending(person.running):
-        assert "pending: generation" in person.run("status", code=1).stdout
-        assert "pending: generation" in person.run("status", *more, code=1).stdout
+        for words in {("status",), ("status", *more)}:
+            assert "pending: generation" in person.run(*words, code=1).stdout
 
 
 def serve(person: Person) -> None:

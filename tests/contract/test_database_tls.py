@@ -20,7 +20,6 @@ from lockstep.runtime.databases import open_database
 from sandbox.emulators.databases import (
     CertificateAuthority,
     MariaDbServer,
-    MySqlServer,
     PgserverServer,
     PostgresServer,
 )
@@ -84,7 +83,7 @@ def test_a_certificate_that_does_not_verify_is_refused(world: SqlHarness, tmp_pa
 
 
 def test_an_expired_certificate_is_refused(authority: CertificateAuthority) -> None:
-    kinds: dict[Engine, Any] = {MARIADB: MariaDbServer, POSTGRESQL: PostgresServer, MYSQL: MySqlServer}
+    kinds: dict[Engine, Any] = {MARIADB: MariaDbServer, POSTGRESQL: PostgresServer}
     expired = authority.issue_expired("localhost")
     for engine, kind in kinds.items():
         require(kind)

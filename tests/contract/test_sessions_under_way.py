@@ -80,7 +80,7 @@ def assert_nothing_is_lost(estate: Estate) -> None:
     assert all(v.problems == [] for v in estate.verify_now(credential))
 
 
-@pytest.mark.parametrize("way", [way for way in Way if way is not Way.SESSIONS])
+@pytest.mark.parametrize("way", [*Way][1:], ids=lambda way: way.name.lower())
 def test_both_runners_rotate_however_they_prove_themselves(way: Way, tmp_path: Path) -> None:
     """Also by keys. It comes before the estate of the other tests: there is one AWS at a time."""
     with estate_of(way, tmp_path) as running, running_function(running.function_environment) as function:

@@ -106,7 +106,13 @@ OF_AWS: tuple[Break, ...] = (
     ),
     Break(
         "aws.secrets",
-        lambda world: world.rotate_by_aws(CREDENTIAL),
+        call(
+            "secretsmanager",
+            "rotate_secret",
+            SecretId=CREDENTIAL,
+            RotationRules={"AutomaticallyAfterDays": 30},
+            RotateImmediately=False,
+        ),
         "rotates it by itself",
         "cancel-rotate-secret",
     ),

@@ -1,9 +1,6 @@
 """Both clouds in which nothing is wrong: what the stack, Terraform and people make; and the doctor in them."""
 
-import io
-import json
 import time
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -24,8 +21,8 @@ from lockstep.protocol.names import DEFAULT_STACK, SecretKind
 from lockstep.protocol.workers import one_after_the_other
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from sandbox import plans
-from sandbox.emulators.aws import AwsSandbox
-from sandbox.emulators.aws.resources import ORDER_KEY, create_mac_key
+from sandbox.emulators.aws import AwsSandbox, resources
+from sandbox.emulators.aws.resources import ORDER_KEY, create_lock_table, create_mac_key
 from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.estate import environment
 from sandbox.identities import Identities, Way, make_identities
@@ -87,12 +84,7 @@ class World:
 
     def fill_aws(self) -> None:
         """Make what a deployed plan has in AWS."""
-        self.aws.client("dynamodb").create_table(
-            TableName=LOCK_TABLE,
-            AttributeDefinitions=[{"AttributeName": "credential_id", "AttributeType": "S"}],
-            KeySchema=[{"AttributeName": "credential_id", "KeyType": "HASH"}],
-            BillingMode="PAY_PER_REQUEST",
-        )
+        create_lock_table(self.aws.client("dynamodb"), LOCK_TABLE)
         for credential in self.plan.credentials:
             self.record(
                 credential.id,
@@ -100,8 +92,7 @@ class World:
                 format={"N": str(FORMAT)},
                 next_due_at={"N": str(int(time.time()) + 600)},
             )
-        place = {"LocationConstraint": self.aws.region}
-        self.aws.client("s3").create_bucket(Bucket=AUDIT_BUCKET, CreateBucketConfiguration=place)
+        resources.create_audit_bucket(self.aws.client("s3"), AUDIT_BUCKET, region=self.aws.region)
         texts = {SecretKind.ADMIN: '{"username": "a", "password": "b"}'}
         for one in wanted(self.plan):
             self.aws.client("secretsmanager").create_secret(
@@ -120,33 +111,6 @@ class World:
             text = texts.get(name, "bGFyZ2U=")
             create_secret(self.oci, name, text.encode(), compartment=self.oci.own_compartment_id)
         create_audit_bucket(self.oci, AUDIT_BUCKET)
-
-    def rotate_by_aws(self, secret: str) -> None:
-        """Switch AWS's own rotation on, as a console does, by a function whose code nobody calls here."""
-        trust = {
-            "Effect": "Allow",
-            "Action": "sts:AssumeRole",
-            "Principal": {"Service": "lambda.amazonaws.com"},
-        }
-        role = self.aws.client("iam").create_role(
-            RoleName="rotates", AssumeRolePolicyDocument=json.dumps({"Statement": [trust]})
-        )
-        packed = io.BytesIO()
-        with zipfile.ZipFile(packed, "w") as archive:
-            archive.writestr("handler.py", "def handler(event, context): return event\n")
-        made = self.aws.client("lambda").create_function(
-            FunctionName="rotates",
-            Role=role["Role"]["Arn"],
-            Code={"ZipFile": packed.getvalue()},
-            Runtime="python3.13",
-            Handler="handler.handler",
-        )
-        self.aws.client("secretsmanager").rotate_secret(
-            SecretId=secret,
-            RotationLambdaARN=made["FunctionArn"],
-            RotationRules={"AutomaticallyAfterDays": 30},
-            RotateImmediately=False,
-        )
 
 
 @contextmanager
