@@ -25,19 +25,8 @@ from lockstep.aws.secrets_manager import SecretsManagerSecret, read_secret
 from lockstep.oci.clients import OciClients, OciIdentity
 from lockstep.oci.object_storage import ObjectStorageAuditLog
 from lockstep.oci.vault import Vault, VaultSigner
-from lockstep.protocol import names
+from lockstep.protocol import model, names
 from lockstep.protocol.messages import Recorded
-from lockstep.protocol.model import (
-    Claim,
-    ClaimKind,
-    CredentialValue,
-    Lease,
-    LockRecord,
-    Login,
-    Release,
-    SecretStr,
-    StoreVersions,
-)
 from lockstep.protocol.names import VersionNames
 from lockstep.protocol.orders import Account, Activate, Pause
 from lockstep.protocol.ports import Mac
@@ -55,7 +44,7 @@ Call = tuple[str, str]
 CREDENTIAL = make_plan().credentials[0]
 NAMES = CREDENTIAL.secret_names
 VERSION = VersionNames(credential_id=CREDENTIAL.id, secret=NAMES.app_user).name_of(7)
-VALUE = CredentialValue(7, Login("app", SecretStr(CANARY)))
+VALUE = model.CredentialValue(7, model.Login("app", model.SecretStr(CANARY)))
 TEXT = json.dumps({"username": "app", "password": CANARY, "generation": 7})
 
 
@@ -119,7 +108,7 @@ ERROR = f"<Error><Code>PreconditionFailed</Code><Message>{CANARY}</Message></Err
 
 def in_aws(endpoint: str) -> dict[str, Kind]:
     """Every operation of every AWS adapter, by what is answered."""
-    keys = AwsKeys(access_key_id="AKIA", secret_access_key=SecretStr("a-secret"))
+    keys = AwsKeys(access_key_id="AKIA", secret_access_key=model.SecretStr("a-secret"))
     client = partial(aws_client, region="eu-central-1", keys=keys, endpoint=endpoint)
     secrets, dynamodb, kms, s3 = map(client, ("secretsmanager", "dynamodb", "kms", "s3"))
     store = CredentialStore("aws", CREDENTIAL, partial(SecretsManagerSecret, secrets, "aws"))
@@ -128,16 +117,16 @@ def in_aws(endpoint: str) -> dict[str, Kind]:
     orders = DynamoDbOrders(dynamodb, "lockstep", CREDENTIAL.id)
     signer, digests = KmsSigner(kms, "alias/lockstep"), KmsDigestKey(kms, "alias/lockstep-digests")
     log = S3AuditLog(s3, "lockstep-audit", "aws", CREDENTIAL.id)
-    lease = Lease(credential_id=CREDENTIAL.id, holder="run-1", fence=7)
-    claim = Claim(kind=ClaimKind.NEW, generation=7, base_generation=6, rotation_id="run-1")
-    done = Release(
+    lease = model.Lease(credential_id=CREDENTIAL.id, holder="run-1", fence=7)
+    claim = model.Claim(kind=model.ClaimKind.NEW, generation=7, base_generation=6, rotation_id="run-1")
+    done = model.Release(
         current_generation=7,
         valid=frozenset({6, 7}),
         proven=("db-1",),
         **dict.fromkeys(("next_due_at", "not_before", "rotated_at"), EPOCH),
     )
-    seen = StoreVersions(store="aws", app_user=VERSION, connection_blob=VERSION)
-    old = LockRecord(credential_id=CREDENTIAL.id, plan="of-a-plan")
+    seen = model.StoreVersions(store="aws", app_user=VERSION, connection_blob=VERSION)
+    old = model.LockRecord(credential_id=CREDENTIAL.id, plan="of-a-plan")
     account = Account(database="db-1", host="db.example.com", port=3306, username="app")
     recorded = Recorded(stream="aws", seq=3, hash="d" * 64)
     held = {"now": EPOCH, "expires_at": EPOCH + timedelta(minutes=15)}
@@ -255,7 +244,7 @@ def in_oci(clients: OciClients) -> dict[str, Kind]:
     log = ObjectStorageAuditLog(
         clients, namespace="tenant", bucket="lockstep-audit", stream="oci", credential_id=CREDENTIAL.id
     )
-    seen = StoreVersions(store="oci", app_user="0:1", connection_blob="0:1")
+    seen = model.StoreVersions(store="oci", app_user="0:1", connection_blob="0:1")
     stage, serves, promote = (
         partial(store.stage, VALUE),
         partial(store.serves, 7),

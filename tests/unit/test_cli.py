@@ -18,17 +18,7 @@ from lockstep.operate.documents import Error
 from lockstep.operate.formatting import absolute, clock_time, relative
 from lockstep.operate.state import forecast, in_sync, possible
 from lockstep.plan.file import load_plan
-from lockstep.protocol.errors import (
-    Environment,
-    EnvironmentalError,
-    FenceLostError,
-    InvalidPlanError,
-    LockstepError,
-    LockTableAccessDeniedError,
-    StoreBusyError,
-    described,
-    line_of,
-)
+from lockstep.protocol import errors
 from lockstep.protocol.model import Claim, ClaimKind, Engine, LockRecord, Login, SecretStr, StoredValue
 from lockstep.stores.readers import StoredNames
 from sandbox import plans
@@ -249,18 +239,18 @@ def test_every_end_has_one_document_with_the_exit_code(end: str, monkeypatch: py
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("problem", Environment, ids=lambda problem: problem.name)
-def test_every_problem_of_the_environment_has_a_next_command(problem: Environment) -> None:
+@pytest.mark.parametrize("problem", errors.Environment, ids=lambda problem: problem.name)
+def test_every_problem_of_the_environment_has_a_next_command(problem: errors.Environment) -> None:
     assert "`" in problem.advice
-    told = line_of(EnvironmentalError(problem))
+    told = errors.line_of(errors.EnvironmentalError(problem))
     assert told == f"{problem.error_name}: {problem.meaning} {problem.advice}"
     assert len(told.splitlines()) == 1
 
 
 def test_a_person_is_told_the_cause_and_a_program_both() -> None:
-    error = LockTableAccessDeniedError(credential="c")
-    error.__cause__ = EnvironmentalError(Environment.AWS_SESSION_EXPIRED, code="ExpiredToken")
-    assert line_of(error).startswith(
+    error = errors.LockTableAccessDeniedError(credential="c")
+    error.__cause__ = errors.EnvironmentalError(errors.Environment.AWS_SESSION_EXPIRED, code="ExpiredToken")
+    assert errors.line_of(error).startswith(
         "AwsSessionExpiredError: The AWS session has expired. [code=ExpiredToken] "
     )
     assert document(error) == Error(
@@ -273,17 +263,22 @@ def test_a_person_is_told_the_cause_and_a_program_both() -> None:
 
 
 def test_a_foreign_cause_is_not_told() -> None:
-    error = StoreBusyError(store="aws")
+    error = errors.StoreBusyError(store="aws")
     error.__cause__ = ValueError("hunter2")
-    assert described(error) is error
-    assert "hunter2" not in line_of(error)
+    assert errors.described(error) is error
+    assert "hunter2" not in errors.line_of(error)
 
 
 @pytest.mark.parametrize(
     ("kind", "code"),
-    [(FenceLostError, 1), (InvalidPlanError, 2), (StoreBusyError, 3), (EnvironmentalError, 3)],
+    [
+        (errors.FenceLostError, 1),
+        (errors.InvalidPlanError, 2),
+        (errors.StoreBusyError, 3),
+        (errors.EnvironmentalError, 3),
+    ],
 )
-def test_exit_codes(kind: type[LockstepError], code: int) -> None:
+def test_exit_codes(kind: type[errors.LockstepError], code: int) -> None:
     assert exit_code_of(kind) == code
 
 

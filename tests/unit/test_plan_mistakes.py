@@ -34,6 +34,8 @@ DURATION = "write a duration as a number with its unit"
 IN_AWS: Rows = {
     "": [
         ("version", 2, "2 is newer than 1", 1),
+        ("lock", GONE, "this key is required", VALID["lock"]),
+        ("stores", [], "too few entries", VALID["stores"]),
         ("databses", [], "unknown key; did you mean databases?", GONE),
         ("audit", 7, "must be a mapping", VALID["audit"]),
         ("runners", {"oci": {"aws_key_secret": "k"}}, "runners.oci: needs a store of kind oci-vault", GONE),
@@ -44,6 +46,7 @@ IN_AWS: Rows = {
     ],
     "stores.0": [("kind", "aws", f"{KINDS}; did you mean aws-secrets-manager?", "aws-secrets-manager")],
     "audit.aws": [
+        ("bucket", "UPPER", "must be", "upper"),
         *(("retention", wrong, DURATION, "20d") for wrong in ("20", "-5m", "5ms")),
         ("retention", "0s", "must be longer than zero", "1s"),
         ("mac_key", "lockstep mac", "must be the id, the alias", "alias/lockstep-mac"),
@@ -87,7 +90,7 @@ IN_AWS: Rows = {
         ("port", GONE, "this key is required", 3306),
         ("port", 99_999, "must be 65535 or less", 65_535),
         ("port", 0, "must be 1 or more", 1),
-        ("port", "x", "must be a whole number", "3306"),
+        ("port", "x", "must be a whole number", 3306),
         ("dbname", 12, "must be a text; if it looks like a number or a date, put it in quotes", "shop"),
         ("ca_flie", "x", "unknown key; did you mean ca_file?", GONE),
         ("password", "hunter2", "a plan holds no password", GONE),

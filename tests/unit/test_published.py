@@ -28,15 +28,7 @@ from lockstep.plan.published import (
     credential_name,
     place_of,
 )
-from lockstep.protocol.errors import (
-    InvalidPlanError,
-    InvalidRequestError,
-    LockstepError,
-    NewerFormatError,
-    PlanAccessDeniedError,
-    PlanDocumentMissingError,
-    PlanDocumentRefusedError,
-)
+from lockstep.protocol import errors
 from lockstep.protocol.schedule import run_key
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -170,7 +162,7 @@ def test_a_document_that_is_not_the_plans_is_refused_until_its_own_is_back(
     assert changed != MADE.files[NAME]
     kept = Kept({**MADE.files, NAME: changed})
     found = source(kept)
-    with pytest.raises(PlanDocumentRefusedError) as error:
+    with pytest.raises(errors.PlanDocumentRefusedError) as error:
         found.of(FIRST)
     assert error.value.where == {"path": NAME, "code": code}
     assert "lockstep plan publish" in str(error.value)
@@ -180,21 +172,21 @@ def test_a_document_that_is_not_the_plans_is_refused_until_its_own_is_back(
 
 
 def test_the_index_of_another_plan_is_refused_and_what_is_not_there_is_missing() -> None:
-    with pytest.raises(PlanDocumentRefusedError):
+    with pytest.raises(errors.PlanDocumentRefusedError):
         _ = source(Kept(compile_plan(OTHER_KEY, PLAN.shards, FOLDER).files)).index
     nothing = source(Kept({}))
-    with pytest.raises(PlanDocumentMissingError, match="lockstep plan publish"):
+    with pytest.raises(errors.PlanDocumentMissingError, match="lockstep plan publish"):
         nothing.of("multi-cloud/other")
-    with pytest.raises(PlanDocumentMissingError):
+    with pytest.raises(errors.PlanDocumentMissingError):
         _ = nothing.index
-    with pytest.raises(InvalidRequestError):
+    with pytest.raises(errors.InvalidRequestError):
         WholePlan(PLAN.compiled).of("multi-cloud/other")
 
 
 def test_a_document_of_another_build_is_not_read() -> None:
     content = published.canonical({"format": "2", "plan": {}})
     kept = Kept({INDEX: published.enveloped(content, [])})
-    with pytest.raises(NewerFormatError):
+    with pytest.raises(errors.NewerFormatError):
         _ = source(kept, digest=published.root(INDEX, content, [])).index
 
 
@@ -203,7 +195,7 @@ def test_two_checks_refuse_the_document_of_another_credential() -> None:
     with patch.object(published, "_leaf", lambda _name, content: hashlib.sha256(content).digest()):
         made = compile_plan(PLAN.compiled, PLAN.shards, FOLDER)
         found = source(Kept({NAME: made.files[OTHER_NAME]}), digest=made.digest)
-        with pytest.raises(PlanDocumentRefusedError) as error:
+        with pytest.raises(errors.PlanDocumentRefusedError) as error:
             found.of(FIRST)
         assert error.value.where["code"] == "another-credential"
 
@@ -224,9 +216,9 @@ def test_a_folder_is_read_as_a_bucket(tmp_path: Path) -> None:
     assert all(ca.is_relative_to(folder) for ca in server.ca_files)
     (folder / INDEX).unlink()
     (folder / INDEX).mkdir()
-    with pytest.raises(LockstepError) as error:
+    with pytest.raises(errors.LockstepError) as error:
         FolderOfPlan(folder).read(INDEX, 10)
-    assert not isinstance(error.value, PlanAccessDeniedError)
+    assert not isinstance(error.value, errors.PlanAccessDeniedError)
 
 
 DIGEST = "0123456789abcdef" * 4
@@ -251,7 +243,7 @@ IN_OCI = PlanInObjectStorage(namespace="acmens", bucket="audit-plans", digest=DI
 )
 def test_the_environment_says_where_the_plan_is(said: str, meant: Place | None) -> None:
     if meant is None:
-        with pytest.raises(InvalidPlanError):
+        with pytest.raises(errors.InvalidPlanError):
             place_of(said)
     else:
         assert place_of(said) == meant
@@ -307,8 +299,8 @@ def test_a_file_that_is_not_valid_or_cannot_be_parsed_is_refused(
 ) -> None:
     """A bundle, whose functions read a published plan, has no parser."""
     (tmp_path / "lockstep.yaml").write_text("version: 1")
-    with pytest.raises(InvalidPlanError):
+    with pytest.raises(errors.InvalidPlanError):
         hosted_plan(tmp_path / "lockstep.yaml")
     monkeypatch.setitem(sys.modules, "lockstep.plan.file", None)
-    with pytest.raises(InvalidPlanError):
+    with pytest.raises(errors.InvalidPlanError):
         hosted_plan(SHIPPED)

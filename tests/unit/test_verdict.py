@@ -14,17 +14,8 @@ from lockstep.operate.documents import Run
 from lockstep.operate.state import Answer, CredentialState, StoreSnapshot, state_of
 from lockstep.operate.verdict import Kind, Verdict, ranked, verdict_of
 from lockstep.operate.watch import METRICS, Expected, watch
+from lockstep.protocol import errors
 from lockstep.protocol.deadlines import IMPORT_LEASE
-from lockstep.protocol.errors import (
-    AuditLogAccessDeniedError,
-    AuditLogUnreachableError,
-    LockstepError,
-    SecretMalformedError,
-    SecretNotFoundError,
-    StoreUnreachableError,
-    advice_of,
-    told_errors,
-)
 from lockstep.protocol.model import LockRecord
 from lockstep.protocol.ports import Table
 from tests.unit.test_cli import BEFORE, BOTH, CLAIM, NOW, PLANNED, SOON, names_of, record, stored
@@ -53,14 +44,14 @@ def failed(error: str) -> Run:
         outcome="failed",
         error=error,
         meaning="It failed.",
-        advice=advice_of(error),
+        advice=errors.advice_of(error),
     )
 
 
 IN_SYNC = serving(7, 7)
-MALFORMED: Answers = {"aws": SecretMalformedError(), "oci": names_of(stored(7))}
-NO_BLOB = SecretMalformedError(secret=PLANNED.secret_names.connection_blob)
-UNREACHED: Answers = {"aws": StoreUnreachableError(), "oci": names_of(stored(7))}
+MALFORMED: Answers = {"aws": errors.SecretMalformedError(), "oci": names_of(stored(7))}
+NO_BLOB = errors.SecretMalformedError(secret=PLANNED.secret_names.connection_blob)
+UNREACHED: Answers = {"aws": errors.StoreUnreachableError(), "oci": names_of(stored(7))}
 PLACEHOLDERS: Answers = {"aws": stored(0, login=None), "oci": stored(0, login=None)}
 NEVER, LEAKED = record(current_generation=None), replace(STEADY, revoke_through=7)
 
@@ -192,7 +183,9 @@ DOWN = {Kind.REFUSED, Kind.NO_LOGIN, Kind.REVOKED}
 
 ANSWERS: st.SearchStrategy[Answer] = st.one_of(
     st.integers(0, 9).map(lambda generation: names_of(stored(generation))),
-    st.sampled_from([SecretMalformedError(), NO_BLOB, SecretNotFoundError(), StoreUnreachableError()]),
+    st.sampled_from(
+        [errors.SecretMalformedError(), NO_BLOB, errors.SecretNotFoundError(), errors.StoreUnreachableError()]
+    ),
     st.just(stored(0, login=None)),
 )
 SETS = st.frozensets(st.sampled_from(sorted(BOTH)))
@@ -210,7 +203,7 @@ RECORDS = st.builds(
 )
 
 
-def state(row: Incident, *, unread: Mapping[str, LockstepError] | None = None) -> CredentialState:
+def state(row: Incident, *, unread: Mapping[str, errors.LockstepError] | None = None) -> CredentialState:
     lock_record, answers, error, _ = row
     depth = "values" if any(hasattr(a, "login") for a in answers.values()) else "names"
     look = StoreSnapshot(depth=depth, answers=answers, pending_since=None)  # type: ignore[arg-type]  # one of two words
@@ -231,7 +224,7 @@ def test_the_watch_says_of_the_record_what_the_state_says(row: Incident) -> None
     """What alarms go by is of the state, less what the lock record does not say; also by which way it ends."""
     lock_record, answers, *_ = row
     no_run = any(
-        isinstance(a, SecretMalformedError) for a in answers.values()
+        isinstance(a, errors.SecretMalformedError) for a in answers.values()
     )  # The table does not know that.
     other = replace(STEADY, credential_id="other")
     expected = Expected(credentials=[PLANNED], schedules=True, others={other.credential_id})
@@ -245,7 +238,7 @@ def test_the_watch_says_of_the_record_what_the_state_says(row: Incident) -> None
 
 
 def test_a_secret_that_is_gone_is_down_once_it_was_rotated() -> None:
-    answers: dict[str, Answer] = {"aws": SecretNotFoundError(), "oci": names_of(stored(7))}
+    answers: dict[str, Answer] = {"aws": errors.SecretNotFoundError(), "oci": names_of(stored(7))}
     for lock_record, kind in ((STEADY, Kind.NO_LOGIN), (NEVER, Kind.UNREACHABLE)):
         [reason] = [r for r in state(Incident(lock_record, answers, None, [])).reasons if r.place]
         assert (reason.kind, reason.next) == (kind, "lockstep secrets create")
@@ -253,10 +246,10 @@ def test_a_secret_that_is_gone_is_down_once_it_was_rotated() -> None:
 
 def test_a_log_that_does_not_answer_is_told_and_one_that_may_not_be_read_is_not() -> None:
     row = INCIDENTS["nothing"]
-    assert [r.kind for r in state(row, unread={"aws": AuditLogUnreachableError()}).reasons] == [
+    assert [r.kind for r in state(row, unread={"aws": errors.AuditLogUnreachableError()}).reasons] == [
         Kind.UNRECORDED
     ]
-    assert state(row, unread={"aws": AuditLogAccessDeniedError()}).verdict is Verdict.HEALTHY
+    assert state(row, unread={"aws": errors.AuditLogAccessDeniedError()}).verdict is Verdict.HEALTHY
 
 
 def test_the_runbook_has_each_reason() -> None:
@@ -273,7 +266,7 @@ def test_the_gravest_reason_is_the_first_and_makes_the_verdict() -> None:
     assert verdict_of([]) is Verdict.HEALTHY
 
 
-@given(RECORDS, st.tuples(ANSWERS, ANSWERS), st.none() | st.sampled_from(sorted(told_errors())))
+@given(RECORDS, st.tuples(ANSWERS, ANSWERS), st.none() | st.sampled_from(sorted(errors.told_errors())))
 def test_no_step_is_a_run_that_would_change_nothing(
     found: LockRecord, answers: tuple[Answer, Answer], error: str | None
 ) -> None:
