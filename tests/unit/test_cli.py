@@ -135,6 +135,15 @@ def test_what_is_no_login_is_refused_and_not_shown(given: str) -> None:
     assert "hunter2" not in shown.output
 
 
+def test_a_file_that_is_too_deep_is_told(plan: Path) -> None:
+    plan.write_text(
+        json.dumps(plans.plan_document(PLAN["databases"], PLAN["credentials"], oci=plans.OciNames()))
+    )
+    Path("deep.json").write_text("[" * 200_000)
+    shown = run("secrets create --cloud oci --terraform deep.json")
+    assert (shown.exit_code, "it is nested too deeply" in shown.stderr) == (2, True)
+
+
 def test_control_characters_in_names_are_masked(capsys: pytest.CaptureFixture[str]) -> None:
     say("\x1b[2Jrun-1 [red]x[/]")
     assert capsys.readouterr().out == "?[2Jrun-1 [red]x[/]\n"
