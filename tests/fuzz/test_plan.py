@@ -153,7 +153,7 @@ SPECIAL = {
     "a bad omap": "lock: !!omap {a: 1}\n",
     "a bad merge": f"<<: {CANARY}\n",
     "deep": json.dumps({"lock": nested(900)}),
-    "deeper": "lock: " + "[" * 20_000,
+    "deeper": "lock: " + "[" * 5_000,
     "deep by indentation": "\n".join(" " * n + "a:" for n in range(800)),
     "an unclosed quote": f'lock: "{CANARY}\n',
     "a long line": "lock: " + "x" * 200_000,
