@@ -17,7 +17,7 @@ from tests.support.memory import MAX_METADATA_BYTES, MemorySigner
 
 CREDENTIAL = "multi-cloud/app_user"
 SIGNER = MemorySigner("aws-key")
-ODD = [None, True, -(2**53) + 1, "\u2028\0\U0001f511", {"": []}]
+ODD: list[Any] = [None, True, -(2**53) + 1, "\u2028\0\U0001f511", {"": []}]
 EVENT = {"status": "Success", "time": 1767225600000, "\ufb33 odd": ODD}
 
 
