@@ -1,7 +1,8 @@
 """One sandbox for all tests of the deployed state machine; each test takes fresh credentials from its plan."""
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,8 +30,14 @@ from sandbox.servers import set_password
 from tests.support.servers import require
 from tests.support.statement_faults import FrontedMySqlServer
 
-EACH = 44
-"""The number of credentials of each kind in the plan."""
+KINDS: Mapping[str, tuple[Strategy, tuple[str, ...]]] = {
+    "mariadb": (Strategy.DUAL_PASSWORD, ("orders",)),
+    "mysql": (Strategy.DUAL_PASSWORD, ("crm",)),
+    "spanning": (Strategy.ALTERNATING_USERS, ("orders", "ledger")),
+    "plain": (Strategy.DUAL_PASSWORD, ("crm",)),
+    "everywhere": (Strategy.ALTERNATING_USERS, ("orders", "ledger", "crm")),
+}
+"""Kinds of credential: strategy and databases."""
 
 
 @dataclass
@@ -157,8 +164,10 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
 
 
 @pytest.fixture(scope="package")
-def world(authority: CertificateAuthority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
-    """MariaDB, PostgreSQL and MySQL, all over verified TLS, their statements logged."""
+def world(
+    request: pytest.FixtureRequest, authority: CertificateAuthority, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Estate]:
+    """MariaDB, PostgreSQL and MySQL, all over verified TLS, their statements logged; a credential for each test."""
     require(MySqlServer)
     mysql = FrontedMySqlServer(authority=authority, certificate=authority.issue(), general_log=True)
     servers: dict[str, DatabaseServer] = {
@@ -166,22 +175,11 @@ def world(authority: CertificateAuthority, tmp_path_factory: pytest.TempPathFact
         "ledger": PostgresServer(authority=authority, general_log=True),
         "crm": mysql,
     }
-    kinds = {
-        "mariadb": (Strategy.DUAL_PASSWORD, ("orders",)),
-        "mysql": (Strategy.DUAL_PASSWORD, ("crm",)),
-        "spanning": (Strategy.ALTERNATING_USERS, ("orders", "ledger")),
-        "plain": (Strategy.DUAL_PASSWORD, ("crm",)),
-        "everywhere": (Strategy.ALTERNATING_USERS, ("orders", "ledger", "crm")),
-    }
+    needed = Counter(kind for item in request.session.items for kind in _needs(item))
     credentials = [
-        plans.credential(
-            f"multi-cloud/{kind}-{n}",
-            *databases,
-            username=f"{kind}_{n}",
-            strategy=strategy,
-        )
-        for kind, (strategy, databases) in kinds.items()
-        for n in range(EACH)
+        plans.credential(f"multi-cloud/{kind}-{n}", *databases, username=f"{kind}_{n}", strategy=strategy)
+        for kind, (strategy, databases) in KINDS.items()
+        for n in range(needed[kind])
     ]
     folder = tmp_path_factory.mktemp("world")
     # The backoff is not under test, so a retry follows at once.
@@ -193,6 +191,14 @@ def world(authority: CertificateAuthority, tmp_path_factory: pytest.TempPathFact
         aws=AwsSandbox(retry_sleep=lambda _seconds: None),
     ) as running:
         yield running
+
+
+def _needs(item: pytest.Item) -> set[str]:
+    """The kinds of credential that a test takes."""
+    names = set(getattr(item, "fixturenames", ()))
+    if "any_kind" in names:
+        names.add(item.callspec.params["any_kind"])  # type: ignore[attr-defined]  # a function's
+    return names & KINDS.keys()
 
 
 class _Supply:
