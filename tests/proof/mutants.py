@@ -1,8 +1,8 @@
 """Mutation testing of the core: which small changes of the product no test sees.
 
-The mutants are those of mutmut's operators, a random sample of each room, fixed by its seed. First the tests run once, and
-for each line is noted which of them execute it. Then each mutant runs in a process of its own, with the tests that execute
-its line, until one fails. Results are kept in build/mutants/ by commit and seed: a second run goes on where the first one ended.
+The mutants are those of mutmut's operators, a random sample of each room, fixed by its seed. First the tests run once,
+and for each line is noted which of them execute it. Then each mutant runs in a process of its own, with the tests of
+its line, until one fails. Results are in build/mutants/ by commit and seed: a second run goes on where the first ended.
 
     python -m tests.proof.mutants --seed 1 --minutes 60        prints the score by room, and what survived
 """
@@ -10,8 +10,6 @@ its line, until one fails. Results are kept in build/mutants/ by commit and seed
 import argparse
 import ast
 import importlib
-import importlib.abc
-import importlib.util
 import json
 import os
 import random
@@ -22,12 +20,13 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.util import spec_from_file_location
 from pathlib import Path
-from types import ModuleType
 
 import coverage
 import pytest
+from libcst import Module
 from mutmut.mutation.file_mutation import create_mutations, deep_replace
 
 ROOT = Path(__file__).parents[2]
@@ -128,9 +127,10 @@ def _changes(file: str) -> Iterator[str]:
     text = (ROOT / file).read_text()
     module, found, _, _ = create_mutations(file, text)
     for change in found:
-        source = deep_replace(module, change.original_node, change.mutated_node).code
-        if change.contained_by_top_level_function is not None and source != text:
-            yield source
+        changed = deep_replace(module, change.original_node, change.mutated_node)
+        assert isinstance(changed, Module)  # It is the module that was given.
+        if change.contained_by_top_level_function is not None and changed.code != text:
+            yield changed.code
 
 
 class _Mapper:
@@ -194,26 +194,25 @@ def tests_of(mutant: Mutant, by: Executed) -> list[str]:
     return sorted(chosen, key=lambda test: test.partition("::")[0])
 
 
-class _Changed(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):
+class _Changed(SourceFileLoader):
     """Imports a mutant instead of its file."""
 
     def __init__(self, mutant: Mutant) -> None:
-        self._mutant = mutant
-        self._name = mutant.file.removesuffix(".py").replace("/", ".")
+        name = mutant.file.removesuffix(".py").replace("/", ".")
+        super().__init__(name, str(ROOT / mutant.file))
+        self._source = mutant.source.encode()
 
-    def find_spec(self, fullname: str, _path: object, _target: ModuleType | None = None) -> ModuleSpec | None:
-        if fullname != self._name:
-            return None
-        return importlib.util.spec_from_file_location(fullname, self.get_filename(fullname), loader=self)
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
+        """As a finder of modules: itself for the one that is changed."""
+        return spec_from_file_location(name, self.path, loader=self) if name == self.name else None
 
-    def get_filename(self, _fullname: str) -> str:
-        return str(ROOT / self._mutant.file)
+    def get_data(self, path: str) -> bytes:
+        if path != self.path:
+            raise OSError(path)  # No bytecode is read,
+        return self._source
 
-    def get_data(self, _path: str) -> bytes:
-        return self._mutant.source.encode()
-
-    def path_stats(self, path: str) -> Mapping[str, object]:
-        raise OSError(path)  # No file of bytecode is read or written.
+    def set_data(self, *_: object, **_more: object) -> None:
+        """And none is written."""
 
 
 @dataclass(frozen=True)
@@ -237,8 +236,8 @@ class Hunt:
 
     def run(self, mutants: Sequence[Mutant], until: float) -> None:
         """Run what is not noted yet; none is begun after `until`, in seconds of the monotonic clock."""
-        noted = {(d["file"], d["number"]) for d in self.noted()}
-        left = [m for m in mutants if (m.file, m.number) not in noted]
+        noted = {(d["room"], d["file"], str(d["number"])) for d in self.noted()}
+        left = [m for m in mutants if (m.room, m.file, str(m.number)) not in noted]
         while (left and time.monotonic() < until) or self._running:
             while left and len(self._running) < self._jobs and time.monotonic() < until:
                 self._begin(left.pop())
@@ -330,7 +329,7 @@ def main() -> int:
         importlib.import_module(name)
     hunt = Hunt(Executed(**json.loads(lines.read_text())), results, asked.jobs)
     hunt.run(sample(asked.each, asked.seed), until)
-    print("\n".join(score(hunt.noted())))
+    sys.stdout.write("\n".join([*score(hunt.noted()), ""]))
     return 0
 
 
