@@ -21,8 +21,8 @@ sandbox: setup ## Start both clouds and real databases for the tutorial, until C
 proof: setup terraform-tools cdk-cli browser languages release-tools ## Test that no application is locked out: faults at every call, races, planted bugs, a life, deployments (MINUTES=30)
 	@$(PYTHON) -m tests.proof.run --minutes $(or $(MINUTES),30)
 
-bench: setup ## Measure a rotation: round trips, calls, seconds, starts (BENCH_ARGS=--help)
-	@$(PYTHON) -m sandbox.bench $(BENCH_ARGS)
+bench: setup ## Measure a rotation: round trips, calls, seconds, starts (PEER=<AWS's sample rotation functions>, BENCH_ARGS=--help)
+	@$(PYTHON) -m sandbox.bench $(if $(PEER),--peer $(PEER)) $(BENCH_ARGS)
 
 # Folder by folder: each worker makes what the tests of a folder share once, and the short files of tests/unit come last.
 # Three workers on two cores: a third of the time of a test is waiting for another process.

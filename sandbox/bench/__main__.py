@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 import time
+from pathlib import Path
 
 from sandbox.bench.budget import goals
 from sandbox.bench.measure import FULL, QUICK, measure
@@ -32,6 +33,10 @@ AcquireLock and ReleaseLock are calls of DynamoDB that the state machine makes i
 and they count as calls and round trips of the machine, not of the functions. That Step Functions invokes a function is
 a transition, which neither waits nor counts.
 
+What is current: whether the value under AWSCURRENT logs in before each request and after each function of a rotation,
+and while rotations follow one another and an application reads and logs in. With --peer, AWS's sample rotation function
+for MariaDB rotates beside it, in the same process, AWS and MariaDB, by the four calls that Secrets Manager makes.
+
 Starts are of fresh processes with the bundles that are deployed and nothing else; --quick does not build them. The
 processor's time is what is compared: other work on the machine does not lengthen it.
 
@@ -46,13 +51,16 @@ def main() -> int:
         prog="python -m sandbox.bench", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="fewer repetitions, and no bundles")
-    depth = QUICK if parser.parse_args().quick else FULL
+    parser.add_argument(
+        "--peer", type=Path, metavar="FOLDER", help="a checkout of aws-secrets-manager-rotation-lambdas"
+    )
+    asked = parser.parse_args()
     began = time.monotonic()
 
     def say(text: str) -> None:
         print(f"{time.monotonic() - began:5.0f} s  {text}", file=sys.stderr, flush=True)  # noqa: T201 - progress
 
-    found = measure(depth, say)
+    found = measure(QUICK if asked.quick else FULL, asked.peer, say)
     found["seconds"] = round(time.monotonic() - began)
     print("\n".join(lines(found)))  # noqa: T201 - for people
     print(json.dumps(found))  # noqa: T201 - for other programs

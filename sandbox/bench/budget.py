@@ -14,6 +14,7 @@ SMALL = "1x1"
 LARGE = "2x2"
 MACHINE = "state machine"
 FUNCTION = "OCI function"
+PEER = "AWS's sample function"
 
 STEPS: Mapping[str, Mapping[str, int]] = {
     SMALL: {

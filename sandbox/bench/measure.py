@@ -4,7 +4,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,9 +12,10 @@ from typing import Any
 
 from lockstep.protocol.model import Credential, Strategy
 from sandbox import plans
-from sandbox.bench.budget import FUNCTION, LARGE, MACHINE, SMALL
+from sandbox.bench.budget import FUNCTION, LARGE, MACHINE, PEER, SMALL
 from sandbox.bench.network import Network
-from sandbox.bench.rounds import by_function, by_machine, measured
+from sandbox.bench.peer import SECRET, at_boundaries, back_to_back, running_peer
+from sandbox.bench.rounds import Rotate, by_function, by_machine, measured
 from sandbox.bench.starts import Bundles, build_bundles, function_start, imports
 from sandbox.emulators.databases import CertificateAuthority
 from sandbox.estate import Estate, Settings, running_estate
@@ -32,19 +33,21 @@ class Depth:
     Attributes:
         repetitions: Of each rotation, at each latency.
         tries: Of each start.
+        back_to_back: Rotations while an application logs in.
         bundles: Whether the bundles are built.
     """
 
     repetitions: int = 5
     tries: int = 5
+    back_to_back: int = 20
     bundles: bool = True
 
 
 FULL = Depth()
-QUICK = Depth(repetitions=2, tries=3, bundles=False)
+QUICK = Depth(repetitions=2, tries=3, back_to_back=5, bundles=False)
 
 
-def measure(depth: Depth, say: Say) -> Figures:
+def measure(depth: Depth, peer: Path | None, say: Say) -> Figures:
     """All figures, as they are printed."""
     with tempfile.TemporaryDirectory(prefix="lockstep-bench-") as name:
         folder = Path(name)
@@ -57,7 +60,7 @@ def measure(depth: Depth, say: Say) -> Figures:
                 "load": [round(load, 1) for load in os.getloadavg()],
                 "python": platform.python_version(),
             },
-            **small(depth, folder, say),
+            **small(depth, peer, folder, say),
             **_large(depth, folder, bundles, say),
         }
         if bundles:
@@ -68,10 +71,28 @@ def measure(depth: Depth, say: Say) -> Figures:
     return {**found, "2x2 over 1x1": round(at_50[0] / at_50[1], 2)}
 
 
-def small(depth: Depth, folder: Path, say: Say) -> Figures:
-    """One MariaDB and one store, in AWS."""
+def small(depth: Depth, peer: Path | None, folder: Path, say: Say) -> Figures:
+    """One MariaDB and one store, in AWS; beside it AWS's sample function, from a checkout, if there is one."""
     with _estate(folder, ("orders",), Strategy.DUAL_PASSWORD, Settings(clouds=("aws",)), say) as found:
-        return {SMALL: measured({MACHINE: by_machine(*found)}, repetitions=depth.repetitions, say=say)}
+        estate, network, credential = found
+        secrets, runners = {MACHINE: credential.secret_names.app_user}, {MACHINE: by_machine(*found)}
+        with ExitStack() as stack:
+            if peer:
+                other = stack.enter_context(running_peer(peer, estate, network, estate.servers["orders"]))
+                secrets[PEER], runners[PEER] = SECRET, other.rotate
+            done = measured(runners, repetitions=depth.repetitions, say=say)
+            for name, rotate in runners.items():
+                say(f"logins with {secrets[name]}")
+                done[name] |= _logins(rotate, estate, secrets[name], credential, depth)
+    return {SMALL: done}
+
+
+def _logins(rotate: Rotate, estate: Estate, secret: str, credential: Credential, depth: Depth) -> Figures:
+    times = depth.back_to_back
+    return {
+        "boundaries": at_boundaries(rotate, estate, secret, credential.servers),
+        "back to back": back_to_back(rotate, estate, secret, credential.servers, times=times),
+    }
 
 
 def _large(depth: Depth, folder: Path, bundles: Bundles | None, say: Say) -> Figures:

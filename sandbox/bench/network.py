@@ -3,10 +3,10 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from sandbox.emulators.aws import AwsSandbox, InvocationContext
 from sandbox.emulators.aws.lambda_host import InvocationResult
@@ -43,12 +43,14 @@ class Record:
     Attributes:
         latency_ms: Of each request.
         step: Makes all requests; None: the step is the function that runs.
+        at_boundary: Called before each request, and after each function.
         requests: In the order in which they were answered.
         functions: When each function ran; monotonic seconds.
     """
 
     latency_ms: float
     step: str | None = None
+    at_boundary: Callable[[], None] = lambda: None
     requests: list[Request] = field(default_factory=list)
     functions: dict[str, list[Interval]] = field(default_factory=dict)
     _began: dict[str, tuple[str, float]] = field(default_factory=dict)
@@ -57,6 +59,7 @@ class Record:
     def see(self, cloud: Cloud, call: str) -> None:
         """Let a request wait, outside every lock, and note it."""
         step = self.step or self._present_step()
+        self.at_boundary()
         began = time.monotonic()
         if self.latency_ms:
             time.sleep(self.latency_ms / 1000)
@@ -64,16 +67,19 @@ class Record:
         with self._lock:
             self.requests.append(request)
 
-    def enter(self, call: InvocationContext, _event: object) -> None:
+    def enter(self, call: InvocationContext, event: Any) -> None:  # noqa: ANN401 - any JSON
         """A function begins."""
+        # A rotation function of Secrets Manager is one function for all steps.
+        name = event.get("Step", call.function_name)
         with self._lock:
-            self._began[call.request_id] = (call.function_name, time.monotonic())
+            self._began[call.request_id] = (name, time.monotonic())
 
     def leave(self, call: InvocationContext, _event: object, _result: InvocationResult) -> None:
         """A function has ended."""
         with self._lock:
             name, began = self._began.pop(call.request_id)
             self.functions.setdefault(name, []).append((began, time.monotonic()))
+        self.at_boundary()
 
     def _present_step(self) -> str:
         with self._lock:
@@ -107,9 +113,11 @@ class Network:
         self._oci = oci
 
     @contextmanager
-    def recording(self, latency_ms: float, *, step: str | None = None) -> Iterator[Record]:
+    def recording(
+        self, latency_ms: float, *, step: str | None = None, at_boundary: Callable[[], None] = lambda: None
+    ) -> Iterator[Record]:
         """Delay and note what is called inside."""
-        record = Record(latency_ms=latency_ms, step=step)
+        record = Record(latency_ms=latency_ms, step=step, at_boundary=at_boundary)
         host = self._aws.lambda_host
 
         def see_oci(when: Literal["before", "after"], operation: str, _resource: str) -> None:

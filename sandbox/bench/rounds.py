@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from statistics import median
-from typing import Any
+from typing import Any, Protocol
 
 from lockstep.protocol.model import Credential
 from sandbox.bench.network import AFTER_THE_FUNCTIONS, BEFORE_THE_FUNCTIONS, Network, Record, covered_ms
@@ -56,20 +56,31 @@ class Rotation:
         return own | {name: self.states_ms[name] for name in machine if name in self.states_ms}
 
 
-Rotate = Callable[[float], Rotation]
-"""Rotates at a latency in milliseconds.
+def nothing() -> None:
+    """Do nothing at a boundary."""
 
-Raises:
-    NotRotatedError: The run has another outcome.
-"""
+
+class Rotate(Protocol):
+    """Rotates."""
+
+    def __call__(self, latency_ms: float, at_boundary: Callable[[], None] = nothing, /) -> Rotation:
+        """One rotation.
+
+        Args:
+            latency_ms: Of each request.
+            at_boundary: Called before each request and after each function.
+
+        Raises:
+            NotRotatedError: The run has another outcome.
+        """
 
 
 def by_machine(estate: Estate, network: Network, credential: Credential) -> Rotate:
     """Rotates by an execution of the state machine."""
 
-    def rotate(latency_ms: float) -> Rotation:
+    def rotate(latency_ms: float, at_boundary: Callable[[], None] = nothing, /) -> Rotation:
         estate.outside.expire_schedule(credential.id)
-        with network.recording(latency_ms) as record:
+        with network.recording(latency_ms, at_boundary=at_boundary) as record:
             execution = estate.aws.run_execution(
                 estate.machine_arn,
                 {"credential_id": credential.id},
@@ -92,9 +103,9 @@ def by_machine(estate: Estate, network: Network, credential: Credential) -> Rota
 def by_function(estate: Estate, network: Network, credential: Credential, running: FunctionProcess) -> Rotate:
     """Rotates by a call of the OCI function, which runs all steps in a process of its own."""
 
-    def rotate(latency_ms: float) -> Rotation:
+    def rotate(latency_ms: float, at_boundary: Callable[[], None] = nothing, /) -> Rotation:
         estate.outside.expire_schedule(credential.id)
-        with network.recording(latency_ms, step="function") as record:
+        with network.recording(latency_ms, at_boundary=at_boundary, step="function") as record:
             began = time.monotonic()
             answer = running.call({"credential_id": credential.id})
             ended = time.monotonic()

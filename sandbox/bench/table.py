@@ -3,17 +3,22 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sandbox.bench.budget import FUNCTION, LARGE, MACHINE, SMALL, STEPS, figure, goals
+from sandbox.bench.budget import FUNCTION, LARGE, MACHINE, PEER, SMALL, STEPS, figure, goals
 from sandbox.bench.rounds import LATENCIES_MS
 
 Figures = Mapping[str, Any]
 _RUNNERS = {
     "1x1 state machine": (SMALL, MACHINE),
+    f"1x1 {PEER}": (SMALL, PEER),
     "2x2 state machine": (LARGE, MACHINE),
     "2x2 OCI function": (LARGE, FUNCTION),
 }
 _LATENCIES = tuple(str(latency) for latency in LATENCIES_MS)
 _COUNTS = ("chain", "aws_chain", "oci_chain", "calls", "aws_calls", "oci_calls")
+_LOGINS = (
+    *(("boundaries", what) for what in ("boundaries", "refused")),
+    *(("back to back", what) for what in ("rotations", "logins", "refused")),
+)
 _STARTS = (
     ("function", "milliseconds"),
     ("function", "processor_milliseconds"),
@@ -44,6 +49,14 @@ def lines(found: Figures) -> Iterator[str]:
             )
             for name, path in _RUNNERS.items()
             if figure(found, path)
+        ],
+    )
+    yield from _table(
+        ("what is current", *(f"{key}: {what}" for key, what in _LOGINS)),
+        [
+            (name, *(cell(*path, key, what) for key, what in _LOGINS))
+            for name, path in _RUNNERS.items()
+            if figure(found, (*path, "boundaries"))
         ],
     )
     columns = [(size, key) for size in STEPS for key in ("chain", "aws_calls", "oci_calls")]

@@ -10,10 +10,10 @@ from typing import Any
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
 
-from sandbox.bench.budget import MACHINE, SMALL, STEPS, Goal, figure, goals
+from sandbox.bench import peer
+from sandbox.bench.budget import MACHINE, PEER, SMALL, STEPS, Goal, figure, goals
 from sandbox.bench.measure import Depth, small
 from sandbox.bench.network import Network, covered_ms, longest_chain
-from sandbox.bench.rounds import LATENCIES_MS
 from sandbox.bench.table import lines
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.databases import MariaDbServer, available
@@ -86,14 +86,55 @@ def test_requests_that_follow_one_another_wait_so_and_count_for_their_cloud(clou
     assert (record.chain(cloud="aws"), record.chain(cloud="oci"), record.chain()) == (2, 1, 3)
 
 
+ROTATES_IN_PLACE = """
+import json, os
+import boto3, pymysql
+
+
+def lambda_handler(event, context):
+    secrets = boto3.client("secretsmanager", endpoint_url=os.environ["SECRETS_MANAGER_ENDPOINT"])
+    name, token, step = event["SecretId"], event["ClientRequestToken"], event["Step"]
+    stages = secrets.describe_secret(SecretId=name)["VersionIdsToStages"]
+    assert stages[token] == ["AWSPENDING"]
+    [current] = [version for version in stages if "AWSCURRENT" in stages[version]]
+    now = json.loads(secrets.get_secret_value(SecretId=name, VersionId=current)["SecretString"])
+    later = dict(now, password=token)
+    if step == "createSecret":
+        secrets.put_secret_value(
+            SecretId=name, ClientRequestToken=token, SecretString=json.dumps(later), VersionStages=["AWSPENDING"]
+        )
+    if step == "setSecret":
+        login = dict(host=now["host"], port=now["port"], user=now["username"], ssl={"ca": "/nowhere"})
+        with pymysql.connect(**login, password=now["password"]) as connection, connection.cursor() as cursor:
+            cursor.execute("SET PASSWORD = PASSWORD(%s)", later["password"])
+    if step == "finishSecret":
+        secrets.update_secret_version_stage(
+            SecretId=name, VersionStage="AWSCURRENT", MoveToVersionId=token, RemoveFromVersionId=current
+        )
+"""
+"""A rotation function with one password: between setSecret and finishSecret what is current is refused."""
+
+
 @pytest.mark.skipif(not available()[MariaDbServer], reason=available()[MariaDbServer].missing)
-def test_a_rotation_stays_within_its_budget(tmp_path_factory: pytest.TempPathFactory) -> None:
-    figures = small(Depth(repetitions=1), tmp_path_factory.mktemp("bench"), lambda _text: None)
-    rotation = figures[SMALL][MACHINE]
-    assert rotation["wall_ms"].keys() == {str(latency) for latency in LATENCIES_MS}
+def test_a_rotation_stays_within_its_budget_beside_one_that_locks_out(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder, checkout = tmp_path_factory.mktemp("bench"), tmp_path_factory.mktemp("peer")
+    (checkout / peer.FILE).parent.mkdir()
+    (checkout / peer.FILE).write_text(ROTATES_IN_PLACE)
+    figures = small(
+        Depth(repetitions=1, tries=1, back_to_back=2, bundles=False), checkout, folder, lambda _text: None
+    )
+    rotation, other = figures[SMALL][MACHINE], figures[SMALL][PEER]
     assert list(rotation["steps"]) == list(STEPS[SMALL])
     assert rotation["calls"] == sum(step["aws_calls"] for step in rotation["steps"].values())
     assert [f"{g.name}: {figure(figures, g.path)}" for g in goals() if g.verdict(figures) == "FAILS"] == []
+    assert (rotation["boundaries"]["refused"], rotation["back to back"]["refused"]) == (0, 0)
+    assert rotation["boundaries"]["boundaries"] >= rotation["calls"]
+    assert (other["calls"], other["chain"], list(other["steps"])) == (10, 10, list(peer.STEPS))
+    # At the end of setSecret, around the calls of testSecret, and before those of finishSecret.
+    assert other["boundaries"] == {"boundaries": 14, "refused": 7}
+    assert other["back to back"]["refused"] > 0
     assert json.loads(json.dumps(figures)) == figures
     assert "FAILS" not in "\n".join(lines(figures))
 
