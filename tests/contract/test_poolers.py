@@ -15,7 +15,7 @@ from msgspec import structs
 from lockstep.databases.findings import Outcome
 from lockstep.operate.doctor.servers import VERIFY_HOSTS
 from lockstep.protocol.errors import DatabaseRejectedError, ReplicaLaggingError
-from lockstep.protocol.model import CredentialValue, Tls, VerifyHost
+from lockstep.protocol.model import Tls, VerifyHost
 from sandbox.emulators.databases import CertificateAuthority, process
 from tests.agent.languages.harness import require_programs
 from tests.contract.database_harness import PAIRED_WORLDS, SqlHarness, worlds
@@ -109,7 +109,7 @@ def test_rotations_go_on(
         rotate_again(life.memory, "emergency")
         assert len(life.memory.lock.record.valid) == shown.most == 1
         doctor = DoctorWorld(world, tmp_path)
-        doctor.serve(*[CredentialValue(GENERATIONS, login) for login in life.served()])
+        doctor.serve(life.current())
         assert doctor.look().outcomes(VERIFY_HOSTS) == {Outcome.PASSED}
 
 

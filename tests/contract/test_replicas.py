@@ -274,7 +274,7 @@ def doctor(world: Replicated, tmp_path: Path) -> DoctorWorld:
     """It looks at the database and its replica, while the stores serve generation 2."""
     made = DoctorWorld(world, tmp_path)
     made.server = structs.replace(world.server, verify_hosts=(world.host,))
-    made.serve(world.value(2), world.value(2))
+    made.serve(world.value(2))
     return made
 
 
@@ -284,7 +284,7 @@ def test_the_doctor_tells_a_replica_that_refuses(world: Replicated, doctor: Doct
     assert doctor.look().outcomes(VERIFY_HOSTS) == {Outcome.PASSED}
     world.pair.replica.hold()
     world.stage(2, 3)
-    doctor.serve(world.value(3), world.value(3))
+    doctor.serve(world.value(3))
     seen = doctor.look()
     assert seen.outcomes(LOGIN) == {Outcome.PASSED}
     (refused,) = seen.of(VERIFY_HOSTS)

@@ -73,7 +73,7 @@ def locked(world: DoctorWorld, fixing: ExitStack) -> None:
 
 def unknown_password(world: DoctorWorld, _fixing: ExitStack) -> None:
     wrong = replace(world.base, login=Login(world.base.login.username, SecretStr("wrong")))
-    world.serve(wrong, wrong)
+    world.serve(wrong)
 
 
 def blocked(world: DoctorWorld, _fixing: ExitStack) -> None:

@@ -2,9 +2,8 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
 
 from msgspec import structs
 
@@ -13,43 +12,10 @@ from lockstep.databases.inspect import Inspector
 from lockstep.operate.doctor.servers import EVERY_CHECK, Databases
 from lockstep.protocol.errors import LockstepError
 from lockstep.protocol.model import Credential, CredentialValue, DatabaseServer, LockRecord, Login
-from lockstep.protocol.workers import SideBySide, one_after_the_other
+from lockstep.protocol.workers import one_after_the_other
 from lockstep.runtime.databases import Timeouts, account_checks_of, open_server
 from tests.contract.database_harness import ADMIN, SqlHarness
 from tests.support.memory import FakeClock
-
-if TYPE_CHECKING:
-    from lockstep.protocol.ports import Clock
-
-BRIEF = Timeouts(lock_seconds=1)
-"""A look at a database whose lock somebody holds ends soon."""
-
-
-@dataclass
-class ServingStore:
-    """A store that serves what a test says, or what is read when it is asked."""
-
-    name: str
-    value: CredentialValue | LockstepError | None
-    read: Callable[[], CredentialValue] | None = None
-
-    def read_login(self) -> Login | None:
-        if isinstance(self.value, LockstepError):
-            raise self.value
-        value = self.read() if self.read else self.value
-        return value.login if value else None
-
-
-@dataclass
-class RecordLock:
-    """A lock table with one record."""
-
-    record: LockRecord | LockstepError
-
-    def read(self) -> LockRecord:
-        if isinstance(self.record, LockstepError):
-            raise self.record
-        return self.record
 
 
 class DoctorWorld:
@@ -59,31 +25,28 @@ class DoctorWorld:
         folder: For files of a test.
         server: As the plan has it; a test may replace it.
         admin: The rotation user's login; an error: it cannot be read.
-        stores: What the stores serve.
-        timeouts: Of looks.
+        serving: What both stores serve when they are asked.
+        timeouts: Of looks; one at a database whose lock somebody holds ends soon.
         logged: What the server has written into its log since this was made.
     """
 
     def __init__(self, harness: SqlHarness, folder: Path) -> None:
-        self.folder = folder
-        self.harness = harness
-        self.server = harness.server
-        self.credential: Credential = harness.credential
+        self.folder, self.harness = folder, harness
+        self.server, self.credential = harness.server, harness.credential
         self.admin: Login | LockstepError = ADMIN
-        self.record: LockRecord | LockstepError = LockRecord(credential_id=harness.credential.id)
+        self.record = LockRecord(credential_id=harness.credential.id)
         self.base = harness.value(1)
-        self.served: list[ServingStore] = []
-        self.serve(self.base, self.base)
-        self.clock: Clock = FakeClock()
-        self.side_by_side: SideBySide = one_after_the_other
-        self.where = HERE
-        self.timeouts = BRIEF
-        self.silent: frozenset[str] = frozenset()
+        self.serving: Callable[[], CredentialValue] = lambda: self.base
+        self.clock, self.side_by_side = FakeClock(), one_after_the_other
+        self.where, self.timeouts = HERE, Timeouts(lock_seconds=1)
         self.logged = harness.sandbox.watch_general_log()
 
     def accept_base(self) -> None:
         """Let the server accept what the stores serve, as a rotation has left it."""
         self.harness.stage(None, self.base, self.harness.open())
+
+    def serve(self, value: CredentialValue) -> None:
+        self.serving = lambda: value
 
     def logins(self) -> int:
         """How often the credential's accounts were shown a login, by the server's log."""
@@ -101,15 +64,6 @@ class DoctorWorld:
         names = "|".join(map(re.escape, self.credential.usernames))
         return len(re.findall(line.replace("{names}", names), self.logged.added()))
 
-    def serve(
-        self,
-        *values: CredentialValue | LockstepError | None,
-        read: Callable[[], CredentialValue] | None = None,
-    ) -> None:
-        """Let the stores serve these, in the plan's order; or what is read when they are asked."""
-        names = zip(("aws", "oci"), values, strict=False)
-        self.served = [ServingStore(name, value, read) for name, value in names]
-
     # What the doctor asks of `Clouds`.
 
     def inspector(self, server: DatabaseServer, credential: Credential) -> Inspector:
@@ -121,18 +75,20 @@ class DoctorWorld:
             raise self.admin
         return self.admin
 
-    def lock(self, _credential: Credential) -> RecordLock:
-        return RecordLock(self.record)
+    def lock(self, _credential: Credential) -> object:
+        return SimpleNamespace(read=lambda: self.record)
 
-    def each_store(self, _credential: Credential) -> Sequence[ServingStore]:
-        return self.served
+    def each_store(self, _credential: Credential) -> Sequence[object]:
+        return [
+            SimpleNamespace(name=name, read_login=lambda: self.serving().login) for name in ("aws", "oci")
+        ]
 
     # Results
 
     def look(self) -> "Seen":
         """Look once, as one run of the doctor does."""
         credential = structs.replace(self.credential, servers=(self.server,))
-        seen = Seen(Databases([credential], self, where=self.where, silent=self.silent))  # type: ignore[arg-type]  # what it asks of Clouds is above
+        seen = Seen(Databases([credential], self, where=self.where, silent=frozenset()))  # type: ignore[arg-type]  # what it asks of Clouds is above
         seen.everything()  # What is not asked for is not looked at.
         return seen
 

@@ -59,7 +59,6 @@ def test_with_a_login_that_is_rotated_every_check_passes(world: SqlHarness, tmp_
         [doctor.server] = admin.plan.databases
         doctor.credential, doctor.admin = looked_at.credential, admin.current.login
         doctor.base = looked_at.current
-        doctor.serve(doctor.base, doctor.base)
         seen = doctor.look()
         assert seen.complaints() == []
         (told,) = seen.of(servers.ADMIN)

@@ -76,14 +76,12 @@ def test_a_doctor_beside_rotations_locks_nobody_out_and_leaves_no_refusal(
     world.database = world.open(timeouts=PATIENT)
     life, doctor = World(world), DoctorWorld(world, tmp_path)
     life.refusals.watch(world.database)
-    doctor.timeouts = PATIENT
+    doctor.timeouts, doctor.serving = PATIENT, life.current
     looks: list[Seen] = []
     is_over = Event()
 
     def look_often() -> None:
         while not is_over.is_set():
-            serving = life.current()
-            doctor.serve(serving, serving, read=life.current)
             looks.append(doctor.look())
 
     with world.limited(MAX_REFUSALS):
