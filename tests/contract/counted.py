@@ -14,7 +14,7 @@ from lockstep.runtime.identity import OCI_RUNNER
 from oci_fn.retries import Retries
 from oci_fn.sequence import rotate
 from sandbox import plans
-from sandbox.emulators.aws import InvocationContext
+from sandbox.emulators.aws import AwsSandbox, InvocationContext
 from sandbox.emulators.databases import CertificateAuthority
 from sandbox.estate import Estate, Settings, running_estate
 from sandbox.servers import default_servers
@@ -107,5 +107,7 @@ def world() -> Iterator[World]:
             "multi-cloud/app_user", DATABASE, username="app_user", strategy=Strategy.ALTERNATING_USERS
         )
         settings = Settings(clouds=("aws", "oci"))
-        with running_estate([credential], servers, folder=Path(folder), settings=settings) as estate:
+        # The back-off is not under test, so a retry follows at once.
+        aws = AwsSandbox(retry_sleep=lambda _seconds: None)
+        with running_estate([credential], servers, folder=Path(folder), settings=settings, aws=aws) as estate:
             yield World(estate, Counting(estate))
