@@ -8,12 +8,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
-from cryptography.hazmat.primitives.serialization import load_der_public_key
 from jwt.algorithms import RSAAlgorithm
 from msgspec import structs
 
 from lockstep.aws.clients import AwsKeys
-from lockstep.plan.compiled import ClientKey, ClientSecret, CompiledPlan, FederationToAws, FederationToOci
+from lockstep.plan.compiled import ClientSecret, CompiledPlan, FederationToAws, FederationToOci
 from lockstep.protocol.deadlines import Timeouts
 from lockstep.protocol.federation import IssuerKey
 from lockstep.protocol.model import SecretStr
@@ -25,7 +24,7 @@ from sandbox.emulators.oci.keys import KeyVersion
 from sandbox.oci_resources import create_issuer_bucket
 from tests.support.memory import make_plan
 
-CLIENT_ID, CERTIFICATE, CLIENT_SECRET = "lockstep_client", "lockstep", "a-secret-of-the-application"
+CLIENT_ID, CLIENT_SECRET = "lockstep_client", "a-secret-of-the-application"
 SECRET_NAME = "lockstep/client"
 GENERATE, AUDIT = "lockstep-generate", "lockstep-audit"
 STANDBY = "lockstep-oci-runner"
@@ -59,6 +58,7 @@ class Federated:
 
     Attributes:
         clock: Of the processes that `clouds` opens.
+        timeouts: Of the same.
         to_oci: The plan's way to OCI.
         to_aws: The plan's way to AWS.
     """
@@ -66,19 +66,16 @@ class Federated:
     aws: AwsSandbox
     oci: OciSandbox
     clock: Clock = field(default_factory=Clock)
+    timeouts: Timeouts = field(default_factory=Timeouts)
 
     def __post_init__(self) -> None:
         self.aws.web_identity.enable()
-        kms = self.aws.client("kms")
-        self.kms_key = kms.create_key(KeySpec="RSA_2048", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["KeyId"]
-        public_key: Any = load_der_public_key(kms.get_public_key(KeyId=self.kms_key)["PublicKey"])
-        self.app = self.oci.domain.new_app(
-            CLIENT_ID, secret=CLIENT_SECRET, certificates={CERTIFICATE: public_key}
-        )
+        self.app = self.oci.domain.new_app(CLIENT_ID, secret=CLIENT_SECRET)
         self.trust = self.oci.domain.new_trust(issuer=self.aws.web_identity.issuer, clients={CLIENT_ID})
         self.aws.client("secretsmanager").create_secret(Name=SECRET_NAME, SecretString=CLIENT_SECRET)
+        may = _allow("sts:GetWebIdentityToken", "secretsmanager:GetSecretValue")
         for role in (GENERATE, AUDIT):
-            self._role(role, _trusts_lambda(), _may_prove(self.aws))
+            self._role(role, _trusts_lambda(), may)
         self.issuer = create_issuer_bucket(self.oci, "issuer")
         self.key = self.oci.keys.new_key(self.oci.own_compartment_id, self.oci.vault_id, name="issuer")
         self.publish()
@@ -98,7 +95,7 @@ class Federated:
             domain_url="https://idcs-sandbox.identity.oraclecloud.com",
             audience="lockstep",
             client_id=CLIENT_ID,
-            client=ClientKey(kms_key=self.kms_key, certificate=CERTIFICATE),
+            client=ClientSecret(secret=SECRET_NAME),
             token="rpst",
             resource_type="lockstep",
         )
@@ -120,11 +117,6 @@ class Federated:
         self.oci.identity_clock.advance(timedelta(seconds=seconds))
         self.aws.guard.wall_clock = lambda: time.time() + self.clock.passed
 
-    @property
-    def with_secret(self) -> FederationToOci:
-        """The way to OCI by a client secret."""
-        return structs.replace(self.to_oci, client=ClientSecret(secret=SECRET_NAME))
-
     def arn(self, role: str) -> str:
         return f"arn:aws:iam::{self.aws.account_id}:role/{role}"
 
@@ -133,26 +125,26 @@ class Federated:
             make_plan().compiled, **{"to_oci": self.to_oci, "to_aws": self.to_aws, **changed}
         )
 
-    def from_aws(self, role: str = GENERATE, *, endpoint: str | None = None, **plan: object) -> Clouds:
+    def from_aws(self, role: str = GENERATE, **plan: object) -> Clouds:
         """A process of a function in AWS."""
         key = f"ASIA{role.upper()}"
         self.aws.guard.know(key, role)
         keys = AwsKeys(access_key_id=key, secret_access_key=SecretStr("sandbox"))
-        return self._clouds(
-            Identity(home="aws", aws=lambda _reach: keys, oci=AWS_RUNNER.oci), endpoint, **plan
-        )
+        return self._clouds(Identity(home="aws", aws=lambda _reach: keys, oci=AWS_RUNNER.oci), **plan)
 
-    def from_oci(self, *, endpoint: str | None = None, **plan: object) -> Clouds:
+    def from_oci(self, **plan: object) -> Clouds:
         """A process of the function in OCI."""
         from lockstep.oci.clients import OciIdentity  # noqa: PLC0415 - as the product imports it
 
         config = self.oci.new_api_key(OCI_FUNCTION)
         identity = Identity(home="oci", aws=OCI_RUNNER.aws, oci=lambda _reach: OciIdentity(config=config))
-        return self._clouds(identity, endpoint, **plan)
+        return self._clouds(identity, **plan)
 
-    def _clouds(self, identity: Identity, endpoint: str | None, **plan: object) -> Clouds:
-        endpoints = Endpoints(aws=self.aws.url, oci=endpoint or self.oci.endpoint)
-        return Clouds(self.plan(**plan), identity, endpoints=endpoints, timeouts=Timeouts(), clock=self.clock)
+    def _clouds(self, identity: Identity, **plan: object) -> Clouds:
+        endpoints = Endpoints(aws=self.aws.url, oci=self.oci.endpoint)
+        return Clouds(
+            self.plan(**plan), identity, endpoints=endpoints, timeouts=self.timeouts, clock=self.clock
+        )
 
     def publish(self, *versions: str) -> None:
         """Write the issuer's documents, with these versions of the key; by default all."""
@@ -205,7 +197,3 @@ def _allow(*actions: str) -> Mapping[str, Any]:
 
 def _trusts_lambda() -> Mapping[str, Any]:
     return _policy(Effect="Allow", Principal={"Service": "lambda.amazonaws.com"}, Action="sts:AssumeRole")
-
-
-def _may_prove(_aws: AwsSandbox) -> Mapping[str, Any]:
-    return _allow("sts:GetWebIdentityToken", "kms:Sign", "secretsmanager:GetSecretValue")

@@ -24,8 +24,8 @@ from lockstep.runtime.system import SystemClock
 from lockstep.stores.credential import CredentialStore
 from lockstep.stores.ring import VaultRing
 from sandbox.emulators.oci import OciSandbox
+from tests.contract.harness import CREDENTIAL as _CREDENTIAL
 from tests.contract.harness import (
-    CREDENTIAL,
     PLACEHOLDER_TEXT,
     AuditLogHarness,
     Disturbance,
@@ -35,6 +35,7 @@ from tests.contract.harness import (
     another_credential,
 )
 
+CREDENTIAL = _CREDENTIAL
 APP_USER_VERSIONS = VersionNames(credential_id=CREDENTIAL.id, secret=CREDENTIAL.secret_names.app_user)
 BUCKET = "lockstep-audit"
 Untyped = Any
@@ -89,10 +90,6 @@ class OciConsole:
 
     def edit(self, secret_id: str, text: str, *, stage: str = "CURRENT", name: str | None = None) -> None:
         details = oci.vault.models.UpdateSecretDetails(secret_content=_content(text, stage=stage, name=name))
-        self.vaults.update_secret(secret_id, details)
-
-    def promote(self, secret_id: str, number: int) -> None:
-        details = oci.vault.models.UpdateSecretDetails(current_version_number=number)
         self.vaults.update_secret(secret_id, details)
 
     def schedule(self, secret_id: str, number: int, at: datetime) -> None:

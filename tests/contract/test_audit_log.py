@@ -184,13 +184,19 @@ def test_each_key_makes_its_own_mac(signers: Signers) -> None:
 
 
 KEY_IDS = ("another-key", "", "lockstep.mac:999", f"lockstep.mac:{'9' * 5_000}", "\u00e9" * 9)
+
+
+def of_key(key_id: str) -> Callable[[Mac], Mac]:
+    return lambda mac: replace(mac, key_id=key_id)
+
+
 FORGED: Mapping[str, Callable[[Mac], Mac]] = {
     "its first byte is changed": lambda mac: replace(mac, value=bytes([mac.value[0] ^ 1]) + mac.value[1:]),
     "its last byte is changed": lambda mac: replace(mac, value=mac.value[:-1] + bytes([mac.value[-1] ^ 1])),
     "it is half as long": lambda mac: replace(mac, value=mac.value[:16]),
     "it is empty": lambda mac: replace(mac, value=b""),
     "it is twice as long": lambda mac: replace(mac, value=mac.value * 2),
-    **{f"of the key {key[:20]!r}": (lambda mac, key=key: replace(mac, key_id=key)) for key in KEY_IDS},
+    **{f"of the key {key_id[:20]!r}": of_key(key_id) for key_id in KEY_IDS},
 }
 
 

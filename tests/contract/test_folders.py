@@ -1,48 +1,100 @@
-"""Folders of both clouds' buckets, by pages of two: what is listed, by which names and dates, and what is not."""
+"""Folders of both clouds' buckets: what is listed by pages of two; and published plans, which are written to them."""
 
+import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
+from threading import Lock, Thread
+from typing import Any, Literal
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
+from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
 
+from lockstep.aws.clients import aws_client
 from lockstep.aws.s3 import AUDIT_ERRORS, S3AuditLog, S3Folder
+from lockstep.oci.clients import OciClients, OciIdentity
 from lockstep.oci.object_storage import AUDIT_ERRORS as OCI_ERRORS
 from lockstep.oci.object_storage import ObjectStorageAuditLog, ObjectStorageFolder
-from lockstep.protocol.errors import AuditLogAccessDeniedError, AuditLogUnreachableError
-from lockstep.protocol.ports import AuditLog, Folder
+from lockstep.plan.file import load_plan
+from lockstep.plan.model import Plan
+from lockstep.plan.published import (
+    INDEX,
+    TRIES,
+    PlanBucket,
+    Published,
+    PublishedPlan,
+    State,
+    compile_plan,
+    credential_name,
+    folder_of,
+    state_of,
+    write_plan,
+)
+from lockstep.protocol.errors import (
+    AuditLogAccessDeniedError,
+    AuditLogUnreachableError,
+    PlanAccessDeniedError,
+    PlanDocumentMissingError,
+    PlanDocumentRefusedError,
+    PlanUnreachableError,
+)
+from lockstep.protocol.ports import AuditLog
+from lockstep.protocol.schedule import run_key
+from lockstep.protocol.workers import one_after_the_other
+from lockstep.runtime.system import SystemClock
 from sandbox.digests import StoresClock
 from sandbox.emulators.aws.server import AwsSandbox
 from sandbox.emulators.oci import OciSandbox
 from sandbox.emulators.oci.clock import SandboxClock, real_time
-from tests.contract.aws_fixtures import sandbox_client
+from tests.contract.aws_fixtures import KEYS, sandbox_client
 from tests.contract.oci_fixtures import OciConsole, sandbox_clients
 
+PLAN_FILE = Path(__file__).parents[1] / "infrastructure/plan/lockstep.yaml"
 BUCKET = "lockstep-audit"
 CREDENTIAL = "multi-cloud/app_user"
+Operation = Literal["create", "read", "list"]
 SECOND = timedelta(seconds=1)
 """To which S3's lists are exact."""
 JUNK = ("", " ", "%2E%2e", "a+b", "a&b=c", "ä€", "~", "'\"", "x" * 200)
 """Names of folders that somebody has made."""
 
 
+class Waits(SystemClock):
+    """A clock on which nobody waits."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        """Write it down."""
+        self.slept.append(seconds)
+
+
 @dataclass
 class World:
-    """A bucket, with a clock that goes on by orders.
+    """A bucket whose clock goes on by orders, with faults on order.
 
     Attributes:
         put: Writes an object, as somebody with all rights does.
-        open: Gives a folder of a bucket of that name.
+        open: Gives a folder of a bucket of that name: of the audit log or, by default, of published plans.
         log: The audit log of the credential.
         stick: From the next call on, each page of a list names itself as the next one.
+        throttle: The next calls of an operation are throttled, so many times.
+        lose_reply: The next writing takes effect, and its reply is lost.
+        versions: How many versions of an object there are.
     """
 
     clock: SandboxClock
     put: Callable[[str, bytes], object]
-    open: Callable[..., Folder]
+    open: Callable[..., S3Folder | ObjectStorageFolder]
     log: AuditLog
     stick: Callable[[], object]
+    throttle: Callable[[Operation, int], object]
+    lose_reply: Callable[[], object]
+    versions: Callable[[str], int]
+    waits: Waits = field(default_factory=Waits)
 
 
 @pytest.fixture(params=["aws", "oci"], name="world")
@@ -59,31 +111,53 @@ def _world(request: pytest.FixtureRequest) -> Iterator[World]:
 def _aws(sandbox: AwsSandbox, clock: SandboxClock) -> World:
     console, client = sandbox.client("s3"), sandbox_client(sandbox, "s3")
     console.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": sandbox.region})
+    console.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
     stuck = {"IsTruncated": True, "NextContinuationToken": "again", "Contents": [], "CommonPrefixes": []}
+    names = {"create": "PutObject", "read": "GetObject", "list": "ListObjectsV2"}
+
+    def opened(folder: str, *, bucket: str = BUCKET, page: int = 2, of_the_log: bool = False) -> S3Folder:
+        more = {"errors": AUDIT_ERRORS} if of_the_log else {}
+        return S3Folder(client, bucket, folder, page_size=page, **more)
+
+    def failing(event: str, times: int, error: Exception) -> None:
+        counting, left = Lock(), [times]
+
+        def fail(**_: object) -> None:
+            with counting:
+                left[0] -= 1
+                if left[0] < 0:
+                    return
+            raise error
+
+        client.meta.events.register(event, fail)
+
     return World(
         clock=clock,
         put=lambda name, body: console.put_object(Bucket=BUCKET, Key=name, Body=body),
-        open=lambda folder, bucket=BUCKET: S3Folder(client, bucket, folder, errors=AUDIT_ERRORS, page_size=2),
+        open=opened,
         log=S3AuditLog(client, BUCKET, "aws", CREDENTIAL, page_size=2),
         stick=lambda: client.meta.events.register(
             "after-call.s3.ListObjectsV2", lambda parsed, **_: parsed.update(stuck)
         ),
+        throttle=lambda operation, times: failing(
+            f"before-call.s3.{names[operation]}", times, EndpointConnectionError(endpoint_url="throttled")
+        ),
+        lose_reply=lambda: failing("after-call.s3.PutObject", 1, ConnectionClosedError(endpoint_url="lost")),
+        versions=lambda name: len(console.list_object_versions(Bucket=BUCKET, Prefix=name)["Versions"]),
     )
 
 
 def _oci(sandbox: OciSandbox, clock: SandboxClock) -> World:
-    console, clients = OciConsole(sandbox), sandbox_clients(sandbox)
+    console, clients, place = OciConsole(sandbox), sandbox_clients(sandbox), (sandbox.namespace, BUCKET)
     console.create_bucket(BUCKET)
+    names = {"create": "put_object", "read": "get_object", "list": "list_objects"}
 
-    def opened(folder: str, bucket: str = BUCKET) -> Folder:
-        return ObjectStorageFolder(
-            clients,
-            namespace=sandbox.namespace,
-            bucket=bucket,
-            folder=folder,
-            errors=OCI_ERRORS,
-            page_size=2,
-        )
+    def opened(
+        folder: str, *, bucket: str = BUCKET, page: int = 2, of_the_log: bool = False
+    ) -> ObjectStorageFolder:
+        more = {"errors": OCI_ERRORS} if of_the_log else {}
+        where = {"namespace": sandbox.namespace, "bucket": bucket, "folder": folder}
+        return ObjectStorageFolder(clients, **where, page_size=page, **more)  # type: ignore[arg-type]  # as in AWS
 
     def stick() -> None:
         objects = clients.objects
@@ -96,9 +170,13 @@ def _oci(sandbox: OciSandbox, clock: SandboxClock) -> World:
 
         objects.list_objects = stuck
 
+    def versions(name: str) -> int:
+        found = console.storage.list_object_versions(*place, prefix=name)
+        return len([item for item in found.data.items if not item.is_delete_marker])
+
     return World(
         clock=clock,
-        put=lambda name, body: console.storage.put_object(sandbox.namespace, BUCKET, name, body),
+        put=lambda name, body: console.storage.put_object(*place, name, body),
         open=opened,
         log=ObjectStorageAuditLog(
             clients,
@@ -109,31 +187,28 @@ def _oci(sandbox: OciSandbox, clock: SandboxClock) -> World:
             page_size=2,
         ),
         stick=stick,
+        throttle=lambda operation, times: sandbox.faults.refuse(
+            names[operation], status=429, code="TooManyRequests", times=times
+        ),
+        lose_reply=lambda: sandbox.faults.drop_reply("put_object"),
+        versions=versions,
     )
 
 
-def test_an_empty_folder_has_nothing(world: World) -> None:
-    world.put("chain/a.json", b"{}")
-    folder = world.open("chains")
-    assert (list(folder.folders()), list(folder.listed())) == ([], [])
+# What is listed, by which names and dates
 
 
 def test_each_folder_is_listed_once_by_its_name_and_what_lies_beside_is_not(world: World) -> None:
-    chains = [f"multi-cloud.app-{n}" for n in range(5)]
+    chains = sorted([*JUNK, *(f"multi-cloud.app-{n}" for n in range(5))])
     for chain in chains:
-        for number in range(1, 6):
+        for number in range(1, 4):
             world.put(f"aws/{chain}/{number:012d}.json", b"{}")
     world.put("aws/multi-cloud.app-2/deeper/still.json", b"{}")
     for beside in ("aws/notes.txt", "aws/zz.txt", "aws.txt", "awsome/x/1.json", "digests/2026-11-29T19.json"):
         world.put(beside, b"{}")
-    assert list(world.open("aws").folders()) == chains
-
-
-def test_folders_of_any_name_are_listed_however_many(world: World) -> None:
-    for name in JUNK:
-        world.put(f"aws/{name}/1.json", b"{}")
-    world.put("aws/multi-cloud.app/1.json", b"{}")
-    assert sorted(world.open("aws").folders()) == sorted([*JUNK, "multi-cloud.app"])
+    assert sorted(world.open("aws", of_the_log=True).folders()) == chains
+    empty = world.open("aw", of_the_log=True)
+    assert (list(empty.folders()), list(empty.listed())) == ([], [])
 
 
 def test_objects_are_listed_with_size_and_the_time_of_the_store(world: World) -> None:
@@ -142,7 +217,7 @@ def test_objects_are_listed_with_size_and_the_time_of_the_store(world: World) ->
     for number, name in enumerate(names):
         world.put(f"digests/{name}", b"x" * number)
         world.clock.advance(timedelta(hours=1))
-    found = list(world.open("digests").listed())
+    found = list(world.open("digests", of_the_log=True).listed())
     assert [(item.name, item.size) for item in found] == [(n, i) for i, n in enumerate(names)]
     for number, item in enumerate(found):
         assert abs(item.at - begun - number * timedelta(hours=1)) < SECOND
@@ -167,13 +242,161 @@ def test_a_page_that_names_itself_as_the_next_one_is_an_outage_and_no_end(world:
     for number in range(1, 6):
         world.put(f"{world.log.stream}/multi-cloud.app_user/{number:012d}.json", b"{}")
     world.stick()
-    folder = world.open(world.log.stream)
+    folder = world.open(world.log.stream, of_the_log=True)
     for listing in (folder.folders, folder.listed, world.log.dated, world.log.numbers):
         with pytest.raises(AuditLogUnreachableError):
             list(listing())
 
 
-def test_a_missing_bucket_is_no_empty_one(world: World) -> None:
-    for listing in (world.open("aws", "another-bucket").folders, world.open("aws", "another-bucket").listed):
+def test_a_missing_bucket_is_no_empty_one_and_is_named_with_the_next_command(
+    world: World, published: Published
+) -> None:
+    log, plan = (world.open("aws", bucket="another-bucket", of_the_log=of) for of in (True, False))
+    for listing in (log.folders, log.listed):
         with pytest.raises((AuditLogAccessDeniedError, AuditLogUnreachableError)):
             list(listing())
+    for act in (
+        lambda: state_of(plan, published),
+        lambda: plan.read(INDEX, 10),
+        lambda: plan.create(INDEX, b"{}"),
+    ):
+        with pytest.raises(PlanAccessDeniedError, match="make deploy-aws"):
+            act()
+
+
+# Published plans: what is written, read, refused, and gone on with
+
+
+@pytest.fixture(scope="module", name="plan")
+def _plan() -> Plan:
+    return load_plan(PLAN_FILE)
+
+
+@pytest.fixture(scope="module", name="published")
+def _published(plan: Plan) -> Published:
+    return compile_plan(plan.compiled, plan.shards, PLAN_FILE.parent)
+
+
+@pytest.fixture(name="bucket")
+def _bucket(world: World, published: Published) -> PlanBucket:
+    return world.open(folder_of(published.digest), page=1000)
+
+
+def publish(world: World, bucket: PlanBucket, published: Published, **more: Any) -> frozenset[str]:  # noqa: ANN401 - as `write`
+    state = state_of(bucket, published)
+    return write_plan(bucket, published, state.missing, clock=world.waits, done=lambda _: None, **more)
+
+
+def are_written_once(world: World, published: Published) -> bool:
+    return all(world.versions(f"{folder_of(published.digest)}/{name}") == 1 for name in published.files)
+
+
+def test_what_is_published_is_read_and_verified_and_a_second_publication_writes_nothing(
+    world: World, bucket: PlanBucket, plan: Plan, published: Published
+) -> None:
+    assert publish(world, bucket, published) == frozenset()
+    found = PublishedPlan(published.digest, bucket, ca_folder=PLAN_FILE.parent)
+    assert [found.of(c.id).credentials for c in plan.credentials] == [(c,) for c in plan.credentials]
+    assert [c.id for c in found.index.credentials] == [c.id for c in plan.credentials]
+    with pytest.raises(PlanDocumentMissingError):
+        found.of("multi-cloud/other")
+    world.throttle("create", 100)
+    world.throttle("read", 100)
+    state = state_of(world.open(folder_of(published.digest)), published)
+    assert state == State(same=frozenset(published.files), missing=frozenset(), different=frozenset())
+    assert publish(world, bucket, published) == frozenset()
+
+
+def test_a_publication_that_broke_off_goes_on_and_the_index_comes_last(
+    world: World, bucket: PlanBucket, published: Published
+) -> None:
+    written = list[str]()
+
+    def done(name: str) -> None:
+        written.append(name)
+        if len(written) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_plan(
+            bucket, published, published.files, clock=world.waits, done=done, side_by_side=one_after_the_other
+        )
+    state = state_of(bucket, published)
+    assert INDEX in state.missing
+    assert set(written) <= state.same
+    rest = list[str]()
+    write_plan(bucket, published, state.missing, clock=world.waits, done=rest.append)
+    assert (frozenset(rest), rest[-1]) == (state.missing, INDEX)
+    assert not state_of(bucket, published).missing
+    assert are_written_once(world, published)
+
+
+@pytest.mark.parametrize("times", [3, 10_000])
+def test_throttled_calls_are_tried_again_and_not_for_ever(
+    world: World, bucket: PlanBucket, published: Published, times: int
+) -> None:
+    world.throttle("create", times)
+    if times == 3:
+        publish(world, bucket, published, side_by_side=one_after_the_other)
+        assert world.waits.slept == [0.5, 1.0, 2.0]
+        assert not state_of(bucket, published).missing
+        return
+    with pytest.raises(PlanUnreachableError):
+        publish(world, bucket, published, side_by_side=one_after_the_other)
+    # Those that were begun beside it end, too.
+    assert len(world.waits.slept) == (TRIES - 1) * (len(published.files) - 1)
+
+
+def test_a_write_whose_reply_was_lost_is_known_to_have_come(
+    world: World, bucket: PlanBucket, published: Published
+) -> None:
+    world.lose_reply()
+    assert publish(world, bucket, published, side_by_side=one_after_the_other) == frozenset()
+    assert len(world.waits.slept) == 1
+    assert are_written_once(world, published)
+
+
+def test_what_somebody_else_wrote_is_refused_named_and_never_replaced(
+    world: World, bucket: PlanBucket, plan: Plan, published: Published
+) -> None:
+    state = state_of(bucket, published)
+    name = credential_name(run_key(plan.credentials[0].id))
+    forged = published.files[name].replace(b'"port":3306', b'"port":3307')
+    world.put(f"{folder_of(published.digest)}/{name}", forged)
+    # It came in between, so no index is written.
+    different = write_plan(bucket, published, state.missing, clock=world.waits, done=lambda _: None)
+    state = state_of(bucket, published)
+    assert different == state.different == {name}
+    assert state.missing == {INDEX}
+    assert publish(world, bucket, published) == frozenset()
+    with pytest.raises(PlanDocumentRefusedError) as error:
+        PublishedPlan(published.digest, bucket, ca_folder=PLAN_FILE.parent).of(plan.credentials[0].id)
+    assert error.value.where == {"path": name, "code": "not-of-this-plan"}
+    assert bucket.read(name, len(forged)) == forged
+    assert len(bucket.read(name, 100) or b"") == 101, "no more is read than a document may have"
+
+
+def _s3(endpoint: str) -> PlanBucket:
+    return S3Folder(aws_client("s3", "eu-central-1", keys=KEYS, endpoint=endpoint), BUCKET, "plans/x")
+
+
+def _object_storage(endpoint: str) -> PlanBucket:
+    identity = OciIdentity(config=OciSandbox().config())
+    clients = OciClients(lambda: identity, "eu-frankfurt-1", endpoint=endpoint)
+    return ObjectStorageFolder(clients, namespace="acme", bucket=BUCKET, folder="plans/x")
+
+
+@pytest.mark.parametrize("opened", [_s3, _object_storage])
+def test_a_reply_that_is_cut_is_an_outage_and_no_document(opened: Callable[[str], PlanBucket]) -> None:
+    """Its beginning alone would be refused for good."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n{"document":')
+
+        Thread(target=serve, daemon=True).start()
+        with pytest.raises(PlanUnreachableError):
+            opened(f"http://127.0.0.1:{server.getsockname()[1]}").read(INDEX, 10_000)

@@ -34,6 +34,7 @@ class Issuer:
     config: dict[str, str]
 
     def __post_init__(self) -> None:
+        self.storage: Any = self.oci.client(oci.object_storage.ObjectStorageClient)
         self.key = self.oci.keys.new_key(self.oci.compartment_id, self.oci.vault_id, name="issuer")
         details = oci.object_storage.models.CreateBucketDetails(
             name=BUCKET,
@@ -41,20 +42,12 @@ class Issuer:
             public_access_type="ObjectReadWithoutList",
         )
         self.storage.create_bucket(self.oci.namespace, details)
+        self.version = self.key.versions[0].ocid
         self.plan(self.version)
-
-    @property
-    def storage(self) -> Any:  # noqa: ANN401 - the SDK ships no types
-        return self.oci.client(oci.object_storage.ObjectStorageClient)
 
     @property
     def url(self) -> str:
         return f"{HOST}/n/{self.oci.namespace}/b/{BUCKET}/o"
-
-    @property
-    def version(self) -> str:
-        """The first version of the key."""
-        return self.key.versions[0].ocid
 
     def plan(self, version: str, **federation: object) -> None:
         """The plan names this version."""
@@ -123,25 +116,23 @@ def _issuer(tmp_path: Path) -> Iterator[Issuer]:
         yield Issuer(found, tmp_path, config)
 
 
+def refused(shown: Result, code: int, *told: str) -> None:
+    assert shown.exit_code == code, shown.output
+    for text in told:
+        assert text in shown.output
+
+
 def test_the_documents_are_published_in_order_and_then_left_alone(issuer: Issuer) -> None:
-    dry = issuer.done("--dry-run")
-    assert dry["written"] == [KEYS, CONFIGURATION]
+    assert issuer.done("--dry-run")["written"] == [KEYS, CONFIGURATION]
     assert issuer.written == []
     shown = issuer.run()
-    assert shown.exit_code == 0, shown.output
+    assert (shown.exit_code, "read back as AWS reads them" in shown.stdout) == (0, True), shown.output
     assert issuer.written == [KEYS, CONFIGURATION]
-    assert "read back as AWS reads them" in shown.stdout
     told = issuer.read(CONFIGURATION)
-    assert told["issuer"] == issuer.url
-    assert told["jwks_uri"] == f"{issuer.url}/{KEYS}"
+    assert (told["issuer"], told["jwks_uri"]) == (issuer.url, f"{issuer.url}/{KEYS}")
     assert told["id_token_signing_alg_values_supported"] == ["RS256"]
     [key] = issuer.read(KEYS)["keys"]
-    assert {name: key[name] for name in ("kty", "use", "alg", "kid")} == {
-        "kty": "RSA",
-        "use": "sig",
-        "alg": "RS256",
-        "kid": issuer.version,
-    }
+    assert (key["kty"], key["use"], key["alg"], key["kid"]) == ("RSA", "sig", "RS256", issuer.version)
     numbers = issuer.key.versions[0].public_key.public_numbers()
     assert [int.from_bytes(base64.urlsafe_b64decode(key[n] + "==")) for n in ("n", "e")] == [
         numbers.n,
@@ -150,13 +141,8 @@ def test_the_documents_are_published_in_order_and_then_left_alone(issuer: Issuer
     headers = issuer.storage.get_object(issuer.oci.namespace, BUCKET, KEYS).headers
     assert (headers["content-type"], headers["cache-control"]) == ("application/json", CACHE_CONTROL)
     again = issuer.run()
-    assert again.exit_code == 0
-    assert issuer.written == []
-    assert "nothing to do" in again.stdout
-
-
-def test_a_document_with_another_content_type_is_written_again(issuer: Issuer) -> None:
-    issuer.done()
+    assert (again.exit_code, issuer.written, "nothing to do" in again.stdout) == (0, [], True)
+    # With another content type it is written again.
     issuer.put(KEYS, issuer.oci.names.fetch(f"{issuer.url}/{KEYS}"))
     assert issuer.done()["written"] == [KEYS]
 
@@ -172,40 +158,21 @@ def test_a_version_is_rotated_and_the_old_one_retired(issuer: Issuer) -> None:
     assert told["next"][0].startswith("wait 24 h")
     assert f"runners.oci.federation.key.version: {new}" in told["next"][1]
     assert "make deploy-oci" in told["next"][2]
-    # Repeated, it goes on with the same one.
+    # Repeated, it goes on with the same one, which no command takes out that names it next.
     assert issuer.done("--rotate")["next_version"] == new
-    assert len(issuer.key.versions) == 2
-    assert issuer.kids == [new, issuer.version]
-    refused = issuer.run("--retire", issuer.version)
-    assert refused.exit_code == 1
-    assert "the plan names it" in refused.output
+    refused(issuer.run("--rotate", "--retire", new), 1, "sign next")
+    assert (len(issuer.key.versions), issuer.kids) == (2, [new, issuer.version])
+    refused(issuer.run("--retire", issuer.version), 1, "the plan names it")
     issuer.plan(new)
     assert issuer.done()["next"] == [
         f"once no function signs with it for 1 h: lockstep identity publish --retire {issuer.version}"
     ]
     assert issuer.done("--retire", issuer.version)["dropped"] == [issuer.version]
     assert issuer.kids == [new]
-    assert issuer.done()["trusted"] == [
-        {"version": new, "made_at": issuer.done()["trusted"][0]["made_at"], "signs": True}
-    ]
-
-
-def test_the_next_version_is_not_taken_out_by_the_command_that_names_it_next(issuer: Issuer) -> None:
-    issuer.done()
-    new = issuer.done("--rotate")["next_version"]
-    refused = issuer.run("--rotate", "--retire", new)
-    assert (refused.exit_code, "sign next" in refused.output) == (1, True), refused.output
-    assert issuer.kids == [new, issuer.version]
-    # By itself it may be given up.
-    assert issuer.done("--retire", new)["dropped"] == [new]
-
-
-def test_a_bucket_of_another_realm_is_refused_with_the_reason(issuer: Issuer) -> None:
-    address = "https://objectstorage.us-langley-1.oraclegovcloud.com/n/ns/b/b/o"
-    issuer.plan(issuer.version, issuer=address)
-    refused = issuer.run()
-    assert (refused.exit_code, "commercial realm" in refused.output) == (2, True), refused.output
-    assert not issuer.oci.calls.records
+    assert [(one["version"], one["signs"]) for one in issuer.done()["trusted"]] == [(new, True)]
+    # By itself the next one may be given up.
+    newest = issuer.done("--rotate")["next_version"]
+    assert issuer.done("--retire", newest)["dropped"] == [newest]
 
 
 def test_a_version_that_is_being_made_is_waited_for_and_made_once(issuer: Issuer) -> None:
@@ -218,36 +185,25 @@ def test_a_version_that_is_being_made_is_waited_for_and_made_once(issuer: Issuer
     assert len(issuer.key.versions) == 3
 
 
-def test_a_key_of_somebody_else_is_told_and_removed_by_order_alone(issuer: Issuer) -> None:
-    issuer.done()
+def test_what_is_of_somebody_else_is_told_and_replaced_by_order_alone(issuer: Issuer) -> None:
+    for name, content in (
+        (KEYS, b"<html>"),
+        (KEYS, b'{"keys": [{"kty": "RSA"}]}'),
+        (CONFIGURATION, b'{"issuer": "https://other.example.com"}'),
+    ):
+        issuer.put(name, content)
+        shown = issuer.run("--json")
+        assert (shown.exit_code, json.loads(shown.stdout)["error"]["exit_code"]) == (1, 1)
+        assert issuer.written == []
+        assert name in issuer.done("--replace")["written"]
     keys = issuer.read(KEYS)
     keys["keys"].append({**keys["keys"][0], "kid": "mine"})
     issuer.put(KEYS, json.dumps(keys).encode())
     for words in ((), ("--dry-run",), ("--rotate",)):
-        shown = issuer.run(*words)
-        assert shown.exit_code == 1
-        assert "mine" in shown.output
-        assert "lockstep identity publish --replace" in shown.output
+        refused(issuer.run(*words), 1, "mine", "lockstep identity publish --replace")
         assert issuer.written == []
     issuer.done("--replace")
     assert issuer.kids == [issuer.version]
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        (KEYS, b"<html>"),
-        (KEYS, b'{"keys": [{"kty": "RSA"}]}'),
-        (CONFIGURATION, b'{"issuer": "https://other.example.com"}'),
-    ],
-)
-def test_a_document_of_another_issuer_is_not_written_over(issuer: Issuer, name: str, content: bytes) -> None:
-    issuer.put(name, content)
-    shown = issuer.run("--json")
-    assert shown.exit_code == 1
-    assert json.loads(shown.stdout)["error"]["exit_code"] == 1
-    assert issuer.written == []
-    assert name in issuer.done("--replace")["written"]
 
 
 def test_two_writers_do_not_write_over_each_other(issuer: Issuer) -> None:
@@ -261,49 +217,37 @@ def test_two_writers_do_not_write_over_each_other(issuer: Issuer) -> None:
             issuer.put(KEYS, b'{"keys": []}')
 
     issuer.oci.on_call = change
-    shown = issuer.run("--retire", issuer.version)
-    assert shown.exit_code == 1
-    assert "another writer" in shown.output
+    refused(issuer.run("--retire", issuer.version), 1, "another writer")
     assert issuer.read(KEYS) == {"keys": []}
 
 
 def test_a_bucket_that_is_not_public_is_told_with_the_command(issuer: Issuer) -> None:
     issuer.oci.storage.set_public_access(BUCKET, "NoPublicAccess")
-    shown = issuer.run()
-    assert shown.exit_code == 3
-    assert "--public-access-type ObjectReadWithoutList" in shown.output
+    refused(issuer.run(), 3, "--public-access-type ObjectReadWithoutList")
     issuer.oci.storage.set_public_access(BUCKET, "ObjectReadWithoutList")
     assert issuer.run().exit_code == 0
 
 
-def test_an_address_of_the_customers_own_names_its_bucket(issuer: Issuer) -> None:
+def test_what_a_plan_says_that_does_not_do_is_told_and_nothing_is_written(issuer: Issuer) -> None:
+    elsewhere = "https://objectstorage.us-langley-1.oraclegovcloud.com/n/ns/b/b/o"
+    issuer.plan(issuer.version, issuer=elsewhere)
+    refused(issuer.run(), 2, "commercial realm")
+    assert not issuer.oci.calls.records
+    # An address of the customer's own does not name its bucket.
     issuer.plan(issuer.version, issuer="https://issuer.example.com")
-    shown = issuer.run()
-    assert shown.exit_code == 2
-    assert "--bucket https://objectstorage." in shown.output
+    refused(issuer.run(), 2, "--bucket https://objectstorage.")
     assert issuer.done("--bucket", issuer.url, "--dry-run")["issuer"] == "https://issuer.example.com"
-
-
-@pytest.mark.parametrize("state", ["DISABLED", None])
-def test_a_version_that_does_not_sign_is_not_published(issuer: Issuer, state: str | None) -> None:
-    if state:
-        issuer.key.versions[0].state = "DISABLED"
-    else:
-        issuer.plan("ocid1.keyversion.oc1.eu.other")
-    shown = issuer.run()
-    assert shown.exit_code == 1
-    assert "runners.oci.federation.key.version" in shown.output
+    issuer.plan("ocid1.keyversion.oc1.eu.other")
+    refused(issuer.run(), 1, "runners.oci.federation.key.version")
+    issuer.plan(issuer.version)
+    issuer.key.versions[0].state = "DISABLED"
+    refused(issuer.run(), 1, "runners.oci.federation.key.version")
     assert issuer.written == []
-
-
-def test_without_federation_there_is_no_issuer(issuer: Issuer) -> None:
     file = issuer.folder / "lockstep.yaml"
     document = json.loads(file.read_text())
     document["runners"]["oci"] = {"aws_key_secret": plans.AWS_KEY_SECRET}
     file.write_text(json.dumps(document))
-    shown = issuer.run()
-    assert shown.exit_code == 2
-    assert "no runners.oci.federation" in shown.output
+    refused(issuer.run(), 2, "no runners.oci.federation")
 
 
 @pytest.mark.parametrize("permission", [r for r in RIGHTS if r != "OBJECT_READ"])  # Everyone may read.

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import jsonschema
@@ -13,25 +13,18 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner, Result
 
 from lockstep.cli.app import app
-from lockstep.cli.init import DatabaseAnswer, database_of, username_of
+from lockstep.cli.init import username_of
 from lockstep.plan.fields import Username
 from lockstep.plan.file import SCHEMA_NAME, load_plan, plan_schema
 from lockstep.plan.stores import OciVault
-from lockstep.protocol.model import Engine, Strategy
+from lockstep.protocol.model import Strategy
 from lockstep.runtime.identity import CONFIG_FILE_VARIABLE, OCI_ENDPOINT_VARIABLE
 from sandbox.emulators.aws import AwsSandbox
 from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.estate import environment
 
-AWS = [
-    "--yes",
-    "-d",
-    "mysql://orders.internal:3307/orders",
-    "--region",
-    "eu-central-1",
-    "--bucket",
-    "acme-audit",
-]
+AWS = ["--yes", "-d", "mysql://orders.internal:3307/orders"]
+AWS += ["--region", "eu-central-1", "--bucket", "acme-audit"]
 OCI = ["--compartment", "ocid1.compartment.oc1..acme", "--oci-region", "eu-frankfurt-1"]
 LEDGER = ["-d", "postgresql://ledger.internal/ledger"]
 NOWHERE = {
@@ -147,15 +140,6 @@ def test_the_steps_after_it_are_in_the_order_in_which_they_can_be_done(tmp_path:
     assert "outputs" not in init(tmp_path, *AWS, "--force").output
 
 
-def test_a_database_of_rds_needs_its_cas(tmp_path: Path) -> None:
-    host = "orders.abc.eu-central-1.rds.amazonaws.com"
-    made = init(tmp_path, *AWS, "-d", f"postgresql://{host}/ledger")
-    assert "global-bundle.pem" in made.output
-    assert check(tmp_path).exit_code == 2
-    (tmp_path / "rds.pem").write_text("-----BEGIN CERTIFICATE-----\n")
-    assert check(tmp_path).exit_code == 0
-
-
 def test_a_file_is_never_replaced_without_a_word(tmp_path: Path) -> None:
     (tmp_path / "lockstep.yaml").write_text("mine")
     refused = init(tmp_path, *AWS)
@@ -198,25 +182,19 @@ def test_what_makes_no_plan_is_told_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_database_is_named_by_its_url() -> None:
-    assert database_of("postgresql://Db.Internal/My_App1") == DatabaseAnswer(
-        name="my-app",
-        engine=Engine.POSTGRESQL,
-        host="db.internal",
-        port=5432,
-        dbname="My_App1",
-    )
-
-
-def test_databases_of_one_name_get_names_and_admins_of_their_own(tmp_path: Path) -> None:
-    urls = ("mysql://a.internal/orders", "mysql://b.internal/ledger")
+def test_databases_have_names_and_admins_of_their_own_and_one_of_rds_needs_its_cas(tmp_path: Path) -> None:
+    urls = ("mysql://a.internal/orders", "postgresql://Db.abc.eu-central-1.rds.amazonaws.com/My_App1")
     made = init(tmp_path, *AWS, *(word for url in urls for word in ("-d", url)))
     assert made.exit_code == 0, made.output
+    assert "global-bundle.pem" in made.output
+    assert check(tmp_path).exit_code == 2
+    (tmp_path / "rds.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+    assert check(tmp_path).exit_code == 0
     sections = load_plan(tmp_path / "lockstep.yaml").database_sections
-    assert [(s.name, s.host) for s in sections] == [
-        ("orders", "orders.internal"),
-        ("orders-2", "a.internal"),
-        ("ledger", "b.internal"),
+    assert [(s.name, s.host, s.port, s.dbname) for s in sections] == [
+        ("orders", "orders.internal", 3307, "orders"),
+        ("orders-2", "a.internal", 3306, "orders"),
+        ("my-app", "db.abc.eu-central-1.rds.amazonaws.com", 5432, "My_App1"),
     ]
     assert [s.admin_secret for s in sections] == [f"lockstep/admin/{s.name}" for s in sections]
 
@@ -242,20 +220,15 @@ def test_the_username_that_is_offered_is_one(credential: str, username: str) -> 
 ALONE = "mysql://orders.internal/orders\n\n\n\nn\neu-central-1\nacme-audit\n\n"
 
 
-def test_few_answers_make_a_plan(tmp_path: Path) -> None:
-    made = init(tmp_path, given=ALONE)
-    assert made.exit_code == 0, made.output
-    assert check(tmp_path).exit_code == 0
-    plan = load_plan(tmp_path / "lockstep.yaml")
-    assert (plan.audit.aws.bucket, plan.credentials[0].id) == ("acme-audit", "multi-cloud/app_user")
-
-
-def test_a_wrong_answer_is_asked_again(tmp_path: Path) -> None:
+def test_few_answers_make_a_plan_and_a_wrong_one_is_asked_again(tmp_path: Path) -> None:
     wrong = "mysq://h/d\nmysql://app:hunter2@h/d\n"
     made = init(tmp_path, given=wrong + ALONE.replace("eu-central-1\n", "Frankfurt\neu-central-1\n"))
     assert made.exit_code == 0, made.output
     for told in ("did you mean mysql?", "a plan has no passwords", "must be the name of a region"):
         assert told in made.output
+    assert check(tmp_path).exit_code == 0
+    plan = load_plan(tmp_path / "lockstep.yaml")
+    assert (plan.audit.aws.bucket, plan.credentials[0].id) == ("acme-audit", "multi-cloud/app_user")
 
 
 def test_a_login_in_use_keeps_its_account(tmp_path: Path) -> None:
@@ -270,38 +243,23 @@ def test_who_ends_it_gets_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture(name="clouds", scope="module")
-def _clouds(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[AwsSandbox, OciSandbox, dict[str, str]]]:
-    folder = tmp_path_factory.mktemp("identity")
+def test_what_the_identities_know_is_not_asked(tmp_path: Path) -> None:
     with AwsSandbox() as aws, OciSandbox() as tenancy:
-        config = write_config_file(folder, "operator", tenancy.config())
-        yield (
-            aws,
-            tenancy,
-            {
-                **aws.environment(),
-                CONFIG_FILE_VARIABLE: str(config),
-                OCI_ENDPOINT_VARIABLE: tenancy.endpoint,
-            },
-        )
-
-
-def test_what_the_identities_know_is_not_asked(
-    tmp_path: Path, clouds: tuple[AwsSandbox, OciSandbox, dict[str, str]]
-) -> None:
-    aws, tenancy, variables = clouds
-    answers = f"postgresql://orders.internal/orders\n\n\n\nn\nacme-audit\n{tenancy.compartment_id}\n"
-    made = init(tmp_path, given=answers, variables=variables)
+        variables = {
+            **aws.environment(),
+            CONFIG_FILE_VARIABLE: str(write_config_file(tmp_path, "operator", tenancy.config())),
+            OCI_ENDPOINT_VARIABLE: tenancy.endpoint,
+        }
+        answers = f"postgresql://orders.internal/orders\n\n\n\nn\nacme-audit\n{tenancy.compartment_id}\n"
+        made = init(tmp_path, given=answers, variables=variables)
     assert made.exit_code == 0, made.output
+    assert "region" not in made.output
     plan = load_plan(tmp_path / "lockstep.yaml")
     vault = plan.store(OciVault)
     assert vault
     assert plan.audit.oci
     assert (vault.region, plan.audit.oci.namespace) == (tenancy.config()["region"], tenancy.namespace)
     assert plan.lock.region == aws.region
-    assert "region" not in made.output
     assert plan.runners.oci
     assert plan.runners.oci.federation
     assert plan.runners.oci.federation.role_arn == f"arn:aws:iam::{aws.account_id}:role/lockstep-oci-runner"

@@ -371,7 +371,9 @@ def test_every_write_can_be_repeated_after_a_lost_reply(world: LockHarness, lock
     seen_again = lock.read()
     twice(lambda: run.claim(over=seen_again, generation=9))
     twice(lambda: run.promote(run.named(generation=9)))
-    twice(lambda: lock.block(run.lease, ["db-1"]))
+    twice(lambda: lock.block(run.lease, ["db-2", "db-1"]))
+    lock.block(run.lease, ["db-2", "db-3"])
+    assert lock.read().blocked == {"db-1", "db-2", "db-3"}, "they add up (protocol L15)"
     twice(run.finish)
     record = lock.read()
     assert (record.holder, record.claim, record.current_generation) == (None, None, run.lease.fence)
@@ -487,7 +489,7 @@ def test_an_activation_that_was_changed_since_it_was_seen_does_not_happen(
         run.claim(over=seen)
 
 
-# Promoting and blocking (protocol L14, L15)
+# Promoting (protocol L14)
 
 
 def test_a_promotion_begins_once_in_time_and_its_generation_is_alive(lock: Lock) -> None:
@@ -505,13 +507,6 @@ def test_a_promotion_begins_once_in_time_and_its_generation_is_alive(lock: Lock)
         assert lock.begin_promotion(run.lease, made, now=NOW) == lock.read()
     record = lock.read()
     assert (record.claim, record.promoting, record.valid) == (made, True, frozenset({1, 4}))
-
-
-def test_blocked_databases_add_up(lock: Lock) -> None:
-    run = Run(lock)
-    lock.block(run.lease, ["db-2", "db-1"])
-    lock.block(run.lease, ["db-2", "db-3"])
-    assert lock.read().blocked == {"db-1", "db-2", "db-3"}
 
 
 # Of another build

@@ -7,10 +7,8 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import count
 from pathlib import Path
-from threading import Thread
 
 import oci  # type: ignore[import-untyped]  # the SDK ships no types
 import pytest
@@ -42,6 +40,7 @@ from lockstep.protocol.federation import rsa_key
 from lockstep.protocol.ports import Mac
 from lockstep.runtime.identity import aws_access_key, oci_api_key, own_oci_identity
 from sandbox.emulators.oci import OciSandbox
+from sandbox.emulators.oci.wire import Reply
 from sandbox.oci_resources import create_audit_bucket, create_signing_key
 from tests.contract.oci_fixtures import OciConsole, sandbox_clients, sandbox_vault
 
@@ -142,34 +141,13 @@ def test_an_untrusted_certificate_is_rejected_and_not_an_outage() -> None:
     assert diagnose(wrong) == (ErrorKind.REJECTED, "SSLError")
 
 
-def test_a_reply_that_is_not_from_oci_is_an_outage(sandbox: OciSandbox) -> None:
-    replies = [b"<html>a proxy's page</html>", b"{}", b"[1]", b'"text"', b"\xff"]
-
-    class Proxy(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            reply = replies.pop()
-            self.send_response(200)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(reply)))
-            self.end_headers()
-            self.wfile.write(reply)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Proxy) as proxy:
-        thread = Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            identity = OciIdentity(config=sandbox.config())
-            endpoint = f"http://127.0.0.1:{proxy.server_port}"
-            vault = sandbox_vault(sandbox, OciClients(lambda: identity, "eu-frankfurt-1", endpoint=endpoint))
-            while replies:
-                with pytest.raises(StoreUnreachableError):
-                    vault.read("secret", "ocid1.vaultsecret.oc1..a")
-        finally:
-            proxy.shutdown()
-            thread.join()
+@pytest.mark.parametrize("body", [b"<html>a proxy's page</html>", b"{}", b"[1]", b'"text"', b"\xff"])
+def test_a_reply_that_is_not_from_oci_is_an_outage(
+    sandbox: OciSandbox, vault: Vault, secret_id: str, name: str, body: bytes
+) -> None:
+    reply = Reply(200, {"content-type": "application/json"}, body)
+    with sandbox.faults.replace("get_secret_bundle", reply=reply), pytest.raises(StoreUnreachableError):
+        vault.read(name, secret_id)
 
 
 def test_a_missing_permission_to_list_is_access_denied(

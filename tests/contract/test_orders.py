@@ -93,53 +93,42 @@ def world(harness: DynamoDbHarness) -> World:
 
 # What an order writes
 
+NEWEST, ASKED = {"highest_generation": {"N": "9"}}, {"revoke_through": {"N": "9"}}
+UNDER_OLD, NEW_ORDERED = {"plan": {"S": OLD}}, {"activate": {"S": NEW}}
+PAUSED = {"paused": {"BOOL": True}}
+
+
+def named(attribute: str, *databases: str) -> dict[str, Any]:
+    return {attribute: {"SS": list(databases)}}
+
+
+def each(*databases: str) -> frozenset[str]:
+    return frozenset(databases)
+
+
 WRITES: dict[str, tuple[dict[str, Any], Order, dict[str, Any]]] = {
-    "pause": ({}, Pause(), {"paused": {"BOOL": True}}),
-    "resume": ({"paused": {"BOOL": True}}, Resume(), {}),
-    "revoke": (
-        {"highest_generation": {"N": "9"}},
-        Revoke(lift_pause=False),
-        {"highest_generation": {"N": "9"}, "revoke_through": {"N": "9"}},
-    ),
-    "revoke again": (
-        {"highest_generation": {"N": "9"}, "revoke_through": {"N": "8"}},
-        Revoke(lift_pause=False),
-        {"highest_generation": {"N": "9"}, "revoke_through": {"N": "9"}},
-    ),
+    "pause": ({}, Pause(), PAUSED),
+    "resume": (PAUSED, Resume(), {}),
+    "revoke": (NEWEST, Revoke(lift_pause=False), NEWEST | ASKED),
+    "revoke again": (NEWEST | {"revoke_through": {"N": "8"}}, Revoke(lift_pause=False), NEWEST | ASKED),
     "revoke what was imported": ({}, Revoke(lift_pause=False), {"revoke_through": {"N": "0"}}),
-    "revoke a paused one": (
-        {"highest_generation": {"N": "9"}, "paused": {"BOOL": True}},
-        Revoke(lift_pause=True),
-        {"highest_generation": {"N": "9"}, "revoke_through": {"N": "9"}},
-    ),
-    "take_over": (
-        {"take_over": {"SS": ["db-1"]}},
-        TakeOver(databases=frozenset({"db-2", "db-3"})),
-        {"take_over": {"SS": ["db-1", "db-2", "db-3"]}},
+    "revoke a paused one": (NEWEST | PAUSED, Revoke(lift_pause=True), NEWEST | ASKED),
+    "take over more": (
+        named("take_over", "db-1"),
+        TakeOver(databases=each("db-2", "db-3")),
+        named("take_over", "db-1", "db-2", "db-3"),
     ),
     "cancel one": (
-        {"take_over": {"SS": ["db-1", "db-2"]}},
-        CancelTakeOver(databases=frozenset({"db-2"})),
-        {"take_over": {"SS": ["db-1"]}},
+        named("take_over", "db-1", "db-2"),
+        CancelTakeOver(databases=each("db-2")),
+        named("take_over", "db-1"),
     ),
-    "cancel the last": ({"take_over": {"SS": ["db-1"]}}, CancelTakeOver(databases=frozenset({"db-1"})), {}),
-    "unblock": (
-        {"blocked": {"SS": ["db-1", "db-2"]}},
-        Unblock(database="db-1"),
-        {"blocked": {"SS": ["db-2"]}},
-    ),
-    "unblock the last": ({"blocked": {"SS": ["db-1"]}}, Unblock(database="db-1"), {}),
-    "first plan": ({}, Activate(digest=NEW, replaces=None), {"activate": {"S": NEW}}),
-    "next plan": (
-        {"plan": {"S": OLD}},
-        Activate(digest=NEW, replaces=OLD),
-        {"plan": {"S": OLD}, "activate": {"S": NEW}},
-    ),
-    "withdraw": (
-        {"plan": {"S": OLD}, "activate": {"S": NEW}},
-        Activate(digest=OLD, replaces=OLD),
-        {"plan": {"S": OLD}},
-    ),
+    "cancel the last": (named("take_over", "db-1"), CancelTakeOver(databases=each("db-1")), {}),
+    "unblock": (named("blocked", "db-1", "db-2"), Unblock(database="db-1"), named("blocked", "db-2")),
+    "unblock the last": (named("blocked", "db-1"), Unblock(database="db-1"), {}),
+    "first plan": ({}, Activate(digest=NEW, replaces=None), NEW_ORDERED),
+    "next plan": (UNDER_OLD, Activate(digest=NEW, replaces=OLD), UNDER_OLD | NEW_ORDERED),
+    "withdraw": (UNDER_OLD | NEW_ORDERED, Activate(digest=OLD, replaces=OLD), UNDER_OLD),
 }
 
 
@@ -277,7 +266,7 @@ def test_an_account_belongs_to_one_credential_until_it_is_freed(world: World) ->
     with refused(CREDENTIAL.id):
         other.register(replace(ACCOUNT, database="another-name", host="db.example.com"))
     for changed in ({"username": "app_user_b"}, {"port": 3307}, {"client_host": "10.%"}):
-        other.register(replace(ACCOUNT, **changed))  # type: ignore[arg-type]  # fields of it
+        other.register(replace(ACCOUNT, **changed))
     assert world.item == {}  # The record of the credential is another item.
     assert not other.unregister(ACCOUNT)
     with refused(CREDENTIAL.id):

@@ -71,18 +71,14 @@ def _buckets(plan_file: Path, aws: AwsSandbox, oci: OciSandbox) -> tuple[str, st
     return names
 
 
-def test_programs_get_the_digest_without_a_cloud(plan_file: Path) -> None:
-    plan = load_plan(plan_file)
-    digest = compile_plan(plan.compiled, plan.shards, plan_file.parent).digest
-    shown = run("publish", "--plan", str(plan_file), "--digest")
-    assert (shown.exit_code, shown.stdout) == (0, f"{digest}\n")
-
-
 def test_a_plan_is_published_in_both_clouds_and_functions_find_it(
     plan_file: Path, clouds: tuple[AwsSandbox, OciSandbox], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    plan, words = load_plan(plan_file), ("publish", "--plan", str(plan_file))
+    digest = compile_plan(plan.compiled, plan.shards, plan_file.parent).digest
+    shown = run(*words, "--digest")
+    assert (shown.exit_code, shown.stdout) == (0, f"{digest}\n")
     _buckets(plan_file, *clouds)
-    words = ("publish", "--plan", str(plan_file))
     dry = document(run(*words, "--dry-run", "--json"))
     assert [(c["cloud"], c["there"], c["written"]) for c in dry["clouds"]] == [
         ("aws", 0, dry["documents"]),
@@ -90,22 +86,19 @@ def test_a_plan_is_published_in_both_clouds_and_functions_find_it(
     ]
     shown = run(*words)
     assert shown.exit_code == 0, shown.output
-    assert f"digest {dry['digest']}" in shown.stdout
+    assert f"digest {digest}" in shown.stdout
     assert shown.stdout.count(f"0 documents were there, {dry['documents']} written") == 2
     assert "whether that is this one: lockstep doctor --in-cloud" in shown.stdout
     again = document(run(*words, "--json"))
     assert [(c["there"], c["written"]) for c in again["clouds"]] == [(dry["documents"], 0)] * 2
-    (credential, *_) = load_plan(plan_file).credentials
     for identity, told in zip((AWS_RUNNER, OCI_RUNNER), again["clouds"], strict=True):
         monkeypatch.setenv(PLAN_VARIABLE, told["address"])
         forget()
         clock = SystemClock()
         with Scope(clock, ends_at=clock.monotonic() + 30, leave=lambda: None).open():
-            ports = hosted_runner(identity).ports(credential.id)
-            assert ports.credential.plan_digest == credential.plan_digest
-            assert [c.id for c in hosted_source().index.credentials] == [
-                c.id for c in load_plan(plan_file).credentials
-            ]
+            ports = hosted_runner(identity).ports(plan.credentials[0].id)
+            assert ports.credential.plan_digest == plan.credentials[0].plan_digest
+            assert [c.id for c in hosted_source().index.credentials] == [c.id for c in plan.credentials]
 
 
 def test_a_forged_document_ends_with_one_and_stays_until_somebody_deletes_it(
@@ -128,20 +121,14 @@ def test_a_forged_document_ends_with_one_and_stays_until_somebody_deletes_it(
     assert document(run(*words, "--json"))["clouds"][0]["different"] == []
 
 
-def test_a_bucket_that_is_missing_ends_with_three_and_the_next_command(
+def test_a_missing_bucket_ends_with_three_and_the_next_command_but_before_a_first_deployment(
     plan_file: Path, clouds: tuple[AwsSandbox, OciSandbox]
 ) -> None:
-    assert clouds
     for cloud in ("aws", "oci"):
         shown = run("publish", "--plan", str(plan_file), "--cloud", cloud)
         assert shown.exit_code == 3
         assert f"make deploy-{cloud}" in shown.output
         assert "The bucket of the published plan does not exist" in shown.output
-
-
-def test_before_a_first_deployment_only_a_missing_bucket_is_passed_over(
-    plan_file: Path, clouds: tuple[AwsSandbox, OciSandbox]
-) -> None:
     words = ("publish", "--plan", str(plan_file), "--if-there")
     shown = run(*words)
     assert shown.exit_code == 0, shown.output

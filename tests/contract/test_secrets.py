@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -28,7 +28,6 @@ from lockstep.runtime.system import SystemClock
 from lockstep.stores.contents import decode_app_user
 from sandbox import plans
 from sandbox.emulators.aws import AwsSandbox
-from sandbox.emulators.aws.executions import Client
 from sandbox.emulators.oci import OciSandbox, write_config_file
 from sandbox.estate import environment
 from tests.contract.test_calls_of_commands import listed_in_oci
@@ -70,23 +69,20 @@ class Account:
     key: str
     calls: Counter[str]
 
-    @property
-    def owner(self) -> Client:
-        """Secrets Manager, as an administrator."""
-        return self.aws.client("secretsmanager")
+    def __post_init__(self) -> None:
+        self.owner = self.aws.client("secretsmanager")
+        self.file = self.folder / "lockstep.yaml"
+        self.create = ["secrets", "create", "-p", str(self.file), "--rate", "50"]
+        self.plan("a", "b")
 
     def plan(self, *ids: str) -> None:
-        write_plan(self.folder / "lockstep.yaml", *ids)
-
-    def words(self, *words: str) -> list[str]:
-        plan = self.folder / "lockstep.yaml"
-        return ["secrets", "create", "-p", str(plan), "--rate", "50", *words]
+        write_plan(self.file, *ids)
 
     def run(self, *words: str) -> Result:
         """Run `secrets create`."""
         self.calls.clear()
         with environment(self.aws.environment()):
-            return CliRunner().invoke(app, self.words(*words))
+            return CliRunner().invoke(app, [*self.create, *words])
 
     def done(self, *words: str) -> dict[str, int]:
         return counts(self.run("--json", *words))
@@ -94,13 +90,12 @@ class Account:
     def tag(self, *words: str) -> Result:
         """Run `secrets tag`."""
         with environment(self.aws.environment()):
-            plan = str(self.folder / "lockstep.yaml")
-            return CliRunner().invoke(app, ["secrets", "tag", "-p", plan, *words])
+            return CliRunner().invoke(app, ["secrets", "tag", "-p", str(self.file), *words])
 
     def start(self, *words: str) -> "subprocess.Popen[str]":
         """Start `secrets create` as a process."""
         return subprocess.Popen(  # noqa: S603 - our own program
-            [sys.executable, "-m", "lockstep", *self.words(*words)],
+            [sys.executable, "-m", "lockstep", *self.create, *words],
             cwd=self.folder,
             env={**self.aws.environment(), "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
             stdout=subprocess.PIPE,
@@ -138,9 +133,7 @@ def _account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Accoun
         key = aws.client("kms").create_key()["KeyMetadata"]["Arn"]
         context = {"stack": "lockstep", "tags": {"team": "data"}, "adopt": {"encryption_key": key}}
         (tmp_path / "cdk.json").write_text(json.dumps({"context": context}))
-        found = Account(aws, tmp_path, key, calls)
-        found.plan("a", "b")
-        yield found
+        yield Account(aws, tmp_path, key, calls)
 
 
 def test_each_secret_has_key_tags_and_a_placeholder_and_a_second_run_changes_nothing(
@@ -180,38 +173,23 @@ def test_growth_makes_what_is_new_and_what_has_left_stays(account: Account) -> N
     assert {name: account.value(name) for name in before} == before
 
 
-def of_people(account: Account) -> None:
+def test_what_is_in_the_way_is_told_with_its_command_and_the_rest_is_made(account: Account) -> None:
     account.make("a", Tags=PEOPLE)
-
-
-def to_be_deleted(account: Account) -> None:
-    account.make("a")
-    account.owner.delete_secret(SecretId="a", RecoveryWindowInDays=7)
-
-
-@pytest.mark.parametrize(
-    ("make", "told", "command"),
-    [
-        (of_people, "people made it", "lockstep secrets tag --stack lockstep --yes"),
-        (
-            to_be_deleted,
-            "scheduled for deletion",
-            f"aws secretsmanager restore-secret --secret-id a --region {plans.AWS_REGION}",
-        ),
-    ],
-)
-def test_what_is_in_the_way_is_told_and_the_rest_is_made(
-    account: Account, make: Callable[[Account], None], told: str, command: str
-) -> None:
-    make(account)
-    before = account.described("a")
+    account.make("b")
+    account.owner.delete_secret(SecretId="b", RecoveryWindowInDays=7)
+    before = [account.described(name)["VersionIdsToStages"] for name in ("a", "b")]
     shown = account.run()
-    assert (shown.exit_code, told in shown.stderr) == (1, True)
-    assert f"    {command}\n" in shown.stdout
-    assert "0 there already, 3 made, 0 tagged, 1 in the way" in shown.stdout
-    after = account.described("a")
-    for kept in ("Tags", "VersionIdsToStages"):
-        assert after.get(kept) == before.get(kept)
+    assert shown.exit_code == 1
+    for told in ("people made it", "scheduled for deletion"):
+        assert told in shown.stderr
+    for command in (
+        "lockstep secrets tag --stack lockstep --yes",
+        f"aws secretsmanager restore-secret --secret-id b --region {plans.AWS_REGION}",
+    ):
+        assert f"    {command}\n" in shown.stdout
+    assert "0 there already, 2 made, 0 tagged, 2 in the way" in shown.stdout
+    assert [account.described(name)["VersionIdsToStages"] for name in ("a", "b")] == before
+    assert account.tags("a") == {"team": "theirs"}
 
 
 def test_the_key_is_that_of_the_stack(account: Account) -> None:

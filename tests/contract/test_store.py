@@ -188,24 +188,6 @@ def test_a_repeated_promotion_replaces_an_edit_during_the_first(
 # Malformed secrets
 
 
-def test_a_malformed_login_is_an_error_and_not_quoted(world: StoreHarness, store: CredentialStore) -> None:
-    world.edit("app_user", '{"password": "hunter2"}')
-    with pytest.raises(SecretMalformedError) as error:
-        store.read_current()
-    assert "hunter2" not in f"{error.value} {error.value!r}"
-
-
-def test_a_connection_blob_written_by_hand_is_generation_0_and_is_replaced(
-    world: StoreHarness, store: CredentialStore
-) -> None:
-    stage_and_promote(store, 1)
-    world.edit("connection_blob", "not JSON")
-    current = store.read_current()
-    assert (current.generation, current.blob_generation, store.serves(1)) == (1, 0, False)
-    stage_and_promote(store, 2)
-    assert store.serves(2)
-
-
 @on_every_adapter
 @in_each_secret
 def test_what_lockstep_has_never_written_is_not_replaced_unless_it_is_an_object(

@@ -98,7 +98,6 @@ class Fleet:
     """What runs.
 
     Attributes:
-        report_bucket: Its name; on AWS that of the plans too.
         naps: How long retriers have waited.
         failing: The credentials whose rotations fail.
         rotated: The inputs of the rotations, in their order.
@@ -108,7 +107,6 @@ class Fleet:
     aws: AwsSandbox
     machine_arn: str = ""
     rotation_arn: str = ""
-    report_bucket: str = REPORTS
     naps: list[float] = field(default_factory=list)
     failing: set[str] = field(default_factory=set)
     rotated: list[Mapping[str, Any]] = field(default_factory=list)
@@ -121,7 +119,7 @@ class Fleet:
     def deploy(self, *, canary: str = "") -> None:
         """Make what the stack makes."""
         self.aws.guard = self._throttle = _Throttle(region=self.aws.region, account_id=self.aws.account_id)
-        for bucket in sorted({PLANS, self.report_bucket}):
+        for bucket in (PLANS, REPORTS):
             self.aws.client("s3").create_bucket(
                 Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": self.aws.region}
             )
@@ -142,23 +140,23 @@ class Fleet:
                 name=alias, routingConfiguration=[{"stateMachineVersionArn": version, "weight": 100}]
             )
         self.machine_arn = deploy_fleet_machine(
-            self.aws, self.rotation_arn, plan_bucket=PLANS, report_bucket=self.report_bucket, canary=canary
+            self.aws, self.rotation_arn, plan_bucket=PLANS, report_bucket=REPORTS, canary=canary
         )
 
-    def publish(self, credentials: Sequence[str], *, shard: str = SHARD) -> None:
-        """Publish the list of a shard."""
-        self.put([{"credential_id": c, "key": run_key(c)} for c in sorted(credentials)], shard=shard)
+    def publish(self, credentials: Sequence[str]) -> None:
+        """Publish the list of the shard."""
+        self.put([{"credential_id": c, "key": run_key(c)} for c in sorted(credentials)])
 
-    def put(self, items: object, *, shard: str = SHARD) -> None:
-        """Write the object of a shard."""
+    def put(self, items: object) -> None:
+        """Write the object of the shard."""
         text = items if isinstance(items, str) else json.dumps(items)
         self.aws.client("s3").put_object(
-            Bucket=PLANS, Key=f"plans/{DIGEST}/shards/{shard}.json", Body=text.encode()
+            Bucket=PLANS, Key=f"plans/{DIGEST}/shards/{SHARD}.json", Body=text.encode()
         )
 
-    def run(self, *, name: str | None = None, **more: object) -> Execution:
+    def run(self, **more: object) -> Execution:
         """Run it as a rule does."""
-        return self.aws.run_execution(self.machine_arn, self.input(**more), name=name)
+        return self.aws.run_execution(self.machine_arn, self.input(**more))
 
     def start(self, **more: object) -> str:
         """Start it as a rule does; its ARN."""
@@ -216,11 +214,6 @@ class Fleet:
 
         _wait(have_submitted)
 
-    def await_status(self, execution_arn: str, status: str) -> None:
-        """Wait until the items have this status too."""
-        _wait(lambda: self._described(execution_arn)["status"] == status)
-        _wait(lambda: {c["status"] for c in self.children(execution_arn)} == {status})
-
     def end_of(self, execution_arn: str) -> dict[str, Any]:
         """Wait for the end of an execution; its description."""
         _wait(lambda: self._described(execution_arn)["status"] != "RUNNING")
@@ -228,10 +221,7 @@ class Fleet:
 
     def report_keys(self) -> list[str]:
         """The objects in the bucket of reports."""
-        return [
-            o["Key"]
-            for o in self.aws.client("s3").list_objects_v2(Bucket=self.report_bucket).get("Contents", [])
-        ]
+        return [o["Key"] for o in self.aws.client("s3").list_objects_v2(Bucket=REPORTS).get("Contents", [])]
 
     def results(self, execution: Execution) -> dict[str, list[dict[str, Any]]]:
         """The entries of the report, by status."""
@@ -264,7 +254,7 @@ class Fleet:
         return found
 
     def _read(self, key: str) -> Any:  # noqa: ANN401 - any JSON
-        return json.loads(self.aws.client("s3").get_object(Bucket=self.report_bucket, Key=key)["Body"].read())
+        return json.loads(self.aws.client("s3").get_object(Bucket=REPORTS, Key=key)["Body"].read())
 
     def _behave(self, event: Mapping[str, Any], _context: object) -> object:
         with self._lock:
