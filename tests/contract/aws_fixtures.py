@@ -25,8 +25,8 @@ from sandbox.emulators.aws.resources import (
     create_secret,
 )
 from sandbox.emulators.aws.server import AwsSandbox
-from tests.contract.harness import CREDENTIAL as _CREDENTIAL
 from tests.contract.harness import (
+    CREDENTIAL,
     PLACEHOLDER_TEXT,
     AuditLogHarness,
     Disturbance,
@@ -38,7 +38,6 @@ from tests.contract.harness import (
 )
 
 KEYS = AwsKeys(access_key_id="sandbox", secret_access_key=SecretStr("sandbox"))
-CREDENTIAL = _CREDENTIAL
 APP_USER_VERSIONS = VersionNames(credential_id=CREDENTIAL.id, secret=CREDENTIAL.secret_names.app_user)
 TABLE = "lockstep-lock"
 BUCKET = "lockstep-audit"

@@ -24,8 +24,8 @@ from lockstep.runtime.system import SystemClock
 from lockstep.stores.credential import CredentialStore
 from lockstep.stores.ring import VaultRing
 from sandbox.emulators.oci import OciSandbox
-from tests.contract.harness import CREDENTIAL as _CREDENTIAL
 from tests.contract.harness import (
+    CREDENTIAL,
     PLACEHOLDER_TEXT,
     AuditLogHarness,
     Disturbance,
@@ -35,7 +35,6 @@ from tests.contract.harness import (
     another_credential,
 )
 
-CREDENTIAL = _CREDENTIAL
 APP_USER_VERSIONS = VersionNames(credential_id=CREDENTIAL.id, secret=CREDENTIAL.secret_names.app_user)
 BUCKET = "lockstep-audit"
 Untyped = Any

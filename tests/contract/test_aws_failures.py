@@ -31,7 +31,8 @@ from lockstep.protocol.orders import Pause
 from lockstep.runtime.system import SystemClock
 from lockstep.stores.credential import CredentialStore
 from lockstep.stores.readers import NamedStore
-from tests.contract.aws_fixtures import CREDENTIAL, KEYS
+from tests.contract.aws_fixtures import KEYS
+from tests.contract.harness import CREDENTIAL
 from tests.support.peer import silent
 
 LEAK = "hunter2"

@@ -26,8 +26,8 @@ from lockstep.protocol.messages import Recorded
 from lockstep.protocol.model import FORMAT, ChainHead, Claim, ClaimKind, Lease, LockRecord, Release
 from lockstep.protocol.orders import accounts_of
 from lockstep.protocol.ports import Lock
-from tests.contract.aws_fixtures import CREDENTIAL, TABLE, DynamoDbHarness, aws_lock
-from tests.contract.harness import LockHarness
+from tests.contract.aws_fixtures import TABLE, DynamoDbHarness, aws_lock
+from tests.contract.harness import CREDENTIAL, LockHarness
 from tests.contract.memory_fixtures import memory_lock
 from tests.support.builds import NEWER, build
 
