@@ -23,16 +23,14 @@ from tests.support.world import (
     INTERVAL_SECONDS,
     Killed,
     applied,
-    at_every_boundary,
     generated,
     held,
     known_logins,
     login_of,
     make_world,
     rotate,
-    rotate_again,
     shown,
-    undisturbed,
+    struck,
     updated,
 )
 
@@ -61,30 +59,16 @@ PROMOTING = [
 ]
 """Boundaries at which a store may serve it; in each of the two lists every boundary is another state."""
 
-PHASES = OPEN + PROMOTING
-"""Boundaries of a rotation from its claim to its end."""
-
 
 def steady(strategy: Strategy = Strategy.DUAL_PASSWORD, *, stores: int = 2) -> MemoryWorld:
     """A world after two rotations; the next one is due."""
-    world = make_world(strategy=strategy, stores=stores)
-    rotate(world, "first")
-    rotate_again(world, "second")
-    world.clock.sleep(INTERVAL_SECONDS)
-    return world
+    return make_world(stores=stores, strategy=strategy, rotations=2)
 
 
 def dies(world: MemoryWorld, boundary: str, *, runner: str = "oci") -> None:
     """Let a run die at a boundary, and advance the clock to the next trigger."""
-
-    def hook(at: str) -> None:
-        if at == boundary:
-            raise Killed
-
-    at_every_boundary(world, hook)
-    with pytest.raises(Killed):
+    with struck(world, {boundary: Killed}), pytest.raises(Killed):
         rotate(world, "dead", runner=runner)
-    undisturbed(world)
     world.clock.sleep(INTERVAL_SECONDS)
 
 
@@ -96,9 +80,10 @@ def run_generate(world: MemoryWorld, rotation: Rotation, **more: object) -> Stag
     return result
 
 
-def asked_to_probe(world: MemoryWorld, rotation: Rotation) -> ProbeRequest:
+def asked_to_probe(world: MemoryWorld, rotation: Rotation, *refused: str) -> ProbeRequest:
     """Run Generate where it asks for a probe."""
-    result = generate.run(GenerateRequest(rotation=rotation), world.ports(rotation.runner))
+    request = GenerateRequest(rotation=rotation, refused=refused)
+    result = generate.run(request, world.ports(rotation.runner))
     assert isinstance(result, ProbeRequest)
     return result
 
@@ -125,8 +110,10 @@ class Flight:
     def database(self) -> MemoryDatabase:
         return self.world.databases["db-1"]
 
-    def lets_in(self, generation: int) -> bool:
-        return shown(login_of(self.world, generation)) in known_logins(self.world)["db-1"]
+    def lets_in(self, *generations: int) -> list[bool]:
+        """Which generations db-1 lets in."""
+        logins = known_logins(self.world)["db-1"]
+        return [shown(login_of(self.world, generation)) in logins for generation in generations]
 
     def apply(self) -> DatabaseResult:
         """Run ApplyDb; the result of db-1."""

@@ -1,13 +1,13 @@
 """ApplyDb: every database accepts pending beside base, proven by logins, or none is changed (protocol D3, D7)."""
 
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import replace
 from functools import partial
+from itertools import count
 
 import pytest
 from msgspec import structs
 
+from lockstep.protocol.deadlines import LEASE
 from lockstep.protocol.errors import (
     AccountLockedError,
     AdminCredentialRejectedError,
@@ -15,6 +15,7 @@ from lockstep.protocol.errors import (
     CurrentCredentialRejectedError,
     DatabaseUnreachableError,
     FenceLostError,
+    LockTableUnreachableError,
     PasswordRefusedByPolicyError,
     PendingCredentialRejectedError,
     PlanNotActiveError,
@@ -48,6 +49,7 @@ from tests.support.world import (
     rotate,
     rotate_again,
     shown,
+    strike,
     undisturbed,
 )
 from tests.unit.flights import Flight, asked_to_probe, both_strategies, run_generate, searched, steady
@@ -58,16 +60,14 @@ from tests.unit.flights import Flight, asked_to_probe, both_strategies, run_gene
 @both_strategies
 def test_pending_and_base_log_in_afterwards_and_what_was_valid_before_does_not(strategy: Strategy) -> None:
     flight = Flight(strategy)
-    assert flight.lets_in(1)
-    done = [
-        DatabaseResult(
-            database=name,
-            outcome=DatabaseOutcome.APPLIED,
-            revoked=(RevocationCheck(generation=1, revocation=RevocationResult.REFUSED),),
+    assert flight.lets_in(1) == [True]
+    refused = (RevocationCheck(generation=1, revocation=RevocationResult.REFUSED),)
+    assert applied(flight.world, flight.staged) == ApplyResult(
+        databases=tuple(
+            DatabaseResult(database=name, outcome=DatabaseOutcome.APPLIED, revoked=refused)
+            for name in ("db-1", "db-2")
         )
-        for name in ("db-1", "db-2")
-    ]
-    assert applied(flight.world, flight.staged) == ApplyResult(databases=tuple(done))
+    )
     live = {shown(login_of(flight.world, g)) for g in (2, 3)}
     assert known_logins(flight.world) == {"db-1": live, "db-2": live}
 
@@ -80,52 +80,44 @@ def test_databases_change_under_every_advisory_lock_after_base_logged_in_on_all(
     at_every_boundary(flight.world, seen.append)
     flight.apply()
     undisturbed(flight.world)
-    assert [b.removeprefix("before ") for b in seen if b.startswith(("before db-", "before lock"))] == [
+    assert [b.removeprefix("before ") for b in seen if b.startswith("before")] == [
+        "aws read_generation",
+        "aws read_generation",
         "db-1 admin_login",
         "db-1 lock",
         "db-2 lock",
         "lock require",
-        "db-1 accepts",  # base
+        "db-1 accepts",  # Base.
         "db-2 accepts",
-        *(
-            f"{name} {operation}"
-            for name in ("db-1", "db-2")
-            for operation in (
-                "stage",
-                # Pending, base, 1, which must be refused, pending; with two users pending's account comes first.
-                "accepts",
-                "accepts",
-                "accepts",
-                "accepts",
-            )
-        ),
+        "aws read_generation",  # What is doomed is read after the fence.
+        # Pending, base, 1, which must be refused, pending; with two users pending's account comes first.
+        *("db-1 stage", *["db-1 accepts"] * 4),
+        *("db-2 stage", *["db-2 accepts"] * 4),
     ]
     assert [d.refusals.most for d in flight.world.databases.values()] == [1, 1]
 
 
 @both_strategies
 def test_a_twin_at_any_boundary_does_no_harm(strategy: Strategy) -> None:
-    at = 0
     outcomes: set[str] = set()
-    while True:
+
+    def apply() -> str:
+        try:
+            return flight.apply().outcome.value
+        except AdvisoryLockBusyError as e:
+            return type(e).__name__
+
+    for at in range(100):
         flight = Flight(strategy)
-        twin = interrupted(flight.world, at, partial(_outcome, flight))
+        twin = interrupted(flight.world, at, apply)
         flight.apply()
         undisturbed(flight.world)
         if twin.result is None:
             break
         outcomes.add(twin.result)
-        assert (flight.lets_in(3), flight.lets_in(2), flight.lets_in(1)) == (True, True, False)
-        at += 1
+        assert flight.lets_in(3, 2, 1) == [True, True, False]
     # While the first invocation holds the advisory lock, the twin fails with a retryable error.
     assert outcomes == {"applied", "AdvisoryLockBusyError"}
-
-
-def _outcome(flight: Flight) -> str:
-    try:
-        return flight.apply().outcome.value
-    except AdvisoryLockBusyError as e:
-        return type(e).__name__
 
 
 @both_strategies
@@ -166,28 +158,32 @@ def test_where_the_winner_is_refused_it_is_staged_beside_what_works_there_or_by_
     assert known_logins(flight.world) == {"db-1": works, "db-2": before}
 
 
-def _winner_was_ended(flight: Flight) -> None:
-    flight.world.databases["db-2"].accounts["app"].passwords = ("changed-by-hand",)
+Trouble = Callable[[Flight], object]
 
 
-def _kept_was_ended(flight: Flight) -> None:
-    flight.database.accounts["app"].passwords = ("changed-by-hand",)
+def _has(database: str, *passwords: str) -> Trouble:
+    return lambda flight: flight.world.databases[database].set_passwords("app", *passwords)
 
 
-def _consent_was_withdrawn(flight: Flight) -> None:
-    orders(flight.world, take_over=frozenset())
+def _ordered(**order: object) -> Trouble:
+    return lambda flight: orders(flight.world, **order)
+
+
+def _in_database(**state: bool) -> Trouble:
+    return lambda flight: vars(flight.database).update(state)
 
 
 @pytest.mark.parametrize(
     ("trouble", "consent", "error"),
     [
-        (_winner_was_ended, False, PendingCredentialRejectedError),
-        (_kept_was_ended, False, CurrentCredentialRejectedError),
-        (_consent_was_withdrawn, True, TakeOverNeededError),
+        (_has("db-2", "changed-by-hand"), False, PendingCredentialRejectedError),
+        (_has("db-1", "changed-by-hand"), False, CurrentCredentialRejectedError),
+        (_ordered(take_over=frozenset()), True, TakeOverNeededError),
     ],
+    ids=["the winner was ended", "what was kept was ended", "consent was withdrawn"],
 )
 def test_what_a_search_has_seen_is_seen_again_before_the_change(
-    trouble: Callable[[Flight], None],
+    trouble: Trouble,
     consent: bool,  # noqa: FBT001 - a row of the table
     error: type[Exception],
 ) -> None:
@@ -196,32 +192,12 @@ def test_what_a_search_has_seen_is_seen_again_before_the_change(
     before = known_logins(flight.world)
     with pytest.raises(error):
         flight.apply()
-    name = "db-2" if trouble is _winner_was_ended else "db-1"
+    name = "db-2" if error is PendingCredentialRejectedError else "db-1"
     assert known_logins(flight.world)[name] == before[name]
 
 
-# Errors that change nothing
-
-
-def _base_was_changed(flight: Flight) -> None:
-    flight.database.accounts["app"].passwords = ("changed-by-hand",)
-
-
-def _lease_ended(flight: Flight) -> None:
-    flight.world.clock.sleep(900)
-
-
 def _claim_was_replaced(flight: Flight) -> None:
-    record = flight.world.lock.record
-    flight.world.lock.record = replace(record, claim=structs.replace(flight.claim, generation=4))
-
-
-def _unreachable(flight: Flight) -> None:
-    flight.database.unreachable = True
-
-
-def _admin_refused(flight: Flight) -> None:
-    flight.database.admin_refused = True
+    orders(flight.world, claim=structs.replace(flight.claim, generation=4))
 
 
 def _never_staged(flight: Flight) -> None:
@@ -241,60 +217,95 @@ def _deployed(flight: Flight) -> None:
     flight.world.credential = structs.replace(flight.world.credential, plan_digest="of-another-plan")
 
 
-def _promoting(flight: Flight) -> None:
-    orders(flight.world, promoting=True)
-
-
 def _take_over_is_withdrawn(flight: Flight) -> None:
     flight.world = make_world(placeholder=True)
     flight.staged = generated(flight.world, held(flight.world))
     orders(flight.world, take_over=frozenset({"db-2"}))
 
 
-@pytest.mark.parametrize(
-    ("trouble", "error"),
-    [
-        (Flight.overtaken, FenceLostError),
-        (_lease_ended, FenceLostError),
-        (_claim_was_replaced, FenceLostError),
-        (_unreachable, DatabaseUnreachableError),
-        (_admin_refused, AdminCredentialRejectedError),
-        (_deployed, PlanNotActiveError),
-        (_promoting, FenceLostError),
-        (_take_over_is_withdrawn, TakeOverNeededError),
-        (_never_staged, StagedValueConflictError),
-        (_base_is_gone, CurrentCredentialRejectedError),
-    ],
-)
-def test_an_error_before_the_change_leaves_the_database_as_it_was(
-    trouble: Callable[[Flight], None], error: type[Exception]
+def _lease_ended(flight: Flight) -> None:
+    flight.world.clock.sleep(LEASE.total_seconds())
+
+
+def _lock_table_is_out(flight: Flight) -> None:
+    strike(flight.world, {"before lock require": LockTableUnreachableError})
+
+
+TROUBLES: dict[str, tuple[Trouble, type[Exception]]] = {
+    "overtaken": (Flight.overtaken, FenceLostError),
+    "taken over": (_ordered(fence=100, holder="taker"), FenceLostError),
+    "the lease ended": (_lease_ended, FenceLostError),
+    "another claim": (_claim_was_replaced, FenceLostError),
+    "in promotion": (_ordered(promoting=True), FenceLostError),
+    "the lock table is out": (_lock_table_is_out, LockTableUnreachableError),
+    "another plan": (_deployed, PlanNotActiveError),
+    "take-over was withdrawn": (_take_over_is_withdrawn, TakeOverNeededError),
+    "never staged": (_never_staged, StagedValueConflictError),
+    "base is gone": (_base_is_gone, CurrentCredentialRejectedError),
+    "unreachable": (_in_database(unreachable=True), DatabaseUnreachableError),
+    "the admin is refused": (_in_database(admin_refused=True), AdminCredentialRejectedError),
+}
+
+
+@pytest.mark.parametrize(("trouble", "error"), TROUBLES.values(), ids=TROUBLES)
+@both_strategies
+def test_an_error_before_the_change_changes_no_database_shows_no_login_and_blocks_nothing(
+    strategy: Strategy, trouble: Trouble, error: type[Exception]
 ) -> None:
-    flight = Flight()
+    """Else one could accept pending and the other never; base may be revoked by now (protocol D3, D18)."""
+    flight = Flight(strategy)
     trouble(flight)
-    before = known_logins(flight.world)
+    flight.world.databases = dict(reversed(list(flight.world.databases.items())))
+    before, asked = known_logins(flight.world), list[str]()
+    for database in flight.world.databases.values():
+        database.faults.before = asked.append
     with pytest.raises(error):
         flight.apply()
-    assert known_logins(flight.world) == before
+    assert "accepts" not in asked
+    assert (flight.world.lock.record.blocked, known_logins(flight.world)) == (frozenset(), before)
 
 
-@pytest.mark.parametrize("trouble", [_base_was_changed, _unreachable, _admin_refused])
-def test_no_database_changes_if_one_is_not_ready(trouble: Callable[[Flight], None]) -> None:
-    """Else one could accept pending while the other never does, run after run (protocol D3)."""
+# Base is refused
+
+
+@pytest.mark.parametrize("refusing", [("db-1",), ("db-2",), ("db-1", "db-2")])
+@pytest.mark.parametrize("trouble", ["passwords", "locked", "expired"])
+def test_the_databases_that_refuse_base_are_named_and_none_is_changed_or_blocked(
+    refusing: tuple[str, ...], trouble: str
+) -> None:
     flight = Flight()
-    flight.world.databases = dict(reversed(list(flight.world.databases.items())))
-    trouble(flight)
+    for name in refusing:
+        account = flight.world.databases[name].accounts["app"]
+        setattr(account, trouble, ("changed-by-hand",) if trouble == "passwords" else True)
     before = known_logins(flight.world)
-    with suppress(DatabaseUnreachableError, AdminCredentialRejectedError):
-        assert asked_to_apply(flight.world, flight.staged) == BaseRefused(refused=("db-1",))
-    assert known_logins(flight.world) == before
+    assert asked_to_apply(flight.world, flight.staged) == BaseRefused(refused=refusing)
+    assert (flight.world.lock.record.blocked, known_logins(flight.world)) == (frozenset(), before)
+
+
+def test_a_database_that_does_not_answer_counts_as_refusing_beside_one_that_refuses() -> None:
+    """Tried again, the step would show base once more to the one that refuses (protocol D18)."""
+    flight = Flight()
+    strike(flight.world, {"before db-1 accepts": DatabaseUnreachableError(database="db-1")})
+    with pytest.raises(DatabaseUnreachableError):
+        flight.apply()
+    _has("db-2", "changed-by-hand")(flight)
+    assert asked_to_apply(flight.world, flight.staged) == BaseRefused(refused=("db-2",))
+
+
+def test_after_a_change_a_refusal_wins_over_an_error_that_is_tried_again() -> None:
+    flight = Flight()
+    ended = partial(_has("db-2", "changed-by-hand"), flight)
+    strike(flight.world, {"before db-1 stage": DatabaseUnreachableError, "after db-2 stage": ended})
+    with pytest.raises(PendingCredentialRejectedError):
+        flight.apply()
 
 
 def test_a_policys_refusal_ends_the_step_and_the_other_databases_go_on() -> None:
     flight = Flight()
     flight.database.refuses = lambda _password: True
     with pytest.raises(PasswordRefusedByPolicyError):
-        applied(flight.world, flight.staged)
-    assert (flight.lets_in(3), flight.lets_in(2)) == (False, True)
+        flight.apply()
+    assert flight.lets_in(3, 2) == [False, True]
     assert shown(login_of(flight.world, 3)) in known_logins(flight.world)["db-2"]
 
 
@@ -314,21 +325,26 @@ def test_what_a_database_accepts_after_staging_is_proven(
 ) -> None:
     flight = Flight()
     passwords = [login_of(flight.world, g).password.reveal() for g in accepted]
-
-    def hook(operation: str) -> None:
-        if operation == "stage":
-            flight.database.set_passwords("app", *passwords)
-
-    flight.database.faults.after = hook
+    strike(flight.world, {"after db-1 stage": lambda: _has("db-1", *passwords)(flight)})
     with pytest.raises(error):
         flight.apply()
 
 
-def test_a_value_that_no_store_holds_is_unreadable() -> None:
-    flight = Flight()
+def test_a_value_that_no_store_holds_is_unreadable_and_one_that_is_not_valid_is_not_shown() -> None:
+    """The record under the advisory lock decides (protocol D4)."""
+    for trouble, revoked in (
+        (_forgotten, (RevocationCheck(generation=1, revocation=RevocationResult.UNREADABLE),)),
+        (_ordered(valid=frozenset({2})), ()),
+    ):
+        flight = Flight()
+        trouble(flight)
+        assert flight.apply().revoked == revoked
+        assert [d.refusals.most for d in flight.world.databases.values()] == [0, 0]
+
+
+def _forgotten(flight: Flight) -> None:
     for store in flight.world.stores.values():
         del store._secrets["app_user"].versions["generation-1"]
-    assert flight.apply().revoked == (RevocationCheck(generation=1, revocation=RevocationResult.UNREADABLE),)
 
 
 def test_a_value_with_the_login_of_base_is_not_revoked() -> None:
@@ -344,15 +360,12 @@ def test_a_value_with_the_login_of_base_is_not_revoked() -> None:
 def test_a_refusal_proves_nothing_on_a_locked_account() -> None:
     """A locked account refuses everything, and may be unlocked later (protocol D9)."""
     flight = Flight(Strategy.ALTERNATING_USERS)
-    pending = login_of(flight.world, 3)
-    logins = 0
+    pending, logins = login_of(flight.world, 3), count(1)
 
-    def locks_at_the_refusal(operation: str) -> None:
-        nonlocal logins
-        logins += operation == "accepts"
-        if logins == 4:  # Base, pending, base, 1.
+    def locks_at_the_refusal() -> None:
+        if next(logins) == 4:  # Base, pending, base, 1.
             flight.database.accounts[pending.username].locked = True
 
-    flight.database.faults.before = locks_at_the_refusal
+    strike(flight.world, {"before db-1 accepts": locks_at_the_refusal})
     with pytest.raises(AccountLockedError):
         flight.apply()
