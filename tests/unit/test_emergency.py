@@ -1,5 +1,6 @@
 """The emergency order: afterwards nothing logs in that may have leaked, whatever the run meets (protocol O5, M2)."""
 
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
@@ -8,7 +9,6 @@ from lockstep.protocol.errors import (
     DatabaseUnreachableError,
     FenceLostError,
     PendingCredentialRejectedError,
-    PlanNotActiveError,
     PreviousCredentialAcceptedError,
 )
 from lockstep.protocol.messages import RevocationCheck, RevocationResult
@@ -18,9 +18,9 @@ from tests.support.world import (
     activates,
     another_login,
     assert_in_sync,
-    at_every_boundary,
     edit,
     entries,
+    interrupted,
     known_logins,
     login_of,
     loses_the_lock_table,
@@ -30,6 +30,8 @@ from tests.support.world import (
     rotate,
     rotate_again,
     shown,
+    strike,
+    struck,
     undisturbed,
 )
 from tests.unit.flights import Flight, both_strategies, dies, steady
@@ -59,21 +61,19 @@ def test_a_revocation_that_fails_anywhere_and_is_tried_again_is_not_refused_twic
     strategy: Strategy,
 ) -> None:
     """A retired account accepts a random password, so the login that takes a refusal back is this attempt's own."""
-    for boundary in range(100):
-        flight, left = _promoted(strategy), [boundary]
 
-        def fails(at: str, left: list[int] = left) -> None:
-            left[0] -= 1
-            if left[0] == -1 and " db-" in at:
-                raise DatabaseUnreachableError(database="db-1")
+    def fails() -> None:
+        raise DatabaseUnreachableError(database="db-1")
 
-        at_every_boundary(flight.world, fails)
+    for at in range(100):
+        flight = _promoted(strategy)
+        failure = interrupted(flight.world, at, fails)
         with suppress(DatabaseUnreachableError):
             flight.revoke()
         undisturbed(flight.world)
         flight.revoke()
-        assert flight.database.refusals.most == 1, boundary
-        if left[0] >= 0:
+        assert flight.database.refusals.most == 1, at
+        if not failure.boundary:
             return
     pytest.fail("a revocation has more calls than that")
 
@@ -83,12 +83,11 @@ def test_what_may_be_valid_beside_the_promoted_generation_is_revoked_and_that_lo
     strategy: Strategy,
 ) -> None:
     flight = _promoted(strategy)
-    ended = (1, 2)
     revoked = flight.revoke()
     assert revoked.revoked == tuple(
-        RevocationCheck(generation=g, revocation=RevocationResult.REFUSED) for g in ended
+        RevocationCheck(generation=g, revocation=RevocationResult.REFUSED) for g in (1, 2)
     )
-    assert [flight.lets_in(g) for g in (3, *ended)] == [True, False, False]
+    assert flight.lets_in(3, 1, 2) == [True, False, False]
     assert flight.revoke() == revoked
     assert flight.database.refusals.most == 1
 
@@ -98,65 +97,59 @@ def test_the_other_account_is_ended_even_if_no_store_has_its_value() -> None:
     base = login_of(flight.world, 2)
     for store in flight.world.stores.values():
         del store._secrets["app_user"].versions["generation-2"]
-    revoked = flight.revoke()
-    assert RevocationCheck(generation=2, revocation=RevocationResult.UNREADABLE) in revoked.revoked
+    assert RevocationCheck(generation=2, revocation=RevocationResult.UNREADABLE) in flight.revoke().revoked
     assert shown(base) not in known_logins(flight.world)["db-1"]
 
 
-@both_strategies
-def test_nothing_is_revoked_before_the_promotion(strategy: Strategy) -> None:
-    flight = Flight(strategy)
-    flight.apply()
-    with pytest.raises(FenceLostError):
-        flight.revoke()
-    assert (flight.lets_in(3), flight.lets_in(2)) == (True, True)
+def _not_promoted(flight: Flight) -> None:
+    orders(flight.world, promoting=False)
 
 
-@both_strategies
-def test_nothing_is_revoked_where_the_promoted_generation_does_not_log_in(strategy: Strategy) -> None:
-    flight = _promoted(strategy)
-    base, pending = login_of(flight.world, 2), login_of(flight.world, 3)
-    flight.database.accounts[pending.username].passwords = ("changed-by-hand",)
-    flight.database.accounts[base.username].passwords = (base.password.reveal(),)
-    with pytest.raises(PendingCredentialRejectedError):
-        flight.revoke()
-    assert flight.lets_in(2)
+def _winner_was_ended(flight: Flight) -> None:
+    flight.database.set_passwords("app", login_of(flight.world, 2).password.reveal())
 
 
-def test_a_run_that_lost_its_lock_revokes_nothing() -> None:
+def _never_ends(flight: Flight) -> None:
+    kept = flight.database.accounts["app"].passwords
+    strike(flight.world, {"after db-1 stage": lambda: flight.database.set_passwords("app", *kept)})
+
+
+@pytest.mark.parametrize(
+    ("trouble", "error"),
+    [
+        (_not_promoted, FenceLostError),
+        (Flight.overtaken, FenceLostError),
+        (_winner_was_ended, PendingCredentialRejectedError),
+        (_never_ends, PreviousCredentialAcceptedError),
+    ],
+)
+def test_a_revocation_that_is_not_proven_is_an_error(
+    trouble: Callable[[Flight], None], error: type[Exception]
+) -> None:
     flight = _promoted(Strategy.DUAL_PASSWORD)
-    flight.overtaken()
-    with pytest.raises(FenceLostError):
+    trouble(flight)
+    with pytest.raises(error):
         flight.revoke()
-    assert (flight.lets_in(3), flight.lets_in(2)) == (True, True)
-
-
-def test_a_value_that_still_logs_in_is_an_error() -> None:
-    flight = _promoted(Strategy.DUAL_PASSWORD)
-    passwords = [login_of(flight.world, g).password.reveal() for g in (3, 2)]
-
-    def hook(operation: str) -> None:
-        if operation == "stage":
-            flight.database.set_passwords("app", *passwords)
-
-    flight.database.faults.after = hook
-    with pytest.raises(PreviousCredentialAcceptedError):
-        flight.revoke()
+    assert flight.lets_in(2) == [True]
 
 
 # Whole runs
 
 
 @both_strategies
-def test_an_order_ends_the_overlap_at_once_and_is_recorded(strategy: Strategy) -> None:
+def test_an_order_ends_the_overlap_at_once_and_is_recorded_also_where_it_is_forced_in_a_pause(
+    strategy: Strategy,
+) -> None:
     world = steady(strategy)
     rotate(world, "third")
     assert rotate(world, "too-early", force=True).outcome == "skipped"
     revokes_everything(world)
-    result = rotate(world, "emergency", runner="oci")
-    _serves_only(world, result.generation)
+    orders(world, paused=True)
+    assert rotate(world, "scheduled").outcome == "skipped"
+    _serves_only(world, rotate(world, "emergency", runner="oci", force=True).generation)
     details = entries(world, "oci")[-1].event["unmapped"]["lockstep"]
     assert details["revoked_on_purpose"] == [2, 3]
+    orders(world, paused=False)
     assert rotate(world, "fulfilled").outcome == "skipped"
     assert_in_sync(world, rotate_again(world, "following").generation)
 
@@ -196,22 +189,11 @@ def test_an_order_during_the_promotion_of_an_older_value_is_fulfilled_by_the_nex
     strategy: Strategy,
 ) -> None:
     world = steady(strategy)
-    world.databases["db-2"].faults.after = lambda op: (
-        revokes_everything(world) if op == "stage" and not world.lock.record.revoke_through else None
-    )
-    result = rotate(world, "third")
+    with struck(world, {"after db-2 stage": lambda: revokes_everything(world)}):
+        assert rotate(world, "third").generation == 3
     assert_in_sync(world, 3)
-    assert (result.generation, world.lock.record.is_revoking) == (3, True)
+    assert world.lock.record.is_revoking
     _serves_only(world, rotate(world, "emergency", runner="oci").generation)
-
-
-@both_strategies
-def test_a_pause_stops_an_emergency_unless_it_is_forced(strategy: Strategy) -> None:
-    world = steady(strategy)
-    orders(world, paused=True)
-    revokes_everything(world)
-    assert rotate(world, "scheduled").outcome == "skipped"
-    _serves_only(world, rotate(world, "forced", force=True).generation)
 
 
 @both_strategies
@@ -219,29 +201,18 @@ def test_an_order_whose_revocation_fails_stays_in_force(strategy: Strategy) -> N
     world = steady(strategy)
     revokes_everything(world)
 
-    def down_after_the_promotion(operation: str) -> None:
-        if operation == "accepts" and world.lock.record.promoting:
+    def down_after_the_promotion() -> None:
+        if world.lock.record.promoting:
             raise DatabaseUnreachableError(database="db-2")
 
-    world.databases["db-2"].faults.before = down_after_the_promotion
-    with pytest.raises(DatabaseUnreachableError):
+    with (
+        struck(world, {"before db-2 accepts": down_after_the_promotion}),
+        pytest.raises(DatabaseUnreachableError),
+    ):
         rotate(world, "emergency")
-    world.databases["db-2"].faults.before = lambda _operation: None
     assert world.locked_out() == []
     assert world.lock.record.is_revoking
-    result = rotate(world, "finisher")
-    assert_in_sync(world, result.generation)
-    _serves_only(world, result.generation)
-
-
-def test_an_order_does_not_start_a_runner_with_another_plan() -> None:
-    world = steady()
-    revokes_everything(world)
-    before = known_logins(world)
-    orders(world, plan="of-another-plan")
-    with pytest.raises(PlanNotActiveError):
-        rotate(world, "emergency")
-    assert known_logins(world) == before
+    _serves_only(world, rotate(world, "finisher").generation)
 
 
 @both_strategies

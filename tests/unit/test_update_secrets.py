@@ -12,7 +12,6 @@ from tests.support.world import (
     INTERVAL_SECONDS,
     at_every_boundary,
     edit,
-    held,
     interrupted,
     login_of,
     make_world,
@@ -21,32 +20,37 @@ from tests.support.world import (
     rotate,
     rotate_again,
     served,
+    strike,
     undisturbed,
     updated,
 )
-from tests.unit import flights
-from tests.unit.flights import both_strategies
+from tests.unit.flights import Flight, both_strategies
 
 
-class Flight(flights.Flight):
+@pytest.fixture(name="flight", params=list(Strategy))
+def _flight(request: pytest.FixtureRequest) -> Flight:
     """A world with generation 3, on base 2, applied to every database."""
-
-    def __init__(self, strategy: Strategy = Strategy.DUAL_PASSWORD) -> None:
-        super().__init__(strategy)
-        self.apply()
-
-    def update(self, proven: tuple[str, ...] = ("db-1", "db-2")) -> UpdateResult:
-        return updated(self.world, self.staged, proven)
-
-    def generations(self) -> set[int]:
-        return {g for user, blob, _ in served(self.world).values() for g in (user, blob)}
+    return _applied(request.param)
 
 
-@both_strategies
-def test_every_store_serves_the_new_generation_in_both_secrets(strategy: Strategy) -> None:
+def _applied(strategy: Strategy = Strategy.DUAL_PASSWORD) -> Flight:
     flight = Flight(strategy)
-    result = flight.update()
-    assert flight.generations() == {3}
+    flight.apply()
+    return flight
+
+
+def _generations(flight: Flight) -> set[int]:
+    return {g for user, blob, _ in served(flight.world).values() for g in (user, blob)}
+
+
+def test_every_store_serves_the_new_generation_in_both_secrets_once_the_claim_is_in_promotion(
+    flight: Flight,
+) -> None:
+    seen: list[str] = []
+    at_every_boundary(flight.world, seen.append)
+    result = flight.promote()
+    undisturbed(flight.world)
+    assert _generations(flight) == {3}
     assert flight.world.locked_out() == []
     assert result == UpdateResult(
         stores=tuple(StoreResult(store=s, version="generation-3") for s in ("aws", "oci")),
@@ -55,46 +59,37 @@ def test_every_store_serves_the_new_generation_in_both_secrets(strategy: Strateg
     )
     record = flight.world.lock.record
     assert (record.promoting, record.valid) == (True, frozenset({1, 2, 3}))
-
-
-def test_a_twin_at_any_boundary_does_no_harm() -> None:
-    at = 0
-    while True:
-        flight = Flight()
-        twin = interrupted(flight.world, at, flight.update)
-        try:
-            flight.update()
-        except LostCompareAndSetError:
-            undisturbed(flight.world)
-            flight.update()
-        undisturbed(flight.world)
-        if not twin.boundary:
-            break
-        assert flight.generations() == {3}, twin.boundary
-        at += 1
-    assert at >= 14
-
-
-@pytest.mark.parametrize("proven", [(), ("db-1",), ("db-2", "db-3")])
-def test_less_than_every_database_of_the_plan_promotes_nothing(proven: tuple[str, ...]) -> None:
-    """A database that never accepted the value would lock its applications out (protocol M3, I3)."""
-    flight = Flight()
-    with pytest.raises(InvalidRequestError):
-        flight.update(proven)
-    assert flight.generations() == {2}
-    assert not flight.world.lock.record.promoting
-
-
-def test_the_claim_is_in_promotion_before_any_store_changes() -> None:
-    flight = Flight()
-    seen: list[str] = []
-    at_every_boundary(flight.world, seen.append)
-    flight.update()
-    undisturbed(flight.world)
     writes = [b.removeprefix("before ") for b in seen if b.startswith("before") and "promot" in b]
     assert writes == ["lock begin_promotion"] + [
         f"{store} promote {secret}" for store in ("aws", "oci") for secret in ("app_user", "connection_blob")
     ]
+
+
+def test_a_twin_at_any_boundary_does_no_harm() -> None:
+    for at in range(100):
+        flight = _applied()
+        twin = interrupted(flight.world, at, flight.promote)
+        try:
+            flight.promote()
+        except LostCompareAndSetError:
+            undisturbed(flight.world)
+            flight.promote()
+        undisturbed(flight.world)
+        if not twin.boundary:
+            break
+        assert _generations(flight) == {3}, twin.boundary
+    assert 14 <= at < 99
+
+
+@pytest.mark.parametrize("proven", [(), ("db-1",), ("db-2", "db-3")])
+def test_less_than_every_database_of_the_plan_promotes_nothing(
+    flight: Flight, proven: tuple[str, ...]
+) -> None:
+    """A database that never accepted the value would lock its applications out (protocol M3, I3)."""
+    with pytest.raises(InvalidRequestError):
+        updated(flight.world, flight.staged, proven)
+    assert _generations(flight) == {2}
+    assert not flight.world.lock.record.promoting
 
 
 @pytest.mark.parametrize(
@@ -108,53 +103,49 @@ def test_the_claim_is_in_promotion_before_any_store_changes() -> None:
     ],
 )
 def test_an_emergency_order_is_fulfilled_by_a_newer_value_with_a_password_of_its_own(
+    flight: Flight,
     through: int | None,
     kind: ClaimKind,
     revokes: bool,  # noqa: FBT001 - a row of the table
 ) -> None:
-    flight = Flight()
     claim = structs.replace(flight.staged.claim, kind=kind)
     orders(flight.world, revoke_through=through, claim=claim)
     flight.staged = structs.replace(flight.staged, claim=claim)
-    assert flight.update().revoke is revokes
+    assert flight.promote().revoke is revokes
 
 
 # The lock
 
 
-def test_a_run_that_is_overtaken_on_the_way_promotes_only_what_is_as_it_was_seen() -> None:
+def test_a_run_that_is_overtaken_on_the_way_promotes_only_what_is_as_it_was_seen(flight: Flight) -> None:
     """One conditional write comes before all stores. A store that must be looked at needs it again (protocol V10)."""
-    flight = Flight()
     edit(flight.world.stores["oci"], login_of(flight.world, 2))
 
-    def overtaken(operation: str) -> None:
-        if operation == "promote connection_blob":
-            with quiet(flight.world):
-                flight.world.clock.sleep(INTERVAL_SECONDS)
-                held(flight.world, "taker", runner="oci")
+    def overtaken() -> None:
+        with quiet(flight.world):
+            flight.overtaken()
 
-    flight.world.stores["aws"].faults.after = overtaken
+    strike(flight.world, {"after aws promote connection_blob": overtaken})
     with pytest.raises(FenceLostError):
-        flight.update()
+        flight.promote()
     assert served(flight.world)["aws"][:2] == (3, 3)
     assert served(flight.world)["oci"][:2] == (0, 3)
 
 
-def test_a_promotion_never_goes_back() -> None:
-    flight = Flight()
+def test_a_promotion_never_goes_back(flight: Flight) -> None:
     world = flight.world
-    flight.update()
+    flight.promote()
     stale = world.lock.record
     assert rotate_again(world, "taker", runner="oci").generation == 3
     newer = rotate_again(world, "fourth").generation
     assert newer
-    assert flight.generations() == {newer}
+    assert _generations(flight) == {newer}
     # As if the fence had been read just before it was lost.
     world.lock.record = stale
     world.clock.sleep(-3 * INTERVAL_SECONDS)
     with pytest.raises(FenceLostError):
-        flight.update()
-    assert flight.generations() == {newer}
+        flight.promote()
+    assert _generations(flight) == {newer}
 
 
 @both_strategies
