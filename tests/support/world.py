@@ -351,6 +351,37 @@ def interrupted(world: MemoryWorld, at: int, act: Callable[[], Result]) -> Inter
     return hook
 
 
+_READS = ("read", "numbers", "look", "describe", "shows", "require", "verify", "sign", "admin_login")
+
+
+class Death:
+    """A hook that kills the process after its n-th change, and at every later boundary.
+
+    A process that dies after a read leaves what one leaves that died before it.
+
+    Args:
+        at: From 0.
+        look: Called at each boundary before that.
+
+    Attributes:
+        boundary: Where it died; empty if there were fewer changes.
+    """
+
+    def __init__(self, at: int, look: Callable[[str], object] = lambda _boundary: None) -> None:
+        self.boundary = ""
+        self._left = at
+        self._look = look
+
+    def __call__(self, boundary: str) -> None:
+        if not self.boundary:
+            self._look(boundary)
+            self._left -= boundary.startswith("after") and not any(f" {word}" in boundary for word in _READS)
+            if self._left >= 0:
+                return
+            self.boundary = boundary
+        raise Killed
+
+
 # Checks
 
 
