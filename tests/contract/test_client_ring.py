@@ -14,7 +14,7 @@ from sandbox.emulators.oci import write_config_file
 from tests.contract.harness import CREDENTIAL
 from tests.contract.oci_fixtures import VaultRingHarness
 from tests.support.client_page import adapted, examples
-from tests.unit.ring_world import advance, emulated_ring, value
+from tests.support.ring_world import advance, emulated_ring, value
 
 
 @pytest.fixture

@@ -4,8 +4,10 @@ In both cases no application is locked out (protocol I1, F7), and the next run f
 (protocol I8, M1).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
+from typing import NoReturn
 
 import pytest
 
@@ -41,88 +43,70 @@ from tests.support.world import (
 )
 from tests.unit.flights import steady
 
-RETRYABLE = {
-    "aws": StoreUnreachableError,
-    "oci": StoreUnreachableError,
-    "db-1": DatabaseUnreachableError,
-    "db-2": DatabaseUnreachableError,
-    "lock": LockTableUnreachableError,
-    "aws log": AuditLogUnreachableError,
-    "aws signer": AuditLogUnreachableError,
+ERRORS: dict[str, tuple[type[LockstepError], type[LockstepError]]] = {
+    "aws": (StoreUnreachableError, StoreAccessDeniedError),
+    "oci": (StoreUnreachableError, StoreAccessDeniedError),
+    "db-1": (DatabaseUnreachableError, PrivilegeMissingError),
+    "db-2": (DatabaseUnreachableError, PrivilegeMissingError),
+    "lock": (LockTableUnreachableError, LockTableAccessDeniedError),
+    "aws log": (AuditLogUnreachableError, AuditLogAccessDeniedError),
+    "aws signer": (AuditLogUnreachableError, AuditLogAccessDeniedError),
 }
-TERMINAL = {
-    "aws": StoreAccessDeniedError,
-    "oci": StoreAccessDeniedError,
-    "db-1": PrivilegeMissingError,
-    "db-2": PrivilegeMissingError,
-    "lock": LockTableAccessDeniedError,
-    "aws log": AuditLogAccessDeniedError,
-    "aws signer": AuditLogAccessDeniedError,
-}
-MANY = 500
+"""What each double raises: to be tried again, or not."""
+BOUNDARIES = 80
+"""A run has more."""
 
 
-class Failure:
-    """A hook that fails once, at the n-th boundary."""
+class AtBoundary:
+    """A hook that acts once, at the n-th boundary, and observes at each."""
 
-    def __init__(self, at: int, errors: Mapping[str, type[LockstepError]], observer: Observer) -> None:
+    def __init__(self, world: MemoryWorld, at: int, act: Callable[[str], object]) -> None:
         self.boundary = ""
         self._left = at
-        self._errors = errors
-        self._observer = observer
+        self._act = act
+        self._observer = Observer(world)
+        at_every_boundary(world, self)
 
     def __call__(self, boundary: str) -> None:
         self._observer.look(boundary)
-        if self._left == 0:
-            self.boundary = boundary
-            self._left -= 1
-            raise self._error(boundary)
         self._left -= 1
+        if self._left == -1:
+            self.boundary = boundary
+            self._act(boundary)
 
-    def _error(self, boundary: str) -> LockstepError:
-        _, where = boundary.split(" ", 1)
-        return next(error for name, error in self._errors.items() if where.startswith(f"{name} "))()
+
+def _error_at(boundary: str, *, terminal: bool) -> LockstepError:
+    where = boundary.split(" ", 1)[1]
+    return next(errors[terminal]() for name, errors in ERRORS.items() if where.startswith(f"{name} "))
 
 
+@pytest.mark.parametrize("terminal", [False, True], ids=["once", "refused"])
 @pytest.mark.parametrize("strategy", list(Strategy))
-def test_a_call_that_fails_once_is_retried_within_the_run(strategy: Strategy) -> None:
-    for at in range(MANY):
+def test_a_call_that_fails_is_retried_within_the_run_or_its_run_is_finished_by_the_next_one(
+    strategy: Strategy,
+    terminal: bool,  # noqa: FBT001 - a row of the table
+) -> None:
+    def fails(boundary: str) -> NoReturn:
+        raise _error_at(boundary, terminal=terminal)
+
+    for at in count():
         world = steady(strategy)
-        failure = Failure(at, RETRYABLE, Observer(world))
-        at_every_boundary(world, failure)
-        result = rotate(world, "third")
+        failure = AtBoundary(world, at, fails)
+        try:
+            result, failed = rotate(world, "third"), False
+        except LockstepError:
+            failed = True
         undisturbed(world)
+        assert failed == (terminal and bool(failure.boundary)), failure.boundary
+        if failed:
+            _left_in_order(world, failure.boundary)
+            result = rotate_again(world, "fourth", runner="oci")
         assert result.outcome == "rotated", failure.boundary
         assert_in_sync(world, result.generation)
         assert_on_record(world)
         if not failure.boundary:
-            assert at >= 80
-            return
-    pytest.fail("the run never ends")
-
-
-@pytest.mark.parametrize("strategy", list(Strategy))
-def test_a_refused_call_ends_the_run_and_the_next_run_finishes_it(strategy: Strategy) -> None:
-    for at in range(MANY):
-        world = steady(strategy)
-        failure = Failure(at, TERMINAL, Observer(world))
-        at_every_boundary(world, failure)
-        try:
-            rotate(world, "third")
-            failed = False
-        except LockstepError:
-            failed = True
-        undisturbed(world)
-        assert failed == bool(failure.boundary)
-        if not failed:
-            assert at >= 80
-            return
-        _left_in_order(world, failure.boundary)
-        result = rotate_again(world, "fourth", runner="oci")
-        assert result.outcome == "rotated", failure.boundary
-        assert_in_sync(world, result.generation)
-        assert_on_record(world)
-    pytest.fail("the run never ends")
+            break
+    assert at >= BOUNDARIES
 
 
 def _left_in_order(world: MemoryWorld, boundary: str) -> None:
@@ -136,48 +120,10 @@ def _left_in_order(world: MemoryWorld, boundary: str) -> None:
     assert recorded["third"] == ("Success" if is_recorded else "Failure"), boundary
 
 
-# A run that was overtaken
-
-
-class Sleep:
-    """A hook that lets a run sleep at its n-th boundary while others act."""
-
-    def __init__(self, at: int, world: MemoryWorld, meanwhile: Callable[[MemoryWorld], None]) -> None:
-        self.boundary = ""
-        self.before_waking: object = None
-        self._left = at
-        self._world = world
-        self._meanwhile = meanwhile
-        self._observer = Observer(world)
-
-    def __call__(self, boundary: str) -> None:
-        self._observer.look(boundary)
-        if self._left == 0:
-            self.boundary = boundary
-            with quiet(self._world):
-                self._meanwhile(self._world)
-            self.before_waking = outside(self._world)
-        self._left -= 1
-
-
-def outside(world: MemoryWorld) -> object:
-    """Everything that a zombie must not change (invariant I5)."""
-    return served(world), known_logins(world)
-
-
-def _connections_die(world: MemoryWorld) -> None:
+def _taken_over_once(world: MemoryWorld) -> None:
     for database in world.databases.values():
         database.kill_connections()
-
-
-def _taken_over_once(world: MemoryWorld) -> None:
-    _connections_die(world)
     assert rotate_again(world, "taker", runner="oci").outcome == "rotated"
-
-
-def _taken_over_twice(world: MemoryWorld) -> None:
-    _taken_over_once(world)
-    assert rotate_again(world, "taker-again", runner="aws").outcome == "rotated"
 
 
 def _taken_over_and_half_done(world: MemoryWorld) -> None:
@@ -190,52 +136,58 @@ def _taken_over_and_half_done(world: MemoryWorld) -> None:
 
 
 @pytest.mark.parametrize("strategy", list(Strategy))
-@pytest.mark.parametrize("meanwhile", [_taken_over_once, _taken_over_twice, _taken_over_and_half_done])
+@pytest.mark.parametrize("meanwhile", [_taken_over_once, _taken_over_and_half_done])
 def test_a_run_that_was_taken_over_changes_nothing(
     meanwhile: Callable[[MemoryWorld], None], strategy: Strategy
 ) -> None:
-    for at in range(MANY):
+    """Neither stores nor databases (invariant I5)."""
+    before: object = None
+
+    def sleeps(_boundary: str) -> None:
+        nonlocal before
+        with quiet(world):
+            meanwhile(world)
+        before = served(world), known_logins(world)
+
+    for at in count():
         world = steady(strategy)
-        sleep = Sleep(at, world, meanwhile)
-        at_every_boundary(world, sleep)
-        with suppress(LockstepError):
-            rotate(world, "zombie")
-        undisturbed(world)
-        if not sleep.boundary:
-            assert at >= 80
-            return
-        if sleep.boundary != "before lock acquire":  # It had no lock to lose yet.
-            assert outside(world) == sleep.before_waking, sleep.boundary
-        assert world.locked_out() == [], sleep.boundary
-        result = rotate_again(world, "following", runner="oci")
-        assert_in_sync(world, result.generation)
-        assert_on_record(world)
-    pytest.fail("the run never ends")
-
-
-@pytest.mark.parametrize("strategy", list(Strategy))
-def test_a_zombie_with_an_advisory_lock_blocks_the_taker_in_that_database(strategy: Strategy) -> None:
-    met = set()
-    for at in range(MANY):
-        world = steady(strategy)
-
-        def meanwhile(world: MemoryWorld) -> None:
-            try:
-                rotate_again(world, "taker", runner="oci")
-            except LockstepError as e:
-                met.add(type(e).__name__)
-
-        sleep = Sleep(at, world, meanwhile)
-        at_every_boundary(world, sleep)
+        sleep = AtBoundary(world, at, sleeps)
         with suppress(LockstepError):
             rotate(world, "zombie")
         undisturbed(world)
         if not sleep.boundary:
             break
-        result = rotate_again(world, "following", runner="oci")
-        assert_in_sync(world, result.generation)
+        if sleep.boundary != "before lock acquire":  # It had no lock to lose yet.
+            assert (served(world), known_logins(world)) == before, sleep.boundary
+        assert world.locked_out() == [], sleep.boundary
+        assert_in_sync(world, rotate_again(world, "following", runner="oci").generation)
+        assert_on_record(world)
+    assert at >= BOUNDARIES
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+def test_a_zombie_with_an_advisory_lock_blocks_the_taker_in_that_database(strategy: Strategy) -> None:
+    met = set()
+
+    def taken_over(_boundary: str) -> None:
+        try:
+            with quiet(world):
+                rotate_again(world, "taker", runner="oci")
+        except LockstepError as e:
+            met.add(type(e).__name__)
+
+    for at in count(0, 2):
+        world = steady(strategy)
+        sleep = AtBoundary(world, at, taken_over)
+        with suppress(LockstepError):
+            rotate(world, "zombie")
+        undisturbed(world)
+        if not sleep.boundary:
+            break
+        generation = rotate_again(world, "following", runner="oci").generation
+        assert_in_sync(world, generation)
         live = {shown(login_of(world, g)) for g in world.lock.record.valid}
-        assert result.generation in world.lock.record.valid
+        assert generation in world.lock.record.valid
         assert all(let_in == live for let_in in known_logins(world).values())
         assert_on_record(world)
     assert met == {"AdvisoryLockBusyError"}

@@ -1,8 +1,10 @@
 """Runs of the standby's sequence: when they begin, and how they end. `tests/oci_fn` compares it with the machine."""
 
 import traceback
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 from typing import NoReturn
 
 import pytest
@@ -18,11 +20,7 @@ from lockstep.protocol.errors import (
     PlanNotActiveError,
     UnexpectedError,
 )
-from lockstep.protocol.messages import RunInput
 from lockstep.protocol.model import Strategy
-from lockstep.stores.credential import Ports
-from oci_fn import sequence
-from oci_fn.retries import Retries
 from tests.support.world import (
     INTERVAL_SECONDS,
     Killed,
@@ -77,30 +75,30 @@ def test_a_run_begins_when_it_is_due_and_the_overlap_is_over(
         assert world.lock.record == replace(before, fence=before.fence + force)
 
 
-def test_the_standby_leaves_what_falls_due_after_its_turn_to_aws() -> None:
+@pytest.mark.parametrize(
+    ("minutes", "force", "outcome"),
+    [(18.5, False, "skipped"), (18.5, True, "rotated"), (30, False, "rotated")],
+)
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_standby_rotates_what_aws_has_left_and_leaves_what_falls_due_after_its_turn(
+    minutes: float,
+    force: bool,  # noqa: FBT001 - a row of the table
+    outcome: str,
+    fails: bool,  # noqa: FBT001 - a row of the table
+) -> None:
     # (protocol R8)
     world = make_world()
     rotate(world, "first")
-    world.clock.sleep(18.5 * 60)
-    before = world.lock.record
-    assert rotate(world, "standby", runner="oci").outcome == "skipped"
-    assert world.lock.record == before
-    assert rotate(world, "ordered", runner="oci", force=True).outcome == "rotated"
-
-
-@pytest.mark.parametrize("aws", ["did not come", "failed"])
-def test_the_standby_rotates_what_aws_has_left(aws: str) -> None:
-    # (protocol R8)
-    world = make_world()
-    rotate(world, "first")
-    world.clock.sleep(1200)
-    if aws == "failed":
+    world.clock.sleep(minutes * 60 - 600)
+    if fails:
         world.databases["db-2"].unreachable = True
-        with pytest.raises(DatabaseUnreachableError):
+        with suppress(DatabaseUnreachableError):
             rotate(world, "second")
         world.databases["db-2"].unreachable = False
     world.clock.sleep(600)
-    assert rotate(world, "standby", runner="oci").outcome == "rotated"
+    before = world.lock.record
+    assert rotate(world, "standby", runner="oci", force=force).outcome == outcome
+    assert outcome == "rotated" or world.lock.record == before
 
 
 # Runs that fail
@@ -112,23 +110,13 @@ def test_a_deployment_between_two_steps_ends_the_run_and_the_next_run_converges(
 ) -> None:
     """The steps of one run must not act under two plans (protocol I10)."""
     world = steady()
-    ports = world.ports()
     module = {"apply_db": apply_db, "update_secrets": update_secrets, "audit": audit}[step]
-    run = module.run
-    deployed = structs.replace(world.credential, plan_digest="of-another-plan")
-
-    def after_a_deployment(request: object, ports: Ports) -> object:
-        return run(request, replace(ports, credential=deployed))
-
-    monkeypatch.setattr(module, "run", after_a_deployment)
+    run, deployed = module.run, structs.replace(world.credential, plan_digest="of-another-plan")
+    monkeypatch.setattr(
+        module, "run", lambda request, ports: run(request, replace(ports, credential=deployed))
+    )
     with pytest.raises(PlanNotActiveError):
-        sequence.rotate(
-            RunInput(credential_id=world.credential.id, trigger="test"),
-            ports,
-            Retries(world.clock, deadline=world.clock.monotonic() + 600),
-            rotation_id="third",
-            runner="aws",
-        )
+        rotate(world, "third")
     monkeypatch.undo()
     assert world.locked_out() == []
     world.credential = deployed
@@ -158,18 +146,15 @@ def test_a_refusal_by_policy_ends_the_run_and_its_claim_is_finished_once_it_is_c
 
 @both_strategies
 def test_an_account_is_never_refused_twice_in_a_row(strategy: Strategy) -> None:
-    """A server may lock it after a few: 50 rotations, each after a run that died around a login (protocol D18)."""
+    """A server may lock it after a few: rotations, each after a run that died around a login (protocol D18)."""
     world = steady(strategy)
     logins = 8  # Of one database in one run.
-    for number in range(50):
-        left = number % (2 * logins)
+    for number in range(2 * logins):
+        left = count(number, -1)
 
-        def dies_at_a_login(boundary: str) -> None:
-            nonlocal left
-            if boundary.endswith("accepts"):
-                left -= 1
-                if left < 0:
-                    raise Killed
+        def dies_at_a_login(boundary: str, left: Iterator[int] = left) -> None:
+            if boundary.endswith("accepts") and next(left) <= 0:
+                raise Killed
 
         at_every_boundary(world, dies_at_a_login)
         with suppress(Killed):
@@ -181,8 +166,7 @@ def test_an_account_is_never_refused_twice_in_a_row(strategy: Strategy) -> None:
 
 
 def test_a_run_out_of_time_records_its_failure_and_releases_the_lock() -> None:
-    world = make_world()
-    world.databases["db-1"].faults.after = lambda op: world.clock.sleep(400) if op == "lock" else None
+    world = make_world(faults={"after db-1 lock": lambda: world.clock.sleep(400)})
     with pytest.raises(DeadlineExceededError):
         rotate(world, "slow")
     undisturbed(world)
@@ -193,10 +177,12 @@ def test_a_run_out_of_time_records_its_failure_and_releases_the_lock() -> None:
 
 
 def test_a_foreign_error_at_any_boundary_is_not_quoted_and_the_next_run_rotates() -> None:
-    at = 0
-    while True:
+    def fails() -> NoReturn:
+        raise ValueError("hunter2")
+
+    for at in count():
         world = steady()
-        foreign = interrupted(world, at, _fail_with_a_secret)
+        foreign = interrupted(world, at, fails)
         try:
             rotate(world, "third")
         except UnexpectedError as e:
@@ -207,9 +193,4 @@ def test_a_foreign_error_at_any_boundary_is_not_quoted_and_the_next_run_rotates(
             break
         assert world.locked_out() == []
         assert_in_sync(world, rotate_again(world, "next").generation)
-        at += 1
     assert at >= 80
-
-
-def _fail_with_a_secret() -> NoReturn:
-    raise ValueError("hunter2")

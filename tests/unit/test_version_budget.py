@@ -1,26 +1,73 @@
-"""The version budget agrees with what happens to a ring in the emulated Vault."""
+"""The rules of a ring of Vault secrets, and how many versions it may have (protocol V13)."""
 
 import json
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from lockstep.plan.file import PlanProblemsError, parse_plan
-from lockstep.protocol.errors import InvalidPlanError, StoreQuotaExceededError
-from lockstep.protocol.model import CredentialValue, Engine, Login, SecretStr, Strategy
-from lockstep.protocol.ring import SLOTS, version_budget
+from lockstep.plan.model import Plan
+from lockstep.protocol import ring
+from lockstep.protocol.model import Engine, Strategy
+from lockstep.protocol.ring import SLOTS, Slot, Version, version_budget
 from sandbox import plans
-from sandbox.emulators.oci import OciSandbox, SandboxClock
-from tests.contract.oci_fixtures import VaultRingHarness
-from tests.support.fence import fence_held
-from tests.support.memory import EPOCH, FakeClock, make_plan
+from tests.support.memory import make_plan
 
-if TYPE_CHECKING:
-    from lockstep.plan.model import Plan
-    from lockstep.protocol.model import Credential
+# The rules of `lockstep.protocol.ring`
+
+
+def slot(index: int, *versions: Version) -> Slot:
+    return Slot(index=index, secret_id=f"slot-{index}", versions=versions)
+
+
+def version(number: int, generation: int, *stages: str, deleted: bool = False) -> Version:
+    return Version(
+        number=number, generation=generation, stages=frozenset(stages), is_pending_deletion=deleted
+    )
+
+
+def test_the_only_slot_left_is_used_although_it_serves() -> None:
+    last = slot(2, version(1, 9, "CURRENT"))
+    assert ring.staging_slot([last], 10) is last
+
+
+def test_a_full_slot_is_passed_over() -> None:
+    full = slot(0, version(1, 1, "CURRENT"), *(version(n, 100 + n, "PENDING") for n in range(2, 31)))
+    next_lowest = slot(1, version(1, 2, "CURRENT"))
+    serving = slot(2, version(1, 3, "CURRENT"))
+    assert ring.staging_slot([full, next_lowest, serving], 200) is next_lowest
+    assert ring.staging_slot([full, serving], 200) is None
+
+
+def test_a_version_that_may_be_in_flight_is_not_disposable() -> None:
+    revoked = [version(n, n, "DEPRECATED") for n in (1, 2, 3)]
+    others = [
+        version(4, 0, "DEPRECATED"),
+        version(5, 5, "DEPRECATED", deleted=True),
+        version(6, 6, "PREVIOUS"),
+        version(7, 10, "CURRENT"),
+        version(8, 11, "DEPRECATED"),
+        version(9, 12, "PENDING"),
+    ]
+    one = slot(0, *revoked, *others)
+    assert ring.disposable(one, below=10) == revoked[:2]
+    # Once generation 13 is claimed, 11 is abandoned. It stays because it is the newest superseded version.
+    assert ring.disposable(one, below=13) == revoked
+
+
+def test_no_more_deletions_are_scheduled_than_vault_allows() -> None:
+    revoked = [version(n, n, "DEPRECATED") for n in range(1, 6)]
+    leaving = [version(n, n, "DEPRECATED", deleted=True) for n in range(6, 34)]
+    one = slot(0, *revoked, *leaving, version(99, 99, "CURRENT"))
+    assert ring.disposable(one, below=99) == revoked[:2]
+
+
+def test_a_version_scheduled_for_deletion_does_not_hold_its_generation() -> None:
+    one = slot(0, version(1, 4, "DEPRECATED", deleted=True), version(2, 5, "CURRENT"))
+    assert ring.holder([one], 4) is None
+
 
 HALF_A_DAY = timedelta(hours=12)
 
@@ -51,71 +98,6 @@ def test_the_budget_says_whether_a_ring_can_be_rotated_forever(
     assert (budget.wedges_after is None) is holds
 
 
-def test_a_budget_says_when_the_ring_is_full() -> None:
-    budget = version_budget(minutes(20), 1, purge_lateness=timedelta())
-    assert budget.wedges_after is not None
-    assert timedelta(hours=19) < budget.wedges_after < timedelta(hours=20)
-
-
-class Simulation:
-    """Rotations of a ring in the emulated Vault, in emulated time."""
-
-    def __init__(self, sandbox: OciSandbox, clock: FakeClock, *, slots: int) -> None:
-        self._world = VaultRingHarness(sandbox, slots=slots, clock=clock)
-        self._clock = clock
-        self.peak_in_use = 0
-        self.peak_pending = 0
-
-    def rotate(self, interval: timedelta, *, until: timedelta) -> timedelta | None:
-        """Rotate until some time has passed; return when the ring was full, or None."""
-        generation = 0
-        while (elapsed := self._clock.now() - EPOCH) <= until:
-            generation += 1
-            value = CredentialValue(generation, Login("app", SecretStr(f"password-{generation}")))
-            try:
-                self._world.store.stage(value)
-            except StoreQuotaExceededError:
-                return elapsed
-            self._observe()
-            self._world.store.promote(generation, fence_held)
-            self._world.store.prune()
-            self._clock.sleep(interval.total_seconds())
-        return None
-
-    def _observe(self) -> None:
-        for secret_id in self._world.ids["app_user"]:
-            versions = self._world.console.versions(secret_id)
-            pending = sum(v.time_of_deletion is not None for v in versions)
-            self.peak_pending = max(self.peak_pending, pending)
-            self.peak_in_use = max(self.peak_in_use, len(versions) - pending)
-
-
-@pytest.mark.parametrize(
-    # In the second row a slot's turn comes every 80 minutes, as in the default plan, with fewer slots to simulate.
-    ("interval", "slots"),
-    [(minutes(73), 1), (minutes(40), 2)],
-)
-def test_a_ring_that_is_large_enough_stays_within_its_budget(interval: timedelta, slots: int) -> None:
-    budget = version_budget(interval, slots, purge_lateness=HALF_A_DAY)
-    clock = FakeClock(EPOCH)
-    with OciSandbox(SandboxClock(clock.now)) as sandbox:
-        sandbox.vault.behaviour.purge_lateness = HALF_A_DAY
-        simulation = Simulation(sandbox, clock, slots=slots)
-        assert simulation.rotate(interval, until=timedelta(days=4)) is None
-    assert simulation.peak_in_use <= budget.peak_in_use
-    assert budget.peak_pending - 1 <= simulation.peak_pending <= budget.peak_pending
-
-
-# The plan
-
-
-def problems(**credential: object) -> str:
-    with pytest.raises(InvalidPlanError) as error:
-        make_plan(**credential)  # type: ignore[arg-type]  # keys of the credential, as in the file
-    assert isinstance(error.value, PlanProblemsError)
-    return " ".join(error.value.lines)
-
-
 VAULT = {
     "kind": "oci-vault",
     "region": "eu-frankfurt-1",
@@ -124,7 +106,7 @@ VAULT = {
 }
 
 
-def plan_of(*stores: object, interval: str = "20m") -> "Plan":
+def plan_of(*stores: object, interval: str = "20m") -> Plan:
     """The plan of the other tests with other stores."""
     document = plans.plan_document(
         [plans.database("db", Engine.MYSQL)],
@@ -137,9 +119,12 @@ def plan_of(*stores: object, interval: str = "20m") -> "Plan":
 
 
 def test_a_plan_whose_interval_is_too_short_for_a_ring_is_refused_with_advice() -> None:
-    text = problems(interval="10m")
+    with pytest.raises(PlanProblemsError) as error:
+        make_plan(interval="10m")
+    text = " ".join(error.value.lines)
     assert "credentials[0].interval: 10m exhausts Vault's quota" in text
     assert "after 1d15h20m; use an interval of 20m or more" in text
+    assert version_budget(make_plan().credentials[0].schedule.interval, SLOTS).holds
 
 
 @pytest.mark.parametrize("stores", [(VAULT, "aws-secrets-manager"), ("aws-secrets-manager", VAULT)])
@@ -164,8 +149,3 @@ def test_a_ring_in_the_first_store_has_one_slot() -> None:
         plan_of(VAULT, interval="2h").slots == plan_of(VAULT, "aws-secrets-manager", interval="2h").slots == 1
     )
     assert plan_of("aws-secrets-manager", VAULT).slots == SLOTS
-
-
-def test_the_default_plan_has_a_ring_that_is_large_enough() -> None:
-    credential: Credential = make_plan().credentials[0]
-    assert version_budget(credential.schedule.interval, SLOTS).holds

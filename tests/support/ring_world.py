@@ -6,19 +6,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal
 
-from lockstep.client import decode
 from lockstep.plan.model import Plan
 from lockstep.protocol.errors import LockstepError
 from lockstep.protocol.messages import RunInput
 from lockstep.protocol.model import CredentialValue, Login, SecretStr
 from lockstep.protocol.ring import SLOTS
 from lockstep.stores.credential import CredentialStore, Ports, Stores
-from lockstep.stores.ring import RingReader
 from oci_fn import sequence
 from oci_fn.retries import Retries
 from sandbox.emulators.oci import OciSandbox, SandboxClock
 from tests.contract.harness import SecretKind
-from tests.contract.oci_fixtures import APP_USER_VERSIONS, VaultRingHarness
+from tests.contract.oci_fixtures import VaultRingHarness
 from tests.support.fence import fence_held
 from tests.support.memory import EPOCH, FakeClock
 from tests.support.world import INTERVAL_SECONDS, RUN_SECONDS, Ran, make_world
@@ -45,21 +43,6 @@ def advance(world: VaultRingHarness, *generations: int) -> None:
         world.store.stage(value(generation))
         world.store.promote(generation, fence_held)
         world.store.prune()
-
-
-def slot_generations(world: VaultRingHarness) -> list[int]:
-    """The generation that each slot of `app_user` serves."""
-    return [
-        APP_USER_VERSIONS.generation_of(world.console.current(secret_id)[0])
-        for secret_id in world.ids["app_user"]
-    ]
-
-
-def login_read(reader: RingReader) -> Login:
-    """The login that an application reads."""
-    name, content = reader.newest()
-    found = decode(content.text or "", store="oci", secret=name)
-    return Login(found.username, found.password)
 
 
 class RingWorld:

@@ -1,0 +1,562 @@
+"""The ring of Vault secrets: its order, its calls and quota, and what happens to its slots (protocol V13 to V20)."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal
+
+import pytest
+
+from lockstep.client import decode
+from lockstep.oci.vault import Vault
+from lockstep.protocol import names
+from lockstep.protocol.errors import (
+    FenceLostError,
+    LockstepError,
+    ReadSideLaggingError,
+    SecretNotFoundError,
+    StagedValueConflictError,
+    StoreAccessDeniedError,
+    StoreBusyError,
+    StoreQuotaExceededError,
+)
+from lockstep.protocol.model import CredentialValue, Login, SecretStr
+from lockstep.protocol.ring import version_budget
+from lockstep.stores.ring import RingReader
+from sandbox.emulators.oci import OciSandbox
+from tests.contract.harness import PLACEHOLDER_TEXT
+from tests.contract.oci_fixtures import (
+    APP_USER_VERSIONS,
+    OciConsole,
+    VaultRingHarness,
+    sandbox_clients,
+    sandbox_vault,
+)
+from tests.support.fence import fence_held
+from tests.support.ring_world import (
+    TAKEN_OVER,
+    RingWorld,
+    advance,
+    attempt,
+    emulated_ring,
+    ring_world,
+    value,
+)
+
+
+@pytest.fixture
+def four() -> Iterator[VaultRingHarness]:
+    with emulated_ring() as world:
+        yield world
+
+
+def operations(sandbox: OciSandbox, operation: Callable[[], object]) -> dict[str, int]:
+    sandbox.calls.clear()
+    operation()
+    made = [record.operation for record in sandbox.calls.records]
+    return {name: made.count(name) for name in dict.fromkeys(made)}
+
+
+# The order of the slots
+
+
+def test_slots_take_turns_and_the_serving_slot_is_never_written(four: VaultRingHarness) -> None:
+    seen = []
+    for generation in range(1, 10):
+        serving = four.serving("app_user")[0]
+        before = [v.version_number for v in four.console.versions(serving)]
+        four.store.stage(value(generation))
+        assert [v.version_number for v in four.console.versions(serving)] == before
+        four.store.promote(generation, fence_held)
+        seen.append(four.ids["app_user"].index(four.serving("app_user")[0]))
+    assert seen == [3, 2, 1, 0, 3, 2, 1, 0, 3]
+
+
+def test_an_existing_login_stays_readable_until_every_slot_was_used(
+    four: VaultRingHarness,
+) -> None:
+    four.edit("app_user", json.dumps({"username": "app", "password": "before"}))
+    advance(four, 1, 2, 3, 4)
+    assert four.store.read_generation(0) == CredentialValue(0, Login("app", SecretStr("before")))
+    advance(four, 5, 6, 7, 8)
+    assert four.store.read_generation(0) is None
+
+
+def test_a_ring_of_one_slot_behaves_like_one_secret() -> None:
+    with emulated_ring(slots=1) as one:
+        advance(one, 1, 2, 3)
+        stages = {v.version_number: v.stages for v in one.console.versions(one.ids["app_user"][0])}
+    assert stages == {1: ["DEPRECATED"], 2: ["DEPRECATED"], 3: ["PREVIOUS"], 4: ["CURRENT", "LATEST"]}
+
+
+def test_the_two_secrets_may_be_served_from_different_slots(four: VaultRingHarness) -> None:
+    four.console.edit(four.ids["app_user"][2], "by hand")
+    advance(four, 1)
+    four.console.edit(four.ids["connection_blob"][1], "by hand")
+    advance(four, 2)
+    assert four.store.serves(2)
+
+
+# Calls
+
+
+def test_calls_of_a_generation_that_was_just_named(four: VaultRingHarness) -> None:
+    """What is known of the slots is not asked again: 22 calls in all."""
+    store = four.store
+    for generation in range(1, 21):
+        store.read_current()
+        seen = store.prepare(generation, is_new=True)(value(generation)).seen
+        store.prepare_promotion(generation, seen=seen)(fence_held)
+        store.prune()
+    found: list[Any] = []
+    made = {
+        "read_current": operations(four.sandbox, store.read_current),
+        "prepare": operations(four.sandbox, lambda: found.append(store.prepare(21, is_new=True))),
+        "stage": operations(four.sandbox, lambda: found.append(found[0](value(21)))),
+        "look": operations(
+            four.sandbox, lambda: found.append(store.prepare_promotion(21, seen=found[1].seen))
+        ),
+        "promote": operations(four.sandbox, lambda: found.append(found[2](fence_held))),
+        "shows": operations(four.sandbox, lambda: found.append(store.shows(found[3]))),
+        "prune": operations(four.sandbox, lambda: found.append(store.prune())),
+    }
+    assert found[4:] == [True, 2]
+    assert made == {
+        "read_current": {"get_secret_bundle": 8},
+        "prepare": {"list_secret_versions": 2},
+        "stage": {"update_secret": 2},
+        "look": {"list_secret_versions": 2, "get_secret": 2},
+        "promote": {"update_secret": 2},
+        "shows": {"get_secret_bundle": 2},
+        "prune": {"schedule_secret_version_deletion": 2},
+    }
+    assert store.serves(21)
+
+
+# A slow or busy service
+
+
+@pytest.mark.parametrize("code", ["IncorrectState", "Conflict"])
+def test_a_secret_that_is_being_updated_is_busy(four: VaultRingHarness, code: str) -> None:
+    four.sandbox.vault.behaviour.updating_for = timedelta(seconds=5)
+    four.sandbox.vault.behaviour.busy_code = code
+    four.store.stage(value(1))
+    with pytest.raises(StoreBusyError) as error:
+        four.store.promote(1, fence_held)
+    assert error.value.where["code"] == code
+    four.clock.sleep(5)
+    four.store.promote(1, fence_held)
+    four.store.stage(value(2))  # In another slot.
+    assert four.store.serves(1)
+
+
+def test_a_staged_value_is_waited_for_where_it_is_read(four: VaultRingHarness) -> None:
+    """Management says that it was created, so staging does not wait. Management lists it: it is not absent."""
+    four.sandbox.vault.behaviour.read_lag = timedelta(seconds=3)
+    began = four.clock.monotonic()
+    assert four.store.stage(value(1)).value == value(1)
+    assert four.clock.monotonic() == began
+    assert four.store.read_generation(1) == value(1)
+    assert 3 <= four.clock.monotonic() - began <= 4
+
+
+def test_a_read_side_that_stays_behind_is_an_error_and_keeps_the_staged_value(four: VaultRingHarness) -> None:
+    four.sandbox.vault.behaviour.read_lag = timedelta(seconds=60)
+    four.store.stage(value(1))
+    with pytest.raises(ReadSideLaggingError):
+        four.store.stage(value(1))
+    with pytest.raises(ReadSideLaggingError):  # Management lists it, so it is not reported as absent.
+        four.store.read_generation(1)
+    four.clock.sleep(60)
+    assert four.store.stage(value(1)).value == value(1)
+    four.store.promote(1, fence_held)
+    assert not four.store.serves(1)
+    four.clock.sleep(60)
+    assert four.store.serves(1)
+
+
+def test_a_promotion_compares_with_management_and_not_with_the_read_side(four: VaultRingHarness) -> None:
+    advance(four, 1)
+    four.store.stage(value(2))
+    four.sandbox.vault.behaviour.read_lag = timedelta(minutes=1)
+    four.rival().promote(2, fence_held)
+    four.store.promote(2, fence_held)
+    assert four.store.read_current().generation == 1
+    assert not four.store.serves(2)
+    with pytest.raises(FenceLostError):
+        four.store.promote(1, fence_held)
+
+
+# Abandoned versions and the quota
+
+
+@pytest.mark.parametrize("replaced", ["DEPRECATED", "PENDING"])
+def test_an_abandoned_version_is_never_served(
+    four: VaultRingHarness, replaced: Literal["DEPRECATED", "PENDING"]
+) -> None:
+    four.sandbox.vault.behaviour.replaced_pending = replaced
+    advance(four, 1)
+    four.store.stage(value(2))
+    for generation in range(3, 20):
+        advance(four, generation)
+        assert four.store.read_current().login == value(generation).login
+    assert four.store.read_generation(2) in (None, value(2))
+
+
+def test_superseded_versions_are_scheduled_for_deletion_except_the_newest(four: VaultRingHarness) -> None:
+    four.slots = 1
+    four.store = four.store_on(four.vault)
+    four.store.stage(value(1))
+    four.store.promote(1, fence_held)
+    assert four.store.prune() == 0
+    for generation in (2, 3, 4, 5, 6):
+        four.store.stage(value(generation))
+        four.store.promote(generation, fence_held)
+    assert four.rival().prune() == 2 * 3
+    versions = four.console.versions(four.ids["app_user"][0])
+    scheduled = {v.version_number: v.time_of_deletion for v in versions if v.time_of_deletion}
+    # Lockstep did not write 1, the placeholder. 7 is current, 6 previous, 5 the newest superseded one.
+    assert list(scheduled) == [2, 3, 4]
+    assert set(scheduled.values()) == {four.clock.now() + timedelta(hours=24, minutes=10)}
+    assert four.rival().prune() == 0
+
+
+def test_pruning_that_fails_is_a_warning(four: VaultRingHarness, caplog: pytest.LogCaptureFixture) -> None:
+    advance(four, *range(1, 17))
+    with four.sandbox.faults.refuse(
+        "schedule_secret_version_deletion", status=429, code="TooManyRequests", times=None
+    ):
+        advance(four, 17, 18, 19, 20)
+    assert [json.loads(r.message)["error"] for r in caplog.records][:1] == ["StoreThrottledError"]
+    assert four.rival().prune() == 2 * 5  # The four that failed, and one of the last rotation.
+    with four.sandbox.faults.refuse(
+        "list_secret_versions", status=404, code="NotAuthorizedOrNotFound", times=None
+    ):
+        assert four.rival().prune() == 0
+
+
+def test_refused_generations_do_not_fill_the_ring(four: VaultRingHarness) -> None:
+    # A server's policy refuses the password of many runs, and each run stages a new one.
+    advance(four, *range(1, 5))
+    for generation in range(5, 95):
+        four.store.stage(value(generation))
+    four.store.promote(94, fence_held)
+    advance(four, 95)
+    assert four.store.serves(95)
+
+
+def test_a_ring_without_room_is_an_error_and_changes_nothing(four: VaultRingHarness) -> None:
+    four.sandbox.vault.behaviour.replaced_pending = "PENDING"  # Vault does not delete PENDING versions.
+    advance(four, 1)
+
+    def stage_many() -> None:
+        for generation in range(2, 200):
+            four.store.stage(value(generation))
+
+    with pytest.raises(StoreQuotaExceededError):
+        stage_many()
+    assert four.store.read_current().login == value(1).login
+
+
+# A slot that is denied, deleted, edited or not there
+
+
+RUNNER_RIGHTS = (
+    "SECRET_READ",
+    "SECRET_UPDATE",
+    "SECRET_VERSION_INSPECT",
+    "SECRET_VERSION_DELETE",
+    "SECRET_BUNDLE_READ",
+)
+READER_RIGHTS = ("SECRET_BUNDLE_READ",)
+
+
+def vault_without(world: VaultRingHarness, denied: str, rights: tuple[str, ...], *lacking: str) -> Vault:
+    """The vault for an identity with these rights on every slot, of which it lacks some on one."""
+    key = world.sandbox.new_api_key("limited", "SECRET_INSPECT")
+    for secret_id in [secret_id for ids in world.ids.values() for secret_id in ids]:
+        granted = [right for right in rights if secret_id != denied or right not in lacking]
+        world.sandbox.identity.permit("limited", *granted, resource=secret_id)
+    return sandbox_vault(world.sandbox, sandbox_clients(world.sandbox, key))
+
+
+# The runner: a missing right is not absence
+
+
+# It may also be new, and not on the read side yet.
+@pytest.mark.parametrize(
+    ("lacking", "error"),
+    [
+        (RUNNER_RIGHTS, StoreAccessDeniedError),
+        (("SECRET_READ", "SECRET_BUNDLE_READ"), StoreAccessDeniedError),
+        (("SECRET_BUNDLE_READ",), ReadSideLaggingError),
+    ],
+)
+def test_a_slot_that_is_denied_is_not_a_missing_one(
+    four: VaultRingHarness, lacking: tuple[str, ...], error: type[LockstepError]
+) -> None:
+    advance(four, 1, 2, 3, 4)
+    limited = four.store_on(vault_without(four, four.ids["app_user"][2], RUNNER_RIGHTS, *lacking))
+    with pytest.raises(error) as caught:
+        limited.read_current()
+    assert caught.value.where["secret"] == "multi-cloud.app_user.2"
+
+
+@pytest.mark.parametrize("right", RUNNER_RIGHTS[:3])
+def test_nothing_is_promoted_around_a_denied_slot(four: VaultRingHarness, right: str) -> None:
+    """Another slot would do for the runner, but not for the readers of the slot that it cannot see."""
+    advance(four, 1, 2, 3, 4)
+    limited = four.store_on(vault_without(four, four.ids["app_user"][3], RUNNER_RIGHTS, right))
+    with pytest.raises(StoreAccessDeniedError):  # noqa: PT012 - in one of the two
+        limited.stage(value(5))
+        limited.promote(5, fence_held)
+    assert slot_generations(four) == [4, 3, 2, 1]
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["OCID known", "OCID looked up"])
+def test_a_deleted_slot_that_the_list_does_not_show_stops_the_runner(
+    four: VaultRingHarness, *, is_known: bool
+) -> None:
+    """Whether Vault lists deleted secrets is not confirmed: if not, they look like slots that were never created."""
+    advance(four, 1, 2, 3, 4)
+    four.sandbox.vault.behaviour.lists_deleted = False
+    gone = four.ids["app_user"].pop(2)
+    before = slot_generations(four)
+    four.console.remove(gone)
+    store = four.store if is_known else four.rival()
+    with pytest.raises(SecretNotFoundError) as error:
+        store.read_current()
+    assert error.value.where["secret"] == "multi-cloud.app_user.2"
+    with pytest.raises(SecretNotFoundError):
+        reader_on(sandbox_vault(four.sandbox)).newest()
+    assert slot_generations(four) == before
+    four.console.restore(gone)
+    assert store.read_current().login == value(4).login
+
+
+# A reader: a missing right is not absence
+
+
+def slot_generations(world: VaultRingHarness) -> list[int]:
+    """The generation that each slot of `app_user` serves."""
+    return [
+        APP_USER_VERSIONS.generation_of(world.console.current(secret_id)[0])
+        for secret_id in world.ids["app_user"]
+    ]
+
+
+def reader_on(vault: Vault) -> RingReader:
+    return RingReader(vault, APP_USER_VERSIONS)
+
+
+def login_read(reader: RingReader) -> Login:
+    """The login that an application reads."""
+    name, content = reader.newest()
+    found = decode(content.text or "", store="oci", secret=name)
+    return Login(found.username, found.password)
+
+
+def test_a_reader_that_may_not_read_the_newest_slot_gets_an_error_and_not_an_older_value(
+    four: VaultRingHarness,
+) -> None:
+    advance(four, 1, 2, 3, 4)
+    newest = four.serving("app_user")[0]
+    limited = reader_on(vault_without(four, newest, READER_RIGHTS, *READER_RIGHTS))
+    with pytest.raises(StoreAccessDeniedError) as error:
+        limited.newest()
+    assert error.value.where["secret"] == "multi-cloud.app_user.0"
+
+
+def test_a_reader_passes_over_a_deleted_slot(four: VaultRingHarness) -> None:
+    advance(four, 1, 2, 3, 4)
+    reader = reader_on(sandbox_vault(four.sandbox))
+    assert login_read(reader) == value(4).login
+    four.console.remove(four.serving("app_user")[0])
+    assert login_read(reader) == value(3).login
+
+
+def test_a_reader_reads_a_ring_of_one_slot() -> None:
+    """That of the first store (protocol V13)."""
+    with emulated_ring(slots=1) as one:
+        advance(one, 1, 2)
+        assert login_read(reader_on(sandbox_vault(one.sandbox))) == value(2).login
+
+
+def test_a_reader_does_not_pass_over_a_gap() -> None:
+    """A slot that is not listed below one that is was moved to another compartment, or was deleted long ago."""
+    with OciSandbox() as sandbox:
+        console = OciConsole(sandbox)
+        for slot in (0, 2):
+            console.create_secret(names.slot_name(APP_USER_VERSIONS.secret, slot), PLACEHOLDER_TEXT)
+        with pytest.raises(SecretNotFoundError) as error:
+            reader_on(sandbox_vault(sandbox)).newest()
+    assert error.value.where["secret"] == "multi-cloud.app_user.1"
+
+
+# What people do to slots
+
+
+@pytest.mark.parametrize("text", ['{"username":"app","password":"by-hand","generation":9}', "not JSON"])
+def test_an_edited_idle_slot_is_not_served_and_is_used_next(four: VaultRingHarness, text: str) -> None:
+    advance(four, 1, 2, 3, 4)
+    four.console.edit(four.ids["app_user"][2], text)
+    assert four.store.read_current().login == value(4).login
+    assert slot_generations(four) == [4, 3, 0, 1]
+    advance(four, 5)
+    assert slot_generations(four) == [4, 3, 5, 1]
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+@pytest.mark.parametrize("alone", [False, True])
+def test_an_edit_of_the_serving_slot_is_reconciled(*, slots: int, alone: bool) -> None:
+    with ring_world(slots=slots, alone=alone) as world:
+        for n in range(1, 4):
+            assert world.rotate_again(f"oci-{n}").outcome == "rotated"
+        copied = json.loads(world.ring.current_text("app_user")) | {"password": "by-hand"}
+        world.ring.edit("app_user", json.dumps(copied))
+        if slots == 1:
+            world.lockouts.clear()  # Applications read the edit until the next run.
+        reconciled = world.rotate_again("oci-4")
+        assert (reconciled.outcome, world.in_sync()) == ("rotated", True)
+        if slots > 1:
+            assert world.lockouts == []  # Until then the generation before it is served, and logs in.
+        assert world.rotate_again("oci-5").outcome == "rotated"
+        assert world.in_sync()
+
+
+def test_a_login_written_into_every_slot_by_hand_is_taken_over() -> None:
+    with ring_world(alone=True) as world:
+        world.rotate_again("oci-1")
+        world.rotate_again("oci-2")
+        by_hand = Login("app", SecretStr("by-hand"))
+        for database in world.memory.databases.values():
+            database.accounts["app"].passwords = ("by-hand",)
+        for slot in range(4):
+            world.edit(slot, by_hand, generation=99)
+        assert world.store.read_current().login == by_hand
+        assert world.rotate_again("oci-3").outcome == "rotated"
+        assert world.read() == by_hand
+        assert world.in_sync()
+
+
+def test_staging_a_generation_that_is_scheduled_for_deletion_is_a_conflict(four: VaultRingHarness) -> None:
+    advance(four, 1)
+    four.store.stage(value(2))
+    four.console.edit(four.ids["app_user"][2], "displaces it", stage="PENDING")
+    slot = four.ids["app_user"][2]
+    four.console.schedule(slot, 2, four.clock.now() + timedelta(days=2))
+    with pytest.raises(StagedValueConflictError):
+        four.store.stage(value(2))
+
+
+def test_a_version_of_the_name_in_another_slot_is_not_promoted(four: VaultRingHarness) -> None:
+    """It was staged there before the lock table was lost: the slot that was seen says which one is meant."""
+    advance(four, 1, 2, 3, 4)
+    name = APP_USER_VERSIONS.name_of(5)
+    four.console.edit(four.ids["app_user"][1], '{"username":"x","password":"y"}', stage="PENDING", name=name)
+    four.store.read_current()
+    seen = four.store.prepare(5, is_new=True)(value(5)).seen
+    four.console.edit(four.ids["app_user"][3], '{"username":"app","password":"by-hand"}')  # Look again.
+    promoted = four.store.prepare_promotion(5, seen=seen)(fence_held)
+    assert promoted.app_user.startswith("3:")
+    assert four.store.read_current().login == value(5).login
+
+
+# Slots that are deleted, restored and added
+
+
+@pytest.mark.parametrize("serves", [True, False])
+def test_a_ring_works_without_a_deleted_slot_and_uses_it_again_when_restored(
+    *, serves: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ring_world() as world:
+        for n in range(1, 5):
+            world.rotate_again(f"oci-{n}")
+        slot = world.ring.ids["app_user"][world.slot() if serves else (world.slot() + 1) % 4]
+        world.ring.ids["app_user"].remove(slot)  # Applications pass over a deleted slot too.
+        world.ring.console.remove(slot)
+        # The process has cached the slot's OCID.
+        outcomes = [attempt(world, f"oci-{n}") for n in (5, 6, 7, 8)]
+        assert outcomes == ["rotated"] * 4
+        assert world.in_sync()
+        assert world.lockouts == []
+        assert '"warning": "deleted"' in caplog.text
+        world.ring.console.restore(slot)
+        world.ring.ids["app_user"].append(slot)
+        assert [attempt(world, f"oci-{n}") for n in (9, 10, 11)] == ["rotated"] * 3
+        assert world.lockouts == []
+
+
+# Rotations over a ring
+
+
+def _in_slots(world: RingWorld) -> list[object]:
+    """The value of `team` in each slot."""
+    return [json.loads(world.ring.console.current(i)[1]).get("team") for i in world.ring.ids["app_user"]]
+
+
+def test_rotations_through_all_slots_lock_no_application_out_and_carry_the_keys_of_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # (protocol V20)
+    caplog.set_level(logging.DEBUG)
+    with ring_world() as world:
+        assert world.read() == TAKEN_OVER
+        world.edit(0, TAKEN_OVER, team="payments")
+        for n in range(1, 12):
+            assert world.rotate_again(f"oci-{n}").outcome == "rotated"
+            assert world.in_sync()
+        assert (world.lockouts, _in_slots(world)) == ([], ["payments"] * 4)
+        assert world.read().password.reveal() not in caplog.text
+
+
+@pytest.mark.parametrize("which", range(3))
+@pytest.mark.parametrize("rotations", [0, 1, 5])
+def test_an_edit_of_any_slot_counts(which: int, rotations: int) -> None:
+    # (protocol V20)
+    with ring_world(slots=3) as world:
+        world.edit(0, TAKEN_OVER, team="payments")
+        for n in range(rotations):
+            assert attempt(world, f"oci-{n}") == "rotated"
+        world.memory.clock.sleep(1)
+        world.edit(which, world.read(), team="ledger")
+        assert [attempt(world, f"after-{n}") for n in range(5)] == ["rotated"] * 5
+        assert _in_slots(world) == ["ledger"] * 3
+
+
+# The version budget
+
+
+@dataclass
+class Simulation:
+    """Rotations of a ring in the emulated Vault, in emulated time."""
+
+    world: VaultRingHarness
+    peak_in_use: int = 0
+    peak_pending: int = 0
+
+    def rotate(self, interval: timedelta, *, until: timedelta) -> None:
+        """Rotate until some time has passed; a ring that is full is an error."""
+        for generation in range(1, until // interval):
+            self.world.store.stage(value(generation))
+            for secret_id in self.world.ids["app_user"]:
+                versions = self.world.console.versions(secret_id)
+                pending = sum(v.time_of_deletion is not None for v in versions)
+                self.peak_pending = max(self.peak_pending, pending)
+                self.peak_in_use = max(self.peak_in_use, len(versions) - pending)
+            self.world.store.promote(generation, fence_held)
+            self.world.store.prune()
+            self.world.clock.sleep(interval.total_seconds())
+
+
+def test_a_ring_that_is_large_enough_stays_within_its_budget() -> None:
+    interval, lateness = timedelta(minutes=73), timedelta(hours=12)
+    budget = version_budget(interval, 1, purge_lateness=lateness)
+    with emulated_ring(slots=1) as one:
+        one.sandbox.vault.behaviour.purge_lateness = lateness
+        simulation = Simulation(one)
+        simulation.rotate(interval, until=timedelta(days=4))
+    assert simulation.peak_in_use <= budget.peak_in_use
+    assert budget.peak_pending - 1 <= simulation.peak_pending <= budget.peak_pending
