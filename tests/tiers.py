@@ -50,7 +50,6 @@ PROOF_TIER: dict[str, tuple[str, ...]] = {
         "tests/statemachine/test_rotation.py::test_an_adopted_secret_keeps_its_other_keys[everywhere]",
         "tests/statemachine/test_rotation.py::test_an_adopted_secret_keeps_its_other_keys[mariadb]",
         "tests/statemachine/test_rotation.py::test_an_adopted_secret_keeps_its_other_keys[spanning]",
-        "tests/unit/test_takeover.py::test_what_takes_the_time_of_its_calls_keeps_nobody_from_its_turn[1000-15-12]",
     ),
     "languages": ("tests/agent/languages", "tests/contract/test_poolers.py"),
     "fuzz": ("tests/fuzz/test_replies.py",),

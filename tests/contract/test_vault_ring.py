@@ -84,13 +84,6 @@ def test_an_existing_login_stays_readable_until_every_slot_was_used(
     assert four.store.read_generation(0) is None
 
 
-def test_a_ring_of_one_slot_behaves_like_one_secret() -> None:
-    with emulated_ring(slots=1) as one:
-        advance(one, 1, 2, 3)
-        stages = {v.version_number: v.stages for v in one.console.versions(one.ids["app_user"][0])}
-    assert stages == {1: ["DEPRECATED"], 2: ["DEPRECATED"], 3: ["PREVIOUS"], 4: ["CURRENT", "LATEST"]}
-
-
 def test_the_two_secrets_may_be_served_from_different_slots(four: VaultRingHarness) -> None:
     four.console.edit(four.ids["app_user"][2], "by hand")
     advance(four, 1)
@@ -375,13 +368,6 @@ def test_a_reader_passes_over_a_deleted_slot(four: VaultRingHarness) -> None:
     assert login_read(reader) == value(4).login
     four.console.remove(four.serving("app_user")[0])
     assert login_read(reader) == value(3).login
-
-
-def test_a_reader_reads_a_ring_of_one_slot() -> None:
-    """That of the first store (protocol V13)."""
-    with emulated_ring(slots=1) as one:
-        advance(one, 1, 2)
-        assert login_read(reader_on(sandbox_vault(one.sandbox))) == value(2).login
 
 
 def test_a_reader_does_not_pass_over_a_gap() -> None:

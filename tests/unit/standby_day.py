@@ -62,8 +62,6 @@ class Day:
         others_every: Other credentials have the standby called this often, in seconds, from midnight; 0: none.
         jitter: How late in its minute a trigger comes, in seconds.
         position: How long after its trigger AWS starts the run of this credential, in seconds.
-        drops_late: Whether AWS leaves a run that has not started by `LAST_START` to the standby.
-        queue: How long after its call the standby comes to this credential, in seconds.
         aws_clock: How far the clock of AWS is ahead, in seconds.
         standby_until: When the standby is last called, in seconds.
         hours: How long it lasts.
@@ -75,8 +73,6 @@ class Day:
     others_every: float = 0
     jitter: Callable[[], float] = lambda: 0.0
     position: Callable[[], float] = lambda: 0.0
-    queue: Callable[[], float] = lambda: 0.0
-    drops_late: bool = True
     aws_clock: float = 0
     standby_until: float = float("inf")
     hours: float = 24
@@ -97,10 +93,6 @@ class Day:
     def _ends_at(self) -> float:
         return self.plan.phase.total_seconds() + self.hours * 3600
 
-    def rotations_by(self, runner: str) -> int:
-        """How many generations this runner promoted."""
-        return sum(who == runner for _, who in self.promoted)
-
     def live(self) -> "Day":
         """Let the triggers come, one after the other."""
         every = period(self.plan.interval).total_seconds()
@@ -109,14 +101,14 @@ class Day:
         events: list[tuple[float, int, str]] = []
         for number in range(int(self.hours * 3600 / every)):
             late = self.jitter() + self.position()
-            if not self.drops_late or late <= LAST_START.total_seconds():
+            if late <= LAST_START.total_seconds():
                 heappush(events, (phase + number * every + late, number, "aws"))
         calls = [phase + after + number * 2 * after for number in range(int(self.hours * 3600 / after / 2))]
         if self.others_every:
             others = (number * self.others_every for number in range(int(self._ends_at / self.others_every)))
             calls += [at for at in others if at > phase + LAST_START.total_seconds()]
         for number, called in enumerate(call for call in calls if call <= self.standby_until):
-            heappush(events, (called + self.jitter() + self.queue(), number, "oci"))
+            heappush(events, (called + self.jitter(), number, "oci"))
         while events:
             at, number, runner = heappop(events)
             if runner == "aws":

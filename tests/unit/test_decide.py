@@ -1,5 +1,6 @@
 """The decisions of the protocol, as tables."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from lockstep.protocol import decide
 from lockstep.protocol.decide import Adopt, Begin, Decision, Reconcile, Tried
-from lockstep.protocol.errors import SecretMalformedError, TakeOverNeededError
+from lockstep.protocol.errors import SecretMalformedError, TakeOverNeededError, UnknownUsernameError
 from lockstep.protocol.messages import Candidate, CandidateRef
 from lockstep.protocol.model import (
     Claim,
@@ -140,13 +141,6 @@ TWO_STORES = {
 }
 
 
-@pytest.mark.parametrize(("record", "aws", "oci", "expected"), TWO_STORES.values(), ids=TWO_STORES)
-def test_the_decision_with_two_stores(
-    record: LockRecord, aws: StoredValue, oci: StoredValue, expected: Decision
-) -> None:
-    assert _decision(record, aws, oci) == expected
-
-
 ONE_STORE = {
     "as recorded": (_record(5), _stored(5), Begin(5)),
     "edited": (_record(5), _stored(0, "typed"), Reconcile()),
@@ -157,14 +151,17 @@ ONE_STORE = {
 }
 
 
-@pytest.mark.parametrize(("record", "only", "expected"), ONE_STORE.values(), ids=ONE_STORE)
-def test_the_decision_with_one_store(record: LockRecord, only: StoredValue, expected: Decision) -> None:
-    assert _decision(record, only) == expected
-
-
-@pytest.mark.parametrize("record", [_record(5), _record(5, SEVENTH)])
-def test_where_base_was_refused_in_this_run_it_is_a_reconcile(record: LockRecord) -> None:
-    assert _decision(record, _stored(5), _stored(5), is_refused=True) == Reconcile()
+@pytest.mark.parametrize(
+    "case",
+    [*TWO_STORES.values(), *ONE_STORE.values()],
+    ids=[*TWO_STORES, *(f"one store, {c}" for c in ONE_STORE)],
+)
+def test_the_decision_and_where_base_was_refused_in_this_run_a_reconcile(
+    case: tuple[LockRecord, *tuple[StoredValue, ...], Decision],
+) -> None:
+    record, *served, expected = case
+    assert _decision(record, *served) == expected  # type: ignore[arg-type]  # all but the first and the last
+    assert _decision(record, *served, is_refused=True) == (Begin(0) if expected == Begin(0) else Reconcile())  # type: ignore[arg-type]  # likewise
 
 
 @pytest.mark.parametrize("claim", [None, FIRST])
@@ -372,3 +369,26 @@ def test_a_trigger_within_the_tolerance_is_never_lost(late: int, early: int) -> 
     trigger = NOW + SCHEDULE.interval - timedelta(seconds=early)
     assert release.next_due_at <= trigger
     assert release.not_before <= trigger
+
+
+# Whose turn it is among a credential's usernames (protocol C4)
+
+
+@pytest.mark.parametrize(
+    ("usernames", "base", "expected"),
+    [
+        (("a",), "a", "a"),
+        (("a", "b"), "a", "b"),
+        (("a", "b"), "b", "a"),
+        (("a",), None, "a"),
+        (("a", "b"), None, "a"),
+        (("a",), "x", None),
+        (("a", "b"), "x", None),
+    ],
+)
+def test_the_next_username_is_the_one_that_base_does_not_have(
+    usernames: Sequence[str], base: str | None, expected: str | None
+) -> None:
+    with nullcontext() if expected else pytest.raises(UnknownUsernameError):
+        login = _login("password", base) if base else None
+        assert decide.next_username(usernames, base=login) == expected

@@ -17,7 +17,6 @@ from lockstep.plan.published import Index, IndexedCredential, index_of
 from lockstep.protocol.deadlines import BATCH
 from lockstep.protocol.errors import (
     InvalidRequestError,
-    LockTableUnreachableError,
     NotHandedOnError,
     PlanUnreachableError,
     StoreAccessDeniedError,
@@ -29,16 +28,12 @@ from lockstep.stores.credential import Ports
 from oci_fn import func
 from oci_fn.dispatching import MOST_BATCHES, shares
 from tests.support.memory import EPOCH, FakeClock, MemoryWorld, make_plan
-from tests.support.world import entries, make_world
+from tests.support.world import entries, make_world, strike
 from tests.unit.standby_day import schedule
 
 INTERVAL = timedelta(minutes=20)
 TURN = EPOCH + timedelta(hours=12, minutes=10)
 NUMBER = 30
-
-
-def minutes(number: float) -> timedelta:
-    return timedelta(minutes=number)
 
 
 # What is picked
@@ -52,7 +47,9 @@ def known(credential_id: str, **more: Any) -> IndexedCredential:  # noqa: ANN401
 def record(credential_id: str, due: float | None, **more: Any) -> LockRecord:  # noqa: ANN401 - fields of the record
     """A record that was due so many minutes before the standby's turn."""
     return LockRecord(
-        credential_id=credential_id, next_due_at=None if due is None else TURN - minutes(due), **more
+        credential_id=credential_id,
+        next_due_at=None if due is None else TURN - timedelta(minutes=due),
+        **more,
     )
 
 
@@ -67,7 +64,7 @@ def test_the_longest_due_comes_first_after_emergencies() -> None:
         record("a", 20),
         record("b", None),
         record("c", 45),
-        record("d", 12, not_before=TURN + minutes(1)),
+        record("d", 12, not_before=TURN + timedelta(minutes=1)),
         record("e", -5, revoke_through=3, valid=frozenset({3, 4})),
         unreadable={"g": "NewerFormatError"},
     )
@@ -79,7 +76,7 @@ def test_the_longest_due_comes_first_after_emergencies() -> None:
     [
         record("a", -1),
         record("a", 40, paused=True),
-        record("a", 40, holder="x", expires_at=TURN + minutes(1)),
+        record("a", 40, holder="x", expires_at=TURN + timedelta(minutes=1)),
         record("a", 40, paused=True, revoke_through=3, valid=frozenset({3})),
     ],
 )
@@ -100,17 +97,6 @@ def test_more_than_fits_leaves_out_neither_the_oldest_nor_the_newest() -> None:
     assert sorted([*handed, *shared.left]) == due
 
 
-@pytest.mark.parametrize("failing", [0, 600, 2000])
-def test_nobody_starves_where_more_is_due_than_fits(failing: int) -> None:
-    """Some fail in each call, and stay the longest due; the others are done once they were handed on."""
-    due = [f"c{n:05}" for n in range(5000)]
-    broken, waiting = set(due[:failing]), due
-    for _ in range(5000 // (BATCH * MOST_BATCHES // 4)):
-        done = {c for batch in shares(waiting, can_hand_on=True).batches for c in batch} - broken
-        waiting = [c for c in waiting if c not in done]
-    assert set(waiting) == broken
-
-
 # The function
 
 
@@ -122,7 +108,6 @@ class Fleet:
     clock: FakeClock
     queued: list[dict[str, Any]] = field(default_factory=list)
     refuses: Callable[[dict[str, Any]], bool] = lambda _: False
-    is_out: bool = False
     takes_seconds: float = 0
     hands_on: bool = True
     calls: int = 0
@@ -162,8 +147,6 @@ class Fleet:
         return self.worlds[credential_id].ports("oci")
 
     def lock_table(self) -> Table:
-        if self.is_out:
-            raise LockTableUnreachableError
         return Table(records={key: w.lock.read() for key, w in self.worlds.items()}, unreadable={})
 
     def own_function(self) -> Any:  # noqa: ANN401 - what has `call`
@@ -202,7 +185,7 @@ def fleet(number: int = NUMBER) -> Fleet:
         key = f"multi-cloud/app-{n:03}"
         world = make_world(databases=1, id=key)
         world.clock = clock
-        due = TURN - minutes(60) + timedelta(seconds=n)
+        due = TURN - timedelta(minutes=60) + timedelta(seconds=n)
         world.lock.record = replace(world.lock.record, next_due_at=due)
         worlds[key] = world
     return Fleet(worlds, clock)
@@ -249,16 +232,21 @@ def test_a_credential_that_fails_in_its_batch_does_not_touch_the_others() -> Non
     # (protocol R5)
     there = fleet()
     broken = sorted(there.worlds)[3]
-
-    def denied(_operation: str) -> None:
-        raise StoreAccessDeniedError
-
-    there.worlds[broken].stores["aws"].faults.before = denied
+    strike(there.worlds[broken], {"before aws read_current": StoreAccessDeniedError})
     there.asked()
     answers = there.detached()
     assert [status for status, _ in answers] == [502, 200, 200]
     outcomes = {r["credential_id"]: r["outcome"] for _, body in answers for r in body["results"]}
     assert outcomes == {key: "failed" if key == broken else "rotated" for key in there.worlds}
+
+
+def test_what_the_service_does_not_take_is_done_by_the_call_itself() -> None:
+    # (protocol R5)
+    there = fleet(BATCH * 2)
+    there.refuses = lambda _: True
+    status, body = there.asked()
+    assert (status, body["error"], body["batches"]) == (502, "NotHandedOnError", 0)
+    assert {r["outcome"] for r in body["results"]} == {"rotated"}
 
 
 def test_a_call_that_has_no_time_left_begins_no_further_run_and_says_so() -> None:
@@ -295,14 +283,6 @@ def test_one_credential_that_is_not_in_the_plan_is_refused_before_a_run() -> Non
     # (protocol R6)
     status, body = fleet(1).asked({"credential_id": "nobody"})
     assert (status, body) == (502, {"error": "InvalidRequestError", "message": body["message"]})
-
-
-def test_while_the_lock_table_is_out_nothing_is_changed() -> None:
-    there = fleet(3)
-    there.is_out = True
-    status, body = there.asked()
-    assert (status, body["error"]) == (502, "LockTableUnreachableError")
-    assert set(there.rotations.values()) == {0}
 
 
 @pytest.mark.parametrize(

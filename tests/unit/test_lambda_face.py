@@ -123,35 +123,33 @@ def test_an_error_of_lockstep_keeps_its_name(error: type[LockstepError]) -> None
     assert type(caught.value) is error
 
 
+@pytest.mark.parametrize("in_ports", [False, True])
 @pytest.mark.parametrize(
     "foreign",
     [
         ValueError(CANARY),
-        KeyError(CANARY),
         RuntimeError({"password": CANARY}),
         UnicodeEncodeError("utf-8", CANARY, 0, 1, CANARY),
         OSError(5, CANARY, CANARY),
     ],
     ids=lambda e: type(e).__name__,
 )
-def test_a_foreign_error_shows_only_its_class(foreign: Exception, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_foreign_error_shows_only_its_class(
+    foreign: Exception, caplog: pytest.LogCaptureFixture, *, in_ports: bool
+) -> None:
     caplog.set_level(logging.DEBUG)
     world = make_world()
+
+    def ports(_credential_id: str) -> Ports:
+        if in_ports:
+            raise foreign
+        return world.ports()
+
     with pytest.raises(UnexpectedError) as caught:
-        _handler(_raising(foreign), world)(_event(world))
+        LambdaFace(_raising(foreign), GenerateRequest, ports=ports)(_event(world), TimeLeft())
     assert caught.value.where == {"code": type(foreign).__name__}
     assert CANARY not in _logged(caplog) + _shown(caught.value)
     assert type(foreign).__name__ in _logged(caplog)
-
-
-def test_a_foreign_error_while_the_ports_are_built_shows_only_its_class() -> None:
-    def ports(_credential_id: str) -> Ports:
-        raise ValueError(CANARY)
-
-    world = make_world()
-    with pytest.raises(UnexpectedError) as caught:
-        LambdaFace(generate.run, GenerateRequest, ports=ports)(_event(world), TimeLeft())
-    assert CANARY not in _shown(caught.value)
 
 
 def _shown(error: BaseException) -> str:
@@ -159,27 +157,25 @@ def _shown(error: BaseException) -> str:
     return "".join(traceback.format_exception(error)) + str(error) + repr(error)
 
 
-@pytest.mark.parametrize("handler", HANDLERS)
-@pytest.mark.parametrize("event", [{"password": CANARY}, LOOK])
-@pytest.mark.parametrize("qualifier", ["", ":1", ":$LATEST", ":doctors", "-doctor"])
-def test_every_function_refuses_a_bad_input_and_the_doctor_but_by_his_alias(
-    handler: Callable[[Any, object], Any], event: object, qualifier: str
-) -> None:
-    with pytest.raises(InvalidRequestError):
-        handler(event, TimeLeft(invoked_function_arn=DOCTOR.removesuffix(":doctor") + qualifier))
-
-
 # What `lockstep doctor --in-cloud` sends, by its alias
+REFUSED = [
+    *(
+        (event, q)
+        for event in ({"password": CANARY}, LOOK)
+        for q in ("", ":1", ":$LATEST", ":doctors", "-doctor")
+    ),
+    *((event, ":doctor") for event in (*NO_LOOKS, {"stack": "lockstep", "schedules": True})),
+]
 
 
-@pytest.mark.parametrize("event", [*NO_LOOKS, {"stack": "lockstep", "schedules": True}, _event(make_world())])
 @pytest.mark.parametrize("handler", HANDLERS)
-def test_the_alias_refuses_what_is_no_look(
-    handler: Callable[[Any, object], Any], event: object, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("event", "qualifier"), [*REFUSED, (_event(make_world()), ":doctor")])
+def test_every_function_refuses_a_bad_input_the_doctor_but_by_his_alias_and_by_that_all_but_a_look(
+    handler: Callable[[Any, object], Any], event: object, qualifier: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     with pytest.raises(InvalidRequestError):
-        handler(event, TimeLeft(invoked_function_arn=DOCTOR))
+        handler(event, TimeLeft(invoked_function_arn=DOCTOR.removesuffix(":doctor") + qualifier))
     assert CANARY not in _logged(caplog)
 
 

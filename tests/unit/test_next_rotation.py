@@ -5,14 +5,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-import jsonschema
 import msgspec
 import pytest
 from msgspec.structs import replace as replaced
 
 from lockstep.cli import status
 from lockstep.operate import state
-from lockstep.operate.documents import History, Run, Status
+from lockstep.operate.documents import Run, Status
 from lockstep.operate.state import Answer, StoreSnapshot, document, state_of
 from lockstep.protocol.errors import (
     LockstepError,
@@ -25,10 +24,6 @@ from tests.unit.test_cli import BEFORE, BOTH, CLAIM, FORECASTS, NOW, PLANNED, SO
 
 NAMED = names_of(stored())
 EDITED = names_of(stored(0, blob=7))
-
-
-def lines(lock_record: LockRecord, *, has_standby: bool = True) -> list[str]:
-    return list(state.lines(lock_record, PLANNED, NOW, has_standby=has_standby))
 
 
 def shown(capsys: pytest.CaptureFixture[str], lock_record: LockRecord, **answers: Answer) -> list[str]:
@@ -107,29 +102,35 @@ def test_nothing_is_called_valid_that_the_last_run_has_not_proven(
         assert line.startswith(f"previous generation {begins}")
 
 
-def test_a_promotion_is_not_told_by_the_overlap_of_another_plan() -> None:
-    assert any("promoted at" in line for line in lines(record(not_before=SOON)))
-    assert not any("promoted at" in line for line in lines(record(not_before=SOON, plan="of-another-plan")))
+@pytest.mark.parametrize(("more", "is_told"), [({}, True), ({"plan": "of-another-plan"}, False)])
+def test_a_promotion_is_not_told_by_the_overlap_of_another_plan(
+    more: Mapping[str, object],
+    is_told: bool,  # noqa: FBT001 - a row of the table
+) -> None:
+    told = state.lines(record(not_before=SOON, **more), PLANNED, NOW, has_standby=True)
+    assert any("promoted at" in line for line in told) is is_told
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "has_standby", "said"),
     [
-        ({}, "; the turn of oci, the standby"),
-        ({"next_due_at": NOW + timedelta(minutes=18)}, "; the turn of aws"),
-        ({"not_before": NOW + timedelta(minutes=18)}, "; the turn of aws"),
-        ({"paused": True}, "; paused, so no scheduled run begins"),
-        ({"paused": True, "next_due_at": BEFORE}, "; paused, so no scheduled run begins"),
-        ({"next_due_at": BEFORE}, ", overdue; the turn of aws"),
+        ({}, True, "; the turn of oci, the standby"),
+        ({}, False, "; the turn of aws"),
+        ({"next_due_at": NOW + timedelta(minutes=18)}, True, "; the turn of aws"),
+        ({"not_before": NOW + timedelta(minutes=18)}, True, "; the turn of aws"),
+        ({"paused": True}, True, "; paused, so no scheduled run begins"),
+        ({"paused": True, "next_due_at": BEFORE}, True, "; paused, so no scheduled run begins"),
+        ({"next_due_at": BEFORE}, True, ", overdue; the turn of aws"),
     ],
 )
-def test_whose_turn_it_is(more: Mapping[str, object], said: str) -> None:
-    [due] = [line for line in lines(record(**{"next_due_at": SOON, **more})) if line.startswith("next due")]
+def test_whose_turn_it_is(
+    more: Mapping[str, object],
+    has_standby: bool,  # noqa: FBT001 - a row of the table
+    said: str,
+) -> None:
+    told = state.lines(record(**{"next_due_at": SOON, **more}), PLANNED, NOW, has_standby=has_standby)
+    [due] = [line for line in told if line.startswith("next due")]
     assert due.endswith(f"){said}")
-
-
-def test_without_a_standby_it_is_always_the_turn_of_aws() -> None:
-    assert lines(record(next_due_at=SOON), has_standby=False)[-1].endswith("; the turn of aws")
 
 
 # What was read
@@ -141,12 +142,9 @@ def test_an_edit_by_hand_is_told_with_what_was_not_read(capsys: pytest.CaptureFi
     assert "  store aws: a version that Lockstep did not write, but connection_blob has generation 7" in told
     unread = "not read: the value in aws; whether a run can use it: "
     assert f"  {unread}lockstep status --read-values {PLANNED.id}" in told
-
-
-def test_by_values_nothing_is_left_to_be_read(capsys: pytest.CaptureFixture[str]) -> None:
-    told = shown(capsys, record(), aws=stored(0, blob=7), oci=stored())
-    assert not any("read-values" in line for line in told)
-    assert told[0].endswith(": degraded; not in sync, by their values")
+    by_values = shown(capsys, record(), aws=stored(0, blob=7), oci=stored())
+    assert not any("read-values" in line for line in by_values)
+    assert by_values[0].endswith(": degraded; not in sync, by their values")
 
 
 @pytest.mark.parametrize(
@@ -201,13 +199,3 @@ def test_each_state_of_a_credential_is_by_the_schema(
             state = state_of(record, PLANNED, look, NOW, has_standby=True, last_run=last_run, unread={})
             told = Status(verdict=state.verdict.value, evidence=[], credentials=[document(state, NOW)])
             require_document("status", msgspec.to_builtins(told))
-
-
-def test_a_run_is_by_the_schema() -> None:
-    for run in (RUN, ARCHIVED):
-        require_document("history", msgspec.to_builtins(History(runs=[run], problems=[])))
-
-
-def test_a_field_that_the_schema_lacks_is_found() -> None:
-    with pytest.raises(jsonschema.ValidationError, match="new_field"):
-        require_document("history", {"runs": [], "problems": [], "new_field": 1})

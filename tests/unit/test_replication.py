@@ -1,7 +1,6 @@
 """Waiting for verify hosts: what is proven there, in which order, and that no account comes near its lock."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 
@@ -148,23 +147,6 @@ def test_where_nothing_takes_a_refusal_back_pending_is_tried_once(
     assert world.clock.monotonic() == PATIENCE / 2
     world.replicas[0].lag_logins = 0
     world.wait(base=base, doomed=())
-
-
-@STRATEGIES
-def test_what_a_taken_over_account_accepts_is_not_known_so_pending_is_tried_once(strategy: Strategy) -> None:
-    """Base is not known there either until the host is in sync, so it is not asked for before."""
-    world = Rotated(strategy, lag=0)
-    world.replicas[0].lag_logins = None
-    world.values = [replace(v, login=replace(v.login, password=SecretStr("new"))) for v in world.values]
-    world.stage(None, 2)
-    world.stage(2, 3)
-    with pytest.raises(ReplicaLaggingError):
-        world.wait(base=None, doomed=())
-    assert world.clock.monotonic() == PATIENCE / 2
-    world.replicas[0].lag_logins = 0
-    world.wait(base=None, doomed=())
-    assert world.clock.monotonic() == PATIENCE
-    assert world.replicas[0].refusals.most == 1
 
 
 @STRATEGIES

@@ -71,38 +71,35 @@ def test_the_last_error_is_raised_when_the_retries_are_used_up(policy: RetryPoli
 
 
 @pytest.mark.parametrize(
-    ("policy", "error"),
-    [(STEP_POLICY, FenceLostError), (LOCK_POLICY, FenceLostError), (LOCK_POLICY, StoreUnreachableError)],
+    ("policy", "error", "raised"),
+    [
+        (STEP_POLICY, FenceLostError, FenceLostError),
+        (LOCK_POLICY, FenceLostError, FenceLostError),
+        (LOCK_POLICY, StoreUnreachableError, StoreUnreachableError),
+        (STEP_POLICY, ValueError, UnexpectedError),
+    ],
 )
-def test_an_error_that_the_policy_does_not_name_is_raised_at_once(
-    policy: RetryPolicy, error: type[LockstepError]
+def test_an_error_that_the_policy_does_not_name_is_raised_at_once_and_a_foreign_one_without_its_text(
+    policy: RetryPolicy, error: type[Exception], raised: type[LockstepError]
 ) -> None:
     done, work = _failing(error)
-    with pytest.raises(error):
+    with pytest.raises(raised) as caught:
         _retries(_Clock()).call("State", work, policy=policy)
     assert done == ["tried"]
+    assert caught.value.where == ({"code": "ValueError"} if error is ValueError else {})
 
 
-def test_the_text_of_a_foreign_error_is_withheld() -> None:
-    _, work = _failing(ValueError)
-    with pytest.raises(UnexpectedError) as caught:
-        _retries(_Clock()).call("State", work)
-    assert caught.value.where == {"code": "ValueError"}
-
-
-def test_no_try_begins_after_the_deadline() -> None:
+@pytest.mark.parametrize(("deadline", "is_owed", "tries"), [(3.5, False, 3), (0, False, 0), (0, True, 1)])
+def test_no_try_begins_after_the_deadline_but_the_first_one_of_a_call_that_is_owed(
+    deadline: float,
+    is_owed: bool,  # noqa: FBT001 - a row of the table
+    tries: int,
+) -> None:
     done, work = _failing(*[StoreUnreachableError] * 4)
     with pytest.raises(DeadlineExceededError) as caught:
-        _retries(_Clock(), deadline=3.5).call("State", work)
-    assert len(done) == 3
+        _retries(_Clock(), deadline=deadline).call("State", work, is_owed=is_owed)
+    assert len(done) == tries
     assert caught.value.where == {"code": "State"}
-
-
-def test_an_owed_call_is_tried_once_after_the_deadline() -> None:
-    done, work = _failing(StoreUnreachableError)
-    with pytest.raises(DeadlineExceededError):
-        _retries(_Clock(), deadline=0).call("State", work, is_owed=True)
-    assert done == ["tried"]
 
 
 def test_it_tells_how_long_each_state_took_with_its_retries_and_failures() -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import pytest
 from msgspec import structs
 
-from functions.generate import step as generate
 from lockstep.protocol.errors import (
     DatabaseBlockedError,
     DatabaseUnreachableError,
@@ -14,20 +13,28 @@ from lockstep.protocol.errors import (
     InvalidRequestError,
     NoRoomError,
 )
-from lockstep.protocol.messages import Beside, CandidateRef, GenerateRequest, ProbeRequest, ProbeResult
+from lockstep.protocol.messages import Beside, CandidateRef, ProbeRequest, ProbeResult
 from lockstep.protocol.model import Login, Strategy
 from tests.support.memory import MemoryWorld
-from tests.support.world import INTERVAL_SECONDS, held, known_logins, login_of, orders, rotate, rotate_again
-from tests.unit.flights import searched, steady
+from tests.support.world import (
+    INTERVAL_SECONDS,
+    held,
+    known_logins,
+    login_of,
+    make_world,
+    orders,
+    rotate,
+    rotate_again,
+)
+from tests.unit.flights import asked_to_probe, searched
 
 
 def _world(
     strategy: Strategy = Strategy.DUAL_PASSWORD, *, db_1: Iterable[int], db_2: Iterable[int]
 ) -> MemoryWorld:
     """All stores serve generation 4, and 3 is valid; the databases accept what is given, and do not say so."""
-    world = steady(strategy)
-    rotate(world, "third")
-    rotate_again(world, "fourth")
+    world = make_world(strategy=strategy, rotations=3)
+    rotate(world, "fourth")
     world.clock.sleep(INTERVAL_SECONDS)
     for name, generations in (("db-1", db_1), ("db-2", db_2)):
         logins = [login_of(world, generation) for generation in generations]
@@ -38,10 +45,7 @@ def _world(
 
 
 def _needed(world: MemoryWorld, *refused: str) -> ProbeRequest:
-    request = GenerateRequest(rotation=held(world, "searching"), refused=("db-2",))
-    needed = generate.run(request, world.ports())
-    assert isinstance(needed, ProbeRequest)
-    return structs.replace(needed, refused=refused)
+    return structs.replace(asked_to_probe(world, held(world, "searching"), "db-2"), refused=refused)
 
 
 def _shown(world: MemoryWorld, name: str) -> list[int]:

@@ -52,39 +52,33 @@ def app_user(generation: int) -> str:
 # Forgeries
 
 
+READS: dict[str, Callable[[MemoryStore], object]] = {
+    "read_current": lambda store: store.read_current(),
+    "stage": lambda store: store.stage(value(7)),
+    "read_version": lambda store: store.read_version("generation-7"),
+    "read_generation": lambda store: store.read_generation(7),
+}
+
+
 @pytest.mark.parametrize(
-    "read",
+    ("kind", "text", "reads"),
     [
-        lambda store: store.read_current(),
-        lambda store: store.read_version("generation-7"),
-        lambda store: store.read_generation(7),
-        lambda store: store.stage(value(7)),
+        ("app_user", app_user(5), list(READS)),
+        ("app_user", '{"placeholder":true}', list(READS)),
+        ("connection_blob", '{"generation":5}', ["read_current", "stage"]),
     ],
-    ids=["read_current", "read_version", "read_generation", "stage"],
 )
-@pytest.mark.parametrize("text", [app_user(5), '{"placeholder":true}'], ids=["another", "placeholder"])
 def test_a_text_that_claims_another_generation_than_its_name_is_malformed(
-    store: MemoryStore, read: Callable[[MemoryStore], object], text: str
+    store: MemoryStore, kind: SecretKind, text: str, reads: list[str]
 ) -> None:
-    store.forge("app_user", 7, text)
-    with pytest.raises(SecretMalformedError) as error:
-        read(store)
-    assert error.value.where == {
-        "store": "memory",
-        "secret": CREDENTIAL.secret_names.app_user,
-        "code": "forged",
-    }
-    assert "hunter2" not in str(error.value)
-
-
-@pytest.mark.parametrize("read", [MemoryStore.read_current, lambda store: store.stage(value(7))])
-def test_a_connection_blob_that_claims_another_generation_than_its_name_is_malformed(
-    store: MemoryStore, read: Callable[[MemoryStore], object]
-) -> None:
-    store.forge("connection_blob", 7, '{"generation":5}')
-    with pytest.raises(SecretMalformedError) as error:
-        read(store)
-    assert error.value.where["secret"] == CREDENTIAL.secret_names.connection_blob
+    store.forge(kind, 7, text)
+    names = CREDENTIAL.secret_names
+    secret = names.app_user if kind == "app_user" else names.connection_blob
+    for read in reads:
+        with pytest.raises(SecretMalformedError) as error:
+            READS[read](store)
+        assert error.value.where == {"store": "memory", "secret": secret, "code": "forged"}
+        assert "hunter2" not in str(error.value)
 
 
 # The order of a promotion
@@ -123,23 +117,6 @@ def test_a_higher_generation_in_either_secret_is_a_lost_fence(store: MemoryStore
     with pytest.raises(FenceLostError):
         store.promote(1, lambda: done.append("fence"))
     assert done == []
-
-
-# Several stores
-
-
-def test_the_first_store_decides_and_the_others_get_a_copy(pair: Pair) -> None:
-    pair.first.stage(value(1, by="earlier"))
-    pair.both.stage(value(1))
-    assert pair.second.read_generation(1) == value(1, by="earlier")
-    assert pair.both.first is pair.first
-
-
-def test_another_value_in_another_store_is_a_conflict(pair: Pair) -> None:
-    pair.second.stage(value(1, by="another"))
-    with pytest.raises(StagedValueConflictError) as error:
-        pair.both.stage(value(1))
-    assert error.value.where == {"store": "second", "generation": "1"}
 
 
 def test_a_generation_is_found_in_the_first_store_that_holds_it(pair: Pair) -> None:
@@ -202,11 +179,17 @@ def test_a_value_of_another_claim_is_a_conflict_in_every_store(pair: Pair, place
     assert error.value.where == {"store": place, "generation": "1"}
 
 
-def test_a_value_of_the_same_claim_is_a_twins(pair: Pair) -> None:
+def test_of_one_claim_the_first_store_decides_the_others_get_a_copy_and_none_has_another_value(
+    pair: Pair,
+) -> None:
     theirs = replace(value(1, by="twin"), claim_id="mine")
     pair.first.stage(theirs)
     pair.both.stage(replace(value(1), claim_id="mine"))
     assert [store.read_generation(1) for store in pair.both] == [theirs, theirs]
+    pair.second.stage(value(2, by="another"))
+    with pytest.raises(StagedValueConflictError) as error:
+        pair.both.stage(value(2))
+    assert error.value.where == {"store": "second", "generation": "2"}
 
 
 def test_waiting_ends_when_every_store_serves_or_the_time_is_over(pair: Pair) -> None:

@@ -136,7 +136,7 @@ class Outage:
         )
 
 
-@pytest.mark.parametrize("number", [10, 100, 1000, 4000])
+@pytest.mark.parametrize("number", [10, 1000])
 def test_the_standby_keeps_the_interval_of_a_fleet(number: int) -> None:
     # (protocol R5, R8)
     hours = 2
@@ -160,8 +160,8 @@ def test_with_too_few_containers_nobody_is_left_behind() -> None:
 
 @pytest.mark.parametrize(
     ("number", "broken", "containers"),
-    # In a call of its own, in one that was handed its batch, and in one that looks again.
-    [(9, 4, CONTAINERS), (100, 13, CONTAINERS), (1000, 15, 12)],
+    # In a call of its own, and in one that was handed its batch.
+    [(9, 4, CONTAINERS), (100, 13, CONTAINERS)],
 )
 def test_what_takes_the_time_of_its_calls_keeps_nobody_from_its_turn(
     number: int, broken: int, containers: int

@@ -22,9 +22,8 @@ from lockstep.protocol.workers import at_the_same_time
 from lockstep.runtime import identity
 from lockstep.runtime.clouds import Clouds, Endpoints
 from lockstep.runtime.federation import SessionContext
-from lockstep.runtime.identity import AWS_RUNNER, KEY_KEPT, OCI_RUNNER, OPERATOR, Identity
+from lockstep.runtime.identity import KEY_KEPT, OCI_RUNNER, OPERATOR, Identity
 from lockstep.runtime.system import SystemClock
-from lockstep.runtime.wiring import Runner
 from sandbox.emulators.oci import OciSandbox, write_config_file
 from tests.support.memory import FakeClock, make_plan
 from tests.support.peer import silent
@@ -50,13 +49,6 @@ def _reach(read: Callable[[str], str]) -> Clouds:
     clouds = Clouds(make_plan(), OPERATOR, endpoints=Endpoints(), timeouts=Timeouts(), clock=SystemClock())
     clouds.secret = read  # type: ignore[assignment, method-assign]  # nothing is asked of AWS
     return clouds
-
-
-def test_a_runner_has_the_stores_of_the_plan_and_the_stream_of_its_own_cloud() -> None:
-    ports = Runner(make_plan(), AWS_RUNNER).ports(CREDENTIAL)
-    assert ports.runner == ports.audit_log.stream == "aws"
-    assert [store.name for store in ports.stores] == ["aws", "oci"]
-    assert list(ports.databases) == ["db-1", "db-2"]
 
 
 def test_time_outs_reach_the_clients_of_oci_and_the_drivers(
@@ -135,14 +127,6 @@ def test_workers_that_need_the_same_client_at_the_same_time_make_it_once() -> No
     one, other = at_the_same_time([lambda: clouds.oci("eu-frankfurt-1").vaults] * 2)
     assert one is other
     assert asked == ["aws", "oci"]
-
-
-def test_the_key_in_oci_is_read_anew_by_each_run() -> None:
-    """A newer version may sign by the next one (protocol E11)."""
-    clouds = Clouds(
-        make_plan(), _slow_identity([]), endpoints=Endpoints(), timeouts=Timeouts(), clock=SystemClock()
-    )
-    assert clouds.signer("oci") is not clouds.signer("oci")
 
 
 def test_an_operator_uses_the_oci_identity_of_the_environment(
