@@ -7,14 +7,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
-from lockstep.protocol.errors import (
-    AccountExpiredError,
-    AccountLockedError,
-    AdminCredentialRejectedError,
-    AdvisoryLockBusyError,
-    DatabaseUnreachableError,
-    PasswordRefusedByPolicyError,
-)
+from lockstep.protocol import errors
 from lockstep.protocol.model import CredentialValue, Login, SecretStr, Strategy
 from tests.support.faults import Faults
 
@@ -57,7 +50,7 @@ class Refusals:
 
     def require_unblocked(self, database: str, username: str) -> None:
         if self.limit is not None and self._in_a_row[username] >= self.limit:
-            raise AccountLockedError(database=database)
+            raise errors.AccountLockedError(database=database)
 
     def count(self, username: str, *, accepted: bool) -> None:
         self._in_a_row[username] = 0 if accepted else self._in_a_row[username] + 1
@@ -112,7 +105,7 @@ class MemoryDatabase:
             if not accepted:
                 return False
             if account.locked:
-                raise AccountLockedError(database=self.name)
+                raise errors.AccountLockedError(database=self.name)
         self.on_login(self.name, login)
         return True
 
@@ -141,19 +134,19 @@ class MemoryDatabase:
     def _open(self, session: "MemoryStager") -> None:
         self.require_reachable()
         if self.admin_refused:
-            raise AdminCredentialRejectedError(database=self.name)
+            raise errors.AdminCredentialRejectedError(database=self.name)
         if not self._advisory.acquire(blocking=False):
-            raise AdvisoryLockBusyError(database=self.name)
+            raise errors.AdvisoryLockBusyError(database=self.name)
         self._holder = session
 
     def require_reachable(self, session: "MemoryStager | None" = None) -> None:
         if self.unreachable or (session and session is not self._holder):
-            raise DatabaseUnreachableError(database=self.name)
+            raise errors.DatabaseUnreachableError(database=self.name)
 
     def set_passwords(self, username: str, *passwords: str) -> None:
         """What the statement of the strategy does: one password an account, or two."""
         if passwords and self.refuses(passwords[0]):
-            raise PasswordRefusedByPolicyError(database=self.name)
+            raise errors.PasswordRefusedByPolicyError(database=self.name)
         kept = passwords if self._dual else passwords[:1]
         self.accounts[username] = replace(self.accounts[username], passwords=kept)
 
@@ -207,7 +200,7 @@ class MemoryStager:
     def accepts_after_all(self, login: Login) -> bool:
         self._database.require_reachable(self)
         if self._database.accounts.get(login.username, Account()).expired:
-            raise AccountExpiredError(database=self._database.name)
+            raise errors.AccountExpiredError(database=self._database.name)
         return False
 
 
@@ -250,7 +243,7 @@ class MemoryReplica:
 
     def _accepts(self, login: Login) -> bool:
         if self.unreachable:
-            raise DatabaseUnreachableError(database=self.name)
+            raise errors.DatabaseUnreachableError(database=self.name)
         self._replicate()
         self._logins += 1
         username = login.username

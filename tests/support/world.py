@@ -11,18 +11,8 @@ from functions.generate import step as generate
 from functions.update_secrets import step as update_secrets
 from lockstep.audit.chain import Entry, parse
 from lockstep.audit.entry import NO_PREVIOUS, signer_of
+from lockstep.protocol import messages
 from lockstep.protocol.deadlines import LEASE, RUN
-from lockstep.protocol.messages import (
-    ApplyResult,
-    GenerateRequest,
-    Promoted,
-    Rotation,
-    RunInput,
-    Runner,
-    Staged,
-    UpdateRequest,
-    UpdateResult,
-)
 from lockstep.protocol.model import ClaimKind, Credential, LockRecord, Login, SecretStr
 from lockstep.protocol.strict_json import read
 from oci_fn import sequence
@@ -49,7 +39,7 @@ class Killed(BaseException):
 class Ran:
     """A run that has ended well."""
 
-    promoted: Promoted | None
+    promoted: messages.Promoted | None
 
     @property
     def outcome(self) -> str:
@@ -121,10 +111,10 @@ def make_world(
 
 def rotate(world: MemoryWorld, rotation_id: str, *, runner: str = "aws", force: bool = False) -> Ran:
     """One run, from acquiring to releasing the lock, one database after the other."""
-    run = RunInput(credential_id=world.credential.id, trigger="test", force=force)
+    run = messages.RunInput(credential_id=world.credential.id, trigger="test", force=force)
     deadline = world.clock.monotonic() + RUN_SECONDS
     retries = Retries(world.clock, deadline=deadline, jitter=lambda: 0.5)
-    ports, of = world.ports(runner), cast("Runner", runner)
+    ports, of = world.ports(runner), cast("messages.Runner", runner)
     return Ran(sequence.rotate(run, ports, retries, rotation_id=rotation_id, runner=of))
 
 
@@ -136,13 +126,13 @@ def rotate_again(world: MemoryWorld, rotation_id: str, *, runner: str = "aws") -
 
 def held(
     world: MemoryWorld, rotation_id: str = "run-1", *, runner: str = "aws", force: bool = False
-) -> Rotation:
+) -> messages.Rotation:
     """A run that has just acquired the lock, for tests that call its steps themselves."""
     now = world.clock.now()
     lease = world.lock.acquire(holder=rotation_id, now=now, expires_at=now + LEASE, force=force)
     assert lease
     return read(
-        Rotation,
+        messages.Rotation,
         {
             "credential_id": lease.credential_id,
             "rotation_id": rotation_id,
@@ -155,28 +145,30 @@ def held(
     )
 
 
-def generated(world: MemoryWorld, rotation: Rotation) -> Staged:
+def generated(world: MemoryWorld, rotation: messages.Rotation) -> messages.Staged:
     """Run Generate where it stages; its result has the claim, and the run with its plan."""
-    result = generate.run(GenerateRequest(rotation=rotation), world.ports(rotation.runner))
-    assert isinstance(result, Staged)
+    result = generate.run(messages.GenerateRequest(rotation=rotation), world.ports(rotation.runner))
+    assert isinstance(result, messages.Staged)
     return result
 
 
-def applied(world: MemoryWorld, staged: Staged) -> ApplyResult:
+def applied(world: MemoryWorld, staged: messages.Staged) -> messages.ApplyResult:
     """Run ApplyDb."""
     result = asked_to_apply(world, staged)
-    assert isinstance(result, ApplyResult)
+    assert isinstance(result, messages.ApplyResult)
     return result
 
 
-def asked_to_apply(world: MemoryWorld, staged: Staged) -> object:
+def asked_to_apply(world: MemoryWorld, staged: messages.Staged) -> object:
     """Run ApplyDb; whatever it answers."""
     return apply_db.run(staged, world.ports(staged.rotation.runner))
 
 
-def updated(world: MemoryWorld, staged: Staged, proven: Iterable[str] | None = None) -> UpdateResult:
+def updated(
+    world: MemoryWorld, staged: messages.Staged, proven: Iterable[str] | None = None
+) -> messages.UpdateResult:
     """Run UpdateSecrets; by default every database was seen to accept the value."""
-    request = UpdateRequest(
+    request = messages.UpdateRequest(
         rotation=staged.rotation,
         claim=staged.claim,
         proven=tuple(world.databases if proven is None else proven),

@@ -4,35 +4,11 @@ import pytest
 
 from functions.apply_db import step as apply_db
 from functions.generate import step as generate
-from lockstep.protocol.messages import (
-    DatabaseResult,
-    GenerateRequest,
-    ProbeRequest,
-    ProbeResult,
-    Revoked,
-    RevokeRequest,
-    RevokeResult,
-    Rotation,
-    Staged,
-    UpdateResult,
-)
+from lockstep.protocol import messages
 from lockstep.protocol.model import Claim, Strategy
 from lockstep.protocol.strict_json import read
+from tests.support import world as w
 from tests.support.memory import MemoryDatabase, MemoryWorld
-from tests.support.world import (
-    INTERVAL_SECONDS,
-    Killed,
-    applied,
-    generated,
-    held,
-    known_logins,
-    login_of,
-    make_world,
-    rotate,
-    shown,
-    struck,
-    updated,
-)
 
 both_strategies = pytest.mark.parametrize("strategy", list(Strategy))
 
@@ -62,36 +38,36 @@ PROMOTING = [
 
 def steady(strategy: Strategy = Strategy.DUAL_PASSWORD, *, stores: int = 2) -> MemoryWorld:
     """A world after two rotations; the next one is due."""
-    return make_world(stores=stores, strategy=strategy, rotations=2)
+    return w.make_world(stores=stores, strategy=strategy, rotations=2)
 
 
 def dies(world: MemoryWorld, boundary: str, *, runner: str = "oci") -> None:
     """Let a run die at a boundary, and advance the clock to the next trigger."""
-    with struck(world, {boundary: Killed}), pytest.raises(Killed):
-        rotate(world, "dead", runner=runner)
-    world.clock.sleep(INTERVAL_SECONDS)
+    with w.struck(world, {boundary: w.Killed}), pytest.raises(w.Killed):
+        w.rotate(world, "dead", runner=runner)
+    world.clock.sleep(w.INTERVAL_SECONDS)
 
 
-def run_generate(world: MemoryWorld, rotation: Rotation, **more: object) -> Staged:
+def run_generate(world: MemoryWorld, rotation: messages.Rotation, **more: object) -> messages.Staged:
     """Run Generate where it stages; `more` holds what a search has found, or what has refused base."""
-    request = read(GenerateRequest, {"rotation": rotation, **more})
+    request = read(messages.GenerateRequest, {"rotation": rotation, **more})
     result = generate.run(request, world.ports(rotation.runner))
-    assert isinstance(result, Staged)
+    assert isinstance(result, messages.Staged)
     return result
 
 
-def asked_to_probe(world: MemoryWorld, rotation: Rotation, *refused: str) -> ProbeRequest:
+def asked_to_probe(world: MemoryWorld, rotation: messages.Rotation, *refused: str) -> messages.ProbeRequest:
     """Run Generate where it asks for a probe."""
-    request = GenerateRequest(rotation=rotation, refused=refused)
+    request = messages.GenerateRequest(rotation=rotation, refused=refused)
     result = generate.run(request, world.ports(rotation.runner))
-    assert isinstance(result, ProbeRequest)
+    assert isinstance(result, messages.ProbeRequest)
     return result
 
 
-def searched(world: MemoryWorld, needed: ProbeRequest) -> ProbeResult:
+def searched(world: MemoryWorld, needed: messages.ProbeRequest) -> messages.ProbeResult:
     """Run the search that Generate asks for."""
     result = apply_db.run(needed, world.ports(needed.rotation.runner))
-    assert isinstance(result, ProbeResult)
+    assert isinstance(result, messages.ProbeResult)
     return result
 
 
@@ -100,7 +76,7 @@ class Flight:
 
     def __init__(self, strategy: Strategy = Strategy.DUAL_PASSWORD) -> None:
         self.world = steady(strategy)
-        self.staged = generated(self.world, held(self.world, "third"))
+        self.staged = w.generated(self.world, w.held(self.world, "third"))
 
     @property
     def claim(self) -> Claim:
@@ -112,24 +88,24 @@ class Flight:
 
     def lets_in(self, *generations: int) -> list[bool]:
         """Which generations db-1 lets in."""
-        logins = known_logins(self.world)["db-1"]
-        return [shown(login_of(self.world, generation)) in logins for generation in generations]
+        logins = w.known_logins(self.world)["db-1"]
+        return [w.shown(w.login_of(self.world, generation)) in logins for generation in generations]
 
-    def apply(self) -> DatabaseResult:
+    def apply(self) -> messages.DatabaseResult:
         """Run ApplyDb; the result of db-1."""
-        return applied(self.world, self.staged).databases[0]
+        return w.applied(self.world, self.staged).databases[0]
 
-    def promote(self) -> UpdateResult:
-        return updated(self.world, self.staged)
+    def promote(self) -> messages.UpdateResult:
+        return w.updated(self.world, self.staged)
 
     def overtaken(self) -> None:
         """Let another run take the lock."""
-        self.world.clock.sleep(INTERVAL_SECONDS)
-        held(self.world, "taker", runner="oci")
+        self.world.clock.sleep(w.INTERVAL_SECONDS)
+        w.held(self.world, "taker", runner="oci")
 
-    def revoke(self) -> Revoked:
+    def revoke(self) -> messages.Revoked:
         """Run RevokeDb; the result of db-1."""
-        request = RevokeRequest(rotation=self.staged.rotation, claim=self.claim)
+        request = messages.RevokeRequest(rotation=self.staged.rotation, claim=self.claim)
         result = apply_db.run(request, self.world.ports())
-        assert isinstance(result, RevokeResult)
+        assert isinstance(result, messages.RevokeResult)
         return result.databases[0]

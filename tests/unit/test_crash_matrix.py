@@ -9,28 +9,8 @@ import pytest
 
 from lockstep.protocol.errors import LockstepError
 from lockstep.protocol.model import Strategy
+from tests.support import world as w
 from tests.support.memory import MemoryWorld
-from tests.support.world import (
-    INTERVAL_SECONDS,
-    Death,
-    Killed,
-    Observer,
-    another_login,
-    assert_in_sync,
-    assert_on_record,
-    at_every_boundary,
-    edit,
-    entries,
-    known_logins,
-    login_of,
-    make_world,
-    revokes_everything,
-    rotate,
-    rotate_again,
-    rotation_of,
-    shown,
-    undisturbed,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +31,12 @@ class Story:
 
 
 def _edited_by_hand(world: MemoryWorld) -> None:
-    edit(world.stores["aws"], another_login(world))
+    w.edit(world.stores["aws"], w.another_login(world))
 
 
 def _only_in_one_store(world: MemoryWorld) -> None:
-    login = another_login(world)
-    edit(world.stores["aws"], login)
+    login = w.another_login(world)
+    w.edit(world.stores["aws"], login)
     for database in world.databases.values():
         database.accounts[login.username].passwords = (login.password.reveal(),)
 
@@ -64,14 +44,14 @@ def _only_in_one_store(world: MemoryWorld) -> None:
 def _failed_over(world: MemoryWorld) -> None:
     """The last change of one database is lost: it refuses what the stores serve (protocol C5)."""
     backup = deepcopy(world.databases["db-2"].accounts)
-    rotate(world, "third", runner="aws")
+    w.rotate(world, "third", runner="aws")
     world.databases["db-2"].accounts = backup
-    world.clock.sleep(INTERVAL_SECONDS)
+    world.clock.sleep(w.INTERVAL_SECONDS)
 
 
 def _emergency_in_a_reconcile(world: MemoryWorld) -> None:
     _edited_by_hand(world)
-    revokes_everything(world)
+    w.revokes_everything(world)
 
 
 STEADY = Story(changes=25)
@@ -83,13 +63,13 @@ STORIES = {
     "one placeholder": Story(changes=20, rotations=0, placeholder=True, prepare=_only_in_one_store),
     "edited by hand": Story(changes=20, prepare=_edited_by_hand),
     "failed over": Story(changes=28, prepare=_failed_over, refusals=2),
-    "emergency": Story(changes=40, prepare=revokes_everything),
+    "emergency": Story(changes=40, prepare=w.revokes_everything),
     "emergency in a reconcile": Story(changes=20, prepare=_emergency_in_a_reconcile),
 }
 
 
 def _world(story: Story, strategy: Strategy) -> MemoryWorld:
-    world = make_world(
+    world = w.make_world(
         stores=story.stores, strategy=strategy, placeholder=story.placeholder, rotations=story.rotations
     )
     story.prepare(world)
@@ -98,40 +78,40 @@ def _world(story: Story, strategy: Strategy) -> MemoryWorld:
 
 def _dies(world: MemoryWorld, run: str, *, at: int, runner: str = "aws") -> str:
     """Let a run die after its n-th change; return the boundary, or an empty text if it had fewer."""
-    death = Death(at, Observer(world).look)
-    at_every_boundary(world, death)
+    death = w.Death(at, w.Observer(world).look)
+    w.at_every_boundary(world, death)
     try:
-        rotate(world, run, runner=runner)
-    except Killed:
+        w.rotate(world, run, runner=runner)
+    except w.Killed:
         pass
     finally:
-        undisturbed(world)
+        w.undisturbed(world)
     return death.boundary
 
 
 def _survives(world: MemoryWorld, recoverer: str, *, died: str, refusals: int = 1) -> None:
     try:
-        at_every_boundary(world, Observer(world).look)
-        recovered = rotate_again(world, "recovery", runner=recoverer)
+        w.at_every_boundary(world, w.Observer(world).look)
+        recovered = w.rotate_again(world, "recovery", runner=recoverer)
         assert recovered.outcome == "rotated"
-        assert_in_sync(world, recovered.generation)
-        base, emergency = login_of(world, recovered.generation or 0), world.lock.record.is_revoking
-        following = rotate_again(world, "following", runner="aws")
-        undisturbed(world)
-        _is_whole(world, following.generation or 0, set() if emergency else {shown(base)}, refusals)
+        w.assert_in_sync(world, recovered.generation)
+        base, emergency = w.login_of(world, recovered.generation or 0), world.lock.record.is_revoking
+        following = w.rotate_again(world, "following", runner="aws")
+        w.undisturbed(world)
+        _is_whole(world, following.generation or 0, set() if emergency else {w.shown(base)}, refusals)
     except (AssertionError, LockstepError) as e:
         raise AssertionError(f"died {died}") from e
 
 
 def _is_whole(world: MemoryWorld, generation: int, base: set[tuple[str, str]], refusals: int) -> None:
-    assert_in_sync(world, generation)
+    w.assert_in_sync(world, generation)
     assert not world.lock.record.is_revoking
-    for database, let_in in known_logins(world).items():
-        live = {shown(login_of(world, generation)), *base}
+    for database, let_in in w.known_logins(world).items():
+        live = {w.shown(w.login_of(world, generation)), *base}
         assert let_in == live, f"I9: {database} accepts a revoked login, or refuses a live one"
         assert world.databases[database].refusals.most <= refusals, "refused logins in a row"
-    assert_on_record(world)
-    recorded = [rotation_of(e) for stream in world.audit_logs for e in entries(world, stream)]
+    w.assert_on_record(world)
+    recorded = [w.rotation_of(e) for stream in world.audit_logs for e in w.entries(world, stream)]
     assert recorded.count("recovery") == recorded.count("following") == 1
 
 
@@ -156,6 +136,6 @@ def test_two_runs_that_die_in_a_row_are_finished_by_the_next_run(strategy: Strat
     for first, step in product(range(0, STEADY.changes, 3), range(0, STEADY.changes, 5)):
         world, second = _world(STEADY, strategy), step + first % 5
         died = _dies(world, "dies", at=first)
-        world.clock.sleep(INTERVAL_SECONDS)
+        world.clock.sleep(w.INTERVAL_SECONDS)
         died += f", then {_dies(world, 'dies-too', at=second, runner='oci')}"
         _survives(world, "aws", died=died)

@@ -13,35 +13,16 @@ from lockstep.protocol.errors import (
 )
 from lockstep.protocol.messages import RevocationCheck, RevocationResult
 from lockstep.protocol.model import Strategy
+from tests.support import world as w
 from tests.support.memory import MemoryWorld
-from tests.support.world import (
-    activates,
-    another_login,
-    assert_in_sync,
-    edit,
-    entries,
-    interrupted,
-    known_logins,
-    login_of,
-    loses_the_lock_table,
-    make_world,
-    orders,
-    revokes_everything,
-    rotate,
-    rotate_again,
-    shown,
-    strike,
-    struck,
-    undisturbed,
-)
 from tests.unit.flights import Flight, both_strategies, dies, steady
 
 
 def _serves_only(world: MemoryWorld, generation: int | None) -> None:
     """Every database accepts this generation and nothing else, and the order is no longer in force."""
-    assert_in_sync(world, generation)
-    only = {shown(login_of(world, generation or 0))}
-    assert known_logins(world) == dict.fromkeys(world.databases, only)
+    w.assert_in_sync(world, generation)
+    only = {w.shown(w.login_of(world, generation or 0))}
+    assert w.known_logins(world) == dict.fromkeys(world.databases, only)
     assert not world.lock.record.is_revoking
     assert world.lock.record.valid == {generation}
 
@@ -67,10 +48,10 @@ def test_a_revocation_that_fails_anywhere_and_is_tried_again_is_not_refused_twic
 
     for at in range(100):
         flight = _promoted(strategy)
-        failure = interrupted(flight.world, at, fails)
+        failure = w.interrupted(flight.world, at, fails)
         with suppress(DatabaseUnreachableError):
             flight.revoke()
-        undisturbed(flight.world)
+        w.undisturbed(flight.world)
         flight.revoke()
         assert flight.database.refusals.most == 1, at
         if not failure.boundary:
@@ -94,24 +75,24 @@ def test_what_may_be_valid_beside_the_promoted_generation_is_revoked_and_that_lo
 
 def test_the_other_account_is_ended_even_if_no_store_has_its_value() -> None:
     flight = _promoted(Strategy.ALTERNATING_USERS)
-    base = login_of(flight.world, 2)
+    base = w.login_of(flight.world, 2)
     for store in flight.world.stores.values():
         del store._secrets["app_user"].versions["generation-2"]
     assert RevocationCheck(generation=2, revocation=RevocationResult.UNREADABLE) in flight.revoke().revoked
-    assert shown(base) not in known_logins(flight.world)["db-1"]
+    assert w.shown(base) not in w.known_logins(flight.world)["db-1"]
 
 
 def _not_promoted(flight: Flight) -> None:
-    orders(flight.world, promoting=False)
+    w.orders(flight.world, promoting=False)
 
 
 def _winner_was_ended(flight: Flight) -> None:
-    flight.database.set_passwords("app", login_of(flight.world, 2).password.reveal())
+    flight.database.set_passwords("app", w.login_of(flight.world, 2).password.reveal())
 
 
 def _never_ends(flight: Flight) -> None:
     kept = flight.database.accounts["app"].passwords
-    strike(flight.world, {"after db-1 stage": lambda: flight.database.set_passwords("app", *kept)})
+    w.strike(flight.world, {"after db-1 stage": lambda: flight.database.set_passwords("app", *kept)})
 
 
 @pytest.mark.parametrize(
@@ -141,17 +122,17 @@ def test_an_order_ends_the_overlap_at_once_and_is_recorded_also_where_it_is_forc
     strategy: Strategy,
 ) -> None:
     world = steady(strategy)
-    rotate(world, "third")
-    assert rotate(world, "too-early", force=True).outcome == "skipped"
-    revokes_everything(world)
-    orders(world, paused=True)
-    assert rotate(world, "scheduled").outcome == "skipped"
-    _serves_only(world, rotate(world, "emergency", runner="oci", force=True).generation)
-    details = entries(world, "oci")[-1].event["unmapped"]["lockstep"]
+    w.rotate(world, "third")
+    assert w.rotate(world, "too-early", force=True).outcome == "skipped"
+    w.revokes_everything(world)
+    w.orders(world, paused=True)
+    assert w.rotate(world, "scheduled").outcome == "skipped"
+    _serves_only(world, w.rotate(world, "emergency", runner="oci", force=True).generation)
+    details = w.entries(world, "oci")[-1].event["unmapped"]["lockstep"]
     assert details["revoked_on_purpose"] == [2, 3]
-    orders(world, paused=False)
-    assert rotate(world, "fulfilled").outcome == "skipped"
-    assert_in_sync(world, rotate_again(world, "following").generation)
+    w.orders(world, paused=False)
+    assert w.rotate(world, "fulfilled").outcome == "skipped"
+    w.assert_in_sync(world, w.rotate_again(world, "following").generation)
 
 
 @both_strategies
@@ -160,13 +141,13 @@ def test_an_order_while_a_reconcile_is_due_is_fulfilled_by_the_run_after_the_rec
 ) -> None:
     """A reconcile gives an old login again, so it cannot fulfil the order; the next run may begin at once."""
     world = steady(strategy)
-    edit(world.stores["oci"], another_login(world))
-    revokes_everything(world)
-    reconciled = rotate(world, "reconciler")
-    assert_in_sync(world, reconciled.generation)
-    assert login_of(world, reconciled.generation or 0) == login_of(world, 2)
+    w.edit(world.stores["oci"], w.another_login(world))
+    w.revokes_everything(world)
+    reconciled = w.rotate(world, "reconciler")
+    w.assert_in_sync(world, reconciled.generation)
+    assert w.login_of(world, reconciled.generation or 0) == w.login_of(world, 2)
     assert world.lock.record.is_revoking
-    result = rotate(world, "emergency", runner="oci")
+    result = w.rotate(world, "emergency", runner="oci")
     _serves_only(world, result.generation)
 
 
@@ -178,8 +159,8 @@ def test_a_value_that_was_staged_before_the_order_is_not_finished(boundary: str,
     """Whoever could read the stores' pending versions has it, too (protocol C2)."""
     world = steady(strategy)
     dies(world, boundary)
-    revokes_everything(world)
-    result = rotate(world, "emergency")
+    w.revokes_everything(world)
+    result = w.rotate(world, "emergency")
     assert (result.generation, result.adopted) == (4, False)
     _serves_only(world, 4)
 
@@ -189,30 +170,30 @@ def test_an_order_during_the_promotion_of_an_older_value_is_fulfilled_by_the_nex
     strategy: Strategy,
 ) -> None:
     world = steady(strategy)
-    with struck(world, {"after db-2 stage": lambda: revokes_everything(world)}):
-        assert rotate(world, "third").generation == 3
-    assert_in_sync(world, 3)
+    with w.struck(world, {"after db-2 stage": lambda: w.revokes_everything(world)}):
+        assert w.rotate(world, "third").generation == 3
+    w.assert_in_sync(world, 3)
     assert world.lock.record.is_revoking
-    _serves_only(world, rotate(world, "emergency", runner="oci").generation)
+    _serves_only(world, w.rotate(world, "emergency", runner="oci").generation)
 
 
 @both_strategies
 def test_an_order_whose_revocation_fails_stays_in_force(strategy: Strategy) -> None:
     world = steady(strategy)
-    revokes_everything(world)
+    w.revokes_everything(world)
 
     def down_after_the_promotion() -> None:
         if world.lock.record.promoting:
             raise DatabaseUnreachableError(database="db-2")
 
     with (
-        struck(world, {"before db-2 accepts": down_after_the_promotion}),
+        w.struck(world, {"before db-2 accepts": down_after_the_promotion}),
         pytest.raises(DatabaseUnreachableError),
     ):
-        rotate(world, "emergency")
+        w.rotate(world, "emergency")
     assert world.locked_out() == []
     assert world.lock.record.is_revoking
-    _serves_only(world, rotate(world, "finisher").generation)
+    _serves_only(world, w.rotate(world, "finisher").generation)
 
 
 @both_strategies
@@ -220,17 +201,17 @@ def test_an_order_whose_revocation_fails_stays_in_force(strategy: Strategy) -> N
 def test_an_order_that_names_no_generation_on_record_outlives_the_reconcile(
     strategy: Strategy, table: str
 ) -> None:
-    world = make_world(strategy=strategy)
+    world = w.make_world(strategy=strategy)
     if table == "lost":
-        rotate(world, "first")
-        rotate_again(world, "second")
-        loses_the_lock_table(world)
-        activates(world)
+        w.rotate(world, "first")
+        w.rotate_again(world, "second")
+        w.loses_the_lock_table(world)
+        w.activates(world)
     login = world.stores["aws"].current_login()
     assert login
-    revokes_everything(world)
-    assert rotate(world, "reconcile").outcome == "rotated"
-    result = rotate(world, "new", runner="oci")
+    w.revokes_everything(world)
+    assert w.rotate(world, "reconcile").outcome == "rotated"
+    result = w.rotate(world, "new", runner="oci")
     assert result.outcome == "rotated"
-    assert shown(login) not in known_logins(world)["db-1"]
+    assert w.shown(login) not in w.known_logins(world)["db-1"]
     _serves_only(world, result.generation)

@@ -11,46 +11,20 @@ from typing import NoReturn
 
 import pytest
 
-from lockstep.protocol.errors import (
-    AuditLogAccessDeniedError,
-    AuditLogUnreachableError,
-    DatabaseUnreachableError,
-    LockstepError,
-    LockTableAccessDeniedError,
-    LockTableUnreachableError,
-    PrivilegeMissingError,
-    StoreAccessDeniedError,
-    StoreUnreachableError,
-)
+from lockstep.protocol import errors
 from lockstep.protocol.model import Strategy
+from tests.support import world as w
 from tests.support.memory import MemoryWorld
-from tests.support.world import (
-    Observer,
-    assert_in_sync,
-    assert_on_record,
-    at_every_boundary,
-    entries,
-    known_logins,
-    login_of,
-    quiet,
-    rotate,
-    rotate_again,
-    rotation_of,
-    served,
-    shown,
-    status_of,
-    undisturbed,
-)
 from tests.unit.flights import steady
 
-ERRORS: dict[str, tuple[type[LockstepError], type[LockstepError]]] = {
-    "aws": (StoreUnreachableError, StoreAccessDeniedError),
-    "oci": (StoreUnreachableError, StoreAccessDeniedError),
-    "db-1": (DatabaseUnreachableError, PrivilegeMissingError),
-    "db-2": (DatabaseUnreachableError, PrivilegeMissingError),
-    "lock": (LockTableUnreachableError, LockTableAccessDeniedError),
-    "aws log": (AuditLogUnreachableError, AuditLogAccessDeniedError),
-    "aws signer": (AuditLogUnreachableError, AuditLogAccessDeniedError),
+ERRORS: dict[str, tuple[type[errors.LockstepError], type[errors.LockstepError]]] = {
+    "aws": (errors.StoreUnreachableError, errors.StoreAccessDeniedError),
+    "oci": (errors.StoreUnreachableError, errors.StoreAccessDeniedError),
+    "db-1": (errors.DatabaseUnreachableError, errors.PrivilegeMissingError),
+    "db-2": (errors.DatabaseUnreachableError, errors.PrivilegeMissingError),
+    "lock": (errors.LockTableUnreachableError, errors.LockTableAccessDeniedError),
+    "aws log": (errors.AuditLogUnreachableError, errors.AuditLogAccessDeniedError),
+    "aws signer": (errors.AuditLogUnreachableError, errors.AuditLogAccessDeniedError),
 }
 """What each double raises: to be tried again, or not."""
 BOUNDARIES = 80
@@ -64,8 +38,8 @@ class AtBoundary:
         self.boundary = ""
         self._left = at
         self._act = act
-        self._observer = Observer(world)
-        at_every_boundary(world, self)
+        self._observer = w.Observer(world)
+        w.at_every_boundary(world, self)
 
     def __call__(self, boundary: str) -> None:
         self._observer.look(boundary)
@@ -75,9 +49,9 @@ class AtBoundary:
             self._act(boundary)
 
 
-def _error_at(boundary: str, *, terminal: bool) -> LockstepError:
+def _error_at(boundary: str, *, terminal: bool) -> errors.LockstepError:
     where = boundary.split(" ", 1)[1]
-    return next(errors[terminal]() for name, errors in ERRORS.items() if where.startswith(f"{name} "))
+    return next(raised[terminal]() for name, raised in ERRORS.items() if where.startswith(f"{name} "))
 
 
 @pytest.mark.parametrize("terminal", [False, True], ids=["once", "refused"])
@@ -93,17 +67,17 @@ def test_a_call_that_fails_is_retried_within_the_run_or_its_run_is_finished_by_t
         world = steady(strategy)
         failure = AtBoundary(world, at, fails)
         try:
-            result, failed = rotate(world, "third"), False
-        except LockstepError:
+            result, failed = w.rotate(world, "third"), False
+        except errors.LockstepError:
             failed = True
-        undisturbed(world)
+        w.undisturbed(world)
         assert failed == (terminal and bool(failure.boundary)), failure.boundary
         if failed:
             _left_in_order(world, failure.boundary)
-            result = rotate_again(world, "fourth", runner="oci")
+            result = w.rotate_again(world, "fourth", runner="oci")
         assert result.outcome == "rotated", failure.boundary
-        assert_in_sync(world, result.generation)
-        assert_on_record(world)
+        w.assert_in_sync(world, result.generation)
+        w.assert_on_record(world)
         if not failure.boundary:
             break
     assert at >= BOUNDARIES
@@ -115,7 +89,7 @@ def _left_in_order(world: MemoryWorld, boundary: str) -> None:
     if boundary.endswith(("lock acquire", "before lock release")):
         return
     assert world.lock.record.holder is None, boundary
-    recorded = {rotation_of(e): status_of(e) for e in entries(world, "aws")}
+    recorded = {w.rotation_of(e): w.status_of(e) for e in w.entries(world, "aws")}
     is_recorded = boundary == "after aws log put" or "release" in boundary
     assert recorded["third"] == ("Success" if is_recorded else "Failure"), boundary
 
@@ -123,15 +97,15 @@ def _left_in_order(world: MemoryWorld, boundary: str) -> None:
 def _taken_over_once(world: MemoryWorld) -> None:
     for database in world.databases.values():
         database.kill_connections()
-    assert rotate_again(world, "taker", runner="oci").outcome == "rotated"
+    assert w.rotate_again(world, "taker", runner="oci").outcome == "rotated"
 
 
 def _taken_over_and_half_done(world: MemoryWorld) -> None:
     """The taker fails in its second database, so its claim is in the record when the zombie wakes up."""
     _taken_over_once(world)
     world.databases["db-2"].unreachable = True
-    with suppress(LockstepError):
-        rotate_again(world, "half-done", runner="aws")
+    with suppress(errors.LockstepError):
+        w.rotate_again(world, "half-done", runner="aws")
     world.databases["db-2"].unreachable = False
 
 
@@ -145,23 +119,23 @@ def test_a_run_that_was_taken_over_changes_nothing(
 
     def sleeps(_boundary: str) -> None:
         nonlocal before
-        with quiet(world):
+        with w.quiet(world):
             meanwhile(world)
-        before = served(world), known_logins(world)
+        before = w.served(world), w.known_logins(world)
 
     for at in count():
         world = steady(strategy)
         sleep = AtBoundary(world, at, sleeps)
-        with suppress(LockstepError):
-            rotate(world, "zombie")
-        undisturbed(world)
+        with suppress(errors.LockstepError):
+            w.rotate(world, "zombie")
+        w.undisturbed(world)
         if not sleep.boundary:
             break
         if sleep.boundary != "before lock acquire":  # It had no lock to lose yet.
-            assert (served(world), known_logins(world)) == before, sleep.boundary
+            assert (w.served(world), w.known_logins(world)) == before, sleep.boundary
         assert world.locked_out() == [], sleep.boundary
-        assert_in_sync(world, rotate_again(world, "following", runner="oci").generation)
-        assert_on_record(world)
+        w.assert_in_sync(world, w.rotate_again(world, "following", runner="oci").generation)
+        w.assert_on_record(world)
     assert at >= BOUNDARIES
 
 
@@ -171,23 +145,23 @@ def test_a_zombie_with_an_advisory_lock_blocks_the_taker_in_that_database(strate
 
     def taken_over(_boundary: str) -> None:
         try:
-            with quiet(world):
-                rotate_again(world, "taker", runner="oci")
-        except LockstepError as e:
+            with w.quiet(world):
+                w.rotate_again(world, "taker", runner="oci")
+        except errors.LockstepError as e:
             met.add(type(e).__name__)
 
     for at in count(0, 2):
         world = steady(strategy)
         sleep = AtBoundary(world, at, taken_over)
-        with suppress(LockstepError):
-            rotate(world, "zombie")
-        undisturbed(world)
+        with suppress(errors.LockstepError):
+            w.rotate(world, "zombie")
+        w.undisturbed(world)
         if not sleep.boundary:
             break
-        generation = rotate_again(world, "following", runner="oci").generation
-        assert_in_sync(world, generation)
-        live = {shown(login_of(world, g)) for g in world.lock.record.valid}
+        generation = w.rotate_again(world, "following", runner="oci").generation
+        w.assert_in_sync(world, generation)
+        live = {w.shown(w.login_of(world, g)) for g in world.lock.record.valid}
         assert generation in world.lock.record.valid
-        assert all(let_in == live for let_in in known_logins(world).values())
-        assert_on_record(world)
+        assert all(let_in == live for let_in in w.known_logins(world).values())
+        w.assert_on_record(world)
     assert met == {"AdvisoryLockBusyError"}

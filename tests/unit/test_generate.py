@@ -6,41 +6,11 @@ from functools import partial
 import pytest
 from msgspec import structs
 
-from lockstep.protocol.errors import (
-    InvalidRequestError,
-    LostCompareAndSetError,
-    PlanNotActiveError,
-    StagedValueConflictError,
-    TakeOverNeededError,
-)
+from lockstep.protocol import errors
 from lockstep.protocol.messages import CandidateRef, ProbeResult
 from lockstep.protocol.model import Claim, ClaimKind, CredentialValue, Login, SecretStr, Strategy
+from tests.support import world as w
 from tests.support.memory import MemoryWorld
-from tests.support.world import (
-    INTERVAL_SECONDS,
-    activates,
-    another_login,
-    assert_in_sync,
-    at_every_boundary,
-    edit,
-    entries,
-    generated,
-    held,
-    interrupted,
-    known_logins,
-    login_of,
-    make_world,
-    orders,
-    quiet,
-    rotate,
-    rotate_again,
-    served,
-    set_password,
-    shown,
-    strike,
-    struck,
-    undisturbed,
-)
 from tests.unit.flights import (
     OPEN,
     PROMOTING,
@@ -60,16 +30,16 @@ def test_a_new_generation_is_claimed_and_then_staged_in_every_store_and_in_no_da
     strategy: Strategy,
 ) -> None:
     world = steady(strategy)
-    before, rotation, seen = (known_logins(world), served(world)), held(world, "third"), list[str]()
-    at_every_boundary(world, seen.append)
-    result = generated(world, rotation)
-    undisturbed(world)
+    before, rotation, seen = (w.known_logins(world), w.served(world)), w.held(world, "third"), list[str]()
+    w.at_every_boundary(world, seen.append)
+    result = w.generated(world, rotation)
+    w.undisturbed(world)
     assert result.claim == Claim(kind=ClaimKind.NEW, generation=3, base_generation=2, rotation_id="third")
     assert (result.adopted_from, result.promoting, result.beside) == (None, False, ())
     assert (world.lock.record.claim, world.lock.record.promoting) == (result.claim, False)
     assert _in_both_stores(world, 3)
-    assert (known_logins(world), served(world)) == before
-    assert [b for b in seen if b.startswith("before") and any(w in b for w in ("claim", "stage"))] == [
+    assert (w.known_logins(world), w.served(world)) == before
+    assert [b for b in seen if b.startswith("before") and any(word in b for word in ("claim", "stage"))] == [
         "before lock claim",
         "before aws stage app_user",
         "before aws stage connection_blob",
@@ -90,27 +60,27 @@ def test_a_login_that_is_imported_gets_the_first_generation_and_changes_no_datab
     strategy: Strategy,
 ) -> None:
     """On the first day applications keep the login they have; what works is proven first (protocol C5, O7)."""
-    world = make_world(strategy=strategy)
-    login, before = login_of(world, 0), known_logins(world)
-    asked_to_probe(world, held(world))
-    world.clock.sleep(INTERVAL_SECONDS)
-    assert rotate(world, "first").generation == 1
-    assert_in_sync(world, 1)
-    assert (login_of(world, 1), known_logins(world)) == (login, before)
+    world = w.make_world(strategy=strategy)
+    login, before = w.login_of(world, 0), w.known_logins(world)
+    asked_to_probe(world, w.held(world))
+    world.clock.sleep(w.INTERVAL_SECONDS)
+    assert w.rotate(world, "first").generation == 1
+    w.assert_in_sync(world, 1)
+    assert (w.login_of(world, 1), w.known_logins(world)) == (login, before)
     assert world.passwords.count == 0
 
 
 def test_placeholders_without_take_over_of_every_database_change_nothing() -> None:
     """An empty secret may be one that somebody emptied: the accounts may be in use (protocol C6, I11)."""
-    world = make_world(placeholder=True)
-    in_use = another_login(world, "in-use")
-    set_password(world, in_use)
-    orders(world, take_over=frozenset({"db-1"}))
-    with pytest.raises(TakeOverNeededError):
-        rotate(world, "first")
+    world = w.make_world(placeholder=True)
+    in_use = w.another_login(world, "in-use")
+    w.set_password(world, in_use)
+    w.orders(world, take_over=frozenset({"db-1"}))
+    with pytest.raises(errors.TakeOverNeededError):
+        w.rotate(world, "first")
     assert (world.lock.record.claim, world.lock.record.activate) == (None, world.credential.plan_digest)
     assert _in_both_stores(world, 1) is None
-    assert known_logins(world) == {name: {shown(in_use)} for name in world.databases}
+    assert w.known_logins(world) == {name: {w.shown(in_use)} for name in world.databases}
 
 
 @both_strategies
@@ -118,30 +88,30 @@ def test_an_activation_gives_the_login_that_works_a_generation_under_the_new_pla
     """Two runners that disagree on where a credential lives must not both act (protocol I10)."""
     world = steady(strategy)
     dies(world, "after db-1 stage")
-    current, seen = login_of(world, 2), list[str]()
+    current, seen = w.login_of(world, 2), list[str]()
     deployed = replace(world, credential=structs.replace(world.credential, plan_digest="of-another-plan"))
-    at_every_boundary(world, seen.append)
-    with pytest.raises(PlanNotActiveError):
-        rotate(deployed, "not-active-yet")
-    undisturbed(world)
+    w.at_every_boundary(world, seen.append)
+    with pytest.raises(errors.PlanNotActiveError):
+        w.rotate(deployed, "not-active-yet")
+    w.undisturbed(world)
     assert not [b for b in seen if "stage" in b or "claim" in b or "db-" in b]
-    activates(deployed)
-    result = rotate(deployed, "activation")
-    assert_in_sync(deployed, result.generation)
-    assert login_of(world, result.generation or 0) == current
+    w.activates(deployed)
+    result = w.rotate(deployed, "activation")
+    w.assert_in_sync(deployed, result.generation)
+    assert w.login_of(world, result.generation or 0) == current
     assert (world.lock.record.plan, world.lock.record.activate) == ("of-another-plan", None)
-    with pytest.raises(PlanNotActiveError):
-        rotate_again(world, "old-plan", runner="oci")
-    assert entries(world, "oci")[-1].event["status_code"] == "PlanNotActiveError"
-    assert_in_sync(deployed, rotate_again(deployed, "following").generation)
+    with pytest.raises(errors.PlanNotActiveError):
+        w.rotate_again(world, "old-plan", runner="oci")
+    assert w.entries(world, "oci")[-1].event["status_code"] == "PlanNotActiveError"
+    w.assert_in_sync(deployed, w.rotate_again(deployed, "following").generation)
 
 
 def test_what_the_stores_serve_counts_as_valid_from_the_claim_on() -> None:
     """An old value that somebody made current again can be in use: it is not forgotten (protocol C11)."""
     world = steady()
-    orders(world, valid=frozenset({2}))
+    w.orders(world, valid=frozenset({2}))
     world.stores["oci"]._secrets["app_user"].make_current("generation-1")
-    needed = asked_to_probe(world, held(world, "third"))
+    needed = asked_to_probe(world, w.held(world, "third"))
     run_generate(world, needed.rotation, found=searched(world, needed))
     assert world.lock.record.valid == {1, 2}
 
@@ -152,14 +122,14 @@ def test_what_the_stores_serve_counts_as_valid_from_the_claim_on() -> None:
 def test_another_value_under_the_generation_stays_and_the_claim_is_replaced() -> None:
     """Nobody has looked whether a store holds a value under the name (protocol C3, V22)."""
     world = steady()
-    rotation, second = held(world, "third"), world.stores["oci"]
-    forged = CredentialValue(3, another_login(world))
+    rotation, second = w.held(world, "third"), world.stores["oci"]
+    forged = CredentialValue(3, w.another_login(world))
 
     def forge() -> None:
-        undisturbed(world)
+        w.undisturbed(world)
         second.stage(forged)
 
-    strike(world, {"before oci stage app_user": forge})
+    w.strike(world, {"before oci stage app_user": forge})
     result = run_generate(world, rotation)
     assert result.claim == world.lock.record.claim
     assert result.claim.generation == 4
@@ -174,26 +144,29 @@ def test_values_that_were_staged_before_the_lock_table_was_lost_never_come_back(
     world = steady(Strategy.ALTERNATING_USERS)
     for generation in (3, 4):
         for store in world.stores.values():
-            store.stage(CredentialValue(generation, login_of(world, 2), "of-a-lost-table"))
-    result = run_generate(world, held(world, "third"))
+            store.stage(CredentialValue(generation, w.login_of(world, 2), "of-a-lost-table"))
+    result = run_generate(world, w.held(world, "third"))
     assert result.claim == world.lock.record.claim
     assert result.claim.generation == 5
-    assert login_of(world, 5).username != login_of(world, 2).username
+    assert w.login_of(world, 5).username != w.login_of(world, 2).username
 
 
 def test_a_claim_is_replaced_once_for_a_taken_name() -> None:
     world = steady()
-    rotation, first = held(world, "third"), world.stores["aws"]
+    rotation, first = w.held(world, "third"), world.stores["aws"]
 
     def forge() -> None:
-        with quiet(world):
+        with w.quiet(world):
             generation = world.lock.record.highest_generation
-            first.stage(CredentialValue(generation, another_login(world), "another"))
+            first.stage(CredentialValue(generation, w.another_login(world), "another"))
 
-    with struck(world, {"before aws stage app_user": forge}), pytest.raises(StagedValueConflictError):
+    with (
+        w.struck(world, {"before aws stage app_user": forge}),
+        pytest.raises(errors.StagedValueConflictError),
+    ):
         run_generate(world, rotation)
     assert world.lock.record.highest_generation == 4
-    assert_in_sync(world, rotate_again(world, "next").generation)
+    w.assert_in_sync(world, w.rotate_again(world, "next").generation)
 
 
 # Repetition
@@ -203,18 +176,18 @@ def test_a_claim_is_replaced_once_for_a_taken_name() -> None:
 def test_a_twin_at_any_boundary_stages_the_same_value(strategy: Strategy) -> None:
     for at in range(100):
         world = steady(strategy)
-        rotation = held(world, "third")
-        twin = interrupted(world, at, partial(run_generate, world, rotation))
+        rotation = w.held(world, "third")
+        twin = w.interrupted(world, at, partial(run_generate, world, rotation))
         try:
             result = run_generate(world, rotation)
-        except LostCompareAndSetError:  # Retryable.
-            undisturbed(world)
+        except errors.LostCompareAndSetError:  # Retryable.
+            w.undisturbed(world)
             result = run_generate(world, rotation)
-        undisturbed(world)
+        w.undisturbed(world)
         if twin.result is None:
             break
         assert result.claim == twin.result.claim == world.lock.record.claim, twin.boundary
-        logins = {shown(store.read_generation(3).login) for store in world.stores.values()}  # type: ignore[union-attr]  # it is staged
+        logins = {w.shown(store.read_generation(3).login) for store in world.stores.values()}  # type: ignore[union-attr]  # it is staged
         assert len(logins) == 1, twin.boundary
     assert 16 <= at < 99
 
@@ -228,7 +201,7 @@ def test_an_open_claim_is_adopted_in_every_phase(phase: str, strategy: Strategy)
     world = steady(strategy)
     dies(world, phase)
     claim, staged = world.lock.record.claim, world.stores["aws"].read_generation(3)
-    result = generated(world, held(world, "taker"))
+    result = w.generated(world, w.held(world, "taker"))
     assert (result.claim, result.adopted_from) == (claim, "dead")
     assert world.lock.record.claim == claim
     assert staged in (None, _in_both_stores(world, 3))
@@ -240,12 +213,12 @@ def test_a_claim_in_promotion_is_finished_under_its_own_generation(phase: str, s
     """It is what the search finds, so no version is made and no database changes (protocol C5, I4)."""
     world = steady(strategy)
     dies(world, phase)
-    pending, before = login_of(world, 3), known_logins(world)
-    result = rotate(world, "taker")
+    pending, before = w.login_of(world, 3), w.known_logins(world)
+    result = w.rotate(world, "taker")
     assert (result.generation, result.adopted) == (3, True)
-    assert_in_sync(world, 3)
-    assert login_of(world, 3) == pending
-    assert known_logins(world) == before
+    w.assert_in_sync(world, 3)
+    assert w.login_of(world, 3) == pending
+    assert w.known_logins(world) == before
 
 
 # Base was refused
@@ -254,7 +227,7 @@ def test_a_claim_in_promotion_is_finished_under_its_own_generation(phase: str, s
 @both_strategies
 def test_where_base_was_refused_the_open_claim_is_not_adopted_but_a_search_begins(strategy: Strategy) -> None:
     world = steady(strategy)
-    staged = generated(world, held(world, "third"))
+    staged = w.generated(world, w.held(world, "third"))
     assert asked_to_probe(world, staged.rotation, "db-1").refused == ("db-1",)
     assert (world.lock.record.claim, world.lock.record.promoting) == (staged.claim, False)
 
@@ -262,15 +235,15 @@ def test_where_base_was_refused_the_open_claim_is_not_adopted_but_a_search_begin
 @pytest.mark.parametrize(
     ("store", "version", "error"),
     [
-        ("gcp", "generation-2", InvalidRequestError),
-        ("aws", "generation-9", LostCompareAndSetError),  # It is gone: the step is tried again.
-        ("oci", "edit-4", InvalidRequestError),  # Its username is not in the plan.
+        ("gcp", "generation-2", errors.InvalidRequestError),
+        ("aws", "generation-9", errors.LostCompareAndSetError),  # It is gone: the step is tried again.
+        ("oci", "edit-4", errors.InvalidRequestError),  # Its username is not in the plan.
     ],
 )
 def test_only_a_version_that_a_store_holds_can_win(store: str, version: str, error: type[Exception]) -> None:
     world = steady()
-    edit(world.stores["oci"], Login("root", SecretStr("of-root")))
-    needed = asked_to_probe(world, held(world, "third"))
+    w.edit(world.stores["oci"], Login("root", SecretStr("of-root")))
+    needed = asked_to_probe(world, w.held(world, "third"))
     found = ProbeResult(winner=CandidateRef(store=store, version=version))
     with pytest.raises(error):
         run_generate(world, needed.rotation, found=found)
@@ -288,6 +261,6 @@ def test_only_a_version_that_a_store_holds_can_win(store: str, version: str, err
 def test_every_login_that_may_be_valid_is_a_candidate(stores: int, phase: str, expected: list[str]) -> None:
     world = steady(stores=stores)
     dies(world, phase)
-    edit(list(world.stores.values())[-1], another_login(world))
-    asked = asked_to_probe(world, held(world, "taker"))
+    w.edit(list(world.stores.values())[-1], w.another_login(world))
+    asked = asked_to_probe(world, w.held(world, "taker"))
     assert [c.ref.version for c in asked.candidates] == expected

@@ -12,17 +12,9 @@ import pytest
 
 from lockstep.protocol.errors import EditedMeanwhileError
 from lockstep.protocol.model import Strategy
+from tests.support import world as w
 from tests.support.memory import MemoryWorld
 from tests.support.memory_store import KINDS, OUR_KEYS, MemoryStore, SecretKind
-from tests.support.world import (
-    Death,
-    Killed,
-    at_every_boundary,
-    interrupted,
-    make_world,
-    rotate_again,
-    undisturbed,
-)
 
 CANARY = "hunter2-of-another-team"
 
@@ -35,7 +27,7 @@ def keys_of(store: MemoryStore, kind: SecretKind) -> dict[str, object]:
 
 def run(world: MemoryWorld, rotation_id: str, *, runner: str = "aws") -> object:
     """The run of the next trigger; the kind of its claim, as its audit entry says."""
-    rotate_again(world, rotation_id, runner=runner)
+    w.rotate_again(world, rotation_id, runner=runner)
     entries = world.audit_logs[runner].entries
     return json.loads(entries[max(entries)][0])["event"]["unmapped"]["lockstep"]["kind"]
 
@@ -52,7 +44,7 @@ def add_keys(store: MemoryStore, kind: SecretKind, **more: object) -> None:
 
 @pytest.fixture(params=list(Strategy))
 def world(request: pytest.FixtureRequest) -> MemoryWorld:
-    made = make_world(strategy=request.param)
+    made = w.make_world(strategy=request.param)
     for store in made.stores.values():
         for kind in KINDS:
             add_keys(store, kind, **adopted(store, kind))
@@ -71,14 +63,14 @@ def assert_carried(world: MemoryWorld) -> None:
 
 def test_a_run_that_dies_anywhere_is_finished_by_the_other_runner(world: MemoryWorld) -> None:
     for n in count():
-        death = Death(n)
-        at_every_boundary(world, death)
-        with suppress(Killed):
-            rotate_again(world, f"dies-{n}", runner="aws")
-        undisturbed(world)
+        death = w.Death(n)
+        w.at_every_boundary(world, death)
+        with suppress(w.Killed):
+            w.rotate_again(world, f"dies-{n}", runner="aws")
+        w.undisturbed(world)
         if not death.boundary:
             break
-        rotate_again(world, f"finishes-{n}", runner="oci")
+        w.rotate_again(world, f"finishes-{n}", runner="oci")
         assert_carried(world)
     assert n > 20
 
@@ -106,20 +98,20 @@ def test_an_edit_at_any_moment_of_a_run_is_kept(world: MemoryWorld, name: str, k
     """A run that would replace it ends, and the next one reconciles (protocol V20)."""
     store = world.stores[name]
     for n in range(0, 100, 11):  # A run has about a hundred boundaries.
-        edited = interrupted(world, n, partial(add_keys, store, kind, team=n))
+        edited = w.interrupted(world, n, partial(add_keys, store, kind, team=n))
         with suppress(EditedMeanwhileError):
-            rotate_again(world, f"edited-{n}")
-        undisturbed(world)
+            w.rotate_again(world, f"edited-{n}")
+        w.undisturbed(world)
         if not edited.boundary:
             break
-        rotate_again(world, f"next-{n}")
+        w.rotate_again(world, f"next-{n}")
         assert keys_of(store, kind) == {**adopted(store, kind), "team": n}
         assert world.locked_out() == []
     assert n > 44
 
 
 def test_no_key_is_in_the_audit_log_or_the_record(world: MemoryWorld) -> None:
-    rotate_again(world, "second")
+    w.rotate_again(world, "second")
     for log in world.audit_logs.values():
         for body, _summary in log.entries.values():
             assert CANARY.encode() not in body

@@ -19,14 +19,7 @@ from functions.generate.handler import handler as generate_handler
 from functions.update_secrets.handler import handler as update_secrets_handler
 from functions.watch.handler import handler as watch_handler
 from lockstep.audit.digest import Made
-from lockstep.protocol.errors import (
-    AuditLogUnreachableError,
-    InvalidRequestError,
-    LockstepError,
-    RetryableError,
-    UnexpectedError,
-    family,
-)
+from lockstep.protocol import errors
 from lockstep.protocol.messages import (
     DatabaseRequest,
     GenerateRequest,
@@ -98,7 +91,7 @@ def test_a_bad_input_is_refused_before_the_ports_are_built_and_is_not_logged(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     world = make_world()
-    with pytest.raises(InvalidRequestError) as caught:
+    with pytest.raises(errors.InvalidRequestError) as caught:
         _handler(_never, world)(event)
     assert CANARY not in _logged(caplog) + _shown(caught.value)
     assert "InvalidRequestError" in _logged(caplog)
@@ -115,8 +108,8 @@ def _raising(error: Exception) -> Step:
     return step
 
 
-@pytest.mark.parametrize("error", family(RetryableError), ids=lambda e: e.__name__)
-def test_an_error_of_lockstep_keeps_its_name(error: type[LockstepError]) -> None:
+@pytest.mark.parametrize("error", errors.family(errors.RetryableError), ids=lambda e: e.__name__)
+def test_an_error_of_lockstep_keeps_its_name(error: type[errors.LockstepError]) -> None:
     world = make_world()
     with pytest.raises(error) as caught:
         _handler(_raising(error(store="aws")), world)(_event(world))
@@ -145,7 +138,7 @@ def test_a_foreign_error_shows_only_its_class(
             raise foreign
         return world.ports()
 
-    with pytest.raises(UnexpectedError) as caught:
+    with pytest.raises(errors.UnexpectedError) as caught:
         LambdaFace(_raising(foreign), GenerateRequest, ports=ports)(_event(world), TimeLeft())
     assert caught.value.where == {"code": type(foreign).__name__}
     assert CANARY not in _logged(caplog) + _shown(caught.value)
@@ -174,7 +167,7 @@ def test_every_function_refuses_a_bad_input_the_doctor_but_by_his_alias_and_by_t
     handler: Callable[[Any, object], Any], event: object, qualifier: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    with pytest.raises(InvalidRequestError):
+    with pytest.raises(errors.InvalidRequestError):
         handler(event, TimeLeft(invoked_function_arn=DOCTOR.removesuffix(":doctor") + qualifier))
     assert CANARY not in _logged(caplog)
 
@@ -227,9 +220,9 @@ def test_no_digest_is_told_by_the_name_of_the_error_and_by_no_line(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="lockstep")
-    with pytest.raises(AuditLogUnreachableError):
-        _digest(monkeypatch, AuditLogUnreachableError(stream="aws", code="slow-down"))
-    with pytest.raises(UnexpectedError, match="code=ValueError") as error:
+    with pytest.raises(errors.AuditLogUnreachableError):
+        _digest(monkeypatch, errors.AuditLogUnreachableError(stream="aws", code="slow-down"))
+    with pytest.raises(errors.UnexpectedError, match="code=ValueError") as error:
         _digest(monkeypatch, ValueError(CANARY))
     assert CANARY not in "".join(traceback.format_exception(error.value))
     assert not caplog.records

@@ -3,24 +3,21 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 
-import msgspec
 import pytest
 from msgspec.structs import replace as replaced
 
 from lockstep.cli import status
 from lockstep.operate import state
-from lockstep.operate.documents import Run, Status
-from lockstep.operate.state import Answer, StoreSnapshot, document, state_of
+from lockstep.operate.documents import Run
+from lockstep.operate.state import Answer, StoreSnapshot, state_of
 from lockstep.protocol.errors import (
     LockstepError,
     SecretMalformedError,
     StoreUnreachableError,
 )
 from lockstep.protocol.model import LockRecord, StoredValue
-from tests.support.documents import require_document
-from tests.unit.test_cli import BEFORE, BOTH, CLAIM, FORECASTS, NOW, PLANNED, SOON, names_of, record, stored
+from tests.unit.test_cli import BEFORE, BOTH, CLAIM, NOW, PLANNED, SOON, names_of, record, stored
 
 NAMED = names_of(stored())
 EDITED = names_of(stored(0, blob=7))
@@ -165,37 +162,3 @@ def test_the_first_rotation_is_on_top_of_nothing(capsys: pytest.CaptureFixture[s
     told = shown(capsys, record(current_generation=None, take_over=BOTH), aws=empty)
     assert "  next run: make the first generation" in told
     assert "  store aws: a placeholder, and no login yet" in told
-
-
-# The documents
-
-
-IN_LOG = partial(
-    Run,
-    credential=PLANNED.id,
-    cloud="aws",
-    seq=7,
-    rotation_id="run-7",
-    ended_at=datetime(2026, 1, 1, tzinfo=UTC),
-)
-RUN = IN_LOG(outcome="failed", error="PlanNotActiveError", trigger="schedule")
-ARCHIVED = IN_LOG(outcome="archived")
-
-
-@pytest.mark.parametrize("case", FORECASTS.values(), ids=FORECASTS)
-def test_each_state_of_a_credential_is_by_the_schema(
-    case: tuple[LockRecord, list[StoredValue], bool, str, str | None],
-) -> None:
-    record, values, *_ = case
-    read: dict[str, Answer] = {f"store-{n}": v for n, v in enumerate(values)}
-    named: dict[str, Answer] = {name: names_of(v) for name, v in zip(read, values, strict=True)}
-    for look in (
-        StoreSnapshot(depth="values", answers=read, pending_since=None),
-        StoreSnapshot(depth="names", answers=named, pending_since=NOW),
-        StoreSnapshot(depth="names", answers={**named, "away": StoreUnreachableError()}, pending_since=None),
-        StoreSnapshot(depth="names", answers=named, pending_since=StoreUnreachableError()),
-    ):
-        for last_run in (None, RUN, ARCHIVED):
-            state = state_of(record, PLANNED, look, NOW, has_standby=True, last_run=last_run, unread={})
-            told = Status(verdict=state.verdict.value, evidence=[], credentials=[document(state, NOW)])
-            require_document("status", msgspec.to_builtins(told))

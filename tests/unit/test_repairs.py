@@ -13,57 +13,27 @@ import pytest
 from msgspec import structs
 
 from functions.apply_db.search import REFUSALS_AT_MOST
-from lockstep.protocol.errors import (
-    AuditLogUnreachableError,
-    DatabaseBlockedError,
-    DatabaseUnreachableError,
-    LockstepError,
-    PlanNotActiveError,
-    StoreUnreachableError,
-)
+from lockstep.protocol import errors
 from lockstep.protocol.model import Login, SecretStr, Strategy
+from tests.support import world as w
 from tests.support.memory import Account, MemoryWorld
 from tests.support.memory_store import SecretKind
-from tests.support.world import (
-    INTERVAL_SECONDS,
-    Killed,
-    Observer,
-    activates,
-    another_login,
-    assert_in_sync,
-    at_every_boundary,
-    edit,
-    held,
-    known_logins,
-    login_of,
-    loses_the_lock_table,
-    make_world,
-    orders,
-    revokes_everything,
-    rotate,
-    rotate_again,
-    served,
-    set_password,
-    shown,
-    struck,
-    undisturbed,
-)
 from tests.unit.flights import OPEN, PROMOTING, asked_to_probe, both_strategies, dies, steady
 
 IN_A_RECONCILE = ["after lock claim", "after aws stage app_user", *PROMOTING[:3]]
 
 
 def _works_everywhere(world: MemoryWorld) -> bool:
-    logins = known_logins(world)
-    return all(login in logins[name] for _, _, login in served(world).values() for name in logins)
+    logins = w.known_logins(world)
+    return all(login in logins[name] for _, _, login in w.served(world).values() for name in logins)
 
 
 def _reconciled(world: MemoryWorld, login: Login, run: str = "taker") -> int:
     """Run, and see that both stores serve a login under one generation; which one."""
-    generation = rotate(world, run).generation
+    generation = w.rotate(world, run).generation
     assert generation
-    assert_in_sync(world, generation)
-    assert login_of(world, generation) == login
+    w.assert_in_sync(world, generation)
+    assert w.login_of(world, generation) == login
     return generation
 
 
@@ -79,8 +49,8 @@ def _moved_back(world: MemoryWorld, *stores: str) -> None:
 def _typed(*stores: str) -> Callable[[MemoryWorld], Login]:
     def change(world: MemoryWorld) -> Login:
         for store in stores:
-            edit(world.stores[store], another_login(world))
-        return login_of(world, 2)
+            w.edit(world.stores[store], w.another_login(world))
+        return w.login_of(world, 2)
 
     return change
 
@@ -91,15 +61,15 @@ def _copied(secret: SecretKind) -> Callable[[MemoryWorld], Login]:
     def change(world: MemoryWorld) -> Login:
         store = world.stores["oci"]
         store.edit(secret, store.current_text(secret))
-        return login_of(world, 2)
+        return w.login_of(world, 2)
 
     return change
 
 
 def _changed_everywhere(world: MemoryWorld) -> Login:
-    changed = Login(login_of(world, 2).username, SecretStr("changed-by-hand"))
-    set_password(world, changed)
-    edit(world.stores["oci"], changed)
+    changed = Login(w.login_of(world, 2).username, SecretStr("changed-by-hand"))
+    w.set_password(world, changed)
+    w.edit(world.stores["oci"], changed)
     return changed
 
 
@@ -108,8 +78,8 @@ def _of_an_administrator(world: MemoryWorld) -> Login:
     for database in world.databases.values():
         database.accounts["root"] = Account(passwords=("of-root",))
     for store in world.stores.values():
-        edit(store, Login("root", SecretStr("of-root")))
-    return login_of(world, 2)
+        w.edit(store, Login("root", SecretStr("of-root")))
+    return w.login_of(world, 2)
 
 
 CHANGES: dict[str, Callable[[MemoryWorld], Login]] = {
@@ -128,12 +98,12 @@ def test_a_login_that_works_everywhere_gets_the_next_generation(
     change: Callable[[MemoryWorld], Login], strategy: Strategy
 ) -> None:
     world = steady(strategy)
-    login, before = change(world), known_logins(world)
-    asked_to_probe(world, held(world, "asks"))
+    login, before = change(world), w.known_logins(world)
+    asked_to_probe(world, w.held(world, "asks"))
     assert world.lock.record.claim is None
-    world.clock.sleep(INTERVAL_SECONDS)
+    world.clock.sleep(w.INTERVAL_SECONDS)
     assert _reconciled(world, login) == 3
-    assert (known_logins(world), world.passwords.count) == (before, 1)
+    assert (w.known_logins(world), world.passwords.count) == (before, 1)
 
 
 @pytest.mark.parametrize("phase", IN_A_RECONCILE)
@@ -146,13 +116,13 @@ def test_a_reconcile_in_flight_is_finished_unless_another_login_works_now(
 ) -> None:
     """However often a run dies, it costs one version (protocol C5)."""
     world = steady(strategy)
-    login, before = login_of(world, 2), known_logins(world)
-    edit(world.stores["oci"], another_login(world))
+    login, before = w.login_of(world, 2), w.known_logins(world)
+    w.edit(world.stores["oci"], w.another_login(world))
     dies(world, phase)
     if once_more:
         login = _changed_everywhere(world)
     assert _reconciled(world, login) in ({3, 4} if once_more else {3})
-    assert once_more or known_logins(world) == before
+    assert once_more or w.known_logins(world) == before
 
 
 @pytest.mark.parametrize("phase", OPEN)
@@ -163,12 +133,12 @@ def test_after_an_edit_in_flight_every_store_serves_what_works_and_no_database_c
     """What was staged and never served is forgotten: only what works everywhere goes forward (protocol C5)."""
     world = steady(strategy)
     dies(world, phase)
-    base, before = login_of(world, 2), known_logins(world)
-    edit(world.stores["oci"], another_login(world))
+    base, before = w.login_of(world, 2), w.known_logins(world)
+    w.edit(world.stores["oci"], w.another_login(world))
     assert _reconciled(world, base) == 4
-    assert known_logins(world) == before
-    assert_in_sync(world, rotate_again(world, "following").generation)
-    assert all(len(let_in) == 2 for let_in in known_logins(world).values())
+    assert w.known_logins(world) == before
+    w.assert_in_sync(world, w.rotate_again(world, "following").generation)
+    assert all(len(let_in) == 2 for let_in in w.known_logins(world).values())
 
 
 @pytest.mark.parametrize("moved", [("oci",), ("aws", "oci")])
@@ -180,31 +150,34 @@ def test_a_store_moved_back_while_databases_were_away_stays_valid(
     world = steady(strategy)
     for database in world.databases.values():
         database.unreachable = True
-    with pytest.raises(DatabaseUnreachableError):
-        rotate(world, "away")
+    with pytest.raises(errors.DatabaseUnreachableError):
+        w.rotate(world, "away")
     _moved_back(world, *moved)
     for database in world.databases.values():
         database.unreachable = False
-    at_every_boundary(world, Observer(world).look)
-    result = rotate_again(world, "taker", runner="oci")
-    undisturbed(world)
+    w.at_every_boundary(world, w.Observer(world).look)
+    result = w.rotate_again(world, "taker", runner="oci")
+    w.undisturbed(world)
     assert not result.adopted
-    assert_in_sync(world, result.generation)
-    assert all(shown(login_of(world, 1)) in let_in for let_in in known_logins(world).values())
-    assert_in_sync(world, rotate_again(world, "following").generation)
+    w.assert_in_sync(world, result.generation)
+    assert all(w.shown(w.login_of(world, 1)) in let_in for let_in in w.known_logins(world).values())
+    w.assert_in_sync(world, w.rotate_again(world, "following").generation)
 
 
 @both_strategies
 def test_an_edit_back_to_a_revoked_value_is_reconciled(strategy: Strategy) -> None:
     world = steady(strategy)
-    base = login_of(world, 2)
-    revokes_everything(world)
-    with struck(world, {"after lock release": Killed, "before aws log put": Killed}), pytest.raises(Killed):
-        rotate(world, "emergency")
-    world.clock.sleep(INTERVAL_SECONDS)
-    edit(world.stores["oci"], base)
-    _reconciled(world, login_of(world, 3))
-    assert_in_sync(world, rotate_again(world, "following").generation)
+    base = w.login_of(world, 2)
+    w.revokes_everything(world)
+    with (
+        w.struck(world, {"after lock release": w.Killed, "before aws log put": w.Killed}),
+        pytest.raises(w.Killed),
+    ):
+        w.rotate(world, "emergency")
+    world.clock.sleep(w.INTERVAL_SECONDS)
+    w.edit(world.stores["oci"], base)
+    _reconciled(world, w.login_of(world, 3))
+    w.assert_in_sync(world, w.rotate_again(world, "following").generation)
     assert not world.lock.record.is_revoking
 
 
@@ -214,17 +187,17 @@ def test_an_edit_back_to_a_revoked_value_is_reconciled(strategy: Strategy) -> No
 def test_a_database_that_refuses_every_candidate_is_blocked_until_it_is_unblocked() -> None:
     """Each run would show it wrong logins again, until the server locks the account (protocol D20)."""
     world = steady()
-    database, before = world.databases["db-2"], served(world)
+    database, before = world.databases["db-2"], w.served(world)
     accounts, database.accounts = database.accounts, {"app": Account(passwords=("changed-by-hand",))}
     for run in range(3):
-        with pytest.raises(DatabaseBlockedError):
-            rotate_again(world, f"blocked-{run}")
+        with pytest.raises(errors.DatabaseBlockedError):
+            w.rotate_again(world, f"blocked-{run}")
         assert world.lock.record.blocked == {"db-2"}
     assert database.refusals.most == REFUSALS_AT_MOST
-    assert served(world) == before
+    assert w.served(world) == before
     database.accounts = accounts
-    orders(world, blocked=frozenset())
-    assert_in_sync(world, rotate_again(world, "unblocked").generation)
+    w.orders(world, blocked=frozenset())
+    w.assert_in_sync(world, w.rotate_again(world, "unblocked").generation)
 
 
 @pytest.mark.parametrize("take_over", [frozenset({"db-2"}), frozenset({"db-1", "db-2"})])
@@ -238,29 +211,29 @@ def test_by_consent_a_database_on_which_nothing_works_gets_what_the_stores_serve
     world = steady(strategy)
     if promoting:
         dies(world, "after aws promote connection_blob")
-    login = login_of(world, 3 if promoting else 2)
+    login = w.login_of(world, 3 if promoting else 2)
     for account in world.databases["db-2"].accounts.values():
         account.passwords = ("changed-by-hand",)
-    with pytest.raises(DatabaseBlockedError):
-        rotate(world, "blocked")
+    with pytest.raises(errors.DatabaseBlockedError):
+        w.rotate(world, "blocked")
     assert world.lock.record.blocked == {"db-2"}
-    orders(world, take_over=take_over)
+    w.orders(world, take_over=take_over)
     _reconciled(world, login)
     assert (world.lock.record.take_over, world.lock.record.blocked) == (frozenset(), frozenset())
-    assert_in_sync(world, rotate_again(world, "following").generation)
+    w.assert_in_sync(world, w.rotate_again(world, "following").generation)
 
 
 @both_strategies
 def test_consent_ends_nothing_that_works(strategy: Strategy) -> None:
     """A healthy database under take-over, by mistake, with a store that was moved back."""
     world = steady(strategy)
-    orders(world, take_over=frozenset({"db-1"}))
+    w.orders(world, take_over=frozenset({"db-1"}))
     _moved_back(world, "oci")
-    at_every_boundary(world, Observer(world).look)
-    before = known_logins(world)
-    rotate(world, "taker", force=True)
-    undisturbed(world)
-    assert known_logins(world) == before
+    w.at_every_boundary(world, w.Observer(world).look)
+    before = w.known_logins(world)
+    w.rotate(world, "taker", force=True)
+    w.undisturbed(world)
+    assert w.known_logins(world) == before
     assert _works_everywhere(world)
     assert world.lock.record.take_over == frozenset()
 
@@ -276,33 +249,22 @@ def test_a_fail_over_that_loses_changes_is_cured_by_the_next_run(
     forced: bool,  # noqa: FBT001 - a row of the table
 ) -> None:
     world = steady(strategy)
-    rotate_again(world, "third")
+    w.rotate_again(world, "third")
     backup = {name: deepcopy(world.databases[name].accounts) for name in failing}
     for number in range(lost):
-        rotate_again(world, f"lost-{number}")
+        w.rotate_again(world, f"lost-{number}")
     for name in failing:
         world.databases[name].accounts = backup[name]
     assert not _works_everywhere(world)
     if not forced:
-        world.clock.sleep(INTERVAL_SECONDS)
-    rotate(world, "cure", runner="oci", force=forced)
+        world.clock.sleep(w.INTERVAL_SECONDS)
+    w.rotate(world, "cure", runner="oci", force=forced)
     assert _works_everywhere(world)
     assert world.lock.record.blocked == frozenset()
     assert max(database.refusals.most for database in world.databases.values()) <= lost
-    assert_in_sync(world, rotate_again(world, "following").generation)
+    w.assert_in_sync(world, w.rotate_again(world, "following").generation)
     assert _works_everywhere(world)
-    assert all(len(let_in) == 2 for let_in in known_logins(world).values())
-
-
-@both_strategies
-def test_a_value_in_promotion_that_one_database_lost_gives_way_to_base(strategy: Strategy) -> None:
-    """A database restored from a backup knows what was there before; both stores get that (protocol C5)."""
-    world = steady(strategy)
-    backup = deepcopy(world.databases["db-1"].accounts)
-    dies(world, "after aws promote connection_blob")
-    world.databases["db-1"].accounts = backup
-    _reconciled(world, login_of(world, 2))
-    assert_in_sync(world, rotate_again(world, "following").generation)
+    assert all(len(let_in) == 2 for let_in in w.known_logins(world).values())
 
 
 def test_a_spurious_refusal_stops_nothing() -> None:
@@ -317,13 +279,13 @@ def test_a_spurious_refusal_stops_nothing() -> None:
 
     def restored() -> None:
         database.accounts = deepcopy(kept)
-        undisturbed(world)
+        w.undisturbed(world)
 
-    with struck(world, {"before db-1 accepts": refuses_once, "after db-1 accepts": restored}):
-        rotate(world, "third")
+    with w.struck(world, {"before db-1 accepts": refuses_once, "after db-1 accepts": restored}):
+        w.rotate(world, "third")
     assert _works_everywhere(world)
     assert world.lock.record.blocked == frozenset()
-    assert_in_sync(world, rotate_again(world, "fourth").generation)
+    w.assert_in_sync(world, w.rotate_again(world, "fourth").generation)
 
 
 # N: nothing waits for a timer
@@ -332,7 +294,7 @@ def test_a_spurious_refusal_stops_nothing() -> None:
 def test_forced_runs_with_nothing_wrong_make_no_version_and_the_schedule_goes_on() -> None:
     world, generations = steady(), set[int]()
     for minute in range(0, 24 * 60, 10):
-        result = rotate(world, f"forced-{minute}", force=True)
+        result = w.rotate(world, f"forced-{minute}", force=True)
         generations.add(world.lock.record.current_generation or 0)
         assert result.outcome in {"rotated", "skipped"}
         world.clock.sleep(600)
@@ -343,26 +305,26 @@ def test_forced_runs_with_nothing_wrong_make_no_version_and_the_schedule_goes_on
 @pytest.mark.parametrize("interval", ["20m", "1h", "1d"])
 @both_strategies
 def test_a_typing_mistake_is_repaired_before_the_overlap_is_over(strategy: Strategy, interval: str) -> None:
-    world = make_world(strategy=strategy, interval=interval)
-    rotate(world, "first")
+    world = w.make_world(strategy=strategy, interval=interval)
+    w.rotate(world, "first")
     world.clock.sleep(world.credential.schedule.interval.total_seconds())
-    rotate(world, "second")
-    edit(world.stores["oci"], another_login(world))
-    before = known_logins(world)
+    w.rotate(world, "second")
+    w.edit(world.stores["oci"], w.another_login(world))
+    before = w.known_logins(world)
     world.clock.sleep(60)
-    assert_in_sync(world, rotate(world, "forced", force=True).generation)
-    assert known_logins(world) == before
+    w.assert_in_sync(world, w.rotate(world, "forced", force=True).generation)
+    assert w.known_logins(world) == before
 
 
 def test_a_plan_with_a_shorter_overlap_ends_no_overlap_that_runs() -> None:
     world = steady()
-    rotate(world, "third")
+    w.rotate(world, "third")
     until = world.lock.record.not_before
     schedule = structs.replace(world.credential.schedule, overlap=timedelta(minutes=1))
     world.plans["aws"] = structs.replace(world.credential, schedule=schedule, plan_digest="shorter")
     world.clock.sleep(30)
-    orders(world, activate="shorter")
-    rotate(world, "activates")
+    w.orders(world, activate="shorter")
+    w.rotate(world, "activates")
     assert (world.lock.record.plan, world.lock.record.activate) == ("shorter", None)
     assert until
     assert world.lock.record.not_before
@@ -372,9 +334,9 @@ def test_a_plan_with_a_shorter_overlap_ends_no_overlap_that_runs() -> None:
 # B: an outage makes no versions
 
 
-LOG = dict.fromkeys(("before aws log put", "before oci log put"), AuditLogUnreachableError())
+LOG = dict.fromkeys(("before aws log put", "before oci log put"), errors.AuditLogUnreachableError())
 OCI = {
-    f"before oci {operation} {secret}": StoreUnreachableError(store="oci")
+    f"before oci {operation} {secret}": errors.StoreUnreachableError(store="oci")
     for operation in ("stage", "promote")
     for secret in ("app_user", "connection_blob")
 }
@@ -383,17 +345,17 @@ OCI = {
 @pytest.mark.parametrize("down", [LOG, OCI], ids=["the logs", "writes to oci"])
 @both_strategies
 def test_a_day_of_an_outage_makes_at_most_two_versions(
-    strategy: Strategy, down: dict[str, LockstepError]
+    strategy: Strategy, down: dict[str, errors.LockstepError]
 ) -> None:
     world = steady(strategy)
     highest = world.lock.record.highest_generation
-    with struck(world, down):
+    with w.struck(world, down):
         for number in range(144):
-            with pytest.raises(LockstepError):
-                rotate(world, f"run-{number}.1", runner="aws" if number % 2 else "oci")
-            world.clock.sleep(INTERVAL_SECONDS / 2)
+            with pytest.raises(errors.LockstepError):
+                w.rotate(world, f"run-{number}.1", runner="aws" if number % 2 else "oci")
+            world.clock.sleep(w.INTERVAL_SECONDS / 2)
     assert world.lock.record.highest_generation <= highest + 2
-    assert rotate(world, "after").outcome == "rotated"
+    assert w.rotate(world, "after").outcome == "rotated"
     assert _works_everywhere(world)
 
 
@@ -403,20 +365,20 @@ def test_a_day_of_an_outage_makes_at_most_two_versions(
 @both_strategies
 def test_an_emergency_does_not_wait_for_a_database_that_an_operator_leaves_out(strategy: Strategy) -> None:
     world = steady(strategy)
-    leaked = [shown(login_of(world, generation)) for generation in (1, 2)]
+    leaked = [w.shown(w.login_of(world, generation)) for generation in (1, 2)]
     world.databases["db-2"].unreachable = True
-    orders(world, revoke_through=2, without=frozenset({"db-2"}), take_over=frozenset({"db-2"}))
-    assert rotate(world, "emergency").generation == 3
+    w.orders(world, revoke_through=2, without=frozenset({"db-2"}), take_over=frozenset({"db-2"}))
+    assert w.rotate(world, "emergency").generation == 3
     assert not world.lock.record.is_revoking
-    assert not known_logins(world)["db-1"].intersection(leaked)
+    assert not w.known_logins(world)["db-1"].intersection(leaked)
     assert world.lock.record.without == {"db-2"}
     world.databases["db-2"].unreachable = False
-    rotate_again(world, "back")
+    w.rotate_again(world, "back")
     assert _works_everywhere(world)
     assert (world.lock.record.without, world.lock.record.take_over) == (frozenset(), frozenset())
-    rotate_again(world, "after")
+    w.rotate_again(world, "after")
     assert not world.lock.record.is_revoking
-    assert not any(logins.intersection(leaked) for logins in known_logins(world).values())
+    assert not any(logins.intersection(leaked) for logins in w.known_logins(world).values())
 
 
 # A lost lock table, or an old copy of it: nothing is guessed (protocol C3)
@@ -428,24 +390,24 @@ def test_after_a_lost_lock_table_nothing_happens_until_the_plan_is_activated_aga
 ) -> None:
     """Nobody knows what the lost record said, so a new one starts with an order of a person (protocol I10, O7)."""
     world = steady(strategy)
-    current, before = login_of(world, 2), known_logins(world)
-    loses_the_lock_table(world)
-    with pytest.raises(PlanNotActiveError):
-        rotate(world, "first-again")
-    assert (world.lock.record.claim, known_logins(world)) == (None, before)
+    current, before = w.login_of(world, 2), w.known_logins(world)
+    w.loses_the_lock_table(world)
+    with pytest.raises(errors.PlanNotActiveError):
+        w.rotate(world, "first-again")
+    assert (world.lock.record.claim, w.known_logins(world)) == (None, before)
     assert world.locked_out() == []
-    activates(world)
+    w.activates(world)
     assert _reconciled(world, current) == 3
-    assert known_logins(world) == before
+    assert w.known_logins(world) == before
     assert world.lock.record.not_before == world.clock.now() + world.credential.schedule.overlap
-    assert_in_sync(world, rotate_again(world, "following").generation)
+    w.assert_in_sync(world, w.rotate_again(world, "following").generation)
 
 
 def test_a_lost_table_and_a_mistake_in_both_stores_are_reconciled() -> None:
     world = steady()
-    loses_the_lock_table(world)
+    w.loses_the_lock_table(world)
     login = _typed("aws", "oci")(world)
-    activates(world)
+    w.activates(world)
     _reconciled(world, login)
 
 
@@ -459,11 +421,11 @@ def test_a_claim_from_an_old_copy_of_the_lock_table_is_not_adopted(
 ) -> None:
     world = steady(strategy)
     if hand_edited:
-        edit(world.stores["oci"], another_login(world))
+        w.edit(world.stores["oci"], w.another_login(world))
     dies(world, phase)
     copy = world.lock.record
     for run in range(3):
-        rotate_again(world, f"before-the-loss-{run}")
+        w.rotate_again(world, f"before-the-loss-{run}")
     world.lock.record = replace(copy, heads=world.lock.record.heads)
-    world.clock.sleep(INTERVAL_SECONDS)
-    _reconciled(world, login_of(world, served(world)["aws"][0]))
+    world.clock.sleep(w.INTERVAL_SECONDS)
+    _reconciled(world, w.login_of(world, w.served(world)["aws"][0]))

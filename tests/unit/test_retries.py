@@ -4,15 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
+from lockstep.protocol import errors
 from lockstep.protocol.deadlines import LOCK_POLICY, STEP_POLICY, RetryPolicy
-from lockstep.protocol.errors import (
-    DeadlineExceededError,
-    FenceLostError,
-    LockstepError,
-    LockTableUnreachableError,
-    StoreUnreachableError,
-    UnexpectedError,
-)
 from oci_fn.retries import Retries
 from tests.support.memory import FakeClock
 
@@ -49,12 +42,12 @@ def _retries(clock: _Clock, *, deadline: float = 600) -> Retries:
 @pytest.mark.parametrize(
     ("policy", "error", "delays"),
     [
-        (STEP_POLICY, StoreUnreachableError, [1, 2, 4, 8]),
-        (LOCK_POLICY, LockTableUnreachableError, [0.5, 1, 2, 4, 5]),
+        (STEP_POLICY, errors.StoreUnreachableError, [1, 2, 4, 8]),
+        (LOCK_POLICY, errors.LockTableUnreachableError, [0.5, 1, 2, 4, 5]),
     ],
 )
 def test_a_call_is_retried_with_growing_delays(
-    policy: RetryPolicy, error: type[LockstepError], delays: list[float]
+    policy: RetryPolicy, error: type[errors.LockstepError], delays: list[float]
 ) -> None:
     clock = _Clock()
     _, work = _failing(*[error] * policy.attempts)
@@ -64,8 +57,8 @@ def test_a_call_is_retried_with_growing_delays(
 
 @pytest.mark.parametrize("policy", [STEP_POLICY, LOCK_POLICY])
 def test_the_last_error_is_raised_when_the_retries_are_used_up(policy: RetryPolicy) -> None:
-    done, work = _failing(*[LockTableUnreachableError] * (policy.attempts + 1))
-    with pytest.raises(LockTableUnreachableError):
+    done, work = _failing(*[errors.LockTableUnreachableError] * (policy.attempts + 1))
+    with pytest.raises(errors.LockTableUnreachableError):
         _retries(_Clock()).call("State", work, policy=policy)
     assert len(done) == policy.attempts + 1
 
@@ -73,14 +66,14 @@ def test_the_last_error_is_raised_when_the_retries_are_used_up(policy: RetryPoli
 @pytest.mark.parametrize(
     ("policy", "error", "raised"),
     [
-        (STEP_POLICY, FenceLostError, FenceLostError),
-        (LOCK_POLICY, FenceLostError, FenceLostError),
-        (LOCK_POLICY, StoreUnreachableError, StoreUnreachableError),
-        (STEP_POLICY, ValueError, UnexpectedError),
+        (STEP_POLICY, errors.FenceLostError, errors.FenceLostError),
+        (LOCK_POLICY, errors.FenceLostError, errors.FenceLostError),
+        (LOCK_POLICY, errors.StoreUnreachableError, errors.StoreUnreachableError),
+        (STEP_POLICY, ValueError, errors.UnexpectedError),
     ],
 )
 def test_an_error_that_the_policy_does_not_name_is_raised_at_once_and_a_foreign_one_without_its_text(
-    policy: RetryPolicy, error: type[Exception], raised: type[LockstepError]
+    policy: RetryPolicy, error: type[Exception], raised: type[errors.LockstepError]
 ) -> None:
     done, work = _failing(error)
     with pytest.raises(raised) as caught:
@@ -95,8 +88,8 @@ def test_no_try_begins_after_the_deadline_but_the_first_one_of_a_call_that_is_ow
     is_owed: bool,  # noqa: FBT001 - a row of the table
     tries: int,
 ) -> None:
-    done, work = _failing(*[StoreUnreachableError] * 4)
-    with pytest.raises(DeadlineExceededError) as caught:
+    done, work = _failing(*[errors.StoreUnreachableError] * 4)
+    with pytest.raises(errors.DeadlineExceededError) as caught:
         _retries(_Clock(), deadline=deadline).call("State", work, is_owed=is_owed)
     assert len(done) == tries
     assert caught.value.where == {"code": "State"}
@@ -106,13 +99,13 @@ def test_it_tells_how_long_each_state_took_with_its_retries_and_failures() -> No
     clock = _Clock()
     retries = _retries(clock)
     for _ in range(2):
-        _, work = _failing(StoreUnreachableError)
+        _, work = _failing(errors.StoreUnreachableError)
         retries.call("Generate", work)
 
     def fails() -> None:
         clock.sleep(0.25)
-        raise FenceLostError
+        raise errors.FenceLostError
 
-    with pytest.raises(FenceLostError):
+    with pytest.raises(errors.FenceLostError):
         retries.call("ApplyDb", fails)
     assert retries.states_ms == {"Generate": 2000, "ApplyDb": 250}

@@ -6,26 +6,11 @@ from dataclasses import dataclass, replace
 import pytest
 from msgspec import structs
 
-from lockstep.protocol.errors import (
-    DatabaseBlockedError,
-    DatabaseUnreachableError,
-    FenceLostError,
-    InvalidRequestError,
-    NoRoomError,
-)
+from lockstep.protocol import errors
 from lockstep.protocol.messages import Beside, CandidateRef, ProbeRequest, ProbeResult
 from lockstep.protocol.model import Login, Strategy
+from tests.support import world as w
 from tests.support.memory import MemoryWorld
-from tests.support.world import (
-    INTERVAL_SECONDS,
-    held,
-    known_logins,
-    login_of,
-    make_world,
-    orders,
-    rotate,
-    rotate_again,
-)
 from tests.unit.flights import asked_to_probe, searched
 
 
@@ -33,11 +18,11 @@ def _world(
     strategy: Strategy = Strategy.DUAL_PASSWORD, *, db_1: Iterable[int], db_2: Iterable[int]
 ) -> MemoryWorld:
     """All stores serve generation 4, and 3 is valid; the databases accept what is given, and do not say so."""
-    world = make_world(strategy=strategy, rotations=3)
-    rotate(world, "fourth")
-    world.clock.sleep(INTERVAL_SECONDS)
+    world = w.make_world(strategy=strategy, rotations=3)
+    w.rotate(world, "fourth")
+    world.clock.sleep(w.INTERVAL_SECONDS)
     for name, generations in (("db-1", db_1), ("db-2", db_2)):
-        logins = [login_of(world, generation) for generation in generations]
+        logins = [w.login_of(world, generation) for generation in generations]
         for username, account in world.databases[name].accounts.items():
             account.passwords = tuple(one.password.reveal() for one in logins if one.username == username)
             account.recorded = frozenset()
@@ -45,13 +30,13 @@ def _world(
 
 
 def _needed(world: MemoryWorld, *refused: str) -> ProbeRequest:
-    return structs.replace(asked_to_probe(world, held(world, "searching"), "db-2"), refused=refused)
+    return structs.replace(asked_to_probe(world, w.held(world, "searching"), "db-2"), refused=refused)
 
 
 def _shown(world: MemoryWorld, name: str) -> list[int]:
     """The generations whose logins a database is shown from now on."""
     database, shown = world.databases[name], list[int]()
-    generations = {login_of(world, g).password.reveal(): g for g in range(4, 0, -1)}
+    generations = {w.login_of(world, g).password.reveal(): g for g in range(4, 0, -1)}
     accepts = database.accepts
 
     def noted(login: Login) -> bool:
@@ -82,11 +67,11 @@ class Case:
     refused: tuple[str, ...] = ()
     consent: tuple[str, ...] = ()
     shown: list[int]
-    winner: int | type[DatabaseBlockedError]
+    winner: int | type[errors.DatabaseBlockedError]
     kept: int | None = None
 
 
-BLOCKED, DB_2 = DatabaseBlockedError, ("db-2",)
+BLOCKED, DB_2 = errors.DatabaseBlockedError, ("db-2",)
 CASES = {
     "the first that works everywhere": Case(db_2=(4, 3), shown=[4], winner=4),
     "the next": Case(db_2=(3, 2), shown=[4, 3], winner=3),
@@ -110,10 +95,10 @@ def test_what_a_search_shows_and_finds(case: Case) -> None:
     world = _world(db_1=case.db_1, db_2=case.db_2)
     account = world.databases["db-2"].accounts["app"]
     world.databases["db-2"].accounts["app"] = replace(account, recorded=frozenset(case.recorded))
-    orders(world, take_over=frozenset(case.consent))
+    w.orders(world, take_over=frozenset(case.consent))
     needed = _needed(world, *case.refused)
     assert [c.generations for c in needed.candidates] == [(4,), (3,)]
-    before, shown = known_logins(world), _shown(world, "db-2")
+    before, shown = w.known_logins(world), _shown(world, "db-2")
     if isinstance(case.winner, int):
         kept = _ref(case.kept) if case.kept else None
         beside = () if case.kept is None else (Beside(database="db-2", login=kept),)
@@ -124,7 +109,7 @@ def test_what_a_search_shows_and_finds(case: Case) -> None:
         with pytest.raises(case.winner):
             searched(world, needed)
     assert shown == case.shown
-    assert known_logins(world) == before
+    assert w.known_logins(world) == before
     assert world.lock.record.blocked == (frozenset() if isinstance(case.winner, int) else {"db-2"})
     assert max(database.refusals.most for database in world.databases.values()) <= 2
 
@@ -132,7 +117,7 @@ def test_what_a_search_shows_and_finds(case: Case) -> None:
 def test_each_account_has_two_refusals_of_its_own() -> None:
     world = _world(Strategy.ALTERNATING_USERS, db_1=(4, 3), db_2=())
     needed, shown = _needed(world), _shown(world, "db-2")
-    with pytest.raises(DatabaseBlockedError):
+    with pytest.raises(errors.DatabaseBlockedError):
         searched(world, needed)
     assert shown == [4, 3, 2, 1]
     assert world.databases["db-2"].refusals.most == 2
@@ -141,7 +126,7 @@ def test_each_account_has_two_refusals_of_its_own() -> None:
 @pytest.mark.parametrize("trouble", ["locked", "missing"])
 def test_an_account_that_cannot_be_used_is_one_that_refuses(trouble: str) -> None:
     world = _world(Strategy.ALTERNATING_USERS, db_1=(4, 3), db_2=(4, 3))
-    username, accounts = login_of(world, 4).username, world.databases["db-2"].accounts
+    username, accounts = w.login_of(world, 4).username, world.databases["db-2"].accounts
     if trouble == "locked":
         accounts[username].locked = True
     else:
@@ -154,13 +139,13 @@ def test_an_account_that_cannot_be_used_is_one_that_refuses(trouble: str) -> Non
 
 def _within_the_overlap(world: MemoryWorld) -> None:
     not_before = world.clock.now() + world.credential.schedule.overlap
-    orders(world, valid=frozenset({1, 2, 3, 4}), not_before=not_before)
+    w.orders(world, valid=frozenset({1, 2, 3, 4}), not_before=not_before)
 
 
 def test_a_login_that_has_room_everywhere_wins_over_one_that_has_not() -> None:
     world = _world(db_1=(4,), db_2=(3, 2))
     _within_the_overlap(world)
-    orders(world, valid=frozenset({2, 3, 4}))
+    w.orders(world, valid=frozenset({2, 3, 4}))
     found = searched(world, _needed(world))
     assert (found.winner, found.beside) == (_ref(3), (Beside(database="db-1", login=_ref(4)),))
 
@@ -171,7 +156,7 @@ def test_what_a_store_serves_is_not_ended_for_the_winner() -> None:
     for name, generation in (("aws", 3), ("oci", 2)):
         for secret in world.stores[name]._secrets.values():
             secret.make_current(f"generation-{generation}")
-    with pytest.raises(NoRoomError) as caught:
+    with pytest.raises(errors.NoRoomError) as caught:
         searched(world, _needed(world))
     assert (caught.value.where["database"], caught.value.where["store"]) == ("db-2", "oci")
     assert world.lock.record.blocked == {"db-2"}
@@ -181,11 +166,11 @@ def test_what_was_current_before_is_not_ended_within_the_overlap() -> None:
     world = _world(db_1=(4, 1), db_2=(3, 2))
     _within_the_overlap(world)
     not_before, needed = world.lock.record.not_before, _needed(world)
-    with pytest.raises(NoRoomError) as caught:
+    with pytest.raises(errors.NoRoomError) as caught:
         searched(world, needed)
     assert caught.value.where["until"] == str(not_before)
     assert world.lock.record.blocked == frozenset()
-    orders(world, not_before=world.clock.now())
+    w.orders(world, not_before=world.clock.now())
     assert searched(world, needed).beside == (Beside(database="db-2", login=_ref(3)),)
 
 
@@ -196,9 +181,9 @@ def test_a_run_that_was_overtaken_shows_no_candidate() -> None:
     """By now its candidates may be revoked, and two refusals bring an account to a limit of two (protocol D18)."""
     world = _world(db_1=(4, 3), db_2=(4, 3))
     needed = _needed(world)
-    rotate_again(world, "following")
+    w.rotate_again(world, "following")
     shown = _shown(world, "db-1")
-    with pytest.raises(FenceLostError):
+    with pytest.raises(errors.FenceLostError):
         searched(world, needed)
     assert shown == []
 
@@ -207,7 +192,7 @@ def test_a_search_on_an_unreachable_database_is_an_error_and_blocks_nothing() ->
     world = _world(db_1=(4, 3), db_2=())
     needed = _needed(world)
     world.databases["db-1"].unreachable = True
-    with pytest.raises(DatabaseUnreachableError):
+    with pytest.raises(errors.DatabaseUnreachableError):
         searched(world, needed)
     assert world.lock.record.blocked == frozenset()
 
@@ -216,5 +201,5 @@ def test_a_candidate_in_a_store_outside_the_plan_is_an_invalid_request() -> None
     world = _world(db_1=(4, 3), db_2=(4, 3))
     needed = _needed(world)
     foreign = structs.replace(needed.candidates[0], ref=CandidateRef(store="gcp", version="1"))
-    with pytest.raises(InvalidRequestError):
+    with pytest.raises(errors.InvalidRequestError):
         searched(world, structs.replace(needed, candidates=(foreign,)))

@@ -13,31 +13,9 @@ from msgspec import structs
 from functions.apply_db import step as apply_db
 from functions.audit import step as audit
 from functions.update_secrets import step as update_secrets
-from lockstep.protocol.errors import (
-    DatabaseUnreachableError,
-    DeadlineExceededError,
-    PasswordRefusedByPolicyError,
-    PlanNotActiveError,
-    UnexpectedError,
-)
+from lockstep.protocol import errors
 from lockstep.protocol.model import Strategy
-from tests.support.world import (
-    INTERVAL_SECONDS,
-    Killed,
-    activates,
-    assert_in_sync,
-    at_every_boundary,
-    entries,
-    interrupted,
-    known_logins,
-    login_of,
-    make_world,
-    orders,
-    rotate,
-    rotate_again,
-    shown,
-    undisturbed,
-)
+from tests.support import world as w
 from tests.unit.flights import both_strategies, steady
 
 # When a run may begin
@@ -64,12 +42,12 @@ def test_a_run_begins_when_it_is_due_and_the_overlap_is_over(
     order: dict[str, object],
     outcome: str,
 ) -> None:
-    world = make_world()
-    rotate(world, "first")
+    world = w.make_world()
+    w.rotate(world, "first")
     world.clock.sleep(minutes * 60)
-    orders(world, **order)
+    w.orders(world, **order)
     before = world.lock.record
-    result = rotate(world, "second", force=force)
+    result = w.rotate(world, "second", force=force)
     assert result.outcome == outcome
     if outcome == "skipped":
         assert world.lock.record == replace(before, fence=before.fence + force)
@@ -87,17 +65,17 @@ def test_the_standby_rotates_what_aws_has_left_and_leaves_what_falls_due_after_i
     fails: bool,  # noqa: FBT001 - a row of the table
 ) -> None:
     # (protocol R8)
-    world = make_world()
-    rotate(world, "first")
+    world = w.make_world()
+    w.rotate(world, "first")
     world.clock.sleep(minutes * 60 - 600)
     if fails:
         world.databases["db-2"].unreachable = True
-        with suppress(DatabaseUnreachableError):
-            rotate(world, "second")
+        with suppress(errors.DatabaseUnreachableError):
+            w.rotate(world, "second")
         world.databases["db-2"].unreachable = False
     world.clock.sleep(600)
     before = world.lock.record
-    assert rotate(world, "standby", runner="oci", force=force).outcome == outcome
+    assert w.rotate(world, "standby", runner="oci", force=force).outcome == outcome
     assert outcome == "rotated" or world.lock.record == before
 
 
@@ -115,16 +93,16 @@ def test_a_deployment_between_two_steps_ends_the_run_and_the_next_run_converges(
     monkeypatch.setattr(
         module, "run", lambda request, ports: run(request, replace(ports, credential=deployed))
     )
-    with pytest.raises(PlanNotActiveError):
-        rotate(world, "third")
+    with pytest.raises(errors.PlanNotActiveError):
+        w.rotate(world, "third")
     monkeypatch.undo()
     assert world.locked_out() == []
     world.credential = deployed
-    with pytest.raises(PlanNotActiveError):
-        rotate(world, "not-active-yet")
-    activates(world)
-    assert_in_sync(world, rotate(world, "activation").generation)
-    assert_in_sync(world, rotate_again(world, "following").generation)
+    with pytest.raises(errors.PlanNotActiveError):
+        w.rotate(world, "not-active-yet")
+    w.activates(world)
+    w.assert_in_sync(world, w.rotate(world, "activation").generation)
+    w.assert_in_sync(world, w.rotate_again(world, "following").generation)
 
 
 @both_strategies
@@ -133,15 +111,15 @@ def test_a_refusal_by_policy_ends_the_run_and_its_claim_is_finished_once_it_is_c
 ) -> None:
     world = steady(strategy)
     world.databases["db-2"].refuses = lambda _password: True
-    with pytest.raises(PasswordRefusedByPolicyError):
-        rotate(world, "third")
+    with pytest.raises(errors.PasswordRefusedByPolicyError):
+        w.rotate(world, "third")
     assert world.locked_out() == []
     assert (world.lock.record.holder, world.lock.record.current_generation) == (None, 2)
     world.databases["db-2"].refuses = lambda _password: False
-    assert rotate_again(world, "fourth", runner="oci").generation == 3
-    assert_in_sync(world, 3)
-    live = {shown(login_of(world, generation)) for generation in (2, 3)}
-    assert known_logins(world) == {"db-1": live, "db-2": live}
+    assert w.rotate_again(world, "fourth", runner="oci").generation == 3
+    w.assert_in_sync(world, 3)
+    live = {w.shown(w.login_of(world, generation)) for generation in (2, 3)}
+    assert w.known_logins(world) == {"db-1": live, "db-2": live}
 
 
 @both_strategies
@@ -154,26 +132,26 @@ def test_an_account_is_never_refused_twice_in_a_row(strategy: Strategy) -> None:
 
         def dies_at_a_login(boundary: str, left: Iterator[int] = left) -> None:
             if boundary.endswith("accepts") and next(left) <= 0:
-                raise Killed
+                raise w.Killed
 
-        at_every_boundary(world, dies_at_a_login)
-        with suppress(Killed):
-            rotate(world, f"dies-{number}", runner="oci")
-        undisturbed(world)
-        assert_in_sync(world, rotate_again(world, f"run-{number}").generation)
-        world.clock.sleep(INTERVAL_SECONDS)
+        w.at_every_boundary(world, dies_at_a_login)
+        with suppress(w.Killed):
+            w.rotate(world, f"dies-{number}", runner="oci")
+        w.undisturbed(world)
+        w.assert_in_sync(world, w.rotate_again(world, f"run-{number}").generation)
+        world.clock.sleep(w.INTERVAL_SECONDS)
     assert [d.refusals.most for d in world.databases.values()] == [1, 1]
 
 
 def test_a_run_out_of_time_records_its_failure_and_releases_the_lock() -> None:
-    world = make_world(faults={"after db-1 lock": lambda: world.clock.sleep(400)})
-    with pytest.raises(DeadlineExceededError):
-        rotate(world, "slow")
-    undisturbed(world)
+    world = w.make_world(faults={"after db-1 lock": lambda: world.clock.sleep(400)})
+    with pytest.raises(errors.DeadlineExceededError):
+        w.rotate(world, "slow")
+    w.undisturbed(world)
     assert world.lock.record.holder is None
-    [entry] = entries(world, "aws")
+    [entry] = w.entries(world, "aws")
     assert entry.event["status_code"] == "DeadlineExceededError"
-    assert_in_sync(world, rotate_again(world, "next", runner="oci").generation)
+    w.assert_in_sync(world, w.rotate_again(world, "next", runner="oci").generation)
 
 
 def test_a_foreign_error_at_any_boundary_is_not_quoted_and_the_next_run_rotates() -> None:
@@ -182,15 +160,15 @@ def test_a_foreign_error_at_any_boundary_is_not_quoted_and_the_next_run_rotates(
 
     for at in count():
         world = steady()
-        foreign = interrupted(world, at, fails)
+        foreign = w.interrupted(world, at, fails)
         try:
-            rotate(world, "third")
-        except UnexpectedError as e:
+            w.rotate(world, "third")
+        except errors.UnexpectedError as e:
             shown = "".join(traceback.format_exception(e))
             assert "hunter2" not in shown, foreign.boundary
-        undisturbed(world)
+        w.undisturbed(world)
         if not foreign.boundary:
             break
         assert world.locked_out() == []
-        assert_in_sync(world, rotate_again(world, "next").generation)
+        w.assert_in_sync(world, w.rotate_again(world, "next").generation)
     assert at >= 80

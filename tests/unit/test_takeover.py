@@ -26,8 +26,6 @@ from tests.unit.standby_day import schedule
 
 INTERVAL = timedelta(minutes=20)
 ROTATION, SKIP, START = timedelta(seconds=10), timedelta(seconds=1), timedelta(seconds=3)
-BROKEN = timedelta(seconds=80)
-"""Of a run that fails: its database takes connections and does not answer, and its steps are tried again."""
 CALL = timedelta(seconds=300 - LAST_BEGIN_SECONDS)
 """A call begins no further run after this time."""
 CONTAINERS = 120
@@ -148,6 +146,10 @@ def test_the_standby_keeps_the_interval_of_a_fleet(number: int) -> None:
     assert outage.runs >= number * (hours * 3 - 2)
 
 
+BROKEN = timedelta(seconds=80)
+"""Of a run that fails: its database takes connections and does not answer, and its steps are tried again."""
+
+
 def test_with_too_few_containers_nobody_is_left_behind() -> None:
     """A quarter of what is needed: each credential gets older, and none much older than it must."""
     containers, hours = 2, 6
@@ -158,17 +160,10 @@ def test_with_too_few_containers_nobody_is_left_behind() -> None:
     assert fastest < max(*outage.gaps, *ages) < 1.5 * fastest
 
 
-@pytest.mark.parametrize(
-    ("number", "broken", "containers"),
-    # In a call of its own, and in one that was handed its batch.
-    [(9, 4, CONTAINERS), (100, 13, CONTAINERS)],
-)
-def test_what_takes_the_time_of_its_calls_keeps_nobody_from_its_turn(
-    number: int, broken: int, containers: int
-) -> None:
+def test_what_takes_the_time_of_its_calls_keeps_nobody_from_its_turn() -> None:
     """Their database is out as well: they are due longest from the first call on, and stay so (protocol R5)."""
-    hours, ids = 6, ids_of(number)
-    outage = Outage(number, containers=containers, broken=frozenset(ids[:broken])).last_for(hours)
+    hours, ids = 6, ids_of(100)
+    outage = Outage(100, broken=frozenset(ids[:13])).last_for(hours)
     end = EPOCH + timedelta(hours=hours)
     gaps = [*outage.gaps, *(end - at for key, at in outage.last.items() if key not in outage.broken)]
     assert max(gaps) < timedelta(hours=3)

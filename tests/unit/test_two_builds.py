@@ -17,24 +17,10 @@ from lockstep.protocol.errors import LockstepError, NewerFormatError, SecretMalf
 from lockstep.protocol.model import Strategy
 from lockstep.protocol.workers import one_after_the_other
 from lockstep.stores.contents import decode_app_user, require_known_format
+from tests.support import world as w
 from tests.support.builds import NEWER, THIS, build
 from tests.support.memory import MemorySigner, MemoryWorld
 from tests.support.seals import sealed
-from tests.support.world import (
-    INTERVAL_SECONDS,
-    Death,
-    Killed,
-    Observer,
-    activates,
-    assert_in_sync,
-    assert_on_record,
-    at_every_boundary,
-    loses_the_lock_table,
-    make_world,
-    rotate,
-    rotate_again,
-    undisturbed,
-)
 
 CHANGES = 20
 STRATEGIES = pytest.mark.parametrize("strategy", list(Strategy))
@@ -49,33 +35,33 @@ class Day:
 
     def run(self, written: int, *, runner: str, dies: int = 10**6) -> str:
         """One run of a build, at the next trigger; its outcome, the error's name, or after which change it died."""
-        self.world.clock.sleep(INTERVAL_SECONDS)
-        observer = Observer(self.world)
+        self.world.clock.sleep(w.INTERVAL_SECONDS)
+        observer = w.Observer(self.world)
 
         def look(boundary: str) -> None:
             with build(NEWER):
                 observer.look(boundary)
 
-        death = Death(dies, look)
-        at_every_boundary(self.world, death)
+        death = w.Death(dies, look)
+        w.at_every_boundary(self.world, death)
         try:
             with build(written):
-                return rotate(self.world, f"run-{next(self.ids)}", runner=runner, force=True).outcome
-        except Killed:
+                return w.rotate(self.world, f"run-{next(self.ids)}", runner=runner, force=True).outcome
+        except w.Killed:
             return death.boundary
         except LockstepError as e:
             return type(e).__name__
         finally:
-            undisturbed(self.world)
+            w.undisturbed(self.world)
 
     def in_sync(self) -> None:
         with build(NEWER):
-            assert_in_sync(self.world)
-            assert_on_record(self.world)
+            w.assert_in_sync(self.world)
+            w.assert_on_record(self.world)
 
 
 def _day(strategy: Strategy) -> Day:
-    day = Day(make_world(strategy=strategy))
+    day = Day(w.make_world(strategy=strategy))
     assert [day.run(THIS, runner=runner) for runner in ("aws", "oci")] == ["rotated", "rotated"]
     return day
 
@@ -135,9 +121,9 @@ def _texts(world: MemoryWorld) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("written", [THIS, NEWER])
 def test_record_secrets_and_entries_name_the_format_of_their_build(written: int) -> None:
-    world = make_world()
+    world = w.make_world()
     with build(written):
-        rotate(world, "run-1")
+        w.rotate(world, "run-1")
     assert world.lock.format == written
     assert [text["format"] for text in _texts(world)] == [written, written, str(written), str(written)]
     assert json.loads(world.audit_logs["aws"].entries[1][0])["chain"]["format"] == written
@@ -168,23 +154,23 @@ def test_an_application_reads_the_login_of_a_newer_build() -> None:
 
 
 def test_a_secret_of_a_newer_build_is_not_written_over_where_the_lock_table_was_lost() -> None:
-    world = make_world()
+    world = w.make_world()
     with build(NEWER):
-        rotate(world, "run-1")
-    loses_the_lock_table(world)
-    activates(world)
+        w.rotate(world, "run-1")
+    w.loses_the_lock_table(world)
+    w.activates(world)
     before = [store.current_text("app_user") for store in world.stores.values()]
     with pytest.raises(NewerFormatError):
-        rotate_again(world, "run-2")
+        w.rotate_again(world, "run-2")
     assert [store.current_text("app_user") for store in world.stores.values()] == before
     assert world.lock.record.claim is None
 
 
 def test_a_chain_that_two_builds_wrote_is_verified_by_the_newer_one_alone() -> None:
-    world = make_world()
-    rotate(world, "run-1")
+    world = w.make_world()
+    w.rotate(world, "run-1")
     with build(NEWER):
-        rotate_again(world, "run-2")
+        w.rotate_again(world, "run-2")
         [found] = _verified(world)
         assert (found.problems, len(found.entries)) == ([], 2)
     [found] = _verified(world)
@@ -193,13 +179,13 @@ def test_a_chain_that_two_builds_wrote_is_verified_by_the_newer_one_alone() -> N
 
 
 def test_what_only_says_that_it_is_of_a_newer_format_is_a_problem() -> None:
-    world = make_world()
-    rotate(world, "run-1")
+    world = w.make_world()
+    w.rotate(world, "run-1")
     log = world.audit_logs["aws"]
     with build(NEWER):
         other = sealed({"time": 0}, signer=MemorySigner("another-key"))
     log.put(2, other.body, other.metadata)
-    rotate_again(world, "run-2")
+    w.rotate_again(world, "run-2")
     [found] = _verified(world)
     assert found.verdict is Verdict.NOT_VERIFIED
     assert [p.first for p in found.problems] == [2]

@@ -8,22 +8,7 @@ from msgspec import structs
 from lockstep.protocol.errors import FenceLostError, InvalidRequestError, LostCompareAndSetError
 from lockstep.protocol.messages import StoreResult, UpdateResult
 from lockstep.protocol.model import ClaimKind, Strategy
-from tests.support.world import (
-    INTERVAL_SECONDS,
-    at_every_boundary,
-    edit,
-    interrupted,
-    login_of,
-    make_world,
-    orders,
-    quiet,
-    rotate,
-    rotate_again,
-    served,
-    strike,
-    undisturbed,
-    updated,
-)
+from tests.support import world as w
 from tests.unit.flights import Flight, both_strategies
 
 
@@ -40,16 +25,16 @@ def _applied(strategy: Strategy = Strategy.DUAL_PASSWORD) -> Flight:
 
 
 def _generations(flight: Flight) -> set[int]:
-    return {g for user, blob, _ in served(flight.world).values() for g in (user, blob)}
+    return {g for user, blob, _ in w.served(flight.world).values() for g in (user, blob)}
 
 
 def test_every_store_serves_the_new_generation_in_both_secrets_once_the_claim_is_in_promotion(
     flight: Flight,
 ) -> None:
     seen: list[str] = []
-    at_every_boundary(flight.world, seen.append)
+    w.at_every_boundary(flight.world, seen.append)
     result = flight.promote()
-    undisturbed(flight.world)
+    w.undisturbed(flight.world)
     assert _generations(flight) == {3}
     assert flight.world.locked_out() == []
     assert result == UpdateResult(
@@ -68,13 +53,13 @@ def test_every_store_serves_the_new_generation_in_both_secrets_once_the_claim_is
 def test_a_twin_at_any_boundary_does_no_harm() -> None:
     for at in range(100):
         flight = _applied()
-        twin = interrupted(flight.world, at, flight.promote)
+        twin = w.interrupted(flight.world, at, flight.promote)
         try:
             flight.promote()
         except LostCompareAndSetError:
-            undisturbed(flight.world)
+            w.undisturbed(flight.world)
             flight.promote()
-        undisturbed(flight.world)
+        w.undisturbed(flight.world)
         if not twin.boundary:
             break
         assert _generations(flight) == {3}, twin.boundary
@@ -87,7 +72,7 @@ def test_less_than_every_database_of_the_plan_promotes_nothing(
 ) -> None:
     """A database that never accepted the value would lock its applications out (protocol M3, I3)."""
     with pytest.raises(InvalidRequestError):
-        updated(flight.world, flight.staged, proven)
+        w.updated(flight.world, flight.staged, proven)
     assert _generations(flight) == {2}
     assert not flight.world.lock.record.promoting
 
@@ -109,7 +94,7 @@ def test_an_emergency_order_is_fulfilled_by_a_newer_value_with_a_password_of_its
     revokes: bool,  # noqa: FBT001 - a row of the table
 ) -> None:
     claim = structs.replace(flight.staged.claim, kind=kind)
-    orders(flight.world, revoke_through=through, claim=claim)
+    w.orders(flight.world, revoke_through=through, claim=claim)
     flight.staged = structs.replace(flight.staged, claim=claim)
     assert flight.promote().revoke is revokes
 
@@ -119,30 +104,30 @@ def test_an_emergency_order_is_fulfilled_by_a_newer_value_with_a_password_of_its
 
 def test_a_run_that_is_overtaken_on_the_way_promotes_only_what_is_as_it_was_seen(flight: Flight) -> None:
     """One conditional write comes before all stores. A store that must be looked at needs it again (protocol V10)."""
-    edit(flight.world.stores["oci"], login_of(flight.world, 2))
+    w.edit(flight.world.stores["oci"], w.login_of(flight.world, 2))
 
     def overtaken() -> None:
-        with quiet(flight.world):
+        with w.quiet(flight.world):
             flight.overtaken()
 
-    strike(flight.world, {"after aws promote connection_blob": overtaken})
+    w.strike(flight.world, {"after aws promote connection_blob": overtaken})
     with pytest.raises(FenceLostError):
         flight.promote()
-    assert served(flight.world)["aws"][:2] == (3, 3)
-    assert served(flight.world)["oci"][:2] == (0, 3)
+    assert w.served(flight.world)["aws"][:2] == (3, 3)
+    assert w.served(flight.world)["oci"][:2] == (0, 3)
 
 
 def test_a_promotion_never_goes_back(flight: Flight) -> None:
     world = flight.world
     flight.promote()
     stale = world.lock.record
-    assert rotate_again(world, "taker", runner="oci").generation == 3
-    newer = rotate_again(world, "fourth").generation
+    assert w.rotate_again(world, "taker", runner="oci").generation == 3
+    newer = w.rotate_again(world, "fourth").generation
     assert newer
     assert _generations(flight) == {newer}
     # As if the fence had been read just before it was lost.
     world.lock.record = stale
-    world.clock.sleep(-3 * INTERVAL_SECONDS)
+    world.clock.sleep(-3 * w.INTERVAL_SECONDS)
     with pytest.raises(FenceLostError):
         flight.promote()
     assert _generations(flight) == {newer}
@@ -150,10 +135,10 @@ def test_a_promotion_never_goes_back(flight: Flight) -> None:
 
 @both_strategies
 def test_the_overlap_counts_from_when_every_store_serves_the_value(strategy: Strategy) -> None:
-    world = make_world(strategy=strategy)
+    world = w.make_world(strategy=strategy)
     world.stores["aws"].lagging_reads = 10
     began = world.clock.now()
-    rotate(world, "first")
+    w.rotate(world, "first")
     record = world.lock.record
     # An application can read the old value until then (protocol U3).
     assert record.not_before == began + timedelta(minutes=16, seconds=5)
