@@ -28,9 +28,10 @@ def test_no_text_of_a_secret_shows_its_value(value: str) -> None:
     texts = [
         write(thing)
         for thing in (secret, login, CredentialValue(1, login), stored, [secret], {"k": secret}, (login,))
-        for write in (str, repr, "{}".format, "{:>40}".format, "{!r:>90}".format, pprint.pformat)
+        for write in (str, repr, "{}".format, "{!r:>90}".format, pprint.pformat)
     ]
     assert all(value not in text and repr(value)[1:-1] not in text for text in texts)
+    assert {format(secret, spec) for spec in ("", ">40", "s", "<3", "^100")} == {MASK}
 
 
 def _fail_with(secret: SecretStr) -> None:
