@@ -255,8 +255,16 @@ def test_no_rotation_waits_for_what_is_not_sent(
     def hang() -> str | None:
         return None if rotated.wait(60) else "InternalFailure"
 
-    for fault in (lambda: "InternalFailure", _throttle, hang):
-        estate.aws.event_fault = lambda fault=fault: struck.append(fault) or fault()
+    def counted(fault: Callable[[], str | None]) -> Callable[[], str | None]:
+        def strike() -> str | None:
+            struck.append(fault)
+            return fault()
+
+        return strike
+
+    faults: list[Callable[[], str | None]] = [lambda: "InternalFailure", _throttle, hang]
+    for fault in faults:
+        estate.aws.event_fault = counted(fault)
         # While the function that tells of the run before is refused, throttled, or waits.
         telling = threading.Thread(target=estate.events.ended, args=(last,))
         telling.start()

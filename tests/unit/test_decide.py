@@ -160,8 +160,8 @@ def test_the_decision_and_where_base_was_refused_in_this_run_a_reconcile(
     case: tuple[LockRecord, *tuple[StoredValue, ...], Decision],
 ) -> None:
     record, *served, expected = case
-    assert _decision(record, *served) == expected  # type: ignore[arg-type]  # all but the first and the last
-    assert _decision(record, *served, is_refused=True) == Reconcile()  # type: ignore[arg-type]  # likewise
+    assert _decision(record, *served) == expected
+    assert _decision(record, *served, is_refused=True) == Reconcile()
 
 
 @pytest.mark.parametrize("claim", [None, FIRST])

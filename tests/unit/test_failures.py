@@ -141,7 +141,7 @@ def test_a_run_that_was_taken_over_changes_nothing(
 
 @pytest.mark.parametrize("strategy", list(Strategy))
 def test_a_zombie_with_an_advisory_lock_blocks_the_taker_in_that_database(strategy: Strategy) -> None:
-    met = set()
+    met = set[str]()
 
     def taken_over(_boundary: str) -> None:
         try:

@@ -1,6 +1,7 @@
 """Who rotates when: the standby's rules, and a simulated day under every way in which AWS can fail."""
 
 import random
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise, product
 
@@ -160,6 +161,10 @@ def test_whatever_aws_does_all_day_the_gap_stays_under_31_minutes(
     assert len(Day(plan=PLAN, behaviour=lambda _: comes_to).live().promoted) == rotations
 
 
+def _repeating(sequence: Sequence[Aws]) -> Behaviour:
+    return lambda number: sequence[(number - 1) % len(sequence)]
+
+
 @pytest.mark.parametrize(("lateness", "ahead", "others_every"), [(0, 60, 0), (109, -60, EVERY_MINUTE)])
 def test_no_repeated_sequence_of_four_leaves_a_longer_gap(
     lateness: int, ahead: int, others_every: int
@@ -168,7 +173,7 @@ def test_no_repeated_sequence_of_four_leaves_a_longer_gap(
     for sequence in product(ways, repeat=4):
         day = Day(
             plan=schedule(INTERVAL, phase=PHASE),
-            behaviour=lambda number, sequence=sequence: sequence[(number - 1) % 4],
+            behaviour=_repeating(sequence),
             position=lambda: lateness,
             aws_clock=ahead,
             others_every=others_every,
