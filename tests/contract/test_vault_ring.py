@@ -1,4 +1,4 @@
-"""The ring of Vault secrets: its order, its calls and quota, and what happens to its slots (protocol V13 to V20)."""
+"""The ring of Vault secrets: its order, its calls and quota, and what happens to its slots (protocol V13, V20)."""
 
 import json
 import logging

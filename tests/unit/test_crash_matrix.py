@@ -1,4 +1,4 @@
-"""A run that dies after any change is finished by the next run, and locks nobody out meanwhile (protocol I1-I9)."""
+"""A run that dies after any change is finished by the next run, and locks nobody out meanwhile (protocol I1, I9)."""
 
 from collections.abc import Callable
 from copy import deepcopy

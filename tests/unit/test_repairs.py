@@ -1,7 +1,6 @@
-"""What people, fail-overs and outages change is repaired by the next run, and nothing that works ends (protocol C5).
+"""Repairs never wait, and ask no person for what the next run can do (protocol I12, I13, I14, I15, I16, I17).
 
-The invariants N, W, B, E and C of repairs by their tests' names; each world is checked at every boundary where that is
-said.
+What works everywhere goes forward, and nothing that works ends (protocol C5).
 """
 
 from collections.abc import Callable

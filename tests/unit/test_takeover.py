@@ -152,8 +152,8 @@ BROKEN = timedelta(seconds=80)
 
 def test_with_too_few_containers_nobody_is_left_behind() -> None:
     """A quarter of what is needed: each credential gets older, and none much older than it must."""
-    containers, hours = 2, 6
-    outage = Outage(1000, containers=containers).last_for(hours)
+    containers, hours = 1, 4
+    outage = Outage(500, containers=containers).last_for(hours)
     ages = [EPOCH + timedelta(hours=hours) - at for at in outage.last.values()]
     fastest = outage.number * ROTATION / containers
     assert fastest > 4 * INTERVAL
