@@ -237,6 +237,12 @@ def test_the_watch_says_of_the_record_what_the_state_says(row: Incident) -> None
     assert by_watch == told - by_last_run
 
 
+def test_a_refusal_says_whether_the_next_run_sets_the_account() -> None:
+    for consent in (frozenset[str](), ONE):
+        [reason] = state(matter(blocked=ONE, take_over=consent)).reasons
+        assert ("as ordered" in reason.text) is (consent == ONE)
+
+
 def test_a_secret_that_is_gone_is_down_once_it_was_rotated() -> None:
     answers: dict[str, Answer] = {"aws": errors.SecretNotFoundError(), "oci": names_of(stored(7))}
     for lock_record, kind in ((STEADY, Kind.NO_LOGIN), (NEVER, Kind.UNREACHABLE)):
