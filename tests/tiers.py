@@ -34,8 +34,6 @@ PROOF_TIER: dict[str, tuple[str, ...]] = {
         "tests/contract/test_sessions_under_way.py::test_both_runners_rotate_however_they_prove_themselves[two_keys]",
         "tests/contract/test_sessions_under_way.py::test_sessions_that_end_in_the_middle_of_a_rotation_are_replaced[update_secret]",
         "tests/contract/test_sessions_under_way.py::test_with_both_directions_down_nothing_rotates_and_nothing_is_lost",
-        "tests/oci_fn/test_admin_credential.py::test_a_run_that_dies_anywhere_leaves_an_admin_that_logs_in[rotators/alternating]",
-        "tests/oci_fn/test_admin_credential.py::test_a_run_that_dies_anywhere_leaves_an_admin_that_logs_in[rotators/dual]",
         "tests/proof/test_faults.py::test_a_fault_at_any_change_locks_nobody_out_and_the_next_run_finishes[mysql]",
         "tests/proof/test_faults.py::test_the_wire_finds_it",
         "tests/proof/test_model.py::test_each_rule_is_needed[claim-without-condition]",

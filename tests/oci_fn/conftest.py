@@ -1,14 +1,11 @@
 """Both clouds and the databases on this machine, for the tests of the function."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from lockstep.audit.chain import Entry
-from lockstep.plan.model import Plan
 from lockstep.protocol.model import Credential, Strategy
-from lockstep.runtime import wiring
 from sandbox import plans
 from sandbox.emulators.databases import CertificateAuthority, MySqlServer
 from sandbox.estate import Estate, Settings, running_estate
@@ -49,30 +46,13 @@ def function(estate: Estate) -> Iterator[FunctionProcess]:
         yield running
 
 
-@contextmanager
-def broken_plan(estate: Estate, text: str) -> Iterator[FunctionProcess]:
-    """The function with another plan file."""
-    file = estate.plan_file.with_name("broken.yaml")
-    file.write_text(text)
-    with running_function({**estate.function_environment, wiring.PLAN_VARIABLE: str(file)}) as running:
-        yield running
-
-
-class _Supply:
-    def __init__(self, plan: Plan) -> None:
-        self._left = list(plan.credentials)
-
-    def take(self) -> Credential:
-        return self._left.pop()
-
-
 @pytest.fixture(scope="module")
-def supply(estate: Estate) -> _Supply:
-    """Hands out each credential once."""
-    return _Supply(estate.plan)
+def supply(estate: Estate) -> list[Credential]:
+    """Of which each test takes one."""
+    return list(estate.plan.credentials)
 
 
 @pytest.fixture
-def credential(supply: _Supply) -> Credential:
+def credential(supply: list[Credential]) -> Credential:
     """A credential that no other test has used."""
-    return supply.take()
+    return supply.pop()

@@ -6,22 +6,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event, Thread
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from lockstep.cli import app as cli
 from lockstep.operate.access import operator
-from lockstep.protocol.errors import DeadlineExceededError, LockstepError
-from lockstep.protocol.messages import RunInput
 from lockstep.protocol.model import Credential, DatabaseServer, Login, SecretStr, Strategy
 from lockstep.protocol.orders import Pause, Resume, Revoke
 from lockstep.protocol.ports import Database
-from lockstep.runtime import wiring
-from lockstep.runtime.system import SystemClock
-from oci_fn.retries import Retries
-from oci_fn.sequence import rotate
 from sandbox import plans
 from sandbox.emulators.databases import CertificateAuthority, MariaDbServer, MySqlServer, PostgresServer
 from sandbox.estate import Estate, Settings, running_estate
@@ -199,52 +192,3 @@ def test_a_paused_admin_goes_on_serving_and_is_not_retired(estate: Estate) -> No
 
 def command(*words: str, **more: Any) -> Result:  # noqa: ANN401 - its input
     return CliRunner().invoke(cli, words, **more)
-
-
-CRASHES = 5
-"""How many places, evenly over all that a run sends, at which it dies."""
-
-
-@pytest.mark.parametrize("admin_id", [DUAL, ALTERNATING])
-def test_a_run_that_dies_anywhere_leaves_an_admin_that_logs_in(estate: Estate, admin_id: str) -> None:
-    """To either store's value, on every server; the next run finishes, and an application's rotates meanwhile."""
-    admin, other = (estate.plan.credential(i) for i in (admin_id, "shop/reports"))
-    assert admin
-    assert other
-    whole = Sends()
-    run(estate, admin, whole)
-    for crash in range(CRASHES):
-        with pytest.raises(LockstepError):
-            run(estate, admin, Sends(permitted=1 + whole.sent * crash // CRASHES))
-        Watch(estate).require_all()
-        if crash % 3 == 1:
-            run(estate, other, Sends())
-        run(estate, admin, Sends())
-        Watch(estate).require_all()
-
-
-@dataclass
-class Sends:
-    """A `DeadlineGuard` of a process that dies after some sends; None: of one that lives."""
-
-    permitted: int | None = None
-    sent: int = 0
-
-    def __call__(self) -> None:
-        if self.permitted is not None and self.sent >= self.permitted:
-            raise DeadlineExceededError
-        self.sent += 1
-
-
-def run(estate: Estate, credential: Credential, sends: Sends) -> None:
-    """A rotation in this process, as the standby's sequence does it with the AWS runner's ports."""
-    estate.outside.expire_schedule(credential.id)
-    identity = estate.identities.of_functions["update_secrets"]
-    runner = wiring.Runner(
-        estate.plan, identity, endpoints=wiring.endpoints_from_environment(), deadline_guard=sends
-    )
-    given = RunInput(credential_id=credential.id, trigger="schedule", force=True)
-    clock = SystemClock()
-    retries = Retries(clock, deadline=clock.monotonic() + 60, jitter=lambda: 0.0)
-    ports = runner.ports(credential.id)
-    assert rotate(given, ports, retries, rotation_id=str(uuid4()), runner="aws")

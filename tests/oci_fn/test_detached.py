@@ -85,18 +85,3 @@ def test_a_batch_that_the_service_does_not_take_is_done_by_the_call_itself(
     assert len(own) in {BATCH, len(everyone) - BATCH}
     done = outcomes(estate.oci.functions.finish(seconds=SECONDS))
     assert {(key, "rotated") for key in everyone - own} == set(done)
-
-
-def test_without_the_right_to_call_itself_it_does_all_in_one_call(
-    estate: Estate, deployed: FunctionProcess
-) -> None:
-    function, estate.oci.deployment.functions = estate.oci.deployment.functions, []
-    try:
-        for credential in estate.plan.credentials:
-            estate.outside.expire_schedule(credential.id)
-        answer = deployed.call(seconds=SECONDS)
-    finally:
-        estate.oci.deployment.functions = function
-    assert (answer.status, answer.body["error"], answer.body["batches"]) == (502, "NotHandedOnError", 0)
-    assert {r["outcome"] for r in answer.body["results"]} == {"rotated"}
-    assert len(answer.body["results"]) == len(estate.plan.credentials)

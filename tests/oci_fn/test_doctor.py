@@ -74,12 +74,6 @@ def test_what_is_no_look_is_refused_and_starts_nothing_and_a_look_by_the_standby
     assert records(estate) == before
 
 
-def test_a_database_that_another_place_has_seen_refuse_is_shown_no_login(diagnosing: FunctionProcess) -> None:
-    found = diagnosing.call({**LOOK, "silent": ["crm"]}).body["findings"]
-    assert of([f for f in found if f["subject"].startswith("crm")], "database.login") == {"not_asked"}
-    assert of([f for f in found if f["subject"] == "crm"], "database.tls") == {"passed"}
-
-
 @pytest.fixture(name="deployed")
 def _deployed(estate: Estate, function: FunctionProcess, diagnosing: FunctionProcess) -> Iterator[Estate]:
     """The functions under the names that Terraform gives them."""

@@ -4,13 +4,13 @@ Each scenario runs twice, on equal worlds: through the real definition in Step F
 `oci_fn.sequence`. The names of the Task states that each entered are compared.
 """
 
-import inspect
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,37 +22,14 @@ from functions.face import LambdaFace
 from functions.generate import step as generate
 from functions.update_secrets import step as update_secrets
 from lockstep.aws.dynamodb_lock import DynamoDbLock
+from lockstep.protocol import errors, messages
 from lockstep.protocol.deadlines import LEASE, PREPARED_AT_MOST, RUN, STEP_POLICY, RetryPolicy
-from lockstep.protocol.errors import (
-    AuditLogAccessDeniedError,
-    DatabaseBlockedError,
-    DatabaseUnreachableError,
-    FenceLostError,
-    LockstepError,
-    PasswordRefusedByPolicyError,
-    PlanNotActiveError,
-    StoreAccessDeniedError,
-    StoreRejectedError,
-    StoreUnreachableError,
-)
-from lockstep.protocol.messages import (
-    BaseRefused,
-    Beside,
-    DatabaseRequest,
-    GenerateRequest,
-    ProbeRequest,
-    ProbeResult,
-    Run,
-    RunInput,
-    UpdateRequest,
-)
 from lockstep.stores.credential import Ports
 from oci_fn import sequence
 from oci_fn.retries import Retries
 from sandbox.emulators.aws import AwsSandbox, create_state_machine
 from sandbox.emulators.aws.resources import create_lock_table
 from tests.contract.aws_fixtures import sandbox_client
-from tests.support.faults import Faults
 from tests.support.memory import FakeClock, MemoryWorld
 from tests.support.world import make_world
 
@@ -61,7 +38,7 @@ STATES: Mapping[str, Any] = json.loads(DEFINITION)["States"]
 RUN_SECONDS = RUN.total_seconds()
 
 
-GIVEN = RunInput(credential_id="multi-cloud/app_user", trigger="test")
+GIVEN = messages.RunInput(credential_id="multi-cloud/app_user", trigger="test")
 TASKS = {name for name, state in STATES.items() if state["Type"] == "Task"}
 
 
@@ -122,7 +99,7 @@ def _retry_of(state: str) -> tuple[int, int, int]:
     return first["MaxAttempts"], first["IntervalSeconds"], first["MaxDelaySeconds"]
 
 
-def _apply(request: DatabaseRequest, ports: Ports) -> object:
+def _apply(request: messages.DatabaseRequest, ports: Ports) -> object:
     """ApplyDb, or what a test has put in its place."""
     return apply_db.run(request, ports)
 
@@ -136,10 +113,10 @@ class Both:
         self._count = 0
         self._world = self.world()
         faces = {
-            "GenerateFunction": (generate.run, GenerateRequest),
-            "ApplyDbFunction": (_apply, DatabaseRequest),
-            "UpdateSecretsFunction": (update_secrets.run, UpdateRequest),
-            "AuditFunction": (audit.run, Run),
+            "GenerateFunction": (generate.run, messages.GenerateRequest),
+            "ApplyDbFunction": (_apply, messages.DatabaseRequest),
+            "UpdateSecretsFunction": (update_secrets.run, messages.UpdateRequest),
+            "AuditFunction": (audit.run, messages.Run),
         }
         for name, (step, request) in faces.items():
             face: LambdaFace[Any] = LambdaFace(step, request, ports=lambda _id: self._world.ports())  # type: ignore[arg-type]  # each step with its own request
@@ -191,7 +168,7 @@ class Both:
         recorder = Recorder(self._clock)
         try:
             sequence.rotate(GIVEN, world.ports(), recorder, rotation_id="run-1", runner="aws")
-        except LockstepError as error:
+        except errors.LockstepError as error:
             return recorder.states, type(error).__name__
         finally:
             assert recorder.retried_differently == []
@@ -206,18 +183,21 @@ def both() -> Iterator[Both]:
         yield Both(aws, clock)
 
 
-def fail(faults: Faults, operation: str, error: type[LockstepError], *, from_nth: int = 1) -> None:
-    """Let an operation fail from its n-th call on."""
-    times = 0
+def breaking(
+    part: str, name: str, operation: str, error: type[errors.LockstepError], *, from_nth: int = 1
+) -> Arrange:
+    """Let an operation of a double of the world fail from its n-th call on."""
 
-    def before(name: str) -> None:
-        nonlocal times
-        if name == operation:
-            times += 1
-            if times >= from_nth:
+    def arrange(world: Arranged) -> None:
+        calls = count(1)
+
+        def before(asked: str) -> None:
+            if asked == operation and next(calls) >= from_nth:
                 raise error
 
-    faults.before = before
+        getattr(world.memory, part)[name].faults.before = before
+
+    return arrange
 
 
 def edit(world: Arranged) -> None:
@@ -227,13 +207,6 @@ def edit(world: Arranged) -> None:
 
 def ordering(**orders: Mapping[str, object]) -> Arrange:
     return lambda world: world.order(**orders)
-
-
-def breaking(
-    part: str, name: str, operation: str, error: type[LockstepError], *, from_nth: int = 1
-) -> Arrange:
-    """Let an operation of a double of the world fail from its n-th call on."""
-    return lambda world: fail(getattr(world.memory, part)[name].faults, operation, error, from_nth=from_nth)
 
 
 def both_of(*parts: Arrange) -> Arrange:
@@ -257,12 +230,21 @@ def plan_is_to_become_active(world: Arranged) -> None:
     world.order(plan={"S": "of-another-plan"}, activate={"S": world.memory.credential.plan_digest})
 
 
-def nothing_works(world: Arranged) -> None:
-    world.memory.databases["db-1"].accounts["app"].passwords = ("changed",)
-
-
 def policy_refuses(world: Arranged) -> None:
     world.memory.databases["db-2"].refuses = lambda _password: True
+
+
+def overlap_runs(world: Arranged) -> None:
+    """The run is due, and none may begin yet."""
+    world.order(not_before={"N": f"{world.memory.clock.now().timestamp() + 60:.0f}"})
+
+
+def database_does_not_answer(world: Arranged) -> None:
+    world.memory.databases["db-2"].unreachable = True
+
+
+def nothing_works(world: Arranged) -> None:
+    world.memory.databases["db-1"].accounts["app"].passwords = ("changed",)
 
 
 def last_change_is_lost(world: Arranged) -> None:
@@ -272,16 +254,6 @@ def last_change_is_lost(world: Arranged) -> None:
     world.rotate("second")
     world.memory.clock.sleep(world.memory.credential.schedule.interval.total_seconds())
     database.accounts = before
-
-
-def overlap_runs(world: Arranged) -> None:
-    """The run is due, and none may begin yet."""
-    until = world.memory.clock.now().timestamp() + 60
-    world.order(not_before={"N": f"{until:.0f}"})
-
-
-def database_does_not_answer(world: Arranged) -> None:
-    world.memory.databases["db-2"].unreachable = True
 
 
 def lock_is_lost(part: str, name: str, after: str) -> Arrange:
@@ -303,7 +275,7 @@ NOT_APPLIED = [*PREPARED, "ApplyDb", *FAILED]
 NOT_AUDITED = [*PREPARED, "ApplyDb", "UpdateSecrets", "Audit", *FAILED]
 BOTH_TAKEN_OVER, EMERGENCY = ordering(take_over={"SS": ["db-1", "db-2"]}), ordering(revoke_through={"N": "1"})
 TAKEN_OVER = ordering(take_over={"SS": ["db-2"]})
-SCENARIOS: dict[str, tuple[Arrange, list[str], type[LockstepError] | None]] = {
+SCENARIOS: dict[str, tuple[Arrange, list[str], type[errors.LockstepError] | None]] = {
     "nothing": (nothing, [*PREPARED, *COMMITTED], None),
     "the lock is held": (lock_is_held, SKIPPED, None),
     "paused": (ordering(paused={"BOOL": True}), SKIPPED, None),
@@ -311,7 +283,7 @@ SCENARIOS: dict[str, tuple[Arrange, list[str], type[LockstepError] | None]] = {
     "a plan is to become active": (plan_is_to_become_active, [*PROBED, *COMMITTED], None),
     "a database is taken over": (TAKEN_OVER, [*PREPARED, *COMMITTED], None),
     "all are taken over, the stores disagree": (both_of(edit, BOTH_TAKEN_OVER), [*PROBED, *COMMITTED], None),
-    "a password is refused": (policy_refuses, NOT_APPLIED, PasswordRefusedByPolicyError),
+    "a password is refused": (policy_refuses, NOT_APPLIED, errors.PasswordRefusedByPolicyError),
     "the overlap runs": (overlap_runs, [*PROBED, "ReleaseLockUnchanged"], None),
     "the overlap runs, the stores disagree": (both_of(edit, overlap_runs), [*PROBED, *COMMITTED], None),
     "an emergency": (
@@ -320,57 +292,67 @@ SCENARIOS: dict[str, tuple[Arrange, list[str], type[LockstepError] | None]] = {
         None,
     ),
     "an emergency, the stores disagree": (both_of(edit, EMERGENCY), [*PROBED, *COMMITTED], None),
-    "another plan is active": (ordering(plan={"S": "of-another-plan"}), NOT_PREPARED, PlanNotActiveError),
-    "a database is blocked": (ordering(blocked={"SS": ["db-2"]}), NOT_PREPARED, DatabaseBlockedError),
-    "the stores cannot be read": (
-        breaking("stores", "oci", "read_current", StoreAccessDeniedError),
+    "another plan is active": (
+        ordering(plan={"S": "of-another-plan"}),
         NOT_PREPARED,
-        StoreAccessDeniedError,
+        errors.PlanNotActiveError,
+    ),
+    "a database is blocked": (ordering(blocked={"SS": ["db-2"]}), NOT_PREPARED, errors.DatabaseBlockedError),
+    "the stores cannot be read": (
+        breaking("stores", "oci", "read_current", errors.StoreAccessDeniedError),
+        NOT_PREPARED,
+        errors.StoreAccessDeniedError,
     ),
     "the stores do not answer": (
-        breaking("stores", "oci", "read_current", StoreUnreachableError),
+        breaking("stores", "oci", "read_current", errors.StoreUnreachableError),
         NOT_PREPARED,
-        StoreUnreachableError,
+        errors.StoreUnreachableError,
     ),
     "nothing logs in on a database, the stores disagree": (
         both_of(edit, nothing_works),
         NOT_APPLIED,
-        DatabaseBlockedError,
+        errors.DatabaseBlockedError,
     ),
     "the probe fails": (
-        both_of(edit, breaking("databases", "db-2", "accepts", DatabaseUnreachableError)),
+        both_of(edit, breaking("databases", "db-2", "accepts", errors.DatabaseUnreachableError)),
         NOT_APPLIED,
-        DatabaseUnreachableError,
+        errors.DatabaseUnreachableError,
     ),
     "base is refused": (last_change_is_lost, [*SEARCHED, "Generate", *COMMITTED], None),
-    "base is refused, and nothing else logs in": (nothing_works, [*SEARCHED, *FAILED], DatabaseBlockedError),
-    "a database does not answer": (database_does_not_answer, NOT_APPLIED, DatabaseUnreachableError),
+    "base is refused, and nothing else logs in": (
+        nothing_works,
+        [*SEARCHED, *FAILED],
+        errors.DatabaseBlockedError,
+    ),
+    "a database does not answer": (database_does_not_answer, NOT_APPLIED, errors.DatabaseUnreachableError),
     "the promotion is rejected": (
-        breaking("stores", "aws", "promote app_user", StoreRejectedError),
+        breaking("stores", "aws", "promote app_user", errors.StoreRejectedError),
         [*PREPARED, "ApplyDb", "UpdateSecrets", *FAILED],
-        StoreRejectedError,
+        errors.StoreRejectedError,
     ),
     "the revocation fails": (
-        both_of(EMERGENCY, breaking("databases", "db-1", "stage", DatabaseUnreachableError, from_nth=2)),
+        both_of(
+            EMERGENCY, breaking("databases", "db-1", "stage", errors.DatabaseUnreachableError, from_nth=2)
+        ),
         [*PREPARED, "ApplyDb", "UpdateSecrets", "RevokeDb", *FAILED],
-        DatabaseUnreachableError,
+        errors.DatabaseUnreachableError,
     ),
     "the entry is refused": (
-        breaking("audit_logs", "aws", "put", AuditLogAccessDeniedError),
+        breaking("audit_logs", "aws", "put", errors.AuditLogAccessDeniedError),
         [*NOT_AUDITED[:-1], "ReleaseLockUnrecorded"],
-        AuditLogAccessDeniedError,
+        errors.AuditLogAccessDeniedError,
     ),
     "the lock is lost before the record": (
         lock_is_lost("stores", "oci", "shows"),
         NOT_AUDITED,
-        FenceLostError,
+        errors.FenceLostError,
     ),
 }
 
 
 @pytest.mark.parametrize(("arrange", "expected", "error"), SCENARIOS.values(), ids=SCENARIOS)
 def test_the_sequence_does_what_the_state_machine_does(
-    both: Both, arrange: Arrange, expected: list[str], error: type[LockstepError] | None
+    both: Both, arrange: Arrange, expected: list[str], error: type[errors.LockstepError] | None
 ) -> None:
     told = (expected, error.__name__ if error else None)
     assert (both.machine(arrange), both.sequence(arrange)) == (told, told)
@@ -393,17 +375,22 @@ def test_a_lock_lost_before_the_release_fails_the_run(
     machine, sequence_ = both.machine(arrange), both.sequence(arrange)
     assert (machine[0], sequence_[0]) == (expected, expected)
     # Step Functions shows DynamoDB's own name for it.
-    assert (machine[1], sequence_[1]) == ("DynamoDB.ConditionalCheckFailedException", FenceLostError.__name__)
+    assert (machine[1], sequence_[1]) == (
+        "DynamoDB.ConditionalCheckFailedException",
+        errors.FenceLostError.__name__,
+    )
 
 
 def test_a_run_prepares_a_bounded_number_of_times(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
     """Base is refused each time, and each time a search finds a login that works."""
 
-    def unsteady(request: DatabaseRequest, _ports: Ports) -> BaseRefused | ProbeResult:
-        if isinstance(request, ProbeRequest):
-            accepted = Beside(database="db-1", login=request.candidates[0].ref)
-            return ProbeResult(winner=request.candidates[0].ref, beside=(accepted,))
-        return BaseRefused(refused=("db-1",))
+    def unsteady(
+        request: messages.DatabaseRequest, _ports: Ports
+    ) -> messages.BaseRefused | messages.ProbeResult:
+        if isinstance(request, messages.ProbeRequest):
+            accepted = messages.Beside(database="db-1", login=request.candidates[0].ref)
+            return messages.ProbeResult(winner=request.candidates[0].ref, beside=(accepted,))
+        return messages.BaseRefused(refused=("db-1",))
 
     def arrange(_world: Arranged) -> None:
         monkeypatch.setattr(apply_db, "run", unsteady)
@@ -412,10 +399,6 @@ def test_a_run_prepares_a_bounded_number_of_times(both: Both, monkeypatch: pytes
     monkeypatch.undo()
     told = (["AcquireLock", *PREPARED_AT_MOST * ["Generate", "ApplyDb"], *FAILED], "StoresDivergedError")
     assert (machine, both.sequence(arrange)) == (told, told)
-
-
-def test_the_sequence_names_every_task() -> None:
-    assert set(re.findall(r'"(\w+)"', inspect.getsource(sequence))) >= TASKS
 
 
 # The deadline, which only the sequence has
