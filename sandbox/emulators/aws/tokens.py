@@ -104,5 +104,5 @@ def verify_rs256(token: Token, keys: Mapping[str, Any]) -> None:
         if not isinstance(public, rsa.RSAPublicKey) or public.key_size < _LEAST_RSA_BITS:
             raise TokenError("the key is not a long public key")
         jwt.api_jws.decode(token.text, public, algorithms=["RS256"])
-    except (jwt.PyJWTError, ValueError) as error:
+    except (jwt.PyJWTError, TypeError, ValueError) as error:
         raise TokenError("the signature is wrong") from error

@@ -1,12 +1,11 @@
 """What Terraform and administrators have made beside secrets and objects, for reading: nothing here is called.
 
 The sandbox takes it as the API shows it (`Deployment`), and each operation gives what the caller may see. Which
-permission each asks for is in Oracle's policy references
-(https://docs.oracle.com/iaas/Content/Identity/Reference/policyreference.htm): of Functions
-and Resource Scheduler.
+permission each asks for is in Oracle's policy reference of Functions
+(https://docs.oracle.com/iaas/Content/Identity/Reference/functionspolicyreference.htm).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +24,6 @@ class Deployment:
 
     applications: list[Shown] = field(default_factory=list)
     functions: list[Shown] = field(default_factory=list)
-    schedules: list[Shown] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +39,10 @@ class DeploymentService:
     @property
     def operations(self) -> dict[str, Callable[[Call], Reply]]:
         """What can be called, by the SDK's names."""
-        there = self.deployment
         return {
-            "list_applications": lambda c: self._list(c, there.applications, "FN_APP_LIST"),
+            "list_applications": self._applications,
             "list_functions": self._functions,
             "get_function": self._function,
-            "list_schedules": lambda c: self._list(
-                c, there.schedules, "RESOURCE_SCHEDULE_INSPECT", items=True
-            ),
         }
 
     # ---- lists of a compartment
@@ -61,7 +55,7 @@ class DeploymentService:
         ):
             raise not_found()
         found = [f for f in self.deployment.functions if f["applicationId"] == application]
-        return self._page(call, _named(call, found), items=False)
+        return _page(call, found)
 
     def _function(self, call: Call) -> Reply:
         ocid = call.path["function"]
@@ -72,24 +66,17 @@ class DeploymentService:
             raise not_found()
         return json_reply(found, {})
 
-    def _list(self, call: Call, among: list[Shown], permission: str, *, items: bool = False) -> Reply:
+    def _applications(self, call: Call) -> Reply:
         compartment = call.request.query.get("compartmentId")
         if compartment is None:
             raise missing("compartmentId")
-        if not call.may(permission, resource=None, compartment=compartment):
+        if not call.may("FN_APP_LIST", resource=None, compartment=compartment):
             raise not_found()
-        found = [one for one in among if one["compartmentId"] == compartment]
-        return self._page(call, _named(call, found), items=items)
-
-    def _page(self, call: Call, found: list[Shown], *, items: bool) -> Reply:
-        page, headers = call.page_of(found, _PAGE)
-        return json_reply({"items": list(page)} if items else list(page), headers)
+        return _page(call, [a for a in self.deployment.applications if a["compartmentId"] == compartment])
 
 
-def _named(call: Call, found: list[Shown]) -> list[Shown]:
-    name: str | None = call.request.query.get("displayName")
-    return [one for one in found if name in {None, _text(one, "displayName")}]
-
-
-def _text(shown: Mapping[str, Any], key: str) -> str:
-    return str(shown.get(key, ""))
+def _page(call: Call, found: list[Shown]) -> Reply:
+    """A page of those that have the name that is asked for, if any."""
+    name = call.request.query.get("displayName")
+    page, headers = call.page_of([one for one in found if name in {None, one.get("displayName")}], _PAGE)
+    return json_reply(list(page), headers)

@@ -1,8 +1,7 @@
 """Keys of the vaults: their versions and states, and signatures by RSA keys, whose private half never leaves.
 
-Permissions: https://docs.oracle.com/iaas/Content/Identity/policyreference/keypolicyreference.htm. It leaves out
-ScheduleKeyVersionDeletion, which here asks for what ScheduleKeyDeletion does. What a key that is not enabled answers
-is not documented: 409 IncorrectState, as secrets do.
+Permissions: https://docs.oracle.com/iaas/Content/Identity/policyreference/keypolicyreference.htm. What a key that is
+not enabled answers is not documented: 409 IncorrectState, as secrets do.
 """
 
 import base64
@@ -27,9 +26,6 @@ from sandbox.emulators.oci.wire import Reply, json_reply
 Algorithm = Literal["RSA", "AES"]
 State = Literal["CREATING", "ENABLED", "DISABLED", "PENDING_DELETION", "DELETED"]
 
-# "The specified time must be between 7 and 30 days from the time when the request is received" (the SDK's models).
-SHORTEST_WAIT: Final = timedelta(days=7)
-LONGEST_WAIT: Final = timedelta(days=30)
 _RSA_ALGORITHM: Final = "SHA_256_RSA_PKCS1_V1_5"
 _OTHERS_OF_RSA: Final = {
     f"SHA_{bits}_RSA_{form}" for bits in (224, 256, 384, 512) for form in ("PKCS1_V1_5", "PKCS_PSS")
@@ -47,7 +43,6 @@ class KeyVersion:
     private_key: rsa.RSAPrivateKey | None = field(repr=False)
     time_created: datetime
     state: State = "ENABLED"
-    time_of_deletion: datetime | None = None
 
     @property
     def public_key(self) -> rsa.RSAPublicKey:
@@ -99,12 +94,9 @@ class KeysService:
         """What can be called, by the SDK's names."""
         return {
             "get_key": self._get,
-            "enable_key": lambda call: self._switch(call, "DISABLED", "ENABLED"),
-            "disable_key": lambda call: self._switch(call, "ENABLED", "DISABLED"),
             "list_key_versions": self._list_versions,
             "get_key_version": self._get_version,
             "create_key_version": self._create_version,
-            "schedule_key_version_deletion": self._schedule_version_deletion,
             "sign": self._sign,
         }
 
@@ -157,12 +149,6 @@ class KeysService:
     def _get(self, call: Call) -> Reply:
         return self._shown_key(self._found(call, "KEY_READ"))
 
-    def _switch(self, call: Call, before: State, after: State) -> Reply:
-        key = self._found(call, "KEY_UPDATE")
-        _check(key.state == before, f"The key is {key.state}, not {before}.")
-        key.state = after
-        return self._shown_key(key)
-
     def _list_versions(self, call: Call) -> Reply:
         key = self._found(call, "KEY_INSPECT")
         newest_first = call.request.query.get("sortOrder") != "ASC"
@@ -179,27 +165,13 @@ class KeysService:
         _check_enabled(key)
         return _shown_version(key, self._add_version(key))
 
-    def _schedule_version_deletion(self, call: Call) -> Reply:
-        key = self._found(call, "KEY_DELETE")
-        version = self._version(key, call.path["version"])
-        now = self.clock.now()
-        at = call.details().moment("timeOfDeletion") or now + LONGEST_WAIT
-        if not now + SHORTEST_WAIT <= at <= now + LONGEST_WAIT:
-            raise invalid("timeOfDeletion must lie between 7 and 30 days ahead")
-        _check(version is not key.current, "The current version of a key cannot be deleted.")
-        _check(version.state == "ENABLED", f"The key version is {version.state}, not ENABLED.")
-        version.state, version.time_of_deletion = "PENDING_DELETION", at
-        return _shown_version(key, version)
-
     def _found(self, call: Call, permission: str, ocid: str | None = None) -> Key:
         key = self._keys.get(ocid or call.path["key"])
         if key is None or not call.may(permission, resource=key.ocid, compartment=key.compartment_id):
             raise not_found()
         now = self.clock.now()
         for version in key.versions:
-            if version.time_of_deletion is not None and version.time_of_deletion <= now:
-                version.state = "DELETED"
-            elif version.state == "CREATING" and version.time_created + self.creating_for <= now:
+            if version.state == "CREATING" and version.time_created + self.creating_for <= now:
                 version.state = "ENABLED"
         return key
 
@@ -280,7 +252,6 @@ def _shown(key: Key, version: KeyVersion) -> dict[str, object]:
         "lifecycleState": version.state,
         "origin": "INTERNAL",
         "timeCreated": rfc3339(version.time_created),
-        "timeOfDeletion": version.time_of_deletion and rfc3339(version.time_of_deletion),
     }
 
 

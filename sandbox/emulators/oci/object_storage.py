@@ -24,7 +24,6 @@ from sandbox.emulators.oci.objects import (
     PUBLIC_PERMISSIONS,
     Bucket,
     PublicAccess,
-    RetentionRule,
     StoredObject,
 )
 from sandbox.emulators.oci.wire import Reply, json_reply
@@ -66,7 +65,7 @@ class ObjectStorageService:
         return {
             "create_bucket": self._create_bucket,
             "create_retention_rule": self._create_rule,
-            "delete_retention_rule": self._delete_rule,
+            "get_namespace": lambda _: json_reply(NAMESPACE, {}),
             "put_object": self._put,
             "get_object": self._get,
             "head_object": self._head,
@@ -77,11 +76,6 @@ class ObjectStorageService:
         }
 
     # ---- buckets
-
-    def buckets_of(self, compartment_id: str) -> list[Bucket]:
-        """A compartment's buckets, by name."""
-        found = (bucket for bucket in self._buckets.values() if bucket.compartment_id == compartment_id)
-        return sorted(found, key=lambda bucket: bucket.name)
 
     def _create_bucket(self, call: Call) -> Reply:
         _check_namespace(call)
@@ -102,7 +96,6 @@ class ObjectStorageService:
         bucket = Bucket(
             name,
             compartment_id,
-            call.principal.ocid,
             self.clock.now(),
             self.ids.uuid(),
             "Archive" if tier == "Archive" else "Standard",
@@ -113,7 +106,8 @@ class ObjectStorageService:
         return json_reply(bucket.view(NAMESPACE), {"etag": bucket.etag})
 
     def _create_rule(self, call: Call) -> Reply:
-        bucket = self._with_rules(call)
+        self._bucket(call, "BUCKET_UPDATE")
+        bucket = self._bucket(call, "RETENTION_RULE_MANAGE")
         if bucket.is_versioned:
             # Its code is not documented.
             raise ApiError(409, "InvalidBucketState", "A bucket with versions takes no retention rule")
@@ -121,24 +115,8 @@ class ObjectStorageService:
         locked_from = details.moment("timeRuleLocked")
         if locked_from is not None and locked_from < now + _LOCKS_AFTER:
             raise invalid("timeRuleLocked must lie at least 14 days ahead")
-        rule = RetentionRule(_duration(details), locked_from)
-        rule_id = self.ids.uuid()
-        bucket.retention[rule_id] = rule
-        return json_reply({"id": rule_id, "displayName": details.text("displayName")}, {})
-
-    def _delete_rule(self, call: Call) -> Reply:
-        bucket = self._with_rules(call)
-        rule = bucket.retention.get(call.path["rule"])
-        if rule is None:
-            raise not_found()
-        if rule.locked_from is not None and rule.locked_from <= self.clock.now():
-            raise _kept("The retention rule is locked")
-        del bucket.retention[call.path["rule"]]
-        return Reply(204)
-
-    def _with_rules(self, call: Call) -> Bucket:
-        self._bucket(call, "BUCKET_UPDATE")
-        return self._bucket(call, "RETENTION_RULE_MANAGE")
+        bucket.retention.append(_duration(details))
+        return json_reply({"id": self.ids.uuid(), "displayName": details.text("displayName")}, {})
 
     def set_public_access(self, name: str, access: PublicAccess) -> None:
         """Let anyone read a bucket's objects, or no longer, as an administrator may order."""

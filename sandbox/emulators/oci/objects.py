@@ -75,27 +75,22 @@ class StoredObject:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class RetentionRule:
-    """For how long nobody can delete or replace an object; for good where there is no duration."""
-
-    duration: timedelta | None
-    locked_from: datetime | None = None
-
-
 @dataclass(slots=True)
 class Bucket:
-    """A bucket. Of each name it holds the versions, oldest first; without versioning only one."""
+    """A bucket. Of each name it holds the versions, oldest first; without versioning only one.
+
+    Attributes:
+        retention: For how long nobody can delete or replace an object, by each rule; None is for good.
+    """
 
     name: str
     compartment_id: str
-    created_by: str
     time_created: datetime
     etag: str
     tier: Tier
     is_versioned: bool
     public_access: PublicAccess = "NoPublicAccess"
-    retention: dict[str, RetentionRule] = field(default_factory=dict)
+    retention: list[timedelta | None] = field(default_factory=list)
     _objects: dict[str, list[StoredObject]] = field(default_factory=dict, repr=False)
 
     def newest(self, name: str) -> StoredObject | None:
@@ -112,7 +107,7 @@ class Bucket:
     def retains(self, item: StoredObject, now: datetime) -> bool:
         """Whether a rule keeps an object, whoever asks."""
         age = now - item.time_created
-        return any(rule.duration is None or age < rule.duration for rule in self.retention.values())
+        return any(duration is None or age < duration for duration in self.retention)
 
     def add(self, item: StoredObject) -> None:
         """Store a version; without versioning it takes the place of what was there."""
@@ -149,7 +144,6 @@ class Bucket:
             "namespace": namespace,
             "name": self.name,
             "compartmentId": self.compartment_id,
-            "createdBy": self.created_by,
             "timeCreated": rfc3339(self.time_created),
             "etag": self.etag,
             "metadata": {},

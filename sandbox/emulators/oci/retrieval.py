@@ -25,22 +25,10 @@ class RetrievalService:
     @property
     def operations(self) -> dict[str, Callable[[Call], Reply]]:
         """What can be called, by the SDK's names."""
-        return {
-            "get_secret_bundle": lambda call: self._get(call, call.path["secret"]),
-            "get_secret_bundle_by_name": self._get_by_name,
-        }
+        return {"get_secret_bundle": self._get}
 
-    def _get_by_name(self, call: Call) -> Reply:
-        query = call.request.query
-        if not (query.get("secretName") and query.get("vaultId")):
-            raise invalid("secretName and vaultId are required")
-        ocid = self.vault.named(query["secretName"], query["vaultId"])
-        if ocid is None:
-            raise not_found()
-        return self._get(call, ocid)
-
-    def _get(self, call: Call, ocid: str) -> Reply:
-        secret, state = self._seen(call, ocid, self.vault.clock.now())
+    def _get(self, call: Call) -> Reply:
+        secret, state = self._seen(call, call.path["secret"], self.vault.clock.now())
         wanted = _wanted(call)
         chosen = [v for v in state.versions if wanted(v) and not v.is_pending_deletion]
         if not chosen:

@@ -23,7 +23,6 @@ Service = Literal[
 _SECRET: Final = "/20180608/secrets/{secret}"
 _VERSION: Final = _SECRET + "/version/{version}"
 _BUNDLE: Final = "/20190301/secretbundles/{secret}"
-_BUNDLE_BY_NAME: Final = "/20190301/secretbundles/actions/getByName"
 _BUCKET: Final = "/n/{namespace}/b/{bucket}"
 _OBJECT: Final = _BUCKET + "/o/{object}"
 _KEY: Final = "/20180608/keys/{key}"
@@ -90,7 +89,6 @@ def _route(
 
 ROUTES: Final = (
     _route("secrets", "get_secret_bundle", "GET", _BUNDLE),
-    _route("secrets", "get_secret_bundle_by_name", "POST", _BUNDLE_BY_NAME, "secretName"),
     _route("vault", "get_secret", "GET", _SECRET),
     _route("vault", "update_secret", "PUT", _SECRET),
     _route("vault", "list_secret_versions", "GET", _SECRET + "/versions"),
@@ -108,24 +106,17 @@ ROUTES: Final = (
     _route("objectstorage", "restore_objects", "POST", _BUCKET + "/actions/restoreObjects", "objectName"),
     _route("objectstorage", "create_bucket", "POST", "/n/{namespace}/b", "name"),
     _route("objectstorage", "create_retention_rule", "POST", _BUCKET + "/retentionRules"),
-    _route("objectstorage", "delete_retention_rule", "DELETE", _BUCKET + "/retentionRules/{rule}"),
-    _route("objectstorage", "list_buckets", "GET", "/n/{namespace}/b"),
     _route("objectstorage", "get_namespace", "GET", "/n"),
-    _route("vault", "list_vaults", "GET", "/20180608/vaults"),
     _route("identitydomain", "exchange_token", "POST", "/oauth2/v1/token"),
     _route("kms", "get_key", "GET", _KEY),
-    _route("kms", "enable_key", "POST", _KEY + "/actions/enable"),
-    _route("kms", "disable_key", "POST", _KEY + "/actions/disable"),
     _route("kms", "list_key_versions", "GET", _KEY + "/keyVersions"),
     _route("kms", "create_key_version", "POST", _KEY + "/keyVersions"),
     _route("kms", "get_key_version", "GET", _KEY_VERSION),
-    _route("kms", "schedule_key_version_deletion", "POST", _KEY_VERSION + "/actions/scheduleDeletion"),
     _route("kms", "sign", "POST", "/20180608/sign", "keyId"),
     _route("deployment", "list_applications", "GET", "/20260325/applications"),
     _route("deployment", "list_functions", "GET", "/20260325/functions"),
     _route("deployment", "get_function", "GET", "/20260325/functions/{function}"),
     _route("functions", "invoke_function", "POST", "/20260325/functions/{function}/actions/invoke"),
-    _route("deployment", "list_schedules", "GET", "/20240430/schedules"),
     _route("ons", "publish_message", "POST", "/20181201/topics/{topic}/messages"),
 )
 

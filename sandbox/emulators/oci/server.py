@@ -24,7 +24,6 @@ from sandbox.emulators.oci.faults import Effect, Fault, Faults
 from sandbox.emulators.oci.identity import REGION, Credential, Identity, Principal, new_private_key
 from sandbox.emulators.oci.identity_domain import IdentityDomain
 from sandbox.emulators.oci.ids import Ids
-from sandbox.emulators.oci.inventory import InventoryService
 from sandbox.emulators.oci.invocation import InvocationService
 from sandbox.emulators.oci.keys import KeysService
 from sandbox.emulators.oci.names import Answer, Names
@@ -129,7 +128,6 @@ class OciSandbox:
             | self.notifications.operations
             | self.keys.operations
             | self.domain.operations
-            | InventoryService(self.vault, storage, self.compartment_id).operations
             | DeploymentService(self.deployment).operations
         )
 

@@ -23,6 +23,7 @@ def send(
     **fields: str,
 ) -> int:
     """The status of a signed UpdateSecret that `change` alters after the signature."""
+    secret = case.create(f"secret.{len(case.sandbox.calls.records)}")
     config = {**case.sandbox.config(), **fields}
     signer = oci.signer.Signer(
         config["tenancy"],
@@ -39,7 +40,7 @@ def send(
     )
     request = requests.Request(
         "PUT",
-        f"{case.sandbox.endpoint}/20180608/secrets/{case.create()}",
+        f"{case.sandbox.endpoint}/20180608/secrets/{secret}",
         data=b'{"description": "mine"}',
         headers={"content-type": "application/json"},
     ).prepare()

@@ -219,15 +219,6 @@ def test_a_bundle_by_stage_number_or_name(
         case.content(secret, **choice)
 
 
-def test_a_bundle_by_the_name_of_the_secret(case: OciCase, secret: str) -> None:
-    vault = case.sandbox.vault_id
-    reply = case.secrets.get_secret_bundle_by_name("ring.0", vault, stage="PREVIOUS")
-    assert (reply.data.version_name, reply.data.secret_id) == ("g3", secret)
-    for name, where in (("ring.1", vault), ("ring.0", "ocid1.vault.oc1.eu.other")):
-        with refused(404, "NotAuthorizedOrNotFound"):
-            case.secrets.get_secret_bundle_by_name(name, where)
-
-
 def test_reads_lag_behind_management(case: OciCase, secret: str) -> None:
     case.sandbox.vault.behaviour.read_lag = 10 * SECOND
     case.promote(secret, 5)
