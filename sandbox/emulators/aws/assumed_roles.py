@@ -69,7 +69,7 @@ class AssumedRoles:
                 "ValidationError",
                 "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.",
             )
-        return query.reply("sts", asked.action, self._session(role, name, seconds, token))
+        return query.reply(asked.action, self._session(role, name, seconds, token))
 
     def _session(self, role: Foreign, name: str, seconds: int, token: Token) -> Mapping[str, object]:
         expires_at = self._now() + seconds

@@ -24,7 +24,7 @@ _JSONATA = frozenset({"Assign", "Output"})
 _TASK = frozenset({"Resource", "TimeoutSeconds", "HeartbeatSeconds", "Credentials"})
 _MAP = frozenset(
     {"ItemProcessor", "ItemSelector", "ItemReader", "ItemBatcher", "ResultWriter", "MaxConcurrency", "Label"}
-    | {"ToleratedFailureCount", "ToleratedFailurePercentage"}
+    | {"ToleratedFailurePercentage"}
 )
 _FIELDS: Mapping[tuple[str, str], frozenset[str]] = {
     ("JSONata", "Task"): _ANY | _FLOW | _FAILING | _JSONATA | _TASK | {"Arguments"},
@@ -34,7 +34,6 @@ _FIELDS: Mapping[tuple[str, str], frozenset[str]] = {
     ("JSONata", "Succeed"): _ANY | {"Output"},
     ("JSONata", "Fail"): _ANY | {"Error", "Cause"},
     ("JSONata", "Map"): _ANY | _FLOW | _FAILING | _JSONATA | _MAP | {"Items"},
-    ("JSONata", "Parallel"): _ANY | _FLOW | _FAILING | _JSONATA | {"Branches", "Arguments"},
     # Of the other language nobody needs more.
     ("JSONPath", "Task"): _ANY | _FLOW | _FAILING | _TASK | {"Parameters", "ResultPath"},
 }
@@ -49,7 +48,7 @@ _INTEGRATIONS = "moto.stepfunctions.parser.asl.component.state.exec.state_task.s
 
 @dataclass(frozen=True)
 class _Scope:
-    """The states that can lead to each other: a machine, a Map's processor or one branch."""
+    """The states that can lead to each other: a machine or a Map's processor."""
 
     path: str
     start_at: str
@@ -80,8 +79,6 @@ def _scopes(path: str, machine: State, language: str) -> Iterator[_Scope]:
         inner_language = state.get("QueryLanguage", language)
         if processor := state.get("ItemProcessor"):
             yield from _scopes(f"{path}/States/{name}/ItemProcessor", processor, inner_language)
-        for index, branch in enumerate(state.get("Branches", [])):
-            yield from _scopes(f"{path}/States/{name}/Branches[{index}]", branch, inner_language)
 
 
 def _graph_problems(scope: _Scope) -> Iterator[str]:
@@ -129,7 +126,7 @@ def _state_problems(path: str, state: State, language: str) -> Iterator[str]:
     for field in sorted(_FAILING & state.keys()):
         yield from _wildcard_problems(f"{path}/{field}", state[field])
     if language == "JSONata":
-        own = {key: value for key, value in state.items() if key not in {"ItemProcessor", "Branches"}}
+        own = {key: value for key, value in state.items() if key != "ItemProcessor"}
         yield from _expression_problems(path, own)
     yield from _argument_problems(path, state)
     yield from _map_problems(path, state)
@@ -163,6 +160,8 @@ def _argument_problems(path: str, state: State) -> Iterator[str]:
     """Step Functions refuses arguments that an optimized integration does not take; moto drops them."""
     match state.get("Resource", "").split(":", 6):
         case ["arn", _, "states", "", "", "dynamodb" | "lambda" | "states" as service, action]:
+            if action.endswith(".sync"):
+                yield f"NOT_EMULATED: {state['Resource']} at {path}"
             supported = import_module(f"{_INTEGRATIONS}.state_task_service_{_MODULES.get(service, service)}")
             allowed = supported._SUPPORTED_API_PARAM_BINDINGS[action.split(".")[0].lower()]  # noqa: SLF001  moto's own list
             field = "Arguments" if "Arguments" in state else "Parameters"

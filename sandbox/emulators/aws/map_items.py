@@ -114,9 +114,8 @@ def _states(machine: Mapping[str, Any], language: str) -> Iterator[tuple[str, Ma
     for name, state in machine["States"].items():
         own = state.get("QueryLanguage", language)
         yield name, state, own
-        for inner in (state.get("ItemProcessor"), *state.get("Branches", [])):
-            if inner:
-                yield from _states(inner, own)
+        if inner := state.get("ItemProcessor"):
+            yield from _states(inner, own)
 
 
 def _for_moto(node: Any) -> Any:  # noqa: ANN401 - any JSON

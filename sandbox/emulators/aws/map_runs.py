@@ -119,13 +119,8 @@ class _MapRun:
     def too_many_failed(self) -> bool:
         """Whether failed and timed out items exceed what is tolerated: none, unless the state says otherwise."""
         counts = self.record.item_counter
-        failed = counts.failed.get() + counts.timed_out.get()
-        limits = []
-        if any(name.startswith("ToleratedFailureCount") for name in self.state):
-            limits.append(failed > self.record.tolerated_failure_count)
-        if any(name.startswith("ToleratedFailurePercentage") for name in self.state) or not limits:
-            limits.append(100 * failed > self.record.tolerated_failure_percentage * len(self.inputs))
-        return any(limits)
+        failed: int = counts.failed.get() + counts.timed_out.get()
+        return bool(100 * failed > self.record.tolerated_failure_percentage * len(self.inputs))
 
     def ended(self, *statuses: str) -> list[_Child]:
         """The executions that have ended so, in the order of the items."""

@@ -51,8 +51,8 @@ def apply(patches: Patches, judge: Judge) -> None:
 class _Awaited:
     """An execution that a task awaits."""
 
-    def __init__(self, env: Environment, client: Foreign, arn: str, *, as_json: bool) -> None:
-        self._env, self._client, self._arn, self._as_json = env, client, arn, as_json
+    def __init__(self, env: Environment, client: Foreign, arn: str) -> None:
+        self._env, self._client, self._arn = env, client, arn
         self._execution = backend_of(env).describe_execution(arn)
 
     def look(self) -> dict[str, Any] | None:
@@ -61,7 +61,7 @@ class _Awaited:
             return None
         found = self._client.describe_execution(executionArn=self._arn)
         found.pop("ResponseMetadata")
-        return _ended(self._env, found, as_json=self._as_json)
+        return _ended(self._env, found)
 
     def stop(self) -> None:
         """Stop it, if the role may."""
@@ -124,20 +124,17 @@ def name_failed_calls(patches: Patches) -> None:
 
 
 def await_executions(patches: Patches, judge: Judge) -> None:
-    """`.sync` and `.sync:2` await the end, by a rule that the role must be allowed to make, and read how it ended.
+    """`.sync:2` awaits the end, by a rule that the role must be allowed to make, and reads how it ended.
 
-    Any end but a success fails the task with `States.TaskFailed`, whose cause is what DescribeExecution answers. With
-    `.sync:2` input and output are JSON, else text. A task that is aborted or times out stops what it has started, if it
+    Any end but a success fails the task with `States.TaskFailed`, whose cause is what DescribeExecution answers;
+    input and output are JSON. A task that is aborted or times out stops what it has started, if it
     may (https://docs.aws.amazon.com/step-functions/latest/dg/connect-to-resource.html#connect-sync).
     """
 
-    def resolver(*, as_json: bool) -> Callable[..., _Awaited]:
-        def build(_self: Foreign, env: Environment, **_more: Foreign) -> _Awaited:
-            arn = env.stack.pop()["ExecutionArn"]
-            _check_rule(env, judge)
-            return _Awaited(env, client_of(env, "stepfunctions"), arn, as_json=as_json)
-
-        return build
+    def build(_self: Foreign, env: Environment, **_more: Foreign) -> _Awaited:
+        arn = env.stack.pop()["ExecutionArn"]
+        _check_rule(env, judge)
+        return _Awaited(env, client_of(env, "stepfunctions"), arn)
 
     def look_until_it_ends(
         _self: Foreign, env: Environment, sync_resolver: _Awaited, **_more: Foreign
@@ -150,8 +147,7 @@ def await_executions(patches: Patches, judge: Judge) -> None:
             sync_resolver.stop()
         return None
 
-    patches.replace(f"{_SFN}._build_sync_resolver", resolver(as_json=False))
-    patches.replace(f"{_SFN}._build_sync2_resolver", resolver(as_json=True))
+    patches.replace(f"{_SFN}._build_sync2_resolver", build)
     patches.define_method(_SFN, "_eval_sync", look_until_it_ends)
 
 
@@ -218,9 +214,8 @@ def _check_rule(env: Environment, judge: Judge) -> None:
             )
 
 
-def _ended(env: Environment, found: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
-    if as_json:
-        found |= {name: json.loads(found[name]) for name in ("input", "output") if name in found}
+def _ended(env: Environment, found: dict[str, Any]) -> dict[str, Any]:
+    found |= {name: json.loads(found[name]) for name in ("input", "output") if name in found}
     _rename(found)
     if found["Status"] != "SUCCEEDED":
         raise failure(env, "States.TaskFailed", json.dumps(found, separators=(",", ":"), ensure_ascii=False))

@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 
 _CREDENTIAL = re.compile(r"Credential=([^/]+)/[^/]+/([^/]+)/([^/]+)/")
 _FORM = "application/x-www-form-urlencoded"
-_NAMESPACES = {
-    "iam": "https://iam.amazonaws.com/doc/2010-05-08/",
-    "sts": "https://sts.amazonaws.com/doc/2011-06-15/",
-}
+_NAMESPACE = "https://sts.amazonaws.com/doc/2011-06-15/"
 
 
 class QueryError(Exception):
@@ -119,17 +116,16 @@ def read(environ: "WSGIEnvironment") -> QueryRequest | None:
     )
 
 
-def reply(service: str, action: str, result: Mapping[str, Any]) -> Response:
-    """The reply to a request that was served.
+def reply(action: str, result: Mapping[str, Any]) -> Response:
+    """The reply to a request that STS served.
 
     Args:
-        service: Such as `sts`.
         action: The operation.
         result: Its result, of texts and of mappings of texts.
     """
     body = f"<{action}Result>{_xml(result)}</{action}Result>" if result else ""
     return Response(
-        f'<{action}Response xmlns="{_NAMESPACES[service]}">{body}'
+        f'<{action}Response xmlns="{_NAMESPACE}">{body}'
         f"<ResponseMetadata><RequestId>{uuid.uuid4()}</RequestId></ResponseMetadata></{action}Response>",
         content_type="text/xml",
     )

@@ -152,14 +152,13 @@ def let_nothing_catch_terminal_errors(patches: Patches) -> None:
 
 
 def keep_the_names_of_inner_errors(patches: Patches) -> None:
-    """A Map or Parallel state fails with the name of the error inside it, a Fail state with its own error name.
+    """A Map state fails with the name of the error inside it, a Fail state with its own error name.
 
     moto treats every such name as a custom one, which may not begin with `States.`, and so reports a time-out inside a
     Map as States.Runtime.
     """
     for module in (
         "exec.state_map.iteration.iteration_worker",
-        "exec.state_parallel.branches_decl",
         "fail.state_fail",
     ):
         patches.replace(f"{_STATE}.{module}:CustomErrorName", _error_name)

@@ -1,8 +1,7 @@
 """STS as an issuer of tokens: `GetWebIdentityToken`, and the documents by which others verify them.
 
-Follows the API reference of `GetWebIdentityToken` and of IAM's `EnableOutboundWebIdentityFederation`, and the guide's
-page on the claims
-(https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_providers_outbound_token_claims.html). moto knows neither.
+Follows the API reference of `GetWebIdentityToken`, and the guide's page on the claims
+(https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_providers_outbound_token_claims.html). moto does not know it.
 """
 
 import json
@@ -46,7 +45,7 @@ _STATUSES: Final = {
 class WebIdentity:
     """The account's issuer of tokens, and STS's readers of the tokens of others.
 
-    Nothing is issued before `enable`, or IAM's `EnableOutboundWebIdentityFederation`, which is the same.
+    Nothing is issued before `enable`, which stands for IAM's `EnableOutboundWebIdentityFederation`.
 
     Attributes:
         issuer: `iss` of the tokens: the address of its documents, which `names` serves once it is enabled.
@@ -76,15 +75,7 @@ class WebIdentity:
             ("sts", "AssumeRoleWithWebIdentity"): self._assumed.assume,
             (None, "AssumeRoleWithWebIdentity"): self._assumed.assume,
             (None, "GetWebIdentityToken"): _demand_signature,
-            ("iam", "EnableOutboundWebIdentityFederation"): self._enable,
-            ("iam", "DisableOutboundWebIdentityFederation"): self._disable,
-            ("iam", "GetOutboundWebIdentityFederationInfo"): self._info,
         }
-
-    @property
-    def enabled(self) -> bool:
-        """Whether the account's principals may ask for tokens."""
-        return self._enabled
 
     def enable(self) -> None:
         """Let STS issue tokens, and serve the issuer's documents."""
@@ -188,7 +179,7 @@ class WebIdentity:
             keys = self._generations[-1]
         expires = f"{datetime.fromtimestamp(int(now) + seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
         token = {"WebIdentityToken": keys.sign(algorithm, claims), "Expiration": expires}
-        return query.reply("sts", asked.action, token)
+        return query.reply(asked.action, token)
 
     def _own_claims(self, asked: QueryRequest, caller: Caller | None) -> dict[str, object]:
         own: dict[str, object] = {
@@ -211,27 +202,6 @@ class WebIdentity:
             return f"arn:aws:iam::{self._guard.account_id}:role/administrator"
         roles = iam_backends[self._guard.account_id]["aws"].roles.values()
         return str(next(role.arn for role in roles if role.name == caller.role))
-
-    def _enable(self, asked: QueryRequest) -> Response:
-        if self._enabled:
-            raise QueryError("FeatureEnabled", "Outbound web identity federation is already enabled", 409)
-        self.enable()
-        return query.reply("iam", asked.action, {"IssuerIdentifier": self.issuer})
-
-    def _disable(self, asked: QueryRequest) -> Response:
-        self._demand_enabled()
-        self.disable()
-        return query.reply("iam", asked.action, {})
-
-    def _info(self, asked: QueryRequest) -> Response:
-        self._demand_enabled()
-        return query.reply(
-            "iam", asked.action, {"IssuerIdentifier": self.issuer, "JwtVendingEnabled": "true"}
-        )
-
-    def _demand_enabled(self) -> None:
-        if not self._enabled:
-            raise QueryError("FeatureDisabled", "Outbound web identity federation is not enabled", 404)
 
 
 # Making them takes as long as a hundred calls: one pair a process will do. They are of the issuers' own names.

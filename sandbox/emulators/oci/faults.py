@@ -144,10 +144,6 @@ class Faults:
         """Every call to a service loses its connection until the fault is lifted."""
         return self.drop_request(service=service, times=None)
 
-    def bucket_not_found(self, times: int) -> Fault:
-        """The spurious 404 that Object Storage has been seen to answer for a bucket that exists."""
-        return self.refuse(service="objectstorage", status=404, code="BucketNotFound", times=times)
-
     def clear(self) -> None:
         """Lift all."""
         with self._lock:

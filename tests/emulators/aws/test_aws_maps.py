@@ -100,12 +100,9 @@ def test_a_selector_knows_the_variables_around_it_and_an_item_does_not(run: Runn
     [
         ({}, 0, None),
         ({}, 1, TOO_MANY),
-        ({"ToleratedFailureCount": 1}, 1, None),
-        ({"ToleratedFailureCount": 1}, 2, TOO_MANY),
         ({"ToleratedFailurePercentage": 50}, 2, None),
         ({"ToleratedFailurePercentage": "{% 50 %}"}, 3, TOO_MANY),
         ({"ToleratedFailurePercentage": 100}, 4, None),
-        ({"ToleratedFailurePercentage": 100, "ToleratedFailureCount": 1}, 2, TOO_MANY),
     ],
 )
 def test_more_failed_items_than_are_tolerated_fail_the_map(
