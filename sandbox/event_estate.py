@@ -10,6 +10,7 @@ from sandbox.emulators.aws.lambda_host import InvocationResult
 from sandbox.emulators.aws.status_changes import deliver, status_change
 from sandbox.emulators.oci import OciSandbox
 from sandbox.plans import EVENT_BUS
+from sandbox.watching import drained, new_queue
 
 ANNOUNCE = "announce"
 _TIMEOUT_SECONDS = 60.0
@@ -38,16 +39,11 @@ class EventEstate:
 
     def on_bus(self) -> list[CloudEvent]:
         """What has arrived from the bus since the last look: the details of EventBridge's envelopes."""
-        sqs, found = self.aws.client("sqs"), list[CloudEvent]()
-        while messages := sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10).get(
-            "Messages"
-        ):
-            for message in messages:
-                envelope = json.loads(message["Body"])
-                assert envelope["source"] == "lockstep"  # noqa: S101 - what the rule matches
-                assert envelope["detail-type"] == envelope["detail"]["type"]  # noqa: S101 - one type
-                found.append(envelope["detail"])
-                sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"])
+        found = list[CloudEvent]()
+        for envelope in drained(self.aws, self.queue_url):
+            assert envelope["source"] == "lockstep"  # noqa: S101 - what the rule matches
+            assert envelope["detail-type"] == envelope["detail"]["type"]  # noqa: S101 - one type
+            found.append(envelope["detail"])
         return sorted(found, key=lambda event: (event["time"], event["type"]))
 
     def on_topic(self) -> list[CloudEvent]:
@@ -59,10 +55,9 @@ class EventEstate:
 
 def make_event_estate(aws: AwsSandbox, oci: OciSandbox) -> EventEstate:
     """Make bus, rule, queue and topic, and the function that announces."""
-    events, sqs = aws.client("events"), aws.client("sqs")
+    events = aws.client("events")
     events.create_event_bus(Name=EVENT_BUS)
-    url = sqs.create_queue(QueueName=_QUEUE)["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    url, arn = new_queue(aws, _QUEUE)
     events.put_rule(Name="all", EventBusName=EVENT_BUS, EventPattern=json.dumps({"source": ["lockstep"]}))
     events.put_targets(Rule="all", EventBusName=EVENT_BUS, Targets=[{"Id": "queue", "Arn": arn}])
     aws.lambda_host.register_handler(ANNOUNCE, Announcer(), timeout_seconds=_TIMEOUT_SECONDS)

@@ -1,7 +1,7 @@
 """The deployed watch and the deployed alarms: from a stale credential to the messages that arrive at a subscriber."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,23 @@ class NothingArrivedError(Exception):
     """No message of an alarm arrived in time, or the watch failed; the text says what was seen last."""
 
 
+def new_queue(aws: AwsSandbox, name: str) -> tuple[str, str]:
+    """Make a queue; its URL and its ARN."""
+    sqs = aws.client("sqs")
+    url = sqs.create_queue(QueueName=name)["QueueUrl"]
+    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
+    return url, found["QueueArn"]
+
+
+def drained(aws: AwsSandbox, url: str) -> Iterator[Any]:
+    """Take what is in a queue; the parsed body of each message."""
+    sqs = aws.client("sqs")
+    while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+        for message in messages:
+            yield json.loads(message["Body"])
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+
+
 @dataclass(frozen=True)
 class Subscriber:
     """A queue that subscribes to a topic."""
@@ -28,22 +45,13 @@ class Subscriber:
     @classmethod
     def of(cls, aws: AwsSandbox, topic: str, *, name: str = "subscriber") -> "Subscriber":
         """Subscribe a new queue."""
-        sqs = aws.client("sqs")
-        url: str = sqs.create_queue(QueueName=name)["QueueUrl"]
-        arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        url, arn = new_queue(aws, name)
         aws.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
         return cls(aws, url)
 
     def received(self) -> list[dict[str, Any]]:
         """The messages of CloudWatch since the last call."""
-        sqs, found = self.aws.client("sqs"), []
-        while messages := sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10).get(
-            "Messages"
-        ):
-            for message in messages:
-                found.append(json.loads(json.loads(message["Body"])["Message"]))
-                sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"])
-        return found
+        return [json.loads(body["Message"]) for body in drained(self.aws, self.queue_url)]
 
 
 class Watching:
