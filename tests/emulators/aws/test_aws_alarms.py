@@ -49,7 +49,8 @@ def test_missing_data_is_treated_as_in_the_documentations_tables(
 
 
 def _line(*, at: float = NOW * 1000, **changes: object) -> str:
-    directive = {"Namespace": "N", "Dimensions": [["Stack"]], "Metrics": [{"Name": "Stale"}]}
+    directive: dict[str, object] = {"Namespace": "N"}
+    directive |= {"Dimensions": [["Stack"]], "Metrics": [{"Name": "Stale"}]}
     directive |= {name: changes.pop(name) for name in ("Dimensions", "Metrics") if name in changes}
     line = {"_aws": {"Timestamp": int(at), "CloudWatchMetrics": [directive]}, "Stack": "s", "Stale": 2}
     return json.dumps({**line, **changes})

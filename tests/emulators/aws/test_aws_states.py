@@ -107,7 +107,11 @@ def test_a_failed_condition_has_its_own_name(run: Runner) -> None:
 
 def test_a_service_that_does_not_answer_or_takes_too_long_has_a_name(aws: AwsSandbox, run: Runner) -> None:
     answer = Event()
-    aws.on_request = lambda _service, _operation: answer.wait(30) and None
+
+    def wait(_service: str, _operation: str) -> None:
+        answer.wait(30)
+
+    aws.on_request = wait
     assert run({"Get": dynamodb("getItem", TimeoutSeconds=1)}).error == "States.Timeout"
     answer.set()
     aws.route_tasks_to(free_port())
