@@ -130,7 +130,7 @@ def test_an_assertion_takes_the_place_of_the_secret_and_is_good_once(asserting: 
         {"algorithm": "none", "key": ""},
         {"algorithm": "ES384", "key": curve_key()},
     ],
-    ids=str,
+    ids=" ".join,
 )
 def test_what_is_wrong_with_an_assertion(asserting: DomainCase, changes: dict[str, Any]) -> None:
     assert asserting.refusal(**asserting.assertion(**changes)) == NOT_THE_CLIENT
