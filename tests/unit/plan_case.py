@@ -35,8 +35,8 @@ BOTH = plans.plan_document(
     oci=plans.OciNames(),
 )
 """A plan for both clouds, with two credentials."""
-GONE = object()
-"""In the place of a value: the key is left out."""
+GONE = "(left out)"
+"""In the place of a value: the key is left out. A text, so that the names of tests are the same in each process."""
 
 
 def edited(of: Mapping[str, Any], changes: Changes) -> Document:
